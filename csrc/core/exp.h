@@ -1,0 +1,59 @@
+// exp(x) for x <= 0 without a branch or a call, so that loops over it vectorise and every device rounds alike.
+// Cody-Waite reduction and the Taylor polynomial on |r| <= ln(2)/2: relative error below 2 ulp.
+#pragma once
+#include <cstdint>
+#include <cstring>
+
+#include "host_device.h"
+
+namespace snnfast {
+namespace {
+
+template <class To, class From>
+SNNFAST_HD To bit_cast(From from) {
+  static_assert(sizeof(To) == sizeof(From), "bit_cast keeps the size");
+  To to;
+  memcpy(&to, &from, sizeof to);
+  return to;
+}
+
+SNNFAST_HD float exp_nonpositive(float x) {
+  x = x < -87.f ? -87.f : x;
+  const float shifted = x * 1.44269504f + 12582912.f;  // 1.5 * 2^23: the low bits now hold round(x / ln 2)
+  const float n = shifted - 12582912.f;
+  const float r = (x - n * 0.693145752f) - n * 1.42860677e-6f;
+  float p = 1.98412698e-4f;
+  p = p * r + 1.38888889e-3f;
+  p = p * r + 8.33333333e-3f;
+  p = p * r + 4.16666667e-2f;
+  p = p * r + 1.66666667e-1f;
+  p = p * r + 0.5f;
+  p = p * r + 1.f;
+  p = p * r + 1.f;
+  return p * bit_cast<float>((bit_cast<uint32_t>(shifted) + 127u) << 23);
+}
+
+SNNFAST_HD double exp_nonpositive(double x) {
+  x = x < -708. ? -708. : x;
+  const double shifted = x * 1.4426950408889634 + 6755399441055744.;  // 1.5 * 2^52
+  const double n = shifted - 6755399441055744.;
+  const double r = (x - n * 6.93147180369123816490e-01) - n * 1.90821492927058770002e-10;
+  double p = 1.6059043836821613e-10;
+  p = p * r + 2.08767569878681e-09;
+  p = p * r + 2.505210838544172e-08;
+  p = p * r + 2.755731922398589e-07;
+  p = p * r + 2.7557319223985893e-06;
+  p = p * r + 2.48015873015873e-05;
+  p = p * r + 1.984126984126984e-04;
+  p = p * r + 1.388888888888889e-03;
+  p = p * r + 8.333333333333333e-03;
+  p = p * r + 4.1666666666666664e-02;
+  p = p * r + 1.6666666666666666e-01;
+  p = p * r + 0.5;
+  p = p * r + 1.;
+  p = p * r + 1.;
+  return p * bit_cast<double>((bit_cast<uint64_t>(shifted) + 1023u) << 52);
+}
+
+}  // namespace
+}  // namespace snnfast

@@ -1,0 +1,38 @@
+// Derivatives of the spike with respect to u = h - v_threshold. Names, order and formulas are those of snnfast/surrogate.py.
+#pragma once
+#include "exp.h"
+#include "host_device.h"
+
+namespace snnfast {
+
+enum class Surrogate : int32_t { atan, sigmoid, fast_sigmoid, rectangle, triangle, gaussian, straight_through, count };
+
+namespace {
+
+template <Surrogate S, class C>
+SNNFAST_HD C surrogate_derivative(C u, C alpha) {
+  const C magnitude = u < 0 ? -u : u;
+  if constexpr (S == Surrogate::atan) {
+    const C q = C(1.5707963267948966) * alpha * u;
+    return C(0.5) * alpha / (C(1) + q * q);
+  } else if constexpr (S == Surrogate::sigmoid) {
+    const C e = exp_nonpositive(-alpha * magnitude);
+    return alpha * e / ((C(1) + e) * (C(1) + e));
+  } else if constexpr (S == Surrogate::fast_sigmoid) {
+    const C q = C(1) + alpha * magnitude;
+    return C(1) / (q * q);
+  } else if constexpr (S == Surrogate::rectangle) {
+    return magnitude < C(0.5) / alpha ? alpha : C(0);
+  } else if constexpr (S == Surrogate::triangle) {
+    const C q = alpha - alpha * alpha * magnitude;
+    return q > 0 ? q : C(0);
+  } else if constexpr (S == Surrogate::gaussian) {
+    const C q = alpha * u;
+    return alpha * C(0.5641895835477563) * exp_nonpositive(-q * q);  // 1 / sqrt(pi)
+  } else {
+    return C(1);
+  }
+}
+
+}  // namespace
+}  // namespace snnfast

@@ -1,0 +1,52 @@
+#include "cpu/dispatch.h"
+
+#include <cstdlib>
+#include <cstring>
+
+namespace snnfast::cpu {
+namespace {
+
+constexpr const char* kNames[] = {"base", "avx2", "avx512"};
+
+int best() {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  // What -march=x86-64-v3 and v4 may emit.
+  const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+  const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
+                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  return v4 ? 2 : v3 ? 1 : 0;
+#else
+  return 0;
+#endif
+}
+
+struct Choice {
+  int isa;
+  const char* problem;
+};
+
+Choice choose() {
+  const int have = best();
+  const char* want = std::getenv("SNNFAST_CPU_ISA");
+  if (!want || !*want) return {have, ""};
+  for (int i = 0; i < 3; i++) {
+    if (std::strcmp(want, kNames[i]) != 0) continue;
+    if (i > have) return {have, "this processor does not have the instruction set that SNNFAST_CPU_ISA asks for"};
+    return {i, ""};
+  }
+  return {have, "SNNFAST_CPU_ISA must be base, avx2 or avx512"};
+}
+
+const Choice& choice() {
+  static const Choice made = choose();
+  return made;
+}
+
+}  // namespace
+
+Isa isa() { return static_cast<Isa>(choice().isa); }
+const char* isa_name() { return kNames[choice().isa]; }
+const char* isa_problem() { return choice().problem; }
+
+}  // namespace snnfast::cpu

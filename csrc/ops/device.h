@@ -1,0 +1,86 @@
+// Where an operator runs: threads over neurons on the CPU, the current stream on CUDA. Written against PyTorch's stable
+// ABI (>= 2.10) only, so one build loads in every later PyTorch.
+#pragma once
+#include <torch/csrc/stable/accelerator.h>
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <cstdint>
+
+namespace snnfast {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+// Output memory that will be written once, front to back: ask for huge pages, since the page faults of a large fresh
+// allocation cost more than the kernel that fills it.
+void expect_large_write(void* data, int64_t bytes);
+
+struct Cpu {
+  static constexpr bool kCuda = false;
+  explicit Cpu(const Tensor&) {}
+
+  void will_write(const Tensor& t) const { expect_large_write(t.mutable_data_ptr(), t.numel() * static_cast<int64_t>(t.element_size())); }
+
+  // kernel(begin, end) over ranges of [0, n) that start at multiples of 64, with about `work` operations an element.
+  template <class Kernel>
+  void parallel(int64_t n, int64_t work, const Kernel& kernel) const {
+    constexpr int64_t kUnit = 64;
+    const int64_t per_unit = kUnit * (work > 1 ? work : 1);
+    const int64_t grain = per_unit < 65536 ? 65536 / per_unit : 1;
+    torch::stable::parallel_for(0, (n + kUnit - 1) / kUnit, grain, [&](int64_t begin, int64_t end) {
+      kernel(begin * kUnit, end * kUnit < n ? end * kUnit : n);
+    });
+  }
+};
+
+#if defined(SNNFAST_WITH_CUDA) || defined(SNNFAST_CUDA_EMULATION)
+const char* cuda_error_text(int error);  // csrc/cuda/error.cu
+#endif
+
+// Whether the PyTorch that loaded this library is a CUDA build.
+bool torch_has_cuda();
+void* current_cuda_stream(int32_t device);
+
+struct Cuda {
+  static constexpr bool kCuda = true;
+#ifdef SNNFAST_CUDA_EMULATION
+  explicit Cuda(const Tensor&) {}
+  void* stream() const { return nullptr; }
+#else
+  torch::stable::accelerator::DeviceGuard guard;  // otherwise the kernel would be launched on the current device
+  int32_t device;
+  explicit Cuda(const Tensor& t) : guard(t.get_device_index()), device(t.get_device_index()) {}
+  void* stream() const { return current_cuda_stream(device); }
+#endif
+  void will_write(const Tensor&) const {}
+
+#if defined(SNNFAST_WITH_CUDA) || defined(SNNFAST_CUDA_EMULATION)
+  // launcher(stream) returns a cudaError_t.
+  template <class Launcher>
+  void launch(const char* op, const Launcher& launcher) const {
+    const int error = launcher(stream());
+    STD_TORCH_CHECK(error == 0, op, ": CUDA error ", error, ": ", cuda_error_text(error));
+  }
+#endif
+};
+
+}  // namespace snnfast
+
+// Registers an operator's schemas and its implementation IMPL<Device>(library) on every device this build has. The
+// emulated CUDA registers the same wrappers and launchers for CPU tensors, as torch.ops.snnfast_emulated.
+#if defined(SNNFAST_CUDA_EMULATION)
+#define SNNFAST_REGISTER(SCHEMAS, IMPL)                                         \
+  STABLE_TORCH_LIBRARY_FRAGMENT(snnfast_emulated, m) { SCHEMAS(m); }            \
+  STABLE_TORCH_LIBRARY_IMPL(snnfast_emulated, CPU, m) { IMPL<snnfast::Cuda>(m); }
+#elif defined(SNNFAST_WITH_CUDA)
+#define SNNFAST_REGISTER(SCHEMAS, IMPL)                                \
+  STABLE_TORCH_LIBRARY_FRAGMENT(snnfast, m) { SCHEMAS(m); }            \
+  STABLE_TORCH_LIBRARY_IMPL(snnfast, CPU, m) { IMPL<snnfast::Cpu>(m); } \
+  STABLE_TORCH_LIBRARY_IMPL(snnfast, CUDA, m) { IMPL<snnfast::Cuda>(m); }
+#else
+#define SNNFAST_REGISTER(SCHEMAS, IMPL)                     \
+  STABLE_TORCH_LIBRARY_FRAGMENT(snnfast, m) { SCHEMAS(m); } \
+  STABLE_TORCH_LIBRARY_IMPL(snnfast, CPU, m) { IMPL<snnfast::Cpu>(m); }
+#endif

@@ -1,0 +1,119 @@
+"""Builds snnfast._C by running CMake (CMakeLists.txt is the build definition).
+
+SNNFAST_CUDA=auto|0|1      CUDA kernels: if a CUDA compiler is found (default), never, or fail without one
+TORCH_CUDA_ARCH_LIST       e.g. "8.0;9.0+PTX"; default 8.0;9.0;10.0+PTX
+SNNFAST_EMULATION=1        also build the CUDA kernels for the CPU (tests)
+SNNFAST_SANITIZE=list      sanitizers, e.g. address,undefined (tests)
+SNNFAST_WERROR=1           warnings are errors
+MAX_JOBS=n                 parallel compilations
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).parent.resolve()
+DEFAULT_ARCHS = "8.0;9.0;10.0+PTX"
+EMULATION = os.environ.get("SNNFAST_EMULATION", "0") == "1"
+
+
+def compiler() -> str:
+    tries = [os.environ.get("CXX"), "c++", "g++", "clang++"]
+    found = next((t for t in tries if t and shutil.which(t.split()[0])), None)
+    if found is None:
+        sys.exit(
+            "snnfast: building needs a C++17 compiler and none was found (tried $CXX, c++, g++, clang++).\n"
+            "Install one, for example: apt-get install g++, or xcode-select --install"
+        )
+    return found
+
+
+def nvcc() -> str | None:
+    env = os.environ
+    homes = (f"{env[k]}/bin/nvcc" for k in ("CUDA_HOME", "CUDA_PATH") if env.get(k))
+    tries = [env.get("CUDACXX"), *homes, "nvcc", "/usr/local/cuda/bin/nvcc"]
+    return next(filter(None, (shutil.which(t) for t in tries if t)), None)
+
+
+def cuda_archs(text: str) -> str:
+    """PyTorch's notation ("8.0;9.0+PTX") in CMake's ("80-real;90")."""
+    out = []
+    for arch in re.split(r"[;,\s]+", text.strip()):
+        m = re.fullmatch(r"(\d+)\.(\d+)([af]?)(\+PTX)?", arch)
+        if not m:
+            sys.exit(f"snnfast: TORCH_CUDA_ARCH_LIST: expected entries like 9.0 or 9.0+PTX, got {arch!r}")
+        out.append(m[1] + m[2] + m[3] + ("" if m[4] else "-real"))
+    return ";".join(out)
+
+
+class CMakeBuild(build_ext):
+    """Each Extension is a CMake target of the same name; setuptools knows where the result belongs."""
+
+    def build_extension(self, ext: Extension) -> None:
+        stem = ext.name.rpartition(".")[2]
+        out = Path(self.get_ext_fullpath(ext.name)).resolve()
+        out.parent.mkdir(parents=True, exist_ok=True)
+        built = next(self.tree().glob(f"{stem}*.so"))
+        temporary = out.with_suffix(".new")
+        shutil.copy2(built, temporary)
+        temporary.replace(out)  # a process that has the old file mapped keeps it
+
+    def tree(self) -> Path:
+        """Configures and builds once; returns the build tree, which is kept so that the next build is incremental."""
+        if hasattr(self, "_tree"):
+            return self._tree
+        env = os.environ
+        cmake, ninja = shutil.which("cmake"), shutil.which("ninja")
+        if not cmake or not ninja:
+            sys.exit("snnfast: building needs cmake and ninja (pip install cmake ninja)")
+        cxx = compiler()
+        sanitize = env.get("SNNFAST_SANITIZE", "")
+        name = f"{sys.implementation.cache_tag}-torch{metadata.version('torch')}"
+        tree = ROOT / "build" / (name + ("-debug" if self.debug else "") + ("-sanitize" if sanitize else ""))
+        args = [
+            "-G",
+            "Ninja",
+            f"-DCMAKE_MAKE_PROGRAM={ninja}",
+            f"-DPython_EXECUTABLE={sys.executable}",
+            f"-DSNNFAST_CUDA_ARCHS={cuda_archs(env.get('TORCH_CUDA_ARCH_LIST') or DEFAULT_ARCHS)}",
+            f"-DSNNFAST_EMULATION={'ON' if EMULATION else 'OFF'}",
+            f"-DSNNFAST_WERROR={'ON' if env.get('SNNFAST_WERROR', '0') == '1' else 'OFF'}",
+            f"-DSNNFAST_SANITIZE={sanitize}",
+            f"-DCMAKE_BUILD_TYPE={'Debug' if self.debug else 'Release'}",
+        ]
+        cuda = env.get("SNNFAST_CUDA", "auto")
+        if cuda not in ("auto", "0", "1"):
+            sys.exit(f"snnfast: SNNFAST_CUDA must be auto, 0 or 1, got {cuda!r}")
+        if cuda != "0" and nvcc():
+            args += ["-DSNNFAST_CUDA=1", f"-DCMAKE_CUDA_COMPILER={nvcc()}"]
+        elif cuda == "1":
+            sys.exit("snnfast: SNNFAST_CUDA=1, but no CUDA compiler (nvcc) was found; set CUDA_HOME")
+        else:
+            args.append("-DSNNFAST_CUDA=0")
+        # A build environment that pip makes for one build is gone at the next: then start from a fresh cache.
+        # Ninja still compiles only what has changed.
+        where = [find_spec(package).origin for package in ("torch", "pybind11")]
+        signature = "\n".join([cmake, cxx, *args, *where])
+        stamp = tree / "configured-with.txt"
+        if not (stamp.exists() and stamp.read_text() == signature):
+            args.append("--fresh")
+        subprocess.run([cmake, "-S", str(ROOT), "-B", str(tree), *args], check=True)
+        stamp.write_text(signature)
+        jobs = env.get("MAX_JOBS") or str(os.cpu_count() or 1)
+        subprocess.run([cmake, "--build", str(tree), "-j", jobs], check=True)
+        self._tree = tree
+        return tree
+
+
+extensions = [Extension("snnfast._C", sources=[])]
+if EMULATION:
+    extensions.append(Extension("snnfast._cuda_emulation", sources=[]))
+setup(ext_modules=extensions, cmdclass={"build_ext": CMakeBuild})

@@ -1,0 +1,8 @@
+"""Spiking neural networks in PyTorch with fused CPU and CUDA kernels."""
+
+from importlib.metadata import version as _version
+
+from . import backend, ops, reference, surrogate
+
+__all__ = ["backend", "ops", "reference", "surrogate"]
+__version__ = _version("snnfast")

@@ -1,0 +1,160 @@
+"""Which implementation runs: the CPU kernels, the CUDA kernels, or the plain PyTorch reference.
+
+The device of the input chooses. ``SNNFAST_BACKEND=cpu|cuda|reference`` (read at import) or :func:`use` forces one and
+makes it an error when it cannot run. Without a force, whatever cannot run in a kernel runs in the reference, with one
+warning that says why: a fallback is never silent.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from snnfast.surrogate import Surrogate
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["BackendError", "BackendWarning", "explain", "use"]
+
+BACKENDS = ("cpu", "cuda", "reference", "cuda_emulation")
+
+
+class BackendError(RuntimeError):
+    """The backend that was asked for cannot run."""
+
+
+class BackendWarning(UserWarning):
+    """Something runs in the reference because no kernel can run it."""
+
+
+def _load() -> tuple[Any, str]:
+    try:
+        from snnfast import _C
+    except ImportError as error:
+        return None, (
+            f"the compiled extension snnfast._C did not load ({error}). Build it with "
+            "'pip install .' in the source folder, for the Python that runs this"
+        )
+    return _C, ""
+
+
+extension, load_problem = _load()
+
+
+def _from_environment() -> str | None:
+    value = os.environ.get("SNNFAST_BACKEND") or None
+    if value is not None and value not in BACKENDS:
+        raise BackendError(f"SNNFAST_BACKEND must be one of cpu, cuda, reference, got {value!r}")
+    return value
+
+
+_forced: str | None = _from_environment()
+_warned: set[str] = set()
+
+
+@contextmanager
+def use(backend: str | None) -> Iterator[None]:
+    """Forces ``backend`` (``"cpu"``, ``"cuda"``, ``"reference"``, or None for the default) inside a ``with`` block.
+
+    Raises:
+        ValueError: for a name that is none of them.
+        BackendError: by the ops inside, where that backend cannot run.
+    """
+    global _forced
+    if backend is not None and backend not in BACKENDS:
+        raise ValueError(f"backend: expected one of {', '.join(BACKENDS[:3])}, got {backend!r}")
+    before, _forced = _forced, backend
+    try:
+        yield
+    finally:
+        _forced = before
+
+
+def _warn_once(message: str) -> None:
+    if message not in _warned:
+        _warned.add(message)
+        warnings.warn(message, BackendWarning, stacklevel=4)
+
+
+def _why_not(kernel: str, x: Tensor, surrogate: object) -> str:
+    """Why `kernel` (cpu, cuda or cuda_emulation) cannot run on `x`; empty if it can."""
+    if extension is None:
+        return load_problem
+    device = "cuda" if kernel == "cuda" else "cpu"
+    if x.device.type != device:
+        return f"the {kernel} kernels need input on {device}, got {x.device.type}"
+    if kernel == "cuda" and not extension.with_cuda:
+        return "snnfast was built without CUDA kernels; rebuild with SNNFAST_CUDA=1 where nvcc is installed"
+    if surrogate is not None and not isinstance(surrogate, Surrogate):
+        return "a surrogate of your own has no kernel"
+    return ""
+
+
+def choose(op: str, x: Tensor, surrogate: object = None) -> tuple[str, str]:
+    """The backend that runs ``op`` on ``x``, and why."""
+    kernel = x.device.type if x.device.type in ("cpu", "cuda") else "none"
+    if _forced == "reference":
+        return "reference", "SNNFAST_BACKEND or snnfast.backend.use asks for it"
+    wanted = _forced or kernel
+    if wanted == "none":
+        return "reference", f"there are no kernels for device {x.device.type}"
+    problem = _why_not(wanted, x, surrogate)
+    if not problem:
+        forced = " and is what SNNFAST_BACKEND or snnfast.backend.use asks for" if _forced else ""
+        return wanted, f"x is on {x.device.type}{forced}"
+    if _forced:
+        raise BackendError(f"{op}: backend {_forced!r} was asked for, but {problem}")
+    return "reference", problem
+
+
+def library(op: str, x: Tensor, surrogate: object = None) -> Any:
+    """The namespace of kernels that runs ``op`` on ``x``, or None for the reference (after one warning, if it is a fallback)."""
+    backend, why = choose(op, x, surrogate)
+    if backend == "reference":
+        if _forced != "reference":
+            _warn_once(f"{op} runs in plain PyTorch, which is slow: {why}")
+        return None
+    return torch.ops.snnfast_emulated if backend == "cuda_emulation" else torch.ops.snnfast
+
+
+def explain(module_or_op: nn.Module | str | Any, *tensors: Tensor) -> str:
+    """Says which kernel runs and why, for an op (name or function) or a module with the given input tensors.
+
+    Example:
+        >>> print(snnfast.backend.explain("lif", torch.zeros(4, 8)))
+        lif: CPU kernels (avx512): x is on cpu
+    """
+    from torch import nn
+
+    if isinstance(module_or_op, nn.Module):
+        rows = [
+            (f"{name or type(module).__name__}: {module.op}", module.op, module.surrogate)
+            for name, module in module_or_op.named_modules()
+            if hasattr(module, "op") and hasattr(module, "surrogate")
+        ]
+        if not rows:
+            return f"{type(module_or_op).__name__} contains no snnfast layer"
+    else:
+        op = module_or_op if isinstance(module_or_op, str) else module_or_op.__name__
+        rows = [(op, op, None)]
+    if not tensors:
+        raise ValueError("explain: give the input tensors, so that device and dtype are known")
+    return "\n".join(f"{label}: {_describe(op, tensors[0], surrogate)}" for label, op, surrogate in rows)
+
+
+def _describe(op: str, x: Tensor, surrogate: object) -> str:
+    backend, why = choose(op, x, surrogate)
+    names = {
+        "cpu": f"CPU kernels ({extension.cpu_isa()})" if extension else "",
+        "cuda": f"CUDA kernels (compiled for {extension.cuda_archs})" if extension else "",
+        "cuda_emulation": "CUDA kernels emulated on the CPU (for tests)",
+        "reference": "plain PyTorch reference",
+    }
+    return f"{names[backend]}: {why}"

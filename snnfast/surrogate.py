@@ -1,0 +1,188 @@
+"""Surrogate gradients: what stands in for the derivative of the spike.
+
+A spike is ``s = 1 if u >= 0 else 0`` with ``u = h - v_threshold``; its derivative is zero almost everywhere. A
+surrogate keeps the spike in the forward pass and uses a smooth derivative ``ds/du`` in the backward pass (Neftci,
+Mostafa and Zenke 2019). All surrogates here run inside the fused kernels; ``csrc/core/surrogate.h`` holds the same
+formulas. Formulas and default widths of ``atan``, ``sigmoid``, ``rectangle``, ``triangle`` and ``gaussian`` (``Erf``)
+are SpikingJelly's, ``fast_sigmoid`` is snnTorch's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "Surrogate",
+    "atan",
+    "fast_sigmoid",
+    "gaussian",
+    "rectangle",
+    "resolve",
+    "sigmoid",
+    "straight_through",
+    "triangle",
+]
+
+
+def _atan(u: Tensor, alpha: float) -> Tensor:
+    return 0.5 * alpha / (1 + (math.pi / 2 * alpha * u).square())
+
+
+def _sigmoid(u: Tensor, alpha: float) -> Tensor:
+    e = torch.exp(-alpha * u.abs())
+    return alpha * e / (1 + e).square()
+
+
+def _fast_sigmoid(u: Tensor, alpha: float) -> Tensor:
+    return 1 / (1 + alpha * u.abs()).square()
+
+
+def _rectangle(u: Tensor, alpha: float) -> Tensor:
+    return alpha * (u.abs() < 0.5 / alpha).to(u)
+
+
+def _triangle(u: Tensor, alpha: float) -> Tensor:
+    return (alpha - alpha**2 * u.abs()).clamp(min=0)
+
+
+def _gaussian(u: Tensor, alpha: float) -> Tensor:
+    return alpha / math.sqrt(math.pi) * torch.exp(-(alpha * u).square())
+
+
+def _straight_through(u: Tensor, alpha: float) -> Tensor:
+    return torch.ones_like(u)
+
+
+# In the order of csrc/core/surrogate.h; the position is the kernel's number for it.
+_DERIVATIVES: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "atan": _atan,
+    "sigmoid": _sigmoid,
+    "fast_sigmoid": _fast_sigmoid,
+    "rectangle": _rectangle,
+    "triangle": _triangle,
+    "gaussian": _gaussian,
+    "straight_through": _straight_through,
+}
+_DEFAULT_ALPHA = {
+    "atan": 2.0,
+    "sigmoid": 4.0,
+    "fast_sigmoid": 25.0,
+    "rectangle": 1.0,
+    "triangle": 1.0,
+    "gaussian": 2.0,
+    "straight_through": 1.0,
+}
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """A surrogate gradient of the spike, by name and width.
+
+    Calling it gives spikes with the surrogate's gradient: ``surrogate(h - v_threshold)``, any shape, floating point.
+
+    Attributes:
+        name: one of ``atan``, ``sigmoid``, ``fast_sigmoid``, ``rectangle``, ``triangle``, ``gaussian``,
+            ``straight_through``.
+        alpha: steepness (inverse width); positive. ``straight_through`` has none and ignores it.
+    """
+
+    name: str
+    alpha: float
+
+    def __post_init__(self) -> None:
+        if self.name not in _DERIVATIVES:
+            raise ValueError(
+                f"surrogate: name must be one of {', '.join(_DERIVATIVES)}, got {self.name!r}"
+            )
+        if not (math.isfinite(self.alpha) and self.alpha > 0):
+            raise ValueError(f"surrogate: alpha must be positive and finite, got {self.alpha}")
+
+    @property
+    def number(self) -> int:
+        """The kernels' number for it."""
+        return list(_DERIVATIVES).index(self.name)
+
+    def derivative(self, u: Tensor) -> Tensor:
+        """``ds/du`` at ``u``, in plain PyTorch."""
+        return _DERIVATIVES[self.name](u, self.alpha)
+
+    def __call__(self, u: Tensor) -> Tensor:
+        """Spikes ``u >= 0`` in ``u``'s dtype, with the surrogate's gradient."""
+        spikes: Tensor = _Spike.apply(u, self)  # type: ignore[no-untyped-call]
+        return spikes
+
+
+class _Spike(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, surrogate: Surrogate) -> Tensor:
+        ctx.save_for_backward(u)
+        ctx.surrogate = surrogate
+        return (u >= 0).to(u)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (u,) = ctx.saved_tensors
+        return grad * ctx.surrogate.derivative(u), None
+
+
+def atan(alpha: float = 2.0) -> Surrogate:
+    """``ds/du = (alpha / 2) / (1 + (pi/2 alpha u)^2)`` (Fang et al. 2021, PLIF)."""
+    return Surrogate("atan", alpha)
+
+
+def sigmoid(alpha: float = 4.0) -> Surrogate:
+    """``ds/du = alpha sigma(alpha u) (1 - sigma(alpha u))``."""
+    return Surrogate("sigmoid", alpha)
+
+
+def fast_sigmoid(alpha: float = 25.0) -> Surrogate:
+    """``ds/du = 1 / (1 + alpha |u|)^2`` (Zenke and Ganguli 2018, SuperSpike)."""
+    return Surrogate("fast_sigmoid", alpha)
+
+
+def rectangle(alpha: float = 1.0) -> Surrogate:
+    """``ds/du = alpha where |u| < 1 / (2 alpha), else 0`` (Wu et al. 2018, h1 with a = 1 / alpha)."""
+    return Surrogate("rectangle", alpha)
+
+
+def triangle(alpha: float = 1.0) -> Surrogate:
+    """``ds/du = max(0, alpha - alpha^2 |u|)`` (Bellec et al. 2018)."""
+    return Surrogate("triangle", alpha)
+
+
+def gaussian(alpha: float = 2.0) -> Surrogate:
+    """``ds/du = alpha / sqrt(pi) exp(-(alpha u)^2)`` (Yin, Corradi and Bohte 2021)."""
+    return Surrogate("gaussian", alpha)
+
+
+def straight_through() -> Surrogate:
+    """``ds/du = 1`` (Bengio, Leonard and Courville 2013)."""
+    return Surrogate("straight_through", 1.0)
+
+
+SurrogateLike = str | Surrogate | Callable[[Tensor], Tensor]
+
+
+def resolve(surrogate: SurrogateLike) -> Surrogate | Callable[[Tensor], Tensor]:
+    """A name at its default width becomes a ``Surrogate``; a ``Surrogate`` or any other callable is returned as it is.
+
+    A callable of your own maps ``u`` to spikes and brings its own gradient; it runs on the reference backend.
+    """
+    if isinstance(surrogate, str):
+        if surrogate not in _DERIVATIVES:
+            raise ValueError(
+                f"surrogate: name must be one of {', '.join(_DERIVATIVES)}, got {surrogate!r}"
+            )
+        return Surrogate(surrogate, _DEFAULT_ALPHA[surrogate])
+    if callable(surrogate):
+        return surrogate
+    raise TypeError(
+        "surrogate: expected a name, a snnfast.surrogate.Surrogate or a callable u -> spikes, "
+        f"got {type(surrogate).__name__}"
+    )

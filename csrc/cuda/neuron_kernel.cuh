@@ -1,0 +1,360 @@
+// The scan over time on CUDA, forward and backward, for any neuron whose one-step maths stands in csrc/core.
+// A thread runs V neighbouring neurons through all time steps; its loads are V elements wide (16 bytes in float) and those
+// of kUnroll steps are issued before the first is used. The backward pass recomputes the states of one segment between
+// checkpoints into shared memory, a private column a thread, so it needs no barrier.
+#pragma once
+#include "core/half.h"
+#include "core/neuron.h"
+#include "core/surrogate.h"
+#include "cuda/launch.h"
+
+namespace snnfast {
+namespace {
+
+constexpr int kThreads = 128;
+constexpr int kUnroll = 4;
+
+template <class T, int V>
+struct alignas(sizeof(T) * V) Pack {
+  T at[V];
+};
+
+template <class T, class C, int V>
+__device__ __forceinline__ void load_row(const Rows& rows, int64_t t, int64_t n, C* out) {
+  const T* p = static_cast<const T*>(rows.data) + t * rows.time_stride + n * rows.inner_stride;
+  if (rows.inner_stride) {
+    const Pack<T, V> pack = *reinterpret_cast<const Pack<T, V>*>(p);
+#pragma unroll
+    for (int i = 0; i < V; i++) out[i] = load_as<C>(pack.at[i]);
+  } else {
+    const C value = load_as<C>(*p);
+#pragma unroll
+    for (int i = 0; i < V; i++) out[i] = value;
+  }
+}
+
+template <class T, int V, class C>
+__device__ __forceinline__ void store(void* data, int64_t offset, const C* values) {
+  Pack<T, V> pack;
+#pragma unroll
+  for (int i = 0; i < V; i++) pack.at[i] = Store<T>::from(values[i]);
+  *reinterpret_cast<Pack<T, V>*>(static_cast<T*>(data) + offset) = pack;
+}
+
+template <class C, int V>
+__device__ __forceinline__ void load_neurons(const void* data, int64_t n, C otherwise, C* out) {
+#pragma unroll
+  for (int i = 0; i < V; i++) out[i] = otherwise;
+  if (data) {
+    const Pack<C, V> pack = *reinterpret_cast<const Pack<C, V>*>(static_cast<const C*>(data) + n);
+#pragma unroll
+    for (int i = 0; i < V; i++) out[i] = pack.at[i];
+  }
+}
+
+template <class Neuron, class C, int V>
+struct Lanes {
+  C coefficients[V][Neuron::kCoefficients];
+
+  __device__ __forceinline__ Lanes(const NeuronScan& a, int64_t n) {
+#pragma unroll
+    for (int i = 0; i < V; i++) {
+      C params[Neuron::kParams];
+#pragma unroll
+      for (int k = 0; k < Neuron::kParams; k++) {
+        const Param& p = a.param[k];
+        params[k] = p.data ? static_cast<const C*>(p.data)[(n + i) / p.inner % p.count] : static_cast<C>(p.value);
+      }
+      Neuron::coefficients(params, a.param[0].data != nullptr, a, coefficients[i]);
+    }
+  }
+};
+
+template <class Neuron, class C, int V>
+__device__ __forceinline__ void load_initial_state(const NeuronScan& a, int64_t n, C (*state)[V]) {
+#pragma unroll
+  for (int k = 0; k < Neuron::kStates; k++)
+    load_neurons<C, V>(a.state_in[k], n, k == Neuron::kMembrane ? static_cast<C>(a.v_rest) : C(0), state[k]);
+}
+
+// One step of V neurons; spikes as 0 and 1.
+template <class Neuron, class C, Reset R, int V>
+__device__ __forceinline__ void step(const C* x, const Lanes<Neuron, C, V>& lanes, C v_reset, C v_rest, C (*state)[V], C* spikes) {
+#pragma unroll
+  for (int i = 0; i < V; i++) {
+    const C* c = lanes.coefficients[i];
+    C s[Neuron::kStates];
+#pragma unroll
+    for (int k = 0; k < Neuron::kStates; k++) s[k] = state[k][i];
+    Neuron::charge(x[i], s, c, v_rest);
+    if constexpr (R != Reset::none) {
+      const C h = s[Neuron::kMembrane];
+      const bool fired = h >= c[Neuron::kThreshold];
+      s[Neuron::kMembrane] = fired ? (R == Reset::hard ? v_reset : h - c[Neuron::kThreshold]) : h;
+      spikes[i] = fired ? C(1) : C(0);
+    }
+#pragma unroll
+    for (int k = 0; k < Neuron::kStates; k++) state[k][i] = s[k];
+  }
+}
+
+template <class Neuron, class C, class T, Reset R, int V>
+__global__ void __launch_bounds__(kThreads) neuron_forward_kernel(const NeuronForward a) {
+  const int64_t n = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * V;
+  if (n >= a.N) return;
+  const Lanes<Neuron, C, V> lanes(a, n);
+  const C v_reset = static_cast<C>(a.v_reset), v_rest = static_cast<C>(a.v_rest);
+  C state[Neuron::kStates][V];
+  load_initial_state<Neuron, C, V>(a, n, state);
+  int64_t until_checkpoint = a.checkpoint_every, checkpoint = 0;
+  for (int64_t t0 = 0; t0 < a.T; t0 += kUnroll) {
+    C x[kUnroll][V];
+#pragma unroll
+    for (int u = 0; u < kUnroll; u++)
+      if (t0 + u < a.T) load_row<T, C, V>(a.x, t0 + u, n, x[u]);
+#pragma unroll
+    for (int u = 0; u < kUnroll; u++) {
+      const int64_t t = t0 + u;
+      if (t >= a.T) break;
+      if (a.checkpoints_out && until_checkpoint-- == 0) {
+#pragma unroll
+        for (int k = 0; k < Neuron::kStates; k++) store<C, V>(a.checkpoints_out, (checkpoint * Neuron::kStates + k) * a.N + n, state[k]);
+        checkpoint++;
+        until_checkpoint = a.checkpoint_every - 1;
+      }
+      C spikes[V];
+      step<Neuron, C, R, V>(x[u], lanes, v_reset, v_rest, state, spikes);
+      if constexpr (R != Reset::none) store<T, V>(a.spikes, t * a.N + n, spikes);
+      if (a.v_seq) store<C, V>(a.v_seq, t * a.N + n, state[Neuron::kMembrane]);
+    }
+  }
+#pragma unroll
+  for (int k = 0; k < Neuron::kStates; k++)
+    if (a.state_out[k]) store<C, V>(a.state_out[k], n, state[k]);
+}
+
+template <Surrogate S, class C, int V>
+__device__ __forceinline__ void derivatives(const C* u, C alpha, C* out) {
+#pragma unroll
+  for (int i = 0; i < V; i++) out[i] = surrogate_derivative<S, C>(u[i], alpha);
+}
+
+// The surrogate is a run-time choice here: the branch is the same for all threads, and as a template argument it would
+// multiply the kernels to compile by seven.
+template <class C, int V>
+__device__ __forceinline__ void derivatives(int32_t surrogate, const C* u, C alpha, C* out) {
+  switch (static_cast<Surrogate>(surrogate)) {
+    case Surrogate::atan: return derivatives<Surrogate::atan, C, V>(u, alpha, out);
+    case Surrogate::sigmoid: return derivatives<Surrogate::sigmoid, C, V>(u, alpha, out);
+    case Surrogate::fast_sigmoid: return derivatives<Surrogate::fast_sigmoid, C, V>(u, alpha, out);
+    case Surrogate::rectangle: return derivatives<Surrogate::rectangle, C, V>(u, alpha, out);
+    case Surrogate::triangle: return derivatives<Surrogate::triangle, C, V>(u, alpha, out);
+    case Surrogate::gaussian: return derivatives<Surrogate::gaussian, C, V>(u, alpha, out);
+    default: return derivatives<Surrogate::straight_through, C, V>(u, alpha, out);
+  }
+}
+
+// Gradient of one step of V neurons. before: the state before it; grad: dL/d(state after), becomes dL/d(state before).
+template <class Neuron, class C, Reset R, int V>
+__device__ __forceinline__ void step_backward(const NeuronBackward& a, const Lanes<Neuron, C, V>& lanes, const C* x, const C (*before)[V],
+                                              const C* grad_spikes, const C* grad_v, C (*grad)[V], C (*grad_params)[V], C* grad_x) {
+  const C v_reset = static_cast<C>(a.v_reset), v_rest = static_cast<C>(a.v_rest);
+  C h[V], slope[V];
+  if constexpr (R != Reset::none) {
+    C u[V];
+#pragma unroll
+    for (int i = 0; i < V; i++) {
+      C s[Neuron::kStates];
+#pragma unroll
+      for (int k = 0; k < Neuron::kStates; k++) s[k] = before[k][i];
+      Neuron::charge(x[i], s, lanes.coefficients[i], v_rest);
+      h[i] = s[Neuron::kMembrane];
+      u[i] = h[i] - lanes.coefficients[i][Neuron::kThreshold];
+    }
+    derivatives<C, V>(a.surrogate, u, static_cast<C>(a.alpha), slope);
+  }
+#pragma unroll
+  for (int i = 0; i < V; i++) {
+    const C* c = lanes.coefficients[i];
+    C s[Neuron::kStates], g[Neuron::kStates], gp[Neuron::kParams];
+#pragma unroll
+    for (int k = 0; k < Neuron::kStates; k++) s[k] = before[k][i], g[k] = grad[k][i];
+#pragma unroll
+    for (int k = 0; k < Neuron::kParams; k++) gp[k] = grad_params[k][i];
+    C g_v = g[Neuron::kMembrane] + grad_v[i];
+    if constexpr (R != Reset::none) {
+      const C threshold = c[Neuron::kThreshold];
+      const bool fired = h[i] >= threshold;
+      const C through_reset = g_v * (R == Reset::hard ? v_reset - h[i] : -threshold);
+      const C g_u = (grad_spikes[i] + (a.detach_reset ? C(0) : through_reset)) * slope[i];
+      gp[1] -= g_u;
+      if constexpr (R == Reset::soft) gp[1] -= fired ? g_v : C(0);
+      if constexpr (R == Reset::hard) g_v = fired ? C(0) : g_v;
+      g_v += g_u;
+    }
+    g[Neuron::kMembrane] = g_v;
+    grad_x[i] = Neuron::charge_backward(x[i], s, c, v_rest, a.decay_input, g, gp);
+#pragma unroll
+    for (int k = 0; k < Neuron::kStates; k++) grad[k][i] = g[k];
+#pragma unroll
+    for (int k = 0; k < Neuron::kParams; k++) grad_params[k][i] = gp[k];
+  }
+}
+
+template <class Neuron, class C, class T, Reset R, int V>
+__global__ void __launch_bounds__(kThreads) neuron_backward_kernel(const NeuronBackward a) {
+  using Column = Pack<C, V>;
+  SNNFAST_DYN_SHARED(Column, columns);  // [steps of a segment][kStates][kThreads]
+  const int64_t n = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * V;
+  if (n >= a.N) return;
+  const Lanes<Neuron, C, V> lanes(a, n);
+  const C v_reset = static_cast<C>(a.v_reset), v_rest = static_cast<C>(a.v_rest);
+  const auto column = [&](int64_t j, int k) -> Column& { return columns[(j * Neuron::kStates + k) * kThreads + threadIdx.x]; };
+  C grad[Neuron::kStates][V], grad_params[Neuron::kParams][V];
+#pragma unroll
+  for (int k = 0; k < Neuron::kStates; k++) load_neurons<C, V>(a.grad_state_out[k], n, C(0), grad[k]);
+#pragma unroll
+  for (int k = 0; k < Neuron::kParams; k++)
+#pragma unroll
+    for (int i = 0; i < V; i++) grad_params[k][i] = C(0);
+
+  const int64_t K = a.checkpoint_every;
+  for (int64_t segment = (a.T + K - 1) / K - 1; segment >= 0; segment--) {
+    const int64_t begin = segment * K, steps = a.T - begin < K ? a.T - begin : K;
+    C state[Neuron::kStates][V];
+    if (segment == 0) {
+      load_initial_state<Neuron, C, V>(a, n, state);
+    } else {
+#pragma unroll
+      for (int k = 0; k < Neuron::kStates; k++)
+        load_neurons<C, V>(static_cast<const C*>(a.checkpoints) + ((segment - 1) * Neuron::kStates + k) * a.N, n, C(0), state[k]);
+    }
+    for (int64_t j0 = 0; j0 < steps; j0 += kUnroll) {
+      C x[kUnroll][V];
+#pragma unroll
+      for (int u = 0; u < kUnroll; u++)
+        if (j0 + u < steps) load_row<T, C, V>(a.x, begin + j0 + u, n, x[u]);
+#pragma unroll
+      for (int u = 0; u < kUnroll; u++) {
+        if (j0 + u >= steps) break;
+#pragma unroll
+        for (int k = 0; k < Neuron::kStates; k++)
+#pragma unroll
+          for (int i = 0; i < V; i++) column(j0 + u, k).at[i] = state[k][i];
+        C spikes[V];
+        step<Neuron, C, R, V>(x[u], lanes, v_reset, v_rest, state, spikes);
+      }
+    }
+    for (int64_t j0 = (steps - 1) / kUnroll * kUnroll; j0 >= 0; j0 -= kUnroll) {
+      C x[kUnroll][V], grad_spikes[kUnroll][V], grad_v[kUnroll][V];
+#pragma unroll
+      for (int u = 0; u < kUnroll; u++) {
+        if (j0 + u >= steps) break;
+        load_row<T, C, V>(a.x, begin + j0 + u, n, x[u]);
+#pragma unroll
+        for (int i = 0; i < V; i++) grad_spikes[u][i] = grad_v[u][i] = C(0);
+        if (a.grad_spikes.data) load_row<T, C, V>(a.grad_spikes, begin + j0 + u, n, grad_spikes[u]);
+        if (a.grad_v_seq.data) load_row<C, C, V>(a.grad_v_seq, begin + j0 + u, n, grad_v[u]);
+      }
+#pragma unroll
+      for (int u = kUnroll - 1; u >= 0; u--) {
+        if (j0 + u >= steps) continue;
+        C before[Neuron::kStates][V], grad_x[V];
+#pragma unroll
+        for (int k = 0; k < Neuron::kStates; k++)
+#pragma unroll
+          for (int i = 0; i < V; i++) before[k][i] = column(j0 + u, k).at[i];
+        step_backward<Neuron, C, R, V>(a, lanes, x[u], before, grad_spikes[u], grad_v[u], grad, grad_params, grad_x);
+        store<T, V>(a.grad_x, (begin + j0 + u) * a.N + n, grad_x);
+      }
+    }
+  }
+#pragma unroll
+  for (int k = 0; k < Neuron::kStates; k++)
+    if (a.grad_state_in[k]) store<C, V>(a.grad_state_in[k], n, grad[k]);
+#pragma unroll
+  for (int k = 0; k < Neuron::kParams; k++)
+    if (a.grad_param[k]) store<C, V>(a.grad_param[k], n, grad_params[k]);
+}
+
+// ---- launchers: from run-time choices to template arguments
+
+template <class Neuron, class C>
+constexpr int wide() {
+  return static_cast<int>(16 / sizeof(C)) / Neuron::kStates;
+}
+
+inline bool aligned(const void* p, int64_t bytes) { return reinterpret_cast<uintptr_t>(p) % static_cast<uintptr_t>(bytes) == 0; }
+
+template <class T, int V>
+bool rows_aligned(const Rows& r) {
+  return !r.data || !r.inner_stride || (r.time_stride % V == 0 && aligned(r.data, sizeof(T) * V));
+}
+
+template <class Neuron, class C, class T, int V>
+bool scan_aligned(const NeuronScan& a) {
+  bool ok = a.N % V == 0 && rows_aligned<T, V>(a.x) && aligned(a.checkpoints, sizeof(C) * V);
+  for (int k = 0; k < Neuron::kStates; k++) ok = ok && aligned(a.state_in[k], sizeof(C) * V);
+  return ok;
+}
+
+inline unsigned blocks(int64_t N, int V) { return static_cast<unsigned>((N / V + kThreads - 1) / kThreads + (N % V != 0)); }
+
+template <class Neuron, class C, class T, Reset R>
+int launch_forward(const NeuronForward& a, cudaStream_t stream) {
+  constexpr int V = wide<Neuron, C>();
+  // Outputs are fresh allocations, aligned whenever N is a multiple of V.
+  if (scan_aligned<Neuron, C, T, V>(a))
+    SNNFAST_LAUNCH((neuron_forward_kernel<Neuron, C, T, R, V>), blocks(a.N, V), kThreads, 0, stream, a);
+  else
+    SNNFAST_LAUNCH((neuron_forward_kernel<Neuron, C, T, R, 1>), blocks(a.N, 1), kThreads, 0, stream, a);
+  return cudaGetLastError();
+}
+
+template <class Neuron, class C, class T, Reset R>
+int launch_backward(const NeuronBackward& a, cudaStream_t stream) {
+  constexpr int V = wide<Neuron, C>();
+  bool vector = scan_aligned<Neuron, C, T, V>(a) && rows_aligned<T, V>(a.grad_spikes) && rows_aligned<C, V>(a.grad_v_seq);
+  for (int k = 0; k < Neuron::kStates; k++) vector = vector && aligned(a.grad_state_out[k], sizeof(C) * V);
+  const int64_t steps = a.T < a.checkpoint_every ? a.T : a.checkpoint_every;
+  const int64_t column_bytes = steps * Neuron::kStates * kThreads * static_cast<int64_t>(sizeof(C));
+  const size_t shared = static_cast<size_t>(column_bytes * (vector ? V : 1));
+  if (shared > 48 * 1024) return cudaErrorInvalidValue;  // more steps between checkpoints than shared memory holds
+  if (vector)
+    SNNFAST_LAUNCH((neuron_backward_kernel<Neuron, C, T, R, V>), blocks(a.N, V), kThreads, shared, stream, a);
+  else
+    SNNFAST_LAUNCH((neuron_backward_kernel<Neuron, C, T, R, 1>), blocks(a.N, 1), kThreads, shared, stream, a);
+  return cudaGetLastError();
+}
+
+template <class Neuron, class C, class T>
+int launch_as(const NeuronForward& a, cudaStream_t stream) {
+  switch (a.reset) {
+    case Reset::hard: return launch_forward<Neuron, C, T, Reset::hard>(a, stream);
+    case Reset::soft: return launch_forward<Neuron, C, T, Reset::soft>(a, stream);
+    default: return launch_forward<Neuron, C, T, Reset::none>(a, stream);
+  }
+}
+template <class Neuron, class C, class T>
+int launch_as(const NeuronBackward& a, cudaStream_t stream) {
+  switch (a.reset) {
+    case Reset::hard: return launch_backward<Neuron, C, T, Reset::hard>(a, stream);
+    case Reset::soft: return launch_backward<Neuron, C, T, Reset::soft>(a, stream);
+    default: return launch_backward<Neuron, C, T, Reset::none>(a, stream);
+  }
+}
+
+// Args is NeuronForward or NeuronBackward.
+template <class Neuron, class Args>
+int launch(const Args& a, void* stream_pointer) {
+  const cudaStream_t stream = static_cast<cudaStream_t>(stream_pointer);
+  switch (a.x.dtype) {
+    case Dtype::f32: return launch_as<Neuron, float, float>(a, stream);
+    case Dtype::f64: return launch_as<Neuron, double, double>(a, stream);
+    case Dtype::bf16: return launch_as<Neuron, float, BFloat16>(a, stream);
+    default: return launch_as<Neuron, float, Half>(a, stream);
+  }
+}
+
+}  // namespace
+}  // namespace snnfast

@@ -49,7 +49,9 @@ def cuda_archs(text: str) -> str:
     for arch in re.split(r"[;,\s]+", text.strip()):
         m = re.fullmatch(r"(\d+)\.(\d+)([af]?)(\+PTX)?", arch)
         if not m:
-            sys.exit(f"snnfast: TORCH_CUDA_ARCH_LIST: expected entries like 9.0 or 9.0+PTX, got {arch!r}")
+            sys.exit(
+                f"snnfast: TORCH_CUDA_ARCH_LIST: expected entries like 9.0 or 9.0+PTX, got {arch!r}"
+            )
         out.append(m[1] + m[2] + m[3] + ("" if m[4] else "-real"))
     return ";".join(out)
 
@@ -77,7 +79,11 @@ class CMakeBuild(build_ext):
         cxx = compiler()
         sanitize = env.get("SNNFAST_SANITIZE", "")
         name = f"{sys.implementation.cache_tag}-torch{metadata.version('torch')}"
-        tree = ROOT / "build" / (name + ("-debug" if self.debug else "") + ("-sanitize" if sanitize else ""))
+        tree = (
+            ROOT
+            / "build"
+            / (name + ("-debug" if self.debug else "") + ("-sanitize" if sanitize else ""))
+        )
         args = [
             "-G",
             "Ninja",
@@ -95,7 +101,9 @@ class CMakeBuild(build_ext):
         if cuda != "0" and nvcc():
             args += ["-DSNNFAST_CUDA=1", f"-DCMAKE_CUDA_COMPILER={nvcc()}"]
         elif cuda == "1":
-            sys.exit("snnfast: SNNFAST_CUDA=1, but no CUDA compiler (nvcc) was found; set CUDA_HOME")
+            sys.exit(
+                "snnfast: SNNFAST_CUDA=1, but no CUDA compiler (nvcc) was found; set CUDA_HOME"
+            )
         else:
             args.append("-DSNNFAST_CUDA=0")
         # A build environment that pip makes for one build is gone at the next: then start from a fresh cache.

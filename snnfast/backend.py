@@ -146,7 +146,9 @@ def explain(module_or_op: nn.Module | str | Any, *tensors: Tensor) -> str:
         rows = [(op, op, None)]
     if not tensors:
         raise ValueError("explain: give the input tensors, so that device and dtype are known")
-    return "\n".join(f"{label}: {_describe(op, tensors[0], surrogate)}" for label, op, surrogate in rows)
+    return "\n".join(
+        f"{label}: {_describe(op, tensors[0], surrogate)}" for label, op, surrogate in rows
+    )
 
 
 def _describe(op: str, x: Tensor, surrogate: object) -> str:

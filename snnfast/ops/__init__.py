@@ -2,10 +2,18 @@
 
 from snnfast import backend
 
-from . import lif as _lif
+from . import scan as _scan
+from .cuba import cuba
 from .lif import iaf, li, lif
 
-__all__ = ["iaf", "li", "lif"]
+__all__ = ["cuba", "iaf", "li", "lif"]
+
+
+def register(namespace: str) -> None:
+    """Tells PyTorch how to trace and vmap the kernels of a namespace."""
+    _scan.register(namespace, "lif", states=1, params=2)
+    _scan.register(namespace, "cuba", states=2, params=3)
+
 
 if backend.extension is not None:
-    _lif.register("snnfast")
+    register("snnfast")

@@ -1,0 +1,67 @@
+"""One call for any data set by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sized
+from pathlib import Path
+from typing import Any, cast
+
+from torch.utils.data import Dataset, Subset
+
+from .bundled import digits, iris
+from .splits import TORCHVISION_SPLITS, check_split, permutation
+from .vision import official_name, torchvision_dataset
+
+_BUNDLED = {"digits": digits, "iris": iris}
+
+
+def load(
+    name: str,
+    root: str | Path | None = None,
+    split: str = "train",
+    *,
+    seed: int = 0,
+    transform: Callable[[Any], Any] | None = None,
+    download: bool = False,
+    **options: Any,
+) -> Dataset[Any]:
+    """Open a data set by name and take one split of it.
+
+    "train", "val" and "test" never share an item: choose settings on "val", report on "test".
+    "train+val" is the whole training part. For ``digits`` and ``iris`` see there; for a torchvision
+    set, "val" is a fixed random twelfth of its training part (5,000 images of MNIST) and "test" its
+    test part.
+
+    Args:
+        name: "digits", "iris" or a name of ``torchvision_dataset``, in any case.
+        root: Folder of a torchvision set; not used by "digits" and "iris".
+        split: "train", "val", "train+val", "test", and for "digits" and "iris" also "all".
+        seed: Seed of the split.
+        transform: Called on each image of a torchvision set; default ``ToTensor()``.
+        download: Let torchvision download a set that is not in ``root``.
+        **options: ``test_fraction`` and ``val_fraction`` of "digits" and "iris", or further
+            arguments of the torchvision class.
+
+    Returns:
+        Data set of (image, label) pairs; ``as_tensors`` gives it as two tensors.
+
+    Raises:
+        ImportError: A torchvision set without torchvision.
+        ValueError: Unknown name or split, no ``root`` for a torchvision set, or a transform for a
+            bundled one.
+        FileNotFoundError: The torchvision set is not in ``root``.
+    """
+    official = official_name("load", name, also=tuple(_BUNDLED))
+    if official in _BUNDLED:
+        if transform is not None:
+            raise ValueError(f"load: transform is for torchvision sets, {official} takes none")
+        return _BUNDLED[official](split, seed=seed, **options)
+    check_split("load", split, TORCHVISION_SPLITS)
+    if root is None:
+        raise ValueError(f"load: {official} needs root, the folder that holds it, got None")
+    whole = torchvision_dataset(official, root, split != "test", transform, download, **options)
+    if split in ("test", "train+val"):
+        return whole
+    order = permutation("load", len(cast(Sized, whole)), seed)
+    n_val = round(len(order) / 12)
+    return Subset(whole, (order[:n_val] if split == "val" else order[n_val:]).tolist())

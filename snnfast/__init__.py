@@ -2,7 +2,7 @@
 
 from importlib.metadata import version as _version
 
-from . import backend, ops, reference, surrogate
+from . import backend, nn, ops, reference, surrogate
 
-__all__ = ["backend", "ops", "reference", "surrogate"]
+__all__ = ["backend", "nn", "ops", "reference", "surrogate"]
 __version__ = _version("snnfast")

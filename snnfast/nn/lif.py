@@ -1,18 +1,19 @@
-"""Layers of integrators: :class:`IF`, :class:`LIF`, :class:`ParametricLIF` and the readout :class:`LI`."""
+"""Layers of integrators: :class:`IF`, :class:`LIF`, :class:`ParametricLIF`, readout :class:`LI`."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from snnfast import check, ops
 from snnfast.surrogate import SurrogateLike, resolve
 
 from .state import Stateful
 
-__all__ = ["IF", "LI", "LIF"]
+__all__ = ["IF", "LI", "LIF", "ParametricLIF"]
 
 
 class Spiking(Stateful):
@@ -23,6 +24,7 @@ class Spiking(Stateful):
         *,
         v_threshold: float | Tensor,
         v_reset: float | None,
+        v_rest: float | None = None,
         surrogate: SurrogateLike,
         detach_reset: bool,
         stateful: bool,
@@ -30,16 +32,17 @@ class Spiking(Stateful):
     ) -> None:
         super().__init__(stateful=stateful)
         layer = type(self).__name__
-        check.rest(layer, v_reset, None)
+        check.rest(layer, v_reset, v_rest)
         if not isinstance(v_threshold, Tensor):
             check.number(layer, "v_threshold", v_threshold)
         self._add_constant("v_threshold", v_threshold)
         self.v_reset = v_reset
+        self.v_rest = v_rest
         self.surrogate = resolve(surrogate)
-        self.detach_reset = detach_reset
-        self.return_v_seq = return_v_seq
+        self.detach_reset = bool(detach_reset)
+        self.return_v_seq = bool(return_v_seq)
 
-    def _reset_rule(self, x: Tensor) -> dict[str, Any]:
+    def _firing(self, x: Tensor) -> dict[str, Any]:
         return {
             "v_threshold": self._constant("v_threshold", x),
             "v_reset": self.v_reset,
@@ -48,23 +51,40 @@ class Spiking(Stateful):
             "return_v_seq": self.return_v_seq,
         }
 
+    def _finish(self, spikes: Tensor, *states_and_v_seq: Tensor | None) -> Any:
+        n = len(self.states)
+        self._store_states(*states_and_v_seq[:n])
+        return (spikes, *states_and_v_seq[n:]) if self.return_v_seq else spikes
+
     def extra_repr(self) -> str:
-        """The constants, tensors by their shape."""
-        return ", ".join(f"{name}={_show(value)}" for name, value in self._shown().items())
+        """The constants; tensors by their shape."""
+        return show(self._shown())
 
     def _shown(self) -> dict[str, Any]:
-        shown = {
-            name: getattr(self, name)
-            for name in ("v_threshold", "v_reset", "surrogate", "detach_reset", "stateful")
-        }
-        return shown | ({"return_v_seq": True} if self.return_v_seq else {})
-
-
-def _show(value: Any) -> str:
-    return f"Tensor{list(value.shape)}" if isinstance(value, Tensor) else str(value)
+        names = ["v_threshold", "v_reset", *["v_rest"] * (self.v_rest is not None), "surrogate"]
+        flags = {n: True for n in ("detach_reset", "stateful", "return_v_seq") if getattr(self, n)}
+        return {name: getattr(self, name) for name in names} | flags
 
 
 class IF(Spiking):
+    """Integrate-and-fire neurons, without leak: ``h[t] = v[t-1] + x[t]``.
+
+    Spikes where ``h >= v_threshold``, then reset; :func:`snnfast.ops.iaf` has the whole equation.
+
+    Args:
+        v_threshold: threshold; a number, a tensor that broadcasts to ``x.shape[1:]`` (kept as a
+            buffer) or an ``nn.Parameter`` of such a shape (learned).
+        v_reset: membrane after a spike; None subtracts ``v_threshold`` instead (soft reset).
+        surrogate: a name, a :class:`snnfast.surrogate.Surrogate` or a callable; see
+            :mod:`snnfast.surrogate`.
+        detach_reset: no gradient through the spike into the reset.
+        stateful: keep the membrane between calls; see :class:`snnfast.nn.state.Stateful`.
+        return_v_seq: return ``(spikes, v_seq)`` instead of ``spikes``.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
+    """
+
     op = "iaf"
 
     def __init__(
@@ -87,13 +107,44 @@ class IF(Spiking):
         )
 
     def forward(self, x: Tensor) -> Any:
+        """Input current ``[T, B, ...]`` -> spikes of the same shape and dtype."""
         (v,) = self._load_states(x)
-        spikes, v, *v_seq = ops.iaf(x, v, return_v=self.stateful, **self._reset_rule(x))
-        self._store_states(v)
-        return (spikes, *v_seq) if v_seq else spikes
+        return self._finish(*ops.iaf(x, v, return_v=self.stateful, **self._firing(x)))
 
 
 class LIF(Spiking):
+    """Leaky integrate-and-fire neurons.
+
+    For every neuron and ``t = 0 ... T-1``::
+
+        h[t] = v_rest + decay (v[t-1] - v_rest) + gain x[t]
+        s[t] = 1 if h[t] >= v_threshold else 0
+        v[t] = v_reset where s[t] = 1, else h[t]      hard reset (v_reset a number)
+        v[t] = h[t] - s[t] v_threshold                soft reset (v_reset None)
+
+    with ``decay = 1 - 1/tau`` and ``gain = 1 - decay`` if ``decay_input`` else 1 (Gerstner et al.,
+    Neuronal Dynamics, section 1.3), by :func:`snnfast.ops.lif`.
+
+    Args:
+        tau: membrane time constant in steps, at least 1; 2.0 if neither it nor ``decay`` is given.
+        decay: what is left of the membrane after one step, in [0, 1], instead of ``tau``. Both may
+            be tensors that broadcast to ``x.shape[1:]`` (one per channel: ``[C, 1, 1]``): kept as
+            buffers, or learned if they are an ``nn.Parameter``.
+        decay_input: scale the input by ``1 - decay``.
+        v_threshold: threshold; a number or a tensor like ``tau``.
+        v_reset: membrane after a spike; None subtracts ``v_threshold`` instead (soft reset).
+        v_rest: where the membrane decays to; ``v_reset``, or 0 with soft reset, if None.
+        surrogate: a name, a :class:`snnfast.surrogate.Surrogate` or a callable; see
+            :mod:`snnfast.surrogate`.
+        detach_reset: no gradient through the spike into the reset.
+        stateful: keep the membrane between calls; see :class:`snnfast.nn.state.Stateful`.
+        return_v_seq: return ``(spikes, v_seq)`` instead of ``spikes``.
+        strict: spike where ``h > v_threshold``, not at it; snnTorch's and Norse's rule.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
+    """
+
     op = "lif"
 
     def __init__(
@@ -109,43 +160,156 @@ class LIF(Spiking):
         detach_reset: bool = False,
         stateful: bool = False,
         return_v_seq: bool = False,
+        strict: bool = False,
     ) -> None:
+        if strict and not isinstance(v_threshold, Tensor):
+            # Which number is the next above it depends on the dtype of x.
+            number = check.number("LIF", "v_threshold", v_threshold)
+            v_threshold = torch.tensor(number, dtype=torch.float64)
         super().__init__(
             v_threshold=v_threshold,
             v_reset=v_reset,
+            v_rest=v_rest,
             surrogate=surrogate,
             detach_reset=detach_reset,
             stateful=stateful,
             return_v_seq=return_v_seq,
         )
         add_decay(self, "", tau, decay)
-        check.rest("LIF", v_reset, v_rest)
-        self.decay_input = decay_input
-        self.v_rest = v_rest
+        self.decay_input = bool(decay_input)
+        self.strict = bool(strict)
 
     def forward(self, x: Tensor) -> Any:
+        """Input current ``[T, B, ...]`` -> spikes of the same shape and dtype.
+
+        With ``return_v_seq`` ``(spikes, v_seq)``: also the membrane after every step, ``[T, B,
+        ...]``, float64 for float64 ``x``, else float32.
+        """
         (v,) = self._load_states(x)
-        spikes, v, *v_seq = ops.lif(
-            x,
-            v,
-            tau=self._constant("tau", x),
-            decay=self._constant("decay", x),
-            decay_input=self.decay_input,
-            v_rest=self.v_rest,
-            return_v=self.stateful,
-            **self._reset_rule(x),
+        return self._finish(
+            *ops.lif(
+                x,
+                v,
+                tau=self._constant("tau", x),
+                decay=self._constant("decay", x),
+                decay_input=self.decay_input,
+                v_rest=self.v_rest,
+                return_v=self.stateful,
+                **self._firing(x),
+            )
         )
-        self._store_states(v)
-        return (spikes, *v_seq) if v_seq else spikes
+
+    def _firing(self, x: Tensor) -> dict[str, Any]:
+        firing = super()._firing(x)
+        return (
+            firing | {"v_threshold": _just_above(firing["v_threshold"])} if self.strict else firing
+        )
 
     def _shown(self) -> dict[str, Any]:
-        leak = {"tau": self.tau} if self.decay is None else {"decay": self.decay}
-        rest = {} if self.v_rest is None else {"v_rest": self.v_rest}
-        return leak | {"decay_input": self.decay_input} | rest | super()._shown()
+        strict = {"strict": True} if self.strict else {}
+        return leak(self, "") | {"decay_input": self.decay_input} | super()._shown() | strict
+
+
+class ParametricLIF(Spiking):
+    """Leaky integrate-and-fire neurons that learn their time constant.
+
+    :class:`LIF` with ``decay = 1 - sigmoid(w)``, so that ``tau = 1 / sigmoid(w)`` stays above 1 for
+    any ``w`` (Fang et al. 2021, "Incorporating learnable membrane time constant").
+
+    Args:
+        init_tau: the time constant to start from, in steps, above 1.
+        channels: how many time constants to learn, one for each of the ``C`` channels of ``x``
+            ``[T, B, C, ...]``; None learns a single one for the layer.
+        learnable_threshold: learn ``v_threshold`` too, with the shape of ``w``.
+        decay_input: scale the input by ``1 - decay``.
+        v_threshold: threshold, a number to start from or like :class:`LIF`'s.
+        v_reset: membrane after a spike; None subtracts ``v_threshold`` instead (soft reset).
+        v_rest: where the membrane decays to; ``v_reset``, or 0 with soft reset, if None.
+        surrogate: as for :class:`LIF`.
+        detach_reset: no gradient through the spike into the reset.
+        stateful: keep the membrane between calls; see :class:`snnfast.nn.state.Stateful`.
+        return_v_seq: return ``(spikes, v_seq)`` instead of ``spikes``.
+
+    Attributes:
+        w: the parameter, ``[]`` or ``[C]``.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
+    """
+
+    op = "lif"
+    w: nn.Parameter
+
+    def __init__(
+        self,
+        init_tau: float = 2.0,
+        *,
+        channels: int | None = None,
+        learnable_threshold: bool = False,
+        decay_input: bool = True,
+        v_threshold: float | Tensor = 1.0,
+        v_reset: float | None = 0.0,
+        v_rest: float | None = None,
+        surrogate: SurrogateLike = "atan",
+        detach_reset: bool = False,
+        stateful: bool = False,
+        return_v_seq: bool = False,
+    ) -> None:
+        if learnable_threshold and not isinstance(v_threshold, Tensor):
+            number = check.number("ParametricLIF", "v_threshold", v_threshold)
+            v_threshold = nn.Parameter(_one_or_each(number, channels))
+        super().__init__(
+            v_threshold=v_threshold,
+            v_reset=v_reset,
+            v_rest=v_rest,
+            surrogate=surrogate,
+            detach_reset=detach_reset,
+            stateful=stateful,
+            return_v_seq=return_v_seq,
+        )
+        self.w = learned_tau("ParametricLIF", "init_tau", init_tau, channels)
+        self.learnable_threshold = bool(learnable_threshold)
+        self.decay_input = bool(decay_input)
+
+    @property
+    def tau(self) -> Tensor:
+        """The time constants now, in steps, ``[]`` or ``[C]``."""
+        return 1 / torch.sigmoid(self.w)
+
+    def forward(self, x: Tensor) -> Any:
+        """Input current ``[T, B, ...]`` -> spikes of the same shape and dtype."""
+        (v,) = self._load_states(x)
+        return self._finish(
+            *ops.lif(
+                x,
+                v,
+                decay=learned_decay(self, "w", x),
+                decay_input=self.decay_input,
+                v_rest=self.v_rest,
+                return_v=self.stateful,
+                **self._firing(x),
+            )
+        )
+
+    def _firing(self, x: Tensor) -> dict[str, Any]:
+        firing = super()._firing(x)
+        if self.learnable_threshold:
+            firing["v_threshold"] = per_channel(self, "v_threshold", firing["v_threshold"], x)
+        return firing
+
+    def _shown(self) -> dict[str, Any]:
+        return {"w": self.w, "decay_input": self.decay_input} | super()._shown()
 
 
 class LI(Stateful):
+    """Leaky integrators that never fire, a readout: the membrane after every step.
+
+    ``v[t] = v_rest + decay (v[t-1] - v_rest) + gain x[t]``, with the arguments of :class:`LIF`; by
+    :func:`snnfast.ops.li`.
+    """
+
     op = "li"
+    surrogate = None
 
     def __init__(
         self,
@@ -158,11 +322,11 @@ class LI(Stateful):
     ) -> None:
         super().__init__(stateful=stateful)
         add_decay(self, "", tau, decay)
-        self.decay_input = decay_input
+        self.decay_input = bool(decay_input)
         self.v_rest = check.number("LI", "v_rest", v_rest)
-        self.surrogate = None
 
     def forward(self, x: Tensor) -> Tensor:
+        """Input current ``[T, B, ...]`` -> membrane ``[T, B, ...]``, at least float32."""
         (v,) = self._load_states(x)
         v_seq, v = ops.li(
             x,
@@ -176,25 +340,75 @@ class LI(Stateful):
         return v_seq
 
     def extra_repr(self) -> str:
-        leak = f"tau={_show(self.tau)}" if self.decay is None else f"decay={_show(self.decay)}"
-        return f"{leak}, decay_input={self.decay_input}, v_rest={self.v_rest}, stateful={self.stateful}"
+        """The constants; tensors by their shape."""
+        stateful = {"stateful": True} if self.stateful else {}
+        return show(
+            leak(self, "") | {"decay_input": self.decay_input, "v_rest": self.v_rest} | stateful
+        )
 
 
 def add_decay(
-    layer: Stateful,
-    suffix: str,
-    tau: float | Tensor | None,
-    decay: float | Tensor | None,
+    layer: Stateful, suffix: str, tau: float | Tensor | None, decay: float | Tensor | None
 ) -> None:
-    """The constants ``tau`` and ``decay`` of ``layer``, of which one is None, checked like in the ops."""
-    if tau is None and decay is None:
-        tau = 2.0
+    """Gives ``layer`` the constants ``tau`` and ``decay``, at most one not None."""
+    name = type(layer).__name__
     if isinstance(tau, Tensor) or isinstance(decay, Tensor):
         if tau is not None and decay is not None:
-            raise ValueError(
-                f"{type(layer).__name__}: give tau{suffix} or decay{suffix}, not both"
-            )
+            raise ValueError(f"{name}: give tau{suffix} or decay{suffix}, not both")
     else:
-        check.decay(type(layer).__name__, f"decay{suffix}", tau, decay, 2.0, torch.empty(0))
-    layer._add_constant(f"tau{suffix}", tau)
+        check.decay(name, f"decay{suffix}", tau, decay, 2.0, torch.empty(0))
+    layer._add_constant(f"tau{suffix}", 2.0 if tau is None and decay is None else tau)
     layer._add_constant(f"decay{suffix}", decay)
+
+
+def leak(layer: Stateful, suffix: str) -> dict[str, Any]:
+    """``tau`` or ``decay`` of ``layer``, whichever it was given, by name."""
+    name = f"tau{suffix}" if getattr(layer, f"decay{suffix}") is None else f"decay{suffix}"
+    return {name: getattr(layer, name)}
+
+
+def show(values: dict[str, Any]) -> str:
+    """The values for ``extra_repr``; tensors by their shape."""
+    return ", ".join(
+        f"{name}=[{', '.join(map(str, value.shape))}]"
+        if isinstance(value, Tensor) and value.dim()
+        else f"{name}={value.item():g}"
+        if isinstance(value, Tensor)
+        else f"{name}={value}"
+        for name, value in values.items()
+    )
+
+
+def learned_tau(layer: str, name: str, tau: object, channels: int | None) -> nn.Parameter:
+    """The parameter ``w`` with ``1 / sigmoid(w) = tau``."""
+    number = check.number(layer, name, tau)
+    if number <= 1:
+        raise ValueError(f"{layer}: {name} must be above 1 step to be learned, got {number}")
+    return nn.Parameter(_one_or_each(-math.log(number - 1), channels))
+
+
+def learned_decay(layer: Stateful, name: str, x: Tensor) -> Tensor:
+    """``1 - sigmoid(w)`` as the op takes it for ``x``."""
+    return per_channel(layer, name, torch.sigmoid(-layer._constant(name, x)), x)
+
+
+def per_channel(layer: Stateful, name: str, value: Tensor, x: Tensor) -> Tensor:
+    """A parameter ``[C]`` in a shape that broadcasts over ``x`` ``[T, B, C, ...]``."""
+    if value.dim() == 0:
+        return value
+    if x.dim() < 3 or x.shape[2] != value.shape[0]:
+        raise ValueError(
+            f"{type(layer).__name__}: {name} has {value.shape[0]} channels, so x must have shape "
+            f"[T, B, {value.shape[0]}, ...], got {list(x.shape)}"
+        )
+    return value.view(-1, *(1,) * (x.dim() - 3))
+
+
+def _one_or_each(value: float, channels: int | None) -> Tensor:
+    return torch.full(() if channels is None else (channels,), value)
+
+
+def _just_above(threshold: Tensor) -> Tensor:
+    """The next number after ``threshold``, with its gradient: ``h > a`` is ``h >= next(a)``."""
+    number = threshold.detach()
+    return threshold + (torch.nextafter(number, torch.full_like(number, math.inf)) - number)

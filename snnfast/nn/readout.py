@@ -12,7 +12,8 @@ __all__ = ["Count", "Rate"]
 class Rate(nn.Module):
     """Spikes per step: the mean over time of ``[T, ...]``, NaN without steps.
 
-    Its gradient is the same at every step, a view without memory over time, which the kernels read in place.
+    Its gradient is the same at every step: a view with stride 0 over time, which the kernels read
+    in place.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The rules of state: when a layer keeps its membrane between calls, and how it is reset, detached, saved and moved."""
+"""The rules of state: when a layer keeps it, how it is reset, detached, saved and moved."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ __all__ = ["Stateful", "detach", "reset"]
 
 
 class Stateful(nn.Module):
-    """Base of the layers that integrate over time; see ``docs/nn.md`` for the rules of state.
+    """Base of the layers that integrate over time.
 
-    With ``stateful=False`` every call starts at rest and nothing is kept. With ``stateful=True`` a call starts where the
-    last one ended, with its graph, until :func:`reset` or :func:`detach`.
+    With ``stateful=False`` every call starts at rest and keeps nothing. With ``stateful=True`` a
+    call starts where the last one ended, gradients included, until :func:`reset` or :func:`detach`.
 
     Attributes:
         op: the op of :mod:`snnfast.ops` that the layer calls.
-        surrogate: its surrogate gradient, None without spikes.
+        surrogate: its surrogate gradient; None without spikes.
         stateful: whether the state is kept between calls and saved in ``state_dict``.
-        states: the names of the state tensors, each ``x.shape[1:]`` or None before the first call.
+        states: the names of the state tensors, each ``x.shape[1:]``, or None at rest.
     """
 
     op: ClassVar[str]
@@ -35,7 +35,7 @@ class Stateful(nn.Module):
     def __init__(self, *, stateful: bool = False) -> None:
         super().__init__()
         self.stateful = bool(stateful)
-        # Plain attributes, no buffers: DistributedDataParallel would overwrite the buffers of all ranks by rank 0's.
+        # Attributes, not buffers: DistributedDataParallel copies rank 0's buffers to every rank.
         self.reset()
 
     def reset(self) -> None:
@@ -44,22 +44,32 @@ class Stateful(nn.Module):
             setattr(self, name, None)
 
     def detach(self) -> None:
-        """Keeps the state's values and drops its graph."""
+        """Keeps the values of the state and drops its graph."""
         for name in self.states:
             value = getattr(self, name)
             setattr(self, name, None if value is None else value.detach())
 
     def step(self, x: Tensor) -> Any:
-        """One time step: ``x`` ``[B, ...]`` without the time dimension, the result likewise. Needs ``stateful=True``."""
+        """One time step, for layers with ``stateful=True``.
+
+        Args:
+            x: the input of this step, ``[B, ...]``, without a time dimension.
+
+        Returns:
+            What the layer returns, without a time dimension.
+
+        Raises:
+            RuntimeError: with ``stateful=False``, where every step would start at rest.
+        """
         if not self.stateful:
             raise RuntimeError(
-                f"{type(self).__name__}.step: needs stateful=True, or every step would start at rest"
+                f"{type(self).__name__}.step: needs stateful=True, or each step would start at rest"
             )
         result = self(x.unsqueeze(0))
         return tuple(r[0] for r in result) if isinstance(result, tuple) else result[0]
 
     def _load_states(self, x: Tensor) -> tuple[Tensor | None, ...]:
-        """The states before the first step of ``x``, in the dtype and on the device of the op's state."""
+        """The states before the first step of ``x``, as its op takes them."""
         layer = type(self).__name__
         check.sequence(layer, x)
         if not self.stateful:
@@ -70,13 +80,14 @@ class Stateful(nn.Module):
             if value is not None:
                 if value.shape != x.shape[1:]:
                     raise ValueError(
-                        f"{layer}: the state {name} has shape {list(value.shape)}, but x.shape[1:] is "
-                        f"{list(x.shape[1:])}; call reset() before a batch of another shape"
+                        f"{layer}: the state {name} has shape {list(value.shape)}, but x.shape[1:] "
+                        f"is {list(x.shape[1:])}; call reset() before a batch of another shape"
                     )
                 if value.requires_grad and torch.is_grad_enabled() and _graph_is_freed(value):
                     raise RuntimeError(
-                        f"{layer}: the state {name} still carries the graph of an earlier batch, which backward() has "
-                        "freed; call reset() or detach() between batches (snnfast.nn.reset(net), snnfast.nn.detach(net))"
+                        f"{layer}: the state {name} carries the graph of an earlier batch, which "
+                        "backward() has freed; call reset() or detach() between batches "
+                        "(snnfast.nn.reset(net) or snnfast.nn.detach(net))"
                     )
                 value = value.to(device=x.device, dtype=check.state_dtype(x.dtype))
             states.append(value)
@@ -88,16 +99,17 @@ class Stateful(nn.Module):
                 setattr(self, name, value)
 
     def _add_constant(self, name: str, value: float | Tensor | None) -> None:
-        """A tensor becomes a buffer, a parameter stays one, a number is an attribute."""
+        """A tensor becomes a buffer, a parameter stays one, a number is a plain attribute."""
         if isinstance(value, nn.Parameter):
             self.register_parameter(name, value)
         elif isinstance(value, Tensor):
-            self.register_buffer(name, value.detach().to(check.state_dtype(value.dtype)))
+            dtype = check.state_dtype(value.dtype)
+            self.register_buffer(name, value.detach().to(dtype, copy=True))
         else:
             setattr(self, name, value)
 
     def _constant(self, name: str, x: Tensor) -> Any:
-        """The constant as the op takes it for ``x``."""
+        """A constant as the op takes it for ``x``."""
         value = getattr(self, name)
         return value.to(check.state_dtype(x.dtype)) if isinstance(value, Tensor) else value
 
@@ -113,17 +125,15 @@ class Stateful(nn.Module):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        # deepcopy and pickle refuse tensors with a graph.
+        # deepcopy refuses tensors with a graph.
         states = {name: getattr(self, name) for name in self.states}
-        return {
-            **self.__dict__,
-            **{name: None if value is None else value.detach() for name, value in states.items()},
-        }
+        detached = {n: None if value is None else value.detach() for n, value in states.items()}
+        return {**self.__dict__, **detached}
 
     def _save_to_state_dict(
         self, destination: dict[str, Any], prefix: str, keep_vars: bool
     ) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)  # type: ignore[no-untyped-call]
+        super()._save_to_state_dict(destination, prefix, keep_vars)
         if self.stateful:
             for name in self.states:
                 value = getattr(self, name)
@@ -140,7 +150,7 @@ class Stateful(nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        super()._load_from_state_dict(  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
         if not self.stateful:
@@ -150,16 +160,16 @@ class Stateful(nn.Module):
             if key in unexpected_keys:
                 unexpected_keys.remove(key)
             now, loaded = getattr(self, name), state_dict.get(key)
-            if now is not None and loaded is not None and now.shape != loaded.shape:
+            if loaded is None:
+                setattr(self, name, None)
+            elif now is not None and now.shape != loaded.shape:
                 error_msgs.append(
-                    f"{type(self).__name__}: the saved state {key} has shape {list(loaded.shape)}, the layer's has "
-                    f"{list(now.shape)}; call reset() before loading a state of another shape"
+                    f"{type(self).__name__}: the saved state {key} has shape {list(loaded.shape)}, "
+                    f"the layer's has {list(now.shape)}; call reset() before loading it"
                 )
-            elif loaded is not None:
+            else:
                 device = loaded.device if now is None else now.device
                 setattr(self, name, loaded.detach().to(device, copy=True))
-            else:
-                setattr(self, name, None)
 
 
 def reset(net: nn.Module) -> None:
@@ -170,14 +180,17 @@ def reset(net: nn.Module) -> None:
 
 
 def detach(net: nn.Module) -> None:
-    """Keeps the state of every snnfast layer in ``net`` and drops its graph: truncated backpropagation through time."""
+    """Keeps the state of every snnfast layer in ``net`` and drops its graph.
+
+    Between chunks of a long sequence this is truncated backpropagation through time.
+    """
     for module in net.modules():
         if isinstance(module, Stateful):
             module.detach()
 
 
 def _at_least_float32(before: Tensor, after: Tensor | None) -> Tensor | None:
-    # A decay of 0.999 is 1 in bfloat16; the ops keep state and constants in float32 for the same reason.
+    # A decay of 0.999 is 1 in bfloat16; the ops want state and constants in float32 anyway.
     if after is not None and after.dtype in (torch.bfloat16, torch.float16):
         return before.to(after.device, torch.float32)
     return after
@@ -187,10 +200,10 @@ def _graph_is_freed(state: Tensor) -> bool:
     if torch.compiler.is_compiling():
         return False
     node: Any = state.grad_fn
-    # A state in another memory layout is a view of the op's output.
-    while node is not None and len(node.next_functions) == 1 and not _is_function(node):
+    # In another memory layout or dtype the state is a view or a copy of what the op returned.
+    while node is not None and not _saves_tensors(node) and len(node.next_functions) == 1:
         node = node.next_functions[0][0]
-    if not _is_function(node):
+    if not _saves_tensors(node):
         return False
     try:
         _ = node._raw_saved_tensors
@@ -199,5 +212,5 @@ def _graph_is_freed(state: Tensor) -> bool:
     return False
 
 
-def _is_function(node: Any) -> bool:
+def _saves_tensors(node: Any) -> bool:
     return hasattr(type(node), "_raw_saved_tensors")

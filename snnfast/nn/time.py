@@ -10,18 +10,18 @@ __all__ = ["Time"]
 
 
 class Time(nn.Module):
-    """Runs stateless layers on ``[T, B, ...]`` by folding time into the batch: ``[T B, ...]`` and back.
+    """Runs layers without time on ``[T, B, ...]``: ``[T, B, ...] -> [T B, ...]``, layers, and back.
 
-    Both foldings are views for contiguous and for channels-last sequences, so ``Time(conv)`` with channels-last weights
-    hands a channels-last sequence to the neurons, which read it in place. A layer with batch statistics takes them over
-    all steps (``tdBN`` without its scale); dropout draws anew at every step.
+    Both foldings are views of contiguous and of channels-last sequences: after a channels-last
+    convolution the neurons read its channels-last output in place. Batch normalisation takes its
+    statistics over batch and steps; dropout draws anew at every step.
 
     Args:
-        layers: one layer or several, which run one after the other inside one folding.
+        layers: one layer, or several that run one after the other inside one folding.
 
     Raises:
-        ValueError: if a layer keeps time itself (an snnfast neuron), if ``x`` has fewer than two dimensions, or if the
-            layers change the size of the batch.
+        ValueError: if a layer needs time itself (an snnfast neuron), if ``x`` has fewer than two
+            dimensions, or if the layers change the size of the batch.
     """
 
     def __init__(self, *layers: nn.Module) -> None:
@@ -32,7 +32,8 @@ class Time(nn.Module):
         for module in self.layer.modules():
             if isinstance(module, Stateful):
                 raise ValueError(
-                    f"Time: takes layers without time, but {type(module).__name__} needs [T, B, ...]; put it outside"
+                    f"Time: takes layers without time, but {type(module).__name__} needs "
+                    "[T, B, ...]; put it outside"
                 )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -42,6 +43,7 @@ class Time(nn.Module):
         y: Tensor = self.layer(x.flatten(0, 1))
         if y.dim() == 0 or y.shape[0] != x.shape[0] * x.shape[1]:
             raise ValueError(
-                f"Time: the layer must keep the batch of {x.shape[0] * x.shape[1]}, got shape {list(y.shape)}"
+                f"Time: the layer must keep the batch of T B = {x.shape[0] * x.shape[1]}, "
+                f"got shape {list(y.shape)}"
             )
-        return y.unflatten(0, x.shape[:2])
+        return y.view(*x.shape[:2], *y.shape[1:])

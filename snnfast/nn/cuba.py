@@ -1,0 +1,130 @@
+"""The layer :class:`CubaLIF`: leaky integrate-and-fire neurons with a synaptic current."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from snnfast import ops
+from snnfast.surrogate import SurrogateLike
+
+from .lif import Spiking, add_decay, leak, learned_decay, learned_tau
+
+__all__ = ["CubaLIF"]
+
+
+class CubaLIF(Spiking):
+    """LIF neurons driven by a synaptic current that decays exponentially.
+
+    For every neuron and ``t = 0 ... T-1``::
+
+        i[t] = decay_syn i[t-1] + x[t]
+        h[t] = v_rest + decay (v[t-1] - v_rest) + gain i[t]
+
+    then spike and reset as in :class:`snnfast.nn.LIF` (Gerstner et al., Neuronal Dynamics, section
+    1.3; NIR's ``CubaLIF``), by :func:`snnfast.ops.cuba`.
+
+    Args:
+        tau: membrane time constant in steps, at least 1; 2.0 if neither it nor ``decay`` is given.
+        tau_syn: synaptic time constant in steps, at least 1; 2.0 likewise.
+        decay: ``1 - 1/tau``, in [0, 1], instead of ``tau``.
+        decay_syn: ``1 - 1/tau_syn`` instead of ``tau_syn``. All four may be tensors that broadcast
+            to ``x.shape[1:]``, kept as buffers.
+        learnable: learn both decays as ``1 - sigmoid(w)`` and ``1 - sigmoid(w_syn)``, starting from
+            ``tau`` and ``tau_syn``, which must be numbers above 1.
+        channels: with ``learnable``, one of each for every channel of ``x`` ``[T, B, C, ...]``;
+            None learns a single one for the layer.
+        decay_input: scale the current by ``1 - decay``.
+        v_threshold: threshold; a number, a tensor (buffer) or an ``nn.Parameter`` (learned).
+        v_reset: membrane after a spike; None subtracts ``v_threshold`` instead (soft reset).
+        v_rest: where the membrane decays to; ``v_reset``, or 0 with soft reset, if None.
+        surrogate: as for :class:`snnfast.nn.LIF`.
+        detach_reset: no gradient through the spike into the reset.
+        stateful: keep ``v`` and ``i`` between calls; see :class:`snnfast.nn.state.Stateful`.
+        return_v_seq: return ``(spikes, v_seq)`` instead of ``spikes``.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
+    """
+
+    op = "cuba"
+    states = ("v", "i")
+    i: Tensor | None
+    w: nn.Parameter
+    w_syn: nn.Parameter
+
+    def __init__(
+        self,
+        tau: float | Tensor | None = None,
+        tau_syn: float | Tensor | None = None,
+        *,
+        decay: float | Tensor | None = None,
+        decay_syn: float | Tensor | None = None,
+        learnable: bool = False,
+        channels: int | None = None,
+        decay_input: bool = True,
+        v_threshold: float | Tensor = 1.0,
+        v_reset: float | None = 0.0,
+        v_rest: float | None = None,
+        surrogate: SurrogateLike = "atan",
+        detach_reset: bool = False,
+        stateful: bool = False,
+        return_v_seq: bool = False,
+    ) -> None:
+        super().__init__(
+            v_threshold=v_threshold,
+            v_reset=v_reset,
+            v_rest=v_rest,
+            surrogate=surrogate,
+            detach_reset=detach_reset,
+            stateful=stateful,
+            return_v_seq=return_v_seq,
+        )
+        self.learnable = bool(learnable)
+        self.decay_input = bool(decay_input)
+        if learnable:
+            if decay is not None or decay_syn is not None:
+                raise ValueError("CubaLIF: learnable=True starts from tau and tau_syn, not decay")
+            self.w = learned_tau("CubaLIF", "tau", 2.0 if tau is None else tau, channels)
+            self.w_syn = learned_tau(
+                "CubaLIF", "tau_syn", 2.0 if tau_syn is None else tau_syn, channels
+            )
+        else:
+            if channels is not None:
+                raise ValueError("CubaLIF: channels needs learnable=True")
+            add_decay(self, "", tau, decay)
+            add_decay(self, "_syn", tau_syn, decay_syn)
+
+    def forward(self, x: Tensor) -> Any:
+        """Synaptic input ``[T, B, ...]`` -> spikes of the same shape and dtype.
+
+        With ``return_v_seq`` ``(spikes, v_seq)``: also the membrane after every step, ``[T, B,
+        ...]``, float64 for float64 ``x``, else float32.
+        """
+        v, i = self._load_states(x)
+        return self._finish(
+            *ops.cuba(
+                x,
+                v,
+                i,
+                **self._decays(x),
+                decay_input=self.decay_input,
+                v_rest=self.v_rest,
+                return_state=self.stateful,
+                **self._firing(x),
+            )
+        )
+
+    def _decays(self, x: Tensor) -> dict[str, Any]:
+        if self.learnable:
+            return {
+                "decay": learned_decay(self, "w", x),
+                "decay_syn": learned_decay(self, "w_syn", x),
+            }
+        return {n: self._constant(n, x) for n in ("tau", "decay", "tau_syn", "decay_syn")}
+
+    def _shown(self) -> dict[str, Any]:
+        learned = {"w": self._parameters.get("w"), "w_syn": self._parameters.get("w_syn")}
+        decays = learned if self.learnable else leak(self, "") | leak(self, "_syn")
+        return decays | {"decay_input": self.decay_input} | super()._shown()

@@ -1,0 +1,165 @@
+"""Neurons with the semantics of other libraries, by their names and arguments: :func:`like`.
+
+``docs/semantics.md`` has the table of what the libraries do; ``tests/nn/test_presets.py`` compares
+with traces recorded from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from snnfast import check
+from snnfast.surrogate import SurrogateLike, fast_sigmoid
+
+from .lif import IF, LIF, Spiking
+
+__all__ = ["like"]
+
+
+def like(neuron: str, **arguments: Any) -> Spiking:
+    """A layer that spikes like a neuron of another library, given its arguments.
+
+    The layer takes ``[T, B, ...]`` and follows snnfast's rules of state; ``surrogate``,
+    ``stateful`` and ``return_v_seq`` are those of :class:`snnfast.nn.LIF`. What is not listed here
+    is not supported and raises.
+
+    ``"spikingjelly.LIFNode"`` (tau=2.0, decay_input=True, v_threshold=1.0, v_reset=0.0,
+    detach_reset=False, surrogate="sigmoid")
+        is :class:`snnfast.nn.LIF`.
+    ``"spikingjelly.IFNode"`` (v_threshold=1.0, v_reset=0.0, detach_reset=False,
+    surrogate="sigmoid")
+        is :class:`snnfast.nn.IF`.
+    ``"snntorch.Leaky"`` (beta, threshold=1.0, reset_mechanism="subtract", reset_delay=True,
+    surrogate="atan")
+        spikes only above threshold and does not scale the input. A delayed reset has no gradient.
+        With ``"subtract"`` it takes the threshold off after the decay of the next step; the layer
+        takes ``threshold / beta`` off before. Its ``v`` is then snnTorch's membrane after the
+        reset plus ``v_rest = threshold / beta - threshold``.
+    ``"norse.LIFBoxCell"`` (tau_mem_inv=100.0 in 1/s, v_leak=0.0, v_th=1.0, v_reset=0.0, dt=0.001 in
+    s, surrogate=fast_sigmoid(1))
+        spikes only above threshold, with ``decay = 1 - dt tau_mem_inv``.
+
+    Example:
+        >>> snnfast.nn.like("snntorch.Leaky", beta=0.5)
+
+    Raises:
+        ValueError: for a neuron or a setting that is not supported.
+        TypeError: for an argument that the neuron does not have.
+    """
+    if neuron not in _PRESETS:
+        raise ValueError(f"like: expected one of {', '.join(_PRESETS)}, got {neuron!r}")
+    return _PRESETS[neuron](**arguments)
+
+
+def _spikingjelly_lif(
+    tau: float = 2.0,
+    decay_input: bool = True,
+    v_threshold: float = 1.0,
+    v_reset: float | None = 0.0,
+    detach_reset: bool = False,
+    *,
+    surrogate: SurrogateLike = "sigmoid",
+    stateful: bool = False,
+    return_v_seq: bool = False,
+) -> LIF:
+    return LIF(
+        tau,
+        decay_input=decay_input,
+        v_threshold=v_threshold,
+        v_reset=v_reset,
+        detach_reset=detach_reset,
+        surrogate=surrogate,
+        stateful=stateful,
+        return_v_seq=return_v_seq,
+    )
+
+
+def _spikingjelly_if(
+    v_threshold: float = 1.0,
+    v_reset: float | None = 0.0,
+    detach_reset: bool = False,
+    *,
+    surrogate: SurrogateLike = "sigmoid",
+    stateful: bool = False,
+    return_v_seq: bool = False,
+) -> IF:
+    return IF(
+        v_threshold=v_threshold,
+        v_reset=v_reset,
+        detach_reset=detach_reset,
+        surrogate=surrogate,
+        stateful=stateful,
+        return_v_seq=return_v_seq,
+    )
+
+
+def _snntorch_leaky(
+    beta: float,
+    threshold: float = 1.0,
+    reset_mechanism: str = "subtract",
+    reset_delay: bool = True,
+    *,
+    surrogate: SurrogateLike = "atan",
+    stateful: bool = False,
+    return_v_seq: bool = False,
+) -> LIF:
+    beta = check.number("snntorch.Leaky", "beta", beta)
+    threshold = check.number("snntorch.Leaky", "threshold", threshold)
+    if reset_mechanism not in ("subtract", "zero"):
+        raise ValueError(
+            f"snntorch.Leaky: reset_mechanism must be 'subtract' or 'zero', got {reset_mechanism!r}"
+        )
+    fires_at = threshold
+    if reset_delay and reset_mechanism == "subtract":
+        if not 0 < beta <= 1:
+            raise ValueError(f"snntorch.Leaky: beta must lie in (0, 1], got {beta}")
+        fires_at = threshold / beta
+    return LIF(
+        decay=beta,
+        decay_input=False,
+        v_threshold=fires_at,
+        v_reset=None if reset_mechanism == "subtract" else 0.0,
+        # Measured from here, the membrane fires at what the reset subtracts.
+        v_rest=fires_at - threshold,
+        detach_reset=reset_delay,
+        surrogate=surrogate,
+        stateful=stateful,
+        return_v_seq=return_v_seq,
+        strict=True,
+    )
+
+
+def _norse_lif_box(
+    tau_mem_inv: float = 100.0,
+    v_leak: float = 0.0,
+    v_th: float = 1.0,
+    v_reset: float = 0.0,
+    dt: float = 0.001,
+    *,
+    surrogate: SurrogateLike | None = None,
+    stateful: bool = False,
+    return_v_seq: bool = False,
+) -> LIF:
+    rate = check.number("norse.LIFBoxCell", "dt", dt) * check.number(
+        "norse.LIFBoxCell", "tau_mem_inv", tau_mem_inv
+    )
+    return LIF(
+        decay=1 - rate,
+        v_threshold=v_th,
+        v_reset=v_reset,
+        v_rest=v_leak,
+        # Norse's cells ignore their alpha for the default surrogate.
+        surrogate=fast_sigmoid(1.0) if surrogate is None else surrogate,
+        stateful=stateful,
+        return_v_seq=return_v_seq,
+        strict=True,
+    )
+
+
+_PRESETS: dict[str, Callable[..., Spiking]] = {
+    "spikingjelly.LIFNode": _spikingjelly_lif,
+    "spikingjelly.IFNode": _spikingjelly_if,
+    "snntorch.Leaky": _snntorch_leaky,
+    "norse.LIFBoxCell": _norse_lif_box,
+}

@@ -1,0 +1,21 @@
+"""Figures of spiking networks: rasters, membranes, receptive fields, training curves, confusion.
+
+Every function returns a ``matplotlib.figure.Figure`` and touches no global state of pyplot, so it
+works without a display and in threads. ``save`` writes a figure to a file, ``Live`` keeps one up to
+date during training.
+"""
+
+from .activity import potentials, raster
+from .output import Live, save
+from .training import confusion, curves
+from .weights import receptive_fields
+
+__all__ = [
+    "Live",
+    "confusion",
+    "curves",
+    "potentials",
+    "raster",
+    "receptive_fields",
+    "save",
+]

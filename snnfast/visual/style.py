@@ -1,0 +1,65 @@
+"""The look that all figures share, and the check of what they draw."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from torch import Tensor
+
+Array = npt.NDArray[np.float64]
+Values = Tensor | npt.ArrayLike
+
+# The palette of Okabe and Ito, told apart with every common colour blindness.
+BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
+COLORS = (BLUE, VERMILION, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+
+def finite_array(function: str, argument: str, value: Any) -> Array:
+    """``value`` as finite, non-empty float64."""
+    if isinstance(value, Tensor):
+        value = value.detach().to("cpu", torch.float64).numpy()
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{function}: {argument} must hold numbers in one shape, got {type(value).__name__}"
+        ) from None
+    if array.size == 0:
+        raise ValueError(f"{function}: {argument} must not be empty, got shape {list(array.shape)}")
+    if not np.isfinite(array).all():
+        where = np.argwhere(~np.isfinite(array))[0]
+        raise ValueError(
+            f"{function}: {argument} must be finite, got {array[tuple(where)]} "
+            f"at index {where.tolist()}"
+        )
+    return array
+
+
+def new_figure(width: float, height: float, *, fixed_aspect: bool = False) -> Figure:
+    """An empty figure, sizes in inches; ``fixed_aspect`` for axes that hold an image."""
+    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.07, compress=fixed_aspect)
+    return Figure(figsize=(width, height), layout=layout)
+
+
+def label_axes(ax: Axes, x: str | None, y: str, title: str | None) -> None:
+    """Name the axes and remove what carries no information."""
+    if x is not None:
+        ax.set_xlabel(x)
+    ax.set_ylabel(y)
+    if title:
+        ax.set_title(title, fontsize=11, loc="left")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(alpha=0.25, linewidth=0.6)
+    ax.set_axisbelow(True)
+
+
+def head(figure: Figure, title: str | None) -> None:
+    """Put a title over a figure of several axes."""
+    if title:
+        figure.suptitle(title, fontsize=11, x=0.015, ha="left")

@@ -1,6 +1,6 @@
 """The ops in plain PyTorch, with the same signatures: the test oracle, the documentation and the third backend."""
 
 from .cuba import cuba
-from .lif import lif
+from .lif import iaf, li, lif
 
-__all__ = ["cuba", "lif"]
+__all__ = ["cuba", "iaf", "li", "lif"]

@@ -1,0 +1,50 @@
+"""Which backends this machine and this build have."""
+
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+
+from snnfast import backend, testing
+
+KERNELS = ("cpu", "cuda_emulation", "cuda")
+
+
+class Backend(NamedTuple):
+    name: str
+    device: str
+
+    @property
+    def exact(self) -> bool:
+        """Whether it must agree with the reference on the CPU bit for bit."""
+        return self.device == "cpu"
+
+    @property
+    def ops(self):
+        """The kernels as PyTorch knows them."""
+        emulated = self.name == "cuda_emulation"
+        return torch.ops.snnfast_emulated if emulated else torch.ops.snnfast
+
+
+def why_absent(name):
+    if name == "reference":
+        return ""
+    if backend.extension is None:
+        return backend.load_problem
+    if name == "cuda_emulation" and not testing.load_cuda_emulation():
+        return "built without SNNFAST_EMULATION=1"
+    if name == "cuda" and not backend.extension.with_cuda:
+        return "built without CUDA kernels"
+    if name == "cuda" and not torch.cuda.is_available():
+        return "no CUDA device"
+    return ""
+
+
+# Absent backends are left out, and tests/robustness/test_backends_present.py skips (or fails) once for each.
+PRESENT = [name for name in KERNELS if not why_absent(name)]
+
+
+@contextmanager
+def force(name):
+    with backend.use(name):
+        yield Backend(name, "cuda" if name == "cuda" else "cpu")

@@ -1,0 +1,86 @@
+"""Kernels against the reference in plain PyTorch, forward."""
+
+import pytest
+import torch
+from samples import OPS, Sample, assert_equal, samples
+
+from snnfast import reference
+from snnfast.surrogate import resolve
+from snnfast.testing import assert_spikes_close
+
+
+class Recorder:
+    """A surrogate that keeps ``u = h - v_threshold`` of every step."""
+
+    def __init__(self):
+        self.seen = []
+
+    def __call__(self, u):
+        self.seen.append(u)
+        return resolve("atan")(u)
+
+
+def compare(kernels, sample):
+    arguments = sample.arguments(kernels.device)
+    got = sample.op(**arguments)
+    want = sample.op.reference(**arguments)
+    if kernels.exact or not sample.op.fires:
+        assert_equal(got, want)
+        return
+    recorder = Recorder()
+    sample.op.reference(**{**arguments, "surrogate": recorder})
+    margin = torch.stack(recorder.seen) if recorder.seen else torch.empty(sample.shape)
+    assert_spikes_close(got[0], want[0], margin)
+    agree = (got[0] == want[0]).all(0)
+    for a, e in zip(got[1:], want[1:], strict=True):
+        if e is not None:
+            torch.testing.assert_close(a[..., agree], e[..., agree])
+
+
+@pytest.mark.parametrize("sample", samples(), ids=str)
+def test_outputs_equal_the_reference(kernels, sample):
+    compare(kernels, sample)
+
+
+@pytest.mark.parametrize("sample", samples(torch.bfloat16, torch.float16)[::5], ids=str)
+def test_state_is_float32_whatever_the_dtype_of_the_spikes(kernels, sample):
+    arguments = sample.arguments(kernels.device)
+    got = sample.op(**arguments)
+    wide = sample.op(**{**arguments, "x": arguments["x"].float()})
+    if sample.op.fires:
+        assert got[0].dtype == sample.dtype
+        wide = (wide[0].to(sample.dtype), *wide[1:])
+    assert_equal(got, wide)
+
+
+@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_long_random_run_equals_the_reference(kernels, op, dtype):
+    compare(kernels, Sample(op, "plain", (64, 2100), dtype))
+
+
+@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
+def test_samples_fire_but_not_always(op):
+    if op.fires:
+        rate = op.reference(**Sample(op, "plain", (50, 100), torch.float32).arguments())[0].mean()
+        assert 0.05 < rate < 0.95
+
+
+def test_outputs_are_contiguous_and_of_the_documented_dtypes(backend):
+    x = torch.randn(4, 3, dtype=torch.float16, device=backend.device)
+    for op in OPS.values():
+        first, *rest = op(x=x)
+        assert first.dtype == (torch.float16 if op.fires else torch.float32)
+        assert [r.dtype for r in rest] == [torch.float32] * len(op.states)
+        assert all(t.is_contiguous() for t in (first, *rest))
+
+
+def test_every_op_has_a_reference_of_the_same_name_and_signature():
+    import inspect
+
+    from snnfast import ops
+
+    for name in ops.__all__:
+        if name in OPS:
+            signature = inspect.signature(getattr(ops, name))
+            assert inspect.signature(getattr(reference, name)) == signature, name

@@ -1,0 +1,364 @@
+"""Samples of every op. The generic tests run over them: a new op is tested by adding it to ``OPS``."""
+
+from __future__ import annotations
+
+import inspect
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snnfast import ops, reference
+from snnfast.check import state_dtype
+
+SURROGATES = (
+    "atan",
+    "sigmoid",
+    "fast_sigmoid",
+    "rectangle",
+    "triangle",
+    "gaussian",
+    "straight_through",
+)
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+
+@dataclass(frozen=True)
+class Values:
+    """A parameter tensor: uniform values, one for each neuron, channel (the first of the last three dims), or in all."""
+
+    low: float
+    high: float
+    one_per: str = "neuron"
+
+    def shape(self, neurons: tuple[int, ...]) -> tuple[int, ...]:
+        if self.one_per == "scalar":
+            return ()
+        if self.one_per == "channel":
+            dim = max(len(neurons) - 3, 0)
+            return neurons[dim : dim + 1] + (1,) * len(neurons[dim + 1 :])
+        if self.one_per == "last":
+            return neurons[-1:]
+        if self.one_per == "ends" and len(neurons) >= 3:  # no single run of dimensions
+            return (neurons[0], *(1,) * (len(neurons) - 2), neurons[-1])
+        return neurons
+
+
+@dataclass(frozen=True)
+class Op:
+    """An op of ``snnfast.ops`` over sequences.
+
+    Attributes:
+        name: in ``snnfast.ops`` and ``snnfast.reference``.
+        states: its arguments that are states ``x.shape[1:]``.
+        decays: its arguments that are decays; each has a time constant beside it.
+        params: its other arguments that take a number or a tensor.
+        kernel: whose kernels it runs.
+        fires: whether its first output is spikes.
+        variants: keyword arguments to test with, by name.
+    """
+
+    name: str
+    states: tuple[str, ...]
+    decays: tuple[str, ...]
+    params: tuple[str, ...]
+    kernel: str
+    fires: bool
+    variants: dict[str, dict[str, Any]] = field(repr=False)
+
+    def __call__(self, **arguments: Any) -> tuple[Tensor, ...]:
+        return getattr(ops, self.name)(**arguments)
+
+    def reference(self, **arguments: Any) -> tuple[Tensor, ...]:
+        return getattr(reference, self.name)(**arguments)
+
+    def accepts(self, argument: str) -> bool:
+        return argument in inspect.signature(getattr(ops, self.name)).parameters
+
+
+_FIRING = {
+    "v_reset": {"v_reset": -0.3},
+    "soft": {"v_reset": None},
+    "low_threshold": {"v_threshold": 0.25},
+    "negative_threshold": {"v_threshold": -0.5, "v_reset": -2.0},
+    "threshold_each": {"v_threshold": Values(0.5, 1.5)},
+    "threshold_channel": {"v_threshold": Values(0.5, 1.5, "channel"), "v_reset": None},
+    "threshold_scalar": {"v_threshold": Values(0.5, 1.5, "scalar")},
+    "detach_reset": {"detach_reset": True},
+    "detach_soft": {"detach_reset": True, "v_reset": None},
+    "v_seq": {"return_v_seq": True},
+    "v_seq_soft": {"return_v_seq": True, "v_reset": None},
+    **{s: {"surrogate": s} for s in SURROGATES},
+    **{f"{s}_soft": {"surrogate": s, "v_reset": None} for s in SURROGATES},
+}
+_LEAKY = {
+    "tau": {"tau": 3.7},
+    "tau_1": {"tau": 1.0},
+    "tau_each": {"tau": Values(1.0, 9.0)},
+    "decay_0": {"decay": 0.0},
+    "decay_1": {"decay": 1.0, "decay_input": False},
+    "decay_each": {"decay": Values(0.0, 1.0)},
+    "decay_channel": {"decay": Values(0.0, 1.0, "channel")},
+    "decay_last": {"decay": Values(0.0, 1.0, "last")},
+    "decay_ends": {"decay": Values(0.0, 1.0, "ends")},
+    "decay_scalar": {"decay": Values(0.3, 0.9, "scalar")},
+    "decay_scalar_unscaled": {"decay": Values(0.3, 0.9, "scalar"), "decay_input": False},
+    "unscaled": {"decay_input": False},
+    "v_rest": {"v_rest": 0.2},
+}
+_LEAKY_FIRING = {
+    "all_tensors": {
+        "decay": Values(0.1, 0.9),
+        "v_threshold": Values(0.5, 1.5, "channel"),
+        "v_reset": None,
+        "v_rest": -0.1,
+        "return_v_seq": True,
+    },
+    "all_tensors_hard": {
+        "tau": Values(1.5, 5.0, "last"),
+        "v_threshold": Values(0.5, 1.5),
+        "v_reset": 0.1,
+        "v_rest": -0.1,
+        "return_v_seq": True,
+        "decay_input": False,
+    },
+}
+_SYNAPTIC = {
+    "tau_syn": {"tau_syn": 4.5},
+    "decay_syn_0": {"decay_syn": 0.0},
+    "decay_syn_1": {"decay_syn": 1.0},
+    "decay_syn_each": {"decay_syn": Values(0.0, 1.0)},
+    "both_decays_channel": {
+        "decay": Values(0.0, 1.0, "channel"),
+        "decay_syn": Values(0.0, 1.0, "last"),
+    },
+    "tau_syn_scalar": {"tau_syn": Values(1.5, 5.0, "scalar"), "decay_input": False},
+    "return_state": {"return_state": False},
+}
+
+OPS = {
+    op.name: op
+    for op in (
+        Op(
+            "lif",
+            ("v",),
+            ("decay",),
+            ("v_threshold",),
+            "lif",
+            True,
+            {"plain": {}, **_LEAKY, **_FIRING, **_LEAKY_FIRING, "return_v": {"return_v": False}},
+        ),
+        Op(
+            "iaf",
+            ("v",),
+            (),
+            ("v_threshold",),
+            "lif",
+            True,
+            {"plain": {}, **_FIRING, "return_v": {"return_v": False}},
+        ),
+        Op("li", ("v",), ("decay",), (), "lif", False, {"plain": {}, **_LEAKY}),
+        Op(
+            "cuba",
+            ("v", "i"),
+            ("decay", "decay_syn"),
+            ("v_threshold",),
+            "cuba",
+            True,
+            {"plain": {}, **_LEAKY, **_FIRING, **_LEAKY_FIRING, **_SYNAPTIC},
+        ),
+    )
+}
+
+# Around the vector widths, the 64-neuron unit of work, the 512-neuron block, and the checkpoints every 16 and 32 steps.
+SHAPES = (
+    (0, 3),
+    (0,),
+    (4, 0),
+    (3, 2, 0, 5),
+    (0, 0),
+    (1,),
+    (6,),
+    (1, 1),
+    (2, 1),
+    (5, 3),
+    (3, 8),
+    (9, 31),
+    (4, 64),
+    (3, 65),
+    (7, 4, 33),
+    (2, 513),
+    (3, 2, 520),
+    (2, 4, 400),
+    (15, 5),
+    (16, 4),
+    (17, 8),
+    (31, 3),
+    (32, 4),
+    (33, 6),
+    (48, 3),
+    (65, 4),
+    (100, 2),
+    (3, 2, 4, 3, 5),
+    (5, 1, 3, 1, 2),
+    (4, 2, 1, 1, 1),
+    (2, 1, 1, 1, 1, 1, 7),
+)
+FEW_SHAPES = ((33, 12), (3, 2, 4, 3, 5))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One call of an op; :meth:`arguments` makes its tensors, the same each time."""
+
+    op: Op
+    variant: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    with_states: bool = True
+
+    def __str__(self) -> str:
+        shape = "x".join(map(str, self.shape))
+        dtype = str(self.dtype).removeprefix("torch.")
+        return f"{self.op.name}-{self.variant}-{shape}-{dtype}{'' if self.with_states else '-rest'}"
+
+    def generator(self) -> torch.Generator:
+        return torch.Generator().manual_seed(zlib.crc32(str(self).encode()))
+
+    def arguments(self, device: str = "cpu") -> dict[str, Any]:
+        generator = self.generator()
+        wide = state_dtype(self.dtype)
+
+        def normal(shape: tuple[int, ...], scale: float, mean: float) -> Tensor:
+            return torch.randn(shape, generator=generator, dtype=torch.float64) * scale + mean
+
+        x = normal(self.shape, 1.0, 0.7).to(self.dtype)
+        arguments: dict[str, Any] = {"x": x.to(device)}
+        if self.with_states:
+            for name in self.op.states:
+                arguments[name] = normal(self.shape[1:], 0.4, 0.0).to(wide).to(device)
+        for name, value in self.op.variants[self.variant].items():
+            if isinstance(value, Values):
+                shape = value.shape(self.shape[1:])
+                uniform = torch.rand(shape, generator=generator, dtype=torch.float64)
+                value = (uniform * (value.high - value.low) + value.low).to(wide).to(device)
+            arguments[name] = value
+        return arguments
+
+
+def samples(*dtypes: torch.dtype) -> list[Sample]:
+    """Every variant at a few shapes and every shape with two variants; the narrow dtypes at fewer shapes."""
+    result = []
+    for op in OPS.values():
+        rich = "all_tensors" if "all_tensors" in op.variants else "v_rest"
+        rich = rich if rich in op.variants else "v_seq"
+        for dtype in dtypes or DTYPES:
+            narrow = dtype in (torch.bfloat16, torch.float16)
+            for variant in op.variants:
+                result += [Sample(op, variant, s, dtype) for s in FEW_SHAPES[narrow:]]
+            for shape in SHAPES[:: 3 if narrow else 1]:
+                result.append(Sample(op, "plain", shape, dtype, with_states=False))
+                result.append(Sample(op, rich, shape, dtype))
+    return result
+
+
+def few(dtype: torch.dtype = torch.float32, *variants: str) -> list[Sample]:
+    """A handful of samples an op, for the slow tests: the plain one and those of ``variants`` it has."""
+    wanted = variants or ("plain", "soft", "all_tensors", "decay_channel")
+    return [
+        Sample(op, variant, (5, 2, 3, 4), dtype)
+        for op in OPS.values()
+        for variant in wanted
+        if variant in op.variants
+    ]
+
+
+def tensors(arguments: dict[str, Any]) -> dict[str, Tensor]:
+    return {k: a for k, a in arguments.items() if isinstance(a, Tensor)}
+
+
+def require_grad(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments with every tensor a leaf that wants a gradient."""
+    return {
+        k: a.detach().requires_grad_() if isinstance(a, Tensor) else a for k, a in arguments.items()
+    }
+
+
+def cotangents(outputs: tuple[Tensor | None, ...], seed: int = 0) -> list[Tensor | None]:
+    """What to weigh the outputs with for a gradient: normal numbers, the same each time."""
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        None
+        if out is None
+        else torch.randn(out.shape, generator=generator, dtype=torch.float64).to(out)
+        for out in outputs
+    ]
+
+
+def gradients(
+    function: Callable[..., tuple[Tensor | None, ...]], arguments: dict[str, Any], seed: int = 0
+) -> dict[str, Tensor | None]:
+    """Gradients of a random weighting of all outputs with respect to every tensor argument."""
+    arguments = require_grad(arguments)
+    outputs = function(**arguments)
+    pairs = [
+        (out, g)
+        for out, g in zip(outputs, cotangents(outputs, seed), strict=True)
+        if out is not None and out.requires_grad
+    ]
+    inputs = tensors(arguments)
+    grads = torch.autograd.grad(
+        [out for out, _ in pairs],
+        list(inputs.values()),
+        [g for _, g in pairs],
+        allow_unused=True,
+    )
+    return dict(zip(inputs, grads, strict=True))
+
+
+def assert_equal(actual: Any, expected: Any, what: str = "") -> None:
+    """The same bits, but for the sign of zero; NaN equals NaN."""
+    if isinstance(expected, (tuple, list)):
+        assert len(actual) == len(expected), what
+        for k, (a, e) in enumerate(zip(actual, expected, strict=True)):
+            assert_equal(a, e, f"{what}[{k}]")
+    elif isinstance(expected, dict):
+        assert actual.keys() == expected.keys()
+        for k in expected:
+            assert_equal(actual[k], expected[k], f"{what} {k}")
+    elif expected is None:
+        assert actual is None, what
+    else:
+        torch.testing.assert_close(
+            actual, expected, rtol=0, atol=0, equal_nan=True, msg=lambda m: f"{what}: {m}"
+        )
+
+
+GRADIENT_TOLERANCE = {
+    torch.float64: 1e-12,
+    torch.float32: 1e-5,
+    torch.bfloat16: 2**-7,
+    torch.float16: 2**-10,
+}
+
+
+def assert_gradients_close(
+    actual: dict[str, Tensor | None], expected: dict[str, Tensor | None], tolerance: float = 0.0
+) -> None:
+    """Each gradient within a tolerance, set by its dtype, of the largest of its tensor."""
+    assert actual.keys() == expected.keys()
+    for name, want in expected.items():
+        got = actual[name]
+        if want is None or got is None:
+            # A gradient that no output depends on may be missing or zero.
+            assert all(g is None or not g.any() for g in (got, want)), name
+            continue
+        assert (got.shape, got.dtype, got.device) == (want.shape, want.dtype, want.device), name
+        largest = want.double().abs().max().item() if want.numel() else 0.0
+        allowed = (tolerance or GRADIENT_TOLERANCE[want.dtype]) * max(largest, 1e-30)
+        torch.testing.assert_close(
+            got, want, rtol=0, atol=allowed, equal_nan=True, msg=lambda m, n=name: f"grad {n}: {m}"
+        )

@@ -7,6 +7,10 @@
 #include "core/surrogate.h"
 #include "cpu/rows.h"
 
+// Loops over the few states and parameters of a neuron must be gone before the loop over neurons is vectorised.
+#define SNNFAST_SIMD _Pragma("GCC ivdep")
+#define SNNFAST_UNROLL _Pragma("GCC unroll 8")
+
 namespace snnfast::cpu {
 namespace {
 
@@ -25,10 +29,12 @@ struct Coefficients {
         params[k] = p.data ? static_cast<const C*>(p.data)[(n0 + i) / p.inner % p.count] : static_cast<C>(p.value);
       }
       Neuron::coefficients(params, a.param[0].data != nullptr, a, c);
+SNNFAST_UNROLL
       for (int k = 0; k < Neuron::kCoefficients; k++) values[k][i] = c[k];
     }
   }
   inline __attribute__((always_inline)) void of(int64_t i, C* c) const {
+SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kCoefficients; k++) c[k] = values[k][Uniform ? 0 : i];
   }
 };
@@ -42,22 +48,24 @@ void load_initial_state(const NeuronScan& a, int64_t n0, int64_t m, C (*state)[k
   }
 }
 
-// One step of m neurons from state `from` to state `to` (which may be the same); spikes may be null.
-template <class Neuron, class C, Reset R, bool Uniform>
+// One step of m neurons from state `from` to state `to` (which may be the same).
+template <class Neuron, class C, Reset R, bool Uniform, bool WithSpikes>
 inline void step(const C* x, const C (*from)[kBlock], C (*to)[kBlock], C* spikes, const Coefficients<Neuron, C, Uniform>& coefficients,
                  C v_reset, C v_rest, int64_t m) {
-#pragma omp simd
+SNNFAST_SIMD
   for (int64_t i = 0; i < m; i++) {
     C c[Neuron::kCoefficients], state[Neuron::kStates];
     coefficients.of(i, c);
+SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kStates; k++) state[k] = from[k][i];
     Neuron::charge(x[i], state, c, v_rest);
     if constexpr (R != Reset::none) {
       const C h = state[Neuron::kMembrane];
       const bool fired = h >= c[Neuron::kThreshold];
       state[Neuron::kMembrane] = fired ? (R == Reset::hard ? v_reset : h - c[Neuron::kThreshold]) : h;
-      if (spikes) spikes[i] = fired ? C(1) : C(0);
+      if constexpr (WithSpikes) spikes[i] = fired ? C(1) : C(0);
     }
+SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kStates; k++) to[k][i] = state[k];
   }
 }
@@ -72,19 +80,21 @@ void forward_block(const NeuronForward& a, int64_t n0, int64_t m) {
   load_initial_state<Neuron, C>(a, n0, m, state);
   for (int64_t t = 0; t < a.T; t++) {
     if (a.checkpoints_out && t > 0 && t % a.checkpoint_every == 0)
+SNNFAST_UNROLL
       for (int k = 0; k < Neuron::kStates; k++)
         copy(static_cast<C*>(a.checkpoints_out) + ((t / a.checkpoint_every - 1) * Neuron::kStates + k) * a.N + n0, state[k], m);
     const C* x = read_row<C>(a.x, t, n0, m, x_buffer);
     if constexpr (R == Reset::none) {
-      step<Neuron, C, R, Uniform>(x, state, state, nullptr, coefficients, v_reset, v_rest, m);
+      step<Neuron, C, R, Uniform, false>(x, state, state, nullptr, coefficients, v_reset, v_rest, m);
     } else {
       const int64_t offset = t * a.N + n0;
       C* spikes = output_row<C>(a.spikes, a.x.dtype, offset, spike_buffer);
-      step<Neuron, C, R, Uniform>(x, state, state, spikes, coefficients, v_reset, v_rest, m);
+      step<Neuron, C, R, Uniform, true>(x, state, state, spikes, coefficients, v_reset, v_rest, m);
       if (spikes == spike_buffer) flush_row(a.spikes, a.x.dtype, offset, m, spike_buffer);
     }
     if (a.v_seq) copy(static_cast<C*>(a.v_seq) + t * a.N + n0, state[Neuron::kMembrane], m);
   }
+SNNFAST_UNROLL
   for (int k = 0; k < Neuron::kStates; k++)
     if (a.state_out[k]) copy(static_cast<C*>(a.state_out[k]) + n0, state[k], m);
 }
@@ -95,21 +105,24 @@ inline void step_backward(const C* x, const C (*before)[kBlock], const C* grad_s
                           C (*grad_params)[kBlock], const Coefficients<Neuron, C, Uniform>& coefficients, const NeuronBackward& a, int64_t m) {
   const C v_reset = static_cast<C>(a.v_reset), v_rest = static_cast<C>(a.v_rest), alpha = static_cast<C>(a.alpha);
   const bool detach_reset = a.detach_reset, decay_input = a.decay_input;
-#pragma omp simd
+SNNFAST_SIMD
   for (int64_t i = 0; i < m; i++) {
     C c[Neuron::kCoefficients], state[Neuron::kStates], g[Neuron::kStates], gp[Neuron::kParams];
     coefficients.of(i, c);
+SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kStates; k++) state[k] = before[k][i], g[k] = grad[k][i];
+SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kParams; k++) gp[k] = Uniform ? C(0) : grad_params[k][i];
-    C g_v = g[Neuron::kMembrane] + (grad_v ? grad_v[i] : C(0));
+    C g_v = g[Neuron::kMembrane] + grad_v[i];
     if constexpr (R != Reset::none) {
       C charged[Neuron::kStates];
+SNNFAST_UNROLL
       for (int k = 0; k < Neuron::kStates; k++) charged[k] = state[k];
       Neuron::charge(x[i], charged, c, v_rest);
       const C h = charged[Neuron::kMembrane], threshold = c[Neuron::kThreshold];
       const bool fired = h >= threshold;
       const C through_reset = g_v * (R == Reset::hard ? v_reset - h : -threshold);
-      const C g_spike = (grad_spikes ? grad_spikes[i] : C(0)) + (detach_reset ? C(0) : through_reset);
+      const C g_spike = grad_spikes[i] + (detach_reset ? C(0) : through_reset);
       const C g_u = g_spike * surrogate_derivative<S, C>(h - threshold, alpha);
       gp[1] -= g_u;
       if constexpr (R == Reset::soft) gp[1] -= fired ? g_v : C(0);
@@ -118,8 +131,10 @@ inline void step_backward(const C* x, const C (*before)[kBlock], const C* grad_s
     }
     g[Neuron::kMembrane] = g_v;
     grad_x[i] = Neuron::charge_backward(x[i], state, c, v_rest, decay_input, g, gp);
+SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kStates; k++) grad[k][i] = g[k];
     if constexpr (!Uniform)
+SNNFAST_UNROLL
       for (int k = 0; k < Neuron::kParams; k++) grad_params[k][i] = gp[k];
   }
 }
@@ -130,15 +145,17 @@ void backward_block(const NeuronBackward& a, int64_t n0, int64_t m, C* scratch) 
   using State = C (*)[kBlock];
   alignas(64) C grad[Neuron::kStates][kBlock];
   alignas(64) C grad_params[Neuron::kParams][Uniform ? 1 : kBlock];
-  alignas(64) C x_buffer[kBlock], spike_buffer[kBlock], v_buffer[kBlock], out_buffer[kBlock];
+  alignas(64) C x_buffer[kBlock], spike_buffer[kBlock], v_buffer[kBlock], out_buffer[kBlock], zeros[kBlock];
   const Coefficients<Neuron, C, Uniform> coefficients(a, n0, m);
   const C v_reset = static_cast<C>(a.v_reset), v_rest = static_cast<C>(a.v_rest);
   const int64_t K = a.checkpoint_every;
   const auto before = [&](int64_t j) { return reinterpret_cast<State>(scratch + j * Neuron::kStates * kBlock); };
+  for (int64_t i = 0; i < m; i++) zeros[i] = C(0);
   for (int k = 0; k < Neuron::kStates; k++) {
     const C* in = static_cast<const C*>(a.grad_state_out[k]);
     for (int64_t i = 0; i < m; i++) grad[k][i] = in ? in[n0 + i] : C(0);
   }
+SNNFAST_UNROLL
   for (int k = 0; k < Neuron::kParams; k++)
     for (int64_t i = 0; i < (Uniform ? 1 : m); i++) grad_params[k][i] = C(0);
 
@@ -147,25 +164,28 @@ void backward_block(const NeuronBackward& a, int64_t n0, int64_t m, C* scratch) 
     if (segment == 0) {
       load_initial_state<Neuron, C>(a, n0, m, before(0));
     } else {
+SNNFAST_UNROLL
       for (int k = 0; k < Neuron::kStates; k++)
         copy(before(0)[k], static_cast<const C*>(a.checkpoints) + ((segment - 1) * Neuron::kStates + k) * a.N + n0, m);
     }
     for (int64_t j = 0; j + 1 < steps; j++)
-      step<Neuron, C, R, Uniform>(read_row<C>(a.x, t0 + j, n0, m, x_buffer), before(j), before(j + 1), nullptr, coefficients, v_reset, v_rest, m);
+      step<Neuron, C, R, Uniform, false>(read_row<C>(a.x, t0 + j, n0, m, x_buffer), before(j), before(j + 1), nullptr, coefficients, v_reset, v_rest, m);
     for (int64_t j = steps - 1; j >= 0; j--) {
       const int64_t t = t0 + j, offset = t * a.N + n0;
       const C* x = read_row<C>(a.x, t, n0, m, x_buffer);
-      const C* grad_spikes = a.grad_spikes.data ? read_row<C>(a.grad_spikes, t, n0, m, spike_buffer) : nullptr;
-      const C* grad_v = a.grad_v_seq.data ? read_row<C>(a.grad_v_seq, t, n0, m, v_buffer) : nullptr;
+      const C* grad_spikes = a.grad_spikes.data ? read_row<C>(a.grad_spikes, t, n0, m, spike_buffer) : zeros;
+      const C* grad_v = a.grad_v_seq.data ? read_row<C>(a.grad_v_seq, t, n0, m, v_buffer) : zeros;
       C* grad_x = output_row<C>(a.grad_x, a.x.dtype, offset, out_buffer);
       step_backward<Neuron, C, R, S, Uniform>(x, before(j), grad_spikes, grad_v, grad, grad_x,
                                               reinterpret_cast<State>(&grad_params[0][0]), coefficients, a, m);
       if (grad_x == out_buffer) flush_row(a.grad_x, a.x.dtype, offset, m, out_buffer);
     }
   }
+SNNFAST_UNROLL
   for (int k = 0; k < Neuron::kStates; k++)
     if (a.grad_state_in[k]) copy(static_cast<C*>(a.grad_state_in[k]) + n0, grad[k], m);
   if constexpr (!Uniform)
+SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kParams; k++)
       if (a.grad_param[k]) copy(static_cast<C*>(a.grad_param[k]) + n0, grad_params[k], m);
 }
@@ -175,6 +195,7 @@ void backward_block(const NeuronBackward& a, int64_t n0, int64_t m, C* scratch) 
 template <class Neuron>
 bool uniform(const NeuronScan& a) {
   bool all = true;
+SNNFAST_UNROLL
   for (int k = 0; k < Neuron::kParams; k++) all = all && !a.param[k].data;
   return all;
 }

@@ -1,0 +1,102 @@
+"""The command line: ``python -m benchmarks lif --threads 1``."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks import machine, neurons, report, resources
+from benchmarks.timing import Task, measure, measure_isolated
+
+app = typer.Typer(
+    help="Benchmarks of snnfast against plain PyTorch and other libraries.", no_args_is_help=True
+)
+ALL_BASELINES = ",".join(neurons.BASELINES)
+
+
+def add_command(benchmark: str) -> None:
+    module = importlib.import_module(f"benchmarks.{benchmark}")
+
+    @app.command(benchmark, help=module.__doc__)
+    def run(
+        device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+        dtype: Annotated[
+            str, typer.Option(help="float32, float64, bfloat16, float16.")
+        ] = "float32",
+        threads: Annotated[str, typer.Option(help="CPU threads, one or several: 1,2.")] = "1",
+        shapes: Annotated[str, typer.Option(help="Time first, one or several: 16x64x1024.")] = "",
+        repeats: Annotated[int, typer.Option(help="Runs a process; fewer if they are slow.")] = 20,
+        rounds: Annotated[int, typer.Option(help="Processes an implementation, in turn.")] = 1,
+        baselines: Annotated[str, typer.Option(help="Some of them only.")] = ALL_BASELINES,
+        compiled: Annotated[
+            bool, typer.Option(help="Also torch.compile of the loop: slow.")
+        ] = False,
+        json: Annotated[Path | None, typer.Option(help="Write the results to this file.")] = None,
+        plot: Annotated[Path | None, typer.Option(help="Draw the results into this file.")] = None,
+        quick: Annotated[bool, typer.Option(help="Tiny, in one process: does it run?")] = False,
+    ) -> None:
+        if shapes:
+            sizes = [tuple(map(int, shape.split("x"))) for shape in shapes.split(",")]
+        else:
+            sizes = module.QUICK_SHAPES if quick else module.SHAPES
+        counts = sorted({int(count) for count in threads.split(",")})
+        names = [module.FLOOR, neurons.OURS, *filter(None, baselines.split(","))]
+        names += neurons.OPTIONAL_BASELINES if compiled else ()
+        results: report.Results = {}
+        # Implementations in the inner loop: what is compared is measured close in time.
+        for count, size, _, name in itertools.product(counts, sizes, range(rounds), names):
+            task = Task(benchmark, name, size, dtype, device, count, 3 if quick else repeats)
+            measurement = measure(task) if quick else measure_isolated(task)
+            if measurement.skipped:
+                where = f"{name} {report.shape_text(size)}"
+                typer.echo(f"{where}: skipped, {measurement.skipped}", err=True)
+            if task in results:
+                results[task].merge(measurement)
+            else:
+                results[task] = measurement
+        rows = report.rows(results, module.FLOOR)
+        verdicts = report.verdicts(rows) if benchmark == "lif" and not quick else []
+        typer.echo(report.timing_table(rows, module.FLOOR))
+        if verdicts:
+            typer.echo(f"\n{report.verdict_table(verdicts)}")
+        if json is not None:
+            report.write_json(json, device, results, rows, verdicts)
+        if plot is not None:
+            report.plot(plot, rows, f"{benchmark}, {dtype}, {machine.device_name(device)}")
+        if device == "cuda" and resources.nvcc() is not None:
+            print_resources("sm_90")
+
+
+for name in ("lif", "layer", "conv"):
+    add_command(name)
+
+
+@app.command("resources", help=resources.__doc__)
+def print_resources(
+    arch: Annotated[str, typer.Option(help="The GPU architecture to compile for.")] = "sm_90",
+) -> None:
+    compiler = resources.nvcc()
+    if compiler is None:
+        typer.echo("nvcc was not found: put it on PATH or set CUDA_HOME", err=True)
+        raise typer.Exit(1)
+    kernels: list[resources.Kernel] = []
+    failures: list[str] = []
+    for source in resources.sources():
+        try:
+            kernels += resources.compile_kernels(compiler, arch, source)
+        except RuntimeError as error:
+            failures.append(str(error))
+    header = ("source", "kernel", "registers", "shared B", "stack B", "spill B")
+    typer.echo(report.table(header, [tuple(map(str, kernel)) for kernel in kernels]))
+    for failure in failures:
+        typer.echo(failure, err=True)
+    if failures:
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,24 @@
+"""The plain loop through torch.compile, which unrolls it: minutes to compile beyond a few steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from . import reference_loop
+
+NOTE = "without the compilation"
+MAX_T = 32
+
+
+def lif() -> Callable[[Tensor], Tensor]:
+    compiled = torch.compile(reference_loop.run, dynamic=False)
+
+    def run(x: Tensor) -> Tensor:
+        if x.shape[0] > MAX_T:
+            raise NotImplementedError(f"compiles for too long: T = {x.shape[0]} > {MAX_T}")
+        return compiled(x)
+
+    return run

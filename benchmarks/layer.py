@@ -1,0 +1,44 @@
+"""Linear(n, n) and a layer of neurons over 500 steps: the task of Open Neuromorphic's benchmark.
+
+Here every implementation has the same dynamics and weights, and time is taken when the device is
+done. ``linear`` is the same without neurons: no implementation can be faster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks import neurons
+from benchmarks.timing import Prepared, Task
+
+SHAPES = ((500, 16, 512), (500, 16, 4096))
+QUICK_SHAPES = ((3, 2, 5),)
+FLOOR = "linear"
+FORWARD, TRAINING = "forward", "forward+backward"
+
+
+def prepare(task: Task) -> Prepared:
+    run: Callable[[Tensor], Tensor] = (
+        (lambda x: x) if task.implementation == FLOOR else neurons.lif(task.implementation)
+    )
+    torch.manual_seed(0)
+    n = task.shape[-1]
+    # The input's scale lets some of the neurons fire at every step.
+    x = (3 * torch.randn(task.shape)).to(task.device, task.torch_dtype)
+    grad = torch.randn(task.shape).to(task.device, task.torch_dtype)
+    linear = nn.Linear(n, n).to(task.device, task.torch_dtype)
+
+    def forward() -> Tensor:
+        with torch.no_grad():
+            return run(linear(x))
+
+    def training() -> tuple[Tensor, ...]:
+        return torch.autograd.grad(run(linear(x)), tuple(linear.parameters()), grad)
+
+    facts = (
+        {} if task.implementation == FLOOR else {"spikes a step": forward().double().mean().item()}
+    )
+    return Prepared({FORWARD: forward, TRAINING: training}, facts)

@@ -1,0 +1,68 @@
+"""One layer of neurons, ``x [T, B, N]``: a kernel that is bound by memory."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from benchmarks import neurons
+from benchmarks.timing import Prepared, Task
+
+SHAPES = ((16, 64, 1024), (32, 32, 4096), (100, 32, 4096), (4, 32, 4096))
+QUICK_SHAPES = ((3, 2, 5),)
+# The floor: a copy of x into new memory. "copy" goes into memory that is there.
+FLOOR = "clone"
+FORWARD, TRAINING = "forward", "forward+backward"
+# Tensors of x's size that must pass the memory bus: read x, write the spikes; then read x and the
+# spikes' gradient, write the gradient of x.
+TENSORS_MOVED = {FORWARD: 2, TRAINING: 5, "copy": 2}
+
+
+class Limit(NamedTuple):
+    """What snnfast promises on the CPU with one thread and float32."""
+
+    shape: tuple[int, ...]
+    name: str
+    clones: float
+    spikingjelly: float
+    reference_loop: float
+
+
+LIMITS = (
+    Limit((16, 64, 1024), TRAINING, clones=6, spikingjelly=15, reference_loop=8),
+    Limit((32, 32, 4096), TRAINING, clones=4, spikingjelly=10, reference_loop=5),
+    Limit((100, 32, 4096), TRAINING, clones=2.2, spikingjelly=3, reference_loop=2),
+    Limit((4, 32, 4096), FORWARD, clones=2, spikingjelly=3, reference_loop=2),
+)
+
+
+def bytes_moved(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> int:
+    return TENSORS_MOVED[name] * torch.Size(shape).numel() * dtype.itemsize
+
+
+def inputs(task: Task) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    x = 1 + torch.randn(task.shape, generator=generator)
+    grad = torch.randn(task.shape, generator=generator)
+    return x.to(task.device, task.torch_dtype), grad.to(task.device, task.torch_dtype)
+
+
+def prepare(task: Task) -> Prepared:
+    x, grad = inputs(task)
+    if task.implementation == FLOOR:
+        out = torch.empty_like(x)
+        return Prepared({FLOOR: x.clone, "copy": lambda: out.copy_(x)}, {})
+    run = neurons.lif(task.implementation)
+    leaf = x.clone().requires_grad_()
+
+    def forward() -> Tensor:
+        with torch.no_grad():
+            return run(x)
+
+    def training() -> tuple[Tensor, ...]:
+        return torch.autograd.grad(run(leaf), leaf, grad)
+
+    facts = {"spikes a step": forward().double().mean().item()}
+    return Prepared({FORWARD: forward, TRAINING: training}, facts)

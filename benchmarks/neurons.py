@@ -1,0 +1,39 @@
+"""What is measured: snnfast's neuron and the same neuron elsewhere, by name."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+from torch import Tensor
+
+OURS = "snnfast"
+BASELINES = ("reference_loop", "spikingjelly", "snntorch", "norse", "sinabs")
+# Slow to build, so only on request.
+OPTIONAL_BASELINES = ("compiled_loop",)
+
+
+def lif(name: str) -> Callable[[Tensor], Tensor]:
+    """The neuron ``x [T, B, ...] -> spikes`` of one implementation; see ``baselines``.
+
+    Raises:
+        ImportError: if its library is not installed.
+    """
+    if name == OURS:
+        import snnfast
+
+        return lambda x: snnfast.ops.lif(x, tau=2.0, surrogate="atan", return_v=False)[0]
+    return importlib.import_module(f"benchmarks.baselines.{name}").lif()
+
+
+def note(name: str) -> str:
+    return "" if name == OURS else importlib.import_module(f"benchmarks.baselines.{name}").NOTE
+
+
+def version_of(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return torch.__version__

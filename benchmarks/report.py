@@ -1,0 +1,232 @@
+"""From measurements to rows, and rows to tables, JSON and a plot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import lif, machine, neurons
+from benchmarks.timing import Measurement, Task
+
+
+@dataclass
+class Row:
+    """One pass of one implementation; ``floors`` and ``per_ours`` are ratios of minima."""
+
+    task: Task
+    name: str
+    minimum_seconds: float
+    median_seconds: float
+    runs: int
+    floors: float | None
+    per_ours: float | None
+    bytes_moved: int | None
+    copy_bandwidth_fraction: float | None
+    facts: dict[str, float]
+    version: str
+    note: str
+
+
+Results = dict[Task, Measurement]
+
+
+def rows(results: Results, floor: str) -> list[Row]:
+    found = []
+    for task, measurement in results.items():
+        base = results.get(with_implementation(task, floor), Measurement())
+        ours = results.get(with_implementation(task, neurons.OURS), Measurement())
+        for name, seconds in measurement.seconds.items():
+            minimum, median = min(seconds), measurement.median(name)
+            assert median is not None
+            floor_seconds = base.minimum(floor) or base.minimum(name)
+            ours_seconds = ours.minimum(name)
+            moved = fraction = None
+            if task.benchmark == "lif" and name in lif.TENSORS_MOVED:
+                moved = lif.bytes_moved(name, task.shape, task.torch_dtype)
+                if copy := base.minimum("copy"):
+                    copied = lif.bytes_moved("copy", task.shape, task.torch_dtype)
+                    fraction = moved / minimum / (copied / copy)
+            found.append(
+                Row(
+                    task=task,
+                    name=name,
+                    minimum_seconds=minimum,
+                    median_seconds=median,
+                    runs=len(seconds),
+                    floors=minimum / floor_seconds if floor_seconds else None,
+                    per_ours=minimum / ours_seconds if ours_seconds else None,
+                    bytes_moved=moved,
+                    copy_bandwidth_fraction=fraction,
+                    facts=measurement.facts,
+                    version=measurement.version,
+                    note=measurement.note,
+                )
+            )
+    return found
+
+
+def with_implementation(task: Task, implementation: str) -> Task:
+    return Task(**{**asdict(task), "implementation": implementation})
+
+
+def shape_text(shape: Iterable[int]) -> str:
+    return "x".join(map(str, shape))
+
+
+def cell(value: float | None, form: str = ".2f") -> str:
+    return "-" if value is None else format(value, form)
+
+
+def table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    lines = [tuple(header), *(tuple(line) for line in lines)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths)).rstrip() for line in lines)
+
+
+def timing_table(found: list[Row], floor: str) -> str:
+    header = ["shape", "threads", "pass", "implementation", "min ms", "median ms", f"x {floor}"]
+    header += ["x snnfast", "MB", "of copy", "facts", "note"]
+    lines = [
+        (
+            shape_text(row.task.shape),
+            str(row.task.threads),
+            row.name,
+            f"{row.task.implementation} {row.version}".strip(),
+            cell(1e3 * row.minimum_seconds, ".3f"),
+            cell(1e3 * row.median_seconds, ".3f"),
+            cell(row.floors),
+            cell(row.per_ours),
+            cell(row.bytes_moved / 1e6 if row.bytes_moved else None, ".1f"),
+            cell(row.copy_bandwidth_fraction),
+            ", ".join(f"{value:.4f} {name}" for name, value in row.facts.items()),
+            row.note,
+        )
+        for row in found
+    ]
+    return table(header, lines)
+
+
+def verdicts(found: list[Row]) -> list[dict[str, Any]]:
+    """Whether snnfast keeps its promises on the CPU in float32."""
+    rows = [row for row in found if (row.task.device, row.task.dtype) == ("cpu", "float32")]
+    return [*limit_verdicts(rows), *thread_verdicts(rows)]
+
+
+def limit_verdicts(rows: list[Row]) -> list[dict[str, Any]]:
+    """One thread against the clone and the baselines; None where the shape was not asked for."""
+    measured = {
+        (row.task.shape, row.name, row.task.implementation): row
+        for row in rows
+        if row.task.threads == 1
+    }
+    found = []
+    for limit in lif.LIMITS:
+        ours = measured.get((limit.shape, limit.name, neurons.OURS))
+        if ours is None:
+            continue
+        judged = [("clones", ours.floors, "<=", limit.clones)]
+        for baseline in ("spikingjelly", "reference_loop"):
+            row = measured.get((limit.shape, limit.name, baseline))
+            ratio = row.per_ours if row else None
+            judged.append((f"{baseline} / snnfast", ratio, ">=", getattr(limit, baseline)))
+        found += [verdict(limit.shape, limit.name, *judgement) for judgement in judged]
+    return found
+
+
+def thread_verdicts(rows: list[Row]) -> list[dict[str, Any]]:
+    """More threads must not be slower than one."""
+    ours = [row for row in rows if row.task.implementation == neurons.OURS]
+    alone = {
+        (row.task.shape, row.name): row.minimum_seconds for row in ours if row.task.threads == 1
+    }
+    return [
+        verdict(
+            row.task.shape,
+            row.name,
+            f"{row.task.threads} threads / 1 thread",
+            row.minimum_seconds / alone[row.task.shape, row.name],
+            "<=",
+            1.0,
+        )
+        for row in ours
+        if row.task.threads > 1 and (row.task.shape, row.name) in alone
+    ]
+
+
+def verdict(
+    shape: tuple[int, ...], name: str, ratio: str, value: float | None, sign: str, limit: float
+) -> dict[str, Any]:
+    kept = None if value is None else value <= limit if sign == "<=" else value >= limit
+    return {
+        "shape": shape,
+        "pass": name,
+        "ratio": ratio,
+        "value": value,
+        "limit": f"{sign} {limit:g}",
+        "kept": kept,
+    }
+
+
+def verdict_table(judged: list[dict[str, Any]]) -> str:
+    words = {True: "pass", False: "FAIL", None: "not measured"}
+    return table(
+        ("shape", "pass", "ratio", "value", "limit", ""),
+        [
+            (
+                shape_text(v["shape"]),
+                v["pass"],
+                v["ratio"],
+                cell(v["value"]),
+                v["limit"],
+                words[v["kept"]],
+            )
+            for v in judged
+        ],
+    )
+
+
+def write_json(
+    path: Path, device: str, results: Results, found: list[Row], judged: list[dict[str, Any]]
+) -> None:
+    skipped = [
+        {**asdict(task), "reason": measurement.skipped}
+        for task, measurement in results.items()
+        if measurement.skipped
+    ]
+    rows = [asdict(row) for row in found]
+    document = {
+        "machine": machine.describe(device),
+        "rows": [row.pop("task") | row for row in rows],
+        "verdicts": judged,
+        "skipped": skipped,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def plot(path: Path, found: list[Row], title: str) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    panels = list(dict.fromkeys((row.task.shape, row.name) for row in found if row.per_ours))
+    figure, axes = pyplot.subplots(
+        1, len(panels), figsize=(3.2 * len(panels) + 1, 3), squeeze=False, layout="constrained"
+    )
+    for axis, panel in zip(axes[0], panels):
+        bars = [row for row in found if (row.task.shape, row.name) == panel]
+        labels = [f"{row.task.implementation}, {row.task.threads} thr." for row in bars]
+        colors = ["C1" if row.task.implementation == neurons.OURS else "C0" for row in bars]
+        drawn = axis.barh(labels, [1e3 * row.minimum_seconds for row in bars], color=colors)
+        axis.bar_label(drawn, fmt="%.3g", padding=2)
+        axis.set(xscale="log", xlabel="ms", title=f"{shape_text(panel[0])}\n{panel[1]}")
+        axis.margins(x=0.2)
+        axis.invert_yaxis()
+    figure.suptitle(title)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)

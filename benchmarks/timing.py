@@ -1,0 +1,132 @@
+"""Times one implementation, in a process of its own so that no allocator state leaks over."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+FEWEST_RUNS = 3
+
+
+@dataclass(frozen=True)
+class Task:
+    benchmark: str
+    implementation: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    device: str = "cpu"
+    threads: int = 1
+    repeats: int = 20
+    # Seconds after which a slow pass is not repeated any more.
+    budget: float = 4.0
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        return getattr(torch, self.dtype)
+
+
+class Prepared(NamedTuple):
+    """What a benchmark hands to the timer: the passes by name, and facts that must agree."""
+
+    passes: dict[str, Callable[[], object]]
+    facts: dict[str, float]
+
+
+@dataclass
+class Measurement:
+    """Seconds of every run of every pass, or why there are none."""
+
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    facts: dict[str, float] = field(default_factory=dict)
+    version: str = ""
+    note: str = ""
+    skipped: str = ""
+
+    def merge(self, other: Measurement) -> None:
+        for name, seconds in other.seconds.items():
+            self.seconds.setdefault(name, []).extend(seconds)
+
+    def minimum(self, name: str) -> float | None:
+        return min(self.seconds[name]) if name in self.seconds else None
+
+    def median(self, name: str) -> float | None:
+        return statistics.median(self.seconds[name]) if name in self.seconds else None
+
+
+def time_runs(run: Callable[[], object], task: Task) -> list[float]:
+    synchronize = torch.cuda.synchronize if task.device == "cuda" else lambda: None
+    run()
+    seconds: list[float] = []
+    deadline = time.perf_counter() + task.budget
+    gc.collect()
+    gc.disable()
+    try:
+        while len(seconds) < task.repeats and (
+            len(seconds) < FEWEST_RUNS or time.perf_counter() < deadline
+        ):
+            synchronize()
+            start = time.perf_counter()
+            run()
+            synchronize()
+            seconds.append(time.perf_counter() - start)
+    finally:
+        gc.enable()
+    return seconds
+
+
+def measure(task: Task) -> Measurement:
+    """Measures in this process."""
+    from benchmarks import neurons
+
+    torch.set_num_threads(task.threads)
+    try:
+        prepared = importlib.import_module(f"benchmarks.{task.benchmark}").prepare(task)
+    except (ImportError, NotImplementedError, RuntimeError, TypeError) as error:
+        return Measurement(skipped=f"{type(error).__name__}: {str(error).splitlines()[0]}")
+    measurement = Measurement(facts=prepared.facts)
+    if task.implementation in (neurons.OURS, *neurons.BASELINES, *neurons.OPTIONAL_BASELINES):
+        measurement.version = neurons.version_of(task.implementation)
+        measurement.note = neurons.note(task.implementation)
+    for name, run in prepared.passes.items():
+        measurement.seconds[name] = time_runs(run, task)
+    return measurement
+
+
+def measure_isolated(task: Task) -> Measurement:
+    """Measures in a new process."""
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(task.threads),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.timing"],
+        input=json.dumps(asdict(task)),
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or [""]
+        return Measurement(skipped=f"exit status {done.returncode}: {lines[-1]}")
+    return Measurement(**json.loads(done.stdout.splitlines()[-1]))
+
+
+if __name__ == "__main__":
+    arguments = json.load(sys.stdin)
+    result = measure(Task(**{**arguments, "shape": tuple(arguments["shape"])}))
+    print(json.dumps(asdict(result)))

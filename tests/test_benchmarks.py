@@ -1,0 +1,106 @@
+"""The benchmarks run and report; no time is asserted."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def benchmarks(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks.__main__ import app
+
+    def run(*arguments):
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    return run
+
+
+@pytest.mark.parametrize("name", ["lif", "layer", "conv"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+def test_quick_run_writes_json(benchmarks, name, dtype, tmp_path):
+    file = tmp_path / "out" / "result.json"
+    benchmarks(
+        name, "--quick", "--dtype", dtype, "--baselines", "reference_loop", "--json", str(file)
+    )
+    document = json.loads(file.read_text())
+    assert document["machine"]["cpu"]
+    measured = {row["implementation"] for row in document["rows"]}
+    assert {"snnfast", "reference_loop"} < measured
+    assert all(row["minimum_seconds"] > 0 for row in document["rows"])
+    facts = [row["facts"] for row in document["rows"] if row["facts"]]
+    if dtype != "bfloat16":  # where the loop rounds its membrane and snnfast does not
+        assert all(fact == pytest.approx(facts[0]) for fact in facts)
+
+
+def test_missing_library_is_skipped_with_reason(benchmarks, tmp_path):
+    file = tmp_path / "result.json"
+    output = benchmarks("lif", "--quick", "--baselines", "no_such_library", "--json", str(file))
+    assert "no_such_library 3x2x5: skipped, ModuleNotFoundError" in output
+    (skipped,) = json.loads(file.read_text())["skipped"]
+    assert skipped["implementation"] == "no_such_library"
+
+
+def test_plot_is_drawn(benchmarks, tmp_path):
+    file = tmp_path / "plot.png"
+    benchmarks("lif", "--quick", "--baselines", "", "--plot", str(file))
+    assert file.read_bytes().startswith(b"\x89PNG")
+
+
+def test_own_process_gives_the_same_facts(benchmarks):
+    from benchmarks.timing import Task, measure, measure_isolated
+
+    task = Task("lif", "snnfast", (3, 2, 5), repeats=1)
+    isolated = measure_isolated(task)
+    assert isolated.facts == measure(task).facts
+    assert set(isolated.seconds) == {"forward", "forward+backward"}
+
+
+def test_limits_are_judged(benchmarks):
+    from benchmarks import lif, report
+    from benchmarks.timing import Measurement, Task
+
+    limit = lif.LIMITS[0]
+    results = {
+        Task("lif", "clone", limit.shape): Measurement({"clone": [1.0], "copy": [1.0]}),
+        Task("lif", "snnfast", limit.shape): Measurement({limit.name: [limit.clones, 9e9]}),
+        Task("lif", "snnfast", limit.shape, threads=2): Measurement({limit.name: [9e9]}),
+        Task("lif", "reference_loop", limit.shape): Measurement({limit.name: [limit.clones]}),
+    }
+    verdicts = report.verdicts(report.rows(results, "clone"))
+    assert [v["kept"] for v in verdicts] == [True, None, False, False]
+    assert "FAIL" in report.verdict_table(verdicts)
+
+
+def test_compiler_report_is_read(benchmarks):
+    from benchmarks import resources
+
+    (kernel,) = resources.parse(
+        "lif.cu",
+        """ptxas info    : Compiling entry function '_Z10lif_kernelILi2EEvPf' for 'sm_90'
+ptxas info    : Function properties for _Z10lif_kernelILi2EEvPf
+    8 bytes stack frame, 4 bytes spill stores, 12 bytes spill loads
+ptxas info    : Used 33 registers, used 1 barriers, 8 bytes cumulative stack size, 128 bytes smem
+""",
+    )
+    assert kernel[2:] == (33, 128, 8, 16)
+    assert "lif_kernel" in kernel.name
+
+
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        ("void snnfast::cuda::k<(int)2, snnfast::Lif>(float*, long)", "k<2, Lif>"),
+        ("(anonymous namespace)::k(float*)", "k"),
+    ],
+)
+def test_kernel_names_are_short(benchmarks, name, short):
+    from benchmarks import resources
+
+    assert resources.shorten(name) == short

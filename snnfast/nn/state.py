@@ -94,9 +94,15 @@ class Stateful(nn.Module):
         return tuple(states)
 
     def _store_states(self, *states: Tensor | None) -> None:
-        if self.stateful:
-            for name, value in zip(self.states, states):
-                setattr(self, name, value)
+        if not self.stateful:
+            return
+        for name, value in zip(self.states, states):
+            if value is not None and _is_batched(value):
+                raise RuntimeError(
+                    f"{type(self).__name__}: a layer with stateful=True cannot keep its state "
+                    "under torch.vmap; use stateful=False"
+                )
+            setattr(self, name, value)
 
     def _add_constant(self, name: str, value: float | Tensor | None) -> None:
         """A tensor becomes a buffer, a parameter stays one, a number is a plain attribute."""
@@ -196,21 +202,21 @@ def _at_least_float32(before: Tensor, after: Tensor | None) -> Tensor | None:
     return after
 
 
+def _is_batched(state: Tensor) -> bool:
+    if torch.compiler.is_compiling():
+        return False
+    return torch._C._functorch.is_batchedtensor(state)
+
+
 def _graph_is_freed(state: Tensor) -> bool:
     if torch.compiler.is_compiling():
         return False
-    node: Any = state.grad_fn
-    # In another memory layout or dtype the state is a view or a copy of what the op returned.
-    while node is not None and not _saves_tensors(node) and len(node.next_functions) == 1:
-        node = node.next_functions[0][0]
-    if not _saves_tensors(node):
-        return False
-    try:
-        _ = node._raw_saved_tensors
-    except RuntimeError:
-        return True
+    # The node of the op, or of the reference's last steps, is close; views may come before it.
+    nodes: list[Any] = [] if state.grad_fn is None else [state.grad_fn]
+    for node in nodes:
+        try:
+            _ = getattr(node, "_raw_saved_tensors", None)
+        except RuntimeError:
+            return True
+        nodes += [n for n, _ in node.next_functions if n is not None and len(nodes) < 8]
     return False
-
-
-def _saves_tensors(node: Any) -> bool:
-    return hasattr(type(node), "_raw_saved_tensors")

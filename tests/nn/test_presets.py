@@ -1,4 +1,4 @@
-"""The presets against traces recorded from the libraries they are named for (scripts/record_traces.py)."""
+"""The presets against traces of the libraries they are named for (scripts/record_traces.py)."""
 
 import json
 from pathlib import Path
@@ -56,7 +56,9 @@ def test_preset_reproduces_the_trace_in_float64(trace, neuron, case):
     tolerance = {"rtol": 0, "atol": 1e-6 if rounded else 1e-12}
     assert spikes.long().tolist() == case["spikes"]
     for ours, theirs in ((v_seq, "v_seq"), (grad_x, "grad_x"), (grad_v0, "grad_v0")):
-        torch.testing.assert_close(ours, torch.tensor(case[theirs], dtype=torch.float64), **tolerance)
+        torch.testing.assert_close(
+            ours, torch.tensor(case[theirs], dtype=torch.float64), **tolerance
+        )
 
 
 @pytest.mark.parametrize(("trace", "neuron", "case"), list(cases()))

@@ -1,0 +1,260 @@
+import pytest
+import torch
+from torch import nn
+
+import snnfast
+from snnfast import nn as sn
+from snnfast import ops
+
+LAYERS = {
+    "if": (sn.IF, {}),
+    "if_soft": (sn.IF, {"v_reset": None, "v_threshold": 2}),
+    "lif": (sn.LIF, {}),
+    "lif_options": (
+        sn.LIF,
+        {"tau": 3, "decay_input": False, "v_reset": -0.5, "v_rest": -0.2, "surrogate": "sigmoid"},
+    ),
+    "lif_decay": (
+        sn.LIF,
+        {"decay": 0.9, "v_reset": None, "v_threshold": 0.2, "detach_reset": True},
+    ),
+    "plif": (sn.ParametricLIF, {}),
+    "cuba": (sn.CubaLIF, {}),
+    "cuba_options": (sn.CubaLIF, {"tau": 3.0, "decay_syn": 0.7, "decay_input": False}),
+}
+OPS = {"if": ops.iaf, "lif": ops.lif, "plif": ops.lif, "cuba": ops.cuba}
+
+
+def sequence(*shape, dtype=torch.float32, seed=0, scale=3.0):
+    x = torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) * scale
+    return x.to(dtype).requires_grad_()
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layer_is_its_op(name):
+    layer_class, arguments = LAYERS[name]
+    op = OPS[name.split("_")[0]]
+    x = sequence(6, 2, 3)
+    spikes = layer_class(**arguments)(x)
+    expected = op(x, **arguments)[0]
+    assert torch.equal(spikes, expected)
+    assert 0 < spikes.mean() < 1
+    grads = [torch.autograd.grad(s.sum(), x)[0] for s in (spikes, expected)]
+    assert torch.equal(*grads)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_membrane_sequence_on_request(name):
+    layer_class, arguments = LAYERS[name]
+    op = OPS[name.split("_")[0]]
+    x = sequence(6, 2, 3)
+    spikes, v_seq = layer_class(**arguments, return_v_seq=True)(x)
+    expected = op(x, **arguments, return_v_seq=True)
+    assert torch.equal(spikes, expected[0])
+    assert torch.equal(v_seq, expected[-1])
+
+
+@pytest.mark.parametrize("layer", [sn.IF, sn.LIF, sn.ParametricLIF, sn.CubaLIF, sn.LI])
+@pytest.mark.parametrize("shape", [(0, 2, 3), (4, 0, 3), (4,), (1, 2), (4, 2, 3, 2, 2)])
+def test_any_number_of_dimensions_and_empty_sequences(layer, shape):
+    assert layer()(sequence(*shape)).shape == shape
+
+
+def test_li_returns_the_membrane_and_is_its_op():
+    x = sequence(5, 2, 3)
+    for arguments in ({}, {"decay": 0.8, "decay_input": False, "v_rest": 0.5}):
+        v_seq = sn.LI(**arguments)(x)
+        assert torch.equal(v_seq, ops.li(x, **arguments)[0])
+    assert sn.LI()(x.bfloat16()).dtype == torch.float32
+    assert "tau=2.0" in repr(sn.LI())
+
+
+@pytest.mark.parametrize("backend", ["reference", None])
+@pytest.mark.parametrize("layer", [sn.IF, sn.LIF, sn.ParametricLIF, sn.CubaLIF, sn.LI])
+def test_layers_run_on_every_backend(layer, backend):
+    x = sequence(5, 2, 3)
+    with snnfast.backend.use(backend):
+        y = layer(stateful=True)(x)
+    torch.testing.assert_close(y, layer()(x))
+
+
+def test_a_stateless_layer_writes_spikes_only(monkeypatch):
+    seen = {}
+
+    def lif(x, v, **arguments):
+        seen.update(arguments)
+        return ops_lif(x, v, **arguments)
+
+    ops_lif = ops.lif
+    monkeypatch.setattr(ops, "lif", lif)
+    sn.LIF()(sequence(2, 2, 2))
+    assert seen["return_v"] is False
+    assert seen["return_v_seq"] is False
+    sn.LIF(stateful=True)(sequence(2, 2, 2))
+    assert seen["return_v"] is True
+
+
+def test_constants_of_each_channel_are_buffers():
+    tau = torch.tensor([1.5, 2.0, 4.0]).view(3, 1, 1)
+    v_threshold = torch.tensor([0.5, 1.0, 1.5]).view(3, 1, 1)
+    layer = sn.LIF(tau, v_threshold=v_threshold)
+    assert set(layer.state_dict()) == {"tau", "v_threshold"}
+    assert not list(layer.parameters())
+    x = sequence(5, 2, 3, 4, 4)
+    for c in range(3):
+        one = sn.LIF(tau[c].item(), v_threshold=v_threshold[c].item())
+        assert torch.equal(layer(x)[:, :, c], one(x[:, :, c]))
+    assert "tau=[3, 1, 1]" in repr(layer)
+    assert set(sn.CubaLIF(decay_syn=torch.tensor(0.5)).state_dict()) == {"decay_syn"}
+    tau.zero_()
+    assert layer.tau.min() == 1.5
+
+
+def test_a_parameter_is_learned():
+    layer = sn.LIF(decay=nn.Parameter(torch.tensor(0.5)), v_threshold=nn.Parameter(torch.ones(3)))
+    layer(sequence(5, 2, 3)).sum().backward()
+    assert layer.decay.grad.abs() > 0
+    assert (layer.v_threshold.grad != 0).all()
+
+
+@pytest.mark.parametrize("shape", [(5, 2, 3), (5, 2, 3, 2, 2)])
+@pytest.mark.parametrize("channels", [None, 3])
+def test_parametric_lif_learns_tau_and_threshold(shape, channels):
+    layer = sn.ParametricLIF(3.0, channels=channels, learnable_threshold=True)
+    assert layer.w.shape == layer.v_threshold.shape == (() if channels is None else (3,))
+    torch.testing.assert_close(layer.tau, torch.full_like(layer.w, 3.0))
+    x = sequence(*shape)
+    torch.testing.assert_close(layer(x), sn.LIF(3.0)(x))
+    layer(x).sum().backward()
+    assert (layer.w.grad != 0).all()
+    assert (layer.v_threshold.grad != 0).all()
+
+
+def test_parametric_lif_gradient_is_that_of_the_formula():
+    layer = sn.ParametricLIF(2.5, channels=2).double()
+    x = sequence(6, 3, 2, dtype=torch.float64)
+    layer(x).sum().backward()
+    w = layer.w.detach().clone().requires_grad_()
+    with snnfast.backend.use("reference"):
+        ops.lif(x.detach(), decay=1 - torch.sigmoid(w))[0].sum().backward()
+    torch.testing.assert_close(layer.w.grad, w.grad, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("channels", [None, 3])
+def test_cuba_learns_both_time_constants(channels):
+    layer = sn.CubaLIF(3.0, 4.0, learnable=True, channels=channels)
+    x = sequence(6, 2, 3, 2, 2)
+    torch.testing.assert_close(layer(x), sn.CubaLIF(3.0, 4.0)(x))
+    layer(x).sum().backward()
+    assert (layer.w.grad != 0).all()
+    assert (layer.w_syn.grad != 0).all()
+    assert set(layer.state_dict()) == {"w", "w_syn"}
+    assert "w_syn" in repr(layer)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: sn.LIF(torch.tensor([1.5, 2.0, 1000.0]), stateful=True),
+        lambda: sn.ParametricLIF(channels=3, stateful=True),
+        lambda: sn.CubaLIF(learnable=True, stateful=True),
+        lambda: sn.LI(decay=torch.tensor(0.999), stateful=True),
+    ],
+)
+def test_dtype_of_the_layer_follows_to(layer, dtype):
+    layer = layer()
+    layer(sequence(3, 2, 3))
+    layer.to(dtype)
+    state_dtype = torch.float64 if dtype == torch.float64 else torch.float32
+    assert layer.v.dtype == state_dtype
+    assert all(b.dtype == state_dtype for b in layer.buffers())
+    assert all(p.dtype == dtype for p in layer.parameters())
+    y = layer(sequence(3, 2, 3, dtype=dtype))
+    assert y.dtype == (state_dtype if isinstance(layer, sn.LI) else dtype)
+    assert layer.v.dtype == state_dtype
+
+
+def test_half_keeps_slow_decays():
+    layer = sn.LIF(decay=torch.tensor(0.999)).bfloat16()
+    assert layer.decay == torch.tensor(0.999)
+
+
+def test_constants_move_to_another_device():
+    layer = sn.LIF(torch.tensor([2.0, 3.0]), stateful=True)
+    layer(sequence(3, 2, 2))
+    layer.to("meta")
+    assert layer.tau.device.type == layer.v.device.type == "meta"
+    with snnfast.backend.use("reference"):
+        assert layer(torch.rand(3, 2, 2, device="meta")).device.type == "meta"
+    assert layer.to_empty(device="cpu").v.device.type == "cpu"
+
+
+def test_explain_names_the_kernels_of_each_layer():
+    net = nn.Sequential(sn.LIF(), sn.CubaLIF(), sn.LI(), sn.IF(surrogate=lambda u: (u >= 0).to(u)))
+    lines = snnfast.backend.explain(net, torch.rand(2, 2)).splitlines()
+    assert [line.split(":")[1].strip() for line in lines] == ["lif", "cuba", "li", "iaf"]
+    assert "reference" in lines[-1]
+
+
+def test_layers_do_not_share_mutable_parts():
+    a, b = sn.LIF(), sn.LIF()
+    a.v_threshold = 2.0
+    a.surrogate = snnfast.surrogate.sigmoid()
+    assert b.v_threshold == 1.0
+    assert b.surrogate == snnfast.surrogate.atan()
+
+
+def test_repr_shows_the_constants():
+    assert "tau=2.0, decay_input=True, v_threshold=1.0, v_reset=0.0" in repr(sn.LIF())
+    assert "decay=0.5" in repr(sn.LIF(decay=0.5, v_rest=0.1))
+    assert "v_rest=0.1" in repr(sn.LIF(decay=0.5, v_rest=0.1))
+    assert "detach_reset=True, stateful=True" in repr(sn.IF(detach_reset=True, stateful=True))
+    assert "strict=True" in repr(sn.LIF(strict=True))
+    assert repr(sn.ParametricLIF(2.0)).startswith("ParametricLIF(w=-0,")
+    assert "stateful=True" in repr(sn.LI(stateful=True))
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: sn.LIF(0.5), ValueError, "LIF: tau must be at least 1"),
+        (lambda: sn.LIF(2.0, decay=0.5), ValueError, "LIF: give tau or decay, not both"),
+        (lambda: sn.LIF(torch.ones(2), decay=0.5), ValueError, "give tau or decay, not both"),
+        (lambda: sn.LIF(decay=1.5), ValueError, r"decay must lie in \[0, 1\]"),
+        (lambda: sn.LIF(v_threshold="1"), TypeError, "v_threshold must be a number"),
+        (lambda: sn.LIF(v_threshold="1", strict=True), TypeError, "v_threshold must be a number"),
+        (lambda: sn.LIF(v_reset=float("nan")), ValueError, "v_reset must be finite"),
+        (lambda: sn.LIF(v_rest="0"), TypeError, "v_rest must be a number"),
+        (lambda: sn.LIF(surrogate="relu"), ValueError, "surrogate: name must be one of"),
+        (lambda: sn.IF(v_threshold=float("inf")), ValueError, "IF: v_threshold must be finite"),
+        (lambda: sn.LI(v_rest=None), TypeError, "LI: v_rest must be a number"),
+        (lambda: sn.CubaLIF(tau_syn=0), ValueError, "CubaLIF: tau_syn must be at least 1"),
+        (lambda: sn.CubaLIF(tau_syn=2, decay_syn=0.5), ValueError, "give tau_syn or decay_syn"),
+        (lambda: sn.CubaLIF(channels=3), ValueError, "channels needs learnable=True"),
+        (lambda: sn.CubaLIF(learnable=True, decay=0.5), ValueError, "starts from tau and tau_syn"),
+        (lambda: sn.CubaLIF(1.0, learnable=True), ValueError, "tau must be above 1"),
+        (lambda: sn.ParametricLIF(1.0), ValueError, "init_tau must be above 1"),
+        (lambda: sn.ParametricLIF(torch.ones(2)), TypeError, "init_tau must be a number"),
+        (lambda: sn.ParametricLIF(v_threshold="1"), TypeError, "v_threshold must be a number"),
+    ],
+)
+def test_wrong_arguments_raise_when_the_layer_is_made(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("layer", "x", "error", "message"),
+    [
+        (sn.LIF(), [1.0], TypeError, "LIF: x must be a tensor"),
+        (sn.LIF(), torch.ones(3, 2, dtype=torch.int64), TypeError, "LIF: x must have one of"),
+        (sn.LIF(), torch.tensor(1.0), ValueError, r"LIF: x must have shape \[T, \.\.\.\]"),
+        (sn.LIF(torch.full((4,), 2.0)), torch.ones(3, 2, 3), ValueError, "tau must be a number or"),
+        (sn.ParametricLIF(channels=4), torch.ones(3, 2, 3), ValueError, r"\[T, B, 4, \.\.\.\]"),
+        (sn.ParametricLIF(channels=4), torch.ones(3, 2), ValueError, "w has 4 channels"),
+    ],
+)
+def test_wrong_input_raises(layer, x, error, message):
+    with pytest.raises(error, match=message):
+        layer(x)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from snnfast import ops
 from snnfast.surrogate import SurrogateLike
 
-from .lif import Spiking, add_decay, leak, learned_decay, learned_tau
+from .spiking import Spiking, add_decay, leak, learned_decay, learned_tau
 
 __all__ = ["CubaLIF"]
 

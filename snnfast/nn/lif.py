@@ -9,61 +9,21 @@ import torch
 from torch import Tensor, nn
 
 from snnfast import check, ops
-from snnfast.surrogate import SurrogateLike, resolve
+from snnfast.surrogate import SurrogateLike
 
+from .spiking import (
+    Spiking,
+    add_decay,
+    leak,
+    learned_decay,
+    learned_tau,
+    one_or_each,
+    per_channel,
+    show,
+)
 from .state import Stateful
 
 __all__ = ["IF", "LI", "LIF", "ParametricLIF"]
-
-
-class Spiking(Stateful):
-    """What the spiking layers share: threshold, reset and surrogate."""
-
-    def __init__(
-        self,
-        *,
-        v_threshold: float | Tensor,
-        v_reset: float | None,
-        v_rest: float | None = None,
-        surrogate: SurrogateLike,
-        detach_reset: bool,
-        stateful: bool,
-        return_v_seq: bool,
-    ) -> None:
-        super().__init__(stateful=stateful)
-        layer = type(self).__name__
-        check.rest(layer, v_reset, v_rest)
-        if not isinstance(v_threshold, Tensor):
-            check.number(layer, "v_threshold", v_threshold)
-        self._add_constant("v_threshold", v_threshold)
-        self.v_reset = v_reset
-        self.v_rest = v_rest
-        self.surrogate = resolve(surrogate)
-        self.detach_reset = bool(detach_reset)
-        self.return_v_seq = bool(return_v_seq)
-
-    def _firing(self, x: Tensor) -> dict[str, Any]:
-        return {
-            "v_threshold": self._constant("v_threshold", x),
-            "v_reset": self.v_reset,
-            "surrogate": self.surrogate,
-            "detach_reset": self.detach_reset,
-            "return_v_seq": self.return_v_seq,
-        }
-
-    def _finish(self, spikes: Tensor, *states_and_v_seq: Tensor | None) -> Any:
-        n = len(self.states)
-        self._store_states(*states_and_v_seq[:n])
-        return (spikes, *states_and_v_seq[n:]) if self.return_v_seq else spikes
-
-    def extra_repr(self) -> str:
-        """The constants; tensors by their shape."""
-        return show(self._shown())
-
-    def _shown(self) -> dict[str, Any]:
-        names = ["v_threshold", "v_reset", *["v_rest"] * (self.v_rest is not None), "surrogate"]
-        flags = {n: True for n in ("detach_reset", "stateful", "return_v_seq") if getattr(self, n)}
-        return {name: getattr(self, name) for name in names} | flags
 
 
 class IF(Spiking):
@@ -222,7 +182,7 @@ class ParametricLIF(Spiking):
             ``[T, B, C, ...]``; None learns a single one for the layer.
         learnable_threshold: learn ``v_threshold`` too, with the shape of ``w``.
         decay_input: scale the input by ``1 - decay``.
-        v_threshold: threshold, a number to start from or like :class:`LIF`'s.
+        v_threshold: threshold like :class:`LIF`'s; the number to start from if it is learned.
         v_reset: membrane after a spike; None subtracts ``v_threshold`` instead (soft reset).
         v_rest: where the membrane decays to; ``v_reset``, or 0 with soft reset, if None.
         surrogate: as for :class:`LIF`.
@@ -231,7 +191,7 @@ class ParametricLIF(Spiking):
         return_v_seq: return ``(spikes, v_seq)`` instead of ``spikes``.
 
     Attributes:
-        w: the parameter, ``[]`` or ``[C]``.
+        w: the parameter, ``[1]`` or ``[C]``.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
@@ -255,9 +215,9 @@ class ParametricLIF(Spiking):
         stateful: bool = False,
         return_v_seq: bool = False,
     ) -> None:
-        if learnable_threshold and not isinstance(v_threshold, Tensor):
+        if learnable_threshold:
             number = check.number("ParametricLIF", "v_threshold", v_threshold)
-            v_threshold = nn.Parameter(_one_or_each(number, channels))
+            v_threshold = nn.Parameter(one_or_each(number, channels))
         super().__init__(
             v_threshold=v_threshold,
             v_reset=v_reset,
@@ -273,7 +233,7 @@ class ParametricLIF(Spiking):
 
     @property
     def tau(self) -> Tensor:
-        """The time constants now, in steps, ``[]`` or ``[C]``."""
+        """The time constants now, in steps, ``[1]`` or ``[C]``."""
         return 1 / torch.sigmoid(self.w)
 
     def forward(self, x: Tensor) -> Any:
@@ -345,67 +305,6 @@ class LI(Stateful):
         return show(
             leak(self, "") | {"decay_input": self.decay_input, "v_rest": self.v_rest} | stateful
         )
-
-
-def add_decay(
-    layer: Stateful, suffix: str, tau: float | Tensor | None, decay: float | Tensor | None
-) -> None:
-    """Gives ``layer`` the constants ``tau`` and ``decay``, at most one not None."""
-    name = type(layer).__name__
-    if isinstance(tau, Tensor) or isinstance(decay, Tensor):
-        if tau is not None and decay is not None:
-            raise ValueError(f"{name}: give tau{suffix} or decay{suffix}, not both")
-    else:
-        check.decay(name, f"decay{suffix}", tau, decay, 2.0, torch.empty(0))
-    layer._add_constant(f"tau{suffix}", 2.0 if tau is None and decay is None else tau)
-    layer._add_constant(f"decay{suffix}", decay)
-
-
-def leak(layer: Stateful, suffix: str) -> dict[str, Any]:
-    """``tau`` or ``decay`` of ``layer``, whichever it was given, by name."""
-    name = f"tau{suffix}" if getattr(layer, f"decay{suffix}") is None else f"decay{suffix}"
-    return {name: getattr(layer, name)}
-
-
-def show(values: dict[str, Any]) -> str:
-    """The values for ``extra_repr``; tensors by their shape."""
-    return ", ".join(
-        f"{name}=[{', '.join(map(str, value.shape))}]"
-        if isinstance(value, Tensor) and value.dim()
-        else f"{name}={value.item():g}"
-        if isinstance(value, Tensor)
-        else f"{name}={value}"
-        for name, value in values.items()
-    )
-
-
-def learned_tau(layer: str, name: str, tau: object, channels: int | None) -> nn.Parameter:
-    """The parameter ``w`` with ``1 / sigmoid(w) = tau``."""
-    number = check.number(layer, name, tau)
-    if number <= 1:
-        raise ValueError(f"{layer}: {name} must be above 1 step to be learned, got {number}")
-    return nn.Parameter(_one_or_each(-math.log(number - 1), channels))
-
-
-def learned_decay(layer: Stateful, name: str, x: Tensor) -> Tensor:
-    """``1 - sigmoid(w)`` as the op takes it for ``x``."""
-    return per_channel(layer, name, torch.sigmoid(-layer._constant(name, x)), x)
-
-
-def per_channel(layer: Stateful, name: str, value: Tensor, x: Tensor) -> Tensor:
-    """A parameter ``[C]`` in a shape that broadcasts over ``x`` ``[T, B, C, ...]``."""
-    if value.dim() == 0:
-        return value
-    if x.dim() < 3 or x.shape[2] != value.shape[0]:
-        raise ValueError(
-            f"{type(layer).__name__}: {name} has {value.shape[0]} channels, so x must have shape "
-            f"[T, B, {value.shape[0]}, ...], got {list(x.shape)}"
-        )
-    return value.view(-1, *(1,) * (x.dim() - 3))
-
-
-def _one_or_each(value: float, channels: int | None) -> Tensor:
-    return torch.full(() if channels is None else (channels,), value)
 
 
 def _just_above(threshold: Tensor) -> Tensor:

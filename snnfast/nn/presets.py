@@ -12,7 +12,8 @@ from typing import Any
 from snnfast import check
 from snnfast.surrogate import SurrogateLike, fast_sigmoid
 
-from .lif import IF, LIF, Spiking
+from .lif import IF, LIF
+from .spiking import Spiking
 
 __all__ = ["like"]
 

@@ -89,6 +89,9 @@ class Stateful(nn.Module):
                         "backward() has freed; call reset() or detach() between batches "
                         "(snnfast.nn.reset(net) or snnfast.nn.detach(net))"
                     )
+                if value.is_inference() and not torch.is_inference_mode_enabled():
+                    # Autograd cannot save it, and training may well follow a validation.
+                    value = value.clone()
                 value = value.to(device=x.device, dtype=check.state_dtype(x.dtype))
             states.append(value)
         return tuple(states)

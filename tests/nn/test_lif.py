@@ -121,13 +121,19 @@ def test_a_parameter_is_learned():
 @pytest.mark.parametrize("channels", [None, 3])
 def test_parametric_lif_learns_tau_and_threshold(shape, channels):
     layer = sn.ParametricLIF(3.0, channels=channels, learnable_threshold=True)
-    assert layer.w.shape == layer.v_threshold.shape == (() if channels is None else (3,))
+    assert layer.w.shape == layer.v_threshold.shape == (1 if channels is None else 3,)
     torch.testing.assert_close(layer.tau, torch.full_like(layer.w, 3.0))
     x = sequence(*shape)
     torch.testing.assert_close(layer(x), sn.LIF(3.0)(x))
     layer(x).sum().backward()
     assert (layer.w.grad != 0).all()
     assert (layer.v_threshold.grad != 0).all()
+
+
+def test_one_learned_constant_serves_a_single_neuron():
+    assert torch.equal(
+        sn.ParametricLIF(learnable_threshold=True)(sequence(9)), sn.LIF()(sequence(9))
+    )
 
 
 def test_parametric_lif_gradient_is_that_of_the_formula():
@@ -237,6 +243,11 @@ def test_repr_shows_the_constants():
         (lambda: sn.ParametricLIF(1.0), ValueError, "init_tau must be above 1"),
         (lambda: sn.ParametricLIF(torch.ones(2)), TypeError, "init_tau must be a number"),
         (lambda: sn.ParametricLIF(v_threshold="1"), TypeError, "v_threshold must be a number"),
+        (
+            lambda: sn.ParametricLIF(v_threshold=torch.ones(2), learnable_threshold=True),
+            TypeError,
+            "v_threshold must be a number",
+        ),
     ],
 )
 def test_wrong_arguments_raise_when_the_layer_is_made(make, error, message):

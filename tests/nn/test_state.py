@@ -119,6 +119,14 @@ def test_a_first_state_can_be_learned():
     assert (v.grad != 0).all()
 
 
+def test_training_follows_inference_mode():
+    layer, x = sn.LIF(stateful=True), sequence(3, 2, 3).requires_grad_()
+    with torch.inference_mode():
+        layer(x)
+    layer(x).sum().backward()
+    assert x.grad.any()
+
+
 def test_a_retained_graph_is_not_refused():
     layer, x = sn.LIF(stateful=True), sequence(3, 2, 3).requires_grad_()
     layer(x).sum().backward(retain_graph=True)

@@ -203,12 +203,20 @@ lif = sn.LIF(stateful=True)
 lif.v = before
 lif(net[0](torch.zeros_like(mine)))
 torch.testing.assert_close(net[1].v, lif.v)
+
+from torch.distributed.fsdp import fully_shard
+
+sharded = nn.Sequential(sn.Time(nn.Linear(3, 8)), sn.ParametricLIF(stateful=True), sn.Rate())
+fully_shard(sharded)
+sharded(mine).sum().backward()
+assert sharded[1].w.grad.full_tensor().abs() > 0
+assert sharded[1].v.shape == (2, 8)
 dist.destroy_process_group()
 print("fine")
 """
 
 
-def test_two_processes_get_the_gradients_of_the_whole_batch(tmp_path):
+def test_two_processes_give_the_gradients_of_the_whole_batch(tmp_path):
     script = tmp_path / "distributed.py"
     script.write_text(DISTRIBUTED)
     environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo"}

@@ -89,7 +89,7 @@ class Stateful(nn.Module):
                         "backward() has freed; call reset() or detach() between batches "
                         "(snnfast.nn.reset(net) or snnfast.nn.detach(net))"
                     )
-                if value.is_inference() and not torch.is_inference_mode_enabled():
+                if _is_left_by_inference_mode(value):
                     # Autograd cannot save it, and training may well follow a validation.
                     value = value.clone()
                 value = value.to(device=x.device, dtype=check.state_dtype(x.dtype))
@@ -203,6 +203,12 @@ def _at_least_float32(before: Tensor, after: Tensor | None) -> Tensor | None:
     if after is not None and after.dtype in (torch.bfloat16, torch.float16):
         return before.to(after.device, torch.float32)
     return after
+
+
+def _is_left_by_inference_mode(state: Tensor) -> bool:
+    if torch.compiler.is_compiling():
+        return False
+    return state.is_inference() and not torch.is_inference_mode_enabled()
 
 
 def _is_batched(state: Tensor) -> bool:

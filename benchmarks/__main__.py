@@ -15,7 +15,6 @@ from benchmarks.timing import Task, measure, measure_isolated
 app = typer.Typer(
     help="Benchmarks of snnfast against plain PyTorch and other libraries.", no_args_is_help=True
 )
-ALL_BASELINES = ",".join(neurons.BASELINES)
 
 
 def add_command(benchmark: str) -> None:
@@ -31,7 +30,9 @@ def add_command(benchmark: str) -> None:
         shapes: Annotated[str, typer.Option(help="Time first, one or several: 16x64x1024.")] = "",
         repeats: Annotated[int, typer.Option(help="Runs a process; fewer if they are slow.")] = 20,
         rounds: Annotated[int, typer.Option(help="Processes an implementation, in turn.")] = 1,
-        baselines: Annotated[str, typer.Option(help="Some of them only.")] = ALL_BASELINES,
+        baselines: Annotated[str, typer.Option(help="Some of them only.")] = ",".join(
+            module.BASELINES
+        ),
         compiled: Annotated[
             bool, typer.Option(help="Also torch.compile of the loop: slow.")
         ] = False,
@@ -51,9 +52,7 @@ def add_command(benchmark: str) -> None:
         for count, size, _, name in itertools.product(counts, sizes, range(rounds), names):
             task = Task(benchmark, name, size, dtype, device, count, 3 if quick else repeats)
             measurement = measure(task) if quick else measure_isolated(task)
-            if measurement.skipped:
-                where = f"{name} {report.shape_text(size)}"
-                typer.echo(f"{where}: skipped, {measurement.skipped}", err=True)
+            typer.echo(report.progress(task, measurement), err=True)
             if task in results:
                 results[task].merge(measurement)
             else:
@@ -71,7 +70,7 @@ def add_command(benchmark: str) -> None:
             print_resources("sm_90")
 
 
-for name in ("lif", "layer", "conv"):
+for name in ("lif", "layer", "conv", "poisson"):
     add_command(name)
 
 

@@ -16,6 +16,7 @@ from benchmarks.timing import Prepared, Task
 
 SHAPES = ((16, 32, 1, 28, 28),)
 QUICK_SHAPES = ((2, 2, 1, 8, 8),)
+BASELINES = neurons.BASELINES
 FLOOR = "relu"
 STEP = "training step"
 CHANNELS, CLASSES = 32, 10

@@ -16,6 +16,7 @@ from benchmarks.timing import Prepared, Task
 
 SHAPES = ((500, 16, 512), (500, 16, 4096))
 QUICK_SHAPES = ((3, 2, 5),)
+BASELINES = neurons.BASELINES
 FLOOR = "linear"
 FORWARD, TRAINING = "forward", "forward+backward"
 

@@ -12,6 +12,7 @@ from benchmarks.timing import Prepared, Task
 
 SHAPES = ((16, 64, 1024), (32, 32, 4096), (100, 32, 4096), (4, 32, 4096))
 QUICK_SHAPES = ((3, 2, 5),)
+BASELINES = neurons.BASELINES
 # The floor: a copy of x into new memory. "copy" goes into memory that is there.
 FLOOR = "clone"
 FORWARD, TRAINING = "forward", "forward+backward"

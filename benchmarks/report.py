@@ -76,6 +76,14 @@ def shape_text(shape: Iterable[int]) -> str:
     return "x".join(map(str, shape))
 
 
+def progress(task: Task, measurement: Measurement) -> str:
+    where = f"{task.implementation} {shape_text(task.shape)}, {task.threads} threads"
+    if measurement.skipped:
+        return f"{where}: skipped, {measurement.skipped}"
+    passes = measurement.seconds.items()
+    return f"{where}: " + ", ".join(f"{name} {1e3 * min(s):.3f} ms" for name, s in passes)
+
+
 def cell(value: float | None, form: str = ".2f") -> str:
     return "-" if value is None else format(value, form)
 

@@ -32,7 +32,7 @@ class Task:
     threads: int = 1
     repeats: int = 20
     # Seconds after which a slow pass is not repeated any more.
-    budget: float = 4.0
+    budget: float = 2.0
 
     @property
     def torch_dtype(self) -> torch.dtype:

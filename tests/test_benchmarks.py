@@ -39,10 +39,15 @@ def test_quick_run_writes_json(benchmarks, name, dtype, tmp_path):
         assert all(fact == pytest.approx(facts[0]) for fact in facts)
 
 
+def test_quick_poisson_runs(benchmarks):
+    output = benchmarks("poisson", "--quick")
+    assert all(name in output for name in ("zeros", "snnfast", "rand", "bernoulli"))
+
+
 def test_missing_library_is_skipped_with_reason(benchmarks, tmp_path):
     file = tmp_path / "result.json"
     output = benchmarks("lif", "--quick", "--baselines", "no_such_library", "--json", str(file))
-    assert "no_such_library 3x2x5: skipped, ModuleNotFoundError" in output
+    assert "no_such_library 3x2x5, 1 threads: skipped, ModuleNotFoundError" in output
     (skipped,) = json.loads(file.read_text())["skipped"]
     assert skipped["implementation"] == "no_such_library"
 

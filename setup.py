@@ -2,7 +2,7 @@
 
 SNNFAST_CUDA=auto|0|1      CUDA kernels: if a CUDA compiler is found (default), never, or fail without one
 TORCH_CUDA_ARCH_LIST       e.g. "8.0;9.0+PTX"; default 8.0;9.0;10.0+PTX
-SNNFAST_EMULATION=1        also build the CUDA kernels for the CPU (tests)
+SNNFAST_EMULATION=0|1      also build the CUDA kernels for the CPU, for tests; default 1 for an editable install, else 0
 SNNFAST_SANITIZE=list      sanitizers, e.g. address,undefined (tests)
 SNNFAST_WERROR=1           warnings are errors
 MAX_JOBS=n                 parallel compilations
@@ -22,7 +22,6 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent.resolve()
 DEFAULT_ARCHS = "8.0;9.0;10.0+PTX"
-EMULATION = os.environ.get("SNNFAST_EMULATION", "0") == "1"
 
 
 def compiler() -> str:
@@ -56,8 +55,24 @@ def cuda_archs(text: str) -> str:
     return ";".join(out)
 
 
+def switch(name: str, default: bool) -> bool:
+    value = os.environ.get(name) or str(int(default))
+    if value not in ("0", "1"):
+        sys.exit(f"snnfast: {name} must be 0 or 1, got {value!r}")
+    return value == "1"
+
+
 class CMakeBuild(build_ext):
     """Each Extension is a CMake target of the same name; setuptools knows where the result belongs."""
+
+    def finalize_options(self) -> None:
+        self.emulation = switch("SNNFAST_EMULATION", bool(self.inplace or self.editable_mode))
+        if self.emulation:
+            self.distribution.ext_modules = [
+                Extension("snnfast._C", sources=[]),
+                Extension("snnfast._cuda_emulation", sources=[]),
+            ]
+        super().finalize_options()
 
     def build_extension(self, ext: Extension) -> None:
         stem = ext.name.rpartition(".")[2]
@@ -90,8 +105,8 @@ class CMakeBuild(build_ext):
             f"-DCMAKE_MAKE_PROGRAM={ninja}",
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-DSNNFAST_CUDA_ARCHS={cuda_archs(env.get('TORCH_CUDA_ARCH_LIST') or DEFAULT_ARCHS)}",
-            f"-DSNNFAST_EMULATION={'ON' if EMULATION else 'OFF'}",
-            f"-DSNNFAST_WERROR={'ON' if env.get('SNNFAST_WERROR', '0') == '1' else 'OFF'}",
+            f"-DSNNFAST_EMULATION={'ON' if self.emulation else 'OFF'}",
+            f"-DSNNFAST_WERROR={'ON' if switch('SNNFAST_WERROR', False) else 'OFF'}",
             f"-DSNNFAST_SANITIZE={sanitize}",
             f"-DCMAKE_BUILD_TYPE={'Debug' if self.debug else 'Release'}",
         ]
@@ -106,13 +121,15 @@ class CMakeBuild(build_ext):
             )
         else:
             args.append("-DSNNFAST_CUDA=0")
-        # A build environment that pip makes for one build is gone at the next: then start from a fresh cache.
-        # Ninja still compiles only what has changed.
+        # A build environment that pip makes for one build is gone at the next: then configure anew, but keep the object
+        # files (--fresh would delete them), so that ninja compiles only what has changed.
         where = [find_spec(package).origin for package in ("torch", "pybind11")]
         signature = "\n".join([cmake, cxx, *args, *where])
         stamp = tree / "configured-with.txt"
         if not (stamp.exists() and stamp.read_text() == signature):
-            args.append("--fresh")
+            (tree / "CMakeCache.txt").unlink(missing_ok=True)
+            for detected in (tree / "CMakeFiles").glob("[0-9]*.*"):
+                shutil.rmtree(detected)
         subprocess.run([cmake, "-S", str(ROOT), "-B", str(tree), *args], check=True)
         stamp.write_text(signature)
         jobs = env.get("MAX_JOBS") or str(os.cpu_count() or 1)
@@ -121,7 +138,4 @@ class CMakeBuild(build_ext):
         return tree
 
 
-extensions = [Extension("snnfast._C", sources=[])]
-if EMULATION:
-    extensions.append(Extension("snnfast._cuda_emulation", sources=[]))
-setup(ext_modules=extensions, cmdclass={"build_ext": CMakeBuild})
+setup(ext_modules=[Extension("snnfast._C", sources=[])], cmdclass={"build_ext": CMakeBuild})

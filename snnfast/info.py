@@ -1,0 +1,59 @@
+"""What this installation of snnfast is made of, and what it will run."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from snnfast import backend
+
+__all__ = ["build_info"]
+
+
+def build_info() -> dict[str, Any]:
+    """Versions, instruction set, CUDA architectures, and which kernels run here and why.
+
+    Returns:
+        Plain values by name. What the compiled extension knows (``cpu_isa`` to ``torch_headers``) is None when it did
+        not load; ``extension_problem`` then says why. ``cpu_backend`` and ``cuda_backend`` say what runs for tensors on
+        that device, and the ``_why`` beside them the reason.
+    """
+    C = backend.extension
+    cpu_backend, cpu_why = _choice("cpu")
+    cuda_backend, cuda_why = _choice("cuda")
+    return {
+        "snnfast": version("snnfast"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torch_cuda": torch.version.cuda,
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "extension": None if C is None else C.__file__,
+        "extension_problem": backend.load_problem,
+        "cpu_isa": None if C is None else C.cpu_isa(),
+        "cpu_isa_problem": None if C is None else C.cpu_isa_problem(),
+        "with_cuda": None if C is None else C.with_cuda,
+        "cuda_archs": None if C is None else C.cuda_archs,
+        "cuda_compiler": None if C is None else C.cuda_compiler,
+        "compiler": None if C is None else C.compiler,
+        "torch_headers": None if C is None else C.torch_headers,
+        "torch_has_cuda": None if C is None else C.torch_has_cuda(),
+        "cpu_backend": cpu_backend,
+        "cpu_backend_why": cpu_why,
+        "cuda_backend": cuda_backend,
+        "cuda_backend_why": cuda_why,
+    }
+
+
+def _choice(device: str) -> tuple[str | None, str]:
+    if device == "cuda" and not torch.cuda.is_available():
+        build = "" if torch.version.cuda else ", which is a build without CUDA,"
+        return None, f"PyTorch {torch.__version__}{build} sees no GPU"
+    try:
+        return backend.choose("lif", torch.empty(1, 1, device=device))
+    except backend.BackendError as error:
+        return None, str(error)

@@ -1,0 +1,163 @@
+"""The network of Wu et al. 2018, trained by spatio-temporal backpropagation (STBP)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from snnfast import ops
+from snnfast.nn import LIF, Rate, Time
+
+ENCODINGS = ("bernoulli", "direct")
+
+
+class Wu2018(nn.Module):
+    """Spiking network for images, trained by backpropagation through space and time.
+
+    Without ``hidden`` the network of the paper's code, for 28x28 images ::
+
+        conv 32@3x3 - LIF - avgpool 2 - conv 32@3x3 - LIF - avgpool 2 - fc 128 - LIF - fc 10 - LIF
+
+    with ``hidden`` the fully connected one, ``hidden=(800,)`` being the paper's 784-800-10. Every neuron follows ::
+
+        u[t] = 0.2 u[t-1] (1 - s[t-1]) + I[t]        s[t] = 1 if u[t] >= 0.5 else 0
+
+    and ``ds/du = 1 where |u - 0.5| < 0.5, else 0`` (the paper's rectangle h1 of width 1); the reset is differentiated,
+    as in the paper. The paper writes ``u > 0.5``: the two differ only where ``u`` is exactly 0.5.
+
+    Example:
+        >>> net = Wu2018(time_interval=5)
+        >>> net(torch.rand(64, 1, 28, 28)).shape
+        torch.Size([64, 10])
+
+    Args:
+        batch_size: accepted so that the manual's calls run; any batch runs, whatever is given here.
+        time_interval: steps per image, at least 1.
+        input_shape: channels, height and width of an image; ``(1, 8, 8)`` for the digits in the package.
+        num_classes: outputs.
+        hidden: sizes of the hidden layers of a fully connected network; None for the convolutional one.
+        encoding: ``"bernoulli"``: at every step a pixel fires with its value as probability (``x > U``, as the paper's
+            code; values from 1 on always, so images scaled by 32 run as in the manual). ``"direct"``: the pixel
+            itself is the input current of every step; the first layer is then computed once for all steps.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type or range; by ``forward`` for images of another shape.
+
+    Source: Wu, Deng, Li, Zhu, Shi, Spatio-Temporal Backpropagation for Training High-Performance Spiking Neural
+    Networks, Frontiers in Neuroscience 12:331 (2018), equations 11-25, and the code the authors released for MNIST.
+    """
+
+    def __init__(
+        self,
+        batch_size: int | None = None,
+        time_interval: int = 5,
+        *,
+        input_shape: Sequence[int] = (1, 28, 28),
+        num_classes: int = 10,
+        hidden: Sequence[int] | None = None,
+        encoding: str = "bernoulli",
+    ) -> None:
+        super().__init__()
+        if batch_size is not None:
+            _positive("batch_size", batch_size)
+        self.batch_size = batch_size
+        self.time_interval = _positive("time_interval", time_interval)
+        if len(input_shape) != 3:
+            raise ValueError(
+                f"Wu2018: input_shape must be (channels, height, width), got {tuple(input_shape)}"
+            )
+        self.input_shape = tuple(_positive("input_shape", n) for n in input_shape)
+        _positive("num_classes", num_classes)
+        if encoding not in ENCODINGS:
+            raise ValueError(
+                f"Wu2018: encoding must be one of {', '.join(ENCODINGS)}, got {encoding!r}"
+            )
+        self.encoding = encoding
+        if hidden is None:
+            layers = _convolutional(self.input_shape, num_classes)
+        else:
+            layers = _fully_connected(
+                self.input_shape, [_positive("hidden", n) for n in hidden], num_classes
+            )
+        self.layers = nn.Sequential(*layers)
+        self.rate = Rate()
+
+    def forward(self, images: Tensor, num_steps: int | None = None) -> Tensor:
+        """Firing rates of the outputs.
+
+        Args:
+            images: ``[B, *input_shape]``, floating point, pixels usually in [0, 1].
+            num_steps: steps, at least 1; ``time_interval`` if None.
+
+        Returns:
+            Spikes per step of every output, ``[B, num_classes]``, float32 (float64 for float64 images), in [0, 1].
+        """
+        rates: Tensor = self.rate(self.spikes(images, num_steps))
+        return rates
+
+    def spikes(self, images: Tensor, num_steps: int | None = None) -> Tensor:
+        """The outputs' spikes ``[T, B, num_classes]``; arguments are those of :meth:`forward`."""
+        if images.dim() == 0 or tuple(images.shape[1:]) != self.input_shape:
+            raise ValueError(
+                f"Wu2018: images must have shape [B, {', '.join(map(str, self.input_shape))}], got {list(images.shape)}"
+            )
+        if not images.is_floating_point():
+            raise TypeError(f"Wu2018: images must be floating point, got {images.dtype}")
+        T = self.time_interval if num_steps is None else _positive("num_steps", num_steps)
+        if self.encoding == "bernoulli":
+            # Unchecked: values above 1 and below 0 mean always and never, and a check would make a GPU wait.
+            x = ops.poisson(images, T, dtype=images.dtype, validate=False)
+        else:
+            x = images.unsqueeze(0)
+        current = self.layers[0](x)
+        spikes: Tensor = self.layers[1:](current.expand(T, *current.shape[1:]))
+        # Counting up to T in bfloat16 would round.
+        return spikes if spikes.dtype == torch.float64 else spikes.float()
+
+    def extra_repr(self) -> str:
+        """What the layers do not show."""
+        return f"time_interval={self.time_interval}, encoding={self.encoding!r}"
+
+
+def _neurons() -> LIF:
+    return LIF(decay=0.2, decay_input=False, v_threshold=0.5, v_reset=0.0, surrogate="rectangle")
+
+
+def _convolutional(input_shape: Sequence[int], num_classes: int) -> list[nn.Module]:
+    channels, height, width = input_shape
+    if min(height, width) < 4:
+        raise ValueError(f"Wu2018: two poolings by 2 need images of 4x4, got {height}x{width}")
+    features = 32 * (height // 4) * (width // 4)
+    return [
+        Time(nn.Conv2d(channels, 32, 3, padding=1)),
+        _neurons(),
+        Time(nn.AvgPool2d(2), nn.Conv2d(32, 32, 3, padding=1)),
+        _neurons(),
+        Time(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(features, 128)),
+        _neurons(),
+        Time(nn.Linear(128, num_classes)),
+        _neurons(),
+    ]
+
+
+def _fully_connected(
+    input_shape: Sequence[int], hidden: Sequence[int], num_classes: int
+) -> list[nn.Module]:
+    sizes = [math.prod(input_shape), *hidden, num_classes]
+    layers: list[nn.Module] = []
+    for i, (n_in, n_out) in enumerate(pairwise(sizes)):
+        linear = nn.Linear(n_in, n_out)
+        layers += [Time(nn.Flatten(), linear) if i == 0 else Time(linear), _neurons()]
+    return layers
+
+
+def _positive(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"Wu2018: {name} must be an integer, got {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"Wu2018: {name} must be at least 1, got {value}")
+    return value

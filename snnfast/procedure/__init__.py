@@ -1,0 +1,1 @@
+"""Training procedures with their settings, one file a procedure; the command line runs them."""

@@ -1,0 +1,292 @@
+"""STBP: spatio-temporal backpropagation with the network of Wu et al. 2018, on digits and MNIST."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from snnfast import data, visual
+from snnfast.model import Wu2018
+from snnfast.train import Run, evaluate, fit
+
+CHECKPOINT = "checkpoint.pt"
+IMAGE_SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28)}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the course of a run, and its result.
+
+    Attributes:
+        dataset: "digits" or "mnist".
+        hidden: hidden layers of the fully connected network; None for the convolutional one.
+        time_interval: steps per image.
+        encoding: "bernoulli" or "direct"; see :class:`snnfast.model.Wu2018`.
+        epochs: passes over the training images; also the length of the cosine that takes the learning rate to 0.
+        batch_size: images a step.
+        lr: Adam's learning rate in the first epoch.
+        shift: training images are shifted by up to so many pixels in both directions, drawn anew for every image.
+        rotate: and rotated by up to so many degrees.
+        scale: and scaled by a factor from ``1 - scale`` to ``1 + scale``, height and width each.
+        precision: "float32" or "bfloat16" (products and convolutions; membranes stay float32).
+        seed: seed of weights, order, augmentation and encoding.
+        validate: train without the validation split and score that instead of the test images.
+    """
+
+    dataset: str = "digits"
+    hidden: tuple[int, ...] | None = None
+    time_interval: int = 5
+    encoding: str = "bernoulli"
+    epochs: int = 20
+    batch_size: int = 100
+    lr: float = 1e-3
+    shift: float = 0.0
+    rotate: float = 0.0
+    scale: float = 0.0
+    precision: str = "float32"
+    seed: int = 0
+    validate: bool = False
+
+    def __post_init__(self) -> None:
+        if self.dataset not in IMAGE_SHAPES:
+            raise ValueError(
+                f"stbp: dataset must be one of {', '.join(IMAGE_SHAPES)}, got {self.dataset!r}"
+            )
+        if self.epochs < 0:
+            raise ValueError(f"stbp: epochs must not be negative, got {self.epochs}")
+        if self.batch_size < 1:
+            raise ValueError(f"stbp: batch_size must be at least 1, got {self.batch_size}")
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise ValueError(f"stbp: lr must be positive and finite, got {self.lr}")
+        if self.precision not in ("float32", "bfloat16"):
+            raise ValueError(f"stbp: precision must be float32 or bfloat16, got {self.precision!r}")
+        for name in ("shift", "rotate", "scale"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"stbp: {name} must be finite and not negative, got {value}")
+
+
+def preset(dataset: str, hidden: tuple[int, ...] | None = None, **changes: Any) -> Settings:
+    """The settings of docs/results.md for a data set and a network, with ``changes``."""
+    chosen: dict[str, Any] = {}
+    if dataset == "mnist":
+        chosen = {"encoding": "direct", "shift": 2.0, "rotate": 10.0, "scale": 0.1}
+        chosen |= {"time_interval": 4, "epochs": 12}
+    return Settings(**{"dataset": dataset, "hidden": hidden, **chosen, **changes})
+
+
+@dataclass(frozen=True)
+class Data:
+    """Images and labels in memory; ``held_out`` is watched during training, ``test`` is reported."""
+
+    train: tuple[Tensor, Tensor]
+    held_out: tuple[Tensor, Tensor]
+    test: tuple[Tensor, Tensor]
+
+
+def load(
+    settings: Settings,
+    root: Path | None = None,
+    *,
+    download: bool = False,
+    device: torch.device | str = "cpu",
+) -> Data:
+    """The images of a run.
+
+    Args:
+        settings: names the data set, and whether the validation split is kept apart.
+        root: folder of MNIST in torchvision's layout; the digits need none.
+        download: let torchvision download MNIST into ``root``.
+        device: where the tensors go.
+
+    Raises:
+        ValueError, FileNotFoundError, ImportError: MNIST without ``root``, not there, or without
+            torchvision.
+    """
+
+    def split(name: str) -> tuple[Tensor, Tensor]:
+        part = data.load(settings.dataset, root, split=name, download=download)
+        images, labels = data.as_tensors(part)
+        return images.to(device), labels.to(device)
+
+    test = split("test")
+    if settings.validate:
+        return Data(split("train"), split("val"), test)
+    return Data(split("train+val"), test, test)
+
+
+def prepare(settings: Settings, device: torch.device | str = "cpu") -> Run:
+    """Model, optimizer and schedule of a run at its beginning; sets the seed of torch's global generator."""
+    torch.manual_seed(settings.seed)
+    model = Wu2018(
+        time_interval=settings.time_interval,
+        input_shape=IMAGE_SHAPES[settings.dataset],
+        hidden=settings.hidden,
+        encoding=settings.encoding,
+    ).to(device)
+    # Convolutions and poolings are faster so, most of all in bfloat16; the neurons read either layout in place.
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.Adam(model.parameters(), lr=settings.lr)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(settings.epochs, 1))
+    plain = asdict(settings) | {
+        "hidden": None if settings.hidden is None else list(settings.hidden)
+    }
+    return Run(model, optimizer, scheduler, settings=plain)
+
+
+def loss(rates: Tensor, labels: Tensor) -> Tensor:
+    """Mean squared error between the outputs' rates ``[B, classes]`` and the one-hot labels, as in the manual.
+
+    The paper's loss (its equation 5) sums over the classes and halves: the same up to a constant, which Adam ignores.
+    """
+    return F.mse_loss(rates, F.one_hot(labels, rates.shape[1]).to(rates))
+
+
+def augmentation(settings: Settings) -> Callable[[Tensor], Tensor] | None:
+    """Random shifts, rotations and scalings of a batch, or None when the settings ask for none."""
+    if not (settings.shift or settings.rotate or settings.scale):
+        return None
+
+    def augment(images: Tensor) -> Tensor:
+        B, _, height, width = images.shape
+        # Drawn on the CPU, so that every device sees the same images.
+        draw = torch.rand(5, B) * 2 - 1
+        angle = draw[0] * math.radians(settings.rotate)
+        y_scale, x_scale = 1 + draw[1] * settings.scale, 1 + draw[2] * settings.scale
+        theta = torch.stack(
+            [
+                torch.stack(
+                    [x_scale * angle.cos(), -angle.sin(), draw[3] * 2 * settings.shift / width], 1
+                ),
+                torch.stack(
+                    [angle.sin(), y_scale * angle.cos(), draw[4] * 2 * settings.shift / height], 1
+                ),
+            ],
+            1,
+        ).to(images)
+        grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+        return F.grid_sample(images, grid, align_corners=False)
+
+    return augment
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run, its accuracy on the test images in [0, 1], and where its files are."""
+
+    run: Run
+    test_accuracy: float
+    out: Path
+
+    @property
+    def seconds(self) -> float:
+        """Training and watching, over all epochs, interruptions not counted."""
+        return sum(row["seconds"] for row in self.run.history)
+
+    def summary(self) -> str:
+        """The result in two lines."""
+        return (
+            f"test accuracy {100 * self.test_accuracy:.2f} % after {self.run.epoch} epochs, "
+            f"{self.seconds:.0f} s\n{self.out}: {CHECKPOINT}, curves.png, raster.png"
+        )
+
+
+def train(
+    settings: Settings,
+    out: Path,
+    *,
+    root: Path | None = None,
+    download: bool = False,
+    device: torch.device | str = "cpu",
+    resume: bool = False,
+    progress: bool | None = None,
+) -> Result:
+    """Trains, and keeps checkpoint, curves and a raster in ``out``; curves also live in a window.
+
+    Args:
+        settings: what decides the run.
+        out: folder, made if missing.
+        root: folder of MNIST.
+        download: let torchvision download MNIST.
+        device: where it runs.
+        resume: go on from the checkpoint in ``out``, which must be of the same settings.
+        progress: progress bar; see :func:`snnfast.train.fit`.
+
+    Raises:
+        FileExistsError: ``out`` holds a checkpoint and ``resume`` is False.
+        FileNotFoundError, snnfast.train.CheckpointError: there is nothing to resume, or it does
+            not fit.
+        ValueError, ImportError: see :func:`load`.
+    """
+    checkpoint = out / CHECKPOINT
+    if checkpoint.exists() and not resume:
+        raise FileExistsError(
+            f"{checkpoint} exists: resume it (--resume), or give another folder (--out)"
+        )
+    run = prepare(settings, device)
+    if resume:
+        run.load(checkpoint)
+    images = load(settings, root, download=download, device=device)
+    live = visual.Live(out / "curves.png")
+    fit(
+        run,
+        images.train,
+        images.held_out,
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        loss=loss,
+        augment=augmentation(settings),
+        precision=getattr(torch, settings.precision),
+        checkpoint=checkpoint,
+        progress=progress,
+        after_epoch=lambda run: live.update(curves(run)),
+    )
+    live.close()
+    if run.history:
+        visual.save(curves(run), out / "curves.png")
+    visual.save(raster(run.model, images.test), out / "raster.png")
+    score = evaluate(
+        run.model,
+        images.test,
+        loss=loss,
+        batch_size=settings.batch_size,
+        precision=getattr(torch, settings.precision),
+    )
+    return Result(run, score.accuracy, out)
+
+
+def curves(run: Run) -> Figure:
+    """Loss and accuracy over the epochs of a run."""
+    held_out = "val" if run.settings["validate"] else "test"
+    names = {
+        "train_loss": "loss",
+        "train_accuracy": "accuracy",
+        f"{held_out}_loss": "test_loss",
+        f"{held_out}_accuracy": "test_accuracy",
+    }
+    series = {name: [row[key] for row in run.history] for name, key in names.items()}
+    return visual.curves(series, title=f"STBP, {run.settings['dataset']}")
+
+
+def raster(model: nn.Module, images: tuple[Tensor, Tensor], *, num_steps: int = 40) -> Figure:
+    """Spikes of the last hidden layer of a :class:`Wu2018` for the first of ``images``."""
+    assert isinstance(model, Wu2018)
+    recorded: list[Tensor] = []
+    hidden = model.layers[-3]
+    hook = hidden.register_forward_hook(lambda module, x, spikes: recorded.append(spikes))
+    device = next(model.parameters()).device
+    try:
+        with torch.no_grad(), torch.random.fork_rng():
+            rates = model(images[0][:1].to(device), num_steps)
+    finally:
+        hook.remove()
+    title = f"a {int(images[1][0])}, seen as {int(rates.argmax())}: spikes of the last hidden layer"
+    return visual.raster(recorded[0], title=title)

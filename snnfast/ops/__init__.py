@@ -5,14 +5,17 @@ from snnfast import backend
 from . import scan as _scan
 from .cuba import cuba
 from .lif import iaf, li, lif
+from .poisson import poisson
+from .poisson import register as _register_poisson
 
-__all__ = ["cuba", "iaf", "li", "lif"]
+__all__ = ["cuba", "iaf", "li", "lif", "poisson"]
 
 
 def register(namespace: str) -> None:
     """Tells PyTorch how to trace and vmap the kernels of a namespace."""
     _scan.register(namespace, "lif", states=1, params=2)
     _scan.register(namespace, "cuba", states=2, params=3)
+    _register_poisson(namespace)
 
 
 if backend.extension is not None:

@@ -2,5 +2,6 @@
 
 from .cuba import cuba
 from .lif import iaf, li, lif
+from .poisson import poisson
 
-__all__ = ["cuba", "iaf", "li", "lif"]
+__all__ = ["cuba", "iaf", "li", "lif", "poisson"]

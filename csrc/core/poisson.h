@@ -1,0 +1,32 @@
+// Bernoulli spikes from counted random numbers. Element e = t N + n of a sequence [T, N] takes word e % 4 of the counter
+// e / 4, whichever thread or device makes it.
+#pragma once
+#include "core/philox.h"
+
+namespace snnfast {
+
+struct Poisson {
+  const float* p;       // [N]
+  const int64_t* seed;  // one value, on the device: a CUDA graph replays with a new one
+  void* spikes;         // [T, N]
+  int64_t N, total;     // total = T N
+  int32_t width;        // bytes of one spike
+  uint64_t one;         // the bits of a spike in its dtype; no spike is all zeros in every dtype
+};
+
+namespace {
+
+SNNFAST_HD Words<uint32_t> poisson_words(int64_t counter, int64_t seed) {
+  const uint64_t c = static_cast<uint64_t>(counter), key = static_cast<uint64_t>(seed);
+  return philox4x32_10<uint32_t>({static_cast<uint32_t>(c), static_cast<uint32_t>(c >> 32), 0, 0}, static_cast<uint32_t>(key),
+                                 static_cast<uint32_t>(key >> 32));
+}
+
+// A uniform number in [0, 1): 24 bits, which float holds exactly, so that every device compares alike, p = 0 never fires
+// and p = 1 always does.
+SNNFAST_HD float poisson_uniform(uint32_t word) { return static_cast<float>(static_cast<int32_t>(word >> 8)) * (1.f / 16777216.f); }
+
+SNNFAST_HD bool poisson_fires(float uniform, float p) { return uniform < p; }
+
+}  // namespace
+}  // namespace snnfast

@@ -1,0 +1,445 @@
+"""Random spikes: the same on every backend, of the right distribution, and governed by seeds."""
+
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from backends import PRESENT, force
+
+from snnfast import ops, reference
+from snnfast.reference.poisson import philox4x32_10
+
+DTYPES = (
+    torch.bool,
+    torch.uint8,
+    torch.float32,
+    torch.float64,
+    torch.bfloat16,
+    torch.float16,
+)
+SEEDS = (0, 1, 12345, 2**32, 2**63 - 1, 2**64 - 1, -1, -(2**63))
+# Around the 4 elements of a counter, the CPU's unit of 64 and block of 256, CUDA's block of 4096.
+SHAPES = (
+    ((), 0),
+    ((), 1),
+    ((), 9),
+    ((0,), 4),
+    ((3, 0), 4),
+    ((3,), 0),
+    ((1,), 257),
+    ((2,), 64),
+    ((3,), 1366),
+    ((7, 11, 13), 5),
+    ((63,), 3),
+    ((64,), 4),
+    ((255,), 5),
+    ((256,), 3),
+    ((257,), 5),
+    ((5, 103), 9),
+    ((4096,), 2),
+    ((4097,), 3),
+    ((8200,), 1),
+)
+# Random123's known answers: counter, key, words.
+KNOWN_ANSWERS = """
+    00000000 00000000 00000000 00000000  00000000 00000000  6627e8d5 e169c58d bc57ac4c 9b00dbd8
+    ffffffff ffffffff ffffffff ffffffff  ffffffff ffffffff  408f276d 41c83b0e a20bc7c6 6d5451fd
+    243f6a88 85a308d3 13198a2e 03707344  a4093822 299f31d0  d16cfe09 94fdcceb 5001e420 24126ea1
+    """
+
+
+def probabilities(shape, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    p = torch.rand(shape, generator=generator) * 1.4 - 0.2
+    return p.clamp(0, 1)  # a seventh each is 0 and 1
+
+
+@pytest.mark.parametrize("line", KNOWN_ANSWERS.strip().splitlines())
+def test_reference_philox_gives_the_known_answers(line):
+    values = tuple(torch.tensor(int(word, 16)) for word in line.split())
+    assert philox4x32_10(values[:4], values[4:6]) == values[6:]
+
+
+def test_first_spikes_are_philox_of_counter_and_key_zero(backend):
+    words = (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)
+    uniform = torch.tensor([word >> 8 for word in words]) * 2.0**-24
+    just_above = torch.nextafter(uniform, torch.ones(4))
+    p = torch.stack((uniform, just_above), 1).to(backend.device)
+    for k in range(4):
+        at, above = p[k]
+        only_k = torch.zeros(4, device=backend.device)
+        only_k[k] = at
+        assert not ops.poisson(only_k, 1, seed=0).any()
+        only_k[k] = above
+        assert ops.poisson(only_k, 1, seed=0).flatten().tolist() == [
+            float(j == k) for j in range(4)
+        ]
+
+
+@pytest.mark.parametrize(("shape", "time_steps"), SHAPES)
+def test_same_spikes_as_the_reference(kernels, shape, time_steps):
+    p = probabilities(shape)
+    for dtype in DTYPES:
+        expected = reference.poisson(p, time_steps, seed=77, dtype=dtype)
+        actual = ops.poisson(p.to(kernels.device), time_steps, seed=77, dtype=dtype)
+        assert actual.shape == (time_steps, *shape)
+        assert (actual.dtype, actual.device.type) == (dtype, kernels.device)
+        assert actual.is_contiguous()
+        assert torch.equal(actual.cpu(), expected)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_seed_gives_the_spikes_of_the_reference(kernels, seed):
+    p = probabilities((41,))
+    actual = ops.poisson(p.to(kernels.device), 7, seed=seed)
+    assert torch.equal(actual.cpu(), reference.poisson(p, 7, seed=seed))
+    as_int64 = seed - 2**64 if seed >= 2**63 else seed
+    tensor = torch.tensor(as_int64, device=kernels.device)
+    assert torch.equal(ops.poisson(p.to(kernels.device), 7, seed=tensor), actual)
+
+
+def test_seeds_differ():
+    p = torch.full((100,), 0.5)
+    spikes = [ops.poisson(p, 20, seed=seed) for seed in SEEDS if seed not in (-1, -(2**63))]
+    for i in range(len(spikes)):
+        for j in range(i):
+            agreement = (spikes[i] == spikes[j]).float().mean().item()
+            assert abs(agreement - 0.5) < 5 * 0.5 / math.sqrt(2000)
+
+
+@pytest.mark.parametrize("p_dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_probabilities_count_in_float32(backend, p_dtype):
+    p = probabilities((5, 9)).to(p_dtype)
+    expected = reference.poisson(p.float(), 6, seed=3)
+    assert torch.equal(ops.poisson(p.to(backend.device), 6, seed=3).cpu(), expected)
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda p: p.mT,
+        lambda p: p[:, ::2],
+        lambda p: p[1:, 3:],
+        lambda p: p[0, :1].expand(4, 7),
+        lambda p: p.flip(1),
+        lambda p: p.view(3, 4, 2, 2).to(memory_format=torch.channels_last),
+        lambda p: p.flatten()[1:33],
+    ],
+)
+def test_layout_of_probabilities_does_not_matter(backend, view):
+    p = view(probabilities((3, 16)).to(backend.device))
+    assert torch.equal(ops.poisson(p, 5, seed=9), ops.poisson(p.contiguous(), 5, seed=9))
+    assert torch.equal(ops.poisson(p, 5, seed=9).cpu(), reference.poisson(p.cpu(), 5, seed=9))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_number_of_threads_does_not_matter(threads):
+    p = probabilities((1031,))
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        spikes = ops.poisson(p, 300, seed=4, dtype=torch.uint8)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(spikes, reference.poisson(p, 300, seed=4, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("isa", ["base", "avx2", "avx512"])
+def test_instruction_set_does_not_matter(isa):
+    script = (
+        "import torch; from snnfast import ops; p = torch.linspace(0, 1, 333)\n"
+        "print(ops.poisson(p, 9, seed=8, dtype=torch.uint8).sum(1).tolist())"
+    )
+    environment = {**os.environ, "SNNFAST_CPU_ISA": isa, "SNNFAST_BACKEND": "cpu"}
+    if "cpu" not in PRESENT:
+        pytest.skip("no CPU kernels")
+    out = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    p = torch.linspace(0, 1, 333)
+    assert out.strip() == str(reference.poisson(p, 9, seed=8).sum(1).int().tolist())
+
+
+def test_zero_never_fires_and_one_always_does(backend):
+    ones = torch.ones(3000, device=backend.device)
+    assert ops.poisson(ones, 40, seed=1).all()
+    assert not ops.poisson(ones * 0, 40, seed=1).any()
+    assert not ops.poisson(ones * -0.0, 40, seed=1).any()
+
+
+def test_values_out_of_range_without_validation(backend):
+    p = torch.tensor([math.nan, -1.0, -math.inf, 1.5, math.inf], device=backend.device)
+    spikes = ops.poisson(p, 30, seed=1, validate=False)
+    assert not spikes[:, :3].any()
+    assert spikes[:, 3:].all()
+
+
+@pytest.mark.parametrize("p", [0.001, 0.02, 0.3, 0.5, 0.9, 0.999])
+def test_rate_is_p(kernels, p):
+    steps, n = 50, 2000
+    spikes = ops.poisson(torch.full((n,), p, device=kernels.device), steps, seed=11)
+    deviation = math.sqrt(p * (1 - p) / (steps * n))
+    assert abs(spikes.double().mean().item() - p) < 5 * deviation
+
+
+def test_counts_are_binomial():
+    p, steps, n = 0.3, 64, 4000
+    counts = ops.poisson(torch.full((n,), p), steps, seed=5).sum(0).double()
+    variance = steps * p * (1 - p)
+    # The variance of a sample variance of n nearly normal numbers is 2 variance**2 / n.
+    assert abs(counts.var().item() - variance) < 5 * variance * math.sqrt(2 / n)
+
+
+@pytest.mark.parametrize("lag", [1, 2, 3, 4, 5, 8, 16])
+@pytest.mark.parametrize("dim", [0, 1])
+def test_steps_and_neighbours_are_independent(lag, dim):
+    p, steps, n = 0.4, 201, 203
+    x = ops.poisson(torch.full((n,), p), steps, seed=6).double() - p
+    length = x.shape[dim] - lag
+    product = x.narrow(dim, 0, length) * x.narrow(dim, lag, length)
+    deviation = p * (1 - p) / math.sqrt(product.numel())
+    assert abs(product.mean().item()) < 5 * deviation
+
+
+def test_intervals_are_geometric():
+    p, steps = 0.1, 200_000
+    times = ops.poisson(torch.tensor(p), steps, seed=2).nonzero().flatten().double()
+    intervals = times.diff()
+    mean, coefficient = intervals.mean().item(), (intervals.std() / intervals.mean()).item()
+    assert abs(mean - 1 / p) < 5 * math.sqrt(1 - p) / p / math.sqrt(len(intervals))
+    assert abs(coefficient - math.sqrt(1 - p)) < 0.05
+
+
+def test_manual_seed_repeats_and_calls_differ(backend):
+    p = torch.full((200,), 0.5, device=backend.device)
+    torch.manual_seed(3)
+    first, second = ops.poisson(p, 10), ops.poisson(p, 10)
+    torch.manual_seed(3)
+    again = ops.poisson(p, 10)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)
+
+
+def test_manual_seed_gives_the_same_spikes_everywhere(backend):
+    p = probabilities((50,))
+    torch.manual_seed(8)
+    expected = reference.poisson(p, 10)
+    torch.manual_seed(8)
+    assert torch.equal(ops.poisson(p.to(backend.device), 10).cpu(), expected)
+
+
+def test_generator_is_honoured_and_leaves_the_global_one_alone(backend):
+    p = probabilities((50,))
+    expected = reference.poisson(p, 10, generator=torch.Generator().manual_seed(4))
+    state = torch.get_rng_state()
+    generator = torch.Generator().manual_seed(4)
+    first = ops.poisson(p.to(backend.device), 10, generator=generator)
+    second = ops.poisson(p.to(backend.device), 10, generator=generator)
+    assert torch.equal(first.cpu(), expected)
+    assert not torch.equal(first, second)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_seed_leaves_the_global_generator_alone(backend):
+    state = torch.get_rng_state()
+    ops.poisson(torch.ones(3, device=backend.device), 2, seed=1)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_there_is_no_gradient(backend):
+    p = torch.full((5,), 0.5, device=backend.device, requires_grad=True)
+    spikes = ops.poisson(p, 3)
+    assert not spikes.requires_grad
+    assert not ops.poisson(p, 3, dtype=torch.bool).requires_grad
+
+
+def test_uninitialised_memory_is_all_written(kernels, nan_memory):
+    for shape, steps in (((7,), 37), ((257,), 3)):
+        spikes = ops.poisson(probabilities(shape).to(kernels.device), steps)
+        assert ((spikes == 0) | (spikes == 1)).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"p": [0.5]}, TypeError, "p must be a tensor, got list"),
+        (
+            {"p": torch.ones(3, dtype=torch.int64)},
+            TypeError,
+            "p must have one of the dtypes float32, float64, bfloat16, float16, got torch.int64",
+        ),
+        (
+            {"p": torch.tensor([-0.25, 0.5])},
+            ValueError,
+            "p must lie in [0, 1], got values from -0.25 to 0.5",
+        ),
+        (
+            {"p": torch.tensor([0.5, 1.25])},
+            ValueError,
+            "p must lie in [0, 1], got values from 0.5 to 1.25",
+        ),
+        (
+            {"p": torch.tensor([0.5, math.nan])},
+            ValueError,
+            "p must lie in [0, 1], got values from nan to nan",
+        ),
+        (
+            {"p": torch.tensor([math.inf])},
+            ValueError,
+            "p must lie in [0, 1], got values from inf to inf",
+        ),
+        ({"time_steps": -1}, ValueError, "time_steps must be at least 0, got -1"),
+        ({"time_steps": 2.0}, TypeError, "time_steps must be an integer, got float"),
+        ({"time_steps": True}, TypeError, "time_steps must be an integer, got bool"),
+        ({"seed": 2**64}, ValueError, f"seed must lie in [-2**63, 2**64), got {2**64}"),
+        (
+            {"seed": -(2**63) - 1},
+            ValueError,
+            f"seed must lie in [-2**63, 2**64), got {-(2**63) - 1}",
+        ),
+        ({"seed": 1.0}, TypeError, "seed must be an integer or a tensor of one, got float"),
+        ({"seed": False}, TypeError, "seed must be an integer or a tensor of one, got bool"),
+        (
+            {"seed": torch.tensor([1.0])},
+            TypeError,
+            "seed must have dtype torch.int64, got torch.float32",
+        ),
+        ({"seed": torch.tensor([1, 2])}, ValueError, "seed must have one value, got shape [2]"),
+        (
+            {"seed": torch.zeros(1, dtype=torch.int64, device="meta")},
+            ValueError,
+            "seed must be on the device of p, cpu, got meta",
+        ),
+        (
+            {"seed": 1, "generator": torch.Generator()},
+            ValueError,
+            "give generator or seed, not both",
+        ),
+        (
+            {"dtype": torch.int64},
+            TypeError,
+            "dtype must be one of bool, uint8, float32, float64, bfloat16, float16, "
+            "got torch.int64",
+        ),
+    ],
+)
+@pytest.mark.parametrize("name", [n for n in (*PRESENT, "reference") if n != "cuda"])
+def test_errors(name, change, error, message):
+    arguments = {"p": torch.tensor([0.5]), "time_steps": 3, **change}
+    with force(name), pytest.raises(error) as caught:
+        ops.poisson(**arguments)
+    assert str(caught.value) == f"poisson: {message}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((torch.ones(2).double(), torch.zeros(1).long(), 2), "p must be float32"),
+        ((torch.ones(2), torch.zeros(1), 2), "seed must be one int64 value"),
+        ((torch.ones(2), torch.zeros(2).long(), 2), "seed must be one int64 value"),
+        ((torch.ones(2), torch.zeros(1).long(), -1), "time_steps must be at least 0, got -1"),
+        ((torch.ones(2), torch.zeros(1).long(), 2, torch.int64), "dtype must be bool, uint8,"),
+    ],
+)
+def test_the_op_itself_is_safe(kernels, arguments, message):
+    *tensors, steps = arguments[:3]
+    dtype = arguments[3] if len(arguments) > 3 else torch.float32
+    with pytest.raises(RuntimeError, match="poisson: ") as caught:
+        kernels.ops.poisson(*(t.to(kernels.device) for t in tensors), steps, dtype)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 5), (0,)])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_opcheck(kernels, shape, dtype):
+    p = probabilities(shape).to(kernels.device)
+    seed = torch.tensor([5], device=kernels.device)
+    torch.library.opcheck(kernels.ops.poisson.default, (p, seed, 4, dtype))
+    torch.library.opcheck(kernels.ops.poisson.default, (p.expand(2, *shape), seed, 0, dtype))
+
+
+def test_compiles_to_one_graph(kernels):
+    p = probabilities((3, 50)).to(kernels.device)
+    seed = torch.tensor([21], device=kernels.device)
+
+    def encode(p, seed):
+        return ops.poisson(p * 0.5, 6, seed=seed, dtype=torch.uint8) + 1
+
+    compiled = torch.compile(encode, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(p, seed), encode(p, seed))
+    assert torch.equal(compiled(p[:, :7], seed), encode(p[:, :7], seed))
+
+
+def test_compiled_code_draws_anew_and_obeys_manual_seed(kernels):
+    p = torch.full((100,), 0.5, device=kernels.device)
+    compiled = torch.compile(lambda p: ops.poisson(p, 8), fullgraph=True, backend="aot_eager")
+    torch.manual_seed(1)
+    first, second = compiled(p), compiled(p)
+    torch.manual_seed(1)
+    assert torch.equal(compiled(p), first)
+    assert not torch.equal(first, second)
+
+
+def test_vmap_with_different_randomness(kernels):
+    p = torch.full((3, 40), 0.5, device=kernels.device)
+
+    def encode(p):
+        return ops.poisson(p, 5, validate=False)
+
+    different = torch.vmap(encode, randomness="different")(p)
+    assert different.shape == (3, 5, 40)
+    assert not torch.equal(different[0], different[1])
+    same = torch.vmap(encode, randomness="same")(p)
+    assert torch.equal(same[0], same[1])
+
+
+@pytest.mark.skipif("cuda" not in PRESENT, reason="no CUDA device")
+class TestCuda:
+    def test_generator_of_the_device(self):
+        p = torch.full((50,), 0.5, device="cuda")
+        first = ops.poisson(p, 9, generator=torch.Generator("cuda").manual_seed(1))
+        again = ops.poisson(p, 9, generator=torch.Generator("cuda").manual_seed(1))
+        assert torch.equal(first, again)
+        with pytest.raises(ValueError, match="generator must be on cpu or the device of p, cpu"):
+            ops.poisson(p.cpu(), 9, generator=torch.Generator("cuda"))
+
+    def test_does_not_wait_for_the_device(self):
+        p = torch.full((50,), 0.5, device="cuda")
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            ops.poisson(p, 9, validate=False)
+            ops.poisson(p, 9, seed=3, validate=False)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    def test_graph_draws_anew_in_every_replay(self):
+        p = torch.full((500,), 0.5, device="cuda")
+        ops.poisson(p, 9)
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            spikes = ops.poisson(p, 9)
+        graph.replay()
+        first = spikes.clone()
+        graph.replay()
+        assert not torch.equal(first, spikes)
+        assert ((first == 0) | (first == 1)).all()
+
+    def test_more_than_2_31_elements(self):
+        p = torch.rand(2**20 + 1, device="cuda")
+        spikes = ops.poisson(p, 2049, seed=3, dtype=torch.bool)
+        index = torch.arange(2**31 + 5, 2**31 + 105)
+        counter, zero = index // 4, torch.zeros_like(index)
+        words = torch.stack(
+            philox4x32_10((counter & 0xFFFFFFFF, counter >> 32, zero, zero), (zero + 3, zero)), 1
+        )
+        uniform = (words.gather(1, (index % 4)[:, None])[:, 0] >> 8) * 2.0**-24
+        expected = uniform < p.cpu()[index % len(p)]
+        assert torch.equal(spikes.flatten()[index.cuda()].cpu(), expected)

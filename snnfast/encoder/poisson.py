@@ -1,0 +1,87 @@
+"""Rates in Hz to Poisson spike trains."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from snnfast import check, ops
+from snnfast.reference.poisson import check_range
+
+
+class PoissonEncoder(nn.Module):
+    """Poisson spike trains of given rates, in steps of ``dt`` milliseconds.
+
+    Every step and element fires independently with probability ``rate dt / 1000`` (Gerstner et al.,
+    Neuronal Dynamics, chapter 7), see :func:`snnfast.ops.poisson` for where the random numbers
+    come from. Not differentiable.
+
+    n3ml's encoder of this name is another process: it draws the intervals between spikes, in steps,
+    from a Poisson *distribution* of mean ``1000 / (rate dt)``. Its rates are the same, its trains
+    are far more regular (coefficient of variation of an interval of m steps ``1 / sqrt(m)``, here
+    ``sqrt(1 - 1/m)``), and a first spike comes after one whole interval.
+
+    Args:
+        time_interval: length of the spike trains in milliseconds, a multiple of ``dt``.
+        dt: length of a step in milliseconds.
+        generator: where to draw seeds from; PyTorch's own generator if None.
+        dtype: of the spikes: bool, uint8, float32, float64, bfloat16 or float16.
+        validate: look whether the rates are possible, which on CUDA waits for the device; see
+            :func:`snnfast.ops.poisson`.
+
+    Example:
+        >>> encoder = snnfast.encoder.PoissonEncoder(250)
+        >>> encoder(torch.rand(1, 28, 28) * 128).shape
+        torch.Size([250, 1, 28, 28])
+    """
+
+    def __init__(
+        self,
+        time_interval: float,
+        dt: float = 1.0,
+        *,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype = torch.float32,
+        validate: bool = True,
+    ) -> None:
+        super().__init__()
+        self.time_interval = check.number("PoissonEncoder", "time_interval", time_interval)
+        self.dt = check.number("PoissonEncoder", "dt", dt)
+        if self.dt <= 0:
+            raise ValueError(f"PoissonEncoder: dt must be positive, got {self.dt:g} ms")
+        self.time_steps = round(self.time_interval / self.dt)
+        if (
+            self.time_steps < 0
+            or abs(self.time_steps * self.dt - self.time_interval) > 1e-6 * self.dt
+        ):
+            raise ValueError(
+                f"PoissonEncoder: time_interval must be a multiple of dt = {self.dt:g} ms, "
+                f"got {self.time_interval:g} ms"
+            )
+        self.generator, self.dtype, self.validate = generator, dtype, validate
+
+    def forward(self, rates: Tensor) -> Tensor:
+        """Spikes ``[time_interval / dt, ...]`` of rates ``[...]`` in Hz, each in [0, 1000 / dt].
+
+        Raises:
+            TypeError: if ``rates`` is not a tensor of real numbers.
+            ValueError: if a rate is negative, NaN, or more than one spike a step.
+        """
+        if not isinstance(rates, Tensor):
+            raise TypeError(f"PoissonEncoder: rates must be a tensor, got {type(rates).__name__}")
+        if rates.is_complex():
+            raise TypeError(f"PoissonEncoder: rates must be real numbers, got {rates.dtype}")
+        rates = rates.detach().to(torch.float32)
+        if self.validate:
+            check_range("PoissonEncoder", "rates", rates, 0.0, 1000.0 / self.dt, " Hz")
+        return ops.poisson(
+            rates * (self.dt / 1000.0),
+            self.time_steps,
+            generator=self.generator,
+            dtype=self.dtype,
+            validate=False,
+        )
+
+    def extra_repr(self) -> str:
+        """What ``print`` shows."""
+        return f"time_interval={self.time_interval:g}, dt={self.dt:g}, dtype={self.dtype}"

@@ -4,14 +4,32 @@
 #include "build_info.h"
 #include "cpu/dispatch.h"
 
+// PyTorch's headers do not go with pybind11's, so what csrc/ops offers is declared here again.
 namespace snnfast {
-bool torch_has_cuda();  // ops/device.cpp
-}
+bool torch_has_cuda();
+namespace output_memory {
+struct Statistics {
+  int64_t limit, cached, in_use;
+};
+Statistics statistics();
+void set_limit(int64_t bytes);
+void release();
+}  // namespace output_memory
+}  // namespace snnfast
 
 PYBIND11_MODULE(_C, m) {
   m.def("cpu_isa", &snnfast::cpu::isa_name, "the instruction set whose CPU kernels run");
   m.def("cpu_isa_problem", &snnfast::cpu::isa_problem, "why SNNFAST_CPU_ISA was not followed, or an empty string");
   m.def("torch_has_cuda", &snnfast::torch_has_cuda, "whether the PyTorch that loaded this is a CUDA build");
+  m.def(
+      "output_memory",
+      [] {
+        const auto s = snnfast::output_memory::statistics();
+        return pybind11::make_tuple(s.limit, s.cached, s.in_use);
+      },
+      "bytes of large CPU outputs: (limit, cached, in use)");
+  m.def("set_output_memory_limit", &snnfast::output_memory::set_limit);
+  m.def("release_output_memory", &snnfast::output_memory::release);
 #ifdef SNNFAST_WITH_CUDA
   m.attr("with_cuda") = true;
   m.attr("cuda_archs") = SNNFAST_CUDA_ARCHS;

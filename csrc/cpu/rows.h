@@ -3,6 +3,10 @@
 #include "core/half.h"
 #include "core/neuron.h"
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 namespace snnfast::cpu {
 namespace {
 
@@ -36,10 +40,62 @@ inline const C* read_row(const Rows& rows, int64_t t, int64_t n0, int64_t m, C* 
   return buffer;
 }
 
-// Where to compute row t of a contiguous [T, N] output: in place, or in buffer for flush_row to convert.
+inline int64_t bytes_of(Dtype dtype) { return dtype == Dtype::f64 ? 8 : dtype == Dtype::f32 ? 4 : 2; }
+
+// The rows of a block lie far apart, so the hardware does not see the next one coming.
+inline void prefetch_row(const Rows& rows, int64_t t, int64_t n0, int64_t m) {
+  const int64_t size = bytes_of(rows.dtype);
+  const char* row = static_cast<const char*>(rows.data) + (t * rows.time_stride + n0 * rows.inner_stride) * size;
+  const int64_t end = rows.inner_stride ? m * size : 1;
+  for (int64_t i = 0; i < end; i += 64) __builtin_prefetch(row + i);
+}
+
+// Outputs from here on are written past the caches: nothing of them would still be cached when they are read, and a
+// normal store first reads the line that it overwrites.
+constexpr int64_t kStreamBytes = int64_t{8} << 20;
+
 template <class C>
-inline C* output_row(void* data, Dtype dtype, int64_t offset, C* buffer) {
-  return dtype == native<C>() ? static_cast<C*>(data) + offset : buffer;
+inline bool streams(int64_t T, int64_t N) {
+  return T * N * static_cast<int64_t>(sizeof(C)) >= kStreamBytes;
+}
+
+#if defined(__x86_64__)
+#if defined(__AVX512F__)
+constexpr int64_t kStreamLine = 64;
+inline void stream_line(void* to, const void* from) { _mm512_stream_si512(static_cast<__m512i*>(to), _mm512_load_si512(from)); }
+#elif defined(__AVX__)
+constexpr int64_t kStreamLine = 32;
+inline void stream_line(void* to, const void* from) { _mm256_stream_si256(static_cast<__m256i*>(to), _mm256_load_si256(static_cast<const __m256i*>(from))); }
+#else
+constexpr int64_t kStreamLine = 16;
+inline void stream_line(void* to, const void* from) { _mm_stream_si128(static_cast<__m128i*>(to), _mm_load_si128(static_cast<const __m128i*>(from))); }
+#endif
+inline void stream_done() { _mm_sfence(); }  // before another thread may read them
+#else
+constexpr int64_t kStreamLine = 0;
+inline void stream_line(void*, const void*) {}
+inline void stream_done() {}
+#endif
+
+template <class C>
+inline void copy(C* to, const C* from, int64_t m) {
+  for (int64_t i = 0; i < m; i++) to[i] = from[i];
+}
+
+// from is a buffer aligned to 64 bytes.
+template <class C>
+inline void stream(C* to, const C* from, int64_t m) {
+  constexpr int64_t lane = kStreamLine / static_cast<int64_t>(sizeof(C));
+  int64_t i = 0;
+  if (kStreamLine && reinterpret_cast<uintptr_t>(to) % 64 == 0)
+    for (; i + lane <= m; i += lane) stream_line(to + i, from + i);
+  copy(to + i, from + i, m - i);
+}
+
+// Where to compute row t of a contiguous [T, N] output: in place, or in buffer for flush_row to convert or stream.
+template <class C>
+inline C* output_row(void* data, Dtype dtype, int64_t offset, bool streaming, C* buffer) {
+  return dtype == native<C>() && !streaming ? static_cast<C*>(data) + offset : buffer;
 }
 
 template <class C>
@@ -52,12 +108,9 @@ inline void flush_row(void* data, Dtype dtype, int64_t offset, int64_t m, const 
     Half* out = static_cast<Half*>(data) + offset;
 #pragma omp simd
     for (int64_t i = 0; i < m; i++) out[i] = Store<Half>::from(static_cast<float>(buffer[i]));
+  } else {
+    stream(static_cast<C*>(data) + offset, buffer, m);
   }
-}
-
-template <class C>
-inline void copy(C* to, const C* from, int64_t m) {
-  for (int64_t i = 0; i < m; i++) to[i] = from[i];
 }
 
 }  // namespace

@@ -7,21 +7,23 @@
 #include <torch/csrc/stable/tensor.h>
 
 #include <cstdint>
+#include <vector>
+
+#include "ops/output_memory.h"
 
 namespace snnfast {
 
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-// Output memory that will be written once, front to back: ask for huge pages, since the page faults of a large fresh
-// allocation cost more than the kernel that fills it.
-void expect_large_write(void* data, int64_t bytes);
-
 struct Cpu {
   static constexpr bool kCuda = false;
   explicit Cpu(const Tensor&) {}
 
-  void will_write(const Tensor& t) const { expect_large_write(t.mutable_data_ptr(), t.numel() * static_cast<int64_t>(t.element_size())); }
+  Tensor allocate(const Tensor& like, const std::vector<int64_t>& shape, ScalarType type) const {
+    if (auto cached = output_memory::allocate(shape, type)) return *cached;
+    return torch::stable::new_empty(like, shape, type);
+  }
 
   // kernel(begin, end) over ranges of [0, n) that start at multiples of 64, with about `work` operations an element.
   template <class Kernel>
@@ -54,7 +56,9 @@ struct Cuda {
   explicit Cuda(const Tensor& t) : guard(t.get_device_index()), device(t.get_device_index()) {}
   void* stream() const { return current_cuda_stream(device); }
 #endif
-  void will_write(const Tensor&) const {}
+  Tensor allocate(const Tensor& like, const std::vector<int64_t>& shape, ScalarType type) const {
+    return torch::stable::new_empty(like, shape, type);
+  }
 
 #if defined(SNNFAST_WITH_CUDA) || defined(SNNFAST_CUDA_EMULATION)
   // launcher(stream) returns a cudaError_t.

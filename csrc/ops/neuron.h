@@ -58,7 +58,10 @@ class NeuronInput {
     for (const int64_t s : shape_) scan.N *= s;
     scan.x = rows(x, "x");
     for (size_t k = 0; k < kMaxStates; k++) scan.state_in[k] = k < states.size() ? neuron_pointer(states[k].tensor, states[k].name) : nullptr;
-    for (size_t k = 0; k < params.size(); k++) scan.param[k] = param(params[k]);
+    for (size_t k = 0; k < params.size(); k++) {
+      scan.param[k] = param(params[k]);
+      is_tensor[k] = params[k].tensor.has_value();
+    }
     scan.gain = d.gain;
     scan.decay_input = d.decay_input;
     scan.v_reset = d.v_reset.value_or(0.);
@@ -67,12 +70,12 @@ class NeuronInput {
   }
 
   NeuronScan scan{};
+  bool is_tensor[kMaxParams]{};  // a tensor without elements has no data pointer
 
   ScalarType state_type() const { return dtype_ == Dtype::f64 ? ScalarType::Double : ScalarType::Float; }
   const std::vector<int64_t>& neuron_shape() const { return shape_; }
 
-  Tensor allocate(const std::vector<int64_t>& shape, ScalarType type) const { return torch::stable::new_empty(x_, shape, type); }
-  Tensor nothing() const { return allocate({0}, state_type()); }
+  Tensor nothing() const { return torch::stable::new_empty(x_, {0}, state_type()); }
 
   // A [T, ...] tensor as rows: in place where a row is contiguous or repeats one value, else from a contiguous copy.
   Rows rows(const Tensor& given, const char* name) {
@@ -156,10 +159,7 @@ ForwardResult neuron_forward(NeuronInput& input, const Tensor& x, bool return_st
   NeuronForward a{};
   static_cast<NeuronScan&>(a) = input.scan;
   const auto output = [&](bool wanted, const std::vector<int64_t>& shape, ScalarType type) {
-    if (!wanted) return input.nothing();
-    Tensor t = input.allocate(shape, type);
-    device.will_write(t);
-    return t;
+    return wanted ? device.allocate(x, shape, type) : input.nothing();
   };
   const bool fires = a.reset != Reset::none;
   const Tensor spikes = output(fires, sizes_of(x), x.scalar_type());
@@ -204,15 +204,14 @@ BackwardResult neuron_backward(NeuronInput& input, const Tensor& x, const Tensor
   a.surrogate = static_cast<int32_t>(surrogate);
   a.alpha = alpha;
   a.detach_reset = detach_reset;
-  BackwardResult result{input.allocate(sizes_of(x), x.scalar_type()), {}, {}};
-  device.will_write(result.x);
+  BackwardResult result{device.allocate(x, sizes_of(x), x.scalar_type()), {}, {}};
   a.grad_x = result.x.mutable_data_ptr();
   const auto per_neuron = [&](bool wanted, std::vector<Tensor>& results) -> void* {
-    results.push_back(wanted ? input.allocate(input.neuron_shape(), input.state_type()) : input.nothing());
+    results.push_back(wanted ? device.allocate(x, input.neuron_shape(), input.state_type()) : input.nothing());
     return wanted ? results.back().mutable_data_ptr() : nullptr;
   };
   for (int k = 0; k < Neuron::kStates; k++) a.grad_state_in[k] = per_neuron(state_needed, result.states);
-  for (int k = 0; k < Neuron::kParams; k++) a.grad_param[k] = per_neuron(a.param[k].data != nullptr, result.params);
+  for (int k = 0; k < Neuron::kParams; k++) a.grad_param[k] = per_neuron(input.is_tensor[k], result.params);
   if (a.N > 0) run(device, a);
   return result;
 }

@@ -8,7 +8,7 @@
 
 namespace snnfast {
 
-// Scratch of the calling thread, kept between calls: a block's states before each step of one segment.
+// Scratch of the calling thread, kept between calls: the tapes of one segment (cpu/neuron_loop.h).
 inline void* thread_scratch(size_t bytes) {
   struct Free {
     void operator()(void* p) const { std::free(p); }
@@ -23,7 +23,7 @@ inline void* thread_scratch(size_t bytes) {
   return memory.get();
 }
 
-constexpr int64_t kMaxBlock = 512;  // neurons; at least cpu::kBlock
+constexpr int64_t kMaxBlock = 256;  // neurons: cpu::kBlock
 
 }  // namespace snnfast
 
@@ -46,7 +46,7 @@ constexpr int64_t kMaxBlock = 512;  // neurons; at least cpu::kBlock
       device.launch(#OP, [&](void* stream) { return launch_##OP##_backward(a, stream); });                                  \
     } else {                                                                                                                \
       const int64_t steps = a.T < a.checkpoint_every ? a.T : a.checkpoint_every;                                            \
-      const size_t bytes = sizeof(double) * static_cast<size_t>((steps > 0 ? steps : 1) * NEURON::kStates * kMaxBlock);     \
+      const size_t bytes = sizeof(double) * static_cast<size_t>((steps > 0 ? steps : 1) * (NEURON::kStates + 2) * kMaxBlock);     \
       device.parallel(a.N, 2 * a.T, [&](int64_t begin, int64_t end) {                                                       \
         cpu::OP##_backward()(a, begin, end, thread_scratch(bytes));                                                         \
       });                                                                                                                   \

@@ -1,0 +1,27 @@
+// Memory of large CPU outputs, kept for reuse.
+//
+// A fresh allocation of many megabytes is not there yet: each first touch of a page is a fault that the kernel answers
+// by clearing the page, and that takes several times as long as the scan that fills it. malloc returns such blocks to
+// the system when they are freed, so a training loop pays again every step. Outputs from 1 MiB on therefore come from a
+// small cache of blocks, on huge pages where the system has them. It holds at most `limit` bytes of free blocks.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include <torch/csrc/stable/tensor.h>
+
+namespace snnfast::output_memory {
+
+// A contiguous CPU tensor from the cache; nothing if it is small, the cache is off (limit 0), or this PyTorch cannot
+// wrap foreign memory (before 2.11).
+std::optional<torch::stable::Tensor> allocate(const std::vector<int64_t>& shape, torch::headeronly::ScalarType type);
+
+struct Statistics {
+  int64_t limit, cached, in_use;  // bytes
+};
+Statistics statistics();
+void set_limit(int64_t bytes);
+void release();  // returns all free blocks to the system
+
+}  // namespace snnfast::output_memory

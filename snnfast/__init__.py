@@ -2,8 +2,18 @@
 
 from importlib.metadata import version as _version
 
-from . import backend, encoder, model, nn, ops, reference, surrogate
+from . import backend, encoder, memory, model, nn, ops, reference, surrogate
 from .info import build_info
 
-__all__ = ["backend", "build_info", "encoder", "model", "nn", "ops", "reference", "surrogate"]
+__all__ = [
+    "backend",
+    "build_info",
+    "encoder",
+    "memory",
+    "model",
+    "nn",
+    "ops",
+    "reference",
+    "surrogate",
+]
 __version__ = _version("snnfast")

@@ -115,7 +115,7 @@ def choose(op: str, x: Tensor, surrogate: object = None) -> tuple[str, str]:
 
 
 def library(op: str, x: Tensor, surrogate: object = None) -> Any:
-    """The namespace of kernels that runs ``op`` on ``x``, or None for the reference (after one warning, if it is a fallback)."""
+    """The namespace of kernels that runs ``op`` on ``x``, or None for the reference (a fallback warns once)."""
     backend, why = choose(op, x, surrogate)
     if backend == "reference":
         if _forced != "reference":

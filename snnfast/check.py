@@ -67,7 +67,8 @@ def parameter(op: str, name: str, value: object, x: Tensor) -> float | Tensor:
     shape = (1,) * (len(neurons) - value.dim()) + tuple(value.shape)
     if value.dim() > len(neurons) or any(p not in (1, n) for p, n in zip(shape, neurons)):
         raise ValueError(
-            f"{op}: {name} must be a number or broadcast to x.shape[1:] = {list(neurons)}, got shape {list(value.shape)}"
+            f"{op}: {name} must be a number or broadcast to x.shape[1:] = {list(neurons)}, "
+            f"got shape {list(value.shape)}"
         )
     _like_state(op, name, value, x)
     return value

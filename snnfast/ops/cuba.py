@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from snnfast import backend, check, reference
-from snnfast.surrogate import SurrogateLike, resolve
+from snnfast.surrogate import Surrogate, SurrogateLike, resolve
 
 from .scan import Dynamics, run
 
@@ -65,7 +65,7 @@ def cuba(
     check.sequence("cuba", x)
     surrogate = resolve(surrogate)
     kernels = backend.library("cuba", x, surrogate)
-    if kernels is None:
+    if kernels is None or not isinstance(surrogate, Surrogate):
         return reference.cuba(
             x,
             v,

@@ -15,7 +15,7 @@ def dense_order(x: Tensor) -> list[int] | None:
     """
     if x.is_contiguous() or x.dim() < 3:
         return None
-    order = [0, *sorted(range(1, x.dim()), key=lambda d: -x.stride(d))]
+    order = [0, *sorted(range(1, x.dim()), key=x.stride, reverse=True)]
     if order == list(range(x.dim())) or not x.permute(order).is_contiguous():
         return None
     return order

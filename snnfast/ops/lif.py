@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from snnfast import backend, check, reference
-from snnfast.surrogate import SurrogateLike, resolve, straight_through
+from snnfast.surrogate import Surrogate, SurrogateLike, resolve, straight_through
 
 from .scan import Dynamics, run
 
@@ -63,7 +63,7 @@ def lif(
     check.sequence("lif", x)
     surrogate = resolve(surrogate)
     kernels = backend.library("lif", x, surrogate)
-    if kernels is None:
+    if kernels is None or not isinstance(surrogate, Surrogate):
         return reference.lif(
             x,
             v,

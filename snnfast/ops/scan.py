@@ -51,7 +51,7 @@ def run(
     order = dense_order(x)
     if order is not None:
         x = x.permute(order)
-        states = [permute_neurons(s, order) for s in states]  # type: ignore[misc]
+        states = [permute_neurons(s, order) for s in states]
         params = [permute_neurons(p, order) for p in params]  # type: ignore[misc]
     params = [parameter_run(p, x.shape[1:]) if isinstance(p, Tensor) else p for p in params]
     if torch.is_grad_enabled() and any(

@@ -52,4 +52,4 @@ def cuba(
         v_seq.append(v)
     state = (v, i) if return_state else (None, None)
     result = (stack(spikes, x, x.dtype), *state)
-    return (*result, stack(v_seq, x, dtype)) if return_v_seq else result  # type: ignore[return-value]
+    return (*result, stack(v_seq, x, dtype)) if return_v_seq else result

@@ -80,7 +80,7 @@ def lif(
         spikes.append(s.to(x.dtype))
         v_seq.append(v)
     result = (stack(spikes, x, x.dtype), v if return_v else None)
-    return (*result, stack(v_seq, x, dtype)) if return_v_seq else result  # type: ignore[return-value]
+    return (*result, stack(v_seq, x, dtype)) if return_v_seq else result
 
 
 def iaf(

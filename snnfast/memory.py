@@ -1,0 +1,43 @@
+"""The memory of large CPU outputs, kept for reuse.
+
+Freshly mapped memory costs a page fault for every page first written, several times the time of the kernel that writes
+it. The ops therefore take CPU outputs of 1 MiB and more from a cache of their own (PyTorch 2.11 and later, Linux),
+which holds at most ``limit`` bytes of free blocks: 1/16 of the machine's memory, at most 1 GiB, or
+``SNNFAST_CPU_CACHE_MB``; 0 turns it off. Tensors from it are ordinary tensors, except that their storage cannot be
+resized in place.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from snnfast import backend
+
+__all__ = ["Statistics", "release", "set_limit", "statistics"]
+
+
+class Statistics(NamedTuple):
+    """Bytes: the most that is kept free, what is free now, and what live tensors hold."""
+
+    limit: int
+    cached: int
+    in_use: int
+
+
+def statistics() -> Statistics:
+    """What the cache holds now; zeros without the compiled extension."""
+    return Statistics(*(backend.extension.output_memory() if backend.extension else (0, 0, 0)))
+
+
+def set_limit(size: int) -> None:
+    """Keeps at most ``size`` bytes of free blocks from now on; 0 turns the cache off."""
+    if size < 0:
+        raise ValueError(f"memory: limit must be at least 0 bytes, got {size}")
+    if backend.extension:
+        backend.extension.set_output_memory_limit(size)
+
+
+def release() -> None:
+    """Returns all free blocks to the system."""
+    if backend.extension:
+        backend.extension.release_output_memory()

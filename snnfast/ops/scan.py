@@ -51,7 +51,7 @@ def run(
     order = dense_order(x)
     if order is not None:
         x = x.permute(order)
-        states = [permute_neurons(s, order) for s in states]
+        states = [permute_neurons(s, order) for s in states]  # type: ignore[misc]
         params = [permute_neurons(p, order) for p in params]  # type: ignore[misc]
     params = [parameter_run(p, x.shape[1:]) if isinstance(p, Tensor) else p for p in params]
     if torch.is_grad_enabled() and any(
@@ -69,7 +69,7 @@ def run(
     back = inverse(order)
     return (
         spikes.permute(back) if dynamics.fires else spikes,
-        *(permute_neurons(s, back) if dynamics.return_state else s for s in states_out),  # type: ignore[misc]
+        *(permute_neurons(s, back) if dynamics.return_state else s for s in states_out),
         v_seq.permute(back) if dynamics.return_v_seq else v_seq,
     )
 

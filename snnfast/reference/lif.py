@@ -35,7 +35,7 @@ def fire_and_reset(
     detach_reset: bool,
 ) -> tuple[Tensor, Tensor]:
     """Spikes where ``h >= v_threshold``, and the membrane after the reset."""
-    s = resolve(surrogate)(h - v_threshold)  # type: ignore[operator]
+    s = resolve(surrogate)(h - v_threshold)
     s_reset = s.detach() if detach_reset else s
     if v_reset is None:
         return s, h - s_reset * v_threshold
@@ -80,7 +80,7 @@ def lif(
         spikes.append(s.to(x.dtype))
         v_seq.append(v)
     result = (stack(spikes, x, x.dtype), v if return_v else None)
-    return (*result, stack(v_seq, x, dtype)) if return_v_seq else result
+    return (*result, stack(v_seq, x, dtype)) if return_v_seq else result  # type: ignore[return-value]
 
 
 def iaf(

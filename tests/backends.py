@@ -40,7 +40,7 @@ def why_absent(name):
     return ""
 
 
-# Absent backends are left out, and tests/robustness/test_backends_present.py skips (or fails) once for each.
+# Absent backends are left out; tests/robustness/test_backends_present.py skips or fails for each.
 PRESENT = [name for name in KERNELS if not why_absent(name)]
 
 

@@ -1,0 +1,290 @@
+"""Every error of the ops: its type and its words, the same on every backend and in every mode of PyTorch."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from samples import OPS, Op, Sample
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from snnfast import ops, surrogate
+
+
+@dataclass(frozen=True)
+class Mistake:
+    op: Op
+    label: str
+    change: dict[str, Any]  # a callable makes the value from x
+    error: type[Exception]
+    message: str
+
+    def __str__(self):
+        return f"{self.op.name}-{self.label}"
+
+    def arguments(self, device="cpu", make: Callable[[torch.Tensor], torch.Tensor] = lambda a: a):
+        x = make(torch.zeros(4, 2, 3, device=device))
+        result = {"x": x}
+        for name, value in self.change.items():
+            value = value(x) if callable(value) else value
+            result[name] = value
+        return result
+
+    def check(self, call):
+        with pytest.raises(self.error) as caught:
+            call()
+        assert str(caught.value).replace("FakeTensor", "Tensor") == self.message
+
+
+def zeros(*shape, dtype=torch.float32):
+    return lambda x: torch.zeros(shape, dtype=dtype, device=x.device)
+
+
+def mistakes(op):
+    def mistake(label, change, error, message):
+        found.append(Mistake(op, label, change, error, f"{op.named or op.name}: {message}"))
+
+    found = []
+    mistake("x-list", {"x": [1.0, 2.0]}, TypeError, "x must be a tensor, got list")
+    mistake("x-none", {"x": None}, TypeError, "x must be a tensor, got NoneType")
+    for dtype in (torch.int64, torch.bool, torch.uint8, torch.complex64, torch.float8_e5m2):
+        mistake(
+            f"x-{dtype}",
+            {"x": lambda x, dtype=dtype: torch.zeros(4, 2, 3, device=x.device).to(dtype)},
+            TypeError,
+            f"x must have one of the dtypes float32, float64, bfloat16, float16, got {dtype}",
+        )
+    mistake(
+        "x-0d",
+        {"x": zeros()},
+        ValueError,
+        "x must have shape [T, ...], got a tensor without dimensions",
+    )
+    for state in op.states:
+        for shape in ((2, 4), (3,), (), (1, 2, 3), (4, 2, 3), (6,), (0, 3), (1, 3)):
+            mistake(
+                f"{state}-shape-{shape}",
+                {state: zeros(*shape)},
+                ValueError,
+                f"{state} must have shape x.shape[1:] = [2, 3], got {list(shape)}",
+            )
+        for dtype in (torch.float64, torch.bfloat16, torch.int32, torch.complex64):
+            mistake(
+                f"{state}-{dtype}",
+                {state: zeros(2, 3, dtype=dtype)},
+                TypeError,
+                f"{state} must have dtype torch.float32 for x of dtype torch.float32, got {dtype}",
+            )
+        for wide, dtype in ((torch.float64, torch.float64), (torch.float32, torch.float16)):
+            wrong = torch.float32 if wide == torch.float64 else torch.float16
+            mistake(
+                f"{state}-for-{dtype}",
+                {"x": zeros(4, 2, 3, dtype=dtype), state: zeros(2, 3, dtype=wrong)},
+                TypeError,
+                f"{state} must have dtype {wide} for x of dtype {dtype}, got {wrong}",
+            )
+        for value in (0.0, [0.0], "zero"):
+            mistake(
+                f"{state}-{type(value).__name__}",
+                {state: value},
+                TypeError,
+                f"{state} must be a tensor or None, got {type(value).__name__}",
+            )
+    taus = [decay.replace("decay", "tau") for decay in op.decays]
+    for name in (*op.decays, *taus, *op.params):
+        for shape in ((2, 4), (4, 2, 3), (3, 2), (2,), (1, 1, 1), (0,)):
+            mistake(
+                f"{name}-shape-{shape}",
+                {name: zeros(*shape)},
+                ValueError,
+                f"{name} must be a number or broadcast to x.shape[1:] = [2, 3], "
+                f"got shape {list(shape)}",
+            )
+        for dtype in (torch.float64, torch.float16, torch.int64):
+            mistake(
+                f"{name}-{dtype}",
+                {name: zeros(3, dtype=dtype)},
+                TypeError,
+                f"{name} must have dtype torch.float32 for x of dtype torch.float32, got {dtype}",
+            )
+    options = [k for k in ("v_reset", "v_rest") if op.accepts(k)]
+    for name in (*op.decays, *taus, *op.params, *options):
+        for value in (float("nan"), float("inf"), -float("inf")):
+            mistake(
+                f"{name}-{value}", {name: value}, ValueError, f"{name} must be finite, got {value}"
+            )
+        for value in ("2", [2.0], True, 2j, object()):
+            kind = type(value).__name__
+            mistake(
+                f"{name}-{kind}", {name: value}, TypeError, f"{name} must be a number, got {kind}"
+            )
+    for name in options:
+        mistake(
+            f"{name}-tensor", {name: zeros(3)}, TypeError, f"{name} must be a number, got Tensor"
+        )
+    for decay, tau in zip(op.decays, taus, strict=True):
+        for value in (-0.1, 1.1, 2):
+            mistake(
+                f"{decay}-{value}",
+                {decay: value},
+                ValueError,
+                f"{decay} must lie in [0, 1], got {float(value)}",
+            )
+        for value in (0.9, 0, -2.0):
+            mistake(
+                f"{tau}-{value}",
+                {tau: value},
+                ValueError,
+                f"{tau} must be at least 1 step, got {float(value)}",
+            )
+        mistake(
+            f"{decay}-and-{tau}",
+            {decay: 0.5, tau: 2.0},
+            ValueError,
+            f"give {tau} or {decay}, not both",
+        )
+    if op.fires:
+        found.append(
+            Mistake(
+                op,
+                "surrogate-name",
+                {"surrogate": "spline"},
+                ValueError,
+                "surrogate: name must be one of atan, sigmoid, fast_sigmoid, rectangle, triangle, "
+                "gaussian, straight_through, got 'spline'",
+            )
+        )
+        found.append(
+            Mistake(
+                op,
+                "surrogate-type",
+                {"surrogate": 3.0},
+                TypeError,
+                "surrogate: expected a name, a snnfast.surrogate.Surrogate or a callable "
+                "u -> spikes, got float",
+            )
+        )
+    return found
+
+
+MISTAKES = [m for op in OPS.values() for m in mistakes(op)]
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=str)
+def test_mistake_is_named_on_every_backend(backend, mistake):
+    mistake.check(lambda: mistake.op(**mistake.arguments(backend.device)))
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+@pytest.mark.parametrize("mistake", MISTAKES[::5], ids=str)
+def test_mistake_is_named_in_every_grad_mode(kernels, mistake, mode):
+    with mode():
+        mistake.check(lambda: mistake.op(**mistake.arguments(kernels.device)))
+
+
+@pytest.mark.parametrize("mistake", MISTAKES[1::4], ids=str)
+def test_mistake_is_named_for_input_that_wants_a_gradient(kernels, mistake):
+    arguments = mistake.arguments(kernels.device, lambda x: x.requires_grad_())
+    mistake.check(lambda: mistake.op(**arguments))
+
+
+@pytest.mark.parametrize("mistake", MISTAKES[::2], ids=str)
+def test_mistake_is_named_without_data(mistake):
+    with FakeTensorMode():
+        mistake.check(lambda: mistake.op(**mistake.arguments()))
+
+
+@pytest.mark.filterwarnings("ignore::snnfast.backend.BackendWarning")
+@pytest.mark.parametrize("mistake", MISTAKES[1::2], ids=str)
+def test_mistake_is_named_on_the_meta_device(mistake):
+    mistake.check(lambda: mistake.op(**mistake.arguments("meta")))
+
+
+@pytest.mark.parametrize("mistake", [m for m in MISTAKES if "x" not in m.change][::3], ids=str)
+def test_mistake_is_named_under_vmap(kernels, mistake):
+    arguments = mistake.arguments(kernels.device)
+    x = torch.zeros(5, 4, 2, 3, device=kernels.device)
+    mistake.check(lambda: torch.vmap(lambda x: mistake.op(**{**arguments, "x": x}))(x))
+
+
+@pytest.mark.parametrize("mistake", MISTAKES[:: len(MISTAKES) // 8], ids=str)
+def test_mistake_is_named_under_compile(mistake):
+    torch.compiler.reset()
+    compiled = torch.compile(mistake.op.__call__, backend="eager")
+    mistake.check(lambda: compiled(**mistake.arguments()))
+
+
+@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
+def test_argument_on_another_device_is_named(backend, op):
+    arguments = Sample(op, "plain", (4, 2, 3), torch.float32).arguments(backend.device)
+    device = arguments["x"].device
+    for name in (*op.states, *op.decays, *op.params):
+        elsewhere = torch.zeros(2, 3, device="meta")
+        with pytest.raises(ValueError, match="device") as caught:
+            op(**{**arguments, name: elsewhere})
+        assert str(caught.value) == (
+            f"{op.named or op.name}: {name} must be on the device of x, {device}, got meta"
+        )
+
+
+@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
+def test_integers_serve_as_numbers(backend, op):
+    x = torch.randn(4, 3, device=backend.device)
+    for name in (*op.decays, *op.params, "v_rest", "v_reset"):
+        if op.accepts(name):
+            one, integer = op(x=x, **{name: 1.0}), op(x=x, **{name: 1})
+            assert all(torch.equal(a, b) for a, b in zip(one, integer, strict=True))
+
+
+@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
+def test_numpy_numbers_serve_as_numbers(backend, op):
+    import numpy as np
+
+    x = torch.randn(4, 3, device=backend.device)
+    for name in (*op.decays, *op.params):
+        one, numpy = op(x=x, **{name: 0.5}), op(x=x, **{name: np.float64(0.5)})
+        assert all(torch.equal(a, b) for a, b in zip(one, numpy, strict=True))
+        assert op(x=x, **{name: np.float32(0.5)})[0].shape == x.shape
+
+
+@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
+def test_options_are_keywords_only(op):
+    x, v = torch.zeros(4, 3), torch.zeros(3)
+    states = [v] * len(op.states)
+    with pytest.raises(TypeError, match="positional"):
+        getattr(ops, op.name)(x, *states, 2.0)
+
+
+@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
+def test_unknown_argument_is_refused(op):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'theta'"):
+        op(x=torch.zeros(4, 3), theta=1.0)
+
+
+def test_surrogate_of_bad_width_is_refused():
+    for alpha in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(
+            ValueError, match=re.escape(f"must be positive and finite, got {alpha}")
+        ):
+            surrogate.atan(alpha)
+
+
+def test_surrogate_of_unknown_name_is_refused():
+    with pytest.raises(ValueError, match=r"^surrogate: name must be one of atan, .* got 'relu'$"):
+        surrogate.Surrogate("relu", 1.0)
+
+
+def test_every_message_of_check_is_tested():
+    """Each ``raise`` of ``snnfast/check.py`` stands in the messages above."""
+    import inspect
+
+    from snnfast import check
+
+    raised = re.findall(r'f"\{op\}: (.*?)[\[{"]', inspect.getsource(check))
+    raised += re.findall(r'f"\{op\}: \{\w+\} (.*?)[\[{"]', inspect.getsource(check))
+    messages = " ".join(m.message for m in MISTAKES) + " must be on the device of x, "
+    assert len(raised) >= 12
+    for words in raised:
+        assert words.strip() in messages, words

@@ -1,0 +1,156 @@
+"""Gradients of the kernels against autograd through the reference."""
+
+import pytest
+import torch
+from samples import (
+    OPS,
+    Sample,
+    assert_equal,
+    assert_gradients_close,
+    cotangents,
+    few,
+    gradients,
+    require_grad,
+    samples,
+    tensors,
+)
+
+
+@pytest.mark.parametrize("sample", samples(), ids=str)
+def test_gradients_equal_the_reference(kernels, sample):
+    arguments = sample.arguments(kernels.device)
+    assert_gradients_close(
+        gradients(sample.op, arguments), gradients(sample.op.reference, arguments)
+    )
+
+
+def subsets(sample):
+    return [[name] for name in tensors(sample.arguments())]
+
+
+@pytest.mark.parametrize(
+    ("sample", "wanted"),
+    [(s, w) for s in few(torch.float64) for w in subsets(s)],
+    ids=lambda a: "+".join(a) if isinstance(a, list) else str(a),
+)
+def test_gradient_of_one_argument_alone_is_the_same(kernels, sample, wanted):
+    arguments = sample.arguments(kernels.device)
+    everything = gradients(sample.op, arguments)
+    for name in wanted:
+        arguments[name].requires_grad_()
+    outputs = [out for out in sample.op(**arguments) if out is not None]
+    grads = torch.autograd.grad(outputs, [arguments[n] for n in wanted], cotangents(outputs))
+    for name, grad in zip(wanted, grads, strict=True):
+        assert_equal(grad, everything[name], name)
+
+
+@pytest.mark.parametrize("sample", few(torch.float64), ids=str)
+def test_gradient_through_one_output_alone_equals_the_reference(kernels, sample):
+    for k, out in enumerate(sample.op(**sample.arguments(kernels.device))):
+        if out is None:
+            continue
+
+        def one(function, k=k):
+            return lambda **a: (function(**a)[k],)
+
+        assert_gradients_close(
+            gradients(one(sample.op), sample.arguments(kernels.device)),
+            gradients(one(sample.op.reference), sample.arguments(kernels.device)),
+        )
+
+
+@pytest.mark.parametrize("sample", few(), ids=str)
+def test_outputs_do_not_depend_on_whether_a_gradient_is_wanted(kernels, sample):
+    plain = sample.op(**sample.arguments(kernels.device))
+    graded = sample.op(**require_grad(sample.arguments(kernels.device)))
+    assert all(out is None or out.requires_grad for out in graded)
+    assert_equal([None if out is None else out.detach() for out in graded], list(plain))
+
+
+@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
+def test_number_and_tensor_of_it_give_the_same(kernels, op):
+    arguments = Sample(op, "plain", (40, 6), torch.float64).arguments(kernels.device)
+    for name in (*op.decays, *op.params):
+        number = 0.625  # exact, as is 1 - 0.625
+        tensor = torch.full((6,), number, dtype=torch.float64, device=kernels.device)
+        got = op(**arguments, **{name: tensor})
+        assert_equal(got, op(**arguments, **{name: number}), name)
+        one = gradients(op, {**arguments, name: tensor})
+        scalar = gradients(op, {**arguments, name: tensor[0].clone()})
+        number = gradients(op, {**arguments, name: number})
+        one[name] = one[name].sum()
+        assert_gradients_close(one, scalar)
+        assert_gradients_close({k: g for k, g in scalar.items() if k != name}, number)
+
+
+@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
+def test_tau_and_its_decay_have_gradients_by_the_chain_rule(kernels, op):
+    for name in op.decays:
+        arguments = Sample(op, "plain", (20, 6), torch.float64).arguments(kernels.device)
+        tau = torch.linspace(1.5, 6.0, 6, dtype=torch.float64, device=kernels.device)
+        by_tau = gradients(op, {**arguments, name.replace("decay", "tau"): tau})
+        by_decay = gradients(op, {**arguments, name: 1 - 1 / tau})
+        grad_tau = by_tau.pop(name.replace("decay", "tau"))
+        want = {**by_decay, name: by_decay[name] / tau.square()}
+        assert_gradients_close({**by_tau, name: grad_tau}, want)
+
+
+@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
+def test_second_derivative_is_refused_by_name(kernels, op):
+    x = torch.randn(4, 3, device=kernels.device, requires_grad=True)
+    (grad,) = torch.autograd.grad(op(x=x)[0].sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match=rf"^{op.kernel}: a second derivative was asked for"):
+        grad.sum().backward()
+
+
+@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
+def test_input_changed_before_backward_is_refused(kernels, op):
+    x = torch.randn(4, 3, device=kernels.device, requires_grad=True)
+    y = x * 1
+    out = op(x=y)[0].sum()
+    y.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        out.backward()
+
+
+@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
+def test_backward_twice_gives_the_same_and_needs_retain_graph(kernels, op):
+    x = torch.randn(40, 3, device=kernels.device, requires_grad=True)
+    out = op(x=x)[0].sum()
+    (first,) = torch.autograd.grad(out, x, retain_graph=True)
+    (second,) = torch.autograd.grad(out, x)
+    assert_equal(second, first)
+    with pytest.raises(RuntimeError, match="second time"):
+        torch.autograd.grad(out, x)
+
+
+@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
+def test_no_graph_without_gradient(kernels, op):
+    x = torch.randn(4, 3, device=kernels.device, requires_grad=True)
+    with torch.no_grad():
+        assert not any(out.requires_grad for out in op(x=x))
+    with torch.inference_mode():
+        assert all(out.is_inference() for out in op(x=x.detach().clone()))
+    assert not any(out.requires_grad for out in op(x=x.detach()))
+
+
+@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
+def test_activation_checkpointing_gives_the_same_gradients(kernels, op):
+    from torch.utils.checkpoint import checkpoint
+
+    x = torch.randn(40, 3, device=kernels.device, requires_grad=True)
+    (want,) = torch.autograd.grad(op(x=x)[0].sum(), x)
+    (got,) = torch.autograd.grad(checkpoint(lambda x: op(x=x)[0], x, use_reentrant=False).sum(), x)
+    assert_equal(got, want)
+
+
+def test_gradient_of_spikes_that_reach_no_state_stays_at_its_step(kernels):
+    """With decay 0 the steps are independent, so each gradient is the surrogate's own."""
+    from snnfast import ops, surrogate
+
+    x = torch.linspace(-2, 3, 50, dtype=torch.float64, device=kernels.device)
+    x = x.reshape(5, 10).requires_grad_()
+    spikes, _ = ops.lif(x, decay=0.0, v_threshold=0.75, surrogate="sigmoid", detach_reset=True)
+    (grad,) = torch.autograd.grad(spikes.sum(), x)
+    want = surrogate.sigmoid().derivative(x.detach() - 0.75)
+    torch.testing.assert_close(grad, want, rtol=1e-13, atol=1e-15)

@@ -84,7 +84,7 @@ Block take(int64_t bytes) {
     if (c.limit == 0) return {nullptr, 0};
     auto best = c.free.end();
     for (auto b = c.free.begin(); b != c.free.end(); ++b)
-      if (b->bytes >= rounded && b->bytes <= rounded + rounded / 8 && (best == c.free.end() || b->bytes < best->bytes)) best = b;
+      if (b->bytes >= rounded && b->bytes <= rounded + rounded / 8 && (best == c.free.end() || b->bytes <= best->bytes)) best = b;  // the one freed last, still cached
     if (best != c.free.end()) {
       const Block block = *best;
       c.free.erase(best);

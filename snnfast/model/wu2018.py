@@ -90,17 +90,20 @@ class Wu2018(nn.Module):
         """Firing rates of the outputs.
 
         Args:
-            images: ``[B, *input_shape]``, floating point, pixels usually in [0, 1].
+            images: ``[B, *input_shape]``, floating point, pixels usually in [0, 1]. They may be on another device than
+                the network, as in the manual, whose script moves only the network to the GPU.
             num_steps: steps, at least 1; ``time_interval`` if None.
 
         Returns:
-            Spikes per step of every output, ``[B, num_classes]``, float32 (float64 for float64 images), in [0, 1].
+            Spikes per step of every output, ``[B, num_classes]``, float32 (float64 for float64 images), in [0, 1],
+            on the device of ``images``.
         """
-        rates: Tensor = self.rate(self.spikes(images, num_steps))
-        return rates
+        device = next(self.parameters()).device
+        rates: Tensor = self.rate(self.spikes(images.to(device), num_steps))
+        return rates.to(images.device)
 
     def spikes(self, images: Tensor, num_steps: int | None = None) -> Tensor:
-        """The outputs' spikes ``[T, B, num_classes]``; arguments are those of :meth:`forward`."""
+        """The outputs' spikes ``[T, B, num_classes]``; as :meth:`forward`, for images on the network's device."""
         if images.dim() == 0 or tuple(images.shape[1:]) != self.input_shape:
             raise ValueError(
                 f"Wu2018: images must have shape [B, {', '.join(map(str, self.input_shape))}], got {list(images.shape)}"

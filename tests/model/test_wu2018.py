@@ -153,7 +153,10 @@ def test_state_dict_round_trip_and_empty_batch():
 def test_cuda_agrees_with_cpu():
     net = lively(Wu2018(time_interval=4, encoding="direct")).double()
     x = torch.rand(2, 1, 28, 28, dtype=torch.float64)
-    torch.testing.assert_close(net.cuda()(x.cuda()).cpu(), net.cpu()(x))
+    expected = net(x)
+    net.cuda()
+    torch.testing.assert_close(net(x.cuda()).cpu(), expected)
+    assert net(x).device.type == "cpu"
 
 
 @pytest.mark.parametrize(
@@ -178,7 +181,7 @@ def test_wrong_images_are_named():
     net = Wu2018()
     with pytest.raises(ValueError, match=r"shape \[B, 1, 28, 28\], got \[2, 1, 8, 8\]"):
         net(torch.rand(2, 1, 8, 8))
-    with pytest.raises(TypeError, match="floating point, got torch.uint8"):
+    with pytest.raises(TypeError, match="floating point"):
         net(torch.zeros(2, 1, 28, 28, dtype=torch.uint8))
     with pytest.raises(ValueError, match="num_steps must be at least 1, got 0"):
         net(torch.rand(2, 1, 28, 28), 0)

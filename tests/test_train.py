@@ -1,0 +1,261 @@
+"""Training in epochs: checkpoints, exact resumption, errors."""
+
+import copy
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from snnfast.procedure import stbp
+from snnfast.train import CheckpointError, Run, evaluate, fit, read_checkpoint
+
+DATA = (torch.rand(40, 1, 8, 8), torch.arange(40) % 10)
+
+
+def tiny(seed=0, epochs=4, **changes):
+    settings = stbp.Settings(
+        "digits", time_interval=3, epochs=epochs, batch_size=16, shift=1.0, seed=seed, **changes
+    )
+    return settings, stbp.prepare(settings)
+
+
+def go(settings, run, epochs, **options):
+    return fit(
+        run,
+        DATA,
+        DATA,
+        epochs=epochs,
+        batch_size=settings.batch_size,
+        loss=stbp.loss,
+        augment=stbp.augmentation(settings),
+        progress=False,
+        echo=None,
+        **options,
+    )
+
+
+def without_time(history):
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in history]
+
+
+def assert_same_run(a, b):
+    assert a.epoch == b.epoch
+    assert without_time(a.history) == without_time(b.history)
+    for one, two in zip(a.model.state_dict().values(), b.model.state_dict().values()):
+        assert torch.equal(one, two)
+    states = [run.optimizer.state_dict()["state"] for run in (a, b)]
+    assert states[0].keys() == states[1].keys()
+    for i in states[0]:
+        assert all(torch.equal(states[0][i][k], states[1][i][k]) for k in states[0][i])
+
+
+@pytest.mark.parametrize("stop_after", [0, 1, 3])
+@pytest.mark.parametrize("encoding", ["bernoulli", "direct"])
+def test_resumed_run_equals_uninterrupted_one_bit_for_bit(tmp_path, stop_after, encoding):
+    settings, whole = tiny(encoding=encoding)
+    go(settings, whole, 4)
+
+    _, first = tiny(encoding=encoding)
+    if stop_after == 0:
+        first.save(tmp_path / "c.pt")
+    go(settings, first, stop_after, checkpoint=tmp_path / "c.pt")
+    torch.manual_seed(12345)  # another process has another generator
+    _, second = tiny(encoding=encoding)
+    torch.rand(17)
+    second.load(tmp_path / "c.pt")
+    go(settings, second, 4, checkpoint=tmp_path / "c.pt")
+    assert_same_run(whole, second)
+
+    _, third = tiny(encoding=encoding)
+    third.load(tmp_path / "c.pt")
+    assert_same_run(whole, third)
+
+
+def test_scoring_does_not_change_the_course_of_a_run():
+    settings, run = tiny()
+    go(settings, run, 2)
+    settings, watched = tiny()
+    go(settings, watched, 1)
+    evaluate(watched.model, DATA, loss=stbp.loss)
+    go(settings, watched, 2)
+    assert_same_run(run, watched)
+
+
+def test_history_has_a_row_an_epoch():
+    settings, run = tiny()
+    seen = []
+    go(settings, run, 3, after_epoch=lambda r: seen.append(r.epoch))
+    assert seen == [1, 2, 3]
+    assert len(run.history) == 3
+    assert set(run.history[0]) == {
+        "loss",
+        "accuracy",
+        "test_loss",
+        "test_accuracy",
+        "seconds",
+        "lr",
+    }
+    assert run.history[0]["lr"] > run.history[2]["lr"]
+
+
+def test_no_epochs_changes_nothing():
+    settings, run = tiny()
+    before = copy.deepcopy(run.model.state_dict())
+    go(settings, run, 0)
+    assert run.history == []
+    assert all(torch.equal(before[k], v) for k, v in run.model.state_dict().items())
+
+
+def test_evaluate_counts():
+    class Fixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.p = nn.Parameter(torch.zeros(1))
+
+        def forward(self, x):
+            return torch.eye(10)[x.long().flatten()]
+
+    images = torch.tensor([0.0, 1, 2, 3]).view(4, 1)
+    score = evaluate(
+        Fixed(), (images, torch.tensor([0, 1, 2, 9])), loss=lambda o, y: o.sum(), batch_size=3
+    )
+    assert score.accuracy == 0.75
+    assert score.loss == (3 * 3 + 1 * 1) / 4
+
+
+def test_checkpoint_holds_plain_values_and_replaces_in_one_step(tmp_path):
+    settings, run = tiny()
+    go(settings, run, 1, checkpoint=tmp_path / "deep" / "c.pt")
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["c.pt"]
+    content = torch.load(tmp_path / "deep" / "c.pt", weights_only=True)
+    assert content["epoch"] == 1
+    assert content["settings"]["time_interval"] == 3
+
+
+def test_failed_write_keeps_the_old_checkpoint(tmp_path, monkeypatch):
+    settings, run = tiny()
+    go(settings, run, 1, checkpoint=tmp_path / "c.pt")
+
+    def half(content, stream):
+        stream.write(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(OSError, match="no space"):
+        go(settings, run, 2, checkpoint=tmp_path / "c.pt")
+    assert read_checkpoint(tmp_path / "c.pt")["epoch"] == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["c.pt"]
+
+
+def test_other_settings_are_refused_and_named(tmp_path):
+    _, run = tiny()
+    run.save(tmp_path / "c.pt")
+    _, other = tiny(seed=5)
+    with pytest.raises(CheckpointError, match="seed: 0 there, 5 here"):
+        other.load(tmp_path / "c.pt")
+
+
+def test_checkpoint_of_another_network_is_refused(tmp_path):
+    _, run = tiny()
+    run.settings = {}
+    run.save(tmp_path / "c.pt")
+    model = nn.Linear(2, 2)
+    with pytest.raises(CheckpointError, match="does not fit this run"):
+        Run(model, torch.optim.Adam(model.parameters())).load(tmp_path / "c.pt")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 half a zip"])
+def test_bad_checkpoint_files_are_refused(tmp_path, content):
+    (tmp_path / "c.pt").write_bytes(content)
+    with pytest.raises(CheckpointError, match="no readable checkpoint"):
+        read_checkpoint(tmp_path / "c.pt")
+
+
+def test_truncated_checkpoint_is_refused(tmp_path):
+    _, run = tiny()
+    run.save(tmp_path / "c.pt")
+    whole = (tmp_path / "c.pt").read_bytes()
+    (tmp_path / "c.pt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match="no readable checkpoint"):
+        read_checkpoint(tmp_path / "c.pt")
+
+
+def test_foreign_and_missing_checkpoints_are_refused(tmp_path):
+    torch.save({"weights": torch.ones(2)}, tmp_path / "c.pt")
+    with pytest.raises(CheckpointError, match="no checkpoint of this version"):
+        read_checkpoint(tmp_path / "c.pt")
+    with pytest.raises(FileNotFoundError, match="there is no checkpoint"):
+        read_checkpoint(tmp_path / "missing.pt")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": -1}, "epochs must not be negative, got -1"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"train": (DATA[0][:0], DATA[1][:0])}, "train holds no images"),
+        ({"loss": lambda o, y: o.sum() * float("nan")}, "the loss became nan in epoch 1/1"),
+    ],
+)
+def test_fit_names_what_is_wrong(change, message):
+    _, run = tiny()
+    arguments = {"train": DATA, "test": DATA, "epochs": 1, "batch_size": 16, "loss": stbp.loss}
+    with pytest.raises(ValueError, match=message):
+        fit(run, **(arguments | change), progress=False, echo=None)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dataset": "cifar"}, "dataset must be one of digits, mnist, got 'cifar'"),
+        ({"epochs": -3}, "epochs must not be negative, got -3"),
+        ({"lr": 0.0}, "lr must be positive and finite"),
+        ({"precision": "float16"}, "precision must be float32 or bfloat16"),
+        ({"shift": -1.0}, "shift must be finite and not negative"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+    ],
+)
+def test_settings_name_what_is_wrong(change, message):
+    with pytest.raises(ValueError, match=message):
+        stbp.Settings(**change)
+
+
+def test_augmentation_moves_images_by_the_shift_asked_for():
+    settings = stbp.Settings(shift=1.0)
+    images = torch.zeros(200, 1, 9, 9)
+    images[:, :, 4, 4] = 1
+    moved = stbp.augmentation(settings)(images)
+    where = torch.arange(9.0) - 4
+    y = (moved.sum((1, 3)) * where).sum(1)
+    x = (moved.sum((1, 2)) * where).sum(1)
+    torch.testing.assert_close(moved.sum((1, 2, 3)), torch.ones(200))
+    for offset in (x, y):
+        assert offset.abs().max() <= 1 + 1e-5
+        assert offset.min() < -0.8
+        assert offset.max() > 0.8
+    assert stbp.augmentation(stbp.Settings()) is None
+
+
+def test_interrupt_leaves_a_checkpoint_that_resumes(tmp_path):
+    command = [sys.executable, "-m", "snnfast", "train", "stbp", "--steps", "2", "--threads", "1"]
+    command += ["--out", str(tmp_path), "--epochs", "400", "--batch-size", "200"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 240
+        while not (tmp_path / "checkpoint.pt").exists() and time.monotonic() < deadline:
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "--resume" in errors
+    assert "Traceback" not in errors
+    checkpoint = read_checkpoint(tmp_path / "checkpoint.pt")
+    assert 1 <= checkpoint["epoch"] == len(checkpoint["history"])

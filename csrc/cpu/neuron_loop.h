@@ -100,7 +100,7 @@ void forward_block(const NeuronForward& a, int64_t n0, int64_t m) {
       for (int k = 0; k < Neuron::kStates; k++)
         copy(static_cast<C*>(a.checkpoints_out) + ((t / a.checkpoint_every - 1) * Neuron::kStates + k) * a.N + n0, state[k], m);
     const C* x = read_row<C>(a.x, t, n0, m, x_buffer);
-    if (t + 1 < a.T) prefetch_row(a.x, t + 1, n0, m);
+    prefetch_row(a.x, t + kAhead, a.T, n0, m);
     if constexpr (R == Reset::none) {
       step<Neuron, C, R, Uniform, Record::nothing>(x, state, nullptr, coefficients, v_reset, v_rest, m);
     } else {
@@ -182,14 +182,15 @@ void backward_block(const NeuronBackward& a, int64_t n0, int64_t m, C* tape_memo
     }
     for (int64_t j = 0; j < steps; j++) {
       const C* x = read_row<C>(a.x, t0 + j, n0, m, x_buffer);
-      if (j + 1 < steps) prefetch_row(a.x, t0 + j + 1, n0, m);
+      prefetch_row(a.x, t0 + j + kAhead, t0 + steps, n0, m);
+      if (j + kAhead >= steps) prefetch_row(a.grad_spikes, t0 + j, a.T, n0, m);
       step<Neuron, C, R, Uniform, Record::tape>(x, state, tape(j), coefficients, v_reset, v_rest, m);
     }
     for (int64_t j = steps - 1; j >= 0; j--) {
       const int64_t t = t0 + j, offset = t * a.N + n0;
       const C* grad_spikes = a.grad_spikes.data ? read_row<C>(a.grad_spikes, t, n0, m, spike_buffer) : zeros;
       const C* grad_v = a.grad_v_seq.data ? read_row<C>(a.grad_v_seq, t, n0, m, v_buffer) : zeros;
-      if (a.grad_spikes.data && t > 0) prefetch_row(a.grad_spikes, t - 1, n0, m);
+      prefetch_row(a.grad_spikes, t - kAhead, a.T, n0, m);
       C* grad_x = output_row<C>(a.grad_x, a.x.dtype, offset, streaming, out_buffer);
       step_backward<Neuron, C, R, S, Uniform>(tape(j), grad_spikes, grad_v, grad, grad_x, reinterpret_cast<C(*)[kBlock]>(&grad_params[0][0]),
                                               coefficients, a, m);

@@ -100,7 +100,7 @@ class Surrogate:
             raise ValueError(
                 f"surrogate: name must be one of {', '.join(_DERIVATIVES)}, got {self.name!r}"
             )
-        if not (math.isfinite(self.alpha) and self.alpha > 0):
+        if not 0 < self.alpha < math.inf:
             raise ValueError(f"surrogate: alpha must be positive and finite, got {self.alpha}")
 
     @property

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from snnfast.check import state_dtype
 from snnfast.surrogate import Surrogate
@@ -48,6 +49,8 @@ def run(
 
     ``params`` begin with the decay of the membrane and its threshold.
     """
+    if forward_ad._current_level >= 0:
+        _refuse_tangents(op, (x, *states, *params))
     order = dense_order(x)
     if order is not None:
         x = x.permute(order)
@@ -72,6 +75,13 @@ def run(
         *(permute_neurons(s, back) if dynamics.return_state else s for s in states_out),
         v_seq.permute(back) if dynamics.return_v_seq else v_seq,
     )
+
+
+def _refuse_tangents(op: str, arguments: Sequence[Tensor | float | None]) -> None:
+    # A kernel would drop them, and the derivative would silently be zero.
+    for a in arguments:
+        if isinstance(a, Tensor) and forward_ad.unpack_dual(a).tangent is not None:
+            raise RuntimeError(f"{op}: forward-mode differentiation is not supported")
 
 
 def _numbers_and_tensors(params: Sequence[Parameter]) -> list[float | Tensor | None]:
@@ -204,7 +214,7 @@ def register(namespace: str, op: str, states: int, params: int) -> None:
     @torch.library.register_fake(f"{namespace}::{op}_backward")
     def _(*args: Any) -> tuple[Tensor, ...]:
         x = args[2 + states]
-        tensors = args[4 + 2 * states : 4 + 2 * states + 2 * params : 2]
+        tensors = args[5 + 2 * states : 5 + 2 * states + 2 * params : 2]
         return (
             x.new_empty(x.shape),
             *(neurons(x, args[-2]) for _ in range(states)),

@@ -1,0 +1,110 @@
+"""``torch.compile`` and ``torch.export``: no graph break, no new compilation for a new T, the same numbers."""
+
+import pytest
+import torch
+from backends import PRESENT
+from samples import OPS, Sample, assert_equal, assert_gradients_close
+
+pytestmark = pytest.mark.skipif("cpu" not in PRESENT, reason="no CPU kernels")
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler():
+    torch.compiler.reset()
+
+
+def network(op):
+    states = dict.fromkeys(op.states)
+
+    def forward(x, w, decay):
+        options = {"decay": decay.sigmoid()} if op.decays else {}
+        sequence, *after = op(x=x @ w, **states, **options)
+        return sequence.sum(0), *after
+
+    return forward
+
+
+def inputs(T=6):
+    generator = torch.Generator().manual_seed(T)
+    x = torch.rand(T, 5, 8, generator=generator)
+    w = torch.rand(8, 4, generator=generator).requires_grad_()
+    return x, w, torch.zeros(4, requires_grad=True)
+
+
+def loss(outputs):
+    return sum(((k + 1) * out).sum() for k, out in enumerate(outputs))
+
+
+@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
+def test_compiled_without_graph_break_gives_the_same(op):
+    function = network(op)
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+    args = inputs()
+    want, got = function(*args), compiled(*args)
+    assert_equal(list(got), [w.detach() for w in want] if not got[0].requires_grad else list(want))
+    wrt = [a for a in args if a.requires_grad][: 1 + bool(op.decays)]
+    assert_gradients_close(
+        dict(zip("xw", torch.autograd.grad(loss(got), wrt), strict=False)),
+        dict(zip("xw", torch.autograd.grad(loss(want), wrt), strict=False)),
+    )
+
+
+def test_compiled_by_inductor_gives_the_same():
+    function = network(OPS["lif"])
+    compiled = torch.compile(function, fullgraph=True)
+    args = inputs()
+    want, got = function(*args), compiled(*args)
+    assert_equal(list(got), list(want))
+    grads = torch.autograd.grad(loss(got), args[1:])
+    torch.testing.assert_close(grads, torch.autograd.grad(loss(want), args[1:]))
+
+
+@pytest.mark.parametrize("op", [OPS["cuba"]], ids=lambda op: op.name)
+def test_new_numbers_of_steps_need_no_new_compilation(op):
+    """Beyond those for 0, 1 and more checkpoints (every 32 steps), which PyTorch tells apart."""
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    function = network(op)
+    compiled = torch.compile(function, fullgraph=True, backend=counter, dynamic=True)
+    for T in (6, 40, 100, 7, 20, 33, 200, 64, 65):
+        args = inputs(T)
+        want, got = function(*args), compiled(*args)
+        assert_equal(list(got), list(want))
+        loss(got).backward()
+        if T == 100:
+            compilations = counter.frame_count
+    assert counter.frame_count == compilations <= 4
+
+
+def test_compiled_in_inference_gives_the_same():
+    op = OPS["lif"]
+    compiled = torch.compile(network(op), fullgraph=True, backend="aot_eager")
+    with torch.no_grad():
+        args = inputs()
+        assert_equal(list(compiled(*args)), list(network(op)(*args)))
+
+
+@pytest.mark.parametrize("op", [OPS["lif"], OPS["cuba"]], ids=lambda op: op.name)
+def test_exported_program_gives_the_same_for_any_number_of_steps(op):
+    class Network(torch.nn.Module):
+        def forward(self, x):
+            return op(x=x)[0]
+
+    x = Sample(op, "plain", (6, 5), torch.float32).arguments()["x"]
+    steps = torch.export.Dim("T", min=2, max=1000)
+    program = torch.export.export(Network(), (x,), dynamic_shapes=({0: steps},))
+    kernels = [n for n in program.graph.nodes if f"{op.kernel}_forward" in str(n.target)]
+    assert len(kernels) == 1
+    for T in (6, 50):
+        x = Sample(op, "plain", (T, 5), torch.float32).arguments()["x"]
+        assert_equal(program.module()(x), op(x=x)[0])
+
+
+def test_exported_program_survives_a_file(tmp_path):
+    class Network(torch.nn.Module):
+        def forward(self, x):
+            return OPS["lif"](x=x)[0]
+
+    x = torch.rand(6, 5) * 2
+    torch.export.save(torch.export.export(Network(), (x,)), tmp_path / "lif.pt2")
+    loaded = torch.export.load(tmp_path / "lif.pt2")
+    assert_equal(loaded.module()(x), OPS["lif"](x=x)[0])

@@ -1,0 +1,239 @@
+"""The kernels as PyTorch sees them: schemas, fakes, vmap, and raw calls with wrong arguments."""
+
+import pytest
+import torch
+import torch.autograd.forward_ad as forward_ad
+from backends import PRESENT
+from samples import OPS, Sample, assert_equal, cotangents, few, require_grad
+from torch.utils._python_dispatch import TorchDispatchMode
+
+NAMESPACES = {"cpu": "snnfast", "cuda_emulation": "snnfast_emulated"}
+KERNEL_NAMES = sorted(
+    {f"{op.kernel}_{way}" for op in OPS.values() for way in ("forward", "backward")}
+)
+
+
+class Recorder(TorchDispatchMode):
+    """Keeps the calls of snnfast's kernels."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.namespace in NAMESPACES.values():
+            copies = [a.detach().clone() if isinstance(a, torch.Tensor) else a for a in args]
+            self.calls.append((func, copies))
+        return func(*args, **(kwargs or {}))
+
+
+def calls(sample, grad=True):
+    """The calls of kernels that a forward and backward pass over a sample makes."""
+    with Recorder() as recorder:
+        arguments = sample.arguments()
+        outputs = sample.op(**(require_grad(arguments) if grad else arguments))
+        if grad:
+            pairs = [
+                (o, g) for o, g in zip(outputs, cotangents(outputs), strict=True) if o is not None
+            ]
+            torch.autograd.backward([o for o, _ in pairs], [g for _, g in pairs])
+    return recorder.calls
+
+
+OPCHECKED = [
+    *few(torch.float32, "plain", "all_tensors"),
+    *(
+        Sample(op, "plain", shape, torch.float32)
+        for op in OPS.values()
+        for shape in ((0, 3), (3, 0))
+    ),
+    *(Sample(op, "v_seq", (40, 3), torch.bfloat16) for op in OPS.values() if op.fires),
+    *few(torch.float64, "return_v", "return_state"),
+]
+
+
+@pytest.mark.parametrize("sample", OPCHECKED, ids=str)
+def test_opcheck_finds_nothing(kernels, sample):
+    if kernels.device == "cuda":
+        pytest.skip("opcheck runs on the CPU here")
+    found = calls(sample) + calls(sample, grad=False)
+    assert {func._schema.name.partition("::")[2] for func, _ in found} == {
+        f"{sample.op.kernel}_forward",
+        f"{sample.op.kernel}_backward",
+    }
+    for func, args in found:
+        torch.library.opcheck(func, tuple(args))
+
+
+@pytest.mark.parametrize("name", KERNEL_NAMES)
+def test_schema_neither_mutates_nor_aliases(name):
+    schema = getattr(torch.ops.snnfast, name).default._schema
+    assert not schema.is_mutable
+    assert all(r.alias_info is None for r in schema.returns)
+    assert all(r.name for r in schema.returns)
+
+
+@pytest.mark.parametrize("name", KERNEL_NAMES)
+def test_emulated_kernels_have_the_same_schema(name):
+    if "cuda_emulation" not in PRESENT:
+        pytest.skip("built without SNNFAST_EMULATION=1")
+    cpu = str(getattr(torch.ops.snnfast, name).default._schema)
+    assert str(getattr(torch.ops.snnfast_emulated, name).default._schema) == cpu.replace(
+        "snnfast::", "snnfast_emulated::"
+    )
+
+
+@pytest.mark.parametrize("sample", few(torch.float32, "plain", "soft", "v_seq", "v_rest"), ids=str)
+@pytest.mark.parametrize("dim", [0, 1, 2, -1])
+def test_vmap_over_the_input_equals_a_loop(kernels, sample, dim):
+    arguments = sample.arguments(kernels.device)
+    single = arguments.pop("x")
+    x = torch.stack([single + k for k in range(3)], dim)
+
+    def one(x):
+        return sample.op(x=x, **arguments)
+
+    got = torch.vmap(one, in_dims=dim)(x)
+    want = [torch.stack(ts) for ts in zip(*map(one, x.unbind(dim)), strict=True)]
+    assert_equal(list(got), want)
+
+
+@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
+def test_vmap_over_states_and_parameters_equals_a_loop(kernels, op):
+    generator = torch.Generator().manual_seed(3)
+    x = (torch.rand(20, 2, 4, generator=generator) * 2).to(kernels.device)
+    for name in (*op.states, *op.decays, *op.params):
+        batch = torch.rand(3, 2, 4, generator=generator).to(kernels.device)
+
+        def one(value, name=name):
+            return op(x=x, **{name: value})
+
+        want = [torch.stack(ts) for ts in zip(*map(one, batch), strict=True)]
+        assert_equal(list(torch.vmap(one)(batch)), want, name)
+        last = batch.movedim(0, -1).contiguous()
+        assert_equal(list(torch.vmap(one, in_dims=-1)(last)), want, name)
+        if name not in op.states:  # a parameter of fewer dimensions
+            row = batch[:, 0]
+            want = [torch.stack(ts) for ts in zip(*map(one, row), strict=True)]
+            assert_equal(list(torch.vmap(one)(row)), want, name)
+
+
+@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
+def test_vmap_in_vmap_equals_loops(kernels, op):
+    x = torch.rand(2, 3, 5, 4, device=kernels.device) * 2
+    got = torch.vmap(torch.vmap(lambda x: op(x=x)[0]))(x)
+    want = torch.stack([torch.stack([op(x=b)[0] for b in a]) for a in x])
+    assert_equal(got, want)
+
+
+@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
+def test_gradient_by_functorch_is_refused_clearly(kernels, op):
+    x = torch.rand(5, 4, device=kernels.device)
+    for transform in (torch.func.grad, torch.func.jacrev):
+        with pytest.raises(RuntimeError, match=r"functorch transforms|setup_context"):
+            transform(lambda x: op(x=x)[0].sum())(x)
+
+
+@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_forward_mode_gradient_is_refused_by_name(kernels, op, requires_grad):
+    """Below Python a kernel would drop the tangent, and the derivative would silently be zero."""
+    message = rf"^{op.kernel}: forward-mode differentiation is not supported"
+    x = torch.rand(5, 4, device=kernels.device, requires_grad=requires_grad)
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(x, torch.ones_like(x))
+        with pytest.raises(RuntimeError, match=message):
+            op(x=dual)
+    with pytest.raises(RuntimeError, match=message):
+        torch.func.jvp(lambda x: op(x=x)[0], (x,), (x,))
+    state = torch.rand(4, device=kernels.device)
+    with pytest.raises(RuntimeError, match=message):
+        torch.func.jvp(lambda v: op(x=x, v=v)[0], (state,), (state,))
+
+
+@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
+def test_autocast_leaves_state_in_float32(backend, op):
+    x = torch.rand(5, 4, device=backend.device) * 2
+    want = op(x=x)
+    with torch.autocast(backend.device, torch.bfloat16):
+        assert_equal(list(op(x=x)), list(want))
+        linear = torch.nn.Linear(4, 4, device=backend.device)
+        first, *states = op(x=linear(x))
+    assert first.dtype == (torch.bfloat16 if op.fires else torch.float32)
+    assert all(state.dtype == torch.float32 for state in states)
+
+
+# ---- raw calls: whoever calls torch.ops.snnfast without the checks of Python gets an error, never a crash
+
+
+def wrong(t):
+    """Tensors that are wrong in place of ``t``."""
+    yield "longer", torch.zeros([n + 1 for n in t.shape], dtype=t.dtype)
+    yield "shorter", torch.zeros([max(n - 1, 0) for n in t.shape], dtype=t.dtype)
+    yield "empty", torch.zeros(0, dtype=t.dtype)
+    yield "deeper", torch.zeros((2, *t.shape), dtype=t.dtype)
+    yield "flat", torch.zeros(t.numel() + 7, dtype=t.dtype)
+    yield "wider", torch.zeros(t.shape, dtype=torch.float64)
+    yield "narrower", torch.zeros(t.shape, dtype=torch.float16)
+    yield "integer", torch.zeros(t.shape, dtype=torch.int64)
+    yield "boolean", torch.zeros(t.shape, dtype=torch.bool)
+
+
+def took(name, label, _):
+    pytest.fail(f"took {name} {label}")
+
+
+@pytest.mark.parametrize(
+    "op", [op for op in OPS.values() if op.kernel == op.name], ids=lambda op: op.name
+)
+def test_raw_call_with_any_wrong_tensor_is_refused(kernels, op):
+    if kernels.device == "cuda":
+        pytest.skip("the emulation shows the same")
+    refused = 0
+    for func, args in calls(Sample(op, "all_tensors", (40, 2, 3, 4), torch.float32)):
+        names = [a.name for a in func._schema.arguments]
+        for k, arg in enumerate(args):
+            if not isinstance(arg, torch.Tensor):
+                continue
+            for label, bad in wrong(arg):
+                if names[k] == "x" and label == "narrower" and "forward" in str(func):
+                    continue  # x may be narrower than its state
+                changed = [*args[:k], bad, *args[k + 1 :]]
+                refused += 1
+                with pytest.raises(RuntimeError, match=rf"\b{op.kernel}: "):
+                    took(names[k], label, func(*changed))
+    assert refused > 50
+
+
+@pytest.mark.parametrize(
+    "op", [op for op in OPS.values() if op.kernel == op.name], ids=lambda o: o.name
+)
+def test_raw_call_with_any_wrong_number_is_refused(kernels, op):
+    sample = Sample(op, "plain", (40, 3), torch.float32)
+    (_, _), (backward, args) = calls(sample)
+    names = [a.name for a in backward._schema.arguments]
+    for name, values in {"surrogate": (-1, 7, 2**40), "checkpoint_every": (0, -1)}.items():
+        for value in values:
+            changed = list(args)
+            changed[names.index(name)] = value
+            with pytest.raises(RuntimeError, match=r"surrogate number|checkpoint_every"):
+                backward(*changed)
+
+
+@pytest.mark.parametrize(
+    "op", [op for op in OPS.values() if op.kernel == op.name], ids=lambda o: o.name
+)
+@pytest.mark.parametrize("every", [0, 1, 3, 32, 40, 1000])
+def test_distance_of_checkpoints_changes_no_output(kernels, op, every):
+    (forward, args), (backward, backward_args) = calls(Sample(op, "plain", (40, 3), torch.float32))
+    if kernels.device == "cuda":
+        pytest.skip("the emulation shows the same")
+    *want, _ = forward(*args)
+    changed = [*args[:-1], every]
+    *got, checkpoints = forward(*changed)
+    assert_equal(got, want)
+    if every and kernels.name == "cpu":
+        names = [a.name for a in backward._schema.arguments]
+        again = [*backward_args[:-1], every]
+        again[names.index("checkpoints")] = checkpoints
+        assert_equal(backward(*again), backward(*backward_args))

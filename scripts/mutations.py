@@ -1,0 +1,325 @@
+"""Plants known mistakes in a copy of the sources, one at a time, and checks that the tests notice each.
+
+    python scripts/mutations.py            all of them (some 15 minutes: most need the kernels compiled)
+    python scripts/mutations.py --python   only those in Python (2 minutes)
+    python scripts/mutations.py decay      those whose name contains "decay"
+
+A mistake that survives means that a test is missing. Nothing in this checkout is changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+TESTS = (
+    "tests/ops/test_hand_worked.py",
+    "tests/ops/test_reference.py",
+    "tests/ops/test_gradients.py",
+)
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One mistake: ``old`` becomes ``new`` in ``path``; ``tests`` must fail."""
+
+    name: str
+    path: str
+    old: str
+    new: str
+    tests: tuple[str, ...] = TESTS
+
+
+LIF, CUBA = "csrc/core/lif.h", "csrc/core/cuba.h"
+CPU, CUDA = "csrc/cpu/neuron_loop.h", "csrc/cuda/neuron_kernel.cuh"
+REFERENCE = "snnfast/reference/lif.py"
+SCAN = "snnfast/ops/scan.py"
+VALUES = ("tests/robustness/test_values.py",)
+LAYOUTS = ("tests/ops/test_layouts.py",)
+REFERENCE_TESTS = ("tests/ops/test_hand_worked.py", "tests/reference")
+MUTATIONS = (
+    # the maths of one step
+    Mutation("decay dropped", LIF, "c[kDecay] * (state[0] - v_rest)", "(state[0] - v_rest)"),
+    Mutation("rest dropped", LIF, "state[0] = v_rest + ", "state[0] = "),
+    Mutation("gain dropped", LIF, "c[kGain] * x;", "x;"),
+    Mutation("gain of a decay tensor", LIF, "C(1) - params[0]", "params[0]"),
+    Mutation("decay gradient without input", LIF, "(decay_input ? grad_h * x : C(0))", "C(0)"),
+    Mutation(
+        "decay gradient without rest", LIF, "grad_h * (state[0] - v_rest)", "grad_h * state[0]"
+    ),
+    Mutation("gradient not decayed", LIF, "grad[0] = grad_h * c[kDecay]", "grad[0] = grad_h"),
+    Mutation("current gradient dropped", CUBA, "grad[1] + grad_h * c[kGain]", "grad_h * c[kGain]"),
+    Mutation(
+        "current decays by the membrane",
+        CUBA,
+        "grad_current * c[kDecaySyn]",
+        "grad_current * c[kDecay]",
+    ),
+    Mutation(
+        "wrong slope of atan",
+        "csrc/core/surrogate.h",
+        "C(0.5) * alpha / (C(1) + q * q)",
+        "alpha / (C(1) + q * q)",
+    ),
+    # the scan on the CPU
+    Mutation("cpu: > for >=", CPU, "h >= c[Neuron::kThreshold]", "h > c[Neuron::kThreshold]"),
+    Mutation("cpu: > for >= backward", CPU, "h >= threshold;", "h > threshold;"),
+    Mutation(
+        "cpu: soft reset to threshold",
+        CPU,
+        "h - c[Neuron::kThreshold]) : h",
+        "c[Neuron::kThreshold]) : h",
+    ),
+    Mutation(
+        "cpu: reset before spike",
+        CPU,
+        "spikes[i] = fired ?",
+        "spikes[i] = state[Neuron::kMembrane] >= c[Neuron::kThreshold] ?",
+    ),
+    Mutation(
+        "cpu: reset terms swapped", CPU, "v_reset - h : -threshold", "-threshold : v_reset - h"
+    ),
+    Mutation(
+        "cpu: detach_reset ignored", CPU, "(detach_reset ? C(0) : through_reset)", "through_reset"
+    ),
+    Mutation(
+        "cpu: reset keeps the gradient",
+        CPU,
+        "if constexpr (R == Reset::hard) g_v = fired ? C(0) : g_v;",
+        "",
+    ),
+    Mutation(
+        "cpu: threshold gradient of the reset",
+        CPU,
+        "if constexpr (R == Reset::soft) gp[1] -= fired ? g_v : C(0);",
+        "",
+    ),
+    Mutation(
+        "cpu: checkpoint one step late",
+        CPU,
+        "t > 0 && t % a.checkpoint_every == 0",
+        "t > 0 && t % a.checkpoint_every == 1",
+    ),
+    Mutation(
+        "cpu: last segment short",
+        CPU,
+        "a.T - t0 < K ? a.T - t0 : K",
+        "a.T - t0 < K ? a.T - t0 : K - 1",
+    ),
+    Mutation(
+        "cpu: stride of time",
+        "csrc/cpu/rows.h",
+        "+ t * rows.time_stride + n0;",
+        "+ t * rows.time_stride;",
+    ),
+    # the scan on CUDA
+    Mutation("cuda: > for >=", CUDA, "h >= c[Neuron::kThreshold]", "h > c[Neuron::kThreshold]"),
+    Mutation("cuda: > for >= backward", CUDA, "h[i] >= threshold", "h[i] > threshold"),
+    Mutation(
+        "cuda: reset terms swapped",
+        CUDA,
+        "v_reset - h[i] : -threshold",
+        "-threshold : v_reset - h[i]",
+    ),
+    Mutation(
+        "cuda: detach_reset ignored",
+        CUDA,
+        "(a.detach_reset ? C(0) : through_reset)",
+        "through_reset",
+    ),
+    Mutation(
+        "cuda: last steps unread",
+        CUDA,
+        "if (j0 + u < steps) load_row",
+        "if (j0 + u + 1 < steps) load_row",
+    ),
+    Mutation(
+        "cuda: checkpoints off by one",
+        CUDA,
+        "until_checkpoint = a.checkpoint_every - 1;",
+        "until_checkpoint = a.checkpoint_every;",
+    ),
+    Mutation("cuda: alignment not checked", CUDA, "rows_aligned<T, V>(a.x) &&", "", LAYOUTS),
+    # 16 bits
+    Mutation(
+        "rounding by cutting off",
+        "csrc/core/half.h",
+        "(u + 0x7fffu + ((u >> 16) & 1u)) >> 16",
+        "u >> 16",
+        VALUES,
+    ),
+    Mutation(
+        "half: infinity read as a number",
+        "csrc/core/half.h",
+        "magnitude >= 0x0f800000u ? 0x7f800000u : 0u",
+        "0u",
+        VALUES,
+    ),
+    # Python
+    Mutation("gain of a decay number", SCAN, "return 1.0 - decay if", "return decay if"),
+    Mutation("dimensions not put back", SCAN, "back = inverse(order)", "back = order", LAYOUTS),
+    Mutation(
+        "second derivative zero",
+        SCAN,
+        "        raise RuntimeError(\n",
+        "        return None\n        raise RuntimeError(\n",
+    ),
+    Mutation(
+        "state gradients swapped",
+        SCAN,
+        "zip(states, grad_states)",
+        "zip(states, grad_states[::-1])",
+    ),
+    Mutation(
+        "tau without bound",
+        "snnfast/check.py",
+        "not time_constant >= 1",
+        "not time_constant >= 0",
+        ("tests/ops/test_errors.py",),
+    ),
+    Mutation(
+        "device unchecked",
+        "snnfast/check.py",
+        "value.device != x.device",
+        "False",
+        ("tests/ops/test_errors.py",),
+    ),
+    Mutation(
+        "reference: > for >=",
+        "snnfast/surrogate.py",
+        "(u >= 0).to(u)",
+        "(u > 0).to(u)",
+        REFERENCE_TESTS,
+    ),
+    Mutation(
+        "reference: decay dropped",
+        REFERENCE,
+        "h = v_rest + decay * (v - v_rest)",
+        "h = v_rest + (v - v_rest)",
+        REFERENCE_TESTS,
+    ),
+    Mutation(
+        "reference: reset before spike",
+        REFERENCE,
+        "return s, h - s_reset * v_threshold",
+        "return s * 0, h - s_reset * v_threshold",
+        REFERENCE_TESTS,
+    ),
+    Mutation(
+        "reference: reset gradient's sign",
+        REFERENCE,
+        "grad * (ctx.v_reset - h)",
+        "grad * (h - ctx.v_reset)",
+        REFERENCE_TESTS,
+    ),
+    Mutation(
+        "reference: detach_reset ignored",
+        REFERENCE,
+        "s.detach() if detach_reset else s",
+        "s",
+        REFERENCE_TESTS,
+    ),
+    Mutation(
+        "fallback in silence",
+        "snnfast/backend.py",
+        "        _warned.add(message)\n        warnings.warn(",
+        "        _warned.add(message)\n        str(",
+        ("tests/robustness/test_backend_choice.py",),
+    ),
+)
+
+
+def run(command: list[str], cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True
+    )
+
+
+def build(copy: Path) -> str:
+    """Builds the copy's kernels in place, with the emulated CUDA; returns the compiler's words if it fails."""
+    tree = copy / "build"
+    commands = [["cmake", "--build", str(tree)]]
+    if not (tree / "build.ninja").exists():
+        configure = f"-DPython_EXECUTABLE={sys.executable} -DSNNFAST_CUDA=0 -DSNNFAST_EMULATION=ON"
+        commands.insert(
+            0, ["cmake", "-S", str(copy), "-B", str(tree), "-G", "Ninja", *configure.split()]
+        )
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for command in commands:
+        result = run(command, copy, PATH=path)
+        if result.returncode:
+            return result.stdout[-2000:] + result.stderr[-2000:]
+    for library in tree.glob("*.so"):
+        shutil.copy2(library, copy / "snnfast" / library.name)
+    return ""
+
+
+def noticed(copy: Path, tests: tuple[str, ...]) -> tuple[bool, str]:
+    """Whether a test fails in the copy, and the last line of pytest."""
+    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *tests]
+    result = run(command, copy, PYTHONPATH=str(copy), PYTHONDONTWRITEBYTECODE="1")
+    lines = result.stdout.strip().splitlines() or result.stderr.strip().splitlines() or [""]
+    if result.returncode not in (
+        0,
+        1,
+    ):  # 1: tests failed; anything else is not an answer, or a crash
+        return result.returncode < 0, f"exit {result.returncode}: {lines[-1]}"
+    failed = [line for line in lines if line.startswith("FAILED")]
+    return result.returncode == 1, (failed or lines)[-1]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("words", nargs="*", help="only mutations whose name contains one of these")
+    parser.add_argument("--python", action="store_true", help="only mutations of Python sources")
+    parser.add_argument("--copy", type=Path, help="keep the copy here, built, for the next time")
+    arguments = parser.parse_args()
+    chosen = [
+        m
+        for m in MUTATIONS
+        if (not arguments.python or m.path.endswith(".py"))
+        and (not arguments.words or any(w in m.name for w in arguments.words))
+    ]
+    copy = arguments.copy or Path(tempfile.mkdtemp(prefix="snnfast-mutations-"))
+    ignore = shutil.ignore_patterns("build", ".git", "__pycache__", "*.egg-info", "runs")
+    shutil.copytree(ROOT, copy, ignore=ignore, dirs_exist_ok=True)
+    if any(not m.path.endswith(".py") for m in chosen) and (problem := build(copy)):
+        sys.exit(f"the unchanged sources do not build:\n{problem}")
+    for tests in sorted({m.tests for m in chosen}):
+        failed, line = noticed(copy, tests)
+        if failed:
+            sys.exit(f"tests fail without a mutation: {line}")
+    survived = []
+    for m in chosen:
+        start = time.monotonic()
+        path = copy / m.path
+        original = path.read_text()
+        if m.old not in original:
+            sys.exit(f"{m.name}: {m.path} no longer contains {m.old!r}")
+        path.write_text(original.replace(m.old, m.new))
+        problem = "" if m.path.endswith(".py") else build(copy)
+        caught, line = (
+            noticed(copy, m.tests) if not problem else (False, f"does not compile: {problem}")
+        )
+        path.write_text(original)
+        survived += [] if caught else [m.name]
+        verdict = "caught  " if caught else "SURVIVED"
+        print(f"{verdict} {m.name}: {line} [{time.monotonic() - start:.0f} s]", flush=True)
+    print(f"{len(chosen) - len(survived)} of {len(chosen)} caught")
+    if not arguments.copy:
+        shutil.rmtree(copy)
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

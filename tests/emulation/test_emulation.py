@@ -1,0 +1,119 @@
+"""The stand-in for the CUDA runtime (csrc/cuda_emulation) itself, on kernels with known results."""
+
+import ctypes
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+SOURCE = Path(__file__).with_name("selftest.cu")
+COMPILER = shutil.which("c++") or shutil.which("g++")
+
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler")
+
+
+def build(out, *flags):
+    command = [COMPILER, "-O1", "-std=c++17", "-fPIC", "-shared", "-ffp-contract=off"]
+    command += ["-Wno-unknown-pragmas", f"-I{ROOT}/csrc/cuda_emulation", f"-I{ROOT}/csrc", *flags]
+    subprocess.run([*command, "-x", "c++", str(SOURCE), "-o", str(out)], check=True)
+    return out
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    return ctypes.CDLL(str(build(tmp_path_factory.mktemp("emulation") / "selftest.so")))
+
+
+def pointer(t):
+    return ctypes.c_void_p(t.data_ptr())
+
+
+@pytest.fixture(params=["fwd", "rev", "rand:1", "rand:2"], autouse=True)
+def schedule(request, monkeypatch):
+    monkeypatch.setenv("SNNFAST_EMULATION_SCHEDULE", request.param)  # read at every launch
+    return request.param
+
+
+def test_shared_memory_and_barrier_transpose_a_matrix(library):
+    a, b = torch.randn(130, 75), torch.zeros(75, 130)
+    assert library.st_transpose(pointer(a), pointer(b), 130, 75) == 0
+    assert torch.equal(b, a.t())
+
+
+def test_shuffles_and_atomics_sum_a_vector(library):
+    x, out = torch.randint(-8, 8, (100_003,)).float(), torch.zeros(1)
+    assert library.st_sum(pointer(x), pointer(out), ctypes.c_int64(x.numel()), 8) == 0
+    assert out.item() == x.sum().item()
+
+
+def test_ballot_packs_bits(library):
+    s = (torch.rand(1000) < 0.3).float()
+    bits, count = torch.zeros(32, dtype=torch.int32), torch.zeros(1, dtype=torch.int32)
+    library.st_pack(pointer(s), pointer(bits), pointer(count), ctypes.c_int64(1000))
+    got = (bits[:, None] >> torch.arange(32)) & 1
+    assert torch.equal(got.flatten()[:1000].float(), s)
+    assert count.item() == int(s.sum())
+
+
+def test_shuffle_scans_a_warp(library):
+    values = torch.randint(0, 9, (32,), dtype=torch.int32)
+    result = torch.zeros_like(values)
+    library.st_scan(pointer(values), pointer(result))
+    assert torch.equal(result, values.cumsum(0).int())
+
+
+def test_halves_of_a_warp_may_diverge(library):
+    result = torch.zeros(32, dtype=torch.int32)
+    assert library.st_halves(pointer(result)) == 0
+    v = torch.arange(32)
+    for half, rounds in ((slice(0, 16), 3), (slice(16, 32), 5)):
+        part = v[half].clone()
+        for r in range(rounds):
+            part = part + part[torch.arange(16) ^ (1 << (r & 3))]
+        v[half] = part
+    assert torch.equal(result.long(), v + v.flip(0))
+
+
+def test_barriers_in_a_loop_count(library):
+    x = torch.zeros(3 * 96)
+    assert library.st_barriers(pointer(x), 3, 96, 50) == 0
+    assert (x == 50).all()
+
+
+def test_missing_barrier_shows(library):
+    a, b = torch.randn(128), torch.zeros(128)
+    library.st_racy(pointer(a), pointer(b))
+    assert not torch.equal(b, a.flip(0))
+
+
+def test_deadlock_is_reported_instead_of_hanging(library, capfd):
+    assert library.st_stuck(pointer(torch.zeros(32, dtype=torch.int32))) == -1
+    assert "deadlock in block (0,0,0)" in capfd.readouterr().err
+
+
+def test_launch_of_too_many_threads_is_refused(library):
+    assert library.st_toobig() == 9  # cudaErrorInvalidConfiguration
+
+
+def test_address_sanitizer_finds_a_write_out_of_bounds(tmp_path, schedule):
+    if schedule != "fwd":
+        return
+    run = [COMPILER, "-print-file-name=libasan.so"]
+    asan = subprocess.run(run, capture_output=True, text=True).stdout.strip()
+    if not Path(asan).exists():
+        pytest.skip("no libasan")
+    library = build(tmp_path / "asan.so", "-fsanitize=address", "-g")
+    code = f"import ctypes; ctypes.CDLL({str(library)!r}).st_oob(64)"
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"LD_PRELOAD": asan, "ASAN_OPTIONS": "detect_leaks=0"},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode != 0
+    assert "heap-buffer-overflow" in result.stderr
+    assert "oob_kernel" in result.stderr

@@ -1,0 +1,79 @@
+"""Import where something is missing, and what it costs. Each in an interpreter of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from backends import PRESENT
+
+WITHOUT_EXTENSION = "import sys; sys.modules['snnfast._C'] = None\n"
+
+
+def python(code, *flags, **environment):
+    env = {k: v for k, v in os.environ.items() if not k.startswith("SNNFAST_")}
+    return subprocess.run(
+        [sys.executable, *flags, "-c", code],
+        env={**env, **environment},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_without_extension_the_reference_serves_after_one_warning():
+    code = WITHOUT_EXTENSION + (
+        "import warnings, torch, snnfast\n"
+        "x = torch.rand(5, 3) * 2\n"
+        "with warnings.catch_warnings(record=True) as caught:\n"
+        "    warnings.simplefilter('always')\n"
+        "    with snnfast.backend.use('reference'):\n"
+        "        want = snnfast.ops.lif(x)\n"
+        "    assert not caught\n"
+        "    for _ in range(3):\n"
+        "        got = snnfast.ops.lif(x)\n"
+        "(warning,) = caught\n"
+        "assert warning.category is snnfast.backend.BackendWarning\n"
+        "assert all(torch.equal(a, b) for a, b in zip(got, want))\n"
+        "warnings.simplefilter('ignore')\n"
+        "assert snnfast.nn.LIF()(x).shape == x.shape\n"
+        "print(warning.message)\n"
+        "print(snnfast.backend.explain('lif', x))\n"
+    )
+    result = python(code)
+    assert result.returncode == 0, result.stderr
+    warning, explanation = result.stdout.splitlines()
+    assert warning.startswith("lif runs in plain PyTorch, which is slow: the compiled extension")
+    assert "pip install ." in warning
+    assert "did not load" in warning
+    assert explanation.startswith("lif: plain PyTorch reference: the compiled extension")
+
+
+def test_without_extension_a_forced_kernel_is_an_error():
+    code = WITHOUT_EXTENSION + "import torch, snnfast\nsnnfast.ops.lif(torch.zeros(2, 2))"
+    result = python(code, SNNFAST_BACKEND="cpu")
+    assert result.returncode == 1
+    last = result.stderr.strip().splitlines()[-1]
+    assert "BackendError: lif: backend 'cpu' was asked for, but the compiled extension" in last
+
+
+@pytest.mark.skipif("cpu" not in PRESENT, reason="no CPU kernels")
+def test_import_warns_of_nothing_and_loads_nothing_slow():
+    code = (
+        "import sys, time, torch, numpy\n"
+        "before, start = set(sys.modules), time.perf_counter()\n"
+        "import snnfast\n"
+        "print(time.perf_counter() - start)\n"
+        "print(*sorted({m.partition('.')[0] for m in set(sys.modules) - before}))\n"
+        "print(snnfast.backend.explain('lif', torch.zeros(2, 2)))\n"
+        "print(snnfast.build_info()['cpu_isa_problem'])\n"
+    )
+    result = python(code, "-W", "error:::snnfast", SNNFAST_CPU_ISA="neon")
+    assert result.returncode == 0, result.stderr
+    seconds, modules, explanation, problem = result.stdout.splitlines()
+    assert float(seconds) < 1.0  # 0.02 on a quiet machine
+    assert not set(modules.split()) & {"matplotlib", "torchvision", "typer", "tqdm", "scipy"}
+    assert explanation.startswith("lif: CPU kernels (")
+    assert problem == "SNNFAST_CPU_ISA must be base, avx2 or avx512"

@@ -1,0 +1,57 @@
+"""The CPU kernels of every instruction set give the same bits."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from backends import PRESENT
+
+ISAS = ("base", "avx2", "avx512")
+
+
+def digest():
+    """The instruction set in use, and a checksum of the outputs and gradients of all samples."""
+    from samples import gradients, samples
+
+    from snnfast import backend
+
+    checksum = hashlib.sha256()
+    for sample in samples()[::4]:
+        arguments = sample.arguments()
+        for t in (*sample.op(**arguments), *gradients(sample.op, arguments).values()):
+            if t is not None:
+                checksum.update(t.detach().flatten().view(torch.uint8).numpy().tobytes())
+    return backend.extension.cpu_isa(), checksum.hexdigest()
+
+
+@pytest.mark.skipif("cpu" not in PRESENT, reason="no CPU kernels")
+def test_every_instruction_set_gives_the_same_bits():
+    from snnfast import backend
+
+    available = ISAS[: ISAS.index(backend.extension.cpu_isa()) + 1]
+    # One after another: the tests have two cores.
+    found = {}
+    for isa in available:
+        result = subprocess.run(
+            [sys.executable, __file__],
+            env={
+                **os.environ,
+                "SNNFAST_CPU_ISA": isa,
+                "PYTHONPATH": str(Path(__file__).parents[1]),
+            },
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert result.returncode == 0, result.stderr
+        used, found[isa] = result.stdout.split()
+        assert used == isa
+    assert len(set(found.values())) == 1, found
+
+
+if __name__ == "__main__":
+    print(*digest())

@@ -1,0 +1,101 @@
+"""Large CPU outputs, whose memory is kept and used again (``snnfast.memory``)."""
+
+import gc
+import math
+
+import pytest
+import torch
+from backends import PRESENT
+from samples import OPS, Sample, assert_equal, gradients
+
+from snnfast import memory, ops
+
+pytestmark = pytest.mark.skipif("cpu" not in PRESENT, reason="no CPU kernels")
+LARGE = (40, 20_000)  # every output and gradient [T, N] takes 3 MiB
+
+
+@pytest.fixture(autouse=True)
+def fresh_cache():
+    before = memory.statistics().limit
+    memory.set_limit(2**28)
+    memory.release()
+    yield
+    memory.set_limit(before)
+
+
+def sample(op):
+    variant = "all_tensors" if "all_tensors" in op.variants else "plain"
+    return Sample(op, variant, LARGE, torch.float32)
+
+
+@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
+def test_used_memory_shows_nowhere(op):
+    arguments = sample(op).arguments()
+    memory.set_limit(0)
+    want, want_grads = op(**arguments), gradients(op, arguments)
+    memory.set_limit(2**28)
+    for _ in range(3):
+        got, grads = op(**arguments), gradients(op, arguments)
+        assert_equal(list(got), list(want))
+        assert_equal(grads, want_grads)
+        for t in (*got, *grads.values()):
+            t.fill_(math.nan)  # what the next call finds in the memory it gets
+        del got, grads, t
+
+
+def test_memory_is_used_again_and_given_back():
+    if not memory.statistics().limit:
+        pytest.skip("no cache on this platform")
+    x = torch.rand(LARGE)
+    spikes, _ = ops.lif(x)
+    if not memory.statistics().in_use:
+        pytest.skip("this PyTorch cannot wrap foreign memory")
+    address = spikes.data_ptr()
+    del spikes
+    gc.collect()
+    assert memory.statistics().in_use == 0
+    assert memory.statistics().cached > 0
+    again, _ = ops.lif(x)
+    assert again.data_ptr() == address
+    other, _ = ops.lif(x)
+    assert other.data_ptr() != address
+    del again, other
+    memory.release()
+    assert memory.statistics().cached == 0
+
+
+def test_limit_bounds_what_is_kept_and_0_keeps_nothing():
+    x = torch.rand(LARGE)
+    memory.set_limit(2**22)
+    for _ in range(3):
+        outputs = [ops.lif(x) for _ in range(4)]
+        del outputs
+        assert memory.statistics().cached <= 2**22
+    memory.set_limit(0)
+    ops.lif(x)
+    assert memory.statistics().cached == 0
+
+
+def test_negative_limit_is_refused():
+    with pytest.raises(ValueError, match="limit must be at least 0 bytes, got -1"):
+        memory.set_limit(-1)
+
+
+def test_views_keep_the_memory_they_look_at():
+    x = torch.rand(LARGE)
+    row = ops.lif(x)[0][7]
+    want = row.clone()
+    for _ in range(5):
+        ops.lif(-x)[0].fill_(9)
+    assert_equal(row, want)
+
+
+def test_outputs_survive_numpy_pickle_and_sharing(tmp_path):
+    spikes, _ = ops.lif(torch.rand(LARGE) * 2)
+    want = spikes.clone()
+    array = spikes.numpy()
+    torch.save(spikes, tmp_path / "spikes.pt")
+    del spikes
+    ops.lif(-torch.rand(LARGE))
+    assert_equal(torch.from_numpy(array), want)
+    assert_equal(torch.load(tmp_path / "spikes.pt"), want)

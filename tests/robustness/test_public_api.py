@@ -1,0 +1,69 @@
+"""The public names and signatures. A change here is a change for users: it wants a line in the changelog."""
+
+import importlib
+import inspect
+import pkgutil
+
+import pytest
+
+import snnfast
+
+NAMES = {
+    "snnfast": "backend build_info encoder memory model nn ops reference surrogate",
+    "snnfast.ops": "cuba iaf li lif poisson",
+    "snnfast.reference": "cuba iaf li lif poisson",
+    "snnfast.surrogate": (
+        "Surrogate atan fast_sigmoid gaussian rectangle resolve sigmoid straight_through triangle"
+    ),
+    "snnfast.backend": "BackendError BackendWarning explain use",
+    "snnfast.memory": "Statistics release set_limit statistics",
+    "snnfast.testing": "assert_spikes_close load_cuda_emulation",
+}
+# Positional arguments before the star, keywords with their defaults after it.
+SIGNATURES = {
+    "lif": (
+        "x, v=None, *, tau=None, decay=None, decay_input=True, v_threshold=1.0, v_reset=0.0, "
+        "v_rest=None, surrogate='atan', detach_reset=False, return_v=True, return_v_seq=False"
+    ),
+    "iaf": (
+        "x, v=None, *, v_threshold=1.0, v_reset=0.0, surrogate='atan', detach_reset=False, "
+        "return_v=True, return_v_seq=False"
+    ),
+    "li": "x, v=None, *, tau=None, decay=None, decay_input=True, v_rest=0.0",
+    "cuba": (
+        "x, v=None, i=None, *, tau=None, decay=None, tau_syn=None, decay_syn=None, "
+        "decay_input=True, v_threshold=1.0, v_reset=0.0, v_rest=None, surrogate='atan', "
+        "detach_reset=False, return_state=True, return_v_seq=False"
+    ),
+    "poisson": ("p, time_steps, *, generator=None, seed=None, dtype=torch.float32, validate=True"),
+}
+
+
+@pytest.mark.parametrize("module", NAMES)
+def test_public_names_are_pinned(module):
+    assert sorted(importlib.import_module(module).__all__) == sorted(NAMES[module].split())
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_signatures_are_pinned(name):
+    signature = inspect.signature(getattr(snnfast.ops, name))
+    bare = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
+    assert str(inspect.Signature(bare)) == f"({SIGNATURES[name]})"
+
+
+def test_every_op_has_a_pinned_signature():
+    assert set(SIGNATURES) == set(snnfast.ops.__all__)
+
+
+MODULES = ["snnfast", *(m.name for m in pkgutil.walk_packages(snnfast.__path__, "snnfast."))]
+MODULES = [m for m in MODULES if not m.rpartition(".")[2].startswith("_")]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_public_names_exist_and_are_documented(module):
+    loaded = importlib.import_module(module)
+    assert loaded.__doc__
+    for name in getattr(loaded, "__all__", ()):
+        value = getattr(loaded, name)
+        if inspect.isclass(value) or inspect.isfunction(value):
+            assert inspect.getdoc(value), f"{module}.{name} has no docstring"

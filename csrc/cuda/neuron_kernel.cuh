@@ -11,7 +11,7 @@
 namespace snnfast {
 namespace {
 
-constexpr int kThreads = 128;
+constexpr int kThreads = 128;  // with one block a multiprocessor asked for at least: for more, ptxas spills
 constexpr int kUnroll = 4;
 
 template <class T, int V>
@@ -99,7 +99,7 @@ __device__ __forceinline__ void step(const C* x, const Lanes<Neuron, C, V>& lane
 }
 
 template <class Neuron, class C, class T, Reset R, int V>
-__global__ void __launch_bounds__(kThreads) neuron_forward_kernel(const NeuronForward a) {
+__global__ void __launch_bounds__(kThreads, 1) neuron_forward_kernel(const NeuronForward a) {
   const int64_t n = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * V;
   if (n >= a.N) return;
   const Lanes<Neuron, C, V> lanes(a, n);
@@ -202,7 +202,7 @@ __device__ __forceinline__ void step_backward(const NeuronBackward& a, const Lan
 }
 
 template <class Neuron, class C, class T, Reset R, int V>
-__global__ void __launch_bounds__(kThreads) neuron_backward_kernel(const NeuronBackward a) {
+__global__ void __launch_bounds__(kThreads, 1) neuron_backward_kernel(const NeuronBackward a) {
   using Column = Pack<C, V>;
   SNNFAST_DYN_SHARED(Column, columns);  // [steps of a segment][kStates][kThreads]
   const int64_t n = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * V;

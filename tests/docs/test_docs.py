@@ -1,0 +1,74 @@
+"""The documentation is true: its code runs, its links lead somewhere, every environment variable is listed."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("csrc/*.md")])
+WITH_CODE = [p for p in PAGES if "```python\n" in p.read_text()]
+COMMANDS = ("pip install . && snnfast demo", 'pip install -e ".[test]" && pytest')
+
+
+def name(path):
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", WITH_CODE, ids=name)
+@pytest.mark.filterwarnings("ignore::snnfast.backend.BackendWarning")
+def test_code_of_a_page_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    code = "\n".join(re.findall(r"^```python\n(.*?)^```", page.read_text(), re.S | re.M))
+    exec(compile(code, str(page), "exec"), {"__name__": "page"})
+
+
+def anchors(page):
+    titles = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", page.read_text(), flags=re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", t.lower()).strip().replace(" ", "-") for t in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere(page):
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.S)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if link.startswith(("https://", "http://", "mailto:")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{link} leads nowhere"
+        assert not anchor or anchor in anchors(target), f"{link}: no such heading"
+
+
+def test_every_environment_variable_is_listed():
+    sources = ["setup.py", "CMakeLists.txt", ".ci/run"]
+    for folder in ("csrc", "snnfast", "tests", "benchmarks", "scripts", "examples"):
+        for suffix in ("py", "h", "cpp", "cu", "cuh"):
+            sources += [name(p) for p in (ROOT / folder).rglob(f"*.{suffix}")]
+    read = re.compile(
+        r"""(?:getenv|environ(?:\.get|\.setdefault)?|env\.get|switch|setenv)\W+(SNNFAST_\w+)"""
+    )
+    found = {v for s in sources for v in read.findall((ROOT / s).read_text())}
+    listed = set(re.findall(r"^\| `(SNNFAST_\w+)", (ROOT / "docs/build.md").read_text(), re.M))
+    assert {"SNNFAST_BACKEND", "SNNFAST_CUDA", "SNNFAST_CPU_ISA"} <= found
+    assert found <= listed, f"not in docs/build.md: {found - listed}"
+    used = "\n".join((ROOT / s).read_text() for s in sources)
+    assert not [v for v in listed if v not in used]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_ci_runs_the_commands_of_the_readme(command):
+    assert command in (ROOT / "README.md").read_text()
+    script = (ROOT / ".ci/run").read_text().replace("--quiet ", "")
+    for part in command.split(" && "):
+        assert part in script
+
+
+def test_ci_script_is_executable_bash():
+    script = ROOT / ".ci/run"
+    assert script.stat().st_mode & 0o111
+    assert subprocess.run(["bash", "-n", str(script)]).returncode == 0
+    assert "set -euo pipefail" in script.read_text()

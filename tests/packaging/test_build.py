@@ -1,0 +1,120 @@
+"""A build that cannot work says so in one line; an editable build brings the emulated CUDA, a plain one does not."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+pytest.importorskip("setuptools")
+
+# setup.py without its last statement, and without changing anything: asks it about one environment.
+ASK = """
+import json, os, sys, types
+from pathlib import Path
+source = Path("setup.py").read_text()
+module = types.ModuleType("build_script")
+module.__dict__["__file__"] = os.path.abspath("setup.py")
+exec(compile(source[: source.rindex("setup(")], "setup.py", "exec"), module.__dict__)
+"""
+
+
+def ask(question, **environment):
+    """Runs ``question`` after setup.py's functions are defined; variables set to None are taken away."""
+    ours = (*environment, "SNNFAST_CUDA", "SNNFAST_EMULATION", "SNNFAST_WERROR")
+    env = {k: v for k, v in os.environ.items() if k not in ours and k not in ("LD_PRELOAD",)}
+    env |= {k: v for k, v in environment.items() if v is not None}
+    return subprocess.run(
+        [sys.executable, "-c", ASK + question], cwd=ROOT, env=env, capture_output=True, text=True
+    )
+
+
+BUILD = """
+from setuptools import Distribution, Extension
+command = module.CMakeBuild(Distribution({"ext_modules": [Extension("snnfast._C", sources=[])]}))
+command.%s
+command.ensure_finalized()
+"""
+
+
+def build_environment(tmp_path, tools):
+    """A PATH with nothing but ``tools``, as programs that do nothing."""
+    for tool in tools:
+        program = tmp_path / tool
+        program.write_text("#!/bin/sh\nexit 1\n")
+        program.chmod(0o755)
+    return {
+        "PATH": str(tmp_path),
+        "CXX": None,
+        "CUDACXX": None,
+        "CUDA_HOME": None,
+        "CUDA_PATH": None,
+    }
+
+
+def test_missing_compiler_is_one_clear_message(tmp_path):
+    env = build_environment(tmp_path, ("cmake", "ninja"))
+    result = ask(BUILD % "inplace = True" + "command.tree()", **env)
+    assert result.returncode == 1
+    assert result.stderr.startswith("snnfast: building needs a C++17 compiler and none was found")
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("missing", ["cmake", "ninja"])
+def test_missing_cmake_or_ninja_is_one_clear_message(tmp_path, missing):
+    env = build_environment(tmp_path, {"cmake", "ninja", "g++"} - {missing})
+    result = ask(BUILD % "inplace = True" + "command.tree()", **env)
+    assert result.returncode == 1
+    assert result.stderr.strip() == (
+        "snnfast: building needs cmake and ninja (pip install cmake ninja)"
+    )
+
+
+def test_cuda_1_without_nvcc_is_an_error(tmp_path):
+    env = build_environment(tmp_path, ("cmake", "ninja", "g++"))
+    question = BUILD % "inplace = True" + "module.nvcc = lambda: None\ncommand.tree()"
+    result = ask(question, SNNFAST_CUDA="1", **env)
+    assert result.returncode == 1
+    assert result.stderr.strip() == (
+        "snnfast: SNNFAST_CUDA=1, but no CUDA compiler (nvcc) was found; set CUDA_HOME"
+    )
+
+
+@pytest.mark.parametrize("name", ["SNNFAST_CUDA", "SNNFAST_EMULATION", "SNNFAST_WERROR"])
+def test_a_switch_with_another_value_is_an_error(tmp_path, name):
+    env = build_environment(tmp_path, ("cmake", "ninja", "g++"))
+    result = ask(BUILD % "inplace = True" + "command.tree()", **env, **{name: "yes"})
+    assert result.returncode == 1
+    assert re.fullmatch(rf"snnfast: {name} must be .*, got 'yes'\n", result.stderr)
+
+
+@pytest.mark.parametrize("archs", ["90", "9.0+PTX2", "sm_90", "8.0;all"])
+def test_bad_arch_list_is_an_error(archs):
+    result = ask(f"module.cuda_archs({archs!r})")
+    assert result.returncode == 1
+    assert "TORCH_CUDA_ARCH_LIST: expected entries like 9.0 or 9.0+PTX, got" in result.stderr
+
+
+def test_arch_list_is_pytorchs_notation():
+    result = ask('print(module.cuda_archs("8.0 9.0a,10.0+PTX"))')
+    assert result.stdout.strip() == "80-real;90a-real;100"
+
+
+@pytest.mark.parametrize(
+    ("mode", "value", "expected"),
+    [
+        ("editable_mode = True", None, True),
+        ("inplace = True", None, True),
+        ("inplace = False", None, False),
+        ("editable_mode = True", "0", False),
+        ("inplace = False", "1", True),
+    ],
+)
+def test_emulated_cuda_comes_with_editable_installs(mode, value, expected):
+    question = BUILD % mode + "print([e.name for e in command.extensions])"
+    result = ask(question, SNNFAST_EMULATION=value)
+    assert ("snnfast._cuda_emulation" in result.stdout) == expected, result.stderr
+    assert "snnfast._C" in result.stdout

@@ -1,0 +1,122 @@
+"""What a wheel and a source archive hold, and what the extension asks of the system."""
+
+import ast
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+import snnfast
+from snnfast import backend
+
+ROOT = Path(__file__).parents[2]
+pytest.importorskip("setuptools")
+
+
+def setup_py(*arguments):
+    env = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"}
+    result = subprocess.run(
+        [sys.executable, "setup.py", "--quiet", *arguments],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.fixture(scope="module")
+def python_files(tmp_path_factory):
+    """The files of a wheel but for the extension."""
+    folder = tmp_path_factory.mktemp("wheel")
+    info = tmp_path_factory.mktemp("info")
+    setup_py("egg_info", "--egg-base", str(info), "build_py", "--build-lib", str(folder))
+    return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def source_files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sdist")
+    info = tmp_path_factory.mktemp("info")
+    setup_py("egg_info", "--egg-base", str(info), "sdist", "--dist-dir", str(folder))
+    (archive,) = folder.glob("snnfast-*.tar.gz")
+    with tarfile.open(archive) as tar:
+        return {name.partition("/")[2] for name in tar.getnames()}
+
+
+def test_wheel_holds_the_package_and_nothing_else(python_files):
+    assert {name.partition("/")[0] for name in python_files} == {"snnfast"}
+
+
+def test_wheel_holds_types_and_data(python_files):
+    expected = {"py.typed", "_C.pyi", "data/digits.npz", "data/iris.npz", "data/SOURCES.md"}
+    assert {f"snnfast/{name}" for name in expected} <= python_files
+
+
+def test_wheel_holds_every_module(python_files):
+    modules = {str(p.relative_to(ROOT)) for p in (ROOT / "snnfast").rglob("*.py")}
+    assert modules <= python_files
+
+
+def test_source_archive_builds_from_what_it_holds(source_files):
+    native = {
+        str(p.relative_to(ROOT))
+        for p in (ROOT / "csrc").rglob("*")
+        if p.suffix in (".h", ".cpp", ".cu", ".cuh", ".in", ".md")
+    }
+    beside = {"CMakeLists.txt", "setup.py", "pyproject.toml", "LICENSE", "README.md"}
+    assert native | beside <= source_files
+
+
+def test_source_archive_holds_nothing_built(source_files):
+    assert not [name for name in source_files if name.endswith((".so", ".o", ".pyc"))]
+
+
+def test_version_stands_in_one_place():
+    (version,) = re.findall(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.M)
+    assert snnfast.__version__ == version == importlib.metadata.version("snnfast")
+    for path in (ROOT / "snnfast").rglob("*.py"):
+        literals = (
+            n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant)
+        )
+        assert version not in literals, path
+    assert f"version: {version}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def undefined_symbols(library):
+    nm = shutil.which("nm")
+    if nm is None:
+        pytest.skip("needs nm")
+    out = subprocess.run(
+        [nm, "-D", "--undefined-only", str(library)], capture_output=True, text=True
+    )
+    return [line.split()[-1].partition("@")[0] for line in out.stdout.splitlines()]
+
+
+@pytest.mark.skipif(backend.extension is None, reason="the extension is not built")
+def test_extension_uses_pytorchs_stable_abi_only():
+    """A C++ symbol of PyTorch would tie the build to one version of it."""
+    symbols = undefined_symbols(backend.extension.__file__)
+    cpp = [s for s in symbols if s.startswith("_Z") and re.search(r"\d(at|c10|torch)\d", s)]
+    assert not cpp
+    assert any(s.startswith("aoti_torch_") for s in symbols)
+
+
+@pytest.mark.skipif(backend.extension is None, reason="the extension is not built")
+def test_extension_needs_no_cuda_library_at_import():
+    readelf = shutil.which("readelf")
+    if readelf is None:
+        pytest.skip("needs readelf")
+    out = subprocess.run(
+        [readelf, "-d", backend.extension.__file__], capture_output=True, text=True
+    )
+    needed = set(re.findall(r"NEEDED.*\[(.*?)\]", out.stdout))
+    assert not [name for name in needed if "cuda" in name or "nvidia" in name], needed
+    assert "RPATH" not in out.stdout
+    assert "RUNPATH" not in out.stdout

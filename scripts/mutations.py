@@ -243,6 +243,19 @@ def run(command: list[str], cwd: Path, **environment: str) -> subprocess.Complet
     )
 
 
+def lighten(copy: Path) -> None:
+    """Only the base instruction set and little optimisation: kernels compile in a fifth of the time."""
+    for name, old, new in (
+        ("CMakeLists.txt", "list(APPEND isas avx2 avx512)", ""),
+        ("CMakeLists.txt", "kernel_flags -O3", "kernel_flags -O1"),
+        ("csrc/cpu/dispatch.h", "#if defined(__x86_64__) || defined(_M_X64)", "#if 0"),
+    ):
+        text = (copy / name).read_text()
+        if old not in text:
+            sys.exit(f"{name} no longer contains {old!r}")
+        (copy / name).write_text(text.replace(old, new))
+
+
 def build(copy: Path) -> str:
     """Builds the copy's kernels in place, with the emulated CUDA; returns the compiler's words if it fails."""
     tree = copy / "build"
@@ -265,7 +278,9 @@ def build(copy: Path) -> str:
 def noticed(copy: Path, tests: tuple[str, ...]) -> tuple[bool, str]:
     """Whether a test fails in the copy, and the last line of pytest."""
     command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *tests]
-    result = run(command, copy, PYTHONPATH=str(copy), PYTHONDONTWRITEBYTECODE="1")
+    result = run(
+        command, copy, PYTHONPATH=str(copy), PYTHONDONTWRITEBYTECODE="1", SNNFAST_CPU_ISA="base"
+    )
     lines = result.stdout.strip().splitlines() or result.stderr.strip().splitlines() or [""]
     if result.returncode not in (
         0,
@@ -293,8 +308,16 @@ def main() -> int:
     copy = arguments.copy or Path(tempfile.mkdtemp(prefix="snnfast-mutations-"))
     ignore = shutil.ignore_patterns("build", ".git", "__pycache__", "*.egg-info", "runs")
     shutil.copytree(ROOT, copy, ignore=ignore, dirs_exist_ok=True)
+    lighten(copy)
     if any(not m.path.endswith(".py") for m in chosen) and (problem := build(copy)):
         sys.exit(f"the unchanged sources do not build:\n{problem}")
+    where = run(
+        [sys.executable, "-c", "import snnfast; print(snnfast.__file__)"],
+        copy,
+        PYTHONPATH=str(copy),
+    )
+    if not where.stdout.startswith(str(copy)):
+        sys.exit(f"the tests would not run on the copy but on {where.stdout or where.stderr}")
     for tests in sorted({m.tests for m in chosen}):
         failed, line = noticed(copy, tests)
         if failed:

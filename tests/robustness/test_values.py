@@ -114,6 +114,17 @@ def rest(op):
     return {"v_rest": 0.0} if op.accepts("v_rest") else {"v": torch.zeros(())}
 
 
+@pytest.mark.parametrize("op", FIRING, ids=lambda op: op.name)
+def test_infinite_threshold_of_a_neuron_silences_it(backend, op):
+    threshold = torch.tensor([1.0, INF, 1.0], device=backend.device)
+    arguments = Sample(op, "plain", (40, 3), torch.float32).arguments(backend.device)
+    spikes = op(**arguments, v_threshold=threshold)[0]
+    assert spikes.sum(0).tolist()[1] == 0
+    assert_equal(spikes[:, ::2], op(**arguments)[0][:, ::2])
+    grads = gradients(op, {**arguments, "v_threshold": threshold})
+    assert grads["x"].isfinite().all()
+
+
 @pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 def test_denormals_are_kept(backend, op):
     tiny = torch.tensor(1e-40).item()

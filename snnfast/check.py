@@ -54,7 +54,8 @@ def number(op: str, name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{op}: {name} must be a number, got {type(value).__name__}")
     result = float(value)
-    if not -math.inf < result < math.inf:  # math.isfinite breaks the graph of torch.compile(dynamic=True)
+    # Not math.isfinite, which breaks the graph of torch.compile(dynamic=True).
+    if not -math.inf < result < math.inf:
         raise ValueError(f"{op}: {name} must be finite, got {result}")
     return result
 

@@ -16,7 +16,7 @@ NAMES = {
         "Surrogate atan fast_sigmoid gaussian rectangle resolve sigmoid straight_through triangle"
     ),
     "snnfast.backend": "BackendError BackendWarning explain use",
-    "snnfast.memory": "Statistics release set_limit statistics",
+    "snnfast.memory": "Statistics keep_freed_memory release set_limit statistics",
     "snnfast.testing": "assert_spikes_close load_cuda_emulation",
 }
 # Positional arguments before the star, keywords with their defaults after it.

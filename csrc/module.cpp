@@ -14,6 +14,7 @@ struct Statistics {
 Statistics statistics();
 void set_limit(int64_t bytes);
 void release();
+bool keep_freed_memory();
 }  // namespace output_memory
 }  // namespace snnfast
 
@@ -30,6 +31,7 @@ PYBIND11_MODULE(_C, m) {
       "bytes of large CPU outputs: (limit, cached, in use)");
   m.def("set_output_memory_limit", &snnfast::output_memory::set_limit);
   m.def("release_output_memory", &snnfast::output_memory::release);
+  m.def("keep_freed_memory", &snnfast::output_memory::keep_freed_memory);
 #ifdef SNNFAST_WITH_CUDA
   m.attr("with_cuda") = true;
   m.attr("cuda_archs") = SNNFAST_CUDA_ARCHS;

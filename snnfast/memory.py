@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from snnfast import backend
 
-__all__ = ["Statistics", "release", "set_limit", "statistics"]
+__all__ = ["Statistics", "keep_freed_memory", "release", "set_limit", "statistics"]
 
 
 class Statistics(NamedTuple):
@@ -41,3 +41,16 @@ def release() -> None:
     """Returns all free blocks to the system."""
     if backend.extension:
         backend.extension.release_output_memory()
+
+
+def keep_freed_memory() -> bool:
+    """Makes malloc keep all memory that is freed, for everything in this process.
+
+    PyTorch's own large CPU tensors then stop costing page faults too, which on a training loop can be half of the
+    time. The price: the process never gets smaller than it once was, and cannot be told otherwise later. The command
+    line calls it; a library should not.
+
+    Returns:
+        whether it took effect: it does with glibc and the compiled extension.
+    """
+    return bool(backend.extension and backend.extension.keep_freed_memory())

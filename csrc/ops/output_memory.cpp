@@ -6,6 +6,9 @@
 #include <cstdlib>
 #include <mutex>
 
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 #if defined(__linux__)
 #include <sys/mman.h>
 #include <unistd.h>
@@ -174,5 +177,13 @@ void set_limit(int64_t) {}
 void release() {}
 
 #endif
+
+bool keep_freed_memory() {
+#if defined(__GLIBC__)
+  return mallopt(M_MMAP_MAX, 0) == 1 && mallopt(M_TRIM_THRESHOLD, -1) == 1;  // everything from the heap, which never shrinks
+#else
+  return false;
+#endif
+}
 
 }  // namespace snnfast::output_memory

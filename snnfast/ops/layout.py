@@ -8,17 +8,19 @@ from torch import Tensor
 
 
 def dense_order(x: Tensor) -> list[int] | None:
-    """The order of ``x``'s dimensions in memory, time first, if it makes ``x`` contiguous and differs from theirs.
+    """The order of ``x``'s dimensions in memory, time first, if it makes the rows contiguous and differs from theirs.
 
-    A channels-last ``[T, B, C, H, W]`` gives ``[0, 1, 3, 4, 2]``: its permuted view is contiguous, so the kernel runs
-    without a copy.
+    A channels-last ``[T, B, C, H, W]`` gives ``[0, 1, 3, 4, 2]``: in the permuted view every time step is contiguous,
+    which is all the kernels need, so nothing is copied. The steps themselves may lie anywhere, or be one step
+    expanded over time.
     """
-    if x.is_contiguous() or x.dim() < 3:
+    if x.is_contiguous() or x.dim() < 3 or x.numel() == 0:
         return None
-    order = [0, *sorted(range(1, x.dim()), key=x.stride, reverse=True)]
-    if order == list(range(x.dim())) or not x.permute(order).is_contiguous():
+    row = x[0]
+    order = sorted(range(row.dim()), key=row.stride, reverse=True)
+    if order == list(range(row.dim())) or not row.permute(order).is_contiguous():
         return None
-    return order
+    return [0, *(d + 1 for d in order)]
 
 
 def permute_neurons(value: Tensor | float | None, order: Sequence[int]) -> Tensor | float | None:

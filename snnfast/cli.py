@@ -127,6 +127,11 @@ def train_stbp(
             validate=validate,
             **{name: value for name, value in given.items() if value is not None},
         )
+        if settings.dataset == "mnist" and data is None:
+            raise ValueError(
+                "--dataset mnist needs --data, the folder of MNIST in torchvision's layout; "
+                "with --download it is fetched there"
+            )
         folder = out or Path("runs") / f"stbp-{settings.dataset}{'-fc' if hidden else ''}"
         try:
             result = stbp.train(

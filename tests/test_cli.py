@@ -100,7 +100,7 @@ def test_fully_connected_and_validation(tmp_path):
     ("arguments", "message"),
     [
         (["--dataset", "cifar"], "dataset must be one of digits, mnist"),
-        (["--dataset", "mnist"], "needs root"),
+        (["--dataset", "mnist"], "mnist needs --data"),
         (["--dataset", "mnist", "--data", "nowhere"], "MNIST is not in"),
         (["--epochs", "-1"], "epochs must not be negative"),
         (["--steps", "0"], "time_interval must be at least 1"),

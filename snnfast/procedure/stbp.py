@@ -76,10 +76,15 @@ class Settings:
 
 def preset(dataset: str, hidden: tuple[int, ...] | None = None, **changes: Any) -> Settings:
     """The settings of docs/results.md for a data set and a network, with ``changes``."""
-    chosen: dict[str, Any] = {}
+    chosen: dict[str, Any] = {"encoding": "direct"}
+    if dataset == "digits":
+        chosen |= {"time_interval": 8, "epochs": 20, "batch_size": 32, "lr": 4e-3}
     if dataset == "mnist":
-        chosen = {"encoding": "direct", "shift": 2.0, "rotate": 10.0, "scale": 0.1}
-        chosen |= {"time_interval": 4, "epochs": 12}
+        chosen |= {"shift": 1.0, "rotate": 10.0, "scale": 0.1}
+        if hidden is None:
+            chosen |= {"time_interval": 5, "epochs": 14, "lr": 3e-3}
+        else:
+            chosen |= {"time_interval": 8, "epochs": 30, "lr": 1e-3}
     return Settings(**{"dataset": dataset, "hidden": hidden, **chosen, **changes})
 
 

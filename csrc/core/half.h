@@ -26,7 +26,7 @@ SNNFAST_HD C load_as(Half value) {
   const uint32_t sign = static_cast<uint32_t>(value.bits & 0x8000u) << 16;
   const uint32_t magnitude = static_cast<uint32_t>(value.bits & 0x7fffu) << 13;
   const float scaled = bit_cast<float>(magnitude) * bit_cast<float>(0x77800000u);  // 2^112: also makes subnormals right
-  const uint32_t infinite = magnitude >= 0x0f800000u ? 0x7f800000u : 0u;            // inf and NaN keep their exponent
+  const uint32_t infinite = magnitude >= 0x0f800000u ? 0x7f800000u : 0u;           // inf and NaN keep their exponent
   return bit_cast<float>(bit_cast<uint32_t>(scaled) | infinite | sign);
 }
 

@@ -1,7 +1,6 @@
 // CPU kernels are compiled once per instruction set, each into its own namespace; the best one this processor has runs.
 #pragma once
 
-
 namespace snnfast::cpu {
 
 enum class Isa : int { base, avx2, avx512 };
@@ -19,13 +18,11 @@ F pick(F base, More... better) {
 }  // namespace snnfast::cpu
 
 // Declares kernel NAME (argument list ARGS) in every instruction set's namespace, and NAME() which picks one.
-#define SNNFAST_CPU_KERNEL(NAME, ARGS)          \
-  SNNFAST_CPU_DECLARE(base, NAME, ARGS)         \
-  SNNFAST_CPU_DECLARE_BETTER(NAME, ARGS)        \
-  namespace snnfast::cpu {                      \
-  inline auto NAME() {                          \
-    return pick(&base::NAME SNNFAST_CPU_BETTER(NAME)); \
-  }                                             \
+#define SNNFAST_CPU_KERNEL(NAME, ARGS)                                      \
+  SNNFAST_CPU_DECLARE(base, NAME, ARGS)                                     \
+  SNNFAST_CPU_DECLARE_BETTER(NAME, ARGS)                                    \
+  namespace snnfast::cpu {                                                  \
+  inline auto NAME() { return pick(&base::NAME SNNFAST_CPU_BETTER(NAME)); } \
   }
 #define SNNFAST_CPU_DECLARE(ISA, NAME, ARGS) \
   namespace snnfast::cpu::ISA {              \

@@ -60,17 +60,16 @@ constexpr int tape_rows() {
 
 // One step of m neurons; out is the row of spikes or the tape's rows of this step.
 template <class Neuron, class C, Reset R, bool Uniform, Record Out>
-inline void step(const C* x, C (*states)[kBlock], C (*out)[kBlock], const Coefficients<Neuron, C, Uniform>& coefficients, C v_reset, C v_rest,
-                 int64_t m) {
+inline void step(const C* x, C (*states)[kBlock], C (*out)[kBlock], const Coefficients<Neuron, C, Uniform>& coefficients, C v_reset, C v_rest, int64_t m) {
   SNNFAST_SIMD
   for (int64_t i = 0; i < m; i++) {
     C c[Neuron::kCoefficients], state[Neuron::kStates];
     coefficients.of(i, c);
-        SNNFAST_UNROLL
+    SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kStates; k++) state[k] = states[k][i];
     if constexpr (Out == Record::tape && !Uniform) {
       out[kTapeX][i] = x[i];
-        SNNFAST_UNROLL
+      SNNFAST_UNROLL
       for (int k = 0; k < Neuron::kStates; k++) out[kTapeState + k][i] = state[k];
     }
     Neuron::charge(x[i], state, c, v_rest);
@@ -81,7 +80,7 @@ inline void step(const C* x, C (*states)[kBlock], C (*out)[kBlock], const Coeffi
       state[Neuron::kMembrane] = fired ? (R == Reset::hard ? v_reset : h - c[Neuron::kThreshold]) : h;
       if constexpr (Out == Record::spikes) out[0][i] = fired ? C(1) : C(0);
     }
-        SNNFAST_UNROLL
+    SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kStates; k++) states[k][i] = state[k];
   }
 }
@@ -126,9 +125,9 @@ inline void step_backward(const C (*tape)[kBlock], const C* grad_spikes, const C
     C c[Neuron::kCoefficients], before[Neuron::kStates], g[Neuron::kStates], gp[Neuron::kParams];
     coefficients.of(i, c);
     const C x = Uniform ? C(0) : tape[Uniform ? 0 : kTapeX][i];
-        SNNFAST_UNROLL
+    SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kStates; k++) before[k] = Uniform ? C(0) : tape[Uniform ? 0 : kTapeState + k][i], g[k] = grad[k][i];
-        SNNFAST_UNROLL
+    SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kParams; k++) gp[k] = Uniform ? C(0) : grad_params[k][i];
     C g_v = g[Neuron::kMembrane] + grad_v[i];
     if constexpr (R != Reset::none) {
@@ -144,10 +143,10 @@ inline void step_backward(const C (*tape)[kBlock], const C* grad_spikes, const C
     }
     g[Neuron::kMembrane] = g_v;
     grad_x[i] = Neuron::charge_backward(x, before, c, v_rest, decay_input, g, gp);
-        SNNFAST_UNROLL
+    SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kStates; k++) grad[k][i] = g[k];
     if constexpr (!Uniform) {
-        SNNFAST_UNROLL
+      SNNFAST_UNROLL
       for (int k = 0; k < Neuron::kParams; k++) grad_params[k][i] = gp[k];
     }
   }
@@ -177,8 +176,7 @@ void backward_block(const NeuronBackward& a, int64_t n0, int64_t m, C* tape_memo
     if (segment == 0) {
       load_initial_state<Neuron, C>(a, n0, m, state);
     } else {
-      for (int k = 0; k < Neuron::kStates; k++)
-        copy(state[k], static_cast<const C*>(a.checkpoints) + ((segment - 1) * Neuron::kStates + k) * a.N + n0, m);
+      for (int k = 0; k < Neuron::kStates; k++) copy(state[k], static_cast<const C*>(a.checkpoints) + ((segment - 1) * Neuron::kStates + k) * a.N + n0, m);
     }
     for (int64_t j = 0; j < steps; j++) {
       const C* x = read_row<C>(a.x, t0 + j, n0, m, x_buffer);
@@ -192,8 +190,8 @@ void backward_block(const NeuronBackward& a, int64_t n0, int64_t m, C* tape_memo
       const C* grad_v = a.grad_v_seq.data ? read_row<C>(a.grad_v_seq, t, n0, m, v_buffer) : zeros;
       prefetch_row(a.grad_spikes, t - kAhead, a.T, n0, m);
       C* grad_x = output_row<C>(a.grad_x, a.x.dtype, offset, streaming, out_buffer);
-      step_backward<Neuron, C, R, S, Uniform>(tape(j), grad_spikes, grad_v, grad, grad_x, reinterpret_cast<C(*)[kBlock]>(&grad_params[0][0]),
-                                              coefficients, a, m);
+      step_backward<Neuron, C, R, S, Uniform>(tape(j), grad_spikes, grad_v, grad, grad_x, reinterpret_cast<C(*)[kBlock]>(&grad_params[0][0]), coefficients, a,
+                                              m);
       if (grad_x == out_buffer) flush_row(a.grad_x, a.x.dtype, offset, m, out_buffer);
     }
   }
@@ -209,7 +207,7 @@ void backward_block(const NeuronBackward& a, int64_t n0, int64_t m, C* tape_memo
 template <class Neuron>
 bool uniform(const NeuronScan& a) {
   bool all = true;
-SNNFAST_UNROLL
+  SNNFAST_UNROLL
   for (int k = 0; k < Neuron::kParams; k++) all = all && !a.param[k].data;
   return all;
 }

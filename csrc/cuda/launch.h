@@ -2,8 +2,7 @@
 #pragma once
 #include <cuda_runtime.h>
 #ifdef SNNFAST_CUDA_EMULATION
-#define SNNFAST_LAUNCH(KERNEL, GRID, BLOCK, SMEM, STREAM, ...) \
-  ((void)(STREAM), emulation::launch((GRID), (BLOCK), (SMEM), [&] { KERNEL(__VA_ARGS__); }))
+#define SNNFAST_LAUNCH(KERNEL, GRID, BLOCK, SMEM, STREAM, ...) ((void)(STREAM), emulation::launch((GRID), (BLOCK), (SMEM), [&] { KERNEL(__VA_ARGS__); }))
 #define SNNFAST_DYN_SHARED(T, NAME) T* NAME = emulation::dyn_smem<T>()
 #else
 #define SNNFAST_LAUNCH(KERNEL, GRID, BLOCK, SMEM, STREAM, ...) KERNEL<<<(GRID), (BLOCK), (SMEM), (STREAM)>>>(__VA_ARGS__)

@@ -73,8 +73,7 @@ struct Lanes {
 template <class Neuron, class C, int V>
 __device__ __forceinline__ void load_initial_state(const NeuronScan& a, int64_t n, C (*state)[V]) {
 #pragma unroll
-  for (int k = 0; k < Neuron::kStates; k++)
-    load_neurons<C, V>(a.state_in[k], n, k == Neuron::kMembrane ? static_cast<C>(a.v_rest) : C(0), state[k]);
+  for (int k = 0; k < Neuron::kStates; k++) load_neurons<C, V>(a.state_in[k], n, k == Neuron::kMembrane ? static_cast<C>(a.v_rest) : C(0), state[k]);
 }
 
 // One step of V neurons; spikes as 0 and 1.
@@ -156,8 +155,8 @@ __device__ __forceinline__ void derivatives(int32_t surrogate, const C* u, C alp
 
 // Gradient of one step of V neurons. before: the state before it; grad: dL/d(state after), becomes dL/d(state before).
 template <class Neuron, class C, Reset R, int V>
-__device__ __forceinline__ void step_backward(const NeuronBackward& a, const Lanes<Neuron, C, V>& lanes, const C* x, const C (*before)[V],
-                                              const C* grad_spikes, const C* grad_v, C (*grad)[V], C (*grad_params)[V], C* grad_x) {
+__device__ __forceinline__ void step_backward(const NeuronBackward& a, const Lanes<Neuron, C, V>& lanes, const C* x, const C (*before)[V], const C* grad_spikes,
+                                              const C* grad_v, C (*grad)[V], C (*grad_params)[V], C* grad_x) {
   const C v_reset = static_cast<C>(a.v_reset), v_rest = static_cast<C>(a.v_rest);
   C h[V], slope[V];
   if constexpr (R != Reset::none) {

@@ -31,9 +31,8 @@ struct Cpu {
     constexpr int64_t kUnit = 64;
     const int64_t per_unit = kUnit * (work > 1 ? work : 1);
     const int64_t grain = per_unit < 65536 ? 65536 / per_unit : 1;
-    torch::stable::parallel_for(0, (n + kUnit - 1) / kUnit, grain, [&](int64_t begin, int64_t end) {
-      kernel(begin * kUnit, end * kUnit < n ? end * kUnit : n);
-    });
+    torch::stable::parallel_for(0, (n + kUnit - 1) / kUnit, grain,
+                                [&](int64_t begin, int64_t end) { kernel(begin * kUnit, end * kUnit < n ? end * kUnit : n); });
   }
 };
 
@@ -56,9 +55,7 @@ struct Cuda {
   explicit Cuda(const Tensor& t) : guard(t.get_device_index()), device(t.get_device_index()) {}
   void* stream() const { return current_cuda_stream(device); }
 #endif
-  Tensor allocate(const Tensor& like, const std::vector<int64_t>& shape, ScalarType type) const {
-    return torch::stable::new_empty(like, shape, type);
-  }
+  Tensor allocate(const Tensor& like, const std::vector<int64_t>& shape, ScalarType type) const { return torch::stable::new_empty(like, shape, type); }
 
 #if defined(SNNFAST_WITH_CUDA) || defined(SNNFAST_CUDA_EMULATION)
   // launcher(stream) returns a cudaError_t.
@@ -75,12 +72,12 @@ struct Cuda {
 // Registers an operator's schemas and its implementation IMPL<Device>(library) on every device this build has. The
 // emulated CUDA registers the same wrappers and launchers for CPU tensors, as torch.ops.snnfast_emulated.
 #if defined(SNNFAST_CUDA_EMULATION)
-#define SNNFAST_REGISTER(SCHEMAS, IMPL)                                         \
-  STABLE_TORCH_LIBRARY_FRAGMENT(snnfast_emulated, m) { SCHEMAS(m); }            \
+#define SNNFAST_REGISTER(SCHEMAS, IMPL)                              \
+  STABLE_TORCH_LIBRARY_FRAGMENT(snnfast_emulated, m) { SCHEMAS(m); } \
   STABLE_TORCH_LIBRARY_IMPL(snnfast_emulated, CPU, m) { IMPL<snnfast::Cuda>(m); }
 #elif defined(SNNFAST_WITH_CUDA)
-#define SNNFAST_REGISTER(SCHEMAS, IMPL)                                \
-  STABLE_TORCH_LIBRARY_FRAGMENT(snnfast, m) { SCHEMAS(m); }            \
+#define SNNFAST_REGISTER(SCHEMAS, IMPL)                                 \
+  STABLE_TORCH_LIBRARY_FRAGMENT(snnfast, m) { SCHEMAS(m); }             \
   STABLE_TORCH_LIBRARY_IMPL(snnfast, CPU, m) { IMPL<snnfast::Cpu>(m); } \
   STABLE_TORCH_LIBRARY_IMPL(snnfast, CUDA, m) { IMPL<snnfast::Cuda>(m); }
 #else

@@ -14,8 +14,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> lif_forward(const Tensor& x, const Op
                                                        double v_rest, bool fires, bool return_v, bool return_v_seq, int64_t checkpoint_every) {
   NeuronInput input("lif", x, {{"v", v}}, {{"decay", decay, decay_tensor}, {"v_threshold", v_threshold, v_threshold_tensor}},
                     {gain, decay_input, v_reset, v_rest, fires});
-  auto [spikes, states, v_seq, checkpoints] =
-      neuron_forward<Lif, Device>(input, x, return_v, return_v_seq, checkpoint_every, run_lif_forward<Device>);
+  auto [spikes, states, v_seq, checkpoints] = neuron_forward<Lif, Device>(input, x, return_v, return_v_seq, checkpoint_every, run_lif_forward<Device>);
   return {spikes, states[0], v_seq, checkpoints};
 }
 

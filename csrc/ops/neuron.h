@@ -144,7 +144,8 @@ class NeuronInput {
     STD_TORCH_CHECK(t.dim() <= static_cast<int64_t>(shape_.size()), op_, ": ", p.name, " has more dimensions than x.shape[1:]");
     for (; k >= 0 && t.size(k) == 1; k--, d--) inner *= shape_[d];
     for (; k >= 0 && t.size(k) == shape_[d]; k--, d--) count *= shape_[d];
-    for (; k >= 0 && t.size(k) == 1; k--, d--) {}
+    for (; k >= 0 && t.size(k) == 1; k--, d--) {
+    }
     STD_TORCH_CHECK(k < 0, op_, ": ", p.name, " must be one value or cover a run of the dimensions of x.shape[1:], with 1 for the others");
     return {keep(torch::stable::contiguous(t)).const_data_ptr(), p.value, count, inner > 0 ? inner : 1};
   }

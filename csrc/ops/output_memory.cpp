@@ -14,11 +14,10 @@
 #include <unistd.h>
 
 // PyTorch 2.11 and later; a weak reference keeps 2.10 loading.
-extern "C" __attribute__((weak)) AOTITorchError torch_from_blob(void* data, int64_t ndim, const int64_t* sizes, const int64_t* strides,
-                                                                int64_t storage_offset, int32_t dtype, int32_t device_type, int32_t device_index,
-                                                                AtenTensorHandle* result, int32_t layout, const uint8_t* opaque_metadata,
-                                                                int64_t opaque_metadata_size, void (*deleter)(void* data, void* context),
-                                                                void* deleter_context);
+extern "C" __attribute__((weak)) AOTITorchError torch_from_blob(void* data, int64_t ndim, const int64_t* sizes, const int64_t* strides, int64_t storage_offset,
+                                                                int32_t dtype, int32_t device_type, int32_t device_index, AtenTensorHandle* result,
+                                                                int32_t layout, const uint8_t* opaque_metadata, int64_t opaque_metadata_size,
+                                                                void (*deleter)(void* data, void* context), void* deleter_context);
 #endif
 
 namespace snnfast::output_memory {
@@ -87,7 +86,8 @@ Block take(int64_t bytes) {
     if (c.limit == 0) return {nullptr, 0};
     auto best = c.free.end();
     for (auto b = c.free.begin(); b != c.free.end(); ++b)
-      if (b->bytes >= rounded && b->bytes <= rounded + rounded / 8 && (best == c.free.end() || b->bytes <= best->bytes)) best = b;  // the one freed last, still cached
+      if (b->bytes >= rounded && b->bytes <= rounded + rounded / 8 && (best == c.free.end() || b->bytes <= best->bytes))
+        best = b;  // the one freed last, still cached
     if (best != c.free.end()) {
       const Block block = *best;
       c.free.erase(best);
@@ -140,9 +140,9 @@ std::optional<torch::stable::Tensor> allocate(const std::vector<int64_t>& shape,
   const Block block = take(bytes);
   if (!block.data) return std::nullopt;
   AtenTensorHandle handle = nullptr;
-  const AOTITorchError error = torch_from_blob(block.data, static_cast<int64_t>(shape.size()), shape.data(), strides.data(), 0, dtype,
-                                               aoti_torch_device_type_cpu(), -1, &handle, aoti_torch_layout_strided(), nullptr, 0, &give_back,
-                                               reinterpret_cast<void*>(static_cast<intptr_t>(block.bytes)));
+  const AOTITorchError error =
+      torch_from_blob(block.data, static_cast<int64_t>(shape.size()), shape.data(), strides.data(), 0, dtype, aoti_torch_device_type_cpu(), -1, &handle,
+                      aoti_torch_layout_strided(), nullptr, 0, &give_back, reinterpret_cast<void*>(static_cast<intptr_t>(block.bytes)));
   if (error != 0) {
     give_back(block.data, reinterpret_cast<void*>(static_cast<intptr_t>(block.bytes)));
     return std::nullopt;

@@ -16,6 +16,15 @@ from snnfast.train import read_checkpoint
 QUICK = ["--steps", "2", "--batch-size", "200", "--device", "cpu"]
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Networks this small only wait for each other's threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def call(*arguments, code=0):
     result = CliRunner().invoke(cli.app, [str(a) for a in arguments])
     assert result.exit_code == code, result.output + repr(result.exception)

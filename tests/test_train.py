@@ -17,6 +17,15 @@ from snnfast.train import CheckpointError, Run, evaluate, fit, read_checkpoint
 DATA = (torch.rand(40, 1, 8, 8), torch.arange(40) % 10)
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Networks this small only wait for each other's threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def tiny(seed=0, epochs=4, **changes):
     settings = stbp.Settings(
         "digits", time_interval=3, epochs=epochs, batch_size=16, shift=1.0, seed=seed, **changes

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from snnfast import backend, visual
+from snnfast import backend
 from snnfast.nn import LIF
 from snnfast.procedure import stbp
 from snnfast.train import evaluate, fit
@@ -67,7 +67,7 @@ def demo_stbp(
     settings = stbp.preset("digits", seed=seed)
     training = stbp.prepare(settings, device)
     images = stbp.load(settings, device=device)
-    live = visual.Live(out / "curves.png")
+    figures = stbp.Figures(out, images.test)
     start = time.perf_counter()
     with one_thread():
         fit(
@@ -80,11 +80,10 @@ def demo_stbp(
             augment=stbp.augmentation(settings),
             progress=progress,
             echo=None,
+            after_epoch=figures.update,
         )
+        figures.finish(training)
     seconds = time.perf_counter() - start
-    live.update(stbp.curves(training))
-    live.close()
-    visual.save(stbp.raster(training.model, images.test), out / "raster.png")
     score = evaluate(training.model, images.test, loss=stbp.loss)
     network = f"conv 32-32-128-10, {settings.time_interval} steps"
     return Row("STBP (Wu 2018)", "digits 8x8", network, score.accuracy, seconds)

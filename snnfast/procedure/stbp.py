@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -240,7 +241,7 @@ def train(
     if resume:
         run.load(checkpoint)
     images = load(settings, root, download=download, device=device)
-    live = visual.Live(out / "curves.png")
+    figures = Figures(out, images.test)
     fit(
         run,
         images.train,
@@ -252,12 +253,9 @@ def train(
         precision=getattr(torch, settings.precision),
         checkpoint=checkpoint,
         progress=progress,
-        after_epoch=lambda run: live.update(curves(run)),
+        after_epoch=figures.update,
     )
-    live.close()
-    if run.history:
-        visual.save(curves(run), out / "curves.png")
-    visual.save(raster(run.model, images.test), out / "raster.png")
+    figures.finish(run)
     score = evaluate(
         run.model,
         images.test,
@@ -266,6 +264,34 @@ def train(
         precision=getattr(torch, settings.precision),
     )
     return Result(run, score.accuracy, out)
+
+
+class Figures:
+    """Curves and raster of a run, as files in ``out`` and live where there is a display."""
+
+    def __init__(self, out: Path, images: tuple[Tensor, Tensor], every: float = 5.0) -> None:
+        """``images`` are what the raster is drawn for; ``every`` so many seconds at most."""
+        self._curves = visual.Live(out / "curves.png")
+        self._raster = visual.Live(out / "raster.png")
+        self._images, self._every, self._drawn = images, every, -math.inf
+
+    def update(self, run: Run) -> None:
+        """Draws, unless it did so a moment ago: short epochs are not to wait for figures."""
+        if time.monotonic() - self._drawn >= self._every:
+            self.draw(run)
+
+    def draw(self, run: Run) -> None:
+        """Draws now."""
+        if run.history:
+            self._curves.update(curves(run))
+        self._raster.update(raster(run.model, self._images))
+        self._drawn = time.monotonic()
+
+    def finish(self, run: Run) -> None:
+        """Draws the last state and closes the windows; the files stay."""
+        self.draw(run)
+        self._curves.close()
+        self._raster.close()
 
 
 def curves(run: Run) -> Figure:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -175,62 +175,70 @@ def fit(
         raise ValueError(f"fit: batch_size must be at least 1, got {batch_size}")
     if len(train[0]) == 0:
         raise ValueError("fit: train holds no images")
-    disable = None if progress is None else not progress
-    while run.epoch < epochs:
-        start = time.perf_counter()
-        title = f"epoch {run.epoch + 1}/{epochs}"
-        lr = run.optimizer.param_groups[0]["lr"]
-        run.model.train()
-        scores = Score()
-        order = torch.randperm(len(train[0]))
-        with tqdm(
-            total=len(order),
-            desc=title,
-            unit="img",
-            disable=disable,
-            leave=False,
-            dynamic_ncols=True,
-        ) as bar:
-            for images, labels in batches(run.model, train, batch_size, order):
-                if augment is not None:
-                    images = augment(images)
-                with autocast(images, precision):
-                    outputs = run.model(images)
-                value = loss(outputs, labels)
-                run.optimizer.zero_grad()
-                value.backward()
-                run.optimizer.step()
-                scores.add(outputs, labels, value)
-                bar.update(len(labels))
-                if not bar.disable:
-                    bar.set_postfix(
-                        loss=f"{scores.loss:.4f}", accuracy=f"{100 * scores.accuracy:.2f} %"
-                    )
-        if not scores.loss < float("inf"):
-            raise ValueError(f"fit: the loss became {scores.loss} in {title}")
-        if run.scheduler is not None:
-            run.scheduler.step()
-        test_scores = evaluate(
-            run.model, test, batch_size=batch_size, loss=loss, precision=precision
-        )
-        run.epoch += 1
-        run.history.append(
-            {
-                "loss": scores.loss,
-                "accuracy": scores.accuracy,
-                "test_loss": test_scores.loss,
-                "test_accuracy": test_scores.accuracy,
-                "seconds": time.perf_counter() - start,
-                "lr": lr,
-            }
-        )
-        if checkpoint is not None:
-            run.save(checkpoint)
-        if echo is not None:
-            echo(describe(title, run.history[-1]))
-        if after_epoch is not None:
-            after_epoch(run)
+    with _deterministic_convolutions():
+        while run.epoch < epochs:
+            start = time.perf_counter()
+            title = f"epoch {run.epoch + 1}/{epochs}"
+            lr = run.optimizer.param_groups[0]["lr"]
+            score = Score()
+            order = torch.randperm(len(train[0]))
+            with _bar(title, len(order), progress) as bar:
+                run.model.train()
+                for images, labels in batches(run.model, train, batch_size, order):
+                    images = images if augment is None else augment(images)
+                    with autocast(images, precision):
+                        outputs = run.model(images)
+                    value = loss(outputs, labels)
+                    run.optimizer.zero_grad()
+                    value.backward()
+                    run.optimizer.step()
+                    score.add(outputs, labels, value)
+                    if bar.update(len(labels)):
+                        bar.set_postfix_str(str(score), refresh=False)
+            if not score.loss < float("inf"):
+                raise ValueError(f"fit: the loss became {score.loss} in {title}")
+            if run.scheduler is not None:
+                run.scheduler.step()
+            held_out = evaluate(
+                run.model, test, batch_size=batch_size, loss=loss, precision=precision
+            )
+            run.epoch += 1
+            run.history.append(
+                {
+                    "loss": score.loss,
+                    "accuracy": score.accuracy,
+                    "test_loss": held_out.loss,
+                    "test_accuracy": held_out.accuracy,
+                    "seconds": time.perf_counter() - start,
+                    "lr": lr,
+                }
+            )
+            if checkpoint is not None:
+                run.save(checkpoint)
+            if echo is not None:
+                echo(describe(title, run.history[-1]))
+            if after_epoch is not None:
+                after_epoch(run)
     return run
+
+
+def _bar(title: str, images: int, progress: bool | None) -> Any:
+    disable = None if progress is None else not progress
+    return tqdm(
+        total=images, desc=title, unit="img", disable=disable, leave=False, dynamic_ncols=True
+    )
+
+
+@contextmanager
+def _deterministic_convolutions() -> Iterator[None]:
+    """The fastest convolutions of cuDNN add up in any order: a resumed run would drift from an uninterrupted one."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before
 
 
 def describe(title: str, row: Mapping[str, float]) -> str:
@@ -248,6 +256,9 @@ class Score:
         self.images = 0
         self._loss: Tensor | float = 0.0
         self._correct: Tensor | int = 0
+
+    def __str__(self) -> str:
+        return f"loss {self.loss:.4f}, {100 * self.accuracy:.2f} %"
 
     def add(self, outputs: Tensor, labels: Tensor, loss: Tensor) -> None:
         """Counts a batch; ``loss`` is its mean."""

@@ -315,7 +315,7 @@ def raster(model: nn.Module, images: tuple[Tensor, Tensor], *, num_steps: int = 
     hook = hidden.register_forward_hook(lambda module, x, spikes: recorded.append(spikes))
     device = next(model.parameters()).device
     try:
-        with torch.no_grad(), torch.random.fork_rng():
+        with torch.no_grad(), torch.random.fork_rng([] if device.type == "cpu" else [device]):
             rates = model(images[0][:1].to(device), num_steps)
     finally:
         hook.remove()

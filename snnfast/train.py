@@ -127,6 +127,20 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Gives ``model`` the weights of a checkpoint and leaves everything else of it alone.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: it is no checkpoint of this package, or one of another network.
+    """
+    weights = read_checkpoint(path)["model"]
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} does not fit this network: {error}") from error
+
+
 def fit(
     run: Run,
     train: tuple[Tensor, Tensor],

@@ -94,6 +94,14 @@ def test_finished_run_resumes_to_its_result(tmp_path):
     assert call(*common, "--resume").splitlines()[-2:] == text.splitlines()[-2:]
 
 
+def test_weights_of_an_earlier_run(tmp_path):
+    call("train", "stbp", *QUICK, "--epochs", 1, "--out", tmp_path / "a")
+    file = tmp_path / "a" / "checkpoint.pt"
+    call("train", "stbp", *QUICK, "--epochs", 0, "--out", tmp_path / "b", "--weights", file)
+    text = call("train", "stbp", *QUICK, "--out", tmp_path / "c", "--weights", "no.pt", code=2)
+    assert "there is no checkpoint no.pt" in text
+
+
 def test_fully_connected_and_validation(tmp_path):
     call(
         *("train", "stbp", *QUICK, "--epochs", 1, "--hidden", 30, "--encoding", "direct"),

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from snnfast.procedure import stbp
-from snnfast.train import CheckpointError, Run, evaluate, fit, read_checkpoint
+from snnfast.train import CheckpointError, Run, evaluate, fit, load_weights, read_checkpoint
 
 DATA = (torch.rand(40, 1, 8, 8), torch.arange(40) % 10)
 
@@ -176,6 +176,18 @@ def test_checkpoint_of_another_network_is_refused(tmp_path):
     model = nn.Linear(2, 2)
     with pytest.raises(CheckpointError, match="does not fit this run"):
         Run(model, torch.optim.Adam(model.parameters())).load(tmp_path / "c.pt")
+
+
+def test_weights_of_another_run_start_a_run(tmp_path):
+    settings, run = tiny()
+    go(settings, run, 1, checkpoint=tmp_path / "c.pt")
+    _, other = tiny(seed=5)
+    load_weights(other.model, tmp_path / "c.pt")
+    assert other.epoch == 0
+    for one, two in zip(run.model.state_dict().values(), other.model.state_dict().values()):
+        assert torch.equal(one, two)
+    with pytest.raises(CheckpointError, match="does not fit this network"):
+        load_weights(nn.Linear(2, 2), tmp_path / "c.pt")
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 half a zip"])

@@ -16,7 +16,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from snnfast import data, visual
 from snnfast.model import Wu2018
-from snnfast.train import Run, evaluate, fit
+from snnfast.train import Run, evaluate, fit, load_weights
 
 CHECKPOINT = "checkpoint.pt"
 IMAGE_SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28)}
@@ -213,6 +213,7 @@ def train(
     download: bool = False,
     device: torch.device | str = "cpu",
     resume: bool = False,
+    weights: Path | None = None,
     progress: bool | None = None,
 ) -> Result:
     """Trains, and keeps checkpoint, curves and a raster in ``out``; curves also live in a window.
@@ -224,6 +225,7 @@ def train(
         download: let torchvision download MNIST.
         device: where it runs.
         resume: go on from the checkpoint in ``out``, which must be of the same settings.
+        weights: checkpoint whose weights to start from, of a run with the same network; unused when resuming.
         progress: progress bar; see :func:`snnfast.train.fit`.
 
     Raises:
@@ -240,6 +242,8 @@ def train(
     run = prepare(settings, device)
     if resume:
         run.load(checkpoint)
+    elif weights is not None:
+        load_weights(run.model, weights)
     images = load(settings, root, download=download, device=device)
     figures = Figures(out, images.test)
     fit(

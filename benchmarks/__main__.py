@@ -38,6 +38,9 @@ def add_command(benchmark: str) -> None:
         ] = False,
         json: Annotated[Path | None, typer.Option(help="Write the results to this file.")] = None,
         plot: Annotated[Path | None, typer.Option(help="Draw the results into this file.")] = None,
+        cpu_time: Annotated[
+            bool, typer.Option(help="CPU seconds, for a busy machine; one thread only.")
+        ] = False,
         quick: Annotated[bool, typer.Option(help="Tiny, in one process: does it run?")] = False,
     ) -> None:
         if shapes:
@@ -45,12 +48,24 @@ def add_command(benchmark: str) -> None:
         else:
             sizes = module.QUICK_SHAPES if quick else module.SHAPES
         counts = sorted({int(count) for count in threads.split(",")})
+        if cpu_time and (device != "cpu" or counts != [1]):
+            raise typer.BadParameter("--cpu-time counts on the CPU with one thread only")
+        clock = "cpu" if cpu_time else "wall"
         names = [module.FLOOR, neurons.OURS, *filter(None, baselines.split(","))]
         names += neurons.OPTIONAL_BASELINES if compiled else ()
         results: report.Results = {}
         # Implementations in the inner loop: what is compared is measured close in time.
         for count, size, _, name in itertools.product(counts, sizes, range(rounds), names):
-            task = Task(benchmark, name, size, dtype, device, count, 3 if quick else repeats)
+            task = Task(
+                benchmark,
+                name,
+                size,
+                dtype,
+                device,
+                threads=count,
+                repeats=3 if quick else repeats,
+                clock=clock,
+            )
             measurement = measure(task) if quick else measure_isolated(task)
             typer.echo(report.progress(task, measurement), err=True)
             if task in results:
@@ -65,7 +80,9 @@ def add_command(benchmark: str) -> None:
         if json is not None:
             report.write_json(json, device, results, rows, verdicts)
         if plot is not None:
-            report.plot(plot, rows, f"{benchmark}, {dtype}, {machine.device_name(device)}")
+            report.plot(
+                plot, rows, f"{benchmark}, {dtype}, {clock} time, {machine.device_name(device)}"
+            )
         if device == "cuda" and resources.nvcc() is not None:
             print_resources("sm_90")
 

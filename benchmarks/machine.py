@@ -38,6 +38,7 @@ def commit() -> str:
 def describe(device: str) -> dict[str, Any]:
     import snnfast
 
+    build = snnfast.build_info()
     machine = {
         "cpu": cpu_model(),
         "cores": os.cpu_count(),
@@ -45,7 +46,8 @@ def describe(device: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "snnfast": snnfast.__version__,
-        "build": getattr(snnfast, "build_info", dict)(),
+        # Not all of it: results are published, and paths are nobody's business.
+        "build": {name: build[name] for name in ("cpu_isa", "compiler", "cuda_compiler")},
         "commit": commit(),
     }
     if device == "cuda":

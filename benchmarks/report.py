@@ -221,19 +221,29 @@ def plot(path: Path, found: list[Row], title: str) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    panels = list(dict.fromkeys((row.task.shape, row.name) for row in found if row.per_ours))
+    ours = [row for row in found if row.per_ours is not None]
+    shapes = list(dict.fromkeys(row.task.shape for row in ours))
+    names = list(dict.fromkeys(row.name for row in ours))
+    bars = max(1, len(ours) // max(1, len(shapes) * len(names)))
     figure, axes = pyplot.subplots(
-        1, len(panels), figsize=(3.2 * len(panels) + 1, 3), squeeze=False, layout="constrained"
+        max(1, len(shapes)),
+        max(1, len(names)),
+        figsize=(5 * len(names) + 1, (0.25 * bars + 0.9) * len(shapes) + 0.5),
+        squeeze=False,
+        layout="constrained",
     )
-    for axis, panel in zip(axes[0], panels):
-        bars = [row for row in found if (row.task.shape, row.name) == panel]
-        labels = [f"{row.task.implementation}, {row.task.threads} thr." for row in bars]
-        colors = ["C1" if row.task.implementation == neurons.OURS else "C0" for row in bars]
-        drawn = axis.barh(labels, [1e3 * row.minimum_seconds for row in bars], color=colors)
-        axis.bar_label(drawn, fmt="%.3g", padding=2)
-        axis.set(xscale="log", xlabel="ms", title=f"{shape_text(panel[0])}\n{panel[1]}")
-        axis.margins(x=0.2)
-        axis.invert_yaxis()
+    for line, shape in zip(axes, shapes):
+        for axis, name in zip(line, names):
+            rows = [row for row in ours if (row.task.shape, row.name) == (shape, name)]
+            milliseconds = [1e3 * row.minimum_seconds for row in rows]
+            labels = [f"{row.task.implementation}, {row.task.threads} threads" for row in rows]
+            mine = [row.task.implementation == neurons.OURS for row in rows]
+            drawn = axis.barh(labels, milliseconds, color=["C1" if m else "C0" for m in mine])
+            axis.bar_label(drawn, fmt="%.3g", padding=2)
+            axis.set(xscale="log", title=f"{shape_text(shape)}, {name}, ms")
+            axis.set_xlim(min(milliseconds) / 3, max(milliseconds) * 4)
+            axis.xaxis.set_minor_formatter("")
+            axis.invert_yaxis()
     figure.suptitle(title)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)

@@ -52,6 +52,14 @@ def test_missing_library_is_skipped_with_reason(benchmarks, tmp_path):
     assert skipped["implementation"] == "no_such_library"
 
 
+def test_cpu_time_is_counted_with_one_thread_only(benchmarks):
+    assert "snnfast" in benchmarks("lif", "--quick", "--cpu-time", "--baselines", "")
+    from benchmarks.__main__ import app
+
+    result = CliRunner().invoke(app, ["lif", "--quick", "--cpu-time", "--threads", "1,2"])
+    assert result.exit_code == 2
+
+
 def test_plot_is_drawn(benchmarks, tmp_path):
     file = tmp_path / "plot.png"
     benchmarks("lif", "--quick", "--baselines", "", "--plot", str(file))

@@ -81,8 +81,8 @@ MUTATIONS = (
     Mutation(
         "cpu: reset before spike",
         CPU,
-        "spikes[i] = fired ?",
-        "spikes[i] = state[Neuron::kMembrane] >= c[Neuron::kThreshold] ?",
+        "out[0][i] = fired ?",
+        "out[0][i] = state[Neuron::kMembrane] >= c[Neuron::kThreshold] ?",
     ),
     Mutation(
         "cpu: reset terms swapped", CPU, "v_reset - h : -threshold", "-threshold : v_reset - h"

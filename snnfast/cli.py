@@ -13,7 +13,7 @@ from typing import Annotated
 import torch
 import typer
 
-from snnfast import backend
+from snnfast import backend, memory
 from snnfast.info import build_info
 from snnfast.train import CheckpointError
 
@@ -209,4 +209,6 @@ def bench(context: typer.Context) -> None:
 
 def main() -> None:
     """Entry point of the command ``snnfast``."""
+    # Here and not in the commands: it holds for the whole process, which is ours only here.
+    memory.keep_freed_memory()
     app()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -55,7 +56,11 @@ def prepare(task: Task) -> Prepared:
     if task.implementation == FLOOR:
         out = torch.empty_like(x)
         return Prepared({FLOOR: x.clone, "copy": lambda: out.copy_(x)}, {})
-    run = neurons.lif(task.implementation)
+    return passes(neurons.lif(task.implementation), x, grad)
+
+
+def passes(run: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor) -> Prepared:
+    """Forward alone, and forward with the gradient of ``x``, of neurons ``x -> spikes``."""
     leaf = x.clone().requires_grad_()
 
     def forward() -> Tensor:

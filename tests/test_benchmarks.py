@@ -39,6 +39,11 @@ def test_quick_run_writes_json(benchmarks, name, dtype, tmp_path):
         assert all(fact == pytest.approx(facts[0]) for fact in facts)
 
 
+def test_quick_cuba_runs(benchmarks):
+    output = benchmarks("cuba", "--quick")
+    assert all(name in output for name in ("clone", "snnfast", "reference"))
+
+
 def test_quick_poisson_runs(benchmarks):
     output = benchmarks("poisson", "--quick")
     assert all(name in output for name in ("zeros", "snnfast", "rand", "bernoulli"))

@@ -44,6 +44,11 @@ def test_quick_cuba_runs(benchmarks):
     assert all(name in output for name in ("clone", "snnfast", "reference"))
 
 
+def test_quick_checkpoints_run(benchmarks):
+    output = benchmarks("checkpoints", "--quick")
+    assert all(name in output for name in ("clone", "snnfast", "every_1 ", "every_64"))
+
+
 def test_quick_poisson_runs(benchmarks):
     output = benchmarks("poisson", "--quick")
     assert all(name in output for name in ("zeros", "snnfast", "rand", "bernoulli"))

@@ -1,4 +1,4 @@
-"""Saving little and recomputing (the state every 32 steps) beside saving every step, forward and backward of ``lif``."""
+"""Keeping the state every 32 steps beside other intervals; 1 saves every step. Forward and backward of ``lif``."""
 
 from __future__ import annotations
 

@@ -307,7 +307,8 @@ def main() -> int:
     ]
     copy = arguments.copy or Path(tempfile.mkdtemp(prefix="snnfast-mutations-"))
     ignore = shutil.ignore_patterns("build", ".git", "__pycache__", "*.egg-info", "runs")
-    shutil.copytree(ROOT, copy, ignore=ignore, dirs_exist_ok=True)
+    # Fresh times of change, or what an earlier run left built would count as newer than its source.
+    shutil.copytree(ROOT, copy, ignore=ignore, dirs_exist_ok=True, copy_function=shutil.copy)
     lighten(copy)
     if any(not m.path.endswith(".py") for m in chosen) and (problem := build(copy)):
         sys.exit(f"the unchanged sources do not build:\n{problem}")

@@ -6,6 +6,7 @@ Every neuron's schemas have one form (``csrc/ops/<op>.cpp``), so layout, autogra
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -146,9 +147,10 @@ class _Scan(torch.autograd.Function):
         params = [n if t is None else t for n, t in zip(ctx.numbers, tensors)]
         d = ctx.dynamics
         wanted = (d.fires, *[d.return_state] * ctx.n_states, d.return_v_seq)
-        outputs = _ScanBackward.apply(  # type: ignore[no-untyped-call]
-            getattr(ctx.kernels, f"{ctx.op}_backward"),
-            ctx.op,
+        kernel = getattr(ctx.kernels, f"{ctx.op}_backward")
+        if torch.is_grad_enabled():  # create_graph=True
+            kernel = partial(_ScanBackward.apply, kernel, ctx.op)
+        outputs = kernel(
             *(grad if w else None for grad, w in zip(grads, wanted)),
             x,
             *states,

@@ -93,13 +93,17 @@ void forward_block(const NeuronForward& a, int64_t n0, int64_t m) {
   const Coefficients<Neuron, C, Uniform> coefficients(a, n0, m);
   const C v_reset = static_cast<C>(a.v_reset), v_rest = static_cast<C>(a.v_rest);
   const bool streaming = streams<C>(a.T, a.N);
+  const int64_t left = a.N - n0 - m, next_block = left < kBlock ? left : kBlock;
   load_initial_state<Neuron, C>(a, n0, m, state);
   for (int64_t t = 0; t < a.T; t++) {
     if (a.checkpoints_out && t > 0 && t % a.checkpoint_every == 0)
       for (int k = 0; k < Neuron::kStates; k++)
         copy(static_cast<C*>(a.checkpoints_out) + ((t / a.checkpoint_every - 1) * Neuron::kStates + k) * a.N + n0, state[k], m);
     const C* x = read_row<C>(a.x, t, n0, m, x_buffer);
-    prefetch_row(a.x, t + kAhead, a.T, n0, m);
+    if (t + kAhead < a.T)
+      prefetch_row(a.x, t + kAhead, n0, m);
+    else
+      prefetch_row(a.x, t + kAhead - a.T, n0 + m, next_block);
     if constexpr (R == Reset::none) {
       step<Neuron, C, R, Uniform, Record::nothing>(x, state, nullptr, coefficients, v_reset, v_rest, m);
     } else {
@@ -161,6 +165,7 @@ void backward_block(const NeuronBackward& a, int64_t n0, int64_t m, C* tape_memo
   const Coefficients<Neuron, C, Uniform> coefficients(a, n0, m);
   const C v_reset = static_cast<C>(a.v_reset), v_rest = static_cast<C>(a.v_rest);
   const bool streaming = streams<C>(a.T, a.N);
+  const int64_t left = a.N - n0 - m, next_block = left < kBlock ? left : kBlock;
   const int64_t K = a.checkpoint_every;
   const auto tape = [&](int64_t j) { return reinterpret_cast<C(*)[kBlock]>(tape_memory + j * tape_rows<Neuron, Uniform>() * kBlock); };
   for (int64_t i = 0; i < m; i++) zeros[i] = C(0);
@@ -180,15 +185,22 @@ void backward_block(const NeuronBackward& a, int64_t n0, int64_t m, C* tape_memo
     }
     for (int64_t j = 0; j < steps; j++) {
       const C* x = read_row<C>(a.x, t0 + j, n0, m, x_buffer);
-      prefetch_row(a.x, t0 + j + kAhead, t0 + steps, n0, m);
-      if (j + kAhead >= steps) prefetch_row(a.grad_spikes, t0 + j, a.T, n0, m);
+      if (j + kAhead < steps)
+        prefetch_row(a.x, t0 + j + kAhead, n0, m);
+      else
+        prefetch_row(a.grad_spikes, t0 + j, n0, m);
       step<Neuron, C, R, Uniform, Record::tape>(x, state, tape(j), coefficients, v_reset, v_rest, m);
     }
     for (int64_t j = steps - 1; j >= 0; j--) {
       const int64_t t = t0 + j, offset = t * a.N + n0;
       const C* grad_spikes = a.grad_spikes.data ? read_row<C>(a.grad_spikes, t, n0, m, spike_buffer) : zeros;
       const C* grad_v = a.grad_v_seq.data ? read_row<C>(a.grad_v_seq, t, n0, m, v_buffer) : zeros;
-      prefetch_row(a.grad_spikes, t - kAhead, a.T, n0, m);
+      if (j >= kAhead)
+        prefetch_row(a.grad_spikes, t - kAhead, n0, m);
+      else if (segment > 0)
+        prefetch_row(a.x, t0 - K + kAhead - 1 - j, n0, m);
+      else
+        prefetch_row(a.x, (a.T - 1) / K * K + kAhead - 1 - j, n0 + m, next_block);
       C* grad_x = output_row<C>(a.grad_x, a.x.dtype, offset, streaming, out_buffer);
       step_backward<Neuron, C, R, S, Uniform>(tape(j), grad_spikes, grad_v, grad, grad_x, reinterpret_cast<C(*)[kBlock]>(&grad_params[0][0]), coefficients, a,
                                               m);

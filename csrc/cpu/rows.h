@@ -42,10 +42,11 @@ inline const C* read_row(const Rows& rows, int64_t t, int64_t n0, int64_t m, C* 
 
 inline int64_t bytes_of(Dtype dtype) { return dtype == Dtype::f64 ? 8 : dtype == Dtype::f32 ? 4 : 2; }
 
-// The rows of a block lie far apart, so the hardware does not see the next one coming. Rows outside [0, T) are left alone.
+// The rows of a block lie far apart, so the hardware does not see the next one coming. A row that does not exist costs
+// nothing but the instruction.
 constexpr int64_t kAhead = 2;
-inline void prefetch_row(const Rows& rows, int64_t t, int64_t T, int64_t n0, int64_t m) {
-  if (!rows.data || t < 0 || t >= T) return;
+inline void prefetch_row(const Rows& rows, int64_t t, int64_t n0, int64_t m) {
+  if (!rows.data) return;
   const int64_t size = bytes_of(rows.dtype);
   const char* row = static_cast<const char*>(rows.data) + (t * rows.time_stride + n0 * rows.inner_stride) * size;
   const int64_t end = rows.inner_stride ? m * size : 1;

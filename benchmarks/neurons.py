@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 OURS = "snnfast"
-BASELINES = ("reference_loop", "spikingjelly", "snntorch", "norse", "sinabs")
+BASELINES = ("reference_loop", "tuned_loop", "spikingjelly", "snntorch", "norse", "sinabs")
 # Slow to build, so only on request.
 OPTIONAL_BASELINES = ("compiled_loop",)
 

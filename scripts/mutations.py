@@ -136,10 +136,10 @@ MUTATIONS = (
         "through_reset",
     ),
     Mutation(
-        "cuda: last steps unread",
+        "cuda: last step but one unread",
         CUDA,
         "if (j0 + u < steps) load_row",
-        "if (j0 + u + 1 < steps) load_row",
+        "if (j0 + u + 2 < steps) load_row",
     ),
     Mutation(
         "cuda: checkpoints off by one",

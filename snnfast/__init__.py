@@ -2,7 +2,7 @@
 
 from importlib.metadata import version as _version
 
-from . import backend, encoder, memory, model, nn, ops, reference, surrogate
+from . import backend, encoder, memory, model, nn, ops, plasticity, reference, surrogate
 from .info import build_info
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "model",
     "nn",
     "ops",
+    "plasticity",
     "reference",
     "surrogate",
 ]

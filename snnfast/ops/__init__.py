@@ -1,14 +1,28 @@
 """The ops: stateless functions with fused CPU and CUDA kernels behind them."""
 
 from snnfast import backend
+from snnfast.reference.diehl_cook import DiehlCookResult, DiehlCookState
+from snnfast.reference.presentations import Events, Rates
 
 from . import scan as _scan
 from .cuba import cuba
+from .diehl_cook import diehl_cook
 from .lif import iaf, li, lif
 from .poisson import poisson
 from .poisson import register as _register_poisson
 
-__all__ = ["cuba", "iaf", "li", "lif", "poisson"]
+__all__ = [
+    "DiehlCookResult",
+    "DiehlCookState",
+    "Events",
+    "Rates",
+    "cuba",
+    "diehl_cook",
+    "iaf",
+    "li",
+    "lif",
+    "poisson",
+]
 
 
 def register(namespace: str) -> None:

@@ -1,7 +1,8 @@
 """The ops in plain PyTorch, with the same signatures: the test oracle, the documentation and the third backend."""
 
 from .cuba import cuba
+from .diehl_cook import diehl_cook
 from .lif import iaf, li, lif
 from .poisson import poisson
 
-__all__ = ["cuba", "iaf", "li", "lif", "poisson"]
+__all__ = ["cuba", "diehl_cook", "iaf", "li", "lif", "poisson"]

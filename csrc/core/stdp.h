@@ -1,0 +1,80 @@
+// One synapse of spike-timing-dependent plasticity and one step. Formulas, names and order are those of snnfast/plasticity.py.
+#pragma once
+#include <cmath>
+#include <cstdint>
+
+#include "exp.h"
+#include "host_device.h"
+
+namespace snnfast {
+
+enum class PlasticityKind : int32_t { additive, linear, power, exponential, triplet, count };
+
+struct PlasticityConstants {
+  static constexpr int kCount = 15;
+};
+
+template <class C>
+struct Plasticity {
+  PlasticityKind kind;
+  bool all;  // traces are incremented on a spike, not set to 1
+  C decay_pre, decay_post, decay_pre2, decay_post2;
+  C lr_pre, lr_post, lr_pre_triplet, lr_post_triplet;
+  C x_tar, mu, beta, w_min, w_max;
+
+  bool depresses() const { return lr_pre != 0 || lr_pre_triplet != 0; }
+};
+
+// From the list that Rule.constants makes.
+template <class C>
+Plasticity<C> plasticity(const double* c) {
+  return {static_cast<PlasticityKind>(static_cast<int32_t>(c[0])),
+          c[1] != 0,
+          C(c[2]), C(c[3]), C(c[4]), C(c[5]), C(c[6]), C(c[7]), C(c[8]), C(c[9]), C(c[10]), C(c[11]), C(c[12]), C(c[13]), C(c[14])};
+}
+
+namespace {
+
+// A trace after the decay and, where its neuron spikes, the spike.
+template <class C>
+SNNFAST_HD C stdp_trace(C decayed, bool spike, bool all) {
+  return spike ? (all ? decayed + C(1) : C(1)) : decayed;
+}
+
+// Growth of the weight at a postsynaptic spike.
+template <PlasticityKind K, class C>
+SNNFAST_HD C stdp_potentiation(const Plasticity<C>& p, C w, C x_pre, C x_post2) {
+  if constexpr (K == PlasticityKind::additive) {
+    return p.lr_post * (x_pre - p.x_tar);
+  } else if constexpr (K == PlasticityKind::linear) {
+    return p.lr_post * (x_pre - p.x_tar) * (p.w_max - w);
+  } else if constexpr (K == PlasticityKind::power) {
+    return p.lr_post * (x_pre - p.x_tar) * std::pow(p.w_max - w, p.mu);
+  } else if constexpr (K == PlasticityKind::exponential) {
+    return p.lr_post * (x_pre * std::exp(-p.beta * (w - p.w_min)) - p.x_tar * std::exp(-p.beta * (p.w_max - w)));
+  } else {
+    return x_pre * (p.lr_post + p.lr_post_triplet * x_post2);
+  }
+}
+
+// Loss of the weight at a presynaptic spike.
+template <PlasticityKind K, class C>
+SNNFAST_HD C stdp_depression(const Plasticity<C>& p, C w, C x_post, C x_pre2) {
+  if constexpr (K == PlasticityKind::linear) {
+    return p.lr_pre * x_post * (w - p.w_min);
+  } else if constexpr (K == PlasticityKind::power) {
+    return p.lr_pre * x_post * std::pow(w - p.w_min, p.mu);
+  } else if constexpr (K == PlasticityKind::triplet) {
+    return x_post * (p.lr_pre + p.lr_pre_triplet * x_pre2);
+  } else {
+    return p.lr_pre * x_post;
+  }
+}
+
+template <class C>
+SNNFAST_HD C stdp_clamp(const Plasticity<C>& p, C w) {
+  return w < p.w_min ? p.w_min : w > p.w_max ? p.w_max : w;
+}
+
+}  // namespace
+}  // namespace snnfast

@@ -1,0 +1,352 @@
+"""Rules of spike-timing-dependent plasticity: how traces of spikes change a weight.
+
+A rule speaks of one synapse with weight ``w`` from a presynaptic neuron with trace ``x_pre`` to a postsynaptic neuron
+with trace ``x_post``. In a step of ``dt`` every trace decays, ``x <- x exp(-dt / tau)``, and is then set to 1
+(``trace="nearest"``: only the nearest spike counts) or incremented by 1 (``trace="all"``) where its neuron spikes.
+After that, with ``s_pre`` and ``s_post`` the spikes of the same step and ``w`` the weight before it::
+
+    w <- clamp(w + s_post potentiation(w) - s_pre depression(w), w_min, w_max)
+
+so that two spikes in the same step are a pair in both directions. A second trace, where a rule has one, enters with its
+value after the decay and before this step's spike. ``csrc/core/stdp.h`` holds the same formulas.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from numbers import Real
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "Rule",
+    "exponential",
+    "pair",
+    "power_law",
+    "pre_post",
+    "soft_bounds",
+    "triplet",
+]
+
+Trace = Literal["nearest", "all"]
+
+# In the order of csrc/core/stdp.h; the position is the kernel's number for it.
+KINDS = ("additive", "linear", "power", "exponential", "triplet")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule with its constants; made by the functions of this module.
+
+    Attributes:
+        kind: the formula: ``additive`` (exponent ``mu`` 0), ``linear`` (1), ``power``, ``exponential`` or ``triplet``.
+        lr_pre: rate of the depression at a presynaptic spike.
+        lr_post: rate of the potentiation at a postsynaptic spike.
+        lr_pre_triplet, lr_post_triplet: the triplet rule's rates of terms with the second trace.
+        x_tar: the presynaptic trace that leaves the weight as it is at a postsynaptic spike.
+        mu: exponent of the dependence on the weight.
+        beta: steepness of the exponential dependence on the weight.
+        tau_pre, tau_post: time constants of the traces, ms.
+        tau_pre2, tau_post2: time constants of the second traces, ms.
+        trace: ``nearest`` or ``all``.
+        w_min, w_max: bounds of the weights.
+    """
+
+    kind: str
+    lr_pre: float = 0.0
+    lr_post: float = 0.0
+    lr_pre_triplet: float = 0.0
+    lr_post_triplet: float = 0.0
+    x_tar: float = 0.0
+    mu: float = 0.0
+    beta: float = 0.0
+    tau_pre: float = 20.0
+    tau_post: float = 20.0
+    tau_pre2: float = 40.0
+    tau_post2: float = 40.0
+    trace: Trace = "nearest"
+    w_min: float = 0.0
+    w_max: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(
+                f"plasticity: kind must be one of {', '.join(KINDS)}, got {self.kind!r}"
+            )
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in ("kind", "trace"):
+                continue
+            if isinstance(value, bool) or not isinstance(value, Real):
+                raise TypeError(
+                    f"plasticity: {field.name} must be a number, got {type(value).__name__}"
+                )
+            if not math.isfinite(value):
+                raise ValueError(f"plasticity: {field.name} must be finite, got {value}")
+            if field.name.startswith("tau") and value <= 0:
+                raise ValueError(f"plasticity: {field.name} must be positive, got {value:g} ms")
+            if field.name.startswith("lr") and value < 0:
+                raise ValueError(f"plasticity: {field.name} must be at least 0, got {value:g}")
+        if self.mu < 0:
+            raise ValueError(f"plasticity: mu must be at least 0, got {self.mu:g}")
+        if not self.w_min < self.w_max:
+            raise ValueError(
+                f"plasticity: w_min must be below w_max, got {self.w_min:g} and {self.w_max:g}"
+            )
+        if self.trace not in ("nearest", "all"):
+            raise ValueError(f"plasticity: trace must be nearest or all, got {self.trace!r}")
+
+    @property
+    def depresses(self) -> bool:
+        """Whether presynaptic spikes change weights."""
+        return self.lr_pre != 0 or self.lr_pre_triplet != 0
+
+    def potentiation(self, w: Tensor, x_pre: Tensor, x_post2: Tensor) -> Tensor:
+        """Growth of ``w`` at a postsynaptic spike, elementwise; the tensors broadcast."""
+        gap = x_pre - self.x_tar
+        if self.kind == "additive":
+            return self.lr_post * gap * torch.ones_like(w)
+        if self.kind == "linear":
+            return self.lr_post * gap * (self.w_max - w)
+        if self.kind == "power":
+            return self.lr_post * gap * _pow(self.w_max - w, self.mu)
+        if self.kind == "exponential":
+            grow, shrink = (
+                _exp(-self.beta * (w - self.w_min)),
+                _exp(-self.beta * (self.w_max - w)),
+            )
+            return self.lr_post * (x_pre * grow - self.x_tar * shrink)
+        return x_pre * (self.lr_post + self.lr_post_triplet * x_post2) * torch.ones_like(w)
+
+    def depression(self, w: Tensor, x_post: Tensor, x_pre2: Tensor) -> Tensor:
+        """Loss of ``w`` at a presynaptic spike, elementwise; the tensors broadcast."""
+        if self.kind == "linear":
+            return self.lr_pre * x_post * (w - self.w_min)
+        if self.kind == "power":
+            return self.lr_pre * x_post * _pow(w - self.w_min, self.mu)
+        if self.kind == "triplet":
+            return x_post * (self.lr_pre + self.lr_pre_triplet * x_pre2) * torch.ones_like(w)
+        return self.lr_pre * x_post * torch.ones_like(w)
+
+    def constants(self, dt: float) -> list[float]:
+        """What a kernel is given, in the order of ``Plasticity`` in ``csrc/core/stdp.h``; ``dt`` in ms."""
+        decays = (
+            math.exp(-dt / tau)
+            for tau in (self.tau_pre, self.tau_post, self.tau_pre2, self.tau_post2)
+        )
+        return [
+            float(KINDS.index(self.kind)),
+            float(self.trace == "all"),
+            *decays,
+            self.lr_pre,
+            self.lr_post,
+            self.lr_pre_triplet,
+            self.lr_post_triplet,
+            self.x_tar,
+            self.mu,
+            self.beta,
+            self.w_min,
+            self.w_max,
+        ]
+
+
+def _pow(base: Tensor, exponent: float) -> Tensor:
+    """In float64 on the CPU the C library's, as in the kernels: PyTorch's own differs in the last bit."""
+    if base.dtype == torch.float64 and base.is_cpu:
+        return base.clone().apply_(lambda value: math.pow(value, exponent))
+    return base.pow(exponent)
+
+
+def _exp(exponent: Tensor) -> Tensor:
+    if exponent.dtype == torch.float64 and exponent.is_cpu:
+        return exponent.clone().apply_(math.exp)
+    return exponent.exp()
+
+
+def _power(mu: float, **constants: float | Trace) -> Rule:
+    kind = {0.0: "additive", 1.0: "linear"}.get(mu, "power")
+    return Rule(kind, mu=mu, **constants)  # type: ignore[arg-type]
+
+
+def pair(
+    lr_pre: float = 1e-4,
+    lr_post: float = 1e-2,
+    *,
+    tau_pre: float = 20.0,
+    tau_post: float = 20.0,
+    trace: Trace = "nearest",
+    w_min: float = 0.0,
+    w_max: float = 1.0,
+) -> Rule:
+    """The pair rule, additive in the weight.
+
+    Song, Miller and Abbott, Nature Neuroscience 3, 2000; with traces: Morrison, Diesmann and Gerstner, Biological
+    Cybernetics 98, 2008::
+
+    potentiation = lr_post x_pre        depression = lr_pre x_post
+    """
+    return _power(
+        0.0,
+        lr_pre=lr_pre,
+        lr_post=lr_post,
+        tau_pre=tau_pre,
+        tau_post=tau_post,
+        trace=trace,
+        w_min=w_min,
+        w_max=w_max,
+    )
+
+
+def soft_bounds(
+    lr_pre: float = 1e-4,
+    lr_post: float = 1e-2,
+    *,
+    tau_pre: float = 20.0,
+    tau_post: float = 20.0,
+    trace: Trace = "nearest",
+    w_min: float = 0.0,
+    w_max: float = 1.0,
+) -> Rule:
+    """The multiplicative rule: steps shrink towards the bounds.
+
+    van Rossum, Bi and Turrigiano, J. Neurosci. 20, 2000; Rubin, Lee and Sompolinsky, Phys. Rev. Lett. 86, 2001::
+
+    potentiation = lr_post x_pre (w_max - w)        depression = lr_pre x_post (w - w_min)
+    """
+    return _power(
+        1.0,
+        lr_pre=lr_pre,
+        lr_post=lr_post,
+        tau_pre=tau_pre,
+        tau_post=tau_post,
+        trace=trace,
+        w_min=w_min,
+        w_max=w_max,
+    )
+
+
+def power_law(
+    lr: float = 1e-2,
+    *,
+    x_tar: float = 0.4,
+    mu: float = 0.2,
+    tau_pre: float = 20.0,
+    trace: Trace = "nearest",
+    w_min: float = 0.0,
+    w_max: float = 1.0,
+) -> Rule:
+    """Power-law dependence on the weight; the formula of the n3ml manual.
+
+    Diehl and Cook, Front. Comput. Neurosci. 9:99, 2015, section 2.3::
+
+        potentiation = lr (x_pre - x_tar) (w_max - w)^mu        depression = 0
+
+    ``x_tar`` is the presynaptic trace at which a postsynaptic spike changes nothing: synapses whose neuron was silent
+    for longer are weakened.
+    """
+    return _power(
+        mu, lr_post=lr, x_tar=x_tar, tau_pre=tau_pre, trace=trace, w_min=w_min, w_max=w_max
+    )
+
+
+def exponential(
+    lr: float = 1e-2,
+    *,
+    x_tar: float = 0.4,
+    beta: float = 1.0,
+    tau_pre: float = 20.0,
+    trace: Trace = "nearest",
+    w_min: float = 0.0,
+    w_max: float = 1.0,
+) -> Rule:
+    """Exponential dependence on the weight.
+
+    Diehl and Cook 2015, section 2.3, weights counted from ``w_min``::
+
+    potentiation = lr (x_pre e^(-beta (w - w_min)) - x_tar e^(-beta (w_max - w)))        depression = 0
+    """
+    return Rule(
+        "exponential",
+        lr_post=lr,
+        x_tar=x_tar,
+        beta=beta,
+        tau_pre=tau_pre,
+        trace=trace,
+        w_min=w_min,
+        w_max=w_max,
+    )
+
+
+def pre_post(
+    lr_pre: float = 1e-4,
+    lr_post: float = 1e-2,
+    *,
+    x_tar: float = 0.4,
+    mu: float = 0.2,
+    tau_pre: float = 20.0,
+    tau_post: float = 20.0,
+    trace: Trace = "nearest",
+    w_min: float = 0.0,
+    w_max: float = 1.0,
+) -> Rule:
+    """The pre-and-post rule.
+
+    Diehl and Cook 2015, section 2.3, weights counted from ``w_min``::
+
+    potentiation = lr_post (x_pre - x_tar) (w_max - w)^mu        depression = lr_pre x_post (w - w_min)^mu
+    """
+    return _power(
+        mu,
+        lr_pre=lr_pre,
+        lr_post=lr_post,
+        x_tar=x_tar,
+        tau_pre=tau_pre,
+        tau_post=tau_post,
+        trace=trace,
+        w_min=w_min,
+        w_max=w_max,
+    )
+
+
+def triplet(
+    lr_pre: float = 1e-4,
+    lr_post: float = 1e-2,
+    *,
+    lr_pre_triplet: float = 0.0,
+    lr_post_pair: float = 0.0,
+    tau_pre: float = 20.0,
+    tau_post: float = 20.0,
+    tau_pre2: float = 40.0,
+    tau_post2: float = 40.0,
+    trace: Trace = "nearest",
+    w_min: float = 0.0,
+    w_max: float = 1.0,
+) -> Rule:
+    """The triplet rule; with the defaults that of Diehl and Cook 2015.
+
+    Pfister and Gerstner, J. Neurosci. 26, 2006::
+
+        potentiation = x_pre (lr_post_pair + lr_post x_post2)
+        depression = x_post (lr_pre + lr_pre_triplet x_pre2)
+
+    ``lr_post_pair``, ``lr_post``, ``lr_pre`` and ``lr_pre_triplet`` are A2+, A3+, A2- and A3- of Pfister and Gerstner;
+    ``tau_pre``, ``tau_pre2``, ``tau_post`` and ``tau_post2`` their tau+, tau_x, tau- and tau_y. With the defaults a
+    neuron's first spike strengthens nothing: potentiation waits for a second one.
+    """
+    return Rule(
+        "triplet",
+        lr_pre=lr_pre,
+        lr_post=lr_post_pair,
+        lr_pre_triplet=lr_pre_triplet,
+        lr_post_triplet=lr_post,
+        tau_pre=tau_pre,
+        tau_post=tau_post,
+        tau_pre2=tau_pre2,
+        tau_post2=tau_post2,
+        trace=trace,
+        w_min=w_min,
+        w_max=w_max,
+    )

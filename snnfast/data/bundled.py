@@ -14,6 +14,18 @@ from .splits import stratified
 DIGITS_CLASSES = tuple(str(digit) for digit in range(10))
 IRIS_CLASSES = ("setosa", "versicolor", "virginica")
 IRIS_FEATURES = ("sepal length", "sepal width", "petal length", "petal width")
+CANCER_CLASSES = ("benign", "malignant")
+CANCER_FEATURES = (
+    "clump thickness",
+    "uniformity of cell size",
+    "uniformity of cell shape",
+    "marginal adhesion",
+    "single epithelial cell size",
+    "bare nuclei",
+    "bland chromatin",
+    "normal nucleoli",
+    "mitoses",
+)
 
 
 def digits(
@@ -86,6 +98,55 @@ def iris(
     return TensorDataset(
         torch.from_numpy(stored["features"][indices]),
         torch.from_numpy(stored["labels"][indices]).to(torch.int64),
+    )
+
+
+def cancer(
+    split: str = "train",
+    *,
+    seed: int = 0,
+    test_fraction: float = 0.2,
+    val_fraction: float = 0.2,
+    complete: bool = True,
+) -> TensorDataset:
+    """Wisconsin breast cancer, the original set: 699 biopsies, nine scores from 1 to 10 each.
+
+    Sixteen biopsies lack the score of the bare nuclei.
+
+    Args:
+        split: "train", "val", "train+val", "test" or "all", as for ``digits``.
+        seed: Seed of the split.
+        test_fraction: Share of each class that is test, in [0, 1).
+        val_fraction: Share of each class's training part that is validation, in [0, 1).
+        complete: Only the 683 biopsies with all scores. If False, all 699, with NaN for a missing
+            score.
+
+    Returns:
+        Scores float32 [N, 9], in the order of ``CANCER_FEATURES``, and labels int64 [N] into
+        ``CANCER_CLASSES``.
+
+    Raises:
+        ValueError: Unknown split, a fraction outside [0, 1), a negative seed, or an empty split.
+
+    Source: W. H. Wolberg, Breast Cancer Wisconsin (Original), UCI (1992), CC BY 4.0.
+    """
+    stored = _read("cancer.npz")
+    features, labels = stored["features"], stored["labels"]
+    if complete:
+        rows = (features > 0).all(axis=1)
+        features, labels = features[rows], labels[rows]
+    indices = stratified(
+        "cancer",
+        labels,
+        split,
+        seed=seed,
+        test_fraction=test_fraction,
+        val_fraction=val_fraction,
+    )
+    scores = torch.from_numpy(features[indices]).to(torch.float32)
+    return TensorDataset(
+        scores.masked_fill_(scores == 0, torch.nan),
+        torch.from_numpy(labels[indices]).to(torch.int64),
     )
 
 

@@ -8,11 +8,11 @@ from typing import Any, cast
 
 from torch.utils.data import Dataset, Subset
 
-from .bundled import digits, iris
+from .bundled import cancer, digits, iris
 from .splits import TORCHVISION_SPLITS, check_split, permutation
 from .vision import official_name, torchvision_dataset
 
-_BUNDLED = {"digits": digits, "iris": iris}
+_BUNDLED = {"cancer": cancer, "digits": digits, "iris": iris}
 
 
 def load(
@@ -28,18 +28,18 @@ def load(
     """Open a data set by name and take one split of it.
 
     "train", "val" and "test" never share an item: choose settings on "val", report on "test".
-    "train+val" is the whole training part. For ``digits`` and ``iris`` see there; for a torchvision
-    set, "val" is a fixed random twelfth of its training part (5,000 images of MNIST) and "test" its
-    test part.
+    "train+val" is the whole training part. For ``digits``, ``iris`` and ``cancer`` see there; for
+    a torchvision set, "val" is a fixed random twelfth of its training part (5,000 images of MNIST)
+    and "test" its test part.
 
     Args:
-        name: "digits", "iris" or a name of ``torchvision_dataset``, in any case.
-        root: Folder of a torchvision set; not used by "digits" and "iris".
-        split: "train", "val", "train+val", "test", and for "digits" and "iris" also "all".
+        name: "digits", "iris", "cancer" or a name of ``torchvision_dataset``, in any case.
+        root: Folder of a torchvision set; the sets in the package need none.
+        split: "train", "val", "train+val", "test", and for the sets in the package also "all".
         seed: Seed of the split.
         transform: Called on each image of a torchvision set; default ``ToTensor()``.
         download: Let torchvision download a set that is not in ``root``.
-        **options: ``test_fraction`` and ``val_fraction`` of "digits" and "iris", or further
+        **options: ``test_fraction`` and ``val_fraction`` of the sets in the package, or further
             arguments of the torchvision class.
 
     Returns:

@@ -6,6 +6,8 @@ from numbers import Integral, Real
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 BUNDLED_SPLITS = ("train", "val", "train+val", "test", "all")
 TORCHVISION_SPLITS = ("train", "val", "train+val", "test")
@@ -85,6 +87,51 @@ def stratified(
             f"{name}: split {split!r} holds nothing with {test_fraction=} and {val_fraction=}"
         )
     return indices
+
+
+def stratified_folds(labels: Tensor, folds: int, *, seed: int = 0) -> Tensor:
+    """The fold of each item for cross-validation; every class is spread evenly over the folds.
+
+    Each class has, in each fold, ``1 / folds`` of its items up to one, and so has each fold of all
+    items. The same on every machine for a seed.
+
+    Args:
+        labels: Class of each item, integers [N].
+        folds: Number of folds, at least 2 and at most the size of the smallest class.
+        seed: Seed of the random order.
+
+    Returns:
+        int64 [N], each in [0, folds).
+
+    Raises:
+        TypeError, ValueError: Labels of wrong type or shape, too few or too many folds, or a
+            negative seed.
+
+    Example:
+        >>> fold = stratified_folds(labels, 5, seed=0)
+        >>> train, test = features[fold != 2], features[fold == 2]
+    """
+    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.is_complex():
+        came = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
+        raise TypeError(f"stratified_folds: labels must be a tensor of integers, got {came}")
+    if labels.dim() != 1 or len(labels) == 0:
+        raise ValueError(
+            f"stratified_folds: labels must have shape [N], N at least 1, got {list(labels.shape)}"
+        )
+    if isinstance(folds, bool) or not isinstance(folds, Integral):
+        raise TypeError(f"stratified_folds: folds must be an integer, got {type(folds).__name__}")
+    classes = labels.cpu().numpy()
+    smallest = int(np.unique(classes, return_counts=True)[1].min())
+    if not 2 <= folds <= smallest:
+        raise ValueError(
+            f"stratified_folds: folds must lie in [2, {smallest}], the size of the smallest class, got {folds}"
+        )
+    order = permutation("stratified_folds", len(classes), seed)
+    # One class after the other, each in random order, and the folds in turn through all of them.
+    by_class = order[np.argsort(classes[order], kind="stable")]
+    fold = np.empty(len(classes), dtype=np.int64)
+    fold[by_class] = np.arange(len(classes)) % folds
+    return torch.from_numpy(fold)
 
 
 def _share(fraction: float, n: int) -> int:

@@ -15,6 +15,8 @@ from snnfast import data
 # Checksums of values and splits that must never change, or published accuracies lose their meaning.
 DIGITS_ALL = ("9f578524b6cec1fc", "a3c91c262eddcf7b")
 IRIS_ALL = ("2374923a3acd29a6", "734737f111629912")
+CANCER_ALL = ("dde142466081e9bc", "596c9bd9d0d70ad5")
+FOLDS_5 = "bbd41d4d7e8b5d96"
 DIGITS_TEST = "6387049e998601d6"
 IRIS_VAL_3 = "139a9290e94afad0"
 MNIST_VAL = "c5560f2de323be4a"
@@ -70,7 +72,7 @@ def color_set(transform, n=5, **options):
     return InMemory(pixels, [0, 1, 2, 1, 0][:n], transform, **options)
 
 
-# The two data sets that ship with the package.
+# The data sets that ship with the package.
 
 
 def test_digits_have_promised_shapes_and_values():
@@ -96,13 +98,29 @@ def test_iris_has_promised_shapes_and_the_corrected_values():
     assert len(data.IRIS_FEATURES) == 4
 
 
-def test_shipped_values_are_those_compared_with_scikit_learn():
+def test_cancer_has_promised_shapes_and_missing_scores():
+    scores, labels = data.cancer("all", complete=False).tensors
+    assert scores.shape == (699, 9)
+    assert scores.dtype == torch.float32
+    assert torch.bincount(labels).tolist() == [458, 241]
+    missing = scores.isnan()
+    assert missing.sum(0).tolist() == [0] * 5 + [16] + [0] * 3
+    assert set(scores[~missing].tolist()) == set(map(float, range(1, 11)))
+    complete, labels = data.cancer("all").tensors
+    assert torch.equal(complete, scores[~missing.any(1)])
+    assert torch.bincount(labels).tolist() == [444, 239]
+    assert len(data.CANCER_CLASSES) == 2
+    assert len(data.CANCER_FEATURES) == 9
+
+
+def test_shipped_values_are_those_compared_with_the_copies():
     # scripts/make_data.py --check makes the comparison itself, as tests do without scikit-learn.
+    assert tuple(map(checksum, data.cancer("all").tensors)) == CANCER_ALL
     assert tuple(map(checksum, data.digits("all").tensors)) == DIGITS_ALL
     assert tuple(map(checksum, data.iris("all").tensors)) == IRIS_ALL
 
 
-@pytest.mark.parametrize("name", ["digits.npz", "iris.npz"])
+@pytest.mark.parametrize("name", ["digits.npz", "iris.npz", "cancer.npz"])
 def test_shipped_files_open_without_pickle(name):
     with (
         resources.files(data).joinpath(name).open("rb") as stream,
@@ -111,17 +129,16 @@ def test_shipped_files_open_without_pickle(name):
         assert all(stored[key].dtype.kind in "uf" for key in stored.files)
 
 
-def test_sources_name_both_files_and_their_licence():
+def test_sources_name_every_file_and_its_licence():
     text = resources.files(data).joinpath("SOURCES.md").read_text()
-    assert "digits.npz" in text
-    assert "iris.npz" in text
-    assert text.count("Licence: CC BY 4.0") == 2
+    assert all(name in text for name in ("digits.npz", "iris.npz", "cancer.npz"))
+    assert text.count("Licence: CC BY 4.0") == 3
 
 
 # The splits.
 
 
-@pytest.mark.parametrize("open_set", [data.digits, data.iris])
+@pytest.mark.parametrize("open_set", [data.digits, data.iris, data.cancer])
 def test_splits_are_disjoint_and_complete(open_set):
     train, val, test = (open_set(split).tensors[0] for split in ("train", "val", "test"))
     together = torch.cat([train, val, test]).flatten(1)
@@ -131,7 +148,7 @@ def test_splits_are_disjoint_and_complete(open_set):
     assert sorted(open_set("train+val").tensors[0].flatten(1).tolist()) == sorted(both.tolist())
 
 
-@pytest.mark.parametrize("open_set", [data.digits, data.iris])
+@pytest.mark.parametrize("open_set", [data.digits, data.iris, data.cancer])
 @pytest.mark.parametrize(("split", "share"), [("test", 0.2), ("val", 0.16), ("train", 0.64)])
 def test_every_class_has_its_share_in_each_split(open_set, split, share):
     whole = torch.bincount(open_set("all").tensors[1])
@@ -165,7 +182,7 @@ def test_changing_a_data_set_does_not_change_the_next():
     assert data.iris("all").tensors[0].min() > 0
 
 
-@pytest.mark.parametrize("open_set", [data.digits, data.iris])
+@pytest.mark.parametrize("open_set", [data.digits, data.iris, data.cancer])
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
@@ -184,6 +201,76 @@ def test_changing_a_data_set_does_not_change_the_next():
 def test_bad_split_arguments_are_named(open_set, arguments, error, message):
     with pytest.raises(error, match=re.escape(f"{open_set.__name__}: {message}")):
         open_set(**arguments)
+
+
+def test_folds_spread_every_class_evenly():
+    labels = data.cancer("all").tensors[1]
+    fold = data.stratified_folds(labels, 5, seed=2)
+    assert fold.shape == labels.shape
+    for part in (fold, fold[labels == 0], fold[labels == 1]):
+        sizes = torch.bincount(part, minlength=5)
+        assert sizes.max() - sizes.min() <= 1
+    assert not torch.equal(fold, data.stratified_folds(labels, 5, seed=3))
+
+
+def test_folds_are_the_same_on_every_machine():
+    assert checksum(data.stratified_folds(torch.arange(100) % 3, 5)) == FOLDS_5
+
+
+@pytest.mark.parametrize(
+    ("labels", "folds", "error", "message"),
+    [
+        ([0, 1], 2, TypeError, "labels must be a tensor of integers, got list"),
+        (torch.rand(4), 2, TypeError, "labels must be a tensor of integers, got torch.float32"),
+        (torch.zeros(0, dtype=torch.int64), 2, ValueError, "labels must have shape [N]"),
+        (torch.arange(8) // 4, 1, ValueError, "folds must lie in [2, 4]"),
+        (torch.arange(8) // 4, 5, ValueError, "folds must lie in [2, 4], the size of the smallest"),
+        (torch.arange(8) // 4, 2.0, TypeError, "folds must be an integer, got float"),
+    ],
+)
+def test_bad_folds_are_named(labels, folds, error, message):
+    with pytest.raises(error, match=re.escape(f"stratified_folds: {message}")):
+        data.stratified_folds(labels, folds)
+
+
+# n3ml's loader of Iris.
+
+
+def test_iris_loader_has_the_keys_shapes_and_types_of_n3ml():
+    loaded = data.IRISDataLoader(ratio=0.8).run()
+    assert set(loaded) == {"train.data", "train.target", "test.data", "test.target"}
+    assert loaded["train.data"].shape == (120, 4)
+    assert loaded["test.data"].shape == (30, 4)
+    assert loaded["train.data"].dtype == torch.float64
+    assert loaded["test.target"].dtype == torch.int64
+    assert torch.bincount(loaded["test.target"]).tolist() == [10, 10, 10]
+    assert len(data.IRISDataLoader(0.5).run()["test.data"]) == 75
+
+
+def test_iris_loader_keeps_one_split_and_its_values():
+    loader = data.IRISDataLoader(seed=3)
+    first = loader.run()
+    first["train.data"].zero_()
+    again = loader.run()
+    assert torch.equal(first["test.data"], again["test.data"])
+    assert again["train.data"].min() > 0
+    assert torch.equal(data.IRISDataLoader(seed=3).run()["train.data"], again["train.data"])
+    assert not torch.equal(data.IRISDataLoader(seed=4).run()["train.data"], again["train.data"])
+    everything = torch.cat([again["train.data"], again["test.data"]])
+    assert sorted(everything.tolist()) == sorted(data.iris("all").tensors[0].double().tolist())
+
+
+def test_iris_loader_summarizes_the_training_part():
+    loader = data.IRISDataLoader()
+    summary, train = loader.summarize(), loader.run()["train.data"]
+    assert torch.equal(summary["min"], train.min(0).values)
+    assert torch.equal(summary["max"], train.max(0).values)
+
+
+@pytest.mark.parametrize("ratio", [0.0, 1.0, -0.5, float("nan")])
+def test_iris_loader_names_a_bad_ratio(ratio):
+    with pytest.raises(ValueError, match="IRISDataLoader: ratio must"):
+        data.IRISDataLoader(ratio)
 
 
 # torchvision's data sets.

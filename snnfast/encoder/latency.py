@@ -1,0 +1,87 @@
+"""Intensities to the time of one spike each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from snnfast import check
+
+
+class Latency(nn.Module):
+    """Time to first spike: the more intense, the earlier.
+
+    ::
+
+        t = t_max (1 - x)        silent (inf) if x <= threshold
+
+    Not differentiable.
+
+    Args:
+        t_max: time of an intensity of 0, in milliseconds.
+        threshold: intensities up to it do not fire; None lets all fire.
+        dt: times are multiples of it, in milliseconds (halves go to the even multiple); None does not round.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type or range.
+
+    Example:
+        >>> snnfast.encoder.Latency(10.0)(torch.tensor([1.0, 0.25, 0.0]))
+        tensor([0.0000, 7.5000,    inf])
+    """
+
+    def __init__(
+        self, t_max: float, *, threshold: float | None = 0.0, dt: float | None = None
+    ) -> None:
+        super().__init__()
+        self.t_max = check.number("Latency", "t_max", t_max)
+        self.threshold = (
+            None if threshold is None else check.number("Latency", "threshold", threshold)
+        )
+        self.dt = None if dt is None else check.number("Latency", "dt", dt)
+        for name in ("t_max", "dt"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"Latency: {name} must be positive, got {value:g}")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Intensities in [0, 1] of any shape -> spike times of that shape, ``inf`` for silent.
+
+        float32, or float64 for float64 intensities.
+
+        Raises:
+            TypeError: if ``x`` is no tensor of real numbers.
+            ValueError: if an intensity lies outside [0, 1].
+        """
+        x = features("Latency", "x", x)
+        outside = x[(x < 0) | (x > 1)]
+        if len(outside):
+            raise ValueError(f"Latency: x must lie in [0, 1], got {outside[0]:g}")
+        t = on_grid(self.t_max * (1 - x), self.dt)
+        return t if self.threshold is None else t.masked_fill(x <= self.threshold, torch.inf)
+
+    def extra_repr(self) -> str:
+        """What ``print`` shows."""
+        return f"t_max={self.t_max:g}, threshold={self.threshold}, dt={self.dt}"
+
+
+def features(encoder: str, name: str, x: Tensor | Sequence[float]) -> Tensor:
+    """``x`` as finite float32, or float64 if it is that or a sequence of numbers."""
+    if not isinstance(x, Tensor):
+        try:
+            x = torch.as_tensor(x, dtype=torch.float64)
+        except (TypeError, ValueError, RuntimeError):
+            raise TypeError(f"{encoder}: {name} must be a tensor, got {type(x).__name__}") from None
+    if x.is_complex():
+        raise TypeError(f"{encoder}: {name} must be real numbers, got {x.dtype}")
+    if not x.isfinite().all():
+        bad = x[~x.isfinite()][0]
+        raise ValueError(f"{encoder}: {name} must be finite, got {bad:g}")
+    return x.detach() if x.dtype == torch.float64 else x.detach().float()
+
+
+def on_grid(t: Tensor, dt: float | None) -> Tensor:
+    """``t`` rounded to multiples of ``dt``."""
+    return t if dt is None else t.div(dt).round_().mul_(dt)

@@ -1,0 +1,133 @@
+"""Values to spike times of neurons with overlapping receptive fields."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from snnfast import check
+
+from .latency import features, on_grid
+
+CENTERS = {"paper": 1, "n3ml": 0}
+
+
+class Population(nn.Module):
+    """Population code of Bohte et al. 2002: each value becomes the spike times of ``m`` neurons.
+
+    Neuron ``i`` of a feature has a Gaussian receptive field over the feature's range; the closer the
+    value to its centre, the earlier it fires::
+
+        mu[i] = min + (2 i - 3) / 2 (max - min) / (m - 2)        i = 1 ... m
+        sigma = (max - min) / (beta (m - 2))
+        a[i]  = exp(-(x - mu[i])^2 / (2 sigma^2))
+        t[i]  = T (1 - a[i])       rounded to multiples of dt; silent if t[i] >= not_to_fire
+
+    with ``T = max_firing_time``. Not differentiable.
+
+    Args:
+        neurons: neurons a feature, m, at least 3.
+        minimum: smallest value of each feature, ``[F]``, a tensor or numbers.
+        maximum: largest value of each feature, above ``minimum``.
+        max_firing_time: time of a neuron that is not excited at all, in milliseconds.
+        not_to_fire: neurons that would fire at this time or later are silent, in milliseconds.
+        dt: times are multiples of it, in milliseconds (halves go to the even multiple); None does not round. n3ml
+            takes this argument and always rounds to whole milliseconds, which ``dt=1`` does.
+        beta: width of the fields: 1.5 in the paper.
+        centers: ``"paper"``, or ``"n3ml"`` for ``i = 0 ... m - 1``, which shifts all fields down by one spacing, so
+            that none lies above the range.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type, shape or range.
+
+    Source: Bohte, Kok, La Poutre, Error-backpropagation in temporally encoded networks of spiking neurons,
+    Neurocomputing 48 (2002), section 4.2.
+
+    Example:
+        >>> encoder = snnfast.encoder.Population(12, [4.3, 2.0], [7.9, 4.4], 10, 10)
+        >>> encoder(torch.tensor([[5.1, 3.5]])).shape
+        torch.Size([1, 2, 12])
+    """
+
+    def __init__(
+        self,
+        neurons: int,
+        minimum: Tensor | Sequence[float],
+        maximum: Tensor | Sequence[float],
+        max_firing_time: float,
+        not_to_fire: float,
+        dt: float | None = 1.0,
+        beta: float = 1.5,
+        *,
+        centers: str = "paper",
+    ) -> None:
+        super().__init__()
+        if isinstance(neurons, bool) or not isinstance(neurons, int):
+            raise TypeError(f"Population: neurons must be an integer, got {type(neurons).__name__}")
+        if neurons < 3:
+            raise ValueError(f"Population: neurons must be at least 3, got {neurons}")
+        low, high = (
+            features("Population", name, value)
+            for name, value in (("minimum", minimum), ("maximum", maximum))
+        )
+        if low.dim() != 1 or low.shape != high.shape:
+            raise ValueError(
+                "Population: minimum and maximum must have one shape [F], "
+                f"got {list(low.shape)} and {list(high.shape)}"
+            )
+        if not (low < high).all():
+            f = int((~(low < high)).nonzero()[0])
+            raise ValueError(
+                f"Population: maximum must be above minimum, got {high[f]:g} and {low[f]:g} for feature {f}"
+            )
+        if centers not in CENTERS:
+            raise ValueError(
+                f"Population: centers must be one of {', '.join(CENTERS)}, got {centers!r}"
+            )
+        self.neurons = neurons
+        self.max_firing_time = check.number("Population", "max_firing_time", max_firing_time)
+        self.not_to_fire = check.number("Population", "not_to_fire", not_to_fire)
+        self.dt = None if dt is None else check.number("Population", "dt", dt)
+        self.beta = check.number("Population", "beta", beta)
+        for name in ("max_firing_time", "not_to_fire", "dt", "beta"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"Population: {name} must be positive, got {value:g}")
+        i = torch.arange(neurons, dtype=torch.float64) + CENTERS[centers]
+        spacing = (high - low) / (neurons - 2)
+        self.center: Tensor
+        self.sigma: Tensor
+        self.register_buffer("center", low[:, None] + (2 * i - 3) / 2 * spacing[:, None])
+        self.register_buffer("sigma", spacing / self.beta)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Values ``[..., F]`` -> spike times ``[..., F, neurons]`` in milliseconds, ``inf`` for silent neurons.
+
+        float32, or float64 for float64 values.
+
+        Raises:
+            TypeError: if ``x`` is no tensor of real numbers.
+            ValueError: if its last dimension is not F, or a value is not finite.
+        """
+        x = features("Population", "x", x)
+        if x.dim() == 0 or x.shape[-1] != len(self.center):
+            raise ValueError(
+                f"Population: x must have shape [..., {len(self.center)}], got {list(x.shape)}"
+            )
+        a = ((x[..., None].double() - self.center) / self.sigma[:, None]).square().div(-2).exp()
+        t = on_grid(self.max_firing_time * (1 - a), self.dt)
+        return t.masked_fill(t >= self.not_to_fire, torch.inf).to(x.dtype)
+
+    def run(self, x: Tensor) -> Tensor:
+        """n3ml's call: as :meth:`forward`, with -1 for silent neurons."""
+        t: Tensor = self(x)
+        return t.masked_fill_(t.isinf(), -1)
+
+    def extra_repr(self) -> str:
+        """What ``print`` shows."""
+        return (
+            f"neurons={self.neurons}, features={len(self.center)}, max_firing_time={self.max_firing_time:g}, "
+            f"not_to_fire={self.not_to_fire:g}, dt={self.dt}, beta={self.beta:g}"
+        )

@@ -9,12 +9,15 @@ After that, with ``s_pre`` and ``s_post`` the spikes of the same step and ``w`` 
 
 so that two spikes in the same step are a pair in both directions. A second trace, where a rule has one, enters with its
 value after the decay and before this step's spike. ``csrc/core/stdp.h`` holds the same formulas.
+
+:func:`reward_modulated` turns any of these rules into a three-factor rule: the change above goes into an eligibility
+trace of the synapse, and a reward turns eligibility into weight.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from numbers import Real
 from typing import Literal
 
@@ -27,6 +30,7 @@ __all__ = [
     "pair",
     "power_law",
     "pre_post",
+    "reward_modulated",
     "soft_bounds",
     "triplet",
 ]
@@ -53,6 +57,7 @@ class Rule:
         tau_pre2, tau_post2: time constants of the second traces, ms.
         trace: ``nearest`` or ``all``.
         w_min, w_max: bounds of the weights.
+        tau_eligibility: time constant of the eligibility trace, ms; None for a rule that needs no reward.
     """
 
     kind: str
@@ -70,6 +75,7 @@ class Rule:
     trace: Trace = "nearest"
     w_min: float = 0.0
     w_max: float = 1.0
+    tau_eligibility: float | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -78,7 +84,9 @@ class Rule:
             )
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name in ("kind", "trace"):
+            if field.name in ("kind", "trace") or (
+                field.name == "tau_eligibility" and value is None
+            ):
                 continue
             if isinstance(value, bool) or not isinstance(value, Real):
                 raise TypeError(
@@ -90,8 +98,11 @@ class Rule:
                 raise ValueError(f"plasticity: {field.name} must be positive, got {value:g} ms")
             if field.name.startswith("lr") and value < 0:
                 raise ValueError(f"plasticity: {field.name} must be at least 0, got {value:g}")
-        if self.mu < 0:
-            raise ValueError(f"plasticity: mu must be at least 0, got {self.mu:g}")
+        for name in ("mu", "beta"):
+            if getattr(self, name) < 0:
+                raise ValueError(
+                    f"plasticity: {name} must be at least 0, got {getattr(self, name):g}"
+                )
         if not self.w_min < self.w_max:
             raise ValueError(
                 f"plasticity: w_min must be below w_max, got {self.w_min:g} and {self.w_max:g}"
@@ -350,3 +361,18 @@ def triplet(
         w_min=w_min,
         w_max=w_max,
     )
+
+
+def reward_modulated(rule: Rule, tau_eligibility: float = 100.0) -> Rule:
+    """Reward-modulated STDP (R-STDP): ``rule`` with an eligibility trace, for learning from a delayed reward.
+
+    Florian, Neural Computation 19, 2007; Izhikevich, Cerebral Cortex 17, 2007; Fremaux and Gerstner, Front. Neural
+    Circuits 9:85, 2016. In every step::
+
+        e <- e exp(-dt / tau_eligibility) + s_post potentiation(w) - s_pre depression(w)
+        w <- clamp(w + reward e, w_min, w_max)
+
+    The learning rate is that of ``rule``, by which ``e`` scales; a reward of 0 changes no weight. The trace acts at
+    once: a spike counts for the reward of its own step.
+    """
+    return replace(rule, tau_eligibility=tau_eligibility)

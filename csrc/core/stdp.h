@@ -3,8 +3,8 @@
 #include <cmath>
 #include <cstdint>
 
-#include "exp.h"
 #include "host_device.h"
+#include "pow.h"
 
 namespace snnfast {
 
@@ -30,7 +30,19 @@ template <class C>
 Plasticity<C> plasticity(const double* c) {
   return {static_cast<PlasticityKind>(static_cast<int32_t>(c[0])),
           c[1] != 0,
-          C(c[2]), C(c[3]), C(c[4]), C(c[5]), C(c[6]), C(c[7]), C(c[8]), C(c[9]), C(c[10]), C(c[11]), C(c[12]), C(c[13]), C(c[14])};
+          C(c[2]),
+          C(c[3]),
+          C(c[4]),
+          C(c[5]),
+          C(c[6]),
+          C(c[7]),
+          C(c[8]),
+          C(c[9]),
+          C(c[10]),
+          C(c[11]),
+          C(c[12]),
+          C(c[13]),
+          C(c[14])};
 }
 
 namespace {
@@ -41,34 +53,76 @@ SNNFAST_HD C stdp_trace(C decayed, bool spike, bool all) {
   return spike ? (all ? decayed + C(1) : C(1)) : decayed;
 }
 
+// float64 equals the reference bit for bit by the C library's functions; float32 is fast.
+SNNFAST_HD double stdp_pow(double base, double exponent) { return std::pow(base, exponent); }
+SNNFAST_HD float stdp_pow(float base, float exponent) { return pow_nonnegative(base, exponent); }
+SNNFAST_HD double stdp_exp(double x) { return std::exp(x); }
+SNNFAST_HD float stdp_exp(float x) { return exp_nonpositive(x); }
+
+// What of the growth depends on the weight: the same for all spikes that meet the same weight.
+template <class C>
+struct StdpGrowth {
+  C up, down;
+};
+
+template <PlasticityKind K, class C>
+SNNFAST_HD StdpGrowth<C> stdp_growth(const Plasticity<C>& p, C w) {
+  if constexpr (K == PlasticityKind::linear) {
+    return {p.w_max - w, C(0)};
+  } else if constexpr (K == PlasticityKind::power) {
+    return {stdp_pow(p.w_max - w, p.mu), C(0)};
+  } else if constexpr (K == PlasticityKind::exponential) {
+    return {stdp_exp(-p.beta * (w - p.w_min)), stdp_exp(-p.beta * (p.w_max - w))};
+  } else {
+    return {C(1), C(0)};
+  }
+}
+
 // Growth of the weight at a postsynaptic spike.
 template <PlasticityKind K, class C>
-SNNFAST_HD C stdp_potentiation(const Plasticity<C>& p, C w, C x_pre, C x_post2) {
+SNNFAST_HD C stdp_potentiation(const Plasticity<C>& p, const StdpGrowth<C>& growth, C x_pre, C x_post2) {
   if constexpr (K == PlasticityKind::additive) {
     return p.lr_post * (x_pre - p.x_tar);
-  } else if constexpr (K == PlasticityKind::linear) {
-    return p.lr_post * (x_pre - p.x_tar) * (p.w_max - w);
-  } else if constexpr (K == PlasticityKind::power) {
-    return p.lr_post * (x_pre - p.x_tar) * std::pow(p.w_max - w, p.mu);
   } else if constexpr (K == PlasticityKind::exponential) {
-    return p.lr_post * (x_pre * std::exp(-p.beta * (w - p.w_min)) - p.x_tar * std::exp(-p.beta * (p.w_max - w)));
-  } else {
+    return p.lr_post * (x_pre * growth.up - p.x_tar * growth.down);
+  } else if constexpr (K == PlasticityKind::triplet) {
     return x_pre * (p.lr_post + p.lr_post_triplet * x_post2);
+  } else {
+    return p.lr_post * (x_pre - p.x_tar) * growth.up;
+  }
+}
+
+template <PlasticityKind K, class C>
+SNNFAST_HD C stdp_potentiation(const Plasticity<C>& p, C w, C x_pre, C x_post2) {
+  return stdp_potentiation<K>(p, stdp_growth<K>(p, w), x_pre, x_post2);
+}
+
+// What of the loss depends on the weight.
+template <PlasticityKind K, class C>
+SNNFAST_HD C stdp_shrinkage(const Plasticity<C>& p, C w) {
+  if constexpr (K == PlasticityKind::linear) {
+    return w - p.w_min;
+  } else if constexpr (K == PlasticityKind::power) {
+    return stdp_pow(w - p.w_min, p.mu);
+  } else {
+    return C(1);
+  }
+}
+
+// What of the loss does not: lr_pre x_post, for the triplet rule with the second trace.
+template <PlasticityKind K, class C>
+SNNFAST_HD C stdp_loss(const Plasticity<C>& p, C x_post, C x_pre2) {
+  if constexpr (K == PlasticityKind::triplet) {
+    return x_post * (p.lr_pre + p.lr_pre_triplet * x_pre2);
+  } else {
+    return p.lr_pre * x_post;
   }
 }
 
 // Loss of the weight at a presynaptic spike.
 template <PlasticityKind K, class C>
 SNNFAST_HD C stdp_depression(const Plasticity<C>& p, C w, C x_post, C x_pre2) {
-  if constexpr (K == PlasticityKind::linear) {
-    return p.lr_pre * x_post * (w - p.w_min);
-  } else if constexpr (K == PlasticityKind::power) {
-    return p.lr_pre * x_post * std::pow(w - p.w_min, p.mu);
-  } else if constexpr (K == PlasticityKind::triplet) {
-    return x_post * (p.lr_pre + p.lr_pre_triplet * x_pre2);
-  } else {
-    return p.lr_pre * x_post;
-  }
+  return stdp_loss<K>(p, x_post, x_pre2) * stdp_shrinkage<K>(p, w);
 }
 
 template <class C>

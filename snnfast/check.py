@@ -99,3 +99,33 @@ def rest(op: str, v_reset: object, v_rest: object) -> tuple[float | None, float]
     if v_rest is None:
         return reset, 0.0 if reset is None else reset
     return reset, number(op, "v_rest", v_rest)
+
+
+def positive(op: str, name: str, value: object) -> float:
+    """A finite number above 0."""
+    result = number(op, name, value)
+    if result <= 0:
+        raise ValueError(f"{op}: {name} must be positive, got {result:g}")
+    return result
+
+
+def at_least_zero(op: str, name: str, value: object) -> float:
+    """A finite number, 0 or more."""
+    result = number(op, name, value)
+    if result < 0:
+        raise ValueError(f"{op}: {name} must be at least 0, got {result:g}")
+    return result
+
+
+def like(op: str, name: str, value: object, expected: Tensor, device: torch.device) -> None:
+    """A tensor with the shape and dtype of ``expected``, on ``device``, which is w's."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{op}: {name} must be a tensor, got {type(value).__name__}")
+    if value.shape != expected.shape:
+        raise ValueError(
+            f"{op}: {name} must have shape {list(expected.shape)}, got {list(value.shape)}"
+        )
+    if value.dtype != expected.dtype:
+        raise TypeError(f"{op}: {name} must have dtype {expected.dtype}, got {value.dtype}")
+    if value.device != device:
+        raise ValueError(f"{op}: {name} must be on the device of w, {device}, got {value.device}")

@@ -2,22 +2,30 @@
 
 from snnfast import backend
 from snnfast.reference.diehl_cook import DiehlCookResult, DiehlCookState
+from snnfast.reference.diehl_cook_conductance import (
+    DiehlCookConductanceResult,
+    DiehlCookConductanceState,
+)
 from snnfast.reference.presentations import Events, Rates
 
 from . import scan as _scan
 from .cuba import cuba
 from .diehl_cook import diehl_cook
+from .diehl_cook_conductance import diehl_cook_conductance
 from .lif import iaf, li, lif
 from .poisson import poisson
 from .poisson import register as _register_poisson
 
 __all__ = [
+    "DiehlCookConductanceResult",
+    "DiehlCookConductanceState",
     "DiehlCookResult",
     "DiehlCookState",
     "Events",
     "Rates",
     "cuba",
     "diehl_cook",
+    "diehl_cook_conductance",
     "iaf",
     "li",
     "lif",

@@ -2,7 +2,8 @@
 
 from .cuba import cuba
 from .diehl_cook import diehl_cook
+from .diehl_cook_conductance import diehl_cook_conductance
 from .lif import iaf, li, lif
 from .poisson import poisson
 
-__all__ = ["cuba", "diehl_cook", "iaf", "li", "lif", "poisson"]
+__all__ = ["cuba", "diehl_cook", "diehl_cook_conductance", "iaf", "li", "lif", "poisson"]

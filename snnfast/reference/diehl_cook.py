@@ -291,7 +291,14 @@ def prepare(
     )
 
 
-def plastic_weights(op: str, w: Tensor, theta: Tensor, rule: Rule | None, validate: bool) -> None:
+def plastic_weights(
+    op: str,
+    w: Tensor,
+    theta: Tensor,
+    rule: Rule | None,
+    validate: bool,
+    theta_dtype: torch.dtype | None = None,
+) -> None:
     """``w`` [N, I] and ``theta`` [N] must fit each other, and ``w`` lie within the bounds of ``rule``."""
     for name, value in (("w", w), ("theta", theta)):
         if not isinstance(value, Tensor):
@@ -300,7 +307,9 @@ def plastic_weights(op: str, w: Tensor, theta: Tensor, rule: Rule | None, valida
         raise TypeError(f"{op}: w must have dtype float32 or float64, got {w.dtype}")
     if w.dim() != 2:
         raise ValueError(f"{op}: w must have shape [N, I], got {list(w.shape)}")
-    if theta.dtype != w.dtype:
+    if theta_dtype is not None and theta.dtype != theta_dtype:
+        raise TypeError(f"{op}: theta must have dtype {theta_dtype}, got {theta.dtype}")
+    if theta_dtype is None and theta.dtype != w.dtype:
         raise TypeError(f"{op}: theta must have the dtype of w, {w.dtype}, got {theta.dtype}")
     if theta.shape != w.shape[:1]:
         raise ValueError(f"{op}: theta must have shape [{w.shape[0]}], got {list(theta.shape)}")

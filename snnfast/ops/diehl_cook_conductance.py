@@ -1,0 +1,146 @@
+"""The network of Diehl and Cook with the paper's conductances: whole presentations, learning included, in one call."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from snnfast import reference
+from snnfast.plasticity import Rule
+from snnfast.reference.diehl_cook_conductance import (
+    DiehlCookConductanceResult,
+    DiehlCookConductanceState,
+)
+from snnfast.reference.presentations import Events, Rates
+
+
+def diehl_cook_conductance(
+    x: Tensor | Events | Rates,
+    w: Tensor,
+    theta: Tensor,
+    *,
+    rule: Rule | None = None,
+    norm: float | None = None,
+    state: DiehlCookConductanceState | None = None,
+    delays: Tensor | None = None,
+    dt: float = 0.5,
+    rest: float = 150.0,
+    tau: float = 100.0,
+    v_rest: float = -65.0,
+    v_reset: float = -65.0,
+    v_threshold: float = -72.0,
+    refractory: float = 5.0,
+    tau_inh: float = 10.0,
+    v_rest_inh: float = -60.0,
+    v_reset_inh: float = -45.0,
+    v_threshold_inh: float = -40.0,
+    refractory_inh: float = 2.0,
+    tau_g_exc: float = 1.0,
+    tau_g_inh: float = 2.0,
+    e_exc: float = 0.0,
+    e_inh: float = -100.0,
+    w_exc_inh: float = 10.4,
+    w_inh_exc: float = 17.0,
+    theta_plus: float = 0.05,
+    tau_theta: float | None = 1e7,
+    return_spikes: bool = False,
+    return_state: bool = False,
+    validate: bool = True,
+) -> DiehlCookConductanceResult:
+    """Presents P stimuli, one after the other, to N excitatory and N inhibitory neurons with conductance-based synapses.
+
+    Diehl and Cook, Front. Comput. Neurosci. 9:99 (2015), sections 2.1 to 2.3, with the constants of the authors'
+    program. Excitatory neuron j, with conductances in units of its leak::
+
+        tau dv/dt = (v_rest - v) + g_exc (e_exc - v) + g_inh (e_inh - v)
+        tau_g_exc dg_exc/dt = -g_exc        tau_g_inh dg_inh/dt = -g_inh        tau_theta dtheta/dt = -theta
+        input i spiked a delay ago:             g_exc += w[j, i]
+        inhibitory neuron k != j spikes:        g_inh += w_inh_exc
+        v >= v_threshold + theta:               spike; v = v_reset, held for the refractory time; theta += theta_plus
+
+    and its inhibitory partner, with constants of its own, ``g_exc += w_exc_inh`` when neuron j spikes, and no
+    inhibition. In a step, with ``m = tau_g (1 - exp(-dt / tau_g)) / dt`` the mean of a conductance over the step::
+
+        G = 1 + m_exc g_exc + m_inh g_inh       target = (v_rest + m_exc g_exc e_exc + m_inh g_inh e_inh) / G
+        v <- target + (v - target) exp(-dt G / tau),    unless refractory
+        g <- g exp(-dt / tau_g),    theta <- theta exp(-dt / tau_theta)
+        spikes of both populations;    arrivals, which act from the next step on;    resets;    plasticity
+
+    so that a spike carries the same charge whatever ``dt`` is, and no inhibition, however strong, carries the membrane
+    beyond ``e_inh``. Traces and weights follow :mod:`snnfast.plasticity`; a synapse sees the spikes and traces of its
+    input as they were a delay ago, and its weight drives the neuron before it learns.
+
+    A presentation is the stimulus and then ``rest`` without input. It starts at rest unless ``state`` is given; then
+    nothing is reset, and a sequence cut in two gives what it gives in one. Before each presentation the weights to
+    every neuron are scaled to the sum ``norm``. ``w`` and ``theta`` are **changed in place**; nothing is changed when an
+    error is raised. There is no gradient.
+
+    Args:
+        x: the stimuli: spikes ``[P, T, I]`` (bool, uint8, float32 or float64; a spike is what is not 0),
+            :class:`Events`, or :class:`Rates` (Poisson spikes made inside).
+        w: weights ``[N, I]``, float32 or float64, at least 0 and within the bounds of ``rule``. Fastest if ``w.T`` is
+            contiguous.
+        theta: adaptive part of the thresholds ``[N]``, mV, float64: its decay of 5e-8 a step is below the resolution of
+            float32. The authors start at 20.
+        rule: how ``w`` learns, from :mod:`snnfast.plasticity` (the authors': ``triplet()``); None: it does not.
+        norm: sum to which weights are normalised before a presentation (the authors': 78); needs ``rule``, whose bounds
+            hold; None: they are not.
+        state: to go on from, as returned.
+        delays: from an input's spike to its arrival at each neuron, uint8 ``[N, I]``, in steps (the authors': uniform in
+            0 to 10 ms, ``torch.randint(0, 21, w.shape, dtype=torch.uint8)``); None: 0.
+        dt: length of a step, ms.
+        rest: time without input after each stimulus, ms.
+        tau, tau_inh: membrane time constants of excitatory and inhibitory neurons, ms.
+        v_rest, v_rest_inh: their resting potentials, mV.
+        v_reset, v_reset_inh: where a spike resets them, mV.
+        v_threshold, v_threshold_inh: their thresholds, mV; for the excitatory ones ``theta`` comes on top.
+        refractory, refractory_inh: for how long a spike holds them, ms; counted from the step after it.
+        tau_g_exc, tau_g_inh: time constants of excitatory and inhibitory conductances, ms.
+        e_exc, e_inh: their reversal potentials, mV.
+        w_exc_inh: from an excitatory neuron to its inhibitory partner.
+        w_inh_exc: from an inhibitory neuron to all excitatory ones but its partner.
+        theta_plus: growth of a neuron's threshold per spike, mV.
+        tau_theta: time constant of the decay of the threshold, ms; None: no decay.
+        return_spikes: return the raster.
+        return_state: return the state after the last step.
+        validate: look at the values of ``x``, ``w`` and ``theta``; on CUDA this waits for the device, as ``delays``
+            always do.
+
+    Returns:
+        :class:`DiehlCookConductanceResult`: ``counts`` int32 ``[P, N]``; ``spikes`` bool ``[P, T + R, N]`` (R steps of
+        rest) and ``state``, or None.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
+    """
+    return reference.diehl_cook_conductance(
+        x,
+        w,
+        theta,
+        rule=rule,
+        norm=norm,
+        state=state,
+        delays=delays,
+        dt=dt,
+        rest=rest,
+        tau=tau,
+        v_rest=v_rest,
+        v_reset=v_reset,
+        v_threshold=v_threshold,
+        refractory=refractory,
+        tau_inh=tau_inh,
+        v_rest_inh=v_rest_inh,
+        v_reset_inh=v_reset_inh,
+        v_threshold_inh=v_threshold_inh,
+        refractory_inh=refractory_inh,
+        tau_g_exc=tau_g_exc,
+        tau_g_inh=tau_g_inh,
+        e_exc=e_exc,
+        e_inh=e_inh,
+        w_exc_inh=w_exc_inh,
+        w_inh_exc=w_inh_exc,
+        theta_plus=theta_plus,
+        tau_theta=tau_theta,
+        return_spikes=return_spikes,
+        return_state=return_state,
+        validate=validate,
+    )

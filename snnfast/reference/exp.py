@@ -1,0 +1,63 @@
+"""The exponential of the kernels, operation by operation: ``csrc/core/exp.h`` in PyTorch, the same to the last bit."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_REDUCTION = {
+    # log2(e), 1.5 * 2**(mantissa bits - 1), ln(2) in two parts, smallest argument, bits to shift, exponent of 1
+    torch.float32: (1.44269504, 12582912.0, 0.693145752, 1.42860677e-6, -87.0, 23, 127),
+    torch.float64: (
+        1.4426950408889634,
+        6755399441055744.0,
+        6.93147180369123816490e-01,
+        1.90821492927058770002e-10,
+        -708.0,
+        52,
+        1023,
+    ),
+}
+_TAYLOR = {
+    torch.float32: (
+        1.98412698e-4,
+        1.38888889e-3,
+        8.33333333e-3,
+        4.16666667e-2,
+        1.66666667e-1,
+        0.5,
+        1.0,
+        1.0,
+    ),
+    torch.float64: (
+        1.6059043836821613e-10,
+        2.08767569878681e-09,
+        2.505210838544172e-08,
+        2.755731922398589e-07,
+        2.7557319223985893e-06,
+        2.48015873015873e-05,
+        1.984126984126984e-04,
+        1.388888888888889e-03,
+        8.333333333333333e-03,
+        4.1666666666666664e-02,
+        1.6666666666666666e-01,
+        0.5,
+        1.0,
+        1.0,
+    ),
+}
+
+
+def exp_nonpositive(x: Tensor) -> Tensor:
+    """``exp(x)`` for ``x <= 0`` in float32 or float64, to 2 units in the last place; PyTorch's own rounds otherwise."""
+    log2e, magic, ln2_high, ln2_low, low, shift, one = _REDUCTION[x.dtype]
+    x = x.clamp(min=low)
+    shifted = x * log2e + magic
+    n = shifted - magic
+    r = (x - n * ln2_high) - n * ln2_low
+    leading, *others = _TAYLOR[x.dtype]
+    p = torch.full_like(r, leading)
+    for coefficient in others:
+        p = p * r + coefficient
+    integer = torch.int32 if x.dtype == torch.float32 else torch.int64
+    return p * ((shifted.view(integer) + one) << shift).view(x.dtype)

@@ -1,0 +1,91 @@
+"""The conductance-based network of Diehl and Cook against Brian2 (scripts/compare_brian2.py)."""
+
+import json
+from pathlib import Path
+
+import torch
+
+from snnfast import ops
+from snnfast.plasticity import triplet
+
+TRACES = Path(__file__).parent / "traces"
+RECORD = json.loads((TRACES / "brian2_diehl_cook.json").read_text())
+FINE = json.loads((TRACES / "brian2_diehl_cook_fine.json").read_text())
+
+
+def double(values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def run(device, dt, state=None, steps=None):
+    """The run of the record in one presentation, or as much of it as ``steps``; also weights and thresholds."""
+    finer = round(RECORD["dt"] / dt)
+    period = RECORD["image_steps"] + round(RECORD["rest"] / RECORD["dt"])
+    w, delays = double(RECORD["weights"]), torch.tensor(RECORD["delays"], dtype=torch.uint8)
+    presentation, step, source = torch.tensor(RECORD["inputs"]).T
+    x = torch.zeros((1, 3 * period * finer, w.shape[1]), dtype=torch.bool)
+    x[0, (presentation * period + step) * finer, source] = True
+    theta = torch.full(w.shape[:1], RECORD["theta"], dtype=torch.float64)
+    w, theta = w.to(device), theta.to(device)
+    result = ops.diehl_cook_conductance(
+        x.to(device),
+        w,
+        theta,
+        rule=triplet(**RECORD["rule"]),
+        delays=(delays * finer).to(device),
+        dt=dt,
+        rest=0.0,
+        return_spikes=True,
+        return_state=True,
+        **RECORD["constants"],
+    )
+    return result, w.cpu(), theta.cpu()
+
+
+def test_same_spikes_weights_and_thresholds(backend):
+    result, w, theta = run(backend.device, RECORD["dt"])
+    assert len(RECORD["spikes"]) == 17  # so that there is something to compare
+    assert result.spikes[0].nonzero().tolist() == RECORD["spikes"]
+    torch.testing.assert_close(w, double(RECORD["final_weights"]), rtol=0, atol=1e-12)
+    torch.testing.assert_close(theta, double(RECORD["final_theta"]), rtol=0, atol=1e-9)
+    assert (w - double(RECORD["weights"])).abs().max() > 0.05
+
+
+def test_same_membranes_and_conductances(backend):
+    """Step by step, on a state that is handed from call to call."""
+    w, delays = double(RECORD["weights"]), torch.tensor(RECORD["delays"], dtype=torch.uint8)
+    w, delays = w.to(backend.device), delays.to(backend.device)
+    theta = torch.full(w.shape[:1], RECORD["theta"], dtype=torch.float64, device=backend.device)
+    period = RECORD["image_steps"] + round(RECORD["rest"] / RECORD["dt"])
+    every = RECORD["every"]
+    presentation, step, source = torch.tensor(RECORD["inputs"]).T
+    x = torch.zeros((3 * period, w.shape[1]), dtype=torch.bool)
+    x[presentation * period + step, source] = True
+    x = x.to(backend.device)
+    settings = {
+        "rule": triplet(**RECORD["rule"]),
+        "delays": delays,
+        "dt": RECORD["dt"],
+        "rest": 0.0,
+        "return_state": True,
+        **RECORD["constants"],
+    }
+    # The record holds the first step of every few.
+    state = ops.diehl_cook_conductance(x[None, :0], w, theta, **settings).state
+    state = ops.diehl_cook_conductance(x[None, :1], w, theta, state=state, **settings).state
+    for sample in range(len(RECORD["v"])):
+        for name in ("v", "g_exc", "g_inh", "v_inh"):
+            expected = double(RECORD[name][sample])
+            torch.testing.assert_close(getattr(state, name).cpu(), expected, rtol=0, atol=2e-9)
+        torch.testing.assert_close(
+            theta.cpu(), double(RECORD["theta_trace"][sample]), rtol=0, atol=2e-9
+        )
+        begin = 1 + sample * every
+        part = x[None, begin : begin + every]
+        state = ops.diehl_cook_conductance(part, w, theta, state=state, **settings).state
+
+
+def test_a_finer_step_gives_the_spikes_of_runge_kutta(kernels):
+    result, _, _ = run(kernels.device, FINE["dt"])
+    assert len(FINE["spikes"]) == 14
+    assert result.spikes[0].nonzero().tolist() == FINE["spikes"]

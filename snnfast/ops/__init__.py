@@ -11,6 +11,7 @@ from snnfast.reference.presentations import Events, Rates
 from . import scan as _scan
 from .cuba import cuba
 from .diehl_cook import diehl_cook
+from .diehl_cook import register as _register_diehl_cook
 from .diehl_cook_conductance import diehl_cook_conductance
 from .lif import iaf, li, lif
 from .poisson import poisson
@@ -37,6 +38,7 @@ def register(namespace: str) -> None:
     """Tells PyTorch how to trace and vmap the kernels of a namespace."""
     _scan.register(namespace, "lif", states=1, params=2)
     _scan.register(namespace, "cuba", states=2, params=3)
+    _register_diehl_cook(namespace)
     _register_poisson(namespace)
 
 

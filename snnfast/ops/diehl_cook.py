@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from snnfast import reference
+from snnfast import backend, reference
 from snnfast.plasticity import Rule
-from snnfast.reference.diehl_cook import DiehlCookResult, DiehlCookState
+from snnfast.reference import presentations
+from snnfast.reference.diehl_cook import DiehlCookResult, DiehlCookState, prepare, rest
 from snnfast.reference.presentations import Events, Rates
 
 
@@ -88,7 +90,30 @@ def diehl_cook(
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
     """
-    return reference.diehl_cook(
+    kernels = backend.library("diehl_cook", w) if isinstance(w, Tensor) else None
+    if kernels is None:
+        return reference.diehl_cook(
+            x,
+            w,
+            theta,
+            rule=rule,
+            norm=norm,
+            state=state,
+            dt=dt,
+            tau=tau,
+            v_threshold=v_threshold,
+            v_reset=v_reset,
+            refractory=refractory,
+            inhibition=inhibition,
+            inhibition_delay=inhibition_delay,
+            one_winner=one_winner,
+            theta_plus=theta_plus,
+            tau_theta=tau_theta,
+            return_spikes=return_spikes,
+            return_state=return_state,
+            validate=validate,
+        )
+    a = prepare(
         x,
         w,
         theta,
@@ -105,7 +130,74 @@ def diehl_cook(
         one_winner=one_winner,
         theta_plus=theta_plus,
         tau_theta=tau_theta,
-        return_spikes=return_spikes,
-        return_state=return_state,
         validate=validate,
     )
+    buffers: DiehlCookState | None = None
+    if state is not None:
+        buffers = DiehlCookState(*(s.clone(memory_format=torch.contiguous_format) for s in state))
+    elif return_state:
+        buffers = rest(w, a.inhibition_delay)
+    adaptive = theta.detach()
+    thresholds = adaptive.contiguous()
+    counts, spikes = kernels.diehl_cook_(
+        w.detach(),
+        thresholds,
+        *presentations.parts(x),
+        [] if rule is None else rule.constants(dt),
+        [
+            a.decay,
+            a.v_threshold,
+            a.v_reset,
+            a.inhibition,
+            a.theta_plus,
+            a.theta_decay,
+            a.norm,
+            dt / 1000.0,
+        ],
+        a.refractory,
+        a.inhibition_delay,
+        a.one_winner,
+        [] if buffers is None else list(buffers),
+        state is not None,
+        return_spikes,
+    )
+    if thresholds.data_ptr() != adaptive.data_ptr():
+        adaptive.copy_(thresholds)
+    return DiehlCookResult(
+        counts, spikes if return_spikes else None, buffers if return_state else None
+    )
+
+
+def register(namespace: str) -> None:
+    """Makes the kernel in ``namespace`` traceable without data."""
+
+    @torch.library.register_fake(f"{namespace}::diehl_cook_")
+    def _(
+        w: Tensor,
+        theta: Tensor,
+        spikes: Tensor | None,
+        inputs: Tensor | None,
+        offsets: Tensor | None,
+        hz: Tensor | None,
+        seeds: Tensor | None,
+        time_steps: int,
+        rule: list[float],
+        numbers: list[float],
+        refractory: int,
+        inhibition_delay: int,
+        one_winner: bool,
+        state: list[Tensor],
+        carry: bool,
+        return_spikes: bool,
+    ) -> tuple[Tensor, Tensor]:
+        if spikes is not None:
+            count, steps = spikes.shape[:2]
+        elif offsets is not None:
+            count, steps = offsets.shape[0], offsets.shape[1] - 1
+        else:
+            assert hz is not None
+            count, steps = hz.shape[0], time_steps
+        return (
+            w.new_empty((count, w.shape[0]), dtype=torch.int32),
+            w.new_empty((count if return_spikes else 0, steps, w.shape[0]), dtype=torch.bool),
+        )

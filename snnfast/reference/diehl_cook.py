@@ -319,6 +319,8 @@ def plastic_weights(
         raise TypeError(
             f"{op}: rule must be a rule of snnfast.plasticity or None, got {type(rule).__name__}"
         )
+    if rule is not None and rule.tau_eligibility is not None:
+        raise ValueError(f"{op}: rule must not wait for a reward; use snnfast.ops.stdp for that")
     if not validate:
         return
     if rule is not None:

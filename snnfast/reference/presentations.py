@@ -70,6 +70,17 @@ def steps(x: Tensor | Events | Rates) -> int:
     return x.offsets.shape[1] - 1 if isinstance(x, Events) else x.shape[1]
 
 
+def parts(
+    x: Tensor | Events | Rates,
+) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor | None, int]:
+    """What a kernel is given: spikes, inputs, offsets, hz, seeds, time_steps; those of the other forms None."""
+    if isinstance(x, Rates):
+        return None, None, None, x.hz.detach(), x.seeds, x.time_steps
+    if isinstance(x, Events):
+        return None, x.inputs, x.offsets, None, None, 0
+    return x.detach(), None, None, None, None, 0
+
+
 def prepare(
     op: str, x: object, inputs: int, device: torch.device, dt: float, validate: bool
 ) -> Tensor | Events | Rates:

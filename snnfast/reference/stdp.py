@@ -21,4 +21,8 @@ def normalise(w: Tensor, rows: Tensor, norm: float, rule: Rule) -> None:
     for j in rows.nonzero().flatten().tolist():
         total = w[j].double().abs().cumsum(0)[-1:]  # cumsum adds one after the other
         if total.numel() and total > 0:
-            w[j] = (w[j].double() * (norm / total)).to(w.dtype).clamp(rule.w_min, rule.w_max)
+            w[j] = (
+                (w[j].double() * (torch.full_like(total, norm) / total))
+                .to(w.dtype)
+                .clamp(rule.w_min, rule.w_max)
+            )

@@ -1,0 +1,25 @@
+// Stimuli presented one after the other, in one of three forms; as lists of the inputs that fire, once encoded.
+#pragma once
+#include <cstdint>
+
+namespace snnfast {
+
+struct Presentations {
+  int64_t P, T, I;
+  const void* spikes;  // [P, T, I]; a spike is what is not 0
+  int32_t width;       // bytes of a spike
+  bool floating;
+  const int32_t* inputs;   // of all presentations
+  const int64_t* offsets;  // [P, T + 1]
+  const float* hz;         // [P, I]
+  const int64_t* seeds;    // [P]
+  float per_hz;            // probability of a spike in a step at 1 Hz
+};
+
+// The spikes of one presentation: in step t the inputs inputs[offsets[t]] ... inputs[offsets[t + 1] - 1] fire, ascending.
+struct SpikeTrain {
+  int32_t* inputs;
+  int32_t* offsets;
+};
+
+}  // namespace snnfast

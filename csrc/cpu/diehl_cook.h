@@ -1,0 +1,98 @@
+// Memory of the network of Diehl and Cook on the CPU: what all presentations share, and what one thread works in.
+#pragma once
+#include "core/diehl_cook.h"
+
+namespace snnfast::cpu {
+namespace {
+
+constexpr int64_t kGroup = 64;  // neurons that are evaluated together
+
+// Hands out pieces of a block of memory; from address 0 it measures how much they need.
+class Arena {
+ public:
+  explicit Arena(char* memory) : begin_(memory), next_(memory) {}
+  template <class T>
+  T* take(int64_t count) {
+    T* piece = reinterpret_cast<T*>(next_);
+    next_ += (count * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
+    return piece;
+  }
+  int64_t used() const { return next_ - begin_; }
+
+ private:
+  char *begin_, *next_;
+};
+
+// The weights in groups of neurons, [inputs, kGroup] each.
+template <class C>
+struct DiehlCookWeights {
+  int64_t groups, padded_groups;
+  C** weights;      // [groups] first weight of each group
+  int64_t* stride;  // [groups] from one input to the next
+  C* copies;
+  C* bound;    // [I, padded_groups] no magnitude of a weight in the group is above
+  C* largest;  // [1] nor in the network
+  bool lazy;
+
+  DiehlCookWeights(const DiehlCook& a, Arena& memory) {
+    groups = (a.N + kGroup - 1) / kGroup;
+    padded_groups = (groups + 15) / 16 * 16;
+    // Few steps do not pay for the bounds; thresholds that decay cross lines that were drawn for constant ones.
+    lazy = a.x.P * a.x.T >= 64 && a.theta_decay == 1;
+    weights = memory.take<C*>(groups);
+    stride = memory.take<int64_t>(groups);
+    largest = memory.take<C>(1);
+    bound = memory.take<C>(lazy ? a.x.I * padded_groups : 0);
+    copies = memory.take<C>(groups * a.x.I * kGroup);
+  }
+};
+
+// The state of one presentation. Neurons are in groups until they spike for the first time (or begin with something to
+// remember); from then on each is an `active` neuron with its weights side by side.
+template <class C>
+struct DiehlCookThread {
+  C *v, *theta, *hidden;              // [groups, kGroup]; hidden: 0, or infinity for lanes that are active or no neuron
+  C *margin_bound, *least_threshold;  // [padded_groups]
+  int64_t* done;                      // [groups] the last step that is evaluated
+  C *before, *after;                  // [T] inhibition that arrives with the input of a step, or at its end
+  C *trace_pre, *trace_pre2, *kept;   // [I]
+  int32_t* first_inputs;              // [I] what fired in the step before the first
+  int32_t* ring;                      // [D] spikes of all neurons in the last D steps
+  int64_t* slot;                      // [N] of an active neuron, or -1
+  int64_t* winners;                   // [N]
+  struct Active {
+    int64_t id;
+    C v, theta, trace_post, trace_post2, margin;
+    int32_t refractory;
+    bool open, spikes, plastic;
+  }* active;      // [N]
+  C* columns;     // [N, I] weights of the active neurons
+  bool* own;      // [N, D] spikes of the active neurons in the last D steps
+  int64_t count;  // of active neurons
+
+  DiehlCookThread(const DiehlCook& a, Arena& memory) {
+    const int64_t groups = (a.N + kGroup - 1) / kGroup, padded = (groups + 15) / 16 * 16, delay = a.inhibition_delay;
+    v = memory.take<C>(groups * kGroup);
+    theta = memory.take<C>(groups * kGroup);
+    hidden = memory.take<C>(groups * kGroup);
+    margin_bound = memory.take<C>(padded);
+    least_threshold = memory.take<C>(padded);
+    done = memory.take<int64_t>(groups);
+    before = memory.take<C>(a.x.T);
+    after = memory.take<C>(a.x.T);
+    trace_pre = memory.take<C>(a.x.I);
+    trace_pre2 = memory.take<C>(a.x.I);
+    kept = memory.take<C>(a.x.I);
+    first_inputs = memory.take<int32_t>(a.x.I);
+    ring = memory.take<int32_t>(delay);
+    slot = memory.take<int64_t>(a.N);
+    winners = memory.take<int64_t>(a.N);
+    active = memory.take<Active>(a.N);
+    columns = memory.take<C>(a.N * a.x.I);
+    own = memory.take<bool>(a.N * delay);
+    count = 0;
+  }
+};
+
+}  // namespace
+}  // namespace snnfast::cpu

@@ -16,6 +16,7 @@ from .diehl_cook_conductance import diehl_cook_conductance
 from .lif import iaf, li, lif
 from .poisson import poisson
 from .poisson import register as _register_poisson
+from .spikeprop import spikeprop
 
 __all__ = [
     "DiehlCookConductanceResult",
@@ -31,6 +32,7 @@ __all__ = [
     "li",
     "lif",
     "poisson",
+    "spikeprop",
 ]
 
 

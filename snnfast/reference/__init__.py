@@ -5,5 +5,15 @@ from .diehl_cook import diehl_cook
 from .diehl_cook_conductance import diehl_cook_conductance
 from .lif import iaf, li, lif
 from .poisson import poisson
+from .spikeprop import spikeprop
 
-__all__ = ["cuba", "diehl_cook", "diehl_cook_conductance", "iaf", "li", "lif", "poisson"]
+__all__ = [
+    "cuba",
+    "diehl_cook",
+    "diehl_cook_conductance",
+    "iaf",
+    "li",
+    "lif",
+    "poisson",
+    "spikeprop",
+]

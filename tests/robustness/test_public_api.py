@@ -10,8 +10,8 @@ import snnfast
 
 NAMES = {
     "snnfast": "backend build_info encoder memory model nn ops reference surrogate",
-    "snnfast.ops": "cuba iaf li lif poisson",
-    "snnfast.reference": "cuba iaf li lif poisson",
+    "snnfast.ops": "cuba iaf li lif poisson spikeprop",
+    "snnfast.reference": "cuba iaf li lif poisson spikeprop",
     "snnfast.surrogate": (
         "Surrogate atan fast_sigmoid gaussian rectangle resolve sigmoid straight_through triangle"
     ),
@@ -34,6 +34,10 @@ SIGNATURES = {
         "x, v=None, i=None, *, tau=None, decay=None, tau_syn=None, decay_syn=None, "
         "decay_input=True, v_threshold=1.0, v_reset=0.0, v_rest=None, surrogate='atan', "
         "detach_reset=False, return_state=True, return_v_seq=False"
+    ),
+    "spikeprop": (
+        "t_in, w, delays, *, tau, v_threshold=1.0, t_max, dt=None, slope_min=0.05, "
+        "return_u_max=False, return_slope=False, validate=True"
     ),
     "poisson": ("p, time_steps, *, generator=None, seed=None, dtype=torch.float32, validate=True"),
 }

@@ -1,5 +1,6 @@
 """Networks of published papers, one file a paper, each with the manual's calls."""
 
+from .diehl_cook2015 import DiehlAndCook2015
 from .wu2018 import Wu2018
 
-__all__ = ["Wu2018"]
+__all__ = ["DiehlAndCook2015", "Wu2018"]

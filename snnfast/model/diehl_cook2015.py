@@ -1,0 +1,445 @@
+"""The network of Diehl and Cook 2015: digits learned without labels, by spike-timing-dependent plasticity."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from snnfast.ops import Events, Rates
+from snnfast.plasticity import Rule
+from snnfast.reference.diehl_cook import DiehlCookResult, DiehlCookState
+from snnfast.reference.stdp import normalise
+
+from .diehl_cook2015_settings import Settings, change, preset, slower
+
+
+class DiehlAndCook2015(nn.Module):
+    """Input, excitatory neurons with adaptive thresholds, and the inhibition among them; learns without labels.
+
+    Every input reaches every excitatory neuron through ``xe.w`` ``[neurons, inputs]``, which learns. A neuron that
+    spikes inhibits all others, raises its own threshold ``exc.theta`` and learns the image, so that neurons come to
+    stand for different images. For the equations see :func:`snnfast.ops.diehl_cook`, for the presets
+    :func:`snnfast.model.diehl_cook2015_settings.preset`.
+
+    Two ways lead to the same weights, bit for bit. Whole presentations in one call, which is the fast way::
+
+        model.present(images)        # rates in Hz [P, ...], or spikes
+        model.fit(loader)            # batches of (images in Hz, labels)
+
+    and the manual's calls, step by step::
+
+        model.init_param()                           # at rest; weights and thresholds stay
+        for t in range(time_interval):
+            model.run({"inp": spikes[t]})            # one step of the neurons
+            model.update()                           # plasticity of that step
+        model.normalize()
+
+    In training mode weights and thresholds change; after ``model.eval()`` neither does, by any call. Weights have no
+    gradient.
+
+    Weights are drawn from U(0, w_init) and normalised for the first time after the first presentation in which their
+    neuron was plastic. Until then their sum is larger (117.6 instead of 78.4 for 784 inputs), which favours neurons
+    that have not learned anything.
+
+    Args:
+        neurons: excitatory neurons.
+        inputs: their number, or the shape of an image.
+        preset: "manual", "n3ml", "tuned", or settings of your own.
+        dtype: of the weights: float32 or float64.
+        **changes: other values for single settings; see :func:`snnfast.model.diehl_cook2015_settings.change`.
+
+    Attributes:
+        xe.w: weights ``[neurons, inputs]``, contiguous when transposed.
+        exc.theta: what the thresholds have grown by ``[neurons]``, mV.
+        exc.v, exc.s, exc.x: membranes in mV, spikes and traces after the last ``run``.
+        inp.s, inp.x: spikes and traces of the inputs.
+        rule: the rule in force; learning rates that fall during training are set here.
+        settings: the settings of the preset, with changes.
+
+    Example:
+        >>> model = snnfast.model.DiehlAndCook2015(neurons=100)
+        >>> model.present(torch.rand(8, 1, 28, 28) * 128).counts.shape
+        torch.Size([8, 100])
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type or range; nothing is changed by a call that raises.
+
+    Source: Diehl and Cook, Unsupervised learning of digit recognition using spike-timing-dependent plasticity,
+    Frontiers in Computational Neuroscience 9:99 (2015).
+    """
+
+    rule: Rule
+
+    def __init__(
+        self,
+        neurons: int = 100,
+        inputs: int | Sequence[int] = 784,
+        preset: str | Settings = "manual",
+        *,
+        dtype: torch.dtype = torch.float32,
+        **changes: Any,
+    ) -> None:
+        super().__init__()
+        self.neurons = _positive("neurons", neurons)
+        shape = (inputs,) if isinstance(inputs, int) else tuple(inputs)
+        self.input_shape = tuple(_positive("inputs", n) for n in shape)
+        self.settings = _settings(preset, self.neurons, changes)
+        self.rule = self.settings.rule
+        now = _Now()
+        self._now = now
+        self._plastic: Tensor | None = None
+        self._before: tuple[Tensor, DiehlCookState | None, Tensor] | None = None
+        n_inputs = math.prod(self.input_shape)
+        self.inp = Input(n_inputs, now)
+        self.exc = Excitatory(self.neurons, self.settings.neurons.v_rest, dtype, now)
+        self.xe = Synapses(n_inputs, self.neurons, self.settings.w_init, dtype)
+
+    @property
+    def norm(self) -> float:
+        """Sum to which the weights of a neuron are normalised."""
+        return self.settings.norm * math.prod(self.input_shape)
+
+    def set_progress(self, progress: float) -> None:
+        """Sets the learning rates to what they should be after the part ``progress`` of the training, in [0, 1]."""
+        if not 0 <= progress <= 1:
+            raise ValueError(f"DiehlAndCook2015: progress must lie in [0, 1], got {progress}")
+        self.rule = slower(self.settings.rule, self.settings.lr_final**progress)
+
+    # Step by step, as in the manual.
+
+    def init_param(self) -> None:
+        """Puts all neurons and traces to rest; weights and thresholds stay."""
+        self._now.state = self._now.pre = self._now.post = None
+        self._before = None
+
+    def run(self, inputs: Mapping[str, Tensor]) -> None:
+        """One step of the neurons.
+
+        Args:
+            inputs: ``{"inp": spikes}``; spikes have the shape of an image, or ``[inputs]``; what is not 0 is a spike.
+        """
+        if set(inputs) != {"inp"}:
+            raise ValueError(
+                f"DiehlAndCook2015: run takes {{'inp': spikes}}, got the names {sorted(inputs)}"
+            )
+        spikes = inputs["inp"]
+        if not isinstance(spikes, Tensor):
+            raise TypeError(
+                f"DiehlAndCook2015: inp must be a tensor, got {type(spikes).__name__}"
+            )
+        if spikes.numel() != math.prod(self.input_shape):
+            raise ValueError(
+                f"DiehlAndCook2015: inp must have shape {list(self.input_shape)} or "
+                f"[{math.prod(self.input_shape)}], got {list(spikes.shape)}"
+            )
+        x = (spikes.detach() != 0).to(self.xe.w.device).reshape(1, 1, -1)
+        state, theta = self._now.state, self.exc.theta.clone()
+        result = self._op(x, state, None, theta=self.exc.theta, validate=state is None)
+        self._before = (x, state, theta) if self.training else None
+        self._now.state, self._now.pre = result.state, x.flatten()
+        self._now.post = cast(Tensor, result.spikes).flatten()
+
+    def update(self) -> None:
+        """Plasticity of the step that ``run`` made; in evaluation mode nothing happens.
+
+        Traces, too, advance here and not in ``run``: call it after every ``run`` or after none of a presentation.
+        """
+        if not self.training:
+            return
+        if self._before is None:
+            raise RuntimeError("DiehlAndCook2015: update needs a run before it, one for each update")
+        # The same step again, now with plasticity: exactly what the op does in one call.
+        x, state, theta = self._before
+        result = self._op(x, state, self.rule, theta=theta, validate=state is None)
+        self._now.state = result.state
+        self._before = None
+        plastic = cast(Tensor, self._now.post).clone()
+        if state is not None:
+            plastic |= state.trace_post != 0
+        self._plastic = plastic if self._plastic is None else self._plastic | plastic
+
+    def normalize(self) -> None:
+        """Scales the weights of every neuron that was plastic since the last call to the sum ``norm``."""
+        if self._plastic is None or not self.training:
+            return
+        normalise(self.xe.w.data, self._plastic, self.norm, self.rule)
+        self._plastic = None
+
+    def _op(
+        self,
+        x: Tensor | Events | Rates,
+        state: DiehlCookState | None,
+        rule: Rule | None,
+        *,
+        theta: Tensor,
+        validate: bool,
+        norm: float | None = None,
+        stepwise: bool = True,
+        return_spikes: bool = True,
+    ) -> DiehlCookResult:
+        keywords = self.settings.keywords()
+        if not self.training:
+            keywords |= {"theta_plus": 0.0, "tau_theta": None}
+        result: DiehlCookResult = self.settings.neurons.op(
+            x,
+            self.xe.w.data,
+            theta,
+            rule=rule,
+            norm=norm,
+            state=state,
+            return_spikes=return_spikes,
+            return_state=stepwise,
+            validate=validate,
+            **keywords,
+        )
+        return result
+
+    # Whole presentations.
+
+    def present(
+        self,
+        x: Tensor | Events | Rates,
+        *,
+        seeds: Tensor | None = None,
+        return_spikes: bool = False,
+        validate: bool = True,
+    ) -> DiehlCookResult:
+        """Presents P images one after the other, each to a network at rest, and learns unless in evaluation mode.
+
+        Args:
+            x: what is presented. Floating point: rates in Hz, one image of the shape given as ``inputs`` or P of them,
+                made Poisson spikes for ``settings.time_interval``. bool or uint8: spikes ``[T, ...]`` or
+                ``[P, T, ...]``. :class:`snnfast.ops.Events` and :class:`snnfast.ops.Rates` as they are.
+            seeds: int64 ``[P]``, for the Poisson spikes; drawn from PyTorch's CPU generator if None.
+            return_spikes: return the raster.
+            validate: look at the values of ``x`` and the weights; on CUDA this waits for the device.
+
+        Returns:
+            ``counts``, spikes of every neuron for every image, int32 ``[P, neurons]``; ``spikes`` bool
+            ``[P, T, neurons]`` or None.
+        """
+        stimuli = self._stimuli(x, seeds, validate)
+        self.init_param()
+        return self._op(
+            stimuli,
+            None,
+            self.rule if self.training else None,
+            theta=self.exc.theta,
+            validate=validate,
+            norm=self.norm if self.training else None,
+            stepwise=False,
+            return_spikes=return_spikes,
+        )
+
+    def fit(
+        self, loader: Iterable[tuple[Tensor, Any]], epochs: int = 1
+    ) -> DiehlAndCook2015:
+        """Presents all images of ``loader``, ``epochs`` times, and learns.
+
+        Learning rates fall over the call as ``settings.lr_final`` says. Batches of some hundred images are fastest; the
+        weights depend on the order of the images alone.
+
+        Args:
+            loader: batches ``(images, labels)``, images in Hz ``[P, ...]``; labels are not looked at. Must have a length
+                if learning rates fall.
+            epochs: passes over ``loader``.
+        """
+        falls = self.settings.lr_final != 1
+        batches = epochs * len(loader) if falls else 0  # type: ignore[arg-type]
+        self.train()
+        done = 0
+        for _ in range(epochs):
+            for images, _ in loader:
+                if falls:
+                    self.set_progress(done / batches)
+                self.present(images)
+                done += 1
+        return self
+
+    def respond(self, loader: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Spikes of every neuron for every image of ``loader`` ``[P, neurons]``, and the labels ``[P]``; nothing learns.
+
+        What :func:`snnfast.learning.assign_labels` takes. Leaves the network in the mode in which it was.
+        """
+        counts, labels = [], []
+        training = self.training
+        self.eval()
+        try:
+            for images, of_images in loader:
+                counts.append(self.present(images).counts)
+                labels.append(of_images)
+        finally:
+            self.train(training)
+        if not counts:
+            raise ValueError("DiehlAndCook2015: respond needs at least one batch")
+        return torch.cat(counts), torch.cat(labels).to(counts[0].device)
+
+    def _stimuli(
+        self, x: Tensor | Events | Rates, seeds: Tensor | None, validate: bool
+    ) -> Tensor | Events | Rates:
+        device, n_inputs = self.xe.w.device, math.prod(self.input_shape)
+        name = type(self).__name__
+        if isinstance(x, (Events, Rates)):
+            if seeds is not None:
+                raise ValueError(f"{name}: seeds are for images in Hz, got {type(x).__name__}")
+            return x
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{name}: x must be a tensor, Events or Rates, got {type(x).__name__}")
+        x = x.detach().to(device)
+        spikes = x.dtype in (torch.bool, torch.uint8)
+        if not (spikes or x.is_floating_point()):
+            raise TypeError(
+                f"{name}: x must be rates in Hz (floating point) or spikes (bool, uint8), got {x.dtype}"
+            )
+        leading = 2 if spikes else 1
+        shapes = [s for s in (self.input_shape, (n_inputs,)) if tuple(x.shape[-len(s) :]) == s]
+        batch = x.shape[: x.dim() - len(shapes[0])] if shapes else ()
+        if not shapes or not leading - 1 <= len(batch) <= leading:
+            wanted = ", ".join(map(str, self.input_shape))
+            wanted = f"[T, {wanted}] or [P, T, {wanted}]" if spikes else f"[{wanted}] or [P, {wanted}]"
+            raise ValueError(f"{name}: x of {x.dtype} must have shape {wanted}, got {list(x.shape)}")
+        x = x.reshape(*((1,) * (leading - len(batch))), *batch, n_inputs)
+        if spikes:
+            if seeds is not None:
+                raise ValueError(f"{name}: seeds are for images in Hz, got spikes")
+            if validate and x.dtype == torch.uint8 and x.numel() and int(x.max()) > 1:
+                raise ValueError(
+                    f"{name}: x of uint8 must be spikes, 0 or 1, got {int(x.max())}; give rates in Hz "
+                    "as floating point"
+                )
+            return x
+        if validate and x.numel() and float(x.max()) == 1 and bool(((x == 0) | (x == 1)).all()):
+            raise ValueError(
+                f"{name}: x of {x.dtype} must be rates in Hz, but is 0 or 1 everywhere; give spikes as bool"
+            )
+        if seeds is None:
+            seeds = torch.randint(2**63 - 1, (len(x),), dtype=torch.int64)
+        return Rates(x.float(), self.settings.time_steps, seeds.to(device))
+
+    def extra_repr(self) -> str:
+        """What the parts do not show."""
+        return f"rule={self.rule}"
+
+    def _apply(self, *arguments: Any, **keywords: Any) -> Any:
+        result = super()._apply(*arguments, **keywords)
+        # The state would stay behind, on the old device or of the old dtype.
+        self.init_param()
+        device = self._now.device = self.xe.w.device
+        self._plastic = None if self._plastic is None else self._plastic.to(device)
+        return result
+
+
+class _Now:
+    """Spikes and state of the last step; None at rest. The parts of a model share one."""
+
+    def __init__(self) -> None:
+        self.pre: Tensor | None = None
+        self.post: Tensor | None = None
+        self.state: DiehlCookState | None = None
+        self.device = torch.device("cpu")
+
+
+class Input(nn.Module):
+    """The inputs, to be read: ``s`` spikes of the last step, ``x`` traces, both ``[neurons]``."""
+
+    def __init__(self, neurons: int, now: _Now) -> None:
+        super().__init__()
+        self.neurons, self._now = neurons, now
+
+    @property
+    def s(self) -> Tensor:
+        """Spikes of the last step, bool."""
+        now = self._now
+        return self._zeros(torch.bool) if now.pre is None else now.pre
+
+    @property
+    def x(self) -> Tensor:
+        """Traces of the spikes."""
+        state = self._now.state
+        return self._zeros(torch.float32) if state is None else state.trace_pre
+
+    def _zeros(self, dtype: torch.dtype) -> Tensor:
+        return torch.zeros(self.neurons, dtype=dtype, device=self._now.device)
+
+    def extra_repr(self) -> str:
+        """What ``print`` shows."""
+        return str(self.neurons)
+
+
+class Excitatory(nn.Module):
+    """The excitatory neurons, to be read: ``theta``, and of the last step ``v``, ``s`` and ``x``, all ``[neurons]``."""
+
+    theta: Tensor
+
+    def __init__(self, neurons: int, v_rest: float, dtype: torch.dtype, now: _Now) -> None:
+        super().__init__()
+        self.neurons, self.v_rest, self._now = neurons, v_rest, now
+        self.register_buffer("theta", torch.zeros(neurons, dtype=dtype))
+
+    @property
+    def v(self) -> Tensor:
+        """Membranes, mV."""
+        state = self._now.state
+        return torch.full_like(self.theta, self.v_rest) if state is None else state.v + self.v_rest
+
+    @property
+    def s(self) -> Tensor:
+        """Spikes of the last step, bool."""
+        post = self._now.post
+        return torch.zeros_like(self.theta, dtype=torch.bool) if post is None else post
+
+    @property
+    def x(self) -> Tensor:
+        """Traces of the spikes."""
+        state = self._now.state
+        return torch.zeros_like(self.theta) if state is None else state.trace_post
+
+    def extra_repr(self) -> str:
+        """What ``print`` shows."""
+        return str(self.neurons)
+
+
+class Synapses(nn.Module):
+    """Weights ``w`` ``[neurons, inputs]`` from every input to every excitatory neuron."""
+
+    def __init__(self, inputs: int, neurons: int, w_init: float, dtype: torch.dtype) -> None:
+        super().__init__()
+        # An input's weights lie together, as the kernels walk from input spike to input spike.
+        w = torch.empty((inputs, neurons), dtype=dtype).t()
+        self.w = nn.Parameter(w, requires_grad=False)
+        self.w_init = w_init
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draws the weights anew, from PyTorch's generator."""
+        # Drawn in the order of [neurons, inputs], whatever the layout.
+        self.w.data.copy_(torch.rand(self.w.shape, dtype=self.w.dtype) * self.w_init)
+
+    def extra_repr(self) -> str:
+        """What ``print`` shows."""
+        return f"{self.w.shape[1]}, {self.w.shape[0]}"
+
+
+def _settings(chosen: str | Settings, neurons: int, changes: dict[str, Any]) -> Settings:
+    if isinstance(chosen, Settings):
+        return change(chosen, **changes)
+    if not isinstance(chosen, str):
+        raise TypeError(
+            f"DiehlAndCook2015: preset must be a name or Settings, got {type(chosen).__name__}"
+        )
+    try:
+        return preset(chosen, neurons, **changes)
+    except ValueError as error:
+        raise ValueError(f"DiehlAndCook2015: {error}") from None
+
+
+def _positive(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"DiehlAndCook2015: {name} must be an integer, got {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"DiehlAndCook2015: {name} must be at least 1, got {value}")
+    return value

@@ -1,0 +1,191 @@
+"""Settings of the network of Diehl and Cook: the presets, and changes to them by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from snnfast import ops, plasticity
+from snnfast.plasticity import Rule
+
+
+@dataclass(frozen=True)
+class CurrentBased:
+    """Neurons driven by currents, as in n3ml: the keyword arguments of :func:`snnfast.ops.diehl_cook`."""
+
+    dt: float = 1.0
+    tau: float = 100.0
+    v_threshold: float = 13.0
+    v_reset: float = 5.0
+    refractory: float = 5.0
+    inhibition: float = 120.0
+    inhibition_delay: int = 2
+    one_winner: bool = False
+    theta_plus: float = 0.05
+    tau_theta: float | None = None
+
+    op = staticmethod(ops.diehl_cook)
+    v_rest = -65.0  # mV, n3ml's; the op counts from rest
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides how the network behaves and learns.
+
+    Attributes:
+        rule: how the weights learn.
+        neurons: dynamics of the neurons, and the op that computes them.
+        norm: sum to which the weights of a neuron are normalised, per input.
+        w_init: weights are drawn from U(0, w_init).
+        time_interval: length of a presentation, ms.
+        intensity: rate of a white pixel, Hz; the model itself takes rates, those who have pixels multiply.
+        lr_final: learning rates at the end of training, as a part of those at the beginning; in between they fall
+            exponentially.
+    """
+
+    rule: Rule
+    neurons: CurrentBased = field(default_factory=CurrentBased)
+    norm: float = 0.1
+    w_init: float = 0.3
+    time_interval: float = 250.0
+    intensity: float = 128.0
+    lr_final: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.rule, Rule):
+            raise TypeError(f"settings: rule must be a Rule, got {type(self.rule).__name__}")
+        for name in ("norm", "w_init", "time_interval", "intensity"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"settings: {name} must be positive, got {getattr(self, name)}")
+        if not 0 < self.lr_final <= 1:
+            raise ValueError(f"settings: lr_final must lie in (0, 1], got {self.lr_final}")
+        if self.w_init > self.rule.w_max:
+            raise ValueError(
+                f"settings: w_init must be at most w_max, {self.rule.w_max:g}, got {self.w_init:g}"
+            )
+
+    @property
+    def time_steps(self) -> int:
+        """Steps of a presentation."""
+        return round(self.time_interval / self.neurons.dt)
+
+    def keywords(self) -> dict[str, Any]:
+        """The keyword arguments of the op."""
+        return asdict(self.neurons)
+
+
+# Neurons that compete within the step: better than n3ml's two steps of delay, in which several neurons learn the same.
+_COMPETING = CurrentBased(inhibition_delay=0, one_winner=True)
+
+# By how much the threshold of a neuron grows over the training if every image makes one neuron spike once, mV. Settings
+# that did well at 100, 400, 1600 and 6400 neurons had this in common.
+GROWTH = 15.0
+
+# Neurons: learning rate, and that at the end as a part of it. The nearest size, by ratio, is taken.
+_TUNED_RATES = {100: (0.03, 0.1), 400: (0.03, 1.0), 1600: (0.06, 1.0), 6400: (0.1, 1.0)}
+
+
+def _growing(settings: Settings, neurons: int, presentations: int) -> Settings:
+    theta_plus = GROWTH * neurons / max(presentations, 1)
+    return replace(settings, neurons=replace(settings.neurons, theta_plus=theta_plus))
+
+
+def _manual(neurons: int, presentations: int) -> Settings:
+    rule = plasticity.power_law(0.01, x_tar=0.1, mu=0.2)
+    return _growing(Settings(rule, _COMPETING), neurons, presentations)
+
+
+def _n3ml(neurons: int, presentations: int) -> Settings:
+    return Settings(plasticity.pair(1e-10, 1e-3))
+
+
+def _tuned(neurons: int, presentations: int) -> Settings:
+    size = min(_TUNED_RATES, key=lambda n: max(n / neurons, neurons / n))
+    lr, lr_final = _TUNED_RATES[size]
+    settings = Settings(plasticity.triplet(1e-4, lr), _COMPETING, lr_final=lr_final)
+    return _growing(settings, neurons, presentations)
+
+
+PRESETS: dict[str, Callable[[int, int], Settings]] = {
+    "manual": _manual,
+    "n3ml": _n3ml,
+    "tuned": _tuned,
+}
+RULES: dict[str, Callable[..., Rule]] = {
+    rule.__name__: rule
+    for rule in (
+        plasticity.pair,
+        plasticity.soft_bounds,
+        plasticity.power_law,
+        plasticity.exponential,
+        plasticity.pre_post,
+        plasticity.triplet,
+    )
+}
+
+
+def preset(
+    name: str = "manual", neurons: int = 100, *, presentations: int = 120_000, **changes: Any
+) -> Settings:
+    """The settings called ``name``, with ``changes``.
+
+    - ``"manual"``: the rule that the n3ml manual prints, a power law, with competition within the step.
+    - ``"n3ml"``: what n3ml computes: the pair rule at its rates, its neurons and its delays.
+    - ``"tuned"``: the triplet rule with the settings that were best at each size.
+
+    Args:
+        name: "manual", "n3ml" or "tuned".
+        neurons: excitatory neurons, on which the settings of "manual" and "tuned" depend.
+        presentations: images that training will present, on which the growth of the thresholds in "manual" and
+            "tuned" depends; two epochs of MNIST by default.
+        **changes: see :func:`change`.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
+    return change(PRESETS[name](neurons, presentations), **changes)
+
+
+def change(settings: Settings, **changes: Any) -> Settings:
+    """``settings`` with other values, each named as in :class:`Settings`, its ``neurons``, or its ``rule``.
+
+    ``rule`` may be the name of a function of :mod:`snnfast.plasticity`, taken with its defaults; ``lr`` is the rate of
+    the rule's potentiation, whatever it is called there.
+
+    Raises:
+        ValueError: for an unknown name, or a value out of range.
+    """
+    changes = dict(changes)
+    rule = changes.pop("rule", settings.rule)
+    if isinstance(rule, str):
+        if rule not in RULES:
+            raise ValueError(f"rule must be one of {', '.join(RULES)}, got {rule!r}")
+        rule = RULES[rule]()
+    if "lr" in changes:
+        changes["lr_post_triplet" if rule.kind == "triplet" else "lr_post"] = changes.pop("lr")
+    parts: dict[str, dict[str, Any]] = {"settings": {}, "neurons": {}, "rule": {}}
+    homes = {
+        **{f.name: "rule" for f in fields(Rule) if f.name != "kind"},
+        **{f.name: "neurons" for f in fields(settings.neurons)},
+        **{f.name: "settings" for f in fields(Settings) if f.name not in ("rule", "neurons")},
+    }
+    for name, value in changes.items():
+        if name not in homes:
+            known = ", ".join(sorted({*homes, "lr", "rule"}))
+            raise ValueError(f"there is no setting {name!r}; known: {known}")
+        parts[homes[name]][name] = value
+    return replace(
+        settings,
+        rule=replace(rule, **parts["rule"]),
+        neurons=replace(settings.neurons, **parts["neurons"]),
+        **parts["settings"],
+    )
+
+
+def slower(rule: Rule, factor: float) -> Rule:
+    """``rule`` with its rates multiplied by ``factor``."""
+    rates = {f.name: factor * getattr(rule, f.name) for f in fields(rule) if f.name[:3] == "lr_"}
+    return replace(rule, **rates)

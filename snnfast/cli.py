@@ -1,14 +1,15 @@
-"""The command ``snnfast``. Each procedure adds one command to ``snnfast train``."""
+"""The command ``snnfast``. Each procedure adds one command to ``snnfast train``, some to ``assign`` and ``infer``."""
 
 from __future__ import annotations
 
+import ast
 import importlib
 import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import torch
 import typer
@@ -25,6 +26,10 @@ app = typer.Typer(
 )
 train = typer.Typer(help="Train one of the procedures.", no_args_is_help=True)
 app.add_typer(train, name="train")
+assign = typer.Typer(help="Label neurons that learned without labels.", no_args_is_help=True)
+app.add_typer(assign, name="assign")
+infer = typer.Typer(help="Score a trained network on held-out images.", no_args_is_help=True)
+app.add_typer(infer, name="infer")
 
 Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cuda or cuda:N.")]
 Threads = Annotated[
@@ -130,11 +135,7 @@ def train_stbp(
             validate=validate,
             **{name: value for name, value in given.items() if value is not None},
         )
-        if settings.dataset == "mnist" and data is None:
-            raise ValueError(
-                "--dataset mnist needs --data, the folder of MNIST in torchvision's layout; "
-                "with --download it is fetched there"
-            )
+        _needs_root(settings.dataset, data)
         folder = out or Path("runs") / f"stbp-{settings.dataset}{'-fc' if hidden else ''}"
         try:
             result = stbp.train(
@@ -147,11 +148,165 @@ def train_stbp(
                 weights=weights,
             )
         except KeyboardInterrupt:
-            kept = (folder / stbp.CHECKPOINT).exists()
-            tip = "repeat the command with --resume to go on" if kept else "nothing was saved yet"
-            typer.secho(f"\nsnnfast: interrupted; {tip}", err=True, fg="yellow")
-            raise typer.Exit(130) from None
+            _tell_interruption((folder / stbp.CHECKPOINT).exists())
         typer.echo(result.summary())
+
+
+Dataset = Annotated[str, typer.Option(help="digits (in the package) or mnist.")]
+Root = Annotated[Path | None, typer.Option(help="Folder of MNIST in torchvision's layout.")]
+Download = Annotated[bool, typer.Option(help="Download MNIST into --data.")]
+Neurons = Annotated[int, typer.Option(help="Excitatory neurons.")]
+StdpFolder = Annotated[
+    Path | None, typer.Option(help="Folder of the run; runs/stdp-<dataset>-<neurons> if left out.")
+]
+
+
+@train.command("stdp")
+def train_stdp(
+    dataset: Dataset = "digits",
+    data: Root = None,
+    download: Download = False,
+    neurons: Neurons = 100,
+    preset: Annotated[str, typer.Option(help="tuned, manual, n3ml or paper.")] = "tuned",
+    epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 2,
+    rule: Annotated[
+        str | None, typer.Option(help="Another rule of snnfast.plasticity, with its defaults.")
+    ] = None,
+    lr: Annotated[float | None, typer.Option(help="Rate of potentiation.")] = None,
+    lr_final: Annotated[
+        float | None, typer.Option(help="Learning rates at the end, as a part of those before.")
+    ] = None,
+    theta_plus: Annotated[
+        float | None, typer.Option(help="Growth of a threshold per spike, mV.")
+    ] = None,
+    norm: Annotated[float | None, typer.Option(help="Sum of weights per input.")] = None,
+    intensity: Annotated[float | None, typer.Option(help="Rate of a white pixel, Hz.")] = None,
+    time_interval: Annotated[float | None, typer.Option(help="A presentation, ms.")] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="NAME=VALUE: any other setting of network or rule; repeatable."),
+    ] = None,
+    images_per_call: Annotated[
+        int | None, typer.Option(help="Images after which learning rates are set anew.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    validate: Annotated[
+        bool, typer.Option(help="Train without the validation split and score that, not the test.")
+    ] = False,
+    device: Device = "auto",
+    threads: Threads = None,
+    out: StdpFolder = None,
+    resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in --out.")] = False,
+) -> None:
+    """Spike-timing-dependent plasticity (Diehl and Cook 2015): trains, labels the neurons, scores."""
+    from snnfast.procedure import stdp, stdp_readout
+
+    with _plain_errors():
+        if threads is not None:
+            torch.set_num_threads(threads)
+        given = {
+            "rule": rule,
+            "lr": lr,
+            "lr_final": lr_final,
+            "theta_plus": theta_plus,
+            "norm": norm,
+            "intensity": intensity,
+            "time_interval": time_interval,
+        }
+        changes = {name: value for name, value in given.items() if value is not None}
+        settings = stdp.Settings(
+            dataset=dataset.lower(),
+            neurons=neurons,
+            preset=preset,
+            epochs=epochs,
+            images_per_call=images_per_call,
+            seed=seed,
+            validate=validate,
+            changes=changes | dict(map(_name_and_value, setting or [])),
+        )
+        _needs_root(settings.dataset, data)
+        folder = out or _stdp_folder(dataset, neurons)
+        chosen = _device(device)
+        try:
+            stdp.train(settings, folder, root=data, download=download, device=chosen, resume=resume)
+            trained = stdp_readout.trained(folder, root=data, device=chosen)
+            typer.echo(stdp_readout.describe_assignment(stdp_readout.assign(trained, folder)))
+            typer.echo(stdp_readout.infer(trained, folder).summary())
+        except KeyboardInterrupt:
+            _tell_interruption((folder / stdp.CHECKPOINT).exists())
+        typer.echo(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+
+
+@assign.command("stdp")
+def assign_stdp(
+    dataset: Dataset = "digits",
+    data: Root = None,
+    neurons: Neurons = 100,
+    images: Annotated[
+        int, typer.Option(help="How many training images decide, the last ones.")
+    ] = 10_000,
+    device: Device = "auto",
+    threads: Threads = None,
+    out: StdpFolder = None,
+) -> None:
+    """Labels the neurons of a run by their responses to training images."""
+    from snnfast.procedure import stdp_readout
+
+    with _plain_errors():
+        if threads is not None:
+            torch.set_num_threads(threads)
+        folder = out or _stdp_folder(dataset, neurons)
+        trained = stdp_readout.trained(folder, root=data, device=_device(device))
+        assigned = stdp_readout.assign(trained, folder, images=images)
+        typer.echo(stdp_readout.describe_assignment(assigned))
+
+
+@infer.command("stdp")
+def infer_stdp(
+    dataset: Dataset = "digits",
+    data: Root = None,
+    neurons: Neurons = 100,
+    device: Device = "auto",
+    threads: Threads = None,
+    out: StdpFolder = None,
+) -> None:
+    """Scores a run whose neurons have labels on the test images, or the validation split of its settings."""
+    from snnfast.procedure import stdp_readout
+
+    with _plain_errors():
+        if threads is not None:
+            torch.set_num_threads(threads)
+        folder = out or _stdp_folder(dataset, neurons)
+        trained = stdp_readout.trained(folder, root=data, device=_device(device))
+        typer.echo(stdp_readout.infer(trained, folder).summary())
+
+
+def _stdp_folder(dataset: str, neurons: int) -> Path:
+    return Path("runs") / f"stdp-{dataset.lower()}-{neurons}"
+
+
+def _name_and_value(text: str) -> tuple[str, object]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"--set must be NAME=VALUE, got {text!r}")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
+
+
+def _needs_root(dataset: str, root: Path | None) -> None:
+    if dataset == "mnist" and root is None:
+        raise ValueError(
+            "--dataset mnist needs --data, the folder of MNIST in torchvision's layout; "
+            "with --download it is fetched there"
+        )
+
+
+def _tell_interruption(kept: bool) -> NoReturn:
+    tip = "repeat the command with --resume to go on" if kept else "nothing was saved yet"
+    typer.secho(f"\nsnnfast: interrupted; {tip}", err=True, fg="yellow")
+    raise typer.Exit(130) from None
 
 
 @app.command()

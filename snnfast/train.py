@@ -55,8 +55,7 @@ class Run:
 
     def save(self, path: Path) -> None:
         """Writes a checkpoint; ``path`` holds the old one or the new one at any moment, never a part."""
-        checkpoint = {
-            "format": CHECKPOINT_FORMAT,
+        content = {
             "settings": dict(self.settings),
             "epoch": self.epoch,
             "history": self.history,
@@ -66,16 +65,7 @@ class Run:
             "rng": torch.get_rng_state(),
             "rng_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
-        try:
-            with temporary.open("wb") as stream:
-                torch.save(checkpoint, stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_checkpoint(path, content)
 
     def load(self, path: Path) -> None:
         """Goes on where the checkpoint ``path`` ended, random numbers included.
@@ -85,15 +75,7 @@ class Run:
             CheckpointError: it is no checkpoint of this package, or one of a run with other settings.
         """
         checkpoint = read_checkpoint(path)
-        differing = [
-            f"{name}: {_shown(checkpoint['settings'], name)} there, {_shown(self.settings, name)} here"
-            for name in sorted({*checkpoint["settings"], *self.settings})
-            if checkpoint["settings"].get(name) != self.settings.get(name)
-        ]
-        if differing:
-            raise CheckpointError(
-                f"{path} is of a run with other settings ({'; '.join(differing)}); give the same or start anew"
-            )
+        same_settings(path, checkpoint["settings"], self.settings)
         try:
             self.model.load_state_dict(checkpoint["model"])
             self.optimizer.load_state_dict(checkpoint["optimizer"])
@@ -105,6 +87,20 @@ class Run:
         except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise CheckpointError(f"{path} does not fit this run: {error}") from error
         self.epoch, self.history = checkpoint["epoch"], checkpoint["history"]
+
+
+def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes a checkpoint; ``path`` holds the old one or the new one at any moment, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
+    try:
+        with temporary.open("wb") as stream:
+            torch.save({"format": CHECKPOINT_FORMAT, **content}, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -125,6 +121,19 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} is no checkpoint of this version of snnfast (format {CHECKPOINT_FORMAT})"
         )
     return checkpoint
+
+
+def same_settings(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """Raises CheckpointError unless the settings in the checkpoint ``path`` are those of this run."""
+    differing = [
+        f"{name}: {_shown(there, name)} there, {_shown(here, name)} here"
+        for name in sorted({*there, *here})
+        if there.get(name) != here.get(name)
+    ]
+    if differing:
+        raise CheckpointError(
+            f"{path} is of a run with other settings ({'; '.join(differing)}); give the same or start anew"
+        )
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

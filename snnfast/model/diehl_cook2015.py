@@ -128,9 +128,7 @@ class DiehlAndCook2015(nn.Module):
             )
         spikes = inputs["inp"]
         if not isinstance(spikes, Tensor):
-            raise TypeError(
-                f"DiehlAndCook2015: inp must be a tensor, got {type(spikes).__name__}"
-            )
+            raise TypeError(f"DiehlAndCook2015: inp must be a tensor, got {type(spikes).__name__}")
         if spikes.numel() != math.prod(self.input_shape):
             raise ValueError(
                 f"DiehlAndCook2015: inp must have shape {list(self.input_shape)} or "
@@ -151,7 +149,9 @@ class DiehlAndCook2015(nn.Module):
         if not self.training:
             return
         if self._before is None:
-            raise RuntimeError("DiehlAndCook2015: update needs a run before it, one for each update")
+            raise RuntimeError(
+                "DiehlAndCook2015: update needs a run before it, one for each update"
+            )
         # The same step again, now with plasticity: exactly what the op does in one call.
         x, state, theta = self._before
         result = self._op(x, state, self.rule, theta=theta, validate=state is None)
@@ -235,17 +235,15 @@ class DiehlAndCook2015(nn.Module):
             return_spikes=return_spikes,
         )
 
-    def fit(
-        self, loader: Iterable[tuple[Tensor, Any]], epochs: int = 1
-    ) -> DiehlAndCook2015:
+    def fit(self, loader: Iterable[tuple[Tensor, Any]], epochs: int = 1) -> DiehlAndCook2015:
         """Presents all images of ``loader``, ``epochs`` times, and learns.
 
         Learning rates fall over the call as ``settings.lr_final`` says. Batches of some hundred images are fastest; the
         weights depend on the order of the images alone.
 
         Args:
-            loader: batches ``(images, labels)``, images in Hz ``[P, ...]``; labels are not looked at. Must have a length
-                if learning rates fall.
+            loader: batches ``(images, labels)``, images in Hz ``[P, ...]``; labels are not looked at. Must have a
+                length if learning rates fall.
             epochs: passes over ``loader``.
         """
         falls = self.settings.lr_final != 1
@@ -261,7 +259,7 @@ class DiehlAndCook2015(nn.Module):
         return self
 
     def respond(self, loader: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Spikes of every neuron for every image of ``loader`` ``[P, neurons]``, and the labels ``[P]``; nothing learns.
+        """Spikes of every neuron for every image of ``loader`` ``[P, neurons]`` without learning, and labels ``[P]``.
 
         What :func:`snnfast.learning.assign_labels` takes. Leaves the network in the mode in which it was.
         """
@@ -300,8 +298,12 @@ class DiehlAndCook2015(nn.Module):
         batch = x.shape[: x.dim() - len(shapes[0])] if shapes else ()
         if not shapes or not leading - 1 <= len(batch) <= leading:
             wanted = ", ".join(map(str, self.input_shape))
-            wanted = f"[T, {wanted}] or [P, T, {wanted}]" if spikes else f"[{wanted}] or [P, {wanted}]"
-            raise ValueError(f"{name}: x of {x.dtype} must have shape {wanted}, got {list(x.shape)}")
+            wanted = (
+                f"[T, {wanted}] or [P, T, {wanted}]" if spikes else f"[{wanted}] or [P, {wanted}]"
+            )
+            raise ValueError(
+                f"{name}: x of {x.dtype} must have shape {wanted}, got {list(x.shape)}"
+            )
         x = x.reshape(*((1,) * (leading - len(batch))), *batch, n_inputs)
         if spikes:
             if seeds is not None:
@@ -325,7 +327,7 @@ class DiehlAndCook2015(nn.Module):
         return f"rule={self.rule}"
 
     def _apply(self, *arguments: Any, **keywords: Any) -> Any:
-        result = super()._apply(*arguments, **keywords)
+        result = super()._apply(*arguments, **keywords)  # type: ignore[no-untyped-call]
         # The state would stay behind, on the old device or of the old dtype.
         self.init_param()
         device = self._now.device = self.xe.w.device

@@ -209,7 +209,9 @@ def test_normalize_leaves_neurons_alone_that_were_not_plastic():
     step_by_step(model, spikes(1))
     changed = (model.xe.w != before).any(1)
     assert changed.any()
-    torch.testing.assert_close(model.xe.w[changed].sum(1), torch.full_like(before[changed].sum(1), 6.0))
+    torch.testing.assert_close(
+        model.xe.w[changed].sum(1), torch.full_like(before[changed].sum(1), 6.0)
+    )
 
 
 def test_parts_show_the_last_step():
@@ -295,7 +297,11 @@ def test_every_setting_can_be_changed_by_its_name():
         ({"neurons": 0}, ValueError, "neurons must be at least 1, got 0"),
         ({"neurons": 2.0}, TypeError, "neurons must be an integer, got float"),
         ({"inputs": (28, 0)}, ValueError, "inputs must be at least 1, got 0"),
-        ({"preset": "best"}, ValueError, "preset must be one of manual, n3ml, .*tuned.*, got 'best'"),
+        (
+            {"preset": "best"},
+            ValueError,
+            "preset must be one of manual, n3ml, .*tuned.*, got 'best'",
+        ),
         ({"preset": 3}, TypeError, "preset must be a name or Settings, got int"),
         ({"rule": "hebb"}, ValueError, "rule must be one of pair, .*triplet, got 'hebb'"),
         ({"lr": -1.0}, ValueError, "lr_post must be at least 0, got -1"),
@@ -314,15 +320,31 @@ def test_wrong_arguments_are_named(arguments, error, message):
 @pytest.mark.parametrize(
     ("x", "error", "message"),
     [
-        (torch.full((2, 5, 4), -1.0), ValueError, r"x.hz must lie in \[0, 1000\] Hz, got values from -1"),
+        (
+            torch.full((2, 5, 4), -1.0),
+            ValueError,
+            r"x.hz must lie in \[0, 1000\] Hz, got values from -1",
+        ),
         (torch.full((2, 5, 4), torch.nan), ValueError, "x.hz must lie in .* got values from nan"),
-        (torch.full((2, 5, 4), 1001.0), ValueError, r"x.hz must lie in \[0, 1000\] Hz, got .* to 1001"),
-        (torch.zeros(2, 5, 5), ValueError, r"must have shape \[5, 4\] or \[P, 5, 4\], got \[2, 5, 5\]"),
+        (
+            torch.full((2, 5, 4), 1001.0),
+            ValueError,
+            r"x.hz must lie in \[0, 1000\] Hz, got .* to 1001",
+        ),
+        (
+            torch.zeros(2, 5, 5),
+            ValueError,
+            r"must have shape \[5, 4\] or \[P, 5, 4\], got \[2, 5, 5\]",
+        ),
         (torch.zeros(2, 3, 5, 4), ValueError, r"must have shape \[5, 4\] or \[P, 5, 4\]"),
         (torch.zeros(5, 4).bool(), ValueError, r"must have shape \[T, 5, 4\] or \[P, T, 5, 4\]"),
         (torch.zeros(2, 5, 4).int(), TypeError, "rates in Hz .* or spikes .*, got torch.int32"),
         (torch.full((2, 3, 20), 7).byte(), ValueError, "of uint8 must be spikes, 0 or 1, got 7"),
-        (torch.eye(20), ValueError, "must be rates in Hz, but is 0 or 1 everywhere; give spikes as"),
+        (
+            torch.eye(20),
+            ValueError,
+            "must be rates in Hz, but is 0 or 1 everywhere; give spikes as",
+        ),
         ([1.0], TypeError, "x must be a tensor, Events or Rates, got list"),
     ],
 )

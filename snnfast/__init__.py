@@ -2,17 +2,31 @@
 
 from importlib.metadata import version as _version
 
-from . import backend, encoder, memory, model, nn, ops, plasticity, reference, surrogate
+from . import (
+    backend,
+    encoder,
+    loss,
+    memory,
+    model,
+    nn,
+    ops,
+    optimizer,
+    plasticity,
+    reference,
+    surrogate,
+)
 from .info import build_info
 
 __all__ = [
     "backend",
     "build_info",
     "encoder",
+    "loss",
     "memory",
     "model",
     "nn",
     "ops",
+    "optimizer",
     "plasticity",
     "reference",
     "surrogate",

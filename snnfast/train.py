@@ -17,6 +17,12 @@ from tqdm import tqdm
 CHECKPOINT_FORMAT = 1
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+Decide = Callable[[Tensor], Tensor]
+
+
+def largest(outputs: Tensor) -> Tensor:
+    """The class of the largest of ``[B, classes]``."""
+    return outputs.argmax(1)
 
 
 class CheckpointError(RuntimeError):
@@ -158,6 +164,7 @@ def fit(
     epochs: int,
     batch_size: int,
     loss: Loss,
+    decide: Decide = largest,
     augment: Callable[[Tensor], Tensor] | None = None,
     precision: torch.dtype = torch.float32,
     checkpoint: Path | None = None,
@@ -181,6 +188,7 @@ def fit(
         epochs: at least 0.
         batch_size: images a step; the last batch of an epoch may be smaller.
         loss: scores ``[B, classes]`` and labels ``[B]`` to a scalar.
+        decide: scores ``[B, classes]`` to predicted labels ``[B]``.
         augment: changes the training images ``[B, ...]`` of a batch.
         precision: ``torch.bfloat16`` runs convolutions and products under autocast.
         checkpoint: file written after every epoch.
@@ -203,7 +211,7 @@ def fit(
             start = time.perf_counter()
             title = f"epoch {run.epoch + 1}/{epochs}"
             lr = run.optimizer.param_groups[0]["lr"]
-            score = Score()
+            score = Score(decide)
             order = torch.randperm(len(train[0]))
             with _bar(title, len(order), progress) as bar:
                 run.model.train()
@@ -223,7 +231,12 @@ def fit(
             if run.scheduler is not None:
                 run.scheduler.step()
             held_out = evaluate(
-                run.model, test, batch_size=batch_size, loss=loss, precision=precision
+                run.model,
+                test,
+                batch_size=batch_size,
+                loss=loss,
+                decide=decide,
+                precision=precision,
             )
             run.epoch += 1
             run.history.append(
@@ -275,8 +288,9 @@ def describe(title: str, row: Mapping[str, float]) -> str:
 class Score:
     """Mean loss and accuracy over batches."""
 
-    def __init__(self) -> None:
+    def __init__(self, decide: Decide = largest) -> None:
         self.images = 0
+        self._decide = decide
         self._loss: Tensor | float = 0.0
         self._correct: Tensor | int = 0
 
@@ -288,7 +302,7 @@ class Score:
         # Stays on the device: reading a number here would make a GPU wait in every step.
         self.images += len(labels)
         self._loss = self._loss + loss.detach() * len(labels)
-        self._correct = self._correct + (outputs.detach().argmax(1) == labels).sum()
+        self._correct = self._correct + (self._decide(outputs.detach()) == labels).sum()
 
     @property
     def loss(self) -> float:
@@ -306,6 +320,7 @@ def evaluate(
     data: tuple[Tensor, Tensor],
     *,
     loss: Loss,
+    decide: Decide = largest,
     batch_size: int = 500,
     precision: torch.dtype = torch.float32,
 ) -> Score:
@@ -314,7 +329,7 @@ def evaluate(
     The random numbers of a stochastic encoding are drawn from torch's global generator, and its state is put back.
     """
     model.eval()
-    score = Score()
+    score = Score(decide)
     devices = {p.device for p in model.parameters() if p.is_cuda}
     with torch.no_grad(), torch.random.fork_rng(devices=[d.index for d in devices]):
         for images, labels in batches(model, data, batch_size):

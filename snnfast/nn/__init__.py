@@ -1,9 +1,10 @@
-"""Layers: thin modules over :mod:`snnfast.ops`, for sequences ``[T, B, ...]``, time first."""
+"""Layers: thin modules over :mod:`snnfast.ops`, for sequences ``[T, B, ...]``, time first, or for spike times."""
 
 from .cuba import CubaLIF
 from .lif import IF, LI, LIF, ParametricLIF
 from .presets import like
 from .readout import Count, Rate
+from .spikeprop import SpikeProp, calibrate
 from .state import detach, reset
 from .time import Time
 
@@ -15,7 +16,9 @@ __all__ = [
     "CubaLIF",
     "ParametricLIF",
     "Rate",
+    "SpikeProp",
     "Time",
+    "calibrate",
     "detach",
     "like",
     "reset",

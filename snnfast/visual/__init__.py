@@ -7,6 +7,7 @@ date during training.
 
 from .activity import potentials, raster
 from .output import Live, save
+from .timing import spike_times
 from .training import confusion, curves
 from .weights import receptive_fields
 
@@ -18,4 +19,5 @@ __all__ = [
     "raster",
     "receptive_fields",
     "save",
+    "spike_times",
 ]

@@ -1,0 +1,139 @@
+"""The network of Bohte et al. 2002, trained by SpikeProp."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from snnfast import loss
+from snnfast.nn import SpikeProp, calibrate
+
+
+class Bohte2002(nn.Module):
+    """Layers of :class:`snnfast.nn.SpikeProp` neurons, each firing once: times in, times out.
+
+    The call with n3ml's arguments is the paper's network for Iris: 50 inputs, 10 hidden neurons, 3 outputs, 16 synapses
+    of different delays from each neuron to each of the next layer, the first output spike decides.
+
+    Args:
+        in_neurons: inputs.
+        hid_neurons: hidden neurons; several numbers for several hidden layers.
+        out_neurons: outputs, one a class.
+        delays: terminals of each connection, with delays 1, 2, ... ms; or the delays, as in the layer.
+        threshold: of all neurons.
+        time_constant: tau, in milliseconds.
+        t_max: end of the observation of every layer, in milliseconds.
+        dt: None for exact times; 1.0 for n3ml's whole milliseconds.
+        virtual: None: silent outputs are ``inf``. A number of milliseconds: they get the times of
+            :func:`snnfast.loss.virtual_times`, after ``t_max``, with this ``scale``, and so have a gradient.
+        **options: of the layers, such as ``slope_min`` and ``learn_delays``.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type or range; by ``forward`` as by the op.
+
+    Source: Bohte, Kok, La Poutre, Error-backpropagation in temporally encoded networks of spiking neurons,
+    Neurocomputing 48 (2002).
+
+    Example:
+        >>> net = Bohte2002()
+        >>> net(torch.rand(8, 50) * 10).shape
+        torch.Size([8, 3])
+    """
+
+    def __init__(
+        self,
+        in_neurons: int = 50,
+        hid_neurons: int | Sequence[int] = 10,
+        out_neurons: int = 3,
+        delays: int | Sequence[float] | Tensor = 16,
+        threshold: float = 1.0,
+        time_constant: float = 7.0,
+        *,
+        t_max: float = 40.0,
+        dt: float | None = None,
+        virtual: float | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        hidden = [hid_neurons] if isinstance(hid_neurons, int) else list(hid_neurons)
+        self.layers = nn.ModuleList(
+            SpikeProp(
+                n_in,
+                n_out,
+                delays,
+                tau=time_constant,
+                v_threshold=threshold,
+                t_max=t_max,
+                dt=dt,
+                **options,
+            )
+            for n_in, n_out in pairwise([in_neurons, *hidden, out_neurons])
+        )
+        self.threshold, self.t_max, self.virtual = float(threshold), float(t_max), virtual
+
+    def reset_parameters(self, low: float = -0.5, high: float = 1.0) -> None:
+        """Draws the weights of every layer; see :meth:`snnfast.nn.SpikeProp.reset_parameters`."""
+        for layer in self._spiking():
+            layer.reset_parameters(low, high)
+
+    def initialize(self, delay: bool = True) -> None:
+        """Draws the weights as n3ml does: uniformly between 0.02 and 0.1.
+
+        ``delay`` is taken and does nothing: the delays are the paper's 1, 2, ..., 16 ms, where n3ml draws whole numbers
+        from 0 to 9, the same for all neurons and some of them twice. Without this call weights have both signs, which
+        learns better; see :class:`snnfast.nn.SpikeProp` and :meth:`calibrate`.
+        """
+        for layer in self._spiking():
+            nn.init.uniform_(layer.weight, 0.02, 0.1)
+
+    def calibrate(self, t: Tensor, mean_times: Sequence[float]) -> None:
+        """Scales each layer's weights so that its neurons fire at ``mean_times[layer]`` on average.
+
+        Over the inputs ``t`` ``[B, in_neurons]``; see :func:`snnfast.nn.calibrate`.
+        """
+        if len(mean_times) != len(self.layers):
+            raise ValueError(
+                f"Bohte2002: mean_times must hold a time for each of {len(self.layers)} layers, got {len(mean_times)}"
+            )
+        with torch.no_grad():
+            for layer, mean_time in zip(self._spiking(), mean_times):
+                calibrate(layer, t, mean_time)
+                t = layer(t)
+
+    def forward(self, t: Tensor) -> Tensor:
+        """Spike times of the inputs ``[B, in_neurons]`` -> of the outputs ``[B, out_neurons]``, in milliseconds.
+
+        One sample ``[in_neurons]`` gives ``[out_neurons]``. Inputs that are ``inf``, or -1 as n3ml's encoder gives
+        them, are silent.
+        """
+        return self.spike_times(t)[-1]
+
+    def spike_times(self, t: Tensor) -> list[Tensor]:
+        """Spike times of the inputs and of every layer, a tensor each."""
+        batch = t if t.dim() == 2 else t[None]
+        # Before the layers, which refuse times before 0.
+        times = [batch.masked_fill(batch == -1, torch.inf).to(next(self.parameters()).dtype)]
+        *hidden, last = self._spiking()
+        for layer in hidden:
+            times.append(layer(times[-1]))
+        if self.virtual is None:
+            times.append(last(times[-1]))
+        else:
+            fired, u_max = last(times[-1], return_u_max=True)
+            times.append(
+                loss.virtual_times(
+                    fired,
+                    u_max,
+                    t_max=self.t_max,
+                    v_threshold=self.threshold,
+                    scale=self.virtual,
+                )
+            )
+        return times if t.dim() == 2 else [x[0] for x in times]
+
+    def _spiking(self) -> list[SpikeProp]:
+        return [layer for layer in self.layers if isinstance(layer, SpikeProp)]

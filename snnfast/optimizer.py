@@ -1,0 +1,65 @@
+"""Optimizers with the calls of n3ml. Every network here also trains with any optimizer of ``torch.optim``."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from snnfast import check, loss
+from snnfast.model import Bohte2002
+
+__all__ = ["Bohte"]
+
+
+class Bohte:
+    """SpikeProp's update (Bohte et al. 2002, equations 4 to 15): gradient descent on the distance to target times.
+
+    ``w -= lr dE/dw`` with ``E = 1/2 sum_j (t_j - target_j)^2``, the mean over samples if there are several. All
+    gradients are taken before any weight changes; n3ml's hidden layer sees output weights that have changed already.
+
+    Args:
+        lr: learning rate.
+        minimum: weights are kept at least this large; None: no bound. n3ml keeps them between 0.02 and 1, so that no
+            neuron can inhibit, which learns slower and reaches less.
+        maximum: weights are kept at most this large.
+
+    Example:
+        >>> model, optimizer = Bohte2002(), Bohte()
+        >>> optimizer.step(model, spiked_input=torch.rand(50) * 10, spiked_label=torch.tensor([8.0, 13, 13]))
+    """
+
+    def __init__(
+        self, lr: float = 0.0075, *, minimum: float | None = None, maximum: float | None = None
+    ) -> None:
+        self.lr = check.number("Bohte", "lr", lr)
+        if self.lr <= 0:
+            raise ValueError(f"Bohte: lr must be positive, got {self.lr:g}")
+        self.minimum, self.maximum = minimum, maximum
+
+    def step(self, model: Bohte2002, spiked_input: Tensor, spiked_label: Tensor) -> Tensor:
+        """Runs the network, changes its weights, and tells how it had answered.
+
+        Args:
+            model: what is trained: its parameters, so delays as well if they are learned.
+            spiked_input: spike times of the inputs ``[in_neurons]`` or ``[B, in_neurons]``; -1 or ``inf`` for silent.
+            spiked_label: times wanted of the outputs, ``[out_neurons]`` or ``[B, out_neurons]``.
+
+        Returns:
+            the outputs' spike times before the change, shaped like ``spiked_label``. A silent output is ``inf``, and
+            changes nothing, unless the model gives it a virtual time.
+        """
+        t: Tensor = model(spiked_input)
+        if t.shape != spiked_label.shape:
+            raise ValueError(
+                f"Bohte: spiked_label must have the shape of the outputs, {list(t.shape)}, "
+                f"got {list(spiked_label.shape)}"
+            )
+        error = loss.spike_time_squared_error(t.view(-1, t.shape[-1]), spiked_label.to(t))
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        gradients = torch.autograd.grad(error, parameters)
+        with torch.no_grad():
+            for parameter, gradient in zip(parameters, gradients):
+                parameter.sub_(gradient, alpha=self.lr)
+                if self.minimum is not None or self.maximum is not None:
+                    parameter.clamp_(self.minimum, self.maximum)
+        return t.detach()

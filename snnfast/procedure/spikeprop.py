@@ -1,0 +1,395 @@
+"""SpikeProp (Bohte et al. 2002): training spike times, on XOR, Iris, Wisconsin breast cancer, digits and MNIST."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from snnfast import data, loss
+from snnfast.encoder import Latency, Population
+from snnfast.model import Bohte2002
+from snnfast.train import Decide, Loss, Run, evaluate, fit
+
+CHECKPOINT = "checkpoint.pt"
+CLASSES = {"xor": 2, "iris": 3, "cancer": 2, "digits": 10, "mnist": 10}
+CODES = ("population", "latency")
+LOSSES = ("cross-entropy", "squared-error")
+IMAGES = ("digits", "mnist")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the course of a run, and its result. Times in milliseconds.
+
+    Attributes:
+        dataset: "xor", "iris", "cancer", "digits" or "mnist".
+        code: "population" (:class:`snnfast.encoder.Population`) or "latency" (:class:`snnfast.encoder.Latency`).
+        fields: neurons a feature of the population code.
+        span: latest input spike.
+        threshold: values up to it do not fire in the latency code; None lets all fire.
+        bias: inputs that always fire at 0.
+        hidden: sizes of the hidden layers.
+        terminals: synapses of a connection, with delays 1 ... terminals; one alone has no delay.
+        tau: time constant of the potentials.
+        t_max: end of the observation.
+        low: initial weights are drawn from U(low, 1) and then scaled, neuron by neuron, so that
+        fire_at: the neurons of the first layer fire at the first of these times on average over the training data and
+            the outputs at the second, layers between them in between; see :func:`snnfast.nn.calibrate`.
+        slope_min: least slope in the gradient, in units of threshold / tau; see :func:`snnfast.ops.spikeprop`.
+        virtual: scale of the times of silent outputs; see :func:`snnfast.loss.virtual_times`.
+        loss: "cross-entropy" of the first spike, or "squared-error" to target times.
+        targets: times wanted of the class's output and of the others, for the squared error. The only output of XOR
+            is to take the first for true and the second for false.
+        jitter: standard deviation of noise on the input times, drawn anew for each sample and epoch.
+        epochs: passes over the training data.
+        batch_size: samples a step.
+        lr: Adam's learning rate in the first epoch.
+        cosine: take the learning rate to 0 over the epochs along a cosine; otherwise it stays.
+        folds: cross-validation: the data are cut into so many parts; None for the data set's own split.
+        fold: the part that is held out.
+        split_seed: seed of the cut into folds.
+        seed: seed of weights, order and jitter.
+        validate: train without the validation part and score that instead of the test part.
+    """
+
+    dataset: str = "iris"
+    code: str = "population"
+    fields: int = 12
+    span: float = 10.0
+    threshold: float | None = None
+    bias: int = 1
+    hidden: tuple[int, ...] = (10,)
+    terminals: int = 16
+    tau: float = 7.0
+    t_max: float = 40.0
+    low: float = -0.5
+    fire_at: tuple[float, float] = (9.0, 14.0)
+    slope_min: float = 0.05
+    virtual: float = 4.0
+    loss: str = "cross-entropy"
+    targets: tuple[float, float] = (12.0, 16.0)
+    jitter: float = 0.0
+    epochs: int = 30
+    batch_size: int = 20
+    lr: float = 0.01
+    cosine: bool = True
+    folds: int | None = None
+    fold: int = 0
+    split_seed: int = 0
+    seed: int = 0
+    validate: bool = False
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("dataset", tuple(CLASSES)), ("code", CODES), ("loss", LOSSES)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"spikeprop: {name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}"
+                )
+        if self.code == "population" and self.dataset not in ("iris", "cancer"):
+            raise ValueError(
+                f"spikeprop: the population code is for iris and cancer, {self.dataset} takes latency"
+            )
+        if self.dataset == "xor" and (self.validate or self.folds or self.loss != "squared-error"):
+            raise ValueError(
+                "spikeprop: xor has four patterns and one output: no validation, no folds, loss squared-error"
+            )
+        if self.dataset == "mnist" and self.folds:
+            raise ValueError("spikeprop: folds are for the data sets in the package, not for mnist")
+        for name, least in (("epochs", 0), ("batch_size", 1), ("terminals", 1), ("bias", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"spikeprop: {name} must be at least {least}, got {getattr(self, name)}"
+                )
+        for name in ("lr", "tau", "t_max", "span", "virtual"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise ValueError(
+                    f"spikeprop: {name} must be positive and finite, got {getattr(self, name)}"
+                )
+        if not (math.isfinite(self.jitter) and self.jitter >= 0):
+            raise ValueError(
+                f"spikeprop: jitter must be finite and not negative, got {self.jitter}"
+            )
+        if self.folds is not None and not 0 <= self.fold < self.folds:
+            raise ValueError(f"spikeprop: fold must lie in [0, {self.folds}), got {self.fold}")
+
+
+def preset(dataset: str, code: str | None = None, **changes: Any) -> Settings:
+    """The settings of docs/results.md for a data set and a code, with ``changes``."""
+    code = code or ("population" if dataset in ("iris", "cancer") else "latency")
+    images: dict[str, Any] = {"terminals": 1, "tau": 60.0, "t_max": 30.0, "fire_at": (6.0, 9.0)}
+    images |= {"low": -0.6, "threshold": 0.0, "batch_size": 32}
+    chosen: dict[str, Any] = {}
+    if dataset == "xor":
+        chosen |= {"span": 6.0, "hidden": (5,), "low": 0.0, "loss": "squared-error"}
+        chosen |= {"targets": (10.0, 16.0), "epochs": 100, "batch_size": 4, "lr": 0.05}
+        chosen |= {"cosine": False}
+    elif dataset == "iris":
+        chosen |= {"bias": 2} if code == "population" else {"epochs": 60}
+    elif dataset == "cancer":
+        chosen |= {"fields": 7, "hidden": (15,), "terminals": 8, "epochs": 10}
+        chosen |= {"batch_size": 32, "lr": 0.003}
+    elif dataset == "digits":
+        chosen |= images | {"hidden": (100,), "jitter": 0.3, "epochs": 40}
+    elif dataset == "mnist":
+        chosen |= images | {"hidden": (400,), "span": 8.0, "threshold": 0.3, "epochs": 6}
+        chosen |= {"lr": 0.002}
+    return Settings(**{"dataset": dataset, "code": code, **chosen, **changes})
+
+
+Part = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Data:
+    """Input spike times ``[N, I]`` and labels; ``held_out`` is watched during training, ``test`` is reported.
+
+    With ``settings.folds`` and ``settings.validate`` the held-out part is taken from the training folds, and
+    ``test`` is the same: the fold kept apart is not looked at.
+    """
+
+    train: Part
+    held_out: Part
+    test: Part
+
+
+def load(
+    settings: Settings,
+    root: Path | None = None,
+    *,
+    download: bool = False,
+    device: torch.device | str = "cpu",
+) -> Data:
+    """The data of a run as spike times; the code is fitted to the training part alone.
+
+    Args:
+        settings: names the data set, the code, and what is held out.
+        root: folder of MNIST in torchvision's layout; the others need none.
+        download: let torchvision download MNIST into ``root``.
+        device: where the tensors go.
+
+    Raises:
+        ValueError, FileNotFoundError, ImportError: MNIST without ``root``, not there, or without torchvision.
+    """
+    train, held_out, test = _split(settings, root, download)
+    encode = code(settings, train[0])
+
+    def part(values: Part) -> Part:
+        return encode(values[0]).to(device), values[1].to(device)
+
+    return Data(part(train), part(held_out), part(test))
+
+
+def _split(settings: Settings, root: Path | None, download: bool) -> tuple[Part, Part, Part]:
+    if settings.dataset == "xor":
+        patterns = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+        whole = patterns, torch.tensor([0, 1, 1, 0])
+        return whole, whole, whole
+
+    def named(split: str) -> Part:
+        part = data.load(settings.dataset, root, split=split, download=download)
+        values, labels = data.as_tensors(part)
+        return values.flatten(1), labels
+
+    if settings.folds is None:
+        test = named("test")
+        if settings.validate:
+            return named("train"), named("val"), test
+        return named("train+val"), test, test
+    values, labels = named("all")
+    fold = data.stratified_folds(labels, settings.folds, seed=settings.split_seed)
+    kept = fold != settings.fold
+    held_out = values[~kept], labels[~kept]
+    values, labels = values[kept], labels[kept]
+    if settings.validate:
+        inner = data.stratified_folds(labels, 5, seed=settings.split_seed) == 0
+        held_out = values[inner], labels[inner]
+        values, labels = values[~inner], labels[~inner]
+    return (values, labels), held_out, held_out
+
+
+def code(settings: Settings, train: Tensor) -> torch.nn.Module:
+    """From features ``[N, F]`` to input spike times ``[N, I]``, fitted to the training part."""
+    low, high = train.amin(0), train.amax(0)
+    if settings.code == "population":
+        encoder = Population(settings.fields, low, high, settings.span, settings.span)
+        return _Code(encoder, settings.bias)
+    latency = Latency(settings.span, threshold=settings.threshold)
+    if settings.dataset in IMAGES:
+        return _Code(latency, settings.bias)
+    return _Code(latency, settings.bias, low, high)
+
+
+class _Code(torch.nn.Module):
+    """An encoder, after scaling to [0, 1] if there are bounds, and inputs that always fire at 0."""
+
+    def __init__(
+        self, encoder: torch.nn.Module, bias: int, low: Any = None, high: Any = None
+    ) -> None:
+        super().__init__()
+        self.encoder, self.bias, self.low, self.high = encoder, bias, low, high
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.low is not None:
+            x = ((x - self.low) / (self.high - self.low)).clamp(0, 1)
+        return F.pad(self.encoder(x).flatten(1), (0, self.bias))
+
+
+def prepare(settings: Settings, train: Part) -> Run:
+    """Network, optimizer and schedule of a run at its beginning; sets the seed of torch's global generator.
+
+    The network is calibrated on the first 1,000 samples of ``train``, and is on their device.
+    """
+    torch.manual_seed(settings.seed)
+    times = train[0]
+    outputs = 1 if settings.dataset == "xor" else CLASSES[settings.dataset]
+    model = Bohte2002(
+        times.shape[1],
+        settings.hidden,
+        outputs,
+        settings.terminals if settings.terminals > 1 else [0.0],
+        time_constant=settings.tau,
+        t_max=settings.t_max,
+        virtual=settings.virtual,
+        slope_min=settings.slope_min,
+    )
+    model.reset_parameters(settings.low, 1.0)
+    model.to(times.device)
+    model.calibrate(times[:1000], torch.linspace(*settings.fire_at, len(model.layers)).tolist())
+    optimizer = torch.optim.Adam(model.parameters(), lr=settings.lr, fused=True)
+    scheduler = None
+    if settings.cosine:
+        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(settings.epochs, 1))
+    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(settings).items()}
+    return Run(model, optimizer, scheduler, settings=plain)
+
+
+def objective(settings: Settings) -> Loss:
+    """The loss of a run: output times ``[B, O]`` and labels ``[B]`` to a scalar."""
+    if settings.loss == "cross-entropy":
+        return loss.first_spike_cross_entropy
+    early, late = settings.targets
+
+    def squared_error(t: Tensor, labels: Tensor) -> Tensor:
+        wanted = labels[:, None] if t.shape[1] == 1 else F.one_hot(labels, t.shape[1])
+        return loss.spike_time_squared_error(t, late + (early - late) * wanted.to(t))
+
+    return squared_error
+
+
+def decision(settings: Settings) -> Decide:
+    """The label of output times ``[B, O]``: the first spike; for XOR the nearer target. No spike is no label: -1."""
+    if settings.dataset != "xor":
+        return lambda t: loss.first_spike(t, settings.t_max)
+    middle = sum(settings.targets) / 2
+    return lambda t: torch.where(t[:, 0] > settings.t_max, -1, (t[:, 0] < middle).long())
+
+
+def train_on(
+    settings: Settings,
+    run: Run,
+    parts: Data,
+    **options: Any,
+) -> Run:
+    """Trains ``run`` to its end; ``options`` as of :func:`snnfast.train.fit`."""
+
+    def jitter(t: Tensor) -> Tensor:
+        # Drawn on the CPU, so that every device sees the same times; nothing comes before 0, silent stays silent.
+        noise = torch.randn(t.shape) * settings.jitter
+        return (t + noise.to(t)).clamp(min=0)
+
+    return fit(
+        run,
+        parts.train,
+        parts.held_out,
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        loss=objective(settings),
+        decide=decision(settings),
+        augment=jitter if settings.jitter else None,
+        **options,
+    )
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run, its accuracy on the test part in [0, 1], and where its files are."""
+
+    run: Run
+    test_accuracy: float
+    out: Path
+
+    def summary(self) -> str:
+        """The result in two lines."""
+        seconds = sum(row["seconds"] for row in self.run.history)
+        cycles = converged(self.run)
+        learned = f", learned after {cycles} cycles" if cycles is not None else ""
+        return (
+            f"test accuracy {100 * self.test_accuracy:.2f} % after {self.run.epoch} epochs{learned}, "
+            f"{seconds:.1f} s\n{self.out}: {CHECKPOINT}, curves.png, spikes.png, potentials.png"
+        )
+
+
+def converged(run: Run) -> int | None:
+    """Cycles until XOR was learned: the first with a sum of squared errors below 1 ms^2; None if there is none."""
+    if run.settings["dataset"] != "xor":
+        return None
+    # The loss is half the mean over the four patterns.
+    learned = (i + 1 for i, row in enumerate(run.history) if 8 * row["loss"] < 1)
+    return next(learned, None)
+
+
+def train(
+    settings: Settings,
+    out: Path,
+    *,
+    root: Path | None = None,
+    download: bool = False,
+    device: torch.device | str = "cpu",
+    resume: bool = False,
+    progress: bool | None = None,
+) -> Result:
+    """Trains, and keeps checkpoint and figures in ``out``; figures also live in a window.
+
+    Args:
+        settings: what decides the run.
+        out: folder, made if missing.
+        root: folder of MNIST.
+        download: let torchvision download MNIST.
+        device: where it runs.
+        resume: go on from the checkpoint in ``out``, which must be of the same settings.
+        progress: progress bar; see :func:`snnfast.train.fit`.
+
+    Raises:
+        FileExistsError: ``out`` holds a checkpoint and ``resume`` is False.
+        FileNotFoundError, snnfast.train.CheckpointError: there is nothing to resume, or it does not fit.
+        ValueError, ImportError: see :func:`load`.
+    """
+    from .spikeprop_figures import Figures
+
+    checkpoint = out / CHECKPOINT
+    if checkpoint.exists() and not resume:
+        raise FileExistsError(
+            f"{checkpoint} exists: resume it (--resume), or give another folder (--out)"
+        )
+    parts = load(settings, root, download=download, device=device)
+    run = prepare(settings, parts.train)
+    figures = Figures(out, run, parts.test)
+    if resume:
+        run.load(checkpoint)
+    train_on(
+        settings,
+        run,
+        parts,
+        checkpoint=checkpoint,
+        progress=progress,
+        after_epoch=figures.update,
+    )
+    figures.finish(run)
+    score = evaluate(run.model, parts.test, loss=objective(settings), decide=decision(settings))
+    return Result(run, score.accuracy, out)

@@ -1,0 +1,162 @@
+"""SpikeProp over many seeds and folds: how accurate, and how sure that is."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from snnfast.train import CheckpointError, evaluate
+
+from . import spikeprop
+from .spikeprop import Settings
+
+RESULTS = "results.json"
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """Finished runs.
+
+    Attributes:
+        settings: those of the runs, but for seed and fold.
+        runs: a dictionary a run: ``seed``, ``fold``, ``accuracy`` on what was held out in [0, 1], ``seconds``, and
+            ``converged``, the cycles until XOR was learned, None if it was not or for other data.
+        out: where results.json is.
+    """
+
+    settings: Settings
+    runs: list[dict[str, Any]]
+    out: Path
+
+    def by_seed(self) -> dict[int, float]:
+        """The accuracy of each seed, the mean over its folds."""
+        seeds = sorted({run["seed"] for run in self.runs})
+        of = {s: [run["accuracy"] for run in self.runs if run["seed"] == s] for s in seeds}
+        return {seed: statistics.fmean(values) for seed, values in of.items()}
+
+    def summary(self) -> str:
+        """The result in some lines."""
+        scores = [100 * a for a in self.by_seed().values()]
+        held_out = "validation" if self.settings.validate else "test"
+        spread = f" (standard deviation {statistics.stdev(scores):.2f})" if len(scores) > 1 else ""
+        over = f", {self.settings.folds} folds each" if self.settings.folds else ""
+        lines = [
+            f"{held_out} accuracy {statistics.fmean(scores):.2f} %{spread}, mean over {len(scores)} seeds{over}: "
+            + " ".join(f"{s:.1f}" for s in scores)
+        ]
+        if self.settings.dataset == "xor":
+            cycles = sorted(r["converged"] for r in self.runs if r["converged"] is not None)
+            lines.append(
+                f"{len(cycles)} of {len(self.runs)} seeds learned XOR within {self.settings.epochs} cycles"
+            )
+            if cycles:
+                nine_tenths = cycles[max(0, -(-9 * len(cycles) // 10) - 1)]
+                lines[-1] += (
+                    f": median {statistics.median(cycles):g}, nine of ten within {nine_tenths}, "
+                    f"the slowest {cycles[-1]}"
+                )
+        lines.append(f"{sum(r['seconds'] for r in self.runs):.0f} s; {self.out / RESULTS}")
+        return "\n".join(lines)
+
+
+def repeat(
+    settings: Settings,
+    seeds: Sequence[int],
+    out: Path,
+    *,
+    root: Path | None = None,
+    download: bool = False,
+    device: torch.device | str = "cpu",
+    resume: bool = False,
+    progress: bool | None = None,
+) -> Repeats:
+    """Trains anew for every seed, and with ``settings.folds`` for every fold of every seed.
+
+    A seed fixes weights and order, and with folds also how the data are cut. ``out / "results.json"`` is written after
+    every run.
+
+    Args:
+        settings: of all runs; ``seed``, ``fold`` and ``split_seed`` are replaced.
+        seeds: at least one.
+        out: folder, made if missing.
+        root: folder of MNIST.
+        download: let torchvision download MNIST.
+        device: where it runs.
+        resume: leave out the runs that ``out`` has results of, which must be of the same settings.
+        progress: show a progress bar; None: if standard error is a terminal.
+
+    Raises:
+        ValueError: no seeds, and those of :func:`snnfast.procedure.spikeprop.load`.
+        FileExistsError: ``out`` holds results and ``resume`` is False.
+        FileNotFoundError, snnfast.train.CheckpointError: there is nothing to resume, or it does not fit.
+    """
+    if not seeds:
+        raise ValueError("spikeprop: seeds must hold at least one seed, got none")
+    path = out / RESULTS
+    plain = json.loads(json.dumps(asdict(replace(settings, seed=0, fold=0, split_seed=0))))
+    done = _read(path, plain) if resume else []
+    if path.exists() and not resume:
+        raise FileExistsError(
+            f"{path} exists: resume it (--resume), or give another folder (--out)"
+        )
+    wanted = [(seed, fold) for seed in seeds for fold in range(settings.folds or 1)]
+    known = {(run["seed"], run["fold"]): run for run in done}
+    disable = None if progress is None else not progress
+    for seed, fold in tqdm(wanted, unit="run", disable=disable, leave=False, dynamic_ncols=True):
+        if (seed, fold) in known:
+            continue
+        this = replace(settings, seed=seed, fold=fold, split_seed=seed if settings.folds else 0)
+        start = time.perf_counter()
+        parts = spikeprop.load(this, root, download=download, device=device)
+        run = spikeprop.prepare(this, parts.train)
+        spikeprop.train_on(this, run, parts, progress=False, echo=None)
+        score = evaluate(
+            run.model,
+            parts.held_out,
+            loss=spikeprop.objective(this),
+            decide=spikeprop.decision(this),
+        )
+        known[seed, fold] = {
+            "seed": seed,
+            "fold": fold,
+            "accuracy": score.accuracy,
+            "converged": spikeprop.converged(run),
+            "seconds": time.perf_counter() - start,
+        }
+        _write(path, {"settings": plain, "runs": list(known.values())})
+    return Repeats(settings, [known[key] for key in wanted], out)
+
+
+def _read(path: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    if not path.is_file():
+        raise FileNotFoundError(f"there are no results {path}")
+    try:
+        content = json.loads(path.read_text())
+        before, runs = content["settings"], list(content["runs"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{path} holds no results: {error}") from error
+    if before != settings:
+        differing = sorted(k for k in {*before, *settings} if before.get(k) != settings.get(k))
+        raise CheckpointError(
+            f"{path} is of runs with other settings ({', '.join(differing)}); give the same or start anew"
+        )
+    return runs
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
+    try:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,293 @@
+"""The procedure SpikeProp: data as spike times, training, resumption, repeats, figures."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from snnfast import data, loss
+from snnfast.procedure import spikeprop, spikeprop_repeats
+from snnfast.procedure.spikeprop import Settings, preset
+from snnfast.procedure.spikeprop_figures import Figures, potentials, spikes
+from snnfast.train import CheckpointError
+
+INF = math.inf
+SMALL = {"hidden": (4,), "terminals": 3, "epochs": 2}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Networks this small only wait for each other's threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+# Data as spike times.
+
+
+def test_sizes_are_the_papers():
+    sizes = {("iris", None): 50, ("iris", "latency"): 5, ("cancer", None): 64, ("xor", None): 3}
+    sizes["digits", None] = 65
+    for (dataset, code), inputs in sizes.items():
+        settings = preset(dataset, code)
+        parts = spikeprop.load(settings)
+        assert parts.train[0].shape[1] == inputs
+        assert (parts.train[0][:, -settings.bias :] == 0).all()
+    assert [preset(d).hidden for d in ("iris", "cancer", "xor", "mnist")] == [
+        (10,),
+        (15,),
+        (5,),
+        (400,),
+    ]
+
+
+def test_xor_is_the_papers():
+    times, labels = spikeprop.load(preset("xor")).train
+    assert times.tolist() == [[6, 6, 0], [6, 0, 0], [0, 6, 0], [0, 0, 0]]
+    assert labels.tolist() == [0, 1, 1, 0]
+    settings = preset("xor")
+    t = torch.tensor([[16.0], [10.0], [12.0], [15.0]])
+    assert spikeprop.objective(settings)(t, labels).item() == (2**2 + 1) / 2 / 4
+    decide = spikeprop.decision(settings)
+    assert decide(torch.tensor([[10.0], [12.9], [13.1], [41.0]])).tolist() == [1, 1, 0, -1]
+
+
+def test_paper_coding_of_iris():
+    times = spikeprop.load(preset("iris")).train[0]
+    fired = times[times.isfinite()]
+    assert torch.equal(fired, fired.round())
+    assert 0 <= fired.min() < fired.max() == 9
+
+
+def test_direct_coding_spans_the_training_range_and_stays_in_it():
+    parts = spikeprop.load(preset("iris", "latency", folds=5, fold=1))
+    assert (parts.train[0][:, :4].amin(0), parts.train[0][:, :4].amax(0)) == (
+        pytest.approx(torch.zeros(4)),
+        pytest.approx(torch.full((4,), 10.0)),
+    )
+    assert parts.test[0].min() >= 0
+    assert parts.test[0].max() <= 10
+
+
+def rows(part):
+    return sorted(part[0].tolist())
+
+
+@pytest.mark.parametrize("validate", [False, True])
+def test_folds_share_nothing_and_validation_comes_from_the_training_folds(validate):
+    fold = data.stratified_folds(data.iris("all").tensors[1], 5, seed=3)
+    held_out = []
+    for i in range(5):
+        settings = preset("iris", "latency", folds=5, fold=i, split_seed=3, validate=validate)
+        parts = spikeprop.load(settings)
+        assert len(parts.train[0]) == (96 if validate else 120)
+        assert len(parts.held_out[0]) == (24 if validate else 30)
+        assert rows(parts.held_out) == rows(parts.test)
+        held_out.append(parts.held_out[1])
+        expected = data.iris("all").tensors[1][(fold != i) if validate else (fold == i)]
+        classes = torch.cat([parts.train[1], parts.held_out[1]]) if validate else parts.test[1]
+        assert torch.equal(classes.bincount(), expected.bincount())
+    if not validate:
+        assert torch.cat(held_out).bincount().tolist() == [50, 50, 50]
+
+
+def test_code_is_fitted_to_the_training_part_alone(monkeypatch):
+    seen = []
+    code = spikeprop.code
+    monkeypatch.setattr(spikeprop, "code", lambda s, x: seen.append(x) or code(s, x))
+    spikeprop.load(preset("iris", folds=5, fold=0))
+    assert [len(x) for x in seen] == [120]
+
+
+# Objectives and decisions.
+
+
+def test_objectives():
+    t, labels = torch.tensor([[10.0, 12.0, 14.0]]), torch.tensor([1])
+    entropy = spikeprop.objective(Settings())(t, labels)
+    assert entropy == loss.first_spike_cross_entropy(t, labels)
+    error = spikeprop.objective(Settings(loss="squared-error", targets=(12.0, 15.0)))(t, labels)
+    assert error.item() == (5**2 + 0 + 1) / 2
+    assert spikeprop.decision(Settings(t_max=20.0))(torch.tensor([[21.0, 22.0]])).tolist() == [-1]
+
+
+# Training.
+
+
+def go(settings, **options):
+    parts = spikeprop.load(settings)
+    run = spikeprop.prepare(settings, parts.train)
+    return spikeprop.train_on(settings, run, parts, progress=False, echo=None, **options)
+
+
+def test_network_is_calibrated_before_training():
+    settings = preset("iris", epochs=0)
+    run = go(settings)
+    times = run.model.spike_times(spikeprop.load(settings).train[0])
+    for t, wanted in zip(times[1:], settings.fire_at):
+        reached = t.detach().clamp(max=settings.t_max).mean(0)
+        torch.testing.assert_close(reached, torch.full_like(reached, wanted), rtol=0, atol=0.3)
+
+
+def test_seed_fixes_a_run():
+    one, two, other = (go(preset("iris", seed=s, jitter=0.2, **SMALL)) for s in (1, 1, 2))
+    weights = [torch.cat([p.flatten() for p in run.model.parameters()]) for run in (one, two, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_jitter_keeps_silence_and_zero():
+    seen = []
+    settings = preset("iris", jitter=2.0, **SMALL)
+    parts = spikeprop.load(settings)
+    run = spikeprop.prepare(settings, parts.train)
+    run.model.register_forward_hook(lambda module, x, y: seen.append(x[0]))
+    spikeprop.train_on(settings, run, parts, progress=False, echo=None)
+    first = seen[0]
+    assert first.isinf().float().mean() > 0.5
+    assert first.min() >= 0
+    assert not torch.equal(first[first.isfinite()], first[first.isfinite()].round())
+
+
+def test_xor_is_learned():
+    run = go(preset("xor"))
+    assert spikeprop.converged(run) <= 100
+    assert run.history[-1]["accuracy"] == 1
+    assert spikeprop.converged(go(preset("xor", epochs=1))) is None
+
+
+def test_squared_error_and_two_hidden_layers_train():
+    run = go(preset("iris", "latency", loss="squared-error", **SMALL | {"hidden": (5, 4)}))
+    assert run.history[-1]["loss"] < run.history[0]["loss"]
+
+
+def test_resumed_run_equals_the_uninterrupted_one(tmp_path):
+    settings = preset("iris", "latency", jitter=0.1, **SMALL | {"epochs": 3})
+    whole = go(settings)
+    parts = spikeprop.load(settings)
+
+    class PowerCutError(Exception):
+        pass
+
+    def cut(run):
+        raise PowerCutError
+
+    with pytest.raises(PowerCutError):
+        go(settings, checkpoint=tmp_path / "c.pt", after_epoch=cut)
+    torch.manual_seed(99)
+    run = spikeprop.prepare(settings, parts.train)
+    run.load(tmp_path / "c.pt")
+    assert run.epoch == 1
+    spikeprop.train_on(settings, run, parts, progress=False, echo=None)
+    for one, two in zip(whole.model.parameters(), run.model.parameters()):
+        assert torch.equal(one, two)
+
+
+def test_train_writes_checkpoint_and_figures(tmp_path):
+    result = spikeprop.train(preset("iris", **SMALL), tmp_path, progress=False)
+    names = {"checkpoint.pt", "curves.png", "spikes.png", "potentials.png"}
+    assert {p.name for p in tmp_path.iterdir()} == names
+    assert f"{100 * result.test_accuracy:.2f} % after 2 epochs" in result.summary()
+    with pytest.raises(FileExistsError, match="--resume"):
+        spikeprop.train(preset("iris", **SMALL), tmp_path)
+    with pytest.raises(CheckpointError, match="lr: 0.01 there, 0.5 here"):
+        spikeprop.train(preset("iris", **SMALL, lr=0.5), tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dataset": "moons"}, "dataset must be one of xor, iris, cancer, digits, mnist"),
+        ({"code": "rate"}, "code must be one of population, latency, got 'rate'"),
+        ({"loss": "hinge"}, "loss must be one of cross-entropy, squared-error"),
+        ({"dataset": "digits"}, "the population code is for iris and cancer"),
+        ({"dataset": "xor", "code": "latency"}, "xor has four patterns"),
+        ({"dataset": "mnist", "code": "latency", "folds": 5}, "folds are for the data sets in"),
+        ({"epochs": -1}, "epochs must be at least 0, got -1"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"terminals": 0}, "terminals must be at least 1, got 0"),
+        ({"lr": 0.0}, "lr must be positive and finite, got 0.0"),
+        ({"tau": INF}, "tau must be positive and finite, got inf"),
+        ({"jitter": -0.1}, "jitter must be finite and not negative, got -0.1"),
+        ({"folds": 5, "fold": 5}, r"fold must lie in \[0, 5\), got 5"),
+    ],
+)
+def test_settings_name_what_is_wrong(change, message):
+    with pytest.raises(ValueError, match=f"spikeprop: {message}"):
+        Settings(**change)
+
+
+# Repeats.
+
+
+def test_repeats_train_every_seed_and_fold_once(tmp_path):
+    settings = preset("iris", "latency", folds=2, **SMALL | {"epochs": 1})
+    result = spikeprop_repeats.repeat(settings, [4, 5], tmp_path, progress=False)
+    assert [(r["seed"], r["fold"]) for r in result.runs] == [(4, 0), (4, 1), (5, 0), (5, 1)]
+    by_hand = go(replace(settings, seed=5, split_seed=5, fold=1))
+    assert result.runs[3]["accuracy"] == by_hand.history[-1]["test_accuracy"]
+    assert result.by_seed()[5] == (result.runs[2]["accuracy"] + result.runs[3]["accuracy"]) / 2
+    text = result.summary()
+    assert "mean over 2 seeds, 2 folds each" in text
+    assert len(json.loads((tmp_path / "results.json").read_text())["runs"]) == 4
+
+
+def test_repeats_go_on_where_they_ended(tmp_path, monkeypatch):
+    settings = preset("iris", "latency", **SMALL | {"epochs": 1})
+    spikeprop_repeats.repeat(settings, [0], tmp_path, progress=False)
+    seeds = []
+    prepare = spikeprop.prepare
+    monkeypatch.setattr(
+        spikeprop, "prepare", lambda s, x: seeds.append(s.seed) or prepare(s, x)
+    )
+    result = spikeprop_repeats.repeat(settings, [0, 1], tmp_path, resume=True, progress=False)
+    assert seeds == [1]
+    assert [r["seed"] for r in result.runs] == [0, 1]
+    with pytest.raises(FileExistsError, match="--resume"):
+        spikeprop_repeats.repeat(settings, [0], tmp_path)
+    with pytest.raises(CheckpointError, match=r"other settings \(lr\)"):
+        spikeprop_repeats.repeat(replace(settings, lr=0.3), [0], tmp_path, resume=True)
+    (tmp_path / "results.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="holds no results"):
+        spikeprop_repeats.repeat(settings, [0], tmp_path, resume=True)
+    with pytest.raises(FileNotFoundError, match="there are no results"):
+        spikeprop_repeats.repeat(settings, [0], tmp_path / "none", resume=True)
+    with pytest.raises(ValueError, match="at least one seed"):
+        spikeprop_repeats.repeat(settings, [], tmp_path)
+
+
+def test_repeats_tell_how_many_learned_xor(tmp_path):
+    runs = [
+        {"seed": s, "fold": 0, "accuracy": 1.0, "seconds": 0.1, "converged": c}
+        for s, c in enumerate([30, None, 20, 40])
+    ]
+    result = spikeprop_repeats.Repeats(preset("xor"), runs, tmp_path)
+    expected = "3 of 4 seeds learned XOR within 100 cycles: median 30, nine of ten within 40, the slowest 40"
+    assert expected in result.summary()
+    silent = spikeprop_repeats.Repeats(preset("xor"), runs[1:2], tmp_path)
+    assert "0 of 1 seeds learned XOR within 100 cycles\n" in silent.summary()
+
+
+# Figures.
+
+
+def test_figures_show_spikes_and_potentials_of_one_sample(tmp_path):
+    settings = preset("iris", **SMALL)
+    parts = spikeprop.load(settings)
+    run = spikeprop.prepare(settings, parts.train)
+    t = spikes(run.model, parts.test[0])
+    assert list(t) == ["input", "hidden", "output"]
+    assert torch.equal(t["output"], run.model(parts.test[0])[0])
+    figure = potentials(run.model, parts.test[0])
+    assert len(figure.axes) == 3
+    figures = Figures(tmp_path, run, parts.test, every=0.0)
+    spikeprop.train_on(
+        settings, run, parts, progress=False, echo=None, after_epoch=figures.update
+    )
+    figures.finish(run)
+    for name in ("curves", "spikes", "potentials"):
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")

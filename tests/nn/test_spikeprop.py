@@ -94,9 +94,7 @@ def test_signs_hold_whatever_the_weights_become():
     assert (w[:, 2] <= 0).all()
     assert torch.equal(w.abs(), layer.weight.abs())
     t = torch.rand(2, 3)
-    assert torch.equal(
-        layer(t), ops.spikeprop(t, w, layer.delays, tau=7.0, t_max=40.0)
-    )
+    assert torch.equal(layer(t), ops.spikeprop(t, w, layer.delays, tau=7.0, t_max=40.0))
     assert "signs" in layer.state_dict()
 
 

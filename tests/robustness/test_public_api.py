@@ -9,7 +9,9 @@ import pytest
 import snnfast
 
 NAMES = {
-    "snnfast": "backend build_info encoder memory model nn ops reference surrogate",
+    "snnfast": (
+        "backend build_info encoder loss memory model nn ops optimizer plasticity reference surrogate"
+    ),
     "snnfast.ops": "cuba iaf li lif poisson spikeprop",
     "snnfast.reference": "cuba iaf li lif poisson spikeprop",
     "snnfast.surrogate": (

@@ -1,3 +1,4 @@
+import math
 import re
 import sys
 
@@ -30,6 +31,7 @@ FIGURES = {
     "receptive_fields": lambda: visual.receptive_fields(torch.rand(3, 4)),
     "curves": lambda: visual.curves({"accuracy": [0.5, 0.6], "loss": [1.0, 0.8]}),
     "confusion": lambda: visual.confusion(torch.eye(3)),
+    "spike_times": lambda: visual.spike_times({"input": [0.0, 2.0], "output": [5.0, math.inf]}),
 }
 
 
@@ -350,3 +352,44 @@ def test_live_redraws_one_window_and_notices_that_it_was_closed(tmp_path, monkey
     other.update(visual.raster(torch.eye(2)))
     other.close()
     assert not pyplot.get_fignums()
+
+
+# spike_times
+
+
+def test_spike_times_are_drawn_by_population_before_and_after():
+    before = {"input": torch.tensor([0.0, 4.0, math.inf]), "output": [9.0, 11.0]}
+    after = {"input": torch.tensor([0.0, 4.0, math.inf]), "output": [12.0, 8.0]}
+    figure = visual.spike_times(before, after, mark=1, title="A title")
+    input_before, input_after, output_before, output_after = figure.axes
+    assert [tuple(o) for o in input_before.collections[0].get_offsets()] == [(0, 0), (4, 1)]
+    assert [tuple(o) for o in output_after.collections[0].get_offsets()] == [(12, 0), (8, 1)]
+    assert input_after.get_title(loc="right") == "1 silent"
+    assert output_after.get_title(loc="right") == ""
+    assert input_before.get_title(loc="left") == "before training"
+    assert output_before.get_xlabel() == "Time (ms)"
+    plain, marked = output_after.collections[0].get_edgecolors()
+    assert tuple(plain) != tuple(marked)
+
+
+def test_spike_times_of_silent_populations():
+    pixels(visual.spike_times({"input": [math.inf], "output": [math.inf] * 3}, mark=0))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (({},), "before must have at least one population"),
+        (({"a": [1.0]}, {"b": [1.0]}), "after must have the populations of before, ['a'], got"),
+        (({"a": [math.nan]},), "a must be finite, got nan"),
+        (({"a": [-math.inf]},), "a must be finite, got -inf"),
+        (({"a": [-1.0]},), "a must not be negative, got -1"),
+        (({"a": [[1.0]]},), "a must have shape [N], got [1, 1]"),
+        (({"a": []},), "a must not be empty"),
+    ],
+)
+def test_spike_times_name_bad_input(arguments, message):
+    with pytest.raises(ValueError, match=re.escape(f"spike_times: {message}")):
+        visual.spike_times(*arguments)
+    with pytest.raises(ValueError, match=re.escape("mark must lie in [0, 1), got 1")):
+        visual.spike_times({"a": [1.0]}, mark=1)

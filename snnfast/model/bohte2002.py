@@ -99,6 +99,7 @@ class Bohte2002(nn.Module):
             raise ValueError(
                 f"Bohte2002: mean_times must hold a time for each of {len(self.layers)} layers, got {len(mean_times)}"
             )
+        t = self._heard(t)
         with torch.no_grad():
             for layer, mean_time in zip(self._spiking(), mean_times):
                 calibrate(layer, t, mean_time)
@@ -115,8 +116,7 @@ class Bohte2002(nn.Module):
     def spike_times(self, t: Tensor) -> list[Tensor]:
         """Spike times of the inputs and of every layer, a tensor each."""
         batch = t if t.dim() == 2 else t[None]
-        # Before the layers, which refuse times before 0.
-        times = [batch.masked_fill(batch == -1, torch.inf).to(next(self.parameters()).dtype)]
+        times = [self._heard(batch)]
         *hidden, last = self._spiking()
         for layer in hidden:
             times.append(layer(times[-1]))
@@ -134,6 +134,10 @@ class Bohte2002(nn.Module):
                 )
             )
         return times if t.dim() == 2 else [x[0] for x in times]
+
+    def _heard(self, t: Tensor) -> Tensor:
+        """The times as the layers take them: silent is inf, not -1, and the dtype that of the weights."""
+        return t.masked_fill(t == -1, torch.inf).to(next(self.parameters()).dtype)
 
     def _spiking(self) -> list[SpikeProp]:
         return [layer for layer in self.layers if isinstance(layer, SpikeProp)]

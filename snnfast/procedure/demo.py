@@ -13,7 +13,7 @@ from torch import Tensor
 
 from snnfast import backend
 from snnfast.nn import LIF
-from snnfast.procedure import stbp
+from snnfast.procedure import spikeprop, spikeprop_figures, stbp
 from snnfast.train import evaluate, fit
 
 TIMED_SHAPE = (32, 64, 1024)
@@ -89,7 +89,30 @@ def demo_stbp(
     return Row("STBP (Wu 2018)", "digits 8x8", network, score.accuracy, seconds)
 
 
-DEMOS = (demo_stbp,)
+def demo_spikeprop(
+    out: Path, seed: int, device: torch.device | str, progress: bool | None = None
+) -> Row:
+    """SpikeProp's network for Iris."""
+    settings = spikeprop.preset("iris", seed=seed)
+    parts = spikeprop.load(settings, device=device)
+    start = time.perf_counter()
+    with one_thread():
+        training = spikeprop.prepare(settings, parts.train)
+        figures = spikeprop_figures.Figures(out / "spikeprop", training, parts.test)
+        spikeprop.train_on(settings, training, parts, progress=progress, echo=None)
+        figures.finish(training)
+    seconds = time.perf_counter() - start
+    score = evaluate(
+        training.model,
+        parts.test,
+        loss=spikeprop.objective(settings),
+        decide=spikeprop.decision(settings),
+    )
+    network = f"{parts.train[0].shape[1]}-10-3, {settings.terminals} delays"
+    return Row("SpikeProp (Bohte 2002)", "Iris", network, score.accuracy, seconds)
+
+
+DEMOS = (demo_stbp, demo_spikeprop)
 
 
 @contextmanager

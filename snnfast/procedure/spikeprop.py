@@ -14,7 +14,7 @@ from torch.nn import functional as F  # noqa: N812
 from snnfast import data, loss
 from snnfast.encoder import Latency, Population
 from snnfast.model import Bohte2002
-from snnfast.train import Decide, Loss, Run, evaluate, fit
+from snnfast.train import Decide, Loss, Run, evaluate, fit, read_checkpoint
 
 CHECKPOINT = "checkpoint.pt"
 CLASSES = {"xor": 2, "iris": 3, "cancer": 2, "digits": 10, "mnist": 10}
@@ -377,6 +377,8 @@ def train(
         raise FileExistsError(
             f"{checkpoint} exists: resume it (--resume), or give another folder (--out)"
         )
+    if resume:
+        read_checkpoint(checkpoint)  # what is wrong with it is told before the data are read
     parts = load(settings, root, download=download, device=device)
     run = prepare(settings, parts.train)
     figures = Figures(out, run, parts.test)

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-TWO_STEPS = {"stbp.py": ["--epochs", "1", "--max-steps", "2"]}
+TWO_STEPS = {
+    "spikeprop.py": ["--epochs", "1", "--max-steps", "2"],
+    "stbp.py": ["--epochs", "1", "--max-steps", "2"],
+}
 
 
 @pytest.mark.parametrize("script", sorted(TWO_STEPS))

@@ -76,6 +76,7 @@ def test_initialize_draws_n3mls_weights_again():
 def test_calibrate_sets_every_layer():
     net = Bohte2002(8, (9, 7), 4)
     batch = torch.rand(30, 8) * 6
+    batch[0, 0] = -1
     net.calibrate(batch, (9.0, 13.0, 17.0))
     for times, wanted in zip(net.spike_times(batch)[1:], (9.0, 13.0, 17.0)):
         reached = times.clamp(max=40.0).mean(0)

@@ -1,0 +1,97 @@
+"""The command ``snnfast train spikeprop``."""
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from snnfast import cli
+from snnfast.procedure import spikeprop, spikeprop_figures
+from snnfast.train import read_checkpoint
+
+QUICK = ["--hidden", "4", "--terminals", "3", "--device", "cpu", "--epochs", "2"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Networks this small only wait for each other's threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def call(*arguments, code=0):
+    command = ["train", "spikeprop", *map(str, arguments)]
+    result = CliRunner().invoke(cli.app, command)
+    assert result.exit_code == code, result.output + repr(result.exception)
+    return result.output
+
+
+def test_options_reach_the_settings(tmp_path):
+    options = ["--dataset", "cancer", "--code", "latency", "--tau", 8, "--loss", "squared-error"]
+    options += ["--hidden", 5, "--jitter", 0.1, "--batch-size", 100, "--lr", 0.02, "--seed", 3]
+    text = call(*QUICK, *options, "--validate", "--epochs", 1, "--out", tmp_path)
+    assert "test accuracy" in text
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    settings = read_checkpoint(tmp_path / "checkpoint.pt")["settings"]
+    expected = {"dataset": "cancer", "code": "latency", "tau": 8.0, "loss": "squared-error"}
+    expected |= {"hidden": [4, 5], "jitter": 0.1, "batch_size": 100, "lr": 0.02, "seed": 3}
+    expected |= {"validate": True, "epochs": 1, "terminals": 3, "folds": None}
+    assert {name: settings[name] for name in expected} == expected
+
+
+def test_run_interrupted_and_resumed_equals_the_whole(tmp_path, monkeypatch):
+    common = [*QUICK, "--code", "latency", "--seed", 4]
+    call(*common, "--out", tmp_path / "whole")
+
+    def interrupt(run):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(spikeprop_figures, "curves", interrupt)
+        text = call(*common, "--out", tmp_path / "parts", code=130)
+        assert "repeat the command with --resume" in text
+    assert read_checkpoint(tmp_path / "parts" / "checkpoint.pt")["epoch"] == 1
+    text = call(*common, "--out", tmp_path / "parts", "--resume")
+    assert "after 2 epochs" in text
+    one, two = (read_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("whole", "parts"))
+    assert all(torch.equal(one["model"][k], two["model"][k]) for k in one["model"])
+
+
+def test_seeds_and_folds(tmp_path):
+    arguments = [*QUICK, "--code", "latency", "--folds", 2, "--seeds", 2, "--out", tmp_path]
+    text = call(*arguments)
+    assert "mean over 2 seeds, 2 folds each" in text
+    assert "--resume" in call(*arguments, code=2)
+    assert call(*arguments, "--resume") == text
+
+
+def test_repeats_that_are_interrupted_say_so(tmp_path, monkeypatch):
+    def interrupt(settings, train):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(spikeprop, "prepare", interrupt)
+    text = call(*QUICK, "--seeds", 2, "--out", tmp_path, code=130)
+    assert "nothing was saved yet" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dataset", "moons"], "dataset must be one of xor, iris, cancer, digits, mnist"),
+        (["--dataset", "mnist"], "mnist needs --data"),
+        (["--dataset", "mnist", "--data", "nowhere"], "MNIST is not in"),
+        (["--dataset", "digits", "--code", "population"], "the population code is for iris"),
+        (["--code", "rate"], "code must be one of population, latency"),
+        (["--epochs", "-1"], "epochs must be at least 0"),
+        (["--hidden", "0"], "out_features must be at least 1, got 0"),
+        (["--dataset", "xor", "--folds", "2"], "xor has four patterns"),
+        (["--resume"], "there is no checkpoint"),
+        (["--resume", "--seeds", "2"], "there are no results"),
+    ],
+)
+def test_wrong_input_is_told_in_a_line(tmp_path, arguments, message):
+    text = call("--out", tmp_path / "out", *arguments, code=2)
+    assert message in text
+    assert "Traceback" not in text
+    assert not (tmp_path / "out").exists()

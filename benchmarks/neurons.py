@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -26,6 +27,11 @@ def lif(name: str) -> Callable[[Tensor], Tensor]:
 
         return lambda x: snnfast.ops.lif(x, tau=2.0, surrogate="atan", return_v=False)[0]
     return importlib.import_module(f"benchmarks.baselines.{name}").lif()
+
+
+def is_baseline(name: str) -> bool:
+    """Whether ``baselines`` has a file of that name."""
+    return (Path(__file__).parent / "baselines" / f"{name}.py").exists()
 
 
 def note(name: str) -> str:

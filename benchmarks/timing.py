@@ -101,7 +101,7 @@ def measure(task: Task) -> Measurement:
     except (ImportError, NotImplementedError, RuntimeError, TypeError) as error:
         return Measurement(skipped=f"{type(error).__name__}: {str(error).splitlines()[0]}")
     measurement = Measurement(facts=prepared.facts)
-    if task.implementation in (neurons.OURS, *neurons.BASELINES, *neurons.OPTIONAL_BASELINES):
+    if task.implementation == neurons.OURS or neurons.is_baseline(task.implementation):
         measurement.version = neurons.version_of(task.implementation)
         measurement.note = neurons.note(task.implementation)
     for name, run in prepared.passes.items():

@@ -54,6 +54,21 @@ def test_quick_poisson_runs(benchmarks):
     assert all(name in output for name in ("zeros", "snnfast", "rand", "bernoulli"))
 
 
+def test_quick_stdp_runs(benchmarks, tmp_path):
+    file = tmp_path / "result.json"
+    benchmarks("stdp", "--quick", "--dtype", "float64", "--json", str(file))
+    rows = json.loads(file.read_text())["rows"]
+    assert {"clamp", "snnfast", "outer_products", "matrix_products"} <= {
+        r["implementation"] for r in rows
+    }
+    same = [
+        r["facts"]["mean weight"]
+        for r in rows
+        if r["implementation"] in ("snnfast", "outer_products", "matrix_products")
+    ]
+    assert same == pytest.approx([same[0]] * len(same))
+
+
 def test_missing_library_is_skipped_with_reason(benchmarks, tmp_path):
     file = tmp_path / "result.json"
     output = benchmarks("lif", "--quick", "--baselines", "no_such_library", "--json", str(file))

@@ -1,9 +1,12 @@
-"""The benchmarks' neuron in other libraries and in plain PyTorch, one file each.
+"""The benchmarks' neuron and plasticity in other libraries and in plain PyTorch, one file each.
 
 Each file has ``lif()``, which gives a callable ``x [T, B, ...] -> spikes [T, B, ...]`` from a
 membrane of 0, with the dynamics of ``snnfast.ops.lif(x, tau=2.0, surrogate="atan")``::
 
     h = v + (x - v) / 2;  s = h >= 1;  v = 0 where s else h;  ds/dh = 1 / (1 + (pi (h - 1))^2)
+
+Or it has ``stdp()``, which gives by pass callables that change ``w [N_post, N_pre]`` by spikes ``pre [T, B, N_pre]``
+and ``post [T, B, N_post]``, with the pair rule and the constants of ``benchmarks/stdp.py``.
 
 ``NOTE`` says where the library cannot do exactly this. A file whose library is not installed fails
 to import.

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from spikingjelly.activation_based import functional, neuron, surrogate
-from torch import Tensor
+from torch import Tensor, nn
+
+from benchmarks.stdp import LR_POST, LR_PRE, STEP, TAU
 
 NOTE = ""
 
@@ -25,3 +27,21 @@ def lif() -> Callable[[Tensor], Tensor]:
         return neurons(x)
 
     return run
+
+
+def stdp() -> dict[str, Callable[[Tensor, Tensor, Tensor], object]]:
+    """Its ``STDPLearner``; traces add up and decay by ``1 - 1 / tau``."""
+    from spikingjelly.activation_based.learning import STDPLearner
+
+    def learn(w: Tensor, pre: Tensor, post: Tensor) -> None:
+        linear, out = nn.Linear(pre.shape[2], post.shape[2], bias=False), nn.Identity()
+        linear.weight = nn.Parameter(w.clone())
+        learner = STDPLearner("s", linear, out, TAU, TAU, lambda w: LR_PRE, lambda w: LR_POST)
+        for s_pre, s_post in zip(pre.to(w.dtype), post.to(w.dtype)):
+            # What its hooks record when the layers run; the product itself would count as learning.
+            learner.in_spike_monitor.records.append(s_pre)
+            learner.out_spike_monitor.records.append(s_post)
+            linear.weight.data.add_(learner.step(on_grad=False)).clamp_(0, 1)
+        w.copy_(linear.weight)
+
+    return {STEP: learn}

@@ -22,7 +22,7 @@ struct Plasticity {
   C lr_pre, lr_post, lr_pre_triplet, lr_post_triplet;
   C x_tar, mu, beta, w_min, w_max;
 
-  bool depresses() const { return lr_pre != 0 || lr_pre_triplet != 0; }
+  SNNFAST_HD bool depresses() const { return lr_pre != 0 || lr_pre_triplet != 0; }
 };
 
 // From the list that Rule.constants makes.

@@ -7,6 +7,7 @@ from snnfast.reference.diehl_cook_conductance import (
     DiehlCookConductanceState,
 )
 from snnfast.reference.presentations import Events, Rates
+from snnfast.reference.stdp import StdpState
 
 from . import scan as _scan
 from .cuba import cuba
@@ -17,6 +18,8 @@ from .lif import iaf, li, lif
 from .poisson import poisson
 from .poisson import register as _register_poisson
 from .spikeprop import spikeprop
+from .stdp import register as _register_stdp
+from .stdp import stdp
 
 __all__ = [
     "DiehlCookConductanceResult",
@@ -25,6 +28,7 @@ __all__ = [
     "DiehlCookState",
     "Events",
     "Rates",
+    "StdpState",
     "cuba",
     "diehl_cook",
     "diehl_cook_conductance",
@@ -33,6 +37,7 @@ __all__ = [
     "lif",
     "poisson",
     "spikeprop",
+    "stdp",
 ]
 
 
@@ -42,6 +47,7 @@ def register(namespace: str) -> None:
     _scan.register(namespace, "cuba", states=2, params=3)
     _register_diehl_cook(namespace)
     _register_poisson(namespace)
+    _register_stdp(namespace)
 
 
 if backend.extension is not None:

@@ -6,6 +6,7 @@ from .diehl_cook_conductance import diehl_cook_conductance
 from .lif import iaf, li, lif
 from .poisson import poisson
 from .spikeprop import spikeprop
+from .stdp import stdp
 
 __all__ = [
     "cuba",
@@ -16,4 +17,5 @@ __all__ = [
     "lif",
     "poisson",
     "spikeprop",
+    "stdp",
 ]

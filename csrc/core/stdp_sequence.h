@@ -1,0 +1,43 @@
+// What the kernels of the op stdp are given: weights, spike trains, states, and the memory for one chunk of steps.
+#pragma once
+#include <cstdint>
+
+namespace snnfast {
+
+// Spikes [T, B, N] of any dtype and strides (in elements): a spike is a value of which not all bits but the sign are 0.
+struct SpikeTrain {
+  const void* data;
+  int64_t time, batch, neuron;  // strides
+  int32_t width;                // bytes of a value
+  bool floating;                // its top bit is a sign
+};
+
+struct Stdp {
+  const double* constants;  // of Rule.constants
+  double decay_eligibility, scale, norm;
+  bool each_step, is_double;
+  int64_t T, B, N_pre, N_post, w_stride;
+  void* w;  // [N_post, N_pre], rows w_stride apart
+  SpikeTrain pre, post;
+  void *trace_pre, *trace_pre2, *trace_post, *trace_post2;  // [B, N]
+  void* eligibility;                                        // [B, N_post, N_pre], or null
+  const void* reward;                                       // [T, B], or null
+
+  // Steps [t0, t0 + steps), for which the traces are at hand; last: no chunk follows.
+  int64_t t0, steps;
+  bool last;
+  void *x_pre, *x_pre2;    // [steps, B, N_pre]: after the spike; before it (triplet only)
+  void *x_post, *x_post2;  // [steps, B, padded_post]
+  void *grown, *lost;      // sums over chunks, unless each_step
+
+  // CPU: what fires, as lists
+  int64_t padded_post;           // N_post up to a multiple of the rows of a block
+  int32_t *fired, *n_fired;      // [steps, B, N_pre], [steps, B]: presynaptic neurons, in order
+  int32_t *touched, *n_touched;  // [steps, N_pre], [steps]: those that fire in any sample
+  uint16_t* fired_post;          // [steps, blocks, B]: bits of the rows of a block
+
+  // CUDA: what fires, as flags
+  uint8_t *spikes_pre, *spikes_post;  // [steps, B, N]
+};
+
+}  // namespace snnfast

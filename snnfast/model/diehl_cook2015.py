@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -11,10 +11,14 @@ from torch import Tensor, nn
 
 from snnfast.ops import Events, Rates
 from snnfast.plasticity import Rule
-from snnfast.reference.diehl_cook import DiehlCookResult, DiehlCookState
+from snnfast.reference.diehl_cook import DiehlCookResult
+from snnfast.reference.diehl_cook_conductance import DiehlCookConductanceResult
 from snnfast.reference.stdp import normalise
 
+from .diehl_cook2015_parts import Excitatory, Input, Now, State, Synapses
 from .diehl_cook2015_settings import Settings, change, preset, slower
+
+Result = DiehlCookResult | DiehlCookConductanceResult
 
 
 class DiehlAndCook2015(nn.Module):
@@ -48,7 +52,7 @@ class DiehlAndCook2015(nn.Module):
     Args:
         neurons: excitatory neurons.
         inputs: their number, or the shape of an image.
-        preset: "manual", "n3ml", "tuned", or settings of your own.
+        preset: "manual", "n3ml", "paper", "tuned", or settings of your own.
         dtype: of the weights: float32 or float64.
         **changes: other values for single settings; see :func:`snnfast.model.diehl_cook2015_settings.change`.
 
@@ -89,14 +93,14 @@ class DiehlAndCook2015(nn.Module):
         self.input_shape = tuple(_positive("inputs", n) for n in shape)
         self.settings = _settings(preset, self.neurons, changes)
         self.rule = self.settings.rule
-        now = _Now()
+        now = Now()
         self._now = now
         self._plastic: Tensor | None = None
-        self._before: tuple[Tensor, DiehlCookState | None, Tensor] | None = None
+        self._before: tuple[Tensor, State | None, Tensor] | None = None
         n_inputs = math.prod(self.input_shape)
         self.inp = Input(n_inputs, now)
-        self.exc = Excitatory(self.neurons, self.settings.neurons.v_rest, dtype, now)
-        self.xe = Synapses(n_inputs, self.neurons, self.settings.w_init, dtype)
+        self.exc = Excitatory(self.neurons, self.settings, dtype, now)
+        self.xe = Synapses(n_inputs, self.neurons, self.settings, dtype)
 
     @property
     def norm(self) -> float:
@@ -163,16 +167,23 @@ class DiehlAndCook2015(nn.Module):
         self._plastic = plastic if self._plastic is None else self._plastic | plastic
 
     def normalize(self) -> None:
-        """Scales the weights of every neuron that was plastic since the last call to the sum ``norm``."""
-        if self._plastic is None or not self.training:
+        """Scales the weights of every neuron that was plastic since the last call to the sum ``norm``.
+
+        With the preset "paper" those of all neurons, before a presentation rather than after it.
+        """
+        if not self.training:
             return
-        normalise(self.xe.w.data, self._plastic, self.norm, self.rule)
+        plastic = self._plastic
+        if self.settings.delayed:
+            plastic = torch.ones_like(self.exc.s)
+        if plastic is not None:
+            normalise(self.xe.w.data, plastic, self.norm, self.rule)
         self._plastic = None
 
     def _op(
         self,
         x: Tensor | Events | Rates,
-        state: DiehlCookState | None,
+        state: State | None,
         rule: Rule | None,
         *,
         theta: Tensor,
@@ -180,11 +191,16 @@ class DiehlAndCook2015(nn.Module):
         norm: float | None = None,
         stepwise: bool = True,
         return_spikes: bool = True,
-    ) -> DiehlCookResult:
+    ) -> Result:
         keywords = self.settings.keywords()
         if not self.training:
             keywords |= {"theta_plus": 0.0, "tau_theta": None}
-        result: DiehlCookResult = self.settings.neurons.op(
+        if self.settings.delayed:
+            keywords["delays"] = self.xe.delays
+            if stepwise:
+                keywords["rest"] = 0.0
+        op: Callable[..., Result] = self.settings.neurons.op
+        return op(
             x,
             self.xe.w.data,
             theta,
@@ -196,7 +212,6 @@ class DiehlAndCook2015(nn.Module):
             validate=validate,
             **keywords,
         )
-        return result
 
     # Whole presentations.
 
@@ -207,7 +222,7 @@ class DiehlAndCook2015(nn.Module):
         seeds: Tensor | None = None,
         return_spikes: bool = False,
         validate: bool = True,
-    ) -> DiehlCookResult:
+    ) -> Result:
         """Presents P images one after the other, each to a network at rest, and learns unless in evaluation mode.
 
         Args:
@@ -220,20 +235,52 @@ class DiehlAndCook2015(nn.Module):
 
         Returns:
             ``counts``, spikes of every neuron for every image, int32 ``[P, neurons]``; ``spikes`` bool
-            ``[P, T, neurons]`` or None.
+            ``[P, T, neurons]`` or None. Of an image presented several times (``settings.min_spikes``) the last time.
         """
         stimuli = self._stimuli(x, seeds, validate)
         self.init_param()
-        return self._op(
-            stimuli,
-            None,
-            self.rule if self.training else None,
-            theta=self.exc.theta,
-            validate=validate,
-            norm=self.norm if self.training else None,
-            stepwise=False,
-            return_spikes=return_spikes,
-        )
+
+        def present(stimuli: Tensor | Events | Rates) -> Result:
+            return self._op(
+                stimuli,
+                None,
+                self.rule if self.training else None,
+                theta=self.exc.theta,
+                validate=validate,
+                norm=self.norm if self.training else None,
+                stepwise=False,
+                return_spikes=return_spikes,
+            )
+
+        if self.settings.min_spikes and isinstance(stimuli, Rates):
+            return self._until_enough(stimuli, present)
+        return present(stimuli)
+
+    def _until_enough(self, rates: Rates, present: Callable[[Rates], Result]) -> Result:
+        """Presents images with ever higher rates until each has ``settings.min_spikes`` spikes."""
+        settings, P = self.settings, len(rates.hz)
+        everything = torch.arange(P, device=rates.hz.device)
+        whole = None
+        # What one image teaches is there for the next; without learning all may go at once.
+        for todo in everything.split(1) if self.training else (everything,):
+            times = 0
+            while len(todo):
+                hz = rates.hz[todo] * (1 + times * settings.boost)
+                result = present(Rates(hz, rates.time_steps, rates.seeds[todo] + times))
+                if whole is None:
+                    counts, spikes = result.counts, result.spikes
+                    whole = result._replace(
+                        counts=counts.new_empty((P, *counts.shape[1:])),
+                        spikes=None if spikes is None else spikes.new_empty((P, *spikes.shape[1:])),
+                    )
+                whole.counts[todo] = result.counts
+                if whole.spikes is not None:
+                    whole.spikes[todo] = cast(Tensor, result.spikes)
+                times += 1
+                peak = rates.hz[todo].amax(1) * (1 + times * settings.boost)
+                weak = result.counts.sum(1) < settings.min_spikes
+                todo = todo[weak & (peak > 0) & (peak <= 1000 / settings.neurons.dt)]
+        return present(rates) if whole is None else whole
 
     def fit(self, loader: Iterable[tuple[Tensor, Any]], epochs: int = 1) -> DiehlAndCook2015:
         """Presents all images of ``loader``, ``epochs`` times, and learns.
@@ -333,97 +380,6 @@ class DiehlAndCook2015(nn.Module):
         device = self._now.device = self.xe.w.device
         self._plastic = None if self._plastic is None else self._plastic.to(device)
         return result
-
-
-class _Now:
-    """Spikes and state of the last step; None at rest. The parts of a model share one."""
-
-    def __init__(self) -> None:
-        self.pre: Tensor | None = None
-        self.post: Tensor | None = None
-        self.state: DiehlCookState | None = None
-        self.device = torch.device("cpu")
-
-
-class Input(nn.Module):
-    """The inputs, to be read: ``s`` spikes of the last step, ``x`` traces, both ``[neurons]``."""
-
-    def __init__(self, neurons: int, now: _Now) -> None:
-        super().__init__()
-        self.neurons, self._now = neurons, now
-
-    @property
-    def s(self) -> Tensor:
-        """Spikes of the last step, bool."""
-        now = self._now
-        return self._zeros(torch.bool) if now.pre is None else now.pre
-
-    @property
-    def x(self) -> Tensor:
-        """Traces of the spikes."""
-        state = self._now.state
-        return self._zeros(torch.float32) if state is None else state.trace_pre
-
-    def _zeros(self, dtype: torch.dtype) -> Tensor:
-        return torch.zeros(self.neurons, dtype=dtype, device=self._now.device)
-
-    def extra_repr(self) -> str:
-        """What ``print`` shows."""
-        return str(self.neurons)
-
-
-class Excitatory(nn.Module):
-    """The excitatory neurons, to be read: ``theta``, and of the last step ``v``, ``s`` and ``x``, all ``[neurons]``."""
-
-    theta: Tensor
-
-    def __init__(self, neurons: int, v_rest: float, dtype: torch.dtype, now: _Now) -> None:
-        super().__init__()
-        self.neurons, self.v_rest, self._now = neurons, v_rest, now
-        self.register_buffer("theta", torch.zeros(neurons, dtype=dtype))
-
-    @property
-    def v(self) -> Tensor:
-        """Membranes, mV."""
-        state = self._now.state
-        return torch.full_like(self.theta, self.v_rest) if state is None else state.v + self.v_rest
-
-    @property
-    def s(self) -> Tensor:
-        """Spikes of the last step, bool."""
-        post = self._now.post
-        return torch.zeros_like(self.theta, dtype=torch.bool) if post is None else post
-
-    @property
-    def x(self) -> Tensor:
-        """Traces of the spikes."""
-        state = self._now.state
-        return torch.zeros_like(self.theta) if state is None else state.trace_post
-
-    def extra_repr(self) -> str:
-        """What ``print`` shows."""
-        return str(self.neurons)
-
-
-class Synapses(nn.Module):
-    """Weights ``w`` ``[neurons, inputs]`` from every input to every excitatory neuron."""
-
-    def __init__(self, inputs: int, neurons: int, w_init: float, dtype: torch.dtype) -> None:
-        super().__init__()
-        # An input's weights lie together, as the kernels walk from input spike to input spike.
-        w = torch.empty((inputs, neurons), dtype=dtype).t()
-        self.w = nn.Parameter(w, requires_grad=False)
-        self.w_init = w_init
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draws the weights anew, from PyTorch's generator."""
-        # Drawn in the order of [neurons, inputs], whatever the layout.
-        self.w.data.copy_(torch.rand(self.w.shape, dtype=self.w.dtype) * self.w_init)
-
-    def extra_repr(self) -> str:
-        """What ``print`` shows."""
-        return f"{self.w.shape[1]}, {self.w.shape[0]}"
 
 
 def _settings(chosen: str | Settings, neurons: int, changes: dict[str, Any]) -> Settings:

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from snnfast import ops, plasticity
+import torch
+
+from snnfast import check, ops, plasticity
 from snnfast.plasticity import Rule
 
 
@@ -26,7 +28,39 @@ class CurrentBased:
     tau_theta: float | None = None
 
     op = staticmethod(ops.diehl_cook)
-    v_rest = -65.0  # mV, n3ml's; the op counts from rest
+    v_rest = -65.0  # mV, n3ml's
+    v_zero = -65.0  # where the op counts from: rest
+    theta_dtype = None  # that of the weights
+
+
+@dataclass(frozen=True)
+class ConductanceBased:
+    """Neurons driven by conductances, as in the paper: the keywords of :func:`snnfast.ops.diehl_cook_conductance`."""
+
+    dt: float = 0.5
+    rest: float = 150.0
+    tau: float = 100.0
+    v_rest: float = -65.0
+    v_reset: float = -65.0
+    v_threshold: float = -72.0
+    refractory: float = 5.0
+    tau_inh: float = 10.0
+    v_rest_inh: float = -60.0
+    v_reset_inh: float = -45.0
+    v_threshold_inh: float = -40.0
+    refractory_inh: float = 2.0
+    tau_g_exc: float = 1.0
+    tau_g_inh: float = 2.0
+    e_exc: float = 0.0
+    e_inh: float = -100.0
+    w_exc_inh: float = 10.4
+    w_inh_exc: float = 17.0
+    theta_plus: float = 0.05
+    tau_theta: float | None = 1e7
+
+    op = staticmethod(ops.diehl_cook_conductance)
+    v_zero = 0.0
+    theta_dtype = torch.float64  # a step's decay is below the resolution of float32
 
 
 @dataclass(frozen=True)
@@ -38,26 +72,41 @@ class Settings:
         neurons: dynamics of the neurons, and the op that computes them.
         norm: sum to which the weights of a neuron are normalised, per input.
         w_init: weights are drawn from U(0, w_init).
+        theta_init: adaptive part of the thresholds at the beginning, mV.
+        max_delay: delays from inputs to neurons are drawn from U(0, max_delay), ms; conductance-based neurons only.
         time_interval: length of a presentation, ms.
         intensity: rate of a white pixel, Hz; the model itself takes rates, those who have pixels multiply.
+        min_spikes: an image given as rates to which the neurons answer with fewer spikes is presented again with higher
+            rates, until they answer with so many or a rate has reached one spike a step.
+        boost: by which part of the first rates they rise each time.
         lr_final: learning rates at the end of training, as a part of those at the beginning; in between they fall
             exponentially.
     """
 
     rule: Rule
-    neurons: CurrentBased = field(default_factory=CurrentBased)
+    neurons: CurrentBased | ConductanceBased = field(default_factory=CurrentBased)
     norm: float = 0.1
     w_init: float = 0.3
+    theta_init: float = 0.0
+    max_delay: float = 0.0
     time_interval: float = 250.0
     intensity: float = 128.0
+    min_spikes: int = 0
+    boost: float = 0.5
     lr_final: float = 1.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.rule, Rule):
             raise TypeError(f"settings: rule must be a Rule, got {type(self.rule).__name__}")
-        for name in ("norm", "w_init", "time_interval", "intensity"):
-            if not 0 < getattr(self, name) < float("inf"):
+        for name in ("norm", "w_init", "time_interval", "intensity", "boost"):
+            if check.number("settings", name, getattr(self, name)) <= 0:
                 raise ValueError(f"settings: {name} must be positive, got {getattr(self, name)}")
+        check.number("settings", "theta_init", self.theta_init)
+        if not 0 <= self.max_delay <= (255 * self.neurons.dt if self.delayed else 0):
+            raise ValueError(
+                "settings: max_delay must be 0 for current-based neurons and at most 255 steps for the others, "
+                f"got {self.max_delay} ms"
+            )
         if not 0 < self.lr_final <= 1:
             raise ValueError(f"settings: lr_final must lie in (0, 1], got {self.lr_final}")
         if self.w_init > self.rule.w_max:
@@ -69,6 +118,11 @@ class Settings:
     def time_steps(self) -> int:
         """Steps of a presentation."""
         return round(self.time_interval / self.neurons.dt)
+
+    @property
+    def delayed(self) -> bool:
+        """Whether inputs may reach neurons with a delay."""
+        return isinstance(self.neurons, ConductanceBased)
 
     def keywords(self) -> dict[str, Any]:
         """The keyword arguments of the op."""
@@ -100,6 +154,19 @@ def _n3ml(neurons: int, presentations: int) -> Settings:
     return Settings(plasticity.pair(1e-10, 1e-3))
 
 
+def _paper(neurons: int, presentations: int) -> Settings:
+    return Settings(
+        plasticity.triplet(1e-4, 1e-2),
+        ConductanceBased(),
+        norm=78 / 784,
+        theta_init=20.0,
+        max_delay=10.0,
+        time_interval=350.0,
+        intensity=63.75,
+        min_spikes=5,
+    )
+
+
 def _tuned(neurons: int, presentations: int) -> Settings:
     size = min(_TUNED_RATES, key=lambda n: max(n / neurons, neurons / n))
     lr, lr_final = _TUNED_RATES[size]
@@ -110,6 +177,7 @@ def _tuned(neurons: int, presentations: int) -> Settings:
 PRESETS: dict[str, Callable[[int, int], Settings]] = {
     "manual": _manual,
     "n3ml": _n3ml,
+    "paper": _paper,
     "tuned": _tuned,
 }
 RULES: dict[str, Callable[..., Rule]] = {
@@ -132,10 +200,11 @@ def preset(
 
     - ``"manual"``: the rule that the n3ml manual prints, a power law, with competition within the step.
     - ``"n3ml"``: what n3ml computes: the pair rule at its rates, its neurons and its delays.
+    - ``"paper"``: conductances, delays and constants of the authors' program, and its triplet rule.
     - ``"tuned"``: the triplet rule with the settings that were best at each size.
 
     Args:
-        name: "manual", "n3ml" or "tuned".
+        name: "manual", "n3ml", "paper" or "tuned".
         neurons: excitatory neurons, on which the settings of "manual" and "tuned" depend.
         presentations: images that training will present, on which the growth of the thresholds in "manual" and
             "tuned" depends; two epochs of MNIST by default.

@@ -274,7 +274,73 @@ def test_presets_hold_their_sources_numbers():
     growth = {n: preset("tuned", n).neurons.theta_plus for n in (100, 400, 1600)}
     assert growth == pytest.approx({100: 0.0125, 400: 0.05, 1600: 0.2})
     assert preset("tuned", 400, presentations=60_000).neurons.theta_plus == pytest.approx(0.1)
-    assert set(PRESETS) == set(CURRENT_BASED)
+    assert set(PRESETS) == {*CURRENT_BASED, "paper"}
+
+
+def test_the_papers_preset_is_that_of_the_authors_program():
+    paper = preset("paper", 400)
+    assert paper.rule == plasticity.triplet(1e-4, 1e-2)
+    assert (paper.norm * 784, paper.theta_init, paper.min_spikes) == (78, 20, 5)
+    # A pixel of 255 fires with 255 / 8 Hz times an intensity of 2, 3, 4 ...
+    assert paper.intensity == 255 / 8 * 2
+    assert paper.intensity * (1 + paper.boost) == 255 / 8 * 3
+    assert (paper.time_steps, paper.neurons.rest, paper.neurons.dt) == (700, 150, 0.5)
+    assert (paper.neurons.tau_theta, paper.neurons.theta_plus) == (1e7, 0.05)
+    model = DiehlAndCook2015(5, 50, "paper")
+    assert model.exc.theta.tolist() == [20] * 5
+    assert model.exc.theta.dtype == torch.float64
+    assert (model.xe.delays.min(), model.xe.delays.max()) == (0, 20)
+    assert set(model.state_dict()) == {"xe.w", "xe.delays", "exc.theta"}
+
+
+def paper(**changes):
+    torch.manual_seed(2)
+    small = {"theta_init": 5.0, "norm": 0.5, "rest": 0.0, "time_interval": 60, "theta_plus": 0.3}
+    return DiehlAndCook2015(6, (5, 4), "paper", dtype=torch.float64, **{**small, **changes})
+
+
+def test_paper_step_by_step_and_in_one_call():
+    one, two = paper(), paper()
+    result = one.present(spikes(2), return_spikes=True)
+    for p in range(2):
+        two.normalize()
+        two.init_param()
+        for t, s in enumerate(spikes(2)[p]):
+            two.run({"inp": s})
+            two.update()
+            assert torch.equal(two.exc.s, result.spikes[p, t])
+        assert two.exc.v.max() < 0
+        assert two.inp.x.shape == (20,)
+    assert result.counts.sum() > 10
+    assert_same(one.state_dict(), two.state_dict())
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_weak_images_are_presented_again_with_higher_rates(training):
+    one, two = (
+        paper(min_spikes=n, theta_init=10.0, time_interval=40).train(training) for n in (4, 0)
+    )
+    hz = torch.stack([torch.zeros(5, 4), torch.full((5, 4), 250.0), torch.full((5, 4), 600.0)])
+    seeds = torch.tensor([3, 5, 7])
+    result = one.present(hz, seeds=seeds, return_spikes=True)
+    assert torch.equal(result.counts, result.spikes.sum(1, dtype=torch.int32))
+    assert result.counts[0].sum() == 0
+    times = []
+    for p in range(3):
+        for k in range(12):
+            counts = two.present(hz[p] * (1 + k / 2), seeds=seeds[p : p + 1] + k).counts
+            if counts.sum() >= 4 or p == 0:
+                break
+        times.append(k)
+        assert torch.equal(counts[0], result.counts[p])
+    assert times[1] > times[2]
+    assert_same(one.state_dict(), two.state_dict())
+    assert one.present(hz[:0]).counts.shape == (0, 6)
+
+
+def test_rates_are_not_raised_beyond_a_spike_a_step():
+    model = paper(min_spikes=10_000, time_interval=5).eval()
+    assert model.present(torch.full((5, 4), 700.0)).counts.shape == (1, 6)
 
 
 def test_every_setting_can_be_changed_by_its_name():
@@ -309,7 +375,7 @@ def test_every_setting_can_be_changed_by_its_name():
         ({"norm": 0.0}, ValueError, "norm must be positive, got 0"),
         ({"w_init": 1.5}, ValueError, "w_init must be at most w_max, 1, got 1.5"),
         ({"lr_final": 0.0}, ValueError, r"lr_final must lie in \(0, 1\], got 0"),
-        ({"tau_syn": 3.0}, ValueError, "there is no setting 'tau_syn'; known: beta, dt,"),
+        ({"tau_syn": 3.0}, ValueError, "there is no setting 'tau_syn'; known: beta, boost, dt,"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, error, message):

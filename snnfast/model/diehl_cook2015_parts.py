@@ -1,0 +1,121 @@
+"""The parts of :class:`snnfast.model.DiehlAndCook2015`, named and to be read as n3ml's."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from snnfast.reference.diehl_cook import DiehlCookState
+from snnfast.reference.diehl_cook_conductance import DiehlCookConductanceState
+
+from .diehl_cook2015_settings import Settings
+
+State = DiehlCookState | DiehlCookConductanceState
+
+
+class Now:
+    """Spikes and state of the last step; None at rest. The parts of a model share one."""
+
+    def __init__(self) -> None:
+        self.pre: Tensor | None = None
+        self.post: Tensor | None = None
+        self.state: State | None = None
+        self.device = torch.device("cpu")
+
+
+class Input(nn.Module):
+    """The inputs, to be read: ``s`` spikes of the last step, ``x`` traces, both ``[neurons]``."""
+
+    def __init__(self, neurons: int, now: Now) -> None:
+        super().__init__()
+        self.neurons, self._now = neurons, now
+
+    @property
+    def s(self) -> Tensor:
+        """Spikes of the last step, bool."""
+        now = self._now
+        return self._zeros(torch.bool) if now.pre is None else now.pre
+
+    @property
+    def x(self) -> Tensor:
+        """Traces of the spikes."""
+        state = self._now.state
+        # Where inputs are delayed, older traces come before it.
+        return (
+            self._zeros(torch.float32)
+            if state is None
+            else state.trace_pre.view(-1, self.neurons)[-1]
+        )
+
+    def _zeros(self, dtype: torch.dtype) -> Tensor:
+        return torch.zeros(self.neurons, dtype=dtype, device=self._now.device)
+
+    def extra_repr(self) -> str:
+        """What ``print`` shows."""
+        return str(self.neurons)
+
+
+class Excitatory(nn.Module):
+    """The excitatory neurons, to be read: ``theta``, and of the last step ``v``, ``s`` and ``x``, all ``[neurons]``."""
+
+    theta: Tensor
+
+    def __init__(self, neurons: int, settings: Settings, dtype: torch.dtype, now: Now) -> None:
+        super().__init__()
+        self.neurons, self._dynamics, self._now = neurons, settings.neurons, now
+        theta_dtype = settings.neurons.theta_dtype or dtype
+        self.register_buffer(
+            "theta", torch.full((neurons,), settings.theta_init, dtype=theta_dtype)
+        )
+
+    @property
+    def v(self) -> Tensor:
+        """Membranes, mV."""
+        state, dynamics = self._now.state, self._dynamics
+        if state is None:
+            return torch.full_like(self.theta, dynamics.v_rest)
+        return state.v + dynamics.v_zero
+
+    @property
+    def s(self) -> Tensor:
+        """Spikes of the last step, bool."""
+        post = self._now.post
+        return torch.zeros_like(self.theta, dtype=torch.bool) if post is None else post
+
+    @property
+    def x(self) -> Tensor:
+        """Traces of the spikes."""
+        state = self._now.state
+        return torch.zeros_like(self.theta) if state is None else state.trace_post
+
+    def extra_repr(self) -> str:
+        """What ``print`` shows."""
+        return str(self.neurons)
+
+
+class Synapses(nn.Module):
+    """Weights ``w`` and ``delays`` (steps, or None) from inputs to excitatory neurons, both ``[neurons, inputs]``."""
+
+    delays: Tensor | None
+
+    def __init__(self, inputs: int, neurons: int, settings: Settings, dtype: torch.dtype) -> None:
+        super().__init__()
+        # An input's weights lie together, as the kernels walk from input spike to input spike.
+        w = torch.empty((inputs, neurons), dtype=dtype).t()
+        self.w = nn.Parameter(w, requires_grad=False)
+        self.w_init = settings.w_init
+        self.reset_parameters()
+        delays = None
+        if settings.max_delay > 0:
+            longest = round(settings.max_delay / settings.neurons.dt)
+            delays = torch.randint(longest + 1, w.shape, dtype=torch.uint8)
+        self.register_buffer("delays", delays)
+
+    def reset_parameters(self) -> None:
+        """Draws the weights anew, from PyTorch's generator."""
+        # Drawn in the order of [neurons, inputs], whatever the layout.
+        self.w.data.copy_(torch.rand(self.w.shape, dtype=self.w.dtype) * self.w_init)
+
+    def extra_repr(self) -> str:
+        """What ``print`` shows."""
+        return f"{self.w.shape[1]}, {self.w.shape[0]}"

@@ -1,27 +1,12 @@
 // Memory of the network of Diehl and Cook on the CPU: what all presentations share, and what one thread works in.
 #pragma once
 #include "core/diehl_cook.h"
+#include "cpu/arena.h"
 
 namespace snnfast::cpu {
 namespace {
 
 constexpr int64_t kGroup = 64;  // neurons that are evaluated together
-
-// Hands out pieces of a block of memory; from address 0 it measures how much they need.
-class Arena {
- public:
-  explicit Arena(char* memory) : begin_(memory), next_(memory) {}
-  template <class T>
-  T* take(int64_t count) {
-    T* piece = reinterpret_cast<T*>(next_);
-    next_ += (count * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
-    return piece;
-  }
-  int64_t used() const { return next_ - begin_; }
-
- private:
-  char *begin_, *next_;
-};
 
 // The weights in groups of neurons, [inputs, kGroup] each.
 template <class C>

@@ -14,6 +14,7 @@ from .cuba import cuba
 from .diehl_cook import diehl_cook
 from .diehl_cook import register as _register_diehl_cook
 from .diehl_cook_conductance import diehl_cook_conductance
+from .diehl_cook_conductance import register as _register_diehl_cook_conductance
 from .lif import iaf, li, lif
 from .poisson import poisson
 from .poisson import register as _register_poisson
@@ -47,6 +48,7 @@ def register(namespace: str) -> None:
     _scan.register(namespace, "cuba", states=2, params=3)
     _register_diehl_cook(namespace)
     _register_poisson(namespace)
+    _register_diehl_cook_conductance(namespace)
     _register_stdp(namespace)
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from snnfast import reference
+from snnfast import backend, reference
 from snnfast.plasticity import Rule
+from snnfast.reference import presentations
 from snnfast.reference.diehl_cook_conductance import (
+    OP,
     DiehlCookConductanceResult,
     DiehlCookConductanceState,
+    at_rest,
+    prepare,
 )
 from snnfast.reference.presentations import Events, Rates
 
@@ -46,7 +51,7 @@ def diehl_cook_conductance(
     return_state: bool = False,
     validate: bool = True,
 ) -> DiehlCookConductanceResult:
-    """Presents P stimuli, one after the other, to N excitatory and N inhibitory neurons with conductance-based synapses.
+    """Presents P stimuli, one after the other, to N excitatory and N inhibitory neurons with conductances.
 
     Diehl and Cook, Front. Comput. Neurosci. 9:99 (2015), sections 2.1 to 2.3, with the constants of the authors'
     program. Excitatory neuron j, with conductances in units of its leak::
@@ -71,8 +76,8 @@ def diehl_cook_conductance(
 
     A presentation is the stimulus and then ``rest`` without input. It starts at rest unless ``state`` is given; then
     nothing is reset, and a sequence cut in two gives what it gives in one. Before each presentation the weights to
-    every neuron are scaled to the sum ``norm``. ``w`` and ``theta`` are **changed in place**; nothing is changed when an
-    error is raised. There is no gradient.
+    every neuron are scaled to the sum ``norm``. ``w`` and ``theta`` are **changed in place**; nothing is changed when
+    an error is raised. There is no gradient.
 
     Args:
         x: the stimuli: spikes ``[P, T, I]`` (bool, uint8, float32 or float64; a spike is what is not 0),
@@ -85,17 +90,24 @@ def diehl_cook_conductance(
         norm: sum to which weights are normalised before a presentation (the authors': 78); needs ``rule``, whose bounds
             hold; None: they are not.
         state: to go on from, as returned.
-        delays: from an input's spike to its arrival at each neuron, uint8 ``[N, I]``, in steps (the authors': uniform in
-            0 to 10 ms, ``torch.randint(0, 21, w.shape, dtype=torch.uint8)``); None: 0.
+        delays: steps from an input's spike to its arrival at each neuron, uint8 ``[N, I]`` (the authors': uniform in 0
+            to 10 ms, ``torch.randint(0, 21, w.shape, dtype=torch.uint8)``); None: 0.
         dt: length of a step, ms.
         rest: time without input after each stimulus, ms.
-        tau, tau_inh: membrane time constants of excitatory and inhibitory neurons, ms.
-        v_rest, v_rest_inh: their resting potentials, mV.
-        v_reset, v_reset_inh: where a spike resets them, mV.
-        v_threshold, v_threshold_inh: their thresholds, mV; for the excitatory ones ``theta`` comes on top.
-        refractory, refractory_inh: for how long a spike holds them, ms; counted from the step after it.
-        tau_g_exc, tau_g_inh: time constants of excitatory and inhibitory conductances, ms.
-        e_exc, e_inh: their reversal potentials, mV.
+        tau: membrane time constant of the excitatory neurons, ms.
+        v_rest: their resting potential, mV.
+        v_reset: where a spike resets them, mV.
+        v_threshold: their threshold without ``theta``, mV: -52, less the 20 with which theta starts.
+        refractory: for how long a spike holds them, ms, counted from the step after it.
+        tau_inh: membrane time constant of the inhibitory neurons, ms.
+        v_rest_inh: their resting potential, mV.
+        v_reset_inh: where a spike resets them, mV.
+        v_threshold_inh: their threshold, mV.
+        refractory_inh: for how long a spike holds them, ms.
+        tau_g_exc: time constant of the excitatory conductances, ms.
+        tau_g_inh: time constant of the inhibitory conductance, ms.
+        e_exc: reversal potential of the excitatory conductances, mV.
+        e_inh: reversal potential of the inhibitory conductance, mV.
         w_exc_inh: from an excitatory neuron to its inhibitory partner.
         w_inh_exc: from an inhibitory neuron to all excitatory ones but its partner.
         theta_plus: growth of a neuron's threshold per spike, mV.
@@ -112,7 +124,41 @@ def diehl_cook_conductance(
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
     """
-    return reference.diehl_cook_conductance(
+    kernels = backend.library(OP, w) if isinstance(w, Tensor) else None
+    if kernels is None:
+        return reference.diehl_cook_conductance(
+            x,
+            w,
+            theta,
+            rule=rule,
+            norm=norm,
+            state=state,
+            delays=delays,
+            dt=dt,
+            rest=rest,
+            tau=tau,
+            v_rest=v_rest,
+            v_reset=v_reset,
+            v_threshold=v_threshold,
+            refractory=refractory,
+            tau_inh=tau_inh,
+            v_rest_inh=v_rest_inh,
+            v_reset_inh=v_reset_inh,
+            v_threshold_inh=v_threshold_inh,
+            refractory_inh=refractory_inh,
+            tau_g_exc=tau_g_exc,
+            tau_g_inh=tau_g_inh,
+            e_exc=e_exc,
+            e_inh=e_inh,
+            w_exc_inh=w_exc_inh,
+            w_inh_exc=w_inh_exc,
+            theta_plus=theta_plus,
+            tau_theta=tau_theta,
+            return_spikes=return_spikes,
+            return_state=return_state,
+            validate=validate,
+        )
+    a = prepare(
         x,
         w,
         theta,
@@ -140,7 +186,87 @@ def diehl_cook_conductance(
         w_inh_exc=w_inh_exc,
         theta_plus=theta_plus,
         tau_theta=tau_theta,
-        return_spikes=return_spikes,
-        return_state=return_state,
         validate=validate,
     )
+    buffers: DiehlCookConductanceState | None = None
+    if state is not None:
+        buffers = DiehlCookConductanceState(
+            *(s.clone(memory_format=torch.contiguous_format) for s in state)
+        )
+    elif return_state:
+        buffers = at_rest(w.detach(), a)
+    adaptive = theta.detach()
+    thresholds = adaptive.contiguous()
+    counts, spikes = kernels.diehl_cook_conductance_(
+        w.detach(),
+        thresholds,
+        *presentations.parts(x),
+        delays,
+        a.longest_delay,
+        [] if rule is None else rule.constants(dt),
+        [a.exc.rate, a.exc.v_rest, a.exc.v_reset, a.exc.v_threshold],
+        [a.inh.rate, a.inh.v_rest, a.inh.v_reset, a.inh.v_threshold],
+        [
+            a.e_exc,
+            a.e_inh,
+            a.decay_exc,
+            a.decay_inh,
+            a.mean_exc,
+            a.mean_inh,
+            a.w_exc_inh,
+            a.w_inh_exc,
+            a.theta_plus,
+            a.theta_decay,
+            a.norm,
+            dt / 1000.0,
+        ],
+        a.exc.refractory,
+        a.inh.refractory,
+        a.rest_steps,
+        [] if buffers is None else list(buffers),
+        state is not None,
+        return_spikes,
+    )
+    if thresholds.data_ptr() != adaptive.data_ptr():
+        adaptive.copy_(thresholds)
+    return DiehlCookConductanceResult(
+        counts, spikes if return_spikes else None, buffers if return_state else None
+    )
+
+
+def register(namespace: str) -> None:
+    """Makes the kernel in ``namespace`` traceable without data."""
+
+    @torch.library.register_fake(f"{namespace}::diehl_cook_conductance_")
+    def _(
+        w: Tensor,
+        theta: Tensor,
+        spikes: Tensor | None,
+        inputs: Tensor | None,
+        offsets: Tensor | None,
+        hz: Tensor | None,
+        seeds: Tensor | None,
+        time_steps: int,
+        delays: Tensor | None,
+        longest_delay: int,
+        rule: list[float],
+        exc: list[float],
+        inh: list[float],
+        numbers: list[float],
+        refractory: int,
+        refractory_inh: int,
+        rest_steps: int,
+        state: list[Tensor],
+        carry: bool,
+        return_spikes: bool,
+    ) -> tuple[Tensor, Tensor]:
+        if spikes is not None:
+            count, steps = spikes.shape[:2]
+        elif offsets is not None:
+            count, steps = offsets.shape[0], offsets.shape[1] - 1
+        else:
+            assert hz is not None
+            count, steps = hz.shape[0], time_steps
+        counts = w.new_empty((count, w.shape[0]), dtype=torch.int32)
+        raster = (count if return_spikes else 0, steps + rest_steps, w.shape[0])
+        return counts, w.new_empty(raster, dtype=torch.bool)

@@ -18,6 +18,8 @@ from snnfast.reference.poisson import check_range
 from snnfast.reference.presentations import Events, Rates
 from snnfast.reference.stdp import normalise, trace
 
+OP = "diehl_cook_conductance"
+
 
 class DiehlCookConductanceState(NamedTuple):
     """Everything the network remembers from one step to the next, besides weights and thresholds.
@@ -238,14 +240,14 @@ class _Network:
 
         window = torch.cat((s.last_inputs, inputs[None]))
         arrived = window.gather(0, a.longest_delay - self.delays)  # [N, I]
-        g_exc = s.g_exc * a.decay_exc
+        g_exc = fade(s.g_exc, a.decay_exc)
         # One after the other, what was sent first first, so that sums round alike everywhere.
         for delay in range(a.longest_delay, -1, -1):
             for i in window[a.longest_delay - delay].nonzero().flatten().tolist():
                 g_exc = torch.where(self.delays[:, i] == delay, g_exc + self.w[:, i], g_exc)
         others = spikes_inh.sum() - spikes_inh.to(v.dtype)
-        g_inh = s.g_inh * a.decay_inh + a.w_inh_exc * others
-        g_exc_inh = s.g_exc_inh * a.decay_exc + a.w_exc_inh * spikes.to(v.dtype)
+        g_inh = fade(s.g_inh, a.decay_inh) + a.w_inh_exc * others
+        g_exc_inh = fade(s.g_exc_inh, a.decay_exc) + a.w_exc_inh * spikes.to(v.dtype)
 
         self.theta += a.theta_plus * spikes.to(self.theta)
         self.state = s._replace(
@@ -266,7 +268,7 @@ class _Network:
         """Traces, then weights; a synapse sees its input as it was a delay ago."""
         s = self.state
         pre, post1, pre2, post2 = (
-            trace * decay
+            fade(trace, decay)
             for trace, decay in zip(
                 (s.trace_pre[-1], s.trace_post, s.trace_pre2[-1], s.trace_post2),
                 self.decays,
@@ -275,7 +277,7 @@ class _Network:
         )
         past = self.settings.longest_delay - self.delays
         trace_pre = torch.cat((s.trace_pre[1:], trace(rule, pre, inputs)[None]))
-        before_pre2 = (s.trace_pre2 * self.decays[2]).gather(0, past)
+        before_pre2 = fade(s.trace_pre2, self.decays[2]).gather(0, past)
         trace_post = trace(rule, post1, post)
         change = torch.zeros_like(self.w)
         if post.any():
@@ -314,6 +316,12 @@ def membrane(
     target = pull / total
     moved = target + (v - target) * exp_nonpositive(total * -a.rate)
     return torch.where(refractory == 0, moved, v)
+
+
+def fade(x: Tensor, decay: float) -> Tensor:
+    """Conductances and traces are gone below 1e-30: before they are subnormal, which slows processors down."""
+    faded = x * decay
+    return torch.where(faded < 1e-30, 0.0, faded)
 
 
 def _refractory(a: Population, before: Tensor, spikes: Tensor) -> Tensor:
@@ -374,8 +382,10 @@ def prepare(
     validate: bool,
 ) -> Settings:
     """Checks the arguments of :func:`diehl_cook_conductance` and counts time in steps; nothing is changed."""
-    op = "diehl_cook_conductance"
+    op = OP
     plastic_weights(op, w, theta, rule, validate, theta_dtype=torch.float64)
+    if rule is not None and rule.tau_eligibility is not None:
+        raise ValueError(f"{op}: rule must not be reward-modulated")
     if rule is not None and rule.w_min < 0:
         raise ValueError(f"{op}: rule.w_min must be at least 0, a conductance, got {rule.w_min:g}")
     if validate and rule is None:

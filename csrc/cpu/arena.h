@@ -1,0 +1,25 @@
+// One block of memory for many arrays.
+#pragma once
+#include <cstdint>
+
+namespace snnfast::cpu {
+namespace {
+
+// Hands out pieces of a block of memory; from address 0 it measures how much they need.
+class Arena {
+ public:
+  explicit Arena(char* memory) : begin_(memory), next_(memory) {}
+  template <class T>
+  T* take(int64_t count) {
+    T* piece = reinterpret_cast<T*>(next_);
+    next_ += (count * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
+    return piece;
+  }
+  int64_t used() const { return next_ - begin_; }
+
+ private:
+  char *begin_, *next_;
+};
+
+}  // namespace
+}  // namespace snnfast::cpu

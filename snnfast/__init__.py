@@ -5,6 +5,7 @@ from importlib.metadata import version as _version
 from . import (
     backend,
     encoder,
+    learning,
     loss,
     memory,
     model,
@@ -21,6 +22,7 @@ __all__ = [
     "backend",
     "build_info",
     "encoder",
+    "learning",
     "loss",
     "memory",
     "model",

@@ -117,6 +117,10 @@ def stdp(
     )
     if rows is not weights:
         weights.copy_(rows)
+    elif not torch.compiler.is_compiling():
+        torch.autograd.graph.increment_version(
+            w
+        )  # so that a backward pass that needs the old ones says so
     return after
 
 

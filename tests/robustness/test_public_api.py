@@ -10,7 +10,11 @@ import snnfast
 
 NAMES = {
     "snnfast": (
-        "backend build_info encoder loss memory model nn ops optimizer plasticity reference surrogate"
+        "backend build_info encoder learning loss memory model nn ops optimizer plasticity reference surrogate"
+    ),
+    "snnfast.learning": "STDP Assignment assign_labels predict",
+    "snnfast.plasticity": (
+        "Rule exponential pair power_law pre_post reward_modulated soft_bounds triplet"
     ),
     "snnfast.ops": "StdpState cuba iaf li lif poisson spikeprop stdp",
     "snnfast.reference": "cuba iaf li lif poisson spikeprop stdp",

@@ -1,0 +1,184 @@
+"""A linear layer learns by STDP: the object does what the op does, by call, by step and by hook."""
+
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from snnfast import ops, plasticity
+from snnfast.learning import STDP
+from snnfast.nn import LIF
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "r_stdp.py"
+RULE = plasticity.triplet(0.01, 0.05, lr_post_pair=0.02)
+REWARDED = plasticity.reward_modulated(RULE, 10.0)
+
+
+@pytest.fixture
+def layer():
+    generator = torch.Generator().manual_seed(0)
+    linear = nn.Linear(12, 7, bias=False, dtype=torch.float64)
+    with torch.no_grad():
+        linear.weight.copy_(torch.rand((7, 12), generator=generator))
+    pre = (torch.rand((10, 3, 12), generator=generator) < 0.2).double()
+    post = (torch.rand((10, 3, 7), generator=generator) < 0.2).double()
+    return linear, pre, post
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.parametrize("update", ["step", "sequence"])
+def test_run_is_the_op(layer, reduction, update):
+    linear, pre, post = layer
+    expected = linear.weight.detach().clone()
+    options = {"dt": 0.5, "reduction": reduction, "update": update, "norm": 3.0}
+    learner = STDP(linear, RULE, **options)
+    state = None
+    for _ in range(2):
+        learner.run(pre, post)
+        state = ops.stdp(expected, pre, post, rule=RULE, state=state, **options)
+    assert torch.equal(linear.weight, expected)
+    assert all(a is b or torch.equal(a, b) for a, b in zip(learner.state, state, strict=True))
+
+
+def test_steps_are_a_run(layer):
+    linear, pre, post = layer
+    expected = linear.weight.detach().clone()
+    ops.stdp(expected, pre, post, rule=RULE)
+    learner = STDP(linear, RULE)
+    for s_pre, s_post in zip(pre, post, strict=True):
+        learner.step(s_pre, s_post)
+    assert torch.equal(linear.weight, expected)
+
+
+def test_reset_forgets_spikes(layer):
+    linear, pre, post = layer
+    learner = STDP(linear, plasticity.pair(0.0, 0.1))
+    learner.run(pre, torch.zeros_like(post))
+    learner.reset()
+    before = linear.weight.detach().clone()
+    learner.run(torch.zeros_like(pre), post)
+    assert torch.equal(linear.weight, before)
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.parametrize("reward", [-0.5, torch.tensor([1.0, -2.0, 0.0])])
+def test_reward_afterwards_is_reward_with_the_last_step(layer, reduction, reward):
+    linear, pre, post = layer
+    expected = linear.weight.detach().clone()
+    rewards = torch.zeros((10, 3), dtype=torch.float64)
+    rewards[-1] = reward
+    ops.stdp(expected, pre, post, rule=REWARDED, reward=rewards, reduction=reduction)
+    learner = STDP(linear, REWARDED, reduction=reduction)
+    learner.run(pre, post)
+    learner.reward(reward)
+    torch.testing.assert_close(linear.weight.detach(), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_reward_with_every_step(layer):
+    linear, pre, post = layer
+    expected = linear.weight.detach().clone()
+    rewards = torch.randn((10, 3), dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    ops.stdp(expected, pre, post, rule=REWARDED, reward=rewards)
+    learner = STDP(linear, REWARDED)
+    for s_pre, s_post, reward in zip(pre, post, rewards, strict=True):
+        learner.step(s_pre, s_post, reward)
+    assert torch.equal(linear.weight, expected)
+
+
+@pytest.mark.parametrize("stateful", [False, True])
+def test_listening_learns_in_training_mode_only(layer, stateful):
+    linear, pre, _ = layer
+    neurons = LIF(tau=3.0, v_threshold=0.4, stateful=stateful)
+    network = nn.Sequential(linear, neurons)
+    learner = STDP(linear, RULE)
+    handle = learner.listen(neurons)
+    expected = linear.weight.detach().clone()
+    post = network(pre)
+    assert 10 < post.sum() < 150
+    state = ops.stdp(expected, pre, post, rule=RULE)
+    assert torch.equal(linear.weight, expected)
+    network.eval()
+    network(pre)
+    assert torch.equal(linear.weight, expected)
+    network.train()
+    second = network(pre)
+    ops.stdp(expected, pre, second, rule=RULE, state=state)
+    assert torch.equal(linear.weight, expected)
+    handle.remove()
+    network(pre)
+    assert torch.equal(linear.weight, expected)
+
+
+def test_autograd_notices_that_weights_changed(layer):
+    linear, pre, post = layer
+    x = pre.clone().requires_grad_()
+    y = linear(x).sum()
+    STDP(linear, RULE).run(pre, post)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.backward()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"linear": nn.Conv2d(1, 1, 1)}, TypeError, "linear must be an nn.Linear, got Conv2d"),
+        ({"rule": "pair"}, TypeError, "rule must be a rule of snnfast.plasticity, got str"),
+        (
+            {"rule": plasticity.pair(w_max=0.5)},
+            ValueError,
+            "linear.weight must lie in [0, 0.5], got values from ",
+        ),
+    ],
+)
+def test_errors(layer, change, error, message):
+    with pytest.raises(error) as caught:
+        STDP(**{"linear": layer[0], "rule": RULE, **change})
+    assert str(caught.value).startswith(f"STDP: {message}")
+
+
+def test_errors_of_steps_and_rewards(layer):
+    linear, pre, post = layer
+    learner = STDP(linear, RULE)
+    with pytest.raises(
+        ValueError, match=r"STDP: post of one step must have shape \[B, N\], got \[10, 3, 7\]"
+    ):
+        learner.step(pre[0], post)
+    with pytest.raises(ValueError, match="STDP: reward needs eligibility"):
+        learner.reward(1.0)
+    learner = STDP(linear, REWARDED)
+    with pytest.raises(ValueError, match="STDP: reward needs eligibility"):
+        learner.reward(1.0)
+    learner.run(pre, post)
+    with pytest.raises(
+        ValueError, match=r"STDP: reward must be a number or have shape \[3\], got \[2\]"
+    ):
+        learner.reward(torch.zeros(2))
+    with pytest.raises(
+        ValueError, match=r"stdp: state.trace_pre must have shape \[2, 12\], got \[3, 12\]"
+    ):
+        learner.run(pre[:, :2], post[:, :2])
+
+
+def learned(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["r_stdp.py", *arguments])
+    runpy.run_path(str(EXAMPLE), run_name="__main__")
+    output = capsys.readouterr().out
+    return output, [int(p) for p in re.findall(r"right (\d+) %", output)]
+
+
+def test_the_example_learns_by_reward(monkeypatch, capsys):
+    _, right = learned(monkeypatch, capsys)
+    assert right[0] < 60
+    assert right[-1] >= 95
+    _, without = learned(monkeypatch, capsys, "--lr", "0", "--trials", "40")
+    assert without[-1] < 45
+
+
+def test_the_example_repeats_with_its_seed(monkeypatch, capsys):
+    runs = [learned(monkeypatch, capsys, "--trials", "10")[0] for _ in range(2)]
+    assert runs[0] == runs[1]
+    assert learned(monkeypatch, capsys, "--trials", "10", "--seed", "1")[0] != runs[0]

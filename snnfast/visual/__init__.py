@@ -1,20 +1,21 @@
 """Figures of spiking networks: rasters, membranes, receptive fields, training curves, confusion.
 
-Every function returns a ``matplotlib.figure.Figure`` and touches no global state of pyplot, so it
-works without a display and in threads. ``save`` writes a figure to a file, ``Live`` keeps one up to
-date during training.
+Every function but ``plot`` returns a ``matplotlib.figure.Figure`` and touches no global state of
+pyplot, so it works without a display and in threads. ``save`` writes a figure to a file, ``Live``
+keeps one up to date during training. ``plot`` is the manual's and shows a window of pyplot.
 """
 
 from .activity import potentials, raster
 from .output import Live, save
 from .timing import spike_times
 from .training import confusion, curves
-from .weights import receptive_fields
+from .weights import plot, receptive_fields
 
 __all__ = [
     "Live",
     "confusion",
     "curves",
+    "plot",
     "potentials",
     "raster",
     "receptive_fields",

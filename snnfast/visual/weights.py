@@ -8,8 +8,9 @@ import matplotlib
 import numpy as np
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
-from .style import Values, finite_array, new_figure
+from .style import Array, Values, finite_array, new_figure
 
 
 def receptive_fields(
@@ -44,7 +45,9 @@ def receptive_fields(
             f"got {list(values.shape)}"
         )
     if values.ndim == 2:
-        values = values.reshape(len(values), *_tile_shape(values.shape[1], shape))
+        values = values.reshape(
+            len(values), *_tile_shape("receptive_fields", values.shape[1], shape)
+        )
     elif shape is not None and tuple(shape) != values.shape[1:]:
         raise ValueError(
             f"receptive_fields: shape must be that of w, {list(values.shape[1:])}, "
@@ -55,11 +58,7 @@ def receptive_fields(
     neurons, height, width = values.shape
     columns = min(columns or math.ceil(math.sqrt(neurons * height / width)), neurons)
     rows = math.ceil(neurons / columns)
-    gap = 1 if max(height, width) < 40 else 2
-    canvas = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap), np.nan)
-    for neuron, tile in enumerate(values):
-        top, left = neuron // columns * (height + gap), neuron % columns * (width + gap)
-        canvas[top : top + height, left : left + width] = tile
+    canvas = _mosaic(values, columns)
 
     signed = values.min() < 0 < values.max()
     if limits is None:
@@ -93,17 +92,72 @@ def receptive_fields(
     return figure
 
 
-def _tile_shape(pixels: int, shape: tuple[int, int] | None) -> tuple[int, int]:
+def plot(
+    fig: Figure | None, mat: AxesImage | None, w: Values
+) -> tuple[Figure | None, AxesImage | None]:
+    """Show the input weights of neurons in a window and keep it up to date, as the manual's STDP loop does.
+
+    ``fig, mat = plot(fig, mat, w)`` with None for both at first; later calls redraw the same window. Without a display
+    nothing is shown; :class:`snnfast.visual.Live` also writes a file.
+
+    Args:
+        fig: What the last call returned, or None.
+        mat: Likewise.
+        w: Weights [n, pixels] of any number of neurons, pixels making a square.
+
+    Returns:
+        Figure and image, to pass to the next call.
+
+    Raises:
+        ValueError: As ``receptive_fields``.
+    """
+    # Only here, as windows belong to pyplot.
+    from matplotlib import pyplot
+
+    values = finite_array("plot", "w", w)
+    if values.ndim != 2:
+        raise ValueError(f"plot: w must have shape [n, pixels], got {list(values.shape)}")
+    tiles = values.reshape(len(values), *_tile_shape("plot", values.shape[1], None))
+    canvas = _mosaic(tiles, math.ceil(math.sqrt(len(tiles))))
+    if fig is None or mat is None:
+        fig = pyplot.figure(figsize=(6, 6))
+        ax = fig.add_subplot()
+        ax.set_axis_off()
+        mat = ax.imshow(canvas, cmap="viridis", interpolation="nearest")
+        fig.colorbar(mat, ax=ax, label="Weight")
+        pyplot.show(block=False)
+    elif pyplot.fignum_exists(fig.number):
+        mat.set_data(canvas)
+    else:
+        return fig, mat  # the window was closed: training goes on
+    mat.set_clim(float(values.min()), float(values.max()))
+    fig.canvas.draw_idle()
+    fig.canvas.flush_events()
+    return fig, mat
+
+
+def _mosaic(tiles: Array, columns: int) -> Array:
+    """Tiles [n, H, W] side by side, NaN between them."""
+    neurons, height, width = tiles.shape
+    rows = math.ceil(neurons / columns)
+    gap = 1 if max(height, width) < 40 else 2
+    canvas = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap), np.nan)
+    for neuron, tile in enumerate(tiles):
+        top, left = neuron // columns * (height + gap), neuron % columns * (width + gap)
+        canvas[top : top + height, left : left + width] = tile
+    return canvas
+
+
+def _tile_shape(function: str, pixels: int, shape: tuple[int, int] | None) -> tuple[int, int]:
     if shape is None:
         side = math.isqrt(pixels)
         if side * side != pixels:
             raise ValueError(
-                f"receptive_fields: w with {pixels} pixels a neuron is not square; "
-                "give shape=(H, W)"
+                f"{function}: w with {pixels} pixels a neuron is not square; give shape=(H, W)"
             )
         return side, side
     if len(shape) != 2 or shape[0] * shape[1] != pixels:
         raise ValueError(
-            f"receptive_fields: shape must be (H, W) with H * W = {pixels}, got {tuple(shape)}"
+            f"{function}: shape must be (H, W) with H * W = {pixels}, got {tuple(shape)}"
         )
     return shape

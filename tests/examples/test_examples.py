@@ -28,5 +28,21 @@ def test_example_runs_two_steps(script, tmp_path):
     assert re.search(r"\b(epoch|trial) 1\b", done.stdout)
 
 
+def test_the_three_scripts_of_stdp_follow_each_other(tmp_path):
+    words = {"train": "epoch 1", "assign": "neurons of each class", "infer": "proportion vote"}
+    arguments = {"train": ["--epochs", "1", "--max-images", "200"], "assign": ["--images", "200"]}
+    for step, said in words.items():
+        done = subprocess.run(
+            [sys.executable, str(EXAMPLES / f"stdp_{step}.py"), *arguments.get(step, [])],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+        assert said in done.stdout
+    assert (tmp_path / "receptive_fields.png").exists()
+
+
 def test_every_example_of_ours_is_listed():
     assert set(TWO_STEPS) <= {path.name for path in EXAMPLES.glob("*.py")}

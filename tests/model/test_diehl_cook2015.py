@@ -320,14 +320,14 @@ def test_weak_images_are_presented_again_with_higher_rates(training):
     one, two = (
         paper(min_spikes=n, theta_init=10.0, time_interval=40).train(training) for n in (4, 0)
     )
-    hz = torch.stack([torch.zeros(5, 4), torch.full((5, 4), 250.0), torch.full((5, 4), 600.0)])
+    hz = torch.stack([torch.zeros(5, 4), torch.full((5, 4), 40.0), torch.full((5, 4), 600.0)])
     seeds = torch.tensor([3, 5, 7])
     result = one.present(hz, seeds=seeds, return_spikes=True)
     assert torch.equal(result.counts, result.spikes.sum(1, dtype=torch.int32))
     assert result.counts[0].sum() == 0
     times = []
     for p in range(3):
-        for k in range(12):
+        for k in range(20):
             counts = two.present(hz[p] * (1 + k / 2), seeds=seeds[p : p + 1] + k).counts
             if counts.sum() >= 4 or p == 0:
                 break

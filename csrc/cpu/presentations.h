@@ -29,7 +29,7 @@ int32_t* append_row(const Bits* row, int64_t inputs, Bits significant, int32_t* 
   return out;
 }
 
-// `out` has room for one element more than there are spikes.
+// `out` has room for more than there are spikes: what does not fire is written, too, and written over.
 template <class Bits>
 void encode_dense(const Presentations& x, int64_t p, Bits significant, const SpikeTrain& out) {
   int32_t* next = out.inputs;
@@ -45,60 +45,83 @@ inline void encode_events(const Presentations& x, int64_t p, const SpikeTrain& o
   memcpy(out.inputs, x.inputs + offsets[0], sizeof(int32_t) * static_cast<size_t>(offsets[x.T] - offsets[0]));
 }
 
-// Bit k is set where lane k of a < b; both below 2^31.
-inline uint32_t lanes_below(Lanes a, Lanes b) {
+// Where the words of kLanes counters lie once x, y, z and w are interleaved: counter k's begin at word 4 k.
+constexpr int kBatch = 4 * kLanes;
+
+// Appends those of inputs[kBatch] whose word, as a 24-bit number, is below its threshold. Writes up to 16 beyond the end.
+inline int32_t* append_fired(const Words<Lanes>& words, const uint32_t* threshold, const int32_t* inputs, int32_t* out) {
+  const Lanes xy = (words.x & 0xffffffffu) | words.y << 32, zw = (words.z & 0xffffffffu) | words.w << 32;
 #if defined(__AVX512F__)
-  return _mm512_cmplt_epu64_mask(reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b));
-#elif defined(__AVX2__)
-  return static_cast<uint32_t>(_mm256_movemask_pd(_mm256_castsi256_pd(_mm256_cmpgt_epi64(reinterpret_cast<__m256i>(b), reinterpret_cast<__m256i>(a)))));
+  // The unpacking takes every second lane: rate_groups puts the counters there.
+  const __m512i halves[2] = {_mm512_unpacklo_epi64(reinterpret_cast<__m512i>(xy), reinterpret_cast<__m512i>(zw)),
+                             _mm512_unpackhi_epi64(reinterpret_cast<__m512i>(xy), reinterpret_cast<__m512i>(zw))};
+  for (int half = 0; half < 2; half++) {
+    const __mmask16 fired = _mm512_cmplt_epu32_mask(_mm512_srli_epi32(halves[half], 8), _mm512_loadu_si512(threshold + 16 * half));
+    _mm512_storeu_si512(out, _mm512_maskz_compress_epi32(fired, _mm512_loadu_si512(inputs + 16 * half)));
+    out += __builtin_popcount(fired);
+  }
 #else
-  uint32_t mask = 0;
-  for (int k = 0; k < kLanes; k++) mask |= static_cast<uint32_t>(a[k] < b[k]) << k;
-  return mask;
+  uint32_t word[kBatch];
+  for (int k = 0; k < kLanes; k++) {
+    const uint64_t pair[2] = {xy[k], zw[k]};
+    memcpy(word + 4 * k, pair, sizeof pair);
+  }
+  for (int k = 0; k < kBatch; k++) {
+    *out = inputs[k];
+    out += word[k] >> 8 < threshold[k];
+  }
+#endif
+  return out;
+}
+
+// Lane of the k-th counter of a batch.
+inline int lane_of(int k) {
+#if defined(__AVX512F__)
+  return k < kLanes / 2 ? 2 * k : 2 * (k - kLanes / 2) + 1;
+#else
+  return k;
 #endif
 }
 
 // The counters that inputs with a rate above 0 need in steps whose first element has the same place in its counter
 // (core/poisson.h): Philox draws nothing for the dark parts of an image.
 struct RateGroups {
-  int64_t count;           // counters, rounded up to the SIMD width
-  uint64_t* counter;       // [count] counted from the step's first
-  uint64_t* threshold[4];  // [count] a word's upper 24 bits below this are a spike
-  int32_t* input;          // [4 count]
+  int64_t count;        // counters, rounded up to the SIMD width
+  uint64_t* counter;    // [count] counted from the step's first, the SIMD lanes of a batch as lane_of says
+  uint32_t* threshold;  // [count, 4] a word's upper 24 bits below this are a spike
+  int32_t* input;       // [count, 4]
 };
 
-// Bytes of scratch memory for encode_rates.
+inline int64_t rate_groups_room(int64_t inputs) { return (inputs / 4 + 2 + kLanes) / 8 * 8 + 8; }
+
+// Bytes of scratch memory for rate_groups.
 inline int64_t rate_groups_bytes(int64_t inputs) {
-  const int64_t counters = inputs / 4 + 2 + kLanes;
-  return counters * static_cast<int64_t>(5 * sizeof(uint64_t) + 4 * sizeof(int32_t));
+  return rate_groups_room(inputs) * static_cast<int64_t>(sizeof(uint64_t) + 4 * (sizeof(uint32_t) + sizeof(int32_t)));
 }
 
 inline RateGroups rate_groups(const float* hz, float per_hz, int64_t inputs, int64_t phase, char* memory) {
-  const int64_t room = inputs / 4 + 2 + kLanes;
+  const int64_t room = rate_groups_room(inputs);
   RateGroups g;
   g.counter = reinterpret_cast<uint64_t*>(memory);
-  for (int k = 0; k < 4; k++) g.threshold[k] = g.counter + (k + 1) * room;
-  g.input = reinterpret_cast<int32_t*>(g.counter + 5 * room);
+  g.threshold = reinterpret_cast<uint32_t*>(g.counter + room);
+  g.input = reinterpret_cast<int32_t*>(g.threshold + 4 * room);
   g.count = 0;
+  const auto add = [&](int64_t counter) {
+    const int64_t k = g.count++;
+    g.counter[k / kLanes * kLanes + lane_of(static_cast<int>(k % kLanes))] = static_cast<uint64_t>(counter);
+    for (int64_t word = 0; word < 4; word++) g.threshold[4 * k + word] = 0, g.input[4 * k + word] = static_cast<int32_t>(4 * counter + word - phase);
+  };
   int64_t last = -1;
   for (int64_t i = 0; i < inputs; i++) {
     const float scaled = hz[i] * per_hz * 16777216.f;
     if (!(scaled > 0.f)) continue;  // never fires; nor does NaN
     const int64_t counter = (i + phase) / 4, word = (i + phase) % 4;
-    if (counter != last) {
-      last = counter;
-      g.counter[g.count] = static_cast<uint64_t>(counter);
-      for (int k = 0; k < 4; k++) g.threshold[k][g.count] = 0, g.input[4 * g.count + k] = static_cast<int32_t>(4 * counter + k - phase);
-      g.count++;
-    }
+    if (counter != last) add(last = counter);
     const float up = scaled < 16777216.f ? scaled : 16777216.f;
     const uint32_t whole = static_cast<uint32_t>(up);
-    g.threshold[word][g.count - 1] = whole + (static_cast<float>(whole) < up);  // k < p 2^24 for whole k: k < ceil(p 2^24)
+    g.threshold[4 * (g.count - 1) + word] = whole + (static_cast<float>(whole) < up);  // k < p 2^24 for whole k: k < ceil(p 2^24)
   }
-  for (; g.count % kLanes; g.count++) {
-    g.counter[g.count] = 0;
-    for (int k = 0; k < 4; k++) g.threshold[k][g.count] = 0;
-  }
+  while (g.count % kLanes) add(0);
   return g;
 }
 
@@ -113,22 +136,11 @@ inline void encode_rates(const Presentations& x, int64_t p, char* memory, const 
     const uint64_t first = static_cast<uint64_t>(t * x.I / 4);
     const RateGroups& g = groups[t * x.I % 4 * phases / 4];
     for (int64_t k = 0; k < g.count; k += kLanes) {
-      Lanes c, threshold[4];
+      Lanes c;
       memcpy(&c, g.counter + k, sizeof c);
-      for (int word = 0; word < 4; word++) memcpy(&threshold[word], g.threshold[word] + k, sizeof c);
       c += first;
       const Words<Lanes> words = philox4x32_10<Lanes>({c, c >> 32, Lanes{}, Lanes{}}, static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32));
-      const auto fires = [](Lanes word, Lanes below) { return lanes_below((word & 0xffffffffu) >> 8, below); };
-      const uint32_t m0 = fires(words.x, threshold[0]), m1 = fires(words.y, threshold[1]);
-      const uint32_t m2 = fires(words.z, threshold[2]), m3 = fires(words.w, threshold[3]);
-      for (uint32_t any = m0 | m1 | m2 | m3; any; any &= any - 1) {
-        const int lane = __builtin_ctz(any);
-        const int32_t* input = g.input + 4 * (k + lane);
-        *next = input[0], next += m0 >> lane & 1;
-        *next = input[1], next += m1 >> lane & 1;
-        *next = input[2], next += m2 >> lane & 1;
-        *next = input[3], next += m3 >> lane & 1;
-      }
+      next = append_fired(words, g.threshold + 4 * k, g.input + 4 * k, next);
     }
     out.offsets[t + 1] = static_cast<int32_t>(next - out.inputs);
   }

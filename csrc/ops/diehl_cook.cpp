@@ -17,18 +17,18 @@ namespace {
 
 constexpr const char* kOp = "diehl_cook";
 
-void run_on_cpu(const DiehlCook& a) {
+void run_on_cpu(const DiehlCook& a, const Tensor& w) {
   int64_t shared_bytes, own_bytes, encoding;
   cpu::diehl_cook_memory()(a, &shared_bytes, &own_bytes, &encoding);
-  const auto shared = aligned_memory(kOp, shared_bytes);
+  const WorkMemory shared(w, shared_bytes);
   cpu::diehl_cook_prepare()(a, shared.get());
   const auto encode = [&](int64_t p, char* memory, const SpikeTrain& train) { cpu::diehl_cook_encode()(a, p, memory, train); };
   const auto present = [&](char* own, const SpikeTrain& train, int64_t p) { cpu::diehl_cook_present()(a, shared.get(), own, train, p); };
   const bool changes = a.rule || a.theta_plus != 0 || a.theta_decay != 1 || a.carry;
   if (changes || a.state.v)
-    present_in_order(kOp, a.x, own_bytes, encoding, encode, present);
+    present_in_order(w, a.x, own_bytes, encoding, encode, present);
   else
-    present_in_parallel(kOp, a.x, own_bytes, encoding, encode, present);
+    present_in_parallel(w, a.x, own_bytes, encoding, encode, present);
 }
 
 template <class T>
@@ -95,7 +95,7 @@ std::tuple<Tensor, Tensor> diehl_cook(const Tensor& w, const Tensor& theta, cons
     Tensor workspace = torch::stable::new_empty(w, {diehl_cook_workspace(a)}, ScalarType::Byte);
     device.launch("diehl_cook", [&](void* stream) { return launch_diehl_cook(a, workspace.mutable_data_ptr(), stream); });
   } else {
-    run_on_cpu(a);
+    run_on_cpu(a, w);
   }
   return {counts, raster};
 }

@@ -18,17 +18,17 @@ namespace {
 
 constexpr const char* kOp = "diehl_cook_conductance";
 
-void run_on_cpu(const DiehlCookConductance& a) {
+void run_on_cpu(const DiehlCookConductance& a, const Tensor& w) {
   int64_t shared_bytes, own_bytes, encoding;
   cpu::diehl_cook_conductance_memory()(a, &shared_bytes, &own_bytes, &encoding);
-  const auto shared = aligned_memory(kOp, shared_bytes);
+  const WorkMemory shared(w, shared_bytes);
   cpu::diehl_cook_conductance_prepare()(a, shared.get());
   const auto encode = [&](int64_t p, char* memory, const SpikeTrain& train) { cpu::diehl_cook_conductance_encode()(a, p, memory, train); };
   const auto present = [&](char* own, const SpikeTrain& train, int64_t p) { cpu::diehl_cook_conductance_present()(a, shared.get(), own, train, p); };
   if (a.changes() || a.state.v)
-    present_in_order(kOp, a.x, own_bytes, encoding, encode, present);
+    present_in_order(w, a.x, own_bytes, encoding, encode, present);
   else
-    present_in_parallel(kOp, a.x, own_bytes, encoding, encode, present);
+    present_in_parallel(w, a.x, own_bytes, encoding, encode, present);
   cpu::diehl_cook_conductance_finish()(a, shared.get());
 }
 
@@ -106,7 +106,7 @@ std::tuple<Tensor, Tensor> diehl_cook_conductance(const Tensor& w, const Tensor&
     Tensor workspace = torch::stable::new_empty(w, {diehl_cook_conductance_workspace(a)}, ScalarType::Byte);
     device.launch(kOp, [&](void* stream) { return launch_diehl_cook_conductance(a, workspace.mutable_data_ptr(), stream); });
   } else {
-    run_on_cpu(a);
+    run_on_cpu(a, w);
   }
   return {counts, raster};
 }

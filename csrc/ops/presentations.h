@@ -1,7 +1,5 @@
 // Presentations as operators take them, and their encoding ahead of the thread that presents them.
 #pragma once
-#include <cstdlib>
-#include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -12,13 +10,16 @@
 namespace snnfast {
 
 using OptionalTensor = std::optional<Tensor>;
-using AlignedMemory = std::unique_ptr<char, decltype(&std::free)>;
 
-inline AlignedMemory aligned_memory(const char* op, int64_t bytes) {
-  AlignedMemory memory(static_cast<char*>(std::aligned_alloc(64, static_cast<size_t>(bytes / 64 + 1) * 64)), &std::free);
-  STD_TORCH_CHECK(memory, op, ": no memory left for ", bytes, " bytes");
-  return memory;
-}
+// Memory to work in, kept for the next call like that of outputs: fresh pages would cost more than a presentation.
+class WorkMemory {
+ public:
+  WorkMemory(const Tensor& like, int64_t bytes) : memory_(Cpu(like).allocate(like, {bytes}, ScalarType::Byte)) {}
+  char* get() const { return static_cast<char*>(memory_.mutable_data_ptr()); }
+
+ private:
+  Tensor memory_;
+};
 
 inline void check_like(const char* op, const char* name, const Tensor& t, const Tensor& w, ScalarType type, const std::vector<int64_t>& shape) {
   const auto sizes = t.sizes();
@@ -64,17 +65,12 @@ inline Presentations presentations_of(const char* op, const Tensor& w, const Opt
   return x;
 }
 
-// Room for some presentations as lists of spikes; what is never written to costs no memory. encode(p, memory, train)
-// makes one with `scratch` bytes of memory.
+// Room for some presentations as lists of spikes. encode(p, memory, train) makes one with `scratch` bytes of memory.
 template <class Encode>
 class Trains {
  public:
-  Trains(const char* op, const Presentations& x, int64_t count, int64_t scratch, const Encode& encode)
-      : inputs_(x.T * x.I + 1),
-        offsets_(x.T + 1),
-        encode_(encode),
-        memory_(aligned_memory(op, count * (inputs_ + offsets_) * 4)),
-        scratch_(aligned_memory(op, scratch)) {}
+  Trains(const Tensor& like, const Presentations& x, int64_t count, int64_t scratch, const Encode& encode)
+      : inputs_(x.T * x.I + kSlack), offsets_(x.T + 1), encode_(encode), memory_(like, count * (inputs_ + offsets_) * 4), scratch_(like, scratch) {}
   SpikeTrain train(int64_t k) const {
     int32_t* inputs = reinterpret_cast<int32_t*>(memory_.get()) + k * (inputs_ + offsets_);
     return {inputs, inputs + inputs_};
@@ -84,19 +80,20 @@ class Trains {
   }
 
  private:
+  static constexpr int64_t kSlack = 16;  // inputs are stored a SIMD register at a time
   int64_t inputs_, offsets_;
   const Encode& encode_;
-  AlignedMemory memory_, scratch_;
+  WorkMemory memory_, scratch_;
 };
 
 // present(memory, train, p) for one presentation after the other, since each finds what the last one left; a second thread
 // encodes ahead.
 template <class Encode, class Present>
-void present_in_order(const char* op, const Presentations& x, int64_t own_bytes, int64_t scratch, const Encode& encode, const Present& present) {
-  const int64_t room = (int64_t{1} << 26) / (4 * (x.T * x.I + 1)), chunk = room < 1 ? 1 : room < 32 ? room : 32;
+void present_in_order(const Tensor& like, const Presentations& x, int64_t own_bytes, int64_t scratch, const Encode& encode, const Present& present) {
+  const int64_t room = (int64_t{1} << 24) / (4 * (x.T * x.I + 1)), chunk = room < 1 ? 1 : room < 16 ? room : 16;
   const auto end = [&](int64_t p) { return p + chunk < x.P ? p + chunk : x.P; };
-  const auto own = aligned_memory(op, own_bytes);
-  const Trains<Encode> now(op, x, chunk, scratch, encode), next(op, x, x.P > chunk ? chunk : 0, scratch, encode);
+  const WorkMemory own(like, own_bytes);
+  const Trains<Encode> now(like, x, end(0), scratch, encode), next(like, x, end(end(0)) - end(0), scratch, encode);
   const Trains<Encode>*current = &now, *ahead = &next;
   current->encode(0, end(0));
   for (int64_t p = 0; p < x.P; p = end(p)) {
@@ -114,10 +111,10 @@ void present_in_order(const char* op, const Presentations& x, int64_t own_bytes,
 
 // The same in any order.
 template <class Encode, class Present>
-void present_in_parallel(const char* op, const Presentations& x, int64_t own_bytes, int64_t scratch, const Encode& encode, const Present& present) {
+void present_in_parallel(const Tensor& like, const Presentations& x, int64_t own_bytes, int64_t scratch, const Encode& encode, const Present& present) {
   torch::stable::parallel_for(0, x.P, 1, [&](int64_t first, int64_t last) {
-    const auto own = aligned_memory(op, own_bytes);
-    const Trains<Encode> trains(op, x, 1, scratch, encode);
+    const WorkMemory own(like, own_bytes);
+    const Trains<Encode> trains(like, x, 1, scratch, encode);
     for (int64_t p = first; p < last; p++) {
       trains.encode(p, p + 1);
       present(own.get(), trains.train(0), p);

@@ -307,6 +307,8 @@ def plastic_weights(
         raise TypeError(f"{op}: w must have dtype float32 or float64, got {w.dtype}")
     if w.dim() != 2:
         raise ValueError(f"{op}: w must have shape [N, I], got {list(w.shape)}")
+    if any(stride == 0 and size > 1 for stride, size in zip(w.stride(), w.shape, strict=True)):
+        raise ValueError(f"{op}: w must not overlap itself, got strides {list(w.stride())}")
     if theta_dtype is not None and theta.dtype != theta_dtype:
         raise TypeError(f"{op}: theta must have dtype {theta_dtype}, got {theta.dtype}")
     if theta_dtype is None and theta.dtype != w.dtype:

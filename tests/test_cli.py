@@ -33,7 +33,7 @@ def call(*arguments, code=0):
 
 def test_help_names_every_command():
     text = call("--help")
-    assert all(name in text for name in ("train", "demo", "info", "bench"))
+    assert all(name in text for name in ("train", "assign", "infer", "demo", "info", "bench"))
     assert "stbp" in call("train", "--help")
 
 
@@ -159,11 +159,13 @@ def test_demo_reaches_its_accuracies_and_writes_its_files(tmp_path):
     text = call("demo", "--out", tmp_path, "--device", "cpu")
     assert {"raster.png", "curves.png", "summary.md"} <= {p.name for p in tmp_path.iterdir()}
     assert (tmp_path / "spikeprop" / "spikes.png").exists()
-    for row, least in {"STBP (Wu 2018)": 97, "SpikeProp (Bohte 2002)": 90}.items():
+    rows = {"STBP (Wu 2018)": 97, "SpikeProp (Bohte 2002)": 90, "STDP (Diehl & Cook 2015)": 88}
+    for row, least in rows.items():
         assert row in (tmp_path / "summary.md").read_text()
         accuracy = float(text.split(row)[1].split(" %")[0].split("|")[-1])
         assert accuracy >= least
     assert "x faster here" in text
+    assert (tmp_path / "stdp" / "receptive_fields.png").exists()
 
 
 def test_demo_has_a_row_a_procedure(tmp_path, monkeypatch):

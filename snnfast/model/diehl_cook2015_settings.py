@@ -99,8 +99,13 @@ class Settings:
         if not isinstance(self.rule, Rule):
             raise TypeError(f"settings: rule must be a Rule, got {type(self.rule).__name__}")
         for name in ("norm", "w_init", "time_interval", "intensity", "boost"):
-            if check.number("settings", name, getattr(self, name)) <= 0:
-                raise ValueError(f"settings: {name} must be positive, got {getattr(self, name)}")
+            check.positive("settings", name, getattr(self, name))
+        check.positive("settings", "dt", self.neurons.dt)
+        if self.intensity > 1000 / self.neurons.dt:
+            raise ValueError(
+                f"settings: intensity must be at most a spike a step, {1000 / self.neurons.dt:g} Hz, "
+                f"got {self.intensity:g}"
+            )
         check.number("settings", "theta_init", self.theta_init)
         if not 0 <= self.max_delay <= (255 * self.neurons.dt if self.delayed else 0):
             raise ValueError(

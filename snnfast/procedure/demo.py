@@ -13,7 +13,7 @@ from torch import Tensor
 
 from snnfast import backend
 from snnfast.nn import LIF
-from snnfast.procedure import spikeprop, spikeprop_figures, stbp
+from snnfast.procedure import spikeprop, spikeprop_figures, stbp, stdp, stdp_readout
 from snnfast.train import evaluate, fit
 
 TIMED_SHAPE = (32, 64, 1024)
@@ -112,7 +112,30 @@ def demo_spikeprop(
     return Row("SpikeProp (Bohte 2002)", "Iris", network, score.accuracy, seconds)
 
 
-DEMOS = (demo_stbp, demo_spikeprop)
+def demo_stdp(
+    out: Path, seed: int, device: torch.device | str, progress: bool | None = None
+) -> Row:
+    """STDP's network on the 8x8 digits, which it learns without labels."""
+    settings = stdp.Settings(seed=seed)
+    images = stdp.load(settings, device=device)
+    folder = out / "stdp"
+    start = time.perf_counter()
+    with one_thread():
+        training = stdp.prepare(settings, len(images.train[0]), device)
+        figures = stdp.Figures(folder)
+        stdp.fit(
+            training, images.train, progress=progress, echo=None, after_call=figures.update
+        )
+        figures.finish(training)
+        seconds = time.perf_counter() - start
+        trained = stdp_readout.Trained(training, images)
+        stdp_readout.assign(trained, folder, progress=progress)
+        result = stdp_readout.infer(trained, folder, progress=progress)
+    network = f"64-{settings.neurons}, {training.model.settings.time_steps} steps"
+    return Row("STDP (Diehl & Cook 2015)", "digits 8x8", network, result.accuracy["mean"], seconds)
+
+
+DEMOS = (demo_stbp, demo_spikeprop, demo_stdp)
 
 
 @contextmanager

@@ -123,9 +123,7 @@ def demo_stdp(
     with one_thread():
         training = stdp.prepare(settings, len(images.train[0]), device)
         figures = stdp.Figures(folder)
-        stdp.fit(
-            training, images.train, progress=progress, echo=None, after_call=figures.update
-        )
+        stdp.fit(training, images.train, progress=progress, echo=None, after_call=figures.update)
         figures.finish(training)
         seconds = time.perf_counter() - start
         trained = stdp_readout.Trained(training, images)

@@ -36,6 +36,7 @@ def test_train_ends_with_labels_scores_and_figures(tmp_path):
 
 def test_ctrl_c_and_resume(tmp_path, monkeypatch):
     common = ("train", "stdp", *QUICK, "--epochs", 1, "--seed", 4, "--images-per-call", 500)
+    monkeypatch.setattr(stdp.Figures, "draw", lambda figures, run: None)
     call(*common, "--out", tmp_path / "whole")
     learn, calls = stdp.Run.learn, []
 

@@ -54,7 +54,9 @@ def spike_time_squared_error(t: Tensor, target: Tensor) -> Tensor:
     return distance.square().sum() / (2 * len(t))
 
 
-def first_spike_cross_entropy(t: Tensor, labels: Tensor, *, temperature: float = 1.0) -> Tensor:
+def first_spike_cross_entropy(
+    t: Tensor, labels: Tensor, *, temperature: float = 1.0, t_max: float | None = None
+) -> Tensor:
     """Cross-entropy of ``softmax(-t / temperature)`` with the labels, mean over samples.
 
     Pulls the neuron of the class before all others, by about ``temperature`` milliseconds, and asks for no time in
@@ -65,10 +67,15 @@ def first_spike_cross_entropy(t: Tensor, labels: Tensor, *, temperature: float =
         t: spike times ``[B, classes]`` in milliseconds.
         labels: int64 ``[B]``.
         temperature: in milliseconds.
+        t_max: if given, the end of the observation takes part like a neuron of no class that fires then. With virtual
+            times alone it is enough that the right output stays silent by less than the others, and then there is no
+            first spike to decide.
 
     Source: Mostafa, Supervised learning based on temporal coding in spiking neural networks, IEEE TNNLS 29 (2018),
     with -t for his exp(t).
     """
+    if t_max is not None:
+        t = F.pad(t, (0, 1), value=t_max)
     return F.cross_entropy(-t / temperature, labels)
 
 

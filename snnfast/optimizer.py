@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from snnfast import check, loss
+from snnfast import check
 from snnfast.model import Bohte2002
 
 __all__ = ["Bohte"]
@@ -48,18 +48,22 @@ class Bohte:
             the outputs' spike times before the change, shaped like ``spiked_label``. A silent output is ``inf``, and
             changes nothing, unless the model gives it a virtual time.
         """
-        t: Tensor = model(spiked_input)
-        if t.shape != spiked_label.shape:
+        t: Tensor = model(spiked_input if spiked_input.dim() == 2 else spiked_input[None])
+        shape = t.shape[2 - spiked_input.dim() :]
+        if spiked_label.shape != shape:
             raise ValueError(
-                f"Bohte: spiked_label must have the shape of the outputs, {list(t.shape)}, "
+                f"Bohte: spiked_label must have the shape of the outputs, {list(shape)}, "
                 f"got {list(spiked_label.shape)}"
             )
-        error = loss.spike_time_squared_error(t.view(-1, t.shape[-1]), spiked_label.to(t))
         parameters = [p for p in model.parameters() if p.requires_grad]
-        gradients = torch.autograd.grad(error, parameters)
+        with torch.no_grad():
+            # dE/dt of spike_time_squared_error: inf where a neuron is silent, which then does not count.
+            error = (t - spiked_label.to(t)) / len(t)
+            error.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
+        gradients = torch.autograd.grad(t, parameters, error)
         with torch.no_grad():
             for parameter, gradient in zip(parameters, gradients):
                 parameter.sub_(gradient, alpha=self.lr)
                 if self.minimum is not None or self.maximum is not None:
                     parameter.clamp_(self.minimum, self.maximum)
-        return t.detach()
+        return t.detach().view(shape)

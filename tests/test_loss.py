@@ -57,6 +57,17 @@ def test_cross_entropy_ignores_silent_neurons_of_other_classes():
     assert t.grad[0, 2] == 0
 
 
+def test_cross_entropy_wants_a_spike_before_the_end():
+    virtual, labels = leaf([[21.0, 24.0]]), torch.tensor([0])
+    ranked = loss.first_spike_cross_entropy(virtual, labels)
+    assert ranked.item() == pytest.approx(math.log(1 + math.exp(-3)))
+    value = loss.first_spike_cross_entropy(virtual, labels, t_max=20.0)
+    assert value.item() == pytest.approx(math.log(1 + math.exp(-3) + math.exp(1)))
+    value.backward()
+    assert virtual.grad[0, 0] > 0.5
+    assert virtual.shape == (1, 2)
+
+
 def test_a_silent_neuron_never_wins():
     t = torch.tensor([[INF, 5.0, 4.0], [INF, INF, INF], [3.0, 3.0, INF]])
     assert loss.first_spike(t).tolist() == [2, -1, 0]

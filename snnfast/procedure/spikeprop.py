@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,13 @@ def preset(dataset: str, code: str | None = None, **changes: Any) -> Settings:
     images |= {"low": -0.6, "threshold": 0.0, "batch_size": 32}
     chosen: dict[str, Any] = {}
     if dataset == "xor":
-        chosen |= {"span": 6.0, "hidden": (5,), "low": 0.0, "loss": "squared-error"}
+        chosen |= {
+            "fire_at": (9.0, 13.0),
+            "span": 6.0,
+            "hidden": (5,),
+            "low": 0.0,
+            "loss": "squared-error",
+        }
         chosen |= {"targets": (10.0, 16.0), "epochs": 100, "batch_size": 4, "lr": 0.05}
         chosen |= {"cosine": False}
     elif dataset == "iris":
@@ -272,7 +279,7 @@ def prepare(settings: Settings, train: Part) -> Run:
 def objective(settings: Settings) -> Loss:
     """The loss of a run: output times ``[B, O]`` and labels ``[B]`` to a scalar."""
     if settings.loss == "cross-entropy":
-        return loss.first_spike_cross_entropy
+        return partial(loss.first_spike_cross_entropy, t_max=settings.t_max)
     early, late = settings.targets
 
     def squared_error(t: Tensor, labels: Tensor) -> Tensor:

@@ -108,8 +108,8 @@ def test_code_is_fitted_to_the_training_part_alone(monkeypatch):
 
 def test_objectives():
     t, labels = torch.tensor([[10.0, 12.0, 14.0]]), torch.tensor([1])
-    entropy = spikeprop.objective(Settings())(t, labels)
-    assert entropy == loss.first_spike_cross_entropy(t, labels)
+    entropy = spikeprop.objective(Settings(t_max=20.0))(t, labels)
+    assert entropy == loss.first_spike_cross_entropy(t, labels, t_max=20.0)
     error = spikeprop.objective(Settings(loss="squared-error", targets=(12.0, 15.0)))(t, labels)
     assert error.item() == (5**2 + 0 + 1) / 2
     assert spikeprop.decision(Settings(t_max=20.0))(torch.tensor([[21.0, 22.0]])).tolist() == [-1]

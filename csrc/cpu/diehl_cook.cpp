@@ -14,7 +14,7 @@
 namespace snnfast::cpu::SNNFAST_ISA {
 namespace {
 
-constexpr int64_t kRefresh = 32;       // presentations between two exact computations of the bounds
+constexpr int64_t kRefresh = 128;      // presentations between two exact computations of the bounds
 constexpr int64_t kWorthCopying = 16;  // presentations from which a layout of its own pays for the copy
 
 template <class C>
@@ -69,6 +69,7 @@ void prepare(const DiehlCook& a, char* memory) {
   if (w.lazy) memset(w.bound, 0, sizeof(C) * static_cast<size_t>(a.x.I * w.padded_groups));
   for (int64_t g = 0; g < w.groups; g++) {
     const int64_t n0 = g * kGroup, lanes = a.N - n0 < kGroup ? a.N - n0 : kGroup;
+    w.changed[g] = false;
     if (a.w_stride_neuron == 1 && lanes == kGroup && a.x.P < kWorthCopying) {
       w.weights[g] = static_cast<C*>(a.w) + n0;
       w.stride[g] = a.w_stride_input;
@@ -93,11 +94,30 @@ void prepare(const DiehlCook& a, char* memory) {
   }
 }
 
+// Copied weights that have changed go back to where they came from.
+template <class C>
+void finish(const DiehlCook& a, char* memory) {
+  Arena arena(memory);
+  const DiehlCookWeights<C> w(a, arena);
+  for (int64_t g = 0; g < w.groups; g++) {
+    const int64_t n0 = g * kGroup, lanes = a.N - n0 < kGroup ? a.N - n0 : kGroup;
+    C* const to = static_cast<C*>(a.w) + n0 * a.w_stride_neuron;
+    if (!w.changed[g] || w.weights[g] == to) continue;
+    if (a.w_stride_neuron == 1) {
+      for (int64_t i = 0; i < a.x.I; i++)
+        for (int64_t n = 0; n < lanes; n++) to[i * a.w_stride_input + n] = w.weights[g][i * kGroup + n];
+    } else {
+      for (int64_t n = 0; n < lanes; n++)
+        for (int64_t i = 0; i < a.x.I; i++) to[n * a.w_stride_neuron + i * a.w_stride_input] = w.weights[g][i * kGroup + n];
+    }
+  }
+}
+
 template <class C>
 class Presentation {
  public:
   Presentation(const DiehlCook& a, const DiehlCookWeights<C>& w, DiehlCookThread<C>& own, const SpikeTrain& train, int64_t p)
-      : a_(a), w_(w), o_(own), train_(train), p_(p), rule_(a.rule ? plasticity<C>(a.rule) : Plasticity<C>{}) {
+      : a_(a), w_(w), o_(own), train_(train), p_(p), rule_(a.rule ? plasticity<C>(a.rule) : Plasticity<C>{}), dated_(a.rule && !rule_.all && !a.state.v) {
     begin();
     for (int64_t t = 0; t < a_.x.T; t++) step(t);
     finish();
@@ -115,6 +135,7 @@ class Presentation {
   const SpikeTrain& train_;
   const int64_t p_;
   const Plasticity<C> rule_;
+  const bool dated_;  // traces of the inputs are made from the dates of their last spikes where one is needed
   int64_t first_count_ = 0;
   C span_ = 0;  // no membrane, threshold or sum so far is of larger magnitude
 
@@ -147,6 +168,12 @@ class Presentation {
       o_.ring[d] = 0;
       if (a_.carry)
         for (int64_t n = 0; n < a_.N; n++) o_.ring[d] += s.last_spikes[d * a_.N + n];
+    }
+    if (dated_) {
+      const int32_t never = static_cast<int32_t>(-a_.x.T);
+      for (int64_t i = 0; i < a_.x.I; i++) o_.last[i] = never;
+      C power = 1;  // multiplied one by one, as steps would
+      for (int64_t t = 0; t < a_.x.T; t++, power *= rule_.decay_pre) o_.powers[t] = power, o_.powers[a_.x.T + t] = 0;
     }
     for (int64_t i = 0; i < a_.x.I; i++) {
       o_.trace_pre[i] = a_.carry ? at(s.trace_pre)[i] : C(0);
@@ -187,7 +214,7 @@ class Presentation {
     const C *from = w_.weights[g] + lane, *end = from + a_.x.I * w_.stride[g];
     for (C* to = o_.columns + k * a_.x.I; from != end; from += w_.stride[g]) *to++ = *from;
     for (int64_t d = 0; d < a_.inhibition_delay; d++) o_.own[k * a_.inhibition_delay + d] = false;
-    o_.active[k] = {n, o_.v[n], o_.theta[n], C(0), C(0), C(0), 0, true, false, false};
+    o_.active[k] = {n, o_.v[n], o_.theta[n], C(0), C(0), C(0), C(0), 0, true, false, false, false};
     return o_.active[k];
   }
 
@@ -205,26 +232,43 @@ class Presentation {
 
   // Brings a group's membranes to step t, its inhibition at the end of that step not included; returns the largest margin.
   C evaluate(int64_t g, int64_t t) {
+    const int64_t lanes = a_.N - g * kGroup, vectors = lanes < kGroup ? (lanes + kLanes - 1) / kLanes : kVectors;
+    if (vectors == kVectors)
+      sum_steps<kVectors>(g, t);
+    else if (vectors * 2 > kVectors)
+      sum_steps<kVectors - kVectors / 4>(g, t);
+    else
+      sum_steps<kVectors / 2>(g, t);
+    return margin(g);
+  }
+
+  // For the first kCount vectors of the group.
+  template <int64_t kCount>
+  void sum_steps(int64_t g, int64_t t) {
     C* v = o_.v + g * kGroup;
     const C* weights = w_.weights[g];
     const int64_t stride = w_.stride[g];
     const C decay = C(a_.decay);
     for (int64_t s = o_.done[g] + 1; s <= t; s++) {
-      V sum[kVectors] = {};
+      V sum[kCount] = {};
       const Inputs arriving = inputs(s - 1);
       for (const int32_t* i = arriving.begin; i != arriving.end; i++) {
         const C* row = weights + *i * stride;
         SNNFAST_UNROLL
-        for (int64_t k = 0; k < kVectors; k++) sum[k] += *reinterpret_cast<const U*>(row + k * kLanes);
+        for (int64_t k = 0; k < kCount; k++) sum[k] += *reinterpret_cast<const U*>(row + k * kLanes);
       }
       const C before = o_.before[s], after = s ? o_.after[s - 1] : C(0);
       SNNFAST_UNROLL
-      for (int64_t k = 0; k < kVectors; k++) {
+      for (int64_t k = 0; k < kCount; k++) {
         V& membrane = *reinterpret_cast<V*>(v + k * kLanes);
         membrane = (membrane - after) * decay + (sum[k] - before);
       }
     }
     o_.done[g] = t;
+  }
+
+  C margin(int64_t g) const {
+    const C* v = o_.v + g * kGroup;
     if (a_.theta_decay != 1)  // then every step is evaluated
       for (int64_t n = g * kGroup; n < (g + 1) * kGroup; n++) o_.theta[n] *= C(a_.theta_decay);
     alignas(64) C most[kLanes];
@@ -245,21 +289,34 @@ class Presentation {
   // Bounds of all groups, one step on. Margins m = v - threshold obey m' = m decay + current - (1 - decay) threshold;
   // `slack` is more than what rounding can add, to them and to their bounds.
   void advance_bounds(int64_t t) {
-    const Inputs arriving = inputs(t - 1);
-    const int64_t spikes = arriving.end - arriving.begin;
+    const int64_t spikes = inputs(t - 1).end - inputs(t - 1).begin;
     span_ += C(spikes) * *w_.largest + magnitude(o_.before[t]);
     const C epsilon = sizeof(C) == 4 ? C(1.1920929e-07) : C(2.220446049250313e-16);
-    const C slack = C(4) * epsilon * C(spikes + 4) * span_, decay = C(a_.decay), leak = C(1) - decay;
-    const C shift = slack - o_.before[t];
-    for (int64_t g = 0; g < w_.padded_groups; g += 16) {
-      C current[16] = {};
-      for (const int32_t* i = arriving.begin; i != arriving.end; i++) {
-        const C* bound = w_.bound + *i * w_.padded_groups + g;
-        SNNFAST_SIMD
-        for (int k = 0; k < 16; k++) current[k] += bound[k];
+    const C slack = C(4) * epsilon * C(spikes + 4) * span_;
+    switch (w_.padded_groups) {
+      case 4: return advance_bounds<4>(t, slack);
+      case 8: return advance_bounds<8>(t, slack);
+      default: return advance_bounds<16>(t, slack);
+    }
+  }
+
+  template <int kWidth>
+  void advance_bounds(int64_t t, C slack) {
+    typedef C Bounds __attribute__((vector_size(kWidth * sizeof(C))));
+    const auto at = [](C* p) -> Bounds& { return *reinterpret_cast<Bounds*>(p); };
+    const Inputs arriving = inputs(t - 1);
+    const C decay = C(a_.decay), leak = C(1) - decay, shift = slack - o_.before[t];
+    for (int64_t g = 0; g < w_.padded_groups; g += kWidth) {
+      Bounds even = {}, odd = {};  // one sum would wait for itself
+      C* const bounds = w_.bound + g;
+      const int32_t* i = arriving.begin;
+      for (; i + 1 < arriving.end; i += 2) {
+        even += at(bounds + i[0] * w_.padded_groups);
+        odd += at(bounds + i[1] * w_.padded_groups);
       }
-      SNNFAST_SIMD
-      for (int k = 0; k < 16; k++) o_.margin_bound[g + k] = o_.margin_bound[g + k] * decay + (current[k] + shift - leak * o_.least_threshold[g + k]);
+      if (i != arriving.end) even += at(bounds + *i * w_.padded_groups);
+      Bounds& margin = at(o_.margin_bound + g);
+      margin = margin * decay + (even + odd + shift - leak * at(o_.least_threshold + g));
     }
   }
 
@@ -309,9 +366,7 @@ class Presentation {
         n.refractory--;
       if (delay) o_.own[k * delay + t % delay] = n.spikes;
     }
-    if (a_.rule) {
-      learn(t);
-    }
+    if (a_.rule) learn(t);
     for (int64_t k = 0; k < winners; k++) o_.active[o_.slot[o_.winners[k]]].spikes = false;
   }
 
@@ -324,9 +379,13 @@ class Presentation {
       C current = 0;
       if (n.open) {
         const C* column = o_.columns + k * a_.x.I;
-        for (const int32_t* i = in.begin; i != in.end; i++) current += column[*i];
+        if (n.summed)
+          current = n.arriving;
+        else
+          for (const int32_t* i = in.begin; i != in.end; i++) current += column[*i];
         if (delay) current -= C(a_.inhibition) * (C(arriving) - C(o_.own[k * delay + t % delay]));
       }
+      n.summed = false;
       n.v = diehl_cook_charge(n.v, C(a_.decay), current);
       if (a_.theta_decay != 1) n.theta *= C(a_.theta_decay);
       n.margin = n.v - (C(a_.v_threshold) + n.theta);
@@ -357,65 +416,82 @@ class Presentation {
     }
   }
 
+  // A trace that knows only the nearest spike is a power of the decay.
+  void trace_inputs(int64_t t) {
+    const int32_t now = static_cast<int32_t>(t);
+    SNNFAST_SIMD
+    for (int64_t i = 0; i < a_.x.I; i++) o_.trace_pre[i] = o_.powers[now - o_.last[i]];
+  }
+
   // Traces, then weights, then the second traces: rules read those as they were before the step's spikes.
   void learn(int64_t t) {
     const Inputs pre = inputs(t);
     const bool second = rule_.lr_pre_triplet != 0 || a_.state.v;
-    SNNFAST_SIMD
-    for (int64_t i = 0; i < a_.x.I; i++) o_.trace_pre[i] *= rule_.decay_pre;
-    for (const int32_t* i = pre.begin; i != pre.end; i++) o_.trace_pre[*i] = stdp_trace(o_.trace_pre[*i], true, rule_.all);
-    if (second) SNNFAST_SIMD
-    for (int64_t i = 0; i < a_.x.I; i++) o_.trace_pre2[i] *= rule_.decay_pre2;
-    for (int64_t k = 0; k < o_.count; k++) {
-      Active& n = o_.active[k];
-      n.trace_post = stdp_trace(n.trace_post * rule_.decay_post, n.spikes, rule_.all);
-      n.trace_post2 *= rule_.decay_post2;
+    if (dated_) {
+      for (const int32_t* i = pre.begin; i != pre.end; i++) o_.last[*i] = static_cast<int32_t>(t);
+    } else {
+      SNNFAST_SIMD
+      for (int64_t i = 0; i < a_.x.I; i++) o_.trace_pre[i] *= rule_.decay_pre;
+      for (const int32_t* i = pre.begin; i != pre.end; i++) o_.trace_pre[*i] = stdp_trace(o_.trace_pre[*i], true, rule_.all);
+    }
+    if (second) {
+      SNNFAST_SIMD
+      for (int64_t i = 0; i < a_.x.I; i++) o_.trace_pre2[i] *= rule_.decay_pre2;
     }
     switch (rule_.kind) {
-      case PlasticityKind::additive: change<PlasticityKind::additive>(pre); break;
-      case PlasticityKind::linear: change<PlasticityKind::linear>(pre); break;
-      case PlasticityKind::power: change<PlasticityKind::power>(pre); break;
-      case PlasticityKind::exponential: change<PlasticityKind::exponential>(pre); break;
-      default: change<PlasticityKind::triplet>(pre);
+      case PlasticityKind::additive: change<PlasticityKind::additive>(pre, t); break;
+      case PlasticityKind::linear: change<PlasticityKind::linear>(pre, t); break;
+      case PlasticityKind::power: change<PlasticityKind::power>(pre, t); break;
+      case PlasticityKind::exponential: change<PlasticityKind::exponential>(pre, t); break;
+      default: change<PlasticityKind::triplet>(pre, t);
     }
     if (second)
       for (const int32_t* i = pre.begin; i != pre.end; i++) o_.trace_pre2[*i] = stdp_trace(o_.trace_pre2[*i], true, rule_.all);
-    for (int64_t k = 0; k < o_.count; k++) {
-      Active& n = o_.active[k];
-      n.trace_post2 = stdp_trace(n.trace_post2, n.spikes, rule_.all);
-    }
   }
 
   template <PlasticityKind K>
-  void change(const Inputs& pre) {
-    const bool depresses = rule_.depresses();
+  void change(const Inputs& pre, int64_t t) {
+    const bool depresses = rule_.depresses(), triplets = rule_.lr_pre_triplet != 0;
+    bool traced = !dated_;
     for (int64_t k = 0; k < o_.count; k++) {
-      const Active& n = o_.active[k];
+      Active& n = o_.active[k];
       C* w = o_.columns + k * a_.x.I;
-      if (n.spikes) {
+      const C trace_post = n.trace_post = stdp_trace(n.trace_post * rule_.decay_post, n.spikes, rule_.all);
+      const C trace_post2 = n.trace_post2 * rule_.decay_post2, *trace_pre = o_.trace_pre;
+      n.trace_post2 = stdp_trace(trace_post2, n.spikes, rule_.all);
+      const C loss = stdp_loss<K>(rule_, trace_post, C(0));
+      const auto lost = [&](int32_t i) { return (triplets ? stdp_loss<K>(rule_, trace_post, o_.trace_pre2[i]) : loss) * stdp_shrinkage<K>(rule_, w[i]); };
+      // A triplet needs a second spike to grow anything.
+      const bool grows = n.spikes && (K != PlasticityKind::triplet || rule_.lr_post != 0 || trace_post2 != 0);
+      if (grows) {
+        if (!traced) trace_inputs(t);
+        traced = true;
         if (depresses)
-          for (const int32_t* i = pre.begin; i != pre.end; i++) {
-            const C grown = stdp_potentiation<K>(rule_, w[*i], o_.trace_pre[*i], n.trace_post2);
-            const C lost = stdp_depression<K>(rule_, w[*i], n.trace_post, o_.trace_pre2[*i]);
-            o_.kept[*i] = stdp_clamp(rule_, w[*i] + (grown - lost));
-          }
-        const C trace_post2 = n.trace_post2;
-        const C* trace_pre = o_.trace_pre;
+          for (const int32_t* i = pre.begin; i != pre.end; i++)
+            o_.kept[*i] = stdp_clamp(rule_, w[*i] + (stdp_potentiation<K>(rule_, w[*i], trace_pre[*i], trace_post2) - lost(*i)));
         SNNFAST_SIMD
         for (int64_t i = 0; i < a_.x.I; i++) w[i] = stdp_clamp(rule_, w[i] + stdp_potentiation<K>(rule_, w[i], trace_pre[i], trace_post2));
         if (depresses)
           for (const int32_t* i = pre.begin; i != pre.end; i++) w[*i] = o_.kept[*i];
-      } else if (depresses && n.trace_post != 0) {
-        for (const int32_t* i = pre.begin; i != pre.end; i++)
-          w[*i] = stdp_clamp(rule_, w[*i] - stdp_depression<K>(rule_, w[*i], n.trace_post, o_.trace_pre2[*i]));
+      } else if (depresses && trace_post != 0) {
+        n.summed = n.refractory == 0;
+        if (n.summed) {  // what arrives in the next step are these weights
+          C sum = 0;
+          for (const int32_t* i = pre.begin; i != pre.end; i++) sum += w[*i] = stdp_clamp(rule_, w[*i] - lost(*i));
+          n.arriving = sum;
+        } else {
+          for (const int32_t* i = pre.begin; i != pre.end; i++) w[*i] = stdp_clamp(rule_, w[*i] - lost(*i));
+        }
       }
     }
   }
 
   void finish() {
-    if (a_.rule)
+    if (a_.rule) {
+      if (a_.norm > 0) normalise();
       for (int64_t k = 0; k < o_.count; k++)
         if (o_.active[k].plastic) write_back(k);
+    }
     C* theta = static_cast<C*>(a_.theta);
     if (a_.theta_decay != 1)
       for (int64_t n = 0; n < a_.N; n++) theta[n] = o_.theta[n];
@@ -424,32 +500,46 @@ class Presentation {
     if (a_.state.v && (a_.carry || p_ == a_.x.P - 1)) keep_state();
   }
 
-  void write_back(int64_t k) {
-    C* column = o_.columns + k * a_.x.I;
-    const int64_t n = o_.active[k].id, g = n / kGroup;
-    if (a_.norm > 0) {
-      double sum = 0;
-      for (int64_t i = 0; i < a_.x.I; i++) sum += magnitude(static_cast<double>(column[i]));
-      if (sum > 0) {
-        const double scale = a_.norm / sum;
+  // The sums of some neurons side by side, each in order: one alone would wait for its last addition.
+  void normalise() {
+    constexpr int kTogether = 4;
+    for (int64_t k0 = 0; k0 < o_.count; k0 += kTogether) {
+      const int64_t many = o_.count - k0 < kTogether ? o_.count - k0 : kTogether;
+      const C* columns[kTogether];
+      double sum[kTogether] = {};
+      for (int64_t m = 0; m < kTogether; m++) columns[m] = o_.columns + (k0 + (m < many ? m : 0)) * a_.x.I;
+      for (int64_t i = 0; i < a_.x.I; i++)
+        for (int m = 0; m < kTogether; m++) sum[m] += magnitude(static_cast<double>(columns[m][i]));
+      for (int64_t m = 0; m < many; m++) {
+        if (!o_.active[k0 + m].plastic || !(sum[m] > 0)) continue;
+        const double scale = a_.norm / sum[m];
+        C* column = o_.columns + (k0 + m) * a_.x.I;
+        SNNFAST_SIMD
         for (int64_t i = 0; i < a_.x.I; i++) column[i] = stdp_clamp(rule_, static_cast<C>(static_cast<double>(column[i]) * scale));
       }
     }
-    C *w = static_cast<C*>(a_.w) + n * a_.w_stride_neuron, *copy = w_.weights[g] + n % kGroup;
-    const bool copied = copy != w;
-    for (int64_t i = 0; i < a_.x.I; i++) {
-      w[i * a_.w_stride_input] = column[i];
-      if (copied) copy[i * w_.stride[g]] = column[i];
-    }
+  }
+
+  void write_back(int64_t k) {
+    const C* column = o_.columns + k * a_.x.I;
+    const int64_t n = o_.active[k].id, g = n / kGroup;
+    C* w = w_.weights[g] + n % kGroup;
+    for (int64_t i = 0; i < a_.x.I; i++) w[i * w_.stride[g]] = column[i];
+    w_.changed[g] = true;
     if (!w_.lazy) return;
-    C largest = *w_.largest;
-    for (int64_t i = 0; i < a_.x.I; i++) {
-      const C m = magnitude(column[i]);
-      C& bound = w_.bound[i * w_.padded_groups + g];
-      bound = m > bound ? m : bound;
-      largest = m > largest ? m : largest;
+    C* const bounds = w_.bound + g;
+    SNNFAST_SIMD
+    for (int64_t i = 0; i < a_.x.I; i++) o_.kept[i] = magnitude(column[i]);
+    for (int64_t i = 0; i < a_.x.I; i++)
+      if (o_.kept[i] > bounds[i * w_.padded_groups]) bounds[i * w_.padded_groups] = o_.kept[i];
+    C largest[kLanes] = {};
+    int64_t i = 0;
+    for (; i + kLanes <= a_.x.I; i += kLanes) {
+      SNNFAST_SIMD
+      for (int64_t k = 0; k < kLanes; k++) largest[k] = o_.kept[i + k] > largest[k] ? o_.kept[i + k] : largest[k];
     }
-    *w_.largest = largest;
+    for (; i < a_.x.I; i++) largest[0] = o_.kept[i] > largest[0] ? o_.kept[i] : largest[0];
+    for (int64_t k = 0; k < kLanes; k++) *w_.largest = largest[k] > *w_.largest ? largest[k] : *w_.largest;
   }
 
   void keep_state() {
@@ -513,6 +603,8 @@ void diehl_cook_memory(const DiehlCook& a, int64_t* shared, int64_t* own, int64_
 }
 
 void diehl_cook_prepare(const DiehlCook& a, char* shared) { a.f64 ? prepare<double>(a, shared) : prepare<float>(a, shared); }
+
+void diehl_cook_finish(const DiehlCook& a, char* shared) { a.f64 ? finish<double>(a, shared) : finish<float>(a, shared); }
 
 void diehl_cook_encode(const DiehlCook& a, int64_t p, char* memory, const SpikeTrain& train) { encode_presentation(a.x, p, memory, train); }
 

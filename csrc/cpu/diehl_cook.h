@@ -8,6 +8,9 @@ namespace {
 
 constexpr int64_t kGroup = 64;  // neurons that are evaluated together
 
+// Groups as the bounds are stored: a few in little memory, many for wide registers.
+inline int64_t padded(int64_t groups) { return groups <= 4 ? 4 : groups <= 8 ? 8 : (groups + 15) / 16 * 16; }
+
 // The weights in groups of neurons, [inputs, kGroup] each.
 template <class C>
 struct DiehlCookWeights {
@@ -15,17 +18,19 @@ struct DiehlCookWeights {
   C** weights;      // [groups] first weight of each group
   int64_t* stride;  // [groups] from one input to the next
   C* copies;
-  C* bound;    // [I, padded_groups] no magnitude of a weight in the group is above
-  C* largest;  // [1] nor in the network
+  bool* changed;  // [groups] since the call began
+  C* bound;       // [I, padded_groups] no magnitude of a weight in the group is above
+  C* largest;     // [1] nor in the network
   bool lazy;
 
   DiehlCookWeights(const DiehlCook& a, Arena& memory) {
     groups = (a.N + kGroup - 1) / kGroup;
-    padded_groups = (groups + 15) / 16 * 16;
-    // Few steps do not pay for the bounds; thresholds that decay cross lines that were drawn for constant ones.
-    lazy = a.x.P * a.x.T >= 64 && a.theta_decay == 1;
+    padded_groups = padded(groups);
+    // Few presentations do not pay for the bounds; thresholds that decay cross lines that were drawn for constant ones.
+    lazy = a.x.P >= 4 && a.x.P * a.x.T >= 64 && a.theta_decay == 1;
     weights = memory.take<C*>(groups);
     stride = memory.take<int64_t>(groups);
+    changed = memory.take<bool>(groups);
     largest = memory.take<C>(1);
     bound = memory.take<C>(lazy ? a.x.I * padded_groups : 0);
     copies = memory.take<C>(groups * a.x.I * kGroup);
@@ -41,33 +46,37 @@ struct DiehlCookThread {
   int64_t* done;                      // [groups] the last step that is evaluated
   C *before, *after;                  // [T] inhibition that arrives with the input of a step, or at its end
   C *trace_pre, *trace_pre2, *kept;   // [I]
+  C* powers;                          // [2 T] of the decay of a trace, and zeros
+  int32_t* last;                      // [I] step of the last spike, or -T
   int32_t* first_inputs;              // [I] what fired in the step before the first
   int32_t* ring;                      // [D] spikes of all neurons in the last D steps
   int64_t* slot;                      // [N] of an active neuron, or -1
   int64_t* winners;                   // [N]
   struct Active {
     int64_t id;
-    C v, theta, trace_post, trace_post2, margin;
+    C v, theta, trace_post, trace_post2, margin, arriving;  // arriving: sum of weights, if summed
     int32_t refractory;
-    bool open, spikes, plastic;
+    bool open, spikes, plastic, summed;
   }* active;      // [N]
   C* columns;     // [N, I] weights of the active neurons
   bool* own;      // [N, D] spikes of the active neurons in the last D steps
   int64_t count;  // of active neurons
 
   DiehlCookThread(const DiehlCook& a, Arena& memory) {
-    const int64_t groups = (a.N + kGroup - 1) / kGroup, padded = (groups + 15) / 16 * 16, delay = a.inhibition_delay;
+    const int64_t groups = (a.N + kGroup - 1) / kGroup, padded_groups = padded(groups), delay = a.inhibition_delay;
     v = memory.take<C>(groups * kGroup);
     theta = memory.take<C>(groups * kGroup);
     hidden = memory.take<C>(groups * kGroup);
-    margin_bound = memory.take<C>(padded);
-    least_threshold = memory.take<C>(padded);
+    margin_bound = memory.take<C>(padded_groups);
+    least_threshold = memory.take<C>(padded_groups);
     done = memory.take<int64_t>(groups);
     before = memory.take<C>(a.x.T);
     after = memory.take<C>(a.x.T);
     trace_pre = memory.take<C>(a.x.I);
     trace_pre2 = memory.take<C>(a.x.I);
     kept = memory.take<C>(a.x.I);
+    powers = memory.take<C>(2 * a.x.T);
+    last = memory.take<int32_t>(a.x.I);
     first_inputs = memory.take<int32_t>(a.x.I);
     ring = memory.take<int32_t>(delay);
     slot = memory.take<int64_t>(a.N);

@@ -5,6 +5,7 @@
 
 SNNFAST_CPU_KERNEL(diehl_cook_memory, (const DiehlCook&, int64_t* shared, int64_t* own, int64_t* encoding))
 SNNFAST_CPU_KERNEL(diehl_cook_prepare, (const DiehlCook&, char* shared))
+SNNFAST_CPU_KERNEL(diehl_cook_finish, (const DiehlCook&, char* shared))
 SNNFAST_CPU_KERNEL(diehl_cook_encode, (const DiehlCook&, int64_t p, char* memory, const SpikeTrain&))
 SNNFAST_CPU_KERNEL(diehl_cook_present, (const DiehlCook&, char* shared, char* own, const SpikeTrain&, int64_t p))
 
@@ -29,6 +30,7 @@ void run_on_cpu(const DiehlCook& a, const Tensor& w) {
     present_in_order(w, a.x, own_bytes, encoding, encode, present);
   else
     present_in_parallel(w, a.x, own_bytes, encoding, encode, present);
+  cpu::diehl_cook_finish()(a, shared.get());
 }
 
 template <class T>

@@ -87,7 +87,7 @@ def add_command(benchmark: str) -> None:
             print_resources("sm_90")
 
 
-for name in ("lif", "cuba", "checkpoints", "layer", "conv", "poisson", "stdp"):
+for name in ("lif", "cuba", "checkpoints", "layer", "conv", "poisson", "stdp", "diehl_cook"):
     add_command(name)
 
 

@@ -42,10 +42,14 @@ class Task:
 
 
 class Prepared(NamedTuple):
-    """What a benchmark hands to the timer: the passes by name, and facts that must agree."""
+    """What a benchmark hands to the timer: the passes by name, and facts that must agree.
+
+    A pass that does its work several times is timed for one of them: ``times`` says how many.
+    """
 
     passes: dict[str, Callable[[], object]]
     facts: dict[str, float]
+    times: dict[str, int] = {}  # noqa: RUF012
 
 
 @dataclass
@@ -105,7 +109,8 @@ def measure(task: Task) -> Measurement:
         measurement.version = neurons.version_of(task.implementation)
         measurement.note = neurons.note(task.implementation)
     for name, run in prepared.passes.items():
-        measurement.seconds[name] = time_runs(run, task)
+        times = prepared.times.get(name, 1)
+        measurement.seconds[name] = [seconds / times for seconds in time_runs(run, task)]
     return measurement
 
 

@@ -142,3 +142,8 @@ def test_kernel_names_are_short(benchmarks, name, short):
     from benchmarks import resources
 
     assert resources.shorten(name) == short
+
+
+def test_quick_diehl_cook_runs(benchmarks):
+    output = benchmarks("diehl_cook", "--quick", "--baselines", "reference_loop")
+    assert all(name in output for name in ("weights", "alone", "with encoding", "reference_loop"))

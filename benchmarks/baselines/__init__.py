@@ -8,6 +8,8 @@ membrane of 0, with the dynamics of ``snnfast.ops.lif(x, tau=2.0, surrogate="ata
 Or it has ``stdp()``, which gives by pass callables that change ``w [N_post, N_pre]`` by spikes ``pre [T, B, N_pre]``
 and ``post [T, B, N_post]``, with the pair rule and the constants of ``benchmarks/stdp.py``.
 
+Or it has ``diehl_cook(network, spikes [T, I])``, which gives a callable that presents the spikes and learns.
+
 ``NOTE`` says where the library cannot do exactly this. A file whose library is not installed fails
 to import.
 """

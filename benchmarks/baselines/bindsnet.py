@@ -10,6 +10,7 @@ from bindsnet.network.nodes import Input
 from bindsnet.network.topology import Connection
 from torch import Tensor
 
+from benchmarks.diehl_cook import INHIBITION, NORM, Network, settings
 from benchmarks.stdp import LR_POST, LR_PRE, STEP, TAU
 
 NOTE = "weakens before it strengthens, with the weight in between"
@@ -38,3 +39,29 @@ def stdp() -> dict[str, Callable[[Tensor, Tensor, Tensor], object]]:
         w.copy_(connection.w.T)
 
     return {STEP: learn}
+
+
+def diehl_cook(network: Network, spikes: Tensor) -> Callable[[], object]:
+    """Its model of the paper, with its own rule, from the same weights and thresholds."""
+    from bindsnet.models import DiehlAndCook2015
+
+    outputs, inputs = network.w.shape
+    model = DiehlAndCook2015(
+        n_inpt=inputs,
+        n_neurons=outputs,
+        exc=22.5,
+        inh=INHIBITION,
+        dt=1.0,
+        norm=NORM * inputs,
+        theta_plus=settings(outputs)[1],
+        inpt_shape=(inputs,),
+    )
+    model.connections["X", "Ae"].w.data.copy_(network.w.T)
+    model.layers["Ae"].theta.data.copy_(network.theta)
+    x = spikes[:, None]
+
+    def present() -> None:
+        model.run({"X": x}, time=len(x))
+        model.reset_state_variables()
+
+    return present

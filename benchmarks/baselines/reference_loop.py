@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from benchmarks import diehl_cook as network_benchmark
+
 NOTE = ""
 
 
@@ -13,3 +15,9 @@ def lif() -> Callable[[Tensor], Tensor]:
     import snnfast
 
     return lambda x: snnfast.reference.lif(x, tau=2.0, surrogate="atan", return_v=False)[0]
+
+
+def diehl_cook(network: network_benchmark.Network, spikes: Tensor) -> Callable[[], object]:
+    import snnfast
+
+    return lambda: network_benchmark.learn(network, spikes[None], snnfast.reference.diehl_cook)

@@ -25,6 +25,17 @@ class Events(NamedTuple):
     inputs: Tensor
     offsets: Tensor
 
+    @classmethod
+    def from_dense(cls, spikes: Tensor) -> Events:
+        """The events of ``spikes`` ``[P, T, I]``, on its device; a spike is what is not 0."""
+        fired = spikes != 0
+        ends = fired.flatten(0, 1).sum(1).cumsum(0).view(fired.shape[:2])
+        starts = torch.cat([ends.new_zeros(1), ends.flatten()])[: -1 if ends.numel() else None]
+        first = (
+            starts.view(fired.shape[:2])[:, :1] if ends.numel() else ends.new_zeros((len(ends), 1))
+        )
+        return cls(fired.nonzero()[:, 2].to(torch.int32), torch.cat([first, ends], 1))
+
 
 class Rates(NamedTuple):
     """Firing rates from which Poisson spikes are drawn.

@@ -59,15 +59,6 @@ def dense(x, i, dt=1.0):
     ).view(len(x.hz), x.time_steps, i)
 
 
-def events(spikes):
-    count = spikes.flatten(1).sum(1)
-    per_step = spikes.sum(2, dtype=torch.int64)
-    offsets = torch.zeros(spikes.shape[0], spikes.shape[1] + 1, dtype=torch.int64)
-    offsets[:, 1:] = per_step.cumsum(1)
-    offsets += (count.cumsum(0) - count)[:, None]
-    return Events(spikes.nonzero()[:, 2].to(torch.int32), offsets)
-
-
 def run(f, x, w, theta, **arguments):
     """The result, and weights and thresholds after it; those given stay."""
     w, theta = w.clone(), theta.clone()
@@ -126,7 +117,7 @@ def test_forms_of_input_are_one(name, sizes):
             -spikes.float(),
             spikes.double() * 0.3,
             spikes.transpose(0, 1).contiguous().transpose(0, 1),
-            events(spikes.cpu()),
+            Events.from_dense(spikes.cpu()),
         ):
             if isinstance(form, Events):
                 form = Events(*(v.to(on.device) for v in form))
@@ -616,7 +607,7 @@ def test_opcheck(name, form, carry):
         "spikes": (spikes, None, None, None, None, 0),
         "rates": (None, None, None, x.hz, x.seeds, 9),
     }
-    given["events"] = (None, *events(spikes), None, None, 0)
+    given["events"] = (None, *Events.from_dense(spikes), None, None, 0)
     state = list(reference.diehl_cook(spikes, w, theta, return_state=True).state)
     numbers = [0.9, 4.0, 1.0, 17.0, 0.05, 1.0, 2.0, 0.001]
     with force(name) as on:

@@ -1,0 +1,145 @@
+"""The network of Diehl and Cook while it learns, ``T x inputs x neurons``: time of one presentation.
+
+Before it is timed, the network has learned from 60,000 presentations. The images are the digits of the package, larger:
+28 x 28, at rates that make about 13 input spikes a step, as MNIST does. ``weights`` only copies the weights.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from benchmarks import neurons
+from benchmarks.timing import Prepared, Task
+
+SHAPES = ((250, 784, 100), (250, 784, 400), (250, 784, 1600), (250, 784, 6400))
+QUICK_SHAPES = ((20, 64, 10),)
+FLOOR = "weights"
+BASELINES = ("reference_loop", "bindsnet")
+# One presentation of a run, of a call of its own, and of a run whose spikes are drawn inside; presentations in a run.
+RUN, ALONE, ENCODED, FROZEN = "presentation", "alone", "with encoding", "without learning"
+LENGTH = 128
+LEARNED = 60_000
+SPIKES_A_STEP = 12.6
+INHIBITION, NORM, V_THRESHOLD, V_RESET = 120.0, 0.1, 13.0, 5.0
+# Neurons: learning rate and growth of the threshold, as the preset "tuned" has them.
+RATES = {100: (0.03, 0.0125), 400: (0.03, 0.05), 1600: (0.06, 0.2), 6400: (0.1, 0.5)}
+
+
+class Network(NamedTuple):
+    """Weights [N, I] with contiguous columns, thresholds [N], rates [images, I] in Hz."""
+
+    w: Tensor
+    theta: Tensor
+    hz: Tensor
+
+
+def images(inputs: int) -> Tensor:
+    """Rates in Hz ``[images, inputs]``."""
+    from snnfast import data
+
+    digits = data.as_tensors(data.digits())[0].view(-1, 1, 8, 8)
+    side = round(inputs**0.5)
+    enlarged = torch.nn.functional.interpolate(
+        digits, (side, side), mode="bilinear", antialias=True, align_corners=False
+    )
+    pixels = enlarged.flatten(1).clamp(min=0)
+    pixels = torch.where(pixels < 0.1 * pixels.max(), 0.0, pixels / pixels.max())
+    return pixels * (SPIKES_A_STEP * 1000 / pixels.sum(1).mean())
+
+
+def settings(outputs: int) -> tuple[float, float]:
+    return RATES[min(RATES, key=lambda n: max(n / outputs, outputs / n))]
+
+
+@functools.cache
+def learned(inputs: int, outputs: int, presentations: int) -> Network:
+    """The network after so many presentations."""
+    generator = torch.Generator().manual_seed(0)
+    w = 0.3 * torch.rand((inputs, outputs), generator=generator)
+    network = Network((w * (NORM * inputs / w.sum(0))).t(), torch.zeros(outputs), images(inputs))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    for first in range(0, presentations, 1000):
+        count = min(1000, presentations - first)
+        order = torch.randint(len(network.hz), (count,), generator=generator)
+        learn(network, _rates(network.hz[order], first))
+    torch.set_num_threads(threads)
+    return network
+
+
+def _rates(hz: Tensor, seed: int, steps: int = 250):  # type: ignore[no-untyped-def]
+    from snnfast import ops
+
+    return ops.Rates(hz, steps, torch.arange(seed, seed + len(hz)))
+
+
+def learn(
+    network: Network, x: object, op: Callable[..., object] | None = None, **changes: object
+) -> object:
+    """Presents ``x`` and learns."""
+    from snnfast import ops, plasticity
+
+    outputs, inputs = network.w.shape
+    lr, theta_plus = settings(outputs)
+    arguments = {
+        "rule": plasticity.triplet(1e-4, lr),
+        "norm": NORM * inputs,
+        "inhibition": INHIBITION,
+        "inhibition_delay": 0,
+        "one_winner": True,
+        "theta_plus": theta_plus,
+        "v_threshold": V_THRESHOLD,
+        "v_reset": V_RESET,
+        "validate": False,
+    }
+    return (op or ops.diehl_cook)(x, network.w, network.theta, **{**arguments, **changes})
+
+
+def trains(network: Network, count: int, steps: int) -> Tensor:
+    """Spikes ``[count, steps, inputs]``, uint8."""
+    from snnfast import ops
+
+    return torch.stack(
+        [
+            ops.poisson(hz / 1000, steps, seed=p, dtype=torch.uint8)
+            for p, hz in enumerate(network.hz[:count])
+        ]
+    )
+
+
+def ours(network: Network, steps: int) -> dict[str, Callable[[], object]]:
+    from snnfast import ops
+
+    spikes = trains(network, LENGTH, steps)
+    run, alone = ops.Events.from_dense(spikes), ops.Events.from_dense(spikes[:1])
+    rates = _rates(network.hz[:LENGTH], 0, steps)
+    frozen = {"rule": None, "theta_plus": 0.0, "norm": None}
+    return {
+        RUN: lambda: learn(network, run),
+        ALONE: lambda: learn(network, alone),
+        ENCODED: lambda: learn(network, rates),
+        FROZEN: lambda: learn(network, run, **frozen),
+    }
+
+
+def prepare(task: Task) -> Prepared:
+    steps, inputs, outputs = task.shape
+    quick = task.shape in QUICK_SHAPES
+    if task.implementation == FLOOR:
+        w = torch.rand(inputs, outputs)
+        return Prepared({RUN: lambda: w.clone()}, {})
+    if task.implementation != neurons.OURS:
+        network = learned(inputs, outputs, 0)
+        baseline = importlib.import_module(f"benchmarks.baselines.{task.implementation}")
+        return Prepared({RUN: baseline.diehl_cook(network, trains(network, 1, steps)[0])}, {})
+    network = learned(inputs, outputs, 200 if quick else LEARNED)
+    passes = ours(network, steps)
+    result = passes[RUN]()
+    facts = {"spikes a presentation": result.counts.sum().item() / len(result.counts)}  # type: ignore[attr-defined]
+    return Prepared(passes, facts, {name: 1 if name == ALONE else LENGTH for name in passes})

@@ -1,7 +1,7 @@
 // Memory of the network with conductances on the CPU: what all presentations share, and what one thread works in.
 #pragma once
+#include "core/arena.h"
 #include "core/diehl_cook_conductance.h"
-#include "cpu/arena.h"
 
 namespace snnfast::cpu {
 namespace {

@@ -1,4 +1,6 @@
-// Kernels that use what the emulator has to get right: barriers, shared memory, shuffles, ballots, atomics.
+// Kernels that use what the emulator has to get right: barriers, shared memory, shuffles, ballots, atomics, grids whose
+// blocks wait for each other.
+#include "cuda/grid_tally.cuh"
 #include "cuda/launch.h"
 #include <cstdint>
 
@@ -59,7 +61,59 @@ __global__ void many_barriers_kernel(float* x, int n) {
   for (int i = 0; i < n; i++) { x[blockIdx.x * blockDim.x + threadIdx.x] += 1.f; __syncthreads(); }
 }
 __global__ void oob_kernel(float* x, int n) { if (threadIdx.x <= n) x[threadIdx.x] = 1.f; }  // off by one
+// Every step moves all values one place to the left, across blocks, by way of shared memory; totals[s] is asked for lag steps later.
+__global__ void rotate_kernel(int* x, int* y, int64_t n, int64_t steps, int64_t lag, snnfast::GridTally::Word* words, int64_t* totals) {
+  __shared__ int mine[32];
+  __shared__ int64_t asked;
+  const snnfast::GridTally tally(words, lag, blockIdx.x, gridDim.x);
+  const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+  for (int64_t s = 0; s < steps; s++) {
+    const int* from = s % 2 ? y : x;
+    int* to = s % 2 ? x : y;
+    mine[threadIdx.x] = from[(i + 1) % n];
+    __syncthreads();
+    to[i] = mine[threadIdx.x];
+    __syncthreads();
+    if (threadIdx.x == 0) {
+      if (s >= lag) asked = tally.total(s - lag);
+      if (s >= lag && blockIdx.x == s % gridDim.x) totals[s - lag] = asked;
+      tally.tell(s, s + blockIdx.x);
+      tally.total(s);
+    }
+    __syncthreads();
+  }
+}
+// As far as blocks may be from each other: lag steps.
+__global__ void ahead_kernel(int* step, int64_t steps, int64_t lag, snnfast::GridTally::Word* words, int* farthest, int64_t* totals) {
+  const snnfast::GridTally tally(words, lag, blockIdx.x, gridDim.x);
+  for (int64_t s = 0; s < steps; s++) {
+    if (s >= lag) {
+      const int64_t total = tally.total(s - lag);
+      if (blockIdx.x == s % gridDim.x) totals[s - lag] = total;
+    }
+    for (unsigned b = 0; b < gridDim.x; b++) atomicMax(farthest, (int)s - atomicAdd(step + b, 0));
+    atomicExch(step + blockIdx.x, (int)s + 1);
+    tally.tell(s, s * blockIdx.x);
+  }
+}
+__global__ void absent_kernel(snnfast::GridTally::Word* words) {  // block 1 goes without a word
+  if (blockIdx.x == 1) return;
+  const snnfast::GridTally tally(words, 1, blockIdx.x, gridDim.x);
+  if (threadIdx.x == 0) {
+    tally.tell(0, 1);
+    tally.total(0);
+  }
+  __syncthreads();
+}
 extern "C" {
+int st_rotate(int* x, int* y, int blocks, int64_t steps, int64_t lag, uint64_t* words, int64_t* totals) { SNNFAST_LAUNCH_COOPERATIVE(rotate_kernel, blocks, 32, 0, nullptr, x, y, blocks * 32, steps, lag, (snnfast::GridTally::Word*)words, totals); return cudaGetLastError(); }
+int st_ahead(int* step, int blocks, int64_t steps, int64_t lag, uint64_t* words, int* farthest, int64_t* totals) { SNNFAST_LAUNCH_COOPERATIVE(ahead_kernel, blocks, 1, 0, nullptr, step, steps, lag, (snnfast::GridTally::Word*)words, farthest, totals); return cudaGetLastError(); }
+int st_absent(uint64_t* words) {
+#ifdef SNNFAST_CUDA_EMULATION
+  try { SNNFAST_LAUNCH_COOPERATIVE(absent_kernel, 3, 32, 0, nullptr, (snnfast::GridTally::Word*)words); } catch (const std::exception& e) { fprintf(stderr, "%s\n", e.what()); return -1; }
+#endif
+  return 0;
+}
 int st_oob(int n) { float* p = new float[n]; SNNFAST_LAUNCH(oob_kernel, 1, 128, 0, nullptr, p, n); delete[] p; return 0; }
 int st_transpose(const float* a, float* b, int r, int c) { SNNFAST_LAUNCH((transpose_kernel<32>), dim3((c + 31) / 32, (r + 31) / 32), dim3(32, 32), 0, nullptr, a, b, r, c); return cudaGetLastError(); }
 int st_sum(const float* x, float* o, int64_t n, int grid) { SNNFAST_LAUNCH(sum_kernel, grid, 256, 8 * sizeof(float), nullptr, x, o, n); return cudaGetLastError(); }

@@ -95,6 +95,44 @@ def test_deadlock_is_reported_instead_of_hanging(library, capfd):
     assert "deadlock in block (0,0,0)" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(("blocks", "lag"), [(1, 1), (2, 1), (7, 1), (8, 3)])
+def test_blocks_wait_for_each_other(library, blocks, lag):
+    n, steps = 32 * blocks, 21
+    x = torch.arange(n, dtype=torch.int32)
+    y, words = torch.zeros_like(x), torch.zeros(16, dtype=torch.int64)
+    totals = torch.full((steps - lag,), -1)
+    tensors = pointer(words), pointer(totals)
+    numbers = blocks, ctypes.c_int64(steps), ctypes.c_int64(lag)
+    assert library.st_rotate(pointer(x), pointer(y), *numbers, *tensors) == 0
+    assert torch.equal(y, torch.arange(n, dtype=torch.int32).roll(-steps))
+    expected = blocks * torch.arange(steps - lag) + blocks * (blocks - 1) // 2
+    assert torch.equal(totals, expected)
+
+
+@pytest.mark.parametrize("lag", [1, 2, 5])
+def test_a_lag_lets_blocks_run_ahead_but_not_further(library, lag):
+    blocks, steps = 5, 60
+    step, farthest = torch.zeros(blocks, dtype=torch.int32), torch.zeros(1, dtype=torch.int32)
+    words, totals = torch.zeros(16, dtype=torch.int64), torch.full((steps - lag,), -1)
+    numbers = blocks, ctypes.c_int64(steps), ctypes.c_int64(lag)
+    tensors = pointer(words), pointer(farthest), pointer(totals)
+    assert library.st_ahead(pointer(step), *numbers, *tensors) == 0
+    assert torch.equal(totals, torch.arange(steps - lag) * (blocks * (blocks - 1) // 2))
+    assert farthest.item() == lag - 1
+
+
+def test_a_block_that_never_comes_is_reported(library, capfd):
+    assert library.st_absent(pointer(torch.zeros(16, dtype=torch.int64))) == -1
+    assert "deadlock: every block waits" in capfd.readouterr().err
+
+
+def test_grid_that_cannot_be_resident_is_refused(library):
+    x, words = torch.zeros(9 * 32, dtype=torch.int32), torch.zeros(16, dtype=torch.int64)
+    numbers = 9, ctypes.c_int64(1), ctypes.c_int64(1)
+    tensors = pointer(words), pointer(words)
+    assert library.st_rotate(pointer(x), pointer(x.clone()), *numbers, *tensors) == 720
+
+
 def test_launch_of_too_many_threads_is_refused(library):
     assert library.st_toobig() == 9  # cudaErrorInvalidConfiguration
 

@@ -2,24 +2,26 @@
 #pragma once
 #include <cstdint>
 
-namespace snnfast::cpu {
+#include "host_device.h"
+
+namespace snnfast {
 namespace {
 
 // Hands out pieces of a block of memory; from address 0 it measures how much they need.
 class Arena {
  public:
-  explicit Arena(char* memory) : begin_(memory), next_(memory) {}
+  SNNFAST_HD explicit Arena(char* memory) : begin_(memory), next_(memory) {}
   template <class T>
-  T* take(int64_t count) {
+  SNNFAST_HD T* take(int64_t count) {
     T* piece = reinterpret_cast<T*>(next_);
     next_ += (count * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
     return piece;
   }
-  int64_t used() const { return next_ - begin_; }
+  SNNFAST_HD int64_t used() const { return next_ - begin_; }
 
  private:
   char *begin_, *next_;
 };
 
 }  // namespace
-}  // namespace snnfast::cpu
+}  // namespace snnfast

@@ -216,10 +216,10 @@ class _Network:
             every = torch.ones(self.w.shape[0], dtype=torch.bool, device=self.w.device)
             normalise(self.w, every, a.norm, self.rule)
         silence = inputs.new_zeros((a.rest_steps, inputs.shape[1]))
-        return torch.stack(
-            [self.step(fired) for fired in torch.cat((inputs, silence))]
-            or [inputs.new_empty((0, self.w.shape[0]))]
-        ).reshape(-1, self.w.shape[0])
+        spikes = inputs.new_zeros((a.steps + a.rest_steps, self.w.shape[0]))
+        for t, fired in enumerate(torch.cat((inputs, silence))):
+            spikes[t] = self.step(fired)
+        return spikes
 
     def step(self, inputs: Tensor) -> Tensor:
         """Spikes ``[N]`` of the excitatory neurons."""

@@ -1,0 +1,697 @@
+"""The network of Diehl and Cook with conductances: worked by hand, the same on every backend bit for bit, cut in time."""
+
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from backends import PRESENT, force
+PRESENT = ["cpu"]
+
+from snnfast import ops, plasticity, reference
+from snnfast.ops import DiehlCookConductanceState, Events, Rates
+
+RULES = {
+    "none": None,
+    "pair": plasticity.pair(1e-3, 0.01),
+    "pair, all spikes": plasticity.pair(1e-3, 0.01, trace="all"),
+    "power law": plasticity.power_law(0.05, x_tar=0.1),
+    "exponential": plasticity.exponential(0.05),
+    "pre and post": plasticity.pre_post(1e-3, 0.03),
+    "triplet": plasticity.triplet(1e-3, 0.03, lr_pre_triplet=1e-3, lr_post_pair=1e-3),
+    "soft bounds": plasticity.soft_bounds(1e-3, 0.03),
+}
+ROUNDED = ("power law", "exponential", "pre and post")  # float32 has functions of its own there
+DYNAMICS = {
+    "the authors'": {},
+    "delays": {"delays": 6},
+    "long delays": {"delays": 25, "w_inh_exc": 1.0},
+    "no inhibition": {"w_inh_exc": 0.0, "rest": 0.0},
+    "weak inhibition": {"w_inh_exc": 0.5, "dt": 0.7, "refractory": 0.0},
+    "threshold that decays": {"tau_theta": 300.0, "theta_plus": 0.4, "w_inh_exc": 1.0},
+    "frozen": {"theta_plus": 0.0, "tau_theta": None, "delays": 3},
+    "other constants": {
+        "dt": 1.0,
+        "v_reset": -60.0,
+        "refractory": 2.5,
+        "tau_inh": 5.0,
+        "v_rest_inh": -62.0,
+        "v_reset_inh": -50.0,
+        "v_threshold_inh": -45.0,
+        "refractory_inh": 3.0,
+        "tau_g_exc": 2.0,
+        "tau_g_inh": 5.0,
+        "e_exc": 5.0,
+        "e_inh": -80.0,
+        "w_exc_inh": 4.0,
+        "w_inh_exc": 2.0,
+        "delays": 2,
+    },
+}
+# Every rule with two dynamics, each with every kind of rule in turn.
+CASES = [
+    (rule, list(DYNAMICS)[(3 * k + shift) % len(DYNAMICS)])
+    for k, rule in enumerate(RULES)
+    for shift in (0, 1)
+]
+# N, I: part of a vector or several, whole and partial; inputs in every phase of Philox's counters of 4.
+SIZES = ((5, 31), (32, 28), (35, 30), (70, 25))
+
+
+def sample(sizes, dtype=torch.float64, count=2, steps=50, seed=0):
+    """Weights, thresholds and rates that make some, not all, neurons spike."""
+    n, i = sizes
+    generator = torch.Generator().manual_seed(seed)
+    w = (torch.rand(n, i, generator=generator, dtype=torch.float64) * 0.4).to(dtype)
+    theta = 20 + torch.rand(n, generator=generator, dtype=torch.float64)
+    on = torch.rand(count, i, generator=generator) < 0.5
+    hz = torch.rand(count, i, generator=generator) * 400 * on
+    return w, theta, Rates(hz, steps, torch.arange(count) + 7)
+
+
+def delays_to(longest, w):
+    generator = torch.Generator().manual_seed(1)
+    drawn = torch.randint(longest + 1, w.shape, generator=generator, dtype=torch.uint8)
+    return drawn.to(w.device)
+
+
+def moved(x, device):
+    if isinstance(x, torch.Tensor):
+        return x.to(device)
+    return type(x)(*(v.to(device) if isinstance(v, torch.Tensor) else v for v in x))
+
+
+def dense(x, i, dt=0.5):
+    return torch.stack(
+        [
+            ops.poisson(hz * (dt / 1000), x.time_steps, seed=seed.view(1), dtype=torch.uint8)
+            for hz, seed in zip(x.hz, x.seeds, strict=True)
+        ]
+    ).view(len(x.hz), x.time_steps, i)
+
+
+def run(f, x, w, theta, **arguments):
+    """The result, and weights and thresholds after it; those given stay."""
+    w, theta = w.clone(), theta.clone()
+    if isinstance(arguments.get("delays"), int):
+        arguments["delays"] = delays_to(arguments["delays"], w)
+    return f(x, w, theta, **{"tau": 20.0, "rest": 5.0, **arguments}), w, theta
+
+
+def assert_same(got, expected, weights_close=False):
+    (a, w_a, theta_a), (b, w_b, theta_b) = got, expected
+    assert torch.equal(a.counts, b.counts)
+    if a.spikes is not None and b.spikes is not None:
+        assert torch.equal(a.spikes, b.spikes)
+    if a.state is not None and b.state is not None and not weights_close:
+        for name, x, y in zip(DiehlCookConductanceState._fields, a.state, b.state, strict=True):
+            assert torch.equal(x, y), name
+    assert torch.equal(theta_a, theta_b)
+    if weights_close:
+        torch.testing.assert_close(w_a, w_b, rtol=0, atol=1e-5)
+    else:
+        assert torch.equal(w_a, w_b)
+
+
+@pytest.mark.parametrize("name", [n for n in PRESENT if n != "cuda"])
+@pytest.mark.parametrize(("rule", "dynamics"), CASES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_kernels_equal_reference(name, rule, dynamics, dtype):
+    """Whether the state is asked for or not: without it the kernels skip the more."""
+    w, theta, x = sample(SIZES[len(rule) % len(SIZES)], dtype)
+    arguments = {"rule": RULES[rule], "norm": None if rule == "none" else 5.0, **DYNAMICS[dynamics]}
+    expected = run(
+        reference.diehl_cook_conductance,
+        x,
+        w,
+        theta,
+        return_spikes=True,
+        return_state=True,
+        **arguments,
+    )
+    assert expected[0].counts.sum() > 3
+    close = dtype == torch.float32 and rule in ROUNDED
+    with force(name):
+        op = ops.diehl_cook_conductance
+        got = run(op, x, w, theta, return_spikes=True, return_state=True, **arguments)
+        assert_same(got, expected, close)
+        assert_same(run(op, x, w, theta, **arguments), expected, close)
+
+
+@pytest.mark.parametrize("name", PRESENT)
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_forms_of_input_are_one(name, sizes):
+    with force(name) as on:
+        w, theta, x = sample(sizes)
+        x, w, theta = moved(x, on.device), w.to(on.device), theta.to(on.device)
+        arguments = {"rule": RULES["triplet"], "norm": 5.0, "return_spikes": True, "delays": 4}
+        spikes = dense(x, sizes[1])
+        expected = run(ops.diehl_cook_conductance, x, w, theta, **arguments)
+        assert expected[0].counts.any()
+        for form in (
+            spikes,
+            spikes.bool(),
+            -spikes.float(),
+            spikes.double() * 0.3,
+            spikes.transpose(0, 1).contiguous().transpose(0, 1),
+            moved(Events.from_dense(spikes.cpu()), on.device),
+        ):
+            assert_same(run(ops.diehl_cook_conductance, form, w, theta, **arguments), expected)
+
+
+@pytest.mark.parametrize("backend", ["reference", *PRESENT])
+@pytest.mark.parametrize("dynamics", DYNAMICS)
+@pytest.mark.parametrize("rule", ["none", "triplet"])
+def test_cut_in_time_is_the_same(backend, dynamics, rule):
+    """The state holds all there is to remember: also what is under way."""
+    w, theta, x = sample((20, 24), count=1, steps=40)
+    spikes = dense(x, 24)
+    with force(backend) as on:
+        w, theta, spikes = w.to(on.device), theta.to(on.device), spikes.to(on.device)
+        arguments = {
+            "rule": RULES[rule],
+            "tau": 20.0,
+            "return_state": True,
+            "return_spikes": True,
+            **DYNAMICS[dynamics],
+            "rest": 0.0,
+        }
+        if "delays" in arguments:
+            arguments["delays"] = delays_to(arguments["delays"], w)
+        whole, w_whole, theta_whole = run(ops.diehl_cook_conductance, spikes, w, theta, **arguments)
+        w_cut, theta_cut, state, raster = w.clone(), theta.clone(), None, []
+        for piece in spikes.split([1, 0, 2, 22, 15], dim=1):
+            part = ops.diehl_cook_conductance(piece, w_cut, theta_cut, state=state, **arguments)
+            state = part.state
+            raster.append(part.spikes)
+        cut = whole._replace(spikes=torch.cat(raster, 1), state=state)
+        assert_same((cut, w_cut, theta_cut), (whole, w_whole, theta_whole))
+        assert whole.spikes.sum() > 1
+
+
+@pytest.mark.parametrize("backend", ["reference", *PRESENT])
+def test_rest_is_silence(backend):
+    """A presentation and its rest are the presentation with as many steps of silence."""
+    w, theta, x = sample((20, 24), count=2, steps=40)
+    spikes = dense(x, 24)
+    silent = torch.cat((spikes, spikes.new_zeros(2, 11, 24)), 1)  # 5.2 ms: begun steps count
+    with force(backend) as on:
+        w, theta = w.to(on.device), theta.to(on.device)
+        arguments = {
+            "rule": RULES["triplet"],
+            "delays": 20,
+            "w_inh_exc": 0.0,
+            "refractory": 0.0,
+            "return_spikes": True,
+            "return_state": True,
+        }
+        op = ops.diehl_cook_conductance
+        expected = run(op, silent.to(on.device), w, theta, rest=0.0, **arguments)
+        got = run(op, spikes.to(on.device), w, theta, rest=5.2, **arguments)
+    assert got[0].spikes.shape == (2, 51, 20)
+    assert got[0].spikes[:, 40:].any()  # what was under way arrives
+    assert_same(got, expected)
+
+
+@pytest.mark.parametrize("name", ["reference", *PRESENT])
+def test_one_neuron_by_hand(name):
+    """One input spike of weight 1, conductances that halve in a step, a quarter of the time constant."""
+    half = 1 / math.log(2)  # ms: the time constant with which something halves in a step of 1 ms
+    mean = 0.5 * half
+    with force(name) as on:
+        w = torch.tensor([[1.0]], dtype=torch.float64, device=on.device)
+        theta = torch.tensor([0.0], dtype=torch.float64, device=on.device)
+        spikes = torch.tensor([[[1], [0], [0], [0], [0]]], dtype=torch.bool, device=on.device)
+        result = ops.diehl_cook_conductance(
+            spikes,
+            w,
+            theta,
+            dt=1.0,
+            rest=0.0,
+            tau=4.0,
+            v_rest=-64.0,
+            v_reset=-60.0,
+            v_threshold=-53.0,
+            refractory=2.0,
+            tau_g_exc=half,
+            theta_plus=0.5,
+            tau_theta=None,
+            return_spikes=True,
+            return_state=True,
+        )
+    # The spike of step 0 acts from step 1 on, with conductance 1, then 1/2.
+    v = [-64.0]
+    for g in (1.0, 0.5):
+        total = 1 + mean * g
+        v.append(-64 / total + (v[-1] + 64 / total) * math.exp(-total / 4))
+    assert v[1] < -53 < v[2]
+    assert result.spikes[0, :, 0].tolist() == [False, False, True, False, False]
+    assert theta.tolist() == [0.5]
+    # Held at the reset for steps 3 and 4; five steps after the input its conductance has halved four times.
+    assert result.state.v.tolist() == [-60.0]
+    assert result.state.refractory.tolist() == [0]
+    torch.testing.assert_close(result.state.g_exc.cpu(), torch.tensor([1 / 16]).double())
+
+
+@pytest.mark.parametrize("name", ["reference", *PRESENT])
+def test_inhibition_by_hand(name):
+    """With the authors' constants the partner fires two steps after its neuron, and inhibits the others only."""
+    with force(name) as on:
+        w = torch.tensor([[8.0, 0.0], [0.0, 0.0]], dtype=torch.float64, device=on.device)
+        theta = torch.full((2,), 20.0, dtype=torch.float64, device=on.device)
+        state, seen = None, []
+        for t in range(30):
+            spikes = torch.tensor([[[t < 4, False]]], device=on.device)
+            result = ops.diehl_cook_conductance(
+                spikes, w, theta, rest=0.0, state=state, return_state=True, return_spikes=True
+            )
+            state = result.state
+            seen.append(
+                {
+                    "spikes": result.spikes[0, 0].tolist(),
+                    "g_exc_inh": state.g_exc_inh.tolist(),
+                    "refractory_inh": state.refractory_inh.tolist(),
+                    "g_inh": state.g_inh.tolist(),
+                    "v": state.v.tolist(),
+                }
+            )
+    first = next(t for t, step in enumerate(seen) if step["spikes"][0])
+    assert seen[first]["g_exc_inh"] == [10.4, 0.0]
+    # v_inh: -60, then -6.5 - 53.5 exp(-0.459) = -40.3 < -40, so it fires in the step after.
+    m = 2 * (1 - math.exp(-0.5))
+    target = -60 / (1 + m * 10.4)
+    v_inh = target + (-60 - target) * math.exp(-0.05 * (1 + m * 10.4))
+    assert -41 < v_inh < -40
+    assert [seen[first + k]["refractory_inh"] for k in (0, 1, 2)] == [[0, 0], [0, 0], [4, 0]]
+    assert [seen[first + k]["g_inh"] for k in (1, 2)] == [[0.0, 0.0], [0.0, 17.0]]
+    # Arrivals act from the next step on.
+    assert seen[first + 2]["v"][1] == -65.0
+    m = 4 * (1 - math.exp(-0.25))
+    target = (-65 - 1700 * m) / (1 + 17 * m)
+    inhibited = target + (-65 - target) * math.exp(-0.005 * (1 + 17 * m))
+    assert seen[first + 3]["v"][1] == pytest.approx(inhibited, abs=1e-12)
+    assert not any(step["spikes"][1] for step in seen)
+
+
+@pytest.mark.parametrize("name", ["reference", *PRESENT])
+def test_delays_by_hand(name):
+    """A spike arrives in the step that its delay says, drives with the weight before learning, then pairs."""
+    rule = plasticity.pair(lr_pre=0.125, lr_post=0.0)
+    with force(name) as on:
+        w = torch.full((2, 2), 0.5, dtype=torch.float64, device=on.device)
+        theta = torch.full((2,), 20.0, dtype=torch.float64, device=on.device)
+        delays = torch.tensor([[0, 3], [1, 2]], dtype=torch.uint8, device=on.device)
+        settings = {"delays": delays, "rest": 0.0, "rule": rule, "return_state": True}
+        silence = torch.zeros(1, 0, 2, dtype=torch.bool, device=on.device)
+        state = ops.diehl_cook_conductance(silence, w, theta, **settings).state
+        # Traces of neurons that spiked a moment ago: each input that arrives costs 1/8 of them.
+        state = state._replace(trace_post=torch.ones(2, dtype=torch.float64, device=on.device))
+        arrived = []
+        for t in range(5):
+            x = torch.tensor([[[t == 0, t == 0]]], device=on.device)
+            before, g = w.clone(), state.g_exc.clone()
+            state = ops.diehl_cook_conductance(x, w, theta, state=state, **settings).state
+            change = state.g_exc - g * math.exp(-0.5)
+            arrived.append(change.round(decimals=9).tolist())
+            trace = math.exp(-(t + 1) / 40)
+            due = delays == t
+            expected = torch.where(due, before - 0.125 * trace, before)
+            torch.testing.assert_close(w, expected, rtol=0, atol=1e-15)
+    assert arrived == [[0.5, 0.0], [0.0, 0.5], [0.0, 0.5], [0.5, 0.0], [0.0, 0.0]]
+
+
+@pytest.mark.parametrize("name", ["reference", *PRESENT])
+def test_a_spike_carries_the_same_charge_in_steps_of_any_length(name):
+    peaks = []
+    with force(name) as on:
+        for dt in (1.0, 0.5, 0.125):
+            w = torch.full((1, 1), 0.5, dtype=torch.float64, device=on.device)
+            theta = torch.full((1,), 20.0, dtype=torch.float64, device=on.device)
+            x = torch.zeros(1, round(20 / dt) + 1, 1, dtype=torch.bool, device=on.device)
+            x[:, 0] = True
+            state = ops.diehl_cook_conductance(
+                x, w, theta, dt=dt, rest=0.0, return_state=True
+            ).state
+            peaks.append(state.v.item())
+    # 65 mV from reversal, 0.5 of the leak for 1 ms, decays by exp(-20 / 100).
+    assert peaks[2] == pytest.approx(-65 + 65 * 0.5 / 100 * math.exp(-0.2), abs=0.01)
+    assert max(peaks) - min(peaks) < 0.01
+
+
+@pytest.mark.parametrize("name", ["reference", *PRESENT])
+def test_no_inhibition_carries_the_membrane_beyond_its_reversal_potential(name):
+    w, theta, x = sample((20, 24), count=1, steps=60)
+    spikes, state, lowest = dense(x, 24), None, []
+    with force(name) as on:
+        spikes, w, theta = spikes.to(on.device), w.to(on.device), theta.to(on.device)
+        for step in spikes.split(1, dim=1):
+            state = ops.diehl_cook_conductance(
+                step, w, theta, state=state, tau=20.0, w_inh_exc=1e4, rest=0.0, return_state=True
+            ).state
+            lowest.append(state.v.min().item())
+    assert -100 <= min(lowest) < -99.9
+
+
+@pytest.mark.parametrize("backend", ["reference", *PRESENT])
+@pytest.mark.parametrize("layout", ["transposed", "rows", "sliced"])
+def test_layouts(backend, layout):
+    w, theta, x = sample((35, 28))
+    arguments = {"rule": RULES["triplet"], "norm": 5.0, "delays": 5}
+    expected = run(reference.diehl_cook_conductance, x, w, theta, **arguments)
+    with force(backend) as on:
+        x = moved(x, on.device)
+        room = torch.full((40, 61), 0.5, dtype=w.dtype, device=on.device)
+        if layout == "transposed":
+            laid = w.t().contiguous().to(on.device).t()
+        else:
+            laid = w.to(on.device) if layout == "rows" else room[2:37, 3:59:2]
+            laid.copy_(w)
+        delays = delays_to(5, w).to(on.device)
+        thresholds = theta.to(on.device).clone()
+        if layout == "sliced":
+            thresholds = torch.stack([theta, theta], 1).to(on.device)[:, 0]
+            delays = torch.stack([delays, delays], 2)[..., 1]
+        result = ops.diehl_cook_conductance(
+            x, laid, thresholds, tau=20.0, rest=5.0, **{**arguments, "delays": delays}
+        )
+        assert result.counts.any()
+        assert torch.equal(result.counts.cpu(), expected[0].counts)
+        assert torch.equal(laid.cpu(), expected[1])
+        assert torch.equal(thresholds.cpu(), expected[2])
+        if layout == "sliced":
+            laid.fill_(0.5)
+            assert (room == 0.5).all()
+
+
+@pytest.mark.parametrize("backend", PRESENT)
+@pytest.mark.parametrize("learns", [True, False])
+def test_many_presentations_in_one_call_or_in_many(backend, learns):
+    w, theta, x = sample((35, 28), torch.float32, count=40, steps=20)
+    arguments = {"rule": RULES["triplet"], "norm": 5.0, "tau": 20.0, "rest": 4.0}
+    if not learns:
+        arguments |= {"rule": None, "norm": None, "theta_plus": 0.0, "tau_theta": None}
+    with force(backend) as on:
+        x, w, theta = moved(x, on.device), w.to(on.device), theta.to(on.device)
+        arguments["delays"] = delays_to(4, w)
+        whole = run(ops.diehl_cook_conductance, x, w, theta, **arguments)
+        w_cut, theta_cut, counts = w.clone(), theta.clone(), []
+        for p in range(0, len(x.hz), 7):
+            part = Rates(x.hz[p : p + 7], x.time_steps, x.seeds[p : p + 7])
+            counts.append(ops.diehl_cook_conductance(part, w_cut, theta_cut, **arguments).counts)
+        assert whole[0].counts.any()
+        assert torch.equal(torch.cat(counts), whole[0].counts)
+        assert torch.equal(w_cut, whole[1])
+        assert torch.equal(theta_cut, whole[2])
+        assert torch.equal(w_cut, w) is not learns
+
+
+@pytest.mark.parametrize("name", ["reference", *PRESENT])
+def test_weights_are_normalised_before_the_presentation(name):
+    w, theta, x = sample((35, 28))
+    w[3] = 0
+    with force(name) as on:
+        x, w, theta = moved(x, on.device), w.to(on.device), theta.to(on.device)
+        still = plasticity.pair(0.0, 0.0)
+        _, after, _ = run(ops.diehl_cook_conductance, x, w, theta, rule=still, norm=5.0)
+        expected = torch.full((35,), 5.0, dtype=w.dtype)
+        expected[3] = 0
+        torch.testing.assert_close(after.sum(1).cpu(), expected)
+        result, after, _ = run(
+            ops.diehl_cook_conductance, x, w, theta, rule=RULES["soft bounds"], norm=5.0
+        )
+        spiked = (result.counts[1] > 0).cpu()
+        off = (after.sum(1).cpu() - expected).abs() > 1e-3
+        assert off[spiked].all()
+        assert spiked.any()
+        assert after.min() >= 0
+        assert after.max() <= 1
+
+
+@pytest.mark.parametrize("name", ["reference", *PRESENT])
+@pytest.mark.parametrize("shape", [(0, 5, 4, 3), (2, 0, 4, 3), (2, 5, 0, 3), (2, 5, 4, 0)], ids=str)
+def test_empty(name, shape):
+    p, t, i, n = shape
+    with force(name) as on:
+        w = torch.full((n, i), 0.5, device=on.device)
+        result = ops.diehl_cook_conductance(
+            torch.ones(p, t, i, device=on.device),
+            w,
+            torch.full((n,), 20.0, dtype=torch.float64, device=on.device),
+            rule=plasticity.pair(),
+            norm=1.0,
+            rest=2.0,
+            delays=torch.full((n, i), 2, dtype=torch.uint8, device=on.device),
+            return_spikes=True,
+            return_state=True,
+        )
+    assert result.counts.shape == (p, n)
+    assert result.counts.sum() == 0
+    assert result.spikes.shape == (p, t + 4, n)
+    assert result.state.v.shape == (n,)
+
+
+def test_same_for_any_number_of_threads_and_instruction_set():
+    code = """
+import sys, torch
+from snnfast import ops, plasticity
+torch.set_num_threads(int(sys.argv[1]))
+generator = torch.Generator().manual_seed(0)
+w, theta = torch.rand(70, 30, generator=generator) * 0.4, torch.full((70,), 20.0).double()
+delays = torch.randint(5, w.shape, generator=generator, dtype=torch.uint8)
+x = ops.Rates(torch.rand(40, 30, generator=generator) * 300, 20, torch.arange(40))
+rule = plasticity.triplet(1e-3, 0.03)
+given = {"tau": 10.0, "rest": 5.0, "delays": delays}
+learning = ops.diehl_cook_conductance(x, w, theta, rule=rule, norm=5.0, **given)
+frozen = ops.diehl_cook_conductance(x, w, theta, theta_plus=0.0, tau_theta=None, return_spikes=True, **given)
+print(int(learning.counts.sum()), int(frozen.counts.sum()))
+print(learning.counts.tolist(), frozen.counts.tolist(), w.tolist(), theta.tolist())
+"""
+    outputs = set()
+    for threads, isa in (("1", ""), ("2", ""), ("3", ""), ("1", "base"), ("2", "avx2")):
+        environment = {**os.environ, **({"SNNFAST_CPU_ISA": isa} if isa else {})}
+        done = subprocess.run(
+            [sys.executable, "-c", code, threads],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        outputs.add(done.stdout)
+    assert len(outputs) == 1
+    spikes = map(int, outputs.pop().partition("\n")[0].split())
+    assert all(count > 10 for count in spikes)
+
+
+def arguments(**changes):
+    """Those of a valid call of 2 presentations, 3 steps, 5 inputs, 4 neurons, changed."""
+    given = {
+        "x": torch.ones(2, 3, 5),
+        "w": torch.full((4, 5), 0.5),
+        "theta": torch.full((4,), 20.0).double(),
+        "rule": plasticity.pair(),
+        "rest": 1.0,
+    }
+    return {**given, **changes}
+
+
+HZ, SEEDS = torch.ones(2, 5), torch.arange(2)
+ERRORS = {
+    "x": (TypeError, "x must be a tensor, Events or Rates, got list", {"x": [1]}),
+    "x shape": (
+        ValueError,
+        r"x must have shape \[P, T, 5\], got \[2, 3, 4\]",
+        {"x": torch.ones(2, 3, 4)},
+    ),
+    "x dtype": (
+        TypeError,
+        "x must have dtype bool, uint8, float32, float64, got torch.int64",
+        {"x": torch.ones(2, 3, 5).long()},
+    ),
+    "x device": (
+        ValueError,
+        "x must be on the device of w, cpu, got meta",
+        {"x": torch.ones(2, 3, 5, device="meta")},
+    ),
+    "w": (TypeError, "w must be a tensor, got list", {"w": [1]}),
+    "w dtype": (
+        TypeError,
+        "w must have dtype float32 or float64, got torch.float16",
+        {"w": torch.ones(4, 5).half()},
+    ),
+    "w shape": (ValueError, r"w must have shape \[N, I\], got \[5\]", {"w": torch.ones(5)}),
+    "w above": (
+        ValueError,
+        r"w must lie in \[0, 1\], got values from 1.5 to 1.5",
+        {"w": torch.full((4, 5), 1.5)},
+    ),
+    "w negative, fixed": (
+        ValueError,
+        "w must be at least 0 and not NaN, got values from -1 to -1",
+        {"w": torch.full((4, 5), -1.0), "rule": None},
+    ),
+    "w NaN": (ValueError, "w must lie in", {"w": torch.full((4, 5), float("nan"))}),
+    "theta": (TypeError, "theta must be a tensor, got float", {"theta": 0.0}),
+    "theta dtype": (
+        TypeError,
+        "theta must have dtype torch.float64, got torch.float32",
+        {"theta": torch.zeros(4)},
+    ),
+    "theta shape": (
+        ValueError,
+        r"theta must have shape \[4\], got \[5\]",
+        {"theta": torch.zeros(5).double()},
+    ),
+    "theta NaN": (
+        ValueError,
+        "theta must be finite",
+        {"theta": torch.full((4,), float("nan")).double()},
+    ),
+    "rule": (
+        TypeError,
+        "rule must be a rule of snnfast.plasticity or None, got str",
+        {"rule": "pair"},
+    ),
+    "rule with reward": (
+        ValueError,
+        "rule must not ",
+        {"rule": plasticity.reward_modulated(plasticity.pair(), 9.0)},
+    ),
+    "rule below 0": (
+        ValueError,
+        "rule.w_min must be at least 0, a conductance, got -1",
+        {"rule": plasticity.pair(w_min=-1.0)},
+    ),
+    "norm": (ValueError, "norm must be positive, got -1", {"norm": -1.0}),
+    "state": (TypeError, "state must be a DiehlCookConductanceState or None", {"state": ()}),
+    "delays": (TypeError, "delays must be a tensor or None, got int", {"delays": 3}),
+    "delays dtype": (
+        TypeError,
+        "delays must have dtype torch.uint8, got torch.int64",
+        {"delays": torch.zeros(4, 5).long()},
+    ),
+    "delays shape": (
+        ValueError,
+        r"delays must have the shape of w, \[4, 5\], got \[5, 4\]",
+        {"delays": torch.zeros(5, 4, dtype=torch.uint8)},
+    ),
+    "delays device": (
+        ValueError,
+        "delays must be on the device of w, cpu, got meta",
+        {"delays": torch.zeros(4, 5, dtype=torch.uint8, device="meta")},
+    ),
+    "tau NaN": (ValueError, "tau must be finite", {"tau": float("nan")}),
+    "v_threshold": (TypeError, "v_threshold must be a number, got str", {"v_threshold": "13"}),
+    "hz above 1/dt": (
+        ValueError,
+        r"x.hz must lie in \[0, 2000\] Hz, got values from 2001",
+        {"x": Rates(HZ * 2001, 3, SEEDS)},
+    ),
+    "hz negative": (
+        ValueError,
+        r"x.hz must lie in \[0, 2000\] Hz, got values from -1",
+        {"x": Rates(-HZ, 3, SEEDS)},
+    ),
+    "hz NaN": (
+        ValueError,
+        r"x.hz must lie in \[0, 2000\] Hz",
+        {"x": Rates(HZ * float("nan"), 3, SEEDS)},
+    ),
+    "inputs": (
+        ValueError,
+        r"x.inputs must lie in \[0, 4\], got values from 5 to 5",
+        {"x": Events(torch.tensor([5]).int(), torch.tensor([[0, 1]]))},
+    ),
+    **{
+        name: (ValueError, f"{name} must be positive, got 0", {name: 0.0})
+        for name in ("dt", "tau", "tau_inh", "tau_g_exc", "tau_g_inh", "tau_theta")
+    },
+    **{
+        name: (ValueError, f"{name} must be at least 0, got -1", {name: -1.0})
+        for name in (
+            "rest",
+            "refractory",
+            "refractory_inh",
+            "w_exc_inh",
+            "w_inh_exc",
+            "theta_plus",
+        )
+    },
+    **{
+        name: (ValueError, f"{name} must be finite", {name: float("inf")})
+        for name in ("v_rest", "v_reset", "v_rest_inh", "v_reset_inh", "e_exc", "e_inh")
+    },
+}
+
+
+@pytest.mark.parametrize("backend", ["reference", *PRESENT])
+@pytest.mark.parametrize("case", ERRORS)
+def test_errors_name_the_argument_and_change_nothing(backend, case):
+    error, text, changes = ERRORS[case]
+    given = arguments(**changes)
+    before = {
+        k: v.clone()
+        for k, v in given.items()
+        if isinstance(v, torch.Tensor) and v.device.type == "cpu"
+    }
+    if backend == "cuda":
+        given = {
+            k: v.cuda() if isinstance(v, torch.Tensor) and v.device.type == "cpu" else v
+            for k, v in given.items()
+        }
+        if isinstance(given["x"], tuple):
+            given["x"] = moved(given["x"], "cuda")
+        text = text.replace("of w, cpu,", "of w, cuda:0,")
+    with force(backend), pytest.raises(error, match=f"diehl_cook_conductance: {text}"):
+        ops.diehl_cook_conductance(**given)
+    for k, v in before.items():
+        assert torch.equal(given[k].cpu(), v) or v.isnan().any()
+
+
+@pytest.mark.parametrize("field", DiehlCookConductanceState._fields)
+def test_errors_name_the_part_of_the_state(field):
+    given = arguments()
+    state = ops.diehl_cook_conductance(**given, return_state=True).state
+    for wrong, error in (
+        (torch.zeros(3, 3), ValueError),
+        (None, TypeError),
+        (getattr(state, field).to(torch.int64), TypeError),
+    ):
+        with pytest.raises(error, match=rf"diehl_cook_conductance: state\.{field} must"):
+            ops.diehl_cook_conductance(**given, state=state._replace(**{field: wrong}))
+
+
+def test_the_state_given_is_not_changed():
+    given = arguments()
+    state = ops.diehl_cook_conductance(**given, return_state=True).state
+    before = [s.clone() for s in state]
+    ops.diehl_cook_conductance(**given, state=state, return_state=True)
+    assert all(torch.equal(a, b) for a, b in zip(state, before, strict=True))
+
+
+@pytest.mark.parametrize("name", PRESENT)
+@pytest.mark.parametrize("form", ["spikes", "events", "rates"])
+@pytest.mark.parametrize("carry", [False, True])
+def test_opcheck(name, form, carry):
+    w, theta, x = sample((6, 8), torch.float32, count=2, steps=9)
+    spikes = dense(x, 8)
+    given = {
+        "spikes": (spikes, None, None, None, None, 0),
+        "events": (None, *Events.from_dense(spikes), None, None, 0),
+        "rates": (None, None, None, x.hz, x.seeds, 9),
+    }
+    delays = delays_to(2, w)
+    state = reference.diehl_cook_conductance(spikes, w, theta, delays=delays, return_state=True)
+    numbers = [0.0, -100.0, 0.6, 0.8, 0.8, 0.9, 10.4, 17.0, 0.05, 1.0, 3.0, 5e-4]
+    membranes = [0.005, -65.0, -65.0, -72.0], [0.05, -60.0, -45.0, -40.0]
+    with force(name) as on:
+        args = [
+            moved(v, on.device) if isinstance(v, torch.Tensor) else v
+            for v in (
+                *(w, theta, *given[form], delays, 2, RULES["pair"].constants(0.5)),
+                *(*membranes, numbers, 10, 4, 3),
+            )
+        ]
+        buffers = [s.to(on.device) for s in state.state] if carry else []
+        torch.library.opcheck(on.ops.diehl_cook_conductance_, (*args, buffers, carry, True))

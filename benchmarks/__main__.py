@@ -87,7 +87,17 @@ def add_command(benchmark: str) -> None:
             print_resources("sm_90")
 
 
-for name in ("lif", "cuba", "checkpoints", "layer", "conv", "poisson", "stdp", "diehl_cook"):
+for name in (
+    "lif",
+    "cuba",
+    "checkpoints",
+    "layer",
+    "conv",
+    "poisson",
+    "stdp",
+    "diehl_cook",
+    "diehl_cook_conductance",
+):
     add_command(name)
 
 

@@ -144,6 +144,7 @@ def test_kernel_names_are_short(benchmarks, name, short):
     assert resources.shorten(name) == short
 
 
-def test_quick_diehl_cook_runs(benchmarks):
-    output = benchmarks("diehl_cook", "--quick", "--baselines", "reference_loop")
+@pytest.mark.parametrize("name", ["diehl_cook", "diehl_cook_conductance"])
+def test_quick_diehl_cook_runs(benchmarks, name):
+    output = benchmarks(name, "--quick", "--baselines", "reference_loop")
     assert all(name in output for name in ("weights", "alone", "with encoding", "reference_loop"))

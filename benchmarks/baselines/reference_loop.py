@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from benchmarks import diehl_cook as network_benchmark
+from benchmarks import diehl_cook_conductance as conductance_benchmark
 
 NOTE = ""
 
@@ -21,3 +22,12 @@ def diehl_cook(network: network_benchmark.Network, spikes: Tensor) -> Callable[[
     import snnfast
 
     return lambda: network_benchmark.learn(network, spikes[None], snnfast.reference.diehl_cook)
+
+
+def diehl_cook_conductance(
+    network: network_benchmark.Network, spikes: Tensor
+) -> Callable[[], object]:
+    import snnfast
+
+    op = snnfast.reference.diehl_cook_conductance
+    return lambda: conductance_benchmark.learn(network, spikes[None], op)

@@ -1,0 +1,121 @@
+"""The network of Diehl and Cook with the paper's conductances, ``T x inputs x neurons``: time of one presentation.
+
+T steps of 0.5 ms and 300 of rest, while it learns, with the settings of the preset "paper". Before it is timed, the
+network has learned from 3,000 presentations. The images are those of the benchmark ``diehl_cook`` at half the rate, as
+in the authors' program: about 3 input spikes a step. ``weights`` only copies the weights.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from benchmarks import diehl_cook, neurons
+from benchmarks.diehl_cook import ALONE, ENCODED, FROZEN, RUN, Network
+from benchmarks.timing import Prepared, Task
+
+SHAPES = ((700, 784, 100), (700, 784, 400))
+QUICK_SHAPES = ((20, 64, 10),)
+FLOOR = "weights"
+BASELINES = ("reference_loop",)
+LENGTH = 32
+LEARNED = 3_000
+DT, REST, NORM, LONGEST_DELAY = 0.5, 150.0, 78 / 784, 20
+INTENSITY = 63.75 / 128  # of the rates in benchmarks.diehl_cook
+
+
+@functools.cache
+def delays(outputs: int, inputs: int) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    shape = (outputs, inputs)
+    return torch.randint(LONGEST_DELAY + 1, shape, generator=generator, dtype=torch.uint8)
+
+
+@functools.cache
+def learned(inputs: int, outputs: int, presentations: int) -> Network:
+    """The network after so many presentations."""
+    generator = torch.Generator().manual_seed(0)
+    w = 0.3 * torch.rand((inputs, outputs), generator=generator)
+    theta = torch.full((outputs,), 20.0, dtype=torch.float64)
+    network = Network(w.t(), theta, diehl_cook.images(inputs) * INTENSITY)
+    for first in range(0, presentations, 1000):
+        order = torch.randint(
+            len(network.hz), (min(1000, presentations - first),), generator=generator
+        )
+        learn(network, rates(network.hz[order], first, 700))
+    return network
+
+
+def rates(hz: Tensor, seed: int, steps: int):  # type: ignore[no-untyped-def]
+    from snnfast import ops
+
+    return ops.Rates(hz, steps, torch.arange(seed, seed + len(hz)))
+
+
+def learn(
+    network: Network, x: object, op: Callable[..., object] | None = None, **changes: object
+) -> object:
+    """Presents ``x`` and learns."""
+    from snnfast import ops, plasticity
+
+    outputs, inputs = network.w.shape
+    arguments = {
+        "rule": plasticity.triplet(1e-4, 1e-2),
+        "norm": NORM * inputs,
+        "delays": delays(outputs, inputs),
+        "dt": DT,
+        "rest": REST,
+        "validate": False,
+    }
+    return (op or ops.diehl_cook_conductance)(
+        x, network.w, network.theta, **{**arguments, **changes}
+    )
+
+
+def trains(network: Network, count: int, steps: int) -> Tensor:
+    """Spikes ``[count, steps, inputs]``, uint8."""
+    from snnfast import ops
+
+    return torch.stack(
+        [
+            ops.poisson(hz * (DT / 1000), steps, seed=p, dtype=torch.uint8)
+            for p, hz in enumerate(network.hz[:count])
+        ]
+    )
+
+
+def ours(network: Network, steps: int) -> dict[str, Callable[[], object]]:
+    from snnfast import ops
+
+    spikes = trains(network, LENGTH, steps)
+    run, alone = ops.Events.from_dense(spikes), ops.Events.from_dense(spikes[:1])
+    encoded = rates(network.hz[:LENGTH], 0, steps)
+    frozen = {"rule": None, "theta_plus": 0.0, "tau_theta": None, "norm": None}
+    return {
+        RUN: lambda: learn(network, run),
+        ALONE: lambda: learn(network, alone),
+        ENCODED: lambda: learn(network, encoded),
+        FROZEN: lambda: learn(network, run, **frozen),
+    }
+
+
+def prepare(task: Task) -> Prepared:
+    steps, inputs, outputs = task.shape
+    quick = task.shape in QUICK_SHAPES
+    if task.implementation == FLOOR:
+        w = torch.rand(inputs, outputs)
+        return Prepared({RUN: lambda: w.clone()}, {})
+    if task.implementation != neurons.OURS:
+        network = learned(inputs, outputs, 0)
+        baseline = importlib.import_module(f"benchmarks.baselines.{task.implementation}")
+        spikes = trains(network, 1, steps)[0]
+        return Prepared({RUN: baseline.diehl_cook_conductance(network, spikes)}, {})
+    network = learned(inputs, outputs, 20 if quick else LEARNED)
+    passes = ours(network, steps)
+    result = passes[RUN]()
+    facts = {"spikes a presentation": result.counts.sum().item() / len(result.counts)}  # type: ignore[attr-defined]
+    return Prepared(passes, facts, {name: 1 if name == ALONE else LENGTH for name in passes})

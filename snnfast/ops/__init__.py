@@ -18,6 +18,7 @@ from .diehl_cook_conductance import register as _register_diehl_cook_conductance
 from .lif import iaf, li, lif
 from .poisson import poisson
 from .poisson import register as _register_poisson
+from .spikeprop import register as _register_spikeprop
 from .spikeprop import spikeprop
 from .stdp import register as _register_stdp
 from .stdp import stdp
@@ -49,6 +50,7 @@ def register(namespace: str) -> None:
     _register_diehl_cook(namespace)
     _register_poisson(namespace)
     _register_diehl_cook_conductance(namespace)
+    _register_spikeprop(namespace)
     _register_stdp(namespace)
 
 

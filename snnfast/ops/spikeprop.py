@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
-from snnfast.reference.spikeprop import finish, first_spike, prepare
+from snnfast import backend
+from snnfast.reference.spikeprop import (
+    Settings,
+    finish,
+    first_order,
+    first_spike,
+    is_recorded,
+    look_at_values,
+    prepare,
+    warn_silent,
+)
+
+# Bits of what the kernels find in the values; csrc/core/spikeprop.h.
+_BAD, _FIRED = 15, 16
 
 
 def spikeprop(
@@ -71,8 +88,157 @@ def spikeprop(
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
     """
+    kernels = backend.library("spikeprop", t_in) if isinstance(t_in, Tensor) else None
+    if kernels is not None and (kernels is not torch.ops.snnfast or t_in.is_cuda):
+        kernels = None  # until there are CUDA kernels
+    look_before = validate and kernels is None  # kernels look while they sort
     tau, settings = prepare(
-        t_in, w, delays, tau, v_threshold, t_max, dt, slope_min, return_u_max, validate
+        t_in, w, delays, tau, v_threshold, t_max, dt, slope_min, return_u_max, look_before
     )
-    outputs = first_spike(t_in, w, delays, tau, settings)
-    return finish(outputs, settings, return_slope, validate)
+    if kernels is None:
+        outputs = first_spike(t_in, w, delays, tau, settings)
+        return finish(outputs, settings, return_slope, validate)
+    inputs = (t_in, w, delays, tau)
+    if forward_ad._current_level >= 0:
+        _refuse_tangents(inputs)
+    if torch.is_grad_enabled() and any(isinstance(v, Tensor) and v.requires_grad for v in inputs):
+        t_out, u_max, slope, status = _FirstSpike.apply(kernels, settings, *inputs)  # type: ignore[no-untyped-call]
+    else:
+        t_out, u_max, slope, *_, status = _forward(kernels, settings, *inputs)
+    if validate and not is_recorded(t_in.device):
+        found = status.item()
+        if found & _BAD:
+            look_at_values(t_in, delays, tau, settings.t_max)
+        if not found & _FIRED and t_out.numel():
+            warn_silent(settings, stacklevel=3)
+    result: tuple[Tensor, ...] = (t_out,)
+    if return_u_max:
+        result += (u_max,)
+    if return_slope:
+        result += (torch.where(t_out.detach() < math.inf, slope, math.inf),)
+    return result if len(result) > 1 else t_out
+
+
+def _refuse_tangents(inputs: tuple[Tensor | float, ...]) -> None:
+    # A kernel would drop them, and the derivative would silently be zero.
+    for a in inputs:
+        if isinstance(a, Tensor) and forward_ad.unpack_dual(a).tangent is not None:
+            raise RuntimeError("spikeprop: forward-mode differentiation is not supported")
+
+
+def _numbers(a: Settings, tau: float | Tensor) -> tuple[Tensor | None, list[float]]:
+    known = (a.v_threshold, a.t_max, a.dt)
+    return (tau, [0.0, *known]) if isinstance(tau, Tensor) else (None, [tau, *known])
+
+
+def _forward(
+    kernels: Any, a: Settings, t_in: Tensor, w: Tensor, delays: Tensor, tau: float | Tensor
+) -> tuple[Tensor, ...]:
+    return kernels.spikeprop_forward(  # type: ignore[no-any-return]
+        t_in.contiguous(),
+        w.contiguous(),
+        delays.contiguous(),
+        *_numbers(a, tau),
+        a.grid_points,
+        a.return_u_max,
+    )
+
+
+class _FirstSpike(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        kernels: Any,
+        a: Settings,
+        t_in: Tensor,
+        w: Tensor,
+        delays: Tensor,
+        tau: float | Tensor,
+    ) -> tuple[Tensor, ...]:
+        t_out, u_max, slope, *found, status = _forward(kernels, a, t_in, w, delays, tau)
+        ctx.save_for_backward(
+            w, delays, tau if isinstance(tau, Tensor) else None, t_out, slope, *found
+        )
+        ctx.kernels, ctx.settings = kernels, a
+        ctx.tau = None if isinstance(tau, Tensor) else tau
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(slope, status)
+        return t_out, u_max, slope, status
+
+    @staticmethod
+    def backward(ctx: Any, grad_t: Tensor | None, grad_u: Tensor | None, *_: Any) -> Any:
+        w, delays, tau, t_out, slope, *found = ctx.saved_tensors
+        a: Settings = ctx.settings
+        tau = ctx.tau if tau is None else tau
+        wanted = list(ctx.needs_input_grad[2:])
+
+        def gradients(
+            grad_t: Tensor | None, grad_u: Tensor | None, w: Tensor, delays: Tensor
+        ) -> Any:
+            return ctx.kernels.spikeprop_backward(
+                None if grad_t is None else grad_t.contiguous(),
+                None if grad_u is None else grad_u.contiguous(),
+                w.contiguous(),
+                delays.contiguous(),
+                *_numbers(a, tau),
+                a.grid_points,
+                a.return_u_max,
+                a.slope_min,
+                t_out,
+                slope,
+                *found,
+                wanted,
+            )
+
+        grads = first_order(gradients, grad_t, grad_u, w, delays)
+        return None, None, *(g if is_wanted else None for g, is_wanted in zip(grads, wanted))
+
+
+def register(namespace: str) -> None:
+    """Makes the kernels in ``namespace`` traceable without data."""
+
+    @torch.library.register_fake(f"{namespace}::spikeprop_forward")
+    def _(
+        t_in: Tensor,
+        w: Tensor,
+        delays: Tensor,
+        tau: Tensor | None,
+        numbers: list[float],
+        grid_points: int,
+        return_u_max: bool,
+    ) -> tuple[Tensor, ...]:
+        neurons = (t_in.shape[0], w.shape[0])
+        terminals = (t_in.shape[0], w.shape[1] * w.shape[2])
+        potentials = neurons if return_u_max else (0,)
+        integers = partial(w.new_empty, dtype=torch.int32)
+        return (
+            w.new_empty(neurons),
+            w.new_empty(potentials),
+            w.new_empty(neurons),
+            w.new_empty(potentials),
+            integers(neurons),
+            w.new_empty(terminals),
+            integers(terminals),
+            integers((t_in.shape[0], 2)),
+            integers((1,)),
+        )
+
+    @torch.library.register_fake(f"{namespace}::spikeprop_backward")
+    def _(
+        grad_t: Tensor | None,
+        grad_u: Tensor | None,
+        w: Tensor,
+        delays: Tensor,
+        tau: Tensor | None,
+        numbers: list[float],
+        grid_points: int,
+        return_u_max: bool,
+        slope_min: float,
+        t_out: Tensor,
+        *arguments: Any,
+    ) -> tuple[Tensor, ...]:
+        shapes = ((t_out.shape[0], w.shape[1]), w.shape, delays.shape, ())
+        return tuple(
+            w.new_empty(shape if is_wanted else (0,))
+            for shape, is_wanted in zip(shapes, arguments[-1])
+        )

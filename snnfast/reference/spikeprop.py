@@ -340,7 +340,7 @@ def prepare(
     # The last point is t_max if that is a multiple of dt but for rounding.
     points = int(end / step * (1 + 1e-9)) + 1 if dt is not None else 0
     if validate and not is_recorded(t_in.device):
-        _look_at_values(t_in, delays, tau, end)
+        look_at_values(t_in, delays, tau, end)
     return tau, Settings(threshold, end, step, points, guard, bool(return_u_max))
 
 
@@ -369,7 +369,8 @@ def is_recorded(device: torch.device) -> bool:
     )
 
 
-def _look_at_values(t_in: Tensor, delays: Tensor, tau: float | Tensor, t_max: float) -> None:
+def look_at_values(t_in: Tensor, delays: Tensor, tau: float | Tensor, t_max: float) -> None:
+    """Raises a ValueError for times, delays or a time constant that are out of range."""
     t_in, delays = t_in.detach(), delays.detach()
     if t_in.numel():
         earliest, latest = t_in.aminmax()
@@ -396,6 +397,16 @@ def _look_at_values(t_in: Tensor, delays: Tensor, tau: float | Tensor, t_max: fl
         raise ValueError(f"spikeprop: tau must be positive and finite, got {tau.item():g}")
 
 
+def warn_silent(a: Settings, stacklevel: int) -> None:
+    """Warns that no neuron fired; ``stacklevel`` as of ``warnings.warn`` for the function that calls this one."""
+    warnings.warn(
+        f"spikeprop: all outputs are silent: no neuron reached v_threshold = {a.v_threshold:g} by "
+        f"t_max = {a.t_max:g}, so t_out has no gradient. Scale up w, lower v_threshold, raise t_max, or "
+        "train with u_max (return_u_max=True) until neurons fire",
+        stacklevel=stacklevel,
+    )
+
+
 def finish(
     outputs: tuple[Tensor, Tensor, Tensor], a: Settings, return_slope: bool, validate: bool
 ) -> Tensor | tuple[Tensor, ...]:
@@ -403,12 +414,7 @@ def finish(
     t_out, u_max, slope = outputs
     looked_at = validate and t_out.numel() > 0 and not is_recorded(t_out.device)
     if looked_at and t_out.detach().amin() == math.inf:
-        warnings.warn(
-            f"spikeprop: all outputs are silent: no neuron reached v_threshold = {a.v_threshold:g} by "
-            f"t_max = {a.t_max:g}, so t_out has no gradient. Scale up w, lower v_threshold, raise t_max, or "
-            "train with u_max (return_u_max=True) until neurons fire",
-            stacklevel=3,
-        )
+        warn_silent(a, stacklevel=4)
     result: tuple[Tensor, ...] = (t_out,)
     if a.return_u_max:
         result += (u_max,)

@@ -1,0 +1,120 @@
+// A neuron of the spike response model between two events. In units of e / tau an event adds its weight to p, and a time s
+// later u(s) = exp(-s / tau) (q + p s). What the kernels of both devices are given stands here, too.
+#pragma once
+#include <cstdint>
+
+#include "exp.h"
+#include "host_device.h"
+
+namespace snnfast {
+
+constexpr double kEuler = 2.718281828459045235;
+
+// Events are numbered i K + k. In order of time those up to t_max are kept, and before t_max they count.
+struct SpikePropEvents {
+  const void *t_in, *delays;  // [B, I], [K] or [I, K]
+  const void* tau_tensor;     // on the device; null if tau is a number
+  double tau, v_threshold, t_max, dt;
+  int64_t B, I, K, O, N;  // N = I K
+  int64_t delay_stride;   // of i
+  int64_t grid_points;    // 0: exact times
+  bool is_double, return_u_max;
+  void* times;      // [B, N], inf beyond the last
+  int32_t* order;   // [B, N], -1 beyond the last
+  int32_t* counts;  // [B, 2]: events before t_max, events up to t_max
+};
+
+struct SpikePropForward {
+  SpikePropEvents events;
+  const void* w;                       // [O, N]
+  void *t_out, *u_max, *slope, *time;  // [B, O]; time: of the spike, or of the largest potential; if u_max is asked for
+  int32_t *before, *status;            // [B, O]: events before that time; [1]: bits below
+};
+
+// What the CPU kernels need of the caller: bytes of memory for the call and for a thread, and the items of their loops.
+struct SpikePropSizes {
+  int64_t memory, sort_scratch, sum_scratch, blocks, pieces;
+};
+
+// What is wrong with the values, and whether any neuron fired.
+enum SpikePropStatus : int32_t { kBadInput = 1, kLateInput = 2, kBadDelay = 4, kBadTau = 8, kFired = 16 };
+
+struct SpikePropBackward {
+  SpikePropEvents events;
+  double slope_min;
+  const void* w;
+  const void *grad_t, *grad_u;  // may be null
+  const void *t_out, *slope, *time;
+  const int32_t* before;
+  void *grad_t_in, *grad_w, *grad_delays, *grad_tau;  // null where not wanted
+};
+
+namespace {
+
+template <class C>
+SNNFAST_HD double spikeprop_tau(const SpikePropEvents& a) {
+  return a.tau_tensor ? static_cast<double>(*static_cast<const C*>(a.tau_tensor)) : a.tau;
+}
+
+// Numbers of one call, in the compute type.
+template <class C>
+struct SpikePropConstants {
+  C tau, inverse_tau, threshold, scale;  // threshold in units of scale = e / tau
+  C slope_of_threshold;                  // threshold / tau, in those units
+
+  SNNFAST_HD explicit SpikePropConstants(const SpikePropEvents& a) {
+    const double t = spikeprop_tau<C>(a);
+    tau = static_cast<C>(t);
+    inverse_tau = static_cast<C>(1 / t);
+    scale = static_cast<C>(kEuler / t);
+    threshold = static_cast<C>(a.v_threshold * t / kEuler);
+    slope_of_threshold = static_cast<C>(a.v_threshold / kEuler);
+  }
+};
+
+template <class C>
+SNNFAST_HD C spikeprop_potential(C q, C p, C s, C inverse_tau) {
+  return exp_nonpositive(-s * inverse_tau) * (q + p * s);
+}
+
+template <class C>
+SNNFAST_HD C spikeprop_slope(C q, C p, C s, C inverse_tau) {
+  return exp_nonpositive(-s * inverse_tau) * (p - (q + p * s) * inverse_tau);
+}
+
+// q + p s - threshold exp(s / tau) is concave in s. So a neuron below the threshold that reaches it within `length` has
+// q + p length >= threshold (1 + length / tau): one comparison leaves almost nothing but crossings. A little less is asked
+// for, so that rounding hides none.
+template <class C>
+SNNFAST_HD C spikeprop_bound(double length, double inverse_tau, double threshold) {
+  constexpr double slack = sizeof(C) == 8 ? 1e-15 : 5e-7;
+  return static_cast<C>(threshold * (1 + length * inverse_tau) * (1 - slack));
+}
+
+// Time to the highest point within `length`, for p > 0.
+template <class C>
+SNNFAST_HD C spikeprop_top(C q, C p, C length, C tau) {
+  const C top = tau - q / p;
+  return top < length ? top : length;
+}
+
+// One Newton step towards the threshold from s on the left of it. As the function is concave no step passes the crossing,
+// so none needs a safeguard but for rounding near the top.
+template <class C>
+SNNFAST_HD C spikeprop_newton(C q, C p, C s, C top, const SpikePropConstants<C>& c) {
+  const C decay = exp_nonpositive(-s * c.inverse_tau);
+  const C gap = c.threshold - decay * (q + p * s);
+  const C slope = decay * p - c.slope_of_threshold;
+  const C next = s + gap / (slope > 0 ? slope : C(1));
+  const C bounded = slope > 0 && next < top ? next : top;
+  return gap > 0 ? bounded : s;
+}
+
+// Steps until the change is lost in the rounding of the time; where the potential only grazes the threshold they halve the
+// distance, down to half the digits.
+constexpr int kSpikePropSteps = 60;
+template <class C>
+constexpr C kSpikePropRounding = sizeof(C) == 8 ? C(5e-17) : C(3e-8);
+
+}  // namespace
+}  // namespace snnfast

@@ -56,7 +56,7 @@ def diehl_cook(network: Network, spikes: Tensor) -> Callable[[], object]:
         theta_plus=settings(outputs)[1],
         inpt_shape=(inputs,),
     )
-    model.connections["X", "Ae"].w.data.copy_(network.w.T)
+    model.connections["X", "Ae"].pipeline[0].value.data.copy_(network.w.T)
     model.layers["Ae"].theta.data.copy_(network.theta)
     x = spikes[:, None]
 

@@ -16,8 +16,14 @@ NAMES = {
     "snnfast.plasticity": (
         "Rule exponential pair power_law pre_post reward_modulated soft_bounds triplet"
     ),
-    "snnfast.ops": "StdpState cuba iaf li lif poisson spikeprop stdp",
-    "snnfast.reference": "cuba iaf li lif poisson spikeprop stdp",
+    "snnfast.ops": (
+        "DiehlCookConductanceResult DiehlCookConductanceState DiehlCookResult DiehlCookState "
+        "Events Rates StdpState "
+        "cuba diehl_cook diehl_cook_conductance iaf li lif poisson spikeprop stdp"
+    ),
+    "snnfast.reference": (
+        "cuba diehl_cook diehl_cook_conductance iaf li lif poisson spikeprop stdp"
+    ),
     "snnfast.surrogate": (
         "Surrogate atan fast_sigmoid gaussian rectangle resolve sigmoid straight_through triangle"
     ),
@@ -48,6 +54,19 @@ SIGNATURES = {
     "stdp": (
         "w, pre, post, *, rule, dt=1.0, state=None, reward=None, reduction='sum', update='step', "
         "norm=None, validate=True"
+    ),
+    "diehl_cook": (
+        "x, w, theta, *, rule=None, norm=None, state=None, dt=1.0, tau=100.0, v_threshold=13.0, "
+        "v_reset=5.0, refractory=5.0, inhibition=120.0, inhibition_delay=2, one_winner=False, "
+        "theta_plus=0.05, tau_theta=None, return_spikes=False, return_state=False, validate=True"
+    ),
+    "diehl_cook_conductance": (
+        "x, w, theta, *, rule=None, norm=None, state=None, delays=None, dt=0.5, rest=150.0, "
+        "tau=100.0, v_rest=-65.0, v_reset=-65.0, v_threshold=-72.0, refractory=5.0, "
+        "tau_inh=10.0, v_rest_inh=-60.0, v_reset_inh=-45.0, v_threshold_inh=-40.0, "
+        "refractory_inh=2.0, tau_g_exc=1.0, tau_g_inh=2.0, e_exc=0.0, e_inh=-100.0, "
+        "w_exc_inh=10.4, w_inh_exc=17.0, theta_plus=0.05, tau_theta=10000000.0, "
+        "return_spikes=False, return_state=False, validate=True"
     ),
     "poisson": ("p, time_steps, *, generator=None, seed=None, dtype=torch.float32, validate=True"),
 }

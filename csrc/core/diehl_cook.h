@@ -29,6 +29,11 @@ struct DiehlCook {
   bool carry;       // go on from the state; else each presentation starts at rest
   int32_t* counts;  // [P, N], zeros
   bool* spikes;     // [P, T, N], zeros; or null
+
+  // Whether a step cannot end before all neurons have told whether they spike.
+  SNNFAST_HD bool waits() const { return one_winner || inhibition_delay == 0; }
+  // Steps after which it must be known.
+  SNNFAST_HD int64_t lag() const { return inhibition_delay > 1 ? inhibition_delay : 1; }
 };
 
 namespace {

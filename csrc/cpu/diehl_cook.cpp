@@ -233,7 +233,7 @@ class Presentation {
   // Brings a group's membranes to step t, its inhibition at the end of that step not included; returns the largest margin.
   C evaluate(int64_t g, int64_t t) {
     const int64_t lanes = a_.N - g * kGroup, vectors = lanes < kGroup ? (lanes + kLanes - 1) / kLanes : kVectors;
-    if (vectors == kVectors)
+    if (vectors > kVectors - kVectors / 4)
       sum_steps<kVectors>(g, t);
     else if (vectors * 2 > kVectors)
       sum_steps<kVectors - kVectors / 4>(g, t);

@@ -1,9 +1,445 @@
-#include "core/diehl_cook.h"
-#include "cuda/launch.h"
+// The network of Diehl and Cook, a thread a neuron (or several). Weights are touched where a spike touches them; neurons
+// lie side by side in the warps, so that w.T contiguous is fastest. Blocks own their neurons with their weights, and tell
+// each other no more than how many spiked, or which came out on top.
+//
+// With anything that one presentation leaves to the next, the grid is one team and the launch presents all in order; the
+// blocks wait for each other every step, or `inhibition_delay` steps later if no winner has to be found. Else a team
+// of one block (of several, where images are few) takes the next image that no other has.
+#include "cuda/diehl_cook.cuh"
+
+#include "cuda/normalise.cuh"
 
 namespace snnfast {
+namespace {
 
-int64_t diehl_cook_workspace(const DiehlCook&) { return 0; }
-int launch_diehl_cook(const DiehlCook&, void*, void*) { return 801; }
+constexpr int64_t kAlone = 1024;         // up to as many neurons are one block, which waits for no other
+constexpr int64_t kMostThreads = 512;    // with more, registers spill
+constexpr int64_t kSharedThreads = 256;  // of a block of several
+constexpr int64_t kLeastThreads = 128;   // inputs are encoded a warp a step
+
+template <class C>
+struct Arguments {
+  DiehlCook a;
+  Plasticity<C> rule;
+  DiehlCookPlan plan;
+  char* workspace;
+};
+
+template <class C>
+struct Shared {
+  int32_t found[2];  // neurons above threshold, in this step and in the next
+  int32_t listed;
+  int64_t arriving, spikes, winner;
+};
+
+template <PlasticityKind K, class C>
+class Block {
+ public:
+  __device__ Block(const Arguments<C>& g, Shared<C>& shared, Arena arena)
+      : a_(g.a),
+        rule_(g.rule),
+        shared_(shared),
+        blocks_(g.plan.blocks),
+        team_(blockIdx.x / g.plan.blocks),
+        block_(blockIdx.x % g.plan.blocks),
+        m_(g.a, g.plan, arena, team_, block_),
+        tally_(m_.words, g.a.lag(), block_, blocks_),
+        inputs_(a_.x, m_.input_lists, m_.input_counts),
+        w_(static_cast<C*>(a_.w)),
+        theta_(static_cast<C*>(a_.theta)),
+        learns_(a_.rule != nullptr),
+        second_(a_.state.v || g.rule.lr_pre_triplet != 0),
+        delay_(a_.inhibition_delay) {}
+
+  __device__ void run(int64_t teams) {
+    begin();
+    int64_t p = team_;
+    for (; p < a_.x.P; p += teams) {
+      __syncthreads();
+      enter();
+      for (int64_t t = 0; t < a_.x.T; t++) step(p, t);
+      if (learns_ && a_.norm > 0) normalise();
+    }
+    if (a_.state.v && p - teams == a_.x.P - 1) keep_state();
+  }
+
+ private:
+  const DiehlCook& a_;
+  const Plasticity<C>& rule_;
+  Shared<C>& shared_;
+  const int64_t blocks_, team_, block_;
+  const DiehlCookMemory<C> m_;
+  const GridTally tally_;
+  BlockInputs inputs_;
+  C *const w_, *const theta_;
+  const bool learns_, second_;
+  const int64_t delay_;
+  StepInputs before_{};  // what fired in the step before
+  int64_t now_ = 0;      // step since the launch, not counting presentations; the first `delay_` are those before it
+  int64_t slot_ = 0;     // now_ % delay_
+
+  template <class F>
+  __device__ void for_own_neurons(const F& f) const {
+    for (int64_t n = block_ * blockDim.x + threadIdx.x; n < a_.N; n += blocks_ * blockDim.x) f(n);
+  }
+  template <class F>
+  __device__ void for_all_inputs(const F& f) const {
+    for (int64_t i = threadIdx.x; i < a_.x.I; i += blockDim.x) f(i);
+  }
+  __device__ C* weight(int64_t n, int64_t i) const { return w_ + n * a_.w_stride_neuron + i * a_.w_stride_input; }
+  static __device__ C* at(void* state) { return static_cast<C*>(state); }
+
+  // What was before the first step.
+  __device__ void begin() {
+    const DiehlCookState& s = a_.state;
+    if (a_.carry) {
+      before_ = inputs_.of(s.last_input);
+      for_own_neurons([&](int64_t n) {
+        m_.v[n] = at(s.v)[n];
+        m_.refractory[n] = s.refractory[n];
+        m_.trace_post[n] = at(s.trace_post)[n];
+        m_.trace_post2[n] = at(s.trace_post2)[n];
+        for (int64_t d = 0; d < delay_; d++) m_.history[d * a_.N + n] = s.last_spikes[d * a_.N + n];
+      });
+      for_all_inputs([&](int64_t i) {
+        m_.trace_pre[i] = at(s.trace_pre)[i];
+        m_.trace_pre2[i] = at(s.trace_pre2)[i];
+        m_.date[i] = delay_ - 1;
+        m_.last_spike[i] = -1;
+      });
+    }
+    if (threadIdx.x == 0) shared_.found[0] = shared_.found[1] = 0;
+    for (; now_ < delay_; now_++) {
+      if (threadIdx.x == 0) shared_.listed = 0;
+      __syncthreads();
+      if (a_.carry)
+        for_own_neurons([&](int64_t n) {
+          if (m_.history[now_ * a_.N + n]) atomicAdd(&shared_.listed, 1);
+        });
+      __syncthreads();
+      if (threadIdx.x == 0) tally_.tell(now_, shared_.listed);
+    }
+  }
+
+  __device__ void enter() {
+    const bool traced = learns_ || a_.state.v;
+    if (!a_.carry) {
+      before_ = {};
+      for_own_neurons([&](int64_t n) {
+        m_.v[n] = 0;
+        m_.refractory[n] = 0;
+        if (traced) m_.trace_post[n] = m_.trace_post2[n] = 0;
+        for (int64_t d = 0; d < delay_; d++) m_.history[d * a_.N + n] = false;
+      });
+      if (traced)
+        for_all_inputs([&](int64_t i) {
+          m_.trace_pre[i] = m_.trace_pre2[i] = 0;
+          m_.date[i] = now_ - 1;
+          m_.last_spike[i] = -1;
+        });
+    }
+    if (learns_) for_own_neurons([&](int64_t n) { m_.plastic[n] = m_.trace_post[n] != 0; });
+  }
+
+  __device__ void step(int64_t p, int64_t t) {
+    const StepInputs inputs = inputs_.next(p, t);
+    if (threadIdx.x == 0) shared_.arriving = delay_ ? arriving(t) : 0;
+    __syncthreads();
+    if (threadIdx.x == 0) shared_.found[(now_ + 1) % 2] = 0;  // that of the last step, which all have read
+    for_own_neurons([&](int64_t n) { charge(n); });
+    __syncthreads();
+    const int32_t found = shared_.found[now_ % 2];
+    if (a_.waits()) {
+      if (threadIdx.x < 32) agree(found);
+      __syncthreads();
+    } else if (threadIdx.x == 0) {
+      tally_.tell(now_, found);
+    }
+    for_spiking(found, [&](int64_t n) { spike(n, p, t); });
+    if (!delay_ && shared_.spikes) {
+      const C inhibition = C(a_.inhibition) * C(shared_.spikes);
+      for_own_neurons([&](int64_t n) {
+        if (m_.open[n] && !spikes(n)) m_.v[n] -= inhibition;
+      });
+    }
+    if (learns_) learn(inputs, found);
+    before_ = inputs;
+    now_++;
+    slot_ = slot_ + 1 < delay_ ? slot_ + 1 : 0;
+  }
+
+  // How many spikes of `delay_` steps ago arrive. Asked for also where nothing of that time is left to arrive: blocks must
+  // not run away from each other.
+  __device__ int64_t arriving(int64_t t) const {
+    const int64_t total = tally_.total(now_ - delay_);
+    if (!a_.carry && t < delay_) return 0;
+    const bool candidates = a_.one_winner && now_ >= 2 * delay_;
+    return candidates && total ? 1 : total;
+  }
+
+  // Dynamics up to the threshold, as if the neuron would not spike.
+  __device__ void charge(int64_t n) {
+    const int32_t refractory = m_.refractory[n];
+    C current = 0;
+    if (refractory == 0) {
+      const C* const w = weight(n, 0);
+#pragma unroll 8
+      for (int32_t k = 0; k < before_.count; k++) current += w[before_.begin[k] * a_.w_stride_input];
+      if (delay_) current -= C(a_.inhibition) * (C(shared_.arriving) - C(m_.history[slot_ * a_.N + n]));
+    }
+    const C v = diehl_cook_charge(m_.v[n], C(a_.decay), current);
+    C theta = theta_[n];
+    if (a_.theta_decay != 1) theta_[n] = theta = theta * C(a_.theta_decay);
+    const C margin = v - (C(a_.v_threshold) + theta);
+    m_.v[n] = v;
+    m_.margin[n] = margin;
+    m_.refractory[n] = refractory ? refractory - 1 : 0;
+    if (delay_)
+      m_.history[slot_ * a_.N + n] = false;
+    else
+      m_.open[n] = refractory == 0;
+    if (learns_) {
+      m_.trace_post[n] *= rule_.decay_post;
+      m_.trace_post2[n] *= rule_.decay_post2;
+    }
+    if (margin >= 0) m_.found[atomicAdd(&shared_.found[now_ % 2], 1)] = static_cast<int32_t>(n);
+  }
+
+  __device__ static bool better(C margin, int64_t neuron, const Candidate<C>& than) {
+    return neuron >= 0 && (than.neuron < 0 || margin > than.margin || (margin == than.margin && neuron < than.neuron));
+  }
+
+  // By one warp: the best of what its lanes have found.
+  __device__ static Candidate<C> best_of_warp(Candidate<C> best) {
+    for (int offset = 16; offset; offset /= 2) {
+      const C margin = __shfl_xor_sync(~0u, best.margin, offset);
+      const int64_t neuron = __shfl_xor_sync(~0u, best.neuron, offset);
+      if (better(margin, neuron, best)) best = {margin, neuron};
+    }
+    return best;
+  }
+
+  // By one warp: with the other blocks, how many neurons spike in this step, or which.
+  __device__ void agree(int32_t found) {
+    const int lane = static_cast<int>(threadIdx.x);
+    Candidate<C>* const candidates = m_.candidates + tally_.place(now_) * blocks_;
+    Candidate<C> best{C(0), -1};
+    if (a_.one_winner) {
+      for (int32_t k = lane; k < found; k += 32) {
+        const int64_t n = m_.found[k];
+        if (better(m_.margin[n], n, best)) best = {m_.margin[n], n};
+      }
+      best = best_of_warp(best);
+      if (lane == 0) candidates[block_] = best;
+    }
+    int64_t total = 0;
+    if (lane == 0) {
+      tally_.tell(now_, found);
+      total = tally_.total(now_);
+    }
+    __syncwarp();
+    total = __shfl_sync(~0u, total, 0);
+    if (a_.one_winner && total && blocks_ > 1) {
+      const volatile Candidate<C>* const theirs = candidates;
+      best = {C(0), -1};
+      for (int64_t b = lane; b < blocks_; b += 32) {
+        const C margin = theirs[b].margin;
+        const int64_t neuron = theirs[b].neuron;
+        if (better(margin, neuron, best)) best = {margin, neuron};
+      }
+      best = best_of_warp(best);
+    }
+    if (lane == 0) {
+      shared_.winner = best.neuron;
+      shared_.spikes = a_.one_winner && total ? 1 : total;
+    }
+  }
+
+  __device__ bool spikes(int64_t n) const { return m_.margin[n] >= 0 && (!a_.one_winner || n == shared_.winner); }
+
+  // f(n) for the neurons of this block that spike, a thread each.
+  template <class F>
+  __device__ void for_spiking(int32_t found, const F& f) const {
+    for (int32_t k = static_cast<int32_t>(threadIdx.x); k < found; k += static_cast<int32_t>(blockDim.x))
+      if (spikes(m_.found[k])) f(m_.found[k]);
+  }
+
+  __device__ void spike(int64_t n, int64_t p, int64_t t) {
+    m_.v[n] = C(a_.v_reset);
+    m_.refractory[n] = a_.refractory;
+    if (delay_) m_.history[slot_ * a_.N + n] = true;
+    if (a_.theta_plus != 0) theta_[n] += C(a_.theta_plus);
+    a_.counts[p * a_.N + n]++;
+    if (a_.spikes) a_.spikes[(p * a_.x.T + t) * a_.N + n] = true;
+    if (!learns_) return;
+    m_.plastic[n] = true;
+    m_.trace_post[n] = stdp_trace(m_.trace_post[n], true, rule_.all);
+  }
+
+  // Traces of an input up to this step, multiplied one by one, as steps would.
+  __device__ void bring_up(int64_t i) const {
+    const int64_t date = m_.date[i];
+    if (date == now_) return;
+    C trace = m_.trace_pre[i], trace2 = m_.trace_pre2[i];
+    for (int64_t s = date; s < now_ && trace != 0; s++) trace *= rule_.decay_pre;
+    for (int64_t s = date; second_ && s < now_ && trace2 != 0; s++) trace2 *= rule_.decay_pre2;
+    m_.trace_pre[i] = trace;
+    m_.trace_pre2[i] = trace2;
+    m_.date[i] = now_;
+  }
+
+  // Traces, then weights, then the second traces: rules read those as they were before the step's spikes.
+  __device__ void learn(const StepInputs& inputs, int32_t found) {
+    for (int32_t k = static_cast<int32_t>(threadIdx.x); k < inputs.count; k += static_cast<int32_t>(blockDim.x)) {
+      const int64_t i = inputs.begin[k];
+      bring_up(i);
+      m_.trace_pre[i] = stdp_trace(m_.trace_pre[i], true, rule_.all);
+      m_.last_spike[i] = now_;
+    }
+    __syncthreads();
+    if (found)
+      for_all_inputs([&](int64_t i) {
+        bring_up(i);
+        for (int32_t k = 0; k < found; k++)
+          if (spikes(m_.found[k])) grow(m_.found[k], i);
+      });
+    if (rule_.depresses() && inputs.count)
+      for_own_neurons([&](int64_t n) {
+        if (m_.trace_post[n] != 0 && !spikes(n)) shrink(n, inputs);
+      });
+    __syncthreads();
+    for (int32_t k = static_cast<int32_t>(threadIdx.x); second_ && k < inputs.count; k += static_cast<int32_t>(blockDim.x)) {
+      const int64_t i = inputs.begin[k];
+      m_.trace_pre2[i] = stdp_trace(m_.trace_pre2[i], true, rule_.all);
+    }
+    for_spiking(found, [&](int64_t n) { m_.trace_post2[n] = stdp_trace(m_.trace_post2[n], true, rule_.all); });
+  }
+
+  // Neuron n spikes.
+  __device__ void grow(int64_t n, int64_t i) const {
+    C* const w = weight(n, i);
+    C change = stdp_potentiation<K>(rule_, *w, m_.trace_pre[i], m_.trace_post2[n]);
+    if (m_.last_spike[i] == now_ && rule_.depresses()) change -= stdp_depression<K>(rule_, *w, m_.trace_post[n], m_.trace_pre2[i]);
+    *w = stdp_clamp(rule_, *w + change);
+  }
+
+  // Inputs spike, neuron n does not.
+  __device__ void shrink(int64_t n, const StepInputs& inputs) const {
+    const C trace_post = m_.trace_post[n];
+    for (int32_t k = 0; k < inputs.count; k++) {
+      C* const w = weight(n, inputs.begin[k]);
+      *w = stdp_clamp(rule_, *w - stdp_depression<K>(rule_, *w, trace_post, m_.trace_pre2[inputs.begin[k]]));
+    }
+  }
+
+  __device__ void normalise() {
+    __syncthreads();
+    if (threadIdx.x == 0) shared_.listed = 0;
+    __syncthreads();
+    for_own_neurons([&](int64_t n) {
+      if (m_.plastic[n]) m_.found[atomicAdd(&shared_.listed, 1)] = static_cast<int32_t>(n);
+    });
+    __syncthreads();
+    for (int32_t k = static_cast<int32_t>(threadIdx.x / 32); k < shared_.listed; k += static_cast<int32_t>(blockDim.x / 32))
+      normalise_row(rule_, weight(m_.found[k], 0), a_.x.I, a_.w_stride_input, a_.norm);
+  }
+
+  __device__ void keep_state() {
+    const DiehlCookState& s = a_.state;
+    __syncthreads();
+    for_own_neurons([&](int64_t n) {
+      at(s.v)[n] = m_.v[n];
+      s.refractory[n] = m_.refractory[n];
+      at(s.trace_post)[n] = m_.trace_post[n];
+      at(s.trace_post2)[n] = m_.trace_post2[n];
+      for (int64_t d = 0; d < delay_; d++) s.last_spikes[d * a_.N + n] = m_.history[(slot_ + d) % delay_ * a_.N + n];
+    });
+    if (block_) return;
+    now_--;
+    for_all_inputs([&](int64_t i) {
+      if (learns_) bring_up(i);
+      at(s.trace_pre)[i] = m_.trace_pre[i];
+      at(s.trace_pre2)[i] = m_.trace_pre2[i];
+      s.last_input[i] = false;
+    });
+    __syncthreads();
+    for (int32_t k = static_cast<int32_t>(threadIdx.x); k < before_.count; k += static_cast<int32_t>(blockDim.x)) s.last_input[before_.begin[k]] = true;
+  }
+};
+
+template <PlasticityKind K, class C>
+__global__ void __launch_bounds__(kMostThreads) diehl_cook_kernel(const Arguments<C> g) {
+  __shared__ Shared<C> shared;
+  Block<K, C> block(g, shared, Arena(g.workspace));
+  block.run(g.plan.teams);
+}
+
+template <PlasticityKind K, class C>
+struct Kernel {
+  static cudaError_t plan(const DiehlCook& a, DiehlCookPlan& plan) {
+    const bool in_order = a.rule || a.theta_plus != 0 || a.theta_decay != 1 || a.carry;
+    const int64_t warps = (a.N + 31) / 32 * 32;
+    plan.threads = a.N > kAlone ? kSharedThreads : warps < kLeastThreads ? kLeastThreads : warps < kMostThreads ? warps : kMostThreads;
+    int device = 0, multiprocessors = 0, each = 0;
+    cudaError_t error = cudaGetDevice(&device);
+    if (error == cudaSuccess) error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+    if (error == cudaSuccess) error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, diehl_cook_kernel<K, C>, static_cast<int>(plan.threads), 0);
+    if (error != cudaSuccess) return error;
+    const int64_t resident = static_cast<int64_t>(multiprocessors) * each, images = in_order ? 1 : a.x.P;
+    const int64_t wanted = (a.N + plan.threads - 1) / plan.threads, share = resident / images;
+    plan.blocks = share < 1 ? 1 : share < wanted ? share : wanted;
+    const int64_t most = resident / plan.blocks;
+    plan.teams = images < most ? images : most;
+    return plan.teams < 1 ? cudaErrorInvalidConfiguration : cudaSuccess;
+  }
+
+  static int64_t workspace(const DiehlCook& a) {
+    DiehlCookPlan p{};
+    if (plan(a, p) != cudaSuccess) return 0;
+    Arena arena(nullptr);
+    DiehlCookMemory<C>(a, p, arena, 0, 0);
+    return arena.used();
+  }
+
+  static int launch(const DiehlCook& a, void* memory, cudaStream_t stream) {
+    Arguments<C> g{a, a.rule ? plasticity<C>(a.rule) : Plasticity<C>{}, {}, static_cast<char*>(memory)};
+    cudaError_t error = plan(a, g.plan);
+    if (error == cudaSuccess) error = cudaMemsetAsync(memory, 0, static_cast<size_t>(DiehlCookMemory<C>::words_bytes(a, g.plan)), stream);
+    if (error != cudaSuccess) return error;
+    const unsigned blocks = static_cast<unsigned>(g.plan.teams * g.plan.blocks), threads = static_cast<unsigned>(g.plan.threads);
+    if (g.plan.blocks > 1)
+      SNNFAST_LAUNCH_COOPERATIVE((diehl_cook_kernel<K, C>), blocks, threads, 0, stream, g);
+    else
+      SNNFAST_LAUNCH((diehl_cook_kernel<K, C>), blocks, threads, 0, stream, g);
+    return cudaGetLastError();
+  }
+};
+
+// f(Kernel<K, C>{}) of the kernel that the call needs.
+template <class C, class F>
+int64_t with_kernel(const DiehlCook& a, const F& f) {
+  switch (a.rule ? plasticity<C>(a.rule).kind : PlasticityKind::additive) {
+    case PlasticityKind::linear: return f(Kernel<PlasticityKind::linear, C>{});
+    case PlasticityKind::power: return f(Kernel<PlasticityKind::power, C>{});
+    case PlasticityKind::exponential: return f(Kernel<PlasticityKind::exponential, C>{});
+    case PlasticityKind::triplet: return f(Kernel<PlasticityKind::triplet, C>{});
+    default: return f(Kernel<PlasticityKind::additive, C>{});
+  }
+}
+
+template <class F>
+int64_t with_kernel(const DiehlCook& a, const F& f) {
+  return a.f64 ? with_kernel<double>(a, f) : with_kernel<float>(a, f);
+}
+
+}  // namespace
+
+int64_t diehl_cook_workspace(const DiehlCook& a) {
+  return with_kernel(a, [&](auto kernel) { return kernel.workspace(a); });
+}
+
+int launch_diehl_cook(const DiehlCook& a, void* workspace, void* stream) {
+  return static_cast<int>(with_kernel(a, [&](auto kernel) -> int64_t { return kernel.launch(a, workspace, static_cast<cudaStream_t>(stream)); }));
+}
 
 }  // namespace snnfast

@@ -54,10 +54,13 @@ class GridTally {
     return static_cast<int64_t>(seen & 0xffffffffu);
   }
 
+  // Of step s in a ring of words(lag), for what else blocks leave for each other.
+  __device__ int64_t place(int64_t s) const { return s & mask_; }
+
  private:
   Word* words_;
   int64_t lag_, mask_, block_, blocks_;
-  __device__ Word* word(int64_t s) const { return words_ + (s & mask_); }
+  __device__ Word* word(int64_t s) const { return words_ + place(s); }
 };
 
 }  // namespace

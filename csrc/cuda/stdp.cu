@@ -4,6 +4,7 @@
 
 #include "core/stdp_sequence.h"
 #include "cuda/launch.h"
+#include "cuda/normalise.cuh"
 
 namespace snnfast {
 namespace {
@@ -165,21 +166,11 @@ __global__ void __launch_bounds__(kThreads) stdp_weights_kernel(const Stdp a, co
   }
 }
 
-// One warp a row; the sum in order, as in the reference.
+// One warp a row.
 template <class C>
 __global__ void __launch_bounds__(kThreads) stdp_normalise_kernel(const Stdp a, const Plasticity<C> p) {
-  const int lane = threadIdx.x % 32;
   const int64_t j = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
-  if (j >= a.N_post) return;
-  C* w = static_cast<C*>(a.w) + j * a.w_stride;
-  double total = 0;
-  for (int64_t i0 = 0; i0 < a.N_pre; i0 += 32) {
-    const double value = i0 + lane < a.N_pre ? fabs(static_cast<double>(w[i0 + lane])) : 0.0;
-    for (int l = 0; l < 32; l++) total += __shfl_sync(~0u, value, l);
-  }
-  if (!(total > 0)) return;
-  const double factor = a.norm / total;
-  for (int64_t i = lane; i < a.N_pre; i += 32) w[i] = stdp_clamp(p, static_cast<C>(w[i] * factor));
+  if (j < a.N_post) normalise_row(p, static_cast<C*>(a.w) + j * a.w_stride, a.N_pre, 1, a.norm);
 }
 
 template <PlasticityKind K, class C>

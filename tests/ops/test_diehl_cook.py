@@ -1,5 +1,6 @@
 """The network of Diehl and Cook: worked by hand, the same on every backend bit for bit, cut in time, and safe."""
 
+import functools
 import math
 import os
 import subprocess
@@ -80,24 +81,77 @@ def assert_same(got, expected, weights_close=False):
         assert torch.equal(w_a, w_b)
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("dynamics", DYNAMICS)
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-def test_cpu_equals_reference(rule, dynamics, dtype):
-    """Whether the state is asked for or not: without it the kernel skips the more."""
-    sizes = SIZES[(len(rule) + len(dynamics)) % len(SIZES)]
-    w, theta, x = sample(sizes, dtype, low=-0.1 if rule == "negative weights" else 0.0)
+def moved(result, device):
+    """What :func:`run` gave, on another device."""
+
+    def move(value):
+        if isinstance(value, torch.Tensor):
+            return value.to(device)
+        return type(value)(*map(move, value)) if isinstance(value, tuple) else value
+
+    return tuple(move(value) for value in result)
+
+
+@functools.cache
+def expected_of(rule, dynamics, dtype, sizes, count, steps, **changes):
+    """The arguments of a call, and what the reference gives."""
+    w, theta, x = sample(
+        sizes, dtype, count, steps, low=-0.1 if rule == "negative weights" else 0.0
+    )
     norm = None if rule in ("none", "negative weights") else 0.25 * sizes[1]
-    arguments = {"rule": RULES[rule], "norm": norm, **DYNAMICS[dynamics]}
+    arguments = {"rule": RULES[rule], "norm": norm, **DYNAMICS[dynamics]} | changes
     expected = run(
         reference.diehl_cook, x, w, theta, return_spikes=True, return_state=True, **arguments
     )
     assert expected[0].counts.sum() > 3
-    close = dtype == torch.float32 and rule in ROUNDED
-    with force("cpu"):
-        got = run(ops.diehl_cook, x, w, theta, return_spikes=True, return_state=True, **arguments)
-        assert_same(got, expected, close)
-        assert_same(run(ops.diehl_cook, x, w, theta, **arguments), expected, close)
+    return (x, w, theta), arguments, expected
+
+
+def assert_equals_reference(name, rule, dynamics, dtype, sizes, count=3, steps=60, **changes):
+    """Whether the state is asked for or not: without it the CPU's kernel skips the more."""
+    given, arguments, expected = expected_of(rule, dynamics, dtype, sizes, count, steps, **changes)
+    with force(name) as on:
+        close = rule in ROUNDED and (dtype == torch.float32 or not on.exact)
+        given = moved(given, on.device)
+        for asked in (True, False):
+            got = run(ops.diehl_cook, *given, return_spikes=asked, return_state=asked, **arguments)
+            assert_same(moved(got, "cpu"), expected, close)
+
+
+# The emulated CUDA meets every rule and every dynamics in both dtypes, but not each with each.
+CASES = [
+    (name, rule, dynamics, dtype)
+    for name in PRESENT
+    for k, rule in enumerate(RULES)
+    for m, dynamics in enumerate(DYNAMICS)
+    for dtype in (torch.float64, torch.float32)
+    if name != "cuda_emulation" or (k + (m if dtype == torch.float64 else -m)) % len(DYNAMICS) == 0
+]
+
+
+@pytest.mark.parametrize(("name", "rule", "dynamics", "dtype"), CASES, ids=str)
+def test_kernels_equal_reference(name, rule, dynamics, dtype):
+    sizes = SIZES[(len(rule) + len(dynamics)) % len(SIZES)]
+    assert_equals_reference(name, rule, dynamics, dtype, sizes)
+
+
+@pytest.mark.parametrize("name", PRESENT)
+@pytest.mark.parametrize("dynamics", DYNAMICS)
+@pytest.mark.parametrize("sizes", [(1100, 12), (2100, 9)], ids=str)
+def test_more_neurons_than_a_block_of_cuda_takes(name, dynamics, sizes):
+    """Blocks of a grid wait for each other; in the larger one a thread has several neurons."""
+    rule = "pre and post" if sizes[0] == 1100 else "triplet"
+    weak = (
+        {"inhibition": 0.5} if "one winner" in dynamics else {}
+    )  # else one neuron spikes and no other
+    assert_equals_reference(name, rule, dynamics, torch.float64, sizes, 2, 25, **weak)
+
+
+@pytest.mark.parametrize("name", PRESENT)
+@pytest.mark.parametrize(("sizes", "count"), [((5, 31), 19), ((1100, 12), 3)], ids=str)
+def test_many_images_at_once_without_learning(name, sizes, count):
+    """More images than blocks, or several blocks an image."""
+    assert_equals_reference(name, "none", "frozen", torch.float32, sizes, count, steps=25)
 
 
 @pytest.mark.parametrize("name", PRESENT)

@@ -1,7 +1,7 @@
 // The events of a sample in order of time, and the intervals between those at different times.
 #pragma once
 #include "core/spikeprop.h"
-#include "cpu/arena.h"
+#include "core/arena.h"
 
 namespace snnfast::cpu {
 namespace {

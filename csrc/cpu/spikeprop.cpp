@@ -256,17 +256,20 @@ void sort_samples(const SpikePropForward& a, char* memory, int64_t begin, int64_
   const SpikePropEvents& events = a.events;
   const SpikePropMemory<C> m(events, false, memory);
   const SortMemory<C> sorting(scratch, events.N);
+  const Range<C> delays = delay_range<C>(events);
   for (int64_t b = begin; b < end; b++) {
     C* times = static_cast<C*>(events.times) + b * events.N;
     int32_t* order = events.order + b * events.N;
-    const int64_t kept = list_events(events, b, sorting, &m.problems[b]);
-    sort_events(kept, sorting, times, order);
+    const C* t_in = static_cast<const C*>(events.t_in) + b * events.I;
+    const Range<C> input = input_range(events, t_in, &m.problems[b]);
+    const int64_t kept = list_events(events, t_in, delays.high, sorting);
+    sort_events(kept, input.low + delays.low, input.high + delays.high, sorting, times, order);
     for (int64_t e = kept; e < events.N; e++) times[e] = kInfinity<C>, order[e] = -1;
     int64_t n = kept;
     while (n > 0 && !(times[n - 1] < static_cast<C>(events.t_max))) n--;
     events.counts[2 * b] = static_cast<int32_t>(n), events.counts[2 * b + 1] = static_cast<int32_t>(kept);
     const Intervals<C> v = m.intervals_of(events, b);
-    const int64_t intervals = find_intervals(events, b, v);
+    const int64_t intervals = find_intervals<false>(events, b, v);
     m.counts[b] = static_cast<int32_t>(intervals);
     if (events.grid_points) m.first_points[b] = static_cast<int32_t>(find_grid(events, v, intervals, m.grid_of(events, b)));
   }
@@ -274,7 +277,10 @@ void sort_samples(const SpikePropForward& a, char* memory, int64_t begin, int64_
 
 template <class C>
 void mark_used(const SpikePropEvents& a, const SpikePropMemory<C>& m) {
-  for (int64_t i = 0; i < a.N; i++) m.used[i] = 0;
+  bool all = false;  // of one sample
+  for (int64_t b = 0; b < a.B; b++) all |= a.counts[2 * b + 1] == a.N;
+  __builtin_memset(m.used, all, static_cast<size_t>(a.N));
+  if (all) return;
   for (int64_t b = 0; b < a.B; b++)
     for (int64_t e = 0; e < a.counts[2 * b + 1]; e++) m.used[a.order[b * a.N + e]] = 1;
 }

@@ -97,7 +97,7 @@ inline void go_back(const Starts<C>& s, const Intervals<C>& v, const Visit& visi
 template <class C>
 void find_all_intervals(const SpikePropEvents& a, char* memory, int64_t begin, int64_t end) {
   const SpikePropMemory<C> m(a, true, memory);
-  for (int64_t b = begin; b < end; b++) m.counts[b] = static_cast<int32_t>(find_intervals(a, b, m.intervals_of(a, b)));
+  for (int64_t b = begin; b < end; b++) m.counts[b] = static_cast<int32_t>(find_intervals<true>(a, b, m.intervals_of(a, b)));
 }
 
 // ---- weights

@@ -11,12 +11,6 @@ constexpr C kInfinity = static_cast<C>(__builtin_inf());
 
 // ---- sorting
 
-inline int64_t sort_buckets(int64_t n) {
-  int64_t buckets = 16;
-  while (buckets < n) buckets *= 2;
-  return buckets;
-}
-
 template <class C>
 inline void merge_sorted(const C* times, const int32_t* order, int64_t begin, int64_t middle, int64_t end, C* to_times, int32_t* to_order) {
   int64_t i = begin, j = middle;
@@ -45,75 +39,68 @@ void merge_sort(int64_t n, C* times, int32_t* order, C* spare_times, int32_t* sp
   for (int64_t i = 0; i < n; i++) times[i] = from_times[i], order[i] = from_order[i];
 }
 
+constexpr int kDigits = 256;
+
 template <class C>
 struct SortMemory {
   C* times;
-  int32_t *order, *keys, *starts;
-  static int64_t bytes(int64_t n) { return n * static_cast<int64_t>(sizeof(C) + 8) + 4 * (sort_buckets(n) + 1); }
+  int32_t *order, *places;
+  uint8_t *low_digit, *high_digit, *high_digit_moved;
+  static int64_t bytes(int64_t n) { return n * static_cast<int64_t>(sizeof(C) + 11); }
   SortMemory(void* memory, int64_t n) : times(static_cast<C*>(memory)) {
     order = reinterpret_cast<int32_t*>(times + n);
-    keys = order + n;
-    starts = keys + n;
+    places = order + n;
+    low_digit = reinterpret_cast<uint8_t*>(places + n);
+    high_digit = low_digit + n;
+    high_digit_moved = high_digit + n;
   }
 };
 
-// Stable. Into buckets of equal width, about one an event, and then by insertion, which finds little to do unless times
-// crowd together: ties share a bucket in their order. If it finds much, the rest is merging.
+// Of all delays, and of whole samples with them.
 template <class C>
-void sort_events(int64_t n, const SortMemory<C>& m, C* times, int32_t* order) {
-  if (n == 0) return;
-  constexpr int kChains = 8;
-  C lows[kChains], highs[kChains];
-  for (int k = 0; k < kChains; k++) lows[k] = highs[k] = m.times[0];
-  int64_t i = 0;
-  for (; i + kChains <= n; i += kChains)
-    for (int k = 0; k < kChains; k++) {
-      const C t = m.times[i + k];
-      lows[k] = t < lows[k] ? t : lows[k], highs[k] = t > highs[k] ? t : highs[k];
-    }
-  for (; i < n; i++) lows[0] = m.times[i] < lows[0] ? m.times[i] : lows[0], highs[0] = m.times[i] > highs[0] ? m.times[i] : highs[0];
-  C low = lows[0], high = highs[0];
-  for (int k = 1; k < kChains; k++) low = lows[k] < low ? lows[k] : low, high = highs[k] > high ? highs[k] : high;
+struct Range {
+  C low, high;
+};
 
-  const int64_t buckets = sort_buckets(n);
-  const C scale = high > low ? static_cast<C>(buckets - 1) / (high - low) : C(0);
-  const int32_t last = static_cast<int32_t>(buckets - 1);
-  for (i = 0; i < n; i++) {
-    const int32_t key = static_cast<int32_t>((m.times[i] - low) * scale);
-    m.keys[i] = key < 0 ? 0 : key > last ? last : key;
-  }
-  for (i = 0; i <= buckets; i++) m.starts[i] = 0;
-  for (i = 0; i < n; i++) m.starts[m.keys[i] + 1]++;
-  for (i = 0; i < buckets; i++) m.starts[i + 1] += m.starts[i];
-  for (i = 0; i < n; i++) {
-    const int32_t to = m.starts[m.keys[i]]++;
-    times[to] = m.times[i], order[to] = m.order[i];
-  }
-  int64_t budget = 8 * n;
-  for (i = 1; i < n; i++) {
-    const C t = times[i];
-    if (!(times[i - 1] > t)) continue;
-    const int32_t o = order[i];
-    int64_t j = i;
-    for (; j > 0 && times[j - 1] > t; j--) times[j] = times[j - 1], order[j] = order[j - 1];
-    times[j] = t, order[j] = o;
-    budget -= i - j;
-    if (budget < 0) return merge_sort(n, times, order, m.times, m.order);
-  }
+template <class C>
+Range<C> delay_range(const SpikePropEvents& a) {
+  const C* delays = static_cast<const C*>(a.delays);
+  Range<C> r = {kInfinity<C>, -kInfinity<C>};
+  for (int64_t k = 0; k < (a.delay_stride ? a.N : a.K); k++) r.low = delays[k] < r.low ? delays[k] : r.low, r.high = delays[k] > r.high ? delays[k] : r.high;
+  return r;
 }
 
-// Lists the events of sample b up to t_max, in order of their numbers; returns how many, and what is wrong with the input.
+// What is wrong with the input of a sample, and the range of its times up to t_max.
 template <class C>
-int64_t list_events(const SpikePropEvents& a, int64_t b, const SortMemory<C>& m, int32_t* problems) {
-  const C* t_in = static_cast<const C*>(a.t_in) + b * a.I;
+Range<C> input_range(const SpikePropEvents& a, const C* t_in, int32_t* problems) {
+  constexpr int kChains = 8;
+  const C end = static_cast<C>(a.t_max);
+  C low[kChains], high[kChains];
+  int32_t bad[kChains] = {}, late[kChains] = {};
+  for (int k = 0; k < kChains; k++) low[k] = kInfinity<C>, high[k] = -kInfinity<C>;
+  for (int64_t i = 0; i < a.I; i += kChains) {
+    const int64_t width = a.I - i < kChains ? a.I - i : kChains;
+    for (int64_t k = 0; k < width; k++) {
+      const C t = t_in[i + k];
+      bad[k] |= !(t >= 0);
+      late[k] |= t > end && t < kInfinity<C>;
+      low[k] = t < low[k] ? t : low[k];
+      high[k] = t > high[k] && t <= end ? t : high[k];
+    }
+  }
+  for (int k = 1; k < kChains; k++) {
+    bad[0] |= bad[k], late[0] |= late[k];
+    low[0] = low[k] < low[0] ? low[k] : low[0], high[0] = high[k] > high[0] ? high[k] : high[0];
+  }
+  *problems = (bad[0] ? kBadInput : 0) | (late[0] ? kLateInput : 0);
+  return {low[0], high[0]};
+}
+
+// Lists the events of sample b up to t_max, in order of their numbers; returns how many.
+template <class C>
+int64_t list_events(const SpikePropEvents& a, const C* t_in, C last_delay, const SortMemory<C>& m) {
   const C* delays = static_cast<const C*>(a.delays);
   const C end = static_cast<C>(a.t_max);
-  int32_t bad = 0, late = 0;
-  for (int64_t i = 0; i < a.I; i++) {
-    bad |= !(t_in[i] >= 0);
-    late |= t_in[i] > end && t_in[i] < kInfinity<C>;
-  }
-  *problems = (bad ? kBadInput : 0) | (late ? kLateInput : 0);
   int64_t n = 0;
   if (a.K == 1) {
     for (int64_t i = 0; i < a.I; i++) {
@@ -126,13 +113,70 @@ int64_t list_events(const SpikePropEvents& a, int64_t b, const SortMemory<C>& m,
   for (int64_t i = 0; i < a.I; i++) {
     if (!(t_in[i] <= end)) continue;
     const C* d = delays + i * a.delay_stride;
-    for (int64_t k = 0; k < a.K; k++) {
-      const C t = t_in[i] + d[k];
-      m.times[n] = t, m.order[n] = static_cast<int32_t>(i * a.K + k);
-      n += t <= end;
+    const int32_t number = static_cast<int32_t>(i * a.K);
+    if (t_in[i] + last_delay <= end) {
+#pragma omp simd
+      for (int64_t k = 0; k < a.K; k++) m.times[n + k] = t_in[i] + d[k], m.order[n + k] = number + static_cast<int32_t>(k);
+      n += a.K;
+    } else {
+      for (int64_t k = 0; k < a.K; k++) {
+        const C t = t_in[i] + d[k];
+        m.times[n] = t, m.order[n] = number + static_cast<int32_t>(k);
+        n += t <= end;
+      }
     }
   }
   return n;
+}
+
+inline void starts_of_digits(int32_t* counts) {
+  int32_t start = 0;
+  for (int d = 0; d < kDigits; d++) {
+    const int32_t count = counts[d];
+    counts[d] = start;
+    start += count;
+  }
+}
+
+// Stable: by the two digits of 16-bit times, then by insertion, which finds next to nothing to do unless times crowd
+// together. Ties have the same digits and stay in their order. If there is much to insert, all is merged instead.
+template <class C>
+void sort_events(int64_t n, C low, C high, const SortMemory<C>& m, C* times, int32_t* order) {
+  if (n == 0) return;
+  int32_t by_low[kDigits] = {}, by_high[kDigits] = {};
+  const C scale = high > low ? C(65535) / (high - low) : C(0);
+#pragma omp simd
+  for (int64_t i = 0; i < n; i++) {
+    const int32_t key = static_cast<int32_t>((m.times[i] - low) * scale), bounded = key < 0 ? 0 : key > 65535 ? 65535 : key;
+    m.low_digit[i] = static_cast<uint8_t>(bounded & 255), m.high_digit[i] = static_cast<uint8_t>(bounded >> 8);
+  }
+  for (int64_t i = 0; i < n; i++) by_low[m.low_digit[i]]++, by_high[m.high_digit[i]]++;
+  starts_of_digits(by_low);
+  starts_of_digits(by_high);
+  for (int64_t i = 0; i < n; i++) {
+    const int32_t to = by_low[m.low_digit[i]]++;
+    m.places[to] = static_cast<int32_t>(i), m.high_digit_moved[to] = m.high_digit[i];
+  }
+  // Ties now follow each other, and each would wait for the count that the one before has written.
+  int32_t to = 0, last = -1;
+  for (int64_t i = 0; i < n; i++) {
+    const int32_t digit = m.high_digit_moved[i], from = m.places[i];
+    to = digit == last ? to + 1 : by_high[digit];
+    by_high[digit] = to + 1;
+    last = digit;
+    times[to] = m.times[from], order[to] = m.order[from];
+  }
+  int64_t budget = 8 * n;
+  for (int64_t i = 1; i < n; i++) {
+    const C t = times[i];
+    if (__builtin_expect(!(times[i - 1] > t), 1)) continue;
+    const int32_t o = order[i];
+    int64_t j = i;
+    for (; j > 0 && times[j - 1] > t; j--) times[j] = times[j - 1], order[j] = order[j - 1];
+    times[j] = t, order[j] = o;
+    budget -= i - j;
+    if (budget < 0) return merge_sort(n, times, order, m.times, m.order);
+  }
 }
 
 // ---- intervals
@@ -156,14 +200,14 @@ struct Intervals {
   }
 };
 
-template <class C>
+template <bool kOfEvents, class C>
 int64_t find_intervals(const SpikePropEvents& a, int64_t b, const Intervals<C>& v) {
   const C* times = static_cast<const C*>(a.times) + b * a.N;
   const int64_t n = a.counts[2 * b];
   int64_t count = 0;
   for (int64_t e = 0; e < n; e++) {
     v.begin[count] = times[e];
-    v.of_event[e] = static_cast<int32_t>(count);
+    if constexpr (kOfEvents) v.of_event[e] = static_cast<int32_t>(count);
     v.end[count] = static_cast<int32_t>(e + 1);
     count += e + 1 == n || times[e + 1] != times[e];
   }

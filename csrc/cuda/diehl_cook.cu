@@ -32,6 +32,7 @@ struct Shared {
   int64_t arriving, spikes, winner;
 };
 
+// K: of the rule, or PlasticityKind::count where nothing is learned.
 template <PlasticityKind K, class C>
 class Block {
  public:
@@ -47,7 +48,6 @@ class Block {
         inputs_(a_.x, m_.input_lists, m_.input_counts),
         w_(static_cast<C*>(a_.w)),
         theta_(static_cast<C*>(a_.theta)),
-        learns_(a_.rule != nullptr),
         second_(a_.state.v || g.rule.lr_pre_triplet != 0),
         delay_(a_.inhibition_delay) {}
 
@@ -58,12 +58,14 @@ class Block {
       __syncthreads();
       enter();
       for (int64_t t = 0; t < a_.x.T; t++) step(p, t);
-      if (learns_ && a_.norm > 0) normalise();
+      if constexpr (kLearns)
+        if (a_.norm > 0) normalise();
     }
     if (a_.state.v && p - teams == a_.x.P - 1) keep_state();
   }
 
  private:
+  static constexpr bool kLearns = K != PlasticityKind::count;
   const DiehlCook& a_;
   const Plasticity<C>& rule_;
   Shared<C>& shared_;
@@ -72,7 +74,7 @@ class Block {
   const GridTally tally_;
   BlockInputs inputs_;
   C *const w_, *const theta_;
-  const bool learns_, second_;
+  const bool second_;
   const int64_t delay_;
   StepInputs before_{};  // what fired in the step before
   int64_t now_ = 0;      // step since the launch, not counting presentations; the first `delay_` are those before it
@@ -122,7 +124,7 @@ class Block {
   }
 
   __device__ void enter() {
-    const bool traced = learns_ || a_.state.v;
+    const bool traced = kLearns || a_.state.v;
     if (!a_.carry) {
       before_ = {};
       for_own_neurons([&](int64_t n) {
@@ -138,7 +140,7 @@ class Block {
           m_.last_spike[i] = -1;
         });
     }
-    if (learns_) for_own_neurons([&](int64_t n) { m_.plastic[n] = m_.trace_post[n] != 0; });
+    if (kLearns) for_own_neurons([&](int64_t n) { m_.plastic[n] = m_.trace_post[n] != 0; });
   }
 
   __device__ void step(int64_t p, int64_t t) {
@@ -162,7 +164,7 @@ class Block {
         if (m_.open[n] && !spikes(n)) m_.v[n] -= inhibition;
       });
     }
-    if (learns_) learn(inputs, found);
+    if constexpr (kLearns) learn(inputs, found);
     before_ = inputs;
     now_++;
     slot_ = slot_ + 1 < delay_ ? slot_ + 1 : 0;
@@ -198,7 +200,7 @@ class Block {
       m_.history[slot_ * a_.N + n] = false;
     else
       m_.open[n] = refractory == 0;
-    if (learns_) {
+    if (kLearns) {
       m_.trace_post[n] *= rule_.decay_post;
       m_.trace_post2[n] *= rule_.decay_post2;
     }
@@ -271,7 +273,7 @@ class Block {
     if (a_.theta_plus != 0) theta_[n] += C(a_.theta_plus);
     a_.counts[p * a_.N + n]++;
     if (a_.spikes) a_.spikes[(p * a_.x.T + t) * a_.N + n] = true;
-    if (!learns_) return;
+    if (!kLearns) return;
     m_.plastic[n] = true;
     m_.trace_post[n] = stdp_trace(m_.trace_post[n], true, rule_.all);
   }
@@ -357,7 +359,7 @@ class Block {
     if (block_) return;
     now_--;
     for_all_inputs([&](int64_t i) {
-      if (learns_) bring_up(i);
+      if (kLearns) bring_up(i);
       at(s.trace_pre)[i] = m_.trace_pre[i];
       at(s.trace_pre2)[i] = m_.trace_pre2[i];
       s.last_input[i] = false;
@@ -418,12 +420,13 @@ struct Kernel {
 // f(Kernel<K, C>{}) of the kernel that the call needs.
 template <class C, class F>
 int64_t with_kernel(const DiehlCook& a, const F& f) {
-  switch (a.rule ? plasticity<C>(a.rule).kind : PlasticityKind::additive) {
+  switch (a.rule ? plasticity<C>(a.rule).kind : PlasticityKind::count) {
+    case PlasticityKind::additive: return f(Kernel<PlasticityKind::additive, C>{});
     case PlasticityKind::linear: return f(Kernel<PlasticityKind::linear, C>{});
     case PlasticityKind::power: return f(Kernel<PlasticityKind::power, C>{});
     case PlasticityKind::exponential: return f(Kernel<PlasticityKind::exponential, C>{});
     case PlasticityKind::triplet: return f(Kernel<PlasticityKind::triplet, C>{});
-    default: return f(Kernel<PlasticityKind::additive, C>{});
+    default: return f(Kernel<PlasticityKind::count, C>{});
   }
 }
 

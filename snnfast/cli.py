@@ -244,8 +244,11 @@ def assign_stdp(
     data: Root = None,
     neurons: Neurons = 100,
     images: Annotated[
-        int, typer.Option(help="How many training images decide, the last ones.")
-    ] = 10_000,
+        int | None,
+        typer.Option(
+            help="How many training images decide, the last ones; if left out ten a neuron, at least 10,000."
+        ),
+    ] = None,
     device: Device = "auto",
     threads: Threads = None,
     out: StdpFolder = None,

@@ -17,7 +17,7 @@ from snnfast.procedure import stdp
 from snnfast.train import CheckpointError, read_checkpoint, same_settings, write_checkpoint
 
 LABELS, RESULT, CONFUSION = "labels.pt", "result.json", "confusion.png"
-ASSIGNMENT_IMAGES = 10_000
+ASSIGNMENT_IMAGES, ASSIGNMENT_IMAGES_A_NEURON = 10_000, 10
 IMAGES_PER_CALL = 1000
 
 
@@ -54,12 +54,16 @@ def trained(
 
 
 def assign(
-    of: Trained, out: Path, *, images: int = ASSIGNMENT_IMAGES, progress: bool | None = None
+    of: Trained, out: Path, *, images: int | None = None, progress: bool | None = None
 ) -> Assignment:
     """Labels every neuron by its responses to the last ``images`` training images, learning nothing.
 
-    Written to ``labels.pt`` in ``out``, from which :func:`infer` takes it.
+    By default these are ten a neuron and at least 10,000, or all there are. Written to ``labels.pt`` in ``out``, from
+    which :func:`infer` takes it.
     """
+    if images is None:
+        neurons = of.run.settings.neurons
+        images = max(ASSIGNMENT_IMAGES, ASSIGNMENT_IMAGES_A_NEURON * neurons)
     if images < 1:
         raise ValueError(f"stdp: images must be at least 1, got {images}")
     pixels, labels = (part[-images:] for part in of.images.train)

@@ -191,6 +191,19 @@ def test_labels_and_scores_follow_from_the_checkpoint(tmp_path):
     assert not torch.equal(fewer.rates, assigned.rates)
 
 
+@pytest.mark.parametrize(("least", "images"), [(100, 200), (300, 300)])
+def test_more_neurons_are_labelled_by_more_images(tmp_path, monkeypatch, least, images):
+    monkeypatch.setattr(stdp_readout, "ASSIGNMENT_IMAGES", least)
+    train(tmp_path, settings(neurons=20, epochs=0))
+    of = stdp_readout.trained(tmp_path)
+    stdp_readout.assign(of, tmp_path, progress=False)
+    assert stdp_readout.infer(of, tmp_path, progress=False).accuracy.keys() == {
+        "mean",
+        "proportion",
+    }
+    assert json.loads((tmp_path / stdp_readout.RESULT).read_text())["assignment_images"] == images
+
+
 def test_labels_of_another_state_are_refused(tmp_path):
     train(tmp_path, settings(epochs=0))
     of = stdp_readout.trained(tmp_path)

@@ -1,9 +1,395 @@
-#include "core/diehl_cook_conductance.h"
-#include "cuda/launch.h"
+// The network with conductances, a thread a neuron and its inhibitory partner (or several). Blocks own their neurons with
+// their weights; all that they tell each other is how many inhibitory neurons spiked, which acts in the next step.
+//
+// With anything that one presentation leaves to the next, the grid is one team and the launch presents all in order. Else a
+// team of one block (of several, where images are few) takes the next image that no other has.
+#include "cuda/diehl_cook_conductance.cuh"
 
 namespace snnfast {
+namespace {
 
-int64_t diehl_cook_conductance_workspace(const DiehlCookConductance&) { return 0; }
-int launch_diehl_cook_conductance(const DiehlCookConductance&, void*, void*) { return 801; }
+constexpr int64_t kAlone = 512;          // up to as many neurons are one block, which waits for no other
+constexpr int64_t kSharedThreads = 128;  // of a block of several
+constexpr int64_t kLeastThreads = 128;   // inputs are encoded a warp a step
+
+template <class C>
+struct Arguments {
+  DiehlCookConductance a;
+  Plasticity<C> rule;
+  ConductancePlan plan;
+  const uint8_t* delays;  // [I, N], or null for none: neighbouring threads look at neighbouring neurons
+  char* workspace;
+};
+
+struct Shared {
+  int32_t found, spikes_inh;  // neurons of this block that spike in this step
+  int64_t inhibiting;         // inhibitory neurons of the grid that spiked in the step before
+};
+
+template <PlasticityKind K, class C>
+class ConductanceBlock {
+ public:
+  __device__ ConductanceBlock(const Arguments<C>& g, Shared& shared, Arena memory)
+      : a_(g.a),
+        rule_(g.rule),
+        shared_(shared),
+        delays_(g.delays),
+        blocks_(g.plan.blocks),
+        team_(blockIdx.x / g.plan.blocks),
+        block_(blockIdx.x % g.plan.blocks),
+        m_(g.a, g.plan, memory, team_, block_),
+        tally_(m_.words, 1, block_, blocks_),
+        inputs_(a_.x, m_.input_lists, m_.input_counts, a_.longest_delay),
+        history_(a_.history()),
+        learns_(a_.rule != nullptr),
+        remembers_(learns_ || a_.state.v),
+        second_(a_.state.v || g.rule.lr_pre_triplet != 0) {}
+
+  __device__ void run(int64_t teams) {
+    int64_t p = team_;
+    for (; p < a_.x.P; p += teams) {
+      __syncthreads();
+      enter(p == team_);
+      for (int64_t t = 0; t < a_.steps(); t++) step(p, t);
+    }
+    if (a_.state.v) keep_state();
+  }
+
+ private:
+  const DiehlCookConductance& a_;
+  const Plasticity<C>& rule_;
+  Shared& shared_;
+  const uint8_t* const delays_;
+  const int64_t blocks_, team_, block_;
+  const ConductanceMemory<C> m_;
+  const GridTally tally_;
+  BlockInputs inputs_;
+  const int64_t history_;
+  const bool learns_, remembers_;
+  const bool second_;       // whether anything reads the second traces of the inputs
+  int64_t now_ = 0;         // steps since the launch, not counting presentations
+  bool inhibited_ = false;  // whether the inhibition of the step before is still to arrive
+
+  template <class F>
+  __device__ void for_own_neurons(const F& f) const {
+    for (int64_t n = block_ * blockDim.x + threadIdx.x; n < a_.N; n += blocks_ * blockDim.x) f(n);
+  }
+  template <class F>
+  __device__ void for_all_inputs(const F& f) const {
+    for (int64_t i = threadIdx.x; i < a_.x.I; i += blockDim.x) f(i);
+  }
+  __device__ C& weight(int64_t n, int64_t i) const { return static_cast<C*>(a_.w)[n * a_.w_stride_neuron + i * a_.w_stride_input]; }
+  __device__ int64_t row(int64_t step) const { return (step + history_) % history_ * a_.x.I; }
+  static __device__ C* at(void* state) { return static_cast<C*>(state); }
+
+  // Before a presentation.
+  __device__ void enter(bool first) {
+    if (learns_ && a_.norm > 0) for_own_neurons([&](int64_t n) { normalise(n); });
+    if (first || !a_.carry) {
+      inhibited_ = false;
+      for_own_neurons([&](int64_t n) { begin_neuron(n); });
+      if (remembers_) for_all_inputs([&](int64_t i) { begin_input(i); });
+    }
+    if (!a_.carry) return;
+    __syncthreads();
+    for (int64_t d = threadIdx.x / 32; d < a_.longest_delay; d += blockDim.x / 32) {
+      const uint8_t* fired = reinterpret_cast<const uint8_t*>(m_.fired + row(now_ - a_.longest_delay + d));
+      const int32_t count = list_spikes<uint8_t>(fired, a_.x.I, 0xff, m_.carried + d * a_.x.I);
+      if (threadIdx.x % 32 == 0) m_.carried_counts[d] = count;
+    }
+  }
+
+  // The sum is taken in order, as in the reference.
+  __device__ void normalise(int64_t n) const {
+    double sum = 0;
+    for (int64_t i = 0; i < a_.x.I; i++) sum += fabs(static_cast<double>(weight(n, i)));
+    if (!(sum > 0)) return;
+    const double factor = a_.norm / sum;
+    for (int64_t i = 0; i < a_.x.I; i++) weight(n, i) = stdp_clamp(rule_, static_cast<C>(static_cast<double>(weight(n, i)) * factor));
+  }
+
+  __device__ void begin_neuron(int64_t n) const {
+    const DiehlCookConductanceState& s = a_.state;
+    m_.v[n] = a_.carry ? at(s.v)[n] : C(a_.exc.v_rest);
+    m_.g_exc[n] = a_.carry ? at(s.g_exc)[n] : C(0);
+    m_.g_inh[n] = a_.carry ? at(s.g_inh)[n] : C(0);
+    m_.refractory[n] = a_.carry ? s.refractory[n] : 0;
+    m_.v_inh[n] = a_.carry ? at(s.v_inh)[n] : C(a_.inh.v_rest);
+    m_.g_exc_inh[n] = a_.carry ? at(s.g_exc_inh)[n] : C(0);
+    m_.refractory_inh[n] = a_.carry ? s.refractory_inh[n] : 0;
+    m_.trace_post[n] = a_.carry ? at(s.trace_post)[n] : C(0);
+    m_.trace_post2[n] = a_.carry ? at(s.trace_post2)[n] : C(0);
+  }
+
+  __device__ void begin_input(int64_t i) const {
+    const DiehlCookConductanceState& s = a_.state;
+    for (int64_t h = 0; h < history_; h++) {  // the oldest first
+      const int64_t from = h * a_.x.I + i, to = row(now_ + h) + i;
+      m_.fired[to] = a_.carry && h > 0 && s.last_inputs[from - a_.x.I];
+      if (!learns_) continue;
+      m_.trace_pre[to] = a_.carry ? at(s.trace_pre)[from] : C(0);
+      m_.trace_pre2[to] = a_.carry ? at(s.trace_pre2)[from] : C(0);
+    }
+  }
+
+  __device__ void step(int64_t p, int64_t t) {
+    const StepInputs inputs = t < a_.x.T ? inputs_.next(p, t) : StepInputs{nullptr, 0};
+    if (threadIdx.x == 0) {
+      // Asked for also where nothing of it arrives: blocks must not run away from each other.
+      shared_.inhibiting = now_ > 0 ? tally_.total(now_ - 1) : 0;
+      shared_.found = shared_.spikes_inh = 0;
+    }
+    if (remembers_)
+      for_all_inputs([&](int64_t i) {
+        m_.fired[row(now_) + i] = false;
+        if (learns_) m_.trace_pre[row(now_) + i] = fade(m_.trace_pre[row(now_ - 1) + i], rule_.decay_pre);
+      });
+    __syncthreads();
+    for (int32_t k = static_cast<int32_t>(threadIdx.x); remembers_ && k < inputs.count; k += static_cast<int32_t>(blockDim.x)) {
+      const int64_t i = row(now_) + inputs.begin[k];
+      m_.fired[i] = true;
+      if (learns_) m_.trace_pre[i] = stdp_trace(m_.trace_pre[i], true, rule_.all);
+    }
+    for_own_neurons([&](int64_t n) {
+      inhibit(n);
+      charge_inhibitory(n);
+      charge_excitatory(n, p, t);
+    });
+    inhibited_ = true;
+    __syncthreads();
+    const int32_t found = shared_.found;
+    if (threadIdx.x == 0) tally_.tell(now_, shared_.spikes_inh);
+    for_own_neurons([&](int64_t n) { arrive(n, p, t); });
+    __syncthreads();  // weights have driven before they learn
+    if (learns_) learn(found);
+    now_++;
+  }
+
+  // The inhibition of the step before arrives.
+  __device__ void inhibit(int64_t n) const {
+    if (inhibited_ && shared_.inhibiting) m_.g_inh[n] += C(a_.w_inh_exc) * (C(shared_.inhibiting) - C(m_.spiked_inh[n]));
+  }
+
+  __device__ void charge_inhibitory(int64_t n) const {
+    const C exc = m_.g_exc_inh[n] * C(a_.mean_exc), v = m_.v_inh[n];
+    const int32_t refractory = m_.refractory_inh[n];
+    const C moved = conductance_charge(v, C(1) + exc, C(a_.inh.v_rest) + exc * C(a_.e_exc), C(-a_.inh.rate));
+    const bool open = refractory == 0, spike = open && moved >= C(a_.inh.v_threshold);
+    m_.v_inh[n] = spike ? C(a_.inh.v_reset) : open ? moved : v;
+    m_.refractory_inh[n] = spike ? a_.inh.refractory : refractory > 0 ? refractory - 1 : 0;
+    m_.spiked_inh[n] = spike;
+    if (spike) atomicAdd(&shared_.spikes_inh, 1);
+    m_.g_exc_inh[n] = fade(m_.g_exc_inh[n], C(a_.decay_exc));
+  }
+
+  __device__ void charge_excitatory(int64_t n, int64_t p, int64_t t) const {
+    double theta = a_.theta[n];
+    if (a_.theta_decay != 1) a_.theta[n] = theta *= a_.theta_decay;
+    const C exc = m_.g_exc[n] * C(a_.mean_exc), inh = m_.g_inh[n] * C(a_.mean_inh), v = m_.v[n];
+    const int32_t refractory = m_.refractory[n];
+    const C pull = (C(a_.exc.v_rest) + exc * C(a_.e_exc)) + inh * C(a_.e_inh);
+    const C moved = conductance_charge(v, (C(1) + exc) + inh, pull, C(-a_.exc.rate));
+    const bool open = refractory == 0, spike = open && moved >= C(a_.exc.v_threshold + theta);
+    m_.v[n] = spike ? C(a_.exc.v_reset) : open ? moved : v;
+    m_.refractory[n] = spike ? a_.exc.refractory : refractory > 0 ? refractory - 1 : 0;
+    m_.spiked[n] = spike;
+    m_.g_exc[n] = fade(m_.g_exc[n], C(a_.decay_exc));
+    m_.g_inh[n] = fade(m_.g_inh[n], C(a_.decay_inh));
+    if (learns_) {
+      m_.trace_post[n] = stdp_trace(fade(m_.trace_post[n], rule_.decay_post), spike, rule_.all);
+      m_.trace_post2[n] = fade(m_.trace_post2[n], rule_.decay_post2);
+    }
+    if (!spike) return;
+    m_.found[atomicAdd(&shared_.found, 1)] = static_cast<int32_t>(n);
+    m_.g_exc_inh[n] += C(a_.w_exc_inh);
+    if (a_.theta_plus != 0) a_.theta[n] = theta + a_.theta_plus;
+    a_.counts[p * a_.N + n]++;
+    if (a_.spikes) a_.spikes[(p * a_.steps() + t) * a_.N + n] = true;
+  }
+
+  // What was sent in step t of presentation p.
+  __device__ StepInputs sent(int64_t p, int64_t t, int64_t last) const {
+    if (t > last) return {nullptr, 0};
+    if (t >= 0) return inputs_.earlier(p, last, last - t);
+    const int64_t d = a_.longest_delay + t;
+    return a_.carry ? StepInputs{m_.carried + d * a_.x.I, m_.carried_counts[d]} : StepInputs{nullptr, 0};
+  }
+
+  // What was sent first comes first. Weights of neurons that spike in this step are left to grow().
+  __device__ void arrive(int64_t n, int64_t p, int64_t t) const {
+    const bool depresses = learns_ && rule_.depresses() && !m_.spiked[n];
+    const int64_t last = t < a_.x.T ? t : a_.x.T - 1;  // step with input
+    const C trace_post = m_.trace_post[n];
+    C g_exc = m_.g_exc[n];
+    for (int64_t delay = a_.longest_delay; delay >= 0; delay--) {
+      const StepInputs arriving = sent(p, t - delay, last);
+      for (int32_t k = 0; k < arriving.count; k++) {
+        const int64_t i = arriving.begin[k];
+        if (delays_ && delays_[i * a_.N + n] != delay) continue;
+        C& w = weight(n, i);
+        g_exc += w;
+        if (!depresses) continue;
+        const C trace_pre2 = second_ ? fade(m_.trace_pre2[row(now_ - delay - 1) + i], rule_.decay_pre2) : C(0);
+        w = stdp_clamp(rule_, w - stdp_depression<K>(rule_, w, trace_post, trace_pre2));
+      }
+    }
+    m_.g_exc[n] = g_exc;
+  }
+
+  // Traces of the step are in the rings, but for the second ones: rules read those as they were before the step's spikes.
+  __device__ void learn(int32_t found) const {
+    if (found) {
+      for_all_inputs([&](int64_t i) {
+        for (int32_t k = 0; k < found; k++) grow(m_.found[k], i);
+      });
+      __syncthreads();
+    }
+    for_own_neurons([&](int64_t n) {
+      if (m_.spiked[n]) m_.trace_post2[n] = stdp_trace(m_.trace_post2[n], true, rule_.all);
+    });
+    if (second_)
+      for_all_inputs([&](int64_t i) {
+        const int64_t to = row(now_) + i;
+        m_.trace_pre2[to] = stdp_trace(fade(m_.trace_pre2[row(now_ - 1) + i], rule_.decay_pre2), m_.fired[to], rule_.all);
+      });
+  }
+
+  // Neuron n spikes.
+  __device__ void grow(int64_t n, int64_t i) const {
+    const int64_t sent = now_ - (a_.delays ? a_.delays[n * a_.x.I + i] : 0), then = row(sent) + i;
+    C& w = weight(n, i);
+    C change = stdp_potentiation<K>(rule_, w, m_.trace_pre[then], m_.trace_post2[n]);
+    if (m_.fired[then] && rule_.depresses()) {
+      const C trace_pre2 = second_ ? fade(m_.trace_pre2[row(sent - 1) + i], rule_.decay_pre2) : C(0);
+      change -= stdp_depression<K>(rule_, w, m_.trace_post[n], trace_pre2);
+    }
+    w = stdp_clamp(rule_, w + change);
+  }
+
+  // After the last presentation.
+  __device__ void keep_state() const {
+    const DiehlCookConductanceState& s = a_.state;
+    if (threadIdx.x == 0) shared_.inhibiting = now_ > 0 ? tally_.total(now_ - 1) : 0;
+    __syncthreads();
+    for_own_neurons([&](int64_t n) {
+      inhibit(n);
+      at(s.v)[n] = m_.v[n];
+      at(s.g_exc)[n] = m_.g_exc[n];
+      at(s.g_inh)[n] = m_.g_inh[n];
+      s.refractory[n] = m_.refractory[n];
+      at(s.v_inh)[n] = m_.v_inh[n];
+      at(s.g_exc_inh)[n] = m_.g_exc_inh[n];
+      s.refractory_inh[n] = m_.refractory_inh[n];
+      at(s.trace_post)[n] = m_.trace_post[n];
+      at(s.trace_post2)[n] = m_.trace_post2[n];
+    });
+    if (block_) return;
+    for_all_inputs([&](int64_t i) {
+      for (int64_t h = 0; h < history_; h++) {  // the oldest first
+        const int64_t to = h * a_.x.I + i, from = row(now_ + h) + i;
+        if (h > 0) s.last_inputs[to - a_.x.I] = m_.fired[from];
+        if (!learns_) continue;  // without a rule traces stand still
+        at(s.trace_pre)[to] = m_.trace_pre[from];
+        at(s.trace_pre2)[to] = m_.trace_pre2[from];
+      }
+    });
+  }
+};
+
+template <PlasticityKind K, class C>
+__global__ void __launch_bounds__(kAlone) diehl_cook_conductance_kernel(const Arguments<C> g) {
+  __shared__ Shared shared;
+  ConductanceBlock<K, C> block(g, shared, Arena(g.workspace));
+  block.run(g.plan.teams);
+}
+
+__global__ void arrange_delays_kernel(const uint8_t* delays, int64_t N, int64_t I, int64_t longest, uint8_t* arranged) {
+  const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
+  for (int64_t e = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; e < N * I; e += stride) {
+    const int64_t delay = delays[e % N * I + e / N];
+    arranged[e] = static_cast<uint8_t>(delay < longest ? delay : longest);
+  }
+}
+
+template <PlasticityKind K, class C>
+struct Kernel {
+  static cudaError_t plan(const DiehlCookConductance& a, ConductancePlan& plan) {
+    const bool in_order = a.changes() || a.state.v;
+    const int64_t warps = (a.N + 31) / 32 * 32;
+    plan.threads = a.N > kAlone ? kSharedThreads : warps < kLeastThreads ? kLeastThreads : warps;
+    int device = 0, multiprocessors = 0, each = 0;
+    cudaError_t error = cudaGetDevice(&device);
+    if (error == cudaSuccess) error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+    if (error == cudaSuccess)
+      error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, diehl_cook_conductance_kernel<K, C>, static_cast<int>(plan.threads), 0);
+    if (error != cudaSuccess) return error;
+    const int64_t resident = static_cast<int64_t>(multiprocessors) * each, images = in_order ? 1 : a.x.P;
+    const int64_t wanted = (a.N + plan.threads - 1) / plan.threads, share = resident / images;
+    plan.blocks = share < 1 ? 1 : share < wanted ? share : wanted;
+    const int64_t most = resident / plan.blocks;
+    plan.teams = images < most ? images : most;
+    return plan.teams < 1 ? cudaErrorInvalidConfiguration : cudaSuccess;
+  }
+
+  static int64_t kernel_memory(const DiehlCookConductance& a, const ConductancePlan& plan) {
+    Arena arena(nullptr);
+    ConductanceMemory<C>(a, plan, arena, 0, 0);
+    return arena.used();
+  }
+
+  static int64_t workspace(const DiehlCookConductance& a) {
+    ConductancePlan p{};
+    if (plan(a, p) != cudaSuccess) return 0;
+    return kernel_memory(a, p) + (a.delays ? a.N * a.x.I : 0);
+  }
+
+  static int launch(const DiehlCookConductance& a, char* memory, cudaStream_t stream) {
+    Arguments<C> g{a, a.rule ? plasticity<C>(a.rule) : Plasticity<C>{}, {}, nullptr, memory};
+    cudaError_t error = plan(a, g.plan);
+    if (error == cudaSuccess) error = cudaMemsetAsync(memory, 0, static_cast<size_t>(ConductanceMemory<C>::words_bytes(g.plan)), stream);
+    if (error != cudaSuccess) return error;
+    if (a.delays && a.x.I) {
+      uint8_t* arranged = reinterpret_cast<uint8_t*>(memory + kernel_memory(a, g.plan));
+      const int64_t blocks = (a.N * a.x.I + 255) / 256;
+      SNNFAST_LAUNCH(arrange_delays_kernel, static_cast<unsigned>(blocks < 4096 ? blocks : 4096), 256, 0, stream, a.delays, a.N, a.x.I, a.longest_delay,
+                     arranged);
+      g.delays = arranged;
+    }
+    const unsigned blocks = static_cast<unsigned>(g.plan.teams * g.plan.blocks), threads = static_cast<unsigned>(g.plan.threads);
+    if (g.plan.blocks > 1)
+      SNNFAST_LAUNCH_COOPERATIVE((diehl_cook_conductance_kernel<K, C>), blocks, threads, 0, stream, g);
+    else
+      SNNFAST_LAUNCH((diehl_cook_conductance_kernel<K, C>), blocks, threads, 0, stream, g);
+    return cudaGetLastError();
+  }
+};
+
+// f(Kernel<K, C>{}) of the kernel that the call needs.
+template <class C, class F>
+int64_t with_kernel(const DiehlCookConductance& a, const F& f) {
+  switch (a.rule ? plasticity<C>(a.rule).kind : PlasticityKind::additive) {
+    case PlasticityKind::linear: return f(Kernel<PlasticityKind::linear, C>{});
+    case PlasticityKind::power: return f(Kernel<PlasticityKind::power, C>{});
+    case PlasticityKind::exponential: return f(Kernel<PlasticityKind::exponential, C>{});
+    case PlasticityKind::triplet: return f(Kernel<PlasticityKind::triplet, C>{});
+    default: return f(Kernel<PlasticityKind::additive, C>{});
+  }
+}
+
+template <class F>
+int64_t with_kernel(const DiehlCookConductance& a, const F& f) {
+  return a.f64 ? with_kernel<double>(a, f) : with_kernel<float>(a, f);
+}
+
+}  // namespace
+
+int64_t diehl_cook_conductance_workspace(const DiehlCookConductance& a) {
+  return with_kernel(a, [&](auto kernel) { return kernel.workspace(a); });
+}
+
+int launch_diehl_cook_conductance(const DiehlCookConductance& a, void* workspace, void* stream) {
+  return static_cast<int>(
+      with_kernel(a, [&](auto kernel) -> int64_t { return kernel.launch(a, static_cast<char*>(workspace), static_cast<cudaStream_t>(stream)); }));
+}
 
 }  // namespace snnfast

@@ -79,8 +79,8 @@ __device__ inline int32_t list_rates(const Presentations& x, int64_t p, int64_t 
   return list_fired(x.I, phase, fires, out);
 }
 
-// Lists of some steps at a time, a warp each, in rows [chunk + 1, I] used in turn, so that the list of the step before is
-// kept. Events need no encoding: they are lists.
+// Lists of some steps at a time, a warp each, in rows [chunk + kept, I] used in turn, so that the lists of the last `kept`
+// steps are there as well. Events need no encoding: they are lists.
 class BlockInputs {
  public:
   // Steps that a block of `threads` encodes at a time, for memory of rows(...) I and counts(...) int32_t.
@@ -88,9 +88,10 @@ class BlockInputs {
     const int64_t room = (int64_t{1} << 20) / (x.I + 1), warps = threads / 32, most = room < warps ? room : warps;
     return x.offsets || most < 1 ? 1 : most;
   }
-  static SNNFAST_HD int64_t rows(const Presentations& x, int64_t threads) { return chunk(x, threads) + 1; }
+  static SNNFAST_HD int64_t rows(const Presentations& x, int64_t threads, int64_t kept = 1) { return chunk(x, threads) + (x.offsets ? 1 : kept); }
 
-  __device__ BlockInputs(const Presentations& x, int32_t* lists, int32_t* counts) : x_(x), lists_(lists), counts_(counts), rows_(rows(x, blockDim.x)) {}
+  __device__ BlockInputs(const Presentations& x, int32_t* lists, int32_t* counts, int64_t kept = 1)
+      : x_(x), lists_(lists), counts_(counts), chunk_(chunk(x, blockDim.x)), rows_(rows(x, blockDim.x, kept)) {}
 
   // A list from flags [I]. As all calls here: by all threads, and with a __syncthreads of the caller before the next one.
   __device__ StepInputs of(const bool* fired) {
@@ -111,7 +112,7 @@ class BlockInputs {
     row_ = row_ + 1 == rows_ ? 0 : row_ + 1;
     if (t == 0) ready_ = 0;
     if (ready_ == 0) {
-      ready_ = rows_ - 1 < x_.T - t ? rows_ - 1 : x_.T - t;
+      ready_ = chunk_ < x_.T - t ? chunk_ : x_.T - t;
       for (int64_t k = threadIdx.x / 32; k < ready_; k += blockDim.x / 32) {
         const int64_t row = (row_ + k) % rows_;
         const int32_t count = encode(p, t + k, lists_ + row * x_.I);
@@ -123,10 +124,20 @@ class BlockInputs {
     return {lists_ + row_ * x_.I, counts_[row_]};
   }
 
+  // The list of `back` steps before step t, which was the last one asked for; at most `kept`, and none before step 0.
+  __device__ StepInputs earlier(int64_t p, int64_t t, int64_t back) const {
+    if (x_.offsets) {
+      const int64_t* offsets = x_.offsets + p * (x_.T + 1) + t - back;
+      return {x_.inputs + offsets[0], static_cast<int32_t>(offsets[1] - offsets[0])};
+    }
+    const int64_t row = row_ < back ? row_ - back + rows_ : row_ - back;
+    return {lists_ + row * x_.I, counts_[row]};
+  }
+
  private:
   const Presentations& x_;
   int32_t *lists_, *counts_;
-  int64_t rows_, row_ = 0, ready_ = 0;
+  int64_t chunk_, rows_, row_ = 0, ready_ = 0;
 
   __device__ int32_t encode(int64_t p, int64_t t, int32_t* out) const {
     const int64_t row = (p * x_.T + t) * x_.I;

@@ -7,12 +7,11 @@ import sys
 
 import pytest
 import torch
-from backends import force
+from backends import PRESENT, force
 
 from snnfast import ops, plasticity, reference
 from snnfast.ops import DiehlCookConductanceState, Events, Rates
 
-PRESENT = ("cpu",)  # the CUDA kernel is still to come
 RULES = {
     "none": None,
     "pair": plasticity.pair(1e-3, 0.01),
@@ -115,29 +114,66 @@ def assert_same(got, expected, weights_close=False):
         assert torch.equal(w_a, w_b)
 
 
-@pytest.mark.parametrize("name", [n for n in PRESENT if n != "cuda"])
+def on_cpu(result):
+    """What :func:`run` gave, on the CPU."""
+
+    def move(value):
+        if isinstance(value, torch.Tensor):
+            return value.cpu()
+        return type(value)(*map(move, value)) if isinstance(value, tuple) else value
+
+    return tuple(map(move, result))
+
+
+def assert_equals_reference(name, given, rule, **arguments):
+    """Whether the state is asked for or not: without it the kernels skip the more."""
+    arguments |= {"rule": RULES[rule], "norm": None if rule == "none" else 5.0}
+    all_of_it = {"return_spikes": True, "return_state": True}
+    expected = run(reference.diehl_cook_conductance, *given, **all_of_it, **arguments)
+    assert expected[0].counts.sum() > 3
+    with force(name) as on:
+        close = rule in ROUNDED and (given[1].dtype == torch.float32 or not on.exact)
+        given = [moved(v, on.device) for v in given]
+        for asked in ({}, all_of_it):
+            got = run(ops.diehl_cook_conductance, *given, **asked, **arguments)
+            assert_same(on_cpu(got), expected, close)
+
+
+@pytest.mark.parametrize("name", PRESENT)
 @pytest.mark.parametrize(("rule", "dynamics"), CASES)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 def test_kernels_equal_reference(name, rule, dynamics, dtype):
-    """Whether the state is asked for or not: without it the kernels skip the more."""
     w, theta, x = sample(SIZES[len(rule) % len(SIZES)], dtype)
-    arguments = {"rule": RULES[rule], "norm": None if rule == "none" else 5.0, **DYNAMICS[dynamics]}
-    expected = run(
-        reference.diehl_cook_conductance,
-        x,
-        w,
-        theta,
-        return_spikes=True,
-        return_state=True,
-        **arguments,
-    )
-    assert expected[0].counts.sum() > 3
-    close = dtype == torch.float32 and rule in ROUNDED
-    with force(name):
-        op = ops.diehl_cook_conductance
-        got = run(op, x, w, theta, return_spikes=True, return_state=True, **arguments)
-        assert_same(got, expected, close)
-        assert_same(run(op, x, w, theta, **arguments), expected, close)
+    assert_equals_reference(name, (x, w, theta), rule, **DYNAMICS[dynamics])
+
+
+MANY = {"tau": 4.0, "rest": 1.0, "w_inh_exc": 0.01, "delays": 2}
+
+
+@pytest.mark.parametrize("name", PRESENT)
+@pytest.mark.parametrize("sizes", [(600, 12), (1100, 9)], ids=str)
+def test_more_neurons_than_a_block_of_cuda_takes(name, sizes):
+    """Blocks of a grid wait for each other; in the larger one a thread has several neurons."""
+    w, theta, x = sample(sizes, count=2, steps=14)
+    rule = "triplet" if sizes[0] == 600 else "pair"
+    assert_equals_reference(name, (x, w, theta), rule, **MANY)
+
+
+@pytest.mark.parametrize("name", PRESENT)
+@pytest.mark.parametrize(("sizes", "count"), [((5, 31), 19), ((600, 12), 3)], ids=str)
+def test_many_images_at_once_without_learning(name, sizes, count):
+    """More images than blocks, or several blocks an image."""
+    w, theta, x = sample(sizes, torch.float32, count=count, steps=14)
+    frozen = {"theta_plus": 0.0, "tau_theta": None}
+    assert_equals_reference(name, (x, w, theta), "none", **MANY, **frozen)
+
+
+@pytest.mark.parametrize("schedule", ["rev", "rand:1", "rand:2"])
+@pytest.mark.parametrize("name", [n for n in PRESENT if n == "cuda_emulation"])
+def test_any_order_of_cuda_threads_and_blocks(name, schedule, monkeypatch):
+    monkeypatch.setenv("SNNFAST_EMULATION_SCHEDULE", schedule)
+    w, theta, x = sample((520, 9), count=2, steps=10)
+    assert_equals_reference(name, (x, w, theta), "triplet", **MANY)
 
 
 @pytest.mark.parametrize("name", PRESENT)
@@ -352,6 +388,34 @@ def test_no_inhibition_carries_the_membrane_beyond_its_reversal_potential(name):
             ).state
             lowest.append(state.v.min().item())
     assert -100 <= min(lowest) < -99.9
+
+
+@pytest.mark.parametrize("backend", ["reference", *PRESENT])
+@pytest.mark.parametrize("rule", ["none", "triplet"])
+def test_presentations_go_on_from_a_state(backend, rule):
+    """Nothing is reset between them: they are one long presentation with silence in between."""
+    w, theta, x = sample((20, 24), count=3, steps=20)
+    spikes = dense(x, 24)
+    long = torch.cat((spikes, spikes.new_zeros(3, 10, 24)), 1).view(1, 90, 24)
+    with force(backend) as on:
+        w, theta = w.to(on.device), theta.to(on.device)
+        arguments = {
+            "rule": RULES[rule],
+            "delays": 25,
+            "w_inh_exc": 0.1,
+            "return_spikes": True,
+            "return_state": True,
+        }
+        op = ops.diehl_cook_conductance
+        state = run(op, spikes[:1].to(on.device), w, theta, **arguments)[0].state
+        got, w_got, theta_got = run(op, spikes.to(on.device), w, theta, state=state, **arguments)
+        expected, w_expected, theta_expected = run(
+            op, long.to(on.device), w, theta, state=state, **{**arguments, "rest": 0.0}
+        )
+    assert got.spikes.any(2).any(1).sum() > 1
+    raster = got.spikes.view(1, 90, 20)
+    got = got._replace(spikes=raster, counts=raster.sum(1, dtype=torch.int32))
+    assert_same((got, w_got, theta_got), (expected, w_expected, theta_expected))
 
 
 @pytest.mark.parametrize("backend", ["reference", *PRESENT])

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from snnfast import check
 from snnfast.model import Bohte2002
+from snnfast.ops.spikeprop import Pull
 
 __all__ = ["Bohte"]
+
+Gradients = list[tuple[Tensor, Tensor]]  # of parameters
 
 
 class Bohte:
@@ -48,22 +53,40 @@ class Bohte:
             the outputs' spike times before the change, shaped like ``spiked_label``. A silent output is ``inf``, and
             changes nothing, unless the model gives it a virtual time.
         """
-        t: Tensor = model(spiked_input if spiked_input.dim() == 2 else spiked_input[None])
+        batch = spiked_input if spiked_input.dim() == 2 else spiked_input[None]
+        t, pull = self._run(model, batch)
         shape = t.shape[2 - spiked_input.dim() :]
         if spiked_label.shape != shape:
             raise ValueError(
                 f"Bohte: spiked_label must have the shape of the outputs, {list(shape)}, "
                 f"got {list(spiked_label.shape)}"
             )
-        parameters = [p for p in model.parameters() if p.requires_grad]
         with torch.no_grad():
             # dE/dt of spike_time_squared_error: inf where a neuron is silent, which then does not count.
             error = (t - spiked_label.to(t)) / len(t)
             error.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
-        gradients = torch.autograd.grad(t, parameters, error)
-        with torch.no_grad():
-            for parameter, gradient in zip(parameters, gradients):
+            for parameter, gradient in pull(error):
                 parameter.sub_(gradient, alpha=self.lr)
                 if self.minimum is not None or self.maximum is not None:
                     parameter.clamp_(self.minimum, self.maximum)
         return t.detach().view(shape)
+
+    def _run(self, model: Bohte2002, batch: Tensor) -> tuple[Tensor, Callable[[Tensor], Gradients]]:
+        """The output times, and a function from their gradient to the parameters and theirs."""
+        if model.weights_only:
+            t, pulls = model.untracked(batch)
+            return t, lambda error: _back(model, pulls, error)
+        tracked: Tensor = model(batch)
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        return tracked.detach(), lambda error: list(
+            zip(parameters, torch.autograd.grad(tracked, parameters, error))
+        )
+
+
+def _back(model: Bohte2002, pulls: list[Pull], error: Tensor) -> Gradients:
+    found: Gradients = []
+    for depth in reversed(range(len(pulls))):
+        error_before, gradient = pulls[depth](error, depth > 0)
+        found.append((model.layers[depth].weight, gradient))  # type: ignore[arg-type]
+        error = error_before  # type: ignore[assignment]
+    return found

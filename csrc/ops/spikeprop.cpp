@@ -118,10 +118,32 @@ SpikePropEvents events_of(const Tensor& w, const Tensor& delays, const OptionalT
 
 // ---- the operators
 
+// What the backward pass needs to know of the forward pass lies in one tensor of 32-bit words: for a single sample making
+// tensors takes longer than finding the spikes.
+int64_t tape_words(const SpikePropEvents& a) {
+  const int64_t real = a.is_double ? 2 : 1, terminals = a.B * a.N, neurons = a.B * a.O;
+  return terminals * (real + 1) + neurons * (a.return_u_max ? real + 1 : 1) + 2 * a.B;
+}
+
+struct Tape {
+  void* time;
+  int32_t* before;
+};
+
+Tape lay_out(SpikePropEvents& a, const Tensor& tape) {
+  const int64_t real = a.is_double ? 2 : 1, terminals = a.B * a.N, neurons = a.B * a.O;
+  int32_t* words = static_cast<int32_t*>(tape.mutable_data_ptr());
+  a.times = words;
+  int32_t* time = words + terminals * real;
+  a.order = time + (a.return_u_max ? neurons * real : 0);
+  int32_t* before = a.order + terminals;
+  a.counts = before + neurons;
+  return {time, before};
+}
+
 template <class Device>
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> spikeprop_forward(const Tensor& t_in, const Tensor& w, const Tensor& delays,
-                                                                                                     const OptionalTensor& tau, std::vector<double> numbers,
-                                                                                                     int64_t grid_points, bool return_u_max) {
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> spikeprop_forward(const Tensor& t_in, const Tensor& w, const Tensor& delays, const OptionalTensor& tau,
+                                                                     std::vector<double> numbers, int64_t grid_points, bool return_u_max) {
   STD_TORCH_CHECK(t_in.dim() == 2, "spikeprop: t_in must have shape [B, I]");
   SpikePropForward a{};
   a.events = events_of(w, delays, tau, numbers, t_in.size(0), grid_points, return_u_max);
@@ -129,41 +151,34 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tenso
   const ScalarType type = w.scalar_type();
   check("t_in", t_in, w, type, {events.B, events.I});
   const Device device(w);
-  const auto fresh = [&](const std::vector<int64_t>& shape, ScalarType t) { return device.allocate(w, shape, t); };
-  const std::vector<int64_t> neurons{events.B, events.O}, terminals{events.B, events.N}, potentials = return_u_max ? neurons : std::vector<int64_t>{0};
-  Tensor t_out = fresh(neurons, type), u_max = fresh(potentials, type), slope = fresh(neurons, type), time = fresh(potentials, type);
-  Tensor before = fresh(neurons, ScalarType::Int), times = fresh(terminals, type), order = fresh(terminals, ScalarType::Int);
-  Tensor counts = fresh({events.B, 2}, ScalarType::Int), status = fresh({1}, ScalarType::Int);
+  const std::vector<int64_t> neurons{events.B, events.O};
+  Tensor t_out = device.allocate(w, neurons, type), u_max = device.allocate(w, return_u_max ? neurons : std::vector<int64_t>{0}, type);
+  Tensor slope = device.allocate(w, neurons, type), tape = device.allocate(w, {tape_words(events)}, ScalarType::Int);
+  Tensor status = device.allocate(w, {1}, ScalarType::Int);
   events.t_in = t_in.const_data_ptr();
-  events.times = times.mutable_data_ptr();
-  events.order = static_cast<int32_t*>(order.mutable_data_ptr());
-  events.counts = static_cast<int32_t*>(counts.mutable_data_ptr());
+  const Tape found = lay_out(events, tape);
   a.w = w.const_data_ptr();
-  a.t_out = t_out.mutable_data_ptr(), a.u_max = u_max.mutable_data_ptr(), a.slope = slope.mutable_data_ptr(), a.time = time.mutable_data_ptr();
-  a.before = static_cast<int32_t*>(before.mutable_data_ptr()), a.status = static_cast<int32_t*>(status.mutable_data_ptr());
+  a.t_out = t_out.mutable_data_ptr(), a.u_max = u_max.mutable_data_ptr(), a.slope = slope.mutable_data_ptr();
+  a.time = found.time, a.before = found.before;
+  a.status = static_cast<int32_t*>(status.mutable_data_ptr());
   run_forward(device, w, a);
-  return {t_out, u_max, slope, time, before, times, order, counts, status};
+  return {t_out, u_max, slope, tape, status};
 }
 
 template <class Device>
 std::tuple<Tensor, Tensor, Tensor, Tensor> spikeprop_backward(const OptionalTensor& grad_t, const OptionalTensor& grad_u, const Tensor& w, const Tensor& delays,
                                                               const OptionalTensor& tau, std::vector<double> numbers, int64_t grid_points, bool return_u_max,
-                                                              double slope_min, const Tensor& t_out, const Tensor& slope, const Tensor& time,
-                                                              const Tensor& before, const Tensor& times, const Tensor& order, const Tensor& counts,
+                                                              double slope_min, const Tensor& t_out, const Tensor& slope, const Tensor& tape,
                                                               std::vector<bool> wanted) {
   STD_TORCH_CHECK(t_out.dim() == 2 && wanted.size() == 4, "spikeprop: t_out must have shape [B, O], and wanted four values");
   SpikePropBackward a{};
   a.events = events_of(w, delays, tau, numbers, t_out.size(0), grid_points, return_u_max);
   SpikePropEvents& events = a.events;
   const ScalarType type = w.scalar_type();
-  const std::vector<int64_t> neurons{events.B, events.O}, terminals{events.B, events.N};
+  const std::vector<int64_t> neurons{events.B, events.O};
   check("t_out", t_out, w, type, neurons);
   check("slope", slope, w, type, neurons);
-  check("time", time, w, type, return_u_max ? neurons : std::vector<int64_t>{0});
-  check("before", before, w, ScalarType::Int, neurons);
-  check("times", times, w, type, terminals);
-  check("order", order, w, ScalarType::Int, terminals);
-  check("counts", counts, w, ScalarType::Int, {events.B, 2});
+  check("tape", tape, w, ScalarType::Int, {tape_words(events)});
   if (grad_t) check("grad_t", *grad_t, w, type, neurons);
   if (grad_u) check("grad_u", *grad_u, w, type, return_u_max ? neurons : std::vector<int64_t>{0});
   const Device device(w);
@@ -173,15 +188,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> spikeprop_backward(const OptionalTens
   Tensor grad_t_in = gradient(wanted[0], {events.B, events.I}), grad_w = gradient(wanted[1], {events.O, events.I, events.K});
   Tensor grad_delays = gradient(wanted[2], events.delay_stride ? std::vector<int64_t>{events.I, events.K} : std::vector<int64_t>{events.K});
   Tensor grad_tau = gradient(wanted[3], {});
-  events.times = times.mutable_data_ptr();
-  events.order = static_cast<int32_t*>(order.mutable_data_ptr());
-  events.counts = static_cast<int32_t*>(counts.mutable_data_ptr());
+  const Tape found = lay_out(events, tape);
   a.slope_min = slope_min;
   a.w = w.const_data_ptr();
   a.grad_t = grad_t ? grad_t->const_data_ptr() : nullptr;
   a.grad_u = grad_u && return_u_max ? grad_u->const_data_ptr() : nullptr;
-  a.t_out = t_out.const_data_ptr(), a.slope = slope.const_data_ptr(), a.time = time.const_data_ptr();
-  a.before = static_cast<const int32_t*>(before.const_data_ptr());
+  a.t_out = t_out.const_data_ptr(), a.slope = slope.const_data_ptr(), a.time = found.time;
+  a.before = found.before;
   const auto pointer = [](bool is_wanted, const Tensor& t) { return is_wanted ? t.mutable_data_ptr() : nullptr; };
   a.grad_t_in = pointer(wanted[0], grad_t_in), a.grad_w = pointer(wanted[1], grad_w);
   a.grad_delays = pointer(wanted[2], grad_delays), a.grad_tau = pointer(wanted[3], grad_tau);
@@ -193,10 +206,10 @@ template <class Library>
 void schemas(Library& m) {
   m.def(
       "spikeprop_forward(Tensor t_in, Tensor w, Tensor delays, Tensor? tau, float[] numbers, int grid_points, bool return_u_max) "
-      "-> (Tensor t_out, Tensor u_max, Tensor slope, Tensor time, Tensor before, Tensor times, Tensor order, Tensor counts, Tensor status)");
+      "-> (Tensor t_out, Tensor u_max, Tensor slope, Tensor tape, Tensor status)");
   m.def(
       "spikeprop_backward(Tensor? grad_t, Tensor? grad_u, Tensor w, Tensor delays, Tensor? tau, float[] numbers, int grid_points, bool return_u_max, "
-      "float slope_min, Tensor t_out, Tensor slope, Tensor time, Tensor before, Tensor times, Tensor order, Tensor counts, bool[] wanted) "
+      "float slope_min, Tensor t_out, Tensor slope, Tensor tape, bool[] wanted) "
       "-> (Tensor grad_t_in, Tensor grad_w, Tensor grad_delays, Tensor grad_tau)");
 }
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from snnfast import loss
 from snnfast.nn import SpikeProp, calibrate
+from snnfast.ops.spikeprop import Pull
 
 
 class Bohte2002(nn.Module):
@@ -135,9 +136,29 @@ class Bohte2002(nn.Module):
             )
         return times if t.dim() == 2 else [x[0] for x in times]
 
+    @property
+    def weights_only(self) -> bool:
+        """Whether nothing but weights is learned, each layer's own, and no output time is virtual."""
+        return self.virtual is None and all(
+            layer.signs is None
+            and layer.weight.requires_grad
+            and not layer.delays.requires_grad
+            and not isinstance(layer.tau, Tensor)
+            for layer in self._spiking()
+        )
+
+    def untracked(self, t: Tensor) -> tuple[Tensor, list[Pull]]:
+        """Output times of a batch and, as of :meth:`snnfast.nn.SpikeProp.untracked`, each layer's function for gradients."""
+        t = self._heard(t)
+        pulls = []
+        for layer in self._spiking():
+            t, pull = layer.untracked(t)
+            pulls.append(pull)
+        return t, pulls
+
     def _heard(self, t: Tensor) -> Tensor:
         """The times as the layers take them: silent is inf, not -1, and the dtype that of the weights."""
-        return t.masked_fill(t == -1, torch.inf).to(next(self.parameters()).dtype)
+        return t.masked_fill(t == -1, torch.inf).to(self._spiking()[0].weight.dtype)
 
     def _spiking(self) -> list[SpikeProp]:
         return [layer for layer in self.layers if isinstance(layer, SpikeProp)]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from snnfast import check, ops
+from snnfast.ops.spikeprop import Pull, untracked
 
 __all__ = ["SpikeProp", "calibrate"]
 
@@ -128,6 +129,24 @@ class SpikeProp(nn.Module):
             dt=self.dt,
             slope_min=self.slope_min,
             return_u_max=return_u_max,
+            validate=self.validate,
+        )
+
+    def untracked(self, t: Tensor) -> tuple[Tensor, Pull]:
+        """Spike times ``[B, O]`` and a function for their gradients, without autograd.
+
+        See :func:`snnfast.ops.spikeprop.untracked`.
+        """
+        w, d = self.effective()
+        return untracked(
+            t,
+            w,
+            d,
+            tau=self.tau,
+            v_threshold=self.v_threshold,
+            t_max=self.t_max,
+            dt=self.dt,
+            slope_min=self.slope_min,
             validate=self.validate,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -88,9 +89,7 @@ def spikeprop(
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
     """
-    kernels = backend.library("spikeprop", t_in) if isinstance(t_in, Tensor) else None
-    if kernels is not None and (kernels is not torch.ops.snnfast or t_in.is_cuda):
-        kernels = None  # until there are CUDA kernels
+    kernels = _kernels(t_in)
     look_before = validate and kernels is None  # kernels look while they sort
     tau, settings = prepare(
         t_in, w, delays, tau, v_threshold, t_max, dt, slope_min, return_u_max, look_before
@@ -104,19 +103,31 @@ def spikeprop(
     if torch.is_grad_enabled() and any(isinstance(v, Tensor) and v.requires_grad for v in inputs):
         t_out, u_max, slope, status = _FirstSpike.apply(kernels, settings, *inputs)  # type: ignore[no-untyped-call]
     else:
-        t_out, u_max, slope, *_, status = _forward(kernels, settings, *inputs)
+        t_out, u_max, slope, _, status = _forward(kernels, settings, *inputs)
     if validate and not is_recorded(t_in.device):
-        found = status.item()
-        if found & _BAD:
-            look_at_values(t_in, delays, tau, settings.t_max)
-        if not found & _FIRED and t_out.numel():
-            warn_silent(settings, stacklevel=3)
+        _report(int(status), t_in, delays, tau, settings, t_out.numel() > 0)
     result: tuple[Tensor, ...] = (t_out,)
     if return_u_max:
         result += (u_max,)
     if return_slope:
         result += (torch.where(t_out.detach() < math.inf, slope, math.inf),)
     return result if len(result) > 1 else t_out
+
+
+def _kernels(t_in: object) -> Any:
+    kernels = backend.library("spikeprop", t_in) if isinstance(t_in, Tensor) else None
+    if kernels is not torch.ops.snnfast or not t_in.is_cpu:  # type: ignore[attr-defined]
+        return None  # until there are CUDA kernels
+    return kernels
+
+
+def _report(
+    found: int, t_in: Tensor, delays: Tensor, tau: float | Tensor, a: Settings, has_outputs: bool
+) -> None:
+    if found & _BAD:
+        look_at_values(t_in, delays, tau, a.t_max)
+    if not found & _FIRED and has_outputs:
+        warn_silent(a, stacklevel=4)
 
 
 def _refuse_tangents(inputs: tuple[Tensor | float, ...]) -> None:
@@ -155,9 +166,9 @@ class _FirstSpike(torch.autograd.Function):
         delays: Tensor,
         tau: float | Tensor,
     ) -> tuple[Tensor, ...]:
-        t_out, u_max, slope, *found, status = _forward(kernels, a, t_in, w, delays, tau)
+        t_out, u_max, slope, tape, status = _forward(kernels, a, t_in, w, delays, tau)
         ctx.save_for_backward(
-            w, delays, tau if isinstance(tau, Tensor) else None, t_out, slope, *found
+            w, delays, tau if isinstance(tau, Tensor) else None, t_out, slope, tape
         )
         ctx.kernels, ctx.settings = kernels, a
         ctx.tau = None if isinstance(tau, Tensor) else tau
@@ -167,31 +178,89 @@ class _FirstSpike(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_t: Tensor | None, grad_u: Tensor | None, *_: Any) -> Any:
-        w, delays, tau, t_out, slope, *found = ctx.saved_tensors
-        a: Settings = ctx.settings
+        w, delays, tau, *found = ctx.saved_tensors
         tau = ctx.tau if tau is None else tau
         wanted = list(ctx.needs_input_grad[2:])
-
-        def gradients(
-            grad_t: Tensor | None, grad_u: Tensor | None, w: Tensor, delays: Tensor
-        ) -> Any:
-            return ctx.kernels.spikeprop_backward(
-                None if grad_t is None else grad_t.contiguous(),
-                None if grad_u is None else grad_u.contiguous(),
-                w.contiguous(),
-                delays.contiguous(),
-                *_numbers(a, tau),
-                a.grid_points,
-                a.return_u_max,
-                a.slope_min,
-                t_out,
-                slope,
-                *found,
-                wanted,
-            )
-
-        grads = first_order(gradients, grad_t, grad_u, w, delays)
+        run = partial(_backward, ctx.kernels, ctx.settings, tau=tau, found=found, wanted=wanted)
+        grads = first_order(run, grad_t, grad_u, w, delays)
         return None, None, *(g if is_wanted else None for g, is_wanted in zip(grads, wanted))
+
+
+def _backward(
+    kernels: Any,
+    a: Settings,
+    grad_t: Tensor | None,
+    grad_u: Tensor | None,
+    w: Tensor,
+    delays: Tensor,
+    tau: float | Tensor,
+    found: Sequence[Tensor],
+    wanted: list[bool],
+) -> tuple[Tensor, ...]:
+    return kernels.spikeprop_backward(  # type: ignore[no-any-return]
+        None if grad_t is None else grad_t.contiguous(),
+        None if grad_u is None else grad_u.contiguous(),
+        w.contiguous(),
+        delays.contiguous(),
+        *_numbers(a, tau),
+        a.grid_points,
+        a.return_u_max,
+        a.slope_min,
+        *found,
+        wanted,
+    )
+
+
+Pull = Callable[[Tensor, bool], tuple[Tensor | None, Tensor]]
+
+
+def untracked(
+    t_in: Tensor,
+    w: Tensor,
+    delays: Tensor,
+    *,
+    tau: float | Tensor,
+    v_threshold: float,
+    t_max: float,
+    dt: float | None,
+    slope_min: float,
+    validate: bool,
+) -> tuple[Tensor, Pull]:
+    """:func:`spikeprop` without autograd, which takes longer than the kernels do for a single sample.
+
+    Returns:
+        ``t_out``, and a function that takes its gradient, and whether that of ``t_in`` is wanted, and returns those of
+        ``t_in`` and ``w``.
+    """
+    kernels = _kernels(t_in)
+    if kernels is None:
+        inputs = (t_in.detach().requires_grad_(), w.detach().requires_grad_())
+        with torch.enable_grad():
+            t_out = spikeprop(
+                *inputs,
+                delays.detach(),
+                tau=tau,
+                v_threshold=v_threshold,
+                t_max=t_max,
+                dt=dt,
+                slope_min=slope_min,
+                validate=validate,
+            )
+        return t_out.detach(), lambda grad, _: torch.autograd.grad(t_out, inputs, grad)  # type: ignore[return-value]
+    t_in, w, delays = t_in.detach(), w.detach(), delays.detach()
+    tau = tau.detach() if isinstance(tau, Tensor) else tau
+    tau, a = prepare(t_in, w, delays, tau, v_threshold, t_max, dt, slope_min, False, False)
+    t_out, _, slope, tape, status = _forward(kernels, a, t_in, w, delays, tau)
+    if validate and not is_recorded(t_in.device):
+        _report(int(status), t_in, delays, tau, a, t_out.numel() > 0)
+
+    def pull(grad: Tensor, t_in_wanted: bool) -> tuple[Tensor | None, Tensor]:
+        wanted = [t_in_wanted, True, False, False]
+        found = (t_out, slope, tape)
+        grads = _backward(kernels, a, grad, None, w, delays, tau, found, wanted)
+        return grads[0] if t_in_wanted else None, grads[1]
+
+    return t_out, pull
 
 
 def register(namespace: str) -> None:
@@ -207,20 +276,16 @@ def register(namespace: str) -> None:
         grid_points: int,
         return_u_max: bool,
     ) -> tuple[Tensor, ...]:
-        neurons = (t_in.shape[0], w.shape[0])
-        terminals = (t_in.shape[0], w.shape[1] * w.shape[2])
-        potentials = neurons if return_u_max else (0,)
-        integers = partial(w.new_empty, dtype=torch.int32)
+        batch, neurons = t_in.shape[0], t_in.shape[0] * w.shape[0]
+        real = w.element_size() // 4
+        words = batch * (w.shape[1] * w.shape[2] * (real + 1) + 2)
+        words += neurons * (real + 1 if return_u_max else 1)
         return (
-            w.new_empty(neurons),
-            w.new_empty(potentials),
-            w.new_empty(neurons),
-            w.new_empty(potentials),
-            integers(neurons),
-            w.new_empty(terminals),
-            integers(terminals),
-            integers((t_in.shape[0], 2)),
-            integers((1,)),
+            w.new_empty((batch, w.shape[0])),
+            w.new_empty((batch, w.shape[0]) if return_u_max else (0,)),
+            w.new_empty((batch, w.shape[0])),
+            w.new_empty((words,), dtype=torch.int32),
+            w.new_empty((1,), dtype=torch.int32),
         )
 
     @torch.library.register_fake(f"{namespace}::spikeprop_backward")

@@ -85,10 +85,15 @@ def test_calibrate_sets_every_layer():
         net.calibrate(batch, (9.0, 13.0))
 
 
-def test_step_is_one_of_gradient_descent():
-    net, by_hand = Bohte2002(4, 5, 2), Bohte2002(4, 5, 2)
+@pytest.mark.parametrize("options", [{}, {"learn_delays": True}], ids=["weights", "delays"])
+def test_step_is_one_of_gradient_descent(backend, options):
+    """With weights alone it does without autograd."""
+    net, by_hand = Bohte2002(4, 5, 2, **options), Bohte2002(4, 5, 2, **options)
+    assert net.weights_only == (not options)
+    net, by_hand = net.to(backend.device), by_hand.to(backend.device)
     by_hand.load_state_dict(net.state_dict())
     x, target = torch.rand(4) * 5, torch.tensor([8.0, 13.0])
+    x, target = x.to(backend.device), target.to(backend.device)
     error = loss.spike_time_squared_error(by_hand(x)[None], target[None])
     error.backward()
     assert error > 0

@@ -159,10 +159,17 @@ def _n3ml(neurons: int, presentations: int) -> Settings:
     return Settings(plasticity.pair(1e-10, 1e-3))
 
 
+# Neurons of the authors' program, for which its growth of the thresholds is meant: the fewer neurons share the spikes,
+# the faster each one's threshold grows. At 100 it would rise until images have to be shown again, and fewer learn.
+_AUTHORS_NEURONS = 400
+
+
 def _paper(neurons: int, presentations: int) -> Settings:
+    dynamics = ConductanceBased()
+    theta_plus = dynamics.theta_plus * neurons / _AUTHORS_NEURONS
     return Settings(
         plasticity.triplet(1e-4, 1e-2),
-        ConductanceBased(),
+        replace(dynamics, theta_plus=theta_plus),
         norm=78 / 784,
         theta_init=20.0,
         max_delay=10.0,
@@ -205,12 +212,13 @@ def preset(
 
     - ``"manual"``: the rule that the n3ml manual prints, a power law, with competition within the step.
     - ``"n3ml"``: what n3ml computes: the pair rule at its rates, its neurons and its delays.
-    - ``"paper"``: conductances, delays and constants of the authors' program, and its triplet rule.
+    - ``"paper"``: conductances, delays and constants of the authors' program, and its triplet rule. Thresholds grow by
+      its 0.05 mV a spike at its 400 neurons, in proportion at other sizes.
     - ``"tuned"``: the triplet rule with the settings that were best at each size.
 
     Args:
         name: "manual", "n3ml", "paper" or "tuned".
-        neurons: excitatory neurons, on which the settings of "manual" and "tuned" depend.
+        neurons: excitatory neurons, on which the settings of all but "n3ml" depend.
         presentations: images that training will present, on which the growth of the thresholds in "manual" and
             "tuned" depends; two epochs of MNIST by default.
         **changes: see :func:`change`.

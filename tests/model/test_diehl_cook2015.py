@@ -286,6 +286,8 @@ def test_the_papers_preset_is_that_of_the_authors_program():
     assert paper.intensity * (1 + paper.boost) == 255 / 8 * 3
     assert (paper.time_steps, paper.neurons.rest, paper.neurons.dt) == (700, 150, 0.5)
     assert (paper.neurons.tau_theta, paper.neurons.theta_plus) == (1e7, 0.05)
+    # As fast per image where fewer neurons share the spikes.
+    assert preset("paper", 100).neurons.theta_plus == 0.0125
     model = DiehlAndCook2015(5, 50, "paper")
     assert model.exc.theta.tolist() == [20] * 5
     assert model.exc.theta.dtype == torch.float64

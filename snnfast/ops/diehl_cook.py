@@ -60,7 +60,7 @@ def diehl_cook(
     On the CPU the work follows the spikes: as long as a bound says that no neuron of a group of 64 can reach its
     threshold, their steps are only noted down. Spikes, weights and thresholds are those of the step-by-step evaluation,
     bit for bit. Without learning (``rule=None, theta_plus=0, tau_theta=None``) and ``state`` presentations run in
-    parallel.
+    parallel. On CUDA all presentations are one launch.
 
     Args:
         x: the stimuli: spikes ``[P, T, I]`` (bool, uint8, float32 or float64; a spike is what is not 0),

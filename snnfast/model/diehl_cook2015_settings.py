@@ -141,8 +141,13 @@ _COMPETING = CurrentBased(inhibition_delay=0, one_winner=True)
 # that did well at 100, 400, 1600 and 6400 neurons had this in common.
 GROWTH = 15.0
 
-# Neurons: learning rate, and that at the end as a part of it. The nearest size, by ratio, is taken.
-_TUNED_RATES = {100: (0.03, 0.1), 400: (0.03, 1.0), 1600: (0.06, 1.0), 6400: (0.1, 1.0)}
+# Neurons: learning rate, that at the end as a part of it, inhibition in mV. The nearest size, by ratio, is taken.
+_TUNED = {
+    100: (0.03, 0.1, 160.0),
+    400: (0.03, 1.0, 120.0),
+    1600: (0.06, 1.0, 160.0),
+    6400: (0.1, 1.0, 120.0),
+}
 
 
 def _growing(settings: Settings, neurons: int, presentations: int) -> Settings:
@@ -180,9 +185,10 @@ def _paper(neurons: int, presentations: int) -> Settings:
 
 
 def _tuned(neurons: int, presentations: int) -> Settings:
-    size = min(_TUNED_RATES, key=lambda n: max(n / neurons, neurons / n))
-    lr, lr_final = _TUNED_RATES[size]
-    settings = Settings(plasticity.triplet(1e-4, lr), _COMPETING, lr_final=lr_final)
+    size = min(_TUNED, key=lambda n: max(n / neurons, neurons / n))
+    lr, lr_final, inhibition = _TUNED[size]
+    competing = replace(_COMPETING, inhibition=inhibition)
+    settings = Settings(plasticity.triplet(1e-4, lr), competing, lr_final=lr_final)
     return _growing(settings, neurons, presentations)
 
 

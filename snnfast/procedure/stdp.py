@@ -29,16 +29,17 @@ SAVE_EVERY = 10.0  # seconds
 
 @dataclass(frozen=True)
 class Dataset:
-    """What depends on the images: their shape, images a call, and changes to the network's settings."""
+    """What depends on the images: their shape, images a call, changes to the presets, and more to "tuned"."""
 
     shape: tuple[int, int, int]
     images_per_call: int
     changes: Mapping[str, Any]
+    tuned: Mapping[str, Any]
 
 
 DATASETS = {
-    "digits": Dataset((1, 8, 8), 100, {"norm": 0.3, "intensity": 300.0}),
-    "mnist": Dataset((1, 28, 28), 1000, {}),
+    "digits": Dataset((1, 8, 8), 100, {"norm": 0.3, "intensity": 300.0}, {"inhibition": 120.0}),
+    "mnist": Dataset((1, 28, 28), 1000, {}, {}),
 }
 
 
@@ -87,7 +88,9 @@ class Settings:
 
     def network(self, images: int) -> network.Settings:
         """Settings of the network for a run over ``images`` training images."""
-        changes = {**DATASETS[self.dataset].changes, **self.changes}
+        dataset = DATASETS[self.dataset]
+        tuned = dataset.tuned if self.preset == "tuned" else {}
+        changes = {**dataset.changes, **tuned, **self.changes}
         presentations = max(self.epochs * images, 1)
         try:
             return network.preset(self.preset, self.neurons, presentations=presentations, **changes)

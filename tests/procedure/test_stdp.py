@@ -254,6 +254,16 @@ def test_wrong_settings_are_named(changes, message):
         settings(**changes)
 
 
+@pytest.mark.parametrize("dataset", stdp.DATASETS)
+def test_every_preset_fits_every_data_set(dataset):
+    for preset in ("manual", "n3ml", "paper"):
+        assert stdp.Settings(dataset=dataset, preset=preset).network(100)
+    chosen = stdp.Settings(dataset=dataset, preset="tuned", changes={"inhibition": 70.0})
+    assert chosen.network(100).neurons.inhibition == 70
+    tuned = stdp.Settings(dataset=dataset, preset="tuned").network(100)
+    assert tuned.neurons.inhibition == {"digits": 120, "mnist": 160}[dataset]
+
+
 def test_figures_take_a_twentieth_of_the_time(tmp_path, monkeypatch):
     run = stdp.prepare(settings(), 100)
     figures = stdp.Figures(tmp_path, every=0.0)

@@ -35,54 +35,54 @@ void in_parallel(int64_t n, int64_t work, const Kernel& kernel) {
   torch::stable::parallel_for(0, n, std::max<int64_t>(32768 / std::max<int64_t>(work, 1), 1), kernel);
 }
 
-void run_forward(const Cpu& device, const Tensor& like, const SpikePropForward& a) {
-  const SpikePropEvents& events = a.events;
-  SpikePropSizes sizes;
-  cpu::spikeprop_sizes()(events, false, &sizes);
-  const Tensor memory = device.allocate(like, {sizes.memory + 64}, ScalarType::Byte);
-  char* m = static_cast<char*>(memory.mutable_data_ptr());
-  m += (64 - reinterpret_cast<uintptr_t>(m) % 64) % 64;
-  const size_t scratch = static_cast<size_t>(sizes.sort_scratch);
-  in_parallel(events.B, 8 * events.N + events.grid_points,
-              [&](int64_t begin, int64_t end) { cpu::spikeprop_sort()(a, m, begin, end, thread_scratch(scratch)); });
-  cpu::spikeprop_mark()(events, false, m);
-  in_parallel(sizes.blocks, 32 * events.N, [&](int64_t begin, int64_t end) { cpu::spikeprop_pack()(events, a.w, false, m, begin, end); });
-  in_parallel(sizes.blocks * events.B, 4 * events.N + events.grid_points + 400, [&](int64_t begin, int64_t end) { cpu::spikeprop_fire()(a, m, begin, end); });
-  cpu::spikeprop_finish()(a, m);
-}
-
-void run_backward(const Cpu& device, const Tensor& like, const SpikePropBackward& a) {
-  const SpikePropEvents& events = a.events;
-  SpikePropSizes sizes;
-  cpu::spikeprop_sizes()(events, true, &sizes);
-  const Tensor memory = device.allocate(like, {sizes.memory + 64}, ScalarType::Byte);
-  char* m = static_cast<char*>(memory.mutable_data_ptr());
-  m += (64 - reinterpret_cast<uintptr_t>(m) % 64) % 64;
-  const size_t scratch = static_cast<size_t>(sizes.sum_scratch);
-  in_parallel(events.B, 8 * events.N, [&](int64_t begin, int64_t end) { cpu::spikeprop_intervals()(events, m, begin, end); });
-  if (a.grad_w)
-    in_parallel(sizes.blocks * sizes.pieces, 4 * events.N * events.B / sizes.pieces,
-                [&](int64_t begin, int64_t end) { cpu::spikeprop_sum_weights()(a, m, begin, end, thread_scratch(scratch)); });
-  if (a.grad_t_in || a.grad_delays || a.grad_tau) {
-    cpu::spikeprop_mark()(events, true, m);
-    in_parallel(sizes.blocks, 32 * events.N, [&](int64_t begin, int64_t end) { cpu::spikeprop_pack()(events, a.w, true, m, begin, end); });
-    in_parallel(events.B, 8 * events.N * sizes.blocks,
-                [&](int64_t begin, int64_t end) { cpu::spikeprop_sum_events()(a, m, begin, end, thread_scratch(scratch)); });
+template <class Device>
+void run_forward(const Device& device, const Tensor& like, const SpikePropForward& a) {
+  if constexpr (Device::kCuda) {
+    const Tensor workspace = device.allocate(like, {spikeprop_workspace(a.events, false)}, ScalarType::Byte);
+    device.launch("spikeprop", [&](void* stream) { return launch_spikeprop_forward(a, workspace.mutable_data_ptr(), stream); });
+  } else {
+    const SpikePropEvents& events = a.events;
+    SpikePropSizes sizes;
+    cpu::spikeprop_sizes()(events, false, &sizes);
+    const Tensor memory = device.allocate(like, {sizes.memory + 64}, ScalarType::Byte);
+    char* m = static_cast<char*>(memory.mutable_data_ptr());
+    m += (64 - reinterpret_cast<uintptr_t>(m) % 64) % 64;
+    const size_t scratch = static_cast<size_t>(sizes.sort_scratch);
+    in_parallel(events.B, 8 * events.N + events.grid_points,
+                [&](int64_t begin, int64_t end) { cpu::spikeprop_sort()(a, m, begin, end, thread_scratch(scratch)); });
+    cpu::spikeprop_mark()(events, false, m);
+    in_parallel(sizes.blocks, 32 * events.N, [&](int64_t begin, int64_t end) { cpu::spikeprop_pack()(events, a.w, false, m, begin, end); });
+    in_parallel(sizes.blocks * events.B, 4 * events.N + events.grid_points + 400, [&](int64_t begin, int64_t end) { cpu::spikeprop_fire()(a, m, begin, end); });
+    cpu::spikeprop_finish()(a, m);
   }
-  cpu::spikeprop_sum_all()(a, m);
 }
 
-#if defined(SNNFAST_WITH_CUDA) || defined(SNNFAST_CUDA_EMULATION)
-void run_forward(const Cuda& device, const Tensor& like, const SpikePropForward& a) {
-  const Tensor workspace = device.allocate(like, {spikeprop_workspace(a.events, false)}, ScalarType::Byte);
-  device.launch("spikeprop", [&](void* stream) { return launch_spikeprop_forward(a, workspace.mutable_data_ptr(), stream); });
+template <class Device>
+void run_backward(const Device& device, const Tensor& like, const SpikePropBackward& a) {
+  if constexpr (Device::kCuda) {
+    const Tensor workspace = device.allocate(like, {spikeprop_workspace(a.events, true)}, ScalarType::Byte);
+    device.launch("spikeprop", [&](void* stream) { return launch_spikeprop_backward(a, workspace.mutable_data_ptr(), stream); });
+  } else {
+    const SpikePropEvents& events = a.events;
+    SpikePropSizes sizes;
+    cpu::spikeprop_sizes()(events, true, &sizes);
+    const Tensor memory = device.allocate(like, {sizes.memory + 64}, ScalarType::Byte);
+    char* m = static_cast<char*>(memory.mutable_data_ptr());
+    m += (64 - reinterpret_cast<uintptr_t>(m) % 64) % 64;
+    const size_t scratch = static_cast<size_t>(sizes.sum_scratch);
+    in_parallel(events.B, 8 * events.N, [&](int64_t begin, int64_t end) { cpu::spikeprop_intervals()(events, m, begin, end); });
+    if (a.grad_w)
+      in_parallel(sizes.blocks * sizes.pieces, 4 * events.N * events.B / sizes.pieces,
+                  [&](int64_t begin, int64_t end) { cpu::spikeprop_sum_weights()(a, m, begin, end, thread_scratch(scratch)); });
+    if (a.grad_t_in || a.grad_delays || a.grad_tau) {
+      cpu::spikeprop_mark()(events, true, m);
+      in_parallel(sizes.blocks, 32 * events.N, [&](int64_t begin, int64_t end) { cpu::spikeprop_pack()(events, a.w, true, m, begin, end); });
+      in_parallel(events.B, 8 * events.N * sizes.blocks,
+                  [&](int64_t begin, int64_t end) { cpu::spikeprop_sum_events()(a, m, begin, end, thread_scratch(scratch)); });
+    }
+    cpu::spikeprop_sum_all()(a, m);
+  }
 }
-
-void run_backward(const Cuda& device, const Tensor& like, const SpikePropBackward& a) {
-  const Tensor workspace = device.allocate(like, {spikeprop_workspace(a.events, true)}, ScalarType::Byte);
-  device.launch("spikeprop", [&](void* stream) { return launch_spikeprop_backward(a, workspace.mutable_data_ptr(), stream); });
-}
-#endif
 
 // ---- checks
 

@@ -148,7 +148,7 @@ class Bohte2002(nn.Module):
         )
 
     def untracked(self, t: Tensor) -> tuple[Tensor, list[Pull]]:
-        """Output times of a batch, and what :meth:`snnfast.nn.SpikeProp.untracked` of each layer gives for gradients."""
+        """Output times of a batch, and what each layer gives for gradients: :meth:`snnfast.nn.SpikeProp.untracked`."""
         t = self._heard(t)
         pulls = []
         for layer in self._spiking():

@@ -89,7 +89,7 @@ def spikeprop(
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
     """
-    kernels = _kernels(t_in)
+    kernels = backend.library("spikeprop", t_in) if isinstance(t_in, Tensor) else None
     look_before = validate and kernels is None  # kernels look while they sort
     tau, settings = prepare(
         t_in, w, delays, tau, v_threshold, t_max, dt, slope_min, return_u_max, look_before
@@ -112,13 +112,6 @@ def spikeprop(
     if return_slope:
         result += (torch.where(t_out.detach() < math.inf, slope, math.inf),)
     return result if len(result) > 1 else t_out
-
-
-def _kernels(t_in: object) -> Any:
-    kernels = backend.library("spikeprop", t_in) if isinstance(t_in, Tensor) else None
-    if kernels is not torch.ops.snnfast or not t_in.is_cpu:  # type: ignore[attr-defined]
-        return None  # until there are CUDA kernels
-    return kernels
 
 
 def _report(
@@ -232,7 +225,7 @@ def untracked(
         ``t_out``, and a function that takes its gradient, and whether that of ``t_in`` is wanted, and returns those of
         ``t_in`` and ``w``.
     """
-    kernels = _kernels(t_in)
+    kernels = backend.library("spikeprop", t_in)
     if kernels is None:
         inputs = (t_in.detach().requires_grad_(), w.detach().requires_grad_())
         with torch.enable_grad():

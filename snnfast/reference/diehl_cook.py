@@ -271,6 +271,8 @@ def prepare(
         )
     if delay < 0:
         raise ValueError(f"{op}: inhibition_delay must be at least 0 steps, got {delay}")
+    if not isinstance(one_winner, bool):
+        raise TypeError(f"{op}: one_winner must be True or False, got {one_winner!r}")
     if state is not None:
         _check_state(op, state, w, delay)
     theta_decay = (
@@ -284,7 +286,7 @@ def prepare(
         refractory=math.ceil(_at_least_zero(op, "refractory", refractory) / step - 1e-9),
         inhibition=_at_least_zero(op, "inhibition", inhibition),
         inhibition_delay=delay,
-        one_winner=bool(one_winner),
+        one_winner=one_winner,
         theta_plus=_at_least_zero(op, "theta_plus", theta_plus),
         theta_decay=theta_decay,
         norm=0.0 if norm is None else _positive(op, "norm", norm),

@@ -523,6 +523,7 @@ ERRORS = {
         "inhibition_delay must be an integer number of steps, got float",
         {"inhibition_delay": 1.0},
     ),
+    "one_winner": (TypeError, "one_winner must be True or False, got 'no'", {"one_winner": "no"}),
     "hz shape": (
         ValueError,
         r"x.hz must have shape \[P, 5\], got \[2, 4\]",

@@ -10,7 +10,7 @@ import torch
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("csrc/*.md")])
 WITH_CODE = [p for p in PAGES if "```python\n" in p.read_text()]
-COMMANDS = ("pip install . && snnfast demo", 'pip install -e ".[test]" && pytest')
+COMMANDS = ("pip install . && snnfast demo", 'pip install -e ".[test]" && pytest -n auto')
 
 
 def name(path):

@@ -9,12 +9,14 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import machine, neurons, report, resources
+from benchmarks import machine, neurons, report, resources, spikeprop
 from benchmarks.timing import Task, measure, measure_isolated
 
 app = typer.Typer(
     help="Benchmarks of snnfast against plain PyTorch and other libraries.", no_args_is_help=True
 )
+
+JUDGES = {"lif": report.verdicts, "spikeprop": spikeprop.verdicts}
 
 
 def add_command(benchmark: str) -> None:
@@ -73,7 +75,8 @@ def add_command(benchmark: str) -> None:
             else:
                 results[task] = measurement
         rows = report.rows(results, module.FLOOR)
-        verdicts = report.verdicts(rows) if benchmark == "lif" and not quick else []
+        judge = JUDGES.get(benchmark)
+        verdicts = judge(rows) if judge and not quick else []
         typer.echo(report.timing_table(rows, module.FLOOR))
         if verdicts:
             typer.echo(f"\n{report.verdict_table(verdicts)}")
@@ -97,6 +100,7 @@ for name in (
     "stdp",
     "diehl_cook",
     "diehl_cook_conductance",
+    "spikeprop",
 ):
     add_command(name)
 

@@ -81,11 +81,16 @@ def progress(task: Task, measurement: Measurement) -> str:
     if measurement.skipped:
         return f"{where}: skipped, {measurement.skipped}"
     passes = measurement.seconds.items()
-    return f"{where}: " + ", ".join(f"{name} {1e3 * min(s):.3f} ms" for name, s in passes)
+    return f"{where}: " + ", ".join(f"{name} {milliseconds(min(s))} ms" for name, s in passes)
 
 
 def cell(value: float | None, form: str = ".2f") -> str:
     return "-" if value is None else format(value, form)
+
+
+def milliseconds(seconds: float) -> str:
+    value = 1e3 * seconds
+    return format(value, ".3f" if value >= 1 else ".3g")
 
 
 def table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
@@ -103,8 +108,8 @@ def timing_table(found: list[Row], floor: str) -> str:
             str(row.task.threads),
             row.name,
             f"{row.task.implementation} {row.version}".strip(),
-            cell(1e3 * row.minimum_seconds, ".3f"),
-            cell(1e3 * row.median_seconds, ".3f"),
+            milliseconds(row.minimum_seconds),
+            milliseconds(row.median_seconds),
             cell(row.floors),
             cell(row.per_ours),
             cell(row.bytes_moved / 1e6 if row.bytes_moved else None, ".1f"),

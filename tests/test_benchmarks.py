@@ -69,6 +69,35 @@ def test_quick_stdp_runs(benchmarks, tmp_path):
     assert same == pytest.approx([same[0]] * len(same))
 
 
+def test_quick_spikeprop_runs(benchmarks, tmp_path):
+    file = tmp_path / "result.json"
+    output = benchmarks("spikeprop", "--quick", "--dtype", "float64", "--json", str(file))
+    assert "python_loop is for the manual's calls" in output
+    rows = json.loads(file.read_text())["rows"]
+    found = {(r["implementation"], len(r["shape"]), r["name"]): r["facts"] for r in rows}
+    for name in ("matrix_products", "reference_loop"):
+        assert found[name, 4, "forward"]["ms"] == pytest.approx(
+            found["snnfast", 4, "forward"]["ms"] + 0.05, abs=0.01
+        )
+        assert {(name, 4, "forward+backward"), (name, 5, "training")} <= set(found)
+    loop, ours = (found[name, 5, "Bohte.step"] for name in ("python_loop", "snnfast"))
+    assert loop["weights"] == pytest.approx(ours["weights"], rel=1e-5)
+
+
+def test_promises_of_spikeprop_are_judged(benchmarks):
+    from benchmarks import report, spikeprop
+    from benchmarks.timing import Measurement, Task
+
+    results = {}
+    for must in spikeprop.MUSTS:
+        task = Task("spikeprop", "snnfast", must.shape)
+        results[task] = Measurement({must.name: [must.limit / must.scale, 9e9]})
+    loop = Task("spikeprop", "python_loop", spikeprop.SHAPES[3])
+    results[loop] = Measurement({spikeprop.MANUAL: [1e-6]})
+    verdicts = spikeprop.verdicts(report.rows(results, "product"))
+    assert [v["kept"] for v in verdicts] == [True] * 4 + [False]
+
+
 def test_missing_library_is_skipped_with_reason(benchmarks, tmp_path):
     file = tmp_path / "result.json"
     output = benchmarks("lif", "--quick", "--baselines", "no_such_library", "--json", str(file))

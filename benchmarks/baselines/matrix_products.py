@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from benchmarks.spikeprop import DT
 from benchmarks.stdp import LR_POST, LR_PRE, SEQUENCE, STEP, TAU
 
 NOTE = ""
@@ -38,3 +40,38 @@ def stdp() -> dict[str, Callable[[Tensor, Tensor, Tensor], object]]:
         w.clamp_(0, 1)
 
     return {STEP: step, SEQUENCE: sequence}
+
+
+def spikeprop(
+    t_in: Tensor,
+    w: Tensor,
+    delays: Tensor,
+    *,
+    tau: float,
+    t_max: float,
+    return_u_max: bool = False,
+) -> Any:
+    """First spike times on a grid by the potentials at all of its points, a product a sample; threshold 1."""
+    events, weights = (t_in[:, :, None] + delays).flatten(1), w.flatten(1)
+
+    def response(s: Tensor) -> Tensor:
+        s = s.clamp(min=0) / tau
+        return s * (1 - s).exp()
+
+    with torch.no_grad():
+        grid = torch.arange(0, t_max + DT / 2, DT, dtype=w.dtype, device=w.device)
+        u = torch.stack([response(grid[:, None] - e) @ weights.T for e in events])
+        hit = u >= 1
+        fired = hit.any(1)
+        time = grid[torch.where(fired, hit.byte().argmax(1), u.argmax(1))]
+    if not (w.requires_grad or t_in.requires_grad):
+        t_out = torch.where(fired, time, math.inf)
+        return (t_out, u.amax(1)) if return_u_max else t_out
+    # The potential at that time as a function of weights and events: the implicit derivative is its own by its slope.
+    s = time[:, :, None] - events[:, None]
+    u = (response(s) * weights).sum(2)
+    with torch.no_grad():
+        slope = torch.where(s > 0, weights * (1 - s / tau) * (1 - s / tau).exp() / tau, 0).sum(2)
+        slope = slope.clamp(min=0.05 / tau)
+    t_out = torch.where(fired, time - (u - u.detach()) / slope, math.inf)
+    return (t_out, u) if return_u_max else t_out

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor
 
 from benchmarks import diehl_cook as network_benchmark
 from benchmarks import diehl_cook_conductance as conductance_benchmark
+from benchmarks.spikeprop import DT
 
 NOTE = ""
 
@@ -31,3 +33,9 @@ def diehl_cook_conductance(
 
     op = snnfast.reference.diehl_cook_conductance
     return lambda: conductance_benchmark.learn(network, spikes[None], op)
+
+
+def spikeprop(t_in: Tensor, w: Tensor, delays: Tensor, **constants: float) -> Any:
+    import snnfast
+
+    return snnfast.reference.spikeprop(t_in, w, delays, dt=DT, **constants)

@@ -119,18 +119,7 @@ class SpikeProp(nn.Module):
         has a gradient; see :func:`snnfast.loss.virtual_times`. Warns if no neuron fires for any sample of the batch.
         """
         w, d = self.effective()
-        return ops.spikeprop(
-            t,
-            w,
-            d,
-            tau=self.tau,
-            v_threshold=self.v_threshold,
-            t_max=self.t_max,
-            dt=self.dt,
-            slope_min=self.slope_min,
-            return_u_max=return_u_max,
-            validate=self.validate,
-        )
+        return ops.spikeprop(t, w, d, return_u_max=return_u_max, **self._constants())
 
     def untracked(self, t: Tensor) -> tuple[Tensor, Pull]:
         """Spike times ``[B, O]`` and a function for their gradients, without autograd.
@@ -138,17 +127,28 @@ class SpikeProp(nn.Module):
         See :func:`snnfast.ops.spikeprop.untracked`.
         """
         w, d = self.effective()
-        return untracked(
-            t,
-            w,
-            d,
-            tau=self.tau,
-            v_threshold=self.v_threshold,
-            t_max=self.t_max,
-            dt=self.dt,
-            slope_min=self.slope_min,
-            validate=self.validate,
-        )
+        return untracked(t, w, d, **self._constants())
+
+    def _constants(self) -> dict[str, Any]:
+        return {
+            "tau": self.tau,
+            "v_threshold": self.v_threshold,
+            "t_max": self.t_max,
+            "dt": self.dt,
+            "slope_min": self.slope_min,
+            "validate": self.validate,
+        }
+
+    @torch.no_grad()
+    def clipped_share(self, t: Tensor) -> float:
+        """Share of the spikes for inputs ``t`` ``[B, I]`` whose slope, below ``slope_min``, is bounded in the gradient.
+
+        NaN if no neuron fires.
+        """
+        w, d = self.effective()
+        fired, slope = ops.spikeprop(t, w, d, return_slope=True, **self._constants())
+        clipped = slope < self.slope_min * self.v_threshold / self.tau
+        return float(clipped.sum() / fired.isfinite().sum())
 
     @torch.no_grad()
     def potentials(self, t: Tensor, at: Tensor) -> Tensor:

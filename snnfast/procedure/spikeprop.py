@@ -325,20 +325,31 @@ def train_on(
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run, its accuracy on the test part in [0, 1], and where its files are."""
+    """A finished run.
+
+    Attributes:
+        run: network and history.
+        test_accuracy: in [0, 1].
+        clipped: by layer, the share of spikes whose slope is bounded in the gradient, over up to 1,000 test samples.
+        out: where its files are.
+    """
 
     run: Run
     test_accuracy: float
+    clipped: list[float]
     out: Path
 
     def summary(self) -> str:
-        """The result in two lines."""
+        """The result in some lines."""
         seconds = sum(row["seconds"] for row in self.run.history)
         cycles = converged(self.run)
         learned = f", learned after {cycles} cycles" if cycles is not None else ""
+        clipped = ", ".join(f"{100 * share:.1f} %" for share in self.clipped)
         return (
             f"test accuracy {100 * self.test_accuracy:.2f} % after {self.run.epoch} epochs{learned}, "
-            f"{seconds:.1f} s\n{self.out}: {CHECKPOINT}, curves.png, spikes.png, potentials.png"
+            f"{seconds:.1f} s\n"
+            f"slopes below slope_min: {clipped} of the spikes, by layer\n"
+            f"{self.out}: {CHECKPOINT}, curves.png, spikes.png, potentials.png"
         )
 
 
@@ -401,4 +412,13 @@ def train(
     )
     figures.finish(run)
     score = evaluate(run.model, parts.test, loss=objective(settings), decide=decision(settings))
-    return Result(run, score.accuracy, out)
+    return Result(run, score.accuracy, clipped_shares(run, parts.test[0]), out)
+
+
+def clipped_shares(run: Run, times: Tensor) -> list[float]:
+    """By layer :meth:`snnfast.nn.SpikeProp.clipped_share` for the first 1,000 of the input times ``[N, I]``."""
+    model = run.model
+    assert isinstance(model, Bohte2002)
+    with torch.no_grad():
+        heard = model.spike_times(times[:1000])
+    return [layer.clipped_share(t) for layer, t in zip(model.layers, heard)]  # type: ignore[operator]

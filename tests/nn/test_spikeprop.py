@@ -39,6 +39,19 @@ def test_one_neuron_worked_by_hand():
     assert t.item() == pytest.approx(5 + 4 / 2, abs=1e-5)
 
 
+def test_clipped_share_counts_slopes_below_the_bound():
+    # The neuron above crosses at s = tau / 2 with the slope w (1 - s / tau) e^(1 - s / tau) / tau = 1 / tau.
+    layer = SpikeProp(1, 2, [0.0], tau=4.0, t_max=20.0)
+    with torch.no_grad():
+        layer.weight[0].fill_(2 * math.exp(-0.5))
+        layer.weight[1].fill_(1.0001)  # grazes
+    t = torch.tensor([[2.0], [INF], [3.0]])
+    shares = []
+    for layer.slope_min in (1e-6, 0.9, 1.1):
+        shares.append(layer.clipped_share(t))
+    assert shares == [0.0, 0.5, 1.0]
+
+
 def test_default_weights_fire():
     for shape in ((3, 5, 16), (50, 10, 16), (800, 20, 1)):
         n_in, n_out, terminals = shape

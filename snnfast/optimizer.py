@@ -75,7 +75,7 @@ class Bohte:
         """The output times, and a function from their gradient to the parameters and theirs."""
         if model.weights_only:
             t, pulls = model.untracked(batch)
-            return t, lambda error: _back(model, pulls, error)
+            return t, lambda error: _back(pulls, error)
         tracked: Tensor = model(batch)
         parameters = [p for p in model.parameters() if p.requires_grad]
         return tracked.detach(), lambda error: list(
@@ -83,10 +83,11 @@ class Bohte:
         )
 
 
-def _back(model: Bohte2002, pulls: list[Pull], error: Tensor) -> Gradients:
+def _back(pulls: list[tuple[Tensor, Pull]], error: Tensor) -> Gradients:
     found: Gradients = []
     for depth in reversed(range(len(pulls))):
-        error_before, gradient = pulls[depth](error, depth > 0)
-        found.append((model.layers[depth].weight, gradient))  # type: ignore[arg-type]
+        weight, pull = pulls[depth]
+        error_before, gradient = pull(error, depth > 0)
+        found.append((weight, gradient))
         error = error_before  # type: ignore[assignment]
     return found

@@ -147,13 +147,13 @@ class Bohte2002(nn.Module):
             for layer in self._spiking()
         )
 
-    def untracked(self, t: Tensor) -> tuple[Tensor, list[Pull]]:
-        """Output times of a batch, and what each layer gives for gradients: :meth:`snnfast.nn.SpikeProp.untracked`."""
+    def untracked(self, t: Tensor) -> tuple[Tensor, list[tuple[Tensor, Pull]]]:
+        """Output times of a batch, and each layer's weight with :meth:`snnfast.nn.SpikeProp.untracked`'s function."""
         t = self._heard(t)
         pulls = []
         for layer in self._spiking():
             t, pull = layer.untracked(t)
-            pulls.append(pull)
+            pulls.append((layer.weight, pull))
         return t, pulls
 
     def _heard(self, t: Tensor) -> Tensor:

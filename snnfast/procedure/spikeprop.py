@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -48,6 +49,7 @@ class Settings:
         targets: times wanted of the class's output and of the others, for the squared error. The only output of XOR
             is to take the first for true and the second for false.
         jitter: standard deviation of noise on the input times, drawn anew for each sample and epoch.
+        shift: pixels by which an image is moved at most, drawn anew for each image and epoch.
         epochs: passes over the training data.
         batch_size: samples a step.
         lr: Adam's learning rate in the first epoch.
@@ -76,6 +78,7 @@ class Settings:
     loss: str = "cross-entropy"
     targets: tuple[float, float] = (12.0, 16.0)
     jitter: float = 0.0
+    shift: int = 0
     epochs: int = 30
     batch_size: int = 20
     lr: float = 0.01
@@ -102,7 +105,10 @@ class Settings:
             )
         if self.dataset == "mnist" and self.folds:
             raise ValueError("spikeprop: folds are for the data sets in the package, not for mnist")
-        for name, least in (("epochs", 0), ("batch_size", 1), ("terminals", 1), ("bias", 0)):
+        if self.shift and self.dataset not in IMAGES:
+            raise ValueError(f"spikeprop: shift is for images, {self.dataset} has none")
+        least_of = {"epochs": 0, "batch_size": 1, "terminals": 1, "bias": 0, "shift": 0}
+        for name, least in least_of.items():
             if getattr(self, name) < least:
                 raise ValueError(
                     f"spikeprop: {name} must be at least {least}, got {getattr(self, name)}"
@@ -297,6 +303,37 @@ def decision(settings: Settings) -> Decide:
     return lambda t: torch.where(t[:, 0] > settings.t_max, -1, (t[:, 0] < middle).long())
 
 
+def augmentation(settings: Settings) -> Callable[[Tensor], Tensor] | None:
+    """What changes the input times ``[B, I]`` of a batch in training; None for nothing.
+
+    Drawn on the CPU, so that every device sees the same.
+    """
+    if not (settings.shift or settings.jitter):
+        return None
+
+    def augment(t: Tensor) -> Tensor:
+        if settings.shift:
+            pixels = t[:, : t.shape[1] - settings.bias]
+            moved = _moved(
+                pixels, torch.randint(2 * settings.shift + 1, (2, len(t))), settings.shift
+            )
+            t = torch.cat([moved, t[:, pixels.shape[1] :]], 1)
+        if settings.jitter:  # nothing comes before 0, silent stays silent
+            t = (t + (torch.randn(t.shape) * settings.jitter).to(t)).clamp(min=0)
+        return t
+
+    return augment
+
+
+def _moved(t: Tensor, start: Tensor, shift: int) -> Tensor:
+    """The part of each square image ``[B, H * H]`` that begins ``start`` ``[2, B]`` pixels into a silent border."""
+    side = math.isqrt(t.shape[1])
+    bordered = F.pad(t.view(-1, side, side), (shift,) * 4, value=math.inf).flatten(1)
+    row, column = (s[:, None] + torch.arange(side) for s in start)
+    index = row[:, :, None] * (side + 2 * shift) + column[:, None]
+    return bordered.gather(1, index.flatten(1).to(t.device))
+
+
 def train_on(
     settings: Settings,
     run: Run,
@@ -304,12 +341,6 @@ def train_on(
     **options: Any,
 ) -> Run:
     """Trains ``run`` to its end; ``options`` as of :func:`snnfast.train.fit`."""
-
-    def jitter(t: Tensor) -> Tensor:
-        # Drawn on the CPU, so that every device sees the same times; nothing comes before 0, silent stays silent.
-        noise = torch.randn(t.shape) * settings.jitter
-        return (t + noise.to(t)).clamp(min=0)
-
     return fit(
         run,
         parts.train,
@@ -318,7 +349,7 @@ def train_on(
         batch_size=settings.batch_size,
         loss=objective(settings),
         decide=decision(settings),
-        augment=jitter if settings.jitter else None,
+        augment=augmentation(settings),
         **options,
     )
 

@@ -155,6 +155,22 @@ def test_jitter_keeps_silence_and_zero():
     assert not torch.equal(first[first.isfinite()], first[first.isfinite()].round())
 
 
+def test_shift_moves_images_and_nothing_else():
+    settings = preset("digits", shift=1, jitter=0.0)
+    times = torch.full((200, 65), INF)
+    times[:, 27], times[:, 64] = 3.0, 0.0  # row 3, column 3, and the input that always fires
+    torch.manual_seed(0)
+    moved = spikeprop.augmentation(settings)(times)
+    assert (moved[:, 64] == 0).all()
+    where = moved[:, :64].argmin(1)
+    assert (moved[:, :64].isfinite().sum(1) == 1).all()
+    assert set(where.tolist()) == {8 * row + column for row in (2, 3, 4) for column in (2, 3, 4)}
+    times[:, 27], times[:, 0] = INF, 3.0  # leaves the image in five of nine cases
+    gone = spikeprop.augmentation(settings)(times)[:, :64].isinf().all(1).float().mean()
+    assert 0.4 < gone < 0.7
+    assert spikeprop.augmentation(preset("iris")) is None
+
+
 def test_xor_is_learned():
     run = go(preset("xor"))
     assert spikeprop.converged(run) <= 100
@@ -215,6 +231,8 @@ def test_train_writes_checkpoint_and_figures(tmp_path):
         ({"epochs": -1}, "epochs must be at least 0, got -1"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"terminals": 0}, "terminals must be at least 1, got 0"),
+        ({"shift": 1}, "shift is for images, iris has none"),
+        ({"dataset": "mnist", "code": "latency", "shift": -1}, "shift must be at least 0, got -1"),
         ({"lr": 0.0}, "lr must be positive and finite, got 0.0"),
         ({"tau": INF}, "tau must be positive and finite, got inf"),
         ({"jitter": -0.1}, "jitter must be finite and not negative, got -0.1"),

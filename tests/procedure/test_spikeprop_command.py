@@ -40,6 +40,11 @@ def test_options_reach_the_settings(tmp_path):
     assert {name: settings[name] for name in expected} == expected
 
 
+def test_images_are_moved(tmp_path):
+    call("--dataset", "digits", "--hidden", 4, "--shift", 1, "--epochs", 1, "--out", tmp_path)
+    assert read_checkpoint(tmp_path / "checkpoint.pt")["settings"]["shift"] == 1
+
+
 def test_run_interrupted_and_resumed_equals_the_whole(tmp_path, monkeypatch):
     common = [*QUICK, "--code", "latency", "--seed", 4]
     call(*common, "--out", tmp_path / "whole")

@@ -1,0 +1,419 @@
+// Work follows the spikes: currents are sums of the weights of those that occur, changes touch the weights of the neurons
+// in whose windows they are. For this, weights lie in blocks of neurons, input by input, that the caches hold.
+#include "cpu/bp_stdp_network.h"
+
+#include "core/arena.h"
+#include "core/bp_stdp_network.h"
+#include "cpu/bp_stdp.h"
+#include "cpu/presentations.h"
+
+namespace snnfast::cpu::SNNFAST_ISA {
+namespace {
+
+constexpr int64_t kBlockVectors = 8;  // at most, of a block of neurons
+constexpr int64_t kSlack = 64;        // append_row writes beyond the end
+
+struct Entry {
+  int32_t input, count;
+};
+
+// The spikes of some neurons for B samples, and what is in their windows.
+template <class C>
+struct Neurons {
+  int64_t N, padded;
+  int32_t* spikes;     // [B, T N + slack] which fired, step after step
+  int32_t* offsets;    // [B, T + 1]
+  int32_t* counts;     // [B, N] of the window, running
+  Entry* entries;      // [slots, N] what is not 0 of it, slot by slot
+  int32_t* n_entries;  // [slots]
+  C* windows;          // [slots, N] all of it
+  C* error;            // [slots, padded]
+};
+
+template <class C>
+struct Layer {
+  int64_t I, O, vectors;
+  C threshold;
+  C* w;             // [O, I]
+  C* packed;        // blocks of kBlockVectors, ..., 1 vectors of neurons, [I, vectors] each
+  C* v;             // [B, padded]
+  uint16_t* fired;  // [B, T, vectors] a bit a neuron
+};
+
+// Blocks of 8, 4, 2 or 1 vectors: the first vector of the k-th, and how many it has.
+struct Block {
+  int64_t first, vectors;
+};
+inline int64_t block_count(int64_t vectors) { return vectors / kBlockVectors + __builtin_popcountll(static_cast<uint64_t>(vectors % kBlockVectors)); }
+inline Block block_of(int64_t vectors, int64_t k) {
+  int64_t first = 0, left = vectors;
+  for (;; k--) {
+    int64_t size = kBlockVectors;
+    while (size > left) size /= 2;
+    if (k == 0) return {first, size};
+    first += size, left -= size;
+  }
+}
+
+template <int V>
+struct Width {
+  static constexpr int value = V;
+};
+template <class F>
+inline void with_width(int64_t vectors, const F& f) {
+  switch (vectors) {
+    case 8: return f(Width<8>());
+    case 4: return f(Width<4>());
+    case 2: return f(Width<2>());
+    default: return f(Width<1>());
+  }
+}
+
+template <class C>
+class Network {
+ public:
+  static constexpr int64_t kLanes = Vectors<C>::kLanes;
+  using Vector = typename Vectors<C>::Type;
+
+  Network(const BpStdpNetwork& a, ParallelFor parallel_for, char* memory) : a_(a), parallel_for_(parallel_for) {
+    Arena arena(memory);
+    B_ = a.batch < a.P ? a.batch : a.P;
+    slots_ = most_slots();
+    // A few samples are not worth packing the weights for.
+    packs_ = a.labels || a.T * a.P > 16;
+    lay_out(arena);
+    bytes_ = arena.used() + 64;
+  }
+
+  int64_t bytes() const { return bytes_; }
+
+  void run() {
+    if (packs_)
+      for (int64_t l = 0; l < a_.layers; l++)
+        parallel(blocks(l), layers_[l].I * kLanes * kBlockVectors, [&](int64_t k) { pack(layers_[l], k); });
+    for (int64_t p0 = 0; p0 < a_.P; p0 += B_) present(p0, p0 + B_ < a_.P ? B_ : a_.P - p0);
+    if (a_.labels) parallel(blocks(0), layers_[0].I * kLanes * kBlockVectors, [&](int64_t k) { unpack(layers_[0], k); });
+  }
+
+ private:
+  const BpStdpNetwork& a_;
+  ParallelFor parallel_for_;
+  int64_t B_, slots_, bytes_;
+  bool packs_;
+  Neurons<C> neurons_[kBpStdpLayers + 1];
+  Layer<C> layers_[kBpStdpLayers];
+  int32_t* slot_of_;  // [span, B] of samples with a desired spike, counted in this order; -1 of others
+
+  int64_t most_slots() const {
+    if (!a_.labels || a_.span == 1) return a_.labels ? B_ : 0;
+    int64_t most = 0;
+    for (int64_t p0 = 0; p0 < a_.P; p0 += B_) {
+      int64_t slots = 0;
+      for (int64_t t = 0; t < a_.T; t++)
+        for (int64_t p = p0; p < p0 + B_ && p < a_.P; p++) slots += a_.desired[t * a_.P + p];
+      most = slots > most ? slots : most;
+    }
+    return most;
+  }
+
+  void lay_out(Arena& arena) {
+    slot_of_ = arena.take<int32_t>(a_.labels ? a_.span * B_ : 0);
+    for (int64_t n = 0; n <= a_.layers; n++) {
+      Neurons<C>& x = neurons_[n];
+      x.N = n == 0 ? a_.layer[0].I : a_.layer[n - 1].O;
+      x.padded = (x.N + kLanes - 1) / kLanes * kLanes;
+      x.spikes = arena.take<int32_t>(B_ * (a_.T * x.N + kSlack));
+      x.offsets = arena.take<int32_t>(B_ * (a_.T + 1));
+      x.counts = arena.take<int32_t>(a_.labels ? B_ * x.N : 0);
+      x.entries = arena.take<Entry>(slots_ * x.N);
+      x.n_entries = arena.take<int32_t>(slots_);
+      x.windows = arena.take<C>(n > 0 ? slots_ * x.N : 0);
+      x.error = arena.take<C>(n > 0 ? slots_ * x.padded : 0);
+    }
+    for (int64_t l = 0; l < a_.layers; l++) {
+      Layer<C>& y = layers_[l];
+      y.I = a_.layer[l].I, y.O = a_.layer[l].O, y.vectors = neurons_[l + 1].padded / kLanes;
+      y.threshold = static_cast<C>(a_.layer[l].threshold);
+      y.w = static_cast<C*>(a_.layer[l].w);
+      y.packed = arena.take<C>(packs_ ? y.I * y.vectors * kLanes : 0);
+      y.v = arena.take<C>(B_ * y.vectors * kLanes);
+      y.fired = arena.take<uint16_t>(B_ * a_.T * y.vectors);
+    }
+  }
+
+  int64_t blocks(int64_t l) const { return block_count(layers_[l].vectors); }
+
+  // f(i) for i in [0, n), with about `work` operations each.
+  template <class F>
+  void parallel(int64_t n, int64_t work, const F& f) const {
+    constexpr int64_t kGrain = 65536;
+    if (n * work <= kGrain) {
+      for (int64_t i = 0; i < n; i++) f(i);
+      return;
+    }
+    parallel_for_(n, work < kGrain ? kGrain / (work > 0 ? work : 1) : 1, &f, [](const void* context, int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; i++) (*static_cast<const F*>(context))(i);
+    });
+  }
+
+  void pack(const Layer<C>& y, int64_t k) const {
+    const Block block = block_of(y.vectors, k);
+    const int64_t width = block.vectors * kLanes, first = block.first * kLanes;
+    C* to = y.packed + first * y.I;
+    for (int64_t o = 0; o < width; o++)
+      for (int64_t i = 0; i < y.I; i++) to[i * width + o] = first + o < y.O ? y.w[(first + o) * y.I + i] : C(0);
+  }
+
+  void unpack(const Layer<C>& y, int64_t k) const {
+    const Block block = block_of(y.vectors, k);
+    const int64_t width = block.vectors * kLanes, first = block.first * kLanes;
+    const C* from = y.packed + first * y.I;
+    for (int64_t o = 0; o < width && first + o < y.O; o++)
+      for (int64_t i = 0; i < y.I; i++) y.w[(first + o) * y.I + i] = from[i * width + o];
+  }
+
+  // ---- a presentation of the samples [p0, p0 + B)
+
+  void present(int64_t p0, int64_t B) const {
+    parallel(B, a_.T * neurons_[0].N / 4, [&](int64_t b) { begin(p0, b); });
+    for (int64_t t0 = 0; t0 < a_.T; t0 += a_.span) {
+      const int64_t t1 = t0 + a_.span < a_.T ? t0 + a_.span : a_.T;
+      for (int64_t l = 0; l < a_.layers; l++) {
+        forward(l, B, t0, t1);
+        parallel(B, (t1 - t0) * layers_[l].vectors * 2, [&](int64_t b) { list(l, p0, b, t0, t1); });
+      }
+      if (a_.labels) learn(p0, B, t0, t1);
+    }
+    if (a_.layer[0].v) parallel(B, neurons_[1].N, [&](int64_t b) { end(p0, b); });
+  }
+
+  void begin(int64_t p0, int64_t b) const {
+    const int64_t p = p0 + b;
+    switch (a_.width) {
+      case 1: list_inputs<uint8_t>(p, b, 0xff); break;
+      case 4: list_inputs<uint32_t>(p, b, 0x7fffffffu); break;  // -0 is no spike
+      case 8: list_inputs<uint64_t>(p, b, 0x7fffffffffffffffu); break;
+    }
+    for (int64_t n = 1; n <= a_.layers; n++) neurons_[n].offsets[b * (a_.T + 1)] = 0;
+    for (int64_t n = 0; n <= a_.layers && a_.labels; n++) memset(neurons_[n].counts + b * neurons_[n].N, 0, sizeof(int32_t) * neurons_[n].N);
+    for (int64_t l = 0; l < a_.layers; l++) {
+      const Layer<C>& y = layers_[l];
+      C* v = y.v + b * y.vectors * kLanes;
+      for (int64_t o = 0; o < y.vectors * kLanes; o++) v[o] = a_.carry && o < y.O ? static_cast<const C*>(a_.layer[l].v)[p * y.O + o] : C(0);
+    }
+  }
+
+  template <class Bits>
+  void list_inputs(int64_t p, int64_t b, Bits significant) const {
+    const Neurons<C>& x = neurons_[0];
+    int32_t *out = x.spikes + b * (a_.T * x.N + kSlack), *offsets = x.offsets + b * (a_.T + 1), *next = out;
+    offsets[0] = 0;
+    for (int64_t t = 0; t < a_.T; t++) {
+      next = append_row(static_cast<const Bits*>(a_.x) + (t * a_.P + p) * x.N, x.N, significant, next);
+      offsets[t + 1] = static_cast<int32_t>(next - out);
+    }
+  }
+
+  void end(int64_t p0, int64_t b) const {
+    for (int64_t l = 0; l < a_.layers; l++) {
+      const Layer<C>& y = layers_[l];
+      memcpy(static_cast<C*>(a_.layer[l].v) + (p0 + b) * y.O, y.v + b * y.vectors * kLanes, sizeof(C) * static_cast<size_t>(y.O));
+    }
+  }
+
+  // ---- dynamics
+
+  void forward(int64_t l, int64_t B, int64_t t0, int64_t t1) const {
+    const Layer<C>& y = layers_[l];
+    if (!packs_) {
+      for (int64_t b = 0; b < B; b++) forward_rows(l, b, t0, t1);
+      return;
+    }
+    // Sample by sample within a block, so that its weights stay in the cache.
+    parallel(blocks(l) * B, (t1 - t0) * (y.I / 8 + 1) * kBlockVectors, [&](int64_t k) {
+      const Block block = block_of(y.vectors, k / B);
+      with_width(block.vectors, [&](auto width) { forward_block<decltype(width)::value>(l, block.first, k % B, t0, t1); });
+    });
+  }
+
+  template <int V>
+  void forward_block(int64_t l, int64_t first, int64_t b, int64_t t0, int64_t t1) const {
+    const Layer<C>& y = layers_[l];
+    const Neurons<C>& x = neurons_[l];
+    const int32_t *spikes = x.spikes + b * (a_.T * x.N + kSlack), *offsets = x.offsets + b * (a_.T + 1);
+    const C* w = y.packed + first * kLanes * y.I;
+    C* membranes = y.v + (b * y.vectors + first) * kLanes;
+    const Vector threshold = Vector{} + y.threshold, zero = {};
+    Vector v[V];
+    for (int k = 0; k < V; k++) v[k] = load(membranes + k * kLanes);
+    for (int64_t t = t0; t < t1; t++) {
+      Vector current[V];
+      for (int k = 0; k < V; k++) current[k] = zero;
+      for (int32_t s = offsets[t]; s < offsets[t + 1]; s++) {
+        const C* row = w + spikes[s] * (V * kLanes);
+        for (int k = 0; k < V; k++) current[k] += load(row + k * kLanes);
+      }
+      uint16_t* fired = y.fired + (b * a_.T + t) * y.vectors + first;
+      for (int k = 0; k < V; k++) {
+        v[k] += current[k];
+        fired[k] = static_cast<uint16_t>(at_least(v[k], threshold));
+        v[k] = v[k] >= threshold ? zero : v[k];
+      }
+    }
+    for (int k = 0; k < V; k++) store(membranes + k * kLanes, v[k]);
+  }
+
+  // The same from the weights as they are.
+  void forward_rows(int64_t l, int64_t b, int64_t t0, int64_t t1) const {
+    const Layer<C>& y = layers_[l];
+    const Neurons<C>& x = neurons_[l];
+    const int32_t *spikes = x.spikes + b * (a_.T * x.N + kSlack), *offsets = x.offsets + b * (a_.T + 1);
+    C* v = y.v + b * y.vectors * kLanes;
+    for (int64_t t = t0; t < t1; t++) {
+      uint16_t* fired = y.fired + (b * a_.T + t) * y.vectors;
+      memset(fired, 0, sizeof(uint16_t) * static_cast<size_t>(y.vectors));
+      for (int64_t o = 0; o < y.O; o++) {
+        const C* row = y.w + o * y.I;
+        C current = 0;
+        for (int32_t s = offsets[t]; s < offsets[t + 1]; s++) current += row[spikes[s]];
+        v[o] += current;
+        const bool fires = v[o] >= y.threshold;
+        if (fires) v[o] = 0;
+        fired[o / kLanes] |= static_cast<uint16_t>(fires << o % kLanes);
+      }
+    }
+  }
+
+  // From bits to a list, and to the tensor of spikes if there is one.
+  void list(int64_t l, int64_t p0, int64_t b, int64_t t0, int64_t t1) const {
+    const Layer<C>& y = layers_[l];
+    const Neurons<C>& x = neurons_[l + 1];
+    int32_t *out = x.spikes + b * (a_.T * x.N + kSlack), *offsets = x.offsets + b * (a_.T + 1), *next = out + offsets[t0];
+    for (int64_t t = t0; t < t1; t++) {
+      const uint16_t* fired = y.fired + (b * a_.T + t) * y.vectors;
+      for (int64_t k = 0; k < y.vectors; k++)
+        for (uint32_t bits = fired[k]; bits; bits &= bits - 1) *next++ = static_cast<int32_t>(k * kLanes + __builtin_ctz(bits));
+      offsets[t + 1] = static_cast<int32_t>(next - out);
+      if (!a_.layer[l].spikes) continue;
+      bool* raster = a_.layer[l].spikes + (t * a_.P + p0 + b) * y.O;
+      for (int32_t s = offsets[t]; s < offsets[t + 1]; s++) raster[out[s]] = true;
+    }
+  }
+
+  // ---- learning
+
+  void learn(int64_t p0, int64_t B, int64_t t0, int64_t t1) const {
+    int64_t slots = 0;
+    for (int64_t t = t0; t < t1; t++)
+      for (int64_t b = 0; b < B; b++) slot_of_[(t - t0) * B_ + b] = a_.desired[t * a_.P + p0 + b] ? static_cast<int32_t>(slots++) : -1;
+    int64_t work = 0;
+    for (int64_t n = 0; n <= a_.layers; n++) work += neurons_[n].N;
+    parallel(B, (t1 - t0) * work, [&](int64_t b) { errors(p0, b, t0, t1); });
+    if (slots == 0) return;
+    const C scale = static_cast<C>(bp_stdp_scale(a_, B));
+    for (int64_t l = 0; l < a_.layers; l++) {
+      const Layer<C>& y = layers_[l];
+      const Neurons<C>&x = neurons_[l], &out = neurons_[l + 1];
+      parallel(blocks(l), slots * y.I, [&](int64_t k) {
+        const Block block = block_of(y.vectors, k);
+        with_width(block.vectors, [&](auto width) { change_block<decltype(width)::value>(l, block.first, slots, scale); });
+      });
+      // Errors are passed back along the rows.
+      if (l > 0)
+        parallel((y.O + 7) / 8, slots * y.I, [&](int64_t k) {
+          add_changes(y.w, y.I, out.error, out.padded, scale, x.windows, x.N, slots, 8 * k, 8 * k + 8 < y.O ? 8 * k + 8 : y.O);
+        });
+    }
+  }
+
+  void errors(int64_t p0, int64_t b, int64_t t0, int64_t t1) const {
+    for (int64_t t = t0; t < t1; t++) {
+      for (int64_t n = 0; n <= a_.layers; n++) move_window(neurons_[n], b, t);
+      const int32_t slot = slot_of_[(t - t0) * B_ + b];
+      if (slot < 0) continue;
+      const bool wrong = output_error(a_.labels[p0 + b], b, slot);
+      for (int64_t n = a_.layers - 1; n >= 0; n--) {
+        const Neurons<C>& x = neurons_[n];
+        x.n_entries[slot] = 0;
+        if (wrong) keep_window(x, b, slot);
+        if (n == 0) break;
+        C* error = x.error + slot * x.padded;
+        memset(error, 0, sizeof(C) * static_cast<size_t>(x.padded));
+        if (wrong) pass_back(layers_[n].w, x.N, layers_[n].O, neurons_[n + 1].error + slot * neurons_[n + 1].padded, x.counts + b * x.N, error);
+      }
+    }
+  }
+
+  void move_window(const Neurons<C>& x, int64_t b, int64_t t) const {
+    const int32_t *spikes = x.spikes + b * (a_.T * x.N + kSlack), *offsets = x.offsets + b * (a_.T + 1);
+    int32_t* counts = x.counts + b * x.N;
+    for (int32_t s = offsets[t]; s < offsets[t + 1]; s++) counts[spikes[s]]++;
+    const int64_t leaves = t - a_.epsilon - 1;
+    if (leaves < 0) return;
+    for (int32_t s = offsets[leaves]; s < offsets[leaves + 1]; s++) counts[spikes[s]]--;
+  }
+
+  // Whether there is any error.
+  bool output_error(int64_t label, int64_t b, int32_t slot) const {
+    const Neurons<C>& out = neurons_[a_.layers];
+    const int32_t* counts = out.counts + b * out.N;
+    C* error = out.error + slot * out.padded;
+    memset(error, 0, sizeof(C) * static_cast<size_t>(out.padded));
+    bool wrong = false;
+    for (int64_t o = 0; o < out.N; o++) {
+      const bool fired = counts[o] > 0;
+      if (fired == (o == label)) continue;
+      error[o] = o == label ? C(1) : C(-1);
+      wrong = true;
+    }
+    return wrong;
+  }
+
+  void keep_window(const Neurons<C>& x, int64_t b, int32_t slot) const {
+    const int32_t* counts = x.counts + b * x.N;
+    Entry *begin = x.entries + slot * x.N, *next = begin;
+    for (int64_t i = 0; i < x.N; i++) {
+      if (counts[i] == 0) continue;
+      *next++ = {static_cast<int32_t>(i), counts[i]};
+    }
+    x.n_entries[slot] = static_cast<int32_t>(next - begin);
+    if (&x == neurons_) return;
+    C* window = x.windows + slot * x.N;
+    for (int64_t i = 0; i < x.N; i++) window[i] = static_cast<C>(counts[i]);
+  }
+
+  template <int V>
+  void change_block(int64_t l, int64_t first, int64_t slots, C scale) const {
+    const Layer<C>& y = layers_[l];
+    const Neurons<C>&x = neurons_[l], &out = neurons_[l + 1];
+    C* w = y.packed + first * kLanes * y.I;
+    for (int64_t slot = 0; slot < slots; slot++) {
+      const int32_t n = x.n_entries[slot];
+      if (n == 0) continue;
+      const C* error = out.error + slot * out.padded + first * kLanes;
+      Vector factor[V];
+      for (int k = 0; k < V; k++) factor[k] = scale * load(error + k * kLanes);
+      const Entry* entries = x.entries + slot * x.N;
+      for (int32_t e = 0; e < n; e++) {
+        C* row = w + entries[e].input * (V * kLanes);
+        const C count = static_cast<C>(entries[e].count);
+        for (int k = 0; k < V; k++) store(row + k * kLanes, load(row + k * kLanes) + factor[k] * count);
+      }
+    }
+  }
+};
+
+template <class C>
+void run(const BpStdpNetwork& a, ParallelFor parallel_for, char* memory) {
+  Network<C>(a, parallel_for, memory + (64 - reinterpret_cast<uintptr_t>(memory) % 64) % 64).run();
+}
+
+}  // namespace
+
+void bp_stdp_network_bytes(const BpStdpNetwork& a, int64_t* bytes) { *bytes = a.is_double ? Network<double>(a, nullptr, nullptr).bytes() : Network<float>(a, nullptr, nullptr).bytes(); }
+
+void bp_stdp_network(const BpStdpNetwork& a, ParallelFor parallel_for, char* memory) {
+  a.is_double ? run<double>(a, parallel_for, memory) : run<float>(a, parallel_for, memory);
+}
+
+}  // namespace snnfast::cpu::SNNFAST_ISA

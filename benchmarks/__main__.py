@@ -98,6 +98,8 @@ for name in (
     "conv",
     "poisson",
     "stdp",
+    "bp_stdp",
+    "bp_stdp_network",
     "diehl_cook",
     "diehl_cook_conductance",
     "spikeprop",

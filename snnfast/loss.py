@@ -1,4 +1,4 @@
-"""Losses on spike times, and the decision by the first spike."""
+"""Losses on spike times and trains, and the decision by the first spike."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from snnfast.reference.bp_stdp_network import output_error
+
 __all__ = [
+    "bp_stdp_error",
+    "bp_stdp_loss",
     "first_spike",
     "first_spike_cross_entropy",
     "revival",
@@ -105,3 +109,68 @@ def revival(t: Tensor, u_max: Tensor, *, v_threshold: float = 1.0, share: float 
     silent = t.isinf()
     dead = silent & (silent.float().mean(0) > share)
     return torch.where(dead, 1 - u_max / v_threshold, 0).sum() / len(t)
+
+
+def bp_stdp_error(r: Tensor, z: Tensor, label: int | Tensor, epsilon: int = 4) -> Tensor:
+    """BP-STDP's errors of the outputs.
+
+    Not 0 only in steps for which a spike of the class's output is desired: 1 for that output if it did not fire in
+    the steps ``t - epsilon`` to ``t``, -1 for another one if it did.
+
+    Args:
+        r: spikes of the outputs, ``[T, classes]`` or ``[T, B, classes]``.
+        z: desired spikes, of the same shape; of :func:`snnfast.encoder.label_encoder`.
+        label: class, or int64 ``[B]``.
+        epsilon: steps that a window reaches back, at least 1.
+
+    Returns:
+        float32, shaped like ``r``: -1, 0 or 1.
+
+    Raises:
+        ValueError: for shapes that do not fit, labels out of range, or ``epsilon`` below 1.
+
+    Source: Tavanaei and Maida, Neurocomputing 330 (2019), equation 19.
+    """
+    if r.dim() not in (2, 3) or z.shape != r.shape:
+        raise ValueError(
+            "bp_stdp_error: r and z must both have shape [T, classes] or [T, B, classes], "
+            f"got {list(r.shape)} and {list(z.shape)}"
+        )
+    if epsilon < 1:
+        raise ValueError(f"bp_stdp_error: epsilon must be at least 1 step, got {epsilon}")
+    fired, wanted = (x if x.dim() == 3 else x[:, None] for x in (r != 0, z != 0))
+    labels = torch.as_tensor(label, device=r.device).long().view(-1)
+    if labels.shape != fired.shape[1:2]:
+        raise ValueError(
+            f"bp_stdp_error: label must have shape [{fired.shape[1]}], got {list(labels.shape)}"
+        )
+    if labels.numel() and not bool(((labels >= 0) & (labels < r.shape[-1])).all()):
+        low, high = (int(v) for v in labels.aminmax())
+        raise ValueError(
+            f"bp_stdp_error: label must lie in [0, {r.shape[-1] - 1}], got values from {low} to {high}"
+        )
+    counts = F.pad(fired.int().cumsum(0), (0, 0, 0, 0, epsilon + 1, 0))
+    in_window = counts[epsilon + 1 :] > counts[: len(fired)]
+    own = labels.view(1, -1, 1).expand(len(wanted), -1, 1)
+    desired = wanted.gather(2, own)[..., 0]
+    return output_error(in_window, labels, desired).float().view(r.shape)
+
+
+def bp_stdp_loss(r: Tensor, z: Tensor, label: int | Tensor, epsilon: int = 4) -> Tensor:
+    """Errors of the outputs a step: ``1/T sum_t sum_i error_i(t)^2``, mean over samples.
+
+    0 for outputs of which the right one fires in every window that asks for it and no other does. n3ml squares the
+    sum of the errors, in which a missing spike and a spike too many cancel.
+
+    Args:
+        r: spikes of the outputs, ``[T, classes]`` or ``[T, B, classes]``.
+        z: desired spikes, of the same shape.
+        label: class, or int64 ``[B]``.
+        epsilon: steps that a window reaches back.
+
+    Returns:
+        scalar. It has no gradient: the rule has its own.
+    """
+    error = bp_stdp_error(r, z, label, epsilon)
+    samples = error.shape[1] if error.dim() == 3 else 1
+    return error.square().sum() / max(len(error) * samples, 1)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from snnfast import check
-from snnfast.model import Bohte2002
+from snnfast.loss import bp_stdp_error
+from snnfast.model import Bohte2002, TavanaeiAndMaida2017
+from snnfast.ops import bp_stdp
 from snnfast.ops.spikeprop import Pull
+from snnfast.reference.bp_stdp import check_finite, prepare_rule
 
-__all__ = ["Bohte"]
+__all__ = ["Bohte", "TavanaeiAndMaida"]
 
 Gradients = list[tuple[Tensor, Tensor]]  # of parameters
 
@@ -91,3 +94,88 @@ def _back(pulls: list[tuple[Tensor, Pull]], error: Tensor) -> Gradients:
         found.append((weight, gradient))
         error = error_before  # type: ignore[assignment]
     return found
+
+
+class TavanaeiAndMaida:
+    """BP-STDP's update (Tavanaei and Maida 2019) step by step, as in the manual's loop.
+
+    The whole loop in one call, with the same result, is :meth:`snnfast.model.TavanaeiAndMaida2017.fit`.
+
+    Args:
+        model: what is trained.
+        lr: learning rate.
+        epsilon: steps that a window reaches back.
+
+    Example:
+        >>> model = TavanaeiAndMaida2017(hidden_neurons=20)
+        >>> optimizer, spikes = TavanaeiAndMaida(model), torch.zeros(784)
+        >>> model(spikes)
+        >>> buffer = {"inp": [spikes], "fc1": [model.fc1.o], "fc2": [model.fc2.o]}
+        >>> optimizer.step(buffer, spiked_label=torch.eye(10)[3], label=3)
+    """
+
+    def __init__(
+        self, model: TavanaeiAndMaida2017, lr: float = 0.0005, *, epsilon: int = 4
+    ) -> None:
+        self.model, self.lr, self.epsilon = model, lr, epsilon
+        prepare_rule("TavanaeiAndMaida", lr, epsilon, "step", "sum")
+
+    def step(
+        self,
+        spike_buffer: Mapping[str, Sequence[Tensor]],
+        spiked_label: Tensor,
+        label: int | Tensor,
+    ) -> None:
+        """Changes the weights by what is wrong in the last step.
+
+        Args:
+            spike_buffer: spikes of the last steps, the newest last, ``[N]`` or ``[B, N]`` each: of the inputs under
+                "inp", of the layers under "fc1", "fc2", ... Of more than ``epsilon + 1`` steps the last ones count.
+            spiked_label: spikes desired in this step, ``[classes]`` or ``[B, classes]``; nothing changes where the
+                class's is 0.
+            label: class, or int64 ``[B]``.
+
+        Raises:
+            KeyError: a layer is missing in the buffer.
+            TypeError, ValueError: for shapes that do not fit, labels out of range, weights that are not finite. The
+                weights are untouched.
+        """
+        layers = self.model.layers
+        names = ["inp", *(f"fc{depth + 1}" for depth in range(len(layers)))]
+        *before, outputs = (self._window(spike_buffer, name) for name in names)
+        wanted = torch.zeros_like(outputs)
+        wanted[-1] = spiked_label if spiked_label.dim() == 2 else spiked_label[None]
+        error = bp_stdp_error(outputs, wanted, label, self.epsilon).to(outputs.dtype)
+        if not bool(error.any()):
+            return
+        for layer, pre in zip(layers, before):
+            if pre.shape[2] != layer.weight.shape[1]:
+                raise ValueError(
+                    f"TavanaeiAndMaida: spike_buffer must hold {layer.weight.shape[1]} neurons "
+                    f"before {layer}, got {pre.shape[2]}"
+                )
+        for layer in layers:
+            check_finite("TavanaeiAndMaida", "weights", layer.weight)
+        for depth in reversed(range(len(layers))):
+            passed = bp_stdp(
+                layers[depth].weight,
+                before[depth],
+                error,
+                lr=self.lr,
+                epsilon=self.epsilon,
+                return_error=depth > 0,
+                validate=False,
+            )
+            if passed is not None:
+                # Errors are of the last step alone.
+                passed[:-1] = 0
+                error = passed
+
+    def _window(self, spike_buffer: Mapping[str, Sequence[Tensor]], name: str) -> Tensor:
+        if name not in spike_buffer:
+            raise KeyError(f"TavanaeiAndMaida: spike_buffer must have {name!r}")
+        steps = list(spike_buffer[name])[-(self.epsilon + 1) :]
+        if not steps:
+            raise ValueError(f"TavanaeiAndMaida: spike_buffer[{name!r}] must hold a step or more")
+        window = torch.stack(steps)
+        return window if window.dim() == 3 else window[:, None]

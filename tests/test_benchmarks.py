@@ -177,3 +177,23 @@ def test_kernel_names_are_short(benchmarks, name, short):
 def test_quick_diehl_cook_runs(benchmarks, name):
     output = benchmarks(name, "--quick", "--baselines", "reference_loop")
     assert all(name in output for name in ("weights", "alone", "with encoding", "reference_loop"))
+
+
+def test_quick_bp_stdp_runs(benchmarks, tmp_path):
+    file = tmp_path / "result.json"
+    benchmarks("bp_stdp", "--quick", "--dtype", "float64", "--json", str(file))
+    rows = json.loads(file.read_text())["rows"]
+    same = [
+        row["facts"]["mean weight"]
+        for row in rows
+        if row["implementation"] in ("snnfast", "matrix_products")
+    ]
+    assert len(same) > 2
+    assert same == pytest.approx([same[0]] * len(same))
+
+
+def test_quick_bp_stdp_network_runs(benchmarks):
+    output = benchmarks("bp_stdp_network", "--quick")
+    assert all(name in output for name in ("products", "op", "fit"))
+    output = benchmarks("bp_stdp_network", "--quick", "--shapes", "5x1x64x7x3")
+    assert "manual_loop" in output

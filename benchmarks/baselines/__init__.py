@@ -10,6 +10,9 @@ and ``post [T, B, N_post]``, with the pair rule and the constants of ``benchmark
 
 Or it has ``diehl_cook(network, spikes [T, I])``, which gives a callable that presents the spikes and learns.
 
+Or it has ``bp_stdp()``, which gives by pass callables that change ``w [O, I]`` by spikes ``pre [T, B, I]`` and errors
+``[T, B, O]``; or ``bp_stdp_network(task)``, which gives what ``benchmarks/bp_stdp_network.py`` is to time.
+
 ``NOTE`` says where the library cannot do exactly this. A file whose library is not installed fails
 to import.
 """

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.bp_stdp import EPSILON, LR
 from benchmarks.spikeprop import DT
 from benchmarks.stdp import LR_POST, LR_PRE, SEQUENCE, STEP, TAU
 
@@ -75,3 +76,26 @@ def spikeprop(
         slope = slope.clamp(min=0.05 / tau)
     t_out = torch.where(fired, time - (u - u.detach()) / slope, math.inf)
     return (t_out, u) if return_u_max else t_out
+
+
+def windows(spikes: Tensor, dtype: torch.dtype) -> Tensor:
+    counts = spikes.to(dtype).cumsum(0)
+    counts[EPSILON + 1 :] -= counts[: -EPSILON - 1].clone()
+    return counts
+
+
+def bp_stdp() -> dict[str, Callable[[Tensor, Tensor, Tensor], object]]:
+    def step(w: Tensor, pre: Tensor, error: Tensor) -> Tensor:
+        passed = []
+        for e, c in zip(error, windows(pre, w.dtype)):
+            passed.append((e @ w) * (c > 0))
+            w.addmm_(e.T, c, alpha=LR)
+        return torch.stack(passed)
+
+    def sequence(w: Tensor, pre: Tensor, error: Tensor) -> Tensor:
+        errors, counts = error.flatten(0, 1), windows(pre, w.dtype).flatten(0, 1)
+        passed = (errors @ w) * (counts > 0)
+        w.addmm_(errors.T, counts, alpha=LR)
+        return passed
+
+    return {STEP: step, SEQUENCE: sequence}

@@ -9,7 +9,7 @@ struct BpStdp {
   int64_t epsilon;
   int64_t span;  // steps between changes of the weights: 1 or T
   double scale;  // of errors: the learning rate, over the batch if it is averaged
-  bool is_double, floating;
+  bool is_double;
   int32_t width;      // bytes of a spike
   const void* pre;    // [T, B, I]
   const void* error;  // [T, B, O]

@@ -11,7 +11,8 @@ struct BpStdpLayer {
   double threshold;
   void* w;       // [O, I]
   void* v;       // [P, O] membranes: of before, and after the call; or null
-  bool* spikes;  // [T, P, O] zeros; or null
+  bool* spikes;  // [T, P, O] zeros, from a sample to the next spikes_stride; or null
+  int64_t spikes_stride;
 };
 
 struct BpStdpNetwork {
@@ -22,11 +23,10 @@ struct BpStdpNetwork {
   int64_t layers;
   double lr;
   bool is_double, mean, carry;  // carry: v holds membranes to go on from
-  bool floating;
-  int32_t width;          // bytes of an input spike
-  const void* x;          // [T, P, layer[0].I]
-  const int64_t* labels;  // [P]; null: nothing is learned
-  const bool* desired;    // [T, P]
+  int32_t width;                // bytes of an input spike
+  const void* x;                // [T, P, layer[0].I]
+  const int64_t* labels;        // [P]; null: nothing is learned
+  const bool* desired;          // [T, P]
   BpStdpLayer layer[kBpStdpLayers];
 };
 

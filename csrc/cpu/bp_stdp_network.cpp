@@ -89,8 +89,7 @@ class Network {
 
   void run() {
     if (packs_)
-      for (int64_t l = 0; l < a_.layers; l++)
-        parallel(blocks(l), layers_[l].I * kLanes * kBlockVectors, [&](int64_t k) { pack(layers_[l], k); });
+      for (int64_t l = 0; l < a_.layers; l++) parallel(blocks(l), layers_[l].I * kLanes * kBlockVectors, [&](int64_t k) { pack(layers_[l], k); });
     for (int64_t p0 = 0; p0 < a_.P; p0 += B_) present(p0, p0 + B_ < a_.P ? B_ : a_.P - p0);
     if (a_.labels) parallel(blocks(0), layers_[0].I * kLanes * kBlockVectors, [&](int64_t k) { unpack(layers_[0], k); });
   }
@@ -295,7 +294,7 @@ class Network {
         for (uint32_t bits = fired[k]; bits; bits &= bits - 1) *next++ = static_cast<int32_t>(k * kLanes + __builtin_ctz(bits));
       offsets[t + 1] = static_cast<int32_t>(next - out);
       if (!a_.layer[l].spikes) continue;
-      bool* raster = a_.layer[l].spikes + (t * a_.P + p0 + b) * y.O;
+      bool* raster = a_.layer[l].spikes + (t * a_.P + p0 + b) * a_.layer[l].spikes_stride;
       for (int32_t s = offsets[t]; s < offsets[t + 1]; s++) raster[out[s]] = true;
     }
   }
@@ -320,9 +319,8 @@ class Network {
       });
       // Errors are passed back along the rows.
       if (l > 0)
-        parallel((y.O + 7) / 8, slots * y.I, [&](int64_t k) {
-          add_changes(y.w, y.I, out.error, out.padded, scale, x.windows, x.N, slots, 8 * k, 8 * k + 8 < y.O ? 8 * k + 8 : y.O);
-        });
+        parallel((y.O + 7) / 8, slots * y.I,
+                 [&](int64_t k) { add_changes(y.w, y.I, out.error, out.padded, scale, x.windows, x.N, slots, 8 * k, 8 * k + 8 < y.O ? 8 * k + 8 : y.O); });
     }
   }
 
@@ -410,7 +408,9 @@ void run(const BpStdpNetwork& a, ParallelFor parallel_for, char* memory) {
 
 }  // namespace
 
-void bp_stdp_network_bytes(const BpStdpNetwork& a, int64_t* bytes) { *bytes = a.is_double ? Network<double>(a, nullptr, nullptr).bytes() : Network<float>(a, nullptr, nullptr).bytes(); }
+void bp_stdp_network_bytes(const BpStdpNetwork& a, int64_t* bytes) {
+  *bytes = a.is_double ? Network<double>(a, nullptr, nullptr).bytes() : Network<float>(a, nullptr, nullptr).bytes();
+}
 
 void bp_stdp_network(const BpStdpNetwork& a, ParallelFor parallel_for, char* memory) {
   a.is_double ? run<double>(a, parallel_for, memory) : run<float>(a, parallel_for, memory);

@@ -43,8 +43,7 @@ Tensor bp_stdp(const Tensor& w, const Tensor& pre, const Tensor& error, double s
   a.span = each_step ? 1 : std::max<int64_t>(a.T, 1);
   a.is_double = w.scalar_type() == ScalarType::Double;
   a.width = static_cast<int32_t>(pre.element_size());
-  a.floating = pre.scalar_type() == ScalarType::Float || pre.scalar_type() == ScalarType::Double;
-  STD_TORCH_CHECK(a.floating || a.width == 1, "bp_stdp: pre must be bool, uint8, float32 or float64");
+  STD_TORCH_CHECK(is_spike_type(pre.scalar_type()), "bp_stdp: pre must be bool, uint8, float32 or float64");
   a.pre = pre.const_data_ptr();
   a.error = error.const_data_ptr();
   a.w = w.mutable_data_ptr();

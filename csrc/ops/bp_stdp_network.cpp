@@ -27,15 +27,14 @@ BpStdpLayer layer_of(const Tensor& w, const Tensor& first, double threshold, int
   STD_TORCH_CHECK(w.dim() == 2 && w.size(1) == inputs && w.is_contiguous(), "bp_stdp_network: weights must fit each other and be contiguous");
   check_like(kOp, "weights", w, first, first.scalar_type(), {w.size(0), w.size(1)});
   STD_TORCH_CHECK(threshold > 0, "bp_stdp_network: thresholds must be positive");
-  return {w.size(1), w.size(0), threshold, w.mutable_data_ptr(), nullptr, nullptr};
+  return {w.size(1), w.size(0), threshold, w.mutable_data_ptr(), nullptr, nullptr, 0};
 }
 
 // state: membranes of every layer, changed in place, or empty; they are those to go on from if carry.
 template <class Device>
-std::tuple<Tensor, std::vector<Tensor>> bp_stdp_network(const std::vector<Tensor>& weights, const Tensor& x, const OptionalTensor& labels,
-                                                        const OptionalTensor& desired, const std::vector<double>& thresholds, double lr, bool mean,
-                                                        int64_t epsilon, bool each_step, int64_t batch, const std::vector<Tensor>& state, bool carry,
-                                                        bool return_hidden) {
+std::tuple<Tensor, Tensor> bp_stdp_network(const std::vector<Tensor>& weights, const Tensor& x, const OptionalTensor& labels, const OptionalTensor& desired,
+                                           const std::vector<double>& thresholds, double lr, bool mean, int64_t epsilon, bool each_step, int64_t batch,
+                                           const std::vector<Tensor>& state, bool carry, bool return_hidden) {
   const int64_t layers = static_cast<int64_t>(weights.size());
   STD_TORCH_CHECK(layers >= 1 && layers <= kBpStdpLayers, "bp_stdp_network: there must be 1 to ", kBpStdpLayers, " layers, got ", layers);
   const Tensor& first = weights[0];
@@ -55,8 +54,7 @@ std::tuple<Tensor, std::vector<Tensor>> bp_stdp_network(const std::vector<Tensor
   a.is_double = first.scalar_type() == ScalarType::Double;
   a.carry = carry && !state.empty();
   a.width = static_cast<int32_t>(x.element_size());
-  a.floating = x.scalar_type() == ScalarType::Float || x.scalar_type() == ScalarType::Double;
-  STD_TORCH_CHECK(a.floating || a.width == 1, "bp_stdp_network: x must be bool, uint8, float32 or float64");
+  STD_TORCH_CHECK(is_spike_type(x.scalar_type()), "bp_stdp_network: x must be bool, uint8, float32 or float64");
   STD_TORCH_CHECK(a.T * std::max(first.size(1), int64_t{1}) < (int64_t{1} << 31), "bp_stdp_network: a sample must have less than 2^31 spikes");
   a.x = x.const_data_ptr();
   if (labels) {
@@ -66,18 +64,22 @@ std::tuple<Tensor, std::vector<Tensor>> bp_stdp_network(const std::vector<Tensor
     a.labels = labels->const_data_ptr<int64_t>();
     a.desired = desired->const_data_ptr<bool>();
   }
-  std::vector<Tensor> hidden;
+  int64_t hidden_neurons = 0;
+  for (int64_t l = 0; l + 1 < layers && return_hidden; l++) hidden_neurons += weights[static_cast<size_t>(l)].size(0);
+  Tensor hidden = torch::stable::new_zeros(first, {a.T, a.P, hidden_neurons}, ScalarType::Bool);
   Tensor spikes = torch::stable::new_zeros(first, {a.T, a.P, weights[static_cast<size_t>(layers - 1)].size(0)}, ScalarType::Bool);
-  for (int64_t l = 0, inputs = first.size(1); l < layers; l++) {
+  for (int64_t l = 0, inputs = first.size(1), before = 0; l < layers; l++) {
     const Tensor& w = weights[static_cast<size_t>(l)];
     a.layer[l] = layer_of(w, first, thresholds[static_cast<size_t>(l)], inputs);
     inputs = w.size(0);
     STD_TORCH_CHECK(a.T * std::max(inputs, int64_t{1}) < (int64_t{1} << 31), "bp_stdp_network: a sample must have less than 2^31 spikes");
-    if (l + 1 < layers && return_hidden) hidden.push_back(torch::stable::new_zeros(first, {a.T, a.P, inputs}, ScalarType::Bool));
-    if (l + 1 == layers)
+    a.layer[l].spikes_stride = l + 1 == layers ? inputs : hidden_neurons;
+    if (l + 1 == layers) {
       a.layer[l].spikes = static_cast<bool*>(spikes.mutable_data_ptr());
-    else if (return_hidden)
-      a.layer[l].spikes = static_cast<bool*>(hidden.back().mutable_data_ptr());
+    } else if (return_hidden) {
+      a.layer[l].spikes = static_cast<bool*>(hidden.mutable_data_ptr()) + before;
+      before += inputs;
+    }
     if (state.empty()) continue;
     const Tensor& v = state[static_cast<size_t>(l)];
     check_like(kOp, "state", v, first, first.scalar_type(), {a.P, inputs});
@@ -101,7 +103,7 @@ template <class Library>
 void schemas(Library& m) {
   m.def(
       "bp_stdp_network_(Tensor(a!)[] weights, Tensor x, Tensor? labels, Tensor? desired, float[] thresholds, float lr, bool mean, int epsilon, "
-      "bool each_step, int batch, Tensor(b!)[] state, bool carry, bool return_hidden) -> (Tensor, Tensor[])");
+      "bool each_step, int batch, Tensor(b!)[] state, bool carry, bool return_hidden) -> (Tensor, Tensor)");
 }
 
 template <class Device, class Library>

@@ -28,6 +28,10 @@ inline void check_like(const char* op, const char* name, const Tensor& t, const 
   STD_TORCH_CHECK(t.is_cuda() == w.is_cuda() && t.get_device_index() == w.get_device_index(), op, ": ", name, " must be on the device of w");
 }
 
+inline bool is_spike_type(ScalarType type) {
+  return type == ScalarType::Bool || type == ScalarType::Byte || type == ScalarType::Float || type == ScalarType::Double;
+}
+
 // The presentations in one of their three forms for weights w [N, I]; `kept` holds contiguous copies.
 inline Presentations presentations_of(const char* op, const Tensor& w, const OptionalTensor& spikes, const OptionalTensor& inputs,
                                       const OptionalTensor& offsets, const OptionalTensor& hz, const OptionalTensor& seeds, int64_t time_steps, double per_hz,
@@ -44,7 +48,7 @@ inline Presentations presentations_of(const char* op, const Tensor& w, const Opt
     x.spikes = t.const_data_ptr();
     x.width = static_cast<int32_t>(t.element_size());
     x.floating = t.scalar_type() == ScalarType::Float || t.scalar_type() == ScalarType::Double;
-    STD_TORCH_CHECK(x.floating || x.width == 1, op, ": spikes must be bool, uint8, float32 or float64");
+    STD_TORCH_CHECK(is_spike_type(t.scalar_type()), op, ": spikes must be bool, uint8, float32 or float64");
   } else if (inputs && offsets) {
     STD_TORCH_CHECK(offsets->dim() == 2 && offsets->size(1) >= 1 && inputs->dim() == 1, op, ": offsets must have shape [P, T + 1]");
     check_like(op, "inputs", *inputs, w, ScalarType::Int, {inputs->size(0)});

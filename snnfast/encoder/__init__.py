@@ -1,8 +1,16 @@
 """Encoders: data to spikes, time first, or to the time of one spike each."""
 
+from .labels import desired_times, label_encoder
 from .latency import Latency
 from .poisson import PoissonEncoder
 from .population import Population
 from .simple import Simple
 
-__all__ = ["Latency", "PoissonEncoder", "Population", "Simple"]
+__all__ = [
+    "Latency",
+    "PoissonEncoder",
+    "Population",
+    "Simple",
+    "desired_times",
+    "label_encoder",
+]

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from snnfast import backend, reference
 from snnfast.ops.bp_stdp import changed, spikes
-from snnfast.reference.bp_stdp_network import BpStdpNetworkResult, Reduction, Update, prepare
+from snnfast.reference.bp_stdp_network import BpStdpNetworkResult, prepare
+from snnfast.reference.stdp import Reduction, Update
 
 
 def bp_stdp_network(
@@ -130,8 +131,11 @@ def bp_stdp_network(
     if a.learns:
         for w, changed_rows in zip(weights, rows, strict=True):
             changed(w, changed_rows)
+    sizes = [len(w) for w in rows[:-1]]
     return BpStdpNetworkResult(
-        fired, tuple(hidden) if return_hidden else None, tuple(membranes) if return_state else None
+        fired,
+        hidden.split(sizes, 2) if return_hidden else None,
+        tuple(membranes) if return_state else None,
     )
 
 
@@ -153,6 +157,9 @@ def register(namespace: str) -> None:
         state: list[Tensor],
         carry: bool,
         return_hidden: bool,
-    ) -> tuple[Tensor, list[Tensor]]:
-        rasters = [x.new_empty((*x.shape[:2], len(w)), dtype=torch.bool) for w in weights]
-        return rasters[-1], rasters[:-1] if return_hidden else []
+    ) -> tuple[Tensor, Tensor]:
+        *hidden, outputs = (w.shape[0] for w in weights)
+        return (
+            x.new_empty((*x.shape[:2], outputs), dtype=torch.bool),
+            x.new_empty((*x.shape[:2], sum(hidden) if return_hidden else 0), dtype=torch.bool),
+        )

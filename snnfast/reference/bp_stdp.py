@@ -115,9 +115,7 @@ def prepare(
     check_weights(OP, "w", w)
     check_spikes(OP, "pre", pre, w)
     if pre.dim() != 3 or pre.shape[2] != w.shape[1]:
-        raise ValueError(
-            f"{OP}: pre must have shape [T, B, {w.shape[1]}], got {list(pre.shape)}"
-        )
+        raise ValueError(f"{OP}: pre must have shape [T, B, {w.shape[1]}], got {list(pre.shape)}")
     check.like(OP, "error", error, w.new_empty((*pre.shape[:2], w.shape[0])), w.device)
     rule = prepare_rule(OP, lr, epsilon, update, reduction)
     if validate:
@@ -129,16 +127,16 @@ def prepare(
 def prepare_rule(op: str, lr: object, epsilon: object, update: object, reduction: object) -> Rule:
     """The options that say how weights change."""
     if isinstance(epsilon, bool) or not isinstance(epsilon, int):
-        raise TypeError(f"{op}: epsilon must be an integer number of steps, got {type(epsilon).__name__}")
+        raise TypeError(
+            f"{op}: epsilon must be an integer number of steps, got {type(epsilon).__name__}"
+        )
     if epsilon < 1:
         raise ValueError(f"{op}: epsilon must be at least 1 step, got {epsilon}")
     if update not in ("step", "sequence"):
-        raise ValueError(f"{op}: update must be 'step' or 'sequence', got {update!r}")
+        raise ValueError(f"{op}: update must be step or sequence, got {update!r}")
     if reduction not in ("sum", "mean"):
-        raise ValueError(f"{op}: reduction must be 'sum' or 'mean', got {reduction!r}")
-    return Rule(
-        check.at_least_zero(op, "lr", lr), epsilon, update == "step", reduction == "mean"
-    )
+        raise ValueError(f"{op}: reduction must be sum or mean, got {reduction!r}")
+    return Rule(check.at_least_zero(op, "lr", lr), epsilon, update == "step", reduction == "mean")
 
 
 def check_weights(op: str, name: str, w: object) -> None:

@@ -26,6 +26,7 @@ from snnfast.reference.poisson import _is_recorded
 from snnfast.reference.stdp import Reduction, Update
 
 OP = "bp_stdp_network"
+LAYERS = 16  # at most
 
 
 class BpStdpNetworkResult(NamedTuple):
@@ -118,13 +119,15 @@ class _Network:
         """Spikes ``[T, B, N]`` of every layer in response to ``x`` ``[T, B, I]``; learns if it is taught."""
         rule = self.settings.rule
         spikes = [x, *(x.new_zeros((*x.shape[:2], len(w))) for w in self.w)]
-        counts = [w.new_zeros((x.shape[1], n.shape[2])) for w, n in zip([self.w[0], *self.w], spikes)]
+        counts = [
+            w.new_zeros((x.shape[1], n.shape[2])) for w, n in zip([self.w[0], *self.w], spikes)
+        ]
         changes: list[list[Change]] = [[] for _ in self.w]
         for t in range(x.shape[0]):
-            for l, w in enumerate(self.w):
-                v = self.v[l] + current(w, spikes[l][t])
-                spikes[l + 1][t] = v >= self.settings.thresholds[l]
-                self.v[l] = torch.where(spikes[l + 1][t], 0, v)
+            for depth, w in enumerate(self.w):
+                v = self.v[depth] + current(w, spikes[depth][t])
+                spikes[depth + 1][t] = v >= self.settings.thresholds[depth]
+                self.v[depth] = torch.where(spikes[depth + 1][t], 0, v)
             if taught is None:
                 continue
             for n, s in zip(counts, spikes, strict=True):
@@ -140,13 +143,13 @@ class _Network:
     ) -> None:
         scale = self.settings.rule.scale(len(labels))
         error = output_error(counts[-1] > 0, labels, desired).to(self.w[0].dtype)
-        for l in reversed(range(len(self.w))):
-            changes[l] += [
-                Change(scale * error[b], counts[l][b].clone())
+        for depth in reversed(range(len(self.w))):
+            changes[depth] += [
+                Change(scale * error[b], counts[depth][b].clone())
                 for b in desired.nonzero().flatten().tolist()
             ]
-            if l > 0:
-                error = pass_back(self.w[l], error, counts[l])
+            if depth > 0:
+                error = pass_back(self.w[depth], error, counts[depth])
 
     def _apply(self, changes: list[list[Change]]) -> None:
         for w, of_layer in zip(self.w, changes, strict=True):
@@ -200,7 +203,7 @@ def prepare(
         raise ValueError(
             f"{OP}: thresholds must be one a layer, {len(weights)}, got {len(thresholds)}"
         )
-    limits = [check.positive(OP, f"thresholds[{l}]", v) for l, v in enumerate(thresholds)]
+    limits = [check.positive(OP, f"thresholds[{depth}]", v) for depth, v in enumerate(thresholds)]
     if (labels is None) != (desired is None):
         raise ValueError(f"{OP}: give labels and desired, or neither")
     if labels is not None and desired is not None:
@@ -210,24 +213,28 @@ def prepare(
     if state is not None:
         _state(state, weights, x.shape[1])
     if validate:
-        for l, w in enumerate(weights):
-            check_finite(OP, f"weights[{l}]", w)
+        for depth, w in enumerate(weights):
+            check_finite(OP, f"weights[{depth}]", w)
     return Settings(rule, labels is not None, limits, _batch(batch, x.shape[1]))
 
 
 def _weights(weights: object) -> None:
     if not isinstance(weights, Sequence):
-        raise TypeError(f"{OP}: weights must be a sequence of tensors, got {type(weights).__name__}")
-    if not weights:
-        raise ValueError(f"{OP}: weights must hold a matrix for at least one layer")
-    for l, w in enumerate(weights):
-        check_weights(OP, f"weights[{l}]", w)
-    for l, (before, w) in enumerate(pairwise(weights), 1):
-        name = f"{OP}: weights[{l}]"
+        raise TypeError(
+            f"{OP}: weights must be a sequence of tensors, got {type(weights).__name__}"
+        )
+    if not 1 <= len(weights) <= LAYERS:
+        raise ValueError(f"{OP}: weights must hold 1 to {LAYERS} matrices, got {len(weights)}")
+    for depth, w in enumerate(weights):
+        check_weights(OP, f"weights[{depth}]", w)
+    for depth, (before, w) in enumerate(pairwise(weights), 1):
+        name = f"{OP}: weights[{depth}]"
         if w.shape[1] != before.shape[0]:
             raise ValueError(f"{name} must have shape [N, {before.shape[0]}], got {list(w.shape)}")
         if w.dtype != before.dtype:
-            raise TypeError(f"{name} must have the dtype of weights[0], {before.dtype}, got {w.dtype}")
+            raise TypeError(
+                f"{name} must have the dtype of weights[0], {before.dtype}, got {w.dtype}"
+            )
         if w.device != before.device:
             raise ValueError(
                 f"{name} must be on the device of weights[0], {before.device}, got {w.device}"
@@ -250,9 +257,11 @@ def _taught(labels: Tensor, desired: Tensor, x: Tensor, classes: int, validate: 
 
 def _state(state: Sequence[Tensor], weights: Sequence[Tensor], samples: int) -> None:
     if len(state) != len(weights):
-        raise ValueError(f"{OP}: state must be one tensor a layer, {len(weights)}, got {len(state)}")
-    for l, (v, w) in enumerate(zip(state, weights, strict=True)):
-        check.like(OP, f"state[{l}]", v, w.new_empty((samples, len(w))), w.device)
+        raise ValueError(
+            f"{OP}: state must be one tensor a layer, {len(weights)}, got {len(state)}"
+        )
+    for depth, (v, w) in enumerate(zip(state, weights, strict=True)):
+        check.like(OP, f"state[{depth}]", v, w.new_empty((samples, len(w))), w.device)
 
 
 def _batch(batch: object, samples: int) -> int:

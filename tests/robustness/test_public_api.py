@@ -18,11 +18,11 @@ NAMES = {
     ),
     "snnfast.ops": (
         "DiehlCookConductanceResult DiehlCookConductanceState DiehlCookResult DiehlCookState "
-        "Events Rates StdpState "
-        "cuba diehl_cook diehl_cook_conductance iaf li lif poisson spikeprop stdp"
+        "Events Rates StdpState BpStdpNetworkResult "
+        "bp_stdp bp_stdp_network cuba diehl_cook diehl_cook_conductance iaf li lif poisson spikeprop stdp"
     ),
     "snnfast.reference": (
-        "cuba diehl_cook diehl_cook_conductance iaf li lif poisson spikeprop stdp"
+        "bp_stdp bp_stdp_network cuba diehl_cook diehl_cook_conductance iaf li lif poisson spikeprop stdp"
     ),
     "snnfast.surrogate": (
         "Surrogate atan fast_sigmoid gaussian rectangle resolve sigmoid straight_through triangle"
@@ -54,6 +54,15 @@ SIGNATURES = {
     "stdp": (
         "w, pre, post, *, rule, dt=1.0, state=None, reward=None, reduction='sum', update='step', "
         "norm=None, validate=True"
+    ),
+    "bp_stdp": (
+        "w, pre, error, *, lr=0.0005, epsilon=4, update='step', reduction='sum', "
+        "return_error=True, validate=True"
+    ),
+    "bp_stdp_network": (
+        "weights, x, labels=None, desired=None, *, thresholds, lr=0.0005, epsilon=4, "
+        "update='step', reduction='sum', batch=None, state=None, return_hidden=False, "
+        "return_state=False, validate=True"
     ),
     "diehl_cook": (
         "x, w, theta, *, rule=None, norm=None, state=None, dt=1.0, tau=100.0, v_threshold=13.0, "

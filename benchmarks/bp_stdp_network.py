@@ -1,0 +1,141 @@
+"""BP-STDP of a network, ``T x B x inputs x hidden x outputs``: time of one image, one after the other in batches of B.
+
+Images and weights are those of training: ``op`` is the op on spikes that lie ready, ``fit`` everything from a loader
+on (encoding, desired times, loss, accuracy). ``products`` are the dense matrix products of the network: of each layer
+over all steps for its currents, and in steps with a desired spike for errors passed back and for changes.
+
+The fact "additions" counts, for an image, what the spikes that occur make necessary: to a current for every spike, to a
+weight where its neuron has an error and a spike of its input is in the window.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from benchmarks import neurons
+from benchmarks.diehl_cook import images
+from benchmarks.timing import Prepared, Task
+
+SHAPES = ((50, 100, 784, 500, 10), (20, 1, 784, 500, 10), (50, 100, 784, 500, 150, 10))
+QUICK_SHAPES = ((5, 2, 64, 7, 3),)
+FLOOR = "products"
+BASELINES = ("manual_loop",)
+OP, FIT = "op", "fit"
+LR, EPSILON, BETA, SCALE, BRIGHTNESS = 5e-4, 4, 250.0, 5.0, 0.13
+LENGTH = 200  # images a pass
+LEARNED = 2_000
+
+
+@functools.cache
+def samples(inputs: int) -> tuple[Tensor, Tensor]:
+    """The digits in the package, larger and as bright as those of MNIST: ``[N, inputs]`` in [0, 1], and labels."""
+    from snnfast import data
+
+    bright = images(inputs)
+    pixels = (bright * (BRIGHTNESS * inputs / bright.sum(1).mean())).clamp(max=1)
+    return pixels, data.as_tensors(data.digits())[1]
+
+
+def loader(inputs: int, classes: int, batch: int, count: int) -> list[tuple[Tensor, Tensor]]:
+    pixels, labels = samples(inputs)
+    order = torch.arange(count) % len(pixels)
+    return list(zip(pixels[order].split(batch), labels[order].remainder(classes).split(batch)))
+
+
+def network(sizes: tuple[int, ...], steps: int, batch: int, learned: int):  # type: ignore[no-untyped-def]
+    """The model, after ``learned`` images, and its encoder."""
+    from snnfast import encoder, model
+
+    torch.manual_seed(0)
+    inputs, *hidden, classes = sizes
+    net = model.TavanaeiAndMaida2017(classes, hidden, in_neurons=inputs)
+    encode = encoder.Simple(steps, SCALE, dtype=torch.uint8)
+    net.fit(loader(inputs, classes, 100, learned), encode, lr=LR, update="sequence")
+    return net, encode
+
+
+def ours(task: Task) -> Prepared:
+    from snnfast import encoder
+
+    steps, batch, *sizes = task.shape
+    quick = task.shape in QUICK_SHAPES
+    count = 2 * batch if quick else LENGTH
+    net, encode = network(tuple(sizes), steps, batch, 20 if quick else LEARNED)
+    update = "step" if batch == 1 else "sequence"
+    batches = loader(sizes[0], sizes[-1], batch, count)
+    x = torch.cat([encode(pixels) for pixels, _ in batches], 1)
+    labels = torch.cat([of for _, of in batches])
+    desired = encoder.desired_times(len(labels), BETA, steps)
+    start = [w.clone() for w in net.weights]
+
+    def restore() -> None:
+        for w, before in zip(net.weights, start):
+            w.copy_(before)
+
+    def op() -> object:
+        restore()
+        options = {"lr": LR, "epsilon": EPSILON, "update": update, "batch": batch}
+        return net.learn(x, labels, desired, validate=False, **options)
+
+    def fit() -> object:
+        restore()
+        return net.fit(batches, encode, lr=LR, epsilon=EPSILON, beta=BETA, update=update)
+
+    rasters = [x, *net.present(x, return_hidden=True).hidden, op().spikes]  # type: ignore[attr-defined,misc]
+    restore()
+    facts = {"additions": additions([r != 0 for r in rasters], labels, desired) / len(labels)}
+    return Prepared({OP: op, FIT: fit}, facts, {OP: len(labels), FIT: len(labels)})
+
+
+def additions(rasters: list[Tensor], labels: Tensor, desired: Tensor) -> float:
+    """To currents, and to weights where there is an error; of all samples."""
+    from snnfast.loss import bp_stdp_error
+
+    sizes = [r.shape[2] for r in rasters]
+    to_currents = sum(int(r.sum()) * n for r, n in zip(rasters, sizes[1:]))
+    own = F.one_hot(labels, sizes[-1]).bool()
+    wrong = bp_stdp_error(rasters[-1], desired[..., None] & own, labels, EPSILON).any(2)
+    to_weights = 0
+    fired = []
+    for r in rasters:
+        counts = F.pad(r.int().cumsum(0), (0, 0, 0, 0, EPSILON + 1, 0))
+        fired.append((counts[EPSILON + 1 :] > counts[: -EPSILON - 1])[wrong])
+    errors = [*(f.sum(1) for f in fired[1:-1]), torch.ones(int(wrong.sum()))]
+    for f, post in zip(fired, errors):
+        to_weights += int((f.sum(1) * post).sum())
+    return to_currents + to_weights
+
+
+def products(task: Task) -> Prepared:
+    """The dense products, and one whose time says how fast additions can be."""
+    steps, batch, *sizes = task.shape
+    slots = steps * batch
+    chosen = max(round(slots * BETA / 1000), 1)
+    pairs = [
+        (torch.rand(slots, i), torch.rand(o, i), torch.rand(slots, o)) for i, o in pairwise(sizes)
+    ]
+
+    def run() -> None:
+        for depth, (x, w, error) in enumerate(pairs):
+            _ = x @ w.T
+            if depth:
+                _ = error[:chosen] @ w
+            w.addmm_(error[:chosen].T, x[:chosen], alpha=1e-9)
+
+    return Prepared({FLOOR: run}, {}, {FLOOR: batch})
+
+
+def prepare(task: Task) -> Prepared:
+    if task.implementation == FLOOR:
+        return products(task)
+    if task.implementation == neurons.OURS:
+        return ours(task)
+    return importlib.import_module(f"benchmarks.baselines.{task.implementation}").bp_stdp_network(
+        task
+    )

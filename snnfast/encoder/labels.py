@@ -1,0 +1,77 @@
+"""Labels to the spikes that are wanted of the outputs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from snnfast import check
+
+
+def desired_times(
+    samples: int, beta: float, time_interval: int, *, generator: torch.Generator | None = None
+) -> Tensor:
+    """When the output of a sample's class should fire: in each step with probability ``beta / 1000``, independently.
+
+    Args:
+        samples: number of samples B.
+        beta: rate in Hz for steps of 1 ms, in [0, 1000]; 250 in BP-STDP.
+        time_interval: number of steps T.
+        generator: where to draw from, on the CPU; PyTorch's own if None.
+
+    Returns:
+        bool ``[T, B]``, on the CPU. Drawn sample after sample, so that one batch gives what its samples give alone.
+
+    Raises:
+        TypeError, ValueError: for a rate or a number out of range.
+    """
+    op = "desired_times"
+    rate = check.number(op, "beta", beta)
+    if not 0 <= rate <= 1000:
+        raise ValueError(f"{op}: beta must lie in [0, 1000] Hz, got {rate:g}")
+    for name, value in (("samples", samples), ("time_interval", time_interval)):
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"{op}: {name} must be an integer, got {type(value).__name__}")
+        if value < 0:
+            raise ValueError(f"{op}: {name} must be at least 0, got {value}")
+    return (torch.rand(samples, time_interval, generator=generator) <= rate / 1000).t()
+
+
+def label_encoder(
+    label: int | Tensor,
+    beta: float,
+    num_classes: int,
+    time_interval: int,
+    *,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """The spikes that BP-STDP wants: the output of the class at :func:`desired_times`, the others never.
+
+    Args:
+        label: one class, or int64 ``[B]``.
+        beta: rate of the output of the class in Hz, for steps of 1 ms.
+        num_classes: number of outputs.
+        time_interval: number of steps T.
+        generator: where to draw from, on the CPU; PyTorch's own if None.
+
+    Returns:
+        float32 ``[T, num_classes]`` or ``[T, B, num_classes]``, on the CPU.
+
+    Raises:
+        TypeError, ValueError: for labels, a rate or a number out of range.
+
+    Source: Tavanaei and Maida, Neurocomputing 330 (2019), section 3.2; the n3ml manual.
+    """
+    labels = torch.as_tensor(label).cpu()
+    if labels.is_floating_point() or labels.dtype == torch.bool or labels.dim() > 1:
+        raise TypeError("label_encoder: label must be a class or a tensor [B] of integers")
+    if labels.numel() and not bool(((labels >= 0) & (labels < num_classes)).all()):
+        low, high = (int(v) for v in labels.aminmax())
+        raise ValueError(
+            f"label_encoder: label must lie in [0, {num_classes - 1}], got values from {low} to {high}"
+        )
+    own = F.one_hot(labels.long().view(-1), num_classes)
+    times = desired_times(len(own), beta, time_interval, generator=generator)
+    spikes = times[..., None] * own.float()
+    return spikes if labels.dim() else spikes[:, 0]

@@ -1,0 +1,371 @@
+"""The network of Tavanaei and Maida, trained by BP-STDP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+from tqdm import tqdm
+
+from snnfast import check, ops
+from snnfast.encoder import Simple, desired_times
+from snnfast.loss import bp_stdp_loss
+from snnfast.ops import BpStdpNetworkResult
+from snnfast.reference.stdp import Reduction, Update
+
+NAME = "TavanaeiAndMaida2017"
+SAMPLES_A_CALL = 256  # of small batches, so that what a call costs is shared
+
+
+class Layer(nn.Module):
+    """Integrate-and-fire neurons behind a dense layer without bias.
+
+    Attributes:
+        weight: ``[out_neurons, in_neurons]``; has no gradient.
+        threshold: at which a neuron fires and its membrane goes to 0.
+        u: membranes ``[out_neurons]`` or ``[B, out_neurons]``.
+        o: spikes of the last step, likewise, 0 or 1.
+    """
+
+    u: Tensor
+    o: Tensor
+
+    def __init__(self, in_neurons: int, out_neurons: int, threshold: float, std: float) -> None:
+        super().__init__()
+        self.threshold = check.positive(NAME, "threshold", threshold)
+        self.std = check.at_least_zero(NAME, "std", std)
+        self.weight = nn.Parameter(torch.empty(out_neurons, in_neurons), requires_grad=False)
+        self.register_buffer("u", torch.zeros(out_neurons), persistent=False)
+        self.register_buffer("o", torch.zeros(out_neurons), persistent=False)
+        self.reset_variables()
+
+    def reset_variables(self, u: bool = True, w: bool = True) -> None:
+        """Takes the neurons to rest (``u``) and draws the weights from N(0, std^2) (``w``)."""
+        if u:
+            self.u = self.weight.new_zeros(len(self.weight))
+            self.o = torch.zeros_like(self.u)
+        if w:
+            nn.init.normal_(self.weight, std=self.std)
+
+    def extra_repr(self) -> str:
+        """What ``print`` shows."""
+        out_neurons, in_neurons = self.weight.shape
+        return f"{in_neurons}, {out_neurons}, threshold={self.threshold:g}"
+
+
+class Trained(NamedTuple):
+    """What a pass over the data gave, while the weights changed.
+
+    Attributes:
+        samples: how many were presented.
+        accuracy: share of right answers, in [0, 1]; NaN without samples.
+        loss: :func:`snnfast.loss.bp_stdp_loss`, mean over samples; NaN without samples.
+    """
+
+    samples: int
+    accuracy: float
+    loss: float
+
+
+class TavanaeiAndMaida2017(nn.Module):
+    """A fully connected network of integrate-and-fire neurons: spikes in, spikes out; the most active output decides.
+
+    ``TravanaeiAndMaida2017``, as n3ml spells it, is the same class. Two ways lead to the same weights, bit for bit.
+    Whole presentations in one call, which is the fast way::
+
+        model.fit(loader, encoder)                   # batches of (images, labels)
+
+    and the manual's calls, step by step::
+
+        for t in range(time_interval):
+            model(spiked_image[t])                   # one step; spikes are in model.fc1.o, model.fc2.o
+            optimizer.step(spike_buffer, spiked_label[t], label)
+        model.reset_variables(w=False)               # at rest; weights stay
+
+    Layers are ``fc1``, ``fc2``, ...: the last has the outputs. Weights have no gradient.
+
+    Args:
+        num_classes: outputs.
+        hidden_neurons: of the hidden layer; several numbers for several hidden layers.
+        in_neurons: inputs.
+        threshold: of the hidden neurons.
+        output_threshold: of the outputs; None for the paper's 0.025 times the neurons of the last hidden layer.
+        std: standard deviation of the initial weights; the paper's is 1. Or one a layer.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type or range.
+
+    Source: Tavanaei and Maida, BP-STDP: Approximating backpropagation using spike timing dependent plasticity,
+    Neurocomputing 330 (2019), arXiv 1711.04214 (2017).
+
+    Example:
+        >>> model = TavanaeiAndMaida2017(10, hidden_neurons=100)
+        >>> model.present(torch.rand(20, 8, 784) < 0.1).spikes.shape
+        torch.Size([20, 8, 10])
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 10,
+        hidden_neurons: int | Sequence[int] = 100,
+        *,
+        in_neurons: int = 784,
+        threshold: float = 0.9,
+        output_threshold: float | None = None,
+        std: float | Sequence[float] = 1.0,
+    ) -> None:
+        super().__init__()
+        hidden = [hidden_neurons] if isinstance(hidden_neurons, int) else list(hidden_neurons)
+        sizes = [in_neurons, *hidden, num_classes]
+        for size in sizes:
+            if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+                raise ValueError(f"{NAME}: layers must have 1 neuron or more each, got {sizes}")
+        if not hidden:
+            raise ValueError(f"{NAME}: hidden_neurons must name at least one layer")
+        last = 0.025 * hidden[-1] if output_threshold is None else output_threshold
+        deviations = list(std) if isinstance(std, Sequence) else [std] * (len(sizes) - 1)
+        if len(deviations) != len(sizes) - 1:
+            raise ValueError(
+                f"{NAME}: std must be a number or one a layer, {len(sizes) - 1}, got {len(deviations)}"
+            )
+        thresholds = [threshold] * len(hidden) + [last]
+        for depth, (n_in, n_out) in enumerate(pairwise(sizes)):
+            layer = Layer(n_in, n_out, thresholds[depth], deviations[depth])
+            self.add_module(f"fc{depth + 1}", layer)
+
+    @property
+    def layers(self) -> list[Layer]:
+        """``fc1``, ``fc2``, ..."""
+        return [layer for layer in self.children() if isinstance(layer, Layer)]
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """The matrices of all layers."""
+        return [layer.weight for layer in self.layers]
+
+    def reset_variables(self, u: bool = True, w: bool = True) -> None:
+        """Takes all neurons to rest (``u``) and draws new weights (``w``)."""
+        for layer in self.layers:
+            layer.reset_variables(u, w)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """One step: input spikes ``[in_neurons]`` or ``[B, in_neurons]`` -> output spikes, like ``layers[-1].o``."""
+        batch = x if x.dim() == 2 else x[None]
+        shape = x.shape[:-1]
+        state = [
+            (layer.u if layer.u.shape[:-1] == shape else layer.u.new_zeros((*shape, len(w)))).view(
+                len(batch), len(w)
+            )
+            for layer, w in zip(self.layers, self.weights)
+        ]
+        result = ops.bp_stdp_network(
+            self.weights,
+            batch[None],
+            thresholds=self._thresholds,
+            state=state,
+            return_hidden=True,
+            return_state=True,
+            validate=False,
+        )
+        assert result.hidden is not None
+        assert result.state is not None
+        spikes = (*result.hidden, result.spikes)
+        for layer, u, o in zip(self.layers, result.state, spikes, strict=True):
+            layer.u, layer.o = u.view(*shape, -1), o.to(u).view(*shape, -1)
+        return self.layers[-1].o
+
+    def present(self, spikes: Tensor, *, return_hidden: bool = False) -> BpStdpNetworkResult:
+        """All steps at once, from rest, without learning; ``u`` and ``o`` of the layers stay as they are.
+
+        Args:
+            spikes: input spikes ``[T, B, ...]``.
+            return_hidden: return the spikes of the hidden layers, too.
+        """
+        return ops.bp_stdp_network(
+            self.weights,
+            spikes.flatten(2),
+            thresholds=self._thresholds,
+            return_hidden=return_hidden,
+            validate=False,
+        )
+
+    def learn(
+        self,
+        spikes: Tensor,
+        labels: Tensor,
+        desired: Tensor,
+        *,
+        lr: float = 0.0005,
+        epsilon: int = 4,
+        update: Update = "step",
+        reduction: Reduction = "sum",
+        batch: int | None = None,
+        validate: bool = True,
+    ) -> BpStdpNetworkResult:
+        """All steps at once, from rest, and learns: :func:`snnfast.ops.bp_stdp_network` with this network.
+
+        Args:
+            spikes: input spikes ``[T, P, ...]``.
+            labels: int64 ``[P]``.
+            desired: bool ``[T, P]``; of :func:`snnfast.encoder.desired_times`.
+            lr: learning rate.
+            epsilon: steps that a window reaches back.
+            update: ``"step"`` or ``"sequence"``.
+            reduction: ``"sum"`` or ``"mean"``.
+            batch: samples presented at a time; None: all.
+            validate: look at the values of weights and labels.
+        """
+        return ops.bp_stdp_network(
+            self.weights,
+            spikes.flatten(2),
+            labels,
+            desired,
+            thresholds=self._thresholds,
+            lr=lr,
+            epsilon=epsilon,
+            update=update,
+            reduction=reduction,
+            batch=batch,
+            validate=validate,
+        )
+
+    def fit(
+        self,
+        loader: Iterable[tuple[Tensor, Tensor]],
+        encoder: nn.Module | None = None,
+        *,
+        lr: float = 0.0005,
+        epsilon: int = 4,
+        beta: float = 250.0,
+        update: Update = "step",
+        reduction: Reduction = "sum",
+        progress: bool | None = False,
+    ) -> Trained:
+        """Presents all samples of ``loader`` once, a batch at a time, and learns.
+
+        With batches of one sample this is the manual's loop: the same random numbers, drawn in the same order, and the
+        same weights, bit for bit.
+
+        Args:
+            loader: batches ``(images [B, ...], labels [B])``.
+            encoder: images to spikes ``[T, B, ...]``; None for ``Simple(time_interval=20)``.
+            lr: learning rate.
+            epsilon: steps that a window reaches back.
+            beta: rate at which the output of the class should fire, in Hz for steps of 1 ms.
+            update: ``"step"``: weights change in every step; ``"sequence"``: after each batch, which is faster for
+                batches of many samples.
+            reduction: ``"sum"`` or ``"mean"`` of the changes over a batch.
+            progress: show a progress bar; None: if standard error is a terminal.
+
+        Raises:
+            TypeError, ValueError: for labels out of range, shapes, weights that are not finite, negative intensities
+                or rates, ``epsilon`` below 1. What is wrong with a batch is told before it changes anything.
+        """
+        totals = _Totals(epsilon, self.weights[0].device)
+        waiting: list[Sample] = []
+
+        def present() -> None:
+            spikes, labels, desired = _joined(waiting)
+            result = self.learn(
+                spikes,
+                labels,
+                desired,
+                lr=lr,
+                epsilon=epsilon,
+                update=update,
+                reduction=reduction,
+                batch=len(waiting[0].labels),
+                validate=totals.samples == 0,
+            )
+            totals.add(result.spikes, labels, desired)
+            waiting.clear()
+
+        # tqdm takes None for: if it is a terminal
+        shown = tqdm(loader, disable=None if progress is None else not progress, leave=False)
+        for sample in self._encoded(shown, encoder, beta):
+            if waiting and len(sample.labels) != len(waiting[0].labels):
+                present()
+            waiting.append(sample)
+            if len(waiting) * len(sample.labels) >= SAMPLES_A_CALL:
+                present()
+        if waiting:
+            present()
+        return totals.result()
+
+    def score(
+        self,
+        loader: Iterable[tuple[Tensor, Tensor]],
+        encoder: nn.Module | None = None,
+        *,
+        epsilon: int = 4,
+        beta: float = 250.0,
+    ) -> Trained:
+        """The same without learning."""
+        totals = _Totals(epsilon, self.weights[0].device)
+        for spikes, labels, desired in self._encoded(loader, encoder, beta):
+            totals.add(self.present(spikes).spikes, labels, desired)
+        return totals.result()
+
+    @property
+    def _thresholds(self) -> list[float]:
+        return [layer.threshold for layer in self.layers]
+
+    def _encoded(
+        self,
+        loader: Iterable[tuple[Tensor, Tensor]],
+        encoder: nn.Module | None,
+        beta: float,
+    ) -> Iterator[Sample]:
+        encoder = Simple(time_interval=20) if encoder is None else encoder
+        device, classes = self.weights[0].device, len(self.weights[-1])
+        for images, labels in loader:
+            if images.shape[:1] != labels.shape or not len(labels):
+                raise ValueError(
+                    f"{NAME}: a batch must be images [B, ...] and labels [B], "
+                    f"got {list(images.shape)} and {list(labels.shape)}"
+                )
+            low, high = labels.min().item(), labels.max().item()
+            if low < 0 or high >= classes:
+                raise ValueError(
+                    f"{NAME}: labels must lie in [0, {classes - 1}], got values from {low} to {high}"
+                )
+            spikes = encoder(images.to(device)).flatten(2).to(torch.uint8)
+            desired = desired_times(len(labels), beta, len(spikes))
+            yield Sample(spikes, labels.to(device), desired.to(device))
+
+
+class Sample(NamedTuple):
+    """A batch as the network takes it: spikes ``[T, B, I]``, labels ``[B]``, desired times ``[T, B]``."""
+
+    spikes: Tensor
+    labels: Tensor
+    desired: Tensor
+
+
+def _joined(samples: list[Sample]) -> Sample:
+    if len(samples) == 1:
+        return samples[0]
+    return Sample(*(torch.cat(parts, dim) for parts, dim in zip(zip(*samples), (1, 0, 1))))
+
+
+class _Totals:
+    """Accuracy and loss over batches; stays on the device, so that a GPU does not wait."""
+
+    def __init__(self, epsilon: int, device: torch.device) -> None:
+        self.samples, self._epsilon = 0, epsilon
+        self._right = torch.zeros((), dtype=torch.int64, device=device)
+        self._loss = torch.zeros((), dtype=torch.float64, device=device)
+
+    def add(self, spikes: Tensor, labels: Tensor, desired: Tensor) -> None:
+        wanted = desired[..., None] & F.one_hot(labels, spikes.shape[2]).bool()
+        self.samples += len(labels)
+        self._right += (spikes.sum(0).argmax(1) == labels).sum()
+        self._loss += bp_stdp_loss(spikes, wanted, labels, self._epsilon) * len(labels)
+
+    def result(self) -> Trained:
+        n = self.samples or float("nan")
+        return Trained(self.samples, int(self._right) / n, float(self._loss) / n)

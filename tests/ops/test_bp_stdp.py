@@ -1,0 +1,252 @@
+"""BP-STDP of one layer pair: worked by hand, the same on every backend, and safe."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from backends import PRESENT, force
+
+from snnfast import ops, reference
+
+OPTIONS = tuple(itertools.product(("step", "sequence"), ("sum", "mean"), (1, 4)))
+# T, B, I, O: around a register, eight of them, the slots that a cache holds, and nothing.
+SHAPES = (
+    (0, 2, 3, 4),
+    (3, 0, 3, 4),
+    (3, 2, 0, 4),
+    (3, 2, 3, 0),
+    (1, 1, 1, 1),
+    (9, 3, 21, 17),
+    (20, 2, 150, 15),
+    (7, 40, 8, 6),
+)
+
+
+def sample(shape, dtype=torch.float64, seed=0):
+    """Weights, spikes and errors as they occur: many zeros."""
+    time_steps, batch, n_pre, n_post = shape
+    generator = torch.Generator().manual_seed(seed)
+    w = torch.randn((n_post, n_pre), generator=generator, dtype=dtype)
+    pre = torch.rand((time_steps, batch, n_pre), generator=generator) < 0.2
+    error = torch.randn((time_steps, batch, n_post), generator=generator, dtype=dtype)
+    error[torch.rand(error.shape, generator=generator) < 0.6] = 0
+    return w, pre, error
+
+
+def row(values, device, dtype=torch.float64):
+    """A train of one neuron, [T, 1, 1]."""
+    return torch.tensor(values, dtype=dtype, device=device)[:, None, None]
+
+
+class TestWorkedByHand:
+    def test_spikes_of_the_window_count(self, backend):
+        w = torch.full((1, 1), 0.5, dtype=torch.float64, device=backend.device)
+        # In step 4 with epsilon 2: spikes of the steps 2, 3, 4.
+        pre, error = row([1, 1, 1, 0, 1], backend.device), row([0, 0, 0, 0, 1], backend.device)
+        ops.bp_stdp(w, pre, error, lr=0.1, epsilon=2)
+        assert w.item() == pytest.approx(0.5 + 0.1 * 2, abs=1e-15)
+
+    def test_a_negative_error_weakens(self, backend):
+        w = torch.full((1, 1), 0.5, dtype=torch.float64, device=backend.device)
+        pre, error = row([1, 0, 0], backend.device), row([0, -1, -1], backend.device)
+        ops.bp_stdp(w, pre, error, lr=0.1, epsilon=1)
+        assert w.item() == pytest.approx(0.4, abs=1e-15)
+
+    def test_errors_go_back_through_weights_to_those_that_fired(self, backend):
+        w = torch.tensor([[1.0, 2.0], [3.0, -4.0]], dtype=torch.float64, device=backend.device)
+        pre = torch.tensor([[[1, 0]], [[0, 0]], [[0, 1]]], device=backend.device).bool()
+        error = torch.tensor([[[1.0, -1.0]]] * 3, dtype=torch.float64, device=backend.device)
+        passed = ops.bp_stdp(w, pre, error, lr=0.0, epsilon=1)
+        assert passed.tolist() == [[[-2.0, 0.0]], [[-2.0, 0.0]], [[0.0, 6.0]]]
+
+    def test_weights_change_in_the_step_or_at_the_end(self, backend):
+        pre, error = row([1, 1], backend.device), row([1, 1], backend.device)
+        for update, passed in (("step", [0.5, 0.6]), ("sequence", [0.5, 0.5])):
+            w = torch.full((1, 1), 0.5, dtype=torch.float64, device=backend.device)
+            result = ops.bp_stdp(w, pre, error, lr=0.1, epsilon=1, update=update)
+            assert result.flatten().tolist() == pytest.approx(passed, abs=1e-15)
+            assert w.item() == pytest.approx(0.5 + 0.1 * (1 + 2), abs=1e-15)
+
+    def test_batch_is_summed_or_averaged(self, backend):
+        pre = torch.ones((1, 4, 1), device=backend.device)
+        error = torch.ones((1, 4, 1), dtype=torch.float64, device=backend.device)
+        for reduction, change in (("sum", 0.4), ("mean", 0.1)):
+            w = torch.zeros((1, 1), dtype=torch.float64, device=backend.device)
+            ops.bp_stdp(w, pre, error, lr=0.1, reduction=reduction)
+            assert w.item() == pytest.approx(change, abs=1e-15)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_same_as_the_reference(kernels, shape, dtype):
+    tolerance = 0 if kernels.exact else 1e-5 if dtype == torch.float32 else 1e-12
+    for update, reduction, epsilon in OPTIONS:
+        w, pre, error = sample(shape, dtype)
+        options = {"lr": 0.05, "epsilon": epsilon, "update": update, "reduction": reduction}
+        expected = w.clone()
+        passed = reference.bp_stdp(expected, pre, error, **options)
+        actual = w.clone().to(kernels.device)
+        result = ops.bp_stdp(actual, pre.to(kernels.device), error.to(kernels.device), **options)
+        torch.testing.assert_close(actual.cpu(), expected, rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(result.cpu(), passed, rtol=tolerance, atol=tolerance)
+        assert min(shape) == 0 or shape[0] == 1 or not torch.equal(expected, w)
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.uint8, torch.float32, torch.float64, torch.bfloat16, torch.float16]
+)
+def test_what_is_not_zero_is_a_spike(kernels, dtype):
+    w, pre, error = (x.to(kernels.device) for x in sample((9, 3, 21, 17)))
+    expected = w.clone()
+    ops.bp_stdp(expected, pre, error)
+    spikes = 3 * pre.to(dtype)
+    if dtype.is_floating_point:
+        spikes[spikes == 0] = -0.0
+    ops.bp_stdp(w, spikes, error)
+    assert torch.equal(w, expected)
+
+
+def test_any_strides(kernels):
+    w, pre, error = (x.to(kernels.device) for x in sample((9, 3, 21, 17)))
+    expected = w.clone()
+    passed = ops.bp_stdp(expected, pre, error)
+    transposed = w.t().clone().t()
+    wide = pre.repeat_interleave(2, 2)[:, :, ::2]
+    result = ops.bp_stdp(transposed, wide, error.transpose(0, 1).clone().transpose(0, 1))
+    assert torch.equal(transposed, expected)
+    assert torch.equal(result, passed)
+
+
+def test_no_error_is_asked_for(kernels):
+    w, pre, error = (x.to(kernels.device) for x in sample((9, 3, 21, 17)))
+    expected = w.clone()
+    ops.bp_stdp(expected, pre, error)
+    assert ops.bp_stdp(w, pre, error, return_error=False) is None
+    assert torch.equal(w, expected)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_number_of_threads_does_not_matter(threads):
+    w, pre, error = sample((20, 6, 300, 70), torch.float32)
+    expected = w.clone()
+    passed = reference.bp_stdp(expected, pre, error)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        result = ops.bp_stdp(w, pre, error)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(w, expected)
+    assert torch.equal(result, passed)
+
+
+def test_uninitialised_memory_is_not_read(kernels, nan_memory):
+    w, pre, error = (x.to(kernels.device) for x in sample((9, 3, 21, 17)))
+    for update in ("step", "sequence"):
+        passed = ops.bp_stdp(w, pre, error, update=update)
+        assert w.isfinite().all()
+        assert passed.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"w": [1.0]}, TypeError, "w must be a tensor, got list"),
+        (
+            {"w": torch.zeros(4, 5).half()},
+            TypeError,
+            "w must have dtype float32 or float64, got torch.float16",
+        ),
+        ({"w": torch.zeros(5)}, ValueError, "w must have shape [N_post, N_pre], got [5]"),
+        (
+            {"w": torch.zeros(1, 5).expand(4, 5)},
+            ValueError,
+            "w must not overlap itself, got strides [0, 1]",
+        ),
+        ({"w": torch.full((4, 5), math.nan)}, ValueError, "w must be finite"),
+        ({"pre": None}, TypeError, "pre must be a tensor, got NoneType"),
+        (
+            {"pre": torch.zeros(3, 2, 5, dtype=torch.int64)},
+            TypeError,
+            "pre must have one of the dtypes bool, uint8, float32, float64, bfloat16, float16, got torch.int64",
+        ),
+        ({"pre": torch.zeros(3, 2, 4)}, ValueError, "pre must have shape [T, B, 5], got [3, 2, 4]"),
+        (
+            {"pre": torch.zeros(3, 2, 5, device="meta")},
+            ValueError,
+            "pre must be on the device of w, cpu, got meta",
+        ),
+        (
+            {"error": torch.zeros(3, 1, 4)},
+            ValueError,
+            "error must have shape [3, 2, 4], got [3, 1, 4]",
+        ),
+        (
+            {"error": torch.zeros(3, 2, 4).double()},
+            TypeError,
+            "error must have dtype torch.float32, got torch.float64",
+        ),
+        ({"error": torch.full((3, 2, 4), math.inf)}, ValueError, "error must be finite"),
+        ({"lr": -1.0}, ValueError, "lr must be at least 0, got -1"),
+        ({"lr": math.nan}, ValueError, "lr must be finite, got nan"),
+        ({"epsilon": 0}, ValueError, "epsilon must be at least 1 step, got 0"),
+        (
+            {"epsilon": 4.0},
+            TypeError,
+            "epsilon must be an integer number of steps, got float",
+        ),
+        ({"update": "epoch"}, ValueError, "update must be step or sequence, got 'epoch'"),
+        ({"reduction": "max"}, ValueError, "reduction must be sum or mean, got 'max'"),
+    ],
+)
+@pytest.mark.parametrize("name", [n for n in (*PRESENT, "reference") if n != "cuda"])
+def test_errors(name, change, error, message):
+    w, pre, errors = sample((3, 2, 5, 4), torch.float32)
+    arguments = {"w": w, "pre": pre, "error": errors, **change}
+    given = arguments["w"]
+    before = given.clone() if isinstance(given, torch.Tensor) else None
+    with force(name), pytest.raises(error) as caught:
+        ops.bp_stdp(**arguments)
+    assert str(caught.value) == f"bp_stdp: {message}"
+    if before is not None:
+        assert torch.equal(given, before) or given.isnan().all()
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 5, 4), (0, 1, 3, 2), (2, 1, 0, 2)])
+@pytest.mark.parametrize("return_error", [True, False])
+def test_opcheck(kernels, shape, return_error):
+    tensors = [x.to(kernels.device) for x in sample(shape)]
+    torch.library.opcheck(kernels.ops.bp_stdp_.default, [*tensors, 0.1, 4, True, return_error])
+
+
+@pytest.mark.parametrize(
+    ("position", "value", "message"),
+    [
+        (0, torch.zeros(4, 5).half(), "w must be float32 or float64"),
+        (0, torch.zeros(5, 4).double().T, "and be contiguous"),
+        (1, torch.zeros(3, 2, 6), "pre must have shape"),
+        (1, torch.zeros(3, 2, 5).half(), "pre must be bool, uint8, float32 or float64"),
+        (2, torch.zeros(3, 1, 4).double(), "error has a wrong shape"),
+        (2, torch.zeros(3, 2, 4), "error has a wrong dtype"),
+        (4, 0, "epsilon must be at least 1 step"),
+    ],
+)
+def test_the_op_itself_is_safe(kernels, position, value, message):
+    arguments = [*(x.to(kernels.device) for x in sample((3, 2, 5, 4))), 0.1, 4, True, True]
+    arguments[position] = value.to(kernels.device) if isinstance(value, torch.Tensor) else value
+    with pytest.raises(RuntimeError, match="bp_stdp: ") as caught:
+        kernels.ops.bp_stdp_(*arguments)
+    assert message in str(caught.value)
+
+
+def test_compiles_to_one_graph(kernels):
+    def learn(w, pre, error):
+        return ops.bp_stdp(w, pre, error, validate=False) + 1
+
+    w, pre, error = (x.to(kernels.device) for x in sample((4, 2, 20, 9)))
+    expected = w.clone()
+    passed = learn(expected, pre, error)
+    compiled = torch.compile(learn, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(w, pre, error), passed)
+    assert torch.equal(w, expected)

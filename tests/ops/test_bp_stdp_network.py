@@ -1,0 +1,444 @@
+"""A network trained by BP-STDP: worked by hand, the same on every backend and as its layers alone, and safe."""
+
+import itertools
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from backends import PRESENT, force
+
+from snnfast import loss, ops, reference
+
+# T, P and the layers: one to three matrices, around registers and blocks of eight of them, and nothing.
+SHAPES = (
+    (7, 5, (9, 6, 3)),
+    (12, 3, (20, 17, 33, 4)),
+    (9, 4, (30, 3)),
+    (1, 1, (1, 1)),
+    (20, 6, (50, 150, 10)),
+    (0, 3, (5, 4)),
+    (4, 0, (5, 4)),
+    (4, 2, (0, 4, 3)),
+    (4, 2, (5, 0, 3)),
+)
+OPTIONS = tuple(itertools.product(("step", "sequence"), ("sum", "mean"), (None, 1, 2), (1, 4)))
+
+
+def sample(shape, dtype=torch.float64, seed=0):
+    """Weights, input spikes, labels and desired times."""
+    time_steps, samples, sizes = shape
+    generator = torch.Generator().manual_seed(seed)
+    weights = [
+        torch.randn((o, i), generator=generator, dtype=dtype) for i, o in itertools.pairwise(sizes)
+    ]
+    x = torch.rand((time_steps, samples, sizes[0]), generator=generator) < 0.3
+    labels = torch.randint(sizes[-1], (samples,), generator=generator)
+    desired = torch.rand((time_steps, samples), generator=generator) < 0.4
+    return weights, x, labels, desired
+
+
+def on(device, weights, *tensors):
+    return [w.clone().to(device) for w in weights], *(x.to(device) for x in tensors)
+
+
+def everything(result):
+    return [result.spikes, *result.hidden, *result.state]
+
+
+class TestWorkedByHand:
+    def test_membranes_sum_up_fire_and_fall_to_zero(self, backend):
+        w = [torch.tensor([[0.4, 0.7]], dtype=torch.float64, device=backend.device)]
+        x = torch.tensor([[[1, 0]], [[1, 1]], [[0, 1]], [[0, 0]]], device=backend.device).bool()
+        result = ops.bp_stdp_network(w, x, thresholds=[1.0], return_state=True)
+        # 0.4; 0.4 + 1.1 = 1.5, fires; 0.7; 0.7
+        assert result.spikes.flatten().tolist() == [False, True, False, False]
+        assert result.state[0].item() == pytest.approx(0.7, abs=1e-15)
+
+    def test_fires_at_the_threshold(self, backend):
+        w = [torch.full((1, 1), 0.5, device=backend.device)]
+        x = torch.ones((4, 1, 1), device=backend.device)
+        spikes = ops.bp_stdp_network(w, x, thresholds=[1.0]).spikes
+        assert spikes.flatten().tolist() == [False, True, False, True]
+
+    def test_a_layer_hears_the_one_before_in_the_same_step(self, backend):
+        w = [torch.ones((1, 1), device=backend.device) for _ in range(3)]
+        x = torch.tensor([0, 1, 0], device=backend.device)[:, None, None].bool()
+        result = ops.bp_stdp_network(w, x, thresholds=[1.0] * 3, return_hidden=True)
+        for spikes in (*result.hidden, result.spikes):
+            assert spikes.flatten().tolist() == [False, True, False]
+
+    def test_a_silent_output_of_the_class_is_strengthened(self, backend):
+        hidden = torch.ones((1, 1), dtype=torch.float64, device=backend.device)
+        out = torch.tensor([[0.25], [0.25]], dtype=torch.float64, device=backend.device)
+        x = torch.ones((2, 1, 1), device=backend.device)
+        labels = torch.tensor([1], device=backend.device)
+        desired = torch.tensor([[False], [True]], device=backend.device)
+        ops.bp_stdp_network([hidden, out], x, labels, desired, thresholds=[1.0, 9.0], lr=0.1)
+        # Two hidden spikes in the window; its error 1 goes back through 0.25 to two input spikes.
+        assert out.flatten().tolist() == pytest.approx([0.25, 0.25 + 0.1 * 2], abs=1e-15)
+        assert hidden.item() == pytest.approx(1 + 0.1 * 0.25 * 2, abs=1e-15)
+
+    def test_a_firing_output_of_another_class_is_weakened(self, backend):
+        hidden = torch.ones((1, 1), dtype=torch.float64, device=backend.device)
+        out = torch.tensor([[1.0], [1.0]], dtype=torch.float64, device=backend.device)
+        x = torch.ones((1, 1, 1), device=backend.device)
+        labels = torch.tensor([1], device=backend.device)
+        desired = torch.tensor([[True]], device=backend.device)
+        ops.bp_stdp_network([hidden, out], x, labels, desired, thresholds=[1.0, 1.0], lr=0.1)
+        assert out.flatten().tolist() == pytest.approx([0.9, 1.0], abs=1e-15)
+        assert hidden.item() == pytest.approx(0.9, abs=1e-15)
+
+    def test_nothing_is_wrong_where_no_spike_is_desired(self, backend):
+        weights, x, labels, desired = on(backend.device, *sample((7, 5, (9, 6, 3))))
+        before = [w.clone() for w in weights]
+        ops.bp_stdp_network(
+            weights, x, labels, torch.zeros_like(desired), thresholds=[0.9, 0.9], lr=1.0
+        )
+        assert all(map(torch.equal, weights, before))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_same_as_the_reference(kernels, shape, dtype):
+    tolerance = 0 if kernels.exact else 1e-5 if dtype == torch.float32 else 1e-12
+    weights, *tensors = sample(shape, dtype)
+    options = OPTIONS if shape[1] < 6 else OPTIONS[::5]
+    for update, reduction, batch, epsilon in options:
+        arguments = {"thresholds": [0.9] * len(weights), "lr": 0.05, "epsilon": epsilon}
+        arguments |= {"update": update, "reduction": reduction, "batch": batch}
+        arguments |= {"return_hidden": True, "return_state": True}
+        expected, *given = on("cpu", weights, *tensors)
+        wanted = reference.bp_stdp_network(expected, *given, **arguments)
+        actual, *given = on(kernels.device, weights, *tensors)
+        result = ops.bp_stdp_network(actual, *given, **arguments)
+        for a, e in zip((*everything(result), *actual), (*everything(wanted), *expected)):
+            torch.testing.assert_close(a.cpu(), e, rtol=tolerance, atol=tolerance)
+        if 0 not in (*shape[:2], *shape[2]) and shape[0] > 1:
+            assert not torch.equal(expected[-1], weights[-1])
+
+
+@pytest.mark.parametrize("update", ["step", "sequence"])
+def test_same_as_its_layers_one_by_one(backend, update):
+    """The op for one layer pair, with errors from the loss, changes the weights as the network does."""
+    weights, x, labels, desired = on(backend.device, *sample((1, 4, (12, 9, 8, 3))))
+    x, desired = x.repeat(6, 1, 1), desired.repeat(6, 1) | True
+    x[::2] = False
+    thresholds = [0.9] * 3
+    expected = [w.clone() for w in weights]
+    if update == "step":
+        # Forward with weights that do not change: learn from the last step alone.
+        desired[:-1] = False
+    result = ops.bp_stdp_network(
+        weights,
+        x,
+        labels,
+        desired,
+        thresholds=thresholds,
+        lr=0.1,
+        update=update,
+        return_hidden=True,
+    )
+    own = torch.nn.functional.one_hot(labels, 3).bool()
+    error = loss.bp_stdp_error(result.spikes, desired[..., None] & own, labels).double()
+    for w, pre in reversed(list(zip(expected, (x, *result.hidden)))):
+        error = ops.bp_stdp(w, pre, error, lr=0.1, update=update)
+    for a, e in zip(weights, expected, strict=True):
+        torch.testing.assert_close(a, e, rtol=1e-12, atol=1e-12)
+
+
+def test_presentations_in_one_call_or_in_many(backend):
+    weights, x, labels, desired = on(backend.device, *sample((6, 7, (12, 9, 3))))
+    expected = [w.clone() for w in weights]
+    arguments = {"thresholds": [0.9, 0.9], "lr": 0.1}
+    parts = []
+    for first in range(0, 7, 3):
+        part = slice(first, first + 3)
+        parts.append(
+            ops.bp_stdp_network(expected, x[:, part], labels[part], desired[:, part], **arguments)
+        )
+    result = ops.bp_stdp_network(weights, x, labels, desired, batch=3, **arguments)
+    assert all(map(torch.equal, weights, expected))
+    assert torch.equal(result.spikes, torch.cat([p.spikes for p in parts], 1))
+
+
+@pytest.mark.parametrize("samples", [1, 5])
+def test_cut_in_time_with_a_state(backend, samples):
+    weights, x, *_ = on(backend.device, *sample((9, samples, (12, 9, 3))))
+    arguments = {"thresholds": [0.9, 0.9], "return_state": True, "return_hidden": True}
+    whole = ops.bp_stdp_network(weights, x, **arguments)
+    state, spikes = None, []
+    for part in x.split(2):
+        before = None if state is None else [v.clone() for v in state]
+        result = ops.bp_stdp_network(weights, part, state=state, **arguments)
+        assert state is None or all(map(torch.equal, state, before))
+        state = result.state
+        spikes.append(result.spikes)
+    assert torch.equal(torch.cat(spikes), whole.spikes)
+    assert all(map(torch.equal, state, whole.state))
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.uint8, torch.float32, torch.float64, torch.bfloat16, torch.float16]
+)
+def test_what_is_not_zero_is_a_spike(kernels, dtype):
+    weights, x, labels, desired = on(kernels.device, *sample((7, 5, (9, 6, 3))))
+    expected = [w.clone() for w in weights]
+    ops.bp_stdp_network(expected, x, labels, desired, thresholds=[0.9, 0.9])
+    spikes = 3 * x.to(dtype)
+    if dtype.is_floating_point:
+        spikes[spikes == 0] = -0.0
+    ops.bp_stdp_network(weights, spikes, labels, desired, thresholds=[0.9, 0.9])
+    assert all(map(torch.equal, weights, expected))
+
+
+def test_any_strides(kernels):
+    weights, x, labels, desired = on(kernels.device, *sample((7, 5, (9, 6, 3))))
+    expected = [w.clone() for w in weights]
+    ops.bp_stdp_network(expected, x, labels, desired, thresholds=[0.9, 0.9], lr=0.1)
+    transposed = [w.t().clone().t() for w in weights]
+    ops.bp_stdp_network(
+        transposed,
+        x.transpose(0, 2).clone().transpose(0, 2),
+        labels.repeat_interleave(2)[::2],
+        desired.t().clone().t(),
+        thresholds=[0.9, 0.9],
+        lr=0.1,
+    )
+    assert all(map(torch.equal, transposed, expected))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("update", ["step", "sequence"])
+def test_number_of_threads_does_not_matter(threads, update):
+    weights, x, labels, desired = sample((8, 12, (200, 300, 40, 10)), torch.float32)
+    weights = [0.2 * w for w in weights]
+    expected = [w.clone() for w in weights]
+    arguments = {"thresholds": [0.9] * 3, "update": update}
+    wanted = reference.bp_stdp_network(expected, x, labels, desired, **arguments)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        result = ops.bp_stdp_network(weights, x, labels, desired, **arguments)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(result.spikes, wanted.spikes)
+    assert all(map(torch.equal, weights, expected))
+
+
+def test_instruction_set_does_not_matter():
+    if "cpu" not in PRESENT:
+        pytest.skip("no CPU kernels")
+    script = (
+        "import torch; from snnfast import ops; g = torch.Generator().manual_seed(0)\n"
+        "w = [torch.randn(o, i, generator=g) for i, o in ((45, 150), (150, 19), (19, 3))]\n"
+        "x = torch.rand(9, 5, 45, generator=g) < .2; z = torch.rand(9, 5, generator=g) < .5\n"
+        "labels = torch.arange(5) % 3\n"
+        "for u in ('step', 'sequence'):\n"
+        "    ops.bp_stdp_network(w, x, labels, z, thresholds=[.9] * 3, lr=.01, update=u)\n"
+        "print([v.flatten().tolist() for v in w])"
+    )
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", script],
+            env={**os.environ, "SNNFAST_BACKEND": "cpu", "SNNFAST_CPU_ISA": isa},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for isa in ("base", "avx2", "")  # "": the best there is
+    }
+    assert len(outputs) == 1
+
+
+def test_uninitialised_memory_is_not_read(kernels, nan_memory):
+    weights, x, labels, desired = on(kernels.device, *sample((12, 3, (20, 17, 33, 4))))
+    for update in ("step", "sequence"):
+        result = ops.bp_stdp_network(
+            weights, x, labels, desired, thresholds=[0.9] * 3, update=update, return_state=True
+        )
+        assert all(v.isfinite().all() for v in (*weights, *result.state))
+
+
+def changed(**changes):
+    weights, x, labels, desired = sample((3, 2, (5, 4, 3)), torch.float32)
+    return {
+        "weights": weights,
+        "x": x,
+        "labels": labels,
+        "desired": desired,
+        "thresholds": [0.9, 0.9],
+        **changes,
+    }
+
+
+ALONE = {"labels": None, "desired": None}
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"weights": 1.0}, TypeError, "weights must be a sequence of tensors, got float"),
+        ({"weights": []}, ValueError, "weights must hold 1 to 16 matrices, got 0"),
+        (
+            {"weights": [torch.zeros(5, 5)] * 17},
+            ValueError,
+            "weights must hold 1 to 16 matrices, got 17",
+        ),
+        (
+            {"weights": [torch.zeros(4, 5), None]},
+            TypeError,
+            "weights[1] must be a tensor, got NoneType",
+        ),
+        (
+            {"weights": [torch.zeros(4, 5), torch.zeros(3, 5)]},
+            ValueError,
+            "weights[1] must have shape [N, 4], got [3, 5]",
+        ),
+        (
+            {"weights": [torch.zeros(4, 5), torch.zeros(3, 4).double()]},
+            TypeError,
+            "weights[1] must have the dtype of weights[0], torch.float32, got torch.float64",
+        ),
+        (
+            {"weights": [torch.zeros(4, 5), torch.zeros(3, 4, device="meta")]},
+            ValueError,
+            "weights[1] must be on the device of weights[0], cpu, got meta",
+        ),
+        (
+            {"weights": [torch.zeros(4, 5), torch.full((3, 4), math.nan)]},
+            ValueError,
+            "weights[1] must be finite",
+        ),
+        ({"x": None}, TypeError, "x must be a tensor, got NoneType"),
+        ({"x": torch.zeros(3, 2, 4)}, ValueError, "x must have shape [T, P, 5], got [3, 2, 4]"),
+        (
+            {"x": torch.zeros(3, 2, 5).int()},
+            TypeError,
+            "x must have one of the dtypes bool, uint8, float32, float64, bfloat16, float16, got torch.int32",
+        ),
+        ({"labels": None}, ValueError, "give labels and desired, or neither"),
+        (
+            {"labels": torch.tensor([0, 3])},
+            ValueError,
+            "labels must lie in [0, 2], got values from 0 to 3",
+        ),
+        (
+            {"labels": torch.tensor([-1, 0])},
+            ValueError,
+            "labels must lie in [0, 2], got values from -1 to 0",
+        ),
+        ({"labels": torch.zeros(3).long()}, ValueError, "labels must have shape [2], got [3]"),
+        (
+            {"labels": torch.zeros(2)},
+            TypeError,
+            "labels must have dtype torch.int64, got torch.float32",
+        ),
+        (
+            {"desired": torch.zeros(2, 2).bool()},
+            ValueError,
+            "desired must have shape [3, 2], got [2, 2]",
+        ),
+        (
+            {"desired": torch.zeros(3, 2)},
+            TypeError,
+            "desired must have dtype torch.bool, got torch.float32",
+        ),
+        ({"thresholds": [1.0]}, ValueError, "thresholds must be one a layer, 2, got 1"),
+        ({"thresholds": [1.0, 0.0]}, ValueError, "thresholds[1] must be positive, got 0"),
+        ({"lr": -1.0}, ValueError, "lr must be at least 0, got -1"),
+        ({"epsilon": 0}, ValueError, "epsilon must be at least 1 step, got 0"),
+        ({"update": "epoch"}, ValueError, "update must be step or sequence, got 'epoch'"),
+        ({"reduction": "max"}, ValueError, "reduction must be sum or mean, got 'max'"),
+        ({"batch": 0}, ValueError, "batch must be at least 1, got 0"),
+        ({"batch": 1.0}, TypeError, "batch must be an integer or None, got float"),
+        (
+            {"state": [torch.zeros(2, 4), torch.zeros(2, 3)]},
+            ValueError,
+            "state must be None where the network learns",
+        ),
+        (
+            {**ALONE, "state": [torch.zeros(2, 4)]},
+            ValueError,
+            "state must be one tensor a layer, 2, got 1",
+        ),
+        (
+            {**ALONE, "state": [torch.zeros(2, 4), torch.zeros(2, 4)]},
+            ValueError,
+            "state[1] must have shape [2, 3], got [2, 4]",
+        ),
+    ],
+)
+@pytest.mark.parametrize("name", [n for n in (*PRESENT, "reference") if n != "cuda"])
+def test_errors(name, change, error, message):
+    arguments = changed(**change)
+    given = arguments["weights"] if isinstance(arguments["weights"], list) else []
+    before = [w.clone() for w in given if w is not None]
+    with force(name), pytest.raises(error) as caught:
+        ops.bp_stdp_network(**arguments)
+    assert str(caught.value) == f"bp_stdp_network: {message}"
+    for w, old in zip(given, before):
+        assert w is None or w.is_meta or w.isnan().any() or torch.equal(w, old)
+
+
+def kernel_arguments(shape, device, learns=True, state=False):
+    weights, x, labels, desired = on(device, *sample(shape))
+    membranes = [w.new_zeros((x.shape[1], len(w))) for w in weights] if state else []
+    taught = [labels, desired] if learns else [None, None]
+    thresholds = [0.9] * len(weights)
+    return [weights, x, *taught, thresholds, 0.1, False, 4, True, 2, membranes, state, True]
+
+
+@pytest.mark.parametrize("shape", [(3, 2, (5, 4, 3)), (0, 2, (5, 3)), (2, 1, (0, 4, 2))])
+@pytest.mark.parametrize("learns", [True, False])
+def test_opcheck(kernels, shape, learns):
+    arguments = kernel_arguments(shape, kernels.device, learns, state=not learns)
+    torch.library.opcheck(kernels.ops.bp_stdp_network_.default, arguments)
+
+
+@pytest.mark.parametrize(
+    ("position", "value", "message"),
+    [
+        (0, [], "there must be 1 to 16 layers, got 0"),
+        (0, [torch.zeros(4, 5).half()], "weights must be float32 or float64"),
+        (0, [torch.zeros(4, 5), torch.zeros(3, 5)], "weights must fit each other"),
+        (0, [torch.zeros(4, 5), torch.zeros(4, 3).T], "be contiguous"),
+        (1, torch.zeros(3, 2, 6), "x has a wrong shape"),
+        (1, torch.zeros(3, 2, 5).half(), "x must be bool, uint8, float32 or float64"),
+        (2, None, "labels and desired go together"),
+        (3, torch.zeros(3, 3).bool(), "desired has a wrong shape"),
+        (4, [1.0], "thresholds must be one a layer"),
+        (4, [1.0, 0.0], "thresholds must be positive"),
+        (7, 0, "epsilon and batch must be at least 1"),
+        (10, [torch.zeros(2, 4)], "state must be one a layer"),
+        (10, [torch.zeros(2, 4), torch.zeros(2, 4)], "state has a wrong shape"),
+    ],
+)
+def test_the_op_itself_is_safe(kernels, position, value, message):
+    arguments = kernel_arguments((3, 2, (5, 4, 3)), kernels.device)
+    arguments[0] = [w.float() for w in arguments[0]]
+    if isinstance(value, torch.Tensor):
+        value = value.to(kernels.device)
+    elif isinstance(value, list):
+        value = [v.to(kernels.device) if isinstance(v, torch.Tensor) else v for v in value]
+    arguments[position] = value
+    with pytest.raises(RuntimeError, match="bp_stdp_network: ") as caught:
+        kernels.ops.bp_stdp_network_(*arguments)
+    assert message in str(caught.value)
+
+
+def test_compiles_to_one_graph(kernels):
+    def learn(w1, w2, x, labels, desired):
+        result = ops.bp_stdp_network(
+            [w1, w2], x, labels, desired, thresholds=[0.9, 0.9], validate=False
+        )
+        return result.spikes.sum(0)
+
+    weights, *tensors = on(kernels.device, *sample((4, 3, (20, 9, 3))))
+    expected = [w.clone() for w in weights]
+    counts = learn(*expected, *tensors)
+    compiled = torch.compile(learn, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(*weights, *tensors), counts)
+    assert all(map(torch.equal, weights, expected))

@@ -143,15 +143,20 @@ def preset(dataset: str, code: str | None = None, **changes: Any) -> Settings:
         chosen |= {"targets": (10.0, 16.0), "epochs": 100, "batch_size": 4, "lr": 0.05}
         chosen |= {"cosine": False}
     elif dataset == "iris":
-        chosen |= {"bias": 2} if code == "population" else {"epochs": 60}
+        chosen |= {"loss": "squared-error"}
+        chosen |= (
+            {"bias": 2, "tau": 30.0, "epochs": 15}
+            if code == "population"
+            else {"epochs": 60, "lr": 0.02}
+        )
     elif dataset == "cancer":
         chosen |= {"fields": 7, "hidden": (15,), "terminals": 8, "epochs": 10}
         chosen |= {"batch_size": 32, "lr": 0.003}
     elif dataset == "digits":
         chosen |= images | {"hidden": (100,), "jitter": 0.3, "epochs": 40}
     elif dataset == "mnist":
-        chosen |= images | {"hidden": (400,), "span": 8.0, "threshold": 0.3, "epochs": 6}
-        chosen |= {"lr": 0.002}
+        chosen |= images | {"hidden": (400,), "span": 8.0, "threshold": 0.3, "epochs": 12}
+        chosen |= {"lr": 0.002, "shift": 1}
     return Settings(**{"dataset": dataset, "code": code, **chosen, **changes})
 
 

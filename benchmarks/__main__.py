@@ -97,6 +97,7 @@ for name in (
     "layer",
     "conv",
     "poisson",
+    "spike_count",
     "stdp",
     "bp_stdp",
     "bp_stdp_network",

@@ -4,6 +4,7 @@ from importlib.metadata import version as _version
 
 from . import (
     backend,
+    conversion,
     encoder,
     learning,
     loss,
@@ -15,12 +16,17 @@ from . import (
     plasticity,
     reference,
     surrogate,
+    threshold,
 )
+from .conversion import conversion_report, convert
 from .info import build_info
 
 __all__ = [
     "backend",
     "build_info",
+    "conversion",
+    "conversion_report",
+    "convert",
     "encoder",
     "learning",
     "loss",
@@ -32,5 +38,6 @@ __all__ = [
     "plasticity",
     "reference",
     "surrogate",
+    "threshold",
 ]
 __version__ = _version("snnfast")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from numbers import Real
 
 import torch
@@ -129,3 +130,21 @@ def like(op: str, name: str, value: object, expected: Tensor, device: torch.devi
         raise TypeError(f"{op}: {name} must have dtype {expected.dtype}, got {value.dtype}")
     if value.device != device:
         raise ValueError(f"{op}: {name} must be on the device of w, {device}, got {value.device}")
+
+
+def whole(op: str, name: str, value: object, least: int = 1) -> int:
+    """An integer, ``least`` or more."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{op}: {name} must be an integer, got {type(value).__name__}")
+    if value < least:
+        raise ValueError(f"{op}: {name} must be at least {least}, got {value}")
+    return value
+
+
+def sizes(op: str, name: str, values: object, count: int | None = None) -> tuple[int, ...]:
+    """A sequence of integers from 1 on, ``count`` of them if given."""
+    if not isinstance(values, Sequence) or isinstance(values, str):
+        raise TypeError(f"{op}: {name} must be a sequence of integers, got {type(values).__name__}")
+    if count is not None and len(values) != count:
+        raise ValueError(f"{op}: {name} must have {count} numbers, got {tuple(values)}")
+    return tuple(whole(op, name, value) for value in values)

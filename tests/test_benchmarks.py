@@ -54,6 +54,11 @@ def test_quick_poisson_runs(benchmarks):
     assert all(name in output for name in ("zeros", "snnfast", "rand", "bernoulli"))
 
 
+def test_quick_spike_count_runs(benchmarks):
+    output = benchmarks("spike_count", "--quick")
+    assert all(name in output for name in ("sum", "snnfast", "iaf_and_sum", "reference"))
+
+
 def test_quick_stdp_runs(benchmarks, tmp_path):
     file = tmp_path / "result.json"
     benchmarks("stdp", "--quick", "--dtype", "float64", "--json", str(file))

@@ -23,6 +23,8 @@ from .diehl_cook_conductance import register as _register_diehl_cook_conductance
 from .lif import iaf, li, lif
 from .poisson import poisson
 from .poisson import register as _register_poisson
+from .spike_count import register as _register_spike_count
+from .spike_count import spike_count
 from .spikeprop import register as _register_spikeprop
 from .spikeprop import spikeprop
 from .stdp import register as _register_stdp
@@ -46,6 +48,7 @@ __all__ = [
     "li",
     "lif",
     "poisson",
+    "spike_count",
     "spikeprop",
     "stdp",
 ]
@@ -60,6 +63,7 @@ def register(namespace: str) -> None:
     _register_diehl_cook(namespace)
     _register_poisson(namespace)
     _register_diehl_cook_conductance(namespace)
+    _register_spike_count(namespace)
     _register_spikeprop(namespace)
     _register_stdp(namespace)
 

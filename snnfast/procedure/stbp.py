@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,27 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from snnfast import data, visual
+from snnfast import visual
 from snnfast.model import Wu2018
+from snnfast.procedure.images import IMAGE_SHAPES, augmentation, load
 from snnfast.train import Run, evaluate, fit, load_weights
 
+__all__ = [
+    "CHECKPOINT",
+    "Figures",
+    "Result",
+    "Settings",
+    "augmentation",
+    "curves",
+    "load",
+    "loss",
+    "prepare",
+    "preset",
+    "raster",
+    "train",
+]
 CHECKPOINT = "checkpoint.pt"
-IMAGE_SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28)}
+DATASETS = ("digits", "mnist")
 
 
 @dataclass(frozen=True)
@@ -57,9 +71,9 @@ class Settings:
     validate: bool = False
 
     def __post_init__(self) -> None:
-        if self.dataset not in IMAGE_SHAPES:
+        if self.dataset not in DATASETS:
             raise ValueError(
-                f"stbp: dataset must be one of {', '.join(IMAGE_SHAPES)}, got {self.dataset!r}"
+                f"stbp: dataset must be one of {', '.join(DATASETS)}, got {self.dataset!r}"
             )
         if self.epochs < 0:
             raise ValueError(f"stbp: epochs must not be negative, got {self.epochs}")
@@ -89,46 +103,6 @@ def preset(dataset: str, hidden: tuple[int, ...] | None = None, **changes: Any) 
     return Settings(**{"dataset": dataset, "hidden": hidden, **chosen, **changes})
 
 
-@dataclass(frozen=True)
-class Data:
-    """Images and labels in memory; ``held_out`` is watched during training, ``test`` is reported."""
-
-    train: tuple[Tensor, Tensor]
-    held_out: tuple[Tensor, Tensor]
-    test: tuple[Tensor, Tensor]
-
-
-def load(
-    settings: Settings,
-    root: Path | None = None,
-    *,
-    download: bool = False,
-    device: torch.device | str = "cpu",
-) -> Data:
-    """The images of a run.
-
-    Args:
-        settings: names the data set, and whether the validation split is kept apart.
-        root: folder of MNIST in torchvision's layout; the digits need none.
-        download: let torchvision download MNIST into ``root``.
-        device: where the tensors go.
-
-    Raises:
-        ValueError, FileNotFoundError, ImportError: MNIST without ``root``, not there, or without
-            torchvision.
-    """
-
-    def split(name: str) -> tuple[Tensor, Tensor]:
-        part = data.load(settings.dataset, root, split=name, download=download)
-        images, labels = data.as_tensors(part)
-        return images.to(device), labels.to(device)
-
-    test = split("test")
-    if settings.validate:
-        return Data(split("train"), split("val"), test)
-    return Data(split("train+val"), test, test)
-
-
 def prepare(settings: Settings, device: torch.device | str = "cpu") -> Run:
     """Model, optimizer and schedule of a run at its beginning; sets the seed of torch's global generator."""
     torch.manual_seed(settings.seed)
@@ -154,34 +128,6 @@ def loss(rates: Tensor, labels: Tensor) -> Tensor:
     The paper's loss (its equation 5) sums over the classes and halves: the same up to a constant, which Adam ignores.
     """
     return F.mse_loss(rates, F.one_hot(labels, rates.shape[1]).to(rates))
-
-
-def augmentation(settings: Settings) -> Callable[[Tensor], Tensor] | None:
-    """Random shifts, rotations and scalings of a batch, or None when the settings ask for none."""
-    if not (settings.shift or settings.rotate or settings.scale):
-        return None
-
-    def augment(images: Tensor) -> Tensor:
-        B, _, height, width = images.shape
-        # Drawn on the CPU, so that every device sees the same images.
-        draw = torch.rand(5, B) * 2 - 1
-        angle = draw[0] * math.radians(settings.rotate)
-        y_scale, x_scale = 1 + draw[1] * settings.scale, 1 + draw[2] * settings.scale
-        theta = torch.stack(
-            [
-                torch.stack(
-                    [x_scale * angle.cos(), -angle.sin(), draw[3] * 2 * settings.shift / width], 1
-                ),
-                torch.stack(
-                    [angle.sin(), y_scale * angle.cos(), draw[4] * 2 * settings.shift / height], 1
-                ),
-            ],
-            1,
-        ).to(images)
-        grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-        return F.grid_sample(images, grid, align_corners=False)
-
-    return augment
 
 
 @dataclass(frozen=True)

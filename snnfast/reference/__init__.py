@@ -7,6 +7,7 @@ from .diehl_cook import diehl_cook
 from .diehl_cook_conductance import diehl_cook_conductance
 from .lif import iaf, li, lif
 from .poisson import poisson
+from .spike_count import spike_count
 from .spikeprop import spikeprop
 from .stdp import stdp
 
@@ -20,6 +21,7 @@ __all__ = [
     "li",
     "lif",
     "poisson",
+    "spike_count",
     "spikeprop",
     "stdp",
 ]

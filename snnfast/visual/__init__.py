@@ -6,6 +6,7 @@ keeps one up to date during training. ``plot`` is the manual's and shows a windo
 """
 
 from .activity import potentials, raster
+from .conversion import conversion
 from .output import Live, save
 from .timing import spike_times
 from .training import confusion, curves
@@ -14,6 +15,7 @@ from .weights import plot, receptive_fields
 __all__ = [
     "Live",
     "confusion",
+    "conversion",
     "curves",
     "plot",
     "potentials",

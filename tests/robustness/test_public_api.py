@@ -10,8 +10,14 @@ import snnfast
 
 NAMES = {
     "snnfast": (
-        "backend build_info encoder learning loss memory model nn ops optimizer plasticity reference surrogate"
+        "backend build_info conversion conversion_report convert encoder learning loss memory model nn ops "
+        "optimizer plasticity reference surrogate threshold"
     ),
+    "snnfast.conversion": (
+        "METHODS QCFS ConversionReport LayerReport Neurons ProductReport SpikingNetwork Stream "
+        "conversion_report convert fine_tune quantise"
+    ),
+    "snnfast.threshold": "activation_based spikenorm",
     "snnfast.learning": "STDP Assignment assign_labels predict",
     "snnfast.plasticity": (
         "Rule exponential pair power_law pre_post reward_modulated soft_bounds triplet"
@@ -19,10 +25,12 @@ NAMES = {
     "snnfast.ops": (
         "DiehlCookConductanceResult DiehlCookConductanceState DiehlCookResult DiehlCookState "
         "Events Rates StdpState BpStdpNetworkResult "
-        "bp_stdp bp_stdp_network cuba diehl_cook diehl_cook_conductance iaf li lif poisson spikeprop stdp"
+        "bp_stdp bp_stdp_network cuba diehl_cook diehl_cook_conductance iaf li lif poisson "
+        "spike_count spikeprop stdp"
     ),
     "snnfast.reference": (
-        "bp_stdp bp_stdp_network cuba diehl_cook diehl_cook_conductance iaf li lif poisson spikeprop stdp"
+        "bp_stdp bp_stdp_network cuba diehl_cook diehl_cook_conductance iaf li lif poisson "
+        "spike_count spikeprop stdp"
     ),
     "snnfast.surrogate": (
         "Surrogate atan fast_sigmoid gaussian rectangle resolve sigmoid straight_through triangle"
@@ -77,6 +85,7 @@ SIGNATURES = {
         "w_exc_inh=10.4, w_inh_exc=17.0, theta_plus=0.05, tau_theta=10000000.0, "
         "return_spikes=False, return_state=False, validate=True"
     ),
+    "spike_count": "x, v=None, count=None, *, v_threshold=1.0, v_reset=None",
     "poisson": ("p, time_steps, *, generator=None, seed=None, dtype=torch.float32, validate=True"),
 }
 

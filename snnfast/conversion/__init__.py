@@ -1,0 +1,21 @@
+"""ReLU networks to spiking ones: :func:`convert`, what it makes, how it chooses thresholds, and how good it is."""
+
+from .convert import METHODS, convert, fine_tune, quantise
+from .network import Neurons, SpikingNetwork, Stream
+from .qcfs import QCFS
+from .report import ConversionReport, LayerReport, ProductReport, conversion_report
+
+__all__ = [
+    "METHODS",
+    "QCFS",
+    "ConversionReport",
+    "LayerReport",
+    "Neurons",
+    "ProductReport",
+    "SpikingNetwork",
+    "Stream",
+    "conversion_report",
+    "convert",
+    "fine_tune",
+    "quantise",
+]

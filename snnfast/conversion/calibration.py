@@ -1,0 +1,280 @@
+"""Thresholds of spiking networks: from activations, and from the currents of the spiking network itself."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from snnfast import check
+
+from .network import SpikingNetwork, Stream, source_of
+
+Loader = Iterable[Any]
+
+
+def from_activations(
+    network: SpikingNetwork,
+    loader: Loader,
+    *,
+    percentile: float = 100.0,
+    per_channel: bool = False,
+    progress: bool | None = None,
+    name: str = "convert",
+) -> list[Tensor]:
+    """The largest activation of every layer, or a percentile of its activations, over all images of ``loader``.
+
+    Args:
+        network: whose analog activations are taken.
+        loader: batches of images, or of images and labels.
+        percentile: in (0, 100]; below 100 from a histogram, to 1/8192 of the largest, or 1/1024 a channel.
+        per_channel: one value a channel, dimension 1 of the activations, ``[C, 1, ...]``.
+        progress: progress bar; None: if standard error is a terminal.
+        name: what errors begin with.
+
+    Returns:
+        One tensor a layer, in the order in which they run. A layer or channel that is never active gets the value of
+        the others, or 1.
+
+    Raises:
+        ValueError: for an empty loader, images of wrong shape, or a percentile out of range.
+    """
+    percentile = check.number(name, "percentile", percentile)
+    if not 0 < percentile <= 100:
+        raise ValueError(f"{name}: percentile must lie in (0, 100], got {percentile:g}")
+    layers: dict[str, Histogram] = {}
+    for images in batches(network, loader, name, progress):
+        for layer, activation in network.analog(images)[1].items():
+            channels = (
+                activation.movedim(1, 0).flatten(1) if per_channel else activation.view(1, -1)
+            )
+            shape = (-1, *(1,) * (activation.dim() - 2)) if per_channel else ()
+            if layer not in layers:
+                layers[layer] = Histogram(len(channels), shape, exact=percentile == 100)
+            layers[layer].add(channels)
+    return [layers[layer].percentile(percentile) for layer in network.plan.neurons]
+
+
+class Histogram:
+    """Percentiles of numbers from 0 on that come in parts, for several rows at once; the largest is exact."""
+
+    def __init__(self, rows: int, shape: tuple[int, ...], *, exact: bool) -> None:
+        """``shape`` is that of the results; ``exact`` keeps the largest only."""
+        self.shape, self.rows, self.exact = shape, rows, exact
+        # One in 8192 or, with a row a channel, in 1024 of the largest is the error, at the most.
+        self.bins = 1 << 14 if rows == 1 else 1 << 11
+        self.largest: Tensor | None = None
+        self.width: Tensor | None = None
+        self.counts: Tensor | None = None
+
+    def add(self, values: Tensor) -> None:
+        """Takes ``[rows, n]`` more numbers."""
+        values = values.detach()
+        top = values.amax(1)
+        self.largest = top if self.largest is None else torch.maximum(self.largest, top)
+        if self.exact:
+            return
+        if self.counts is None or self.width is None:
+            self.width = torch.where(top > 0, top, torch.ones_like(top)).double() / self.bins
+            self.counts = torch.zeros(self.rows, self.bins, dtype=torch.int64, device=values.device)
+        while bool((beyond := self.largest.double() > self.width * self.bins).any()):
+            # Twice the range: two neighbouring bins become one.
+            merged = self.counts.view(self.rows, -1, 2).sum(2)
+            merged = torch.cat([merged, torch.zeros_like(merged)], 1)
+            self.counts = torch.where(beyond.unsqueeze(1), merged, self.counts)
+            self.width = torch.where(beyond, 2 * self.width, self.width)
+        bins = (values.double() / self.width.unsqueeze(1)).long().clamp_(max=self.bins - 1)
+        bins += torch.arange(self.rows, device=bins.device).unsqueeze(1) * self.bins
+        self.counts += torch.bincount(bins.flatten(), minlength=self.counts.numel()).view_as(
+            self.counts
+        )
+
+    def percentile(self, p: float) -> Tensor:
+        """The upper edge of the bin that holds the percentile, at most the largest; in ``shape``."""
+        assert self.largest is not None
+        value = self.largest
+        if not self.exact:
+            assert self.counts is not None
+            assert self.width is not None
+            wanted = self.counts.sum(1, keepdim=True) * (p / 100)
+            index = (self.counts.cumsum(1) < wanted).sum(1)
+            edge = ((index + 1) * self.width).to(value.dtype)
+            # Where nearly all is silent, the percentile is 0 and tells nothing.
+            value = torch.where(index > 0, torch.minimum(edge, value), value)
+        silent = value <= 0
+        others = value.amax() if bool((value > 0).any()) else value.new_tensor(1.0)
+        return torch.where(silent, others, value).view(self.shape)
+
+
+def from_currents(
+    network: SpikingNetwork,
+    loader: Loader,
+    *,
+    num_steps: int,
+    scaling_factor: float = 1.0,
+    batches_used: int = 1,
+    progress: bool | None = None,
+    name: str = "spikenorm",
+) -> list[Tensor]:
+    """Spike-Norm: the largest current into every layer, one layer after the other, earlier thresholds set.
+
+    For the layers in order: all steps run from the spikes of the layers before, which are kept, as one byte each; the
+    largest current times ``scaling_factor`` becomes the threshold; the layer fires, and its spikes are kept for the
+    next. Every product runs twice a step, so the cost grows in proportion to the depth. Membranes start anew for every
+    layer and batch.
+
+    Args:
+        network: gets the thresholds.
+        loader: batches of images, or of images and labels.
+        num_steps: steps of a batch, at least 1.
+        scaling_factor: thresholds are this part of the largest current, above 0.
+        batches_used: batches of ``loader``, at least 1; the spikes of all are kept at once.
+        progress: progress bar over layers; None: if standard error is a terminal.
+        name: what errors begin with.
+
+    Returns:
+        The thresholds, scalars, in the order in which they run.
+
+    Raises:
+        TypeError, ValueError: for an empty loader and arguments of wrong type or range.
+    """
+    T = check.whole(name, "num_steps", num_steps)
+    factor = check.positive(name, "scaling_factor", scaling_factor)
+    check.whole(name, "batches_used", batches_used)
+    used = list(itertools.islice(batches(network, loader, name, False), batches_used))
+    before = network.thresholds
+    plan = network.plan
+    disable = None if progress is None else not progress
+    try:
+        for layer in plan.neurons:
+            # A run needs every threshold; a layer that has none yet is not reached.
+            network.neurons(layer).set_threshold(1.0, layer)
+        runs = [Layers(network, network.check_images(images), T) for images in used]
+        found = []
+        for layer in tqdm(plan.neurons, desc=name, unit="layer", disable=disable, leave=False):
+            largest = max(run.largest_current(layer) for run in runs)
+            if not largest > 0:
+                raise ValueError(
+                    f"{name}: no current into {plan.places[layer]} is above 0 within {T} steps; "
+                    "give more steps or images"
+                )
+            network.neurons(layer).set_threshold(factor * largest, f"{name}: threshold of {layer}")
+            found.append(network.neurons(layer).threshold)
+            for run in runs:
+                run.fire(layer)
+    except BaseException:
+        for layer, threshold in zip(plan.neurons, before):
+            network.neurons(layer).threshold = threshold
+        raise
+    return found
+
+
+class Layers(Stream):
+    """A run of one batch layer by layer: all steps of a layer, from the kept spikes of those before."""
+
+    def __init__(self, network: SpikingNetwork, images: Tensor, num_steps: int) -> None:
+        super().__init__(network, images)
+        self._kept: dict[str, Tensor] = {}
+        self._T = num_steps
+        if network.encoding != "constant":
+            self._kept[self.plan.input] = _narrow(self._encode(num_steps))
+        self._sources = {layer: self._sources_of(layer) for layer in self.plan.neurons}
+
+    def largest_current(self, layer: str) -> float:
+        """The largest current into ``layer`` over all steps."""
+        return max(float(x.max()) for x in self._currents(layer))
+
+    @torch.no_grad()
+    def fire(self, layer: str) -> None:
+        """Runs the neurons of ``layer`` and keeps their spikes for as long as a later layer reads them."""
+        later = self.plan.neurons[self.plan.neurons.index(layer) + 1 :]
+        needed = {source for other in later for source in self._sources[other]}
+        for name in [name for name in self._kept if name not in needed]:
+            if name not in self._sources[layer]:
+                del self._kept[name]
+        if layer in needed:
+            self._v.clear()
+            rows = [self._spikes(layer, x) for x in self._currents(layer)]
+            self._kept[layer] = torch.stack(rows)
+        for name, source in self.plan.absorbed.items():
+            if source == layer:
+                self._calls[name] = self._call(self._nodes[name])
+
+    def _spikes(self, layer: str, x: Tensor) -> Tensor:
+        spikes = self._fire(layer, x.unsqueeze(0), 1)
+        assert spikes is not None
+        return (spikes[0] != 0).to(torch.int8)
+
+    @torch.no_grad()
+    def _currents(self, layer: str) -> Iterator[Tensor]:
+        self._pools.clear()
+        source = source_of(self._nodes[layer])
+        for t in range(self._T):
+            values: dict[str, Any] = dict(self._constant)
+
+            def look(name: str, values: dict[str, Any] = values, t: int = t) -> Any:
+                if name not in values:
+                    values[name] = self._value(name, t, look)
+                return values[name]
+
+            yield look(source)
+
+    def _value(self, name: str, t: int, look: Callable[[str], Any]) -> Any:
+        if name in self._kept:
+            spikes = self._kept[name][t].to(self._images.dtype)
+            if name in self.plan.scaled and not self.network.unit_spikes:
+                spikes *= self.network.neurons(name).threshold
+            return spikes
+        if self.plan.kinds[name] == "max_pool":
+            x: Tensor = look(source_of(self._nodes[name]))
+            return self._pool(name, x.unsqueeze(0))[0]
+        return self._calls[name](look)
+
+    def _sources_of(self, layer: str) -> set[str]:
+        """The kept spikes from which the current into ``layer`` is worked out."""
+        found: set[str] = set()
+        seen, todo = {layer}, [*self._nodes[layer].all_input_nodes]
+        while todo:
+            node = todo.pop()
+            if node.name in seen or node.name in self._constant:
+                continue
+            seen.add(node.name)
+            if self.plan.kinds[node.name] in ("spiking", "input"):
+                found.add(node.name)
+            else:
+                todo += node.all_input_nodes
+        return found
+
+
+def batches(
+    network: SpikingNetwork, loader: Loader, name: str, progress: bool | None
+) -> Iterator[Tensor]:
+    """The images of ``loader``; sets the network's input shape by the first of them."""
+    disable = None if progress is None else not progress
+    empty = True
+    try:
+        items = iter(loader)
+    except TypeError:
+        raise TypeError(
+            f"{name}: the loader must give batches of images, got {type(loader).__name__}"
+        ) from None
+    for item in tqdm(items, desc=name, unit="batch", disable=disable, leave=False):
+        images = item[0] if isinstance(item, (tuple, list)) else item
+        if network.input_shape is None and isinstance(images, Tensor) and images.dim() > 1:
+            network.input_shape = tuple(images.shape[1:])
+        if isinstance(images, Tensor) and len(images) == 0:
+            continue
+        empty = False
+        yield images
+    if empty:
+        raise ValueError(f"{name}: the loader holds no images")
+
+
+def _narrow(spikes: Tensor) -> Tensor:
+    """Spikes of one byte each where all are -1, 0 or 1."""
+    narrow = spikes.to(torch.int8)
+    return narrow if torch.equal(narrow.to(spikes.dtype), spikes) else spikes

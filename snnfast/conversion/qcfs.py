@@ -1,0 +1,44 @@
+"""Quantisation-aware fine-tuning of thresholds for inference in few steps."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from snnfast.check import positive, whole
+
+
+class QCFS(nn.Module):
+    """Quantised, clipped, floored and shifted ReLU: what an integrate-and-fire neuron can tell in ``levels`` steps.
+
+    ::
+
+        y = threshold clip(floor(levels x / threshold + 1/2) / levels, 0, 1)
+
+    An IF neuron with this threshold that starts at half of it and subtracts it at every spike gives ``y`` as its mean
+    output over ``levels`` steps of constant current ``x``, exactly. Gradients pass the floor as if it were not there:
+    ``dy/dx = 1`` and ``dy/dthreshold = y/threshold - x/threshold`` inside (0, threshold), 0 and 1 above it.
+
+    Args:
+        threshold: where to start, above 0; learned.
+        levels: ``L`` of the paper, the number of steps to train for, at least 1.
+
+    Source: Bu, Fang, Ding, Dai, Yu, Huang, Optimal ANN-SNN Conversion for High-accuracy and Ultra-low-latency Spiking
+    Neural Networks, ICLR 2022, equations 15 and 16.
+    """
+
+    def __init__(self, threshold: float = 8.0, levels: int = 4) -> None:
+        super().__init__()
+        self.threshold = nn.Parameter(torch.tensor(positive("QCFS", "threshold", threshold)))
+        self.levels = whole("QCFS", "levels", levels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[...]`` -> ``[...]``."""
+        # The clip's own gradient does the rest.
+        u = torch.clamp(x / self.threshold, 0, 1)
+        steps = torch.floor(u.detach() * self.levels + 0.5) / self.levels
+        return (u + (steps - u).detach()) * self.threshold
+
+    def extra_repr(self) -> str:
+        """The constants."""
+        return f"threshold={self.threshold.item():g}, levels={self.levels}"

@@ -1,0 +1,297 @@
+"""How well a spiking network follows the ReLU network that it was made of, layer by layer."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from snnfast import check
+
+from .network import SpikingNetwork
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+STEPS = (1, 2, 5, 10, 20, 50, 100)
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """A layer of neurons after the last step, over all images.
+
+    Attributes:
+        place: where it stands in the model.
+        neurons: their number.
+        threshold: its mean, in units of the activations.
+        correlation: of activation and ``rate * threshold``, over neurons and images; NaN where one of them is constant.
+        error: root of the mean squared difference of the two, as a part of the root of the mean squared activation.
+        rate: spikes a step and neuron.
+        spikes: an image.
+        dead: part of the neurons that fired for no image.
+        saturated: part of the neurons that fired at every step for some image.
+    """
+
+    place: str
+    neurons: int
+    threshold: float
+    correlation: float
+    error: float
+    rate: float
+    spikes: float
+    dead: float
+    saturated: float
+
+
+@dataclass(frozen=True)
+class ProductReport:
+    """A Linear or convolution.
+
+    Attributes:
+        place: where it stands in the model.
+        synaptic_operations: an image: additions of a weight, one for every synapse of an input that is not 0 at a step.
+            The product of a constant input runs once, and counts its multiplications instead.
+        multiplications: of the ReLU network, an image.
+    """
+
+    place: str
+    synaptic_operations: float
+    multiplications: float
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """What :func:`conversion_report` found.
+
+    Attributes:
+        layers: one entry a layer of neurons.
+        products: one entry a Linear or convolution.
+        steps: numbers of steps.
+        accuracy: of the spiking network after each of them, in [0, 1]; without labels the part of the images to which
+            it gives the ReLU network's class.
+        ann_accuracy: of the ReLU network; 1 without labels.
+        images: their number.
+        labelled: whether there were labels.
+    """
+
+    layers: tuple[LayerReport, ...]
+    products: tuple[ProductReport, ...]
+    steps: tuple[int, ...]
+    accuracy: tuple[float, ...]
+    ann_accuracy: float
+    images: int
+    labelled: bool
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def table(self) -> str:
+        """Three Markdown tables."""
+        layers = [
+            (
+                r.place,
+                str(r.neurons),
+                f"{r.threshold:.3g}",
+                f"{r.correlation:.4f}",
+                f"{r.error:.3f}",
+                f"{r.rate:.4f}",
+                f"{r.spikes:.4g}",
+                f"{100 * r.dead:.1f} %",
+                f"{100 * r.saturated:.1f} %",
+            )
+            for r in self.layers
+        ]
+        head = "neurons at|neurons|threshold|correlation|error|rate|spikes|dead|saturated"
+        products = [
+            (r.place, f"{r.synaptic_operations:.4g}", f"{r.multiplications:.4g}")
+            for r in self.products
+        ]
+        what = "accuracy" if self.labelled else "agreement"
+        accuracy = [(str(s), f"{100 * a:.2f} %") for s, a in zip(self.steps, self.accuracy)]
+        accuracy.append(("ANN", f"{100 * self.ann_accuracy:.2f} %"))
+        parts = (
+            _table(head.split("|"), layers),
+            _table(["product", "synaptic operations", "multiplications of the ANN"], products),
+            _table(["steps", what], accuracy),
+        )
+        title = (
+            f"{self.images} images, {self.steps[-1]} steps; spikes and operations are an image's"
+        )
+        return "\n\n".join((title, *parts))
+
+    def figure(self) -> Figure:
+        """Correlation and error, silent and saturated neurons by layer; accuracy against steps."""
+        from snnfast import visual
+
+        return visual.conversion(self)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def conversion_report(
+    ann: nn.Module,
+    snn: SpikingNetwork,
+    loader: Iterable[Any],
+    *,
+    steps: Sequence[int] = STEPS,
+    progress: bool | None = None,
+) -> ConversionReport:
+    """Compares a spiking network with the ReLU network that it was made of.
+
+    Activations are those of the spiking network's own weights behind a ReLU, which are the ReLU network's unless
+    fine-tuning has changed them; ``ann`` gives the accuracy to compare with.
+
+    Args:
+        ann: the ReLU network.
+        snn: the spiking network.
+        loader: batches of images and labels, or of images.
+        steps: increasing numbers of steps after which to look; the layers are looked at after the last.
+        progress: progress bar; None: if standard error is a terminal.
+
+    Returns:
+        The report: ``print`` shows its tables, ``report.figure()`` draws it.
+
+    Raises:
+        TypeError, ValueError: for an empty loader, images of wrong shape, networks with outputs of different shapes,
+            and arguments of wrong type or range.
+    """
+    if not isinstance(snn, SpikingNetwork):
+        raise TypeError(
+            f"conversion_report: snn must be a spiking network, got {type(snn).__name__}; make it with snnfast.convert"
+        )
+    wanted = check.sizes("conversion_report", "steps", steps)
+    if not wanted or any(b <= a for a, b in itertools.pairwise(wanted)):
+        raise ValueError(f"conversion_report: steps must be increasing numbers, got {wanted}")
+    layers = {name: _Layer() for name in snn.plan.neurons}
+    operations = dict.fromkeys(_products(snn), 0.0)
+    multiplications = dict.fromkeys(operations, 0.0)
+    right, right_ann, images_seen, labelled = torch.zeros(len(wanted)), 0, 0, True
+    device = next((p.device for p in ann.parameters()), torch.device("cpu"))
+    was_training = ann.training
+    ann.eval()
+    disable = None if progress is None else not progress
+    for item in tqdm(loader, desc="report", unit="batch", disable=disable, leave=False):
+        images, labels = item if isinstance(item, (tuple, list)) else (item, None)
+        with torch.no_grad():
+            scores = ann(images.to(device)).to(images.device)
+        _, activations = snn.analog(images)
+        stream = snn.stream(images, record=True)
+        labelled = labelled and labels is not None
+        truth = scores.argmax(1) if labels is None else labels.to(images.device)
+        for i, count in enumerate(wanted):
+            output = stream.advance(count - stream.steps).output().to(images.device)
+            if output.shape != scores.shape:
+                raise ValueError(
+                    f"conversion_report: ann gives scores {list(scores.shape)}, snn {list(output.shape)}; "
+                    "give the network that snn was made of"
+                )
+            right[i] += (output.argmax(1) == truth).sum().item()
+        right_ann += int((scores.argmax(1) == truth).sum())
+        images_seen += len(images)
+        scale = torch.ones((), device=stream.device)
+        for name, layer in layers.items():
+            threshold = snn.neurons(name).threshold
+            # A spike that counts 1 stands for all thresholds up to its layer.
+            scale = threshold * scale if snn.unit_spikes else threshold
+            layer.add(activations[name], stream.counts[name], wanted[-1], scale)
+        for name in operations:
+            product = snn.get_submodule(str(_node(snn, name).target))
+            dense, active = _synapses(product, stream, name, wanted[-1])
+            multiplications[name] += dense * len(images)
+            operations[name] += active
+    ann.train(was_training)
+    if not images_seen:
+        raise ValueError("conversion_report: the loader holds no images")
+    places = snn.plan.places
+    return ConversionReport(
+        tuple(layer.report(places[name], images_seen) for name, layer in layers.items()),
+        tuple(
+            ProductReport(places[n], operations[n] / images_seen, multiplications[n] / images_seen)
+            for n in operations
+        ),
+        wanted,
+        tuple((right / images_seen).tolist()),
+        right_ann / images_seen,
+        images_seen,
+        labelled,
+    )
+
+
+class _Layer:
+    """Sums over images, in float64, of what a layer's report needs."""
+
+    def __init__(self) -> None:
+        self.sums = torch.zeros(6, dtype=torch.float64)
+        self.spikes = 0.0
+        self.fired: Tensor | None = None
+        self.always: Tensor | None = None
+        self.threshold = self.steps = 0.0
+
+    def add(self, activation: Tensor, count: Tensor, steps: int, scale: Tensor) -> None:
+        a = activation.double().flatten()
+        r = (count.double() / steps * scale.double()).flatten()
+        ones = torch.tensor(float(a.numel()))
+        self.sums += torch.stack([ones.to(a), a.sum(), r.sum(), a @ a, r @ r, a @ r]).cpu()
+        self.spikes += float(count.sum())
+        fired, always = (count > 0).any(0), (count == steps).any(0)
+        self.fired = fired if self.fired is None else self.fired | fired
+        self.always = always if self.always is None else self.always | always
+        self.threshold, self.steps = float(scale.mean()), steps
+
+    def report(self, place: str, images: int) -> LayerReport:
+        assert self.fired is not None
+        assert self.always is not None
+        n, a, r, aa, rr, ar = self.sums.tolist()
+        spread = ((aa - a * a / n) * (rr - r * r / n)) ** 0.5
+        neurons = self.fired.numel()
+        return LayerReport(
+            place,
+            neurons,
+            self.threshold,
+            (ar - a * r / n) / spread if spread > 0 else float("nan"),
+            (max(aa - 2 * ar + rr, 0.0) / aa) ** 0.5 if aa > 0 else float("nan"),
+            self.spikes / (images * neurons * self.steps),
+            self.spikes / images,
+            1 - self.fired.float().mean().item(),
+            self.always.float().mean().item(),
+        )
+
+
+def _products(snn: SpikingNetwork) -> list[str]:
+    return [node.name for node in snn.plan.nodes if node.name in snn.plan.products]
+
+
+def _node(snn: SpikingNetwork, name: str) -> Any:
+    return next(node for node in snn.plan.nodes if node.name == name)
+
+
+def _synapses(product: nn.Module, stream: Any, name: str, steps: int) -> tuple[float, float]:
+    """Multiplications of ``product`` for one image, and synaptic operations for all of the batch."""
+    counter = copy.copy(product)
+    weight = torch.ones_like(product.weight)  # type: ignore[arg-type]
+    counter._parameters = {"weight": weight, "bias": None}  # type: ignore[dict-item]
+    with torch.no_grad():
+        if name in stream.active:
+            active = stream.active[name].to(weight.dtype)
+            dense = counter(torch.ones_like(active[:1])).double().sum().item()
+            return dense, counter(active).double().sum().item()
+        given = stream._constant[_node(stream.network, name).args[0].name]
+        dense = counter(torch.ones_like(given[:1])).double().sum().item()
+        return dense, dense * len(given)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    cells = [list(head), *map(list, rows)]
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    cells.insert(1, ["-" * width for width in widths])
+    return "\n".join(
+        "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths)) + " |" for row in cells
+    )

@@ -81,7 +81,7 @@ class Settings:
 
 
 def preset(network: str, dataset: str, **changes: Any) -> Settings:
-    """The settings of docs/results.md for a network and a data set, with ``changes``."""
+    """The settings for a network and a data set, with ``changes``."""
     chosen: dict[str, Any] = {}
     if dataset == "digits":
         chosen |= {"epochs": 20, "batch_size": 32, "lr": 4e-3}

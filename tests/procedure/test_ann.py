@@ -1,0 +1,84 @@
+"""Training of ReLU networks that are to be converted: it learns, resumes bit for bit, and tells what is wrong."""
+
+import pytest
+import torch
+
+import snnfast
+from snnfast.procedure import ann
+from snnfast.train import CheckpointError
+
+
+def short(**changes):
+    return ann.preset("cnn", "digits", **{"epochs": 2, "seed": 3, **changes})
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, monkeypatch):
+    whole = ann.train(short(), tmp_path / "whole", progress=False)
+    real = ann.fit
+
+    def interrupted(run, *parts, **options):
+        real(run, *parts, **{**options, "epochs": 1})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ann, "fit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ann.train(short(), tmp_path / "parts", progress=False)
+    monkeypatch.setattr(ann, "fit", real)
+    parts = ann.train(short(), tmp_path / "parts", progress=False, resume=True)
+    assert parts.test_accuracy == whole.test_accuracy > 0.8
+    pairs = zip(parts.run.model.parameters(), whole.run.model.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert {p.name for p in (tmp_path / "parts").iterdir()} == {"checkpoint.pt", "curves.png"}
+    with pytest.raises(FileExistsError, match="exists: resume it"):
+        ann.train(short(), tmp_path / "parts")
+    with pytest.raises(CheckpointError, match="other settings"):
+        ann.train(short(seed=4), tmp_path / "parts", resume=True)
+
+
+def test_a_trained_network_converts(tmp_path):
+    result = ann.train(short(), tmp_path, progress=False)
+    settings, model = ann.trained(tmp_path)
+    assert settings == short()
+    images, labels = ann.load(settings).test
+    network = snnfast.convert(model, [images], initial_membrane=0.5)
+    accuracy = (network(images, 50).argmax(1) == labels).float().mean().item()
+    assert accuracy == pytest.approx(result.test_accuracy, abs=0.02)
+
+
+@pytest.mark.parametrize("network", ann.NETWORKS)
+def test_every_network_takes_the_images_of_its_preset(network):
+    dataset = "cifar10" if network in ("vgg16", "resnet20") else "mnist"
+    model = ann.network(ann.preset(network, dataset)).eval()
+    x = torch.rand(1, *ann.IMAGE_SHAPES[dataset])
+    assert model(x).shape == (1, 10)
+
+
+def test_augmentation_flips_half_of_the_images():
+    torch.manual_seed(0)
+    x = torch.rand(200, 1, 4, 4)
+    flipped = (ann.augment(short(flip=True))(x) != x).flatten(1).any(1)
+    assert 70 < flipped.sum() < 130
+    assert ann.augment(short()) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"network": "mlp"}, "network must be one of cnn"),
+        ({"dataset": "imagenet"}, "dataset must be one of digits"),
+        ({"optimizer": "lion"}, "optimizer must be one of adam, sgd"),
+        ({"epochs": -1}, "epochs must not be negative"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"lr": 0.0}, "lr must be positive and finite"),
+        ({"dropout": 1.0}, r"dropout must lie in \[0, 1\)"),
+        ({"shift": -1.0}, "shift must be finite and not negative"),
+    ],
+)
+def test_wrong_settings(changes, message):
+    with pytest.raises(ValueError, match=f"^ann: {message}"):
+        ann.Settings(**changes)
+
+
+def test_nothing_to_convert_in_the_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no checkpoint"):
+        ann.trained(tmp_path)

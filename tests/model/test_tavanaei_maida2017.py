@@ -1,0 +1,126 @@
+"""BP-STDP's network: whole presentations against the manual's loop, learning, errors that change nothing."""
+
+import pytest
+import torch
+
+import snnfast
+from snnfast.encoder import Simple, label_encoder
+from snnfast.model import TavanaeiAndMaida2017, TravanaeiAndMaida2017
+from snnfast.optimizer import TavanaeiAndMaida
+
+T = 20
+
+
+def batches(size, images, labels):
+    return [(images[i : i + size], labels[i : i + size]) for i in range(0, len(images), size)]
+
+
+def network(hidden=12, seed=0):
+    torch.manual_seed(seed)
+    return TavanaeiAndMaida2017(3, hidden_neurons=hidden, in_neurons=16, output_threshold=1.0)
+
+
+def by_the_manual(model, data, encoder, lr):
+    optimizer = TavanaeiAndMaida(model, lr=lr)
+    names = [f"fc{depth + 1}" for depth in range(len(model.layers))]
+    for image, label in data:
+        spikes = encoder(image.squeeze(0)).flatten(1)
+        wanted = label_encoder(label.squeeze(), 250, 3, T)
+        buffer = {name: [] for name in ("inp", *names)}
+        for t in range(T):
+            model(spikes[t])
+            buffer["inp"].append(spikes[t])
+            for name in names:
+                buffer[name].append(getattr(model, name).o)
+            optimizer.step(buffer, wanted[t], label.squeeze())
+        model.reset_variables(w=False)
+
+
+@pytest.mark.parametrize("hidden", [12, (12, 8)])
+def test_fit_gives_the_weights_of_the_manuals_loop(hidden):
+    images, labels = torch.rand(9, 1, 4, 4), torch.arange(9) % 3
+    data = batches(1, images, labels)
+    fast, slow = network(hidden), network(hidden)
+    before = [w.clone() for w in fast.weights]
+    torch.manual_seed(1)
+    fast.fit(data, Simple(time_interval=T), lr=0.05)
+    torch.manual_seed(1)
+    by_the_manual(slow, data, Simple(time_interval=T), lr=0.05)
+    for w, expected, old in zip(fast.weights, slow.weights, before, strict=True):
+        assert not torch.equal(w, old)
+        assert torch.equal(w, expected)
+
+
+@pytest.mark.parametrize("update", ["step", "sequence"])
+def test_learns_three_patterns_from_batches(update):
+    images = torch.eye(3).repeat_interleave(5, 1)  # five inputs a class
+    images = torch.cat([images, torch.zeros(3, 1)], 1).repeat(20, 1)
+    labels = torch.arange(60) % 3
+    model = network(30)
+    encoder = Simple(time_interval=T)
+    for _ in range(20):
+        model.fit(batches(6, images, labels), encoder, lr=0.02, update=update)
+    weights = [w.clone() for w in model.weights]
+    scored = model.score(batches(20, images, labels), encoder)
+    assert scored.samples == 60
+    assert scored.accuracy > 0.9
+    assert all(torch.equal(w, old) for w, old in zip(model.weights, weights))
+
+
+def test_spelling_of_the_manual():
+    assert TravanaeiAndMaida2017 is TavanaeiAndMaida2017
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"labels": torch.tensor([3])}, ValueError, "label"),
+        ({"labels": torch.tensor([0, 1])}, ValueError, r"images \[B, ...\] and labels \[B\]"),
+        ({"images": torch.rand(1, 1, 4, 5)}, ValueError, "16"),
+        ({"images": -torch.rand(1, 1, 4, 4)}, ValueError, "negative|at least 0|0, 1"),
+        ({"epsilon": 0}, ValueError, "epsilon"),
+        ({"beta": -1.0}, ValueError, "beta"),
+        ({"lr": float("nan")}, ValueError, "lr"),
+    ],
+)
+def test_what_is_wrong_changes_nothing(change, error, message):
+    arguments = {"images": torch.rand(1, 1, 4, 4), "labels": torch.tensor([1]), **change}
+    images, labels = arguments.pop("images"), arguments.pop("labels")
+    model = network()
+    before = [w.clone() for w in model.weights]
+    with pytest.raises(error, match=message):
+        model.fit([(images, labels)], Simple(time_interval=T), **arguments)
+    assert all(torch.equal(w, old) for w, old in zip(model.weights, before))
+
+
+def test_weights_that_are_not_finite_are_refused():
+    model = network()
+    model.fc1.weight[0, 0] = float("nan")
+    before = model.fc2.weight.clone()
+    with pytest.raises(ValueError, match="finite"):
+        model.fit([(torch.rand(1, 1, 4, 4), torch.tensor([1]))], Simple(time_interval=T))
+    assert torch.equal(model.fc2.weight, before)
+
+
+def test_wrong_networks_and_buffers():
+    with pytest.raises(ValueError, match="1 neuron or more"):
+        TavanaeiAndMaida2017(hidden_neurons=0)
+    with pytest.raises(ValueError, match="std must be"):
+        TavanaeiAndMaida2017(hidden_neurons=5, std=(1.0,))
+    optimizer, buffer = TavanaeiAndMaida(network()), {"inp": [torch.zeros(16)], "fc1": []}
+    with pytest.raises(ValueError, match="fc1.* must hold a step or more"):
+        optimizer.step({**buffer, "fc2": []}, torch.ones(3), 1)
+    with pytest.raises(KeyError, match="fc2"):
+        optimizer.step({**buffer, "fc1": [torch.zeros(12)]}, torch.ones(3), 1)
+
+
+def test_loss_counts_errors_of_both_signs():
+    r, z = torch.zeros(4, 3), torch.zeros(4, 3)
+    z[1, 0] = z[3, 0] = 1
+    r[2, 1] = 1  # at 1 the label is silent; at 3 it still is, and another fired
+    error = snnfast.loss.bp_stdp_error(r, z, 0, epsilon=2)
+    expected = torch.zeros(4, 3)
+    expected[1, 0] = expected[3, 0] = 1
+    expected[3, 1] = -1
+    assert torch.equal(error.to(expected), expected)
+    assert snnfast.loss.bp_stdp_loss(r, z, 0, epsilon=2).item() == pytest.approx(3 / 4)

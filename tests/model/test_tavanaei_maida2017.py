@@ -108,7 +108,7 @@ def test_wrong_networks_and_buffers():
     with pytest.raises(ValueError, match="std must be"):
         TavanaeiAndMaida2017(hidden_neurons=5, std=(1.0,))
     optimizer, buffer = TavanaeiAndMaida(network()), {"inp": [torch.zeros(16)], "fc1": []}
-    with pytest.raises(ValueError, match="fc1.* must hold a step or more"):
+    with pytest.raises(ValueError, match=r"fc1.* must hold a step or more"):
         optimizer.step({**buffer, "fc2": []}, torch.ones(3), 1)
     with pytest.raises(KeyError, match="fc2"):
         optimizer.step({**buffer, "fc1": [torch.zeros(12)]}, torch.ones(3), 1)

@@ -1,0 +1,95 @@
+"""The command ``snnfast``: a module of functions for each procedure, made commands below."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from snnfast import memory
+from snnfast.cli import spikeprop, stbp, stdp
+from snnfast.cli.options import Device, Seed, Threads, chosen_device, plain_errors
+from snnfast.info import build_info
+
+app = typer.Typer(
+    name="snnfast",
+    help="Spiking neural networks with fused kernels: train a procedure, see what runs, measure.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+train = typer.Typer(help="Train one of the procedures.", no_args_is_help=True)
+app.add_typer(train, name="train")
+train.command("stbp")(stbp.train)
+train.command("stdp")(stdp.train)
+train.command("spikeprop")(spikeprop.train)
+assign = typer.Typer(help="Label neurons that learned without labels.", no_args_is_help=True)
+app.add_typer(assign, name="assign")
+assign.command("stdp")(stdp.assign)
+infer = typer.Typer(help="Score a trained network on held-out images.", no_args_is_help=True)
+app.add_typer(infer, name="infer")
+infer.command("stdp")(stdp.infer)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for figures and table.")] = Path("snnfast-demo"),
+    seed: Seed = 0,
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Train on the digits in the package and measure the speed: under a minute on 2 cores."""
+    from snnfast.procedure.demo import run
+
+    with plain_errors():
+        if threads is not None:
+            torch.set_num_threads(threads)
+        run(out, seed=seed, device=chosen_device(device), echo=typer.echo)
+
+
+@app.command()
+def info(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Show versions, instruction set, CUDA architectures, and what runs here and why."""
+    values = build_info()
+    if as_json:
+        typer.echo(json.dumps(values, indent=2))
+        return
+    width = max(map(len, values))
+    for name, value in values.items():
+        shown = "-" if value in (None, "") else value
+        typer.echo(f"{name:{width}}  {shown}")
+
+
+@app.command(
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def bench(context: typer.Context) -> None:
+    """Run the benchmarks; needs the folder benchmarks/ of the source in the current directory."""
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        benchmarks = importlib.import_module("benchmarks.__main__")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "benchmarks":
+            raise
+        typer.secho(
+            "snnfast: the benchmarks are not part of the installed package. Run this in a checkout of the source, "
+            "the folder that holds benchmarks/, setup.py and csrc/.",
+            err=True,
+            fg="red",
+        )
+        raise typer.Exit(2) from None
+    benchmarks.app(context.args or ["--help"], prog_name="snnfast bench")
+
+
+def main() -> None:
+    """Entry point of the command ``snnfast``."""
+    # Here and not in the commands: it holds for the whole process, which is ours only here.
+    memory.keep_freed_memory()
+    app()

@@ -10,7 +10,8 @@ __global__ void transpose_kernel(const float* __restrict__ in, float* __restrict
   int x = blockIdx.x * TILE + threadIdx.x, y = blockIdx.y * TILE + threadIdx.y;
   if (x < cols && y < rows) tile[threadIdx.y][threadIdx.x] = in[(int64_t)y * cols + x];
   __syncthreads();
-  x = blockIdx.y * TILE + threadIdx.x; y = blockIdx.x * TILE + threadIdx.y;
+  x = blockIdx.y * TILE + threadIdx.x;
+  y = blockIdx.x * TILE + threadIdx.y;
   if (x < rows && y < cols) out[(int64_t)y * rows + x] = tile[threadIdx.x][threadIdx.y];
 }
 
@@ -35,15 +36,22 @@ __global__ void __launch_bounds__(256) sum_kernel(const float* x, float* out, in
 __global__ void pack_kernel(const float* s, uint32_t* bits, int* count, int64_t n) {
   int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
   unsigned b = __ballot_sync(0xffffffffu, i < n && s[i] != 0.f);
-  if (threadIdx.x % 32 == 0 && i < n) { bits[i / 32] = b; atomicAdd(count, __popc(b)); }
+  if (threadIdx.x % 32 == 0 && i < n) {
+    bits[i / 32] = b;
+    atomicAdd(count, __popc(b));
+  }
 }
 __global__ void scan_kernel(const int* in, int* out) {  // one warp, inclusive scan
   int v = in[threadIdx.x];
-  for (int d = 1; d < 32; d <<= 1) { int u = __shfl_up_sync(~0u, v, d); if ((int)threadIdx.x >= d) v += u; }
+  for (int d = 1; d < 32; d <<= 1) {
+    int u = __shfl_up_sync(~0u, v, d);
+    if ((int)threadIdx.x >= d) v += u;
+  }
   out[threadIdx.x] = v;
 }
 __global__ void halves_kernel(int* out) {  // two halves of a warp diverge, each with its own mask and trip count
-  unsigned lane = threadIdx.x, m = lane < 16 ? 0xffffu : 0xffff0000u; int v = lane;
+  unsigned lane = threadIdx.x, m = lane < 16 ? 0xffffu : 0xffff0000u;
+  int v = lane;
   for (int r = 0; r < (lane < 16 ? 3 : 5); r++) v += __shfl_xor_sync(m, v, 1 << (r & 3));
   __syncwarp();
   out[lane] = v + __shfl_sync(~0u, v, 31 - lane);
@@ -54,13 +62,20 @@ __global__ void racy_kernel(const float* in, float* out) {  // the barrier is mi
   out[threadIdx.x] = s[127 - threadIdx.x];
 }
 __global__ void stuck_kernel(int* out) {  // half of a warp waits for lanes that never come
-  if (threadIdx.x < 16) out[threadIdx.x] = __shfl_sync(~0u, (int)threadIdx.x, 0);
-  else __syncthreads();
+  if (threadIdx.x < 16)
+    out[threadIdx.x] = __shfl_sync(~0u, (int)threadIdx.x, 0);
+  else
+    __syncthreads();
 }
 __global__ void many_barriers_kernel(float* x, int n) {
-  for (int i = 0; i < n; i++) { x[blockIdx.x * blockDim.x + threadIdx.x] += 1.f; __syncthreads(); }
+  for (int i = 0; i < n; i++) {
+    x[blockIdx.x * blockDim.x + threadIdx.x] += 1.f;
+    __syncthreads();
+  }
 }
-__global__ void oob_kernel(float* x, int n) { if (threadIdx.x <= n) x[threadIdx.x] = 1.f; }  // off by one
+__global__ void oob_kernel(float* x, int n) {
+  if (threadIdx.x <= n) x[threadIdx.x] = 1.f;
+}  // off by one
 // Every step moves all values one place to the left, across blocks, by way of shared memory; totals[s] is asked for lag steps later.
 __global__ void rotate_kernel(int* x, int* y, int64_t n, int64_t steps, int64_t lag, snnfast::GridTally::Word* words, int64_t* totals) {
   __shared__ int mine[32];
@@ -106,26 +121,71 @@ __global__ void absent_kernel(snnfast::GridTally::Word* words) {  // block 1 goe
   __syncthreads();
 }
 extern "C" {
-int st_rotate(int* x, int* y, int blocks, int64_t steps, int64_t lag, uint64_t* words, int64_t* totals) { SNNFAST_LAUNCH_COOPERATIVE(rotate_kernel, blocks, 32, 0, nullptr, x, y, blocks * 32, steps, lag, (snnfast::GridTally::Word*)words, totals); return cudaGetLastError(); }
-int st_ahead(int* step, int blocks, int64_t steps, int64_t lag, uint64_t* words, int* farthest, int64_t* totals) { SNNFAST_LAUNCH_COOPERATIVE(ahead_kernel, blocks, 1, 0, nullptr, step, steps, lag, (snnfast::GridTally::Word*)words, farthest, totals); return cudaGetLastError(); }
+int st_rotate(int* x, int* y, int blocks, int64_t steps, int64_t lag, uint64_t* words, int64_t* totals) {
+  SNNFAST_LAUNCH_COOPERATIVE(rotate_kernel, blocks, 32, 0, nullptr, x, y, blocks * 32, steps, lag, (snnfast::GridTally::Word*)words, totals);
+  return cudaGetLastError();
+}
+int st_ahead(int* step, int blocks, int64_t steps, int64_t lag, uint64_t* words, int* farthest, int64_t* totals) {
+  SNNFAST_LAUNCH_COOPERATIVE(ahead_kernel, blocks, 1, 0, nullptr, step, steps, lag, (snnfast::GridTally::Word*)words, farthest, totals);
+  return cudaGetLastError();
+}
 int st_absent(uint64_t* words) {
 #ifdef SNNFAST_CUDA_EMULATION
-  try { SNNFAST_LAUNCH_COOPERATIVE(absent_kernel, 3, 32, 0, nullptr, (snnfast::GridTally::Word*)words); } catch (const std::exception& e) { fprintf(stderr, "%s\n", e.what()); return -1; }
+  try {
+    SNNFAST_LAUNCH_COOPERATIVE(absent_kernel, 3, 32, 0, nullptr, (snnfast::GridTally::Word*)words);
+  } catch (const std::exception& e) {
+    fprintf(stderr, "%s\n", e.what());
+    return -1;
+  }
 #endif
   return 0;
 }
-int st_oob(int n) { float* p = new float[n]; SNNFAST_LAUNCH(oob_kernel, 1, 128, 0, nullptr, p, n); delete[] p; return 0; }
-int st_transpose(const float* a, float* b, int r, int c) { SNNFAST_LAUNCH((transpose_kernel<32>), dim3((c + 31) / 32, (r + 31) / 32), dim3(32, 32), 0, nullptr, a, b, r, c); return cudaGetLastError(); }
-int st_sum(const float* x, float* o, int64_t n, int grid) { SNNFAST_LAUNCH(sum_kernel, grid, 256, 8 * sizeof(float), nullptr, x, o, n); return cudaGetLastError(); }
-int st_pack(const float* s, uint32_t* b, int* c, int64_t n) { SNNFAST_LAUNCH(pack_kernel, (unsigned)((n + 127) / 128), 128, 0, nullptr, s, b, c, n); return cudaGetLastError(); }
-int st_scan(const int* a, int* b) { SNNFAST_LAUNCH(scan_kernel, 1, 32, 0, nullptr, a, b); return cudaGetLastError(); }
-int st_halves(int* o) { SNNFAST_LAUNCH(halves_kernel, 1, 32, 0, nullptr, o); return cudaGetLastError(); }
-int st_racy(const float* a, float* b) { SNNFAST_LAUNCH(racy_kernel, 1, 128, 0, nullptr, a, b); return cudaGetLastError(); }
-int st_barriers(float* x, int blocks, int threads, int n) { SNNFAST_LAUNCH(many_barriers_kernel, blocks, threads, 0, nullptr, x, n); return cudaGetLastError(); }
-int st_toobig() { SNNFAST_LAUNCH(scan_kernel, 1, 2048, 0, nullptr, nullptr, nullptr); return cudaGetLastError(); }
+int st_oob(int n) {
+  float* p = new float[n];
+  SNNFAST_LAUNCH(oob_kernel, 1, 128, 0, nullptr, p, n);
+  delete[] p;
+  return 0;
+}
+int st_transpose(const float* a, float* b, int r, int c) {
+  SNNFAST_LAUNCH((transpose_kernel<32>), dim3((c + 31) / 32, (r + 31) / 32), dim3(32, 32), 0, nullptr, a, b, r, c);
+  return cudaGetLastError();
+}
+int st_sum(const float* x, float* o, int64_t n, int grid) {
+  SNNFAST_LAUNCH(sum_kernel, grid, 256, 8 * sizeof(float), nullptr, x, o, n);
+  return cudaGetLastError();
+}
+int st_pack(const float* s, uint32_t* b, int* c, int64_t n) {
+  SNNFAST_LAUNCH(pack_kernel, (unsigned)((n + 127) / 128), 128, 0, nullptr, s, b, c, n);
+  return cudaGetLastError();
+}
+int st_scan(const int* a, int* b) {
+  SNNFAST_LAUNCH(scan_kernel, 1, 32, 0, nullptr, a, b);
+  return cudaGetLastError();
+}
+int st_halves(int* o) {
+  SNNFAST_LAUNCH(halves_kernel, 1, 32, 0, nullptr, o);
+  return cudaGetLastError();
+}
+int st_racy(const float* a, float* b) {
+  SNNFAST_LAUNCH(racy_kernel, 1, 128, 0, nullptr, a, b);
+  return cudaGetLastError();
+}
+int st_barriers(float* x, int blocks, int threads, int n) {
+  SNNFAST_LAUNCH(many_barriers_kernel, blocks, threads, 0, nullptr, x, n);
+  return cudaGetLastError();
+}
+int st_toobig() {
+  SNNFAST_LAUNCH(scan_kernel, 1, 2048, 0, nullptr, nullptr, nullptr);
+  return cudaGetLastError();
+}
 int st_stuck(int* o) {
 #ifdef SNNFAST_CUDA_EMULATION
-  try { SNNFAST_LAUNCH(stuck_kernel, 1, 32, 0, nullptr, o); } catch (const std::exception& e) { fprintf(stderr, "%s\n", e.what()); return -1; }
+  try {
+    SNNFAST_LAUNCH(stuck_kernel, 1, 32, 0, nullptr, o);
+  } catch (const std::exception& e) {
+    fprintf(stderr, "%s\n", e.what());
+    return -1;
+  }
 #endif
   return 0;
 }

@@ -12,7 +12,7 @@ import torch
 import typer
 
 from snnfast import memory
-from snnfast.cli import spikeprop, stbp, stdp
+from snnfast.cli import conversion, spikeprop, stbp, stdp
 from snnfast.cli.options import Device, Seed, Threads, chosen_device, plain_errors
 from snnfast.info import build_info
 
@@ -27,12 +27,15 @@ app.add_typer(train, name="train")
 train.command("stbp")(stbp.train)
 train.command("stdp")(stdp.train)
 train.command("spikeprop")(spikeprop.train)
+train.command("diehl2015")(conversion.train_diehl2015)
+train.command("vgg16")(conversion.train_vgg16)
 assign = typer.Typer(help="Label neurons that learned without labels.", no_args_is_help=True)
 app.add_typer(assign, name="assign")
 assign.command("stdp")(stdp.assign)
 infer = typer.Typer(help="Score a trained network on held-out images.", no_args_is_help=True)
 app.add_typer(infer, name="infer")
 infer.command("stdp")(stdp.infer)
+app.command()(conversion.convert)
 
 
 @app.command()

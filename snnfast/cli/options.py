@@ -14,9 +14,13 @@ from snnfast import backend
 from snnfast.info import build_info
 from snnfast.train import CheckpointError
 
+TORCHVISION = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
+
 Dataset = Annotated[str, typer.Option(help="digits (in the package) or mnist.")]
-Root = Annotated[Path | None, typer.Option(help="Folder of MNIST in torchvision's layout.")]
-Download = Annotated[bool, typer.Option(help="Download MNIST into --data.")]
+Root = Annotated[
+    Path | None, typer.Option(help="Folder of MNIST or CIFAR-10 in torchvision's layout.")
+]
+Download = Annotated[bool, typer.Option(help="Download the data set into --data.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Validate = Annotated[
     bool, typer.Option(help="Train without the validation split and score that, not the test.")
@@ -67,10 +71,10 @@ def chosen_device(name: str) -> torch.device:
 
 
 def needs_root(dataset: str, root: Path | None) -> None:
-    """Says what MNIST lacks before anything is computed."""
-    if dataset == "mnist" and root is None:
+    """Says what a data set of torchvision lacks before anything is computed."""
+    if dataset in TORCHVISION and root is None:
         raise ValueError(
-            "--dataset mnist needs --data, the folder of MNIST in torchvision's layout; "
+            f"--dataset {dataset} needs --data, the folder of {TORCHVISION[dataset]} in torchvision's layout; "
             "with --download it is fetched there"
         )
 

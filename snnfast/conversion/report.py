@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from tqdm import tqdm
 
 from snnfast import check
 
-from .network import SpikingNetwork
+from .network import SpikingNetwork, Stream, source_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -132,8 +133,12 @@ class ConversionReport:
         return visual.conversion(self)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
+        """Plain values, for JSON: a correlation that there is not is None."""
+        values = asdict(self)
+        for layer in values["layers"]:
+            for name in ("correlation", "error"):
+                layer[name] = None if math.isnan(layer[name]) else layer[name]
+        return values
 
 
 def conversion_report(
@@ -163,72 +168,112 @@ def conversion_report(
         TypeError, ValueError: for an empty loader, images of wrong shape, networks with outputs of different shapes,
             and arguments of wrong type or range.
     """
-    if not isinstance(snn, SpikingNetwork):
-        raise TypeError(
-            f"conversion_report: snn must be a spiking network, got {type(snn).__name__}; make it with snnfast.convert"
-        )
-    wanted = check.sizes("conversion_report", "steps", steps)
-    if not wanted or any(b <= a for a, b in itertools.pairwise(wanted)):
-        raise ValueError(f"conversion_report: steps must be increasing numbers, got {wanted}")
-    layers = {name: _Layer() for name in snn.plan.neurons}
-    operations = dict.fromkeys(_products(snn), 0.0)
-    multiplications = dict.fromkeys(operations, 0.0)
-    right, right_ann, images_seen, labelled = torch.zeros(len(wanted)), 0, 0, True
-    device = next((p.device for p in ann.parameters()), torch.device("cpu"))
-    was_training = ann.training
-    ann.eval()
+    comparison = Comparison(ann, snn, steps)
     disable = None if progress is None else not progress
     for item in tqdm(loader, desc="report", unit="batch", disable=disable, leave=False):
-        images, labels = item if isinstance(item, (tuple, list)) else (item, None)
-        with torch.no_grad():
-            scores = ann(images.to(device)).to(images.device)
+        comparison.add(*item) if isinstance(item, (tuple, list)) else comparison.add(item)
+    return comparison.report()
+
+
+class Comparison:
+    """Adds up, batch by batch, what :func:`conversion_report` tells; its state can be kept and taken up again.
+
+    Attributes:
+        images: how many it has seen.
+    """
+
+    def __init__(self, ann: nn.Module, snn: SpikingNetwork, steps: Sequence[int] = STEPS) -> None:
+        if not isinstance(snn, SpikingNetwork):
+            raise TypeError(
+                f"conversion_report: snn must be a spiking network, got {type(snn).__name__}; make it with "
+                "snnfast.convert"
+            )
+        wanted = check.sizes("conversion_report", "steps", steps)
+        if not wanted or any(b <= a for a, b in itertools.pairwise(wanted)):
+            raise ValueError(f"conversion_report: steps must be increasing numbers, got {wanted}")
+        self.ann, self.snn, self.steps = ann, snn, wanted
+        self.images, self.labelled = 0, True
+        self.right, self.right_ann = [0] * len(wanted), 0
+        nodes = [node for node in snn.plan.nodes if node.name in snn.plan.products]
+        self._products = {n.name: snn.get_submodule(str(n.target)) for n in nodes}
+        self._layers = {name: _Layer(snn.plan.places[name]) for name in snn.plan.neurons}
+        self._operations = dict.fromkeys(self._products, 0.0)
+        self._multiplications = dict.fromkeys(self._products, 0.0)
+
+    @torch.no_grad()
+    def add(self, images: Tensor, labels: Tensor | None = None) -> None:
+        """Runs a batch ``[B, ...]`` through both networks; ``labels`` are ``[B]``."""
+        snn = self.snn
+        device = next((p.device for p in self.ann.parameters()), torch.device("cpu"))
+        was_training = self.ann.training
+        scores = self.ann.eval()(images.to(device)).to(images.device)
+        self.ann.train(was_training)
         _, activations = snn.analog(images)
         stream = snn.stream(images, record=True)
-        labelled = labelled and labels is not None
         truth = scores.argmax(1) if labels is None else labels.to(images.device)
-        for i, count in enumerate(wanted):
+        for i, count in enumerate(self.steps):
             output = stream.advance(count - stream.steps).output().to(images.device)
             if output.shape != scores.shape:
                 raise ValueError(
                     f"conversion_report: ann gives scores {list(scores.shape)}, snn {list(output.shape)}; "
                     "give the network that snn was made of"
                 )
-            right[i] += (output.argmax(1) == truth).sum().item()
-        right_ann += int((scores.argmax(1) == truth).sum())
-        images_seen += len(images)
+            self.right[i] += int((output.argmax(1) == truth).sum())
+        self.right_ann += int((scores.argmax(1) == truth).sum())
+        self.images += len(images)
+        self.labelled = self.labelled and labels is not None
         scale = torch.ones((), device=stream.device)
-        for name, layer in layers.items():
+        for name, layer in self._layers.items():
             threshold = snn.neurons(name).threshold
             # A spike that counts 1 stands for all thresholds up to its layer.
             scale = threshold * scale if snn.unit_spikes else threshold
-            layer.add(activations[name], stream.counts[name], wanted[-1], scale)
-        for name in operations:
-            product = snn.get_submodule(str(_node(snn, name).target))
-            dense, active = _synapses(product, stream, name, wanted[-1])
-            multiplications[name] += dense * len(images)
-            operations[name] += active
-    ann.train(was_training)
-    if not images_seen:
-        raise ValueError("conversion_report: the loader holds no images")
-    places = snn.plan.places
-    return ConversionReport(
-        tuple(layer.report(places[name], images_seen) for name, layer in layers.items()),
-        tuple(
-            ProductReport(places[n], operations[n] / images_seen, multiplications[n] / images_seen)
-            for n in operations
-        ),
-        wanted,
-        tuple((right / images_seen).tolist()),
-        right_ann / images_seen,
-        images_seen,
-        labelled,
-    )
+            layer.add(activations[name], stream.counts[name], stream.steps, scale)
+        for name, product in self._products.items():
+            dense, active = _synapses(product, stream, name)
+            self._multiplications[name] += dense * len(images)
+            self._operations[name] += active
+
+    def report(self) -> ConversionReport:
+        """The report on the images so far."""
+        if not self.images:
+            raise ValueError("conversion_report: the loader holds no images")
+        n = self.images
+        return ConversionReport(
+            tuple(layer.report(n) for layer in self._layers.values()),
+            tuple(
+                ProductReport(
+                    self.snn.plan.places[name],
+                    self._operations[name] / n,
+                    self._multiplications[name] / n,
+                )
+                for name in self._products
+            ),
+            self.steps,
+            tuple(right / n for right in self.right),
+            self.right_ann / n,
+            n,
+            self.labelled,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that was added up, in plain containers and tensors."""
+        fixed = ("ann", "snn", "steps", "_products", "_layers")
+        state = {name: value for name, value in vars(self).items() if name not in fixed}
+        return {**state, "layers": [vars(layer) for layer in self._layers.values()]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from a state of the same networks and steps."""
+        state = dict(state)
+        for layer, values in zip(self._layers.values(), state.pop("layers"), strict=True):
+            vars(layer).update(values)
+        vars(self).update(state)
 
 
 class _Layer:
     """Sums over images, in float64, of what a layer's report needs."""
 
-    def __init__(self) -> None:
+    def __init__(self, place: str) -> None:
+        self.place = place
         self.sums = torch.zeros(6, dtype=torch.float64)
         self.spikes = 0.0
         self.fired: Tensor | None = None
@@ -246,14 +291,14 @@ class _Layer:
         self.always = always if self.always is None else self.always | always
         self.threshold, self.steps = float(scale.mean()), steps
 
-    def report(self, place: str, images: int) -> LayerReport:
+    def report(self, images: int) -> LayerReport:
         assert self.fired is not None
         assert self.always is not None
         n, a, r, aa, rr, ar = self.sums.tolist()
         spread = ((aa - a * a / n) * (rr - r * r / n)) ** 0.5
         neurons = self.fired.numel()
         return LayerReport(
-            place,
+            self.place,
             neurons,
             self.threshold,
             (ar - a * r / n) / spread if spread > 0 else float("nan"),
@@ -265,15 +310,7 @@ class _Layer:
         )
 
 
-def _products(snn: SpikingNetwork) -> list[str]:
-    return [node.name for node in snn.plan.nodes if node.name in snn.plan.products]
-
-
-def _node(snn: SpikingNetwork, name: str) -> Any:
-    return next(node for node in snn.plan.nodes if node.name == name)
-
-
-def _synapses(product: nn.Module, stream: Any, name: str, steps: int) -> tuple[float, float]:
+def _synapses(product: nn.Module, stream: Stream, name: str) -> tuple[float, float]:
     """Multiplications of ``product`` for one image, and synaptic operations for all of the batch."""
     counter = copy.copy(product)
     weight = torch.ones_like(product.weight)  # type: ignore[arg-type]
@@ -283,7 +320,7 @@ def _synapses(product: nn.Module, stream: Any, name: str, steps: int) -> tuple[f
             active = stream.active[name].to(weight.dtype)
             dense = counter(torch.ones_like(active[:1])).double().sum().item()
             return dense, counter(active).double().sum().item()
-        given = stream._constant[_node(stream.network, name).args[0].name]
+        given = stream._constant[source_of(stream._nodes[name])]
         dense = counter(torch.ones_like(given[:1])).double().sum().item()
         return dense, dense * len(given)
 

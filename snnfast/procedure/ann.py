@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -18,9 +19,20 @@ from snnfast.model import VGG16, Diehl2015, ResNet20
 from snnfast.procedure.images import IMAGE_SHAPES, augmentation, load
 from snnfast.train import CheckpointError, Run, evaluate, fit, read_checkpoint
 
-__all__ = ["CHECKPOINT", "Result", "Settings", "load", "network", "prepare", "preset", "train"]
+__all__ = [
+    "CHECKPOINT",
+    "Result",
+    "Settings",
+    "Trained",
+    "load",
+    "network",
+    "prepare",
+    "preset",
+    "train",
+    "trained",
+]
 
-CHECKPOINT = "checkpoint.pt"
+CHECKPOINT, RESULT = "checkpoint.pt", "result.json"
 NETWORKS = ("cnn", "dense", "vgg", "vgg16", "resnet20")
 SMALL_VGG = (16, 16, "P", 32, 32, "P", 64, 64)
 
@@ -132,8 +144,17 @@ def prepare(settings: Settings, device: torch.device | str = "cpu") -> Run:
     return Run(model, optimizer, scheduler, settings=asdict(settings))
 
 
-def trained(folder: Path, device: torch.device | str = "cpu") -> tuple[Settings, nn.Module]:
-    """Settings and network of the run in ``folder``, in evaluation mode.
+@dataclass(frozen=True)
+class Trained:
+    """A network in evaluation mode, with the settings of its run and the epochs done."""
+
+    settings: Settings
+    model: nn.Module
+    epoch: int
+
+
+def trained(folder: Path, device: torch.device | str = "cpu") -> Trained:
+    """The network of the run in ``folder``.
 
     Raises:
         FileNotFoundError, snnfast.train.CheckpointError: there is no checkpoint, or one of something else.
@@ -146,7 +167,7 @@ def trained(folder: Path, device: torch.device | str = "cpu") -> tuple[Settings,
         model.load_state_dict(checkpoint["model"])
     except (TypeError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"{path} is not of a network to convert: {error}") from error
-    return settings, model.to(device).eval()
+    return Trained(settings, model.to(device).eval(), checkpoint["epoch"])
 
 
 def augment(settings: Settings) -> Callable[[Tensor], Tensor] | None:
@@ -181,7 +202,7 @@ class Result:
         """The result in two lines."""
         return (
             f"ANN: test accuracy {100 * self.test_accuracy:.2f} % after {self.run.epoch} epochs, "
-            f"{self.seconds:.0f} s\n{self.out}: {CHECKPOINT}, curves.png"
+            f"{self.seconds:.0f} s\n{self.out}: {CHECKPOINT}, {RESULT}, curves.png"
         )
 
 
@@ -195,7 +216,7 @@ def train(
     resume: bool = False,
     progress: bool | None = None,
 ) -> Result:
-    """Trains, and keeps checkpoint and curves in ``out``; curves also live in a window.
+    """Trains, and keeps checkpoint, result and curves in ``out``; curves also live in a window.
 
     Args:
         settings: what decides the run.
@@ -236,7 +257,16 @@ def train(
     )
     live.close()
     score = evaluate(run.model, images.test, loss=F.cross_entropy)
-    return Result(run, score.accuracy, out)
+    result = Result(run, score.accuracy, out)
+    numbers = {
+        "settings": asdict(settings),
+        "test_accuracy": result.test_accuracy,
+        "seconds": round(result.seconds, 3),
+        "threads": torch.get_num_threads(),
+        "history": run.history,
+    }
+    (out / RESULT).write_text(json.dumps(numbers, indent=2) + "\n")
+    return result
 
 
 def curves(run: Run) -> Figure:

@@ -28,7 +28,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, monkeypatch):
     assert parts.test_accuracy == whole.test_accuracy > 0.8
     pairs = zip(parts.run.model.parameters(), whole.run.model.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
-    assert {p.name for p in (tmp_path / "parts").iterdir()} == {"checkpoint.pt", "curves.png"}
+    assert {p.name for p in (tmp_path / "parts").iterdir()} == {
+        *("checkpoint.pt", "result.json", "curves.png"),
+    }
     with pytest.raises(FileExistsError, match="exists: resume it"):
         ann.train(short(), tmp_path / "parts")
     with pytest.raises(CheckpointError, match="other settings"):
@@ -37,7 +39,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, monkeypatch):
 
 def test_a_trained_network_converts(tmp_path):
     result = ann.train(short(), tmp_path, progress=False)
-    settings, model = ann.trained(tmp_path)
+    trained = ann.trained(tmp_path)
+    settings, model = trained.settings, trained.model
     assert settings == short()
     images, labels = ann.load(settings).test
     network = snnfast.convert(model, [images], initial_membrane=0.5)

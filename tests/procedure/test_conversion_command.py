@@ -1,0 +1,169 @@
+"""The commands ``snnfast train diehl2015 | vgg16`` and ``snnfast convert``."""
+
+import json
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from snnfast import cli
+from snnfast.conversion.report import Comparison
+from snnfast.procedure import ann, conversion
+from snnfast.train import read_checkpoint
+
+
+def call(*arguments, code=0):
+    result = CliRunner().invoke(cli.app, [str(a) for a in arguments])
+    assert result.exit_code == code, result.output + repr(result.exception)
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A small network of the paper's kind on the digits, one epoch, without the validation split."""
+    folder = tmp_path_factory.mktemp("run")
+    settings = ann.preset("cnn", "digits", epochs=1, validate=True)
+    ann.train(settings, folder, progress=False)
+    return folder
+
+
+QUICK = ("--device", "cpu", "--images", 40, "--batch-size", 20, "--calibration-images", 60)
+STEPS = ("--steps", 2, "--steps", 9)
+
+
+def result_of(folder):
+    return json.loads((folder / conversion.RESULT).read_text())
+
+
+def test_training_writes_result_and_resumes(tmp_path):
+    common = ("train", "diehl2015", "--epochs", 1, "--batch-size", 300)
+    text = call(*common, "--out", tmp_path, "--dropout", 0.1)
+    assert "ANN: test accuracy" in text
+    assert {p.name for p in tmp_path.iterdir()} == {"checkpoint.pt", "result.json", "curves.png"}
+    settings = json.loads((tmp_path / "result.json").read_text())["settings"]
+    assert (settings["network"], settings["dropout"], settings["lr"]) == ("cnn", 0.1, 4e-3)
+    again = call(*common, "--out", tmp_path, "--dropout", 0.1, "--resume")
+    assert again.splitlines()[-2:] == text.splitlines()[-2:]
+    assert "exists: resume it" in call(*common, "--out", tmp_path, code=2)
+
+
+def test_ctrl_c_while_training(tmp_path, monkeypatch):
+    def cut(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ann, "fit", cut)
+    text = call("train", "vgg16", "--out", tmp_path, code=130)
+    assert "nothing was saved yet" in text
+
+
+def test_options_become_settings_that_suit_the_data(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(ann, "train", lambda settings, *a, **k: seen.append(settings) or Summary())
+    for dataset, want in (("digits", "vgg"), ("mnist", "vgg"), ("cifar10", "vgg16")):
+        call("train", "vgg16", "--dataset", dataset, "--data", tmp_path)
+        assert seen[-1].network == want
+        assert seen[-1] == ann.preset(want, dataset)
+    call("train", "vgg16", "--dataset", "cifar10", "--data", tmp_path, "--network", "resnet20")
+    assert seen[-1].network == "resnet20"
+    call("train", "diehl2015", "--network", "dense", "--seed", 5, "--validate")
+    assert seen[-1] == ann.preset("dense", "digits", seed=5, validate=True)
+
+
+class Summary:
+    def summary(self):
+        return ""
+
+
+@pytest.mark.parametrize("method", ["percentile", "spikenorm", "qcfs"])
+def test_convert_reports_and_keeps_the_network(run, tmp_path, method):
+    text = call("convert", run, "--method", method, *QUICK, *STEPS, "--out", tmp_path)
+    assert text.startswith("test split: 40 images, 9 steps")
+    assert {p.name for p in tmp_path.iterdir()} == {"snn.pt", "result.json", "report.png"}
+    result = result_of(tmp_path)
+    assert result["report"]["steps"] == [2, 9]
+    assert len(result["report"]["layers"]) == 2
+    assert result["settings"]["run"]["network"] == "cnn"
+    # The kept network gives the same.
+    trained = ann.trained(run)
+    network = conversion.converted(tmp_path, trained.model)
+    images, labels = (part[:40] for part in ann.load(trained.settings).test)
+    accuracy = (network(images, 9).argmax(1) == labels).double().mean().item()
+    assert accuracy == pytest.approx(result["report"]["accuracy"][1])
+    assert method == "qcfs" or torch.equal(network.conv1.weight, trained.model.conv1.weight)
+
+
+@pytest.mark.parametrize("method", ["max", "qcfs"])
+def test_an_interrupted_conversion_goes_on_to_the_same_report(run, tmp_path, monkeypatch, method):
+    common = (
+        *("convert", run, "--method", method, *QUICK, *STEPS, "--seed", 3),
+        *("--encoder", "poisson", "--validate"),
+    )
+    call(*common, "--out", tmp_path / "whole")
+    add, calls = Comparison.add, []
+
+    def cut(comparison, *batch):
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        calls.append(1)
+        add(comparison, *batch)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Comparison, "add", cut)
+        patched.setattr(conversion, "SAVE_EVERY", 0.0)
+        text = call(*common, "--out", tmp_path / "parts", code=130)
+    assert "repeat the command with --resume to go on" in text
+    kept = read_checkpoint(tmp_path / "parts" / "snn.pt")
+    assert kept["comparison"]["images"] == 20
+    call(*common, "--out", tmp_path / "parts", "--resume")
+    whole, parts = (result_of(tmp_path / name) for name in ("whole", "parts"))
+    assert whole["report"] == parts["report"]
+    assert whole["split"] == "validation"
+    assert "exists: resume it" in call(*common, "--out", tmp_path / "parts", code=2)
+    other = call(*common, "--reset", "hard", "--out", tmp_path / "parts", "--resume", code=2)
+    assert "reset: 'soft' there, 'hard' here" in other
+
+
+def test_validation_split_of_a_run_that_learned_it(run, tmp_path):
+    ann.train(ann.preset("cnn", "digits", epochs=1, batch_size=500), tmp_path, progress=False)
+    text = call("convert", tmp_path, "--validate", code=2)
+    assert "was trained on the validation split" in " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--percentile", -1), "percentile must lie in (0, 100], got -1"),
+        (("--percentile", "nan"), "percentile must lie in (0, 100], got nan"),
+        (("--method", "balance"), "method must be one of max, percentile, spikenorm, qcfs"),
+        (("--reset", "none"), "reset must be one of soft, hard"),
+        (("--encoder", "rate"), "encoding must be one of constant, poisson, saturating"),
+        (("--initial-membrane", 1), "initial_membrane must lie in [0, 1)"),
+        (("--steps", 5, "--steps", 2), "steps must be increasing numbers from 1 on"),
+        (("--steps", 0), "steps must be increasing numbers from 1 on"),
+        (("--calibration-images", 0), "calibration_images must be at least 1, got 0"),
+        (("--method", "spikenorm", "--scaling-factor", -1), "scaling_factor must be positive"),
+        (("--method", "spikenorm", "--per-channel"), "per_channel is for max and percentile"),
+        (("--device", "tpu"), "--device must be auto, cpu, cuda"),
+    ],
+)
+def test_wrong_options_of_convert(run, tmp_path, arguments, message):
+    text = call("convert", run, *QUICK, *arguments, "--out", tmp_path, code=2)
+    assert message in " ".join(text.split())
+    assert not (tmp_path / "snn.pt").exists()
+
+
+def test_wrong_folders_and_options_of_training(tmp_path):
+    assert "there is no checkpoint" in call("convert", tmp_path, code=2)
+    (tmp_path / "checkpoint.pt").write_bytes(b"no")
+    assert "is no readable checkpoint" in call("convert", tmp_path, code=2)
+    text = call("train", "diehl2015", "--network", "vgg", code=2)
+    assert "--network must be one of cnn, dense, got 'vgg'" in text
+    assert "mnist needs --data" in call("train", "diehl2015", "--dataset", "mnist", code=2)
+    text = call("train", "vgg16", "--dataset", "cifar10", code=2)
+    assert "cifar10 needs --data, the folder of CIFAR-10" in " ".join(text.split())
+
+
+def test_cuda_asked_for_and_absent(run, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for command in (("train", "diehl2015"), ("train", "vgg16"), ("convert", run)):
+        assert "--device cuda was asked for, but" in call(*command, "--device", "cuda", code=2)

@@ -18,6 +18,7 @@ CHECKPOINT_FORMAT = 1
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Decide = Callable[[Tensor], Tensor]
+Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def largest(outputs: Tensor) -> Tensor:
@@ -45,7 +46,7 @@ class Run:
 
     Attributes:
         model: maps images ``[B, ...]`` to scores ``[B, classes]``.
-        optimizer: steps once a batch.
+        optimizer: steps once a batch; None for a rule that changes the weights itself.
         scheduler: steps once an epoch; None for a constant learning rate.
         settings: plain values that decide the course of the run; a checkpoint resumes only under the same.
         epoch: epochs done.
@@ -53,7 +54,7 @@ class Run:
     """
 
     model: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer | None = None
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     epoch: int = 0
@@ -66,7 +67,7 @@ class Run:
             "epoch": self.epoch,
             "history": self.history,
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": None if self.optimizer is None else self.optimizer.state_dict(),
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
             "rng": torch.get_rng_state(),
             "rng_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
@@ -84,7 +85,8 @@ class Run:
         same_settings(path, checkpoint["settings"], self.settings)
         try:
             self.model.load_state_dict(checkpoint["model"])
-            self.optimizer.load_state_dict(checkpoint["optimizer"])
+            if self.optimizer is not None:
+                self.optimizer.load_state_dict(checkpoint["optimizer"])
             if self.scheduler is not None:
                 self.scheduler.load_state_dict(checkpoint["scheduler"])
             torch.set_rng_state(checkpoint["rng"])
@@ -167,6 +169,7 @@ def fit(
     decide: Decide = largest,
     augment: Callable[[Tensor], Tensor] | None = None,
     precision: torch.dtype = torch.float32,
+    step: Step | None = None,
     checkpoint: Path | None = None,
     progress: bool | None = None,
     echo: Callable[[str], object] | None = tqdm.write,
@@ -179,7 +182,8 @@ def fit(
     run bit for bit, interrupted or not.
 
     ``run.history`` gains one dictionary an epoch: ``loss`` and ``accuracy`` (over the epoch's training batches, while
-    the weights change), ``test_loss`` and ``test_accuracy``, ``seconds``, ``lr``; accuracies in [0, 1].
+    the weights change), ``test_loss`` and ``test_accuracy``, ``seconds``, and the optimizer's ``lr``; accuracies in
+    [0, 1].
 
     Args:
         run: what is trained; its model may be on any device.
@@ -191,6 +195,8 @@ def fit(
         decide: scores ``[B, classes]`` to predicted labels ``[B]``.
         augment: changes the training images ``[B, ...]`` of a batch.
         precision: ``torch.bfloat16`` runs convolutions and products under autocast.
+        step: changes the weights by the images and labels of a batch, and returns what the model answered and the
+            loss; None: the optimizer follows the gradient of ``loss``.
         checkpoint: file written after every epoch.
         progress: show a progress bar; None: if standard error is a terminal.
         echo: takes a line an epoch; None for silence.
@@ -206,23 +212,19 @@ def fit(
         raise ValueError(f"fit: batch_size must be at least 1, got {batch_size}")
     if len(train[0]) == 0:
         raise ValueError("fit: train holds no images")
+    learn = _gradient_step(run, loss, precision) if step is None else step
     with _deterministic_convolutions():
         while run.epoch < epochs:
             start = time.perf_counter()
             title = f"epoch {run.epoch + 1}/{epochs}"
-            lr = run.optimizer.param_groups[0]["lr"]
+            rate = {} if run.optimizer is None else {"lr": run.optimizer.param_groups[0]["lr"]}
             score = Score(decide)
             order = torch.randperm(len(train[0]))
             with _bar(title, len(order), progress) as bar:
                 run.model.train()
                 for images, labels in batches(run.model, train, batch_size, order):
                     images = images if augment is None else augment(images)
-                    with autocast(images, precision):
-                        outputs = run.model(images)
-                    value = loss(outputs, labels)
-                    run.optimizer.zero_grad()
-                    value.backward()
-                    run.optimizer.step()
+                    outputs, value = learn(images, labels)
                     score.add(outputs, labels, value)
                     if bar.update(len(labels)):
                         bar.set_postfix_str(str(score), refresh=False)
@@ -246,7 +248,7 @@ def fit(
                     "test_loss": held_out.loss,
                     "test_accuracy": held_out.accuracy,
                     "seconds": time.perf_counter() - start,
-                    "lr": lr,
+                    **rate,
                 }
             )
             if checkpoint is not None:
@@ -256,6 +258,23 @@ def fit(
             if after_epoch is not None:
                 after_epoch(run)
     return run
+
+
+def _gradient_step(run: Run, loss: Loss, precision: torch.dtype) -> Step:
+    optimizer = run.optimizer
+    if optimizer is None:
+        raise ValueError("fit: run must have an optimizer, unless a step is given")
+
+    def step(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        with autocast(images, precision):
+            outputs = run.model(images)
+        value = loss(outputs, labels)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        return outputs, value
+
+    return step
 
 
 def _bar(title: str, images: int, progress: bool | None) -> Any:

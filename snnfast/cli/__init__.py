@@ -12,7 +12,7 @@ import torch
 import typer
 
 from snnfast import memory
-from snnfast.cli import conversion, spikeprop, stbp, stdp
+from snnfast.cli import bp_stdp, conversion, spikeprop, stbp, stdp
 from snnfast.cli.options import Device, Seed, Threads, chosen_device, plain_errors
 from snnfast.info import build_info
 
@@ -27,6 +27,7 @@ app.add_typer(train, name="train")
 train.command("stbp")(stbp.train)
 train.command("stdp")(stdp.train)
 train.command("spikeprop")(spikeprop.train)
+train.command("bp-stdp")(bp_stdp.train)
 train.command("diehl2015")(conversion.train_diehl2015)
 train.command("vgg16")(conversion.train_vgg16)
 assign = typer.Typer(help="Label neurons that learned without labels.", no_args_is_help=True)

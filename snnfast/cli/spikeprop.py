@@ -57,7 +57,7 @@ def train(
     resume: Annotated[bool, typer.Option(help="Go on from what is in --out.")] = False,
 ) -> None:
     """SpikeProp (Bohte et al. 2002): exact spike times. Options left out take the dataset's preset."""
-    from snnfast.procedure import spikeprop, spikeprop_repeats
+    from snnfast.procedure import repeats, spikeprop
 
     with plain_errors():
         if threads is not None:
@@ -84,15 +84,18 @@ def train(
         needs_root(settings.dataset, data)
         many = folds is not None or seeds is not None
         folder = out or Path("runs") / f"spikeprop-{settings.dataset}{'-repeats' if many else ''}"
-        run = (
-            partial(spikeprop_repeats.repeat, settings, range(seed, seed + (seeds or 1)))
-            if many
-            else partial(spikeprop.train, settings)
-        )
         chosen = chosen_device(device)
         try:
-            result = run(folder, root=data, download=download, device=chosen, resume=resume)
+            result: repeats.Repeats | spikeprop.Result
+            if many:
+                trial = partial(spikeprop.trial, root=data, download=download, device=chosen)
+                of = range(seed, seed + (seeds or 1))
+                result = repeats.repeat(trial, settings, of, folder, resume=resume)
+            else:
+                result = spikeprop.train(
+                    settings, folder, root=data, download=download, device=chosen, resume=resume
+                )
         except KeyboardInterrupt:
-            kept = spikeprop_repeats.RESULTS if many else spikeprop.CHECKPOINT
+            kept = repeats.RESULTS if many else spikeprop.CHECKPOINT
             tell_interruption((folder / kept).exists())
         typer.echo(result.summary())

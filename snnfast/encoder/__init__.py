@@ -4,12 +4,14 @@ from .labels import desired_times, label_encoder
 from .latency import Latency
 from .poisson import PoissonEncoder
 from .population import Population
+from .regular import Regular
 from .simple import Simple
 
 __all__ = [
     "Latency",
     "PoissonEncoder",
     "Population",
+    "Regular",
     "Simple",
     "desired_times",
     "label_encoder",

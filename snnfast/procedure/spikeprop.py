@@ -13,13 +13,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from snnfast import data, loss
+from snnfast import loss
 from snnfast.encoder import Latency, Population
 from snnfast.model import Bohte2002
+from snnfast.procedure import samples
+from snnfast.procedure.repeats import Trial
+from snnfast.procedure.samples import CLASSES, Data, Part
 from snnfast.train import Decide, Loss, Run, evaluate, fit, read_checkpoint
 
 CHECKPOINT = "checkpoint.pt"
-CLASSES = {"xor": 2, "iris": 3, "cancer": 2, "digits": 10, "mnist": 10}
 CODES = ("population", "latency")
 LOSSES = ("cross-entropy", "squared-error")
 IMAGES = ("digits", "mnist")
@@ -160,22 +162,6 @@ def preset(dataset: str, code: str | None = None, **changes: Any) -> Settings:
     return Settings(**{"dataset": dataset, "code": code, **chosen, **changes})
 
 
-Part = tuple[Tensor, Tensor]
-
-
-@dataclass(frozen=True)
-class Data:
-    """Input spike times ``[N, I]`` and labels; ``held_out`` is watched during training, ``test`` is reported.
-
-    With ``settings.folds`` and ``settings.validate`` the held-out part is taken from the training folds, and
-    ``test`` is the same: the fold kept apart is not looked at.
-    """
-
-    train: Part
-    held_out: Part
-    test: Part
-
-
 def load(
     settings: Settings,
     root: Path | None = None,
@@ -183,7 +169,9 @@ def load(
     download: bool = False,
     device: torch.device | str = "cpu",
 ) -> Data:
-    """The data of a run as spike times; the code is fitted to the training part alone.
+    """The data of a run as spike times, in the parts of :func:`snnfast.procedure.samples.load`.
+
+    The code is fitted to the training part alone.
 
     Args:
         settings: names the data set, the code, and what is held out.
@@ -194,41 +182,13 @@ def load(
     Raises:
         ValueError, FileNotFoundError, ImportError: MNIST without ``root``, not there, or without torchvision.
     """
-    train, held_out, test = _split(settings, root, download)
-    encode = code(settings, train[0])
+    parts = samples.load(settings, root, download=download)
+    encode = code(settings, parts.train[0])
 
     def part(values: Part) -> Part:
         return encode(values[0]).to(device), values[1].to(device)
 
-    return Data(part(train), part(held_out), part(test))
-
-
-def _split(settings: Settings, root: Path | None, download: bool) -> tuple[Part, Part, Part]:
-    if settings.dataset == "xor":
-        patterns = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
-        whole = patterns, torch.tensor([0, 1, 1, 0])
-        return whole, whole, whole
-
-    def named(split: str) -> Part:
-        part = data.load(settings.dataset, root, split=split, download=download)
-        values, labels = data.as_tensors(part)
-        return values.flatten(1), labels
-
-    if settings.folds is None:
-        test = named("test")
-        if settings.validate:
-            return named("train"), named("val"), test
-        return named("train+val"), test, test
-    values, labels = named("all")
-    fold = data.stratified_folds(labels, settings.folds, seed=settings.split_seed)
-    kept = fold != settings.fold
-    held_out = values[~kept], labels[~kept]
-    values, labels = values[kept], labels[kept]
-    if settings.validate:
-        inner = data.stratified_folds(labels, 5, seed=settings.split_seed) == 0
-        held_out = values[inner], labels[inner]
-        values, labels = values[~inner], labels[~inner]
-    return (values, labels), held_out, held_out
+    return Data(part(parts.train), part(parts.held_out), part(parts.test))
 
 
 def code(settings: Settings, train: Tensor) -> torch.nn.Module:
@@ -449,6 +409,21 @@ def train(
     figures.finish(run)
     score = evaluate(run.model, parts.test, loss=objective(settings), decide=decision(settings))
     return Result(run, score.accuracy, clipped_shares(run, parts.test[0]), out)
+
+
+def trial(
+    settings: Settings,
+    *,
+    root: Path | None = None,
+    download: bool = False,
+    device: torch.device | str = "cpu",
+) -> Trial:
+    """Trains in silence, for :func:`snnfast.procedure.repeats.repeat`; arguments and errors as of :func:`load`."""
+    parts = load(settings, root, download=download, device=device)
+    run = prepare(settings, parts.train)
+    train_on(settings, run, parts, progress=False, echo=None)
+    score = evaluate(run.model, parts.held_out, loss=objective(settings), decide=decision(settings))
+    return Trial(score.accuracy, converged(run))
 
 
 def clipped_shares(run: Run, times: Tensor) -> list[float]:

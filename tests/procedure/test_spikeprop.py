@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from snnfast import data, loss
-from snnfast.procedure import spikeprop, spikeprop_repeats
+from snnfast.procedure import repeats, spikeprop
 from snnfast.procedure.spikeprop import Settings, preset
 from snnfast.procedure.spikeprop_figures import Figures, potentials, spikes
 from snnfast.train import CheckpointError
@@ -249,7 +249,7 @@ def test_settings_name_what_is_wrong(change, message):
 
 def test_repeats_train_every_seed_and_fold_once(tmp_path):
     settings = preset("iris", "latency", folds=2, **SMALL | {"epochs": 1})
-    result = spikeprop_repeats.repeat(settings, [4, 5], tmp_path, progress=False)
+    result = repeats.repeat(spikeprop.trial, settings, [4, 5], tmp_path, progress=False)
     assert [(r["seed"], r["fold"]) for r in result.runs] == [(4, 0), (4, 1), (5, 0), (5, 1)]
     by_hand = go(replace(settings, seed=5, split_seed=5, fold=1))
     assert result.runs[3]["accuracy"] == by_hand.history[-1]["test_accuracy"]
@@ -261,24 +261,26 @@ def test_repeats_train_every_seed_and_fold_once(tmp_path):
 
 def test_repeats_go_on_where_they_ended(tmp_path, monkeypatch):
     settings = preset("iris", "latency", **SMALL | {"epochs": 1})
-    spikeprop_repeats.repeat(settings, [0], tmp_path, progress=False)
+    repeats.repeat(spikeprop.trial, settings, [0], tmp_path, progress=False)
     seeds = []
     prepare = spikeprop.prepare
     monkeypatch.setattr(spikeprop, "prepare", lambda s, x: seeds.append(s.seed) or prepare(s, x))
-    result = spikeprop_repeats.repeat(settings, [0, 1], tmp_path, resume=True, progress=False)
+    result = repeats.repeat(
+        spikeprop.trial, settings, [0, 1], tmp_path, resume=True, progress=False
+    )
     assert seeds == [1]
     assert [r["seed"] for r in result.runs] == [0, 1]
     with pytest.raises(FileExistsError, match="--resume"):
-        spikeprop_repeats.repeat(settings, [0], tmp_path)
+        repeats.repeat(spikeprop.trial, settings, [0], tmp_path)
     with pytest.raises(CheckpointError, match=r"other settings \(lr\)"):
-        spikeprop_repeats.repeat(replace(settings, lr=0.3), [0], tmp_path, resume=True)
+        repeats.repeat(spikeprop.trial, replace(settings, lr=0.3), [0], tmp_path, resume=True)
     (tmp_path / "results.json").write_text("{}")
     with pytest.raises(CheckpointError, match="holds no results"):
-        spikeprop_repeats.repeat(settings, [0], tmp_path, resume=True)
+        repeats.repeat(spikeprop.trial, settings, [0], tmp_path, resume=True)
     with pytest.raises(FileNotFoundError, match="there are no results"):
-        spikeprop_repeats.repeat(settings, [0], tmp_path / "none", resume=True)
+        repeats.repeat(spikeprop.trial, settings, [0], tmp_path / "none", resume=True)
     with pytest.raises(ValueError, match="at least one seed"):
-        spikeprop_repeats.repeat(settings, [], tmp_path)
+        repeats.repeat(spikeprop.trial, settings, [], tmp_path)
 
 
 def test_repeats_tell_how_many_learned_xor(tmp_path):
@@ -286,10 +288,10 @@ def test_repeats_tell_how_many_learned_xor(tmp_path):
         {"seed": s, "fold": 0, "accuracy": 1.0, "seconds": 0.1, "converged": c}
         for s, c in enumerate([30, None, 20, 40])
     ]
-    result = spikeprop_repeats.Repeats(preset("xor"), runs, tmp_path)
+    result = repeats.Repeats(preset("xor"), runs, tmp_path)
     expected = "3 of 4 seeds learned XOR within 100 cycles: median 30, nine of ten within 40, the slowest 40"
     assert expected in result.summary()
-    silent = spikeprop_repeats.Repeats(preset("xor"), runs[1:2], tmp_path)
+    silent = repeats.Repeats(preset("xor"), runs[1:2], tmp_path)
     assert "0 of 1 seeds learned XOR within 100 cycles\n" in silent.summary()
 
 

@@ -1,4 +1,4 @@
-"""SpikeProp over many seeds and folds: how accurate, and how sure that is."""
+"""A procedure over many seeds and folds: how accurate, and how sure that is."""
 
 from __future__ import annotations
 
@@ -6,20 +6,51 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
-import torch
 from tqdm import tqdm
 
-from snnfast.train import CheckpointError, evaluate
-
-from . import spikeprop
-from .spikeprop import Settings
+from snnfast.train import CheckpointError
 
 RESULTS = "results.json"
+
+
+class Settings(Protocol):
+    """What is read of a procedure's settings, a dataclass that also has ``seed``, ``fold`` and ``split_seed``."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def dataset(self) -> str:
+        """Name of the data set."""
+
+    @property
+    def folds(self) -> int | None:
+        """Folds of a cross-validation."""
+
+    @property
+    def validate(self) -> bool:
+        """Whether a part of the training data is held out."""
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the training data."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A finished run.
+
+    Attributes:
+        accuracy: on what was held out, in [0, 1].
+        converged: cycles until XOR was learned; None if it was not, and for other data.
+    """
+
+    accuracy: float
+    converged: int | None = None
 
 
 @dataclass(frozen=True)
@@ -69,13 +100,11 @@ class Repeats:
 
 
 def repeat(
+    trial: Callable[[Any], Trial],
     settings: Settings,
     seeds: Sequence[int],
     out: Path,
     *,
-    root: Path | None = None,
-    download: bool = False,
-    device: torch.device | str = "cpu",
     resume: bool = False,
     progress: bool | None = None,
 ) -> Repeats:
@@ -85,22 +114,20 @@ def repeat(
     every run.
 
     Args:
+        trial: trains by the settings of one run.
         settings: of all runs; ``seed``, ``fold`` and ``split_seed`` are replaced.
         seeds: at least one.
         out: folder, made if missing.
-        root: folder of MNIST.
-        download: let torchvision download MNIST.
-        device: where it runs.
         resume: leave out the runs that ``out`` has results of, which must be of the same settings.
         progress: show a progress bar; None: if standard error is a terminal.
 
     Raises:
-        ValueError: no seeds, and those of :func:`snnfast.procedure.spikeprop.load`.
+        ValueError: no seeds, and those of ``trial``.
         FileExistsError: ``out`` holds results and ``resume`` is False.
         FileNotFoundError, snnfast.train.CheckpointError: there is nothing to resume, or it does not fit.
     """
     if not seeds:
-        raise ValueError("spikeprop: seeds must hold at least one seed, got none")
+        raise ValueError("repeat: seeds must hold at least one seed, got none")
     path = out / RESULTS
     plain = json.loads(json.dumps(asdict(replace(settings, seed=0, fold=0, split_seed=0))))
     done = _read(path, plain) if resume else []
@@ -116,20 +143,11 @@ def repeat(
             continue
         this = replace(settings, seed=seed, fold=fold, split_seed=seed if settings.folds else 0)
         start = time.perf_counter()
-        parts = spikeprop.load(this, root, download=download, device=device)
-        run = spikeprop.prepare(this, parts.train)
-        spikeprop.train_on(this, run, parts, progress=False, echo=None)
-        score = evaluate(
-            run.model,
-            parts.held_out,
-            loss=spikeprop.objective(this),
-            decide=spikeprop.decision(this),
-        )
+        finished = trial(this)
         known[seed, fold] = {
             "seed": seed,
             "fold": fold,
-            "accuracy": score.accuracy,
-            "converged": spikeprop.converged(run),
+            **asdict(finished),
             "seconds": time.perf_counter() - start,
         }
         _write(path, {"settings": plain, "runs": list(known.values())})

@@ -1,0 +1,83 @@
+"""Intensities to evenly spaced spikes with a random lag."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from snnfast import check
+from snnfast.reference.poisson import check_range
+
+
+class Regular(nn.Module):
+    """Spikes at even distances, ``scale / x`` steps on average, after a random lag.
+
+    Each element draws a phase from U[0, 1) and fires where ``phase + t r`` passes a whole number::
+
+        floor(phase + (t + 1) r) > floor(phase + t r),    r = min(1, x / scale)
+
+    So the number of spikes in T steps is ``T r`` rounded up or down, where :class:`Simple` has a variance of
+    ``T r (1 - r)``: the same intensity says the same in every presentation. Not differentiable.
+
+    Args:
+        time_interval: number of steps T.
+        scale: the intensity that fires at every step.
+        generator: where to draw phases from, on the CPU; PyTorch's own if None.
+        dtype: of the spikes: bool, uint8, float32, float64, bfloat16 or float16.
+        validate: look whether intensities are negative or NaN, which on CUDA waits for the device.
+
+    Raises:
+        TypeError, ValueError: for a number out of range.
+
+    Source: Tavanaei and Maida, BP-STDP, Neurocomputing 330 (2019), section 4: rates proportional to the intensity, with
+    a random lag.
+
+    Example:
+        >>> Regular(time_interval=10, scale=1.0)(torch.tensor([0.5, 0.2])).sum(0)
+        tensor([5., 2.])
+    """
+
+    def __init__(
+        self,
+        time_interval: int = 100,
+        scale: float = 5.0,
+        *,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype = torch.float32,
+        validate: bool = True,
+    ) -> None:
+        super().__init__()
+        steps = check.number("Regular", "time_interval", time_interval)
+        if steps < 0 or steps != round(steps):
+            raise ValueError(
+                f"Regular: time_interval must be a number of steps, got {time_interval}"
+            )
+        self.time_interval = int(steps)
+        self.scale = check.positive("Regular", "scale", scale)
+        self.generator, self.dtype, self.validate = generator, dtype, validate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Spikes ``[time_interval, ...]`` of intensities ``[...]``, each at least 0.
+
+        Raises:
+            TypeError: if ``x`` is not a tensor of real numbers.
+            ValueError: if an intensity is negative or NaN.
+        """
+        if not isinstance(x, Tensor):
+            raise TypeError(f"Regular: x must be a tensor, got {type(x).__name__}")
+        if x.is_complex():
+            raise TypeError(f"Regular: x must be real numbers, got {x.dtype}")
+        x = x.detach()
+        if self.validate:
+            check_range("Regular", "x", x.to(torch.float32), 0.0, math.inf)
+        # Drawn on the CPU, so that every device sees the same; float64, so that no step is lost to rounding at r = 1.
+        phase = torch.rand(x.shape, generator=self.generator).to(x.device, torch.float64)
+        rate = (x.double() / self.scale).clamp(max=1)
+        t = torch.arange(self.time_interval + 1, device=x.device).view(-1, *[1] * x.dim())
+        return ((phase + t * rate).floor().diff(dim=0) > 0).to(self.dtype)
+
+    def extra_repr(self) -> str:
+        """What ``print`` shows."""
+        return f"time_interval={self.time_interval}, scale={self.scale:g}, dtype={self.dtype}"

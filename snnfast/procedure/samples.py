@@ -1,0 +1,83 @@
+"""Samples as rows of features, in the parts of a run: the data set's own split, folds, or the patterns of XOR."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from snnfast import data
+from snnfast.procedure.images import Data
+
+__all__ = ["CLASSES", "Data", "Part", "load"]
+
+CLASSES = {"xor": 2, "iris": 3, "cancer": 2, "digits": 10, "mnist": 10}
+
+Part = tuple[Tensor, Tensor]
+
+
+class Settings(Protocol):
+    """What loading reads of a procedure's settings; see there."""
+
+    @property
+    def dataset(self) -> str:
+        """A name of CLASSES."""
+
+    @property
+    def folds(self) -> int | None:
+        """Into how many parts the data are cut; None for the data set's own split."""
+
+    @property
+    def fold(self) -> int:
+        """The part that is held out."""
+
+    @property
+    def split_seed(self) -> int:
+        """Seed of the cut."""
+
+    @property
+    def validate(self) -> bool:
+        """Whether a part of the training data is kept apart and watched instead of the test part."""
+
+
+def load(settings: Settings, root: Path | None = None, *, download: bool = False) -> Data:
+    """The parts of a run, each features ``[N, F]`` as they are in the data set and labels ``[N]``.
+
+    With ``settings.folds`` and ``settings.validate`` the held-out part is taken from the training folds, and
+    ``test`` is the same: the fold kept apart is not looked at. XOR is four patterns of 0 and 1, in every part.
+
+    Args:
+        settings: names the data set, and what is held out.
+        root: folder of MNIST in torchvision's layout; the others need none.
+        download: let torchvision download MNIST into ``root``.
+
+    Raises:
+        ValueError, FileNotFoundError, ImportError: MNIST without ``root``, not there, or without torchvision.
+    """
+    if settings.dataset == "xor":
+        patterns = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+        whole = patterns, torch.tensor([0, 1, 1, 0])
+        return Data(whole, whole, whole)
+
+    def named(split: str) -> Part:
+        part = data.load(settings.dataset, root, split=split, download=download)
+        values, labels = data.as_tensors(part)
+        return values.flatten(1), labels
+
+    if settings.folds is None:
+        test = named("test")
+        if settings.validate:
+            return Data(named("train"), named("val"), test)
+        return Data(named("train+val"), test, test)
+    values, labels = named("all")
+    fold = data.stratified_folds(labels, settings.folds, seed=settings.split_seed)
+    kept = fold != settings.fold
+    held_out = values[~kept], labels[~kept]
+    values, labels = values[kept], labels[kept]
+    if settings.validate:
+        inner = data.stratified_folds(labels, 5, seed=settings.split_seed) == 0
+        held_out = values[inner], labels[inner]
+        values, labels = values[~inner], labels[~inner]
+    return Data((values, labels), held_out, held_out)

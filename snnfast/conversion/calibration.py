@@ -12,7 +12,9 @@ from tqdm import tqdm
 
 from snnfast import check
 
-from .network import SpikingNetwork, Stream, source_of
+from .network import SpikingNetwork
+from .plan import source_of
+from .stream import Stream
 
 Loader = Iterable[Any]
 

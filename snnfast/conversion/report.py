@@ -15,7 +15,9 @@ from tqdm import tqdm
 
 from snnfast import check
 
-from .network import SpikingNetwork, Stream, source_of
+from .network import SpikingNetwork
+from .plan import source_of
+from .stream import Stream
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,0 +1,258 @@
+"""A spiking network running over a batch of images, chunk by chunk."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from snnfast import check, ops
+from snnfast.reference.poisson import check_range
+
+from .plan import source_of
+
+if TYPE_CHECKING:
+    from .network import SpikingNetwork
+
+# Steps that run layer by layer where nothing else is asked for: enough that membranes stay in registers for a while,
+# few enough that the spikes of a layer stay in the cache.
+CHUNK = 16
+
+
+class Stream:
+    """A run of a :class:`SpikingNetwork` over a batch, which may be continued, and read at any time.
+
+    Memory does not grow with the number of steps: it holds the membranes, the counts that the output reads, and what a
+    chunk of steps needs.
+
+    Attributes:
+        steps: steps done.
+        counts: with ``record=True`` the number of spikes of every layer of neurons, by name, each as its activations.
+        active: with ``record=True``, by name of a product that reads spikes, how often each of its inputs was not 0.
+    """
+
+    @torch.no_grad()
+    def __init__(self, network: SpikingNetwork, images: Tensor, *, record: bool = False) -> None:
+        self.network = network
+        self.plan = network._plan_by_step if record else network.plan
+        self.device, self.steps, self.record = images.device, 0, record
+        self.counts: dict[str, Tensor] = {}
+        self.active: dict[str, Tensor] = {}
+        self._images = images
+        self._v: dict[str, Tensor] = {}
+        self._sums: dict[str, Tensor] = {}
+        self._pools: dict[str, tuple[Tensor, Tensor]] = {}
+        self._nodes = {n.name: n for n in self.plan.nodes}
+        self._calls = {
+            n.name: self._call(n)
+            for n in self.plan.nodes
+            if n.op != "placeholder" and self.plan.kinds[n.name] != "spiking"
+        }
+        self._seed = 0
+        self._constant: dict[str, Any] = {}
+        if network.encoding == "constant":
+            self._constant[self.plan.input] = images
+        elif isinstance(network.encoding, str):
+            if network.encoding == "poisson":
+                check_range("SpikingNetwork", "images", images, -1.0, 1.0)
+            self._seed = int(torch.randint(0, 2**62, (1,)))
+        for name in self.plan.once:
+            self._constant[name] = self._calls[name](self._constant.__getitem__)
+
+    @torch.no_grad()
+    def advance(self, num_steps: int, *, chunk: int | None = None) -> Stream:
+        """Runs ``num_steps`` more steps, ``chunk`` at once, and returns itself."""
+        size = check.whole("SpikingNetwork", "chunk", CHUNK if chunk is None else chunk)
+        end = self.steps + check.whole("SpikingNetwork", "num_steps", num_steps, least=0)
+        while self.steps < end:
+            self._chunk(min(size, end - self.steps))
+        return self
+
+    @torch.no_grad()
+    def output(self) -> Tensor:
+        """The scores after the steps so far; see :meth:`SpikingNetwork.forward`."""
+        if not self.steps:
+            raise RuntimeError("SpikingNetwork: there is no output before the first step")
+        if self.network.spiking_output:
+            return self._sums[self.plan.result].clone()
+        values: dict[str, Any] = dict(self._constant)
+        for name in self.plan.counted:
+            mean = self._sums[name] / self.steps
+            if name in self.plan.neurons and not self.network.unit_spikes:
+                mean = mean * self.network.neurons(name).threshold
+            values[name] = mean.to(self._images.dtype)
+        for name in self.plan.tail:
+            # A pool of means: the largest sum is the sum of what the spiking pool gives out.
+            values[name] = self.plan.call(self.network, self._nodes[name])(values.__getitem__)
+        result: Tensor = values[self.plan.result]
+        return result
+
+    def select(self, chosen: Tensor) -> None:
+        """Goes on with a part of the batch: indices, or a mask ``[B]``."""
+        B = len(self._images)
+        self._images = self._images[chosen]
+        for state in (self._v, self._sums, self.counts, self.active):
+            for name in state:
+                state[name] = state[name][chosen]
+        self._pools = {name: (a[chosen], b[chosen]) for name, (a, b) in self._pools.items()}
+        for name, value in self._constant.items():
+            node = self._nodes[name]
+            if isinstance(value, Tensor) and node.op != "get_attr" and len(value) == B:
+                self._constant[name] = value[chosen]
+            elif node.op != "get_attr":
+                self._constant[name] = self._calls[name](self._constant.__getitem__)
+
+    def _call(self, node: fx.Node) -> Callable[[Callable[[str], Any]], Any]:
+        source = None if self.network.unit_spikes else self.plan.absorbed.get(node.name)
+        if source is None:
+            return self.plan.call(self.network, node)
+        # The weights of one run take over what a spike counts for: a factor on the spikes would be another pass over
+        # them, and thresholds stay free to be changed between runs.
+        layer = copy.copy(self.network.get_submodule(str(node.target)))
+        weight: Tensor = layer.weight  # type: ignore[assignment]
+        threshold = self.network.neurons(source).threshold.to(weight.dtype)
+        name = source_of(node)
+        is_flat = threshold.dim() < 2 or node.name in self.plan.flattened
+        if isinstance(layer, nn.Linear) and not is_flat:
+            return lambda look: layer(look(name) * threshold)
+        if threshold.numel() > 1:
+            channels = threshold.numel()
+            groups = getattr(layer, "groups", 1)
+            each = weight.reshape(groups, weight.shape[0] // groups, channels // groups, -1)
+            weight = (each * threshold.view(groups, 1, channels // groups, 1)).view_as(weight)
+        else:
+            weight = weight * threshold.view(())
+        layer._parameters = {**layer._parameters, "weight": weight}  # type: ignore[dict-item]
+        return lambda look: layer(look(name))
+
+    def _encode(self, steps: int) -> Tensor:
+        """The input of the next steps, ``[steps, B, ...]``."""
+        images, encoding = self._images, self.network.encoding
+        if callable(encoding):
+            rows = [encoding(images) for _ in range(steps)]
+            for row in rows:
+                if not isinstance(row, Tensor) or row.shape != images.shape:
+                    got = list(row.shape) if isinstance(row, Tensor) else type(row).__name__
+                    raise ValueError(
+                        f"SpikingNetwork: the encoder must keep the shape {list(images.shape)}, got {got}"
+                    )
+            return torch.stack([row.to(images) for row in rows])
+        p, sign = images.abs(), images.sign()
+        # A seed a step, so that chunks of any size see the same spikes.
+        rows = [
+            ops.poisson(p, 1, seed=self._seed + self.steps + t, dtype=images.dtype, validate=False)[
+                0
+            ]
+            for t in range(steps)
+        ]
+        return torch.stack([row * sign for row in rows])
+
+    def _chunk(self, steps: int) -> None:
+        plan, network = self.plan, self.network
+        values: dict[str, Tensor] = {}
+        if network.encoding != "constant":
+            values[plan.input] = self._encode(steps)
+            if plan.input in plan.counted:
+                self._add(plan.input, values[plan.input])
+        readers: dict[str, int] = {}
+        for name in plan.stored:
+            for read in plan.reads[name]:
+                readers[read] = readers.get(read, 0) + 1
+        for name in plan.stored:
+            kind = plan.kinds[name]
+            if kind == "spiking":
+                value = self._fire(name, self._sequence(self._nodes[name], values, steps), steps)
+            elif kind == "max_pool":
+                value = self._pool(name, self._sequence(self._nodes[name], values, steps))
+            else:
+                value = self._products(name, values, steps)
+            if value is not None and readers.get(name):
+                values[name] = value
+            if kind != "spiking" and name in plan.counted and value is not None:
+                self._add(name, value)
+            for read in plan.reads[name]:
+                readers[read] -= 1
+                if not readers[read]:
+                    values.pop(read, None)
+        self.steps += steps
+
+    def _sequence(self, node: fx.Node, values: dict[str, Tensor], steps: int) -> Tensor:
+        """What a stored node reads, ``[steps, B, ...]``."""
+        name = source_of(node)
+        if name in values:
+            return values[name]
+        constant: Tensor = self._constant[name]
+        return constant.unsqueeze(0).expand(steps, *constant.shape)
+
+    def _fire(self, name: str, x: Tensor, steps: int) -> Tensor | None:
+        layer = self.network.neurons(name)
+        v = self._v.get(name)
+        if v is None:
+            v = layer.rest(x[0])
+        threshold = layer.threshold.to(v.dtype)
+        wanted = name in self.plan.counted
+        if name in self.plan.unread:
+            count, self._v[name] = ops.spike_count(
+                x, v, self._sums.get(name), v_threshold=threshold, v_reset=layer.v_reset
+            )
+            self._sums[name] = count
+            if self.record:
+                self.counts[name] = count
+            return None
+        spikes, v_out = ops.iaf(x, v, v_threshold=threshold, v_reset=layer.v_reset)
+        self._v[name] = v_out
+        if wanted or self.record:
+            # Whole numbers, so that chunks of any size add up to the same.
+            count = spikes.sum(0, dtype=v.dtype)
+            if wanted:
+                self._sums[name] = self._sums[name] + count if name in self._sums else count
+            if self.record:
+                self.counts[name] = self.counts[name] + count if name in self.counts else count
+        if name in self.plan.scaled and not self.network.unit_spikes:
+            spikes.mul_(threshold.to(spikes.dtype))
+        return spikes
+
+    def _pool(self, name: str, x: Tensor) -> Tensor:
+        """A spike wherever the largest sum so far under the window grows."""
+        sums, largest = self._pools.get(name, (None, None))
+        run, total = ops.li(x, sums, decay=1.0, decay_input=False)
+        pool = self._calls[name]
+        source = source_of(self._nodes[name])
+        pooled = pool({source: run.flatten(0, 1)}.__getitem__)
+        pooled = pooled.view(len(x), -1, *pooled.shape[1:])
+        first = torch.zeros_like(pooled[0]) if largest is None else largest
+        self._pools[name] = (total, pooled[-1].clone())
+        return torch.diff(pooled, dim=0, prepend=first.unsqueeze(0)).to(x.dtype)
+
+    def _products(self, name: str, values: dict[str, Tensor], steps: int) -> Tensor:
+        """A stored affine node, step by step: a product over another number of rows may round otherwise."""
+        recipe = self.plan.recipe[name]
+        rows: list[Tensor] = []
+        for t in range(steps):
+            here: dict[str, Any] = {}
+
+            def look(n: str, here: dict[str, Any] = here, t: int = t) -> Any:
+                if n in here:
+                    return here[n]
+                return values[n][t] if n in values else self._constant[n]
+
+            for part in recipe:
+                if self.record and part in self.plan.products:
+                    self._record(part, look(source_of(self._nodes[part])))
+                here[part] = self._calls[part](look)
+            rows.append(here[name])
+        return rows[0].unsqueeze(0) if steps == 1 else torch.stack(rows)
+
+    def _record(self, name: str, x: Tensor) -> None:
+        active = (x != 0).to(torch.float32)
+        self.active[name] = self.active[name] + active if name in self.active else active
+
+    def _add(self, name: str, value: Tensor) -> None:
+        total = self._sums.get(name)
+        for row in value.to(check.state_dtype(value.dtype)):
+            total = row.clone() if total is None else total + row
+        assert total is not None
+        self._sums[name] = total

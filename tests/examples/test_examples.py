@@ -1,6 +1,7 @@
 """Every example runs for two steps, as a program of its own."""
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,19 @@ def test_the_three_scripts_of_stdp_follow_each_other(tmp_path):
         assert done.returncode == 0, done.stderr
         assert said in done.stdout
     assert (tmp_path / "receptive_fields.png").exists()
+
+
+@pytest.mark.parametrize("procedure", ["act_based", "spikenorm"])
+def test_a_network_is_trained_and_converted(procedure, tmp_path, monkeypatch, capsys):
+    """In this process: a new one would need longer to import than the scripts to run."""
+    monkeypatch.chdir(tmp_path)
+    steps = ["--max-steps", "2", "--batch-size", "20"]
+    arguments = {"train": ["--epochs", "1"], "infer": ["--num-steps", "5"]}
+    for script, said in {"train": "epoch 1: training", "infer": "40 images"}.items():
+        monkeypatch.setattr(sys, "argv", [script, *arguments[script], *steps])
+        runpy.run_path(str(EXAMPLES / f"{procedure}_{script}.py"), run_name="__main__")
+        assert said in capsys.readouterr().out
+    assert (tmp_path / f"{procedure}.pt").exists()
 
 
 def test_every_example_of_ours_is_listed():

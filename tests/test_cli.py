@@ -160,6 +160,7 @@ def test_demo_reaches_its_accuracies_and_writes_its_files(tmp_path):
     assert {"raster.png", "curves.png", "summary.md"} <= {p.name for p in tmp_path.iterdir()}
     assert (tmp_path / "spikeprop" / "spikes.png").exists()
     rows = {"STBP (Wu 2018)": 97, "SpikeProp (Bohte 2002)": 90, "STDP (Diehl & Cook 2015)": 88}
+    rows["BP-STDP (Tavanaei & Maida 2019)"] = 95
     for row, least in rows.items():
         assert row in (tmp_path / "summary.md").read_text()
         accuracy = float(text.split(row)[1].split(" %")[0].split("|")[-1])

@@ -30,7 +30,7 @@ def train(
     hidden: Annotated[
         list[int] | None, typer.Option(help="Hidden neurons; give it again for another layer.")
     ] = None,
-    encoding: Annotated[str | None, typer.Option(help="bernoulli or regular spikes.")] = None,
+    encoding: Annotated[str | None, typer.Option(help="regular or bernoulli spikes.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of a presentation.")] = None,
     scale: Annotated[float | None, typer.Option(help="Intensity that fires in every step.")] = None,
     std: Annotated[

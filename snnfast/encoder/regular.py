@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from snnfast import check
 from snnfast.reference.poisson import check_range
 
+UNITS = 2**29  # of 1; twice as many are still an int32
+
 
 class Regular(nn.Module):
     """Spikes at even distances, ``scale / x`` steps on average, after a random lag.
@@ -26,7 +28,8 @@ class Regular(nn.Module):
         scale: the intensity that fires at every step.
         generator: where to draw phases from, on the CPU; PyTorch's own if None.
         dtype: of the spikes: bool, uint8, float32, float64, bfloat16 or float16.
-        validate: look whether intensities are negative or NaN, which on CUDA waits for the device.
+        validate: look whether intensities are negative or NaN, which on CUDA waits for the device. With False neither
+            fires.
 
     Raises:
         TypeError, ValueError: for a number out of range.
@@ -72,11 +75,15 @@ class Regular(nn.Module):
         x = x.detach()
         if self.validate:
             check_range("Regular", "x", x.to(torch.float32), 0.0, math.inf)
-        # Drawn on the CPU, so that every device sees the same; float64, so that no step is lost to rounding at r = 1.
-        phase = torch.rand(x.shape, generator=self.generator).to(x.device, torch.float64)
-        rate = (x.double() / self.scale).clamp(max=1)
-        t = torch.arange(self.time_interval + 1, device=x.device).view(-1, *[1] * x.dim())
-        return ((phase + t * rate).floor().diff(dim=0) > 0).to(self.dtype)
+        # Whole numbers, drawn on the CPU: no step is lost to rounding, and every device sees the same.
+        level = (torch.rand(x.shape, generator=self.generator) * UNITS).to(x.device, torch.int32)
+        rate = (x.double() / self.scale).clamp(0, 1).nan_to_num_(0).mul_(UNITS).round_().int()
+        spikes = torch.empty((self.time_interval, *x.shape), dtype=self.dtype, device=x.device)
+        for s in spikes:
+            level += rate
+            s.copy_(level >= UNITS)
+            level &= UNITS - 1
+        return spikes
 
     def extra_repr(self) -> str:
         """What ``print`` shows."""

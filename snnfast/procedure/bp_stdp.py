@@ -24,7 +24,7 @@ from snnfast.train import Loss, Run, Step, evaluate, fit, read_checkpoint
 
 CHECKPOINT = "checkpoint.pt"
 DATASETS = ("xor", "iris", "digits", "mnist")
-ENCODINGS = {"bernoulli": Simple, "regular": Regular}
+ENCODINGS = {"regular": Regular, "bernoulli": Simple}
 SAMPLES_A_CALL = 256  # of small batches, so that what a call costs is shared
 XOR_PRESENTATIONS = 25  # of each pattern, to score it
 
@@ -35,7 +35,7 @@ class Settings:
 
     Attributes:
         dataset: "xor", "iris", "digits" or "mnist".
-        encoding: "bernoulli" (:class:`snnfast.encoder.Simple`) or "regular" (:class:`snnfast.encoder.Regular`).
+        encoding: "regular" (:class:`snnfast.encoder.Regular`) or "bernoulli" (:class:`snnfast.encoder.Simple`).
         time_interval: steps of a presentation.
         scale: the intensity that fires in every step.
         hidden: sizes of the hidden layers.
@@ -55,7 +55,7 @@ class Settings:
     """
 
     dataset: str = "digits"
-    encoding: str = "bernoulli"
+    encoding: str = "regular"
     time_interval: int = 50
     scale: float = 2.0
     hidden: tuple[int, ...] = (100,)
@@ -110,22 +110,17 @@ class Settings:
 
 def preset(dataset: str, hidden: tuple[int, ...] | None = None, **changes: Any) -> Settings:
     """The settings of docs/results.md for a data set and hidden layers, with ``changes``."""
-    chosen: dict[str, Any] = {}
+    layers = {"xor": (20,), "iris": (30,), "digits": (300,), "mnist": (500,)}
+    chosen: dict[str, Any] = {"hidden": hidden or layers.get(dataset, (100,))}
     if dataset == "xor":
-        hidden = hidden or (20,)
-        chosen |= {"encoding": "regular", "std": (0.5,), "epochs": 100, "lr": 0.01}
-        chosen |= {"cosine": False}
+        chosen |= {"std": (0.5,), "epochs": 100, "lr": 0.01, "cosine": False}
     elif dataset == "iris":
-        hidden = hidden or (30,)
-        chosen |= {"encoding": "regular", "scale": 1.0, "std": (0.5,), "epochs": 60, "lr": 0.005}
+        chosen |= {"scale": 1.0, "std": (0.5,), "epochs": 60, "lr": 0.003}
     elif dataset == "digits":
-        hidden = hidden or (100,)
-        chosen |= {"std": (0.2,), "update": "sequence", "epochs": 20, "batch_size": 20, "lr": 4e-4}
+        chosen |= {"std": (0.2,), "update": "sequence", "batch_size": 20, "lr": 1e-3}
     elif dataset == "mnist":
-        hidden = hidden or (500,)
-        std = (0.2, 0.3) if len(hidden) == 1 else (0.1, *[0.2] * len(hidden))
+        std = (0.2, 0.3) if len(chosen["hidden"]) == 1 else (0.1, *[0.2] * len(chosen["hidden"]))
         chosen |= {"std": std, "update": "sequence", "epochs": 8, "batch_size": 20, "lr": 4e-4}
-    chosen |= {"hidden": hidden or (100,)}
     return Settings(**{"dataset": dataset, **chosen, **changes})
 
 

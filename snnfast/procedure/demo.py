@@ -13,7 +13,7 @@ from torch import Tensor
 
 from snnfast import backend
 from snnfast.nn import LIF
-from snnfast.procedure import spikeprop, spikeprop_figures, stbp, stdp, stdp_readout
+from snnfast.procedure import bp_stdp, spikeprop, spikeprop_figures, stbp, stdp, stdp_readout
 from snnfast.train import evaluate, fit
 
 TIMED_SHAPE = (32, 64, 1024)
@@ -112,6 +112,26 @@ def demo_spikeprop(
     return Row("SpikeProp (Bohte 2002)", "Iris", network, score.accuracy, seconds)
 
 
+def demo_bp_stdp(
+    out: Path, seed: int, device: torch.device | str, progress: bool | None = None
+) -> Row:
+    """BP-STDP's network on the 8x8 digits."""
+    settings = bp_stdp.preset("digits", seed=seed)
+    parts = bp_stdp.load(settings, device=device)
+    start = time.perf_counter()
+    with one_thread():
+        training = bp_stdp.prepare(settings, parts.train[0].shape[1], device)
+        figures = bp_stdp.Figures(out / "bp-stdp", parts.test)
+        bp_stdp.train_on(settings, training, parts, progress=progress, echo=None)
+        figures.finish(training)
+    seconds = time.perf_counter() - start
+    score = evaluate(
+        training.model, parts.test, loss=bp_stdp.objective(settings), decide=bp_stdp.decide
+    )
+    network = f"64-{settings.hidden[0]}-10, {settings.time_interval} steps"
+    return Row("BP-STDP (Tavanaei & Maida 2019)", "digits 8x8", network, score.accuracy, seconds)
+
+
 def demo_stdp(
     out: Path, seed: int, device: torch.device | str, progress: bool | None = None
 ) -> Row:
@@ -133,7 +153,7 @@ def demo_stdp(
     return Row("STDP (Diehl & Cook 2015)", "digits 8x8", network, result.accuracy["mean"], seconds)
 
 
-DEMOS = (demo_stbp, demo_spikeprop, demo_stdp)
+DEMOS = (demo_stbp, demo_spikeprop, demo_bp_stdp, demo_stdp)
 
 
 @contextmanager

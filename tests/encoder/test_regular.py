@@ -30,6 +30,7 @@ def test_highest_rate_fires_in_every_step():
     x = torch.tensor([5.0, 7.0, math.inf]).repeat(500, 1)
     assert Regular(200)(x).all()
     assert not Regular(200)(torch.zeros(100)).any()
+    assert not Regular(200, validate=False)(torch.tensor([-1.0, math.nan])).any()
 
 
 def test_a_batch_gives_what_its_samples_give_alone():

@@ -9,14 +9,18 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import machine, neurons, report, resources, spikeprop
+from benchmarks import conversion, machine, neurons, report, resources, spikeprop
 from benchmarks.timing import Task, measure, measure_isolated
 
 app = typer.Typer(
     help="Benchmarks of snnfast against plain PyTorch and other libraries.", no_args_is_help=True
 )
 
-JUDGES = {"lif": report.verdicts, "spikeprop": spikeprop.verdicts}
+JUDGES = {
+    "lif": report.verdicts,
+    "spikeprop": spikeprop.verdicts,
+    "conversion": conversion.verdicts,
+}
 
 
 def add_command(benchmark: str) -> None:
@@ -104,6 +108,8 @@ for name in (
     "diehl_cook",
     "diehl_cook_conductance",
     "spikeprop",
+    "conversion",
+    "spikenorm",
 ):
     add_command(name)
 

@@ -54,6 +54,19 @@ def test_quick_poisson_runs(benchmarks):
     assert all(name in output for name in ("zeros", "snnfast", "rand", "bernoulli"))
 
 
+def test_quick_conversion_runs(benchmarks):
+    output = benchmarks("conversion", "--quick", "--baselines", "")
+    assert all(name in output for name in ("ann", "snnfast", "chunk 64", "dense", "agreement"))
+
+
+def test_quick_spikenorm_finds_the_same_thresholds(benchmarks, tmp_path):
+    file = tmp_path / "result.json"
+    benchmarks("spikenorm", "--quick", "--json", str(file))
+    rows = json.loads(file.read_text())["rows"]
+    ours, anew = (row["facts"] for row in rows if row["implementation"] != "ann")
+    assert ours == pytest.approx(anew)
+
+
 def test_quick_spike_count_runs(benchmarks):
     output = benchmarks("spike_count", "--quick")
     assert all(name in output for name in ("sum", "snnfast", "iaf_and_sum", "reference"))

@@ -13,6 +13,9 @@ Or it has ``diehl_cook(network, spikes [T, I])``, which gives a callable that pr
 Or it has ``bp_stdp()``, which gives by pass callables that change ``w [O, I]`` by spikes ``pre [T, B, I]`` and errors
 ``[T, B, O]``; or ``bp_stdp_network(task)``, which gives what ``benchmarks/bp_stdp_network.py`` is to time.
 
+Or it has ``conversion(x, model, calibration, steps)``, which gives a callable that runs a ReLU network on ``x`` as a
+spiking one and returns the mean scores.
+
 ``NOTE`` says where the library cannot do exactly this. A file whose library is not installed fails
 to import.
 """

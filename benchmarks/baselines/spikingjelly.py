@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from spikingjelly.activation_based import functional, neuron, surrogate
 from torch import Tensor, nn
 
+from benchmarks.conversion import PERCENTILE
 from benchmarks.stdp import LR_POST, LR_PRE, STEP, TAU
 
 NOTE = ""
@@ -45,3 +47,23 @@ def stdp() -> dict[str, Callable[[Tensor, Tensor, Tensor], object]]:
         w.copy_(linear.weight)
 
     return {STEP: learn}
+
+
+def conversion(
+    x: Tensor, model: nn.Module, calibration: list[Tensor], steps: int
+) -> Callable[[], Tensor]:
+    """Its ``ann2snn``: thresholds by percentile, soft reset, a loop over steps as its documentation has it."""
+    from spikingjelly.activation_based import ann2snn
+
+    recipe = ann2snn.RateCodingRecipe(calibration, mode=f"{PERCENTILE}%")
+    network = ann2snn.FXConverter(recipe).convert(model).eval()
+
+    @torch.no_grad()
+    def run() -> Tensor:
+        functional.reset_net(network)
+        total = network(x)
+        for _ in range(steps - 1):
+            total = total + network(x)
+        return total / steps
+
+    return run

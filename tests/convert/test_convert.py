@@ -165,6 +165,35 @@ def test_nothing_keeps_a_sequence_where_only_counts_are_read(monkeypatch):
     assert written == []
 
 
+@pytest.mark.parametrize("unit_spikes", [False, True])
+def test_products_leave_silent_inputs_out_where_few_spike(monkeypatch, unit_spikes):
+    """What is skipped is 0: the same spikes as with dense products, but for rounding."""
+    from snnfast.conversion import stream
+
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(128, 600),
+        nn.ReLU(),
+        nn.Linear(600, 500),
+        nn.ReLU(),
+        nn.Linear(500, 5),
+    ).double()
+    x = images(dtype=torch.float64)
+    network = SpikingNetwork(model, unit_spikes=unit_spikes)
+    bags, bag = [], F.embedding_bag
+    monkeypatch.setattr(F, "embedding_bag", lambda *a, **k: bags.append(1) or bag(*a, **k))
+    for first, calls in ((3.0, 20), (0.05, 0)):
+        network.update_threshold([first, 0.1])
+        bags.clear()
+        scores = network(x, 20)
+        assert len(bags) == calls
+        assert network.stream(x, record=True).advance(20).counts["_4"].sum() > 100
+        with monkeypatch.context() as patched:
+            patched.setattr(stream, "is_worth_skipping", lambda weight: False)
+            torch.testing.assert_close(network(x, 20), scores, rtol=1e-9, atol=1e-9)
+
+
 def test_early_exit_keeps_each_images_scores():
     model, x = make(Functional), images(12)
     with torch.no_grad():

@@ -33,8 +33,9 @@ def call(*arguments, code=0):
 
 def test_help_names_every_command():
     text = call("--help")
-    assert all(name in text for name in ("train", "assign", "infer", "demo", "info", "bench"))
-    assert "stbp" in call("train", "--help")
+    assert all(name in text for name in ("train", "convert", "assign", "infer", "demo"))
+    assert all(name in text for name in ("info", "bench"))
+    assert all(name in call("train", "--help") for name in ("stbp", "diehl2015", "vgg16"))
 
 
 def test_info_shows_versions_and_what_runs():
@@ -161,12 +162,14 @@ def test_demo_reaches_its_accuracies_and_writes_its_files(tmp_path):
     assert (tmp_path / "spikeprop" / "spikes.png").exists()
     rows = {"STBP (Wu 2018)": 97, "SpikeProp (Bohte 2002)": 90, "STDP (Diehl & Cook 2015)": 88}
     rows["BP-STDP (Tavanaei & Maida 2019)"] = 95
+    rows["Conversion (Diehl 2015)"] = 96
     for row, least in rows.items():
         assert row in (tmp_path / "summary.md").read_text()
         accuracy = float(text.split(row)[1].split(" %")[0].split("|")[-1])
         assert accuracy >= least
     assert "x faster here" in text
     assert (tmp_path / "stdp" / "receptive_fields.png").exists()
+    assert (tmp_path / "conversion.png").exists()
 
 
 def test_demo_has_a_row_a_procedure(tmp_path, monkeypatch):

@@ -10,10 +10,21 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
 
-from snnfast import backend
+from snnfast import backend, visual
+from snnfast.conversion import conversion_report
 from snnfast.nn import LIF
-from snnfast.procedure import bp_stdp, spikeprop, spikeprop_figures, stbp, stdp, stdp_readout
+from snnfast.procedure import (
+    ann,
+    bp_stdp,
+    conversion,
+    spikeprop,
+    spikeprop_figures,
+    stbp,
+    stdp,
+    stdp_readout,
+)
 from snnfast.train import evaluate, fit
 
 TIMED_SHAPE = (32, 64, 1024)
@@ -153,7 +164,37 @@ def demo_stdp(
     return Row("STDP (Diehl & Cook 2015)", "digits 8x8", network, result.accuracy["mean"], seconds)
 
 
-DEMOS = (demo_stbp, demo_spikeprop, demo_bp_stdp, demo_stdp)
+def demo_conversion(
+    out: Path, seed: int, device: torch.device | str, progress: bool | None = None
+) -> Row:
+    """A ReLU network learns the 8x8 digits and becomes a spiking one."""
+    settings = ann.preset("cnn", "digits", seed=seed)
+    images = ann.load(settings, device=device)
+    start = time.perf_counter()
+    with one_thread():
+        training = ann.prepare(settings, device)
+        fit(
+            training,
+            images.train,
+            images.held_out,
+            epochs=settings.epochs,
+            batch_size=settings.batch_size,
+            loss=F.cross_entropy,
+            progress=progress,
+            echo=None,
+        )
+        chosen = conversion.Settings(seed=seed)
+        network = conversion.calibrated(chosen, training.model, images.train, progress=progress)
+        seconds = time.perf_counter() - start
+        report = conversion_report(training.model, network, [images.test], progress=progress)
+    visual.save(report.figure(), out / "conversion.png")
+    network_and_steps = f"conv 12-64-10, {report.steps[-1]} steps"
+    return Row(
+        "Conversion (Diehl 2015)", "digits 8x8", network_and_steps, report.accuracy[-1], seconds
+    )
+
+
+DEMOS = (demo_stbp, demo_spikeprop, demo_bp_stdp, demo_stdp, demo_conversion)
 
 
 @contextmanager

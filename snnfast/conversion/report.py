@@ -173,7 +173,7 @@ def conversion_report(
     comparison = Comparison(ann, snn, steps)
     disable = None if progress is None else not progress
     for item in tqdm(loader, desc="report", unit="batch", disable=disable, leave=False):
-        comparison.add(*item) if isinstance(item, (tuple, list)) else comparison.add(item)
+        comparison.add(*item[:2]) if isinstance(item, (tuple, list)) else comparison.add(item)
     return comparison.report()
 
 

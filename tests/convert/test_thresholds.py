@@ -1,5 +1,7 @@
 """Thresholds: what the methods choose, by hand and against the definitions; the manual's form and ours are one."""
 
+import json
+
 import pytest
 import torch
 from networks import NETWORKS, Dense, Functional, Residual, images, make
@@ -284,10 +286,23 @@ def test_report_of_a_hand_worked_layer():
     assert "50.00 %" in report.table()
     assert report.as_dict()["layers"][0]["neurons"] == 3
     assert len(report.figure().axes) == 3
+    more = [(x, torch.tensor([0, 1]), "what else a loader gives")]
+    assert snnfast.conversion_report(model, network, more, steps=[2, 4]) == report
     unlabelled = snnfast.conversion_report(model, network, [x], steps=[4])
     assert not unlabelled.labelled
     assert unlabelled.accuracy == (1.0,)
     assert "agreement" in str(unlabelled)
+
+
+def test_a_layer_that_never_fires_has_no_correlation():
+    model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+    nn.init.constant_(model[0].bias, -10.0)
+    network = SpikingNetwork(model)
+    network.update_threshold([1.0])
+    report = snnfast.conversion_report(model, network, [torch.rand(4, 2)], steps=[3])
+    (layer,) = report.as_dict()["layers"]
+    assert (layer["correlation"], layer["error"], layer["dead"]) == (None, None, 1.0)
+    assert "NaN" not in json.dumps(report.as_dict(), allow_nan=False)
 
 
 def test_report_of_convolutions_and_unit_spikes():

@@ -77,14 +77,14 @@ def passes(
 ) -> dict[str, Callable[[], Tensor]]:
     """Ours, by name."""
     import snnfast
-    from snnfast.conversion import stream
+    from snnfast.conversion import shortcuts
 
     arguments: dict[str, Any] = {"percentile": PERCENTILE, "initial_membrane": 0.5}
     constant = snnfast.convert(model, calibration, **arguments)
     poisson = snnfast.convert(model, calibration, encoding="poisson", **arguments)
 
     def dense() -> Tensor:
-        with mock.patch.object(stream, "is_worth_skipping", return_value=False):
+        with mock.patch.object(shortcuts, "is_worth_skipping", return_value=False):
             return constant(x, steps)
 
     return {

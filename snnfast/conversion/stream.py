@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn import functional as F  # noqa: N812
 
 from snnfast import check, ops
 from snnfast.reference.poisson import check_range
 
 from .plan import source_of
+from .shortcuts import shortcut_of
 
 if TYPE_CHECKING:
     from .network import SpikingNetwork
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 # Steps that run layer by layer where nothing else is asked for: enough that membranes stay in registers for a while,
 # few enough that the spikes of a layer stay in the cache.
 CHUNK = 16
-# A product looks for inputs that are 0 from so many weights on, and leaves them out where no more than this part of the
-# inputs is left: docs/benchmarks.md has what was measured.
-SPARSE_WEIGHTS, SPARSE_INPUTS = 1 << 18, 0.1
 
 
 class Stream:
@@ -111,36 +108,28 @@ class Stream:
 
     def _call(self, node: fx.Node) -> Callable[[Callable[[str], Any]], Any]:
         source = self.plan.absorbed.get(node.name)
-        if source is None:
-            return self.plan.call(self.network, node)
-        if self.network.unit_spikes:
-            layer = self.network.get_submodule(str(node.target))
-            return self._product(layer, source_of(node))
+        if source is None or self.network.unit_spikes:
+            is_module = node.op == "call_module"
+            layer = self.network.get_submodule(str(node.target)) if is_module else None
+            run = shortcut_of(layer, is_sparse=source is not None)
+            return self.plan.call(self.network, node) if run is None else _reading(run, node)
         # The weights of one run take over what a spike counts for: a factor on the spikes would be another pass over
         # them, and thresholds stay free to be changed between runs.
-        layer = copy.copy(self.network.get_submodule(str(node.target)))
-        weight: Tensor = layer.weight  # type: ignore[assignment]
+        product = copy.copy(self.network.get_submodule(str(node.target)))
+        weight: Tensor = product.weight  # type: ignore[assignment]
         threshold = self.network.neurons(source).threshold.to(weight.dtype)
-        name = source_of(node)
         is_flat = threshold.dim() < 2 or node.name in self.plan.flattened
-        if isinstance(layer, nn.Linear) and not is_flat:
-            return lambda look: layer(look(name) * threshold)
+        if isinstance(product, nn.Linear) and not is_flat:
+            return _reading(lambda spikes: product(spikes * threshold), node)
         if threshold.numel() > 1:
             channels = threshold.numel()
-            groups = getattr(layer, "groups", 1)
+            groups = getattr(product, "groups", 1)
             each = weight.reshape(groups, weight.shape[0] // groups, channels // groups, -1)
             weight = (each * threshold.view(groups, 1, channels // groups, 1)).view_as(weight)
         else:
             weight = weight * threshold.view(())
-        layer._parameters = {**layer._parameters, "weight": weight}  # type: ignore[dict-item]
-        return self._product(layer, name)
-
-    def _product(self, layer: nn.Module, name: str) -> Callable[[Callable[[str], Any]], Any]:
-        """What runs a product that reads the spikes ``name``."""
-        if isinstance(layer, nn.Linear) and is_worth_skipping(layer.weight):
-            rows, bias = layer.weight.t().contiguous(), layer.bias
-            return lambda look: sparse_linear(look(name), rows, bias)
-        return lambda look: layer(look(name))
+        product._parameters = {**product._parameters, "weight": weight}  # type: ignore[dict-item]
+        return _reading(shortcut_of(product, is_sparse=True) or product, node)
 
     def _encode(self, steps: int) -> Tensor:
         """The input of the next steps, ``[steps, B, ...]``."""
@@ -272,27 +261,9 @@ class Stream:
         self._sums[name] = total
 
 
-def is_worth_skipping(weight: Tensor) -> bool:
-    """Whether :func:`sparse_linear` can be faster than a dense product."""
-    known = weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.float64)
-    return known and weight.numel() >= SPARSE_WEIGHTS
-
-
-def sparse_linear(x: Tensor, rows: Tensor, bias: Tensor | None) -> Tensor:
-    """``x @ rows + bias``, which where few of ``x`` are not 0 reads the rows of those alone."""
-    if int(x.count_nonzero()) > SPARSE_INPUTS * x.numel():
-        return F.linear(x, rows.t(), bias)
-    flat = x.reshape(-1, x.shape[-1])
-    sample, row = flat.nonzero(as_tuple=True)
-    ends = torch.bincount(sample, minlength=len(flat)).cumsum(0)
-    offsets = F.pad(ends, (1, 0))
-    y = F.embedding_bag(
-        row,
-        rows,
-        offsets,
-        mode="sum",
-        include_last_offset=True,
-        per_sample_weights=flat[sample, row],
-    )
-    y = y if bias is None else y.add_(bias)
-    return y.view(*x.shape[:-1], -1)
+def _reading(
+    run: Callable[[Tensor], Tensor], node: fx.Node
+) -> Callable[[Callable[[str], Any]], Any]:
+    """``run`` of what ``node`` reads, which is looked up by name."""
+    name = source_of(node)
+    return lambda look: run(look(name))

@@ -10,6 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 
 import snnfast
 from snnfast.conversion import QCFS, SpikingNetwork, fine_tune, quantise
+from snnfast.conversion.shortcuts import shortcut_of
 
 KINDS = [pytest.param(k, id=k.__name__) for k in NETWORKS]
 
@@ -168,7 +169,7 @@ def test_nothing_keeps_a_sequence_where_only_counts_are_read(monkeypatch):
 @pytest.mark.parametrize("unit_spikes", [False, True])
 def test_products_leave_silent_inputs_out_where_few_spike(monkeypatch, unit_spikes):
     """What is skipped is 0: the same spikes as with dense products, but for rounding."""
-    from snnfast.conversion import stream
+    from snnfast.conversion import shortcuts
 
     torch.manual_seed(0)
     model = nn.Sequential(
@@ -190,8 +191,27 @@ def test_products_leave_silent_inputs_out_where_few_spike(monkeypatch, unit_spik
         assert len(bags) == calls
         assert network.stream(x, record=True).advance(20).counts["_4"].sum() > 100
         with monkeypatch.context() as patched:
-            patched.setattr(stream, "is_worth_skipping", lambda weight: False)
+            patched.setattr(shortcuts, "is_worth_skipping", lambda weight: False)
             torch.testing.assert_close(network(x, 20), scores, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("side", [8, 9])
+@pytest.mark.parametrize(
+    "arguments", [{"kernel_size": 2}, {"kernel_size": (3, 3), "stride": 3}, {"kernel_size": 4}]
+)
+def test_average_pools_by_sums_of_rows(side, arguments):
+    x = torch.rand(3, 2, side, side, dtype=torch.float64)
+    pool = nn.AvgPool2d(**arguments)
+    torch.testing.assert_close(shortcut_of(pool, is_sparse=True)(x), pool(x))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"stride": 1}, {"padding": 1}, {"ceil_mode": True}, {"divisor_override": 3}],
+    ids=lambda a: next(iter(a)),
+)
+def test_other_pools_stay(arguments):
+    assert shortcut_of(nn.AvgPool2d(2, **arguments), is_sparse=True) is None
 
 
 def test_early_exit_keeps_each_images_scores():

@@ -28,7 +28,7 @@ FLOOR = "products"
 BASELINES = ("manual_loop",)
 OP, FIT = "op", "fit"
 LR, EPSILON, BETA, SCALE, BRIGHTNESS = 5e-4, 4, 250.0, 5.0, 0.13
-LENGTH = 200  # images a pass
+LENGTH = 1_000  # images a pass
 LEARNED = 2_000
 
 

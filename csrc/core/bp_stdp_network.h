@@ -23,8 +23,11 @@ struct BpStdpNetwork {
   int64_t layers;
   double lr;
   bool is_double, mean, carry;  // carry: v holds membranes to go on from
-  int32_t width;                // bytes of an input spike
-  const void* x;                // [T, P, layer[0].I]
+  int32_t width;                // bytes of an input spike, 0 where they are drawn
+  const void* x;                // [T, P, layer[0].I]; null: input spikes are drawn
+  const float* hz;              // [P, layer[0].I]
+  const int64_t* seeds;         // [P]
+  float per_hz;                 // probability of a spike in a step at 1 Hz
   const int64_t* labels;        // [P]; null: nothing is learned
   const bool* desired;          // [T, P]
   BpStdpLayer layer[kBpStdpLayers];

@@ -12,6 +12,7 @@ namespace {
 
 constexpr int64_t kBlockVectors = 8;  // at most, of a block of neurons
 constexpr int64_t kSlack = 64;        // append_row writes beyond the end
+constexpr int64_t kTile = 16;         // inputs of which some rows are transposed at a time
 
 struct Entry {
   int32_t input, count;
@@ -101,7 +102,9 @@ class Network {
   bool packs_;
   Neurons<C> neurons_[kBpStdpLayers + 1];
   Layer<C> layers_[kBpStdpLayers];
-  int32_t* slot_of_;  // [span, B] of samples with a desired spike, counted in this order; -1 of others
+  int32_t* slot_of_;  // [T, B] of samples with a desired spike, counted in this order; -1 of others
+  char* encoding_;    // [B, encoding_bytes_] to draw input spikes in
+  int64_t encoding_bytes_;
 
   int64_t most_slots() const {
     if (!a_.labels || a_.span == 1) return a_.labels ? B_ : 0;
@@ -115,8 +118,18 @@ class Network {
     return most;
   }
 
+  // The input spikes, where they are drawn.
+  Presentations drawn() const {
+    Presentations x{};
+    x.P = a_.P, x.T = a_.T, x.I = a_.layer[0].I;
+    x.hz = a_.hz, x.seeds = a_.seeds, x.per_hz = a_.per_hz;
+    return x;
+  }
+
   void lay_out(Arena& arena) {
-    slot_of_ = arena.take<int32_t>(a_.labels ? a_.span * B_ : 0);
+    slot_of_ = arena.take<int32_t>(a_.labels ? a_.T * B_ : 0);
+    encoding_bytes_ = encode_bytes(drawn());
+    encoding_ = arena.take<char>(B_ * encoding_bytes_);
     for (int64_t n = 0; n <= a_.layers; n++) {
       Neurons<C>& x = neurons_[n];
       x.N = n == 0 ? a_.layer[0].I : a_.layer[n - 1].O;
@@ -159,24 +172,28 @@ class Network {
     const Block block = block_of(y.vectors, k);
     const int64_t width = block.vectors * kLanes, first = block.first * kLanes;
     C* to = y.packed + first * y.I;
-    for (int64_t o = 0; o < width; o++)
-      for (int64_t i = 0; i < y.I; i++) to[i * width + o] = first + o < y.O ? y.w[(first + o) * y.I + i] : C(0);
+    for (int64_t o0 = 0; o0 < width; o0 += kLanes)
+      for (int64_t i0 = 0; i0 < y.I; i0 += kTile)
+        for (int64_t o = o0; o < o0 + kLanes; o++)
+          for (int64_t i = i0; i < i0 + kTile && i < y.I; i++) to[i * width + o] = first + o < y.O ? y.w[(first + o) * y.I + i] : C(0);
   }
 
   void unpack(const Layer<C>& y, int64_t k) const {
     const Block block = block_of(y.vectors, k);
     const int64_t width = block.vectors * kLanes, first = block.first * kLanes;
     const C* from = y.packed + first * y.I;
-    for (int64_t o = 0; o < width && first + o < y.O; o++)
-      for (int64_t i = 0; i < y.I; i++) y.w[(first + o) * y.I + i] = from[i * width + o];
+    for (int64_t o0 = 0; o0 < width; o0 += kLanes)
+      for (int64_t i0 = 0; i0 < y.I; i0 += kTile)
+        for (int64_t o = o0; o < o0 + kLanes && first + o < y.O; o++)
+          for (int64_t i = i0; i < i0 + kTile && i < y.I; i++) y.w[(first + o) * y.I + i] = from[i * width + o];
   }
 
   // ---- a presentation of the samples [p0, p0 + B)
 
   void present(int64_t p0, int64_t B) const {
     parallel(B, a_.T * neurons_[0].N / 4, [&](int64_t b) { begin(p0, b); });
-    for (int64_t t0 = 0; t0 < a_.T; t0 += a_.span) {
-      const int64_t t1 = t0 + a_.span < a_.T ? t0 + a_.span : a_.T;
+    for (int64_t t0 = 0, t1; t0 < a_.T; t0 = t1) {
+      t1 = next_change(p0, B, t0);
       for (int64_t l = 0; l < a_.layers; l++) {
         forward(l, B, t0, t1);
         parallel(B, (t1 - t0) * layers_[l].vectors * 2, [&](int64_t b) { list(l, p0, b, t0, t1); });
@@ -186,9 +203,22 @@ class Network {
     if (a_.layer[0].v) parallel(B, neurons_[1].N, [&](int64_t b) { end(p0, b); });
   }
 
+  // The end of the steps from t0 on that see the same weights: after the first in which any sample may have an error.
+  int64_t next_change(int64_t p0, int64_t B, int64_t t0) const {
+    if (a_.span > 1 || !a_.labels) return a_.T;
+    for (int64_t t = t0; t < a_.T; t++)
+      for (int64_t p = p0; p < p0 + B; p++)
+        if (a_.desired[t * a_.P + p]) return t + 1;
+    return a_.T;
+  }
+
   void begin(int64_t p0, int64_t b) const {
     const int64_t p = p0 + b;
+    const Neurons<C>& inputs = neurons_[0];
+    if (a_.hz)
+      encode_presentation(drawn(), p, encoding_ + b * encoding_bytes_, {inputs.spikes + b * (a_.T * inputs.N + kSlack), inputs.offsets + b * (a_.T + 1)});
     switch (a_.width) {
+      case 0: break;  // drawn
       case 1: list_inputs<uint8_t>(p, b, 0xff); break;
       case 4: list_inputs<uint32_t>(p, b, 0x7fffffffu); break;  // -0 is no spike
       case 8: list_inputs<uint64_t>(p, b, 0x7fffffffffffffffu); break;
@@ -290,8 +320,7 @@ class Network {
     int32_t *out = x.spikes + b * (a_.T * x.N + kSlack), *offsets = x.offsets + b * (a_.T + 1), *next = out + offsets[t0];
     for (int64_t t = t0; t < t1; t++) {
       const uint16_t* fired = y.fired + (b * a_.T + t) * y.vectors;
-      for (int64_t k = 0; k < y.vectors; k++)
-        for (uint32_t bits = fired[k]; bits; bits &= bits - 1) *next++ = static_cast<int32_t>(k * kLanes + __builtin_ctz(bits));
+      for (int64_t k = 0; k < y.vectors; k++) next = append_set(next, static_cast<int32_t>(k * kLanes), fired[k]);
       offsets[t + 1] = static_cast<int32_t>(next - out);
       if (!a_.layer[l].spikes) continue;
       bool* raster = a_.layer[l].spikes + (t * a_.P + p0 + b) * a_.layer[l].spikes_stride;
@@ -326,14 +355,14 @@ class Network {
 
   void errors(int64_t p0, int64_t b, int64_t t0, int64_t t1) const {
     for (int64_t t = t0; t < t1; t++) {
-      for (int64_t n = 0; n <= a_.layers; n++) move_window(neurons_[n], b, t);
+      for (int64_t n = 0; n <= a_.layers; n++) move_window(n, b, t);
       const int32_t slot = slot_of_[(t - t0) * B_ + b];
       if (slot < 0) continue;
       const bool wrong = output_error(a_.labels[p0 + b], b, slot);
       for (int64_t n = a_.layers - 1; n >= 0; n--) {
         const Neurons<C>& x = neurons_[n];
         x.n_entries[slot] = 0;
-        if (wrong) keep_window(x, b, slot);
+        if (wrong) keep_window(x, b, t, slot);
         if (n == 0) break;
         C* error = x.error + slot * x.padded;
         memset(error, 0, sizeof(C) * static_cast<size_t>(x.padded));
@@ -342,13 +371,23 @@ class Network {
     }
   }
 
-  void move_window(const Neurons<C>& x, int64_t b, int64_t t) const {
-    const int32_t *spikes = x.spikes + b * (a_.T * x.N + kSlack), *offsets = x.offsets + b * (a_.T + 1);
-    int32_t* counts = x.counts + b * x.N;
-    for (int32_t s = offsets[t]; s < offsets[t + 1]; s++) counts[spikes[s]]++;
+  void move_window(int64_t n, int64_t b, int64_t t) const {
     const int64_t leaves = t - a_.epsilon - 1;
-    if (leaves < 0) return;
-    for (int32_t s = offsets[leaves]; s < offsets[leaves + 1]; s++) counts[spikes[s]]--;
+    count(n, b, t, 1);
+    if (leaves >= 0) count(n, b, leaves, -1);
+  }
+
+  void count(int64_t n, int64_t b, int64_t t, int32_t by) const {
+    const Neurons<C>& x = neurons_[n];
+    int32_t* counts = x.counts + b * x.N;
+    if (n > 0) {
+      const int64_t vectors = layers_[n - 1].vectors;
+      const uint16_t* fired = layers_[n - 1].fired + (b * a_.T + t) * vectors;
+      for (int64_t k = 0; k < vectors; k++) add_where(counts + k * kLanes, fired[k], by);
+      return;
+    }
+    const int32_t *spikes = x.spikes + b * (a_.T * x.N + kSlack), *offsets = x.offsets + b * (a_.T + 1);
+    for (int32_t s = offsets[t]; s < offsets[t + 1]; s++) counts[spikes[s]] += by;
   }
 
   // Whether there is any error.
@@ -367,12 +406,25 @@ class Network {
     return wrong;
   }
 
-  void keep_window(const Neurons<C>& x, int64_t b, int32_t slot) const {
-    const int32_t* counts = x.counts + b * x.N;
+  // What is not 0 of the window that ends with step t, in any order: each belongs to weights of its own.
+  void keep_window(const Neurons<C>& x, int64_t b, int64_t t, int32_t slot) const {
+    const int32_t *spikes = x.spikes + b * (a_.T * x.N + kSlack), *offsets = x.offsets + b * (a_.T + 1);
+    const int32_t first = offsets[t > a_.epsilon ? t - a_.epsilon : 0], last = offsets[t + 1];
+    int32_t* counts = x.counts + b * x.N;
     Entry *begin = x.entries + slot * x.N, *next = begin;
-    for (int64_t i = 0; i < x.N; i++) {
-      if (counts[i] == 0) continue;
-      *next++ = {static_cast<int32_t>(i), counts[i]};
+    if (last - first > x.N / 4) {
+      for (int32_t i = 0; i < x.N; i++) {
+        *next = {i, counts[i]};
+        next += counts[i] != 0;
+      }
+    } else {
+      for (int32_t s = first; s < last; s++) {
+        int32_t& count = counts[spikes[s]];
+        if (count < 0) continue;  // is in the list
+        *next++ = {spikes[s], count};
+        count = -count;
+      }
+      for (const Entry* e = begin; e < next; e++) counts[e->input] = e->count;
     }
     x.n_entries[slot] = static_cast<int32_t>(next - begin);
     if (&x == neurons_) return;

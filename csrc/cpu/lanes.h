@@ -56,5 +56,27 @@ inline uint32_t at_least(const DoubleVector& a, const DoubleVector& b) {
 #endif
 }
 
+// counts[l] += by where bit l is set, of 16 bits.
+inline void add_where(int32_t* counts, uint32_t bits, int32_t by) {
+#if defined(__AVX512F__)
+  const __mmask16 mask = static_cast<__mmask16>(bits);
+  _mm512_mask_storeu_epi32(counts, mask, _mm512_add_epi32(_mm512_maskz_loadu_epi32(mask, counts), _mm512_set1_epi32(by)));
+#else
+  for (; bits; bits &= bits - 1) counts[__builtin_ctz(bits)] += by;
+#endif
+}
+
+// Appends first + l where bit l is set, of 16 bits, in this order. Writes up to 16 beyond the end.
+inline int32_t* append_set(int32_t* out, int32_t first, uint32_t bits) {
+#if defined(__AVX512F__)
+  const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  _mm512_storeu_si512(out, _mm512_maskz_compress_epi32(static_cast<__mmask16>(bits), _mm512_add_epi32(lanes, _mm512_set1_epi32(first))));
+  return out + __builtin_popcount(bits);
+#else
+  for (; bits; bits &= bits - 1) *out++ = first + __builtin_ctz(bits);
+  return out;
+#endif
+}
+
 }  // namespace
 }  // namespace snnfast::cpu

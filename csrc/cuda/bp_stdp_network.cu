@@ -27,6 +27,19 @@ __global__ void __launch_bounds__(kThreads) bp_stdp_network_list_kernel(const Tr
   if (threadIdx.x % 32 == 0) lengths[row] = length;
 }
 
+// fired [B, T, I] of poisson(hz per_hz, T, seed) for each sample; a thread is a counter of four elements.
+__global__ void __launch_bounds__(kThreads)
+    bp_stdp_network_draw_kernel(const float* hz, const int64_t* seeds, float per_hz, int64_t B, int64_t T, int64_t I, uint8_t* fired) {
+  const int64_t counters = (T * I + 3) / 4, e = element();
+  if (e >= B * counters) return;
+  const int64_t b = e / counters, first = e % counters * 4;
+  const Words<uint32_t> drawn = poisson_words(first / 4, seeds[b]);
+  const uint32_t words[4] = {drawn.x, drawn.y, drawn.z, drawn.w};
+#pragma unroll
+  for (int k = 0; k < 4; k++)
+    if (first + k < T * I) fired[b * T * I + first + k] = poisson_fires(poisson_uniform(words[k]), hz[b * I + (first + k) % I] * per_hz);
+}
+
 template <class C>
 __global__ void __launch_bounds__(kThreads) bp_stdp_network_transpose_kernel(const C* w, int64_t I, int64_t O, C* transposed) {
   const int64_t e = element();
@@ -92,7 +105,7 @@ __global__ void __launch_bounds__(kThreads)
 template <class C>
 struct Neurons {
   int64_t N;
-  uint8_t* fired;  // [B, T, N], not of the inputs
+  uint8_t* fired;  // [B, T, N]; of the inputs only where they are drawn
   int32_t *lists, *lengths, *counts;
   C *windows, *error, *v, *transposed;
 };
@@ -106,7 +119,7 @@ class Network {
     for (int64_t n = 0; n <= a.layers; n++) {
       Neurons<C>& x = neurons_[n];
       x.N = n == 0 ? a.layer[0].I : a.layer[n - 1].O;
-      x.fired = arena.take<uint8_t>(n > 0 ? B_ * a.T * x.N : 0);
+      x.fired = arena.take<uint8_t>(n > 0 || a.hz ? B_ * a.T * x.N : 0);
       x.lists = arena.take<int32_t>(n < a.layers ? B_ * a.T * x.N : 0);
       x.lengths = arena.take<int32_t>(B_ * a.T);
       x.counts = arena.take<int32_t>(slots ? B_ * x.N : 0);
@@ -141,7 +154,7 @@ class Network {
 
   Trains trains(int64_t n, int64_t p0, int64_t B) const {
     const Neurons<C>& x = neurons_[n];
-    if (n > 0) return {x.fired, x.N, a_.T * x.N, x.N, B, 1};
+    if (n > 0 || a_.hz) return {x.fired, x.N, a_.T * x.N, x.N, B, 1};
     return {static_cast<const char*>(a_.x) + p0 * x.N * a_.width, a_.P * x.N, x.N, x.N, B, a_.width};
   }
 
@@ -160,6 +173,10 @@ class Network {
       const C* from = a_.carry ? static_cast<const C*>(a_.layer[n - 1].v) + p0 * x.N : nullptr;
       SNNFAST_LAUNCH((bp_stdp_network_rest_kernel<C>), blocks_of(B * x.N), kThreads, 0, stream, from, B * x.N, x.v);
     }
+    const int64_t I = neurons_[0].N;
+    if (a_.hz && I > 0)
+      SNNFAST_LAUNCH(bp_stdp_network_draw_kernel, blocks_of(B * ((a_.T * I + 3) / 4)), kThreads, 0, stream, a_.hz + p0 * I, a_.seeds + p0, a_.per_hz, B, a_.T,
+                     I, neurons_[0].fired);
     list(0, p0, B, 0, a_.T, stream);
     for (int64_t t0 = 0; t0 < a_.T; t0 += a_.span) {
       const int64_t t1 = t0 + a_.span < a_.T ? t0 + a_.span : a_.T;

@@ -30,9 +30,29 @@ BpStdpLayer layer_of(const Tensor& w, const Tensor& first, double threshold, int
   return {w.size(1), w.size(0), threshold, w.mutable_data_ptr(), nullptr, nullptr, 0};
 }
 
+void inputs_of(const OptionalTensor& x, const OptionalTensor& hz, const OptionalTensor& seeds, int64_t time_steps, double per_hz, const Tensor& first,
+               BpStdpNetwork& a) {
+  const int64_t inputs = first.size(1);
+  if (x) {
+    STD_TORCH_CHECK(x->dim() == 3 && x->is_contiguous(), "bp_stdp_network: x must have shape [T, P, I] and be contiguous");
+    check_like(kOp, "x", *x, first, x->scalar_type(), {x->size(0), x->size(1), inputs});
+    STD_TORCH_CHECK(is_spike_type(x->scalar_type()), "bp_stdp_network: x must be bool, uint8, float32 or float64");
+    a.T = x->size(0), a.P = x->size(1);
+    a.x = x->const_data_ptr(), a.width = static_cast<int32_t>(x->element_size());
+  } else {
+    STD_TORCH_CHECK(hz && seeds && hz->dim() == 2 && time_steps >= 0, "bp_stdp_network: give x, or hz, seeds and time_steps");
+    check_like(kOp, "hz", *hz, first, ScalarType::Float, {hz->size(0), inputs});
+    check_like(kOp, "seeds", *seeds, first, ScalarType::Long, {hz->size(0)});
+    STD_TORCH_CHECK(hz->is_contiguous() && seeds->is_contiguous(), "bp_stdp_network: hz and seeds must be contiguous");
+    a.T = time_steps, a.P = hz->size(0);
+    a.hz = hz->const_data_ptr<float>(), a.seeds = seeds->const_data_ptr<int64_t>(), a.per_hz = static_cast<float>(per_hz);
+  }
+}
+
 // state: membranes of every layer, changed in place, or empty; they are those to go on from if carry.
 template <class Device>
-std::tuple<Tensor, Tensor> bp_stdp_network(const std::vector<Tensor>& weights, const Tensor& x, const OptionalTensor& labels, const OptionalTensor& desired,
+std::tuple<Tensor, Tensor> bp_stdp_network(const std::vector<Tensor>& weights, const OptionalTensor& x, const OptionalTensor& hz, const OptionalTensor& seeds,
+                                           int64_t time_steps, double per_hz, const OptionalTensor& labels, const OptionalTensor& desired,
                                            const std::vector<double>& thresholds, double lr, bool mean, int64_t epsilon, bool each_step, int64_t batch,
                                            const std::vector<Tensor>& state, bool carry, bool return_hidden) {
   const int64_t layers = static_cast<int64_t>(weights.size());
@@ -42,21 +62,16 @@ std::tuple<Tensor, Tensor> bp_stdp_network(const std::vector<Tensor>& weights, c
   STD_TORCH_CHECK(first.dim() == 2, "bp_stdp_network: weights must have two dimensions");
   STD_TORCH_CHECK(static_cast<int64_t>(thresholds.size()) == layers, "bp_stdp_network: thresholds must be one a layer");
   STD_TORCH_CHECK(state.empty() || static_cast<int64_t>(state.size()) == layers, "bp_stdp_network: state must be one a layer");
-  STD_TORCH_CHECK(x.dim() == 3 && x.is_contiguous(), "bp_stdp_network: x must have shape [T, P, I] and be contiguous");
   STD_TORCH_CHECK(labels.has_value() == desired.has_value(), "bp_stdp_network: labels and desired go together");
   STD_TORCH_CHECK(epsilon >= 1 && batch >= 1, "bp_stdp_network: epsilon and batch must be at least 1");
-  check_like(kOp, "x", x, first, x.scalar_type(), {x.size(0), x.size(1), first.size(1)});
   const Device device(first);
   BpStdpNetwork a{};
-  a.T = x.size(0), a.P = x.size(1);
+  inputs_of(x, hz, seeds, time_steps, per_hz, first, a);
   a.batch = batch, a.epsilon = epsilon, a.layers = layers, a.lr = lr, a.mean = mean;
   a.span = labels && each_step ? 1 : std::max<int64_t>(a.T, 1);
   a.is_double = first.scalar_type() == ScalarType::Double;
   a.carry = carry && !state.empty();
-  a.width = static_cast<int32_t>(x.element_size());
-  STD_TORCH_CHECK(is_spike_type(x.scalar_type()), "bp_stdp_network: x must be bool, uint8, float32 or float64");
   STD_TORCH_CHECK(a.T * std::max(first.size(1), int64_t{1}) < (int64_t{1} << 31), "bp_stdp_network: a sample must have less than 2^31 spikes");
-  a.x = x.const_data_ptr();
   if (labels) {
     check_like(kOp, "labels", *labels, first, ScalarType::Long, {a.P});
     check_like(kOp, "desired", *desired, first, ScalarType::Bool, {a.T, a.P});
@@ -102,8 +117,9 @@ std::tuple<Tensor, Tensor> bp_stdp_network(const std::vector<Tensor>& weights, c
 template <class Library>
 void schemas(Library& m) {
   m.def(
-      "bp_stdp_network_(Tensor(a!)[] weights, Tensor x, Tensor? labels, Tensor? desired, float[] thresholds, float lr, bool mean, int epsilon, "
-      "bool each_step, int batch, Tensor(b!)[] state, bool carry, bool return_hidden) -> (Tensor, Tensor)");
+      "bp_stdp_network_(Tensor(a!)[] weights, Tensor? x, Tensor? hz, Tensor? seeds, int time_steps, float per_hz, Tensor? labels, Tensor? desired, "
+      "float[] thresholds, float lr, bool mean, int epsilon, bool each_step, int batch, Tensor(b!)[] state, bool carry, bool return_hidden) -> (Tensor, "
+      "Tensor)");
 }
 
 template <class Device, class Library>

@@ -35,7 +35,12 @@ def desired_times(
             raise TypeError(f"{op}: {name} must be an integer, got {type(value).__name__}")
         if value < 0:
             raise ValueError(f"{op}: {name} must be at least 0, got {value}")
-    return (torch.rand(samples, time_interval, generator=generator) <= rate / 1000).t()
+    return times_of(torch.rand(samples, time_interval, generator=generator), rate)
+
+
+def times_of(uniform: Tensor, beta: float) -> Tensor:
+    """:func:`desired_times` ``[T, B]`` of uniform numbers ``[B, T]``."""
+    return (uniform <= beta / 1000).t()
 
 
 def label_encoder(

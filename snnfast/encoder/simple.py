@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from snnfast import check, ops
+from snnfast.ops import Rates
 from snnfast.reference.poisson import check_range
 
 
@@ -59,6 +60,32 @@ class Simple(nn.Module):
             TypeError: if ``x`` is not a tensor of real numbers.
             ValueError: if an intensity is negative or NaN.
         """
+        return ops.poisson(
+            self._probability(x),
+            self.time_interval,
+            generator=self.generator,
+            dtype=self.dtype,
+            validate=False,
+        )
+
+    def seeds(self, samples: int) -> Tensor:
+        """Draws what a call for each of ``samples`` samples would draw, for :meth:`rates`; int64 ``[samples]``."""
+        device = "cpu" if self.generator is None else self.generator.device
+        return torch.randint(0, 2**63 - 1, (samples,), generator=self.generator, device=device)
+
+    def rates(self, x: Tensor, seeds: Tensor | None = None) -> Rates:
+        """The spikes of a call for each sample of ``x`` ``[B, ...]``, not drawn yet, for an op that draws them itself.
+
+        Steps are of a second (``dt=1000``), so that rates in Hz are probabilities.
+
+        Raises:
+            TypeError, ValueError: as of a call.
+        """
+        hz = self._probability(x).clamp(max=1).flatten(1)
+        seeds = self.seeds(len(hz)) if seeds is None else seeds
+        return Rates(hz, self.time_interval, seeds.to(hz.device))
+
+    def _probability(self, x: Tensor) -> Tensor:
         if not isinstance(x, Tensor):
             raise TypeError(f"Simple: x must be a tensor, got {type(x).__name__}")
         if x.is_complex():
@@ -66,13 +93,7 @@ class Simple(nn.Module):
         x = x.detach().to(torch.float32)
         if self.validate:
             check_range("Simple", "x", x, 0.0, math.inf)
-        return ops.poisson(
-            x / self.scale,
-            self.time_interval,
-            generator=self.generator,
-            dtype=self.dtype,
-            validate=False,
-        )
+        return x / self.scale
 
     def extra_repr(self) -> str:
         """What ``print`` shows."""

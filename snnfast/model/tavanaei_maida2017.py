@@ -13,12 +13,14 @@ from tqdm import tqdm
 
 from snnfast import check, ops
 from snnfast.encoder import Simple, desired_times
+from snnfast.encoder.labels import times_of
 from snnfast.loss import bp_stdp_loss
-from snnfast.ops import BpStdpNetworkResult
+from snnfast.ops import BpStdpNetworkResult, Rates
 from snnfast.reference.stdp import Reduction, Update
 
 NAME = "TavanaeiAndMaida2017"
-SAMPLES_A_CALL = 256  # of small batches, so that what a call costs is shared
+SAMPLES_A_CALL = 1024  # of small batches, so that what a call costs is shared
+SECOND = 1000.0  # ms; the length of a step in which rates are probabilities
 
 
 class Layer(nn.Module):
@@ -178,27 +180,32 @@ class TavanaeiAndMaida2017(nn.Module):
             layer.u, layer.o = u.view(*shape, -1), o.to(u).view(*shape, -1)
         return self.layers[-1].o
 
-    def present(self, spikes: Tensor, *, return_hidden: bool = False) -> BpStdpNetworkResult:
+    def present(
+        self, spikes: Tensor | Rates, *, dt: float = 1.0, return_hidden: bool = False
+    ) -> BpStdpNetworkResult:
         """All steps at once, from rest, without learning; ``u`` and ``o`` of the layers stay as they are.
 
         Args:
-            spikes: input spikes ``[T, B, ...]``.
+            spikes: input spikes ``[T, B, ...]``, or :class:`snnfast.ops.Rates`.
+            dt: length of a step in ms, for rates.
             return_hidden: return the spikes of the hidden layers, too.
         """
         return ops.bp_stdp_network(
             self.weights,
-            spikes.flatten(2),
+            spikes if isinstance(spikes, Rates) else spikes.flatten(2),
             thresholds=self._thresholds,
+            dt=dt,
             return_hidden=return_hidden,
             validate=False,
         )
 
     def learn(
         self,
-        spikes: Tensor,
+        spikes: Tensor | Rates,
         labels: Tensor,
         desired: Tensor,
         *,
+        dt: float = 1.0,
         lr: float = 0.0005,
         epsilon: int = 4,
         update: Update = "step",
@@ -209,9 +216,10 @@ class TavanaeiAndMaida2017(nn.Module):
         """All steps at once, from rest, and learns: :func:`snnfast.ops.bp_stdp_network` with this network.
 
         Args:
-            spikes: input spikes ``[T, P, ...]``.
+            spikes: input spikes ``[T, P, ...]``, or :class:`snnfast.ops.Rates`.
             labels: int64 ``[P]``.
             desired: bool ``[T, P]``; of :func:`snnfast.encoder.desired_times`.
+            dt: length of a step in ms, for rates.
             lr: learning rate.
             epsilon: steps that a window reaches back.
             update: ``"step"`` or ``"sequence"``.
@@ -221,10 +229,11 @@ class TavanaeiAndMaida2017(nn.Module):
         """
         return ops.bp_stdp_network(
             self.weights,
-            spikes.flatten(2),
+            spikes if isinstance(spikes, Rates) else spikes.flatten(2),
             labels,
             desired,
             thresholds=self._thresholds,
+            dt=dt,
             lr=lr,
             epsilon=epsilon,
             update=update,
@@ -265,32 +274,37 @@ class TavanaeiAndMaida2017(nn.Module):
             TypeError, ValueError: for labels out of range, shapes, weights that are not finite, negative intensities
                 or rates, ``epsilon`` below 1. What is wrong with a batch is told before it changes anything.
         """
+        encoder = Simple(time_interval=20) if encoder is None else encoder
         totals = _Totals(epsilon, self.weights[0].device)
-        waiting: list[Sample] = []
+        waiting: list[Batch] = []
 
         def present() -> None:
-            spikes, labels, desired = _joined(waiting)
+            spikes, labels, desired = self._inputs(waiting, encoder, beta)
+            waiting.clear()
             result = self.learn(
                 spikes,
                 labels,
                 desired,
+                dt=SECOND,
                 lr=lr,
                 epsilon=epsilon,
                 update=update,
                 reduction=reduction,
-                batch=len(waiting[0].labels),
+                batch=size,
                 validate=totals.samples == 0,
             )
             totals.add(result.spikes, labels, desired)
-            waiting.clear()
 
         # tqdm takes None for: if it is a terminal
         shown = tqdm(loader, disable=None if progress is None else not progress, leave=False)
-        for sample in self._encoded(shown, encoder, beta):
-            if waiting and len(sample.labels) != len(waiting[0].labels):
+        size = 0
+        for batch in _drawn(shown, encoder):
+            samples = batch.labels.shape[0]
+            if waiting and samples != size:
                 present()
-            waiting.append(sample)
-            if len(waiting) * len(sample.labels) >= SAMPLES_A_CALL:
+            size = samples
+            waiting.append(batch)
+            if len(waiting) * size >= SAMPLES_A_CALL:
                 present()
         if waiting:
             present()
@@ -305,51 +319,71 @@ class TavanaeiAndMaida2017(nn.Module):
         beta: float = 250.0,
     ) -> Trained:
         """The same without learning."""
+        encoder = Simple(time_interval=20) if encoder is None else encoder
         totals = _Totals(epsilon, self.weights[0].device)
-        for spikes, labels, desired in self._encoded(loader, encoder, beta):
-            totals.add(self.present(spikes).spikes, labels, desired)
+        for batch in _drawn(loader, encoder):
+            spikes, labels, desired = self._inputs([batch], encoder, beta)
+            totals.add(self.present(spikes, dt=SECOND).spikes, labels, desired)
         return totals.result()
 
     @property
     def _thresholds(self) -> list[float]:
         return [layer.threshold for layer in self.layers]
 
-    def _encoded(
-        self,
-        loader: Iterable[tuple[Tensor, Tensor]],
-        encoder: nn.Module | None,
-        beta: float,
-    ) -> Iterator[Sample]:
-        encoder = Simple(time_interval=20) if encoder is None else encoder
+    def _inputs(
+        self, batches: list[Batch], encoder: nn.Module, beta: float
+    ) -> tuple[Tensor | Rates, Tensor, Tensor]:
+        """What the op takes: spikes or their rates, labels, desired times; several batches, one after the other."""
         device, classes = self.weights[0].device, len(self.weights[-1])
-        for images, labels in loader:
-            if images.shape[:1] != labels.shape or not len(labels):
-                raise ValueError(
-                    f"{NAME}: a batch must be images [B, ...] and labels [B], "
-                    f"got {list(images.shape)} and {list(labels.shape)}"
-                )
-            low, high = labels.min().item(), labels.max().item()
-            if low < 0 or high >= classes:
-                raise ValueError(
-                    f"{NAME}: labels must lie in [0, {classes - 1}], got values from {low} to {high}"
-                )
-            spikes = encoder(images.to(device)).flatten(2).to(torch.uint8)
-            desired = desired_times(len(labels), beta, len(spikes))
-            yield Sample(spikes, labels.to(device), desired.to(device))
+        labels = torch.cat([batch.labels for batch in batches])
+        low, high = (int(v) for v in labels.aminmax())
+        if low < 0 or high >= classes:
+            raise ValueError(
+                f"{NAME}: labels must lie in [0, {classes - 1}], got values from {low} to {high}"
+            )
+        spikes: Tensor | Rates
+        if isinstance(encoder, Simple):
+            images = torch.cat([batch.data for batch in batches]).to(device)
+            spikes = encoder.rates(images, torch.cat([batch.seeds for batch in batches]))
+        else:
+            spikes = torch.cat([batch.data for batch in batches], 1).to(device)
+        desired_times(0, beta, 0)  # looks at beta
+        uniform = torch.cat([batch.uniform for batch in batches])
+        return spikes, labels.to(device), times_of(uniform, beta).to(device)
 
 
-class Sample(NamedTuple):
-    """A batch as the network takes it: spikes ``[T, B, I]``, labels ``[B]``, desired times ``[T, B]``."""
+class Batch(NamedTuple):
+    """A batch of a loader, and what was drawn for it.
 
-    spikes: Tensor
+    Attributes:
+        data: images ``[B, ...]``; spikes ``[T, B, I]`` if the encoder is not ``Simple``.
+        labels: ``[B]``.
+        seeds: of the spikes of each image, ``[B]``.
+        uniform: of the desired times, ``[B, T]``.
+    """
+
+    data: Tensor
     labels: Tensor
-    desired: Tensor
+    seeds: Tensor
+    uniform: Tensor
 
 
-def _joined(samples: list[Sample]) -> Sample:
-    if len(samples) == 1:
-        return samples[0]
-    return Sample(*(torch.cat(parts, dim) for parts, dim in zip(zip(*samples), (1, 0, 1))))
+def _drawn(loader: Iterable[tuple[Tensor, Tensor]], encoder: nn.Module) -> Iterator[Batch]:
+    """Draws batch by batch what the manual's loop draws, and leaves all else to be done for many at a time."""
+    simple = encoder if isinstance(encoder, Simple) else None
+    for images, labels in loader:
+        samples = labels.shape[0] if labels.dim() == 1 else 0
+        if samples == 0 or images.shape[0] != samples:
+            raise ValueError(
+                f"{NAME}: a batch must be images [B, ...] and labels [B], "
+                f"got {list(images.shape)} and {list(labels.shape)}"
+            )
+        if simple is not None:
+            data, seeds, steps = images, simple.seeds(samples), simple.time_interval
+        else:
+            data = encoder(images).flatten(2).to(torch.uint8)
+            seeds, steps = labels.new_empty(0), len(data)
+        yield Batch(data, labels, seeds, torch.rand(samples, steps))
 
 
 class _Totals:

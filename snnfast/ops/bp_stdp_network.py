@@ -10,16 +10,18 @@ from torch import Tensor
 from snnfast import backend, reference
 from snnfast.ops.bp_stdp import changed, spikes
 from snnfast.reference.bp_stdp_network import BpStdpNetworkResult, prepare
+from snnfast.reference.presentations import Rates
 from snnfast.reference.stdp import Reduction, Update
 
 
 def bp_stdp_network(
     weights: Sequence[Tensor],
-    x: Tensor,
+    x: Tensor | Rates,
     labels: Tensor | None = None,
     desired: Tensor | None = None,
     *,
     thresholds: Sequence[float],
+    dt: float = 1.0,
     lr: float = 0.0005,
     epsilon: int = 4,
     update: Update = "step",
@@ -51,10 +53,12 @@ def bp_stdp_network(
 
     Args:
         weights: a matrix ``[N, N of the layer before]`` a layer, float32 or float64, 16 layers at most.
-        x: input spikes ``[T, P, I]`` of P samples, bool, uint8 or floating point; a spike is what is not 0.
+        x: input spikes ``[T, P, I]`` of P samples, bool, uint8 or floating point (a spike is what is not 0), or
+            :class:`Rates`, whose spikes are drawn inside and never written.
         labels: class of each sample, int64 ``[P]``.
         desired: when the output of the class should fire, bool ``[T, P]``; of :func:`snnfast.encoder.desired_spikes`.
         thresholds: one a layer, positive.
+        dt: length of a step in ms, for :class:`Rates`; nothing else depends on it.
         lr: learning rate, at least 0.
         epsilon: steps that a window reaches back, at least 1.
         update: ``"step"`` or ``"sequence"``.
@@ -83,6 +87,7 @@ def bp_stdp_network(
             labels,
             desired,
             thresholds=thresholds,
+            dt=dt,
             lr=lr,
             epsilon=epsilon,
             update=update,
@@ -99,6 +104,7 @@ def bp_stdp_network(
         labels,
         desired,
         thresholds=thresholds,
+        dt=dt,
         lr=lr,
         epsilon=epsilon,
         update=update,
@@ -112,10 +118,12 @@ def bp_stdp_network(
     if state is not None:
         membranes = [v.detach().clone(memory_format=torch.contiguous_format) for v in state]
     elif return_state:
-        membranes = [w.new_zeros((x.shape[1], len(w))) for w in rows]
+        samples = len(x.hz) if isinstance(x, Rates) else x.shape[1]
+        membranes = [w.new_zeros((samples, len(w))) for w in rows]
     fired, hidden = kernels.bp_stdp_network_(
         rows,
-        spikes(x),
+        *_inputs(x),
+        dt / 1000.0,
         None if labels is None else labels.contiguous(),
         None if desired is None else desired.contiguous(),
         a.thresholds,
@@ -139,13 +147,23 @@ def bp_stdp_network(
     )
 
 
+def _inputs(x: Tensor | Rates) -> tuple[Tensor | None, Tensor | None, Tensor | None, int]:
+    if isinstance(x, Rates):
+        return None, x.hz.detach().contiguous(), x.seeds.contiguous(), x.time_steps
+    return spikes(x), None, None, 0
+
+
 def register(namespace: str) -> None:
     """Makes the kernel in ``namespace`` traceable without data."""
 
     @torch.library.register_fake(f"{namespace}::bp_stdp_network_")
     def _(
         weights: list[Tensor],
-        x: Tensor,
+        x: Tensor | None,
+        hz: Tensor | None,
+        seeds: Tensor | None,
+        time_steps: int,
+        per_hz: float,
         labels: Tensor | None,
         desired: Tensor | None,
         thresholds: list[float],
@@ -159,7 +177,8 @@ def register(namespace: str) -> None:
         return_hidden: bool,
     ) -> tuple[Tensor, Tensor]:
         *hidden, outputs = (w.shape[0] for w in weights)
+        shape = (time_steps, hz.shape[0]) if hz is not None else x.shape[:2]  # type: ignore[union-attr]
         return (
-            x.new_empty((*x.shape[:2], outputs), dtype=torch.bool),
-            x.new_empty((*x.shape[:2], sum(hidden) if return_hidden else 0), dtype=torch.bool),
+            weights[0].new_empty((*shape, outputs), dtype=torch.bool),
+            weights[0].new_empty((*shape, sum(hidden) if return_hidden else 0), dtype=torch.bool),
         )

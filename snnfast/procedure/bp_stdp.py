@@ -17,6 +17,8 @@ from snnfast import visual
 from snnfast.encoder import Regular, Simple, desired_times
 from snnfast.loss import bp_stdp_loss
 from snnfast.model import TavanaeiAndMaida2017
+from snnfast.model.tavanaei_maida2017 import SAMPLES_A_CALL, SECOND
+from snnfast.ops import Rates
 from snnfast.procedure import samples
 from snnfast.procedure.repeats import Trial
 from snnfast.procedure.samples import Data, Part
@@ -25,7 +27,6 @@ from snnfast.train import Loss, Run, Step, evaluate, fit, read_checkpoint
 CHECKPOINT = "checkpoint.pt"
 DATASETS = ("xor", "iris", "digits", "mnist")
 ENCODINGS = {"regular": Regular, "bernoulli": Simple}
-SAMPLES_A_CALL = 256  # of small batches, so that what a call costs is shared
 XOR_PRESENTATIONS = 25  # of each pattern, to score it
 
 
@@ -171,7 +172,13 @@ class Spiking(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Presents the samples; nothing changes."""
-        return self.network.present(self.encoder(x)).spikes
+        return self.network.present(self.encode(x), dt=SECOND).spikes
+
+    def encode(self, x: Tensor) -> Tensor | Rates:
+        """Spikes ``[T, B, F]``, or what the op draws them from."""
+        if isinstance(self.encoder, Simple):
+            return self.encoder.rates(x)
+        return self.encoder(x)  # type: ignore[no-any-return]
 
 
 def prepare(settings: Settings, inputs: int, device: torch.device | str = "cpu") -> Run:
@@ -210,12 +217,13 @@ def learning(settings: Settings, run: Run) -> Step:
     assert isinstance(model, Spiking)
 
     def step(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        spikes = model.encoder(x)
+        spikes = model.encode(x)
         desired = _desired(settings, labels)
         answer = model.network.learn(
             spikes,
             labels,
             desired,
+            dt=SECOND,
             lr=learning_rate(settings, run.epoch),
             epsilon=settings.epsilon,
             update=settings.update,  # type: ignore[arg-type]

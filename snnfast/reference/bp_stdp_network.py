@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from snnfast import check
+from snnfast.reference import presentations
 from snnfast.reference.bp_stdp import (
     Change,
     Rule,
@@ -23,6 +24,7 @@ from snnfast.reference.bp_stdp import (
     prepare_rule,
 )
 from snnfast.reference.poisson import _is_recorded
+from snnfast.reference.presentations import Rates, spikes_of
 from snnfast.reference.stdp import Reduction, Update
 
 OP = "bp_stdp_network"
@@ -55,11 +57,12 @@ class Settings:
 
 def bp_stdp_network(
     weights: Sequence[Tensor],
-    x: Tensor,
+    x: Tensor | Rates,
     labels: Tensor | None = None,
     desired: Tensor | None = None,
     *,
     thresholds: Sequence[float],
+    dt: float = 1.0,
     lr: float = 0.0005,
     epsilon: int = 4,
     update: Update = "step",
@@ -77,6 +80,7 @@ def bp_stdp_network(
         labels,
         desired,
         thresholds=thresholds,
+        dt=dt,
         lr=lr,
         epsilon=epsilon,
         update=update,
@@ -86,8 +90,13 @@ def bp_stdp_network(
         validate=validate,
     )
     w = [v.detach() for v in weights]
-    fired = x.detach() != 0
-    time_steps, samples = x.shape[:2]
+    inputs = w[0].shape[1]
+    if isinstance(x, Rates):
+        drawn = [spikes_of(x, p, inputs, dt) for p in range(len(x.hz))]
+        fired = torch.stack(drawn, 1) if drawn else x.hz.new_zeros((x.time_steps, 0, inputs)) != 0
+    else:
+        fired = x.detach() != 0
+    time_steps, samples = fired.shape[:2]
     rasters = [fired.new_zeros((time_steps, samples, len(v))) for v in w]
     after = [v.new_zeros((samples, len(v))) for v in w]
     for first in range(0, samples, a.batch):
@@ -179,11 +188,12 @@ def output_error(fired: Tensor, labels: Tensor, desired: Tensor) -> Tensor:
 
 def prepare(
     weights: Sequence[Tensor],
-    x: Tensor,
+    x: Tensor | Rates,
     labels: Tensor | None,
     desired: Tensor | None,
     *,
     thresholds: Sequence[float],
+    dt: float,
     lr: float,
     epsilon: int,
     update: object,
@@ -195,9 +205,17 @@ def prepare(
     """Checks the arguments of :func:`bp_stdp_network`; nothing is changed."""
     _weights(weights)
     first = weights[0]
-    check_spikes(OP, "x", x, first)
-    if x.dim() != 3 or x.shape[2] != first.shape[1]:
-        raise ValueError(f"{OP}: x must have shape [T, P, {first.shape[1]}], got {list(x.shape)}")
+    check.positive(OP, "dt", dt)
+    if isinstance(x, Rates):
+        presentations.prepare(OP, x, first.shape[1], first.device, dt, validate)
+        time_steps, samples = x.time_steps, len(x.hz)
+    else:
+        check_spikes(OP, "x", x, first)
+        if x.dim() != 3 or x.shape[2] != first.shape[1]:
+            raise ValueError(
+                f"{OP}: x must have shape [T, P, {first.shape[1]}], got {list(x.shape)}"
+            )
+        time_steps, samples = x.shape[:2]
     rule = prepare_rule(OP, lr, epsilon, update, reduction)
     if len(thresholds) != len(weights):
         raise ValueError(
@@ -209,13 +227,13 @@ def prepare(
     if labels is not None and desired is not None:
         if state is not None:
             raise ValueError(f"{OP}: state must be None where the network learns")
-        _taught(labels, desired, x, len(weights[-1]), validate)
+        _taught(labels, desired, first, (time_steps, samples), len(weights[-1]), validate)
     if state is not None:
-        _state(state, weights, x.shape[1])
+        _state(state, weights, samples)
     if validate:
         for depth, w in enumerate(weights):
             check_finite(OP, f"weights[{depth}]", w)
-    return Settings(rule, labels is not None, limits, _batch(batch, x.shape[1]))
+    return Settings(rule, labels is not None, limits, _batch(batch, samples))
 
 
 def _weights(weights: object) -> None:
@@ -241,12 +259,16 @@ def _weights(weights: object) -> None:
             )
 
 
-def _taught(labels: Tensor, desired: Tensor, x: Tensor, classes: int, validate: bool) -> None:
-    for name, value, dtype, shape in (
-        ("labels", labels, torch.int64, x.shape[1:2]),
-        ("desired", desired, torch.bool, x.shape[:2]),
-    ):
-        check.like(OP, name, value, x.new_empty(shape, dtype=dtype), x.device)
+def _taught(
+    labels: Tensor,
+    desired: Tensor,
+    w: Tensor,
+    shape: tuple[int, int],
+    classes: int,
+    validate: bool,
+) -> None:
+    check.like(OP, "labels", labels, w.new_empty(shape[1], dtype=torch.int64), w.device)
+    check.like(OP, "desired", desired, w.new_empty(shape, dtype=torch.bool), w.device)
     if validate and labels.numel() and not _is_recorded(labels.device):
         low, high = (int(v) for v in labels.aminmax())
         if low < 0 or high >= classes:

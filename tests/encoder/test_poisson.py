@@ -124,6 +124,21 @@ def test_simple_is_the_op_with_p_x_over_scale(backend):
     assert torch.equal(spikes.cpu(), reference.poisson(x / 2.0, 20))
 
 
+def test_simple_rates_are_its_spikes_not_drawn_yet():
+    encoder, x = Simple(20, 2.0), 3 * torch.rand(5, 3, 4)
+    torch.manual_seed(5)
+    expected = torch.stack([encoder(sample) for sample in x], 1).flatten(2)
+    torch.manual_seed(5)
+    rates = encoder.rates(x)
+    assert (rates.time_steps, rates.hz.shape, rates.seeds.shape) == (20, (5, 12), (5,))
+    drawn = [reference.poisson(p, 20, seed=s) for p, s in zip(rates.hz, rates.seeds)]
+    assert torch.equal(torch.stack(drawn, 1), expected)
+    seeds = encoder.seeds(5)
+    assert torch.equal(encoder.rates(x, seeds).seeds, seeds)
+    with pytest.raises(ValueError, match="Simple: x must be at least 0"):
+        encoder.rates(-x)
+
+
 def test_simple_defaults_are_those_of_n3ml():
     encoder = Simple()
     assert (encoder.time_interval, encoder.scale) == (100, 5.0)

@@ -149,6 +149,32 @@ def test_same_as_its_layers_one_by_one(backend, update):
         torch.testing.assert_close(a, e, rtol=1e-12, atol=1e-12)
 
 
+def rates(samples, inputs, device="cpu", time_steps=7):
+    generator = torch.Generator().manual_seed(4)
+    hz = 1000 * (torch.rand((samples, inputs), generator=generator) - 0.4).clamp(min=0)
+    seeds = torch.randint(-(2**63), 2**63 - 1, (samples,), generator=generator)
+    return ops.Rates(hz.to(device), time_steps, seeds.to(device))
+
+
+@pytest.mark.parametrize("inputs", [9, 12, 1, 50])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_rates_are_poisson_spikes_drawn_inside(backend, inputs, batch):
+    weights, _, labels, desired = on(backend.device, *sample((7, 5, (inputs, 6, 3))))
+    x = rates(5, inputs, backend.device)
+    expected = [w.clone() for w in weights]
+    probability = x.hz * torch.tensor(0.5 / 1000)
+    drawn = [ops.poisson(p, 7, seed=s) for p, s in zip(probability, x.seeds)]
+    arguments = {"thresholds": [0.9, 0.9], "lr": 0.1, "batch": batch, "return_hidden": True}
+    wanted = ops.bp_stdp_network(expected, torch.stack(drawn, 1), labels, desired, **arguments)
+    result = ops.bp_stdp_network(weights, x, labels, desired, dt=0.5, **arguments)
+    assert torch.equal(result.spikes, wanted.spikes)
+    assert torch.equal(result.hidden[0], wanted.hidden[0])
+    assert all(map(torch.equal, weights, expected))
+    without = {"thresholds": [0.9, 0.9], "dt": 0.5}
+    answer = ops.bp_stdp_network(weights, x, **without).spikes
+    assert torch.equal(answer, ops.bp_stdp_network(weights, torch.stack(drawn, 1), **without)[0])
+
+
 def test_presentations_in_one_call_or_in_many(backend):
     weights, x, labels, desired = on(backend.device, *sample((6, 7, (12, 9, 3))))
     expected = [w.clone() for w in weights]
@@ -313,6 +339,14 @@ ALONE = {"labels": None, "desired": None}
             "weights[1] must be finite",
         ),
         ({"x": None}, TypeError, "x must be a tensor, got NoneType"),
+        ({"x": rates(2, 4)}, ValueError, "x.hz must have shape [P, 5], got [2, 4]"),
+        (
+            {"x": ops.Rates(torch.full((2, 5), -1.0), 3, torch.zeros(2).long())},
+            ValueError,
+            "x.hz must lie in [0, 1000] Hz, got values from -1 to -1",
+        ),
+        ({"x": rates(2, 5), "dt": 0.0}, ValueError, "dt must be positive, got 0"),
+        ({"x": rates(2, 5)}, ValueError, "desired must have shape [7, 2], got [3, 2]"),
         ({"x": torch.zeros(3, 2, 4)}, ValueError, "x must have shape [T, P, 5], got [3, 2, 4]"),
         (
             {"x": torch.zeros(3, 2, 5).int()},
@@ -388,7 +422,8 @@ def kernel_arguments(shape, device, learns=True, state=False):
     membranes = [w.new_zeros((x.shape[1], len(w))) for w in weights] if state else []
     taught = [labels, desired] if learns else [None, None]
     thresholds = [0.9] * len(weights)
-    return [weights, x, *taught, thresholds, 0.1, False, 4, True, 2, membranes, state, True]
+    drawn = [None, None, 0, 0.001]
+    return [weights, x, *drawn, *taught, thresholds, 0.1, False, 4, True, 2, membranes, state, True]
 
 
 @pytest.mark.parametrize("shape", [(3, 2, (5, 4, 3)), (0, 2, (5, 3)), (2, 1, (0, 4, 2))])
@@ -407,13 +442,14 @@ def test_opcheck(kernels, shape, learns):
         (0, [torch.zeros(4, 5), torch.zeros(4, 3).T], "be contiguous"),
         (1, torch.zeros(3, 2, 6), "x has a wrong shape"),
         (1, torch.zeros(3, 2, 5).half(), "x must be bool, uint8, float32 or float64"),
-        (2, None, "labels and desired go together"),
-        (3, torch.zeros(3, 3).bool(), "desired has a wrong shape"),
-        (4, [1.0], "thresholds must be one a layer"),
-        (4, [1.0, 0.0], "thresholds must be positive"),
-        (7, 0, "epsilon and batch must be at least 1"),
-        (10, [torch.zeros(2, 4)], "state must be one a layer"),
-        (10, [torch.zeros(2, 4), torch.zeros(2, 4)], "state has a wrong shape"),
+        (1, None, "give x, or hz, seeds and time_steps"),
+        (6, None, "labels and desired go together"),
+        (7, torch.zeros(3, 3).bool(), "desired has a wrong shape"),
+        (8, [1.0], "thresholds must be one a layer"),
+        (8, [1.0, 0.0], "thresholds must be positive"),
+        (11, 0, "epsilon and batch must be at least 1"),
+        (14, [torch.zeros(2, 4)], "state must be one a layer"),
+        (14, [torch.zeros(2, 4), torch.zeros(2, 4)], "state has a wrong shape"),
     ],
 )
 def test_the_op_itself_is_safe(kernels, position, value, message):

@@ -82,12 +82,12 @@ def test_xor_is_learned():
 @pytest.mark.parametrize("hidden", [(8,), (8, 6)])
 def test_an_epoch_is_fit_of_the_model(hidden):
     """The procedure's calls of many batches do what the model's own loop does."""
-    settings = preset("digits", **SMALL | {"hidden": hidden, "epochs": 1, "batch_size": 256})
+    settings = preset("digits", **SMALL | {"hidden": hidden, "epochs": 1, "batch_size": 1024})
     parts = bp_stdp.load(settings)
     trained = go(settings)
     run = bp_stdp.prepare(settings, 64)
     order = torch.randperm(len(parts.train[0]))
-    batches = [(parts.train[0][i], parts.train[1][i]) for i in order.split(256)]
+    batches = [(parts.train[0][i], parts.train[1][i]) for i in order.split(1024)]
     encoder = Regular(settings.time_interval, settings.scale, dtype=torch.uint8)
     result = run.model.network.fit(batches, encoder, lr=settings.lr, update=settings.update)
     assert torch.equal(weights(trained), weights(run))

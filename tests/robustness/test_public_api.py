@@ -68,7 +68,7 @@ SIGNATURES = {
         "return_error=True, validate=True"
     ),
     "bp_stdp_network": (
-        "weights, x, labels=None, desired=None, *, thresholds, lr=0.0005, epsilon=4, "
+        "weights, x, labels=None, desired=None, *, thresholds, dt=1.0, lr=0.0005, epsilon=4, "
         "update='step', reduction='sum', batch=None, state=None, return_hidden=False, "
         "return_state=False, validate=True"
     ),

@@ -59,7 +59,7 @@ def average_pool(x: Tensor, size: int) -> Tensor:
     sums = rows[..., ::size]
     for i in range(1, size):
         sums = sums + rows[..., i::size]
-    return sums * (1 / size**2)
+    return sums.mul_(1 / size**2) if size > 1 else x
 
 
 def _window(pool: nn.AvgPool2d) -> int:

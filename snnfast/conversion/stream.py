@@ -45,6 +45,7 @@ class Stream:
         self._images = images
         self._v: dict[str, Tensor] = {}
         self._sums: dict[str, Tensor] = {}
+        self._buffers: dict[str, Tensor] = {}
         self._pools: dict[str, tuple[Tensor, Tensor]] = {}
         self._nodes = {n.name: n for n in self.plan.nodes}
         self._calls = {
@@ -196,16 +197,18 @@ class Stream:
         if v is None:
             v = layer.rest(x[0])
         threshold = layer.threshold.to(v.dtype)
+        constants: dict[str, Any] = {"v_threshold": threshold, "v_reset": layer.v_reset}
+        if threshold.device.type == "cpu" and threshold.numel() == 1:
+            # The kernels are faster with a number; from a GPU it would have to be waited for.
+            constants["v_threshold"] = threshold.item()
         wanted = name in self.plan.counted
         if name in self.plan.unread:
-            count, self._v[name] = ops.spike_count(
-                x, v, self._sums.get(name), v_threshold=threshold, v_reset=layer.v_reset
-            )
+            count, self._v[name] = ops.spike_count(x, v, self._sums.get(name), **constants)
             self._sums[name] = count
             if self.record:
                 self.counts[name] = count
             return None
-        spikes, v_out = ops.iaf(x, v, v_threshold=threshold, v_reset=layer.v_reset)
+        spikes, v_out = ops.iaf(x, v, **constants)
         self._v[name] = v_out
         if wanted or self.record:
             # Whole numbers, so that chunks of any size add up to the same.
@@ -233,7 +236,7 @@ class Stream:
     def _products(self, name: str, values: dict[str, Tensor], steps: int) -> Tensor:
         """A stored affine node, step by step: a product over another number of rows may round otherwise."""
         recipe = self.plan.recipe[name]
-        rows: list[Tensor] = []
+        rows: Tensor | None = None
         for t in range(steps):
             here: dict[str, Any] = {}
 
@@ -246,8 +249,20 @@ class Stream:
                 if self.record and part in self.plan.products:
                     self._record(part, look(source_of(self._nodes[part])))
                 here[part] = self._calls[part](look)
-            rows.append(here[name])
-        return rows[0].unsqueeze(0) if steps == 1 else torch.stack(rows)
+            row: Tensor = here[name]
+            if steps == 1:
+                return row.unsqueeze(0)
+            rows = self._rows(name, row, steps) if rows is None else rows
+            rows[t] = row
+        assert rows is not None
+        return rows
+
+    def _rows(self, name: str, row: Tensor, steps: int) -> Tensor:
+        """Memory for so many rows, that of the chunk before where it fits: fresh memory costs more than the copy."""
+        kept = self._buffers.get(name)
+        if kept is None or len(kept) < steps or kept.shape[1:] != row.shape:
+            kept = self._buffers[name] = row.new_empty(steps, *row.shape)
+        return kept[:steps]
 
     def _record(self, name: str, x: Tensor) -> None:
         active = (x != 0).to(torch.float32)

@@ -116,12 +116,17 @@ def preset(dataset: str, hidden: tuple[int, ...] | None = None, **changes: Any) 
     if dataset == "xor":
         chosen |= {"std": (0.5,), "epochs": 100, "lr": 0.01, "cosine": False}
     elif dataset == "iris":
-        chosen |= {"scale": 1.0, "std": (0.5,), "epochs": 60, "lr": 0.003}
+        chosen |= {"scale": 0.7, "std": (0.5,), "epochs": 60, "lr": 0.003}
     elif dataset == "digits":
         chosen |= {"std": (0.2,), "update": "sequence", "batch_size": 20, "lr": 1e-3}
     elif dataset == "mnist":
-        std = (0.2, 0.3) if len(chosen["hidden"]) == 1 else (0.1, *[0.2] * len(chosen["hidden"]))
-        chosen |= {"std": std, "update": "sequence", "epochs": 8, "batch_size": 20, "lr": 4e-4}
+        chosen |= {"encoding": "bernoulli", "update": "sequence", "batch_size": 20, "lr": 4e-4}
+        layers_more = len(chosen["hidden"]) - 1
+        chosen |= (
+            {"std": (0.1, *[0.2] * (layers_more + 1)), "epochs": 16}
+            if layers_more
+            else {"std": (0.2, 0.3), "epochs": 8}
+        )
     return Settings(**{"dataset": dataset, **chosen, **changes})
 
 
@@ -134,8 +139,9 @@ def load(
 ) -> Data:
     """The data of a run as intensities ``[N, F]`` in [0, 1], cut by :func:`snnfast.procedure.samples.load`.
 
-    Features of Iris are divided by the largest of the training part, each by its own; XOR's are 0.2 for false and 1
-    for true, and every pattern is scored several times, since its spikes are random.
+    Features of Iris are divided by the largest value of all of them in the training part: their proportions stay, and
+    proportions are what a network without bias can tell apart. XOR's are 0.2 for false and 1 for true, and every
+    pattern is scored several times, since its spikes are random.
 
     Args:
         settings: names the data set and what is held out.
@@ -147,7 +153,7 @@ def load(
         ValueError, FileNotFoundError, ImportError: MNIST without ``root``, not there, or without torchvision.
     """
     parts = samples.load(settings, root, download=download)
-    largest = parts.train[0].amax(0)
+    largest = parts.train[0].max()
 
     def part(values: Part) -> Part:
         x, labels = values

@@ -56,7 +56,7 @@ def bp_stdp_network(
         x: input spikes ``[T, P, I]`` of P samples, bool, uint8 or floating point (a spike is what is not 0), or
             :class:`Rates`, whose spikes are drawn inside and never written.
         labels: class of each sample, int64 ``[P]``.
-        desired: when the output of the class should fire, bool ``[T, P]``; of :func:`snnfast.encoder.desired_spikes`.
+        desired: when the output of the class should fire, bool ``[T, P]``; of :func:`snnfast.encoder.desired_times`.
         thresholds: one a layer, positive.
         dt: length of a step in ms, for :class:`Rates`; nothing else depends on it.
         lr: learning rate, at least 0.

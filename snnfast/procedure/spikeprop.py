@@ -35,6 +35,7 @@ class Settings:
         dataset: "xor", "iris", "cancer", "digits" or "mnist".
         code: "population" (:class:`snnfast.encoder.Population`) or "latency" (:class:`snnfast.encoder.Latency`).
         fields: neurons a feature of the population code.
+        beta: the larger, the narrower the fields of the population code; 1.5 in the paper.
         span: latest input spike.
         threshold: values up to it do not fire in the latency code; None lets all fire.
         bias: inputs that always fire at 0.
@@ -50,6 +51,8 @@ class Settings:
         loss: "cross-entropy" of the first spike, or "squared-error" to target times.
         targets: times wanted of the class's output and of the others, for the squared error. The only output of XOR
             is to take the first for true and the second for false.
+        copies: of each training sample, that together are the training part.
+        noise: standard deviation of noise on the features of every copy, as a share of the feature's range.
         jitter: standard deviation of noise on the input times, drawn anew for each sample and epoch.
         shift: pixels by which an image is moved at most, drawn anew for each image and epoch.
         epochs: passes over the training data.
@@ -59,13 +62,14 @@ class Settings:
         folds: cross-validation: the data are cut into so many parts; None for the data set's own split.
         fold: the part that is held out.
         split_seed: seed of the cut into folds.
-        seed: seed of weights, order and jitter.
+        seed: seed of weights, order, noise and jitter.
         validate: train without the validation part and score that instead of the test part.
     """
 
     dataset: str = "iris"
     code: str = "population"
     fields: int = 12
+    beta: float = 1.5
     span: float = 10.0
     threshold: float | None = None
     bias: int = 1
@@ -79,6 +83,8 @@ class Settings:
     virtual: float = 4.0
     loss: str = "cross-entropy"
     targets: tuple[float, float] = (12.0, 16.0)
+    copies: int = 1
+    noise: float = 0.0
     jitter: float = 0.0
     shift: int = 0
     epochs: int = 30
@@ -109,21 +115,29 @@ class Settings:
             raise ValueError("spikeprop: folds are for the data sets in the package, not for mnist")
         if self.shift and self.dataset not in IMAGES:
             raise ValueError(f"spikeprop: shift is for images, {self.dataset} has none")
-        least_of = {"epochs": 0, "batch_size": 1, "terminals": 1, "bias": 0, "shift": 0}
+        least_of = {
+            "epochs": 0,
+            "batch_size": 1,
+            "terminals": 1,
+            "bias": 0,
+            "shift": 0,
+            "copies": 1,
+        }
         for name, least in least_of.items():
             if getattr(self, name) < least:
                 raise ValueError(
                     f"spikeprop: {name} must be at least {least}, got {getattr(self, name)}"
                 )
-        for name in ("lr", "tau", "t_max", "span", "virtual"):
+        for name in ("lr", "tau", "t_max", "span", "virtual", "beta"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise ValueError(
                     f"spikeprop: {name} must be positive and finite, got {getattr(self, name)}"
                 )
-        if not (math.isfinite(self.jitter) and self.jitter >= 0):
-            raise ValueError(
-                f"spikeprop: jitter must be finite and not negative, got {self.jitter}"
-            )
+        for name in ("noise", "jitter"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise ValueError(
+                    f"spikeprop: {name} must be finite and not negative, got {getattr(self, name)}"
+                )
         if self.folds is not None and not 0 <= self.fold < self.folds:
             raise ValueError(f"spikeprop: fold must lie in [0, {self.folds}), got {self.fold}")
 
@@ -147,15 +161,15 @@ def preset(dataset: str, code: str | None = None, **changes: Any) -> Settings:
     elif dataset == "iris":
         chosen |= {"loss": "squared-error"}
         chosen |= (
-            {"bias": 2, "tau": 30.0, "epochs": 15}
+            {"bias": 2, "tau": 30.0, "beta": 0.4, "copies": 5, "noise": 0.1, "epochs": 6}
             if code == "population"
             else {"epochs": 60, "lr": 0.02}
         )
     elif dataset == "cancer":
         chosen |= {"fields": 7, "hidden": (15,), "terminals": 8, "epochs": 10}
-        chosen |= {"batch_size": 32, "lr": 0.003}
+        chosen |= {"batch_size": 32, "lr": 0.003, "loss": "squared-error", "tau": 30.0}
     elif dataset == "digits":
-        chosen |= images | {"hidden": (100,), "jitter": 0.3, "epochs": 40}
+        chosen |= images | {"hidden": (400,), "jitter": 2.0, "slope_min": 18.0, "epochs": 80}
     elif dataset == "mnist":
         chosen |= images | {"hidden": (400,), "span": 8.0, "threshold": 0.3, "epochs": 12}
         chosen |= {"lr": 0.002, "shift": 1}
@@ -171,7 +185,7 @@ def load(
 ) -> Data:
     """The data of a run as spike times, in the parts of :func:`snnfast.procedure.samples.load`.
 
-    The code is fitted to the training part alone.
+    The code is fitted to the training part alone, before its noise.
 
     Args:
         settings: names the data set, the code, and what is held out.
@@ -184,18 +198,31 @@ def load(
     """
     parts = samples.load(settings, root, download=download)
     encode = code(settings, parts.train[0])
+    copies = _noisy(settings, parts.train[0]), parts.train[1].repeat(settings.copies)
 
     def part(values: Part) -> Part:
         return encode(values[0]).to(device), values[1].to(device)
 
-    return Data(part(parts.train), part(parts.held_out), part(parts.test))
+    return Data(part(copies), part(parts.held_out), part(parts.test))
+
+
+def _noisy(settings: Settings, x: Tensor) -> Tensor:
+    """The copies ``[copies N, F]`` of the training features ``[N, F]``, the same for every run of a seed."""
+    copies = x.repeat(settings.copies, 1)
+    if not settings.noise:
+        return copies
+    generator = torch.Generator().manual_seed(settings.seed)
+    spread = settings.noise * (x.amax(0) - x.amin(0))
+    return copies + spread * torch.randn(copies.shape, generator=generator)
 
 
 def code(settings: Settings, train: Tensor) -> torch.nn.Module:
     """From features ``[N, F]`` to input spike times ``[N, I]``, fitted to the training part."""
     low, high = train.amin(0), train.amax(0)
     if settings.code == "population":
-        encoder = Population(settings.fields, low, high, settings.span, settings.span)
+        encoder = Population(
+            settings.fields, low, high, settings.span, settings.span, beta=settings.beta
+        )
         return _Code(encoder, settings.bias)
     latency = Latency(settings.span, threshold=settings.threshold)
     if settings.dataset in IMAGES:

@@ -57,7 +57,7 @@ def test_xor_is_the_papers():
 
 
 def test_paper_coding_of_iris():
-    times = spikeprop.load(preset("iris")).train[0]
+    times = spikeprop.load(Settings()).train[0]
     fired = times[times.isfinite()]
     assert torch.equal(fired, fired.round())
     assert 0 <= fired.min() < fired.max() == 9
@@ -103,6 +103,24 @@ def test_code_is_fitted_to_the_training_part_alone(monkeypatch):
     assert [len(x) for x in seen] == [120]
 
 
+def test_noise_is_of_the_training_copies_alone():
+    plain = spikeprop.load(preset("iris", "latency"))
+    same = spikeprop.load(preset("iris", "latency", copies=2))
+    assert torch.equal(same.train[0], plain.train[0].repeat(2, 1))
+    noisy = [
+        spikeprop.load(preset("iris", "latency", copies=20, noise=0.1, seed=s)) for s in (0, 0, 1)
+    ]
+    assert torch.equal(noisy[0].train[0], noisy[1].train[0])
+    assert not torch.equal(noisy[0].train[0], noisy[2].train[0])
+    assert torch.equal(noisy[0].train[1], plain.train[1].repeat(20))
+    assert torch.equal(noisy[0].test[0], plain.test[0])
+    # A tenth of the range is one of the code's ten milliseconds; at the ends it is cut off.
+    inside = (plain.train[0] > 4) & (plain.train[0] < 6)
+    distance = (noisy[0].train[0].view(20, -1, 5) - plain.train[0])[:, inside]
+    assert distance.mean().abs() < 0.1
+    assert distance.std() == pytest.approx(1.0, abs=0.1)
+
+
 # Objectives and decisions.
 
 
@@ -144,7 +162,7 @@ def test_seed_fixes_a_run():
 
 def test_jitter_keeps_silence_and_zero():
     seen = []
-    settings = preset("iris", jitter=2.0, **SMALL)
+    settings = preset("iris", beta=1.5, jitter=2.0, **SMALL)
     parts = spikeprop.load(settings)
     run = spikeprop.prepare(settings, parts.train)
     run.model.register_forward_hook(lambda module, x, y: seen.append(x[0]))
@@ -236,6 +254,9 @@ def test_train_writes_checkpoint_and_figures(tmp_path):
         ({"lr": 0.0}, "lr must be positive and finite, got 0.0"),
         ({"tau": INF}, "tau must be positive and finite, got inf"),
         ({"jitter": -0.1}, "jitter must be finite and not negative, got -0.1"),
+        ({"noise": INF}, "noise must be finite and not negative, got inf"),
+        ({"copies": 0}, "copies must be at least 1, got 0"),
+        ({"beta": 0.0}, "beta must be positive and finite, got 0.0"),
         ({"folds": 5, "fold": 5}, r"fold must lie in \[0, 5\), got 5"),
     ],
 )

@@ -141,8 +141,10 @@ def whole(op: str, name: str, value: object, least: int = 1) -> int:
     return value
 
 
-def sizes(op: str, name: str, values: object) -> tuple[int, ...]:
-    """A sequence of integers from 1 on."""
+def sizes(op: str, name: str, values: object, count: int | None = None) -> tuple[int, ...]:
+    """A sequence of integers from 1 on, ``count`` of them if given."""
     if not isinstance(values, Sequence) or isinstance(values, str):
         raise TypeError(f"{op}: {name} must be a sequence of integers, got {type(values).__name__}")
+    if count is not None and len(values) != count:
+        raise ValueError(f"{op}: {name} must have {count} numbers, got {tuple(values)}")
     return tuple(whole(op, name, value) for value in values)

@@ -208,7 +208,7 @@ def network():
         (lambda n: n(X, 5, confidence="high"), TypeError, "confidence must be a number"),
         (lambda n: n.over_time(X, [5, 3]), ValueError, "steps must be increasing numbers"),
         (lambda n: n.over_time(X, []), ValueError, "steps must be increasing numbers"),
-        (lambda n: n.over_time(X, 5), TypeError, "steps must be a sequence of integers"),
+        (lambda n: n.over_time(X, 5), TypeError, "steps must be a sequence of integers, got int"),
         (lambda n: n.stream(X).output(), RuntimeError, "no output before the first step"),
         (lambda n: n.update_threshold([1.0]), ValueError, "each of the 3 layers of neurons, got 1"),
         (

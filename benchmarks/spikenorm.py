@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from benchmarks import neurons
 from benchmarks.timing import Prepared, Task
 
-SHAPES = ((10, 10, 4), (10, 10, 8), (10, 10, 16), (10, 10, 32), (10, 10))
+SHAPES = ((10, 10, 4), (10, 10, 8), (10, 10, 16), (10, 10, 32), (5, 10))
 QUICK_SHAPES = ((2, 1, 2),)
 FLOOR = "ann"
 BASELINES = ("anew",)

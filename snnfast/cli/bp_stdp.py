@@ -40,6 +40,7 @@ def train(
     update: Annotated[
         str | None, typer.Option(help="step or sequence: when the weights change.")
     ] = None,
+    shift: Annotated[int | None, typer.Option(help="Moves images by up to so many pixels.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the data.")] = None,
     batch_size: Annotated[
         int | None, typer.Option(help="Samples that see the same weights.")
@@ -74,6 +75,7 @@ def train(
             "scale": scale,
             "std": tuple(std) if std else None,
             "update": update,
+            "shift": shift,
             "epochs": epochs,
             "batch_size": batch_size,
             "lr": lr,

@@ -298,11 +298,10 @@ class TavanaeiAndMaida2017(nn.Module):
         # tqdm takes None for: if it is a terminal
         shown = tqdm(loader, disable=None if progress is None else not progress, leave=False)
         size = 0
-        for batch in _drawn(shown, encoder):
-            samples = batch.labels.shape[0]
-            if waiting and samples != size:
+        for batch in _drawn(shown, encoder, self.weights[0].device):
+            if waiting and batch.data.shape != waiting[0].data.shape:
                 present()
-            size = samples
+            size = batch.labels.shape[0]
             waiting.append(batch)
             if len(waiting) * size >= SAMPLES_A_CALL:
                 present()
@@ -321,7 +320,7 @@ class TavanaeiAndMaida2017(nn.Module):
         """The same without learning."""
         encoder = Simple(time_interval=20) if encoder is None else encoder
         totals = _Totals(epsilon, self.weights[0].device)
-        for batch in _drawn(loader, encoder):
+        for batch in _drawn(loader, encoder, self.weights[0].device):
             spikes, labels, desired = self._inputs([batch], encoder, beta)
             totals.add(self.present(spikes, dt=SECOND).spikes, labels, desired)
         return totals.result()
@@ -346,7 +345,7 @@ class TavanaeiAndMaida2017(nn.Module):
             images = torch.cat([batch.data for batch in batches]).to(device)
             spikes = encoder.rates(images, torch.cat([batch.seeds for batch in batches]))
         else:
-            spikes = torch.cat([batch.data for batch in batches], 1).to(device)
+            spikes = torch.cat([batch.data for batch in batches], 1)
         desired_times(0, beta, 0)  # looks at beta
         uniform = torch.cat([batch.uniform for batch in batches])
         return spikes, labels.to(device), times_of(uniform, beta).to(device)
@@ -368,7 +367,9 @@ class Batch(NamedTuple):
     uniform: Tensor
 
 
-def _drawn(loader: Iterable[tuple[Tensor, Tensor]], encoder: nn.Module) -> Iterator[Batch]:
+def _drawn(
+    loader: Iterable[tuple[Tensor, Tensor]], encoder: nn.Module, device: torch.device
+) -> Iterator[Batch]:
     """Draws batch by batch what the manual's loop draws, and leaves all else to be done for many at a time."""
     simple = encoder if isinstance(encoder, Simple) else None
     for images, labels in loader:
@@ -381,7 +382,7 @@ def _drawn(loader: Iterable[tuple[Tensor, Tensor]], encoder: nn.Module) -> Itera
         if simple is not None:
             data, seeds, steps = images, simple.seeds(samples), simple.time_interval
         else:
-            data = encoder(images).flatten(2).to(torch.uint8)
+            data = encoder(images.to(device)).flatten(2).to(torch.uint8)
             seeds, steps = labels.new_empty(0), len(data)
         yield Batch(data, labels, seeds, torch.rand(samples, steps))
 

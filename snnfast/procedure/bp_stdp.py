@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ class Settings:
         epsilon: steps that a window reaches back.
         beta: rate at which the output of the class should fire, in Hz.
         update: "step": weights change in every step, as in the paper; "sequence": after each batch.
+        shift: pixels by which an image is moved at most, drawn anew for each image and epoch.
         epochs: passes over the training data.
         batch_size: samples that see the same weights.
         lr: learning rate in the first epoch.
@@ -64,6 +66,7 @@ class Settings:
     epsilon: int = 4
     beta: float = 250.0
     update: str = "step"
+    shift: int = 0
     epochs: int = 20
     batch_size: int = 1
     lr: float = 0.0005
@@ -89,7 +92,10 @@ class Settings:
             raise ValueError("bp-stdp: xor has four patterns: no validation, no folds")
         if self.dataset == "mnist" and self.folds:
             raise ValueError("bp-stdp: folds are for the data sets in the package, not for mnist")
-        for name, least in {"epochs": 0, "batch_size": 1, "time_interval": 1, "epsilon": 1}.items():
+        if self.shift and self.dataset not in samples.IMAGES:
+            raise ValueError(f"bp-stdp: shift is for images, {self.dataset} has none")
+        least_of = {"epochs": 0, "batch_size": 1, "time_interval": 1, "epsilon": 1, "shift": 0}
+        for name, least in least_of.items():
             if getattr(self, name) < least:
                 raise ValueError(
                     f"bp-stdp: {name} must be at least {least}, got {getattr(self, name)}"
@@ -259,6 +265,7 @@ def _loss(settings: Settings, spikes: Tensor, labels: Tensor, desired: Tensor) -
 def train_on(settings: Settings, run: Run, parts: Data, **options: Any) -> Run:
     """Trains ``run`` to its end; ``options`` as of :func:`snnfast.train.fit`."""
     batch = settings.batch_size
+    augment = partial(samples.moved, shift=settings.shift) if settings.shift else None
     return fit(
         run,
         parts.train,
@@ -268,6 +275,7 @@ def train_on(settings: Settings, run: Run, parts: Data, **options: Any) -> Run:
         loss=objective(settings),
         decide=decide,
         step=learning(settings, run),
+        augment=augment,
         **options,
     )
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
 
 from snnfast import data
 from snnfast.procedure.images import Data
 
-__all__ = ["CLASSES", "Data", "Part", "load"]
+__all__ = ["CLASSES", "IMAGES", "Data", "Part", "load", "moved"]
 
 CLASSES = {"xor": 2, "iris": 3, "cancer": 2, "digits": 10, "mnist": 10}
+IMAGES = ("digits", "mnist")
 
 Part = tuple[Tensor, Tensor]
 
@@ -81,3 +84,21 @@ def load(settings: Settings, root: Path | None = None, *, download: bool = False
         held_out = values[inner], labels[inner]
         values, labels = values[~inner], labels[~inner]
     return Data((values, labels), held_out, held_out)
+
+
+def moved(x: Tensor, shift: int, *, empty: float = 0.0) -> Tensor:
+    """Square images ``[B, H * H]``, each moved by up to ``shift`` pixels in both directions, at random.
+
+    Drawn on the CPU, so that every device sees the same.
+
+    Args:
+        x: the images.
+        shift: pixels.
+        empty: value of what comes in at the border.
+    """
+    start = torch.randint(2 * shift + 1, (2, len(x)))
+    side = math.isqrt(x.shape[1])
+    bordered = F.pad(x.view(-1, side, side), (shift,) * 4, value=empty).flatten(1)
+    row, column = (s[:, None] + torch.arange(side) for s in start)
+    index = row[:, :, None] * (side + 2 * shift) + column[:, None]
+    return bordered.gather(1, index.flatten(1).to(x.device))

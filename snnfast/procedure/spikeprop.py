@@ -18,13 +18,12 @@ from snnfast.encoder import Latency, Population
 from snnfast.model import Bohte2002
 from snnfast.procedure import samples
 from snnfast.procedure.repeats import Trial
-from snnfast.procedure.samples import CLASSES, Data, Part
+from snnfast.procedure.samples import CLASSES, IMAGES, Data, Part
 from snnfast.train import Decide, Loss, Run, evaluate, fit, read_checkpoint
 
 CHECKPOINT = "checkpoint.pt"
 CODES = ("population", "latency")
 LOSSES = ("cross-entropy", "squared-error")
-IMAGES = ("digits", "mnist")
 
 
 @dataclass(frozen=True)
@@ -306,24 +305,13 @@ def augmentation(settings: Settings) -> Callable[[Tensor], Tensor] | None:
     def augment(t: Tensor) -> Tensor:
         if settings.shift:
             pixels = t[:, : t.shape[1] - settings.bias]
-            moved = _moved(
-                pixels, torch.randint(2 * settings.shift + 1, (2, len(t))), settings.shift
-            )
+            moved = samples.moved(pixels, settings.shift, empty=math.inf)
             t = torch.cat([moved, t[:, pixels.shape[1] :]], 1)
         if settings.jitter:  # nothing comes before 0, silent stays silent
             t = (t + (torch.randn(t.shape) * settings.jitter).to(t)).clamp(min=0)
         return t
 
     return augment
-
-
-def _moved(t: Tensor, start: Tensor, shift: int) -> Tensor:
-    """The part of each square image ``[B, H * H]`` that begins ``start`` ``[2, B]`` pixels into a silent border."""
-    side = math.isqrt(t.shape[1])
-    bordered = F.pad(t.view(-1, side, side), (shift,) * 4, value=math.inf).flatten(1)
-    row, column = (s[:, None] + torch.arange(side) for s in start)
-    index = row[:, :, None] * (side + 2 * shift) + column[:, None]
-    return bordered.gather(1, index.flatten(1).to(t.device))
 
 
 def train_on(

@@ -93,6 +93,19 @@ def test_what_is_wrong_changes_nothing(change, error, message):
     assert all(torch.equal(w, old) for w, old in zip(model.weights, before))
 
 
+def test_a_batch_of_another_size_ends_what_is_presented_together():
+    images, labels = torch.rand(7, 16), torch.arange(7) % 3
+    data = [*batches(3, images, labels), (torch.rand(2, 15), labels[:2])]
+    together, alone = network(), network()
+    torch.manual_seed(1)
+    with pytest.raises(ValueError, match="16"):
+        together.fit(data, Simple(time_interval=T), lr=0.05)
+    torch.manual_seed(1)
+    for batch in data[:3]:
+        alone.fit([batch], Simple(time_interval=T), lr=0.05)
+    assert all(map(torch.equal, together.weights, alone.weights))
+
+
 def test_weights_that_are_not_finite_are_refused():
     model = network()
     model.fc1.weight[0, 0] = float("nan")

@@ -107,6 +107,20 @@ def test_learning_rate_falls_along_a_cosine():
     assert bp_stdp.learning_rate(replace(settings, cosine=False), 3) == 0.02
 
 
+def test_shift_moves_training_images(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        bp_stdp.Spiking, "encode", lambda self, x: seen.append(x) or torch.zeros(10, *x.shape)
+    )
+    settings = preset("digits", shift=1, **SMALL | {"epochs": 1})
+    go(settings)
+    images = bp_stdp.load(settings).train[0]
+    assert len(seen[0]) < len(images)
+    known = {tuple(x) for x in images.tolist()}
+    moved = [tuple(x) not in known for x in seen[0].tolist()]
+    assert 0.8 < sum(moved) / len(moved) < 0.97  # one of nine stays
+
+
 @pytest.mark.parametrize("dataset", ["iris", "digits"])
 def test_resumed_run_equals_the_uninterrupted_one(tmp_path, dataset):
     settings = preset(dataset, **SMALL)
@@ -172,6 +186,8 @@ def test_repeats_train_every_seed_and_fold(tmp_path):
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"time_interval": 0}, "time_interval must be at least 1, got 0"),
         ({"epsilon": 0}, "epsilon must be at least 1, got 0"),
+        ({"dataset": "iris", "shift": 1}, "shift is for images, iris has none"),
+        ({"shift": -1}, "shift must be at least 0, got -1"),
         ({"lr": float("nan")}, "lr must be positive and finite, got nan"),
         ({"scale": 0.0}, "scale must be positive and finite, got 0.0"),
         ({"beta": -1.0}, r"beta must lie in \[0, 1000\] Hz, got -1.0"),

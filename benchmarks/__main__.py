@@ -110,6 +110,7 @@ for name in (
     "spikeprop",
     "conversion",
     "spikenorm",
+    "shortcuts",
 ):
     add_command(name)
 

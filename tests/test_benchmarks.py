@@ -59,6 +59,11 @@ def test_quick_conversion_runs(benchmarks):
     assert all(name in output for name in ("ann", "snnfast", "chunk 64", "dense", "agreement"))
 
 
+def test_quick_shortcuts_run(benchmarks):
+    output = benchmarks("shortcuts", "--quick")
+    assert all(name in output for name in ("layer", "snnfast", "10 %", "pool by 2"))
+
+
 def test_quick_spikenorm_finds_the_same_thresholds(benchmarks, tmp_path):
     file = tmp_path / "result.json"
     benchmarks("spikenorm", "--quick", "--json", str(file))

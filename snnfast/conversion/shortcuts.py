@@ -41,14 +41,22 @@ def sparse_linear(x: Tensor, rows: Tensor, bias: Tensor | None) -> Tensor:
     part = SPARSE_INPUTS_SMALL_BATCH if len(flat) <= SMALL_BATCH else SPARSE_INPUTS
     if int(flat.count_nonzero()) > part * flat.numel():
         return F.linear(x, rows.t(), bias)
-    sample, row = flat.nonzero(as_tuple=True)
-    offsets = F.pad(torch.bincount(sample, minlength=len(flat)).cumsum(0), (1, 0))
-    values = flat[sample, row]
+    return add_rows(flat, rows, bias).view(*x.shape[:-1], -1)
+
+
+def add_rows(x: Tensor, rows: Tensor, bias: Tensor | None) -> Tensor:
+    """``x @ rows + bias`` for ``x`` ``[B, inputs]``, reading the rows of inputs that are not 0."""
+    sample, row = x.nonzero(as_tuple=True)
+    offsets = F.pad(torch.bincount(sample, minlength=len(x)).cumsum(0), (1, 0))
     y = F.embedding_bag(
-        row, rows, offsets, mode="sum", include_last_offset=True, per_sample_weights=values
+        row,
+        rows,
+        offsets,
+        mode="sum",
+        include_last_offset=True,
+        per_sample_weights=x[sample, row],
     )
-    y = y if bias is None else y.add_(bias)
-    return y.view(*x.shape[:-1], -1)
+    return y if bias is None else y.add_(bias)
 
 
 def average_pool(x: Tensor, size: int) -> Tensor:

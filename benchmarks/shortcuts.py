@@ -1,0 +1,44 @@
+"""Ways round PyTorch's layers for spikes: a Linear, ``B x inputs x outputs``, and average pooling, ``B x C x H x W``.
+
+The passes of a Linear are named by the part of the inputs that spike; which of them a network takes this way, and
+which not, ``snnfast/conversion/shortcuts.py`` decides. Here all are measured.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import nn
+
+from benchmarks import neurons
+from benchmarks.timing import Prepared, Task
+
+SHAPES = (
+    *((1, 1200, 1200), (100, 1200, 1200), (1, 2048, 4096), (100, 2048, 4096), (100, 512, 64)),
+    *((100, 12, 24, 24), (100, 64, 32, 32)),
+)
+QUICK_SHAPES = ((2, 8, 4), (2, 3, 4, 4))
+FLOOR = "layer"
+BASELINES = ()
+PARTS = (0.01, 0.05, 0.1, 0.2, 0.3)
+
+
+def prepare(task: Task) -> Prepared:
+    from snnfast.conversion.shortcuts import add_rows, average_pool
+
+    like = {"device": task.device, "dtype": task.torch_dtype}
+    torch.manual_seed(0)
+    name = task.implementation
+    if name not in (FLOOR, neurons.OURS):
+        raise NotImplementedError(f"choose {FLOOR} or {neurons.OURS}")
+    if len(task.shape) == 3:
+        batch, inputs, outputs = task.shape
+        linear = nn.Linear(inputs, outputs).to(**like).requires_grad_(False)
+        rows, bias = linear.weight.t().contiguous(), linear.bias
+        run = linear if name == FLOOR else partial(add_rows, rows=rows, bias=bias)
+        spikes = {p: (torch.rand(batch, inputs, **like) < p).to(task.torch_dtype) for p in PARTS}
+        return Prepared({f"{100 * p:g} %": partial(run, x) for p, x in spikes.items()}, {})
+    x = (torch.rand(task.shape, **like) < 0.1).to(task.torch_dtype)
+    pool = nn.AvgPool2d(2) if name == FLOOR else partial(average_pool, size=2)
+    return Prepared({"pool by 2": partial(pool, x)}, {})

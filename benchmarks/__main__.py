@@ -9,7 +9,15 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import conversion, machine, neurons, report, resources, spikeprop
+from benchmarks import (
+    bp_stdp_network,
+    conversion,
+    machine,
+    neurons,
+    report,
+    resources,
+    spikeprop,
+)
 from benchmarks.timing import Task, measure, measure_isolated
 
 app = typer.Typer(
@@ -19,6 +27,7 @@ app = typer.Typer(
 JUDGES = {
     "lif": report.verdicts,
     "spikeprop": spikeprop.verdicts,
+    "bp_stdp_network": bp_stdp_network.verdicts,
     "conversion": conversion.verdicts,
 }
 

@@ -35,7 +35,7 @@ LIT, BRIGHTNESS = (
     0.143,
 )  # as of MNIST: share of pixels that are not black, mean (0.13 after clamping)
 EPOCH, EPOCH_SECONDS, PER_MANUAL_LOOP = 60_000, 120.0, 100.0  # what is promised
-LENGTH = 1_000  # images a pass
+LENGTH = 4_000  # images a pass
 LEARNED = 2_000
 
 

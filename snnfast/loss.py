@@ -149,7 +149,7 @@ def bp_stdp_error(r: Tensor, z: Tensor, label: int | Tensor, epsilon: int = 4) -
         raise ValueError(
             f"bp_stdp_error: label must lie in [0, {r.shape[-1] - 1}], got values from {low} to {high}"
         )
-    counts = F.pad(fired.int().cumsum(0), (0, 0, 0, 0, epsilon + 1, 0))
+    counts = F.pad(fired.cumsum(0, dtype=torch.int32), (0, 0, 0, 0, epsilon + 1, 0))
     in_window = counts[epsilon + 1 :] > counts[: len(fired)]
     own = labels.view(1, -1, 1).expand(len(wanted), -1, 1)
     desired = wanted.gather(2, own)[..., 0]

@@ -110,6 +110,7 @@ def test_quick_spikeprop_runs(benchmarks, tmp_path):
 def test_promises_of_bp_stdp_are_judged(benchmarks):
     from benchmarks import bp_stdp_network as benchmark
     from benchmarks import report
+    from benchmarks.__main__ import JUDGES
     from benchmarks.timing import Measurement, Task
 
     batches, single = benchmark.SHAPES[:2]
@@ -118,7 +119,7 @@ def test_promises_of_bp_stdp_are_judged(benchmarks):
         Task("bp_stdp_network", "snnfast", single): Measurement({"fit": [1e-5]}),
         Task("bp_stdp_network", "manual_loop", single): Measurement({"fit": [0.99e-3]}),
     }
-    verdicts = benchmark.verdicts(report.rows(results, "products"))
+    verdicts = JUDGES["bp_stdp_network"](report.rows(results, "products"))
     assert [(v["value"], v["kept"]) for v in verdicts] == [
         (120.0, True),
         (pytest.approx(99.0), False),

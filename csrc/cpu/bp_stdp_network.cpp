@@ -266,6 +266,12 @@ class Network {
   }
 
   template <int V>
+  static void add_row(const C* w, int32_t input, Vector (&sum)[V]) {
+    const C* row = w + input * (V * kLanes);
+    for (int k = 0; k < V; k++) sum[k] += load(row + k * kLanes);
+  }
+
+  template <int V>
   void forward_block(int64_t l, int64_t first, int64_t b, int64_t t0, int64_t t1) const {
     const Layer<C>& y = layers_[l];
     const Neurons<C>& x = neurons_[l];
@@ -275,13 +281,21 @@ class Network {
     const Vector threshold = Vector{} + y.threshold, zero = {};
     Vector v[V];
     for (int k = 0; k < V; k++) v[k] = load(membranes + k * kLanes);
+    Vector ahead[V];  // the currents of the next step, where they are known
+    bool known = false;
     for (int64_t t = t0; t < t1; t++) {
       Vector current[V];
-      for (int k = 0; k < V; k++) current[k] = zero;
-      for (int32_t s = offsets[t]; s < offsets[t + 1]; s++) {
-        const C* row = w + spikes[s] * (V * kLanes);
-        for (int k = 0; k < V; k++) current[k] += load(row + k * kLanes);
+      for (int k = 0; k < V; k++) current[k] = known ? ahead[k] : zero;
+      int32_t s = known ? offsets[t + 1] : offsets[t];
+      known = V <= 2 && !known && t + 1 < t1;
+      if (known) {
+        // The additions of one sum wait for each other; those of the next step's need not.
+        for (int k = 0; k < V; k++) ahead[k] = zero;
+        int32_t next = offsets[t + 1];
+        for (; s < offsets[t + 1] && next < offsets[t + 2]; s++, next++) add_row<V>(w, spikes[s], current), add_row<V>(w, spikes[next], ahead);
+        for (; next < offsets[t + 2]; next++) add_row<V>(w, spikes[next], ahead);
       }
+      for (; s < offsets[t + 1]; s++) add_row<V>(w, spikes[s], current);
       uint16_t* fired = y.fired + (b * a_.T + t) * y.vectors + first;
       for (int k = 0; k < V; k++) {
         v[k] += current[k];

@@ -70,8 +70,10 @@ class Simple(nn.Module):
 
     def seeds(self, samples: int) -> Tensor:
         """Draws what a call for each of ``samples`` samples would draw, for :meth:`rates`; int64 ``[samples]``."""
-        device = "cpu" if self.generator is None else self.generator.device
-        return torch.randint(0, 2**63 - 1, (samples,), generator=self.generator, device=device)
+        generator = self.generator
+        if generator is None:
+            return torch.randint(2**63 - 1, (samples,))
+        return torch.randint(2**63 - 1, (samples,), generator=generator, device=generator.device)
 
     def rates(self, x: Tensor, seeds: Tensor | None = None) -> Rates:
         """The spikes of a call for each sample of ``x`` ``[B, ...]``, not drawn yet, for an op that draws them itself.

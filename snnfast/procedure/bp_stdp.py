@@ -129,7 +129,7 @@ def preset(dataset: str, hidden: tuple[int, ...] | None = None, **changes: Any) 
         chosen |= {"encoding": "bernoulli", "update": "sequence", "batch_size": 20, "lr": 4e-4}
         layers_more = len(chosen["hidden"]) - 1
         chosen |= (
-            {"std": (0.1, *[0.2] * (layers_more + 1)), "epochs": 16}
+            {"std": (0.1, *[0.2] * (layers_more + 1)), "shift": 1, "epochs": 16}
             if layers_more
             else {"std": (0.2, 0.3), "epochs": 8}
         )

@@ -149,6 +149,11 @@ def convert(
             f"{path} exists: resume it (--resume), or give another folder (--out)"
         )
     trained = ann.trained(run, device)
+    if trained.epoch < trained.settings.epochs:
+        raise ValueError(
+            f"convert: the run in {run} is at epoch {trained.epoch} of {trained.settings.epochs}; finish it with "
+            "--resume"
+        )
     if settings.validate and not trained.settings.validate:
         raise ValueError(
             f"convert: the run in {run} was trained on the validation split; score the test images, or train with "

@@ -1,15 +1,18 @@
 """The commands ``snnfast train diehl2015 | vgg16`` and ``snnfast convert``."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
+from torch.utils.data import TensorDataset
 from typer.testing import CliRunner
 
 from snnfast import cli
 from snnfast.conversion.report import Comparison
-from snnfast.procedure import ann, conversion
-from snnfast.train import read_checkpoint
+from snnfast.model import VGG16
+from snnfast.procedure import ann, conversion, images
+from snnfast.train import read_checkpoint, write_checkpoint
 
 
 def call(*arguments, code=0):
@@ -86,10 +89,30 @@ def test_convert_reports_and_keeps_the_network(run, tmp_path, method):
     # The kept network gives the same.
     trained = ann.trained(run)
     network = conversion.converted(tmp_path, trained.model)
-    images, labels = (part[:40] for part in ann.load(trained.settings).test)
-    accuracy = (network(images, 9).argmax(1) == labels).double().mean().item()
+    pixels, labels = (part[:40] for part in ann.load(trained.settings).test)
+    accuracy = (network(pixels, 9).argmax(1) == labels).double().mean().item()
     assert accuracy == pytest.approx(result["report"]["accuracy"][1])
     assert method == "qcfs" or torch.equal(network.conv1.weight, trained.model.conv1.weight)
+
+
+def test_vgg16_on_images_like_cifar10(tmp_path, monkeypatch):
+    """The commands in docs/conversion.md, with a narrow network and few images."""
+    generator = torch.Generator().manual_seed(0)
+    pairs = TensorDataset(torch.rand(30, 3, 32, 32, generator=generator), torch.arange(30) % 10)
+    monkeypatch.setattr(images.data, "load", lambda *arguments, **options: pairs)
+    plan = (4, 4, "P", 6, 6, "P", 8, 8, 8, "P", 8, 8, 8, "P", 8, 8, 8)
+    monkeypatch.setattr(ann, "VGG16", partial(VGG16, plan, (16, 16)))
+    run, data = tmp_path / "run", ("--data", tmp_path)
+    call("train", "vgg16", "--dataset", "cifar10", *data, "--epochs", 1, "--out", run)
+    settings = ann.trained(run).settings
+    assert (settings.optimizer, settings.flip, settings.network) == ("sgd", True, "vgg16")
+    call(
+        *("convert", run, *data, "--method", "spikenorm", "--encoder", "saturating"),
+        *("--calibration-steps", 25, "--steps", 5, "--steps", 25),
+    )
+    report = result_of(run / "spikenorm")["report"]
+    assert len(report["layers"]) == 15
+    assert report["images"] == 30
 
 
 @pytest.mark.parametrize("method", ["max", "qcfs"])
@@ -150,6 +173,13 @@ def test_wrong_options_of_convert(run, tmp_path, arguments, message):
     text = call("convert", run, *QUICK, *arguments, "--out", tmp_path, code=2)
     assert message in " ".join(text.split())
     assert not (tmp_path / "snn.pt").exists()
+
+
+def test_a_run_that_is_not_finished_is_not_converted(run, tmp_path):
+    checkpoint = read_checkpoint(run / "checkpoint.pt")
+    write_checkpoint(tmp_path / "checkpoint.pt", {**checkpoint, "epoch": 0})
+    text = call("convert", tmp_path, code=2)
+    assert "is at epoch 0 of 1; finish it with --resume" in " ".join(text.split())
 
 
 def test_wrong_folders_and_options_of_training(tmp_path):

@@ -1,6 +1,7 @@
 """Training in epochs: checkpoints, exact resumption, errors."""
 
 import copy
+import functools
 import os
 import signal
 import subprocess
@@ -265,7 +266,9 @@ def test_augmentation_moves_images_by_the_shift_asked_for():
 def test_interrupt_leaves_a_checkpoint_that_resumes(tmp_path):
     command = [sys.executable, "-m", "snnfast", "train", "stbp", "--steps", "2", "--threads", "1"]
     command += ["--out", str(tmp_path), "--epochs", "400", "--batch-size", "200"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    # A shell's background jobs ignore SIGINT, and so would what they start.
+    listen = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=listen)
     try:
         deadline = time.monotonic() + 240
         while not (tmp_path / "checkpoint.pt").exists() and time.monotonic() < deadline:

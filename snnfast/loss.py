@@ -149,8 +149,11 @@ def bp_stdp_error(r: Tensor, z: Tensor, label: int | Tensor, epsilon: int = 4) -
         raise ValueError(
             f"bp_stdp_error: label must lie in [0, {r.shape[-1] - 1}], got values from {low} to {high}"
         )
-    counts = F.pad(fired.cumsum(0, dtype=torch.int32), (0, 0, 0, 0, epsilon + 1, 0))
-    in_window = counts[epsilon + 1 :] > counts[: len(fired)]
+    in_window, steps = fired, 1
+    while steps <= epsilon:  # twice as many steps each time
+        back = min(steps, epsilon + 1 - steps)
+        in_window = in_window | F.pad(in_window, (0, 0, 0, 0, back, 0))[: len(fired)]
+        steps += back
     own = labels.view(1, -1, 1).expand(len(wanted), -1, 1)
     desired = wanted.gather(2, own)[..., 0]
     return output_error(in_window, labels, desired).float().view(r.shape)

@@ -14,21 +14,18 @@ constexpr int64_t kBlockVectors = 8;  // at most, of a block of neurons
 constexpr int64_t kSlack = 64;        // append_row writes beyond the end
 constexpr int64_t kTile = 16;         // inputs of which some rows are transposed at a time
 
-struct Entry {
-  int32_t input, count;
-};
-
 // The spikes of some neurons for B samples, and what is in their windows.
 template <class C>
 struct Neurons {
   int64_t N, padded;
-  int32_t* spikes;     // [B, T N + slack] which fired, step after step
-  int32_t* offsets;    // [B, T + 1]
-  int32_t* counts;     // [B, N] of the window, running
-  Entry* entries;      // [slots, N] what is not 0 of it, slot by slot
-  int32_t* n_entries;  // [slots]
-  C* windows;          // [slots, N] all of it
-  C* error;            // [slots, padded]
+  int32_t* spikes;    // [B, T N + slack] which fired, step after step
+  int32_t* offsets;   // [B, T + 1]
+  int32_t* counts;    // [B, N] of the window, running
+  int32_t* inputs;    // [slots, N] what is not 0 of it, slot by slot: which
+  int32_t* times;     // [slots, N] and how many spikes
+  int32_t* n_inputs;  // [slots]
+  C* windows;         // [slots, N] all of it
+  C* error;           // [slots, padded]
 };
 
 template <class C>
@@ -137,8 +134,9 @@ class Network {
       x.spikes = arena.take<int32_t>(B_ * (a_.T * x.N + kSlack));
       x.offsets = arena.take<int32_t>(B_ * (a_.T + 1));
       x.counts = arena.take<int32_t>(a_.labels ? B_ * x.N : 0);
-      x.entries = arena.take<Entry>(slots_ * x.N);
-      x.n_entries = arena.take<int32_t>(slots_);
+      x.inputs = arena.take<int32_t>(slots_ * x.N);
+      x.times = arena.take<int32_t>(slots_ * x.N);
+      x.n_inputs = arena.take<int32_t>(slots_);
       x.windows = arena.take<C>(n > 0 ? slots_ * x.N : 0);
       x.error = arena.take<C>(n > 0 ? slots_ * x.padded : 0);
     }
@@ -375,8 +373,8 @@ class Network {
       const bool wrong = output_error(a_.labels[p0 + b], b, slot);
       for (int64_t n = a_.layers - 1; n >= 0; n--) {
         const Neurons<C>& x = neurons_[n];
-        x.n_entries[slot] = 0;
-        if (wrong) keep_window(x, b, t, slot);
+        x.n_inputs[slot] = 0;
+        if (wrong) keep_window(x, b, slot);
         if (n == 0) break;
         C* error = x.error + slot * x.padded;
         memset(error, 0, sizeof(C) * static_cast<size_t>(x.padded));
@@ -385,23 +383,21 @@ class Network {
     }
   }
 
+  // Step t comes into the window, and the step before its first leaves it.
   void move_window(int64_t n, int64_t b, int64_t t) const {
-    const int64_t leaves = t - a_.epsilon - 1;
-    count(n, b, t, 1);
-    if (leaves >= 0) count(n, b, leaves, -1);
-  }
-
-  void count(int64_t n, int64_t b, int64_t t, int32_t by) const {
     const Neurons<C>& x = neurons_[n];
+    const int64_t leaves = t - a_.epsilon - 1;
     int32_t* counts = x.counts + b * x.N;
     if (n > 0) {
       const int64_t vectors = layers_[n - 1].vectors;
-      const uint16_t* fired = layers_[n - 1].fired + (b * a_.T + t) * vectors;
-      for (int64_t k = 0; k < vectors; k++) add_where(counts + k * kLanes, fired[k], by);
+      const uint16_t *fired = layers_[n - 1].fired + b * a_.T * vectors, *come = fired + t * vectors, *leave = fired + leaves * vectors;
+      for (int64_t k = 0; k < vectors; k++) add_difference(counts + k * kLanes, come[k], leaves < 0 ? 0 : leave[k]);
       return;
     }
     const int32_t *spikes = x.spikes + b * (a_.T * x.N + kSlack), *offsets = x.offsets + b * (a_.T + 1);
-    for (int32_t s = offsets[t]; s < offsets[t + 1]; s++) counts[spikes[s]] += by;
+    for (int32_t s = offsets[t]; s < offsets[t + 1]; s++) counts[spikes[s]]++;
+    if (leaves < 0) return;
+    for (int32_t s = offsets[leaves]; s < offsets[leaves + 1]; s++) counts[spikes[s]]--;
   }
 
   // Whether there is any error.
@@ -420,27 +416,10 @@ class Network {
     return wrong;
   }
 
-  // What is not 0 of the window that ends with step t, in any order: each belongs to weights of its own.
-  void keep_window(const Neurons<C>& x, int64_t b, int64_t t, int32_t slot) const {
-    const int32_t *spikes = x.spikes + b * (a_.T * x.N + kSlack), *offsets = x.offsets + b * (a_.T + 1);
-    const int32_t first = offsets[t > a_.epsilon ? t - a_.epsilon : 0], last = offsets[t + 1];
-    int32_t* counts = x.counts + b * x.N;
-    Entry *begin = x.entries + slot * x.N, *next = begin;
-    if (last - first > x.N / 4) {
-      for (int32_t i = 0; i < x.N; i++) {
-        *next = {i, counts[i]};
-        next += counts[i] != 0;
-      }
-    } else {
-      for (int32_t s = first; s < last; s++) {
-        int32_t& count = counts[spikes[s]];
-        if (count < 0) continue;  // is in the list
-        *next++ = {spikes[s], count};
-        count = -count;
-      }
-      for (const Entry* e = begin; e < next; e++) counts[e->input] = e->count;
-    }
-    x.n_entries[slot] = static_cast<int32_t>(next - begin);
+  // What is not 0 of the window, in order.
+  void keep_window(const Neurons<C>& x, int64_t b, int32_t slot) const {
+    const int32_t* counts = x.counts + b * x.N;
+    x.n_inputs[slot] = list_counts(counts, x.N, x.inputs + slot * x.N, x.times + slot * x.N);
     if (&x == neurons_) return;
     C* window = x.windows + slot * x.N;
     for (int64_t i = 0; i < x.N; i++) window[i] = static_cast<C>(counts[i]);
@@ -452,15 +431,15 @@ class Network {
     const Neurons<C>&x = neurons_[l], &out = neurons_[l + 1];
     C* w = y.packed + first * kLanes * y.I;
     for (int64_t slot = 0; slot < slots; slot++) {
-      const int32_t n = x.n_entries[slot];
+      const int32_t n = x.n_inputs[slot];
       if (n == 0) continue;
       const C* error = out.error + slot * out.padded + first * kLanes;
       Vector factor[V];
       for (int k = 0; k < V; k++) factor[k] = scale * load(error + k * kLanes);
-      const Entry* entries = x.entries + slot * x.N;
+      const int32_t *inputs = x.inputs + slot * x.N, *times = x.times + slot * x.N;
       for (int32_t e = 0; e < n; e++) {
-        C* row = w + entries[e].input * (V * kLanes);
-        const C count = static_cast<C>(entries[e].count);
+        C* row = w + inputs[e] * (V * kLanes);
+        const C count = static_cast<C>(times[e]);
         for (int k = 0; k < V; k++) store(row + k * kLanes, load(row + k * kLanes) + factor[k] * count);
       }
     }

@@ -56,14 +56,41 @@ inline uint32_t at_least(const DoubleVector& a, const DoubleVector& b) {
 #endif
 }
 
-// counts[l] += by where bit l is set, of 16 bits.
-inline void add_where(int32_t* counts, uint32_t bits, int32_t by) {
+// counts[l] += bit l of more - bit l of less, of 16 bits; counts without such a bit are not touched.
+inline void add_difference(int32_t* counts, uint32_t more, uint32_t less) {
+  const uint32_t changed = more ^ less;
 #if defined(__AVX512F__)
-  const __mmask16 mask = static_cast<__mmask16>(bits);
-  _mm512_mask_storeu_epi32(counts, mask, _mm512_add_epi32(_mm512_maskz_loadu_epi32(mask, counts), _mm512_set1_epi32(by)));
+  const __mmask16 mask = static_cast<__mmask16>(changed);
+  const __m512i by = _mm512_mask_blend_epi32(static_cast<__mmask16>(more), _mm512_set1_epi32(-1), _mm512_set1_epi32(1));
+  _mm512_mask_storeu_epi32(counts, mask, _mm512_add_epi32(_mm512_maskz_loadu_epi32(mask, counts), by));
 #else
-  for (; bits; bits &= bits - 1) counts[__builtin_ctz(bits)] += by;
+  for (uint32_t bits = changed; bits; bits &= bits - 1) counts[__builtin_ctz(bits)] += more >> __builtin_ctz(bits) & 1 ? 1 : -1;
 #endif
+}
+
+// Which of n counts are not 0, and these; returns how many.
+inline int32_t list_counts(const int32_t* counts, int64_t n, int32_t* indices, int32_t* values) {
+  int32_t found = 0;
+#if defined(__AVX512F__)
+  const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  for (int64_t i = 0; i < n; i += 16) {
+    const __m512i here = _mm512_maskz_loadu_epi32(static_cast<__mmask16>(n - i < 16 ? (1u << (n - i)) - 1 : 0xffffu), counts + i);
+    const __mmask16 some = _mm512_test_epi32_mask(here, here);
+    const int32_t more = __builtin_popcount(some);
+    const __mmask16 low = static_cast<__mmask16>((1u << more) - 1);
+    const __m512i index = _mm512_add_epi32(lanes, _mm512_set1_epi32(static_cast<int32_t>(i)));
+    _mm512_mask_storeu_epi32(indices + found, low, _mm512_maskz_compress_epi32(some, index));
+    _mm512_mask_storeu_epi32(values + found, low, _mm512_maskz_compress_epi32(some, here));
+    found += more;
+  }
+#else
+  for (int32_t i = 0; i < n; i++) {
+    if (counts[i] == 0) continue;
+    indices[found] = i;
+    values[found++] = counts[i];
+  }
+#endif
+  return found;
 }
 
 // Appends first + l where bit l is set, of 16 bits, in this order. Writes up to 16 beyond the end.

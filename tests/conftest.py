@@ -1,5 +1,6 @@
 """Backends as fixtures; the tests of ops run over ``tests/samples.py``."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -38,3 +39,8 @@ def nan_memory():
     assert torch.utils.deterministic.fill_uninitialized_memory
     yield
     torch.use_deterministic_algorithms(False)
+
+
+def pytest_collection_finish():
+    """The thousands of tests stay; every full collection would walk them, and ``benchmarks`` asks for many."""
+    gc.freeze()

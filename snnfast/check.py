@@ -52,7 +52,8 @@ def _like_state(op: str, name: str, value: Tensor, x: Tensor) -> None:
 
 def number(op: str, name: str, value: object) -> float:
     """A finite real number."""
-    if isinstance(value, bool) or not isinstance(value, Real):
+    # float first: to ask an abstract class takes longer than many a kernel.
+    if isinstance(value, bool) or not isinstance(value, (float, Real)):
         raise TypeError(f"{op}: {name} must be a number, got {type(value).__name__}")
     result = float(value)
     # Not math.isfinite, which breaks the graph of torch.compile(dynamic=True).

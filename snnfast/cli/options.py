@@ -23,7 +23,10 @@ Root = Annotated[
 Download = Annotated[bool, typer.Option(help="Download the data set into --data.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Validate = Annotated[
-    bool, typer.Option(help="Train without the validation split and score that, not the test.")
+    bool,
+    typer.Option(
+        help="Train without the validation split and watch that; the test is scored at the end."
+    ),
 ]
 Resume = Annotated[bool, typer.Option(help="Go on from the checkpoint in --out.")]
 Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cuda or cuda:N.")]

@@ -47,7 +47,10 @@ def train(
         int | None, typer.Option(min=2, help="Cross-validate, every seed on its own folds.")
     ] = None,
     validate: Annotated[
-        bool, typer.Option(help="Hold out a part of the training data, not the test part.")
+        bool,
+        typer.Option(
+            help="Watch a part of the training data. One run scores the test at its end, --seeds and --folds do not."
+        ),
     ] = False,
     device: Device = "auto",
     threads: Threads = None,

@@ -17,7 +17,6 @@ from snnfast.cli.options import (
     Root,
     Seed,
     Threads,
-    Validate,
     chosen_device,
     needs_root,
     plain_errors,
@@ -58,7 +57,9 @@ def train(
         int | None, typer.Option(help="Images after which learning rates are set anew.")
     ] = None,
     seed: Seed = 0,
-    validate: Validate = False,
+    validate: Annotated[
+        bool, typer.Option(help="Train without the validation split and score that, not the test.")
+    ] = False,
     device: Device = "auto",
     threads: Threads = None,
     out: Folder = None,

@@ -55,7 +55,7 @@ class Settings:
         scale: and scaled by a factor from ``1 - scale`` to ``1 + scale``, height and width each.
         flip: and mirrored left to right, every second on average.
         seed: seed of weights, order, dropout and augmentation.
-        validate: train without the validation split and score that instead of the test images.
+        validate: train without the validation split and watch that while training, not the test images.
     """
 
     network: str = "cnn"

@@ -54,7 +54,7 @@ class Settings:
         fold: the part that is held out.
         split_seed: seed of the cut into folds.
         seed: seed of weights, order, input spikes and desired times.
-        validate: train without the validation part and score that instead of the test part.
+        validate: train without the validation part and watch that while training, not the test part.
     """
 
     dataset: str = "digits"

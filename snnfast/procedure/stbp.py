@@ -53,7 +53,7 @@ class Settings:
         scale: and scaled by a factor from ``1 - scale`` to ``1 + scale``, height and width each.
         precision: "float32" or "bfloat16" (products and convolutions; membranes stay float32).
         seed: seed of weights, order, augmentation and encoding.
-        validate: train without the validation split and score that instead of the test images.
+        validate: train without the validation split and watch that while training, not the test images.
     """
 
     dataset: str = "digits"

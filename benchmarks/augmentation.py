@@ -50,15 +50,14 @@ def prepare(task: Task) -> Prepared:
 
 
 def training(run: Run, images: Tensor, task: Task) -> Callable[[], Tensor]:
-    from snnfast.train import autocast
+    from snnfast.train import answer
 
     assert run.optimizer is not None
     model, optimizer = run.model.to(memory_format=torch.channels_last), run.optimizer
     labels = torch.randint(10, (len(images),)).to(task.device)
 
     def step() -> Tensor:
-        with autocast(images, task.torch_dtype):
-            loss = functional.cross_entropy(model(images), labels)
+        loss = functional.cross_entropy(answer(model, images, task.torch_dtype), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

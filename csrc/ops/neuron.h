@@ -139,7 +139,7 @@ NeuronScan<Neuron> neuron_scan(const Arguments& arguments, Reset reset, NeuronTe
     if constexpr (std::is_same_v<Field, Parameter>) a.param[param++] = tensors.param(field, name);
   });
   STD_TORCH_CHECK(state == Neuron::kStates && param == Neuron::kParams, "snnfast: a neuron's arguments do not fit its maths");
-  a.settings = Neuron::settings(arguments);
+  Neuron::settings(arguments, a.settings);
   a.reset = reset;
   return a;
 }

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
 from snnfast.check import positive, whole
+
+from .analog import Analog, Node
 
 
 class QCFS(nn.Module):
@@ -42,3 +47,35 @@ class QCFS(nn.Module):
     def extra_repr(self) -> str:
         """The constants."""
         return f"threshold={self.threshold.item():g}, levels={self.levels}"
+
+
+class Quantised(Analog):
+    """A traced network with :class:`QCFS` in the place of its neurons, to be trained; it has the same parts.
+
+    Args:
+        network: whose parts it takes.
+        nodes: what runs, by name.
+        result: the node that gives the scores.
+        layers: one for every spiking node.
+    """
+
+    def __init__(
+        self, network: Analog, nodes: dict[str, Node], result: str, layers: Sequence[QCFS]
+    ) -> None:
+        parts = {**network._parameters, **network._buffers, **network._modules}
+        del parts["spiking"]
+        learned = {f"qcfs{i}": layer for i, layer in enumerate(layers)}
+        super().__init__({**parts, **learned})  # type: ignore[arg-type]
+        names = iter(learned)
+        self.nodes = [
+            replace(node, kind="affine", op="call_module", target=next(names))
+            if node.kind == "spiking"
+            else node
+            for node in nodes.values()
+        ]
+        self.result = result
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images to scores."""
+        scores: Tensor = self.run(self.nodes, images)[self.result]
+        return scores

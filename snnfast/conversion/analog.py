@@ -64,16 +64,20 @@ class Node:
 class Analog(nn.Module):
     """Parts of a model under their names there, whatever other attributes have these names."""
 
-    def __init__(self, parts: Mapping[str, nn.Module | Tensor]) -> None:
-        super().__init__()
+    def take(self, parts: Mapping[str, nn.Module | Tensor]) -> None:
+        """Registers ``parts``; after it no attribute of their names can be set."""
         for path, part in parts.items():
             *parents, name = path.split(".")
             owner: nn.Module = self
             for parent in parents:
                 child = owner._modules.get(parent)
                 owner._modules[parent] = owner = nn.Module() if child is None else child
-            kept = owner._parameters if isinstance(part, nn.Parameter) else owner._buffers
-            (owner._modules if isinstance(part, nn.Module) else kept)[name] = part  # type: ignore[index, assignment]
+            if isinstance(part, nn.Module):
+                owner._modules[name] = part
+            elif isinstance(part, nn.Parameter):
+                owner._parameters[name] = part
+            else:
+                owner._buffers[name] = part
 
     def get_submodule(self, target: str) -> nn.Module:
         """The module of that name, also where this class has another attribute of the name."""

@@ -14,8 +14,9 @@ from tqdm import tqdm
 from snnfast import check
 
 from .calibration import from_activations, from_currents
-from .network import Encoder, SpikingNetwork, one_of
+from .network import SpikingNetwork, one_of
 from .qcfs import QCFS, Quantised
+from .stream import Encoder
 
 METHODS = ("max", "percentile", "spikenorm", "qcfs")
 
@@ -185,7 +186,7 @@ def _train(model: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterable
     for item in batches:
         if not isinstance(item, (tuple, list)) or len(item) < 2:
             raise TypeError("fine_tune: the loader must give images and labels for method='qcfs'")
-        images, labels = item[0].to(device), item[1].to(device)
+        images, labels = item[0].to(device).contiguous(), item[1].to(device)
         value = F.cross_entropy(model(images), labels)
         optimizer.zero_grad()
         value.backward()

@@ -76,7 +76,7 @@ class SpikingNetwork(Analog):
             args, result = (Read(result),), "output_neurons"
             output = Node(result, "spiking", "the output", "call_function", None, args)
             nodes = {**nodes, result: output}
-        super().__init__(traced.parts)
+        super().__init__()
         self.encoding = encoding
         self.unit_spikes, self.spiking_output = bool(unit_spikes), bool(spiking_output)
         self.input_shape: tuple[int, ...] | None = getattr(model, "input_shape", None)
@@ -87,7 +87,8 @@ class SpikingNetwork(Analog):
             unit_spikes=self.unit_spikes,
             counts_spikes=self.spiking_output,
         )
-        like = next(self.parameters(), torch.empty(0))
+        weights = [getattr(part, "weight", part) for part in traced.parts.values()]
+        like: Tensor = next((w for w in weights if isinstance(w, Tensor)), torch.empty(0))
         self.spiking = nn.ModuleDict()
         for name in self.plan.neurons:
             # Not by its own method, which refuses names such as "values".
@@ -95,6 +96,7 @@ class SpikingNetwork(Analog):
         for name, value in traced.thresholds.items():
             neurons = self.neurons(name)
             neurons.threshold = neurons.checked(value, nodes[name].place)
+        self.take(traced.parts)
         self.eval()
 
     def neurons(self, name: str) -> Neurons:

@@ -68,18 +68,16 @@ class Plan:
         todo = list(tail)
         while todo:
             # A mean has the shape of a step, so that sizes which the tail reads can be told there again.
-            sizes = {r for r in self._reads[todo.pop()] if nodes[r].kind == "size"}
-            sizes -= constant | tail
-            tail |= sizes
-            todo += sizes
+            read_here = self._reads[todo.pop()]
+            new = {r for r in read_here if nodes[r].kind == "size"} - constant - tail
+            tail |= new
+            todo += new
         self.tail = [name for name in varying if name in tail]
-        read = {r for name in tail for r in self._reads[name]} | {self.result}
-        self.counted = [name for name in middle if name in read - tail]
+        wanted = {r for name in tail for r in self._reads[name]} | {result}
+        self.counted = [name for name in middle if name in wanted - tail]
         inside = set(middle)
         self.stored = [name for name in middle if self._is_stored(name, inside)]
-        self.recipe = {
-            s: self._recipe(s, constant) for s in self.stored if not self.is_stateful(s)
-        }
+        self.recipe = {s: self._recipe(s, constant) for s in self.stored if not self.is_stateful(s)}
         self.reads = {s: self._stored_inputs(s, constant) for s in self.stored}
         self.unread = {s for s in self.neurons if not inside.intersection(self._readers[s])}
         self.absorbed: dict[str, int] = {}

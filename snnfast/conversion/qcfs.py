@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,10 +63,11 @@ class Quantised(Analog):
     def __init__(
         self, network: Analog, nodes: dict[str, Node], result: str, layers: Sequence[QCFS]
     ) -> None:
-        parts = {**network._parameters, **network._buffers, **network._modules}
+        super().__init__()
+        kept = (network._parameters, network._buffers, network._modules)
+        parts: dict[str, Any] = {k: part for own in kept for k, part in own.items()}
         del parts["spiking"]
         learned = {f"qcfs{i}": layer for i, layer in enumerate(layers)}
-        super().__init__({**parts, **learned})  # type: ignore[arg-type]
         names = iter(learned)
         self.nodes = [
             replace(node, kind="affine", op="call_module", target=next(names))
@@ -74,6 +76,7 @@ class Quantised(Analog):
             for node in nodes.values()
         ]
         self.result = result
+        self.take({**parts, **learned})
 
     def forward(self, images: Tensor) -> Tensor:
         """Images to scores."""

@@ -133,12 +133,16 @@ def _plain_copy(model: nn.Module) -> nn.Module:
     model = copy.deepcopy(model, memo).eval()
     for module in list(model.modules()):
         if parametrize.is_parametrized(module):
-            for name, original in list(module.parametrizations.items()):  # type: ignore[operator, union-attr]
-                _untie(original)
-                parametrize.remove_parametrizations(module, name)
+            # PyTorch's own removal takes the weight from the class, which is that of the model that is copied, too.
+            names = list(module.parametrizations)  # type: ignore[arg-type]
+            values = [getattr(module, name).detach().clone() for name in names]
+            module.__class__ = parametrize.type_before_parametrizations(module)
+            del module._modules["parametrizations"]
+            for name, value in zip(names, values):
+                module._parameters[name] = nn.Parameter(value, value.is_floating_point())
         for hook in list(module._forward_pre_hooks.values()):
             if isinstance(hook, prune.BasePruningMethod):
-                _untie(module)
+                _untie(module, f"{hook._tensor_name}_orig")
                 prune.remove(module, hook._tensor_name)
             elif isinstance(hook, WeightNorm):
                 remove_weight_norm(module, hook.name)
@@ -150,11 +154,10 @@ def _plain_copy(model: nn.Module) -> nn.Module:
     return model
 
 
-def _untie(module: nn.Module) -> None:
-    """What follows writes into parameters, which other modules may share."""
-    for name, value in module._parameters.items():
-        if value is not None:
-            module._parameters[name] = nn.Parameter(value.detach().clone(), value.requires_grad)
+def _untie(module: nn.Module, name: str) -> None:
+    """What follows writes into the parameter, which other modules may share."""
+    value = module.get_parameter(name)
+    module._parameters[name] = nn.Parameter(value.detach().clone(), value.requires_grad)
 
 
 class _Conversion:
@@ -255,13 +258,13 @@ class _Conversion:
         # Who reads a weight by its name reads that of the model.
         read = {str(n.target).rpartition(".")[0] for n in nodes if n.op == "get_attr"}
         for node in nodes:
-            norm = self.layers.get(node.target) if node.op == "call_module" else None
+            norm: Any = self.layers.get(node.target) if node.op == "call_module" else None
             if type(norm) not in BATCH_NORMS or norm.running_mean is None:
                 continue
             before = node.args[0]
             if before.op != "call_module" or len(before.users) > 1 or before.target in read:
                 continue
-            layer = self.layers[before.target]
+            layer: Any = self.layers[before.target]
             if type(layer) not in PRODUCTS or calls.count(before.target) > 1:
                 continue
             if len(layer.weight) != norm.num_features:
@@ -298,7 +301,9 @@ class _Conversion:
             raise ValueError("\n  ".join(["convert: cannot be converted:", *self.refused.values()]))
         values = list(kinds.values())
         if values.count("input") != 1:
-            raise ValueError(f"convert: the model must take one tensor, got {values.count('input')}")
+            raise ValueError(
+                f"convert: the model must take one tensor, got {values.count('input')}"
+            )
         if "spiking" not in values:
             raise ValueError("convert: the model has no ReLU, so there is nothing that could spike")
         result = output.args[0]
@@ -313,8 +318,9 @@ class _Conversion:
         is_homogeneous = function in (*HOMOGENEOUS, *MAX_POOLS) or (
             node.op == "call_function" and function in HOMOGENEOUS_FUNCTIONS | MAX_POOL_FUNCTIONS
         )
-        args = fx.map_arg(node.args, lambda n: Read(n.name))
-        kwargs = fx.map_arg(node.kwargs, lambda n: Read(n.name))
+        read: Any = lambda n: Read(n.name)  # noqa: E731
+        args: Any = fx.map_arg(node.args, read)
+        kwargs: Any = fx.map_arg(node.kwargs, read)
         return Node(
             node.name,
             kind,
@@ -361,9 +367,9 @@ def _by_position(node: fx.Node) -> None:
 
 def _folded(layer: Any, norm: Any) -> nn.Module:
     """``layer`` with ``norm`` in its weights."""
-    fuse = fuse_linear_bn_weights if isinstance(layer, nn.Linear) else fuse_conv_bn_weights
+    fuse: Any = fuse_linear_bn_weights if isinstance(layer, nn.Linear) else fuse_conv_bn_weights
     ones, zeros = torch.ones_like(norm.running_var), torch.zeros_like(norm.running_mean)
-    folded = copy.deepcopy(layer)
+    folded: nn.Module = copy.deepcopy(layer)
     folded.weight, folded.bias = fuse(
         layer.weight,
         layer.bias,

@@ -98,11 +98,10 @@ class Histogram:
 
     def percentile(self, p: float) -> Tensor:
         """The upper edge of the bin that holds the percentile, at most the largest; in ``shape``."""
-        assert self.largest is not None
+        if self.largest is None:
+            raise RuntimeError("Histogram: there are no numbers yet")
         value = self.largest
-        if not self.exact:
-            assert self.counts is not None
-            assert self.width is not None
+        if self.counts is not None and self.width is not None:
             wanted = self.counts.sum(1, keepdim=True) * (p / 100)
             index = (self.counts.cumsum(1) < wanted).sum(1)
             edge = ((index + 1) * self.width).to(value.dtype)
@@ -220,8 +219,7 @@ class Layers(Stream):
                 self._calls[name] = self._call(self.plan.nodes[name])
 
     def _spikes(self, layer: str, x: Tensor) -> Tensor:
-        spikes = self._fire(layer, x.unsqueeze(0), 1)
-        assert spikes is not None
+        spikes: Tensor = self._fire(layer, x.unsqueeze(0), 1)  # type: ignore[assignment]
         return (spikes[0] != 0).to(torch.int8)
 
     @torch.no_grad()

@@ -97,6 +97,7 @@ DIMS: dict[Any, int] = {
 }
 
 TWO_SIGNALS = "it multiplies two signals; one of the factors must be a constant"
+MIXES = "it mixes the images of a batch; the first dimension must stay whole"
 INDICES = "it returns indices, which spikes do not have"
 ROUNDS = "it rounds, which is not linear; divide without rounding_mode"
 RANDOM = "it draws at random in evaluation as well; give training=self.training"
@@ -216,8 +217,16 @@ def _kind_of_function(node: fx.Node, signals: list[fx.Node]) -> tuple[str, str]:
         return "linear" if all(a in signals for a in node.args[:2]) else "affine", ""
     if function in CONCATENATIONS:
         return "linear" if set(signals) == set(node.all_input_nodes) else "affine", ""
-    if function is operator.getitem and signals != [node.args[0]]:
-        return "", "it chooses by a signal, which spikes cannot"
+    if function is operator.getitem:
+        if signals != [node.args[0]]:
+            return "", "it chooses by a signal, which spikes cannot"
+        first = others[0][0] if isinstance(others[0], tuple) else others[0]
+        if first is not Ellipsis and not (isinstance(first, slice) and first == slice(None)):
+            return "", MIXES
+    if function is torch.mean:
+        dim = others[0] if others else node.kwargs.get("dim")
+        if dim in (None, 0) or (isinstance(dim, (tuple, list)) and 0 in dim):
+            return "", MIXES
     if function in HOMOGENEOUS_FUNCTIONS or function in OTHER_LINEAR:
         return "linear", ""
     name = str(getattr(node.target, "__name__", node.target)).replace("_", "")

@@ -298,8 +298,8 @@ class _Layer:
         self.threshold, self.steps = float(scale.mean()), steps
 
     def report(self, images: int) -> LayerReport:
-        assert self.fired is not None
-        assert self.always is not None
+        if self.fired is None or self.always is None:
+            raise RuntimeError(f"conversion_report: {self.place} has seen no images")
         n, a, r, aa, rr, ar = self.sums.tolist()
         spread = ((aa - a * a / n) * (rr - r * r / n)) ** 0.5
         neurons = self.fired.numel()

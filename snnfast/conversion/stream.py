@@ -259,11 +259,11 @@ class Stream:
     def _products(self, name: str, values: dict[str, Tensor], steps: int) -> Tensor:
         """A stored affine node, step by step: a product over another number of rows may round otherwise."""
         recipe = self.plan.recipe[name]
-        rows: Tensor | None = None
-        for t in range(steps):
+
+        def row_of(t: int) -> Tensor:
             here: dict[str, Any] = {}
 
-            def look(n: str, here: dict[str, Any] = here, t: int = t) -> Any:
+            def look(n: str) -> Any:
                 if n in here:
                     return here[n]
                 return values[n][t] if n in values else self.constant[n]
@@ -273,12 +273,16 @@ class Stream:
                     self._record(part, look(self.plan.nodes[part].source))
                 here[part] = self._calls[part](look)
             row: Tensor = here[name]
-            if steps == 1:
-                # As the rows of a longer chunk, or a product could round otherwise.
-                return row.contiguous().unsqueeze(0)
-            rows = self._rows(name, row, steps) if rows is None else rows
-            rows[t] = row
-        assert rows is not None
+            return row
+
+        first = row_of(0)
+        if steps == 1:
+            # As the rows of a longer chunk, or a product could round otherwise.
+            return first.contiguous().unsqueeze(0)
+        rows = self._rows(name, first, steps)
+        rows[0] = first
+        for t in range(1, steps):
+            rows[t] = row_of(t)
         return rows
 
     def _rows(self, name: str, row: Tensor, steps: int) -> Tensor:
@@ -293,8 +297,8 @@ class Stream:
         self.active[name] = self.active[name] + active if name in self.active else active
 
     def _add(self, name: str, value: Tensor) -> None:
-        total = self._sums.get(name)
-        for row in value.to(check.state_dtype(value.dtype)):
-            total = row.clone() if total is None else total + row
-        assert total is not None
+        rows = iter(value.to(check.state_dtype(value.dtype)))
+        total = self._sums[name] if name in self._sums else next(rows).clone()
+        for row in rows:
+            total = total + row
         self._sums[name] = total

@@ -159,7 +159,7 @@ Y = torch.tensor([0, 1, 2, 3])
     ("loader", "message"),
     [
         ([(X, Y), X], "must give images and labels"),
-        ([(X, Y), (X[:, :1], Y)], ""),
+        ([(X, Y), (X[:, :1], Y)], "to have 2 channels"),
         ([], "the loader holds no images"),
     ],
     ids=["labels", "shape", "empty"],

@@ -148,6 +148,8 @@ def kind_of(
     kind, why = _kind_of_module(layer) if layer is not None else _kind_of_function(node, signals)
     if reads and not signals and why not in (UNKNOWN, RANDOM, WRITES):
         return "static", ""
+    if why == MIXES and not all(kinds[i] for i in reads):
+        return "linear", ""  # what is indexed is refused itself
     return kind, why
 
 

@@ -112,7 +112,12 @@ def trace(model: nn.Module, *, max_pool: str = "rate") -> Traced:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"convert: model must be a torch.nn.Module, got {type(model).__name__}")
-    model = _plain_copy(model)
+    try:
+        model = _plain_copy(model)
+    except Exception as error:
+        raise ValueError(
+            f"convert: {type(model).__name__} cannot be copied ({error}); take out what copy.deepcopy refuses"
+        ) from error
     try:
         graph = _Tracer().trace(model)
     except Exception as error:

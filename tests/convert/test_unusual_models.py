@@ -414,6 +414,12 @@ class Steeper(QCFS):
         return super().forward(2 * x)
 
 
+def test_only_what_is_indexed_is_refused():
+    with pytest.raises(ValueError, match=r"chunk in forward") as error:
+        SpikingNetwork(Written(lambda m, h: h.chunk(2, 1)[0]))
+    assert "getitem" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("layer", "message"),
     [(Clipped(16, 16), "clamp in same: it clips"), (Steeper(), "clamp in same: it clips")],

@@ -43,11 +43,11 @@ NAMES = {
 SIGNATURES = {
     "lif": (
         "x, v=None, *, tau=None, decay=None, decay_input=True, v_threshold=1.0, v_reset=0.0, "
-        "v_rest=None, surrogate='atan', detach_reset=False, return_v=True, return_v_seq=False"
+        "v_rest=None, surrogate='atan', detach_reset=False, return_state=True, return_v_seq=False"
     ),
     "iaf": (
         "x, v=None, *, v_threshold=1.0, v_reset=0.0, surrogate='atan', detach_reset=False, "
-        "return_v=True, return_v_seq=False"
+        "return_state=True, return_v_seq=False"
     ),
     "li": "x, v=None, *, tau=None, decay=None, decay_input=True, v_rest=0.0",
     "cuba": (

@@ -1,0 +1,177 @@
+"""From a call to the plain arguments of its kernel and back; from a check and an implementation to a public op."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Any, NamedTuple, ParamSpec, TypeVar, get_type_hints
+
+from torch import Tensor
+
+from snnfast.surrogate import Surrogate, SurrogateLike, numbered
+
+Parameter = float | Tensor
+Changed = Annotated[Tensor, "changed"]
+OptionalChanged = Annotated[Tensor | None, "changed"]
+ChangedList = Annotated[list[Tensor], "changed"]
+
+P = ParamSpec("P")
+C = TypeVar("C")
+R = TypeVar("R")
+
+
+class Kind(NamedTuple):
+    """How a field of a call is handed to a kernel: as one plain argument or several.
+
+    Attributes:
+        schema: the argument in PyTorch's notation, with ``{}`` for the field's name.
+        size: how many plain arguments.
+        flat: a value of the field as plain arguments.
+        value: the value of plain arguments.
+    """
+
+    schema: str
+    size: int
+    flat: Callable[[Any], Sequence[Any]]
+    value: Callable[..., Any]
+
+
+def _one(value: Any) -> tuple[Any]:
+    return (value,)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _parameter(value: Parameter) -> tuple[float, Tensor | None]:
+    return (0.0, value) if isinstance(value, Tensor) else (value, None)
+
+
+def _surrogate(value: Surrogate) -> tuple[int, float]:
+    return value.number, value.alpha
+
+
+_KINDS: dict[Any, Kind] = {
+    **{
+        hint: Kind(f"{schema} {{}}", 1, _one, _same)
+        for hint, schema in {
+            Tensor: "Tensor",
+            Tensor | None: "Tensor?",
+            list[Tensor]: "Tensor[]",
+            Changed: "Tensor(!)",
+            OptionalChanged: "Tensor(!)?",
+            ChangedList: "Tensor(!)[]",
+            bool: "bool",
+            int: "int",
+            float: "float",
+            float | None: "float?",
+            list[float]: "float[]",
+        }.items()
+    },
+    Parameter: Kind(
+        "float {0}, Tensor? {0}_tensor",
+        2,
+        _parameter,
+        lambda number, tensor: number if tensor is None else tensor,
+    ),
+    SurrogateLike: Kind("int {}, float alpha", 2, _surrogate, numbered),
+}
+
+
+def _nested(call: Any) -> Kind:
+    return Kind(
+        ", ".join(k.schema.format(f"{{0}}_{name}") for name, k in zip(call._fields, call.kinds)),
+        sum(kind.size for kind in call.kinds),
+        flatten,
+        lambda *flat: unflatten(call, flat),
+    )
+
+
+def prepare(call: Any) -> Any:
+    """Looks up once, as attributes of the class ``call``, how its fields are handed to a kernel; returns the class."""
+    if "kinds" not in vars(call):
+        hints = get_type_hints(call, include_extras=True)
+        nested = {name for name in call._fields if hasattr(hints[name], "_fields")}
+        call.kinds = tuple(
+            _nested(prepare(hints[name])) if name in nested else _KINDS[hints[name]]
+            for name in call._fields
+        )
+        call.flatteners = tuple(None if kind.size == 1 else kind.flat for kind in call.kinds)
+    return call
+
+
+def schema(call: Any) -> str:
+    """The arguments of a call's kernel in PyTorch's notation."""
+    kinds = prepare(call).kinds
+    return ", ".join(kind.schema.format(name) for name, kind in zip(call._fields, kinds))
+
+
+def flatten(call: Any) -> list[Any]:
+    """The plain arguments of a call's kernel, in order."""
+    flat: list[Any] = []
+    for value, several in zip(call, call.flatteners):
+        if several is None:
+            flat.append(value)
+        else:
+            flat += several(value)
+    return flat
+
+
+def unflatten(call: type[C], flat: Iterable[Any]) -> C:
+    """The call of plain arguments; what comes after them is left alone."""
+    plain = iter(flat)
+    return call(*(kind.value(*(next(plain) for _ in range(kind.size))) for kind in call.kinds))  # type: ignore[attr-defined]
+
+
+def fields_of_kind(call: Any, hint: Any) -> tuple[str, ...]:
+    """The names of the fields whose type is ``hint``."""
+    kinds = prepare(call).kinds
+    return tuple(name for name, kind in zip(call._fields, kinds) if kind is _KINDS[hint])
+
+
+def positions(call: Any) -> dict[str, int]:
+    """Where a field's first plain argument stands."""
+    starts, position = {}, 0
+    for name, kind in zip(call._fields, prepare(call).kinds):
+        starts[name] = position
+        position += kind.size
+    return starts
+
+
+def public(check: Callable[P, C], run: Callable[[str, C], R], module: str) -> Callable[P, R]:
+    """The op that checks its arguments by ``check`` and answers by ``run(name, call)``.
+
+    It has the signature and the documentation of ``check``, which it keeps as an attribute, and is at home in
+    ``module``.
+    """
+    name = check.__name__
+    prepare(get_type_hints(check)["return"])
+
+    @functools.wraps(check)
+    def op(*args: P.args, **kwargs: P.kwargs) -> R:
+        return run(name, check(*args, **kwargs))
+
+    signature = inspect.signature(check)
+    op.__dict__.pop("__wrapped__")
+    op.__dict__["__signature__"] = signature.replace(return_annotation=signature.empty)
+    op.__dict__["check"] = check
+    op.__module__ = module
+    return op
+
+
+def equation(
+    check: Callable[P, C], answer: Callable[[C, Any], Any] = lambda call, outputs: outputs
+) -> Callable[[Callable[[C], R]], Callable[P, R]]:
+    """Makes an equation, a function of a call in plain PyTorch, the public op of ``snnfast.reference``.
+
+    The op keeps the equation as an attribute. ``answer`` makes what the op returns of what the equation gives.
+    """
+
+    def publish(function: Callable[[C], R]) -> Callable[P, R]:
+        op = public(check, lambda name, call: answer(call, function(call)), "snnfast.reference")
+        op.__dict__["equation"] = function
+        return op
+
+    return publish

@@ -1,0 +1,298 @@
+"""How a neuron's call reaches its kernels ``<op>_forward`` and ``<op>_backward``: layout, autograd, fakes and vmap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec, TypeVar, get_type_hints
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from snnfast import backend
+from snnfast.calls.call import Parameter, fields_of_kind, flatten, positions, public, unflatten
+from snnfast.calls.neuron import answer
+from snnfast.check import state_dtype
+
+from .layout import dense_order, inverse, parameter_run, permute_neurons
+
+# The kernels keep the state every so many steps and recompute the steps between in the backward pass. Emulated CUDA
+# counts as CUDA.
+CHECKPOINT_EVERY = {"cpu": 32, "cuda": 16}
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class _Kind:
+    """What a neuron's call is made of, looked up once.
+
+    Attributes:
+        call: its type.
+        stem: of its kernels' names, the last part of the name of the module that defines the call.
+        states, params: the names of its states and parameters.
+        at: where a field's first plain argument stands.
+    """
+
+    def __init__(self, call: Any) -> None:
+        self.call, self.at = call, positions(call)
+        self.stem = call.__module__.rpartition(".")[2]
+        self.states = fields_of_kind(call, Tensor | None)
+        self.params = fields_of_kind(call, Parameter)
+        self.forward, self.backward = f"{self.stem}_forward", f"{self.stem}_backward"
+
+
+_KINDS: dict[Any, _Kind] = {}
+
+
+def neuron(reference: Callable[P, R]) -> Callable[P, R]:
+    """The public op of a neuron, from its reference."""
+    check, equation = reference.check, reference.equation  # type: ignore[attr-defined]
+    call_type = get_type_hints(check)["return"]
+    kind = _KINDS.setdefault(call_type, _Kind(call_type))
+
+    def run(op: str, call: Any) -> Any:
+        kernels = backend.library(op, call.x, call.surrogate)
+        outputs = equation(call) if kernels is None else _scan(kernels, op, kind, call)
+        return answer(call, outputs)
+
+    return public(check, run, "snnfast.ops")
+
+
+def _scan(kernels: Any, op: str, kind: _Kind, call: Any) -> tuple[Tensor, ...]:
+    """Spikes, states and membranes; what was not asked for is empty."""
+    x = call.x
+    given = {
+        name: value
+        for name in kind.states + kind.params
+        if isinstance(value := getattr(call, name), Tensor)
+    }
+    if forward_ad._current_level >= 0:
+        _refuse_tangents(op, (x, *given.values()))
+    order = dense_order(x)
+    if order is not None:
+        x = x.permute(order)
+        given = {name: permute_neurons(value, order) for name, value in given.items()}  # type: ignore[misc]
+    if given:
+        shape = x.shape[1:]
+        given |= {n: parameter_run(given[n], shape) for n in kind.params if n in given}
+    if given or order is not None:
+        call = call._replace(x=x, **given)
+    kernel = getattr(kernels, kind.forward)
+    flat = flatten(call)
+    if not torch.is_grad_enabled() or not any(a.requires_grad for a in (x, *given.values())):
+        outputs = _below_autograd(kernel, *flat, 0)
+    else:
+        every = CHECKPOINT_EVERY["cpu" if kernels is torch.ops.snnfast and x.is_cpu else "cuda"]
+        if torch._C._are_functorch_transforms_active():
+            outputs = kernel(*flat, every)
+        else:
+            outputs = _Scan.apply(kernels, kind, every, *flat)  # type: ignore[no-untyped-call]
+    spikes, *states, v_seq = outputs[: len(kind.states) + 2]
+    if order is None:
+        return spikes, *states, v_seq
+    back = inverse(order)
+    return (
+        spikes.permute(back) if call.fires else spikes,
+        *(permute_neurons(s, back) if call.return_state else s for s in states),  # type: ignore[arg-type]
+        v_seq.permute(back) if call.return_v_seq else v_seq,
+    )
+
+
+def _refuse_tangents(op: str, arguments: Sequence[Any]) -> None:
+    # A kernel would drop them, and the derivative would silently be zero.
+    for a in arguments:
+        if isinstance(a, Tensor) and forward_ad.unpack_dual(a).tangent is not None:
+            raise RuntimeError(f"{op}: forward-mode differentiation is not supported")
+
+
+def _below_autograd(kernel: Any, *arguments: Any) -> tuple[Tensor, ...]:
+    """Calls a kernel without the way through Python's autograd, where its gradient is taken care of or not wanted."""
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return kernel(*arguments)  # type: ignore[no-any-return]
+    with torch._C._AutoDispatchBelowAutograd():
+        return kernel(*arguments)  # type: ignore[no-any-return]
+
+
+# ---- autograd
+
+
+class _Scan(torch.autograd.Function):
+    # The forward(ctx, ...) form costs 9 us a call, autograd registered with the kernel (below) 40 us.
+    @staticmethod
+    def forward(ctx: Any, kernels: Any, kind: _Kind, every: int, *flat: Any) -> Any:
+        outputs = _below_autograd(getattr(kernels, kind.forward), *flat, every)
+        _save(ctx, kernels, kind, every, flat, outputs)
+        return outputs[:-1]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        return (None, None, None, *_gradients(ctx, *grads))
+
+
+def _save(
+    ctx: Any,
+    kernels: Any,
+    kind: _Kind,
+    every: int,
+    flat: Sequence[Any],
+    outputs: tuple[Tensor, ...],
+) -> None:
+    ctx.kernels, ctx.kind, ctx.every = kernels, kind, every
+    ctx.set_materialize_grads(False)
+    ctx.places = [k for k, a in enumerate(flat) if isinstance(a, Tensor)]
+    ctx.save_for_backward(outputs[-1], *(flat[k] for k in ctx.places))
+    ctx.flat = [None if isinstance(a, Tensor) else a for a in flat]
+
+
+def _gradients(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+    """Gradients of the plain arguments from those of spikes, states, v_seq and checkpoints."""
+    checkpoints, *saved = ctx.saved_tensors
+    flat, kind, every, at = list(ctx.flat), ctx.kind, ctx.every, ctx.kind.at
+    for k, value in zip(ctx.places, saved):
+        flat[k] = value
+    if not every:  # a raw call that kept no checkpoints
+        every = CHECKPOINT_EVERY["cuda"]
+        checkpoints = getattr(ctx.kernels, kind.forward)(*flat, every)[-1]
+    count = len(kind.states)
+    wanted = (flat[at["fires"]], *[flat[at["return_state"]]] * count, flat[at["return_v_seq"]])
+    needed = any(flat[at[name]] is not None for name in kind.states)
+    kernel = getattr(ctx.kernels, kind.backward)
+    arguments = (
+        *flat,
+        checkpoints,
+        every,
+        needed,
+        *(g if w else None for g, w in zip(grads, wanted)),
+    )
+    # with create_graph=True the kernel says that it has no second derivative
+    outputs = kernel(*arguments) if torch.is_grad_enabled() else _below_autograd(kernel, *arguments)
+    result: list[Any] = [None] * len(flat)
+    result[at["x"]] = outputs[0]
+    for name, grad in zip(kind.states, outputs[1:]):
+        if flat[at[name]] is not None:
+            result[at[name]] = grad
+    for name, grad in zip(kind.params, outputs[1 + count :]):
+        tensor = flat[at[name] + 1]
+        if tensor is not None:
+            result[at[name] + 1] = grad.sum_to_size(tensor.shape)
+    return tuple(result)
+
+
+# ---- what PyTorch knows of the kernels
+
+
+def register(namespace: str) -> None:
+    """Makes the kernels of all neurons traceable without data, differentiable, and usable under ``torch.vmap``."""
+    for kind in _KINDS.values():
+        _register(namespace, kind)
+
+
+def _register(namespace: str, kind: _Kind) -> None:
+    kernels, call_type, stem, at = getattr(torch.ops, namespace), kind.call, kind.stem, kind.at
+    states, params = kind.states, kind.params
+    forward, backward = f"{namespace}::{kind.forward}", f"{namespace}::{kind.backward}"
+
+    def neurons(x: Tensor, wanted: bool) -> Tensor:
+        return x.new_empty(x.shape[1:] if wanted else (0,), dtype=state_dtype(x.dtype))
+
+    @torch.library.register_fake(forward)
+    def _(*flat: Any) -> tuple[Tensor, ...]:
+        call, every = unflatten(call_type, flat), flat[-1]
+        x, dtype = call.x, state_dtype(call.x.dtype)
+        count = (x.shape[0] + every - 1) // every - 1 if every else 0
+        return (
+            x.new_empty(x.shape if call.fires else (0,)),
+            *(neurons(x, call.return_state) for _ in states),
+            x.new_empty(x.shape if call.return_v_seq else (0,), dtype=dtype),
+            x.new_empty(
+                (torch.sym_max(count, 0), len(states), *x.shape[1:]) if every else (0,), dtype=dtype
+            ),
+        )
+
+    @torch.library.register_fake(backward)
+    def _(*flat: Any) -> tuple[Tensor, ...]:
+        call, needed = unflatten(call_type, flat), flat[-3 - len(states)]
+        return (
+            call.x.new_empty(call.x.shape),
+            *(neurons(call.x, needed) for _ in states),
+            *(neurons(call.x, isinstance(getattr(call, name), Tensor)) for name in params),
+        )
+
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        _save(ctx, kernels, kind, inputs[-1], inputs[:-1], output)
+
+    torch.library.register_autograd(
+        forward, lambda ctx, *grads: (*_gradients(ctx, *grads), None), setup_context=setup_context
+    )
+
+    def no_second_derivative(ctx: Any, *grads: Tensor) -> Any:
+        raise RuntimeError(
+            f"{stem}: a second derivative was asked for, but the surrogate gradient has none"
+        )
+
+    torch.library.register_autograd(backward, no_second_derivative)
+
+    @torch.library.register_vmap(forward)
+    def _(info: Any, in_dims: tuple[int | None, ...], *flat: Any) -> Any:
+        call, size = unflatten(call_type, flat), info.batch_size
+        batched = _batched(flat, in_dims, at["x"], {at["x"]: 1}, size)
+        return getattr(kernels, kind.forward)(*batched), (
+            1 if call.fires else None,
+            *(0 if call.return_state else None for _ in states),
+            1 if call.return_v_seq else None,
+            2 if flat[-1] else None,
+        )
+
+    @torch.library.register_vmap(backward)
+    def _(info: Any, in_dims: tuple[int | None, ...], *flat: Any) -> Any:
+        call, size, count = unflatten(call_type, flat), info.batch_size, len(states)
+        first = (
+            len(flat) - count - 2
+        )  # of the gradients; checkpoints [count, states, neurons] stand before
+        batch_at = {at["x"]: 1, first - 3: 2, first: 1, len(flat) - 1: 1}
+        batched = _batched(flat, in_dims, at["x"], batch_at, size)
+        return getattr(kernels, kind.backward)(*batched), (
+            1,
+            *(0 if flat[-3 - count] else None for _ in states),
+            *(0 if isinstance(getattr(call, name), Tensor) else None for name in params),
+        )
+
+
+def _batched(
+    flat: Sequence[Any],
+    in_dims: Sequence[int | None],
+    at_x: int,
+    batch_at: dict[int, int],
+    size: int,
+) -> list[Any]:
+    """The plain arguments with the batch as the first dimension of the neurons.
+
+    ``batch_at`` says which dimension that is, for arguments with others before; the rest lack them, and may lack more.
+    """
+
+    def before(value: Tensor, dim: int | None, there: int) -> Tensor:
+        if dim is not None:
+            return value.movedim(dim, there)
+        shape = value.shape
+        return value.unsqueeze(there).expand(*shape[:there], size, *shape[there:])
+
+    neurons = before(flat[at_x], in_dims[at_x], 1).shape[1:]
+
+    def broadcast(value: Tensor, dim: int | None) -> Tensor:
+        if dim is None:
+            return value.expand(neurons)
+        value = value.movedim(dim, 0)
+        missing = len(neurons) - value.dim()
+        return value.reshape(size, *(1,) * missing, *value.shape[1:]).expand(neurons)
+
+    return [
+        value
+        if not isinstance(value, Tensor)
+        else before(value, dim, batch_at[k]).contiguous()
+        if batch_at.get(k, 1) != 1
+        else before(value, dim, 1)
+        if k in batch_at
+        else broadcast(value, dim)
+        for k, (value, dim) in enumerate(zip(flat, in_dims))
+    ]

@@ -192,7 +192,8 @@ def calibrate(layer: SpikeProp, t: Tensor, mean_time: float, *, steps: int = 40)
         come later or mostly inhibit it, keeps its weights, and a warning says how many there are.
 
     Raises:
-        TypeError, ValueError: for arguments of wrong type or range, and those of the layer.
+        TypeError, ValueError: for arguments of wrong type or range, and those of the layer; the weights are then what
+            they were.
     """
     if not isinstance(layer, SpikeProp):
         raise TypeError(f"calibrate: layer must be a SpikeProp, got {type(layer).__name__}")
@@ -211,19 +212,23 @@ def calibrate(layer: SpikeProp, t: Tensor, mean_time: float, *, steps: int = 40)
             times: Tensor = layer(t)
         return times.clamp(max=layer.t_max).mean(0)
 
-    low, high = (before.new_full((layer.out_features,), g).log() for g in _GAINS)
-    able = mean(high) <= target
-    for _ in range(steps):
-        middle = (low + high) / 2
-        early = mean(middle) <= target
-        low, high = torch.where(early, low, middle), torch.where(early, middle, high)
-    reached = mean(torch.where(able, high, torch.zeros_like(high)))
-    if not able.all():
-        warnings.warn(
-            f"calibrate: {int((~able).sum())} of {len(able)} neurons cannot fire at {target:g} ms on average with any "
-            "gain and keep their weights; choose a later mean_time or draw more weights positive",
-            stacklevel=3,  # past no_grad
-        )
+    try:
+        low, high = (before.new_full((layer.out_features,), g).log() for g in _GAINS)
+        able = mean(high) <= target
+        for _ in range(steps):
+            middle = (low + high) / 2
+            early = mean(middle) <= target
+            low, high = torch.where(early, low, middle), torch.where(early, middle, high)
+        reached = mean(torch.where(able, high, torch.zeros_like(high)))
+        if not able.all():
+            warnings.warn(
+                f"calibrate: {int((~able).sum())} of {len(able)} neurons cannot fire at {target:g} ms on average with "
+                "any gain and keep their weights; choose a later mean_time or draw more weights positive",
+                stacklevel=3,  # past no_grad
+            )
+    except BaseException:
+        layer.weight.copy_(before)
+        raise
     return reached
 
 

@@ -15,7 +15,9 @@ from snnfast.reference.presentations import Events, Rates
 from snnfast.reference.stdp import StdpState
 
 from . import neuron as _neuron
+from . import poisson as _poisson
 from . import spike_count as _spike_count
+from . import spikeprop as _spikeprop
 from .bp_stdp import bp_stdp
 from .bp_stdp import register as _register_bp_stdp
 from .bp_stdp_network import bp_stdp_network
@@ -24,10 +26,6 @@ from .diehl_cook import diehl_cook
 from .diehl_cook import register as _register_diehl_cook
 from .diehl_cook_conductance import diehl_cook_conductance
 from .diehl_cook_conductance import register as _register_diehl_cook_conductance
-from .poisson import poisson
-from .poisson import register as _register_poisson
-from .spikeprop import register as _register_spikeprop
-from .spikeprop import spikeprop
 from .stdp import register as _register_stdp
 from .stdp import stdp
 
@@ -61,7 +59,9 @@ cuba = _neuron.neuron(reference.cuba)
 iaf = _neuron.neuron(reference.iaf, "lif")
 li = _neuron.neuron(reference.li, "lif")
 lif = _neuron.neuron(reference.lif)
+poisson = public(reference.poisson.check, _poisson.run, __name__)
 spike_count = public(reference.spike_count.check, _spike_count.run, __name__)
+spikeprop = public(reference.spikeprop.check, _spikeprop.run, __name__)
 
 
 def register(namespace: str) -> None:
@@ -72,10 +72,10 @@ def register(namespace: str) -> None:
     _register_bp_stdp(namespace)
     _register_bp_stdp_network(namespace)
     _register_diehl_cook(namespace)
-    _register_poisson(namespace)
+    _poisson.register(namespace)
     _register_diehl_cook_conductance(namespace)
     _spike_count.register(namespace)
-    _register_spikeprop(namespace)
+    _spikeprop.register(namespace)
     _register_stdp(namespace)
 
 

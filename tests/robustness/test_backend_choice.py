@@ -88,7 +88,7 @@ def test_use_nests_and_ends_also_after_an_error():
         assert backend.choose("lif", x)[0] == "reference"
     with pytest.raises(KeyError), use("reference"):
         raise KeyError
-    assert backend._forced is None
+    assert backend.forced() is None
 
 
 def test_use_of_an_unknown_name_is_an_error():

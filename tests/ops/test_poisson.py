@@ -400,6 +400,26 @@ def test_vmap_with_different_randomness(kernels):
     assert torch.equal(same[0], same[1])
 
 
+def test_vmap_does_not_look_at_values(kernels):
+    p = torch.rand(3, 8, device=kernels.device)
+    seed = torch.tensor([3], device=kernels.device)
+    got = torch.vmap(lambda p: ops.poisson(p, 4, seed=seed))(p)
+    want = torch.stack([ops.poisson(one, 4, seed=seed) for one in p])
+    torch.testing.assert_close(got, want, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("shape", "num_steps"), [((1,), 2**62 + 2**18), ((2**20,), 2**43)])
+def test_sizes_whose_product_overflows_get_an_error(kernels, shape, num_steps):
+    p = torch.zeros(1, device=kernels.device).expand(shape)
+    size = f"a tensor of shape [{num_steps}, {shape[0]}]"
+    with pytest.raises(ValueError, match="poisson: num_steps is too large: ") as caught:
+        ops.poisson(p, num_steps, seed=1)
+    assert size in str(caught.value)
+    with pytest.raises(RuntimeError, match="^poisson: ") as caught:
+        kernels.ops.poisson(p, torch.zeros(1).long().to(p.device), num_steps, torch.float32)
+    assert f"{size} is too large" in str(caught.value)
+
+
 @pytest.mark.skipif("cuda" not in PRESENT, reason="no CUDA device")
 class TestCuda:
     def test_generator_of_the_device(self):

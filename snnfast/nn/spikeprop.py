@@ -79,18 +79,18 @@ class SpikeProp(nn.Module):
         validate: bool = True,
     ) -> None:
         super().__init__()
-        self.in_features = _count("in_features", in_features)
-        self.out_features = _count("out_features", out_features)
-        self.v_threshold = _positive("v_threshold", v_threshold)
-        self.t_max = _positive("t_max", t_max)
-        self.dt = None if dt is None else _positive("dt", dt)
-        self.slope_min = _positive("slope_min", slope_min)
+        self.in_features = check.whole("SpikeProp", "in_features", in_features)
+        self.out_features = check.whole("SpikeProp", "out_features", out_features)
+        self.v_threshold = check.positive("SpikeProp", "v_threshold", v_threshold)
+        self.t_max = check.positive("SpikeProp", "t_max", t_max)
+        self.dt = None if dt is None else check.positive("SpikeProp", "dt", dt)
+        self.slope_min = check.positive("SpikeProp", "slope_min", slope_min)
         self.validate = validate
         self.tau: float | Tensor
         if isinstance(tau, Tensor) and not isinstance(tau, nn.Parameter):
             self.register_buffer("tau", tau)
         else:
-            self.tau = tau if isinstance(tau, Tensor) else _positive("tau", tau)
+            self.tau = tau if isinstance(tau, Tensor) else check.positive("SpikeProp", "tau", tau)
         d = _delays(delays, delay_range, self.in_features)
         if learn_delays:
             self.delays = nn.Parameter(d)
@@ -202,7 +202,7 @@ def calibrate(layer: SpikeProp, t: Tensor, mean_time: float, *, steps: int = 40)
         raise ValueError(
             f"calibrate: mean_time must lie between 0 and t_max = {layer.t_max:g} ms, got {target:g}"
         )
-    _count("steps", steps, "calibrate")
+    check.whole("calibrate", "steps", steps)
     before = layer.weight.detach().clone()
 
     def mean(log_gain: Tensor) -> Tensor:
@@ -232,28 +232,19 @@ def calibrate(layer: SpikeProp, t: Tensor, mean_time: float, *, steps: int = 40)
     return reached
 
 
-def _count(name: str, value: int, what: str = "SpikeProp") -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{what}: {name} must be an integer, got {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{what}: {name} must be at least 1, got {value}")
-    return value
-
-
-def _positive(name: str, value: object) -> float:
-    result = check.number("SpikeProp", name, value)
-    if result <= 0:
-        raise ValueError(f"SpikeProp: {name} must be positive, got {result:g}")
-    return result
-
-
 def _delays(
     delays: int | Sequence[float] | Tensor, drawn_from: tuple[float, float] | None, inputs: int
 ) -> Tensor:
     if isinstance(delays, int) and not isinstance(delays, bool):
-        terminals = _count("delays", delays)
+        terminals = check.whole("SpikeProp", "delays", delays)
         if drawn_from is None:
             return torch.arange(1.0, terminals + 1)
+        if (
+            not isinstance(drawn_from, Sequence)
+            or isinstance(drawn_from, str)
+            or len(drawn_from) != 2
+        ):
+            raise TypeError(f"SpikeProp: delay_range must be two times, got {drawn_from!r}")
         low, high = (check.number("SpikeProp", "delay_range", v) for v in drawn_from)
         if not 0 <= low <= high:
             raise ValueError(
@@ -264,7 +255,7 @@ def _delays(
         raise ValueError("SpikeProp: give delays as a number of terminals with delay_range")
     try:
         d = torch.as_tensor(delays).detach().clone()
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         raise TypeError(
             f"SpikeProp: delays must be a number of terminals or their delays, got {type(delays).__name__}"
         ) from None
@@ -279,7 +270,12 @@ def _delays(
 
 
 def _signs(signs: Sequence[float] | Tensor, inputs: int) -> Tensor:
-    s = torch.as_tensor(signs).detach().float()
+    try:
+        s = torch.as_tensor(signs).detach().float()
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise TypeError(
+            f"SpikeProp: signs must be a tensor or numbers, got {type(signs).__name__}"
+        ) from None
     if s.shape != (inputs,) or not (s.abs() == 1).all():
         raise ValueError(
             f"SpikeProp: signs must be +1 or -1 for each of {inputs} inputs, got {signs}"

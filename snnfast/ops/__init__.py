@@ -1,7 +1,9 @@
 """The ops: stateless functions with fused CPU and CUDA kernels behind them."""
 
 from snnfast import backend
+from snnfast.calls import poisson as _poisson_call
 from snnfast.calls import spike_count as _spike_count_call
+from snnfast.calls import spikeprop as _spikeprop_call
 from snnfast.calls.call import public
 from snnfast.reference.alif import alif as _alif
 from snnfast.reference.bp_stdp_network import BpStdpNetworkResult
@@ -18,7 +20,9 @@ from snnfast.reference.presentations import Events, Rates
 from snnfast.reference.stdp import StdpState
 
 from . import neuron as _neuron
+from . import poisson as _poisson
 from . import spike_count as _spike_count
+from . import spikeprop as _spikeprop
 from .bp_stdp import bp_stdp
 from .bp_stdp import register as _register_bp_stdp
 from .bp_stdp_network import bp_stdp_network
@@ -27,10 +31,6 @@ from .diehl_cook import diehl_cook
 from .diehl_cook import register as _register_diehl_cook
 from .diehl_cook_conductance import diehl_cook_conductance
 from .diehl_cook_conductance import register as _register_diehl_cook_conductance
-from .poisson import poisson
-from .poisson import register as _register_poisson
-from .spikeprop import register as _register_spikeprop
-from .spikeprop import spikeprop
 from .stdp import register as _register_stdp
 from .stdp import stdp
 
@@ -64,7 +64,9 @@ cuba = _neuron.neuron(_cuba)
 iaf = _neuron.neuron(_iaf)
 li = _neuron.neuron(_li)
 lif = _neuron.neuron(_lif)
+poisson = public(_poisson_call.poisson, _poisson.run, __name__)
 spike_count = public(_spike_count_call.spike_count, _spike_count.run, __name__)
+spikeprop = public(_spikeprop_call.spikeprop, _spikeprop.run, __name__)
 
 
 def register(namespace: str) -> None:
@@ -73,10 +75,10 @@ def register(namespace: str) -> None:
     _register_bp_stdp(namespace)
     _register_bp_stdp_network(namespace)
     _register_diehl_cook(namespace)
-    _register_poisson(namespace)
+    _poisson.register(namespace)
     _register_diehl_cook_conductance(namespace)
     _spike_count.register(namespace)
-    _register_spikeprop(namespace)
+    _spikeprop.register(namespace)
     _register_stdp(namespace)
 
 

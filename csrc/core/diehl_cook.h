@@ -1,7 +1,7 @@
 // The network of Diehl and Cook (2015) with current-based synapses: settings of a call, and one step of one neuron.
 #pragma once
+#include "core/plasticity.h"
 #include "core/presentations.h"
-#include "core/stdp.h"
 
 namespace snnfast {
 
@@ -20,7 +20,7 @@ struct DiehlCook {
   void* w;  // [N, I]
   int64_t w_stride_neuron, w_stride_input;
   void* theta;         // [N]
-  const double* rule;  // the constants of a plasticity rule, or null
+  const Plasticity<double>* rule;  // null: nothing is learned
   double decay, v_threshold, v_reset, inhibition, theta_plus, theta_decay, norm;
   int32_t refractory;
   int64_t inhibition_delay;

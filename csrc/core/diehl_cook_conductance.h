@@ -1,8 +1,8 @@
 // The network of Diehl and Cook (2015) with conductances: settings of a call, and one step of one membrane.
 #pragma once
 #include "core/exp.h"
+#include "core/plasticity.h"
 #include "core/presentations.h"
-#include "core/stdp.h"
 
 namespace snnfast {
 
@@ -29,7 +29,7 @@ struct DiehlCookConductance {
   double* theta;          // [N]
   const uint8_t* delays;  // [N, I] steps, or null for none
   int64_t longest_delay;
-  const double* rule;  // the constants of a plasticity rule, or null
+  const Plasticity<double>* rule;  // null: nothing is learned
   Population exc, inh;
   double e_exc, e_inh, decay_exc, decay_inh, mean_exc, mean_inh, w_exc_inh, w_inh_exc, theta_plus, theta_decay, norm;
   DiehlCookConductanceState state;

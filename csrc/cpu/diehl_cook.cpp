@@ -117,7 +117,7 @@ template <class C>
 class Presentation {
  public:
   Presentation(const DiehlCook& a, const DiehlCookWeights<C>& w, DiehlCookThread<C>& own, const SpikeTrain& train, int64_t p)
-      : a_(a), w_(w), o_(own), train_(train), p_(p), rule_(a.rule ? plasticity<C>(a.rule) : Plasticity<C>{}), dated_(a.rule && !rule_.all && !a.state.v) {
+      : a_(a), w_(w), o_(own), train_(train), p_(p), rule_(a.rule ? plasticity<C>(*a.rule) : Plasticity<C>{}), dated_(a.rule && !rule_.all && !a.state.v) {
     begin();
     for (int64_t t = 0; t < a_.x.T; t++) step(t);
     finish();

@@ -50,7 +50,7 @@ template <class C>
 class ConductancePresentation {
  public:
   ConductancePresentation(const DiehlCookConductance& a, const ConductanceWeights<C>& w, const ConductanceThread<C>& own, const SpikeTrain& train, int64_t p)
-      : a_(a), w_(w), o_(own), train_(train), p_(p), history_(a.history()), rule_(a.rule ? plasticity<C>(a.rule) : Plasticity<C>{}) {
+      : a_(a), w_(w), o_(own), train_(train), p_(p), history_(a.history()), rule_(a.rule ? plasticity<C>(*a.rule) : Plasticity<C>{}) {
     second_ = rule_.lr_pre_triplet != 0 || a.state.v;
     begin();
     for (int64_t t = 0; t < a_.steps(); t++) step(t);

@@ -404,7 +404,7 @@ struct Kernel {
   }
 
   static int launch(const DiehlCook& a, void* memory, cudaStream_t stream) {
-    Arguments<C> g{a, a.rule ? plasticity<C>(a.rule) : Plasticity<C>{}, {}, static_cast<char*>(memory)};
+    Arguments<C> g{a, a.rule ? plasticity<C>(*a.rule) : Plasticity<C>{}, {}, static_cast<char*>(memory)};
     cudaError_t error = plan(a, g.plan);
     if (error == cudaSuccess) error = cudaMemsetAsync(memory, 0, static_cast<size_t>(DiehlCookMemory<C>::words_bytes(a, g.plan)), stream);
     if (error != cudaSuccess) return error;
@@ -420,7 +420,7 @@ struct Kernel {
 // f(Kernel<K, C>{}) of the kernel that the call needs.
 template <class C, class F>
 int64_t with_kernel(const DiehlCook& a, const F& f) {
-  switch (a.rule ? plasticity<C>(a.rule).kind : PlasticityKind::count) {
+  switch (a.rule ? plasticity<C>(*a.rule).kind : PlasticityKind::count) {
     case PlasticityKind::additive: return f(Kernel<PlasticityKind::additive, C>{});
     case PlasticityKind::linear: return f(Kernel<PlasticityKind::linear, C>{});
     case PlasticityKind::power: return f(Kernel<PlasticityKind::power, C>{});

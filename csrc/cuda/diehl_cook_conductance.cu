@@ -344,7 +344,7 @@ struct Kernel {
   }
 
   static int launch(const DiehlCookConductance& a, char* memory, cudaStream_t stream) {
-    Arguments<C> g{a, a.rule ? plasticity<C>(a.rule) : Plasticity<C>{}, {}, nullptr, memory};
+    Arguments<C> g{a, a.rule ? plasticity<C>(*a.rule) : Plasticity<C>{}, {}, nullptr, memory};
     cudaError_t error = plan(a, g.plan);
     if (error == cudaSuccess) error = cudaMemsetAsync(memory, 0, static_cast<size_t>(ConductanceMemory<C>::words_bytes(g.plan)), stream);
     if (error != cudaSuccess) return error;
@@ -367,7 +367,7 @@ struct Kernel {
 // f(Kernel<K, C>{}) of the kernel that the call needs.
 template <class C, class F>
 int64_t with_kernel(const DiehlCookConductance& a, const F& f) {
-  switch (a.rule ? plasticity<C>(a.rule).kind : PlasticityKind::additive) {
+  switch (a.rule ? plasticity<C>(*a.rule).kind : PlasticityKind::additive) {
     case PlasticityKind::linear: return f(Kernel<PlasticityKind::linear, C>{});
     case PlasticityKind::power: return f(Kernel<PlasticityKind::power, C>{});
     case PlasticityKind::exponential: return f(Kernel<PlasticityKind::exponential, C>{});

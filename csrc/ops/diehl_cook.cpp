@@ -1,6 +1,7 @@
 #include "core/diehl_cook.h"
 
 #include "cpu/dispatch.h"
+#include "ops/plasticity.h"
 #include "ops/presentations.h"
 
 SNNFAST_CPU_KERNEL(diehl_cook_memory, (const DiehlCook&, int64_t* shared, int64_t* own, int64_t* encoding))
@@ -8,6 +9,20 @@ SNNFAST_CPU_KERNEL(diehl_cook_prepare, (const DiehlCook&, char* shared))
 SNNFAST_CPU_KERNEL(diehl_cook_finish, (const DiehlCook&, char* shared))
 SNNFAST_CPU_KERNEL(diehl_cook_encode, (const DiehlCook&, int64_t p, char* memory, const SpikeTrain&))
 SNNFAST_CPU_KERNEL(diehl_cook_present, (const DiehlCook&, char* shared, char* own, const SpikeTrain&, int64_t p))
+
+#define SNNFAST_DIEHL_COOK_ARGUMENTS(FIELD) \
+  FIELD(Changed, w)                         \
+  FIELD(Changed, theta)                     \
+  FIELD(PresentationsArguments, x)          \
+  FIELD(bool, learns)                       \
+  FIELD(PlasticityArguments, rule)          \
+  FIELD(std::vector<double>, numbers)       \
+  FIELD(int64_t, refractory)                \
+  FIELD(int64_t, inhibition_delay)          \
+  FIELD(bool, one_winner)                   \
+  FIELD(ChangedList, state)                 \
+  FIELD(bool, carry)                        \
+  FIELD(bool, return_spikes)
 
 namespace snnfast {
 
@@ -56,31 +71,39 @@ DiehlCookState state_of(const std::vector<Tensor>& s, const Tensor& w, int64_t d
           pointer<void>(s[5]), pointer<int32_t>(s[1]), pointer<bool>(s[6]), pointer<bool>(s[7])};
 }
 
-// numbers: decay, v_threshold, v_reset, inhibition, theta_plus, theta_decay, norm (0: none), probability of a spike at 1 Hz.
+SNNFAST_ARGUMENTS(Arguments, SNNFAST_DIEHL_COOK_ARGUMENTS)
+
+// numbers: decay, v_threshold, v_reset, inhibition, theta_plus, theta_decay, norm (0: none).
 template <class Device>
-std::tuple<Tensor, Tensor> diehl_cook(const Tensor& w, const Tensor& theta, const OptionalTensor& spikes, const OptionalTensor& inputs,
-                                      const OptionalTensor& offsets, const OptionalTensor& hz, const OptionalTensor& seeds, int64_t time_steps,
-                                      const std::vector<double>& rule, const std::vector<double>& numbers, int64_t refractory, int64_t inhibition_delay,
-                                      bool one_winner, const std::vector<Tensor>& state, bool carry, bool return_spikes) {
+std::tuple<Tensor, Tensor> diehl_cook(const Arguments& arguments) {
+  const Tensor& w = arguments.w.tensor;
+  const Tensor& theta = arguments.theta.tensor;
+  const std::vector<double>& numbers = arguments.numbers;
+  const int64_t refractory = arguments.refractory;
+  const int64_t inhibition_delay = arguments.inhibition_delay;
+  const bool one_winner = arguments.one_winner;
+  const std::vector<Tensor>& state = arguments.state.tensors;
+  const bool carry = arguments.carry;
+  const bool return_spikes = arguments.return_spikes;
   STD_TORCH_CHECK(w.scalar_type() == ScalarType::Float || w.scalar_type() == ScalarType::Double, "diehl_cook: w must be float32 or float64");
   STD_TORCH_CHECK(w.dim() == 2, "diehl_cook: w must have shape [N, I]");
   const int64_t N = w.size(0);
   check_like(kOp, "theta", theta, w, w.scalar_type(), {N});
   STD_TORCH_CHECK(theta.is_contiguous(), "diehl_cook: theta must be contiguous");
-  STD_TORCH_CHECK(rule.empty() || rule.size() == PlasticityConstants::kCount, "diehl_cook: rule has a wrong length");
-  STD_TORCH_CHECK(numbers.size() == 8, "diehl_cook: numbers must be 8");
+  STD_TORCH_CHECK(numbers.size() == 7, "diehl_cook: numbers must be 7");
   STD_TORCH_CHECK(refractory >= 0 && refractory < (int64_t{1} << 31) && inhibition_delay >= 0, "diehl_cook: times must be at least 0 steps");
   const Device device(w);
   std::vector<Tensor> kept;
   DiehlCook a{};
-  a.x = presentations_of(kOp, w, spikes, inputs, offsets, hz, seeds, time_steps, numbers[7], kept);
+  a.x = presentations_of(kOp, device, w, arguments.x, kept);
   a.N = N;
   a.f64 = w.scalar_type() == ScalarType::Double;
   a.w = w.mutable_data_ptr();
   a.w_stride_neuron = w.stride(0);
   a.w_stride_input = w.stride(1);
   a.theta = theta.mutable_data_ptr();
-  a.rule = rule.empty() ? nullptr : rule.data();
+  const Plasticity<double> rule = rule_of(kOp, arguments.rule);
+  a.rule = arguments.learns ? &rule : nullptr;
   a.decay = numbers[0], a.v_threshold = numbers[1], a.v_reset = numbers[2], a.inhibition = numbers[3];
   a.theta_plus = numbers[4], a.theta_decay = numbers[5], a.norm = numbers[6];
   a.refractory = static_cast<int32_t>(refractory);
@@ -104,15 +127,12 @@ std::tuple<Tensor, Tensor> diehl_cook(const Tensor& w, const Tensor& theta, cons
 
 template <class Library>
 void schemas(Library& m) {
-  m.def(
-      "diehl_cook_(Tensor(a!) w, Tensor(b!) theta, Tensor? spikes, Tensor? inputs, Tensor? offsets, Tensor? hz, Tensor? seeds, "
-      "int time_steps, float[] rule, float[] numbers, int refractory, int inhibition_delay, bool one_winner, Tensor(c!)[] state, "
-      "bool carry, bool return_spikes) -> (Tensor, Tensor)");
+  m.def(schema<Arguments>("diehl_cook_", "(Tensor counts, Tensor spikes)").c_str());
 }
 
 template <class Device, class Library>
 void implementations(Library& m) {
-  m.impl("diehl_cook_", TORCH_BOX(&diehl_cook<Device>));
+  m.impl("diehl_cook_", SNNFAST_BOX(Arguments, diehl_cook<Device>));
 }
 
 }  // namespace

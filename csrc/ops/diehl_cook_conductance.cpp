@@ -1,6 +1,7 @@
 #include "core/diehl_cook_conductance.h"
 
 #include "cpu/dispatch.h"
+#include "ops/plasticity.h"
 #include "ops/presentations.h"
 
 SNNFAST_CPU_KERNEL(diehl_cook_conductance_memory, (const DiehlCookConductance&, int64_t* shared, int64_t* own, int64_t* encoding))
@@ -8,6 +9,24 @@ SNNFAST_CPU_KERNEL(diehl_cook_conductance_prepare, (const DiehlCookConductance&,
 SNNFAST_CPU_KERNEL(diehl_cook_conductance_encode, (const DiehlCookConductance&, int64_t p, char* memory, const SpikeTrain&))
 SNNFAST_CPU_KERNEL(diehl_cook_conductance_present, (const DiehlCookConductance&, char* shared, char* own, const SpikeTrain&, int64_t p))
 SNNFAST_CPU_KERNEL(diehl_cook_conductance_finish, (const DiehlCookConductance&, char* shared))
+
+#define SNNFAST_DIEHL_COOK_CONDUCTANCE_ARGUMENTS(FIELD) \
+  FIELD(Changed, w)                                     \
+  FIELD(Changed, theta)                                 \
+  FIELD(PresentationsArguments, x)                      \
+  FIELD(Optional, delays)                               \
+  FIELD(int64_t, longest_delay)                         \
+  FIELD(bool, learns)                                   \
+  FIELD(PlasticityArguments, rule)                      \
+  FIELD(std::vector<double>, exc)                       \
+  FIELD(std::vector<double>, inh)                       \
+  FIELD(std::vector<double>, numbers)                   \
+  FIELD(int64_t, refractory)                            \
+  FIELD(int64_t, refractory_inh)                        \
+  FIELD(int64_t, rest_steps)                            \
+  FIELD(ChangedList, state)                             \
+  FIELD(bool, carry)                                    \
+  FIELD(bool, return_spikes)
 
 namespace snnfast {
 
@@ -51,29 +70,38 @@ DiehlCookConductanceState state_of(const std::vector<Tensor>& s, const Tensor& w
           pointer<int32_t>(s[6]), pointer<void>(s[7]), pointer<void>(s[8]), pointer<void>(s[9]), pointer<void>(s[10]), pointer<bool>(s[11])};
 }
 
+SNNFAST_ARGUMENTS(Arguments, SNNFAST_DIEHL_COOK_CONDUCTANCE_ARGUMENTS)
+
 // exc, inh: rate, v_rest, v_reset, v_threshold. numbers: e_exc, e_inh, decay_exc, decay_inh, mean_exc, mean_inh, w_exc_inh,
-// w_inh_exc, theta_plus, theta_decay, norm (0: none), probability of a spike at 1 Hz.
+// w_inh_exc, theta_plus, theta_decay, norm (0: none).
 template <class Device>
-std::tuple<Tensor, Tensor> diehl_cook_conductance(const Tensor& w, const Tensor& theta, const OptionalTensor& spikes, const OptionalTensor& inputs,
-                                                  const OptionalTensor& offsets, const OptionalTensor& hz, const OptionalTensor& seeds, int64_t time_steps,
-                                                  const OptionalTensor& delays, int64_t longest_delay, const std::vector<double>& rule,
-                                                  const std::vector<double>& exc, const std::vector<double>& inh, const std::vector<double>& numbers,
-                                                  int64_t refractory, int64_t refractory_inh, int64_t rest_steps, const std::vector<Tensor>& state, bool carry,
-                                                  bool return_spikes) {
+std::tuple<Tensor, Tensor> diehl_cook_conductance(const Arguments& arguments) {
+  const Tensor& w = arguments.w.tensor;
+  const Tensor& theta = arguments.theta.tensor;
+  const Optional& delays = arguments.delays;
+  const int64_t longest_delay = arguments.longest_delay;
+  const std::vector<double>& exc = arguments.exc;
+  const std::vector<double>& inh = arguments.inh;
+  const std::vector<double>& numbers = arguments.numbers;
+  const int64_t refractory = arguments.refractory;
+  const int64_t refractory_inh = arguments.refractory_inh;
+  const int64_t rest_steps = arguments.rest_steps;
+  const std::vector<Tensor>& state = arguments.state.tensors;
+  const bool carry = arguments.carry;
+  const bool return_spikes = arguments.return_spikes;
   STD_TORCH_CHECK(w.scalar_type() == ScalarType::Float || w.scalar_type() == ScalarType::Double, kOp, ": w must be float32 or float64");
   STD_TORCH_CHECK(w.dim() == 2, kOp, ": w must have shape [N, I]");
   const int64_t N = w.size(0), most = int64_t{1} << 31;
   check_like(kOp, "theta", theta, w, ScalarType::Double, {N});
   STD_TORCH_CHECK(theta.is_contiguous(), kOp, ": theta must be contiguous");
-  STD_TORCH_CHECK(rule.empty() || rule.size() == PlasticityConstants::kCount, kOp, ": rule has a wrong length");
-  STD_TORCH_CHECK(exc.size() == 4 && inh.size() == 4 && numbers.size() == 12, kOp, ": exc and inh must be 4 numbers, numbers 12");
+  STD_TORCH_CHECK(exc.size() == 4 && inh.size() == 4 && numbers.size() == 11, kOp, ": exc and inh must be 4 numbers, numbers 11");
   STD_TORCH_CHECK(0 <= refractory && refractory < most && 0 <= refractory_inh && refractory_inh < most && 0 <= rest_steps, kOp,
                   ": times must be at least 0 steps");
   STD_TORCH_CHECK(0 <= longest_delay && longest_delay < 256 && (delays || longest_delay == 0), kOp, ": longest_delay is not that of delays");
   const Device device(w);
   std::vector<Tensor> kept;
   DiehlCookConductance a{};
-  a.x = presentations_of(kOp, w, spikes, inputs, offsets, hz, seeds, time_steps, numbers[11], kept);
+  a.x = presentations_of(kOp, device, w, arguments.x, kept);
   STD_TORCH_CHECK(a.x.T + rest_steps < most, kOp, ": a presentation must have less than 2^31 steps");
   Tensor contiguous_delays = w;
   if (delays) {
@@ -89,7 +117,8 @@ std::tuple<Tensor, Tensor> diehl_cook_conductance(const Tensor& w, const Tensor&
   a.w_stride_input = w.stride(1);
   a.theta = pointer<double>(theta);
   a.longest_delay = longest_delay;
-  a.rule = rule.empty() ? nullptr : rule.data();
+  const Plasticity<double> rule = rule_of(kOp, arguments.rule);
+  a.rule = arguments.learns ? &rule : nullptr;
   a.exc = {exc[0], exc[1], exc[2], exc[3], static_cast<int32_t>(refractory)};
   a.inh = {inh[0], inh[1], inh[2], inh[3], static_cast<int32_t>(refractory_inh)};
   a.e_exc = numbers[0], a.e_inh = numbers[1], a.decay_exc = numbers[2], a.decay_inh = numbers[3];
@@ -113,15 +142,12 @@ std::tuple<Tensor, Tensor> diehl_cook_conductance(const Tensor& w, const Tensor&
 
 template <class Library>
 void schemas(Library& m) {
-  m.def(
-      "diehl_cook_conductance_(Tensor(a!) w, Tensor(b!) theta, Tensor? spikes, Tensor? inputs, Tensor? offsets, Tensor? hz, Tensor? seeds, "
-      "int time_steps, Tensor? delays, int longest_delay, float[] rule, float[] exc, float[] inh, float[] numbers, int refractory, "
-      "int refractory_inh, int rest_steps, Tensor(c!)[] state, bool carry, bool return_spikes) -> (Tensor, Tensor)");
+  m.def(schema<Arguments>("diehl_cook_conductance_", "(Tensor counts, Tensor spikes)").c_str());
 }
 
 template <class Device, class Library>
 void implementations(Library& m) {
-  m.impl("diehl_cook_conductance_", TORCH_BOX(&diehl_cook_conductance<Device>));
+  m.impl("diehl_cook_conductance_", SNNFAST_BOX(Arguments, diehl_cook_conductance<Device>));
 }
 
 }  // namespace

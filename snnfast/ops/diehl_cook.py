@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from snnfast import backend, reference
+from snnfast.calls.call import flatten, unflatten
+from snnfast.calls.presentations import Events, Presentations, Rates
 from snnfast.plasticity import Rule
-from snnfast.reference import presentations
 from snnfast.reference.diehl_cook import DiehlCookResult, DiehlCookState, prepare, rest
-from snnfast.reference.presentations import Events, Rates
 
 
 def diehl_cook(
@@ -142,8 +144,9 @@ def diehl_cook(
     counts, spikes = kernels.diehl_cook_(
         w.detach(),
         thresholds,
-        *presentations.parts(x),
-        [] if rule is None else rule.constants(dt),
+        *flatten(a.x),
+        a.rule is not None,
+        *flatten(a.rule or Rule("additive").constants(1.0)),
         [
             a.decay,
             a.v_threshold,
@@ -152,7 +155,6 @@ def diehl_cook(
             a.theta_plus,
             a.theta_decay,
             a.norm,
-            dt / 1000.0,
         ],
         a.refractory,
         a.inhibition_delay,
@@ -172,32 +174,8 @@ def register(namespace: str) -> None:
     """Makes the kernel in ``namespace`` traceable without data."""
 
     @torch.library.register_fake(f"{namespace}::diehl_cook_")
-    def _(
-        w: Tensor,
-        theta: Tensor,
-        spikes: Tensor | None,
-        inputs: Tensor | None,
-        offsets: Tensor | None,
-        hz: Tensor | None,
-        seeds: Tensor | None,
-        time_steps: int,
-        rule: list[float],
-        numbers: list[float],
-        refractory: int,
-        inhibition_delay: int,
-        one_winner: bool,
-        state: list[Tensor],
-        carry: bool,
-        return_spikes: bool,
-    ) -> tuple[Tensor, Tensor]:
-        if spikes is not None:
-            count, steps = spikes.shape[:2]
-        elif offsets is not None:
-            count, steps = offsets.shape[0], offsets.shape[1] - 1
-        else:
-            assert hz is not None
-            count, steps = hz.shape[0], time_steps
-        return (
-            w.new_empty((count, w.shape[0]), dtype=torch.int32),
-            w.new_empty((count if return_spikes else 0, steps, w.shape[0]), dtype=torch.bool),
-        )
+    def _(w: Tensor, theta: Tensor, *flat: Any) -> tuple[Tensor, Tensor]:
+        count, steps = unflatten(Presentations, flat).shape
+        shape = (count if flat[-1] else 0, steps, w.shape[0])
+        counts = w.new_empty((count, w.shape[0]), dtype=torch.int32)
+        return counts, w.new_empty(shape, dtype=torch.bool)

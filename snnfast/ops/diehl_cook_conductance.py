@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from snnfast import backend, reference
+from snnfast.calls.call import flatten, unflatten
+from snnfast.calls.presentations import Events, Presentations, Rates
 from snnfast.plasticity import Rule
-from snnfast.reference import presentations
 from snnfast.reference.diehl_cook_conductance import (
     OP,
     DiehlCookConductanceResult,
@@ -15,7 +18,6 @@ from snnfast.reference.diehl_cook_conductance import (
     at_rest,
     prepare,
 )
-from snnfast.reference.presentations import Events, Rates
 
 
 def diehl_cook_conductance(
@@ -200,10 +202,11 @@ def diehl_cook_conductance(
     counts, spikes = kernels.diehl_cook_conductance_(
         w.detach(),
         thresholds,
-        *presentations.parts(x),
+        *flatten(a.x),
         delays,
         a.longest_delay,
-        [] if rule is None else rule.constants(dt),
+        a.rule is not None,
+        *flatten(a.rule or Rule("additive").constants(1.0)),
         [a.exc.rate, a.exc.v_rest, a.exc.v_reset, a.exc.v_threshold],
         [a.inh.rate, a.inh.v_rest, a.inh.v_reset, a.inh.v_threshold],
         [
@@ -218,7 +221,6 @@ def diehl_cook_conductance(
             a.theta_plus,
             a.theta_decay,
             a.norm,
-            dt / 1000.0,
         ],
         a.exc.refractory,
         a.inh.refractory,
@@ -238,35 +240,9 @@ def register(namespace: str) -> None:
     """Makes the kernel in ``namespace`` traceable without data."""
 
     @torch.library.register_fake(f"{namespace}::diehl_cook_conductance_")
-    def _(
-        w: Tensor,
-        theta: Tensor,
-        spikes: Tensor | None,
-        inputs: Tensor | None,
-        offsets: Tensor | None,
-        hz: Tensor | None,
-        seeds: Tensor | None,
-        time_steps: int,
-        delays: Tensor | None,
-        longest_delay: int,
-        rule: list[float],
-        exc: list[float],
-        inh: list[float],
-        numbers: list[float],
-        refractory: int,
-        refractory_inh: int,
-        rest_steps: int,
-        state: list[Tensor],
-        carry: bool,
-        return_spikes: bool,
-    ) -> tuple[Tensor, Tensor]:
-        if spikes is not None:
-            count, steps = spikes.shape[:2]
-        elif offsets is not None:
-            count, steps = offsets.shape[0], offsets.shape[1] - 1
-        else:
-            assert hz is not None
-            count, steps = hz.shape[0], time_steps
+    def _(w: Tensor, theta: Tensor, *flat: Any) -> tuple[Tensor, Tensor]:
+        count, steps = unflatten(Presentations, flat).shape
+        rest_steps, return_spikes = flat[-4], flat[-1]
+        shape = (count if return_spikes else 0, steps + rest_steps, w.shape[0])
         counts = w.new_empty((count, w.shape[0]), dtype=torch.int32)
-        raster = (count if return_spikes else 0, steps + rest_steps, w.shape[0])
-        return counts, w.new_empty(raster, dtype=torch.bool)
+        return counts, w.new_empty(shape, dtype=torch.bool)

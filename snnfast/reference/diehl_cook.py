@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from snnfast import check
-from snnfast.plasticity import Rule
-from snnfast.reference import presentations
-from snnfast.reference.poisson import check_range
-from snnfast.reference.presentations import Events, Rates
-from snnfast.reference.stdp import normalise, trace
+from snnfast.calls.presentations import Events, Presentations, Rates, presentations
+from snnfast.plasticity import Constants, Rule
+from snnfast.reference.presentations import spikes_of
+from snnfast.reference.stdp import normalise
 
 DTYPES = (torch.float32, torch.float64)
 
@@ -59,6 +58,8 @@ class DiehlCookResult(NamedTuple):
 class Settings:
     """The checked numbers of a call, in steps and per step."""
 
+    x: Presentations
+    rule: Constants | None
     steps: int
     decay: float
     v_threshold: float
@@ -114,15 +115,15 @@ def diehl_cook(
         tau_theta=tau_theta,
         validate=validate,
     )
-    network = _Network(w, theta, rule, settings, dt)
+    network = _Network(w, theta, settings)
     network.state = (
         rest(w, inhibition_delay) if state is None else DiehlCookState(*(s.clone() for s in state))
     )
     counts, raster = [], []
-    for p in range(presentations.count(x)):
+    for p in range(settings.x.shape[0]):
         if state is None:
             network.state = rest(w, inhibition_delay)
-        spikes = network.present(presentations.spikes_of(x, p, w.shape[1], dt))
+        spikes = network.present(spikes_of(settings.x, p, w.shape[1]))
         counts.append(spikes.sum(0, dtype=torch.int32))
         if return_spikes:
             raster.append(spikes)
@@ -139,12 +140,8 @@ def diehl_cook(
 class _Network:
     """One step after the other, one neuron group after the other, as the equations are written."""
 
-    def __init__(
-        self, w: Tensor, theta: Tensor, rule: Rule | None, settings: Settings, dt: float
-    ) -> None:
-        self.w, self.theta, self.rule, self.settings = w, theta, rule, settings
-        if rule is not None:
-            self.decays = rule.constants(dt)[2:6]
+    def __init__(self, w: Tensor, theta: Tensor, settings: Settings) -> None:
+        self.w, self.theta, self.rule, self.settings = w, theta, settings.rule, settings
 
     state: DiehlCookState
 
@@ -198,16 +195,18 @@ class _Network:
             self.learn(self.rule, inputs, spikes)
         return spikes
 
-    def learn(self, rule: Rule, pre: Tensor, post: Tensor) -> None:
+    def learn(self, rule: Constants, pre: Tensor, post: Tensor) -> None:
         """Traces, then weights."""
         s = self.state
         pre_decayed, post_decayed, pre2_decayed, post2_decayed = (
             trace * decay
             for trace, decay in zip(
-                (s.trace_pre, s.trace_post, s.trace_pre2, s.trace_post2), self.decays, strict=True
+                (s.trace_pre, s.trace_post, s.trace_pre2, s.trace_post2),
+                (rule.decay_pre, rule.decay_post, rule.decay_pre2, rule.decay_post2),
+                strict=True,
             )
         )
-        x_pre, x_post = trace(rule, pre_decayed, pre), trace(rule, post_decayed, post)
+        x_pre, x_post = rule.trace(pre_decayed, pre), rule.trace(post_decayed, post)
         change = torch.zeros_like(self.w)
         if post.any():
             grown = rule.potentiation(self.w[post], x_pre, post2_decayed[post, None])
@@ -218,8 +217,8 @@ class _Network:
         self.state = s._replace(
             trace_pre=x_pre,
             trace_post=x_post,
-            trace_pre2=trace(rule, pre2_decayed, pre),
-            trace_post2=trace(rule, post2_decayed, post),
+            trace_pre2=rule.trace(pre2_decayed, pre),
+            trace_post2=rule.trace(post2_decayed, post),
         )
 
 
@@ -263,7 +262,7 @@ def prepare(
     op = "diehl_cook"
     plastic_weights(op, w, theta, rule, validate)
     step = _positive(op, "dt", dt)
-    given = presentations.prepare(op, x, w.shape[1], w.device, step, validate)
+    given = presentations(op, x, w.shape[1], w.device, step, validate)
     delay = inhibition_delay
     if isinstance(delay, bool) or not isinstance(delay, int):
         raise TypeError(
@@ -279,7 +278,9 @@ def prepare(
         1.0 if tau_theta is None else math.exp(-step / _positive(op, "tau_theta", tau_theta))
     )
     return Settings(
-        steps=presentations.steps(given),
+        x=given,
+        rule=None if rule is None else rule.constants(step),
+        steps=given.shape[1],
         decay=math.exp(-step / _positive(op, "tau", tau)),
         v_threshold=check.number(op, "v_threshold", v_threshold),
         v_reset=check.number(op, "v_reset", v_reset),
@@ -328,7 +329,7 @@ def plastic_weights(
     if not validate:
         return
     if rule is not None:
-        check_range(op, "w", w.detach(), rule.w_min, rule.w_max)
+        check.in_range(op, "w", w.detach(), rule.w_min, rule.w_max)
     elif w.numel() and not bool(w.detach().isfinite().all()):
         raise ValueError(f"{op}: w must be finite")
     if not bool(theta.detach().isfinite().all()):

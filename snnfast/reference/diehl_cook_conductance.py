@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 
 from snnfast import check
-from snnfast.plasticity import Rule
-from snnfast.reference import presentations
+from snnfast.calls.presentations import Events, Presentations, Rates, presentations
+from snnfast.plasticity import Constants, Rule
 from snnfast.reference.diehl_cook import plastic_weights
 from snnfast.reference.exp import exp_nonpositive
-from snnfast.reference.poisson import check_range
-from snnfast.reference.presentations import Events, Rates
-from snnfast.reference.stdp import normalise, trace
+from snnfast.reference.presentations import spikes_of
+from snnfast.reference.stdp import normalise
 
 OP = "diehl_cook_conductance"
 
@@ -79,6 +78,8 @@ class Population:
 class Settings:
     """The checked numbers of a call, in steps and per step."""
 
+    x: Presentations
+    rule: Constants | None
     steps: int
     rest_steps: int
     exc: Population
@@ -161,17 +162,17 @@ def diehl_cook_conductance(
         tau_theta=tau_theta,
         validate=validate,
     )
-    network = _Network(w, theta, rule, delays, settings, dt)
+    network = _Network(w, theta, delays, settings)
     network.state = (
         at_rest(w, settings)
         if state is None
         else DiehlCookConductanceState(*(s.clone() for s in state))
     )
     counts, raster = [], []
-    for p in range(presentations.count(x)):
+    for p in range(settings.x.shape[0]):
         if state is None:
             network.state = at_rest(w, settings)
-        spikes = network.present(presentations.spikes_of(x, p, w.shape[1], dt))
+        spikes = network.present(spikes_of(settings.x, p, w.shape[1]))
         counts.append(spikes.sum(0, dtype=torch.int32))
         if return_spikes:
             raster.append(spikes)
@@ -195,19 +196,15 @@ class _Network:
         self,
         w: Tensor,
         theta: Tensor,
-        rule: Rule | None,
         delays: Tensor | None,
         settings: Settings,
-        dt: float,
     ) -> None:
-        self.w, self.theta, self.rule, self.settings = w, theta, rule, settings
+        self.w, self.theta, self.rule, self.settings = w, theta, settings.rule, settings
         self.delays = (
             torch.zeros(w.shape, dtype=torch.int64, device=w.device)
             if delays is None
             else delays.to(torch.int64)
         )
-        if rule is not None:
-            self.decays = rule.constants(dt)[2:6]
 
     def present(self, inputs: Tensor) -> Tensor:
         """Spikes ``[T + R, N]`` in response to spikes ``[T, I]`` and the rest after them; learns."""
@@ -264,21 +261,21 @@ class _Network:
             self.learn(self.rule, inputs, arrived, spikes)
         return spikes
 
-    def learn(self, rule: Rule, inputs: Tensor, arrived: Tensor, post: Tensor) -> None:
+    def learn(self, rule: Constants, inputs: Tensor, arrived: Tensor, post: Tensor) -> None:
         """Traces, then weights; a synapse sees its input as it was a delay ago."""
         s = self.state
         pre, post1, pre2, post2 = (
             fade(trace, decay)
             for trace, decay in zip(
                 (s.trace_pre[-1], s.trace_post, s.trace_pre2[-1], s.trace_post2),
-                self.decays,
+                (rule.decay_pre, rule.decay_post, rule.decay_pre2, rule.decay_post2),
                 strict=True,
             )
         )
         past = self.settings.longest_delay - self.delays
-        trace_pre = torch.cat((s.trace_pre[1:], trace(rule, pre, inputs)[None]))
-        before_pre2 = fade(s.trace_pre2, self.decays[2]).gather(0, past)
-        trace_post = trace(rule, post1, post)
+        trace_pre = torch.cat((s.trace_pre[1:], rule.trace(pre, inputs)[None]))
+        before_pre2 = fade(s.trace_pre2, rule.decay_pre2).gather(0, past)
+        trace_post = rule.trace(post1, post)
         change = torch.zeros_like(self.w)
         if post.any():
             at_synapse = trace_pre.gather(0, past)[post]
@@ -289,9 +286,9 @@ class _Network:
         self.w.copy_((self.w + change).clamp(rule.w_min, rule.w_max))
         self.state = s._replace(
             trace_pre=trace_pre,
-            trace_pre2=torch.cat((s.trace_pre2[1:], trace(rule, pre2, inputs)[None])),
+            trace_pre2=torch.cat((s.trace_pre2[1:], rule.trace(pre2, inputs)[None])),
             trace_post=trace_post,
-            trace_post2=trace(rule, post2, post),
+            trace_post2=rule.trace(post2, post),
         )
 
 
@@ -389,9 +386,9 @@ def prepare(
     if rule is not None and rule.w_min < 0:
         raise ValueError(f"{op}: rule.w_min must be at least 0, a conductance, got {rule.w_min:g}")
     if validate and rule is None:
-        check_range(op, "w", w.detach(), 0.0, math.inf)
+        check.in_range(op, "w", w.detach(), 0.0, math.inf)
     step = check.positive(op, "dt", dt)
-    given = presentations.prepare(op, x, w.shape[1], w.device, step, validate)
+    given = presentations(op, x, w.shape[1], w.device, step, validate)
 
     def steps(name: str, value: float) -> int:
         return math.ceil(check.at_least_zero(op, name, value) / step - 1e-9)
@@ -404,7 +401,9 @@ def prepare(
         return -math.expm1(-step / tau) * tau / step
 
     settings = Settings(
-        steps=presentations.steps(given),
+        x=given,
+        rule=None if rule is None else rule.constants(step),
+        steps=given.shape[1],
         rest_steps=steps("rest", rest),
         exc=Population(
             rate=step / check.positive(op, "tau", tau),

@@ -2,25 +2,23 @@
 
 from snnfast import backend, reference
 from snnfast.calls.alif import AlifCall
+from snnfast.calls.bp_stdp_network import BpStdpNetworkResult
 from snnfast.calls.call import public
 from snnfast.calls.cuba import CubaCall
 from snnfast.calls.lif import LifCall
 from snnfast.calls.presentations import Events, Rates
 from snnfast.calls.stdp import StdpState
-from snnfast.reference.bp_stdp_network import BpStdpNetworkResult
 from snnfast.reference.diehl_cook import DiehlCookResult, DiehlCookState
 from snnfast.reference.diehl_cook_conductance import (
     DiehlCookConductanceResult,
     DiehlCookConductanceState,
 )
 
+from . import bp_stdp as _bp_stdp
+from . import bp_stdp_network as _bp_stdp_network
 from . import neuron as _neuron
 from . import spike_count as _spike_count
 from . import stdp as _stdp
-from .bp_stdp import bp_stdp
-from .bp_stdp import register as _register_bp_stdp
-from .bp_stdp_network import bp_stdp_network
-from .bp_stdp_network import register as _register_bp_stdp_network
 from .diehl_cook import diehl_cook
 from .diehl_cook import register as _register_diehl_cook
 from .diehl_cook_conductance import diehl_cook_conductance
@@ -56,6 +54,8 @@ __all__ = [
 
 
 alif = _neuron.neuron(reference.alif)
+bp_stdp = public(reference.bp_stdp.check, _bp_stdp.run, __name__)
+bp_stdp_network = public(reference.bp_stdp_network.check, _bp_stdp_network.run, __name__)
 cuba = _neuron.neuron(reference.cuba)
 iaf = _neuron.neuron(reference.iaf, "lif")
 li = _neuron.neuron(reference.li, "lif")
@@ -69,8 +69,8 @@ def register(namespace: str) -> None:
     _neuron.register(namespace, "alif", AlifCall)
     _neuron.register(namespace, "cuba", CubaCall)
     _neuron.register(namespace, "lif", LifCall)
-    _register_bp_stdp(namespace)
-    _register_bp_stdp_network(namespace)
+    _bp_stdp.register(namespace)
+    _bp_stdp_network.register(namespace)
     _register_diehl_cook(namespace)
     _register_poisson(namespace)
     _register_diehl_cook_conductance(namespace)

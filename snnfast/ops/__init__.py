@@ -1,24 +1,28 @@
 """The ops: stateless functions with fused CPU and CUDA kernels behind them."""
 
-from snnfast import backend, reference
-from snnfast.calls.alif import AlifCall
-from snnfast.calls.bp_stdp_network import BpStdpNetworkResult
+from snnfast import backend
+from snnfast.calls import spike_count as _spike_count_call
 from snnfast.calls.call import public
-from snnfast.calls.cuba import CubaCall
-from snnfast.calls.lif import LifCall
-from snnfast.calls.presentations import Events, Rates
-from snnfast.calls.stdp import StdpState
+from snnfast.reference.alif import alif as _alif
+from snnfast.reference.bp_stdp_network import BpStdpNetworkResult
+from snnfast.reference.cuba import cuba as _cuba
 from snnfast.reference.diehl_cook import DiehlCookResult, DiehlCookState
 from snnfast.reference.diehl_cook_conductance import (
     DiehlCookConductanceResult,
     DiehlCookConductanceState,
 )
+from snnfast.reference.lif import iaf as _iaf
+from snnfast.reference.lif import li as _li
+from snnfast.reference.lif import lif as _lif
+from snnfast.reference.presentations import Events, Rates
+from snnfast.reference.stdp import StdpState
 
-from . import bp_stdp as _bp_stdp
-from . import bp_stdp_network as _bp_stdp_network
 from . import neuron as _neuron
 from . import spike_count as _spike_count
-from . import stdp as _stdp
+from .bp_stdp import bp_stdp
+from .bp_stdp import register as _register_bp_stdp
+from .bp_stdp_network import bp_stdp_network
+from .bp_stdp_network import register as _register_bp_stdp_network
 from .diehl_cook import diehl_cook
 from .diehl_cook import register as _register_diehl_cook
 from .diehl_cook_conductance import diehl_cook_conductance
@@ -27,6 +31,8 @@ from .poisson import poisson
 from .poisson import register as _register_poisson
 from .spikeprop import register as _register_spikeprop
 from .spikeprop import spikeprop
+from .stdp import register as _register_stdp
+from .stdp import stdp
 
 __all__ = [
     "BpStdpNetworkResult",
@@ -53,30 +59,25 @@ __all__ = [
 ]
 
 
-alif = _neuron.neuron(reference.alif)
-bp_stdp = public(reference.bp_stdp.check, _bp_stdp.run, __name__)
-bp_stdp_network = public(reference.bp_stdp_network.check, _bp_stdp_network.run, __name__)
-cuba = _neuron.neuron(reference.cuba)
-iaf = _neuron.neuron(reference.iaf, "lif")
-li = _neuron.neuron(reference.li, "lif")
-lif = _neuron.neuron(reference.lif)
-spike_count = public(reference.spike_count.check, _spike_count.run, __name__)
-stdp = public(reference.stdp.check, _stdp.run, __name__)
+alif = _neuron.neuron(_alif)
+cuba = _neuron.neuron(_cuba)
+iaf = _neuron.neuron(_iaf)
+li = _neuron.neuron(_li)
+lif = _neuron.neuron(_lif)
+spike_count = public(_spike_count_call.spike_count, _spike_count.run, __name__)
 
 
 def register(namespace: str) -> None:
     """Tells PyTorch how to trace and vmap the kernels of a namespace."""
-    _neuron.register(namespace, "alif", AlifCall)
-    _neuron.register(namespace, "cuba", CubaCall)
-    _neuron.register(namespace, "lif", LifCall)
-    _bp_stdp.register(namespace)
-    _bp_stdp_network.register(namespace)
+    _neuron.register(namespace)
+    _register_bp_stdp(namespace)
+    _register_bp_stdp_network(namespace)
     _register_diehl_cook(namespace)
     _register_poisson(namespace)
     _register_diehl_cook_conductance(namespace)
     _spike_count.register(namespace)
     _register_spikeprop(namespace)
-    _stdp.register(namespace)
+    _register_stdp(namespace)
 
 
 if backend.extension is not None:

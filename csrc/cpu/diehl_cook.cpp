@@ -18,7 +18,7 @@ class Presentation {
         w_(w),
         o_(own),
         p_(p),
-        rule_(a.rule ? plasticity<C>(a.rule) : Plasticity<C>{}),
+        rule_(a.rule ? plasticity<C>(*a.rule) : Plasticity<C>{}),
         dated_(a.rule && !rule_.all && !a.state.v),
         inputs_{train, own.first_inputs},
         groups_(a, w, own, inputs_) {
@@ -270,7 +270,7 @@ class Presentation {
       for (int64_t n = 0; n < a_.N; n++) theta[n] = o_.theta[n];
     if (a_.theta_plus != 0 || a_.theta_decay != 1)
       for (int64_t k = 0; k < o_.count; k++) theta[o_.active[k].id] = o_.active[k].theta;
-    if (a_.state.v && (a_.carry || p_ == a_.x.P - 1)) keep_state();
+    if (p_ == a_.x.P - 1 ? a_.return_state : a_.carry) keep_state();
   }
 
   // The sums of some neurons side by side, each in order: one alone would wait for its last addition.

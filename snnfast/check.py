@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 FLOATING = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+SPIKE_DTYPES = (torch.bool, torch.uint8, *FLOATING)
 
 
 def state_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -17,13 +18,21 @@ def state_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+def is_recorded(device: torch.device) -> bool:
+    """Whether this code is recorded to run again later, so that values cannot be looked at."""
+    return torch.compiler.is_compiling() or (
+        device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+    )
+
+
 def sequence(op: str, x: Tensor) -> None:
     """``x`` must be a floating-point tensor ``[T, ...]``."""
     if not isinstance(x, Tensor):
         raise TypeError(f"{op}: x must be a tensor, got {type(x).__name__}")
     if x.dtype not in FLOATING:
-        names = ", ".join(str(d).removeprefix("torch.") for d in FLOATING)
-        raise TypeError(f"{op}: x must have one of the dtypes {names}, got {x.dtype}")
+        raise TypeError(
+            f"{op}: x must have one of the dtypes {dtype_names(FLOATING)}, got {x.dtype}"
+        )
     if x.dim() == 0:
         raise ValueError(f"{op}: x must have shape [T, ...], got a tensor without dimensions")
 
@@ -151,3 +160,24 @@ def sizes(op: str, name: str, values: object, count: int | None = None) -> tuple
     if count is not None and len(values) != count:
         raise ValueError(f"{op}: {name} must have {count} numbers, got {tuple(values)}")
     return tuple(whole(op, name, value) for value in values)
+
+
+def in_range(op: str, name: str, values: Tensor, low: float, high: float, unit: str = "") -> None:
+    """All values in [low, high], where NaN is not, if they can be looked at."""
+    if not values.numel() or is_recorded(values.device):
+        return
+    smallest, largest = values.aminmax()
+    if not ((smallest >= low) & (largest <= high)):
+        allowed = (
+            f"lie in [{low:g}, {high:g}]{unit}"
+            if high < math.inf
+            else f"be at least {low:g}{unit} and not NaN"
+        )
+        raise ValueError(
+            f"{op}: {name} must {allowed}, got values from {smallest.item():g} to {largest.item():g}"
+        )
+
+
+def dtype_names(dtypes: Sequence[torch.dtype]) -> str:
+    """``float32, float64``: as errors list dtypes."""
+    return ", ".join(str(d).removeprefix("torch.") for d in dtypes)

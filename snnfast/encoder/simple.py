@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from snnfast import check, ops
 from snnfast.ops import Rates
-from snnfast.reference.poisson import check_range
 
 
 class Simple(nn.Module):
@@ -94,7 +93,7 @@ class Simple(nn.Module):
             raise TypeError(f"Simple: x must be real numbers, got {x.dtype}")
         x = x.detach().to(torch.float32)
         if self.validate:
-            check_range("Simple", "x", x, 0.0, math.inf)
+            check.in_range("Simple", "x", x, 0.0, math.inf)
         return x / self.scale
 
     def extra_repr(self) -> str:

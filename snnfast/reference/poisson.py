@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from snnfast import check
+from snnfast.check import SPIKE_DTYPES  # noqa: F401
+from snnfast.check import in_range as check_range
+from snnfast.check import is_recorded as _is_recorded
 
 INTEGERS = (Integral, torch.SymInt)
-SPIKE_DTYPES = (torch.bool, torch.uint8, *check.FLOATING)
 WORD = 0xFFFFFFFF
 
 
@@ -71,48 +73,20 @@ def prepare(
         raise TypeError(f"poisson: p must be a tensor, got {type(p).__name__}")
     if p.dtype not in check.FLOATING:
         raise TypeError(
-            f"poisson: p must have one of the dtypes {_names(check.FLOATING)}, got {p.dtype}"
+            f"poisson: p must have one of the dtypes {check.dtype_names(check.FLOATING)}, got {p.dtype}"
         )
     if isinstance(time_steps, bool) or not isinstance(time_steps, INTEGERS):
         raise TypeError(f"poisson: time_steps must be an integer, got {type(time_steps).__name__}")
     if time_steps < 0:
         raise ValueError(f"poisson: time_steps must be at least 0, got {time_steps}")
     if dtype not in SPIKE_DTYPES:
-        raise TypeError(f"poisson: dtype must be one of {_names(SPIKE_DTYPES)}, got {dtype}")
+        raise TypeError(
+            f"poisson: dtype must be one of {check.dtype_names(SPIKE_DTYPES)}, got {dtype}"
+        )
     p = p.detach()
     if validate:
         check_range("poisson", "p", p, 0.0, 1.0)
     return p.to(torch.float32), _seed(generator, seed, p.device)
-
-
-def _names(dtypes: tuple[torch.dtype, ...]) -> str:
-    return ", ".join(str(d).removeprefix("torch.") for d in dtypes)
-
-
-def _is_recorded(device: torch.device) -> bool:
-    """Whether this code is recorded to run again later, so that values cannot be looked at."""
-    return torch.compiler.is_compiling() or (
-        device.type == "cuda" and torch.cuda.is_current_stream_capturing()
-    )
-
-
-def check_range(
-    op: str, name: str, values: Tensor, low: float, high: float, unit: str = ""
-) -> None:
-    """Raises unless all values lie in [low, high], where NaN does not, if they can be looked at."""
-    if not values.numel() or _is_recorded(values.device):
-        return
-    smallest, largest = values.aminmax()
-    if not ((smallest >= low) & (largest <= high)):
-        allowed = (
-            f"lie in [{low:g}, {high:g}]{unit}"
-            if high < float("inf")
-            else f"be at least {low:g}{unit} and not NaN"
-        )
-        raise ValueError(
-            f"{op}: {name} must {allowed}, "
-            f"got values from {smallest.item():g} to {largest.item():g}"
-        )
 
 
 def _seed(

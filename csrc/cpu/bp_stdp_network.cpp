@@ -118,6 +118,7 @@ class Network {
   // The input spikes, where they are drawn.
   Presentations drawn() const {
     Presentations x{};
+    x.form = a_.hz ? PresentationForm::rates : PresentationForm::dense;
     x.P = a_.P, x.T = a_.T, x.I = a_.layer[0].I;
     x.hz = a_.hz, x.seeds = a_.seeds, x.per_hz = a_.per_hz;
     return x;

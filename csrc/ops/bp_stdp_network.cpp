@@ -30,7 +30,7 @@ BpStdpLayer layer_of(const Tensor& w, const Tensor& first, double threshold, int
   return {w.size(1), w.size(0), threshold, w.mutable_data_ptr(), nullptr, nullptr, 0};
 }
 
-void inputs_of(const OptionalTensor& x, const OptionalTensor& hz, const OptionalTensor& seeds, int64_t time_steps, double per_hz, const Tensor& first,
+void inputs_of(const Optional& x, const Optional& hz, const Optional& seeds, int64_t time_steps, double per_hz, const Tensor& first,
                BpStdpNetwork& a) {
   const int64_t inputs = first.size(1);
   if (x) {
@@ -51,8 +51,8 @@ void inputs_of(const OptionalTensor& x, const OptionalTensor& hz, const Optional
 
 // state: membranes of every layer, changed in place, or empty; they are those to go on from if carry.
 template <class Device>
-std::tuple<Tensor, Tensor> bp_stdp_network(const std::vector<Tensor>& weights, const OptionalTensor& x, const OptionalTensor& hz, const OptionalTensor& seeds,
-                                           int64_t time_steps, double per_hz, const OptionalTensor& labels, const OptionalTensor& desired,
+std::tuple<Tensor, Tensor> bp_stdp_network(const std::vector<Tensor>& weights, const Optional& x, const Optional& hz, const Optional& seeds,
+                                           int64_t time_steps, double per_hz, const Optional& labels, const Optional& desired,
                                            const std::vector<double>& thresholds, double lr, bool mean, int64_t epsilon, bool each_step, int64_t batch,
                                            const std::vector<Tensor>& state, bool carry, bool return_hidden) {
   const int64_t layers = static_cast<int64_t>(weights.size());

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, fx, nn
 
 from snnfast import check, ops
-from snnfast.reference.poisson import check_range
 
 from .plan import source_of
 from .shortcuts import shortcut_of
@@ -59,7 +58,7 @@ class Stream:
             self._constant[self.plan.input] = images
         elif isinstance(network.encoding, str):
             if network.encoding == "poisson":
-                check_range("SpikingNetwork", "images", images, -1.0, 1.0)
+                check.in_range("SpikingNetwork", "images", images, -1.0, 1.0)
             self._seed = int(torch.randint(0, 2**62, (1,)))
         for name in self.plan.once:
             self._constant[name] = self._calls[name](self._constant.__getitem__)

@@ -266,7 +266,7 @@ class DiehlAndCook2015(nn.Module):
             times = 0
             while len(todo):
                 hz = rates.hz[todo] * (1 + times * settings.boost)
-                result = present(Rates(hz, rates.time_steps, rates.seeds[todo] + times))
+                result = present(Rates(hz, rates.num_steps, rates.seeds[todo] + times))
                 if whole is None:
                     counts, spikes = result.counts, result.spikes
                     whole = result._replace(
@@ -367,7 +367,7 @@ class DiehlAndCook2015(nn.Module):
             )
         if seeds is None:
             seeds = torch.randint(2**63 - 1, (len(x),), dtype=torch.int64)
-        return Rates(x.float(), self.settings.time_steps, seeds.to(device))
+        return Rates(x.float(), self.settings.num_steps, seeds.to(device))
 
     def extra_repr(self) -> str:
         """What the parts do not show."""

@@ -5,17 +5,18 @@ from snnfast.calls.alif import AlifCall
 from snnfast.calls.call import public
 from snnfast.calls.cuba import CubaCall
 from snnfast.calls.lif import LifCall
+from snnfast.calls.presentations import Events, Rates
+from snnfast.calls.stdp import StdpState
 from snnfast.reference.bp_stdp_network import BpStdpNetworkResult
 from snnfast.reference.diehl_cook import DiehlCookResult, DiehlCookState
 from snnfast.reference.diehl_cook_conductance import (
     DiehlCookConductanceResult,
     DiehlCookConductanceState,
 )
-from snnfast.reference.presentations import Events, Rates
-from snnfast.reference.stdp import StdpState
 
 from . import neuron as _neuron
 from . import spike_count as _spike_count
+from . import stdp as _stdp
 from .bp_stdp import bp_stdp
 from .bp_stdp import register as _register_bp_stdp
 from .bp_stdp_network import bp_stdp_network
@@ -28,8 +29,6 @@ from .poisson import poisson
 from .poisson import register as _register_poisson
 from .spikeprop import register as _register_spikeprop
 from .spikeprop import spikeprop
-from .stdp import register as _register_stdp
-from .stdp import stdp
 
 __all__ = [
     "BpStdpNetworkResult",
@@ -62,6 +61,7 @@ iaf = _neuron.neuron(reference.iaf, "lif")
 li = _neuron.neuron(reference.li, "lif")
 lif = _neuron.neuron(reference.lif)
 spike_count = public(reference.spike_count.check, _spike_count.run, __name__)
+stdp = public(reference.stdp.check, _stdp.run, __name__)
 
 
 def register(namespace: str) -> None:
@@ -76,7 +76,7 @@ def register(namespace: str) -> None:
     _register_diehl_cook_conductance(namespace)
     _spike_count.register(namespace)
     _register_spikeprop(namespace)
-    _register_stdp(namespace)
+    _stdp.register(namespace)
 
 
 if backend.extension is not None:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from snnfast import backend, reference
+from snnfast.calls.stdp import Reduction, Update
 from snnfast.reference.bp_stdp import prepare
-from snnfast.reference.stdp import Reduction, Update
 
 SPIKES = (torch.bool, torch.uint8, torch.float32, torch.float64)
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from snnfast import backend, reference
+from snnfast.calls.presentations import Rates
+from snnfast.calls.stdp import Reduction, Update
 from snnfast.ops.bp_stdp import changed, spikes
 from snnfast.reference.bp_stdp_network import BpStdpNetworkResult, prepare
-from snnfast.reference.presentations import Rates
-from snnfast.reference.stdp import Reduction, Update
 
 
 def bp_stdp_network(
@@ -149,7 +149,7 @@ def bp_stdp_network(
 
 def _inputs(x: Tensor | Rates) -> tuple[Tensor | None, Tensor | None, Tensor | None, int]:
     if isinstance(x, Rates):
-        return None, x.hz.detach().contiguous(), x.seeds.contiguous(), x.time_steps
+        return None, x.hz.detach().contiguous(), x.seeds.contiguous(), x.num_steps
     return spikes(x), None, None, 0
 
 

@@ -13,7 +13,8 @@ _OPS: dict[str, Any] = {
     name: function
     for module in iter_modules(__path__)
     for name, function in vars(import_module(f"{__name__}.{module.name}")).items()
-    if isinstance(function, FunctionType) and (function.__module__ == __name__ or (name == module.name != "neuron"))
+    if isinstance(function, FunctionType)
+    and (function.__module__ == __name__ or (name == module.name != "neuron"))
 }
 globals().update(_OPS)  # after all modules are loaded, whose names some of them bear
 __all__ = sorted(_OPS)  # noqa: PLE0605

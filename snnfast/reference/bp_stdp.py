@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from snnfast import check
-from snnfast.reference.poisson import SPIKE_DTYPES, _is_recorded
-from snnfast.reference.stdp import DTYPES, Reduction, Update
+from snnfast.calls.stdp import Reduction, Update
+from snnfast.check import SPIKE_DTYPES
+
+DTYPES = (torch.float32, torch.float64)
 
 OP = "bp_stdp"
 
@@ -164,5 +166,5 @@ def check_spikes(op: str, name: str, value: object, w: Tensor) -> None:
 
 def check_finite(op: str, name: str, value: Tensor) -> None:
     """Neither NaN nor infinite, where values can be looked at."""
-    if not _is_recorded(value.device) and not bool(value.detach().isfinite().all()):
+    if not check.is_recorded(value.device) and not bool(value.detach().isfinite().all()):
         raise ValueError(f"{op}: {name} must be finite")

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from snnfast import check
-from snnfast.reference import presentations
+from snnfast.calls.presentations import Presentations, Rates, rates
+from snnfast.calls.stdp import Reduction, Update
 from snnfast.reference.bp_stdp import (
     Change,
     Rule,
@@ -23,9 +24,7 @@ from snnfast.reference.bp_stdp import (
     pass_back,
     prepare_rule,
 )
-from snnfast.reference.poisson import _is_recorded
-from snnfast.reference.presentations import Rates, spikes_of
-from snnfast.reference.stdp import Reduction, Update
+from snnfast.reference.presentations import spikes_of
 
 OP = "bp_stdp_network"
 LAYERS = 16  # at most
@@ -92,12 +91,19 @@ def bp_stdp_network(
     w = [v.detach() for v in weights]
     inputs = w[0].shape[1]
     if isinstance(x, Rates):
-        drawn = [spikes_of(x, p, inputs, dt) for p in range(len(x.hz))]
-        fired = torch.stack(drawn, 1) if drawn else x.hz.new_zeros((x.time_steps, 0, inputs)) != 0
+        drawn = [
+            spikes_of(
+                Presentations(hz=x.hz, seeds=x.seeds, num_steps=x.num_steps, per_hz=dt / 1000),
+                p,
+                inputs,
+            )
+            for p in range(len(x.hz))
+        ]
+        fired = torch.stack(drawn, 1) if drawn else x.hz.new_zeros((x.num_steps, 0, inputs)) != 0
     else:
         fired = x.detach() != 0
-    time_steps, samples = fired.shape[:2]
-    rasters = [fired.new_zeros((time_steps, samples, len(v))) for v in w]
+    num_steps, samples = fired.shape[:2]
+    rasters = [fired.new_zeros((num_steps, samples, len(v))) for v in w]
     after = [v.new_zeros((samples, len(v))) for v in w]
     for first in range(0, samples, a.batch):
         group = slice(first, first + a.batch)
@@ -207,15 +213,15 @@ def prepare(
     first = weights[0]
     check.positive(OP, "dt", dt)
     if isinstance(x, Rates):
-        presentations.prepare(OP, x, first.shape[1], first.device, dt, validate)
-        time_steps, samples = x.time_steps, len(x.hz)
+        given = rates(OP, x, first.shape[1], first.device, dt, validate)
+        num_steps, samples = x.num_steps, len(x.hz)
     else:
         check_spikes(OP, "x", x, first)
         if x.dim() != 3 or x.shape[2] != first.shape[1]:
             raise ValueError(
                 f"{OP}: x must have shape [T, P, {first.shape[1]}], got {list(x.shape)}"
             )
-        time_steps, samples = x.shape[:2]
+        num_steps, samples = x.shape[:2]
     rule = prepare_rule(OP, lr, epsilon, update, reduction)
     if len(thresholds) != len(weights):
         raise ValueError(
@@ -227,7 +233,7 @@ def prepare(
     if labels is not None and desired is not None:
         if state is not None:
             raise ValueError(f"{OP}: state must be None where the network learns")
-        _taught(labels, desired, first, (time_steps, samples), len(weights[-1]), validate)
+        _taught(labels, desired, first, (num_steps, samples), len(weights[-1]), validate)
     if state is not None:
         _state(state, weights, samples)
     if validate:
@@ -269,7 +275,7 @@ def _taught(
 ) -> None:
     check.like(OP, "labels", labels, w.new_empty(shape[1], dtype=torch.int64), w.device)
     check.like(OP, "desired", desired, w.new_empty(shape, dtype=torch.bool), w.device)
-    if validate and labels.numel() and not _is_recorded(labels.device):
+    if validate and labels.numel() and not check.is_recorded(labels.device):
         low, high = (int(v) for v in labels.aminmax())
         if low < 0 or high >= classes:
             raise ValueError(

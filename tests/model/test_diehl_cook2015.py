@@ -284,7 +284,7 @@ def test_the_papers_preset_is_that_of_the_authors_program():
     # A pixel of 255 fires with 255 / 8 Hz times an intensity of 2, 3, 4 ...
     assert paper.intensity == 255 / 8 * 2
     assert paper.intensity * (1 + paper.boost) == 255 / 8 * 3
-    assert (paper.time_steps, paper.neurons.rest, paper.neurons.dt) == (700, 150, 0.5)
+    assert (paper.num_steps, paper.neurons.rest, paper.neurons.dt) == (700, 150, 0.5)
     assert (paper.neurons.tau_theta, paper.neurons.theta_plus) == (1e7, 0.05)
     # As fast per image where fewer neurons share the spikes.
     assert preset("paper", 100).neurons.theta_plus == 0.0125
@@ -352,7 +352,7 @@ def test_every_setting_can_be_changed_by_its_name():
     assert settings.rule.lr_post_triplet == 0.5
     assert settings.rule.lr_pre == 0.1
     assert settings.neurons.inhibition == 60
-    assert (settings.norm, settings.time_steps) == (0.2, 100)
+    assert (settings.norm, settings.num_steps) == (0.2, 100)
     for name, rule in RULES.items():
         changed = change(settings, rule=name, lr=0.25).rule
         assert 0.25 in (changed.lr_post, changed.lr_post_triplet)

@@ -25,11 +25,11 @@ SHAPES = (
 
 def sample(shape, dtype=torch.float64, seed=0):
     """Weights, spikes and errors as they occur: many zeros."""
-    time_steps, batch, n_pre, n_post = shape
+    num_steps, batch, n_pre, n_post = shape
     generator = torch.Generator().manual_seed(seed)
     w = torch.randn((n_post, n_pre), generator=generator, dtype=dtype)
-    pre = torch.rand((time_steps, batch, n_pre), generator=generator) < 0.2
-    error = torch.randn((time_steps, batch, n_post), generator=generator, dtype=dtype)
+    pre = torch.rand((num_steps, batch, n_pre), generator=generator) < 0.2
+    error = torch.randn((num_steps, batch, n_post), generator=generator, dtype=dtype)
     error[torch.rand(error.shape, generator=generator) < 0.6] = 0
     return w, pre, error
 

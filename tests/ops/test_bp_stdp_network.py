@@ -29,14 +29,14 @@ OPTIONS = tuple(itertools.product(("step", "sequence"), ("sum", "mean"), (None, 
 
 def sample(shape, dtype=torch.float64, seed=0):
     """Weights, input spikes, labels and desired times."""
-    time_steps, samples, sizes = shape
+    num_steps, samples, sizes = shape
     generator = torch.Generator().manual_seed(seed)
     weights = [
         torch.randn((o, i), generator=generator, dtype=dtype) for i, o in itertools.pairwise(sizes)
     ]
-    x = torch.rand((time_steps, samples, sizes[0]), generator=generator) < 0.3
+    x = torch.rand((num_steps, samples, sizes[0]), generator=generator) < 0.3
     labels = torch.randint(sizes[-1], (samples,), generator=generator)
-    desired = torch.rand((time_steps, samples), generator=generator) < 0.4
+    desired = torch.rand((num_steps, samples), generator=generator) < 0.4
     return weights, x, labels, desired
 
 
@@ -149,11 +149,11 @@ def test_same_as_its_layers_one_by_one(backend, update):
         torch.testing.assert_close(a, e, rtol=1e-12, atol=1e-12)
 
 
-def rates(samples, inputs, device="cpu", time_steps=7):
+def rates(samples, inputs, device="cpu", num_steps=7):
     generator = torch.Generator().manual_seed(4)
     hz = 1000 * (torch.rand((samples, inputs), generator=generator) - 0.4).clamp(min=0)
     seeds = torch.randint(-(2**63), 2**63 - 1, (samples,), generator=generator)
-    return ops.Rates(hz.to(device), time_steps, seeds.to(device))
+    return ops.Rates(hz.to(device), num_steps, seeds.to(device))
 
 
 @pytest.mark.parametrize("inputs", [9, 12, 1, 50])
@@ -442,7 +442,7 @@ def test_opcheck(kernels, shape, learns):
         (0, [torch.zeros(4, 5), torch.zeros(4, 3).T], "be contiguous"),
         (1, torch.zeros(3, 2, 6), "x has a wrong shape"),
         (1, torch.zeros(3, 2, 5).half(), "x must be bool, uint8, float32 or float64"),
-        (1, None, "give x, or hz, seeds and time_steps"),
+        (1, None, "give x, or hz, seeds and num_steps"),
         (6, None, "labels and desired go together"),
         (7, torch.zeros(3, 3).bool(), "desired has a wrong shape"),
         (8, [1.0], "thresholds must be one a layer"),

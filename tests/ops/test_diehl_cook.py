@@ -11,6 +11,8 @@ import torch
 from backends import PRESENT, force
 
 from snnfast import ops, plasticity, reference
+from snnfast.calls.call import flatten
+from snnfast.calls.presentations import presentations
 from snnfast.ops import DiehlCookState, Events, Rates
 
 RULES = {
@@ -55,10 +57,10 @@ def sample(sizes, dtype=torch.float64, count=3, steps=60, seed=0, low=0.0):
 def dense(x, i, dt=1.0):
     return torch.stack(
         [
-            ops.poisson(hz * (dt / 1000), x.time_steps, seed=seed.view(1), dtype=torch.uint8)
+            ops.poisson(hz * (dt / 1000), x.num_steps, seed=seed.view(1), dtype=torch.uint8)
             for hz, seed in zip(x.hz, x.seeds, strict=True)
         ]
-    ).view(len(x.hz), x.time_steps, i)
+    ).view(len(x.hz), x.num_steps, i)
 
 
 def run(f, x, w, theta, **arguments):
@@ -307,7 +309,7 @@ def test_layouts(backend, layout):
     w, theta, x = sample((70, 28))
     expected = run(reference.diehl_cook, x, w, theta, rule=RULES["triplet"], norm=7.0)
     with force(backend) as on:
-        x = Rates(x.hz.to(on.device), x.time_steps, x.seeds.to(on.device))
+        x = Rates(x.hz.to(on.device), x.num_steps, x.seeds.to(on.device))
         room = torch.full((75, 61), 0.5, dtype=w.dtype, device=on.device)
         if layout == "transposed":
             laid = w.t().contiguous().to(on.device).t()
@@ -338,12 +340,12 @@ def test_many_presentations_in_one_call_or_in_many(backend):
     )
     arguments = {"rule": RULES["triplet"], "norm": 7.0, "inhibition_delay": 0, "one_winner": True}
     with force(backend) as on:
-        x = Rates(x.hz.to(on.device), x.time_steps, x.seeds.to(on.device))
+        x = Rates(x.hz.to(on.device), x.num_steps, x.seeds.to(on.device))
         w, theta = w.to(on.device), theta.to(on.device)
         whole = run(ops.diehl_cook, x, w, theta, **arguments)
         w_cut, theta_cut, counts = w.clone(), theta.clone(), []
         for p in range(0, len(x.hz), 7):
-            part = Rates(x.hz[p : p + 7], x.time_steps, x.seeds[p : p + 7])
+            part = Rates(x.hz[p : p + 7], x.num_steps, x.seeds[p : p + 7])
             result = ops.diehl_cook(
                 part, w_cut, theta_cut, v_threshold=4.0, v_reset=1.0, **arguments
             )
@@ -357,7 +359,7 @@ def test_many_presentations_in_one_call_or_in_many(backend):
 def test_weights_keep_their_sum_and_bounds(name):
     w, theta, x = sample((70, 28), count=6)
     with force(name) as on:
-        x = Rates(x.hz.to(on.device), x.time_steps, x.seeds.to(on.device))
+        x = Rates(x.hz.to(on.device), x.num_steps, x.seeds.to(on.device))
         before = w.clone()
         result, after, _ = run(
             ops.diehl_cook, x, w.to(on.device), theta.to(on.device), rule=RULES["pair"], norm=7.0
@@ -549,14 +551,14 @@ ERRORS = {
         r"x.hz must lie in \[0, 2000\] Hz, got values from 2001",
         {"x": Rates(HZ * 2001, 3, SEEDS), "dt": 0.5},
     ),
-    "time_steps": (
+    "num_steps": (
         ValueError,
-        "x.time_steps must be at least 0, got -1",
+        "x.num_steps must be at least 0, got -1",
         {"x": Rates(HZ, -1, SEEDS)},
     ),
-    "time_steps type": (
+    "num_steps type": (
         TypeError,
-        "x.time_steps must be an integer, got float",
+        "x.num_steps must be an integer, got float",
         {"x": Rates(HZ, 3.0, SEEDS)},
     ),
     "seeds shape": (
@@ -661,21 +663,18 @@ def test_the_state_given_is_not_changed():
 def test_opcheck(name, form, carry):
     w, theta, x = sample((6, 8), torch.float32, count=2, steps=9)
     spikes = dense(x, 8)
-    given = {
-        "spikes": (spikes, None, None, None, None, 0),
-        "rates": (None, None, None, x.hz, x.seeds, 9),
-    }
-    given["events"] = (None, *Events.from_dense(spikes), None, None, 0)
+    forms = {"spikes": spikes, "events": Events.from_dense(spikes), "rates": x}
+    given = presentations("diehl_cook", forms[form], 8, w.device, 1.0, True)
     state = list(reference.diehl_cook(spikes, w, theta, return_state=True).state)
-    numbers = [0.9, 4.0, 1.0, 17.0, 0.05, 1.0, 2.0, 0.001]
+    numbers = [0.9, 4.0, 1.0, 17.0, 0.05, 1.0, 2.0]
+    rule = RULES["pair"].constants(1.0)
     with force(name) as on:
 
         def move(v):
             return v.to(on.device) if isinstance(v, torch.Tensor) else v
 
         args = [
-            move(v)
-            for v in (w, theta, *given[form], RULES["pair"].constants(1.0), numbers, 5, 2, True)
+            move(v) for v in (w, theta, *flatten(given), True, *flatten(rule), numbers, 5, 2, True)
         ]
         torch.library.opcheck(
             on.ops.diehl_cook_, (*args, [move(s) for s in state] if carry else [], carry, True)

@@ -10,6 +10,8 @@ import torch
 from backends import PRESENT, force
 
 from snnfast import ops, plasticity, reference
+from snnfast.calls.call import flatten
+from snnfast.calls.presentations import presentations
 from snnfast.ops import DiehlCookConductanceState, Events, Rates
 
 RULES = {
@@ -85,10 +87,10 @@ def moved(x, device):
 def dense(x, i, dt=0.5):
     return torch.stack(
         [
-            ops.poisson(hz * (dt / 1000), x.time_steps, seed=seed.view(1), dtype=torch.uint8)
+            ops.poisson(hz * (dt / 1000), x.num_steps, seed=seed.view(1), dtype=torch.uint8)
             for hz, seed in zip(x.hz, x.seeds, strict=True)
         ]
-    ).view(len(x.hz), x.time_steps, i)
+    ).view(len(x.hz), x.num_steps, i)
 
 
 def run(f, x, w, theta, **arguments):
@@ -462,7 +464,7 @@ def test_many_presentations_in_one_call_or_in_many(backend, learns):
         whole = run(ops.diehl_cook_conductance, x, w, theta, **arguments)
         w_cut, theta_cut, counts = w.clone(), theta.clone(), []
         for p in range(0, len(x.hz), 7):
-            part = Rates(x.hz[p : p + 7], x.time_steps, x.seeds[p : p + 7])
+            part = Rates(x.hz[p : p + 7], x.num_steps, x.seeds[p : p + 7])
             counts.append(ops.diehl_cook_conductance(part, w_cut, theta_cut, **arguments).counts)
         assert whole[0].counts.any()
         assert torch.equal(torch.cat(counts), whole[0].counts)
@@ -554,20 +556,18 @@ print(learning.counts.tolist(), frozen.counts.tolist(), w.tolist(), theta.tolist
 def test_opcheck(name, form, carry):
     w, theta, x = sample((6, 8), torch.float32, count=2, steps=9)
     spikes = dense(x, 8)
-    given = {
-        "spikes": (spikes, None, None, None, None, 0),
-        "events": (None, *Events.from_dense(spikes), None, None, 0),
-        "rates": (None, None, None, x.hz, x.seeds, 9),
-    }
+    forms = {"spikes": spikes, "events": Events.from_dense(spikes), "rates": x}
+    given = presentations("diehl_cook_conductance", forms[form], 8, w.device, 0.5, True)
     delays = delays_to(2, w)
     state = reference.diehl_cook_conductance(spikes, w, theta, delays=delays, return_state=True)
-    numbers = [0.0, -100.0, 0.6, 0.8, 0.8, 0.9, 10.4, 17.0, 0.05, 1.0, 3.0, 5e-4]
+    numbers = [0.0, -100.0, 0.6, 0.8, 0.8, 0.9, 10.4, 17.0, 0.05, 1.0, 3.0]
+    rule = RULES["pair"].constants(0.5)
     membranes = [0.005, -65.0, -65.0, -72.0], [0.05, -60.0, -45.0, -40.0]
     with force(name) as on:
         args = [
             moved(v, on.device) if isinstance(v, torch.Tensor) else v
             for v in (
-                *(w, theta, *given[form], delays, 2, RULES["pair"].constants(0.5)),
+                *(w, theta, *flatten(given), delays, 2, True, *flatten(rule)),
                 *(*membranes, numbers, 10, 4, 3),
             )
         ]

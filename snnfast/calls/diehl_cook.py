@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,7 +16,6 @@ from . import presentations
 from .call import Changed, ChangedList
 from .presentations import Events, Presentations, Rates
 
-R = TypeVar("R")
 
 class DiehlCookState(NamedTuple):
     """Everything the network remembers from one step to the next, besides weights and thresholds.
@@ -63,7 +62,8 @@ class DiehlCookCall(NamedTuple):
         decay: of the membrane in a step.
         theta_decay: of the threshold in a step; 1: none.
         norm: 0: none.
-        state: the call's own, which the op brings up to date: that to go on from, or at rest; empty where nobody asks for it.
+        state: the call's own, which the op brings up to date: that to go on from, or at rest; empty where nobody asks
+            for it.
         carry: go on from the state; else each presentation starts at rest.
     """
 
@@ -96,6 +96,12 @@ class DiehlCookCall(NamedTuple):
     def changed(self) -> list[Tensor]:
         """The tensors of the caller that do not stay as they are."""
         return changed(self)
+
+    def answer(self, outputs: tuple[Tensor, Tensor]) -> DiehlCookResult:
+        """What the op returns, from counts and spikes as a kernel or the reference gives them."""
+        counts, spikes = outputs
+        state = DiehlCookState(*self.state) if self.return_state else None
+        return DiehlCookResult(counts, spikes if self.return_spikes else None, state)
 
 
 def diehl_cook(
@@ -197,8 +203,12 @@ def diehl_cook(
         inhibition_delay=delay,
         one_winner=one_winner,
         theta_plus=check.at_least_zero(op, "theta_plus", theta_plus),
-        theta_decay=1.0 if tau_theta is None else math.exp(-step / check.positive(op, "tau_theta", tau_theta)),
-        state=own_state(op, state, DiehlCookState, return_state, w.device, lambda: at_rest(w, delay)),
+        theta_decay=1.0
+        if tau_theta is None
+        else math.exp(-step / check.positive(op, "tau_theta", tau_theta)),
+        state=own_state(
+            op, state, DiehlCookState, return_state, w.device, lambda: at_rest(w, delay)
+        ),
         carry=state is not None,
         return_spikes=bool(return_spikes),
         return_state=bool(return_state),
@@ -254,7 +264,9 @@ def plastic_weights(
     if theta.device != w.device:
         raise ValueError(f"{op}: theta must be on the device of w, {w.device}, got {theta.device}")
     if rule is not None and not isinstance(rule, Rule):
-        raise TypeError(f"{op}: rule must be a rule of snnfast.plasticity or None, got {type(rule).__name__}")
+        raise TypeError(
+            f"{op}: rule must be a rule of snnfast.plasticity or None, got {type(rule).__name__}"
+        )
     if rule is not None and rule.tau_eligibility is not None:
         raise ValueError(f"{op}: rule must not wait for a reward; use snnfast.ops.stdp for that")
     if not validate:
@@ -287,7 +299,9 @@ def own_state(
     if state is None:
         return list(at_rest()) if asked else []
     if not isinstance(state, kind):
-        raise TypeError(f"{op}: state must be a {kind.__name__} or None, got {type(state).__name__}")
+        raise TypeError(
+            f"{op}: state must be a {kind.__name__} or None, got {type(state).__name__}"
+        )
     expected = at_rest()
     for name, value, like in zip(expected._fields, state, expected):  # type: ignore[call-overload]
         check.like(op, f"state.{name}", value, like, device)
@@ -298,16 +312,3 @@ def changed(call: Any) -> list[Tensor]:
     """The tensors of the caller that do not stay as they are."""
     adapts = call.theta_plus != 0 or call.theta_decay != 1
     return [*([call.w] if call.learns else []), *([call.theta] if adapts else [])]
-
-
-def result(call: Any, kind: Callable[..., R], state: type, outputs: tuple[Tensor, Tensor]) -> R:
-    """What an op returns, from counts and spikes as a kernel or the reference gives them."""
-    counts, spikes = outputs
-    return kind(
-        counts, spikes if call.return_spikes else None, state(*call.state) if call.return_state else None
-    )
-
-
-def answer(call: DiehlCookCall, outputs: tuple[Tensor, Tensor]) -> DiehlCookResult:
-    """What the op returns, from counts and spikes as a kernel or the reference gives them."""
-    return result(call, DiehlCookResult, DiehlCookState, outputs)

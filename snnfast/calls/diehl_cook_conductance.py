@@ -13,8 +13,9 @@ from snnfast.plasticity import Constants, Rule
 
 from . import presentations
 from .call import Changed, ChangedList
-from .diehl_cook import NOTHING, changed, own_state, plastic_weights, result, whole_steps
+from .diehl_cook import NOTHING, changed, own_state, plastic_weights, whole_steps
 from .presentations import Events, Presentations, Rates
+
 
 class DiehlCookConductanceState(NamedTuple):
     """Everything the network remembers from one step to the next, besides weights and thresholds.
@@ -99,7 +100,8 @@ class DiehlCookConductanceCall(NamedTuple):
         rule: its constants.
         norm: 0: none.
         theta_decay: of the threshold in a step; 1: none.
-        state: the call's own, which the op brings up to date: that to go on from, or at rest; empty where nobody asks for it.
+        state: the call's own, which the op brings up to date: that to go on from, or at rest; empty where nobody asks
+            for it.
         carry: go on from the state; else each presentation starts at rest.
     """
 
@@ -131,6 +133,12 @@ class DiehlCookConductanceCall(NamedTuple):
     def changed(self) -> list[Tensor]:
         """The tensors of the caller that do not stay as they are."""
         return changed(self)
+
+    def answer(self, outputs: tuple[Tensor, Tensor]) -> DiehlCookConductanceResult:
+        """What the op returns, from counts and spikes as a kernel or the reference gives them."""
+        counts, spikes = outputs
+        state = DiehlCookConductanceState(*self.state) if self.return_state else None
+        return DiehlCookConductanceResult(counts, spikes if self.return_spikes else None, state)
 
 
 def diehl_cook_conductance(
@@ -208,8 +216,9 @@ def diehl_cook_conductance(
         state: to go on from, as returned.
         delays: steps from an input's spike to its arrival at each neuron, uint8 ``[N, I]`` (the authors': uniform in 0
             to 10 ms, ``torch.randint(0, 21, w.shape, dtype=torch.uint8)``); None: 0.
-        longest_delay: steps that no delay exceeds, at most 255; None: the largest of ``delays``, for which CUDA is waited
-            for, or 255 where values cannot be looked at (torch.compile, CUDA graphs). ``state`` depends on it.
+        longest_delay: steps that no delay exceeds, at most 255; None: the largest of ``delays``, which on CUDA waits
+            for the device, or 255 where values cannot be looked at (torch.compile, CUDA graphs). The shapes of
+            ``state`` depend on it.
         dt: length of a step, ms.
         rest: time without input after each stimulus, ms.
         tau: membrane time constant of the excitatory neurons, ms.
@@ -313,7 +322,9 @@ def diehl_cook_conductance(
     )
 
 
-def at_rest(w: Tensor, longest_delay: int, exc: Population, inh: Population) -> DiehlCookConductanceState:
+def at_rest(
+    w: Tensor, longest_delay: int, exc: Population, inh: Population
+) -> DiehlCookConductanceState:
     """The state of a network that has been silent for long."""
     n, i = w.shape
     zeros = w.new_zeros(n)
@@ -349,19 +360,20 @@ def _longest(op: str, delays: Tensor | None, given: int | None, w: Tensor, valid
     if delays.dtype != torch.uint8:
         raise TypeError(f"{op}: delays must have dtype torch.uint8, got {delays.dtype}")
     if delays.shape != w.shape:
-        raise ValueError(f"{op}: delays must have the shape of w, {list(w.shape)}, got {list(delays.shape)}")
+        raise ValueError(
+            f"{op}: delays must have the shape of w, {list(w.shape)}, got {list(delays.shape)}"
+        )
     if delays.device != w.device:
-        raise ValueError(f"{op}: delays must be on the device of w, {w.device}, got {delays.device}")
+        raise ValueError(
+            f"{op}: delays must be on the device of w, {w.device}, got {delays.device}"
+        )
     if given is not None and check.whole(op, "longest_delay", given, 0) > LONGEST_DELAY:
         raise ValueError(f"{op}: longest_delay must be at most {LONGEST_DELAY} steps, got {given}")
     if check.is_recorded(w.device) or (given is not None and not validate):
         return LONGEST_DELAY if given is None else given
     longest = int(delays.max()) if delays.numel() else 0
     if given is not None and longest > given:
-        raise ValueError(f"{op}: delays must be at most longest_delay, {given} steps, got {longest}")
+        raise ValueError(
+            f"{op}: delays must be at most longest_delay, {given} steps, got {longest}"
+        )
     return longest if given is None else given
-
-
-def answer(call: DiehlCookConductanceCall, outputs: tuple[Tensor, Tensor]) -> DiehlCookConductanceResult:
-    """What the op returns, from counts and spikes as a kernel or the reference gives them."""
-    return result(call, DiehlCookConductanceResult, DiehlCookConductanceState, outputs)

@@ -4,16 +4,18 @@ from snnfast import backend, reference
 from snnfast.calls.alif import AlifCall
 from snnfast.calls.call import public
 from snnfast.calls.cuba import CubaCall
+from snnfast.calls.diehl_cook import DiehlCookCall, DiehlCookResult, DiehlCookState
+from snnfast.calls.diehl_cook_conductance import (
+    DiehlCookConductanceCall,
+    DiehlCookConductanceResult,
+    DiehlCookConductanceState,
+)
 from snnfast.calls.lif import LifCall
 from snnfast.calls.presentations import Events, Rates
 from snnfast.calls.stdp import StdpState
 from snnfast.reference.bp_stdp_network import BpStdpNetworkResult
-from snnfast.reference.diehl_cook import DiehlCookResult, DiehlCookState
-from snnfast.reference.diehl_cook_conductance import (
-    DiehlCookConductanceResult,
-    DiehlCookConductanceState,
-)
 
+from . import diehl_cook as _diehl_cook
 from . import neuron as _neuron
 from . import spike_count as _spike_count
 from . import stdp as _stdp
@@ -21,10 +23,6 @@ from .bp_stdp import bp_stdp
 from .bp_stdp import register as _register_bp_stdp
 from .bp_stdp_network import bp_stdp_network
 from .bp_stdp_network import register as _register_bp_stdp_network
-from .diehl_cook import diehl_cook
-from .diehl_cook import register as _register_diehl_cook
-from .diehl_cook_conductance import diehl_cook_conductance
-from .diehl_cook_conductance import register as _register_diehl_cook_conductance
 from .poisson import poisson
 from .poisson import register as _register_poisson
 from .spikeprop import register as _register_spikeprop
@@ -57,6 +55,8 @@ __all__ = [
 
 alif = _neuron.neuron(reference.alif)
 cuba = _neuron.neuron(reference.cuba)
+diehl_cook = _diehl_cook.network(reference.diehl_cook)
+diehl_cook_conductance = _diehl_cook.network(reference.diehl_cook_conductance)
 iaf = _neuron.neuron(reference.iaf, "lif")
 li = _neuron.neuron(reference.li, "lif")
 lif = _neuron.neuron(reference.lif)
@@ -69,11 +69,11 @@ def register(namespace: str) -> None:
     _neuron.register(namespace, "alif", AlifCall)
     _neuron.register(namespace, "cuba", CubaCall)
     _neuron.register(namespace, "lif", LifCall)
+    _diehl_cook.register(namespace, "diehl_cook", DiehlCookCall)
+    _diehl_cook.register(namespace, "diehl_cook_conductance", DiehlCookConductanceCall)
     _register_bp_stdp(namespace)
     _register_bp_stdp_network(namespace)
-    _register_diehl_cook(namespace)
     _register_poisson(namespace)
-    _register_diehl_cook_conductance(namespace)
     _spike_count.register(namespace)
     _register_spikeprop(namespace)
     _stdp.register(namespace)

@@ -9,30 +9,30 @@ import torch
 from torch import Tensor
 
 from snnfast import backend
-from snnfast.calls.call import public, unflatten
-from snnfast.calls.diehl_cook import DiehlCookCall
-from snnfast.calls.diehl_cook_conductance import DiehlCookConductanceCall
+from snnfast.calls.call import flatten, public, unflatten
 
-from .changed import call_changing
+from .in_place import changed
 
 P = ParamSpec("P")
 R = TypeVar("R")
-NetworkCall = DiehlCookCall | DiehlCookConductanceCall
 
 
-def network(reference: Callable[P, R], answer: Callable[[Any, tuple[Tensor, Tensor]], R]) -> Callable[P, R]:
-    """The public op of a network, from its reference; ``answer`` makes what it returns of counts and spikes."""
+def network(reference: Callable[P, R]) -> Callable[P, R]:
+    """The public op of a network, from its reference."""
+    check, equation = reference.check, reference.equation  # type: ignore[attr-defined]
 
-    def run(op: str, call: NetworkCall) -> R:
+    def run(op: str, call: Any) -> Any:
         kernels = backend.library(op, call.w)
         if kernels is None:
-            return answer(call, reference.equation(call))  # type: ignore[attr-defined]
-        return answer(call, call_changing(getattr(kernels, f"{op}_"), call, *call.changed))
+            return call.answer(equation(call))
+        outputs = getattr(kernels, f"{op}_")(*flatten(call))
+        changed(*((tensor, tensor) for tensor in call.changed))
+        return call.answer(outputs)
 
-    return public(reference.check, run, "snnfast.ops")  # type: ignore[attr-defined]
+    return public(check, run, "snnfast.ops")
 
 
-def register(namespace: str, op: str, call: type[NetworkCall]) -> None:
+def register(namespace: str, op: str, call: Any) -> None:
     """Makes the kernel of ``op`` in ``namespace`` traceable without data."""
 
     @torch.library.register_fake(f"{namespace}::{op}_")

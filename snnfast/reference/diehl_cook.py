@@ -7,23 +7,24 @@ from torch import Tensor
 
 from snnfast.calls import diehl_cook as calls
 from snnfast.calls.call import equation
-from snnfast.calls.diehl_cook import DiehlCookState, at_rest
+from snnfast.calls.diehl_cook import DiehlCookCall, DiehlCookState, at_rest
 
 from .presentations import spikes_of
 from .stdp import normalise
 
 
-@equation(calls.diehl_cook, calls.answer)
-def diehl_cook(call: calls.DiehlCookCall) -> tuple[Tensor, Tensor]:
+@equation(calls.diehl_cook, DiehlCookCall.answer)
+def diehl_cook(call: DiehlCookCall) -> tuple[Tensor, Tensor]:
     """Spikes of P presentations, counted and one by one; weights, thresholds and the state change in place."""
-    P, (N, I) = call.x.shape[0], call.w.shape
-    spikes = call.w.new_zeros((P, call.steps, N), dtype=torch.bool)
-    state = DiehlCookState(*call.state) if call.carry else at_rest(call.w, call.inhibition_delay)
+    P, (neurons, sources) = call.x.shape[0], call.w.shape
+    spikes = call.w.new_zeros((P, call.steps, neurons), dtype=torch.bool)
+    rest = at_rest(call.w, call.inhibition_delay)
+    state = DiehlCookState(*call.state) if call.carry else rest
     for p in range(P):
         if not call.carry:
-            state = at_rest(call.w, call.inhibition_delay)
+            state = rest
         plastic = state.trace_post != 0
-        for t, inputs in enumerate(spikes_of(call.x, p, I)):
+        for t, inputs in enumerate(spikes_of(call.x, p, sources)):
             spikes[p, t], state = step(call, state, inputs)
             plastic |= spikes[p, t]
         if call.learns and call.norm > 0:
@@ -33,11 +34,13 @@ def diehl_cook(call: calls.DiehlCookCall) -> tuple[Tensor, Tensor]:
     return spikes.sum(1, dtype=torch.int32), spikes
 
 
-def step(call: calls.DiehlCookCall, s: DiehlCookState, inputs: Tensor) -> tuple[Tensor, DiehlCookState]:
+def step(call: DiehlCookCall, s: DiehlCookState, inputs: Tensor) -> tuple[Tensor, DiehlCookState]:
     """Spikes ``[N]`` and the state after them: dynamics first, then plasticity."""
     delay = call.inhibition_delay
     current = torch.zeros_like(s.v)
-    for i in s.last_input.nonzero().flatten().tolist():  # in this order, so that sums round alike everywhere
+    for i in (
+        s.last_input.nonzero().flatten().tolist()
+    ):  # in this order, so that sums round alike everywhere
         current = current + call.w[:, i]
     if delay:
         arriving = s.last_spikes[0]
@@ -66,7 +69,7 @@ def step(call: calls.DiehlCookCall, s: DiehlCookState, inputs: Tensor) -> tuple[
     return spikes, learn(call, s, inputs, spikes) if call.learns else s
 
 
-def learn(call: calls.DiehlCookCall, s: DiehlCookState, pre: Tensor, post: Tensor) -> DiehlCookState:
+def learn(call: DiehlCookCall, s: DiehlCookState, pre: Tensor, post: Tensor) -> DiehlCookState:
     """Traces, then weights; the second traces enter as they were before this step's spikes."""
     rule, w = call.rule, call.w
     x_pre = rule.trace(s.trace_pre * rule.decay_pre, pre)

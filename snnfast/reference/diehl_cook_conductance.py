@@ -19,12 +19,12 @@ from .presentations import spikes_of
 from .stdp import normalise
 
 
-@equation(calls.diehl_cook_conductance, calls.answer)
+@equation(calls.diehl_cook_conductance, DiehlCookConductanceCall.answer)
 def diehl_cook_conductance(call: DiehlCookConductanceCall) -> tuple[Tensor, Tensor]:
     """Spikes of P presentations, counted and one by one; weights, thresholds and the state change in place."""
-    P, (N, I) = call.x.shape[0], call.w.shape
-    every = torch.ones(N, dtype=torch.bool, device=call.w.device)
-    spikes = call.w.new_zeros((P, call.steps, N), dtype=torch.bool)
+    P, (neurons, sources) = call.x.shape[0], call.w.shape
+    every = torch.ones(neurons, dtype=torch.bool, device=call.w.device)
+    spikes = call.w.new_zeros((P, call.steps, neurons), dtype=torch.bool)
     delays = torch.zeros_like(call.w, dtype=torch.uint8) if call.delays is None else call.delays
     delays = delays.to(torch.int64).clamp(max=call.longest_delay)
     rest = at_rest(call.w, call.longest_delay, call.exc, call.inh)
@@ -34,8 +34,8 @@ def diehl_cook_conductance(call: DiehlCookConductanceCall) -> tuple[Tensor, Tens
             state = rest
         if call.learns and call.norm > 0:
             normalise(call.w, every, call.norm, call.rule)
-        inputs = spikes_of(call.x, p, I)
-        silence = inputs.new_zeros((call.rest_steps, I))
+        inputs = spikes_of(call.x, p, sources)
+        silence = inputs.new_zeros((call.rest_steps, sources))
         for t, fired in enumerate(torch.cat((inputs, silence))):
             spikes[p, t], state = step(call, state, fired, delays)
     for own, last in zip(call.state, state):
@@ -48,7 +48,9 @@ def step(
 ) -> tuple[Tensor, DiehlCookConductanceState]:
     """Spikes ``[N]`` of the excitatory neurons and the state after them."""
     g = call.g
-    v = membrane(call.exc, s.v, s.refractory, g.e_exc, s.g_exc * g.mean_exc, g.e_inh, s.g_inh * g.mean_inh)
+    v = membrane(
+        call.exc, s.v, s.refractory, g.e_exc, s.g_exc * g.mean_exc, g.e_inh, s.g_inh * g.mean_inh
+    )
     v_inh = membrane(call.inh, s.v_inh, s.refractory_inh, g.e_exc, s.g_exc_inh * g.mean_exc)
     call.theta.mul_(call.theta_decay)
     spikes = (s.refractory == 0) & (v >= (call.exc.v_threshold + call.theta).to(v.dtype))

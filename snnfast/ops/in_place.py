@@ -15,7 +15,6 @@ def changed(*tensors: tuple[Tensor, Tensor]) -> None:
     """Gives ``tensors``, pairs of a tensor and its changed :func:`buffer` (or itself), what the kernel made.
 
     It raises their versions: a backward pass that needs the old values then says so.
-
     """
     for tensor, made in tensors:
         if made is not tensor and not tensor.is_contiguous():

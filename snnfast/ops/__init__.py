@@ -1,19 +1,25 @@
 """The ops: stateless functions with fused CPU and CUDA kernels behind them."""
 
-from snnfast import backend, reference
-from snnfast.calls.alif import AlifCall
+from snnfast import backend
+from snnfast.calls import spike_count as _spike_count_call
 from snnfast.calls.call import public
-from snnfast.calls.cuba import CubaCall
 from snnfast.calls.diehl_cook import DiehlCookCall, DiehlCookResult, DiehlCookState
 from snnfast.calls.diehl_cook_conductance import (
     DiehlCookConductanceCall,
     DiehlCookConductanceResult,
     DiehlCookConductanceState,
 )
-from snnfast.calls.lif import LifCall
 from snnfast.calls.presentations import Events, Rates
 from snnfast.calls.stdp import StdpState
+from snnfast.calls.stdp import stdp as _stdp_call
+from snnfast.reference.alif import alif as _alif
 from snnfast.reference.bp_stdp_network import BpStdpNetworkResult
+from snnfast.reference.cuba import cuba as _cuba
+from snnfast.reference.diehl_cook import diehl_cook as _current
+from snnfast.reference.diehl_cook_conductance import diehl_cook_conductance as _conductance
+from snnfast.reference.lif import iaf as _iaf
+from snnfast.reference.lif import li as _li
+from snnfast.reference.lif import lif as _lif
 
 from . import diehl_cook as _diehl_cook
 from . import neuron as _neuron
@@ -53,22 +59,20 @@ __all__ = [
 ]
 
 
-alif = _neuron.neuron(reference.alif)
-cuba = _neuron.neuron(reference.cuba)
-diehl_cook = _diehl_cook.network(reference.diehl_cook)
-diehl_cook_conductance = _diehl_cook.network(reference.diehl_cook_conductance)
-iaf = _neuron.neuron(reference.iaf, "lif")
-li = _neuron.neuron(reference.li, "lif")
-lif = _neuron.neuron(reference.lif)
-spike_count = public(reference.spike_count.check, _spike_count.run, __name__)
-stdp = public(reference.stdp.check, _stdp.run, __name__)
+alif = _neuron.neuron(_alif)
+cuba = _neuron.neuron(_cuba)
+diehl_cook = _diehl_cook.network(_current)
+diehl_cook_conductance = _diehl_cook.network(_conductance)
+iaf = _neuron.neuron(_iaf)
+li = _neuron.neuron(_li)
+lif = _neuron.neuron(_lif)
+spike_count = public(_spike_count_call.spike_count, _spike_count.run, __name__)
+stdp = public(_stdp_call, _stdp.run, __name__)
 
 
 def register(namespace: str) -> None:
     """Tells PyTorch how to trace and vmap the kernels of a namespace."""
-    _neuron.register(namespace, "alif", AlifCall)
-    _neuron.register(namespace, "cuba", CubaCall)
-    _neuron.register(namespace, "lif", LifCall)
+    _neuron.register(namespace)
     _diehl_cook.register(namespace, "diehl_cook", DiehlCookCall)
     _diehl_cook.register(namespace, "diehl_cook_conductance", DiehlCookConductanceCall)
     _register_bp_stdp(namespace)

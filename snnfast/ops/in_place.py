@@ -12,12 +12,12 @@ def buffer(tensor: Tensor) -> Tensor:
 
 
 def changed(*tensors: tuple[Tensor, Tensor]) -> None:
-    """Gives ``tensors``, pairs of a tensor and its changed :func:`buffer`, what the kernel made, and raises their version.
+    """Gives ``tensors``, pairs of a tensor and its changed :func:`buffer` (or itself), what the kernel made.
 
-    A backward pass that needs the old values then says so.
+    It raises their versions: a backward pass that needs the old values then says so.
     """
     for tensor, made in tensors:
-        if not tensor.is_contiguous():
+        if made is not tensor and not tensor.is_contiguous():
             tensor.detach().copy_(made)
         elif not torch.compiler.is_compiling() and not tensor.is_inference():
             torch.autograd.graph.increment_version(tensor)

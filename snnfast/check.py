@@ -172,18 +172,28 @@ def at_least_zero(op: str, name: str, value: object) -> float:
     return result
 
 
-def like(op: str, name: str, value: object, expected: Tensor, device: torch.device) -> None:
-    """A tensor with the shape and dtype of ``expected``, on ``device``, which is w's."""
+def tensor(
+    op: str,
+    name: str,
+    value: object,
+    shape: Sequence[int],
+    dtype: torch.dtype,
+    device: torch.device,
+) -> None:
+    """A tensor of this shape and dtype on ``device``, which is w's."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{op}: {name} must be a tensor, got {type(value).__name__}")
-    if value.shape != expected.shape:
-        raise ValueError(
-            f"{op}: {name} must have shape {list(expected.shape)}, got {list(value.shape)}"
-        )
-    if value.dtype != expected.dtype:
-        raise TypeError(f"{op}: {name} must have dtype {expected.dtype}, got {value.dtype}")
+    if value.shape != tuple(shape):
+        raise ValueError(f"{op}: {name} must have shape {list(shape)}, got {list(value.shape)}")
+    if value.dtype != dtype:
+        raise TypeError(f"{op}: {name} must have dtype {dtype}, got {value.dtype}")
     if value.device != device:
         raise ValueError(f"{op}: {name} must be on the device of w, {device}, got {value.device}")
+
+
+def like(op: str, name: str, value: object, expected: Tensor, device: torch.device) -> None:
+    """A tensor with the shape and dtype of ``expected``, on ``device``, which is w's."""
+    tensor(op, name, value, expected.shape, expected.dtype, device)
 
 
 def whole(op: str, name: str, value: object, least: int = 1) -> int:
@@ -249,3 +259,67 @@ def in_range(op: str, name: str, values: Tensor, low: float, high: float, unit: 
 def dtype_names(dtypes: Sequence[torch.dtype]) -> str:
     """``float32, float64``: as errors list dtypes."""
     return ", ".join(str(d).removeprefix("torch.") for d in dtypes)
+
+
+def finite(op: str, name: str, values: Tensor) -> None:
+    """Neither NaN nor infinite, if the values can be looked at."""
+    if not is_recorded(values.device) and not bool(values.detach().isfinite().all()):
+        raise ValueError(f"{op}: {name} must be finite")
+
+
+def choice(op: str, name: str, value: object, choices: Sequence[str]) -> None:
+    """One of some words."""
+    if value not in choices:
+        raise ValueError(f"{op}: {name} must be {' or '.join(choices)}, got {value!r}")
+
+
+def weights(op: str, name: str, w: object) -> None:
+    """A matrix of float32 or float64 that may be changed in place."""
+    if not isinstance(w, Tensor):
+        raise TypeError(f"{op}: {name} must be a tensor, got {type(w).__name__}")
+    if w.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"{op}: {name} must have dtype float32 or float64, got {w.dtype}")
+    if w.dim() != 2:
+        raise ValueError(f"{op}: {name} must have shape [N_post, N_pre], got {list(w.shape)}")
+    if any(stride == 0 and size > 1 for stride, size in zip(w.stride(), w.shape)):
+        raise ValueError(f"{op}: {name} must not overlap itself, got strides {list(w.stride())}")
+
+
+def spikes(op: str, name: str, value: object, shape: Sequence[int | str], w: Tensor) -> None:
+    """Spikes on the device of the weights, what is not 0 being one; a letter in ``shape`` is any size."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{op}: {name} must be a tensor, got {type(value).__name__}")
+    if value.dtype not in SPIKE_DTYPES:
+        raise TypeError(
+            f"{op}: {name} must have one of the dtypes {dtype_names(SPIKE_DTYPES)}, got {value.dtype}"
+        )
+    if value.dim() != len(shape) or any(
+        not isinstance(wanted, str) and size != wanted for size, wanted in zip(value.shape, shape)
+    ):
+        wanted = ", ".join(str(size) for size in shape)
+        raise ValueError(f"{op}: {name} must have shape [{wanted}], got {list(value.shape)}")
+    if value.device != w.device:
+        raise ValueError(f"{op}: {name} must be on the device of w, {w.device}, got {value.device}")
+
+
+def overlap(a: Tensor, b: Tensor) -> bool:
+    """Whether two matrices of one dtype share an element, as far as that is known without data."""
+    if a is b:
+        return a.numel() > 0
+    if (
+        torch.compiler.is_compiling()
+        or a.untyped_storage()._cdata != b.untyped_storage()._cdata
+        or not (a.numel() and b.numel())
+    ):
+        return False
+    (a_first, a_last), (b_first, b_last) = _extent(a), _extent(b)
+    if a_last < b_first or b_last < a_first:
+        return False
+    marked = torch.zeros(max(a_last, b_last) + 1, dtype=torch.bool)
+    marked.as_strided(a.shape, a.stride(), a_first).fill_(True)
+    return bool(marked.as_strided(b.shape, b.stride(), b_first).any())
+
+
+def _extent(t: Tensor) -> tuple[int, int]:
+    first = int(t.storage_offset())
+    return first, first + sum((size - 1) * stride for size, stride in zip(t.shape, t.stride()))

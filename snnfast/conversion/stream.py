@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from snnfast import check, ops
-from snnfast.reference.poisson import check_range
 
 from .analog import Analog, Node, Run, reading
 from .neurons import Neurons
@@ -75,7 +74,7 @@ class Stream:
             self.constant[plan.input] = images
         elif isinstance(encoding, str):
             if encoding == "poisson":
-                check_range("SpikingNetwork", "images", images, -1.0, 1.0)
+                check.in_range("SpikingNetwork", "images", images, -1.0, 1.0)
             self._seed = int(torch.randint(0, 2**62, (1,)))
         for name in plan.once:
             self.constant[name] = self._calls[name](self.constant.__getitem__)

@@ -8,8 +8,6 @@ from torch import Tensor
 from snnfast.calls import poisson as calls
 from snnfast.calls.call import equation
 from snnfast.check import SPIKE_DTYPES as SPIKE_DTYPES
-from snnfast.check import in_range as check_range
-from snnfast.check import is_recorded as _is_recorded
 
 WORD = 0xFFFFFFFF
 

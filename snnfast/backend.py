@@ -83,8 +83,8 @@ def forced() -> str | None:
 def use(backend: str | None) -> Iterator[None]:
     """Forces ``backend`` (``"cpu"``, ``"cuda"``, ``"reference"``, or None for the default) inside a ``with`` block.
 
-    It holds for this thread, or this task of asyncio, and for no other. Compiled code follows the block that was entered
-    or left last, whoever did.
+    It holds for this thread, or this task of asyncio, and for no other. Compiled code follows the block that was
+    entered or left last, whoever did.
 
     Raises:
         ValueError: for a name that is none of them.

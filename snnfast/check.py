@@ -172,7 +172,7 @@ def at_least_zero(op: str, name: str, value: object) -> float:
     return result
 
 
-def tensor(
+def fits(
     op: str,
     name: str,
     value: object,
@@ -193,7 +193,7 @@ def tensor(
 
 def like(op: str, name: str, value: object, expected: Tensor, device: torch.device) -> None:
     """A tensor with the shape and dtype of ``expected``, on ``device``, which is w's."""
-    tensor(op, name, value, expected.shape, expected.dtype, device)
+    fits(op, name, value, expected.shape, expected.dtype, device)
 
 
 def whole(op: str, name: str, value: object, least: int = 1) -> int:

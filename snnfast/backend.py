@@ -107,7 +107,7 @@ def use(backend: str | None) -> Iterator[None]:
 def _warn_once(message: str) -> None:
     if message not in _warned:
         _warned.add(message)
-        warnings.warn(message, BackendWarning, stacklevel=4)
+        warnings.warn(message, BackendWarning, stacklevel=5)
 
 
 def _why_not(kernel: str, x: Tensor, surrogate: object) -> str:
@@ -144,6 +144,13 @@ def choose(op: str, x: Tensor, surrogate: object = None) -> tuple[str, str]:
 
 def library(op: str, x: Tensor, surrogate: object = None) -> Any:
     """The namespace of kernels that runs ``op`` on ``x``, or None for the reference (a fallback warns once)."""
+    if (
+        extension is not None
+        and x.is_cpu
+        and (surrogate is None or type(surrogate) is Surrogate)
+        and forced() is None
+    ):
+        return torch.ops.snnfast  # the usual case, without words
     backend, why = choose(op, x, surrogate)
     if backend == "reference":
         if forced() != "reference":

@@ -32,4 +32,4 @@ def below_autograd(kernel: Any, *arguments: Any) -> tuple[Tensor, ...]:
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return kernel(*arguments)  # type: ignore[no-any-return]
     with torch._C._AutoDispatchBelowAutograd():
-        return kernel(*arguments)  # type: ignore[no-any-return]
+        return kernel.default._op(*arguments)  # type: ignore[no-any-return]

@@ -65,16 +65,16 @@ def neuron(reference: Callable[P, R]) -> Callable[P, R]:
 
 def _scan(kernels: Any, op: str, kind: _Kind, call: Any) -> tuple[Tensor, ...]:
     """Spikes, states and membranes; what was not asked for is empty."""
-    x, given = call.x, {}
+    x, given = call.x, dict[str, Tensor]()
     for name in kind.neurons:
         value = getattr(call, name)
-        if isinstance(value, Tensor):
+        if type(value) is not float and value is not None:
             given[name] = value
     refuse_tangents(op, (x, *given.values()))
     order = dense_order(x)
     if order is not None:
         x = x.permute(order)
-        given = {name: permute_neurons(value, order) for name, value in given.items()}
+        given = {name: permute_neurons(value, order) for name, value in given.items()}  # type: ignore[misc]
     if given:
         shape = x.shape[1:]
         given |= {n: parameter_run(given[n], shape) for n in kind.params if n in given}
@@ -96,7 +96,7 @@ def _scan(kernels: Any, op: str, kind: _Kind, call: Any) -> tuple[Tensor, ...]:
     back = inverse(order)
     return (
         spikes.permute(back) if call.fires else spikes,
-        *(permute_neurons(s, back) if call.return_state else s for s in states),
+        *(permute_neurons(s, back) if call.return_state else s for s in states),  # type: ignore[arg-type]
         v_seq.permute(back) if call.return_v_seq else v_seq,
     )
 

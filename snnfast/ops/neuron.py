@@ -68,7 +68,7 @@ def _scan(kernels: Any, op: str, kind: _Kind, call: Any) -> tuple[Tensor, ...]:
     x, given = call.x, dict[str, Tensor]()
     for name in kind.neurons:
         value = getattr(call, name)
-        if type(value) is not float and value is not None:
+        if value is not None and type(value) is not float and isinstance(value, Tensor):
             given[name] = value
     refuse_tangents(op, (x, *given.values()))
     order = dense_order(x)

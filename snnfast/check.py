@@ -232,3 +232,26 @@ def spikes(op: str, name: str, value: object, shape: Sequence[int | str], w: Ten
         raise ValueError(f"{op}: {name} must have shape [{wanted}], got {list(value.shape)}")
     if value.device != w.device:
         raise ValueError(f"{op}: {name} must be on the device of w, {w.device}, got {value.device}")
+
+
+def overlap(a: Tensor, b: Tensor) -> bool:
+    """Whether two matrices of one dtype share an element, as far as that is known without data."""
+    if a is b:
+        return a.numel() > 0
+    if (
+        torch.compiler.is_compiling()
+        or a.untyped_storage()._cdata != b.untyped_storage()._cdata
+        or not (a.numel() and b.numel())
+    ):
+        return False
+    (a_first, a_last), (b_first, b_last) = _extent(a), _extent(b)
+    if a_last < b_first or b_last < a_first:
+        return False
+    marked = torch.zeros(max(a_last, b_last) + 1, dtype=torch.bool)
+    marked.as_strided(a.shape, a.stride(), a_first).fill_(True)
+    return bool(marked.as_strided(b.shape, b.stride(), b_first).any())
+
+
+def _extent(t: Tensor) -> tuple[int, int]:
+    first = int(t.storage_offset())
+    return first, first + sum((size - 1) * stride for size, stride in zip(t.shape, t.stride()))

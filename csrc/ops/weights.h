@@ -20,4 +20,17 @@ inline void check_weights(const char* op, const char* name, const Tensor& w) {
                   " must have two dimensions and contiguous rows");
 }
 
+// A contiguous one.
+inline void check_contiguous_weights(const char* op, const char* name, const Tensor& w) {
+  check_weights(op, name, w);
+  STD_TORCH_CHECK(w.is_contiguous(), op, ": ", name, " must be contiguous");
+}
+
+// Whether two contiguous matrices share memory.
+inline bool overlap(const Tensor& a, const Tensor& b) {
+  const auto first = [](const Tensor& t) { return reinterpret_cast<uintptr_t>(t.const_data_ptr()); };
+  const auto end = [&](const Tensor& t) { return first(t) + static_cast<uintptr_t>(t.numel()) * static_cast<uintptr_t>(t.element_size()); };
+  return a.numel() > 0 && b.numel() > 0 && first(a) < end(b) && first(b) < end(a);
+}
+
 }  // namespace snnfast

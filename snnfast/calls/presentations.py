@@ -117,12 +117,12 @@ def rates(
     return Presentations(hz=x.hz.detach(), seeds=x.seeds, num_steps=num_steps, per_hz=dt / 1000.0)
 
 
-def size(op: str, num_steps: int, inputs: int) -> None:
+def size(op: str, num_steps: int, count: int, what: str = "inputs") -> None:
     """The places of a presentation's spikes are counted in 32 bits."""
-    if num_steps * max(inputs, 1) >= 2**31:
+    if num_steps * max(count, 1) >= 2**31:
         raise ValueError(
             f"{op}: a presentation must have less than 2**31 elements, "
-            f"got {num_steps} steps of {inputs} inputs"
+            f"got {num_steps} steps of {count} {what}"
         )
 
 

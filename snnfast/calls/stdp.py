@@ -153,12 +153,10 @@ def _at_rest(w: Tensor, batch: int, modulated: bool) -> StdpState:
 
 
 def _copy(state: StdpState) -> StdpState:
-    return StdpState(
-        *(
-            None if v is None else v.detach().clone(memory_format=torch.contiguous_format)
-            for v in state
-        )
-    )  # type: ignore[arg-type]
+    return StdpState._make(
+        None if v is None else v.detach().clone(memory_format=torch.contiguous_format)
+        for v in state
+    )
 
 
 def _check_state(op: str, state: object, w: Tensor, batch: int, modulated: bool) -> None:

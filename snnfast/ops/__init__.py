@@ -2,6 +2,9 @@
 
 from snnfast import backend
 from snnfast.calls import spike_count as _spike_count_call
+from snnfast.calls.bp_stdp import bp_stdp as _bp_stdp_call
+from snnfast.calls.bp_stdp_network import BpStdpNetworkResult
+from snnfast.calls.bp_stdp_network import bp_stdp_network as _bp_stdp_network_call
 from snnfast.calls.call import public
 from snnfast.calls.diehl_cook import DiehlCookCall, DiehlCookResult, DiehlCookState
 from snnfast.calls.diehl_cook_conductance import (
@@ -13,7 +16,6 @@ from snnfast.calls.presentations import Events, Rates
 from snnfast.calls.stdp import StdpState
 from snnfast.calls.stdp import stdp as _stdp_call
 from snnfast.reference.alif import alif as _alif
-from snnfast.reference.bp_stdp_network import BpStdpNetworkResult
 from snnfast.reference.cuba import cuba as _cuba
 from snnfast.reference.diehl_cook import diehl_cook as _current
 from snnfast.reference.diehl_cook_conductance import diehl_cook_conductance as _conductance
@@ -21,14 +23,12 @@ from snnfast.reference.lif import iaf as _iaf
 from snnfast.reference.lif import li as _li
 from snnfast.reference.lif import lif as _lif
 
+from . import bp_stdp as _bp_stdp
+from . import bp_stdp_network as _bp_stdp_network
 from . import diehl_cook as _diehl_cook
 from . import neuron as _neuron
 from . import spike_count as _spike_count
 from . import stdp as _stdp
-from .bp_stdp import bp_stdp
-from .bp_stdp import register as _register_bp_stdp
-from .bp_stdp_network import bp_stdp_network
-from .bp_stdp_network import register as _register_bp_stdp_network
 from .poisson import poisson
 from .poisson import register as _register_poisson
 from .spikeprop import register as _register_spikeprop
@@ -60,6 +60,8 @@ __all__ = [
 
 
 alif = _neuron.neuron(_alif)
+bp_stdp = public(_bp_stdp_call, _bp_stdp.run, __name__)
+bp_stdp_network = public(_bp_stdp_network_call, _bp_stdp_network.run, __name__)
 cuba = _neuron.neuron(_cuba)
 diehl_cook = _diehl_cook.network(_current)
 diehl_cook_conductance = _diehl_cook.network(_conductance)
@@ -75,8 +77,8 @@ def register(namespace: str) -> None:
     _neuron.register(namespace)
     _diehl_cook.register(namespace, "diehl_cook", DiehlCookCall)
     _diehl_cook.register(namespace, "diehl_cook_conductance", DiehlCookConductanceCall)
-    _register_bp_stdp(namespace)
-    _register_bp_stdp_network(namespace)
+    _bp_stdp.register(namespace)
+    _bp_stdp_network.register(namespace)
     _register_poisson(namespace)
     _spike_count.register(namespace)
     _register_spikeprop(namespace)

@@ -197,7 +197,7 @@ class DiehlAndCook2015(nn.Module):
             keywords |= {"delays": self.xe.delays, "longest_delay": self.xe.longest_delay}
             if stepwise:
                 keywords["rest"] = 0.0
-        op = cast(Callable[..., Result], self.settings.neurons.op)
+        op: Callable[..., Result] = self.settings.neurons.op
         return op(
             x,
             self.xe.w,

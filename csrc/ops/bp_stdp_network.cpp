@@ -59,7 +59,7 @@ void check_layers(const Arguments& arguments) {
 }
 
 template <class Device>
-std::tuple<Tensor, Tensor, std::vector<Tensor>> bp_stdp_network(const Arguments& arguments) {
+std::tuple<Tensor, Tensor, Tensor> bp_stdp_network(const Arguments& arguments) {
   check_layers(arguments);
   const std::vector<Tensor>& weights = arguments.weights.tensors;
   const Tensor& first = weights[0];
@@ -83,12 +83,15 @@ std::tuple<Tensor, Tensor, std::vector<Tensor>> bp_stdp_network(const Arguments&
     kept.push_back(torch::stable::contiguous(*arguments.desired));
     a.desired = kept.back().const_data_ptr<bool>();
   }
-  int64_t hidden_neurons = 0;
-  for (size_t l = 0; l + 1 < weights.size() && arguments.return_hidden; l++) hidden_neurons += weights[l].size(0);
+  int64_t neurons = 0, hidden_neurons = 0;
+  for (const Tensor& w : weights) neurons += w.size(0);
+  if (arguments.return_hidden) hidden_neurons = neurons - weights.back().size(0);
   Tensor hidden = torch::stable::new_zeros(first, {a.x.T, a.x.P, hidden_neurons}, ScalarType::Bool);
   Tensor spikes = torch::stable::new_zeros(first, {a.x.T, a.x.P, weights.back().size(0)}, ScalarType::Bool);
   bool* next_hidden = static_cast<bool*>(hidden.mutable_data_ptr());
-  std::vector<Tensor> state;
+  // The membranes of one layer after the other.
+  Tensor state = torch::stable::new_zeros(first, {a.return_state ? a.x.P * neurons : 0}, first.scalar_type());
+  char* next_state = static_cast<char*>(state.mutable_data_ptr());
   for (size_t l = 0; l < weights.size(); l++) {
     BpStdpLayer& layer = a.layer[l];
     layer.I = weights[l].size(1), layer.O = weights[l].size(0), layer.threshold = arguments.thresholds[l];
@@ -107,8 +110,8 @@ std::tuple<Tensor, Tensor, std::vector<Tensor>> bp_stdp_network(const Arguments&
       layer.v_before = kept.back().const_data_ptr();
     }
     if (a.return_state) {
-      state.push_back(torch::stable::new_zeros(first, {a.x.P, layer.O}, first.scalar_type()));
-      layer.v_after = state.back().mutable_data_ptr();
+      layer.v_after = next_state;
+      next_state += a.x.P * layer.O * state.element_size();
     }
   }
   if (a.x.P == 0) return {spikes, hidden, state};
@@ -126,7 +129,7 @@ std::tuple<Tensor, Tensor, std::vector<Tensor>> bp_stdp_network(const Arguments&
 
 template <class Library>
 void schemas(Library& m) {
-  m.def(schema<Arguments>("bp_stdp_network_", "(Tensor spikes, Tensor hidden, Tensor[] state)").c_str());
+  m.def(schema<Arguments>("bp_stdp_network_", "(Tensor spikes, Tensor hidden, Tensor state)").c_str());
 }
 
 template <class Device, class Library>

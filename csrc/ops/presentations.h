@@ -38,20 +38,20 @@ inline bool is_spike_type(ScalarType type) {
 
 // Events are lists that tell a kernel where to read and to write.
 inline void check_events(const char* op, const Presentations& x, int64_t fired) {
-  bool fit = true, ascend = true;
-  for (int64_t p = 0; p < x.P; p++) {
+  bool offsets_fit = true, inputs_fit = true;
+  for (int64_t p = 0; p < x.P && offsets_fit; p++) {
     const int64_t* offsets = x.offsets + p * (x.T + 1);
-    fit &= offsets[0] >= 0 && offsets[x.T] <= fired;
-    for (int64_t t = 0; t < x.T; t++) ascend &= offsets[t] <= offsets[t + 1];
-    STD_TORCH_CHECK(fit && ascend, op, ": offsets must ascend within each presentation and lie in [0, ", fired, "]");
-    for (int64_t t = 0; t < x.T; t++) {
+    offsets_fit = offsets[0] >= 0 && offsets[x.T] <= fired;
+    for (int64_t t = 0; t < x.T; t++) offsets_fit &= offsets[t] <= offsets[t + 1];
+    for (int64_t t = 0; t < x.T && offsets_fit; t++) {
       const int64_t begin = offsets[t], end = offsets[t + 1];
       if (begin == end) continue;
-      fit &= x.inputs[begin] >= 0 && x.inputs[end - 1] < x.I;
-      for (int64_t k = begin + 1; k < end; k++) ascend &= x.inputs[k - 1] < x.inputs[k];
+      inputs_fit &= x.inputs[begin] >= 0 && x.inputs[end - 1] < x.I;
+      for (int64_t k = begin + 1; k < end; k++) inputs_fit &= x.inputs[k - 1] < x.inputs[k];
     }
   }
-  STD_TORCH_CHECK(fit && ascend, op, ": inputs must ascend within a step and lie in [0, ", x.I - 1, "]");
+  STD_TORCH_CHECK(offsets_fit, op, ": offsets must ascend within each presentation and lie in [0, ", fired, "]");
+  STD_TORCH_CHECK(inputs_fit, op, ": inputs must ascend within a step and lie in [0, ", x.I - 1, "]");
 }
 
 // Presentations for weights w [N, I]; `kept` holds what had to be copied.

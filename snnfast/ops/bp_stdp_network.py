@@ -27,11 +27,16 @@ def run(op: str, call: BpStdpNetworkCall) -> BpStdpNetworkResult:
     fired, hidden, state = kernels.bp_stdp_network_(*flatten(call._replace(weights=weights, x=x)))
     if call.labels is not None:
         changed(*zip(call.weights, weights))
-    sizes = [len(w) for w in weights[:-1]]
+    sizes, samples = [len(w) for w in weights], call.x.shape[0]
+    membranes = (
+        [v.view(samples, n) for n, v in zip(sizes, state.split([samples * n for n in sizes]))]
+        if call.return_state
+        else []
+    )
     return BpStdpNetworkResult(
         fired,
-        hidden.split(sizes, 2) if call.return_hidden else None,
-        tuple(state) if call.return_state else None,
+        hidden.split(sizes[:-1], 2) if call.return_hidden else None,
+        tuple(membranes) if call.return_state else None,
     )
 
 
@@ -39,13 +44,16 @@ def register(namespace: str) -> None:
     """Makes the kernel in ``namespace`` traceable without data."""
 
     @torch.library.register_fake(f"{namespace}::bp_stdp_network_")
-    def _(*flat: Any) -> tuple[Tensor, Tensor, list[Tensor]]:
+    def _(*flat: Any) -> tuple[Tensor, Tensor, Tensor]:
         call = unflatten(BpStdpNetworkCall, flat)
         samples, num_steps = call.x.shape
-        *hidden, outputs = (w.shape[0] for w in call.weights)
+        first, sizes = call.weights[0], [w.shape[0] for w in call.weights]
 
         def raster(neurons: int) -> Tensor:
-            return call.weights[0].new_empty((num_steps, samples, neurons), dtype=torch.bool)
+            return first.new_empty((num_steps, samples, neurons), dtype=torch.bool)
 
-        state = [w.new_empty((samples, w.shape[0])) for w in call.weights if call.return_state]
-        return raster(outputs), raster(sum(hidden) if call.return_hidden else 0), state
+        return (
+            raster(sizes[-1]),
+            raster(sum(sizes[:-1]) if call.return_hidden else 0),
+            first.new_empty(samples * sum(sizes) if call.return_state else 0),
+        )

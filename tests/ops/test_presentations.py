@@ -12,8 +12,8 @@ OPS = ("diehl_cook", "diehl_cook_conductance")
 
 def present(name, x, inputs, device="cpu", neurons=70, **arguments):
     theta = torch.float64 if name == "diehl_cook_conductance" else torch.float32
-    w = torch.full((neurons, inputs), 0.5, device=device)
-    theta = torch.zeros(neurons, dtype=theta, device=device)
+    w = torch.full((neurons, inputs), 8.0, device=device)
+    theta = torch.full((neurons,), 20.0, dtype=theta, device=device)  # above rest
     return getattr(ops, name)(x, w, theta, return_spikes=True, **arguments)
 
 

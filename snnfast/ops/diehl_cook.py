@@ -13,7 +13,7 @@ from snnfast.calls.call import flatten, unflatten
 from snnfast.calls.diehl_cook import DiehlCookCall, DiehlCookResult
 from snnfast.reference.diehl_cook import diehl_cook as reference
 
-from .in_place import changed
+from .in_place import raise_versions
 
 
 def run(op: str, call: DiehlCookCall) -> DiehlCookResult:
@@ -37,7 +37,7 @@ def present(
     if kernels is None:
         return equation(call)
     outputs: tuple[Tensor, Tensor] = getattr(kernels, f"{op}_")(*flatten(call))
-    changed(*((tensor, tensor) for tensor in call.changed))
+    raise_versions(*call.changed)
     return outputs
 
 

@@ -397,7 +397,7 @@ MUTATIONS = (
     Mutation(
         "diehl_cook: versions not raised",
         "snnfast/ops/diehl_cook.py",
-        "changed(*((tensor, tensor) for tensor in call.changed))",
+        "raise_versions(*call.changed)",
         "pass",
         DC_CALLS,
     ),

@@ -84,7 +84,7 @@ def _scan(kernels: Any, op: str, kind: _Kind, call: Any) -> tuple[Tensor, ...]:
         outputs = _below_autograd(kernel, *flat, 0)
     else:
         every = CHECKPOINT_EVERY["cpu" if kernels is torch.ops.snnfast and x.is_cpu else "cuda"]
-        if torch._C._are_functorch_transforms_active():
+        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
             outputs = kernel(*flat, every)
         else:
             outputs = _Scan.apply(kernels, kind, every, *flat)  # type: ignore[no-untyped-call]

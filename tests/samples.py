@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import runpy
@@ -295,6 +296,7 @@ def few(op: Op, dtype: torch.dtype = torch.float32, *variants: str) -> list[Samp
     ]
 
 
+@functools.cache
 def neurons() -> list[Op]:
     """The neurons of all test files, for the few tests that need them at once."""
     files = sorted((Path(__file__).parent / "ops").glob("test_*.py"))

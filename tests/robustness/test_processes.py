@@ -1,9 +1,13 @@
 """Child processes."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import snnfast
 
 CHILD = """
 import multiprocessing, sys, torch, snnfast
@@ -29,6 +33,10 @@ def test_child_process_works_after_the_parent_has_used_threads(tmp_path, method)
     script = tmp_path / "child.py"
     script.write_text(CHILD)
     result = subprocess.run(
-        [sys.executable, str(script), method], capture_output=True, text=True, timeout=90
+        [sys.executable, str(script), method],
+        env={**os.environ, "PYTHONPATH": str(Path(snnfast.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=90,
     )
     assert result.returncode == 0, result.stderr

@@ -26,7 +26,11 @@ from snnfast.cli.options import (
 Epochs = Annotated[int | None, typer.Option(help="Epochs; also the length of the schedule.")]
 BatchSize = Annotated[int | None, typer.Option(help="Images a step.")]
 Optimizer = Annotated[str | None, typer.Option(help="adam or sgd.")]
-Rate = Annotated[float | None, typer.Option("--lr", help="Learning rate of the first epoch.")]
+Rate = Annotated[float | None, typer.Option("--lr", help="Largest learning rate.")]
+Schedule = Annotated[str | None, typer.Option(help="Of the learning rate: cosine or one-cycle.")]
+Precision = Annotated[
+    str | None, typer.Option(help="float32, or bfloat16 for products and convolutions.")
+]
 Dropout = Annotated[float | None, typer.Option(help="Probability of dropout.")]
 Shift = Annotated[float | None, typer.Option(help="Augmentation: pixels.")]
 Out = Annotated[
@@ -43,6 +47,8 @@ def train_diehl2015(
     batch_size: BatchSize = None,
     optimizer: Optimizer = None,
     lr: Rate = None,
+    schedule: Schedule = None,
+    precision: Precision = None,
     dropout: Dropout = None,
     shift: Shift = None,
     seed: Seed = 0,
@@ -58,6 +64,8 @@ def train_diehl2015(
         "batch_size": batch_size,
         "optimizer": optimizer,
         "lr": lr,
+        "schedule": schedule,
+        "precision": precision,
         "dropout": dropout,
         "shift": shift,
         "seed": seed,
@@ -79,10 +87,19 @@ def train_vgg16(
             "If left out vgg16 for cifar10, else vgg."
         ),
     ] = None,
+    width: Annotated[
+        float | None, typer.Option(help="Of vgg16: channels and hidden neurons times this.")
+    ] = None,
+    batch_norm: Annotated[
+        bool | None,
+        typer.Option("--batch-norm", help="Of vgg16: batch norm after convolutions, no dropout."),
+    ] = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     optimizer: Optimizer = None,
     lr: Rate = None,
+    schedule: Schedule = None,
+    precision: Precision = None,
     dropout: Dropout = None,
     shift: Shift = None,
     seed: Seed = 0,
@@ -94,10 +111,14 @@ def train_vgg16(
 ) -> None:
     """VGG and residual ReLU networks, to be converted. Options left out take the dataset's preset."""
     given = {
+        "width": width,
+        "batch_norm": batch_norm,
         "epochs": epochs,
         "batch_size": batch_size,
         "optimizer": optimizer,
         "lr": lr,
+        "schedule": schedule,
+        "precision": precision,
         "dropout": dropout,
         "shift": shift,
         "seed": seed,

@@ -18,7 +18,11 @@ TORCHVISION = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
 
 Dataset = Annotated[str, typer.Option(help="digits (in the package) or mnist.")]
 Root = Annotated[
-    Path | None, typer.Option(help="Folder of MNIST or CIFAR-10 in torchvision's layout.")
+    Path | None,
+    typer.Option(
+        help="Folder of MNIST or CIFAR-10 in torchvision's layout; of CIFAR-10 also images, train/CLASS/* and "
+        "test/CLASS/*."
+    ),
 ]
 Download = Annotated[bool, typer.Option(help="Download the data set into --data.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]

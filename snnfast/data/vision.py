@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset, TensorDataset
+from tqdm import tqdm
 
 # How each set names its two parts: the argument, its value for training, its value for testing.
 _FLAG = ("train", True, False)
@@ -81,7 +82,7 @@ def torchvision_dataset(
             ``split``.
         FileNotFoundError: The set is not in ``root``.
     """
-    datasets, transforms = _torchvision("torchvision_dataset")
+    datasets, transforms = torchvision_modules("torchvision_dataset")
     official = official_name("torchvision_dataset", name)
     if not isinstance(root, (str, Path)):
         raise TypeError(f"torchvision_dataset: root must be a folder, got {type(root).__name__}")
@@ -117,7 +118,8 @@ def as_tensors(
     torchvision sets that keep their images in memory (MNIST and its kin, CIFAR, SVHN, STL10, USPS)
     and have no transform beyond ``ToTensor`` are converted at once, without a PIL image for each
     item: MNIST takes a fraction of a second. Any other data set is read item by item, through its
-    transform.
+    transform, with a progress bar if that takes longer than a second and standard error is a
+    terminal.
 
     Args:
         dataset: Data set of (image, label) pairs, or a ``Subset`` of one.
@@ -148,7 +150,8 @@ def as_tensors(
     return images.to(dtype), labels.to(torch.int64, copy=True)
 
 
-def _torchvision(function: str) -> tuple[ModuleType, ModuleType]:
+def torchvision_modules(function: str) -> tuple[ModuleType, ModuleType]:
+    """``torchvision.datasets`` and ``torchvision.transforms``; errors name ``function``."""
     try:
         importlib.import_module("torchvision")
         return (
@@ -244,7 +247,7 @@ def _read_items(dataset: Dataset[Any]) -> tuple[Tensor, Tensor]:
         raise ValueError("as_tensors: dataset must hold at least one item, got none")
     images: list[Tensor] = []
     labels: list[int] = []
-    for index in range(length):
+    for index in tqdm(range(length), desc="read", unit="img", disable=None, leave=False, delay=1):
         image, label = _item(dataset, index)
         if images and image.shape != images[0].shape:
             raise ValueError(

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,16 @@ from torch.nn import functional as F  # noqa: N812
 
 from snnfast import visual
 from snnfast.model import VGG16, Diehl2015, ResNet20
-from snnfast.procedure.images import IMAGE_SHAPES, augmentation, load
+from snnfast.model.vgg16 import HIDDEN, PLAN
+from snnfast.procedure.images import (
+    IMAGE_SHAPES,
+    NORMALISATION,
+    augmentation,
+    crop,
+    flip,
+    load,
+    normalise,
+)
 from snnfast.train import CheckpointError, Run, evaluate, fit, read_checkpoint
 
 __all__ = [
@@ -26,6 +36,7 @@ __all__ = [
     "Trained",
     "load",
     "network",
+    "normalise",
     "prepare",
     "preset",
     "train",
@@ -45,11 +56,17 @@ class Settings:
         network: "cnn" or "dense" (:class:`snnfast.model.Diehl2015`), "vgg" (small, with batch normalisation and max
             pooling), "vgg16" (:class:`snnfast.model.VGG16`) or "resnet20" (:class:`snnfast.model.ResNet20`).
         dataset: "digits", "mnist" or "cifar10".
-        epochs: passes over the training images; also the length of the cosine that takes the learning rate to 0.
+        width: of "vgg16": its channels and hidden neurons times this.
+        batch_norm: batch normalisation after every convolution of "vgg16", instead of dropout there.
+        epochs: passes over the training images; also the length of the schedule.
         batch_size: images a step.
         optimizer: "adam", or "sgd" with momentum 0.9 and weight decay 5e-4.
-        lr: learning rate of the first epoch.
+        lr: largest learning rate.
+        schedule: "cosine", from ``lr`` in the first epoch to 0; "one-cycle", from ``lr / 25`` up in 3 of 10 epochs,
+            then down to nearly 0. A rate holds for an epoch.
+        precision: "float32" or "bfloat16" (products and convolutions; weights stay float32).
         dropout: probability of dropout; VGG16 has 0.2 after convolutions and this after fully connected layers.
+        crop: training images are padded with so many black pixels on every side and cut at random to their size.
         shift: training images are shifted by up to so many pixels in both directions, drawn anew for every image.
         rotate: and rotated by up to so many degrees.
         scale: and scaled by a factor from ``1 - scale`` to ``1 + scale``, height and width each.
@@ -60,11 +77,16 @@ class Settings:
 
     network: str = "cnn"
     dataset: str = "digits"
+    width: float = 1.0
+    batch_norm: bool = False
     epochs: int = 20
     batch_size: int = 100
     optimizer: str = "adam"
     lr: float = 1e-3
+    schedule: str = "cosine"
+    precision: str = "float32"
     dropout: float = 0.0
+    crop: int = 0
     shift: float = 0.0
     rotate: float = 0.0
     scale: float = 0.0
@@ -73,11 +95,23 @@ class Settings:
     validate: bool = False
 
     def __post_init__(self) -> None:
-        choices = {"network": NETWORKS, "dataset": IMAGE_SHAPES, "optimizer": ("adam", "sgd")}
+        choices = {
+            "network": NETWORKS,
+            "dataset": IMAGE_SHAPES,
+            "optimizer": ("adam", "sgd"),
+            "schedule": ("cosine", "one-cycle"),
+            "precision": ("float32", "bfloat16"),
+        }
         for name, allowed in choices.items():
             value = getattr(self, name)
             if value not in allowed:
                 raise ValueError(f"ann: {name} must be one of {', '.join(allowed)}, got {value!r}")
+        if not (math.isfinite(self.width) and self.width > 0):
+            raise ValueError(f"ann: width must be positive and finite, got {self.width}")
+        if self.network != "vgg16" and (self.width != 1 or self.batch_norm):
+            raise ValueError(f"ann: width and batch_norm are for vgg16, got {self.network}")
+        if self.crop < 0:
+            raise ValueError(f"ann: crop must not be negative, got {self.crop}")
         if self.epochs < 0:
             raise ValueError(f"ann: epochs must not be negative, got {self.epochs}")
         if self.batch_size < 1:
@@ -104,7 +138,7 @@ def preset(network: str, dataset: str, **changes: Any) -> Settings:
         chosen |= {"epochs": 15, "lr": 1e-3, "dropout": 0.2} if network == "dense" else {}
     if dataset == "cifar10":
         chosen |= {"epochs": 300, "batch_size": 64, "optimizer": "sgd", "lr": 1e-2, "dropout": 0.5}
-        chosen |= {"shift": 4.0, "flip": True}
+        chosen |= {"crop": 4, "flip": True}
     return Settings(**{"network": network, "dataset": dataset, **chosen, **changes})
 
 
@@ -127,20 +161,41 @@ def network(settings: Settings) -> nn.Module:
             batch_norm=True,
             dropout=(0.0, settings.dropout),
         )
-    return VGG16(input_shape=shape, dropout=(0.2, settings.dropout))
+
+    def wide(size: int) -> int:
+        return max(1, round(settings.width * size))
+
+    return VGG16(
+        [entry if isinstance(entry, str) else wide(entry) for entry in PLAN],
+        [wide(size) for size in HIDDEN],
+        input_shape=shape,
+        batch_norm=settings.batch_norm,
+        dropout=(0.0 if settings.batch_norm else 0.2, settings.dropout),
+    )
 
 
 def prepare(settings: Settings, device: torch.device | str = "cpu") -> Run:
     """Model, optimizer and schedule of a run at its beginning; sets the seed of torch's global generator."""
     torch.manual_seed(settings.seed)
     model = network(settings).to(device)
+    if settings.precision == "bfloat16":
+        # Faster, most of all in bfloat16.
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     parameters = model.parameters()
     optimizer: torch.optim.Optimizer
     if settings.optimizer == "adam":
         optimizer = torch.optim.Adam(parameters, lr=settings.lr)
     else:
         optimizer = torch.optim.SGD(parameters, lr=settings.lr, momentum=0.9, weight_decay=5e-4)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(settings.epochs, 1))
+    epochs = max(settings.epochs, 1)
+    scheduler: torch.optim.lr_scheduler.LRScheduler
+    if settings.schedule == "cosine":
+        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+    else:
+        # One step more than epochs: the last epoch learns, too.
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, settings.lr, epochs + 1, cycle_momentum=False
+        )
     return Run(model, optimizer, scheduler, settings=asdict(settings))
 
 
@@ -171,18 +226,26 @@ def trained(folder: Path, device: torch.device | str = "cpu") -> Trained:
 
 
 def augment(settings: Settings) -> Callable[[Tensor], Tensor] | None:
-    """What changes the training images of a batch at random, or None when the settings ask for nothing."""
+    """From the training images of a batch to what the network takes, changed at random; None if nothing changes."""
     move = augmentation(settings)
-    if not settings.flip:
-        return move
+    changes: list[Callable[[Tensor], Tensor]] = []
+    if settings.crop:
+        changes.append(partial(crop, padding=settings.crop))
+    if settings.flip:
+        changes.append(flip)
+    if settings.dataset in NORMALISATION:
+        changes.append(partial(normalise, settings.dataset))
+    if move is not None:
+        changes.append(move)
+    if not changes:
+        return None
 
-    def flip(images: Tensor) -> Tensor:
-        # Drawn on the CPU, so that every device sees the same images.
-        mirrored = (torch.rand(len(images)) < 0.5).to(images.device).view(-1, 1, 1, 1)
-        images = torch.where(mirrored, images.flip(-1), images)
-        return images if move is None else move(images)
+    def change(images: Tensor) -> Tensor:
+        for one in changes:
+            images = one(images)
+        return images
 
-    return flip
+    return change
 
 
 @dataclass(frozen=True)
@@ -251,11 +314,13 @@ def train(
         batch_size=settings.batch_size,
         loss=F.cross_entropy,
         augment=augment(settings),
+        precision=getattr(torch, settings.precision),
         checkpoint=checkpoint,
         progress=progress,
         after_epoch=lambda run: live.update(curves(run)),
     )
     live.close()
+    # In float32, as a conversion runs it.
     score = evaluate(run.model, images.test, loss=F.cross_entropy)
     result = Result(run, score.accuracy, out)
     numbers = {

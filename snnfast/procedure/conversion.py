@@ -171,7 +171,8 @@ def convert(
         comparison.load_state_dict(checkpoint["comparison"])
     else:
         start = time.perf_counter()
-        network = calibrated(settings, trained.model, images.train, progress=progress)
+        train = ann.normalise(trained.settings.dataset, images.train[0]), images.train[1]
+        network = calibrated(settings, trained.model, train, progress=progress)
         seconds["calibrating"] = time.perf_counter() - start
         comparison = Comparison(trained.model, network, settings.steps)
 

@@ -160,7 +160,7 @@ def demo_stdp(
         trained = stdp_readout.Trained(training, images)
         stdp_readout.assign(trained, folder, progress=progress)
         result = stdp_readout.infer(trained, folder, progress=progress)
-    network = f"64-{settings.neurons}, {training.model.settings.time_steps} steps"
+    network = f"64-{settings.neurons}, {training.model.settings.num_steps} steps"
     return Row("STDP (Diehl & Cook 2015)", "digits 8x8", network, result.accuracy["mean"], seconds)
 
 

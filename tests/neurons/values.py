@@ -42,6 +42,19 @@ def test_nan_in_one_neuron_reaches_no_other(backend, op):
     assert all(g[..., others].isfinite().all() for g in grads.values())
 
 
+@each("op", firing)
+@pytest.mark.parametrize("v_reset", [0.0, None])
+@pytest.mark.parametrize("detach_reset", [False, True])
+@pytest.mark.parametrize(
+    "name", ["atan", "sigmoid", "fast_sigmoid", "gaussian", "rectangle", "triangle"]
+)
+def test_gradient_of_spikes_of_a_nan_membrane_is_nan(backend, op, name, detach_reset, v_reset):
+    x = torch.tensor([[0.25], [NAN], [0.5], [0.25]], device=backend.device, requires_grad=True)
+    options = {"surrogate": name, "detach_reset": detach_reset, "v_reset": v_reset}
+    (grad,) = torch.autograd.grad(op(x=x, **options)[0].sum(), x)
+    assert grad.isnan().all()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 @each("op", firing)
 def test_neuron_fires_exactly_at_its_threshold(backend, op, dtype):

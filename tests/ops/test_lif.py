@@ -226,6 +226,16 @@ def test_minus_infinity_silences_until_infinity_makes_nan(backend, op, v_reset):
     assert_equal(v_seq.cpu(), torch.tensor([-INF, -INF, NAN, NAN]))
 
 
+@each("op", firing)
+def test_infinite_membrane_meets_an_infinite_threshold(backend, op):
+    threshold = torch.tensor(INF, device=backend.device)
+    spikes, v_seq = run(op, [3.0, INF, 3.0], backend.device, v_threshold=threshold)
+    assert spikes == [0, 1, 0]
+    assert v_seq[1] == 0
+    threshold = torch.tensor(-INF, device=backend.device)
+    assert run(op, [-INF, 3.0], backend.device, v_threshold=threshold)[0] == [1, 1]
+
+
 def test_infinity_of_gain_0_is_nan(backend):
     """``decay = 1`` scales the input by 0, and 0 times infinity is NaN."""
     spikes, v = ops.lif(torch.tensor([INF], device=backend.device), decay=1.0)

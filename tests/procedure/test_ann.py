@@ -1,7 +1,10 @@
 """Training of ReLU networks that are to be converted: it learns, resumes bit for bit, and tells what is wrong."""
 
+import math
+
 import pytest
 import torch
+from torch import nn
 
 import snnfast
 from snnfast.procedure import ann
@@ -12,8 +15,10 @@ def short(**changes):
     return ann.preset("cnn", "digits", **{"epochs": 2, "seed": 3, **changes})
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, monkeypatch):
-    whole = ann.train(short(), tmp_path / "whole", progress=False)
+@pytest.mark.parametrize("changes", [{}, {"schedule": "one-cycle", "precision": "bfloat16"}])
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, monkeypatch, changes):
+    settings = short(**changes)
+    whole = ann.train(settings, tmp_path / "whole", progress=False)
     real = ann.fit
 
     def interrupted(run, *parts, **options):
@@ -22,9 +27,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, monkeypatch):
 
     monkeypatch.setattr(ann, "fit", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        ann.train(short(), tmp_path / "parts", progress=False)
+        ann.train(settings, tmp_path / "parts", progress=False)
     monkeypatch.setattr(ann, "fit", real)
-    parts = ann.train(short(), tmp_path / "parts", progress=False, resume=True)
+    parts = ann.train(settings, tmp_path / "parts", progress=False, resume=True)
     assert parts.test_accuracy == whole.test_accuracy > 0.8
     pairs = zip(parts.run.model.parameters(), whole.run.model.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
@@ -32,7 +37,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, monkeypatch):
         *("checkpoint.pt", "result.json", "curves.png"),
     }
     with pytest.raises(FileExistsError, match="exists: resume it"):
-        ann.train(short(), tmp_path / "parts")
+        ann.train(settings, tmp_path / "parts")
     with pytest.raises(CheckpointError, match="other settings"):
         ann.train(short(seed=4), tmp_path / "parts", resume=True)
 
@@ -64,6 +69,52 @@ def test_augmentation_flips_half_of_the_images():
     assert ann.augment(short()) is None
 
 
+def test_width_and_batch_norm_of_vgg16():
+    wide = ann.network(ann.preset("vgg16", "cifar10"))
+    half = ann.network(ann.preset("vgg16", "cifar10", width=0.5, batch_norm=True))
+    layers = [
+        [m.weight.shape[0] for m in net.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+        for net in (wide, half)
+    ]
+    assert layers[0] == [64, 64, 128, 128, *[256] * 3, *[512] * 6, 4096, 4096, 10]
+    assert layers[1] == [n // 2 for n in layers[0][:-1]] + [10]
+    dropout = [[m.p for m in net.features if isinstance(m, nn.Dropout)] for net in (wide, half)]
+    assert (set(dropout[0]), set(dropout[1])) == ({0.2}, {0.0})
+    norms = [sum(isinstance(m, nn.BatchNorm2d) for m in net.modules()) for net in (wide, half)]
+    assert norms == [0, 13]
+
+
+def rates(**changes):
+    run = ann.prepare(short(lr=1.0, optimizer="sgd", epochs=10, **changes))
+    found = []
+    for _ in range(10):
+        found.append(run.optimizer.param_groups[0]["lr"])
+        run.optimizer.step()
+        run.scheduler.step()
+    assert run.optimizer.param_groups[0]["momentum"] == 0.9
+    return found
+
+
+def test_schedules():
+    cosine = [(1 + math.cos(math.pi * i / 10)) / 2 for i in range(10)]
+    assert rates() == pytest.approx(cosine)
+    found = rates(schedule="one-cycle")
+    assert found[0] == pytest.approx(1 / 25)
+    top = found.index(max(found))
+    assert top in (2, 3)
+    assert found[top] > 0.9
+    assert found[: top + 1] == sorted(found[: top + 1])
+    assert found[top:] == sorted(found[top:], reverse=True)
+    # The last epoch learns, too.
+    assert 0.01 < found[-1] < 0.1
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one-cycle"])
+def test_a_run_of_no_epochs_is_the_network_it_started_from(tmp_path, schedule):
+    result = ann.train(short(epochs=0, schedule=schedule), tmp_path, progress=False)
+    assert result.run.epoch == 0
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -74,6 +125,12 @@ def test_augmentation_flips_half_of_the_images():
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"lr": 0.0}, "lr must be positive and finite"),
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\)"),
+        ({"schedule": "step"}, "schedule must be one of cosine, one-cycle"),
+        ({"precision": "float16"}, "precision must be one of float32, bfloat16"),
+        ({"width": 0.0}, "width must be positive and finite"),
+        ({"width": 0.5}, "width and batch_norm are for vgg16, got cnn"),
+        ({"batch_norm": True}, "width and batch_norm are for vgg16, got cnn"),
+        ({"crop": -1}, "crop must not be negative"),
         ({"shift": -1.0}, "shift must be finite and not negative"),
     ],
 )

@@ -8,6 +8,7 @@ warning that says why: a fallback is never silent.
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -107,7 +108,10 @@ def use(backend: str | None) -> Iterator[None]:
 def _warn_once(message: str) -> None:
     if message not in _warned:
         _warned.add(message)
-        warnings.warn(message, BackendWarning, stacklevel=5)
+        frame, level = sys._getframe(1), 2
+        while frame.f_back and frame.f_globals["__name__"].startswith("snnfast."):
+            frame, level = frame.f_back, level + 1
+        warnings.warn(message, BackendWarning, stacklevel=level)  # points to who called the package
 
 
 def _why_not(kernel: str, x: Tensor, surrogate: object) -> str:

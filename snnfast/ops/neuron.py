@@ -13,7 +13,7 @@ from snnfast.calls.call import Parameter, fields_of_kind, flatten, positions, pu
 from snnfast.calls.neuron import answer
 from snnfast.check import state_dtype
 
-from .autograd import below_autograd, refuse_tangents, wants_gradient
+from .autograd import below_autograd, refuse_tangents, traced, wants_gradient
 from .layout import dense_order, inverse, parameter_run, permute_neurons
 
 # The kernels keep the state every so many steps and recompute the steps between in the backward pass. Emulated CUDA
@@ -65,7 +65,8 @@ def neuron(reference: Callable[P, R]) -> Callable[P, R]:
 
 def _scan(kernels: Any, op: str, kind: _Kind, call: Any) -> tuple[Tensor, ...]:
     """Spikes, states and membranes; what was not asked for is empty."""
-    x, given = call.x, dict[str, Tensor]()
+    x = call.x
+    given: dict[str, Tensor] = {}
     for name in kind.neurons:
         value = getattr(call, name)
         if value is not None and type(value) is not float and isinstance(value, Tensor):
@@ -85,7 +86,7 @@ def _scan(kernels: Any, op: str, kind: _Kind, call: Any) -> tuple[Tensor, ...]:
         outputs = below_autograd(getattr(kernels, kind.forward), *flat, 0)
     else:
         every = CHECKPOINT_EVERY["cpu" if kernels is torch.ops.snnfast and x.is_cpu else "cuda"]
-        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        if traced():
             outputs = getattr(kernels, kind.forward)(*flat, every)
         else:
             places = (kind.at["x"], *(kind.at[name] for name in given))

@@ -84,7 +84,7 @@ def _scan(kernels: Any, op: str, kind: _Kind, call: Any) -> tuple[Tensor, ...]:
         outputs = _below_autograd(kernel, *flat, 0)
     else:
         every = CHECKPOINT_EVERY["cpu" if kernels is torch.ops.snnfast and x.is_cpu else "cuda"]
-        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        if _recorded():
             outputs = kernel(*flat, every)
         else:
             outputs = _Scan.apply(kernels, kind, every, *flat)  # type: ignore[no-untyped-call]
@@ -96,6 +96,15 @@ def _scan(kernels: Any, op: str, kind: _Kind, call: Any) -> tuple[Tensor, ...]:
         spikes.permute(back) if call.fires else spikes,
         *(permute_neurons(s, back) if call.return_state else s for s in states),  # type: ignore[arg-type]
         v_seq.permute(back) if call.return_v_seq else v_seq,
+    )
+
+
+def _recorded() -> bool:
+    """Whether what runs is compiled, exported, traced or mapped: PyTorch then sees the kernel itself."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._is_tracing()
     )
 
 

@@ -49,14 +49,16 @@ def test_any_chunk_gives_the_same_bits(kind, encoding):
     want = network(x, 40)
     for chunk in (1, 3, 7, 40, 100):
         torch.manual_seed(5)
-        assert torch.equal(network(x, 40, chunk=chunk), want), chunk
+        torch.testing.assert_close(
+            network(x, 40, chunk=chunk), want, rtol=0, atol=0, msg=lambda m, k=chunk: f"{k}: {m}"
+        )
     torch.manual_seed(5)
     stream = network.stream(x)
     for steps in (1, 0, 13, 26):
         stream.advance(steps, chunk=4)
-    assert torch.equal(stream.output(), want)
+    torch.testing.assert_close(stream.output(), want, rtol=0, atol=0)
     torch.manual_seed(5)
-    assert torch.equal(network.over_time(x, [3, 40])[1], want)
+    torch.testing.assert_close(network.over_time(x, [3, 40])[1], want, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -229,7 +231,9 @@ def test_early_exit_keeps_each_images_scores():
         sure = full[:, i].softmax(1).amax(1) >= confidence
         first = int(sure.int().argmax()) if bool(sure.any()) else 11
         assert steps[i] == 5 * (first + 1)
-    assert torch.equal(network(x, 60, confidence=confidence, chunk=5), scores)
+    torch.testing.assert_close(
+        network(x, 60, confidence=confidence, chunk=5), scores, rtol=0, atol=0
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -237,7 +241,7 @@ def test_early_exit_of_nobody_is_the_whole_run(kind):
     model, x = make(kind), images()
     network = snnfast.convert(model, [x], method="max")
     scores, steps = network.classify(x, 9, confidence=1.0, chunk=2)
-    assert torch.equal(scores, network(x, 9))
+    torch.testing.assert_close(scores, network(x, 9), rtol=0, atol=0)
     assert (steps == 9).all()
 
 
@@ -284,7 +288,8 @@ def test_fine_tuned_thresholds_serve_few_steps():
     fine_tune(model, loader, epochs=20, lr=1e-2, progress=False)
     before = copy.deepcopy(model.state_dict())
     few = snnfast.convert(model, loader, method="qcfs", levels=4, epochs=10, lr=5e-3)
-    assert all(torch.equal(a, before[k]) for k, a in model.state_dict().items())
+    for k, a in model.state_dict().items():
+        torch.testing.assert_close(a, before[k], rtol=0, atol=0)
     accuracy = (few(x, 4).argmax(1) == y).float().mean()
     assert accuracy > 0.95
     largest = snnfast.convert(model, loader, method="max")
@@ -307,11 +312,11 @@ def test_state_dict_deepcopy_and_dtype(kind):
     model, x = make(kind), images()
     network = snnfast.convert(model, [x], method="max", per_channel=True)
     want = network(x, 10)
-    assert torch.equal(copy.deepcopy(network)(x, 10), want)
+    torch.testing.assert_close(copy.deepcopy(network)(x, 10), want, rtol=0, atol=0)
     other = SpikingNetwork(make(kind, seed=3))
     other.load_state_dict(network.state_dict())
     other.input_shape = network.input_shape
-    assert torch.equal(other(x, 10), want)
+    torch.testing.assert_close(other(x, 10), want, rtol=0, atol=0)
     assert network.double()(x.double(), 10).dtype == torch.float64
 
 
@@ -323,7 +328,8 @@ def test_the_model_is_left_alone():
         for parameter in network.parameters():
             parameter.zero_()
     assert model.training
-    assert all(torch.equal(a, before[k]) for k, a in model.state_dict().items())
+    for k, a in model.state_dict().items():
+        torch.testing.assert_close(a, before[k], rtol=0, atol=0)
 
 
 @pytest.fixture(scope="module")

@@ -246,7 +246,8 @@ def test_wrong_calls_change_nothing(network, call, error, message):
     before = [t.clone() for t in network.thresholds]
     with pytest.raises(error, match=message):
         call(network)
-    assert all(torch.equal(a, b) for a, b in zip(before, network.thresholds))
+    for a, b in zip(before, network.thresholds):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 
 def test_without_thresholds_nothing_runs():

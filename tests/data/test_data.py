@@ -80,7 +80,7 @@ def test_digits_have_promised_shapes_and_values():
     assert images.shape == (1797, 1, 8, 8)
     assert images.dtype == torch.float32
     assert (images.min(), images.max()) == (0, 1)
-    assert torch.equal((images * 16).round(), images * 16)
+    torch.testing.assert_close((images * 16).round(), images * 16, rtol=0, atol=0)
     assert labels.dtype == torch.int64
     assert torch.bincount(labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
     assert len(data.DIGITS_CLASSES) == 10
@@ -107,7 +107,7 @@ def test_cancer_has_promised_shapes_and_missing_scores():
     assert missing.sum(0).tolist() == [0] * 5 + [16] + [0] * 3
     assert set(scores[~missing].tolist()) == set(map(float, range(1, 11)))
     complete, labels = data.cancer("all").tensors
-    assert torch.equal(complete, scores[~missing.any(1)])
+    torch.testing.assert_close(complete, scores[~missing.any(1)], rtol=0, atol=0)
     assert torch.bincount(labels).tolist() == [444, 239]
     assert len(data.CANCER_CLASSES) == 2
     assert len(data.CANCER_FEATURES) == 9
@@ -168,7 +168,9 @@ def test_seed_changes_the_split():
 
 def test_val_fraction_leaves_the_test_part_alone():
     less = data.digits("test", val_fraction=0.0).tensors[0]
-    assert torch.equal(less, data.digits("test", val_fraction=0.5).tensors[0])
+    torch.testing.assert_close(
+        less, data.digits("test", val_fraction=0.5).tensors[0], rtol=0, atol=0
+    )
     assert len(data.digits("train", val_fraction=0.0)) == len(data.digits("train+val"))
 
 
@@ -252,9 +254,11 @@ def test_iris_loader_keeps_one_split_and_its_values():
     first = loader.run()
     first["train.data"].zero_()
     again = loader.run()
-    assert torch.equal(first["test.data"], again["test.data"])
+    torch.testing.assert_close(first["test.data"], again["test.data"], rtol=0, atol=0)
     assert again["train.data"].min() > 0
-    assert torch.equal(data.IRISDataLoader(seed=3).run()["train.data"], again["train.data"])
+    torch.testing.assert_close(
+        data.IRISDataLoader(seed=3).run()["train.data"], again["train.data"], rtol=0, atol=0
+    )
     assert not torch.equal(data.IRISDataLoader(seed=4).run()["train.data"], again["train.data"])
     everything = torch.cat([again["train.data"], again["test.data"]])
     assert sorted(everything.tolist()) == sorted(data.iris("all").tensors[0].double().tolist())
@@ -263,8 +267,8 @@ def test_iris_loader_keeps_one_split_and_its_values():
 def test_iris_loader_summarizes_the_training_part():
     loader = data.IRISDataLoader()
     summary, train = loader.summarize(), loader.run()["train.data"]
-    assert torch.equal(summary["min"], train.min(0).values)
-    assert torch.equal(summary["max"], train.max(0).values)
+    torch.testing.assert_close(summary["min"], train.min(0).values, rtol=0, atol=0)
+    torch.testing.assert_close(summary["max"], train.max(0).values, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("ratio", [0.0, 1.0, -0.5, float("nan")])
@@ -367,7 +371,7 @@ def test_without_torchvision_the_error_says_what_to_install(monkeypatch):
 def test_load_gives_bundled_sets():
     loaded = data.load("Digits", split="val", seed=2, val_fraction=0.1)
     expected = data.digits("val", seed=2, val_fraction=0.1)
-    assert torch.equal(loaded.tensors[0], expected.tensors[0])
+    torch.testing.assert_close(loaded.tensors[0], expected.tensors[0], rtol=0, atol=0)
     assert len(data.load("IRIS", split="train+val")) == 120
     with pytest.raises(ValueError, match="transform is for torchvision sets"):
         data.load("iris", transform=lambda x: x)
@@ -411,7 +415,7 @@ def test_as_tensors_equals_reading_item_by_item(mnist_root, monkeypatch):
     items = torch.stack([dataset[i][0] for i in range(len(dataset))])
     monkeypatch.setattr("snnfast.data.vision._read_items", None)
     images, labels = data.as_tensors(dataset)
-    assert torch.equal(images, items)
+    torch.testing.assert_close(images, items, rtol=0, atol=0)
     assert labels.tolist() == [i % 10 for i in range(36)]
     assert labels.dtype == torch.int64
 
@@ -420,8 +424,8 @@ def test_as_tensors_of_a_subset_and_a_subset_of_it(mnist_root, monkeypatch):
     dataset = data.load("mnist", mnist_root, "val")
     monkeypatch.setattr("snnfast.data.vision._read_items", None)
     images, labels = data.as_tensors(Subset(dataset, [2, 0]))
-    assert torch.equal(images[0], dataset[2][0])
-    assert torch.equal(images[1], dataset[0][0])
+    torch.testing.assert_close(images[0], dataset[2][0], rtol=0, atol=0)
+    torch.testing.assert_close(images[1], dataset[0][0], rtol=0, atol=0)
     assert labels.tolist() == [dataset[2][1], dataset[0][1]]
 
 
@@ -435,7 +439,7 @@ def test_as_tensors_of_color_images(channels_last, with_transform, monkeypatch):
     images, labels = data.as_tensors(dataset)
     assert images.shape == (5, 3, 4, 6)
     image = dataset[3][0] if with_transform else to_tensor(dataset[3][0])
-    assert torch.equal(images[3], image)
+    torch.testing.assert_close(images[3], image, rtol=0, atol=0)
     assert labels.tolist() == [0, 1, 2, 1, 0]
 
 
@@ -443,7 +447,7 @@ def test_as_tensors_in_8_bits(mnist_root):
     dataset = data.torchvision_dataset("mnist", mnist_root)
     images, _ = data.as_tensors(dataset, dtype=torch.uint8)
     assert images.dtype == torch.uint8
-    assert torch.equal(images[:, 0], dataset.data)
+    torch.testing.assert_close(images[:, 0], dataset.data, rtol=0, atol=0)
     images.zero_()
     assert dataset.data.any()
 
@@ -452,7 +456,7 @@ def test_as_tensors_goes_through_an_own_transform():
     to_tensor = torchvision.transforms.ToTensor()
     images, labels = data.as_tensors(color_set(lambda image: 1 - to_tensor(image)))
     plain, _ = data.as_tensors(color_set(to_tensor))
-    assert torch.equal(images, 1 - plain)
+    torch.testing.assert_close(images, 1 - plain, rtol=0, atol=0)
     assert labels.tolist() == [0, 1, 2, 1, 0]
 
 
@@ -465,7 +469,7 @@ def test_as_tensors_sees_that_a_subclass_changes_items():
     to_tensor = torchvision.transforms.ToTensor()
     plain = color_set(to_tensor)
     images, _ = data.as_tensors(Inverted(plain.data, plain.targets, to_tensor))
-    assert torch.equal(images, 1 - data.as_tensors(plain)[0])
+    torch.testing.assert_close(images, 1 - data.as_tensors(plain)[0], rtol=0, atol=0)
 
 
 def test_as_tensors_reads_pil_images_without_transform():
@@ -487,7 +491,7 @@ def test_as_tensors_reads_pil_images_without_transform():
 def test_as_tensors_copies_a_tensor_data_set():
     iris = data.iris("all")
     features, labels = data.as_tensors(iris)
-    assert torch.equal(features, iris.tensors[0])
+    torch.testing.assert_close(features, iris.tensors[0], rtol=0, atol=0)
     features.zero_()
     labels.zero_()
     assert iris.tensors[0].min() > 0

@@ -41,7 +41,7 @@ def schedule(request, monkeypatch):
 def test_shared_memory_and_barrier_transpose_a_matrix(library):
     a, b = torch.randn(130, 75), torch.zeros(75, 130)
     assert library.st_transpose(pointer(a), pointer(b), 130, 75) == 0
-    assert torch.equal(b, a.t())
+    torch.testing.assert_close(b, a.t(), rtol=0, atol=0)
 
 
 def test_shuffles_and_atomics_sum_a_vector(library):
@@ -55,7 +55,7 @@ def test_ballot_packs_bits(library):
     bits, count = torch.zeros(32, dtype=torch.int32), torch.zeros(1, dtype=torch.int32)
     library.st_pack(pointer(s), pointer(bits), pointer(count), ctypes.c_int64(1000))
     got = (bits[:, None] >> torch.arange(32)) & 1
-    assert torch.equal(got.flatten()[:1000].float(), s)
+    torch.testing.assert_close(got.flatten()[:1000].float(), s, rtol=0, atol=0)
     assert count.item() == int(s.sum())
 
 
@@ -63,7 +63,7 @@ def test_shuffle_scans_a_warp(library):
     values = torch.randint(0, 9, (32,), dtype=torch.int32)
     result = torch.zeros_like(values)
     library.st_scan(pointer(values), pointer(result))
-    assert torch.equal(result, values.cumsum(0).int())
+    torch.testing.assert_close(result, values.cumsum(0).int(), rtol=0, atol=0)
 
 
 def test_halves_of_a_warp_may_diverge(library):
@@ -75,7 +75,7 @@ def test_halves_of_a_warp_may_diverge(library):
         for r in range(rounds):
             part = part + part[torch.arange(16) ^ (1 << (r & 3))]
         v[half] = part
-    assert torch.equal(result.long(), v + v.flip(0))
+    torch.testing.assert_close(result.long(), v + v.flip(0), rtol=0, atol=0)
 
 
 def test_barriers_in_a_loop_count(library):
@@ -104,9 +104,9 @@ def test_blocks_wait_for_each_other(library, blocks, lag):
     tensors = pointer(words), pointer(totals)
     numbers = blocks, ctypes.c_int64(steps), ctypes.c_int64(lag)
     assert library.st_rotate(pointer(x), pointer(y), *numbers, *tensors) == 0
-    assert torch.equal(y, torch.arange(n, dtype=torch.int32).roll(-steps))
+    torch.testing.assert_close(y, torch.arange(n, dtype=torch.int32).roll(-steps), rtol=0, atol=0)
     expected = blocks * torch.arange(steps - lag) + blocks * (blocks - 1) // 2
-    assert torch.equal(totals, expected)
+    torch.testing.assert_close(totals, expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("lag", [1, 2, 5])
@@ -117,7 +117,9 @@ def test_a_lag_lets_blocks_run_ahead_but_not_further(library, lag):
     numbers = blocks, ctypes.c_int64(steps), ctypes.c_int64(lag)
     tensors = pointer(words), pointer(farthest), pointer(totals)
     assert library.st_ahead(pointer(step), *numbers, *tensors) == 0
-    assert torch.equal(totals, torch.arange(steps - lag) * (blocks * (blocks - 1) // 2))
+    torch.testing.assert_close(
+        totals, torch.arange(steps - lag) * (blocks * (blocks - 1) // 2), rtol=0, atol=0
+    )
     assert farthest.item() == lag - 1
 
 

@@ -42,7 +42,7 @@ def test_is_the_op_with_p_rate_dt(backend):
     torch.manual_seed(5)
     spikes = PoissonEncoder(20, 2.0)(rates.to(backend.device))
     torch.manual_seed(5)
-    assert torch.equal(spikes.cpu(), reference.poisson(rates * 0.002, 10))
+    torch.testing.assert_close(spikes.cpu(), reference.poisson(rates * 0.002, 10), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("shape", [(), (5,), (1, 28, 28), (2, 3, 4, 5), (0, 3)])
@@ -121,7 +121,7 @@ def test_simple_is_the_op_with_p_x_over_scale(backend):
     torch.manual_seed(5)
     spikes = Simple(20, 2.0)(x.to(backend.device))
     torch.manual_seed(5)
-    assert torch.equal(spikes.cpu(), reference.poisson(x / 2.0, 20))
+    torch.testing.assert_close(spikes.cpu(), reference.poisson(x / 2.0, 20), rtol=0, atol=0)
 
 
 def test_simple_rates_are_its_spikes_not_drawn_yet():
@@ -132,9 +132,9 @@ def test_simple_rates_are_its_spikes_not_drawn_yet():
     rates = encoder.rates(x)
     assert (rates.time_steps, rates.hz.shape, rates.seeds.shape) == (20, (5, 12), (5,))
     drawn = [reference.poisson(p, 20, seed=s) for p, s in zip(rates.hz, rates.seeds)]
-    assert torch.equal(torch.stack(drawn, 1), expected)
+    torch.testing.assert_close(torch.stack(drawn, 1), expected, rtol=0, atol=0)
     seeds = encoder.seeds(5)
-    assert torch.equal(encoder.rates(x, seeds).seeds, seeds)
+    torch.testing.assert_close(encoder.rates(x, seeds).seeds, seeds, rtol=0, atol=0)
     with pytest.raises(ValueError, match="Simple: x must be at least 0"):
         encoder.rates(-x)
 
@@ -177,15 +177,15 @@ def test_calls_differ_and_manual_seed_repeats(make):
     torch.manual_seed(0)
     first, second = encoder(x), encoder(x)
     torch.manual_seed(0)
-    assert torch.equal(encoder(x), first)
+    torch.testing.assert_close(encoder(x), first, rtol=0, atol=0)
     assert not torch.equal(first, second)
 
 
 def test_two_encoders_with_generators_of_one_seed_agree():
     x = torch.full((50,), 300.0)
     one, two = (PoissonEncoder(9, generator=torch.Generator().manual_seed(7)) for _ in range(2))
-    assert torch.equal(one(x), two(x))
-    assert torch.equal(one(x), two(x))
+    torch.testing.assert_close(one(x), two(x), rtol=0, atol=0)
+    torch.testing.assert_close(one(x), two(x), rtol=0, atol=0)
 
 
 def test_encoders_are_modules_without_parameters():

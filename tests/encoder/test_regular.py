@@ -22,7 +22,7 @@ def test_spikes_are_evenly_spaced_and_lag_is_random():
     first = spikes.argmax(0)
     assert set(first.tolist()) == {0, 1, 2, 3, 4}
     for t in range(0, 60, 5):
-        assert torch.equal(spikes[t : t + 5].argmax(0), first)
+        torch.testing.assert_close(spikes[t : t + 5].argmax(0), first, rtol=0, atol=0)
         assert (spikes[t : t + 5].sum(0) == 1).all()
 
 
@@ -38,7 +38,9 @@ def test_a_batch_gives_what_its_samples_give_alone():
     torch.manual_seed(3)
     together = encoder(x)
     torch.manual_seed(3)
-    assert torch.equal(together, torch.stack([encoder(row) for row in x], 1))
+    torch.testing.assert_close(
+        together, torch.stack([encoder(row) for row in x], 1), rtol=0, atol=0
+    )
     assert together.dtype == torch.bool
     assert not torch.equal(encoder(x), encoder(x))
 
@@ -47,7 +49,7 @@ def test_generator_dtype_and_shape():
     one, two = (Regular(6, generator=torch.Generator().manual_seed(7)) for _ in range(2))
     x = torch.rand(2, 3, 4, dtype=torch.float64, requires_grad=True)
     spikes = one(x)
-    assert torch.equal(spikes, two(x))
+    torch.testing.assert_close(spikes, two(x), rtol=0, atol=0)
     assert spikes.shape == (6, 2, 3, 4)
     assert spikes.dtype == torch.float32
     assert not spikes.requires_grad

@@ -36,13 +36,13 @@ def test_population_n3ml_centers_are_one_spacing_lower():
     paper, n3ml = two_features(), two_features(centers="n3ml")
     torch.testing.assert_close(n3ml.center[:, 1:], paper.center[:, :-1])
     x = torch.tensor([1.5, 0.5])
-    assert torch.equal(n3ml(x)[:, 1:], paper(x)[:, :-1])
+    torch.testing.assert_close(n3ml(x)[:, 1:], paper(x)[:, :-1], rtol=0, atol=0)
 
 
 def test_population_grid_of_half_milliseconds():
     times = two_features(dt=0.5)(torch.tensor([1.4, 0.0]))
     fired = times[times.isfinite()]
-    assert torch.equal((fired * 2).round(), fired * 2)
+    torch.testing.assert_close((fired * 2).round(), fired * 2, rtol=0, atol=0)
     assert not torch.equal(fired.round(), fired)
 
 
@@ -51,7 +51,7 @@ def test_population_batches_and_keeps_float64():
     times = encoder(x)
     assert times.shape == (3, 5, 2, 6)
     assert times.dtype == torch.float32
-    assert torch.equal(times[1, 2], encoder(x[1, 2]))
+    torch.testing.assert_close(times[1, 2], encoder(x[1, 2]), rtol=0, atol=0)
     assert encoder(x.double()).dtype == torch.float64
 
 
@@ -60,7 +60,7 @@ def test_population_run_is_n3mls_call():
     x = torch.tensor([1.5, 0.5], dtype=torch.float64)
     run = encoder.run(x)
     assert run.tolist() == [[-1, 7, 0, 7, -1, -1], [-1, -1, 7, 0, 7, -1]]
-    assert torch.equal(run.masked_fill(run == -1, INF), encoder(x))
+    torch.testing.assert_close(run.masked_fill(run == -1, INF), encoder(x), rtol=0, atol=0)
 
 
 def test_population_far_outside_the_range_is_silent():
@@ -69,7 +69,7 @@ def test_population_far_outside_the_range_is_silent():
 
 def test_population_takes_tensors_and_moves_with_the_module():
     encoder = two_features(minimum=torch.tensor([0.0, -2.0]), maximum=torch.tensor([4.0, 2.0]))
-    assert torch.equal(encoder.center, two_features().center)
+    torch.testing.assert_close(encoder.center, two_features().center, rtol=0, atol=0)
     assert set(dict(encoder.named_buffers())) == {"center", "sigma"}
 
 

@@ -44,9 +44,9 @@ def test_one_sample_and_n3mls_silence():
     batch = torch.rand(3, 4) * 5
     batch[1, 2] = INF
     marked = batch.masked_fill(batch.isinf(), -1)
-    assert torch.equal(net(marked), net(batch))
-    assert torch.equal(net(marked[1]), net(batch)[1])
-    assert torch.equal(net(batch.double()), net(batch))
+    torch.testing.assert_close(net(marked), net(batch), rtol=0, atol=0)
+    torch.testing.assert_close(net(marked[1]), net(batch)[1], rtol=0, atol=0)
+    torch.testing.assert_close(net(batch.double()), net(batch), rtol=0, atol=0)
     assert batch[1, 2] == INF
 
 
@@ -98,7 +98,7 @@ def test_step_is_one_of_gradient_descent(backend, options):
     error.backward()
     assert error > 0
     answered = Bohte(lr=0.01).step(net, spiked_input=x, spiked_label=target)
-    assert torch.equal(answered, by_hand(x))
+    torch.testing.assert_close(answered, by_hand(x), rtol=0, atol=0)
     assert not answered.requires_grad
     for one, two in zip(net.parameters(), by_hand.parameters()):
         torch.testing.assert_close(one, two - 0.01 * two.grad, rtol=1e-6, atol=1e-7)
@@ -140,4 +140,5 @@ def test_labels_of_another_shape_are_named():
     before = [p.detach().clone() for p in net.parameters()]
     with pytest.raises(ValueError, match=r"the shape of the outputs, \[2\], got \[3\]"):
         Bohte().step(net, torch.rand(4), torch.rand(3))
-    assert all(torch.equal(a, b) for a, b in zip(before, net.parameters()))
+    for a, b in zip(before, net.parameters()):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)

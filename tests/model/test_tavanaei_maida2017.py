@@ -48,7 +48,7 @@ def test_fit_gives_the_weights_of_the_manuals_loop(hidden):
     by_the_manual(slow, data, Simple(time_interval=T), lr=0.05)
     for w, expected, old in zip(fast.weights, slow.weights, before, strict=True):
         assert not torch.equal(w, old)
-        assert torch.equal(w, expected)
+        torch.testing.assert_close(w, expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("update", ["step", "sequence"])
@@ -64,7 +64,8 @@ def test_learns_three_patterns_from_batches(update):
     scored = model.score(batches(20, images, labels), encoder)
     assert scored.samples == 60
     assert scored.accuracy > 0.9
-    assert all(torch.equal(w, old) for w, old in zip(model.weights, weights))
+    for w, old in zip(model.weights, weights):
+        torch.testing.assert_close(w, old, rtol=0, atol=0)
 
 
 def test_spelling_of_the_manual():
@@ -90,7 +91,8 @@ def test_what_is_wrong_changes_nothing(change, error, message):
     before = [w.clone() for w in model.weights]
     with pytest.raises(error, match=message):
         model.fit([(images, labels)], Simple(time_interval=T), **arguments)
-    assert all(torch.equal(w, old) for w, old in zip(model.weights, before))
+    for w, old in zip(model.weights, before):
+        torch.testing.assert_close(w, old, rtol=0, atol=0)
 
 
 def test_a_batch_of_another_size_ends_what_is_presented_together():
@@ -103,7 +105,7 @@ def test_a_batch_of_another_size_ends_what_is_presented_together():
     torch.manual_seed(1)
     for batch in data[:3]:
         alone.fit([batch], Simple(time_interval=T), lr=0.05)
-    assert all(map(torch.equal, together.weights, alone.weights))
+    torch.testing.assert_close(list(together.weights), list(alone.weights), rtol=0, atol=0)
 
 
 def test_weights_that_are_not_finite_are_refused():
@@ -112,7 +114,7 @@ def test_weights_that_are_not_finite_are_refused():
     before = model.fc2.weight.clone()
     with pytest.raises(ValueError, match="finite"):
         model.fit([(torch.rand(1, 1, 4, 4), torch.tensor([1]))], Simple(time_interval=T))
-    assert torch.equal(model.fc2.weight, before)
+    torch.testing.assert_close(model.fc2.weight, before, rtol=0, atol=0)
 
 
 def test_wrong_networks_and_buffers():
@@ -135,5 +137,5 @@ def test_loss_counts_errors_of_both_signs():
     expected = torch.zeros(4, 3)
     expected[1, 0] = expected[3, 0] = 1
     expected[3, 1] = -1
-    assert torch.equal(error.to(expected), expected)
+    torch.testing.assert_close(error.to(expected), expected, rtol=0, atol=0)
     assert snnfast.loss.bp_stdp_loss(r, z, 0, epsilon=2).item() == pytest.approx(3 / 4)

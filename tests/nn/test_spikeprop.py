@@ -24,9 +24,9 @@ def test_layer_is_the_op_with_its_weights_and_delays():
     expected = ops.spikeprop(
         t, layer.weight, torch.arange(1.0, 17), tau=5.0, v_threshold=0.7, t_max=30.0
     )
-    assert torch.equal(layer(t), expected)
+    torch.testing.assert_close(layer(t), expected, rtol=0, atol=0)
     times, u_max = layer(t, return_u_max=True)
-    assert torch.equal(times, expected)
+    torch.testing.assert_close(times, expected, rtol=0, atol=0)
     assert u_max.shape == (3, 4)
 
 
@@ -67,7 +67,7 @@ def test_dt_rounds_up_to_the_grid():
     t = torch.rand(3, 6) * 8
     exact, grid = layer(t), coarse(t)
     fired = exact.isfinite() & grid.isfinite()
-    assert torch.equal(grid[fired], exact[fired].ceil())
+    torch.testing.assert_close(grid[fired], exact[fired].ceil(), rtol=0, atol=0)
 
 
 def test_fixed_random_and_given_delays():
@@ -96,7 +96,7 @@ def test_learned_delays_are_reflected_at_zero():
     before = layer(t)
     with torch.no_grad():
         layer.delays[0] = -1.0
-    assert torch.equal(layer(t), before)
+    torch.testing.assert_close(layer(t), before, rtol=0, atol=0)
 
 
 def test_signs_hold_whatever_the_weights_become():
@@ -105,9 +105,11 @@ def test_signs_hold_whatever_the_weights_become():
     w, _ = layer.effective()
     assert (w[:, :2] >= 0).all()
     assert (w[:, 2] <= 0).all()
-    assert torch.equal(w.abs(), layer.weight.abs())
+    torch.testing.assert_close(w.abs(), layer.weight.abs(), rtol=0, atol=0)
     t = torch.rand(2, 3)
-    assert torch.equal(layer(t), ops.spikeprop(t, w, layer.delays, tau=7.0, t_max=40.0))
+    torch.testing.assert_close(
+        layer(t), ops.spikeprop(t, w, layer.delays, tau=7.0, t_max=40.0), rtol=0, atol=0
+    )
     assert "signs" in layer.state_dict()
 
 
@@ -190,7 +192,7 @@ def test_calibrate_leaves_neurons_that_cannot_fire_and_says_so():
     before = layer.weight.detach().clone()
     with pytest.warns(UserWarning, match=r"1 of 4 neurons cannot fire at 11 ms"):
         reached = calibrate(layer, torch.rand(20, 10) * 5, 11.0)
-    assert torch.equal(layer.weight[2], before[2])
+    torch.testing.assert_close(layer.weight[2], before[2], rtol=0, atol=0)
     assert reached[2] == layer.t_max
     assert not torch.equal(layer.weight[1], before[1])
 

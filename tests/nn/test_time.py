@@ -41,7 +41,9 @@ def test_time_runs_the_layer_at_every_step(layer, shape):
 def test_several_layers_share_one_folding():
     conv, pool = nn.Conv2d(1, 2, 3), nn.AvgPool2d(2)
     x = torch.rand(3, 2, 1, 6, 6)
-    assert torch.equal(sn.Time(conv, pool)(x), sn.Time(pool)(sn.Time(conv)(x)))
+    torch.testing.assert_close(
+        sn.Time(conv, pool)(x), sn.Time(pool)(sn.Time(conv)(x)), rtol=0, atol=0
+    )
 
 
 def test_batch_norm_takes_statistics_over_time_and_batch():

@@ -3,12 +3,14 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+import snnfast
 from snnfast import nn as sn
 
 
@@ -202,9 +204,11 @@ def test_an_ensemble_is_trained_under_vmap():
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_a_traced_layer_trains_what_comes_before_it():
     net, x = small_net()[:2], sequence(5, 4, 3)
-    traced = torch.jit.trace(net, (x,))
+    with torch.no_grad():  # where PyTorch traces again to check
+        traced = torch.jit.trace(net, (x,))
     plain = gradients(net, net(x).square().sum())
     assert_same(gradients(net, traced(x).square().sum()), plain)
 
@@ -274,7 +278,8 @@ print("fine")
 def test_two_processes_give_the_gradients_of_the_whole_batch(tmp_path):
     script = tmp_path / "distributed.py"
     script.write_text(DISTRIBUTED)
-    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo"}
+    package = str(Path(snnfast.__file__).parents[1])
+    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": package}
     processes = [
         subprocess.Popen(
             [sys.executable, str(script), str(rank), str(tmp_path / "store")],

@@ -215,7 +215,7 @@ def test_brute_force_finds_the_same_times(backend, name):
     expected, largest = brute_force(name)
     t, u = ops.spikeprop(**on(backend.device, case(**CASES[name])), return_u_max=True)
     t, u = t.cpu(), u.cpu()
-    assert torch.equal(t.isfinite(), expected.isfinite())
+    torch.testing.assert_close(t.isfinite(), expected.isfinite(), rtol=0, atol=0)
     fired = expected.isfinite()
     torch.testing.assert_close(t[fired], expected[fired], rtol=0, atol=1e-11)
     assert (u[~fired] >= largest[~fired] - 1e-12).all()
@@ -240,7 +240,7 @@ def test_grid_times_are_the_first_points_above(backend, arguments, dt):
     first = (u >= 1).byte().argmax(0)
     expected = torch.where((u >= 1).any(0), torch.tensor(points, dtype=F64)[first], math.inf)
     t, u_max = ops.spikeprop(**on(backend.device, arguments), dt=dt, return_u_max=True)
-    assert torch.equal(t.cpu(), expected)
+    torch.testing.assert_close(t.cpu(), expected, rtol=0, atol=0)
     largest = torch.where(expected.isfinite(), 1.0, u.amax(0).clamp(min=0))
     torch.testing.assert_close(u_max.cpu(), largest, rtol=0, atol=1e-13)
 
@@ -258,7 +258,7 @@ def test_float32_agrees_with_float64(backend, arguments):
         }
     )
     assert narrow.dtype == torch.float32
-    assert torch.equal(narrow.isfinite(), wide.isfinite())
+    torch.testing.assert_close(narrow.isfinite(), wide.isfinite(), rtol=0, atol=0)
     fired = wide.isfinite()
     torch.testing.assert_close(narrow[fired].double(), wide[fired], rtol=0, atol=2e-4)
 
@@ -433,7 +433,7 @@ def test_kernels_agree_with_the_reference(kernels, name, dt, dtype):
     for g, w, scale in zip(got, want, (18.0, 1.0, 1.0)):
         assert (g.shape, g.dtype, g.device.type) == (w.shape, w.dtype, kernels.device)
         assert g.is_contiguous()
-        assert torch.equal(g.isfinite().cpu(), w.isfinite())
+        torch.testing.assert_close(g.isfinite().cpu(), w.isfinite(), rtol=0, atol=0)
         seen = w.isfinite()
         torch.testing.assert_close(g.cpu()[seen], w[seen], rtol=0, atol=tight * scale)
     weights = torch.rand(want[0].shape, generator=torch.Generator().manual_seed(2), dtype=F64)
@@ -512,11 +512,14 @@ def test_layout_does_not_matter(backend, dt):
     for name, views in layouts.items():
         for view in views:
             found = ops.spikeprop(**{**a, name: view(a[name])}, dt=dt, return_u_max=True)
-            assert all(torch.equal(f, e) for f, e in zip(found, expected))
+            for f, e in zip(found, expected):
+                torch.testing.assert_close(f, e, rtol=0, atol=0)
     one = a["t_in"][:1].expand(5, -1)
-    assert torch.equal(
+    torch.testing.assert_close(
         ops.spikeprop(**{**a, "t_in": one}, dt=dt),
         ops.spikeprop(**{**a, "t_in": a["t_in"][:1]}, dt=dt).expand(5, -1),
+        rtol=0,
+        atol=0,
     )
 
 
@@ -572,7 +575,7 @@ def test_number_of_threads_does_not_matter(name, threads):
     finally:
         torch.set_num_threads(before)
     for one, other in zip(*found):
-        assert torch.equal(one, other)
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("seed", ["rev", "rand:1"])
@@ -591,7 +594,7 @@ def test_order_of_cuda_threads_changes_nothing(seed, outputs, monkeypatch):
             )
         found.append((t, u, *grads))
     for one, other in zip(*found):
-        assert torch.equal(one, other)
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("coding", ["real", "integer", "shared"])
@@ -739,7 +742,9 @@ def test_values_are_not_looked_at_without_validate(backend):
         late = torch.tensor([[0.0, 9.5, math.nan]], device=backend.device)
         t = ops.spikeprop(**{**a, "t_in": late}, validate=False)
     alone = ops.spikeprop(**{**a, "t_in": torch.tensor([[0.0, math.inf, math.inf]]).to(late)})
-    assert torch.equal(t, alone)  # later than t_max and NaN count as no spike
+    torch.testing.assert_close(
+        t, alone, rtol=0, atol=0
+    )  # later than t_max and NaN count as no spike
 
 
 def test_warns_if_all_are_silent_and_says_what_to_do(backend):

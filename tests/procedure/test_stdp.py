@@ -28,15 +28,15 @@ def assert_same_run(a, b):
     assert a.keys() == b.keys()
     for name in ("epoch", "images", "history", "settings"):
         assert a[name] == b[name]
-    assert torch.equal(a["sums"], b["sums"])
-    assert torch.equal(a["seen"], b["seen"])
+    torch.testing.assert_close(a["sums"], b["sums"], rtol=0, atol=0)
+    torch.testing.assert_close(a["seen"], b["seen"], rtol=0, atol=0)
     assert_same_weights(a["model"], b["model"])
 
 
 def assert_same_weights(a, b):
     assert a.keys() == b.keys()
     for name in a:
-        assert torch.equal(a[name], b[name]), name
+        torch.testing.assert_close(a[name], b[name], rtol=0, atol=0, msg=lambda m, n=name: f"{n}: {m}")
 
 
 class PowerCutError(Exception):
@@ -169,7 +169,7 @@ def test_labels_and_scores_follow_from_the_checkpoint(tmp_path):
     weights = of.run.model.xe.w.clone()
     assigned = stdp_readout.assign(of, tmp_path, progress=False)
     result = stdp_readout.infer(stdp_readout.trained(tmp_path), tmp_path, progress=False)
-    assert torch.equal(of.run.model.xe.w, weights)
+    torch.testing.assert_close(of.run.model.xe.w, weights, rtol=0, atol=0)
     assert result.split == "validation"
     assert result.confusion.sum() == 287
     assert result.confusion.trace().item() / 287 == pytest.approx(result.accuracy["mean"])
@@ -187,7 +187,7 @@ def test_labels_and_scores_follow_from_the_checkpoint(tmp_path):
     counts = stdp_readout.responses(of.run, pixels[-500:], stream=1, title="", progress=False)
     again = assign_labels(counts, labels[-500:], 10)
     fewer = stdp_readout.assign(of, tmp_path, images=500, progress=False)
-    assert torch.equal(fewer.rates, again.rates)
+    torch.testing.assert_close(fewer.rates, again.rates, rtol=0, atol=0)
     assert not torch.equal(fewer.rates, assigned.rates)
 
 

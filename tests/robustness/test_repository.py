@@ -44,17 +44,24 @@ def test_there_are_ops():
         "csrc/ops/{}.cpp|csrc/ops/neuron.cpp.in",
         "csrc/cpu/{}.cpp|csrc/cpu/neuron.cpp.in",
         "csrc/cuda/{}.cu|csrc/cuda/neuron.cu.in",
-        "snnfast/ops/{}.py|snnfast/ops/neuron.py",
         "snnfast/reference/{}.py",
         "tests/ops/test_{}.py",
         "docs/ops/{}.md",
-        "benchmarks/{}.py",
+        "benchmarks/{}.py|benchmarks/neuron.py",
     ],
 )
 def test_op_stands_under_its_stem(stem, place):
     own, _, of_neurons = place.partition("|")
     path = ROOT / (of_neurons if of_neurons and stem in NEURONS else own.format(stem))
     assert path.exists(), f"{stem} lacks {path.relative_to(ROOT)}"
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_calls_reach_the_kernels_of_the_stem(stem):
+    """By ``snnfast/ops/<stem>.py``, by that of neurons, or by one that names it."""
+    files = [p for p in (ROOT / "snnfast/ops").glob("*.py") if p.stem != "__init__"]
+    names = [p.stem for p in files] + (ROOT / "snnfast/ops/__init__.py").read_text().split('"')
+    assert stem in NEURONS or stem in names
 
 
 def test_ops_are_those_that_are_built():

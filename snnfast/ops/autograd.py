@@ -28,7 +28,7 @@ def wants_gradient(arguments: Sequence[Any]) -> bool:
 
 
 def below_autograd(kernel: Any, *arguments: Any) -> tuple[Tensor, ...]:
-    """Calls a kernel whose gradient is not wanted or already taken care of, without the way through Python's autograd."""
+    """Calls a kernel without the way through Python's autograd, where its gradient is taken care of or not wanted."""
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return kernel(*arguments)  # type: ignore[no-any-return]
     with torch._C._AutoDispatchBelowAutograd():

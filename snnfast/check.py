@@ -202,10 +202,11 @@ def whole(op: str, name: str, value: object, least: int = 1) -> int:
     """An integer of 64 bits, ``least`` or more."""
     if isinstance(value, bool) or not isinstance(value, INTEGERS):
         raise TypeError(f"{op}: {name} must be an integer, got {type(value).__name__}")
+    value = value if isinstance(value, (int, torch.SymInt)) else int(value)
     if not least <= value < 2**63:
         bound = f"at least {least}" if value < least else "less than 2**63"
         raise ValueError(f"{op}: {name} must be {bound}, got {shown(value)}")
-    return value if isinstance(value, (int, torch.SymInt)) else int(value)  # type: ignore[return-value]
+    return value  # type: ignore[return-value]
 
 
 def shown(value: object) -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from numbers import Real
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
 
 FLOATING = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 SPIKE_DTYPES = (torch.bool, torch.uint8, *FLOATING)
+INTEGERS = (int, torch.SymInt, Integral)
+MOST_ELEMENTS = 2**56  # of a tensor; csrc/ops/check.h
 
 
 def state_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -19,22 +21,59 @@ def state_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def is_recorded(device: torch.device) -> bool:
-    """Whether this code is recorded to run again later, so that values cannot be looked at."""
-    return torch.compiler.is_compiling() or (
-        device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+    """Whether values cannot be looked at: this code is recorded to run again later, or runs under ``torch.vmap``."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or (device.type == "cuda" and torch.cuda.is_current_stream_capturing())
     )
+
+
+def tensor(op: str, name: str, value: object) -> None:
+    """A tensor."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{op}: {name} must be a tensor, got {type(value).__name__}")
+
+
+def dtype(op: str, name: str, value: torch.dtype, allowed: Sequence[torch.dtype]) -> None:
+    """One of the ``allowed`` dtypes, as that of the tensor ``name``."""
+    if value not in allowed:
+        raise TypeError(
+            f"{op}: {name} must have one of the dtypes {dtype_names(allowed)}, got {value}"
+        )
+
+
+def spike_dtype(op: str, value: object) -> None:
+    """A dtype that spikes may have, as the argument ``dtype``."""
+    if not isinstance(value, torch.dtype) or value not in SPIKE_DTYPES:
+        raise TypeError(
+            f"{op}: dtype must be one of {dtype_names(SPIKE_DTYPES)}, got {shown(value)}"
+        )
+
+
+def elements(op: str, name: str, shape: Sequence[int]) -> None:
+    """A shape whose elements can be counted and have an address; ``name`` is the argument that made it so large."""
+    if not torch.compiler.is_compiling() and math.prod(shape) > MOST_ELEMENTS:
+        raise ValueError(
+            f"{op}: {name} is too large: a tensor of shape {list(shape)} has more than 2**56 elements"
+        )
+
+
+def generator(op: str, value: object) -> None:
+    """A generator of random numbers, or None."""
+    if value is not None and not isinstance(value, torch.Generator):
+        raise TypeError(
+            f"{op}: generator must be a torch.Generator or None, got {type(value).__name__}"
+        )
 
 
 def sequence(op: str, x: Tensor) -> None:
     """``x`` must be a floating-point tensor ``[T, ...]``."""
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{op}: x must be a tensor, got {type(x).__name__}")
-    if x.dtype not in FLOATING:
-        raise TypeError(
-            f"{op}: x must have one of the dtypes {dtype_names(FLOATING)}, got {x.dtype}"
-        )
+    tensor(op, "x", x)
+    dtype(op, "x", x.dtype, FLOATING)
     if x.dim() == 0:
         raise ValueError(f"{op}: x must have shape [T, ...], got a tensor without dimensions")
+    elements(op, "x", x.shape)
 
 
 def state(op: str, name: str, value: Tensor | None, x: Tensor) -> None:
@@ -64,7 +103,10 @@ def number(op: str, name: str, value: object) -> float:
     # float first: to ask an abstract class takes longer than many a kernel.
     if isinstance(value, bool) or not isinstance(value, (float, Real)):
         raise TypeError(f"{op}: {name} must be a number, got {type(value).__name__}")
-    result = float(value)
+    try:
+        result = float(value)
+    except OverflowError:
+        raise ValueError(f"{op}: {name} must be finite, got {shown(value)}") from None
     # Not math.isfinite, which breaks the graph of torch.compile(dynamic=True).
     if not -math.inf < result < math.inf:
         raise ValueError(f"{op}: {name} must be finite, got {result}")
@@ -130,7 +172,7 @@ def at_least_zero(op: str, name: str, value: object) -> float:
     return result
 
 
-def tensor(
+def fits(
     op: str,
     name: str,
     value: object,
@@ -151,16 +193,42 @@ def tensor(
 
 def like(op: str, name: str, value: object, expected: Tensor, device: torch.device) -> None:
     """A tensor with the shape and dtype of ``expected``, on ``device``, which is w's."""
-    tensor(op, name, value, expected.shape, expected.dtype, device)
+    fits(op, name, value, expected.shape, expected.dtype, device)
 
 
 def whole(op: str, name: str, value: object, least: int = 1) -> int:
-    """An integer, ``least`` or more."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    """An integer of 64 bits, ``least`` or more."""
+    if isinstance(value, bool) or not isinstance(value, INTEGERS):
         raise TypeError(f"{op}: {name} must be an integer, got {type(value).__name__}")
-    if value < least:
-        raise ValueError(f"{op}: {name} must be at least {least}, got {value}")
-    return value
+    if not least <= value < 2**63:
+        bound = f"at least {least}" if value < least else "less than 2**63"
+        raise ValueError(f"{op}: {name} must be {bound}, got {shown(value)}")
+    return value if isinstance(value, (int, torch.SymInt)) else int(value)  # type: ignore[return-value]
+
+
+def shown(value: object) -> str:
+    """A number as errors show it, a very long one as its beginning."""
+    try:
+        text = str(value)
+    except ValueError:  # more digits than Python prints
+        return "a number of thousands of digits"
+    return text if len(text) <= 40 else f"{text[:20]}... ({len(text)} characters)"
+
+
+def labels(op: str, name: str, value: object) -> Tensor:
+    """A class, or a tensor ``[B]`` of classes; as int64."""
+    if not isinstance(value, Tensor):
+        return torch.tensor(whole(op, name, value, -(2**63)))
+    if (
+        value.is_floating_point()
+        or value.is_complex()
+        or value.dtype == torch.bool
+        or value.dim() > 1
+    ):
+        raise TypeError(
+            f"{op}: {name} must be a class or a tensor [B] of integers, got {list(value.shape)} of {value.dtype}"
+        )
+    return value.long()
 
 
 def sizes(op: str, name: str, values: object, count: int | None = None) -> tuple[int, ...]:

@@ -45,9 +45,9 @@ class PoissonEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.time_interval = check.number("PoissonEncoder", "time_interval", time_interval)
-        self.dt = check.number("PoissonEncoder", "dt", dt)
-        if self.dt <= 0:
-            raise ValueError(f"PoissonEncoder: dt must be positive, got {self.dt:g} ms")
+        self.dt = check.positive("PoissonEncoder", "dt", dt)
+        check.generator("PoissonEncoder", generator)
+        check.spike_dtype("PoissonEncoder", dtype)
         self.time_steps = round(self.time_interval / self.dt)
         if (
             self.time_steps < 0

@@ -57,6 +57,8 @@ class Regular(nn.Module):
                 f"Regular: time_interval must be a number of steps, got {time_interval}"
             )
         self.time_interval = int(steps)
+        check.generator("Regular", generator)
+        check.spike_dtype("Regular", dtype)
         self.scale = check.positive("Regular", "scale", scale)
         self.generator, self.dtype, self.validate = generator, dtype, validate
 

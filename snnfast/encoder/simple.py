@@ -47,9 +47,9 @@ class Simple(nn.Module):
                 f"Simple: time_interval must be a number of steps, got {time_interval}"
             )
         self.time_interval = int(steps)
-        self.scale = check.number("Simple", "scale", scale)
-        if self.scale <= 0:
-            raise ValueError(f"Simple: scale must be positive, got {self.scale:g}")
+        check.generator("Simple", generator)
+        check.spike_dtype("Simple", dtype)
+        self.scale = check.positive("Simple", "scale", scale)
         self.generator, self.dtype, self.validate = generator, dtype, validate
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,7 +1,6 @@
 """The ops: stateless functions with fused CPU and CUDA kernels behind them."""
 
 from snnfast import backend
-from snnfast.calls import spike_count as _spike_count_call
 from snnfast.calls.bp_stdp import bp_stdp as _bp_stdp_call
 from snnfast.calls.bp_stdp_network import BpStdpNetworkResult
 from snnfast.calls.bp_stdp_network import bp_stdp_network as _bp_stdp_network_call
@@ -12,7 +11,10 @@ from snnfast.calls.diehl_cook_conductance import (
     DiehlCookConductanceResult,
     DiehlCookConductanceState,
 )
+from snnfast.calls.poisson import poisson as _poisson_call
 from snnfast.calls.presentations import Events, Rates
+from snnfast.calls.spike_count import spike_count as _spike_count_call
+from snnfast.calls.spikeprop import spikeprop as _spikeprop_call
 from snnfast.calls.stdp import StdpState
 from snnfast.calls.stdp import stdp as _stdp_call
 from snnfast.reference.alif import alif as _alif
@@ -27,12 +29,10 @@ from . import bp_stdp as _bp_stdp
 from . import bp_stdp_network as _bp_stdp_network
 from . import diehl_cook as _diehl_cook
 from . import neuron as _neuron
+from . import poisson as _poisson
 from . import spike_count as _spike_count
+from . import spikeprop as _spikeprop
 from . import stdp as _stdp
-from .poisson import poisson
-from .poisson import register as _register_poisson
-from .spikeprop import register as _register_spikeprop
-from .spikeprop import spikeprop
 
 __all__ = [
     "BpStdpNetworkResult",
@@ -68,7 +68,9 @@ diehl_cook_conductance = _diehl_cook.network(_conductance)
 iaf = _neuron.neuron(_iaf)
 li = _neuron.neuron(_li)
 lif = _neuron.neuron(_lif)
-spike_count = public(_spike_count_call.spike_count, _spike_count.run, __name__)
+poisson = public(_poisson_call, _poisson.run, __name__)
+spike_count = public(_spike_count_call, _spike_count.run, __name__)
+spikeprop = public(_spikeprop_call, _spikeprop.run, __name__)
 stdp = public(_stdp_call, _stdp.run, __name__)
 
 
@@ -79,9 +81,9 @@ def register(namespace: str) -> None:
     _diehl_cook.register(namespace, "diehl_cook_conductance", DiehlCookConductanceCall)
     _bp_stdp.register(namespace)
     _bp_stdp_network.register(namespace)
-    _register_poisson(namespace)
+    _poisson.register(namespace)
     _spike_count.register(namespace)
-    _register_spikeprop(namespace)
+    _spikeprop.register(namespace)
     _stdp.register(namespace)
 
 

@@ -86,7 +86,7 @@ SIGNATURES = {
         "return_spikes=False, return_state=False, validate=True"
     ),
     "spike_count": "x, v=None, count=None, *, v_threshold=1.0, v_reset=None",
-    "poisson": ("p, time_steps, *, generator=None, seed=None, dtype=torch.float32, validate=True"),
+    "poisson": ("p, num_steps, *, generator=None, seed=None, dtype=torch.float32, validate=True"),
 }
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -531,6 +532,16 @@ MUTATIONS = (
 )
 
 
+def of_ops() -> tuple[Mutation, ...]:
+    """Those of scripts/mistakes, a file an op."""
+    found: list[Mutation] = []
+    for path in sorted((ROOT / "scripts" / "mistakes").glob("*.py")):
+        listed = runpy.run_path(str(path))
+        for name, *change in listed["MISTAKES"]:
+            found.append(Mutation(f"{path.stem}: {name}", *change, tests=listed["TESTS"]))
+    return tuple(found)
+
+
 def run(command: list[str], cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True
@@ -595,7 +606,7 @@ def main() -> int:
     arguments = parser.parse_args()
     chosen = [
         m
-        for m in MUTATIONS
+        for m in MUTATIONS + of_ops()
         if (not arguments.python or m.path.endswith(".py"))
         and (not arguments.words or any(w in m.name for w in arguments.words))
     ]

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 import snnfast
 from snnfast import backend, cli
-from snnfast.procedure import demo, stbp
-from snnfast.train import read_checkpoint
+from snnfast.checkpoint import read_checkpoint
+from snnfast.procedure import Procedure, demo
 
 QUICK = ["--steps", "2", "--batch-size", "200", "--device", "cpu"]
 
@@ -63,7 +63,9 @@ def test_build_info_follows_a_forced_backend():
 def test_train_writes_checkpoint_and_figures(tmp_path):
     text = call("train", "stbp", *QUICK, "--epochs", 2, "--out", tmp_path)
     assert "test accuracy" in text
-    assert {p.name for p in tmp_path.iterdir()} == {"checkpoint.pt", "curves.png", "raster.png"}
+    assert {p.name for p in tmp_path.iterdir()} == {
+        *("checkpoint.pt", "curves.png", "raster.png", "result.json"),
+    }
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -74,11 +76,11 @@ def test_resume_equals_the_uninterrupted_run(tmp_path, monkeypatch):
     class PowerCutError(Exception):
         pass
 
-    def cut(run):
+    def cut(*arguments):
         raise PowerCutError
 
     with monkeypatch.context() as patched:
-        patched.setattr(stbp, "curves", cut)
+        patched.setattr(Procedure, "curves", cut)
         result = CliRunner().invoke(cli.app, [*map(str, common), "--out", str(tmp_path / "parts")])
         assert isinstance(result.exception, PowerCutError)
     assert read_checkpoint(tmp_path / "parts" / "checkpoint.pt")["epoch"] == 1
@@ -120,8 +122,8 @@ def test_fully_connected_and_validation(tmp_path):
         (["--dataset", "cifar"], "dataset must be one of digits, mnist"),
         (["--dataset", "mnist"], "mnist needs --data"),
         (["--dataset", "mnist", "--data", "nowhere"], "MNIST is not in"),
-        (["--epochs", "-1"], "epochs must not be negative"),
-        (["--steps", "0"], "time_interval must be at least 1"),
+        (["--epochs", "-1"], "epochs must be at least 0"),
+        (["--steps", "0"], "num_steps must be at least 1"),
         (["--hidden", "0"], "hidden must be at least 1"),
         (["--encoding", "morse"], "encoding must be one of"),
         (["--device", "tpu"], "--device must be auto, cpu, cuda or cuda:N"),
@@ -158,7 +160,7 @@ def test_resume_with_other_settings_is_refused(tmp_path):
 
 def test_demo_reaches_its_accuracies_and_writes_its_files(tmp_path):
     text = call("demo", "--out", tmp_path, "--device", "cpu")
-    assert {"raster.png", "curves.png", "summary.md"} <= {p.name for p in tmp_path.iterdir()}
+    assert (tmp_path / "stbp" / "raster.png").exists()
     assert (tmp_path / "spikeprop" / "spikes.png").exists()
     rows = {"STBP (Wu 2018)": 97, "SpikeProp (Bohte 2002)": 90, "STDP (Diehl & Cook 2015)": 88}
     rows["BP-STDP (Tavanaei & Maida 2019)"] = 95
@@ -174,9 +176,10 @@ def test_demo_reaches_its_accuracies_and_writes_its_files(tmp_path):
 
 def test_demo_has_a_row_a_procedure(tmp_path, monkeypatch):
     row = demo.Row("a", "b", "c", 0.5, 1.0)
-    monkeypatch.setattr(demo, "DEMOS", (lambda *arguments: row,) * 2)
-    assert demo.run(tmp_path, echo=lambda line: None) == [row, row]
-    assert (tmp_path / "summary.md").read_text().count("50.00 %") == 2
+    for name in ("shown", "converted"):
+        monkeypatch.setattr(demo, name, lambda *arguments, **options: row)
+    assert demo.run(tmp_path, echo=lambda line: None) == [row] * 5
+    assert (tmp_path / "summary.md").read_text().count("50.00 %") == 5
 
 
 def test_demo_without_kernels_says_so(monkeypatch):

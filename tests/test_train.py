@@ -12,8 +12,11 @@ import pytest
 import torch
 from torch import nn
 
-from snnfast.procedure import stbp
-from snnfast.train import CheckpointError, Run, evaluate, fit, load_weights, read_checkpoint
+from snnfast.checkpoint import CheckpointError, load_weights, read_checkpoint
+from snnfast.procedure import images, stbp
+from snnfast.procedure.run import Data
+from snnfast.procedure.wu2018 import rate_error
+from snnfast.train import Run, evaluate, fit
 
 DATA = (torch.rand(40, 1, 8, 8), torch.arange(40) % 10)
 
@@ -29,9 +32,9 @@ def one_thread():
 
 def tiny(seed=0, epochs=4, **changes):
     settings = stbp.Settings(
-        "digits", time_interval=3, epochs=epochs, batch_size=16, shift=1.0, seed=seed, **changes
+        num_steps=3, epochs=epochs, batch_size=16, shift=1.0, seed=seed, **changes
     )
-    return settings, stbp.prepare(settings)
+    return settings, stbp.prepare(settings, Data(DATA, DATA))
 
 
 def go(settings, run, epochs, **options):
@@ -41,8 +44,8 @@ def go(settings, run, epochs, **options):
         DATA,
         epochs=epochs,
         batch_size=settings.batch_size,
-        loss=stbp.loss,
-        augment=stbp.augmentation(settings),
+        loss=rate_error,
+        augment=images.augmentation(settings),
         progress=False,
         echo=None,
         **options,
@@ -91,7 +94,7 @@ def test_scoring_does_not_change_the_course_of_a_run():
     go(settings, run, 2)
     settings, watched = tiny()
     go(settings, watched, 1)
-    evaluate(watched.model, DATA, loss=stbp.loss)
+    evaluate(watched.model, DATA, loss=rate_error)
     go(settings, watched, 2)
     assert_same_run(run, watched)
 
@@ -105,8 +108,8 @@ def test_history_has_a_row_an_epoch():
     assert set(run.history[0]) == {
         "loss",
         "accuracy",
-        "test_loss",
-        "test_accuracy",
+        "held_out_loss",
+        "held_out_accuracy",
         "seconds",
         "lr",
     }
@@ -144,7 +147,7 @@ def test_checkpoint_holds_plain_values_and_replaces_in_one_step(tmp_path):
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["c.pt"]
     content = torch.load(tmp_path / "deep" / "c.pt", weights_only=True)
     assert content["epoch"] == 1
-    assert content["settings"]["time_interval"] == 3
+    assert content["settings"]["num_steps"] == 3
 
 
 def test_failed_write_keeps_the_old_checkpoint(tmp_path, monkeypatch):
@@ -172,7 +175,7 @@ def test_other_settings_are_refused_and_named(tmp_path):
 
 def test_checkpoint_of_another_network_is_refused(tmp_path):
     _, run = tiny()
-    run.settings = {}
+    run.settings, run.kind = {}, "run"
     run.save(tmp_path / "c.pt")
     model = nn.Linear(2, 2)
     with pytest.raises(CheckpointError, match="does not fit this run"):
@@ -226,7 +229,7 @@ def test_foreign_and_missing_checkpoints_are_refused(tmp_path):
 )
 def test_fit_names_what_is_wrong(change, message):
     _, run = tiny()
-    arguments = {"train": DATA, "test": DATA, "epochs": 1, "batch_size": 16, "loss": stbp.loss}
+    arguments = {"train": DATA, "held_out": DATA, "epochs": 1, "batch_size": 16, "loss": rate_error}
     with pytest.raises(ValueError, match=message):
         fit(run, **(arguments | change), progress=False, echo=None)
 
@@ -235,10 +238,10 @@ def test_fit_names_what_is_wrong(change, message):
     ("change", "message"),
     [
         ({"dataset": "cifar"}, "dataset must be one of digits, mnist, got 'cifar'"),
-        ({"epochs": -3}, "epochs must not be negative, got -3"),
-        ({"lr": 0.0}, "lr must be positive and finite"),
-        ({"precision": "float16"}, "precision must be float32 or bfloat16"),
-        ({"shift": -1.0}, "shift must be finite and not negative"),
+        ({"epochs": -3}, "epochs must be at least 0, got -3"),
+        ({"lr": 0.0}, "lr must be more than 0, got 0.0"),
+        ({"precision": "float16"}, "precision must be one of float32, bfloat16"),
+        ({"shift": -1.0}, "shift must be at least 0, got -1.0"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
     ],
 )
@@ -249,9 +252,9 @@ def test_settings_name_what_is_wrong(change, message):
 
 def test_augmentation_moves_images_by_the_shift_asked_for():
     settings = stbp.Settings(shift=1.0)
-    images = torch.zeros(200, 1, 9, 9)
-    images[:, :, 4, 4] = 1
-    moved = stbp.augmentation(settings)(images)
+    pixels = torch.zeros(200, 1, 9, 9)
+    pixels[:, :, 4, 4] = 1
+    moved = images.augmentation(settings)(pixels)
     where = torch.arange(9.0) - 4
     y = (moved.sum((1, 3)) * where).sum(1)
     x = (moved.sum((1, 2)) * where).sum(1)
@@ -260,7 +263,7 @@ def test_augmentation_moves_images_by_the_shift_asked_for():
         assert offset.abs().max() <= 1 + 1e-5
         assert offset.min() < -0.8
         assert offset.max() > 0.8
-    assert stbp.augmentation(stbp.Settings()) is None
+    assert images.augmentation(stbp.Settings()) is None
 
 
 def test_interrupt_leaves_a_checkpoint_that_resumes(tmp_path):
@@ -271,7 +274,7 @@ def test_interrupt_leaves_a_checkpoint_that_resumes(tmp_path):
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=listen)
     try:
         deadline = time.monotonic() + 240
-        while not (tmp_path / "checkpoint.pt").exists() and time.monotonic() < deadline:
+        while not (tmp_path / "curves.png").exists() and time.monotonic() < deadline:
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.05)
         os.kill(process.pid, signal.SIGINT)

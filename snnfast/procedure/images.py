@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from snnfast import data
+from snnfast.procedure.run import Data
+from snnfast.procedure.settings import Settings
+from snnfast.train import Part
 
 __all__ = ["IMAGE_SHAPES", "Data", "augmentation", "load"]
 
@@ -21,16 +23,8 @@ IMAGE_SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32
 NORMALISATION = {"cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))}
 
 
-class Settings(Protocol):
-    """What loading and augmentation read of a procedure's settings; see there."""
-
-    @property
-    def dataset(self) -> str:
-        """A name of IMAGE_SHAPES."""
-
-    @property
-    def validate(self) -> bool:
-        """Whether the validation split is kept apart and watched instead of the test images."""
+class Augmented(Protocol):
+    """What augmentation reads of a procedure's settings; see there."""
 
     @property
     def shift(self) -> float:
@@ -45,18 +39,9 @@ class Settings(Protocol):
         """A fraction."""
 
 
-@dataclass(frozen=True)
-class Data:
-    """Images and labels in memory; ``held_out`` is watched during training, ``test`` is reported."""
-
-    train: tuple[Tensor, Tensor]
-    held_out: tuple[Tensor, Tensor]
-    test: tuple[Tensor, Tensor]
-
-
 def load(
     settings: Settings,
-    root: Path | None = None,
+    root: str | Path | None = None,
     *,
     download: bool = False,
     device: torch.device | str = "cpu",
@@ -73,24 +58,31 @@ def load(
         ValueError, FileNotFoundError, ImportError: a torchvision set without ``root``, not there, or without
             torchvision.
     """
-
-    def split(name: str) -> tuple[Tensor, Tensor]:
-        part = data.load(settings.dataset, root, split=name, download=download)
-        images, labels = data.as_tensors(part)
-        if settings.dataset in NORMALISATION:
-            mean, deviation = (
-                torch.tensor(c).view(-1, 1, 1) for c in NORMALISATION[settings.dataset]
-            )
-            images = images.sub_(mean).div_(deviation)
-        return images.to(device), labels.to(device)
-
-    test = split("test")
+    where = (root, download, device)
     if settings.validate:
-        return Data(split("train"), split("val"), test)
-    return Data(split("train+val"), test, test)
+        train, held_out = (split(settings.dataset, name, *where) for name in ("train", "val"))
+        return Data(train, held_out, "validation")
+    train, held_out = (split(settings.dataset, name, *where) for name in ("train+val", "test"))
+    return Data(train, held_out)
 
 
-def augmentation(settings: Settings) -> Callable[[Tensor], Tensor] | None:
+def split(
+    dataset: str,
+    name: str,
+    root: str | Path | None = None,
+    download: bool = False,
+    device: torch.device | str = "cpu",
+) -> Part:
+    """Images and labels of one split; arguments and errors as of :func:`load`."""
+    part = data.load(dataset, root, split=name, download=download)
+    images, labels = data.as_tensors(part)
+    if dataset in NORMALISATION:
+        mean, deviation = (torch.tensor(c).view(-1, 1, 1) for c in NORMALISATION[dataset])
+        images = images.sub_(mean).div_(deviation)
+    return images.to(device), labels.to(device)
+
+
+def augmentation(settings: Augmented) -> Callable[[Tensor], Tensor] | None:
     """Random shifts, rotations and scalings of a batch, or None when the settings ask for none."""
     if not (settings.shift or settings.rotate or settings.scale):
         return None

@@ -120,6 +120,7 @@ for name in (
     "conversion",
     "spikenorm",
     "shortcuts",
+    "augmentation",
 ):
     add_command(name)
 

@@ -25,7 +25,7 @@ def lif(name: str) -> Callable[[Tensor], Tensor]:
     if name == OURS:
         import snnfast
 
-        return lambda x: snnfast.ops.lif(x, tau=2.0, surrogate="atan", return_v=False)[0]
+        return lambda x: snnfast.ops.lif(x, tau=2.0, surrogate="atan", return_state=False)[0]
     return importlib.import_module(f"benchmarks.baselines.{name}").lif()
 
 

@@ -95,12 +95,14 @@ def decay(
     return 1.0 - 1.0 / time_constant
 
 
-def rest(op: str, v_reset: object, v_rest: object) -> tuple[float | None, float]:
-    """Reset and resting potential as numbers; without ``v_rest`` the membrane rests at ``v_reset``, or at 0."""
-    reset = None if v_reset is None else number(op, "v_reset", v_reset)
+def rest(
+    op: str, v_reset: object, v_rest: object, x: Tensor
+) -> tuple[float | Tensor | None, float | Tensor]:
+    """Reset and resting potential; without ``v_rest`` the membrane rests at ``v_reset``, or at 0."""
+    reset = None if v_reset is None else parameter(op, "v_reset", v_reset, x)
     if v_rest is None:
         return reset, 0.0 if reset is None else reset
-    return reset, number(op, "v_rest", v_rest)
+    return reset, parameter(op, "v_rest", v_rest, x)
 
 
 def positive(op: str, name: str, value: object) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -272,8 +272,7 @@ def _gradient_step(run: Run, loss: Loss | None, precision: torch.dtype) -> Step:
         raise ValueError("fit: run must have an optimizer, and loss be given, unless a step is")
 
     def step(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        with autocast(images, precision):
-            outputs = run.model(images)
+        outputs = answer(run.model, images, precision)
         value = loss(outputs, labels)
         optimizer.zero_grad()
         value.backward()
@@ -333,8 +332,7 @@ def evaluate(
     devices = {p.device for p in model.parameters() if p.is_cuda}
     with torch.no_grad(), torch.random.fork_rng(devices=[d.index for d in devices]):
         for images, labels in batches(model, data, batch_size):
-            with autocast(images, precision):
-                outputs = model(images)
+            outputs = answer(model, images, precision)
             score.add(outputs, labels, loss(outputs, labels))
     return score
 
@@ -356,8 +354,11 @@ def batches(
         )
 
 
-def autocast(images: Tensor, precision: torch.dtype) -> AbstractContextManager[Any]:
-    """Products and convolutions in ``precision``; nothing changes for float32."""
+def answer(model: nn.Module, images: Tensor, precision: torch.dtype) -> Tensor:
+    """Scores of ``images``; products and convolutions in ``precision``, the scores in float32 or longer."""
     if precision == torch.float32:
-        return nullcontext()
-    return torch.autocast(images.device.type, precision)
+        return model(images)  # type: ignore[no-any-return]
+    with torch.autocast(images.device.type, precision):
+        outputs = model(images)
+    # A loss in bfloat16 would round, and so would the sum over an epoch.
+    return outputs.float()  # type: ignore[no-any-return]

@@ -155,7 +155,13 @@ OPS = {
             ("v_threshold",),
             "lif",
             True,
-            {"plain": {}, **_LEAKY, **_FIRING, **_LEAKY_FIRING, "return_v": {"return_v": False}},
+            {
+                "plain": {},
+                **_LEAKY,
+                **_FIRING,
+                **_LEAKY_FIRING,
+                "return_state": {"return_state": False},
+            },
         ),
         Op(
             "iaf",
@@ -164,7 +170,7 @@ OPS = {
             ("v_threshold",),
             "lif",
             True,
-            {"plain": {}, **_FIRING, "return_v": {"return_v": False}},
+            {"plain": {}, **_FIRING, "return_state": {"return_state": False}},
             named="lif",
         ),
         Op("li", ("v",), ("decay",), (), "lif", False, {"plain": {}, **_LEAKY}),

@@ -64,6 +64,11 @@ def test_quick_shortcuts_run(benchmarks):
     assert all(name in output for name in ("layer", "snnfast", "10 %", "pool by 2"))
 
 
+def test_quick_augmentation_runs(benchmarks):
+    output = benchmarks("augmentation", "--quick")
+    assert all(name in output for name in ("step", "snnfast", "one_by_one"))
+
+
 def test_quick_spikenorm_finds_the_same_thresholds(benchmarks, tmp_path):
     file = tmp_path / "result.json"
     benchmarks("spikenorm", "--quick", "--json", str(file))

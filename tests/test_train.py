@@ -286,3 +286,22 @@ def test_interrupt_leaves_a_checkpoint_that_resumes(tmp_path):
     assert "Traceback" not in errors
     checkpoint = read_checkpoint(tmp_path / "checkpoint.pt")
     assert 1 <= checkpoint["epoch"] == len(checkpoint["history"])
+
+
+def test_losses_and_their_sum_are_not_in_bfloat16():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    run = Run(model, torch.optim.SGD(model.parameters(), lr=0.0))
+    seen = []
+
+    def loss(scores, labels):
+        seen.append(scores.dtype)
+        return nn.functional.cross_entropy(scores, labels)
+
+    images, labels = (torch.cat([part] * 25) for part in DATA)
+    options = {"loss": loss, "precision": torch.bfloat16, "progress": False, "echo": None}
+    fit(run, (images, labels), (images, labels), epochs=1, batch_size=2, **options)
+    assert set(seen) == {torch.float32}
+    expected = nn.functional.cross_entropy(model(images), labels).item()
+    assert run.history[0]["loss"] == pytest.approx(expected, rel=1e-3)
+    assert run.history[0]["test_loss"] == pytest.approx(expected, rel=1e-3)

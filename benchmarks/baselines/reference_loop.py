@@ -17,7 +17,7 @@ NOTE = ""
 def lif() -> Callable[[Tensor], Tensor]:
     import snnfast
 
-    return lambda x: snnfast.reference.lif(x, tau=2.0, surrogate="atan", return_v=False)[0]
+    return lambda x: snnfast.reference.lif(x, tau=2.0, surrogate="atan", return_state=False)[0]
 
 
 def diehl_cook(network: network_benchmark.Network, spikes: Tensor) -> Callable[[], object]:

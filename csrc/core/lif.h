@@ -1,40 +1,93 @@
-// Leaky integrator: h = v_rest + decay (v - v_rest) + gain x. Firing and reset are the scan's.
+// Leaky integrate and fire: h = v_rest + decay (v - v_rest) + gain x; a spike where h >= v_threshold; then v = v_reset (hard
+// reset) or h - v_threshold (soft reset). Gerstner et al., Neuronal Dynamics, section 1.3.
 #pragma once
-#include "host_device.h"
 #include "neuron.h"
 
+#define SNNFAST_LIF_ARGUMENTS(FIELD) \
+  FIELD(Tensor, x)                   \
+  FIELD(State, v)                    \
+  FIELD(Parameter, decay)            \
+  FIELD(Parameter, v_threshold)      \
+  FIELD(Parameter, v_reset)          \
+  FIELD(Parameter, v_rest)           \
+  FIELD(bool, decay_input)           \
+  SNNFAST_FIRING_ARGUMENTS(FIELD)
+
 namespace snnfast {
-namespace {
 
 struct Lif {
-  static constexpr int kStates = 1;  // v
-  static constexpr int kMembrane = 0;
-  static constexpr int kParams = 2;  // decay, v_threshold
-  static constexpr int kCoefficients = 3;
-  enum { kThreshold, kDecay, kGain };
+  enum { kV, kStates };
+  enum { kDecay, kVThreshold, kVReset, kVRest, kParams };
+  enum { kLeak, kGain, kThreshold, kResetTo, kRest, kCoefficients };
+  static constexpr int kTape = 1;
+  static constexpr bool kLinear = true;
 
-  // params: the values of one neuron; tensor_decay: whether its decay came from a tensor.
-  template <class C>
-  static SNNFAST_HD void coefficients(const C* params, bool tensor_decay, const NeuronScan& a, C* c) {
-    c[kThreshold] = params[1];
-    c[kDecay] = params[0];
-    c[kGain] = !tensor_decay ? static_cast<C>(a.gain) : a.decay_input ? C(1) - params[0] : C(1);
+  struct Settings {
+    bool decay_input;  // gain = 1 - decay, else 1
+  };
+  template <class Arguments>
+  static Settings settings(const Arguments& a) {
+    return {a.decay_input};
+  }
+
+  // Neurons that extend this one begin with its states, parameters and coefficients.
+  template <class C, class Scan>
+  static SNNFAST_HD void coefficients(const C* params, const Scan& a, C* c) {
+    c[kLeak] = params[kDecay];
+    c[kGain] = input_gain(params[kDecay], a.param[kDecay], a.settings.decay_input);
+    c[kThreshold] = params[kVThreshold];
+    c[kResetTo] = params[kVReset];
+    c[kRest] = params[kVRest];
   }
 
   template <class C>
-  static SNNFAST_HD void charge(C x, C* state, const C* c, C v_rest) {
-    state[0] = v_rest + c[kDecay] * (state[0] - v_rest) + c[kGain] * x;
+  static SNNFAST_HD C rest(int state, const C* c) {
+    return state == kV ? c[kRest] : C(0);
+  }
+  template <class C>
+  static SNNFAST_HD void rest_backward(int state, C grad, C* grad_params) {
+    if (state == kV) grad_params[kVRest] += grad;
   }
 
-  // grad: dL/d(state after charge) on entry, dL/d(state before charge) on return. Adds to grad_params; returns dL/dx.
   template <class C>
-  static SNNFAST_HD C charge_backward(C x, const C* state, const C* c, C v_rest, bool decay_input, C* grad, C* grad_params) {
-    const C grad_h = grad[0];
-    grad_params[0] += grad_h * (state[0] - v_rest) - (decay_input ? grad_h * x : C(0));
-    grad[0] = grad_h * c[kDecay];
+  static SNNFAST_HD void charge(C x, const C* c, C* state) {
+    state[kV] = c[kRest] + c[kLeak] * (state[kV] - c[kRest]) + c[kGain] * x;
+  }
+  template <class C>
+  static SNNFAST_HD C charge_backward(C x, const C* before, const C* c, const Settings& settings, C* grad, C* grad_params) {
+    const C grad_h = grad[kV];
+    grad_params[kDecay] += grad_h * (before[kV] - c[kRest]) - (settings.decay_input ? grad_h * x : C(0));
+    grad_params[kVRest] += grad_h - grad_h * c[kLeak];
+    grad[kV] = grad_h * c[kLeak];
     return grad_h * c[kGain];
+  }
+
+  template <class C>
+  static SNNFAST_HD C threshold(const C*, const C* c) {
+    return c[kThreshold];
+  }
+  template <class C>
+  static SNNFAST_HD void threshold_backward(const C*, const C*, C grad_threshold, C*, C* grad_params) {
+    grad_params[kVThreshold] += grad_threshold;
+  }
+
+  template <Reset R, class C>
+  static SNNFAST_HD void fire(bool fired, const C* c, C* state) {
+    const C h = state[kV];
+    state[kV] = fired ? (R == Reset::hard ? c[kResetTo] : h - c[kThreshold]) : h;
+  }
+  template <Reset R, class C>
+  static SNNFAST_HD C fire_backward(bool fired, const C* charged, const C* c, bool detach_reset, C* grad, C* grad_params) {
+    const C grad_v = grad[kV];
+    const C through_reset = grad_v * (R == Reset::hard ? c[kResetTo] - charged[kV] : -c[kThreshold]);
+    if constexpr (R == Reset::hard) {
+      grad_params[kVReset] += fired ? grad_v : C(0);
+      grad[kV] = fired ? C(0) : grad_v;
+    } else {
+      grad_params[kVThreshold] -= fired ? grad_v : C(0);
+    }
+    return detach_reset ? C(0) : through_reset;
   }
 };
 
-}  // namespace
 }  // namespace snnfast

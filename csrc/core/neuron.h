@@ -1,6 +1,33 @@
-// What the operators (csrc/ops, which know PyTorch) hand to the scans over time (csrc/cpu, csrc/cuda, which do not).
+// The frame around a neuron's maths: what the scans over time (csrc/cpu, csrc/cuda) are given, and one step forward and
+// backward, the same on every device. The maths itself is a struct a neuron (lif.h is the example), which holds all that
+// the scans do not know:
+//
+//   enum { ..., kStates }        states; the first is the membrane
+//   enum { ..., kParams }        parameters in the order of the operator's arguments: numbers, or tensors with gradients
+//   enum { ..., kCoefficients }  what the maths needs of a neuron's parameters, computed once
+//   Settings                     what is the same for all neurons and has no gradient
+//   kTape                        how many of the charged states, from the first on, the functions *_backward read
+//   kLinear                      charge_backward reads `x` and `before` for the gradients of parameters alone
+//   coefficients                 coefficients of one neuron from its parameters
+//   rest, rest_backward          the states of a neuron without input
+//   charge, charge_backward      the states when the input has come, before a spike; returns dL/dx
+//   threshold, threshold_backward  at which membrane it fires, of the charged states
+//   fire, fire_backward          what a spike, or its absence, does to every state; returns dL/d(spike)
+//
+// The functions *_backward find in `grad` dL/d(states after) and leave dL/d(states before); they add to `grad_params`.
 #pragma once
 #include <cstdint>
+
+#include "host_device.h"
+
+// What the operator of every neuron takes after what is its own; types are those of ops/arguments.h.
+#define SNNFAST_FIRING_ARGUMENTS(FIELD) \
+  FIELD(bool, hard_reset)               \
+  FIELD(bool, fires)                    \
+  FIELD(SurrogateChoice, surrogate)     \
+  FIELD(bool, detach_reset)             \
+  FIELD(bool, return_state)             \
+  FIELD(bool, return_v_seq)
 
 namespace snnfast {
 
@@ -23,39 +50,105 @@ struct Param {
   int64_t count, inner;
 };
 
-constexpr int kMaxStates = 2;
-constexpr int kMaxParams = 3;
-
 // The compute type C is double for f64 and float for every other dtype. All state is in C.
+template <class Neuron>
 struct NeuronScan {
   int64_t T, N;
-  Rows x;                            // [T, N]
-  const void* state_in[kMaxStates];  // [N], null: at rest
-  const void* checkpoints;           // [(T - 1) / checkpoint_every, states, N]: the state before step k * checkpoint_every, k >= 1
-  int64_t checkpoint_every;          // 0: none are kept
-  Param param[kMaxParams];
-  double gain;  // of the input, where the decay is a number
-  double v_reset, v_rest;
+  Rows x;                                 // [T, N]
+  const void* state_in[Neuron::kStates];  // [N], null: at rest
+  const void* checkpoints;                // [(T - 1) / checkpoint_every, states, N]: the state before step k * checkpoint_every, k >= 1
+  int64_t checkpoint_every;               // 0: none are kept
+  Param param[Neuron::kParams];
+  typename Neuron::Settings settings;
   Reset reset;
-  bool decay_input;  // gain = 1 - decay, else 1, where the decay is a tensor
+
+  // Whether every parameter is a number, so that all neurons share their coefficients and no parameter has a gradient.
+  SNNFAST_HD bool uniform() const {
+    bool all = true;
+    for (int k = 0; k < Neuron::kParams; k++) all = all && !param[k].data;
+    return all;
+  }
 };
 
-struct NeuronForward : NeuronScan {
-  void* spikes;                 // [T, N] in x's dtype, null for Reset::none
-  void* state_out[kMaxStates];  // [N] or null
-  void* v_seq;                  // [T, N] in C or null
+template <class Neuron>
+struct NeuronForward : NeuronScan<Neuron> {
+  void* spikes;                      // [T, N] in x's dtype, null for Reset::none
+  void* state_out[Neuron::kStates];  // [N] or null
+  void* v_seq;                       // [T, N] in C or null
   void* checkpoints_out;
 };
 
-struct NeuronBackward : NeuronScan {
-  Rows grad_spikes, grad_v_seq;            // data is null where there is none
-  const void* grad_state_out[kMaxStates];  // [N] or null
+template <class Neuron>
+struct NeuronBackward : NeuronScan<Neuron> {
+  Rows grad_spikes, grad_v_seq;                 // data is null where there is none
+  const void* grad_state_out[Neuron::kStates];  // [N] or null
   int32_t surrogate;
   double alpha;
   bool detach_reset;
-  void* grad_x;                     // [T, N] in x's dtype
-  void* grad_state_in[kMaxStates];  // [N] or null
-  void* grad_param[kMaxParams];     // [N] or null: per neuron, summed over time
+  void* grad_x;                          // [T, N] in x's dtype
+  void* grad_state_in[Neuron::kStates];  // [N] or null
+  void* grad_param[Neuron::kParams];     // [N] or null: per neuron, summed over time
 };
 
+constexpr int64_t kNeuronBlock = 256;  // neurons that a CPU takes through all steps at a time; one tape of 32 steps in float is 32 KiB
+// Rows of that tape a step, at most: the charged states that the backward pass reads, x, and the states before the step.
+template <class Neuron>
+constexpr int64_t kNeuronTapeRows = Neuron::kTape + 1 + Neuron::kStates;
+
+namespace {
+
+// The gain of the input that goes with a decay: 1 - decay where the input is scaled, else 1.
+template <class C>
+SNNFAST_HD C input_gain(C decay, const Param& p, bool decay_input) {
+  return !decay_input ? C(1) : p.data ? C(1) - decay : static_cast<C>(1. - p.value);
+}
+
+// The coefficients of neuron n.
+template <class Neuron, class C>
+SNNFAST_HD void neuron_coefficients(const NeuronScan<Neuron>& a, int64_t n, C* c) {
+  C params[Neuron::kParams];
+  SNNFAST_UNROLL
+  for (int k = 0; k < Neuron::kParams; k++) {
+    const Param& p = a.param[k];
+    params[k] = p.data ? static_cast<const C*>(p.data)[n / p.inner % p.count] : static_cast<C>(p.value);
+  }
+  Neuron::coefficients(params, a, c);
+}
+
+// One step: states before -> after. `charged` gets the states that the backward pass reads. Returns whether it fires.
+template <class Neuron, Reset R, class C>
+SNNFAST_HD bool neuron_step(C x, const C* c, C* state, C* charged) {
+  Neuron::charge(x, c, state);
+  SNNFAST_UNROLL
+  for (int k = 0; k < Neuron::kTape; k++) charged[k] = state[k];
+  if constexpr (R == Reset::none) {
+    return false;
+  } else {
+    const bool fired = state[0] >= Neuron::threshold(state, c);
+    Neuron::template fire<R>(fired, c, state);
+    return fired;
+  }
+}
+
+// How far the charged membrane is above the threshold: where the surrogate's slope is taken.
+template <class Neuron, class C>
+SNNFAST_HD C neuron_margin(const C* charged, const C* c) {
+  return charged[0] - Neuron::threshold(charged, c);
+}
+
+// The gradient of one step. grad: dL/d(states after) on entry, dL/d(states before) on return. Adds to grad_params;
+// returns dL/dx.
+template <class Neuron, Reset R, class C>
+SNNFAST_HD C neuron_step_backward(C x, const C* before, const C* charged, const C* c, const typename Neuron::Settings& settings, C grad_spike, C slope,
+                                  bool detach_reset, C* grad, C* grad_params) {
+  if constexpr (R != Reset::none) {
+    const bool fired = charged[0] >= Neuron::threshold(charged, c);
+    const C grad_margin = (grad_spike + Neuron::template fire_backward<R>(fired, charged, c, detach_reset, grad, grad_params)) * slope;
+    grad[0] += grad_margin;
+    Neuron::threshold_backward(charged, c, -grad_margin, grad, grad_params);
+  }
+  return Neuron::charge_backward(x, before, c, settings, grad, grad_params);
+}
+
+}  // namespace
 }  // namespace snnfast

@@ -1,15 +1,34 @@
 // Integrate-and-fire neurons of which only the number of spikes is kept: one step of one neuron.
 #pragma once
-#include "host_device.h"
 #include "neuron.h"
 
+#define SNNFAST_SPIKE_COUNT_ARGUMENTS(FIELD) \
+  FIELD(Tensor, x)                           \
+  FIELD(State, v)                            \
+  FIELD(State, count)                        \
+  FIELD(Parameter, v_threshold)              \
+  FIELD(std::optional<double>, v_reset)
+
 namespace snnfast {
+
+struct SpikeCount {
+  enum { kV, kCount, kStates };
+  enum { kVThreshold, kParams };
+  struct Settings {
+    double v_reset;  // where the membrane starts, too; 0 with a soft reset
+  };
+  template <class Arguments>
+  static Settings settings(const Arguments& a) {
+    return {a.v_reset.value_or(0.)};
+  }
+};
+
 namespace {
 
-// The states of the scan: membrane and number of spikes. The sums are lif's with decay 1, in its order, so that both fire alike.
+// The sums are lif's with decay 1, in its order, so that both fire alike.
 template <class C, Reset R>
-SNNFAST_HD void spike_count_step(C x, C threshold, C v_reset, C v_rest, C* v, C* count) {
-  const C h = v_rest + (*v - v_rest) + x;
+SNNFAST_HD void spike_count_step(C x, C threshold, C v_reset, C* v, C* count) {
+  const C h = v_reset + (*v - v_reset) + x;
   const bool fired = h >= threshold;
   *v = fired ? (R == Reset::hard ? v_reset : h - threshold) : h;
   *count += fired ? C(1) : C(0);

@@ -7,28 +7,22 @@
 #include "core/surrogate.h"
 #include "cpu/rows.h"
 
-// Loops over the few states and parameters of a neuron must be gone before the loop over neurons is vectorised.
 #define SNNFAST_SIMD _Pragma("GCC ivdep")
-#define SNNFAST_UNROLL _Pragma("GCC unroll 8")
 
 namespace snnfast::cpu {
 namespace {
 
-constexpr int64_t kBlock = 256;  // one tape of 32 steps in float is 32 KiB and stays in L1
+constexpr int64_t kBlock = kNeuronBlock;
 
 // Coefficients of a block: one value each (Uniform), or one per neuron.
 template <class Neuron, class C, bool Uniform>
 struct Coefficients {
   alignas(64) C values[Neuron::kCoefficients][Uniform ? 1 : kBlock];
 
-  Coefficients(const NeuronScan& a, int64_t n0, int64_t m) {
+  Coefficients(const NeuronScan<Neuron>& a, int64_t n0, int64_t m) {
     for (int64_t i = 0; i < (Uniform ? 1 : m); i++) {
-      C params[Neuron::kParams], c[Neuron::kCoefficients];
-      for (int k = 0; k < Neuron::kParams; k++) {
-        const Param& p = a.param[k];
-        params[k] = p.data ? static_cast<const C*>(p.data)[(n0 + i) / p.inner % p.count] : static_cast<C>(p.value);
-      }
-      Neuron::coefficients(params, a.param[0].data != nullptr, a, c);
+      C c[Neuron::kCoefficients];
+      neuron_coefficients<Neuron, C>(a, n0 + i, c);
       SNNFAST_UNROLL
       for (int k = 0; k < Neuron::kCoefficients; k++) values[k][i] = c[k];
     }
@@ -39,62 +33,63 @@ struct Coefficients {
   }
 };
 
-template <class Neuron, class C>
-void load_initial_state(const NeuronScan& a, int64_t n0, int64_t m, C (*state)[kBlock]) {
+template <class Neuron, class C, bool Uniform>
+void load_initial_state(const NeuronScan<Neuron>& a, const Coefficients<Neuron, C, Uniform>& coefficients, int64_t n0, int64_t m, C (*state)[kBlock]) {
   for (int k = 0; k < Neuron::kStates; k++) {
     const C* in = static_cast<const C*>(a.state_in[k]);
-    const C rest = k == Neuron::kMembrane ? static_cast<C>(a.v_rest) : C(0);
-    for (int64_t i = 0; i < m; i++) state[k][i] = in ? in[n0 + i] : rest;
+    for (int64_t i = 0; i < m; i++) {
+      C c[Neuron::kCoefficients];
+      coefficients.of(i, c);
+      state[k][i] = in ? in[n0 + i] : Neuron::rest(k, c);
+    }
   }
 }
 
 enum class Record { nothing, spikes, tape };
 
-// What the backward pass needs of one step, as rows of a block: the membrane before reset, and where parameters get
-// gradients also x and the state before the step.
-enum : int { kTapeH, kTapeX, kTapeState };
+// What the backward pass needs of one step, as rows of a block: the charged states and, where its maths reads them, x and
+// the states before the step.
 template <class Neuron, bool Uniform>
-constexpr int tape_rows() {
-  return Uniform ? 1 : kTapeState + Neuron::kStates;
-}
-
+struct Tape {
+  static constexpr bool kBefore = !Uniform || !Neuron::kLinear;
+  enum : int { kX = Neuron::kTape, kState = kX + 1, kRows = kBefore ? kState + Neuron::kStates : kX };
+  static_assert(kRows <= kNeuronTapeRows<Neuron>);
+};
 // One step of m neurons; out is the row of spikes or the tape's rows of this step.
 template <class Neuron, class C, Reset R, bool Uniform, Record Out>
-inline void step(const C* x, C (*states)[kBlock], C (*out)[kBlock], const Coefficients<Neuron, C, Uniform>& coefficients, C v_reset, C v_rest, int64_t m) {
+inline void step(const C* x, C (*states)[kBlock], C (*out)[kBlock], const Coefficients<Neuron, C, Uniform>& coefficients, int64_t m) {
+  using Rows = Tape<Neuron, Uniform>;
   SNNFAST_SIMD
   for (int64_t i = 0; i < m; i++) {
-    C c[Neuron::kCoefficients], state[Neuron::kStates];
+    C c[Neuron::kCoefficients], state[Neuron::kStates], charged[Neuron::kTape];
     coefficients.of(i, c);
     SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kStates; k++) state[k] = states[k][i];
-    if constexpr (Out == Record::tape && !Uniform) {
-      out[kTapeX][i] = x[i];
+    if constexpr (Out == Record::tape && Rows::kBefore) {
+      out[Rows::kX][i] = x[i];
       SNNFAST_UNROLL
-      for (int k = 0; k < Neuron::kStates; k++) out[kTapeState + k][i] = state[k];
+      for (int k = 0; k < Neuron::kStates; k++) out[Rows::kState + k][i] = state[k];
     }
-    Neuron::charge(x[i], state, c, v_rest);
-    const C h = state[Neuron::kMembrane];
-    if constexpr (Out == Record::tape) out[kTapeH][i] = h;
-    if constexpr (R != Reset::none) {
-      const bool fired = h >= c[Neuron::kThreshold];
-      state[Neuron::kMembrane] = fired ? (R == Reset::hard ? v_reset : h - c[Neuron::kThreshold]) : h;
-      if constexpr (Out == Record::spikes) out[0][i] = fired ? C(1) : C(0);
+    const bool fired = neuron_step<Neuron, R>(x[i], c, state, charged);
+    if constexpr (Out == Record::tape) {
+      SNNFAST_UNROLL
+      for (int k = 0; k < Neuron::kTape; k++) out[k][i] = charged[k];
     }
+    if constexpr (Out == Record::spikes) out[0][i] = fired ? C(1) : C(0);
     SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kStates; k++) states[k][i] = state[k];
   }
 }
 
 template <class Neuron, class C, Reset R, bool Uniform>
-void forward_block(const NeuronForward& a, int64_t n0, int64_t m) {
+void forward_block(const NeuronForward<Neuron>& a, int64_t n0, int64_t m) {
   alignas(64) C state[Neuron::kStates][kBlock];
   alignas(64) C x_buffer[kBlock];
   alignas(64) C spike_buffer[kBlock];
   const Coefficients<Neuron, C, Uniform> coefficients(a, n0, m);
-  const C v_reset = static_cast<C>(a.v_reset), v_rest = static_cast<C>(a.v_rest);
   const bool streaming = streams<C>(a.T, a.N);
   const int64_t left = a.N - n0 - m, next_block = left < kBlock ? left : kBlock;
-  load_initial_state<Neuron, C>(a, n0, m, state);
+  load_initial_state(a, coefficients, n0, m, state);
   for (int64_t t = 0; t < a.T; t++) {
     if (a.checkpoints_out && t > 0 && t % a.checkpoint_every == 0)
       for (int k = 0; k < Neuron::kStates; k++)
@@ -105,48 +100,42 @@ void forward_block(const NeuronForward& a, int64_t n0, int64_t m) {
     else
       prefetch_row(a.x, t + kAhead - a.T, n0 + m, next_block);
     if constexpr (R == Reset::none) {
-      step<Neuron, C, R, Uniform, Record::nothing>(x, state, nullptr, coefficients, v_reset, v_rest, m);
+      step<Neuron, C, R, Uniform, Record::nothing>(x, state, nullptr, coefficients, m);
     } else {
       const int64_t offset = t * a.N + n0;
       C* spikes = output_row<C>(a.spikes, a.x.dtype, offset, streaming, spike_buffer);
-      step<Neuron, C, R, Uniform, Record::spikes>(x, state, reinterpret_cast<C(*)[kBlock]>(spikes), coefficients, v_reset, v_rest, m);
+      step<Neuron, C, R, Uniform, Record::spikes>(x, state, reinterpret_cast<C(*)[kBlock]>(spikes), coefficients, m);
       if (spikes == spike_buffer) flush_row(a.spikes, a.x.dtype, offset, m, spike_buffer);
     }
-    if (a.v_seq) copy(static_cast<C*>(a.v_seq) + t * a.N + n0, state[Neuron::kMembrane], m);
+    if (a.v_seq) copy(static_cast<C*>(a.v_seq) + t * a.N + n0, state[0], m);
   }
   for (int k = 0; k < Neuron::kStates; k++)
     if (a.state_out[k]) copy(static_cast<C*>(a.state_out[k]) + n0, state[k], m);
 }
 
-// Gradient of one step. grad: dL/d(state after the step) on entry, dL/d(state before it) on return.
+// Gradient of one step. grad: dL/d(states after the step) on entry, dL/d(states before it) on return.
 template <class Neuron, class C, Reset R, Surrogate S, bool Uniform>
 inline void step_backward(const C (*tape)[kBlock], const C* grad_spikes, const C* grad_v, C (*grad)[kBlock], C* grad_x, C (*grad_params)[kBlock],
-                          const Coefficients<Neuron, C, Uniform>& coefficients, const NeuronBackward& a, int64_t m) {
-  const C v_reset = static_cast<C>(a.v_reset), v_rest = static_cast<C>(a.v_rest), alpha = static_cast<C>(a.alpha);
-  const bool detach_reset = a.detach_reset, decay_input = a.decay_input;
+                          const Coefficients<Neuron, C, Uniform>& coefficients, const NeuronBackward<Neuron>& a, int64_t m) {
+  using Rows = Tape<Neuron, Uniform>;
+  const C alpha = static_cast<C>(a.alpha);
+  const bool detach_reset = a.detach_reset;
+  const typename Neuron::Settings settings = a.settings;
   SNNFAST_SIMD
   for (int64_t i = 0; i < m; i++) {
-    C c[Neuron::kCoefficients], before[Neuron::kStates], g[Neuron::kStates], gp[Neuron::kParams];
+    C c[Neuron::kCoefficients], charged[Neuron::kTape], before[Neuron::kStates], g[Neuron::kStates], gp[Neuron::kParams];
     coefficients.of(i, c);
-    const C x = Uniform ? C(0) : tape[Uniform ? 0 : kTapeX][i];
     SNNFAST_UNROLL
-    for (int k = 0; k < Neuron::kStates; k++) before[k] = Uniform ? C(0) : tape[Uniform ? 0 : kTapeState + k][i], g[k] = grad[k][i];
+    for (int k = 0; k < Neuron::kTape; k++) charged[k] = tape[k][i];
+    const C x = Rows::kBefore ? tape[Rows::kBefore ? Rows::kX : 0][i] : C(0);
+    SNNFAST_UNROLL
+    for (int k = 0; k < Neuron::kStates; k++) before[k] = Rows::kBefore ? tape[Rows::kBefore ? Rows::kState + k : 0][i] : C(0), g[k] = grad[k][i];
     SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kParams; k++) gp[k] = Uniform ? C(0) : grad_params[k][i];
-    C g_v = g[Neuron::kMembrane] + grad_v[i];
-    if constexpr (R != Reset::none) {
-      const C h = tape[kTapeH][i], threshold = c[Neuron::kThreshold];
-      const bool fired = h >= threshold;
-      const C through_reset = g_v * (R == Reset::hard ? v_reset - h : -threshold);
-      const C g_spike = grad_spikes[i] + (detach_reset ? C(0) : through_reset);
-      const C g_u = g_spike * surrogate_derivative<S, C>(h - threshold, alpha);
-      gp[1] -= g_u;
-      if constexpr (R == Reset::soft) gp[1] -= fired ? g_v : C(0);
-      if constexpr (R == Reset::hard) g_v = fired ? C(0) : g_v;
-      g_v += g_u;
-    }
-    g[Neuron::kMembrane] = g_v;
-    grad_x[i] = Neuron::charge_backward(x, before, c, v_rest, decay_input, g, gp);
+    g[0] += grad_v[i];
+    C slope = C(0);
+    if constexpr (R != Reset::none) slope = surrogate_derivative<S, C>(neuron_margin<Neuron>(charged, c), alpha);
+    grad_x[i] = neuron_step_backward<Neuron, R>(x, before, charged, c, settings, grad_spikes[i], slope, detach_reset, g, gp);
     SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kStates; k++) grad[k][i] = g[k];
     if constexpr (!Uniform) {
@@ -158,16 +147,15 @@ inline void step_backward(const C (*tape)[kBlock], const C* grad_spikes, const C
 
 // tape_memory: checkpoint_every tapes, filled anew for each segment between checkpoints.
 template <class Neuron, class C, Reset R, Surrogate S, bool Uniform>
-void backward_block(const NeuronBackward& a, int64_t n0, int64_t m, C* tape_memory) {
+void backward_block(const NeuronBackward<Neuron>& a, int64_t n0, int64_t m, C* tape_memory) {
   alignas(64) C state[Neuron::kStates][kBlock], grad[Neuron::kStates][kBlock];
   alignas(64) C grad_params[Neuron::kParams][Uniform ? 1 : kBlock];
   alignas(64) C x_buffer[kBlock], spike_buffer[kBlock], v_buffer[kBlock], out_buffer[kBlock], zeros[kBlock];
   const Coefficients<Neuron, C, Uniform> coefficients(a, n0, m);
-  const C v_reset = static_cast<C>(a.v_reset), v_rest = static_cast<C>(a.v_rest);
   const bool streaming = streams<C>(a.T, a.N);
   const int64_t left = a.N - n0 - m, next_block = left < kBlock ? left : kBlock;
   const int64_t K = a.checkpoint_every;
-  const auto tape = [&](int64_t j) { return reinterpret_cast<C(*)[kBlock]>(tape_memory + j * tape_rows<Neuron, Uniform>() * kBlock); };
+  const auto tape = [&](int64_t j) { return reinterpret_cast<C(*)[kBlock]>(tape_memory + j * Tape<Neuron, Uniform>::kRows * kBlock); };
   for (int64_t i = 0; i < m; i++) zeros[i] = C(0);
   for (int k = 0; k < Neuron::kStates; k++) {
     const C* in = static_cast<const C*>(a.grad_state_out[k]);
@@ -179,7 +167,7 @@ void backward_block(const NeuronBackward& a, int64_t n0, int64_t m, C* tape_memo
   for (int64_t segment = a.T ? (a.T - 1) / K : -1; segment >= 0; segment--) {
     const int64_t t0 = segment * K, steps = a.T - t0 < K ? a.T - t0 : K;
     if (segment == 0) {
-      load_initial_state<Neuron, C>(a, n0, m, state);
+      load_initial_state(a, coefficients, n0, m, state);
     } else {
       for (int k = 0; k < Neuron::kStates; k++) copy(state[k], static_cast<const C*>(a.checkpoints) + ((segment - 1) * Neuron::kStates + k) * a.N + n0, m);
     }
@@ -189,7 +177,7 @@ void backward_block(const NeuronBackward& a, int64_t n0, int64_t m, C* tape_memo
         prefetch_row(a.x, t0 + j + kAhead, n0, m);
       else
         prefetch_row(a.grad_spikes, t0 + j, n0, m);
-      step<Neuron, C, R, Uniform, Record::tape>(x, state, tape(j), coefficients, v_reset, v_rest, m);
+      step<Neuron, C, R, Uniform, Record::tape>(x, state, tape(j), coefficients, m);
     }
     for (int64_t j = steps - 1; j >= 0; j--) {
       const int64_t t = t0 + j, offset = t * a.N + n0;
@@ -209,30 +197,30 @@ void backward_block(const NeuronBackward& a, int64_t n0, int64_t m, C* tape_memo
   }
   for (int k = 0; k < Neuron::kStates; k++)
     if (a.grad_state_in[k]) copy(static_cast<C*>(a.grad_state_in[k]) + n0, grad[k], m);
-  if constexpr (!Uniform)
+  if constexpr (!Uniform) {
+    for (int k = 0; k < Neuron::kStates; k++)
+      for (int64_t i = 0; i < (a.state_in[k] ? 0 : m); i++) {
+        C gp[Neuron::kParams];
+        for (int p = 0; p < Neuron::kParams; p++) gp[p] = grad_params[p][i];
+        Neuron::rest_backward(k, grad[k][i], gp);
+        for (int p = 0; p < Neuron::kParams; p++) grad_params[p][i] = gp[p];
+      }
     for (int k = 0; k < Neuron::kParams; k++)
       if (a.grad_param[k]) copy(static_cast<C*>(a.grad_param[k]) + n0, grad_params[k], m);
+  }
 }
 
 // ---- from run-time choices to template arguments, a block at a time over neurons [begin, end)
 
-template <class Neuron>
-bool uniform(const NeuronScan& a) {
-  bool all = true;
-  SNNFAST_UNROLL
-  for (int k = 0; k < Neuron::kParams; k++) all = all && !a.param[k].data;
-  return all;
-}
-
 template <class Neuron, class C, Reset R>
-void forward_blocks(const NeuronForward& a, int64_t begin, int64_t end) {
-  const auto run = uniform<Neuron>(a) ? &forward_block<Neuron, C, R, true> : &forward_block<Neuron, C, R, false>;
+void forward_blocks(const NeuronForward<Neuron>& a, int64_t begin, int64_t end) {
+  const auto run = a.uniform() ? &forward_block<Neuron, C, R, true> : &forward_block<Neuron, C, R, false>;
   for (int64_t n0 = begin; n0 < end; n0 += kBlock) run(a, n0, end - n0 < kBlock ? end - n0 : kBlock);
   stream_done();
 }
 
 template <class Neuron, class C>
-void forward_as(const NeuronForward& a, int64_t begin, int64_t end) {
+void forward_as(const NeuronForward<Neuron>& a, int64_t begin, int64_t end) {
   switch (a.reset) {
     case Reset::hard: return forward_blocks<Neuron, C, Reset::hard>(a, begin, end);
     case Reset::soft: return forward_blocks<Neuron, C, Reset::soft>(a, begin, end);
@@ -241,19 +229,19 @@ void forward_as(const NeuronForward& a, int64_t begin, int64_t end) {
 }
 
 template <class Neuron>
-void forward(const NeuronForward& a, int64_t begin, int64_t end) {
+void forward(const NeuronForward<Neuron>& a, int64_t begin, int64_t end) {
   a.x.dtype == Dtype::f64 ? forward_as<Neuron, double>(a, begin, end) : forward_as<Neuron, float>(a, begin, end);
 }
 
 template <class Neuron, class C, Reset R, Surrogate S>
-void backward_blocks(const NeuronBackward& a, int64_t begin, int64_t end, void* scratch) {
-  const auto run = uniform<Neuron>(a) ? &backward_block<Neuron, C, R, S, true> : &backward_block<Neuron, C, R, S, false>;
+void backward_blocks(const NeuronBackward<Neuron>& a, int64_t begin, int64_t end, void* scratch) {
+  const auto run = a.uniform() ? &backward_block<Neuron, C, R, S, true> : &backward_block<Neuron, C, R, S, false>;
   for (int64_t n0 = begin; n0 < end; n0 += kBlock) run(a, n0, end - n0 < kBlock ? end - n0 : kBlock, static_cast<C*>(scratch));
   stream_done();
 }
 
 template <class Neuron, class C, Reset R>
-void backward_surrogate(const NeuronBackward& a, int64_t begin, int64_t end, void* scratch) {
+void backward_surrogate(const NeuronBackward<Neuron>& a, int64_t begin, int64_t end, void* scratch) {
   switch (static_cast<Surrogate>(a.surrogate)) {
     case Surrogate::atan: return backward_blocks<Neuron, C, R, Surrogate::atan>(a, begin, end, scratch);
     case Surrogate::sigmoid: return backward_blocks<Neuron, C, R, Surrogate::sigmoid>(a, begin, end, scratch);
@@ -267,7 +255,7 @@ void backward_surrogate(const NeuronBackward& a, int64_t begin, int64_t end, voi
 }
 
 template <class Neuron, class C>
-void backward_as(const NeuronBackward& a, int64_t begin, int64_t end, void* scratch) {
+void backward_as(const NeuronBackward<Neuron>& a, int64_t begin, int64_t end, void* scratch) {
   switch (a.reset) {
     case Reset::hard: return backward_surrogate<Neuron, C, Reset::hard>(a, begin, end, scratch);
     case Reset::soft: return backward_surrogate<Neuron, C, Reset::soft>(a, begin, end, scratch);
@@ -275,9 +263,9 @@ void backward_as(const NeuronBackward& a, int64_t begin, int64_t end, void* scra
   }
 }
 
-// scratch: room for checkpoint_every tapes of a block, 64-byte aligned, one per thread.
+// scratch: kNeuronTapeRows rows of a block for each step between checkpoints, 64-byte aligned, one scratch per thread.
 template <class Neuron>
-void backward(const NeuronBackward& a, int64_t begin, int64_t end, void* scratch) {
+void backward(const NeuronBackward<Neuron>& a, int64_t begin, int64_t end, void* scratch) {
   a.x.dtype == Dtype::f64 ? backward_as<Neuron, double>(a, begin, end, scratch) : backward_as<Neuron, float>(a, begin, end, scratch);
 }
 

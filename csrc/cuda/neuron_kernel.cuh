@@ -52,59 +52,67 @@ __device__ __forceinline__ void load_neurons(const void* data, int64_t n, C othe
   }
 }
 
-template <class Neuron, class C, int V>
+// Coefficients of V neighbouring neurons; Uniform: of all neurons, which are numbers.
+template <class Neuron, class C, int V, bool Uniform>
 struct Lanes {
-  C coefficients[V][Neuron::kCoefficients];
+  C coefficients[Uniform ? 1 : V][Neuron::kCoefficients];
 
-  __device__ __forceinline__ Lanes(const NeuronScan& a, int64_t n) {
+  __device__ __forceinline__ Lanes(const NeuronScan<Neuron>& a, int64_t n) {
 #pragma unroll
-    for (int i = 0; i < V; i++) {
-      C params[Neuron::kParams];
-#pragma unroll
-      for (int k = 0; k < Neuron::kParams; k++) {
-        const Param& p = a.param[k];
-        params[k] = p.data ? static_cast<const C*>(p.data)[(n + i) / p.inner % p.count] : static_cast<C>(p.value);
-      }
-      Neuron::coefficients(params, a.param[0].data != nullptr, a, coefficients[i]);
-    }
+    for (int i = 0; i < (Uniform ? 1 : V); i++) neuron_coefficients<Neuron, C>(a, n + i, coefficients[i]);
   }
+  __device__ __forceinline__ const C* of(int i) const { return coefficients[Uniform ? 0 : i]; }
 };
 
-template <class Neuron, class C, int V>
-__device__ __forceinline__ void load_initial_state(const NeuronScan& a, int64_t n, C (*state)[V]) {
+template <class Neuron, class C, int V, bool Uniform>
+__device__ __forceinline__ void load_initial_state(const NeuronScan<Neuron>& a, const Lanes<Neuron, C, V, Uniform>& lanes, int64_t n, C (*state)[V]) {
 #pragma unroll
-  for (int k = 0; k < Neuron::kStates; k++) load_neurons<C, V>(a.state_in[k], n, k == Neuron::kMembrane ? static_cast<C>(a.v_rest) : C(0), state[k]);
+  for (int k = 0; k < Neuron::kStates; k++) {
+    load_neurons<C, V>(a.state_in[k], n, C(0), state[k]);
+#pragma unroll
+    for (int i = 0; i < V; i++)
+      if (!a.state_in[k]) state[k][i] = Neuron::rest(k, lanes.of(i));
+  }
 }
 
-// One step of V neurons; spikes as 0 and 1.
-template <class Neuron, class C, Reset R, int V>
-__device__ __forceinline__ void step(const C* x, const Lanes<Neuron, C, V>& lanes, C v_reset, C v_rest, C (*state)[V], C* spikes) {
+// What the backward pass keeps of each step in shared memory. With numbers for parameters that is the charged states; else,
+// or where the maths reads them, the states before the step, from which the charged ones follow with x.
+template <class Neuron, bool Uniform>
+struct Kept {
+  static constexpr bool kCharged = Uniform && Neuron::kLinear;
+  static constexpr int kRows = kCharged ? Neuron::kTape : Neuron::kStates;
+};
+
+// One step of V neurons; spikes as 0 and 1; `kept` gets the rows of Kept.
+template <class Neuron, class C, Reset R, int V, bool Uniform>
+__device__ __forceinline__ void step(const C* x, const Lanes<Neuron, C, V, Uniform>& lanes, C (*state)[V], C* spikes, C (*kept)[V]) {
+  using Kept = Kept<Neuron, Uniform>;
 #pragma unroll
   for (int i = 0; i < V; i++) {
-    const C* c = lanes.coefficients[i];
-    C s[Neuron::kStates];
+    C s[Neuron::kStates], charged[Neuron::kTape];
 #pragma unroll
     for (int k = 0; k < Neuron::kStates; k++) s[k] = state[k][i];
-    Neuron::charge(x[i], s, c, v_rest);
-    if constexpr (R != Reset::none) {
-      const C h = s[Neuron::kMembrane];
-      const bool fired = h >= c[Neuron::kThreshold];
-      s[Neuron::kMembrane] = fired ? (R == Reset::hard ? v_reset : h - c[Neuron::kThreshold]) : h;
-      spikes[i] = fired ? C(1) : C(0);
+    if constexpr (!Kept::kCharged) {
+#pragma unroll
+      for (int k = 0; k < Neuron::kStates; k++) kept[k][i] = s[k];
+    }
+    spikes[i] = neuron_step<Neuron, R>(x[i], lanes.of(i), s, charged) ? C(1) : C(0);
+    if constexpr (Kept::kCharged) {
+#pragma unroll
+      for (int k = 0; k < Neuron::kTape; k++) kept[k][i] = charged[k];
     }
 #pragma unroll
     for (int k = 0; k < Neuron::kStates; k++) state[k][i] = s[k];
   }
 }
 
-template <class Neuron, class C, class T, Reset R, int V>
-__global__ void __launch_bounds__(kThreads, 1) neuron_forward_kernel(const NeuronForward a) {
+template <class Neuron, class C, class T, Reset R, int V, bool Uniform>
+__global__ void __launch_bounds__(kThreads, 1) neuron_forward_kernel(const NeuronForward<Neuron> a) {
   const int64_t n = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * V;
   if (n >= a.N) return;
-  const Lanes<Neuron, C, V> lanes(a, n);
-  const C v_reset = static_cast<C>(a.v_reset), v_rest = static_cast<C>(a.v_rest);
+  const Lanes<Neuron, C, V, Uniform> lanes(a, n);
   C state[Neuron::kStates][V];
-  load_initial_state<Neuron, C, V>(a, n, state);
+  load_initial_state(a, lanes, n, state);
   int64_t until_checkpoint = a.checkpoint_every, checkpoint = 0;
   for (int64_t t0 = 0; t0 < a.T; t0 += kUnroll) {
     C x[kUnroll][V];
@@ -121,10 +129,10 @@ __global__ void __launch_bounds__(kThreads, 1) neuron_forward_kernel(const Neuro
         checkpoint++;
         until_checkpoint = a.checkpoint_every - 1;
       }
-      C spikes[V];
-      step<Neuron, C, R, V>(x[u], lanes, v_reset, v_rest, state, spikes);
+      C spikes[V], kept[Kept<Neuron, Uniform>::kRows][V];
+      step<Neuron, C, R, V, Uniform>(x[u], lanes, state, spikes, kept);
       if constexpr (R != Reset::none) store<T, V>(a.spikes, t * a.N + n, spikes);
-      if (a.v_seq) store<C, V>(a.v_seq, t * a.N + n, state[Neuron::kMembrane]);
+      if (a.v_seq) store<C, V>(a.v_seq, t * a.N + n, state[0]);
     }
   }
 #pragma unroll
@@ -153,62 +161,57 @@ __device__ __forceinline__ void derivatives(int32_t surrogate, const C* u, C alp
   }
 }
 
-// Gradient of one step of V neurons. before: the state before it; grad: dL/d(state after), becomes dL/d(state before).
-template <class Neuron, class C, Reset R, int V>
-__device__ __forceinline__ void step_backward(const NeuronBackward& a, const Lanes<Neuron, C, V>& lanes, const C* x, const C (*before)[V], const C* grad_spikes,
-                                              const C* grad_v, C (*grad)[V], C (*grad_params)[V], C* grad_x) {
-  const C v_reset = static_cast<C>(a.v_reset), v_rest = static_cast<C>(a.v_rest);
-  C h[V], slope[V];
-  if constexpr (R != Reset::none) {
-    C u[V];
-#pragma unroll
-    for (int i = 0; i < V; i++) {
-      C s[Neuron::kStates];
-#pragma unroll
-      for (int k = 0; k < Neuron::kStates; k++) s[k] = before[k][i];
-      Neuron::charge(x[i], s, lanes.coefficients[i], v_rest);
-      h[i] = s[Neuron::kMembrane];
-      u[i] = h[i] - lanes.coefficients[i][Neuron::kThreshold];
-    }
-    derivatives<C, V>(a.surrogate, u, static_cast<C>(a.alpha), slope);
-  }
+// Gradient of one step of V neurons. kept: the rows of Kept; grad: dL/d(states after), becomes dL/d(states before).
+template <class Neuron, class C, Reset R, int V, bool Uniform>
+__device__ __forceinline__ void step_backward(const NeuronBackward<Neuron>& a, const Lanes<Neuron, C, V, Uniform>& lanes, const C* x, const C (*kept)[V],
+                                              const C* grad_spikes, const C* grad_v, C (*grad)[V], C (*grad_params)[V], C* grad_x) {
+  using Kept = Kept<Neuron, Uniform>;
+  C charged[V][Neuron::kTape], before[V][Neuron::kStates], slope[V];
 #pragma unroll
   for (int i = 0; i < V; i++) {
-    const C* c = lanes.coefficients[i];
-    C s[Neuron::kStates], g[Neuron::kStates], gp[Neuron::kParams];
 #pragma unroll
-    for (int k = 0; k < Neuron::kStates; k++) s[k] = before[k][i], g[k] = grad[k][i];
+    for (int k = 0; k < Neuron::kStates; k++) before[i][k] = Kept::kCharged ? C(0) : kept[Kept::kCharged ? 0 : k][i];
+    if constexpr (Kept::kCharged) {
 #pragma unroll
-    for (int k = 0; k < Neuron::kParams; k++) gp[k] = grad_params[k][i];
-    C g_v = g[Neuron::kMembrane] + grad_v[i];
-    if constexpr (R != Reset::none) {
-      const C threshold = c[Neuron::kThreshold];
-      const bool fired = h[i] >= threshold;
-      const C through_reset = g_v * (R == Reset::hard ? v_reset - h[i] : -threshold);
-      const C g_u = (grad_spikes[i] + (a.detach_reset ? C(0) : through_reset)) * slope[i];
-      gp[1] -= g_u;
-      if constexpr (R == Reset::soft) gp[1] -= fired ? g_v : C(0);
-      if constexpr (R == Reset::hard) g_v = fired ? C(0) : g_v;
-      g_v += g_u;
+      for (int k = 0; k < Neuron::kTape; k++) charged[i][k] = kept[k][i];
+    } else {
+      C s[Neuron::kStates];
+#pragma unroll
+      for (int k = 0; k < Neuron::kStates; k++) s[k] = before[i][k];
+      Neuron::charge(x[i], lanes.of(i), s);
+#pragma unroll
+      for (int k = 0; k < Neuron::kTape; k++) charged[i][k] = s[k];
     }
-    g[Neuron::kMembrane] = g_v;
-    grad_x[i] = Neuron::charge_backward(x[i], s, c, v_rest, a.decay_input, g, gp);
+    slope[i] = neuron_margin<Neuron>(charged[i], lanes.of(i));
+  }
+  if constexpr (R != Reset::none) derivatives<C, V>(a.surrogate, slope, static_cast<C>(a.alpha), slope);
+#pragma unroll
+  for (int i = 0; i < V; i++) {
+    C g[Neuron::kStates], gp[Neuron::kParams];
+#pragma unroll
+    for (int k = 0; k < Neuron::kStates; k++) g[k] = grad[k][i];
+#pragma unroll
+    for (int k = 0; k < Neuron::kParams; k++) gp[k] = Uniform ? C(0) : grad_params[k][i];
+    g[0] += grad_v[i];
+    grad_x[i] = neuron_step_backward<Neuron, R>(x[i], before[i], charged[i], lanes.of(i), a.settings, grad_spikes[i], slope[i], a.detach_reset, g, gp);
 #pragma unroll
     for (int k = 0; k < Neuron::kStates; k++) grad[k][i] = g[k];
+    if constexpr (!Uniform) {
 #pragma unroll
-    for (int k = 0; k < Neuron::kParams; k++) grad_params[k][i] = gp[k];
+      for (int k = 0; k < Neuron::kParams; k++) grad_params[k][i] = gp[k];
+    }
   }
 }
 
-template <class Neuron, class C, class T, Reset R, int V>
-__global__ void __launch_bounds__(kThreads, 1) neuron_backward_kernel(const NeuronBackward a) {
+template <class Neuron, class C, class T, Reset R, int V, bool Uniform>
+__global__ void __launch_bounds__(kThreads, 1) neuron_backward_kernel(const NeuronBackward<Neuron> a) {
   using Column = Pack<C, V>;
-  SNNFAST_DYN_SHARED(Column, columns);  // [steps of a segment][kStates][kThreads]
+  using Kept = Kept<Neuron, Uniform>;
+  SNNFAST_DYN_SHARED(Column, columns);  // [steps of a segment][rows of Kept][kThreads]
   const int64_t n = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * V;
   if (n >= a.N) return;
-  const Lanes<Neuron, C, V> lanes(a, n);
-  const C v_reset = static_cast<C>(a.v_reset), v_rest = static_cast<C>(a.v_rest);
-  const auto column = [&](int64_t j, int k) -> Column& { return columns[(j * Neuron::kStates + k) * kThreads + threadIdx.x]; };
+  const Lanes<Neuron, C, V, Uniform> lanes(a, n);
+  const auto column = [&](int64_t j, int k) -> Column& { return columns[(j * Kept::kRows + k) * kThreads + threadIdx.x]; };
   C grad[Neuron::kStates][V], grad_params[Neuron::kParams][V];
 #pragma unroll
   for (int k = 0; k < Neuron::kStates; k++) load_neurons<C, V>(a.grad_state_out[k], n, C(0), grad[k]);
@@ -222,7 +225,7 @@ __global__ void __launch_bounds__(kThreads, 1) neuron_backward_kernel(const Neur
     const int64_t begin = segment * K, steps = a.T - begin < K ? a.T - begin : K;
     C state[Neuron::kStates][V];
     if (segment == 0) {
-      load_initial_state<Neuron, C, V>(a, n, state);
+      load_initial_state(a, lanes, n, state);
     } else {
 #pragma unroll
       for (int k = 0; k < Neuron::kStates; k++)
@@ -236,12 +239,12 @@ __global__ void __launch_bounds__(kThreads, 1) neuron_backward_kernel(const Neur
 #pragma unroll
       for (int u = 0; u < kUnroll; u++) {
         if (j0 + u >= steps) break;
+        C spikes[V], kept[Kept::kRows][V];
+        step<Neuron, C, R, V, Uniform>(x[u], lanes, state, spikes, kept);
 #pragma unroll
-        for (int k = 0; k < Neuron::kStates; k++)
+        for (int k = 0; k < Kept::kRows; k++)
 #pragma unroll
-          for (int i = 0; i < V; i++) column(j0 + u, k).at[i] = state[k][i];
-        C spikes[V];
-        step<Neuron, C, R, V>(x[u], lanes, v_reset, v_rest, state, spikes);
+          for (int i = 0; i < V; i++) column(j0 + u, k).at[i] = kept[k][i];
       }
     }
     for (int64_t j0 = (steps - 1) / kUnroll * kUnroll; j0 >= 0; j0 -= kUnroll) {
@@ -249,21 +252,21 @@ __global__ void __launch_bounds__(kThreads, 1) neuron_backward_kernel(const Neur
 #pragma unroll
       for (int u = 0; u < kUnroll; u++) {
         if (j0 + u >= steps) break;
-        load_row<T, C, V>(a.x, begin + j0 + u, n, x[u]);
 #pragma unroll
-        for (int i = 0; i < V; i++) grad_spikes[u][i] = grad_v[u][i] = C(0);
+        for (int i = 0; i < V; i++) x[u][i] = grad_spikes[u][i] = grad_v[u][i] = C(0);
+        if constexpr (!Kept::kCharged) load_row<T, C, V>(a.x, begin + j0 + u, n, x[u]);
         if (a.grad_spikes.data) load_row<T, C, V>(a.grad_spikes, begin + j0 + u, n, grad_spikes[u]);
         if (a.grad_v_seq.data) load_row<C, C, V>(a.grad_v_seq, begin + j0 + u, n, grad_v[u]);
       }
 #pragma unroll
       for (int u = kUnroll - 1; u >= 0; u--) {
         if (j0 + u >= steps) continue;
-        C before[Neuron::kStates][V], grad_x[V];
+        C kept[Kept::kRows][V], grad_x[V];
 #pragma unroll
-        for (int k = 0; k < Neuron::kStates; k++)
+        for (int k = 0; k < Kept::kRows; k++)
 #pragma unroll
-          for (int i = 0; i < V; i++) before[k][i] = column(j0 + u, k).at[i];
-        step_backward<Neuron, C, R, V>(a, lanes, x[u], before, grad_spikes[u], grad_v[u], grad, grad_params, grad_x);
+          for (int i = 0; i < V; i++) kept[k][i] = column(j0 + u, k).at[i];
+        step_backward<Neuron, C, R, V, Uniform>(a, lanes, x[u], kept, grad_spikes[u], grad_v[u], grad, grad_params, grad_x);
         store<T, V>(a.grad_x, (begin + j0 + u) * a.N + n, grad_x);
       }
     }
@@ -271,16 +274,32 @@ __global__ void __launch_bounds__(kThreads, 1) neuron_backward_kernel(const Neur
 #pragma unroll
   for (int k = 0; k < Neuron::kStates; k++)
     if (a.grad_state_in[k]) store<C, V>(a.grad_state_in[k], n, grad[k]);
+  if constexpr (!Uniform) {
 #pragma unroll
-  for (int k = 0; k < Neuron::kParams; k++)
-    if (a.grad_param[k]) store<C, V>(a.grad_param[k], n, grad_params[k]);
+    for (int k = 0; k < Neuron::kStates; k++) {
+      if (a.state_in[k]) continue;
+#pragma unroll
+      for (int i = 0; i < V; i++) {
+        C gp[Neuron::kParams];
+#pragma unroll
+        for (int p = 0; p < Neuron::kParams; p++) gp[p] = grad_params[p][i];
+        Neuron::rest_backward(k, grad[k][i], gp);
+#pragma unroll
+        for (int p = 0; p < Neuron::kParams; p++) grad_params[p][i] = gp[p];
+      }
+    }
+#pragma unroll
+    for (int k = 0; k < Neuron::kParams; k++)
+      if (a.grad_param[k]) store<C, V>(a.grad_param[k], n, grad_params[k]);
+  }
 }
 
 // ---- launchers: from run-time choices to template arguments
 
-template <class Neuron, class C>
+template <class Neuron, class C, bool Uniform>
 constexpr int wide() {
-  return static_cast<int>(16 / sizeof(C)) / Neuron::kStates;
+  constexpr int numbers = static_cast<int>(16 / sizeof(C)) / Neuron::kStates;
+  return Uniform || numbers < 2 ? numbers : numbers / 2;  // parameters and their gradients take a register a neuron each
 }
 
 inline bool aligned(const void* p, int64_t bytes) { return reinterpret_cast<uintptr_t>(p) % static_cast<uintptr_t>(bytes) == 0; }
@@ -291,7 +310,7 @@ bool rows_aligned(const Rows& r) {
 }
 
 template <class Neuron, class C, class T, int V>
-bool scan_aligned(const NeuronScan& a) {
+bool scan_aligned(const NeuronScan<Neuron>& a) {
   bool ok = a.N % V == 0 && rows_aligned<T, V>(a.x) && aligned(a.checkpoints, sizeof(C) * V);
   for (int k = 0; k < Neuron::kStates; k++) ok = ok && aligned(a.state_in[k], sizeof(C) * V);
   return ok;
@@ -299,53 +318,55 @@ bool scan_aligned(const NeuronScan& a) {
 
 inline unsigned blocks(int64_t N, int V) { return static_cast<unsigned>((N / V + kThreads - 1) / kThreads + (N % V != 0)); }
 
-template <class Neuron, class C, class T, Reset R>
-int launch_forward(const NeuronForward& a, cudaStream_t stream) {
-  constexpr int V = wide<Neuron, C>();
+template <class Neuron, class C, class T, Reset R, bool Uniform>
+int launch_forward(const NeuronForward<Neuron>& a, cudaStream_t stream) {
+  constexpr int V = wide<Neuron, C, Uniform>();
   // Outputs are fresh allocations, aligned whenever N is a multiple of V.
   if (scan_aligned<Neuron, C, T, V>(a))
-    SNNFAST_LAUNCH((neuron_forward_kernel<Neuron, C, T, R, V>), blocks(a.N, V), kThreads, 0, stream, a);
+    SNNFAST_LAUNCH((neuron_forward_kernel<Neuron, C, T, R, V, Uniform>), blocks(a.N, V), kThreads, 0, stream, a);
   else
-    SNNFAST_LAUNCH((neuron_forward_kernel<Neuron, C, T, R, 1>), blocks(a.N, 1), kThreads, 0, stream, a);
+    SNNFAST_LAUNCH((neuron_forward_kernel<Neuron, C, T, R, 1, Uniform>), blocks(a.N, 1), kThreads, 0, stream, a);
   return cudaGetLastError();
 }
 
-template <class Neuron, class C, class T, Reset R>
-int launch_backward(const NeuronBackward& a, cudaStream_t stream) {
-  constexpr int V = wide<Neuron, C>();
+template <class Neuron, class C, class T, Reset R, bool Uniform>
+int launch_backward(const NeuronBackward<Neuron>& a, cudaStream_t stream) {
+  constexpr int V = wide<Neuron, C, Uniform>();
   bool vector = scan_aligned<Neuron, C, T, V>(a) && rows_aligned<T, V>(a.grad_spikes) && rows_aligned<C, V>(a.grad_v_seq);
   for (int k = 0; k < Neuron::kStates; k++) vector = vector && aligned(a.grad_state_out[k], sizeof(C) * V);
   const int64_t steps = a.T < a.checkpoint_every ? a.T : a.checkpoint_every;
-  const int64_t column_bytes = steps * Neuron::kStates * kThreads * static_cast<int64_t>(sizeof(C));
+  const int64_t column_bytes = steps * Kept<Neuron, Uniform>::kRows * kThreads * static_cast<int64_t>(sizeof(C));
   const size_t shared = static_cast<size_t>(column_bytes * (vector ? V : 1));
   if (shared > 48 * 1024) return cudaErrorInvalidValue;  // more steps between checkpoints than shared memory holds
   if (vector)
-    SNNFAST_LAUNCH((neuron_backward_kernel<Neuron, C, T, R, V>), blocks(a.N, V), kThreads, shared, stream, a);
+    SNNFAST_LAUNCH((neuron_backward_kernel<Neuron, C, T, R, V, Uniform>), blocks(a.N, V), kThreads, shared, stream, a);
   else
-    SNNFAST_LAUNCH((neuron_backward_kernel<Neuron, C, T, R, 1>), blocks(a.N, 1), kThreads, shared, stream, a);
+    SNNFAST_LAUNCH((neuron_backward_kernel<Neuron, C, T, R, 1, Uniform>), blocks(a.N, 1), kThreads, shared, stream, a);
   return cudaGetLastError();
 }
 
-template <class Neuron, class C, class T>
-int launch_as(const NeuronForward& a, cudaStream_t stream) {
-  switch (a.reset) {
-    case Reset::hard: return launch_forward<Neuron, C, T, Reset::hard>(a, stream);
-    case Reset::soft: return launch_forward<Neuron, C, T, Reset::soft>(a, stream);
-    default: return launch_forward<Neuron, C, T, Reset::none>(a, stream);
-  }
+// Overloads on what is launched, so that the choice of template arguments is written once.
+template <class Neuron, class C, class T, Reset R>
+int launch_scan(const NeuronForward<Neuron>& a, cudaStream_t stream) {
+  return a.uniform() ? launch_forward<Neuron, C, T, R, true>(a, stream) : launch_forward<Neuron, C, T, R, false>(a, stream);
 }
-template <class Neuron, class C, class T>
-int launch_as(const NeuronBackward& a, cudaStream_t stream) {
+template <class Neuron, class C, class T, Reset R>
+int launch_scan(const NeuronBackward<Neuron>& a, cudaStream_t stream) {
+  return a.uniform() ? launch_backward<Neuron, C, T, R, true>(a, stream) : launch_backward<Neuron, C, T, R, false>(a, stream);
+}
+
+template <class Neuron, class C, class T, class Scan>
+int launch_as(const Scan& a, cudaStream_t stream) {
   switch (a.reset) {
-    case Reset::hard: return launch_backward<Neuron, C, T, Reset::hard>(a, stream);
-    case Reset::soft: return launch_backward<Neuron, C, T, Reset::soft>(a, stream);
-    default: return launch_backward<Neuron, C, T, Reset::none>(a, stream);
+    case Reset::hard: return launch_scan<Neuron, C, T, Reset::hard>(a, stream);
+    case Reset::soft: return launch_scan<Neuron, C, T, Reset::soft>(a, stream);
+    default: return launch_scan<Neuron, C, T, Reset::none>(a, stream);
   }
 }
 
-// Args is NeuronForward or NeuronBackward.
-template <class Neuron, class Args>
-int launch(const Args& a, void* stream_pointer) {
+// Scan is NeuronForward or NeuronBackward.
+template <class Neuron, class Scan>
+int launch(const Scan& a, void* stream_pointer) {
   const cudaStream_t stream = static_cast<cudaStream_t>(stream_pointer);
   switch (a.x.dtype) {
     case Dtype::f32: return launch_as<Neuron, float, float>(a, stream);

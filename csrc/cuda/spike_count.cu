@@ -10,14 +10,14 @@ constexpr int kThreads = 128;
 constexpr int kUnroll = 4;  // loads issued before the first is used
 
 template <class C, class T, Reset R>
-__global__ void __launch_bounds__(kThreads) spike_count_kernel(const NeuronForward a) {
+__global__ void __launch_bounds__(kThreads) spike_count_kernel(const NeuronForward<SpikeCount> a) {
   const int64_t n = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (n >= a.N) return;
-  const C v_reset = static_cast<C>(a.v_reset), v_rest = static_cast<C>(a.v_rest);
-  const Param& p = a.param[0];
+  const C v_reset = static_cast<C>(a.settings.v_reset);
+  const Param& p = a.param[SpikeCount::kVThreshold];
   const C threshold = p.data ? static_cast<const C*>(p.data)[n / p.inner % p.count] : static_cast<C>(p.value);
-  C v = a.state_in[0] ? static_cast<const C*>(a.state_in[0])[n] : v_rest;
-  C count = a.state_in[1] ? static_cast<const C*>(a.state_in[1])[n] : C(0);
+  C v = a.state_in[SpikeCount::kV] ? static_cast<const C*>(a.state_in[SpikeCount::kV])[n] : v_reset;
+  C count = a.state_in[SpikeCount::kCount] ? static_cast<const C*>(a.state_in[SpikeCount::kCount])[n] : C(0);
   const T* x = static_cast<const T*>(a.x.data) + n * a.x.inner_stride;
   for (int64_t t0 = 0; t0 < a.T; t0 += kUnroll) {
     C current[kUnroll];
@@ -26,14 +26,14 @@ __global__ void __launch_bounds__(kThreads) spike_count_kernel(const NeuronForwa
       if (t0 + u < a.T) current[u] = load_as<C>(x[(t0 + u) * a.x.time_stride]);
 #pragma unroll
     for (int u = 0; u < kUnroll; u++)
-      if (t0 + u < a.T) spike_count_step<C, R>(current[u], threshold, v_reset, v_rest, &v, &count);
+      if (t0 + u < a.T) spike_count_step<C, R>(current[u], threshold, v_reset, &v, &count);
   }
-  static_cast<C*>(a.state_out[0])[n] = v;
-  static_cast<C*>(a.state_out[1])[n] = count;
+  static_cast<C*>(a.state_out[SpikeCount::kV])[n] = v;
+  static_cast<C*>(a.state_out[SpikeCount::kCount])[n] = count;
 }
 
 template <class C, class T>
-int launch_as(const NeuronForward& a, cudaStream_t stream) {
+int launch_as(const NeuronForward<SpikeCount>& a, cudaStream_t stream) {
   const unsigned blocks = static_cast<unsigned>((a.N + kThreads - 1) / kThreads);
   if (a.reset == Reset::hard)
     SNNFAST_LAUNCH((spike_count_kernel<C, T, Reset::hard>), blocks, kThreads, 0, stream, a);
@@ -44,7 +44,7 @@ int launch_as(const NeuronForward& a, cudaStream_t stream) {
 
 }  // namespace
 
-int launch_spike_count(const NeuronForward& a, void* stream_pointer) {
+int launch_spike_count(const NeuronForward<SpikeCount>& a, void* stream_pointer) {
   const cudaStream_t stream = static_cast<cudaStream_t>(stream_pointer);
   switch (a.x.dtype) {
     case Dtype::f32: return launch_as<float, float>(a, stream);

@@ -1,34 +1,13 @@
-// What the neuron operators share: argument checks, allocation and dispatch around one scan over time.
-// These checks keep memory safe whoever calls torch.ops.snnfast; the public Python functions check first, with better words.
+// What the operators of neurons are, but for their maths and their arguments: checks, allocation and dispatch around one scan
+// over time. These checks keep memory safe whoever calls torch.ops.snnfast; snnfast/calls checks first, with better words.
 #pragma once
-#include <optional>
-#include <tuple>
-#include <vector>
+#include <type_traits>
 
 #include "core/neuron.h"
 #include "core/surrogate.h"
-#include "ops/device.h"
+#include "ops/arguments.h"
 
 namespace snnfast {
-
-using Optional = std::optional<Tensor>;
-
-struct StateArgument {
-  const char* name;
-  const Optional& tensor;
-};
-struct ParamArgument {
-  const char* name;
-  double value;
-  const Optional& tensor;
-};
-struct Dynamics {
-  double gain;
-  bool decay_input;
-  std::optional<double> v_reset;  // none: soft reset
-  double v_rest;
-  bool fires;
-};
 
 inline Dtype dtype_of(const char* op, const char* name, const Tensor& t) {
   switch (t.scalar_type()) {
@@ -45,35 +24,22 @@ inline std::vector<int64_t> sizes_of(const Tensor& t) {
   return {sizes.begin(), sizes.end()};
 }
 
-// Everything a scan reads. Keeps the contiguous copies it had to make alive.
-class NeuronInput {
+// Tensors as the scan reads them, checked against x [T, ...]. Keeps the contiguous copies that it had to make.
+class NeuronTensors {
  public:
-  NeuronInput(const char* op, const Tensor& x, const std::vector<StateArgument>& states, const std::vector<ParamArgument>& params, const Dynamics& d)
-      : op_(op), x_(x), dtype_(dtype_of(op, "x", x)) {
+  NeuronTensors(const char* op, const Tensor& x) : op_(op), x_(x), dtype_(dtype_of(op, "x", x)), shape_(sizes_of(x)) {
     STD_TORCH_CHECK(x.dim() >= 1, op, ": x must have shape [T, ...], got a tensor without dimensions");
-    shape_ = sizes_of(x);
     shape_.erase(shape_.begin());
-    scan.T = x.size(0);
-    scan.N = 1;
-    for (const int64_t s : shape_) scan.N *= s;
-    scan.x = rows(x, "x");
-    for (size_t k = 0; k < kMaxStates; k++) scan.state_in[k] = k < states.size() ? neuron_pointer(states[k].tensor, states[k].name) : nullptr;
-    for (size_t k = 0; k < params.size(); k++) {
-      scan.param[k] = param(params[k]);
-      is_tensor[k] = params[k].tensor.has_value();
-    }
-    scan.gain = d.gain;
-    scan.decay_input = d.decay_input;
-    scan.v_reset = d.v_reset.value_or(0.);
-    scan.v_rest = d.v_rest;
-    scan.reset = !d.fires ? Reset::none : d.v_reset ? Reset::hard : Reset::soft;
+    kept_.reserve(16);  // references stay valid
   }
 
-  NeuronScan scan{};
-  bool is_tensor[kMaxParams]{};  // a tensor without elements has no data pointer
-
   ScalarType state_type() const { return dtype_ == Dtype::f64 ? ScalarType::Double : ScalarType::Float; }
-  const std::vector<int64_t>& neuron_shape() const { return shape_; }
+  const std::vector<int64_t>& shape() const { return shape_; }
+  int64_t count() const {
+    int64_t n = 1;
+    for (const int64_t s : shape_) n *= s;
+    return n;
+  }
 
   Tensor nothing() const { return torch::stable::new_empty(x_, {0}, state_type()); }
 
@@ -93,14 +59,14 @@ class NeuronInput {
     return {t.const_data_ptr(), dtype_of(op_, name, t), t.dim() ? t.stride(0) : 0, row_of_one_value ? 0 : 1};
   }
 
-  Rows optional_rows(const Optional& t, const char* name, const Tensor& like, ScalarType type) {
+  Rows optional_rows(const Optional& t, const char* name, ScalarType type) {
     if (!t) return {nullptr, Dtype::f32, 0, 1};
-    STD_TORCH_CHECK(sizes_of(*t) == sizes_of(like), op_, ": ", name, " must have the shape of x");
+    STD_TORCH_CHECK(sizes_of(*t) == sizes_of(x_), op_, ": ", name, " must have the shape of x");
     STD_TORCH_CHECK(t->scalar_type() == type, op_, ": ", name, " has a wrong dtype");
     return rows(*t, name);
   }
 
-  const void* neuron_pointer(const Optional& t, const char* name) {
+  const void* neurons(const Optional& t, const char* name) {
     if (!t) return nullptr;
     check_device(*t, name);
     STD_TORCH_CHECK(sizes_of(*t) == shape_, op_, ": ", name, " must have shape x.shape[1:]");
@@ -108,14 +74,28 @@ class NeuronInput {
     return keep(torch::stable::contiguous(*t)).const_data_ptr();
   }
 
-  void set_checkpoints(const Tensor& checkpoints, int64_t every, int64_t states) {
-    STD_TORCH_CHECK(every >= 1, op_, ": checkpoint_every must be at least 1");
-    STD_TORCH_CHECK(checkpoints.numel() == checkpoint_count(every) * states * scan.N && checkpoints.is_contiguous(), op_, ": checkpoints have a wrong shape");
-    STD_TORCH_CHECK(checkpoints.scalar_type() == state_type(), op_, ": checkpoints have a wrong dtype");
-    scan.checkpoint_every = every;
-    scan.checkpoints = checkpoints.const_data_ptr();
+  // A parameter tensor holds one value, or covers a run of neuron dimensions with 1s around it: [C, 1, 1] for [B, C, H, W].
+  Param param(const Parameter& p, const char* name) {
+    if (!p.tensor) return {nullptr, p.value, 1, 1};
+    const Tensor& t = *p.tensor;
+    check_device(t, name);
+    STD_TORCH_CHECK(t.scalar_type() == state_type(), op_, ": ", name, " must be float64 for float64 x, else float32");
+    int64_t count = 1, inner = 1, d = static_cast<int64_t>(shape_.size()) - 1, k = t.dim() - 1;
+    STD_TORCH_CHECK(t.dim() <= static_cast<int64_t>(shape_.size()), op_, ": ", name, " has more dimensions than x.shape[1:]");
+    for (; k >= 0 && t.size(k) == 1; k--, d--) inner *= shape_[d];
+    for (; k >= 0 && t.size(k) == shape_[d]; k--, d--) count *= shape_[d];
+    for (; k >= 0 && t.size(k) == 1; k--, d--) {
+    }
+    STD_TORCH_CHECK(k < 0, op_, ": ", name, " must be one value or cover a run of the dimensions of x.shape[1:], with 1 for the others");
+    return {keep(torch::stable::contiguous(t)).const_data_ptr(), p.value, count, inner > 0 ? inner : 1};
   }
-  int64_t checkpoint_count(int64_t every) const { return scan.T > 0 ? (scan.T - 1) / every : 0; }
+
+  const void* checkpoints(const Tensor& t, int64_t count, int64_t states) const {
+    STD_TORCH_CHECK(t.numel() == count * states * this->count() && t.is_contiguous(), op_, ": checkpoints have a wrong shape");
+    STD_TORCH_CHECK(t.scalar_type() == state_type(), op_, ": checkpoints have a wrong dtype");
+    check_device(t, "checkpoints");
+    return t.const_data_ptr();
+  }
 
  private:
   const char* op_;
@@ -125,7 +105,6 @@ class NeuronInput {
   std::vector<Tensor> kept_;
 
   const Tensor& keep(Tensor t) {
-    if (kept_.capacity() == 0) kept_.reserve(16);  // references stay valid
     kept_.push_back(std::move(t));
     return kept_.back();
   }
@@ -133,88 +112,124 @@ class NeuronInput {
   void check_device(const Tensor& t, const char* name) const {
     STD_TORCH_CHECK(t.is_cuda() == x_.is_cuda() && t.get_device_index() == x_.get_device_index(), op_, ": ", name, " must be on the device of x");
   }
-
-  // A parameter tensor holds one value, or covers a run of neuron dimensions with 1s around it: [C, 1, 1] for [B, C, H, W].
-  Param param(const ParamArgument& p) {
-    if (!p.tensor) return {nullptr, p.value, 1, 1};
-    const Tensor& t = *p.tensor;
-    check_device(t, p.name);
-    STD_TORCH_CHECK(t.scalar_type() == state_type(), op_, ": ", p.name, " must be float64 for float64 x, else float32");
-    int64_t count = 1, inner = 1, d = static_cast<int64_t>(shape_.size()) - 1, k = t.dim() - 1;
-    STD_TORCH_CHECK(t.dim() <= static_cast<int64_t>(shape_.size()), op_, ": ", p.name, " has more dimensions than x.shape[1:]");
-    for (; k >= 0 && t.size(k) == 1; k--, d--) inner *= shape_[d];
-    for (; k >= 0 && t.size(k) == shape_[d]; k--, d--) count *= shape_[d];
-    for (; k >= 0 && t.size(k) == 1; k--, d--) {
-    }
-    STD_TORCH_CHECK(k < 0, op_, ": ", p.name, " must be one value or cover a run of the dimensions of x.shape[1:], with 1 for the others");
-    return {keep(torch::stable::contiguous(t)).const_data_ptr(), p.value, count, inner > 0 ? inner : 1};
-  }
 };
 
-using ForwardResult = std::tuple<Tensor, std::vector<Tensor>, Tensor, Tensor>;  // spikes, states, v_seq, checkpoints
+inline int64_t checkpoint_count(int64_t T, int64_t every) { return every > 0 && T > 0 ? (T - 1) / every : 0; }
 
-// run(device, NeuronForward) launches the scan.
-template <class Neuron, class Device, class Run>
-ForwardResult neuron_forward(NeuronInput& input, const Tensor& x, bool return_state, bool return_v_seq, int64_t checkpoint_every, const Run& run) {
-  const Device device(x);
-  NeuronForward a{};
-  static_cast<NeuronScan&>(a) = input.scan;
-  const auto output = [&](bool wanted, const std::vector<int64_t>& shape, ScalarType type) {
-    return wanted ? device.allocate(x, shape, type) : input.nothing();
-  };
-  const bool fires = a.reset != Reset::none;
-  const Tensor spikes = output(fires, sizes_of(x), x.scalar_type());
-  const Tensor v_seq = output(return_v_seq, sizes_of(x), input.state_type());
-  std::vector<int64_t> checkpoint_shape = input.neuron_shape();
-  checkpoint_shape.insert(checkpoint_shape.begin(), {checkpoint_every ? input.checkpoint_count(checkpoint_every) : 0, Neuron::kStates});
-  const Tensor checkpoints = output(checkpoint_every > 0, checkpoint_shape, input.state_type());
-  std::vector<Tensor> states;
-  for (int k = 0; k < Neuron::kStates; k++) {
-    states.push_back(output(return_state, input.neuron_shape(), input.state_type()));
-    a.state_out[k] = return_state ? states.back().mutable_data_ptr() : nullptr;
-  }
-  a.spikes = fires ? spikes.mutable_data_ptr() : nullptr;
-  a.v_seq = return_v_seq ? v_seq.mutable_data_ptr() : nullptr;
-  a.checkpoints_out = checkpoint_every > 0 ? checkpoints.mutable_data_ptr() : nullptr;
-  a.checkpoint_every = checkpoint_every;
-  if (a.N > 0) run(device, a);
-  return {spikes, states, v_seq, checkpoints};
+// The scan's input from an operator's arguments.
+template <class Neuron, class Arguments>
+NeuronScan<Neuron> neuron_scan(const Arguments& arguments, Reset reset, NeuronTensors& tensors) {
+  NeuronScan<Neuron> a{};
+  a.T = arguments.x.size(0);
+  a.N = tensors.count();
+  a.x = tensors.rows(arguments.x, "x");
+  int state = 0, param = 0;
+  arguments.each([&](const char* name, const auto& field) {
+    using Field = std::decay_t<decltype(field)>;
+    if constexpr (std::is_same_v<Field, State>) a.state_in[state++] = tensors.neurons(field.tensor, name);
+    if constexpr (std::is_same_v<Field, Parameter>) a.param[param++] = tensors.param(field, name);
+  });
+  STD_TORCH_CHECK(state == Neuron::kStates && param == Neuron::kParams, "snnfast: a neuron's arguments do not fit its maths");
+  a.settings = Neuron::settings(arguments);
+  a.reset = reset;
+  return a;
 }
 
-struct OutputGradients {
-  const Optional& spikes;
-  std::vector<StateArgument> states;
-  const Optional& v_seq;
-};
-struct BackwardResult {
-  Tensor x;
-  std::vector<Tensor> states, params;
+template <class T, size_t>
+using Each = T;
+
+// The operators of one neuron. Kernels has forward(device, NeuronForward) and backward(device, NeuronBackward).
+template <class Neuron, class Arguments, class Kernels, class Device, class States = std::make_index_sequence<Neuron::kStates>,
+          class Params = std::make_index_sequence<Neuron::kParams>>
+struct NeuronOperators;
+
+template <class Neuron, class Arguments, class Kernels, class Device, size_t... S, size_t... P>
+struct NeuronOperators<Neuron, Arguments, Kernels, Device, std::index_sequence<S...>, std::index_sequence<P...>> {
+  static Reset reset(const Arguments& a) { return !a.fires ? Reset::none : a.hard_reset ? Reset::hard : Reset::soft; }
+
+  // spikes, states, v_seq, checkpoints
+  static std::tuple<Tensor, Each<Tensor, S>..., Tensor, Tensor> forward(const Arguments& arguments, int64_t checkpoint_every) {
+    const Tensor& x = arguments.x;
+    NeuronTensors tensors(Kernels::kName, x);
+    const Device device(x);
+    NeuronForward<Neuron> a{};
+    static_cast<NeuronScan<Neuron>&>(a) = neuron_scan<Neuron>(arguments, reset(arguments), tensors);
+    const auto output = [&](bool wanted, const std::vector<int64_t>& shape, ScalarType type) {
+      return wanted ? device.allocate(x, shape, type) : tensors.nothing();
+    };
+    const Tensor spikes = output(arguments.fires, sizes_of(x), x.scalar_type());
+    const Tensor v_seq = output(arguments.return_v_seq, sizes_of(x), tensors.state_type());
+    std::vector<int64_t> checkpoint_shape = tensors.shape();
+    checkpoint_shape.insert(checkpoint_shape.begin(), {checkpoint_count(a.T, checkpoint_every), Neuron::kStates});
+    const Tensor checkpoints = output(checkpoint_every > 0, checkpoint_shape, tensors.state_type());
+    const Tensor states[] = {(static_cast<void>(S), output(arguments.return_state, tensors.shape(), tensors.state_type()))...};
+    for (int k = 0; k < Neuron::kStates; k++) a.state_out[k] = arguments.return_state ? states[k].mutable_data_ptr() : nullptr;
+    a.spikes = arguments.fires ? spikes.mutable_data_ptr() : nullptr;
+    a.v_seq = arguments.return_v_seq ? v_seq.mutable_data_ptr() : nullptr;
+    a.checkpoints_out = checkpoint_every > 0 ? checkpoints.mutable_data_ptr() : nullptr;
+    a.checkpoint_every = checkpoint_every;
+    if (a.N > 0) Kernels::forward(device, a);
+    return {spikes, states[S]..., v_seq, checkpoints};
+  }
+
+  // Gradients of x, states and parameters. Those of numbers are empty, and those of states unless they are needed.
+  static std::tuple<Tensor, Each<Tensor, S>..., Each<Tensor, P>...> backward(const Arguments& arguments, Tensor checkpoints, int64_t checkpoint_every,
+                                                                             bool state_needed, Optional grad_spikes, Each<Optional, S>... grad_states,
+                                                                             Optional grad_v_seq) {
+    const Tensor& x = arguments.x;
+    const char* op = Kernels::kName;
+    NeuronTensors tensors(op, x);
+    const Device device(x);
+    STD_TORCH_CHECK(arguments.surrogate.number >= 0 && arguments.surrogate.number < static_cast<int64_t>(Surrogate::count), op,
+                    ": there is no surrogate number ", arguments.surrogate.number);
+    STD_TORCH_CHECK(checkpoint_every >= 1, op, ": checkpoint_every must be at least 1");
+    NeuronBackward<Neuron> a{};
+    static_cast<NeuronScan<Neuron>&>(a) = neuron_scan<Neuron>(arguments, reset(arguments), tensors);
+    a.checkpoints = tensors.checkpoints(checkpoints, checkpoint_count(a.T, checkpoint_every), Neuron::kStates);
+    a.checkpoint_every = checkpoint_every;
+    a.grad_spikes = tensors.optional_rows(grad_spikes, "grad_spikes", x.scalar_type());
+    a.grad_v_seq = tensors.optional_rows(grad_v_seq, "grad_v_seq", tensors.state_type());
+    ((a.grad_state_out[S] = tensors.neurons(grad_states, "a gradient of a state")), ...);
+    a.surrogate = static_cast<int32_t>(arguments.surrogate.number);
+    a.alpha = arguments.surrogate.alpha;
+    a.detach_reset = arguments.detach_reset;
+    const Tensor grad_x = device.allocate(x, sizes_of(x), x.scalar_type());
+    a.grad_x = grad_x.mutable_data_ptr();
+    const auto per_neuron = [&](bool wanted, void*& pointer) {
+      const Tensor t = wanted ? device.allocate(x, tensors.shape(), tensors.state_type()) : tensors.nothing();
+      pointer = wanted ? t.mutable_data_ptr() : nullptr;
+      return t;
+    };
+    const Tensor states[] = {per_neuron(state_needed, a.grad_state_in[S])...};
+    bool learned[Neuron::kParams];  // a tensor without elements has no data pointer, so the pointers do not tell
+    int param = 0;
+    arguments.each([&](const char*, const auto& field) {
+      if constexpr (std::is_same_v<std::decay_t<decltype(field)>, Parameter>) learned[param++] = field.tensor.has_value();
+    });
+    const Tensor params[] = {per_neuron(learned[P], a.grad_param[P])...};
+    if (a.N > 0) Kernels::backward(device, a);
+    return {grad_x, states[S]..., params[P]...};
+  }
 };
 
-template <class Neuron, class Device, class Run>
-BackwardResult neuron_backward(NeuronInput& input, const Tensor& x, const Tensor& checkpoints, int64_t checkpoint_every, const OutputGradients& g,
-                               int64_t surrogate, double alpha, bool detach_reset, bool state_needed, const Run& run) {
-  const Device device(x);
-  STD_TORCH_CHECK(surrogate >= 0 && surrogate < static_cast<int64_t>(Surrogate::count), "snnfast: there is no surrogate number ", surrogate);
-  input.set_checkpoints(checkpoints, checkpoint_every, Neuron::kStates);
-  NeuronBackward a{};
-  static_cast<NeuronScan&>(a) = input.scan;
-  a.grad_spikes = input.optional_rows(g.spikes, "grad_spikes", x, x.scalar_type());
-  a.grad_v_seq = input.optional_rows(g.v_seq, "grad_v_seq", x, input.state_type());
-  for (int k = 0; k < Neuron::kStates; k++) a.grad_state_out[k] = input.neuron_pointer(g.states[k].tensor, g.states[k].name);
-  a.surrogate = static_cast<int32_t>(surrogate);
-  a.alpha = alpha;
-  a.detach_reset = detach_reset;
-  BackwardResult result{device.allocate(x, sizes_of(x), x.scalar_type()), {}, {}};
-  a.grad_x = result.x.mutable_data_ptr();
-  const auto per_neuron = [&](bool wanted, std::vector<Tensor>& results) -> void* {
-    results.push_back(wanted ? device.allocate(x, input.neuron_shape(), input.state_type()) : input.nothing());
-    return wanted ? results.back().mutable_data_ptr() : nullptr;
-  };
-  for (int k = 0; k < Neuron::kStates; k++) a.grad_state_in[k] = per_neuron(state_needed, result.states);
-  for (int k = 0; k < Neuron::kParams; k++) a.grad_param[k] = per_neuron(input.is_tensor[k], result.params);
-  if (a.N > 0) run(device, a);
-  return result;
+// Schemas of `op` from its arguments: what torch.ops.snnfast.<op>_forward and _backward take and give.
+template <class Arguments, class Library>
+void neuron_schemas(Library& m, const std::string& op) {
+  std::string states_out, grad_states, grads_in;
+  Arguments{}.each([&](const char* name, const auto& field) {
+    using Field = std::decay_t<decltype(field)>;
+    const std::string s = name;
+    if constexpr (std::is_same_v<Field, State>) {
+      states_out += ", Tensor " + s + "_out";
+      grad_states += ", Tensor? grad_" + s;
+      grads_in += ", Tensor grad_" + s + "_in";
+    }
+    if constexpr (std::is_same_v<Field, Parameter>) grads_in += ", Tensor grad_" + s;
+  });
+  m.def(schema<Arguments>(op + "_forward", "(Tensor spikes" + states_out + ", Tensor v_seq, Tensor checkpoints)", "int checkpoint_every").c_str());
+  m.def(schema<Arguments>(op + "_backward", "(Tensor grad_x" + grads_in + ")",
+                          "Tensor checkpoints, int checkpoint_every, bool state_needed, Tensor? grad_spikes" + grad_states + ", Tensor? grad_v_seq")
+            .c_str());
 }
 
 }  // namespace snnfast

@@ -6,7 +6,7 @@
 
 #include "cpu/dispatch.h"
 #include "ops/device.h"
-#include "ops/neuron_kernels.h"
+#include "ops/scratch.h"
 
 SNNFAST_CPU_KERNEL(spikeprop_sizes, (const SpikePropEvents&, bool backward, SpikePropSizes*))
 SNNFAST_CPU_KERNEL(spikeprop_sort, (const SpikePropForward&, char* memory, int64_t begin, int64_t end, void* scratch))

@@ -7,7 +7,7 @@
 #include "core/stdp_sequence.h"
 #include "cpu/dispatch.h"
 #include "ops/device.h"
-#include "ops/neuron_kernels.h"
+#include "ops/scratch.h"
 
 SNNFAST_CPU_KERNEL(stdp_traces, (const Stdp&, int64_t begin, int64_t end, void* scratch))
 SNNFAST_CPU_KERNEL(stdp_touched, (const Stdp&, int64_t begin, int64_t end, void* scratch))

@@ -22,7 +22,11 @@ from snnfast.procedure.settings import Options, kind_of
 TORCHVISION = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
 
 Root = Annotated[
-    Path | None, typer.Option(help="Folder of MNIST or CIFAR-10 in torchvision's layout.")
+    Path | None,
+    typer.Option(
+        help="Folder of MNIST or CIFAR-10 in torchvision's layout; of CIFAR-10 also images, train/CLASS/* and "
+        "test/CLASS/*."
+    ),
 ]
 Download = Annotated[bool, typer.Option(help="Download the data set into --data.")]
 Resume = Annotated[bool, typer.Option(help="Go on from what is in --out.")]
@@ -82,17 +86,18 @@ def command(
 
 
 def _parameter(settings: type[Options], name: str, defaults: bool) -> inspect.Parameter:
-    metadata = settings.__dataclass_fields__[name].metadata
     kind, _, several = kind_of(settings, name)
     annotation: Any = list[str] if kind is dict else kind
-    flag = metadata["flag"] or f"--{name.replace('_', '-')}"
+    flag = _flag(settings, name)
     if kind is bool:
         flag = f"{flag}/--no-{flag[2:]}"
     if several:
         annotation = list[kind]  # type: ignore[valid-type]
     default = settings.default(name)
     shown = str(default) if defaults and default not in (None, False) else False
-    option = typer.Option(flag, help=metadata["help"], show_default=shown)
+    option = typer.Option(
+        flag, help=settings.__dataclass_fields__[name].metadata["help"], show_default=shown
+    )
     return inspect.Parameter(
         name,
         inspect.Parameter.KEYWORD_ONLY,
@@ -106,14 +111,19 @@ def _value(settings: type[Options], name: str, value: Any) -> Any:
     if several:
         return tuple(value)
     if kind is dict:
-        return dict(map(_name_and_value, value))
+        return dict(_name_and_value(_flag(settings, name), text) for text in value)
     return value.lower() if name == "dataset" else value
 
 
-def _name_and_value(text: str) -> tuple[str, Any]:
+def _flag(settings: type[Options], name: str) -> str:
+    flag: str | None = settings.__dataclass_fields__[name].metadata["flag"]
+    return flag or f"--{name.replace('_', '-')}"
+
+
+def _name_and_value(flag: str, text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise ValueError(f"--set must be NAME=VALUE, got {text!r}")
+        raise ValueError(f"{flag} must be NAME=VALUE, got {text!r}")
     try:
         return name, ast.literal_eval(value)
     except (ValueError, SyntaxError):

@@ -1,8 +1,8 @@
 """Data sets: three that ship with the package, and every torchvision image classification set.
 
 ``digits``, ``iris`` and ``cancer`` need no download. ``torchvision_dataset`` opens the others by
-name, ``load`` opens any of them with one call, and ``as_tensors`` turns a data set into two tensors
-in memory. ``stratified_folds`` cuts a data set for cross-validation.
+name, ``image_folder`` images that lie in folders by class, ``load`` any of them with one call, and
+``as_tensors`` turns a data set into two tensors in memory. ``stratified_folds`` cuts a data set for cross-validation.
 """
 
 from .bundled import (
@@ -15,6 +15,7 @@ from .bundled import (
     digits,
     iris,
 )
+from .folder import image_folder
 from .iris_loader import IRISDataLoader
 from .loading import load
 from .splits import stratified_folds
@@ -30,6 +31,7 @@ __all__ = [
     "as_tensors",
     "cancer",
     "digits",
+    "image_folder",
     "iris",
     "load",
     "stratified_folds",

@@ -9,6 +9,7 @@ from typing import Any, cast
 from torch.utils.data import Dataset, Subset
 
 from .bundled import cancer, digits, iris
+from .folder import image_folder
 from .splits import TORCHVISION_SPLITS, check_split, permutation
 from .vision import official_name, torchvision_dataset
 
@@ -29,12 +30,13 @@ def load(
 
     "train", "val" and "test" never share an item: choose settings on "val", report on "test".
     "train+val" is the whole training part. For ``digits``, ``iris`` and ``cancer`` see there; for
-    a torchvision set, "val" is a fixed random twelfth of its training part (5,000 images of MNIST)
-    and "test" its test part.
+    a torchvision set or a folder of images, "val" is a fixed random twelfth of its training part
+    (5,000 images of MNIST) and "test" its test part.
 
     Args:
-        name: "digits", "iris", "cancer" or a name of ``torchvision_dataset``, in any case.
-        root: Folder of a torchvision set; the sets in the package need none.
+        name: "digits", "iris", "cancer", "folder" (``image_folder``), or a name of
+            ``torchvision_dataset``, in any case.
+        root: Folder of a torchvision set or of images; the sets in the package need none.
         split: "train", "val", "train+val", "test", and for the sets in the package also "all".
         seed: Seed of the split.
         transform: Called on each image of a torchvision set; default ``ToTensor()``.
@@ -49,17 +51,20 @@ def load(
         ImportError: A torchvision set without torchvision.
         ValueError: Unknown name or split, no ``root`` for a torchvision set, or a transform for a
             bundled one.
-        FileNotFoundError: The torchvision set is not in ``root``.
+        FileNotFoundError: The torchvision set, or the folder of images, is not in ``root``.
     """
-    official = official_name("load", name, also=tuple(_BUNDLED))
+    official = official_name("load", name, also=(*_BUNDLED, "folder"))
+    if transform is not None and official in (*_BUNDLED, "folder"):
+        raise ValueError(f"load: transform is for torchvision sets, {official} takes none")
     if official in _BUNDLED:
-        if transform is not None:
-            raise ValueError(f"load: transform is for torchvision sets, {official} takes none")
         return _BUNDLED[official](split, seed=seed, **options)
     check_split("load", split, TORCHVISION_SPLITS)
     if root is None:
         raise ValueError(f"load: {official} needs root, the folder that holds it, got None")
-    whole = torchvision_dataset(official, root, split != "test", transform, download, **options)
+    if official == "folder":
+        whole = image_folder(root, split != "test", **options)
+    else:
+        whole = torchvision_dataset(official, root, split != "test", transform, download, **options)
     if split in ("test", "train+val"):
         return whole
     order = permutation("load", len(cast(Sized, whole)), seed)

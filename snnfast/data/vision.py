@@ -7,6 +7,7 @@ import importlib
 import operator
 from collections.abc import Callable
 from pathlib import Path
+from pickle import UnpicklingError
 from types import ModuleType
 from typing import Any
 
@@ -14,6 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset, TensorDataset
+from tqdm import tqdm
+
+from .idx import check_files
 
 # How each set names its two parts: the argument, its value for training, its value for testing.
 _FLAG = ("train", True, False)
@@ -47,6 +51,7 @@ _PARTS: dict[str, tuple[str, object, object]] = {
     "USPS": _FLAG,
 }
 _NO_DOWNLOAD = ("FER2013", "ImageNet", "StanfordCars")
+_IDX = ("MNIST", "FashionMNIST", "KMNIST")
 _MNIST_FILES = ("MNIST", "FashionMNIST", "KMNIST", "EMNIST", "QMNIST")
 
 
@@ -80,8 +85,9 @@ def torchvision_dataset(
         ValueError: Unknown name, a set that torchvision cannot download, or EMNIST without
             ``split``.
         FileNotFoundError: The set is not in ``root``.
+        ValueError: Its files are damaged, or do not belong together.
     """
-    datasets, transforms = _torchvision("torchvision_dataset")
+    datasets, transforms = torchvision_modules("torchvision_dataset")
     official = official_name("torchvision_dataset", name)
     if not isinstance(root, (str, Path)):
         raise TypeError(f"torchvision_dataset: root must be a folder, got {type(root).__name__}")
@@ -100,8 +106,14 @@ def torchvision_dataset(
         options["download"] = True
     options["transform"] = transforms.ToTensor() if transform is None else transform
     folder = Path(root).expanduser()
+    if official in _IDX:
+        check_files(folder / official / "raw", train)
     try:
         opened: Dataset[tuple[Any, Any]] = getattr(datasets, official)(folder, **options)
+    except (EOFError, UnpicklingError, AssertionError) as error:
+        raise ValueError(
+            f"torchvision_dataset: a file of {official} in {folder.resolve()} is damaged: {error}"
+        ) from error
     except (RuntimeError, FileNotFoundError) as error:
         if download:
             raise
@@ -117,7 +129,8 @@ def as_tensors(
     torchvision sets that keep their images in memory (MNIST and its kin, CIFAR, SVHN, STL10, USPS)
     and have no transform beyond ``ToTensor`` are converted at once, without a PIL image for each
     item: MNIST takes a fraction of a second. Any other data set is read item by item, through its
-    transform.
+    transform, with a progress bar if that takes longer than a second and standard error is a
+    terminal.
 
     Args:
         dataset: Data set of (image, label) pairs, or a ``Subset`` of one.
@@ -148,7 +161,8 @@ def as_tensors(
     return images.to(dtype), labels.to(torch.int64, copy=True)
 
 
-def _torchvision(function: str) -> tuple[ModuleType, ModuleType]:
+def torchvision_modules(function: str) -> tuple[ModuleType, ModuleType]:
+    """``torchvision.datasets`` and ``torchvision.transforms``; errors name ``function``."""
     try:
         importlib.import_module("torchvision")
         return (
@@ -244,7 +258,7 @@ def _read_items(dataset: Dataset[Any]) -> tuple[Tensor, Tensor]:
         raise ValueError("as_tensors: dataset must hold at least one item, got none")
     images: list[Tensor] = []
     labels: list[int] = []
-    for index in range(length):
+    for index in tqdm(range(length), desc="read", unit="img", disable=None, leave=False, delay=1):
         image, label = _item(dataset, index)
         if images and image.shape != images[0].shape:
             raise ValueError(

@@ -12,6 +12,7 @@ from snnfast.conversion import SpikingNetwork
 from snnfast.conversion.network import Encoder
 
 PLAN = (64, 64, "P", 128, 128, "P", 256, 256, 256, "P", 512, 512, 512, "P", 512, 512, 512)
+HIDDEN = (4096, 4096)
 
 
 class VGG16(nn.Module):
@@ -39,7 +40,7 @@ class VGG16(nn.Module):
     def __init__(
         self,
         plan: Sequence[int | str] = PLAN,
-        hidden: Sequence[int] = (4096, 4096),
+        hidden: Sequence[int] = HIDDEN,
         *,
         input_shape: Sequence[int] = (3, 32, 32),
         num_classes: int = 10,

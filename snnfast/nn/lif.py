@@ -69,7 +69,7 @@ class IF(Spiking):
     def forward(self, x: Tensor) -> Any:
         """Input current ``[T, B, ...]`` -> spikes of the same shape and dtype."""
         (v,) = self._load_states(x)
-        return self._finish(*ops.iaf(x, v, return_v=self.stateful, **self._firing(x)))
+        return self._finish(*ops.iaf(x, v, return_state=self.stateful, **self._firing(x)))
 
 
 class LIF(Spiking):
@@ -154,7 +154,7 @@ class LIF(Spiking):
                 decay=self._constant("decay", x),
                 decay_input=self.decay_input,
                 v_rest=self.v_rest,
-                return_v=self.stateful,
+                return_state=self.stateful,
                 **self._firing(x),
             )
         )
@@ -246,7 +246,7 @@ class ParametricLIF(Spiking):
                 decay=learned_decay(self, "w", x),
                 decay_input=self.decay_input,
                 v_rest=self.v_rest,
-                return_v=self.stateful,
+                return_state=self.stateful,
                 **self._firing(x),
             )
         )

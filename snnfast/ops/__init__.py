@@ -1,6 +1,10 @@
 """The ops: stateless functions with fused CPU and CUDA kernels behind them."""
 
-from snnfast import backend
+from snnfast import backend, reference
+from snnfast.calls.alif import AlifCall
+from snnfast.calls.call import public
+from snnfast.calls.cuba import CubaCall
+from snnfast.calls.lif import LifCall
 from snnfast.reference.bp_stdp_network import BpStdpNetworkResult
 from snnfast.reference.diehl_cook import DiehlCookResult, DiehlCookState
 from snnfast.reference.diehl_cook_conductance import (
@@ -10,21 +14,18 @@ from snnfast.reference.diehl_cook_conductance import (
 from snnfast.reference.presentations import Events, Rates
 from snnfast.reference.stdp import StdpState
 
-from . import scan as _scan
+from . import neuron as _neuron
+from . import spike_count as _spike_count
 from .bp_stdp import bp_stdp
 from .bp_stdp import register as _register_bp_stdp
 from .bp_stdp_network import bp_stdp_network
 from .bp_stdp_network import register as _register_bp_stdp_network
-from .cuba import cuba
 from .diehl_cook import diehl_cook
 from .diehl_cook import register as _register_diehl_cook
 from .diehl_cook_conductance import diehl_cook_conductance
 from .diehl_cook_conductance import register as _register_diehl_cook_conductance
-from .lif import iaf, li, lif
 from .poisson import poisson
 from .poisson import register as _register_poisson
-from .spike_count import register as _register_spike_count
-from .spike_count import spike_count
 from .spikeprop import register as _register_spikeprop
 from .spikeprop import spikeprop
 from .stdp import register as _register_stdp
@@ -39,6 +40,7 @@ __all__ = [
     "Events",
     "Rates",
     "StdpState",
+    "alif",
     "bp_stdp",
     "bp_stdp_network",
     "cuba",
@@ -54,16 +56,25 @@ __all__ = [
 ]
 
 
+alif = _neuron.neuron(reference.alif)
+cuba = _neuron.neuron(reference.cuba)
+iaf = _neuron.neuron(reference.iaf, "lif")
+li = _neuron.neuron(reference.li, "lif")
+lif = _neuron.neuron(reference.lif)
+spike_count = public(reference.spike_count.check, _spike_count.run, __name__)
+
+
 def register(namespace: str) -> None:
     """Tells PyTorch how to trace and vmap the kernels of a namespace."""
-    _scan.register(namespace, "lif", states=1, params=2)
-    _scan.register(namespace, "cuba", states=2, params=3)
+    _neuron.register(namespace, "alif", AlifCall)
+    _neuron.register(namespace, "cuba", CubaCall)
+    _neuron.register(namespace, "lif", LifCall)
     _register_bp_stdp(namespace)
     _register_bp_stdp_network(namespace)
     _register_diehl_cook(namespace)
     _register_poisson(namespace)
     _register_diehl_cook_conductance(namespace)
-    _register_spike_count(namespace)
+    _spike_count.register(namespace)
     _register_spikeprop(namespace)
     _register_stdp(namespace)
 

@@ -20,7 +20,6 @@ vgg16 = AnnOfSengupta2019()
 PROCEDURES = (stbp, stdp, spikeprop, bp_stdp, diehl2015, vgg16)
 
 __all__ = [
-    "PROCEDURES",
     "Procedure",
     "Result",
     "bp_stdp",

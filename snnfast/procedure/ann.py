@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from snnfast.model import VGG16, Diehl2015, ResNet20
+from snnfast.model.vgg16 import HIDDEN, PLAN
 from snnfast.procedure import images
 from snnfast.procedure.images import IMAGE_SHAPES
 from snnfast.procedure.run import Data, Procedure
@@ -35,24 +37,47 @@ class AnnSettings(Settings):
         "norm and max pooling.",
         choices=NETWORKS,
     )
-    epochs: int = option(20, "Epochs; also the length of the learning rate's cosine to 0.", least=0)
+    width: float = option(1.0, "Of vgg16: channels and hidden neurons times this.", above=0)
+    batch_norm: bool = option(
+        False, "Of vgg16: batch norm after convolutions, instead of dropout there."
+    )
+    epochs: int = option(20, "Epochs; also the length of the schedule.", least=0)
     batch_size: int = option(100, "Images a step.", least=1)
     optimizer: str = option(
         "adam",
         "adam, or sgd with momentum 0.9 and weight decay 5e-4.",
         choices=("adam", "sgd"),
     )
-    lr: float = option(1e-3, "Learning rate of the first epoch.", above=0)
+    lr: float = option(1e-3, "Largest learning rate.", above=0)
+    schedule: str = option(
+        "cosine",
+        "Of the learning rate, which holds for an epoch: cosine to 0; one-cycle, from lr / 25 up in 3 of 10 epochs, "
+        "then down to nearly 0.",
+        choices=("cosine", "one-cycle"),
+    )
+    precision: str = option(
+        "float32",
+        "float32, or bfloat16 for products and convolutions; weights stay float32.",
+        choices=("float32", "bfloat16"),
+    )
     dropout: float = option(
         0.0,
         "Probability of dropout; VGG16 has 0.2 after convolutions and this after fully connected layers.",
         least=0,
         below=1,
     )
+    crop: int = option(
+        0, "Augmentation: pixels of black border, before images are cut to their size.", least=0
+    )
     shift: float = option(0.0, "Augmentation: pixels, up to which images are shifted.", least=0)
     rotate: float = option(0.0, "Augmentation: degrees, up to which they are rotated.", least=0)
     scale: float = option(0.0, "Augmentation: fraction, up to which they are scaled.", least=0)
     flip: bool = option(False, "Augmentation: every second image on average is mirrored.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.network != "vgg16" and (self.width != 1 or self.batch_norm):
+            raise ValueError(f"ann: width and batch_norm are for vgg16, got {self.network}")
 
 
 class Ann(Procedure[AnnSettings]):
@@ -78,7 +103,7 @@ class Ann(Procedure[AnnSettings]):
             chosen |= {"epochs": 15, "lr": 1e-3, "dropout": 0.2} if network == "dense" else {}
         if dataset == "cifar10":
             chosen |= {"epochs": 300, "batch_size": 64, "optimizer": "sgd", "lr": 1e-2}
-            chosen |= {"dropout": 0.5, "shift": 4.0, "flip": True}
+            chosen |= {"dropout": 0.5, "crop": 4, "flip": True}
         return chosen
 
     def usual(self, dataset: str) -> str:
@@ -89,7 +114,11 @@ class Ann(Procedure[AnnSettings]):
 
     def model(self, settings: AnnSettings, data: Data) -> nn.Module:
         """The network that the settings name, with the weights it starts from."""
-        return network(settings).to(data.device)
+        model = network(settings).to(data.device)
+        if settings.precision == "bfloat16":
+            # Faster, most of all in bfloat16.
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return model
 
     def optimizer(self, settings: AnnSettings, model: nn.Module) -> torch.optim.Optimizer:
         """Adam, or SGD."""
@@ -97,12 +126,24 @@ class Ann(Procedure[AnnSettings]):
             return torch.optim.Adam(model.parameters(), lr=settings.lr)
         return torch.optim.SGD(model.parameters(), lr=settings.lr, momentum=0.9, weight_decay=5e-4)
 
+    def scheduler(
+        self, settings: AnnSettings, optimizer: torch.optim.Optimizer
+    ) -> torch.optim.lr_scheduler.LRScheduler | None:
+        """A cosine, or one cycle."""
+        if settings.schedule == "cosine":
+            return super().scheduler(settings, optimizer)
+        # One step more than epochs: the last epoch learns, too.
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, settings.lr, max(settings.epochs, 1) + 1, cycle_momentum=False
+        )
+
     def learning(self, settings: AnnSettings, run: Run, data: Data) -> dict[str, Any]:
         """Arguments of :func:`snnfast.train.fit`."""
         return {
             "batch_size": settings.batch_size,
             "loss": F.cross_entropy,
             "augment": augment(settings),
+            "precision": getattr(torch, settings.precision),
         }
 
     def folder(self, settings: AnnSettings) -> str:
@@ -131,11 +172,11 @@ class AnnOfSengupta2019(Ann):
 def network(settings: AnnSettings) -> nn.Module:
     """The network that the settings name, with the weights it starts from."""
     shape = IMAGE_SHAPES[settings.dataset]
-    if settings.network == "cnn":
-        small: dict[str, Any] = {"kernel_size": 3, "padding": 1} if shape[1] < 28 else {}
-        return Diehl2015(input_shape=shape, dropout=settings.dropout, **small)
-    if settings.network == "dense":
-        return Diehl2015(input_shape=shape, hidden=(1200, 1200), dropout=settings.dropout)
+    if settings.network in ("cnn", "dense"):
+        hidden = None if settings.network == "cnn" else (1200, 1200)
+        if settings.dataset == "cifar10":
+            return Diehl2015(input_shape=shape, hidden=hidden, dropout=settings.dropout)
+        return Diehl2015.preset(settings.dataset, hidden=hidden, dropout=settings.dropout)
     if settings.network == "resnet20":
         return ResNet20(input_shape=shape, dropout=settings.dropout)
     if settings.network == "vgg":
@@ -147,19 +188,37 @@ def network(settings: AnnSettings) -> nn.Module:
             batch_norm=True,
             dropout=(0.0, settings.dropout),
         )
-    return VGG16(input_shape=shape, dropout=(0.2, settings.dropout))
+
+    def wide(size: int) -> int:
+        return max(1, round(settings.width * size))
+
+    return VGG16(
+        [entry if isinstance(entry, str) else wide(entry) for entry in PLAN],
+        [wide(size) for size in HIDDEN],
+        input_shape=shape,
+        batch_norm=settings.batch_norm,
+        dropout=(0.0 if settings.batch_norm else 0.2, settings.dropout),
+    )
 
 
 def augment(settings: AnnSettings) -> Callable[[Tensor], Tensor] | None:
-    """What changes the training images of a batch at random, or None when the settings ask for nothing."""
+    """From the training images of a batch to what the network takes, changed at random; None if nothing changes."""
     move = images.augmentation(settings)
-    if not settings.flip:
-        return move
+    changes: list[Callable[[Tensor], Tensor]] = []
+    if settings.crop:
+        changes.append(partial(images.crop, padding=settings.crop))
+    if settings.flip:
+        changes.append(images.flip)
+    if settings.dataset in images.NORMALISATION:
+        changes.append(partial(images.normalise, settings.dataset))
+    if move is not None:
+        changes.append(move)
+    if not changes:
+        return None
 
-    def flip(batch: Tensor) -> Tensor:
-        # Drawn on the CPU, so that every device sees the same images.
-        mirrored = (torch.rand(len(batch)) < 0.5).to(batch.device).view(-1, 1, 1, 1)
-        batch = torch.where(mirrored, batch.flip(-1), batch)
-        return batch if move is None else move(batch)
+    def change(batch: Tensor) -> Tensor:
+        for one in changes:
+            batch = one(batch)
+        return batch
 
-    return flip
+    return change

@@ -100,7 +100,7 @@ class Stdp(Procedure[StdpSettings]):
         """The images of a run; the validation split of MNIST are the last 10,000 training images."""
         if not settings.validate or settings.dataset == "digits":
             return images.load(settings, root, download=download, device=device)
-        pixels, labels = images.split(settings.dataset, "train+val", root, download, device)
+        pixels, labels = images.part(settings.dataset, "train+val", root, download, device)
         whole = len(pixels)
         n = whole - VALIDATION_IMAGES if whole > VALIDATION_IMAGES else whole // 2
         return Data((pixels[:n], labels[:n]), (pixels[n:], labels[n:]), "validation")

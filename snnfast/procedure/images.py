@@ -16,10 +16,10 @@ from snnfast.procedure.run import Data
 from snnfast.procedure.settings import Settings
 from snnfast.train import Part
 
-__all__ = ["IMAGE_SHAPES", "Data", "augmentation", "load"]
-
 IMAGE_SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
-# Mean and standard deviation of a colour, as the manual normalises them.
+CLASSES = 10
+# Mean and standard deviation of a colour, as the manual normalises them. Training images of these sets stay 8-bit in
+# memory, a quarter of the floats: a batch is cropped and mirrored as bytes, then normalised.
 NORMALISATION = {"cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))}
 
 
@@ -46,40 +46,77 @@ def load(
     download: bool = False,
     device: torch.device | str = "cpu",
 ) -> Data:
-    """The images of a run.
+    """The images of a run: what a network takes, but for training images of a set in NORMALISATION.
 
     Args:
         settings: names the data set, and whether the validation split is kept apart.
-        root: folder of MNIST or CIFAR-10 in torchvision's layout; the digits need none.
+        root: folder of MNIST or CIFAR-10 in torchvision's layout; the digits need none. CIFAR-10 may also lie there as
+            images, ``train/CLASS/*`` and ``test/CLASS/*``.
         download: let torchvision download the set into ``root``.
         device: where the tensors go.
 
     Raises:
-        ValueError, FileNotFoundError, ImportError: a torchvision set without ``root``, not there, or without
-            torchvision.
+        ValueError, FileNotFoundError, ImportError: a torchvision set without ``root``, not there, damaged, or without
+            torchvision; images in folders that are not as :func:`snnfast.data.image_folder` wants them; images or
+            labels that are not of the size and in as many classes as the data set.
     """
-    where = (root, download, device)
-    if settings.validate:
-        train, held_out = (split(settings.dataset, name, *where) for name in ("train", "val"))
-        return Data(train, held_out, "validation")
-    train, held_out = (split(settings.dataset, name, *where) for name in ("train+val", "test"))
-    return Data(train, held_out)
+    names = ("train", "val") if settings.validate else ("train+val", "test")
+    train, held_out = (part(settings.dataset, n, root, download, device) for n in names)
+    ready = normalise(settings.dataset, held_out[0]), held_out[1]
+    return Data(train, ready, "validation" if settings.validate else "test")
 
 
-def split(
+def part(
     dataset: str,
-    name: str,
+    split: str,
     root: str | Path | None = None,
     download: bool = False,
     device: torch.device | str = "cpu",
 ) -> Part:
-    """Images and labels of one split; arguments and errors as of :func:`load`."""
-    part = data.load(dataset, root, split=name, download=download)
-    images, labels = data.as_tensors(part)
-    if dataset in NORMALISATION:
-        mean, deviation = (torch.tensor(c).view(-1, 1, 1) for c in NORMALISATION[dataset])
-        images = images.sub_(mean).div_(deviation)
+    """Images and labels of a split, not yet normalised; arguments and errors as of :func:`load`."""
+    colours, wanted = dataset in NORMALISATION, IMAGE_SHAPES[dataset]
+    in_folders = colours and root is not None and _is_image_folder(Path(root))
+    name = "folder" if in_folders else dataset
+    opened = data.load(name, root, split=split, download=download)
+    images, labels = data.as_tensors(opened, dtype=torch.uint8 if colours else torch.float32)
+    classes = int(labels.max()) + 1
+    if images.shape[1:] != wanted or classes > CLASSES or int(labels.min()) < 0:
+        came = "x".join(map(str, images.shape[1:]))
+        raise ValueError(
+            f"load: {dataset} has images of {'x'.join(map(str, wanted))} in {CLASSES} classes, got {came} in "
+            f"{classes} classes in {root}"
+        )
     return images.to(device), labels.to(device)
+
+
+def _is_image_folder(root: Path) -> bool:
+    return any((root.expanduser() / part).is_dir() for part in ("train", "test"))
+
+
+def normalise(dataset: str, images: Tensor) -> Tensor:
+    """8-bit images of a set in NORMALISATION as floats, mean 0 and deviation 1 a colour; others as they are."""
+    if dataset not in NORMALISATION:
+        return images
+    mean, deviation = (
+        torch.tensor(c, device=images.device).view(-1, 1, 1) for c in NORMALISATION[dataset]
+    )
+    return images.to(torch.float32).div_(255).sub_(mean).div_(deviation)
+
+
+def crop(images: Tensor, padding: int) -> Tensor:
+    """Images ``[B, C, H, W]``, each padded with so many black pixels on every side and cut at random to its size."""
+    B, _, height, width = images.shape
+    # Drawn on the CPU, so that every device sees the same images.
+    top, left = torch.randint(2 * padding + 1, (2, B)).to(images.device)
+    windows = F.pad(images, (padding,) * 4).unfold(2, height, 1).unfold(3, width, 1)
+    return windows[torch.arange(B, device=images.device), :, top, left]
+
+
+def flip(images: Tensor) -> Tensor:
+    """Images ``[B, C, H, W]``, every second one on average mirrored left to right."""
+    # Drawn on the CPU, so that every device sees the same images.
+    mirrored = (torch.rand(len(images)) < 0.5).to(images.device).view(-1, 1, 1, 1)
+    return torch.where(mirrored, images.flip(-1), images)
 
 
 def augmentation(settings: Augmented) -> Callable[[Tensor], Tensor] | None:

@@ -16,7 +16,7 @@ from torch.nn import functional as F  # noqa: N812
 from snnfast.encoder import Regular, Simple, desired_times
 from snnfast.loss import bp_stdp_loss
 from snnfast.model import TavanaeiAndMaida2017
-from snnfast.model.tavanaei_maida2017 import SAMPLES_A_CALL, SECOND
+from snnfast.model.tavanaei_maida2017 import SAMPLES_A_CALL, SECOND, preset
 from snnfast.ops import Rates
 from snnfast.procedure import samples
 from snnfast.procedure.run import Data, Draw, Procedure
@@ -85,23 +85,18 @@ class BpStdp(Procedure[BpStdpSettings]):
 
     def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
         """Those of docs/results.md."""
-        layers = {"xor": (20,), "iris": (30,), "digits": (300,), "mnist": (500,)}
-        hidden = changes.get("hidden", layers[dataset])
-        chosen: dict[str, Any] = {"hidden": hidden}
+        network = preset(dataset, changes.get("hidden"))
+        hidden, std = network["hidden_neurons"], network["std"]
+        chosen = {"hidden": hidden, "std": std if isinstance(std, tuple) else (std,)}
         if dataset == "xor":
-            chosen |= {"std": (0.5,), "epochs": 100, "lr": 0.01, "cosine": False}
+            chosen |= {"epochs": 100, "lr": 0.01, "cosine": False}
         elif dataset == "iris":
-            chosen |= {"scale": 0.7, "std": (0.5,), "epochs": 60, "lr": 0.003}
+            chosen |= {"scale": 0.7, "epochs": 60, "lr": 0.003}
         elif dataset == "digits":
-            chosen |= {"std": (0.2,), "update": "sequence", "batch_size": 20, "lr": 1e-3}
+            chosen |= {"update": "sequence", "batch_size": 20, "lr": 1e-3}
         elif dataset == "mnist":
             chosen |= {"encoding": "bernoulli", "update": "sequence", "batch_size": 20, "lr": 4e-4}
-            more = len(hidden) - 1
-            chosen |= (
-                {"std": (0.1, *[0.2] * (more + 1)), "shift": 1, "epochs": 16}
-                if more
-                else {"std": (0.2, 0.3), "epochs": 8}
-            )
+            chosen |= {"epochs": 8} if len(hidden) == 1 else {"shift": 1, "epochs": 16}
         return chosen
 
     def load(

@@ -1,27 +1,23 @@
-"""The ops in plain PyTorch, with the same signatures: the test oracle, the documentation and the third backend."""
+"""The ops in plain PyTorch, with the same signatures: the test oracle, the documentation and the third backend.
 
-from .bp_stdp import bp_stdp
-from .bp_stdp_network import bp_stdp_network
-from .cuba import cuba
-from .diehl_cook import diehl_cook
-from .diehl_cook_conductance import diehl_cook_conductance
-from .lif import iaf, li, lif
-from .poisson import poisson
-from .spike_count import spike_count
-from .spikeprop import spikeprop
-from .stdp import stdp
+A file of this package holds the equation of an op and nothing else; its arguments, checked, are the call of the same name
+in :mod:`snnfast.calls`.
+"""
 
-__all__ = [
-    "bp_stdp",
-    "bp_stdp_network",
-    "cuba",
-    "diehl_cook",
-    "diehl_cook_conductance",
-    "iaf",
-    "li",
-    "lif",
-    "poisson",
-    "spike_count",
-    "spikeprop",
-    "stdp",
-]
+from importlib import import_module
+from pkgutil import iter_modules
+from types import FunctionType
+from typing import Any
+
+_OPS: dict[str, Any] = {
+    name: function
+    for module in iter_modules(__path__)
+    for name, function in vars(import_module(f"{__name__}.{module.name}")).items()
+    if isinstance(function, FunctionType) and (function.__module__ == __name__ or (name == module.name != "neuron"))
+}
+globals().update(_OPS)  # after all modules are loaded, whose names some of them bear
+__all__ = sorted(_OPS)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

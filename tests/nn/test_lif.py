@@ -88,10 +88,10 @@ def test_a_stateless_layer_writes_spikes_only(monkeypatch):
     ops_lif = ops.lif
     monkeypatch.setattr(ops, "lif", lif)
     sn.LIF()(sequence(2, 2, 2))
-    assert seen["return_v"] is False
+    assert seen["return_state"] is False
     assert seen["return_v_seq"] is False
     sn.LIF(stateful=True)(sequence(2, 2, 2))
-    assert seen["return_v"] is True
+    assert seen["return_state"] is True
 
 
 def test_constants_of_each_channel_are_buffers():

@@ -48,7 +48,7 @@ OPCHECKED = [
         for shape in ((0, 3), (3, 0))
     ),
     *(Sample(op, "v_seq", (40, 3), torch.bfloat16) for op in OPS.values() if op.fires),
-    *few(torch.float64, "return_v", "return_state"),
+    *few(torch.float64, "return_state", "return_state"),
 ]
 
 

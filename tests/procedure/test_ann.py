@@ -1,7 +1,10 @@
 """Training of ReLU networks that are to be converted: it learns, resumes bit for bit, and tells what is wrong."""
 
+import math
+
 import pytest
 import torch
+from torch import nn
 
 import snnfast
 from snnfast.checkpoint import CheckpointError
@@ -13,8 +16,10 @@ def short(**changes):
     return diehl2015.preset("digits", **{"epochs": 2, "seed": 3, **changes})
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
-    whole = diehl2015.train(short(), tmp_path / "whole", progress=False)
+@pytest.mark.parametrize("changes", [{}, {"schedule": "one-cycle", "precision": "bfloat16"}])
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, changes):
+    settings = short(**changes)
+    whole = diehl2015.train(settings, tmp_path / "whole", progress=False)
 
     def interrupted(*arguments):
         raise KeyboardInterrupt
@@ -22,9 +27,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
     patched = pytest.MonkeyPatch()
     patched.setattr(Procedure, "curves", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        diehl2015.train(short(), tmp_path / "parts", progress=False)
+        diehl2015.train(settings, tmp_path / "parts", progress=False)
     patched.undo()
-    parts = diehl2015.train(short(), tmp_path / "parts", progress=False, resume=True)
+    parts = diehl2015.train(settings, tmp_path / "parts", progress=False, resume=True)
     assert parts.accuracy == whole.accuracy > 0.8
     pairs = zip(parts.run.model.parameters(), whole.run.model.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
@@ -32,7 +37,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
         *("checkpoint.pt", "result.json", "curves.png"),
     }
     with pytest.raises(FileExistsError, match="exists: resume it"):
-        diehl2015.train(short(), tmp_path / "parts")
+        diehl2015.train(settings, tmp_path / "parts")
     with pytest.raises(CheckpointError, match="other settings"):
         diehl2015.train(short(seed=4), tmp_path / "parts", resume=True)
 
@@ -45,6 +50,53 @@ def test_a_trained_network_converts(tmp_path):
     network = snnfast.convert(run.model.eval(), [images], initial_membrane=0.5)
     accuracy = (network(images, 50).argmax(1) == labels).float().mean().item()
     assert accuracy == pytest.approx(result.accuracy, abs=0.02)
+
+
+def test_width_and_batch_norm_of_vgg16():
+    wide = ann.network(Ann().preset("cifar10", network="vgg16"))
+    half = ann.network(Ann().preset("cifar10", network="vgg16", width=0.5, batch_norm=True))
+    layers = [
+        [m.weight.shape[0] for m in net.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+        for net in (wide, half)
+    ]
+    assert layers[0] == [64, 64, 128, 128, *[256] * 3, *[512] * 6, 4096, 4096, 10]
+    assert layers[1] == [n // 2 for n in layers[0][:-1]] + [10]
+    dropout = [[m.p for m in net.features if isinstance(m, nn.Dropout)] for net in (wide, half)]
+    assert (set(dropout[0]), set(dropout[1])) == ({0.2}, {0.0})
+    norms = [sum(isinstance(m, nn.BatchNorm2d) for m in net.modules()) for net in (wide, half)]
+    assert norms == [0, 13]
+
+
+def rates(**changes):
+    settings = short(lr=1.0, optimizer="sgd", epochs=10, **changes)
+    run = diehl2015.prepare(settings, diehl2015.load(settings))
+    found = []
+    for _ in range(10):
+        found.append(run.optimizer.param_groups[0]["lr"])
+        run.optimizer.step()
+        run.scheduler.step()
+    assert run.optimizer.param_groups[0]["momentum"] == 0.9
+    return found
+
+
+def test_schedules():
+    cosine = [(1 + math.cos(math.pi * i / 10)) / 2 for i in range(10)]
+    assert rates() == pytest.approx(cosine)
+    found = rates(schedule="one-cycle")
+    assert found[0] == pytest.approx(1 / 25)
+    top = found.index(max(found))
+    assert top in (2, 3)
+    assert found[top] > 0.9
+    assert found[: top + 1] == sorted(found[: top + 1])
+    assert found[top:] == sorted(found[top:], reverse=True)
+    # The last epoch learns, too.
+    assert 0.01 < found[-1] < 0.1
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one-cycle"])
+def test_a_run_of_no_epochs_is_the_network_it_started_from(tmp_path, schedule):
+    result = diehl2015.train(short(epochs=0, schedule=schedule), tmp_path, progress=False)
+    assert result.run.epoch == 0
 
 
 @pytest.mark.parametrize("network", ann.NETWORKS)
@@ -69,6 +121,12 @@ def test_augmentation_flips_half_of_the_images():
         ({"network": "mlp"}, "network must be one of cnn"),
         ({"dataset": "imagenet"}, "dataset must be one of digits"),
         ({"optimizer": "lion"}, "optimizer must be one of adam, sgd"),
+        ({"schedule": "step"}, "schedule must be one of cosine, one-cycle"),
+        ({"precision": "float16"}, "precision must be one of float32, bfloat16"),
+        ({"width": 0.0}, "width must be more than 0"),
+        ({"width": 0.5}, "width and batch_norm are for vgg16, got cnn"),
+        ({"batch_norm": True}, "width and batch_norm are for vgg16, got cnn"),
+        ({"crop": -1}, "crop must be at least 0"),
         ({"epochs": -1}, "epochs must be at least 0"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"lr": 0.0}, "lr must be more than 0"),

@@ -1,17 +1,17 @@
 """The commands ``snnfast train diehl2015 | vgg16`` and ``snnfast convert``."""
 
+import itertools
 import json
-from functools import partial
 
 import pytest
 import torch
-from torch.utils.data import TensorDataset
+from torch import nn
+from torchvision.io import write_png
 from typer.testing import CliRunner
 
 from snnfast import cli
 from snnfast.checkpoint import read_checkpoint, write_checkpoint
 from snnfast.conversion.report import Comparison
-from snnfast.model import VGG16
 from snnfast.procedure import Procedure, ann, conversion, diehl2015, images
 from snnfast.procedure.ann import Ann
 from snnfast.procedure.run import RESULT
@@ -93,30 +93,57 @@ def test_convert_reports_and_keeps_the_network(run, tmp_path, method):
     # The kept network gives the same.
     _, trained, _ = diehl2015.reopen(run)
     network = conversion.converted(tmp_path, trained.model.eval())
-    pixels, labels = (part[:40] for part in images.split("digits", "test"))
+    pixels, labels = (part[:40] for part in images.part("digits", "test"))
     accuracy = (network(pixels, 9).argmax(1) == labels).double().mean().item()
     assert accuracy == pytest.approx(result["report"]["accuracy"][1])
     assert method == "qcfs" or torch.equal(network.conv1.weight, trained.model.conv1.weight)
 
 
-def test_vgg16_on_images_like_cifar10(tmp_path, monkeypatch):
-    """The commands in docs/conversion.md, with a narrow network and few images."""
+def write_images(root):
+    """Ten classes of images like CIFAR-10, two for training and two to test."""
     generator = torch.Generator().manual_seed(0)
-    pairs = TensorDataset(torch.rand(30, 3, 32, 32, generator=generator), torch.arange(30) % 10)
-    monkeypatch.setattr(images.data, "load", lambda *arguments, **options: pairs)
-    plan = (4, 4, "P", 6, 6, "P", 8, 8, 8, "P", 8, 8, 8, "P", 8, 8, 8)
-    monkeypatch.setattr(ann, "VGG16", partial(VGG16, plan, (16, 16)))
-    run, data = tmp_path / "run", ("--data", tmp_path)
-    call("train", "vgg16", "--dataset", "cifar10", *data, "--epochs", 1, "--out", run)
+    for part, label, i in itertools.product(("train", "test"), range(10), range(2)):
+        path = root / part / f"class{label}" / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = torch.randint(256, (3, 32, 32), generator=generator, dtype=torch.uint8)
+        write_png(pixels, str(path))
+
+
+@pytest.mark.parametrize("normal", [False, True])
+def test_vgg16_on_images_like_cifar10(tmp_path, normal):
+    """The commands in docs/conversion.md, with a narrow network and few images."""
+    write_images(tmp_path / "images")
+    run, data = tmp_path / "run", ("--data", tmp_path / "images", "--device", "cpu")
+    modern = ("--batch-norm", "--schedule", "one-cycle", "--precision", "bfloat16")
+    call(
+        *("train", "vgg16", "--dataset", "cifar10", *data, "--epochs", 2, "--out", run),
+        *("--width", 0.02, *(modern if normal else ())),
+    )
     settings = diehl2015.stored(run)
-    assert (settings.optimizer, settings.flip, settings.network) == ("sgd", True, "vgg16")
+    model = ann.network(settings)
+    first = model.features[0]
+    assert (settings.optimizer, settings.crop, settings.flip) == ("sgd", 4, True)
+    assert (settings.network, first.out_channels) == ("vgg16", 1)
+    assert any(isinstance(m, nn.BatchNorm2d) for m in model.modules()) == normal
     call(
         *("convert", run, *data, "--method", "spikenorm", "--encoder", "saturating"),
         *("--calibration-steps", 25, "--steps", 5, "--steps", 25),
     )
     report = result_of(run / "spikenorm")["report"]
     assert len(report["layers"]) == 15
-    assert report["images"] == 30
+    assert report["images"] == 20
+    call("convert", run, *data, "--per-channel", "--calibration-images", 8, *STEPS)
+    assert result_of(run / "percentile")["report"]["images"] == 20
+
+
+def test_folders_of_images_that_are_wrong_are_told(tmp_path):
+    write_images(tmp_path)
+    options = ("train", "vgg16", "--dataset", "cifar10", "--data", tmp_path, "--out", tmp_path)
+    (tmp_path / "test" / "class3").rename(tmp_path / "test" / "class33")
+    text = call(*options, code=2)
+    assert "got class3 only in train, class33 only in test" in " ".join(text.split())
+    (tmp_path / "test").rename(tmp_path / "held out")
+    assert "there is no folder" in " ".join(call(*options, code=2).split())
 
 
 @pytest.mark.parametrize("method", ["max", "qcfs"])

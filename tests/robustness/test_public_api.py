@@ -11,12 +11,13 @@ import snnfast
 NAMES = {
     "snnfast": (
         "backend build_info conversion conversion_report convert encoder learning loss memory model nn ops "
-        "optimizer plasticity reference surrogate threshold"
+        "optimizer plasticity procedure reference surrogate threshold"
     ),
     "snnfast.conversion": (
         "METHODS QCFS ConversionReport LayerReport Neurons ProductReport SpikingNetwork Stream "
         "conversion_report convert fine_tune quantise"
     ),
+    "snnfast.procedure": "Procedure Result bp_stdp diehl2015 spikeprop stbp stdp vgg16",
     "snnfast.threshold": "activation_based spikenorm",
     "snnfast.learning": "STDP Assignment assign_labels predict",
     "snnfast.plasticity": (
@@ -43,11 +44,11 @@ NAMES = {
 SIGNATURES = {
     "lif": (
         "x, v=None, *, tau=None, decay=None, decay_input=True, v_threshold=1.0, v_reset=0.0, "
-        "v_rest=None, surrogate='atan', detach_reset=False, return_v=True, return_v_seq=False"
+        "v_rest=None, surrogate='atan', detach_reset=False, return_state=True, return_v_seq=False"
     ),
     "iaf": (
         "x, v=None, *, v_threshold=1.0, v_reset=0.0, surrogate='atan', detach_reset=False, "
-        "return_v=True, return_v_seq=False"
+        "return_state=True, return_v_seq=False"
     ),
     "li": "x, v=None, *, tau=None, decay=None, decay_input=True, v_rest=0.0",
     "cuba": (

@@ -1,0 +1,59 @@
+// Adaptive LIF: the neuron of lif.h with the threshold A = v_threshold + beta a; the adaptation decays and grows by a spike,
+// a = decay_adapt a + s. Bellec et al., Nature Communications 11 (2020): a solution to the learning dilemma.
+#pragma once
+#include "lif.h"
+
+#define SNNFAST_ALIF_ARGUMENTS(FIELD) \
+  FIELD(Tensor, x)                    \
+  FIELD(State, v)                     \
+  FIELD(State, a)                     \
+  FIELD(Parameter, decay)             \
+  FIELD(Parameter, v_threshold)       \
+  FIELD(Parameter, v_reset)           \
+  FIELD(Parameter, v_rest)            \
+  FIELD(Parameter, beta)              \
+  FIELD(Parameter, decay_adapt)           \
+  FIELD(bool, decay_input)            \
+  SNNFAST_FIRING_ARGUMENTS(FIELD)
+
+namespace snnfast {
+
+struct Alif : Lif {
+  enum { kA = Lif::kStates, kStates };
+  enum { kBeta = Lif::kParams, kDecayAdapt, kParams };
+  enum { kScale = Lif::kCoefficients, kLeakAdapt, kCoefficients };
+  static constexpr int kTape = 2;
+
+  template <class C, class Scan>
+  static SNNFAST_HD void coefficients(const C* params, const Scan& a, C* c) {
+    Lif::coefficients(params, a, c);
+    c[kScale] = params[kBeta];
+    c[kLeakAdapt] = params[kDecayAdapt];
+  }
+
+  template <class C>
+  static SNNFAST_HD C threshold(const C* charged, const C* c) {
+    return c[kThreshold] + c[kScale] * charged[kA];
+  }
+  template <class C>
+  static SNNFAST_HD void threshold_backward(const C* charged, const C* c, C grad_threshold, C* grad, C* grad_params) {
+    grad_params[kVThreshold] += grad_threshold;
+    grad_params[kBeta] += grad_threshold * charged[kA];
+    grad[kA] += grad_threshold * c[kScale];
+  }
+
+  template <Reset R, class C>
+  static SNNFAST_HD void fire(bool fired, const C* c, C* state) {
+    Lif::fire<R>(fired, c, state);
+    state[kA] = c[kLeakAdapt] * state[kA] + (fired ? C(1) : C(0));
+  }
+  template <Reset R, class C>
+  static SNNFAST_HD C fire_backward(bool fired, const C* charged, const C* c, bool detach_reset, C* grad, C* grad_params) {
+    const C grad_a = grad[kA];
+    grad_params[kDecayAdapt] += grad_a * charged[kA];
+    grad[kA] = grad_a * c[kLeakAdapt];
+    return grad_a + Lif::fire_backward<R>(fired, charged, c, detach_reset, grad, grad_params);
+  }
+};
+
+}  // namespace snnfast

@@ -1,0 +1,158 @@
+// The arguments of an operator, written once. A list
+//
+//   #define SNNFAST_LIF_ARGUMENTS(FIELD) FIELD(Tensor, x) FIELD(State, v) FIELD(Parameter, decay) FIELD(bool, decay_input)
+//   SNNFAST_ARGUMENTS(LifArguments, SNNFAST_LIF_ARGUMENTS)
+//
+// makes a struct with these fields, whose schema and whose boxed function follow from their types. A field may be such a
+// struct itself; in the schema its fields bear its name before theirs. snnfast/calls/<stem>.py has the same fields in the
+// same order; tests/ops/test_calls.py compares the two.
+#pragma once
+#include <optional>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "ops/device.h"
+
+namespace snnfast {
+
+using Optional = std::optional<Tensor>;
+
+// What an operator changes in place.
+struct Changed {
+  Tensor tensor;
+};
+struct OptionalChanged {
+  Optional tensor;
+};
+struct ChangedList {
+  std::vector<Tensor> tensors;
+};
+// The state of a neuron before the first step; none: at rest.
+struct State {
+  Optional tensor;
+};
+// A parameter of a neuron: a tensor, or a number.
+struct Parameter {
+  double value;
+  Optional tensor;
+};
+// A surrogate gradient: its number in core/surrogate.h, and its width.
+struct SurrogateChoice {
+  int64_t number;
+  double alpha;
+};
+
+template <class... T>
+struct Types {};
+template <class... Lists>
+struct Joined;
+template <class... A>
+struct Joined<Types<A...>> {
+  using type = Types<A...>;
+};
+template <class... A, class... B, class... More>
+struct Joined<Types<A...>, Types<B...>, More...> {
+  using type = typename Joined<Types<A..., B...>, More...>::type;
+};
+
+// How a field looks in a schema, and the plain types that PyTorch hands over for it.
+template <class T>
+struct Argument {  // of a struct made by SNNFAST_ARGUMENTS
+  using Flat = typename T::Flat;
+  static void schema(std::string& out, const std::string& name) { T::schema(out, name + "_"); }
+};
+inline void add_argument(std::string& out, const std::string& type, const std::string& name) { out += (out.empty() ? "" : ", ") + type + " " + name; }
+#define SNNFAST_PLAIN_ARGUMENT(TYPE, SCHEMA)                                                           \
+  template <>                                                                                          \
+  struct Argument<TYPE> {                                                                              \
+    using Flat = Types<TYPE>;                                                                          \
+    static void schema(std::string& out, const std::string& name) { add_argument(out, SCHEMA, name); } \
+  };
+SNNFAST_PLAIN_ARGUMENT(Tensor, "Tensor")
+SNNFAST_PLAIN_ARGUMENT(Optional, "Tensor?")
+SNNFAST_PLAIN_ARGUMENT(std::vector<Tensor>, "Tensor[]")
+SNNFAST_PLAIN_ARGUMENT(bool, "bool")
+SNNFAST_PLAIN_ARGUMENT(int64_t, "int")
+SNNFAST_PLAIN_ARGUMENT(double, "float")
+SNNFAST_PLAIN_ARGUMENT(std::optional<double>, "float?")
+SNNFAST_PLAIN_ARGUMENT(std::vector<double>, "float[]")
+#undef SNNFAST_PLAIN_ARGUMENT
+
+// Every changed argument is an alias set of its own; its name tells them apart.
+inline std::string alias(const std::string& out) {
+  int before = 0;
+  for (const char c : out) before += c == '!';
+  return "(" + std::string(1, static_cast<char>('a' + before)) + "!)";
+}
+template <>
+struct Argument<Changed> {
+  using Flat = Types<Tensor>;
+  static void schema(std::string& out, const std::string& name) { add_argument(out, "Tensor" + alias(out), name); }
+};
+template <>
+struct Argument<OptionalChanged> {
+  using Flat = Types<Optional>;
+  static void schema(std::string& out, const std::string& name) { add_argument(out, "Tensor" + alias(out) + "?", name); }
+};
+template <>
+struct Argument<ChangedList> {
+  using Flat = Types<std::vector<Tensor>>;
+  static void schema(std::string& out, const std::string& name) { add_argument(out, "Tensor" + alias(out) + "[]", name); }
+};
+template <>
+struct Argument<State> {
+  using Flat = Types<Optional>;
+  static void schema(std::string& out, const std::string& name) { add_argument(out, "Tensor?", name); }
+};
+template <>
+struct Argument<Parameter> {
+  using Flat = Types<double, Optional>;
+  static void schema(std::string& out, const std::string& name) {
+    add_argument(out, "float", name);
+    add_argument(out, "Tensor?", name + "_tensor");
+  }
+};
+template <>
+struct Argument<SurrogateChoice> {
+  using Flat = Types<int64_t, double>;
+  static void schema(std::string& out, const std::string& name) {
+    add_argument(out, "int", name);
+    add_argument(out, "float", "alpha");
+  }
+};
+
+#define SNNFAST_DECLARE_FIELD(TYPE, NAME) TYPE NAME;
+#define SNNFAST_FLAT_FIELD(TYPE, NAME) , typename Argument<TYPE>::Flat
+#define SNNFAST_SCHEMA_FIELD(TYPE, NAME) Argument<TYPE>::schema(out, prefix + #NAME);
+#define SNNFAST_VISIT_FIELD(TYPE, NAME) visit(#NAME, NAME);
+#define SNNFAST_ARGUMENTS(STRUCT, LIST)                                                                                  \
+  struct STRUCT {                                                                                                        \
+    LIST(SNNFAST_DECLARE_FIELD)                                                                                          \
+    using Flat = typename Joined<Types<> LIST(SNNFAST_FLAT_FIELD)>::type;                                                \
+    static void schema(std::string& out, [[maybe_unused]] const std::string& prefix = "") { LIST(SNNFAST_SCHEMA_FIELD) } \
+    template <class Visit>                                                                                               \
+    void each(const Visit& visit) const {                                                                                \
+      LIST(SNNFAST_VISIT_FIELD)                                                                                          \
+    }                                                                                                                    \
+  };
+
+// "name(arguments, more) -> result"
+template <class Arguments>
+std::string schema(const std::string& name, const std::string& result, const std::string& more = "") {
+  std::string out;
+  Arguments::schema(out);
+  return name + "(" + out + (more.empty() ? "" : ", ") + more + ") -> " + result;
+}
+
+// The function of plain types that TORCH_BOX wants, for one of (const Arguments&, More...).
+template <class Arguments, auto function, class Flat, class Signature>
+struct Unpacked;
+template <class Arguments, auto function, class... F, class Result, class... More>
+struct Unpacked<Arguments, function, Types<F...>, Result (*)(const Arguments&, More...)> {
+  static Result call(F... fields, More... more) { return function(Arguments{std::move(fields)...}, std::move(more)...); }
+};
+#define SNNFAST_BOX(ARGUMENTS, ...) TORCH_BOX((&Unpacked<ARGUMENTS, &__VA_ARGS__, typename ARGUMENTS::Flat, decltype(&__VA_ARGS__)>::call))
+
+}  // namespace snnfast

@@ -1,0 +1,24 @@
+// Scratch of the calling thread, kept between calls.
+#pragma once
+#include <cstdlib>
+#include <memory>
+
+#include "ops/device.h"
+
+namespace snnfast {
+
+inline void* thread_scratch(size_t bytes) {
+  struct Free {
+    void operator()(void* p) const { std::free(p); }
+  };
+  static thread_local std::unique_ptr<void, Free> memory;
+  static thread_local size_t size = 0;
+  if (bytes > size) {
+    size = (bytes + 4095) / 4096 * 4096;
+    memory.reset(std::aligned_alloc(4096, size));
+    STD_TORCH_CHECK(memory, "snnfast: no memory for ", size, " bytes of scratch");
+  }
+  return memory.get();
+}
+
+}  // namespace snnfast

@@ -1,0 +1,118 @@
+"""Calls of adaptive LIF neurons."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from snnfast import check
+from snnfast.surrogate import SurrogateLike
+
+from .call import Parameter
+from .neuron import firing, leak
+
+
+class AlifCall(NamedTuple):
+    """See :func:`alif`."""
+
+    x: Tensor
+    v: Tensor | None
+    a: Tensor | None
+    decay: Parameter
+    v_threshold: Parameter
+    v_reset: Parameter
+    v_rest: Parameter
+    beta: Parameter
+    decay_adapt: Parameter
+    decay_input: bool
+    hard_reset: bool
+    fires: bool
+    surrogate: SurrogateLike
+    detach_reset: bool
+    return_state: bool
+    return_v_seq: bool
+
+
+def alif(
+    x: Tensor,
+    v: Tensor | None = None,
+    a: Tensor | None = None,
+    *,
+    tau: float | Tensor | None = None,
+    decay: float | Tensor | None = None,
+    beta: float | Tensor = 0.2,
+    tau_adapt: float | Tensor | None = None,
+    decay_adapt: float | Tensor | None = None,
+    decay_input: bool = True,
+    v_threshold: float | Tensor = 1.0,
+    v_reset: float | Tensor | None = 0.0,
+    v_rest: float | Tensor | None = None,
+    surrogate: SurrogateLike = "atan",
+    detach_reset: bool = False,
+    return_state: bool = True,
+    return_v_seq: bool = False,
+) -> AlifCall:
+    """Adaptive LIF neurons, whose threshold grows by each of their spikes, over all time steps of ``x``.
+
+    For every neuron and ``t = 0 ... T-1``::
+
+        h[t] = v_rest + decay (v[t-1] - v_rest) + gain x[t]
+        A[t] = v_threshold + beta a[t-1]
+        s[t] = 1 if h[t] >= A[t] else 0
+        v[t] = v_reset where s[t] = 1, else h[t]      hard reset (v_reset given)
+        v[t] = h[t] - s[t] v_threshold                soft reset (v_reset None), by v_threshold and not by A
+        a[t] = decay_adapt a[t-1] + s[t]
+
+    with ``decay = 1 - 1/tau``, ``gain = 1 - decay`` if ``decay_input`` else 1, and ``decay_adapt = 1 - 1/tau_adapt``
+    (Bellec et al., A solution to the learning dilemma for recurrent networks of spiking neurons, Nature Communications 11,
+    2020, whose ``a`` at step t is ``a[t-1]`` here). Gradients flow to ``x``, ``v``, ``a`` and every parameter that is a
+    tensor, also through ``a`` from spike to spike.
+
+    Args:
+        x: input current ``[T, ...]``; float32, float64, bfloat16 or float16, any strides.
+        v: membrane before the first step, ``x.shape[1:]``; ``v_rest`` if None.
+        a: adaptation before the first step, ``x.shape[1:]``; 0 if None.
+        tau: membrane time constant in steps, at least 1; 2.0 if neither ``tau`` nor ``decay`` is given.
+        decay: ``1 - 1/tau`` instead of ``tau``, in [0, 1].
+        beta: how much of the adaptation adds to the threshold.
+        tau_adapt: time constant of the adaptation in steps, at least 1; 100.0 if neither it nor ``decay_adapt`` is given.
+        decay_adapt: ``1 - 1/tau_adapt`` instead of ``tau_adapt``, in [0, 1].
+        decay_input: scale the input by ``1 - decay``.
+        v_threshold: threshold of a neuron that has been silent for long. It and every other parameter of the neuron is a
+            number, or a tensor that broadcasts to ``x.shape[1:]``, as of :func:`snnfast.ops.lif`.
+        v_reset: membrane after a spike; None subtracts ``v_threshold`` instead.
+        v_rest: where the membrane decays to; ``v_reset``, or 0 with soft reset, if None.
+        surrogate: name, :class:`snnfast.surrogate.Surrogate`, or a callable ``u -> spikes`` (runs in the reference).
+        detach_reset: no gradient through the spike into the reset of the membrane; that into ``a`` stays.
+        return_state: return the last membrane and adaptation; without it they are None.
+        return_v_seq: also return the membrane after every step.
+
+    Returns:
+        ``(spikes, v, a)``, with ``return_v_seq`` ``(spikes, v, a, v_seq)``.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
+    """
+    check.sequence("alif", x)
+    check.state("alif", "v", v, x)
+    check.state("alif", "a", a, x)
+    return AlifCall(
+        x=x,
+        v=v,
+        a=a,
+        beta=check.parameter("alif", "beta", beta, x),
+        decay_adapt=check.decay("alif", "decay_adapt", tau_adapt, decay_adapt, 100.0, x),
+        **leak("alif", x, tau, decay, decay_input),
+        **firing(
+            "alif",
+            x,
+            v_threshold=v_threshold,
+            v_reset=v_reset,
+            v_rest=v_rest,
+            surrogate=surrogate,
+            detach_reset=detach_reset,
+            return_state=return_state,
+            return_v_seq=return_v_seq,
+        ),
+    )

@@ -1,0 +1,179 @@
+"""From a call to the plain arguments of its kernel and back; from a check and an implementation to a public op."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Any, NamedTuple, ParamSpec, Protocol, TypeVar, get_type_hints
+
+from torch import Tensor
+
+from snnfast.surrogate import Surrogate, SurrogateLike, numbered
+
+Parameter = float | Tensor
+Changed = Annotated[Tensor, "changed"]
+OptionalChanged = Annotated[Tensor | None, "changed"]
+ChangedList = Annotated[list[Tensor], "changed"]
+
+P = ParamSpec("P")
+C = TypeVar("C", bound="Call")
+R = TypeVar("R")
+
+
+class Call(Protocol):
+    """A named tuple of checked arguments."""
+
+    _fields: tuple[str, ...]
+
+    def __iter__(self) -> Any:
+        """The fields in order."""
+
+    def _replace(self, **changes: Any) -> Any:
+        """The same call with other values in some fields."""
+
+
+class Kind(NamedTuple):
+    """How a field of a call is handed to a kernel: as one plain argument or several.
+
+    Attributes:
+        schema: the argument in PyTorch's notation, with ``{}`` for the field's name.
+        count: plain arguments.
+        flat: a value of the field as plain arguments.
+        value: the value of plain arguments.
+    """
+
+    schema: str
+    count: int
+    flat: Callable[[Any], Sequence[Any]]
+    value: Callable[..., Any]
+
+
+def _one(value: Any) -> tuple[Any]:
+    return (value,)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _parameter(value: Parameter) -> tuple[float, Tensor | None]:
+    return (0.0, value) if isinstance(value, Tensor) else (value, None)
+
+
+def _surrogate(value: Surrogate) -> tuple[int, float]:
+    return value.number, value.alpha
+
+
+_KINDS: dict[Any, Kind] = {
+    **{
+        hint: Kind(f"{schema} {{}}", 1, _one, _same)
+        for hint, schema in {
+            Tensor: "Tensor",
+            Tensor | None: "Tensor?",
+            list[Tensor]: "Tensor[]",
+            Changed: "Tensor(!)",
+            OptionalChanged: "Tensor(!)?",
+            ChangedList: "Tensor(!)[]",
+            bool: "bool",
+            int: "int",
+            float: "float",
+            float | None: "float?",
+            list[float]: "float[]",
+        }.items()
+    },
+    Parameter: Kind(
+        "float {0}, Tensor? {0}_tensor", 2, _parameter, lambda number, tensor: number if tensor is None else tensor
+    ),
+    SurrogateLike: Kind("int {}, float alpha", 2, _surrogate, numbered),
+}
+
+
+def _nested(call: Any) -> Kind:
+    kinds = _kinds(call)
+    schema = ", ".join(
+        kind.schema.replace("{0}", "{}").replace("{}", f"{{0}}_{name}") for name, kind in zip(call._fields, kinds)
+    )
+    return Kind(
+        schema, sum(k.count for k in kinds), lambda value: flatten(value), lambda *flat: unflatten(call, flat)
+    )
+
+
+@functools.cache
+def _kinds(call: Any) -> tuple[Kind, ...]:
+    hints = get_type_hints(call, include_extras=True)
+    return tuple(
+        _nested(hints[name]) if hasattr(hints[name], "_fields") else _KINDS[hints[name]] for name in call._fields
+    )
+
+
+def schema(call: type) -> str:
+    """The arguments of a call's kernel in PyTorch's notation."""
+    return ", ".join(kind.schema.format(name) for name, kind in zip(call._fields, _kinds(call)))  # type: ignore[attr-defined]
+
+
+def flatten(call: Call) -> list[Any]:
+    """The plain arguments of a call's kernel, in order."""
+    flat: list[Any] = []
+    for value, kind in zip(call, _kinds(type(call))):
+        if kind.count == 1:
+            flat.append(value)
+        else:
+            flat += kind.flat(value)
+    return flat
+
+
+def unflatten(call: type[C], flat: Iterable[Any]) -> C:
+    """The call of plain arguments; what comes after them is left alone."""
+    plain = iter(flat)
+    return call(*(kind.value(*(next(plain) for _ in range(kind.count))) for kind in _kinds(call)))
+
+
+def fields_of_kind(call: type, hint: Any) -> tuple[str, ...]:
+    """The names of the fields whose type is ``hint``."""
+    return tuple(name for name, kind in zip(call._fields, _kinds(call)) if kind is _KINDS[hint])  # type: ignore[attr-defined]
+
+
+@functools.cache
+def positions(call: Any) -> dict[str, int]:
+    """Where a field's first plain argument stands."""
+    ends, position = {}, 0
+    for name, kind in zip(call._fields, _kinds(call)):
+        ends[name] = position
+        position += kind.count
+    return ends
+
+
+def public(check: Callable[P, C], run: Callable[[str, C], R], module: str) -> Callable[P, R]:
+    """The op that checks its arguments by ``check`` and answers by ``run(name, call)``.
+
+    It has the signature and the documentation of ``check``, which it keeps as an attribute, and is at home in ``module``.
+    """
+    name = check.__name__
+
+    @functools.wraps(check)
+    def op(*args: P.args, **kwargs: P.kwargs) -> R:
+        return run(name, check(*args, **kwargs))
+
+    signature = inspect.signature(check)
+    op.__dict__.pop("__wrapped__")
+    op.__dict__["__signature__"] = signature.replace(return_annotation=signature.empty)
+    op.__dict__["check"] = check
+    op.__module__ = module
+    return op
+
+
+def equation(
+    check: Callable[P, C], answer: Callable[[C, Any], Any] = lambda call, outputs: outputs
+) -> Callable[[Callable[[C], R]], Callable[P, R]]:
+    """Makes an equation, a function of a call in plain PyTorch, the public op of ``snnfast.reference``.
+
+    The op keeps the equation as an attribute. ``answer`` makes what the op returns of what the equation gives.
+    """
+
+    def publish(function: Callable[[C], R]) -> Callable[P, R]:
+        op = public(check, lambda name, call: answer(call, function(call)), "snnfast.reference")
+        op.__dict__["equation"] = function
+        return op
+
+    return publish

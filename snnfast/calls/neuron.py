@@ -1,0 +1,83 @@
+"""What the calls of all neurons share."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from snnfast import check
+from snnfast.surrogate import SurrogateLike, resolve
+
+from .call import Call, Parameter
+
+
+class NeuronCall(Call, Protocol):
+    """A call of a neuron over all time steps.
+
+    Besides ``x``, its states (fields ``Tensor | None``) and its parameters (fields ``Parameter``) it says:
+
+    Attributes:
+        x: input current ``[T, ...]``.
+        v_threshold, v_reset, v_rest: as of :func:`snnfast.ops.lif`; ``v_reset`` is unused with a soft reset.
+        hard_reset: a spike takes the membrane to ``v_reset``; else ``v_threshold`` is taken off it.
+        fires: False for a readout that never fires.
+        surrogate: resolved.
+        detach_reset: no gradient through the spike into the reset.
+        return_state: give the states after the last step.
+        return_v_seq: give the membrane after every step.
+    """
+
+    x: Tensor
+    v_threshold: Parameter
+    v_reset: Parameter
+    v_rest: Parameter
+    hard_reset: bool
+    fires: bool
+    surrogate: SurrogateLike
+    detach_reset: bool
+    return_state: bool
+    return_v_seq: bool
+
+
+def leak(
+    op: str, x: Tensor, tau: object, decay: object, decay_input: object
+) -> dict[str, Any]:
+    """The fields of a membrane that leaks."""
+    return {"decay": check.decay(op, "decay", tau, decay, 2.0, x), "decay_input": bool(decay_input)}
+
+
+def firing(
+    op: str,
+    x: Tensor,
+    *,
+    v_threshold: object,
+    v_reset: object,
+    v_rest: object,
+    surrogate: SurrogateLike,
+    detach_reset: object,
+    return_state: object,
+    return_v_seq: object,
+) -> dict[str, Any]:
+    """The fields of a neuron that fires and is reset."""
+    v_threshold = check.parameter(op, "v_threshold", v_threshold, x)
+    reset, rest = check.rest(op, v_reset, v_rest, x)
+    return {
+        "v_threshold": v_threshold,
+        "v_reset": 0.0 if reset is None else reset,
+        "v_rest": rest,
+        "hard_reset": reset is not None,
+        "fires": True,
+        "surrogate": resolve(surrogate),
+        "detach_reset": bool(detach_reset),
+        "return_state": bool(return_state),
+        "return_v_seq": bool(return_v_seq),
+    }
+
+
+def answer(call: NeuronCall, outputs: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
+    """What a neuron's op returns, from spikes, states and membranes as a kernel or the reference gives them."""
+    spikes, *states, v_seq = outputs
+    first = spikes if call.fires else v_seq
+    more = (v_seq,) if call.fires and call.return_v_seq else ()
+    return (first, *(s if call.return_state else None for s in states), *more)

@@ -1,0 +1,78 @@
+"""Calls of integrate-and-fire neurons of which only the number of spikes is kept."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from snnfast import check
+
+from .call import Parameter
+
+
+class SpikeCountCall(NamedTuple):
+    """See :func:`spike_count`."""
+
+    x: Tensor
+    v: Tensor | None
+    count: Tensor | None
+    v_threshold: Parameter
+    v_reset: float | None
+
+
+def spike_count(
+    x: Tensor,
+    v: Tensor | None = None,
+    count: Tensor | None = None,
+    *,
+    v_threshold: float | Tensor = 1.0,
+    v_reset: float | None = None,
+) -> SpikeCountCall:
+    """Number of spikes of integrate-and-fire neurons over all time steps of ``x``; no spike train is written.
+
+    The neurons are those of :func:`snnfast.ops.iaf`, and fire at the same steps::
+
+        h[t] = v[t-1] + x[t]
+        s[t] = 1 if h[t] >= v_threshold else 0
+        v[t] = v_reset where s[t] = 1, else h[t]      hard reset (v_reset a number)
+        v[t] = h[t] - s[t] v_threshold                soft reset (v_reset None)
+        count = count + sum over t of s[t]
+
+    The readout of converted networks (Diehl et al. 2015), and of any layer of which only rates are read: a long run is
+    a few calls over chunks of steps, with ``v`` and ``count`` of one call given to the next. Counts have no gradient.
+
+    Args:
+        x: input current ``[T, ...]``; float32, float64, bfloat16 or float16, any strides; a current that is the same at
+            every step may be expanded over time, and is read once.
+        v: membrane before the first step, ``x.shape[1:]``, float64 for float64 ``x``, else float32; ``v_reset``, or 0
+            with soft reset, if None.
+        count: spikes before the first step, like ``v``; 0 if None. Exact up to 2**24 in float32.
+        v_threshold: threshold; a number, or a tensor that broadcasts to ``x.shape[1:]`` (one per channel:
+            ``[C, 1, 1]``), in the dtype of ``v``.
+        v_reset: membrane after a spike; None subtracts ``v_threshold`` instead.
+
+    Returns:
+        ``(count, v)`` after the last step, ``x.shape[1:]`` each, in the dtype of ``v``.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
+        RuntimeError: where a gradient would be needed.
+    """
+    check.sequence("spike_count", x)
+    check.state("spike_count", "v", v, x)
+    check.state("spike_count", "count", count, x)
+    call = SpikeCountCall(
+        x=x,
+        v=v,
+        count=count,
+        v_threshold=check.parameter("spike_count", "v_threshold", v_threshold, x),
+        v_reset=None if v_reset is None else check.number("spike_count", "v_reset", v_reset),
+    )
+    if torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in call):
+        raise RuntimeError(
+            "spike_count: a gradient was asked for, but counts have none; use "
+            "snnfast.ops.iaf(x)[0].sum(0), or torch.no_grad()"
+        )
+    return call

@@ -1,0 +1,84 @@
+"""Images in folders by class."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from .vision import torchvision_modules
+
+_PARTS = ("train", "test")
+
+
+def image_folder(root: str | Path, train: bool = True) -> Dataset[tuple[Tensor, int]]:
+    """Open images that lie as ``root/train/CLASS/*`` and ``root/test/CLASS/*``, each part torchvision's ImageFolder.
+
+    torchvision decodes a file (JPEG, PNG, WebP) when its item is read; ``as_tensors`` reads every item once.
+
+    Args:
+        root: Folder that holds ``train`` and ``test``.
+        train: The training part, or the test part.
+
+    Returns:
+        Data set of (image, label) pairs: uint8 [3, H, W], and the place of the class among their sorted names. To read
+        a file that is no image, or not as large as the first one read, is a ValueError that names it.
+
+    Raises:
+        ImportError: torchvision is not installed.
+        FileNotFoundError: A part is not there, or has no classes, or a class has no images.
+        ValueError: The classes of both parts differ.
+    """
+    datasets, _ = torchvision_modules("image_folder")
+    if not isinstance(root, (str, Path)):
+        raise TypeError(f"image_folder: root must be a folder, got {type(root).__name__}")
+    folder = Path(root).expanduser()
+    classes = {part: _classes(folder / part) for part in _PARTS}
+    differing = [
+        f"{name} only in {part}"
+        for part, other in (_PARTS, _PARTS[::-1])
+        for name in sorted(classes[part] - classes[other])
+    ]
+    if differing:
+        raise ValueError(
+            f"image_folder: train and test in {folder} must have the same classes, got {', '.join(differing)}"
+        )
+    part = folder / ("train" if train else "test")
+    try:
+        opened: Dataset[tuple[Tensor, int]] = datasets.ImageFolder(part, loader=_Decode())
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"image_folder: {part}: {error}") from error
+    return opened
+
+
+def _classes(part: Path) -> set[str]:
+    if not part.is_dir():
+        raise FileNotFoundError(
+            f"image_folder: root must hold train/CLASS/* and test/CLASS/*, there is no folder {part}"
+        )
+    return {entry.name for entry in part.iterdir() if entry.is_dir()}
+
+
+class _Decode:
+    """A file to uint8 [3, H, W], as large as the first."""
+
+    def __init__(self) -> None:
+        self.size: tuple[int, int] | None = None
+
+    def __call__(self, path: str) -> Tensor:
+        io = importlib.import_module("torchvision.io")
+        try:
+            image: Tensor = io.decode_image(path, mode=io.ImageReadMode.RGB)
+        except RuntimeError as error:
+            raise ValueError(f"image_folder: {path} cannot be read as an image: {error}") from error
+        height, width = image.shape[1:]
+        if self.size is None:
+            self.size = height, width
+        if self.size != (height, width):
+            raise ValueError(
+                f"image_folder: all images must be as large as the first, {self.size[0]}x{self.size[1]}, "
+                f"got {height}x{width} in {path}"
+            )
+        return image

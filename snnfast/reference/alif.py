@@ -1,0 +1,19 @@
+"""Adaptive LIF: Bellec et al., Nature Communications 11 (2020)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from snnfast.calls import alif as calls
+
+from .neuron import fire, gain, neuron, over_time
+
+
+@neuron(calls.alif)
+def alif(call: calls.AlifCall) -> tuple[Tensor, ...]:
+    def step(x: Tensor, v: Tensor, a: Tensor) -> tuple[Tensor, ...]:
+        h = call.v_rest + call.decay * (v - call.v_rest) + gain(call) * x
+        s, v = fire(call, h, call.v_threshold + call.beta * a)
+        return s, v, call.decay_adapt * a + s
+
+    return over_time(call, step, call.v, call.a)

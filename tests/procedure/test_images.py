@@ -1,0 +1,100 @@
+"""What procedures make of images: bytes in memory, changed and normalised by the batch."""
+
+import pytest
+import torch
+from torch.nn import functional as F  # noqa: N812
+from torchvision import io
+from torchvision.transforms import functional as vision
+
+from snnfast.procedure import ann, images, vgg16
+
+
+def test_a_crop_is_a_window_of_the_padded_image():
+    torch.manual_seed(0)
+    x = torch.randint(1, 256, (300, 3, 5, 4), dtype=torch.uint8)
+    cut = images.crop(x, 2)
+    assert (cut.shape, cut.dtype) == (x.shape, torch.uint8)
+    padded = F.pad(x, (2, 2, 2, 2))
+    windows = {
+        (t, left): padded[:, :, t : t + 5, left : left + 4] for t in range(5) for left in range(5)
+    }
+    found = torch.stack([(cut == w).flatten(1).all(1) for w in windows.values()])
+    torch.testing.assert_close(found.sum(0), torch.ones(300, dtype=torch.int64), rtol=0, atol=0)
+    # Each of 25 windows 12 times on average.
+    assert found.sum(1).min() > 1
+
+
+def test_bytes_are_normalised_as_in_the_manual():
+    x = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(2, 3, -1, -1)
+    colours = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+    expected = vision.normalize(x / 255, *colours)
+    torch.testing.assert_close(images.normalise("cifar10", x), expected, rtol=0, atol=0)
+    grey = torch.rand(2, 1, 4, 4)
+    assert images.normalise("mnist", grey) is grey
+
+
+def test_a_training_batch_of_cifar10_is_cropped_mirrored_and_normalised():
+    settings = vgg16.preset("cifar10")
+    x = torch.randint(256, (40, 3, 32, 32), dtype=torch.uint8)
+    torch.manual_seed(1)
+    changed = ann.augment(settings)(x)
+    torch.manual_seed(1)
+    expected = images.normalise("cifar10", images.flip(images.crop(x, 4)))
+    torch.testing.assert_close(changed, expected, rtol=0, atol=0)
+    assert changed.ne(images.normalise("cifar10", x)).flatten(1).any(1).sum() > 30
+    plain = ann.augment(vgg16.preset("cifar10", crop=0, flip=False))(x)
+    torch.testing.assert_close(plain, images.normalise("cifar10", x), rtol=0, atol=0)
+
+
+def settings(validate=False):
+    return vgg16.preset("cifar10", validate=validate)
+
+
+def write_folder(root, classes=10, side=32, each=3):
+    generator = torch.Generator().manual_seed(0)
+    for part in ("train", "test"):
+        for label in range(classes):
+            folder = root / part / f"class{label:02}"
+            folder.mkdir(parents=True)
+            for i in range(each):
+                size = (3, side, side)
+                pixels = torch.randint(256, size, generator=generator, dtype=torch.uint8)
+                io.write_png(pixels, str(folder / f"{i}.png"))
+
+
+@pytest.mark.parametrize("validate", [False, True])
+def test_cifar10_may_lie_in_folders(tmp_path, validate):
+    write_folder(tmp_path)
+    found = images.load(settings(validate), tmp_path)
+    assert len(found.train[1]) == (28 if validate else 30)
+    assert found.train[0].dtype == torch.uint8
+    assert found.held_out[0].dtype == torch.float32
+    if validate:
+        assert (found.split, len(found.held_out[1])) == ("validation", 2)
+        return
+    file = io.decode_image(str(tmp_path / "test" / "class09" / "2.png"))
+    torch.testing.assert_close(
+        found.held_out[0][-1:], images.normalise("cifar10", file[None]), rtol=0, atol=0
+    )
+    torch.testing.assert_close(found.held_out[1], torch.arange(30) // 3, rtol=0, atol=0)
+    assert found.split == "test"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "came"),
+    [({"side": 28}, "3x28x28 in 10 classes"), ({"classes": 11}, "3x32x32 in 11 classes")],
+)
+def test_other_images_are_no_cifar10(tmp_path, wrong, came):
+    write_folder(tmp_path, **wrong)
+    with pytest.raises(
+        ValueError, match=f"load: cifar10 has images of 3x32x32 in 10 .* got {came}"
+    ):
+        images.load(settings(), tmp_path)
+
+
+def test_a_folder_of_which_a_part_is_missing(tmp_path):
+    (tmp_path / "test").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*train$"):
+        images.load(settings(), tmp_path)
+    with pytest.raises(FileNotFoundError, match="CIFAR10 is not in"):
+        images.load(settings(), tmp_path / "nowhere")

@@ -69,6 +69,7 @@ _DERIVATIVES: dict[str, Callable[[Tensor, float], Tensor]] = {
     "gaussian": _gaussian,
     "straight_through": _straight_through,
 }
+_NUMBERS = {name: number for number, name in enumerate(_DERIVATIVES)}
 _DEFAULT_ALPHA = {
     "atan": 2.0,
     "sigmoid": 4.0,
@@ -106,7 +107,7 @@ class Surrogate:
     @property
     def number(self) -> int:
         """The kernels' number for it."""
-        return list(_DERIVATIVES).index(self.name)
+        return _NUMBERS[self.name]
 
     def derivative(self, u: Tensor) -> Tensor:
         """``ds/du`` at ``u``, in plain PyTorch."""
@@ -166,6 +167,9 @@ def straight_through() -> Surrogate:
     return Surrogate("straight_through", 1.0)
 
 
+_DEFAULTS = {name: Surrogate(name, alpha) for name, alpha in _DEFAULT_ALPHA.items()}
+
+
 def numbered(number: int, alpha: float) -> Surrogate:
     """The surrogate that the kernels know by ``number``."""
     return Surrogate(list(_DERIVATIVES)[number], alpha)
@@ -184,7 +188,7 @@ def resolve(surrogate: SurrogateLike) -> Surrogate | Callable[[Tensor], Tensor]:
             raise ValueError(
                 f"surrogate: name must be one of {', '.join(_DERIVATIVES)}, got {surrogate!r}"
             )
-        return Surrogate(surrogate, _DEFAULT_ALPHA[surrogate])
+        return _DEFAULTS[surrogate]
     if callable(surrogate):
         return surrogate
     raise TypeError(

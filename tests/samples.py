@@ -63,7 +63,6 @@ class Op:
         kernel: whose kernels it runs.
         fires: whether its first output is spikes.
         variants: keyword arguments to test with, by name.
-        named: what its errors call it, if not its name.
     """
 
     name: str
@@ -73,7 +72,6 @@ class Op:
     kernel: str
     fires: bool
     variants: dict[str, dict[str, Any]] = field(repr=False)
-    named: str = ""
 
     def __call__(self, **arguments: Any) -> tuple[Tensor, ...]:
         return getattr(ops, self.name)(**arguments)
@@ -93,6 +91,8 @@ _FIRING = {
     "threshold_each": {"v_threshold": Values(0.5, 1.5)},
     "threshold_channel": {"v_threshold": Values(0.5, 1.5, "channel"), "v_reset": None},
     "threshold_scalar": {"v_threshold": Values(0.5, 1.5, "scalar")},
+    "v_reset_each": {"v_reset": Values(-0.5, 0.3)},
+    "v_reset_channel": {"v_reset": Values(-0.5, 0.3, "channel"), "return_v_seq": True},
     "detach_reset": {"detach_reset": True},
     "detach_soft": {"detach_reset": True, "v_reset": None},
     "v_seq": {"return_v_seq": True},
@@ -114,19 +114,21 @@ _LEAKY = {
     "decay_scalar_unscaled": {"decay": Values(0.3, 0.9, "scalar"), "decay_input": False},
     "unscaled": {"decay_input": False},
     "v_rest": {"v_rest": 0.2},
+    "v_rest_each": {"v_rest": Values(-0.3, 0.3)},
+    "v_rest_scalar": {"v_rest": Values(-0.3, 0.3, "scalar"), "decay": Values(0.1, 0.9, "last")},
 }
 _LEAKY_FIRING = {
     "all_tensors": {
         "decay": Values(0.1, 0.9),
         "v_threshold": Values(0.5, 1.5, "channel"),
         "v_reset": None,
-        "v_rest": -0.1,
+        "v_rest": Values(-0.2, 0.1),
         "return_v_seq": True,
     },
     "all_tensors_hard": {
         "tau": Values(1.5, 5.0, "last"),
         "v_threshold": Values(0.5, 1.5),
-        "v_reset": 0.1,
+        "v_reset": Values(-0.2, 0.2, "channel"),
         "v_rest": -0.1,
         "return_v_seq": True,
         "decay_input": False,
@@ -144,6 +146,25 @@ _SYNAPTIC = {
     "tau_syn_scalar": {"tau_syn": Values(1.5, 5.0, "scalar"), "decay_input": False},
     "return_state": {"return_state": False},
 }
+_ADAPTIVE = {
+    "beta": {"beta": 0.7},
+    "beta_negative": {"beta": -0.1},
+    "beta_each": {"beta": Values(0.0, 1.0)},
+    "tau_adapt": {"tau_adapt": 3.0},
+    "decay_adapt_0": {"decay_adapt": 0.0, "beta": 0.5},
+    "decay_adapt_1": {"decay_adapt": 1.0},
+    "decay_adapt_each": {"decay_adapt": Values(0.0, 1.0), "beta": 0.4},
+    "adaptation_channel": {
+        "beta": Values(0.0, 1.0, "channel"),
+        "decay_adapt": Values(0.0, 1.0, "last"),
+        "v_reset": None,
+    },
+    "detach_adaptive": {"beta": 0.5, "detach_reset": True, "v_threshold": Values(0.5, 1.0)},
+    "return_state": {"return_state": False},
+}
+
+_FIRES = ("v_threshold", "v_reset", "v_rest")
+_NOT_RETURNED = {"return_state": {"return_state": False}}
 
 OPS = {
     op.name: op
@@ -152,36 +173,38 @@ OPS = {
             "lif",
             ("v",),
             ("decay",),
-            ("v_threshold",),
+            _FIRES,
             "lif",
             True,
-            {
-                "plain": {},
-                **_LEAKY,
-                **_FIRING,
-                **_LEAKY_FIRING,
-                "return_state": {"return_state": False},
-            },
+            {"plain": {}, **_LEAKY, **_FIRING, **_LEAKY_FIRING, **_NOT_RETURNED},
         ),
         Op(
             "iaf",
             ("v",),
             (),
-            ("v_threshold",),
+            ("v_threshold", "v_reset"),
             "lif",
             True,
-            {"plain": {}, **_FIRING, "return_state": {"return_state": False}},
-            named="lif",
+            {"plain": {}, **_FIRING, **_NOT_RETURNED},
         ),
-        Op("li", ("v",), ("decay",), (), "lif", False, {"plain": {}, **_LEAKY}),
+        Op("li", ("v",), ("decay",), ("v_rest",), "lif", False, {"plain": {}, **_LEAKY}),
         Op(
             "cuba",
             ("v", "i"),
             ("decay", "decay_syn"),
-            ("v_threshold",),
+            _FIRES,
             "cuba",
             True,
             {"plain": {}, **_LEAKY, **_FIRING, **_LEAKY_FIRING, **_SYNAPTIC},
+        ),
+        Op(
+            "alif",
+            ("v", "a"),
+            ("decay", "decay_adapt"),
+            (*_FIRES, "beta"),
+            "alif",
+            True,
+            {"plain": {}, **_LEAKY, **_FIRING, **_LEAKY_FIRING, **_ADAPTIVE},
         ),
     )
 }

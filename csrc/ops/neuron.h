@@ -41,7 +41,16 @@ class NeuronTensors {
     return n;
   }
 
-  Tensor nothing() const { return torch::stable::new_empty(x_, {0}, state_type()); }
+  // An output that was not asked for. Not by new_empty, which costs a call of the dispatcher: a small op has several.
+  Tensor nothing() const {
+    const int64_t size = 0, stride = 1;
+    int32_t device = 0;
+    AtenTensorHandle result = nullptr;
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(x_.get(), &device));
+    const int32_t type = dtype_ == Dtype::f64 ? aoti_torch_dtype_float64() : aoti_torch_dtype_float32();
+    TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(1, &size, &stride, type, device, x_.get_device_index(), &result));
+    return Tensor(result);
+  }
 
   // A [T, ...] tensor as rows: in place where a row is contiguous or repeats one value, else from a contiguous copy.
   Rows rows(const Tensor& given, const char* name) {

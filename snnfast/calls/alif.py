@@ -65,9 +65,9 @@ def alif(
         a[t] = decay_adapt a[t-1] + s[t]
 
     with ``decay = 1 - 1/tau``, ``gain = 1 - decay`` if ``decay_input`` else 1, and ``decay_adapt = 1 - 1/tau_adapt``
-    (Bellec et al., A solution to the learning dilemma for recurrent networks of spiking neurons, Nature Communications 11,
-    2020, whose ``a`` at step t is ``a[t-1]`` here). Gradients flow to ``x``, ``v``, ``a`` and every parameter that is a
-    tensor, also through ``a`` from spike to spike.
+    (Bellec et al., A solution to the learning dilemma for recurrent networks of spiking neurons, Nature
+    Communications 11, 2020, whose ``a`` at step t is ``a[t-1]`` here). Gradients flow to ``x``, ``v``, ``a`` and every
+    parameter that is a tensor, also through ``a`` from spike to spike.
 
     Args:
         x: input current ``[T, ...]``; float32, float64, bfloat16 or float16, any strides.
@@ -76,11 +76,12 @@ def alif(
         tau: membrane time constant in steps, at least 1; 2.0 if neither ``tau`` nor ``decay`` is given.
         decay: ``1 - 1/tau`` instead of ``tau``, in [0, 1].
         beta: how much of the adaptation adds to the threshold.
-        tau_adapt: time constant of the adaptation in steps, at least 1; 100.0 if neither it nor ``decay_adapt`` is given.
+        tau_adapt: time constant of the adaptation in steps, at least 1; 100.0 if neither it nor ``decay_adapt`` is
+            given.
         decay_adapt: ``1 - 1/tau_adapt`` instead of ``tau_adapt``, in [0, 1].
         decay_input: scale the input by ``1 - decay``.
-        v_threshold: threshold of a neuron that has been silent for long. It and every other parameter of the neuron is a
-            number, or a tensor that broadcasts to ``x.shape[1:]``, as of :func:`snnfast.ops.lif`.
+        v_threshold: threshold of a neuron that has been silent for long. It and every other parameter of the neuron is
+            a number, or a tensor that broadcasts to ``x.shape[1:]``, as of :func:`snnfast.ops.lif`.
         v_reset: membrane after a spike; None subtracts ``v_threshold`` instead.
         v_rest: where the membrane decays to; ``v_reset``, or 0 with soft reset, if None.
         surrogate: name, :class:`snnfast.surrogate.Surrogate`, or a callable ``u -> spikes`` (runs in the reference).

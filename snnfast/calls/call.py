@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated, Any, NamedTuple, ParamSpec, Protocol, TypeVar, get_type_hints
+from typing import Annotated, Any, NamedTuple, ParamSpec, TypeVar, get_type_hints
 
 from torch import Tensor
 
@@ -17,20 +17,8 @@ OptionalChanged = Annotated[Tensor | None, "changed"]
 ChangedList = Annotated[list[Tensor], "changed"]
 
 P = ParamSpec("P")
-C = TypeVar("C", bound="Call")
+C = TypeVar("C")
 R = TypeVar("R")
-
-
-class Call(Protocol):
-    """A named tuple of checked arguments."""
-
-    _fields: tuple[str, ...]
-
-    def __iter__(self) -> Any:
-        """The fields in order."""
-
-    def _replace(self, **changes: Any) -> Any:
-        """The same call with other values in some fields."""
 
 
 class Kind(NamedTuple):
@@ -38,13 +26,13 @@ class Kind(NamedTuple):
 
     Attributes:
         schema: the argument in PyTorch's notation, with ``{}`` for the field's name.
-        count: plain arguments.
+        size: how many plain arguments.
         flat: a value of the field as plain arguments.
         value: the value of plain arguments.
     """
 
     schema: str
-    count: int
+    size: int
     flat: Callable[[Any], Sequence[Any]]
     value: Callable[..., Any]
 
@@ -83,73 +71,83 @@ _KINDS: dict[Any, Kind] = {
         }.items()
     },
     Parameter: Kind(
-        "float {0}, Tensor? {0}_tensor", 2, _parameter, lambda number, tensor: number if tensor is None else tensor
+        "float {0}, Tensor? {0}_tensor",
+        2,
+        _parameter,
+        lambda number, tensor: number if tensor is None else tensor,
     ),
     SurrogateLike: Kind("int {}, float alpha", 2, _surrogate, numbered),
 }
 
 
 def _nested(call: Any) -> Kind:
-    kinds = _kinds(call)
-    schema = ", ".join(
-        kind.schema.replace("{0}", "{}").replace("{}", f"{{0}}_{name}") for name, kind in zip(call._fields, kinds)
-    )
     return Kind(
-        schema, sum(k.count for k in kinds), lambda value: flatten(value), lambda *flat: unflatten(call, flat)
+        ", ".join(k.schema.format(f"{{0}}_{name}") for name, k in zip(call._fields, call.kinds)),
+        sum(kind.size for kind in call.kinds),
+        flatten,
+        lambda *flat: unflatten(call, flat),
     )
 
 
-@functools.cache
-def _kinds(call: Any) -> tuple[Kind, ...]:
-    hints = get_type_hints(call, include_extras=True)
-    return tuple(
-        _nested(hints[name]) if hasattr(hints[name], "_fields") else _KINDS[hints[name]] for name in call._fields
-    )
+def prepare(call: Any) -> Any:
+    """Looks up once, as attributes of the class ``call``, how its fields are handed to a kernel; returns the class."""
+    if "kinds" not in vars(call):
+        hints = get_type_hints(call, include_extras=True)
+        nested = {name for name in call._fields if hasattr(hints[name], "_fields")}
+        call.kinds = tuple(
+            _nested(prepare(hints[name])) if name in nested else _KINDS[hints[name]]
+            for name in call._fields
+        )
+        call.flatteners = tuple(None if kind.size == 1 else kind.flat for kind in call.kinds)
+    return call
 
 
-def schema(call: type) -> str:
+def schema(call: Any) -> str:
     """The arguments of a call's kernel in PyTorch's notation."""
-    return ", ".join(kind.schema.format(name) for name, kind in zip(call._fields, _kinds(call)))  # type: ignore[attr-defined]
+    kinds = prepare(call).kinds
+    return ", ".join(kind.schema.format(name) for name, kind in zip(call._fields, kinds))
 
 
-def flatten(call: Call) -> list[Any]:
+def flatten(call: Any) -> list[Any]:
     """The plain arguments of a call's kernel, in order."""
     flat: list[Any] = []
-    for value, kind in zip(call, _kinds(type(call))):
-        if kind.count == 1:
+    for value, several in zip(call, call.flatteners):
+        if several is None:
             flat.append(value)
         else:
-            flat += kind.flat(value)
+            flat += several(value)
     return flat
 
 
 def unflatten(call: type[C], flat: Iterable[Any]) -> C:
     """The call of plain arguments; what comes after them is left alone."""
     plain = iter(flat)
-    return call(*(kind.value(*(next(plain) for _ in range(kind.count))) for kind in _kinds(call)))
+    return call(*(kind.value(*(next(plain) for _ in range(kind.size))) for kind in call.kinds))  # type: ignore[attr-defined]
 
 
-def fields_of_kind(call: type, hint: Any) -> tuple[str, ...]:
+def fields_of_kind(call: Any, hint: Any) -> tuple[str, ...]:
     """The names of the fields whose type is ``hint``."""
-    return tuple(name for name, kind in zip(call._fields, _kinds(call)) if kind is _KINDS[hint])  # type: ignore[attr-defined]
+    kinds = prepare(call).kinds
+    return tuple(name for name, kind in zip(call._fields, kinds) if kind is _KINDS[hint])
 
 
-@functools.cache
 def positions(call: Any) -> dict[str, int]:
     """Where a field's first plain argument stands."""
-    ends, position = {}, 0
-    for name, kind in zip(call._fields, _kinds(call)):
-        ends[name] = position
-        position += kind.count
-    return ends
+    starts, position = {}, 0
+    for name, kind in zip(call._fields, prepare(call).kinds):
+        starts[name] = position
+        position += kind.size
+    return starts
 
 
 def public(check: Callable[P, C], run: Callable[[str, C], R], module: str) -> Callable[P, R]:
     """The op that checks its arguments by ``check`` and answers by ``run(name, call)``.
 
-    It has the signature and the documentation of ``check``, which it keeps as an attribute, and is at home in ``module``.
+    It has the signature and the documentation of ``check``, which it keeps as an attribute, and is at home in
+    ``module``.
     """
     name = check.__name__
+    prepare(get_type_hints(check)["return"])
 
     @functools.wraps(check)
     def op(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -56,14 +56,14 @@ def lif(
         v[t] = h[t] - s[t] v_threshold                soft reset (v_reset None)
 
     with ``decay = 1 - 1/tau`` and ``gain = 1 - decay`` if ``decay_input`` else 1 (Gerstner et al., Neuronal Dynamics,
-    section 1.3; the discretisation and the names are SpikingJelly's). Gradients flow to ``x``, ``v`` and every parameter
-    that is a tensor, by backpropagation through time with ``ds/dh`` replaced by the surrogate.
+    section 1.3; the discretisation and the names are SpikingJelly's). Gradients flow to ``x``, ``v`` and every
+    parameter that is a tensor, by backpropagation through time with ``ds/dh`` replaced by the surrogate.
 
     Args:
         x: input current ``[T, ...]``; float32, float64, bfloat16 or float16, any strides.
         v: membrane before the first step, ``x.shape[1:]``, float64 for float64 ``x``, else float32; ``v_rest`` if None.
-        tau: membrane time constant in steps, at least 1; 2.0 if neither ``tau`` nor ``decay`` is given. It and every other
-            parameter of the neuron is a number, or a tensor that broadcasts to ``x.shape[1:]`` (one per channel:
+        tau: membrane time constant in steps, at least 1; 2.0 if neither ``tau`` nor ``decay`` is given. It and every
+            other parameter of the neuron is a number, or a tensor that broadcasts to ``x.shape[1:]`` (one per channel:
             ``[C, 1, 1]``), in the dtype of ``v``.
         decay: what is left of the membrane after one step, in [0, 1], instead of ``tau``.
         decay_input: scale the input by ``1 - decay``.

@@ -1,48 +1,29 @@
-"""What the calls of all neurons share."""
+"""What the calls of all neurons share.
+
+A neuron's call has its input ``x`` ``[T, ...]``, its states (fields ``Tensor | None``), its parameters (fields
+:data:`snnfast.calls.call.Parameter`), what is its own, and:
+
+``hard_reset``
+    a spike takes the membrane to ``v_reset``; else ``v_threshold`` is taken off it, and ``v_reset`` is unused.
+``fires``
+    False for a readout that never fires.
+``surrogate``, ``detach_reset``
+    the gradient of the spike, resolved, and whether it leaves the reset out.
+``return_state``, ``return_v_seq``
+    whether to give the states after the last step, and the membrane after every step.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 
 from snnfast import check
 from snnfast.surrogate import SurrogateLike, resolve
 
-from .call import Call, Parameter
 
-
-class NeuronCall(Call, Protocol):
-    """A call of a neuron over all time steps.
-
-    Besides ``x``, its states (fields ``Tensor | None``) and its parameters (fields ``Parameter``) it says:
-
-    Attributes:
-        x: input current ``[T, ...]``.
-        v_threshold, v_reset, v_rest: as of :func:`snnfast.ops.lif`; ``v_reset`` is unused with a soft reset.
-        hard_reset: a spike takes the membrane to ``v_reset``; else ``v_threshold`` is taken off it.
-        fires: False for a readout that never fires.
-        surrogate: resolved.
-        detach_reset: no gradient through the spike into the reset.
-        return_state: give the states after the last step.
-        return_v_seq: give the membrane after every step.
-    """
-
-    x: Tensor
-    v_threshold: Parameter
-    v_reset: Parameter
-    v_rest: Parameter
-    hard_reset: bool
-    fires: bool
-    surrogate: SurrogateLike
-    detach_reset: bool
-    return_state: bool
-    return_v_seq: bool
-
-
-def leak(
-    op: str, x: Tensor, tau: object, decay: object, decay_input: object
-) -> dict[str, Any]:
+def leak(op: str, x: Tensor, tau: object, decay: object, decay_input: object) -> dict[str, Any]:
     """The fields of a membrane that leaks."""
     return {"decay": check.decay(op, "decay", tau, decay, 2.0, x), "decay_input": bool(decay_input)}
 
@@ -75,7 +56,7 @@ def firing(
     }
 
 
-def answer(call: NeuronCall, outputs: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
+def answer(call: Any, outputs: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
     """What a neuron's op returns, from spikes, states and membranes as a kernel or the reference gives them."""
     spikes, *states, v_seq = outputs
     first = spikes if call.fires else v_seq

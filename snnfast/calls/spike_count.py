@@ -17,7 +17,7 @@ class SpikeCountCall(NamedTuple):
 
     x: Tensor
     v: Tensor | None
-    count: Tensor | None
+    count: Tensor | None  # type: ignore[assignment]  # a tuple has a method of this name
     v_threshold: Parameter
     v_reset: float | None
 

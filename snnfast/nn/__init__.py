@@ -1,5 +1,6 @@
 """Layers: thin modules over :mod:`snnfast.ops`, for sequences ``[T, B, ...]``, time first, or for spike times."""
 
+from .alif import ALIF
 from .cuba import CubaLIF
 from .lif import IF, LI, LIF, ParametricLIF
 from .presets import like
@@ -9,6 +10,7 @@ from .state import detach, reset
 from .time import Time
 
 __all__ = [
+    "ALIF",
     "IF",
     "LI",
     "LIF",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
 from snnfast import ops
-from snnfast.surrogate import SurrogateLike
 
-from .spiking import Spiking, add_decay, leak, learned_decay, learned_tau
+from .spiking import Firing, Spiking, add_decay, leak, learned_decay, learned_tau
 
 __all__ = ["CubaLIF"]
 
@@ -36,13 +36,9 @@ class CubaLIF(Spiking):
         channels: with ``learnable``, one of each for every channel of ``x`` ``[T, B, C, ...]``;
             None learns a single one for the layer.
         decay_input: scale the current by ``1 - decay``.
-        v_threshold: threshold; a number, a tensor (buffer) or an ``nn.Parameter`` (learned).
-        v_reset: membrane after a spike; None subtracts ``v_threshold`` instead (soft reset).
         v_rest: where the membrane decays to; ``v_reset``, or 0 with soft reset, if None.
-        surrogate: as for :class:`snnfast.nn.LIF`.
-        detach_reset: no gradient through the spike into the reset.
-        stateful: keep ``v`` and ``i`` between calls; see :class:`snnfast.nn.state.Stateful`.
-        return_v_seq: return ``(spikes, v_seq)`` instead of ``spikes``.
+        firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``v_reset``, ``surrogate``,
+            ``detach_reset``, ``stateful``, ``return_v_seq``.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
@@ -64,23 +60,11 @@ class CubaLIF(Spiking):
         learnable: bool = False,
         channels: int | None = None,
         decay_input: bool = True,
-        v_threshold: float | Tensor = 1.0,
-        v_reset: float | None = 0.0,
-        v_rest: float | None = None,
-        surrogate: SurrogateLike = "atan",
-        detach_reset: bool = False,
-        stateful: bool = False,
-        return_v_seq: bool = False,
+        v_rest: float | Tensor | None = None,
+        **firing: Unpack[Firing],
     ) -> None:
-        super().__init__(
-            v_threshold=v_threshold,
-            v_reset=v_reset,
-            v_rest=v_rest,
-            surrogate=surrogate,
-            detach_reset=detach_reset,
-            stateful=stateful,
-            return_v_seq=return_v_seq,
-        )
+        super().__init__(**firing)
+        self._add_parameter("v_rest", v_rest)
         self.learnable = bool(learnable)
         self.decay_input = bool(decay_input)
         if learnable:
@@ -110,8 +94,7 @@ class CubaLIF(Spiking):
                 i,
                 **self._decays(x),
                 decay_input=self.decay_input,
-                v_rest=self.v_rest,
-                return_state=self.stateful,
+                v_rest=self._constant("v_rest", x),
                 **self._firing(x),
             )
         )

@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
 from snnfast import check, ops
-from snnfast.surrogate import SurrogateLike
 
 from .spiking import (
+    Firing,
     Spiking,
     add_decay,
     leak,
@@ -32,14 +33,8 @@ class IF(Spiking):
     Spikes where ``h >= v_threshold``, then reset; :func:`snnfast.ops.iaf` has the whole equation.
 
     Args:
-        v_threshold: threshold; a number, a tensor that broadcasts to ``x.shape[1:]`` (kept as a
-            buffer) or an ``nn.Parameter`` of such a shape (learned).
-        v_reset: membrane after a spike; None subtracts ``v_threshold`` instead (soft reset).
-        surrogate: a name, a :class:`snnfast.surrogate.Surrogate` or a callable; see
-            :mod:`snnfast.surrogate`.
-        detach_reset: no gradient through the spike into the reset.
-        stateful: keep the membrane between calls; see :class:`snnfast.nn.state.Stateful`.
-        return_v_seq: return ``(spikes, v_seq)`` instead of ``spikes``.
+        firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``v_reset``, ``surrogate``,
+            ``detach_reset``, ``stateful``, ``return_v_seq``.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
@@ -47,29 +42,13 @@ class IF(Spiking):
 
     op = "iaf"
 
-    def __init__(
-        self,
-        *,
-        v_threshold: float | Tensor = 1.0,
-        v_reset: float | None = 0.0,
-        surrogate: SurrogateLike = "atan",
-        detach_reset: bool = False,
-        stateful: bool = False,
-        return_v_seq: bool = False,
-    ) -> None:
-        super().__init__(
-            v_threshold=v_threshold,
-            v_reset=v_reset,
-            surrogate=surrogate,
-            detach_reset=detach_reset,
-            stateful=stateful,
-            return_v_seq=return_v_seq,
-        )
+    def __init__(self, **firing: Unpack[Firing]) -> None:
+        super().__init__(**firing)
 
     def forward(self, x: Tensor) -> Any:
         """Input current ``[T, B, ...]`` -> spikes of the same shape and dtype."""
         (v,) = self._load_states(x)
-        return self._finish(*ops.iaf(x, v, return_state=self.stateful, **self._firing(x)))
+        return self._finish(*ops.iaf(x, v, **self._firing(x)))
 
 
 class LIF(Spiking):
@@ -91,15 +70,10 @@ class LIF(Spiking):
             be tensors that broadcast to ``x.shape[1:]`` (one per channel: ``[C, 1, 1]``): kept as
             buffers, or learned if they are an ``nn.Parameter``.
         decay_input: scale the input by ``1 - decay``.
-        v_threshold: threshold; a number or a tensor like ``tau``.
-        v_reset: membrane after a spike; None subtracts ``v_threshold`` instead (soft reset).
         v_rest: where the membrane decays to; ``v_reset``, or 0 with soft reset, if None.
-        surrogate: a name, a :class:`snnfast.surrogate.Surrogate` or a callable; see
-            :mod:`snnfast.surrogate`.
-        detach_reset: no gradient through the spike into the reset.
-        stateful: keep the membrane between calls; see :class:`snnfast.nn.state.Stateful`.
-        return_v_seq: return ``(spikes, v_seq)`` instead of ``spikes``.
         strict: spike where ``h > v_threshold``, not at it; snnTorch's and Norse's rule.
+        firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``v_reset``, ``surrogate``,
+            ``detach_reset``, ``stateful``, ``return_v_seq``.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
@@ -113,28 +87,17 @@ class LIF(Spiking):
         *,
         decay: float | Tensor | None = None,
         decay_input: bool = True,
-        v_threshold: float | Tensor = 1.0,
-        v_reset: float | None = 0.0,
-        v_rest: float | None = None,
-        surrogate: SurrogateLike = "atan",
-        detach_reset: bool = False,
-        stateful: bool = False,
-        return_v_seq: bool = False,
+        v_rest: float | Tensor | None = None,
         strict: bool = False,
+        **firing: Unpack[Firing],
     ) -> None:
-        if strict and not isinstance(v_threshold, Tensor):
+        threshold = firing.get("v_threshold", 1.0)
+        if strict and not isinstance(threshold, Tensor):
             # Which number is the next above it depends on the dtype of x.
-            number = check.number("LIF", "v_threshold", v_threshold)
-            v_threshold = torch.tensor(number, dtype=torch.float64)
-        super().__init__(
-            v_threshold=v_threshold,
-            v_reset=v_reset,
-            v_rest=v_rest,
-            surrogate=surrogate,
-            detach_reset=detach_reset,
-            stateful=stateful,
-            return_v_seq=return_v_seq,
-        )
+            number = check.number("LIF", "v_threshold", threshold)
+            firing["v_threshold"] = torch.tensor(number, dtype=torch.float64)
+        super().__init__(**firing)
+        self._add_parameter("v_rest", v_rest)
         add_decay(self, "", tau, decay)
         self.decay_input = bool(decay_input)
         self.strict = bool(strict)
@@ -153,8 +116,7 @@ class LIF(Spiking):
                 tau=self._constant("tau", x),
                 decay=self._constant("decay", x),
                 decay_input=self.decay_input,
-                v_rest=self.v_rest,
-                return_state=self.stateful,
+                v_rest=self._constant("v_rest", x),
                 **self._firing(x),
             )
         )
@@ -180,15 +142,11 @@ class ParametricLIF(Spiking):
         init_tau: the time constant to start from, in steps, above 1.
         channels: how many time constants to learn, one for each of the ``C`` channels of ``x``
             ``[T, B, C, ...]``; None learns a single one for the layer.
-        learnable_threshold: learn ``v_threshold`` too, with the shape of ``w``.
+        learnable_threshold: learn ``v_threshold`` too, with the shape of ``w``, from the number given.
         decay_input: scale the input by ``1 - decay``.
-        v_threshold: threshold like :class:`LIF`'s; the number to start from if it is learned.
-        v_reset: membrane after a spike; None subtracts ``v_threshold`` instead (soft reset).
         v_rest: where the membrane decays to; ``v_reset``, or 0 with soft reset, if None.
-        surrogate: as for :class:`LIF`.
-        detach_reset: no gradient through the spike into the reset.
-        stateful: keep the membrane between calls; see :class:`snnfast.nn.state.Stateful`.
-        return_v_seq: return ``(spikes, v_seq)`` instead of ``spikes``.
+        firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``v_reset``, ``surrogate``,
+            ``detach_reset``, ``stateful``, ``return_v_seq``.
 
     Attributes:
         w: the parameter, ``[1]`` or ``[C]``.
@@ -207,26 +165,14 @@ class ParametricLIF(Spiking):
         channels: int | None = None,
         learnable_threshold: bool = False,
         decay_input: bool = True,
-        v_threshold: float | Tensor = 1.0,
-        v_reset: float | None = 0.0,
-        v_rest: float | None = None,
-        surrogate: SurrogateLike = "atan",
-        detach_reset: bool = False,
-        stateful: bool = False,
-        return_v_seq: bool = False,
+        v_rest: float | Tensor | None = None,
+        **firing: Unpack[Firing],
     ) -> None:
         if learnable_threshold:
-            number = check.number("ParametricLIF", "v_threshold", v_threshold)
-            v_threshold = nn.Parameter(one_or_each(number, channels))
-        super().__init__(
-            v_threshold=v_threshold,
-            v_reset=v_reset,
-            v_rest=v_rest,
-            surrogate=surrogate,
-            detach_reset=detach_reset,
-            stateful=stateful,
-            return_v_seq=return_v_seq,
-        )
+            number = check.number("ParametricLIF", "v_threshold", firing.get("v_threshold", 1.0))
+            firing["v_threshold"] = nn.Parameter(one_or_each(number, channels))
+        super().__init__(**firing)
+        self._add_parameter("v_rest", v_rest)
         self.w = learned_tau("ParametricLIF", "init_tau", init_tau, channels)
         self.learnable_threshold = bool(learnable_threshold)
         self.decay_input = bool(decay_input)
@@ -245,8 +191,7 @@ class ParametricLIF(Spiking):
                 v,
                 decay=learned_decay(self, "w", x),
                 decay_input=self.decay_input,
-                v_rest=self.v_rest,
-                return_state=self.stateful,
+                v_rest=self._constant("v_rest", x),
                 **self._firing(x),
             )
         )
@@ -277,13 +222,15 @@ class LI(Stateful):
         *,
         decay: float | Tensor | None = None,
         decay_input: bool = True,
-        v_rest: float = 0.0,
+        v_rest: float | Tensor = 0.0,
         stateful: bool = False,
     ) -> None:
         super().__init__(stateful=stateful)
         add_decay(self, "", tau, decay)
         self.decay_input = bool(decay_input)
-        self.v_rest = check.number("LI", "v_rest", v_rest)
+        if not isinstance(v_rest, Tensor):
+            check.number("LI", "v_rest", v_rest)
+        self._add_constant("v_rest", v_rest)
 
     def forward(self, x: Tensor) -> Tensor:
         """Input current ``[T, B, ...]`` -> membrane ``[T, B, ...]``, at least float32."""
@@ -294,7 +241,7 @@ class LI(Stateful):
             tau=self._constant("tau", x),
             decay=self._constant("decay", x),
             decay_input=self.decay_input,
-            v_rest=self.v_rest,
+            v_rest=self._constant("v_rest", x),
         )
         self._store_states(v)
         return v_seq

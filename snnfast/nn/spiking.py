@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -13,39 +14,72 @@ from snnfast.surrogate import SurrogateLike, resolve
 
 from .state import Stateful
 
-__all__ = ["Spiking"]
+__all__ = ["Firing", "Spiking"]
+
+
+class Firing(TypedDict, total=False):
+    """The keyword arguments of every spiking layer; :class:`Spiking` says what they are."""
+
+    v_threshold: float | Tensor
+    v_reset: float | Tensor | None
+    surrogate: SurrogateLike
+    detach_reset: bool
+    stateful: bool
+    return_v_seq: bool
 
 
 class Spiking(Stateful):
-    """What the spiking layers share: threshold, reset and surrogate."""
+    """What the spiking layers share: threshold, reset and surrogate.
+
+    Every parameter of a neuron is a number, a tensor that broadcasts to ``x.shape[1:]`` (kept as a buffer) or an
+    ``nn.Parameter`` of such a shape (learned).
+
+    Args:
+        v_threshold: threshold.
+        v_reset: membrane after a spike; None subtracts ``v_threshold`` instead (soft reset).
+        surrogate: a name, a :class:`snnfast.surrogate.Surrogate` or a callable; see :mod:`snnfast.surrogate`.
+        detach_reset: no gradient through the spike into the reset.
+        stateful: keep the states between calls; see :class:`snnfast.nn.state.Stateful`.
+        return_v_seq: return ``(spikes, v_seq)`` instead of ``spikes``.
+    """
+
+    v_rest: float | Tensor | None = None
+
+    def __init_subclass__(cls) -> None:
+        # help() and editors show what a layer takes with **firing, too.
+        own = inspect.signature(cls.__init__).parameters
+        shared = inspect.signature(Spiking.__init__).parameters
+        names = [*(n for n in own if n != "firing"), *(n for n in shared if n not in own)]
+        parameters = [own.get(name) or shared[name] for name in names if name != "self"]
+        cls.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
 
     def __init__(
         self,
         *,
-        v_threshold: float | Tensor,
-        v_reset: float | None,
-        v_rest: float | None = None,
-        surrogate: SurrogateLike,
-        detach_reset: bool,
-        stateful: bool,
-        return_v_seq: bool,
+        v_threshold: float | Tensor = 1.0,
+        v_reset: float | Tensor | None = 0.0,
+        surrogate: SurrogateLike = "atan",
+        detach_reset: bool = False,
+        stateful: bool = False,
+        return_v_seq: bool = False,
     ) -> None:
         super().__init__(stateful=stateful)
-        layer = type(self).__name__
-        check.rest(layer, v_reset, v_rest)
-        if not isinstance(v_threshold, Tensor):
-            check.number(layer, "v_threshold", v_threshold)
-        self._add_constant("v_threshold", v_threshold)
-        self.v_reset = v_reset
-        self.v_rest = v_rest
+        self._add_parameter("v_threshold", v_threshold)
+        self._add_parameter("v_reset", v_reset)
         self.surrogate = resolve(surrogate)
         self.detach_reset = bool(detach_reset)
         self.return_v_seq = bool(return_v_seq)
 
+    def _add_parameter(self, name: str, value: float | Tensor | None) -> None:
+        if value is not None and not isinstance(value, Tensor):
+            check.number(type(self).__name__, name, value)
+        self._add_constant(name, value)
+
     def _firing(self, x: Tensor) -> dict[str, Any]:
         return {
             "v_threshold": self._constant("v_threshold", x),
-            "v_reset": self.v_reset,
+            "v_reset": self._constant("v_reset", x),
+            "return_state": self.stateful,
             "surrogate": self.surrogate,
             "detach_reset": self.detach_reset,
             "return_v_seq": self.return_v_seq,
@@ -67,7 +101,11 @@ class Spiking(Stateful):
 
 
 def add_decay(
-    layer: Stateful, suffix: str, tau: float | Tensor | None, decay: float | Tensor | None
+    layer: Stateful,
+    suffix: str,
+    tau: float | Tensor | None,
+    decay: float | Tensor | None,
+    default: float = 2.0,
 ) -> None:
     """Gives ``layer`` the constants ``tau`` and ``decay``, at most one not None."""
     name = type(layer).__name__
@@ -75,8 +113,8 @@ def add_decay(
         if tau is not None and decay is not None:
             raise ValueError(f"{name}: give tau{suffix} or decay{suffix}, not both")
     else:
-        check.decay(name, f"decay{suffix}", tau, decay, 2.0, torch.empty(0))
-    layer._add_constant(f"tau{suffix}", 2.0 if tau is None and decay is None else tau)
+        check.decay(name, f"decay{suffix}", tau, decay, default, torch.empty(0))
+    layer._add_constant(f"tau{suffix}", default if tau is None and decay is None else tau)
     layer._add_constant(f"decay{suffix}", decay)
 
 

@@ -1,16 +1,19 @@
 """The ops: stateless functions with fused CPU and CUDA kernels behind them."""
 
-from snnfast import backend, reference
-from snnfast.calls.alif import AlifCall
+from snnfast import backend
+from snnfast.calls import spike_count as _spike_count_call
 from snnfast.calls.call import public
-from snnfast.calls.cuba import CubaCall
-from snnfast.calls.lif import LifCall
+from snnfast.reference.alif import alif as _alif
 from snnfast.reference.bp_stdp_network import BpStdpNetworkResult
+from snnfast.reference.cuba import cuba as _cuba
 from snnfast.reference.diehl_cook import DiehlCookResult, DiehlCookState
 from snnfast.reference.diehl_cook_conductance import (
     DiehlCookConductanceResult,
     DiehlCookConductanceState,
 )
+from snnfast.reference.lif import iaf as _iaf
+from snnfast.reference.lif import li as _li
+from snnfast.reference.lif import lif as _lif
 from snnfast.reference.presentations import Events, Rates
 from snnfast.reference.stdp import StdpState
 
@@ -56,19 +59,17 @@ __all__ = [
 ]
 
 
-alif = _neuron.neuron(reference.alif)
-cuba = _neuron.neuron(reference.cuba)
-iaf = _neuron.neuron(reference.iaf, "lif")
-li = _neuron.neuron(reference.li, "lif")
-lif = _neuron.neuron(reference.lif)
-spike_count = public(reference.spike_count.check, _spike_count.run, __name__)
+alif = _neuron.neuron(_alif)
+cuba = _neuron.neuron(_cuba)
+iaf = _neuron.neuron(_iaf)
+li = _neuron.neuron(_li)
+lif = _neuron.neuron(_lif)
+spike_count = public(_spike_count_call.spike_count, _spike_count.run, __name__)
 
 
 def register(namespace: str) -> None:
     """Tells PyTorch how to trace and vmap the kernels of a namespace."""
-    _neuron.register(namespace, "alif", AlifCall)
-    _neuron.register(namespace, "cuba", CubaCall)
-    _neuron.register(namespace, "lif", LifCall)
+    _neuron.register(namespace)
     _register_bp_stdp(namespace)
     _register_bp_stdp_network(namespace)
     _register_diehl_cook(namespace)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, get_type_hints
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch.autograd import forward_ad
 
 from snnfast import backend
 from snnfast.calls.call import Parameter, fields_of_kind, flatten, positions, public, unflatten
-from snnfast.calls.neuron import NeuronCall, answer
+from snnfast.calls.neuron import answer
 from snnfast.check import state_dtype
 
 from .layout import dense_order, inverse, parameter_run, permute_neurons
@@ -24,63 +24,77 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def neuron(reference: Callable[P, R], stem: str = "") -> Callable[P, R]:
-    """The public op of a neuron, from its reference; ``stem`` names the kernels if they are not called like the op."""
-    check, equation = reference.check, reference.equation  # type: ignore[attr-defined]
-    kernel = stem or check.__name__
+class _Kind:
+    """What a neuron's call is made of, looked up once.
 
-    def run(op: str, call: NeuronCall) -> Any:
+    Attributes:
+        call: its type.
+        stem: of its kernels' names, the last part of the name of the module that defines the call.
+        states, params: the names of its states and parameters.
+        at: where a field's first plain argument stands.
+    """
+
+    def __init__(self, call: Any) -> None:
+        self.call, self.at = call, positions(call)
+        self.stem = call.__module__.rpartition(".")[2]
+        self.states = fields_of_kind(call, Tensor | None)
+        self.params = fields_of_kind(call, Parameter)
+        self.forward, self.backward = f"{self.stem}_forward", f"{self.stem}_backward"
+
+
+_KINDS: dict[Any, _Kind] = {}
+
+
+def neuron(reference: Callable[P, R]) -> Callable[P, R]:
+    """The public op of a neuron, from its reference."""
+    check, equation = reference.check, reference.equation  # type: ignore[attr-defined]
+    call_type = get_type_hints(check)["return"]
+    kind = _KINDS.setdefault(call_type, _Kind(call_type))
+
+    def run(op: str, call: Any) -> Any:
         kernels = backend.library(op, call.x, call.surrogate)
-        outputs = equation(call) if kernels is None else _scan(kernels, op, kernel, call)
+        outputs = equation(call) if kernels is None else _scan(kernels, op, kind, call)
         return answer(call, outputs)
 
     return public(check, run, "snnfast.ops")
 
 
-def states_of(call: type) -> tuple[str, ...]:
-    """The names of a neuron's states."""
-    return fields_of_kind(call, Tensor | None)
-
-
-def params_of(call: type) -> tuple[str, ...]:
-    """The names of a neuron's parameters."""
-    return fields_of_kind(call, Parameter)
-
-
-def _scan(kernels: Any, op: str, stem: str, call: Any) -> tuple[Tensor, ...]:
+def _scan(kernels: Any, op: str, kind: _Kind, call: Any) -> tuple[Tensor, ...]:
     """Spikes, states and membranes; what was not asked for is empty."""
-    kind = type(call)
-    states, params = states_of(kind), params_of(kind)
-    differentiable = [call.x, *(getattr(call, name) for name in states + params)]
+    x = call.x
+    given = {
+        name: value
+        for name in kind.states + kind.params
+        if isinstance(value := getattr(call, name), Tensor)
+    }
     if forward_ad._current_level >= 0:
-        _refuse_tangents(op, differentiable)
-    order = dense_order(call.x)
+        _refuse_tangents(op, (x, *given.values()))
+    order = dense_order(x)
     if order is not None:
-        moved = {name: permute_neurons(getattr(call, name), order) for name in states + params}
-        call = call._replace(x=call.x.permute(order), **moved)
-    learned = {name: value for name in params if isinstance(value := getattr(call, name), Tensor)}
-    if learned:
-        neurons = call.x.shape[1:]
-        call = call._replace(**{n: parameter_run(value, neurons) for n, value in learned.items()})
-    every = 0
-    if torch.is_grad_enabled() and any(
-        isinstance(a, Tensor) and a.requires_grad for a in differentiable
-    ):
-        every = CHECKPOINT_EVERY["cpu" if kernels is torch.ops.snnfast and call.x.is_cpu else "cuda"]
+        x = x.permute(order)
+        given = {name: permute_neurons(value, order) for name, value in given.items()}  # type: ignore[misc]
+    if given:
+        shape = x.shape[1:]
+        given |= {n: parameter_run(given[n], shape) for n in kind.params if n in given}
+    if given or order is not None:
+        call = call._replace(x=x, **given)
+    kernel = getattr(kernels, kind.forward)
     flat = flatten(call)
-    if not every:
-        outputs = _below_autograd(getattr(kernels, f"{stem}_forward"), *flat, 0)
-    elif torch._C._are_functorch_transforms_active():
-        outputs = getattr(kernels, f"{stem}_forward")(*flat, every)
+    if not torch.is_grad_enabled() or not any(a.requires_grad for a in (x, *given.values())):
+        outputs = _below_autograd(kernel, *flat, 0)
     else:
-        outputs = _Scan.apply(kernels, stem, kind, every, *flat)  # type: ignore[no-untyped-call]
-    spikes, *states_out, v_seq, _ = outputs
+        every = CHECKPOINT_EVERY["cpu" if kernels is torch.ops.snnfast and x.is_cpu else "cuda"]
+        if torch._C._are_functorch_transforms_active():
+            outputs = kernel(*flat, every)
+        else:
+            outputs = _Scan.apply(kernels, kind, every, *flat)  # type: ignore[no-untyped-call]
+    spikes, *states, v_seq = outputs[: len(kind.states) + 2]
     if order is None:
-        return spikes, *states_out, v_seq
+        return spikes, *states, v_seq
     back = inverse(order)
     return (
         spikes.permute(back) if call.fires else spikes,
-        *(permute_neurons(s, back) if call.return_state else s for s in states_out),
+        *(permute_neurons(s, back) if call.return_state else s for s in states),  # type: ignore[arg-type]
         v_seq.permute(back) if call.return_v_seq else v_seq,
     )
 
@@ -93,7 +107,7 @@ def _refuse_tangents(op: str, arguments: Sequence[Any]) -> None:
 
 
 def _below_autograd(kernel: Any, *arguments: Any) -> tuple[Tensor, ...]:
-    """Calls a kernel where its gradient is not wanted or already taken care of, without the way through Python's autograd."""
+    """Calls a kernel without the way through Python's autograd, where its gradient is taken care of or not wanted."""
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return kernel(*arguments)  # type: ignore[no-any-return]
     with torch._C._AutoDispatchBelowAutograd():
@@ -106,69 +120,85 @@ def _below_autograd(kernel: Any, *arguments: Any) -> tuple[Tensor, ...]:
 class _Scan(torch.autograd.Function):
     # The forward(ctx, ...) form costs 9 us a call, autograd registered with the kernel (below) 40 us.
     @staticmethod
-    def forward(ctx: Any, kernels: Any, stem: str, kind: type, every: int, *flat: Any) -> Any:
-        outputs = _below_autograd(getattr(kernels, f"{stem}_forward"), *flat, every)
-        ctx.kernels, ctx.stem, ctx.kind = kernels, stem, kind
-        ctx.set_materialize_grads(False)
-        _save(ctx, flat, every, outputs[-1])
-        ctx.mark_non_differentiable(outputs[-1])
-        return outputs
+    def forward(ctx: Any, kernels: Any, kind: _Kind, every: int, *flat: Any) -> Any:
+        outputs = _below_autograd(getattr(kernels, kind.forward), *flat, every)
+        _save(ctx, kernels, kind, every, flat, outputs)
+        return outputs[:-1]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-        return (None,) * 4 + _gradients(ctx, *grads)
+        return (None, None, None, *_gradients(ctx, *grads))
 
 
-def _save(ctx: Any, flat: Sequence[Any], every: int, checkpoints: Tensor) -> None:
+def _save(
+    ctx: Any,
+    kernels: Any,
+    kind: _Kind,
+    every: int,
+    flat: Sequence[Any],
+    outputs: tuple[Tensor, ...],
+) -> None:
+    ctx.kernels, ctx.kind, ctx.every = kernels, kind, every
+    ctx.set_materialize_grads(False)
     ctx.places = [k for k, a in enumerate(flat) if isinstance(a, Tensor)]
-    ctx.save_for_backward(checkpoints, *(flat[k] for k in ctx.places))
-    ctx.plain = [None if isinstance(a, Tensor) else a for a in flat]
-    ctx.every = every
+    ctx.save_for_backward(outputs[-1], *(flat[k] for k in ctx.places))
+    ctx.flat = [None if isinstance(a, Tensor) else a for a in flat]
 
 
 def _gradients(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
     """Gradients of the plain arguments from those of spikes, states, v_seq and checkpoints."""
     checkpoints, *saved = ctx.saved_tensors
-    flat, every = list(ctx.plain), ctx.every
+    flat, kind, every, at = list(ctx.flat), ctx.kind, ctx.every, ctx.kind.at
     for k, value in zip(ctx.places, saved):
         flat[k] = value
-    call, at = unflatten(ctx.kind, flat), positions(ctx.kind)
-    states, params = states_of(ctx.kind), params_of(ctx.kind)
     if not every:  # a raw call that kept no checkpoints
         every = CHECKPOINT_EVERY["cuda"]
-        checkpoints = getattr(ctx.kernels, f"{ctx.stem}_forward")(*flat, every)[-1]
-    given = (call.fires, *[call.return_state] * len(states), call.return_v_seq)
-    wanted = [g if there else None for g, there in zip(grads, given)]
-    needed = any(getattr(call, name) is not None for name in states)
-    backward = getattr(ctx.kernels, f"{ctx.stem}_backward")
-    call_backward = backward if torch.is_grad_enabled() else lambda *a: _below_autograd(backward, *a)
-    grad_x, *rest = call_backward(*flat, checkpoints, every, needed, *wanted)
+        checkpoints = getattr(ctx.kernels, kind.forward)(*flat, every)[-1]
+    count = len(kind.states)
+    wanted = (flat[at["fires"]], *[flat[at["return_state"]]] * count, flat[at["return_v_seq"]])
+    needed = any(flat[at[name]] is not None for name in kind.states)
+    kernel = getattr(ctx.kernels, kind.backward)
+    arguments = (
+        *flat,
+        checkpoints,
+        every,
+        needed,
+        *(g if w else None for g, w in zip(grads, wanted)),
+    )
+    # with create_graph=True the kernel says that it has no second derivative
+    outputs = kernel(*arguments) if torch.is_grad_enabled() else _below_autograd(kernel, *arguments)
     result: list[Any] = [None] * len(flat)
-    result[at["x"]] = grad_x
-    for name, grad in zip(states, rest):
-        result[at[name]] = None if getattr(call, name) is None else grad
-    for name, grad in zip(params, rest[len(states) :]):
-        value = getattr(call, name)
-        if isinstance(value, Tensor):
-            result[at[name] + 1] = grad.sum_to_size(value.shape)
+    result[at["x"]] = outputs[0]
+    for name, grad in zip(kind.states, outputs[1:]):
+        if flat[at[name]] is not None:
+            result[at[name]] = grad
+    for name, grad in zip(kind.params, outputs[1 + count :]):
+        tensor = flat[at[name] + 1]
+        if tensor is not None:
+            result[at[name] + 1] = grad.sum_to_size(tensor.shape)
     return tuple(result)
 
 
 # ---- what PyTorch knows of the kernels
 
 
-def register(namespace: str, stem: str, kind: Any) -> None:
-    """Makes the kernels of ``stem`` in ``namespace`` traceable without data, differentiable, and usable under ``torch.vmap``."""
-    states, params, at = states_of(kind), params_of(kind), positions(kind)
-    kernels = getattr(torch.ops, namespace)
-    forward, backward = f"{namespace}::{stem}_forward", f"{namespace}::{stem}_backward"
+def register(namespace: str) -> None:
+    """Makes the kernels of all neurons traceable without data, differentiable, and usable under ``torch.vmap``."""
+    for kind in _KINDS.values():
+        _register(namespace, kind)
+
+
+def _register(namespace: str, kind: _Kind) -> None:
+    kernels, call_type, stem, at = getattr(torch.ops, namespace), kind.call, kind.stem, kind.at
+    states, params = kind.states, kind.params
+    forward, backward = f"{namespace}::{kind.forward}", f"{namespace}::{kind.backward}"
 
     def neurons(x: Tensor, wanted: bool) -> Tensor:
         return x.new_empty(x.shape[1:] if wanted else (0,), dtype=state_dtype(x.dtype))
 
     @torch.library.register_fake(forward)
     def _(*flat: Any) -> tuple[Tensor, ...]:
-        call, every = unflatten(kind, flat), flat[-1]
+        call, every = unflatten(call_type, flat), flat[-1]
         x, dtype = call.x, state_dtype(call.x.dtype)
         count = (x.shape[0] + every - 1) // every - 1 if every else 0
         return (
@@ -182,7 +212,7 @@ def register(namespace: str, stem: str, kind: Any) -> None:
 
     @torch.library.register_fake(backward)
     def _(*flat: Any) -> tuple[Tensor, ...]:
-        call, needed = unflatten(kind, flat), flat[-3 - len(states)]
+        call, needed = unflatten(call_type, flat), flat[-3 - len(states)]
         return (
             call.x.new_empty(call.x.shape),
             *(neurons(call.x, needed) for _ in states),
@@ -190,9 +220,7 @@ def register(namespace: str, stem: str, kind: Any) -> None:
         )
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.kernels, ctx.stem, ctx.kind = kernels, stem, kind
-        ctx.set_materialize_grads(False)
-        _save(ctx, inputs[:-1], inputs[-1], output[-1])
+        _save(ctx, kernels, kind, inputs[-1], inputs[:-1], output)
 
     torch.library.register_autograd(
         forward, lambda ctx, *grads: (*_gradients(ctx, *grads), None), setup_context=setup_context
@@ -207,9 +235,9 @@ def register(namespace: str, stem: str, kind: Any) -> None:
 
     @torch.library.register_vmap(forward)
     def _(info: Any, in_dims: tuple[int | None, ...], *flat: Any) -> Any:
-        call, size = unflatten(kind, flat), info.batch_size
+        call, size = unflatten(call_type, flat), info.batch_size
         batched = _batched(flat, in_dims, at["x"], {at["x"]: 1}, size)
-        return getattr(kernels, f"{stem}_forward")(*batched), (
+        return getattr(kernels, kind.forward)(*batched), (
             1 if call.fires else None,
             *(0 if call.return_state else None for _ in states),
             1 if call.return_v_seq else None,
@@ -218,11 +246,13 @@ def register(namespace: str, stem: str, kind: Any) -> None:
 
     @torch.library.register_vmap(backward)
     def _(info: Any, in_dims: tuple[int | None, ...], *flat: Any) -> Any:
-        call, size, count = unflatten(kind, flat), info.batch_size, len(states)
-        first = len(flat) - count - 2  # of the gradients; checkpoints [count, states, neurons] stand before
+        call, size, count = unflatten(call_type, flat), info.batch_size, len(states)
+        first = (
+            len(flat) - count - 2
+        )  # of the gradients; checkpoints [count, states, neurons] stand before
         batch_at = {at["x"]: 1, first - 3: 2, first: 1, len(flat) - 1: 1}
         batched = _batched(flat, in_dims, at["x"], batch_at, size)
-        return getattr(kernels, f"{stem}_backward")(*batched), (
+        return getattr(kernels, kind.backward)(*batched), (
             1,
             *(0 if flat[-3 - count] else None for _ in states),
             *(0 if isinstance(getattr(call, name), Tensor) else None for name in params),

@@ -24,7 +24,7 @@ def run(op: str, call: SpikeCountCall) -> tuple[Tensor, Tensor]:
     order = dense_order(call.x)
     if order is not None:
         names = ("v", "count", "v_threshold")
-        moved = {name: permute_neurons(getattr(call, name), order) for name in names}
+        moved: Any = {name: permute_neurons(getattr(call, name), order) for name in names}
         call = call._replace(x=call.x.permute(order), **moved)
     if isinstance(call.v_threshold, Tensor):
         call = call._replace(v_threshold=parameter_run(call.v_threshold, call.x.shape[1:]))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from snnfast import check
 from snnfast.calls.call import equation
-from snnfast.calls.neuron import NeuronCall, answer
+from snnfast.calls.neuron import answer
 from snnfast.surrogate import resolve
 
 P = ParamSpec("P")
@@ -24,7 +24,7 @@ def neuron(
 
 
 class _HardReset(torch.autograd.Function):
-    """``v = v_reset where the neuron fired, else h``, differentiable in ``h``, ``v_reset`` and through the spike ``s``."""
+    """``v = v_reset where the neuron fired, else h``, differentiable in ``h``, ``v_reset`` and the spike ``s``."""
 
     @staticmethod
     def forward(ctx: Any, h: Tensor, s: Tensor, v_reset: float | Tensor) -> Tensor:
@@ -45,7 +45,7 @@ class _HardReset(torch.autograd.Function):
         )
 
 
-def fire(call: NeuronCall, h: Tensor, threshold: float | Tensor) -> tuple[Tensor, Tensor]:
+def fire(call: Any, h: Tensor, threshold: float | Tensor) -> tuple[Tensor, Tensor]:
     """Spikes where ``h >= threshold``, and the membrane after the reset."""
     if not call.fires:
         return h.new_empty(0), h
@@ -63,7 +63,7 @@ def gain(call: Any) -> float | Tensor:
 
 
 def over_time(
-    call: NeuronCall, step: Callable[..., tuple[Tensor, ...]], *states: Tensor | None
+    call: Any, step: Callable[..., tuple[Tensor, ...]], *states: Tensor | None
 ) -> tuple[Tensor, ...]:
     """Spikes, last states and membranes of ``step(x[t], *states) -> spikes, *states`` at every time step.
 

@@ -1,0 +1,82 @@
+"""The layer :class:`ALIF`: leaky integrate-and-fire neurons with an adaptive threshold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from typing_extensions import Unpack
+
+from snnfast import ops
+
+from .spiking import Firing, Spiking, add_decay, leak
+
+__all__ = ["ALIF"]
+
+
+class ALIF(Spiking):
+    """LIF neurons whose threshold grows by each of their spikes and decays back.
+
+    For every neuron and ``t = 0 ... T-1``::
+
+        h[t] = v_rest + decay (v[t-1] - v_rest) + gain x[t]
+        s[t] = 1 if h[t] >= v_threshold + beta a[t-1] else 0
+        a[t] = decay_adapt a[t-1] + s[t]
+
+    then the reset of :class:`snnfast.nn.LIF`, a soft one by ``v_threshold`` (Bellec et al. 2020), by
+    :func:`snnfast.ops.alif`.
+
+    Args:
+        tau: membrane time constant in steps, at least 1; 2.0 if neither it nor ``decay`` is given.
+        decay: ``1 - 1/tau``, in [0, 1], instead of ``tau``.
+        beta: how much of the adaptation adds to the threshold.
+        tau_adapt: time constant of the adaptation in steps, at least 1; 100.0 if neither it nor ``decay_adapt`` is
+            given.
+        decay_adapt: ``1 - 1/tau_adapt`` instead of ``tau_adapt``.
+        decay_input: scale the input by ``1 - decay``.
+        v_rest: where the membrane decays to; ``v_reset``, or 0 with soft reset, if None.
+        firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``v_reset``, ``surrogate``,
+            ``detach_reset``, ``stateful``, ``return_v_seq``.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
+    """
+
+    op = "alif"
+    states = ("v", "a")
+    a: Tensor | None
+
+    def __init__(
+        self,
+        tau: float | Tensor | None = None,
+        *,
+        decay: float | Tensor | None = None,
+        beta: float | Tensor = 0.2,
+        tau_adapt: float | Tensor | None = None,
+        decay_adapt: float | Tensor | None = None,
+        decay_input: bool = True,
+        v_rest: float | Tensor | None = None,
+        **firing: Unpack[Firing],
+    ) -> None:
+        super().__init__(**firing)
+        add_decay(self, "", tau, decay)
+        add_decay(self, "_adapt", tau_adapt, decay_adapt, default=100.0)
+        self._add_parameter("beta", beta)
+        self._add_parameter("v_rest", v_rest)
+        self.decay_input = bool(decay_input)
+
+    def forward(self, x: Tensor) -> Any:
+        """Input current ``[T, B, ...]`` -> spikes of the same shape and dtype.
+
+        With ``return_v_seq`` ``(spikes, v_seq)``: also the membrane after every step, ``[T, B, ...]``, float64 for
+        float64 ``x``, else float32.
+        """
+        names = ("tau", "decay", "beta", "tau_adapt", "decay_adapt", "v_rest")
+        constants: dict[str, Any] = {name: self._constant(name, x) for name in names}
+        v, a = self._load_states(x)
+        options = constants | {"decay_input": self.decay_input} | self._firing(x)
+        return self._finish(*ops.alif(x, v, a, **options))
+
+    def _shown(self) -> dict[str, Any]:
+        own = leak(self, "") | {"beta": self.beta} | leak(self, "_adapt")
+        return own | {"decay_input": self.decay_input} | super()._shown()

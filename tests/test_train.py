@@ -304,4 +304,4 @@ def test_losses_and_their_sum_are_not_in_bfloat16():
     assert set(seen) == {torch.float32}
     expected = nn.functional.cross_entropy(model(images), labels).item()
     assert run.history[0]["loss"] == pytest.approx(expected, rel=1e-3)
-    assert run.history[0]["test_loss"] == pytest.approx(expected, rel=1e-3)
+    assert run.history[0]["held_out_loss"] == pytest.approx(expected, rel=1e-3)

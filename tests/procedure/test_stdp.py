@@ -162,12 +162,13 @@ def test_splits_share_no_image():
 
 
 def test_mnist_validates_on_the_last_training_images(monkeypatch):
-    pixels = torch.arange(12_000.0)[:, None, None, None]
+    pixels = torch.arange(12_000.0)[:, None, None, None].expand(-1, 1, 28, 28)
+    labels = torch.arange(12_000) % 10
     monkeypatch.setattr(data, "load", lambda name, root, split, download: split)
-    monkeypatch.setattr(data, "as_tensors", lambda part: (pixels, pixels.flatten().long()))
+    monkeypatch.setattr(data, "as_tensors", lambda part, dtype: (pixels, labels))
     parts = stdp.load(settings(dataset="mnist", validate=True))
-    assert parts.train[1].tolist() == list(range(2000))
-    assert parts.held_out[1].tolist() == list(range(2000, 12_000))
+    assert parts.train[0][:, 0, 0, 0].tolist() == list(range(2000))
+    assert parts.held_out[0][:, 0, 0, 0].tolist() == list(range(2000, 12_000))
 
 
 def test_labels_and_scores_follow_from_the_checkpoint(tmp_path):

@@ -61,6 +61,7 @@ def assert_same_run(a, b):
     assert without_time(a.history) == without_time(b.history)
     for one, two in zip(a.model.state_dict().values(), b.model.state_dict().values()):
         assert torch.equal(one, two)
+    torch.testing.assert_close(a.score.state_dict(), b.score.state_dict(), rtol=0, atol=0)
     states = [run.optimizer.state_dict()["state"] for run in (a, b)]
     assert states[0].keys() == states[1].keys()
     for i in states[0]:
@@ -87,6 +88,37 @@ def test_resumed_run_equals_uninterrupted_one_bit_for_bit(tmp_path, stop_after, 
     _, third = tiny(encoding=encoding)
     third.load(tmp_path / "c.pt")
     assert_same_run(whole, third)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 4, 5])
+@pytest.mark.parametrize("encoding", ["bernoulli", "direct"])
+def test_a_run_resumed_within_an_epoch_equals_an_uninterrupted_one(tmp_path, batch, encoding):
+    """Three batches an epoch; interrupted after so many, but for the last of an epoch, and saved there."""
+    settings, whole = tiny(encoding=encoding)
+    go(settings, whole, 3)
+
+    class PowerCutError(Exception):
+        pass
+
+    def cut(run):
+        if 40 * run.epoch + run.images == 40 * (batch // 3) + 16 * (batch % 3):
+            raise PowerCutError
+
+    _, first = tiny(encoding=encoding)
+    options = {"checkpoint": tmp_path / "c.pt", "save_every": 0.0}
+    with pytest.raises(PowerCutError):
+        go(settings, first, 3, after_batch=cut, **options)
+    _, second = tiny(encoding=encoding)
+    torch.rand(17)
+    second.load(tmp_path / "c.pt")
+    assert (second.epoch, second.images) == (batch // 3, 16 * (batch % 3))
+    go(settings, second, 3, **options)
+    assert_same_run(whole, second)
+    other = tuple(part[:39] for part in DATA)
+    _, third = tiny(encoding=encoding)
+    third.order = torch.arange(40)
+    with pytest.raises(ValueError, match="the epoch began with 40 training images, got 39"):
+        fit(third, other, None, epochs=1, batch_size=16, loss=rate_error)
 
 
 def test_scoring_does_not_change_the_course_of_a_run():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -122,7 +122,9 @@ class Procedure(Generic[S]):
         names = ("root", "download", "device", "resume", "weights", "progress", "echo")
         how = {name: options.pop(name) for name in names if name in options}
         chosen = options if dataset is None else {"dataset": dataset, **options}
-        return self.train(self.preset(**chosen), None if out is None else Path(out), **how)
+        return self.train(
+            self.preset(**chosen), None if out is None else Path(out).expanduser(), **how
+        )
 
     # What is a procedure's own.
 
@@ -130,6 +132,12 @@ class Procedure(Generic[S]):
         """The settings of docs/results.md for a data set, with ``changes``."""
         dataset = self.Settings.default("dataset") if dataset is None else dataset
         self.Settings.check_choice("dataset", dataset)
+        known = [one.name for one in fields(self.Settings)]
+        for name in changes:
+            if name not in known:
+                raise TypeError(
+                    f"{self.name}: there is no setting {name!r}; known: {', '.join(known)}"
+                )
         return self.Settings(**{"dataset": dataset, **self.chosen(dataset, changes), **changes})
 
     def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -226,7 +234,7 @@ class Procedure(Generic[S]):
         download: bool = False,
         device: torch.device | str = "cpu",
         resume: bool = False,
-        weights: Path | None = None,
+        weights: str | Path | None = None,
         progress: bool | None = None,
         echo: Callable[[str], object] | None = tqdm.write,
     ) -> Result:
@@ -257,7 +265,7 @@ class Procedure(Generic[S]):
             data = self.load(settings, root, download=download, device=device)
             run = self.prepare(settings, data)
             if weights is not None:
-                load_weights(run.model, weights)
+                load_weights(run.model, Path(weights))
             self.fit(settings, run, data, **said)
             return self.result(settings, run, data, progress=progress)
         checkpoint = out / CHECKPOINT
@@ -276,7 +284,7 @@ class Procedure(Generic[S]):
                 run.load(checkpoint)
             else:
                 if weights is not None:
-                    load_weights(run.model, weights)
+                    load_weights(run.model, Path(weights))
                 run.save(checkpoint)
             said |= {"checkpoint": checkpoint, "save_every": SAVE_EVERY}
             if self.figures_within_epochs:

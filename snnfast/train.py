@@ -208,6 +208,8 @@ def fit(
         raise ValueError("fit: train holds no images")
     if run.order is not None and len(run.order) != n:
         raise ValueError(f"fit: the epoch began with {len(run.order)} training images, got {n}")
+    if held_out is not None and loss is None:
+        raise ValueError("fit: held_out needs loss, by which it is scored, got None")
     learn = _gradient_step(run, loss, precision) if step is None else step
     with _deterministic_convolutions():
         while run.epoch < epochs:

@@ -93,11 +93,11 @@ def _parameter(settings: type[Options], name: str, defaults: bool) -> inspect.Pa
         flag = f"{flag}/--no-{flag[2:]}"
     if several:
         annotation = list[kind]  # type: ignore[valid-type]
-    default = settings.default(name)
-    shown = str(default) if defaults and default not in (None, False) else False
-    option = typer.Option(
-        flag, help=settings.__dataclass_fields__[name].metadata["help"], show_default=shown
-    )
+    text, default = settings.__dataclass_fields__[name].metadata["help"], settings.default(name)
+    if defaults and default not in (None, False):
+        shown = " ".join(map(str, default)) if several else default
+        text = f"{text} Default: {shown}."
+    option = typer.Option(flag, help=text, show_default=False)
     return inspect.Parameter(
         name,
         inspect.Parameter.KEYWORD_ONLY,

@@ -104,7 +104,7 @@ def repeat(
     Raises:
         ValueError: no seeds, and those of ``trial``.
         FileExistsError: ``out`` holds results and ``resume`` is False.
-        FileNotFoundError, snnfast.train.CheckpointError: there is nothing to resume, or it does not fit.
+        FileNotFoundError, snnfast.checkpoint.CheckpointError: there is nothing to resume, or it does not fit.
     """
     if not seeds:
         raise ValueError("repeat: seeds must hold at least one seed, got none")

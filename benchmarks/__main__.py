@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -33,7 +33,7 @@ JUDGES = {
 
 
 def add_command(benchmark: str) -> None:
-    module = importlib.import_module(f"benchmarks.{benchmark}")
+    module = neurons.module_of(benchmark)
 
     @app.command(benchmark, help=module.__doc__)
     def run(
@@ -104,8 +104,7 @@ def add_command(benchmark: str) -> None:
 
 
 for name in (
-    "lif",
-    "cuba",
+    *neurons.stems(),
     "checkpoints",
     "layer",
     "conv",
@@ -135,11 +134,12 @@ def print_resources(
         raise typer.Exit(1)
     kernels: list[resources.Kernel] = []
     failures: list[str] = []
-    for source in resources.sources():
-        try:
-            kernels += resources.compile_kernels(compiler, arch, source)
-        except RuntimeError as error:
-            failures.append(str(error))
+    with tempfile.TemporaryDirectory() as made:
+        for source in resources.sources(Path(made)):
+            try:
+                kernels += resources.compile_kernels(compiler, arch, source)
+            except RuntimeError as error:
+                failures.append(str(error))
     header = ("source", "kernel", "registers", "shared B", "stack B", "spill B")
     typer.echo(report.table(header, [tuple(map(str, kernel)) for kernel in kernels]))
     for failure in failures:

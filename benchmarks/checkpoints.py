@@ -14,8 +14,9 @@ BASELINES = ("every_1", "every_8", "every_16", "every_64")
 
 
 def prepare(task: Task) -> Prepared:
-    import snnfast
-    from snnfast.ops.scan import CHECKPOINT_EVERY
+    from snnfast.calls.call import flatten
+    from snnfast.calls.lif import lif as check
+    from snnfast.ops.neuron import CHECKPOINT_EVERY
 
     if task.implementation == FLOOR:
         return lif.prepare(task)
@@ -24,21 +25,10 @@ def prepare(task: Task) -> Prepared:
     else:
         every = int(task.implementation.removeprefix("every_"))
     x, grad = lif.inputs(task)
-    neuron = (
-        0.5,
-        None,
-        1.0,
-        None,
-        0.5,
-        True,
-        0.0,
-        0.0,
-        True,
-    )  # decay ... fires, as in csrc/ops/lif.cpp
+    flat = flatten(check(x, tau=2.0, surrogate="atan", return_state=False))
 
     def training() -> tuple[torch.Tensor, ...]:
-        _, _, _, kept = torch.ops.snnfast.lif_forward(x, None, *neuron, False, False, every)
-        gradient = (snnfast.surrogate.atan().number, 2.0, False, False, every)
-        return torch.ops.snnfast.lif_backward(grad, None, None, x, None, kept, *neuron, *gradient)
+        *_, kept = torch.ops.snnfast.lif_forward(*flat, every)
+        return torch.ops.snnfast.lif_backward(*flat, kept, every, False, grad, None, None)
 
     return Prepared({lif.TRAINING: training}, {})

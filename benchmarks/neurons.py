@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -27,6 +28,23 @@ def lif(name: str) -> Callable[[Tensor], Tensor]:
 
         return lambda x: snnfast.ops.lif(x, tau=2.0, surrogate="atan", return_state=False)[0]
     return importlib.import_module(f"benchmarks.baselines.{name}").lif()
+
+
+def stems() -> list[str]:
+    """The neurons whose kernels run through the scan over time: each is a file of maths with a list of arguments."""
+    core = Path(__file__).resolve().parents[1] / "csrc/core"
+    return sorted(
+        header.stem
+        for header in core.glob("*.h")
+        if f"SNNFAST_{header.stem.upper()}_ARGUMENTS" in (text := header.read_text())
+        and "SNNFAST_FIRING_ARGUMENTS(FIELD)" in text
+    )
+
+
+def module_of(benchmark: str) -> ModuleType:
+    """What measures ``benchmark``: its own file, or that of all neurons."""
+    own = (Path(__file__).parent / f"{benchmark}.py").exists()
+    return importlib.import_module(f"benchmarks.{benchmark if own else 'neuron'}")
 
 
 def is_baseline(name: str) -> bool:

@@ -9,6 +9,8 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks import neurons
+
 CSRC = Path(__file__).resolve().parents[1] / "csrc"
 
 
@@ -78,8 +80,13 @@ def parse(source: str, log: str) -> list[Kernel]:
     return [kernel._replace(name=name) for kernel, name in zip(kernels, names)]
 
 
-def sources() -> list[Path]:
-    return sorted((CSRC / "cuda").glob("*.cu"))
+def sources(made: Path) -> list[Path]:
+    """The CUDA sources; those of neurons are made in the folder ``made``, as CMakeLists.txt makes them."""
+    template = (CSRC / "cuda/neuron.cu.in").read_text()
+    for stem in neurons.stems():
+        text = template.replace("@stem@", stem).replace("@Neuron@", stem.capitalize())
+        (made / f"{stem}.cu").write_text(text)
+    return sorted([*(CSRC / "cuda").glob("*.cu"), *made.glob("*.cu")], key=lambda path: path.name)
 
 
 def compile_kernels(compiler: str, arch: str, source: Path) -> list[Kernel]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import importlib
 import json
 import os
 import statistics
@@ -101,7 +100,7 @@ def measure(task: Task) -> Measurement:
 
     torch.set_num_threads(task.threads)
     try:
-        prepared = importlib.import_module(f"benchmarks.{task.benchmark}").prepare(task)
+        prepared = neurons.module_of(task.benchmark).prepare(task)
     except (ImportError, NotImplementedError, RuntimeError, TypeError) as error:
         return Measurement(skipped=f"{type(error).__name__}: {str(error).splitlines()[0]}")
     measurement = Measurement(facts=prepared.facts)

@@ -45,6 +45,12 @@ SCAN = "snnfast/ops/scan.py"
 VALUES = ("tests/robustness/test_values.py",)
 LAYOUTS = ("tests/ops/test_layouts.py",)
 REFERENCE_TESTS = ("tests/ops/test_hand_worked.py", "tests/reference")
+DC, DCC = "csrc/cpu/diehl_cook.cpp", "csrc/cpu/diehl_cook_conductance.cpp"
+DC_CUDA, DCC_CUDA = "csrc/cuda/diehl_cook.cu", "csrc/cuda/diehl_cook_conductance.cu"
+DCC_CORE = "csrc/core/diehl_cook_conductance.h"
+DC_TESTS = ("tests/ops/test_diehl_cook_winners.py", "tests/ops/test_diehl_cook.py")
+DCC_TESTS = ("tests/ops/test_diehl_cook_conductance.py",)
+DC_CALLS = ("tests/ops/test_diehl_cook_calls.py",)
 MUTATIONS = (
     # the maths of one step
     Mutation("decay dropped", LIF, "c[kDecay] * (state[0] - v_rest)", "(state[0] - v_rest)"),
@@ -162,6 +168,126 @@ MUTATIONS = (
         "magnitude >= 0x0f800000u ? 0x7f800000u : 0u",
         "0u",
         VALUES,
+    ),
+    # networks of Diehl and Cook
+    Mutation(
+        "diehl_cook: bounds not raised by learning",
+        DC,
+        "bounds[i * w_.padded_groups] = o_.kept[i];",
+        "(void)bounds;",
+        DC_TESTS,
+    ),
+    Mutation(
+        "diehl_cook: ties go to who comes first",
+        DC,
+        " || (margin == best && n < o_.winners[0])",
+        "",
+        DC_TESTS,
+    ),
+    Mutation(
+        "diehl_cook: own spike inhibits",
+        DC,
+        "(C(arriving) - C(o_.own[k * delay + t % delay]))",
+        "C(arriving)",
+        DC_TESTS,
+    ),
+    Mutation(
+        "diehl_cook: group not bounded anew",
+        DC,
+        "if (first) groups_.bound_margin(id / kGroup);",
+        "",
+        DC_TESTS,
+    ),
+    Mutation(
+        "diehl_cook: bounds without inhibition's end",
+        "csrc/cpu/diehl_cook_groups.h",
+        "membrane = (membrane - after) * decay",
+        "membrane = membrane * decay",
+        DC_TESTS,
+    ),
+    Mutation(
+        "diehl_cook cuda: own spike inhibits",
+        DC_CUDA,
+        "(C(shared_.arriving) - C(m_.history[slot_ * a_.N + n]))",
+        "C(shared_.arriving)",
+        DC_TESTS,
+    ),
+    Mutation(
+        "diehl_cook cuda: ties go to the last",
+        DC_CUDA,
+        "margin == than.margin && neuron < than.neuron",
+        "margin == than.margin && neuron > than.neuron",
+        DC_TESTS,
+    ),
+    Mutation(
+        "diehl_cook: not plastic by a spike",
+        "snnfast/reference/diehl_cook.py",
+        "plastic |= spikes[p, t]",
+        "pass",
+        DC_TESTS,
+    ),
+    Mutation(
+        "diehl_cook: versions not raised",
+        "snnfast/ops/diehl_cook.py",
+        "changed(*((tensor, tensor) for tensor in call.changed))",
+        "pass",
+        DC_CALLS,
+    ),
+    Mutation(
+        "diehl_cook_conductance: delays not bounded",
+        DCC_CORE,
+        "return d < longest_delay ? d : longest_delay;",
+        "return d;",
+        DC_CALLS,
+    ),
+    Mutation(
+        "diehl_cook_conductance: longest_delay not compared",
+        "snnfast/calls/diehl_cook_conductance.py",
+        "longest > given",
+        "False",
+        DC_CALLS,
+    ),
+    Mutation(
+        "diehl_cook_conductance: conductance of the step's beginning",
+        DCC,
+        "exc = g_exc[n] * mean_exc, inh",
+        "exc = g_exc[n], inh",
+        DCC_TESTS,
+    ),
+    Mutation(
+        "diehl_cook_conductance: partner inhibits its own neuron",
+        DCC,
+        "(C(spikes_inh) - C(o_.spiked_inh[n]))",
+        "C(spikes_inh)",
+        DCC_TESTS,
+    ),
+    Mutation(
+        "diehl_cook_conductance: second trace after the spike",
+        DCC,
+        "o_.trace_pre2[row(sent - 1) + i]",
+        "o_.trace_pre2[row(sent) + i]",
+        DCC_TESTS,
+    ),
+    Mutation(
+        "diehl_cook_conductance: spikes learn twice",
+        DCC,
+        "w[n] = Spikes && spiked[n] ? w[n] : less;",
+        "w[n] = less;",
+        DCC_TESTS,
+    ),
+    Mutation(
+        "diehl_cook_conductance cuda: partner inhibits its own neuron",
+        DCC_CUDA,
+        "(C(shared_.inhibiting) - C(m_.spiked_inh[n]))",
+        "C(shared_.inhibiting)",
+        DCC_TESTS,
+    ),
+    Mutation(
+        "diehl_cook_conductance cuda: arrivals a step late",
+        DCC_CUDA,
+        "delays_[i * a_.N + n] != delay",
+        "delays_[i * a_.N + n] + 1 != delay",
+        DCC_TESTS,
     ),
     # Python
     Mutation("gain of a decay number", SCAN, "return 1.0 - decay if", "return decay if"),

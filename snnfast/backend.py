@@ -11,6 +11,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -55,26 +56,52 @@ def _from_environment() -> str | None:
     return value
 
 
-_forced: str | None = _from_environment()
+class _Force:
+    """One ``with use(backend)``."""
+
+    def __init__(self, backend: str | None) -> None:
+        self.backend = backend
+
+
+_environment = _from_environment()
+# Those that this thread or task is inside of, the innermost last.
+_forces: ContextVar[tuple[_Force, ...]] = ContextVar("snnfast_backend", default=())
+# What was forced last, in any thread: torch.compile can guard a variable of the module, and no context variable.
+_last = _environment
 _warned: set[str] = set()
+
+
+def forced() -> str | None:
+    """The backend that this thread or task asks for."""
+    if torch.compiler.is_compiling():
+        return _last
+    forces = _forces.get()
+    return forces[-1].backend if forces else _environment
 
 
 @contextmanager
 def use(backend: str | None) -> Iterator[None]:
     """Forces ``backend`` (``"cpu"``, ``"cuda"``, ``"reference"``, or None for the default) inside a ``with`` block.
 
+    It holds for this thread, or this task of asyncio, and for no other. Compiled code follows the block that was entered
+    or left last, whoever did.
+
     Raises:
         ValueError: for a name that is none of them.
         BackendError: by the ops inside, where that backend cannot run.
     """
-    global _forced
+    global _last
     if backend is not None and backend not in BACKENDS:
         raise ValueError(f"backend: expected one of {', '.join(BACKENDS[:3])}, got {backend!r}")
-    before, _forced = _forced, backend
+    mine = _Force(backend)
+    _forces.set((*_forces.get(), mine))
+    _last = forced()
     try:
         yield
     finally:
-        _forced = before
+        # Not whatever was forced before, which may have been left in between.
+        _forces.set(tuple(force for force in _forces.get() if force is not mine))
+        _last = forced()
 
 
 def _warn_once(message: str) -> None:
@@ -100,17 +127,18 @@ def _why_not(kernel: str, x: Tensor, surrogate: object) -> str:
 def choose(op: str, x: Tensor, surrogate: object = None) -> tuple[str, str]:
     """The backend that runs ``op`` on ``x``, and why."""
     kernel = x.device.type if x.device.type in ("cpu", "cuda") else "none"
-    if _forced == "reference":
+    asked = forced()
+    if asked == "reference":
         return "reference", "SNNFAST_BACKEND or snnfast.backend.use asks for it"
-    wanted = _forced or kernel
+    wanted = asked or kernel
     if wanted == "none":
         return "reference", f"there are no kernels for device {x.device.type}"
     problem = _why_not(wanted, x, surrogate)
     if not problem:
-        forced = " and is what SNNFAST_BACKEND or snnfast.backend.use asks for" if _forced else ""
-        return wanted, f"x is on {x.device.type}{forced}"
-    if _forced:
-        raise BackendError(f"{op}: backend {_forced!r} was asked for, but {problem}")
+        also = " and is what SNNFAST_BACKEND or snnfast.backend.use asks for" if asked else ""
+        return wanted, f"x is on {x.device.type}{also}"
+    if asked:
+        raise BackendError(f"{op}: backend {asked!r} was asked for, but {problem}")
     return "reference", problem
 
 
@@ -118,7 +146,7 @@ def library(op: str, x: Tensor, surrogate: object = None) -> Any:
     """The namespace of kernels that runs ``op`` on ``x``, or None for the reference (a fallback warns once)."""
     backend, why = choose(op, x, surrogate)
     if backend == "reference":
-        if _forced != "reference":
+        if forced() != "reference":
             _warn_once(f"{op} runs in plain PyTorch, which is slow: {why}")
         return None
     return torch.ops.snnfast_emulated if backend == "cuda_emulation" else torch.ops.snnfast

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from numbers import Real
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
 
 FLOATING = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+SPIKE_DTYPES = (torch.bool, torch.uint8, *FLOATING)
+INTEGERS = (int, torch.SymInt, Integral)
+MOST_ELEMENTS = 2**56  # of a tensor; csrc/ops/check.h
 
 
 def state_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -17,15 +20,60 @@ def state_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+def is_recorded(device: torch.device) -> bool:
+    """Whether values cannot be looked at: this code is recorded to run again later, or runs under ``torch.vmap``."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or (device.type == "cuda" and torch.cuda.is_current_stream_capturing())
+    )
+
+
+def tensor(op: str, name: str, value: object) -> None:
+    """A tensor."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{op}: {name} must be a tensor, got {type(value).__name__}")
+
+
+def dtype(op: str, name: str, value: torch.dtype, allowed: Sequence[torch.dtype]) -> None:
+    """One of the ``allowed`` dtypes, as that of the tensor ``name``."""
+    if value not in allowed:
+        raise TypeError(
+            f"{op}: {name} must have one of the dtypes {dtype_names(allowed)}, got {value}"
+        )
+
+
+def spike_dtype(op: str, value: object) -> None:
+    """A dtype that spikes may have, as the argument ``dtype``."""
+    if not isinstance(value, torch.dtype) or value not in SPIKE_DTYPES:
+        raise TypeError(
+            f"{op}: dtype must be one of {dtype_names(SPIKE_DTYPES)}, got {shown(value)}"
+        )
+
+
+def elements(op: str, name: str, shape: Sequence[int]) -> None:
+    """A shape whose elements can be counted and have an address; ``name`` is the argument that made it so large."""
+    if not torch.compiler.is_compiling() and math.prod(shape) > MOST_ELEMENTS:
+        raise ValueError(
+            f"{op}: {name} is too large: a tensor of shape {list(shape)} has more than 2**56 elements"
+        )
+
+
+def generator(op: str, value: object) -> None:
+    """A generator of random numbers, or None."""
+    if value is not None and not isinstance(value, torch.Generator):
+        raise TypeError(
+            f"{op}: generator must be a torch.Generator or None, got {type(value).__name__}"
+        )
+
+
 def sequence(op: str, x: Tensor) -> None:
     """``x`` must be a floating-point tensor ``[T, ...]``."""
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{op}: x must be a tensor, got {type(x).__name__}")
-    if x.dtype not in FLOATING:
-        names = ", ".join(str(d).removeprefix("torch.") for d in FLOATING)
-        raise TypeError(f"{op}: x must have one of the dtypes {names}, got {x.dtype}")
+    tensor(op, "x", x)
+    dtype(op, "x", x.dtype, FLOATING)
     if x.dim() == 0:
         raise ValueError(f"{op}: x must have shape [T, ...], got a tensor without dimensions")
+    elements(op, "x", x.shape)
 
 
 def state(op: str, name: str, value: Tensor | None, x: Tensor) -> None:
@@ -55,7 +103,10 @@ def number(op: str, name: str, value: object) -> float:
     # float first: to ask an abstract class takes longer than many a kernel.
     if isinstance(value, bool) or not isinstance(value, (float, Real)):
         raise TypeError(f"{op}: {name} must be a number, got {type(value).__name__}")
-    result = float(value)
+    try:
+        result = float(value)
+    except OverflowError:
+        raise ValueError(f"{op}: {name} must be finite, got {shown(value)}") from None
     # Not math.isfinite, which breaks the graph of torch.compile(dynamic=True).
     if not -math.inf < result < math.inf:
         raise ValueError(f"{op}: {name} must be finite, got {result}")
@@ -121,27 +172,63 @@ def at_least_zero(op: str, name: str, value: object) -> float:
     return result
 
 
-def like(op: str, name: str, value: object, expected: Tensor, device: torch.device) -> None:
-    """A tensor with the shape and dtype of ``expected``, on ``device``, which is w's."""
+def tensor(
+    op: str,
+    name: str,
+    value: object,
+    shape: Sequence[int],
+    dtype: torch.dtype,
+    device: torch.device,
+) -> None:
+    """A tensor of this shape and dtype on ``device``, which is w's."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{op}: {name} must be a tensor, got {type(value).__name__}")
-    if value.shape != expected.shape:
-        raise ValueError(
-            f"{op}: {name} must have shape {list(expected.shape)}, got {list(value.shape)}"
-        )
-    if value.dtype != expected.dtype:
-        raise TypeError(f"{op}: {name} must have dtype {expected.dtype}, got {value.dtype}")
+    if value.shape != tuple(shape):
+        raise ValueError(f"{op}: {name} must have shape {list(shape)}, got {list(value.shape)}")
+    if value.dtype != dtype:
+        raise TypeError(f"{op}: {name} must have dtype {dtype}, got {value.dtype}")
     if value.device != device:
         raise ValueError(f"{op}: {name} must be on the device of w, {device}, got {value.device}")
 
 
+def like(op: str, name: str, value: object, expected: Tensor, device: torch.device) -> None:
+    """A tensor with the shape and dtype of ``expected``, on ``device``, which is w's."""
+    tensor(op, name, value, expected.shape, expected.dtype, device)
+
+
 def whole(op: str, name: str, value: object, least: int = 1) -> int:
-    """An integer, ``least`` or more."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    """An integer of 64 bits, ``least`` or more."""
+    if isinstance(value, bool) or not isinstance(value, INTEGERS):
         raise TypeError(f"{op}: {name} must be an integer, got {type(value).__name__}")
-    if value < least:
-        raise ValueError(f"{op}: {name} must be at least {least}, got {value}")
-    return value
+    if not least <= value < 2**63:
+        bound = f"at least {least}" if value < least else "less than 2**63"
+        raise ValueError(f"{op}: {name} must be {bound}, got {shown(value)}")
+    return value if isinstance(value, (int, torch.SymInt)) else int(value)  # type: ignore[return-value]
+
+
+def shown(value: object) -> str:
+    """A number as errors show it, a very long one as its beginning."""
+    try:
+        text = str(value)
+    except ValueError:  # more digits than Python prints
+        return "a number of thousands of digits"
+    return text if len(text) <= 40 else f"{text[:20]}... ({len(text)} characters)"
+
+
+def labels(op: str, name: str, value: object) -> Tensor:
+    """A class, or a tensor ``[B]`` of classes; as int64."""
+    if not isinstance(value, Tensor):
+        return torch.tensor(whole(op, name, value, -(2**63)))
+    if (
+        value.is_floating_point()
+        or value.is_complex()
+        or value.dtype == torch.bool
+        or value.dim() > 1
+    ):
+        raise TypeError(
+            f"{op}: {name} must be a class or a tensor [B] of integers, got {list(value.shape)} of {value.dtype}"
+        )
+    return value.long()
 
 
 def sizes(op: str, name: str, values: object, count: int | None = None) -> tuple[int, ...]:
@@ -151,3 +238,88 @@ def sizes(op: str, name: str, values: object, count: int | None = None) -> tuple
     if count is not None and len(values) != count:
         raise ValueError(f"{op}: {name} must have {count} numbers, got {tuple(values)}")
     return tuple(whole(op, name, value) for value in values)
+
+
+def in_range(op: str, name: str, values: Tensor, low: float, high: float, unit: str = "") -> None:
+    """All values in [low, high], where NaN is not, if they can be looked at."""
+    if not values.numel() or is_recorded(values.device):
+        return
+    smallest, largest = values.aminmax()
+    if not ((smallest >= low) & (largest <= high)):
+        allowed = (
+            f"lie in [{low:g}, {high:g}]{unit}"
+            if high < math.inf
+            else f"be at least {low:g}{unit} and not NaN"
+        )
+        raise ValueError(
+            f"{op}: {name} must {allowed}, got values from {smallest.item():g} to {largest.item():g}"
+        )
+
+
+def dtype_names(dtypes: Sequence[torch.dtype]) -> str:
+    """``float32, float64``: as errors list dtypes."""
+    return ", ".join(str(d).removeprefix("torch.") for d in dtypes)
+
+
+def finite(op: str, name: str, values: Tensor) -> None:
+    """Neither NaN nor infinite, if the values can be looked at."""
+    if not is_recorded(values.device) and not bool(values.detach().isfinite().all()):
+        raise ValueError(f"{op}: {name} must be finite")
+
+
+def choice(op: str, name: str, value: object, choices: Sequence[str]) -> None:
+    """One of some words."""
+    if value not in choices:
+        raise ValueError(f"{op}: {name} must be {' or '.join(choices)}, got {value!r}")
+
+
+def weights(op: str, name: str, w: object) -> None:
+    """A matrix of float32 or float64 that may be changed in place."""
+    if not isinstance(w, Tensor):
+        raise TypeError(f"{op}: {name} must be a tensor, got {type(w).__name__}")
+    if w.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"{op}: {name} must have dtype float32 or float64, got {w.dtype}")
+    if w.dim() != 2:
+        raise ValueError(f"{op}: {name} must have shape [N_post, N_pre], got {list(w.shape)}")
+    if any(stride == 0 and size > 1 for stride, size in zip(w.stride(), w.shape)):
+        raise ValueError(f"{op}: {name} must not overlap itself, got strides {list(w.stride())}")
+
+
+def spikes(op: str, name: str, value: object, shape: Sequence[int | str], w: Tensor) -> None:
+    """Spikes on the device of the weights, what is not 0 being one; a letter in ``shape`` is any size."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{op}: {name} must be a tensor, got {type(value).__name__}")
+    if value.dtype not in SPIKE_DTYPES:
+        raise TypeError(
+            f"{op}: {name} must have one of the dtypes {dtype_names(SPIKE_DTYPES)}, got {value.dtype}"
+        )
+    if value.dim() != len(shape) or any(
+        not isinstance(wanted, str) and size != wanted for size, wanted in zip(value.shape, shape)
+    ):
+        wanted = ", ".join(str(size) for size in shape)
+        raise ValueError(f"{op}: {name} must have shape [{wanted}], got {list(value.shape)}")
+    if value.device != w.device:
+        raise ValueError(f"{op}: {name} must be on the device of w, {w.device}, got {value.device}")
+
+
+def overlap(a: Tensor, b: Tensor) -> bool:
+    """Whether two matrices of one dtype share an element, as far as that is known without data."""
+    if a is b:
+        return a.numel() > 0
+    if (
+        torch.compiler.is_compiling()
+        or a.untyped_storage()._cdata != b.untyped_storage()._cdata
+        or not (a.numel() and b.numel())
+    ):
+        return False
+    (a_first, a_last), (b_first, b_last) = _extent(a), _extent(b)
+    if a_last < b_first or b_last < a_first:
+        return False
+    marked = torch.zeros(max(a_last, b_last) + 1, dtype=torch.bool)
+    marked.as_strided(a.shape, a.stride(), a_first).fill_(True)
+    return bool(marked.as_strided(b.shape, b.stride(), b_first).any())
+
+
+def _extent(t: Tensor) -> tuple[int, int]:
+    first = int(t.storage_offset())
+    return first, first + sum((size - 1) * stride for size, stride in zip(t.shape, t.stride()))

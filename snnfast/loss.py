@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from snnfast import check
 from snnfast.reference.bp_stdp_network import output_error
 
 __all__ = [
@@ -37,6 +38,10 @@ def virtual_times(
         v_threshold: threshold.
         scale: milliseconds for a neuron that stays at 0.
     """
+    _tensors("virtual_times", t=t, u_max=u_max)
+    t_max = check.number("virtual_times", "t_max", t_max)
+    v_threshold = check.positive("virtual_times", "v_threshold", v_threshold)
+    scale = check.number("virtual_times", "scale", scale)
     return torch.where(t.isinf(), t_max + scale * (1 - u_max / v_threshold), t)
 
 
@@ -52,6 +57,7 @@ def spike_time_squared_error(t: Tensor, target: Tensor) -> Tensor:
     Returns:
         scalar, in ms^2.
     """
+    _tensors("spike_time_squared_error", t=t, target=target)
     # Masked before the square: inf - inf has no gradient, not even one that is multiplied by 0.
     counts = t.isfinite() & target.isfinite()
     distance = torch.where(counts, t, 0) - torch.where(counts, target, 0)
@@ -78,7 +84,10 @@ def first_spike_cross_entropy(
     Source: Mostafa, Supervised learning based on temporal coding in spiking neural networks, IEEE TNNLS 29 (2018),
     with -t for his exp(t).
     """
+    _tensors("first_spike_cross_entropy", t=t, labels=labels)
+    temperature = check.positive("first_spike_cross_entropy", "temperature", temperature)
     if t_max is not None:
+        t_max = check.number("first_spike_cross_entropy", "t_max", t_max)
         t = F.pad(t, (0, 1), value=t_max)
     return F.cross_entropy(-t / temperature, labels)
 
@@ -90,6 +99,9 @@ def first_spike(t: Tensor, t_max: float = torch.inf) -> Tensor:
         t: spike times ``[B, O]``, ``inf`` (or virtual, after ``t_max``) for silent neurons; the lower index wins a tie.
         t_max: end of the observation.
     """
+    _tensors("first_spike", t=t)
+    if t_max != torch.inf:
+        t_max = check.number("first_spike", "t_max", t_max)
     time, index = t.min(1)
     return index.masked_fill((time > t_max) | time.isinf(), -1)
 
@@ -106,6 +118,9 @@ def revival(t: Tensor, u_max: Tensor, *, v_threshold: float = 1.0, share: float 
         v_threshold: threshold.
         share: in [0, 1).
     """
+    _tensors("revival", t=t, u_max=u_max)
+    v_threshold = check.positive("revival", "v_threshold", v_threshold)
+    share = check.number("revival", "share", share)
     silent = t.isinf()
     dead = silent & (silent.float().mean(0) > share)
     return torch.where(dead, 1 - u_max / v_threshold, 0).sum() / len(t)
@@ -131,15 +146,15 @@ def bp_stdp_error(r: Tensor, z: Tensor, label: int | Tensor, epsilon: int = 4) -
 
     Source: Tavanaei and Maida, Neurocomputing 330 (2019), equation 19.
     """
+    _tensors("bp_stdp_error", r=r, z=z)
     if r.dim() not in (2, 3) or z.shape != r.shape:
         raise ValueError(
             "bp_stdp_error: r and z must both have shape [T, classes] or [T, B, classes], "
             f"got {list(r.shape)} and {list(z.shape)}"
         )
-    if epsilon < 1:
-        raise ValueError(f"bp_stdp_error: epsilon must be at least 1 step, got {epsilon}")
+    epsilon = check.whole("bp_stdp_error", "epsilon", epsilon)
     fired, wanted = (x if x.dim() == 3 else x[:, None] for x in (r != 0, z != 0))
-    labels = torch.as_tensor(label, device=r.device).long().view(-1)
+    labels = check.labels("bp_stdp_error", "label", label).to(r.device).view(-1)
     if labels.shape != fired.shape[1:2]:
         raise ValueError(
             f"bp_stdp_error: label must have shape [{fired.shape[1]}], got {list(labels.shape)}"
@@ -177,3 +192,8 @@ def bp_stdp_loss(r: Tensor, z: Tensor, label: int | Tensor, epsilon: int = 4) ->
     error = bp_stdp_error(r, z, label, epsilon)
     samples = error.shape[1] if error.dim() == 3 else 1
     return error.square().sum() / max(len(error) * samples, 1)
+
+
+def _tensors(function: str, **arguments: object) -> None:
+    for name, value in arguments.items():
+        check.tensor(function, name, value)

@@ -12,7 +12,6 @@ from snnfast.loss import bp_stdp_error
 from snnfast.model import Bohte2002, TavanaeiAndMaida2017
 from snnfast.ops import bp_stdp
 from snnfast.ops.spikeprop import Pull
-from snnfast.reference.bp_stdp import check_finite, prepare_rule
 
 __all__ = ["Bohte", "TavanaeiAndMaida"]
 
@@ -118,7 +117,8 @@ class TavanaeiAndMaida:
         self, model: TavanaeiAndMaida2017, lr: float = 0.0005, *, epsilon: int = 4
     ) -> None:
         self.model, self.lr, self.epsilon = model, lr, epsilon
-        prepare_rule("TavanaeiAndMaida", lr, epsilon, "step", "sum")
+        check.at_least_zero("TavanaeiAndMaida", "lr", lr)
+        check.whole("TavanaeiAndMaida", "epsilon", epsilon)
 
     def step(
         self,
@@ -155,7 +155,7 @@ class TavanaeiAndMaida:
                     f"before {layer}, got {pre.shape[2]}"
                 )
         for layer in layers:
-            check_finite("TavanaeiAndMaida", "weights", layer.weight)
+            check.finite("TavanaeiAndMaida", "weights", layer.weight)
         for depth in reversed(range(len(layers))):
             passed = bp_stdp(
                 layers[depth].weight,

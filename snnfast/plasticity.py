@@ -8,7 +8,7 @@ After that, with ``s_pre`` and ``s_post`` the spikes of the same step and ``w`` 
     w <- clamp(w + s_post potentiation(w) - s_pre depression(w), w_min, w_max)
 
 so that two spikes in the same step are a pair in both directions. A second trace, where a rule has one, enters with its
-value after the decay and before this step's spike. ``csrc/core/stdp.h`` holds the same formulas.
+value after the decay and before this step's spike. ``csrc/core/plasticity.h`` holds the same formulas.
 
 :func:`reward_modulated` turns any of these rules into a three-factor rule: the change above goes into an eligibility
 trace of the synapse, and a reward turns eligibility into weight.
@@ -19,12 +19,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields, replace
 from numbers import Real
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 __all__ = [
+    "Constants",
     "Rule",
     "exponential",
     "pair",
@@ -37,8 +38,73 @@ __all__ = [
 
 Trace = Literal["nearest", "all"]
 
-# In the order of csrc/core/stdp.h; the position is the kernel's number for it.
+# In the order of csrc/core/plasticity.h; the position is the kernel's number for it.
 KINDS = ("additive", "linear", "power", "exponential", "triplet")
+
+
+class Constants(NamedTuple):
+    """A rule in steps, as equations and kernels use it; see :meth:`Rule.constants`.
+
+    Attributes:
+        kind: number of the formula in ``KINDS``.
+        all: a spike increments a trace, and does not set it to 1.
+        decay_pre, decay_post, decay_pre2, decay_post2: of the traces, per step.
+        lr_pre, lr_post, lr_pre_triplet, lr_post_triplet, x_tar, mu, beta, w_min, w_max: as of :class:`Rule`.
+    """
+
+    kind: int
+    all: bool
+    decay_pre: float
+    decay_post: float
+    decay_pre2: float
+    decay_post2: float
+    lr_pre: float
+    lr_post: float
+    lr_pre_triplet: float
+    lr_post_triplet: float
+    x_tar: float
+    mu: float
+    beta: float
+    w_min: float
+    w_max: float
+
+    def trace(self, decayed: Tensor, spikes: Tensor) -> Tensor:
+        """A trace after the decay and, where ``spikes`` is True, the spike."""
+        return torch.where(spikes, decayed + 1 if self.all else 1.0, decayed)
+
+    @property
+    def depresses(self) -> bool:
+        """Whether presynaptic spikes change weights."""
+        return self.lr_pre != 0 or self.lr_pre_triplet != 0
+
+    def potentiation(self, w: Tensor, x_pre: Tensor, x_post2: Tensor) -> Tensor:
+        """Growth of ``w`` at a postsynaptic spike, elementwise; the tensors broadcast."""
+        kind = KINDS[self.kind]
+        gap = x_pre - self.x_tar
+        if kind == "additive":
+            return self.lr_post * gap * torch.ones_like(w)
+        if kind == "linear":
+            return self.lr_post * gap * (self.w_max - w)
+        if kind == "power":
+            return self.lr_post * gap * _pow(self.w_max - w, self.mu)
+        if kind == "exponential":
+            grow, shrink = (
+                _exp(-self.beta * (w - self.w_min)),
+                _exp(-self.beta * (self.w_max - w)),
+            )
+            return self.lr_post * (x_pre * grow - self.x_tar * shrink)
+        return x_pre * (self.lr_post + self.lr_post_triplet * x_post2) * torch.ones_like(w)
+
+    def depression(self, w: Tensor, x_post: Tensor, x_pre2: Tensor) -> Tensor:
+        """Loss of ``w`` at a presynaptic spike, elementwise; the tensors broadcast."""
+        kind = KINDS[self.kind]
+        if kind == "linear":
+            return self.lr_pre * x_post * (w - self.w_min)
+        if kind == "power":
+            return self.lr_pre * x_post * _pow(w - self.w_min, self.mu)
+        if kind == "triplet":
+            return x_post * (self.lr_pre + self.lr_pre_triplet * x_pre2) * torch.ones_like(w)
+        return self.lr_pre * x_post * torch.ones_like(w)
 
 
 @dataclass(frozen=True)
@@ -110,58 +176,25 @@ class Rule:
         if self.trace not in ("nearest", "all"):
             raise ValueError(f"plasticity: trace must be nearest or all, got {self.trace!r}")
 
-    @property
-    def depresses(self) -> bool:
-        """Whether presynaptic spikes change weights."""
-        return self.lr_pre != 0 or self.lr_pre_triplet != 0
-
-    def potentiation(self, w: Tensor, x_pre: Tensor, x_post2: Tensor) -> Tensor:
-        """Growth of ``w`` at a postsynaptic spike, elementwise; the tensors broadcast."""
-        gap = x_pre - self.x_tar
-        if self.kind == "additive":
-            return self.lr_post * gap * torch.ones_like(w)
-        if self.kind == "linear":
-            return self.lr_post * gap * (self.w_max - w)
-        if self.kind == "power":
-            return self.lr_post * gap * _pow(self.w_max - w, self.mu)
-        if self.kind == "exponential":
-            grow, shrink = (
-                _exp(-self.beta * (w - self.w_min)),
-                _exp(-self.beta * (self.w_max - w)),
-            )
-            return self.lr_post * (x_pre * grow - self.x_tar * shrink)
-        return x_pre * (self.lr_post + self.lr_post_triplet * x_post2) * torch.ones_like(w)
-
-    def depression(self, w: Tensor, x_post: Tensor, x_pre2: Tensor) -> Tensor:
-        """Loss of ``w`` at a presynaptic spike, elementwise; the tensors broadcast."""
-        if self.kind == "linear":
-            return self.lr_pre * x_post * (w - self.w_min)
-        if self.kind == "power":
-            return self.lr_pre * x_post * _pow(w - self.w_min, self.mu)
-        if self.kind == "triplet":
-            return x_post * (self.lr_pre + self.lr_pre_triplet * x_pre2) * torch.ones_like(w)
-        return self.lr_pre * x_post * torch.ones_like(w)
-
-    def constants(self, dt: float) -> list[float]:
-        """What a kernel is given, in the order of ``Plasticity`` in ``csrc/core/stdp.h``; ``dt`` in ms."""
-        decays = (
-            math.exp(-dt / tau)
-            for tau in (self.tau_pre, self.tau_post, self.tau_pre2, self.tau_post2)
+    def constants(self, dt: float) -> Constants:
+        """The rule in steps of ``dt`` ms."""
+        return Constants(
+            kind=KINDS.index(self.kind),
+            all=self.trace == "all",
+            decay_pre=math.exp(-dt / self.tau_pre),
+            decay_post=math.exp(-dt / self.tau_post),
+            decay_pre2=math.exp(-dt / self.tau_pre2),
+            decay_post2=math.exp(-dt / self.tau_post2),
+            lr_pre=float(self.lr_pre),
+            lr_post=float(self.lr_post),
+            lr_pre_triplet=float(self.lr_pre_triplet),
+            lr_post_triplet=float(self.lr_post_triplet),
+            x_tar=float(self.x_tar),
+            mu=float(self.mu),
+            beta=float(self.beta),
+            w_min=float(self.w_min),
+            w_max=float(self.w_max),
         )
-        return [
-            float(KINDS.index(self.kind)),
-            float(self.trace == "all"),
-            *decays,
-            self.lr_pre,
-            self.lr_post,
-            self.lr_pre_triplet,
-            self.lr_post_triplet,
-            self.x_tar,
-            self.mu,
-            self.beta,
-            self.w_min,
-            self.w_max,
-        ]
 
 
 def _pow(base: Tensor, exponent: float) -> Tensor:

@@ -44,7 +44,7 @@ def _fast_sigmoid(u: Tensor, alpha: float) -> Tensor:
 
 
 def _rectangle(u: Tensor, alpha: float) -> Tensor:
-    return alpha * (u.abs() < 0.5 / alpha).to(u)
+    return torch.where(u.isnan(), u, alpha * (u.abs() < 0.5 / alpha).to(u))
 
 
 def _triangle(u: Tensor, alpha: float) -> Tensor:

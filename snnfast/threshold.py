@@ -98,39 +98,35 @@ def spikenorm(
             f"spikenorm: model must be a spiking network, got {type(model).__name__}; make one with SVGG16 or "
             "snnfast.conversion.SpikingNetwork"
         )
-    own = model.encoding
-    if encoder is not None:
-        if not callable(encoder):
-            raise TypeError(f"spikenorm: encoder must be callable, got {type(encoder).__name__}")
-        if own == "constant":
-            raise ValueError(
-                "spikenorm: the model takes constant current; give encoder=None, or a model with encoding='poisson'"
-            )
-        model.encoding = encoder
-    try:
-        return from_currents(
-            model,
-            train_loader,
-            num_steps=num_steps,
-            scaling_factor=scaling_factor,
-            batches_used=batches,
-            progress=progress,
+    if encoder is not None and not callable(encoder):
+        raise TypeError(f"spikenorm: encoder must be callable, got {type(encoder).__name__}")
+    if encoder is not None and model.plan.constant_input:
+        raise ValueError(
+            "spikenorm: the model takes constant current; give encoder=None, or a model with encoding='poisson'"
         )
-    finally:
-        model.encoding = own
+    return from_currents(
+        model,
+        train_loader,
+        num_steps=num_steps,
+        scaling_factor=scaling_factor,
+        batches_used=batches,
+        encoding=encoder,
+        progress=progress,
+    )
 
 
 def _check_chain(network: SpikingNetwork) -> None:
-    plan = network.plan
-    for node in plan.nodes:
-        signals = [i.name for i in node.all_input_nodes if plan.kinds[i.name] != "static"]
-        if len(signals) > 1 and node.op == "call_function":
+    nodes = network.plan.nodes
+    for node in nodes.values():
+        signals = [name for name in node.reads if nodes[name].kind not in ("static", "size")]
+        if len(signals) > 1:
             raise ValueError(
-                f"activation_based: {plan.places[node.name]} joins branches, so there is no one layer before it; use "
+                f"activation_based: {node.place} joins branches, so there is no one layer before it; use "
                 "snnfast.convert(model, loader, method='max')"
             )
-        if node.name in plan.products and network.get_submodule(str(node.target)).bias is not None:
+        if node.kind == "affine":
+            what = "has a bias" if node.is_product else "adds a constant"
             raise ValueError(
-                f"activation_based: {plan.places[node.name]} has a bias, which would have to be divided by the "
-                "activation before it; use snnfast.convert(model, loader, method='max')"
+                f"activation_based: {node.place} {what}, which would have to be divided by the activation before it; "
+                "use snnfast.convert(model, loader, method='max')"
             )

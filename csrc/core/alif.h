@@ -12,7 +12,7 @@
   FIELD(Parameter, v_reset)           \
   FIELD(Parameter, v_rest)            \
   FIELD(Parameter, beta)              \
-  FIELD(Parameter, decay_adapt)           \
+  FIELD(Parameter, decay_adapt)       \
   FIELD(bool, decay_input)            \
   SNNFAST_FIRING_ARGUMENTS(FIELD)
 
@@ -48,11 +48,11 @@ struct Alif : Lif {
     state[kA] = c[kLeakAdapt] * state[kA] + (fired ? C(1) : C(0));
   }
   template <Reset R, class C>
-  static SNNFAST_HD C fire_backward(bool fired, const C* charged, const C* c, bool detach_reset, C* grad, C* grad_params) {
+  static SNNFAST_HD C fire_backward(bool fired, const C* charged, const C* c, C attached, C* grad, C* grad_params) {
     const C grad_a = grad[kA];
     grad_params[kDecayAdapt] += grad_a * charged[kA];
     grad[kA] = grad_a * c[kLeakAdapt];
-    return grad_a + Lif::fire_backward<R>(fired, charged, c, detach_reset, grad, grad_params);
+    return grad_a + Lif::fire_backward<R>(fired, charged, c, attached, grad, grad_params);
   }
 };
 

@@ -23,5 +23,8 @@ class Arena {
   char *begin_, *next_;
 };
 
+// The first address of a line of the cache in memory of 64 bytes more than are needed.
+inline char* aligned(char* memory) { return memory + (64 - reinterpret_cast<uintptr_t>(memory) % 64) % 64; }
+
 }  // namespace
 }  // namespace snnfast

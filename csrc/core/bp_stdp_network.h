@@ -2,6 +2,8 @@
 #pragma once
 #include <cstdint>
 
+#include "core/presentations.h"
+
 namespace snnfast {
 
 constexpr int64_t kBpStdpLayers = 16;  // at most
@@ -9,27 +11,23 @@ constexpr int64_t kBpStdpLayers = 16;  // at most
 struct BpStdpLayer {
   int64_t I, O;
   double threshold;
-  void* w;       // [O, I]
-  void* v;       // [P, O] membranes: of before, and after the call; or null
-  bool* spikes;  // [T, P, O] zeros, from a sample to the next spikes_stride; or null
+  void* w;               // [O, I]
+  const void* v_before;  // [P, O] membranes to go on from, where `carry`
+  void* v_after;         // [P, O], where `return_state`
+  bool* spikes;          // [T, P, O] zeros, from a sample to the next spikes_stride; or null
   int64_t spikes_stride;
 };
 
 struct BpStdpNetwork {
-  int64_t T, P;
+  Presentations x;
   int64_t batch;  // samples between changes of the weights, or more than there are
   int64_t span;   // steps between them: 1 or T
   int64_t epsilon;
   int64_t layers;
   double lr;
-  bool is_double, mean, carry;  // carry: v holds membranes to go on from
-  int32_t width;                // bytes of an input spike, 0 where they are drawn
-  const void* x;                // [T, P, layer[0].I]; null: input spikes are drawn
-  const float* hz;              // [P, layer[0].I]
-  const int64_t* seeds;         // [P]
-  float per_hz;                 // probability of a spike in a step at 1 Hz
-  const int64_t* labels;        // [P]; null: nothing is learned
-  const bool* desired;          // [T, P]
+  bool is_double, mean, learns, carry, return_state;
+  const int64_t* labels;  // [P], where it learns
+  const bool* desired;    // [T, P]
   BpStdpLayer layer[kBpStdpLayers];
 };
 

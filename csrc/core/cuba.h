@@ -33,7 +33,7 @@ struct Cuba : Lif {
     Lif::charge(state[kI], c, state);
   }
   template <class C>
-  static SNNFAST_HD C charge_backward(C x, const C* before, const C* c, const Settings& settings, C* grad, C* grad_params) {
+  static SNNFAST_HD C charge_backward(C x, const C* before, const C* c, const C* settings, C* grad, C* grad_params) {
     const C current = c[kLeakSyn] * before[kI] + x;
     const C grad_current = grad[kI] + Lif::charge_backward(current, before, c, settings, grad, grad_params);
     grad_params[kDecaySyn] += grad_current * before[kI];

@@ -1,45 +1,93 @@
 // The network of Diehl and Cook (2015) with conductances: settings of a call, and one step of one membrane.
 #pragma once
 #include "core/exp.h"
+#include "core/plasticity.h"
 #include "core/presentations.h"
-#include "core/stdp.h"
+
+#define SNNFAST_POPULATION_ARGUMENTS(FIELD) \
+  FIELD(double, rate)                       \
+  FIELD(double, v_rest)                     \
+  FIELD(double, v_reset)                    \
+  FIELD(double, v_threshold)                \
+  FIELD(int64_t, refractory)
+
+#define SNNFAST_CONDUCTANCES_ARGUMENTS(FIELD) \
+  FIELD(double, e_exc)                        \
+  FIELD(double, e_inh)                        \
+  FIELD(double, decay_exc)                    \
+  FIELD(double, decay_inh)                    \
+  FIELD(double, mean_exc)                     \
+  FIELD(double, mean_inh)                     \
+  FIELD(double, w_exc_inh)                    \
+  FIELD(double, w_inh_exc)
 
 namespace snnfast {
 
 // What the network remembers from step to step; null pointers where nobody asked for it. Shapes as in
-// snnfast/reference/diehl_cook_conductance.py.
+// snnfast/calls/diehl_cook_conductance.py.
 struct DiehlCookConductanceState {
-  void *v, *g_exc, *g_inh, *v_inh, *g_exc_inh;
-  int32_t *refractory, *refractory_inh;
+  void *v, *g_exc, *g_inh;
+  int32_t* refractory;
+  void *v_inh, *g_exc_inh;
+  int32_t* refractory_inh;
   void *trace_pre, *trace_pre2, *trace_post, *trace_post2;
   bool* last_inputs;
 };
 
+#define SNNFAST_PLAIN_FIELD(TYPE, NAME) TYPE NAME;
+#define SNNFAST_COPIED_FIELD(TYPE, NAME) to.NAME = from.NAME;
+// One population's membranes; rate: dt / tau, refractory in steps.
 struct Population {
-  double rate, v_rest, v_reset, v_threshold;  // rate: dt / tau
-  int32_t refractory;
+  SNNFAST_POPULATION_ARGUMENTS(SNNFAST_PLAIN_FIELD)
 };
+template <class Arguments>
+Population population(const Arguments& from) {
+  Population to;
+  SNNFAST_POPULATION_ARGUMENTS(SNNFAST_COPIED_FIELD)
+  return to;
+}
+// Of both populations. decay: in a step; mean: over a step, of what begins it at 1.
+struct Conductances {
+  SNNFAST_CONDUCTANCES_ARGUMENTS(SNNFAST_PLAIN_FIELD)
+};
+template <class Arguments>
+Conductances conductances(const Arguments& from) {
+  Conductances to;
+  SNNFAST_CONDUCTANCES_ARGUMENTS(SNNFAST_COPIED_FIELD)
+  return to;
+}
+#undef SNNFAST_PLAIN_FIELD
+#undef SNNFAST_COPIED_FIELD
 
 struct DiehlCookConductance {
-  Presentations x;
-  int64_t N, rest_steps;
-  bool f64;
   void* w;  // [N, I]
-  int64_t w_stride_neuron, w_stride_input;
-  double* theta;          // [N]
+  int64_t N, w_stride_neuron, w_stride_input;
+  bool f64;
+  double* theta;  // [N]
+  Presentations x;
+  int64_t rest_steps;
   const uint8_t* delays;  // [N, I] steps, or null for none
-  int64_t longest_delay;
-  const double* rule;  // the constants of a plasticity rule, or null
+  int64_t longest_delay;  // which a delay counts for that says more
+  const Plasticity<double>* rule;  // null: nothing is learned
+  double norm;
   Population exc, inh;
-  double e_exc, e_inh, decay_exc, decay_inh, mean_exc, mean_inh, w_exc_inh, w_inh_exc, theta_plus, theta_decay, norm;
+  Conductances g;
+  double theta_plus, theta_decay;
   DiehlCookConductanceState state;
-  bool carry;       // go on from the state; else each presentation starts at rest
+  bool carry;         // go on from the state; else each presentation starts at rest
+  bool return_state;  // as it is after the last presentation
   int32_t* counts;  // [P, N], zeros
   bool* spikes;     // [P, T + rest_steps, N]; or null
 
   SNNFAST_HD int64_t steps() const { return x.T + rest_steps; }
   SNNFAST_HD int64_t history() const { return longest_delay + 1; }  // steps of inputs that arrive together
   SNNFAST_HD bool changes() const { return rule || theta_plus != 0 || theta_decay != 1; }
+  // Whether a presentation finds what the one before left.
+  SNNFAST_HD bool in_order() const { return changes() || carry; }
+  SNNFAST_HD int64_t delay(int64_t n, int64_t i) const {
+    const int64_t d = delays ? delays[n * x.I + i] : 0;
+    return d < longest_delay ? d : longest_delay;
+  }
 };
 
 namespace {

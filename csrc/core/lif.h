@@ -18,23 +18,21 @@ namespace snnfast {
 struct Lif {
   enum { kV, kStates };
   enum { kDecay, kVThreshold, kVReset, kVRest, kParams };
+  enum { kDecayInput, kSettings };  // gain = 1 - decay, else 1
   enum { kLeak, kGain, kThreshold, kResetTo, kRest, kCoefficients };
   static constexpr int kTape = 1;
   static constexpr bool kLinear = true;
 
-  struct Settings {
-    bool decay_input;  // gain = 1 - decay, else 1
-  };
   template <class Arguments>
-  static Settings settings(const Arguments& a) {
-    return {a.decay_input};
+  static void settings(const Arguments& a, double* out) {
+    out[kDecayInput] = a.decay_input;
   }
 
   // Neurons that extend this one begin with its states, parameters and coefficients.
   template <class C, class Scan>
   static SNNFAST_HD void coefficients(const C* params, const Scan& a, C* c) {
     c[kLeak] = params[kDecay];
-    c[kGain] = input_gain(params[kDecay], a.param[kDecay], a.settings.decay_input);
+    c[kGain] = input_gain(params[kDecay], a.param[kDecay], a.settings[kDecayInput] != 0);
     c[kThreshold] = params[kVThreshold];
     c[kResetTo] = params[kVReset];
     c[kRest] = params[kVRest];
@@ -54,9 +52,9 @@ struct Lif {
     state[kV] = c[kRest] + c[kLeak] * (state[kV] - c[kRest]) + c[kGain] * x;
   }
   template <class C>
-  static SNNFAST_HD C charge_backward(C x, const C* before, const C* c, const Settings& settings, C* grad, C* grad_params) {
+  static SNNFAST_HD C charge_backward(C x, const C* before, const C* c, const C* settings, C* grad, C* grad_params) {
     const C grad_h = grad[kV];
-    grad_params[kDecay] += grad_h * (before[kV] - c[kRest]) - (settings.decay_input ? grad_h * x : C(0));
+    grad_params[kDecay] += grad_h * (before[kV] - c[kRest]) - (settings[kDecayInput] != C(0) ? grad_h * x : C(0));
     grad_params[kVRest] += grad_h - grad_h * c[kLeak];
     grad[kV] = grad_h * c[kLeak];
     return grad_h * c[kGain];
@@ -77,7 +75,7 @@ struct Lif {
     state[kV] = fired ? (R == Reset::hard ? c[kResetTo] : h - c[kThreshold]) : h;
   }
   template <Reset R, class C>
-  static SNNFAST_HD C fire_backward(bool fired, const C* charged, const C* c, bool detach_reset, C* grad, C* grad_params) {
+  static SNNFAST_HD C fire_backward(bool fired, const C* charged, const C* c, C attached, C* grad, C* grad_params) {
     const C grad_v = grad[kV];
     const C through_reset = grad_v * (R == Reset::hard ? c[kResetTo] - charged[kV] : -c[kThreshold]);
     if constexpr (R == Reset::hard) {
@@ -86,7 +84,7 @@ struct Lif {
     } else {
       grad_params[kVThreshold] -= fired ? grad_v : C(0);
     }
-    return detach_reset ? C(0) : through_reset;
+    return attached != C(0) ? through_reset : C(0);
   }
 };
 

@@ -5,7 +5,8 @@
 //   enum { ..., kStates }        states; the first is the membrane
 //   enum { ..., kParams }        parameters in the order of the operator's arguments: numbers, or tensors with gradients
 //   enum { ..., kCoefficients }  what the maths needs of a neuron's parameters, computed once
-//   Settings                     what is the same for all neurons and has no gradient
+//   enum { ..., kSettings }      numbers and flags that are the same for all neurons and have no gradient
+//   settings                     these from the operator's arguments
 //   kTape                        how many of the charged states, from the first on, the functions *_backward read
 //   kLinear                      charge_backward reads `x` and `before` for the gradients of parameters alone
 //   coefficients                 coefficients of one neuron from its parameters
@@ -59,7 +60,7 @@ struct NeuronScan {
   const void* checkpoints;                // [(T - 1) / checkpoint_every, states, N]: the state before step k * checkpoint_every, k >= 1
   int64_t checkpoint_every;               // 0: none are kept
   Param param[Neuron::kParams];
-  typename Neuron::Settings settings;
+  double settings[Neuron::kSettings];
   Reset reset;
 
   // Whether every parameter is a number, so that all neurons share their coefficients and no parameter has a gradient.
@@ -103,6 +104,12 @@ SNNFAST_HD C input_gain(C decay, const Param& p, bool decay_input) {
   return !decay_input ? C(1) : p.data ? C(1) - decay : static_cast<C>(1. - p.value);
 }
 
+template <class Neuron, class C>
+SNNFAST_HD void neuron_settings(const NeuronScan<Neuron>& a, C* settings) {
+  SNNFAST_UNROLL
+  for (int k = 0; k < Neuron::kSettings; k++) settings[k] = static_cast<C>(a.settings[k]);
+}
+
 // The coefficients of neuron n.
 template <class Neuron, class C>
 SNNFAST_HD void neuron_coefficients(const NeuronScan<Neuron>& a, int64_t n, C* c) {
@@ -136,14 +143,15 @@ SNNFAST_HD C neuron_margin(const C* charged, const C* c) {
   return charged[0] - Neuron::threshold(charged, c);
 }
 
-// The gradient of one step. grad: dL/d(states after) on entry, dL/d(states before) on return. Adds to grad_params;
-// returns dL/dx.
+// The gradient of one step. Flags (settings, attached: whether the gradient goes through the spike into the reset) are numbers
+// that are 0 or not: a loop over neurons with a bool as a condition is not vectorised. grad: dL/d(states after) on entry, dL/d(states before) on return. Adds
+// to grad_params; returns dL/dx.
 template <class Neuron, Reset R, class C>
-SNNFAST_HD C neuron_step_backward(C x, const C* before, const C* charged, const C* c, const typename Neuron::Settings& settings, C grad_spike, C slope,
-                                  bool detach_reset, C* grad, C* grad_params) {
+SNNFAST_HD C neuron_step_backward(C x, const C* before, const C* charged, const C* c, const C* settings, C grad_spike, C slope, C attached, C* grad,
+                                  C* grad_params) {
   if constexpr (R != Reset::none) {
     const bool fired = charged[0] >= Neuron::threshold(charged, c);
-    const C grad_margin = (grad_spike + Neuron::template fire_backward<R>(fired, charged, c, detach_reset, grad, grad_params)) * slope;
+    const C grad_margin = (grad_spike + Neuron::template fire_backward<R>(fired, charged, c, attached, grad, grad_params)) * slope;
     grad[0] += grad_margin;
     Neuron::threshold_backward(charged, c, -grad_margin, grad, grad_params);
   }

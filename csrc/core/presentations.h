@@ -4,16 +4,22 @@
 
 namespace snnfast {
 
+enum class PresentationForm : int32_t { dense, events, rates };
+
 struct Presentations {
   int64_t P, T, I;
-  const void* spikes;  // [P, T, I]; a spike is what is not 0
-  int32_t width;       // bytes of a spike
-  bool floating;
+  PresentationForm form;
+  // dense
+  const void* spikes;          // [P, T, I]; a spike is what is not 0
+  int64_t presentation, step;  // elements from one to the next
+  int32_t width;               // bytes of a spike
+  // events
   const int32_t* inputs;   // of all presentations
   const int64_t* offsets;  // [P, T + 1]
-  const float* hz;         // [P, I]
-  const int64_t* seeds;    // [P]
-  float per_hz;            // probability of a spike in a step at 1 Hz
+  // rates
+  const float* hz;       // [P, I]
+  const int64_t* seeds;  // [P]
+  float per_hz;          // probability of a spike in a step at 1 Hz
 };
 
 // The spikes of one presentation: in step t the inputs inputs[offsets[t]] ... inputs[offsets[t + 1] - 1] fire, ascending.

@@ -14,12 +14,10 @@ namespace snnfast {
 struct SpikeCount {
   enum { kV, kCount, kStates };
   enum { kVThreshold, kParams };
-  struct Settings {
-    double v_reset;  // where the membrane starts, too; 0 with a soft reset
-  };
+  enum { kVReset, kSettings };  // where the membrane starts, too; 0 with a soft reset
   template <class Arguments>
-  static Settings settings(const Arguments& a) {
-    return {a.v_reset.value_or(0.)};
+  static void settings(const Arguments& a, double* out) {
+    out[kVReset] = a.v_reset.value_or(0.);
   }
 };
 

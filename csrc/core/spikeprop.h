@@ -56,6 +56,12 @@ SNNFAST_HD double spikeprop_tau(const SpikePropEvents& a) {
   return a.tau_tensor ? static_cast<double>(*static_cast<const C*>(a.tau_tensor)) : a.tau;
 }
 
+// Events of sample b up to t_max. A tape that comes from elsewhere may say anything.
+SNNFAST_HD int64_t spikeprop_kept(const SpikePropEvents& a, int64_t b) {
+  const int64_t kept = a.counts[2 * b + 1];
+  return kept < a.N ? kept : a.N;
+}
+
 // Numbers of one call, in the compute type.
 template <class C>
 struct SpikePropConstants {

@@ -1,134 +1,43 @@
-// One synapse of spike-timing-dependent plasticity and one step. Formulas, names and order are those of snnfast/plasticity.py.
+// What the kernels of the op stdp are given: weights, spike trains, states, and the memory for one chunk of steps.
 #pragma once
-#include <cmath>
-#include <cstdint>
-
-#include "host_device.h"
-#include "pow.h"
+#include "core/plasticity.h"
 
 namespace snnfast {
 
-enum class PlasticityKind : int32_t { additive, linear, power, exponential, triplet, count };
-
-struct PlasticityConstants {
-  static constexpr int kCount = 15;
+// Spikes [T, B, N] of any dtype and strides (in elements): a spike is a value of which not all bits but the sign are 0.
+struct StridedSpikes {
+  const void* data;
+  int64_t time, batch, neuron;  // strides
+  int32_t width;                // bytes of a value
+  bool floating;                // its top bit is a sign
 };
 
-template <class C>
-struct Plasticity {
-  PlasticityKind kind;
-  bool all;  // traces are incremented on a spike, not set to 1
-  C decay_pre, decay_post, decay_pre2, decay_post2;
-  C lr_pre, lr_post, lr_pre_triplet, lr_post_triplet;
-  C x_tar, mu, beta, w_min, w_max;
+struct Stdp {
+  Plasticity<double> rule;
+  double decay_eligibility, scale, norm;
+  bool each_step, modulated, is_double;
+  int64_t T, B, N_pre, N_post, w_stride;
+  void* w;  // [N_post, N_pre], rows w_stride apart
+  StridedSpikes pre, post;
+  void *trace_pre, *trace_pre2, *trace_post, *trace_post2;  // [B, N]
+  void* eligibility;                                        // [B, N_post, N_pre], where modulated
+  const void* reward;                                       // [T, B], where modulated
 
-  SNNFAST_HD bool depresses() const { return lr_pre != 0 || lr_pre_triplet != 0; }
+  // Steps [t0, t0 + steps), for which the traces are at hand; last: no chunk follows.
+  int64_t t0, steps;
+  bool last;
+  void *x_pre, *x_pre2;    // [steps, B, N_pre]: after the spike; before it (triplet only)
+  void *x_post, *x_post2;  // [steps, B, padded_post]
+  void *grown, *lost;      // sums over chunks, unless each_step
+
+  // CPU: what fires, as lists
+  int64_t padded_post;           // N_post up to a multiple of the rows of a block
+  int32_t *fired, *n_fired;      // [steps, B, N_pre], [steps, B]: presynaptic neurons, in order
+  int32_t *touched, *n_touched;  // [steps, N_pre], [steps]: those that fire in any sample
+  uint16_t* fired_post;          // [steps, blocks, B]: bits of the rows of a block
+
+  // CUDA: what fires, as flags
+  uint8_t *spikes_pre, *spikes_post;  // [steps, B, N]
 };
 
-// From the list that Rule.constants makes.
-template <class C>
-Plasticity<C> plasticity(const double* c) {
-  return {static_cast<PlasticityKind>(static_cast<int32_t>(c[0])),
-          c[1] != 0,
-          C(c[2]),
-          C(c[3]),
-          C(c[4]),
-          C(c[5]),
-          C(c[6]),
-          C(c[7]),
-          C(c[8]),
-          C(c[9]),
-          C(c[10]),
-          C(c[11]),
-          C(c[12]),
-          C(c[13]),
-          C(c[14])};
-}
-
-namespace {
-
-// A trace after the decay and, where its neuron spikes, the spike.
-template <class C>
-SNNFAST_HD C stdp_trace(C decayed, bool spike, bool all) {
-  return spike ? (all ? decayed + C(1) : C(1)) : decayed;
-}
-
-// float64 equals the reference bit for bit by the C library's functions; float32 is fast.
-SNNFAST_HD double stdp_pow(double base, double exponent) { return std::pow(base, exponent); }
-SNNFAST_HD float stdp_pow(float base, float exponent) { return pow_nonnegative(base, exponent); }
-SNNFAST_HD double stdp_exp(double x) { return std::exp(x); }
-SNNFAST_HD float stdp_exp(float x) { return exp_nonpositive(x); }
-
-// What of the growth depends on the weight: the same for all spikes that meet the same weight.
-template <class C>
-struct StdpGrowth {
-  C up, down;
-};
-
-template <PlasticityKind K, class C>
-SNNFAST_HD StdpGrowth<C> stdp_growth(const Plasticity<C>& p, C w) {
-  if constexpr (K == PlasticityKind::linear) {
-    return {p.w_max - w, C(0)};
-  } else if constexpr (K == PlasticityKind::power) {
-    return {stdp_pow(p.w_max - w, p.mu), C(0)};
-  } else if constexpr (K == PlasticityKind::exponential) {
-    return {stdp_exp(-p.beta * (w - p.w_min)), stdp_exp(-p.beta * (p.w_max - w))};
-  } else {
-    return {C(1), C(0)};
-  }
-}
-
-// Growth of the weight at a postsynaptic spike.
-template <PlasticityKind K, class C>
-SNNFAST_HD C stdp_potentiation(const Plasticity<C>& p, const StdpGrowth<C>& growth, C x_pre, C x_post2) {
-  if constexpr (K == PlasticityKind::additive) {
-    return p.lr_post * (x_pre - p.x_tar);
-  } else if constexpr (K == PlasticityKind::exponential) {
-    return p.lr_post * (x_pre * growth.up - p.x_tar * growth.down);
-  } else if constexpr (K == PlasticityKind::triplet) {
-    return x_pre * (p.lr_post + p.lr_post_triplet * x_post2);
-  } else {
-    return p.lr_post * (x_pre - p.x_tar) * growth.up;
-  }
-}
-
-template <PlasticityKind K, class C>
-SNNFAST_HD C stdp_potentiation(const Plasticity<C>& p, C w, C x_pre, C x_post2) {
-  return stdp_potentiation<K>(p, stdp_growth<K>(p, w), x_pre, x_post2);
-}
-
-// What of the loss depends on the weight.
-template <PlasticityKind K, class C>
-SNNFAST_HD C stdp_shrinkage(const Plasticity<C>& p, C w) {
-  if constexpr (K == PlasticityKind::linear) {
-    return w - p.w_min;
-  } else if constexpr (K == PlasticityKind::power) {
-    return stdp_pow(w - p.w_min, p.mu);
-  } else {
-    return C(1);
-  }
-}
-
-// What of the loss does not: lr_pre x_post, for the triplet rule with the second trace.
-template <PlasticityKind K, class C>
-SNNFAST_HD C stdp_loss(const Plasticity<C>& p, C x_post, C x_pre2) {
-  if constexpr (K == PlasticityKind::triplet) {
-    return x_post * (p.lr_pre + p.lr_pre_triplet * x_pre2);
-  } else {
-    return p.lr_pre * x_post;
-  }
-}
-
-// Loss of the weight at a presynaptic spike.
-template <PlasticityKind K, class C>
-SNNFAST_HD C stdp_depression(const Plasticity<C>& p, C w, C x_post, C x_pre2) {
-  return stdp_loss<K>(p, x_post, x_pre2) * stdp_shrinkage<K>(p, w);
-}
-
-template <class C>
-SNNFAST_HD C stdp_clamp(const Plasticity<C>& p, C w) {
-  return w < p.w_min ? p.w_min : w > p.w_max ? p.w_max : w;
-}
-
-}  // namespace
 }  // namespace snnfast

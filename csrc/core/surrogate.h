@@ -22,10 +22,11 @@ SNNFAST_HD C surrogate_derivative(C u, C alpha) {
     const C q = C(1) + alpha * magnitude;
     return C(1) / (q * q);
   } else if constexpr (S == Surrogate::rectangle) {
-    return magnitude < C(0.5) / alpha ? alpha : C(0);
+    const C half = C(0.5) / alpha;
+    return magnitude < half ? alpha : magnitude >= half ? C(0) : u;  // NaN stays NaN
   } else if constexpr (S == Surrogate::triangle) {
     const C q = alpha - alpha * alpha * magnitude;
-    return q > 0 ? q : C(0);
+    return q < 0 ? C(0) : q;
   } else if constexpr (S == Surrogate::gaussian) {
     const C q = alpha * u;
     return alpha * C(0.5641895835477563) * exp_nonpositive(-q * q);  // 1 / sqrt(pi)

@@ -75,10 +75,10 @@ class Network {
 
   Network(const BpStdpNetwork& a, ParallelFor parallel_for, char* memory) : a_(a), parallel_for_(parallel_for) {
     Arena arena(memory);
-    B_ = a.batch < a.P ? a.batch : a.P;
+    B_ = a.batch < a.x.P ? a.batch : a.x.P;
     slots_ = most_slots();
     // A few samples are not worth packing the weights for.
-    packs_ = a.labels || a.T * a.P > 16;
+    packs_ = a.learns || a.x.T * a.x.P > 16;
     lay_out(arena);
     bytes_ = arena.used() + 64;
   }
@@ -88,8 +88,8 @@ class Network {
   void run() {
     if (packs_)
       for (int64_t l = 0; l < a_.layers; l++) parallel(blocks(l), layers_[l].I * kLanes * kBlockVectors, [&](int64_t k) { pack(layers_[l], k); });
-    for (int64_t p0 = 0; p0 < a_.P; p0 += B_) present(p0, p0 + B_ < a_.P ? B_ : a_.P - p0);
-    if (a_.labels) parallel(blocks(0), layers_[0].I * kLanes * kBlockVectors, [&](int64_t k) { unpack(layers_[0], k); });
+    for (int64_t p0 = 0; p0 < a_.x.P; p0 += B_) present(p0, p0 + B_ < a_.x.P ? B_ : a_.x.P - p0);
+    if (a_.learns) parallel(blocks(0), layers_[0].I * kLanes * kBlockVectors, [&](int64_t k) { unpack(layers_[0], k); });
   }
 
  private:
@@ -104,36 +104,28 @@ class Network {
   int64_t encoding_bytes_;
 
   int64_t most_slots() const {
-    if (!a_.labels || a_.span == 1) return a_.labels ? B_ : 0;
+    if (!a_.learns || a_.span == 1) return a_.learns ? B_ : 0;
     int64_t most = 0;
-    for (int64_t p0 = 0; p0 < a_.P; p0 += B_) {
+    for (int64_t p0 = 0; p0 < a_.x.P; p0 += B_) {
       int64_t slots = 0;
-      for (int64_t t = 0; t < a_.T; t++)
-        for (int64_t p = p0; p < p0 + B_ && p < a_.P; p++) slots += a_.desired[t * a_.P + p];
+      for (int64_t t = 0; t < a_.x.T; t++)
+        for (int64_t p = p0; p < p0 + B_ && p < a_.x.P; p++) slots += a_.desired[t * a_.x.P + p];
       most = slots > most ? slots : most;
     }
     return most;
   }
 
-  // The input spikes, where they are drawn.
-  Presentations drawn() const {
-    Presentations x{};
-    x.P = a_.P, x.T = a_.T, x.I = a_.layer[0].I;
-    x.hz = a_.hz, x.seeds = a_.seeds, x.per_hz = a_.per_hz;
-    return x;
-  }
-
   void lay_out(Arena& arena) {
-    slot_of_ = arena.take<int32_t>(a_.labels ? a_.T * B_ : 0);
-    encoding_bytes_ = encode_bytes(drawn());
+    slot_of_ = arena.take<int32_t>(a_.learns ? a_.x.T * B_ : 0);
+    encoding_bytes_ = encode_bytes(a_.x);
     encoding_ = arena.take<char>(B_ * encoding_bytes_);
     for (int64_t n = 0; n <= a_.layers; n++) {
       Neurons<C>& x = neurons_[n];
       x.N = n == 0 ? a_.layer[0].I : a_.layer[n - 1].O;
       x.padded = (x.N + kLanes - 1) / kLanes * kLanes;
-      x.spikes = arena.take<int32_t>(B_ * (a_.T * x.N + kSlack));
-      x.offsets = arena.take<int32_t>(B_ * (a_.T + 1));
-      x.counts = arena.take<int32_t>(a_.labels ? B_ * x.N : 0);
+      x.spikes = arena.take<int32_t>(B_ * (a_.x.T * x.N + kSlack));
+      x.offsets = arena.take<int32_t>(B_ * (a_.x.T + 1));
+      x.counts = arena.take<int32_t>(a_.learns ? B_ * x.N : 0);
       x.inputs = arena.take<int32_t>(slots_ * x.N);
       x.times = arena.take<int32_t>(slots_ * x.N);
       x.n_inputs = arena.take<int32_t>(slots_);
@@ -147,7 +139,7 @@ class Network {
       y.w = static_cast<C*>(a_.layer[l].w);
       y.packed = arena.take<C>(packs_ ? y.I * y.vectors * kLanes : 0);
       y.v = arena.take<C>(B_ * y.vectors * kLanes);
-      y.fired = arena.take<uint16_t>(B_ * a_.T * y.vectors);
+      y.fired = arena.take<uint16_t>(B_ * a_.x.T * y.vectors);
     }
   }
 
@@ -189,62 +181,44 @@ class Network {
   // ---- a presentation of the samples [p0, p0 + B)
 
   void present(int64_t p0, int64_t B) const {
-    parallel(B, a_.T * neurons_[0].N / 4, [&](int64_t b) { begin(p0, b); });
-    for (int64_t t0 = 0, t1; t0 < a_.T; t0 = t1) {
+    parallel(B, a_.x.T * neurons_[0].N / 4, [&](int64_t b) { begin(p0, b); });
+    for (int64_t t0 = 0, t1; t0 < a_.x.T; t0 = t1) {
       t1 = next_change(p0, B, t0);
       for (int64_t l = 0; l < a_.layers; l++) {
         forward(l, B, t0, t1);
         parallel(B, (t1 - t0) * layers_[l].vectors * 2, [&](int64_t b) { list(l, p0, b, t0, t1); });
       }
-      if (a_.labels) learn(p0, B, t0, t1);
+      if (a_.learns) learn(p0, B, t0, t1);
     }
-    if (a_.layer[0].v) parallel(B, neurons_[1].N, [&](int64_t b) { end(p0, b); });
+    if (a_.return_state) parallel(B, neurons_[1].N, [&](int64_t b) { end(p0, b); });
   }
 
   // The end of the steps from t0 on that see the same weights: after the first in which any sample may have an error.
   int64_t next_change(int64_t p0, int64_t B, int64_t t0) const {
-    if (a_.span > 1 || !a_.labels) return a_.T;
-    for (int64_t t = t0; t < a_.T; t++)
+    if (a_.span > 1 || !a_.learns) return a_.x.T;
+    for (int64_t t = t0; t < a_.x.T; t++)
       for (int64_t p = p0; p < p0 + B; p++)
-        if (a_.desired[t * a_.P + p]) return t + 1;
-    return a_.T;
+        if (a_.desired[t * a_.x.P + p]) return t + 1;
+    return a_.x.T;
   }
 
   void begin(int64_t p0, int64_t b) const {
     const int64_t p = p0 + b;
     const Neurons<C>& inputs = neurons_[0];
-    if (a_.hz)
-      encode_presentation(drawn(), p, encoding_ + b * encoding_bytes_, {inputs.spikes + b * (a_.T * inputs.N + kSlack), inputs.offsets + b * (a_.T + 1)});
-    switch (a_.width) {
-      case 0: break;  // drawn
-      case 1: list_inputs<uint8_t>(p, b, 0xff); break;
-      case 4: list_inputs<uint32_t>(p, b, 0x7fffffffu); break;  // -0 is no spike
-      case 8: list_inputs<uint64_t>(p, b, 0x7fffffffffffffffu); break;
-    }
-    for (int64_t n = 1; n <= a_.layers; n++) neurons_[n].offsets[b * (a_.T + 1)] = 0;
-    for (int64_t n = 0; n <= a_.layers && a_.labels; n++) memset(neurons_[n].counts + b * neurons_[n].N, 0, sizeof(int32_t) * neurons_[n].N);
+    encode_presentation(a_.x, p, encoding_ + b * encoding_bytes_, {inputs.spikes + b * (a_.x.T * inputs.N + kSlack), inputs.offsets + b * (a_.x.T + 1)});
+    for (int64_t n = 1; n <= a_.layers; n++) neurons_[n].offsets[b * (a_.x.T + 1)] = 0;
+    for (int64_t n = 0; n <= a_.layers && a_.learns; n++) memset(neurons_[n].counts + b * neurons_[n].N, 0, sizeof(int32_t) * neurons_[n].N);
     for (int64_t l = 0; l < a_.layers; l++) {
       const Layer<C>& y = layers_[l];
       C* v = y.v + b * y.vectors * kLanes;
-      for (int64_t o = 0; o < y.vectors * kLanes; o++) v[o] = a_.carry && o < y.O ? static_cast<const C*>(a_.layer[l].v)[p * y.O + o] : C(0);
-    }
-  }
-
-  template <class Bits>
-  void list_inputs(int64_t p, int64_t b, Bits significant) const {
-    const Neurons<C>& x = neurons_[0];
-    int32_t *out = x.spikes + b * (a_.T * x.N + kSlack), *offsets = x.offsets + b * (a_.T + 1), *next = out;
-    offsets[0] = 0;
-    for (int64_t t = 0; t < a_.T; t++) {
-      next = append_row(static_cast<const Bits*>(a_.x) + (t * a_.P + p) * x.N, x.N, significant, next);
-      offsets[t + 1] = static_cast<int32_t>(next - out);
+      for (int64_t o = 0; o < y.vectors * kLanes; o++) v[o] = a_.carry && o < y.O ? static_cast<const C*>(a_.layer[l].v_before)[p * y.O + o] : C(0);
     }
   }
 
   void end(int64_t p0, int64_t b) const {
     for (int64_t l = 0; l < a_.layers; l++) {
       const Layer<C>& y = layers_[l];
-      memcpy(static_cast<C*>(a_.layer[l].v) + (p0 + b) * y.O, y.v + b * y.vectors * kLanes, sizeof(C) * static_cast<size_t>(y.O));
+      memcpy(static_cast<C*>(a_.layer[l].v_after) + (p0 + b) * y.O, y.v + b * y.vectors * kLanes, sizeof(C) * static_cast<size_t>(y.O));
     }
   }
 
@@ -273,10 +247,12 @@ class Network {
   void forward_block(int64_t l, int64_t first, int64_t b, int64_t t0, int64_t t1) const {
     const Layer<C>& y = layers_[l];
     const Neurons<C>& x = neurons_[l];
-    const int32_t *spikes = x.spikes + b * (a_.T * x.N + kSlack), *offsets = x.offsets + b * (a_.T + 1);
+    const int32_t *spikes = x.spikes + b * (a_.x.T * x.N + kSlack), *offsets = x.offsets + b * (a_.x.T + 1);
     const C* w = y.packed + first * kLanes * y.I;
     C* membranes = y.v + (b * y.vectors + first) * kLanes;
     const Vector threshold = Vector{} + y.threshold, zero = {};
+    const int64_t real = y.O - (first + V - 1) * kLanes;  // neurons of the last vector
+    const uint16_t last = static_cast<uint16_t>(real < kLanes ? (1u << real) - 1 : 0xffffu);
     Vector v[V];
     for (int k = 0; k < V; k++) v[k] = load(membranes + k * kLanes);
     Vector ahead[V];  // the currents of the next step, where they are known
@@ -294,12 +270,13 @@ class Network {
         for (; next < offsets[t + 2]; next++) add_row<V>(w, spikes[next], ahead);
       }
       for (; s < offsets[t + 1]; s++) add_row<V>(w, spikes[s], current);
-      uint16_t* fired = y.fired + (b * a_.T + t) * y.vectors + first;
+      uint16_t* fired = y.fired + (b * a_.x.T + t) * y.vectors + first;
       for (int k = 0; k < V; k++) {
         v[k] += current[k];
         fired[k] = static_cast<uint16_t>(at_least(v[k], threshold));
         v[k] = v[k] >= threshold ? zero : v[k];
       }
+      fired[V - 1] &= last;
     }
     for (int k = 0; k < V; k++) store(membranes + k * kLanes, v[k]);
   }
@@ -308,10 +285,10 @@ class Network {
   void forward_rows(int64_t l, int64_t b, int64_t t0, int64_t t1) const {
     const Layer<C>& y = layers_[l];
     const Neurons<C>& x = neurons_[l];
-    const int32_t *spikes = x.spikes + b * (a_.T * x.N + kSlack), *offsets = x.offsets + b * (a_.T + 1);
+    const int32_t *spikes = x.spikes + b * (a_.x.T * x.N + kSlack), *offsets = x.offsets + b * (a_.x.T + 1);
     C* v = y.v + b * y.vectors * kLanes;
     for (int64_t t = t0; t < t1; t++) {
-      uint16_t* fired = y.fired + (b * a_.T + t) * y.vectors;
+      uint16_t* fired = y.fired + (b * a_.x.T + t) * y.vectors;
       memset(fired, 0, sizeof(uint16_t) * static_cast<size_t>(y.vectors));
       for (int64_t o = 0; o < y.O; o++) {
         const C* row = y.w + o * y.I;
@@ -329,13 +306,13 @@ class Network {
   void list(int64_t l, int64_t p0, int64_t b, int64_t t0, int64_t t1) const {
     const Layer<C>& y = layers_[l];
     const Neurons<C>& x = neurons_[l + 1];
-    int32_t *out = x.spikes + b * (a_.T * x.N + kSlack), *offsets = x.offsets + b * (a_.T + 1), *next = out + offsets[t0];
+    int32_t *out = x.spikes + b * (a_.x.T * x.N + kSlack), *offsets = x.offsets + b * (a_.x.T + 1), *next = out + offsets[t0];
     for (int64_t t = t0; t < t1; t++) {
-      const uint16_t* fired = y.fired + (b * a_.T + t) * y.vectors;
+      const uint16_t* fired = y.fired + (b * a_.x.T + t) * y.vectors;
       for (int64_t k = 0; k < y.vectors; k++) next = append_set(next, static_cast<int32_t>(k * kLanes), fired[k]);
       offsets[t + 1] = static_cast<int32_t>(next - out);
       if (!a_.layer[l].spikes) continue;
-      bool* raster = a_.layer[l].spikes + (t * a_.P + p0 + b) * a_.layer[l].spikes_stride;
+      bool* raster = a_.layer[l].spikes + (t * a_.x.P + p0 + b) * a_.layer[l].spikes_stride;
       for (int32_t s = offsets[t]; s < offsets[t + 1]; s++) raster[out[s]] = true;
     }
   }
@@ -345,7 +322,7 @@ class Network {
   void learn(int64_t p0, int64_t B, int64_t t0, int64_t t1) const {
     int64_t slots = 0;
     for (int64_t t = t0; t < t1; t++)
-      for (int64_t b = 0; b < B; b++) slot_of_[(t - t0) * B_ + b] = a_.desired[t * a_.P + p0 + b] ? static_cast<int32_t>(slots++) : -1;
+      for (int64_t b = 0; b < B; b++) slot_of_[(t - t0) * B_ + b] = a_.desired[t * a_.x.P + p0 + b] ? static_cast<int32_t>(slots++) : -1;
     int64_t work = 0;
     for (int64_t n = 0; n <= a_.layers; n++) work += neurons_[n].N;
     parallel(B, (t1 - t0) * work, [&](int64_t b) { errors(p0, b, t0, t1); });
@@ -390,11 +367,11 @@ class Network {
     int32_t* counts = x.counts + b * x.N;
     if (n > 0) {
       const int64_t vectors = layers_[n - 1].vectors;
-      const uint16_t *fired = layers_[n - 1].fired + b * a_.T * vectors, *come = fired + t * vectors, *leave = fired + leaves * vectors;
+      const uint16_t *fired = layers_[n - 1].fired + b * a_.x.T * vectors, *come = fired + t * vectors, *leave = fired + leaves * vectors;
       for (int64_t k = 0; k < vectors; k++) add_difference(counts + k * kLanes, come[k], leaves < 0 ? 0 : leave[k]);
       return;
     }
-    const int32_t *spikes = x.spikes + b * (a_.T * x.N + kSlack), *offsets = x.offsets + b * (a_.T + 1);
+    const int32_t *spikes = x.spikes + b * (a_.x.T * x.N + kSlack), *offsets = x.offsets + b * (a_.x.T + 1);
     for (int32_t s = offsets[t]; s < offsets[t + 1]; s++) counts[spikes[s]]++;
     if (leaves < 0) return;
     for (int32_t s = offsets[leaves]; s < offsets[leaves + 1]; s++) counts[spikes[s]]--;
@@ -448,7 +425,7 @@ class Network {
 
 template <class C>
 void run(const BpStdpNetwork& a, ParallelFor parallel_for, char* memory) {
-  Network<C>(a, parallel_for, memory + (64 - reinterpret_cast<uintptr_t>(memory) % 64) % 64).run();
+  Network<C>(a, parallel_for, aligned(memory)).run();
 }
 
 }  // namespace

@@ -20,19 +20,15 @@ void prepare(const DiehlCookConductance& a, char* memory) {
   }
   if (!a.delays) return;
   const int64_t longest = a.longest_delay;
-  const auto delay = [&](int64_t n, int64_t i) {
-    const int64_t d = a.delays[n * I + i];
-    return d < longest ? d : longest;
-  };
   for (int64_t i = 0; i < I; i++) {
     int32_t next[256] = {}, *first = w.first + i * (longest + 2), *target = w.target + i * N;
-    for (int64_t n = 0; n < N; n++) next[delay(n, i)]++;
+    for (int64_t n = 0; n < N; n++) next[a.delay(n, i)]++;
     first[0] = 0;
     for (int64_t d = 0; d <= longest; d++) {
       first[d + 1] = first[d] + next[d];
       next[d] = first[d];
     }
-    for (int64_t n = 0; n < N; n++) target[next[delay(n, i)]++] = static_cast<int32_t>(n);
+    for (int64_t n = 0; n < N; n++) target[next[a.delay(n, i)]++] = static_cast<int32_t>(n);
   }
 }
 
@@ -50,7 +46,7 @@ template <class C>
 class ConductancePresentation {
  public:
   ConductancePresentation(const DiehlCookConductance& a, const ConductanceWeights<C>& w, const ConductanceThread<C>& own, const SpikeTrain& train, int64_t p)
-      : a_(a), w_(w), o_(own), train_(train), p_(p), history_(a.history()), rule_(a.rule ? plasticity<C>(a.rule) : Plasticity<C>{}) {
+      : a_(a), w_(w), o_(own), train_(train), p_(p), history_(a.history()), rule_(a.rule ? plasticity<C>(*a.rule) : Plasticity<C>{}) {
     second_ = rule_.lr_pre_triplet != 0 || a.state.v;
     begin();
     for (int64_t t = 0; t < a_.steps(); t++) step(t);
@@ -161,11 +157,11 @@ class ConductancePresentation {
     }
     if (a_.state.v && !a_.rule) mark_step(t);
     if (spikes_inh) {
-      const C w = C(a_.w_inh_exc);
+      const C w = C(a_.g.w_inh_exc);
 #pragma omp simd
       for (int64_t n = 0; n < o_.padded; n++) o_.g_inh[n] += w * (C(spikes_inh) - C(o_.spiked_inh[n]));
     }
-    for (int64_t k = 0; k < count_; k++) o_.g_exc_inh[o_.spikes[k]] += C(a_.w_exc_inh);
+    for (int64_t k = 0; k < count_; k++) o_.g_exc_inh[o_.spikes[k]] += C(a_.g.w_exc_inh);
   }
 
   // Both populations fire before anything of this step arrives.
@@ -173,9 +169,9 @@ class ConductancePresentation {
     C *v = o_.v, *g_exc = o_.g_exc, *g_inh = o_.g_inh;
     const C* threshold = o_.threshold;
     int32_t *refractory = o_.refractory, *spiked = o_.spiked, any = 0;
-    const C mean_exc = C(a_.mean_exc), mean_inh = C(a_.mean_inh), decay_exc = C(a_.decay_exc), decay_inh = C(a_.decay_inh);
-    const C e_exc = C(a_.e_exc), e_inh = C(a_.e_inh), v_rest = C(a_.exc.v_rest), v_reset = C(a_.exc.v_reset), minus_rate = C(-a_.exc.rate);
-    const int32_t held = a_.exc.refractory;
+    const C mean_exc = C(a_.g.mean_exc), mean_inh = C(a_.g.mean_inh), decay_exc = C(a_.g.decay_exc), decay_inh = C(a_.g.decay_inh);
+    const C e_exc = C(a_.g.e_exc), e_inh = C(a_.g.e_inh), v_rest = C(a_.exc.v_rest), v_reset = C(a_.exc.v_reset), minus_rate = C(-a_.exc.rate);
+    const int32_t held = static_cast<int32_t>(a_.exc.refractory);
 #pragma omp simd reduction(| : any)
     for (int64_t n = 0; n < o_.padded; n++) {
       const C exc = g_exc[n] * mean_exc, inh = g_inh[n] * mean_inh;
@@ -194,9 +190,9 @@ class ConductancePresentation {
   int32_t charge_inhibitory() {
     C *v = o_.v_inh, *g_exc = o_.g_exc_inh;
     int32_t *refractory = o_.refractory_inh, *spiked = o_.spiked_inh, count = 0;
-    const C mean_exc = C(a_.mean_exc), decay_exc = C(a_.decay_exc), e_exc = C(a_.e_exc), threshold = C(a_.inh.v_threshold);
+    const C mean_exc = C(a_.g.mean_exc), decay_exc = C(a_.g.decay_exc), e_exc = C(a_.g.e_exc), threshold = C(a_.inh.v_threshold);
     const C v_rest = C(a_.inh.v_rest), v_reset = C(a_.inh.v_reset), minus_rate = C(-a_.inh.rate);
-    const int32_t held = a_.inh.refractory;
+    const int32_t held = static_cast<int32_t>(a_.inh.refractory);
 #pragma omp simd reduction(+ : count)
     for (int64_t n = 0; n < o_.padded; n++) {
       const C exc = g_exc[n] * mean_exc;
@@ -295,7 +291,7 @@ class ConductancePresentation {
     const C trace_post = o_.trace_post[n], trace_post2 = o_.trace_post2[n];
     const bool depresses = rule_.depresses();
     for (int64_t i = 0; i < I; i++) {
-      const int64_t sent = t - (a_.delays ? a_.delays[n * I + i] : 0), then = row(sent) + i;
+      const int64_t sent = t - a_.delay(n, i), then = row(sent) + i;
       C& w = w_.w[i * w_.stride + n];
       C change = stdp_potentiation<K>(rule_, w, o_.trace_pre[then], trace_post2);
       if (depresses && o_.fired[then]) {
@@ -310,7 +306,7 @@ class ConductancePresentation {
     if (a_.changes())
       for (int64_t n = 0; n < a_.N; n++) a_.theta[n] = o_.theta[n];
     const DiehlCookConductanceState& s = a_.state;
-    if (!s.v || !(a_.carry || p_ == a_.x.P - 1)) return;
+    if (!(p_ == a_.x.P - 1 ? a_.return_state : a_.carry)) return;
     for (int64_t n = 0; n < a_.N; n++) {
       at(s.v)[n] = o_.v[n], at(s.g_exc)[n] = o_.g_exc[n], at(s.g_inh)[n] = o_.g_inh[n];
       at(s.v_inh)[n] = o_.v_inh[n], at(s.g_exc_inh)[n] = o_.g_exc_inh[n];

@@ -31,6 +31,11 @@ struct Coefficients {
     SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kCoefficients; k++) c[k] = values[k][Uniform ? 0 : i];
   }
+  // In a loop over neurons, with those of neuron 0 read before it: so shared ones stay in registers, whatever the loop writes.
+  inline __attribute__((always_inline)) void of(int64_t i, const C* shared, C* c) const {
+    SNNFAST_UNROLL
+    for (int k = 0; k < Neuron::kCoefficients; k++) c[k] = Uniform ? shared[k] : values[k][Uniform ? 0 : i];
+  }
 };
 
 template <class Neuron, class C, bool Uniform>
@@ -59,10 +64,12 @@ struct Tape {
 template <class Neuron, class C, Reset R, bool Uniform, Record Out>
 inline void step(const C* x, C (*states)[kBlock], C (*out)[kBlock], const Coefficients<Neuron, C, Uniform>& coefficients, int64_t m) {
   using Rows = Tape<Neuron, Uniform>;
+  C shared[Neuron::kCoefficients];
+  coefficients.of(0, shared);
   SNNFAST_SIMD
   for (int64_t i = 0; i < m; i++) {
     C c[Neuron::kCoefficients], state[Neuron::kStates], charged[Neuron::kTape];
-    coefficients.of(i, c);
+    coefficients.of(i, shared, c);
     SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kStates; k++) state[k] = states[k][i];
     if constexpr (Out == Record::tape && Rows::kBefore) {
@@ -118,13 +125,14 @@ template <class Neuron, class C, Reset R, Surrogate S, bool Uniform>
 inline void step_backward(const C (*tape)[kBlock], const C* grad_spikes, const C* grad_v, C (*grad)[kBlock], C* grad_x, C (*grad_params)[kBlock],
                           const Coefficients<Neuron, C, Uniform>& coefficients, const NeuronBackward<Neuron>& a, int64_t m) {
   using Rows = Tape<Neuron, Uniform>;
-  const C alpha = static_cast<C>(a.alpha);
-  const bool detach_reset = a.detach_reset;
-  const typename Neuron::Settings settings = a.settings;
+  const C alpha = static_cast<C>(a.alpha), attached = a.detach_reset ? C(0) : C(1);
+  C settings[Neuron::kSettings], shared[Neuron::kCoefficients];
+  neuron_settings(a, settings);
+  coefficients.of(0, shared);
   SNNFAST_SIMD
   for (int64_t i = 0; i < m; i++) {
     C c[Neuron::kCoefficients], charged[Neuron::kTape], before[Neuron::kStates], g[Neuron::kStates], gp[Neuron::kParams];
-    coefficients.of(i, c);
+    coefficients.of(i, shared, c);
     SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kTape; k++) charged[k] = tape[k][i];
     const C x = Rows::kBefore ? tape[Rows::kBefore ? Rows::kX : 0][i] : C(0);
@@ -135,7 +143,7 @@ inline void step_backward(const C (*tape)[kBlock], const C* grad_spikes, const C
     g[0] += grad_v[i];
     C slope = C(0);
     if constexpr (R != Reset::none) slope = surrogate_derivative<S, C>(neuron_margin<Neuron>(charged, c), alpha);
-    grad_x[i] = neuron_step_backward<Neuron, R>(x, before, charged, c, settings, grad_spikes[i], slope, detach_reset, g, gp);
+    grad_x[i] = neuron_step_backward<Neuron, R>(x, before, charged, c, settings, grad_spikes[i], slope, attached, g, gp);
     SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kStates; k++) grad[k][i] = g[k];
     if constexpr (!Uniform) {

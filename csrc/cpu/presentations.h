@@ -34,7 +34,7 @@ template <class Bits>
 void encode_dense(const Presentations& x, int64_t p, Bits significant, const SpikeTrain& out) {
   int32_t* next = out.inputs;
   for (int64_t t = 0; t < x.T; t++) {
-    next = append_row(static_cast<const Bits*>(x.spikes) + (p * x.T + t) * x.I, x.I, significant, next);
+    next = append_row(static_cast<const Bits*>(x.spikes) + p * x.presentation + t * x.step, x.I, significant, next);
     out.offsets[t + 1] = static_cast<int32_t>(next - out.inputs);
   }
 }
@@ -146,12 +146,12 @@ inline void encode_rates(const Presentations& x, int64_t p, char* memory, const 
   }
 }
 
-inline int64_t encode_bytes(const Presentations& x) { return x.hz ? 4 * rate_groups_bytes(x.I) : 0; }
+inline int64_t encode_bytes(const Presentations& x) { return x.form == PresentationForm::rates ? 4 * rate_groups_bytes(x.I) : 0; }
 
 inline void encode_presentation(const Presentations& x, int64_t p, char* memory, const SpikeTrain& out) {
   out.offsets[0] = 0;
-  if (x.hz) return encode_rates(x, p, memory, out);
-  if (x.offsets) return encode_events(x, p, out);
+  if (x.form == PresentationForm::rates) return encode_rates(x, p, memory, out);
+  if (x.form == PresentationForm::events) return encode_events(x, p, out);
   switch (x.width) {
     case 1: return encode_dense<uint8_t>(x, p, 0xff, out);
     case 4: return encode_dense<uint32_t>(x, p, 0x7fffffffu, out);  // -0 is no spike

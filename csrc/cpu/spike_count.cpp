@@ -10,7 +10,7 @@ constexpr int64_t kBlock = kNeuronBlock;
 template <class C, Reset R>
 void count_block(const NeuronForward<SpikeCount>& a, int64_t n0, int64_t m) {
   alignas(64) C v[kBlock], count[kBlock], threshold[kBlock], x_buffer[kBlock];
-  const C v_reset = static_cast<C>(a.settings.v_reset);
+  const C v_reset = static_cast<C>(a.settings[SpikeCount::kVReset]);
   const C *v_in = static_cast<const C*>(a.state_in[SpikeCount::kV]), *count_in = static_cast<const C*>(a.state_in[SpikeCount::kCount]);
   const Param& p = a.param[SpikeCount::kVThreshold];
   for (int64_t i = 0; i < m; i++) {

@@ -367,8 +367,8 @@ void spikeprop_fire(const SpikePropForward& a, char* memory, int64_t begin, int6
 
 void spikeprop_finish(const SpikePropForward& a, char* memory) { *a.status = a.events.is_double ? status_of<double>(a, memory) : status_of<float>(a, memory); }
 
-void spikeprop_intervals(const SpikePropEvents& a, char* memory, int64_t begin, int64_t end) {
-  a.is_double ? find_all_intervals<double>(a, memory, begin, end) : find_all_intervals<float>(a, memory, begin, end);
+void spikeprop_intervals(const SpikePropBackward& a, char* memory, int64_t begin, int64_t end, bool* fits) {
+  *fits = a.events.is_double ? find_all_intervals<double>(a, memory, begin, end) : find_all_intervals<float>(a, memory, begin, end);
 }
 
 void spikeprop_sum_weights(const SpikePropBackward& a, char* memory, int64_t begin, int64_t end, void* scratch) {

@@ -94,10 +94,30 @@ inline void go_back(const Starts<C>& s, const Intervals<C>& v, const Visit& visi
   }
 }
 
+// Whether the tape of sample b names only events and neurons that there are: a raw call may bring any tape.
+inline bool fits(const SpikePropBackward& a, int64_t b) {
+  const SpikePropEvents& events = a.events;
+  const int32_t count = events.counts[2 * b], kept = events.counts[2 * b + 1];
+  if (count < 0 || count > kept || kept > events.N) return false;
+  const int32_t *order = events.order + b * events.N, *before = a.before + b * events.O;
+  const uint32_t events_end = static_cast<uint32_t>(events.N), before_end = static_cast<uint32_t>(count) + 1;
+  uint32_t outside = 0;
+#pragma omp simd reduction(| : outside)
+  for (int32_t e = 0; e < kept; e++) outside |= static_cast<uint32_t>(order[e]) >= events_end;
+#pragma omp simd reduction(| : outside)
+  for (int64_t j = 0; j < events.O; j++) outside |= static_cast<uint32_t>(before[j]) >= before_end;
+  return !outside;
+}
+
+// Returns whether the tapes fit.
 template <class C>
-void find_all_intervals(const SpikePropEvents& a, char* memory, int64_t begin, int64_t end) {
-  const SpikePropMemory<C> m(a, true, memory);
-  for (int64_t b = begin; b < end; b++) m.counts[b] = static_cast<int32_t>(find_intervals<true>(a, b, m.intervals_of(a, b)));
+bool find_all_intervals(const SpikePropBackward& a, char* memory, int64_t begin, int64_t end) {
+  const SpikePropMemory<C> m(a.events, true, memory);
+  for (int64_t b = begin; b < end; b++) {
+    if (!fits(a, b)) return false;
+    m.counts[b] = static_cast<int32_t>(find_intervals<true>(a.events, b, m.intervals_of(a.events, b)));
+  }
+  return true;
 }
 
 // ---- weights

@@ -3,8 +3,6 @@
 // order of additions is that of the reference: potentiation and depression each in order of steps and samples.
 #include "core/stdp.h"
 
-#include "core/stdp_sequence.h"
-
 namespace snnfast::cpu::SNNFAST_ISA {
 namespace {
 
@@ -14,7 +12,7 @@ constexpr int64_t kRows = 64 / sizeof(C);
 // ---- traces of one sample of the batch
 
 template <class Bits>
-inline void flags_as(const SpikeTrain& s, int64_t t, int64_t b, int64_t n, uint8_t* flags) {
+inline void flags_as(const StridedSpikes& s, int64_t t, int64_t b, int64_t n, uint8_t* flags) {
   const Bits mask = s.floating ? static_cast<Bits>(static_cast<Bits>(~Bits(0)) >> 1) : static_cast<Bits>(~Bits(0));
   const Bits* row = static_cast<const Bits*>(s.data) + t * s.time + b * s.batch;
   if (s.neuron == 1) {
@@ -26,7 +24,7 @@ inline void flags_as(const SpikeTrain& s, int64_t t, int64_t b, int64_t n, uint8
 }
 
 // Whether each of n neurons fires, then 0s for each_flag to read.
-void flags_of(const SpikeTrain& s, int64_t t, int64_t b, int64_t n, uint8_t* flags) {
+void flags_of(const StridedSpikes& s, int64_t t, int64_t b, int64_t n, uint8_t* flags) {
   for (int64_t i = n; i < n + 8; i++) flags[i] = 0;
   switch (s.width) {
     case 1: return flags_as<uint8_t>(s, t, b, n, flags);
@@ -317,7 +315,7 @@ void normalise(const Stdp& a, const Plasticity<C>& p, const Block<C>& k) {
 
 template <PlasticityKind K, class C>
 void run_blocks(const Stdp& a, int64_t begin, int64_t end, void* scratch) {
-  const Plasticity<C> p = plasticity<C>(a.constants);
+  const Plasticity<C> p = plasticity<C>(a.rule);
   C* memory = static_cast<C*>(scratch);
   for (int64_t block = begin; block < end; block++) {
     Block<C> k;
@@ -331,7 +329,7 @@ void run_blocks(const Stdp& a, int64_t begin, int64_t end, void* scratch) {
     k.row = k.down + a.N_pre;
     if constexpr (kShrinkageVaries<K>)  // also of the rows that do not exist
       for (int64_t n = 0; n < kRows<C> * a.N_pre; n++) k.shrink[n] = 0;
-    if (a.eligibility) {
+    if (a.modulated) {
       for (int64_t r = 0; r < k.rows; r++) reward_modulated<K>(a, p, k, r);
     } else if (a.each_step) {
       each_step<K>(a, p, k);
@@ -344,7 +342,7 @@ void run_blocks(const Stdp& a, int64_t begin, int64_t end, void* scratch) {
 
 template <class C>
 void blocks_of(const Stdp& a, int64_t begin, int64_t end, void* scratch) {
-  switch (plasticity<C>(a.constants).kind) {
+  switch (plasticity<C>(a.rule).kind) {
     case PlasticityKind::additive: return run_blocks<PlasticityKind::additive, C>(a, begin, end, scratch);
     case PlasticityKind::linear: return run_blocks<PlasticityKind::linear, C>(a, begin, end, scratch);
     case PlasticityKind::power: return run_blocks<PlasticityKind::power, C>(a, begin, end, scratch);
@@ -356,7 +354,7 @@ void blocks_of(const Stdp& a, int64_t begin, int64_t end, void* scratch) {
 
 template <class C>
 void traces_of(const Stdp& a, int64_t begin, int64_t end, uint8_t* flags) {
-  const Plasticity<C> p = plasticity<C>(a.constants);
+  const Plasticity<C> p = plasticity<C>(a.rule);
   for (int64_t item = begin; item < end; item++) {
     if (item < a.B)
       traces_pre(a, p, item, flags);

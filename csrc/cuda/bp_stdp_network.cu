@@ -113,15 +113,15 @@ struct Neurons {
 template <class C>
 class Network {
  public:
-  Network(const BpStdpNetwork& a, char* memory) : a_(a), B_(a.batch < a.P ? a.batch : a.P) {
+  Network(const BpStdpNetwork& a, char* memory) : a_(a), B_(a.batch < a.x.P ? a.batch : a.x.P) {
     Arena arena(memory);
-    const int64_t slots = a.labels ? a.span * B_ : 0;
+    const int64_t slots = a.learns ? a.span * B_ : 0;
     for (int64_t n = 0; n <= a.layers; n++) {
       Neurons<C>& x = neurons_[n];
       x.N = n == 0 ? a.layer[0].I : a.layer[n - 1].O;
-      x.fired = arena.take<uint8_t>(n > 0 || a.hz ? B_ * a.T * x.N : 0);
-      x.lists = arena.take<int32_t>(n < a.layers ? B_ * a.T * x.N : 0);
-      x.lengths = arena.take<int32_t>(B_ * a.T);
+      x.fired = arena.take<uint8_t>(n > 0 || a.x.form == PresentationForm::rates ? B_ * a.x.T * x.N : 0);
+      x.lists = arena.take<int32_t>(n < a.layers ? B_ * a.x.T * x.N : 0);
+      x.lengths = arena.take<int32_t>(B_ * a.x.T);
       x.counts = arena.take<int32_t>(slots ? B_ * x.N : 0);
       x.windows = arena.take<C>(slots * x.N);
       x.error = arena.take<C>(n > 0 ? slots * x.N : 0);
@@ -135,7 +135,7 @@ class Network {
 
   int run(cudaStream_t stream) const {
     for (int64_t l = 0; l < a_.layers; l++) transpose(l, stream);
-    for (int64_t p0 = 0; p0 < a_.P; p0 += B_) present(p0, p0 + B_ < a_.P ? B_ : a_.P - p0, stream);
+    for (int64_t p0 = 0; p0 < a_.x.P; p0 += B_) present(p0, p0 + B_ < a_.x.P ? B_ : a_.x.P - p0, stream);
     return cudaGetLastError();
   }
 
@@ -154,13 +154,14 @@ class Network {
 
   Trains trains(int64_t n, int64_t p0, int64_t B) const {
     const Neurons<C>& x = neurons_[n];
-    if (n > 0 || a_.hz) return {x.fired, x.N, a_.T * x.N, x.N, B, 1};
-    return {static_cast<const char*>(a_.x) + p0 * x.N * a_.width, a_.P * x.N, x.N, x.N, B, a_.width};
+    if (n > 0 || a_.x.form == PresentationForm::rates) return {x.fired, x.N, a_.x.T * x.N, x.N, B, 1};
+    return {static_cast<const char*>(a_.x.spikes) + p0 * a_.x.presentation * a_.x.width, a_.x.step, a_.x.presentation, x.N, B, a_.x.width};
   }
 
   void list(int64_t n, int64_t p0, int64_t B, int64_t t0, int64_t t1, cudaStream_t stream) const {
     const Neurons<C>& x = neurons_[n];
-    SNNFAST_LAUNCH(bp_stdp_network_list_kernel, static_cast<unsigned>((B * (t1 - t0) + kWarps - 1) / kWarps), kThreads, 0, stream, trains(n, p0, B), a_.T, t0,
+    if (t1 == t0) return;
+    SNNFAST_LAUNCH(bp_stdp_network_list_kernel, static_cast<unsigned>((B * (t1 - t0) + kWarps - 1) / kWarps), kThreads, 0, stream, trains(n, p0, B), a_.x.T, t0,
                    t1, x.lists, x.lengths);
   }
 
@@ -168,28 +169,28 @@ class Network {
     for (int64_t n = 0; n <= a_.layers; n++) {
       const Neurons<C>& x = neurons_[n];
       if (x.N == 0) continue;
-      if (a_.labels) SNNFAST_LAUNCH(bp_stdp_network_clear_kernel, blocks_of(B * x.N), kThreads, 0, stream, x.counts, B * x.N);
+      if (a_.learns) SNNFAST_LAUNCH(bp_stdp_network_clear_kernel, blocks_of(B * x.N), kThreads, 0, stream, x.counts, B * x.N);
       if (n == 0) continue;
-      const C* from = a_.carry ? static_cast<const C*>(a_.layer[n - 1].v) + p0 * x.N : nullptr;
+      const C* from = a_.carry ? static_cast<const C*>(a_.layer[n - 1].v_before) + p0 * x.N : nullptr;
       SNNFAST_LAUNCH((bp_stdp_network_rest_kernel<C>), blocks_of(B * x.N), kThreads, 0, stream, from, B * x.N, x.v);
     }
     const int64_t I = neurons_[0].N;
-    if (a_.hz && I > 0)
-      SNNFAST_LAUNCH(bp_stdp_network_draw_kernel, blocks_of(B * ((a_.T * I + 3) / 4)), kThreads, 0, stream, a_.hz + p0 * I, a_.seeds + p0, a_.per_hz, B, a_.T,
-                     I, neurons_[0].fired);
-    list(0, p0, B, 0, a_.T, stream);
-    for (int64_t t0 = 0; t0 < a_.T; t0 += a_.span) {
-      const int64_t t1 = t0 + a_.span < a_.T ? t0 + a_.span : a_.T;
+    if (a_.x.form == PresentationForm::rates && a_.x.T * I > 0)
+      SNNFAST_LAUNCH(bp_stdp_network_draw_kernel, blocks_of(B * ((a_.x.T * I + 3) / 4)), kThreads, 0, stream, a_.x.hz + p0 * I, a_.x.seeds + p0, a_.x.per_hz, B,
+                     a_.x.T, I, neurons_[0].fired);
+    list(0, p0, B, 0, a_.x.T, stream);
+    for (int64_t t0 = 0; t0 < a_.x.T; t0 += a_.span) {
+      const int64_t t1 = t0 + a_.span < a_.x.T ? t0 + a_.span : a_.x.T;
       for (int64_t l = 0; l < a_.layers; l++) {
         fire(l, p0, B, t0, t1, stream);
         if (l + 1 < a_.layers) list(l + 1, p0, B, t0, t1, stream);
       }
-      if (a_.labels) learn(p0, B, t0, t1, stream);
+      if (a_.learns) learn(p0, B, t0, t1, stream);
     }
-    for (int64_t l = 0; l < a_.layers && a_.layer[l].v; l++) {
+    for (int64_t l = 0; l < a_.layers && a_.return_state; l++) {
       const Neurons<C>& x = neurons_[l + 1];
       if (x.N == 0) continue;
-      C* to = static_cast<C*>(a_.layer[l].v) + p0 * x.N;
+      C* to = static_cast<C*>(a_.layer[l].v_after) + p0 * x.N;
       SNNFAST_LAUNCH((bp_stdp_network_rest_kernel<C>), blocks_of(B * x.N), kThreads, 0, stream, x.v, B * x.N, to);
     }
   }
@@ -200,8 +201,8 @@ class Network {
     if (y.O == 0) return;
     const int64_t stride = y.spikes_stride;
     bool* spikes = y.spikes ? y.spikes + p0 * stride : nullptr;
-    const Fire<C> f{a_.T,  B,         y.I,    y.O,           t0,    t1, static_cast<C>(y.threshold), out.transposed, x.lists, x.lengths,
-                    out.v, out.fired, spikes, a_.P * stride, stride};
+    const Fire<C> f{a_.x.T,          B,     y.I, y.O, t0, t1, static_cast<C>(y.threshold), out.transposed, x.lists, x.lengths, out.v, out.fired, spikes,
+                    a_.x.P * stride, stride};
     SNNFAST_LAUNCH((bp_stdp_network_fire_kernel<C>), blocks_of(B * y.O), kThreads, 0, stream, f);
   }
 
@@ -210,8 +211,8 @@ class Network {
     for (int64_t n = 0; n <= a_.layers; n++) launch_windows(trains(n, p0, B), a_.epsilon, t0, t1, neurons_[n].counts, neurons_[n].windows, stream);
     const Neurons<C>& out = neurons_[a_.layers];
     if (slots * out.N > 0)
-      SNNFAST_LAUNCH((bp_stdp_network_error_kernel<C>), blocks_of(slots * out.N), kThreads, 0, stream, out.windows, a_.labels + p0, a_.desired + t0 * a_.P + p0,
-                     a_.P, B, out.N, slots, out.error);
+      SNNFAST_LAUNCH((bp_stdp_network_error_kernel<C>), blocks_of(slots * out.N), kThreads, 0, stream, out.windows, a_.labels + p0,
+                     a_.desired + t0 * a_.x.P + p0, a_.x.P, B, out.N, slots, out.error);
     for (int64_t l = a_.layers - 1; l > 0; l--)
       launch_pass_back(weights(l), a_.layer[l].I, a_.layer[l].O, neurons_[l + 1].error, neurons_[l].windows, slots, neurons_[l].error, stream);
     const C scale = static_cast<C>(bp_stdp_scale(a_, B));

@@ -15,13 +15,12 @@ namespace {
 constexpr int64_t kAlone = 1024;         // up to as many neurons are one block, which waits for no other
 constexpr int64_t kMostThreads = 512;    // with more, registers spill
 constexpr int64_t kSharedThreads = 256;  // of a block of several
-constexpr int64_t kLeastThreads = 128;   // inputs are encoded a warp a step
 
 template <class C>
 struct Arguments {
   DiehlCook a;
   Plasticity<C> rule;
-  DiehlCookPlan plan;
+  Teams plan;
   char* workspace;
 };
 
@@ -61,7 +60,7 @@ class Block {
       if constexpr (kLearns)
         if (a_.norm > 0) normalise();
     }
-    if (a_.state.v && p - teams == a_.x.P - 1) keep_state();
+    if (a_.return_state && p - teams == a_.x.P - 1) keep_state();
   }
 
  private:
@@ -378,25 +377,12 @@ __global__ void __launch_bounds__(kMostThreads) diehl_cook_kernel(const Argument
 
 template <PlasticityKind K, class C>
 struct Kernel {
-  static cudaError_t plan(const DiehlCook& a, DiehlCookPlan& plan) {
-    const bool in_order = a.rule || a.theta_plus != 0 || a.theta_decay != 1 || a.carry;
-    const int64_t warps = (a.N + 31) / 32 * 32;
-    plan.threads = a.N > kAlone ? kSharedThreads : warps < kLeastThreads ? kLeastThreads : warps < kMostThreads ? warps : kMostThreads;
-    int device = 0, multiprocessors = 0, each = 0;
-    cudaError_t error = cudaGetDevice(&device);
-    if (error == cudaSuccess) error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
-    if (error == cudaSuccess) error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, diehl_cook_kernel<K, C>, static_cast<int>(plan.threads), 0);
-    if (error != cudaSuccess) return error;
-    const int64_t resident = static_cast<int64_t>(multiprocessors) * each, images = in_order ? 1 : a.x.P;
-    const int64_t wanted = (a.N + plan.threads - 1) / plan.threads, share = resident / images;
-    plan.blocks = share < 1 ? 1 : share < wanted ? share : wanted;
-    const int64_t most = resident / plan.blocks;
-    plan.teams = images < most ? images : most;
-    return plan.teams < 1 ? cudaErrorInvalidConfiguration : cudaSuccess;
+  static cudaError_t plan(const DiehlCook& a, Teams& plan) {
+    return plan_teams(diehl_cook_kernel<K, C>, a.N, a.in_order() ? 1 : a.x.P, threads_of_block(a.N, kAlone, kMostThreads, kSharedThreads), plan);
   }
 
   static int64_t workspace(const DiehlCook& a) {
-    DiehlCookPlan p{};
+    Teams p;
     if (plan(a, p) != cudaSuccess) return 0;
     Arena arena(nullptr);
     DiehlCookMemory<C>(a, p, arena, 0, 0);
@@ -404,23 +390,18 @@ struct Kernel {
   }
 
   static int launch(const DiehlCook& a, void* memory, cudaStream_t stream) {
-    Arguments<C> g{a, a.rule ? plasticity<C>(a.rule) : Plasticity<C>{}, {}, static_cast<char*>(memory)};
+    Arguments<C> g{a, a.rule ? plasticity<C>(*a.rule) : Plasticity<C>{}, {}, static_cast<char*>(memory)};
     cudaError_t error = plan(a, g.plan);
     if (error == cudaSuccess) error = cudaMemsetAsync(memory, 0, static_cast<size_t>(DiehlCookMemory<C>::words_bytes(a, g.plan)), stream);
     if (error != cudaSuccess) return error;
-    const unsigned blocks = static_cast<unsigned>(g.plan.teams * g.plan.blocks), threads = static_cast<unsigned>(g.plan.threads);
-    if (g.plan.blocks > 1)
-      SNNFAST_LAUNCH_COOPERATIVE((diehl_cook_kernel<K, C>), blocks, threads, 0, stream, g);
-    else
-      SNNFAST_LAUNCH((diehl_cook_kernel<K, C>), blocks, threads, 0, stream, g);
-    return cudaGetLastError();
+    return launch_teams(diehl_cook_kernel<K, C>, g.plan, stream, g);
   }
 };
 
 // f(Kernel<K, C>{}) of the kernel that the call needs.
 template <class C, class F>
 int64_t with_kernel(const DiehlCook& a, const F& f) {
-  switch (a.rule ? plasticity<C>(a.rule).kind : PlasticityKind::count) {
+  switch (a.rule ? plasticity<C>(*a.rule).kind : PlasticityKind::count) {
     case PlasticityKind::additive: return f(Kernel<PlasticityKind::additive, C>{});
     case PlasticityKind::linear: return f(Kernel<PlasticityKind::linear, C>{});
     case PlasticityKind::power: return f(Kernel<PlasticityKind::power, C>{});

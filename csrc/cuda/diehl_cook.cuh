@@ -1,17 +1,13 @@
-// Memory of the network of Diehl and Cook on CUDA: a team of blocks presents one image after the other, each thread of it
-// to neurons of its own.
+// Memory of the network of Diehl and Cook on CUDA.
 #pragma once
 #include "core/arena.h"
 #include "core/diehl_cook.h"
 #include "cuda/grid_tally.cuh"
 #include "cuda/presentations.cuh"
+#include "cuda/teams.cuh"
 
 namespace snnfast {
 namespace {
-
-struct DiehlCookPlan {
-  int64_t threads, blocks, teams;  // threads of a block, blocks of a team
-};
 
 // A neuron as a candidate for the one winner; -1 where there is none.
 template <class C>
@@ -34,11 +30,11 @@ struct DiehlCookMemory {
   int32_t *found, *input_lists, *input_counts;  // neurons [N / blocks]; of BlockInputs
 
   // All words are the first of the memory, zeros before the launch.
-  static SNNFAST_HD int64_t words_bytes(const DiehlCook& a, const DiehlCookPlan& plan) {
+  static SNNFAST_HD int64_t words_bytes(const DiehlCook& a, const Teams& plan) {
     return plan.teams * GridTally::words(a.lag()) * static_cast<int64_t>(sizeof(GridTally::Word));
   }
 
-  SNNFAST_HD DiehlCookMemory(const DiehlCook& a, const DiehlCookPlan& plan, Arena& memory, int64_t team, int64_t block) {
+  SNNFAST_HD DiehlCookMemory(const DiehlCook& a, const Teams& plan, Arena& memory, int64_t team, int64_t block) {
     const int64_t N = a.N, I = a.x.I, at = team * plan.blocks + block, blocks = plan.teams * plan.blocks;
     const int64_t traced = a.rule || a.state.v ? 1 : 0, rows = BlockInputs::rows(a.x, plan.threads);
     const int64_t each = (N + plan.blocks * plan.threads - 1) / (plan.blocks * plan.threads) * plan.threads;

@@ -10,13 +10,12 @@ namespace {
 
 constexpr int64_t kAlone = 512;          // up to as many neurons are one block, which waits for no other
 constexpr int64_t kSharedThreads = 128;  // of a block of several
-constexpr int64_t kLeastThreads = 128;   // inputs are encoded a warp a step
 
 template <class C>
 struct Arguments {
   DiehlCookConductance a;
   Plasticity<C> rule;
-  ConductancePlan plan;
+  Teams plan;
   const uint8_t* delays;  // [I, N], or null for none: neighbouring threads look at neighbouring neurons
   char* workspace;
 };
@@ -52,7 +51,7 @@ class ConductanceBlock {
       enter(p == team_);
       for (int64_t t = 0; t < a_.steps(); t++) step(p, t);
     }
-    if (a_.state.v) keep_state();
+    if (a_.return_state) keep_state();
   }
 
  private:
@@ -167,41 +166,41 @@ class ConductanceBlock {
 
   // The inhibition of the step before arrives.
   __device__ void inhibit(int64_t n) const {
-    if (inhibited_ && shared_.inhibiting) m_.g_inh[n] += C(a_.w_inh_exc) * (C(shared_.inhibiting) - C(m_.spiked_inh[n]));
+    if (inhibited_ && shared_.inhibiting) m_.g_inh[n] += C(a_.g.w_inh_exc) * (C(shared_.inhibiting) - C(m_.spiked_inh[n]));
   }
 
   __device__ void charge_inhibitory(int64_t n) const {
-    const C exc = m_.g_exc_inh[n] * C(a_.mean_exc), v = m_.v_inh[n];
+    const C exc = m_.g_exc_inh[n] * C(a_.g.mean_exc), v = m_.v_inh[n];
     const int32_t refractory = m_.refractory_inh[n];
-    const C moved = conductance_charge(v, C(1) + exc, C(a_.inh.v_rest) + exc * C(a_.e_exc), C(-a_.inh.rate));
+    const C moved = conductance_charge(v, C(1) + exc, C(a_.inh.v_rest) + exc * C(a_.g.e_exc), C(-a_.inh.rate));
     const bool open = refractory == 0, spike = open && moved >= C(a_.inh.v_threshold);
     m_.v_inh[n] = spike ? C(a_.inh.v_reset) : open ? moved : v;
-    m_.refractory_inh[n] = spike ? a_.inh.refractory : refractory > 0 ? refractory - 1 : 0;
+    m_.refractory_inh[n] = spike ? static_cast<int32_t>(a_.inh.refractory) : refractory > 0 ? refractory - 1 : 0;
     m_.spiked_inh[n] = spike;
     if (spike) atomicAdd(&shared_.spikes_inh, 1);
-    m_.g_exc_inh[n] = fade(m_.g_exc_inh[n], C(a_.decay_exc));
+    m_.g_exc_inh[n] = fade(m_.g_exc_inh[n], C(a_.g.decay_exc));
   }
 
   __device__ void charge_excitatory(int64_t n, int64_t p, int64_t t) const {
     double theta = a_.theta[n];
     if (a_.theta_decay != 1) a_.theta[n] = theta *= a_.theta_decay;
-    const C exc = m_.g_exc[n] * C(a_.mean_exc), inh = m_.g_inh[n] * C(a_.mean_inh), v = m_.v[n];
+    const C exc = m_.g_exc[n] * C(a_.g.mean_exc), inh = m_.g_inh[n] * C(a_.g.mean_inh), v = m_.v[n];
     const int32_t refractory = m_.refractory[n];
-    const C pull = (C(a_.exc.v_rest) + exc * C(a_.e_exc)) + inh * C(a_.e_inh);
+    const C pull = (C(a_.exc.v_rest) + exc * C(a_.g.e_exc)) + inh * C(a_.g.e_inh);
     const C moved = conductance_charge(v, (C(1) + exc) + inh, pull, C(-a_.exc.rate));
     const bool open = refractory == 0, spike = open && moved >= C(a_.exc.v_threshold + theta);
     m_.v[n] = spike ? C(a_.exc.v_reset) : open ? moved : v;
-    m_.refractory[n] = spike ? a_.exc.refractory : refractory > 0 ? refractory - 1 : 0;
+    m_.refractory[n] = spike ? static_cast<int32_t>(a_.exc.refractory) : refractory > 0 ? refractory - 1 : 0;
     m_.spiked[n] = spike;
-    m_.g_exc[n] = fade(m_.g_exc[n], C(a_.decay_exc));
-    m_.g_inh[n] = fade(m_.g_inh[n], C(a_.decay_inh));
+    m_.g_exc[n] = fade(m_.g_exc[n], C(a_.g.decay_exc));
+    m_.g_inh[n] = fade(m_.g_inh[n], C(a_.g.decay_inh));
     if (learns_) {
       m_.trace_post[n] = stdp_trace(fade(m_.trace_post[n], rule_.decay_post), spike, rule_.all);
       m_.trace_post2[n] = fade(m_.trace_post2[n], rule_.decay_post2);
     }
     if (!spike) return;
     m_.found[atomicAdd(&shared_.found, 1)] = static_cast<int32_t>(n);
-    m_.g_exc_inh[n] += C(a_.w_exc_inh);
+    m_.g_exc_inh[n] += C(a_.g.w_exc_inh);
     if (a_.theta_plus != 0) a_.theta[n] = theta + a_.theta_plus;
     a_.counts[p * a_.N + n]++;
     if (a_.spikes) a_.spikes[(p * a_.steps() + t) * a_.N + n] = true;
@@ -256,7 +255,7 @@ class ConductanceBlock {
 
   // Neuron n spikes.
   __device__ void grow(int64_t n, int64_t i) const {
-    const int64_t sent = now_ - (a_.delays ? a_.delays[n * a_.x.I + i] : 0), then = row(sent) + i;
+    const int64_t sent = now_ - (a_.delay(n, i)), then = row(sent) + i;
     C& w = weight(n, i);
     C change = stdp_potentiation<K>(rule_, w, m_.trace_pre[then], m_.trace_post2[n]);
     if (m_.fired[then] && rule_.depresses()) {
@@ -313,38 +312,24 @@ __global__ void arrange_delays_kernel(const uint8_t* delays, int64_t N, int64_t 
 
 template <PlasticityKind K, class C>
 struct Kernel {
-  static cudaError_t plan(const DiehlCookConductance& a, ConductancePlan& plan) {
-    const bool in_order = a.changes() || a.state.v;
-    const int64_t warps = (a.N + 31) / 32 * 32;
-    plan.threads = a.N > kAlone ? kSharedThreads : warps < kLeastThreads ? kLeastThreads : warps;
-    int device = 0, multiprocessors = 0, each = 0;
-    cudaError_t error = cudaGetDevice(&device);
-    if (error == cudaSuccess) error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
-    if (error == cudaSuccess)
-      error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, diehl_cook_conductance_kernel<K, C>, static_cast<int>(plan.threads), 0);
-    if (error != cudaSuccess) return error;
-    const int64_t resident = static_cast<int64_t>(multiprocessors) * each, images = in_order ? 1 : a.x.P;
-    const int64_t wanted = (a.N + plan.threads - 1) / plan.threads, share = resident / images;
-    plan.blocks = share < 1 ? 1 : share < wanted ? share : wanted;
-    const int64_t most = resident / plan.blocks;
-    plan.teams = images < most ? images : most;
-    return plan.teams < 1 ? cudaErrorInvalidConfiguration : cudaSuccess;
+  static cudaError_t plan(const DiehlCookConductance& a, Teams& plan) {
+    return plan_teams(diehl_cook_conductance_kernel<K, C>, a.N, a.in_order() || a.state.v ? 1 : a.x.P, threads_of_block(a.N, kAlone, kAlone, kSharedThreads), plan);
   }
 
-  static int64_t kernel_memory(const DiehlCookConductance& a, const ConductancePlan& plan) {
+  static int64_t kernel_memory(const DiehlCookConductance& a, const Teams& plan) {
     Arena arena(nullptr);
     ConductanceMemory<C>(a, plan, arena, 0, 0);
     return arena.used();
   }
 
   static int64_t workspace(const DiehlCookConductance& a) {
-    ConductancePlan p{};
+    Teams p;
     if (plan(a, p) != cudaSuccess) return 0;
     return kernel_memory(a, p) + (a.delays ? a.N * a.x.I : 0);
   }
 
   static int launch(const DiehlCookConductance& a, char* memory, cudaStream_t stream) {
-    Arguments<C> g{a, a.rule ? plasticity<C>(a.rule) : Plasticity<C>{}, {}, nullptr, memory};
+    Arguments<C> g{a, a.rule ? plasticity<C>(*a.rule) : Plasticity<C>{}, {}, nullptr, memory};
     cudaError_t error = plan(a, g.plan);
     if (error == cudaSuccess) error = cudaMemsetAsync(memory, 0, static_cast<size_t>(ConductanceMemory<C>::words_bytes(g.plan)), stream);
     if (error != cudaSuccess) return error;
@@ -355,19 +340,14 @@ struct Kernel {
                      arranged);
       g.delays = arranged;
     }
-    const unsigned blocks = static_cast<unsigned>(g.plan.teams * g.plan.blocks), threads = static_cast<unsigned>(g.plan.threads);
-    if (g.plan.blocks > 1)
-      SNNFAST_LAUNCH_COOPERATIVE((diehl_cook_conductance_kernel<K, C>), blocks, threads, 0, stream, g);
-    else
-      SNNFAST_LAUNCH((diehl_cook_conductance_kernel<K, C>), blocks, threads, 0, stream, g);
-    return cudaGetLastError();
+    return launch_teams(diehl_cook_conductance_kernel<K, C>, g.plan, stream, g);
   }
 };
 
 // f(Kernel<K, C>{}) of the kernel that the call needs.
 template <class C, class F>
 int64_t with_kernel(const DiehlCookConductance& a, const F& f) {
-  switch (a.rule ? plasticity<C>(a.rule).kind : PlasticityKind::additive) {
+  switch (a.rule ? plasticity<C>(*a.rule).kind : PlasticityKind::additive) {
     case PlasticityKind::linear: return f(Kernel<PlasticityKind::linear, C>{});
     case PlasticityKind::power: return f(Kernel<PlasticityKind::power, C>{});
     case PlasticityKind::exponential: return f(Kernel<PlasticityKind::exponential, C>{});

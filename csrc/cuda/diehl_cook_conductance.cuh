@@ -1,5 +1,4 @@
-// Memory of the network with conductances on CUDA: a team of blocks presents one image after the other, each thread of it
-// to neurons of its own.
+// Memory of the network with conductances on CUDA.
 #pragma once
 #include <type_traits>
 
@@ -7,13 +6,10 @@
 #include "core/diehl_cook_conductance.h"
 #include "cuda/grid_tally.cuh"
 #include "cuda/presentations.cuh"
+#include "cuda/teams.cuh"
 
 namespace snnfast {
 namespace {
-
-struct ConductancePlan {
-  int64_t threads, blocks, teams;  // threads of a block, blocks of a team
-};
 
 template <class C>
 struct ConductanceMemory {
@@ -30,11 +26,11 @@ struct ConductanceMemory {
   int32_t *input_lists, *input_counts;  // of BlockInputs
 
   // All words are the first of the memory, zeros before the launch.
-  static SNNFAST_HD int64_t words_bytes(const ConductancePlan& plan) {
+  static SNNFAST_HD int64_t words_bytes(const Teams& plan) {
     return plan.teams * GridTally::words(1) * static_cast<int64_t>(sizeof(GridTally::Word));
   }
 
-  SNNFAST_HD ConductanceMemory(const DiehlCookConductance& a, const ConductancePlan& plan, Arena& memory, int64_t team, int64_t block) {
+  SNNFAST_HD ConductanceMemory(const DiehlCookConductance& a, const Teams& plan, Arena& memory, int64_t team, int64_t block) {
     const int64_t I = a.x.I, block_of_all = team * plan.blocks + block, blocks = plan.teams * plan.blocks;
     const int64_t own = (a.N + plan.blocks * plan.threads - 1) / (plan.blocks * plan.threads) * plan.threads;
     const int64_t rows = BlockInputs::rows(a.x, plan.threads, a.longest_delay), window = a.rule || a.state.v ? a.history() * I : 0;

@@ -184,6 +184,9 @@ __device__ __forceinline__ void step_backward(const NeuronBackward<Neuron>& a, c
     }
     slope[i] = neuron_margin<Neuron>(charged[i], lanes.of(i));
   }
+  C settings[Neuron::kSettings];
+  neuron_settings(a, settings);
+  const C attached = a.detach_reset ? C(0) : C(1);
   if constexpr (R != Reset::none) derivatives<C, V>(a.surrogate, slope, static_cast<C>(a.alpha), slope);
 #pragma unroll
   for (int i = 0; i < V; i++) {
@@ -193,7 +196,7 @@ __device__ __forceinline__ void step_backward(const NeuronBackward<Neuron>& a, c
 #pragma unroll
     for (int k = 0; k < Neuron::kParams; k++) gp[k] = Uniform ? C(0) : grad_params[k][i];
     g[0] += grad_v[i];
-    grad_x[i] = neuron_step_backward<Neuron, R>(x[i], before[i], charged[i], lanes.of(i), a.settings, grad_spikes[i], slope[i], a.detach_reset, g, gp);
+    grad_x[i] = neuron_step_backward<Neuron, R>(x[i], before[i], charged[i], lanes.of(i), settings, grad_spikes[i], slope[i], attached, g, gp);
 #pragma unroll
     for (int k = 0; k < Neuron::kStates; k++) grad[k][i] = g[k];
     if constexpr (!Uniform) {

@@ -1,6 +1,6 @@
 // Normalisation of the weights of one neuron.
 #pragma once
-#include "core/stdp.h"
+#include "core/plasticity.h"
 #include "cuda/launch.h"
 
 namespace snnfast {

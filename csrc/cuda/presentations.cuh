@@ -86,9 +86,9 @@ class BlockInputs {
   // Steps that a block of `threads` encodes at a time, for memory of rows(...) I and counts(...) int32_t.
   static SNNFAST_HD int64_t chunk(const Presentations& x, int64_t threads) {
     const int64_t room = (int64_t{1} << 20) / (x.I + 1), warps = threads / 32, most = room < warps ? room : warps;
-    return x.offsets || most < 1 ? 1 : most;
+    return listed(x) || most < 1 ? 1 : most;
   }
-  static SNNFAST_HD int64_t rows(const Presentations& x, int64_t threads, int64_t kept = 1) { return chunk(x, threads) + (x.offsets ? 1 : kept); }
+  static SNNFAST_HD int64_t rows(const Presentations& x, int64_t threads, int64_t kept = 1) { return chunk(x, threads) + (listed(x) ? 1 : kept); }
 
   __device__ BlockInputs(const Presentations& x, int32_t* lists, int32_t* counts, int64_t kept = 1)
       : x_(x), lists_(lists), counts_(counts), chunk_(chunk(x, blockDim.x)), rows_(rows(x, blockDim.x, kept)) {}
@@ -105,10 +105,7 @@ class BlockInputs {
 
   // The list of step t of presentation p; steps in order, beginning with 0.
   __device__ StepInputs next(int64_t p, int64_t t) {
-    if (x_.offsets) {
-      const int64_t* offsets = x_.offsets + p * (x_.T + 1) + t;
-      return {x_.inputs + offsets[0], static_cast<int32_t>(offsets[1] - offsets[0])};
-    }
+    if (listed(x_)) return events(p, t);
     row_ = row_ + 1 == rows_ ? 0 : row_ + 1;
     if (t == 0) ready_ = 0;
     if (ready_ == 0) {
@@ -126,10 +123,7 @@ class BlockInputs {
 
   // The list of `back` steps before step t, which was the last one asked for; at most `kept`, and none before step 0.
   __device__ StepInputs earlier(int64_t p, int64_t t, int64_t back) const {
-    if (x_.offsets) {
-      const int64_t* offsets = x_.offsets + p * (x_.T + 1) + t - back;
-      return {x_.inputs + offsets[0], static_cast<int32_t>(offsets[1] - offsets[0])};
-    }
+    if (listed(x_)) return events(p, t - back);
     const int64_t row = row_ < back ? row_ - back + rows_ : row_ - back;
     return {lists_ + row * x_.I, counts_[row]};
   }
@@ -139,9 +133,18 @@ class BlockInputs {
   int32_t *lists_, *counts_;
   int64_t chunk_, rows_, row_ = 0, ready_ = 0;
 
+  static SNNFAST_HD bool listed(const Presentations& x) { return x.form == PresentationForm::events; }
+
+  // A step of events has each input once at most, whatever the caller says.
+  __device__ StepInputs events(int64_t p, int64_t t) const {
+    const int64_t* offsets = x_.offsets + p * (x_.T + 1) + t;
+    const int64_t count = offsets[1] - offsets[0];
+    return {x_.inputs + offsets[0], static_cast<int32_t>(count < 0 ? 0 : count < x_.I ? count : x_.I)};
+  }
+
   __device__ int32_t encode(int64_t p, int64_t t, int32_t* out) const {
-    const int64_t row = (p * x_.T + t) * x_.I;
-    if (x_.hz) return list_rates(x_, p, t, out);
+    const int64_t row = p * x_.presentation + t * x_.step;
+    if (x_.form == PresentationForm::rates) return list_rates(x_, p, t, out);
     switch (x_.width) {
       case 1: return list_spikes<uint8_t>(static_cast<const uint8_t*>(x_.spikes) + row, x_.I, 0xff, out);
       case 4: return list_spikes<uint32_t>(static_cast<const uint32_t*>(x_.spikes) + row, x_.I, 0x7fffffffu, out);  // -0 is no spike

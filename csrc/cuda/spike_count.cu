@@ -13,7 +13,7 @@ template <class C, class T, Reset R>
 __global__ void __launch_bounds__(kThreads) spike_count_kernel(const NeuronForward<SpikeCount> a) {
   const int64_t n = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (n >= a.N) return;
-  const C v_reset = static_cast<C>(a.settings.v_reset);
+  const C v_reset = static_cast<C>(a.settings[SpikeCount::kVReset]);
   const Param& p = a.param[SpikeCount::kVThreshold];
   const C threshold = p.data ? static_cast<const C*>(p.data)[n / p.inner % p.count] : static_cast<C>(p.value);
   C v = a.state_in[SpikeCount::kV] ? static_cast<const C*>(a.state_in[SpikeCount::kV])[n] : v_reset;

@@ -1,8 +1,6 @@
 // A thread owns kRows weights of one column for all steps of the chunk: no weight depends on another. Slots (step, sample) come
 // in tiles of 32, whose spikes are bit masks, so that a thread looks only at the slots in which its neurons fire.
 #include "core/stdp.h"
-
-#include "core/stdp_sequence.h"
 #include "cuda/launch.h"
 #include "cuda/normalise.cuh"
 
@@ -14,7 +12,7 @@ constexpr int kRows = 4;  // a thread
 constexpr int kWarps = kTile / kRows;
 constexpr int kThreads = 32 * kWarps;
 
-__device__ bool spike(const SpikeTrain& s, int64_t t, int64_t b, int64_t n) {
+__device__ bool spike(const StridedSpikes& s, int64_t t, int64_t b, int64_t n) {
   const int64_t at = t * s.time + b * s.batch + n * s.neuron;
   switch (s.width) {
     case 1: return static_cast<const uint8_t*>(s.data)[at] != 0;
@@ -26,7 +24,7 @@ __device__ bool spike(const SpikeTrain& s, int64_t t, int64_t b, int64_t n) {
 
 template <class C>
 struct Side {
-  SpikeTrain train;
+  StridedSpikes train;
   int64_t N;
   C decay, decay2;
   C *trace, *trace2;  // [B, N]
@@ -177,7 +175,7 @@ template <PlasticityKind K, class C>
 void launch_weights(const Stdp& a, const Plasticity<C>& p, cudaStream_t stream) {
   const int64_t columns = (a.N_pre + kTile - 1) / kTile, rows = (a.N_post + kTile - 1) / kTile;
   const dim3 grid(static_cast<unsigned>(columns), static_cast<unsigned>(rows < 65535 ? rows : 65535));
-  if (a.eligibility)
+  if (a.modulated)
     SNNFAST_LAUNCH((stdp_weights_kernel<K, C, true>), grid, kThreads, 0, stream, a, p);
   else
     SNNFAST_LAUNCH((stdp_weights_kernel<K, C, false>), grid, kThreads, 0, stream, a, p);
@@ -191,7 +189,7 @@ void launch_traces(const Stdp& a, const Plasticity<C>& p, const Side<C>& side, c
 
 template <class C>
 int launch(const Stdp& a, cudaStream_t stream) {
-  const Plasticity<C> p = plasticity<C>(a.constants);
+  const Plasticity<C> p = plasticity<C>(a.rule);
   const auto as = [](void* pointer) { return static_cast<C*>(pointer); };
   if (a.steps > 0) {
     launch_traces(a, p, Side<C>{a.pre, a.N_pre, p.decay_pre, p.decay_pre2, as(a.trace_pre), as(a.trace_pre2), as(a.x_pre), as(a.x_pre2), a.spikes_pre}, stream);

@@ -73,6 +73,7 @@ inline void add_argument(std::string& out, const std::string& type, const std::s
 SNNFAST_PLAIN_ARGUMENT(Tensor, "Tensor")
 SNNFAST_PLAIN_ARGUMENT(Optional, "Tensor?")
 SNNFAST_PLAIN_ARGUMENT(std::vector<Tensor>, "Tensor[]")
+SNNFAST_PLAIN_ARGUMENT(ScalarType, "ScalarType")
 SNNFAST_PLAIN_ARGUMENT(bool, "bool")
 SNNFAST_PLAIN_ARGUMENT(int64_t, "int")
 SNNFAST_PLAIN_ARGUMENT(double, "float")

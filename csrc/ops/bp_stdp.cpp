@@ -8,11 +8,22 @@
 SNNFAST_CPU_KERNEL(bp_stdp_windows, (const BpStdp&, int64_t t0, int64_t t1, int64_t begin, int64_t end))
 SNNFAST_CPU_KERNEL(bp_stdp_weights, (const BpStdp&, int64_t t0, int64_t t1, int64_t begin, int64_t end))
 
+#define SNNFAST_BP_STDP_ARGUMENTS(FIELD) \
+  FIELD(Changed, w)                      \
+  FIELD(Tensor, pre)                     \
+  FIELD(Tensor, error)                   \
+  FIELD(double, scale)                   \
+  FIELD(int64_t, epsilon)                \
+  FIELD(bool, each_step)                 \
+  FIELD(bool, return_error)
+
 namespace snnfast {
 
 int launch_bp_stdp(const BpStdp&, void* stream);
 
 namespace {
+
+SNNFAST_ARGUMENTS(Arguments, SNNFAST_BP_STDP_ARGUMENTS)
 
 constexpr const char* kOp = "bp_stdp";
 
@@ -28,32 +39,32 @@ void run_on_cpu(const BpStdp& a) {
 }
 
 template <class Device>
-Tensor bp_stdp(const Tensor& w, const Tensor& pre, const Tensor& error, double scale, int64_t epsilon, bool each_step, bool return_error) {
-  STD_TORCH_CHECK(w.scalar_type() == ScalarType::Float || w.scalar_type() == ScalarType::Double, "bp_stdp: w must be float32 or float64");
-  STD_TORCH_CHECK(w.dim() == 2 && w.is_contiguous(), "bp_stdp: w must have shape [O, I] and be contiguous");
-  STD_TORCH_CHECK(pre.dim() == 3 && pre.size(2) == w.size(1) && pre.is_contiguous(), "bp_stdp: pre must have shape [T, B, I] and be contiguous");
-  check_like(kOp, "pre", pre, w, pre.scalar_type(), {pre.size(0), pre.size(1), pre.size(2)});
+Tensor bp_stdp(const Arguments& arguments) {
+  const Tensor &w = arguments.w.tensor, &pre = arguments.pre, &error = arguments.error;
+  check_contiguous_weights(kOp, "w", w);
+  STD_TORCH_CHECK(pre.dim() == 3, kOp, ": pre must have shape [T, B, I]");
+  check_like(kOp, "pre", pre, w, pre.scalar_type(), {pre.size(0), pre.size(1), w.size(1)});
   check_like(kOp, "error", error, w, w.scalar_type(), {pre.size(0), pre.size(1), w.size(0)});
-  STD_TORCH_CHECK(error.is_contiguous(), "bp_stdp: error must be contiguous");
-  STD_TORCH_CHECK(epsilon >= 1, "bp_stdp: epsilon must be at least 1 step");
+  STD_TORCH_CHECK(is_spike_type(pre.scalar_type()), kOp, ": pre must be bool, uint8, float32 or float64");
+  STD_TORCH_CHECK(pre.is_contiguous() && error.is_contiguous(), kOp, ": pre and error must be contiguous");
+  STD_TORCH_CHECK(arguments.epsilon >= 1, kOp, ": epsilon must be at least 1 step");
   const Device device(w);
   BpStdp a{};
   a.T = pre.size(0), a.B = pre.size(1), a.I = w.size(1), a.O = w.size(0);
-  a.epsilon = epsilon, a.scale = scale;
-  a.span = each_step ? 1 : std::max<int64_t>(a.T, 1);
+  a.epsilon = arguments.epsilon, a.scale = arguments.scale;
+  a.span = arguments.each_step ? 1 : a.T;
   a.is_double = w.scalar_type() == ScalarType::Double;
   a.width = static_cast<int32_t>(pre.element_size());
-  STD_TORCH_CHECK(is_spike_type(pre.scalar_type()), "bp_stdp: pre must be bool, uint8, float32 or float64");
   a.pre = pre.const_data_ptr();
   a.error = error.const_data_ptr();
   a.w = w.mutable_data_ptr();
-  Tensor passed = device.allocate(w, {return_error ? a.T : 0, a.B, a.I}, w.scalar_type());
-  a.passed = return_error ? passed.mutable_data_ptr() : nullptr;
+  Tensor passed = device.allocate(w, {arguments.return_error ? a.T : 0, a.B, a.I}, w.scalar_type());
+  if (a.T == 0 || a.B == 0 || a.I == 0) return passed;
+  a.passed = arguments.return_error ? passed.mutable_data_ptr() : nullptr;
   Tensor counts = torch::stable::new_zeros(w, {a.B, a.I}, ScalarType::Int);
   Tensor windows = device.allocate(w, {a.span * a.B, a.I}, w.scalar_type());
   a.counts = counts.mutable_data_ptr();
   a.windows = windows.mutable_data_ptr();
-  if (a.T == 0 || a.B == 0 || a.I == 0) return passed;
   if constexpr (Device::kCuda)
     device.launch(kOp, [&](void* stream) { return launch_bp_stdp(a, stream); });
   else
@@ -63,12 +74,12 @@ Tensor bp_stdp(const Tensor& w, const Tensor& pre, const Tensor& error, double s
 
 template <class Library>
 void schemas(Library& m) {
-  m.def("bp_stdp_(Tensor(a!) w, Tensor pre, Tensor error, float scale, int epsilon, bool each_step, bool return_error) -> Tensor");
+  m.def(schema<Arguments>("bp_stdp_", "Tensor passed").c_str());
 }
 
 template <class Device, class Library>
 void implementations(Library& m) {
-  m.impl("bp_stdp_", TORCH_BOX(&bp_stdp<Device>));
+  m.impl("bp_stdp_", SNNFAST_BOX(Arguments, bp_stdp<Device>));
 }
 
 }  // namespace

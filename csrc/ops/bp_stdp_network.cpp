@@ -1,6 +1,7 @@
 #include "core/bp_stdp_network.h"
 
 #include <algorithm>
+#include <limits>
 #include <tuple>
 
 #include "cpu/bp_stdp_network.h"
@@ -10,6 +11,21 @@
 SNNFAST_CPU_KERNEL(bp_stdp_network_bytes, (const BpStdpNetwork&, int64_t* bytes))
 SNNFAST_CPU_KERNEL(bp_stdp_network, (const BpStdpNetwork&, ParallelFor, char* memory))
 
+#define SNNFAST_BP_STDP_NETWORK_ARGUMENTS(FIELD) \
+  FIELD(ChangedList, weights)                    \
+  FIELD(PresentationsArguments, x)               \
+  FIELD(Optional, labels)                        \
+  FIELD(Optional, desired)                       \
+  FIELD(std::vector<double>, thresholds)         \
+  FIELD(double, lr)                              \
+  FIELD(bool, mean)                              \
+  FIELD(int64_t, epsilon)                        \
+  FIELD(bool, each_step)                         \
+  FIELD(int64_t, batch)                          \
+  FIELD(std::vector<Tensor>, state)              \
+  FIELD(bool, return_hidden)                     \
+  FIELD(bool, return_state)
+
 namespace snnfast {
 
 int64_t bp_stdp_network_workspace(const BpStdpNetwork&);
@@ -17,91 +33,88 @@ int launch_bp_stdp_network(const BpStdpNetwork&, void* workspace, void* stream);
 
 namespace {
 
+SNNFAST_ARGUMENTS(Arguments, SNNFAST_BP_STDP_NETWORK_ARGUMENTS)
+
 constexpr const char* kOp = "bp_stdp_network";
 
 void parallel_for(int64_t n, int64_t grain, const void* context, void (*body)(const void*, int64_t, int64_t)) {
   torch::stable::parallel_for(0, n, grain, [&](int64_t begin, int64_t end) { body(context, begin, end); });
 }
 
-BpStdpLayer layer_of(const Tensor& w, const Tensor& first, double threshold, int64_t inputs) {
-  STD_TORCH_CHECK(w.dim() == 2 && w.size(1) == inputs && w.is_contiguous(), "bp_stdp_network: weights must fit each other and be contiguous");
-  check_like(kOp, "weights", w, first, first.scalar_type(), {w.size(0), w.size(1)});
-  STD_TORCH_CHECK(threshold > 0, "bp_stdp_network: thresholds must be positive");
-  return {w.size(1), w.size(0), threshold, w.mutable_data_ptr(), nullptr, nullptr, 0};
-}
-
-void inputs_of(const OptionalTensor& x, const OptionalTensor& hz, const OptionalTensor& seeds, int64_t time_steps, double per_hz, const Tensor& first,
-               BpStdpNetwork& a) {
-  const int64_t inputs = first.size(1);
-  if (x) {
-    STD_TORCH_CHECK(x->dim() == 3 && x->is_contiguous(), "bp_stdp_network: x must have shape [T, P, I] and be contiguous");
-    check_like(kOp, "x", *x, first, x->scalar_type(), {x->size(0), x->size(1), inputs});
-    STD_TORCH_CHECK(is_spike_type(x->scalar_type()), "bp_stdp_network: x must be bool, uint8, float32 or float64");
-    a.T = x->size(0), a.P = x->size(1);
-    a.x = x->const_data_ptr(), a.width = static_cast<int32_t>(x->element_size());
-  } else {
-    STD_TORCH_CHECK(hz && seeds && hz->dim() == 2 && time_steps >= 0, "bp_stdp_network: give x, or hz, seeds and time_steps");
-    check_like(kOp, "hz", *hz, first, ScalarType::Float, {hz->size(0), inputs});
-    check_like(kOp, "seeds", *seeds, first, ScalarType::Long, {hz->size(0)});
-    STD_TORCH_CHECK(hz->is_contiguous() && seeds->is_contiguous(), "bp_stdp_network: hz and seeds must be contiguous");
-    a.T = time_steps, a.P = hz->size(0);
-    a.hz = hz->const_data_ptr<float>(), a.seeds = seeds->const_data_ptr<int64_t>(), a.per_hz = static_cast<float>(per_hz);
+void check_layers(const Arguments& arguments) {
+  const std::vector<Tensor>& weights = arguments.weights.tensors;
+  STD_TORCH_CHECK(!weights.empty() && weights.size() <= static_cast<size_t>(kBpStdpLayers), kOp, ": there must be 1 to ", kBpStdpLayers, " layers, got ",
+                  weights.size());
+  STD_TORCH_CHECK(arguments.thresholds.size() == weights.size(), kOp, ": thresholds must be one a layer");
+  STD_TORCH_CHECK(arguments.state.empty() || arguments.state.size() == weights.size(), kOp, ": state must be one a layer");
+  for (size_t l = 0; l < weights.size(); l++) {
+    const Tensor& w = weights[l];
+    check_contiguous_weights(kOp, "weights", w);
+    check_like(kOp, "weights", w, weights[0], weights[0].scalar_type(), {w.size(0), l == 0 ? w.size(1) : weights[l - 1].size(0)});
+    const double threshold = arguments.thresholds[l];
+    STD_TORCH_CHECK((w.scalar_type() == ScalarType::Double ? threshold : static_cast<float>(threshold)) > 0, kOp,
+                    ": thresholds must be positive in the dtype of weights, got ", threshold);
+    for (size_t k = 0; k < l; k++) STD_TORCH_CHECK(!overlap(weights[k], w), kOp, ": weights must not share memory");
   }
 }
 
-// state: membranes of every layer, changed in place, or empty; they are those to go on from if carry.
 template <class Device>
-std::tuple<Tensor, Tensor> bp_stdp_network(const std::vector<Tensor>& weights, const OptionalTensor& x, const OptionalTensor& hz, const OptionalTensor& seeds,
-                                           int64_t time_steps, double per_hz, const OptionalTensor& labels, const OptionalTensor& desired,
-                                           const std::vector<double>& thresholds, double lr, bool mean, int64_t epsilon, bool each_step, int64_t batch,
-                                           const std::vector<Tensor>& state, bool carry, bool return_hidden) {
-  const int64_t layers = static_cast<int64_t>(weights.size());
-  STD_TORCH_CHECK(layers >= 1 && layers <= kBpStdpLayers, "bp_stdp_network: there must be 1 to ", kBpStdpLayers, " layers, got ", layers);
+std::tuple<Tensor, Tensor, Tensor> bp_stdp_network(const Arguments& arguments) {
+  check_layers(arguments);
+  const std::vector<Tensor>& weights = arguments.weights.tensors;
   const Tensor& first = weights[0];
-  STD_TORCH_CHECK(first.scalar_type() == ScalarType::Float || first.scalar_type() == ScalarType::Double, "bp_stdp_network: weights must be float32 or float64");
-  STD_TORCH_CHECK(first.dim() == 2, "bp_stdp_network: weights must have two dimensions");
-  STD_TORCH_CHECK(static_cast<int64_t>(thresholds.size()) == layers, "bp_stdp_network: thresholds must be one a layer");
-  STD_TORCH_CHECK(state.empty() || static_cast<int64_t>(state.size()) == layers, "bp_stdp_network: state must be one a layer");
-  STD_TORCH_CHECK(labels.has_value() == desired.has_value(), "bp_stdp_network: labels and desired go together");
-  STD_TORCH_CHECK(epsilon >= 1 && batch >= 1, "bp_stdp_network: epsilon and batch must be at least 1");
   const Device device(first);
+  std::vector<Tensor> kept;
   BpStdpNetwork a{};
-  inputs_of(x, hz, seeds, time_steps, per_hz, first, a);
-  a.batch = batch, a.epsilon = epsilon, a.layers = layers, a.lr = lr, a.mean = mean;
-  a.span = labels && each_step ? 1 : std::max<int64_t>(a.T, 1);
+  a.x = presentations_of(kOp, device, first, arguments.x, kept);
+  STD_TORCH_CHECK(a.x.form != PresentationForm::events, kOp, ": x must be spikes or rates");
+  STD_TORCH_CHECK(arguments.labels.has_value() == arguments.desired.has_value(), kOp, ": labels and desired go together");
+  STD_TORCH_CHECK(arguments.epsilon >= 1 && arguments.batch >= 1, kOp, ": epsilon and batch must be at least 1");
+  a.layers = static_cast<int64_t>(weights.size());
+  a.batch = arguments.batch, a.epsilon = arguments.epsilon, a.lr = arguments.lr, a.mean = arguments.mean;
+  a.learns = arguments.labels.has_value(), a.carry = !arguments.state.empty(), a.return_state = arguments.return_state;
+  a.span = a.learns && arguments.each_step ? 1 : std::max<int64_t>(a.x.T, 1);
   a.is_double = first.scalar_type() == ScalarType::Double;
-  a.carry = carry && !state.empty();
-  STD_TORCH_CHECK(a.T * std::max(first.size(1), int64_t{1}) < (int64_t{1} << 31), "bp_stdp_network: a sample must have less than 2^31 spikes");
-  if (labels) {
-    check_like(kOp, "labels", *labels, first, ScalarType::Long, {a.P});
-    check_like(kOp, "desired", *desired, first, ScalarType::Bool, {a.T, a.P});
-    STD_TORCH_CHECK(labels->is_contiguous() && desired->is_contiguous(), "bp_stdp_network: labels and desired must be contiguous");
-    a.labels = labels->const_data_ptr<int64_t>();
-    a.desired = desired->const_data_ptr<bool>();
+  if (a.learns) {
+    check_like(kOp, "labels", *arguments.labels, first, ScalarType::Long, {a.x.P});
+    check_like(kOp, "desired", *arguments.desired, first, ScalarType::Bool, {a.x.T, a.x.P});
+    kept.push_back(torch::stable::contiguous(*arguments.labels));
+    a.labels = kept.back().const_data_ptr<int64_t>();
+    kept.push_back(torch::stable::contiguous(*arguments.desired));
+    a.desired = kept.back().const_data_ptr<bool>();
   }
-  int64_t hidden_neurons = 0;
-  for (int64_t l = 0; l + 1 < layers && return_hidden; l++) hidden_neurons += weights[static_cast<size_t>(l)].size(0);
-  Tensor hidden = torch::stable::new_zeros(first, {a.T, a.P, hidden_neurons}, ScalarType::Bool);
-  Tensor spikes = torch::stable::new_zeros(first, {a.T, a.P, weights[static_cast<size_t>(layers - 1)].size(0)}, ScalarType::Bool);
-  for (int64_t l = 0, inputs = first.size(1), before = 0; l < layers; l++) {
-    const Tensor& w = weights[static_cast<size_t>(l)];
-    a.layer[l] = layer_of(w, first, thresholds[static_cast<size_t>(l)], inputs);
-    inputs = w.size(0);
-    STD_TORCH_CHECK(a.T * std::max(inputs, int64_t{1}) < (int64_t{1} << 31), "bp_stdp_network: a sample must have less than 2^31 spikes");
-    a.layer[l].spikes_stride = l + 1 == layers ? inputs : hidden_neurons;
-    if (l + 1 == layers) {
-      a.layer[l].spikes = static_cast<bool*>(spikes.mutable_data_ptr());
-    } else if (return_hidden) {
-      a.layer[l].spikes = static_cast<bool*>(hidden.mutable_data_ptr()) + before;
-      before += inputs;
+  int64_t neurons = 0, hidden_neurons = 0;
+  for (const Tensor& w : weights) neurons += w.size(0);
+  if (arguments.return_hidden) hidden_neurons = neurons - weights.back().size(0);
+  Tensor hidden = torch::stable::new_zeros(first, {a.x.T, a.x.P, hidden_neurons}, ScalarType::Bool);
+  Tensor spikes = torch::stable::new_zeros(first, {a.x.T, a.x.P, weights.back().size(0)}, ScalarType::Bool);
+  bool* next_hidden = static_cast<bool*>(hidden.mutable_data_ptr());
+  // The membranes of one layer after the other.
+  Tensor state = torch::stable::new_zeros(first, {a.return_state ? a.x.P * neurons : 0}, first.scalar_type());
+  char* next_state = static_cast<char*>(state.mutable_data_ptr());
+  for (size_t l = 0; l < weights.size(); l++) {
+    BpStdpLayer& layer = a.layer[l];
+    layer.I = weights[l].size(1), layer.O = weights[l].size(0), layer.threshold = arguments.thresholds[l];
+    layer.w = weights[l].mutable_data_ptr();
+    STD_TORCH_CHECK(layer.O < (int64_t{1} << 31) && a.x.T * layer.O < (int64_t{1} << 31), kOp, ": a layer must have less than 2^31 spikes, got ", a.x.T,
+                    " steps of ", layer.O, " neurons");
+    if (l + 1 == weights.size()) {
+      layer.spikes = static_cast<bool*>(spikes.mutable_data_ptr()), layer.spikes_stride = layer.O;
+    } else if (arguments.return_hidden) {
+      layer.spikes = next_hidden, layer.spikes_stride = hidden_neurons;
+      next_hidden += layer.O;
     }
-    if (state.empty()) continue;
-    const Tensor& v = state[static_cast<size_t>(l)];
-    check_like(kOp, "state", v, first, first.scalar_type(), {a.P, inputs});
-    STD_TORCH_CHECK(v.is_contiguous(), "bp_stdp_network: state must be contiguous");
-    a.layer[l].v = v.mutable_data_ptr();
+    if (a.carry) {
+      check_like(kOp, "state", arguments.state[l], first, first.scalar_type(), {a.x.P, layer.O});
+      kept.push_back(torch::stable::contiguous(arguments.state[l]));
+      layer.v_before = kept.back().const_data_ptr();
+    }
+    if (a.return_state) {
+      layer.v_after = next_state;
+      next_state += a.x.P * layer.O * state.element_size();
+    }
   }
-  if (a.P == 0 || a.T == 0) return {spikes, hidden};
+  if (a.x.P == 0) return {spikes, hidden, state};
   if constexpr (Device::kCuda) {
     Tensor workspace = torch::stable::new_empty(first, {bp_stdp_network_workspace(a)}, ScalarType::Byte);
     device.launch(kOp, [&](void* stream) { return launch_bp_stdp_network(a, workspace.mutable_data_ptr(), stream); });
@@ -111,20 +124,17 @@ std::tuple<Tensor, Tensor> bp_stdp_network(const std::vector<Tensor>& weights, c
     const WorkMemory memory(first, bytes);
     cpu::bp_stdp_network()(a, parallel_for, memory.get());
   }
-  return {spikes, hidden};
+  return {spikes, hidden, state};
 }
 
 template <class Library>
 void schemas(Library& m) {
-  m.def(
-      "bp_stdp_network_(Tensor(a!)[] weights, Tensor? x, Tensor? hz, Tensor? seeds, int time_steps, float per_hz, Tensor? labels, Tensor? desired, "
-      "float[] thresholds, float lr, bool mean, int epsilon, bool each_step, int batch, Tensor(b!)[] state, bool carry, bool return_hidden) -> (Tensor, "
-      "Tensor)");
+  m.def(schema<Arguments>("bp_stdp_network_", "(Tensor spikes, Tensor hidden, Tensor state)").c_str());
 }
 
 template <class Device, class Library>
 void implementations(Library& m) {
-  m.impl("bp_stdp_network_", TORCH_BOX(&bp_stdp_network<Device>));
+  m.impl("bp_stdp_network_", SNNFAST_BOX(Arguments, bp_stdp_network<Device>));
 }
 
 }  // namespace

@@ -1,17 +1,53 @@
 #include "ops/device.h"
 
-// Exists only in PyTorch's CUDA builds; a weak reference lets this file load in a CPU-only PyTorch too.
+#include <torch/csrc/stable/stableivalue_conversions.h>
+
+// In PyTorch's CUDA builds, and from 2.13 on; weak references let this file load elsewhere, too.
 extern "C" __attribute__((weak)) AOTITorchError aoti_torch_get_current_cuda_stream(int32_t device_index, void** ret_stream);
+extern "C" __attribute__((weak)) const char* torch_exception_get_what_without_backtrace();
 
 namespace snnfast {
 
 bool torch_has_cuda() { return aoti_torch_get_current_cuda_stream != nullptr; }
 
 void* current_cuda_stream(int32_t device) {
-  STD_TORCH_CHECK(torch_has_cuda(), "snnfast: this PyTorch was built without CUDA");
+  SNNFAST_CHECK(torch_has_cuda(), "snnfast: this PyTorch was built without CUDA");
   void* stream = nullptr;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device, &stream));
+  SNNFAST_CHECK(aoti_torch_get_current_cuda_stream(device, &stream) == 0, "snnfast: there is no current stream on CUDA device ", device);
   return stream;
+}
+
+namespace {
+
+// Of the stable ABI an error brings but the place in its headers.
+[[noreturn]] void no_memory(const std::vector<int64_t>& shape, ScalarType type, const char* error) {
+  const int32_t dtype = torch::stable::detail::to<int32_t>(torch::stable::detail::from(type));
+  const double bytes = static_cast<double>(elements("snnfast", shape)) * static_cast<double>(aoti_torch_dtype_element_size(dtype));
+  fail("snnfast: no memory for a tensor of shape ", text_of(shape), ", which takes ", bytes / 1e9, " GB\n",
+       torch_exception_get_what_without_backtrace ? torch_exception_get_what_without_backtrace() : error);
+}
+
+}  // namespace
+
+Tensor fresh(const Tensor& like, const std::vector<int64_t>& shape, ScalarType type) {
+  elements("snnfast", shape);
+  try {
+    return torch::stable::new_empty(like, shape, type);
+  } catch (const std::exception& error) {
+    no_memory(shape, type, error.what());
+  }
+}
+
+Tensor contiguous_of(const Tensor& t) {
+  if (t.is_contiguous()) return t;
+  const auto sizes = t.sizes();
+  const std::vector<int64_t> shape(sizes.begin(), sizes.end());
+  elements("snnfast", shape);
+  try {
+    return torch::stable::contiguous(t);
+  } catch (const std::exception& error) {
+    no_memory(shape, t.scalar_type(), error.what());
+  }
 }
 
 }  // namespace snnfast

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "ops/check.h"
 #include "ops/output_memory.h"
 
 namespace snnfast {
@@ -16,13 +17,18 @@ namespace snnfast {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
+// Those of PyTorch; an error says how much memory was asked for.
+Tensor fresh(const Tensor& like, const std::vector<int64_t>& shape, ScalarType type);
+Tensor contiguous_of(const Tensor& t);
+
 struct Cpu {
   static constexpr bool kCuda = false;
   explicit Cpu(const Tensor&) {}
 
   Tensor allocate(const Tensor& like, const std::vector<int64_t>& shape, ScalarType type) const {
-    if (auto cached = output_memory::allocate(shape, type)) return *cached;
-    return torch::stable::new_empty(like, shape, type);
+    if (elements("snnfast", shape) > 0)
+      if (auto cached = output_memory::allocate(shape, type)) return *cached;
+    return fresh(like, shape, type);
   }
 
   // kernel(begin, end) over ranges of [0, n) that start at multiples of 64, with about `work` operations an element.
@@ -55,14 +61,14 @@ struct Cuda {
   explicit Cuda(const Tensor& t) : guard(t.get_device_index()), device(t.get_device_index()) {}
   void* stream() const { return current_cuda_stream(device); }
 #endif
-  Tensor allocate(const Tensor& like, const std::vector<int64_t>& shape, ScalarType type) const { return torch::stable::new_empty(like, shape, type); }
+  Tensor allocate(const Tensor& like, const std::vector<int64_t>& shape, ScalarType type) const { return fresh(like, shape, type); }
 
 #if defined(SNNFAST_WITH_CUDA) || defined(SNNFAST_CUDA_EMULATION)
   // launcher(stream) returns a cudaError_t.
   template <class Launcher>
   void launch(const char* op, const Launcher& launcher) const {
     const int error = launcher(stream());
-    STD_TORCH_CHECK(error == 0, op, ": CUDA error ", error, ": ", cuda_error_text(error));
+    SNNFAST_CHECK(error == 0, op, ": CUDA error ", error, ": ", cuda_error_text(error));
   }
 #endif
 };

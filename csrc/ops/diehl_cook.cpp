@@ -1,7 +1,28 @@
 #include "core/diehl_cook.h"
 
 #include "cpu/dispatch.h"
-#include "ops/presentations.h"
+#include "ops/diehl_cook.h"
+
+#define SNNFAST_DIEHL_COOK_ARGUMENTS(FIELD) \
+  FIELD(Changed, w)                         \
+  FIELD(Changed, theta)                     \
+  FIELD(PresentationsArguments, x)          \
+  FIELD(bool, learns)                       \
+  FIELD(PlasticityArguments, rule)          \
+  FIELD(double, norm)                       \
+  FIELD(double, decay)                      \
+  FIELD(double, v_threshold)                \
+  FIELD(double, v_reset)                    \
+  FIELD(int64_t, refractory)                \
+  FIELD(double, inhibition)                 \
+  FIELD(int64_t, inhibition_delay)          \
+  FIELD(bool, one_winner)                   \
+  FIELD(double, theta_plus)                 \
+  FIELD(double, theta_decay)                \
+  FIELD(ChangedList, state)                 \
+  FIELD(bool, carry)                        \
+  FIELD(bool, return_spikes)                \
+  FIELD(bool, return_state)
 
 SNNFAST_CPU_KERNEL(diehl_cook_memory, (const DiehlCook&, int64_t* shared, int64_t* own, int64_t* encoding))
 SNNFAST_CPU_KERNEL(diehl_cook_prepare, (const DiehlCook&, char* shared))
@@ -18,101 +39,64 @@ namespace {
 
 constexpr const char* kOp = "diehl_cook";
 
-void run_on_cpu(const DiehlCook& a, const Tensor& w) {
-  int64_t shared_bytes, own_bytes, encoding;
-  cpu::diehl_cook_memory()(a, &shared_bytes, &own_bytes, &encoding);
-  const WorkMemory shared(w, shared_bytes);
-  cpu::diehl_cook_prepare()(a, shared.get());
-  const auto encode = [&](int64_t p, char* memory, const SpikeTrain& train) { cpu::diehl_cook_encode()(a, p, memory, train); };
-  const auto present = [&](char* own, const SpikeTrain& train, int64_t p) { cpu::diehl_cook_present()(a, shared.get(), own, train, p); };
-  const bool changes = a.rule || a.theta_plus != 0 || a.theta_decay != 1 || a.carry;
-  if (changes || a.state.v)
-    present_in_order(w, a.x, own_bytes, encoding, encode, present);
-  else
-    present_in_parallel(w, a.x, own_bytes, encoding, encode, present);
-  cpu::diehl_cook_finish()(a, shared.get());
-}
+SNNFAST_ARGUMENTS(Arguments, SNNFAST_DIEHL_COOK_ARGUMENTS)
 
-template <class T>
-T* pointer(const Tensor& t) {
-  return static_cast<T*>(t.mutable_data_ptr());
-}
-
-DiehlCookState state_of(const std::vector<Tensor>& s, const Tensor& w, int64_t delay) {
-  if (s.empty()) return {};
-  STD_TORCH_CHECK(s.size() == 8, "diehl_cook: state must have 8 tensors, got ", s.size());
+DiehlCookState state_of(const std::vector<Tensor>& tensors, const Tensor& w, int64_t delay) {
+  DiehlCookState s{};
+  if (tensors.empty()) return s;
   const int64_t N = w.size(0), I = w.size(1);
   const ScalarType c = w.scalar_type();
-  check_like(kOp, "v", s[0], w, c, {N});
-  check_like(kOp, "refractory", s[1], w, ScalarType::Int, {N});
-  check_like(kOp, "trace_pre", s[2], w, c, {I});
-  check_like(kOp, "trace_pre2", s[3], w, c, {I});
-  check_like(kOp, "trace_post", s[4], w, c, {N});
-  check_like(kOp, "trace_post2", s[5], w, c, {N});
-  check_like(kOp, "last_input", s[6], w, ScalarType::Bool, {I});
-  check_like(kOp, "last_spikes", s[7], w, ScalarType::Bool, {delay, N});
-  for (const Tensor& t : s) STD_TORCH_CHECK(t.is_contiguous(), "diehl_cook: state must be contiguous");
-  return {pointer<void>(s[0]), pointer<void>(s[2]),    pointer<void>(s[3]), pointer<void>(s[4]),
-          pointer<void>(s[5]), pointer<int32_t>(s[1]), pointer<bool>(s[6]), pointer<bool>(s[7])};
+  StateTensors state(kOp, tensors, w, 8);
+  state.take(s.v, "state_v", c, {N});
+  state.take(s.refractory, "state_refractory", ScalarType::Int, {N});
+  state.take(s.trace_pre, "state_trace_pre", c, {I});
+  state.take(s.trace_pre2, "state_trace_pre2", c, {I});
+  state.take(s.trace_post, "state_trace_post", c, {N});
+  state.take(s.trace_post2, "state_trace_post2", c, {N});
+  state.take(s.last_input, "state_last_input", ScalarType::Bool, {I});
+  state.take(s.last_spikes, "state_last_spikes", ScalarType::Bool, {delay, N});
+  return s;
 }
 
-// numbers: decay, v_threshold, v_reset, inhibition, theta_plus, theta_decay, norm (0: none), probability of a spike at 1 Hz.
 template <class Device>
-std::tuple<Tensor, Tensor> diehl_cook(const Tensor& w, const Tensor& theta, const OptionalTensor& spikes, const OptionalTensor& inputs,
-                                      const OptionalTensor& offsets, const OptionalTensor& hz, const OptionalTensor& seeds, int64_t time_steps,
-                                      const std::vector<double>& rule, const std::vector<double>& numbers, int64_t refractory, int64_t inhibition_delay,
-                                      bool one_winner, const std::vector<Tensor>& state, bool carry, bool return_spikes) {
-  STD_TORCH_CHECK(w.scalar_type() == ScalarType::Float || w.scalar_type() == ScalarType::Double, "diehl_cook: w must be float32 or float64");
-  STD_TORCH_CHECK(w.dim() == 2, "diehl_cook: w must have shape [N, I]");
-  const int64_t N = w.size(0);
-  check_like(kOp, "theta", theta, w, w.scalar_type(), {N});
-  STD_TORCH_CHECK(theta.is_contiguous(), "diehl_cook: theta must be contiguous");
-  STD_TORCH_CHECK(rule.empty() || rule.size() == PlasticityConstants::kCount, "diehl_cook: rule has a wrong length");
-  STD_TORCH_CHECK(numbers.size() == 8, "diehl_cook: numbers must be 8");
-  STD_TORCH_CHECK(refractory >= 0 && refractory < (int64_t{1} << 31) && inhibition_delay >= 0, "diehl_cook: times must be at least 0 steps");
+std::tuple<Tensor, Tensor> diehl_cook(const Arguments& from) {
+  const Tensor& w = from.w.tensor;
+  const int64_t most = int64_t{1} << 31;
+  STD_TORCH_CHECK(0 <= from.refractory && from.refractory < most, kOp, ": refractory must be 0 to 2^31 - 1 steps, got ", from.refractory);
+  STD_TORCH_CHECK(0 <= from.inhibition_delay && from.inhibition_delay < most, kOp, ": inhibition_delay must be 0 to 2^31 - 1 steps, got ",
+                  from.inhibition_delay);
   const Device device(w);
-  std::vector<Tensor> kept;
   DiehlCook a{};
-  a.x = presentations_of(kOp, w, spikes, inputs, offsets, hz, seeds, time_steps, numbers[7], kept);
-  a.N = N;
-  a.f64 = w.scalar_type() == ScalarType::Double;
-  a.w = w.mutable_data_ptr();
-  a.w_stride_neuron = w.stride(0);
-  a.w_stride_input = w.stride(1);
-  a.theta = theta.mutable_data_ptr();
-  a.rule = rule.empty() ? nullptr : rule.data();
-  a.decay = numbers[0], a.v_threshold = numbers[1], a.v_reset = numbers[2], a.inhibition = numbers[3];
-  a.theta_plus = numbers[4], a.theta_decay = numbers[5], a.norm = numbers[6];
-  a.refractory = static_cast<int32_t>(refractory);
-  a.inhibition_delay = inhibition_delay;
-  a.one_winner = one_winner;
-  a.state = state_of(state, w, inhibition_delay);
-  a.carry = carry && a.state.v;
-  Tensor counts = torch::stable::new_zeros(w, {a.x.P, N}, ScalarType::Int);
-  Tensor raster = torch::stable::new_zeros(w, {return_spikes ? a.x.P : 0, a.x.T, N}, ScalarType::Bool);
-  if (a.x.P == 0 || N == 0) return {counts, raster};
-  a.counts = pointer<int32_t>(counts);
-  a.spikes = return_spikes ? pointer<bool>(raster) : nullptr;
-  if constexpr (Device::kCuda) {
-    Tensor workspace = torch::stable::new_empty(w, {diehl_cook_workspace(a)}, ScalarType::Byte);
-    device.launch("diehl_cook", [&](void* stream) { return launch_diehl_cook(a, workspace.mutable_data_ptr(), stream); });
-  } else {
-    run_on_cpu(a, w);
-  }
-  return {counts, raster};
+  NetworkTensors tensors;
+  enter_weights(kOp, device, from, w.scalar_type(), a, tensors);
+  a.theta = tensors.theta.mutable_data_ptr();
+  a.decay = from.decay;
+  a.v_threshold = from.v_threshold;
+  a.v_reset = from.v_reset;
+  a.refractory = static_cast<int32_t>(from.refractory);
+  a.inhibition = from.inhibition;
+  a.inhibition_delay = from.inhibition_delay;
+  a.one_winner = from.one_winner;
+  a.state = state_of(from.state.tensors, w, from.inhibition_delay);
+  return present(from, a, tensors, [&] {
+    if constexpr (Device::kCuda) {
+      Tensor workspace = torch::stable::new_empty(w, {diehl_cook_workspace(a)}, ScalarType::Byte);
+      device.launch(kOp, [&](void* stream) { return launch_diehl_cook(a, workspace.mutable_data_ptr(), stream); });
+    } else {
+      present_on_cpu<DiehlCook>(a, w, {cpu::diehl_cook_memory(), cpu::diehl_cook_prepare(), cpu::diehl_cook_encode(), cpu::diehl_cook_present(),
+                                       cpu::diehl_cook_finish()});
+    }
+  });
 }
 
 template <class Library>
 void schemas(Library& m) {
-  m.def(
-      "diehl_cook_(Tensor(a!) w, Tensor(b!) theta, Tensor? spikes, Tensor? inputs, Tensor? offsets, Tensor? hz, Tensor? seeds, "
-      "int time_steps, float[] rule, float[] numbers, int refractory, int inhibition_delay, bool one_winner, Tensor(c!)[] state, "
-      "bool carry, bool return_spikes) -> (Tensor, Tensor)");
+  m.def(schema<Arguments>("diehl_cook_", "(Tensor counts, Tensor spikes)").c_str());
 }
 
 template <class Device, class Library>
 void implementations(Library& m) {
-  m.impl("diehl_cook_", TORCH_BOX(&diehl_cook<Device>));
+  m.impl("diehl_cook_", SNNFAST_BOX(Arguments, diehl_cook<Device>));
 }
 
 }  // namespace

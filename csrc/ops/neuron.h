@@ -15,7 +15,7 @@ inline Dtype dtype_of(const char* op, const char* name, const Tensor& t) {
     case ScalarType::Double: return Dtype::f64;
     case ScalarType::BFloat16: return Dtype::bf16;
     case ScalarType::Half: return Dtype::f16;
-    default: STD_TORCH_CHECK(false, op, ": ", name, " must be float32, float64, bfloat16 or float16"); return Dtype::f32;
+    default: SNNFAST_CHECK(false, op, ": ", name, " must be float32, float64, bfloat16 or float16"); return Dtype::f32;
   }
 }
 
@@ -28,18 +28,16 @@ inline std::vector<int64_t> sizes_of(const Tensor& t) {
 class NeuronTensors {
  public:
   NeuronTensors(const char* op, const Tensor& x) : op_(op), x_(x), dtype_(dtype_of(op, "x", x)), shape_(sizes_of(x)) {
-    STD_TORCH_CHECK(x.dim() >= 1, op, ": x must have shape [T, ...], got a tensor without dimensions");
+    SNNFAST_CHECK(x.dim() >= 1, op, ": x must have shape [T, ...], got a tensor without dimensions");
+    elements(op, shape_);
     shape_.erase(shape_.begin());
+    count_ = elements(op, shape_);
     kept_.reserve(16);  // references stay valid
   }
 
   ScalarType state_type() const { return dtype_ == Dtype::f64 ? ScalarType::Double : ScalarType::Float; }
   const std::vector<int64_t>& shape() const { return shape_; }
-  int64_t count() const {
-    int64_t n = 1;
-    for (const int64_t s : shape_) n *= s;
-    return n;
-  }
+  int64_t count() const { return count_; }
 
   // An output that was not asked for. Not by new_empty, which costs a call of the dispatcher: a small op has several.
   Tensor nothing() const {
@@ -63,24 +61,24 @@ class NeuronTensors {
       contiguous = contiguous && given.stride(d) == expected;
       expected *= given.size(d);
     }
-    const Tensor& t = repeats || contiguous ? given : keep(torch::stable::contiguous(given));
+    const Tensor& t = repeats || contiguous ? given : keep(contiguous_of(given));
     const bool row_of_one_value = repeats && !contiguous;
     return {t.const_data_ptr(), dtype_of(op_, name, t), t.dim() ? t.stride(0) : 0, row_of_one_value ? 0 : 1};
   }
 
   Rows optional_rows(const Optional& t, const char* name, ScalarType type) {
     if (!t) return {nullptr, Dtype::f32, 0, 1};
-    STD_TORCH_CHECK(sizes_of(*t) == sizes_of(x_), op_, ": ", name, " must have the shape of x");
-    STD_TORCH_CHECK(t->scalar_type() == type, op_, ": ", name, " has a wrong dtype");
+    SNNFAST_CHECK(sizes_of(*t) == sizes_of(x_), op_, ": ", name, " must have the shape of x");
+    SNNFAST_CHECK(t->scalar_type() == type, op_, ": ", name, " has a wrong dtype");
     return rows(*t, name);
   }
 
   const void* neurons(const Optional& t, const char* name) {
     if (!t) return nullptr;
     check_device(*t, name);
-    STD_TORCH_CHECK(sizes_of(*t) == shape_, op_, ": ", name, " must have shape x.shape[1:]");
-    STD_TORCH_CHECK(t->scalar_type() == state_type(), op_, ": ", name, " must be float64 for float64 x, else float32");
-    return keep(torch::stable::contiguous(*t)).const_data_ptr();
+    SNNFAST_CHECK(sizes_of(*t) == shape_, op_, ": ", name, " must have shape x.shape[1:]");
+    SNNFAST_CHECK(t->scalar_type() == state_type(), op_, ": ", name, " must be float64 for float64 x, else float32");
+    return keep(contiguous_of(*t)).const_data_ptr();
   }
 
   // A parameter tensor holds one value, or covers a run of neuron dimensions with 1s around it: [C, 1, 1] for [B, C, H, W].
@@ -88,20 +86,20 @@ class NeuronTensors {
     if (!p.tensor) return {nullptr, p.value, 1, 1};
     const Tensor& t = *p.tensor;
     check_device(t, name);
-    STD_TORCH_CHECK(t.scalar_type() == state_type(), op_, ": ", name, " must be float64 for float64 x, else float32");
+    SNNFAST_CHECK(t.scalar_type() == state_type(), op_, ": ", name, " must be float64 for float64 x, else float32");
     int64_t count = 1, inner = 1, d = static_cast<int64_t>(shape_.size()) - 1, k = t.dim() - 1;
-    STD_TORCH_CHECK(t.dim() <= static_cast<int64_t>(shape_.size()), op_, ": ", name, " has more dimensions than x.shape[1:]");
+    SNNFAST_CHECK(t.dim() <= static_cast<int64_t>(shape_.size()), op_, ": ", name, " has more dimensions than x.shape[1:]");
     for (; k >= 0 && t.size(k) == 1; k--, d--) inner *= shape_[d];
     for (; k >= 0 && t.size(k) == shape_[d]; k--, d--) count *= shape_[d];
     for (; k >= 0 && t.size(k) == 1; k--, d--) {
     }
-    STD_TORCH_CHECK(k < 0, op_, ": ", name, " must be one value or cover a run of the dimensions of x.shape[1:], with 1 for the others");
-    return {keep(torch::stable::contiguous(t)).const_data_ptr(), p.value, count, inner > 0 ? inner : 1};
+    SNNFAST_CHECK(k < 0, op_, ": ", name, " must be one value or cover a run of the dimensions of x.shape[1:], with 1 for the others");
+    return {keep(contiguous_of(t)).const_data_ptr(), p.value, count, inner > 0 ? inner : 1};
   }
 
   const void* checkpoints(const Tensor& t, int64_t count, int64_t states) const {
-    STD_TORCH_CHECK(t.numel() == count * states * this->count() && t.is_contiguous(), op_, ": checkpoints have a wrong shape");
-    STD_TORCH_CHECK(t.scalar_type() == state_type(), op_, ": checkpoints have a wrong dtype");
+    SNNFAST_CHECK(t.numel() == count * states * this->count() && t.is_contiguous(), op_, ": checkpoints have a wrong shape");
+    SNNFAST_CHECK(t.scalar_type() == state_type(), op_, ": checkpoints have a wrong dtype");
     check_device(t, "checkpoints");
     return t.const_data_ptr();
   }
@@ -111,6 +109,7 @@ class NeuronTensors {
   Tensor x_;
   Dtype dtype_;
   std::vector<int64_t> shape_;
+  int64_t count_;  // of neurons
   std::vector<Tensor> kept_;
 
   const Tensor& keep(Tensor t) {
@@ -119,7 +118,7 @@ class NeuronTensors {
   }
 
   void check_device(const Tensor& t, const char* name) const {
-    STD_TORCH_CHECK(t.is_cuda() == x_.is_cuda() && t.get_device_index() == x_.get_device_index(), op_, ": ", name, " must be on the device of x");
+    SNNFAST_CHECK(t.is_cuda() == x_.is_cuda() && t.get_device_index() == x_.get_device_index(), op_, ": ", name, " must be on the device of x");
   }
 };
 
@@ -138,8 +137,8 @@ NeuronScan<Neuron> neuron_scan(const Arguments& arguments, Reset reset, NeuronTe
     if constexpr (std::is_same_v<Field, State>) a.state_in[state++] = tensors.neurons(field.tensor, name);
     if constexpr (std::is_same_v<Field, Parameter>) a.param[param++] = tensors.param(field, name);
   });
-  STD_TORCH_CHECK(state == Neuron::kStates && param == Neuron::kParams, "snnfast: a neuron's arguments do not fit its maths");
-  a.settings = Neuron::settings(arguments);
+  SNNFAST_CHECK(state == Neuron::kStates && param == Neuron::kParams, "snnfast: a neuron's arguments do not fit its maths");
+  Neuron::settings(arguments, a.settings);
   a.reset = reset;
   return a;
 }
@@ -189,9 +188,9 @@ struct NeuronOperators<Neuron, Arguments, Kernels, Device, std::index_sequence<S
     const char* op = Kernels::kName;
     NeuronTensors tensors(op, x);
     const Device device(x);
-    STD_TORCH_CHECK(arguments.surrogate.number >= 0 && arguments.surrogate.number < static_cast<int64_t>(Surrogate::count), op,
-                    ": there is no surrogate number ", arguments.surrogate.number);
-    STD_TORCH_CHECK(checkpoint_every >= 1, op, ": checkpoint_every must be at least 1");
+    SNNFAST_CHECK(arguments.surrogate.number >= 0 && arguments.surrogate.number < static_cast<int64_t>(Surrogate::count), op, ": there is no surrogate number ",
+                  arguments.surrogate.number);
+    SNNFAST_CHECK(checkpoint_every >= 1, op, ": checkpoint_every must be at least 1");
     NeuronBackward<Neuron> a{};
     static_cast<NeuronScan<Neuron>&>(a) = neuron_scan<Neuron>(arguments, reset(arguments), tensors);
     a.checkpoints = tensors.checkpoints(checkpoints, checkpoint_count(a.T, checkpoint_every), Neuron::kStates);

@@ -3,6 +3,7 @@
 #include <torch/csrc/stable/stableivalue_conversions.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <mutex>
 
@@ -37,7 +38,8 @@ struct Block {
 struct Cache {
   std::mutex mutex;
   std::vector<Block> free;  // oldest first
-  int64_t limit, cached = 0, in_use = 0;
+  int64_t limit, cached = 0;
+  std::atomic<int64_t> in_use{0};  // also changed by those who do not get the lock
 
   Cache() {
     const int64_t memory = static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
@@ -109,8 +111,8 @@ Block take(int64_t bytes) {
 void give_back(void* data, void* context) {
   const int64_t bytes = reinterpret_cast<intptr_t>(context);
   Cache& c = cache();
+  c.in_use -= bytes;
   if (const Try lock(c.mutex, std::try_to_lock); lock) {
-    c.in_use -= bytes;
     if (bytes <= c.limit) {
       c.shrink_to(c.limit - bytes);
       c.free.push_back({data, bytes});

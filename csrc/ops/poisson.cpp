@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "cpu/dispatch.h"
-#include "ops/device.h"
+#include "ops/arguments.h"
 
 SNNFAST_CPU_KERNEL(poisson, (const Poisson&, int64_t begin, int64_t end))
 
@@ -21,22 +21,31 @@ uint64_t bits_of_one(ScalarType dtype) {
     case ScalarType::Half: return 0x3c00;
     case ScalarType::Float: return 0x3f800000;
     case ScalarType::Double: return 0x3ff0000000000000;
-    default: STD_TORCH_CHECK(false, "poisson: dtype must be bool, uint8, float32, float64, bfloat16 or float16"); return 0;
+    default: SNNFAST_CHECK(false, "poisson: dtype must be bool, uint8, float32, float64, bfloat16 or float16"); return 0;
   }
 }
 
+#define SNNFAST_POISSON_ARGUMENTS(FIELD) \
+  FIELD(Tensor, p)                       \
+  FIELD(Tensor, seed)                    \
+  FIELD(int64_t, num_steps)              \
+  FIELD(ScalarType, dtype)
+SNNFAST_ARGUMENTS(Arguments, SNNFAST_POISSON_ARGUMENTS)
+
 template <class Device>
-Tensor poisson(const Tensor& given, const Tensor& seed, int64_t time_steps, ScalarType dtype) {
-  STD_TORCH_CHECK(given.scalar_type() == ScalarType::Float, "poisson: p must be float32");
-  STD_TORCH_CHECK(seed.scalar_type() == ScalarType::Long && seed.numel() == 1, "poisson: seed must be one int64 value");
-  STD_TORCH_CHECK(seed.is_cpu() == given.is_cpu() && seed.get_device_index() == given.get_device_index(), "poisson: seed must be on the device of p");
-  STD_TORCH_CHECK(time_steps >= 0, "poisson: time_steps must be at least 0, got ", time_steps);
-  const uint64_t one = bits_of_one(dtype);
-  const Device device(given);
-  const Tensor p = torch::stable::contiguous(given);
-  std::vector<int64_t> shape(given.sizes().begin(), given.sizes().end());
-  shape.insert(shape.begin(), time_steps);
-  Tensor spikes = device.allocate(p, shape, dtype);
+Tensor poisson(const Arguments& arguments) {
+  const Tensor& seed = arguments.seed;
+  SNNFAST_CHECK(arguments.p.scalar_type() == ScalarType::Float, "poisson: p must be float32");
+  SNNFAST_CHECK(seed.scalar_type() == ScalarType::Long && seed.numel() == 1, "poisson: seed must be one int64 value");
+  SNNFAST_CHECK(seed.is_cpu() == arguments.p.is_cpu() && seed.get_device_index() == arguments.p.get_device_index(), "poisson: seed must be on the device of p");
+  SNNFAST_CHECK(arguments.num_steps >= 0, "poisson: num_steps must be at least 0, got ", arguments.num_steps);
+  const uint64_t one = bits_of_one(arguments.dtype);
+  std::vector<int64_t> shape(arguments.p.sizes().begin(), arguments.p.sizes().end());
+  shape.insert(shape.begin(), arguments.num_steps);
+  elements("poisson", shape);
+  const Device device(arguments.p);
+  const Tensor p = contiguous_of(arguments.p);
+  Tensor spikes = device.allocate(p, shape, arguments.dtype);
   const Poisson a{p.const_data_ptr<float>(),
                   seed.const_data_ptr<int64_t>(),
                   spikes.mutable_data_ptr(),
@@ -54,12 +63,12 @@ Tensor poisson(const Tensor& given, const Tensor& seed, int64_t time_steps, Scal
 
 template <class Library>
 void schemas(Library& m) {
-  m.def("poisson(Tensor p, Tensor seed, int time_steps, ScalarType dtype) -> Tensor");
+  m.def(schema<Arguments>("poisson", "Tensor").c_str());
 }
 
 template <class Device, class Library>
 void implementations(Library& m) {
-  m.impl("poisson", TORCH_BOX(&poisson<Device>));
+  m.impl("poisson", SNNFAST_BOX(Arguments, poisson<Device>));
 }
 
 }  // namespace

@@ -1,15 +1,26 @@
 // Presentations as operators take them, and their encoding ahead of the thread that presents them.
 #pragma once
-#include <optional>
 #include <utility>
 #include <vector>
 
 #include "core/presentations.h"
-#include "ops/device.h"
+#include "ops/arguments.h"
+#include "ops/weights.h"
+
+#define SNNFAST_PRESENTATIONS_ARGUMENTS(FIELD) \
+  FIELD(Optional, spikes)                      \
+  FIELD(Optional, inputs)                      \
+  FIELD(Optional, offsets)                     \
+  FIELD(Optional, hz)                          \
+  FIELD(Optional, seeds)                       \
+  FIELD(int64_t, num_steps)                    \
+  FIELD(double, per_hz)
 
 namespace snnfast {
 
-using OptionalTensor = std::optional<Tensor>;
+SNNFAST_ARGUMENTS(PresentationsArguments, SNNFAST_PRESENTATIONS_ARGUMENTS)
+
+int launch_bounded_events(const Presentations& x, int64_t fired, int32_t* inputs, int64_t* offsets, void* stream);
 
 // Memory to work in, kept for the next call like that of outputs: fresh pages would cost more than a presentation.
 class WorkMemory {
@@ -21,51 +32,83 @@ class WorkMemory {
   Tensor memory_;
 };
 
-inline void check_like(const char* op, const char* name, const Tensor& t, const Tensor& w, ScalarType type, const std::vector<int64_t>& shape) {
-  const auto sizes = t.sizes();
-  STD_TORCH_CHECK(std::vector<int64_t>(sizes.begin(), sizes.end()) == shape, op, ": ", name, " has a wrong shape");
-  STD_TORCH_CHECK(t.scalar_type() == type, op, ": ", name, " has a wrong dtype");
-  STD_TORCH_CHECK(t.is_cuda() == w.is_cuda() && t.get_device_index() == w.get_device_index(), op, ": ", name, " must be on the device of w");
-}
-
 inline bool is_spike_type(ScalarType type) {
   return type == ScalarType::Bool || type == ScalarType::Byte || type == ScalarType::Float || type == ScalarType::Double;
 }
 
-// The presentations in one of their three forms for weights w [N, I]; `kept` holds contiguous copies.
-inline Presentations presentations_of(const char* op, const Tensor& w, const OptionalTensor& spikes, const OptionalTensor& inputs,
-                                      const OptionalTensor& offsets, const OptionalTensor& hz, const OptionalTensor& seeds, int64_t time_steps, double per_hz,
-                                      std::vector<Tensor>& kept) {
+// Events are lists that tell a kernel where to read and to write.
+inline void check_events(const char* op, const Presentations& x, int64_t fired) {
+  bool offsets_fit = true, inputs_fit = true;
+  for (int64_t p = 0; p < x.P && offsets_fit; p++) {
+    const int64_t* offsets = x.offsets + p * (x.T + 1);
+    offsets_fit = offsets[0] >= 0 && offsets[x.T] <= fired;
+    for (int64_t t = 0; t < x.T; t++) offsets_fit &= offsets[t] <= offsets[t + 1];
+    for (int64_t t = 0; t < x.T && offsets_fit; t++) {
+      const int64_t begin = offsets[t], end = offsets[t + 1];
+      if (begin == end) continue;
+      inputs_fit &= x.inputs[begin] >= 0 && x.inputs[end - 1] < x.I;
+      for (int64_t k = begin + 1; k < end; k++) inputs_fit &= x.inputs[k - 1] < x.inputs[k];
+    }
+  }
+  STD_TORCH_CHECK(offsets_fit, op, ": offsets must ascend within each presentation and lie in [0, ", fired, "]");
+  STD_TORCH_CHECK(inputs_fit, op, ": inputs must ascend within a step and lie in [0, ", x.I - 1, "]");
+}
+
+// Presentations for weights w [N, I]; `kept` holds what had to be copied.
+template <class Device>
+Presentations presentations_of(const char* op, const Device& device, const Tensor& w, const PresentationsArguments& given, std::vector<Tensor>& kept) {
   Presentations x{};
   x.I = w.size(1);
   const auto keep = [&](const Tensor& t) -> const Tensor& { return kept.emplace_back(torch::stable::contiguous(t)); };
-  kept.reserve(2);
-  if (spikes) {
-    STD_TORCH_CHECK(spikes->dim() == 3, op, ": spikes must have shape [P, T, I]");
-    check_like(op, "spikes", *spikes, w, spikes->scalar_type(), {spikes->size(0), spikes->size(1), x.I});
-    const Tensor& t = keep(*spikes);
+  kept.reserve(4);  // references stay valid
+  if (given.spikes) {
+    const Tensor& spikes = *given.spikes;
+    STD_TORCH_CHECK(spikes.dim() == 3, op, ": spikes must have shape [P, T, I]");
+    check_like(op, "spikes", spikes, w, spikes.scalar_type(), {spikes.size(0), spikes.size(1), x.I});
+    STD_TORCH_CHECK(is_spike_type(spikes.scalar_type()), op, ": spikes must be bool, uint8, float32 or float64");
+    const Tensor& t = spikes.stride(2) == 1 ? spikes : keep(spikes);
+    x.form = PresentationForm::dense;
     x.P = t.size(0), x.T = t.size(1);
     x.spikes = t.const_data_ptr();
+    x.presentation = t.stride(0), x.step = t.stride(1);
     x.width = static_cast<int32_t>(t.element_size());
-    x.floating = t.scalar_type() == ScalarType::Float || t.scalar_type() == ScalarType::Double;
-    STD_TORCH_CHECK(is_spike_type(t.scalar_type()), op, ": spikes must be bool, uint8, float32 or float64");
-  } else if (inputs && offsets) {
-    STD_TORCH_CHECK(offsets->dim() == 2 && offsets->size(1) >= 1 && inputs->dim() == 1, op, ": offsets must have shape [P, T + 1]");
-    check_like(op, "inputs", *inputs, w, ScalarType::Int, {inputs->size(0)});
-    check_like(op, "offsets", *offsets, w, ScalarType::Long, {offsets->size(0), offsets->size(1)});
-    x.P = offsets->size(0), x.T = offsets->size(1) - 1;
-    x.inputs = keep(*inputs).const_data_ptr<int32_t>();
-    x.offsets = keep(*offsets).const_data_ptr<int64_t>();
+  } else if (given.inputs && given.offsets) {
+    const Tensor &inputs = *given.inputs, &offsets = *given.offsets;
+    STD_TORCH_CHECK(offsets.dim() == 2 && offsets.size(1) >= 1 && inputs.dim() == 1, op, ": offsets must have shape [P, T + 1]");
+    check_like(op, "inputs", inputs, w, ScalarType::Int, {inputs.size(0)});
+    check_like(op, "offsets", offsets, w, ScalarType::Long, {offsets.size(0), offsets.size(1)});
+    x.form = PresentationForm::events;
+    x.P = offsets.size(0), x.T = offsets.size(1) - 1;
+    x.inputs = keep(inputs).template const_data_ptr<int32_t>();
+    x.offsets = keep(offsets).template const_data_ptr<int64_t>();
   } else {
-    STD_TORCH_CHECK(hz && seeds && hz->dim() == 2 && time_steps >= 0, op, ": give spikes, or inputs and offsets, or hz, seeds and time_steps");
-    check_like(op, "hz", *hz, w, ScalarType::Float, {hz->size(0), x.I});
-    check_like(op, "seeds", *seeds, w, ScalarType::Long, {hz->size(0)});
-    x.P = hz->size(0), x.T = time_steps;
-    x.hz = keep(*hz).const_data_ptr<float>();
-    x.seeds = keep(*seeds).const_data_ptr<int64_t>();
-    x.per_hz = static_cast<float>(per_hz);
+    STD_TORCH_CHECK(given.hz && given.seeds && given.hz->dim() == 2 && given.num_steps >= 0, op,
+                    ": give spikes, or inputs and offsets, or hz, seeds and num_steps");
+    check_like(op, "hz", *given.hz, w, ScalarType::Float, {given.hz->size(0), x.I});
+    check_like(op, "seeds", *given.seeds, w, ScalarType::Long, {given.hz->size(0)});
+    x.form = PresentationForm::rates;
+    x.P = given.hz->size(0), x.T = given.num_steps;
+    x.hz = keep(*given.hz).template const_data_ptr<float>();
+    x.seeds = keep(*given.seeds).template const_data_ptr<int64_t>();
+    x.per_hz = static_cast<float>(given.per_hz);
   }
-  STD_TORCH_CHECK(x.I < (int64_t{1} << 31) && x.T * x.I < (int64_t{1} << 31), op, ": a presentation must have less than 2^31 elements");
+  const int64_t most = int64_t{1} << 31;
+  STD_TORCH_CHECK(x.I < most && x.T < most && x.T * (x.I > 1 ? x.I : 1) < most, op, ": a presentation must have less than 2^31 elements, got ", x.T,
+                  " steps of ", x.I, " inputs");
+  if (x.form == PresentationForm::events) {
+    const int64_t fired = given.inputs->size(0);
+    if constexpr (Device::kCuda) {
+      // A look at values would wait for the device: bounded copies.
+      const Tensor inputs = kept.emplace_back(torch::stable::empty_like(kept[0]));
+      const Tensor offsets = kept.emplace_back(torch::stable::empty_like(kept[1]));
+      int32_t* bounded_inputs = static_cast<int32_t*>(inputs.mutable_data_ptr());
+      int64_t* bounded_offsets = static_cast<int64_t*>(offsets.mutable_data_ptr());
+      device.launch(op, [&](void* stream) { return launch_bounded_events(x, fired, bounded_inputs, bounded_offsets, stream); });
+      x.inputs = bounded_inputs, x.offsets = bounded_offsets;
+    } else {
+      check_events(op, x, fired);
+    }
+  }
   return x;
 }
 

@@ -14,9 +14,11 @@ inline void* thread_scratch(size_t bytes) {
   static thread_local std::unique_ptr<void, Free> memory;
   static thread_local size_t size = 0;
   if (bytes > size) {
-    size = (bytes + 4095) / 4096 * 4096;
-    memory.reset(std::aligned_alloc(4096, size));
-    STD_TORCH_CHECK(memory, "snnfast: no memory for ", size, " bytes of scratch");
+    const size_t wanted = (bytes + 4095) / 4096 * 4096;
+    size = 0;
+    memory.reset(std::aligned_alloc(4096, wanted));
+    SNNFAST_CHECK(memory, "snnfast: no memory for ", wanted, " bytes of scratch");
+    size = wanted;
   }
   return memory.get();
 }

@@ -1,11 +1,11 @@
 #include "core/spikeprop.h"
 
 #include <algorithm>
-#include <optional>
+#include <atomic>
 #include <vector>
 
 #include "cpu/dispatch.h"
-#include "ops/device.h"
+#include "ops/arguments.h"
 #include "ops/scratch.h"
 
 SNNFAST_CPU_KERNEL(spikeprop_sizes, (const SpikePropEvents&, bool backward, SpikePropSizes*))
@@ -14,7 +14,7 @@ SNNFAST_CPU_KERNEL(spikeprop_mark, (const SpikePropEvents&, bool backward, char*
 SNNFAST_CPU_KERNEL(spikeprop_pack, (const SpikePropEvents&, const void* w, bool backward, char* memory, int64_t begin, int64_t end))
 SNNFAST_CPU_KERNEL(spikeprop_fire, (const SpikePropForward&, char* memory, int64_t begin, int64_t end))
 SNNFAST_CPU_KERNEL(spikeprop_finish, (const SpikePropForward&, char* memory))
-SNNFAST_CPU_KERNEL(spikeprop_intervals, (const SpikePropEvents&, char* memory, int64_t begin, int64_t end))
+SNNFAST_CPU_KERNEL(spikeprop_intervals, (const SpikePropBackward&, char* memory, int64_t begin, int64_t end, bool* fits))
 SNNFAST_CPU_KERNEL(spikeprop_sum_weights, (const SpikePropBackward&, char* memory, int64_t begin, int64_t end, void* scratch))
 SNNFAST_CPU_KERNEL(spikeprop_sum_events, (const SpikePropBackward&, char* memory, int64_t begin, int64_t end, void* scratch))
 SNNFAST_CPU_KERNEL(spikeprop_sum_all, (const SpikePropBackward&, char* memory))
@@ -26,8 +26,6 @@ int launch_spikeprop_forward(const SpikePropForward&, void* workspace, void* str
 int launch_spikeprop_backward(const SpikePropBackward&, void* workspace, void* stream);
 
 namespace {
-
-using OptionalTensor = std::optional<Tensor>;
 
 // kernel(begin, end) over [0, n) by threads, with about `work` operations an item.
 template <class Kernel>
@@ -70,7 +68,13 @@ void run_backward(const Device& device, const Tensor& like, const SpikePropBackw
     char* m = static_cast<char*>(memory.mutable_data_ptr());
     m += (64 - reinterpret_cast<uintptr_t>(m) % 64) % 64;
     const size_t scratch = static_cast<size_t>(sizes.sum_scratch);
-    in_parallel(events.B, 8 * events.N, [&](int64_t begin, int64_t end) { cpu::spikeprop_intervals()(events, m, begin, end); });
+    std::atomic<bool> fits{true};
+    in_parallel(events.B, 8 * events.N, [&](int64_t begin, int64_t end) {
+      bool here = true;
+      cpu::spikeprop_intervals()(a, m, begin, end, &here);
+      if (!here) fits = false;
+    });
+    SNNFAST_CHECK(fits, "spikeprop: tape must be that of a forward pass with these arguments");
     if (a.grad_w)
       in_parallel(sizes.blocks * sizes.pieces, 4 * events.N * events.B / sizes.pieces,
                   [&](int64_t begin, int64_t end) { cpu::spikeprop_sum_weights()(a, m, begin, end, thread_scratch(scratch)); });
@@ -86,33 +90,54 @@ void run_backward(const Device& device, const Tensor& like, const SpikePropBackw
 
 // ---- checks
 
+#define SNNFAST_SPIKEPROP_ARGUMENTS(FIELD) \
+  FIELD(Tensor, t_in)                      \
+  FIELD(Tensor, w)                         \
+  FIELD(Tensor, delays)                    \
+  FIELD(Parameter, tau)                    \
+  FIELD(double, v_threshold)               \
+  FIELD(double, t_max)                     \
+  FIELD(double, dt)                        \
+  FIELD(int64_t, grid_points)              \
+  FIELD(double, slope_min)                 \
+  FIELD(bool, return_u_max)                \
+  FIELD(bool, return_slope)                \
+  FIELD(bool, validate)
+SNNFAST_ARGUMENTS(Arguments, SNNFAST_SPIKEPROP_ARGUMENTS)
+
 void check(const char* name, const Tensor& t, const Tensor& w, ScalarType type, const std::vector<int64_t>& shape) {
   const auto sizes = t.sizes();
-  STD_TORCH_CHECK(std::vector<int64_t>(sizes.begin(), sizes.end()) == shape, "spikeprop: ", name, " has a wrong shape");
-  STD_TORCH_CHECK(t.scalar_type() == type, "spikeprop: ", name, " has a wrong dtype");
-  STD_TORCH_CHECK(t.is_cuda() == w.is_cuda() && t.get_device_index() == w.get_device_index(), "spikeprop: ", name, " must be on the device of w");
-  STD_TORCH_CHECK(t.is_contiguous(), "spikeprop: ", name, " must be contiguous");
+  SNNFAST_CHECK(std::vector<int64_t>(sizes.begin(), sizes.end()) == shape, "spikeprop: ", name, " has a wrong shape");
+  SNNFAST_CHECK(t.scalar_type() == type, "spikeprop: ", name, " has a wrong dtype");
+  SNNFAST_CHECK(t.is_cuda() == w.is_cuda() && t.get_device_index() == w.get_device_index(), "spikeprop: ", name, " must be on the device of w");
+  SNNFAST_CHECK(t.is_contiguous(), "spikeprop: ", name, " must be contiguous");
 }
 
-// numbers: tau, v_threshold, t_max, dt.
-SpikePropEvents events_of(const Tensor& w, const Tensor& delays, const OptionalTensor& tau, const std::vector<double>& numbers, int64_t B, int64_t grid_points,
-                          bool return_u_max) {
+SpikePropEvents events_of(const Arguments& arguments) {
+  const Tensor &t_in = arguments.t_in, &w = arguments.w, &delays = arguments.delays;
+  const Optional& tau = arguments.tau.tensor;
   const ScalarType type = w.scalar_type();
-  STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::Double, "spikeprop: w must be float32 or float64");
-  STD_TORCH_CHECK(w.dim() == 3 && w.is_contiguous(), "spikeprop: w must have shape [O, I, K] and be contiguous");
-  STD_TORCH_CHECK(numbers.size() == 4 && grid_points >= 0 && grid_points < (int64_t{1} << 31), "spikeprop: wrong number of numbers or points of the grid");
-  STD_TORCH_CHECK(w.size(1) * w.size(2) < (int64_t{1} << 30), "spikeprop: more than 2^30 terminals a neuron");
+  SNNFAST_CHECK(type == ScalarType::Float || type == ScalarType::Double, "spikeprop: w must be float32 or float64");
+  SNNFAST_CHECK(w.dim() == 3 && w.is_contiguous(), "spikeprop: w must have shape [O, I, K] and be contiguous");
+  SNNFAST_CHECK(t_in.dim() == 2, "spikeprop: t_in must have shape [B, I]");
+  SNNFAST_CHECK(arguments.grid_points >= 0 && arguments.grid_points < (int64_t{1} << 31), "spikeprop: grid_points must lie in [0, 2^31)");
   SpikePropEvents a{};
-  a.B = B, a.O = w.size(0), a.I = w.size(1), a.K = w.size(2), a.N = a.I * a.K;
+  a.B = t_in.size(0), a.O = w.size(0), a.I = w.size(1), a.K = w.size(2), a.N = elements("spikeprop", {a.I, a.K});
+  SNNFAST_CHECK(a.N < (int64_t{1} << 30), "spikeprop: more than 2^30 terminals a neuron");
+  // 64 more a sample and a neuron: what the kernels need to work in.
+  elements("spikeprop", {a.B, a.N + 64}), elements("spikeprop", {a.O, a.N + 64});
+  elements("spikeprop", {a.B, a.O}), elements("spikeprop", {a.B, arguments.grid_points});
+  check("t_in", t_in, w, type, {a.B, a.I});
   check("delays", delays, w, type, delays.dim() == 2 ? std::vector<int64_t>{a.I, a.K} : std::vector<int64_t>{a.K});
   if (tau) check("tau", *tau, w, type, {});
+  a.t_in = t_in.const_data_ptr();
   a.delays = delays.const_data_ptr();
   a.delay_stride = delays.dim() == 2 ? a.K : 0;
   a.tau_tensor = tau ? tau->const_data_ptr() : nullptr;
-  a.tau = numbers[0], a.v_threshold = numbers[1], a.t_max = numbers[2], a.dt = numbers[3];
-  a.grid_points = grid_points;
+  a.tau = arguments.tau.value, a.v_threshold = arguments.v_threshold, a.t_max = arguments.t_max, a.dt = arguments.dt;
+  a.grid_points = arguments.grid_points;
   a.is_double = type == ScalarType::Double;
-  a.return_u_max = return_u_max;
+  a.return_u_max = arguments.return_u_max;
   return a;
 }
 
@@ -142,20 +167,17 @@ Tape lay_out(SpikePropEvents& a, const Tensor& tape) {
 }
 
 template <class Device>
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> spikeprop_forward(const Tensor& t_in, const Tensor& w, const Tensor& delays, const OptionalTensor& tau,
-                                                                     std::vector<double> numbers, int64_t grid_points, bool return_u_max) {
-  STD_TORCH_CHECK(t_in.dim() == 2, "spikeprop: t_in must have shape [B, I]");
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> spikeprop_forward(const Arguments& arguments) {
+  const Tensor& w = arguments.w;
   SpikePropForward a{};
-  a.events = events_of(w, delays, tau, numbers, t_in.size(0), grid_points, return_u_max);
+  a.events = events_of(arguments);
   SpikePropEvents& events = a.events;
   const ScalarType type = w.scalar_type();
-  check("t_in", t_in, w, type, {events.B, events.I});
   const Device device(w);
   const std::vector<int64_t> neurons{events.B, events.O};
-  Tensor t_out = device.allocate(w, neurons, type), u_max = device.allocate(w, return_u_max ? neurons : std::vector<int64_t>{0}, type);
+  Tensor t_out = device.allocate(w, neurons, type), u_max = device.allocate(w, events.return_u_max ? neurons : std::vector<int64_t>{0}, type);
   Tensor slope = device.allocate(w, neurons, type), tape = device.allocate(w, {tape_words(events)}, ScalarType::Int);
   Tensor status = device.allocate(w, {1}, ScalarType::Int);
-  events.t_in = t_in.const_data_ptr();
   const Tape found = lay_out(events, tape);
   a.w = w.const_data_ptr();
   a.t_out = t_out.mutable_data_ptr(), a.u_max = u_max.mutable_data_ptr(), a.slope = slope.mutable_data_ptr();
@@ -165,14 +187,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> spikeprop_forward(const Tenso
   return {t_out, u_max, slope, tape, status};
 }
 
+// Gradients of t_in, w, delays and tau; empty where they are not wanted.
 template <class Device>
-std::tuple<Tensor, Tensor, Tensor, Tensor> spikeprop_backward(const OptionalTensor& grad_t, const OptionalTensor& grad_u, const Tensor& w, const Tensor& delays,
-                                                              const OptionalTensor& tau, std::vector<double> numbers, int64_t grid_points, bool return_u_max,
-                                                              double slope_min, const Tensor& t_out, const Tensor& slope, const Tensor& tape,
-                                                              std::vector<bool> wanted) {
-  STD_TORCH_CHECK(t_out.dim() == 2 && wanted.size() == 4, "spikeprop: t_out must have shape [B, O], and wanted four values");
+std::tuple<Tensor, Tensor, Tensor, Tensor> spikeprop_backward(const Arguments& arguments, Tensor t_out, Tensor slope, Tensor tape, Optional grad_t,
+                                                              Optional grad_u, bool t_in_wanted, bool w_wanted, bool delays_wanted, bool tau_wanted) {
+  const Tensor& w = arguments.w;
   SpikePropBackward a{};
-  a.events = events_of(w, delays, tau, numbers, t_out.size(0), grid_points, return_u_max);
+  a.events = events_of(arguments);
   SpikePropEvents& events = a.events;
   const ScalarType type = w.scalar_type();
   const std::vector<int64_t> neurons{events.B, events.O};
@@ -180,43 +201,42 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> spikeprop_backward(const OptionalTens
   check("slope", slope, w, type, neurons);
   check("tape", tape, w, ScalarType::Int, {tape_words(events)});
   if (grad_t) check("grad_t", *grad_t, w, type, neurons);
-  if (grad_u) check("grad_u", *grad_u, w, type, return_u_max ? neurons : std::vector<int64_t>{0});
+  if (grad_u) check("grad_u", *grad_u, w, type, events.return_u_max ? neurons : std::vector<int64_t>{0});
   const Device device(w);
-  const auto gradient = [&](bool is_wanted, const std::vector<int64_t>& shape) {
-    return device.allocate(w, is_wanted ? shape : std::vector<int64_t>{0}, type);
+  const auto gradient = [&](bool wanted, const std::vector<int64_t>& shape, void*& pointer) {
+    const Tensor t = device.allocate(w, wanted ? shape : std::vector<int64_t>{0}, type);
+    pointer = wanted ? t.mutable_data_ptr() : nullptr;
+    return t;
   };
-  Tensor grad_t_in = gradient(wanted[0], {events.B, events.I}), grad_w = gradient(wanted[1], {events.O, events.I, events.K});
-  Tensor grad_delays = gradient(wanted[2], events.delay_stride ? std::vector<int64_t>{events.I, events.K} : std::vector<int64_t>{events.K});
-  Tensor grad_tau = gradient(wanted[3], {});
+  const Tensor grad_t_in = gradient(t_in_wanted, {events.B, events.I}, a.grad_t_in);
+  const Tensor grad_w = gradient(w_wanted, {events.O, events.I, events.K}, a.grad_w);
+  const std::vector<int64_t> terminals = events.delay_stride ? std::vector<int64_t>{events.I, events.K} : std::vector<int64_t>{events.K};
+  const Tensor grad_delays = gradient(delays_wanted, terminals, a.grad_delays);
+  const Tensor grad_tau = gradient(tau_wanted, {}, a.grad_tau);
   const Tape found = lay_out(events, tape);
-  a.slope_min = slope_min;
+  a.slope_min = arguments.slope_min;
   a.w = w.const_data_ptr();
   a.grad_t = grad_t ? grad_t->const_data_ptr() : nullptr;
-  a.grad_u = grad_u && return_u_max ? grad_u->const_data_ptr() : nullptr;
+  a.grad_u = grad_u && events.return_u_max ? grad_u->const_data_ptr() : nullptr;
   a.t_out = t_out.const_data_ptr(), a.slope = slope.const_data_ptr(), a.time = found.time;
   a.before = found.before;
-  const auto pointer = [](bool is_wanted, const Tensor& t) { return is_wanted ? t.mutable_data_ptr() : nullptr; };
-  a.grad_t_in = pointer(wanted[0], grad_t_in), a.grad_w = pointer(wanted[1], grad_w);
-  a.grad_delays = pointer(wanted[2], grad_delays), a.grad_tau = pointer(wanted[3], grad_tau);
   run_backward(device, w, a);
   return {grad_t_in, grad_w, grad_delays, grad_tau};
 }
 
 template <class Library>
 void schemas(Library& m) {
-  m.def(
-      "spikeprop_forward(Tensor t_in, Tensor w, Tensor delays, Tensor? tau, float[] numbers, int grid_points, bool return_u_max) "
-      "-> (Tensor t_out, Tensor u_max, Tensor slope, Tensor tape, Tensor status)");
-  m.def(
-      "spikeprop_backward(Tensor? grad_t, Tensor? grad_u, Tensor w, Tensor delays, Tensor? tau, float[] numbers, int grid_points, bool return_u_max, "
-      "float slope_min, Tensor t_out, Tensor slope, Tensor tape, bool[] wanted) "
-      "-> (Tensor grad_t_in, Tensor grad_w, Tensor grad_delays, Tensor grad_tau)");
+  m.def(schema<Arguments>("spikeprop_forward", "(Tensor t_out, Tensor u_max, Tensor slope, Tensor tape, Tensor status)").c_str());
+  m.def(schema<Arguments>("spikeprop_backward", "(Tensor grad_t_in, Tensor grad_w, Tensor grad_delays, Tensor grad_tau)",
+                          "Tensor t_out, Tensor slope, Tensor tape, Tensor? grad_t, Tensor? grad_u, bool t_in_wanted, bool w_wanted, bool delays_wanted, "
+                          "bool tau_wanted")
+            .c_str());
 }
 
 template <class Device, class Library>
 void implementations(Library& m) {
-  m.impl("spikeprop_forward", TORCH_BOX(&spikeprop_forward<Device>));
-  m.impl("spikeprop_backward", TORCH_BOX(&spikeprop_backward<Device>));
+  m.impl("spikeprop_forward", SNNFAST_BOX(Arguments, spikeprop_forward<Device>));
+  m.impl("spikeprop_backward", SNNFAST_BOX(Arguments, spikeprop_backward<Device>));
 }
 
 }  // namespace

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, NamedTuple, ParamSpec, TypeVar, get_type_hints
 
+import torch
 from torch import Tensor
 
 from snnfast.surrogate import Surrogate, SurrogateLike, numbered
@@ -63,6 +64,7 @@ _KINDS: dict[Any, Kind] = {
             Changed: "Tensor(!)",
             OptionalChanged: "Tensor(!)?",
             ChangedList: "Tensor(!)[]",
+            torch.dtype: "ScalarType",
             bool: "bool",
             int: "int",
             float: "float",

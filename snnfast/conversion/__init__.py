@@ -1,7 +1,8 @@
 """ReLU networks to spiking ones: :func:`convert`, what it makes, how it chooses thresholds, and how good it is."""
 
 from .convert import METHODS, convert, fine_tune, quantise
-from .network import Neurons, SpikingNetwork
+from .network import SpikingNetwork
+from .neurons import Neurons
 from .qcfs import QCFS
 from .report import ConversionReport, LayerReport, ProductReport, conversion_report
 from .stream import Stream

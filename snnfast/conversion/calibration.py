@@ -13,8 +13,7 @@ from tqdm import tqdm
 from snnfast import check
 
 from .network import SpikingNetwork
-from .plan import source_of
-from .stream import Stream
+from .stream import Encoder, Stream
 
 Loader = Iterable[Any]
 
@@ -25,6 +24,7 @@ def from_activations(
     *,
     percentile: float = 100.0,
     per_channel: bool = False,
+    batches_used: int | None = None,
     progress: bool | None = None,
     name: str = "convert",
 ) -> list[Tensor]:
@@ -35,6 +35,7 @@ def from_activations(
         loader: batches of images, or of images and labels.
         percentile: in (0, 100]; below 100 from a histogram, to 1/8192 of the largest, or 1/1024 a channel.
         per_channel: one value a channel, dimension 1 of the activations, ``[C, 1, ...]``.
+        batches_used: batches of ``loader``; None: all.
         progress: progress bar; None: if standard error is a terminal.
         name: what errors begin with.
 
@@ -49,10 +50,10 @@ def from_activations(
     if not 0 < percentile <= 100:
         raise ValueError(f"{name}: percentile must lie in (0, 100], got {percentile:g}")
     layers: dict[str, Histogram] = {}
-    for images in batches(network, loader, name, progress):
+    for images in itertools.islice(batches(network, loader, name, progress), batches_used):
         for layer, activation in network.analog(images)[1].items():
             channels = (
-                activation.movedim(1, 0).flatten(1) if per_channel else activation.view(1, -1)
+                activation.movedim(1, 0).flatten(1) if per_channel else activation.reshape(1, -1)
             )
             shape = (-1, *(1,) * (activation.dim() - 2)) if per_channel else ()
             if layer not in layers:
@@ -97,11 +98,10 @@ class Histogram:
 
     def percentile(self, p: float) -> Tensor:
         """The upper edge of the bin that holds the percentile, at most the largest; in ``shape``."""
-        assert self.largest is not None
+        if self.largest is None:
+            raise RuntimeError("Histogram: there are no numbers yet")
         value = self.largest
-        if not self.exact:
-            assert self.counts is not None
-            assert self.width is not None
+        if self.counts is not None and self.width is not None:
             wanted = self.counts.sum(1, keepdim=True) * (p / 100)
             index = (self.counts.cumsum(1) < wanted).sum(1)
             edge = ((index + 1) * self.width).to(value.dtype)
@@ -119,6 +119,7 @@ def from_currents(
     num_steps: int,
     scaling_factor: float = 1.0,
     batches_used: int = 1,
+    encoding: Encoder | None = None,
     progress: bool | None = None,
     name: str = "spikenorm",
 ) -> list[Tensor]:
@@ -135,6 +136,7 @@ def from_currents(
         num_steps: steps of a batch, at least 1.
         scaling_factor: thresholds are this part of the largest current, above 0.
         batches_used: batches of ``loader``, at least 1; the spikes of all are kept at once.
+        encoding: from images to the input of one step; None for the network's own.
         progress: progress bar over layers; None: if standard error is a terminal.
         name: what errors begin with.
 
@@ -142,35 +144,37 @@ def from_currents(
         The thresholds, scalars, in the order in which they run.
 
     Raises:
-        TypeError, ValueError: for an empty loader and arguments of wrong type or range.
+        TypeError, ValueError: for an empty loader and arguments of wrong type or range; the network is then as it was.
     """
     T = check.whole(name, "num_steps", num_steps)
     factor = check.positive(name, "scaling_factor", scaling_factor)
     check.whole(name, "batches_used", batches_used)
-    used = list(itertools.islice(batches(network, loader, name, False), batches_used))
-    before = network.thresholds
+    before, shape = network.thresholds, network.input_shape
     plan = network.plan
     disable = None if progress is None else not progress
     try:
+        used = list(itertools.islice(batches(network, loader, name, False), batches_used))
         for layer in plan.neurons:
             # A run needs every threshold; a layer that has none yet is not reached.
-            network.neurons(layer).set_threshold(1.0, layer)
-        runs = [Layers(network, network.check_images(images), T) for images in used]
+            network.neurons(layer).threshold = network.neurons(layer).checked(1.0, layer)
+        runs = [Layers(network, network.check_images(images), T, encoding) for images in used]
         found = []
         for layer in tqdm(plan.neurons, desc=name, unit="layer", disable=disable, leave=False):
             largest = max(run.largest_current(layer) for run in runs)
             if not largest > 0:
                 raise ValueError(
-                    f"{name}: no current into {plan.places[layer]} is above 0 within {T} steps; "
+                    f"{name}: no current into {plan.nodes[layer].place} is above 0 within {T} steps; "
                     "give more steps or images"
                 )
-            network.neurons(layer).set_threshold(factor * largest, f"{name}: threshold of {layer}")
-            found.append(network.neurons(layer).threshold)
+            neurons = network.neurons(layer)
+            neurons.threshold = neurons.checked(factor * largest, f"{name}: threshold of {layer}")
+            found.append(neurons.threshold)
             for run in runs:
                 run.fire(layer)
     except BaseException:
         for layer, threshold in zip(plan.neurons, before):
             network.neurons(layer).threshold = threshold
+        network.input_shape = shape
         raise
     return found
 
@@ -178,12 +182,20 @@ def from_currents(
 class Layers(Stream):
     """A run of one batch layer by layer: all steps of a layer, from the kept spikes of those before."""
 
-    def __init__(self, network: SpikingNetwork, images: Tensor, num_steps: int) -> None:
-        super().__init__(network, images)
+    def __init__(
+        self,
+        network: SpikingNetwork,
+        images: Tensor,
+        num_steps: int,
+        encoding: Encoder | None = None,
+    ) -> None:
+        plan = network.plan
+        neurons = {name: network.neurons(name) for name in plan.neurons}
+        super().__init__(plan, network, neurons, images, encoding=encoding or network.encoding)
         self._kept: dict[str, Tensor] = {}
         self._T = num_steps
-        if network.encoding != "constant":
-            self._kept[self.plan.input] = _narrow(self._encode(num_steps))
+        if not plan.constant_input:
+            self._kept[plan.input] = _narrow(self._encode(num_steps))
         self._sources = {layer: self._sources_of(layer) for layer in self.plan.neurons}
 
     def largest_current(self, layer: str) -> float:
@@ -202,21 +214,20 @@ class Layers(Stream):
             self._v.clear()
             rows = [self._spikes(layer, x) for x in self._currents(layer)]
             self._kept[layer] = torch.stack(rows)
-        for name, source in self.plan.absorbed.items():
+        for name, source in self.plan.absorbing.items():
             if source == layer:
-                self._calls[name] = self._call(self._nodes[name])
+                self._calls[name] = self._call(self.plan.nodes[name])
 
     def _spikes(self, layer: str, x: Tensor) -> Tensor:
-        spikes = self._fire(layer, x.unsqueeze(0), 1)
-        assert spikes is not None
+        spikes: Tensor = self._fire(layer, x.unsqueeze(0), 1)  # type: ignore[assignment]
         return (spikes[0] != 0).to(torch.int8)
 
     @torch.no_grad()
     def _currents(self, layer: str) -> Iterator[Tensor]:
         self._pools.clear()
-        source = source_of(self._nodes[layer])
+        source = self.plan.nodes[layer].source
         for t in range(self._T):
-            values: dict[str, Any] = dict(self._constant)
+            values: dict[str, Any] = dict(self.constant)
 
             def look(name: str, values: dict[str, Any] = values, t: int = t) -> Any:
                 if name not in values:
@@ -228,27 +239,27 @@ class Layers(Stream):
     def _value(self, name: str, t: int, look: Callable[[str], Any]) -> Any:
         if name in self._kept:
             spikes = self._kept[name][t].to(self._images.dtype)
-            if name in self.plan.scaled and not self.network.unit_spikes:
-                spikes *= self.network.neurons(name).threshold
+            if name in self.neurons and not self.plan.unit_spikes and not self._absorbs(name):
+                spikes *= self.neurons[name].threshold
             return spikes
-        if self.plan.kinds[name] == "max_pool":
-            x: Tensor = look(source_of(self._nodes[name]))
+        if self.plan.nodes[name].kind == "max_pool":
+            x: Tensor = look(self.plan.nodes[name].source)
             return self._pool(name, x.unsqueeze(0))[0]
         return self._calls[name](look)
 
     def _sources_of(self, layer: str) -> set[str]:
         """The kept spikes from which the current into ``layer`` is worked out."""
         found: set[str] = set()
-        seen, todo = {layer}, [*self._nodes[layer].all_input_nodes]
+        seen, todo = {layer}, self.plan.nodes[layer].reads
         while todo:
-            node = todo.pop()
-            if node.name in seen or node.name in self._constant:
+            name = todo.pop()
+            if name in seen or name in self.constant:
                 continue
-            seen.add(node.name)
-            if self.plan.kinds[node.name] in ("spiking", "input"):
-                found.add(node.name)
+            seen.add(name)
+            if self.plan.nodes[name].kind in ("spiking", "input"):
+                found.add(name)
             else:
-                todo += node.all_input_nodes
+                todo += self.plan.nodes[name].reads
         return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,9 +14,9 @@ from tqdm import tqdm
 from snnfast import check
 
 from .calibration import from_activations, from_currents
-from .network import Encoder, SpikingNetwork, one_of
-from .qcfs import QCFS
-from .trace import trace
+from .network import SpikingNetwork, one_of
+from .qcfs import QCFS, Quantised
+from .stream import Encoder
 
 METHODS = ("max", "percentile", "spikenorm", "qcfs")
 
@@ -86,7 +87,8 @@ def convert(
     one_of("method", method, METHODS)
     if per_channel and method in ("spikenorm", "qcfs"):
         raise ValueError(f"convert: per_channel is for max and percentile, not for {method}")
-    if method == "qcfs" and not any(isinstance(m, QCFS) for m in model.modules()):
+    learned = isinstance(model, nn.Module) and any(isinstance(m, QCFS) for m in model.modules())
+    if method == "qcfs" and not learned:
         model = quantise(model, calibration_loader, levels=levels, progress=progress)
         fine_tune(model, calibration_loader, epochs=epochs, lr=lr, progress=progress)
     if initial_membrane is None:
@@ -118,7 +120,7 @@ def convert(
         network.update_threshold(thresholds)
     else:
         # Shapes are checked, and the batch is not mixed, as the other methods see on the way.
-        from_activations(network, [next(iter(calibration_loader))], progress=False)
+        from_activations(network, calibration_loader, batches_used=1, progress=False)
     return network
 
 
@@ -141,17 +143,9 @@ def quantise(
     thresholds = from_activations(
         network, calibration_loader, percentile=99.9, progress=progress, name="quantise"
     )
-    traced = trace(model)
-    module = traced.module
-    names = [n.name for n in module.graph.nodes if traced.kinds[n.name] == "spiking"]
-    device = next((p.device for p in model.parameters()), None)
-    for i, (name, threshold) in enumerate(zip(names, thresholds)):
-        node = next(n for n in module.graph.nodes if n.name == name)
-        module.add_submodule(f"qcfs{i}", QCFS(threshold.item(), levels).to(device))
-        node.op, node.target, node.kwargs = "call_module", f"qcfs{i}", {}
-        node.args = node.args[:1]
-    module.recompile()
-    return module
+    device = next((p.device for p in network.parameters()), None)
+    layers = [QCFS(threshold.item(), levels).to(device) for threshold in thresholds]
+    return Quantised(network, network.plan.nodes, network.plan.result, layers)
 
 
 def fine_tune(
@@ -165,27 +159,45 @@ def fine_tune(
     """Trains ``model`` on batches of images and labels with the cross-entropy of its scores, by Adam, in place.
 
     Raises:
-        TypeError, ValueError: for a loader without labels, and arguments of wrong range.
+        TypeError, ValueError: for a loader without labels or without images, in any epoch, and arguments of wrong
+            range; the model is then as it was.
     """
     check.whole("fine_tune", "epochs", epochs, least=0)
     optimizer = torch.optim.Adam(model.parameters(), lr=check.positive("fine_tune", "lr", lr))
-    device = next(model.parameters()).device
     disable = None if progress is None else not progress
-    model.train()
-    for epoch in range(epochs):
-        for item in tqdm(loader, desc=f"fine-tuning {epoch + 1}", disable=disable, leave=False):
-            if not isinstance(item, (tuple, list)) or len(item) < 2:
-                raise TypeError(
-                    "fine_tune: the loader must give images and labels for method='qcfs'"
-                )
-            images, labels = item[0].to(device), item[1].to(device)
-            value = F.cross_entropy(model(images), labels)
-            optimizer.zero_grad()
-            value.backward()
-            optimizer.step()
-            with torch.no_grad():
-                for module in model.modules():
-                    if isinstance(module, QCFS):
-                        # A threshold of 0 would be the end of the layer.
-                        module.threshold.clamp_(min=1e-3)
-    model.eval()
+    before = copy.deepcopy(model.state_dict())
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.train()
+        for epoch in range(epochs):
+            bar = tqdm(loader, desc=f"fine-tuning {epoch + 1}", disable=disable, leave=False)
+            _train(model, optimizer, bar)
+        model.eval()
+    except Exception:
+        model.load_state_dict(before)
+        for module, was_training in modes:
+            module.training = was_training
+        raise
+
+
+def _train(model: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterable[Any]) -> None:
+    device = next(model.parameters()).device
+    empty = True
+    for item in batches:
+        if not isinstance(item, (tuple, list)) or len(item) < 2:
+            raise TypeError("fine_tune: the loader must give images and labels for method='qcfs'")
+        images, labels = item[0].to(device).contiguous(), item[1].to(device)
+        value = F.cross_entropy(model(images), labels)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        empty = False
+        with torch.no_grad():
+            for module in model.modules():
+                if isinstance(module, QCFS):
+                    # A threshold of 0 would be the end of the layer.
+                    module.threshold.clamp_(min=1e-3)
+    if empty:
+        raise ValueError(
+            "fine_tune: the loader holds no images, or gives them only once; give one that can be gone through again"
+        )

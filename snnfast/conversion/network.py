@@ -1,76 +1,28 @@
-"""A ReLU network as a spiking one: :class:`SpikingNetwork`, and the :class:`Neurons` in it."""
+"""A ReLU network as a spiking one: :class:`SpikingNetwork`."""
 
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from snnfast import check
 
-from .plan import Plan, source_of
-from .stream import CHUNK, Stream
-from .trace import Traced, trace
-
-Encoder = Callable[[Tensor], Tensor]
+from .analog import Analog, Node, Read
+from .neurons import Neurons
+from .plan import Plan
+from .stream import CHUNK, Encoder, Stream
+from .trace import trace
 
 ENCODINGS = ("constant", "poisson", "saturating")
 RESETS = ("soft", "hard")
+# Names of what is set on the network itself.
+RESERVED = ("spiking", "input_shape", "batch_size")
 
 
-class Neurons(nn.Module):
-    """Integrate-and-fire neurons in the place of a ReLU: ``h[t] = v[t-1] + x[t]``, a spike where ``h >= threshold``.
-
-    A spike counts for ``threshold`` in the units of the ReLU's activations, so that ``rate * threshold`` is the
-    activation, as long as that is at most the threshold.
-
-    Attributes:
-        threshold: a scalar or one value a channel, ``[C, 1, ...]``; NaN until it is calibrated.
-        reset: "soft" subtracts the threshold at a spike, "hard" sets the membrane to 0.
-        initial: membrane before the first step, as a part of the threshold.
-    """
-
-    threshold: Tensor
-
-    def __init__(self, reset: str, initial: float, like: Tensor) -> None:
-        super().__init__()
-        self.reset, self.initial = reset, initial
-        dtype = check.state_dtype(like.dtype)
-        self.register_buffer("threshold", torch.tensor(math.nan, dtype=dtype, device=like.device))
-
-    @property
-    def v_reset(self) -> float | None:
-        """As the ops take it."""
-        return None if self.reset == "soft" else 0.0
-
-    def set_threshold(self, value: float | Tensor, name: str) -> None:
-        """Sets the threshold, above 0; ``name`` is what errors call it."""
-        value = torch.as_tensor(value, dtype=self.threshold.dtype, device=self.threshold.device)
-        if not (value.isfinite().all() and (value > 0).all()):
-            raise ValueError(f"{name} must be positive and finite, got {_short(value)}")
-        self.threshold = value.detach().clone()
-
-    def rest(self, like: Tensor) -> Tensor:
-        """The membrane before the first step, for a current ``like`` of one step."""
-        dtype = check.state_dtype(like.dtype)
-        return (self.threshold.to(dtype) * self.initial).expand(like.shape).contiguous()
-
-    def extra_repr(self) -> str:
-        """The constants."""
-        return f"threshold={_short(self.threshold)}, reset={self.reset!r}, initial={self.initial:g}"
-
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
-        value = state_dict.get(prefix + "threshold")
-        if value is not None and value.shape != self.threshold.shape:
-            self.threshold = self.threshold.new_full(value.shape, math.nan)
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
-
-class SpikingNetwork(nn.Module):
+class SpikingNetwork(Analog):
     """A ReLU network whose ReLUs have become integrate-and-fire neurons; weights stay as they are.
 
     :func:`snnfast.convert` makes one and calibrates its thresholds. Its modules have the names that they have in the
@@ -79,6 +31,7 @@ class SpikingNetwork(nn.Module):
     What no neuron comes before runs once for constant input. What comes after the last neurons is affine, so it runs
     once, on their counts, which the kernel adds up without a spike train. In between products run step by step, so
     that chunks of any number of steps give the same bits, and neurons run through all steps of a chunk in one kernel.
+    ``torch.save`` keeps the whole of it, for ``torch.load(..., weights_only=False)``.
 
     Args:
         model: the trained network, see :func:`snnfast.convert` for what it may hold; it is copied.
@@ -107,7 +60,6 @@ class SpikingNetwork(nn.Module):
         unit_spikes: bool = False,
         spiking_output: bool = False,
     ) -> None:
-        super().__init__()
         one_of("reset", reset, RESETS)
         one_of("max_pool", max_pool, ("rate", "refuse"))
         if not callable(encoding):
@@ -116,39 +68,46 @@ class SpikingNetwork(nn.Module):
         if not 0 <= initial < 1:
             raise ValueError(f"convert: initial_membrane must lie in [0, 1), got {initial:g}")
         traced = trace(model, max_pool=max_pool)
-        if spiking_output:
-            _add_output_neurons(traced)
+        for name in RESERVED:
+            if any(path.partition(".")[0] == name for path in traced.parts):
+                raise ValueError(f"convert: the model has a module named {name}; rename it")
+        nodes, result = traced.nodes, traced.result
+        if spiking_output and nodes[result].kind != "spiking":
+            args, result = (Read(result),), "output_neurons"
+            output = Node(result, "spiking", "the output", "call_function", None, args)
+            nodes = {**nodes, result: output}
+        super().__init__()
         self.encoding = encoding
         self.unit_spikes, self.spiking_output = bool(unit_spikes), bool(spiking_output)
         self.input_shape: tuple[int, ...] | None = getattr(model, "input_shape", None)
-        self.plan = Plan(traced, constant_input=encoding == "constant")
-        self._plan_by_step = Plan(traced, constant_input=encoding == "constant", by_step=True)
-        for name, child in traced.module.named_children():
-            self.add_module(name, child)
-        for name, parameter in traced.module.named_parameters(recurse=False):
-            self.register_parameter(name, parameter)
-        for name, buffer in traced.module.named_buffers(recurse=False):
-            self.register_buffer(name, buffer)
-        if hasattr(self, "spiking"):
-            raise ValueError("convert: the model has a module named spiking; rename it")
-        like = next(self.parameters(), torch.empty(0))
-        self.spiking = nn.ModuleDict(
-            {name: Neurons(reset, initial, like) for name in self.plan.neurons}
+        self.plan = Plan(
+            nodes,
+            result,
+            constant_input=encoding == "constant",
+            unit_spikes=self.unit_spikes,
+            counts_spikes=self.spiking_output,
         )
+        weights = [getattr(part, "weight", part) for part in traced.parts.values()]
+        like: Tensor = next((w for w in weights if isinstance(w, Tensor)), torch.empty(0))
+        self.spiking = nn.ModuleDict()
+        for name in self.plan.neurons:
+            # Not by its own method, which refuses names such as "values".
+            self.spiking._modules[name] = Neurons(reset, initial, like)
         for name, value in traced.thresholds.items():
-            self.neurons(name).set_threshold(value, traced.places[name])
+            neurons = self.neurons(name)
+            neurons.threshold = neurons.checked(value, nodes[name].place)
+        self.take(traced.parts)
         self.eval()
 
     def neurons(self, name: str) -> Neurons:
         """The neurons at the node ``name``."""
-        layer = self.spiking[name]
-        assert isinstance(layer, Neurons)
+        layer: Neurons = self.spiking[name]  # type: ignore[assignment]
         return layer
 
     @property
     def places(self) -> list[str]:
         """Where the neurons stand in the model, in the order of :attr:`thresholds`."""
-        return [self.plan.places[name] for name in self.plan.neurons]
+        return [self.plan.nodes[name].place for name in self.plan.neurons]
 
     @property
     def thresholds(self) -> list[Tensor]:
@@ -171,14 +130,13 @@ class SpikingNetwork(nn.Module):
                 f"update_threshold: threshold must have one value for each of the {len(names)} layers of neurons, "
                 f"got {len(threshold)}"
             )
-        before = self.thresholds
-        try:
-            for i, (name, value) in enumerate(zip(names, threshold)):
-                self.neurons(name).set_threshold(value, f"update_threshold: threshold[{i}]")
-        except (TypeError, ValueError):
-            for name, old in zip(names, before):
-                self.neurons(name).threshold = old
-            raise
+        layers = [self.neurons(name) for name in names]
+        values = [
+            layer.checked(value, f"update_threshold: threshold[{i}]")
+            for i, (layer, value) in enumerate(zip(layers, threshold))
+        ]
+        for layer, checked in zip(layers, values):
+            layer.threshold = checked
 
     def forward(
         self,
@@ -260,7 +218,14 @@ class SpikingNetwork(nn.Module):
                 f"SpikingNetwork: there are no thresholds yet at {', '.join(unset)}; calibrate with "
                 "snnfast.convert, or give them to update_threshold"
             )
-        return Stream(self, self.check_images(images), record=record)
+        return Stream(
+            self.plan.by_step if record else self.plan,
+            self,
+            {name: self.neurons(name) for name in self.plan.neurons},
+            self.check_images(images),
+            encoding=self.encoding,
+            record=record,
+        )
 
     def check_images(self, images: Tensor) -> Tensor:
         """``images`` on the network's device, once they are what it takes."""
@@ -277,7 +242,8 @@ class SpikingNetwork(nn.Module):
         if not bool(images.isfinite().all()):
             raise ValueError("SpikingNetwork: images must be finite, got NaN or infinity")
         parameter = next(self.parameters(), None)
-        return images if parameter is None else images.to(parameter.device, parameter.dtype)
+        images = images if parameter is None else images.to(parameter.device, parameter.dtype)
+        return images.contiguous()
 
     @torch.no_grad()
     def analog(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -285,25 +251,8 @@ class SpikingNetwork(nn.Module):
 
         With ``spiking_output`` the scores count among the activations.
         """
-        images = self.check_images(images)
-        values: dict[str, Any] = {}
-        activations: dict[str, Tensor] = {}
-        for node in self.plan.nodes:
-            if node.op == "placeholder":
-                value: Any = images
-            elif node.name in self.plan.neurons:
-                value = values[source_of(node)]
-                activations[node.name] = value = value.clamp(min=0)
-            else:
-                value = self.plan.call(self, node)(values.__getitem__)
-            is_signal = isinstance(value, Tensor) and node.op != "get_attr"
-            if is_signal and (value.dim() == 0 or value.shape[0] != images.shape[0]):
-                raise ValueError(
-                    f"convert: {self.plan.places[node.name]} mixes the images of a batch: from "
-                    f"{images.shape[0]} images it makes shape {list(value.shape)}"
-                )
-            values[node.name] = value
-        return values[self.plan.result], activations
+        values = self.run(self.plan.nodes.values(), self.check_images(images))
+        return values[self.plan.result], {name: values[name] for name in self.plan.neurons}
 
     def extra_repr(self) -> str:
         """What the layers do not show."""
@@ -315,22 +264,3 @@ def one_of(name: str, value: object, allowed: Iterable[str]) -> None:
     allowed = tuple(allowed)
     if value not in allowed:
         raise ValueError(f"convert: {name} must be one of {', '.join(allowed)}, got {value!r}")
-
-
-def _add_output_neurons(traced: Traced) -> None:
-    graph = traced.module.graph
-    output = next(n for n in graph.nodes if n.op == "output")
-    if traced.kinds[output.args[0].name] == "spiking":
-        return
-    with graph.inserting_before(output):
-        neurons = graph.create_node(
-            "call_function", torch.relu, (output.args[0],), name="output_neurons"
-        )
-    traced.kinds[neurons.name], traced.places[neurons.name] = "spiking", "the output"
-    output.args = (neurons,)
-
-
-def _short(value: Tensor) -> str:
-    if value.numel() == 1:
-        return f"{value.item():g}"
-    return f"[{', '.join(map(str, value.shape))}] from {value.min().item():g} to {value.max().item():g}"

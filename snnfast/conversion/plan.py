@@ -2,190 +2,149 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import functools
 
-from torch import fx, nn
-
-from .trace import Traced
+from .analog import Node
 
 
 class Plan:
-    """What runs when: worked out once from the graph, by the names of its nodes.
+    """What runs when: worked out once from the nodes, by their names.
 
     Attributes:
+        nodes: by name, in the order in which they run.
+        input, result: the nodes that are given the images, and give the scores.
         neurons: the spiking nodes in the order in which they run.
         once: nodes that no neuron comes before, with constant input; they run once.
         stored: what is worked out for all steps of a chunk, in order: neurons, max pools, and the products they read.
         recipe: by name of a stored node that is no neuron and no pool, the nodes to run for it at every step.
+        reads: by name of a stored node, the stored nodes, and the input, that it reads in a chunk.
         tail: nodes that no neuron comes after; they run on means over time.
         counted: stored nodes, and the input, that the tail reads.
         unread: neurons whose spikes nobody reads, only their counts.
-        absorbed: by name of a product, the neurons whose thresholds its weights take over.
+        absorbed: by name of neurons whose spikes only products read, through pools at most, the least dimensions of the
+            activations that keep channels apart in these pools. The products' weights can take over the thresholds.
+        absorbing: by name of such a product the neurons.
         flattened: the products among them that a Flatten comes before.
-        scaled: neurons whose spikes have to be multiplied by their thresholds.
+        constant_input: the input is the same at every step.
+        unit_spikes: a spike counts 1, not its threshold.
+        counts_spikes: the result is a number of spikes, not a mean.
     """
 
-    def __init__(self, traced: Traced, *, constant_input: bool, by_step: bool = False) -> None:
-        """``by_step`` runs the tail at every step as well, for those who count what it does."""
-        self.graph: fx.Graph = traced.module.graph
-        self.kinds, self.places = traced.kinds, traced.places
-        self.products, self.homogeneous = traced.products, traced.homogeneous
-        output = next(n for n in self.graph.nodes if n.op == "output")
-        self.result = output.args[0].name
-        self.input = next(n.name for n in self.graph.nodes if n.op == "placeholder")
-        nodes = self.nodes
-        kinds = self.kinds
-        self.neurons = [n.name for n in nodes if kinds[n.name] == "spiking"]
-        self.once: list[str] = []
-        constant = set()
-        for n in nodes:
-            given = (
-                constant_input
-                if n.op == "placeholder"
-                else all(i.name in constant for i in n.all_input_nodes)
-            )
-            if given and kinds[n.name] != "spiking":
-                constant.add(n.name)
-                if n.op != "placeholder":
-                    self.once.append(n.name)
-        before_neurons: set[str] = set()
-        for n in reversed(nodes):
-            if any(u.name in before_neurons or kinds[u.name] == "spiking" for u in n.users):
-                before_neurons.add(n.name)
-        varying = [n for n in nodes if n.name not in constant]
-        self.tail = [
-            n.name
-            for n in varying
-            if not by_step
-            and n.name not in before_neurons
-            and kinds[n.name] != "spiking"
-            and n.op != "placeholder"
-        ]
-        middle = {n.name for n in varying} - set(self.tail)
-        read = {i.name for n in nodes if n.name in self.tail for i in n.all_input_nodes} | {
-            self.result
-        }
-        self.counted = [n.name for n in varying if n.name in middle and n.name in read]
-        self.constant = constant
-        self.stored = []
-        for n in varying:
-            if n.name not in middle:
-                continue
-            users = [u.name for u in n.users if u.name in middle]
-            stateful = kinds[n.name] in ("spiking", "max_pool")
-            feeds = any(kinds[u] in ("spiking", "max_pool") for u in users)
-            if stateful or feeds or len(users) > 1 or n.name in self.counted:
-                self.stored.append(n.name)
-        self.stored = [s for s in self.stored if s != self.input and not self._is_a_size(s)]
-        self.recipe = {
-            s: self._recipe(s) for s in self.stored if kinds[s] not in ("spiking", "max_pool")
-        }
-        by_name = {n.name: n for n in nodes}
-        self.unread = {
-            s for s in self.neurons if not any(u.name in middle for u in by_name[s].users)
-        }
-        self.absorbed: dict[str, str] = {}
-        self.flattened: set[str] = set()
-        self.scaled: set[str] = set()
-        for s in self.neurons:
-            ends = self._products_after(by_name[s], middle)
-            if ends is None:
-                self.scaled.add(s)
-            else:
-                self.absorbed |= dict.fromkeys(ends, s)
-        self.reads = {s: self._stored_inputs(s) for s in self.stored}
-
-    @property
-    def nodes(self) -> list[fx.Node]:
-        """The nodes of the graph but for its output, in order."""
-        return [n for n in self.graph.nodes if n.op != "output"]
-
-    def _is_a_size(self, name: str) -> bool:
-        node = next(n for n in self.graph.nodes if n.name == name)
-        is_size = node.op == "call_method" and node.target in ("size", "dim")
-        return is_size or (node.op == "call_function" and node.target is getattr)
-
-    def _recipe(self, name: str) -> list[str]:
-        """The nodes between stored ones and ``name``, which are run at every step."""
-        by_name = {n.name: n for n in self.graph.nodes}
-        wanted, todo = {name}, [by_name[name]]
+    def __init__(
+        self,
+        nodes: dict[str, Node],
+        result: str,
+        *,
+        constant_input: bool,
+        unit_spikes: bool = False,
+        counts_spikes: bool = False,
+        has_tail: bool = True,
+    ) -> None:
+        """Without ``has_tail`` the tail runs at every step."""
+        self.nodes, self.result = nodes, result
+        self.constant_input, self.unit_spikes = constant_input, unit_spikes
+        self.counts_spikes = counts_spikes
+        self._reads = {name: node.reads for name, node in nodes.items()}
+        self._readers: dict[str, list[str]] = {name: [] for name in nodes}
+        for name, reads in self._reads.items():
+            for read in reads:
+                self._readers[read].append(name)
+        self.input = next(n.name for n in nodes.values() if n.kind == "input")
+        self.neurons = [n.name for n in nodes.values() if n.kind == "spiking"]
+        constant = {self.input} if constant_input else set()
+        for name in nodes:
+            steady = name != self.input and all(read in constant for read in self._reads[name])
+            if steady and nodes[name].kind != "spiking":
+                constant.add(name)
+        before: set[str] = set()
+        for name in reversed(nodes):
+            if any(r in before or nodes[r].kind == "spiking" for r in self._readers[name]):
+                before.add(name)
+        self.once = [name for name in nodes if name in constant and name != self.input]
+        varying = [name for name in nodes if name not in constant]
+        tail = {n for n in varying if has_tail and n not in before and n != self.input}
+        tail -= set(self.neurons)
+        middle = [name for name in varying if name not in tail]
+        todo = list(tail)
         while todo:
-            for i in todo.pop().all_input_nodes:
-                known = i.name in self.constant or i.name in self.stored or i.name == self.input
-                if not known and i.name not in wanted:
-                    wanted.add(i.name)
-                    todo.append(i)
-        return [n.name for n in self.graph.nodes if n.name in wanted]
+            # A mean has the shape of a step, so that sizes which the tail reads can be told there again.
+            read_here = self._reads[todo.pop()]
+            new = {r for r in read_here if nodes[r].kind == "size"} - constant - tail
+            tail |= new
+            todo += new
+        self.tail = [name for name in varying if name in tail]
+        wanted = {r for name in tail for r in self._reads[name]} | {result}
+        self.counted = [name for name in middle if name in wanted - tail]
+        inside = set(middle)
+        self.stored = [name for name in middle if self._is_stored(name, inside)]
+        self.recipe = {s: self._recipe(s, constant) for s in self.stored if not self.is_stateful(s)}
+        self.reads = {s: self._stored_inputs(s, constant) for s in self.stored}
+        self.unread = {s for s in self.neurons if not inside.intersection(self._readers[s])}
+        self.absorbed: dict[str, int] = {}
+        self.absorbing: dict[str, str] = {}
+        self.flattened: set[str] = set()
+        for s in self.neurons:
+            ends = self._products_after(s, inside)
+            if ends is not None:
+                self.absorbed[s] = max((dims for _, dims, _ in ends), default=0)
+                self.absorbing |= {product: s for product, _, _ in ends}
+                self.flattened |= {product for product, _, flat in ends if flat}
 
-    def _stored_inputs(self, name: str) -> list[str]:
-        """The stored nodes, and the input, that ``name`` reads in a chunk."""
-        by_name = {n.name: n for n in self.graph.nodes}
+    @functools.cached_property
+    def by_step(self) -> Plan:
+        """The plan that runs the tail at every step as well, for those who count what it does."""
+        return Plan(
+            self.nodes,
+            self.result,
+            constant_input=self.constant_input,
+            unit_spikes=self.unit_spikes,
+            counts_spikes=self.counts_spikes,
+            has_tail=False,
+        )
+
+    def is_stateful(self, name: str) -> bool:
+        """Whether the node is neurons, or a pool that remembers the counts under its windows."""
+        return self.nodes[name].kind in ("spiking", "max_pool")
+
+    def _is_stored(self, name: str, middle: set[str]) -> bool:
+        if name == self.input or self.nodes[name].kind == "size":
+            return False
+        readers = [r for r in self._readers[name] if r in middle]
+        feeds = any(self.is_stateful(r) for r in readers)
+        return self.is_stateful(name) or feeds or len(readers) > 1 or name in self.counted
+
+    def _recipe(self, name: str, constant: set[str]) -> list[str]:
+        """The nodes between stored ones and ``name``, which are run at every step."""
+        known = {*constant, *self.stored, self.input}
+        wanted, todo = {name}, [name]
+        while todo:
+            new = [r for r in self._reads[todo.pop()] if r not in known and r not in wanted]
+            wanted.update(new)
+            todo += new
+        return [n for n in self.nodes if n in wanted]
+
+    def _stored_inputs(self, name: str, constant: set[str]) -> list[str]:
         run = self.recipe.get(name, [name])
-        found = [i.name for r in run for i in by_name[r].all_input_nodes]
-        return [f for f in dict.fromkeys(found) if f not in self.constant and f not in run]
+        found = dict.fromkeys(read for r in run for read in self._reads[r])
+        return [f for f in found if f not in constant and f not in run]
 
     def _products_after(
-        self, node: fx.Node, middle: set[str], flat: bool = False
-    ) -> list[str] | None:
-        """The products that alone read the spikes of ``node``, through pools at most; None if others do."""
-        ends: list[str] = []
-        for user in node.users:
-            if user.name not in middle:
+        self, name: str, middle: set[str], dims: int = 0, flat: bool = False
+    ) -> list[tuple[str, int, bool]] | None:
+        """The products that alone read the spikes of ``name``, with dimensions and Flatten; None if others do."""
+        ends: list[tuple[str, int, bool]] = []
+        for reader in self._readers[name]:
+            node = self.nodes[reader]
+            if reader not in middle:
                 continue
-            if user.name in self.products:
-                ends.append(user.name)
-                self.flattened |= {user.name} if flat else set()
-            elif user.name in self.homogeneous and user.name not in self.counted:
-                flattens = "flatten" in self.places[user.name].lower()
-                more = self._products_after(user, middle, flat or flattens)
+            if node.is_product:
+                ends.append((reader, dims, flat))
+            elif node.is_homogeneous and reader not in self.counted and not (node.dims and flat):
+                least = max(dims, node.dims or 0)
+                more = self._products_after(reader, middle, least, flat or node.is_flatten)
                 if more is None:
                     return None
                 ends += more
             else:
                 return None
         return ends
-
-    def call(self, network: nn.Module, node: fx.Node) -> Callable[[Callable[[str], Any]], Any]:
-        """What runs ``node``: a function of a look-up of values by name."""
-        if node.op == "get_attr":
-            value = _attribute(network, str(node.target))
-            return lambda look: value
-        if node.op == "call_module":
-            run: Callable[..., Any] = network.get_submodule(str(node.target))
-        elif node.op == "call_method":
-            method = str(node.target)
-
-            def run(it: Any, *args: Any, **kwargs: Any) -> Any:
-                return getattr(it, method)(*args, **kwargs)
-        else:
-            assert callable(node.target)
-            run = node.target
-        if len(node.args) == 1 and isinstance(node.args[0], fx.Node) and not node.kwargs:
-            name = source_of(node)
-            return lambda look: run(look(name))
-
-        def general(look: Callable[[str], Any]) -> Any:
-            args = fx.map_arg(node.args, lambda n: look(n.name))
-            kwargs = fx.map_arg(node.kwargs, lambda n: look(n.name))
-            return run(*args, **kwargs)
-
-        return general
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Plan:
-        # A plan is never changed, and a graph points back at its modules.
-        return self
-
-
-def source_of(node: fx.Node) -> str:
-    """The name of the node that ``node`` reads first."""
-    source = node.args[0]
-    assert isinstance(source, fx.Node)
-    return source.name
-
-
-def _attribute(network: nn.Module, path: str) -> Any:
-    value: Any = network
-    for name in path.split("."):
-        value = getattr(value, name)
-    return value

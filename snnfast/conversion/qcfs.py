@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from snnfast.check import positive, whole
+
+from .analog import Analog, Node
 
 
 class QCFS(nn.Module):
@@ -42,3 +48,37 @@ class QCFS(nn.Module):
     def extra_repr(self) -> str:
         """The constants."""
         return f"threshold={self.threshold.item():g}, levels={self.levels}"
+
+
+class Quantised(Analog):
+    """A traced network with :class:`QCFS` in the place of its neurons, to be trained; it has the same parts.
+
+    Args:
+        network: whose parts it takes.
+        nodes: what runs, by name.
+        result: the node that gives the scores.
+        layers: one for every spiking node.
+    """
+
+    def __init__(
+        self, network: Analog, nodes: dict[str, Node], result: str, layers: Sequence[QCFS]
+    ) -> None:
+        super().__init__()
+        kept = (network._parameters, network._buffers, network._modules)
+        parts: dict[str, Any] = {k: part for own in kept for k, part in own.items()}
+        del parts["spiking"]
+        learned = {f"qcfs{i}": layer for i, layer in enumerate(layers)}
+        names = iter(learned)
+        self.nodes = [
+            replace(node, kind="affine", op="call_module", target=next(names))
+            if node.kind == "spiking"
+            else node
+            for node in nodes.values()
+        ]
+        self.result = result
+        self.take({**parts, **learned})
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images to scores."""
+        scores: Tensor = self.run(self.nodes, images)[self.result]
+        return scores

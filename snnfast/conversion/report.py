@@ -16,7 +16,6 @@ from tqdm import tqdm
 from snnfast import check
 
 from .network import SpikingNetwork
-from .plan import source_of
 from .stream import Stream
 
 if TYPE_CHECKING:
@@ -196,9 +195,9 @@ class Comparison:
         self.ann, self.snn, self.steps = ann, snn, wanted
         self.images, self.labelled = 0, True
         self.right, self.right_ann = [0] * len(wanted), 0
-        nodes = [node for node in snn.plan.nodes if node.name in snn.plan.products]
-        self._products = {n.name: snn.get_submodule(str(n.target)) for n in nodes}
-        self._layers = {name: _Layer(snn.plan.places[name]) for name in snn.plan.neurons}
+        nodes = [node for node in snn.plan.nodes.values() if node.is_product]
+        self._products = {n.name: snn.get_submodule(n.target) for n in nodes}
+        self._layers = {name: _Layer(snn.plan.nodes[name].place) for name in snn.plan.neurons}
         self._operations = dict.fromkeys(self._products, 0.0)
         self._multiplications = dict.fromkeys(self._products, 0.0)
 
@@ -207,20 +206,25 @@ class Comparison:
         """Runs a batch ``[B, ...]`` through both networks; ``labels`` are ``[B]``."""
         snn = self.snn
         device = next((p.device for p in self.ann.parameters()), torch.device("cpu"))
-        was_training = self.ann.training
-        scores = self.ann.eval()(images.to(device)).to(images.device)
-        self.ann.train(was_training)
+        modes = [(module, module.training) for module in self.ann.modules()]
+        try:
+            scores = self.ann.eval()(images.to(device)).to(images.device)
+        finally:
+            for module, was_training in modes:
+                module.training = was_training
         _, activations = snn.analog(images)
         stream = snn.stream(images, record=True)
         truth = scores.argmax(1) if labels is None else labels.to(images.device)
-        for i, count in enumerate(self.steps):
+        right = []
+        for count in self.steps:
             output = stream.advance(count - stream.steps).output().to(images.device)
             if output.shape != scores.shape:
                 raise ValueError(
                     f"conversion_report: ann gives scores {list(scores.shape)}, snn {list(output.shape)}; "
                     "give the network that snn was made of"
                 )
-            self.right[i] += int((output.argmax(1) == truth).sum())
+            right.append(int((output.argmax(1) == truth).sum()))
+        self.right = [a + b for a, b in zip(self.right, right)]
         self.right_ann += int((scores.argmax(1) == truth).sum())
         self.images += len(images)
         self.labelled = self.labelled and labels is not None
@@ -244,7 +248,7 @@ class Comparison:
             tuple(layer.report(n) for layer in self._layers.values()),
             tuple(
                 ProductReport(
-                    self.snn.plan.places[name],
+                    self.snn.plan.nodes[name].place,
                     self._operations[name] / n,
                     self._multiplications[name] / n,
                 )
@@ -294,8 +298,8 @@ class _Layer:
         self.threshold, self.steps = float(scale.mean()), steps
 
     def report(self, images: int) -> LayerReport:
-        assert self.fired is not None
-        assert self.always is not None
+        if self.fired is None or self.always is None:
+            raise RuntimeError(f"conversion_report: {self.place} has seen no images")
         n, a, r, aa, rr, ar = self.sums.tolist()
         spread = ((aa - a * a / n) * (rr - r * r / n)) ** 0.5
         neurons = self.fired.numel()
@@ -322,7 +326,7 @@ def _synapses(product: nn.Module, stream: Stream, name: str) -> tuple[float, flo
             active = stream.active[name].to(weight.dtype)
             dense = counter(torch.ones_like(active[:1])).double().sum().item()
             return dense, counter(active).double().sum().item()
-        given = stream._constant[source_of(stream._nodes[name])]
+        given = stream.constant[stream.plan.nodes[name].source]
         dense = counter(torch.ones_like(given[:1])).double().sum().item()
         return dense, dense * len(given)
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from snnfast import check, ops
-from snnfast.reference.poisson import check_range
 
-from .plan import source_of
+from .analog import Analog, Node, Run, reading
+from .neurons import Neurons
+from .plan import Plan
 from .shortcuts import shortcut_of
 
-if TYPE_CHECKING:
-    from .network import SpikingNetwork
+Encoder = Callable[[Tensor], Tensor]
 
 # Steps that run layer by layer where nothing else is asked for: enough that membranes stay in registers for a while,
 # few enough that the spikes of a layer stay in the cache.
@@ -24,45 +24,60 @@ CHUNK = 16
 
 
 class Stream:
-    """A run of a :class:`SpikingNetwork` over a batch, which may be continued, and read at any time.
+    """A run over a batch, which may be continued, and read at any time; :meth:`SpikingNetwork.stream` makes one.
 
     Memory does not grow with the number of steps: it holds the membranes, the counts that the output reads, and what a
     chunk of steps needs.
 
+    Args:
+        plan: what runs when; that by step counts all that products read.
+        network: the layers and parameters that the plan names.
+        neurons: by name, with their thresholds.
+        images: ``[B, ...]``, on the network's device.
+        encoding: what makes the input of a step of the images, see :class:`SpikingNetwork`.
+        record: count the spikes of all layers and what products read.
+
     Attributes:
         steps: steps done.
+        constant: what was worked out once, by name.
         counts: with ``record=True`` the number of spikes of every layer of neurons, by name, each as its activations.
         active: with ``record=True``, by name of a product that reads spikes, how often each of its inputs was not 0.
     """
 
     @torch.no_grad()
-    def __init__(self, network: SpikingNetwork, images: Tensor, *, record: bool = False) -> None:
-        self.network = network
-        self.plan = network._plan_by_step if record else network.plan
+    def __init__(
+        self,
+        plan: Plan,
+        network: Analog,
+        neurons: Mapping[str, Neurons],
+        images: Tensor,
+        *,
+        encoding: str | Encoder,
+        record: bool = False,
+    ) -> None:
+        self.plan, self.network, self.neurons = plan, network, neurons
         self.device, self.steps, self.record = images.device, 0, record
         self.counts: dict[str, Tensor] = {}
         self.active: dict[str, Tensor] = {}
-        self._images = images
+        self.constant: dict[str, Any] = {}
+        self._images, self._encoding, self._seed = images, encoding, 0
         self._v: dict[str, Tensor] = {}
         self._sums: dict[str, Tensor] = {}
         self._buffers: dict[str, Tensor] = {}
         self._pools: dict[str, tuple[Tensor, Tensor]] = {}
-        self._nodes = {n.name: n for n in self.plan.nodes}
         self._calls = {
-            n.name: self._call(n)
-            for n in self.plan.nodes
-            if n.op != "placeholder" and self.plan.kinds[n.name] != "spiking"
+            node.name: self._call(node)
+            for node in plan.nodes.values()
+            if node.kind not in ("input", "spiking")
         }
-        self._seed = 0
-        self._constant: dict[str, Any] = {}
-        if network.encoding == "constant":
-            self._constant[self.plan.input] = images
-        elif isinstance(network.encoding, str):
-            if network.encoding == "poisson":
-                check_range("SpikingNetwork", "images", images, -1.0, 1.0)
+        if plan.constant_input:
+            self.constant[plan.input] = images
+        elif isinstance(encoding, str):
+            if encoding == "poisson":
+                check.in_range("SpikingNetwork", "images", images, -1.0, 1.0)
             self._seed = int(torch.randint(0, 2**62, (1,)))
-        for name in self.plan.once:
-            self._constant[name] = self._calls[name](self._constant.__getitem__)
+        for name in plan.once:
+            self.constant[name] = self._calls[name](self.constant.__getitem__)
 
     @torch.no_grad()
     def advance(self, num_steps: int, *, chunk: int | None = None) -> Stream:
@@ -78,17 +93,17 @@ class Stream:
         """The scores after the steps so far; see :meth:`SpikingNetwork.forward`."""
         if not self.steps:
             raise RuntimeError("SpikingNetwork: there is no output before the first step")
-        if self.network.spiking_output:
+        if self.plan.counts_spikes:
             return self._sums[self.plan.result].clone()
-        values: dict[str, Any] = dict(self._constant)
+        values: dict[str, Any] = dict(self.constant)
         for name in self.plan.counted:
             mean = self._sums[name] / self.steps
-            if name in self.plan.neurons and not self.network.unit_spikes:
-                mean = mean * self.network.neurons(name).threshold
+            if name in self.neurons and not self.plan.unit_spikes:
+                mean = mean * self.neurons[name].threshold
             values[name] = mean.to(self._images.dtype)
         for name in self.plan.tail:
             # A pool of means: the largest sum is the sum of what the spiking pool gives out.
-            values[name] = self.plan.call(self.network, self._nodes[name])(values.__getitem__)
+            values[name] = self.network.call(self.plan.nodes[name])(values.__getitem__)
         result: Tensor = values[self.plan.result]
         return result
 
@@ -100,28 +115,35 @@ class Stream:
             for name in state:
                 state[name] = state[name][chosen]
         self._pools = {name: (a[chosen], b[chosen]) for name, (a, b) in self._pools.items()}
-        for name, value in self._constant.items():
-            node = self._nodes[name]
-            if isinstance(value, Tensor) and node.op != "get_attr" and len(value) == B:
-                self._constant[name] = value[chosen]
-            elif node.op != "get_attr":
-                self._constant[name] = self._calls[name](self._constant.__getitem__)
+        for name, value in self.constant.items():
+            kind = self.plan.nodes[name].kind
+            if kind not in ("static", "size") and len(value) == B:
+                self.constant[name] = value[chosen]
+            else:
+                self.constant[name] = self._calls[name](self.constant.__getitem__)
 
-    def _call(self, node: fx.Node) -> Callable[[Callable[[str], Any]], Any]:
-        source = self.plan.absorbed.get(node.name)
-        if source is None or self.network.unit_spikes:
-            is_module = node.op == "call_module"
-            layer = self.network.get_submodule(str(node.target)) if is_module else None
-            run = shortcut_of(layer, is_sparse=source is not None)
-            return self.plan.call(self.network, node) if run is None else _reading(run, node)
+    def _absorbs(self, name: str) -> bool:
+        """Whether products take over what a spike of the neurons ``name`` counts for."""
+        if self.plan.unit_spikes or name not in self.plan.absorbed:
+            return False
+        threshold = self.neurons[name].threshold
+        return threshold.numel() == 1 or threshold.dim() + 1 >= self.plan.absorbed[name]
+
+    def _call(self, node: Node) -> Run:
+        source = self.plan.absorbing.get(node.name)
+        if source is None or not self._absorbs(source):
+            if node.op != "call_module":
+                return self.network.call(node)
+            layer = self.network.get_submodule(node.target)
+            return reading(shortcut_of(layer, is_sparse=source is not None) or layer, node)
         # The weights of one run take over what a spike counts for: a factor on the spikes would be another pass over
         # them, and thresholds stay free to be changed between runs.
-        product = copy.copy(self.network.get_submodule(str(node.target)))
+        product = copy.copy(self.network.get_submodule(node.target))
         weight: Tensor = product.weight  # type: ignore[assignment]
-        threshold = self.network.neurons(source).threshold.to(weight.dtype)
+        threshold = self.neurons[source].threshold.to(weight.dtype)
         is_flat = threshold.dim() < 2 or node.name in self.plan.flattened
         if isinstance(product, nn.Linear) and not is_flat:
-            return _reading(lambda spikes: product(spikes * threshold), node)
+            return reading(lambda spikes: product(spikes * threshold), node)
         if threshold.numel() > 1:
             channels = threshold.numel()
             groups = getattr(product, "groups", 1)
@@ -130,11 +152,11 @@ class Stream:
         else:
             weight = weight * threshold.view(())
         product._parameters = {**product._parameters, "weight": weight}  # type: ignore[dict-item]
-        return _reading(shortcut_of(product, is_sparse=True) or product, node)
+        return reading(shortcut_of(product, is_sparse=True) or product, node)
 
     def _encode(self, steps: int) -> Tensor:
         """The input of the next steps, ``[steps, B, ...]``."""
-        images, encoding = self._images, self.network.encoding
+        images, encoding = self._images, self._encoding
         if callable(encoding):
             rows = [encoding(images) for _ in range(steps)]
             for row in rows:
@@ -155,9 +177,9 @@ class Stream:
         return torch.stack([row * sign for row in rows])
 
     def _chunk(self, steps: int) -> None:
-        plan, network = self.plan, self.network
+        plan = self.plan
         values: dict[str, Tensor] = {}
-        if network.encoding != "constant":
+        if not plan.constant_input:
             values[plan.input] = self._encode(steps)
             if plan.input in plan.counted:
                 self._add(plan.input, values[plan.input])
@@ -166,11 +188,11 @@ class Stream:
             for read in plan.reads[name]:
                 readers[read] = readers.get(read, 0) + 1
         for name in plan.stored:
-            kind = plan.kinds[name]
+            kind = plan.nodes[name].kind
             if kind == "spiking":
-                value = self._fire(name, self._sequence(self._nodes[name], values, steps), steps)
+                value = self._fire(name, self._sequence(name, values, steps), steps)
             elif kind == "max_pool":
-                value = self._pool(name, self._sequence(self._nodes[name], values, steps))
+                value = self._pool(name, self._sequence(name, values, steps))
             else:
                 value = self._products(name, values, steps)
             if value is not None and readers.get(name):
@@ -183,16 +205,16 @@ class Stream:
                     values.pop(read, None)
         self.steps += steps
 
-    def _sequence(self, node: fx.Node, values: dict[str, Tensor], steps: int) -> Tensor:
+    def _sequence(self, name: str, values: dict[str, Tensor], steps: int) -> Tensor:
         """What a stored node reads, ``[steps, B, ...]``."""
-        name = source_of(node)
-        if name in values:
-            return values[name]
-        constant: Tensor = self._constant[name]
+        source = self.plan.nodes[name].source
+        if source in values:
+            return values[source]
+        constant: Tensor = self.constant[source]
         return constant.unsqueeze(0).expand(steps, *constant.shape)
 
     def _fire(self, name: str, x: Tensor, steps: int) -> Tensor | None:
-        layer = self.network.neurons(name)
+        layer = self.neurons[name]
         v = self._v.get(name)
         if v is None:
             v = layer.rest(x[0])
@@ -217,7 +239,7 @@ class Stream:
                 self._sums[name] = self._sums[name] + count if name in self._sums else count
             if self.record:
                 self.counts[name] = self.counts[name] + count if name in self.counts else count
-        if name in self.plan.scaled and not self.network.unit_spikes:
+        if not self.plan.unit_spikes and not self._absorbs(name):
             spikes.mul_(threshold.to(spikes.dtype))
         return spikes
 
@@ -226,7 +248,7 @@ class Stream:
         sums, largest = self._pools.get(name, (None, None))
         run, total = ops.li(x, sums, decay=1.0, decay_input=False)
         pool = self._calls[name]
-        source = source_of(self._nodes[name])
+        source = self.plan.nodes[name].source
         pooled = pool({source: run.flatten(0, 1)}.__getitem__)
         pooled = pooled.view(len(x), -1, *pooled.shape[1:])
         first = torch.zeros_like(pooled[0]) if largest is None else largest
@@ -236,25 +258,30 @@ class Stream:
     def _products(self, name: str, values: dict[str, Tensor], steps: int) -> Tensor:
         """A stored affine node, step by step: a product over another number of rows may round otherwise."""
         recipe = self.plan.recipe[name]
-        rows: Tensor | None = None
-        for t in range(steps):
+
+        def row_of(t: int) -> Tensor:
             here: dict[str, Any] = {}
 
-            def look(n: str, here: dict[str, Any] = here, t: int = t) -> Any:
+            def look(n: str) -> Any:
                 if n in here:
                     return here[n]
-                return values[n][t] if n in values else self._constant[n]
+                return values[n][t] if n in values else self.constant[n]
 
             for part in recipe:
-                if self.record and part in self.plan.products:
-                    self._record(part, look(source_of(self._nodes[part])))
+                if self.record and self.plan.nodes[part].is_product:
+                    self._record(part, look(self.plan.nodes[part].source))
                 here[part] = self._calls[part](look)
             row: Tensor = here[name]
-            if steps == 1:
-                return row.unsqueeze(0)
-            rows = self._rows(name, row, steps) if rows is None else rows
-            rows[t] = row
-        assert rows is not None
+            return row
+
+        first = row_of(0)
+        if steps == 1:
+            # As the rows of a longer chunk, or a product could round otherwise.
+            return first.contiguous().unsqueeze(0)
+        rows = self._rows(name, first, steps)
+        rows[0] = first
+        for t in range(1, steps):
+            rows[t] = row_of(t)
         return rows
 
     def _rows(self, name: str, row: Tensor, steps: int) -> Tensor:
@@ -269,16 +296,8 @@ class Stream:
         self.active[name] = self.active[name] + active if name in self.active else active
 
     def _add(self, name: str, value: Tensor) -> None:
-        total = self._sums.get(name)
-        for row in value.to(check.state_dtype(value.dtype)):
-            total = row.clone() if total is None else total + row
-        assert total is not None
+        rows = iter(value.to(check.state_dtype(value.dtype)))
+        total = self._sums[name] if name in self._sums else next(rows).clone()
+        for row in rows:
+            total = total + row
         self._sums[name] = total
-
-
-def _reading(
-    run: Callable[[Tensor], Tensor], node: fx.Node
-) -> Callable[[Callable[[str], Any]], Any]:
-    """``run`` of what ``node`` reads, which is looked up by name."""
-    name = source_of(node)
-    return lambda look: run(look(name))

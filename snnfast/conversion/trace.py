@@ -1,141 +1,106 @@
-"""From a ReLU network to its graph: batch norms folded, every node known by what it becomes, or refused by name."""
+"""From a ReLU network to its nodes: batch norms folded, every node known by what it becomes, or refused by name."""
 
 from __future__ import annotations
 
 import copy
 import operator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F  # noqa: N812
-from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+from torch.nn.parameter import is_lazy
+from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
+from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
+from .analog import Node, Read
+from .kinds import (
+    BATCH_NORMS,
+    DIMS,
+    DROPOUT_FUNCTIONS,
+    DROPOUTS,
+    HOMOGENEOUS,
+    HOMOGENEOUS_FUNCTIONS,
+    MAX_POOL_FUNCTIONS,
+    MAX_POOLS,
+    OUT_OF_PLACE,
+    PRODUCT_FUNCTIONS,
+    PRODUCTS,
+    flattens_all,
+    function_of,
+    kind_of,
+)
 from .qcfs import QCFS
 
-PRODUCTS = (nn.Linear, nn.Conv1d, nn.Conv2d)
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
-DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout)
-# Homogeneous: the output scales with the input, channel by channel.
-HOMOGENEOUS = (
-    nn.AvgPool1d,
-    nn.AvgPool2d,
-    nn.AdaptiveAvgPool1d,
-    nn.AdaptiveAvgPool2d,
-    nn.Flatten,
-    nn.Identity,
+HOOKED = "it has a forward hook or a forward of its own, which spikes would not pass; remove it"
+READ_LATER = (
+    "it changes in place what is read again by another name; write it without the underscore"
 )
-MAX_POOLS = (nn.MaxPool1d, nn.MaxPool2d)
-MAX_POOL_FUNCTIONS = {F.max_pool1d, F.max_pool2d, torch.max_pool1d, torch.max_pool2d}
-RELU_FUNCTIONS = {F.relu, F.relu_, torch.relu, torch.relu_}
-DROPOUT_FUNCTIONS = {F.dropout, F.dropout1d, F.dropout2d, F.alpha_dropout, torch.dropout}
-HOMOGENEOUS_FUNCTIONS = {
-    F.avg_pool1d,
-    F.avg_pool2d,
-    F.adaptive_avg_pool1d,
-    F.adaptive_avg_pool2d,
-    torch.flatten,
-}
-# Affine too, but of several inputs, or with another order of the channels.
-AFFINE_FUNCTIONS = {
-    operator.add,
-    operator.sub,
-    operator.neg,
-    operator.getitem,
-    getattr,
-    torch.add,
-    torch.sub,
-    torch.cat,
-    torch.concat,
-    torch.mean,
-    torch.reshape,
-    F.linear,
-    F.conv1d,
-    F.conv2d,
-}
-OUT_OF_PLACE = {operator.iadd: operator.add, operator.isub: operator.sub}
-SCALINGS = {operator.mul, operator.truediv, torch.mul, torch.div}
-AFFINE_METHODS = {"add", "sub", "mean", "view", "reshape", "size", "dim", "contiguous", "flatten"}
-
-NEGATIVE = "it passes or makes negative values, which no rate can be; train with ReLU"
-CLIPPED = (
-    "it clips from above, which a firing rate does already, at the threshold; train with ReLU, or "
-    "fine-tune with method='qcfs', which learns where to clip"
-)
-SATURATING = (
-    "no rate follows its curve; where it is the last layer, leave it off: the largest score stays "
-    "the largest"
-)
-STATISTIC = "it divides by a statistic of every sample, which spikes do not have; use batch norm"
-UNKNOWN = (
-    "it has no spiking form here; known are Linear, Conv1d, Conv2d, BatchNorm, ReLU, Dropout, "
-    "average and max pooling, Flatten, additions and concatenations"
-)
-REASONS: dict[str, str] = {
-    **dict.fromkeys(
-        [
-            "leakyrelu",
-            "prelu",
-            "rrelu",
-            "elu",
-            "selu",
-            "celu",
-            "gelu",
-            "silu",
-            "mish",
-            "hardswish",
-            "softplus",
-        ],
-        NEGATIVE,
-    ),
-    **dict.fromkeys(
-        ["relu6", "hardtanh", "threshold", "clamp", "clip", "clampmin", "minimum", "maximum"],
-        CLIPPED,
-    ),
-    **dict.fromkeys(
-        [
-            "sigmoid",
-            "hardsigmoid",
-            "tanh",
-            "softmax",
-            "logsoftmax",
-            "softmin",
-            "logsigmoid",
-            "softsign",
-        ],
-        SATURATING,
-    ),
-    **dict.fromkeys(
-        ["layernorm", "groupnorm", "instancenorm1d", "instancenorm2d", "rmsnorm"], STATISTIC
-    ),
-}
+KEPT = "it changes a parameter or buffer in place at every run, which a spiking network would not"
+# What gives another view of its input's memory.
+VIEWS = {"view", "reshape", "flatten", "contiguous"}
+VIEW_FUNCTIONS = {operator.getitem, getattr, torch.flatten, torch.reshape}
 
 
 @dataclass(frozen=True)
 class Traced:
-    """A network as a graph.
+    """A network as plain nodes, and what they need of it.
 
     Attributes:
-        module: the modules that the graph calls, batch norms folded, dropouts left out.
-        kinds: by node name "input", "static" (an attribute of the module), "affine", "spiking", "max_pool" or "output".
-        homogeneous: the names of nodes that let a factor of their input through.
-        products: the names of the nodes that are a Linear or a convolution.
-        places: by node name where the node stands in the model, for people.
+        nodes: by name, in the order in which they run.
+        result: the name of the node that gives the scores.
+        parts: the modules, parameters and buffers that nodes name.
         thresholds: thresholds that the network has learned (QCFS), by node name.
     """
 
-    module: fx.GraphModule
-    kinds: dict[str, str]
-    homogeneous: frozenset[str]
-    products: frozenset[str]
-    places: dict[str, str]
-    thresholds: dict[str, torch.Tensor]
+    nodes: dict[str, Node]
+    result: str
+    parts: dict[str, nn.Module | Tensor]
+    thresholds: dict[str, Tensor]
+
+
+def max_pool1d(*args: Any, **kwargs: Any) -> Tensor:
+    """PyTorch's, by a name that can be saved."""
+    return F.max_pool1d(*args, **kwargs)  # type: ignore[no-any-return]
+
+
+def max_pool2d(*args: Any, **kwargs: Any) -> Tensor:
+    """PyTorch's, by a name that can be saved."""
+    return F.max_pool2d(*args, **kwargs)  # type: ignore[no-any-return]
+
+
+SAVED: dict[Any, Callable[..., Any]] = {F.max_pool1d: max_pool1d, F.max_pool2d: max_pool2d}
+
+
+class _Proxy(fx.Proxy):
+    """Tells ``x += y`` from ``x = x + y``, which fx does not."""
+
+    def __iadd__(self, other: Any) -> Any:
+        return self._change(operator.iadd, other)
+
+    def __isub__(self, other: Any) -> Any:
+        return self._change(operator.isub, other)
+
+    def __imul__(self, other: Any) -> Any:
+        return self._change(operator.imul, other)
+
+    def __itruediv__(self, other: Any) -> Any:
+        return self._change(operator.itruediv, other)
+
+    def _change(self, operation: Callable[..., Any], other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", operation, (self, other), {})
 
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, name: str) -> bool:
-        return isinstance(m, QCFS) or super().is_leaf_module(m, name)
+        return type(m) is QCFS or super().is_leaf_module(m, name)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
 
 
 def trace(model: nn.Module, *, max_pool: str = "rate") -> Traced:
@@ -147,173 +112,283 @@ def trace(model: nn.Module, *, max_pool: str = "rate") -> Traced:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"convert: model must be a torch.nn.Module, got {type(model).__name__}")
-    model = copy.deepcopy(model).eval()
-    tracer = _Tracer()
     try:
-        graph = tracer.trace(model)
+        model = _plain_copy(model)
+    except Exception as error:
+        raise ValueError(
+            f"convert: {type(model).__name__} cannot be copied ({error}); take out what copy.deepcopy refuses"
+        ) from error
+    try:
+        graph = _Tracer().trace(model)
     except Exception as error:
         raise ValueError(
             f"convert: {type(model).__name__} cannot be traced by torch.fx ({error}); its forward must not branch "
             "on the values of tensors"
         ) from error
-    module = fx.GraphModule(model, graph)
-    _leave_out_dropouts(module)
-    _fold_batch_norms(module)
-    module.graph.eliminate_dead_code()
-    return _classify(module, max_pool)
+    return _Conversion(model, graph).traced(max_pool)
 
 
-def _leave_out_dropouts(module: fx.GraphModule) -> None:
-    for node in list(module.graph.nodes):
-        is_module = node.op == "call_module" and isinstance(
-            _of(module, node), (*DROPOUTS, nn.Identity)
+def _plain_copy(model: nn.Module) -> nn.Module:
+    """A copy in evaluation mode, contiguous, whose weights are parameters: not pruned, normed or parametrised."""
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        for value in vars(module).values():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                memo[id(value)] = value.detach().clone()  # deepcopy refuses it
+    model = copy.deepcopy(model, memo).eval()
+    for module in list(model.modules()):
+        if parametrize.is_parametrized(module):
+            # PyTorch's own removal takes the weight from the class, which is that of the model that is copied, too.
+            names = list(module.parametrizations)  # type: ignore[arg-type]
+            values = [getattr(module, name).detach().clone() for name in names]
+            module.__class__ = parametrize.type_before_parametrizations(module)
+            del module._modules["parametrizations"]
+            for name, value in zip(names, values):
+                module._parameters[name] = nn.Parameter(value, value.is_floating_point())
+        for hook in list(module._forward_pre_hooks.values()):
+            if isinstance(hook, prune.BasePruningMethod):
+                _untie(module, f"{hook._tensor_name}_orig")
+                prune.remove(module, hook._tensor_name)
+            elif isinstance(hook, WeightNorm):
+                remove_weight_norm(module, hook.name)
+            elif isinstance(hook, SpectralNorm):
+                remove_spectral_norm(module, hook.name)
+    for tensor in (*model.parameters(), *model.buffers()):
+        if not is_lazy(tensor):
+            tensor.data = tensor.data.contiguous()
+    return model
+
+
+def _untie(module: nn.Module, name: str) -> None:
+    """What follows writes into the parameter, which other modules may share."""
+    value = module.get_parameter(name)
+    module._parameters[name] = nn.Parameter(value.detach().clone(), value.requires_grad)
+
+
+class _Conversion:
+    """The graph of a model on its way to nodes."""
+
+    def __init__(self, model: nn.Module, graph: fx.Graph) -> None:
+        self.model, self.graph = model, graph
+        self.layers = {
+            node.target: model.get_submodule(str(node.target))
+            for node in graph.nodes
+            if node.op == "call_module"
+        }
+        self.refused: dict[fx.Node | None, str] = {}
+        self.folded: set[fx.Node] = set()
+
+    def traced(self, max_pool: str) -> Traced:
+        """Rewrites the graph, and names its nodes by what they become."""
+        self._refuse_hooks()
+        for node in self.graph.nodes:
+            _by_position(node)
+        self._leave_out_dropouts()
+        self._write_out_of_place()
+        self._fold_batch_norms()
+        for node in reversed(self.graph.nodes):
+            if not node.users and node.op not in ("placeholder", "output"):
+                self.graph.erase_node(node)
+        return self._named(max_pool)
+
+    def _refuse_hooks(self) -> None:
+        called: list[tuple[fx.Node | None, nn.Module]] = [(None, self.model)]
+        called += [(n, self.layers[n.target]) for n in self.graph.nodes if n.op == "call_module"]
+        for node, layer in called:
+            if layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer):
+                place = type(layer).__name__ if node is None else self._place(node)
+                self.refused[node] = f"{place}: {HOOKED}"
+
+    def _leave_out_dropouts(self) -> None:
+        for node in list(self.graph.nodes):
+            if node.op == "call_module":
+                leaves = type(self.layers[node.target]) in (*DROPOUTS, nn.Identity)
+            else:
+                is_dropout = node.op == "call_function" and node.target in DROPOUT_FUNCTIONS
+                given = node.args[2] if len(node.args) > 2 else node.kwargs.get("train")
+                leaves = is_dropout and not node.kwargs.get("training", given)
+            if leaves:
+                node.replace_all_uses_with(node.args[0])
+                self.graph.erase_node(node)
+
+    def _write_out_of_place(self) -> None:
+        """What a ReLU or an addition changes in place is what later nodes read."""
+        nodes = list(self.graph.nodes)
+        order = {node: i for i, node in enumerate(nodes)}
+        sizes: dict[fx.Node, str] = {}
+        for node in nodes:
+            sizes[node] = kind_of(node, None, sizes)[0] if node.op != "call_module" else ""
+            if not self._is_in_place(node):
+                continue
+            source = node.args[0]
+            if sizes.get(source) != "size":
+                if source.op == "get_attr":
+                    self.refused[node] = f"{self._place(node)}: {KEPT}"
+                for user in [u for u in source.users if order[u] > order[node]]:
+                    user.replace_input_with(source, node)
+                aliases = self._views_beside(source, node)
+                if any(order[u] > order[node] for alias in aliases for u in alias.users):
+                    self.refused[node] = f"{self._place(node)}: {READ_LATER}"
+            node.target = OUT_OF_PLACE.get(node.target, node.target)
+
+    def _is_in_place(self, node: fx.Node) -> bool:
+        if node.op == "call_module":
+            return bool(getattr(self.layers[node.target], "inplace", False))
+        if node.op == "call_method":
+            return node.target == "relu_"
+        is_relu = node.target is F.relu and bool(node.kwargs.get("inplace"))
+        return node.op == "call_function" and (node.target in OUT_OF_PLACE or is_relu)
+
+    def _views_beside(self, source: fx.Node, node: fx.Node) -> set[fx.Node]:
+        """The other nodes that show memory of ``source``."""
+        root = source
+        while self._is_view(root):
+            root = root.args[0]  # type: ignore[assignment]
+        found, todo = {root}, [root]
+        while todo:
+            new = {u for u in todo.pop().users if u is not node and self._is_view(u)} - found
+            found |= new
+            todo += new
+        return found - {source}
+
+    def _is_view(self, node: fx.Node) -> bool:
+        if node.op == "call_module":
+            return isinstance(self.layers[node.target], nn.Flatten) or self._is_in_place(node)
+        names = VIEWS if node.op == "call_method" else VIEW_FUNCTIONS
+        return node.op.startswith("call") and (node.target in names or self._is_in_place(node))
+
+    def _fold_batch_norms(self) -> None:
+        nodes = list(self.graph.nodes)
+        calls = [node.target for node in nodes if node.op == "call_module"]
+        # Who reads a weight by its name reads that of the model.
+        read = {str(n.target).rpartition(".")[0] for n in nodes if n.op == "get_attr"}
+        for node in nodes:
+            norm: Any = self.layers.get(node.target) if node.op == "call_module" else None
+            if type(norm) not in BATCH_NORMS or norm.running_mean is None:
+                continue
+            before = node.args[0]
+            if before.op != "call_module" or len(before.users) > 1 or before.target in read:
+                continue
+            layer: Any = self.layers[before.target]
+            if type(layer) not in PRODUCTS or calls.count(before.target) > 1:
+                continue
+            if len(layer.weight) != norm.num_features:
+                continue
+            self.layers[before.target] = _folded(layer, norm)
+            if isinstance(layer, nn.Linear):
+                self.folded.add(before)
+            node.replace_all_uses_with(before)
+            self.graph.erase_node(node)
+
+    def _named(self, max_pool: str) -> Traced:
+        kinds: dict[fx.Node, str] = {}
+        nodes: dict[str, Node] = {}
+        parts: dict[str, nn.Module | Tensor] = {}
+        thresholds: dict[str, Tensor] = {}
+        *ordered, output = self.graph.nodes
+        for node in ordered:
+            layer = self.layers[node.target] if node.op == "call_module" else None
+            kind, why = kind_of(node, layer, kinds)
+            if kind == "max_pool" and max_pool == "refuse":
+                kind = ""
+                why = "max_pool='refuse' was given; use average pooling, or max_pool='rate'"
+            kinds[node] = kind
+            if not kind:
+                self.refused.setdefault(node, f"{self._place(node)}: {why}")
+            elif isinstance(layer, QCFS) and kind == "spiking":
+                thresholds[node.name] = layer.threshold.detach().clone()
+            elif layer is not None and kind != "spiking":
+                parts[str(node.target)] = layer
+            elif node.op == "get_attr":
+                parts.setdefault(str(node.target), _attribute(self.model, str(node.target)))
+            nodes[node.name] = self._node(node, kind, layer)
+        if self.refused:
+            raise ValueError("\n  ".join(["convert: cannot be converted:", *self.refused.values()]))
+        values = list(kinds.values())
+        if values.count("input") != 1:
+            raise ValueError(
+                f"convert: the model must take one tensor, got {values.count('input')}"
+            )
+        if "spiking" not in values:
+            raise ValueError("convert: the model has no ReLU, so there is nothing that could spike")
+        result = output.args[0]
+        if not isinstance(result, fx.Node):
+            raise ValueError("convert: the model must return one tensor, not several")
+        return Traced(nodes, result.name, parts, thresholds)
+
+    def _node(self, node: fx.Node, kind: str, layer: nn.Module | None) -> Node:
+        function = function_of(node) if layer is None else type(layer)
+        is_product = function in PRODUCTS
+        flat = flattens_all(node, layer)
+        is_homogeneous = function in (*HOMOGENEOUS, *MAX_POOLS) or (
+            node.op == "call_function" and function in HOMOGENEOUS_FUNCTIONS | MAX_POOL_FUNCTIONS
         )
-        if is_module or (node.op == "call_function" and node.target in DROPOUT_FUNCTIONS):
-            node.replace_all_uses_with(node.args[0])
-            module.graph.erase_node(node)
-        elif node.op == "call_function" and node.target in OUT_OF_PLACE:
-            # In place it would change spikes that others still read.
-            node.target = OUT_OF_PLACE[node.target]
+        read: Any = lambda n: Read(n.name)  # noqa: E731
+        args: Any = fx.map_arg(node.args, read)
+        kwargs: Any = fx.map_arg(node.kwargs, read)
+        return Node(
+            node.name,
+            kind,
+            self._place(node),
+            node.op,
+            SAVED.get(node.target, node.target),
+            # A ReLU may have another argument, whether it works in place.
+            args[:1] if kind == "spiking" else args,
+            {} if kind == "spiking" else dict(kwargs),
+            is_product=is_product,
+            is_homogeneous=is_homogeneous and flat is not False,
+            is_flatten=bool(flat),
+            dims=2 if node in self.folded else DIMS.get(function),
+        )
 
-
-def _fold_batch_norms(module: fx.GraphModule) -> None:
-    nodes = list(module.graph.nodes)
-    calls: dict[Any, int] = {}
-    for node in nodes:
+    def _place(self, node: fx.Node) -> str:
+        """Where a node stands, as a reader of the model would say it."""
         if node.op == "call_module":
-            calls[node.target] = calls.get(node.target, 0) + 1
-    for node in nodes:
-        if node.op != "call_module" or not isinstance(norm := _of(module, node), BATCH_NORMS):
-            continue
-        before = node.args[0]
-        if norm.running_mean is None or before.op != "call_module" or len(before.users) > 1:
-            continue
-        layer = _of(module, before)
-        if not isinstance(layer, PRODUCTS) or calls[before.target] > 1:
-            continue
-        fuse = fuse_linear_bn_eval if isinstance(layer, nn.Linear) else fuse_conv_bn_eval
-        _replace(module, before.target, fuse(layer, norm))  # type: ignore[type-var]
-        node.replace_all_uses_with(before)
-        module.graph.erase_node(node)
+            return f"{node.target} ({type(self.layers[node.target]).__name__})"
+        stack = list((node.meta.get("nn_module_stack") or {}).values())
+        where = stack[-1][0] if stack and isinstance(stack[-1], tuple) else ""
+        name = getattr(node.target, "__name__", str(node.target))
+        return f"{name} in {where or 'forward'}"
 
 
-def _classify(module: fx.GraphModule, max_pool: str) -> Traced:
-    kinds: dict[str, str] = {}
-    places: dict[str, str] = {}
-    homogeneous, products, thresholds = set(), set(), {}
-    refused = []
-    for node in module.graph.nodes:
-        name, places[node.name] = node.name, _place(module, node)
-        kind, why = _kind(module, node)
-        if kind == "max_pool" and max_pool == "refuse":
-            kind, why = "", "max_pool='refuse' was given; use average pooling, or max_pool='rate'"
-        if kind in ("spiking", "max_pool") and not node.args:
-            node.args = (node.kwargs["input"],)
-            node.kwargs = {k: v for k, v in node.kwargs.items() if k != "input"}
-        if not kind:
-            refused.append(f"{places[name]}: {why}")
-        kinds[name] = kind
-        if node.op == "call_module":
-            layer = _of(module, node)
-            if isinstance(layer, PRODUCTS):
-                products.add(name)
-            if isinstance(layer, (*HOMOGENEOUS, *MAX_POOLS)):
-                homogeneous.add(name)
-            if isinstance(layer, QCFS):
-                thresholds[name] = layer.threshold.detach().clone()
-            if kind == "spiking":
-                # The neurons stand beside the model's modules, one entry a call: a ReLU may be called twice.
-                node.op, node.target = "call_function", torch.relu
-        elif (
-            node.op == "call_function" and node.target in HOMOGENEOUS_FUNCTIONS | MAX_POOL_FUNCTIONS
-        ):
-            homogeneous.add(name)
-    if refused:
-        raise ValueError("convert: cannot be converted:\n  " + "\n  ".join(refused))
-    values = list(kinds.values())
-    if values.count("input") != 1:
-        raise ValueError(f"convert: the model must take one tensor, got {values.count('input')}")
-    if "spiking" not in values:
-        raise ValueError("convert: the model has no ReLU, so there is nothing that could spike")
-    module.delete_all_unused_submodules()
-    output = next(node for node in module.graph.nodes if node.op == "output")
-    if not isinstance(output.args[0], fx.Node):
-        raise ValueError("convert: the model must return one tensor, not several")
-    return Traced(module, kinds, frozenset(homogeneous), frozenset(products), places, thresholds)
-
-
-def _kind(module: fx.GraphModule, node: fx.Node) -> tuple[str, str]:
-    """What a node becomes, or an empty string and why it cannot be converted."""
-    if node.op == "placeholder":
-        return "input", ""
-    if node.op == "output":
-        return "output", ""
-    if node.op == "get_attr":
-        return "static", ""
+def _by_position(node: fx.Node) -> None:
+    """Gives the arguments that later steps look at by their places, where the model gave them by name."""
+    function = function_of(node)
+    names: tuple[str, ...] = ("input", "other")
     if node.op == "call_module":
-        return _kind_of_module(_of(module, node))
-    if node.op == "call_method":
-        name = str(node.target)
-        if name in ("relu", "relu_"):
-            return "spiking", ""
-        if name in AFFINE_METHODS:
-            return "affine", ""
-        return "", REASONS.get(name.replace("_", ""), UNKNOWN)
-    if node.target in RELU_FUNCTIONS:
-        return "spiking", ""
-    if node.target in MAX_POOL_FUNCTIONS:
-        if node.kwargs.get("return_indices"):
-            return "", "it returns indices, which spikes do not have"
-        return "max_pool", ""
-    if node.target in HOMOGENEOUS_FUNCTIONS or node.target in AFFINE_FUNCTIONS:
-        if node.target in (F.linear, F.conv1d, F.conv2d) and _is_product_of_two(node):
-            return "", "it multiplies two signals; one of the factors must be a constant"
-        return "affine", ""
-    if node.target in SCALINGS:
-        if _is_product_of_two(node) or (
-            node.target in (operator.truediv, torch.div) and isinstance(node.args[1], fx.Node)
-        ):
-            return "", "it multiplies two signals; one of the factors must be a constant"
-        return "affine", ""
-    name = getattr(node.target, "__name__", str(node.target))
-    return "", REASONS.get(name.replace("_", ""), UNKNOWN)
+        names = tuple(node.kwargs)
+    elif function in PRODUCT_FUNCTIONS:
+        names = ("input", "weight", "bias")
+    elif "tensors" in node.kwargs:
+        names = ("tensors",)
+    kwargs = dict(node.kwargs)
+    args = list(node.args)
+    for name in names[len(args) :]:
+        if name not in kwargs:
+            break
+        args.append(kwargs.pop(name))
+    node.args, node.kwargs = tuple(args), kwargs
 
 
-def _kind_of_module(layer: nn.Module) -> tuple[str, str]:
-    if isinstance(layer, (nn.ReLU, QCFS)) and not isinstance(layer, nn.ReLU6):
-        return "spiking", ""
-    if isinstance(layer, MAX_POOLS):
-        if layer.return_indices:
-            return "", "it returns indices, which spikes do not have"
-        return "max_pool", ""
-    if isinstance(layer, BATCH_NORMS):
-        if layer.running_mean is None:
-            return "", "it has no running statistics, so its result depends on the batch"
-        return "affine", ""
-    if isinstance(layer, (*PRODUCTS, *HOMOGENEOUS)):
-        return "affine", ""
-    return "", REASONS.get(type(layer).__name__.lower(), UNKNOWN)
+def _folded(layer: Any, norm: Any) -> nn.Module:
+    """``layer`` with ``norm`` in its weights."""
+    fuse: Any = fuse_linear_bn_weights if isinstance(layer, nn.Linear) else fuse_conv_bn_weights
+    ones, zeros = torch.ones_like(norm.running_var), torch.zeros_like(norm.running_mean)
+    folded: nn.Module = copy.deepcopy(layer)
+    folded.weight, folded.bias = fuse(
+        layer.weight,
+        layer.bias,
+        norm.running_mean,
+        norm.running_var,
+        norm.eps,
+        ones if norm.weight is None else norm.weight,
+        zeros if norm.bias is None else norm.bias,
+    )
+    return folded
 
 
-def _is_product_of_two(node: fx.Node) -> bool:
-    signals = [a for a in (*node.args, *node.kwargs.values()) if isinstance(a, fx.Node)]
-    return sum(a.op != "get_attr" for a in signals) > 1
-
-
-def _place(module: fx.GraphModule, node: fx.Node) -> str:
-    """Where a node stands, as a reader of the model would say it."""
-    if node.op == "call_module":
-        return f"{node.target} ({type(_of(module, node)).__name__})"
-    stack = list((node.meta.get("nn_module_stack") or {}).values())
-    where = stack[-1][0] if stack and isinstance(stack[-1], tuple) else ""
-    name = getattr(node.target, "__name__", str(node.target))
-    return f"{name} in {where or 'forward'}"
-
-
-def _of(module: fx.GraphModule, node: fx.Node) -> nn.Module:
-    return module.get_submodule(str(node.target))
-
-
-def _replace(module: fx.GraphModule, path: Any, layer: nn.Module) -> None:
-    parent, _, name = str(path).rpartition(".")
-    setattr(module.get_submodule(parent), name, layer)
+def _attribute(model: nn.Module, path: str) -> Tensor:
+    value: Any = model
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value  # type: ignore[no-any-return]

@@ -30,11 +30,10 @@ def desired_times(
     rate = check.number(op, "beta", beta)
     if not 0 <= rate <= 1000:
         raise ValueError(f"{op}: beta must lie in [0, 1000] Hz, got {rate:g}")
-    for name, value in (("samples", samples), ("time_interval", time_interval)):
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"{op}: {name} must be an integer, got {type(value).__name__}")
-        if value < 0:
-            raise ValueError(f"{op}: {name} must be at least 0, got {value}")
+    check.whole(op, "samples", samples, 0)
+    check.whole(op, "time_interval", time_interval, 0)
+    check.elements(op, "time_interval", (samples, time_interval))
+    check.generator(op, generator)
     return times_of(torch.rand(samples, time_interval, generator=generator), rate)
 
 
@@ -68,15 +67,14 @@ def label_encoder(
 
     Source: Tavanaei and Maida, Neurocomputing 330 (2019), section 3.2; the n3ml manual.
     """
-    labels = torch.as_tensor(label).cpu()
-    if labels.is_floating_point() or labels.dtype == torch.bool or labels.dim() > 1:
-        raise TypeError("label_encoder: label must be a class or a tensor [B] of integers")
+    labels = check.labels("label_encoder", "label", label).cpu()
+    check.whole("label_encoder", "num_classes", num_classes)
     if labels.numel() and not bool(((labels >= 0) & (labels < num_classes)).all()):
         low, high = (int(v) for v in labels.aminmax())
         raise ValueError(
             f"label_encoder: label must lie in [0, {num_classes - 1}], got values from {low} to {high}"
         )
-    own = F.one_hot(labels.long().view(-1), num_classes)
+    own = F.one_hot(labels.view(-1), num_classes)
     times = desired_times(len(own), beta, time_interval, generator=generator)
     spikes = times[..., None] * own.float()
     return spikes if labels.dim() else spikes[:, 0]

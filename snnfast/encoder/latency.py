@@ -36,15 +36,11 @@ class Latency(nn.Module):
         self, t_max: float, *, threshold: float | None = 0.0, dt: float | None = None
     ) -> None:
         super().__init__()
-        self.t_max = check.number("Latency", "t_max", t_max)
+        self.t_max = check.positive("Latency", "t_max", t_max)
         self.threshold = (
             None if threshold is None else check.number("Latency", "threshold", threshold)
         )
-        self.dt = None if dt is None else check.number("Latency", "dt", dt)
-        for name in ("t_max", "dt"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"Latency: {name} must be positive, got {value:g}")
+        self.dt = None if dt is None else check.positive("Latency", "dt", dt)
 
     def forward(self, x: Tensor) -> Tensor:
         """Intensities in [0, 1] of any shape -> spike times of that shape, ``inf`` for silent.
@@ -72,7 +68,7 @@ def features(encoder: str, name: str, x: Tensor | Sequence[float]) -> Tensor:
     if not isinstance(x, Tensor):
         try:
             x = torch.as_tensor(x, dtype=torch.float64)
-        except (TypeError, ValueError, RuntimeError):
+        except (TypeError, ValueError, RuntimeError, OverflowError):
             raise TypeError(f"{encoder}: {name} must be a tensor, got {type(x).__name__}") from None
     if x.is_complex():
         raise TypeError(f"{encoder}: {name} must be real numbers, got {x.dtype}")

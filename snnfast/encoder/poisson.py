@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from snnfast import check, ops
-from snnfast.reference.poisson import check_range
 
 
 class PoissonEncoder(nn.Module):
@@ -46,9 +45,9 @@ class PoissonEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.time_interval = check.number("PoissonEncoder", "time_interval", time_interval)
-        self.dt = check.number("PoissonEncoder", "dt", dt)
-        if self.dt <= 0:
-            raise ValueError(f"PoissonEncoder: dt must be positive, got {self.dt:g} ms")
+        self.dt = check.positive("PoissonEncoder", "dt", dt)
+        check.generator("PoissonEncoder", generator)
+        check.spike_dtype("PoissonEncoder", dtype)
         self.time_steps = round(self.time_interval / self.dt)
         if (
             self.time_steps < 0
@@ -73,7 +72,7 @@ class PoissonEncoder(nn.Module):
             raise TypeError(f"PoissonEncoder: rates must be real numbers, got {rates.dtype}")
         rates = rates.detach().to(torch.float32)
         if self.validate:
-            check_range("PoissonEncoder", "rates", rates, 0.0, 1000.0 / self.dt, " Hz")
+            check.in_range("PoissonEncoder", "rates", rates, 0.0, 1000.0 / self.dt, " Hz")
         return ops.poisson(
             rates * (self.dt / 1000.0),
             self.time_steps,

@@ -64,10 +64,7 @@ class Population(nn.Module):
         centers: str = "paper",
     ) -> None:
         super().__init__()
-        if isinstance(neurons, bool) or not isinstance(neurons, int):
-            raise TypeError(f"Population: neurons must be an integer, got {type(neurons).__name__}")
-        if neurons < 3:
-            raise ValueError(f"Population: neurons must be at least 3, got {neurons}")
+        check.whole("Population", "neurons", neurons, 3)
         low, high = (
             features("Population", name, value)
             for name, value in (("minimum", minimum), ("maximum", maximum))
@@ -87,14 +84,10 @@ class Population(nn.Module):
                 f"Population: centers must be one of {', '.join(CENTERS)}, got {centers!r}"
             )
         self.neurons = neurons
-        self.max_firing_time = check.number("Population", "max_firing_time", max_firing_time)
-        self.not_to_fire = check.number("Population", "not_to_fire", not_to_fire)
-        self.dt = None if dt is None else check.number("Population", "dt", dt)
-        self.beta = check.number("Population", "beta", beta)
-        for name in ("max_firing_time", "not_to_fire", "dt", "beta"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"Population: {name} must be positive, got {value:g}")
+        self.max_firing_time = check.positive("Population", "max_firing_time", max_firing_time)
+        self.not_to_fire = check.positive("Population", "not_to_fire", not_to_fire)
+        self.dt = None if dt is None else check.positive("Population", "dt", dt)
+        self.beta = check.positive("Population", "beta", beta)
         i = torch.arange(neurons, dtype=torch.float64) + CENTERS[centers]
         spacing = (high - low) / (neurons - 2)
         self.center: Tensor

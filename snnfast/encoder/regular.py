@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from snnfast import check
-from snnfast.reference.poisson import check_range
 
 UNITS = 2**29  # of 1; twice as many are still an int32
 
@@ -58,6 +57,8 @@ class Regular(nn.Module):
                 f"Regular: time_interval must be a number of steps, got {time_interval}"
             )
         self.time_interval = int(steps)
+        check.generator("Regular", generator)
+        check.spike_dtype("Regular", dtype)
         self.scale = check.positive("Regular", "scale", scale)
         self.generator, self.dtype, self.validate = generator, dtype, validate
 
@@ -74,7 +75,7 @@ class Regular(nn.Module):
             raise TypeError(f"Regular: x must be real numbers, got {x.dtype}")
         x = x.detach()
         if self.validate:
-            check_range("Regular", "x", x.to(torch.float32), 0.0, math.inf)
+            check.in_range("Regular", "x", x.to(torch.float32), 0.0, math.inf)
         # Whole numbers, drawn on the CPU: no step is lost to rounding, and every device sees the same.
         level = (torch.rand(x.shape, generator=self.generator) * UNITS).to(x.device, torch.int32)
         rate = (x.double() / self.scale).clamp(0, 1).nan_to_num_(0).mul_(UNITS).round_().int()

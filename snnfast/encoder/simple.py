@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from snnfast import check, ops
 from snnfast.ops import Rates
-from snnfast.reference.poisson import check_range
 
 
 class Simple(nn.Module):
@@ -48,9 +47,9 @@ class Simple(nn.Module):
                 f"Simple: time_interval must be a number of steps, got {time_interval}"
             )
         self.time_interval = int(steps)
-        self.scale = check.number("Simple", "scale", scale)
-        if self.scale <= 0:
-            raise ValueError(f"Simple: scale must be positive, got {self.scale:g}")
+        check.generator("Simple", generator)
+        check.spike_dtype("Simple", dtype)
+        self.scale = check.positive("Simple", "scale", scale)
         self.generator, self.dtype, self.validate = generator, dtype, validate
 
     def forward(self, x: Tensor) -> Tensor:
@@ -94,7 +93,7 @@ class Simple(nn.Module):
             raise TypeError(f"Simple: x must be real numbers, got {x.dtype}")
         x = x.detach().to(torch.float32)
         if self.validate:
-            check_range("Simple", "x", x, 0.0, math.inf)
+            check.in_range("Simple", "x", x, 0.0, math.inf)
         return x / self.scale
 
     def extra_repr(self) -> str:

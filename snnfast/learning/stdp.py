@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from snnfast import check, ops
+from snnfast.calls.stdp import Reduction, Update
 from snnfast.ops import StdpState
 from snnfast.plasticity import Rule
-from snnfast.reference.poisson import check_range
-from snnfast.reference.stdp import Reduction, Update
 
 
 class STDP:
@@ -67,7 +66,7 @@ class STDP:
             raise TypeError(
                 f"STDP: rule must be a rule of snnfast.plasticity, got {type(rule).__name__}"
             )
-        check_range("STDP", "linear.weight", linear.weight.detach(), rule.w_min, rule.w_max)
+        check.in_range("STDP", "linear.weight", linear.weight.detach(), rule.w_min, rule.w_max)
         self.linear = linear
         self.rule = rule
         self.dt = dt

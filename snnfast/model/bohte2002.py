@@ -94,17 +94,25 @@ class Bohte2002(nn.Module):
     def calibrate(self, t: Tensor, mean_times: Sequence[float]) -> None:
         """Scales each layer's weights so that its neurons fire at ``mean_times[layer]`` on average.
 
-        Over the inputs ``t`` ``[B, in_neurons]``; see :func:`snnfast.nn.calibrate`.
+        Over the inputs ``t`` ``[B, in_neurons]``; see :func:`snnfast.nn.calibrate`. An error leaves all weights as they
+        were.
         """
         if len(mean_times) != len(self.layers):
             raise ValueError(
                 f"Bohte2002: mean_times must hold a time for each of {len(self.layers)} layers, got {len(mean_times)}"
             )
-        t = self._heard(t)
+        layers = self._spiking()
+        before = [layer.weight.detach().clone() for layer in layers]
         with torch.no_grad():
-            for layer, mean_time in zip(self._spiking(), mean_times):
-                calibrate(layer, t, mean_time)
-                t = layer(t)
+            try:
+                t = self._heard(t)
+                for layer, mean_time in zip(layers, mean_times):
+                    calibrate(layer, t, mean_time)
+                    t = layer(t)
+            except BaseException:
+                for layer, weight in zip(layers, before):
+                    layer.weight.copy_(weight)
+                raise
 
     def forward(self, t: Tensor) -> Tensor:
         """Spike times of the inputs ``[B, in_neurons]`` -> of the outputs ``[B, out_neurons]``, in milliseconds.

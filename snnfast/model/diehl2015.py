@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from snnfast.check import sizes, whole
 from snnfast.conversion import SpikingNetwork
-from snnfast.conversion.network import Encoder
+from snnfast.conversion.stream import Encoder
 
 
 class Diehl2015(nn.Module):

@@ -9,10 +9,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from snnfast.ops import Events, Rates
+from snnfast import check
+from snnfast.ops import DiehlCookConductanceResult, DiehlCookResult, Events, Rates
 from snnfast.plasticity import Rule
-from snnfast.reference.diehl_cook import DiehlCookResult
-from snnfast.reference.diehl_cook_conductance import DiehlCookConductanceResult
 from snnfast.reference.stdp import normalise
 
 from .diehl_cook2015_parts import Excitatory, Input, Now, State, Synapses
@@ -45,9 +44,8 @@ class DiehlAndCook2015(nn.Module):
     In training mode weights and thresholds change; after ``model.eval()`` neither does, by any call. Weights have no
     gradient.
 
-    Weights are drawn from U(0, w_init) and normalised for the first time after the first presentation in which their
-    neuron was plastic. Until then their sum is larger (117.6 instead of 78.4 for 784 inputs), which favours neurons
-    that have not learned anything.
+    Weights are drawn from U(0, w_init) and normalised at once, and again after each presentation in which their neuron
+    was plastic, so that between presentations the weights of every neuron have the sum ``norm``.
 
     Args:
         neurons: excitatory neurons.
@@ -88,9 +86,9 @@ class DiehlAndCook2015(nn.Module):
         **changes: Any,
     ) -> None:
         super().__init__()
-        self.neurons = _positive("neurons", neurons)
+        self.neurons = check.whole("DiehlAndCook2015", "neurons", neurons)
         shape = (inputs,) if isinstance(inputs, int) else tuple(inputs)
-        self.input_shape = tuple(_positive("inputs", n) for n in shape)
+        self.input_shape = tuple(check.whole("DiehlAndCook2015", "inputs", n) for n in shape)
         self.settings = _settings(preset, self.neurons, changes)
         self.rule = self.settings.rule
         now = Now()
@@ -196,7 +194,7 @@ class DiehlAndCook2015(nn.Module):
         if self.settings.delayed:
             plastic = torch.ones_like(self.exc.s)
         if plastic is not None:
-            normalise(self.xe.w.data, plastic, self.norm, self.rule)
+            normalise(self.xe.w.detach(), plastic, self.norm, self.rule)
         self._plastic = None
 
     def _op(
@@ -215,13 +213,13 @@ class DiehlAndCook2015(nn.Module):
         if not self.training:
             keywords |= {"theta_plus": 0.0, "tau_theta": None}
         if self.settings.delayed:
-            keywords["delays"] = self.xe.delays
+            keywords |= {"delays": self.xe.delays, "longest_delay": self.xe.longest_delay}
             if stepwise:
                 keywords["rest"] = 0.0
         op: Callable[..., Result] = self.settings.neurons.op
         return op(
             x,
-            self.xe.w.data,
+            self.xe.w,
             theta,
             rule=rule,
             norm=norm,
@@ -285,7 +283,7 @@ class DiehlAndCook2015(nn.Module):
             times = 0
             while len(todo):
                 hz = rates.hz[todo] * (1 + times * settings.boost)
-                result = present(Rates(hz, rates.time_steps, rates.seeds[todo] + times))
+                result = present(Rates(hz, rates.num_steps, rates.seeds[todo] + times))
                 if whole is None:
                     counts, spikes = result.counts, result.spikes
                     whole = result._replace(
@@ -386,7 +384,7 @@ class DiehlAndCook2015(nn.Module):
             )
         if seeds is None:
             seeds = torch.randint(2**63 - 1, (len(x),), dtype=torch.int64)
-        return Rates(x.float(), self.settings.time_steps, seeds.to(device))
+        return Rates(x.float(), self.settings.num_steps, seeds.to(device))
 
     def extra_repr(self) -> str:
         """What the parts do not show."""
@@ -412,11 +410,3 @@ def _settings(chosen: str | Settings, neurons: int, changes: dict[str, Any]) -> 
         return preset(chosen, neurons, **changes)
     except ValueError as error:
         raise ValueError(f"DiehlAndCook2015: {error}") from None
-
-
-def _positive(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"DiehlAndCook2015: {name} must be an integer, got {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"DiehlAndCook2015: {name} must be at least 1, got {value}")
-    return value

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from snnfast.reference.diehl_cook import DiehlCookState
-from snnfast.reference.diehl_cook_conductance import DiehlCookConductanceState
+from snnfast.ops import DiehlCookConductanceState, DiehlCookState
+from snnfast.reference.stdp import normalise
 
 from .diehl_cook2015_settings import Settings
 
@@ -94,27 +94,35 @@ class Excitatory(nn.Module):
 
 
 class Synapses(nn.Module):
-    """Weights ``w`` and ``delays`` (steps, or None) from inputs to excitatory neurons, both ``[neurons, inputs]``."""
+    """Weights ``w`` and ``delays`` (steps, or None) from inputs to excitatory neurons, both ``[neurons, inputs]``.
+
+    Attributes:
+        longest_delay: steps that no delay exceeds; None without delays.
+    """
 
     delays: Tensor | None
+    longest_delay: int | None
 
     def __init__(self, inputs: int, neurons: int, settings: Settings, dtype: torch.dtype) -> None:
         super().__init__()
         # An input's weights lie together, as the kernels walk from input spike to input spike.
         w = torch.empty((inputs, neurons), dtype=dtype).t()
         self.w = nn.Parameter(w, requires_grad=False)
-        self.w_init = settings.w_init
+        self._settings = settings
         self.reset_parameters()
-        delays = None
+        delays = self.longest_delay = None
         if settings.max_delay > 0:
-            longest = round(settings.max_delay / settings.neurons.dt)
-            delays = torch.randint(longest + 1, w.shape, dtype=torch.uint8)
+            self.longest_delay = round(settings.max_delay / settings.neurons.dt)
+            delays = torch.randint(self.longest_delay + 1, w.shape, dtype=torch.uint8)
         self.register_buffer("delays", delays)
 
     def reset_parameters(self) -> None:
-        """Draws the weights anew, from PyTorch's generator."""
+        """Draws the weights anew, from PyTorch's generator, and scales each neuron's to the sum ``norm``."""
+        settings, w = self._settings, self.w.detach()
         # Drawn in the order of [neurons, inputs], whatever the layout.
-        self.w.data.copy_(torch.rand(self.w.shape, dtype=self.w.dtype) * self.w_init)
+        w.copy_(torch.rand(w.shape, dtype=w.dtype) * settings.w_init)
+        every = torch.ones(len(w), dtype=torch.bool, device=w.device)
+        normalise(w, every, settings.norm * w.shape[1], settings.rule)
 
     def extra_repr(self) -> str:
         """What ``print`` shows."""

@@ -120,7 +120,7 @@ class Settings:
             )
 
     @property
-    def time_steps(self) -> int:
+    def num_steps(self) -> int:
         """Steps of a presentation."""
         return round(self.time_interval / self.neurons.dt)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from snnfast.check import sizes, whole
 from snnfast.conversion import SpikingNetwork
-from snnfast.conversion.network import Encoder
+from snnfast.conversion.stream import Encoder
 
 
 class Block(nn.Module):

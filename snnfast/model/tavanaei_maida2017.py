@@ -12,11 +12,11 @@ from torch.nn import functional as F  # noqa: N812
 from tqdm import tqdm
 
 from snnfast import check, ops
+from snnfast.calls.stdp import Reduction, Update
 from snnfast.encoder import Simple, desired_times
 from snnfast.encoder.labels import times_of
 from snnfast.loss import bp_stdp_loss
 from snnfast.ops import BpStdpNetworkResult, Rates
-from snnfast.reference.stdp import Reduction, Update
 
 NAME = "TavanaeiAndMaida2017"
 SAMPLES_A_CALL = 1024  # of small batches, so that what a call costs is shared

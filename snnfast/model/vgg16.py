@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from snnfast.check import sizes, whole
 from snnfast.conversion import SpikingNetwork
-from snnfast.conversion.network import Encoder
+from snnfast.conversion.stream import Encoder
 
 PLAN = (64, 64, "P", 128, 128, "P", 256, 256, 256, "P", 512, 512, 512, "P", 512, 512, 512)
 HIDDEN = (4096, 4096)

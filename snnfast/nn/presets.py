@@ -49,7 +49,7 @@ def like(neuron: str, **arguments: Any) -> Spiking:
         TypeError: for an argument that the neuron does not have.
     """
     if neuron not in _PRESETS:
-        raise ValueError(f"like: expected one of {', '.join(_PRESETS)}, got {neuron!r}")
+        raise ValueError(f"like: neuron must be one of {', '.join(_PRESETS)}, got {neuron!r}")
     return _PRESETS[neuron](**arguments)
 
 

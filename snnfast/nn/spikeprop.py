@@ -79,18 +79,18 @@ class SpikeProp(nn.Module):
         validate: bool = True,
     ) -> None:
         super().__init__()
-        self.in_features = _count("in_features", in_features)
-        self.out_features = _count("out_features", out_features)
-        self.v_threshold = _positive("v_threshold", v_threshold)
-        self.t_max = _positive("t_max", t_max)
-        self.dt = None if dt is None else _positive("dt", dt)
-        self.slope_min = _positive("slope_min", slope_min)
+        self.in_features = check.whole("SpikeProp", "in_features", in_features)
+        self.out_features = check.whole("SpikeProp", "out_features", out_features)
+        self.v_threshold = check.positive("SpikeProp", "v_threshold", v_threshold)
+        self.t_max = check.positive("SpikeProp", "t_max", t_max)
+        self.dt = None if dt is None else check.positive("SpikeProp", "dt", dt)
+        self.slope_min = check.positive("SpikeProp", "slope_min", slope_min)
         self.validate = validate
         self.tau: float | Tensor
         if isinstance(tau, Tensor) and not isinstance(tau, nn.Parameter):
             self.register_buffer("tau", tau)
         else:
-            self.tau = tau if isinstance(tau, Tensor) else _positive("tau", tau)
+            self.tau = tau if isinstance(tau, Tensor) else check.positive("SpikeProp", "tau", tau)
         d = _delays(delays, delay_range, self.in_features)
         if learn_delays:
             self.delays = nn.Parameter(d)
@@ -192,7 +192,8 @@ def calibrate(layer: SpikeProp, t: Tensor, mean_time: float, *, steps: int = 40)
         come later or mostly inhibit it, keeps its weights, and a warning says how many there are.
 
     Raises:
-        TypeError, ValueError: for arguments of wrong type or range, and those of the layer.
+        TypeError, ValueError: for arguments of wrong type or range, and those of the layer; the weights are then what
+            they were.
     """
     if not isinstance(layer, SpikeProp):
         raise TypeError(f"calibrate: layer must be a SpikeProp, got {type(layer).__name__}")
@@ -201,7 +202,7 @@ def calibrate(layer: SpikeProp, t: Tensor, mean_time: float, *, steps: int = 40)
         raise ValueError(
             f"calibrate: mean_time must lie between 0 and t_max = {layer.t_max:g} ms, got {target:g}"
         )
-    _count("steps", steps, "calibrate")
+    check.whole("calibrate", "steps", steps)
     before = layer.weight.detach().clone()
 
     def mean(log_gain: Tensor) -> Tensor:
@@ -211,44 +212,39 @@ def calibrate(layer: SpikeProp, t: Tensor, mean_time: float, *, steps: int = 40)
             times: Tensor = layer(t)
         return times.clamp(max=layer.t_max).mean(0)
 
-    low, high = (before.new_full((layer.out_features,), g).log() for g in _GAINS)
-    able = mean(high) <= target
-    for _ in range(steps):
-        middle = (low + high) / 2
-        early = mean(middle) <= target
-        low, high = torch.where(early, low, middle), torch.where(early, middle, high)
-    reached = mean(torch.where(able, high, torch.zeros_like(high)))
-    if not able.all():
-        warnings.warn(
-            f"calibrate: {int((~able).sum())} of {len(able)} neurons cannot fire at {target:g} ms on average with any "
-            "gain and keep their weights; choose a later mean_time or draw more weights positive",
-            stacklevel=3,  # past no_grad
-        )
+    try:
+        low, high = (before.new_full((layer.out_features,), g).log() for g in _GAINS)
+        able = mean(high) <= target
+        for _ in range(steps):
+            middle = (low + high) / 2
+            early = mean(middle) <= target
+            low, high = torch.where(early, low, middle), torch.where(early, middle, high)
+        reached = mean(torch.where(able, high, torch.zeros_like(high)))
+        if not able.all():
+            warnings.warn(
+                f"calibrate: {int((~able).sum())} of {len(able)} neurons cannot fire at {target:g} ms on average with "
+                "any gain and keep their weights; choose a later mean_time or draw more weights positive",
+                stacklevel=3,  # past no_grad
+            )
+    except BaseException:
+        layer.weight.copy_(before)
+        raise
     return reached
-
-
-def _count(name: str, value: int, what: str = "SpikeProp") -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{what}: {name} must be an integer, got {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{what}: {name} must be at least 1, got {value}")
-    return value
-
-
-def _positive(name: str, value: object) -> float:
-    result = check.number("SpikeProp", name, value)
-    if result <= 0:
-        raise ValueError(f"SpikeProp: {name} must be positive, got {result:g}")
-    return result
 
 
 def _delays(
     delays: int | Sequence[float] | Tensor, drawn_from: tuple[float, float] | None, inputs: int
 ) -> Tensor:
     if isinstance(delays, int) and not isinstance(delays, bool):
-        terminals = _count("delays", delays)
+        terminals = check.whole("SpikeProp", "delays", delays)
         if drawn_from is None:
             return torch.arange(1.0, terminals + 1)
+        if (
+            not isinstance(drawn_from, Sequence)
+            or isinstance(drawn_from, str)
+            or len(drawn_from) != 2
+        ):
+            raise TypeError(f"SpikeProp: delay_range must be two times, got {drawn_from!r}")
         low, high = (check.number("SpikeProp", "delay_range", v) for v in drawn_from)
         if not 0 <= low <= high:
             raise ValueError(
@@ -259,7 +255,7 @@ def _delays(
         raise ValueError("SpikeProp: give delays as a number of terminals with delay_range")
     try:
         d = torch.as_tensor(delays).detach().clone()
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         raise TypeError(
             f"SpikeProp: delays must be a number of terminals or their delays, got {type(delays).__name__}"
         ) from None
@@ -274,7 +270,12 @@ def _delays(
 
 
 def _signs(signs: Sequence[float] | Tensor, inputs: int) -> Tensor:
-    s = torch.as_tensor(signs).detach().float()
+    try:
+        s = torch.as_tensor(signs).detach().float()
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise TypeError(
+            f"SpikeProp: signs must be a tensor or numbers, got {type(signs).__name__}"
+        ) from None
     if s.shape != (inputs,) or not (s.abs() == 1).all():
         raise ValueError(
             f"SpikeProp: signs must be +1 or -1 for each of {inputs} inputs, got {signs}"

@@ -183,6 +183,7 @@ class Stateful(nn.Module):
 
 def reset(net: nn.Module) -> None:
     """Forgets the state of every snnfast layer in ``net``: the next batch starts at rest."""
+    _module("reset", net)
     for module in net.modules():
         if isinstance(module, Stateful):
             module.reset()
@@ -193,9 +194,15 @@ def detach(net: nn.Module) -> None:
 
     Between chunks of a long sequence this is truncated backpropagation through time.
     """
+    _module("detach", net)
     for module in net.modules():
         if isinstance(module, Stateful):
             module.detach()
+
+
+def _module(function: str, net: object) -> None:
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"{function}: net must be a module, got {type(net).__name__}")
 
 
 def _at_least_float32(before: Tensor, after: Tensor | None) -> Tensor | None:

@@ -1,38 +1,38 @@
 """The ops: stateless functions with fused CPU and CUDA kernels behind them."""
 
 from snnfast import backend
-from snnfast.calls import spike_count as _spike_count_call
+from snnfast.calls.bp_stdp import bp_stdp as _bp_stdp_call
+from snnfast.calls.bp_stdp_network import BpStdpNetworkResult
+from snnfast.calls.bp_stdp_network import bp_stdp_network as _bp_stdp_network_call
 from snnfast.calls.call import public
-from snnfast.reference.alif import alif as _alif
-from snnfast.reference.bp_stdp_network import BpStdpNetworkResult
-from snnfast.reference.cuba import cuba as _cuba
-from snnfast.reference.diehl_cook import DiehlCookResult, DiehlCookState
-from snnfast.reference.diehl_cook_conductance import (
+from snnfast.calls.diehl_cook import DiehlCookCall, DiehlCookResult, DiehlCookState
+from snnfast.calls.diehl_cook_conductance import (
+    DiehlCookConductanceCall,
     DiehlCookConductanceResult,
     DiehlCookConductanceState,
 )
+from snnfast.calls.poisson import poisson as _poisson_call
+from snnfast.calls.presentations import Events, Rates
+from snnfast.calls.spike_count import spike_count as _spike_count_call
+from snnfast.calls.spikeprop import spikeprop as _spikeprop_call
+from snnfast.calls.stdp import StdpState
+from snnfast.calls.stdp import stdp as _stdp_call
+from snnfast.reference.alif import alif as _alif
+from snnfast.reference.cuba import cuba as _cuba
+from snnfast.reference.diehl_cook import diehl_cook as _current
+from snnfast.reference.diehl_cook_conductance import diehl_cook_conductance as _conductance
 from snnfast.reference.lif import iaf as _iaf
 from snnfast.reference.lif import li as _li
 from snnfast.reference.lif import lif as _lif
-from snnfast.reference.presentations import Events, Rates
-from snnfast.reference.stdp import StdpState
 
+from . import bp_stdp as _bp_stdp
+from . import bp_stdp_network as _bp_stdp_network
+from . import diehl_cook as _diehl_cook
 from . import neuron as _neuron
+from . import poisson as _poisson
 from . import spike_count as _spike_count
-from .bp_stdp import bp_stdp
-from .bp_stdp import register as _register_bp_stdp
-from .bp_stdp_network import bp_stdp_network
-from .bp_stdp_network import register as _register_bp_stdp_network
-from .diehl_cook import diehl_cook
-from .diehl_cook import register as _register_diehl_cook
-from .diehl_cook_conductance import diehl_cook_conductance
-from .diehl_cook_conductance import register as _register_diehl_cook_conductance
-from .poisson import poisson
-from .poisson import register as _register_poisson
-from .spikeprop import register as _register_spikeprop
-from .spikeprop import spikeprop
-from .stdp import register as _register_stdp
-from .stdp import stdp
+from . import spikeprop as _spikeprop
+from . import stdp as _stdp
 
 __all__ = [
     "BpStdpNetworkResult",
@@ -60,24 +60,31 @@ __all__ = [
 
 
 alif = _neuron.neuron(_alif)
+bp_stdp = public(_bp_stdp_call, _bp_stdp.run, __name__)
+bp_stdp_network = public(_bp_stdp_network_call, _bp_stdp_network.run, __name__)
 cuba = _neuron.neuron(_cuba)
+diehl_cook = _diehl_cook.network(_current)
+diehl_cook_conductance = _diehl_cook.network(_conductance)
 iaf = _neuron.neuron(_iaf)
 li = _neuron.neuron(_li)
 lif = _neuron.neuron(_lif)
-spike_count = public(_spike_count_call.spike_count, _spike_count.run, __name__)
+poisson = public(_poisson_call, _poisson.run, __name__)
+spike_count = public(_spike_count_call, _spike_count.run, __name__)
+spikeprop = public(_spikeprop_call, _spikeprop.run, __name__)
+stdp = public(_stdp_call, _stdp.run, __name__)
 
 
 def register(namespace: str) -> None:
     """Tells PyTorch how to trace and vmap the kernels of a namespace."""
     _neuron.register(namespace)
-    _register_bp_stdp(namespace)
-    _register_bp_stdp_network(namespace)
-    _register_diehl_cook(namespace)
-    _register_poisson(namespace)
-    _register_diehl_cook_conductance(namespace)
+    _diehl_cook.register(namespace, "diehl_cook", DiehlCookCall)
+    _diehl_cook.register(namespace, "diehl_cook_conductance", DiehlCookConductanceCall)
+    _bp_stdp.register(namespace)
+    _bp_stdp_network.register(namespace)
+    _poisson.register(namespace)
     _spike_count.register(namespace)
-    _register_spikeprop(namespace)
-    _register_stdp(namespace)
+    _spikeprop.register(namespace)
+    _stdp.register(namespace)
 
 
 if backend.extension is not None:

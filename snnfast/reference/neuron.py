@@ -49,7 +49,9 @@ def fire(call: Any, h: Tensor, threshold: float | Tensor) -> tuple[Tensor, Tenso
     """Spikes where ``h >= threshold``, and the membrane after the reset."""
     if not call.fires:
         return h.new_empty(0), h
-    s = resolve(call.surrogate)(h - threshold)
+    u = h - threshold
+    u = torch.where(u.isnan() & (h == threshold), torch.zeros_like(u), u)  # both of them infinite
+    s = resolve(call.surrogate)(u)
     s_reset = s.detach() if call.detach_reset else s
     if call.hard_reset:
         v: Tensor = _HardReset.apply(h, s_reset, call.v_reset)  # type: ignore[no-untyped-call]

@@ -1,57 +1,23 @@
-"""First spike times of SRM neurons in plain PyTorch: what the kernels of ``snnfast.ops.spikeprop`` must compute."""
+"""First spike times of spike response neurons: Bohte, Kok, La Poutré, Neurocomputing 2002."""
 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from snnfast import check
-
-DTYPES = (torch.float32, torch.float64)
-
-
-class Settings(NamedTuple):
-    """What of the arguments is no tensor. ``grid_points`` 0 asks for exact times, otherwise times are ``k dt``."""
-
-    v_threshold: float
-    t_max: float
-    dt: float
-    grid_points: int
-    slope_min: float
-    return_u_max: bool
+from snnfast.calls import spikeprop as calls
+from snnfast.calls.call import equation
+from snnfast.calls.spikeprop import SpikePropCall, answer
 
 
-def spikeprop(
-    t_in: Tensor,
-    w: Tensor,
-    delays: Tensor,
-    *,
-    tau: float | Tensor,
-    v_threshold: float = 1.0,
-    t_max: float,
-    dt: float | None = None,
-    slope_min: float = 0.05,
-    return_u_max: bool = False,
-    return_slope: bool = False,
-    validate: bool = True,
-) -> Any:  # Tensor, or tuple[Tensor, ...] if more is asked for
-    """See :func:`snnfast.ops.spikeprop`."""
-    tau, settings = prepare(
-        t_in, w, delays, tau, v_threshold, t_max, dt, slope_min, return_u_max, validate
-    )
-    return finish(first_spike(t_in, w, delays, tau, settings), settings, return_slope, validate)
-
-
-def first_spike(
-    t_in: Tensor, w: Tensor, delays: Tensor, tau: float | Tensor, settings: Settings
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Spike times, largest potentials and slopes, of checked arguments."""
-    return _FirstSpike.apply(t_in, w, delays, tau, settings)  # type: ignore[no-any-return, no-untyped-call]
+@equation(calls.spikeprop, answer)
+def spikeprop(call: SpikePropCall) -> tuple[Tensor, Tensor, Tensor]:
+    """Spike times, largest potentials and slopes."""
+    return _FirstSpike.apply(call.t_in, call.w, call.delays, call.tau, call)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class Events(NamedTuple):
@@ -86,7 +52,7 @@ class _FirstSpike(torch.autograd.Function):
         w: Tensor,
         delays: Tensor,
         tau: float | Tensor,
-        a: Settings,
+        a: SpikePropCall,
     ) -> tuple[Tensor, Tensor, Tensor]:
         events = _evolve(t_in, w, delays, tau, a.t_max)
         candidates = _on_grid if a.grid_points else _tops
@@ -107,7 +73,7 @@ class _FirstSpike(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_t: Tensor | None, grad_u: Tensor | None, _: Any) -> Any:
         t_in, w, delays, tau, fired, order, time, before, slope = ctx.saved_tensors
-        a: Settings = ctx.settings
+        a: SpikePropCall = ctx.settings
         inputs = (t_in, w, delays, tau)
 
         def gradients(grad_t: Tensor | None, grad_u: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -161,7 +127,7 @@ class _Candidates(NamedTuple):
     after: Tensor  # time since that event
 
 
-def _tops(events: Events, tau: float | Tensor, a: Settings) -> _Candidates:
+def _tops(events: Events, tau: float | Tensor, a: SpikePropCall) -> _Candidates:
     """The highest point after every event and before the next, if the potential rises at all."""
     q, p = events.q, events.p
     length = events.length[:, None].expand_as(q)
@@ -174,7 +140,7 @@ def _tops(events: Events, tau: float | Tensor, a: Settings) -> _Candidates:
     return _Candidates(potential.masked_fill(past, -math.inf), event, after)
 
 
-def _on_grid(events: Events, tau: float | Tensor, a: Settings) -> _Candidates:
+def _on_grid(events: Events, tau: float | Tensor, a: SpikePropCall) -> _Candidates:
     """The potential at the times of the grid."""
     q, p = events.q, events.p
     if not q.shape[2]:
@@ -191,7 +157,7 @@ def _on_grid(events: Events, tau: float | Tensor, a: Settings) -> _Candidates:
 
 
 def _first_and_largest(
-    events: Events, candidates: _Candidates, tau: float | Tensor, a: Settings
+    events: Events, candidates: _Candidates, tau: float | Tensor, a: SpikePropCall
 ) -> tuple[Tensor, Point, Point]:
     """Whether a neuron fires, where, and the largest potential of a silent one."""
     if not candidates.potential.numel():
@@ -249,7 +215,7 @@ def _potential(
     time: Tensor,
     before: Tensor,
     fired: Tensor,
-    a: Settings,
+    a: SpikePropCall,
 ) -> Tensor:
     """The potential ``[B, O]`` at given times, as the sum over the events ``before``."""
     events = (t_in[:, :, None] + delays).flatten(1).gather(1, order)
@@ -284,140 +250,3 @@ def first_order(function: Callable[..., Any], *args: Any) -> Any:
     if torch.is_grad_enabled():  # create_graph=True
         return _FirstOrder.apply(function, *args)  # type: ignore[no-untyped-call]
     return function(*args)
-
-
-def prepare(
-    t_in: Tensor,
-    w: Tensor,
-    delays: Tensor,
-    tau: float | Tensor,
-    v_threshold: float,
-    t_max: float,
-    dt: float | None,
-    slope_min: float,
-    return_u_max: bool,
-    validate: bool,
-) -> tuple[float | Tensor, Settings]:
-    """Checks the arguments of :func:`spikeprop`; returns ``tau`` and the settings."""
-    for name, value, shape in (
-        ("t_in", t_in, "[B, I]"),
-        ("w", w, "[O, I, K]"),
-        ("delays", delays, "[K] or [I, K]"),
-    ):
-        if not isinstance(value, Tensor):
-            raise TypeError(f"spikeprop: {name} must be a tensor, got {type(value).__name__}")
-        if value.dim() not in {"t_in": (2,), "w": (3,), "delays": (1, 2)}[name]:
-            raise ValueError(f"spikeprop: {name} must have shape {shape}, got {list(value.shape)}")
-    if t_in.dtype not in DTYPES:
-        raise TypeError(
-            f"spikeprop: t_in must have one of the dtypes float32, float64, got {t_in.dtype}"
-        )
-    _like("w", w, t_in)
-    _like("delays", delays, t_in)
-    inputs, terminals = t_in.shape[1], delays.shape[-1]
-    if terminals == 0:
-        raise ValueError("spikeprop: delays must hold at least one delay, got none")
-    if delays.dim() == 2 and delays.shape[0] != inputs:
-        raise ValueError(
-            f"spikeprop: delays must have shape [K] or [I, K] with I = {inputs} as in t_in, "
-            f"got {list(delays.shape)}"
-        )
-    if w.shape[1] != inputs or w.shape[2] != terminals:
-        raise ValueError(
-            f"spikeprop: w must have shape [O, I, K] with I = {inputs} as in t_in and K = {terminals} as in "
-            f"delays, got {list(w.shape)}"
-        )
-    if isinstance(tau, Tensor):
-        if tau.dim():
-            raise ValueError(f"spikeprop: tau must have one value, got shape {list(tau.shape)}")
-        _like("tau", tau, t_in)
-    else:
-        tau = _positive("tau", tau)
-    threshold = _positive("v_threshold", v_threshold)
-    end = _positive("t_max", t_max)
-    step = 0.0 if dt is None else _positive("dt", dt)
-    guard = _positive("slope_min", slope_min)
-    # The last point is t_max if that is a multiple of dt but for rounding.
-    points = int(end / step * (1 + 1e-9)) + 1 if dt is not None else 0
-    if validate and not is_recorded(t_in.device):
-        look_at_values(t_in, delays, tau, end)
-    return tau, Settings(threshold, end, step, points, guard, bool(return_u_max))
-
-
-def _like(name: str, value: Tensor, t_in: Tensor) -> None:
-    if value.dtype != t_in.dtype:
-        raise TypeError(
-            f"spikeprop: {name} must have the dtype of t_in, {t_in.dtype}, got {value.dtype}"
-        )
-    if value.device != t_in.device:
-        raise ValueError(
-            f"spikeprop: {name} must be on the device of t_in, {t_in.device}, got {value.device}"
-        )
-
-
-def _positive(name: str, value: object) -> float:
-    number = check.number("spikeprop", name, value)
-    if not number > 0:
-        raise ValueError(f"spikeprop: {name} must be positive, got {number}")
-    return number
-
-
-def is_recorded(device: torch.device) -> bool:
-    """Whether this code is recorded to run again later, so that values cannot be looked at."""
-    return torch.compiler.is_compiling() or (
-        device.type == "cuda" and torch.cuda.is_current_stream_capturing()
-    )
-
-
-def look_at_values(t_in: Tensor, delays: Tensor, tau: float | Tensor, t_max: float) -> None:
-    """Raises a ValueError for times, delays or a time constant that are out of range."""
-    t_in, delays = t_in.detach(), delays.detach()
-    if t_in.numel():
-        earliest, latest = t_in.aminmax()
-        if not earliest >= 0:  # nor is NaN
-            raise ValueError(
-                "spikeprop: t_in must hold times that are at least 0 and not NaN, inf for no spike, "
-                f"got values from {earliest.item():g} to {latest.item():g}"
-            )
-        if latest > t_max:
-            spikes = t_in[t_in < math.inf]
-            if spikes.numel() and spikes.amax() > t_max:
-                raise ValueError(
-                    f"spikeprop: t_max must not lie before the last input spike, got t_max {t_max:g} "
-                    f"and a spike at {spikes.amax().item():g}"
-                )
-    if delays.numel():
-        least, most = delays.aminmax()
-        if not (least >= 0 and most < math.inf):
-            raise ValueError(
-                "spikeprop: delays must be finite and at least 0, "
-                f"got values from {least.item():g} to {most.item():g}"
-            )
-    if isinstance(tau, Tensor) and not 0 < tau.item() < math.inf:
-        raise ValueError(f"spikeprop: tau must be positive and finite, got {tau.item():g}")
-
-
-def warn_silent(a: Settings, stacklevel: int) -> None:
-    """Warns that no neuron fired; ``stacklevel`` as of ``warnings.warn`` for the function that calls this one."""
-    warnings.warn(
-        f"spikeprop: all outputs are silent: no neuron reached v_threshold = {a.v_threshold:g} by "
-        f"t_max = {a.t_max:g}, so t_out has no gradient. Scale up w, lower v_threshold, raise t_max, or "
-        "train with u_max (return_u_max=True) until neurons fire",
-        stacklevel=stacklevel,
-    )
-
-
-def finish(
-    outputs: tuple[Tensor, Tensor, Tensor], a: Settings, return_slope: bool, validate: bool
-) -> Tensor | tuple[Tensor, ...]:
-    """What the caller asked for of ``(t_out, u_max, slope)``; warns where no neuron fired."""
-    t_out, u_max, slope = outputs
-    looked_at = validate and t_out.numel() > 0 and not is_recorded(t_out.device)
-    if looked_at and t_out.detach().amin() == math.inf:
-        warn_silent(a, stacklevel=4)
-    result: tuple[Tensor, ...] = (t_out,)
-    if a.return_u_max:
-        result += (u_max,)
-    if return_slope:
-        result += (slope,)
-    return result if len(result) > 1 else t_out

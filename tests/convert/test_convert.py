@@ -124,7 +124,7 @@ def test_rate_of_a_pool_is_the_largest_rate_at_every_step():
 
     x = torch.rand(5, 4)
     network = snnfast.convert(Pool(), [x], method="max")
-    name = next(n for n, kind in network.plan.kinds.items() if kind == "max_pool")
+    name = next(n for n, node in network.plan.nodes.items() if node.kind == "max_pool")
     stream = network.stream(x, record=True)
     for _ in range(50):
         stream.advance(1)
@@ -385,7 +385,7 @@ def test_rates_of_resnet18_match_activations():
     for depth, (name, activation) in enumerate(activations.items()):
         rate = stream.counts[name] / steps * network.neurons(name).threshold
         ratio = (rate - activation).square().mean().sqrt() / expected[name]
-        assert 0.9 < ratio < (1.1 if depth == 0 else 2.2), network.plan.places[name]
+        assert 0.9 < ratio < (1.1 if depth == 0 else 2.2), network.plan.nodes[name].place
 
 
 def noise_of_sampling(network, x, steps, draws=3):
@@ -393,13 +393,13 @@ def noise_of_sampling(network, x, steps, draws=3):
     clean, squares = network.analog(x)[1], {}
     for _ in range(draws):
         values = {network.plan.input: x}
-        for node in network.plan.nodes[1:]:
+        for node in list(network.plan.nodes.values())[1:]:
             if node.name not in clean:
                 with torch.no_grad():
-                    values[node.name] = network.plan.call(network, node)(values.__getitem__)
+                    values[node.name] = network.call(node)(values.__getitem__)
                 continue
             noise = (torch.rand_like(clean[node.name]) - 0.5) * network.neurons(node.name).threshold
-            active = values[node.args[0].name].clamp(min=0)
+            active = values[node.source].clamp(min=0)
             noisy = torch.where(active > 0, active + noise / steps, active)
             values[node.name] = noisy
             square = (noisy - clean[node.name]).square().mean() / draws

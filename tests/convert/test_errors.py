@@ -102,6 +102,13 @@ def test_what_cannot_be_traced_is_told():
         SpikingNetwork(Branch())
 
 
+def test_what_cannot_be_copied_is_told():
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    model.log = (line for line in ())
+    with pytest.raises(ValueError, match=r"convert: Sequential cannot be copied \(cannot pickle"):
+        SpikingNetwork(model)
+
+
 class Two(nn.Module):
     def forward(self, x, y):
         return F.relu(x + y)

@@ -85,10 +85,10 @@ def test_longer_steps_allow_lower_rates():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ((10, 0.0), ValueError, "dt must be positive, got 0 ms"),
-        ((10, -1.0), ValueError, "dt must be positive, got -1 ms"),
+        ((10, 0.0), ValueError, "dt must be positive, got 0"),
+        ((10, -1.0), ValueError, "dt must be positive, got -1"),
         ((10, math.nan), ValueError, "dt must be finite, got nan"),
-        ((-1,), ValueError, "time_interval must be a multiple of dt = 1 ms, got -1 ms"),
+        ((-1,), ValueError, "time_interval must be a multiple of dt = 1 ms, got -1"),
         ((10.5,), ValueError, "time_interval must be a multiple of dt = 1 ms, got 10.5 ms"),
         (("10",), TypeError, "time_interval must be a number, got str"),
     ],

@@ -112,3 +112,27 @@ def test_wrong_use_of_time_raises():
         sn.Time(nn.Identity())(torch.rand(3))
     with pytest.raises(ValueError, match=r"keep the batch of T B = 10, got shape \[30\]"):
         sn.Time(nn.Flatten(0))(torch.rand(5, 2, 3))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_readouts_of_16_bits_sum_in_float32(dtype):
+    """float16 ends at 65504, and bfloat16 has 8 bits."""
+    x = torch.ones(70_001, 2, dtype=dtype, requires_grad=True)
+    count, rate = sn.Count()(x), sn.Rate()(x)
+    assert count.dtype == torch.float32
+    assert count.tolist() == [70_001, 70_001]
+    assert rate.dtype == dtype
+    assert rate.tolist() == [1, 1]
+    strides = []
+    y = x[:5] * 1
+    y.register_hook(lambda grad: strides.append(grad.stride()))
+    sn.Rate()(y).sum().backward()
+    assert strides[0][0] == 0
+    torch.testing.assert_close(x.grad[0], torch.full((2,), 0.2, dtype=dtype))
+
+
+def test_readouts_of_16_bits_under_vmap():
+    x = (torch.rand(3, 7, 5) < 0.5).bfloat16()
+    for readout in (sn.Count(), sn.Rate()):
+        want = torch.stack([readout(one) for one in x])
+        torch.testing.assert_close(torch.vmap(readout)(x), want, rtol=0, atol=0)

@@ -79,13 +79,13 @@ def test_first_spikes_are_philox_of_counter_and_key_zero(backend):
         ]
 
 
-@pytest.mark.parametrize(("shape", "time_steps"), SHAPES)
-def test_same_spikes_as_the_reference(kernels, shape, time_steps):
+@pytest.mark.parametrize(("shape", "num_steps"), SHAPES)
+def test_same_spikes_as_the_reference(kernels, shape, num_steps):
     p = probabilities(shape)
     for dtype in DTYPES:
-        expected = reference.poisson(p, time_steps, seed=77, dtype=dtype)
-        actual = ops.poisson(p.to(kernels.device), time_steps, seed=77, dtype=dtype)
-        assert actual.shape == (time_steps, *shape)
+        expected = reference.poisson(p, num_steps, seed=77, dtype=dtype)
+        actual = ops.poisson(p.to(kernels.device), num_steps, seed=77, dtype=dtype)
+        assert actual.shape == (num_steps, *shape)
         assert (actual.dtype, actual.device.type) == (dtype, kernels.device)
         assert actual.is_contiguous()
         assert torch.equal(actual.cpu(), expected)
@@ -295,9 +295,9 @@ def test_uninitialised_memory_is_all_written(kernels, nan_memory):
             ValueError,
             "p must lie in [0, 1], got values from inf to inf",
         ),
-        ({"time_steps": -1}, ValueError, "time_steps must be at least 0, got -1"),
-        ({"time_steps": 2.0}, TypeError, "time_steps must be an integer, got float"),
-        ({"time_steps": True}, TypeError, "time_steps must be an integer, got bool"),
+        ({"num_steps": -1}, ValueError, "num_steps must be at least 0, got -1"),
+        ({"num_steps": 2.0}, TypeError, "num_steps must be an integer, got float"),
+        ({"num_steps": True}, TypeError, "num_steps must be an integer, got bool"),
         ({"seed": 2**64}, ValueError, f"seed must lie in [-2**63, 2**64), got {2**64}"),
         (
             {"seed": -(2**63) - 1},
@@ -332,7 +332,7 @@ def test_uninitialised_memory_is_all_written(kernels, nan_memory):
 )
 @pytest.mark.parametrize("name", [n for n in (*PRESENT, "reference") if n != "cuda"])
 def test_errors(name, change, error, message):
-    arguments = {"p": torch.tensor([0.5]), "time_steps": 3, **change}
+    arguments = {"p": torch.tensor([0.5]), "num_steps": 3, **change}
     with force(name), pytest.raises(error) as caught:
         ops.poisson(**arguments)
     assert str(caught.value) == f"poisson: {message}"
@@ -344,7 +344,7 @@ def test_errors(name, change, error, message):
         ((torch.ones(2).double(), torch.zeros(1).long(), 2), "p must be float32"),
         ((torch.ones(2), torch.zeros(1), 2), "seed must be one int64 value"),
         ((torch.ones(2), torch.zeros(2).long(), 2), "seed must be one int64 value"),
-        ((torch.ones(2), torch.zeros(1).long(), -1), "time_steps must be at least 0, got -1"),
+        ((torch.ones(2), torch.zeros(1).long(), -1), "num_steps must be at least 0, got -1"),
         ((torch.ones(2), torch.zeros(1).long(), 2, torch.int64), "dtype must be bool, uint8,"),
     ],
 )
@@ -398,6 +398,26 @@ def test_vmap_with_different_randomness(kernels):
     assert not torch.equal(different[0], different[1])
     same = torch.vmap(encode, randomness="same")(p)
     assert torch.equal(same[0], same[1])
+
+
+def test_vmap_does_not_look_at_values(kernels):
+    p = torch.rand(3, 8, device=kernels.device)
+    seed = torch.tensor([3], device=kernels.device)
+    got = torch.vmap(lambda p: ops.poisson(p, 4, seed=seed))(p)
+    want = torch.stack([ops.poisson(one, 4, seed=seed) for one in p])
+    torch.testing.assert_close(got, want, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("shape", "num_steps"), [((1,), 2**62 + 2**18), ((2**20,), 2**43)])
+def test_sizes_whose_product_overflows_get_an_error(kernels, shape, num_steps):
+    p = torch.zeros(1, device=kernels.device).expand(shape)
+    size = f"a tensor of shape [{num_steps}, {shape[0]}]"
+    with pytest.raises(ValueError, match="poisson: num_steps is too large: ") as caught:
+        ops.poisson(p, num_steps, seed=1)
+    assert size in str(caught.value)
+    with pytest.raises(RuntimeError, match="^poisson: ") as caught:
+        kernels.ops.poisson(p, torch.zeros(1).long().to(p.device), num_steps, torch.float32)
+    assert f"{size} is too large" in str(caught.value)
 
 
 @pytest.mark.skipif("cuda" not in PRESENT, reason="no CUDA device")

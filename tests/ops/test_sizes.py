@@ -113,3 +113,13 @@ def test_fake_tensors_have_the_shapes_dtypes_and_strides_of_real_ones(op, varian
             if r is not None:
                 assert (f.shape, f.dtype, f.stride()) == (r.shape, r.dtype, r.stride())
                 assert f.requires_grad == r.requires_grad == grad
+
+
+@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
+def test_sizes_whose_product_overflows_get_an_error(kernels, op):
+    for shape in ((2**62 + 2**18, 1), (2**57,)):
+        x = torch.zeros((1,) * len(shape), device=kernels.device).expand(shape)
+        with pytest.raises(
+            ValueError, match=rf"^{op.name}: x is too large: a tensor of shape \[{shape[0]}"
+        ):
+            op(x=x)

@@ -46,17 +46,17 @@ ANY = rules()
 def runs(draw, rules=ANY, dtypes=(torch.float64, torch.float32)):
     """Weights, spikes and keyword arguments for any rule and shape."""
     rule, dtype = draw(rules), draw(st.sampled_from(dtypes))
-    time_steps, batch = draw(st.integers(0, 12)), draw(st.integers(0, 4))
+    num_steps, batch = draw(st.integers(0, 12)), draw(st.integers(0, 4))
     n_pre, n_post = draw(st.integers(0, 40)), draw(st.integers(0, 20))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
     density = draw(st.sampled_from([0.02, 0.2, 0.9]))
     w = torch.rand((n_post, n_pre), generator=generator, dtype=dtype)
     w = (rule.w_min + (rule.w_max - rule.w_min) * w).clamp(rule.w_min, rule.w_max)
-    pre = torch.rand((time_steps, batch, n_pre), generator=generator) < density
-    post = torch.rand((time_steps, batch, n_post), generator=generator) < density
+    pre = torch.rand((num_steps, batch, n_pre), generator=generator) < density
+    post = torch.rand((num_steps, batch, n_post), generator=generator) < density
     arguments = {"rule": rule, "reduction": draw(st.sampled_from(["sum", "mean"]))}
     if rule.tau_eligibility is not None:
-        arguments["reward"] = torch.randn((time_steps, batch), generator=generator, dtype=dtype)
+        arguments["reward"] = torch.randn((num_steps, batch), generator=generator, dtype=dtype)
     return w, pre, post, arguments
 
 

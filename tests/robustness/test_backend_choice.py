@@ -1,5 +1,7 @@
 """Which backend runs: chosen by device, forced by ``use``, explained, never changed in silence."""
 
+import concurrent.futures
+import threading
 import warnings
 
 import pytest
@@ -88,7 +90,46 @@ def test_use_nests_and_ends_also_after_an_error():
         assert backend.choose("lif", x)[0] == "reference"
     with pytest.raises(KeyError), use("reference"):
         raise KeyError
-    assert backend._forced is None
+    assert backend.forced() is None
+
+
+def test_use_in_one_thread_is_seen_by_no_other():
+    x = torch.zeros(2, 2)
+    inside, outside = threading.Event(), threading.Event()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+
+        def elsewhere():
+            with use("reference"):
+                inside.set()
+                outside.wait(60)
+                return backend.choose("lif", x)[0]
+
+        there = pool.submit(elsewhere)
+        assert inside.wait(60)
+        here = backend.choose("lif", x)[0]
+        outside.set()
+        assert there.result() == "reference"
+    assert here == ("cpu" if "cpu" in PRESENT else "reference")
+
+
+def test_blocks_that_are_left_in_another_order_leave_nothing_forced():
+    first, second = use("reference"), use("cpu")
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert backend.forced() == "cpu"
+    second.__exit__(None, None, None)
+    assert backend.forced() is None
+
+
+@needs_kernels
+def test_compiled_code_follows_use():
+    compiled = torch.compile(lambda x: ops.lif(x)[0], fullgraph=True, backend="eager")
+    x = torch.rand(5, 3)
+    compiled(x)
+    with use("cuda"), pytest.raises(Exception, match="backend 'cuda' was asked for"):
+        compiled(x)
+    compiled(x)
 
 
 def test_use_of_an_unknown_name_is_an_error():

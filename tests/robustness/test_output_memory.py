@@ -1,7 +1,9 @@
 """Large CPU outputs, whose memory is kept and used again (``snnfast.memory``)."""
 
+import concurrent.futures
 import gc
 import math
+import re
 
 import pytest
 import torch
@@ -99,3 +101,48 @@ def test_outputs_survive_numpy_pickle_and_sharing(tmp_path):
     ops.lif(-torch.rand(LARGE))
     assert_equal(torch.from_numpy(array), want)
     assert_equal(torch.load(tmp_path / "spikes.pt"), want)
+
+
+@pytest.mark.parametrize("limit", [0, 2**28])
+def test_out_of_memory_says_how_much_was_asked_for(limit):
+    memory.set_limit(limit)
+    shape = r"a tensor of shape \[35184372088832, 1\], which takes 140737 GB"
+    for call in (
+        lambda: ops.poisson(torch.zeros(1), 2**45, seed=1),
+        lambda: ops.lif(torch.zeros(1, 1).expand(2**45, 1)),
+        lambda: torch.ops.snnfast.poisson(
+            torch.zeros(1), torch.zeros(1).long(), 2**45, torch.float32
+        ),
+    ):
+        with pytest.raises(RuntimeError) as caught:
+            call()
+        first = str(caught.value).splitlines()[0]
+        assert re.fullmatch(rf"snnfast: no memory for {shape}", first), first
+        assert "API call failed" not in first
+
+
+def test_first_line_of_a_raw_error_is_for_a_person():
+    """And not the place in the sources."""
+    with pytest.raises(RuntimeError) as caught:
+        torch.ops.snnfast.poisson(torch.zeros(1).double(), torch.zeros(1).long(), 2, torch.float32)
+    assert str(caught.value).splitlines()[0] == "poisson: p must be float32"
+    with pytest.raises(RuntimeError) as caught:
+        torch.ops.snnfast.spike_count(torch.zeros(2, 2).long(), None, None, 1.0, None, None)
+    first = str(caught.value).splitlines()[0]
+    assert first == "spike_count: x must be float32, float64, bfloat16 or float16"
+
+
+def test_memory_in_use_is_counted_right_under_threads():
+    """Whoever finds the cache locked does without it, and must be counted all the same."""
+    x = torch.rand(40, 8_000)
+    gc.collect()
+    before = memory.statistics().in_use
+
+    def work(_):
+        for _ in range(200):
+            ops.poisson(x[0], 40, seed=1)
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    gc.collect()
+    assert memory.statistics().in_use == before

@@ -79,7 +79,7 @@ SIGNATURES = {
         "theta_plus=0.05, tau_theta=None, return_spikes=False, return_state=False, validate=True"
     ),
     "diehl_cook_conductance": (
-        "x, w, theta, *, rule=None, norm=None, state=None, delays=None, dt=0.5, rest=150.0, "
+        "x, w, theta, *, rule=None, norm=None, state=None, delays=None, longest_delay=None, dt=0.5, rest=150.0, "
         "tau=100.0, v_rest=-65.0, v_reset=-65.0, v_threshold=-72.0, refractory=5.0, "
         "tau_inh=10.0, v_rest_inh=-60.0, v_reset_inh=-45.0, v_threshold_inh=-40.0, "
         "refractory_inh=2.0, tau_g_exc=1.0, tau_g_inh=2.0, e_exc=0.0, e_inh=-100.0, "
@@ -87,7 +87,7 @@ SIGNATURES = {
         "return_spikes=False, return_state=False, validate=True"
     ),
     "spike_count": "x, v=None, count=None, *, v_threshold=1.0, v_reset=None",
-    "poisson": ("p, time_steps, *, generator=None, seed=None, dtype=torch.float32, validate=True"),
+    "poisson": ("p, num_steps, *, generator=None, seed=None, dtype=torch.float32, validate=True"),
 }
 
 

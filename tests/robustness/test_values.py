@@ -49,6 +49,19 @@ def test_nan_in_one_neuron_reaches_no_other(backend, op):
     assert all(g[..., others].isfinite().all() for g in grads.values())
 
 
+@pytest.mark.parametrize("op", FIRING, ids=lambda op: op.name)
+@pytest.mark.parametrize("v_reset", [0.0, None])
+@pytest.mark.parametrize("detach_reset", [False, True])
+@pytest.mark.parametrize(
+    "name", ["atan", "sigmoid", "fast_sigmoid", "gaussian", "rectangle", "triangle"]
+)
+def test_gradient_of_spikes_of_a_nan_membrane_is_nan(backend, op, name, detach_reset, v_reset):
+    x = torch.tensor([[0.25], [NAN], [0.5], [0.25]], device=backend.device, requires_grad=True)
+    options = {"surrogate": name, "detach_reset": detach_reset, "v_reset": v_reset}
+    (grad,) = torch.autograd.grad(op(x=x, **options)[0].sum(), x)
+    assert grad.isnan().all()
+
+
 @pytest.mark.parametrize("op", [OPS["lif"], OPS["iaf"]], ids=lambda op: op.name)
 def test_infinity_fires_and_hard_reset_recovers(backend, op):
     spikes, v_seq = run(op, [INF, 0.25, 2.0], backend.device, v_reset=0.0)
@@ -123,6 +136,16 @@ def test_infinite_threshold_of_a_neuron_silences_it(backend, op):
     assert_equal(spikes[:, ::2], op(**arguments)[0][:, ::2])
     grads = gradients(op, {**arguments, "v_threshold": threshold})
     assert grads["x"].isfinite().all()
+
+
+@pytest.mark.parametrize("op", [OPS["lif"], OPS["iaf"]], ids=lambda op: op.name)
+def test_infinite_membrane_meets_an_infinite_threshold(backend, op):
+    threshold = torch.tensor(INF, device=backend.device)
+    spikes, v_seq = run(op, [3.0, INF, 3.0], backend.device, v_threshold=threshold)
+    assert spikes == [0, 1, 0]
+    assert v_seq[1] == 0
+    threshold = torch.tensor(-INF, device=backend.device)
+    assert run(op, [-INF, 3.0], backend.device, v_threshold=threshold)[0] == [1, 1]
 
 
 @pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)

@@ -1,4 +1,4 @@
-"""One layer of neurons with a synaptic current, ``x [T, B, N]``, beside its plain PyTorch reference."""
+"""One layer of a neuron with its default parameters, ``x [T, B, N]``, beside its plain PyTorch reference and beside LIF."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from benchmarks.timing import Prepared, Task
 SHAPES = lif.SHAPES
 QUICK_SHAPES = lif.QUICK_SHAPES
 FLOOR = lif.FLOOR
-BASELINES = ("reference",)
+BASELINES = ("reference", "lif")
 
 
 def prepare(task: Task) -> Prepared:
@@ -16,9 +16,14 @@ def prepare(task: Task) -> Prepared:
 
     if task.implementation == FLOOR:
         return lif.prepare(task)
-    implementations = {neurons.OURS: snnfast.ops.cuba, "reference": snnfast.reference.cuba}
+    name = task.benchmark
+    implementations = {
+        neurons.OURS: getattr(snnfast.ops, name),
+        "reference": getattr(snnfast.reference, name),
+        "lif": snnfast.ops.lif,
+    }
     if task.implementation not in implementations:
         raise NotImplementedError(f"choose from {', '.join(implementations)}")
     run = implementations[task.implementation]
     x, grad = lif.inputs(task)
-    return lif.passes(lambda x: run(x, tau=2.0, tau_syn=4.0, return_state=False)[0], x, grad)
+    return lif.passes(lambda x: run(x, return_state=False)[0], x, grad)

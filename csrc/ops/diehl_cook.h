@@ -1,0 +1,111 @@
+// What the operators of both networks of Diehl and Cook do alike: the tensors of a call, and presentations on the CPU.
+#pragma once
+#include <tuple>
+#include <vector>
+
+#include "core/plasticity.h"
+#include "ops/plasticity.h"
+#include "ops/presentations.h"
+
+namespace snnfast {
+
+template <class T>
+T* pointer(const Tensor& t) {
+  return static_cast<T*>(t.mutable_data_ptr());
+}
+
+// The tensors of a state, taken by name in their order.
+class StateTensors {
+ public:
+  StateTensors(const char* op, const std::vector<Tensor>& tensors, const Tensor& w, size_t count) : op_(op), tensors_(tensors), w_(w) {
+    STD_TORCH_CHECK(tensors.size() == count, op, ": state must have ", count, " tensors, got ", tensors.size());
+  }
+  template <class T>
+  void take(T*& to, const char* name, ScalarType type, const std::vector<int64_t>& shape) {
+    const Tensor& t = tensors_[next_++];
+    check_like(op_, name, t, w_, type, shape);
+    STD_TORCH_CHECK(t.is_contiguous(), op_, ": state must be contiguous");
+    to = pointer<T>(t);
+  }
+
+ private:
+  const char* op_;
+  const std::vector<Tensor>& tensors_;
+  const Tensor& w_;
+  size_t next_ = 0;
+};
+
+// What a call of either network works on and returns.
+struct NetworkTensors {
+  Plasticity<double> rule;
+  Tensor theta, counts, spikes;
+  std::vector<Tensor> kept;  // copies
+};
+
+// Checks what both have and enters it. Results are there once the network has its rest.
+template <class Device, class Network, class Arguments>
+void enter_weights(const char* op, const Device& device, const Arguments& from, ScalarType theta_type, Network& a, NetworkTensors& tensors) {
+  const Tensor &w = from.w.tensor, &theta = from.theta.tensor;
+  const ScalarType type = w.scalar_type();
+  STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::Double, op, ": w must be float32 or float64");
+  STD_TORCH_CHECK(w.dim() == 2, op, ": w must have shape [N, I]");
+  a.N = w.size(0);
+  check_like(op, "theta", theta, w, theta_type, {a.N});
+  STD_TORCH_CHECK(a.N < int64_t{1} << 31 && w.size(1) < int64_t{1} << 31 && a.N * w.size(1) < int64_t{1} << 48, op, ": w is too large, got ", a.N, " times ",
+                  w.size(1));
+  a.f64 = type == ScalarType::Double;
+  a.w = w.mutable_data_ptr();
+  a.w_stride_neuron = w.stride(0);
+  a.w_stride_input = w.stride(1);
+  tensors.theta = torch::stable::contiguous(theta);
+  a.x = presentations_of(op, device, w, from.x, tensors.kept);
+  tensors.rule = rule_of(op, from.rule);
+  a.rule = from.learns ? &tensors.rule : nullptr;
+  a.norm = from.norm;
+  a.theta_plus = from.theta_plus;
+  a.theta_decay = from.theta_decay;
+  a.carry = from.carry && !from.state.tensors.empty();
+  a.return_state = from.return_state && !from.state.tensors.empty();
+}
+
+// The network presents by run(); then what it changed is where it came from.
+template <class Network, class Arguments, class Run>
+std::tuple<Tensor, Tensor> present(const Arguments& from, Network& a, NetworkTensors& tensors, const Run& run) {
+  const Tensor& w = from.w.tensor;
+  Tensor theta = from.theta.tensor;
+  tensors.counts = torch::stable::new_zeros(w, {a.x.P, a.N}, ScalarType::Int);
+  tensors.spikes = torch::stable::new_zeros(w, {from.return_spikes ? a.x.P : 0, a.steps(), a.N}, ScalarType::Bool);
+  if (a.x.P > 0 && a.N > 0) {
+    a.counts = pointer<int32_t>(tensors.counts);
+    a.spikes = from.return_spikes ? pointer<bool>(tensors.spikes) : nullptr;
+    run();
+    if (!theta.is_contiguous()) torch::stable::copy_(theta, tensors.theta);
+  }
+  return {tensors.counts, tensors.spikes};
+}
+
+template <class Network>
+struct CpuKernels {
+  void (*memory)(const Network&, int64_t* shared, int64_t* own, int64_t* encoding);
+  void (*prepare)(const Network&, char* shared);
+  void (*encode)(const Network&, int64_t p, char* memory, const SpikeTrain&);
+  void (*present)(const Network&, char* shared, char* own, const SpikeTrain&, int64_t p);
+  void (*finish)(const Network&, char* shared);
+};
+
+template <class Network>
+void present_on_cpu(const Network& a, const Tensor& w, const CpuKernels<Network>& kernels) {
+  int64_t shared_bytes, own_bytes, encoding;
+  kernels.memory(a, &shared_bytes, &own_bytes, &encoding);
+  const WorkMemory shared(w, shared_bytes);
+  kernels.prepare(a, shared.get());
+  const auto encode = [&](int64_t p, char* memory, const SpikeTrain& train) { kernels.encode(a, p, memory, train); };
+  const auto present = [&](char* own, const SpikeTrain& train, int64_t p) { kernels.present(a, shared.get(), own, train, p); };
+  if (a.in_order() || a.state.v)
+    present_in_order(w, a.x, own_bytes, encoding, encode, present);
+  else
+    present_in_parallel(w, a.x, own_bytes, encoding, encode, present);
+  kernels.finish(a, shared.get());
+}
+
+}  // namespace snnfast

@@ -1,0 +1,98 @@
+"""Calls of BP-STDP of a layer pair."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from snnfast import check
+
+from .call import Changed
+from .stdp import Reduction, Update
+
+
+class BpStdpCall(NamedTuple):
+    """See :func:`bp_stdp`; ``scale`` is what an error is multiplied by."""
+
+    w: Changed
+    pre: Tensor
+    error: Tensor
+    scale: float
+    epsilon: int
+    each_step: bool
+    return_error: bool
+
+
+def bp_stdp(
+    w: Tensor,
+    pre: Tensor,
+    error: Tensor,
+    *,
+    lr: float = 0.0005,
+    epsilon: int = 4,
+    update: Update = "step",
+    reduction: Reduction = "sum",
+    return_error: bool = True,
+    validate: bool = True,
+) -> BpStdpCall:
+    """Changes the weights between two layers by the errors of the second and the recent spikes of the first.
+
+    With the spikes of a neuron in the window of the last ``epsilon + 1`` steps, ::
+
+        c[t, b, i] = sum of pre[t', b, i] over t' = t - epsilon ... t, none before step 0
+        w[o, i] <- w[o, i] + (scale error[t, b, o]) c[t, b, i]       scale: lr or, with reduction="mean", lr / B
+        passed[t, b, i] = sum_o error[t, b, o] w[o, i]               where c[t, b, i] > 0, else 0
+
+    The changes are added one after the other, steps in order and in each the samples in order. With ``update="step"``
+    those of a step are there in the next; the errors passed back are of the weights before the step. With
+    ``update="sequence"`` weights change after the last step. One sample after the other is ``B = 1``: all samples of a
+    step see the same weights.
+
+    ``w`` is **changed in place**; nothing is changed when an error is raised. There is no gradient. Windows are
+    running counts: a step adds the spikes that enter and subtracts those that leave, whatever ``epsilon`` is. The CPU
+    kernels equal the reference bit for bit.
+
+    Args:
+        w: weights ``[O, I]``, float32 or float64.
+        pre: presynaptic spikes ``[T, B, I]``, bool, uint8 or floating point; a spike is what is not 0.
+        error: errors of the postsynaptic neurons ``[T, B, O]`` in the dtype of ``w``. Of outputs: 1 for one that
+            should have fired in the window and did not, -1 for one that did and should not, else 0
+            (:func:`snnfast.loss.bp_stdp_error`); of hidden neurons: ``passed`` of the next layer.
+        lr: learning rate, at least 0.
+        epsilon: steps that a window reaches back, at least 1.
+        update: ``"step"`` or ``"sequence"``.
+        reduction: ``"sum"`` or ``"mean"`` of the changes over the batch.
+        return_error: compute the errors of the presynaptic neurons.
+        validate: look at the values of ``w`` and ``error``; on CUDA this waits for the device.
+
+    Returns:
+        ``passed`` ``[T, B, I]``, or None.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
+
+    Source: Tavanaei and Maida, BP-STDP: Approximating backpropagation using spike timing dependent plasticity,
+    Neurocomputing 330 (2019), section 3.
+    """
+    op = "bp_stdp"
+    check.weights(op, "w", w)
+    check.spikes(op, "pre", pre, ("T", "B", w.shape[1]), w)
+    batch = pre.shape[1]
+    check.tensor(op, "error", error, (*pre.shape[:2], w.shape[0]), w.dtype, w.device)
+    check.whole(op, "epsilon", epsilon)
+    check.choice(op, "update", update, ("step", "sequence"))
+    check.choice(op, "reduction", reduction, ("sum", "mean"))
+    rate = check.at_least_zero(op, "lr", lr)
+    if validate:
+        check.finite(op, "w", w)
+        check.finite(op, "error", error)
+    return BpStdpCall(
+        w=w,
+        pre=pre,
+        error=error,
+        scale=rate / max(batch, 1) if reduction == "mean" else rate,
+        epsilon=epsilon,
+        each_step=update == "step",
+        return_error=return_error,
+    )

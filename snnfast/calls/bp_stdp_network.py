@@ -1,0 +1,213 @@
+"""Calls of networks that learn by BP-STDP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations, pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from snnfast import check
+
+from .call import ChangedList
+from .presentations import Presentations, Rates, rates, size
+from .stdp import Reduction, Update
+
+LAYERS = 16  # at most; csrc/core/bp_stdp_network.h
+
+
+class BpStdpNetworkResult(NamedTuple):
+    """What a network answered.
+
+    Attributes:
+        spikes: of the outputs, bool ``[T, P, O]``.
+        hidden: of every hidden layer, bool ``[T, P, H]`` each; None unless asked for.
+        state: membranes of every layer after the last step, ``[P, N]`` each; None unless asked for.
+    """
+
+    spikes: Tensor
+    hidden: tuple[Tensor, ...] | None
+    state: tuple[Tensor, ...] | None
+
+
+class BpStdpNetworkCall(NamedTuple):
+    """See :func:`bp_stdp_network`; an empty ``state`` is rest."""
+
+    weights: ChangedList
+    x: Presentations
+    labels: Tensor | None
+    desired: Tensor | None
+    thresholds: list[float]
+    lr: float
+    mean: bool
+    epsilon: int
+    each_step: bool
+    batch: int
+    state: list[Tensor]
+    return_hidden: bool
+    return_state: bool
+
+
+def bp_stdp_network(
+    weights: Sequence[Tensor],
+    x: Tensor | Rates,
+    labels: Tensor | None = None,
+    desired: Tensor | None = None,
+    *,
+    thresholds: Sequence[float],
+    dt: float = 1.0,
+    lr: float = 0.0005,
+    epsilon: int = 4,
+    update: Update = "step",
+    reduction: Reduction = "sum",
+    batch: int | None = None,
+    state: Sequence[Tensor] | None = None,
+    return_hidden: bool = False,
+    return_state: bool = False,
+    validate: bool = True,
+) -> BpStdpNetworkCall:
+    """Presents spikes to a network of integrate-and-fire neurons, which learns to fire when it is desired.
+
+    In each step, layer after layer, with the spikes of the layer before in the same step, ::
+
+        v <- v + sum of w[:, i] over the neurons i of the layer before that fire, in the order of i
+        s = v >= threshold;  v <- 0 where s
+
+    With ``labels`` and ``desired`` it learns. In a step in which ``desired[t, p]`` asks the output of class
+    ``labels[p]`` for a spike, and with the window of :func:`bp_stdp`, the error of that output is 1 if it did not fire
+    in the window, and the error of any other output is -1 if it did. :func:`bp_stdp` then changes the weights of the
+    last layer, passes the error back, and so on to the first layer; all errors are of the weights before any change.
+
+    The samples are presented ``batch`` at a time, from rest, and the weights that one presentation leaves are those
+    of the next; within it, changes of all its samples are added in each step or after the last, as ``update`` says, in
+    the order of steps and in it of samples. Without labels nothing changes.
+
+    The weights are **changed in place**; nothing is changed when an error is raised. There is no gradient. Work follows
+    the spikes; the CPU kernels equal the reference bit for bit.
+
+    Args:
+        weights: a matrix ``[N, N of the layer before]`` a layer, float32 or float64, 16 layers at most, no two of
+            which share memory.
+        x: input spikes ``[T, P, I]`` of P samples, bool, uint8 or floating point (a spike is what is not 0), or
+            :class:`Rates`, whose spikes are drawn inside and never written.
+        labels: class of each sample, int64 ``[P]``.
+        desired: when the output of the class should fire, bool ``[T, P]``; of :func:`snnfast.encoder.desired_times`.
+        thresholds: one a layer, positive in the dtype of the weights.
+        dt: length of a step in ms, for :class:`Rates`; nothing else depends on it.
+        lr: learning rate, at least 0.
+        epsilon: steps that a window reaches back, at least 1.
+        update: ``"step"`` or ``"sequence"``.
+        reduction: ``"sum"`` or ``"mean"`` of the changes over the samples of a presentation.
+        batch: samples presented at a time; None: all.
+        state: membranes ``[P, N]`` of each layer to go on from, only without labels; they are not changed. None: 0.
+        return_hidden: return the spikes of the hidden layers.
+        return_state: return the membranes.
+        validate: look at the values of ``weights`` and ``labels``; on CUDA this waits for the device.
+
+    Returns:
+        :class:`BpStdpNetworkResult`.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
+
+    Source: Tavanaei and Maida, BP-STDP: Approximating backpropagation using spike timing dependent plasticity,
+    Neurocomputing 330 (2019), section 3 and algorithm 1.
+    """
+    op = "bp_stdp_network"
+    _weights(op, weights)
+    first, step = weights[0], check.positive(op, "dt", dt)
+    inputs = first.shape[1]
+    if isinstance(x, Rates):
+        given = rates(op, x, inputs, first.device, step, validate)
+    else:
+        check.spikes(op, "x", x, ("T", "P", inputs), first)
+        given = Presentations(spikes=x.detach().transpose(0, 1))
+    samples, num_steps = given.shape
+    size(op, num_steps, inputs)
+    size(op, num_steps, max(len(w) for w in weights), "neurons")
+    check.whole(op, "epsilon", epsilon)
+    check.choice(op, "update", update, ("step", "sequence"))
+    check.choice(op, "reduction", reduction, ("sum", "mean"))
+    rate = check.at_least_zero(op, "lr", lr)
+    limits = _thresholds(op, thresholds, weights)
+    if (labels is None) != (desired is None):
+        raise ValueError(f"{op}: give labels and desired, or neither")
+    if labels is not None and state is not None:
+        raise ValueError(f"{op}: state must be None where the network learns")
+    if labels is not None:
+        check.tensor(op, "labels", labels, (samples,), torch.int64, first.device)
+        check.tensor(op, "desired", desired, (num_steps, samples), torch.bool, first.device)
+        if validate:
+            check.in_range(op, "labels", labels, 0, len(weights[-1]) - 1)
+    if state is not None:
+        _one_a_layer(op, "state", state, weights)
+        for depth, (v, w) in enumerate(zip(state, weights)):
+            check.tensor(op, f"state[{depth}]", v, (samples, len(w)), w.dtype, w.device)
+    if validate:
+        for depth, w in enumerate(weights):
+            check.finite(op, f"weights[{depth}]", w)
+    return BpStdpNetworkCall(
+        weights=list(weights),
+        x=given,
+        labels=labels,
+        desired=desired,
+        thresholds=limits,
+        lr=rate,
+        mean=reduction == "mean",
+        epsilon=epsilon,
+        each_step=update == "step",
+        batch=max(samples, 1) if batch is None else check.whole(op, "batch", batch),
+        state=[] if state is None else [v.detach() for v in state],
+        return_hidden=return_hidden,
+        return_state=return_state,
+    )
+
+
+def _weights(op: str, weights: object) -> None:
+    if not isinstance(weights, Sequence):
+        raise TypeError(
+            f"{op}: weights must be a sequence of tensors, got {type(weights).__name__}"
+        )
+    if not 1 <= len(weights) <= LAYERS:
+        raise ValueError(f"{op}: weights must hold 1 to {LAYERS} matrices, got {len(weights)}")
+    for depth, w in enumerate(weights):
+        check.weights(op, f"weights[{depth}]", w)
+    for depth, (before, w) in enumerate(pairwise(weights), 1):
+        name = f"{op}: weights[{depth}]"
+        if w.shape[1] != before.shape[0]:
+            raise ValueError(f"{name} must have shape [N, {before.shape[0]}], got {list(w.shape)}")
+        if w.dtype != before.dtype:
+            raise TypeError(
+                f"{name} must have the dtype of weights[0], {before.dtype}, got {w.dtype}"
+            )
+        if w.device != before.device:
+            raise ValueError(
+                f"{name} must be on the device of weights[0], {before.device}, got {w.device}"
+            )
+    for (i, a), (k, b) in combinations(enumerate(weights), 2):
+        if check.overlap(a, b):
+            raise ValueError(
+                f"{op}: weights[{i}] and weights[{k}] must not share memory: each learns for itself"
+            )
+
+
+def _one_a_layer(op: str, name: str, values: object, weights: Sequence[Tensor]) -> None:
+    if not isinstance(values, Sequence):
+        raise TypeError(f"{op}: {name} must be a sequence, got {type(values).__name__}")
+    if len(values) != len(weights):
+        raise ValueError(f"{op}: {name} must be one a layer, {len(weights)}, got {len(values)}")
+
+
+def _thresholds(op: str, thresholds: Sequence[float], weights: Sequence[Tensor]) -> list[float]:
+    _one_a_layer(op, "thresholds", thresholds, weights)
+    limits = [check.positive(op, f"thresholds[{k}]", v) for k, v in enumerate(thresholds)]
+    dtype = weights[0].dtype
+    rounds_to_zero = 2.0**-150 if dtype == torch.float32 else 0.0
+    for depth, limit in enumerate(limits):
+        if limit <= rounds_to_zero:
+            raise ValueError(
+                f"{op}: thresholds[{depth}] must be positive in {dtype}, got {limit:g}"
+            )
+    return limits

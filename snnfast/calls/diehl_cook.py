@@ -1,0 +1,314 @@
+"""Calls of the network of Diehl and Cook."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from snnfast import check
+from snnfast.plasticity import Constants, Rule
+
+from . import presentations
+from .call import Changed, ChangedList
+from .presentations import Events, Presentations, Rates
+
+
+class DiehlCookState(NamedTuple):
+    """Everything the network remembers from one step to the next, besides weights and thresholds.
+
+    Attributes:
+        v: membrane above rest ``[N]``, mV.
+        refractory: steps for which a neuron is still refractory, int32 ``[N]``.
+        trace_pre, trace_pre2: traces of the inputs ``[I]``.
+        trace_post, trace_post2: traces of the neurons ``[N]``.
+        last_input: spikes of the inputs in the last step, which the neurons are still to receive, bool ``[I]``.
+        last_spikes: spikes of the neurons in the last ``inhibition_delay`` steps, the oldest first, bool ``[D, N]``.
+    """
+
+    v: Tensor
+    refractory: Tensor
+    trace_pre: Tensor
+    trace_pre2: Tensor
+    trace_post: Tensor
+    trace_post2: Tensor
+    last_input: Tensor
+    last_spikes: Tensor
+
+
+class DiehlCookResult(NamedTuple):
+    """What P presentations gave.
+
+    Attributes:
+        counts: spikes of every neuron in every presentation, int32 ``[P, N]``.
+        spikes: the same step by step, bool ``[P, T, N]``; None unless asked for.
+        state: after the last step; None unless asked for.
+    """
+
+    counts: Tensor
+    spikes: Tensor | None
+    state: DiehlCookState | None
+
+
+class DiehlCookCall(NamedTuple):
+    """See :func:`diehl_cook`; time in steps.
+
+    Attributes:
+        learns: whether there is a rule.
+        rule: its constants.
+        decay: of the membrane in a step.
+        theta_decay: of the threshold in a step; 1: none.
+        norm: 0: none.
+        state: the call's own, which the op brings up to date: that to go on from, or at rest; empty where nobody asks
+            for it.
+        carry: go on from the state; else each presentation starts at rest.
+    """
+
+    w: Changed
+    theta: Changed
+    x: Presentations
+    learns: bool
+    rule: Constants
+    norm: float
+    decay: float
+    v_threshold: float
+    v_reset: float
+    refractory: int
+    inhibition: float
+    inhibition_delay: int
+    one_winner: bool
+    theta_plus: float
+    theta_decay: float
+    state: ChangedList
+    carry: bool
+    return_spikes: bool
+    return_state: bool
+
+    @property
+    def steps(self) -> int:
+        """Of a presentation."""
+        return self.x.shape[1]
+
+    @property
+    def changed(self) -> list[Tensor]:
+        """The tensors of the caller that do not stay as they are."""
+        return changed(self)
+
+    def answer(self, outputs: tuple[Tensor, Tensor]) -> DiehlCookResult:
+        """What the op returns, from counts and spikes as a kernel or the reference gives them."""
+        counts, spikes = outputs
+        state = DiehlCookState(*self.state) if self.return_state else None
+        return DiehlCookResult(counts, spikes if self.return_spikes else None, state)
+
+
+def diehl_cook(
+    x: Tensor | Events | Rates,
+    w: Tensor,
+    theta: Tensor,
+    *,
+    rule: Rule | None = None,
+    norm: float | None = None,
+    state: DiehlCookState | None = None,
+    dt: float = 1.0,
+    tau: float = 100.0,
+    v_threshold: float = 13.0,
+    v_reset: float = 5.0,
+    refractory: float = 5.0,
+    inhibition: float = 120.0,
+    inhibition_delay: int = 2,
+    one_winner: bool = False,
+    theta_plus: float = 0.05,
+    tau_theta: float | None = None,
+    return_spikes: bool = False,
+    return_state: bool = False,
+    validate: bool = True,
+) -> DiehlCookCall:
+    """Presents P stimuli, one after the other, to N competing neurons that adapt and learn.
+
+    Diehl and Cook, Front. Comput. Neurosci. 9:99 (2015) with current-based synapses as in n3ml. Potentials are in mV
+    above rest. With ``d = exp(-dt / tau)``, input spikes ``s_in`` and D = ``inhibition_delay``, a step of neuron j is::
+
+        I_j[t] = sum_i w[j, i] s_in[i, t-1] - inhibition sum_{k != j} s[k, t-D]         (D > 0)
+        v_j[t] = v_j[t-1] d + (I_j[t] if not refractory)
+        theta_j[t] = theta_j[t-1] exp(-dt / tau_theta)
+        s[j, t] = 1 if v_j[t] >= v_threshold + theta_j[t]                              (candidates)
+        s[j, t] = 0 but for the candidate furthest above its threshold                 (one_winner; the first of equals)
+        v_j[t] = v_reset, refractory for ceil(refractory / dt) steps from t+1, where s[j, t]
+        theta_j[t] += theta_plus s[j, t]
+        v_j[t] -= inhibition sum_k s[k, t], where neither spiking nor refractory       (D = 0)
+
+    then traces and weights as :mod:`snnfast.plasticity` says, with the spikes ``s_in[t]`` and ``s[t]``. Inhibition is
+    direct: in the paper an excitatory spike makes its inhibitory partner fire, which reaches all others; with the
+    constants of n3ml that is the formula above with D = 2.
+
+    After each presentation the weights to neurons that were plastic in it (that spiked, or entered it with a trace) are
+    scaled to the sum ``norm``. A presentation starts at rest unless ``state`` is given; then nothing is reset, and a
+    sequence cut in two gives what it gives in one. ``w`` and ``theta`` are **changed in place**; nothing is changed
+    when an error is raised. There is no gradient.
+
+    On the CPU the work follows the spikes: as long as a bound says that no neuron of a group of 64 can reach its
+    threshold, their steps are only noted down. Spikes, weights and thresholds are those of the step-by-step evaluation,
+    bit for bit. Without learning (``rule=None, theta_plus=0, tau_theta=None``) and ``state`` presentations run in
+    parallel. On CUDA all presentations are one launch.
+
+    Args:
+        x: the stimuli: spikes ``[P, T, I]`` (bool, uint8, float32 or float64; a spike is what is not 0),
+            :class:`Events`, or :class:`Rates` (Poisson spikes made inside).
+        w: weights ``[N, I]``, float32 or float64, within the bounds of ``rule``. Fastest if ``w.T`` is contiguous.
+        theta: adaptive part of the thresholds ``[N]``, mV, of the dtype of ``w``.
+        rule: how ``w`` learns, from :mod:`snnfast.plasticity`; None: it does not.
+        norm: sum to which weights are normalised after a presentation; None: they are not.
+        state: to go on from, as returned.
+        dt: length of a step, ms.
+        tau: membrane time constant, ms.
+        v_threshold: threshold above rest, mV.
+        v_reset: membrane after a spike, above rest, mV.
+        refractory: time for which a neuron receives nothing after a spike, ms.
+        inhibition: effect of a spike on all other neurons, mV.
+        inhibition_delay: steps from a spike to its inhibition.
+        one_winner: let at most one neuron spike in a step.
+        theta_plus: growth of a neuron's threshold per spike, mV.
+        tau_theta: time constant of the decay of the threshold, ms; None: no decay.
+        return_spikes: return the raster.
+        return_state: return the state after the last step; without it the CPU skips what no spike depends on.
+        validate: look at the values of ``x``, ``w`` and ``theta``; on CUDA this waits for the device.
+
+    Returns:
+        :class:`DiehlCookResult`: ``counts`` int32 ``[P, N]``; ``spikes`` bool ``[P, T, N]`` and ``state``, or None.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
+    """
+    op = "diehl_cook"
+    plastic_weights(op, w, theta, rule, validate)
+    step = check.positive(op, "dt", dt)
+    delay = check.whole(op, "inhibition_delay", inhibition_delay, 0)
+    if not isinstance(one_winner, bool):
+        raise TypeError(f"{op}: one_winner must be True or False, got {one_winner!r}")
+    return DiehlCookCall(
+        w=w.detach(),
+        theta=theta.detach(),
+        x=presentations.presentations(op, x, w.shape[1], w.device, step, validate),
+        learns=rule is not None,
+        rule=(rule or NOTHING).constants(step),
+        norm=0.0 if norm is None else check.positive(op, "norm", norm),
+        decay=math.exp(-step / check.positive(op, "tau", tau)),
+        v_threshold=check.number(op, "v_threshold", v_threshold),
+        v_reset=check.number(op, "v_reset", v_reset),
+        refractory=whole_steps(op, "refractory", refractory, step),
+        inhibition=check.at_least_zero(op, "inhibition", inhibition),
+        inhibition_delay=delay,
+        one_winner=one_winner,
+        theta_plus=check.at_least_zero(op, "theta_plus", theta_plus),
+        theta_decay=1.0
+        if tau_theta is None
+        else math.exp(-step / check.positive(op, "tau_theta", tau_theta)),
+        state=own_state(
+            op, state, DiehlCookState, return_state, w.device, lambda: at_rest(w, delay)
+        ),
+        carry=state is not None,
+        return_spikes=bool(return_spikes),
+        return_state=bool(return_state),
+    )
+
+
+def at_rest(w: Tensor, inhibition_delay: int) -> DiehlCookState:
+    """The state of a network that has been silent for long."""
+    n, i = w.shape
+    neurons, inputs = w.new_zeros(n), w.new_zeros(i)
+    return DiehlCookState(
+        neurons,
+        neurons.to(torch.int32),
+        inputs,
+        inputs.clone(),
+        neurons.clone(),
+        neurons.clone(),
+        inputs.bool(),
+        w.new_zeros((inhibition_delay, n), dtype=torch.bool),
+    )
+
+
+# What both networks of Diehl and Cook check.
+
+DTYPES = (torch.float32, torch.float64)
+NOTHING = Rule("additive")  # where no rule is given
+
+
+def plastic_weights(
+    op: str,
+    w: Tensor,
+    theta: Tensor,
+    rule: Rule | None,
+    validate: bool,
+    theta_dtype: torch.dtype | None = None,
+) -> None:
+    """``w`` [N, I] and ``theta`` [N] must fit each other, and ``w`` lie within the bounds of ``rule``."""
+    for name, value in (("w", w), ("theta", theta)):
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{op}: {name} must be a tensor, got {type(value).__name__}")
+    if w.dtype not in DTYPES:
+        raise TypeError(f"{op}: w must have dtype float32 or float64, got {w.dtype}")
+    if w.dim() != 2:
+        raise ValueError(f"{op}: w must have shape [N, I], got {list(w.shape)}")
+    if any(stride == 0 and size > 1 for stride, size in zip(w.stride(), w.shape)):
+        raise ValueError(f"{op}: w must not overlap itself, got strides {list(w.stride())}")
+    if theta_dtype is not None and theta.dtype != theta_dtype:
+        raise TypeError(f"{op}: theta must have dtype {theta_dtype}, got {theta.dtype}")
+    if theta_dtype is None and theta.dtype != w.dtype:
+        raise TypeError(f"{op}: theta must have the dtype of w, {w.dtype}, got {theta.dtype}")
+    if theta.shape != w.shape[:1]:
+        raise ValueError(f"{op}: theta must have shape [{w.shape[0]}], got {list(theta.shape)}")
+    if theta.device != w.device:
+        raise ValueError(f"{op}: theta must be on the device of w, {w.device}, got {theta.device}")
+    if rule is not None and not isinstance(rule, Rule):
+        raise TypeError(
+            f"{op}: rule must be a rule of snnfast.plasticity or None, got {type(rule).__name__}"
+        )
+    if rule is not None and rule.tau_eligibility is not None:
+        raise ValueError(f"{op}: rule must not wait for a reward; use snnfast.ops.stdp for that")
+    if not validate:
+        return
+    if rule is not None:
+        check.in_range(op, "w", w.detach(), rule.w_min, rule.w_max)
+    elif w.numel() and not check.is_recorded(w.device) and not bool(w.detach().isfinite().all()):
+        raise ValueError(f"{op}: w must be finite")
+    if not check.is_recorded(theta.device) and not bool(theta.detach().isfinite().all()):
+        raise ValueError(f"{op}: theta must be finite")
+
+
+def whole_steps(op: str, name: str, time: object, dt: float) -> int:
+    """A time in ms as steps; begun ones count."""
+    steps = check.at_least_zero(op, name, time) / dt
+    if not steps < 2**31:
+        raise ValueError(f"{op}: {name} must be less than 2**31 steps of {dt:g} ms, got {time}")
+    return math.ceil(steps - 1e-9)
+
+
+def own_state(
+    op: str,
+    state: object,
+    kind: type,
+    asked: object,
+    device: torch.device,
+    at_rest: Callable[[], Any],
+) -> list[Tensor]:
+    """The tensors of a state that the call may change: a copy of ``state``, or at rest if one is asked for."""
+    if state is None:
+        return list(at_rest()) if asked else []
+    if not isinstance(state, kind):
+        raise TypeError(
+            f"{op}: state must be a {kind.__name__} or None, got {type(state).__name__}"
+        )
+    expected = at_rest()
+    for name, value, like in zip(expected._fields, state, expected):  # type: ignore[call-overload]
+        check.like(op, f"state.{name}", value, like, device)
+    return [value.detach().clone(memory_format=torch.contiguous_format) for value in state]  # type: ignore[attr-defined]
+
+
+def changed(call: Any) -> list[Tensor]:
+    """The tensors of the caller that do not stay as they are."""
+    adapts = call.theta_plus != 0 or call.theta_decay != 1
+    return [*([call.w] if call.learns else []), *([call.theta] if adapts else [])]

@@ -1,0 +1,379 @@
+"""Calls of the network of Diehl and Cook with conductances."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from snnfast import check
+from snnfast.plasticity import Constants, Rule
+
+from . import presentations
+from .call import Changed, ChangedList
+from .diehl_cook import NOTHING, changed, own_state, plastic_weights, whole_steps
+from .presentations import Events, Presentations, Rates
+
+
+class DiehlCookConductanceState(NamedTuple):
+    """Everything the network remembers from one step to the next, besides weights and thresholds.
+
+    D is the longest of the delays, in steps; 0 without delays.
+
+    Attributes:
+        v: membrane of the excitatory neurons ``[N]``, mV.
+        g_exc, g_inh: their excitatory and inhibitory conductance ``[N]``, in units of the leak.
+        refractory: steps for which they are still refractory, int32 ``[N]``.
+        v_inh, g_exc_inh, refractory_inh: the same of the inhibitory neurons, which nothing inhibits.
+        trace_pre, trace_pre2: traces of the inputs in the last D + 1 steps, the oldest first ``[D + 1, I]``.
+        trace_post, trace_post2: traces of the excitatory neurons ``[N]``.
+        last_inputs: spikes of the inputs in the last D steps, the oldest first, bool ``[D, I]``.
+    """
+
+    v: Tensor
+    g_exc: Tensor
+    g_inh: Tensor
+    refractory: Tensor
+    v_inh: Tensor
+    g_exc_inh: Tensor
+    refractory_inh: Tensor
+    trace_pre: Tensor
+    trace_pre2: Tensor
+    trace_post: Tensor
+    trace_post2: Tensor
+    last_inputs: Tensor
+
+
+class DiehlCookConductanceResult(NamedTuple):
+    """What P presentations of T steps and R steps of rest gave.
+
+    Attributes:
+        counts: spikes of every excitatory neuron in every presentation, rest included, int32 ``[P, N]``.
+        spikes: the same step by step, bool ``[P, T + R, N]``; None unless asked for.
+        state: after the last step; None unless asked for.
+    """
+
+    counts: Tensor
+    spikes: Tensor | None
+    state: DiehlCookConductanceState | None
+
+
+class Population(NamedTuple):
+    """The membranes of one population: potentials in mV, ``rate`` = dt / tau, ``refractory`` in steps."""
+
+    rate: float
+    v_rest: float
+    v_reset: float
+    v_threshold: float
+    refractory: int
+
+
+class Conductances(NamedTuple):
+    """The conductances of both populations.
+
+    Attributes:
+        e_exc, e_inh: reversal potentials, mV.
+        decay_exc, decay_inh: decay in a step.
+        mean_exc, mean_inh: mean over a step of a conductance that begins it at 1.
+        w_exc_inh: from an excitatory neuron to its inhibitory partner.
+        w_inh_exc: from an inhibitory neuron to all excitatory ones but its partner.
+    """
+
+    e_exc: float
+    e_inh: float
+    decay_exc: float
+    decay_inh: float
+    mean_exc: float
+    mean_inh: float
+    w_exc_inh: float
+    w_inh_exc: float
+
+
+class DiehlCookConductanceCall(NamedTuple):
+    """See :func:`diehl_cook_conductance`; time in steps.
+
+    Attributes:
+        longest_delay: no delay is longer; 0 without delays.
+        learns: whether there is a rule.
+        rule: its constants.
+        norm: 0: none.
+        theta_decay: of the threshold in a step; 1: none.
+        state: the call's own, which the op brings up to date: that to go on from, or at rest; empty where nobody asks
+            for it.
+        carry: go on from the state; else each presentation starts at rest.
+    """
+
+    w: Changed
+    theta: Changed
+    x: Presentations
+    rest_steps: int
+    delays: Tensor | None
+    longest_delay: int
+    learns: bool
+    rule: Constants
+    norm: float
+    exc: Population
+    inh: Population
+    g: Conductances
+    theta_plus: float
+    theta_decay: float
+    state: ChangedList
+    carry: bool
+    return_spikes: bool
+    return_state: bool
+
+    @property
+    def steps(self) -> int:
+        """Of a presentation, rest included."""
+        return self.x.shape[1] + self.rest_steps
+
+    @property
+    def changed(self) -> list[Tensor]:
+        """The tensors of the caller that do not stay as they are."""
+        return changed(self)
+
+    def answer(self, outputs: tuple[Tensor, Tensor]) -> DiehlCookConductanceResult:
+        """What the op returns, from counts and spikes as a kernel or the reference gives them."""
+        counts, spikes = outputs
+        state = DiehlCookConductanceState(*self.state) if self.return_state else None
+        return DiehlCookConductanceResult(counts, spikes if self.return_spikes else None, state)
+
+
+def diehl_cook_conductance(
+    x: Tensor | Events | Rates,
+    w: Tensor,
+    theta: Tensor,
+    *,
+    rule: Rule | None = None,
+    norm: float | None = None,
+    state: DiehlCookConductanceState | None = None,
+    delays: Tensor | None = None,
+    longest_delay: int | None = None,
+    dt: float = 0.5,
+    rest: float = 150.0,
+    tau: float = 100.0,
+    v_rest: float = -65.0,
+    v_reset: float = -65.0,
+    v_threshold: float = -72.0,
+    refractory: float = 5.0,
+    tau_inh: float = 10.0,
+    v_rest_inh: float = -60.0,
+    v_reset_inh: float = -45.0,
+    v_threshold_inh: float = -40.0,
+    refractory_inh: float = 2.0,
+    tau_g_exc: float = 1.0,
+    tau_g_inh: float = 2.0,
+    e_exc: float = 0.0,
+    e_inh: float = -100.0,
+    w_exc_inh: float = 10.4,
+    w_inh_exc: float = 17.0,
+    theta_plus: float = 0.05,
+    tau_theta: float | None = 1e7,
+    return_spikes: bool = False,
+    return_state: bool = False,
+    validate: bool = True,
+) -> DiehlCookConductanceCall:
+    """Presents P stimuli, one after the other, to N excitatory and N inhibitory neurons with conductances.
+
+    Diehl and Cook, Front. Comput. Neurosci. 9:99 (2015), sections 2.1 to 2.3, with the constants of the authors'
+    program. Excitatory neuron j, with conductances in units of its leak::
+
+        tau dv/dt = (v_rest - v) + g_exc (e_exc - v) + g_inh (e_inh - v)
+        tau_g_exc dg_exc/dt = -g_exc        tau_g_inh dg_inh/dt = -g_inh        tau_theta dtheta/dt = -theta
+        input i spiked a delay ago:             g_exc += w[j, i]
+        inhibitory neuron k != j spikes:        g_inh += w_inh_exc
+        v >= v_threshold + theta:               spike; v = v_reset, held for the refractory time; theta += theta_plus
+
+    and its inhibitory partner, with constants of its own, ``g_exc += w_exc_inh`` when neuron j spikes, and no
+    inhibition. In a step, with ``m = tau_g (1 - exp(-dt / tau_g)) / dt`` the mean of a conductance over the step::
+
+        G = 1 + m_exc g_exc + m_inh g_inh       target = (v_rest + m_exc g_exc e_exc + m_inh g_inh e_inh) / G
+        v <- target + (v - target) exp(-dt G / tau),    unless refractory
+        g <- g exp(-dt / tau_g),    theta <- theta exp(-dt / tau_theta)
+        spikes of both populations;    arrivals, which act from the next step on;    resets;    plasticity
+
+    so that a spike carries the same charge whatever ``dt`` is, and no inhibition, however strong, carries the membrane
+    beyond ``e_inh``. Traces and weights follow :mod:`snnfast.plasticity`; a synapse sees the spikes and traces of its
+    input as they were a delay ago, and its weight drives the neuron before it learns.
+
+    A presentation is the stimulus and then ``rest`` without input. It starts at rest unless ``state`` is given; then
+    nothing is reset, and a sequence cut in two gives what it gives in one. Before each presentation the weights to
+    every neuron are scaled to the sum ``norm``. ``w`` and ``theta`` are **changed in place**; nothing is changed when
+    an error is raised. There is no gradient.
+
+    Args:
+        x: the stimuli: spikes ``[P, T, I]`` (bool, uint8, float32 or float64; a spike is what is not 0),
+            :class:`Events`, or :class:`Rates` (Poisson spikes made inside).
+        w: weights ``[N, I]``, float32 or float64, at least 0 and within the bounds of ``rule``. Fastest if ``w.T`` is
+            contiguous.
+        theta: adaptive part of the thresholds ``[N]``, mV, float64: its decay of 5e-8 a step is below the resolution of
+            float32. The authors start at 20.
+        rule: how ``w`` learns, from :mod:`snnfast.plasticity` (the authors': ``triplet()``); None: it does not.
+        norm: sum to which weights are normalised before a presentation (the authors': 78); needs ``rule``, whose bounds
+            hold; None: they are not.
+        state: to go on from, as returned.
+        delays: steps from an input's spike to its arrival at each neuron, uint8 ``[N, I]`` (the authors': uniform in 0
+            to 10 ms, ``torch.randint(0, 21, w.shape, dtype=torch.uint8)``); None: 0.
+        longest_delay: steps that no delay exceeds, at most 255; None: the largest of ``delays``, which on CUDA waits
+            for the device, or 255 where values cannot be looked at (torch.compile, CUDA graphs). The shapes of
+            ``state`` depend on it.
+        dt: length of a step, ms.
+        rest: time without input after each stimulus, ms.
+        tau: membrane time constant of the excitatory neurons, ms.
+        v_rest: their resting potential, mV.
+        v_reset: where a spike resets them, mV.
+        v_threshold: their threshold without ``theta``, mV: -52, less the 20 with which theta starts.
+        refractory: for how long a spike holds them, ms, counted from the step after it.
+        tau_inh: membrane time constant of the inhibitory neurons, ms.
+        v_rest_inh: their resting potential, mV.
+        v_reset_inh: where a spike resets them, mV.
+        v_threshold_inh: their threshold, mV.
+        refractory_inh: for how long a spike holds them, ms.
+        tau_g_exc: time constant of the excitatory conductances, ms.
+        tau_g_inh: time constant of the inhibitory conductance, ms.
+        e_exc: reversal potential of the excitatory conductances, mV.
+        e_inh: reversal potential of the inhibitory conductance, mV.
+        w_exc_inh: from an excitatory neuron to its inhibitory partner.
+        w_inh_exc: from an inhibitory neuron to all excitatory ones but its partner.
+        theta_plus: growth of a neuron's threshold per spike, mV.
+        tau_theta: time constant of the decay of the threshold, ms; None: no decay.
+        return_spikes: return the raster.
+        return_state: return the state after the last step.
+        validate: look at the values of ``x``, ``w``, ``theta`` and ``delays``; on CUDA this waits for the device.
+
+    Returns:
+        :class:`DiehlCookConductanceResult`: ``counts`` int32 ``[P, N]``; ``spikes`` bool ``[P, T + R, N]`` (R steps of
+        rest) and ``state``, or None.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
+    """
+    op = "diehl_cook_conductance"
+    plastic_weights(op, w, theta, rule, validate, theta_dtype=torch.float64)
+    if rule is not None and rule.w_min < 0:
+        raise ValueError(f"{op}: rule.w_min must be at least 0, a conductance, got {rule.w_min:g}")
+    if validate and rule is None:
+        check.in_range(op, "w", w.detach(), 0.0, math.inf)
+    step = check.positive(op, "dt", dt)
+    stimuli = presentations.presentations(op, x, w.shape[1], w.device, step, validate)
+    longest = _longest(op, delays, longest_delay, w, validate)
+
+    def steps(name: str, value: float) -> int:
+        return whole_steps(op, name, value, step)
+
+    def decay(name: str, value: float) -> float:
+        return math.exp(-step / check.positive(op, name, value))
+
+    def mean(tau: float) -> float:
+        """Of exp(-t / tau) over a step."""
+        return -math.expm1(-step / tau) * tau / step
+
+    exc = Population(
+        rate=step / check.positive(op, "tau", tau),
+        v_rest=check.number(op, "v_rest", v_rest),
+        v_reset=check.number(op, "v_reset", v_reset),
+        v_threshold=check.number(op, "v_threshold", v_threshold),
+        refractory=steps("refractory", refractory),
+    )
+    inh = Population(
+        rate=step / check.positive(op, "tau_inh", tau_inh),
+        v_rest=check.number(op, "v_rest_inh", v_rest_inh),
+        v_reset=check.number(op, "v_reset_inh", v_reset_inh),
+        v_threshold=check.number(op, "v_threshold_inh", v_threshold_inh),
+        refractory=steps("refractory_inh", refractory_inh),
+    )
+    return DiehlCookConductanceCall(
+        w=w.detach(),
+        theta=theta.detach(),
+        x=stimuli,
+        rest_steps=steps("rest", rest),
+        delays=delays,
+        longest_delay=longest,
+        learns=rule is not None,
+        rule=(rule or NOTHING).constants(step),
+        norm=0.0 if norm is None else check.positive(op, "norm", norm),
+        exc=exc,
+        inh=inh,
+        g=Conductances(
+            e_exc=check.number(op, "e_exc", e_exc),
+            e_inh=check.number(op, "e_inh", e_inh),
+            decay_exc=decay("tau_g_exc", tau_g_exc),
+            decay_inh=decay("tau_g_inh", tau_g_inh),
+            mean_exc=mean(tau_g_exc),
+            mean_inh=mean(tau_g_inh),
+            w_exc_inh=check.at_least_zero(op, "w_exc_inh", w_exc_inh),
+            w_inh_exc=check.at_least_zero(op, "w_inh_exc", w_inh_exc),
+        ),
+        theta_plus=check.at_least_zero(op, "theta_plus", theta_plus),
+        theta_decay=1.0 if tau_theta is None else decay("tau_theta", tau_theta),
+        state=own_state(
+            op,
+            state,
+            DiehlCookConductanceState,
+            return_state,
+            w.device,
+            lambda: at_rest(w, longest, exc, inh),
+        ),
+        carry=state is not None,
+        return_spikes=bool(return_spikes),
+        return_state=bool(return_state),
+    )
+
+
+def at_rest(
+    w: Tensor, longest_delay: int, exc: Population, inh: Population
+) -> DiehlCookConductanceState:
+    """The state of a network that has been silent for long."""
+    n, i = w.shape
+    zeros = w.new_zeros(n)
+    steps = torch.zeros(n, dtype=torch.int32, device=w.device)
+    history = w.new_zeros((longest_delay + 1, i))
+    return DiehlCookConductanceState(
+        v=torch.full_like(zeros, exc.v_rest),
+        g_exc=zeros.clone(),
+        g_inh=zeros.clone(),
+        refractory=steps.clone(),
+        v_inh=torch.full_like(zeros, inh.v_rest),
+        g_exc_inh=zeros.clone(),
+        refractory_inh=steps.clone(),
+        trace_pre=history.clone(),
+        trace_pre2=history.clone(),
+        trace_post=zeros.clone(),
+        trace_post2=zeros.clone(),
+        last_inputs=w.new_zeros((longest_delay, i), dtype=torch.bool),
+    )
+
+
+LONGEST_DELAY = 255  # of uint8
+
+
+def _longest(op: str, delays: Tensor | None, given: int | None, w: Tensor, validate: bool) -> int:
+    """Steps that no delay exceeds; a limit that is given is compared with the delays only if ``validate``."""
+    if delays is None:
+        if given is not None:
+            raise ValueError(f"{op}: longest_delay must be None without delays, got {given}")
+        return 0
+    if not isinstance(delays, Tensor):
+        raise TypeError(f"{op}: delays must be a tensor or None, got {type(delays).__name__}")
+    if delays.dtype != torch.uint8:
+        raise TypeError(f"{op}: delays must have dtype torch.uint8, got {delays.dtype}")
+    if delays.shape != w.shape:
+        raise ValueError(
+            f"{op}: delays must have the shape of w, {list(w.shape)}, got {list(delays.shape)}"
+        )
+    if delays.device != w.device:
+        raise ValueError(
+            f"{op}: delays must be on the device of w, {w.device}, got {delays.device}"
+        )
+    if given is not None and check.whole(op, "longest_delay", given, 0) > LONGEST_DELAY:
+        raise ValueError(f"{op}: longest_delay must be at most {LONGEST_DELAY} steps, got {given}")
+    if check.is_recorded(w.device) or (given is not None and not validate):
+        return LONGEST_DELAY if given is None else given
+    longest = int(delays.max()) if delays.numel() else 0
+    if given is not None and longest > given:
+        raise ValueError(
+            f"{op}: delays must be at most longest_delay, {given} steps, got {longest}"
+        )
+    return longest if given is None else given

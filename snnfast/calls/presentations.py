@@ -1,0 +1,172 @@
+"""Presentations: the stimuli that an op over whole images takes one after the other, in three forms."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from snnfast import check
+
+DTYPES = (torch.bool, torch.uint8, torch.float32, torch.float64)
+
+
+class Events(NamedTuple):
+    """Spikes of P presentations as a list of which input fired when.
+
+    Attributes:
+        inputs: int32, the firing inputs of all steps in order; within a step in ascending order.
+        offsets: int64 ``[P, T + 1]``; in step ``t`` of presentation ``p`` the inputs
+            ``inputs[offsets[p, t] : offsets[p, t + 1]]`` fire.
+    """
+
+    inputs: Tensor
+    offsets: Tensor
+
+    @classmethod
+    def from_dense(cls, spikes: Tensor) -> Events:
+        """The events of ``spikes`` ``[P, T, I]``, on its device; a spike is what is not 0."""
+        fired = spikes != 0
+        ends = fired.flatten(0, 1).sum(1).cumsum(0).view(fired.shape[:2])
+        starts = torch.cat([ends.new_zeros(1), ends.flatten()])[: -1 if ends.numel() else None]
+        first = (
+            starts.view(fired.shape[:2])[:, :1] if ends.numel() else ends.new_zeros((len(ends), 1))
+        )
+        return cls(fired.nonzero()[:, 2].to(torch.int32), torch.cat([first, ends], 1))
+
+
+class Rates(NamedTuple):
+    """Firing rates from which Poisson spikes are drawn.
+
+    Presentation ``p`` is ``ops.poisson(hz[p] * (dt / 1000), num_steps, seed=seeds[p])``.
+
+    Attributes:
+        hz: float32 ``[P, I]``, each in [0, 1000 / dt].
+        num_steps: steps T of a presentation.
+        seeds: int64 ``[P]`` on the device of ``hz``.
+    """
+
+    hz: Tensor
+    num_steps: int
+    seeds: Tensor
+
+
+class Presentations(NamedTuple):
+    """P presentations of T steps, checked, in one of three forms; the fields of the others are None or 0.
+
+    Attributes:
+        spikes: ``[P, T, I]``; a spike is what is not 0.
+        inputs, offsets: as of :class:`Events`.
+        hz, seeds, num_steps: as of :class:`Rates`.
+        per_hz: probability of a spike in a step at 1 Hz.
+    """
+
+    spikes: Tensor | None = None
+    inputs: Tensor | None = None
+    offsets: Tensor | None = None
+    hz: Tensor | None = None
+    seeds: Tensor | None = None
+    num_steps: int = 0
+    per_hz: float = 0.0
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """P and T."""
+        if self.spikes is not None:
+            return self.spikes.shape[0], self.spikes.shape[1]
+        if self.offsets is not None:
+            return self.offsets.shape[0], self.offsets.shape[1] - 1
+        return (0 if self.hz is None else self.hz.shape[0]), self.num_steps
+
+
+def presentations(
+    op: str, x: object, inputs: int, device: torch.device, dt: float, validate: bool
+) -> Presentations:
+    """Checks presentations for ``inputs`` inputs on ``device``; ``validate`` looks at values, too."""
+    if isinstance(x, Rates):
+        given = rates(op, x, inputs, device, dt, validate)
+    elif isinstance(x, Events):
+        given = _events(op, x, inputs, device, validate)
+    elif isinstance(x, Tensor):
+        _tensor(op, "x", x, DTYPES, device)
+        if x.dim() != 3 or x.shape[2] != inputs:
+            raise ValueError(f"{op}: x must have shape [P, T, {inputs}], got {list(x.shape)}")
+        given = Presentations(spikes=x.detach())
+    else:
+        raise TypeError(f"{op}: x must be a tensor, Events or Rates, got {type(x).__name__}")
+    size(op, given.shape[1], inputs)
+    return given
+
+
+def rates(
+    op: str, x: Rates, inputs: int, device: torch.device, dt: float, validate: bool
+) -> Presentations:
+    """Checks rates."""
+    _tensor(op, "x.hz", x.hz, (torch.float32,), device)
+    _tensor(op, "x.seeds", x.seeds, (torch.int64,), device)
+    if x.hz.dim() != 2 or x.hz.shape[1] != inputs:
+        raise ValueError(f"{op}: x.hz must have shape [P, {inputs}], got {list(x.hz.shape)}")
+    if x.seeds.shape != x.hz.shape[:1]:
+        raise ValueError(
+            f"{op}: x.seeds must have shape [{x.hz.shape[0]}], got {list(x.seeds.shape)}"
+        )
+    num_steps = check.whole(op, "x.num_steps", x.num_steps, 0)
+    if validate:
+        check.in_range(op, "x.hz", x.hz, 0.0, 1000.0 / dt, " Hz")
+    return Presentations(hz=x.hz.detach(), seeds=x.seeds, num_steps=num_steps, per_hz=dt / 1000.0)
+
+
+def size(op: str, num_steps: int, count: int, what: str = "inputs") -> None:
+    """The places of a presentation's spikes are counted in 32 bits."""
+    if num_steps * max(count, 1) >= 2**31:
+        raise ValueError(
+            f"{op}: a presentation must have less than 2**31 elements, "
+            f"got {num_steps} steps of {count} {what}"
+        )
+
+
+def _events(op: str, x: Events, inputs: int, device: torch.device, validate: bool) -> Presentations:
+    _tensor(op, "x.inputs", x.inputs, (torch.int32,), device)
+    _tensor(op, "x.offsets", x.offsets, (torch.int64,), device)
+    if x.inputs.dim() != 1:
+        raise ValueError(f"{op}: x.inputs must have one dimension, got {list(x.inputs.shape)}")
+    if x.offsets.dim() != 2 or x.offsets.shape[1] < 1:
+        raise ValueError(f"{op}: x.offsets must have shape [P, T + 1], got {list(x.offsets.shape)}")
+    if validate and not check.is_recorded(device):
+        _look_at_events(op, x, inputs)
+    return Presentations(inputs=x.inputs, offsets=x.offsets)
+
+
+def _look_at_events(op: str, x: Events, inputs: int) -> None:
+    fired = x.inputs.numel()
+    if x.offsets.numel():
+        low, high = (int(v) for v in x.offsets.aminmax())
+        if low < 0 or high > fired or bool((x.offsets.diff(dim=1) < 0).any()):
+            raise ValueError(
+                f"{op}: x.offsets must ascend within each presentation and lie in [0, {fired}], "
+                f"got values from {low} to {high}"
+            )
+    if fired:
+        low, high = (int(v) for v in x.inputs.aminmax())
+        if low < 0 or high >= inputs:
+            raise ValueError(
+                f"{op}: x.inputs must lie in [0, {inputs - 1}], got values from {low} to {high}"
+            )
+        starts = torch.zeros(fired + 1, dtype=torch.bool, device=x.inputs.device)
+        starts[x.offsets.flatten()] = True
+        if bool(((x.inputs.diff() <= 0) & ~starts[1:-1]).any()):
+            raise ValueError(f"{op}: x.inputs must ascend within a step")
+
+
+def _tensor(
+    op: str, name: str, value: object, dtypes: tuple[torch.dtype, ...], device: torch.device
+) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{op}: {name} must be a tensor, got {type(value).__name__}")
+    if value.dtype not in dtypes:
+        raise TypeError(
+            f"{op}: {name} must have dtype {check.dtype_names(dtypes)}, got {value.dtype}"
+        )
+    if value.device != device:
+        raise ValueError(f"{op}: {name} must be on the device of w, {device}, got {value.device}")

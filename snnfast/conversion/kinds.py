@@ -1,0 +1,235 @@
+"""What a node of a traced network becomes in a spiking one, or why it cannot."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.nn import functional as F  # noqa: N812
+
+from .qcfs import QCFS
+
+# By exact type: what else is derived from these may do anything.
+PRODUCTS = (nn.Linear, nn.Conv1d, nn.Conv2d)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout)
+RELUS = (nn.ReLU, QCFS)
+MAX_POOLS = (nn.MaxPool1d, nn.MaxPool2d)
+# Homogeneous: the output scales with the input, channel by channel.
+HOMOGENEOUS = (
+    nn.AvgPool1d,
+    nn.AvgPool2d,
+    nn.AdaptiveAvgPool1d,
+    nn.AdaptiveAvgPool2d,
+    nn.Flatten,
+    nn.Identity,
+)
+MAX_POOL_FUNCTIONS = {F.max_pool1d, F.max_pool2d, torch.max_pool1d, torch.max_pool2d}
+RELU_FUNCTIONS = {F.relu, F.relu_, torch.relu, torch.relu_}
+DROPOUT_FUNCTIONS = {F.dropout, F.dropout1d, F.dropout2d, F.alpha_dropout, torch.dropout}
+HOMOGENEOUS_FUNCTIONS = {
+    F.avg_pool1d,
+    F.avg_pool2d,
+    F.adaptive_avg_pool1d,
+    F.adaptive_avg_pool2d,
+    torch.flatten,
+}
+PRODUCT_FUNCTIONS = {F.linear, F.conv1d, F.conv2d}
+ADDITIONS = {operator.add, operator.sub, torch.add, torch.sub, torch.subtract}
+QUOTIENTS = {operator.truediv, torch.div, torch.divide, torch.true_divide}
+SCALINGS = {operator.mul, torch.mul, torch.multiply} | QUOTIENTS
+CONCATENATIONS = {torch.cat, torch.concat, torch.concatenate}
+OTHER_LINEAR = {operator.neg, operator.getitem, torch.mean, torch.reshape, torch.Tensor.contiguous}
+METHODS: dict[str, Callable[..., Any]] = {
+    "add": torch.add,
+    "sub": torch.sub,
+    "mul": torch.mul,
+    "div": torch.div,
+    "mean": torch.mean,
+    "view": torch.reshape,
+    "reshape": torch.reshape,
+    "flatten": torch.flatten,
+    "contiguous": torch.Tensor.contiguous,
+    "relu": torch.relu,
+    "relu_": torch.relu,
+}
+SIZE_METHODS = {"size", "dim"}
+SIZE_ATTRIBUTES = {"shape", "ndim", "dtype", "device"}
+SIZE_ARITHMETIC = {
+    operator.add,
+    operator.sub,
+    operator.mul,
+    operator.floordiv,
+    operator.mod,
+    operator.neg,
+    operator.getitem,
+}
+OUT_OF_PLACE: dict[Any, Callable[..., Any]] = {
+    operator.iadd: operator.add,
+    operator.isub: operator.sub,
+    operator.imul: operator.mul,
+    operator.itruediv: operator.truediv,
+    F.relu_: torch.relu,
+    torch.relu_: torch.relu,
+}
+DIMS: dict[Any, int] = {
+    nn.Conv1d: 3,
+    nn.Conv2d: 4,
+    F.conv1d: 3,
+    F.conv2d: 4,
+    nn.AvgPool1d: 3,
+    nn.AvgPool2d: 4,
+    nn.AdaptiveAvgPool1d: 3,
+    nn.AdaptiveAvgPool2d: 4,
+    nn.MaxPool1d: 3,
+    nn.MaxPool2d: 4,
+    F.avg_pool1d: 3,
+    F.avg_pool2d: 4,
+    F.adaptive_avg_pool1d: 3,
+    F.adaptive_avg_pool2d: 4,
+    F.max_pool1d: 3,
+    F.max_pool2d: 4,
+    torch.max_pool1d: 3,
+    torch.max_pool2d: 4,
+}
+
+TWO_SIGNALS = "it multiplies two signals; one of the factors must be a constant"
+MIXES = "it mixes the images of a batch; the first dimension must stay whole"
+INDICES = "it returns indices, which spikes do not have"
+ROUNDS = "it rounds, which is not linear; divide without rounding_mode"
+RANDOM = "it draws at random in evaluation as well; give training=self.training"
+WRITES = "it writes into a tensor that is given to it; take its result"
+NEGATIVE = "it passes or makes negative values, which no rate can be; train with ReLU"
+CLIPPED = (
+    "it clips from above, which a firing rate does already, at the threshold; train with ReLU, or "
+    "fine-tune with method='qcfs', which learns where to clip"
+)
+SATURATING = (
+    "no rate follows its curve; where it is the last layer, leave it off: the largest score stays "
+    "the largest"
+)
+STATISTIC = "it divides by a statistic of every sample, which spikes do not have; use batch norm"
+UNKNOWN = (
+    "it has no spiking form here; known are Linear, Conv1d, Conv2d, BatchNorm, ReLU, Dropout, "
+    "average and max pooling, Flatten, additions and concatenations"
+)
+REASONS = {
+    name: reason
+    for reason, names in {
+        NEGATIVE: "leakyrelu prelu rrelu elu selu celu gelu silu mish hardswish softplus",
+        CLIPPED: "relu6 hardtanh threshold clamp clip clampmin minimum maximum",
+        SATURATING: "sigmoid hardsigmoid tanh softmax logsoftmax softmin logsigmoid softsign",
+        STATISTIC: "layernorm groupnorm instancenorm1d instancenorm2d rmsnorm",
+    }.items()
+    for name in names.split()
+}
+
+
+def kind_of(
+    node: fx.Node, layer: nn.Module | None, kinds: Mapping[fx.Node, str]
+) -> tuple[str, str]:
+    """What ``node`` becomes, see :class:`Node`, or an empty string and why it cannot be converted.
+
+    Args:
+        node: its arguments in their places, not by name.
+        layer: the module that it calls, if it does.
+        kinds: of the nodes before.
+    """
+    if node.op in ("placeholder", "get_attr"):
+        return ("input" if node.op == "placeholder" else "static"), ""
+    if _tells_a_size(node, kinds):
+        return "size", ""
+    reads: list[fx.Node] = []
+    fx.map_arg((node.args, node.kwargs), reads.append)  # one that is read twice counts twice
+    signals = [i for i in reads if kinds[i] not in ("static", "size")]
+    kind, why = _kind_of_module(layer) if layer is not None else _kind_of_function(node, signals)
+    if reads and not signals and why not in (UNKNOWN, RANDOM, WRITES):
+        return "static", ""
+    if why == MIXES and not all(kinds[i] for i in reads):
+        return "linear", ""  # what is indexed is refused itself
+    return kind, why
+
+
+def function_of(node: fx.Node) -> Any:
+    """The function that ``node`` calls, that of a method where it has one; None for others."""
+    return METHODS.get(str(node.target)) if node.op == "call_method" else node.target
+
+
+def flattens_all(node: fx.Node, layer: nn.Module | None) -> bool | None:
+    """Whether all dimensions but the first become one; None if ``node`` is no Flatten."""
+    if isinstance(layer, nn.Flatten):
+        return (layer.start_dim, layer.end_dim) == (1, -1)
+    if node.op != "call_function" or node.target is not torch.flatten:
+        return None
+    given = dict(zip(("start_dim", "end_dim"), node.args[1:])) | node.kwargs
+    return (given.get("start_dim", 0), given.get("end_dim", -1)) == (1, -1)
+
+
+def _tells_a_size(node: fx.Node, kinds: Mapping[fx.Node, str]) -> bool:
+    if node.op == "call_method":
+        return node.target in SIZE_METHODS
+    if node.op != "call_function":
+        return False
+    if node.target is getattr:
+        return node.args[1] in SIZE_ATTRIBUTES
+    reads = node.all_input_nodes
+    return node.target in SIZE_ARITHMETIC and bool(reads) and all(kinds[i] == "size" for i in reads)
+
+
+def _kind_of_module(layer: nn.Module) -> tuple[str, str]:
+    kind = type(layer)
+    if kind in RELUS:
+        return "spiking", ""
+    if kind in MAX_POOLS:
+        return ("", INDICES) if layer.return_indices else ("max_pool", "")
+    if kind in BATCH_NORMS:
+        if layer.running_mean is None:
+            return "", "it has no running statistics, so its result depends on the batch"
+        return "affine", ""
+    if kind in PRODUCTS:
+        return "linear" if layer.bias is None else "affine", ""
+    if kind in HOMOGENEOUS:
+        return "linear", ""
+    return "", REASONS.get(kind.__name__.lower(), UNKNOWN)
+
+
+def _kind_of_function(node: fx.Node, signals: list[fx.Node]) -> tuple[str, str]:
+    function, others = function_of(node), node.args[1:]
+    if node.kwargs.get("out") is not None:
+        return "", WRITES
+    if function in DROPOUT_FUNCTIONS or node.kwargs.get("training"):
+        return "", RANDOM
+    if function in RELU_FUNCTIONS:
+        return "spiking", ""
+    if function in MAX_POOL_FUNCTIONS:
+        return ("", INDICES) if node.kwargs.get("return_indices") else ("max_pool", "")
+    if function in PRODUCT_FUNCTIONS:
+        if signals != [node.args[0]]:
+            return "", TWO_SIGNALS
+        bias = others[1] if len(others) > 1 else node.kwargs.get("bias")
+        return "linear" if bias is None else "affine", ""
+    if function in SCALINGS:
+        if len(signals) > 1 or (function in QUOTIENTS and others[0] in signals):
+            return "", TWO_SIGNALS
+        return ("", ROUNDS) if node.kwargs.get("rounding_mode") else ("linear", "")
+    if function in ADDITIONS:
+        return "linear" if all(a in signals for a in node.args[:2]) else "affine", ""
+    if function in CONCATENATIONS:
+        return "linear" if set(signals) == set(node.all_input_nodes) else "affine", ""
+    if function is operator.getitem:
+        if signals != [node.args[0]]:
+            return "", "it chooses by a signal, which spikes cannot"
+        first = others[0][0] if isinstance(others[0], tuple) else others[0]
+        if first is not Ellipsis and not (isinstance(first, slice) and first == slice(None)):
+            return "", MIXES
+    if function is torch.mean:
+        dim = others[0] if others else node.kwargs.get("dim")
+        if dim in (None, 0) or (isinstance(dim, (tuple, list)) and 0 in dim):
+            return "", MIXES
+    if function in HOMOGENEOUS_FUNCTIONS or function in OTHER_LINEAR:
+        return "linear", ""
+    name = str(getattr(node.target, "__name__", node.target)).replace("_", "")
+    return "", REASONS.get(name, UNKNOWN)

@@ -1,0 +1,75 @@
+"""Integrate-and-fire neurons in the place of a ReLU."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from snnfast import check
+
+
+class Neurons(nn.Module):
+    """Integrate-and-fire neurons in the place of a ReLU: ``h[t] = v[t-1] + x[t]``, a spike where ``h >= threshold``.
+
+    A spike counts for ``threshold`` in the units of the ReLU's activations, so that ``rate * threshold`` is the
+    activation, as long as that is at most the threshold.
+
+    Attributes:
+        threshold: a scalar or one value a channel, ``[C, 1, ...]``; NaN until it is calibrated.
+        reset: "soft" subtracts the threshold at a spike, "hard" sets the membrane to 0.
+        initial: membrane before the first step, as a part of the threshold.
+    """
+
+    threshold: Tensor
+
+    def __init__(self, reset: str, initial: float, like: Tensor) -> None:
+        super().__init__()
+        self.reset, self.initial = reset, initial
+        dtype = check.state_dtype(like.dtype)
+        self.register_buffer("threshold", torch.tensor(math.nan, dtype=dtype, device=like.device))
+
+    @property
+    def v_reset(self) -> float | None:
+        """As the ops take it."""
+        return None if self.reset == "soft" else 0.0
+
+    def checked(self, value: object, name: str) -> Tensor:
+        """``value`` as a threshold of these neurons, above 0; ``name`` is what errors call it."""
+        try:
+            result = torch.as_tensor(
+                value, dtype=self.threshold.dtype, device=self.threshold.device
+            )
+        except (TypeError, ValueError, RuntimeError):
+            raise TypeError(
+                f"{name} must be a number or a tensor of numbers, got {type(value).__name__}"
+            ) from None
+        if not (result.numel() and result.isfinite().all() and (result > 0).all()):
+            raise ValueError(f"{name} must be positive and finite, got {_short(result)}")
+        return result.detach().clone()
+
+    def rest(self, like: Tensor) -> Tensor:
+        """The membrane before the first step, for a current ``like`` of one step."""
+        dtype = check.state_dtype(like.dtype)
+        return (self.threshold.to(dtype) * self.initial).expand(like.shape).contiguous()
+
+    def extra_repr(self) -> str:
+        """The constants."""
+        return f"threshold={_short(self.threshold)}, reset={self.reset!r}, initial={self.initial:g}"
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        value = state_dict.get(prefix + "threshold")
+        if value is not None and value.shape != self.threshold.shape:
+            self.threshold = self.threshold.new_full(value.shape, math.nan)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _short(value: Tensor) -> str:
+    if value.numel() == 1:
+        return f"{value.item():g}"
+    sizes = f"[{', '.join(map(str, value.shape))}]"
+    if not value.numel():
+        return sizes
+    return f"{sizes} from {value.min().item():g} to {value.max().item():g}"

@@ -1,0 +1,35 @@
+"""What the ops share of autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+
+def refuse_tangents(op: str, arguments: Sequence[Any]) -> None:
+    """Raises where forward-mode differentiation is under way."""
+    # A kernel would drop tangents, and the derivative would silently be zero.
+    if forward_ad._current_level < 0:
+        return
+    for a in arguments:
+        if isinstance(a, Tensor) and forward_ad.unpack_dual(a).tangent is not None:
+            raise RuntimeError(f"{op}: forward-mode differentiation is not supported")
+
+
+def wants_gradient(arguments: Sequence[Any]) -> bool:
+    """Whether autograd will ask for the gradient of an argument."""
+    return torch.is_grad_enabled() and any(
+        isinstance(a, Tensor) and a.requires_grad for a in arguments
+    )
+
+
+def below_autograd(kernel: Any, *arguments: Any) -> tuple[Tensor, ...]:
+    """Calls a kernel whose gradient is not wanted or already taken care of, without the way through Python's autograd."""
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return kernel(*arguments)  # type: ignore[no-any-return]
+    with torch._C._AutoDispatchBelowAutograd():
+        return kernel(*arguments)  # type: ignore[no-any-return]

@@ -1,0 +1,98 @@
+"""Presentations, whatever op they are given to: no inputs, wrong events, sizes beyond what memory holds."""
+
+import pytest
+import torch
+from backends import PRESENT, force
+
+from snnfast import ops
+from snnfast.ops import Events, Rates
+
+OPS = ("diehl_cook", "diehl_cook_conductance")
+
+
+def present(name, x, inputs, device="cpu", neurons=70, **arguments):
+    theta = torch.float64 if name == "diehl_cook_conductance" else torch.float32
+    w = torch.full((neurons, inputs), 8.0, device=device)
+    theta = torch.full((neurons,), 20.0, dtype=theta, device=device)  # above rest
+    return getattr(ops, name)(x, w, theta, return_spikes=True, **arguments)
+
+
+@pytest.mark.parametrize("name", OPS)
+@pytest.mark.parametrize("form", ["spikes", "events", "rates"])
+def test_without_inputs(backend, name, form):
+    spikes = torch.zeros(17, 6, 0, device=backend.device)
+    seeds = torch.arange(17, device=backend.device)
+    x = {
+        "spikes": spikes,
+        "events": Events.from_dense(spikes),
+        "rates": Rates(torch.zeros(17, 0, device=backend.device), 6, seeds),
+    }[form]
+    result = present(name, x, 0, backend.device)
+    assert result.counts.shape == (17, 70)
+    assert not result.spikes.any()
+
+
+@pytest.mark.parametrize("name", OPS)
+@pytest.mark.parametrize("inputs", [0, 2])
+def test_more_steps_than_can_be_counted(name, inputs):
+    hz, seeds = torch.zeros(1, inputs), torch.zeros(1, dtype=torch.int64)
+    for backend in (*(n for n in PRESENT if n != "cuda"), "reference"):
+        with force(backend), pytest.raises(ValueError, match=name) as caught:
+            present(name, Rates(hz, 2**62, seeds), inputs)
+        assert str(caught.value) == (
+            f"{name}: a presentation must have less than 2**31 elements, "
+            f"got 4611686018427387904 steps of {inputs} inputs"
+        )
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_strides_of_spikes(kernels, name):
+    spikes = (torch.rand(3, 9, 12, generator=torch.Generator().manual_seed(0)) < 0.4).float()
+    spikes = (3 * spikes).to(kernels.device)
+    arguments = {"inputs": 12, "device": kernels.device, "theta_plus": 0.5}
+    wanted = present(name, spikes, **arguments).spikes
+    assert wanted.any()
+    views = (
+        spikes.transpose(0, 1).clone().transpose(0, 1),
+        spikes.transpose(0, 2).clone().transpose(0, 2),
+        torch.cat((spikes, spikes), 2)[:, :, :12],
+    )
+    for view in views:
+        torch.testing.assert_close(present(name, view, **arguments).spikes, wanted, rtol=0, atol=0)
+    once = spikes[:1].expand(3, 9, 12)
+    torch.testing.assert_close(
+        present(name, once, **arguments).spikes,
+        present(name, once.clone(), **arguments).spikes,
+        rtol=0,
+        atol=0,
+    )
+
+
+# P = 2, T = 3, I = 5
+WRONG = {
+    "input beyond the last": ([0, 5, 1], [[0, 2, 2, 3], [3, 3, 3, 3]]),
+    "input far beyond": ([2**31 - 1, 0, 1], [[0, 1, 2, 3], [3, 3, 3, 3]]),
+    "input below 0": ([-1, 3, 1], [[0, 2, 2, 3], [3, 3, 3, 3]]),
+    "input far below 0": ([-(2**31), 3, 1], [[0, 2, 2, 3], [3, 3, 3, 3]]),
+    "offset beyond the last": ([0, 1, 2], [[0, 1, 2, 3], [3, 4, 2**40, 2**40]]),
+    "offset below 0": ([0, 1, 2], [[-(2**40), 1, 2, 3], [3, 3, 3, 3]]),
+    "offsets descend": ([0, 1, 2], [[0, 3, 1, 3], [3, 3, 3, 3]]),
+    "inputs descend": ([2, 1, 0], [[0, 3, 3, 3], [3, 3, 3, 3]]),
+    "more than there are inputs": ([3] * 4096, [[0, 4096, 4096, 4096], [0, 0, 0, 4096]]),
+}
+
+
+@pytest.mark.parametrize("name", OPS)
+@pytest.mark.parametrize("wrong", WRONG)
+def test_unchecked_events_reach_nothing_else(kernels, name, wrong):
+    inputs, offsets = WRONG[wrong]
+    x = Events(
+        torch.tensor(inputs, dtype=torch.int32, device=kernels.device),
+        torch.tensor(offsets, device=kernels.device),
+    )
+    if kernels.name != "cpu":
+        present(name, x, 5, kernels.device, validate=False)
+        return
+    what = "offsets must ascend" if "offset" in wrong else "inputs must ascend within a step"
+    with pytest.raises(RuntimeError, match=f"{name}: {what}"):
+        present(name, x, 5, validate=False)

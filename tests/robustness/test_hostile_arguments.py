@@ -1,0 +1,151 @@
+"""Every argument of every public function, given something else: a TypeError or ValueError that names it."""
+
+import inspect
+import math
+
+import pytest
+import torch
+
+from snnfast import encoder, loss, nn, ops, plasticity
+from snnfast.nn import SpikeProp
+
+HUGE = 10**400  # too large for a float, and Python prints no more than 4300 digits of such
+# By what the annotation says: the first that matches.
+HOSTILE = {
+    "bool": (),
+    "Generator": ("a", 3, HUGE),
+    "dtype": ("a", 3, HUGE),
+    "Surrogate": ("no such", 3, HUGE),
+    "State": ("a", 3),
+    "Rule": ("a", 3),
+    "Rates": ("a", 3.5, HUGE),
+    "Sequence": ("a", object(), HUGE),
+    "tuple": ("a", 3),
+    "float": ("a", object(), HUGE, -HUGE),
+    "int": ("a", object(), HUGE, -HUGE, 2.5),
+    "Tensor": ("a", 3.5, 3, HUGE),
+    "str": ("no such", 3),
+    "Update": ("no such", 3),
+    "Reduction": ("no such", 3),
+    "Module": ("a", 3),
+    "SpikeProp": ("a", 3),
+}
+
+
+def spikes(*shape):
+    return (torch.arange(math.prod(shape)).view(shape) % 3 == 0).float()
+
+
+X = torch.zeros(3, 2, 4)
+T = torch.tensor([[1.0, 2.0], [3.0, math.inf]])
+W = torch.full((3, 4), 0.5)
+COMPETITION = {"x": spikes(2, 5, 4), "w": W, "theta": torch.zeros(3)}
+# What each is called with while one argument after the other is replaced; layers are given an input, too.
+GOOD = {
+    "lif": {"x": X},
+    "iaf": {"x": X},
+    "li": {"x": X},
+    "cuba": {"x": X},
+    "alif": {"x": X},
+    "spike_count": {"x": X},
+    "poisson": {"p": torch.full((4,), 0.5), "num_steps": 3},
+    "spikeprop": {
+        "t_in": T,
+        "w": torch.ones(3, 2, 1),
+        "delays": torch.ones(1),
+        "tau": 2.0,
+        "t_max": 9.0,
+    },
+    "stdp": {"w": W, "pre": spikes(5, 4), "post": spikes(5, 3), "rule": plasticity.pair()},
+    "bp_stdp": {"w": W, "pre": spikes(5, 4), "error": torch.zeros(5, 3)},
+    "bp_stdp_network": {"weights": [W], "x": spikes(2, 5, 4), "thresholds": [0.9]},
+    "diehl_cook": COMPETITION,
+    "diehl_cook_conductance": COMPETITION,
+    "IF": {},
+    "LI": {},
+    "LIF": {},
+    "CubaLIF": {},
+    "ParametricLIF": {},
+    "Rate": {},
+    "Count": {},
+    "Time": {},
+    "SpikeProp": {"in_features": 2, "out_features": 3, "delays": 2},
+    "calibrate": {"layer": None, "t": T, "mean_time": 9.0},
+    "detach": {"net": nn.LIF()},
+    "reset": {"net": nn.LIF()},
+    "like": {"neuron": "spikingjelly.LIFNode"},
+    "Latency": {"t_max": 9.0},
+    "PoissonEncoder": {"time_interval": 5.0},
+    "Population": {
+        "neurons": 4,
+        "minimum": [0.0],
+        "maximum": [1.0],
+        "max_firing_time": 9.0,
+        "not_to_fire": 8.0,
+    },
+    "Regular": {},
+    "Simple": {},
+    "desired_times": {"samples": 2, "beta": 250.0, "time_interval": 5},
+    "label_encoder": {"label": 1, "beta": 250.0, "num_classes": 3, "time_interval": 5},
+    "bp_stdp_error": {"r": spikes(5, 3), "z": spikes(5, 3), "label": 1},
+    "bp_stdp_loss": {"r": spikes(5, 3), "z": spikes(5, 3), "label": 1},
+    "first_spike": {"t": T},
+    "first_spike_cross_entropy": {"t": T, "labels": torch.tensor([0, 1])},
+    "revival": {"t": T, "u_max": torch.zeros(2, 2)},
+    "spike_time_squared_error": {"t": T, "target": T},
+    "virtual_times": {"t": T, "u_max": torch.zeros(2, 2), "t_max": 9.0},
+}
+# Inputs of layers and encoders.
+INPUTS = {"SpikeProp": T, "Population": torch.zeros(2, 1), "Latency": torch.zeros(2)}
+MODULES = (ops, nn, encoder, loss)
+PUBLIC = {
+    name: getattr(module, name)
+    for module in MODULES
+    for name in module.__all__
+    if not hasattr(getattr(module, name), "_fields")  # results and states
+}
+
+
+def call(name, kwargs):
+    if name == "calibrate" and kwargs["layer"] is None:
+        kwargs = {**kwargs, "layer": SpikeProp(2, 3, 2)}
+    result = PUBLIC[name](**kwargs)
+    if isinstance(result, torch.nn.Module):
+        result(INPUTS.get(name, torch.zeros(2, 4)))
+
+
+def arguments(name):
+    for p in inspect.signature(PUBLIC[name]).parameters.values():
+        if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
+            continue
+        annotation = str(p.annotation)
+        kind = next(k for k in HOSTILE if k in annotation)
+        for value in HOSTILE[kind]:
+            yield p.name, value
+
+
+CASES = [
+    pytest.param(name, argument, value, id=f"{name}-{argument}-{type(value).__name__}{k}")
+    for name in PUBLIC
+    for k, (argument, value) in enumerate(arguments(name))
+]
+
+
+def test_every_public_function_is_tried():
+    assert set(GOOD) == set(PUBLIC)
+
+
+@pytest.mark.filterwarnings("ignore:spikeprop. all outputs are silent", "ignore:calibrate")
+@pytest.mark.parametrize("name", PUBLIC)
+def test_what_is_replaced_was_good(name):
+    call(name, GOOD[name])
+
+
+@pytest.mark.filterwarnings("ignore:spikeprop. all outputs are silent", "ignore:calibrate")
+@pytest.mark.parametrize(("name", "argument", "value"), CASES)
+def test_error_names_the_argument(name, argument, value):
+    with pytest.raises((TypeError, ValueError)) as caught:
+        call(name, {**GOOD[name], argument: value})
+    message = str(caught.value)
+    assert argument in message, message
+    assert len(message) < 1000

@@ -10,10 +10,10 @@ from snnfast import data
 from snnfast.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from snnfast.learning import assign_labels, predict
 from snnfast.model import DiehlAndCook2015
+from snnfast.ops import DiehlCookResult
 from snnfast.procedure import diehl_cook2015, run, stdp
 from snnfast.procedure import diehl_cook2015_readout as readout
 from snnfast.procedure.run import CHECKPOINT, RESULT, Data, Figures
-from snnfast.reference.diehl_cook import DiehlCookResult
 
 QUICK = {"time_interval": 50.0, "theta_plus": 0.1}
 

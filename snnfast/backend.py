@@ -8,6 +8,7 @@ warning that says why: a fallback is never silent.
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,8 +84,8 @@ def forced() -> str | None:
 def use(backend: str | None) -> Iterator[None]:
     """Forces ``backend`` (``"cpu"``, ``"cuda"``, ``"reference"``, or None for the default) inside a ``with`` block.
 
-    It holds for this thread, or this task of asyncio, and for no other. Compiled code follows the block that was entered
-    or left last, whoever did.
+    It holds for this thread, or this task of asyncio, and for no other. Compiled code follows the block that was
+    entered or left last, whoever did.
 
     Raises:
         ValueError: for a name that is none of them.
@@ -107,7 +108,10 @@ def use(backend: str | None) -> Iterator[None]:
 def _warn_once(message: str) -> None:
     if message not in _warned:
         _warned.add(message)
-        warnings.warn(message, BackendWarning, stacklevel=4)
+        frame, level = sys._getframe(1), 2
+        while frame.f_back and frame.f_globals["__name__"].startswith("snnfast."):
+            frame, level = frame.f_back, level + 1
+        warnings.warn(message, BackendWarning, stacklevel=level)  # points to who called the package
 
 
 def _why_not(kernel: str, x: Tensor, surrogate: object) -> str:
@@ -144,6 +148,13 @@ def choose(op: str, x: Tensor, surrogate: object = None) -> tuple[str, str]:
 
 def library(op: str, x: Tensor, surrogate: object = None) -> Any:
     """The namespace of kernels that runs ``op`` on ``x``, or None for the reference (a fallback warns once)."""
+    if (
+        extension is not None
+        and x.is_cpu
+        and (surrogate is None or type(surrogate) is Surrogate)
+        and forced() is None
+    ):
+        return torch.ops.snnfast  # the usual case, without words
     backend, why = choose(op, x, surrogate)
     if backend == "reference":
         if forced() != "reference":

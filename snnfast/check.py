@@ -101,6 +101,8 @@ def _like_state(op: str, name: str, value: Tensor, x: Tensor) -> None:
 def number(op: str, name: str, value: object) -> float:
     """A finite real number."""
     # float first: to ask an abstract class takes longer than many a kernel.
+    if type(value) is float and -math.inf < value < math.inf:
+        return value
     if isinstance(value, bool) or not isinstance(value, (float, Real)):
         raise TypeError(f"{op}: {name} must be a number, got {type(value).__name__}")
     try:
@@ -115,7 +117,7 @@ def number(op: str, name: str, value: object) -> float:
 
 def parameter(op: str, name: str, value: object, x: Tensor) -> float | Tensor:
     """A number, or a tensor that broadcasts over the neurons ``x.shape[1:]``; its values are not looked at."""
-    if not isinstance(value, Tensor):
+    if type(value) is float or not isinstance(value, Tensor):
         return number(op, name, value)
     neurons = x.shape[1:]
     shape = (1,) * (len(neurons) - value.dim()) + tuple(value.shape)
@@ -172,7 +174,7 @@ def at_least_zero(op: str, name: str, value: object) -> float:
     return result
 
 
-def tensor(
+def fits(
     op: str,
     name: str,
     value: object,
@@ -193,7 +195,7 @@ def tensor(
 
 def like(op: str, name: str, value: object, expected: Tensor, device: torch.device) -> None:
     """A tensor with the shape and dtype of ``expected``, on ``device``, which is w's."""
-    tensor(op, name, value, expected.shape, expected.dtype, device)
+    fits(op, name, value, expected.shape, expected.dtype, device)
 
 
 def whole(op: str, name: str, value: object, least: int = 1) -> int:

@@ -158,7 +158,7 @@ class Rule:
                 raise TypeError(
                     f"plasticity: {field.name} must be a number, got {type(value).__name__}"
                 )
-            if not math.isfinite(value):
+            if not -math.inf < float(value) < math.inf:  # as check.number: for torch.compile
                 raise ValueError(f"plasticity: {field.name} must be finite, got {value}")
             if field.name.startswith("tau") and value <= 0:
                 raise ValueError(f"plasticity: {field.name} must be positive, got {value:g} ms")

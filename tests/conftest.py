@@ -1,4 +1,4 @@
-"""Backends as fixtures; the tests of ops run over ``tests/samples.py``."""
+"""Backends as fixtures; the shared tests of neurons (``tests/neurons``) over the neurons of the file that runs them."""
 
 import gc
 import os
@@ -12,6 +12,8 @@ from hypothesis import settings
 sys.path.insert(0, str(Path(__file__).parent))  # for `import samples` and `import backends`
 
 from backends import PRESENT, force
+
+from snnfast import memory
 
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 settings.register_profile("explore", deadline=None, max_examples=2000)
@@ -32,6 +34,31 @@ def kernels(request):
         yield chosen
 
 
+def pytest_configure(config):
+    pytest.register_assert_rewrite("neurons", "samples")
+    config.addinivalue_line("markers", "each(names, cases): over ``cases(op)`` of every neuron")
+
+
+def pytest_generate_tests(metafunc):
+    """``op`` is every one of the module's ``NEURONS`` in turn, unless :func:`samples.each` says what else is."""
+    neurons = getattr(metafunc.module, "NEURONS", ())
+    marks = [mark.args for mark in metafunc.definition.iter_markers("each")]
+    if neurons and "op" in metafunc.fixturenames and not any("op" in m[0].split() for m in marks):
+        marks.append(("op", lambda op: [op]))
+    for names, cases in marks:
+        values = [case for op in neurons for case in cases(op)]
+        metafunc.parametrize(names.replace(" ", ","), values, ids=case_name)
+
+
+def case_name(value):
+    return "+".join(value) if isinstance(value, list) else getattr(value, "__name__", str(value))
+
+
+@pytest.fixture
+def fresh_compiler():
+    torch.compiler.reset()
+
+
 @pytest.fixture
 def nan_memory():
     """Fills every tensor that PyTorch allocates uninitialised, here and in C++, with NaN."""
@@ -39,6 +66,24 @@ def nan_memory():
     assert torch.utils.deterministic.fill_uninitialized_memory
     yield
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def fresh_cache():
+    """The memory of outputs that is kept to be used again: empty, 256 MiB at most."""
+    before = memory.statistics().limit
+    memory.set_limit(2**28)
+    memory.release()
+    yield
+    memory.set_limit(before)
+
+
+@pytest.fixture
+def threads():
+    """Sets the number of PyTorch's threads."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
 
 
 def pytest_collection_finish():

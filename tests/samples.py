@@ -1,13 +1,21 @@
-"""Samples of every op, for the generic tests: a new op is tested by adding it to ``OPS``."""
+"""A neuron as its tests see it, and what to call it with.
+
+``tests/ops/test_<stem>.py`` says what a neuron is (:class:`Op`) and collects the shared tests of ``tests/neurons``.
+"""
 
 from __future__ import annotations
 
+import functools
 import inspect
+import math
+import runpy
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -23,6 +31,18 @@ SURROGATES = (
     "gaussian",
     "straight_through",
 )
+# A soft spike of each, whose derivative it is.
+PRIMITIVES = {
+    "atan": lambda u, a: torch.atan(math.pi / 2 * a * u) / math.pi + 0.5,
+    "sigmoid": lambda u, a: torch.sigmoid(a * u),
+    "fast_sigmoid": lambda u, a: u / (1 + a * u.abs()),
+    "rectangle": lambda u, a: (a * u + 0.5).clamp(0, 1),
+    "triangle": lambda u, a: torch.where(
+        a * u.abs() >= 1, 0.5 * u.sign() + 0.5, a * u - 0.5 * a**2 * u * u.abs() + 0.5
+    ),
+    "gaussian": lambda u, a: 0.5 + 0.5 * torch.erf(a * u),
+    "straight_through": lambda u, a: u + 0.0 * a,
+}
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -51,27 +71,38 @@ class Values:
         return neurons
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Op:
-    """An op of ``snnfast.ops`` over sequences.
+    """A neuron of ``snnfast.ops``.
 
     Attributes:
         name: in ``snnfast.ops`` and ``snnfast.reference``.
+        kernel: whose kernels it runs.
+        signature: its arguments as Python shows them, without types.
         states: its arguments that are states ``x.shape[1:]``.
         decays: its arguments that are decays; each has a time constant beside it.
         params: its other arguments that take a number or a tensor.
-        kernel: whose kernels it runs.
+        voltages: its arguments that are in the unit of the membrane, with ``x`` their only sources.
         fires: whether its first output is spikes.
+        steady: keyword arguments with which it fires at ``v_threshold`` whatever it did before.
         variants: keyword arguments to test with, by name.
+        worked: runs worked by hand, by name.
     """
 
     name: str
+    kernel: str
+    signature: str
     states: tuple[str, ...]
     decays: tuple[str, ...]
     params: tuple[str, ...]
-    kernel: str
-    fires: bool
+    voltages: tuple[str, ...]
     variants: dict[str, dict[str, Any]] = field(repr=False)
+    worked: dict[str, dict[str, Any]] = field(repr=False)
+    fires: bool = True
+    steady: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.name
 
     def __call__(self, **arguments: Any) -> tuple[Tensor, ...]:
         return getattr(ops, self.name)(**arguments)
@@ -83,7 +114,7 @@ class Op:
         return argument in inspect.signature(getattr(ops, self.name)).parameters
 
 
-_FIRING = {
+FIRING = {
     "v_reset": {"v_reset": -0.3},
     "soft": {"v_reset": None},
     "low_threshold": {"v_threshold": 0.25},
@@ -100,7 +131,7 @@ _FIRING = {
     **{s: {"surrogate": s} for s in SURROGATES},
     **{f"{s}_soft": {"surrogate": s, "v_reset": None} for s in SURROGATES},
 }
-_LEAKY = {
+LEAKY = {
     "tau": {"tau": 3.7},
     "tau_1": {"tau": 1.0},
     "tau_each": {"tau": Values(1.0, 9.0)},
@@ -117,7 +148,7 @@ _LEAKY = {
     "v_rest_each": {"v_rest": Values(-0.3, 0.3)},
     "v_rest_scalar": {"v_rest": Values(-0.3, 0.3, "scalar"), "decay": Values(0.1, 0.9, "last")},
 }
-_LEAKY_FIRING = {
+LEAKY_FIRING = {
     "all_tensors": {
         "decay": Values(0.1, 0.9),
         "v_threshold": Values(0.5, 1.5, "channel"),
@@ -134,80 +165,7 @@ _LEAKY_FIRING = {
         "decay_input": False,
     },
 }
-_SYNAPTIC = {
-    "tau_syn": {"tau_syn": 4.5},
-    "decay_syn_0": {"decay_syn": 0.0},
-    "decay_syn_1": {"decay_syn": 1.0},
-    "decay_syn_each": {"decay_syn": Values(0.0, 1.0)},
-    "both_decays_channel": {
-        "decay": Values(0.0, 1.0, "channel"),
-        "decay_syn": Values(0.0, 1.0, "last"),
-    },
-    "tau_syn_scalar": {"tau_syn": Values(1.5, 5.0, "scalar"), "decay_input": False},
-    "return_state": {"return_state": False},
-}
-_ADAPTIVE = {
-    "beta": {"beta": 0.7},
-    "beta_negative": {"beta": -0.1},
-    "beta_each": {"beta": Values(0.0, 1.0)},
-    "tau_adapt": {"tau_adapt": 3.0},
-    "decay_adapt_0": {"decay_adapt": 0.0, "beta": 0.5},
-    "decay_adapt_1": {"decay_adapt": 1.0},
-    "decay_adapt_each": {"decay_adapt": Values(0.0, 1.0), "beta": 0.4},
-    "adaptation_channel": {
-        "beta": Values(0.0, 1.0, "channel"),
-        "decay_adapt": Values(0.0, 1.0, "last"),
-        "v_reset": None,
-    },
-    "detach_adaptive": {"beta": 0.5, "detach_reset": True, "v_threshold": Values(0.5, 1.0)},
-    "return_state": {"return_state": False},
-}
-
-_FIRES = ("v_threshold", "v_reset", "v_rest")
-_NOT_RETURNED = {"return_state": {"return_state": False}}
-
-OPS = {
-    op.name: op
-    for op in (
-        Op(
-            "lif",
-            ("v",),
-            ("decay",),
-            _FIRES,
-            "lif",
-            True,
-            {"plain": {}, **_LEAKY, **_FIRING, **_LEAKY_FIRING, **_NOT_RETURNED},
-        ),
-        Op(
-            "iaf",
-            ("v",),
-            (),
-            ("v_threshold", "v_reset"),
-            "lif",
-            True,
-            {"plain": {}, **_FIRING, **_NOT_RETURNED},
-        ),
-        Op("li", ("v",), ("decay",), ("v_rest",), "lif", False, {"plain": {}, **_LEAKY}),
-        Op(
-            "cuba",
-            ("v", "i"),
-            ("decay", "decay_syn"),
-            _FIRES,
-            "cuba",
-            True,
-            {"plain": {}, **_LEAKY, **_FIRING, **_LEAKY_FIRING, **_SYNAPTIC},
-        ),
-        Op(
-            "alif",
-            ("v", "a"),
-            ("decay", "decay_adapt"),
-            (*_FIRES, "beta"),
-            "alif",
-            True,
-            {"plain": {}, **_LEAKY, **_FIRING, **_LEAKY_FIRING, **_ADAPTIVE},
-        ),
-    )
-}
+NOT_RETURNED = {"return_state": {"return_state": False}}
 
 # Around the vector widths, the 64-neuron unit of work, the 512-neuron block, and the checkpoints
 # every 16 and 32 steps.
@@ -286,31 +244,64 @@ class Sample:
         return arguments
 
 
-def samples(*dtypes: torch.dtype) -> list[Sample]:
+def each(names: str, cases: Callable[[Op], list[Any]]) -> Any:
+    """Runs a test over the cases of every neuron of the file that collects it (``tests/conftest.py``)."""
+    return pytest.mark.each(names, cases)
+
+
+def firing(op: Op) -> list[Op]:
+    return [op] if op.fires else []
+
+
+def leaky(op: Op) -> list[Op]:
+    return [op] if op.decays else []
+
+
+def rich(op: Op) -> str:
+    """The variant with the most tensors."""
+    return next(v for v in ("all_tensors", "v_rest_scalar", "threshold_each") if v in op.variants)
+
+
+def learned(op: Op) -> list[str]:
+    """Variants in which together every parameter is a tensor."""
+    missing, found = {*op.decays, *op.params}, []
+    for variant, options in op.variants.items():
+        given = {k.replace("tau", "decay") for k, v in options.items() if isinstance(v, Values)}
+        if given & missing:
+            missing -= given
+            found.append(variant)
+    if missing:
+        raise ValueError(f"{op} has no variant with a tensor for {missing}")
+    return found
+
+
+def samples(op: Op, *dtypes: torch.dtype) -> list[Sample]:
     """Every variant at a few shapes, every shape with two variants; narrow dtypes at fewer shapes."""
     result = []
-    for op in OPS.values():
-        rich = "all_tensors" if "all_tensors" in op.variants else "v_rest"
-        rich = rich if rich in op.variants else "v_seq"
-        for dtype in dtypes or DTYPES:
-            narrow = dtype in (torch.bfloat16, torch.float16)
-            for variant in op.variants:
-                result += [Sample(op, variant, s, dtype) for s in FEW_SHAPES[narrow:]]
-            for shape in SHAPES[:: 3 if narrow else 1]:
-                result.append(Sample(op, "plain", shape, dtype, with_states=False))
-                result.append(Sample(op, rich, shape, dtype))
+    for dtype in dtypes or DTYPES:
+        narrow = dtype in (torch.bfloat16, torch.float16)
+        for variant in op.variants:
+            result += [Sample(op, variant, s, dtype) for s in FEW_SHAPES[narrow:]]
+        for shape in SHAPES[:: 3 if narrow else 1]:
+            result.append(Sample(op, "plain", shape, dtype, with_states=False))
+            result.append(Sample(op, rich(op), shape, dtype))
     return result
 
 
-def few(dtype: torch.dtype = torch.float32, *variants: str) -> list[Sample]:
-    """A handful of samples an op, for slow tests: those of ``variants`` that it has."""
+def few(op: Op, dtype: torch.dtype = torch.float32, *variants: str) -> list[Sample]:
+    """A handful of samples, for slow tests: those of ``variants`` that the neuron has."""
     wanted = variants or ("plain", "soft", "all_tensors", "decay_channel")
     return [
-        Sample(op, variant, (5, 2, 3, 4), dtype)
-        for op in OPS.values()
-        for variant in wanted
-        if variant in op.variants
+        Sample(op, variant, (5, 2, 3, 4), dtype) for variant in wanted if variant in op.variants
     ]
+
+
+@functools.cache
+def neurons() -> list[Op]:
+    """The neurons of all test files, for the few tests that need them at once."""
+    files = sorted((Path(__file__).parent / "ops").glob("test_*.py"))
+    found = [runpy.run_path(str(f))["NEURONS"] for f in files if "\nNEURONS = " in f.read_text()]
+    return [op for ops in found for op in ops]
 
 
 def tensors(arguments: dict[str, Any]) -> dict[str, Tensor]:

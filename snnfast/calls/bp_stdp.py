@@ -79,7 +79,7 @@ def bp_stdp(
     check.weights(op, "w", w)
     check.spikes(op, "pre", pre, ("T", "B", w.shape[1]), w)
     batch = pre.shape[1]
-    check.tensor(op, "error", error, (*pre.shape[:2], w.shape[0]), w.dtype, w.device)
+    check.fits(op, "error", error, (*pre.shape[:2], w.shape[0]), w.dtype, w.device)
     check.whole(op, "epsilon", epsilon)
     check.choice(op, "update", update, ("step", "sequence"))
     check.choice(op, "reduction", reduction, ("sum", "mean"))

@@ -137,14 +137,14 @@ def bp_stdp_network(
     if labels is not None and state is not None:
         raise ValueError(f"{op}: state must be None where the network learns")
     if labels is not None:
-        check.tensor(op, "labels", labels, (samples,), torch.int64, first.device)
-        check.tensor(op, "desired", desired, (num_steps, samples), torch.bool, first.device)
+        check.fits(op, "labels", labels, (samples,), torch.int64, first.device)
+        check.fits(op, "desired", desired, (num_steps, samples), torch.bool, first.device)
         if validate:
             check.in_range(op, "labels", labels, 0, len(weights[-1]) - 1)
     if state is not None:
         _one_a_layer(op, "state", state, weights)
         for depth, (v, w) in enumerate(zip(state, weights)):
-            check.tensor(op, f"state[{depth}]", v, (samples, len(w)), w.dtype, w.device)
+            check.fits(op, f"state[{depth}]", v, (samples, len(w)), w.dtype, w.device)
     if validate:
         for depth, w in enumerate(weights):
             check.finite(op, f"weights[{depth}]", w)

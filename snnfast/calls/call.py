@@ -47,7 +47,7 @@ def _same(value: Any) -> Any:
 
 
 def _parameter(value: Parameter) -> tuple[float, Tensor | None]:
-    return (0.0, value) if isinstance(value, Tensor) else (value, None)
+    return (value, None) if type(value) is float or not isinstance(value, Tensor) else (0.0, value)
 
 
 def _surrogate(value: Surrogate) -> tuple[int, float]:

@@ -80,8 +80,8 @@ def spikeprop(
         return_u_max: also return the largest potential of silent neurons.
         return_slope: also return the slopes at the spikes, to see how many ``slope_min`` replaces.
         validate: look at the values of ``t_in``, ``delays`` and a ``tau`` tensor, and warn if all outputs are silent.
-            On CUDA this waits for the device. Under ``torch.compile``, ``torch.vmap`` and in a CUDA graph values cannot be
-            looked at.
+            On CUDA this waits for the device. Under ``torch.compile``, ``torch.vmap`` and in a CUDA graph values cannot
+            be looked at.
 
     Returns:
         ``t_out`` ``[B, O]``; or a tuple of it and, as asked for, in this order

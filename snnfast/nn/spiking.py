@@ -43,8 +43,6 @@ class Spiking(Stateful):
         return_v_seq: return ``(spikes, v_seq)`` instead of ``spikes``.
     """
 
-    v_rest: float | Tensor | None = None
-
     def __init_subclass__(cls) -> None:
         # help() and editors show what a layer takes with **firing, too.
         own = inspect.signature(cls.__init__).parameters
@@ -95,7 +93,8 @@ class Spiking(Stateful):
         return show(self._shown())
 
     def _shown(self) -> dict[str, Any]:
-        names = ["v_threshold", "v_reset", *["v_rest"] * (self.v_rest is not None), "surrogate"]
+        rest = [] if getattr(self, "v_rest", None) is None else ["v_rest"]
+        names = ["v_threshold", "v_reset", *rest, "surrogate"]
         flags = {n: True for n in ("detach_reset", "stateful", "return_v_seq") if getattr(self, n)}
         return {name: getattr(self, name) for name in names} | flags
 
@@ -163,5 +162,7 @@ def per_channel(layer: Stateful, name: str, value: Tensor, x: Tensor) -> Tensor:
 
 def one_or_each(value: float, channels: int | None) -> Tensor:
     """``value`` for the layer, ``[1]``, or for each channel, ``[C]``."""
+    if channels is not None:
+        check.whole("layer", "channels", channels)
     # FSDP refuses parameters without dimensions.
     return torch.full((1 if channels is None else channels,), value)

@@ -28,8 +28,8 @@ def wants_gradient(arguments: Sequence[Any]) -> bool:
 
 
 def below_autograd(kernel: Any, *arguments: Any) -> tuple[Tensor, ...]:
-    """Calls a kernel whose gradient is not wanted or already taken care of, without the way through Python's autograd."""
+    """Calls a kernel without the way through Python's autograd: its gradient is not wanted or taken care of."""
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return kernel(*arguments)  # type: ignore[no-any-return]
     with torch._C._AutoDispatchBelowAutograd():
-        return kernel(*arguments)  # type: ignore[no-any-return]
+        return kernel.default._op(*arguments)  # type: ignore[no-any-return]

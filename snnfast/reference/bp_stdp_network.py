@@ -26,7 +26,9 @@ def bp_stdp_network(call: calls.BpStdpNetworkCall) -> calls.BpStdpNetworkResult:
         taught = None
         if call.labels is not None and call.desired is not None:
             taught = call.labels[group], call.desired[:, group]
-        present(call, w, x[:, group], [v[group] for v in after], [s[:, group] for s in rasters], taught)
+        present(
+            call, w, x[:, group], [v[group] for v in after], [s[:, group] for s in rasters], taught
+        )
     return calls.BpStdpNetworkResult(
         rasters[-1],
         tuple(rasters[:-1]) if call.return_hidden else None,

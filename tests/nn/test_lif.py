@@ -6,6 +6,7 @@ import snnfast
 from snnfast import nn as sn
 from snnfast import ops
 
+EACH = torch.tensor([0.2, 0.5, 0.8])  # one of each neuron
 LAYERS = {
     "if": (sn.IF, {}),
     "if_soft": (sn.IF, {"v_reset": None, "v_threshold": 2}),
@@ -21,8 +22,28 @@ LAYERS = {
     "plif": (sn.ParametricLIF, {}),
     "cuba": (sn.CubaLIF, {}),
     "cuba_options": (sn.CubaLIF, {"tau": 3.0, "decay_syn": 0.7, "decay_input": False}),
+    "alif": (sn.ALIF, {}),
+    "alif_options": (
+        sn.ALIF,
+        {"decay": 0.8, "beta": 0.6, "tau_adapt": 5.0, "decay_input": False, "v_reset": None},
+    ),
+    "if_tensors": (sn.IF, {"v_threshold": EACH + 0.5, "v_reset": EACH - 0.6}),
+    "lif_tensors": (sn.LIF, {"tau": EACH + 1.5, "v_reset": EACH - 0.6, "v_rest": EACH - 0.5}),
+    "cuba_tensors": (sn.CubaLIF, {"decay_syn": EACH, "v_reset": EACH - 0.6, "v_rest": EACH - 0.5}),
+    "alif_tensors": (
+        sn.ALIF,
+        {
+            "decay": EACH,
+            "beta": EACH - 0.1,
+            "decay_adapt": EACH + 0.1,
+            "v_threshold": EACH + 0.3,
+            "v_reset": EACH - 0.6,
+            "v_rest": EACH - 0.5,
+        },
+    ),
 }
-OPS = {"if": ops.iaf, "lif": ops.lif, "plif": ops.lif, "cuba": ops.cuba}
+OPS = {"if": ops.iaf, "lif": ops.lif, "plif": ops.lif, "cuba": ops.cuba, "alif": ops.alif}
+KINDS = [sn.IF, sn.LIF, sn.ParametricLIF, sn.CubaLIF, sn.ALIF, sn.LI]
 
 
 def sequence(*shape, dtype=torch.float32, seed=0, scale=3.0):
@@ -37,10 +58,10 @@ def test_layer_is_its_op(name):
     x = sequence(6, 2, 3)
     spikes = layer_class(**arguments)(x)
     expected = op(x, **arguments)[0]
-    assert torch.equal(spikes, expected)
+    torch.testing.assert_close(spikes, expected, rtol=0, atol=0)
     assert 0 < spikes.mean() < 1
     grads = [torch.autograd.grad(s.sum(), x)[0] for s in (spikes, expected)]
-    assert torch.equal(*grads)
+    torch.testing.assert_close(*grads, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -50,11 +71,11 @@ def test_membrane_sequence_on_request(name):
     x = sequence(6, 2, 3)
     spikes, v_seq = layer_class(**arguments, return_v_seq=True)(x)
     expected = op(x, **arguments, return_v_seq=True)
-    assert torch.equal(spikes, expected[0])
-    assert torch.equal(v_seq, expected[-1])
+    torch.testing.assert_close(spikes, expected[0], rtol=0, atol=0)
+    torch.testing.assert_close(v_seq, expected[-1], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("layer", [sn.IF, sn.LIF, sn.ParametricLIF, sn.CubaLIF, sn.LI])
+@pytest.mark.parametrize("layer", KINDS)
 @pytest.mark.parametrize("shape", [(0, 2, 3), (4, 0, 3), (4,), (1, 2), (4, 2, 3, 2, 2)])
 def test_any_number_of_dimensions_and_empty_sequences(layer, shape):
     assert layer()(sequence(*shape)).shape == shape
@@ -64,13 +85,13 @@ def test_li_returns_the_membrane_and_is_its_op():
     x = sequence(5, 2, 3)
     for arguments in ({}, {"decay": 0.8, "decay_input": False, "v_rest": 0.5}):
         v_seq = sn.LI(**arguments)(x)
-        assert torch.equal(v_seq, ops.li(x, **arguments)[0])
+        torch.testing.assert_close(v_seq, ops.li(x, **arguments)[0], rtol=0, atol=0)
     assert sn.LI()(x.bfloat16()).dtype == torch.float32
     assert "tau=2.0" in repr(sn.LI())
 
 
 @pytest.mark.parametrize("backend", ["reference", None])
-@pytest.mark.parametrize("layer", [sn.IF, sn.LIF, sn.ParametricLIF, sn.CubaLIF, sn.LI])
+@pytest.mark.parametrize("layer", KINDS)
 def test_layers_run_on_every_backend(layer, backend):
     x = sequence(5, 2, 3)
     with snnfast.backend.use(backend):
@@ -103,18 +124,61 @@ def test_constants_of_each_channel_are_buffers():
     x = sequence(5, 2, 3, 4, 4)
     for c in range(3):
         one = sn.LIF(tau[c].item(), v_threshold=v_threshold[c].item())
-        assert torch.equal(layer(x)[:, :, c], one(x[:, :, c]))
+        torch.testing.assert_close(layer(x)[:, :, c], one(x[:, :, c]), rtol=0, atol=0)
     assert "tau=[3, 1, 1]" in repr(layer)
     assert set(sn.CubaLIF(decay_syn=torch.tensor(0.5)).state_dict()) == {"decay_syn"}
     tau.zero_()
     assert layer.tau.min() == 1.5
 
 
-def test_a_parameter_is_learned():
-    layer = sn.LIF(decay=nn.Parameter(torch.tensor(0.5)), v_threshold=nn.Parameter(torch.ones(3)))
-    layer(sequence(5, 2, 3)).sum().backward()
-    assert layer.decay.grad.abs() > 0
-    assert (layer.v_threshold.grad != 0).all()
+LEARNED = {
+    sn.IF: ("v_threshold", "v_reset"),
+    sn.LIF: ("tau", "v_threshold", "v_reset", "v_rest"),
+    sn.CubaLIF: ("decay", "tau_syn", "v_threshold", "v_reset", "v_rest"),
+    sn.ALIF: ("decay", "beta", "decay_adapt", "v_threshold", "v_reset", "v_rest"),
+    sn.LI: ("tau", "v_rest"),
+}
+START = {"tau": 2.0, "decay": 0.5, "v_threshold": 0.8, "v_reset": 0.1, "v_rest": 0.2, "beta": 0.3}
+
+
+@pytest.mark.parametrize("layer", LEARNED)
+@pytest.mark.parametrize("shape", [(), (3,)])
+def test_every_parameter_is_learned(layer, shape):
+    """All at once; each is a parameter of the module and its gradient that of the op."""
+    start = {
+        n: torch.full(shape, START[n.partition("_")[0] if n not in START else n])
+        for n in LEARNED[layer]
+    }
+    learner = layer(**{name: nn.Parameter(value.clone()) for name, value in start.items()})
+    assert (
+        set(learner.state_dict()) == {name for name, _ in learner.named_parameters()} == set(start)
+    )
+    x = sequence(9, 2, 3)
+    out = learner(x)
+    out.square().sum().backward()
+    values = {name: value.requires_grad_() for name, value in start.items()}
+    want = getattr(ops, layer.op)(x.detach(), **values)[0]
+    torch.testing.assert_close(out, want, rtol=0, atol=0)
+    grads = torch.autograd.grad(want.square().sum(), list(values.values()))
+    for name, grad in zip(values, grads, strict=True):
+        assert (getattr(learner, name).grad != 0).all(), name
+        torch.testing.assert_close(getattr(learner, name).grad, grad, msg=name)
+
+
+@pytest.mark.parametrize("name", ["v_reset", "v_rest", "v_threshold", "beta"])
+def test_tensors_of_a_parameter_are_kept_and_shown(name):
+    given = torch.tensor([0.1, 0.2, 0.3])
+    layer = sn.ALIF(**{name: given})
+    assert set(layer.state_dict()) == {name}
+    assert f"{name}=[3]" in repr(layer)
+    given.zero_()
+    assert getattr(layer, name).min() > 0
+    x = sequence(6, 2, 3)
+    for c in range(3):
+        one = sn.ALIF(**{name: getattr(layer, name)[c].item()})
+        torch.testing.assert_close(layer(x)[:, :, c], one(x[:, :, c]), rtol=0, atol=0)
+    with pytest.raises(ValueError, match=f"alif: {name} must be a number or broadcast to x.shape"):
+        layer(sequence(6, 2, 4))
 
 
 @pytest.mark.parametrize("shape", [(5, 2, 3), (5, 2, 3, 2, 2)])
@@ -131,8 +195,11 @@ def test_parametric_lif_learns_tau_and_threshold(shape, channels):
 
 
 def test_one_learned_constant_serves_a_single_neuron():
-    assert torch.equal(
-        sn.ParametricLIF(learnable_threshold=True)(sequence(9)), sn.LIF()(sequence(9))
+    torch.testing.assert_close(
+        sn.ParametricLIF(learnable_threshold=True)(sequence(9)),
+        sn.LIF()(sequence(9)),
+        rtol=0,
+        atol=0,
     )
 
 
@@ -165,6 +232,7 @@ def test_cuba_learns_both_time_constants(channels):
         lambda: sn.LIF(torch.tensor([1.5, 2.0, 1000.0]), stateful=True),
         lambda: sn.ParametricLIF(channels=3, stateful=True),
         lambda: sn.CubaLIF(learnable=True, stateful=True),
+        lambda: sn.ALIF(beta=nn.Parameter(torch.ones(3)), v_reset=torch.zeros(3), stateful=True),
         lambda: sn.LI(decay=torch.tensor(0.999), stateful=True),
     ],
 )
@@ -197,9 +265,10 @@ def test_constants_move_to_another_device():
 
 
 def test_explain_names_the_kernels_of_each_layer():
-    net = nn.Sequential(sn.LIF(), sn.CubaLIF(), sn.LI(), sn.IF(surrogate=lambda u: (u >= 0).to(u)))
+    own = sn.IF(surrogate=lambda u: (u >= 0).to(u))
+    net = nn.Sequential(sn.LIF(), sn.CubaLIF(), sn.LI(), sn.ALIF(), own)
     lines = snnfast.backend.explain(net, torch.rand(2, 2)).splitlines()
-    assert [line.split(":")[1].strip() for line in lines] == ["lif", "cuba", "li", "iaf"]
+    assert [line.split(":")[1].strip() for line in lines] == ["lif", "cuba", "li", "alif", "iaf"]
     assert "reference" in lines[-1]
 
 
@@ -219,6 +288,9 @@ def test_repr_shows_the_constants():
     assert "strict=True" in repr(sn.LIF(strict=True))
     assert repr(sn.ParametricLIF(2.0)).startswith("ParametricLIF(w=-0,")
     assert "stateful=True" in repr(sn.LI(stateful=True))
+    assert repr(sn.ALIF()).startswith(
+        "ALIF(tau=2.0, beta=0.2, tau_adapt=100.0, decay_input=True, v_threshold=1.0, v_reset=0.0"
+    )
 
 
 @pytest.mark.parametrize(
@@ -240,6 +312,16 @@ def test_repr_shows_the_constants():
         (lambda: sn.CubaLIF(channels=3), ValueError, "channels needs learnable=True"),
         (lambda: sn.CubaLIF(learnable=True, decay=0.5), ValueError, "starts from tau and tau_syn"),
         (lambda: sn.CubaLIF(1.0, learnable=True), ValueError, "tau must be above 1"),
+        (lambda: sn.ALIF(0.5), ValueError, "ALIF: tau must be at least 1"),
+        (lambda: sn.ALIF(tau_adapt=0), ValueError, "ALIF: tau_adapt must be at least 1"),
+        (lambda: sn.ALIF(decay_adapt=1.5), ValueError, r"decay_adapt must lie in \[0, 1\]"),
+        (
+            lambda: sn.ALIF(tau_adapt=2, decay_adapt=0.5),
+            ValueError,
+            "give tau_adapt or decay_adapt",
+        ),
+        (lambda: sn.ALIF(beta="1"), TypeError, "ALIF: beta must be a number"),
+        (lambda: sn.ALIF(beta=float("nan")), ValueError, "ALIF: beta must be finite"),
         (lambda: sn.ParametricLIF(1.0), ValueError, "init_tau must be above 1"),
         (lambda: sn.ParametricLIF(torch.ones(2)), TypeError, "init_tau must be a number"),
         (lambda: sn.ParametricLIF(v_threshold="1"), TypeError, "v_threshold must be a number"),

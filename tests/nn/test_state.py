@@ -9,7 +9,7 @@ from torch import nn
 import snnfast
 from snnfast import nn as sn
 
-STATEFUL = [sn.IF, sn.LIF, sn.ParametricLIF, sn.CubaLIF, sn.LI]
+STATEFUL = [sn.IF, sn.LIF, sn.ParametricLIF, sn.CubaLIF, sn.ALIF, sn.LI]
 
 
 def sequence(*shape, seed=0):
@@ -22,6 +22,7 @@ def small_net(stateful=True):
         sn.LIF(stateful=stateful),
         nn.Linear(4, 2),
         sn.CubaLIF(stateful=stateful),
+        sn.ALIF(stateful=stateful),
         sn.LI(stateful=stateful),
     )
 
@@ -39,7 +40,7 @@ def states(net):
 def test_stateless_by_default(layer):
     layer, x = layer(), sequence(4, 2, 3)
     first = layer(x)
-    assert torch.equal(layer(x), first)
+    torch.testing.assert_close(layer(x), first, rtol=0, atol=0)
     assert layer.v is None
 
 
@@ -48,7 +49,7 @@ def test_state_continues_the_sequence(layer):
     whole, parts, x = layer(), layer(stateful=True), sequence(7, 2, 3)
     torch.testing.assert_close(torch.cat([parts(x[:3]), parts(x[3:])]), whole(x))
     sn.reset(parts)
-    assert torch.equal(parts(x), whole(x))
+    torch.testing.assert_close(parts(x), whole(x), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("layer", STATEFUL)
@@ -61,7 +62,7 @@ def test_step_returns_the_membrane_too():
     layer = sn.LIF(stateful=True, return_v_seq=True)
     spikes, v = layer.step(sequence(2, 3))
     assert spikes.shape == v.shape == (2, 3)
-    assert torch.equal(v, layer.v)
+    torch.testing.assert_close(v, layer.v, rtol=0, atol=0)
 
 
 def test_step_of_a_stateless_layer_raises():
@@ -83,14 +84,14 @@ def test_graph_reaches_through_calls_until_detach():
     layer(x[:1])
     v = layer.v.detach().clone()
     sn.detach(layer)
-    assert torch.equal(layer.v, v)
+    torch.testing.assert_close(layer.v, v, rtol=0, atol=0)
     layer(x[1:]).sum().backward()
     assert not x.grad[0].any()
 
 
 @pytest.mark.parametrize("backend", [None, "reference"])
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-@pytest.mark.parametrize("layer", [sn.LIF, sn.CubaLIF])
+@pytest.mark.parametrize("layer", [sn.LIF, sn.CubaLIF, sn.ALIF])
 def test_a_freed_graph_gives_snnfasts_own_message(layer, layout, backend):
     layer = layer(stateful=True)
     x = sequence(3, 2, 3, 2, 2).requires_grad_()
@@ -150,7 +151,7 @@ def test_state_dict_has_state_only_when_stateful():
     for n in (net, stateless):
         n(sequence(4, 2, 3))
     assert set(stateless.state_dict()) == weights
-    assert set(net.state_dict()) == weights | {"1.v", "3.v", "3.i", "4.v"}
+    assert set(net.state_dict()) == weights | {"1.v", "3.v", "3.i", "4.v", "4.a", "5.v"}
     assert not any(v.requires_grad for v in net.state_dict().values())
     assert net.state_dict(keep_vars=True)["1.v"] is net[1].v
 
@@ -163,7 +164,7 @@ def test_state_dict_round_trip_into_a_fresh_net(assign):
     torch.save(net.state_dict(), file)
     file.seek(0)
     fresh.load_state_dict(torch.load(file, weights_only=True), assign=assign)
-    assert torch.equal(fresh(x[3:]), net(x[3:]))
+    torch.testing.assert_close(fresh(x[3:]), net(x[3:]), rtol=0, atol=0)
 
 
 def test_loading_copies_the_state():
@@ -181,7 +182,7 @@ def test_loading_replaces_a_state_and_its_graph():
     saved = {k: v.clone() for k, v in net.state_dict().items()}
     net(x)
     net.load_state_dict(saved)
-    assert torch.equal(net[3].i, saved["3.i"])
+    torch.testing.assert_close(net[3].i, saved["3.i"], rtol=0, atol=0)
     assert not net[3].i.requires_grad
 
 
@@ -216,7 +217,7 @@ def test_deepcopy_and_pickle_take_the_state_along(copied):
     net, x = small_net(), sequence(6, 2, 3)
     net(x[:3])
     twin = copied(net)
-    assert torch.equal(twin(x[3:]), net(x[3:]))
+    torch.testing.assert_close(twin(x[3:]), net(x[3:]), rtol=0, atol=0)
     assert net[1].v.grad_fn is not None
     sn.reset(twin)
     assert net[1].v is not None
@@ -228,7 +229,7 @@ def test_whole_net_through_torch_save():
     file = io.BytesIO()
     torch.save(net, file)
     file.seek(0)
-    assert torch.equal(torch.load(file, weights_only=False)[1].v, net[1].v)
+    torch.testing.assert_close(torch.load(file, weights_only=False)[1].v, net[1].v, rtol=0, atol=0)
 
 
 def test_state_is_no_buffer():

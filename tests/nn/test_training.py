@@ -90,7 +90,7 @@ def test_autocast_from_linear_to_lif(stateful):
         spikes = net[1](current)
         rate = net(x) if not stateful else spikes.mean(0)
     assert current.dtype == spikes.dtype == torch.bfloat16
-    assert torch.equal(spikes, sn.LIF()(current))
+    torch.testing.assert_close(spikes, sn.LIF()(current), rtol=0, atol=0)
     if stateful:
         assert net[1].v.dtype == torch.float32
     rate.float().sum().backward()
@@ -112,7 +112,7 @@ def test_compile_without_graph_breaks():
     # Without code generation this takes a second, not twenty.
     compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
     plain = gradients(net, net(x).square().sum())
-    assert torch.equal(compiled(x), net(x))
+    torch.testing.assert_close(compiled(x), net(x), rtol=0, atol=0)
     assert_same(gradients(net, compiled(x).square().sum()), plain)
 
 
@@ -120,7 +120,7 @@ def test_compile_with_state():
     net, compiled = small_net(stateful=True)[:2], small_net(stateful=True)[:2]
     run = torch.compile(compiled, fullgraph=True, backend="aot_eager")
     for x in sequence(3, 5, 4, 3):
-        assert torch.equal(run(x), net(x))
+        torch.testing.assert_close(run(x), net(x), rtol=0, atol=0)
         torch.testing.assert_close(compiled[1].v, net[1].v)
         sn.detach(compiled)
         sn.detach(net)
@@ -133,16 +133,21 @@ def test_export_with_dynamic_time_and_batch():
         net, (sequence(5, 4, 3),), dynamic_shapes=({0: dynamic, 1: dynamic},)
     ).module()
     for shape in ((5, 4, 3), (7, 2, 3)):
-        assert torch.equal(exported(sequence(*shape)), net(sequence(*shape)))
+        torch.testing.assert_close(
+            exported(sequence(*shape)), net(sequence(*shape)), rtol=0, atol=0
+        )
 
 
 @pytest.mark.parametrize(
-    "layer", [sn.IF(), sn.LIF(), sn.LIF(tau=torch.full((3,), 3.0)), sn.CubaLIF(), sn.LI()]
+    "layer",
+    [sn.IF(), sn.LIF(), sn.LIF(tau=torch.full((3,), 3.0)), sn.CubaLIF(), sn.ALIF(), sn.LI()],
 )
 def test_vmap_is_a_loop_over_the_mapped_dimension(layer):
     x = sequence(4, 5, 2, 3)
     with torch.no_grad():
-        assert torch.equal(torch.vmap(layer)(x), torch.stack([layer(one) for one in x]))
+        torch.testing.assert_close(
+            torch.vmap(layer)(x), torch.stack([layer(one) for one in x]), rtol=0, atol=0
+        )
 
 
 def test_vmap_over_an_ensemble_of_layers():
@@ -158,9 +163,59 @@ def test_vmap_over_an_ensemble_of_layers():
         torch.testing.assert_close(ensemble, torch.stack([layer(x) for layer in layers]))
 
 
-def test_vmap_over_what_needs_gradients_refuses():
-    with pytest.raises(RuntimeError, match="functorch"):
-        torch.vmap(sn.ParametricLIF())(sequence(4, 5, 2, 3))
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: sn.ParametricLIF(channels=3, learnable_threshold=True),
+        lambda: sn.CubaLIF(learnable=True),
+        lambda: sn.ALIF(beta=nn.Parameter(torch.full((3,), 0.3))),
+        lambda: sn.LI(v_rest=nn.Parameter(torch.tensor(0.1))),
+    ],
+    ids=["plif", "cuba", "alif", "li"],
+)
+def test_vmap_over_what_needs_gradients_gives_those_of_a_loop(make):
+    """For the layer, for what comes before it, and for the input."""
+    torch.manual_seed(0)
+    net, x = nn.Sequential(nn.Linear(3, 3), make()), sequence(4, 5, 2, 3)
+    found = []
+    for run in (torch.vmap(net), lambda x: torch.stack([net(one) for one in x])):
+        x = x.detach().requires_grad_()
+        grads = gradients(net, run(x).square().sum())
+        assert all(g.any() for g in grads)
+        found.append([*grads, x.grad])
+    assert_same(*found)
+
+
+def test_an_ensemble_is_trained_under_vmap():
+    """Each of the stacked parameters gets the gradient that its own layer gets alone."""
+    layers = [sn.ParametricLIF(tau) for tau in (1.5, 2.0, 4.0)]
+    params, buffers = torch.func.stack_module_state(layers)
+    x = sequence(5, 2, 3)
+
+    def run(params, buffers):
+        return torch.func.functional_call(layers[0], (params, buffers), (x,))
+
+    torch.vmap(run)(params, buffers).square().sum().backward()
+    for k, layer in enumerate(layers):
+        layer(x).square().sum().backward()
+        torch.testing.assert_close(params["w"].grad[k], layer.w.grad)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_traced_layer_trains_what_comes_before_it():
+    net, x = small_net()[:2], sequence(5, 4, 3)
+    traced = torch.jit.trace(net, (x,))
+    plain = gradients(net, net(x).square().sum())
+    assert_same(gradients(net, traced(x).square().sum()), plain)
+
+
+def test_an_exported_net_trains():
+    net, x = small_net(), sequence(5, 4, 3)
+    plain = dict(zip(dict(net.named_parameters()), gradients(net, net(x).square().sum())))
+    exported = torch.export.export(net, (x,)).module()
+    exported(x).square().sum().backward()
+    got = {name: p.grad for name, p in exported.named_parameters()}
+    torch.testing.assert_close(got, plain)
 
 
 def test_vmap_over_a_stateful_layer_refuses():

@@ -415,7 +415,7 @@ def test_sizes_whose_product_overflows_get_an_error(kernels, shape, num_steps):
     with pytest.raises(ValueError, match="poisson: num_steps is too large: ") as caught:
         ops.poisson(p, num_steps, seed=1)
     assert size in str(caught.value)
-    with pytest.raises(RuntimeError, match="^poisson: ") as caught:
+    with pytest.raises(RuntimeError, match=r"^poisson: ") as caught:
         kernels.ops.poisson(p, torch.zeros(1).long().to(p.device), num_steps, torch.float32)
     assert f"{size} is too large" in str(caught.value)
 

@@ -7,11 +7,12 @@ import warnings
 import pytest
 import torch
 from backends import PRESENT
-from samples import OPS, assert_equal
+from samples import assert_equal, each, firing, neurons
 
-from snnfast import backend, nn, ops, reference, surrogate
+from snnfast import backend, nn, ops, surrogate
 from snnfast.backend import BackendError, BackendWarning, explain, use
 
+NEURONS = neurons()
 needs_kernels = pytest.mark.skipif("cpu" not in PRESENT, reason="no CPU kernels")
 
 
@@ -24,7 +25,7 @@ def own_surrogate(u):
     return surrogate.atan()(u)
 
 
-@pytest.mark.parametrize("op", [op for op in OPS.values() if op.fires], ids=lambda op: op.name)
+@each("op", firing)
 def test_surrogate_of_your_own_runs_in_the_reference_after_one_warning(op, fresh_warnings):
     x = torch.rand(5, 3) * 2
     with pytest.warns(BackendWarning, match="a surrogate of your own has no kernel"):
@@ -36,18 +37,16 @@ def test_surrogate_of_your_own_runs_in_the_reference_after_one_warning(op, fresh
 
 
 @needs_kernels
-def test_kernels_warn_of_nothing(fresh_warnings):
+def test_kernels_warn_of_nothing(op, fresh_warnings):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for op in OPS.values():
-            op(x=torch.rand(3, 2))
+        op(x=torch.rand(3, 2))
 
 
-def test_forced_reference_warns_of_nothing(fresh_warnings):
+def test_forced_reference_warns_of_nothing(op, fresh_warnings):
     with warnings.catch_warnings(), use("reference"):
         warnings.simplefilter("error")
-        for op in OPS.values():
-            op(x=torch.rand(3, 2))
+        op(x=torch.rand(3, 2))
 
 
 @needs_kernels
@@ -169,7 +168,3 @@ def test_explain_names_backend_and_reason():
 def test_explain_lists_the_layers_of_a_module():
     module = torch.nn.Sequential(torch.nn.Linear(2, 2), nn.LIF())
     assert "CPU kernels" in explain(module, torch.zeros(2, 2))
-
-
-def test_reference_is_there_for_every_op():
-    assert set(OPS) <= set(reference.__all__)

@@ -1,6 +1,7 @@
 """The rules of the house: one stem an op, no drawer for odds and ends."""
 
 import ast
+import re
 import subprocess
 from pathlib import Path
 
@@ -8,7 +9,14 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BESIDE_OPS = {"device", "output_memory"}  # csrc/ops/*.cpp that are no op
-STEMS = sorted(p.stem for p in (ROOT / "csrc/ops").glob("*.cpp") if p.stem not in BESIDE_OPS)
+NEURONS = sorted(
+    p.stem
+    for p in (ROOT / "csrc/core").glob("*.h")
+    if re.search(r"SNNFAST_FIRING_ARGUMENTS\(FIELD\)$", p.read_text(), re.MULTILINE)
+)
+STEMS = sorted(
+    NEURONS + [p.stem for p in (ROOT / "csrc/ops").glob("*.cpp") if p.stem not in BESIDE_OPS]
+)
 
 
 def tracked():
@@ -24,7 +32,8 @@ def tracked():
 
 
 def test_there_are_ops():
-    assert {"lif", "cuba"} <= set(STEMS)
+    assert {"lif", "cuba", "alif"} <= set(NEURONS)
+    assert {"stdp", "poisson"} <= set(STEMS)
 
 
 @pytest.mark.parametrize("stem", STEMS)
@@ -32,31 +41,59 @@ def test_there_are_ops():
     "place",
     [
         "csrc/core/{}.h",
-        "csrc/ops/{}.cpp",
-        "csrc/cpu/{}.cpp",
-        "csrc/cuda/{}.cu",
-        "snnfast/ops/{}.py|snnfast/encoder/{}.py",
+        "csrc/ops/{}.cpp|csrc/ops/neuron.cpp.in",
+        "csrc/cpu/{}.cpp|csrc/cpu/neuron.cpp.in",
+        "csrc/cuda/{}.cu|csrc/cuda/neuron.cu.in",
+        "snnfast/ops/{}.py|snnfast/ops/neuron.py",
         "snnfast/reference/{}.py",
+        "tests/ops/test_{}.py",
         "docs/ops/{}.md",
         "benchmarks/{}.py",
     ],
 )
 def test_op_stands_under_its_stem(stem, place):
-    places = [ROOT / p.format(stem) for p in place.split("|")]
-    assert any(p.exists() for p in places), f"{stem} lacks {place.format(stem)}"
+    own, _, of_neurons = place.partition("|")
+    path = ROOT / (of_neurons if of_neurons and stem in NEURONS else own.format(stem))
+    assert path.exists(), f"{stem} lacks {path.relative_to(ROOT)}"
 
 
-@pytest.mark.parametrize("stem", STEMS)
-def test_op_is_tested(stem):
+def test_ops_are_those_that_are_built():
+    """A neuron is built because its header says that it is one; any other op because CMake lists it."""
+    listed = re.search(r"^set\(ops (.*)\)$", (ROOT / "CMakeLists.txt").read_text(), re.MULTILINE)
+    assert sorted(listed[1].split()) == sorted(set(STEMS) - set(NEURONS))
+
+
+def test_every_neuron_is_tested_under_its_name():
+    """``tests/ops/test_<stem>.py`` runs the shared tests over every op that the kernels of the stem have."""
     import samples
 
-    generic = stem in {op.kernel for op in samples.OPS.values()}
-    assert generic or (ROOT / f"tests/ops/test_{stem}.py").exists()
+    from snnfast import ops
+
+    tested = {op.name: op.kernel for op in samples.neurons()}
+    assert set(tested.values()) == set(NEURONS)
+    checks = {name: getattr(getattr(ops, name), "check", None) for name in ops.__all__}
+    of_neurons = {
+        name: check.__module__.rpartition(".")[2]
+        for name, check in checks.items()
+        if check and check.__module__.rpartition(".")[2] in NEURONS
+    }
+    assert tested == of_neurons
 
 
-@pytest.mark.parametrize("stem", STEMS)
-def test_op_is_built(stem):
-    assert stem in (ROOT / "CMakeLists.txt").read_text()
+def test_no_test_compares_tensors_without_saying_where_they_differ():
+    """``torch.testing.assert_close(a, b, rtol=0, atol=0)`` does; a bare ``assert torch.equal(a, b)`` does not."""
+    bare = []
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Assert) and says_only_equal(node.test):
+                bare.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert not bare, "\n".join(bare)
+
+
+def says_only_equal(node):
+    """Whether an asserted expression is ``torch.equal(...)``, or ``all`` of such."""
+    called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+    return called == "torch.equal" or (called == "all" and "torch.equal" in ast.unparse(node))
 
 
 def test_no_file_is_a_drawer_for_odds_and_ends():

@@ -1,14 +1,17 @@
 """What must hold for any shape, dtype and parameter."""
 
+import inspect
+
 import torch
+from backends import PRESENT, force
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from samples import OPS, assert_equal, assert_gradients_close
+from samples import assert_equal, assert_gradients_close, each, firing
 
 from snnfast import ops
 from snnfast.check import state_dtype
 
-FIRING = [op for op in OPS.values() if op.fires]
+data = st.data()
 shapes = st.tuples(st.integers(0, 40)) | st.tuples(
     st.integers(0, 40), st.integers(0, 3), st.integers(0, 70)
 )
@@ -63,35 +66,23 @@ def runs(draw, op, dtypes=dtypes, shapes=shapes):
     return arguments
 
 
-calls = st.sampled_from(list(OPS.values())).flatmap(lambda op: st.tuples(st.just(op), runs(op)))
-wide_calls = st.sampled_from(list(OPS.values())).flatmap(
-    lambda op: st.tuples(st.just(op), runs(op, wide_dtypes))
-)
-firing_calls = st.sampled_from(FIRING).flatmap(lambda op: st.tuples(st.just(op), runs(op)))
-float64_calls = st.sampled_from(list(OPS.values())).flatmap(
-    lambda op: st.tuples(st.just(op), runs(op, st.just(torch.float64)))
-)
-
-
 def cpu_and_emulation():
-    from backends import PRESENT, force
-
     for name in ("cpu", "cuda_emulation"):
         if name in PRESENT:
             with force(name):
                 yield name
 
 
-@settings(max_examples=100)
-@given(calls)
-def test_kernels_equal_the_reference(call):
-    op, arguments = call
+@settings(max_examples=40)
+@given(data=data)
+def test_outputs_of_any_call_equal_the_reference(op, data):
+    arguments = data.draw(runs(op))
     want = op.reference(**arguments)
     for _ in cpu_and_emulation():
         assert_equal(op(**arguments), want)
 
 
-def graded(function, arguments, split=None):
+def graded(function, arguments):
     """Outputs, and gradients of a fixed weighting of them."""
     arguments = {
         k: a.clone().requires_grad_() if isinstance(a, torch.Tensor) else a
@@ -108,10 +99,10 @@ def graded(function, arguments, split=None):
     return outputs, dict(zip(inputs, grads, strict=True))
 
 
-@settings(max_examples=50)
-@given(float64_calls)
-def test_gradients_equal_the_reference(call):
-    op, arguments = call
+@settings(max_examples=20)
+@given(data=data)
+def test_gradients_of_any_call_equal_the_reference(op, data):
+    arguments = data.draw(runs(op, st.just(torch.float64)))
     if not arguments["x"].numel():
         return
     _, want = graded(op.reference, arguments)
@@ -119,11 +110,11 @@ def test_gradients_equal_the_reference(call):
         assert_gradients_close(graded(op, arguments)[1], want, tolerance=1e-11)
 
 
-@settings(max_examples=100)
-@given(call=wide_calls, cut=st.integers(0, 40))
-def test_time_in_two_calls_equals_one(call, cut):
+@settings(max_examples=40)
+@given(data=data, cut=st.integers(0, 40))
+def test_time_in_two_calls_equals_one(op, data, cut):
     """Outputs bit for bit; gradients too, for those of x and of the states pass through the cut unchanged."""
-    op, arguments = call
+    arguments = data.draw(runs(op, wide_dtypes))
     if not arguments["x"].numel():
         return
 
@@ -145,10 +136,10 @@ def test_time_in_two_calls_equals_one(call, cut):
         assert_gradients_close(part_grads, grads, tolerance)
 
 
-@settings(max_examples=100)
-@given(call=calls, seed=seeds)
-def test_neurons_in_another_order_do_the_same(call, seed):
-    op, arguments = call
+@settings(max_examples=40)
+@given(data=data, seed=seeds)
+def test_neurons_in_another_order_do_the_same(op, data, seed):
+    arguments = data.draw(runs(op))
     x = arguments["x"]
     if x.dim() < 3 or not x.numel():
         return
@@ -164,10 +155,12 @@ def test_neurons_in_another_order_do_the_same(call, seed):
         assert_equal(list(op(**{k: shuffled(a) for k, a in arguments.items()})), want)
 
 
-@settings(max_examples=100)
-@given(firing_calls)
-def test_membrane_is_v_reset_after_each_spike_and_below_threshold_otherwise(call):
-    op, arguments = call
+@each("op", firing)
+@settings(max_examples=40)
+@given(data=data)
+def test_membrane_is_v_reset_after_each_spike_and_below_threshold_otherwise(op, data):
+    arguments = data.draw(runs(op))
+    arguments |= op.steady
     threshold = arguments.get("v_threshold", 1.0)
     for _ in cpu_and_emulation():
         spikes, *_, v_seq = op(**arguments)
@@ -180,40 +173,41 @@ def test_membrane_is_v_reset_after_each_spike_and_below_threshold_otherwise(call
         assert (v_seq[~fired] < wide[~fired]).all()
 
 
-@settings(max_examples=100)
-@given(firing_calls)
-def test_last_state_is_the_last_of_the_sequence(call):
-    op, arguments = call
+@each("op", firing)
+@settings(max_examples=40)
+@given(data=data)
+def test_last_state_is_the_last_of_the_sequence(op, data):
+    arguments = data.draw(runs(op))
     for _ in cpu_and_emulation():
         _, v, *_, v_seq = op(**arguments)
         if len(v_seq):
             assert_equal(v, v_seq[-1])
 
 
-@settings(max_examples=100)
-@given(call=wide_calls, power=st.integers(-8, 8))
-def test_scale_of_all_voltages_together_changes_no_spike(call, power):
+@settings(max_examples=40)
+@given(data=data, power=st.integers(-8, 8))
+def test_scale_of_all_voltages_together_changes_no_spike(op, data, power):
     """By a power of two, so that nothing rounds: the spikes stay, membranes scale."""
-    op, arguments = call
+    arguments = data.draw(runs(op, wide_dtypes))
     scale = 2.0**power
-    scaled = {}
-    for name, value in {"v_threshold": 1.0, **arguments}.items():
-        voltage = name in ("x", "v_threshold", "v_reset", "v_rest", *op.states)
-        scaled[name] = value * scale if voltage and value is not None else value
-    if not op.fires:
-        del scaled["v_threshold"]
+    parameters = inspect.signature(getattr(ops, op.name)).parameters
+    scaled = dict(arguments)
+    for name in ("x", *op.voltages):
+        value = arguments.get(name, parameters[name].default)
+        scaled[name] = None if value is None else value * scale
+    factors = [scale if name in op.voltages else 1 for name in op.states] + [scale] * op.fires
     for _ in cpu_and_emulation():
         first, *rest = op(**arguments)
         first_scaled, *rest_scaled = op(**scaled)
         assert_equal(first_scaled, first if op.fires else first * scale)
         # Numbers that a float64 scale makes denormal in float32 would round: they are too small to meet here.
-        assert_equal(rest_scaled, [r * scale for r in rest])
+        assert_equal(rest_scaled, [r * f for r, f in zip(rest, factors, strict=True)])
 
 
-@settings(max_examples=100)
-@given(wide_calls)
-def test_one_step_at_a_time_equals_all_at_once(call):
-    op, arguments = call
+@settings(max_examples=40)
+@given(data=data)
+def test_one_step_at_a_time_equals_all_at_once(op, data):
+    arguments = data.draw(runs(op, wide_dtypes))
     x = arguments.pop("x")
     if not x.numel():
         return
@@ -229,56 +223,10 @@ def test_one_step_at_a_time_equals_all_at_once(call):
             assert_equal(options[name], state)
 
 
-@settings(max_examples=60)
-@given(runs(OPS["lif"], wide_dtypes), st.floats(0.1, 5))
-def test_higher_threshold_never_fires_earlier(arguments, more):
-    arguments.pop("v_threshold", None)
-    spikes, *_ = ops.lif(**arguments, v_threshold=1.0)
-    fewer, *_ = ops.lif(**arguments, v_threshold=1.0 + more)
-    first = (spikes.cumsum(0) > 0).sum(0)
-    assert ((fewer.cumsum(0) > 0).sum(0) <= first).all()
-
-
-@settings(max_examples=60)
-@given(runs(OPS["li"], st.just(torch.float64)), seeds)
-def test_readout_is_linear(arguments, seed):
-    x = arguments.pop("x")
-    arguments.update(v_rest=0.0)
-    v = arguments.pop("v", torch.zeros(x.shape[1:], dtype=x.dtype))
-    other = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed), dtype=x.dtype)
-    a, _ = ops.li(x, v, **arguments)
-    b, _ = ops.li(other, 2 * v, **arguments)
-    c, _ = ops.li(x + 3 * other, 7 * v, **arguments)
-    torch.testing.assert_close(c, a + 3 * b, rtol=1e-9, atol=1e-9)
-
-
-@settings(max_examples=60)
-@given(runs(OPS["cuba"], wide_dtypes))
-def test_current_without_memory_is_lif(arguments):
-    """``decay_syn = 0`` from no current: the current is the input."""
-    for name in ("tau_syn", "i"):
-        arguments.pop(name, None)
-    arguments["decay_syn"] = 0.0
-    spikes, v, i, v_seq = ops.cuba(**arguments)
-    del arguments["decay_syn"]
-    assert_equal([spikes, v, v_seq], list(ops.lif(**arguments)))
-    if len(arguments["x"]):
-        assert_equal(i, arguments["x"][-1])
-
-
-@settings(max_examples=60)
-@given(runs(OPS["iaf"], wide_dtypes))
-def test_no_leak_is_iaf(arguments):
-    assert_equal(
-        list(ops.iaf(**arguments)),
-        list(ops.lif(**arguments, decay=1.0, decay_input=False)),
-    )
-
-
-@settings(max_examples=60)
-@given(call=calls, factor=st.sampled_from([0.5, 2.0, 4.0]))
-def test_gradient_is_linear_in_the_incoming_gradient(call, factor):
-    op, arguments = call
+@settings(max_examples=25)
+@given(data=data, factor=st.sampled_from([0.5, 2.0, 4.0]))
+def test_gradient_is_linear_in_the_incoming_gradient(op, data, factor):
+    arguments = data.draw(runs(op))
     x = arguments["x"]
     if not x.numel() or x.dtype in (torch.float16,):  # whose smallest numbers scale inexactly
         return

@@ -3,14 +3,14 @@
 import pytest
 import torch
 from backends import PRESENT
-from samples import OPS, Sample, assert_equal, assert_gradients_close
+from samples import Sample, assert_equal, assert_gradients_close, each
 
-pytestmark = pytest.mark.skipif("cpu" not in PRESENT, reason="no CPU kernels")
+needs_kernels = pytest.mark.skipif("cpu" not in PRESENT, reason="no CPU kernels")
 
 
-@pytest.fixture(autouse=True)
-def fresh_compiler():
-    torch.compiler.reset()
+def owner(op):
+    """The neuron that its kernels are called after: one in a file, for slow tests."""
+    return [op] if op.kernel == op.name else []
 
 
 def network(op):
@@ -35,7 +35,8 @@ def loss(outputs):
     return sum(((k + 1) * out).sum() for k, out in enumerate(outputs))
 
 
-@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
+@needs_kernels
+@pytest.mark.usefixtures("fresh_compiler")
 def test_compiled_without_graph_break_gives_the_same(op):
     function = network(op)
     compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
@@ -49,8 +50,11 @@ def test_compiled_without_graph_break_gives_the_same(op):
     )
 
 
-def test_compiled_by_inductor_gives_the_same():
-    function = network(OPS["lif"])
+@needs_kernels
+@pytest.mark.usefixtures("fresh_compiler")
+@each("op", owner)
+def test_compiled_by_inductor_gives_the_same(op):
+    function = network(op)
     compiled = torch.compile(function, fullgraph=True)
     args = inputs()
     want, got = function(*args), compiled(*args)
@@ -59,7 +63,9 @@ def test_compiled_by_inductor_gives_the_same():
     torch.testing.assert_close(grads, torch.autograd.grad(loss(want), args[1:]))
 
 
-@pytest.mark.parametrize("op", [OPS["cuba"]], ids=lambda op: op.name)
+@needs_kernels
+@pytest.mark.usefixtures("fresh_compiler")
+@each("op", owner)
 def test_new_numbers_of_steps_need_no_new_compilation(op):
     """Beyond those for 0, 1 and more checkpoints (every 32 steps), which PyTorch tells apart."""
     counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
@@ -75,15 +81,17 @@ def test_new_numbers_of_steps_need_no_new_compilation(op):
     assert counter.frame_count == compilations <= 4
 
 
-def test_compiled_in_inference_gives_the_same():
-    op = OPS["lif"]
+@needs_kernels
+@pytest.mark.usefixtures("fresh_compiler")
+def test_compiled_in_inference_gives_the_same(op):
     compiled = torch.compile(network(op), fullgraph=True, backend="aot_eager")
     with torch.no_grad():
         args = inputs()
         assert_equal(list(compiled(*args)), list(network(op)(*args)))
 
 
-@pytest.mark.parametrize("op", [OPS["lif"], OPS["cuba"]], ids=lambda op: op.name)
+@needs_kernels
+@pytest.mark.usefixtures("fresh_compiler")
 def test_exported_program_gives_the_same_for_any_number_of_steps(op):
     class Network(torch.nn.Module):
         def forward(self, x):
@@ -99,12 +107,14 @@ def test_exported_program_gives_the_same_for_any_number_of_steps(op):
         assert_equal(program.module()(x), op(x=x)[0])
 
 
-def test_exported_program_survives_a_file(tmp_path):
+@needs_kernels
+@pytest.mark.usefixtures("fresh_compiler")
+def test_exported_program_survives_a_file(tmp_path, op):
     class Network(torch.nn.Module):
         def forward(self, x):
-            return OPS["lif"](x=x)[0]
+            return op(x=x)[0]
 
     x = torch.rand(6, 5) * 2
-    torch.export.save(torch.export.export(Network(), (x,)), tmp_path / "lif.pt2")
-    loaded = torch.export.load(tmp_path / "lif.pt2")
-    assert_equal(loaded.module()(x), OPS["lif"](x=x)[0])
+    torch.export.save(torch.export.export(Network(), (x,)), tmp_path / f"{op}.pt2")
+    loaded = torch.export.load(tmp_path / f"{op}.pt2")
+    assert_equal(loaded.module()(x), op(x=x)[0])

@@ -5,22 +5,15 @@ import math
 
 import pytest
 import torch
-from samples import OPS, Sample, assert_equal, gradients
-
-from snnfast import ops
+from samples import Sample, assert_equal, each, firing, gradients
 
 INF, NAN = math.inf, math.nan
-FIRING = [op for op in OPS.values() if op.fires]
-UNSCALED = {
-    "lif": {"decay_input": False},
-    "cuba": {"decay_input": False},
-    "li": {"decay_input": False},
-}
 
 
 def run(op, x, device, dtype=torch.float32, **options):
     x = torch.tensor(x, dtype=dtype, device=device)
-    options = {**UNSCALED.get(op.name, {}), **options}
+    unscaled = {"decay_input": False} if op.accepts("decay_input") else {}
+    options = {**unscaled, **options}
     if op.fires:
         options["return_v_seq"] = True
         spikes, *_, v_seq = op(x=x, **options)
@@ -28,7 +21,7 @@ def run(op, x, device, dtype=torch.float32, **options):
     return None, op(x=x, **options)[0]
 
 
-@pytest.mark.parametrize("op", FIRING, ids=lambda op: op.name)
+@each("op", firing)
 @pytest.mark.parametrize("v_reset", [0.0, None])
 def test_nan_never_fires_and_stays(backend, op, v_reset):
     spikes, v_seq = run(op, [2.0, NAN, 5.0, INF, 5.0], backend.device, v_reset=v_reset)
@@ -36,7 +29,7 @@ def test_nan_never_fires_and_stays(backend, op, v_reset):
     assert v_seq.isnan().tolist() == [False, True, True, True, True]
 
 
-@pytest.mark.parametrize("op", FIRING, ids=lambda op: op.name)
+@each("op", firing)
 def test_nan_in_one_neuron_reaches_no_other(backend, op):
     arguments = Sample(op, "plain", (40, 70), torch.float32).arguments(backend.device)
     clean = op(**arguments)
@@ -49,7 +42,7 @@ def test_nan_in_one_neuron_reaches_no_other(backend, op):
     assert all(g[..., others].isfinite().all() for g in grads.values())
 
 
-@pytest.mark.parametrize("op", FIRING, ids=lambda op: op.name)
+@each("op", firing)
 @pytest.mark.parametrize("v_reset", [0.0, None])
 @pytest.mark.parametrize("detach_reset", [False, True])
 @pytest.mark.parametrize(
@@ -62,43 +55,8 @@ def test_gradient_of_spikes_of_a_nan_membrane_is_nan(backend, op, name, detach_r
     assert grad.isnan().all()
 
 
-@pytest.mark.parametrize("op", [OPS["lif"], OPS["iaf"]], ids=lambda op: op.name)
-def test_infinity_fires_and_hard_reset_recovers(backend, op):
-    spikes, v_seq = run(op, [INF, 0.25, 2.0], backend.device, v_reset=0.0)
-    assert spikes == [1, 0, 1]
-    assert v_seq.tolist() == [0.0, 0.25, 0.0]
-
-
-@pytest.mark.parametrize("op", [OPS["lif"], OPS["iaf"]], ids=lambda op: op.name)
-def test_infinity_stays_and_fires_for_ever_with_soft_reset(backend, op):
-    spikes, v_seq = run(op, [INF, 0.0, -5.0], backend.device, v_reset=None)
-    assert spikes == [1, 1, 1]
-    assert v_seq.tolist() == [INF] * 3
-
-
-@pytest.mark.parametrize("op", [OPS["lif"], OPS["iaf"]], ids=lambda op: op.name)
-@pytest.mark.parametrize("v_reset", [0.0, None])
-def test_minus_infinity_silences_until_infinity_makes_nan(backend, op, v_reset):
-    spikes, v_seq = run(op, [-INF, 1e30, INF, 5.0], backend.device, v_reset=v_reset)
-    assert spikes == [0, 0, 0, 0]
-    assert_equal(v_seq.cpu(), torch.tensor([-INF, -INF, NAN, NAN]))
-
-
-def test_infinite_current_keeps_a_synapse_infinite_and_the_neuron_firing(backend):
-    spikes, v_seq = run(OPS["cuba"], [INF, 0.0, 0.0], backend.device)
-    assert spikes == [1, 1, 1]
-    assert v_seq.tolist() == [0.0, 0.0, 0.0]
-
-
-def test_infinity_of_gain_0_is_nan(backend):
-    """``decay = 1`` scales the input by 0, and 0 times infinity is NaN."""
-    spikes, v = ops.lif(torch.tensor([INF], device=backend.device), decay=1.0)
-    assert spikes.item() == 0
-    assert v.isnan()
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("op", FIRING, ids=lambda op: op.name)
+@each("op", firing)
 def test_neuron_fires_exactly_at_its_threshold(backend, op, dtype):
     spikes, v_seq = run(op, [1.0], backend.device, dtype)
     assert spikes == [1]
@@ -111,7 +69,7 @@ def test_neuron_fires_exactly_at_its_threshold(backend, op, dtype):
     assert v_seq.item() == float(below)
 
 
-@pytest.mark.parametrize("op", FIRING, ids=lambda op: op.name)
+@each("op", firing)
 @pytest.mark.parametrize("threshold", [0.0, -1.0, 1e-40, 1e30, 0.1, 1 / 3])
 def test_any_threshold_is_met_at_its_own_value(backend, op, threshold):
     narrow = torch.tensor(threshold, dtype=torch.float32).item()
@@ -127,7 +85,7 @@ def rest(op):
     return {"v_rest": 0.0} if op.accepts("v_rest") else {"v": torch.zeros(())}
 
 
-@pytest.mark.parametrize("op", FIRING, ids=lambda op: op.name)
+@each("op", firing)
 def test_infinite_threshold_of_a_neuron_silences_it(backend, op):
     threshold = torch.tensor([1.0, INF, 1.0], device=backend.device)
     arguments = Sample(op, "plain", (40, 3), torch.float32).arguments(backend.device)
@@ -138,17 +96,6 @@ def test_infinite_threshold_of_a_neuron_silences_it(backend, op):
     assert grads["x"].isfinite().all()
 
 
-@pytest.mark.parametrize("op", [OPS["lif"], OPS["iaf"]], ids=lambda op: op.name)
-def test_infinite_membrane_meets_an_infinite_threshold(backend, op):
-    threshold = torch.tensor(INF, device=backend.device)
-    spikes, v_seq = run(op, [3.0, INF, 3.0], backend.device, v_threshold=threshold)
-    assert spikes == [0, 1, 0]
-    assert v_seq[1] == 0
-    threshold = torch.tensor(-INF, device=backend.device)
-    assert run(op, [-INF, 3.0], backend.device, v_threshold=threshold)[0] == [1, 1]
-
-
-@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 def test_denormals_are_kept(backend, op):
     tiny = torch.tensor(1e-40).item()
     _, v_seq = run(op, [tiny], backend.device)
@@ -157,7 +104,7 @@ def test_denormals_are_kept(backend, op):
     assert v_seq.item() == 5e-324
 
 
-@pytest.mark.parametrize("op", FIRING, ids=lambda op: op.name)
+@each("op", firing)
 def test_huge_input_fires_and_resets(backend, op):
     spikes, v_seq = run(op, [1e30, 0.0], backend.device)
     assert spikes[0] == 1
@@ -166,22 +113,20 @@ def test_huge_input_fires_and_resets(backend, op):
     assert spikes == [0, 0]
 
 
-@pytest.mark.parametrize("op", FIRING, ids=lambda op: op.name)
+@each("op", firing)
 @pytest.mark.parametrize("v_reset", [0.0, None])
 def test_all_fire_or_none(backend, op, v_reset):
     for drive, rate in ((8.0, 1.0), (-1.0, 0.0), (0.0, 0.0)):
         x = torch.full((50, 70), drive, device=backend.device)
-        assert op(x=x, v_reset=v_reset)[0].mean().item() == rate
+        assert op(x=x, v_reset=v_reset, **op.steady)[0].mean().item() == rate
 
 
+SPECIAL_VARIANTS = ("plain", "soft", "unscaled", "decay_0", "v_rest", "v_reset")
 SPECIAL = (0.0, -0.0, 1.0, -1.0, NAN, INF, -INF, 1e-40, -1e-40, 3e38, -3e38, 1e30, 0.5, 2.0)
 
 
-@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
-@pytest.mark.parametrize("variant", ["plain", "soft", "unscaled", "decay_0", "v_rest", "v_reset"])
+@each("op variant", lambda op: [(op, v) for v in SPECIAL_VARIANTS if v in op.variants])
 def test_every_run_of_special_values_is_that_of_the_reference(kernels, op, variant):
-    if variant not in op.variants:
-        return
     runs = torch.tensor(list(itertools.product(SPECIAL, repeat=3))).T.contiguous()
     runs = runs.to(kernels.device)
     options = op.variants[variant]
@@ -192,37 +137,14 @@ def test_every_run_of_special_values_is_that_of_the_reference(kernels, op, varia
     want = gradients(op.reference, {"x": runs, **options})["x"]
     finite = want.isfinite().all(0)
     assert finite.sum() > 100
-    assert torch.equal(got.isfinite().all(0), finite)
+    assert_equal(got.isfinite().all(0), finite)
     torch.testing.assert_close(got[:, finite], want[:, finite], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("op", FIRING, ids=lambda op: op.name)
+@each("op", firing)
 def test_spikes_are_0_or_1_and_nothing_else(backend, op):
     runs = torch.tensor(list(itertools.product(SPECIAL, repeat=3))).T.contiguous()
     for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
         spikes = op(x=runs.to(backend.device, dtype))[0]
         assert ((spikes == 0) | (spikes == 1)).all()
         assert spikes.dtype == dtype
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-def test_every_16_bit_number_is_read_as_pytorch_reads_it(kernels, dtype):
-    every = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype)
-    every = every.to(kernels.device)
-    v_seq, _ = ops.li(every[None], decay=0.0)
-    assert_equal(v_seq[0], every.float())
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-def test_gradients_are_rounded_to_16_bits_as_pytorch_rounds(kernels, dtype):
-    generator = torch.Generator().manual_seed(0)
-    bits = torch.randint(-(2**31), 2**31, (50_000,), generator=generator)
-    values = bits.to(torch.int32).view(torch.float32)
-    ties = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype).float()
-    next_up = torch.nextafter(ties, torch.tensor(INF))
-    middle = ((ties.double() + ties.view(torch.int32).add(2**15).view(torch.float32)) / 2).float()
-    wide = torch.cat([values, ties, next_up, middle]).to(kernels.device)
-    x = torch.zeros(1, wide.numel(), dtype=dtype, device=kernels.device, requires_grad=True)
-    v_seq, _ = ops.li(x, decay=0.0)
-    (grad,) = torch.autograd.grad(v_seq, x, wide[None])
-    assert_equal(grad[0], wide.to(dtype))

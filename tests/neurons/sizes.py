@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-from samples import OPS, Sample, assert_equal, assert_gradients_close, gradients
+from samples import Sample, assert_equal, assert_gradients_close, each, gradients
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 
-@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 def test_no_steps_return_the_initial_state(backend, op):
     arguments = Sample(op, "plain", (0, 3), torch.float32).arguments(backend.device)
     sequence, *states = op(**arguments)
@@ -17,7 +16,6 @@ def test_no_steps_return_the_initial_state(backend, op):
     assert_equal(grads[op.states[0]].abs().sum() > 0, torch.tensor(True, device=backend.device))
 
 
-@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 def test_no_steps_from_rest_return_the_rest(backend, op):
     options = {"v_rest": 0.25} if op.accepts("v_rest") else {}
     _, v, *rest = op(x=torch.zeros(0, 3, device=backend.device), **options)
@@ -25,7 +23,6 @@ def test_no_steps_from_rest_return_the_rest(backend, op):
     assert all(not state.any() for state in rest)
 
 
-@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 @pytest.mark.parametrize("shape", [(5, 0), (0, 0), (5, 2, 0, 3)], ids=str)
 def test_no_neurons_return_no_neurons(backend, op, shape):
     arguments = Sample(op, "plain", shape, torch.float32).arguments(backend.device)
@@ -36,7 +33,6 @@ def test_no_neurons_return_no_neurons(backend, op, shape):
     assert all(g is None or g.shape == arguments[k].shape for k, g in grads.items())
 
 
-@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 def test_one_neuron_without_dimensions_equals_one_in_a_row(backend, op):
     arguments = Sample(op, "plain", (40,), torch.float32).arguments(backend.device)
     got = op(**arguments)
@@ -44,7 +40,6 @@ def test_one_neuron_without_dimensions_equals_one_in_a_row(backend, op):
     assert_equal(got, [out[..., 0] for out in wide])
 
 
-@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 def test_hundred_thousand_steps_equal_those_run_in_parts(kernels, op):
     x = Sample(op, "plain", (100_000, 3), torch.float32).arguments(kernels.device)["x"]
     first, *states = op(x=x)
@@ -56,7 +51,6 @@ def test_hundred_thousand_steps_equal_those_run_in_parts(kernels, op):
     assert_equal(part_states, states)
 
 
-@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 def test_gradient_through_hundred_thousand_steps_is_that_of_the_last_where_memory_fades(
     kernels, op
 ):
@@ -78,7 +72,6 @@ def test_gradient_through_hundred_thousand_steps_is_that_of_the_last_where_memor
     assert_gradients_close({"x": grad[-200:]}, {"x": want})
 
 
-@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 def test_shapes_beyond_32_bits_are_right_without_data(op):
     with FakeTensorMode():
         x = torch.empty(70_000, 40_000, dtype=torch.bfloat16)
@@ -87,14 +80,9 @@ def test_shapes_beyond_32_bits_are_right_without_data(op):
         assert all(state.shape == (40_000,) and state.dtype == torch.float32 for state in states)
 
 
-@pytest.mark.parametrize(
-    ("op", "variant"),
-    [
-        pytest.param(op, variant, id=f"{op.name}-{variant}")
-        for op in OPS.values()
-        for variant in ("plain", "v_seq", "return_state", "return_state")
-        if variant in op.variants
-    ],
+@each(
+    "op variant",
+    lambda op: [(op, v) for v in op.variants if v in ("plain", "v_seq", "return_state")],
 )
 @pytest.mark.parametrize("grad", [False, True])
 def test_fake_tensors_have_the_shapes_dtypes_and_strides_of_real_ones(op, variant, grad):
@@ -115,7 +103,6 @@ def test_fake_tensors_have_the_shapes_dtypes_and_strides_of_real_ones(op, varian
                 assert f.requires_grad == r.requires_grad == grad
 
 
-@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 def test_sizes_whose_product_overflows_get_an_error(kernels, op):
     for shape in ((2**62 + 2**18, 1), (2**57,)):
         x = torch.zeros((1,) * len(shape), device=kernels.device).expand(shape)

@@ -1,26 +1,18 @@
-"""The same bits from any number of threads, in any run, for any split of the batch or of time."""
+"""The same bits from any number of threads, in any run, for any split of the batch."""
+
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from backends import PRESENT, force
-from samples import OPS, Sample, assert_equal, cotangents, gradients, require_grad
-
-LARGE = [
-    Sample(
-        op, "all_tensors" if "all_tensors" in op.variants else "plain", (40, 3000), torch.float32
-    )
-    for op in OPS.values()
-]
+from samples import Sample, assert_equal, cotangents, each, gradients, require_grad, rich
 
 
-@pytest.fixture
-def threads():
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
+def large(op):
+    return [Sample(op, rich(op), (40, 3000), torch.float32)]
 
 
-@pytest.mark.parametrize("sample", LARGE, ids=str)
+@each("sample", large)
 def test_number_of_threads_changes_nothing(sample, threads):
     arguments = sample.arguments()
     found = []
@@ -32,7 +24,7 @@ def test_number_of_threads_changes_nothing(sample, threads):
         assert_equal(other[1], found[0][1])
 
 
-@pytest.mark.parametrize("sample", LARGE, ids=str)
+@each("sample", large)
 def test_runs_are_repeatable(kernels, sample):
     arguments = sample.arguments(kernels.device)
     first = (sample.op(**arguments), gradients(sample.op, arguments))
@@ -40,7 +32,6 @@ def test_runs_are_repeatable(kernels, sample):
         assert_equal((sample.op(**arguments), gradients(sample.op, arguments)), first)
 
 
-@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 @pytest.mark.parametrize("parts", [1, 7, 64])
 def test_split_of_the_batch_changes_nothing(kernels, op, parts):
     arguments = Sample(op, "plain", (20, 130, 5), torch.float32).arguments(kernels.device)
@@ -69,14 +60,13 @@ def test_split_of_the_batch_changes_nothing(kernels, op, parts):
         assert_equal(merged, list(want[k]))
 
 
-@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 def test_kernels_respect_deterministic_algorithms(kernels, op, nan_memory):
     arguments = Sample(op, "plain", (20, 13), torch.float32).arguments(kernels.device)
     assert_equal(gradients(op, arguments), gradients(op, arguments))
 
 
 @pytest.mark.parametrize("seed", ["fwd", "rev", "rand:1", "rand:2"])
-@pytest.mark.parametrize("sample", LARGE, ids=str)
+@each("sample", large)
 def test_order_of_cuda_threads_changes_nothing(sample, seed, monkeypatch):
     if "cuda_emulation" not in PRESENT:
         pytest.skip("built without SNNFAST_EMULATION=1")
@@ -88,3 +78,21 @@ def test_order_of_cuda_threads_changes_nothing(sample, seed, monkeypatch):
     assert_equal(got[0], want[0])
     for name, grad in got[1].items():
         torch.testing.assert_close(grad, want[1][name], rtol=1e-5, atol=1e-5)
+
+
+def test_eight_python_threads_at_once_give_the_same(kernels, op):
+    arguments = Sample(op, "plain", (40, 600), torch.float32).arguments(kernels.device)
+    want = (op(**arguments), gradients(op, arguments))
+    with ThreadPoolExecutor(8) as pool:
+        jobs = [pool.submit(lambda: (op(**arguments), gradients(op, arguments))) for _ in range(32)]
+        for job in jobs:
+            assert_equal(job.result(), want)
+
+
+def test_backward_in_another_thread_gives_the_same(kernels, op):
+    x = torch.rand(40, 30, device=kernels.device, requires_grad=True)
+    (want,) = torch.autograd.grad(op(x=x)[0].sum(), x)
+    out = op(x=x)[0].sum()
+    with ThreadPoolExecutor(1) as pool:
+        (got,) = pool.submit(torch.autograd.grad, out, x).result()
+    assert_equal(got, want)

@@ -3,20 +3,21 @@
 import pytest
 import torch
 from samples import (
-    OPS,
     Sample,
     assert_equal,
     assert_gradients_close,
     cotangents,
+    each,
     few,
     gradients,
+    leaky,
     require_grad,
     samples,
     tensors,
 )
 
 
-@pytest.mark.parametrize("sample", samples(), ids=str)
+@each("sample", samples)
 def test_gradients_equal_the_reference(kernels, sample):
     arguments = sample.arguments(kernels.device)
     assert_gradients_close(
@@ -24,27 +25,20 @@ def test_gradients_equal_the_reference(kernels, sample):
     )
 
 
-def subsets(sample):
-    return [[name] for name in tensors(sample.arguments())]
-
-
-@pytest.mark.parametrize(
-    ("sample", "wanted"),
-    [(s, w) for s in few(torch.float64) for w in subsets(s)],
-    ids=lambda a: "+".join(a) if isinstance(a, list) else str(a),
+@each(
+    "sample wanted",
+    lambda op: [(s, name) for s in few(op, torch.float64) for name in tensors(s.arguments())],
 )
 def test_gradient_of_one_argument_alone_is_the_same(kernels, sample, wanted):
     arguments = sample.arguments(kernels.device)
     everything = gradients(sample.op, arguments)
-    for name in wanted:
-        arguments[name].requires_grad_()
+    arguments[wanted].requires_grad_()
     outputs = [out for out in sample.op(**arguments) if out is not None]
-    grads = torch.autograd.grad(outputs, [arguments[n] for n in wanted], cotangents(outputs))
-    for name, grad in zip(wanted, grads, strict=True):
-        assert_equal(grad, everything[name], name)
+    (grad,) = torch.autograd.grad(outputs, arguments[wanted], cotangents(outputs))
+    assert_equal(grad, everything[wanted], wanted)
 
 
-@pytest.mark.parametrize("sample", few(torch.float64), ids=str)
+@each("sample", lambda op: few(op, torch.float64))
 def test_gradient_through_one_output_alone_equals_the_reference(kernels, sample):
     for k, out in enumerate(sample.op(**sample.arguments(kernels.device))):
         if out is None:
@@ -59,7 +53,7 @@ def test_gradient_through_one_output_alone_equals_the_reference(kernels, sample)
         )
 
 
-@pytest.mark.parametrize("sample", few(), ids=str)
+@each("sample", few)
 def test_outputs_do_not_depend_on_whether_a_gradient_is_wanted(kernels, sample):
     plain = sample.op(**sample.arguments(kernels.device))
     graded = sample.op(**require_grad(sample.arguments(kernels.device)))
@@ -67,7 +61,6 @@ def test_outputs_do_not_depend_on_whether_a_gradient_is_wanted(kernels, sample):
     assert_equal([None if out is None else out.detach() for out in graded], list(plain))
 
 
-@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 def test_number_and_tensor_of_it_give_the_same(kernels, op):
     arguments = Sample(op, "plain", (40, 6), torch.float64).arguments(kernels.device)
     for name in (*op.decays, *op.params):
@@ -83,7 +76,7 @@ def test_number_and_tensor_of_it_give_the_same(kernels, op):
         assert_gradients_close({k: g for k, g in scalar.items() if k != name}, number)
 
 
-@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
+@each("op", leaky)
 def test_tau_and_its_decay_have_gradients_by_the_chain_rule(kernels, op):
     for name in op.decays:
         arguments = Sample(op, "plain", (20, 6), torch.float64).arguments(kernels.device)
@@ -95,7 +88,6 @@ def test_tau_and_its_decay_have_gradients_by_the_chain_rule(kernels, op):
         assert_gradients_close({**by_tau, name: grad_tau}, want)
 
 
-@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 def test_second_derivative_is_refused_by_name(kernels, op):
     x = torch.randn(4, 3, device=kernels.device, requires_grad=True)
     (grad,) = torch.autograd.grad(op(x=x)[0].sum(), x, create_graph=True)
@@ -103,7 +95,6 @@ def test_second_derivative_is_refused_by_name(kernels, op):
         grad.sum().backward()
 
 
-@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 def test_input_changed_before_backward_is_refused(kernels, op):
     x = torch.randn(4, 3, device=kernels.device, requires_grad=True)
     y = x * 1
@@ -113,7 +104,6 @@ def test_input_changed_before_backward_is_refused(kernels, op):
         out.backward()
 
 
-@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 def test_backward_twice_gives_the_same_and_needs_retain_graph(kernels, op):
     x = torch.randn(40, 3, device=kernels.device, requires_grad=True)
     out = op(x=x)[0].sum()
@@ -124,7 +114,6 @@ def test_backward_twice_gives_the_same_and_needs_retain_graph(kernels, op):
         torch.autograd.grad(out, x)
 
 
-@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 def test_no_graph_without_gradient(kernels, op):
     x = torch.randn(4, 3, device=kernels.device, requires_grad=True)
     with torch.no_grad():
@@ -134,7 +123,6 @@ def test_no_graph_without_gradient(kernels, op):
     assert not any(out.requires_grad for out in op(x=x.detach()))
 
 
-@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 def test_activation_checkpointing_gives_the_same_gradients(kernels, op):
     from torch.utils.checkpoint import checkpoint
 
@@ -142,15 +130,3 @@ def test_activation_checkpointing_gives_the_same_gradients(kernels, op):
     (want,) = torch.autograd.grad(op(x=x)[0].sum(), x)
     (got,) = torch.autograd.grad(checkpoint(lambda x: op(x=x)[0], x, use_reentrant=False).sum(), x)
     assert_equal(got, want)
-
-
-def test_gradient_of_spikes_that_reach_no_state_stays_at_its_step(kernels):
-    """With decay 0 the steps are independent, so each gradient is the surrogate's own."""
-    from snnfast import ops, surrogate
-
-    x = torch.linspace(-2, 3, 50, dtype=torch.float64, device=kernels.device)
-    x = x.reshape(5, 10).requires_grad_()
-    spikes, _ = ops.lif(x, decay=0.0, v_threshold=0.75, surrogate="sigmoid", detach_reset=True)
-    (grad,) = torch.autograd.grad(spikes.sum(), x)
-    want = surrogate.sigmoid().derivative(x.detach() - 0.75)
-    torch.testing.assert_close(grad, want, rtol=1e-13, atol=1e-15)

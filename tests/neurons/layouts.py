@@ -3,13 +3,13 @@
 import pytest
 import torch
 from samples import (
-    OPS,
     Sample,
     assert_equal,
     assert_gradients_close,
     cotangents,
     gradients,
     require_grad,
+    rich,
     tensors,
 )
 
@@ -88,13 +88,12 @@ SHAPES = ((7, 12), (20, 3, 4, 2, 5), (5,), (18, 2, 64), (3, 1, 8, 1))
 
 
 def sample_of(op, shape, dtype):
-    return Sample(op, "all_tensors" if "all_tensors" in op.variants else "plain", shape, dtype)
+    return Sample(op, rich(op), shape, dtype)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 def test_layout_of_the_inputs_changes_nothing(kernels, op, shape, dtype, layout):
     arguments = sample_of(op, shape, dtype).arguments(kernels.device)
     laid = {k: layout(a) if isinstance(a, torch.Tensor) else a for k, a in arguments.items()}
@@ -105,7 +104,6 @@ def test_layout_of_the_inputs_changes_nothing(kernels, op, shape, dtype, layout)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda f: f.__name__)
-@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 def test_layout_of_the_incoming_gradients_changes_nothing(kernels, op, layout):
     sample = sample_of(op, (18, 3, 4, 5), torch.float32)
     found = []
@@ -117,7 +115,6 @@ def test_layout_of_the_incoming_gradients_changes_nothing(kernels, op, layout):
     assert_equal(found[1], found[0])
 
 
-@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 def test_gradient_of_a_sum_which_is_expanded_equals_that_of_ones(kernels, op):
     sample = sample_of(op, (18, 3, 4), torch.float32)
     found = []
@@ -133,7 +130,6 @@ def test_gradient_of_a_sum_which_is_expanded_equals_that_of_ones(kernels, op):
 
 @pytest.mark.parametrize("shape", [(6, 5), (20, 2, 3), (4, 300)], ids=str)
 @pytest.mark.parametrize("kept", ["nothing", "time", "neurons", "last"])
-@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 def test_expanded_input_equals_its_copy(kernels, op, shape, kept):
     """Stride 0: one value for all, one step for all times, one value a step, one row of the last dimension."""
     small = {
@@ -153,7 +149,6 @@ def test_expanded_input_equals_its_copy(kernels, op, shape, kept):
     )
 
 
-@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 def test_channels_last_runs_without_a_copy_and_stays_channels_last(kernels, op):
     x = torch.rand(4, 2, 3, 5, 6, device=kernels.device) * 2
     laid = channels_last(x)
@@ -162,7 +157,6 @@ def test_channels_last_runs_without_a_copy_and_stays_channels_last(kernels, op):
     assert_equal(spikes.contiguous(), op(x=x)[0])
 
 
-@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 def test_inputs_are_not_changed(kernels, op):
     for layout in (lambda t: t.clone(), transposed, cut_out):
         arguments = sample_of(op, (18, 3, 4), torch.float32).arguments(kernels.device)
@@ -171,7 +165,6 @@ def test_inputs_are_not_changed(kernels, op):
         assert_equal(tensors(laid), tensors(arguments))
 
 
-@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 def test_outputs_share_memory_with_nothing(kernels, op):
     arguments = sample_of(op, (3, 4), torch.float32).arguments(kernels.device)
     outputs = [out for out in op(**arguments) if out is not None]
@@ -179,7 +172,6 @@ def test_outputs_share_memory_with_nothing(kernels, op):
     assert len(set(pointers)) == len(pointers)
 
 
-@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 def test_window_leaves_the_memory_around_it_alone(kernels, op):
     """Inputs that lie in a larger tensor, with NaN around: nothing of the NaN is read."""
     arguments = sample_of(op, (19, 3, 5), torch.float32).arguments(kernels.device)
@@ -188,7 +180,6 @@ def test_window_leaves_the_memory_around_it_alone(kernels, op):
     assert all(not g.isnan().any() for g in gradients(op, laid).values())
 
 
-@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 def test_strides_beyond_32_bits_are_followed(kernels, op):
     """Rows 2^31 + 7 elements apart. Only the pages that are touched exist."""
     if kernels.device == "cuda":

@@ -4,13 +4,10 @@ import pytest
 import torch
 import torch.autograd.forward_ad as forward_ad
 from backends import PRESENT
-from samples import OPS, Sample, assert_equal, cotangents, few, require_grad
+from samples import Sample, assert_equal, cotangents, each, few, require_grad
 from torch.utils._python_dispatch import TorchDispatchMode
 
 NAMESPACES = {"cpu": "snnfast", "cuda_emulation": "snnfast_emulated"}
-KERNEL_NAMES = sorted(
-    {f"{op.kernel}_{way}" for op in OPS.values() for way in ("forward", "backward")}
-)
 
 
 class Recorder(TorchDispatchMode):
@@ -40,19 +37,25 @@ def calls(sample, grad=True):
     return recorder.calls
 
 
-OPCHECKED = [
-    *few(torch.float32, "plain", "all_tensors"),
-    *(
-        Sample(op, "plain", shape, torch.float32)
-        for op in OPS.values()
-        for shape in ((0, 3), (3, 0))
-    ),
-    *(Sample(op, "v_seq", (40, 3), torch.bfloat16) for op in OPS.values() if op.fires),
-    *few(torch.float64, "return_state", "return_state"),
-]
+def opchecked(op):
+    return [
+        *few(op, torch.float32, "plain", "all_tensors"),
+        *(Sample(op, "plain", shape, torch.float32) for shape in ((0, 3), (3, 0))),
+        *(Sample(op, v, (40, 3), torch.bfloat16) for v in ("v_seq",) if v in op.variants),
+        *few(op, torch.float64, "return_state"),
+    ]
 
 
-@pytest.mark.parametrize("sample", OPCHECKED, ids=str)
+def owner(op):
+    """The neuron that its kernels are called after."""
+    return [op] if op.kernel == op.name else []
+
+
+def kernel_names(op):
+    return [f"{op.kernel}_{way}" for op in owner(op) for way in ("forward", "backward")]
+
+
+@each("sample", opchecked)
 def test_opcheck_finds_nothing(kernels, sample):
     if kernels.device == "cuda":
         pytest.skip("opcheck runs on the CPU here")
@@ -65,7 +68,7 @@ def test_opcheck_finds_nothing(kernels, sample):
         torch.library.opcheck(func, tuple(args))
 
 
-@pytest.mark.parametrize("name", KERNEL_NAMES)
+@each("name", kernel_names)
 def test_schema_neither_mutates_nor_aliases(name):
     schema = getattr(torch.ops.snnfast, name).default._schema
     assert not schema.is_mutable
@@ -73,7 +76,7 @@ def test_schema_neither_mutates_nor_aliases(name):
     assert all(r.name for r in schema.returns)
 
 
-@pytest.mark.parametrize("name", KERNEL_NAMES)
+@each("name", kernel_names)
 def test_emulated_kernels_have_the_same_schema(name):
     if "cuda_emulation" not in PRESENT:
         pytest.skip("built without SNNFAST_EMULATION=1")
@@ -83,7 +86,7 @@ def test_emulated_kernels_have_the_same_schema(name):
     )
 
 
-@pytest.mark.parametrize("sample", few(torch.float32, "plain", "soft", "v_seq", "v_rest"), ids=str)
+@each("sample", lambda op: few(op, torch.float32, "plain", "soft", "v_seq", "v_rest"))
 @pytest.mark.parametrize("dim", [0, 1, 2, -1])
 def test_vmap_over_the_input_equals_a_loop(kernels, sample, dim):
     arguments = sample.arguments(kernels.device)
@@ -98,7 +101,6 @@ def test_vmap_over_the_input_equals_a_loop(kernels, sample, dim):
     assert_equal(list(got), want)
 
 
-@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 def test_vmap_over_states_and_parameters_equals_a_loop(kernels, op):
     generator = torch.Generator().manual_seed(3)
     x = (torch.rand(20, 2, 4, generator=generator) * 2).to(kernels.device)
@@ -118,7 +120,6 @@ def test_vmap_over_states_and_parameters_equals_a_loop(kernels, op):
             assert_equal(list(torch.vmap(one)(row)), want, name)
 
 
-@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 def test_vmap_in_vmap_equals_loops(kernels, op):
     x = torch.rand(2, 3, 5, 4, device=kernels.device) * 2
     got = torch.vmap(torch.vmap(lambda x: op(x=x)[0]))(x)
@@ -126,7 +127,6 @@ def test_vmap_in_vmap_equals_loops(kernels, op):
     assert_equal(got, want)
 
 
-@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 def test_gradient_by_functorch_is_refused_clearly(kernels, op):
     x = torch.rand(5, 4, device=kernels.device)
     for transform in (torch.func.grad, torch.func.jacrev):
@@ -134,7 +134,6 @@ def test_gradient_by_functorch_is_refused_clearly(kernels, op):
             transform(lambda x: op(x=x)[0].sum())(x)
 
 
-@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 @pytest.mark.parametrize("requires_grad", [False, True])
 def test_forward_mode_gradient_is_refused_by_name(kernels, op, requires_grad):
     """Below Python a kernel would drop the tangent, and the derivative would silently be zero."""
@@ -151,7 +150,6 @@ def test_forward_mode_gradient_is_refused_by_name(kernels, op, requires_grad):
         torch.func.jvp(lambda v: op(x=x, v=v)[0], (state,), (state,))
 
 
-@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 def test_autocast_leaves_state_in_float32(backend, op):
     x = torch.rand(5, 4, device=backend.device) * 2
     want = op(x=x)
@@ -183,9 +181,7 @@ def took(name, label, _):
     pytest.fail(f"took {name} {label}")
 
 
-@pytest.mark.parametrize(
-    "op", [op for op in OPS.values() if op.kernel == op.name], ids=lambda op: op.name
-)
+@each("op", owner)
 def test_raw_call_with_any_wrong_tensor_is_refused(kernels, op):
     if kernels.device == "cuda":
         pytest.skip("the emulation shows the same")
@@ -205,35 +201,33 @@ def test_raw_call_with_any_wrong_tensor_is_refused(kernels, op):
     assert refused > 50
 
 
-@pytest.mark.parametrize(
-    "op", [op for op in OPS.values() if op.kernel == op.name], ids=lambda o: o.name
-)
+@each("op", owner)
 def test_raw_call_with_any_wrong_number_is_refused(kernels, op):
     sample = Sample(op, "plain", (40, 3), torch.float32)
     (_, _), (backward, args) = calls(sample)
-    names = [a.name for a in backward._schema.arguments]
     for name, values in {"surrogate": (-1, 7, 2**40), "checkpoint_every": (0, -1)}.items():
         for value in values:
-            changed = list(args)
-            changed[names.index(name)] = value
             with pytest.raises(RuntimeError, match=r"surrogate number|checkpoint_every"):
-                backward(*changed)
+                backward(*replaced(backward, args, **{name: value}))
 
 
-@pytest.mark.parametrize(
-    "op", [op for op in OPS.values() if op.kernel == op.name], ids=lambda o: o.name
-)
+@each("op", owner)
 @pytest.mark.parametrize("every", [0, 1, 3, 32, 40, 1000])
 def test_distance_of_checkpoints_changes_no_output(kernels, op, every):
     (forward, args), (backward, backward_args) = calls(Sample(op, "plain", (40, 3), torch.float32))
     if kernels.device == "cuda":
         pytest.skip("the emulation shows the same")
     *want, _ = forward(*args)
-    changed = [*args[:-1], every]
-    *got, checkpoints = forward(*changed)
+    *got, checkpoints = forward(*replaced(forward, args, checkpoint_every=every))
     assert_equal(got, want)
     if every and kernels.name == "cpu":
-        names = [a.name for a in backward._schema.arguments]
-        again = [*backward_args[:-1], every]
-        again[names.index("checkpoints")] = checkpoints
-        assert_equal(backward(*again), backward(*backward_args))
+        options = {"checkpoint_every": every, "checkpoints": checkpoints}
+        again = backward(*replaced(backward, backward_args, **options))
+        assert_equal(again, backward(*backward_args))
+
+
+def replaced(func, args, **changes):
+    """The arguments of a kernel with some changed, by name."""
+    names = [a.name for a in func._schema.arguments]
+    assert changes.keys() <= set(names)
+    return [changes.get(name, arg) for name, arg in zip(names, args, strict=True)]

@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from samples import OPS, Sample, assert_equal, samples
+from samples import Sample, assert_equal, each, firing, samples
 
-from snnfast import reference
 from snnfast.surrogate import resolve
 from snnfast.testing import assert_spikes_close
 
@@ -37,12 +36,12 @@ def compare(kernels, sample):
             torch.testing.assert_close(a[..., agree], e[..., agree])
 
 
-@pytest.mark.parametrize("sample", samples(), ids=str)
+@each("sample", samples)
 def test_outputs_equal_the_reference(kernels, sample):
     compare(kernels, sample)
 
 
-@pytest.mark.parametrize("sample", samples(torch.bfloat16, torch.float16)[::5], ids=str)
+@each("sample", lambda op: samples(op, torch.bfloat16, torch.float16)[::5])
 def test_state_is_float32_whatever_the_dtype_of_the_spikes(kernels, sample):
     arguments = sample.arguments(kernels.device)
     got = sample.op(**arguments)
@@ -53,34 +52,20 @@ def test_state_is_float32_whatever_the_dtype_of_the_spikes(kernels, sample):
     assert_equal(got, wide)
 
 
-@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_long_random_run_equals_the_reference(kernels, op, dtype):
     compare(kernels, Sample(op, "plain", (64, 2100), dtype))
 
 
-@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
+@each("op", firing)
 def test_samples_fire_but_not_always(op):
-    if op.fires:
-        rate = op.reference(**Sample(op, "plain", (50, 100), torch.float32).arguments())[0].mean()
-        assert 0.05 < rate < 0.95
+    rate = op.reference(**Sample(op, "plain", (50, 100), torch.float32).arguments())[0].mean()
+    assert 0.05 < rate < 0.95
 
 
-def test_outputs_are_contiguous_and_of_the_documented_dtypes(backend):
+def test_outputs_are_contiguous_and_of_the_documented_dtypes(backend, op):
     x = torch.randn(4, 3, dtype=torch.float16, device=backend.device)
-    for op in OPS.values():
-        first, *rest = op(x=x)
-        assert first.dtype == (torch.float16 if op.fires else torch.float32)
-        assert [r.dtype for r in rest] == [torch.float32] * len(op.states)
-        assert all(t.is_contiguous() for t in (first, *rest))
-
-
-def test_every_op_has_a_reference_of_the_same_name_and_signature():
-    import inspect
-
-    from snnfast import ops
-
-    for name in ops.__all__:
-        if name in OPS:
-            signature = inspect.signature(getattr(ops, name))
-            assert inspect.signature(getattr(reference, name)) == signature, name
+    first, *rest = op(x=x)
+    assert first.dtype == (torch.float16 if op.fires else torch.float32)
+    assert [r.dtype for r in rest] == [torch.float32] * len(op.states)
+    assert all(t.is_contiguous() for t in (first, *rest))

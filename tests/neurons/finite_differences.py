@@ -1,0 +1,42 @@
+"""The recursion of the reference against finite differences.
+
+A hard spike has no finite differences. With a soft spike, whose derivative the surrogate is, the same recursion is
+smooth, and its gradient must be that of finite differences.
+"""
+
+import pytest
+import torch
+from samples import PRIMITIVES, Sample, each, firing, learned, rich
+
+SMOOTH = ("atan", "sigmoid", "gaussian")
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+@pytest.mark.parametrize("v_reset", [0.0, -0.3, None], ids=["hard", "hard-0.3", "soft"])
+@each("op variant", lambda op: [(op, v) for op in firing(op) for v in (rich(op), *learned(op))])
+def test_gradient_of_the_soft_recursion_is_that_of_finite_differences(op, variant, name, v_reset):
+    arguments = Sample(op, variant, (6, 4), torch.float64).arguments()
+    if not isinstance(arguments.get("v_reset"), torch.Tensor):
+        arguments["v_reset"] = v_reset
+    arguments["return_v_seq"] = True
+    alpha = 0.8  # gentle, so that no spike is 1 to the last bit
+    arguments["surrogate"] = lambda u: PRIMITIVES[name](u, alpha)
+    names = [k for k, a in arguments.items() if isinstance(a, torch.Tensor)]
+
+    def function(*values):
+        outputs = op.reference(**{**arguments, **dict(zip(names, values, strict=True))})
+        return tuple(out for out in outputs if out is not None)
+
+    inputs = [arguments[k].requires_grad_() for k in names]
+    assert torch.autograd.gradcheck(function, inputs, eps=1e-6, atol=1e-7, rtol=1e-6)
+
+
+@each("op", lambda op: [] if op.fires else [op])
+def test_gradient_of_a_readout_is_that_of_finite_differences(op):
+    arguments = Sample(op, "decay_each", (6, 4), torch.float64).arguments()
+    names = list(arguments)
+    inputs = [a.requires_grad_() for a in arguments.values()]
+    for function in (op, op.reference):
+        assert torch.autograd.gradcheck(
+            lambda *values, f=function: f(**dict(zip(names, values, strict=True))), inputs
+        )

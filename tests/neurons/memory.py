@@ -1,0 +1,53 @@
+"""Nothing is read before it is written, nothing returned unwritten, nothing kept."""
+
+import gc
+import math
+import resource
+
+import pytest
+import torch
+from backends import PRESENT
+from samples import Sample, assert_equal, each, few, gradients, rich, samples
+
+from snnfast import memory
+
+
+@each("sample", lambda op: samples(op, torch.float32)[::3] + few(op, torch.bfloat16))
+def test_fresh_memory_shows_nowhere(kernels, nan_memory, sample):
+    assert torch.empty(3).isnan().all()
+    arguments = sample.arguments(kernels.device)
+    outputs, grads = sample.op(**arguments), gradients(sample.op, arguments)
+    written = [t for t in (*outputs, *grads.values()) if t is not None]
+    assert not any(t.isnan().any() for t in written)
+    torch.use_deterministic_algorithms(False)
+    assert_equal(outputs, sample.op(**arguments))
+    assert_equal(grads, gradients(sample.op, arguments))
+
+
+@pytest.mark.skipif("cpu" not in PRESENT, reason="no CPU kernels")
+def test_used_memory_shows_nowhere(op, fresh_cache):
+    """Outputs and gradients ``[T, N]`` of 3 MiB, whose memory is kept and used again."""
+    arguments = Sample(op, rich(op), (40, 20_000), torch.float32).arguments()
+    memory.set_limit(0)
+    want, want_grads = op(**arguments), gradients(op, arguments)
+    memory.set_limit(2**28)
+    for _ in range(3):
+        got, grads = op(**arguments), gradients(op, arguments)
+        assert_equal(list(got), list(want))
+        assert_equal(grads, want_grads)
+        for t in (*got, *grads.values()):
+            t.fill_(math.nan)  # what the next call finds in the memory it gets
+        del got, grads, t
+
+
+def test_repeated_calls_keep_no_memory(op):
+    """What a call allocates is gone when its results are."""
+    arguments = Sample(op, rich(op), (20, 20_000), torch.float32).arguments()
+    for _ in range(3):
+        gradients(op, arguments)
+    gc.collect()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(30):
+        gradients(op, arguments)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 20_000  # KiB; one call's outputs and gradients take 8 MiB

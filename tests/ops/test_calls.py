@@ -1,0 +1,217 @@
+"""An op's arguments: the fields of its call are those of its C++ operator, and every signature is that of its check."""
+
+import ast
+import importlib
+import inspect
+import itertools
+import pkgutil
+import re
+from pathlib import Path
+from typing import NamedTuple, get_type_hints
+
+import pytest
+import torch
+from backends import PRESENT
+
+import snnfast.calls
+from snnfast import ops, reference
+from snnfast.calls.call import Changed, Parameter, flatten, positions, prepare, schema, unflatten
+from snnfast.surrogate import SurrogateLike, resolve
+
+PACKAGE = Path(snnfast.__file__).parent
+OPS = sorted(name for name in ops.__all__ if name.islower())
+MODULES = {
+    m.name: importlib.import_module(f"snnfast.calls.{m.name}")
+    for m in pkgutil.iter_modules(snnfast.calls.__path__)
+}
+CALLS = {
+    stem: call
+    for stem, module in MODULES.items()
+    for name, call in vars(module).items()
+    if name.endswith("Call") and hasattr(call, "_fields") and call.__module__ == module.__name__
+}
+needs_kernels = pytest.mark.skipif("cpu" not in PRESENT, reason="no CPU kernels")
+
+
+def kernels(stem):
+    """The arguments of an op's kernels, by the ends of their names; "_" says that it works in place."""
+    found = {}
+    for end in ("", "_", "_forward", "_backward"):
+        if hasattr(torch.ops.snnfast, stem + end):
+            kernel = getattr(torch.ops.snnfast, stem + end).default
+            found[end] = described(kernel._schema)
+    return found
+
+
+def described(parsed):
+    """Name, type and whether it is changed, of each argument."""
+    return [
+        (a.name, str(a.type), bool(a.alias_info and a.alias_info.is_write))
+        for a in parsed.arguments
+    ]
+
+
+def of_call(call):
+    letters = itertools.count()
+    arguments = re.sub(r"\(!\)", lambda _: f"(a{next(letters)}!)", schema(call))
+    return described(torch._C.parse_schema(f"op({arguments}) -> ()"))
+
+
+def checks(call):
+    """The functions that make a call: the public ops it serves."""
+    functions = inspect.getmembers(importlib.import_module(call.__module__), inspect.isfunction)
+    return {n: f for n, f in functions if get_type_hints(f).get("return") is call}
+
+
+@needs_kernels
+@pytest.mark.parametrize("stem", CALLS)
+def test_fields_of_a_call_are_the_arguments_of_its_kernels(stem):
+    """The same names and types in the same order, of every kernel of the op."""
+    found, fields = kernels(stem), of_call(CALLS[stem])
+    assert found, f"torch.ops.snnfast has no kernel {stem}"
+    for end, arguments in found.items():
+        assert arguments[: len(fields)] == fields, stem + end
+        if end != "_backward":
+            more = ["checkpoint_every"] if "fires" in CALLS[stem]._fields else []
+            assert [name for name, *_ in arguments[len(fields) :]] == more, stem + end
+
+
+@needs_kernels
+@pytest.mark.parametrize("op", OPS)
+def test_every_op_with_a_kernel_has_a_call(op):
+    """Of an op without one, nothing may stand in ``snnfast/calls``: it is still to be written that way."""
+    check = getattr(getattr(ops, op), "check", None)
+    if check is None:
+        assert op not in MODULES, f"snnfast.ops.{op} does not take its arguments from its call"
+        assert kernels(op), f"{op} has neither call nor kernel"
+    else:
+        call = get_type_hints(check)["return"]
+        assert call in CALLS.values()
+        assert checks(call)[op] is check
+
+
+def test_every_call_serves_an_op():
+    assert {op for call in CALLS.values() for op in checks(call)} <= set(OPS)
+    stems = [call.__module__ for call in CALLS.values()]
+    assert len(set(stems)) == len(stems)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_reference_has_the_signature_of_the_op(op):
+    public = getattr(ops, op)
+    assert inspect.signature(getattr(reference, op)) == inspect.signature(public)
+    assert inspect.getdoc(getattr(reference, op))
+    if hasattr(public, "check"):
+        assert getattr(reference, op).check is public.check
+        made = inspect.signature(public.check)
+        assert inspect.signature(public) == made.replace(return_annotation=made.empty)
+
+
+# ---- from a call to plain arguments and back
+
+TENSORS = itertools.count(1)
+
+
+def tensor():
+    return torch.full((1,), float(next(TENSORS)))
+
+
+def values(hint):
+    """Values that a field of a call may have."""
+    if hasattr(hint, "_fields"):
+        yield from made(hint)
+    elif hint == Parameter:
+        yield from (0.25, tensor())
+    elif hint == SurrogateLike:
+        yield from (resolve("atan"), resolve("sigmoid"))
+    elif getattr(hint, "__metadata__", None):
+        yield from values(hint.__origin__)
+    else:
+        yield from {
+            torch.Tensor: lambda: [tensor()],
+            torch.Tensor | None: lambda: [None, tensor()],
+            list[torch.Tensor]: lambda: [[tensor(), tensor()], []],
+            bool: lambda: [True, False],
+            int: lambda: [3, 2**40],
+            float: lambda: [0.5, -2.0],
+            float | None: lambda: [None, 1.5],
+            torch.dtype: lambda: [torch.float64, torch.uint8],
+            list[float]: lambda: [[0.5, 2.0], []],
+        }[hint]()
+
+
+def made(call):
+    """Calls in which every field takes all its values, one of several fields at a time."""
+    hints = get_type_hints(call, include_extras=True)
+    several = {name: list(values(hints[name])) for name in call._fields}
+    for k in range(max(map(len, several.values()))):
+        yield call(**{name: found[k % len(found)] for name, found in several.items()})
+
+
+def same(one, other):
+    if isinstance(one, (tuple, list)):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one is other if isinstance(one, torch.Tensor) else one == other
+
+
+@pytest.mark.parametrize("stem", CALLS)
+def test_a_call_survives_its_way_through_plain_arguments(stem):
+    call, arguments = prepare(CALLS[stem]), of_call(CALLS[stem])
+    for whole in made(call):
+        flat = flatten(whole)
+        assert len(flat) == len(arguments)
+        assert not any(isinstance(a, tuple) for a in flat)
+        assert same(unflatten(call, flat), whole)
+        assert same(unflatten(call, [*flat, "more", "behind"]), whole)
+        for name, position in positions(call).items():
+            assert arguments[position][0].startswith(name)
+
+
+class Part(NamedTuple):
+    rate: float
+    seeds: torch.Tensor | None
+
+
+class Whole(NamedTuple):
+    w: Changed
+    part: Part
+    tau: Parameter
+
+
+def test_schema_of_a_call_with_parts_is_that_by_hand():
+    assert schema(Whole) == (
+        "Tensor(!) w, float part_rate, Tensor? part_seeds, float tau, Tensor? tau_tensor"
+    )
+    whole = Whole(tensor(), Part(0.5, None), 2.0)
+    assert same(flatten(whole), [whole.w, 0.5, None, 2.0, None])
+    assert positions(Whole) == {"w": 0, "part": 1, "tau": 3}
+
+
+# ---- no argument list by position
+
+
+def functions_of(path):
+    tree = ast.parse(path.read_text())
+    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+
+
+def written_by_calls():
+    return [PACKAGE / f"ops/{stem}.py" for stem in MODULES if (PACKAGE / f"ops/{stem}.py").exists()]
+
+
+@pytest.mark.parametrize("path", written_by_calls(), ids=lambda path: path.stem)
+def test_fakes_take_plain_arguments_by_name(path):
+    """They take them all as one list and ``unflatten`` it; nothing is found by counting from its start."""
+    fakes = [
+        f
+        for f in functions_of(path)
+        if any("register_fake" in ast.unparse(d) for d in f.decorator_list)
+    ]
+    for fake in fakes:
+        names = [a.arg for a in (*fake.args.posonlyargs, *fake.args.args, *fake.args.kwonlyargs)]
+        assert fake.args.vararg, f"{path}:{fake.lineno}"
+        assert not names, f"{path}:{fake.lineno} takes {names}"
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Subscript) and ast.unparse(node.value) in ("flat", "args"):
+            counted = isinstance(node.slice, ast.Constant)
+            assert not counted, f"{path}:{node.lineno}: {ast.unparse(node)}"

@@ -1,0 +1,118 @@
+"""``cuba``: the shared tests of ``tests/neurons``, and what is special to it."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from neurons import *  # noqa: F403
+from neurons.properties import runs, wide_dtypes
+from neurons.values import INF, run
+from samples import FIRING, LEAKY, LEAKY_FIRING, Op, Sample, Values, assert_equal
+
+from snnfast import ops
+
+SYNAPTIC = {
+    "tau_syn": {"tau_syn": 4.5},
+    "decay_syn_0": {"decay_syn": 0.0},
+    "decay_syn_1": {"decay_syn": 1.0},
+    "decay_syn_each": {"decay_syn": Values(0.0, 1.0)},
+    "both_decays_channel": {
+        "decay": Values(0.0, 1.0, "channel"),
+        "decay_syn": Values(0.0, 1.0, "last"),
+    },
+    "tau_syn_scalar": {"tau_syn": Values(1.5, 5.0, "scalar"), "decay_input": False},
+    "return_state": {"return_state": False},
+}
+# Decays 1/2, threshold 1: i = 1, 0.5, 0.25;  h = 1 (fires), 0.5, 0.5;  v = 0, 0.5, 0.5;  dv/dh = -1, 0.5, 0.5
+#   dL/dh = 4 + 2 = 6;  2 + 3 * 0.5 = 3.5;  1 - 1.75 = -0.75
+#   dL/di = 8 + 6 = 14;  7 + 3.5 = 10.5;  5.25 - 0.75 = 4.5
+#   dL/ddecay = 6 * 0.5;  dL/ddecay_syn = 14 * 0.5 + 10.5 * 1;  dL/ds = 4 - 2, 2 - 1.5, 1 - 1.75
+CURRENT = {
+    "inputs": {
+        "x": [1.0, 0.0, 0.0],
+        "v": 0.0,
+        "i": 0.0,
+        "decay": 0.5,
+        "decay_syn": 0.5,
+        "v_threshold": 1.0,
+    },
+    "options": {"decay_input": False},
+    "outputs": [[1, 0, 0], 0.5, 0.25],
+    "gradients": {
+        "x": [4.5, 10.5, 14.0],
+        "v": -0.375,
+        "i": 2.25,
+        "decay": 3.0,
+        "decay_syn": 17.5,
+        "v_threshold": -1.75,
+    },
+}
+
+CUBA = Op(
+    name="cuba",
+    kernel="cuba",
+    signature=(
+        "x, v=None, i=None, *, tau=None, decay=None, tau_syn=None, decay_syn=None, "
+        "decay_input=True, v_threshold=1.0, v_reset=0.0, v_rest=None, surrogate='atan', "
+        "detach_reset=False, return_state=True, return_v_seq=False"
+    ),
+    states=("v", "i"),
+    decays=("decay", "decay_syn"),
+    params=("v_threshold", "v_reset", "v_rest"),
+    voltages=("v", "i", "v_threshold", "v_reset", "v_rest"),
+    variants={"plain": {}, **LEAKY, **FIRING, **LEAKY_FIRING, **SYNAPTIC},
+    worked={"current": CURRENT},
+)
+NEURONS = (CUBA,)
+
+
+def equations(x, v, i, decay, decay_syn, gain, threshold, v_reset, v_rest):
+    spikes, v_seq = [], []
+    for x_t in x:
+        i = decay_syn * i + x_t
+        h = v_rest + decay * (v - v_rest) + gain * i
+        s = float(h >= threshold)
+        v = h if not s else h - threshold if v_reset is None else v_reset
+        spikes.append(s)
+        v_seq.append(v)
+    return spikes, v_seq, i
+
+
+@pytest.mark.parametrize("v_reset", [0.0, -0.25, None])
+@pytest.mark.parametrize("v_rest", [None, 0.3])
+@pytest.mark.parametrize("decay_input", [True, False])
+@pytest.mark.parametrize("tau", [1.0, 2.0, 7.3])
+def test_reference_follows_the_equations(v_reset, v_rest, decay_input, tau):
+    """Written out for one neuron, one step at a time, in Python floats."""
+    x = Sample(CUBA, "plain", (50, 3), torch.float64).arguments()["x"]
+    v, i = torch.tensor([0.1, 0.2, -0.3]).double(), torch.tensor([0.3, 0.0, -1.0]).double()
+    decay, decay_syn = 1 - 1 / tau, 1 - 1 / 3.3
+    gain = 1 - decay if decay_input else 1.0
+    rest = v_rest if v_rest is not None else v_reset or 0.0
+    options = {"tau": tau, "decay_input": decay_input, "v_threshold": 0.8, "tau_syn": 3.3}
+    options |= {"v_reset": v_reset, "v_rest": v_rest, "return_v_seq": True}
+    spikes, last, current, v_seq = CUBA.reference(x=x, v=v, i=i, **options)
+    for n in range(3):
+        before = v[n].item(), i[n].item()
+        want = equations(x[:, n].tolist(), *before, decay, decay_syn, gain, 0.8, v_reset, rest)
+        assert (spikes[:, n].tolist(), v_seq[:, n].tolist(), current[n].item()) == want
+    assert_equal(last, v_seq[-1])
+
+
+def test_infinite_current_keeps_a_synapse_infinite_and_the_neuron_firing(backend):
+    spikes, v_seq = run(CUBA, [INF, 0.0, 0.0], backend.device)
+    assert spikes == [1, 1, 1]
+    assert v_seq.tolist() == [0.0, 0.0, 0.0]
+
+
+@settings(max_examples=60)
+@given(runs(CUBA, wide_dtypes))
+def test_current_without_memory_is_lif(arguments):
+    """``decay_syn = 0`` from no current: the current is the input."""
+    for name in ("tau_syn", "i"):
+        arguments.pop(name, None)
+    arguments["decay_syn"] = 0.0
+    spikes, v, i, v_seq = ops.cuba(**arguments)
+    del arguments["decay_syn"]
+    assert_equal([spikes, v, v_seq], list(ops.lif(**arguments)))
+    if len(arguments["x"]):
+        assert_equal(i, arguments["x"][-1])

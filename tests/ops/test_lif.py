@@ -1,0 +1,298 @@
+"""``lif``, ``iaf`` and ``li``: the shared tests of ``tests/neurons``, and what is special to them."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from neurons import *  # noqa: F403
+from neurons.properties import runs, seeds, wide_dtypes
+from neurons.values import INF, NAN, run
+from samples import (
+    FIRING,
+    LEAKY,
+    LEAKY_FIRING,
+    NOT_RETURNED,
+    Op,
+    Sample,
+    assert_equal,
+    each,
+    firing,
+)
+
+from snnfast import ops, surrogate
+
+# Decay 1/2 and threshold 1. Hard reset, h = v/2 + x:
+#   h = 0.75, 1.125 (fires), 0.25                                   v = 0.75, 0, 0.25
+#   dv/dh = (1 - s) + (v_reset - h): 0.25, -1.125, 0.75
+#   dL/dh = 7 = 4 + 4 * 0.75;  -1.9375 = 2 - 1.125 * 7/2;  0.7578125 = 1 + 0.25 * -1.9375/2
+#   dL/ddecay = sum dL/dh[t] v[t-1] = -1.9375 * 0.75
+#   dL/dthreshold = -sum dL/ds, dL/ds = 4 - 4 * 0.25, 2 - 3.5 * 1.125, 1 + 0.96875 * 0.75
+HARD = {
+    "inputs": {"x": [0.75, 0.75, 0.25], "v": 0.0, "decay": 0.5, "v_threshold": 1.0},
+    "options": {"decay_input": False},
+    "outputs": [[0, 1, 0], 0.25],
+    "gradients": {
+        "x": [0.7578125, -1.9375, 7.0],
+        "v": 0.37890625,
+        "decay": -1.453125,
+        "v_threshold": -2.7890625,
+    },
+}
+# The same h from twice the input at gain 1/2; dL/ddecay loses sum dL/dh[t] x[t] = 1.73046875.
+SCALED = {
+    "inputs": {**HARD["inputs"], "x": [1.5, 1.5, 0.5]},
+    "options": {},
+    "outputs": HARD["outputs"],
+    "gradients": {
+        **HARD["gradients"],
+        "x": [0.37890625, -0.96875, 3.5],
+        "decay": -3.18359375,
+    },
+}
+# No gradient through the reset: dv/dh = 1 - s, so dL/dh = 8 = 4 + 4;  2 = 2 + 0;  2 = 1 + 2/2.
+DETACHED = {
+    "inputs": HARD["inputs"],
+    "options": {"decay_input": False, "detach_reset": True},
+    "outputs": HARD["outputs"],
+    "gradients": {"x": [2.0, 2.0, 8.0], "v": 1.0, "decay": 1.5, "v_threshold": -7.0},
+}
+# Soft reset: h = 0.75, 1.125 (fires), 0.3125, v = 0.75, 0.125, 0.3125; dv/dh = 1 - 1 = 0, so dL/dh = 1, 2, 4.
+#   dL/ddecay = 2 * 0.75 + 4 * 0.125
+#   dL/dthreshold = -sum dL/ds - dL/dv[1] s[1]; dL/ds = 4 - 4, 2 - 2, 1 - 1; dL/dv[1] = 4/2
+SOFT = {
+    "inputs": HARD["inputs"],
+    "options": {"decay_input": False, "v_reset": None},
+    "outputs": [[0, 1, 0], 0.3125],
+    "gradients": {"x": [1.0, 2.0, 4.0], "v": 0.5, "decay": 2.0, "v_threshold": -2.0},
+}
+# Rest at 0.5, reset to 0.25: h = 0.5 + (v - 0.5)/2 + x = 0.5 + 0.25, 0.625 + 0.5 (fires), 0.375 + 0.25
+#   v = 0.75, 0.25, 0.625;  dv/dh = 1 + 0.25 - 0.75, 0.25 - 1.125, 1 + 0.25 - 0.625 = 0.5, -0.875, 0.625
+#   dL/dh = 4 + 2.5 = 6.5;  2 - 0.875 * 3.25 = -0.84375;  1 - 0.5 * 0.421875 = 0.7890625
+#   dL/ddecay = sum dL/dh[t] (v[t-1] - 0.5) = 0 - 0.84375 * 0.25 - 6.5 * 0.25
+#   dL/ds = 4 + 4 (0.25 - 0.625), 2 + 3.25 (0.25 - 1.125), 1 - 0.421875 (0.25 - 0.75)
+RESTING = {
+    "inputs": {"x": [0.25, 0.5, 0.25], "v": 0.5, "decay": 0.5, "v_threshold": 1.0},
+    "options": {"decay_input": False, "v_reset": 0.25, "v_rest": 0.5},
+    "outputs": [[0, 1, 0], 0.625],
+    "gradients": {
+        "x": [0.7890625, -0.84375, 6.5],
+        "v": 0.39453125,
+        "decay": -1.8359375,
+        "v_threshold": -(2.5 - 0.84375 + 1.2109375),
+    },
+}
+# No leak: h = 0.5, 1 (exactly at the threshold: fires), 0.25; dv/dh = 0.5, -1, 0.75
+#   dL/dh = 4 + 3 = 7;  2 - 7 = -5;  1 - 2.5 = -1.5;  dL/ds = 3, 2 - 7, 1 + 5 * 0.5
+INTEGRATED = {
+    "inputs": {"x": [0.5, 0.5, 0.25], "v": 0.0, "v_threshold": 1.0},
+    "options": {},
+    "outputs": [[0, 1, 0], 0.25],
+    "gradients": {"x": [-1.5, -5.0, 7.0], "v": -1.5, "v_threshold": -1.5},
+}
+# No spikes: v = 4/2 + 1, 3/2 + 2, 3.5/2 + 3; here the membranes of the steps weigh 1, 2, 4 and the last 4 more.
+#   dL/dv = 8;  2 + 4 = 6;  1 + 3 = 4;  dL/ddecay = 4 * 4 + 6 * 3 + 8 * 3.5
+READOUT = {
+    "inputs": {"x": [1.0, 2.0, 3.0], "v": 4.0, "decay": 0.5},
+    "options": {"decay_input": False},
+    "outputs": [[3.0, 3.5, 4.75], 4.75],
+    "gradients": {"x": [4.0, 6.0, 8.0], "v": 2.0, "decay": 62.0},
+}
+
+LIF = Op(
+    name="lif",
+    kernel="lif",
+    signature=(
+        "x, v=None, *, tau=None, decay=None, decay_input=True, v_threshold=1.0, v_reset=0.0, "
+        "v_rest=None, surrogate='atan', detach_reset=False, return_state=True, return_v_seq=False"
+    ),
+    states=("v",),
+    decays=("decay",),
+    params=("v_threshold", "v_reset", "v_rest"),
+    voltages=("v", "v_threshold", "v_reset", "v_rest"),
+    variants={"plain": {}, **LEAKY, **FIRING, **LEAKY_FIRING, **NOT_RETURNED},
+    worked={
+        "hard": HARD,
+        "scaled": SCALED,
+        "detached": DETACHED,
+        "soft": SOFT,
+        "resting": RESTING,
+    },
+)
+IAF = Op(
+    name="iaf",
+    kernel="lif",
+    signature=(
+        "x, v=None, *, v_threshold=1.0, v_reset=0.0, surrogate='atan', detach_reset=False, "
+        "return_state=True, return_v_seq=False"
+    ),
+    states=("v",),
+    decays=(),
+    params=("v_threshold", "v_reset"),
+    voltages=("v", "v_threshold", "v_reset"),
+    variants={"plain": {}, **FIRING, **NOT_RETURNED},
+    worked={"exactly_at_threshold": INTEGRATED},
+)
+LI = Op(
+    name="li",
+    kernel="lif",
+    signature="x, v=None, *, tau=None, decay=None, decay_input=True, v_rest=0.0",
+    states=("v",),
+    decays=("decay",),
+    params=("v_rest",),
+    voltages=("v", "v_rest"),
+    fires=False,
+    variants={"plain": {}, **LEAKY},
+    worked={"readout": READOUT},
+)
+NEURONS = (LIF, IAF, LI)
+
+
+def equations(x, v, decay, gain, threshold, v_reset, v_rest):
+    spikes, v_seq = [], []
+    for x_t in x:
+        h = v_rest + decay * (v - v_rest) + gain * x_t
+        s = float(h >= threshold)
+        v = h if not s else h - threshold if v_reset is None else v_reset
+        spikes.append(s)
+        v_seq.append(v)
+    return spikes, v_seq
+
+
+@pytest.mark.parametrize("v_reset", [0.0, -0.25, None])
+@pytest.mark.parametrize("v_rest", [None, 0.3])
+@pytest.mark.parametrize("decay_input", [True, False])
+@pytest.mark.parametrize("tau", [1.0, 2.0, 7.3])
+def test_reference_follows_the_equations(v_reset, v_rest, decay_input, tau):
+    """Written out for one neuron, one step at a time, in Python floats."""
+    x = Sample(LIF, "plain", (50, 3), torch.float64).arguments()["x"]
+    v = torch.tensor([0.1, 0.2, -0.3]).double()
+    decay = 1 - 1 / tau
+    gain = 1 - decay if decay_input else 1.0
+    rest = v_rest if v_rest is not None else v_reset or 0.0
+    options = {"tau": tau, "decay_input": decay_input, "v_threshold": 0.8}
+    options |= {"v_reset": v_reset, "v_rest": v_rest, "return_v_seq": True}
+    spikes, last, v_seq = LIF.reference(x=x, v=v, **options)
+    for n in range(3):
+        want = equations(x[:, n].tolist(), v[n].item(), decay, gain, 0.8, v_reset, rest)
+        assert (spikes[:, n].tolist(), v_seq[:, n].tolist()) == want
+    assert_equal(last, v_seq[-1])
+
+
+def test_integrator_reaches_the_constant_it_is_driven_with():
+    _, v = LI.reference(x=torch.full((400, 2), 0.7, dtype=torch.float64), tau=5.0)
+    assert v.tolist() == [pytest.approx(0.7, abs=1e-12)] * 2
+
+
+def test_firing_rate_is_that_of_the_closed_form():
+    """Constant drive ``I`` from 0: ``v = I (1 - decay^n)`` reaches the threshold after ``n`` steps."""
+    drive, tau = 1.7, 9.0
+    period = math.ceil(math.log(1 - 1 / drive) / math.log(1 - 1 / tau))
+    spikes, _ = LIF.reference(x=torch.full((period * 20, 1), drive).double(), tau=tau)
+    assert spikes.sum().item() == 20
+    assert spikes.view(20, period)[:, -1].all()
+
+
+def test_gradient_of_spikes_that_reach_no_state_stays_at_its_step(kernels):
+    """With decay 0 the steps are independent, so each gradient is the surrogate's own."""
+    x = torch.linspace(-2, 3, 50, dtype=torch.float64, device=kernels.device)
+    x = x.reshape(5, 10).requires_grad_()
+    spikes, _ = ops.lif(x, decay=0.0, v_threshold=0.75, surrogate="sigmoid", detach_reset=True)
+    (grad,) = torch.autograd.grad(spikes.sum(), x)
+    want = surrogate.sigmoid().derivative(x.detach() - 0.75)
+    torch.testing.assert_close(grad, want, rtol=1e-13, atol=1e-15)
+
+
+@each("op", firing)
+def test_infinity_fires_and_hard_reset_recovers(backend, op):
+    spikes, v_seq = run(op, [INF, 0.25, 2.0], backend.device, v_reset=0.0)
+    assert spikes == [1, 0, 1]
+    assert v_seq.tolist() == [0.0, 0.25, 0.0]
+
+
+@each("op", firing)
+def test_infinity_stays_and_fires_for_ever_with_soft_reset(backend, op):
+    spikes, v_seq = run(op, [INF, 0.0, -5.0], backend.device, v_reset=None)
+    assert spikes == [1, 1, 1]
+    assert v_seq.tolist() == [INF] * 3
+
+
+@each("op", firing)
+@pytest.mark.parametrize("v_reset", [0.0, None])
+def test_minus_infinity_silences_until_infinity_makes_nan(backend, op, v_reset):
+    spikes, v_seq = run(op, [-INF, 1e30, INF, 5.0], backend.device, v_reset=v_reset)
+    assert spikes == [0, 0, 0, 0]
+    assert_equal(v_seq.cpu(), torch.tensor([-INF, -INF, NAN, NAN]))
+
+
+@each("op", firing)
+def test_infinite_membrane_meets_an_infinite_threshold(backend, op):
+    threshold = torch.tensor(INF, device=backend.device)
+    spikes, v_seq = run(op, [3.0, INF, 3.0], backend.device, v_threshold=threshold)
+    assert spikes == [0, 1, 0]
+    assert v_seq[1] == 0
+    threshold = torch.tensor(-INF, device=backend.device)
+    assert run(op, [-INF, 3.0], backend.device, v_threshold=threshold)[0] == [1, 1]
+
+
+def test_infinity_of_gain_0_is_nan(backend):
+    """``decay = 1`` scales the input by 0, and 0 times infinity is NaN."""
+    spikes, v = ops.lif(torch.tensor([INF], device=backend.device), decay=1.0)
+    assert spikes.item() == 0
+    assert v.isnan()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_every_16_bit_number_is_read_as_pytorch_reads_it(kernels, dtype):
+    every = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype)
+    every = every.to(kernels.device)
+    v_seq, _ = ops.li(every[None], decay=0.0)
+    assert_equal(v_seq[0], every.float())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_gradients_are_rounded_to_16_bits_as_pytorch_rounds(kernels, dtype):
+    generator = torch.Generator().manual_seed(0)
+    bits = torch.randint(-(2**31), 2**31, (50_000,), generator=generator)
+    values = bits.to(torch.int32).view(torch.float32)
+    ties = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype).float()
+    next_up = torch.nextafter(ties, torch.tensor(INF))
+    middle = ((ties.double() + ties.view(torch.int32).add(2**15).view(torch.float32)) / 2).float()
+    wide = torch.cat([values, ties, next_up, middle]).to(kernels.device)
+    x = torch.zeros(1, wide.numel(), dtype=dtype, device=kernels.device, requires_grad=True)
+    v_seq, _ = ops.li(x, decay=0.0)
+    (grad,) = torch.autograd.grad(v_seq, x, wide[None])
+    assert_equal(grad[0], wide.to(dtype))
+
+
+@settings(max_examples=60)
+@given(runs(LIF, wide_dtypes), st.floats(0.1, 5))
+def test_higher_threshold_never_fires_earlier(arguments, more):
+    arguments.pop("v_threshold", None)
+    spikes, *_ = ops.lif(**arguments, v_threshold=1.0)
+    fewer, *_ = ops.lif(**arguments, v_threshold=1.0 + more)
+    first = (spikes.cumsum(0) > 0).sum(0)
+    assert ((fewer.cumsum(0) > 0).sum(0) <= first).all()
+
+
+@settings(max_examples=60)
+@given(runs(IAF, wide_dtypes))
+def test_no_leak_is_iaf(arguments):
+    assert_equal(
+        list(ops.iaf(**arguments)),
+        list(ops.lif(**arguments, decay=1.0, decay_input=False)),
+    )
+
+
+@settings(max_examples=60)
+@given(runs(LI, st.just(torch.float64)), seeds)
+def test_readout_is_linear(arguments, seed):
+    x = arguments.pop("x")
+    arguments.update(v_rest=0.0)
+    v = arguments.pop("v", torch.zeros(x.shape[1:], dtype=x.dtype))
+    other = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed), dtype=x.dtype)
+    a, _ = ops.li(x, v, **arguments)
+    b, _ = ops.li(other, 2 * v, **arguments)
+    c, _ = ops.li(x + 3 * other, 7 * v, **arguments)
+    torch.testing.assert_close(c, a + 3 * b, rtol=1e-9, atol=1e-9)

@@ -1,0 +1,62 @@
+"""Surrogates: each is the derivative of a soft spike, its gradient, and the errors."""
+
+import re
+
+import pytest
+import torch
+from samples import PRIMITIVES, SURROGATES
+
+from snnfast import surrogate
+from snnfast.surrogate import _DEFAULT_ALPHA as DEFAULT_ALPHA
+
+
+@pytest.mark.parametrize("name", SURROGATES)
+@pytest.mark.parametrize("alpha", [None, 0.7, 3.0])
+def test_surrogate_is_the_derivative_of_its_soft_spike(name, alpha):
+    chosen = surrogate.Surrogate(name, alpha or DEFAULT_ALPHA[name])
+    u = torch.linspace(-3, 3, 1001, dtype=torch.float64) + 1e-4  # no kink among them
+    u.requires_grad_()
+    (want,) = torch.autograd.grad(PRIMITIVES[name](u, chosen.alpha).sum(), u)
+    torch.testing.assert_close(chosen.derivative(u.detach()), want, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", SURROGATES[:-1])
+def test_surrogate_is_even_nonnegative_and_largest_at_the_threshold(name):
+    chosen = surrogate.resolve(name)
+    u = torch.arange(-500, 501, dtype=torch.float64) / 100
+    d = chosen.derivative(u)
+    assert (d >= 0).all()
+    torch.testing.assert_close(d, d.flip(0), rtol=0, atol=0)
+    assert d.max() == d[500]
+
+
+@pytest.mark.parametrize("name", ["atan", "sigmoid", "rectangle", "triangle", "gaussian"])
+@pytest.mark.parametrize("alpha", [0.5, 2.0, 5.0])
+def test_soft_spike_rises_from_0_to_1(name, alpha):
+    chosen = surrogate.Surrogate(name, alpha)
+    u = torch.linspace(-1000, 1000, 4_000_001, dtype=torch.float64)
+    area = torch.trapezoid(chosen.derivative(u), u).item()
+    assert area == pytest.approx(1.0, abs=3e-3)
+
+
+@pytest.mark.parametrize("name", SURROGATES)
+def test_calling_a_surrogate_gives_spikes_with_its_gradient(name):
+    chosen = surrogate.resolve(name)
+    u = torch.tensor([-1.0, -1e-30, 0.0, 1e-30, 0.3], requires_grad=True)
+    spikes = chosen(u)
+    assert spikes.tolist() == [0, 0, 1, 1, 1]
+    (grad,) = torch.autograd.grad(spikes.sum(), u)
+    torch.testing.assert_close(grad, chosen.derivative(u.detach()), rtol=0, atol=0)
+
+
+def test_surrogate_of_bad_width_is_refused():
+    for alpha in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(
+            ValueError, match=re.escape(f"must be positive and finite, got {alpha}")
+        ):
+            surrogate.atan(alpha)
+
+
+def test_surrogate_of_unknown_name_is_refused():
+    with pytest.raises(ValueError, match=r"^surrogate: name must be one of atan, .* got 'relu'$"):
+        surrogate.Surrogate("relu", 1.0)

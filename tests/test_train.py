@@ -60,12 +60,12 @@ def assert_same_run(a, b):
     assert a.epoch == b.epoch
     assert without_time(a.history) == without_time(b.history)
     for one, two in zip(a.model.state_dict().values(), b.model.state_dict().values()):
-        assert torch.equal(one, two)
+        torch.testing.assert_close(one, two, rtol=0, atol=0)
     torch.testing.assert_close(a.score.state_dict(), b.score.state_dict(), rtol=0, atol=0)
     states = [run.optimizer.state_dict()["state"] for run in (a, b)]
     assert states[0].keys() == states[1].keys()
     for i in states[0]:
-        assert all(torch.equal(states[0][i][k], states[1][i][k]) for k in states[0][i])
+        torch.testing.assert_close(states[0][i], states[1][i], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("stop_after", [0, 1, 3])
@@ -153,7 +153,7 @@ def test_no_epochs_changes_nothing():
     before = copy.deepcopy(run.model.state_dict())
     go(settings, run, 0)
     assert run.history == []
-    assert all(torch.equal(before[k], v) for k, v in run.model.state_dict().items())
+    torch.testing.assert_close(dict(run.model.state_dict()), before, rtol=0, atol=0)
 
 
 def test_evaluate_counts():
@@ -221,7 +221,7 @@ def test_weights_of_another_run_start_a_run(tmp_path):
     load_weights(other.model, tmp_path / "c.pt")
     assert other.epoch == 0
     for one, two in zip(run.model.state_dict().values(), other.model.state_dict().values()):
-        assert torch.equal(one, two)
+        torch.testing.assert_close(one, two, rtol=0, atol=0)
     with pytest.raises(CheckpointError, match="does not fit this network"):
         load_weights(nn.Linear(2, 2), tmp_path / "c.pt")
 

@@ -55,7 +55,7 @@ def test_features_are_divided_by_the_largest_value_of_the_training_part():
     assert parts.held_out[0].max() <= 1
     flowers, species = data.as_tensors(data.iris("all"))
     kept = data.stratified_folds(species, 5, seed=0) != 1
-    assert torch.equal(parts.train[0], flowers[kept] / flowers[kept].max())
+    torch.testing.assert_close(parts.train[0], flowers[kept] / flowers[kept].max(), rtol=0, atol=0)
 
 
 def test_xor_is_four_patterns_and_scored_over_many_presentations():
@@ -64,7 +64,7 @@ def test_xor_is_four_patterns_and_scored_over_many_presentations():
     torch.testing.assert_close(parts.train[0], torch.tensor(inputs))
     assert parts.train[1].tolist() == [0, 1, 1, 0]
     assert len(parts.held_out[0]) == 100
-    assert torch.equal(parts.held_out[0][4:8], parts.train[0])
+    torch.testing.assert_close(parts.held_out[0][4:8], parts.train[0], rtol=0, atol=0)
 
 
 # Training.
@@ -93,14 +93,14 @@ def test_an_epoch_is_fit_of_the_model(hidden):
     batches = [(parts.train[0][i], parts.train[1][i]) for i in order.split(1024)]
     encoder = Regular(settings.num_steps, settings.scale, dtype=torch.uint8)
     result = run.model.network.fit(batches, encoder, lr=settings.lr, update=settings.update)
-    assert torch.equal(weights(trained), weights(run))
+    torch.testing.assert_close(weights(trained), weights(run), rtol=0, atol=0)
     assert trained.history[0]["accuracy"] == result.accuracy
     assert trained.history[0]["loss"] == pytest.approx(result.loss)
 
 
 def test_seed_fixes_a_run():
     one, two, other = (go(preset("iris", seed=s, **SMALL)) for s in (1, 1, 2))
-    assert torch.equal(weights(one), weights(two))
+    torch.testing.assert_close(weights(one), weights(two), rtol=0, atol=0)
     assert not torch.equal(weights(one), weights(other))
 
 
@@ -146,7 +146,7 @@ def test_resumed_run_equals_the_uninterrupted_one(tmp_path, dataset):
     run.load(tmp_path / "c.pt")
     assert run.epoch == 1
     bp_stdp.fit(settings, run, parts, progress=False, echo=None)
-    assert torch.equal(weights(whole), weights(run))
+    torch.testing.assert_close(weights(whole), weights(run), rtol=0, atol=0)
     names = ("loss", "accuracy", "held_out_loss", "held_out_accuracy")
     assert [[row[n] for n in names] for row in whole.history] == [
         [row[n] for n in names] for row in run.history
@@ -173,7 +173,9 @@ def test_drawing_does_not_change_the_course_of_a_run(tmp_path):
     parts = bp_stdp.load(settings)
     draw = bp_stdp.figures(settings, bp_stdp.prepare(settings, parts), parts)
     figures = Figures(tmp_path, draw, every=0.0)
-    assert torch.equal(weights(go(settings)), weights(go(settings, after_epoch=figures.update)))
+    torch.testing.assert_close(
+        weights(go(settings)), weights(go(settings, after_epoch=figures.update)), rtol=0, atol=0
+    )
 
 
 def test_repeats_train_every_seed_and_fold(tmp_path):
@@ -248,7 +250,7 @@ def test_command_interrupted_and_resumed_equals_the_whole(tmp_path, monkeypatch)
     assert "after 2 epochs" in call(*QUICK, "--out", tmp_path / "parts", "--resume")
     one, two = (read_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("whole", "parts"))
     assert one["model"].keys() == two["model"].keys() != set()
-    assert all(torch.equal(one["model"][k], two["model"][k]) for k in one["model"])
+    torch.testing.assert_close(one["model"], two["model"], rtol=0, atol=0)
 
 
 def test_seeds_of_xor_and_folds_of_iris(tmp_path):

@@ -60,7 +60,7 @@ def test_xor_is_the_papers():
 def test_paper_coding_of_iris():
     times = spikeprop.load(Settings()).train[0]
     fired = times[times.isfinite()]
-    assert torch.equal(fired, fired.round())
+    torch.testing.assert_close(fired, fired.round(), rtol=0, atol=0)
     assert 0 <= fired.min() < fired.max() == 9
 
 
@@ -95,7 +95,7 @@ def test_folds_share_nothing_and_validation_comes_from_the_training_folds(valida
         held_out.append(parts.held_out[1])
         expected = data.iris("all").tensors[1][(fold != i) if validate else (fold == i)]
         classes = torch.cat([parts.train[1], parts.held_out[1]]) if validate else parts.held_out[1]
-        assert torch.equal(classes.bincount(), expected.bincount())
+        torch.testing.assert_close(classes.bincount(), expected.bincount(), rtol=0, atol=0)
     if not validate:
         assert torch.cat(held_out).bincount().tolist() == [50, 50, 50]
 
@@ -111,14 +111,14 @@ def test_code_is_fitted_to_the_training_part_alone(monkeypatch):
 def test_noise_is_of_the_training_copies_alone():
     plain = spikeprop.load(preset("iris", "latency"))
     same = spikeprop.load(preset("iris", "latency", copies=2))
-    assert torch.equal(same.train[0], plain.train[0].repeat(2, 1))
+    torch.testing.assert_close(same.train[0], plain.train[0].repeat(2, 1), rtol=0, atol=0)
     noisy = [
         spikeprop.load(preset("iris", "latency", copies=20, noise=0.1, seed=s)) for s in (0, 0, 1)
     ]
-    assert torch.equal(noisy[0].train[0], noisy[1].train[0])
+    torch.testing.assert_close(noisy[0].train[0], noisy[1].train[0], rtol=0, atol=0)
     assert not torch.equal(noisy[0].train[0], noisy[2].train[0])
-    assert torch.equal(noisy[0].train[1], plain.train[1].repeat(20))
-    assert torch.equal(noisy[0].held_out[0], plain.held_out[0])
+    torch.testing.assert_close(noisy[0].train[1], plain.train[1].repeat(20), rtol=0, atol=0)
+    torch.testing.assert_close(noisy[0].held_out[0], plain.held_out[0], rtol=0, atol=0)
     # A tenth of the range is one of the code's ten milliseconds; at the ends it is cut off.
     inside = (plain.train[0] > 4) & (plain.train[0] < 6)
     distance = (noisy[0].train[0].view(20, -1, 5) - plain.train[0])[:, inside]
@@ -161,7 +161,7 @@ def test_seed_fixes_a_run():
     weights = [
         torch.cat([p.flatten() for p in run.model.parameters()]) for run in (one, two, other)
     ]
-    assert torch.equal(weights[0], weights[1])
+    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
     assert not torch.equal(weights[0], weights[2])
 
 
@@ -226,7 +226,7 @@ def test_resumed_run_equals_the_uninterrupted_one(tmp_path):
     assert run.epoch == 1
     spikeprop.fit(settings, run, parts, progress=False, echo=None)
     for one, two in zip(whole.model.parameters(), run.model.parameters()):
-        assert torch.equal(one, two)
+        torch.testing.assert_close(one, two, rtol=0, atol=0)
 
 
 def test_train_writes_checkpoint_and_figures(tmp_path):
@@ -329,7 +329,7 @@ def test_figures_show_spikes_and_potentials_of_one_sample(tmp_path):
     run = spikeprop.prepare(settings, parts)
     t = spikes(run.model, parts.held_out[0])
     assert list(t) == ["input", "hidden", "output"]
-    assert torch.equal(t["output"], run.model(parts.held_out[0])[0])
+    torch.testing.assert_close(t["output"], run.model(parts.held_out[0])[0], rtol=0, atol=0)
     figure = potentials(run.model, parts.held_out[0])
     assert len(figure.axes) == 3
     figures = Figures(tmp_path, spikeprop.figures(settings, run, parts), every=0.0)

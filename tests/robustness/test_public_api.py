@@ -20,7 +20,7 @@ NAMES = {
     "snnfast.threshold": "activation_based spikenorm",
     "snnfast.learning": "STDP Assignment assign_labels predict",
     "snnfast.plasticity": (
-        "Rule exponential pair power_law pre_post reward_modulated soft_bounds triplet"
+        "Constants Rule exponential pair power_law pre_post reward_modulated soft_bounds triplet"
     ),
     "snnfast.ops": (
         "DiehlCookConductanceResult DiehlCookConductanceState DiehlCookResult DiehlCookState "

@@ -539,16 +539,18 @@ def test_layers_without_neurons_keep_the_state_of_others(backend):
 
 
 @pytest.mark.parametrize("samples", [1, 40])
-def test_padding_never_fires(kernels, samples):
-    """The least threshold that there is, taken for 0 where denormal numbers are, in parts of a register unused."""
+def test_the_least_threshold(kernels, samples):
+    """Where denormal numbers count as 0 it would make the unused parts of a register fire."""
     for neurons in (1, 3, 5, 9, 17, 33, 129):
         weights, x = on(kernels.device, [torch.full((neurons, 4), -1.0)], torch.ones(5, samples, 4))
+        result = ops.bp_stdp_network(weights, x, thresholds=[1.5e-45])
+        assert not result.spikes.any()
         try:
             torch.set_flush_denormal(True)
-            result = ops.bp_stdp_network(weights, x, thresholds=[1.5e-45], validate=False)
+            with pytest.raises(RuntimeError, match="thresholds must be positive in the dtype"):
+                ops.bp_stdp_network(weights, x, thresholds=[1.5e-45])
         finally:
             torch.set_flush_denormal(False)
-        assert not result.spikes.any()
 
 
 @pytest.mark.parametrize("name", [n for n in (*PRESENT, "reference") if n != "cuda"])

@@ -29,12 +29,14 @@ BATCHES = 400
 
 
 def prepare(task: Task) -> Prepared:
-    from snnfast.procedure import ann
+    from snnfast.procedure import ann, vgg16
+    from snnfast.procedure.run import Data
 
     batch, *size = task.shape
-    settings = ann.preset("vgg16", "cifar10", width=0.5, batch_norm=True, batch_size=batch)
+    settings = vgg16.preset("cifar10", width=0.5, batch_norm=True, batch_size=batch)
     images = torch.randint(256, (BATCHES * batch, *size), dtype=torch.uint8)
-    run = ann.prepare(settings, task.device)
+    part = torch.empty(1, *size, device=task.device), torch.zeros(1, dtype=torch.int64)
+    run = vgg16.prepare(settings, Data(part, part))
     augment = ann.augment(settings)
     assert augment is not None
     order = torch.randperm(len(images))[:batch]

@@ -1,4 +1,4 @@
-"""One layer of a neuron with its default parameters, ``x [T, B, N]``, beside its plain PyTorch reference and beside LIF."""
+"""One layer of a neuron with its default parameters, ``x [T, B, N]``, beside its reference and beside LIF."""
 
 from __future__ import annotations
 

@@ -130,25 +130,27 @@ def one_layer(op: Op, task: Task) -> Prepared:
 def training(op: Op | None, task: Task, batches: int) -> Prepared:
     """An epoch of ``snnfast train spikeprop --dataset mnist`` over so many batches, if need be with another op."""
     from snnfast.procedure import spikeprop as procedure
+    from snnfast.procedure.bohte2002 import objective
+    from snnfast.procedure.run import Data
 
     batch, inputs, _, hidden, _ = task.shape
     times, labels = pixels(inputs)
     chosen = torch.arange(batch * batches) % len(times)
     train = times[chosen].to(task.device, task.torch_dtype), labels[chosen].to(task.device)
     held_out = train[0][:1], train[1][:1]
-    parts = procedure.Data(train, held_out, held_out)
+    parts = Data(train, held_out)
     settings = procedure.preset("mnist", hidden=(hidden,), batch_size=batch, epochs=1)
-    run = procedure.prepare(settings, train)
+    run = procedure.prepare(settings, parts)
     run.model.to(task.torch_dtype)
     for layer in run.model.layers if op else ():  # type: ignore[union-attr]
         layer.forward = partial(_forward, layer, op)
 
     def epoch() -> None:
         run.epoch = 0
-        procedure.train_on(settings, run, parts, progress=False, echo=None)
+        procedure.fit(settings, run, parts, progress=False, echo=None)
 
     first = run.model(train[0][:batch])
-    facts = {"loss": procedure.objective(settings)(first, train[1][:batch]).item()}
+    facts = {"loss": objective(settings)(first, train[1][:batch]).item()}
     return Prepared({TRAINING: epoch}, facts, {TRAINING: batch * batches})
 
 

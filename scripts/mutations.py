@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -58,6 +59,12 @@ DCC_CORE = "csrc/core/diehl_cook_conductance.h"
 DC_TESTS = ("tests/ops/test_diehl_cook_winners.py", "tests/ops/test_diehl_cook.py")
 DCC_TESTS = ("tests/ops/test_diehl_cook_conductance.py",)
 DC_CALLS = ("tests/ops/test_diehl_cook_calls.py",)
+POISSON, POISSON_TESTS = "csrc/core/poisson.h", ("tests/ops/test_poisson.py",)
+SPIKEPROP_BACKWARD, SPIKEPROP_TESTS = (
+    "csrc/cpu/spikeprop_backward.h",
+    ("tests/ops/test_spikeprop.py",),
+)
+SPIKE_COUNT, SPIKE_COUNT_TESTS = "csrc/core/spike_count.h", ("tests/ops/test_spike_count.py",)
 MUTATIONS = (
     # the maths of one step
     Mutation("decay dropped", LIF, "c[kLeak] * (state[kV] - c[kRest])", "(state[kV] - c[kRest])"),
@@ -220,6 +227,168 @@ MUTATIONS = (
         "until_checkpoint = a.checkpoint_every;",
     ),
     Mutation("cuda: alignment not checked", CUDA, "rows_aligned<T, V>(a.x) &&", "", LAYOUTS),
+    # poisson
+    Mutation(
+        "poisson: <= for <", POISSON, "return uniform < p;", "return uniform <= p;", POISSON_TESTS
+    ),
+    Mutation("poisson: 23 bits", POISSON, "word >> 8)", "word >> 9)", POISSON_TESTS),
+    Mutation(
+        "poisson: upper half of the counter dropped",
+        POISSON,
+        "static_cast<uint32_t>(c >> 32), 0, 0}",
+        "0, 0, 0}",
+        POISSON_TESTS,
+    ),
+    Mutation(
+        "poisson: upper half of the seed dropped",
+        POISSON,
+        "static_cast<uint32_t>(key >> 32)",
+        "0u",
+        POISSON_TESTS,
+    ),
+    Mutation(
+        "poisson: cpu: second row of a block reads the first",
+        "csrc/cpu/poisson.cpp",
+        "compare(split, count, a.p);",
+        "compare(split, count, a.p + n);",
+        POISSON_TESTS,
+    ),
+    Mutation(
+        "poisson: 1 in float16 is that of bfloat16",
+        "csrc/ops/poisson.cpp",
+        "return 0x3c00;",
+        "return 0x3f80;",
+        POISSON_TESTS,
+    ),
+    Mutation(
+        "poisson: number of elements unchecked",
+        "csrc/ops/poisson.cpp",
+        '  elements("poisson", shape);\n',
+        "",
+        POISSON_TESTS,
+    ),
+    # spikeprop
+    Mutation(
+        "spikeprop: second piece of the batch dropped",
+        SPIKEPROP_BACKWARD,
+        "piece = 1; piece < pieces;",
+        "piece = 2; piece < pieces;",
+        SPIKEPROP_TESTS,
+    ),
+    Mutation(
+        "spikeprop: pieces overlap",
+        SPIKEPROP_BACKWARD,
+        "const int64_t first = piece * a.events.B / m.pieces,",
+        "const int64_t first = piece * a.events.B / m.pieces - (piece > 0),",
+        SPIKEPROP_TESTS,
+    ),
+    Mutation(
+        "spikeprop: tape unchecked",
+        SPIKEPROP_BACKWARD,
+        "if (!fits(a, b)) return false;",
+        "",
+        SPIKEPROP_TESTS,
+    ),
+    Mutation(
+        "spikeprop: slope not bounded",
+        SPIKEPROP_BACKWARD,
+        "(slope[l] > guard ? slope[l] : guard)",
+        "slope[l]",
+        SPIKEPROP_TESTS,
+    ),
+    Mutation(
+        "spikeprop: events at t_max count",
+        "csrc/cpu/spikeprop.cpp",
+        "!(times[n - 1] < static_cast<C>(events.t_max))",
+        "!(times[n - 1] <= static_cast<C>(events.t_max))",
+        SPIKEPROP_TESTS,
+    ),
+    Mutation(
+        "spikeprop: touch between two events missed",
+        "csrc/cpu/spikeprop.cpp",
+        "top, c.inverse_tau) >= c.threshold) fired |=",
+        "top, c.inverse_tau) >= 2 * c.threshold) fired |=",
+        SPIKEPROP_TESTS,
+    ),
+    Mutation(
+        "spikeprop: cuda: a kink gives nothing",
+        "csrc/cuda/spikeprop_backward.cuh",
+        "m.kink[i] = before;",
+        "m.kink[i] = -1;",
+        SPIKEPROP_TESTS,
+    ),
+    Mutation(
+        "spikeprop: wrong tensor wanted",
+        "snnfast/ops/spikeprop.py",
+        "wanted = [needed[k] for k in _TENSORS]",
+        "wanted = [needed[k] for k in _TENSORS[::-1]]",
+        SPIKEPROP_TESTS,
+    ),
+    # spike_count
+    Mutation(
+        "spike_count: > for >=",
+        SPIKE_COUNT,
+        "fired = h >= threshold",
+        "fired = h > threshold",
+        SPIKE_COUNT_TESTS,
+    ),
+    Mutation(
+        "spike_count: soft reset to 0",
+        SPIKE_COUNT,
+        "v_reset : h - threshold)",
+        "v_reset : C(0))",
+        SPIKE_COUNT_TESTS,
+    ),
+    Mutation(
+        "spike_count: starts at 0 under a hard reset",
+        SPIKE_COUNT,
+        "return {a.v_reset.value_or(0.)};",
+        "return {0.};",
+        SPIKE_COUNT_TESTS,
+    ),
+    Mutation(
+        "spike_count: counts its silence",
+        SPIKE_COUNT,
+        "fired ? C(1) : C(0)",
+        "fired ? C(0) : C(1)",
+        SPIKE_COUNT_TESTS,
+    ),
+    Mutation(
+        "spike_count: results swapped",
+        "csrc/ops/spike_count.cpp",
+        "return {count_out, v_out};",
+        "return {v_out, count_out};",
+        SPIKE_COUNT_TESTS,
+    ),
+    Mutation(
+        "spike_count: reference: count forgets what was",
+        "snnfast/reference/spike_count.py",
+        "else call.count.clone()",
+        "else torch.zeros_like(v)",
+        SPIKE_COUNT_TESTS,
+    ),
+    # arguments, memory and threads
+    Mutation(
+        "hostile: numbers too large for a float",
+        "snnfast/check.py",
+        "except OverflowError:",
+        "except KeyError:",
+        ("tests/robustness/test_hostile_arguments.py",),
+    ),
+    Mutation(
+        "threads: memory in use is counted under the lock only",
+        "csrc/ops/output_memory.cpp",
+        "  c.in_use -= bytes;\n  if (const Try lock(c.mutex, std::try_to_lock); lock) {\n",
+        "  if (const Try lock(c.mutex, std::try_to_lock); lock) {\n    c.in_use -= bytes;\n",
+        ("tests/robustness/test_output_memory.py",),
+    ),
+    Mutation(
+        "threads: use ends in what was forced before",
+        "snnfast/backend.py",
+        "_forces.set(tuple(force for force in _forces.get() if force is not mine))",
+        "_forces.set(_forces.get()[:-1])",
+        ("tests/robustness/test_backend_choice.py",),
+    ),
     # 16 bits
     Mutation(
         "rounding by cutting off",
@@ -295,7 +464,7 @@ MUTATIONS = (
     Mutation(
         "diehl_cook: versions not raised",
         "snnfast/ops/diehl_cook.py",
-        "changed(*((tensor, tensor) for tensor in call.changed))",
+        "raise_versions(*call.changed)",
         "pass",
         DC_CALLS,
     ),
@@ -516,6 +685,16 @@ MUTATIONS = (
 )
 
 
+def of_ops() -> tuple[Mutation, ...]:
+    """Those of scripts/mistakes, a file an op."""
+    found: list[Mutation] = []
+    for path in sorted((ROOT / "scripts" / "mistakes").glob("*.py")):
+        listed = runpy.run_path(str(path))
+        for name, *change in listed["MISTAKES"]:
+            found.append(Mutation(f"{path.stem}: {name}", *change, tests=listed["TESTS"]))
+    return tuple(found)
+
+
 def run(command: list[str], cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True
@@ -580,7 +759,7 @@ def main() -> int:
     arguments = parser.parse_args()
     chosen = [
         m
-        for m in MUTATIONS
+        for m in MUTATIONS + of_ops()
         if (not arguments.python or m.path.endswith(".py"))
         and (not arguments.words or any(w in m.name for w in arguments.words))
     ]

@@ -148,6 +148,13 @@ def choose(op: str, x: Tensor, surrogate: object = None) -> tuple[str, str]:
 
 def library(op: str, x: Tensor, surrogate: object = None) -> Any:
     """The namespace of kernels that runs ``op`` on ``x``, or None for the reference (a fallback warns once)."""
+    if (
+        extension is not None
+        and x.is_cpu
+        and (surrogate is None or type(surrogate) is Surrogate)
+        and forced() is None
+    ):
+        return torch.ops.snnfast  # the usual case, without words
     backend, why = choose(op, x, surrogate)
     if backend == "reference":
         if forced() != "reference":

@@ -101,6 +101,8 @@ def _like_state(op: str, name: str, value: Tensor, x: Tensor) -> None:
 def number(op: str, name: str, value: object) -> float:
     """A finite real number."""
     # float first: to ask an abstract class takes longer than many a kernel.
+    if type(value) is float and -math.inf < value < math.inf:
+        return value
     if isinstance(value, bool) or not isinstance(value, (float, Real)):
         raise TypeError(f"{op}: {name} must be a number, got {type(value).__name__}")
     try:
@@ -115,7 +117,7 @@ def number(op: str, name: str, value: object) -> float:
 
 def parameter(op: str, name: str, value: object, x: Tensor) -> float | Tensor:
     """A number, or a tensor that broadcasts over the neurons ``x.shape[1:]``; its values are not looked at."""
-    if not isinstance(value, Tensor):
+    if type(value) is float or not isinstance(value, Tensor):
         return number(op, name, value)
     neurons = x.shape[1:]
     shape = (1,) * (len(neurons) - value.dim()) + tuple(value.shape)
@@ -200,10 +202,11 @@ def whole(op: str, name: str, value: object, least: int = 1) -> int:
     """An integer of 64 bits, ``least`` or more."""
     if isinstance(value, bool) or not isinstance(value, INTEGERS):
         raise TypeError(f"{op}: {name} must be an integer, got {type(value).__name__}")
+    value = value if isinstance(value, (int, torch.SymInt)) else int(value)
     if not least <= value < 2**63:
         bound = f"at least {least}" if value < least else "less than 2**63"
         raise ValueError(f"{op}: {name} must be {bound}, got {shown(value)}")
-    return value if isinstance(value, (int, torch.SymInt)) else int(value)  # type: ignore[return-value]
+    return value  # type: ignore[return-value]
 
 
 def shown(value: object) -> str:

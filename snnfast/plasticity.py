@@ -158,7 +158,7 @@ class Rule:
                 raise TypeError(
                     f"plasticity: {field.name} must be a number, got {type(value).__name__}"
                 )
-            if not math.isfinite(value):
+            if not -math.inf < float(value) < math.inf:  # as check.number: for torch.compile
                 raise ValueError(f"plasticity: {field.name} must be finite, got {value}")
             if field.name.startswith("tau") and value <= 0:
                 raise ValueError(f"plasticity: {field.name} must be positive, got {value:g} ms")
@@ -185,15 +185,15 @@ class Rule:
             decay_post=math.exp(-dt / self.tau_post),
             decay_pre2=math.exp(-dt / self.tau_pre2),
             decay_post2=math.exp(-dt / self.tau_post2),
-            lr_pre=float(self.lr_pre),
-            lr_post=float(self.lr_post),
-            lr_pre_triplet=float(self.lr_pre_triplet),
-            lr_post_triplet=float(self.lr_post_triplet),
-            x_tar=float(self.x_tar),
-            mu=float(self.mu),
-            beta=float(self.beta),
-            w_min=float(self.w_min),
-            w_max=float(self.w_max),
+            lr_pre=self.lr_pre,
+            lr_post=self.lr_post,
+            lr_pre_triplet=self.lr_pre_triplet,
+            lr_post_triplet=self.lr_post_triplet,
+            x_tar=self.x_tar,
+            mu=self.mu,
+            beta=self.beta,
+            w_min=self.w_min,
+            w_max=self.w_max,
         )
 
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-CHECKPOINT_FORMAT = 1
+from snnfast.checkpoint import CheckpointError, read_checkpoint, same_settings, write_checkpoint
 
+Part = tuple[Tensor, Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]
 Decide = Callable[[Tensor], Tensor]
-Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
 
 
 def largest(outputs: Tensor) -> Tensor:
@@ -26,30 +26,72 @@ def largest(outputs: Tensor) -> Tensor:
     return outputs.argmax(1)
 
 
-class CheckpointError(RuntimeError):
-    """A checkpoint cannot be read, or belongs to another run."""
+class Score:
+    """Mean loss and accuracy over batches.
 
+    Args:
+        decide: outputs ``[B, classes]`` to predicted labels ``[B]``.
+    """
 
-class Stateful(Protocol):
-    """What a checkpoint holds besides tensors: optimizers, schedulers, models."""
+    def __init__(self, decide: Decide = largest) -> None:
+        self.decide = decide
+        self.start()
+
+    def __str__(self) -> str:
+        return f"loss {self.loss:.4f}, {100 * self.accuracy:.2f} %"
+
+    def start(self) -> None:
+        """Begins to count anew."""
+        self.images = 0
+        self._loss: Tensor | float = 0.0
+        self._correct: Tensor | int = 0
+
+    def add(self, outputs: Tensor, labels: Tensor, loss: Tensor | None) -> None:
+        """Counts a batch; ``loss`` is its mean."""
+        # Stays on the device: reading a number here would make a GPU wait in every step.
+        self.images += len(labels)
+        if loss is not None:
+            self._loss = self._loss + loss.detach() * len(labels)
+        self._correct = self._correct + (self.decide(outputs.detach()) == labels).sum()
+
+    @property
+    def loss(self) -> float:
+        """Mean loss an image; NaN without images."""
+        return float(self._loss) / self.images if self.images else float("nan")
+
+    @property
+    def accuracy(self) -> float:
+        """Share of correct answers; NaN without images."""
+        return int(self._correct) / self.images if self.images else float("nan")
+
+    def row(self) -> dict[str, float]:
+        """What the history of a run keeps of an epoch."""
+        return {"loss": self.loss, "accuracy": self.accuracy}
 
     def state_dict(self) -> dict[str, Any]:
-        """The state as plain containers and tensors."""
+        """What was counted, as plain values and tensors."""
+        return {"images": self.images, "loss": self._loss, "correct": self._correct}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> Any:
-        """Takes the state over."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on counting from there."""
+        self.images, self._loss, self._correct = (state[k] for k in ("images", "loss", "correct"))
 
 
 @dataclass
 class Run:
-    """A training run: everything that changes from epoch to epoch, and so all that a checkpoint holds.
+    """A training run: everything that changes in its course, and so all that a checkpoint holds.
 
     Attributes:
         model: maps images ``[B, ...]`` to scores ``[B, classes]``.
         optimizer: steps once a batch; None for a rule that changes the weights itself.
         scheduler: steps once an epoch; None for a constant learning rate.
         settings: plain values that decide the course of the run; a checkpoint resumes only under the same.
+        kind: of what run its checkpoints are.
+        score: counts over the batches of the epoch under way.
         epoch: epochs done.
+        images: images presented in the epoch under way.
+        order: of the images in that epoch; None before it has begun.
+        seconds: spent on that epoch, saving and drawing not counted.
         history: one dictionary an epoch; see :func:`fit`.
     """
 
@@ -57,18 +99,24 @@ class Run:
     optimizer: torch.optim.Optimizer | None = None
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    kind: str = "run"
+    score: Score = field(default_factory=Score)
     epoch: int = 0
+    images: int = 0
+    order: Tensor | None = None
+    seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
+
+    _plain = ("epoch", "images", "order", "seconds", "history")
 
     def save(self, path: Path) -> None:
         """Writes a checkpoint; ``path`` holds the old one or the new one at any moment, never a part."""
+        parts = {name: getattr(self, name) for name in ("model", "optimizer", "scheduler", "score")}
         content = {
+            "kind": self.kind,
             "settings": dict(self.settings),
-            "epoch": self.epoch,
-            "history": self.history,
-            "model": self.model.state_dict(),
-            "optimizer": None if self.optimizer is None else self.optimizer.state_dict(),
-            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+            **{name: getattr(self, name) for name in self._plain},
+            **{name: None if part is None else part.state_dict() for name, part in parts.items()},
             "rng": torch.get_rng_state(),
             "rng_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
@@ -79,128 +127,73 @@ class Run:
 
         Raises:
             FileNotFoundError: there is no such file.
-            CheckpointError: it is no checkpoint of this package, or one of a run with other settings.
+            CheckpointError: it is no checkpoint of such a run, or of one with other settings.
         """
-        checkpoint = read_checkpoint(path)
-        same_settings(path, checkpoint["settings"], self.settings)
+        checkpoint = read_checkpoint(path, self.kind)
         try:
-            self.model.load_state_dict(checkpoint["model"])
-            if self.optimizer is not None:
-                self.optimizer.load_state_dict(checkpoint["optimizer"])
-            if self.scheduler is not None:
-                self.scheduler.load_state_dict(checkpoint["scheduler"])
+            same_settings(path, checkpoint["settings"], self.settings)
+            for name in ("model", "optimizer", "scheduler", "score"):
+                part = getattr(self, name)
+                if part is not None:
+                    part.load_state_dict(checkpoint[name])
             torch.set_rng_state(checkpoint["rng"])
             if torch.cuda.is_available() and checkpoint["rng_cuda"]:
                 torch.cuda.set_rng_state_all(checkpoint["rng_cuda"])
+            for name in self._plain:
+                setattr(self, name, checkpoint[name])
         except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
+            if isinstance(error, CheckpointError):
+                raise
             raise CheckpointError(f"{path} does not fit this run: {error}") from error
-        self.epoch, self.history = checkpoint["epoch"], checkpoint["history"]
-
-
-def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes a checkpoint; ``path`` holds the old one or the new one at any moment, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
-    try:
-        with temporary.open("wb") as stream:
-            torch.save({"format": CHECKPOINT_FORMAT, **content}, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint, on the CPU; nothing in it is executed.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        CheckpointError: it is no checkpoint of this package.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no checkpoint {path}")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever unpickling a broken or foreign file raises
-        raise CheckpointError(f"{path} is no readable checkpoint: {error}") from error
-    if not isinstance(checkpoint, dict) or checkpoint.get("format") != CHECKPOINT_FORMAT:
-        raise CheckpointError(
-            f"{path} is no checkpoint of this version of snnfast (format {CHECKPOINT_FORMAT})"
-        )
-    return checkpoint
-
-
-def same_settings(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    """Raises CheckpointError unless the settings in the checkpoint ``path`` are those of this run."""
-    differing = [
-        f"{name}: {_shown(there, name)} there, {_shown(here, name)} here"
-        for name in sorted({*there, *here})
-        if there.get(name) != here.get(name)
-    ]
-    if differing:
-        raise CheckpointError(
-            f"{path} is of a run with other settings ({'; '.join(differing)}); give the same or start anew"
-        )
-
-
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Gives ``model`` the weights of a checkpoint and leaves everything else of it alone.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        CheckpointError: it is no checkpoint of this package, or one of another network.
-    """
-    weights = read_checkpoint(path)["model"]
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise CheckpointError(f"{path} does not fit this network: {error}") from error
 
 
 def fit(
     run: Run,
-    train: tuple[Tensor, Tensor],
-    test: tuple[Tensor, Tensor],
+    train: Part,
+    held_out: Part | None,
     *,
     epochs: int,
     batch_size: int,
-    loss: Loss,
-    decide: Decide = largest,
+    loss: Loss | None = None,
     augment: Callable[[Tensor], Tensor] | None = None,
     precision: torch.dtype = torch.float32,
     step: Step | None = None,
+    order: Callable[[int], Tensor] | None = None,
     checkpoint: Path | None = None,
+    save_every: float = float("inf"),
     progress: bool | None = None,
     echo: Callable[[str], object] | None = tqdm.write,
+    after_batch: Callable[[Run], None] | None = None,
     after_epoch: Callable[[Run], None] | None = None,
 ) -> Run:
     """Trains ``run.model`` until ``epochs`` epochs are done, counted from the run's beginning.
 
     Order, augmentation and encoding draw from torch's global generator: ``torch.manual_seed`` before the model is made
     fixes a run, and a checkpoint keeps the generator's state. The same machine, device and number of threads repeat a
-    run bit for bit, interrupted or not.
+    run bit for bit, interrupted or not, in whatever batch.
 
-    ``run.history`` gains one dictionary an epoch: ``loss`` and ``accuracy`` (over the epoch's training batches, while
-    the weights change), ``test_loss`` and ``test_accuracy``, ``seconds``, and the optimizer's ``lr``; accuracies in
-    [0, 1].
+    ``run.history`` gains one dictionary an epoch: what ``run.score`` counted over its training batches, while the
+    weights change (``loss`` and ``accuracy``), ``held_out_loss`` and ``held_out_accuracy``, ``seconds``, and the
+    optimizer's ``lr``; accuracies in [0, 1].
 
     Args:
         run: what is trained; its model may be on any device.
         train: images ``[N, ...]`` and labels int64 ``[N]``, on any device; shuffled every epoch.
-        test: held-out images and labels, scored after every epoch; nothing is chosen by them.
+        held_out: images and labels that are scored after every epoch; nothing is chosen by them. None: nothing is.
         epochs: at least 0.
         batch_size: images a step; the last batch of an epoch may be smaller.
-        loss: scores ``[B, classes]`` and labels ``[B]`` to a scalar.
-        decide: scores ``[B, classes]`` to predicted labels ``[B]``.
+        loss: scores ``[B, classes]`` and labels ``[B]`` to a scalar; for a step and nothing held out it may be None.
         augment: changes the training images ``[B, ...]`` of a batch.
         precision: ``torch.bfloat16`` runs convolutions and products under autocast.
         step: changes the weights by the images and labels of a batch, and returns what the model answered and the
-            loss; None: the optimizer follows the gradient of ``loss``.
+            loss, or None for a rule without one; None: the optimizer follows the gradient of ``loss``.
+        order: from the number of an epoch to the order of its images; None: at random.
         checkpoint: file written after every epoch.
+        save_every: and after so many seconds within an epoch.
         progress: show a progress bar; None: if standard error is a terminal.
         echo: takes a line an epoch; None for silence.
-        after_epoch: called after every epoch, for example to draw.
+        after_batch: called after every batch but the last of an epoch, for example to draw.
+        after_epoch: called after every epoch.
 
     Raises:
         ValueError: for a negative number of epochs, a batch size below 1, no training images, or a loss that is not
@@ -210,60 +203,75 @@ def fit(
         raise ValueError(f"fit: epochs must not be negative, got {epochs}")
     if batch_size < 1:
         raise ValueError(f"fit: batch_size must be at least 1, got {batch_size}")
-    if len(train[0]) == 0:
+    n = len(train[0])
+    if n == 0:
         raise ValueError("fit: train holds no images")
+    if run.order is not None and len(run.order) != n:
+        raise ValueError(f"fit: the epoch began with {len(run.order)} training images, got {n}")
+    if held_out is not None and loss is None:
+        raise ValueError("fit: held_out needs loss, by which it is scored, got None")
     learn = _gradient_step(run, loss, precision) if step is None else step
     with _deterministic_convolutions():
         while run.epoch < epochs:
-            start = time.perf_counter()
             title = f"epoch {run.epoch + 1}/{epochs}"
             rate = {} if run.optimizer is None else {"lr": run.optimizer.param_groups[0]["lr"]}
-            score = Score(decide)
-            order = torch.randperm(len(train[0]))
-            with _bar(title, len(order), progress) as bar:
+            clock = saved = time.perf_counter()
+            if run.order is None:
+                run.score.start()
+                run.order = torch.randperm(n) if order is None else order(run.epoch)
+            with _bar(title, n, run.images, progress) as bar:
                 run.model.train()
-                for images, labels in batches(run.model, train, batch_size, order):
+                for images, labels in batches(
+                    run.model, train, batch_size, run.order[run.images :]
+                ):
                     images = images if augment is None else augment(images)
                     outputs, value = learn(images, labels)
-                    score.add(outputs, labels, value)
+                    run.score.add(outputs, labels, value)
+                    run.images += len(labels)
                     if bar.update(len(labels)):
-                        bar.set_postfix_str(str(score), refresh=False)
-            if not score.loss < float("inf"):
-                raise ValueError(f"fit: the loss became {score.loss} in {title}")
+                        bar.set_postfix_str(str(run.score), refresh=False)
+                    if run.images == n:
+                        break
+                    due = checkpoint is not None and time.perf_counter() - saved >= save_every
+                    if due or after_batch is not None:
+                        run.seconds += time.perf_counter() - clock
+                        if checkpoint is not None and due:
+                            run.save(checkpoint)
+                            saved = time.perf_counter()
+                        if after_batch is not None:
+                            after_batch(run)
+                        clock = time.perf_counter()
+            row = run.score.row()
+            if not row.get("loss", 0.0) < float("inf"):
+                raise ValueError(f"fit: the loss became {row['loss']} in {title}")
             if run.scheduler is not None:
                 run.scheduler.step()
-            held_out = evaluate(
-                run.model,
-                test,
-                batch_size=batch_size,
-                loss=loss,
-                decide=decide,
-                precision=precision,
-            )
-            run.epoch += 1
-            run.history.append(
-                {
-                    "loss": score.loss,
-                    "accuracy": score.accuracy,
-                    "test_loss": held_out.loss,
-                    "test_accuracy": held_out.accuracy,
-                    "seconds": time.perf_counter() - start,
-                    **rate,
-                }
-            )
+            if held_out is not None and loss is not None:
+                scored = evaluate(
+                    run.model,
+                    held_out,
+                    batch_size=batch_size,
+                    loss=loss,
+                    decide=run.score.decide,
+                    precision=precision,
+                )
+                row |= {"held_out_loss": scored.loss, "held_out_accuracy": scored.accuracy}
+            row |= {"seconds": run.seconds + time.perf_counter() - clock, **rate}
+            run.history.append(row)
+            run.epoch, run.images, run.order, run.seconds = run.epoch + 1, 0, None, 0.0
             if checkpoint is not None:
                 run.save(checkpoint)
             if echo is not None:
-                echo(describe(title, run.history[-1]))
+                echo(f"{title}: {describe(row)}")
             if after_epoch is not None:
                 after_epoch(run)
     return run
 
 
-def _gradient_step(run: Run, loss: Loss, precision: torch.dtype) -> Step:
+def _gradient_step(run: Run, loss: Loss | None, precision: torch.dtype) -> Step:
     optimizer = run.optimizer
-    if optimizer is None:
-        raise ValueError("fit: run must have an optimizer, unless a step is given")
+    if optimizer is None or loss is None:
+        raise ValueError("fit: run must have an optimizer, and loss be given, unless a step is")
 
     def step(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         outputs = answer(run.model, images, precision)
@@ -276,10 +284,15 @@ def _gradient_step(run: Run, loss: Loss, precision: torch.dtype) -> Step:
     return step
 
 
-def _bar(title: str, images: int, progress: bool | None) -> Any:
-    disable = None if progress is None else not progress
+def _bar(title: str, images: int, done: int, progress: bool | None) -> Any:
     return tqdm(
-        total=images, desc=title, unit="img", disable=disable, leave=False, dynamic_ncols=True
+        total=images,
+        initial=done,
+        desc=title,
+        unit="img",
+        disable=None if progress is None else not progress,
+        leave=False,
+        dynamic_ncols=True,
     )
 
 
@@ -295,42 +308,12 @@ def _deterministic_convolutions() -> Iterator[None]:
         cudnn.deterministic, cudnn.benchmark = before
 
 
-def describe(title: str, row: Mapping[str, float]) -> str:
-    """An epoch's row of the history as a line of text."""
-    return (
-        f"{title}: loss {row['loss']:.4f}, training {100 * row['accuracy']:.2f} %, "
-        f"held out {100 * row['test_accuracy']:.2f} %, {row['seconds']:.1f} s"
-    )
-
-
-class Score:
-    """Mean loss and accuracy over batches."""
-
-    def __init__(self, decide: Decide = largest) -> None:
-        self.images = 0
-        self._decide = decide
-        self._loss: Tensor | float = 0.0
-        self._correct: Tensor | int = 0
-
-    def __str__(self) -> str:
-        return f"loss {self.loss:.4f}, {100 * self.accuracy:.2f} %"
-
-    def add(self, outputs: Tensor, labels: Tensor, loss: Tensor) -> None:
-        """Counts a batch; ``loss`` is its mean."""
-        # Stays on the device: reading a number here would make a GPU wait in every step.
-        self.images += len(labels)
-        self._loss = self._loss + loss.detach() * len(labels)
-        self._correct = self._correct + (self._decide(outputs.detach()) == labels).sum()
-
-    @property
-    def loss(self) -> float:
-        """Mean loss an image; NaN without images."""
-        return float(self._loss) / self.images if self.images else float("nan")
-
-    @property
-    def accuracy(self) -> float:
-        """Share of correct answers; NaN without images."""
-        return int(self._correct) / self.images if self.images else float("nan")
+def describe(row: Mapping[str, float]) -> str:
+    """An epoch's row of the history as text."""
+    names = {"accuracy": "training", "held_out_accuracy": "held out"}
+    shown = [f"loss {row['loss']:.4f}"] if "loss" in row else []
+    shown += [f"{name} {100 * row[key]:.2f} %" for key, name in names.items() if key in row]
+    return ", ".join([*shown, f"{row['seconds']:.1f} s"])
 
 
 def evaluate(
@@ -381,7 +364,3 @@ def answer(model: nn.Module, images: Tensor, precision: torch.dtype) -> Tensor:
         outputs = model(images)
     # A loss in bfloat16 would round, and so would the sum over an epoch.
     return outputs.float()  # type: ignore[no-any-return]
-
-
-def _shown(settings: Mapping[str, Any], name: str) -> str:
-    return repr(settings[name]) if name in settings else "nothing"

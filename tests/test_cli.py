@@ -1,6 +1,10 @@
 """The command ``snnfast``."""
 
+import errno
+import gzip
 import json
+import os
+import struct
 import sys
 from pathlib import Path
 
@@ -9,9 +13,10 @@ import torch
 from typer.testing import CliRunner
 
 import snnfast
-from snnfast import backend, cli
-from snnfast.procedure import demo, stbp
-from snnfast.train import read_checkpoint
+from snnfast import backend, cli, data
+from snnfast.checkpoint import read_checkpoint, write_checkpoint
+from snnfast.procedure import Procedure, demo, run
+from snnfast.procedure.folder import locked
 
 QUICK = ["--steps", "2", "--batch-size", "200", "--device", "cpu"]
 
@@ -63,7 +68,9 @@ def test_build_info_follows_a_forced_backend():
 def test_train_writes_checkpoint_and_figures(tmp_path):
     text = call("train", "stbp", *QUICK, "--epochs", 2, "--out", tmp_path)
     assert "test accuracy" in text
-    assert {p.name for p in tmp_path.iterdir()} == {"checkpoint.pt", "curves.png", "raster.png"}
+    assert {p.name for p in tmp_path.iterdir()} == {
+        *("checkpoint.pt", "curves.png", "raster.png", "result.json"),
+    }
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -74,11 +81,11 @@ def test_resume_equals_the_uninterrupted_run(tmp_path, monkeypatch):
     class PowerCutError(Exception):
         pass
 
-    def cut(run):
+    def cut(*arguments):
         raise PowerCutError
 
     with monkeypatch.context() as patched:
-        patched.setattr(stbp, "curves", cut)
+        patched.setattr(Procedure, "curves", cut)
         result = CliRunner().invoke(cli.app, [*map(str, common), "--out", str(tmp_path / "parts")])
         assert isinstance(result.exception, PowerCutError)
     assert read_checkpoint(tmp_path / "parts" / "checkpoint.pt")["epoch"] == 1
@@ -121,8 +128,8 @@ def test_fully_connected_and_validation(tmp_path):
         (["--dataset", "cifar"], "dataset must be one of digits, mnist"),
         (["--dataset", "mnist"], "mnist needs --data"),
         (["--dataset", "mnist", "--data", "nowhere"], "MNIST is not in"),
-        (["--epochs", "-1"], "epochs must not be negative"),
-        (["--steps", "0"], "time_interval must be at least 1"),
+        (["--epochs", "-1"], "epochs must be at least 0"),
+        (["--steps", "0"], "num_steps must be at least 1"),
         (["--hidden", "0"], "hidden must be at least 1"),
         (["--encoding", "morse"], "encoding must be one of"),
         (["--device", "tpu"], "--device must be auto, cpu, cuda or cuda:N"),
@@ -157,9 +164,116 @@ def test_resume_with_other_settings_is_refused(tmp_path):
     assert "epochs: 1 there, 2 here" in text
 
 
+def test_a_folder_that_cannot_be_written_is_told_before_the_first_epoch(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    text = call("train", "stbp", *QUICK, "--out", tmp_path / "file", code=2)
+    assert text.strip().splitlines() == [f"snnfast: {tmp_path / 'file'}: File exists"]
+
+    def full(content, stream):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    monkeypatch.setattr(run, "fit", None)  # never reached
+    text = " ".join(call("train", "stbp", *QUICK, "--out", tmp_path / "a", code=2).split())
+    assert "checkpoint.pt cannot be written: [Errno 28] No space left on device" in text
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_second_run_in_a_folder_is_told_who_holds_it(tmp_path):
+    with locked(tmp_path):
+        for command in ("train", "stbp", *QUICK), ("train", "spikeprop", "--seeds", 2):
+            text = " ".join(call(*command, "--out", tmp_path, code=2).split())
+            assert f"is in use by process {os.getpid()} on" in text
+
+
+def test_a_checkpoint_of_another_kind_is_told(tmp_path):
+    call("train", "stbp", *QUICK, "--epochs", 0, "--out", tmp_path)
+    text = " ".join(call("train", "spikeprop", "--out", tmp_path, "--resume", code=2).split())
+    assert "must be of kind 'spikeprop', got one of kind 'stbp'" in text
+    text = " ".join(call("convert", tmp_path, code=2).split())
+    assert "must be of kind 'ann', got one of kind 'stbp'" in text
+    write_checkpoint(tmp_path / "snn.pt", {"kind": "conversion"})
+    arguments = ("train", "stbp", *QUICK, "--weights", tmp_path / "snn.pt", "--out", tmp_path / "b")
+    assert "holds no network to start from" in " ".join(call(*arguments, code=2).split())
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("stbp", *QUICK),
+        ("stdp", "--neurons", 5, "--time-interval", 20),
+        ("spikeprop", "--terminals", 2),
+        ("spikeprop", "--terminals", 2, "--folds", 2),
+        ("bp-stdp", "--dataset", "iris"),
+        ("diehl2015", "--batch-size", 500),
+        ("vgg16", "--batch-size", 500),
+    ],
+)
+def test_whoever_validates_never_sees_the_test_part(tmp_path, monkeypatch, command):
+    """It is not even read; with folds the fold that is held out is not among the data."""
+    splits, real = [], data.load
+    monkeypatch.setattr(
+        data, "load", lambda *a, split, **k: splits.append(split) or real(*a, split=split, **k)
+    )
+    text = call("train", *command, "--epochs", 1, "--validate", "--out", tmp_path)
+    assert "validation accuracy" in text
+    assert "test accuracy" not in text
+    assert set(splits) <= ({"all"} if "--folds" in command else {"train", "val"})
+    if "--folds" not in command:
+        assert json.loads((tmp_path / "result.json").read_text())["split"] == "validation"
+
+
+def write_mnist(root, images=60, labels=60, largest=9, part="train"):
+    raw = root / "MNIST" / "raw"
+    raw.mkdir(parents=True, exist_ok=True)
+    header = struct.pack(">4I", 0x803, images, 28, 28)
+    (raw / f"{part}-images-idx3-ubyte").write_bytes(header + bytes(images * 784))
+    classes = bytes(i % (largest + 1) for i in range(labels))
+    (raw / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x801, labels) + classes)
+    return raw
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ({"images": 50}, "must hold as many images as labels, got 50 and 60"),
+        ({"largest": 11}, "train-labels-idx1-ubyte must hold labels from 0 to 9, got 11"),
+        ("empty", "train-images-idx3-ubyte is empty"),
+        ("cut", "train-images-idx3-ubyte must be of 47056 bytes for 60x28x28, got 40000"),
+        ("gz", "must begin with 0x803, got 0x1f8b0800, which is a compressed file: unpack it"),
+        (
+            "packed",
+            "train-images-idx3-ubyte must be there unpacked, got train-images-idx3-ubyte.gz",
+        ),
+        ("labels", "train-images-idx3-ubyte must begin with 0x803, got 0x801"),
+    ],
+)
+@pytest.mark.parametrize("command", ["stbp", "stdp", "spikeprop", "bp-stdp", "diehl2015"])
+def test_damaged_mnist_is_told_in_a_line(tmp_path, damage, message, command):
+    write_mnist(tmp_path, part="t10k")
+    raw = write_mnist(tmp_path, **(damage if isinstance(damage, dict) else {}))
+    images = raw / "train-images-idx3-ubyte"
+    whole = images.read_bytes()
+    if damage == "empty":
+        images.write_bytes(b"")
+    elif damage == "cut":
+        images.write_bytes(whole[:40_000])
+    elif damage == "gz":
+        images.write_bytes(gzip.compress(whole, mtime=0))
+    elif damage == "packed":
+        images.rename(images.with_name(images.name + ".gz"))
+    elif damage == "labels":
+        images.write_bytes((raw / "train-labels-idx1-ubyte").read_bytes())
+    arguments = ("--dataset", "mnist", "--data", tmp_path, "--out", tmp_path / "out")
+    text = " ".join(call("train", command, *arguments, code=2).split())
+    assert message in text
+    assert "Traceback" not in text
+    assert not (tmp_path / "out").exists()
+
+
 def test_demo_reaches_its_accuracies_and_writes_its_files(tmp_path):
     text = call("demo", "--out", tmp_path, "--device", "cpu")
-    assert {"raster.png", "curves.png", "summary.md"} <= {p.name for p in tmp_path.iterdir()}
+    assert (tmp_path / "stbp" / "raster.png").exists()
     assert (tmp_path / "spikeprop" / "spikes.png").exists()
     rows = {"STBP (Wu 2018)": 97, "SpikeProp (Bohte 2002)": 90, "STDP (Diehl & Cook 2015)": 88}
     rows["BP-STDP (Tavanaei & Maida 2019)"] = 95
@@ -175,9 +289,10 @@ def test_demo_reaches_its_accuracies_and_writes_its_files(tmp_path):
 
 def test_demo_has_a_row_a_procedure(tmp_path, monkeypatch):
     row = demo.Row("a", "b", "c", 0.5, 1.0)
-    monkeypatch.setattr(demo, "DEMOS", (lambda *arguments: row,) * 2)
-    assert demo.run(tmp_path, echo=lambda line: None) == [row, row]
-    assert (tmp_path / "summary.md").read_text().count("50.00 %") == 2
+    for name in ("shown", "converted"):
+        monkeypatch.setattr(demo, name, lambda *arguments, **options: row)
+    assert demo.run(tmp_path, echo=lambda line: None) == [row] * 5
+    assert (tmp_path / "summary.md").read_text().count("50.00 %") == 5
 
 
 def test_demo_without_kernels_says_so(monkeypatch):

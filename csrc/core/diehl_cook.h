@@ -30,8 +30,8 @@ struct DiehlCook {
   DiehlCookState state;
   bool carry;         // go on from the state; else each presentation starts at rest
   bool return_state;  // as it is after the last presentation
-  int32_t* counts;   // [P, N], zeros
-  bool* spikes;      // [P, T, N], zeros; or null
+  int32_t* counts;    // [P, N], zeros
+  bool* spikes;       // [P, T, N], zeros; or null
 
   SNNFAST_HD int64_t steps() const { return x.T; }
   // Whether a presentation finds what the one before left.

@@ -66,8 +66,8 @@ struct DiehlCookConductance {
   double* theta;  // [N]
   Presentations x;
   int64_t rest_steps;
-  const uint8_t* delays;  // [N, I] steps, or null for none
-  int64_t longest_delay;  // which a delay counts for that says more
+  const uint8_t* delays;           // [N, I] steps, or null for none
+  int64_t longest_delay;           // which a delay counts for that says more
   const Plasticity<double>* rule;  // null: nothing is learned
   double norm;
   Population exc, inh;
@@ -76,8 +76,8 @@ struct DiehlCookConductance {
   DiehlCookConductanceState state;
   bool carry;         // go on from the state; else each presentation starts at rest
   bool return_state;  // as it is after the last presentation
-  int32_t* counts;  // [P, N], zeros
-  bool* spikes;     // [P, T + rest_steps, N]; or null
+  int32_t* counts;    // [P, N], zeros
+  bool* spikes;       // [P, T + rest_steps, N]; or null
 
   SNNFAST_HD int64_t steps() const { return x.T + rest_steps; }
   SNNFAST_HD int64_t history() const { return longest_delay + 1; }  // steps of inputs that arrive together

@@ -211,7 +211,8 @@ class Network {
     for (int64_t l = 0; l < a_.layers; l++) {
       const Layer<C>& y = layers_[l];
       C* v = y.v + b * y.vectors * kLanes;
-      for (int64_t o = 0; o < y.vectors * kLanes; o++) v[o] = a_.carry && o < y.O ? static_cast<const C*>(a_.layer[l].v_before)[p * y.O + o] : C(0);
+      for (int64_t o = 0; o < y.O; o++) v[o] = a_.carry ? static_cast<const C*>(a_.layer[l].v_before)[p * y.O + o] : C(0);
+      for (int64_t o = y.O; o < y.vectors * kLanes; o++) v[o] = -static_cast<C>(__builtin_huge_val());  // padding never fires
     }
   }
 
@@ -251,8 +252,6 @@ class Network {
     const C* w = y.packed + first * kLanes * y.I;
     C* membranes = y.v + (b * y.vectors + first) * kLanes;
     const Vector threshold = Vector{} + y.threshold, zero = {};
-    const int64_t real = y.O - (first + V - 1) * kLanes;  // neurons of the last vector
-    const uint16_t last = static_cast<uint16_t>(real < kLanes ? (1u << real) - 1 : 0xffffu);
     Vector v[V];
     for (int k = 0; k < V; k++) v[k] = load(membranes + k * kLanes);
     Vector ahead[V];  // the currents of the next step, where they are known
@@ -276,7 +275,6 @@ class Network {
         fired[k] = static_cast<uint16_t>(at_least(v[k], threshold));
         v[k] = v[k] >= threshold ? zero : v[k];
       }
-      fired[V - 1] &= last;
     }
     for (int k = 0; k < V; k++) store(membranes + k * kLanes, v[k]);
   }

@@ -313,7 +313,8 @@ __global__ void arrange_delays_kernel(const uint8_t* delays, int64_t N, int64_t 
 template <PlasticityKind K, class C>
 struct Kernel {
   static cudaError_t plan(const DiehlCookConductance& a, Teams& plan) {
-    return plan_teams(diehl_cook_conductance_kernel<K, C>, a.N, a.in_order() || a.state.v ? 1 : a.x.P, threads_of_block(a.N, kAlone, kAlone, kSharedThreads), plan);
+    return plan_teams(diehl_cook_conductance_kernel<K, C>, a.N, a.in_order() || a.state.v ? 1 : a.x.P, threads_of_block(a.N, kAlone, kAlone, kSharedThreads),
+                      plan);
   }
 
   static int64_t kernel_memory(const DiehlCookConductance& a, const Teams& plan) {

@@ -26,9 +26,7 @@ struct ConductanceMemory {
   int32_t *input_lists, *input_counts;  // of BlockInputs
 
   // All words are the first of the memory, zeros before the launch.
-  static SNNFAST_HD int64_t words_bytes(const Teams& plan) {
-    return plan.teams * GridTally::words(1) * static_cast<int64_t>(sizeof(GridTally::Word));
-  }
+  static SNNFAST_HD int64_t words_bytes(const Teams& plan) { return plan.teams * GridTally::words(1) * static_cast<int64_t>(sizeof(GridTally::Word)); }
 
   SNNFAST_HD ConductanceMemory(const DiehlCookConductance& a, const Teams& plan, Arena& memory, int64_t team, int64_t block) {
     const int64_t I = a.x.I, block_of_all = team * plan.blocks + block, blocks = plan.teams * plan.blocks;

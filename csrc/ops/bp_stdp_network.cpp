@@ -90,7 +90,7 @@ std::tuple<Tensor, Tensor, Tensor> bp_stdp_network(const Arguments& arguments) {
   Tensor spikes = torch::stable::new_zeros(first, {a.x.T, a.x.P, weights.back().size(0)}, ScalarType::Bool);
   bool* next_hidden = static_cast<bool*>(hidden.mutable_data_ptr());
   // The membranes of one layer after the other.
-  Tensor state = torch::stable::new_zeros(first, {a.return_state ? a.x.P * neurons : 0}, first.scalar_type());
+  Tensor state = device.allocate(first, {a.return_state ? a.x.P * neurons : 0}, first.scalar_type());
   char* next_state = static_cast<char*>(state.mutable_data_ptr());
   for (size_t l = 0; l < weights.size(); l++) {
     BpStdpLayer& layer = a.layer[l];

@@ -83,8 +83,8 @@ std::tuple<Tensor, Tensor> diehl_cook(const Arguments& from) {
       Tensor workspace = torch::stable::new_empty(w, {diehl_cook_workspace(a)}, ScalarType::Byte);
       device.launch(kOp, [&](void* stream) { return launch_diehl_cook(a, workspace.mutable_data_ptr(), stream); });
     } else {
-      present_on_cpu<DiehlCook>(a, w, {cpu::diehl_cook_memory(), cpu::diehl_cook_prepare(), cpu::diehl_cook_encode(), cpu::diehl_cook_present(),
-                                       cpu::diehl_cook_finish()});
+      present_on_cpu<DiehlCook>(
+          a, w, {cpu::diehl_cook_memory(), cpu::diehl_cook_prepare(), cpu::diehl_cook_encode(), cpu::diehl_cook_present(), cpu::diehl_cook_finish()});
     }
   });
 }

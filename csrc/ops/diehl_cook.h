@@ -57,7 +57,7 @@ void enter_weights(const char* op, const Device& device, const Arguments& from, 
   a.w = w.mutable_data_ptr();
   a.w_stride_neuron = w.stride(0);
   a.w_stride_input = w.stride(1);
-  tensors.theta = torch::stable::contiguous(theta);
+  tensors.theta = theta.is_contiguous() ? theta : torch::stable::contiguous(theta);
   a.x = presentations_of(op, device, w, from.x, tensors.kept);
   tensors.rule = rule_of(op, from.rule);
   a.rule = from.learns ? &tensors.rule : nullptr;

@@ -92,8 +92,9 @@ std::tuple<Tensor, Tensor> diehl_cook_conductance(const Arguments& from) {
       Tensor workspace = torch::stable::new_empty(w, {diehl_cook_conductance_workspace(a)}, ScalarType::Byte);
       device.launch(kOp, [&](void* stream) { return launch_diehl_cook_conductance(a, workspace.mutable_data_ptr(), stream); });
     } else {
-      present_on_cpu<DiehlCookConductance>(a, w, {cpu::diehl_cook_conductance_memory(), cpu::diehl_cook_conductance_prepare(), cpu::diehl_cook_conductance_encode(),
-                                                  cpu::diehl_cook_conductance_present(), cpu::diehl_cook_conductance_finish()});
+      present_on_cpu<DiehlCookConductance>(a, w,
+                                           {cpu::diehl_cook_conductance_memory(), cpu::diehl_cook_conductance_prepare(), cpu::diehl_cook_conductance_encode(),
+                                            cpu::diehl_cook_conductance_present(), cpu::diehl_cook_conductance_finish()});
     }
   });
 }

@@ -126,7 +126,7 @@ def bp_stdp_network(
         given = Presentations(spikes=x.detach().transpose(0, 1))
     samples, num_steps = given.shape
     size(op, num_steps, inputs)
-    size(op, num_steps, max(len(w) for w in weights), "neurons")
+    size(op, num_steps, max(w.shape[0] for w in weights), "neurons")
     check.whole(op, "epsilon", epsilon)
     check.choice(op, "update", update, ("step", "sequence"))
     check.choice(op, "reduction", reduction, ("sum", "mean"))
@@ -140,11 +140,11 @@ def bp_stdp_network(
         check.fits(op, "labels", labels, (samples,), torch.int64, first.device)
         check.fits(op, "desired", desired, (num_steps, samples), torch.bool, first.device)
         if validate:
-            check.in_range(op, "labels", labels, 0, len(weights[-1]) - 1)
+            _look_at_labels(op, labels, weights[-1].shape[0])
     if state is not None:
         _one_a_layer(op, "state", state, weights)
         for depth, (v, w) in enumerate(zip(state, weights)):
-            check.fits(op, f"state[{depth}]", v, (samples, len(w)), w.dtype, w.device)
+            check.fits(op, f"state[{depth}]", v, (samples, w.shape[0]), w.dtype, w.device)
     if validate:
         for depth, w in enumerate(weights):
             check.finite(op, f"weights[{depth}]", w)
@@ -190,6 +190,15 @@ def _weights(op: str, weights: object) -> None:
         if check.overlap(a, b):
             raise ValueError(
                 f"{op}: weights[{i}] and weights[{k}] must not share memory: each learns for itself"
+            )
+
+
+def _look_at_labels(op: str, labels: Tensor, classes: int) -> None:
+    if labels.numel() and not check.is_recorded(labels.device):
+        low, high = (int(v) for v in labels.aminmax())
+        if low < 0 or high >= classes:
+            raise ValueError(
+                f"{op}: labels must lie in [0, {classes - 1}], got values from {low} to {high}"
             )
 
 

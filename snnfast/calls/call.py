@@ -47,7 +47,7 @@ def _same(value: Any) -> Any:
 
 
 def _parameter(value: Parameter) -> tuple[float, Tensor | None]:
-    return (0.0, value) if isinstance(value, Tensor) else (value, None)
+    return (value, None) if type(value) is float or not isinstance(value, Tensor) else (0.0, value)
 
 
 def _surrogate(value: Surrogate) -> tuple[int, float]:
@@ -100,7 +100,8 @@ def prepare(call: Any) -> Any:
             _nested(prepare(hints[name])) if name in nested else _KINDS[hints[name]]
             for name in call._fields
         )
-        call.flatteners = tuple(None if kind.size == 1 else kind.flat for kind in call.kinds)
+        several = [(place, kind.flat) for place, kind in enumerate(call.kinds) if kind.size != 1]
+        call.several = tuple(reversed(several))  # from the last on, so that places stay
     return call
 
 
@@ -112,12 +113,9 @@ def schema(call: Any) -> str:
 
 def flatten(call: Any) -> list[Any]:
     """The plain arguments of a call's kernel, in order."""
-    flat: list[Any] = []
-    for value, several in zip(call, call.flatteners):
-        if several is None:
-            flat.append(value)
-        else:
-            flat += several(value)
+    flat = list(call)
+    for place, as_several in call.several:
+        flat[place : place + 1] = as_several(flat[place])
     return flat
 
 

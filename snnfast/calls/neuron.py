@@ -59,6 +59,8 @@ def firing(
 def answer(call: Any, outputs: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
     """What a neuron's op returns, from spikes, states and membranes as a kernel or the reference gives them."""
     spikes, *states, v_seq = outputs
-    first = spikes if call.fires else v_seq
-    more = (v_seq,) if call.fires and call.return_v_seq else ()
-    return (first, *(s if call.return_state else None for s in states), *more)
+    if not call.return_state:
+        states = [None] * len(states)  # type: ignore[list-item]
+    if not call.fires:
+        return v_seq, *states
+    return (spikes, *states, v_seq) if call.return_v_seq else (spikes, *states)

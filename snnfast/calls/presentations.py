@@ -83,7 +83,11 @@ class Presentations(NamedTuple):
 def presentations(
     op: str, x: object, inputs: int, device: torch.device, dt: float, validate: bool
 ) -> Presentations:
-    """Checks presentations for ``inputs`` inputs on ``device``; ``validate`` looks at values, too."""
+    """Checks presentations for ``inputs`` inputs on ``device``; ``validate`` looks at values, too.
+
+    Without it the CPU kernels still refuse events that lie out of range or do not ascend; on CUDA such events are
+    bounded, so that what comes out is of no use, but nothing else is read or written.
+    """
     if isinstance(x, Rates):
         given = rates(op, x, inputs, device, dt, validate)
     elif isinstance(x, Events):

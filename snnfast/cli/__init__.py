@@ -1,4 +1,4 @@
-"""The command ``snnfast``: a module of functions for each procedure, made commands below."""
+"""The command ``snnfast``."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import torch
 import typer
 
 from snnfast import memory
-from snnfast.cli import bp_stdp, conversion, spikeprop, stbp, stdp
-from snnfast.cli.options import Device, Seed, Threads, chosen_device, plain_errors
+from snnfast.cli import procedures
+from snnfast.cli.options import Device, Threads, chosen_device, command, plain_errors
 from snnfast.info import build_info
+from snnfast.procedure import PROCEDURES, conversion, stdp
 
 app = typer.Typer(
     name="snnfast",
@@ -24,25 +25,22 @@ app = typer.Typer(
 )
 train = typer.Typer(help="Train one of the procedures.", no_args_is_help=True)
 app.add_typer(train, name="train")
-train.command("stbp")(stbp.train)
-train.command("stdp")(stdp.train)
-train.command("spikeprop")(spikeprop.train)
-train.command("bp-stdp")(bp_stdp.train)
-train.command("diehl2015")(conversion.train_diehl2015)
-train.command("vgg16")(conversion.train_vgg16)
+for procedure in PROCEDURES:
+    train.command(procedure.name)(procedures.training(procedure))
 assign = typer.Typer(help="Label neurons that learned without labels.", no_args_is_help=True)
 app.add_typer(assign, name="assign")
-assign.command("stdp")(stdp.assign)
 infer = typer.Typer(help="Score a trained network on held-out images.", no_args_is_help=True)
 app.add_typer(infer, name="infer")
-infer.command("stdp")(stdp.infer)
-app.command()(conversion.convert)
+named = ("dataset", "neurons")
+assign.command("stdp")(command(stdp.Settings, procedures.assign, only=named))
+infer.command("stdp")(command(stdp.Settings, procedures.infer, only=named))
+app.command("convert")(command(conversion.Settings, procedures.convert, defaults=True))
 
 
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for figures and table.")] = Path("snnfast-demo"),
-    seed: Seed = 0,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:

@@ -1,22 +1,26 @@
-"""What the commands share: options, and how they tell of wrong input and interruptions."""
+"""Options of the commands: those of a dataclass of settings, those that all have; and how wrong input is told."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import ast
+import inspect
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import torch
 import typer
 
 from snnfast import backend
+from snnfast.checkpoint import CheckpointError
 from snnfast.info import build_info
-from snnfast.train import CheckpointError
+from snnfast.procedure.folder import FolderInUseError
+from snnfast.procedure.settings import Options, kind_of
 
 TORCHVISION = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
 
-Dataset = Annotated[str, typer.Option(help="digits (in the package) or mnist.")]
 Root = Annotated[
     Path | None,
     typer.Option(
@@ -25,35 +29,125 @@ Root = Annotated[
     ),
 ]
 Download = Annotated[bool, typer.Option(help="Download the data set into --data.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
-Validate = Annotated[
-    bool,
-    typer.Option(
-        help="Train without the validation split and watch that; the test is scored at the end."
-    ),
-]
-Resume = Annotated[bool, typer.Option(help="Go on from the checkpoint in --out.")]
+Resume = Annotated[bool, typer.Option(help="Go on from what is in --out.")]
 Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cuda or cuda:N.")]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="CPU threads; PyTorch's choice if left out.")
 ]
 
 
+def command(
+    settings: type[Options],
+    body: Callable[..., None],
+    *,
+    only: Container[str] | None = None,
+    defaults: bool = False,
+) -> Callable[..., None]:
+    """``body`` as a function whose parameters typer makes options of: the fields of ``settings``, then its own.
+
+    ``body`` is called with ``given``, the settings that the user named, and its own parameters. An option that is left
+    out is not among the settings: it takes what the preset has.
+
+    Args:
+        settings: whose fields made by :func:`snnfast.procedure.settings.option` become options.
+        body: takes ``given`` first; its other parameters are annotated for typer. Its help is that of the command.
+        only: names of the fields that become options; None: all.
+        defaults: show the fields' defaults in the help, for settings without presets.
+    """
+    own = list(inspect.signature(body, eval_str=True).parameters.values())[1:]
+    own.append(
+        inspect.Parameter(
+            "threads", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Threads
+        )
+    )
+    known = [f.name for f in fields(settings) if f.metadata["command"]]
+    known = [name for name in known if only is None or name in only]
+    # Arguments come first, those of one procedure before those of all.
+    own.sort(key=lambda p: p.default is not inspect.Parameter.empty)
+    first = sum(p.default is inspect.Parameter.empty for p in own)
+    parameters = [*own[:first], *(_parameter(settings, n, defaults) for n in known), *own[first:]]
+
+    def call(**values: Any) -> None:
+        named, threads = {name: values.pop(name) for name in known}, values.pop("threads")
+        with plain_errors():
+            given = {
+                name: _value(settings, name, value)
+                for name, value in named.items()
+                if value not in (None, [])
+            }
+            if threads is not None:
+                torch.set_num_threads(threads)
+            body(given, **values)
+
+    call.__doc__ = body.__doc__
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {p.name: p.annotation for p in parameters}
+    return call
+
+
+def _parameter(settings: type[Options], name: str, defaults: bool) -> inspect.Parameter:
+    kind, _, several = kind_of(settings, name)
+    annotation: Any = list[str] if kind is dict else kind
+    flag = _flag(settings, name)
+    if kind is bool:
+        flag = f"{flag}/--no-{flag[2:]}"
+    if several:
+        annotation = list[kind]  # type: ignore[valid-type]
+    text, default = settings.__dataclass_fields__[name].metadata["help"], settings.default(name)
+    if defaults and default not in (None, False):
+        shown = " ".join(map(str, default)) if several else default
+        text = f"{text} Default: {shown}."
+    option = typer.Option(flag, help=text, show_default=False)
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[annotation | None, option],
+    )
+
+
+def _value(settings: type[Options], name: str, value: Any) -> Any:
+    kind, _, several = kind_of(settings, name)
+    if several:
+        return tuple(value)
+    if kind is dict:
+        return dict(_name_and_value(_flag(settings, name), text) for text in value)
+    return value.lower() if name == "dataset" else value
+
+
+def _flag(settings: type[Options], name: str) -> str:
+    flag: str | None = settings.__dataclass_fields__[name].metadata["flag"]
+    return flag or f"--{name.replace('_', '-')}"
+
+
+def _name_and_value(flag: str, text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"{flag} must be NAME=VALUE, got {text!r}")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
+
+
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Wrong input is told in a line, without a traceback."""
+    """Wrong input and what the system refuses are told in a line, without a traceback."""
     try:
         yield
     except (
         ValueError,
         TypeError,
-        FileNotFoundError,
-        FileExistsError,
+        OSError,
         ImportError,
         CheckpointError,
+        FolderInUseError,
         backend.BackendError,
     ) as error:
-        typer.secho(f"snnfast: {error}", err=True, fg="red")
+        text = str(error).replace("\n", " ")
+        if isinstance(error, OSError) and error.filename is not None:
+            text = f"{error.filename}: {error.strerror}"
+        typer.secho(f"snnfast: {text}", err=True, fg="red")
         raise typer.Exit(2) from error
 
 
@@ -86,8 +180,9 @@ def needs_root(dataset: str, root: Path | None) -> None:
         )
 
 
-def tell_interruption(kept: bool) -> NoReturn:
-    """Ends the command as a shell expects of Ctrl-C, and says how to go on."""
-    tip = "repeat the command with --resume to go on" if kept else "nothing was saved yet"
+def tell_interruption(*kept: Path) -> NoReturn:
+    """Ends the command as a shell expects of Ctrl-C, and says how to go on if one of the files is there."""
+    there = any(path.exists() for path in kept)
+    tip = "repeat the command with --resume to go on" if there else "nothing was saved yet"
     typer.secho(f"\nsnnfast: interrupted; {tip}", err=True, fg="yellow")
     raise typer.Exit(130) from None

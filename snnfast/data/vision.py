@@ -7,6 +7,7 @@ import importlib
 import operator
 from collections.abc import Callable
 from pathlib import Path
+from pickle import UnpicklingError
 from types import ModuleType
 from typing import Any
 
@@ -15,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset, TensorDataset
 from tqdm import tqdm
+
+from .idx import check_files
 
 # How each set names its two parts: the argument, its value for training, its value for testing.
 _FLAG = ("train", True, False)
@@ -48,6 +51,7 @@ _PARTS: dict[str, tuple[str, object, object]] = {
     "USPS": _FLAG,
 }
 _NO_DOWNLOAD = ("FER2013", "ImageNet", "StanfordCars")
+_IDX = ("MNIST", "FashionMNIST", "KMNIST")
 _MNIST_FILES = ("MNIST", "FashionMNIST", "KMNIST", "EMNIST", "QMNIST")
 
 
@@ -81,6 +85,7 @@ def torchvision_dataset(
         ValueError: Unknown name, a set that torchvision cannot download, or EMNIST without
             ``split``.
         FileNotFoundError: The set is not in ``root``.
+        ValueError: Its files are damaged, or do not belong together.
     """
     datasets, transforms = torchvision_modules("torchvision_dataset")
     official = official_name("torchvision_dataset", name)
@@ -101,8 +106,14 @@ def torchvision_dataset(
         options["download"] = True
     options["transform"] = transforms.ToTensor() if transform is None else transform
     folder = Path(root).expanduser()
+    if official in _IDX:
+        check_files(folder / official / "raw", train)
     try:
         opened: Dataset[tuple[Any, Any]] = getattr(datasets, official)(folder, **options)
+    except (EOFError, UnpicklingError, AssertionError) as error:
+        raise ValueError(
+            f"torchvision_dataset: a file of {official} in {folder.resolve()} is damaged: {error}"
+        ) from error
     except (RuntimeError, FileNotFoundError) as error:
         if download:
             raise

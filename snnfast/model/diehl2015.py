@@ -83,6 +83,24 @@ class Diehl2015(nn.Module):
             last = nn.Linear(features, num_classes, bias=False)
             self.add_module(f"fc{len(hidden) + 1}", last)
 
+    @classmethod
+    def preset(cls, dataset: str, **changes: Any) -> Diehl2015:
+        """The network of docs/results.md for "digits" or "mnist", without dropout.
+
+        Args:
+            dataset: what it is for.
+            **changes: other arguments of the class, ``hidden=(1200, 1200)`` for the fully connected network.
+        """
+        networks: dict[str, dict[str, Any]] = {
+            "digits": {"input_shape": (1, 8, 8), "kernel_size": 3, "padding": 1},
+            "mnist": {},
+        }
+        if dataset not in networks:
+            raise ValueError(
+                f"Diehl2015: dataset must be one of {', '.join(networks)}, got {dataset!r}"
+            )
+        return cls(**{"dropout": 0.0, **networks[dataset], **changes})
+
     def forward(self, images: Tensor) -> Tensor:
         """Images ``[B, *input_shape]`` -> scores ``[B, num_classes]``."""
         for layer in self.children():

@@ -15,7 +15,7 @@ from snnfast.plasticity import Rule
 from snnfast.reference.stdp import normalise
 
 from .diehl_cook2015_parts import Excitatory, Input, Now, State, Synapses
-from .diehl_cook2015_settings import Settings, change, preset, slower
+from .diehl_cook2015_settings import DATASETS, Settings, change, for_dataset, preset, slower
 
 Result = DiehlCookResult | DiehlCookConductanceResult
 
@@ -99,6 +99,25 @@ class DiehlAndCook2015(nn.Module):
         self.inp = Input(n_inputs, now)
         self.exc = Excitatory(self.neurons, self.settings, dtype, now)
         self.xe = Synapses(n_inputs, self.neurons, self.settings, dtype)
+
+    @classmethod
+    def preset(
+        cls, dataset: str, neurons: int = 100, preset: str = "tuned", **changes: Any
+    ) -> DiehlAndCook2015:
+        """The network with which docs/results.md learned "digits" or "mnist".
+
+        Args:
+            dataset: whose images it is for; they are to be presented at ``settings.intensity`` Hz for a white pixel.
+            neurons: excitatory neurons.
+            preset: as of the class.
+            **changes: ``presentations``, the images that training will present, and settings by name; see
+                :func:`snnfast.model.diehl_cook2015_settings.for_dataset`.
+        """
+        try:
+            settings = for_dataset(dataset, preset, neurons, **changes)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"DiehlAndCook2015: {error}") from None
+        return cls(neurons, DATASETS[dataset].shape, settings)
 
     @property
     def norm(self) -> float:

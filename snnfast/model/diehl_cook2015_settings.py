@@ -237,6 +237,55 @@ def preset(
     return change(PRESETS[name](neurons, presentations), **changes)
 
 
+@dataclass(frozen=True)
+class DatasetSettings:
+    """What depends on the images: their shape, images a training presents, changes to presets, and more to "tuned"."""
+
+    shape: tuple[int, int, int]
+    presentations: int
+    changes: dict[str, float] = field(default_factory=dict)
+    tuned: dict[str, float] = field(default_factory=dict)
+
+
+DATASETS = {
+    "digits": DatasetSettings(
+        (1, 8, 8), 2_876, {"norm": 0.3, "intensity": 300.0}, {"inhibition": 120.0}
+    ),
+    "mnist": DatasetSettings((1, 28, 28), 120_000),
+}
+
+
+def for_dataset(
+    dataset: str,
+    name: str = "tuned",
+    neurons: int = 100,
+    *,
+    presentations: int | None = None,
+    **changes: Any,
+) -> Settings:
+    """The settings called ``name`` as they suit the images of a data set; other arguments as of :func:`preset`.
+
+    Args:
+        dataset: "digits" or "mnist".
+        name: see :func:`preset`.
+        neurons: excitatory neurons.
+        presentations: images that training will present; two epochs of the data set if None.
+        **changes: see :func:`change`.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    if dataset not in DATASETS:
+        raise ValueError(f"dataset must be one of {', '.join(DATASETS)}, got {dataset!r}")
+    of = DATASETS[dataset]
+    return preset(
+        name,
+        neurons,
+        presentations=of.presentations if presentations is None else presentations,
+        **{**of.changes, **(of.tuned if name == "tuned" else {}), **changes},
+    )
+
+
 def change(settings: Settings, **changes: Any) -> Settings:
     """``settings`` with other values, each named as in :class:`Settings`, its ``neurons``, or its ``rule``.
 

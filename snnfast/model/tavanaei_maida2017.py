@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -138,6 +138,19 @@ class TavanaeiAndMaida2017(nn.Module):
         for depth, (n_in, n_out) in enumerate(pairwise(sizes)):
             layer = Layer(n_in, n_out, thresholds[depth], deviations[depth])
             self.add_module(f"fc{depth + 1}", layer)
+
+    @classmethod
+    def preset(
+        cls, dataset: str, hidden_neurons: Sequence[int] | None = None, **changes: Any
+    ) -> TavanaeiAndMaida2017:
+        """The network of docs/results.md for "xor", "iris", "digits" or "mnist".
+
+        Args:
+            dataset: what it is for.
+            hidden_neurons: as of the class; None for those of the results.
+            **changes: other arguments of the class.
+        """
+        return cls(**{**preset(dataset, hidden_neurons), **changes})
 
     @property
     def layers(self) -> list[Layer]:
@@ -349,6 +362,24 @@ class TavanaeiAndMaida2017(nn.Module):
         desired_times(0, beta, 0)  # looks at beta
         uniform = torch.cat([batch.uniform for batch in batches])
         return spikes, labels.to(device), times_of(uniform, beta).to(device)
+
+
+def preset(dataset: str, hidden: Sequence[int] | None = None) -> dict[str, Any]:
+    """The arguments of the network of docs/results.md for a data set."""
+    sizes = {
+        "xor": (2, 20, 2),
+        "iris": (4, 30, 3),
+        "digits": (64, 300, 10),
+        "mnist": (784, 500, 10),
+    }
+    if dataset not in sizes:
+        raise ValueError(f"{NAME}: dataset must be one of {', '.join(sizes)}, got {dataset!r}")
+    inputs, neurons, classes = sizes[dataset]
+    hidden = (neurons,) if hidden is None else tuple(hidden)
+    std: float | tuple[float, ...] = 0.2 if dataset == "digits" else 0.5
+    if dataset == "mnist":
+        std = (0.2, 0.3) if len(hidden) == 1 else (0.1, *[0.2] * len(hidden))
+    return {"num_classes": classes, "hidden_neurons": hidden, "in_neurons": inputs, "std": std}
 
 
 class Batch(NamedTuple):

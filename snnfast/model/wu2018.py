@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -86,6 +87,17 @@ class Wu2018(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.rate = Rate()
 
+    @classmethod
+    def preset(cls, dataset: str, *, hidden: Sequence[int] | None = None, **changes: Any) -> Wu2018:
+        """The network of docs/results.md for "digits" or "mnist", convolutional or with ``hidden`` layers.
+
+        Args:
+            dataset: what it is for.
+            hidden: as of the class.
+            **changes: other arguments of the class.
+        """
+        return cls(**{**preset(dataset, hidden), **changes})
+
     def forward(self, images: Tensor, num_steps: int | None = None) -> Tensor:
         """Firing rates of the outputs.
 
@@ -124,6 +136,18 @@ class Wu2018(nn.Module):
     def extra_repr(self) -> str:
         """What the layers do not show."""
         return f"time_interval={self.time_interval}, encoding={self.encoding!r}"
+
+
+def preset(dataset: str, hidden: Sequence[int] | None = None) -> dict[str, Any]:
+    """The arguments of the network of docs/results.md for a data set."""
+    shapes = {"digits": (1, 8, 8), "mnist": (1, 28, 28)}
+    if dataset not in shapes:
+        raise ValueError(
+            f"Wu2018: dataset must be one of {', '.join(shapes)}, got {dataset!r}; give the arguments themselves"
+        )
+    steps = 5 if dataset == "mnist" and hidden is None else 8
+    shape = {"input_shape": shapes[dataset], "hidden": hidden}
+    return {**shape, "time_interval": steps, "encoding": "direct"}
 
 
 def _neurons() -> LIF:

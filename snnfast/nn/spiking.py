@@ -162,5 +162,7 @@ def per_channel(layer: Stateful, name: str, value: Tensor, x: Tensor) -> Tensor:
 
 def one_or_each(value: float, channels: int | None) -> Tensor:
     """``value`` for the layer, ``[1]``, or for each channel, ``[C]``."""
+    if channels is not None:
+        check.whole("layer", "channels", channels)
     # FSDP refuses parameters without dimensions.
     return torch.full((1 if channels is None else channels,), value)

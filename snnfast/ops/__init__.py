@@ -5,12 +5,13 @@ from snnfast.calls.bp_stdp import bp_stdp as _bp_stdp_call
 from snnfast.calls.bp_stdp_network import BpStdpNetworkResult
 from snnfast.calls.bp_stdp_network import bp_stdp_network as _bp_stdp_network_call
 from snnfast.calls.call import public
-from snnfast.calls.diehl_cook import DiehlCookCall, DiehlCookResult, DiehlCookState
+from snnfast.calls.diehl_cook import DiehlCookResult, DiehlCookState
+from snnfast.calls.diehl_cook import diehl_cook as _diehl_cook_call
 from snnfast.calls.diehl_cook_conductance import (
-    DiehlCookConductanceCall,
     DiehlCookConductanceResult,
     DiehlCookConductanceState,
 )
+from snnfast.calls.diehl_cook_conductance import diehl_cook_conductance as _conductance_call
 from snnfast.calls.poisson import poisson as _poisson_call
 from snnfast.calls.presentations import Events, Rates
 from snnfast.calls.spike_count import spike_count as _spike_count_call
@@ -19,8 +20,6 @@ from snnfast.calls.stdp import StdpState
 from snnfast.calls.stdp import stdp as _stdp_call
 from snnfast.reference.alif import alif as _alif
 from snnfast.reference.cuba import cuba as _cuba
-from snnfast.reference.diehl_cook import diehl_cook as _current
-from snnfast.reference.diehl_cook_conductance import diehl_cook_conductance as _conductance
 from snnfast.reference.lif import iaf as _iaf
 from snnfast.reference.lif import li as _li
 from snnfast.reference.lif import lif as _lif
@@ -28,6 +27,7 @@ from snnfast.reference.lif import lif as _lif
 from . import bp_stdp as _bp_stdp
 from . import bp_stdp_network as _bp_stdp_network
 from . import diehl_cook as _diehl_cook
+from . import diehl_cook_conductance as _conductance
 from . import neuron as _neuron
 from . import poisson as _poisson
 from . import spike_count as _spike_count
@@ -63,8 +63,8 @@ alif = _neuron.neuron(_alif)
 bp_stdp = public(_bp_stdp_call, _bp_stdp.run, __name__)
 bp_stdp_network = public(_bp_stdp_network_call, _bp_stdp_network.run, __name__)
 cuba = _neuron.neuron(_cuba)
-diehl_cook = _diehl_cook.network(_current)
-diehl_cook_conductance = _diehl_cook.network(_conductance)
+diehl_cook = public(_diehl_cook_call, _diehl_cook.run, __name__)
+diehl_cook_conductance = public(_conductance_call, _conductance.run, __name__)
 iaf = _neuron.neuron(_iaf)
 li = _neuron.neuron(_li)
 lif = _neuron.neuron(_lif)
@@ -77,8 +77,8 @@ stdp = public(_stdp_call, _stdp.run, __name__)
 def register(namespace: str) -> None:
     """Tells PyTorch how to trace and vmap the kernels of a namespace."""
     _neuron.register(namespace)
-    _diehl_cook.register(namespace, "diehl_cook", DiehlCookCall)
-    _diehl_cook.register(namespace, "diehl_cook_conductance", DiehlCookConductanceCall)
+    _diehl_cook.register(namespace)
+    _conductance.register(namespace)
     _bp_stdp.register(namespace)
     _bp_stdp_network.register(namespace)
     _poisson.register(namespace)

@@ -27,9 +27,18 @@ def wants_gradient(arguments: Sequence[Any]) -> bool:
     )
 
 
+def traced() -> bool:
+    """Whether what runs is recorded or transformed, so that the kernel itself, with its gradient, must be seen."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._is_tracing()
+    )
+
+
 def below_autograd(kernel: Any, *arguments: Any) -> tuple[Tensor, ...]:
     """Calls a kernel without the way through Python's autograd: its gradient is not wanted or taken care of."""
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    if traced():
         return kernel(*arguments)  # type: ignore[no-any-return]
     with torch._C._AutoDispatchBelowAutograd():
-        return kernel(*arguments)  # type: ignore[no-any-return]
+        return kernel.default._op(*arguments)  # type: ignore[no-any-return]

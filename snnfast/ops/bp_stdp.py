@@ -22,16 +22,11 @@ def run(op: str, call: BpStdpCall) -> Tensor | None:
     if kernels is None:
         return reference.equation(call)  # type: ignore[attr-defined,no-any-return]
     w = buffer(call.w)
-    pre, error = spikes(call.pre).contiguous(), call.error.detach().contiguous()
+    pre = call.pre if call.pre.dtype in DTYPES else call.pre != 0
+    pre, error = pre.detach().contiguous(), call.error.detach().contiguous()
     passed: Tensor = kernels.bp_stdp_(*flatten(call._replace(w=w, pre=pre, error=error)))
     changed((call.w, w))
     return passed if call.return_error else None
-
-
-def spikes(x: Tensor) -> Tensor:
-    """Spikes of a dtype that the kernels know."""
-    x = x.detach()
-    return x if x.dtype in DTYPES else x != 0
 
 
 def register(namespace: str) -> None:

@@ -10,9 +10,9 @@ from torch import Tensor
 from snnfast import backend
 from snnfast.calls.bp_stdp_network import BpStdpNetworkCall, BpStdpNetworkResult
 from snnfast.calls.call import flatten, unflatten
+from snnfast.calls.presentations import DTYPES
 from snnfast.reference.bp_stdp_network import bp_stdp_network as reference
 
-from .bp_stdp import spikes
 from .in_place import buffer, changed
 
 
@@ -22,12 +22,12 @@ def run(op: str, call: BpStdpNetworkCall) -> BpStdpNetworkResult:
     if kernels is None:
         return reference.equation(call)  # type: ignore[attr-defined,no-any-return]
     weights, x = [buffer(w) for w in call.weights], call.x
-    if x.spikes is not None:
-        x = x._replace(spikes=spikes(x.spikes))
+    if x.spikes is not None and x.spikes.dtype not in DTYPES:
+        x = x._replace(spikes=x.spikes != 0)
     fired, hidden, state = kernels.bp_stdp_network_(*flatten(call._replace(weights=weights, x=x)))
     if call.labels is not None:
         changed(*zip(call.weights, weights))
-    sizes, samples = [len(w) for w in weights], call.x.shape[0]
+    sizes, samples = [w.shape[0] for w in weights], call.x.shape[0]
     membranes = (
         [v.view(samples, n) for n, v in zip(sizes, state.split([samples * n for n in sizes]))]
         if call.return_state

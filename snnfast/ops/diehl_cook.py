@@ -1,41 +1,50 @@
-"""How calls of the networks of Diehl and Cook, with currents and with conductances, reach their kernels ``<op>_``."""
+"""How a call of :func:`snnfast.ops.diehl_cook` reaches its kernel."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from snnfast import backend
-from snnfast.calls.call import flatten, public, unflatten
+from snnfast.calls.call import flatten, unflatten
+from snnfast.calls.diehl_cook import DiehlCookCall, DiehlCookResult
+from snnfast.reference.diehl_cook import diehl_cook as reference
 
-from .in_place import changed
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def network(reference: Callable[P, R]) -> Callable[P, R]:
-    """The public op of a network, from its reference."""
-    check, equation = reference.check, reference.equation  # type: ignore[attr-defined]
-
-    def run(op: str, call: Any) -> Any:
-        kernels = backend.library(op, call.w)
-        if kernels is None:
-            return call.answer(equation(call))
-        outputs = getattr(kernels, f"{op}_")(*flatten(call))
-        changed(*((tensor, tensor) for tensor in call.changed))
-        return call.answer(outputs)
-
-    return public(check, run, "snnfast.ops")
+from .in_place import raise_versions
 
 
-def register(namespace: str, op: str, call: Any) -> None:
-    """Makes the kernel of ``op`` in ``namespace`` traceable without data."""
+def run(op: str, call: DiehlCookCall) -> DiehlCookResult:
+    """What the presentations gave; weights and thresholds have changed."""
+    return call.answer(present(op, call, reference.equation))  # type: ignore[attr-defined]
 
-    @torch.library.register_fake(f"{namespace}::{op}_")
+
+def register(namespace: str) -> None:
+    """Makes the kernel in ``namespace`` traceable without data."""
+    register_network(namespace, "diehl_cook_", DiehlCookCall)
+
+
+# For both networks of Diehl and Cook.
+
+
+def present(
+    op: str, call: Any, equation: Callable[[Any], tuple[Tensor, Tensor]]
+) -> tuple[Tensor, Tensor]:
+    """Counts and spikes, of the kernel or of the reference."""
+    kernels = backend.library(op, call.w)
+    if kernels is None:
+        return equation(call)
+    outputs: tuple[Tensor, Tensor] = getattr(kernels, f"{op}_")(*flatten(call))
+    raise_versions(*call.changed)
+    return outputs
+
+
+def register_network(namespace: str, kernel: str, call: Any) -> None:
+    """Makes a kernel traceable without data."""
+
+    @torch.library.register_fake(f"{namespace}::{kernel}")
     def _(*flat: Any) -> tuple[Tensor, Tensor]:
         given = unflatten(call, flat)
         presentations, neurons = given.x.shape[0], given.w.shape[0]

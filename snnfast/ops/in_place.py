@@ -12,12 +12,18 @@ def buffer(tensor: Tensor) -> Tensor:
 
 
 def changed(*tensors: tuple[Tensor, Tensor]) -> None:
-    """Gives ``tensors``, pairs of a tensor and its changed :func:`buffer` (or itself), what the kernel made.
+    """Gives ``tensors``, pairs of a tensor and its changed :func:`buffer`, what the kernel made.
 
     It raises their versions: a backward pass that needs the old values then says so.
     """
     for tensor, made in tensors:
-        if made is not tensor and not tensor.is_contiguous():
+        if not tensor.is_contiguous():
             tensor.detach().copy_(made)
-        elif not torch.compiler.is_compiling() and not tensor.is_inference():
-            torch.autograd.graph.increment_version(tensor)
+        else:
+            raise_versions(tensor)
+
+
+def raise_versions(*tensors: Tensor) -> None:
+    """Makes a backward pass that needs ``tensors`` as they were say so."""
+    if not torch.compiler.is_compiling():  # what is compiled does it itself
+        torch.autograd.graph.increment_version([t for t in tensors if not t.is_inference()])

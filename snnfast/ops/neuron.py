@@ -7,13 +7,13 @@ from typing import Any, ParamSpec, TypeVar, get_type_hints
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from snnfast import backend
 from snnfast.calls.call import Parameter, fields_of_kind, flatten, positions, public, unflatten
 from snnfast.calls.neuron import answer
 from snnfast.check import state_dtype
 
+from .autograd import below_autograd, refuse_tangents, traced, wants_gradient
 from .layout import dense_order, inverse, parameter_run, permute_neurons
 
 # The kernels keep the state every so many steps and recompute the steps between in the backward pass. Emulated CUDA
@@ -31,7 +31,8 @@ class _Kind:
         call: its type.
         stem: of its kernels' names, the last part of the name of the module that defines the call.
         states, params: the names of its states and parameters.
-        at: where a field's first plain argument stands.
+        at: where a field stands among the plain arguments; of a parameter, its tensor.
+        gradient: which output of the backward kernel is the gradient of the plain argument at a place.
     """
 
     def __init__(self, call: Any) -> None:
@@ -39,6 +40,9 @@ class _Kind:
         self.stem = call.__module__.rpartition(".")[2]
         self.states = fields_of_kind(call, Tensor | None)
         self.params = fields_of_kind(call, Parameter)
+        self.at |= {name: self.at[name] + 1 for name in self.params}
+        self.neurons = self.states + self.params
+        self.gradient = {self.at[name]: k for k, name in enumerate(("x", *self.neurons))}
         self.forward, self.backward = f"{self.stem}_forward", f"{self.stem}_backward"
 
 
@@ -62,13 +66,12 @@ def neuron(reference: Callable[P, R]) -> Callable[P, R]:
 def _scan(kernels: Any, op: str, kind: _Kind, call: Any) -> tuple[Tensor, ...]:
     """Spikes, states and membranes; what was not asked for is empty."""
     x = call.x
-    given = {
-        name: value
-        for name in kind.states + kind.params
-        if isinstance(value := getattr(call, name), Tensor)
-    }
-    if forward_ad._current_level >= 0:
-        _refuse_tangents(op, (x, *given.values()))
+    given: dict[str, Tensor] = {}
+    for name in kind.neurons:
+        value = getattr(call, name)
+        if value is not None and type(value) is not float and isinstance(value, Tensor):
+            given[name] = value
+    refuse_tangents(op, (x, *given.values()))
     order = dense_order(x)
     if order is not None:
         x = x.permute(order)
@@ -78,16 +81,16 @@ def _scan(kernels: Any, op: str, kind: _Kind, call: Any) -> tuple[Tensor, ...]:
         given |= {n: parameter_run(given[n], shape) for n in kind.params if n in given}
     if given or order is not None:
         call = call._replace(x=x, **given)
-    kernel = getattr(kernels, kind.forward)
-    flat = flatten(call)
-    if not torch.is_grad_enabled() or not any(a.requires_grad for a in (x, *given.values())):
-        outputs = _below_autograd(kernel, *flat, 0)
+    flat, tensors = flatten(call), (x, *given.values())
+    if not wants_gradient(tensors):
+        outputs = below_autograd(getattr(kernels, kind.forward), *flat, 0)
     else:
         every = CHECKPOINT_EVERY["cpu" if kernels is torch.ops.snnfast and x.is_cpu else "cuda"]
-        if _recorded():
-            outputs = kernel(*flat, every)
+        if traced():
+            outputs = getattr(kernels, kind.forward)(*flat, every)
         else:
-            outputs = _Scan.apply(kernels, kind, every, *flat)  # type: ignore[no-untyped-call]
+            places = (kind.at["x"], *(kind.at[name] for name in given))
+            outputs = _Scan.apply(kernels, kind, every, flat, places, *tensors)  # type: ignore[no-untyped-call]
     spikes, *states, v_seq = outputs[: len(kind.states) + 2]
     if order is None:
         return spikes, *states, v_seq
@@ -99,44 +102,28 @@ def _scan(kernels: Any, op: str, kind: _Kind, call: Any) -> tuple[Tensor, ...]:
     )
 
 
-def _recorded() -> bool:
-    """Whether what runs is compiled, exported, traced or mapped: PyTorch then sees the kernel itself."""
-    return (
-        torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
-        or torch._C._is_tracing()
-    )
-
-
-def _refuse_tangents(op: str, arguments: Sequence[Any]) -> None:
-    # A kernel would drop them, and the derivative would silently be zero.
-    for a in arguments:
-        if isinstance(a, Tensor) and forward_ad.unpack_dual(a).tangent is not None:
-            raise RuntimeError(f"{op}: forward-mode differentiation is not supported")
-
-
-def _below_autograd(kernel: Any, *arguments: Any) -> tuple[Tensor, ...]:
-    """Calls a kernel without the way through Python's autograd, where its gradient is taken care of or not wanted."""
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-        return kernel(*arguments)  # type: ignore[no-any-return]
-    with torch._C._AutoDispatchBelowAutograd():
-        return kernel(*arguments)  # type: ignore[no-any-return]
-
-
 # ---- autograd
 
 
 class _Scan(torch.autograd.Function):
     # The forward(ctx, ...) form costs 9 us a call, autograd registered with the kernel (below) 40 us.
     @staticmethod
-    def forward(ctx: Any, kernels: Any, kind: _Kind, every: int, *flat: Any) -> Any:
-        outputs = _below_autograd(getattr(kernels, kind.forward), *flat, every)
-        _save(ctx, kernels, kind, every, flat, outputs)
+    def forward(
+        ctx: Any,
+        kernels: Any,
+        kind: _Kind,
+        every: int,
+        flat: list[Any],
+        places: Sequence[int],
+        *tensors: Tensor,
+    ) -> Any:
+        outputs = below_autograd(getattr(kernels, kind.forward), *flat, every)
+        _save(ctx, kernels, kind, every, flat, places, tensors, outputs[-1])
         return outputs[:-1]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-        return (None, None, None, *_gradients(ctx, *grads))
+        return (None, None, None, None, None, *_gradients(ctx, grads))
 
 
 def _save(
@@ -144,48 +131,45 @@ def _save(
     kernels: Any,
     kind: _Kind,
     every: int,
-    flat: Sequence[Any],
-    outputs: tuple[Tensor, ...],
+    flat: list[Any],
+    places: Sequence[int],
+    tensors: Sequence[Tensor],
+    checkpoints: Tensor,
 ) -> None:
-    ctx.kernels, ctx.kind, ctx.every = kernels, kind, every
+    """Keeps what the backward pass needs; ``flat`` is the context's own."""
     ctx.set_materialize_grads(False)
-    ctx.places = [k for k, a in enumerate(flat) if isinstance(a, Tensor)]
-    ctx.save_for_backward(outputs[-1], *(flat[k] for k in ctx.places))
-    ctx.flat = [None if isinstance(a, Tensor) else a for a in flat]
+    ctx.save_for_backward(checkpoints, *tensors)
+    for place in places:
+        flat[place] = None
+    ctx.kernels, ctx.kind, ctx.every, ctx.flat, ctx.places = kernels, kind, every, flat, places
 
 
-def _gradients(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-    """Gradients of the plain arguments from those of spikes, states, v_seq and checkpoints."""
-    checkpoints, *saved = ctx.saved_tensors
-    flat, kind, every, at = list(ctx.flat), ctx.kind, ctx.every, ctx.kind.at
-    for k, value in zip(ctx.places, saved):
-        flat[k] = value
+def _gradients(ctx: Any, grads: Sequence[Tensor | None]) -> list[Tensor]:
+    """Gradients of the tensors at ``ctx.places`` from those of spikes, states and membranes."""
+    checkpoints, *tensors = ctx.saved_tensors
+    kind, every, places, flat = ctx.kind, ctx.every, ctx.places, list(ctx.flat)
+    for place, value in zip(places, tensors):
+        flat[place] = value
     if not every:  # a raw call that kept no checkpoints
         every = CHECKPOINT_EVERY["cuda"]
         checkpoints = getattr(ctx.kernels, kind.forward)(*flat, every)[-1]
-    count = len(kind.states)
-    wanted = (flat[at["fires"]], *[flat[at["return_state"]]] * count, flat[at["return_v_seq"]])
-    needed = any(flat[at[name]] is not None for name in kind.states)
+    at, count = kind.at, len(kind.states)
+    *grad_outputs, grad_v_seq = grads[: count + 2]
+    if not flat[at["return_state"]]:
+        grad_outputs[1:] = [None] * count
+    if not flat[at["fires"]]:
+        grad_outputs[0] = None
+    if not flat[at["return_v_seq"]]:
+        grad_v_seq = None
+    state_needed = any(flat[at[name]] is not None for name in kind.states)
     kernel = getattr(ctx.kernels, kind.backward)
-    arguments = (
-        *flat,
-        checkpoints,
-        every,
-        needed,
-        *(g if w else None for g, w in zip(grads, wanted)),
-    )
+    arguments = (*flat, checkpoints, every, state_needed, *grad_outputs, grad_v_seq)
     # with create_graph=True the kernel says that it has no second derivative
-    outputs = kernel(*arguments) if torch.is_grad_enabled() else _below_autograd(kernel, *arguments)
-    result: list[Any] = [None] * len(flat)
-    result[at["x"]] = outputs[0]
-    for name, grad in zip(kind.states, outputs[1:]):
-        if flat[at[name]] is not None:
-            result[at[name]] = grad
-    for name, grad in zip(kind.params, outputs[1 + count :]):
-        tensor = flat[at[name] + 1]
-        if tensor is not None:
-            result[at[name] + 1] = grad.sum_to_size(tensor.shape)
-    return tuple(result)
+    outputs = kernel(*arguments) if torch.is_grad_enabled() else below_autograd(kernel, *arguments)
+    return [
+        grad if grad.shape == tensor.shape else grad.sum_to_size(tensor.shape)
+        for grad, tensor in zip((outputs[kind.gradient[place]] for place in places), tensors)
+    ]
 
 
 # ---- what PyTorch knows of the kernels
@@ -229,11 +213,18 @@ def _register(namespace: str, kind: _Kind) -> None:
         )
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        _save(ctx, kernels, kind, inputs[-1], inputs[:-1], output)
+        flat = list(inputs[:-1])
+        places = [place for place in kind.gradient if isinstance(flat[place], Tensor)]
+        tensors = [flat[place] for place in places]
+        _save(ctx, kernels, kind, inputs[-1], flat, places, tensors, output[-1])
 
-    torch.library.register_autograd(
-        forward, lambda ctx, *grads: (*_gradients(ctx, *grads), None), setup_context=setup_context
-    )
+    def differentiate(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        result: list[Tensor | None] = [None] * (len(ctx.flat) + 1)
+        for place, grad in zip(ctx.places, _gradients(ctx, grads)):
+            result[place] = grad
+        return tuple(result)
+
+    torch.library.register_autograd(forward, differentiate, setup_context=setup_context)
 
     def no_second_derivative(ctx: Any, *grads: Tensor) -> Any:
         raise RuntimeError(

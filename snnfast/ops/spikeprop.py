@@ -79,7 +79,7 @@ def untracked(t_in: Tensor, w: Tensor, delays: Tensor, **constants: Any) -> tupl
     if kernels is None:
         inputs = (t_in.detach().requires_grad_(), w.detach().requires_grad_())
         with torch.enable_grad():
-            t_out = reference(*inputs, delays.detach(), **constants)
+            t_out: Any = reference(*inputs, delays.detach(), **constants)
         return t_out.detach(), lambda grad, _: torch.autograd.grad(t_out, inputs, grad)  # type: ignore[return-value]
     tau = constants.pop("tau")
     call = reference.check(  # type: ignore[attr-defined]

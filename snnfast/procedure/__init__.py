@@ -1,1 +1,31 @@
-"""Training procedures with their settings, one file a procedure; the command line runs them."""
+"""Training procedures, each a call: ``snnfast.procedure.stbp("mnist", root="data")`` trains and returns a result.
+
+A procedure takes a data set, what is to differ from the settings of docs/results.md, and where to keep what; see
+:meth:`snnfast.procedure.run.Procedure.__call__`. The command ``snnfast train`` has the same ones.
+"""
+
+from .ann import AnnOfDiehl2015, AnnOfSengupta2019
+from .bohte2002 import Spikeprop
+from .diehl_cook2015 import Stdp
+from .run import Procedure, Result
+from .tavanaei_maida2017 import BpStdp
+from .wu2018 import Stbp
+
+stbp = Stbp()
+stdp = Stdp()
+spikeprop = Spikeprop()
+bp_stdp = BpStdp()
+diehl2015 = AnnOfDiehl2015()
+vgg16 = AnnOfSengupta2019()
+PROCEDURES = (stbp, stdp, spikeprop, bp_stdp, diehl2015, vgg16)
+
+__all__ = [
+    "Procedure",
+    "Result",
+    "bp_stdp",
+    "diehl2015",
+    "spikeprop",
+    "stbp",
+    "stdp",
+    "vgg16",
+]

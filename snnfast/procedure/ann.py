@@ -2,159 +2,186 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from snnfast import visual
 from snnfast.model import VGG16, Diehl2015, ResNet20
 from snnfast.model.vgg16 import HIDDEN, PLAN
-from snnfast.procedure.images import (
-    IMAGE_SHAPES,
-    NORMALISATION,
-    augmentation,
-    crop,
-    flip,
-    load,
-    normalise,
-)
-from snnfast.train import CheckpointError, Run, evaluate, fit, read_checkpoint
+from snnfast.procedure import images
+from snnfast.procedure.images import IMAGE_SHAPES
+from snnfast.procedure.run import Data, Procedure
+from snnfast.procedure.settings import Settings, option
+from snnfast.train import Run
 
-__all__ = [
-    "CHECKPOINT",
-    "Result",
-    "Settings",
-    "Trained",
-    "load",
-    "network",
-    "normalise",
-    "prepare",
-    "preset",
-    "train",
-    "trained",
-]
-
-CHECKPOINT, RESULT = "checkpoint.pt", "result.json"
 NETWORKS = ("cnn", "dense", "vgg", "vgg16", "resnet20")
-SMALL_VGG = (16, 16, "P", 32, 32, "P", 64, 64)
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What decides the course of a run, and its result.
+@dataclass(frozen=True, kw_only=True)
+class AnnSettings(Settings):
+    """What decides the course of a run, and its result."""
 
-    Attributes:
-        network: "cnn" or "dense" (:class:`snnfast.model.Diehl2015`), "vgg" (small, with batch normalisation and max
-            pooling), "vgg16" (:class:`snnfast.model.VGG16`) or "resnet20" (:class:`snnfast.model.ResNet20`).
-        dataset: "digits", "mnist" or "cifar10".
-        width: of "vgg16": its channels and hidden neurons times this.
-        batch_norm: batch normalisation after every convolution of "vgg16", instead of dropout there.
-        epochs: passes over the training images; also the length of the schedule.
-        batch_size: images a step.
-        optimizer: "adam", or "sgd" with momentum 0.9 and weight decay 5e-4.
-        lr: largest learning rate.
-        schedule: "cosine", from ``lr`` in the first epoch to 0; "one-cycle", from ``lr / 25`` up in 3 of 10 epochs,
-            then down to nearly 0. A rate holds for an epoch.
-        precision: "float32" or "bfloat16" (products and convolutions; weights stay float32).
-        dropout: probability of dropout; VGG16 has 0.2 after convolutions and this after fully connected layers.
-        crop: training images are padded with so many black pixels on every side and cut at random to their size.
-        shift: training images are shifted by up to so many pixels in both directions, drawn anew for every image.
-        rotate: and rotated by up to so many degrees.
-        scale: and scaled by a factor from ``1 - scale`` to ``1 + scale``, height and width each.
-        flip: and mirrored left to right, every second on average.
-        seed: seed of weights, order, dropout and augmentation.
-        validate: train without the validation split and watch that while training, not the test images.
-    """
+    name = "ann"
 
-    network: str = "cnn"
-    dataset: str = "digits"
-    width: float = 1.0
-    batch_norm: bool = False
-    epochs: int = 20
-    batch_size: int = 100
-    optimizer: str = "adam"
-    lr: float = 1e-3
-    schedule: str = "cosine"
-    precision: str = "float32"
-    dropout: float = 0.0
-    crop: int = 0
-    shift: float = 0.0
-    rotate: float = 0.0
-    scale: float = 0.0
-    flip: bool = False
-    seed: int = 0
-    validate: bool = False
+    dataset: str = option(
+        "digits", "digits (in the package), mnist or cifar10.", choices=tuple(IMAGE_SHAPES)
+    )
+    network: str = option(
+        "cnn",
+        "cnn or dense (Diehl et al. 2015); vgg16 or resnet20 (Sengupta et al. 2019), or vgg, a small one with batch "
+        "norm and max pooling.",
+        choices=NETWORKS,
+    )
+    width: float = option(1.0, "Of vgg16: channels and hidden neurons times this.", above=0)
+    batch_norm: bool = option(
+        False, "Of vgg16: batch norm after convolutions, instead of dropout there."
+    )
+    epochs: int = option(20, "Epochs; also the length of the schedule.", least=0)
+    batch_size: int = option(100, "Images a step.", least=1)
+    optimizer: str = option(
+        "adam",
+        "adam, or sgd with momentum 0.9 and weight decay 5e-4.",
+        choices=("adam", "sgd"),
+    )
+    lr: float = option(1e-3, "Largest learning rate.", above=0)
+    schedule: str = option(
+        "cosine",
+        "Of the learning rate, which holds for an epoch: cosine to 0; one-cycle, from lr / 25 up in 3 of 10 epochs, "
+        "then down to nearly 0.",
+        choices=("cosine", "one-cycle"),
+    )
+    precision: str = option(
+        "float32",
+        "float32, or bfloat16 for products and convolutions; weights stay float32.",
+        choices=("float32", "bfloat16"),
+    )
+    dropout: float = option(
+        0.0,
+        "Probability of dropout; VGG16 has 0.2 after convolutions and this after fully connected layers.",
+        least=0,
+        below=1,
+    )
+    crop: int = option(
+        0, "Augmentation: pixels of black border, before images are cut to their size.", least=0
+    )
+    shift: float = option(0.0, "Augmentation: pixels, up to which images are shifted.", least=0)
+    rotate: float = option(0.0, "Augmentation: degrees, up to which they are rotated.", least=0)
+    scale: float = option(0.0, "Augmentation: fraction, up to which they are scaled.", least=0)
+    flip: bool = option(False, "Augmentation: every second image on average is mirrored.")
 
     def __post_init__(self) -> None:
-        choices = {
-            "network": NETWORKS,
-            "dataset": IMAGE_SHAPES,
-            "optimizer": ("adam", "sgd"),
-            "schedule": ("cosine", "one-cycle"),
-            "precision": ("float32", "bfloat16"),
-        }
-        for name, allowed in choices.items():
-            value = getattr(self, name)
-            if value not in allowed:
-                raise ValueError(f"ann: {name} must be one of {', '.join(allowed)}, got {value!r}")
-        if not (math.isfinite(self.width) and self.width > 0):
-            raise ValueError(f"ann: width must be positive and finite, got {self.width}")
+        super().__post_init__()
         if self.network != "vgg16" and (self.width != 1 or self.batch_norm):
             raise ValueError(f"ann: width and batch_norm are for vgg16, got {self.network}")
-        if self.crop < 0:
-            raise ValueError(f"ann: crop must not be negative, got {self.crop}")
-        if self.epochs < 0:
-            raise ValueError(f"ann: epochs must not be negative, got {self.epochs}")
-        if self.batch_size < 1:
-            raise ValueError(f"ann: batch_size must be at least 1, got {self.batch_size}")
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise ValueError(f"ann: lr must be positive and finite, got {self.lr}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"ann: dropout must lie in [0, 1), got {self.dropout}")
-        for name in ("shift", "rotate", "scale"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"ann: {name} must be finite and not negative, got {value}")
 
 
-def preset(network: str, dataset: str, **changes: Any) -> Settings:
-    """The settings for a network and a data set, with ``changes``."""
-    chosen: dict[str, Any] = {}
-    if dataset == "digits":
-        chosen |= {"epochs": 20, "batch_size": 32, "lr": 4e-3}
-    if dataset == "mnist":
-        chosen |= {"lr": 2e-3, "shift": 1.0, "rotate": 10.0, "scale": 0.1}
-        chosen |= {"epochs": 12, "dropout": 0.1} if network == "cnn" else {}
-        chosen |= {"epochs": 6} if network == "vgg" else {}
-        chosen |= {"epochs": 15, "lr": 1e-3, "dropout": 0.2} if network == "dense" else {}
-    if dataset == "cifar10":
-        chosen |= {"epochs": 300, "batch_size": 64, "optimizer": "sgd", "lr": 1e-2, "dropout": 0.5}
-        chosen |= {"crop": 4, "flip": True}
-    return Settings(**{"network": network, "dataset": dataset, **chosen, **changes})
+class Ann(Procedure[AnnSettings]):
+    """ReLU networks, to be converted."""
+
+    name, title, Settings = "ann", "ANN", AnnSettings
+    networks: ClassVar[tuple[str, ...]] = NETWORKS
+
+    def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of docs/results.md."""
+        network = changes.get("network", self.usual(dataset))
+        if network not in self.networks:
+            raise ValueError(
+                f"ann: network must be one of {', '.join(self.networks)}, got {network!r}"
+            )
+        chosen: dict[str, Any] = {"network": network}
+        if dataset == "digits":
+            chosen |= {"epochs": 20, "batch_size": 32, "lr": 4e-3}
+        if dataset == "mnist":
+            chosen |= {"lr": 2e-3, "shift": 1.0, "rotate": 10.0, "scale": 0.1}
+            chosen |= {"epochs": 12, "dropout": 0.1} if network == "cnn" else {}
+            chosen |= {"epochs": 6} if network == "vgg" else {}
+            chosen |= {"epochs": 15, "lr": 1e-3, "dropout": 0.2} if network == "dense" else {}
+        if dataset == "cifar10":
+            chosen |= {"epochs": 300, "batch_size": 64, "optimizer": "sgd", "lr": 1e-2}
+            chosen |= {"dropout": 0.5, "crop": 4, "flip": True}
+        return chosen
+
+    def usual(self, dataset: str) -> str:
+        """The network for a data set, if none is named."""
+        return self.networks[0]
+
+    load = staticmethod(images.load)
+
+    def model(self, settings: AnnSettings, data: Data) -> nn.Module:
+        """The network that the settings name, with the weights it starts from."""
+        model = network(settings).to(data.device)
+        if settings.precision == "bfloat16":
+            # Faster, most of all in bfloat16.
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return model
+
+    def optimizer(self, settings: AnnSettings, model: nn.Module) -> torch.optim.Optimizer:
+        """Adam, or SGD."""
+        if settings.optimizer == "adam":
+            return torch.optim.Adam(model.parameters(), lr=settings.lr)
+        return torch.optim.SGD(model.parameters(), lr=settings.lr, momentum=0.9, weight_decay=5e-4)
+
+    def scheduler(
+        self, settings: AnnSettings, optimizer: torch.optim.Optimizer
+    ) -> torch.optim.lr_scheduler.LRScheduler | None:
+        """A cosine, or one cycle."""
+        if settings.schedule == "cosine":
+            return super().scheduler(settings, optimizer)
+        # One step more than epochs: the last epoch learns, too.
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, settings.lr, max(settings.epochs, 1) + 1, cycle_momentum=False
+        )
+
+    def learning(self, settings: AnnSettings, run: Run, data: Data) -> dict[str, Any]:
+        """Arguments of :func:`snnfast.train.fit`."""
+        return {
+            "batch_size": settings.batch_size,
+            "loss": F.cross_entropy,
+            "augment": augment(settings),
+            "precision": getattr(torch, settings.precision),
+        }
+
+    def folder(self, settings: AnnSettings) -> str:
+        """Name of the folder of results."""
+        return f"{settings.network}-{settings.dataset}"
 
 
-def network(settings: Settings) -> nn.Module:
+class AnnOfDiehl2015(Ann):
+    """ReLU network of Diehl et al. 2015, to be converted."""
+
+    name = "diehl2015"
+    networks = ("cnn", "dense")
+
+
+class AnnOfSengupta2019(Ann):
+    """VGG and residual ReLU networks, to be converted."""
+
+    name = "vgg16"
+    networks = ("vgg", "vgg16", "resnet20")
+
+    def usual(self, dataset: str) -> str:
+        """VGG16 for CIFAR-10, else the small one."""
+        return "vgg16" if dataset == "cifar10" else "vgg"
+
+
+def network(settings: AnnSettings) -> nn.Module:
     """The network that the settings name, with the weights it starts from."""
     shape = IMAGE_SHAPES[settings.dataset]
-    small: dict[str, Any] = {"kernel_size": 3, "padding": 1} if shape[1] < 28 else {}
-    if settings.network == "cnn":
-        return Diehl2015(input_shape=shape, dropout=settings.dropout, **small)
-    if settings.network == "dense":
-        return Diehl2015(input_shape=shape, hidden=(1200, 1200), dropout=settings.dropout)
+    if settings.network in ("cnn", "dense"):
+        hidden = None if settings.network == "cnn" else (1200, 1200)
+        if settings.dataset == "cifar10":
+            return Diehl2015(input_shape=shape, hidden=hidden, dropout=settings.dropout)
+        return Diehl2015.preset(settings.dataset, hidden=hidden, dropout=settings.dropout)
     if settings.network == "resnet20":
         return ResNet20(input_shape=shape, dropout=settings.dropout)
     if settings.network == "vgg":
         return VGG16(
-            SMALL_VGG,
+            (16, 16, "P", 32, 32, "P", 64, 64),
             (128,),
             input_shape=shape,
             pooling="max",
@@ -174,175 +201,24 @@ def network(settings: Settings) -> nn.Module:
     )
 
 
-def prepare(settings: Settings, device: torch.device | str = "cpu") -> Run:
-    """Model, optimizer and schedule of a run at its beginning; sets the seed of torch's global generator."""
-    torch.manual_seed(settings.seed)
-    model = network(settings).to(device)
-    if settings.precision == "bfloat16":
-        # Faster, most of all in bfloat16.
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    parameters = model.parameters()
-    optimizer: torch.optim.Optimizer
-    if settings.optimizer == "adam":
-        optimizer = torch.optim.Adam(parameters, lr=settings.lr)
-    else:
-        optimizer = torch.optim.SGD(parameters, lr=settings.lr, momentum=0.9, weight_decay=5e-4)
-    epochs = max(settings.epochs, 1)
-    scheduler: torch.optim.lr_scheduler.LRScheduler
-    if settings.schedule == "cosine":
-        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
-    else:
-        # One step more than epochs: the last epoch learns, too.
-        scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, settings.lr, epochs + 1, cycle_momentum=False
-        )
-    return Run(model, optimizer, scheduler, settings=asdict(settings))
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A network in evaluation mode, with the settings of its run and the epochs done."""
-
-    settings: Settings
-    model: nn.Module
-    epoch: int
-
-
-def trained(folder: Path, device: torch.device | str = "cpu") -> Trained:
-    """The network of the run in ``folder``.
-
-    Raises:
-        FileNotFoundError, snnfast.train.CheckpointError: there is no checkpoint, or one of something else.
-    """
-    path = folder / CHECKPOINT
-    checkpoint = read_checkpoint(path)
-    try:
-        settings = Settings(**checkpoint["settings"])
-        model = network(settings)
-        model.load_state_dict(checkpoint["model"])
-    except (TypeError, ValueError, KeyError, RuntimeError) as error:
-        raise CheckpointError(f"{path} is not of a network to convert: {error}") from error
-    return Trained(settings, model.to(device).eval(), checkpoint["epoch"])
-
-
-def augment(settings: Settings) -> Callable[[Tensor], Tensor] | None:
+def augment(settings: AnnSettings) -> Callable[[Tensor], Tensor] | None:
     """From the training images of a batch to what the network takes, changed at random; None if nothing changes."""
-    move = augmentation(settings)
+    move = images.augmentation(settings)
     changes: list[Callable[[Tensor], Tensor]] = []
     if settings.crop:
-        changes.append(partial(crop, padding=settings.crop))
+        changes.append(partial(images.crop, padding=settings.crop))
     if settings.flip:
-        changes.append(flip)
-    if settings.dataset in NORMALISATION:
-        changes.append(partial(normalise, settings.dataset))
+        changes.append(images.flip)
+    if settings.dataset in images.NORMALISATION:
+        changes.append(partial(images.normalise, settings.dataset))
     if move is not None:
         changes.append(move)
     if not changes:
         return None
 
-    def change(images: Tensor) -> Tensor:
+    def change(batch: Tensor) -> Tensor:
         for one in changes:
-            images = one(images)
-        return images
+            batch = one(batch)
+        return batch
 
     return change
-
-
-@dataclass(frozen=True)
-class Result:
-    """A finished run, its accuracy on the test images in [0, 1], and where its files are."""
-
-    run: Run
-    test_accuracy: float
-    out: Path
-
-    @property
-    def seconds(self) -> float:
-        """Training and watching, over all epochs, interruptions not counted."""
-        return sum(row["seconds"] for row in self.run.history)
-
-    def summary(self) -> str:
-        """The result in two lines."""
-        return (
-            f"ANN: test accuracy {100 * self.test_accuracy:.2f} % after {self.run.epoch} epochs, "
-            f"{self.seconds:.0f} s\n{self.out}: {CHECKPOINT}, {RESULT}, curves.png"
-        )
-
-
-def train(
-    settings: Settings,
-    out: Path,
-    *,
-    root: Path | None = None,
-    download: bool = False,
-    device: torch.device | str = "cpu",
-    resume: bool = False,
-    progress: bool | None = None,
-) -> Result:
-    """Trains, and keeps checkpoint, result and curves in ``out``; curves also live in a window.
-
-    Args:
-        settings: what decides the run.
-        out: folder, made if missing.
-        root: folder of the data set.
-        download: let torchvision download the data set.
-        device: where it runs.
-        resume: go on from the checkpoint in ``out``, which must be of the same settings.
-        progress: progress bar; see :func:`snnfast.train.fit`.
-
-    Raises:
-        FileExistsError: ``out`` holds a checkpoint and ``resume`` is False.
-        FileNotFoundError, snnfast.train.CheckpointError: there is nothing to resume, or it does
-            not fit.
-        ValueError, ImportError: see :func:`snnfast.procedure.images.load`.
-    """
-    checkpoint = out / CHECKPOINT
-    if checkpoint.exists() and not resume:
-        raise FileExistsError(
-            f"{checkpoint} exists: resume it (--resume), or give another folder (--out)"
-        )
-    run = prepare(settings, device)
-    if resume:
-        run.load(checkpoint)
-    images = load(settings, root, download=download, device=device)
-    live = visual.Live(out / "curves.png")
-    fit(
-        run,
-        images.train,
-        images.held_out,
-        epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        loss=F.cross_entropy,
-        augment=augment(settings),
-        precision=getattr(torch, settings.precision),
-        checkpoint=checkpoint,
-        progress=progress,
-        after_epoch=lambda run: live.update(curves(run)),
-    )
-    live.close()
-    # In float32, as a conversion runs it.
-    score = evaluate(run.model, images.test, loss=F.cross_entropy)
-    result = Result(run, score.accuracy, out)
-    numbers = {
-        "settings": asdict(settings),
-        "test_accuracy": result.test_accuracy,
-        "seconds": round(result.seconds, 3),
-        "threads": torch.get_num_threads(),
-        "history": run.history,
-    }
-    (out / RESULT).write_text(json.dumps(numbers, indent=2) + "\n")
-    return result
-
-
-def curves(run: Run) -> Figure:
-    """Loss and accuracy over the epochs of a run."""
-    held_out = "val" if run.settings["validate"] else "test"
-    names = {
-        "train_loss": "loss",
-        "train_accuracy": "accuracy",
-        f"{held_out}_loss": "test_loss",
-        f"{held_out}_accuracy": "test_accuracy",
-    }
-    series = {name: [row[key] for row in run.history] for name, key in names.items()}
-    title = f"{run.settings['network']}, {run.settings['dataset']}"
-    return visual.curves(series, title=title)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,74 +14,64 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorData
 from tqdm import tqdm
 
 import snnfast
-from snnfast import visual
+from snnfast.checkpoint import CheckpointError, read_checkpoint, same_settings, write_checkpoint
 from snnfast.conversion import METHODS, ConversionReport, SpikingNetwork
 from snnfast.conversion.report import STEPS, Comparison
-from snnfast.procedure import ann
-from snnfast.train import CheckpointError, read_checkpoint, same_settings, write_checkpoint
+from snnfast.procedure import images, repeats
+from snnfast.procedure.ann import Ann
+from snnfast.procedure.folder import locked, write_json
+from snnfast.procedure.run import RESULT
+from snnfast.procedure.settings import Options, option
+from snnfast.train import Part
 
-CHECKPOINT, RESULT, FIGURE = "snn.pt", "result.json", "report.png"
+CHECKPOINT, FIGURE, KIND = "snn.pt", "report.png", "conversion"
 # Seconds between checkpoints while the images are scored.
 SAVE_EVERY = 60.0
+ANN = Ann()
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What decides a conversion, and its result; see :func:`snnfast.convert`.
+@dataclass(frozen=True, kw_only=True)
+class Settings(Options):
+    """What decides a conversion, and its result; see :func:`snnfast.convert`."""
 
-    Attributes:
-        method: how thresholds are chosen: "max", "percentile", "spikenorm" or "qcfs".
-        percentile: of the activations, for "percentile".
-        per_channel: a threshold for every channel, for "max" and "percentile".
-        scaling_factor: thresholds of "spikenorm" are this part of the largest current.
-        calibration_steps: steps of the run of "spikenorm".
-        levels: quantisation levels of "qcfs".
-        epochs: passes over the training images to fine-tune for "qcfs".
-        lr: learning rate of this fine-tuning.
-        calibration_images: how many training images choose the thresholds, drawn at random; all if None.
-        reset: "soft" or "hard".
-        initial_membrane: membrane before the first step, as a part of the threshold.
-        encoder: "constant" current, "poisson" spikes, or "saturating" ones, where values may lie beyond 1.
-        steps: increasing numbers of steps after which to score.
-        batch_size: images at once; "spikenorm" calibrates on one such batch.
-        images: how many held-out images to score; all if None.
-        validate: score the validation split, of a run that was not trained on it, instead of the test images.
-        seed: of the choice of images, of fine-tuning, and of input spikes.
-    """
+    name = "convert"
 
-    method: str = "percentile"
-    percentile: float = 99.9
-    per_channel: bool = False
-    scaling_factor: float = 1.0
-    calibration_steps: int = 100
-    levels: int = 4
-    epochs: int = 1
-    lr: float = 1e-3
-    calibration_images: int | None = None
-    reset: str = "soft"
-    initial_membrane: float = 0.5
-    encoder: str = "constant"
-    steps: tuple[int, ...] = STEPS
-    batch_size: int = 100
-    images: int | None = None
-    validate: bool = False
-    seed: int = 0
+    method: str = option(
+        "percentile",
+        "How thresholds are chosen: max, percentile, spikenorm or qcfs.",
+        choices=METHODS,
+    )
+    percentile: float = option(99.9, "Of the activations.", above=0, most=100)
+    per_channel: bool = option(False, "A threshold for every channel (max, percentile).")
+    steps: tuple[int, ...] = option(
+        STEPS, "Score after so many steps; give it again for more, increasing.", least=1
+    )
+    reset: str = option("soft", "soft (subtracts the threshold) or hard.")
+    encoder: str = option(
+        "constant", "constant current, poisson spikes, or saturating ones (values beyond 1)."
+    )
+    initial_membrane: float = option(0.5, "Before the first step, as a part of the threshold.")
+    scaling_factor: float = option(
+        1.0, "Thresholds of spikenorm, as a part of the largest current."
+    )
+    calibration_steps: int = option(100, "Steps of the run of spikenorm.", least=1)
+    calibration_images: int | None = option(
+        None, "Training images that choose thresholds, drawn at random; all if left out.", least=1
+    )
+    levels: int = option(4, "Levels that qcfs quantises to.", least=1)
+    epochs: int = option(1, "Epochs of fine-tuning for qcfs.")
+    lr: float = option(1e-3, "Learning rate of this fine-tuning.")
+    batch_size: int = option(100, "Images at once; spikenorm calibrates on one batch.", least=1)
+    images: int | None = option(None, "Score so many held-out images; all if left out.", least=1)
+    seed: int = option(0, "Seed of everything random.")
+    validate: bool = option(False, "Score the validation split of a run with --validate.")
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
+        super().__post_init__()
+        if not self.steps or list(self.steps) != sorted(set(self.steps)):
             raise ValueError(
-                f"convert: method must be one of {', '.join(METHODS)}, got {self.method!r}"
+                f"convert: steps must be increasing numbers from 1 on, got {self.steps}"
             )
-        if not (math.isfinite(self.percentile) and 0 < self.percentile <= 100):
-            raise ValueError(f"convert: percentile must lie in (0, 100], got {self.percentile:g}")
-        for name in ("calibration_steps", "levels", "batch_size", "calibration_images", "images"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"convert: {name} must be at least 1, got {value}")
-        steps = tuple(self.steps)
-        if not steps or steps[0] < 1 or list(steps) != sorted(set(steps)):
-            raise ValueError(f"convert: steps must be increasing numbers from 1 on, got {steps}")
-        object.__setattr__(self, "steps", steps)
 
 
 @dataclass(frozen=True)
@@ -130,7 +118,7 @@ def convert(
 
     Args:
         settings: what decides the conversion.
-        run: folder of a run of :func:`snnfast.procedure.ann.train`.
+        run: folder of a run of ``snnfast train diehl2015`` or ``vgg16``.
         out: folder, made if missing.
         root: folder of the data set.
         download: let torchvision download the data set.
@@ -140,75 +128,85 @@ def convert(
 
     Raises:
         FileExistsError: ``out`` holds a checkpoint and ``resume`` is False.
-        FileNotFoundError, snnfast.train.CheckpointError: there is no such run, nothing to resume, or it does not fit.
+        FileNotFoundError, snnfast.checkpoint.CheckpointError: there is no such run, nothing to resume, or it does not
+            fit.
         TypeError, ValueError, ImportError: see :func:`snnfast.convert` and :func:`snnfast.procedure.images.load`.
     """
-    path = out / CHECKPOINT
-    if path.exists() and not resume:
-        raise FileExistsError(
-            f"{path} exists: resume it (--resume), or give another folder (--out)"
-        )
-    trained = ann.trained(run, device)
-    if trained.epoch < trained.settings.epochs:
-        raise ValueError(
-            f"convert: the run in {run} is at epoch {trained.epoch} of {trained.settings.epochs}; finish it with "
-            "--resume"
-        )
-    if settings.validate and not trained.settings.validate:
-        raise ValueError(
-            f"convert: the run in {run} was trained on the validation split; score the test images, or train with "
-            "--validate"
-        )
-    images = ann.load(trained.settings, root, download=download, device=device)
-    held_out = images.held_out if settings.validate else images.test
-    identity = {**asdict(settings), "run": {**asdict(trained.settings), "epoch": trained.epoch}}
-    seconds = {"calibrating": 0.0, "scoring": 0.0}
-    if resume:
-        network, checkpoint = _stored(path, settings, trained.model)
-        same_settings(path, checkpoint["settings"], identity)
-        seconds = checkpoint["seconds"]
-        comparison = Comparison(trained.model, network, settings.steps)
-        comparison.load_state_dict(checkpoint["comparison"])
-    else:
-        start = time.perf_counter()
-        train = ann.normalise(trained.settings.dataset, images.train[0]), images.train[1]
-        network = calibrated(settings, trained.model, train, progress=progress)
-        seconds["calibrating"] = time.perf_counter() - start
-        comparison = Comparison(trained.model, network, settings.steps)
+    from snnfast import visual
 
-    def save() -> None:
-        content = {"settings": identity, "seconds": seconds, "comparison": comparison.state_dict()}
-        own = {k: v for k, v in network.state_dict().items() if not k.startswith("spiking.")}
-        write_checkpoint(
-            path, {**content, "thresholds": [t.cpu() for t in network.thresholds], "weights": own}
-        )
+    with locked(out):
+        path = out / CHECKPOINT
+        if path.exists() and not resume:
+            raise repeats.exists(path)
+        trained = ANN.stored(run)
+        if settings.validate and not trained.validate:
+            raise ValueError(
+                f"convert: the run in {run} was trained on the validation split; score the test images, or train with "
+                "--validate"
+            )
+        _, finished, data = ANN.reopen(run, root=root, download=download, device=device)
+        if finished.epoch < trained.epochs:
+            raise ValueError(
+                f"convert: the run in {run} is at epoch {finished.epoch} of {trained.epochs}; finish it with --resume"
+            )
+        model = finished.model.eval()
+        held_out, split = data.held_out, data.split
+        if trained.validate and not settings.validate:
+            pixels, labels = images.part(trained.dataset, "test", root, download, device)
+            held_out, split = (images.normalise(trained.dataset, pixels), labels), "test"
+        identity = {**settings.plain(), "run": {**trained.plain(), "epoch": finished.epoch}}
+        seconds = {"calibrating": 0.0, "scoring": 0.0}
+        if resume:
+            checkpoint = read_checkpoint(path, KIND)
+            same_settings(path, checkpoint["settings"], identity)
+            network = _stored(path, checkpoint, settings, model)
+            seconds = checkpoint["seconds"]
+            comparison = Comparison(model, network, settings.steps)
+            comparison.load_state_dict(checkpoint["comparison"])
+        else:
+            start = time.perf_counter()
+            train = images.normalise(trained.dataset, data.train[0]), data.train[1]
+            network = calibrated(settings, model, train, progress=progress)
+            seconds["calibrating"] = time.perf_counter() - start
+            comparison = Comparison(model, network, settings.steps)
 
-    save()
-    saved = time.perf_counter()
-    for batch in _batches(comparison, held_out, settings, progress):
-        start = time.perf_counter()
-        comparison.add(*batch)
-        seconds["scoring"] += time.perf_counter() - start
-        if time.perf_counter() - saved > SAVE_EVERY:
-            save()
-            saved = time.perf_counter()
-    save()
-    report = comparison.report()
-    split = "validation" if settings.validate else "test"
-    visual.save(report.figure(), out / FIGURE)
-    numbers = {
-        **{"settings": identity, "split": split, "report": report.as_dict()},
-        **{f"seconds_{name}": round(value, 3) for name, value in seconds.items()},
-        "threads": torch.get_num_threads(),
-    }
-    (out / RESULT).write_text(json.dumps(numbers, indent=2) + "\n")
-    return Result(network, report, split, seconds["calibrating"], seconds["scoring"], out)
+        def save() -> None:
+            own = {k: v for k, v in network.state_dict().items() if not k.startswith("spiking.")}
+            content = {
+                "kind": KIND,
+                "settings": identity,
+                "seconds": seconds,
+                "comparison": comparison.state_dict(),
+                "thresholds": [t.cpu() for t in network.thresholds],
+                "weights": own,
+            }
+            write_checkpoint(path, content)
+
+        save()
+        saved = time.perf_counter()
+        for batch in _batches(comparison, held_out, settings, progress):
+            start = time.perf_counter()
+            comparison.add(*batch)
+            seconds["scoring"] += time.perf_counter() - start
+            if time.perf_counter() - saved > SAVE_EVERY:
+                save()
+                saved = time.perf_counter()
+        save()
+        report = comparison.report()
+        visual.save(report.figure(), out / FIGURE)
+        numbers = {
+            **{"settings": identity, "split": split, "report": report.as_dict()},
+            **{f"seconds_{name}": round(value, 3) for name, value in seconds.items()},
+            "threads": torch.get_num_threads(),
+        }
+        write_json(out / RESULT, numbers)
+        return Result(network, report, split, seconds["calibrating"], seconds["scoring"], out)
 
 
 def calibrated(
     settings: Settings,
     model: nn.Module,
-    train: tuple[Tensor, Tensor],
+    train: Part,
     *,
     progress: bool | None = None,
 ) -> SpikingNetwork:
@@ -245,18 +243,22 @@ def converted(out: Path, model: nn.Module) -> SpikingNetwork:
     """The spiking network that :func:`convert` kept in ``out``; ``model`` is the ReLU network it was made of.
 
     Raises:
-        FileNotFoundError, snnfast.train.CheckpointError: there is no checkpoint, or one of something else.
+        FileNotFoundError, snnfast.checkpoint.CheckpointError: there is no checkpoint, or one of something else.
     """
-    return _stored(out / CHECKPOINT, None, model)[0]
+    path = out / CHECKPOINT
+    checkpoint = read_checkpoint(path, KIND)
+    try:
+        own = {k: v for k, v in checkpoint["settings"].items() if k != "run"}
+        settings = Settings(**own)
+    except (TypeError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} is not of a conversion: {error}") from error
+    return _stored(path, checkpoint, settings, model)
 
 
 def _stored(
-    path: Path, settings: Settings | None, model: nn.Module
-) -> tuple[SpikingNetwork, dict[str, Any]]:
-    checkpoint = read_checkpoint(path)
+    path: Path, checkpoint: dict[str, Any], settings: Settings, model: nn.Module
+) -> SpikingNetwork:
     try:
-        if settings is None:
-            settings = Settings(**{k: v for k, v in checkpoint["settings"].items() if k != "run"})
         network = SpikingNetwork(
             model,
             reset=settings.reset,
@@ -270,12 +272,12 @@ def _stored(
         network.update_threshold(checkpoint["thresholds"])
     except (TypeError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"{path} is not of this conversion: {error}") from error
-    return network, checkpoint
+    return network
 
 
 def _batches(
     comparison: Comparison,
-    held_out: tuple[Tensor, Tensor],
+    held_out: Part,
     settings: Settings,
     progress: bool | None,
 ) -> Iterator[tuple[Tensor, Tensor]]:

@@ -7,25 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
 
-from snnfast import backend, visual
+from snnfast import backend, procedure, visual
 from snnfast.conversion import conversion_report
 from snnfast.nn import LIF
-from snnfast.procedure import (
-    ann,
-    bp_stdp,
-    conversion,
-    spikeprop,
-    spikeprop_figures,
-    stbp,
-    stdp,
-    stdp_readout,
-)
-from snnfast.train import evaluate, fit
+from snnfast.procedure import conversion
+from snnfast.procedure.run import CHECKPOINT, Procedure, Result
 
 TIMED_SHAPE = (32, 64, 1024)
 
@@ -62,7 +53,8 @@ def run(
         One row a procedure.
     """
     out.mkdir(parents=True, exist_ok=True)
-    rows = [demo(out, seed, device, progress) for demo in DEMOS]
+    how: dict[str, Any] = {"device": device, "progress": progress}
+    rows = [*(shown(demo, out, seed, **how) for demo in DEMOS), converted(out, seed, **how)]
     lines = [*table(rows), "", speed(device)]
     (out / "summary.md").write_text("\n".join(lines) + "\n")
     for line in lines:
@@ -71,130 +63,58 @@ def run(
     return rows
 
 
-def demo_stbp(
-    out: Path, seed: int, device: torch.device | str, progress: bool | None = None
-) -> Row:
-    """STBP's convolutional network on the 8x8 digits."""
-    settings = stbp.preset("digits", seed=seed)
-    training = stbp.prepare(settings, device)
-    images = stbp.load(settings, device=device)
-    figures = stbp.Figures(out, images.test)
-    start = time.perf_counter()
+@dataclass(frozen=True)
+class Demo:
+    """A procedure, and what its row of the table says of its network, with the settings' values in braces."""
+
+    procedure: Procedure[Any]
+    title: str
+    network: str
+
+
+DEMOS = (
+    Demo(procedure.stbp, "STBP (Wu 2018)", "conv 32-32-128-10, {num_steps} steps"),
+    Demo(procedure.spikeprop, "SpikeProp (Bohte 2002)", "50-10-3, {terminals} delays"),
+    Demo(
+        procedure.bp_stdp,
+        "BP-STDP (Tavanaei & Maida 2019)",
+        "64-{hidden[0]}-10, {num_steps} steps",
+    ),
+    Demo(procedure.stdp, "STDP (Diehl & Cook 2015)", "64-{neurons}, 250 steps"),
+)
+
+
+def shown(demo: Demo, out: Path, seed: int, **how: Any) -> Row:
+    """Trains by the preset of the procedure's own data set; files are in a folder of its name in ``out``."""
+    result = trained(demo.procedure, out, seed, **how)
+    settings = result.settings
+    network = demo.network.format(**settings.plain())
+    data = {"digits": "digits 8x8", "iris": "Iris"}[settings.dataset]
+    return Row(demo.title, data, network, result.accuracy, result.seconds)
+
+
+def trained(of: Procedure[Any], out: Path, seed: int, **how: Any) -> Result:
+    """A run of the default data set."""
+    folder = out / of.name
+    (folder / CHECKPOINT).unlink(missing_ok=True)
     with one_thread():
-        fit(
-            training,
-            images.train,
-            images.held_out,
-            epochs=settings.epochs,
-            batch_size=settings.batch_size,
-            loss=stbp.loss,
-            augment=stbp.augmentation(settings),
-            progress=progress,
-            echo=None,
-            after_epoch=figures.update,
-        )
-        figures.finish(training)
-    seconds = time.perf_counter() - start
-    score = evaluate(training.model, images.test, loss=stbp.loss)
-    network = f"conv 32-32-128-10, {settings.time_interval} steps"
-    return Row("STBP (Wu 2018)", "digits 8x8", network, score.accuracy, seconds)
+        return of(seed=seed, out=folder, echo=None, **how)
 
 
-def demo_spikeprop(
-    out: Path, seed: int, device: torch.device | str, progress: bool | None = None
-) -> Row:
-    """SpikeProp's network for Iris."""
-    settings = spikeprop.preset("iris", seed=seed)
-    parts = spikeprop.load(settings, device=device)
-    start = time.perf_counter()
-    with one_thread():
-        training = spikeprop.prepare(settings, parts.train)
-        figures = spikeprop_figures.Figures(out / "spikeprop", training, parts.test)
-        spikeprop.train_on(settings, training, parts, progress=progress, echo=None)
-        figures.finish(training)
-    seconds = time.perf_counter() - start
-    score = evaluate(
-        training.model,
-        parts.test,
-        loss=spikeprop.objective(settings),
-        decide=spikeprop.decision(settings),
-    )
-    network = f"{parts.train[0].shape[1]}-10-3, {settings.terminals} delays"
-    return Row("SpikeProp (Bohte 2002)", "Iris", network, score.accuracy, seconds)
-
-
-def demo_bp_stdp(
-    out: Path, seed: int, device: torch.device | str, progress: bool | None = None
-) -> Row:
-    """BP-STDP's network on the 8x8 digits."""
-    settings = bp_stdp.preset("digits", seed=seed)
-    parts = bp_stdp.load(settings, device=device)
-    start = time.perf_counter()
-    with one_thread():
-        training = bp_stdp.prepare(settings, parts.train[0].shape[1], device)
-        figures = bp_stdp.Figures(out / "bp-stdp", parts.test)
-        bp_stdp.train_on(settings, training, parts, progress=progress, echo=None)
-        figures.finish(training)
-    seconds = time.perf_counter() - start
-    score = evaluate(
-        training.model, parts.test, loss=bp_stdp.objective(settings), decide=bp_stdp.decide
-    )
-    network = f"64-{settings.hidden[0]}-10, {settings.time_interval} steps"
-    return Row("BP-STDP (Tavanaei & Maida 2019)", "digits 8x8", network, score.accuracy, seconds)
-
-
-def demo_stdp(
-    out: Path, seed: int, device: torch.device | str, progress: bool | None = None
-) -> Row:
-    """STDP's network on the 8x8 digits, which it learns without labels."""
-    settings = stdp.Settings(seed=seed)
-    images = stdp.load(settings, device=device)
-    folder = out / "stdp"
-    start = time.perf_counter()
-    with one_thread():
-        training = stdp.prepare(settings, len(images.train[0]), device)
-        figures = stdp.Figures(folder)
-        stdp.fit(training, images.train, progress=progress, echo=None, after_call=figures.update)
-        figures.finish(training)
-        seconds = time.perf_counter() - start
-        trained = stdp_readout.Trained(training, images)
-        stdp_readout.assign(trained, folder, progress=progress)
-        result = stdp_readout.infer(trained, folder, progress=progress)
-    network = f"64-{settings.neurons}, {training.model.settings.num_steps} steps"
-    return Row("STDP (Diehl & Cook 2015)", "digits 8x8", network, result.accuracy["mean"], seconds)
-
-
-def demo_conversion(
-    out: Path, seed: int, device: torch.device | str, progress: bool | None = None
-) -> Row:
+def converted(out: Path, seed: int, *, device: torch.device | str, progress: bool | None) -> Row:
     """A ReLU network learns the 8x8 digits and becomes a spiking one."""
-    settings = ann.preset("cnn", "digits", seed=seed)
-    images = ann.load(settings, device=device)
+    of = procedure.diehl2015
+    result = trained(of, out, seed, device=device, progress=progress)
+    data = of.load(result.settings, device=device)
     start = time.perf_counter()
     with one_thread():
-        training = ann.prepare(settings, device)
-        fit(
-            training,
-            images.train,
-            images.held_out,
-            epochs=settings.epochs,
-            batch_size=settings.batch_size,
-            loss=F.cross_entropy,
-            progress=progress,
-            echo=None,
-        )
         chosen = conversion.Settings(seed=seed)
-        network = conversion.calibrated(chosen, training.model, images.train, progress=progress)
-        seconds = time.perf_counter() - start
-        report = conversion_report(training.model, network, [images.test], progress=progress)
+        network = conversion.calibrated(chosen, result.model, data.train, progress=progress)
+        seconds = result.seconds + time.perf_counter() - start
+        report = conversion_report(result.model, network, [data.held_out], progress=progress)
     visual.save(report.figure(), out / "conversion.png")
-    network_and_steps = f"conv 12-64-10, {report.steps[-1]} steps"
-    return Row(
-        "Conversion (Diehl 2015)", "digits 8x8", network_and_steps, report.accuracy[-1], seconds
-    )
-
-
-DEMOS = (demo_stbp, demo_spikeprop, demo_bp_stdp, demo_stdp, demo_conversion)
+    steps = f"conv 12-64-10, {report.steps[-1]} steps"
+    return Row("Conversion (Diehl 2015)", "digits 8x8", steps, report.accuracy[-1], seconds)
 
 
 @contextmanager

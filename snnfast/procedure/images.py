@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -13,17 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from snnfast import data
-
-__all__ = [
-    "IMAGE_SHAPES",
-    "NORMALISATION",
-    "Data",
-    "augmentation",
-    "crop",
-    "flip",
-    "load",
-    "normalise",
-]
+from snnfast.procedure.run import Data
+from snnfast.procedure.settings import Settings
+from snnfast.train import Part
 
 IMAGE_SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
 CLASSES = 10
@@ -32,16 +23,8 @@ CLASSES = 10
 NORMALISATION = {"cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))}
 
 
-class Settings(Protocol):
-    """What loading and augmentation read of a procedure's settings; see there."""
-
-    @property
-    def dataset(self) -> str:
-        """A name of IMAGE_SHAPES."""
-
-    @property
-    def validate(self) -> bool:
-        """Whether the validation split is kept apart and watched instead of the test images."""
+class Augmented(Protocol):
+    """What augmentation reads of a procedure's settings; see there."""
 
     @property
     def shift(self) -> float:
@@ -56,26 +39,14 @@ class Settings(Protocol):
         """A fraction."""
 
 
-@dataclass(frozen=True)
-class Data:
-    """Images and labels in memory; ``held_out`` is watched during training, ``test`` is reported.
-
-    Images are what a network takes, but for ``train`` of a set in NORMALISATION: see :func:`normalise`.
-    """
-
-    train: tuple[Tensor, Tensor]
-    held_out: tuple[Tensor, Tensor]
-    test: tuple[Tensor, Tensor]
-
-
 def load(
     settings: Settings,
-    root: Path | None = None,
+    root: str | Path | None = None,
     *,
     download: bool = False,
     device: torch.device | str = "cpu",
 ) -> Data:
-    """The images of a run.
+    """The images of a run: what a network takes, but for training images of a set in NORMALISATION.
 
     Args:
         settings: names the data set, and whether the validation split is kept apart.
@@ -85,31 +56,37 @@ def load(
         device: where the tensors go.
 
     Raises:
-        ValueError, FileNotFoundError, ImportError: a torchvision set without ``root``, not there, or without
-            torchvision; images in folders that are not as :func:`snnfast.data.image_folder` wants them, or not of the
-            size and in as many classes as the data set.
+        ValueError, FileNotFoundError, ImportError: a torchvision set without ``root``, not there, damaged, or without
+            torchvision; images in folders that are not as :func:`snnfast.data.image_folder` wants them; images or
+            labels that are not of the size and in as many classes as the data set.
     """
-    dataset, wanted = settings.dataset, IMAGE_SHAPES[settings.dataset]
-    colours = dataset in NORMALISATION
-    in_folders = colours and root is not None and _is_image_folder(root)
+    names = ("train", "val") if settings.validate else ("train+val", "test")
+    train, held_out = (part(settings.dataset, n, root, download, device) for n in names)
+    ready = normalise(settings.dataset, held_out[0]), held_out[1]
+    return Data(train, ready, "validation" if settings.validate else "test")
 
-    def split(name: str, ready: bool = True) -> tuple[Tensor, Tensor]:
-        part = data.load("folder" if in_folders else dataset, root, split=name, download=download)
-        images, labels = data.as_tensors(part, dtype=torch.uint8 if colours else torch.float32)
-        classes = int(labels.max()) + 1
-        if in_folders and (images.shape[1:] != wanted or classes > CLASSES):
-            came = "x".join(map(str, images.shape[1:]))
-            raise ValueError(
-                f"load: {dataset} has images of {'x'.join(map(str, wanted))} in {CLASSES} classes, got {came} in "
-                f"{classes} classes in {root}"
-            )
-        images = images.to(device)
-        return normalise(dataset, images) if ready else images, labels.to(device)
 
-    test = split("test")
-    if settings.validate:
-        return Data(split("train", ready=False), split("val"), test)
-    return Data(split("train+val", ready=False), test, test)
+def part(
+    dataset: str,
+    split: str,
+    root: str | Path | None = None,
+    download: bool = False,
+    device: torch.device | str = "cpu",
+) -> Part:
+    """Images and labels of a split, not yet normalised; arguments and errors as of :func:`load`."""
+    colours, wanted = dataset in NORMALISATION, IMAGE_SHAPES[dataset]
+    in_folders = colours and root is not None and _is_image_folder(Path(root))
+    name = "folder" if in_folders else dataset
+    opened = data.load(name, root, split=split, download=download)
+    images, labels = data.as_tensors(opened, dtype=torch.uint8 if colours else torch.float32)
+    classes = int(labels.max()) + 1
+    if images.shape[1:] != wanted or classes > CLASSES or int(labels.min()) < 0:
+        came = "x".join(map(str, images.shape[1:]))
+        raise ValueError(
+            f"load: {dataset} has images of {'x'.join(map(str, wanted))} in {CLASSES} classes, got {came} in "
+            f"{classes} classes in {root}"
+        )
+    return images.to(device), labels.to(device)
 
 
 def _is_image_folder(root: Path) -> bool:
@@ -142,7 +119,7 @@ def flip(images: Tensor) -> Tensor:
     return torch.where(mirrored, images.flip(-1), images)
 
 
-def augmentation(settings: Settings) -> Callable[[Tensor], Tensor] | None:
+def augmentation(settings: Augmented) -> Callable[[Tensor], Tensor] | None:
     """Random shifts, rotations and scalings of a batch, or None when the settings ask for none."""
     if not (settings.shift or settings.rotate or settings.scale):
         return None

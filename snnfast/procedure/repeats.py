@@ -3,41 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, cast
 
 from tqdm import tqdm
 
-from snnfast.train import CheckpointError
+from snnfast.checkpoint import CheckpointError, same_settings
+from snnfast.procedure.folder import write_json
+from snnfast.procedure.settings import Settings
 
 RESULTS = "results.json"
-
-
-class Settings(Protocol):
-    """What is read of a procedure's settings, a dataclass that also has ``seed``, ``fold`` and ``split_seed``."""
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-    @property
-    def dataset(self) -> str:
-        """Name of the data set."""
-
-    @property
-    def folds(self) -> int | None:
-        """Folds of a cross-validation."""
-
-    @property
-    def validate(self) -> bool:
-        """Whether a part of the training data is held out."""
-
-    @property
-    def epochs(self) -> int:
-        """Passes over the training data."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +58,8 @@ class Repeats:
         scores = [100 * a for a in self.by_seed().values()]
         held_out = "validation" if self.settings.validate else "test"
         spread = f" (standard deviation {statistics.stdev(scores):.2f})" if len(scores) > 1 else ""
-        over = f", {self.settings.folds} folds each" if self.settings.folds else ""
+        folds = _folds(self.settings)
+        over = f", {folds} folds each" if folds else ""
         lines = [
             f"{held_out} accuracy {statistics.fmean(scores):.2f} %{spread}, mean over {len(scores)} seeds{over}: "
             + " ".join(f"{s:.1f}" for s in scores)
@@ -124,34 +104,42 @@ def repeat(
     Raises:
         ValueError: no seeds, and those of ``trial``.
         FileExistsError: ``out`` holds results and ``resume`` is False.
-        FileNotFoundError, snnfast.train.CheckpointError: there is nothing to resume, or it does not fit.
+        FileNotFoundError, snnfast.checkpoint.CheckpointError: there is nothing to resume, or it does not fit.
     """
     if not seeds:
         raise ValueError("repeat: seeds must hold at least one seed, got none")
     path = out / RESULTS
-    plain = json.loads(json.dumps(asdict(replace(settings, seed=0, fold=0, split_seed=0))))
-    done = _read(path, plain) if resume else []
+    cut = {f.name for f in fields(settings)} & {"fold", "split_seed"}
+    folds = _folds(settings)
+    plain = replace(settings, seed=0, **dict.fromkeys(cut, cast(Any, 0))).plain()
     if path.exists() and not resume:
-        raise FileExistsError(
-            f"{path} exists: resume it (--resume), or give another folder (--out)"
-        )
-    wanted = [(seed, fold) for seed in seeds for fold in range(settings.folds or 1)]
-    known = {(run["seed"], run["fold"]): run for run in done}
+        raise exists(path)
+    known = {(run["seed"], run["fold"]): run for run in (_read(path, plain) if resume else [])}
+    wanted = [(seed, fold) for seed in seeds for fold in range(folds or 1)]
     disable = None if progress is None else not progress
     for seed, fold in tqdm(wanted, unit="run", disable=disable, leave=False, dynamic_ncols=True):
         if (seed, fold) in known:
             continue
-        this = replace(settings, seed=seed, fold=fold, split_seed=seed if settings.folds else 0)
+        by: dict[str, Any] = {"fold": fold, "split_seed": seed if folds else 0}
         start = time.perf_counter()
-        finished = trial(this)
+        finished = trial(replace(settings, seed=seed, **{name: by[name] for name in cut}))
         known[seed, fold] = {
             "seed": seed,
             "fold": fold,
             **asdict(finished),
             "seconds": time.perf_counter() - start,
         }
-        _write(path, {"settings": plain, "runs": list(known.values())})
+        write_json(path, {"settings": plain, "runs": list(known.values())})
     return Repeats(settings, [known[key] for key in wanted], out)
+
+
+def exists(path: Path) -> FileExistsError:
+    """The error of a run that would replace another one's file."""
+    return FileExistsError(f"{path} exists: resume it (--resume), or give another folder (--out)")
+
+
+def _folds(settings: Settings) -> int | None:
+    return getattr(settings, "folds", None)
 
 
 def _read(path: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
@@ -162,19 +150,5 @@ def _read(path: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
         before, runs = content["settings"], list(content["runs"])
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path} holds no results: {error}") from error
-    if before != settings:
-        differing = sorted(k for k in {*before, *settings} if before.get(k) != settings.get(k))
-        raise CheckpointError(
-            f"{path} is of runs with other settings ({', '.join(differing)}); give the same or start anew"
-        )
+    same_settings(path, before, settings)
     return runs
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
-    try:
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

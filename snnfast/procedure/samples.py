@@ -4,52 +4,29 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from snnfast import data
-from snnfast.procedure.images import Data
+from snnfast.procedure.run import Data
+from snnfast.procedure.settings import FoldedSettings
+from snnfast.train import Part
 
 __all__ = ["CLASSES", "IMAGES", "Data", "Part", "load", "moved"]
 
 CLASSES = {"xor": 2, "iris": 3, "cancer": 2, "digits": 10, "mnist": 10}
 IMAGES = ("digits", "mnist")
 
-Part = tuple[Tensor, Tensor]
 
-
-class Settings(Protocol):
-    """What loading reads of a procedure's settings; see there."""
-
-    @property
-    def dataset(self) -> str:
-        """A name of CLASSES."""
-
-    @property
-    def folds(self) -> int | None:
-        """Into how many parts the data are cut; None for the data set's own split."""
-
-    @property
-    def fold(self) -> int:
-        """The part that is held out."""
-
-    @property
-    def split_seed(self) -> int:
-        """Seed of the cut."""
-
-    @property
-    def validate(self) -> bool:
-        """Whether a part of the training data is kept apart and watched instead of the test part."""
-
-
-def load(settings: Settings, root: Path | None = None, *, download: bool = False) -> Data:
+def load(
+    settings: FoldedSettings, root: str | Path | None = None, *, download: bool = False
+) -> Data:
     """The parts of a run, each features ``[N, F]`` as they are in the data set and labels ``[N]``.
 
-    With ``settings.folds`` and ``settings.validate`` the held-out part is taken from the training folds, and
-    ``test`` is the same: the fold kept apart is not looked at. XOR is four patterns of 0 and 1, in every part.
+    With ``settings.folds`` and ``settings.validate`` the held-out part is taken from the training folds: the fold kept
+    apart is not looked at. XOR is four patterns of 0 and 1, in every part.
 
     Args:
         settings: names the data set, and what is held out.
@@ -62,18 +39,17 @@ def load(settings: Settings, root: Path | None = None, *, download: bool = False
     if settings.dataset == "xor":
         patterns = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
         whole = patterns, torch.tensor([0, 1, 1, 0])
-        return Data(whole, whole, whole)
+        return Data(whole, whole)
 
     def named(split: str) -> Part:
         part = data.load(settings.dataset, root, split=split, download=download)
         values, labels = data.as_tensors(part)
         return values.flatten(1), labels
 
+    split = "validation" if settings.validate else "test"
     if settings.folds is None:
-        test = named("test")
-        if settings.validate:
-            return Data(named("train"), named("val"), test)
-        return Data(named("train+val"), test, test)
+        names = ("train", "val") if settings.validate else ("train+val", "test")
+        return Data(named(names[0]), named(names[1]), split)
     values, labels = named("all")
     fold = data.stratified_folds(labels, settings.folds, seed=settings.split_seed)
     kept = fold != settings.fold
@@ -83,7 +59,7 @@ def load(settings: Settings, root: Path | None = None, *, download: bool = False
         inner = data.stratified_folds(labels, 5, seed=settings.split_seed) == 0
         held_out = values[inner], labels[inner]
         values, labels = values[~inner], labels[~inner]
-    return Data((values, labels), held_out, held_out)
+    return Data((values, labels), held_out, split)
 
 
 def moved(x: Tensor, shift: int, *, empty: float = 0.0) -> Tensor:

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from snnfast.calls import poisson as calls
 from snnfast.calls.call import equation
-from snnfast.check import SPIKE_DTYPES as SPIKE_DTYPES
 
 WORD = 0xFFFFFFFF
 

@@ -87,6 +87,24 @@ class Series(nn.Module):
         return self.layers(x.flatten(2)[:, :, :32])
 
 
+class Written(nn.Module):
+    """What ``forward`` does with a convolution and two linear layers."""
+
+    def __init__(self, forward, **parts):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(2, 4, 3, padding=1)
+        self.fc, self.out = nn.Linear(4 * 16, 16), nn.Linear(16, 5)
+        self.scale = nn.Parameter(torch.rand(16) + 0.5)
+        for name, part in parts.items():
+            setattr(self, name, part)
+        self.written = forward
+
+    def forward(self, x):
+        h = F.avg_pool2d(F.relu(self.conv(x)), 2)
+        return self.out(F.relu(self.written(self, self.fc(h.flatten(1)))))
+
+
 NETWORKS = (Functional, Residual, Dense, Series)
 
 

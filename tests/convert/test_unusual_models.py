@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from networks import Dense, Functional, images, make
+from networks import Dense, Functional, Written, images, make
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
@@ -12,24 +12,6 @@ from snnfast.conversion import QCFS, SpikingNetwork
 from snnfast.threshold import activation_based
 
 X = images(6, dtype=torch.float64)
-
-
-class Written(nn.Module):
-    """What ``forward`` does with a convolution and two linear layers."""
-
-    def __init__(self, forward, **parts):
-        super().__init__()
-        torch.manual_seed(0)
-        self.conv = nn.Conv2d(2, 4, 3, padding=1)
-        self.fc, self.out = nn.Linear(4 * 16, 16), nn.Linear(16, 5)
-        self.scale = nn.Parameter(torch.rand(16) + 0.5)
-        for name, part in parts.items():
-            setattr(self, name, part)
-        self.written = forward
-
-    def forward(self, x):
-        h = F.avg_pool2d(F.relu(self.conv(x)), 2)
-        return self.out(F.relu(self.written(self, self.fc(h.flatten(1)))))
 
 
 def norm(features=16, kind=nn.BatchNorm1d, **arguments):

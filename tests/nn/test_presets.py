@@ -101,7 +101,7 @@ def test_strict_threshold_is_above_and_keeps_its_gradient():
 @pytest.mark.parametrize(
     ("neuron", "settings", "error", "message"),
     [
-        ("brian2.LIF", {}, ValueError, "expected one of spikingjelly.LIFNode"),
+        ("brian2.LIF", {}, ValueError, "like: neuron must be one of spikingjelly.LIFNode"),
         ("snntorch.Leaky", {"beta": 0.9, "reset_mechanism": "none"}, ValueError, "'none'"),
         ("snntorch.Leaky", {"beta": 0.0}, ValueError, r"beta must lie in \(0, 1\]"),
         ("snntorch.Leaky", {"beta": 0.9, "learn_beta": True}, TypeError, "learn_beta"),

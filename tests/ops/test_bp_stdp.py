@@ -252,6 +252,16 @@ def test_the_op_itself_is_safe(kernels, field, value, message):
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("update", ["step", "sequence"])
+def test_more_steps_and_samples_than_are_added_at_a_time(kernels, update):
+    tensors = sample((9, 150, 21, 17))
+    expected, pre, error = (x.clone() for x in tensors)
+    passed = reference.bp_stdp(expected, pre, error, update=update)
+    w, pre, error = (x.to(kernels.device) for x in tensors)
+    equal(ops.bp_stdp(w, pre, error, update=update).cpu(), passed)
+    equal(w.cpu(), expected)
+
+
 def test_an_endless_window_forgets_nothing(backend):
     w, pre, error = (x.to(backend.device) for x in sample((9, 3, 21, 17)))
     expected = w.clone()

@@ -7,30 +7,30 @@ import torch
 from torch import nn
 
 import snnfast
-from snnfast.procedure import ann
-from snnfast.train import CheckpointError
+from snnfast.checkpoint import CheckpointError
+from snnfast.procedure import Procedure, ann, diehl2015
+from snnfast.procedure.ann import Ann
 
 
 def short(**changes):
-    return ann.preset("cnn", "digits", **{"epochs": 2, "seed": 3, **changes})
+    return diehl2015.preset("digits", **{"epochs": 2, "seed": 3, **changes})
 
 
 @pytest.mark.parametrize("changes", [{}, {"schedule": "one-cycle", "precision": "bfloat16"}])
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, monkeypatch, changes):
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, changes):
     settings = short(**changes)
-    whole = ann.train(settings, tmp_path / "whole", progress=False)
-    real = ann.fit
+    whole = diehl2015.train(settings, tmp_path / "whole", progress=False)
 
-    def interrupted(run, *parts, **options):
-        real(run, *parts, **{**options, "epochs": 1})
+    def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ann, "fit", interrupted)
+    patched = pytest.MonkeyPatch()
+    patched.setattr(Procedure, "curves", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        ann.train(settings, tmp_path / "parts", progress=False)
-    monkeypatch.setattr(ann, "fit", real)
-    parts = ann.train(settings, tmp_path / "parts", progress=False, resume=True)
-    assert parts.test_accuracy == whole.test_accuracy > 0.8
+        diehl2015.train(settings, tmp_path / "parts", progress=False)
+    patched.undo()
+    parts = diehl2015.train(settings, tmp_path / "parts", progress=False, resume=True)
+    assert parts.accuracy == whole.accuracy > 0.8
     pairs = zip(parts.run.model.parameters(), whole.run.model.parameters(), strict=True)
     for a, b in pairs:
         torch.testing.assert_close(a, b, rtol=0, atol=0)
@@ -38,41 +38,24 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, monkeypatch, change
         *("checkpoint.pt", "result.json", "curves.png"),
     }
     with pytest.raises(FileExistsError, match="exists: resume it"):
-        ann.train(settings, tmp_path / "parts")
+        diehl2015.train(settings, tmp_path / "parts")
     with pytest.raises(CheckpointError, match="other settings"):
-        ann.train(short(seed=4), tmp_path / "parts", resume=True)
+        diehl2015.train(short(seed=4), tmp_path / "parts", resume=True)
 
 
 def test_a_trained_network_converts(tmp_path):
-    result = ann.train(short(), tmp_path, progress=False)
-    trained = ann.trained(tmp_path)
-    settings, model = trained.settings, trained.model
+    result = diehl2015.train(short(), tmp_path, progress=False)
+    settings, run, data = diehl2015.reopen(tmp_path)
     assert settings == short()
-    images, labels = ann.load(settings).test
-    network = snnfast.convert(model, [images], initial_membrane=0.5)
+    images, labels = data.held_out
+    network = snnfast.convert(run.model.eval(), [images], initial_membrane=0.5)
     accuracy = (network(images, 50).argmax(1) == labels).float().mean().item()
-    assert accuracy == pytest.approx(result.test_accuracy, abs=0.02)
-
-
-@pytest.mark.parametrize("network", ann.NETWORKS)
-def test_every_network_takes_the_images_of_its_preset(network):
-    dataset = "cifar10" if network in ("vgg16", "resnet20") else "mnist"
-    model = ann.network(ann.preset(network, dataset)).eval()
-    x = torch.rand(1, *ann.IMAGE_SHAPES[dataset])
-    assert model(x).shape == (1, 10)
-
-
-def test_augmentation_flips_half_of_the_images():
-    torch.manual_seed(0)
-    x = torch.rand(200, 1, 4, 4)
-    flipped = (ann.augment(short(flip=True))(x) != x).flatten(1).any(1)
-    assert 70 < flipped.sum() < 130
-    assert ann.augment(short()) is None
+    assert accuracy == pytest.approx(result.accuracy, abs=0.02)
 
 
 def test_width_and_batch_norm_of_vgg16():
-    wide = ann.network(ann.preset("vgg16", "cifar10"))
-    half = ann.network(ann.preset("vgg16", "cifar10", width=0.5, batch_norm=True))
+    wide = ann.network(Ann().preset("cifar10", network="vgg16"))
+    half = ann.network(Ann().preset("cifar10", network="vgg16", width=0.5, batch_norm=True))
     layers = [
         [m.weight.shape[0] for m in net.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
         for net in (wide, half)
@@ -86,7 +69,8 @@ def test_width_and_batch_norm_of_vgg16():
 
 
 def rates(**changes):
-    run = ann.prepare(short(lr=1.0, optimizer="sgd", epochs=10, **changes))
+    settings = short(lr=1.0, optimizer="sgd", epochs=10, **changes)
+    run = diehl2015.prepare(settings, diehl2015.load(settings))
     found = []
     for _ in range(10):
         found.append(run.optimizer.param_groups[0]["lr"])
@@ -112,8 +96,24 @@ def test_schedules():
 
 @pytest.mark.parametrize("schedule", ["cosine", "one-cycle"])
 def test_a_run_of_no_epochs_is_the_network_it_started_from(tmp_path, schedule):
-    result = ann.train(short(epochs=0, schedule=schedule), tmp_path, progress=False)
+    result = diehl2015.train(short(epochs=0, schedule=schedule), tmp_path, progress=False)
     assert result.run.epoch == 0
+
+
+@pytest.mark.parametrize("network", ann.NETWORKS)
+def test_every_network_takes_the_images_of_its_preset(network):
+    dataset = "cifar10" if network in ("vgg16", "resnet20") else "mnist"
+    model = ann.network(Ann().preset(dataset, network=network)).eval()
+    x = torch.rand(1, *ann.IMAGE_SHAPES[dataset])
+    assert model(x).shape == (1, 10)
+
+
+def test_augmentation_flips_half_of_the_images():
+    torch.manual_seed(0)
+    x = torch.rand(200, 1, 4, 4)
+    flipped = (ann.augment(short(flip=True))(x) != x).flatten(1).any(1)
+    assert 70 < flipped.sum() < 130
+    assert ann.augment(short()) is None
 
 
 @pytest.mark.parametrize(
@@ -122,24 +122,29 @@ def test_a_run_of_no_epochs_is_the_network_it_started_from(tmp_path, schedule):
         ({"network": "mlp"}, "network must be one of cnn"),
         ({"dataset": "imagenet"}, "dataset must be one of digits"),
         ({"optimizer": "lion"}, "optimizer must be one of adam, sgd"),
-        ({"epochs": -1}, "epochs must not be negative"),
-        ({"batch_size": 0}, "batch_size must be at least 1"),
-        ({"lr": 0.0}, "lr must be positive and finite"),
-        ({"dropout": 1.0}, r"dropout must lie in \[0, 1\)"),
         ({"schedule": "step"}, "schedule must be one of cosine, one-cycle"),
         ({"precision": "float16"}, "precision must be one of float32, bfloat16"),
-        ({"width": 0.0}, "width must be positive and finite"),
+        ({"width": 0.0}, "width must be more than 0"),
         ({"width": 0.5}, "width and batch_norm are for vgg16, got cnn"),
         ({"batch_norm": True}, "width and batch_norm are for vgg16, got cnn"),
-        ({"crop": -1}, "crop must not be negative"),
-        ({"shift": -1.0}, "shift must be finite and not negative"),
+        ({"crop": -1}, "crop must be at least 0"),
+        ({"epochs": -1}, "epochs must be at least 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"lr": 0.0}, "lr must be more than 0"),
+        ({"dropout": 1.0}, "dropout must be less than 1, got 1.0"),
+        ({"shift": -1.0}, "shift must be at least 0"),
     ],
 )
 def test_wrong_settings(changes, message):
     with pytest.raises(ValueError, match=f"^ann: {message}"):
-        ann.Settings(**changes)
+        diehl2015.Settings(**changes)
+
+
+def test_each_command_has_its_networks():
+    with pytest.raises(ValueError, match=r"^ann: network must be one of cnn, dense, got 'vgg'"):
+        diehl2015.preset("digits", network="vgg")
 
 
 def test_nothing_to_convert_in_the_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no checkpoint"):
-        ann.trained(tmp_path)
+        diehl2015.reopen(tmp_path)

@@ -10,9 +10,11 @@ from torchvision.io import write_png
 from typer.testing import CliRunner
 
 from snnfast import cli
+from snnfast.checkpoint import read_checkpoint, write_checkpoint
 from snnfast.conversion.report import Comparison
-from snnfast.procedure import ann, conversion
-from snnfast.train import read_checkpoint, write_checkpoint
+from snnfast.procedure import Procedure, ann, conversion, diehl2015, images
+from snnfast.procedure.ann import Ann
+from snnfast.procedure.run import RESULT
 
 
 def call(*arguments, code=0):
@@ -25,8 +27,7 @@ def call(*arguments, code=0):
 def run(tmp_path_factory):
     """A small network of the paper's kind on the digits, one epoch, without the validation split."""
     folder = tmp_path_factory.mktemp("run")
-    settings = ann.preset("cnn", "digits", epochs=1, validate=True)
-    ann.train(settings, folder, progress=False)
+    diehl2015("digits", epochs=1, validate=True, out=folder, progress=False)
     return folder
 
 
@@ -35,13 +36,13 @@ STEPS = ("--steps", 2, "--steps", 9)
 
 
 def result_of(folder):
-    return json.loads((folder / conversion.RESULT).read_text())
+    return json.loads((folder / RESULT).read_text())
 
 
 def test_training_writes_result_and_resumes(tmp_path):
     common = ("train", "diehl2015", "--epochs", 1, "--batch-size", 300)
     text = call(*common, "--out", tmp_path, "--dropout", 0.1)
-    assert "ANN: test accuracy" in text
+    assert "test accuracy" in text
     assert {p.name for p in tmp_path.iterdir()} == {"checkpoint.pt", "result.json", "curves.png"}
     settings = json.loads((tmp_path / "result.json").read_text())["settings"]
     assert (settings["network"], settings["dropout"], settings["lr"]) == ("cnn", 0.1, 4e-3)
@@ -54,22 +55,25 @@ def test_ctrl_c_while_training(tmp_path, monkeypatch):
     def cut(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ann, "fit", cut)
+    monkeypatch.setattr(Procedure, "load", cut)
+    monkeypatch.setattr(Ann, "load", cut)
     text = call("train", "vgg16", "--out", tmp_path, code=130)
     assert "nothing was saved yet" in text
 
 
 def test_options_become_settings_that_suit_the_data(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(ann, "train", lambda settings, *a, **k: seen.append(settings) or Summary())
+    monkeypatch.setattr(
+        Procedure, "train", lambda self, settings, *a, **k: seen.append(settings) or Summary()
+    )
     for dataset, want in (("digits", "vgg"), ("mnist", "vgg"), ("cifar10", "vgg16")):
         call("train", "vgg16", "--dataset", dataset, "--data", tmp_path)
         assert seen[-1].network == want
-        assert seen[-1] == ann.preset(want, dataset)
+        assert seen[-1] == Ann().preset(dataset, network=want)
     call("train", "vgg16", "--dataset", "cifar10", "--data", tmp_path, "--network", "resnet20")
     assert seen[-1].network == "resnet20"
     call("train", "diehl2015", "--network", "dense", "--seed", 5, "--validate")
-    assert seen[-1] == ann.preset("dense", "digits", seed=5, validate=True)
+    assert seen[-1] == Ann().preset("digits", network="dense", seed=5, validate=True)
 
 
 class Summary:
@@ -87,9 +91,9 @@ def test_convert_reports_and_keeps_the_network(run, tmp_path, method):
     assert len(result["report"]["layers"]) == 2
     assert result["settings"]["run"]["network"] == "cnn"
     # The kept network gives the same.
-    trained = ann.trained(run)
-    network = conversion.converted(tmp_path, trained.model)
-    pixels, labels = (part[:40] for part in ann.load(trained.settings).test)
+    _, trained, _ = diehl2015.reopen(run)
+    network = conversion.converted(tmp_path, trained.model.eval())
+    pixels, labels = (part[:40] for part in images.part("digits", "test"))
     accuracy = (network(pixels, 9).argmax(1) == labels).double().mean().item()
     assert accuracy == pytest.approx(result["report"]["accuracy"][1])
     assert method == "qcfs" or torch.equal(network.conv1.weight, trained.model.conv1.weight)
@@ -115,11 +119,12 @@ def test_vgg16_on_images_like_cifar10(tmp_path, normal):
         *("train", "vgg16", "--dataset", "cifar10", *data, "--epochs", 2, "--out", run),
         *("--width", 0.02, *(modern if normal else ())),
     )
-    trained = ann.trained(run)
-    settings, first = trained.settings, trained.model.features[0]
+    settings = diehl2015.stored(run)
+    model = ann.network(settings)
+    first = model.features[0]
     assert (settings.optimizer, settings.crop, settings.flip) == ("sgd", 4, True)
     assert (settings.network, first.out_channels) == ("vgg16", 1)
-    assert any(isinstance(m, nn.BatchNorm2d) for m in trained.model.modules()) == normal
+    assert any(isinstance(m, nn.BatchNorm2d) for m in model.modules()) == normal
     call(
         *("convert", run, *data, "--method", "spikenorm", "--encoder", "saturating"),
         *("--calibration-steps", 25, "--steps", 5, "--steps", 25),
@@ -173,7 +178,7 @@ def test_an_interrupted_conversion_goes_on_to_the_same_report(run, tmp_path, mon
 
 
 def test_validation_split_of_a_run_that_learned_it(run, tmp_path):
-    ann.train(ann.preset("cnn", "digits", epochs=1, batch_size=500), tmp_path, progress=False)
+    diehl2015("digits", epochs=1, batch_size=500, out=tmp_path, progress=False)
     text = call("convert", tmp_path, "--validate", code=2)
     assert "was trained on the validation split" in " ".join(text.split())
 
@@ -181,14 +186,14 @@ def test_validation_split_of_a_run_that_learned_it(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--percentile", -1), "percentile must lie in (0, 100], got -1"),
-        (("--percentile", "nan"), "percentile must lie in (0, 100], got nan"),
+        (("--percentile", -1), "percentile must be more than 0, got -1"),
+        (("--percentile", "nan"), "percentile must be finite, got nan"),
         (("--method", "balance"), "method must be one of max, percentile, spikenorm, qcfs"),
         (("--reset", "none"), "reset must be one of soft, hard"),
         (("--encoder", "rate"), "encoding must be one of constant, poisson, saturating"),
         (("--initial-membrane", 1), "initial_membrane must lie in [0, 1)"),
         (("--steps", 5, "--steps", 2), "steps must be increasing numbers from 1 on"),
-        (("--steps", 0), "steps must be increasing numbers from 1 on"),
+        (("--steps", 0), "steps must be at least 1, got 0"),
         (("--calibration-images", 0), "calibration_images must be at least 1, got 0"),
         (("--method", "spikenorm", "--scaling-factor", -1), "scaling_factor must be positive"),
         (("--method", "spikenorm", "--per-channel"), "per_channel is for max and percentile"),
@@ -213,7 +218,7 @@ def test_wrong_folders_and_options_of_training(tmp_path):
     (tmp_path / "checkpoint.pt").write_bytes(b"no")
     assert "is no readable checkpoint" in call("convert", tmp_path, code=2)
     text = call("train", "diehl2015", "--network", "vgg", code=2)
-    assert "--network must be one of cnn, dense, got 'vgg'" in text
+    assert "network must be one of cnn, dense, got 'vgg'" in text
     assert "mnist needs --data" in call("train", "diehl2015", "--dataset", "mnist", code=2)
     text = call("train", "vgg16", "--dataset", "cifar10", code=2)
     assert "cifar10 needs --data, the folder of CIFAR-10" in " ".join(text.split())

@@ -1,14 +1,12 @@
 """What procedures make of images: bytes in memory, changed and normalised by the batch."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
 from torchvision import io
 from torchvision.transforms import functional as vision
 
-from snnfast.procedure import ann, images
+from snnfast.procedure import ann, images, vgg16
 
 
 def test_a_crop_is_a_window_of_the_padded_image():
@@ -36,7 +34,7 @@ def test_bytes_are_normalised_as_in_the_manual():
 
 
 def test_a_training_batch_of_cifar10_is_cropped_mirrored_and_normalised():
-    settings = ann.preset("vgg16", "cifar10")
+    settings = vgg16.preset("cifar10")
     x = torch.randint(256, (40, 3, 32, 32), dtype=torch.uint8)
     torch.manual_seed(1)
     changed = ann.augment(settings)(x)
@@ -44,12 +42,12 @@ def test_a_training_batch_of_cifar10_is_cropped_mirrored_and_normalised():
     expected = images.normalise("cifar10", images.flip(images.crop(x, 4)))
     torch.testing.assert_close(changed, expected, rtol=0, atol=0)
     assert changed.ne(images.normalise("cifar10", x)).flatten(1).any(1).sum() > 30
-    plain = ann.augment(ann.preset("vgg16", "cifar10", crop=0, flip=False))(x)
+    plain = ann.augment(vgg16.preset("cifar10", crop=0, flip=False))(x)
     torch.testing.assert_close(plain, images.normalise("cifar10", x), rtol=0, atol=0)
 
 
 def settings(validate=False):
-    return SimpleNamespace(dataset="cifar10", validate=validate)
+    return vgg16.preset("cifar10", validate=validate)
 
 
 def write_folder(root, classes=10, side=32, each=3):
@@ -68,15 +66,18 @@ def write_folder(root, classes=10, side=32, each=3):
 def test_cifar10_may_lie_in_folders(tmp_path, validate):
     write_folder(tmp_path)
     found = images.load(settings(validate), tmp_path)
-    sizes = [len(part[1]) for part in (found.train, found.held_out, found.test)]
-    assert sizes == ([28, 2, 30] if validate else [30, 30, 30])
+    assert len(found.train[1]) == (28 if validate else 30)
     assert found.train[0].dtype == torch.uint8
-    assert found.held_out[0].dtype == found.test[0].dtype == torch.float32
+    assert found.held_out[0].dtype == torch.float32
+    if validate:
+        assert (found.split, len(found.held_out[1])) == ("validation", 2)
+        return
     file = io.decode_image(str(tmp_path / "test" / "class09" / "2.png"))
     torch.testing.assert_close(
-        found.test[0][-1:], images.normalise("cifar10", file[None]), rtol=0, atol=0
+        found.held_out[0][-1:], images.normalise("cifar10", file[None]), rtol=0, atol=0
     )
-    torch.testing.assert_close(found.test[1], torch.arange(30) // 3, rtol=0, atol=0)
+    torch.testing.assert_close(found.held_out[1], torch.arange(30) // 3, rtol=0, atol=0)
+    assert found.split == "test"
 
 
 @pytest.mark.parametrize(

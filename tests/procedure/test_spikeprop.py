@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from snnfast import data, loss
-from snnfast.procedure import repeats, spikeprop
-from snnfast.procedure.spikeprop import Settings, preset
-from snnfast.procedure.spikeprop_figures import Figures, potentials, spikes
-from snnfast.train import CheckpointError
+from snnfast.checkpoint import CheckpointError
+from snnfast.procedure import bohte2002, repeats, spikeprop
+from snnfast.procedure.bohte2002_figures import potentials, spikes
+from snnfast.procedure.run import Figures
 
 INF = math.inf
+Settings = spikeprop.Settings
 SMALL = {"hidden": (4,), "terminals": 3, "epochs": 2}
 
 
@@ -51,8 +52,8 @@ def test_xor_is_the_papers():
     assert labels.tolist() == [0, 1, 1, 0]
     settings = preset("xor")
     t = torch.tensor([[16.0], [10.0], [12.0], [15.0]])
-    assert spikeprop.objective(settings)(t, labels).item() == (2**2 + 1) / 2 / 4
-    decide = spikeprop.decision(settings)
+    assert bohte2002.objective(settings)(t, labels).item() == (2**2 + 1) / 2 / 4
+    decide = spikeprop.decide(settings)
     assert decide(torch.tensor([[10.0], [12.9], [13.1], [41.0]])).tolist() == [1, 1, 0, -1]
 
 
@@ -69,8 +70,12 @@ def test_direct_coding_spans_the_training_range_and_stays_in_it():
         pytest.approx(torch.zeros(4)),
         pytest.approx(torch.full((4,), 10.0)),
     )
-    assert parts.test[0].min() >= 0
-    assert parts.test[0].max() <= 10
+    assert parts.held_out[0].min() >= 0
+    assert parts.held_out[0].max() <= 10
+
+
+def preset(dataset, code=None, **changes):
+    return spikeprop.preset(dataset, **({} if code is None else {"code": code}), **changes)
 
 
 def rows(part):
@@ -86,10 +91,10 @@ def test_folds_share_nothing_and_validation_comes_from_the_training_folds(valida
         parts = spikeprop.load(settings)
         assert len(parts.train[0]) == (96 if validate else 120)
         assert len(parts.held_out[0]) == (24 if validate else 30)
-        assert rows(parts.held_out) == rows(parts.test)
+        assert parts.split == ("validation" if validate else "test")
         held_out.append(parts.held_out[1])
         expected = data.iris("all").tensors[1][(fold != i) if validate else (fold == i)]
-        classes = torch.cat([parts.train[1], parts.held_out[1]]) if validate else parts.test[1]
+        classes = torch.cat([parts.train[1], parts.held_out[1]]) if validate else parts.held_out[1]
         torch.testing.assert_close(classes.bincount(), expected.bincount(), rtol=0, atol=0)
     if not validate:
         assert torch.cat(held_out).bincount().tolist() == [50, 50, 50]
@@ -97,8 +102,8 @@ def test_folds_share_nothing_and_validation_comes_from_the_training_folds(valida
 
 def test_code_is_fitted_to_the_training_part_alone(monkeypatch):
     seen = []
-    code = spikeprop.code
-    monkeypatch.setattr(spikeprop, "code", lambda s, x: seen.append(x) or code(s, x))
+    code = bohte2002.coder
+    monkeypatch.setattr(bohte2002, "coder", lambda s, x: seen.append(x) or code(s, x))
     spikeprop.load(preset("iris", folds=5, fold=0))
     assert [len(x) for x in seen] == [120]
 
@@ -113,7 +118,7 @@ def test_noise_is_of_the_training_copies_alone():
     torch.testing.assert_close(noisy[0].train[0], noisy[1].train[0], rtol=0, atol=0)
     assert not torch.equal(noisy[0].train[0], noisy[2].train[0])
     torch.testing.assert_close(noisy[0].train[1], plain.train[1].repeat(20), rtol=0, atol=0)
-    torch.testing.assert_close(noisy[0].test[0], plain.test[0], rtol=0, atol=0)
+    torch.testing.assert_close(noisy[0].held_out[0], plain.held_out[0], rtol=0, atol=0)
     # A tenth of the range is one of the code's ten milliseconds; at the ends it is cut off.
     inside = (plain.train[0] > 4) & (plain.train[0] < 6)
     distance = (noisy[0].train[0].view(20, -1, 5) - plain.train[0])[:, inside]
@@ -126,11 +131,11 @@ def test_noise_is_of_the_training_copies_alone():
 
 def test_objectives():
     t, labels = torch.tensor([[10.0, 12.0, 14.0]]), torch.tensor([1])
-    entropy = spikeprop.objective(Settings(t_max=20.0))(t, labels)
+    entropy = bohte2002.objective(Settings(t_max=20.0))(t, labels)
     assert entropy == loss.first_spike_cross_entropy(t, labels, t_max=20.0)
-    error = spikeprop.objective(Settings(loss="squared-error", targets=(12.0, 15.0)))(t, labels)
+    error = bohte2002.objective(Settings(loss="squared-error", targets=(12.0, 15.0)))(t, labels)
     assert error.item() == (5**2 + 0 + 1) / 2
-    assert spikeprop.decision(Settings(t_max=20.0))(torch.tensor([[21.0, 22.0]])).tolist() == [-1]
+    assert spikeprop.decide(Settings(t_max=20.0))(torch.tensor([[21.0, 22.0]])).tolist() == [-1]
 
 
 # Training.
@@ -138,8 +143,8 @@ def test_objectives():
 
 def go(settings, **options):
     parts = spikeprop.load(settings)
-    run = spikeprop.prepare(settings, parts.train)
-    return spikeprop.train_on(settings, run, parts, progress=False, echo=None, **options)
+    run = spikeprop.prepare(settings, parts)
+    return spikeprop.fit(settings, run, parts, progress=False, echo=None, **options)
 
 
 def test_network_is_calibrated_before_training():
@@ -164,9 +169,9 @@ def test_jitter_keeps_silence_and_zero():
     seen = []
     settings = preset("iris", beta=1.5, jitter=2.0, **SMALL)
     parts = spikeprop.load(settings)
-    run = spikeprop.prepare(settings, parts.train)
+    run = spikeprop.prepare(settings, parts)
     run.model.register_forward_hook(lambda module, x, y: seen.append(x[0]))
-    spikeprop.train_on(settings, run, parts, progress=False, echo=None)
+    spikeprop.fit(settings, run, parts, progress=False, echo=None)
     first = seen[0]
     assert first.isinf().float().mean() > 0.5
     assert first.min() >= 0
@@ -178,22 +183,23 @@ def test_shift_moves_images_and_nothing_else():
     times = torch.full((200, 65), INF)
     times[:, 27], times[:, 64] = 3.0, 0.0  # row 3, column 3, and the input that always fires
     torch.manual_seed(0)
-    moved = spikeprop.augmentation(settings)(times)
+    moved = bohte2002.augmentation(settings)(times)
     assert (moved[:, 64] == 0).all()
     where = moved[:, :64].argmin(1)
     assert (moved[:, :64].isfinite().sum(1) == 1).all()
     assert set(where.tolist()) == {8 * row + column for row in (2, 3, 4) for column in (2, 3, 4)}
     times[:, 27], times[:, 0] = INF, 3.0  # leaves the image in five of nine cases
-    gone = spikeprop.augmentation(settings)(times)[:, :64].isinf().all(1).float().mean()
+    gone = bohte2002.augmentation(settings)(times)[:, :64].isinf().all(1).float().mean()
     assert 0.4 < gone < 0.7
-    assert spikeprop.augmentation(preset("iris")) is None
+    assert bohte2002.augmentation(preset("iris")) is None
 
 
 def test_xor_is_learned():
     run = go(preset("xor"))
-    assert spikeprop.converged(run) <= 100
+    assert bohte2002.converged(preset("xor"), run) <= 100
     assert run.history[-1]["accuracy"] == 1
-    assert spikeprop.converged(go(preset("xor", epochs=1))) is None
+    settings = preset("xor", epochs=1)
+    assert bohte2002.converged(settings, go(settings)) is None
 
 
 def test_squared_error_and_two_hidden_layers_train():
@@ -215,20 +221,20 @@ def test_resumed_run_equals_the_uninterrupted_one(tmp_path):
     with pytest.raises(PowerCutError):
         go(settings, checkpoint=tmp_path / "c.pt", after_epoch=cut)
     torch.manual_seed(99)
-    run = spikeprop.prepare(settings, parts.train)
+    run = spikeprop.prepare(settings, parts)
     run.load(tmp_path / "c.pt")
     assert run.epoch == 1
-    spikeprop.train_on(settings, run, parts, progress=False, echo=None)
+    spikeprop.fit(settings, run, parts, progress=False, echo=None)
     for one, two in zip(whole.model.parameters(), run.model.parameters()):
         torch.testing.assert_close(one, two, rtol=0, atol=0)
 
 
 def test_train_writes_checkpoint_and_figures(tmp_path):
     result = spikeprop.train(preset("iris", **SMALL), tmp_path, progress=False)
-    names = {"checkpoint.pt", "curves.png", "spikes.png", "potentials.png"}
+    names = {"checkpoint.pt", "curves.png", "spikes.png", "potentials.png", "result.json"}
     assert {p.name for p in tmp_path.iterdir()} == names
-    assert f"{100 * result.test_accuracy:.2f} % after 2 epochs" in result.summary()
-    hidden, output = result.clipped
+    assert f"{100 * result.accuracy:.2f} % after 2 epochs" in result.summary()
+    hidden, output = result.measured["clipped"]
     assert 0 <= hidden <= 1
     assert f"below slope_min: {100 * hidden:.1f} %, {100 * output:.1f} % of" in result.summary()
     with pytest.raises(FileExistsError, match="--resume"):
@@ -251,12 +257,12 @@ def test_train_writes_checkpoint_and_figures(tmp_path):
         ({"terminals": 0}, "terminals must be at least 1, got 0"),
         ({"shift": 1}, "shift is for images, iris has none"),
         ({"dataset": "mnist", "code": "latency", "shift": -1}, "shift must be at least 0, got -1"),
-        ({"lr": 0.0}, "lr must be positive and finite, got 0.0"),
-        ({"tau": INF}, "tau must be positive and finite, got inf"),
-        ({"jitter": -0.1}, "jitter must be finite and not negative, got -0.1"),
-        ({"noise": INF}, "noise must be finite and not negative, got inf"),
+        ({"lr": 0.0}, "lr must be more than 0, got 0.0"),
+        ({"tau": INF}, "tau must be finite, got inf"),
+        ({"jitter": -0.1}, "jitter must be at least 0, got -0.1"),
+        ({"noise": INF}, "noise must be finite, got inf"),
         ({"copies": 0}, "copies must be at least 1, got 0"),
-        ({"beta": 0.0}, "beta must be positive and finite, got 0.0"),
+        ({"beta": 0.0}, "beta must be more than 0, got 0.0"),
         ({"folds": 5, "fold": 5}, r"fold must lie in \[0, 5\), got 5"),
     ],
 )
@@ -270,10 +276,10 @@ def test_settings_name_what_is_wrong(change, message):
 
 def test_repeats_train_every_seed_and_fold_once(tmp_path):
     settings = preset("iris", "latency", folds=2, **SMALL | {"epochs": 1})
-    result = repeats.repeat(spikeprop.trial, settings, [4, 5], tmp_path, progress=False)
+    result = spikeprop.repeat(settings, [4, 5], tmp_path, progress=False)
     assert [(r["seed"], r["fold"]) for r in result.runs] == [(4, 0), (4, 1), (5, 0), (5, 1)]
     by_hand = go(replace(settings, seed=5, split_seed=5, fold=1))
-    assert result.runs[3]["accuracy"] == by_hand.history[-1]["test_accuracy"]
+    assert result.runs[3]["accuracy"] == by_hand.history[-1]["held_out_accuracy"]
     assert result.by_seed()[5] == (result.runs[2]["accuracy"] + result.runs[3]["accuracy"]) / 2
     text = result.summary()
     assert "mean over 2 seeds, 2 folds each" in text
@@ -282,26 +288,24 @@ def test_repeats_train_every_seed_and_fold_once(tmp_path):
 
 def test_repeats_go_on_where_they_ended(tmp_path, monkeypatch):
     settings = preset("iris", "latency", **SMALL | {"epochs": 1})
-    repeats.repeat(spikeprop.trial, settings, [0], tmp_path, progress=False)
+    spikeprop.repeat(settings, [0], tmp_path, progress=False)
     seeds = []
     prepare = spikeprop.prepare
-    monkeypatch.setattr(spikeprop, "prepare", lambda s, x: seeds.append(s.seed) or prepare(s, x))
-    result = repeats.repeat(
-        spikeprop.trial, settings, [0, 1], tmp_path, resume=True, progress=False
-    )
+    monkeypatch.setattr(spikeprop, "prepare", lambda s, d: seeds.append(s.seed) or prepare(s, d))
+    result = spikeprop.repeat(settings, [0, 1], tmp_path, resume=True, progress=False)
     assert seeds == [1]
     assert [r["seed"] for r in result.runs] == [0, 1]
     with pytest.raises(FileExistsError, match="--resume"):
-        repeats.repeat(spikeprop.trial, settings, [0], tmp_path)
-    with pytest.raises(CheckpointError, match=r"other settings \(lr\)"):
-        repeats.repeat(spikeprop.trial, replace(settings, lr=0.3), [0], tmp_path, resume=True)
+        spikeprop.repeat(settings, [0], tmp_path)
+    with pytest.raises(CheckpointError, match=r"other settings \(lr: 0[.]02 there, 0[.]3 here\)"):
+        spikeprop.repeat(replace(settings, lr=0.3), [0], tmp_path, resume=True)
     (tmp_path / "results.json").write_text("{}")
     with pytest.raises(CheckpointError, match="holds no results"):
-        repeats.repeat(spikeprop.trial, settings, [0], tmp_path, resume=True)
+        spikeprop.repeat(settings, [0], tmp_path, resume=True)
     with pytest.raises(FileNotFoundError, match="there are no results"):
-        repeats.repeat(spikeprop.trial, settings, [0], tmp_path / "none", resume=True)
+        spikeprop.repeat(settings, [0], tmp_path / "none", resume=True)
     with pytest.raises(ValueError, match="at least one seed"):
-        repeats.repeat(spikeprop.trial, settings, [], tmp_path)
+        spikeprop.repeat(settings, [], tmp_path)
 
 
 def test_repeats_tell_how_many_learned_xor(tmp_path):
@@ -322,14 +326,14 @@ def test_repeats_tell_how_many_learned_xor(tmp_path):
 def test_figures_show_spikes_and_potentials_of_one_sample(tmp_path):
     settings = preset("iris", **SMALL)
     parts = spikeprop.load(settings)
-    run = spikeprop.prepare(settings, parts.train)
-    t = spikes(run.model, parts.test[0])
+    run = spikeprop.prepare(settings, parts)
+    t = spikes(run.model, parts.held_out[0])
     assert list(t) == ["input", "hidden", "output"]
-    torch.testing.assert_close(t["output"], run.model(parts.test[0])[0], rtol=0, atol=0)
-    figure = potentials(run.model, parts.test[0])
+    torch.testing.assert_close(t["output"], run.model(parts.held_out[0])[0], rtol=0, atol=0)
+    figure = potentials(run.model, parts.held_out[0])
     assert len(figure.axes) == 3
-    figures = Figures(tmp_path, run, parts.test, every=0.0)
-    spikeprop.train_on(settings, run, parts, progress=False, echo=None, after_epoch=figures.update)
+    figures = Figures(tmp_path, spikeprop.figures(settings, run, parts), every=0.0)
+    spikeprop.fit(settings, run, parts, progress=False, echo=None, after_epoch=figures.update)
     figures.finish(run)
     for name in ("curves", "spikes", "potentials"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")

@@ -5,8 +5,8 @@ import torch
 from typer.testing import CliRunner
 
 from snnfast import cli
-from snnfast.procedure import spikeprop, spikeprop_figures
-from snnfast.train import read_checkpoint
+from snnfast.checkpoint import read_checkpoint
+from snnfast.procedure import Procedure, spikeprop
 
 QUICK = ["--hidden", "4", "--terminals", "3", "--device", "cpu", "--epochs", "2"]
 
@@ -31,7 +31,7 @@ def test_options_reach_the_settings(tmp_path):
     options = ["--dataset", "cancer", "--code", "latency", "--tau", 8, "--loss", "squared-error"]
     options += ["--hidden", 5, "--jitter", 0.1, "--batch-size", 100, "--lr", 0.02, "--seed", 3]
     text = call(*QUICK, *options, "--validate", "--epochs", 1, "--out", tmp_path)
-    assert "test accuracy" in text
+    assert "validation accuracy" in text
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     settings = read_checkpoint(tmp_path / "checkpoint.pt")["settings"]
     expected = {"dataset": "cancer", "code": "latency", "tau": 8.0, "loss": "squared-error"}
@@ -49,11 +49,11 @@ def test_run_interrupted_and_resumed_equals_the_whole(tmp_path, monkeypatch):
     common = [*QUICK, "--code", "latency", "--seed", 4]
     call(*common, "--out", tmp_path / "whole")
 
-    def interrupt(run):
+    def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(spikeprop_figures, "curves", interrupt)
+        patched.setattr(Procedure, "drawn", interrupt)
         text = call(*common, "--out", tmp_path / "parts", code=130)
         assert "repeat the command with --resume" in text
     assert read_checkpoint(tmp_path / "parts" / "checkpoint.pt")["epoch"] == 1
@@ -90,7 +90,7 @@ def test_repeats_that_are_interrupted_say_so(tmp_path, monkeypatch):
         (["--dataset", "digits", "--code", "population"], "the population code is for iris"),
         (["--code", "rate"], "code must be one of population, latency"),
         (["--epochs", "-1"], "epochs must be at least 0"),
-        (["--hidden", "0"], "out_features must be at least 1, got 0"),
+        (["--hidden", "0"], "hidden must be at least 1, got 0"),
         (["--dataset", "xor", "--folds", "2"], "xor has four patterns"),
         (["--resume"], "there is no checkpoint"),
         (["--resume", "--seeds", "2"], "there are no results"),

@@ -56,19 +56,19 @@ GOOD = {
         "tau": 2.0,
         "t_max": 9.0,
     },
-    "stdp": {"w": W, "pre": spikes(5, 4), "post": spikes(5, 3), "rule": plasticity.pair()},
-    "bp_stdp": {"w": W, "pre": spikes(5, 4), "error": torch.zeros(5, 3)},
+    "stdp": {"w": W, "pre": spikes(5, 2, 4), "post": spikes(5, 2, 3), "rule": plasticity.pair()},
+    "bp_stdp": {"w": W, "pre": spikes(5, 2, 4), "error": torch.zeros(5, 2, 3)},
     "bp_stdp_network": {"weights": [W], "x": spikes(2, 5, 4), "thresholds": [0.9]},
     "diehl_cook": COMPETITION,
-    "diehl_cook_conductance": COMPETITION,
+    "diehl_cook_conductance": {**COMPETITION, "theta": torch.zeros(3, dtype=torch.float64)},
     "IF": {},
     "LI": {},
     "LIF": {},
     "CubaLIF": {},
+    "ALIF": {},
     "ParametricLIF": {},
     "Rate": {},
     "Count": {},
-    "Time": {},
     "SpikeProp": {"in_features": 2, "out_features": 3, "delays": 2},
     "calibrate": {"layer": None, "t": T, "mean_time": 9.0},
     "detach": {"net": nn.LIF()},
@@ -103,6 +103,7 @@ PUBLIC = {
     for module in MODULES
     for name in module.__all__
     if not hasattr(getattr(module, name), "_fields")  # results and states
+    and name != "Time"  # takes layers only
 }
 
 

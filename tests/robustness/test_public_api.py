@@ -12,12 +12,13 @@ import snnfast
 NAMES = {
     "snnfast": (
         "backend build_info conversion conversion_report convert encoder learning loss memory model nn ops "
-        "optimizer plasticity reference surrogate threshold"
+        "optimizer plasticity procedure reference surrogate threshold"
     ),
     "snnfast.conversion": (
         "METHODS QCFS ConversionReport LayerReport Neurons ProductReport SpikingNetwork Stream "
         "conversion_report convert fine_tune quantise"
     ),
+    "snnfast.procedure": "Procedure Result bp_stdp diehl2015 spikeprop stbp stdp vgg16",
     "snnfast.threshold": "activation_based spikenorm",
     "snnfast.learning": "STDP Assignment assign_labels predict",
     "snnfast.plasticity": (

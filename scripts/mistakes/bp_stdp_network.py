@@ -1,0 +1,45 @@
+"""Mistakes in bp_stdp_network and in presentations: name, path, what becomes what."""
+
+TESTS = ("tests/ops/test_bp_stdp_network.py", "tests/ops/test_presentations.py")
+CPU, CUDA, OPS = (
+    "csrc/cpu/bp_stdp_network.cpp",
+    "csrc/cuda/bp_stdp_network.cu",
+    "csrc/ops/bp_stdp_network.cpp",
+)
+PRESENTATIONS = "csrc/ops/presentations.h"
+MISTAKES = (
+    ("padding at rest", CPU, "-static_cast<C>(__builtin_huge_val())", "C(0)"),
+    ("spikes ahead added twice", CPU, "known ? offsets[t + 1] : offsets[t];", "offsets[t];"),
+    ("weights change at the end", CPU, "+ p]) return t + 1;", "+ p]) return a_.x.T;"),
+    ("hidden weights not changed", CPU, "      if (l > 0)\n", "      if (l > 1)\n"),
+    (
+        "membranes of the first layer only",
+        CPU,
+        "if (a_.return_state) parallel",
+        "if (false) parallel",
+    ),
+    ("cuda: > for >=", CUDA, "v >= a.threshold;", "v > a.threshold;"),
+    ("cuda: old weights", CUDA, "      transpose(l, stream);\n", ""),
+    ("threshold of 0 in float32", OPS, "static_cast<float>(threshold)) > 0", "threshold) > 0"),
+    ("shared memory", OPS, "!overlap(weights[k], w)", "true"),
+    (
+        "weights twice",
+        "snnfast/calls/bp_stdp_network.py",
+        "if check.overlap(a, b):",
+        "if a is None:",
+    ),
+    ("inputs unchecked", PRESENTATIONS, "STD_TORCH_CHECK(inputs_fit,", "STD_TORCH_CHECK(true,"),
+    (
+        "offsets unchecked",
+        PRESENTATIONS,
+        "offsets_fit = offsets[0] >= 0 && offsets[x.T] <= fired;",
+        "",
+    ),
+    ("steps uncounted", "snnfast/calls/presentations.py", ">= 2**31:", ">= 2**99:"),
+    (
+        "cuda: events unbounded",
+        "csrc/cuda/presentations.cu",
+        "value < 0 ? 0 : value > most ? static_cast<T>(most) : value;",
+        "value;",
+    ),
+)

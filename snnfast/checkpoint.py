@@ -1,0 +1,137 @@
+"""Checkpoints: plain values and tensors in one file, replaced in one step, with a checksum over all of them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+FORMAT = 2
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be read, is damaged, or belongs to something else."""
+
+
+def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes a checkpoint; ``path`` holds the old one or the new one at any moment, never a part.
+
+    Args:
+        path: the file; missing folders are made.
+        content: plain values, containers and tensors; ``"kind"`` says of what, in a few words.
+
+    Raises:
+        OSError: the file cannot be written; the old one is untouched.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
+    whole = {**content, "format": FORMAT}
+    whole["checksum"] = checksum(whole)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as stream:
+            torch.save(whole, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # what PyTorch makes of a full disk
+        raise OSError(f"{path} cannot be written: {error}") from error
+    finally:
+        if temporary.exists():
+            temporary.unlink()
+
+
+def read_checkpoint(path: Path, kind: str | None = None) -> dict[str, Any]:
+    """The content of a checkpoint, on the CPU; nothing in it is executed.
+
+    Args:
+        path: the file.
+        kind: what it must be of; None for any.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: it is no checkpoint of this package, a damaged one, or of another kind.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint {path}")
+    with path.open("rb") as stream:
+        try:
+            checkpoint = torch.load(stream, map_location="cpu", weights_only=True)
+        except Exception as error:  # whatever unpickling a broken or foreign file raises
+            line = str(error).partition("\n")[0]
+            raise CheckpointError(f"{path} is no readable checkpoint: {line}") from error
+    if not isinstance(checkpoint, dict) or checkpoint.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} is no checkpoint of this version of snnfast (format {FORMAT})"
+        )
+    if checkpoint.pop("checksum", None) != checksum(checkpoint):
+        raise CheckpointError(f"{path} is damaged: its checksum is not that of what it holds")
+    if kind is not None and checkpoint.get("kind") != kind:
+        raise CheckpointError(
+            f"{path} must be of kind {kind!r}, got one of kind {checkpoint.get('kind')!r}"
+        )
+    return checkpoint
+
+
+def checksum(content: Any) -> str:
+    """SHA-256 over names, values and every tensor's dtype, shape and bytes."""
+    digest = hashlib.sha256()
+    for part in _parts(content):
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _parts(value: Any) -> Iterator[bytes | memoryview]:
+    if isinstance(value, Tensor):
+        yield f"{value.dtype} {tuple(value.shape)};".encode()
+        yield value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data
+    elif isinstance(value, Mapping):
+        yield f"{len(value)} pairs;".encode()
+        for key, item in value.items():
+            yield f"{key!r}:".encode()
+            yield from _parts(item)
+    elif isinstance(value, (list, tuple)):
+        yield f"{len(value)} items;".encode()
+        for item in value:
+            yield from _parts(item)
+    else:
+        yield f"{value!r};".encode()
+
+
+def same_settings(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """Raises CheckpointError unless the settings in the checkpoint ``path`` are those of this run."""
+    differing = [
+        f"{name}: {_shown(there, name)} there, {_shown(here, name)} here"
+        for name in sorted({*there, *here})
+        if there.get(name) != here.get(name)
+    ]
+    if differing:
+        raise CheckpointError(
+            f"{path} is of a run with other settings ({'; '.join(differing)}); give the same or start anew"
+        )
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Gives ``model`` the weights of a checkpoint and leaves everything else of it alone.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: it is no checkpoint of this package, holds no network, or another one.
+    """
+    checkpoint = read_checkpoint(path)
+    if "model" not in checkpoint:
+        raise CheckpointError(
+            f"{path} holds no network to start from, it is of kind {checkpoint.get('kind')!r}"
+        )
+    try:
+        model.load_state_dict(checkpoint["model"])
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} does not fit this network: {error}") from error
+
+
+def _shown(settings: Mapping[str, Any], name: str) -> str:
+    return repr(settings[name]) if name in settings else "nothing"

@@ -1,0 +1,125 @@
+"""``snnfast train``, ``assign``, ``infer`` and ``convert``: from options to results in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from snnfast.cli.options import (
+    Device,
+    Download,
+    Resume,
+    Root,
+    chosen_device,
+    command,
+    needs_root,
+    tell_interruption,
+)
+from snnfast.procedure import conversion, stdp
+from snnfast.procedure import diehl_cook2015_readout as readout
+from snnfast.procedure.folder import locked
+from snnfast.procedure.repeats import RESULTS
+from snnfast.procedure.run import CHECKPOINT, Procedure
+
+Out = Annotated[
+    Path | None, typer.Option(help="Folder of results; one in runs/ that says what if left out.")
+]
+
+
+def training(procedure: Procedure[Any]) -> Callable[..., None]:
+    """The command that trains by a procedure."""
+
+    def train(
+        given: dict[str, Any],
+        *,
+        seeds: Annotated[
+            int | None, typer.Option(min=1, help="Train anew for so many seeds, show the mean.")
+        ] = None,
+        data: Root = None,
+        download: Download = False,
+        device: Device = "auto",
+        out: Out = None,
+        resume: Resume = False,
+        weights: Annotated[
+            Path | None, typer.Option(help="Start from the weights of this checkpoint.")
+        ] = None,
+    ) -> None:
+        settings = procedure.preset(**given)
+        needs_root(settings.dataset, data)
+        many = seeds is not None or getattr(settings, "folds", None) is not None
+        name = procedure.folder(settings) + ("-repeats" if many else "")
+        folder = out or Path("runs") / name
+        where: dict[str, Any] = {"root": data, "download": download}
+        where["device"] = chosen_device(device)
+        try:
+            if many:
+                of = range(settings.seed, settings.seed + (seeds or 1))
+                repeats = procedure.repeat(settings, of, folder, resume=resume, **where)
+                typer.echo(repeats.summary())
+            else:
+                result = procedure.train(settings, folder, resume=resume, weights=weights, **where)
+                typer.echo(result.summary())
+        except KeyboardInterrupt:
+            tell_interruption(folder / (RESULTS if many else CHECKPOINT))
+
+    train.__doc__ = f"{procedure.__doc__} Options left out take the dataset's preset."
+    return command(procedure.Settings, train)
+
+
+def convert(
+    given: dict[str, Any],
+    *,
+    run: Annotated[Path, typer.Argument(help="Folder of a run of train diehl2015 or train vgg16.")],
+    data: Root = None,
+    download: Download = False,
+    device: Device = "auto",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of results; RUN/<method> if left out.")
+    ] = None,
+    resume: Resume = False,
+) -> None:
+    """Convert a trained ReLU network to a spiking one, and report how well it follows."""
+    settings = conversion.Settings(**given)
+    needs_root(conversion.ANN.stored(run).dataset, data)
+    folder = out or run / settings.method
+    where: dict[str, Any] = {"root": data, "download": download, "device": chosen_device(device)}
+    try:
+        result = conversion.convert(settings, run, folder, resume=resume, **where)
+    except KeyboardInterrupt:
+        tell_interruption(folder / conversion.CHECKPOINT)
+    typer.echo(result.summary())
+
+
+def assign(
+    given: dict[str, Any],
+    *,
+    images: Annotated[
+        int | None,
+        typer.Option(
+            help="How many training images decide, the last ones; if left out ten a neuron, at least 10,000."
+        ),
+    ] = None,
+    data: Root = None,
+    device: Device = "auto",
+    out: Out = None,
+) -> None:
+    """Labels the neurons of a run by their responses to training images."""
+    folder = out or Path("runs") / stdp.folder(stdp.preset(**given))
+    run = stdp.reopen(folder, root=data, device=chosen_device(device))
+    with locked(folder):
+        typer.echo(readout.assign(*run, folder, images=images).summary())
+
+
+def infer(
+    given: dict[str, Any], *, data: Root = None, device: Device = "auto", out: Out = None
+) -> None:
+    """Scores a run whose neurons have labels on the test images, or the validation split of its settings."""
+    folder = out or Path("runs") / stdp.folder(stdp.preset(**given))
+    run = stdp.reopen(folder, root=data, device=chosen_device(device))
+    with locked(folder):
+        result = readout.infer(*run, readout.stored(*run, folder), folder)
+        stdp.keep(result)
+    typer.echo(result.summary())

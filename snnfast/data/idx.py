@@ -1,0 +1,61 @@
+"""Files of MNIST and its kin, looked at before torchvision reads them: it takes what is cut off or mixed up as data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+_HEADER = {"images-idx3-ubyte": (0x803, 4), "labels-idx1-ubyte": (0x801, 2)}
+CLASSES = 10
+
+
+def check_files(raw: Path, train: bool) -> None:
+    """Looks at the images and labels of one part in ``raw``; files that are missing are torchvision's to tell.
+
+    Raises:
+        ValueError: a file that is empty, compressed, of another kind or not as long as it says, a label above 9, or
+            other numbers of images and labels; the message names the file.
+    """
+    part = "train" if train else "t10k"
+    counts = {}
+    for name in _HEADER:
+        path = raw / f"{part}-{name}"
+        if not path.is_file():
+            if path.with_name(f"{path.name}.gz").is_file():
+                raise ValueError(f"{path} must be there unpacked, got {path.name}.gz: gunzip it")
+            return
+        counts[path] = _count(path, *_HEADER[name])
+    (images, n_images), (labels, n_labels) = counts.items()
+    if n_images != n_labels:
+        raise ValueError(
+            f"{images} and {labels.name} must hold as many images as labels, got {n_images} and {n_labels}"
+        )
+
+
+def _count(path: Path, magic: int, words: int) -> int:
+    with path.open("rb") as stream:
+        header = np.frombuffer(stream.read(4 * words), dtype=">u4")
+        size = path.stat().st_size
+        if size == 0:
+            raise ValueError(f"{path} is empty")
+        if len(header) < words or header[0] != magic:
+            came = f"0x{int(header[0]):x}" if len(header) else f"{size} bytes"
+            kind = ", which is a compressed file: unpack it" if came[:6] == "0x1f8b" else ""
+            raise ValueError(f"{path} must begin with 0x{magic:x}, got {came}{kind}")
+        expected = 4 * words + int(np.prod(header[1:].astype(np.int64)))
+        if size != expected:
+            raise ValueError(
+                f"{path} must be of {expected} bytes for {'x'.join(map(str, header[1:]))}, got {size}"
+            )
+        if words == 2:
+            largest = int(np.frombuffer(stream.read(), dtype=np.uint8).max(initial=0))
+            if largest >= CLASSES:
+                raise ValueError(f"{path} must hold labels from 0 to {CLASSES - 1}, got {largest}")
+        elif tuple(header[2:]) != (28, 28):
+            raise ValueError(
+                f"{path} must hold images of 28x28, got {'x'.join(map(str, header[2:]))}"
+            )
+    if header[1] == 0:
+        raise ValueError(f"{path} holds no items")
+    return int(header[1])

@@ -1,0 +1,21 @@
+"""How a call of :func:`snnfast.ops.diehl_cook_conductance` reaches its kernel."""
+
+from __future__ import annotations
+
+from snnfast.calls.diehl_cook_conductance import (
+    DiehlCookConductanceCall,
+    DiehlCookConductanceResult,
+)
+from snnfast.reference.diehl_cook_conductance import diehl_cook_conductance as reference
+
+from .diehl_cook import present, register_network
+
+
+def run(op: str, call: DiehlCookConductanceCall) -> DiehlCookConductanceResult:
+    """What the presentations gave; weights and thresholds have changed."""
+    return call.answer(present(op, call, reference.equation))  # type: ignore[attr-defined]
+
+
+def register(namespace: str) -> None:
+    """Makes the kernel in ``namespace`` traceable without data."""
+    register_network(namespace, "diehl_cook_conductance_", DiehlCookConductanceCall)

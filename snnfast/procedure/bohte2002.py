@@ -1,0 +1,310 @@
+"""SpikeProp (Bohte et al. 2002): training spike times, on XOR, Iris, Wisconsin breast cancer, digits and MNIST."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from snnfast import loss
+from snnfast.encoder import Latency, Population
+from snnfast.model import Bohte2002
+from snnfast.nn import SpikeProp
+from snnfast.procedure import bohte2002_figures, samples
+from snnfast.procedure.run import Data, Draw, Procedure
+from snnfast.procedure.samples import CLASSES, IMAGES
+from snnfast.procedure.settings import FoldedSettings, option
+from snnfast.train import Decide, Loss, Part, Run
+
+CODES = ("population", "latency")
+LOSSES = ("cross-entropy", "squared-error")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpikepropSettings(FoldedSettings):
+    """What decides the course of a run, and its result. Times in milliseconds."""
+
+    name = "spikeprop"
+
+    dataset: str = option(
+        "iris", "iris, cancer, digits, xor (all in the package) or mnist.", choices=tuple(CLASSES)
+    )
+    code: str = option("population", "population or latency.", choices=CODES)
+    fields: int = option(12, "Neurons a feature of the population code.", least=1)
+    beta: float = option(
+        1.5,
+        "The larger, the narrower the fields of the population code; 1.5 in the paper.",
+        above=0,
+    )
+    span: float = option(10.0, "Latest input spike.", above=0)
+    threshold: float | None = option(
+        None, "Values up to it do not fire in the latency code; None: all fire."
+    )
+    bias: int = option(1, "Inputs that always fire at 0.", least=0)
+    hidden: tuple[int, ...] = option(
+        (10,), "Hidden neurons; give it again for another layer.", least=1
+    )
+    terminals: int = option(
+        16, "Synapses of a connection, with delays 1 ... terminals; one alone has none.", least=1
+    )
+    tau: float = option(7.0, "Time constant of the potentials in ms.", above=0)
+    t_max: float = option(40.0, "End of the observation.", above=0)
+    low: float = option(
+        -0.5, "First weights are drawn from U(low, 1), then scaled for each neuron; see --fire-at."
+    )
+    fire_at: tuple[float, float] = option(
+        (9.0, 14.0),
+        "When neurons of the first layer and outputs fire on average before training, layers between them in between.",
+    )
+    slope_min: float = option(
+        0.05, "Least slope in the gradient, in units of threshold / tau.", least=0
+    )
+    virtual: float = option(4.0, "Scale of the times of silent outputs.", above=0)
+    loss: str = option(
+        "cross-entropy",
+        "cross-entropy of the first spike, or squared-error to target times.",
+        choices=LOSSES,
+    )
+    targets: tuple[float, float] = option(
+        (12.0, 16.0),
+        "Times wanted of the class's output and of the others, for the squared error; of XOR's one output for true "
+        "and for false.",
+    )
+    copies: int = option(1, "Copies of each sample that make the training part.", least=1)
+    noise: float = option(
+        0.0, "Deviation of noise on the features of each copy, as a share of their range.", least=0
+    )
+    jitter: float = option(
+        0.0, "Deviation of noise on input times in ms, anew for each sample and epoch.", least=0
+    )
+    shift: int = option(0, "Moves images by up to so many pixels, anew in each epoch.", least=0)
+    epochs: int = option(30, "Passes over the training data.", least=0)
+    batch_size: int = option(20, "Samples a step.", least=1)
+    lr: float = option(0.01, "Adam's first learning rate.", above=0)
+    cosine: bool = option(True, "Take the learning rate to 0 along a cosine, or keep it.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.code == "population" and self.dataset not in ("iris", "cancer"):
+            raise ValueError(
+                f"spikeprop: the population code is for iris and cancer, {self.dataset} takes latency"
+            )
+        if self.dataset == "xor" and (self.validate or self.folds or self.loss != "squared-error"):
+            raise ValueError(
+                "spikeprop: xor has four patterns and one output: no validation, no folds, loss squared-error"
+            )
+        if self.shift and self.dataset not in IMAGES:
+            raise ValueError(f"spikeprop: shift is for images, {self.dataset} has none")
+
+
+class Spikeprop(Procedure[SpikepropSettings]):
+    """SpikeProp (Bohte et al. 2002): exact spike times."""
+
+    name, title, Settings = "spikeprop", "SpikeProp", SpikepropSettings
+
+    def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of docs/results.md."""
+        code = changes.get("code", "population" if dataset in ("iris", "cancer") else "latency")
+        chosen: dict[str, Any] = {"code": code}
+        if dataset == "xor":
+            chosen |= {"fire_at": (9.0, 13.0), "span": 6.0, "hidden": (5,), "low": 0.0}
+            chosen |= {"loss": "squared-error", "targets": (10.0, 16.0)}
+            chosen |= {"epochs": 100, "batch_size": 4, "lr": 0.05, "cosine": False}
+        elif dataset == "iris":
+            chosen |= {"loss": "squared-error"}
+            chosen |= (
+                {"bias": 2, "tau": 30.0, "beta": 0.4, "copies": 5, "noise": 0.1, "epochs": 6}
+                if code == "population"
+                else {"epochs": 60, "lr": 0.02}
+            )
+        elif dataset == "cancer":
+            chosen |= {"fields": 7, "hidden": (15,), "terminals": 8, "epochs": 10}
+            chosen |= {"batch_size": 32, "lr": 0.003, "loss": "squared-error", "tau": 30.0}
+        else:
+            chosen |= {"terminals": 1, "tau": 60.0, "t_max": 30.0, "fire_at": (6.0, 9.0)}
+            chosen |= {"low": -0.6, "threshold": 0.0, "batch_size": 32, "hidden": (400,)}
+            chosen |= (
+                {"jitter": 2.0, "slope_min": 18.0, "epochs": 80}
+                if dataset == "digits"
+                else {"span": 8.0, "threshold": 0.3, "epochs": 12, "lr": 0.002, "shift": 1}
+            )
+        return chosen
+
+    def load(
+        self,
+        settings: SpikepropSettings,
+        root: str | Path | None = None,
+        *,
+        download: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> Data:
+        """The data of a run as spike times, in the parts of :func:`snnfast.procedure.samples.load`.
+
+        The code is fitted to the training part alone, before its noise.
+        """
+        parts = samples.load(settings, root, download=download)
+        encode = coder(settings, parts.train[0])
+        copies = _noisy(settings, parts.train[0]), parts.train[1].repeat(settings.copies)
+
+        def part(values: Part) -> Part:
+            return encode(values[0]).to(device), values[1].to(device)
+
+        return Data(part(copies), part(parts.held_out), parts.split)
+
+    def model(self, settings: SpikepropSettings, data: Data) -> Bohte2002:
+        """The network, calibrated on the first 1,000 training samples."""
+        times = data.train[0]
+        model = Bohte2002(
+            times.shape[1],
+            settings.hidden,
+            1 if settings.dataset == "xor" else CLASSES[settings.dataset],
+            settings.terminals if settings.terminals > 1 else [0.0],
+            time_constant=settings.tau,
+            t_max=settings.t_max,
+            virtual=settings.virtual,
+            slope_min=settings.slope_min,
+        )
+        model.reset_parameters(settings.low, 1.0)
+        model.to(times.device)
+        model.calibrate(times[:1000], torch.linspace(*settings.fire_at, len(model.layers)).tolist())
+        return model
+
+    def optimizer(self, settings: SpikepropSettings, model: nn.Module) -> torch.optim.Optimizer:
+        """Adam."""
+        return torch.optim.Adam(model.parameters(), lr=settings.lr, fused=True)
+
+    def scheduler(
+        self, settings: SpikepropSettings, optimizer: torch.optim.Optimizer
+    ) -> torch.optim.lr_scheduler.LRScheduler | None:
+        """A cosine, or None."""
+        return super().scheduler(settings, optimizer) if settings.cosine else None
+
+    def decide(self, settings: SpikepropSettings) -> Decide:
+        """The label of output times ``[B, O]``: the first spike; for XOR the nearer target. No spike, no label: -1."""
+        if settings.dataset != "xor":
+            return lambda t: loss.first_spike(t, settings.t_max)
+        middle = sum(settings.targets) / 2
+        return lambda t: torch.where(t[:, 0] > settings.t_max, -1, (t[:, 0] < middle).long())
+
+    def learning(self, settings: SpikepropSettings, run: Run, data: Data) -> dict[str, Any]:
+        """Arguments of :func:`snnfast.train.fit`."""
+        return {
+            "batch_size": settings.batch_size,
+            "loss": objective(settings),
+            "augment": augmentation(settings),
+        }
+
+    def measured(
+        self, settings: SpikepropSettings, run: Run, data: Data
+    ) -> tuple[dict[str, Any], list[str]]:
+        """Cycles until XOR was learned; by layer the share of spikes whose slope is bounded in the gradient."""
+        clipped = clipped_shares(run.model, data.held_out[0])
+        shown = ", ".join(f"{100 * share:.1f} %" for share in clipped)
+        return (
+            {"clipped": clipped, "converged": converged(settings, run)},
+            [f"slopes below slope_min: {shown} of the spikes, by layer"],
+        )
+
+    def figures(self, settings: SpikepropSettings, run: Run, data: Data) -> dict[str, Draw]:
+        """Curves; spike times before and after, and potentials of the outputs, for the first sample held out."""
+        drawn = super().figures(settings, run, data)
+        if settings.dataset == "xor":  # where both parts are the same patterns
+            names = {"loss": "loss", "accuracy": "accuracy"}
+            drawn["curves"] = partial(self.drawn, settings, names=names)
+        return drawn | bohte2002_figures.figures(settings.dataset, run, data.held_out)
+
+
+def _noisy(settings: SpikepropSettings, x: Tensor) -> Tensor:
+    """The copies ``[copies N, F]`` of the training features ``[N, F]``, the same for every run of a seed."""
+    copies = x.repeat(settings.copies, 1)
+    if not settings.noise:
+        return copies
+    generator = torch.Generator().manual_seed(settings.seed)
+    spread = settings.noise * (x.amax(0) - x.amin(0))
+    return copies + spread * torch.randn(copies.shape, generator=generator)
+
+
+def coder(settings: SpikepropSettings, train: Tensor) -> torch.nn.Module:
+    """From features ``[N, F]`` to input spike times ``[N, I]``, fitted to the training part."""
+    low, high = train.amin(0), train.amax(0)
+    if settings.code == "population":
+        encoder = Population(
+            settings.fields, low, high, settings.span, settings.span, beta=settings.beta
+        )
+        return _Code(encoder, settings.bias)
+    latency = Latency(settings.span, threshold=settings.threshold)
+    if settings.dataset in IMAGES:
+        return _Code(latency, settings.bias)
+    return _Code(latency, settings.bias, low, high)
+
+
+class _Code(torch.nn.Module):
+    """An encoder, after scaling to [0, 1] if there are bounds, and inputs that always fire at 0."""
+
+    def __init__(
+        self, encoder: torch.nn.Module, bias: int, low: Any = None, high: Any = None
+    ) -> None:
+        super().__init__()
+        self.encoder, self.bias, self.low, self.high = encoder, bias, low, high
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.low is not None:
+            x = ((x - self.low) / (self.high - self.low)).clamp(0, 1)
+        return F.pad(self.encoder(x).flatten(1), (0, self.bias))
+
+
+def objective(settings: SpikepropSettings) -> Loss:
+    """The loss of a run: output times ``[B, O]`` and labels ``[B]`` to a scalar."""
+    if settings.loss == "cross-entropy":
+        return partial(loss.first_spike_cross_entropy, t_max=settings.t_max)
+    early, late = settings.targets
+
+    def squared_error(t: Tensor, labels: Tensor) -> Tensor:
+        wanted = labels[:, None] if t.shape[1] == 1 else F.one_hot(labels, t.shape[1])
+        return loss.spike_time_squared_error(t, late + (early - late) * wanted.to(t))
+
+    return squared_error
+
+
+def augmentation(settings: SpikepropSettings) -> Callable[[Tensor], Tensor] | None:
+    """What changes the input times ``[B, I]`` of a batch in training; None for nothing.
+
+    Drawn on the CPU, so that every device sees the same.
+    """
+    if not (settings.shift or settings.jitter):
+        return None
+
+    def augment(t: Tensor) -> Tensor:
+        if settings.shift:
+            pixels = t[:, : t.shape[1] - settings.bias]
+            moved = samples.moved(pixels, settings.shift, empty=math.inf)
+            t = torch.cat([moved, t[:, pixels.shape[1] :]], 1)
+        if settings.jitter:  # nothing comes before 0, silent stays silent
+            t = (t + (torch.randn(t.shape) * settings.jitter).to(t)).clamp(min=0)
+        return t
+
+    return augment
+
+
+def converged(settings: SpikepropSettings, run: Run) -> int | None:
+    """Cycles until XOR was learned: the first with a sum of squared errors below 1 ms^2; None if there is none."""
+    if settings.dataset != "xor":
+        return None
+    # The loss is half the mean over the four patterns.
+    learned = (i + 1 for i, row in enumerate(run.history) if 8 * row["loss"] < 1)
+    return next(learned, None)
+
+
+def clipped_shares(model: nn.Module, times: Tensor) -> list[float]:
+    """By layer :meth:`snnfast.nn.SpikeProp.clipped_share` for the first 1,000 of the input times ``[N, I]``."""
+    network = cast(Bohte2002, model)
+    with torch.no_grad():
+        heard = network.spike_times(times[:1000])
+    return [cast(SpikeProp, layer).clipped_share(t) for layer, t in zip(network.layers, heard)]

@@ -1,0 +1,250 @@
+"""STDP: the network of Diehl and Cook 2015 learns digits and MNIST without labels, then its neurons are labelled."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor
+
+from snnfast.learning.labels import assignment, class_sums, predict
+from snnfast.model import DiehlAndCook2015
+from snnfast.model import diehl_cook2015_settings as network
+from snnfast.procedure import diehl_cook2015_readout as readout
+from snnfast.procedure import images
+from snnfast.procedure.run import Data, Draw, Procedure, Result
+from snnfast.procedure.settings import Settings, option
+from snnfast.train import Run, Score
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CLASSES = readout.CLASSES
+IMAGES_PER_CALL = {"digits": 100, "mnist": 1000}
+VALIDATION_IMAGES = 10_000  # of MNIST: the last of the training set
+RECENT_IMAGES = 10_000  # about so many images decide on the labels of the running accuracy
+
+
+@dataclass(frozen=True, kw_only=True)
+class StdpSettings(Settings):
+    """What decides the course of a run, and its result. Where the network's settings are None, its preset has them."""
+
+    name = "stdp"
+
+    dataset: str = option(
+        "digits", "digits (in the package) or mnist.", choices=tuple(IMAGES_PER_CALL)
+    )
+    neurons: int = option(100, "Excitatory neurons.", least=1)
+    preset: str = option("tuned", "tuned, manual, n3ml or paper.", choices=tuple(network.PRESETS))
+    epochs: int = option(2, "Passes over the training images.", least=0)
+    rule: str | None = option(None, "Another rule of snnfast.plasticity, with its defaults.")
+    lr: float | None = option(None, "Rate of potentiation.")
+    lr_final: float | None = option(None, "Learning rates at the end, as a part of those before.")
+    theta_plus: float | None = option(None, "Growth of a threshold per spike, mV.")
+    norm: float | None = option(None, "Sum of weights per input.")
+    intensity: float | None = option(None, "Rate of a white pixel, Hz.")
+    time_interval: float | None = option(None, "A presentation, ms.")
+    changes: dict[str, Any] = option(  # noqa: RUF009, the dictionary is copied
+        {}, "NAME=VALUE: any other setting of network or rule; repeatable.", flag="--set"
+    )
+    images_per_call: int | None = option(
+        None, "Images after which learning rates are set anew; None: the data set's.", least=1
+    )
+    seed: int = option(0, "Seed of weights, order and spikes.", least=0, most=2**32 - 1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.images_per_call is None:
+            object.__setattr__(self, "images_per_call", IMAGES_PER_CALL[self.dataset])
+        self.network(1)
+
+    def network(self, images: int) -> network.Settings:
+        """Settings of the network for a run over ``images`` training images."""
+        names = ("rule", "lr", "lr_final", "theta_plus", "norm", "intensity", "time_interval")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        try:
+            return network.for_dataset(
+                self.dataset,
+                self.preset,
+                self.neurons,
+                presentations=max(self.epochs * images, 1),
+                **{**given, **self.changes},
+            )
+        except (ValueError, TypeError) as error:
+            raise type(error)(f"stdp: {error}") from None
+
+
+class Stdp(Procedure[StdpSettings]):
+    """Spike-timing-dependent plasticity (Diehl and Cook 2015): trains, labels the neurons, scores."""
+
+    name, title, Settings = "stdp", "STDP", StdpSettings
+    figures_within_epochs = True
+
+    def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """The network's preset has the settings."""
+        return {}
+
+    def load(
+        self,
+        settings: StdpSettings,
+        root: str | Path | None = None,
+        *,
+        download: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> Data:
+        """The images of a run; the validation split of MNIST are the last 10,000 training images."""
+        if not settings.validate or settings.dataset == "digits":
+            return images.load(settings, root, download=download, device=device)
+        pixels, labels = images.part(settings.dataset, "train+val", root, download, device)
+        whole = len(pixels)
+        n = whole - VALIDATION_IMAGES if whole > VALIDATION_IMAGES else whole // 2
+        return Data((pixels[:n], labels[:n]), (pixels[n:], labels[n:]), "validation")
+
+    def model(self, settings: StdpSettings, data: Data) -> DiehlAndCook2015:
+        """The network at its beginning."""
+        pixels = data.train[0]
+        chosen = settings.network(len(pixels))
+        return DiehlAndCook2015(settings.neurons, pixels.shape[1:], chosen).to(data.device)
+
+    def counts(self, settings: StdpSettings, data: Data) -> Score:
+        """Running accuracy, and how much neurons spike."""
+        return Responses(settings.neurons, data.device)
+
+    def learning(self, settings: StdpSettings, run: Run, data: Data) -> dict[str, Any]:
+        """Arguments of :func:`snnfast.train.fit`."""
+        n, model = len(data.train[0]), cast(DiehlAndCook2015, run.model)
+        size = cast(int, settings.images_per_call)
+        drawn = functools.lru_cache(1)(partial(draw, settings.seed, n))
+
+        def step(pixels: Tensor, labels: Tensor) -> tuple[Tensor, None]:
+            model.set_progress((run.epoch * n + run.images) / (settings.epochs * n))
+            seeds = drawn(run.epoch)[1][run.images : run.images + len(pixels)]
+            return model.present(pixels * model.settings.intensity, seeds=seeds).counts, None
+
+        return {
+            "held_out": None,  # before its neurons have labels the network answers nothing
+            "batch_size": size,
+            "step": step,
+            "order": lambda epoch: drawn(epoch)[0],
+        }
+
+    def result(
+        self,
+        settings: StdpSettings,
+        run: Run,
+        data: Data,
+        out: Path | None = None,
+        *,
+        progress: bool | None = None,
+    ) -> Result:
+        """Labels the neurons by training images, and scores the images held out."""
+        labels = readout.assign(settings, run, data, out, progress=progress)
+        result = readout.infer(settings, run, data, labels, out, progress=progress)
+        self.keep(result)
+        return result
+
+    def figures(self, settings: StdpSettings, run: Run, data: Data) -> dict[str, Draw]:
+        """Receptive fields, and curves over the calls."""
+        return {
+            "receptive_fields": partial(receptive_fields, settings),
+            "curves": partial(self.curves, settings),
+        }
+
+    def curves(self, settings: StdpSettings, run: Run) -> Figure | None:
+        """Running accuracy and spikes an image over the calls of a run; None before the second."""
+        from snnfast import visual
+
+        calls = [row for row in cast(Responses, run.score).calls if "accuracy" in row]
+        if not calls:
+            return None
+        series = {
+            "training_accuracy": [row["accuracy"] for row in calls],
+            "spikes_an_image": [row["spikes"] for row in calls],
+        }
+        title = f"STDP, {settings.dataset}, {settings.neurons} neurons"
+        return visual.curves(series, xlabel=f"Images / {settings.images_per_call}", title=title)
+
+    def folder(self, settings: StdpSettings) -> str:
+        """Name of the folder of results."""
+        return f"{super().folder(settings)}-{settings.neurons}"
+
+
+def draw(seed: int, images: int, epoch: int) -> tuple[Tensor, Tensor]:
+    """The order of the images in an epoch, and the seeds of their spikes: a run goes on from any call bit for bit."""
+    generator = torch.Generator().manual_seed((seed << 20) + epoch)
+    order = torch.randperm(images, generator=generator)
+    return order, torch.randint(2**63 - 1, (images,), generator=generator)
+
+
+class Responses(Score):
+    """What neurons answer while they learn.
+
+    Attributes:
+        sums: spikes of every neuron by class of the recent images ``[N, C]``.
+        seen: how many these images were ``[C]``.
+        calls: one dictionary a call: ``accuracy`` (by the labels that the images before it suggest; none in the first),
+            ``spikes`` an image, ``silent`` (part of the images without a spike).
+    """
+
+    def __init__(self, neurons: int, device: torch.device) -> None:
+        self.sums = torch.zeros((neurons, CLASSES), dtype=torch.float64, device=device)
+        self.seen = torch.zeros_like(self.sums[0])
+        self.calls: list[dict[str, float]] = []
+        super().__init__()
+
+    def __str__(self) -> str:
+        row = self.calls[-1]
+        running = f"running accuracy {100 * row['accuracy']:.1f} %, " if "accuracy" in row else ""
+        return f"{running}{row['spikes']:.1f} spikes an image, {100 * row['silent']:.1f} % silent"
+
+    def start(self) -> None:
+        """Begins an epoch."""
+        super().start()
+        self._before = len(self.calls)
+
+    def add(self, outputs: Tensor, labels: Tensor, loss: Tensor | None) -> None:
+        """Adds a call, of which ``outputs`` are the spikes ``[P, N]``."""
+        spikes = outputs.sum(1)
+        row = {
+            "spikes": float(spikes.double().mean()),
+            "silent": float((spikes == 0).double().mean()),
+        }
+        if bool(self.sums.any()):
+            predicted = predict(outputs, assignment(self.sums, self.seen))
+            row["accuracy"] = float((predicted == labels).double().mean())
+        self.calls.append(row)
+        self.images += len(labels)
+        keep = max(0.0, 1 - len(labels) / RECENT_IMAGES)
+        sums, seen = class_sums(outputs, labels, CLASSES)
+        self.sums, self.seen = keep * self.sums + sums, keep * self.seen + seen
+
+    def row(self) -> dict[str, float]:
+        """The means over the calls of the epoch."""
+        calls = self.calls[self._before :]
+        columns = {n: [c[n] for c in calls if n in c] for n in ("accuracy", "spikes", "silent")}
+        return {name: sum(values) / len(values) for name, values in columns.items() if values}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was counted."""
+        names = ("images", "sums", "seen", "calls")
+        return {"before": self._before, **{name: getattr(self, name) for name in names}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on counting from there."""
+        self.images, self._before, self.calls = (state[k] for k in ("images", "before", "calls"))
+        self.sums, self.seen = (state[k].to(self.sums.device) for k in ("sums", "seen"))
+
+
+def receptive_fields(settings: StdpSettings, run: Run) -> Figure:
+    """The weights of every neuron as an image."""
+    from snnfast import visual
+
+    model = cast(DiehlAndCook2015, run.model)
+    height, width = model.input_shape[1:]
+    title = f"{settings.neurons} neurons, epoch {run.epoch + (run.images > 0)}"
+    return visual.receptive_fields(model.xe.w, shape=(height, width), title=title)

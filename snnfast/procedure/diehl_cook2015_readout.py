@@ -1,0 +1,163 @@
+"""What neurons trained by STDP stand for, and how well they tell images apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from snnfast.checkpoint import CheckpointError, read_checkpoint, same_settings, write_checkpoint
+from snnfast.learning.labels import UNASSIGNED, VOTES, Assignment, assign_labels, predict
+from snnfast.model import DiehlAndCook2015
+from snnfast.procedure.run import Data, Result
+from snnfast.train import Run
+
+if TYPE_CHECKING:
+    from snnfast.procedure.diehl_cook2015 import StdpSettings
+
+LABELS, CONFUSION, KIND = "labels.pt", "confusion.png", "labels of stdp"
+CLASSES = 10
+ASSIGNMENT_IMAGES, ASSIGNMENT_IMAGES_A_NEURON = 10_000, 10
+IMAGES_PER_CALL = 1000
+
+
+class Labels(NamedTuple):
+    """The classes of the neurons, and of how many images they are."""
+
+    assigned: Assignment
+    images: int
+
+    def summary(self) -> str:
+        """How many neurons every class has, in a line."""
+        of, known = self.assigned.labels, self.assigned.labels != UNASSIGNED
+        sizes = torch.bincount(of[known].cpu(), minlength=CLASSES).tolist()
+        of_class = ", ".join(f"{c}: {n}" for c, n in enumerate(sizes))
+        return f"neurons of each class: {of_class}; without a class: {int((~known).sum())}"
+
+
+def assign(
+    settings: StdpSettings,
+    run: Run,
+    data: Data,
+    out: Path | None = None,
+    *,
+    images: int | None = None,
+    progress: bool | None = None,
+) -> Labels:
+    """Labels every neuron by its responses to the last ``images`` training images, learning nothing.
+
+    By default these are ten a neuron and at least 10,000, or all there are. Written to ``labels.pt`` in ``out``, from
+    which :func:`stored` takes it.
+    """
+    if images is None:
+        images = max(ASSIGNMENT_IMAGES, ASSIGNMENT_IMAGES_A_NEURON * settings.neurons)
+    if images < 1:
+        raise ValueError(f"stdp: images must be at least 1, got {images}")
+    pixels, labels = (part[-images:] for part in data.train)
+    counts = responses(settings, run, pixels, stream=1, title="assign", progress=progress)
+    assigned = assign_labels(counts, labels, CLASSES)
+    if out is not None:
+        content = {
+            "kind": KIND,
+            "settings": settings.plain(),
+            "progress": [run.epoch, run.images],
+            "images": len(pixels),
+            "labels": assigned.labels.cpu(),
+            "rates": assigned.rates.cpu(),
+        }
+        write_checkpoint(out / LABELS, content)
+    return Labels(assigned, len(pixels))
+
+
+def stored(settings: StdpSettings, run: Run, data: Data, folder: Path) -> Labels:
+    """The labels in ``folder``.
+
+    Raises:
+        FileNotFoundError, snnfast.checkpoint.CheckpointError: no labels there, or of another state of the network.
+    """
+    path = folder / LABELS
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there are no labels {path}: assign them first (snnfast assign stdp)"
+        )
+    content = read_checkpoint(path, KIND)
+    same_settings(path, content["settings"], settings.plain())
+    if content["progress"] != [run.epoch, run.images]:
+        raise CheckpointError(
+            f"{path} is of an earlier state of the network; assign again (snnfast assign stdp)"
+        )
+    labels, rates = (content[name].to(data.device) for name in ("labels", "rates"))
+    return Labels(Assignment(labels, rates), content["images"])
+
+
+def infer(
+    settings: StdpSettings,
+    run: Run,
+    data: Data,
+    labels: Labels,
+    out: Path | None = None,
+    *,
+    progress: bool | None = None,
+) -> Result:
+    """Scores the held-out images by the neurons' labels; writes ``confusion.png`` into ``out``.
+
+    ``measured`` of the result: ``votes``, the accuracy by name of the vote; ``silent``, the part of the images for
+    which no neuron spiked; ``spikes`` of all neurons an image; ``confusion``, counts ``[C][C]`` of the mean vote, rows
+    the true classes; ``assignment_images``.
+    """
+    pixels, true = data.held_out
+    counts = responses(settings, run, pixels, stream=2, title="infer", progress=progress)
+    predicted = {vote: predict(counts, labels.assigned, vote=vote) for vote in VOTES}
+    votes = {vote: float((p == true).double().mean()) for vote, p in predicted.items()}
+    spikes = counts.sum(1).double()
+    pairs = torch.bincount(true * CLASSES + predicted["mean"], minlength=CLASSES**2)
+    confusion = pairs.reshape(CLASSES, CLASSES).cpu()
+    if out is not None:
+        from snnfast import visual
+
+        visual.save(visual.confusion(confusion), out / CONFUSION)
+    measured = {
+        "votes": votes,
+        "silent": float((spikes == 0).double().mean()),
+        "spikes": float(spikes.mean()),
+        "confusion": confusion.tolist(),
+        "assignment_images": labels.images,
+    }
+    remarks = (
+        labels.summary(),
+        f"{100 * votes['mean']:.2f} % (mean vote), {100 * votes['proportion']:.2f} % (proportion vote); "
+        f"{measured['spikes']:.1f} spikes an image, {100 * float(spikes.eq(0).double().mean()):.2f} % silent",
+    )
+    return Result(settings, run, data.split, votes["mean"], measured, remarks, out)
+
+
+def responses(
+    settings: StdpSettings,
+    run: Run,
+    pixels: Tensor,
+    *,
+    stream: int,
+    title: str,
+    progress: bool | None = None,
+) -> Tensor:
+    """Spikes ``[P, N]`` for images in [0, 1], without learning; another ``stream`` draws other input spikes."""
+    generator = torch.Generator().manual_seed((settings.seed << 20) + 2**20 - stream)
+    seeds = torch.randint(2**63 - 1, (len(pixels),), generator=generator)
+    model = cast(DiehlAndCook2015, run.model).eval()
+    intensity = model.settings.intensity
+    counts = []
+    with tqdm(
+        total=len(pixels),
+        desc=title,
+        unit="img",
+        disable=None if progress is None else not progress,
+        leave=False,
+        dynamic_ncols=True,
+    ) as bar:
+        for part, of_part in zip(pixels.split(IMAGES_PER_CALL), seeds.split(IMAGES_PER_CALL)):
+            counts.append(model.present(part * intensity, seeds=of_part).counts)
+            bar.update(len(part))
+    return torch.cat(counts)

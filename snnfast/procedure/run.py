@@ -1,0 +1,437 @@
+"""What all procedures do the same way: load, train, score, keep, resume, draw, repeat."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from snnfast.checkpoint import CheckpointError, load_weights, read_checkpoint, same_settings
+from snnfast.procedure import repeats
+from snnfast.procedure.folder import locked, write_json
+from snnfast.procedure.settings import Settings
+from snnfast.train import Decide, Part, Run, Score, evaluate, fit, largest
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CHECKPOINT, RESULT = "checkpoint.pt", "result.json"
+SAVE_EVERY = 30.0  # seconds, within an epoch
+S = TypeVar("S", bound=Settings)
+Draw = Callable[[Run], "Figure | None"]
+
+
+@dataclass(frozen=True)
+class Data:
+    """Samples and labels in memory: those to train on, and those to score, which are of ``split``, by name."""
+
+    train: Part
+    held_out: Part
+    split: str = "test"
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        return self.train[0].device
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run.
+
+    Attributes:
+        settings: what decided it.
+        run: model and history.
+        split: what was scored, "test" or "validation"; never the test part with ``settings.validate``.
+        accuracy: there, in [0, 1].
+        measured: more numbers, by name.
+        remarks: lines of the summary.
+        out: folder of its files; None if there are none.
+    """
+
+    settings: Settings
+    run: Run
+    split: str
+    accuracy: float
+    measured: Mapping[str, Any] = field(default_factory=dict)
+    remarks: Sequence[str] = ()
+    out: Path | None = None
+
+    @property
+    def model(self) -> nn.Module:
+        """The trained network."""
+        return self.run.model
+
+    @property
+    def seconds(self) -> float:
+        """Training and watching, over all epochs, interruptions not counted."""
+        return sum(row["seconds"] for row in self.run.history)
+
+    def summary(self) -> str:
+        """The result in some lines."""
+        cycles = self.measured.get("converged")
+        learned = "" if cycles is None else f", learned after {cycles} cycles"
+        lines = [
+            f"{self.split} accuracy {100 * self.accuracy:.2f} % after {self.run.epoch} epochs{learned}, "
+            f"{self.seconds:.1f} s",
+            *self.remarks,
+        ]
+        if self.out is not None:
+            lines.append(f"{self.out}: {', '.join(files(self.out))}")
+        return "\n".join(lines)
+
+
+def files(folder: Path) -> list[str]:
+    """Names of what a run wrote into its folder."""
+    return sorted(p.name for p in folder.iterdir() if p.is_file() and p.name[0] != ".")
+
+
+class Procedure(Generic[S]):
+    """A training procedure; those of the package say what is their own: settings, model, learning, figures.
+
+    ``procedure(dataset, **changes)`` trains by the settings of docs/results.md for a data set, and returns a result.
+    """
+
+    name: ClassVar[str]  # of commands, folders and errors
+    title: ClassVar[str]  # of figures
+    figures_within_epochs: ClassVar[bool] = False
+    Settings: type[S]
+
+    def __call__(
+        self, dataset: str | None = None, *, out: str | Path | None = None, **options: Any
+    ) -> Result:
+        """Trains by the preset of ``dataset``, or of the default one.
+
+        Args:
+            dataset: one of the data sets of the settings.
+            out: folder of checkpoint, result and figures; None: nothing is written.
+            **options: ``root``, ``download``, ``device``, ``resume``, ``weights``, ``progress``, ``echo`` of
+                :meth:`train`, and any setting that is to differ from the preset.
+
+        Raises:
+            TypeError, ValueError: for a setting of another name, or a value of wrong type or range.
+        """
+        names = ("root", "download", "device", "resume", "weights", "progress", "echo")
+        how = {name: options.pop(name) for name in names if name in options}
+        chosen = options if dataset is None else {"dataset": dataset, **options}
+        return self.train(
+            self.preset(**chosen), None if out is None else Path(out).expanduser(), **how
+        )
+
+    # What is a procedure's own.
+
+    def preset(self, dataset: str | None = None, **changes: Any) -> S:
+        """The settings of docs/results.md for a data set, with ``changes``."""
+        dataset = self.Settings.default("dataset") if dataset is None else dataset
+        self.Settings.check_choice("dataset", dataset)
+        known = [one.name for one in fields(self.Settings)]
+        for name in changes:
+            if name not in known:
+                raise TypeError(
+                    f"{self.name}: there is no setting {name!r}; known: {', '.join(known)}"
+                )
+        return self.Settings(**{"dataset": dataset, **self.chosen(dataset, changes), **changes})
+
+    def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """What the preset of a data set has other than the defaults, if ``changes`` are made to it."""
+        raise NotImplementedError
+
+    def load(
+        self,
+        settings: S,
+        root: str | Path | None = None,
+        *,
+        download: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> Data:
+        """The data of a run.
+
+        Args:
+            settings: names the data set, and whether a validation part is kept apart.
+            root: folder of a data set that is not in the package.
+            download: let torchvision download it into ``root``.
+            device: where the tensors go.
+
+        Raises:
+            ValueError, FileNotFoundError, ImportError: a data set of torchvision without ``root``, not there, damaged,
+                or without torchvision.
+        """
+        raise NotImplementedError
+
+    def model(self, settings: S, data: Data) -> nn.Module:
+        """The network at its beginning, on the device of the data."""
+        raise NotImplementedError
+
+    def optimizer(self, settings: S, model: nn.Module) -> torch.optim.Optimizer | None:
+        """What follows the gradients; None for a rule that changes weights itself."""
+        return None
+
+    def scheduler(
+        self, settings: S, optimizer: torch.optim.Optimizer
+    ) -> torch.optim.lr_scheduler.LRScheduler | None:
+        """The course of the learning rate: to 0 over the epochs along a cosine."""
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(settings.epochs, 1))
+
+    def decide(self, settings: S) -> Decide:
+        """From outputs to labels."""
+        return largest
+
+    def counts(self, settings: S, data: Data) -> Score:
+        """What counts right answers over an epoch."""
+        return Score(self.decide(settings))
+
+    def learning(self, settings: S, run: Run, data: Data) -> dict[str, Any]:
+        """Arguments of :func:`snnfast.train.fit`: ``batch_size``, ``loss``, ``step``, ``augment`` and others."""
+        raise NotImplementedError
+
+    def figures(self, settings: S, run: Run, data: Data) -> dict[str, Draw]:
+        """What is drawn while a run goes on, by the name of its file."""
+        return {"curves": partial(self.curves, settings)}
+
+    def score(self, settings: S, run: Run, data: Data) -> float:
+        """The accuracy on the held-out part, in [0, 1]."""
+        loss = self.learning(settings, run, data)["loss"]
+        return evaluate(run.model, data.held_out, loss=loss, decide=run.score.decide).accuracy
+
+    def measured(self, settings: S, run: Run, data: Data) -> tuple[dict[str, Any], list[str]]:
+        """More numbers of a finished run, and lines about them."""
+        return {}, []
+
+    def folder(self, settings: S) -> str:
+        """Name of the folder of results, if the command is given none."""
+        return f"{self.name}-{settings.dataset}"
+
+    # What all do.
+
+    def prepare(self, settings: S, data: Data) -> Run:
+        """The run at its beginning; sets the seed of torch's global generator."""
+        torch.manual_seed(settings.seed)
+        model = self.model(settings, data)
+        optimizer = self.optimizer(settings, model)
+        return Run(
+            model,
+            optimizer,
+            None if optimizer is None else self.scheduler(settings, optimizer),
+            settings=settings.plain(),
+            kind=self.Settings.name,
+            score=self.counts(settings, data),
+        )
+
+    def train(
+        self,
+        settings: S,
+        out: Path | None = None,
+        *,
+        root: str | Path | None = None,
+        download: bool = False,
+        device: torch.device | str = "cpu",
+        resume: bool = False,
+        weights: str | Path | None = None,
+        progress: bool | None = None,
+        echo: Callable[[str], object] | None = tqdm.write,
+    ) -> Result:
+        """Trains and scores; keeps checkpoint, result and figures in ``out``, figures also live in a window.
+
+        Args:
+            settings: what decides the run.
+            out: folder, made if missing; None: nothing is written.
+            root: folder of the data set.
+            download: let torchvision download it.
+            device: where it runs.
+            resume: go on from the checkpoint in ``out``, which must be of the same settings.
+            weights: checkpoint whose weights to start from, of a run with the same network; unused when resuming.
+            progress: progress bar; see :func:`snnfast.train.fit`.
+            echo: takes a line an epoch; None for silence.
+
+        Raises:
+            FileExistsError: ``out`` holds a checkpoint and ``resume`` is False.
+            FileNotFoundError, snnfast.checkpoint.CheckpointError: there is nothing to resume, or it does not fit.
+            snnfast.procedure.folder.FolderInUseError: another run writes into ``out``.
+            OSError: ``out`` cannot be written.
+            ValueError, ImportError: see :meth:`load`.
+        """
+        said: dict[str, Any] = {"progress": progress, "echo": echo}
+        if out is None:
+            if resume:
+                raise ValueError(f"{self.name}: resume needs out, the folder of the run, got None")
+            data = self.load(settings, root, download=download, device=device)
+            run = self.prepare(settings, data)
+            if weights is not None:
+                load_weights(run.model, Path(weights))
+            self.fit(settings, run, data, **said)
+            return self.result(settings, run, data, progress=progress)
+        checkpoint = out / CHECKPOINT
+        with locked(out):
+            # What is wrong with a checkpoint is told before the data are read, what is wrong with the folder before
+            # the first epoch.
+            if resume:
+                stored = read_checkpoint(checkpoint, self.Settings.name)["settings"]
+                same_settings(checkpoint, stored, settings.plain())
+            elif checkpoint.exists():
+                raise repeats.exists(checkpoint)
+            data = self.load(settings, root, download=download, device=device)
+            run = self.prepare(settings, data)
+            figures = Figures(out, self.figures(settings, run, data))
+            if resume:
+                run.load(checkpoint)
+            else:
+                if weights is not None:
+                    load_weights(run.model, Path(weights))
+                run.save(checkpoint)
+            said |= {"checkpoint": checkpoint, "save_every": SAVE_EVERY}
+            if self.figures_within_epochs:
+                said["after_batch"] = figures.update
+            self.fit(settings, run, data, after_epoch=figures.update, **said)
+            figures.finish(run)
+            return self.result(settings, run, data, out, progress=progress)
+
+    def fit(self, settings: S, run: Run, data: Data, **options: Any) -> Run:
+        """Trains ``run`` to its end; ``options`` as of :func:`snnfast.train.fit`."""
+        own = {"held_out": data.held_out, **self.learning(settings, run, data)}
+        return fit(run, data.train, epochs=settings.epochs, **{**own, **options})
+
+    def result(
+        self,
+        settings: S,
+        run: Run,
+        data: Data,
+        out: Path | None = None,
+        *,
+        progress: bool | None = None,
+    ) -> Result:
+        """Scores a finished run on what is held out, and keeps the numbers in ``out``."""
+        accuracy = self.score(settings, run, data)
+        measured, remarks = self.measured(settings, run, data)
+        result = Result(settings, run, data.split, accuracy, measured, remarks, out)
+        self.keep(result)
+        return result
+
+    def keep(self, result: Result) -> None:
+        """Writes ``result.json``, if there is a folder for it."""
+        if result.out is not None:
+            numbers = {
+                "procedure": self.name,
+                "settings": result.run.settings,
+                "split": result.split,
+                "accuracy": result.accuracy,
+                **result.measured,
+                "seconds": round(result.seconds, 3),
+                "threads": torch.get_num_threads(),
+                "history": result.run.history,
+            }
+            write_json(result.out / RESULT, numbers)
+
+    def repeat(
+        self,
+        settings: S,
+        seeds: Sequence[int],
+        out: Path,
+        *,
+        resume: bool = False,
+        progress: bool | None = None,
+        **where: Any,
+    ) -> repeats.Repeats:
+        """Trains anew for every seed and fold; see :func:`snnfast.procedure.repeats.repeat`.
+
+        ``where`` are ``root``, ``download`` and ``device`` of :meth:`train`.
+        """
+
+        def trial(this: S) -> repeats.Trial:
+            result = self.train(this, progress=False, echo=None, **where)
+            return repeats.Trial(result.accuracy, result.measured.get("converged"))
+
+        with locked(out):
+            return repeats.repeat(trial, settings, seeds, out, resume=resume, progress=progress)
+
+    def stored(self, folder: Path) -> S:
+        """The settings of the run in ``folder``.
+
+        Raises:
+            FileNotFoundError, snnfast.checkpoint.CheckpointError: there is no checkpoint, or one of something else.
+        """
+        path = folder / CHECKPOINT
+        checkpoint = read_checkpoint(path, self.Settings.name)
+        try:
+            return self.Settings(**checkpoint["settings"])
+        except (TypeError, ValueError, KeyError) as error:
+            raise CheckpointError(f"{path} is not of a run of {self.name}: {error}") from error
+
+    def reopen(
+        self,
+        folder: Path,
+        *,
+        root: str | Path | None = None,
+        download: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> tuple[S, Run, Data]:
+        """Settings, run and data of the checkpoint in ``folder``; errors as of :meth:`stored` and :meth:`load`."""
+        settings = self.stored(folder)
+        data = self.load(settings, root, download=download, device=device)
+        run = self.prepare(settings, data)
+        run.load(folder / CHECKPOINT)
+        return settings, run, data
+
+    def curves(self, settings: S, run: Run) -> Figure | None:
+        """Loss and accuracy over the epochs of a run; None before the first."""
+        held_out = "val" if settings.validate else "test"
+        names = {
+            "train_loss": "loss",
+            "train_accuracy": "accuracy",
+            f"{held_out}_loss": "held_out_loss",
+            f"{held_out}_accuracy": "held_out_accuracy",
+        }
+        return self.drawn(settings, run, names)
+
+    def drawn(self, settings: S, run: Run, names: Mapping[str, str]) -> Figure | None:
+        """Columns of a run's history by the names they are to have in the figure."""
+        from snnfast import visual
+
+        if not run.history:
+            return None
+        series = {name: [row[key] for row in run.history] for name, key in names.items()}
+        return visual.curves(series, title=f"{self.title}, {settings.dataset}")
+
+
+class Figures:
+    """Figures of a run, as files in ``out`` and live where there is a display."""
+
+    def __init__(self, out: Path, draw: Mapping[str, Draw], every: float = 5.0) -> None:
+        """Draws once in ``every`` seconds at most, and spends at most a twentieth of the time on it."""
+        from snnfast import visual
+
+        self._draw = {name: (visual.Live(out / f"{name}.png"), how) for name, how in draw.items()}
+        self._every, self._next = every, -math.inf
+
+    def update(self, run: Run) -> None:
+        """Draws, unless it did so a moment ago: short epochs are not to wait for figures."""
+        if time.monotonic() >= self._next:
+            self.draw(run)
+
+    def draw(self, run: Run) -> None:
+        """Draws now."""
+        start = time.monotonic()
+        for live, how in self._draw.values():
+            figure = how(run)
+            if figure is not None:
+                live.update(figure)
+        end = time.monotonic()
+        self._next = end + max(self._every, 20 * (end - start))
+
+    def finish(self, run: Run) -> None:
+        """Draws the last state and closes the windows; the files stay."""
+        self.draw(run)
+        for live, _ in self._draw.values():
+            live.close()
+
+
+def first(part: Part) -> tuple[Tensor, int]:
+    """The first sample ``[1, ...]`` and its label."""
+    return part[0][:1], int(part[1][0])

@@ -1,0 +1,155 @@
+"""Settings of procedures: frozen dataclasses whose fields say what they are, check themselves and become options."""
+
+from __future__ import annotations
+
+import math
+import types
+import typing
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from typing import Any, ClassVar
+
+from snnfast import check
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    choices: tuple[str, ...] = (),
+    least: float = -math.inf,
+    most: float = math.inf,
+    above: float = -math.inf,
+    below: float = math.inf,
+    flag: str | None = None,
+    command: bool = True,
+) -> Any:
+    """A field of settings.
+
+    Args:
+        default: the value of a run that does not name it; a dictionary is copied.
+        help: what it is.
+        choices: the only values allowed.
+        least: the value is at least this, or every one of a tuple.
+        most: at most this.
+        above: larger than this.
+        below: smaller than this.
+        flag: name on the command line, where it is not the field's.
+        command: whether the command line has it.
+    """
+    bounds = {"choices": choices, "least": least, "most": most, "above": above, "below": below}
+    metadata = {"help": help, "flag": flag, "command": command, **bounds}
+    if isinstance(default, dict):
+        return field(default_factory=lambda: dict(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Fields made by :func:`option`, checked when they are set; errors begin with ``name``.
+
+    Raises:
+        TypeError, ValueError: for a value of wrong type or range.
+    """
+
+    name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            value = getattr(self, one.name)
+            kind, optional, several = kind_of(type(self), one.name)
+            if several and isinstance(value, (list, tuple)):
+                value = tuple(value)
+                object.__setattr__(self, one.name, value)
+            if value is None and optional:
+                continue
+            if several and not isinstance(value, tuple):
+                raise TypeError(
+                    f"{self.name}: {one.name} must be a tuple, got {type(value).__name__}"
+                )
+            for item in value if several else (value,):
+                self._check(one, kind, item)
+
+    def _check(self, one: Field[Any], kind: type, value: Any) -> None:
+        limits, op, name = one.metadata, self.name, one.name
+        self.check_choice(name, value)
+        if kind is int:
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"{op}: {name} must be an integer, got {type(value).__name__}")
+        elif kind is float:
+            check.number(op, name, value)
+        elif not isinstance(value, kind):
+            raise TypeError(f"{op}: {name} must be a {kind.__name__}, got {type(value).__name__}")
+        if kind not in (int, float):
+            return
+        if value <= limits["above"] or value < limits["least"]:
+            least = f"more than {limits['above']:.15g}"
+            if limits["least"] > -math.inf:
+                least = f"at least {limits['least']:.15g}"
+            raise ValueError(f"{op}: {name} must be {least}, got {value}")
+        if value >= limits["below"] or value > limits["most"]:
+            most = f"less than {limits['below']:.15g}"
+            if limits["most"] < math.inf:
+                most = f"at most {limits['most']:.15g}"
+            raise ValueError(f"{op}: {name} must be {most}, got {value}")
+
+    def plain(self) -> dict[str, Any]:
+        """The values by name as a checkpoint keeps them: lists for tuples."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def check_choice(cls, name: str, value: Any) -> None:
+        """Raises ValueError if a field has choices, and ``value`` is none of them."""
+        choices = cls.__dataclass_fields__[name].metadata["choices"]
+        if choices and value not in choices:
+            raise ValueError(
+                f"{cls.name}: {name} must be one of {', '.join(choices)}, got {value!r}"
+            )
+
+    @classmethod
+    def default(cls, name: str) -> Any:
+        """The value of a field that nobody sets."""
+        one: Any = cls.__dataclass_fields__[name]
+        return one.default_factory() if one.default is MISSING else one.default
+
+
+def kind_of(settings: type[Options], name: str) -> tuple[type, bool, bool]:
+    """Of a field: the type of its value or values, whether it may be None, whether it is a tuple."""
+    annotation = typing.get_type_hints(settings)[name]
+    optional = isinstance(annotation, types.UnionType)
+    if optional:
+        annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
+    several = typing.get_origin(annotation) is tuple
+    kind = typing.get_args(annotation)[0] if several else annotation
+    return typing.get_origin(kind) or kind, optional, several
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(Options):
+    """What decides the course of a run, and its result: what all procedures have."""
+
+    dataset: str = option("digits", "Data set.")
+    epochs: int = option(20, "Passes over the training data.", least=0)
+    seed: int = option(0, "Seed of everything random, the first of --seeds.")
+    validate: bool = option(
+        False, "Train without the validation part, and score that instead of the test part."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldedSettings(Settings):
+    """Settings of procedures for data sets so small that they are cross-validated."""
+
+    folds: int | None = option(
+        None, "Cross-validate on so many folds, every seed on its own.", least=2
+    )
+    fold: int = option(0, "The fold that is held out.", least=0, command=False)
+    split_seed: int = option(0, "Seed of the cut into folds.", command=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.folds is not None and self.fold >= self.folds:
+            raise ValueError(f"{self.name}: fold must lie in [0, {self.folds}), got {self.fold}")
+        if self.dataset == "mnist" and self.folds:
+            raise ValueError(
+                f"{self.name}: folds are for the data sets in the package, not for mnist"
+            )

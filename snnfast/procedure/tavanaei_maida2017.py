@@ -1,0 +1,256 @@
+"""BP-STDP (Tavanaei and Maida 2019): supervised learning from spikes, on XOR, Iris, digits and MNIST."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from snnfast.encoder import Regular, Simple, desired_times
+from snnfast.loss import bp_stdp_loss
+from snnfast.model import TavanaeiAndMaida2017
+from snnfast.model.tavanaei_maida2017 import SAMPLES_A_CALL, SECOND, preset
+from snnfast.ops import Rates
+from snnfast.procedure import samples
+from snnfast.procedure.run import Data, Draw, Procedure
+from snnfast.procedure.settings import FoldedSettings, option
+from snnfast.train import Decide, Part, Run, Step
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DATASETS = ("xor", "iris", "digits", "mnist")
+ENCODINGS = {"regular": Regular, "bernoulli": Simple}
+XOR_PRESENTATIONS = 25  # of each pattern, to score it
+
+
+@dataclass(frozen=True, kw_only=True)
+class BpStdpSettings(FoldedSettings):
+    """What decides the course of a run, and its result. Steps are of 1 ms."""
+
+    name = "bp-stdp"
+
+    dataset: str = option(
+        "digits", "digits, iris, xor (all in the package) or mnist.", choices=DATASETS
+    )
+    encoding: str = option(
+        "regular", "regular or bernoulli spikes of the inputs.", choices=tuple(ENCODINGS)
+    )
+    num_steps: int = option(50, "Steps of a presentation.", least=1, flag="--steps")
+    scale: float = option(2.0, "Intensity that fires in every step.", above=0)
+    hidden: tuple[int, ...] = option(
+        (100,), "Hidden neurons; give it again for another layer.", least=1
+    )
+    std: tuple[float, ...] = option(
+        (1.0,), "Standard deviation of the first weights; again for each layer.", least=0
+    )
+    epsilon: int = option(4, "Steps that a window reaches back.", least=1)
+    beta: float = option(
+        250.0, "Rate at which the output of the class should fire, Hz.", least=0, most=1000
+    )
+    update: str = option(
+        "step",
+        "When the weights change: in every step, as in the paper, or after each sequence.",
+        choices=("step", "sequence"),
+    )
+    shift: int = option(0, "Moves images by up to so many pixels, anew in each epoch.", least=0)
+    epochs: int = option(20, "Passes over the training data.", least=0)
+    batch_size: int = option(1, "Samples that see the same weights.", least=1)
+    lr: float = option(0.0005, "First learning rate.", above=0)
+    cosine: bool = option(True, "Take the learning rate to 0 along a cosine, or keep it.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dataset == "xor" and (self.validate or self.folds):
+            raise ValueError("bp-stdp: xor has four patterns: no validation, no folds")
+        if self.shift and self.dataset not in samples.IMAGES:
+            raise ValueError(f"bp-stdp: shift is for images, {self.dataset} has none")
+        if len(self.std) not in (1, len(self.hidden) + 1):
+            raise ValueError(
+                f"bp-stdp: std must be one number, or one a layer, {len(self.hidden) + 1}, got {len(self.std)}"
+            )
+
+
+class BpStdp(Procedure[BpStdpSettings]):
+    """BP-STDP (Tavanaei and Maida 2019)."""
+
+    name, title, Settings = "bp-stdp", "BP-STDP", BpStdpSettings
+
+    def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of docs/results.md."""
+        network = preset(dataset, changes.get("hidden"))
+        hidden, std = network["hidden_neurons"], network["std"]
+        chosen = {"hidden": hidden, "std": std if isinstance(std, tuple) else (std,)}
+        if dataset == "xor":
+            chosen |= {"epochs": 100, "lr": 0.01, "cosine": False}
+        elif dataset == "iris":
+            chosen |= {"scale": 0.7, "epochs": 60, "lr": 0.003}
+        elif dataset == "digits":
+            chosen |= {"update": "sequence", "batch_size": 20, "lr": 1e-3}
+        elif dataset == "mnist":
+            chosen |= {"encoding": "bernoulli", "update": "sequence", "batch_size": 20, "lr": 4e-4}
+            chosen |= {"epochs": 8} if len(hidden) == 1 else {"shift": 1, "epochs": 16}
+        return chosen
+
+    def load(
+        self,
+        settings: BpStdpSettings,
+        root: str | Path | None = None,
+        *,
+        download: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> Data:
+        """The data of a run as intensities ``[N, F]`` in [0, 1], cut by :func:`snnfast.procedure.samples.load`.
+
+        Features of Iris are divided by the largest value of all of them in the training part: their proportions stay,
+        and proportions are what a network without bias can tell apart. XOR's are 0.2 for false and 1 for true, and
+        every pattern is scored several times, since its spikes are random.
+        """
+        parts = samples.load(settings, root, download=download)
+        largest = parts.train[0].max()
+
+        def part(values: Part) -> Part:
+            x, labels = values
+            if settings.dataset == "iris":
+                x = (x / largest).clamp(max=1)
+            elif settings.dataset == "xor":
+                x = 0.2 + 0.8 * x
+            return x.to(device), labels.to(device)
+
+        train, held_out = part(parts.train), part(parts.held_out)
+        if settings.dataset == "xor":
+            x, labels = held_out
+            held_out = x.repeat(XOR_PRESENTATIONS, 1), labels.repeat(XOR_PRESENTATIONS)
+        return Data(train, held_out, parts.split)
+
+    def model(self, settings: BpStdpSettings, data: Data) -> Spiking:
+        """Encoder and network."""
+        encoder = ENCODINGS[settings.encoding](
+            settings.num_steps, settings.scale, dtype=torch.uint8
+        )
+        network = TavanaeiAndMaida2017(
+            samples.CLASSES[settings.dataset],
+            settings.hidden,
+            in_neurons=data.train[0].shape[1],
+            std=settings.std if len(settings.std) > 1 else settings.std[0],
+        )
+        return Spiking(encoder, network).to(data.device)
+
+    def decide(self, settings: BpStdpSettings) -> Decide:
+        """The class of the output with the most spikes, of ``[T, B, classes]``."""
+        return most_spikes
+
+    def learning(self, settings: BpStdpSettings, run: Run, data: Data) -> dict[str, Any]:
+        """Arguments of :func:`snnfast.train.fit`."""
+        batch = settings.batch_size
+
+        def loss(spikes: Tensor, labels: Tensor) -> Tensor:
+            return _loss(settings, spikes, labels, _desired(settings, labels))
+
+        return {
+            "batch_size": max(1, SAMPLES_A_CALL // batch) * batch,
+            "loss": loss,
+            "step": presenting(settings, run),
+            "augment": partial(samples.moved, shift=settings.shift) if settings.shift else None,
+        }
+
+    def measured(
+        self, settings: BpStdpSettings, run: Run, data: Data
+    ) -> tuple[dict[str, Any], list[str]]:
+        """Cycles until XOR was learned."""
+        return {"converged": converged(settings, run)}, []
+
+    def figures(self, settings: BpStdpSettings, run: Run, data: Data) -> dict[str, Draw]:
+        """Curves, and a raster for the first sample that is held out."""
+        return {
+            **super().figures(settings, run, data),
+            "raster": lambda run: raster(run.model, data.held_out),
+        }
+
+
+class Spiking(nn.Module):
+    """Encoder and network: intensities ``[B, F]`` to output spikes ``[T, B, classes]``."""
+
+    def __init__(self, encoder: nn.Module, network: TavanaeiAndMaida2017) -> None:
+        super().__init__()
+        self.encoder, self.network = encoder, network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Presents the samples; nothing changes."""
+        return self.network.present(self.encode(x), dt=SECOND).spikes
+
+    def encode(self, x: Tensor) -> Tensor | Rates:
+        """Spikes ``[T, B, F]``, or what the op draws them from."""
+        if isinstance(self.encoder, Simple):
+            return self.encoder.rates(x)
+        return self.encoder(x)  # type: ignore[no-any-return]
+
+
+def most_spikes(spikes: Tensor) -> Tensor:
+    """The class of the output with the most spikes, of ``[T, B, classes]``."""
+    return spikes.sum(0).argmax(1)
+
+
+def presenting(settings: BpStdpSettings, run: Run) -> Step:
+    """Presents samples, a batch at a time in one call, and changes the weights."""
+    model = cast(Spiking, run.model)
+
+    def step(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        spikes = model.encode(x)
+        desired = _desired(settings, labels)
+        answer = model.network.learn(
+            spikes,
+            labels,
+            desired,
+            dt=SECOND,
+            lr=learning_rate(settings, run.epoch),
+            epsilon=settings.epsilon,
+            update=settings.update,  # type: ignore[arg-type]
+            batch=settings.batch_size,
+        ).spikes
+        return answer, _loss(settings, answer, labels, desired)
+
+    return step
+
+
+def learning_rate(settings: BpStdpSettings, epoch: int) -> float:
+    """In epoch 0, 1, ...: along half a cosine from ``settings.lr`` to 0, or ``settings.lr``."""
+    if not settings.cosine:
+        return settings.lr
+    return settings.lr * (1 + math.cos(math.pi * epoch / settings.epochs)) / 2
+
+
+def _desired(settings: BpStdpSettings, labels: Tensor) -> Tensor:
+    return desired_times(len(labels), settings.beta, settings.num_steps).to(labels.device)
+
+
+def _loss(settings: BpStdpSettings, spikes: Tensor, labels: Tensor, desired: Tensor) -> Tensor:
+    wanted = desired[..., None] & F.one_hot(labels, spikes.shape[2]).bool()
+    return bp_stdp_loss(spikes, wanted, labels, settings.epsilon)
+
+
+def converged(settings: BpStdpSettings, run: Run) -> int | None:
+    """Cycles until XOR was learned: from the last of them on, no presentation of any pattern is answered wrong."""
+    if settings.dataset != "xor" or not run.history:
+        return None
+    wrong = [epoch for epoch, row in enumerate(run.history, 1) if row["held_out_accuracy"] < 1]
+    cycles = max(wrong, default=0) + 1
+    return cycles if cycles <= len(run.history) else None
+
+
+def raster(model: nn.Module, part: Part) -> Figure:
+    """Spikes of the outputs for the first sample of ``part``."""
+    from snnfast import visual
+
+    x, labels = part
+    with torch.random.fork_rng([] if x.device.type == "cpu" else [x.device]):
+        spikes = model(x[:1])
+    title = f"class {int(labels[0])}, seen as {int(most_spikes(spikes))}: spikes of the outputs"
+    return visual.raster(spikes, unit="ms", title=title)

@@ -1,0 +1,133 @@
+"""STBP: spatio-temporal backpropagation with the network of Wu et al. 2018, on digits and MNIST."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from snnfast.model import Wu2018
+from snnfast.model.wu2018 import preset
+from snnfast.procedure import images
+from snnfast.procedure.run import Data, Draw, Procedure
+from snnfast.procedure.settings import Settings, option
+from snnfast.train import Part, Run, evaluate
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, kw_only=True)
+class StbpSettings(Settings):
+    """What decides the course of a run, and its result."""
+
+    name = "stbp"
+
+    dataset: str = option(
+        "digits", "digits (in the package) or mnist.", choices=("digits", "mnist")
+    )
+    hidden: tuple[int, ...] | None = option(
+        None,
+        "Fully connected network with so many hidden neurons; give it again for another layer. "
+        "None: the convolutional network.",
+        least=1,
+    )
+    num_steps: int = option(5, "Time steps per image.", least=1, flag="--steps")
+    encoding: str = option("bernoulli", "bernoulli or direct.", choices=("bernoulli", "direct"))
+    epochs: int = option(20, "Epochs; also the length of the learning rate's cosine to 0.", least=0)
+    batch_size: int = option(100, "Images a step.", least=1)
+    lr: float = option(1e-3, "Adam's first learning rate.", above=0)
+    shift: float = option(0.0, "Augmentation: pixels, up to which images are shifted.", least=0)
+    rotate: float = option(0.0, "Augmentation: degrees, up to which they are rotated.", least=0)
+    scale: float = option(0.0, "Augmentation: fraction, up to which they are scaled.", least=0)
+    precision: str = option(
+        "float32",
+        "float32, or bfloat16 for products and convolutions; membranes stay float32.",
+        choices=("float32", "bfloat16"),
+    )
+
+
+class Stbp(Procedure[StbpSettings]):
+    """Spatio-temporal backpropagation (Wu et al. 2018)."""
+
+    name, title, Settings = "stbp", "STBP", StbpSettings
+    load = staticmethod(images.load)
+
+    def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of docs/results.md."""
+        hidden = changes.get("hidden")
+        network = preset(dataset, hidden)
+        chosen = {"num_steps": network["time_interval"], "encoding": network["encoding"]}
+        if dataset == "digits":
+            return chosen | {"epochs": 20, "batch_size": 32, "lr": 4e-3}
+        chosen |= {"shift": 1.0, "rotate": 10.0, "scale": 0.1}
+        return chosen | ({"epochs": 14, "lr": 3e-3} if hidden is None else {"epochs": 30})
+
+    def model(self, settings: StbpSettings, data: Data) -> Wu2018:
+        """The network at its beginning."""
+        model = Wu2018(
+            time_interval=settings.num_steps,
+            input_shape=data.train[0].shape[1:],
+            hidden=settings.hidden,
+            encoding=settings.encoding,
+        ).to(data.device)
+        # Convolutions and poolings are faster so, most of all in bfloat16; the neurons read either layout in place.
+        return model.to(memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]
+
+    def optimizer(self, settings: StbpSettings, model: nn.Module) -> torch.optim.Optimizer:
+        """Adam."""
+        return torch.optim.Adam(model.parameters(), lr=settings.lr)
+
+    def learning(self, settings: StbpSettings, run: Run, data: Data) -> dict[str, Any]:
+        """Arguments of :func:`snnfast.train.fit`."""
+        return {
+            "batch_size": settings.batch_size,
+            "loss": rate_error,
+            "augment": images.augmentation(settings),
+            "precision": getattr(torch, settings.precision),
+        }
+
+    def score(self, settings: StbpSettings, run: Run, data: Data) -> float:
+        """As after every epoch."""
+        how = self.learning(settings, run, data)
+        del how["augment"]
+        return evaluate(run.model, data.held_out, **how).accuracy
+
+    def figures(self, settings: StbpSettings, run: Run, data: Data) -> dict[str, Draw]:
+        """Curves, and a raster for the first image that is held out."""
+        return {
+            **super().figures(settings, run, data),
+            "raster": lambda run: raster(run.model, data.held_out),
+        }
+
+    def folder(self, settings: StbpSettings) -> str:
+        """Name of the folder of results."""
+        return super().folder(settings) + ("-fc" if settings.hidden else "")
+
+
+def rate_error(rates: Tensor, labels: Tensor) -> Tensor:
+    """Mean squared error between the outputs' rates ``[B, classes]`` and the one-hot labels, as in the manual.
+
+    The paper's loss (its equation 5) sums over the classes and halves: the same up to a constant, which Adam ignores.
+    """
+    return F.mse_loss(rates, F.one_hot(labels, rates.shape[1]).to(rates))
+
+
+def raster(model: nn.Module, images: Part, *, num_steps: int = 40) -> Figure:
+    """Spikes of the last hidden layer of a :class:`Wu2018` for the first of ``images``."""
+    from snnfast import visual
+
+    recorded: list[Tensor] = []
+    hook = model.layers[-3].register_forward_hook(lambda m, x, spikes: recorded.append(spikes))  # type: ignore[index, union-attr]
+    device = next(model.parameters()).device
+    try:
+        with torch.no_grad(), torch.random.fork_rng([] if device.type == "cpu" else [device]):
+            rates = model(images[0][:1].to(device), num_steps)
+    finally:
+        hook.remove()
+    title = f"a {int(images[1][0])}, seen as {int(rates.argmax())}: spikes of the last hidden layer"
+    return visual.raster(recorded[0], title=title)

@@ -22,15 +22,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 TESTS = (
-    "tests/ops/test_hand_worked.py",
-    "tests/ops/test_reference.py",
-    "tests/ops/test_gradients.py",
+    "tests/ops/test_lif.py",
+    "tests/ops/test_cuba.py",
+    "tests/ops/test_alif.py",
+    "-k",
+    "by_hand or outputs_equal_the_reference or test_gradients_equal_the_reference or distance_of",
 )
 
 
 @dataclass(frozen=True)
 class Mutation:
-    """One mistake: ``old`` becomes ``new`` in ``path``; ``tests`` must fail."""
+    """One mistake: ``old`` becomes ``new`` in ``path``; ``tests``, arguments of pytest, must fail."""
 
     name: str
     path: str
@@ -39,13 +41,18 @@ class Mutation:
     tests: tuple[str, ...] = TESTS
 
 
-LIF, CUBA = "csrc/core/lif.h", "csrc/core/cuba.h"
-CPU, CUDA = "csrc/cpu/neuron_loop.h", "csrc/cuda/neuron_kernel.cuh"
-REFERENCE = "snnfast/reference/lif.py"
-SCAN = "snnfast/ops/scan.py"
-VALUES = ("tests/robustness/test_values.py",)
-LAYOUTS = ("tests/ops/test_layouts.py",)
-REFERENCE_TESTS = ("tests/ops/test_hand_worked.py", "tests/reference")
+LIF, CUBA, ALIF = "csrc/core/lif.h", "csrc/core/cuba.h", "csrc/core/alif.h"
+STEP, CPU, CUDA = "csrc/core/neuron.h", "csrc/cpu/neuron_loop.h", "csrc/cuda/neuron_kernel.cuh"
+NEURONS = TESTS[:3]
+REFERENCE, REFERENCE_LOOP = "snnfast/reference/lif.py", "snnfast/reference/neuron.py"
+SCAN, CALLS = "snnfast/ops/neuron.py", "snnfast/calls/call.py"
+ALIF_TESTS = ("tests/ops/test_alif.py", *TESTS[3:])
+VALUES = (*NEURONS, "-k", "16_bit or special_values or nan or infinit")
+LAYOUTS = (*NEURONS, "-k", "layout or strides or expanded or window")
+ERRORS = (*NEURONS, "-k", "mistake or device")
+WAYS = (*NEURONS, "-k", "second_derivative or vmap or raw_call or traced or exported_program_are")
+REFERENCE_TESTS = (*NEURONS, "-k", "by_hand or follows_the_equations or finite_differences")
+CALL_TESTS = ("tests/ops/test_calls.py",)
 DC, DCC = "csrc/cpu/diehl_cook.cpp", "csrc/cpu/diehl_cook_conductance.cpp"
 DC_CUDA, DCC_CUDA = "csrc/cuda/diehl_cook.cu", "csrc/cuda/diehl_cook_conductance.cu"
 DCC_CORE = "csrc/core/diehl_cook_conductance.h"
@@ -60,21 +67,122 @@ SPIKEPROP_BACKWARD, SPIKEPROP_TESTS = (
 SPIKE_COUNT, SPIKE_COUNT_TESTS = "csrc/core/spike_count.h", ("tests/ops/test_spike_count.py",)
 MUTATIONS = (
     # the maths of one step
-    Mutation("decay dropped", LIF, "c[kDecay] * (state[0] - v_rest)", "(state[0] - v_rest)"),
-    Mutation("rest dropped", LIF, "state[0] = v_rest + ", "state[0] = "),
+    Mutation("decay dropped", LIF, "c[kLeak] * (state[kV] - c[kRest])", "(state[kV] - c[kRest])"),
+    Mutation("rest dropped", LIF, "state[kV] = c[kRest] + ", "state[kV] = "),
     Mutation("gain dropped", LIF, "c[kGain] * x;", "x;"),
-    Mutation("gain of a decay tensor", LIF, "C(1) - params[0]", "params[0]"),
-    Mutation("decay gradient without input", LIF, "(decay_input ? grad_h * x : C(0))", "C(0)"),
+    Mutation("gain of a decay tensor", STEP, "C(1) - decay", "decay"),
+    Mutation("gain of a decay number", STEP, "static_cast<C>(1. - p.value)", "decay"),
+    Mutation("decay gradient without input", LIF, "? grad_h * x : C(0)", "? C(0) : C(0)"),
     Mutation(
-        "decay gradient without rest", LIF, "grad_h * (state[0] - v_rest)", "grad_h * state[0]"
+        "decay gradient without rest",
+        LIF,
+        "grad_h * (before[kV] - c[kRest])",
+        "grad_h * before[kV]",
     ),
-    Mutation("gradient not decayed", LIF, "grad[0] = grad_h * c[kDecay]", "grad[0] = grad_h"),
-    Mutation("current gradient dropped", CUBA, "grad[1] + grad_h * c[kGain]", "grad_h * c[kGain]"),
+    Mutation("rest gradient not decayed", LIF, "+= grad_h - grad_h * c[kLeak]", "+= grad_h"),
+    Mutation("rest before the first step", LIF, "grad_params[kVRest] += grad;", ""),
+    Mutation("gradient not decayed", LIF, "grad[kV] = grad_h * c[kLeak]", "grad[kV] = grad_h"),
+    Mutation("soft reset to threshold", LIF, ": h - c[kThreshold]) : h", ": c[kThreshold]) : h"),
+    Mutation(
+        "reset terms swapped",
+        LIF,
+        "c[kResetTo] - charged[kV] : -c[kThreshold]",
+        "-c[kThreshold] : c[kResetTo] - charged[kV]",
+    ),
+    Mutation(
+        "detach_reset ignored", LIF, "attached != C(0) ? through_reset : C(0)", "through_reset"
+    ),
+    Mutation("reset keeps the gradient", LIF, "grad[kV] = fired ? C(0) : grad_v;", ""),
+    Mutation(
+        "reset gradient of every step",
+        LIF,
+        "[kVReset] += fired ? grad_v : C(0)",
+        "[kVReset] += grad_v",
+    ),
+    Mutation(
+        "threshold gradient of the reset",
+        LIF,
+        "grad_params[kVThreshold] -= fired ? grad_v : C(0);",
+        "",
+    ),
+    Mutation(
+        "threshold gradient's sign",
+        LIF,
+        "[kVThreshold] += grad_threshold",
+        "[kVThreshold] -= grad_threshold",
+    ),
+    Mutation(
+        "current gradient dropped",
+        CUBA,
+        "grad[kI] + Lif::charge_backward",
+        "Lif::charge_backward",
+    ),
     Mutation(
         "current decays by the membrane",
         CUBA,
-        "grad_current * c[kDecaySyn]",
-        "grad_current * c[kDecay]",
+        "grad_current * c[kLeakSyn]",
+        "grad_current * c[kLeak]",
+    ),
+    Mutation("current without input", CUBA, "* state[kI] + x;", "* state[kI];"),
+    # adaptation
+    Mutation(
+        "alif: threshold does not adapt",
+        ALIF,
+        "c[kThreshold] + c[kScale] * charged[kA]",
+        "c[kThreshold]",
+    ),
+    Mutation("alif: adaptation without leak", ALIF, "c[kLeakAdapt] * state[kA] +", "state[kA] +"),
+    Mutation("alif: silence adapts too", ALIF, "(fired ? C(1) : C(0))", "C(1)"),
+    Mutation("alif: no gradient from spike to spike", ALIF, "return grad_a + Lif", "return Lif"),
+    Mutation(
+        "alif: adaptation's gradient of the threshold dropped",
+        ALIF,
+        "grad[kA] += grad_threshold * c[kScale];",
+        "",
+    ),
+    Mutation("alif: gradient of the leak later", ALIF, "+= grad_a * charged[kA]", "+= grad_a"),
+    Mutation("alif: gradient of beta's sign", ALIF, "[kBeta] += grad", "[kBeta] -= grad"),
+    Mutation(
+        "alif: gradient does not leak",
+        ALIF,
+        "grad[kA] = grad_a * c[kLeakAdapt]",
+        "grad[kA] = grad_a",
+    ),
+    Mutation(
+        "alif: detach_reset detaches the adaptation",
+        ALIF,
+        "return grad_a + ",
+        "return (attached != C(0) ? grad_a : C(0)) + ",
+    ),
+    # the step
+    Mutation(
+        "step: > for >=", STEP, "state[0] >= Neuron::threshold", "state[0] > Neuron::threshold"
+    ),
+    Mutation(
+        "step: > for >= backward",
+        STEP,
+        "charged[0] >= Neuron::threshold",
+        "charged[0] > Neuron::threshold",
+    ),
+    Mutation(
+        "step: margin without threshold",
+        STEP,
+        "charged[0] - Neuron::threshold(charged, c)",
+        "charged[0]",
+    ),
+    Mutation("step: surrogate's slope dropped", STEP, "grad_params)) * slope;", "grad_params));"),
+    Mutation("step: gradient of the spike dropped", STEP, "grad[0] += grad_margin;", ""),
+    Mutation(
+        "step: threshold's gradient with the spike's sign",
+        STEP,
+        "c, -grad_margin",
+        "c, grad_margin",
+    ),
+    Mutation(
+        "step: tape of the states after the spike",
+        STEP,
+        "charged[k] = state[k];",
+        "charged[k] = C(0);",
     ),
     Mutation(
         "wrong slope of atan",
@@ -83,38 +191,8 @@ MUTATIONS = (
         "alpha / (C(1) + q * q)",
     ),
     # the scan on the CPU
-    Mutation("cpu: > for >=", CPU, "h >= c[Neuron::kThreshold]", "h > c[Neuron::kThreshold]"),
-    Mutation("cpu: > for >= backward", CPU, "h >= threshold;", "h > threshold;"),
-    Mutation(
-        "cpu: soft reset to threshold",
-        CPU,
-        "h - c[Neuron::kThreshold]) : h",
-        "c[Neuron::kThreshold]) : h",
-    ),
-    Mutation(
-        "cpu: reset before spike",
-        CPU,
-        "out[0][i] = fired ?",
-        "out[0][i] = state[Neuron::kMembrane] >= c[Neuron::kThreshold] ?",
-    ),
-    Mutation(
-        "cpu: reset terms swapped", CPU, "v_reset - h : -threshold", "-threshold : v_reset - h"
-    ),
-    Mutation(
-        "cpu: detach_reset ignored", CPU, "(detach_reset ? C(0) : through_reset)", "through_reset"
-    ),
-    Mutation(
-        "cpu: reset keeps the gradient",
-        CPU,
-        "if constexpr (R == Reset::hard) g_v = fired ? C(0) : g_v;",
-        "",
-    ),
-    Mutation(
-        "cpu: threshold gradient of the reset",
-        CPU,
-        "if constexpr (R == Reset::soft) gp[1] -= fired ? g_v : C(0);",
-        "",
-    ),
+    Mutation("cpu: gradient of v_seq dropped", CPU, "g[0] += grad_v[i];", ""),
+    Mutation("cpu: tape of x empty", CPU, "out[Rows::kX][i] = x[i];", "out[Rows::kX][i] = C(0);"),
     Mutation(
         "cpu: checkpoint one step late",
         CPU,
@@ -134,20 +212,8 @@ MUTATIONS = (
         "+ t * rows.time_stride;",
     ),
     # the scan on CUDA
-    Mutation("cuda: > for >=", CUDA, "h >= c[Neuron::kThreshold]", "h > c[Neuron::kThreshold]"),
-    Mutation("cuda: > for >= backward", CUDA, "h[i] >= threshold", "h[i] > threshold"),
-    Mutation(
-        "cuda: reset terms swapped",
-        CUDA,
-        "v_reset - h[i] : -threshold",
-        "-threshold : v_reset - h[i]",
-    ),
-    Mutation(
-        "cuda: detach_reset ignored",
-        CUDA,
-        "(a.detach_reset ? C(0) : through_reset)",
-        "through_reset",
-    ),
+    Mutation("cuda: gradient of v_seq dropped", CUDA, "g[0] += grad_v[i];", ""),
+    Mutation("cuda: states of x alone", CUDA, "Neuron::charge(x[i], lanes.of(i), s);", ""),
     Mutation(
         "cuda: last step but one unread",
         CUDA,
@@ -459,33 +525,85 @@ MUTATIONS = (
         DCC_TESTS,
     ),
     # Python
-    Mutation("gain of a decay number", SCAN, "return 1.0 - decay if", "return decay if"),
     Mutation("dimensions not put back", SCAN, "back = inverse(order)", "back = order", LAYOUTS),
     Mutation(
         "second derivative zero",
         SCAN,
-        "        raise RuntimeError(\n",
-        "        return None\n        raise RuntimeError(\n",
+        '        raise RuntimeError(\n            f"{stem}: a second',
+        '        return None\n        raise RuntimeError(\n            f"{stem}: a second',
+        WAYS,
     ),
     Mutation(
         "state gradients swapped",
         SCAN,
-        "zip(states, grad_states)",
-        "zip(states, grad_states[::-1])",
+        "zip(kind.states, outputs[1:])",
+        "zip(kind.states, outputs[count:0:-1])",
+    ),
+    Mutation(
+        "parameters' gradients of the next one",
+        SCAN,
+        "zip(kind.params, outputs[1 + count :])",
+        "zip(kind.params, [*outputs[2 + count :], outputs[1 + count]])",
+    ),
+    Mutation(
+        "raw call without checkpoints",
+        SCAN,
+        "    if not every:  # a raw call that kept no checkpoints\n",
+        "    if not every and False:\n",
+        WAYS,
+    ),
+    Mutation("vmap: batch behind time", SCAN, '{at["x"]: 1}, size)', '{at["x"]: 0}, size)', WAYS),
+    Mutation(
+        "vmap: gradients of another dimension",
+        SCAN,
+        'batch_at = {at["x"]: 1, first - 3: 2, first: 1,',
+        'batch_at = {at["x"]: 1, first - 3: 1, first: 1,',
+        WAYS,
+    ),
+    Mutation(
+        "autograd not registered", SCAN, "        if _recorded():\n", "        if False:\n", WAYS
+    ),
+    Mutation(
+        "a call's number and tensor swapped",
+        CALLS,
+        "number if tensor is None else tensor",
+        "tensor if tensor is None else number",
+        CALL_TESTS,
+    ),
+    Mutation(
+        "a call without its last field",
+        CALLS,
+        "for value, several in zip(call, call.flatteners)",
+        "for value, several in zip(call[:-1], call.flatteners)",
+        CALL_TESTS,
+    ),
+    Mutation(
+        "a call's field of another name",
+        "snnfast/calls/alif.py",
+        "    decay_adapt: Parameter",
+        "    decay_a: Parameter",
+        CALL_TESTS,
+    ),
+    Mutation(
+        "fields in another order",
+        "snnfast/calls/lif.py",
+        "    hard_reset: bool\n    fires: bool\n",
+        "    fires: bool\n    hard_reset: bool\n",
+        CALL_TESTS,
     ),
     Mutation(
         "tau without bound",
         "snnfast/check.py",
         "not time_constant >= 1",
         "not time_constant >= 0",
-        ("tests/ops/test_errors.py",),
+        ERRORS,
     ),
     Mutation(
         "device unchecked",
         "snnfast/check.py",
         "value.device != x.device",
         "False",
-        ("tests/ops/test_errors.py",),
+        ERRORS,
     ),
     Mutation(
         "reference: > for >=",
@@ -497,36 +615,71 @@ MUTATIONS = (
     Mutation(
         "reference: decay dropped",
         REFERENCE,
-        "h = v_rest + decay * (v - v_rest)",
-        "h = v_rest + (v - v_rest)",
+        "call.decay * (v - call.v_rest)",
+        "(v - call.v_rest)",
         REFERENCE_TESTS,
     ),
     Mutation(
-        "reference: reset before spike",
-        REFERENCE,
-        "return s, h - s_reset * v_threshold",
-        "return s * 0, h - s_reset * v_threshold",
+        "reference: gain of a decay number",
+        REFERENCE_LOOP,
+        "return 1.0 - call.decay if",
+        "return call.decay if",
+        REFERENCE_TESTS,
+    ),
+    Mutation(
+        "reference: no spike with soft reset",
+        REFERENCE_LOOP,
+        "return s, h - s_reset * call.v_threshold",
+        "return s * 0, h - s_reset * call.v_threshold",
         REFERENCE_TESTS,
     ),
     Mutation(
         "reference: reset gradient's sign",
-        REFERENCE,
-        "grad * (ctx.v_reset - h)",
-        "grad * (h - ctx.v_reset)",
+        REFERENCE_LOOP,
+        "grad * (v_reset - h)",
+        "grad * (h - v_reset)",
+        REFERENCE_TESTS,
+    ),
+    Mutation(
+        "reference: gradient of v_reset at every step",
+        REFERENCE_LOOP,
+        "(grad * s).sum_to_size(v_reset.shape)",
+        "grad.sum_to_size(v_reset.shape)",
         REFERENCE_TESTS,
     ),
     Mutation(
         "reference: detach_reset ignored",
-        REFERENCE,
-        "s.detach() if detach_reset else s",
+        REFERENCE_LOOP,
+        "s.detach() if call.detach_reset else s",
         "s",
+        REFERENCE_TESTS,
+    ),
+    Mutation(
+        "reference: current later",
+        "snnfast/reference/cuba.py",
+        "return *fire(call, h, call.v_threshold), i",
+        "return *fire(call, h, call.v_threshold), i - x",
+        REFERENCE_TESTS,
+    ),
+    Mutation(
+        "reference: adaptation of the step itself",
+        "snnfast/reference/alif.py",
+        "call.v_threshold + call.beta * a)",
+        "call.v_threshold + call.beta * call.decay_adapt * a)",
+        REFERENCE_TESTS,
+    ),
+    Mutation(
+        "reference: adaptation without gradient",
+        "snnfast/reference/alif.py",
+        "call.decay_adapt * a + s",
+        "call.decay_adapt * a + s.detach()",
         REFERENCE_TESTS,
     ),
     Mutation(
         "fallback in silence",
         "snnfast/backend.py",
-        "        _warned.add(message)\n        warnings.warn(",
-        "        _warned.add(message)\n        str(",
+        "    if message not in _warned:",
+        "    if False:",
         ("tests/robustness/test_backend_choice.py",),
     ),
 )

@@ -85,8 +85,8 @@ def presentations(
 ) -> Presentations:
     """Checks presentations for ``inputs`` inputs on ``device``; ``validate`` looks at values, too.
 
-    Without it the CPU kernels still refuse events that lie out of range or do not ascend; on CUDA such events are bounded,
-    so that what comes out is of no use, but nothing else is read or written.
+    Without it the CPU kernels still refuse events that lie out of range or do not ascend; the CUDA kernels bound them:
+    what comes out is of no use, but nothing else is read or written.
     """
     if isinstance(x, Rates):
         given = rates(op, x, inputs, device, dt, validate)

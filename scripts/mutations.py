@@ -342,8 +342,8 @@ MUTATIONS = (
     Mutation(
         "spike_count: starts at 0 under a hard reset",
         SPIKE_COUNT,
-        "return {a.v_reset.value_or(0.)};",
-        "return {0.};",
+        "out[kVReset] = a.v_reset.value_or(0.);",
+        "out[kVReset] = 0.;",
         SPIKE_COUNT_TESTS,
     ),
     Mutation(
@@ -536,14 +536,14 @@ MUTATIONS = (
     Mutation(
         "state gradients swapped",
         SCAN,
-        "zip(kind.states, outputs[1:])",
-        "zip(kind.states, outputs[count:0:-1])",
+        'enumerate(("x", *self.neurons))',
+        'enumerate(("x", *self.neurons[1::-1], *self.neurons[2:]))',
     ),
     Mutation(
         "parameters' gradients of the next one",
         SCAN,
-        "zip(kind.params, outputs[1 + count :])",
-        "zip(kind.params, [*outputs[2 + count :], outputs[1 + count]])",
+        'enumerate(("x", *self.neurons))',
+        'enumerate(("x", self.neurons[0], *self.neurons[:0:-1]))',
     ),
     Mutation(
         "raw call without checkpoints",
@@ -560,9 +560,7 @@ MUTATIONS = (
         'batch_at = {at["x"]: 1, first - 3: 1, first: 1,',
         WAYS,
     ),
-    Mutation(
-        "autograd not registered", SCAN, "        if _recorded():\n", "        if False:\n", WAYS
-    ),
+    Mutation("autograd hidden", SCAN, "        if traced():\n", "        if False:\n", WAYS),
     Mutation(
         "a call's number and tensor swapped",
         CALLS,
@@ -573,8 +571,8 @@ MUTATIONS = (
     Mutation(
         "a call without its last field",
         CALLS,
-        "for value, several in zip(call, call.flatteners)",
-        "for value, several in zip(call[:-1], call.flatteners)",
+        "flat = list(call)\n    for place",
+        "flat = list(call)[:-1]\n    for place",
         CALL_TESTS,
     ),
     Mutation(

@@ -10,7 +10,7 @@ from torch import Tensor
 from snnfast import check
 from snnfast.loss import bp_stdp_error
 from snnfast.model import Bohte2002, TavanaeiAndMaida2017
-from snnfast.ops import bp_stdp
+from snnfast.ops import bp_stdp_
 from snnfast.ops.spikeprop import Pull
 
 __all__ = ["Bohte", "TavanaeiAndMaida"]
@@ -157,7 +157,7 @@ class TavanaeiAndMaida:
         for layer in layers:
             check.finite("TavanaeiAndMaida", "weights", layer.weight)
         for depth in reversed(range(len(layers))):
-            passed = bp_stdp(
+            passed = bp_stdp_(
                 layers[depth].weight,
                 before[depth],
                 error,

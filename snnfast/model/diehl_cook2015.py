@@ -25,7 +25,7 @@ class DiehlAndCook2015(nn.Module):
 
     Every input reaches every excitatory neuron through ``xe.w`` ``[neurons, inputs]``, which learns. A neuron that
     spikes inhibits all others, raises its own threshold ``exc.theta`` and learns the image, so that neurons come to
-    stand for different images. For the equations see :func:`snnfast.ops.diehl_cook`, for the presets
+    stand for different images. For the equations see :func:`snnfast.ops.diehl_cook_`, for the presets
     :func:`snnfast.model.diehl_cook2015_settings.preset`.
 
     Two ways lead to the same weights, bit for bit. Whole presentations in one call, which is the fast way::

@@ -14,7 +14,7 @@ from snnfast.plasticity import Rule
 
 @dataclass(frozen=True)
 class CurrentBased:
-    """Neurons driven by currents, as in n3ml: the keyword arguments of :func:`snnfast.ops.diehl_cook`."""
+    """Neurons driven by currents, as in n3ml: the keyword arguments of :func:`snnfast.ops.diehl_cook_`."""
 
     dt: float = 1.0
     tau: float = 100.0
@@ -27,7 +27,7 @@ class CurrentBased:
     theta_plus: float = 0.05
     tau_theta: float | None = None
 
-    op = staticmethod(ops.diehl_cook)
+    op = staticmethod(ops.diehl_cook_)
     v_rest = -65.0  # mV, n3ml's
     v_zero = -65.0  # where the op counts from: rest
     theta_dtype = None  # that of the weights
@@ -35,7 +35,7 @@ class CurrentBased:
 
 @dataclass(frozen=True)
 class ConductanceBased:
-    """Neurons driven by conductances, as in the paper: the keywords of :func:`snnfast.ops.diehl_cook_conductance`."""
+    """Neurons driven by conductances, as in the paper: the keywords of :func:`snnfast.ops.diehl_cook_conductance_`."""
 
     dt: float = 0.5
     rest: float = 150.0
@@ -58,7 +58,7 @@ class ConductanceBased:
     theta_plus: float = 0.05
     tau_theta: float | None = 1e7
 
-    op = staticmethod(ops.diehl_cook_conductance)
+    op = staticmethod(ops.diehl_cook_conductance_)
     v_zero = 0.0
     theta_dtype = torch.float64  # a step's decay is below the resolution of float32
 

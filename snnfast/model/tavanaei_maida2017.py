@@ -177,7 +177,7 @@ class TavanaeiAndMaida2017(nn.Module):
             )
             for layer, w in zip(self.layers, self.weights)
         ]
-        result = ops.bp_stdp_network(
+        result = ops.bp_stdp_network_(
             self.weights,
             batch[None],
             thresholds=self._thresholds,
@@ -203,7 +203,7 @@ class TavanaeiAndMaida2017(nn.Module):
             dt: length of a step in ms, for rates.
             return_hidden: return the spikes of the hidden layers, too.
         """
-        return ops.bp_stdp_network(
+        return ops.bp_stdp_network_(
             self.weights,
             spikes if isinstance(spikes, Rates) else spikes.flatten(2),
             thresholds=self._thresholds,
@@ -226,7 +226,7 @@ class TavanaeiAndMaida2017(nn.Module):
         batch: int | None = None,
         validate: bool = True,
     ) -> BpStdpNetworkResult:
-        """All steps at once, from rest, and learns: :func:`snnfast.ops.bp_stdp_network` with this network.
+        """All steps at once, from rest, and learns: :func:`snnfast.ops.bp_stdp_network_` with this network.
 
         Args:
             spikes: input spikes ``[T, P, ...]``, or :class:`snnfast.ops.Rates`.
@@ -240,7 +240,7 @@ class TavanaeiAndMaida2017(nn.Module):
             batch: samples presented at a time; None: all.
             validate: look at the values of weights and labels.
         """
-        return ops.bp_stdp_network(
+        return ops.bp_stdp_network_(
             self.weights,
             spikes if isinstance(spikes, Rates) else spikes.flatten(2),
             labels,

@@ -13,8 +13,8 @@ from .presentations import spikes_of
 from .stdp import normalise
 
 
-@equation(calls.diehl_cook, DiehlCookCall.answer)
-def diehl_cook(call: DiehlCookCall) -> tuple[Tensor, Tensor]:
+@equation(calls.diehl_cook_, DiehlCookCall.answer)
+def diehl_cook_(call: DiehlCookCall) -> tuple[Tensor, Tensor]:
     """Spikes of P presentations, counted and one by one; weights, thresholds and the state change in place."""
     P, (neurons, sources) = call.x.shape[0], call.w.shape
     spikes = call.w.new_zeros((P, call.steps, neurons), dtype=torch.bool)

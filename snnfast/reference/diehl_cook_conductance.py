@@ -19,8 +19,8 @@ from .presentations import spikes_of
 from .stdp import normalise
 
 
-@equation(calls.diehl_cook_conductance, DiehlCookConductanceCall.answer)
-def diehl_cook_conductance(call: DiehlCookConductanceCall) -> tuple[Tensor, Tensor]:
+@equation(calls.diehl_cook_conductance_, DiehlCookConductanceCall.answer)
+def diehl_cook_conductance_(call: DiehlCookConductanceCall) -> tuple[Tensor, Tensor]:
     """Spikes of P presentations, counted and one by one; weights, thresholds and the state change in place."""
     P, (neurons, sources) = call.x.shape[0], call.w.shape
     every = torch.ones(neurons, dtype=torch.bool, device=call.w.device)

@@ -10,8 +10,8 @@ from snnfast.calls.call import equation
 from snnfast.plasticity import Constants, Rule
 
 
-@equation(calls.stdp)
-def stdp(call: calls.StdpCall) -> calls.StdpState:
+@equation(calls.stdp_)
+def stdp_(call: calls.StdpCall) -> calls.StdpState:
     w, pre, post, rule = call.w.detach(), call.pre.detach() != 0, call.post.detach() != 0, call.rule
     x_pre, x_pre2, x_post, x_post2, eligibility = call.state
     grown, lost = torch.zeros_like(w), torch.zeros_like(w)

@@ -27,12 +27,12 @@ NAMES = {
     "snnfast.ops": (
         "DiehlCookConductanceResult DiehlCookConductanceState DiehlCookResult DiehlCookState "
         "Events Rates StdpState BpStdpNetworkResult "
-        "alif bp_stdp bp_stdp_network cuba diehl_cook diehl_cook_conductance iaf li lif poisson "
-        "spike_count spikeprop stdp"
+        "alif bp_stdp_ bp_stdp_network_ cuba diehl_cook_ diehl_cook_conductance_ iaf li lif poisson "
+        "spike_count spikeprop stdp_"
     ),
     "snnfast.reference": (
-        "alif bp_stdp bp_stdp_network cuba diehl_cook diehl_cook_conductance iaf li lif poisson "
-        "spike_count spikeprop stdp"
+        "alif bp_stdp_ bp_stdp_network_ cuba diehl_cook_ diehl_cook_conductance_ iaf li lif poisson "
+        "spike_count spikeprop stdp_"
     ),
     "snnfast.surrogate": (
         "Surrogate atan fast_sigmoid gaussian rectangle resolve sigmoid straight_through triangle"
@@ -47,25 +47,25 @@ SIGNATURES = {
         "t_in, w, delays, *, tau, v_threshold=1.0, t_max, dt=None, slope_min=0.05, "
         "return_u_max=False, return_slope=False, validate=True"
     ),
-    "stdp": (
+    "stdp_": (
         "w, pre, post, *, rule, dt=1.0, state=None, reward=None, reduction='sum', update='step', "
         "norm=None, validate=True"
     ),
-    "bp_stdp": (
+    "bp_stdp_": (
         "w, pre, error, *, lr=0.0005, epsilon=4, update='step', reduction='sum', "
         "return_error=True, validate=True"
     ),
-    "bp_stdp_network": (
+    "bp_stdp_network_": (
         "weights, x, labels=None, desired=None, *, thresholds, dt=1.0, lr=0.0005, epsilon=4, "
         "update='step', reduction='sum', batch=None, state=None, return_hidden=False, "
         "return_state=False, validate=True"
     ),
-    "diehl_cook": (
+    "diehl_cook_": (
         "x, w, theta, *, rule=None, norm=None, state=None, dt=1.0, tau=100.0, v_threshold=13.0, "
         "v_reset=5.0, refractory=5.0, inhibition=120.0, inhibition_delay=2, one_winner=False, "
         "theta_plus=0.05, tau_theta=None, return_spikes=False, return_state=False, validate=True"
     ),
-    "diehl_cook_conductance": (
+    "diehl_cook_conductance_": (
         "x, w, theta, *, rule=None, norm=None, state=None, delays=None, longest_delay=None, dt=0.5, rest=150.0, "
         "tau=100.0, v_rest=-65.0, v_reset=-65.0, v_threshold=-72.0, refractory=5.0, "
         "tau_inh=10.0, v_rest_inh=-60.0, v_reset_inh=-45.0, v_threshold_inh=-40.0, "

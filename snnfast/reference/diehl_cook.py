@@ -10,7 +10,7 @@ from snnfast.calls.call import equation
 from snnfast.calls.diehl_cook import DiehlCookCall, DiehlCookState, at_rest
 
 from .presentations import spikes_of
-from .stdp import normalise
+from .stdp import normalize
 
 
 @equation(calls.diehl_cook_, DiehlCookCall.answer)
@@ -28,7 +28,7 @@ def diehl_cook_(call: DiehlCookCall) -> tuple[Tensor, Tensor]:
             spikes[p, t], state = step(call, state, inputs)
             plastic |= spikes[p, t]
         if call.learns and call.norm > 0:
-            normalise(call.w, plastic, call.norm, call.rule)
+            normalize(call.w, plastic, call.norm, call.rule)
     for own, last in zip(call.state, state):
         own.copy_(last)
     return spikes.sum(1, dtype=torch.int32), spikes

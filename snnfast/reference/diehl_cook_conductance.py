@@ -16,7 +16,7 @@ from snnfast.calls.diehl_cook_conductance import (
 
 from .exp import exp_nonpositive
 from .presentations import spikes_of
-from .stdp import normalise
+from .stdp import normalize
 
 
 @equation(calls.diehl_cook_conductance_, DiehlCookConductanceCall.answer)
@@ -33,7 +33,7 @@ def diehl_cook_conductance_(call: DiehlCookConductanceCall) -> tuple[Tensor, Ten
         if not call.carry:
             state = rest
         if call.learns and call.norm > 0:
-            normalise(call.w, every, call.norm, call.rule)
+            normalize(call.w, every, call.norm, call.rule)
         inputs = spikes_of(call.x, p, sources)
         silence = inputs.new_zeros((call.rest_steps, sources))
         for t, fired in enumerate(torch.cat((inputs, silence))):

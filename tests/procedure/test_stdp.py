@@ -15,7 +15,7 @@ from snnfast.procedure import diehl_cook2015, run, stdp
 from snnfast.procedure import diehl_cook2015_readout as readout
 from snnfast.procedure.run import CHECKPOINT, RESULT, Data, Figures
 
-QUICK = {"time_interval": 50.0, "theta_plus": 0.1}
+QUICK = {"duration": 50.0, "theta_plus": 0.1}
 
 
 def settings(**changes):

@@ -3,6 +3,8 @@
 import importlib
 import inspect
 import pkgutil
+import subprocess
+import sys
 
 import pytest
 import samples
@@ -11,16 +13,29 @@ import snnfast
 
 NAMES = {
     "snnfast": (
-        "backend build_info conversion conversion_report convert encoder learning loss memory model nn ops "
-        "optimizer plasticity procedure reference surrogate threshold"
+        "backend build_info conversion conversion_report convert data encoder learning loss memory model nn ops "
+        "optimizer plasticity procedure reference surrogate testing threshold train visual visualizer"
     ),
     "snnfast.conversion": (
         "METHODS QCFS ConversionReport LayerReport Neurons ProductReport SpikingNetwork Stream "
-        "conversion_report convert fine_tune quantise"
+        "conversion_report convert fine_tune quantise thresholds_from_activations thresholds_from_currents"
     ),
     "snnfast.procedure": "Procedure Result bp_stdp diehl2015 spikeprop stbp stdp vgg16",
     "snnfast.threshold": "activation_based spikenorm",
-    "snnfast.learning": "STDP Assignment assign_labels predict",
+    "snnfast.encoder": (
+        "BernoulliEncoder LatencyEncoder PoissonEncoder PopulationEncoder RegularEncoder "
+        "desired_times label_encoder Population Simple"
+    ),
+    "snnfast.learning": "STDP Assignment BpStdp SpikePropDescent assign_labels predict",
+    "snnfast.model": (
+        "Bohte2002 Diehl2015 DiehlAndCook2015 ResNet20 SNN_Diehl2015 SResNet20 SVGG16 "
+        "TavanaeiAndMaida2017 TravanaeiAndMaida2017 VGG16 Wu2018"
+    ),
+    "snnfast.optimizer": "Bohte TavanaeiAndMaida",
+    "snnfast.visual": (
+        "Live confusion conversion curves potentials raster receptive_fields save show_weights spike_times"
+    ),
+    "snnfast.visualizer": "plot",
     "snnfast.plasticity": (
         "Constants Rule exponential pair power_law pre_post reward_modulated soft_bounds triplet"
     ),
@@ -93,6 +108,23 @@ def test_signatures_are_pinned(name):
 def test_every_op_has_a_pinned_signature():
     pinned = [*SIGNATURES, *(op.name for op in samples.neurons())]
     assert sorted(pinned) == sorted(name for name in snnfast.ops.__all__ if name.islower())
+
+
+def test_import_gives_every_public_module_and_loads_no_figures_data_or_commands():
+    code = (
+        "import sys, snnfast\n"
+        "slow = {'matplotlib', 'torchvision', 'typer', 'snnfast.model', 'snnfast.data', 'snnfast.cli'}\n"
+        "assert not slow & set(sys.modules), slow & set(sys.modules)\n"
+        "assert set(snnfast.__all__) <= set(dir(snnfast))\n"
+        "for name in snnfast.__all__: getattr(snnfast, name)\n"
+        "assert snnfast.visual is sys.modules['snnfast.visual']\n"
+        "assert snnfast.convert is snnfast.conversion.convert\n"
+        "try: snnfast.no_such\n"
+        "except AttributeError as error: print(error)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout == "module 'snnfast' has no attribute 'no_such'\n"
 
 
 MODULES = ["snnfast", *(m.name for m in pkgutil.walk_packages(snnfast.__path__, "snnfast."))]

@@ -88,7 +88,7 @@ def test_longer_steps_allow_lower_rates():
         ((10, 0.0), ValueError, "dt must be positive, got 0"),
         ((10, -1.0), ValueError, "dt must be positive, got -1"),
         ((10, math.nan), ValueError, "dt must be finite, got nan"),
-        ((-1,), ValueError, "time_interval must be a multiple of dt = 1 ms, got -1"),
+        ((-1,), ValueError, "time_interval must be a multiple of dt = 1 ms, got -1 ms"),
         ((10.5,), ValueError, "time_interval must be a multiple of dt = 1 ms, got 10.5 ms"),
         (("10",), TypeError, "time_interval must be a number, got str"),
     ],
@@ -130,7 +130,7 @@ def test_simple_rates_are_its_spikes_not_drawn_yet():
     expected = torch.stack([encoder(sample) for sample in x], 1).flatten(2)
     torch.manual_seed(5)
     rates = encoder.rates(x)
-    assert (rates.time_steps, rates.hz.shape, rates.seeds.shape) == (20, (5, 12), (5,))
+    assert (rates.num_steps, rates.hz.shape, rates.seeds.shape) == (20, (5, 12), (5,))
     drawn = [reference.poisson(p, 20, seed=s) for p, s in zip(rates.hz, rates.seeds)]
     torch.testing.assert_close(torch.stack(drawn, 1), expected, rtol=0, atol=0)
     seeds = encoder.seeds(5)

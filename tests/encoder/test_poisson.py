@@ -88,7 +88,7 @@ def test_longer_steps_allow_lower_rates():
         ((10, 0.0), ValueError, "dt must be positive, got 0"),
         ((10, -1.0), ValueError, "dt must be positive, got -1"),
         ((10, math.nan), ValueError, "dt must be finite, got nan"),
-        ((-1,), ValueError, "duration must be a multiple of dt = 1 ms, got -1"),
+        ((-1,), ValueError, "duration must be a multiple of dt = 1 ms, got -1 ms"),
         ((10.5,), ValueError, "duration must be a multiple of dt = 1 ms, got 10.5 ms"),
         (("10",), TypeError, "duration must be a number, got str"),
     ],

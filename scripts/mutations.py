@@ -427,13 +427,6 @@ MUTATIONS = (
         DC_TESTS,
     ),
     Mutation(
-        "diehl_cook: group not bounded anew",
-        DC,
-        "if (first) groups_.bound_margin(id / kGroup);",
-        "",
-        DC_TESTS,
-    ),
-    Mutation(
         "diehl_cook: bounds without inhibition's end",
         "csrc/cpu/diehl_cook_groups.h",
         "membrane = (membrane - after) * decay",

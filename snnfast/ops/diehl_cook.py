@@ -36,7 +36,7 @@ def present(
     kernels = backend.library(op, call.w)
     if kernels is None:
         return equation(call)
-    outputs: tuple[Tensor, Tensor] = getattr(kernels, f"{op}_")(*flatten(call))
+    outputs: tuple[Tensor, Tensor] = getattr(kernels, op)(*flatten(call))
     raise_versions(*call.changed)
     return outputs
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from snnfast import check
 from snnfast.loss import bp_stdp_error
-from snnfast.model import TavanaeiAndMaida2017
 from snnfast.ops import bp_stdp_
+
+if TYPE_CHECKING:
+    from snnfast.model import TavanaeiAndMaida2017
 
 
 class BpStdp:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from snnfast import check
-from snnfast.model import Bohte2002
 from snnfast.ops.spikeprop import Pull
+
+if TYPE_CHECKING:
+    from snnfast.model import Bohte2002
 
 Gradients = list[tuple[Tensor, Tensor]]  # of parameters
 

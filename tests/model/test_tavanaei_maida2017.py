@@ -68,8 +68,24 @@ def test_learns_three_patterns_from_batches(update):
         torch.testing.assert_close(w, old, rtol=0, atol=0)
 
 
-def test_spelling_of_the_manual():
-    assert TravanaeiAndMaida2017 is TavanaeiAndMaida2017
+def test_names_of_the_manual():
+    model = TravanaeiAndMaida2017(3, hidden_neurons=(12, 8), in_features=16)
+    assert isinstance(model, TavanaeiAndMaida2017)
+    assert [tuple(w.shape) for w in model.weights] == [(12, 16), (8, 12), (3, 8)]
+    default = TravanaeiAndMaida2017.preset("iris", hidden=(5,))
+    assert [tuple(w.shape) for w in default.weights] == [(5, 4), (3, 5)]
+    before = [w.clone() for w in model.weights]
+    model(torch.ones(16))
+    model.reset_variables(w=False)
+    assert not any(layer.u.any() or layer.o.any() for layer in model.layers)
+    for w, expected in zip(model.weights, before):
+        torch.testing.assert_close(w, expected, rtol=0, atol=0)
+    model(torch.ones(16))
+    membranes = [layer.u.clone() for layer in model.layers]
+    model.reset_variables(u=False)
+    for layer, expected, old in zip(model.layers, membranes, before):
+        torch.testing.assert_close(layer.u, expected, rtol=0, atol=0)
+        assert not torch.equal(layer.weight, old)
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,7 @@ def test_delays_that_cannot_be_looked_at_may_be_any():
 
 
 def raw(backend, name, call):
-    return getattr(backend.ops, f"{name}_")(*flatten(call))
+    return getattr(backend.ops, name)(*flatten(call))
 
 
 HOSTILE = {

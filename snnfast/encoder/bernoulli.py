@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from snnfast import check, ops
 from snnfast.ops import Rates
 
+from .regular import number_of_steps
+
 
 class BernoulliEncoder(nn.Module):
     """Spikes with probability ``min(1, x / scale)`` at every step, independently.
@@ -41,12 +43,7 @@ class BernoulliEncoder(nn.Module):
         validate: bool = True,
     ) -> None:
         super().__init__()
-        steps = check.number("BernoulliEncoder", "num_steps", num_steps)
-        if steps < 0 or steps != round(steps):
-            raise ValueError(
-                f"BernoulliEncoder: num_steps must be a number of steps, got {num_steps}"
-            )
-        self.num_steps = int(steps)
+        self.num_steps = number_of_steps("BernoulliEncoder", "num_steps", num_steps)
         check.generator("BernoulliEncoder", generator)
         check.spike_dtype("BernoulliEncoder", dtype)
         self.scale = check.positive("BernoulliEncoder", "scale", scale)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .bernoulli import BernoulliEncoder
 from .population import PopulationEncoder
+from .regular import number_of_steps
 
 
 class Simple(BernoulliEncoder):
@@ -19,7 +20,9 @@ class Simple(BernoulliEncoder):
     """
 
     def __init__(self, time_interval: int = 100, scale: float = 5.0, **options: Any) -> None:
-        super().__init__(time_interval, scale, **options)
+        super().__init__(
+            number_of_steps("Simple", "time_interval", time_interval), scale, **options
+        )
 
 
 class Population(PopulationEncoder):

@@ -51,12 +51,7 @@ class RegularEncoder(nn.Module):
         validate: bool = True,
     ) -> None:
         super().__init__()
-        steps = check.number("RegularEncoder", "num_steps", num_steps)
-        if steps < 0 or steps != round(steps):
-            raise ValueError(
-                f"RegularEncoder: num_steps must be a number of steps, got {num_steps}"
-            )
-        self.num_steps = int(steps)
+        self.num_steps = number_of_steps("RegularEncoder", "num_steps", num_steps)
         check.generator("RegularEncoder", generator)
         check.spike_dtype("RegularEncoder", dtype)
         self.scale = check.positive("RegularEncoder", "scale", scale)
@@ -89,3 +84,11 @@ class RegularEncoder(nn.Module):
     def extra_repr(self) -> str:
         """What ``print`` shows."""
         return f"num_steps={self.num_steps}, scale={self.scale:g}, dtype={self.dtype}"
+
+
+def number_of_steps(encoder: str, name: str, value: float) -> int:
+    """``value`` as a whole number of steps, at least 0; errors call it ``name``."""
+    steps = check.number(encoder, name, value)
+    if steps < 0 or steps != round(steps):
+        raise ValueError(f"{encoder}: {name} must be a number of steps, got {value}")
+    return int(steps)

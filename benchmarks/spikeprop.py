@@ -253,7 +253,7 @@ def flowers() -> tuple[Tensor, Tensor]:
     code = PopulationEncoder(
         12, summary["min"], summary["max"], max_firing_time=30, not_to_fire=28, dt=1
     )
-    times = nn.functional.pad(code.run(train["train.data"]).flatten(1), (0, 2)).float()
+    times = nn.functional.pad(code(train["train.data"]).flatten(1), (0, 2)).float()
     wanted = torch.full((len(times), 3), 13.0)
     wanted[torch.arange(len(times)), train["train.target"]] = 8.0
     return times, wanted

@@ -121,7 +121,7 @@ def parameter(op: str, name: str, value: object, x: Tensor) -> float | Tensor:
         return number(op, name, value)
     neurons = x.shape[1:]
     shape = (1,) * (len(neurons) - value.dim()) + tuple(value.shape)
-    if value.dim() > len(neurons) or any(p not in (1, n) for p, n in zip(shape, neurons)):
+    if value.dim() > len(neurons) or any(p != 1 and p != n for p, n in zip(shape, neurons)):
         raise ValueError(
             f"{op}: {name} must be a number or broadcast to x.shape[1:] = {list(neurons)}, "
             f"got shape {list(value.shape)}"

@@ -1,7 +1,9 @@
 """The rules of the house: one stem an op, no drawer for odds and ends."""
 
 import ast
+import itertools
 import re
+import runpy
 import subprocess
 from pathlib import Path
 
@@ -128,3 +130,14 @@ def test_version_stands_in_one_place():
     import snnfast
 
     assert f'version = "{snnfast.__version__}"' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_planted_mistakes_are_of_this_source():
+    """Each mutation of ``scripts/mutations.py`` changes a line that is there, and names tests that are."""
+    mutations = runpy.run_path(str(ROOT / "scripts/mutations.py"))["MUTATIONS"]
+    assert len({m.name for m in mutations}) == len(mutations)
+    for m in mutations:
+        assert m.old in (ROOT / m.path).read_text(), m.name
+        assert m.old != m.new, m.name
+        paths = itertools.takewhile(lambda argument: argument != "-k", m.tests)
+        assert all((ROOT / path).exists() for path in paths), m.name

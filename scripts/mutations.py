@@ -116,6 +116,8 @@ def main() -> int:
         if (not arguments.python or m.path.endswith(".py"))
         and (not arguments.words or any(w in m.name for w in arguments.words))
     ]
+    # Before a mistake in a kernel has been built.
+    chosen.sort(key=lambda m: not m.path.endswith(".py"))
     copy = arguments.copy or Path(tempfile.mkdtemp(prefix="snnfast-mutations-"))
     ignore = shutil.ignore_patterns("build", ".git", "__pycache__", "*.egg-info", "runs")
     # Fresh times of change, or what an earlier run left built would count as newer than its source.

@@ -45,8 +45,13 @@ class Draw(random.Random):
             if bool((whole[:GUARD] != 1).any()) or bool((whole[GUARD + size :] != 1).any()):
                 raise Finding("something was written outside of a tensor")
 
-    def tensor(self, shape: tuple[int, ...], dtype: torch.dtype = torch.float32, low: float = 0.0,
-               high: float = 1.0) -> Tensor:  # fmt: skip
+    def tensor(
+        self,
+        shape: tuple[int, ...],
+        dtype: torch.dtype = torch.float32,
+        low: float = 0.0,
+        high: float = 1.0,
+    ) -> Tensor:
         """Uniform values; in any layout."""
         t = (torch.rand(shape, dtype=torch.float64) * (high - low) + low).to(dtype)
         if self.special and t.numel() and t.is_floating_point():
@@ -69,15 +74,38 @@ class Draw(random.Random):
         """Something that does not belong where ``value`` stands, or lies at an end of its range."""
         if isinstance(value, Tensor):
             t = value.detach()
-            return self.choice((
-                lambda: t.to(self.choice((torch.float64, torch.float32, torch.int64, torch.int8, torch.bool))),
-                lambda: t.to(torch.complex64), lambda: t[None], lambda: t.flatten(), lambda: t[..., :0], lambda: t[1:],
-                lambda: self.guarded(torch.full_like(t, self.choice((-1, 0, 2**30)), dtype=torch.int64).to(t.dtype)),
-                lambda: self.guarded(torch.randint(-3, 9, t.shape).to(t.dtype)), lambda: t.new_zeros(()),
-                lambda: torch.full_like(t, math.nan) if t.is_floating_point() else t, lambda: t.new_zeros((1, 0, 3)),
-                lambda: t.to_sparse(), lambda: t.new_zeros((1,) * max(t.dim(), 1)).expand(self.choice(HUGE), *(1,) * (t.dim() - 1)),
-                lambda: None, lambda: 3, lambda: 2.5, lambda: "a", lambda: [t],
-            ))()  # fmt: skip
+            return self.choice(
+                (
+                    lambda: t.to(
+                        self.choice(
+                            (torch.float64, torch.float32, torch.int64, torch.int8, torch.bool)
+                        )
+                    ),
+                    lambda: t.to(torch.complex64),
+                    lambda: t[None],
+                    lambda: t.flatten(),
+                    lambda: t[..., :0] if t.dim() else t,
+                    lambda: t[1:] if t.dim() else t,
+                    lambda: self.guarded(
+                        torch.full_like(t, self.choice((-1, 0, 2**30)), dtype=torch.int64).to(
+                            t.dtype
+                        )
+                    ),
+                    lambda: self.guarded(torch.randint(-3, 9, t.shape).to(t.dtype)),
+                    lambda: t.new_zeros(()),
+                    lambda: torch.full_like(t, math.nan) if t.is_floating_point() else t,
+                    lambda: t.new_zeros((1, 0, 3)),
+                    lambda: t.to_sparse(),
+                    lambda: t.new_zeros((1,) * max(t.dim(), 1)).expand(
+                        self.choice(HUGE), *(1,) * (t.dim() - 1)
+                    ),
+                    lambda: None,
+                    lambda: 3,
+                    lambda: 2.5,
+                    lambda: "a",
+                    lambda: [t],
+                )
+            )()
         if isinstance(value, bool):
             return self.choice((not value, None, "a"))
         if isinstance(value, int):

@@ -38,9 +38,35 @@ QUICK = {
     "stdp": ("--neurons", "4", "--epochs", "1", "--time-interval", "5"),
     "diehl2015": ("--network", "dense", "--epochs", "1", "--batch-size", "500"),
 }
-OPTIONS = ("--dataset", "--epochs", "--seed", "--seeds", "--data", "--device", "--out", "--weights", "--threads", "--lr",
-           "--hidden", "--steps", "--batch-size", "--set", "--rule", "--preset", "--folds", "--images", "--neurons",
-           "--method", "--percentile", "--tau", "--t-max", "--no such", "--resume", "--validate", "--download")  # fmt: skip
+OPTIONS = (
+    "--dataset",
+    "--epochs",
+    "--seed",
+    "--seeds",
+    "--data",
+    "--device",
+    "--out",
+    "--weights",
+    "--threads",
+    "--lr",
+    "--hidden",
+    "--steps",
+    "--batch-size",
+    "--set",
+    "--rule",
+    "--preset",
+    "--folds",
+    "--images",
+    "--neurons",
+    "--method",
+    "--percentile",
+    "--tau",
+    "--t-max",
+    "--no such",
+    "--resume",
+    "--validate",
+    "--download",
+)
 
 
 def try_command(d: Draw) -> None:

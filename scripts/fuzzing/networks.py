@@ -131,14 +131,14 @@ def try_model(d: Draw) -> None:
         return
     model.eval()
     x = torch.rand(shape) * (20 if name == "DiehlAndCook2015" else 1)
-    given = d.hostile(x) if d.chance(0.4) else x
+    ours = name not in (
+    given = d.hostile(x) if ours and d.chance(0.4) else x
     if too_large(given):
         return
     act = model.present if name == "DiehlAndCook2015" else model
     before, seed = copied(dict(model.state_dict())), d.getrandbits(60)
     twin = copy.deepcopy(model)
     torch.manual_seed(seed)
-    ours = name not in (
         "Diehl2015",
         "ResNet20",
         "VGG16",
@@ -210,7 +210,7 @@ def try_convert(d: Draw) -> None:
             torch.nn.init.uniform_(module.running_mean, -0.5, 0.5)
     images = torch.rand(4, channels, 8, 8)
     kwargs = {"method": d.choice(("max", "percentile", "spikenorm")), "num_steps": 5, "progress": False,
-              "reset": d.choice(("soft", "hard")), "initial_membrane": d.choice((None, 0.0, 0.5))}  # fmt: skip
+              "reset": d.choice(("soft", "hard")), "initial_membrane": d.choice((None, 0.0, 0.5))}
     key = "images"
     if d.chance(0.4):
         key = d.choice(

@@ -52,6 +52,8 @@ class VGG16(nn.Module):
         name = type(self).__name__
         self.input_shape = sizes(name, "input_shape", input_shape, 3)
         whole(name, "num_classes", num_classes)
+        if not isinstance(plan, Sequence):
+            raise TypeError(f"{name}: plan must be a sequence, got {type(plan).__name__}")
         if not isinstance(dropout, Sequence) or len(dropout) != 2:
             raise TypeError(f"{name}: dropout must be two numbers, got {dropout!r}")
         for value in dropout:

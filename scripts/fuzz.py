@@ -24,6 +24,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -67,8 +68,7 @@ def work(pipe: Connection, seed: int, only: tuple[str, ...]) -> None:
     """Answers numbers of cases with what they found, until there are no more."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    with open("/proc/self/statm") as stream:
-        size = int(stream.read().split()[0]) * resource.getpagesize()
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     silent = os.open(os.devnull, os.O_WRONLY)
@@ -91,6 +91,7 @@ class Worker:
         self.case, self.started = -1, 0.0
 
     def give(self, case: int) -> None:
+        """Has it try a case."""
         self.case, self.started = case, time.monotonic()
         self.pipe.send(case)
 
@@ -105,6 +106,7 @@ class Worker:
             return f"crash: {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
 
     def end(self) -> None:
+        """Ends it, whatever it does."""
         self.process.kill()
         self.process.join()
 

@@ -30,6 +30,7 @@ class Draw(random.Random):
         torch.manual_seed(self.getrandbits(60))
 
     def chance(self, p: float) -> bool:
+        """True with probability ``p``."""
         return self.random() < p
 
     def guarded(self, t: Tensor) -> Tensor:
@@ -41,6 +42,7 @@ class Draw(random.Random):
         return inside
 
     def check_guards(self) -> None:
+        """Raises a finding if the memory around a tensor has changed."""
         for whole, size in self.guards:
             if bool((whole[:GUARD] != 1).any()) or bool((whole[GUARD + size :] != 1).any()):
                 raise Finding("something was written outside of a tensor")
@@ -67,6 +69,7 @@ class Draw(random.Random):
         return self.guarded(t)
 
     def spikes(self, *shape: int) -> Tensor:
+        """Spikes in any dtype that spikes have, few or many."""
         dtype = self.choice((torch.bool, torch.uint8, torch.float32, torch.float64))
         return self.guarded((torch.rand(shape) < self.choice((0.0, 0.1, 0.5, 1.0))).to(dtype))
 

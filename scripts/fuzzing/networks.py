@@ -131,7 +131,7 @@ def try_model(d: Draw) -> None:
         return
     model.eval()
     x = torch.rand(shape) * (20 if name == "DiehlAndCook2015" else 1)
-    ours = name not in (
+    ours = name not in ("Diehl2015", "ResNet20", "VGG16")  # made of PyTorch's own layers
     given = d.hostile(x) if ours and d.chance(0.4) else x
     if too_large(given):
         return
@@ -139,10 +139,6 @@ def try_model(d: Draw) -> None:
     before, seed = copied(dict(model.state_dict())), d.getrandbits(60)
     twin = copy.deepcopy(model)
     torch.manual_seed(seed)
-        "Diehl2015",
-        "ResNet20",
-        "VGG16",
-    )  # those are networks of PyTorch's own layers
     got, problem = tried(
         lambda: act(given),
         name,
@@ -209,8 +205,13 @@ def try_convert(d: Draw) -> None:
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.running_mean, -0.5, 0.5)
     images = torch.rand(4, channels, 8, 8)
-    kwargs = {"method": d.choice(("max", "percentile", "spikenorm")), "num_steps": 5, "progress": False,
-              "reset": d.choice(("soft", "hard")), "initial_membrane": d.choice((None, 0.0, 0.5))}
+    kwargs = {
+        "method": d.choice(("max", "percentile", "spikenorm")),
+        "num_steps": 5,
+        "progress": False,
+        "reset": d.choice(("soft", "hard")),
+        "initial_membrane": d.choice((None, 0.0, 0.5)),
+    }
     key = "images"
     if d.chance(0.4):
         key = d.choice(

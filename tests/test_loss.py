@@ -83,3 +83,14 @@ def test_revival_pushes_only_neurons_that_are_silent_nearly_always():
     value.backward()
     assert u.grad.tolist() == [[-0.25, 0, 0], [-0.25, 0, 0]]
     assert loss.revival(t, u, share=0.4).item() == (0.5 + 0 + 0.5) / 2
+
+
+@pytest.mark.parametrize(
+    "label", [torch.tensor([0.5]), torch.tensor([True]), torch.zeros(1, 1).long()]
+)
+def test_labels_of_bp_stdp_are_classes(label):
+    r = torch.zeros(3, 1, 2)
+    with pytest.raises(
+        TypeError, match=r"label must be a class or a tensor \[B\] of integers, got"
+    ):
+        loss.bp_stdp_error(r, torch.zeros(3, 1, 2), label)

@@ -97,9 +97,9 @@ def try_layer(d: Draw) -> None:
 MODELS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "Wu2018": ({"hidden": [5], "input_shape": (1, 8, 8), "time_interval": 3}, (2, 1, 8, 8)),
     "Diehl2015": ({"hidden": [6], "input_shape": (1, 8, 8)}, (2, 1, 8, 8)),
-    "Bohte2002": ({"in_neurons": 6, "hid_neurons": 4, "out_neurons": 2, "delays": 3}, (2, 6)),
-    "TavanaeiAndMaida2017": ({"num_classes": 3, "hidden_neurons": 4, "in_neurons": 6}, (2, 6)),
-    "DiehlAndCook2015": ({"neurons": 4, "inputs": 9, "preset": "manual"}, (2, 9)),
+    "Bohte2002": ({"in_features": 6, "hidden": 4, "out_features": 2, "delays": 3}, (2, 6)),
+    "TavanaeiAndMaida2017": ({"in_features": 6, "hidden": 4, "out_features": 3}, (2, 6)),
+    "DiehlAndCook2015": ({"neurons": 4, "input_shape": 9, "preset": "manual"}, (2, 9)),
     "ResNet20": (
         {"width": 2, "blocks": 1, "input_shape": (1, 8, 8), "num_classes": 3},
         (2, 1, 8, 8),

@@ -8,7 +8,6 @@ CPU, CUDA, OPS = (
 )
 PRESENTATIONS = "csrc/ops/presentations.h"
 MISTAKES = (
-    ("padding at rest", CPU, "-static_cast<C>(__builtin_huge_val())", "C(0)"),
     ("spikes ahead added twice", CPU, "known ? offsets[t + 1] : offsets[t];", "offsets[t];"),
     ("weights change at the end", CPU, "+ p]) return t + 1;", "+ p]) return a_.x.T;"),
     ("hidden weights not changed", CPU, "      if (l > 0)\n", "      if (l > 1)\n"),

@@ -123,7 +123,8 @@ class SNN_Diehl2015(SpikingNetwork):  # noqa: N801
 
     Args:
         batch_size: accepted so that the manual's calls run; any batch runs, whatever is given here.
-        threshold: one a layer of neurons; see :func:`snnfast.threshold.activation_based`. None: set them later.
+        threshold: one a layer of neurons; see :func:`snnfast.conversion.thresholds_from_activations`. None: set them
+            later.
         reset: "hard", as in the paper, or "soft".
         initial_membrane: membrane before the first step, as a part of the threshold, in [0, 1).
         encoding: "poisson" spikes, as in the paper, "constant" current, or a callable.

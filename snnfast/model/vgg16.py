@@ -108,7 +108,8 @@ class SVGG16(SpikingNetwork):
     Args:
         vgg16: the ReLU network, trained or not; it is copied.
         batch_size: accepted so that the manual's calls run; any batch runs, whatever is given here.
-        threshold: one a layer of neurons; see :func:`snnfast.threshold.spikenorm`. None: set them later.
+        threshold: one a layer of neurons; see :func:`snnfast.conversion.thresholds_from_currents`. None: set them
+            later.
         reset: "soft", as in n3ml, or "hard", as in the paper.
         initial_membrane: membrane before the first step, as a part of the threshold, in [0, 1).
         encoding: "saturating" spikes, "poisson" the same with values beyond 1 an error, "constant" current, or a

@@ -330,6 +330,11 @@ def test_uninitialised_memory_is_all_written(kernels, nan_memory):
             "seed must be on the device of p, cpu, got meta",
         ),
         (
+            {"generator": "a"},
+            TypeError,
+            "generator must be a torch.Generator or None, got str",
+        ),
+        (
             {"seed": 1, "generator": torch.Generator()},
             ValueError,
             "give generator or seed, not both",

@@ -1,7 +1,9 @@
 """The rules of the house: one stem an op, no drawer for odds and ends."""
 
 import ast
+import itertools
 import re
+import runpy
 import subprocess
 from pathlib import Path
 
@@ -118,25 +120,6 @@ def test_core_knows_neither_pytorch_nor_cuda():
             assert "#include <torch" not in path.read_text(), path
 
 
-LAYERS = {"nn": 3, "encoder": 3, "ops": 2, "reference": 1, "check": 0, "surrogate": 0}
-
-
-def test_imports_go_down_never_up():
-    """ops know no modules, the reference knows no ops."""
-    for name, level in LAYERS.items():
-        folder = ROOT / "snnfast" / name
-        paths = folder.glob("*.py") if folder.is_dir() else [folder.with_suffix(".py")]
-        for path in paths:
-            for node in ast.walk(ast.parse(path.read_text())):
-                if not isinstance(node, ast.ImportFrom) or node.level:
-                    continue
-                parts = (node.module or "").split(".")
-                names = parts[1:2] if len(parts) > 1 else [a.name for a in node.names]
-                if parts[0] == "snnfast":
-                    up = [n for n in names if LAYERS.get(n, 0) > level]
-                    assert not up, f"{path} imports {up}"
-
-
 def test_type_marker_ships_with_the_package():
     import snnfast
 
@@ -147,3 +130,14 @@ def test_version_stands_in_one_place():
     import snnfast
 
     assert f'version = "{snnfast.__version__}"' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_planted_mistakes_are_of_this_source():
+    """Each mutation of ``scripts/mutations.py`` changes a line that is there, and names tests that are."""
+    mutations = runpy.run_path(str(ROOT / "scripts/mutations.py"))["MUTATIONS"]
+    assert len({m.name for m in mutations}) == len(mutations)
+    for m in mutations:
+        assert m.old in (ROOT / m.path).read_text(), m.name
+        assert m.old != m.new, m.name
+        paths = itertools.takewhile(lambda argument: argument != "-k", m.tests)
+        assert all((ROOT / path).exists() for path in paths), m.name

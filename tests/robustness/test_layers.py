@@ -1,0 +1,139 @@
+"""Calls go one way: every module of the package has its layer, and imports only what stands before it."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "snnfast"
+
+# From the ground up, and within a layer in this order: a module imports modules before it, and none after it, so there
+# can be no circle. A new module wants its place here; <neuron> stands for each neuron of csrc/core.
+# docs/architecture.md draws the layers.
+LAYERS = {
+    "what everything stands on": """
+        check surrogate checkpoint plasticity visual.style visual.output backend
+        visual.activity visual.conversion visual.training visual.weights visual.timing
+        memory info visual visualizer
+    """,
+    "signatures, checks, calls": """
+        calls calls.presentations calls.poisson calls.call calls.neuron calls.spikeprop
+        calls.spike_count calls.diehl_cook calls.stdp calls.<neuron>
+        calls.diehl_cook_conductance calls.bp_stdp calls.bp_stdp_network
+    """,
+    "equations": """
+        reference reference.exp reference.poisson reference.neuron reference.spikeprop
+        reference.stdp reference.presentations reference.<neuron>
+        reference.bp_stdp reference.diehl_cook_conductance reference.diehl_cook
+        reference.spike_count reference.bp_stdp_network
+    """,
+    "kernels, or the reference": """
+        ops.autograd ops.in_place ops.layout ops.neuron ops.poisson ops.spikeprop ops.stdp
+        ops.bp_stdp ops.diehl_cook ops.spike_count ops.bp_stdp_network
+        ops.diehl_cook_conductance ops
+    """,
+    "modules and rules; data; training": """
+        learning.labels data.idx data.splits nn.readout encoder.latency encoder.regular
+        encoder.labels nn.state train data.vision data.bundled encoder.population nn.time
+        nn.spiking data.folder data.iris_loader data.loading data loss testing nn.spikeprop
+        nn.<neuron> encoder.poisson encoder.bernoulli encoder.manual encoder
+        learning.stdp learning.bp_stdp learning.spikeprop learning nn.presets nn
+    """,
+    "any ReLU network as a spiking one": """
+        conversion.analog conversion.shortcuts conversion.neurons conversion.qcfs
+        conversion.plan conversion.kinds conversion.trace conversion.stream
+        conversion.network conversion.report conversion.calibration conversion.convert
+        conversion.thresholds conversion
+    """,
+    "the papers' networks": """
+        model.manual model.diehl_cook2015_settings model.diehl_cook2015_parts
+        model.diehl_cook2015 model.tavanaei_maida2017 model.travanaei_maida2017 model.bohte2002
+        model.wu2018 model.resnet20 model.diehl2015 model.vgg16 model
+    """,
+    "names of n3ml's manual": """
+        threshold optimizer
+    """,
+    "load, train, score: every procedure": """
+        procedure.folder procedure.settings procedure.repeats procedure.run
+        procedure.samples procedure.images procedure.wu2018 procedure.tavanaei_maida2017
+        procedure.ann procedure.diehl_cook2015_readout procedure.bohte2002_figures
+        procedure.conversion procedure.diehl_cook2015 procedure.bohte2002 procedure
+        procedure.demo
+    """,
+    "the command": """
+        cli.options cli.procedures cli __main__
+    """,
+}
+NEURONS = sorted(
+    path.stem
+    for path in (PACKAGE.parent / "csrc/core").glob("*.h")
+    if "  SNNFAST_FIRING_ARGUMENTS(FIELD)" in path.read_text()
+)
+ORDER = [
+    name.replace("<neuron>", neuron)
+    for names in LAYERS.values()
+    for name in names.split()
+    for neuron in (NEURONS if "<neuron>" in name else ["-"])
+]
+
+
+def modules():
+    """Every module of the package by its name without "snnfast."."""
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        if name:
+            found[name] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imported(name, source, is_package=False):
+    """The modules of the package that the ``source`` of module ``name`` imports when it runs."""
+    tree = ast.parse(source)
+    only_typing = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
+    here = ["snnfast", *name.split(".")]
+    for node in ast.walk(tree):
+        if node in only_typing:
+            continue
+        if isinstance(node, ast.Import):
+            targets = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = here[: len(here) + is_package - node.level] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            targets = [f"{module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for target in targets:
+            parts = target.split(".")
+            if parts[0] != "snnfast":
+                continue
+            # the longest beginning that is a module; the rest is a name in it
+            ends = range(len(parts), 1, -1)
+            names = (".".join(parts[1:end]) for end in ends)
+            yield next((n for n in names if n in MODULES), "")
+
+
+def test_every_module_has_its_layer_and_every_layer_its_modules():
+    assert sorted(ORDER) == sorted(MODULES)
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_a_module_imports_only_what_stands_before_it(name):
+    path = MODULES[name]
+    before = ORDER[: ORDER.index(name)]
+    found = set(imported(name, path.read_text(), path.name == "__init__.py")) - {"", name}
+    assert not {n for n in found if n not in before}
+
+
+def test_an_import_upwards_is_seen():
+    source = "from snnfast import nn\nfrom ..ops import lif\nimport snnfast.model.vgg16\nfrom . import alif"
+    assert list(imported("reference.lif", source)) == ["nn", "ops", "model.vgg16", "reference.alif"]

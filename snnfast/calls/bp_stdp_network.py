@@ -160,8 +160,8 @@ def bp_stdp_network_(
         each_step=update == "step",
         batch=max(samples, 1) if batch is None else check.whole(op, "batch", batch),
         state=[] if state is None else [v.detach() for v in state],
-        return_hidden=return_hidden,
-        return_state=return_state,
+        return_hidden=bool(return_hidden),
+        return_state=bool(return_state),
     )
 
 

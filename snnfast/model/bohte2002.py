@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snnfast import loss
+from snnfast import check, loss
 from snnfast.nn import SpikeProp, calibrate
 from snnfast.ops.spikeprop import Pull
 
@@ -121,6 +121,7 @@ class Bohte2002(nn.Module, SpikePropCalls):
 
     def spike_times(self, t: Tensor) -> list[Tensor]:
         """Spike times of the inputs and of every layer, a tensor each."""
+        check.tensor("Bohte2002", "t", t)
         batch = t if t.dim() == 2 else t[None]
         times = [self._heard(batch)]
         *hidden, last = self._spiking()

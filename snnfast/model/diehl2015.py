@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from snnfast.check import sizes, whole
+from snnfast.check import number, sizes, whole
 from snnfast.conversion import SpikingNetwork
 from snnfast.conversion.stream import Encoder
 
@@ -51,6 +51,7 @@ class Diehl2015(nn.Module):
         name = type(self).__name__
         self.input_shape = sizes(name, "input_shape", input_shape, 3)
         whole(name, "num_classes", num_classes)
+        number(name, "dropout", dropout)
         whole(name, "kernel_size", kernel_size)
         whole(name, "padding", padding, least=0)
         if hidden is None:

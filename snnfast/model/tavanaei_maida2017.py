@@ -175,6 +175,7 @@ class TavanaeiAndMaida2017(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """One step: input spikes ``[in_features]`` or ``[B, in_features]`` -> output spikes, like ``layers[-1].o``."""
+        check.tensor("TavanaeiAndMaida2017", "x", x)
         batch = x if x.dim() == 2 else x[None]
         shape = x.shape[:-1]
         state = [

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snnfast import ops
+from snnfast import check, ops
 from snnfast.nn import LIF, Rate, Time
 
 ENCODINGS = ("bernoulli", "direct")
@@ -114,6 +114,7 @@ class Wu2018(nn.Module):
             Spikes per step of every output, ``[B, num_classes]``, float32 (float64 for float64 images), in [0, 1],
             on the device of ``images``.
         """
+        check.tensor("Wu2018", "images", images)
         device = next(self.parameters()).device
         rates: Tensor = self.rate(self.spikes(images.to(device), num_steps))
         return rates.to(images.device)

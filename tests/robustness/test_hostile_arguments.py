@@ -23,7 +23,7 @@ HOSTILE = {
     "tuple": ("a", 3),
     "float": ("a", object(), HUGE, -HUGE),
     "int": ("a", object(), HUGE, -HUGE, 2.5),
-    "Tensor": ("a", 3.5, 3, HUGE),
+    "Tensor": ("a", 3.5, 3, HUGE, torch.zeros(2, 3).to_sparse()),
     "str": ("no such", 3),
     "Update": ("no such", 3),
     "Reduction": ("no such", 3),

@@ -50,7 +50,11 @@ ALIF_TESTS = ("tests/ops/test_alif.py", *TESTS[3:])
 VALUES = (*NEURONS, "-k", "16_bit or special_values or nan or infinit")
 LAYOUTS = (*NEURONS, "-k", "layout or strides or expanded or window")
 ERRORS = (*NEURONS, "-k", "mistake or device")
-WAYS = (*NEURONS, "-k", "second_derivative or vmap or raw_call or traced or exported_program_are")
+WAYS = (
+    *NEURONS,
+    "-k",
+    "second_derivative or vmap or weightings or raw_call or traced or exported_program_are",
+)
 REFERENCE_TESTS = (*NEURONS, "-k", "by_hand or follows_the_equations or finite_differences")
 CALL_TESTS = ("tests/ops/test_calls.py",)
 DC, DCC = "csrc/cpu/diehl_cook.cpp", "csrc/cpu/diehl_cook_conductance.cpp"

@@ -29,7 +29,7 @@ def ours() -> dict[str, Learn]:
     from snnfast import ops
 
     def learn(update: str, epsilon: int) -> Learn:
-        return lambda w, pre, error: ops.bp_stdp(
+        return lambda w, pre, error: ops.bp_stdp_(
             w, pre, error, lr=LR, epsilon=epsilon, update=update, validate=False
         )
 

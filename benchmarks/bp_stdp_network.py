@@ -68,8 +68,8 @@ def network(sizes: tuple[int, ...], steps: int, batch: int, learned: int):  # ty
 
     torch.manual_seed(0)
     inputs, *hidden, classes = sizes
-    net = model.TavanaeiAndMaida2017(classes, hidden, in_neurons=inputs)
-    encode = encoder.Simple(steps, SCALE, dtype=torch.uint8)
+    net = model.TavanaeiAndMaida2017(inputs, hidden, classes)
+    encode = encoder.BernoulliEncoder(steps, SCALE, dtype=torch.uint8)
     net.fit(loader(inputs, classes, 100, learned), encode, lr=LR, update="sequence")
     return net, encode
 

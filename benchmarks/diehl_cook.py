@@ -98,7 +98,7 @@ def learn(
         "v_reset": V_RESET,
         "validate": False,
     }
-    return (op or ops.diehl_cook)(x, network.w, network.theta, **{**arguments, **changes})
+    return (op or ops.diehl_cook_)(x, network.w, network.theta, **{**arguments, **changes})
 
 
 def trains(network: Network, count: int, steps: int) -> Tensor:

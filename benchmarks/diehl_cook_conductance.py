@@ -71,7 +71,7 @@ def learn(
         "rest": REST,
         "validate": False,
     }
-    return (op or ops.diehl_cook_conductance)(
+    return (op or ops.diehl_cook_conductance_)(
         x, network.w, network.theta, **{**arguments, **changes}
     )
 

@@ -230,7 +230,7 @@ def products(task: Task) -> Prepared:
 def pixels(inputs: int) -> tuple[Tensor, Tensor]:
     """Spike times of enlarged digits ``[images, inputs]``, in milliseconds, and labels."""
     from snnfast import data
-    from snnfast.encoder import Latency
+    from snnfast.encoder import LatencyEncoder
 
     images, labels = data.as_tensors(data.digits())
     side = math.isqrt(inputs - 1)
@@ -239,19 +239,21 @@ def pixels(inputs: int) -> tuple[Tensor, Tensor]:
     after = side - inner - before
     large = nn.functional.interpolate(images, (inner, inner), mode="bilinear", antialias=True)
     whole = nn.functional.pad(large.clamp(0, 1), (before, after, before, after)).flatten(1)
-    times = Latency(8.0, threshold=0.5)(whole.mul(255).round().div(255))
+    times = LatencyEncoder(8.0, threshold=0.5)(whole.mul(255).round().div(255))
     return nn.functional.pad(times, (0, inputs - times.shape[1])), labels
 
 
 def flowers() -> tuple[Tensor, Tensor]:
     """Iris as the manual's script has it: spike times ``[120, 50]``, -1 for silent, and times wanted of the outputs."""
     from snnfast.data import IRISDataLoader
-    from snnfast.encoder import Population
+    from snnfast.encoder import PopulationEncoder
 
     loader = IRISDataLoader(ratio=0.8)
     train, summary = loader.run(), loader.summarize()
-    code = Population(12, summary["min"], summary["max"], max_firing_time=30, not_to_fire=28, dt=1)
-    times = nn.functional.pad(code.run(train["train.data"]).flatten(1), (0, 2)).float()
+    code = PopulationEncoder(
+        12, summary["min"], summary["max"], max_firing_time=30, not_to_fire=28, dt=1
+    )
+    times = nn.functional.pad(code(train["train.data"]).flatten(1), (0, 2)).float()
     wanted = torch.full((len(times), 3), 13.0)
     wanted[torch.arange(len(times)), train["train.target"]] = 8.0
     return times, wanted

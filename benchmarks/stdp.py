@@ -39,7 +39,9 @@ def rules() -> dict[str, Learn]:
     }
 
     def learn(rule: plasticity.Rule, update: str) -> Learn:
-        return lambda w, pre, post: ops.stdp(w, pre, post, rule=rule, update=update, validate=False)
+        return lambda w, pre, post: ops.stdp_(
+            w, pre, post, rule=rule, update=update, validate=False
+        )
 
     passes = {STEP: learn(pair, STEP), SEQUENCE: learn(pair, SEQUENCE)}
     return passes | {f"{STEP}, {name}": learn(rule, STEP) for name, rule in costly.items()}

@@ -64,8 +64,8 @@ def main():
         for split in ("train+val", "test")
     )
 
-    model = snnfast.model.TavanaeiAndMaida2017(
-        opt.num_classes, opt.hidden_neurons, in_neurons=64 if name == "digits" else 784
+    model = snnfast.model.TravanaeiAndMaida2017(
+        opt.num_classes, opt.hidden_neurons, in_features=64 if name == "digits" else 784
     )
     encoder = snnfast.encoder.Simple(time_interval=opt.time_interval)
     optimizer = snnfast.optimizer.TavanaeiAndMaida(model, lr=opt.lr, epsilon=opt.epsilon)

@@ -25,8 +25,8 @@ def datasets(name, root):
     if name == "cifar10":
         from torchvision import transforms as t
 
-        normalise = t.Normalize((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
-        change = t.Compose([t.ToTensor(), normalise])
+        normalize = t.Normalize((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+        change = t.Compose([t.ToTensor(), normalize])
     parts = ("train+val", "test")
     return (snnfast.data.load(name, root, split=part, transform=change) for part in parts)
 

@@ -46,7 +46,7 @@ def main():
             spikes += model.present(images * hz).counts.sum().item()
         print(f"epoch {epoch + 1}: {spikes / len(train):.1f} spikes an image")
         figure.update(snnfast.visual.receptive_fields(model.xe.w, shape=shape[1:]))
-    network = {"neurons": opt.neurons, "inputs": shape, "preset": opt.preset}
+    network = {"neurons": opt.neurons, "input_shape": shape, "preset": opt.preset}
     data = {"name": name, "root": root}
     torch.save({"network": network, "data": data, "hz": hz, "model": model.state_dict()}, opt.file)
 

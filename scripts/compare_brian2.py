@@ -1,4 +1,4 @@
-"""Runs the network of Diehl and Cook in Brian2 and records what ``ops.diehl_cook_conductance`` must match.
+"""Runs the network of Diehl and Cook in Brian2 and records what ``ops.diehl_cook_conductance_`` must match.
 
 Brian2 is no dependency of snnfast; it needs its own environment (``pip install brian2 "numpy<2"``):
 

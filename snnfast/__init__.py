@@ -1,26 +1,31 @@
 """Spiking neural networks in PyTorch with fused CPU and CUDA kernels."""
 
+from importlib import import_module as _import_module
 from importlib.metadata import version as _version
+from typing import TYPE_CHECKING
 
-from . import (
-    backend,
-    conversion,
-    encoder,
-    learning,
-    loss,
-    memory,
-    model,
-    nn,
-    ops,
-    optimizer,
-    plasticity,
-    procedure,
-    reference,
-    surrogate,
-    threshold,
-)
-from .conversion import conversion_report, convert
-from .info import build_info
+from . import backend, nn, ops, plasticity, reference, surrogate
+
+if TYPE_CHECKING:
+    from . import (
+        conversion,
+        data,
+        encoder,
+        learning,
+        loss,
+        memory,
+        model,
+        optimizer,
+        procedure,
+        testing,
+        threshold,
+        train,
+        visual,
+        visualizer,
+    )
+    from .conversion.convert import convert
+    from .conversion.report import conversion_report
+    from .info import build_info
 
 __all__ = [
     "backend",
@@ -28,6 +33,7 @@ __all__ = [
     "conversion",
     "conversion_report",
     "convert",
+    "data",
     "encoder",
     "learning",
     "loss",
@@ -40,6 +46,26 @@ __all__ = [
     "procedure",
     "reference",
     "surrogate",
+    "testing",
     "threshold",
+    "train",
+    "visual",
+    "visualizer",
 ]
 __version__ = _version("snnfast")
+
+_HOMES = {"build_info": "info", "conversion_report": "conversion", "convert": "conversion"}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        """Loads a module when it is first asked for, since some of them load much."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module = _import_module(f"{__name__}.{_HOMES.get(name, name)}")
+        value = getattr(module, name) if name in _HOMES else module
+        globals()[name] = value
+        return value
+
+    def __dir__():
+        return sorted({*globals(), *__all__})

@@ -33,6 +33,13 @@ def tensor(op: str, name: str, value: object) -> None:
     """A tensor."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{op}: {name} must be a tensor, got {type(value).__name__}")
+    dense(op, name, value)
+
+
+def dense(op: str, name: str, value: Tensor) -> None:
+    """A tensor with an element in memory for each of its own: no sparse one."""
+    if value.layout is not torch.strided:
+        raise TypeError(f"{op}: {name} must be a dense tensor, got {value.layout}")
 
 
 def dtype(op: str, name: str, value: torch.dtype, allowed: Sequence[torch.dtype]) -> None:
@@ -90,6 +97,7 @@ def state(op: str, name: str, value: Tensor | None, x: Tensor) -> None:
 
 
 def _like_state(op: str, name: str, value: Tensor, x: Tensor) -> None:
+    dense(op, name, value)
     if value.dtype != state_dtype(x.dtype):
         raise TypeError(
             f"{op}: {name} must have dtype {state_dtype(x.dtype)} for x of dtype {x.dtype}, got {value.dtype}"
@@ -121,7 +129,7 @@ def parameter(op: str, name: str, value: object, x: Tensor) -> float | Tensor:
         return number(op, name, value)
     neurons = x.shape[1:]
     shape = (1,) * (len(neurons) - value.dim()) + tuple(value.shape)
-    if value.dim() > len(neurons) or any(p not in (1, n) for p, n in zip(shape, neurons)):
+    if value.dim() > len(neurons) or any(p != 1 and p != n for p, n in zip(shape, neurons)):
         raise ValueError(
             f"{op}: {name} must be a number or broadcast to x.shape[1:] = {list(neurons)}, "
             f"got shape {list(value.shape)}"
@@ -177,7 +185,7 @@ def at_least_zero(op: str, name: str, value: object) -> float:
 def fits(
     op: str,
     name: str,
-    value: object,
+    value: Tensor | None,
     shape: Sequence[int],
     dtype: torch.dtype,
     device: torch.device,
@@ -185,6 +193,7 @@ def fits(
     """A tensor of this shape and dtype on ``device``, which is w's."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{op}: {name} must be a tensor, got {type(value).__name__}")
+    dense(op, name, value)
     if value.shape != tuple(shape):
         raise ValueError(f"{op}: {name} must have shape {list(shape)}, got {list(value.shape)}")
     if value.dtype != dtype:
@@ -193,7 +202,7 @@ def fits(
         raise ValueError(f"{op}: {name} must be on the device of w, {device}, got {value.device}")
 
 
-def like(op: str, name: str, value: object, expected: Tensor, device: torch.device) -> None:
+def like(op: str, name: str, value: Tensor, expected: Tensor, device: torch.device) -> None:
     """A tensor with the shape and dtype of ``expected``, on ``device``, which is w's."""
     fits(op, name, value, expected.shape, expected.dtype, device)
 
@@ -276,10 +285,9 @@ def choice(op: str, name: str, value: object, choices: Sequence[str]) -> None:
         raise ValueError(f"{op}: {name} must be {' or '.join(choices)}, got {value!r}")
 
 
-def weights(op: str, name: str, w: object) -> None:
+def weights(op: str, name: str, w: Tensor) -> None:
     """A matrix of float32 or float64 that may be changed in place."""
-    if not isinstance(w, Tensor):
-        raise TypeError(f"{op}: {name} must be a tensor, got {type(w).__name__}")
+    tensor(op, name, w)
     if w.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"{op}: {name} must have dtype float32 or float64, got {w.dtype}")
     if w.dim() != 2:
@@ -288,10 +296,9 @@ def weights(op: str, name: str, w: object) -> None:
         raise ValueError(f"{op}: {name} must not overlap itself, got strides {list(w.stride())}")
 
 
-def spikes(op: str, name: str, value: object, shape: Sequence[int | str], w: Tensor) -> None:
+def spikes(op: str, name: str, value: Tensor, shape: Sequence[int | str], w: Tensor) -> None:
     """Spikes on the device of the weights, what is not 0 being one; a letter in ``shape`` is any size."""
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{op}: {name} must be a tensor, got {type(value).__name__}")
+    tensor(op, name, value)
     if value.dtype not in SPIKE_DTYPES:
         raise TypeError(
             f"{op}: {name} must have one of the dtypes {dtype_names(SPIKE_DTYPES)}, got {value.dtype}"

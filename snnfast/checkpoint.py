@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
@@ -127,9 +128,11 @@ def load_weights(model: nn.Module, path: Path) -> None:
         raise CheckpointError(
             f"{path} holds no network to start from, it is of kind {checkpoint.get('kind')!r}"
         )
+    before = copy.deepcopy(model.state_dict())
     try:
         model.load_state_dict(checkpoint["model"])
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
+        model.load_state_dict(before)  # PyTorch loads what fits before it complains of the rest
         raise CheckpointError(f"{path} does not fit this network: {error}") from error
 
 

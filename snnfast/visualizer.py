@@ -1,5 +1,5 @@
-"""n3ml's name for the figure of weights that the manual's STDP loop draws; more in :mod:`snnfast.visual`."""
+"""The window of weights that the STDP loop of n3ml's manual draws, by its name; see :mod:`snnfast.visual`."""
 
-from snnfast.visual import plot
+from snnfast.visual import show_weights as plot
 
 __all__ = ["plot"]

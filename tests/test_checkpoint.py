@@ -89,3 +89,15 @@ def test_a_full_disk_is_told_and_keeps_the_old_file(tmp_path, monkeypatch):
         write_checkpoint(path, {"kind": "new"})
     assert read_checkpoint(path)["kind"] == "test"
     assert [p.name for p in tmp_path.iterdir()] == ["c.pt"]
+
+
+@pytest.mark.parametrize("wrong", ["more", "shape"])
+def test_weights_of_another_network_change_nothing(tmp_path, wrong):
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
+    before = {name: w.clone() for name, w in model.state_dict().items()}
+    weights = {name: w + 1 for name, w in before.items()}
+    weights["2.weight" if wrong == "more" else "1.weight"] = torch.zeros(7)
+    write_checkpoint(tmp_path / "c.pt", {"kind": "network", "model": weights})
+    with pytest.raises(CheckpointError, match="does not fit this network"):
+        load_weights(model, tmp_path / "c.pt")
+    torch.testing.assert_close(dict(model.state_dict()), before, rtol=0, atol=0)

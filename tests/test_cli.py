@@ -201,7 +201,7 @@ def test_a_checkpoint_of_another_kind_is_told(tmp_path):
     "command",
     [
         ("stbp", *QUICK),
-        ("stdp", "--neurons", 5, "--time-interval", 20),
+        ("stdp", "--neurons", 5, "--duration", 20),
         ("spikeprop", "--terminals", 2),
         ("spikeprop", "--terminals", 2, "--folds", 2),
         ("bp-stdp", "--dataset", "iris"),

@@ -23,7 +23,7 @@ def lif() -> Callable[[Tensor], Tensor]:
 def diehl_cook(network: network_benchmark.Network, spikes: Tensor) -> Callable[[], object]:
     import snnfast
 
-    return lambda: network_benchmark.learn(network, spikes[None], snnfast.reference.diehl_cook)
+    return lambda: network_benchmark.learn(network, spikes[None], snnfast.reference.diehl_cook_)
 
 
 def diehl_cook_conductance(
@@ -31,7 +31,7 @@ def diehl_cook_conductance(
 ) -> Callable[[], object]:
     import snnfast
 
-    op = snnfast.reference.diehl_cook_conductance
+    op = snnfast.reference.diehl_cook_conductance_
     return lambda: conductance_benchmark.learn(network, spikes[None], op)
 
 

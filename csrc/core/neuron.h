@@ -122,18 +122,18 @@ SNNFAST_HD void neuron_coefficients(const NeuronScan<Neuron>& a, int64_t n, C* c
   Neuron::coefficients(params, a, c);
 }
 
-// One step: states before -> after. `charged` gets the states that the backward pass reads. Returns whether it fires.
+// One step: states before -> after. `charged` gets the states that the backward pass reads. Returns its spike, 1 or 0.
 template <class Neuron, Reset R, class C>
-SNNFAST_HD bool neuron_step(C x, const C* c, C* state, C* charged) {
+SNNFAST_HD C neuron_step(C x, const C* c, C* state, C* charged) {
   Neuron::charge(x, c, state);
   SNNFAST_UNROLL
   for (int k = 0; k < Neuron::kTape; k++) charged[k] = state[k];
   if constexpr (R == Reset::none) {
-    return false;
+    return C(0);
   } else {
     const bool fired = state[0] >= Neuron::threshold(state, c);
     Neuron::template fire<R>(fired, c, state);
-    return fired;
+    return fired ? C(1) : C(0);
   }
 }
 

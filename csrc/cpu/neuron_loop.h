@@ -77,12 +77,12 @@ inline void step(const C* x, C (*states)[kBlock], C (*out)[kBlock], const Coeffi
       SNNFAST_UNROLL
       for (int k = 0; k < Neuron::kStates; k++) out[Rows::kState + k][i] = state[k];
     }
-    const bool fired = neuron_step<Neuron, R>(x[i], c, state, charged);
+    const C spike = neuron_step<Neuron, R>(x[i], c, state, charged);
     if constexpr (Out == Record::tape) {
       SNNFAST_UNROLL
       for (int k = 0; k < Neuron::kTape; k++) out[k][i] = charged[k];
     }
-    if constexpr (Out == Record::spikes) out[0][i] = fired ? C(1) : C(0);
+    if constexpr (Out == Record::spikes) out[0][i] = spike;
     SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kStates; k++) states[k][i] = state[k];
   }

@@ -96,7 +96,7 @@ __device__ __forceinline__ void step(const C* x, const Lanes<Neuron, C, V, Unifo
 #pragma unroll
       for (int k = 0; k < Neuron::kStates; k++) kept[k][i] = s[k];
     }
-    spikes[i] = neuron_step<Neuron, R>(x[i], lanes.of(i), s, charged) ? C(1) : C(0);
+    spikes[i] = neuron_step<Neuron, R>(x[i], lanes.of(i), s, charged);
     if constexpr (Kept::kCharged) {
 #pragma unroll
       for (int k = 0; k < Neuron::kTape; k++) kept[k][i] = charged[k];

@@ -25,7 +25,7 @@ namespace {
 
 SNNFAST_ARGUMENTS(Arguments, SNNFAST_BP_STDP_ARGUMENTS)
 
-constexpr const char* kOp = "bp_stdp";
+constexpr const char* kOp = "bp_stdp_";
 
 void run_on_cpu(const BpStdp& a) {
   const auto parallel = [](int64_t n, int64_t work, const auto& kernel) {

@@ -35,7 +35,7 @@ namespace {
 
 SNNFAST_ARGUMENTS(Arguments, SNNFAST_BP_STDP_NETWORK_ARGUMENTS)
 
-constexpr const char* kOp = "bp_stdp_network";
+constexpr const char* kOp = "bp_stdp_network_";
 
 void parallel_for(int64_t n, int64_t grain, const void* context, void (*body)(const void*, int64_t, int64_t)) {
   torch::stable::parallel_for(0, n, grain, [&](int64_t begin, int64_t end) { body(context, begin, end); });

@@ -37,7 +37,7 @@ int launch_diehl_cook(const DiehlCook&, void* workspace, void* stream);
 
 namespace {
 
-constexpr const char* kOp = "diehl_cook";
+constexpr const char* kOp = "diehl_cook_";
 
 SNNFAST_ARGUMENTS(Arguments, SNNFAST_DIEHL_COOK_ARGUMENTS)
 

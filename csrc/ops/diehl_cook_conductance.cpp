@@ -36,7 +36,7 @@ int launch_diehl_cook_conductance(const DiehlCookConductance&, void* workspace, 
 
 namespace {
 
-constexpr const char* kOp = "diehl_cook_conductance";
+constexpr const char* kOp = "diehl_cook_conductance_";
 
 SNNFAST_ARGUMENTS(PopulationArguments, SNNFAST_POPULATION_ARGUMENTS)
 SNNFAST_ARGUMENTS(ConductancesArguments, SNNFAST_CONDUCTANCES_ARGUMENTS)

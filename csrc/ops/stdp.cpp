@@ -40,7 +40,7 @@ namespace {
 SNNFAST_ARGUMENTS(StateArguments, SNNFAST_STDP_STATE_ARGUMENTS)
 SNNFAST_ARGUMENTS(Arguments, SNNFAST_STDP_ARGUMENTS)
 
-constexpr const char* kOp = "stdp";
+constexpr const char* kOp = "stdp_";
 
 // Memory for the traces of a chunk of steps; on the CPU what the second-level cache holds.
 constexpr int64_t kChunkBytesCpu = int64_t{1} << 20;

@@ -23,5 +23,10 @@ MISTAKES = (
     ("cuda: sums of earlier chunks lost", CUDA, "!a.each_step && a.t0 > 0;", "false;"),
     ("cuda: -0 is a spike", CUDA, "[at] & 0x7fffffffu) != 0", "[at]) != 0"),
     ("batch not averaged", "snnfast/calls/stdp.py", "1.0 / max(batch, 1) if", "1.0 if"),
-    ("version not raised", "snnfast/ops/in_place.py", "increment_version(tensor)", "__name__"),
+    (
+        "version not raised",
+        "snnfast/ops/in_place.py",
+        "increment_version([t for t in tensors if not t.is_inference()])",
+        "increment_version([])",
+    ),
 )

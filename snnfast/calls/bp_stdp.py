@@ -13,7 +13,7 @@ from .stdp import Reduction, Update
 
 
 class BpStdpCall(NamedTuple):
-    """See :func:`bp_stdp`; ``scale`` is what an error is multiplied by."""
+    """See :func:`bp_stdp_`; ``scale`` is what an error is multiplied by."""
 
     w: Changed
     pre: Tensor
@@ -24,7 +24,7 @@ class BpStdpCall(NamedTuple):
     return_error: bool
 
 
-def bp_stdp(
+def bp_stdp_(
     w: Tensor,
     pre: Tensor,
     error: Tensor,
@@ -75,7 +75,7 @@ def bp_stdp(
     Source: Tavanaei and Maida, BP-STDP: Approximating backpropagation using spike timing dependent plasticity,
     Neurocomputing 330 (2019), section 3.
     """
-    op = "bp_stdp"
+    op = "bp_stdp_"
     check.weights(op, "w", w)
     check.spikes(op, "pre", pre, ("T", "B", w.shape[1]), w)
     batch = pre.shape[1]

@@ -33,7 +33,7 @@ class BpStdpNetworkResult(NamedTuple):
 
 
 class BpStdpNetworkCall(NamedTuple):
-    """See :func:`bp_stdp_network`; an empty ``state`` is rest."""
+    """See :func:`bp_stdp_network_`; an empty ``state`` is rest."""
 
     weights: ChangedList
     x: Presentations
@@ -50,7 +50,7 @@ class BpStdpNetworkCall(NamedTuple):
     return_state: bool
 
 
-def bp_stdp_network(
+def bp_stdp_network_(
     weights: Sequence[Tensor],
     x: Tensor | Rates,
     labels: Tensor | None = None,
@@ -76,8 +76,8 @@ def bp_stdp_network(
         s = v >= threshold;  v <- 0 where s
 
     With ``labels`` and ``desired`` it learns. In a step in which ``desired[t, p]`` asks the output of class
-    ``labels[p]`` for a spike, and with the window of :func:`bp_stdp`, the error of that output is 1 if it did not fire
-    in the window, and the error of any other output is -1 if it did. :func:`bp_stdp` then changes the weights of the
+    ``labels[p]`` for a spike, and with the window of :func:`bp_stdp_`, the error of that output is 1 if it did not fire
+    in the window, and the error of any other output is -1 if it did. :func:`bp_stdp_` then changes the weights of the
     last layer, passes the error back, and so on to the first layer; all errors are of the weights before any change.
 
     The samples are presented ``batch`` at a time, from rest, and the weights that one presentation leaves are those
@@ -115,7 +115,7 @@ def bp_stdp_network(
     Source: Tavanaei and Maida, BP-STDP: Approximating backpropagation using spike timing dependent plasticity,
     Neurocomputing 330 (2019), section 3 and algorithm 1.
     """
-    op = "bp_stdp_network"
+    op = "bp_stdp_network_"
     _weights(op, weights)
     first, step = weights[0], check.positive(op, "dt", dt)
     inputs = first.shape[1]
@@ -160,8 +160,8 @@ def bp_stdp_network(
         each_step=update == "step",
         batch=max(samples, 1) if batch is None else check.whole(op, "batch", batch),
         state=[] if state is None else [v.detach() for v in state],
-        return_hidden=return_hidden,
-        return_state=return_state,
+        return_hidden=bool(return_hidden),
+        return_state=bool(return_state),
     )
 
 

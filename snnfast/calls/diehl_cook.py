@@ -54,7 +54,7 @@ class DiehlCookResult(NamedTuple):
 
 
 class DiehlCookCall(NamedTuple):
-    """See :func:`diehl_cook`; time in steps.
+    """See :func:`diehl_cook_`; time in steps.
 
     Attributes:
         learns: whether there is a rule.
@@ -104,7 +104,7 @@ class DiehlCookCall(NamedTuple):
         return DiehlCookResult(counts, spikes if self.return_spikes else None, state)
 
 
-def diehl_cook(
+def diehl_cook_(
     x: Tensor | Events | Rates,
     w: Tensor,
     theta: Tensor,
@@ -182,7 +182,7 @@ def diehl_cook(
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
     """
-    op = "diehl_cook"
+    op = "diehl_cook_"
     plastic_weights(op, w, theta, rule, validate)
     step = check.positive(op, "dt", dt)
     delay = check.whole(op, "inhibition_delay", inhibition_delay, 0)
@@ -268,7 +268,7 @@ def plastic_weights(
             f"{op}: rule must be a rule of snnfast.plasticity or None, got {type(rule).__name__}"
         )
     if rule is not None and rule.tau_eligibility is not None:
-        raise ValueError(f"{op}: rule must not wait for a reward; use snnfast.ops.stdp for that")
+        raise ValueError(f"{op}: rule must not wait for a reward; use snnfast.ops.stdp_ for that")
     if not validate:
         return
     if rule is not None:

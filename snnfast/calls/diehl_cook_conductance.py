@@ -92,7 +92,7 @@ class Conductances(NamedTuple):
 
 
 class DiehlCookConductanceCall(NamedTuple):
-    """See :func:`diehl_cook_conductance`; time in steps.
+    """See :func:`diehl_cook_conductance_`; time in steps.
 
     Attributes:
         longest_delay: no delay is longer; 0 without delays.
@@ -141,7 +141,7 @@ class DiehlCookConductanceCall(NamedTuple):
         return DiehlCookConductanceResult(counts, spikes if self.return_spikes else None, state)
 
 
-def diehl_cook_conductance(
+def diehl_cook_conductance_(
     x: Tensor | Events | Rates,
     w: Tensor,
     theta: Tensor,
@@ -250,7 +250,7 @@ def diehl_cook_conductance(
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
     """
-    op = "diehl_cook_conductance"
+    op = "diehl_cook_conductance_"
     plastic_weights(op, w, theta, rule, validate, theta_dtype=torch.float64)
     if rule is not None and rule.w_min < 0:
         raise ValueError(f"{op}: rule.w_min must be at least 0, a conductance, got {rule.w_min:g}")

@@ -72,10 +72,15 @@ def poisson(
     num_steps = check.whole("poisson", "num_steps", num_steps, 0)
     check.elements("poisson", "num_steps", (num_steps, *p.shape))
     check.spike_dtype("poisson", dtype)
-    p = p.detach()
+    p = p.detach() if p.requires_grad else p
     if validate:
         check.in_range("poisson", "p", p, 0.0, 1.0)
-    return PoissonCall(p.to(torch.float32), _seed(generator, seed, p.device), num_steps, dtype)
+    return PoissonCall(
+        p if p.dtype == torch.float32 else p.to(torch.float32),
+        _seed(generator, seed, p.device),
+        num_steps,
+        dtype,
+    )
 
 
 def _seed(
@@ -120,7 +125,7 @@ def _given_seed(seed: int | Tensor, device: torch.device) -> Tensor:
             raise ValueError(
                 f"poisson: seed must be on the device of p, {device}, got {seed.device}"
             )
-        return seed.reshape(1)
+        return seed if seed.dim() == 1 else seed.reshape(1)
     if isinstance(seed, bool) or not isinstance(seed, check.INTEGERS):
         raise TypeError(
             f"poisson: seed must be an integer or a tensor of one, got {type(seed).__name__}"

@@ -164,10 +164,9 @@ def _look_at_events(op: str, x: Events, inputs: int) -> None:
 
 
 def _tensor(
-    op: str, name: str, value: object, dtypes: tuple[torch.dtype, ...], device: torch.device
+    op: str, name: str, value: Tensor, dtypes: tuple[torch.dtype, ...], device: torch.device
 ) -> None:
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{op}: {name} must be a tensor, got {type(value).__name__}")
+    check.tensor(op, name, value)
     if value.dtype not in dtypes:
         raise TypeError(
             f"{op}: {name} must have dtype {check.dtype_names(dtypes)}, got {value.dtype}"

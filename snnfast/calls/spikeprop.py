@@ -96,18 +96,14 @@ def spikeprop(
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
     """
-    for name, value, dims, shape in (
-        ("t_in", t_in, (2,), "[B, I]"),
-        ("w", w, (3,), "[O, I, K]"),
-        ("delays", delays, (1, 2), "[K] or [I, K]"),
-    ):
-        check.tensor("spikeprop", name, value)
-        if value.dim() not in dims:
-            raise ValueError(f"spikeprop: {name} must have shape {shape}, got {list(value.shape)}")
+    _tensor("t_in", t_in, (2,), "[B, I]")
+    _tensor("w", w, (3,), "[O, I, K]")
+    _tensor("delays", delays, (1, 2), "[K] or [I, K]")
     check.dtype("spikeprop", "t_in", t_in.dtype, DTYPES)
     _like("w", w, t_in)
     _like("delays", delays, t_in)
-    inputs, terminals = t_in.shape[1], delays.shape[-1]
+    (samples, inputs), terminals = t_in.shape, delays.shape[-1]
+    outputs, *synapses = w.shape
     if terminals == 0:
         raise ValueError("spikeprop: delays must hold at least one delay, got none")
     if delays.dim() == 2 and delays.shape[0] != inputs:
@@ -115,14 +111,12 @@ def spikeprop(
             f"spikeprop: delays must have shape [K] or [I, K] with I = {inputs} as in t_in, "
             f"got {list(delays.shape)}"
         )
-    if w.shape[1] != inputs or w.shape[2] != terminals:
+    if synapses != [inputs, terminals]:
         raise ValueError(
             f"spikeprop: w must have shape [O, I, K] with I = {inputs} as in t_in and K = {terminals} as in "
             f"delays, got {list(w.shape)}"
         )
-    check.elements(
-        "spikeprop", "t_in or w", (t_in.shape[0] + 1, w.shape[0] + 1, inputs + 1, terminals)
-    )
+    check.elements("spikeprop", "t_in or w", (samples + 1, outputs + 1, inputs + 1, terminals))
     if isinstance(tau, Tensor):
         if tau.dim():
             raise ValueError(f"spikeprop: tau must have one value, got shape {list(tau.shape)}")
@@ -151,6 +145,13 @@ def spikeprop(
         return_slope=bool(return_slope),
         validate=bool(validate),
     )
+
+
+def _tensor(name: str, value: object, dims: tuple[int, ...], shape: str) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"spikeprop: {name} must be a tensor, got {type(value).__name__}")
+    if value.dim() not in dims:
+        raise ValueError(f"spikeprop: {name} must have shape {shape}, got {list(value.shape)}")
 
 
 def _like(name: str, value: Tensor, t_in: Tensor) -> None:

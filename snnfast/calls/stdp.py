@@ -34,7 +34,7 @@ class StdpState(NamedTuple):
 
 
 class StdpCall(NamedTuple):
-    """See :func:`stdp`; ``reward`` is ``[T, B]``, and ``state`` the call's own."""
+    """See :func:`stdp_`; ``reward`` is ``[T, B]``, and ``state`` the call's own."""
 
     w: Changed
     pre: Tensor
@@ -48,7 +48,7 @@ class StdpCall(NamedTuple):
     norm: float | None
 
 
-def stdp(
+def stdp_(
     w: Tensor,
     pre: Tensor,
     post: Tensor,
@@ -106,7 +106,7 @@ def stdp(
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
     """
-    op = "stdp"
+    op = "stdp_"
     check.weights(op, "w", w)
     check.spikes(op, "pre", pre, ("T", "B", w.shape[1]), w)
     check.spikes(op, "post", post, (*pre.shape[:2], w.shape[0]), w)

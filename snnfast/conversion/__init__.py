@@ -6,6 +6,7 @@ from .neurons import Neurons
 from .qcfs import QCFS
 from .report import ConversionReport, LayerReport, ProductReport, conversion_report
 from .stream import Stream
+from .thresholds import thresholds_from_activations, thresholds_from_currents
 
 __all__ = [
     "METHODS",
@@ -20,4 +21,6 @@ __all__ = [
     "convert",
     "fine_tune",
     "quantise",
+    "thresholds_from_activations",
+    "thresholds_from_currents",
 ]

@@ -51,7 +51,7 @@ def from_activations(
         raise ValueError(f"{name}: percentile must lie in (0, 100], got {percentile:g}")
     layers: dict[str, Histogram] = {}
     for images in itertools.islice(batches(network, loader, name, progress), batches_used):
-        for layer, activation in network.analog(images)[1].items():
+        for layer, activation in _activations(network, images, name).items():
             channels = (
                 activation.movedim(1, 0).flatten(1) if per_channel else activation.reshape(1, -1)
             )
@@ -60,6 +60,16 @@ def from_activations(
                 layers[layer] = Histogram(len(channels), shape, exact=percentile == 100)
             layers[layer].add(channels)
     return [layers[layer].percentile(percentile) for layer in network.plan.neurons]
+
+
+def _activations(network: SpikingNetwork, images: Tensor, name: str) -> dict[str, Tensor]:
+    network.check_images(images)
+    try:
+        return network.analog(images)[1]
+    except RuntimeError as error:  # of a layer of PyTorch
+        raise ValueError(
+            f"{name}: the model does not take images of shape {list(images.shape)}: {error}"
+        ) from error
 
 
 class Histogram:
@@ -154,6 +164,8 @@ def from_currents(
     disable = None if progress is None else not progress
     try:
         used = list(itertools.islice(batches(network, loader, name, False), batches_used))
+        for images in used:
+            _activations(network, images, name)  # says what is wrong with their shape
         for layer in plan.neurons:
             # A run needs every threshold; a layer that has none yet is not reached.
             network.neurons(layer).threshold = network.neurons(layer).checked(1.0, layer)
@@ -279,7 +291,7 @@ def batches(
         images = item[0] if isinstance(item, (tuple, list)) else item
         if network.input_shape is None and isinstance(images, Tensor) and images.dim() > 1:
             network.input_shape = tuple(images.shape[1:])
-        if isinstance(images, Tensor) and len(images) == 0:
+        if isinstance(images, Tensor) and images.dim() and len(images) == 0:
             continue
         empty = False
         yield images

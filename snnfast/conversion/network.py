@@ -231,6 +231,8 @@ class SpikingNetwork(Analog):
         """``images`` on the network's device, once they are what it takes."""
         if not isinstance(images, Tensor):
             raise TypeError(f"SpikingNetwork: images must be a tensor, got {type(images).__name__}")
+        if images.layout != torch.strided:
+            raise TypeError(f"SpikingNetwork: images must be dense, got {images.layout}")
         if not images.is_floating_point():
             raise TypeError(f"SpikingNetwork: images must be floating point, got {images.dtype}")
         shape = self.input_shape

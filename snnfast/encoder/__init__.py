@@ -1,17 +1,20 @@
 """Encoders: data to spikes, time first, or to the time of one spike each."""
 
+from .bernoulli import BernoulliEncoder
 from .labels import desired_times, label_encoder
-from .latency import Latency
+from .latency import LatencyEncoder
+from .manual import Population, Simple
 from .poisson import PoissonEncoder
-from .population import Population
-from .regular import Regular
-from .simple import Simple
+from .population import PopulationEncoder
+from .regular import RegularEncoder
 
 __all__ = [
-    "Latency",
+    "BernoulliEncoder",
+    "LatencyEncoder",
     "PoissonEncoder",
     "Population",
-    "Regular",
+    "PopulationEncoder",
+    "RegularEncoder",
     "Simple",
     "desired_times",
     "label_encoder",

@@ -10,14 +10,14 @@ from snnfast import check
 
 
 def desired_times(
-    samples: int, beta: float, time_interval: int, *, generator: torch.Generator | None = None
+    samples: int, beta: float, num_steps: int, *, generator: torch.Generator | None = None
 ) -> Tensor:
     """When the output of a sample's class should fire: in each step with probability ``beta / 1000``, independently.
 
     Args:
         samples: number of samples B.
         beta: rate in Hz for steps of 1 ms, in [0, 1000]; 250 in BP-STDP.
-        time_interval: number of steps T.
+        num_steps: number of steps T.
         generator: where to draw from, on the CPU; PyTorch's own if None.
 
     Returns:
@@ -31,10 +31,10 @@ def desired_times(
     if not 0 <= rate <= 1000:
         raise ValueError(f"{op}: beta must lie in [0, 1000] Hz, got {rate:g}")
     check.whole(op, "samples", samples, 0)
-    check.whole(op, "time_interval", time_interval, 0)
-    check.elements(op, "time_interval", (samples, time_interval))
+    check.whole(op, "num_steps", num_steps, 0)
+    check.elements(op, "num_steps", (samples, num_steps))
     check.generator(op, generator)
-    return times_of(torch.rand(samples, time_interval, generator=generator), rate)
+    return times_of(torch.rand(samples, num_steps, generator=generator), rate)
 
 
 def times_of(uniform: Tensor, beta: float) -> Tensor:
@@ -46,7 +46,7 @@ def label_encoder(
     label: int | Tensor,
     beta: float,
     num_classes: int,
-    time_interval: int,
+    num_steps: int,
     *,
     generator: torch.Generator | None = None,
 ) -> Tensor:
@@ -56,7 +56,7 @@ def label_encoder(
         label: one class, or int64 ``[B]``.
         beta: rate of the output of the class in Hz, for steps of 1 ms.
         num_classes: number of outputs.
-        time_interval: number of steps T.
+        num_steps: number of steps T.
         generator: where to draw from, on the CPU; PyTorch's own if None.
 
     Returns:
@@ -75,6 +75,6 @@ def label_encoder(
             f"label_encoder: label must lie in [0, {num_classes - 1}], got values from {low} to {high}"
         )
     own = F.one_hot(labels.view(-1), num_classes)
-    times = desired_times(len(own), beta, time_interval, generator=generator)
+    times = desired_times(len(own), beta, num_steps, generator=generator)
     spikes = times[..., None] * own.float()
     return spikes if labels.dim() else spikes[:, 0]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from snnfast import check
 
 
-class Latency(nn.Module):
+class LatencyEncoder(nn.Module):
     """Time to first spike: the more intense, the earlier.
 
     ::
@@ -28,7 +28,7 @@ class Latency(nn.Module):
         TypeError, ValueError: for arguments of wrong type or range.
 
     Example:
-        >>> snnfast.encoder.Latency(10.0)(torch.tensor([1.0, 0.25, 0.0]))
+        >>> snnfast.encoder.LatencyEncoder(10.0)(torch.tensor([1.0, 0.25, 0.0]))
         tensor([0.0000, 7.5000,    inf])
     """
 
@@ -36,11 +36,11 @@ class Latency(nn.Module):
         self, t_max: float, *, threshold: float | None = 0.0, dt: float | None = None
     ) -> None:
         super().__init__()
-        self.t_max = check.positive("Latency", "t_max", t_max)
+        self.t_max = check.positive("LatencyEncoder", "t_max", t_max)
         self.threshold = (
-            None if threshold is None else check.number("Latency", "threshold", threshold)
+            None if threshold is None else check.number("LatencyEncoder", "threshold", threshold)
         )
-        self.dt = None if dt is None else check.positive("Latency", "dt", dt)
+        self.dt = None if dt is None else check.positive("LatencyEncoder", "dt", dt)
 
     def forward(self, x: Tensor) -> Tensor:
         """Intensities in [0, 1] of any shape -> spike times of that shape, ``inf`` for silent.
@@ -51,10 +51,10 @@ class Latency(nn.Module):
             TypeError: if ``x`` is no tensor of real numbers.
             ValueError: if an intensity lies outside [0, 1].
         """
-        x = features("Latency", "x", x)
+        x = features("LatencyEncoder", "x", x)
         outside = x[(x < 0) | (x > 1)]
         if len(outside):
-            raise ValueError(f"Latency: x must lie in [0, 1], got {outside[0]:g}")
+            raise ValueError(f"LatencyEncoder: x must lie in [0, 1], got {outside[0]:g}")
         t = on_grid(self.t_max * (1 - x), self.dt)
         return t if self.threshold is None else t.masked_fill(x <= self.threshold, torch.inf)
 

@@ -21,7 +21,7 @@ class PoissonEncoder(nn.Module):
     ``sqrt(1 - 1/m)``), and a first spike comes after one whole interval.
 
     Args:
-        time_interval: length of the spike trains in milliseconds, a multiple of ``dt``.
+        duration: length of the spike trains in milliseconds, a multiple of ``dt``.
         dt: length of a step in milliseconds.
         generator: where to draw seeds from; PyTorch's own generator if None.
         dtype: of the spikes: bool, uint8, float32, float64, bfloat16 or float16.
@@ -36,7 +36,7 @@ class PoissonEncoder(nn.Module):
 
     def __init__(
         self,
-        time_interval: float,
+        duration: float,
         dt: float = 1.0,
         *,
         generator: torch.Generator | None = None,
@@ -44,23 +44,20 @@ class PoissonEncoder(nn.Module):
         validate: bool = True,
     ) -> None:
         super().__init__()
-        self.time_interval = check.number("PoissonEncoder", "time_interval", time_interval)
+        self.duration = check.number("PoissonEncoder", "duration", duration)
         self.dt = check.positive("PoissonEncoder", "dt", dt)
         check.generator("PoissonEncoder", generator)
         check.spike_dtype("PoissonEncoder", dtype)
-        self.time_steps = round(self.time_interval / self.dt)
-        if (
-            self.time_steps < 0
-            or abs(self.time_steps * self.dt - self.time_interval) > 1e-6 * self.dt
-        ):
+        self.num_steps = round(self.duration / self.dt)
+        if self.num_steps < 0 or abs(self.num_steps * self.dt - self.duration) > 1e-6 * self.dt:
             raise ValueError(
-                f"PoissonEncoder: time_interval must be a multiple of dt = {self.dt:g} ms, "
-                f"got {self.time_interval:g} ms"
+                f"PoissonEncoder: duration must be a multiple of dt = {self.dt:g} ms, "
+                f"got {self.duration:g} ms"
             )
         self.generator, self.dtype, self.validate = generator, dtype, validate
 
     def forward(self, rates: Tensor) -> Tensor:
-        """Spikes ``[time_interval / dt, ...]`` of rates ``[...]`` in Hz, each in [0, 1000 / dt].
+        """Spikes ``[duration / dt, ...]`` of rates ``[...]`` in Hz, each in [0, 1000 / dt].
 
         Raises:
             TypeError: if ``rates`` is not a tensor of real numbers.
@@ -75,7 +72,7 @@ class PoissonEncoder(nn.Module):
             check.in_range("PoissonEncoder", "rates", rates, 0.0, 1000.0 / self.dt, " Hz")
         return ops.poisson(
             rates * (self.dt / 1000.0),
-            self.time_steps,
+            self.num_steps,
             generator=self.generator,
             dtype=self.dtype,
             validate=False,
@@ -83,4 +80,4 @@ class PoissonEncoder(nn.Module):
 
     def extra_repr(self) -> str:
         """What ``print`` shows."""
-        return f"time_interval={self.time_interval:g}, dt={self.dt:g}, dtype={self.dtype}"
+        return f"duration={self.duration:g}, dt={self.dt:g}, dtype={self.dtype}"

@@ -14,7 +14,7 @@ from .latency import features, on_grid
 CENTERS = {"paper": 1, "n3ml": 0}
 
 
-class Population(nn.Module):
+class PopulationEncoder(nn.Module):
     """Population code of Bohte et al. 2002: each value becomes the spike times of ``m`` neurons.
 
     Neuron ``i`` of a feature has a Gaussian receptive field over the feature's range; the closer the
@@ -46,7 +46,7 @@ class Population(nn.Module):
     Neurocomputing 48 (2002), section 4.2.
 
     Example:
-        >>> encoder = snnfast.encoder.Population(12, [4.3, 2.0], [7.9, 4.4], 10, 10)
+        >>> encoder = snnfast.encoder.PopulationEncoder(12, [4.3, 2.0], [7.9, 4.4], 10, 10)
         >>> encoder(torch.tensor([[5.1, 3.5]])).shape
         torch.Size([1, 2, 12])
     """
@@ -64,30 +64,32 @@ class Population(nn.Module):
         centers: str = "paper",
     ) -> None:
         super().__init__()
-        check.whole("Population", "neurons", neurons, 3)
+        check.whole("PopulationEncoder", "neurons", neurons, 3)
         low, high = (
-            features("Population", name, value)
+            features("PopulationEncoder", name, value)
             for name, value in (("minimum", minimum), ("maximum", maximum))
         )
         if low.dim() != 1 or low.shape != high.shape:
             raise ValueError(
-                "Population: minimum and maximum must have one shape [F], "
+                "PopulationEncoder: minimum and maximum must have one shape [F], "
                 f"got {list(low.shape)} and {list(high.shape)}"
             )
         if not (low < high).all():
             f = int((~(low < high)).nonzero()[0])
             raise ValueError(
-                f"Population: maximum must be above minimum, got {high[f]:g} and {low[f]:g} for feature {f}"
+                f"PopulationEncoder: maximum must be above minimum, got {high[f]:g} and {low[f]:g} for feature {f}"
             )
         if centers not in CENTERS:
             raise ValueError(
-                f"Population: centers must be one of {', '.join(CENTERS)}, got {centers!r}"
+                f"PopulationEncoder: centers must be one of {', '.join(CENTERS)}, got {centers!r}"
             )
         self.neurons = neurons
-        self.max_firing_time = check.positive("Population", "max_firing_time", max_firing_time)
-        self.not_to_fire = check.positive("Population", "not_to_fire", not_to_fire)
-        self.dt = None if dt is None else check.positive("Population", "dt", dt)
-        self.beta = check.positive("Population", "beta", beta)
+        self.max_firing_time = check.positive(
+            "PopulationEncoder", "max_firing_time", max_firing_time
+        )
+        self.not_to_fire = check.positive("PopulationEncoder", "not_to_fire", not_to_fire)
+        self.dt = None if dt is None else check.positive("PopulationEncoder", "dt", dt)
+        self.beta = check.positive("PopulationEncoder", "beta", beta)
         i = torch.arange(neurons, dtype=torch.float64) + CENTERS[centers]
         spacing = (high - low) / (neurons - 2)
         self.center: Tensor
@@ -104,19 +106,14 @@ class Population(nn.Module):
             TypeError: if ``x`` is no tensor of real numbers.
             ValueError: if its last dimension is not F, or a value is not finite.
         """
-        x = features("Population", "x", x)
+        x = features("PopulationEncoder", "x", x)
         if x.dim() == 0 or x.shape[-1] != len(self.center):
             raise ValueError(
-                f"Population: x must have shape [..., {len(self.center)}], got {list(x.shape)}"
+                f"PopulationEncoder: x must have shape [..., {len(self.center)}], got {list(x.shape)}"
             )
         a = ((x[..., None].double() - self.center) / self.sigma[:, None]).square().div(-2).exp()
         t = on_grid(self.max_firing_time * (1 - a), self.dt)
         return t.masked_fill(t >= self.not_to_fire, torch.inf).to(x.dtype)
-
-    def run(self, x: Tensor) -> Tensor:
-        """n3ml's call: as :meth:`forward`, with -1 for silent neurons."""
-        t: Tensor = self(x)
-        return t.masked_fill_(t.isinf(), -1)
 
     def extra_repr(self) -> str:
         """What ``print`` shows."""

@@ -12,18 +12,18 @@ from snnfast import check
 UNITS = 2**29  # of 1; twice as many are still an int32
 
 
-class Regular(nn.Module):
+class RegularEncoder(nn.Module):
     """Spikes at even distances, ``scale / x`` steps on average, after a random lag.
 
     Each element draws a phase from U[0, 1) and fires where ``phase + t r`` passes a whole number::
 
         floor(phase + (t + 1) r) > floor(phase + t r),    r = min(1, x / scale)
 
-    So the number of spikes in T steps is ``T r`` rounded up or down, where :class:`Simple` has a variance of
+    So the number of spikes in T steps is ``T r`` rounded up or down, where :class:`BernoulliEncoder` has a variance of
     ``T r (1 - r)``: the same intensity says the same in every presentation. Not differentiable.
 
     Args:
-        time_interval: number of steps T.
+        num_steps: number of steps T.
         scale: the intensity that fires at every step.
         generator: where to draw phases from, on the CPU; PyTorch's own if None.
         dtype: of the spikes: bool, uint8, float32, float64, bfloat16 or float16.
@@ -37,13 +37,13 @@ class Regular(nn.Module):
     a random lag.
 
     Example:
-        >>> Regular(time_interval=10, scale=1.0)(torch.tensor([0.5, 0.2])).sum(0)
+        >>> RegularEncoder(num_steps=10, scale=1.0)(torch.tensor([0.5, 0.2])).sum(0)
         tensor([5., 2.])
     """
 
     def __init__(
         self,
-        time_interval: int = 100,
+        num_steps: int = 100,
         scale: float = 5.0,
         *,
         generator: torch.Generator | None = None,
@@ -51,35 +51,30 @@ class Regular(nn.Module):
         validate: bool = True,
     ) -> None:
         super().__init__()
-        steps = check.number("Regular", "time_interval", time_interval)
-        if steps < 0 or steps != round(steps):
-            raise ValueError(
-                f"Regular: time_interval must be a number of steps, got {time_interval}"
-            )
-        self.time_interval = int(steps)
-        check.generator("Regular", generator)
-        check.spike_dtype("Regular", dtype)
-        self.scale = check.positive("Regular", "scale", scale)
+        self.num_steps = number_of_steps("RegularEncoder", "num_steps", num_steps)
+        check.generator("RegularEncoder", generator)
+        check.spike_dtype("RegularEncoder", dtype)
+        self.scale = check.positive("RegularEncoder", "scale", scale)
         self.generator, self.dtype, self.validate = generator, dtype, validate
 
     def forward(self, x: Tensor) -> Tensor:
-        """Spikes ``[time_interval, ...]`` of intensities ``[...]``, each at least 0.
+        """Spikes ``[num_steps, ...]`` of intensities ``[...]``, each at least 0.
 
         Raises:
             TypeError: if ``x`` is not a tensor of real numbers.
             ValueError: if an intensity is negative or NaN.
         """
         if not isinstance(x, Tensor):
-            raise TypeError(f"Regular: x must be a tensor, got {type(x).__name__}")
+            raise TypeError(f"RegularEncoder: x must be a tensor, got {type(x).__name__}")
         if x.is_complex():
-            raise TypeError(f"Regular: x must be real numbers, got {x.dtype}")
+            raise TypeError(f"RegularEncoder: x must be real numbers, got {x.dtype}")
         x = x.detach()
         if self.validate:
-            check.in_range("Regular", "x", x.to(torch.float32), 0.0, math.inf)
+            check.in_range("RegularEncoder", "x", x.to(torch.float32), 0.0, math.inf)
         # Whole numbers, drawn on the CPU: no step is lost to rounding, and every device sees the same.
         level = (torch.rand(x.shape, generator=self.generator) * UNITS).to(x.device, torch.int32)
         rate = (x.double() / self.scale).clamp(0, 1).nan_to_num_(0).mul_(UNITS).round_().int()
-        spikes = torch.empty((self.time_interval, *x.shape), dtype=self.dtype, device=x.device)
+        spikes = torch.empty((self.num_steps, *x.shape), dtype=self.dtype, device=x.device)
         for s in spikes:
             level += rate
             s.copy_(level >= UNITS)
@@ -88,4 +83,12 @@ class Regular(nn.Module):
 
     def extra_repr(self) -> str:
         """What ``print`` shows."""
-        return f"time_interval={self.time_interval}, scale={self.scale:g}, dtype={self.dtype}"
+        return f"num_steps={self.num_steps}, scale={self.scale:g}, dtype={self.dtype}"
+
+
+def number_of_steps(encoder: str, name: str, value: float) -> int:
+    """``value`` as a whole number of steps, at least 0; errors call it ``name``."""
+    steps = check.number(encoder, name, value)
+    if steps < 0 or steps != round(steps):
+        raise ValueError(f"{encoder}: {name} must be a number of steps, got {value}")
+    return int(steps)

@@ -18,7 +18,7 @@ from snnfast.plasticity import Rule
 class STDP:
     """Lets the weights of a linear layer learn from the spikes on both of its sides.
 
-    The rule and how a batch counts are those of :func:`snnfast.ops.stdp`: all samples see the same weights, and their
+    The rule and how a batch counts are those of :func:`snnfast.ops.stdp_`: all samples see the same weights, and their
     changes are summed or averaged. Traces go on from call to call until :meth:`reset`; the bias does not learn, and
     there is no gradient.
 
@@ -86,7 +86,7 @@ class STDP:
         """
         if reward is None and self.rule.tau_eligibility is not None:
             reward = 0.0
-        self.state = ops.stdp(
+        self.state = ops.stdp_(
             self.linear.weight,
             pre,
             post,

@@ -1,14 +1,13 @@
-"""Networks of published papers, one file a paper, each with the manual's calls."""
+"""Networks of published papers, one file a paper, each with the manual's calls, too."""
 
 from .bohte2002 import Bohte2002
 from .diehl2015 import Diehl2015, SNN_Diehl2015
 from .diehl_cook2015 import DiehlAndCook2015
 from .resnet20 import ResNet20, SResNet20
 from .tavanaei_maida2017 import TavanaeiAndMaida2017
+from .travanaei_maida2017 import TravanaeiAndMaida2017
 from .vgg16 import SVGG16, VGG16
 from .wu2018 import Wu2018
-
-TravanaeiAndMaida2017 = TavanaeiAndMaida2017  # as the manual spells it
 
 __all__ = [
     "SVGG16",

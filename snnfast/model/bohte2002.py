@@ -9,24 +9,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snnfast import loss
+from snnfast import check, loss
 from snnfast.nn import SpikeProp, calibrate
 from snnfast.ops.spikeprop import Pull
 
+from .manual import SpikePropCalls
 
-class Bohte2002(nn.Module):
+
+class Bohte2002(nn.Module, SpikePropCalls):
     """Layers of :class:`snnfast.nn.SpikeProp` neurons, each firing once: times in, times out.
 
-    The call with n3ml's arguments is the paper's network for Iris: 50 inputs, 10 hidden neurons, 3 outputs, 16 synapses
+    Without arguments it is the paper's network for Iris: 50 inputs, 10 hidden neurons, 3 outputs, 16 synapses
     of different delays from each neuron to each of the next layer, the first output spike decides.
 
     Args:
-        in_neurons: inputs.
-        hid_neurons: hidden neurons; several numbers for several hidden layers.
-        out_neurons: outputs, one a class.
+        in_features: inputs.
+        hidden: hidden neurons; several numbers for several hidden layers.
+        out_features: outputs, one a class.
         delays: terminals of each connection, with delays 1, 2, ... ms; or the delays, as in the layer.
-        threshold: of all neurons.
-        time_constant: tau, in milliseconds.
+        v_threshold: of all neurons.
+        tau: time constant, in milliseconds.
         t_max: end of the observation of every layer, in milliseconds.
         dt: None for exact times; 1.0 for n3ml's whole milliseconds.
         virtual: None: silent outputs are ``inf``. A number of milliseconds: they get the times of
@@ -47,12 +49,12 @@ class Bohte2002(nn.Module):
 
     def __init__(
         self,
-        in_neurons: int = 50,
-        hid_neurons: int | Sequence[int] = 10,
-        out_neurons: int = 3,
+        in_features: int = 50,
+        hidden: int | Sequence[int] = 10,
+        out_features: int = 3,
         delays: int | Sequence[float] | Tensor = 16,
-        threshold: float = 1.0,
-        time_constant: float = 7.0,
+        v_threshold: float = 1.0,
+        tau: float = 7.0,
         *,
         t_max: float = 40.0,
         dt: float | None = None,
@@ -60,42 +62,37 @@ class Bohte2002(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
-        hidden = [hid_neurons] if isinstance(hid_neurons, int) else list(hid_neurons)
+        between = [hidden] if isinstance(hidden, int) else list(hidden)
         self.layers = nn.ModuleList(
             SpikeProp(
                 n_in,
                 n_out,
                 delays,
-                tau=time_constant,
-                v_threshold=threshold,
+                tau=tau,
+                v_threshold=v_threshold,
                 t_max=t_max,
                 dt=dt,
                 **options,
             )
-            for n_in, n_out in pairwise([in_neurons, *hidden, out_neurons])
+            for n_in, n_out in pairwise([in_features, *between, out_features])
         )
-        self.threshold, self.t_max, self.virtual = float(threshold), float(t_max), virtual
+        self.v_threshold, self.t_max, self.virtual = float(v_threshold), float(t_max), virtual
 
     def reset_parameters(self, low: float = -0.5, high: float = 1.0) -> None:
         """Draws the weights of every layer; see :meth:`snnfast.nn.SpikeProp.reset_parameters`."""
         for layer in self._spiking():
             layer.reset_parameters(low, high)
 
-    def initialize(self, delay: bool = True) -> None:
-        """Draws the weights as n3ml does: uniformly between 0.02 and 0.1.
-
-        ``delay`` is taken and does nothing: the delays are the paper's 1, 2, ..., 16 ms, where n3ml draws whole numbers
-        from 0 to 9, the same for all neurons and some of them twice. Without this call weights have both signs, which
-        learns better; see :class:`snnfast.nn.SpikeProp` and :meth:`calibrate`.
-        """
+    def draw_weights(self, low: float, high: float) -> None:
+        """Draws the weights themselves from U(low, high), whatever their number."""
         for layer in self._spiking():
-            nn.init.uniform_(layer.weight, 0.02, 0.1)
+            nn.init.uniform_(layer.weight, low, high)
 
     def calibrate(self, t: Tensor, mean_times: Sequence[float]) -> None:
         """Scales each layer's weights so that its neurons fire at ``mean_times[layer]`` on average.
 
-        Over the inputs ``t`` ``[B, in_neurons]``; see :func:`snnfast.nn.calibrate`. An error leaves all weights as they
-        were.
+        Over the inputs ``t`` ``[B, in_features]``; see :func:`snnfast.nn.calibrate`. An error leaves all weights as
+        they were.
         """
         if len(mean_times) != len(self.layers):
             raise ValueError(
@@ -115,15 +112,16 @@ class Bohte2002(nn.Module):
                 raise
 
     def forward(self, t: Tensor) -> Tensor:
-        """Spike times of the inputs ``[B, in_neurons]`` -> of the outputs ``[B, out_neurons]``, in milliseconds.
+        """Spike times of the inputs ``[B, in_features]`` -> of the outputs ``[B, out_features]``, in milliseconds.
 
-        One sample ``[in_neurons]`` gives ``[out_neurons]``. Inputs that are ``inf``, or -1 as n3ml's encoder gives
+        One sample ``[in_features]`` gives ``[out_features]``. Inputs that are ``inf``, or -1 as n3ml's encoder gives
         them, are silent.
         """
         return self.spike_times(t)[-1]
 
     def spike_times(self, t: Tensor) -> list[Tensor]:
         """Spike times of the inputs and of every layer, a tensor each."""
+        check.tensor("Bohte2002", "t", t)
         batch = t if t.dim() == 2 else t[None]
         times = [self._heard(batch)]
         *hidden, last = self._spiking()
@@ -138,7 +136,7 @@ class Bohte2002(nn.Module):
                     fired,
                     u_max,
                     t_max=self.t_max,
-                    v_threshold=self.threshold,
+                    v_threshold=self.v_threshold,
                     scale=self.virtual,
                 )
             )

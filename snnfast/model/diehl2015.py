@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from snnfast.check import sizes, whole
+from snnfast.check import number, sizes, whole
 from snnfast.conversion import SpikingNetwork
 from snnfast.conversion.stream import Encoder
 
@@ -51,6 +51,7 @@ class Diehl2015(nn.Module):
         name = type(self).__name__
         self.input_shape = sizes(name, "input_shape", input_shape, 3)
         whole(name, "num_classes", num_classes)
+        number(name, "dropout", dropout)
         whole(name, "kernel_size", kernel_size)
         whole(name, "padding", padding, least=0)
         if hidden is None:
@@ -122,7 +123,8 @@ class SNN_Diehl2015(SpikingNetwork):  # noqa: N801
 
     Args:
         batch_size: accepted so that the manual's calls run; any batch runs, whatever is given here.
-        threshold: one a layer of neurons; see :func:`snnfast.threshold.activation_based`. None: set them later.
+        threshold: one a layer of neurons; see :func:`snnfast.conversion.thresholds_from_activations`. None: set them
+            later.
         reset: "hard", as in the paper, or "soft".
         initial_membrane: membrane before the first step, as a part of the threshold, in [0, 1).
         encoding: "poisson" spikes, as in the paper, "constant" current, or a callable.

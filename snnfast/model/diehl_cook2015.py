@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 import torch
@@ -12,20 +12,21 @@ from torch import Tensor, nn
 from snnfast import check
 from snnfast.ops import DiehlCookConductanceResult, DiehlCookResult, Events, Rates
 from snnfast.plasticity import Rule
-from snnfast.reference.stdp import normalise
+from snnfast.reference.stdp import normalize
 
 from .diehl_cook2015_parts import Excitatory, Input, Now, State, Synapses
 from .diehl_cook2015_settings import DATASETS, Settings, change, for_dataset, preset, slower
+from .manual import StdpCalls
 
 Result = DiehlCookResult | DiehlCookConductanceResult
 
 
-class DiehlAndCook2015(nn.Module):
+class DiehlAndCook2015(nn.Module, StdpCalls):
     """Input, excitatory neurons with adaptive thresholds, and the inhibition among them; learns without labels.
 
     Every input reaches every excitatory neuron through ``xe.w`` ``[neurons, inputs]``, which learns. A neuron that
     spikes inhibits all others, raises its own threshold ``exc.theta`` and learns the image, so that neurons come to
-    stand for different images. For the equations see :func:`snnfast.ops.diehl_cook`, for the presets
+    stand for different images. For the equations see :func:`snnfast.ops.diehl_cook_`, for the presets
     :func:`snnfast.model.diehl_cook2015_settings.preset`.
 
     Two ways lead to the same weights, bit for bit. Whole presentations in one call, which is the fast way::
@@ -33,13 +34,16 @@ class DiehlAndCook2015(nn.Module):
         model.present(images)        # rates in Hz [P, ...], or spikes
         model.fit(loader)            # batches of (images in Hz, labels)
 
-    and the manual's calls, step by step::
+    and step by step::
 
-        model.init_param()                           # at rest; weights and thresholds stay
-        for t in range(time_interval):
-            model.run({"inp": spikes[t]})            # one step of the neurons
-            model.update()                           # plasticity of that step
+        model.reset()                                # at rest; weights and thresholds stay
+        for t in range(num_steps):
+            model.step(spikes[t])                    # one step of the neurons
+            model.learn()                            # plasticity of that step
         model.normalize()
+
+    which in the manual are ``init_param()``, ``run({"inp": spikes[t]})``, ``update()`` and ``normalize()``; these
+    run, too.
 
     In training mode weights and thresholds change; after ``model.eval()`` neither does, by any call. Weights have no
     gradient.
@@ -49,7 +53,7 @@ class DiehlAndCook2015(nn.Module):
 
     Args:
         neurons: excitatory neurons.
-        inputs: their number, or the shape of an image.
+        input_shape: the shape of an image, or the number of its pixels.
         preset: "manual", "n3ml", "paper", "tuned", or settings of your own.
         dtype: of the weights: float32 or float64.
         **changes: other values for single settings; see :func:`snnfast.model.diehl_cook2015_settings.change`.
@@ -57,7 +61,7 @@ class DiehlAndCook2015(nn.Module):
     Attributes:
         xe.w: weights ``[neurons, inputs]``, contiguous when transposed.
         exc.theta: what the thresholds have grown by ``[neurons]``, mV.
-        exc.v, exc.s, exc.x: membranes in mV, spikes and traces after the last ``run``.
+        exc.v, exc.s, exc.x: membranes in mV, spikes and traces after the last ``step``.
         inp.s, inp.x: spikes and traces of the inputs.
         rule: the rule in force; learning rates that fall during training are set here.
         settings: the settings of the preset, with changes.
@@ -79,7 +83,7 @@ class DiehlAndCook2015(nn.Module):
     def __init__(
         self,
         neurons: int = 100,
-        inputs: int | Sequence[int] = 784,
+        input_shape: int | Sequence[int] = 784,
         preset: str | Settings = "manual",
         *,
         dtype: torch.dtype = torch.float32,
@@ -87,8 +91,8 @@ class DiehlAndCook2015(nn.Module):
     ) -> None:
         super().__init__()
         self.neurons = check.whole("DiehlAndCook2015", "neurons", neurons)
-        shape = (inputs,) if isinstance(inputs, int) else tuple(inputs)
-        self.input_shape = tuple(check.whole("DiehlAndCook2015", "inputs", n) for n in shape)
+        shape = (input_shape,) if isinstance(input_shape, int) else tuple(input_shape)
+        self.input_shape = tuple(check.whole("DiehlAndCook2015", "input_shape", n) for n in shape)
         self.settings = _settings(preset, self.neurons, changes)
         self.rule = self.settings.rule
         now = Now()
@@ -130,29 +134,26 @@ class DiehlAndCook2015(nn.Module):
             raise ValueError(f"DiehlAndCook2015: progress must lie in [0, 1], got {progress}")
         self.rule = slower(self.settings.rule, self.settings.lr_final**progress)
 
-    # Step by step, as in the manual.
+    # Step by step.
 
-    def init_param(self) -> None:
+    def reset(self) -> None:
         """Puts all neurons and traces to rest; weights and thresholds stay."""
         self._now.state = self._now.pre = self._now.post = None
         self._before = None
 
-    def run(self, inputs: Mapping[str, Tensor]) -> None:
+    def step(self, spikes: Tensor) -> None:
         """One step of the neurons.
 
         Args:
-            inputs: ``{"inp": spikes}``; spikes have the shape of an image, or ``[inputs]``; what is not 0 is a spike.
+            spikes: of the inputs, in the shape of an image or flat; what is not 0 is a spike.
         """
-        if set(inputs) != {"inp"}:
-            raise ValueError(
-                f"DiehlAndCook2015: run takes {{'inp': spikes}}, got the names {sorted(inputs)}"
-            )
-        spikes = inputs["inp"]
         if not isinstance(spikes, Tensor):
-            raise TypeError(f"DiehlAndCook2015: inp must be a tensor, got {type(spikes).__name__}")
+            raise TypeError(
+                f"DiehlAndCook2015: spikes must be a tensor, got {type(spikes).__name__}"
+            )
         if spikes.numel() != math.prod(self.input_shape):
             raise ValueError(
-                f"DiehlAndCook2015: inp must have shape {list(self.input_shape)} or "
+                f"DiehlAndCook2015: spikes must have shape {list(self.input_shape)} or "
                 f"[{math.prod(self.input_shape)}], got {list(spikes.shape)}"
             )
         x = (spikes.detach() != 0).to(self.xe.w.device).reshape(1, 1, -1)
@@ -162,17 +163,15 @@ class DiehlAndCook2015(nn.Module):
         self._now.state, self._now.pre = result.state, x.flatten()
         self._now.post = cast(Tensor, result.spikes).flatten()
 
-    def update(self) -> None:
-        """Plasticity of the step that ``run`` made; in evaluation mode nothing happens.
+    def learn(self) -> None:
+        """Plasticity of the step that ``step`` made; in evaluation mode nothing happens.
 
-        Traces, too, advance here and not in ``run``: call it after every ``run`` or after none of a presentation.
+        Traces, too, advance here and not in ``step``: call it after every ``step`` or after none of a presentation.
         """
         if not self.training:
             return
         if self._before is None:
-            raise RuntimeError(
-                "DiehlAndCook2015: update needs a run before it, one for each update"
-            )
+            raise RuntimeError("DiehlAndCook2015: learn needs a step before it, one for each learn")
         # The same step again, now with plasticity: exactly what the op does in one call.
         x, state, theta = self._before
         result = self._op(x, state, self.rule, theta=theta, validate=state is None)
@@ -194,7 +193,7 @@ class DiehlAndCook2015(nn.Module):
         if self.settings.delayed:
             plastic = torch.ones_like(self.exc.s)
         if plastic is not None:
-            normalise(self.xe.w.detach(), plastic, self.norm, self.rule)
+            normalize(self.xe.w.detach(), plastic, self.norm, self.rule)
         self._plastic = None
 
     def _op(
@@ -243,8 +242,8 @@ class DiehlAndCook2015(nn.Module):
         """Presents P images one after the other, each to a network at rest, and learns unless in evaluation mode.
 
         Args:
-            x: what is presented. Floating point: rates in Hz, one image of the shape given as ``inputs`` or P of them,
-                made Poisson spikes for ``settings.time_interval``. bool or uint8: spikes ``[T, ...]`` or
+            x: what is presented. Floating point: rates in Hz, one image of the shape given as ``input_shape`` or P of
+                them, made Poisson spikes for ``settings.duration``. bool or uint8: spikes ``[T, ...]`` or
                 ``[P, T, ...]``. :class:`snnfast.ops.Events` and :class:`snnfast.ops.Rates` as they are.
             seeds: int64 ``[P]``, for the Poisson spikes; drawn from PyTorch's CPU generator if None.
             return_spikes: return the raster.
@@ -255,7 +254,7 @@ class DiehlAndCook2015(nn.Module):
             ``[P, T, neurons]`` or None. Of an image presented several times (``settings.min_spikes``) the last time.
         """
         stimuli = self._stimuli(x, seeds, validate)
-        self.init_param()
+        self.reset()
 
         def present(stimuli: Tensor | Events | Rates) -> Result:
             return self._op(
@@ -393,7 +392,7 @@ class DiehlAndCook2015(nn.Module):
     def _apply(self, *arguments: Any, **keywords: Any) -> Any:
         result = super()._apply(*arguments, **keywords)  # type: ignore[no-untyped-call]
         # The state would stay behind, on the old device or of the old dtype.
-        self.init_param()
+        self.reset()
         device = self._now.device = self.xe.w.device
         self._plastic = None if self._plastic is None else self._plastic.to(device)
         return result

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from snnfast.ops import DiehlCookConductanceState, DiehlCookState
-from snnfast.reference.stdp import normalise
+from snnfast.reference.stdp import normalize
 
 from .diehl_cook2015_settings import Settings
 
@@ -122,7 +122,7 @@ class Synapses(nn.Module):
         # Drawn in the order of [neurons, inputs], whatever the layout.
         w.copy_(torch.rand(w.shape, dtype=w.dtype) * settings.w_init)
         every = torch.ones(len(w), dtype=torch.bool, device=w.device)
-        normalise(w, every, settings.norm * w.shape[1], settings.rule)
+        normalize(w, every, settings.norm * w.shape[1], settings.rule)
 
     def extra_repr(self) -> str:
         """What ``print`` shows."""

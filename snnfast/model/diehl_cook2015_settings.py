@@ -14,7 +14,7 @@ from snnfast.plasticity import Rule
 
 @dataclass(frozen=True)
 class CurrentBased:
-    """Neurons driven by currents, as in n3ml: the keyword arguments of :func:`snnfast.ops.diehl_cook`."""
+    """Neurons driven by currents, as in n3ml: the keyword arguments of :func:`snnfast.ops.diehl_cook_`."""
 
     dt: float = 1.0
     tau: float = 100.0
@@ -27,7 +27,7 @@ class CurrentBased:
     theta_plus: float = 0.05
     tau_theta: float | None = None
 
-    op = staticmethod(ops.diehl_cook)
+    op = staticmethod(ops.diehl_cook_)
     v_rest = -65.0  # mV, n3ml's
     v_zero = -65.0  # where the op counts from: rest
     theta_dtype = None  # that of the weights
@@ -35,7 +35,7 @@ class CurrentBased:
 
 @dataclass(frozen=True)
 class ConductanceBased:
-    """Neurons driven by conductances, as in the paper: the keywords of :func:`snnfast.ops.diehl_cook_conductance`."""
+    """Neurons driven by conductances, as in the paper: the keywords of :func:`snnfast.ops.diehl_cook_conductance_`."""
 
     dt: float = 0.5
     rest: float = 150.0
@@ -58,7 +58,7 @@ class ConductanceBased:
     theta_plus: float = 0.05
     tau_theta: float | None = 1e7
 
-    op = staticmethod(ops.diehl_cook_conductance)
+    op = staticmethod(ops.diehl_cook_conductance_)
     v_zero = 0.0
     theta_dtype = torch.float64  # a step's decay is below the resolution of float32
 
@@ -74,7 +74,7 @@ class Settings:
         w_init: weights are drawn from U(0, w_init).
         theta_init: adaptive part of the thresholds at the beginning, mV.
         max_delay: delays from inputs to neurons are drawn from U(0, max_delay), ms; conductance-based neurons only.
-        time_interval: length of a presentation, ms.
+        duration: length of a presentation, ms.
         intensity: rate of a white pixel, Hz; the model itself takes rates, those who have pixels multiply.
         min_spikes: an image given as rates to which the neurons answer with fewer spikes is presented again with higher
             rates, until they answer with so many or a rate has reached one spike a step.
@@ -89,7 +89,7 @@ class Settings:
     w_init: float = 0.3
     theta_init: float = 0.0
     max_delay: float = 0.0
-    time_interval: float = 250.0
+    duration: float = 250.0
     intensity: float = 128.0
     min_spikes: int = 0
     boost: float = 0.5
@@ -98,7 +98,7 @@ class Settings:
     def __post_init__(self) -> None:
         if not isinstance(self.rule, Rule):
             raise TypeError(f"settings: rule must be a Rule, got {type(self.rule).__name__}")
-        for name in ("norm", "w_init", "time_interval", "intensity", "boost"):
+        for name in ("norm", "w_init", "duration", "intensity", "boost"):
             check.positive("settings", name, getattr(self, name))
         check.positive("settings", "dt", self.neurons.dt)
         if self.intensity > 1000 / self.neurons.dt:
@@ -122,7 +122,7 @@ class Settings:
     @property
     def num_steps(self) -> int:
         """Steps of a presentation."""
-        return round(self.time_interval / self.neurons.dt)
+        return round(self.duration / self.neurons.dt)
 
     @property
     def delayed(self) -> bool:
@@ -178,7 +178,7 @@ def _paper(neurons: int, presentations: int) -> Settings:
         norm=78 / 784,
         theta_init=20.0,
         max_delay=10.0,
-        time_interval=350.0,
+        duration=350.0,
         intensity=63.75,
         min_spikes=5,
     )

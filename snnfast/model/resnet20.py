@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from snnfast.check import sizes, whole
+from snnfast.check import number, sizes, whole
 from snnfast.conversion import SpikingNetwork
 from snnfast.conversion.stream import Encoder
 
@@ -68,6 +68,7 @@ class ResNet20(nn.Module):
         whole(name, "width", width)
         whole(name, "blocks", blocks)
         whole(name, "num_classes", num_classes)
+        number(name, "dropout", dropout)
         stem: list[nn.Module] = []
         channels = self.input_shape[0]
         for _ in range(3):

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from snnfast import check, ops
 from snnfast.calls.stdp import Reduction, Update
-from snnfast.encoder import Simple, desired_times
+from snnfast.encoder import BernoulliEncoder, desired_times
 from snnfast.encoder.labels import times_of
 from snnfast.loss import bp_stdp_loss
 from snnfast.ops import BpStdpNetworkResult, Rates
@@ -27,36 +27,37 @@ class Layer(nn.Module):
     """Integrate-and-fire neurons behind a dense layer without bias.
 
     Attributes:
-        weight: ``[out_neurons, in_neurons]``; has no gradient.
+        weight: ``[out_features, in_features]``; has no gradient.
         threshold: at which a neuron fires and its membrane goes to 0.
-        u: membranes ``[out_neurons]`` or ``[B, out_neurons]``.
+        u: membranes ``[out_features]`` or ``[B, out_features]``.
         o: spikes of the last step, likewise, 0 or 1.
     """
 
     u: Tensor
     o: Tensor
 
-    def __init__(self, in_neurons: int, out_neurons: int, threshold: float, std: float) -> None:
+    def __init__(self, in_features: int, out_features: int, threshold: float, std: float) -> None:
         super().__init__()
         self.threshold = check.positive(NAME, "threshold", threshold)
         self.std = check.at_least_zero(NAME, "std", std)
-        self.weight = nn.Parameter(torch.empty(out_neurons, in_neurons), requires_grad=False)
-        self.register_buffer("u", torch.zeros(out_neurons), persistent=False)
-        self.register_buffer("o", torch.zeros(out_neurons), persistent=False)
-        self.reset_variables()
+        self.weight = nn.Parameter(torch.empty(out_features, in_features), requires_grad=False)
+        self.register_buffer("u", torch.zeros(out_features), persistent=False)
+        self.register_buffer("o", torch.zeros(out_features), persistent=False)
+        self.reset_parameters()
 
-    def reset_variables(self, u: bool = True, w: bool = True) -> None:
-        """Takes the neurons to rest (``u``) and draws the weights from N(0, std^2) (``w``)."""
-        if u:
-            self.u = self.weight.new_zeros(len(self.weight))
-            self.o = torch.zeros_like(self.u)
-        if w:
-            nn.init.normal_(self.weight, std=self.std)
+    def reset(self) -> None:
+        """Takes the neurons to rest."""
+        self.u = self.weight.new_zeros(len(self.weight))
+        self.o = torch.zeros_like(self.u)
+
+    def reset_parameters(self) -> None:
+        """Draws the weights from N(0, std^2)."""
+        nn.init.normal_(self.weight, std=self.std)
 
     def extra_repr(self) -> str:
         """What ``print`` shows."""
-        out_neurons, in_neurons = self.weight.shape
-        return f"{in_neurons}, {out_neurons}, threshold={self.threshold:g}"
+        out_features, in_features = self.weight.shape
+        return f"{in_features}, {out_features}, threshold={self.threshold:g}"
 
 
 class Trained(NamedTuple):
@@ -76,24 +77,24 @@ class Trained(NamedTuple):
 class TavanaeiAndMaida2017(nn.Module):
     """A fully connected network of integrate-and-fire neurons: spikes in, spikes out; the most active output decides.
 
-    ``TravanaeiAndMaida2017``, as n3ml spells it, is the same class. Two ways lead to the same weights, bit for bit.
-    Whole presentations in one call, which is the fast way::
+    ``TravanaeiAndMaida2017`` is the same with n3ml's spelling, arguments and calls. Two ways lead to the same
+    weights, bit for bit. Whole presentations in one call, which is the fast way::
 
         model.fit(loader, encoder)                   # batches of (images, labels)
 
-    and the manual's calls, step by step::
+    and step by step, as in the manual, with :class:`snnfast.learning.BpStdp`::
 
-        for t in range(time_interval):
-            model(spiked_image[t])                   # one step; spikes are in model.fc1.o, model.fc2.o
-            optimizer.step(spike_buffer, spiked_label[t], label)
-        model.reset_variables(w=False)               # at rest; weights stay
+        for t in range(num_steps):
+            model(spikes[t])                         # one step; spikes are in model.fc1.o, model.fc2.o
+            learner.step(windows, desired[t], label)
+        model.reset()                                # at rest; weights stay
 
     Layers are ``fc1``, ``fc2``, ...: the last has the outputs. Weights have no gradient.
 
     Args:
-        num_classes: outputs.
-        hidden_neurons: of the hidden layer; several numbers for several hidden layers.
-        in_neurons: inputs.
+        in_features: inputs.
+        hidden: neurons of the hidden layer; several numbers for several hidden layers.
+        out_features: outputs, one a class.
         threshold: of the hidden neurons.
         output_threshold: of the outputs; None for the paper's 0.025 times the neurons of the last hidden layer.
         std: standard deviation of the initial weights; the paper's is 1. Or one a layer.
@@ -105,52 +106,52 @@ class TavanaeiAndMaida2017(nn.Module):
     Neurocomputing 330 (2019), arXiv 1711.04214 (2017).
 
     Example:
-        >>> model = TavanaeiAndMaida2017(10, hidden_neurons=100)
+        >>> model = TavanaeiAndMaida2017(784, 100, 10)
         >>> model.present(torch.rand(20, 8, 784) < 0.1).spikes.shape
         torch.Size([20, 8, 10])
     """
 
     def __init__(
         self,
-        num_classes: int = 10,
-        hidden_neurons: int | Sequence[int] = 100,
+        in_features: int = 784,
+        hidden: int | Sequence[int] = 100,
+        out_features: int = 10,
         *,
-        in_neurons: int = 784,
         threshold: float = 0.9,
         output_threshold: float | None = None,
         std: float | Sequence[float] = 1.0,
     ) -> None:
         super().__init__()
-        hidden = [hidden_neurons] if isinstance(hidden_neurons, int) else list(hidden_neurons)
-        sizes = [in_neurons, *hidden, num_classes]
+        between = [hidden] if isinstance(hidden, int) else list(hidden)
+        sizes = [in_features, *between, out_features]
         for size in sizes:
             if isinstance(size, bool) or not isinstance(size, int) or size < 1:
                 raise ValueError(f"{NAME}: layers must have 1 neuron or more each, got {sizes}")
-        if not hidden:
-            raise ValueError(f"{NAME}: hidden_neurons must name at least one layer")
-        last = 0.025 * hidden[-1] if output_threshold is None else output_threshold
+        if not between:
+            raise ValueError(f"{NAME}: hidden must name at least one layer")
+        last = 0.025 * between[-1] if output_threshold is None else output_threshold
         deviations = list(std) if isinstance(std, Sequence) else [std] * (len(sizes) - 1)
         if len(deviations) != len(sizes) - 1:
             raise ValueError(
                 f"{NAME}: std must be a number or one a layer, {len(sizes) - 1}, got {len(deviations)}"
             )
-        thresholds = [threshold] * len(hidden) + [last]
+        thresholds = [threshold] * len(between) + [last]
         for depth, (n_in, n_out) in enumerate(pairwise(sizes)):
             layer = Layer(n_in, n_out, thresholds[depth], deviations[depth])
             self.add_module(f"fc{depth + 1}", layer)
 
     @classmethod
     def preset(
-        cls, dataset: str, hidden_neurons: Sequence[int] | None = None, **changes: Any
+        cls, dataset: str, hidden: Sequence[int] | None = None, **changes: Any
     ) -> TavanaeiAndMaida2017:
         """The network of docs/results.md for "xor", "iris", "digits" or "mnist".
 
         Args:
             dataset: what it is for.
-            hidden_neurons: as of the class; None for those of the results.
+            hidden: as of the class; None for those of the results.
             **changes: other arguments of the class.
         """
-        return cls(**{**preset(dataset, hidden_neurons), **changes})
+        return cls(**{**preset(dataset, hidden), **changes})
 
     @property
     def layers(self) -> list[Layer]:
@@ -162,13 +163,19 @@ class TavanaeiAndMaida2017(nn.Module):
         """The matrices of all layers."""
         return [layer.weight for layer in self.layers]
 
-    def reset_variables(self, u: bool = True, w: bool = True) -> None:
-        """Takes all neurons to rest (``u``) and draws new weights (``w``)."""
+    def reset(self) -> None:
+        """Takes all neurons to rest; weights stay."""
         for layer in self.layers:
-            layer.reset_variables(u, w)
+            layer.reset()
+
+    def reset_parameters(self) -> None:
+        """Draws the weights of every layer anew."""
+        for layer in self.layers:
+            layer.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
-        """One step: input spikes ``[in_neurons]`` or ``[B, in_neurons]`` -> output spikes, like ``layers[-1].o``."""
+        """One step: input spikes ``[in_features]`` or ``[B, in_features]`` -> output spikes, like ``layers[-1].o``."""
+        check.tensor("TavanaeiAndMaida2017", "x", x)
         batch = x if x.dim() == 2 else x[None]
         shape = x.shape[:-1]
         state = [
@@ -177,7 +184,7 @@ class TavanaeiAndMaida2017(nn.Module):
             )
             for layer, w in zip(self.layers, self.weights)
         ]
-        result = ops.bp_stdp_network(
+        result = ops.bp_stdp_network_(
             self.weights,
             batch[None],
             thresholds=self._thresholds,
@@ -203,7 +210,7 @@ class TavanaeiAndMaida2017(nn.Module):
             dt: length of a step in ms, for rates.
             return_hidden: return the spikes of the hidden layers, too.
         """
-        return ops.bp_stdp_network(
+        return ops.bp_stdp_network_(
             self.weights,
             spikes if isinstance(spikes, Rates) else spikes.flatten(2),
             thresholds=self._thresholds,
@@ -226,7 +233,7 @@ class TavanaeiAndMaida2017(nn.Module):
         batch: int | None = None,
         validate: bool = True,
     ) -> BpStdpNetworkResult:
-        """All steps at once, from rest, and learns: :func:`snnfast.ops.bp_stdp_network` with this network.
+        """All steps at once, from rest, and learns: :func:`snnfast.ops.bp_stdp_network_` with this network.
 
         Args:
             spikes: input spikes ``[T, P, ...]``, or :class:`snnfast.ops.Rates`.
@@ -240,7 +247,7 @@ class TavanaeiAndMaida2017(nn.Module):
             batch: samples presented at a time; None: all.
             validate: look at the values of weights and labels.
         """
-        return ops.bp_stdp_network(
+        return ops.bp_stdp_network_(
             self.weights,
             spikes if isinstance(spikes, Rates) else spikes.flatten(2),
             labels,
@@ -274,7 +281,7 @@ class TavanaeiAndMaida2017(nn.Module):
 
         Args:
             loader: batches ``(images [B, ...], labels [B])``.
-            encoder: images to spikes ``[T, B, ...]``; None for ``Simple(time_interval=20)``.
+            encoder: images to spikes ``[T, B, ...]``; None for ``BernoulliEncoder(num_steps=20)``.
             lr: learning rate.
             epsilon: steps that a window reaches back.
             beta: rate at which the output of the class should fire, in Hz for steps of 1 ms.
@@ -287,7 +294,7 @@ class TavanaeiAndMaida2017(nn.Module):
             TypeError, ValueError: for labels out of range, shapes, weights that are not finite, negative intensities
                 or rates, ``epsilon`` below 1. What is wrong with a batch is told before it changes anything.
         """
-        encoder = Simple(time_interval=20) if encoder is None else encoder
+        encoder = BernoulliEncoder(num_steps=20) if encoder is None else encoder
         totals = _Totals(epsilon, self.weights[0].device)
         waiting: list[Batch] = []
 
@@ -331,7 +338,7 @@ class TavanaeiAndMaida2017(nn.Module):
         beta: float = 250.0,
     ) -> Trained:
         """The same without learning."""
-        encoder = Simple(time_interval=20) if encoder is None else encoder
+        encoder = BernoulliEncoder(num_steps=20) if encoder is None else encoder
         totals = _Totals(epsilon, self.weights[0].device)
         for batch in _drawn(loader, encoder, self.weights[0].device):
             spikes, labels, desired = self._inputs([batch], encoder, beta)
@@ -354,7 +361,7 @@ class TavanaeiAndMaida2017(nn.Module):
                 f"{NAME}: labels must lie in [0, {classes - 1}], got values from {low} to {high}"
             )
         spikes: Tensor | Rates
-        if isinstance(encoder, Simple):
+        if isinstance(encoder, BernoulliEncoder):
             images = torch.cat([batch.data for batch in batches]).to(device)
             spikes = encoder.rates(images, torch.cat([batch.seeds for batch in batches]))
         else:
@@ -379,14 +386,14 @@ def preset(dataset: str, hidden: Sequence[int] | None = None) -> dict[str, Any]:
     std: float | tuple[float, ...] = 0.2 if dataset == "digits" else 0.5
     if dataset == "mnist":
         std = (0.2, 0.3) if len(hidden) == 1 else (0.1, *[0.2] * len(hidden))
-    return {"num_classes": classes, "hidden_neurons": hidden, "in_neurons": inputs, "std": std}
+    return {"in_features": inputs, "hidden": hidden, "out_features": classes, "std": std}
 
 
 class Batch(NamedTuple):
     """A batch of a loader, and what was drawn for it.
 
     Attributes:
-        data: images ``[B, ...]``; spikes ``[T, B, I]`` if the encoder is not ``Simple``.
+        data: images ``[B, ...]``; spikes ``[T, B, I]`` if the encoder is not ``BernoulliEncoder``.
         labels: ``[B]``.
         seeds: of the spikes of each image, ``[B]``.
         uniform: of the desired times, ``[B, T]``.
@@ -402,7 +409,7 @@ def _drawn(
     loader: Iterable[tuple[Tensor, Tensor]], encoder: nn.Module, device: torch.device
 ) -> Iterator[Batch]:
     """Draws batch by batch what the manual's loop draws, and leaves all else to be done for many at a time."""
-    simple = encoder if isinstance(encoder, Simple) else None
+    simple = encoder if isinstance(encoder, BernoulliEncoder) else None
     for images, labels in loader:
         samples = labels.shape[0] if labels.dim() == 1 else 0
         if samples == 0 or images.shape[0] != samples:
@@ -411,7 +418,7 @@ def _drawn(
                 f"got {list(images.shape)} and {list(labels.shape)}"
             )
         if simple is not None:
-            data, seeds, steps = images, simple.seeds(samples), simple.time_interval
+            data, seeds, steps = images, simple.seeds(samples), simple.num_steps
         else:
             data = encoder(images.to(device)).flatten(2).to(torch.uint8)
             seeds, steps = labels.new_empty(0), len(data)

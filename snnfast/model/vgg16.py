@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from snnfast.check import sizes, whole
+from snnfast.check import number, sizes, whole
 from snnfast.conversion import SpikingNetwork
 from snnfast.conversion.stream import Encoder
 
@@ -52,6 +52,12 @@ class VGG16(nn.Module):
         name = type(self).__name__
         self.input_shape = sizes(name, "input_shape", input_shape, 3)
         whole(name, "num_classes", num_classes)
+        if not isinstance(plan, Sequence):
+            raise TypeError(f"{name}: plan must be a sequence, got {type(plan).__name__}")
+        if not isinstance(dropout, Sequence) or len(dropout) != 2:
+            raise TypeError(f"{name}: dropout must be two numbers, got {dropout!r}")
+        for value in dropout:
+            number(name, "dropout", value)
         if pooling not in ("average", "max"):
             raise ValueError(f"{name}: pooling must be average or max, got {pooling!r}")
         pool = nn.AvgPool2d if pooling == "average" else nn.MaxPool2d
@@ -102,7 +108,8 @@ class SVGG16(SpikingNetwork):
     Args:
         vgg16: the ReLU network, trained or not; it is copied.
         batch_size: accepted so that the manual's calls run; any batch runs, whatever is given here.
-        threshold: one a layer of neurons; see :func:`snnfast.threshold.spikenorm`. None: set them later.
+        threshold: one a layer of neurons; see :func:`snnfast.conversion.thresholds_from_currents`. None: set them
+            later.
         reset: "soft", as in n3ml, or "hard", as in the paper.
         initial_membrane: membrane before the first step, as a part of the threshold, in [0, 1).
         encoding: "saturating" spikes, "poisson" the same with values beyond 1 an error, "constant" current, or a

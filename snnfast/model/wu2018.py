@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snnfast import ops
+from snnfast import check, ops
 from snnfast.nn import LIF, Rate, Time
 
 ENCODINGS = ("bernoulli", "direct")
@@ -31,19 +31,20 @@ class Wu2018(nn.Module):
     as in the paper. The paper writes ``u > 0.5``: the two differ only where ``u`` is exactly 0.5.
 
     Example:
-        >>> net = Wu2018(time_interval=5)
+        >>> net = Wu2018(num_steps=5)
         >>> net(torch.rand(64, 1, 28, 28)).shape
         torch.Size([64, 10])
 
     Args:
-        batch_size: accepted so that the manual's calls run; any batch runs, whatever is given here.
-        time_interval: steps per image, at least 1.
+        num_steps: steps per image, at least 1.
         input_shape: channels, height and width of an image; ``(1, 8, 8)`` for the digits in the package.
         num_classes: outputs.
         hidden: sizes of the hidden layers of a fully connected network; None for the convolutional one.
         encoding: ``"bernoulli"``: at every step a pixel fires with its value as probability (``x > U``, as the paper's
             code; values from 1 on always, so images scaled by 32 run as in the manual). ``"direct"``: the pixel
             itself is the input current of every step; the first layer is then computed once for all steps.
+        batch_size: accepted so that the manual's calls run; any batch runs, whatever is given here.
+        time_interval: the manual's name of ``num_steps``.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type or range; by ``forward`` for images of another shape.
@@ -54,19 +55,22 @@ class Wu2018(nn.Module):
 
     def __init__(
         self,
-        batch_size: int | None = None,
-        time_interval: int = 5,
+        num_steps: int = 5,
         *,
         input_shape: Sequence[int] = (1, 28, 28),
         num_classes: int = 10,
         hidden: Sequence[int] | None = None,
         encoding: str = "bernoulli",
+        batch_size: int | None = None,
+        time_interval: int | None = None,
     ) -> None:
         super().__init__()
         if batch_size is not None:
             _positive("batch_size", batch_size)
         self.batch_size = batch_size
-        self.time_interval = _positive("time_interval", time_interval)
+        self.num_steps = _positive("num_steps", num_steps)
+        if time_interval is not None:
+            self.num_steps = _positive("time_interval", time_interval)
         if len(input_shape) != 3:
             raise ValueError(
                 f"Wu2018: input_shape must be (channels, height, width), got {tuple(input_shape)}"
@@ -104,12 +108,13 @@ class Wu2018(nn.Module):
         Args:
             images: ``[B, *input_shape]``, floating point, pixels usually in [0, 1]. They may be on another device than
                 the network, as in the manual, whose script moves only the network to the GPU.
-            num_steps: steps, at least 1; ``time_interval`` if None.
+            num_steps: steps, at least 1; those of the network if None.
 
         Returns:
             Spikes per step of every output, ``[B, num_classes]``, float32 (float64 for float64 images), in [0, 1],
             on the device of ``images``.
         """
+        check.tensor("Wu2018", "images", images)
         device = next(self.parameters()).device
         rates: Tensor = self.rate(self.spikes(images.to(device), num_steps))
         return rates.to(images.device)
@@ -122,7 +127,7 @@ class Wu2018(nn.Module):
             )
         if not images.is_floating_point():
             raise TypeError(f"Wu2018: images must be floating point, got {images.dtype}")
-        T = self.time_interval if num_steps is None else _positive("num_steps", num_steps)
+        T = self.num_steps if num_steps is None else _positive("num_steps", num_steps)
         if self.encoding == "bernoulli":
             # Unchecked: values above 1 and below 0 mean always and never, and a check would make a GPU wait.
             x = ops.poisson(images, T, dtype=images.dtype, validate=False)
@@ -135,7 +140,7 @@ class Wu2018(nn.Module):
 
     def extra_repr(self) -> str:
         """What the layers do not show."""
-        return f"time_interval={self.time_interval}, encoding={self.encoding!r}"
+        return f"num_steps={self.num_steps}, encoding={self.encoding!r}"
 
 
 def preset(dataset: str, hidden: Sequence[int] | None = None) -> dict[str, Any]:
@@ -147,7 +152,7 @@ def preset(dataset: str, hidden: Sequence[int] | None = None) -> dict[str, Any]:
         )
     steps = 5 if dataset == "mnist" and hidden is None else 8
     shape = {"input_shape": shapes[dataset], "hidden": hidden}
-    return {**shape, "time_interval": steps, "encoding": "direct"}
+    return {**shape, "num_steps": steps, "encoding": "direct"}
 
 
 def _neurons() -> LIF:

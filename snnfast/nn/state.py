@@ -83,12 +83,16 @@ class Stateful(nn.Module):
                         f"{layer}: the state {name} has shape {list(value.shape)}, but x.shape[1:] "
                         f"is {list(x.shape[1:])}; call reset() before a batch of another shape"
                     )
-                if value.requires_grad and torch.is_grad_enabled() and _graph_is_freed(value):
-                    raise RuntimeError(
+                if value.requires_grad and torch.is_grad_enabled():
+                    sentence = (
                         f"{layer}: the state {name} carries the graph of an earlier batch, which "
                         "backward() has freed; call reset() or detach() between batches "
                         "(snnfast.nn.reset(net) or snnfast.nn.detach(net))"
                     )
+                    if torch.compiler.is_compiling():
+                        value = _standing(value, sentence)
+                    elif _graph_is_freed(value):
+                        raise RuntimeError(sentence)
                 if _is_left_by_inference_mode(value):
                     # Autograd cannot save it, and training may well follow a validation.
                     value = value.clone()
@@ -225,8 +229,6 @@ def _is_batched(state: Tensor) -> bool:
 
 
 def _graph_is_freed(state: Tensor) -> bool:
-    if torch.compiler.is_compiling():
-        return False
     # The node of the op, or of the reference's last steps, is close; views may come before it.
     nodes: list[Any] = [] if state.grad_fn is None else [state.grad_fn]
     for node in nodes:
@@ -236,3 +238,25 @@ def _graph_is_freed(state: Tensor) -> bool:
             return True
         nodes += [n for n, _ in node.next_functions if n is not None and len(nodes) < 8]
     return False
+
+
+# An op, so that a compiled layer looks at its state in every call and not while it is traced. An op of PyTorch may not
+# return what it was given, hence the copy.
+@torch.library.custom_op("snnfast_nn::standing", mutates_args=())
+def _standing(state: Tensor, sentence: str) -> Tensor:
+    """A copy of ``state``, whose graph no backward pass has freed; else an error that says ``sentence``."""
+    if _graph_is_freed(state):
+        raise RuntimeError(sentence)
+    return state.clone()
+
+
+@_standing.register_fake
+def _(state: Tensor, sentence: str) -> Tensor:
+    return torch.empty_like(state)
+
+
+def _pass_on(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    return grad, None
+
+
+_standing.register_autograd(_pass_on)

@@ -1,23 +1,23 @@
 """The ops: stateless functions with fused CPU and CUDA kernels behind them."""
 
 from snnfast import backend
-from snnfast.calls.bp_stdp import bp_stdp as _bp_stdp_call
+from snnfast.calls.bp_stdp import bp_stdp_ as _bp_stdp_call
 from snnfast.calls.bp_stdp_network import BpStdpNetworkResult
-from snnfast.calls.bp_stdp_network import bp_stdp_network as _bp_stdp_network_call
+from snnfast.calls.bp_stdp_network import bp_stdp_network_ as _bp_stdp_network_call
 from snnfast.calls.call import public
 from snnfast.calls.diehl_cook import DiehlCookResult, DiehlCookState
-from snnfast.calls.diehl_cook import diehl_cook as _diehl_cook_call
+from snnfast.calls.diehl_cook import diehl_cook_ as _diehl_cook_call
 from snnfast.calls.diehl_cook_conductance import (
     DiehlCookConductanceResult,
     DiehlCookConductanceState,
 )
-from snnfast.calls.diehl_cook_conductance import diehl_cook_conductance as _conductance_call
+from snnfast.calls.diehl_cook_conductance import diehl_cook_conductance_ as _conductance_call
 from snnfast.calls.poisson import poisson as _poisson_call
 from snnfast.calls.presentations import Events, Rates
 from snnfast.calls.spike_count import spike_count as _spike_count_call
 from snnfast.calls.spikeprop import spikeprop as _spikeprop_call
 from snnfast.calls.stdp import StdpState
-from snnfast.calls.stdp import stdp as _stdp_call
+from snnfast.calls.stdp import stdp_ as _stdp_call
 from snnfast.reference.alif import alif as _alif
 from snnfast.reference.cuba import cuba as _cuba
 from snnfast.reference.lif import iaf as _iaf
@@ -44,34 +44,34 @@ __all__ = [
     "Rates",
     "StdpState",
     "alif",
-    "bp_stdp",
-    "bp_stdp_network",
+    "bp_stdp_",
+    "bp_stdp_network_",
     "cuba",
-    "diehl_cook",
-    "diehl_cook_conductance",
+    "diehl_cook_",
+    "diehl_cook_conductance_",
     "iaf",
     "li",
     "lif",
     "poisson",
     "spike_count",
     "spikeprop",
-    "stdp",
+    "stdp_",
 ]
 
 
 alif = _neuron.neuron(_alif)
-bp_stdp = public(_bp_stdp_call, _bp_stdp.run, __name__)
-bp_stdp_network = public(_bp_stdp_network_call, _bp_stdp_network.run, __name__)
+bp_stdp_ = public(_bp_stdp_call, _bp_stdp.run, __name__)
+bp_stdp_network_ = public(_bp_stdp_network_call, _bp_stdp_network.run, __name__)
 cuba = _neuron.neuron(_cuba)
-diehl_cook = public(_diehl_cook_call, _diehl_cook.run, __name__)
-diehl_cook_conductance = public(_conductance_call, _conductance.run, __name__)
+diehl_cook_ = public(_diehl_cook_call, _diehl_cook.run, __name__)
+diehl_cook_conductance_ = public(_conductance_call, _conductance.run, __name__)
 iaf = _neuron.neuron(_iaf)
 li = _neuron.neuron(_li)
 lif = _neuron.neuron(_lif)
 poisson = public(_poisson_call, _poisson.run, __name__)
 spike_count = public(_spike_count_call, _spike_count.run, __name__)
 spikeprop = public(_spikeprop_call, _spikeprop.run, __name__)
-stdp = public(_stdp_call, _stdp.run, __name__)
+stdp_ = public(_stdp_call, _stdp.run, __name__)
 
 
 def register(namespace: str) -> None:

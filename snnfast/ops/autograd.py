@@ -22,9 +22,11 @@ def refuse_tangents(op: str, arguments: Sequence[Any]) -> None:
 
 def wants_gradient(arguments: Sequence[Any]) -> bool:
     """Whether autograd will ask for the gradient of an argument."""
-    return torch.is_grad_enabled() and any(
-        isinstance(a, Tensor) and a.requires_grad for a in arguments
-    )
+    if torch.is_grad_enabled():
+        for a in arguments:  # any() takes twice as long
+            if isinstance(a, Tensor) and a.requires_grad:
+                return True
+    return False
 
 
 def traced() -> bool:

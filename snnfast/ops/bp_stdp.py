@@ -1,4 +1,4 @@
-"""How a call of :func:`snnfast.ops.bp_stdp` reaches its kernel."""
+"""How a call of :func:`snnfast.ops.bp_stdp_` reaches its kernel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from snnfast import backend
 from snnfast.calls.bp_stdp import BpStdpCall
 from snnfast.calls.call import flatten, unflatten
 from snnfast.calls.presentations import DTYPES
-from snnfast.reference.bp_stdp import bp_stdp as reference
+from snnfast.reference.bp_stdp import bp_stdp_ as reference
 
 from .in_place import buffer, changed
 

@@ -1,4 +1,4 @@
-"""How a call of :func:`snnfast.ops.bp_stdp_network` reaches its kernel."""
+"""How a call of :func:`snnfast.ops.bp_stdp_network_` reaches its kernel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from snnfast import backend
 from snnfast.calls.bp_stdp_network import BpStdpNetworkCall, BpStdpNetworkResult
 from snnfast.calls.call import flatten, unflatten
 from snnfast.calls.presentations import DTYPES
-from snnfast.reference.bp_stdp_network import bp_stdp_network as reference
+from snnfast.reference.bp_stdp_network import bp_stdp_network_ as reference
 
 from .in_place import buffer, changed
 

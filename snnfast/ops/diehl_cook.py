@@ -1,4 +1,4 @@
-"""How a call of :func:`snnfast.ops.diehl_cook` reaches its kernel."""
+"""How a call of :func:`snnfast.ops.diehl_cook_` reaches its kernel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from snnfast import backend
 from snnfast.calls.call import flatten, unflatten
 from snnfast.calls.diehl_cook import DiehlCookCall, DiehlCookResult
-from snnfast.reference.diehl_cook import diehl_cook as reference
+from snnfast.reference.diehl_cook import diehl_cook_ as reference
 
 from .in_place import raise_versions
 
@@ -36,7 +36,7 @@ def present(
     kernels = backend.library(op, call.w)
     if kernels is None:
         return equation(call)
-    outputs: tuple[Tensor, Tensor] = getattr(kernels, f"{op}_")(*flatten(call))
+    outputs: tuple[Tensor, Tensor] = getattr(kernels, op)(*flatten(call))
     raise_versions(*call.changed)
     return outputs
 

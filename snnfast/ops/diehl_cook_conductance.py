@@ -1,4 +1,4 @@
-"""How a call of :func:`snnfast.ops.diehl_cook_conductance` reaches its kernel."""
+"""How a call of :func:`snnfast.ops.diehl_cook_conductance_` reaches its kernel."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from snnfast.calls.diehl_cook_conductance import (
     DiehlCookConductanceCall,
     DiehlCookConductanceResult,
 )
-from snnfast.reference.diehl_cook_conductance import diehl_cook_conductance as reference
+from snnfast.reference.diehl_cook_conductance import diehl_cook_conductance_ as reference
 
 from .diehl_cook import present, register_network
 

@@ -21,7 +21,7 @@ from snnfast.calls.spikeprop import (
 )
 from snnfast.reference.spikeprop import spikeprop as reference
 
-from .autograd import below_autograd, refuse_tangents, wants_gradient
+from .autograd import below_autograd, refuse_tangents, traced, wants_gradient
 
 # Bits of what the kernels find in the values; csrc/core/spikeprop.h.
 _BAD, _FIRED = 15, 16
@@ -42,7 +42,7 @@ def run(op: str, call: SpikePropCall) -> Any:
     flat = _contiguous(call)
     if not wants_gradient(inputs):
         t_out, u_max, slope, _, status = below_autograd(kernels.spikeprop_forward, *flat)
-    elif torch._C._are_functorch_transforms_active():
+    elif traced():
         t_out, u_max, slope, _, status = kernels.spikeprop_forward(*flat)
     else:
         t_out, u_max, slope, status = _FirstSpike.apply(kernels, *flat)  # type: ignore[no-untyped-call]
@@ -95,9 +95,8 @@ def untracked(t_in: Tensor, w: Tensor, delays: Tensor, **constants: Any) -> tupl
         _report(call, int(status), t_out)
 
     def pull(grad: Tensor, t_in_wanted: bool) -> tuple[Tensor | None, Tensor]:
-        wanted = (t_in_wanted, True, False, False)
-        found = (t_out, slope, tape)
-        grads = _pull(kernels, flat, found, grad, None, wanted)
+        more = (t_out, slope, tape, grad.contiguous(), None, t_in_wanted, True, False, False)
+        grads = below_autograd(kernels.spikeprop_backward, *flat, *more)
         return grads[0] if t_in_wanted else None, grads[1]
 
     return t_out, pull
@@ -136,27 +135,15 @@ def _gradients(
     for k, value in zip(_TENSORS, tensors):
         flat[k] = value
     wanted = [needed[k] for k in _TENSORS]
-    grads = _pull(ctx.kernels, flat, (t_out, slope, tape), grad_t, grad_u, wanted)
+    given = [g if g is None else g.contiguous() for g in (grad_t, grad_u)]
+    arguments = (*flat, t_out, slope, tape, *given, *wanted)
+    kernel = ctx.kernels.spikeprop_backward
+    # with create_graph=True the kernel says that it has no second derivative
+    grads = kernel(*arguments) if torch.is_grad_enabled() else below_autograd(kernel, *arguments)
     of_flat: list[Tensor | None] = [None] * len(flat)
     for k, grad, is_wanted in zip(_TENSORS, grads, wanted):
         of_flat[k] = grad if is_wanted else None
     return of_flat
-
-
-def _pull(
-    kernels: Any,
-    flat: Sequence[Any],
-    found: tuple[Tensor, ...],
-    grad_t: Tensor | None,
-    grad_u: Tensor | None,
-    wanted: Sequence[bool],
-) -> tuple[Tensor, ...]:
-    """Gradients of t_in, w, delays and tau."""
-    kernel = kernels.spikeprop_backward
-    given = [g if g is None else g.contiguous() for g in (grad_t, grad_u)]
-    if torch.is_grad_enabled():  # create_graph=True, and the answer to it is an error
-        return kernel(*flat, *found, *given, *wanted)  # type: ignore[no-any-return]
-    return below_autograd(kernel, *flat, *found, *given, *wanted)
 
 
 # ---- what PyTorch knows of the kernels

@@ -1,4 +1,4 @@
-"""How a call of :func:`snnfast.ops.stdp` reaches its kernel."""
+"""How a call of :func:`snnfast.ops.stdp_` reaches its kernel."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from snnfast import backend
 from snnfast.calls.call import flatten
 from snnfast.calls.stdp import StdpCall, StdpState
-from snnfast.reference.stdp import stdp as reference
+from snnfast.reference.stdp import stdp_ as reference
 
 from .in_place import buffer, changed
 

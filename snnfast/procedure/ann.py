@@ -210,7 +210,7 @@ def augment(settings: AnnSettings) -> Callable[[Tensor], Tensor] | None:
     if settings.flip:
         changes.append(images.flip)
     if settings.dataset in images.NORMALISATION:
-        changes.append(partial(images.normalise, settings.dataset))
+        changes.append(partial(images.normalize, settings.dataset))
     if move is not None:
         changes.append(move)
     if not changes:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from snnfast import loss
-from snnfast.encoder import Latency, Population
+from snnfast.encoder import LatencyEncoder, PopulationEncoder
 from snnfast.model import Bohte2002
 from snnfast.nn import SpikeProp
 from snnfast.procedure import bohte2002_figures, samples
@@ -166,7 +166,7 @@ class Spikeprop(Procedure[SpikepropSettings]):
             settings.hidden,
             1 if settings.dataset == "xor" else CLASSES[settings.dataset],
             settings.terminals if settings.terminals > 1 else [0.0],
-            time_constant=settings.tau,
+            tau=settings.tau,
             t_max=settings.t_max,
             virtual=settings.virtual,
             slope_min=settings.slope_min,
@@ -235,11 +235,11 @@ def coder(settings: SpikepropSettings, train: Tensor) -> torch.nn.Module:
     """From features ``[N, F]`` to input spike times ``[N, I]``, fitted to the training part."""
     low, high = train.amin(0), train.amax(0)
     if settings.code == "population":
-        encoder = Population(
+        encoder = PopulationEncoder(
             settings.fields, low, high, settings.span, settings.span, beta=settings.beta
         )
         return _Code(encoder, settings.bias)
-    latency = Latency(settings.span, threshold=settings.threshold)
+    latency = LatencyEncoder(settings.span, threshold=settings.threshold)
     if settings.dataset in IMAGES:
         return _Code(latency, settings.bias)
     return _Code(latency, settings.bias, low, high)

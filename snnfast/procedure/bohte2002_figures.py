@@ -64,7 +64,7 @@ def potentials(model: nn.Module, times: Tensor, *, title: str | None = None) -> 
     at = torch.linspace(0, end, _TRACES, dtype=before.dtype, device=before.device)
     v = layer.potentials(before, at)[:, 0, :16]
     spike = (at[:, None] >= after[0, :16]) & (at[:, None] - dt < after[0, :16])
-    return visual.potentials(v, network.threshold, spike, dt=dt, unit="ms", title=title)
+    return visual.potentials(v, network.v_threshold, spike, dt=dt, unit="ms", title=title)
 
 
 def _class(dataset: str, label: int) -> str:

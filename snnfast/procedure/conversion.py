@@ -153,7 +153,7 @@ def convert(
         held_out, split = data.held_out, data.split
         if trained.validate and not settings.validate:
             pixels, labels = images.part(trained.dataset, "test", root, download, device)
-            held_out, split = (images.normalise(trained.dataset, pixels), labels), "test"
+            held_out, split = (images.normalize(trained.dataset, pixels), labels), "test"
         identity = {**settings.plain(), "run": {**trained.plain(), "epoch": finished.epoch}}
         seconds = {"calibrating": 0.0, "scoring": 0.0}
         if resume:
@@ -165,7 +165,7 @@ def convert(
             comparison.load_state_dict(checkpoint["comparison"])
         else:
             start = time.perf_counter()
-            train = images.normalise(trained.dataset, data.train[0]), data.train[1]
+            train = images.normalize(trained.dataset, data.train[0]), data.train[1]
             network = calibrated(settings, model, train, progress=progress)
             seconds["calibrating"] = time.perf_counter() - start
             comparison = Comparison(model, network, settings.steps)

@@ -48,7 +48,7 @@ class StdpSettings(Settings):
     theta_plus: float | None = option(None, "Growth of a threshold per spike, mV.")
     norm: float | None = option(None, "Sum of weights per input.")
     intensity: float | None = option(None, "Rate of a white pixel, Hz.")
-    time_interval: float | None = option(None, "A presentation, ms.")
+    duration: float | None = option(None, "A presentation, ms.")
     changes: dict[str, Any] = option(  # noqa: RUF009, the dictionary is copied
         {}, "NAME=VALUE: any other setting of network or rule; repeatable.", flag="--set"
     )
@@ -65,7 +65,7 @@ class StdpSettings(Settings):
 
     def network(self, images: int) -> network.Settings:
         """Settings of the network for a run over ``images`` training images."""
-        names = ("rule", "lr", "lr_final", "theta_plus", "norm", "intensity", "time_interval")
+        names = ("rule", "lr", "lr_final", "theta_plus", "norm", "intensity", "duration")
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         try:
             return network.for_dataset(

@@ -62,7 +62,7 @@ def load(
     """
     names = ("train", "val") if settings.validate else ("train+val", "test")
     train, held_out = (part(settings.dataset, n, root, download, device) for n in names)
-    ready = normalise(settings.dataset, held_out[0]), held_out[1]
+    ready = normalize(settings.dataset, held_out[0]), held_out[1]
     return Data(train, ready, "validation" if settings.validate else "test")
 
 
@@ -93,7 +93,7 @@ def _is_image_folder(root: Path) -> bool:
     return any((root.expanduser() / part).is_dir() for part in ("train", "test"))
 
 
-def normalise(dataset: str, images: Tensor) -> Tensor:
+def normalize(dataset: str, images: Tensor) -> Tensor:
     """8-bit images of a set in NORMALISATION as floats, mean 0 and deviation 1 a colour; others as they are."""
     if dataset not in NORMALISATION:
         return images

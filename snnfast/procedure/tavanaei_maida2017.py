@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from snnfast.encoder import Regular, Simple, desired_times
+from snnfast.encoder import BernoulliEncoder, RegularEncoder, desired_times
 from snnfast.loss import bp_stdp_loss
 from snnfast.model import TavanaeiAndMaida2017
 from snnfast.model.tavanaei_maida2017 import SAMPLES_A_CALL, SECOND, preset
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DATASETS = ("xor", "iris", "digits", "mnist")
-ENCODINGS = {"regular": Regular, "bernoulli": Simple}
+ENCODINGS = {"regular": RegularEncoder, "bernoulli": BernoulliEncoder}
 XOR_PRESENTATIONS = 25  # of each pattern, to score it
 
 
@@ -86,7 +86,7 @@ class BpStdp(Procedure[BpStdpSettings]):
     def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
         """Those of docs/results.md."""
         network = preset(dataset, changes.get("hidden"))
-        hidden, std = network["hidden_neurons"], network["std"]
+        hidden, std = network["hidden"], network["std"]
         chosen = {"hidden": hidden, "std": std if isinstance(std, tuple) else (std,)}
         if dataset == "xor":
             chosen |= {"epochs": 100, "lr": 0.01, "cosine": False}
@@ -136,9 +136,9 @@ class BpStdp(Procedure[BpStdpSettings]):
             settings.num_steps, settings.scale, dtype=torch.uint8
         )
         network = TavanaeiAndMaida2017(
-            samples.CLASSES[settings.dataset],
+            data.train[0].shape[1],
             settings.hidden,
-            in_neurons=data.train[0].shape[1],
+            samples.CLASSES[settings.dataset],
             std=settings.std if len(settings.std) > 1 else settings.std[0],
         )
         return Spiking(encoder, network).to(data.device)
@@ -188,7 +188,7 @@ class Spiking(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor | Rates:
         """Spikes ``[T, B, F]``, or what the op draws them from."""
-        if isinstance(self.encoder, Simple):
+        if isinstance(self.encoder, BernoulliEncoder):
             return self.encoder.rates(x)
         return self.encoder(x)  # type: ignore[no-any-return]
 

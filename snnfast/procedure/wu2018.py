@@ -61,7 +61,7 @@ class Stbp(Procedure[StbpSettings]):
         """Those of docs/results.md."""
         hidden = changes.get("hidden")
         network = preset(dataset, hidden)
-        chosen = {"num_steps": network["time_interval"], "encoding": network["encoding"]}
+        chosen = {"num_steps": network["num_steps"], "encoding": network["encoding"]}
         if dataset == "digits":
             return chosen | {"epochs": 20, "batch_size": 32, "lr": 4e-3}
         chosen |= {"shift": 1.0, "rotate": 10.0, "scale": 0.1}
@@ -70,7 +70,7 @@ class Stbp(Procedure[StbpSettings]):
     def model(self, settings: StbpSettings, data: Data) -> Wu2018:
         """The network at its beginning."""
         model = Wu2018(
-            time_interval=settings.num_steps,
+            num_steps=settings.num_steps,
             input_shape=data.train[0].shape[1:],
             hidden=settings.hidden,
             encoding=settings.encoding,

@@ -11,8 +11,8 @@ from snnfast.calls import bp_stdp as calls
 from snnfast.calls.call import equation
 
 
-@equation(calls.bp_stdp)
-def bp_stdp(call: calls.BpStdpCall) -> Tensor | None:
+@equation(calls.bp_stdp_)
+def bp_stdp_(call: calls.BpStdpCall) -> Tensor | None:
     w, spikes, error = call.w.detach(), call.pre.detach() != 0, call.error.detach()
     passed = w.new_zeros(spikes.shape) if call.return_error else None
     changes: list[Change] = []

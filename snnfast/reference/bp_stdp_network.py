@@ -12,8 +12,8 @@ from .bp_stdp import Change, apply, move_window, pass_back
 from .presentations import spikes_of
 
 
-@equation(calls.bp_stdp_network)
-def bp_stdp_network(call: calls.BpStdpNetworkCall) -> calls.BpStdpNetworkResult:
+@equation(calls.bp_stdp_network_)
+def bp_stdp_network_(call: calls.BpStdpNetworkCall) -> calls.BpStdpNetworkResult:
     w = [v.detach() for v in call.weights]
     samples, num_steps = call.x.shape
     x = w[0].new_zeros((num_steps, samples, w[0].shape[1]), dtype=torch.bool)

@@ -10,11 +10,11 @@ from snnfast.calls.call import equation
 from snnfast.calls.diehl_cook import DiehlCookCall, DiehlCookState, at_rest
 
 from .presentations import spikes_of
-from .stdp import normalise
+from .stdp import normalize
 
 
-@equation(calls.diehl_cook, DiehlCookCall.answer)
-def diehl_cook(call: DiehlCookCall) -> tuple[Tensor, Tensor]:
+@equation(calls.diehl_cook_, DiehlCookCall.answer)
+def diehl_cook_(call: DiehlCookCall) -> tuple[Tensor, Tensor]:
     """Spikes of P presentations, counted and one by one; weights, thresholds and the state change in place."""
     P, (neurons, sources) = call.x.shape[0], call.w.shape
     spikes = call.w.new_zeros((P, call.steps, neurons), dtype=torch.bool)
@@ -28,7 +28,7 @@ def diehl_cook(call: DiehlCookCall) -> tuple[Tensor, Tensor]:
             spikes[p, t], state = step(call, state, inputs)
             plastic |= spikes[p, t]
         if call.learns and call.norm > 0:
-            normalise(call.w, plastic, call.norm, call.rule)
+            normalize(call.w, plastic, call.norm, call.rule)
     for own, last in zip(call.state, state):
         own.copy_(last)
     return spikes.sum(1, dtype=torch.int32), spikes

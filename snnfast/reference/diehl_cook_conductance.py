@@ -16,11 +16,11 @@ from snnfast.calls.diehl_cook_conductance import (
 
 from .exp import exp_nonpositive
 from .presentations import spikes_of
-from .stdp import normalise
+from .stdp import normalize
 
 
-@equation(calls.diehl_cook_conductance, DiehlCookConductanceCall.answer)
-def diehl_cook_conductance(call: DiehlCookConductanceCall) -> tuple[Tensor, Tensor]:
+@equation(calls.diehl_cook_conductance_, DiehlCookConductanceCall.answer)
+def diehl_cook_conductance_(call: DiehlCookConductanceCall) -> tuple[Tensor, Tensor]:
     """Spikes of P presentations, counted and one by one; weights, thresholds and the state change in place."""
     P, (neurons, sources) = call.x.shape[0], call.w.shape
     every = torch.ones(neurons, dtype=torch.bool, device=call.w.device)
@@ -33,7 +33,7 @@ def diehl_cook_conductance(call: DiehlCookConductanceCall) -> tuple[Tensor, Tens
         if not call.carry:
             state = rest
         if call.learns and call.norm > 0:
-            normalise(call.w, every, call.norm, call.rule)
+            normalize(call.w, every, call.norm, call.rule)
         inputs = spikes_of(call.x, p, sources)
         silence = inputs.new_zeros((call.rest_steps, sources))
         for t, fired in enumerate(torch.cat((inputs, silence))):

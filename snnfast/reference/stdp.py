@@ -10,8 +10,8 @@ from snnfast.calls.call import equation
 from snnfast.plasticity import Constants, Rule
 
 
-@equation(calls.stdp)
-def stdp(call: calls.StdpCall) -> calls.StdpState:
+@equation(calls.stdp_)
+def stdp_(call: calls.StdpCall) -> calls.StdpState:
     w, pre, post, rule = call.w.detach(), call.pre.detach() != 0, call.post.detach() != 0, call.rule
     x_pre, x_pre2, x_post, x_post2, eligibility = call.state
     grown, lost = torch.zeros_like(w), torch.zeros_like(w)
@@ -41,11 +41,11 @@ def stdp(call: calls.StdpCall) -> calls.StdpState:
             w.copy_((w + (grown - lost) * call.scale).clamp(rule.w_min, rule.w_max))
             grown, lost = torch.zeros_like(w), torch.zeros_like(w)
     if call.norm is not None:
-        normalise(w, w.new_ones(len(w), dtype=torch.bool), call.norm, rule)
+        normalize(w, w.new_ones(len(w), dtype=torch.bool), call.norm, rule)
     return calls.StdpState(x_pre, x_pre2, x_post, x_post2, eligibility)
 
 
-def normalise(w: Tensor, rows: Tensor, norm: float, rule: Rule | Constants) -> None:
+def normalize(w: Tensor, rows: Tensor, norm: float, rule: Rule | Constants) -> None:
     """Scales the rows of ``w`` where ``rows`` is True to a sum of magnitudes ``norm``; rows of zeros stay.
 
     The sum is in float64 and in order; the result stays within the rule's bounds.

@@ -1,8 +1,8 @@
 """Figures of spiking networks: rasters, membranes, receptive fields, training curves, confusion.
 
-Every function but ``plot`` returns a ``matplotlib.figure.Figure`` and touches no global state of
+Every function but ``show_weights`` returns a ``matplotlib.figure.Figure`` and touches no global state of
 pyplot, so it works without a display and in threads. ``save`` writes a figure to a file, ``Live``
-keeps one up to date during training. ``plot`` is the manual's and shows a window of pyplot.
+keeps one up to date during training. ``show_weights`` shows a window of pyplot.
 """
 
 from .activity import potentials, raster
@@ -10,17 +10,17 @@ from .conversion import conversion
 from .output import Live, save
 from .timing import spike_times
 from .training import confusion, curves
-from .weights import plot, receptive_fields
+from .weights import receptive_fields, show_weights
 
 __all__ = [
     "Live",
     "confusion",
     "conversion",
     "curves",
-    "plot",
     "potentials",
     "raster",
     "receptive_fields",
     "save",
+    "show_weights",
     "spike_times",
 ]

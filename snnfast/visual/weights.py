@@ -92,13 +92,13 @@ def receptive_fields(
     return figure
 
 
-def plot(
+def show_weights(
     fig: Figure | None, mat: AxesImage | None, w: Values
 ) -> tuple[Figure | None, AxesImage | None]:
-    """Show the input weights of neurons in a window and keep it up to date, as the manual's STDP loop does.
+    """Show the input weights of neurons in a window and keep it up to date.
 
-    ``fig, mat = plot(fig, mat, w)`` with None for both at first; later calls redraw the same window. Without a display
-    nothing is shown; :class:`snnfast.visual.Live` also writes a file.
+    ``fig, mat = show_weights(fig, mat, w)`` with None for both at first; later calls redraw the same window. Without a
+    display nothing is shown; :class:`snnfast.visual.Live` also writes a file.
 
     Args:
         fig: What the last call returned, or None.
@@ -114,10 +114,10 @@ def plot(
     # Only here, as windows belong to pyplot.
     from matplotlib import pyplot
 
-    values = finite_array("plot", "w", w)
+    values = finite_array("show_weights", "w", w)
     if values.ndim != 2:
-        raise ValueError(f"plot: w must have shape [n, pixels], got {list(values.shape)}")
-    tiles = values.reshape(len(values), *_tile_shape("plot", values.shape[1], None))
+        raise ValueError(f"show_weights: w must have shape [n, pixels], got {list(values.shape)}")
+    tiles = values.reshape(len(values), *_tile_shape("show_weights", values.shape[1], None))
     canvas = _mosaic(tiles, math.ceil(math.sqrt(len(tiles))))
     if fig is None or mat is None:
         fig = pyplot.figure(figsize=(6, 6))

@@ -287,3 +287,17 @@ def test_a_module_named_spiking_is_refused():
 
     with pytest.raises(ValueError, match="has a module named spiking; rename it"):
         SpikingNetwork(Clash())
+
+
+@pytest.mark.parametrize("method", ["max", "spikenorm"])
+@pytest.mark.parametrize("shape", [(4, 0), (4, 2, 8, 3), ()])
+def test_images_that_the_model_does_not_take_are_told(method, shape):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(128, 4), nn.ReLU(), nn.Linear(4, 2))
+    with pytest.raises(ValueError, match="images"):
+        snnfast.convert(model, [torch.rand(shape)], method=method, num_steps=3)
+
+
+def test_sparse_images_are_refused():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(128, 4), nn.ReLU(), nn.Linear(4, 2))
+    with pytest.raises(TypeError, match="images must be dense"):
+        snnfast.convert(model, [torch.rand(4, 128).to_sparse()], method="max")

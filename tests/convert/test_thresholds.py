@@ -118,9 +118,13 @@ def test_balance_needs_a_chain_without_biases():
         activation_based([images()], make(Functional))
     with pytest.raises(ValueError, match=r"add in .*joins branches"):
         activation_based([torch.rand(2, 3, 16, 16)], ResNet20(4, 1, input_shape=(3, 16, 16)))
-    with pytest.raises(ValueError, match=r"activation_based: the loader holds no images"):
+    with pytest.raises(
+        ValueError, match=r"thresholds_from_activations: the loader holds no images"
+    ):
         activation_based([], small())
-    with pytest.raises(ValueError, match=r"activation_based: percentile must lie in \(0, 100\]"):
+    with pytest.raises(
+        ValueError, match=r"thresholds_from_activations: percentile must lie in \(0, 100\]"
+    ):
         activation_based([digits()], small(), percentile=-5)
     with pytest.raises(ValueError, match=r"images must have shape \[B, 1, 8, 8\]"):
         activation_based([images()], small())
@@ -202,18 +206,22 @@ def test_spikenorm_errors():
     snn = SVGG16(VGG16((4,), (), input_shape=(1, 4, 4)))
     x = torch.rand(2, 1, 4, 4)
     for arguments, error, message in (
-        (([], None, snn, 5), ValueError, "spikenorm: the loader holds no images"),
+        (([], None, snn, 5), ValueError, "thresholds_from_currents: the loader holds no images"),
         (([x], None, snn, 0), ValueError, "num_steps must be at least 1"),
         (([x], None, snn, 5, -1.0), ValueError, "scaling_factor must be positive"),
-        (([x], None, nn.Linear(2, 2), 5), TypeError, "model must be a spiking network, got Linear"),
-        (([x], "poisson", snn, 5), TypeError, "encoder must be callable, got str"),
+        (
+            ([x], None, nn.Linear(2, 2), 5),
+            TypeError,
+            "network must be a spiking network, got Linear",
+        ),
+        (([x], "poisson", snn, 5), TypeError, "encoding must be callable, got str"),
         (([x[:, :, :3]], None, snn, 5), ValueError, r"images must have shape \[B, 1, 4, 4\]"),
     ):
         with pytest.raises(error, match=message):
             spikenorm(*arguments)
     assert all(t.isnan() for t in snn.thresholds)
     constant = SVGG16(VGG16((4,), (), input_shape=(1, 4, 4)), encoding="constant")
-    with pytest.raises(ValueError, match="takes constant current; give encoder=None"):
+    with pytest.raises(ValueError, match="takes constant current; give encoding=None"):
         spikenorm([x], lambda x: x, constant, 5)
     assert len(spikenorm([x], None, constant, 5)) == 2
 

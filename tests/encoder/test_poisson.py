@@ -8,7 +8,7 @@ import torch
 
 import snnfast
 from snnfast import ops, reference
-from snnfast.encoder import PoissonEncoder, Simple
+from snnfast.encoder import BernoulliEncoder, PoissonEncoder
 
 
 def test_rate_in_hz_is_spikes_a_second(backend):
@@ -48,20 +48,20 @@ def test_is_the_op_with_p_rate_dt(backend):
 @pytest.mark.parametrize("shape", [(), (5,), (1, 28, 28), (2, 3, 4, 5), (0, 3)])
 def test_any_shape(shape):
     assert PoissonEncoder(7)(torch.zeros(shape)).shape == (7, *shape)
-    assert Simple(7)(torch.zeros(shape)).shape == (7, *shape)
+    assert BernoulliEncoder(7)(torch.zeros(shape)).shape == (7, *shape)
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.float32, torch.bfloat16])
 def test_dtype_of_spikes(dtype):
     assert PoissonEncoder(4, dtype=dtype)(torch.ones(2)).dtype == dtype
-    assert Simple(4, dtype=dtype)(torch.ones(2)).dtype == dtype
+    assert BernoulliEncoder(4, dtype=dtype)(torch.ones(2)).dtype == dtype
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool, torch.float64])
 def test_input_of_any_real_dtype(dtype):
     x = torch.tensor([0, 1, 1]).to(dtype)
     assert not PoissonEncoder(5)(x)[:, 0].any()
-    assert Simple(5, scale=1.0)(x)[:, 1:].all()
+    assert BernoulliEncoder(5, scale=1.0)(x)[:, 1:].all()
 
 
 @pytest.mark.parametrize(
@@ -88,9 +88,9 @@ def test_longer_steps_allow_lower_rates():
         ((10, 0.0), ValueError, "dt must be positive, got 0"),
         ((10, -1.0), ValueError, "dt must be positive, got -1"),
         ((10, math.nan), ValueError, "dt must be finite, got nan"),
-        ((-1,), ValueError, "time_interval must be a multiple of dt = 1 ms, got -1"),
-        ((10.5,), ValueError, "time_interval must be a multiple of dt = 1 ms, got 10.5 ms"),
-        (("10",), TypeError, "time_interval must be a number, got str"),
+        ((-1,), ValueError, "duration must be a multiple of dt = 1 ms, got -1 ms"),
+        ((10.5,), ValueError, "duration must be a multiple of dt = 1 ms, got 10.5 ms"),
+        (("10",), TypeError, "duration must be a number, got str"),
     ],
 )
 def test_errors_of_poisson_encoder(arguments, error, message):
@@ -99,7 +99,7 @@ def test_errors_of_poisson_encoder(arguments, error, message):
     assert str(caught.value) == f"PoissonEncoder: {message}"
 
 
-@pytest.mark.parametrize("encoder", [PoissonEncoder(3), Simple(3)])
+@pytest.mark.parametrize("encoder", [PoissonEncoder(3), BernoulliEncoder(3)])
 def test_input_that_is_no_real_tensor_raises(encoder):
     name = type(encoder).__name__
     with pytest.raises(TypeError, match=f"^{name}: .* must be a tensor, got list"):
@@ -110,7 +110,7 @@ def test_input_that_is_no_real_tensor_raises(encoder):
 
 def test_simple_fires_with_x_over_scale(backend):
     x = torch.tensor([0.0, 0.25, 1.0, 4.0, 5.0, 7.0, math.inf], device=backend.device)
-    spikes = Simple(20_000, generator=torch.Generator().manual_seed(3))(x)
+    spikes = BernoulliEncoder(20_000, generator=torch.Generator().manual_seed(3))(x)
     p = (x.cpu().double() / 5).clamp(max=1)
     measured = spikes.double().mean(0).cpu()
     assert ((measured - p).abs() <= 5 * (p * (1 - p) / 20_000).sqrt()).all()
@@ -119,61 +119,64 @@ def test_simple_fires_with_x_over_scale(backend):
 def test_simple_is_the_op_with_p_x_over_scale(backend):
     x = torch.rand(3, 4, generator=torch.Generator().manual_seed(0))
     torch.manual_seed(5)
-    spikes = Simple(20, 2.0)(x.to(backend.device))
+    spikes = BernoulliEncoder(20, 2.0)(x.to(backend.device))
     torch.manual_seed(5)
     torch.testing.assert_close(spikes.cpu(), reference.poisson(x / 2.0, 20), rtol=0, atol=0)
 
 
 def test_simple_rates_are_its_spikes_not_drawn_yet():
-    encoder, x = Simple(20, 2.0), 3 * torch.rand(5, 3, 4)
+    encoder, x = BernoulliEncoder(20, 2.0), 3 * torch.rand(5, 3, 4)
     torch.manual_seed(5)
     expected = torch.stack([encoder(sample) for sample in x], 1).flatten(2)
     torch.manual_seed(5)
     rates = encoder.rates(x)
-    assert (rates.time_steps, rates.hz.shape, rates.seeds.shape) == (20, (5, 12), (5,))
+    assert (rates.num_steps, rates.hz.shape, rates.seeds.shape) == (20, (5, 12), (5,))
     drawn = [reference.poisson(p, 20, seed=s) for p, s in zip(rates.hz, rates.seeds)]
     torch.testing.assert_close(torch.stack(drawn, 1), expected, rtol=0, atol=0)
     seeds = encoder.seeds(5)
     torch.testing.assert_close(encoder.rates(x, seeds).seeds, seeds, rtol=0, atol=0)
-    with pytest.raises(ValueError, match="Simple: x must be at least 0"):
+    with pytest.raises(ValueError, match="BernoulliEncoder: x must be at least 0"):
         encoder.rates(-x)
 
 
 def test_simple_defaults_are_those_of_n3ml():
-    encoder = Simple()
-    assert (encoder.time_interval, encoder.scale) == (100, 5.0)
-    assert Simple(time_interval=20)(torch.zeros(1, 28, 28)).shape == (20, 1, 28, 28)
+    encoder = BernoulliEncoder()
+    assert (encoder.num_steps, encoder.scale) == (100, 5.0)
+    assert BernoulliEncoder(num_steps=20)(torch.zeros(1, 28, 28)).shape == (20, 1, 28, 28)
 
 
 @pytest.mark.parametrize(("x", "got"), [([-1.0, 5.0], "-1 to 5"), ([math.nan, 5.0], "nan to nan")])
 def test_negative_or_nan_intensities_raise(backend, x, got):
     x = torch.tensor(x, device=backend.device)
-    with pytest.raises(ValueError, match="Simple") as caught:
-        Simple(10)(x)
-    assert str(caught.value) == f"Simple: x must be at least 0 and not NaN, got values from {got}"
-    Simple(10, validate=False)(x)
+    with pytest.raises(ValueError, match="BernoulliEncoder") as caught:
+        BernoulliEncoder(10)(x)
+    assert (
+        str(caught.value)
+        == f"BernoulliEncoder: x must be at least 0 and not NaN, got values from {got}"
+    )
+    BernoulliEncoder(10, validate=False)(x)
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ((-1,), ValueError, "time_interval must be a number of steps, got -1"),
-        ((2.5,), ValueError, "time_interval must be a number of steps, got 2.5"),
-        ((None,), TypeError, "time_interval must be a number, got NoneType"),
+        ((-1,), ValueError, "num_steps must be a number of steps, got -1"),
+        ((2.5,), ValueError, "num_steps must be a number of steps, got 2.5"),
+        ((None,), TypeError, "num_steps must be a number, got NoneType"),
         ((10, 0.0), ValueError, "scale must be positive, got 0"),
         ((10, math.inf), ValueError, "scale must be finite, got inf"),
     ],
 )
 def test_errors_of_simple(arguments, error, message):
     with pytest.raises(error) as caught:
-        Simple(*arguments)
-    assert str(caught.value) == f"Simple: {message}"
+        BernoulliEncoder(*arguments)
+    assert str(caught.value) == f"BernoulliEncoder: {message}"
 
 
-@pytest.mark.parametrize("make", [lambda: PoissonEncoder(6), lambda: Simple(6)])
+@pytest.mark.parametrize("make", [lambda: PoissonEncoder(6), lambda: BernoulliEncoder(6)])
 def test_calls_differ_and_manual_seed_repeats(make):
     encoder, x = make(), torch.full((500,), 2.0)
-    x = x if isinstance(encoder, Simple) else x * 200
+    x = x if isinstance(encoder, BernoulliEncoder) else x * 200
     torch.manual_seed(0)
     first, second = encoder(x), encoder(x)
     torch.manual_seed(0)
@@ -192,15 +195,17 @@ def test_encoders_are_modules_without_parameters():
     net = torch.nn.Sequential(PoissonEncoder(10, 0.5, dtype=torch.uint8), torch.nn.Flatten(1))
     assert net(torch.ones(2, 3)).shape == (20, 6)
     assert not net.state_dict()
-    assert repr(net[0]) == "PoissonEncoder(time_interval=10, dt=0.5, dtype=torch.uint8)"
-    assert repr(Simple()) == "Simple(time_interval=100, scale=5, dtype=torch.float32)"
+    assert repr(net[0]) == "PoissonEncoder(duration=10, dt=0.5, dtype=torch.uint8)"
+    assert (
+        repr(BernoulliEncoder()) == "BernoulliEncoder(num_steps=100, scale=5, dtype=torch.float32)"
+    )
     assert copy.deepcopy(net)(torch.ones(2, 3)).shape == (20, 6)
 
 
 def test_no_gradient():
     x = torch.ones(3, requires_grad=True)
     assert not PoissonEncoder(4)(x).requires_grad
-    assert not Simple(4)(x).requires_grad
+    assert not BernoulliEncoder(4)(x).requires_grad
 
 
 def test_compiles_to_one_graph(kernels):
@@ -216,7 +221,7 @@ def test_snippets_of_the_manual():
     spiked_images = encoder(images.view(1, 28, 28)).view(250, -1)
     assert spiked_images[0].shape == (784,)
 
-    encoder = snnfast.encoder.Simple(time_interval=20)
+    encoder = snnfast.encoder.BernoulliEncoder(num_steps=20)
     spiked_image = encoder(torch.rand(1, 1, 28, 28).squeeze(dim=0))
     spiked_image = spiked_image.view(spiked_image.size(0), -1)
     assert spiked_image.shape == (20, 784)

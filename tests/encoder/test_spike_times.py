@@ -1,18 +1,18 @@
-"""Encoders to spike times: Population and Latency."""
+"""Encoders to spike times: PopulationEncoder and LatencyEncoder."""
 
 import math
 
 import pytest
 import torch
 
-from snnfast.encoder import Latency, Population
+from snnfast.encoder import LatencyEncoder, PopulationEncoder
 
 INF = math.inf
 
 
 def two_features(**changes):
     arguments = {"neurons": 6, "minimum": [0.0, -2.0], "maximum": [4.0, 2.0]}
-    return Population(**(arguments | {"max_firing_time": 10, "not_to_fire": 10} | changes))
+    return PopulationEncoder(**(arguments | {"max_firing_time": 10, "not_to_fire": 10} | changes))
 
 
 def test_population_has_the_fields_of_the_paper():
@@ -97,7 +97,7 @@ def test_errors_of_population(changes, error, message):
     with pytest.raises(error) as caught:
         two_features(**changes)
     assert message in str(caught.value)
-    assert str(caught.value).startswith("Population: ")
+    assert str(caught.value).startswith("PopulationEncoder: ")
 
 
 @pytest.mark.parametrize(
@@ -112,16 +112,19 @@ def test_errors_of_population(changes, error, message):
 def test_errors_of_population_values(x, error, message):
     with pytest.raises(error) as caught:
         two_features()(x)
-    assert str(caught.value) == f"Population: {message}"
+    assert str(caught.value) == f"PopulationEncoder: {message}"
 
 
 def test_latency_worked_by_hand():
     x = torch.tensor([[1.0, 0.75], [0.25, 0.0]])
-    assert Latency(8.0)(x).tolist() == [[0, 2], [6, INF]]
-    assert Latency(8.0, threshold=None)(x).tolist() == [[0, 2], [6, 8]]
-    assert Latency(8.0, threshold=0.25)(x).tolist() == [[0, 2], [INF, INF]]
-    assert Latency(8.0, dt=4.0)(x).tolist() == [[0, 0], [8, INF]]  # 2 / 4 and 6 / 4 go to even
-    assert Latency(8.0)(x.double()).dtype == torch.float64
+    assert LatencyEncoder(8.0)(x).tolist() == [[0, 2], [6, INF]]
+    assert LatencyEncoder(8.0, threshold=None)(x).tolist() == [[0, 2], [6, 8]]
+    assert LatencyEncoder(8.0, threshold=0.25)(x).tolist() == [[0, 2], [INF, INF]]
+    assert LatencyEncoder(8.0, dt=4.0)(x).tolist() == [
+        [0, 0],
+        [8, INF],
+    ]  # 2 / 4 and 6 / 4 go to even
+    assert LatencyEncoder(8.0)(x.double()).dtype == torch.float64
 
 
 @pytest.mark.parametrize(
@@ -133,13 +136,13 @@ def test_latency_worked_by_hand():
     ],
 )
 def test_errors_of_latency(arguments, message):
-    with pytest.raises(ValueError, match=f"Latency: {message}"):
-        Latency(**arguments)
+    with pytest.raises(ValueError, match=f"LatencyEncoder: {message}"):
+        LatencyEncoder(**arguments)
 
 
 @pytest.mark.parametrize("x", [1.5, -0.1])
 def test_latency_refuses_what_is_no_intensity(x):
-    with pytest.raises(ValueError, match=r"Latency: x must lie in \[0, 1\], got"):
-        Latency(1.0)(torch.tensor([0.5, x]))
-    with pytest.raises(ValueError, match="Latency: x must be finite, got nan"):
-        Latency(1.0)(torch.tensor([math.nan]))
+    with pytest.raises(ValueError, match=r"LatencyEncoder: x must lie in \[0, 1\], got"):
+        LatencyEncoder(1.0)(torch.tensor([0.5, x]))
+    with pytest.raises(ValueError, match="LatencyEncoder: x must be finite, got nan"):
+        LatencyEncoder(1.0)(torch.tensor([math.nan]))

@@ -39,7 +39,7 @@ def test_run_is_the_op(layer, reduction, update):
     state = None
     for _ in range(2):
         learner.run(pre, post)
-        state = ops.stdp(expected, pre, post, rule=RULE, state=state, **options)
+        state = ops.stdp_(expected, pre, post, rule=RULE, state=state, **options)
     torch.testing.assert_close(linear.weight, expected, rtol=0, atol=0)
     for a, b in zip(learner.state, state, strict=True):
         if a is not None or b is not None:
@@ -49,7 +49,7 @@ def test_run_is_the_op(layer, reduction, update):
 def test_steps_are_a_run(layer):
     linear, pre, post = layer
     expected = linear.weight.detach().clone()
-    ops.stdp(expected, pre, post, rule=RULE)
+    ops.stdp_(expected, pre, post, rule=RULE)
     learner = STDP(linear, RULE)
     for s_pre, s_post in zip(pre, post, strict=True):
         learner.step(s_pre, s_post)
@@ -73,7 +73,7 @@ def test_reward_afterwards_is_reward_with_the_last_step(layer, reduction, reward
     expected = linear.weight.detach().clone()
     rewards = torch.zeros((10, 3), dtype=torch.float64)
     rewards[-1] = reward
-    ops.stdp(expected, pre, post, rule=REWARDED, reward=rewards, reduction=reduction)
+    ops.stdp_(expected, pre, post, rule=REWARDED, reward=rewards, reduction=reduction)
     learner = STDP(linear, REWARDED, reduction=reduction)
     learner.run(pre, post)
     learner.reward(reward)
@@ -84,7 +84,7 @@ def test_reward_with_every_step(layer):
     linear, pre, post = layer
     expected = linear.weight.detach().clone()
     rewards = torch.randn((10, 3), dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    ops.stdp(expected, pre, post, rule=REWARDED, reward=rewards)
+    ops.stdp_(expected, pre, post, rule=REWARDED, reward=rewards)
     learner = STDP(linear, REWARDED)
     for s_pre, s_post, reward in zip(pre, post, rewards, strict=True):
         learner.step(s_pre, s_post, reward)
@@ -101,14 +101,14 @@ def test_listening_learns_in_training_mode_only(layer, stateful):
     expected = linear.weight.detach().clone()
     post = network(pre)
     assert 10 < post.sum() < 150
-    state = ops.stdp(expected, pre, post, rule=RULE)
+    state = ops.stdp_(expected, pre, post, rule=RULE)
     torch.testing.assert_close(linear.weight, expected, rtol=0, atol=0)
     network.eval()
     network(pre)
     torch.testing.assert_close(linear.weight, expected, rtol=0, atol=0)
     network.train()
     second = network(pre)
-    ops.stdp(expected, pre, second, rule=RULE, state=state)
+    ops.stdp_(expected, pre, second, rule=RULE, state=state)
     torch.testing.assert_close(linear.weight, expected, rtol=0, atol=0)
     handle.remove()
     network(pre)
@@ -160,7 +160,7 @@ def test_errors_of_steps_and_rewards(layer):
     ):
         learner.reward(torch.zeros(2))
     with pytest.raises(
-        ValueError, match=r"stdp: state.trace_pre must have shape \[2, 12\], got \[3, 12\]"
+        ValueError, match=r"stdp_: state.trace_pre must have shape \[2, 12\], got \[3, 12\]"
     ):
         learner.run(pre[:, :2], post[:, :2])
 

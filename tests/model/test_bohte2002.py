@@ -131,7 +131,7 @@ def test_bounds_hold_for_weights():
     [(0, ValueError, "lr must be positive, got 0"), ("a", TypeError, "lr must be a number")],
 )
 def test_errors_of_bohte(lr, error, message):
-    with pytest.raises(error, match=f"Bohte: {message}"):
+    with pytest.raises(error, match=f"SpikePropDescent: {message}"):
         Bohte(lr)
 
 

@@ -27,7 +27,7 @@ def run(device, dt, state=None, steps=None):
     x[0, (presentation * period + step) * finer, source] = True
     theta = torch.full(w.shape[:1], RECORD["theta"], dtype=torch.float64)
     w, theta = w.to(device), theta.to(device)
-    result = ops.diehl_cook_conductance(
+    result = ops.diehl_cook_conductance_(
         x.to(device),
         w,
         theta,
@@ -71,8 +71,8 @@ def test_same_membranes_and_conductances(backend):
         **RECORD["constants"],
     }
     # The record holds the first step of every few.
-    state = ops.diehl_cook_conductance(x[None, :0], w, theta, **settings).state
-    state = ops.diehl_cook_conductance(x[None, :1], w, theta, state=state, **settings).state
+    state = ops.diehl_cook_conductance_(x[None, :0], w, theta, **settings).state
+    state = ops.diehl_cook_conductance_(x[None, :1], w, theta, state=state, **settings).state
     for sample in range(len(RECORD["v"])):
         for name in ("v", "g_exc", "g_inh", "v_inh"):
             expected = double(RECORD[name][sample])
@@ -82,7 +82,7 @@ def test_same_membranes_and_conductances(backend):
         )
         begin = 1 + sample * every
         part = x[None, begin : begin + every]
-        state = ops.diehl_cook_conductance(part, w, theta, state=state, **settings).state
+        state = ops.diehl_cook_conductance_(part, w, theta, state=state, **settings).state
 
 
 def test_a_finer_step_gives_the_spikes_of_runge_kutta(kernels):

@@ -28,7 +28,7 @@ def lively(preset="manual", dtype=torch.float64, **changes):
             "inhibition": 0.5,
             "theta_plus": 0.3,
             "lr": 0.02,
-            "time_interval": 60,
+            "duration": 60,
             **changes,
         },
     )
@@ -220,7 +220,7 @@ def test_normalize_leaves_neurons_alone_that_were_not_plastic():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_every_neuron_has_the_same_sum_of_weights_from_the_beginning(preset, dtype):
     """Those, too, that have not learned yet: a larger sum would favour them."""
-    model = DiehlAndCook2015(40, (8, 9), preset, dtype=dtype, time_interval=60)
+    model = DiehlAndCook2015(40, (8, 9), preset, dtype=dtype, duration=60)
     sums = torch.full((40,), model.norm, dtype=dtype)
     torch.testing.assert_close(model.xe.w.sum(1), sums)
     counts = model.present(
@@ -330,7 +330,7 @@ def test_the_papers_preset_is_that_of_the_authors_program():
 
 def paper(**changes):
     torch.manual_seed(2)
-    small = {"theta_init": 5.0, "norm": 0.5, "rest": 0.0, "time_interval": 60, "theta_plus": 0.3}
+    small = {"theta_init": 5.0, "norm": 0.5, "rest": 0.0, "duration": 60, "theta_plus": 0.3}
     return DiehlAndCook2015(6, (5, 4), "paper", dtype=torch.float64, **{**small, **changes})
 
 
@@ -352,9 +352,7 @@ def test_paper_step_by_step_and_in_one_call():
 
 @pytest.mark.parametrize("training", [True, False])
 def test_weak_images_are_presented_again_with_higher_rates(training):
-    one, two = (
-        paper(min_spikes=n, theta_init=10.0, time_interval=40).train(training) for n in (4, 0)
-    )
+    one, two = (paper(min_spikes=n, theta_init=10.0, duration=40).train(training) for n in (4, 0))
     hz = torch.stack([torch.zeros(5, 4), torch.full((5, 4), 40.0), torch.full((5, 4), 600.0)])
     seeds = torch.tensor([3, 5, 7])
     result = one.present(hz, seeds=seeds, return_spikes=True)
@@ -374,13 +372,13 @@ def test_weak_images_are_presented_again_with_higher_rates(training):
 
 
 def test_rates_are_not_raised_beyond_a_spike_a_step():
-    model = paper(min_spikes=10_000, time_interval=5).eval()
+    model = paper(min_spikes=10_000, duration=5).eval()
     assert model.present(torch.full((5, 4), 700.0)).counts.shape == (1, 6)
 
 
 def test_every_setting_can_be_changed_by_its_name():
     settings = change(
-        preset("tuned", 100), lr=0.5, inhibition=60.0, norm=0.2, time_interval=100, lr_pre=0.1
+        preset("tuned", 100), lr=0.5, inhibition=60.0, norm=0.2, duration=100, lr_pre=0.1
     )
     assert settings.rule.lr_post_triplet == 0.5
     assert settings.rule.lr_pre == 0.1
@@ -397,7 +395,7 @@ def test_every_setting_can_be_changed_by_its_name():
     [
         ({"neurons": 0}, ValueError, "neurons must be at least 1, got 0"),
         ({"neurons": 2.0}, TypeError, "neurons must be an integer, got float"),
-        ({"inputs": (28, 0)}, ValueError, "inputs must be at least 1, got 0"),
+        ({"input_shape": (28, 0)}, ValueError, "input_shape must be at least 1, got 0"),
         (
             {"preset": "best"},
             ValueError,
@@ -462,11 +460,11 @@ def test_wrong_steps_are_named_and_change_nothing():
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(ValueError, match=r"run takes {'inp': spikes}, got the names \['exc'\]"):
         model.run({"exc": torch.zeros(20)})
-    with pytest.raises(ValueError, match=r"inp must have shape \[5, 4\] or \[20\], got \[21\]"):
+    with pytest.raises(ValueError, match=r"spikes must have shape \[5, 4\] or \[20\], got \[21\]"):
         model.run({"inp": torch.zeros(21)})
-    with pytest.raises(TypeError, match="inp must be a tensor, got list"):
+    with pytest.raises(TypeError, match="spikes must be a tensor, got list"):
         model.run({"inp": [0] * 20})
-    with pytest.raises(RuntimeError, match="update needs a run before it"):
+    with pytest.raises(RuntimeError, match="learn needs a step before it"):
         model.update()
     with pytest.raises(ValueError, match=r"progress must lie in \[0, 1\], got 2"):
         model.set_progress(2)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import snnfast
-from snnfast.encoder import Simple, label_encoder
+from snnfast.encoder import BernoulliEncoder, label_encoder
 from snnfast.model import TavanaeiAndMaida2017, TravanaeiAndMaida2017
 from snnfast.optimizer import TavanaeiAndMaida
 
@@ -17,7 +17,7 @@ def batches(size, images, labels):
 
 def network(hidden=12, seed=0):
     torch.manual_seed(seed)
-    return TavanaeiAndMaida2017(3, hidden_neurons=hidden, in_neurons=16, output_threshold=1.0)
+    return TavanaeiAndMaida2017(16, hidden, 3, output_threshold=1.0)
 
 
 def by_the_manual(model, data, encoder, lr):
@@ -33,7 +33,7 @@ def by_the_manual(model, data, encoder, lr):
             for name in names:
                 buffer[name].append(getattr(model, name).o)
             optimizer.step(buffer, wanted[t], label.squeeze())
-        model.reset_variables(w=False)
+        model.reset()
 
 
 @pytest.mark.parametrize("hidden", [12, (12, 8)])
@@ -43,9 +43,9 @@ def test_fit_gives_the_weights_of_the_manuals_loop(hidden):
     fast, slow = network(hidden), network(hidden)
     before = [w.clone() for w in fast.weights]
     torch.manual_seed(1)
-    fast.fit(data, Simple(time_interval=T), lr=0.05)
+    fast.fit(data, BernoulliEncoder(num_steps=T), lr=0.05)
     torch.manual_seed(1)
-    by_the_manual(slow, data, Simple(time_interval=T), lr=0.05)
+    by_the_manual(slow, data, BernoulliEncoder(num_steps=T), lr=0.05)
     for w, expected, old in zip(fast.weights, slow.weights, before, strict=True):
         assert not torch.equal(w, old)
         torch.testing.assert_close(w, expected, rtol=0, atol=0)
@@ -57,7 +57,7 @@ def test_learns_three_patterns_from_batches(update):
     images = torch.cat([images, torch.zeros(3, 1)], 1).repeat(20, 1)
     labels = torch.arange(60) % 3
     model = network(30)
-    encoder = Simple(time_interval=T)
+    encoder = BernoulliEncoder(num_steps=T)
     for _ in range(20):
         model.fit(batches(6, images, labels), encoder, lr=0.02, update=update)
     weights = [w.clone() for w in model.weights]
@@ -68,8 +68,24 @@ def test_learns_three_patterns_from_batches(update):
         torch.testing.assert_close(w, old, rtol=0, atol=0)
 
 
-def test_spelling_of_the_manual():
-    assert TravanaeiAndMaida2017 is TavanaeiAndMaida2017
+def test_names_of_the_manual():
+    model = TravanaeiAndMaida2017(3, hidden_neurons=(12, 8), in_features=16)
+    assert isinstance(model, TavanaeiAndMaida2017)
+    assert [tuple(w.shape) for w in model.weights] == [(12, 16), (8, 12), (3, 8)]
+    default = TravanaeiAndMaida2017.preset("iris", hidden=(5,))
+    assert [tuple(w.shape) for w in default.weights] == [(5, 4), (3, 5)]
+    before = [w.clone() for w in model.weights]
+    model(torch.ones(16))
+    model.reset_variables(w=False)
+    assert not any(layer.u.any() or layer.o.any() for layer in model.layers)
+    for w, expected in zip(model.weights, before):
+        torch.testing.assert_close(w, expected, rtol=0, atol=0)
+    model(torch.ones(16))
+    membranes = [layer.u.clone() for layer in model.layers]
+    model.reset_variables(u=False)
+    for layer, expected, old in zip(model.layers, membranes, before):
+        torch.testing.assert_close(layer.u, expected, rtol=0, atol=0)
+        assert not torch.equal(layer.weight, old)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +106,7 @@ def test_what_is_wrong_changes_nothing(change, error, message):
     model = network()
     before = [w.clone() for w in model.weights]
     with pytest.raises(error, match=message):
-        model.fit([(images, labels)], Simple(time_interval=T), **arguments)
+        model.fit([(images, labels)], BernoulliEncoder(num_steps=T), **arguments)
     for w, old in zip(model.weights, before):
         torch.testing.assert_close(w, old, rtol=0, atol=0)
 
@@ -101,10 +117,10 @@ def test_a_batch_of_another_size_ends_what_is_presented_together():
     together, alone = network(), network()
     torch.manual_seed(1)
     with pytest.raises(ValueError, match="16"):
-        together.fit(data, Simple(time_interval=T), lr=0.05)
+        together.fit(data, BernoulliEncoder(num_steps=T), lr=0.05)
     torch.manual_seed(1)
     for batch in data[:3]:
-        alone.fit([batch], Simple(time_interval=T), lr=0.05)
+        alone.fit([batch], BernoulliEncoder(num_steps=T), lr=0.05)
     torch.testing.assert_close(list(together.weights), list(alone.weights), rtol=0, atol=0)
 
 
@@ -113,17 +129,17 @@ def test_weights_that_are_not_finite_are_refused():
     model.fc1.weight[0, 0] = float("nan")
     before = model.fc2.weight.clone()
     with pytest.raises(ValueError, match="finite"):
-        model.fit([(torch.rand(1, 1, 4, 4), torch.tensor([1]))], Simple(time_interval=T))
+        model.fit([(torch.rand(1, 1, 4, 4), torch.tensor([1]))], BernoulliEncoder(num_steps=T))
     torch.testing.assert_close(model.fc2.weight, before, rtol=0, atol=0)
 
 
 def test_wrong_networks_and_buffers():
     with pytest.raises(ValueError, match="1 neuron or more"):
-        TavanaeiAndMaida2017(hidden_neurons=0)
+        TavanaeiAndMaida2017(hidden=0)
     with pytest.raises(ValueError, match="std must be"):
-        TavanaeiAndMaida2017(hidden_neurons=5, std=(1.0,))
+        TavanaeiAndMaida2017(hidden=5, std=(1.0,))
     optimizer, buffer = TavanaeiAndMaida(network()), {"inp": [torch.zeros(16)], "fc1": []}
-    with pytest.raises(ValueError, match=r"fc1.* must hold a step or more"):
+    with pytest.raises(ValueError, match=r"windows\[1\] must hold a step or more"):
         optimizer.step({**buffer, "fc2": []}, torch.ones(3), 1)
     with pytest.raises(KeyError, match="fc2"):
         optimizer.step({**buffer, "fc1": [torch.zeros(12)]}, torch.ones(3), 1)

@@ -51,7 +51,7 @@ def lively(net: Wu2018) -> Wu2018:
 )
 def test_equals_the_papers_code_in_values_and_gradients(shape, hidden):
     torch.manual_seed(1)
-    net = lively(Wu2018(time_interval=6, input_shape=shape, hidden=hidden, encoding="direct"))
+    net = lively(Wu2018(num_steps=6, input_shape=shape, hidden=hidden, encoding="direct"))
     net = net.double()
     x = torch.rand(3, *shape, dtype=torch.float64)
     target = torch.rand(3, 10, dtype=torch.float64)
@@ -76,14 +76,14 @@ def test_the_layers_are_those_of_the_paper():
 
 def test_manual_calls():
     images = torch.rand(4, 1, 28, 28) * 32
-    for net in (Wu2018(batch_size=4, time_interval=3), Wu2018(4), Wu2018()):
+    for net in (Wu2018(batch_size=4, time_interval=3), Wu2018(batch_size=4), Wu2018()):
         assert net(images).shape == (4, 10)
         assert net(images[:3], 2).shape == (3, 10)
         assert net(images, num_steps=2).shape == (4, 10)
 
 
-def test_num_steps_overrides_time_interval():
-    net = lively(Wu2018(time_interval=3, input_shape=(1, 8, 8), encoding="direct"))
+def test_num_steps_of_a_call_override_those_of_the_network():
+    net = lively(Wu2018(num_steps=3, input_shape=(1, 8, 8), encoding="direct"))
     x = torch.rand(2, 1, 8, 8)
     assert net.spikes(x).shape == (3, 2, 10)
     assert net.spikes(x, 7).shape == (7, 2, 10)
@@ -91,7 +91,7 @@ def test_num_steps_overrides_time_interval():
 
 
 def test_bernoulli_input_fires_with_the_pixels_probability():
-    net = Wu2018(time_interval=4000, input_shape=(1, 4, 4), num_classes=16, hidden=())
+    net = Wu2018(num_steps=4000, input_shape=(1, 4, 4), num_classes=16, hidden=())
     with torch.no_grad():
         net.layers[0].layer[1].weight.copy_(torch.eye(16))
         net.layers[0].layer[1].bias.zero_()
@@ -103,7 +103,7 @@ def test_bernoulli_input_fires_with_the_pixels_probability():
 
 
 def test_bernoulli_follows_the_seed():
-    net = lively(Wu2018(time_interval=4, input_shape=(1, 8, 8)))
+    net = lively(Wu2018(num_steps=4, input_shape=(1, 8, 8)))
     x = torch.rand(5, 1, 8, 8)
     torch.manual_seed(3)
     first, second = net(x), net(x)
@@ -115,7 +115,7 @@ def test_bernoulli_follows_the_seed():
 @pytest.mark.parametrize("encoding", ["direct", "bernoulli"])
 def test_kernels_and_reference_agree(encoding):
     torch.manual_seed(0)
-    net = lively(Wu2018(time_interval=5, input_shape=(1, 8, 8), encoding=encoding)).double()
+    net = lively(Wu2018(num_steps=5, input_shape=(1, 8, 8), encoding=encoding)).double()
     x = torch.rand(3, 1, 8, 8, dtype=torch.float64)
     results = []
     for name in (None, "reference"):
@@ -127,14 +127,14 @@ def test_kernels_and_reference_agree(encoding):
 
 
 def test_channels_last_changes_nothing():
-    net = lively(Wu2018(time_interval=4, encoding="direct")).double()
+    net = lively(Wu2018(num_steps=4, encoding="direct")).double()
     x = torch.rand(2, 1, 28, 28, dtype=torch.float64)
     before = net(x)
     torch.testing.assert_close(net.to(memory_format=torch.channels_last)(x), before)
 
 
 def test_bfloat16_autocast_counts_exactly():
-    net = lively(Wu2018(time_interval=7, encoding="direct"))
+    net = lively(Wu2018(num_steps=7, encoding="direct"))
     with torch.autocast("cpu", torch.bfloat16):
         rates = net(torch.rand(4, 1, 28, 28))
     assert rates.dtype == torch.float32
@@ -151,7 +151,7 @@ def test_state_dict_round_trip_and_empty_batch():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_cuda_agrees_with_cpu():
-    net = lively(Wu2018(time_interval=4, encoding="direct")).double()
+    net = lively(Wu2018(num_steps=4, encoding="direct")).double()
     x = torch.rand(2, 1, 28, 28, dtype=torch.float64)
     expected = net(x)
     net.cuda()
@@ -163,8 +163,9 @@ def test_cuda_agrees_with_cpu():
     ("arguments", "error", "message"),
     [
         ({"batch_size": 0}, ValueError, "batch_size must be at least 1, got 0"),
+        ({"num_steps": 0}, ValueError, "num_steps must be at least 1, got 0"),
         ({"time_interval": 0}, ValueError, "time_interval must be at least 1, got 0"),
-        ({"time_interval": 2.5}, TypeError, "time_interval must be an integer, got float"),
+        ({"num_steps": 2.5}, TypeError, "num_steps must be an integer, got float"),
         ({"input_shape": (28, 28)}, ValueError, "channels, height, width"),
         ({"input_shape": (1, 3, 3)}, ValueError, "two poolings by 2 need images of 4x4, got 3x3"),
         ({"num_classes": 0}, ValueError, "num_classes must be at least 1"),
@@ -188,6 +189,6 @@ def test_wrong_images_are_named():
 
 
 def test_every_parameter_gets_a_gradient():
-    net = lively(Wu2018(time_interval=4))
+    net = lively(Wu2018(num_steps=4))
     nn.functional.mse_loss(net(torch.rand(8, 1, 28, 28)), torch.rand(8, 10)).backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters())

@@ -128,6 +128,46 @@ def test_compile_with_state():
         sn.detach(net)
 
 
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_compiled_layer_refuses_a_state_whose_graph_is_freed(backend):
+    torch._dynamo.reset()
+    net, x = small_net(stateful=True)[:2], sequence(5, 4, 3)
+    run = torch.compile(net, fullgraph=True, backend=backend)
+    run(x).sum().backward()
+    with pytest.raises(RuntimeError, match="the state v carries the graph of an earlier batch"):
+        run(x)
+    found = []
+    for whole in (run, net):  # one backward pass through two calls is as good as ever
+        sn.reset(net)
+        found.append(gradients(net, (whole(x) + whole(x)).sum()))
+        sn.detach(net)
+        found[-1] += gradients(net, whole(x).sum())
+    assert_same(*found)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: sn.ParametricLIF(channels=5, learnable_threshold=True),
+        lambda: sn.LIF(decay=torch.rand(5, 1)),
+        lambda: sn.LIF(decay=nn.Parameter(torch.rand(5, 7)), v_threshold=torch.rand(7)),
+        lambda: sn.CubaLIF(learnable=True, channels=5),
+    ],
+    ids=["plif", "decay", "decay of neurons", "cuba"],
+)
+def test_compile_with_any_shape_and_tensors_of_parameters(make):
+    torch._dynamo.reset()
+    layer = make()
+    run = torch.compile(layer, fullgraph=True, dynamic=True, backend="aot_eager")
+    for T, B in ((3, 4), (6, 2)):
+        x, again = (sequence(T, B, 5, 7).requires_grad_() for _ in range(2))
+        out, want = run(x), layer(again)
+        torch.testing.assert_close(out, want, rtol=0, atol=0)
+        out.square().sum().backward()
+        want.square().sum().backward()
+        torch.testing.assert_close(x.grad, again.grad)
+
+
 def test_export_with_dynamic_time_and_batch():
     net = small_net().eval()
     dynamic = torch.export.Dim.DYNAMIC

@@ -49,27 +49,27 @@ class TestWorkedByHand:
         w = torch.full((1, 1), 0.5, dtype=torch.float64, device=backend.device)
         # In step 4 with epsilon 2: spikes of the steps 2, 3, 4.
         pre, error = row([1, 1, 1, 0, 1], backend.device), row([0, 0, 0, 0, 1], backend.device)
-        ops.bp_stdp(w, pre, error, lr=0.1, epsilon=2)
+        ops.bp_stdp_(w, pre, error, lr=0.1, epsilon=2)
         assert w.item() == pytest.approx(0.5 + 0.1 * 2, abs=1e-15)
 
     def test_a_negative_error_weakens(self, backend):
         w = torch.full((1, 1), 0.5, dtype=torch.float64, device=backend.device)
         pre, error = row([1, 0, 0], backend.device), row([0, -1, -1], backend.device)
-        ops.bp_stdp(w, pre, error, lr=0.1, epsilon=1)
+        ops.bp_stdp_(w, pre, error, lr=0.1, epsilon=1)
         assert w.item() == pytest.approx(0.4, abs=1e-15)
 
     def test_errors_go_back_through_weights_to_those_that_fired(self, backend):
         w = torch.tensor([[1.0, 2.0], [3.0, -4.0]], dtype=torch.float64, device=backend.device)
         pre = torch.tensor([[[1, 0]], [[0, 0]], [[0, 1]]], device=backend.device).bool()
         error = torch.tensor([[[1.0, -1.0]]] * 3, dtype=torch.float64, device=backend.device)
-        passed = ops.bp_stdp(w, pre, error, lr=0.0, epsilon=1)
+        passed = ops.bp_stdp_(w, pre, error, lr=0.0, epsilon=1)
         assert passed.tolist() == [[[-2.0, 0.0]], [[-2.0, 0.0]], [[0.0, 6.0]]]
 
     def test_weights_change_in_the_step_or_at_the_end(self, backend):
         pre, error = row([1, 1], backend.device), row([1, 1], backend.device)
         for update, passed in (("step", [0.5, 0.6]), ("sequence", [0.5, 0.5])):
             w = torch.full((1, 1), 0.5, dtype=torch.float64, device=backend.device)
-            result = ops.bp_stdp(w, pre, error, lr=0.1, epsilon=1, update=update)
+            result = ops.bp_stdp_(w, pre, error, lr=0.1, epsilon=1, update=update)
             assert result.flatten().tolist() == pytest.approx(passed, abs=1e-15)
             assert w.item() == pytest.approx(0.5 + 0.1 * (1 + 2), abs=1e-15)
 
@@ -78,7 +78,7 @@ class TestWorkedByHand:
         error = torch.ones((1, 4, 1), dtype=torch.float64, device=backend.device)
         for reduction, change in (("sum", 0.4), ("mean", 0.1)):
             w = torch.zeros((1, 1), dtype=torch.float64, device=backend.device)
-            ops.bp_stdp(w, pre, error, lr=0.1, reduction=reduction)
+            ops.bp_stdp_(w, pre, error, lr=0.1, reduction=reduction)
             assert w.item() == pytest.approx(change, abs=1e-15)
 
 
@@ -90,9 +90,9 @@ def test_same_as_the_reference(kernels, shape, dtype):
         w, pre, error = sample(shape, dtype)
         options = {"lr": 0.05, "epsilon": epsilon, "update": update, "reduction": reduction}
         expected = w.clone()
-        passed = reference.bp_stdp(expected, pre, error, **options)
+        passed = reference.bp_stdp_(expected, pre, error, **options)
         actual = w.clone().to(kernels.device)
-        result = ops.bp_stdp(actual, pre.to(kernels.device), error.to(kernels.device), **options)
+        result = ops.bp_stdp_(actual, pre.to(kernels.device), error.to(kernels.device), **options)
         torch.testing.assert_close(actual.cpu(), expected, rtol=tolerance, atol=tolerance)
         torch.testing.assert_close(result.cpu(), passed, rtol=tolerance, atol=tolerance)
         assert min(shape) == 0 or shape[0] == 1 or not torch.equal(expected, w)
@@ -104,21 +104,21 @@ def test_same_as_the_reference(kernels, shape, dtype):
 def test_what_is_not_zero_is_a_spike(kernels, dtype):
     w, pre, error = (x.to(kernels.device) for x in sample((9, 3, 21, 17)))
     expected = w.clone()
-    ops.bp_stdp(expected, pre, error)
+    ops.bp_stdp_(expected, pre, error)
     spikes = 3 * pre.to(dtype)
     if dtype.is_floating_point:
         spikes[spikes == 0] = -0.0
-    ops.bp_stdp(w, spikes, error)
+    ops.bp_stdp_(w, spikes, error)
     equal(w, expected)
 
 
 def test_any_strides(kernels):
     w, pre, error = (x.to(kernels.device) for x in sample((9, 3, 21, 17)))
     expected = w.clone()
-    passed = ops.bp_stdp(expected, pre, error)
+    passed = ops.bp_stdp_(expected, pre, error)
     transposed = w.t().clone().t()
     wide = pre.repeat_interleave(2, 2)[:, :, ::2]
-    result = ops.bp_stdp(transposed, wide, error.transpose(0, 1).clone().transpose(0, 1))
+    result = ops.bp_stdp_(transposed, wide, error.transpose(0, 1).clone().transpose(0, 1))
     equal(transposed, expected)
     equal(result, passed)
 
@@ -126,8 +126,8 @@ def test_any_strides(kernels):
 def test_no_error_is_asked_for(kernels):
     w, pre, error = (x.to(kernels.device) for x in sample((9, 3, 21, 17)))
     expected = w.clone()
-    ops.bp_stdp(expected, pre, error)
-    assert ops.bp_stdp(w, pre, error, return_error=False) is None
+    ops.bp_stdp_(expected, pre, error)
+    assert ops.bp_stdp_(w, pre, error, return_error=False) is None
     equal(w, expected)
 
 
@@ -135,11 +135,11 @@ def test_no_error_is_asked_for(kernels):
 def test_number_of_threads_does_not_matter(threads):
     w, pre, error = sample((20, 6, 300, 70), torch.float32)
     expected = w.clone()
-    passed = reference.bp_stdp(expected, pre, error)
+    passed = reference.bp_stdp_(expected, pre, error)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(threads)
-        result = ops.bp_stdp(w, pre, error)
+        result = ops.bp_stdp_(w, pre, error)
     finally:
         torch.set_num_threads(before)
     equal(w, expected)
@@ -149,7 +149,7 @@ def test_number_of_threads_does_not_matter(threads):
 def test_uninitialised_memory_is_not_read(kernels, nan_memory):
     w, pre, error = (x.to(kernels.device) for x in sample((9, 3, 21, 17)))
     for update in ("step", "sequence"):
-        passed = ops.bp_stdp(w, pre, error, update=update)
+        passed = ops.bp_stdp_(w, pre, error, update=update)
         assert w.isfinite().all()
         assert passed.isfinite().all()
 
@@ -212,8 +212,8 @@ def test_errors(name, change, error, message):
     given = arguments["w"]
     before = given.clone() if isinstance(given, torch.Tensor) else None
     with force(name), pytest.raises(error) as caught:
-        ops.bp_stdp(**arguments)
-    assert str(caught.value) == f"bp_stdp: {message}"
+        ops.bp_stdp_(**arguments)
+    assert str(caught.value) == f"bp_stdp_: {message}"
     if before is not None:
         equal(given, before)
 
@@ -221,7 +221,7 @@ def test_errors(name, change, error, message):
 @pytest.mark.parametrize("shape", [(3, 2, 5, 4), (0, 1, 3, 2), (2, 1, 0, 2)])
 @pytest.mark.parametrize("return_error", [True, False])
 def test_opcheck(kernels, shape, return_error):
-    call = ops.bp_stdp.check(
+    call = ops.bp_stdp_.check(
         *(x.to(kernels.device) for x in sample(shape)), return_error=return_error
     )
     torch.library.opcheck(kernels.ops.bp_stdp_.default, flatten(call))
@@ -244,10 +244,10 @@ def test_opcheck(kernels, shape, return_error):
     ],
 )
 def test_the_op_itself_is_safe(kernels, field, value, message):
-    call = ops.bp_stdp.check(*(x.to(kernels.device) for x in sample((3, 2, 5, 4))))
+    call = ops.bp_stdp_.check(*(x.to(kernels.device) for x in sample((3, 2, 5, 4))))
     if isinstance(value, torch.Tensor):
         value = value.to(kernels.device)
-    with pytest.raises(RuntimeError, match="bp_stdp: ") as caught:
+    with pytest.raises(RuntimeError, match="bp_stdp_: ") as caught:
         kernels.ops.bp_stdp_(*flatten(call._replace(**{field: value})))
     assert message in str(caught.value)
 
@@ -256,17 +256,17 @@ def test_the_op_itself_is_safe(kernels, field, value, message):
 def test_more_steps_and_samples_than_are_added_at_a_time(kernels, update):
     tensors = sample((9, 150, 21, 17))
     expected, pre, error = (x.clone() for x in tensors)
-    passed = reference.bp_stdp(expected, pre, error, update=update)
+    passed = reference.bp_stdp_(expected, pre, error, update=update)
     w, pre, error = (x.to(kernels.device) for x in tensors)
-    equal(ops.bp_stdp(w, pre, error, update=update).cpu(), passed)
+    equal(ops.bp_stdp_(w, pre, error, update=update).cpu(), passed)
     equal(w.cpu(), expected)
 
 
 def test_an_endless_window_forgets_nothing(backend):
     w, pre, error = (x.to(backend.device) for x in sample((9, 3, 21, 17)))
     expected = w.clone()
-    passed = ops.bp_stdp(expected, pre, error, epsilon=9)
-    equal(ops.bp_stdp(w, pre, error, epsilon=2**63 - 1), passed)
+    passed = ops.bp_stdp_(expected, pre, error, epsilon=9)
+    equal(ops.bp_stdp_(w, pre, error, epsilon=2**63 - 1), passed)
     equal(w, expected)
 
 
@@ -274,13 +274,13 @@ def test_raises_the_version_of_the_weights(backend):
     w, pre, error = (x.to(backend.device) for x in sample((3, 2, 5, 4)))
     for weights in (w, w.t().clone().t()):
         before = weights._version
-        ops.bp_stdp(weights, pre, error)
+        ops.bp_stdp_(weights, pre, error)
         assert weights._version > before
 
 
 def test_compiles_to_one_graph(kernels):
     def learn(w, pre, error):
-        return ops.bp_stdp(w, pre, error, validate=False) + 1
+        return ops.bp_stdp_(w, pre, error, validate=False) + 1
 
     w, pre, error = (x.to(kernels.device) for x in sample((4, 2, 20, 9)))
     expected = w.clone()

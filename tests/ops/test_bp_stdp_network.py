@@ -57,7 +57,7 @@ class TestWorkedByHand:
     def test_membranes_sum_up_fire_and_fall_to_zero(self, backend):
         w = [torch.tensor([[0.4, 0.7]], dtype=torch.float64, device=backend.device)]
         x = torch.tensor([[[1, 0]], [[1, 1]], [[0, 1]], [[0, 0]]], device=backend.device).bool()
-        result = ops.bp_stdp_network(w, x, thresholds=[1.0], return_state=True)
+        result = ops.bp_stdp_network_(w, x, thresholds=[1.0], return_state=True)
         # 0.4; 0.4 + 1.1 = 1.5, fires; 0.7; 0.7
         assert result.spikes.flatten().tolist() == [False, True, False, False]
         assert result.state[0].item() == pytest.approx(0.7, abs=1e-15)
@@ -65,13 +65,13 @@ class TestWorkedByHand:
     def test_fires_at_the_threshold(self, backend):
         w = [torch.full((1, 1), 0.5, device=backend.device)]
         x = torch.ones((4, 1, 1), device=backend.device)
-        spikes = ops.bp_stdp_network(w, x, thresholds=[1.0]).spikes
+        spikes = ops.bp_stdp_network_(w, x, thresholds=[1.0]).spikes
         assert spikes.flatten().tolist() == [False, True, False, True]
 
     def test_a_layer_hears_the_one_before_in_the_same_step(self, backend):
         w = [torch.ones((1, 1), device=backend.device) for _ in range(3)]
         x = torch.tensor([0, 1, 0], device=backend.device)[:, None, None].bool()
-        result = ops.bp_stdp_network(w, x, thresholds=[1.0] * 3, return_hidden=True)
+        result = ops.bp_stdp_network_(w, x, thresholds=[1.0] * 3, return_hidden=True)
         for spikes in (*result.hidden, result.spikes):
             assert spikes.flatten().tolist() == [False, True, False]
 
@@ -81,7 +81,7 @@ class TestWorkedByHand:
         x = torch.ones((2, 1, 1), device=backend.device)
         labels = torch.tensor([1], device=backend.device)
         desired = torch.tensor([[False], [True]], device=backend.device)
-        ops.bp_stdp_network([hidden, out], x, labels, desired, thresholds=[1.0, 9.0], lr=0.1)
+        ops.bp_stdp_network_([hidden, out], x, labels, desired, thresholds=[1.0, 9.0], lr=0.1)
         # Two hidden spikes in the window; its error 1 goes back through 0.25 to two input spikes.
         assert out.flatten().tolist() == pytest.approx([0.25, 0.25 + 0.1 * 2], abs=1e-15)
         assert hidden.item() == pytest.approx(1 + 0.1 * 0.25 * 2, abs=1e-15)
@@ -92,14 +92,14 @@ class TestWorkedByHand:
         x = torch.ones((1, 1, 1), device=backend.device)
         labels = torch.tensor([1], device=backend.device)
         desired = torch.tensor([[True]], device=backend.device)
-        ops.bp_stdp_network([hidden, out], x, labels, desired, thresholds=[1.0, 1.0], lr=0.1)
+        ops.bp_stdp_network_([hidden, out], x, labels, desired, thresholds=[1.0, 1.0], lr=0.1)
         assert out.flatten().tolist() == pytest.approx([0.9, 1.0], abs=1e-15)
         assert hidden.item() == pytest.approx(0.9, abs=1e-15)
 
     def test_nothing_is_wrong_where_no_spike_is_desired(self, backend):
         weights, x, labels, desired = on(backend.device, *sample((7, 5, (9, 6, 3))))
         before = [w.clone() for w in weights]
-        ops.bp_stdp_network(
+        ops.bp_stdp_network_(
             weights, x, labels, torch.zeros_like(desired), thresholds=[0.9, 0.9], lr=1.0
         )
         equal(weights, before)
@@ -116,9 +116,9 @@ def test_same_as_the_reference(kernels, shape, dtype):
         arguments |= {"update": update, "reduction": reduction, "batch": batch}
         arguments |= {"return_hidden": True, "return_state": True}
         expected, *given = on("cpu", weights, *tensors)
-        wanted = reference.bp_stdp_network(expected, *given, **arguments)
+        wanted = reference.bp_stdp_network_(expected, *given, **arguments)
         actual, *given = on(kernels.device, weights, *tensors)
-        result = ops.bp_stdp_network(actual, *given, **arguments)
+        result = ops.bp_stdp_network_(actual, *given, **arguments)
         for a, e in zip((*everything(result), *actual), (*everything(wanted), *expected)):
             torch.testing.assert_close(a.cpu(), e, rtol=tolerance, atol=tolerance)
         if 0 not in (*shape[:2], *shape[2]) and shape[0] > 1:
@@ -136,7 +136,7 @@ def test_same_as_its_layers_one_by_one(backend, update):
     if update == "step":
         # Forward with weights that do not change: learn from the last step alone.
         desired[:-1] = False
-    result = ops.bp_stdp_network(
+    result = ops.bp_stdp_network_(
         weights,
         x,
         labels,
@@ -149,7 +149,7 @@ def test_same_as_its_layers_one_by_one(backend, update):
     own = torch.nn.functional.one_hot(labels, 3).bool()
     error = loss.bp_stdp_error(result.spikes, desired[..., None] & own, labels).double()
     for w, pre in reversed(list(zip(expected, (x, *result.hidden)))):
-        error = ops.bp_stdp(w, pre, error, lr=0.1, update=update)
+        error = ops.bp_stdp_(w, pre, error, lr=0.1, update=update)
     for a, e in zip(weights, expected, strict=True):
         torch.testing.assert_close(a, e, rtol=1e-12, atol=1e-12)
 
@@ -170,14 +170,14 @@ def test_rates_are_poisson_spikes_drawn_inside(backend, inputs, batch):
     probability = x.hz * torch.tensor(0.5 / 1000)
     drawn = [ops.poisson(p, 7, seed=s) for p, s in zip(probability, x.seeds)]
     arguments = {"thresholds": [0.9, 0.9], "lr": 0.1, "batch": batch, "return_hidden": True}
-    wanted = ops.bp_stdp_network(expected, torch.stack(drawn, 1), labels, desired, **arguments)
-    result = ops.bp_stdp_network(weights, x, labels, desired, dt=0.5, **arguments)
+    wanted = ops.bp_stdp_network_(expected, torch.stack(drawn, 1), labels, desired, **arguments)
+    result = ops.bp_stdp_network_(weights, x, labels, desired, dt=0.5, **arguments)
     equal(result.spikes, wanted.spikes)
     equal(result.hidden[0], wanted.hidden[0])
     equal(weights, expected)
     without = {"thresholds": [0.9, 0.9], "dt": 0.5}
-    answer = ops.bp_stdp_network(weights, x, **without).spikes
-    equal(answer, ops.bp_stdp_network(weights, torch.stack(drawn, 1), **without)[0])
+    answer = ops.bp_stdp_network_(weights, x, **without).spikes
+    equal(answer, ops.bp_stdp_network_(weights, torch.stack(drawn, 1), **without)[0])
 
 
 def test_presentations_in_one_call_or_in_many(backend):
@@ -188,9 +188,9 @@ def test_presentations_in_one_call_or_in_many(backend):
     for first in range(0, 7, 3):
         part = slice(first, first + 3)
         parts.append(
-            ops.bp_stdp_network(expected, x[:, part], labels[part], desired[:, part], **arguments)
+            ops.bp_stdp_network_(expected, x[:, part], labels[part], desired[:, part], **arguments)
         )
-    result = ops.bp_stdp_network(weights, x, labels, desired, batch=3, **arguments)
+    result = ops.bp_stdp_network_(weights, x, labels, desired, batch=3, **arguments)
     equal(weights, expected)
     equal(result.spikes, torch.cat([p.spikes for p in parts], 1))
 
@@ -199,11 +199,11 @@ def test_presentations_in_one_call_or_in_many(backend):
 def test_cut_in_time_with_a_state(backend, samples):
     weights, x, *_ = on(backend.device, *sample((9, samples, (12, 9, 3))))
     arguments = {"thresholds": [0.9, 0.9], "return_state": True, "return_hidden": True}
-    whole = ops.bp_stdp_network(weights, x, **arguments)
+    whole = ops.bp_stdp_network_(weights, x, **arguments)
     state, spikes = None, []
     for part in x.split(2):
         before = None if state is None else [v.clone() for v in state]
-        result = ops.bp_stdp_network(weights, part, state=state, **arguments)
+        result = ops.bp_stdp_network_(weights, part, state=state, **arguments)
         if state is not None:
             equal(list(state), before)
         state = result.state
@@ -218,20 +218,20 @@ def test_cut_in_time_with_a_state(backend, samples):
 def test_what_is_not_zero_is_a_spike(kernels, dtype):
     weights, x, labels, desired = on(kernels.device, *sample((7, 5, (9, 6, 3))))
     expected = [w.clone() for w in weights]
-    ops.bp_stdp_network(expected, x, labels, desired, thresholds=[0.9, 0.9])
+    ops.bp_stdp_network_(expected, x, labels, desired, thresholds=[0.9, 0.9])
     spikes = 3 * x.to(dtype)
     if dtype.is_floating_point:
         spikes[spikes == 0] = -0.0
-    ops.bp_stdp_network(weights, spikes, labels, desired, thresholds=[0.9, 0.9])
+    ops.bp_stdp_network_(weights, spikes, labels, desired, thresholds=[0.9, 0.9])
     equal(weights, expected)
 
 
 def test_any_strides(kernels):
     weights, x, labels, desired = on(kernels.device, *sample((7, 5, (9, 6, 3))))
     expected = [w.clone() for w in weights]
-    ops.bp_stdp_network(expected, x, labels, desired, thresholds=[0.9, 0.9], lr=0.1)
+    ops.bp_stdp_network_(expected, x, labels, desired, thresholds=[0.9, 0.9], lr=0.1)
     transposed = [w.t().clone().t() for w in weights]
-    ops.bp_stdp_network(
+    ops.bp_stdp_network_(
         transposed,
         x.transpose(0, 2).clone().transpose(0, 2),
         labels.repeat_interleave(2)[::2],
@@ -249,11 +249,11 @@ def test_number_of_threads_does_not_matter(threads, update):
     weights = [0.2 * w for w in weights]
     expected = [w.clone() for w in weights]
     arguments = {"thresholds": [0.9] * 3, "update": update}
-    wanted = reference.bp_stdp_network(expected, x, labels, desired, **arguments)
+    wanted = reference.bp_stdp_network_(expected, x, labels, desired, **arguments)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(threads)
-        result = ops.bp_stdp_network(weights, x, labels, desired, **arguments)
+        result = ops.bp_stdp_network_(weights, x, labels, desired, **arguments)
     finally:
         torch.set_num_threads(before)
     equal(result.spikes, wanted.spikes)
@@ -269,7 +269,7 @@ def test_instruction_set_does_not_matter():
         "x = torch.rand(9, 5, 45, generator=g) < .2; z = torch.rand(9, 5, generator=g) < .5\n"
         "labels = torch.arange(5) % 3\n"
         "for u in ('step', 'sequence'):\n"
-        "    ops.bp_stdp_network(w, x, labels, z, thresholds=[.9] * 3, lr=.01, update=u)\n"
+        "    ops.bp_stdp_network_(w, x, labels, z, thresholds=[.9] * 3, lr=.01, update=u)\n"
         "print([v.flatten().tolist() for v in w])"
     )
     outputs = {
@@ -288,7 +288,7 @@ def test_instruction_set_does_not_matter():
 def test_uninitialised_memory_is_not_read(kernels, nan_memory):
     weights, x, labels, desired = on(kernels.device, *sample((12, 3, (20, 17, 33, 4))))
     for update in ("step", "sequence"):
-        result = ops.bp_stdp_network(
+        result = ops.bp_stdp_network_(
             weights, x, labels, desired, thresholds=[0.9] * 3, update=update, return_state=True
         )
         assert all(v.isfinite().all() for v in (*weights, *result.state))
@@ -427,15 +427,15 @@ def test_errors(name, change, error, message):
     given = arguments["weights"] if isinstance(arguments["weights"], list) else []
     before = [w.clone() for w in given if w is not None and not w.is_meta]
     with force(name), pytest.raises(error) as caught:
-        ops.bp_stdp_network(**arguments)
-    assert str(caught.value) == f"bp_stdp_network: {message}"
+        ops.bp_stdp_network_(**arguments)
+    assert str(caught.value) == f"bp_stdp_network_: {message}"
     equal([w for w in given if w is not None and not w.is_meta], before)
 
 
 def kernel_call(shape, device, learns=True, state=False):
     weights, x, labels, desired = on(device, *sample(shape))
     membranes = [w.new_zeros((x.shape[1], len(w))) for w in weights] if state else None
-    return ops.bp_stdp_network.check(
+    return ops.bp_stdp_network_.check(
         weights,
         x,
         labels if learns else None,
@@ -496,7 +496,7 @@ def test_the_op_itself_is_safe(kernels, change, message):
         if name == "x":
             value = call.x._replace(**{field: moved(v) for field, v in value.items()})
         call = call._replace(**{name: moved(value)})
-    with pytest.raises(RuntimeError, match="bp_stdp_network: ") as caught:
+    with pytest.raises(RuntimeError, match="bp_stdp_network_: ") as caught:
         kernels.ops.bp_stdp_network_(*flatten(call))
     assert message in str(caught.value)
 
@@ -521,7 +521,7 @@ def test_rates_without_inputs(backend):
     x = ops.Rates(
         torch.zeros(17, 0, device=backend.device), 6, torch.arange(17, device=backend.device)
     )
-    result = ops.bp_stdp_network(
+    result = ops.bp_stdp_network_(
         weights, x, thresholds=[1.0, 1.0], return_hidden=True, return_state=True
     )
     assert not result.spikes.any()
@@ -533,7 +533,7 @@ def test_layers_without_neurons_keep_the_state_of_others(backend):
     weights, x, *_ = on(backend.device, *sample((4, 2, (5, 0, 3))))
     state = [w.new_zeros((2, len(w))) for w in weights]
     state[1] += 5.0
-    result = ops.bp_stdp_network(weights, x, thresholds=[1.0, 1.0], state=state, return_state=True)
+    result = ops.bp_stdp_network_(weights, x, thresholds=[1.0, 1.0], state=state, return_state=True)
     equal(result.spikes.sum(0), torch.ones(2, 3, dtype=torch.int64, device=backend.device))
     equal(result.state[1], torch.zeros_like(state[1]))
 
@@ -543,12 +543,12 @@ def test_the_least_threshold(kernels, samples):
     """Where denormal numbers count as 0 it would make the unused parts of a register fire."""
     for neurons in (1, 3, 5, 9, 17, 33, 129):
         weights, x = on(kernels.device, [torch.full((neurons, 4), -1.0)], torch.ones(5, samples, 4))
-        result = ops.bp_stdp_network(weights, x, thresholds=[1.5e-45])
+        result = ops.bp_stdp_network_(weights, x, thresholds=[1.5e-45])
         assert not result.spikes.any()
         try:
             torch.set_flush_denormal(True)
             with pytest.raises(RuntimeError, match="thresholds must be positive in the dtype"):
-                ops.bp_stdp_network(weights, x, thresholds=[1.5e-45])
+                ops.bp_stdp_network_(weights, x, thresholds=[1.5e-45])
         finally:
             torch.set_flush_denormal(False)
 
@@ -561,30 +561,30 @@ def test_weights_may_not_share_memory(name):
     with force(name):
         for weights in ([w[:4], w[:4]], [w[:4], w[:4].t()], [w[:4], w[3:7]]):
             arguments["weights"] = weights
-            with pytest.raises(ValueError, match="bp_stdp_network: ") as caught:
-                ops.bp_stdp_network(**{**arguments, "labels": torch.tensor([0, 3])})
+            with pytest.raises(ValueError, match="bp_stdp_network_: ") as caught:
+                ops.bp_stdp_network_(**{**arguments, "labels": torch.tensor([0, 3])})
             assert str(caught.value) == (
-                "bp_stdp_network: weights[0] and weights[1] must not share memory: "
+                "bp_stdp_network_: weights[0] and weights[1] must not share memory: "
                 "each learns for itself"
             )
         for weights in ([w[:4], w[4:8]], [wide[:, ::2], wide[:, 1::2]]):
             arguments["weights"] = weights
-            ops.bp_stdp_network(**arguments)
+            ops.bp_stdp_network_(**arguments)
 
 
 def test_raises_the_version_of_the_weights(backend):
     weights, x, labels, desired = on(backend.device, *sample((3, 2, (5, 4, 3))))
     weights[1] = weights[1].t().clone().t()
     before = [w._version for w in weights]
-    ops.bp_stdp_network(weights, x, thresholds=[1.0, 1.0])
+    ops.bp_stdp_network_(weights, x, thresholds=[1.0, 1.0])
     assert [w._version for w in weights] == before
-    ops.bp_stdp_network(weights, x, labels, desired, thresholds=[1.0, 1.0])
+    ops.bp_stdp_network_(weights, x, labels, desired, thresholds=[1.0, 1.0])
     assert all(w._version > v for w, v in zip(weights, before, strict=True))
 
 
 def test_compiles_to_one_graph(kernels):
     def learn(w1, w2, x, labels, desired):
-        result = ops.bp_stdp_network(
+        result = ops.bp_stdp_network_(
             [w1, w2], x, labels, desired, thresholds=[0.9, 0.9], validate=False
         )
         return result.spikes.sum(0)

@@ -104,7 +104,7 @@ def expected_of(rule, dynamics, dtype, sizes, count, steps, **changes):
     norm = None if rule in ("none", "negative weights") else 0.25 * sizes[1]
     arguments = {"rule": RULES[rule], "norm": norm, **DYNAMICS[dynamics]} | changes
     expected = run(
-        reference.diehl_cook, x, w, theta, return_spikes=True, return_state=True, **arguments
+        reference.diehl_cook_, x, w, theta, return_spikes=True, return_state=True, **arguments
     )
     assert expected[0].counts.sum() > 3
     return (x, w, theta), arguments, expected
@@ -117,7 +117,7 @@ def assert_equals_reference(name, rule, dynamics, dtype, sizes, count=3, steps=6
         close = rule in ROUNDED and (dtype == torch.float32 or not on.exact)
         given = moved(given, on.device)
         for asked in (True, False):
-            got = run(ops.diehl_cook, *given, return_spikes=asked, return_state=asked, **arguments)
+            got = run(ops.diehl_cook_, *given, return_spikes=asked, return_state=asked, **arguments)
             assert_same(moved(got, "cpu"), expected, close)
 
 
@@ -166,7 +166,7 @@ def test_forms_of_input_are_one(name, sizes):
         w, theta = w.to(on.device), theta.to(on.device)
         arguments = {"rule": RULES["triplet"], "norm": 8.0, "return_spikes": True}
         spikes = dense(x, sizes[1])
-        expected = run(ops.diehl_cook, x, w, theta, **arguments)
+        expected = run(ops.diehl_cook_, x, w, theta, **arguments)
         assert spikes.any()
         for form in (
             spikes,
@@ -178,7 +178,7 @@ def test_forms_of_input_are_one(name, sizes):
         ):
             if isinstance(form, Events):
                 form = Events(*(v.to(on.device) for v in form))
-            assert_same(run(ops.diehl_cook, form, w, theta, **arguments), expected)
+            assert_same(run(ops.diehl_cook_, form, w, theta, **arguments), expected)
 
 
 @pytest.mark.parametrize("backend", ["reference", *PRESENT])
@@ -198,10 +198,10 @@ def test_cut_in_time_is_the_same(backend, dynamics, cuts):
             **DYNAMICS[dynamics],
             **(WEAK if neurons > 1000 and "one winner" in dynamics else {}),
         }
-        whole, w_whole, theta_whole = run(ops.diehl_cook, spikes, w, theta, **arguments)
+        whole, w_whole, theta_whole = run(ops.diehl_cook_, spikes, w, theta, **arguments)
         w_cut, theta_cut, state, raster = w.clone(), theta.clone(), None, []
         for piece in spikes.split(list(cuts), dim=1):
-            part = ops.diehl_cook(
+            part = ops.diehl_cook_(
                 piece, w_cut, theta_cut, state=state, v_threshold=4.0, v_reset=1.0, **arguments
             )
             state = part.state
@@ -226,7 +226,7 @@ def test_by_hand(name):
         w = torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64, device=on.device)
         theta = torch.tensor([0.0, 0.25], dtype=torch.float64, device=on.device)
         spikes = torch.tensor([[[1, 1], [1, 1], [0, 1], [0, 0], [0, 0]]], device=on.device).bool()
-        result = ops.diehl_cook(
+        result = ops.diehl_cook_(
             spikes,
             w,
             theta,
@@ -297,7 +297,9 @@ def test_direct_inhibition_is_that_of_inhibitory_partners(name):
     raster, theta = explicit_network(spikes[0], w, 120.0, 22.5, 250)
     with force(name) as on:
         adaptive = torch.zeros(30, dtype=torch.float64, device=on.device)
-        result = ops.diehl_cook(spikes.to(on.device), w.to(on.device), adaptive, return_spikes=True)
+        result = ops.diehl_cook_(
+            spikes.to(on.device), w.to(on.device), adaptive, return_spikes=True
+        )
     assert raster.sum() > 10
     assert_exact(result.spikes[0].cpu(), raster)
     torch.testing.assert_close(adaptive.cpu(), theta, rtol=0, atol=1e-12)
@@ -307,7 +309,7 @@ def test_direct_inhibition_is_that_of_inhibitory_partners(name):
 @pytest.mark.parametrize("layout", ["transposed", "rows", "sliced"])
 def test_layouts(backend, layout):
     w, theta, x = sample((70, 28))
-    expected = run(reference.diehl_cook, x, w, theta, rule=RULES["triplet"], norm=7.0)
+    expected = run(reference.diehl_cook_, x, w, theta, rule=RULES["triplet"], norm=7.0)
     with force(backend) as on:
         x = Rates(x.hz.to(on.device), x.num_steps, x.seeds.to(on.device))
         room = torch.full((75, 61), 0.5, dtype=w.dtype, device=on.device)
@@ -321,7 +323,7 @@ def test_layouts(backend, layout):
             if layout == "sliced"
             else theta.to(on.device).clone()
         )
-        result = ops.diehl_cook(
+        result = ops.diehl_cook_(
             x, laid, thresholds, v_threshold=4.0, v_reset=1.0, rule=RULES["triplet"], norm=7.0
         )
         assert_exact(result.counts.cpu(), expected[0].counts)
@@ -342,11 +344,11 @@ def test_many_presentations_in_one_call_or_in_many(backend):
     with force(backend) as on:
         x = Rates(x.hz.to(on.device), x.num_steps, x.seeds.to(on.device))
         w, theta = w.to(on.device), theta.to(on.device)
-        whole = run(ops.diehl_cook, x, w, theta, **arguments)
+        whole = run(ops.diehl_cook_, x, w, theta, **arguments)
         w_cut, theta_cut, counts = w.clone(), theta.clone(), []
         for p in range(0, len(x.hz), 7):
             part = Rates(x.hz[p : p + 7], x.num_steps, x.seeds[p : p + 7])
-            result = ops.diehl_cook(
+            result = ops.diehl_cook_(
                 part, w_cut, theta_cut, v_threshold=4.0, v_reset=1.0, **arguments
             )
             counts.append(result.counts)
@@ -362,7 +364,7 @@ def test_weights_keep_their_sum_and_bounds(name):
         x = Rates(x.hz.to(on.device), x.num_steps, x.seeds.to(on.device))
         before = w.clone()
         result, after, _ = run(
-            ops.diehl_cook, x, w.to(on.device), theta.to(on.device), rule=RULES["pair"], norm=7.0
+            ops.diehl_cook_, x, w.to(on.device), theta.to(on.device), rule=RULES["pair"], norm=7.0
         )
         plastic = (result.counts.sum(0) > 0).cpu()
         after = after.cpu()
@@ -383,7 +385,7 @@ def test_empty(name, shape):
     with force(name) as on:
         w = torch.full((n, i), 0.5, device=on.device)
         theta = torch.zeros(n, device=on.device)
-        result = ops.diehl_cook(
+        result = ops.diehl_cook_(
             torch.ones(p, t, i, device=on.device),
             w,
             theta,
@@ -408,8 +410,8 @@ w, theta = torch.rand(70, 30, generator=generator) * 0.4, torch.zeros(70)
 x = ops.Rates(torch.rand(40, 30, generator=generator) * 200, 20, torch.arange(40))
 rule = plasticity.triplet(1e-3, 0.03)
 membrane = {"v_threshold": 4.0, "v_reset": 1.0}
-learning = ops.diehl_cook(x, w, theta, rule=rule, norm=7.0, one_winner=True, **membrane)
-frozen = ops.diehl_cook(x, w, theta, theta_plus=0.0, return_spikes=True, **membrane)
+learning = ops.diehl_cook_(x, w, theta, rule=rule, norm=7.0, one_winner=True, **membrane)
+frozen = ops.diehl_cook_(x, w, theta, theta_plus=0.0, return_spikes=True, **membrane)
 print(learning.counts.tolist(), frozen.counts.tolist(), w.tolist(), theta.tolist())
 """
     outputs = set()
@@ -624,8 +626,8 @@ def test_errors_name_the_argument_and_change_nothing(backend, case):
                 *(v.cuda() if isinstance(v, torch.Tensor) else v for v in given["x"])
             )
         text = text.replace("of w, cpu,", "of w, cuda:0,")
-    with force(backend), pytest.raises(error, match=f"diehl_cook: {text}"):
-        ops.diehl_cook(**given)
+    with force(backend), pytest.raises(error, match=f"diehl_cook_: {text}"):
+        ops.diehl_cook_(**given)
     for k, v in before.items():
         torch.testing.assert_close(given[k].cpu(), v, rtol=0, atol=0, equal_nan=True)
 
@@ -633,21 +635,21 @@ def test_errors_name_the_argument_and_change_nothing(backend, case):
 @pytest.mark.parametrize("field", DiehlCookState._fields)
 def test_errors_name_the_part_of_the_state(field):
     given = arguments()
-    state = ops.diehl_cook(**given, return_state=True).state
+    state = ops.diehl_cook_(**given, return_state=True).state
     for wrong, error in (
         (torch.zeros(3, 3), ValueError),
         (None, TypeError),
         (getattr(state, field).to(torch.int64), TypeError),
     ):
-        with pytest.raises(error, match=rf"diehl_cook: state\.{field} must"):
-            ops.diehl_cook(**given, state=state._replace(**{field: wrong}))
+        with pytest.raises(error, match=rf"diehl_cook_: state\.{field} must"):
+            ops.diehl_cook_(**given, state=state._replace(**{field: wrong}))
 
 
 def test_the_state_given_is_not_changed():
     given = arguments()
-    state = ops.diehl_cook(**given, return_state=True).state
+    state = ops.diehl_cook_(**given, return_state=True).state
     before = [s.clone() for s in state]
-    ops.diehl_cook(**given, state=state, return_state=True)
+    ops.diehl_cook_(**given, state=state, return_state=True)
     assert_exact(list(state), before)
 
 
@@ -658,10 +660,10 @@ def test_opcheck(name, form, carry):
     w, theta, x = sample((6, 8), torch.float32, count=2, steps=9)
     spikes = dense(x, 8)
     x = {"spikes": spikes, "events": Events.from_dense(spikes), "rates": x}[form]
-    state = reference.diehl_cook(spikes, w, theta, return_state=True).state if carry else None
+    state = reference.diehl_cook_(spikes, w, theta, return_state=True).state if carry else None
     with force(name) as on:
         x, w, theta, state = moved((x, w, theta, state), on.device)
-        call = ops.diehl_cook.check(
+        call = ops.diehl_cook_.check(
             x,
             w,
             theta,

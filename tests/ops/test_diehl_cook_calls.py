@@ -10,8 +10,8 @@ from snnfast.calls.call import flatten
 from snnfast.ops import Events, Rates
 
 OPS = {
-    "diehl_cook": {"v_threshold": 2.0, "v_reset": 0.0},
-    "diehl_cook_conductance": {"tau": 10.0, "rest": 2.0},
+    "diehl_cook_": {"v_threshold": 2.0, "v_reset": 0.0},
+    "diehl_cook_conductance_": {"tau": 10.0, "rest": 2.0},
 }
 NAMES = list(OPS)
 FROZEN = {"rule": None, "theta_plus": 0.0, "tau_theta": None}
@@ -21,7 +21,7 @@ def sample(name, dtype=torch.float32, neurons=6, inputs=8, count=2, steps=12):
     """Stimuli, weights and thresholds that make neurons spike."""
     generator = torch.Generator().manual_seed(0)
     w = (torch.rand(neurons, inputs, generator=generator) * 0.5).to(dtype)
-    current = name == "diehl_cook"
+    current = name == "diehl_cook_"
     theta = torch.full(
         (neurons,), 0.0 if current else 20.0, dtype=dtype if current else torch.float64
     )
@@ -110,7 +110,7 @@ class Network(nn.Module):
 def settings_of(name):
     """With state, spikes and delays."""
     settings = {"return_state": True, "return_spikes": True}
-    if name == "diehl_cook_conductance":
+    if name == "diehl_cook_conductance_":
         delays = torch.arange(48).view(6, 8).to(torch.uint8) % 4
         settings |= {"delays": delays, "longest_delay": 3}
     return settings
@@ -164,11 +164,11 @@ def test_exported_is_eager(name):
 
 def test_delays_that_cannot_be_looked_at_may_be_any():
     torch._dynamo.reset()
-    x, w, theta = sample("diehl_cook_conductance")
+    x, w, theta = sample("diehl_cook_conductance_")
     delays = (torch.arange(48).view(6, 8) % 3).to(torch.uint8)
 
     def present(w, theta):
-        return run("diehl_cook_conductance", x, w, theta, delays=delays).counts
+        return run("diehl_cook_conductance_", x, w, theta, delays=delays).counts
 
     w2, theta2 = w.clone(), theta.clone()
     assert_exact(torch.compile(present, fullgraph=True)(w, theta), present(w2, theta2))
@@ -179,7 +179,7 @@ def test_delays_that_cannot_be_looked_at_may_be_any():
 
 
 def raw(backend, name, call):
-    return getattr(backend.ops, f"{name}_")(*flatten(call))
+    return getattr(backend.ops, name)(*flatten(call))
 
 
 HOSTILE = {
@@ -239,7 +239,7 @@ def test_events_out_of_range_touch_nothing_but_the_weights(backend, name, case, 
 @pytest.mark.parametrize("backend", ["reference", *PRESENT])
 @pytest.mark.parametrize("carry", [False, True])
 def test_delays_beyond_the_longest_count_as_the_longest(backend, carry):
-    name = "diehl_cook_conductance"
+    name = "diehl_cook_conductance_"
     delays = (torch.arange(48).view(6, 8) * 37 % 256).to(torch.uint8)
     results = []
     for given in (delays, delays.clamp(max=3)):
@@ -286,7 +286,7 @@ def test_raw_calls_with_wrong_arguments_are_refused(backend, name, text, changes
         if "w" in changes:
             rows = changes["w"].shape[0]
             changes = {**changes, "theta": theta.new_zeros(1).expand(rows)}
-        if name == "diehl_cook_conductance" and "refractory" in changes:
+        if name == "diehl_cook_conductance_" and "refractory" in changes:
             changes = {"exc": call.exc._replace(refractory=-1)}
         with pytest.raises(RuntimeError, match=f"{name}: .*{text}|{name}: {text}"):
             raw(on, name, call._replace(**changes))
@@ -320,16 +320,16 @@ def test_raw_calls_with_wrong_arguments_are_refused(backend, name, text, changes
     ],
 )
 def test_errors_of_delays_and_times(changes, error, message):
-    x, w, theta = sample("diehl_cook_conductance")
+    x, w, theta = sample("diehl_cook_conductance_")
     if "delays" in changes:
         changes = {**changes, "delays": torch.full(w.shape, 2, dtype=torch.uint8)}
-    with pytest.raises(error, match=f"diehl_cook_conductance: {message}"):
-        ops.diehl_cook_conductance(x, w, theta, **changes)
+    with pytest.raises(error, match=f"diehl_cook_conductance_: {message}"):
+        ops.diehl_cook_conductance_(x, w, theta, **changes)
 
 
 @pytest.mark.parametrize("backend", ["reference", *PRESENT])
 def test_a_longer_longest_delay_changes_nothing_but_the_state(backend):
-    name = "diehl_cook_conductance"
+    name = "diehl_cook_conductance_"
     delays = (torch.arange(48).view(6, 8) % 3).to(torch.uint8)
     results = []
     for longest in (None, 2, 9):

@@ -131,13 +131,13 @@ def assert_equals_reference(name, given, rule, **arguments):
     """Whether the state is asked for or not: without it the kernels skip the more."""
     arguments |= {"rule": RULES[rule], "norm": None if rule == "none" else 5.0}
     all_of_it = {"return_spikes": True, "return_state": True}
-    expected = run(reference.diehl_cook_conductance, *given, **all_of_it, **arguments)
+    expected = run(reference.diehl_cook_conductance_, *given, **all_of_it, **arguments)
     assert expected[0].counts.sum() > 3
     with force(name) as on:
         close = rule in ROUNDED and (given[1].dtype == torch.float32 or not on.exact)
         given = [moved(v, on.device) for v in given]
         for asked in ({}, all_of_it):
-            got = run(ops.diehl_cook_conductance, *given, **asked, **arguments)
+            got = run(ops.diehl_cook_conductance_, *given, **asked, **arguments)
             assert_same(on_cpu(got), expected, close)
 
 
@@ -186,7 +186,7 @@ def test_forms_of_input_are_one(name, sizes):
         x, w, theta = moved(x, on.device), w.to(on.device), theta.to(on.device)
         arguments = {"rule": RULES["triplet"], "norm": 5.0, "return_spikes": True, "delays": 4}
         spikes = dense(x, sizes[1])
-        expected = run(ops.diehl_cook_conductance, x, w, theta, **arguments)
+        expected = run(ops.diehl_cook_conductance_, x, w, theta, **arguments)
         assert expected[0].counts.any()
         for form in (
             spikes,
@@ -196,7 +196,7 @@ def test_forms_of_input_are_one(name, sizes):
             spikes.transpose(0, 1).contiguous().transpose(0, 1),
             moved(Events.from_dense(spikes.cpu()), on.device),
         ):
-            assert_same(run(ops.diehl_cook_conductance, form, w, theta, **arguments), expected)
+            assert_same(run(ops.diehl_cook_conductance_, form, w, theta, **arguments), expected)
 
 
 @pytest.mark.parametrize("backend", ["reference", *PRESENT])
@@ -218,10 +218,12 @@ def test_cut_in_time_is_the_same(backend, dynamics, rule):
         }
         if "delays" in arguments:
             arguments["delays"] = delays_to(arguments["delays"], w)
-        whole, w_whole, theta_whole = run(ops.diehl_cook_conductance, spikes, w, theta, **arguments)
+        whole, w_whole, theta_whole = run(
+            ops.diehl_cook_conductance_, spikes, w, theta, **arguments
+        )
         w_cut, theta_cut, state, raster = w.clone(), theta.clone(), None, []
         for piece in spikes.split([1, 0, 2, 22, 15], dim=1):
-            part = ops.diehl_cook_conductance(piece, w_cut, theta_cut, state=state, **arguments)
+            part = ops.diehl_cook_conductance_(piece, w_cut, theta_cut, state=state, **arguments)
             state = part.state
             raster.append(part.spikes)
         cut = whole._replace(spikes=torch.cat(raster, 1), state=state)
@@ -245,7 +247,7 @@ def test_rest_is_silence(backend):
             "return_spikes": True,
             "return_state": True,
         }
-        op = ops.diehl_cook_conductance
+        op = ops.diehl_cook_conductance_
         expected = run(op, silent.to(on.device), w, theta, rest=0.0, **arguments)
         got = run(op, spikes.to(on.device), w, theta, rest=5.2, **arguments)
     assert got[0].spikes.shape == (2, 51, 20)
@@ -262,7 +264,7 @@ def test_one_neuron_by_hand(name):
         w = torch.tensor([[1.0]], dtype=torch.float64, device=on.device)
         theta = torch.tensor([0.0], dtype=torch.float64, device=on.device)
         spikes = torch.tensor([[[1], [0], [0], [0], [0]]], dtype=torch.bool, device=on.device)
-        result = ops.diehl_cook_conductance(
+        result = ops.diehl_cook_conductance_(
             spikes,
             w,
             theta,
@@ -302,7 +304,7 @@ def test_inhibition_by_hand(name):
         state, seen = None, []
         for t in range(30):
             spikes = torch.tensor([[[t < 4, False]]], device=on.device)
-            result = ops.diehl_cook_conductance(
+            result = ops.diehl_cook_conductance_(
                 spikes, w, theta, rest=0.0, state=state, return_state=True, return_spikes=True
             )
             state = result.state
@@ -343,14 +345,14 @@ def test_delays_by_hand(name):
         delays = torch.tensor([[0, 3], [1, 2]], dtype=torch.uint8, device=on.device)
         settings = {"delays": delays, "rest": 0.0, "rule": rule, "return_state": True}
         silence = torch.zeros(1, 0, 2, dtype=torch.bool, device=on.device)
-        state = ops.diehl_cook_conductance(silence, w, theta, **settings).state
+        state = ops.diehl_cook_conductance_(silence, w, theta, **settings).state
         # Traces of neurons that spiked a moment ago: each input that arrives costs 1/8 of them.
         state = state._replace(trace_post=torch.ones(2, dtype=torch.float64, device=on.device))
         arrived = []
         for t in range(5):
             x = torch.tensor([[[t == 0, t == 0]]], device=on.device)
             before, g = w.clone(), state.g_exc.clone()
-            state = ops.diehl_cook_conductance(x, w, theta, state=state, **settings).state
+            state = ops.diehl_cook_conductance_(x, w, theta, state=state, **settings).state
             change = state.g_exc - g * math.exp(-0.5)
             arrived.append(change.round(decimals=9).tolist())
             trace = math.exp(-(t + 1) / 40)
@@ -369,7 +371,7 @@ def test_a_spike_carries_the_same_charge_in_steps_of_any_length(name):
             theta = torch.full((1,), 20.0, dtype=torch.float64, device=on.device)
             x = torch.zeros(1, round(20 / dt) + 1, 1, dtype=torch.bool, device=on.device)
             x[:, 0] = True
-            state = ops.diehl_cook_conductance(
+            state = ops.diehl_cook_conductance_(
                 x, w, theta, dt=dt, rest=0.0, return_state=True
             ).state
             peaks.append(state.v.item())
@@ -385,7 +387,7 @@ def test_no_inhibition_carries_the_membrane_beyond_its_reversal_potential(name):
     with force(name) as on:
         spikes, w, theta = spikes.to(on.device), w.to(on.device), theta.to(on.device)
         for step in spikes.split(1, dim=1):
-            state = ops.diehl_cook_conductance(
+            state = ops.diehl_cook_conductance_(
                 step, w, theta, state=state, tau=20.0, w_inh_exc=1e4, rest=0.0, return_state=True
             ).state
             lowest.append(state.v.min().item())
@@ -408,7 +410,7 @@ def test_presentations_go_on_from_a_state(backend, rule):
             "return_spikes": True,
             "return_state": True,
         }
-        op = ops.diehl_cook_conductance
+        op = ops.diehl_cook_conductance_
         state = run(op, spikes[:1].to(on.device), w, theta, **arguments)[0].state
         got, w_got, theta_got = run(op, spikes.to(on.device), w, theta, state=state, **arguments)
         expected, w_expected, theta_expected = run(
@@ -425,7 +427,7 @@ def test_presentations_go_on_from_a_state(backend, rule):
 def test_layouts(backend, layout):
     w, theta, x = sample((35, 28))
     arguments = {"rule": RULES["triplet"], "norm": 5.0, "delays": 5}
-    expected = run(reference.diehl_cook_conductance, x, w, theta, **arguments)
+    expected = run(reference.diehl_cook_conductance_, x, w, theta, **arguments)
     with force(backend) as on:
         x = moved(x, on.device)
         room = torch.full((40, 61), 0.5, dtype=w.dtype, device=on.device)
@@ -439,7 +441,7 @@ def test_layouts(backend, layout):
         if layout == "sliced":
             thresholds = torch.stack([theta, theta], 1).to(on.device)[:, 0]
             delays = torch.stack([delays, delays], 2)[..., 1]
-        result = ops.diehl_cook_conductance(
+        result = ops.diehl_cook_conductance_(
             x, laid, thresholds, tau=20.0, rest=5.0, **{**arguments, "delays": delays}
         )
         assert result.counts.any()
@@ -461,11 +463,11 @@ def test_many_presentations_in_one_call_or_in_many(backend, learns):
     with force(backend) as on:
         x, w, theta = moved(x, on.device), w.to(on.device), theta.to(on.device)
         arguments["delays"] = delays_to(4, w)
-        whole = run(ops.diehl_cook_conductance, x, w, theta, **arguments)
+        whole = run(ops.diehl_cook_conductance_, x, w, theta, **arguments)
         w_cut, theta_cut, counts = w.clone(), theta.clone(), []
         for p in range(0, len(x.hz), 7):
             part = Rates(x.hz[p : p + 7], x.num_steps, x.seeds[p : p + 7])
-            counts.append(ops.diehl_cook_conductance(part, w_cut, theta_cut, **arguments).counts)
+            counts.append(ops.diehl_cook_conductance_(part, w_cut, theta_cut, **arguments).counts)
         assert whole[0].counts.any()
         assert_exact(torch.cat(counts), whole[0].counts)
         assert_exact(w_cut, whole[1])
@@ -480,12 +482,12 @@ def test_weights_are_normalised_before_the_presentation(name):
     with force(name) as on:
         x, w, theta = moved(x, on.device), w.to(on.device), theta.to(on.device)
         still = plasticity.pair(0.0, 0.0)
-        _, after, _ = run(ops.diehl_cook_conductance, x, w, theta, rule=still, norm=5.0)
+        _, after, _ = run(ops.diehl_cook_conductance_, x, w, theta, rule=still, norm=5.0)
         expected = torch.full((35,), 5.0, dtype=w.dtype)
         expected[3] = 0
         torch.testing.assert_close(after.sum(1).cpu(), expected)
         result, after, _ = run(
-            ops.diehl_cook_conductance, x, w, theta, rule=RULES["soft bounds"], norm=5.0
+            ops.diehl_cook_conductance_, x, w, theta, rule=RULES["soft bounds"], norm=5.0
         )
         spiked = (result.counts[1] > 0).cpu()
         off = (after.sum(1).cpu() - expected).abs() > 1e-3
@@ -501,7 +503,7 @@ def test_empty(name, shape):
     p, t, i, n = shape
     with force(name) as on:
         w = torch.full((n, i), 0.5, device=on.device)
-        result = ops.diehl_cook_conductance(
+        result = ops.diehl_cook_conductance_(
             torch.ones(p, t, i, device=on.device),
             w,
             torch.full((n,), 20.0, dtype=torch.float64, device=on.device),
@@ -529,8 +531,8 @@ delays = torch.randint(5, w.shape, generator=generator, dtype=torch.uint8)
 x = ops.Rates(torch.rand(40, 30, generator=generator) * 300, 20, torch.arange(40))
 rule = plasticity.triplet(1e-3, 0.03)
 given = {"tau": 10.0, "rest": 5.0, "delays": delays}
-learning = ops.diehl_cook_conductance(x, w, theta, rule=rule, norm=5.0, **given)
-frozen = ops.diehl_cook_conductance(x, w, theta, theta_plus=0.0, tau_theta=None, return_spikes=True, **given)
+learning = ops.diehl_cook_conductance_(x, w, theta, rule=rule, norm=5.0, **given)
+frozen = ops.diehl_cook_conductance_(x, w, theta, theta_plus=0.0, tau_theta=None, return_spikes=True, **given)
 print(int(learning.counts.sum()), int(frozen.counts.sum()))
 print(learning.counts.tolist(), frozen.counts.tolist(), w.tolist(), theta.tolist())
 """
@@ -558,10 +560,10 @@ def test_opcheck(name, form, carry):
     spikes = dense(x, 8)
     x = {"spikes": spikes, "events": Events.from_dense(spikes), "rates": x}[form]
     delays = delays_to(2, w)
-    state = reference.diehl_cook_conductance(
+    state = reference.diehl_cook_conductance_(
         spikes, w, theta, delays=delays, return_state=True
     ).state
-    op = ops.diehl_cook_conductance
+    op = ops.diehl_cook_conductance_
     with force(name) as on:
         x, w, theta, delays, state = (moved(v, on.device) for v in (x, w, theta, delays, state))
         given = {

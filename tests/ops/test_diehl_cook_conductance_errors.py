@@ -169,8 +169,8 @@ def test_errors_name_the_argument_and_change_nothing(backend, case):
                 *(v.cuda() if isinstance(v, torch.Tensor) else v for v in given["x"])
             )
         text = text.replace("of w, cpu,", "of w, cuda:0,")
-    with force(backend), pytest.raises(error, match=f"diehl_cook_conductance: {text}"):
-        ops.diehl_cook_conductance(**given)
+    with force(backend), pytest.raises(error, match=f"diehl_cook_conductance_: {text}"):
+        ops.diehl_cook_conductance_(**given)
     for k, v in before.items():
         torch.testing.assert_close(given[k].cpu(), v, rtol=0, atol=0, equal_nan=True)
 
@@ -178,19 +178,19 @@ def test_errors_name_the_argument_and_change_nothing(backend, case):
 @pytest.mark.parametrize("field", DiehlCookConductanceState._fields)
 def test_errors_name_the_part_of_the_state(field):
     given = arguments()
-    state = ops.diehl_cook_conductance(**given, return_state=True).state
+    state = ops.diehl_cook_conductance_(**given, return_state=True).state
     for wrong, error in (
         (torch.zeros(3, 3), ValueError),
         (None, TypeError),
         (getattr(state, field).to(torch.int64), TypeError),
     ):
-        with pytest.raises(error, match=rf"diehl_cook_conductance: state\.{field} must"):
-            ops.diehl_cook_conductance(**given, state=state._replace(**{field: wrong}))
+        with pytest.raises(error, match=rf"diehl_cook_conductance_: state\.{field} must"):
+            ops.diehl_cook_conductance_(**given, state=state._replace(**{field: wrong}))
 
 
 def test_the_state_given_is_not_changed():
     given = arguments()
-    state = ops.diehl_cook_conductance(**given, return_state=True).state
+    state = ops.diehl_cook_conductance_(**given, return_state=True).state
     before = [s.clone() for s in state]
-    ops.diehl_cook_conductance(**given, state=state, return_state=True)
+    ops.diehl_cook_conductance_(**given, state=state, return_state=True)
     torch.testing.assert_close(list(state), before, rtol=0, atol=0)

@@ -23,7 +23,7 @@ def present(backend, spikes, w, **settings):
     }
     with force(backend) as on:
         theta = torch.zeros(len(w), dtype=w.dtype, device=on.device)
-        result = ops.diehl_cook(
+        result = ops.diehl_cook_(
             spikes.to(on.device),
             w.to(on.device),
             theta,

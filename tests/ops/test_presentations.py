@@ -7,11 +7,11 @@ from backends import PRESENT, force
 from snnfast import ops
 from snnfast.ops import Events, Rates
 
-OPS = ("diehl_cook", "diehl_cook_conductance")
+OPS = ("diehl_cook_", "diehl_cook_conductance_")
 
 
 def present(name, x, inputs, device="cpu", neurons=70, **arguments):
-    theta = torch.float64 if name == "diehl_cook_conductance" else torch.float32
+    theta = torch.float64 if name == "diehl_cook_conductance_" else torch.float32
     w = torch.full((neurons, inputs), 8.0, device=device)
     theta = torch.full((neurons,), 20.0, dtype=theta, device=device)  # above rest
     return getattr(ops, name)(x, w, theta, return_spikes=True, **arguments)

@@ -84,7 +84,7 @@ def one_synapse(rule, pre, post, device, w=0.5, **arguments):
     ]
     state, weights = None, []
     for s_pre, s_post in zip(*trains, strict=True):
-        state = ops.stdp(weight, s_pre[None], s_post[None], rule=rule, state=state, **arguments)
+        state = ops.stdp_(weight, s_pre[None], s_post[None], rule=rule, state=state, **arguments)
         weights.append(weight.item())
     return weights
 
@@ -162,7 +162,7 @@ class TestWorkedByHand:
             w = torch.full((1, 1), 0.5, dtype=torch.float64, device=backend.device)
             pre, post = torch.ones((2, 1, 4, 1), dtype=torch.bool, device=backend.device)
             post[0, 2:] = False
-            ops.stdp(w, pre, post, rule=plasticity.pair(0.01, 0.1), reduction=reduction)
+            ops.stdp_(w, pre, post, rule=plasticity.pair(0.01, 0.1), reduction=reduction)
             # Two samples pair in both directions; in the other two no postsynaptic trace is there.
             assert w.item() == pytest.approx(0.5 + share * 2 * (0.1 - 0.01), abs=1e-15)
 
@@ -171,12 +171,12 @@ class TestWorkedByHand:
         rule = plasticity.pair(1.0, 3.0, tau_pre=1e9, tau_post=1e9, w_max=10.0)
         for update, expected in (("step", 4.5), ("sequence", 4.5)):
             w = torch.full((1, 1), 0.5, dtype=torch.float64, device=backend.device)
-            ops.stdp(w, trains, trains, rule=rule, update=update)
+            ops.stdp_(w, trains, trains, rule=rule, update=update)
             assert w.item() == pytest.approx(expected)
         rule = plasticity.soft_bounds(0.0, 0.5, tau_pre=1e9, trace="nearest")
         for update, expected in (("step", 0.875), ("sequence", 1.0)):
             w = torch.full((1, 1), 0.5, dtype=torch.float64, device=backend.device)
-            ops.stdp(w, trains, trains, rule=rule, update=update)
+            ops.stdp_(w, trains, trains, rule=rule, update=update)
             assert w.item() == pytest.approx(expected)
 
     def test_reward_meets_eligibility(self, backend):
@@ -185,7 +185,7 @@ class TestWorkedByHand:
         pre, post = torch.zeros((2, 6, 1, 1), device=backend.device)
         pre[0] = post[1] = 1
         reward = torch.tensor([9.0, 0, 0, 2.0, 0, -1.0], dtype=torch.float64, device=backend.device)
-        state = ops.stdp(w, pre, post, rule=rule, reward=reward)
+        state = ops.stdp_(w, pre, post, rule=rule, reward=reward)
         e = [0.1 * decay(1) * decay(t - 1, 5.0) for t in range(6)]
         assert w.item() == pytest.approx(0.5 + 2 * e[3] - e[5], abs=1e-15)
         assert state.eligibility.item() == pytest.approx(e[5], abs=1e-15)
@@ -193,9 +193,9 @@ class TestWorkedByHand:
     def test_norm_scales_every_row_after_the_last_step(self, backend):
         w = torch.tensor([[1.0, 3.0], [0, 0], [0.5, 0.5]], device=backend.device)
         none = torch.zeros((1, 1, 3), device=backend.device)
-        ops.stdp(w, none[..., :2], none, rule=plasticity.pair(w_max=3.5), norm=2.0)
+        ops.stdp_(w, none[..., :2], none, rule=plasticity.pair(w_max=3.5), norm=2.0)
         assert w.tolist() == [[0.5, 1.5], [0, 0], [1, 1]]
-        ops.stdp(w, none[..., :2], none, rule=plasticity.pair(w_max=1.5), norm=3.0)
+        ops.stdp_(w, none[..., :2], none, rule=plasticity.pair(w_max=1.5), norm=3.0)
         assert w.tolist() == [[0.75, 1.5], [0, 0], [1.5, 1.5]]
 
 
@@ -208,9 +208,9 @@ def test_same_as_the_reference(kernels, name, dtype):
         w, pre, post, reward = sample(shape, dtype)
         arguments = {"rule": RULES[name], "update": update, "reduction": reduction, "norm": norm}
         expected = w.clone()
-        after = reference.stdp(expected, pre, post, **arguments, **with_reward(name, reward))
+        after = reference.stdp_(expected, pre, post, **arguments, **with_reward(name, reward))
         actual, pre, post, reward = on(kernels.device, w.clone(), pre, post, reward)
-        state = ops.stdp(actual, pre, post, **arguments, **with_reward(name, reward))
+        state = ops.stdp_(actual, pre, post, **arguments, **with_reward(name, reward))
         assert_same((actual, *state), (expected, *after), exact)
         assert min(shape) == 0 or max(shape) == 1 or not torch.equal(expected, w)
 
@@ -220,13 +220,13 @@ def test_same_learning_as_in_the_network_of_diehl_and_cook(backend, name):
     w, pre, _, _ = sample((30, 1, 40, 12))
     learned, theta = w.clone(), torch.zeros(12, dtype=torch.float64)
     network = {"v_threshold": 1.0, "v_reset": 0.0, "inhibition": 0.3, "refractory": 2.0}
-    result = reference.diehl_cook(
+    result = reference.diehl_cook_(
         pre.transpose(0, 1), learned, theta, rule=RULES[name], return_spikes=True, **network
     )
     post = result.spikes.transpose(0, 1)
     assert 20 < post.sum() < 300
     w, pre, post = on(backend.device, w, pre, post)
-    ops.stdp(w, pre, post, rule=RULES[name])
+    ops.stdp_(w, pre, post, rule=RULES[name])
     assert_same([w], [learned], backend.exact)
 
 
@@ -235,10 +235,10 @@ def test_cut_in_two(backend, name):
     w, pre, post, reward = on(backend.device, *sample((12, 3, 20, 18)))
     cut, whole = w.clone(), w
     rule = RULES[name]
-    expected = ops.stdp(whole, pre, post, rule=rule, **with_reward(name, reward))
-    half = ops.stdp(cut, pre[:5], post[:5], rule=rule, **with_reward(name, reward[:5]))
+    expected = ops.stdp_(whole, pre, post, rule=rule, **with_reward(name, reward))
+    half = ops.stdp_(cut, pre[:5], post[:5], rule=rule, **with_reward(name, reward[:5]))
     kept = [s if s is None else s.clone() for s in half]
-    actual = ops.stdp(
+    actual = ops.stdp_(
         cut, pre[5:], post[5:], rule=rule, state=half, **with_reward(name, reward[5:])
     )
     assert_same(
@@ -255,7 +255,7 @@ def test_cut_in_two(backend, name):
 def test_a_spike_is_what_is_not_0(backend, dtype):
     w, pre, post, _ = on(backend.device, *sample((6, 2, 20, 9)))
     expected = w.clone()
-    ops.stdp(expected, pre, post, rule=PLAIN["triplet"])
+    ops.stdp_(expected, pre, post, rule=PLAIN["triplet"])
     values = torch.tensor(
         [1, 3, 255] if dtype == torch.uint8 else [1, -2, 1e-7], device=backend.device
     )
@@ -263,7 +263,7 @@ def test_a_spike_is_what_is_not_0(backend, dtype):
     pre, post = pre.to(dtype) * values.to(dtype)[pick], post.to(dtype) * values.to(dtype)[pick[:9]]
     if dtype.is_floating_point:
         pre[pre == 0] = -0.0
-    ops.stdp(w, pre, post, rule=PLAIN["triplet"])
+    ops.stdp_(w, pre, post, rule=PLAIN["triplet"])
     equal(w, expected)
 
 
@@ -280,8 +280,8 @@ def test_a_spike_is_what_is_not_0(backend, dtype):
 def test_layout_of_spikes_does_not_matter(backend, view):
     w, pre, post, _ = on(backend.device, *sample((6, 2, 20, 9)))
     expected = w.clone()
-    ops.stdp(expected, view(pre).contiguous(), view(post).contiguous(), rule=PLAIN["pair"])
-    ops.stdp(w, view(pre), view(post), rule=PLAIN["pair"])
+    ops.stdp_(expected, view(pre).contiguous(), view(post).contiguous(), rule=PLAIN["pair"])
+    ops.stdp_(w, view(pre), view(post), rule=PLAIN["pair"])
     equal(w, expected)
 
 
@@ -296,8 +296,8 @@ def test_layout_of_spikes_does_not_matter(backend, view):
 def test_layout_of_weights_does_not_matter(backend, view):
     w, pre, post, _ = on(backend.device, *sample((6, 2, 20, 9)))
     viewed, before = view(w), view(w).clone()
-    ops.stdp(viewed, pre, post, rule=PLAIN["soft bounds"], norm=4.0)
-    ops.stdp(before, pre, post, rule=PLAIN["soft bounds"], norm=4.0)
+    ops.stdp_(viewed, pre, post, rule=PLAIN["soft bounds"], norm=4.0)
+    ops.stdp_(before, pre, post, rule=PLAIN["soft bounds"], norm=4.0)
     equal(viewed, before)
 
 
@@ -308,7 +308,7 @@ def test_parameters_learn_in_place(backend):
     _, pre, post, _ = on(backend.device, *sample((6, 2, 20, 9)))
     before, x = linear.weight.detach().clone(), torch.ones(20, device=backend.device)
     y = linear(x).sum()
-    state = ops.stdp(linear.weight, pre, post, rule=PLAIN["pair"])
+    state = ops.stdp_(linear.weight, pre, post, rule=PLAIN["pair"])
     assert not torch.equal(linear.weight, before)
     assert linear.weight.requires_grad
     assert not any(s is not None and s.requires_grad for s in state)
@@ -322,15 +322,15 @@ def test_forms_of_reward(backend, reward):
     given = {"step": full[:, 0], "scalar": full[0, 0] * 0 + 0.5}.get(reward, reward)
     spread = full[:, :1].expand(6, 2) if reward == "step" else torch.full_like(full, 0.5)
     expected = w.clone()
-    ops.stdp(expected, pre, post, rule=rule, reward=spread)
-    ops.stdp(w, pre, post, rule=rule, reward=given)
+    ops.stdp_(expected, pre, post, rule=rule, reward=spread)
+    ops.stdp_(w, pre, post, rule=rule, reward=given)
     equal(w, expected)
 
 
 def test_without_reward_nothing_is_learned_and_eligibility_builds_up(backend):
     w, pre, post, _ = on(backend.device, *sample((6, 2, 20, 9)))
     before = w.clone()
-    state = ops.stdp(w, pre, post, rule=MODULATED["reward, pair"], reward=0.0)
+    state = ops.stdp_(w, pre, post, rule=MODULATED["reward, pair"], reward=0.0)
     equal(w, before)
     assert state.eligibility.abs().sum() > 0
 
@@ -339,11 +339,11 @@ def test_without_reward_nothing_is_learned_and_eligibility_builds_up(backend):
 def test_number_of_threads_does_not_matter(threads):
     w, pre, post, _ = sample((20, 6, 300, 70), torch.float32)
     expected = w.clone()
-    reference.stdp(expected, pre, post, rule=PLAIN["triplet"], norm=30.0)
+    reference.stdp_(expected, pre, post, rule=PLAIN["triplet"], norm=30.0)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(threads)
-        ops.stdp(w, pre, post, rule=PLAIN["triplet"], norm=30.0)
+        ops.stdp_(w, pre, post, rule=PLAIN["triplet"], norm=30.0)
     finally:
         torch.set_num_threads(before)
     equal(w, expected)
@@ -357,7 +357,7 @@ def test_instruction_set_does_not_matter():
         "w = torch.rand(19, 45, generator=g); pre = torch.rand(9, 3, 45, generator=g) < .2\n"
         "post = torch.rand(9, 3, 19, generator=g) < .2\n"
         "for rule in (p.pair(), p.soft_bounds(), p.pre_post(), p.exponential(), p.triplet()):\n"
-        "    for u in ('step', 'sequence'): ops.stdp(w, pre, post, rule=rule, update=u)\n"
+        "    for u in ('step', 'sequence'): ops.stdp_(w, pre, post, rule=rule, update=u)\n"
         "print(w.flatten().tolist())"
     )
     outputs = {
@@ -377,7 +377,7 @@ def test_uninitialised_memory_is_not_read(kernels, nan_memory):
     for name in RULES:
         w, pre, post, reward = on(kernels.device, *sample((40, 9, 60, 18)))
         for update in ("step", "sequence"):
-            state = ops.stdp(
+            state = ops.stdp_(
                 w, pre, post, rule=RULES[name], update=update, **with_reward(name, reward)
             )
             assert w.isfinite().all()
@@ -511,8 +511,8 @@ def test_errors(name, change, error, message):
     w = arguments.pop("w")
     before = w.clone() if isinstance(w, torch.Tensor) else None
     with force(name), pytest.raises(error) as caught:
-        ops.stdp(w, arguments.pop("pre"), arguments.pop("post"), **arguments)
-    assert str(caught.value) == f"stdp: {message}"
+        ops.stdp_(w, arguments.pop("pre"), arguments.pop("post"), **arguments)
+    assert str(caught.value) == f"stdp_: {message}"
     if before is not None:
         equal(w, before)
 
@@ -542,7 +542,7 @@ def test_errors_of_rules(change, message):
 
 def kernel_call(shape, name, device, dtype=torch.float64):
     w, pre, post, reward = on(device, *sample(shape, dtype))
-    return ops.stdp.check(
+    return ops.stdp_.check(
         w, pre, post, rule=RULES[name], **({"reward": reward} if name in MODULATED else {})
     )
 
@@ -583,7 +583,7 @@ def test_the_op_itself_is_safe(kernels, field, value, message):
         call = call._replace(state=call.state._replace(**{field: value}))
     else:
         call = call._replace(rule=call.rule._replace(**{field: value}))
-    with pytest.raises(RuntimeError, match="stdp: ") as caught:
+    with pytest.raises(RuntimeError, match="stdp_: ") as caught:
         kernels.ops.stdp_(*flatten(call))
     assert message in str(caught.value)
 
@@ -592,14 +592,14 @@ def test_raises_the_version_of_the_weights(backend):
     w, pre, post, _ = on(backend.device, *sample((3, 2, 5, 4)))
     for weights in (w, w.t().clone().t()):
         before = weights._version
-        ops.stdp(weights, pre, post, rule=RULES["pair"])
+        ops.stdp_(weights, pre, post, rule=RULES["pair"])
         assert weights._version > before
 
 
 def test_compiles_to_one_graph(kernels):
     def learn(w, pre, post):
-        state = ops.stdp(w, pre, post, rule=PLAIN["triplet"], norm=5.0)
-        return ops.stdp(w, pre, post, rule=PLAIN["triplet"], state=state).trace_pre + 1
+        state = ops.stdp_(w, pre, post, rule=PLAIN["triplet"], norm=5.0)
+        return ops.stdp_(w, pre, post, rule=PLAIN["triplet"], state=state).trace_pre + 1
 
     w, pre, post, _ = on(kernels.device, *sample((4, 2, 20, 9)))
     expected = w.clone()

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from snnfast import cli, data
 from snnfast.checkpoint import CheckpointError, read_checkpoint
-from snnfast.encoder import Regular
+from snnfast.encoder import RegularEncoder
 from snnfast.procedure import Procedure, bp_stdp, tavanaei_maida2017
 from snnfast.procedure.run import Data, Figures
 
@@ -91,7 +91,7 @@ def test_an_epoch_is_fit_of_the_model(hidden):
     run = bp_stdp.prepare(settings, parts)
     order = torch.randperm(len(parts.train[0]))
     batches = [(parts.train[0][i], parts.train[1][i]) for i in order.split(1024)]
-    encoder = Regular(settings.num_steps, settings.scale, dtype=torch.uint8)
+    encoder = RegularEncoder(settings.num_steps, settings.scale, dtype=torch.uint8)
     result = run.model.network.fit(batches, encoder, lr=settings.lr, update=settings.update)
     torch.testing.assert_close(weights(trained), weights(run), rtol=0, atol=0)
     assert trained.history[0]["accuracy"] == result.accuracy

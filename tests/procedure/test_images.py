@@ -28,9 +28,9 @@ def test_bytes_are_normalised_as_in_the_manual():
     x = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(2, 3, -1, -1)
     colours = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
     expected = vision.normalize(x / 255, *colours)
-    torch.testing.assert_close(images.normalise("cifar10", x), expected, rtol=0, atol=0)
+    torch.testing.assert_close(images.normalize("cifar10", x), expected, rtol=0, atol=0)
     grey = torch.rand(2, 1, 4, 4)
-    assert images.normalise("mnist", grey) is grey
+    assert images.normalize("mnist", grey) is grey
 
 
 def test_a_training_batch_of_cifar10_is_cropped_mirrored_and_normalised():
@@ -39,11 +39,11 @@ def test_a_training_batch_of_cifar10_is_cropped_mirrored_and_normalised():
     torch.manual_seed(1)
     changed = ann.augment(settings)(x)
     torch.manual_seed(1)
-    expected = images.normalise("cifar10", images.flip(images.crop(x, 4)))
+    expected = images.normalize("cifar10", images.flip(images.crop(x, 4)))
     torch.testing.assert_close(changed, expected, rtol=0, atol=0)
-    assert changed.ne(images.normalise("cifar10", x)).flatten(1).any(1).sum() > 30
+    assert changed.ne(images.normalize("cifar10", x)).flatten(1).any(1).sum() > 30
     plain = ann.augment(vgg16.preset("cifar10", crop=0, flip=False))(x)
-    torch.testing.assert_close(plain, images.normalise("cifar10", x), rtol=0, atol=0)
+    torch.testing.assert_close(plain, images.normalize("cifar10", x), rtol=0, atol=0)
 
 
 def settings(validate=False):
@@ -74,7 +74,7 @@ def test_cifar10_may_lie_in_folders(tmp_path, validate):
         return
     file = io.decode_image(str(tmp_path / "test" / "class09" / "2.png"))
     torch.testing.assert_close(
-        found.held_out[0][-1:], images.normalise("cifar10", file[None]), rtol=0, atol=0
+        found.held_out[0][-1:], images.normalize("cifar10", file[None]), rtol=0, atol=0
     )
     torch.testing.assert_close(found.held_out[1], torch.arange(30) // 3, rtol=0, atol=0)
     assert found.split == "test"

@@ -23,7 +23,7 @@ def one_thread():
 @pytest.mark.parametrize("procedure", PROCEDURES, ids=lambda p: p.name)
 def test_a_procedure_is_a_call(procedure, tmp_path):
     """In memory and with a folder, which can be resumed: the same result."""
-    small = {"stdp": {"neurons": 4, "time_interval": 20.0}}.get(procedure.name, {})
+    small = {"stdp": {"neurons": 4, "duration": 20.0}}.get(procedure.name, {})
     small |= {"progress": False, "echo": None, "epochs": 1, "seed": 3}
     result = procedure(**small)
     assert result.settings == procedure.preset(
@@ -80,7 +80,7 @@ def test_models_have_the_presets_of_the_procedures(procedure, model, changes, da
     found = model.preset(dataset, **changes)
     assert repr(found) == repr(expected)
     torch.testing.assert_close(found.state_dict(), expected.state_dict(), rtol=0, atol=0)
-    for name in ("settings", "time_interval", "encoding"):
+    for name in ("settings", "num_steps", "encoding"):
         assert getattr(found, name, None) == getattr(expected, name, None)
     with pytest.raises(ValueError, match=f"^{model.__name__}: dataset must be one of .* 'moons'"):
         model.preset("moons")

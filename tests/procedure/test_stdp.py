@@ -15,7 +15,7 @@ from snnfast.procedure import diehl_cook2015, run, stdp
 from snnfast.procedure import diehl_cook2015_readout as readout
 from snnfast.procedure.run import CHECKPOINT, RESULT, Data, Figures
 
-QUICK = {"time_interval": 50.0, "theta_plus": 0.1}
+QUICK = {"duration": 50.0, "theta_plus": 0.1}
 
 
 def settings(**changes):
@@ -263,7 +263,7 @@ def test_a_run_is_neither_overwritten_nor_resumed_with_other_settings(tmp_path):
     ],
 )
 def test_wrong_settings_are_named(changes, message):
-    with pytest.raises(ValueError, match=f"stdp: {message}"):
+    with pytest.raises(ValueError, match=f"stdp_: {message}"):
         settings(**changes)
 
 

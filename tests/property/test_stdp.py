@@ -68,7 +68,7 @@ def part(arguments, index):
 @given(runs(), st.sampled_from(["step", "sequence"]), st.sampled_from([None, 0.5, 20.0]))
 def test_weights_stay_in_bounds(run, update, norm):
     w, pre, post, arguments = run
-    ops.stdp(w, pre, post, update=update, norm=norm, **arguments)
+    ops.stdp_(w, pre, post, update=update, norm=norm, **arguments)
     rule = arguments["rule"]
     assert (
         (w >= torch.tensor(rule.w_min, dtype=w.dtype))
@@ -84,8 +84,8 @@ def test_weights_stay_in_bounds(run, update, norm):
 def test_equals_the_reference(run, update, norm):
     w, pre, post, arguments = run
     expected = w.clone()
-    after = reference.stdp(expected, pre, post, update=update, norm=norm, **arguments)
-    state = ops.stdp(w, pre, post, update=update, norm=norm, **arguments)
+    after = reference.stdp_(expected, pre, post, update=update, norm=norm, **arguments)
+    state = ops.stdp_(w, pre, post, update=update, norm=norm, **arguments)
     torch.testing.assert_close(w, expected, rtol=0, atol=0)
     for a, b in zip(state, after, strict=True):
         if a is not None or b is not None:
@@ -96,10 +96,10 @@ def test_equals_the_reference(run, update, norm):
 def test_cut_in_two_is_the_same(run, cut):
     w, pre, post, arguments = run
     whole = w.clone()
-    after = ops.stdp(whole, pre, post, **arguments)
+    after = ops.stdp_(whole, pre, post, **arguments)
     first, second = slice(None, cut), slice(cut, None)
-    state = ops.stdp(w, pre[first], post[first], **part(arguments, first))
-    state = ops.stdp(w, pre[second], post[second], state=state, **part(arguments, second))
+    state = ops.stdp_(w, pre[first], post[first], **part(arguments, first))
+    state = ops.stdp_(w, pre[second], post[second], state=state, **part(arguments, second))
     torch.testing.assert_close(w, whole, rtol=0, atol=0)
     for a, b in zip(state, after, strict=True):
         if a is not None or b is not None:
@@ -111,9 +111,9 @@ def test_order_of_samples_does_not_matter(run, update, random):
     w, pre, post, arguments = run
     shuffled, order = w.clone(), list(range(pre.shape[1]))
     random.shuffle(order)
-    ops.stdp(w, pre, post, update=update, **arguments)
+    ops.stdp_(w, pre, post, update=update, **arguments)
     reward = {"reward": arguments["reward"][:, order]} if "reward" in arguments else {}
-    ops.stdp(shuffled, pre[:, order], post[:, order], update=update, **arguments | reward)
+    ops.stdp_(shuffled, pre[:, order], post[:, order], update=update, **arguments | reward)
     torch.testing.assert_close(shuffled, w, rtol=1e-9, atol=1e-9)
 
 
@@ -124,10 +124,10 @@ def test_samples_add_up(run, random):
     wide = {"w_min": -1e6, "w_max": 1e6}
     rule = plasticity.Rule(**{**vars(arguments["rule"]), **wide})
     together, update = w.clone(), random.choice(["step", "sequence"])
-    ops.stdp(together, pre, post, rule=rule, update=update)
+    ops.stdp_(together, pre, post, rule=rule, update=update)
     alone = torch.zeros_like(w)
     for b in range(pre.shape[1]):
         one = w.clone()
-        ops.stdp(one, pre[:, b : b + 1], post[:, b : b + 1], rule=rule)
+        ops.stdp_(one, pre[:, b : b + 1], post[:, b : b + 1], rule=rule)
         alone += one - w
     torch.testing.assert_close(together - w, alone, rtol=1e-9, atol=1e-8)

@@ -23,7 +23,7 @@ HOSTILE = {
     "tuple": ("a", 3),
     "float": ("a", object(), HUGE, -HUGE),
     "int": ("a", object(), HUGE, -HUGE, 2.5),
-    "Tensor": ("a", 3.5, 3, HUGE),
+    "Tensor": ("a", 3.5, 3, HUGE, torch.zeros(2, 3).to_sparse()),
     "str": ("no such", 3),
     "Update": ("no such", 3),
     "Reduction": ("no such", 3),
@@ -40,6 +40,13 @@ X = torch.zeros(3, 2, 4)
 T = torch.tensor([[1.0, 2.0], [3.0, math.inf]])
 W = torch.full((3, 4), 0.5)
 COMPETITION = {"x": spikes(2, 5, 4), "w": W, "theta": torch.zeros(3)}
+FIELDS = {
+    "neurons": 4,
+    "minimum": [0.0],
+    "maximum": [1.0],
+    "max_firing_time": 9.0,
+    "not_to_fire": 8.0,
+}
 # What each is called with while one argument after the other is replaced; layers are given an input, too.
 GOOD = {
     "lif": {"x": X},
@@ -56,11 +63,11 @@ GOOD = {
         "tau": 2.0,
         "t_max": 9.0,
     },
-    "stdp": {"w": W, "pre": spikes(5, 2, 4), "post": spikes(5, 2, 3), "rule": plasticity.pair()},
-    "bp_stdp": {"w": W, "pre": spikes(5, 2, 4), "error": torch.zeros(5, 2, 3)},
-    "bp_stdp_network": {"weights": [W], "x": spikes(2, 5, 4), "thresholds": [0.9]},
-    "diehl_cook": COMPETITION,
-    "diehl_cook_conductance": {**COMPETITION, "theta": torch.zeros(3, dtype=torch.float64)},
+    "stdp_": {"w": W, "pre": spikes(5, 2, 4), "post": spikes(5, 2, 3), "rule": plasticity.pair()},
+    "bp_stdp_": {"w": W, "pre": spikes(5, 2, 4), "error": torch.zeros(5, 2, 3)},
+    "bp_stdp_network_": {"weights": [W], "x": spikes(2, 5, 4), "thresholds": [0.9]},
+    "diehl_cook_": COMPETITION,
+    "diehl_cook_conductance_": {**COMPETITION, "theta": torch.zeros(3, dtype=torch.float64)},
     "IF": {},
     "LI": {},
     "LIF": {},
@@ -74,19 +81,15 @@ GOOD = {
     "detach": {"net": nn.LIF()},
     "reset": {"net": nn.LIF()},
     "like": {"neuron": "spikingjelly.LIFNode"},
-    "Latency": {"t_max": 9.0},
-    "PoissonEncoder": {"time_interval": 5.0},
-    "Population": {
-        "neurons": 4,
-        "minimum": [0.0],
-        "maximum": [1.0],
-        "max_firing_time": 9.0,
-        "not_to_fire": 8.0,
-    },
-    "Regular": {},
+    "BernoulliEncoder": {},
+    "LatencyEncoder": {"t_max": 9.0},
+    "PoissonEncoder": {"duration": 5.0},
+    "Population": FIELDS,
+    "PopulationEncoder": FIELDS,
+    "RegularEncoder": {},
     "Simple": {},
-    "desired_times": {"samples": 2, "beta": 250.0, "time_interval": 5},
-    "label_encoder": {"label": 1, "beta": 250.0, "num_classes": 3, "time_interval": 5},
+    "desired_times": {"samples": 2, "beta": 250.0, "num_steps": 5},
+    "label_encoder": {"label": 1, "beta": 250.0, "num_classes": 3, "num_steps": 5},
     "bp_stdp_error": {"r": spikes(5, 3), "z": spikes(5, 3), "label": 1},
     "bp_stdp_loss": {"r": spikes(5, 3), "z": spikes(5, 3), "label": 1},
     "first_spike": {"t": T},
@@ -96,7 +99,12 @@ GOOD = {
     "virtual_times": {"t": T, "u_max": torch.zeros(2, 2), "t_max": 9.0},
 }
 # Inputs of layers and encoders.
-INPUTS = {"SpikeProp": T, "Population": torch.zeros(2, 1), "Latency": torch.zeros(2)}
+INPUTS = {
+    "SpikeProp": T,
+    "Population": torch.zeros(2, 1),
+    "PopulationEncoder": torch.zeros(2, 1),
+    "LatencyEncoder": torch.zeros(2),
+}
 MODULES = (ops, nn, encoder, loss)
 PUBLIC = {
     name: getattr(module, name)

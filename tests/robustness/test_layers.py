@@ -36,19 +36,19 @@ LAYERS = {
         learning.labels data.idx data.splits nn.readout encoder.latency encoder.regular
         encoder.labels nn.state train data.vision data.bundled encoder.population nn.time
         nn.spiking data.folder data.iris_loader data.loading data loss testing nn.spikeprop
-        nn.<neuron> encoder.poisson encoder.simple learning.stdp nn.presets
-        encoder learning nn
+        nn.<neuron> encoder.poisson encoder.bernoulli encoder.manual encoder
+        learning.stdp learning.bp_stdp learning.spikeprop learning nn.presets nn
     """,
     "any ReLU network as a spiking one": """
         conversion.analog conversion.shortcuts conversion.neurons conversion.qcfs
         conversion.plan conversion.kinds conversion.trace conversion.stream
         conversion.network conversion.report conversion.calibration conversion.convert
-        conversion
+        conversion.thresholds conversion
     """,
     "the papers' networks": """
-        model.diehl_cook2015_settings model.diehl_cook2015_parts model.diehl_cook2015
-        model.tavanaei_maida2017 model.bohte2002 model.wu2018 model.resnet20 model.diehl2015
-        model.vgg16 model
+        model.manual model.diehl_cook2015_settings model.diehl_cook2015_parts
+        model.diehl_cook2015 model.tavanaei_maida2017 model.travanaei_maida2017 model.bohte2002
+        model.wu2018 model.resnet20 model.diehl2015 model.vgg16 model
     """,
     "names of n3ml's manual": """
         threshold optimizer

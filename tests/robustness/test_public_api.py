@@ -3,6 +3,8 @@
 import importlib
 import inspect
 import pkgutil
+import subprocess
+import sys
 
 import pytest
 import samples
@@ -11,28 +13,41 @@ import snnfast
 
 NAMES = {
     "snnfast": (
-        "backend build_info conversion conversion_report convert encoder learning loss memory model nn ops "
-        "optimizer plasticity procedure reference surrogate threshold"
+        "backend build_info conversion conversion_report convert data encoder learning loss memory model nn ops "
+        "optimizer plasticity procedure reference surrogate testing threshold train visual visualizer"
     ),
     "snnfast.conversion": (
         "METHODS QCFS ConversionReport LayerReport Neurons ProductReport SpikingNetwork Stream "
-        "conversion_report convert fine_tune quantise"
+        "conversion_report convert fine_tune quantise thresholds_from_activations thresholds_from_currents"
     ),
     "snnfast.procedure": "Procedure Result bp_stdp diehl2015 spikeprop stbp stdp vgg16",
     "snnfast.threshold": "activation_based spikenorm",
-    "snnfast.learning": "STDP Assignment assign_labels predict",
+    "snnfast.encoder": (
+        "BernoulliEncoder LatencyEncoder PoissonEncoder PopulationEncoder RegularEncoder "
+        "desired_times label_encoder Population Simple"
+    ),
+    "snnfast.learning": "STDP Assignment BpStdp SpikePropDescent assign_labels predict",
+    "snnfast.model": (
+        "Bohte2002 Diehl2015 DiehlAndCook2015 ResNet20 SNN_Diehl2015 SResNet20 SVGG16 "
+        "TavanaeiAndMaida2017 TravanaeiAndMaida2017 VGG16 Wu2018"
+    ),
+    "snnfast.optimizer": "Bohte TavanaeiAndMaida",
+    "snnfast.visual": (
+        "Live confusion conversion curves potentials raster receptive_fields save show_weights spike_times"
+    ),
+    "snnfast.visualizer": "plot",
     "snnfast.plasticity": (
         "Constants Rule exponential pair power_law pre_post reward_modulated soft_bounds triplet"
     ),
     "snnfast.ops": (
         "DiehlCookConductanceResult DiehlCookConductanceState DiehlCookResult DiehlCookState "
         "Events Rates StdpState BpStdpNetworkResult "
-        "alif bp_stdp bp_stdp_network cuba diehl_cook diehl_cook_conductance iaf li lif poisson "
-        "spike_count spikeprop stdp"
+        "alif bp_stdp_ bp_stdp_network_ cuba diehl_cook_ diehl_cook_conductance_ iaf li lif poisson "
+        "spike_count spikeprop stdp_"
     ),
     "snnfast.reference": (
-        "alif bp_stdp bp_stdp_network cuba diehl_cook diehl_cook_conductance iaf li lif poisson "
-        "spike_count spikeprop stdp"
+        "alif bp_stdp_ bp_stdp_network_ cuba diehl_cook_ diehl_cook_conductance_ iaf li lif poisson "
+        "spike_count spikeprop stdp_"
     ),
     "snnfast.surrogate": (
         "Surrogate atan fast_sigmoid gaussian rectangle resolve sigmoid straight_through triangle"
@@ -47,25 +62,25 @@ SIGNATURES = {
         "t_in, w, delays, *, tau, v_threshold=1.0, t_max, dt=None, slope_min=0.05, "
         "return_u_max=False, return_slope=False, validate=True"
     ),
-    "stdp": (
+    "stdp_": (
         "w, pre, post, *, rule, dt=1.0, state=None, reward=None, reduction='sum', update='step', "
         "norm=None, validate=True"
     ),
-    "bp_stdp": (
+    "bp_stdp_": (
         "w, pre, error, *, lr=0.0005, epsilon=4, update='step', reduction='sum', "
         "return_error=True, validate=True"
     ),
-    "bp_stdp_network": (
+    "bp_stdp_network_": (
         "weights, x, labels=None, desired=None, *, thresholds, dt=1.0, lr=0.0005, epsilon=4, "
         "update='step', reduction='sum', batch=None, state=None, return_hidden=False, "
         "return_state=False, validate=True"
     ),
-    "diehl_cook": (
+    "diehl_cook_": (
         "x, w, theta, *, rule=None, norm=None, state=None, dt=1.0, tau=100.0, v_threshold=13.0, "
         "v_reset=5.0, refractory=5.0, inhibition=120.0, inhibition_delay=2, one_winner=False, "
         "theta_plus=0.05, tau_theta=None, return_spikes=False, return_state=False, validate=True"
     ),
-    "diehl_cook_conductance": (
+    "diehl_cook_conductance_": (
         "x, w, theta, *, rule=None, norm=None, state=None, delays=None, longest_delay=None, dt=0.5, rest=150.0, "
         "tau=100.0, v_rest=-65.0, v_reset=-65.0, v_threshold=-72.0, refractory=5.0, "
         "tau_inh=10.0, v_rest_inh=-60.0, v_reset_inh=-45.0, v_threshold_inh=-40.0, "
@@ -93,6 +108,23 @@ def test_signatures_are_pinned(name):
 def test_every_op_has_a_pinned_signature():
     pinned = [*SIGNATURES, *(op.name for op in samples.neurons())]
     assert sorted(pinned) == sorted(name for name in snnfast.ops.__all__ if name.islower())
+
+
+def test_import_gives_every_public_module_and_loads_no_figures_data_or_commands():
+    code = (
+        "import sys, snnfast\n"
+        "slow = {'matplotlib', 'torchvision', 'typer', 'snnfast.model', 'snnfast.data', 'snnfast.cli'}\n"
+        "assert not slow & set(sys.modules), slow & set(sys.modules)\n"
+        "assert set(snnfast.__all__) <= set(dir(snnfast))\n"
+        "for name in snnfast.__all__: getattr(snnfast, name)\n"
+        "assert snnfast.visual is sys.modules['snnfast.visual']\n"
+        "assert snnfast.convert is snnfast.conversion.convert\n"
+        "try: snnfast.no_such\n"
+        "except AttributeError as error: print(error)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout == "module 'snnfast' has no attribute 'no_such'\n"
 
 
 MODULES = ["snnfast", *(m.name for m in pkgutil.walk_packages(snnfast.__path__, "snnfast."))]

@@ -10,15 +10,17 @@ from torch import Tensor, nn
 from snnfast import check, ops
 from snnfast.ops import Rates
 
+from .regular import number_of_steps
 
-class Simple(nn.Module):
+
+class BernoulliEncoder(nn.Module):
     """Spikes with probability ``min(1, x / scale)`` at every step, independently.
 
     The encoder of n3ml's BP-STDP procedure: with its default scale a white pixel fires in one step
     of five. Random numbers are those of :func:`snnfast.ops.poisson`. Not differentiable.
 
     Args:
-        time_interval: number of steps.
+        num_steps: number of steps.
         scale: the intensity that fires at every step.
         generator: where to draw seeds from; PyTorch's own generator if None.
         dtype: of the spikes: bool, uint8, float32, float64, bfloat16 or float16.
@@ -26,14 +28,14 @@ class Simple(nn.Module):
             see :func:`snnfast.ops.poisson`.
 
     Example:
-        >>> encoder = snnfast.encoder.Simple(time_interval=20)
+        >>> encoder = snnfast.encoder.BernoulliEncoder(num_steps=20)
         >>> encoder(torch.rand(1, 28, 28)).shape
         torch.Size([20, 1, 28, 28])
     """
 
     def __init__(
         self,
-        time_interval: int = 100,
+        num_steps: int = 100,
         scale: float = 5.0,
         *,
         generator: torch.Generator | None = None,
@@ -41,19 +43,14 @@ class Simple(nn.Module):
         validate: bool = True,
     ) -> None:
         super().__init__()
-        steps = check.number("Simple", "time_interval", time_interval)
-        if steps < 0 or steps != round(steps):
-            raise ValueError(
-                f"Simple: time_interval must be a number of steps, got {time_interval}"
-            )
-        self.time_interval = int(steps)
-        check.generator("Simple", generator)
-        check.spike_dtype("Simple", dtype)
-        self.scale = check.positive("Simple", "scale", scale)
+        self.num_steps = number_of_steps("BernoulliEncoder", "num_steps", num_steps)
+        check.generator("BernoulliEncoder", generator)
+        check.spike_dtype("BernoulliEncoder", dtype)
+        self.scale = check.positive("BernoulliEncoder", "scale", scale)
         self.generator, self.dtype, self.validate = generator, dtype, validate
 
     def forward(self, x: Tensor) -> Tensor:
-        """Spikes ``[time_interval, ...]`` of intensities ``[...]``, each at least 0.
+        """Spikes ``[num_steps, ...]`` of intensities ``[...]``, each at least 0.
 
         Raises:
             TypeError: if ``x`` is not a tensor of real numbers.
@@ -61,7 +58,7 @@ class Simple(nn.Module):
         """
         return ops.poisson(
             self._probability(x),
-            self.time_interval,
+            self.num_steps,
             generator=self.generator,
             dtype=self.dtype,
             validate=False,
@@ -84,18 +81,18 @@ class Simple(nn.Module):
         """
         hz = self._probability(x).clamp(max=1).flatten(1)
         seeds = self.seeds(len(hz)) if seeds is None else seeds
-        return Rates(hz, self.time_interval, seeds.to(hz.device))
+        return Rates(hz, self.num_steps, seeds.to(hz.device))
 
     def _probability(self, x: Tensor) -> Tensor:
         if not isinstance(x, Tensor):
-            raise TypeError(f"Simple: x must be a tensor, got {type(x).__name__}")
+            raise TypeError(f"BernoulliEncoder: x must be a tensor, got {type(x).__name__}")
         if x.is_complex():
-            raise TypeError(f"Simple: x must be real numbers, got {x.dtype}")
+            raise TypeError(f"BernoulliEncoder: x must be real numbers, got {x.dtype}")
         x = x.detach().to(torch.float32)
         if self.validate:
-            check.in_range("Simple", "x", x, 0.0, math.inf)
+            check.in_range("BernoulliEncoder", "x", x, 0.0, math.inf)
         return x / self.scale
 
     def extra_repr(self) -> str:
         """What ``print`` shows."""
-        return f"time_interval={self.time_interval}, scale={self.scale:g}, dtype={self.dtype}"
+        return f"num_steps={self.num_steps}, scale={self.scale:g}, dtype={self.dtype}"

@@ -1,0 +1,211 @@
+"""Random arguments of the fuzzer, and what makes a case a good one."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+ERRORS = (TypeError, ValueError, RuntimeError)
+HALF = (torch.bfloat16, torch.float16)
+GUARD = 64  # elements before and behind a tensor that nothing may write to
+HUGE = (2**45, 2**62 + 2**18)  # the memory of no machine; no number of bytes
+
+
+class Finding(Exception):  # noqa: N818
+    """What a case should not have done."""
+
+
+class Draw(random.Random):
+    """Random arguments; ``guards`` are the memory around the tensors that were made."""
+
+    def __init__(self, seed: str) -> None:
+        super().__init__(seed)
+        self.guards: list[tuple[Tensor, int]] = []
+        self.special = self.chance(0.1)  # NaN and infinities among the values
+        torch.manual_seed(self.getrandbits(60))
+
+    def chance(self, p: float) -> bool:
+        """True with probability ``p``."""
+        return self.random() < p
+
+    def guarded(self, t: Tensor) -> Tensor:
+        """A copy of ``t`` in the midst of memory that is looked at after the case."""
+        whole = torch.full((t.numel() + 2 * GUARD,), 1, dtype=t.dtype)
+        inside = whole[GUARD : GUARD + t.numel()].view(t.shape)
+        inside.copy_(t)
+        self.guards.append((whole, t.numel()))
+        return inside
+
+    def check_guards(self) -> None:
+        """Raises a finding if the memory around a tensor has changed."""
+        for whole, size in self.guards:
+            if bool((whole[:GUARD] != 1).any()) or bool((whole[GUARD + size :] != 1).any()):
+                raise Finding("something was written outside of a tensor")
+
+    def tensor(
+        self,
+        shape: tuple[int, ...],
+        dtype: torch.dtype = torch.float32,
+        low: float = 0.0,
+        high: float = 1.0,
+    ) -> Tensor:
+        """Uniform values; in any layout."""
+        t = (torch.rand(shape, dtype=torch.float64) * (high - low) + low).to(dtype)
+        if self.special and t.numel() and t.is_floating_point():
+            t.view(-1)[self.randrange(t.numel())] = self.choice((math.nan, math.inf, -math.inf))
+        kind = self.randrange(6)
+        if kind == 0 and len(shape) > 1:
+            dims = self.sample(range(len(shape)), len(shape))
+            inverse = [dims.index(d) for d in range(len(shape))]
+            return self.guarded(t.permute(dims).contiguous()).permute(inverse)
+        if kind == 1 and shape:
+            wide = self.guarded(t.repeat_interleave(2, -1))
+            return wide[..., ::2]
+        return self.guarded(t)
+
+    def spikes(self, *shape: int) -> Tensor:
+        """Spikes in any dtype that spikes have, few or many."""
+        dtype = self.choice((torch.bool, torch.uint8, torch.float32, torch.float64))
+        return self.guarded((torch.rand(shape) < self.choice((0.0, 0.1, 0.5, 1.0))).to(dtype))
+
+    def hostile(self, value: Any) -> Any:
+        """Something that does not belong where ``value`` stands, or lies at an end of its range."""
+        if isinstance(value, Tensor):
+            t = value.detach()
+            return self.choice(
+                (
+                    lambda: t.to(
+                        self.choice(
+                            (torch.float64, torch.float32, torch.int64, torch.int8, torch.bool)
+                        )
+                    ),
+                    lambda: t.to(torch.complex64),
+                    lambda: t[None],
+                    lambda: t.flatten(),
+                    lambda: t[..., :0] if t.dim() else t,
+                    lambda: t[1:] if t.dim() else t,
+                    lambda: self.guarded(
+                        torch.full_like(t, self.choice((-1, 0, 2**30)), dtype=torch.int64).to(
+                            t.dtype
+                        )
+                    ),
+                    lambda: self.guarded(torch.randint(-3, 9, t.shape).to(t.dtype)),
+                    lambda: t.new_zeros(()),
+                    lambda: torch.full_like(t, math.nan) if t.is_floating_point() else t,
+                    lambda: t.new_zeros((1, 0, 3)),
+                    lambda: t.to_sparse(),
+                    lambda: t.new_zeros((1,) * max(t.dim(), 1)).expand(
+                        self.choice(HUGE), *(1,) * (t.dim() - 1)
+                    ),
+                    lambda: None,
+                    lambda: 3,
+                    lambda: 2.5,
+                    lambda: "a",
+                    lambda: [t],
+                )
+            )()
+        if isinstance(value, bool):
+            return self.choice((not value, None, "a"))
+        if isinstance(value, int):
+            return self.choice((-1, 0, 1, 3, *HUGE, 10**400, 2.5, "a", None))
+        if isinstance(value, (list, tuple)):
+            return self.choice(
+                (
+                    value[:-1],
+                    [*value, *value],
+                    None,
+                    3,
+                    "a",
+                    [None],
+                    [-1],
+                    [math.nan],
+                    [1e-46] * len(value),
+                )
+            )
+        others = (
+            -1.0,
+            0.0,
+            1.0,
+            1e-46,
+            1e-300,
+            1e300,
+            math.nan,
+            math.inf,
+            -math.inf,
+            10**400,
+            "a",
+            None,
+            object(),
+            3,
+        )
+        return self.choice(others)
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """All tensors, in order."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from tensors_in(item)
+
+
+def readable(t: Tensor) -> bool:
+    return t.layout == torch.strided and t.device.type == "cpu" and t.numel() < 10**7
+
+
+def copied(value: Any) -> Any:
+    """Every tensor with memory of its own; what cannot be read stays."""
+    if isinstance(value, Tensor):
+        same = value.detach().clone() if readable(value) else value
+        return same.requires_grad_() if value.requires_grad else same
+    if isinstance(value, dict):
+        return {k: copied(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        items = [copied(v) for v in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    return value
+
+
+def same(got: Any, want: Any, what: str, rtol: float = 0.0, atol: float = 0.0) -> None:
+    """Raises a finding unless the tensors are the same; NaN is NaN."""
+    a, b = list(tensors_in(got)), list(tensors_in(want))
+    if len(a) != len(b):
+        raise Finding(f"{what}: {len(a)} tensors instead of {len(b)}")
+    for x, y in zip(a, b):
+        if not (readable(x) and readable(y)):
+            continue
+        try:
+            torch.testing.assert_close(x, y, rtol=rtol, atol=atol, equal_nan=True)
+        except AssertionError as error:
+            raise Finding(f"{what} differs: {' '.join(str(error).split())}") from None
+
+
+def tried(
+    call: Callable[[], Any], name: str, named: tuple[str, ...], plain: bool = True
+) -> tuple[Any, str]:
+    """The result and no error, or no result and what a good error said."""
+    try:
+        return call(), ""
+    except ERRORS as error:
+        text = str(error)
+        first = text.partition("\n")[0]
+        if plain and ("INTERNAL ASSERT" in text or "API call failed" in first or len(text) > 3000):
+            raise Finding(f"{name}: an error that is not for a person: {text[:300]}") from error
+        if plain and not any(word in text for word in named):
+            raise Finding(f"{name}: an error that names none of {named}: {text[:300]}") from error
+        return None, f"{type(error).__name__}: {first}"
+
+
+def too_large(value: Any) -> bool:
+    """Whether the reference would not come back from it."""
+    if isinstance(value, (list, tuple, dict)):
+        return any(too_large(v) for v in (value.values() if isinstance(value, dict) else value))
+    if isinstance(value, Tensor):
+        return value.numel() > 10**7
+    return isinstance(value, int) and value > 10**7 and value in HUGE

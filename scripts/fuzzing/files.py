@@ -1,0 +1,187 @@
+"""Cases of the fuzzer for commands and checkpoints."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from typer.testing import CliRunner
+
+from snnfast import cli
+from snnfast.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
+
+from .draw import Draw, Finding, copied, same
+
+HOSTILE = (
+    "-1",
+    "0",
+    "1",
+    "nan",
+    "inf",
+    "1e400",
+    "9" * 30,
+    "a",
+    "",
+    "no such",
+    "/dev/null/x",
+    "digits",
+    "mnist",
+    "[]",
+)
+# What trains within a second, one epoch of little; some of it.
+QUICK = {
+    "spikeprop": ("--dataset", "xor", "--epochs", "1"),
+    "bp-stdp": ("--dataset", "xor", "--epochs", "1"),
+    "stbp": ("--hidden", "4", "--epochs", "1", "--steps", "1", "--batch-size", "500"),
+    "stdp": ("--neurons", "4", "--epochs", "1", "--time-interval", "5"),
+    "diehl2015": ("--network", "dense", "--epochs", "1", "--batch-size", "500"),
+}
+OPTIONS = (
+    "--dataset",
+    "--epochs",
+    "--seed",
+    "--seeds",
+    "--data",
+    "--device",
+    "--out",
+    "--weights",
+    "--threads",
+    "--lr",
+    "--hidden",
+    "--steps",
+    "--batch-size",
+    "--set",
+    "--rule",
+    "--preset",
+    "--folds",
+    "--images",
+    "--neurons",
+    "--method",
+    "--percentile",
+    "--tau",
+    "--t-max",
+    "--no such",
+    "--resume",
+    "--validate",
+    "--download",
+)
+
+
+def try_command(d: Draw) -> None:
+    """A command with options that may be anything: it succeeds, or ends with code 2 and says why."""
+    with tempfile.TemporaryDirectory() as folder:
+        there = Path(folder)
+        broken = there / "broken.pt"
+        broken.write_bytes(d.randbytes(d.choice((0, 9, 300))))
+        write_checkpoint(
+            there / "foreign" / "checkpoint.pt", {"kind": "something else", "weights": [1, 2]}
+        )
+        values = (
+            *HOSTILE,
+            folder,
+            str(broken),
+            str(there / "foreign" / "checkpoint.pt"),
+            str(there / "foreign"),
+        )
+        name = d.choice(sorted(QUICK))
+        words = [
+            "train",
+            name,
+            *(QUICK[name] if d.chance(0.9) else ("--epochs", "0")),
+            "--device",
+            "cpu",
+            "--out",
+            str(there / "out"),
+        ]
+        if d.chance(0.4):
+            name = d.choice(("convert", "assign", "infer"))
+            words = [name, *(["stdp", "--out"] if name != "convert" else []), d.choice(values)]
+        for _ in range(d.randrange(1, 4)):
+            option = d.choice(OPTIONS)
+            words += (
+                [option]
+                if option in ("--resume", "--validate", "--download")
+                else [option, d.choice(values)]
+            )
+        if "--download" in words:  # nothing is fetched here
+            words = [w for w in words if w != "--download"]
+        result = CliRunner().invoke(cli.app, words)
+        shown = " ".join(words).replace(folder, "TMP")
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise Finding(f"{shown}: {result.exception!r}") from result.exception
+        if result.exit_code not in (0, 2):
+            raise Finding(f"{shown}: exit code {result.exit_code}: {result.output}")
+        told = [line for line in result.output.splitlines() if line.startswith("snnfast: ")]
+        usage = "Usage:" in result.output
+        if (
+            result.exit_code == 2
+            and not usage
+            and (len(told) != 1 or not result.output.rstrip().endswith(told[0]))
+        ):
+            raise Finding(f"{shown}: not told in one line: {result.output}")
+
+
+def value_of(d: Draw, depth: int = 0) -> Any:
+    """What a checkpoint may hold."""
+    kind = d.randrange(6 if depth < 3 else 4)
+    if kind == 0:
+        dtype = d.choice((torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.bool))
+        return torch.randint(0, 2, [d.randrange(4) for _ in range(d.randrange(3))]).to(dtype)
+    if kind in (1, 2, 3):
+        return d.choice((None, True, d.getrandbits(40), d.random(), float("nan"), "", "words", -1))
+    items = [value_of(d, depth + 1) for _ in range(d.randrange(4))]
+    return items if kind == 4 else {f"name{k}": item for k, item in enumerate(items)}
+
+
+def try_checkpoint(d: Draw) -> None:
+    """What was written is read; of a damaged file nothing is, or the same."""
+    with tempfile.TemporaryDirectory() as folder:
+        path, content = (
+            Path(folder) / "checkpoint.pt",
+            {"kind": "fuzz", "model": value_of(d), "more": value_of(d)},
+        )
+        before = copied(content)
+        write_checkpoint(path, content)
+        whole = read_checkpoint(path, "fuzz")
+        whole.pop("format")
+        same(whole, before, "what was read")
+        if repr(whole) != repr(before):
+            raise Finding(f"read {whole!r} for {before!r}")
+        data = bytearray(path.read_bytes())
+        damage = d.randrange(6)
+        if damage == 0:
+            for _ in range(d.randrange(1, 4)):
+                data[d.randrange(len(data))] ^= 1 << d.randrange(8)
+        elif damage == 1:
+            del data[d.randrange(len(data)) :]
+        elif damage == 2:
+            start = d.randrange(len(data))
+            data[start : start + 64] = d.randbytes(64)
+        elif damage == 3:
+            data = bytearray(d.randbytes(d.randrange(200)))
+        elif damage == 4:
+            torch.save(
+                d.choice(
+                    ([1, 2], {"format": 2}, torch.zeros(3), {**before, "format": 2, "checksum": ""})
+                ),
+                path,
+            )
+            data = bytearray(path.read_bytes())
+        path.write_bytes(data)
+        kind = "another" if damage == 5 else d.choice((None, "fuzz"))
+        try:
+            again = read_checkpoint(path, kind)
+        except CheckpointError as error:
+            if str(path) not in str(error) or "\n" in str(error):
+                raise Finding(
+                    f"an error that does not name the file in one line: {error}"
+                ) from error
+            return
+        again.pop("format")
+        if damage == 5:
+            raise Finding("a checkpoint of another kind was taken")
+        same(again, before, "what was read of a damaged file")
+        if repr(again) != repr(before):
+            raise Finding(f"read {again!r} for {before!r} from a damaged file")

@@ -1,0 +1,263 @@
+"""Cases of the fuzzer for layers, models and conversion."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import io
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import snnfast
+from snnfast import backend, nn
+from snnfast.checkpoint import load_weights, write_checkpoint
+
+from .draw import Draw, Finding, copied, same, tensors_in, too_large, tried
+
+
+def try_layer(d: Draw) -> None:
+    """A layer: kernel and reference, whole and by step, saved and loaded, and gradients of what stands before it."""
+    name = d.choice(("IF", "LI", "LIF", "ParametricLIF", "CubaLIF", "ALIF"))
+    made = getattr(nn, name)
+    kwargs: dict[str, Any] = {}
+    for key, parameter in inspect.signature(made).parameters.items():
+        if d.chance(0.3) and isinstance(parameter.default, (bool, float)):
+            kwargs[key] = (
+                d.chance(0.5) if isinstance(parameter.default, bool) else d.uniform(1.1, 3.0)
+            )
+    hostile = d.chance(0.3)
+    key = d.choice(list(inspect.signature(made).parameters))
+    if hostile:
+        kwargs[key] = d.hostile(inspect.signature(made).parameters[key].default)
+    batch, features = d.choice((1, 4)), d.choice((1, 5, 17))
+    x = torch.rand(d.choice((1, 6, 40)), batch, features) * 3
+    given = d.hostile(x) if d.chance(0.15) else x
+
+    def run(net: Any, value: Any = given) -> Any:
+        nn.reset(net)
+        return net(value)
+
+    layer, problem = tried(
+        lambda: made(**kwargs), name, (name, key, key.replace("tau", "decay"), "layer", "surrogate")
+    )
+    if problem or too_large(given):
+        return
+    words = (name, layer.op, key, "x", "surrogate", "spike")
+    got, problem = tried(lambda: run(layer), name, words)
+    if problem:
+        return
+    with backend.use("reference"):
+        same(got, run(layer), f"{name}: unlike the reference")
+    again = io.BytesIO()
+    torch.save(layer, again)
+    again.seek(0)
+    for other in (copy.deepcopy(layer), torch.load(again, weights_only=False)):
+        same(run(other), got, f"{name}: a copy")
+    if layer.stateful:
+        nn.reset(layer)
+        parts = [layer.step(step) for step in given]
+        first = torch.stack([p[0] if isinstance(p, tuple) else p for p in parts])
+        same(first, got[0] if isinstance(got, tuple) else got, f"{name}: by step", 1e-5, 1e-5)
+        return
+    if (
+        not isinstance(given, Tensor)
+        or given.dtype != torch.float32
+        or given.dim() != 3
+        or not given.numel()
+    ):
+        return
+    before = torch.nn.Linear(given.shape[2], given.shape[2])
+    found = []
+    for mapped in (False, True):
+        before.zero_grad()
+        net = torch.nn.Sequential(before, layer)
+        out = (
+            torch.vmap(net, in_dims=1, out_dims=1)(given[:, :, None])
+            if mapped
+            else net(given[:, :, None])
+        )
+        sum(o.sum() for o in tensors_in(out) if o.requires_grad).backward()
+        found.append([before.weight.grad, before.bias.grad])
+        if before.weight.grad is None:
+            raise Finding(f"{name}: the layer before it got no gradient, vmap {mapped}")
+    if not given.isnan().any():
+        same(
+            found[1],
+            found[0],
+            f"{name}: gradients under vmap",
+            1e-4,
+            1e-4 * float(found[0][0].abs().max()),
+        )
+
+
+MODELS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
+    "Wu2018": ({"hidden": [5], "input_shape": (1, 8, 8), "time_interval": 3}, (2, 1, 8, 8)),
+    "Diehl2015": ({"hidden": [6], "input_shape": (1, 8, 8)}, (2, 1, 8, 8)),
+    "Bohte2002": ({"in_features": 6, "hidden": 4, "out_features": 2, "delays": 3}, (2, 6)),
+    "TavanaeiAndMaida2017": ({"in_features": 6, "hidden": 4, "out_features": 3}, (2, 6)),
+    "DiehlAndCook2015": ({"neurons": 4, "input_shape": 9, "preset": "manual"}, (2, 9)),
+    "ResNet20": (
+        {"width": 2, "blocks": 1, "input_shape": (1, 8, 8), "num_classes": 3},
+        (2, 1, 8, 8),
+    ),
+    "VGG16": (
+        {"plan": (3, "P"), "hidden": (4,), "input_shape": (1, 8, 8), "num_classes": 3},
+        (2, 1, 8, 8),
+    ),
+}
+
+
+def try_model(d: Draw) -> None:
+    """A model: hostile settings and inputs, weights as they were after an error, copies that do the same."""
+    name = d.choice(sorted(n for n in MODELS if hasattr(snnfast.model, n)))
+    kwargs, shape = dict(MODELS[name][0]), MODELS[name][1]
+    made = getattr(snnfast.model, name)
+    keys = [k for k, p in inspect.signature(made).parameters.items() if p.kind is not p.VAR_KEYWORD]
+    key = d.choice(keys)
+    if d.chance(0.5):
+        kwargs[key] = d.hostile(kwargs.get(key, inspect.signature(made).parameters[key].default))
+        if too_large(kwargs[key]) and not d.chance(0.3):
+            kwargs[key] = -1
+    model, problem = tried(
+        lambda: made(**kwargs),
+        name,
+        (name, key, key.rstrip("s"), "Settings", "SpikeProp", "memory", "sizes", "spikeprop"),
+    )
+    if problem:
+        return
+    model.eval()
+    x = torch.rand(shape) * (20 if name == "DiehlAndCook2015" else 1)
+    ours = name not in ("Diehl2015", "ResNet20", "VGG16")  # made of PyTorch's own layers
+    given = d.hostile(x) if ours and d.chance(0.4) else x
+    if too_large(given):
+        return
+    act = model.present if name == "DiehlAndCook2015" else model
+    before, seed = copied(dict(model.state_dict())), d.getrandbits(60)
+    twin = copy.deepcopy(model)
+    torch.manual_seed(seed)
+    got, problem = tried(
+        lambda: act(given),
+        name,
+        (name, "spikeprop", "bp_stdp_network", "diehl_cook", "images", "shape"),
+        ours,
+    )
+    if problem:
+        same(dict(model.state_dict()), before, f"{name}: weights after an error ({problem})")
+        return
+    torch.manual_seed(seed)
+    again = (twin.present if name == "DiehlAndCook2015" else twin)(given)
+    same(again, got, f"{name}: a copy")
+    wrong = {**before, "no such": torch.zeros(1)}
+    first = next(iter(wrong))
+    kept = copied(dict(model.state_dict()))
+    if d.chance(0.5):
+        wrong = {k: v + 1 if v.is_floating_point() else v for k, v in before.items()}
+        wrong[first] = torch.zeros(1, 2, 3, 4, 5, 6)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "wrong.pt"
+        write_checkpoint(path, {"kind": "network", "model": wrong})
+        _, problem = tried(lambda: load_weights(model, path), name, (str(path),))
+    if not problem:
+        raise Finding(f"{name}: took the weights of another network")
+    same(dict(model.state_dict()), kept, f"{name}: weights after an error ({problem})")
+
+
+def try_convert(d: Draw) -> None:
+    """A ReLU network: its converted one holds the same numbers, is saved and loaded, and the model stays."""
+    channels, layers, size, two = d.choice((1, 3)), [], 8, d.chance(0.7)
+    n = channels
+    for _ in range(d.randrange(1, 4) if two else 0):
+        out = d.choice((2, 4))
+        layers += [torch.nn.Conv2d(n, out, 3, padding=1, bias=d.chance(0.7))]
+        layers += [torch.nn.BatchNorm2d(out)] if d.chance(0.4) else []
+        layers += [
+            d.choice(
+                (torch.nn.ReLU(), torch.nn.ReLU(inplace=True), torch.nn.Sequential(torch.nn.ReLU()))
+            )
+        ]
+        if d.chance(0.4) and size > 2:
+            layers += [d.choice((torch.nn.AvgPool2d(2), torch.nn.MaxPool2d(2)))]
+            size //= 2
+        n = out
+    layers += [
+        torch.nn.Flatten(),
+        torch.nn.Dropout(0.3),
+        torch.nn.Linear(n * size * size, 6),
+        torch.nn.ReLU(),
+        torch.nn.Linear(6, 3),
+    ]
+    if d.chance(0.2):
+        wrong = (
+            torch.nn.Sigmoid(),
+            torch.nn.PReLU(),
+            torch.nn.LayerNorm(6),
+            nn.LIF(),
+            torch.nn.Identity(),
+            torch.nn.Softmax(1),
+        )
+        layers.insert(len(layers) - 2, d.choice(wrong))
+    model = torch.nn.Sequential(*layers).eval()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_mean, -0.5, 0.5)
+    images = torch.rand(4, channels, 8, 8)
+    kwargs = {
+        "method": d.choice(("max", "percentile", "spikenorm")),
+        "num_steps": 5,
+        "progress": False,
+        "reset": d.choice(("soft", "hard")),
+        "initial_membrane": d.choice((None, 0.0, 0.5)),
+    }
+    key = "images"
+    if d.chance(0.4):
+        key = d.choice(
+            [
+                k
+                for k in inspect.signature(snnfast.convert).parameters
+                if k not in ("model", "progress")
+            ]
+        )
+        value = {"calibration_loader": [images], "num_steps": 5}.get(
+            key, inspect.signature(snnfast.convert).parameters[key].default
+        )
+        kwargs[key] = d.hostile(value)
+        if too_large(kwargs[key]):
+            kwargs[key] = -1
+    loader = kwargs.pop("calibration_loader", [images if d.chance(0.8) else d.hostile(images)])
+    if too_large(loader):
+        return
+    before = copied(dict(model.state_dict()))
+    words = (
+        "convert",
+        key,
+        "SpikingNetwork",
+        "images",
+        "loader",
+        "Poisson",
+        "poisson",
+        "threshold",
+    )
+    network, problem = tried(lambda: snnfast.convert(model, loader, **kwargs), "convert", words)
+    same(dict(model.state_dict()), before, "convert: the model's weights")
+    if problem:
+        return
+    with torch.no_grad():
+        same(
+            network.analog(images)[0], model(images), "convert: the ReLU network within", 1e-4, 1e-4
+        )
+    if kwargs.get("encoding") is not None and not isinstance(kwargs["encoding"], str):
+        return
+    got, problem = tried(lambda: network(images, 7), "SpikingNetwork", words)
+    if problem:
+        return
+    same(network(images, 7, chunk=2), got, "SpikingNetwork: in chunks")
+    with backend.use("reference"):
+        same(network(images, 7), got, "SpikingNetwork: unlike the reference", 1e-6, 1e-6)
+    again = io.BytesIO()
+    torch.save(network, again)
+    again.seek(0)
+    same(torch.load(again, weights_only=False)(images, 7), got, "SpikingNetwork: saved and loaded")

@@ -1,0 +1,306 @@
+"""Cases of the fuzzer for ops: public ones against the reference, kernels with what no public op gives them."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from snnfast import ops, plasticity, reference
+
+from .draw import (
+    ERRORS,
+    HALF,
+    HUGE,
+    Draw,
+    Finding,
+    copied,
+    readable,
+    same,
+    tensors_in,
+    too_large,
+    tried,
+)
+
+
+def shape_of_neurons(d: Draw) -> tuple[int, ...]:
+    sizes = [d.choice((0, 1, 2, 5, 16, 33)) for _ in range(d.randrange(4))]
+    return (d.choice((0, 1, 3, 16, 33, 70)), *sizes)
+
+
+def neuron(d: Draw, name: str) -> dict[str, Any]:
+    dtype = d.choice((torch.float32, torch.float32, torch.float64, *HALF))
+    shape, state = shape_of_neurons(d), torch.float64 if dtype == torch.float64 else torch.float32
+    kwargs: dict[str, Any] = {"x": d.tensor(shape, dtype, -1.0, d.choice((1.0, 3.0)))}
+    for key, parameter in inspect.signature(getattr(ops, name)).parameters.items():
+        text = str(parameter.annotation)
+        if key == "x" or d.chance(0.5):
+            continue
+        if text == "bool":
+            kwargs[key] = d.chance(0.5)
+        elif key == "surrogate":
+            kwargs[key] = d.choice(
+                ("atan", "sigmoid", "fast_sigmoid", "rectangle", "triangle", "gaussian")
+            )
+        elif key == "count":
+            kwargs[key] = d.guarded(torch.zeros(shape[1:], dtype=torch.int32))
+        elif "float" not in text:
+            kwargs[key] = d.tensor(shape[1:], state)
+        else:
+            group = key.replace("tau", "decay")
+            if any(k.replace("tau", "decay") == group for k in kwargs):
+                continue
+            low, high = (
+                (1.0, 5.0)
+                if "tau" in key
+                else (0.0, 1.0)
+                if "decay" in key
+                else (-0.5, 0.5)
+                if "re" in key[2:4]
+                else (0.5, 1.5)
+            )
+            few = tuple(s if d.chance(0.5) else 1 for s in shape[1:])
+            as_tensor = "Tensor" in text and d.chance(0.4)
+            kwargs[key] = d.tensor(few, state, low, high) if as_tensor else d.uniform(low, high)
+    return kwargs
+
+
+def presented(d: Draw, inputs: int, rates: bool = True) -> Any:
+    count, steps = d.choice((0, 1, 3)), d.choice((0, 1, 7, 40))
+    form = d.randrange(3) if rates else d.choice((0, 2))
+    if form == 0:
+        return d.spikes(count, steps, inputs)
+    if form == 1:
+        events = ops.Events.from_dense(d.spikes(count, steps, inputs))
+        inside = d.guarded(events.inputs), d.guarded(events.offsets)
+        if d.chance(0.2) and events.inputs.numel():
+            inside[d.randrange(2)].view(-1)[0] = d.choice((-1, inputs, 2**31 - 1))
+        return ops.Events(*inside)
+    hz = d.guarded(torch.rand(count, inputs) * 900)
+    return ops.Rates(
+        hz, steps if d.chance(0.95) else d.choice(HUGE), d.guarded(torch.randint(0, 99, (count,)))
+    )
+
+
+def rule_of(d: Draw) -> Any:
+    made = getattr(
+        plasticity,
+        d.choice(("pair", "triplet", "power_law", "exponential", "soft_bounds", "pre_post")),
+    )
+    return made(trace=d.choice(("nearest", "all")))
+
+
+def learning(d: Draw, name: str) -> dict[str, Any]:
+    dtype = d.choice((torch.float32, torch.float64))
+    n, i = d.choice((1, 3, 8, 17)), d.choice((0, 1, 5, 17, 40))
+    w = d.guarded(torch.rand(n, i, dtype=torch.float64).to(dtype))
+    if name in ("stdp_", "bp_stdp_"):
+        t, b = d.choice((0, 1, 6, 30)), d.choice((0, 1, 4))
+        kwargs = {"w": w, "pre": d.spikes(t, b, i)}
+        if name == "bp_stdp_":
+            kwargs |= {
+                "error": d.guarded(torch.randint(-1, 2, (t, b, n)).to(dtype)),
+                "epsilon": d.choice((1, 4, 9)),
+            }
+        else:
+            kwargs |= {"post": d.spikes(t, b, n), "rule": rule_of(d)}
+        return kwargs | {
+            "reduction": d.choice(("sum", "mean")),
+            "update": d.choice(("step", "batch", "sequence")),
+        }
+    if name == "bp_stdp_network_":
+        out = d.choice((1, 3, 9))
+        last = d.guarded(torch.randn(out, n, dtype=torch.float64).to(dtype))
+        x = presented(d, i, rates=False)
+        count = x.hz.shape[0] if isinstance(x, ops.Rates) else x.shape[1]
+        thresholds = [1e-46, 1e-46] if d.chance(0.25) else [0.5, 0.9]
+        kwargs = {
+            "weights": [w, last],
+            "x": x,
+            "thresholds": thresholds,
+            "return_hidden": d.chance(0.7),
+        }
+        if d.chance(0.5):
+            kwargs["labels"] = d.guarded(torch.randint(0, out, (count,)))
+        return kwargs | {"return_state": d.chance(0.5)}
+    theta = torch.float64 if "conductance" in name else dtype
+    return {
+        **{"x": presented(d, i), "w": w, "theta": d.guarded(torch.zeros(n, dtype=theta))},
+        **{"rule": rule_of(d) if d.chance(0.7) else None, "norm": d.choice((None, 2.0))},
+        **{key: d.chance(0.5) for key in ("return_spikes", "return_state")},
+    }
+
+
+def other(d: Draw, name: str) -> dict[str, Any]:
+    if name == "poisson":
+        p = d.tensor(shape_of_neurons(d), d.choice((torch.float32, torch.float64, *HALF)))
+        steps = d.choice((0, 1, 9, 40)) if d.chance(0.9) else d.choice(HUGE)
+        return {
+            "p": p,
+            "num_steps": steps,
+            "seed": d.getrandbits(60),
+            "dtype": d.choice((torch.float32, torch.bool)),
+        }
+    dtype = d.choice((torch.float32, torch.float64))
+    b, i, o, k = d.choice((0, 1, 3, 20)), d.choice((0, 1, 4)), d.choice((0, 1, 5)), d.choice((1, 4))
+    t = d.guarded((torch.rand(b, i, dtype=torch.float64) * 8).to(dtype))
+    w, delays = (
+        d.guarded(torch.rand(o, i, k, dtype=torch.float64).to(dtype)),
+        torch.arange(1.0, k + 1, dtype=dtype),
+    )
+    flags = {key: d.chance(0.5) for key in ("return_u_max", "return_slope")}
+    return {
+        "t_in": t,
+        "w": w,
+        "delays": d.guarded(delays),
+        "tau": 3.0,
+        "t_max": 20.0,
+        "dt": d.choice((None, 0.5)),
+        **flags,
+    }
+
+
+NEURONS = ("lif", "iaf", "li", "cuba", "alif", "spike_count")
+LEARNING = ("stdp_", "bp_stdp_", "bp_stdp_network_", "diehl_cook_", "diehl_cook_conductance_")
+
+
+def arguments_of(d: Draw) -> tuple[str, dict[str, Any]]:
+    """An op and arguments of it."""
+    name = d.choice((*NEURONS, *LEARNING, "poisson", "spikeprop"))
+    made = neuron if name in NEURONS else learning if name in LEARNING else other
+    return name, made(d, name)
+
+
+def try_op(d: Draw) -> None:
+    """A public op against the reference."""
+    name, kwargs = arguments_of(d)
+    named = (name.rstrip("_"), *kwargs)
+    hostile = d.chance(0.4)
+    if hostile:
+        key = d.choice(list(inspect.signature(getattr(ops, name)).parameters))
+        kwargs[key] = d.hostile(kwargs.get(key))
+        named = (*named, key)
+    if d.chance(0.1):
+        kwargs["validate"] = False
+        if "validate" not in inspect.signature(getattr(ops, name)).parameters:
+            del kwargs["validate"]
+    wants = [
+        t
+        for k, t in kwargs.items()
+        if isinstance(t, Tensor)
+        and t.is_floating_point()
+        and t.layout == torch.strided
+        and k not in ("theta", "p", "pre", "post", "error", "count")
+    ]
+    if name in (*NEURONS[:-1], "spikeprop") and d.chance(0.5):
+        for t in wants:
+            t.requires_grad_()
+    mine, before, versions = kwargs, copied(kwargs), [t._version for t in tensors_in(kwargs)]
+    got, problem = tried(lambda: getattr(ops, name)(**mine), name, named)
+    if problem:
+        same(mine, before, f"{name}: an argument after an error ({problem})")
+    for t, old, version in zip(tensors_in(mine), tensors_in(before), versions):
+        changed = (
+            readable(t)
+            and t.numel()
+            and not torch.equal(torch.nan_to_num(t.detach()), torch.nan_to_num(old.detach()))
+        )
+        if changed and t._version == version:
+            raise Finding(
+                f"{name}: a tensor {list(t.shape)} changed without its version: a backward pass would be wrong"
+            )
+    if too_large(mine) or (kwargs.get("validate") is False and hostile):
+        return
+    there = before
+    want, told = tried(lambda: getattr(reference, name)(**there), name, named)
+    if bool(problem) != bool(told):
+        raise Finding(f"{name}: {problem or 'a result'}, but the reference: {told or 'a result'}")
+    if problem:
+        return
+    rtol = 0.0
+    if name == "spikeprop":  # docs/ops/spikeprop.md
+        rtol = 1e-4 if kwargs["t_in"].dtype == torch.float32 else 1e-11
+    same(got, want, f"{name}: the result", rtol, rtol)
+    if name == "diehl_cook_conductance_" and kwargs["w"].dtype == torch.float32:
+        rtol = 1e-5  # its docs promise bits in float64
+    same(mine, there, f"{name}: an argument", rtol, rtol)
+    if any(t.requires_grad for t in wants) and not d.special and not hostile:
+        gradients(name, got, want, mine, there)
+
+
+def gradients(name: str, got: Any, want: Any, mine: Any, there: Any) -> None:
+    """Those of a kernel against those of the reference."""
+    found = []
+    for outputs, arguments in ((got, mine), (want, there)):
+        leaves = [t for t in tensors_in(arguments) if t.requires_grad]
+        loss = [
+            (o * torch.linspace(0.5, 1.5, o.numel()).view(o.shape).to(o))
+            .double()
+            .nan_to_num(posinf=0.0)
+            .sum()
+            for o in tensors_in(outputs)
+            if o.requires_grad
+        ]
+        if not loss:
+            return
+        found.append(torch.autograd.grad(sum(loss), leaves, allow_unused=True))
+    for a, b in zip(*found):
+        a, b = (
+            g if g is not None else torch.zeros(()) for g in (a, b)
+        )  # none at all is as good as zero
+        if a.shape != b.shape and (bool(a.any()) or bool(b.any())):
+            raise Finding(f"{name}: one of kernel and reference has no gradient")
+        if a.shape != b.shape or not a.numel() or not bool(b.isfinite().all()):
+            continue
+        tolerance = {torch.float64: 1e-12, torch.float32: 1e-5}.get(a.dtype, 2.0**-7)
+        tolerance = (
+            max(tolerance, 1e-3) if name == "spikeprop" and a.dtype == torch.float32 else tolerance
+        )
+        same(a, b, f"{name}: a gradient", atol=tolerance * max(float(b.abs().max()), 1e-6))
+
+
+class Recorder(TorchDispatchMode):
+    """Keeps the calls of kernels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[Any, tuple[Any, ...]]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.namespace == "snnfast":
+            self.calls.append((func, copied(args)))
+        return func(*args, **(kwargs or {}))
+
+
+def try_raw(d: Draw) -> None:
+    """The kernels that public calls reach, with other arguments."""
+    name, kwargs = arguments_of(d)
+    if name in NEURONS[:-1] or name == "spikeprop":
+        for t in tensors_in(kwargs):
+            t.requires_grad_(t.is_floating_point())
+    recorder = Recorder()
+    with recorder:
+        try:
+            result = getattr(ops, name)(**kwargs)
+            losses = [
+                o.double().nan_to_num(posinf=0.0).sum()
+                for o in tensors_in(result)
+                if o.requires_grad
+            ]
+            if losses:
+                sum(losses).backward()
+        except ERRORS:
+            pass
+    for func, args in recorder.calls:
+        flat = [d.guarded(a) if isinstance(a, Tensor) else a for a in copied(args)]
+        for _ in range(d.randrange(1, 3)):
+            place = d.randrange(len(flat))
+            flat[place] = d.hostile(flat[place])
+        before = copied(flat)
+        with torch.no_grad():
+            _, problem = tried(lambda call=func, a=flat: call(*a), str(func), (), plain=False)
+        if problem:
+            same(flat, before, f"{func}: an argument after an error ({problem})")

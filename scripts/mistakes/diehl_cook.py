@@ -1,0 +1,110 @@
+"""Mistakes in diehl_cook: name, path, what becomes what, and tests if they are others."""
+
+TESTS = ("tests/ops/test_diehl_cook_winners.py", "tests/ops/test_diehl_cook.py")
+MISTAKES = (
+    (
+        "diehl_cook: bounds not raised by learning",
+        "csrc/cpu/diehl_cook.cpp",
+        "bounds[i * w_.padded_groups] = o_.kept[i];",
+        "(void)bounds;",
+    ),
+    (
+        "diehl_cook: ties go to who comes first",
+        "csrc/cpu/diehl_cook.cpp",
+        " || (margin == best && n < o_.winners[0])",
+        "",
+    ),
+    (
+        "diehl_cook: own spike inhibits",
+        "csrc/cpu/diehl_cook.cpp",
+        "(C(arriving) - C(o_.own[k * delay + t % delay]))",
+        "C(arriving)",
+    ),
+    (
+        "diehl_cook: bounds without inhibition's end",
+        "csrc/cpu/diehl_cook_groups.h",
+        "membrane = (membrane - after) * decay",
+        "membrane = membrane * decay",
+    ),
+    (
+        "diehl_cook cuda: own spike inhibits",
+        "csrc/cuda/diehl_cook.cu",
+        "(C(shared_.arriving) - C(m_.history[slot_ * a_.N + n]))",
+        "C(shared_.arriving)",
+    ),
+    (
+        "diehl_cook cuda: ties go to the last",
+        "csrc/cuda/diehl_cook.cu",
+        "margin == than.margin && neuron < than.neuron",
+        "margin == than.margin && neuron > than.neuron",
+    ),
+    (
+        "diehl_cook: not plastic by a spike",
+        "snnfast/reference/diehl_cook.py",
+        "plastic |= spikes[p, t]",
+        "pass",
+    ),
+    (
+        "diehl_cook: versions not raised",
+        "snnfast/ops/diehl_cook.py",
+        "raise_versions(*call.changed)",
+        "pass",
+        ("tests/ops/test_diehl_cook_calls.py",),
+    ),
+    (
+        "diehl_cook_conductance: delays not bounded",
+        "csrc/core/diehl_cook_conductance.h",
+        "return d < longest_delay ? d : longest_delay;",
+        "return d;",
+        ("tests/ops/test_diehl_cook_calls.py",),
+    ),
+    (
+        "diehl_cook_conductance: longest_delay not compared",
+        "snnfast/calls/diehl_cook_conductance.py",
+        "longest > given",
+        "False",
+        ("tests/ops/test_diehl_cook_calls.py",),
+    ),
+    (
+        "diehl_cook_conductance: conductance of the step's beginning",
+        "csrc/cpu/diehl_cook_conductance.cpp",
+        "exc = g_exc[n] * mean_exc, inh",
+        "exc = g_exc[n], inh",
+        ("tests/ops/test_diehl_cook_conductance.py",),
+    ),
+    (
+        "diehl_cook_conductance: partner inhibits its own neuron",
+        "csrc/cpu/diehl_cook_conductance.cpp",
+        "(C(spikes_inh) - C(o_.spiked_inh[n]))",
+        "C(spikes_inh)",
+        ("tests/ops/test_diehl_cook_conductance.py",),
+    ),
+    (
+        "diehl_cook_conductance: second trace after the spike",
+        "csrc/cpu/diehl_cook_conductance.cpp",
+        "o_.trace_pre2[row(sent - 1) + i]",
+        "o_.trace_pre2[row(sent) + i]",
+        ("tests/ops/test_diehl_cook_conductance.py",),
+    ),
+    (
+        "diehl_cook_conductance: spikes learn twice",
+        "csrc/cpu/diehl_cook_conductance.cpp",
+        "w[n] = Spikes && spiked[n] ? w[n] : less;",
+        "w[n] = less;",
+        ("tests/ops/test_diehl_cook_conductance.py",),
+    ),
+    (
+        "diehl_cook_conductance cuda: partner inhibits its own neuron",
+        "csrc/cuda/diehl_cook_conductance.cu",
+        "(C(shared_.inhibiting) - C(m_.spiked_inh[n]))",
+        "C(shared_.inhibiting)",
+        ("tests/ops/test_diehl_cook_conductance.py",),
+    ),
+    (
+        "diehl_cook_conductance cuda: arrivals a step late",
+        "csrc/cuda/diehl_cook_conductance.cu",
+        "delays_[i * a_.N + n] != delay",
+        "delays_[i * a_.N + n] + 1 != delay",
+        ("tests/ops/test_diehl_cook_conductance.py",),
+    ),
+)

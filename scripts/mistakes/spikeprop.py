@@ -1,0 +1,53 @@
+"""Mistakes in spikeprop: name, path, what becomes what, and tests if they are others."""
+
+TESTS = ("tests/ops/test_spikeprop.py",)
+MISTAKES = (
+    (
+        "spikeprop: second piece of the batch dropped",
+        "csrc/cpu/spikeprop_backward.h",
+        "piece = 1; piece < pieces;",
+        "piece = 2; piece < pieces;",
+    ),
+    (
+        "spikeprop: pieces overlap",
+        "csrc/cpu/spikeprop_backward.h",
+        "const int64_t first = piece * a.events.B / m.pieces,",
+        "const int64_t first = piece * a.events.B / m.pieces - (piece > 0),",
+    ),
+    (
+        "spikeprop: tape unchecked",
+        "csrc/cpu/spikeprop_backward.h",
+        "if (!fits(a, b)) return false;",
+        "",
+    ),
+    (
+        "spikeprop: slope not bounded",
+        "csrc/cpu/spikeprop_backward.h",
+        "(slope[l] > guard ? slope[l] : guard)",
+        "slope[l]",
+    ),
+    (
+        "spikeprop: events at t_max count",
+        "csrc/cpu/spikeprop.cpp",
+        "!(times[n - 1] < static_cast<C>(events.t_max))",
+        "!(times[n - 1] <= static_cast<C>(events.t_max))",
+    ),
+    (
+        "spikeprop: touch between two events missed",
+        "csrc/cpu/spikeprop.cpp",
+        "top, c.inverse_tau) >= c.threshold) fired |=",
+        "top, c.inverse_tau) >= 2 * c.threshold) fired |=",
+    ),
+    (
+        "spikeprop: cuda: a kink gives nothing",
+        "csrc/cuda/spikeprop_backward.cuh",
+        "m.kink[i] = before;",
+        "m.kink[i] = -1;",
+    ),
+    (
+        "spikeprop: wrong tensor wanted",
+        "snnfast/ops/spikeprop.py",
+        "wanted = [needed[k] for k in _TENSORS]",
+        "wanted = [needed[k] for k in _TENSORS[::-1]]",
+    ),
+)

@@ -1,0 +1,136 @@
+"""Thresholds for converted networks, layer by layer; :func:`snnfast.convert` chooses them in one call."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from torch import Tensor, nn
+
+from .calibration import from_activations, from_currents
+from .network import SpikingNetwork
+
+
+def thresholds_from_activations(
+    model: nn.Module,
+    loader: Iterable[Any],
+    *,
+    percentile: float = 100.0,
+    consistent: bool = True,
+    progress: bool | None = None,
+) -> list[Tensor]:
+    """Thresholds for spikes that count 1 and weights as they are, from the largest activations (Diehl et al. 2015).
+
+    With ``lambda_l`` the largest activation of layer ``l`` over the images (or a percentile), a spike of layer ``l``
+    stands for ``lambda_l``, so the layer after it sees its input as ``1 / lambda_l`` of what it was. Hence ::
+
+        threshold_l = lambda_l / lambda_(l-1)          lambda_0 = 1
+
+    which is the paper's data-based normalisation ``W_l lambda_(l-1) / lambda_l`` with a threshold of 1, in other units
+    (Rueckauer et al. 2017, equation 5, has the two written out). n3ml takes ``lambda_l`` alone: then only the first
+    layer is in balance.
+
+    Args:
+        model: the trained ReLU network: a chain of layers without biases, as the paper's.
+        loader: batches of images, or of images and labels.
+        percentile: in (0, 100]; the largest if 100.
+        consistent: divide by ``lambda_(l-1)``; False gives n3ml's thresholds.
+        progress: progress bar; None: if standard error is a terminal.
+
+    Returns:
+        One threshold a layer of neurons, the output included, for ``update_threshold``.
+
+    Raises:
+        TypeError, ValueError: for a model that is no such chain, an empty loader, images of wrong shape, a percentile
+            out of range.
+    """
+    network = SpikingNetwork(model, spiking_output=True)
+    _check_chain(network)
+    largest = from_activations(
+        network,
+        loader,
+        percentile=percentile,
+        progress=progress,
+        name="thresholds_from_activations",
+    )
+    if not consistent:
+        return largest
+    return [largest[0], *(now / before for before, now in itertools.pairwise(largest))]
+
+
+def thresholds_from_currents(
+    network: SpikingNetwork,
+    loader: Iterable[Any],
+    num_steps: int,
+    *,
+    scaling_factor: float = 1.0,
+    encoding: Callable[[Tensor], Tensor] | None = None,
+    batches: int = 1,
+    progress: bool | None = None,
+) -> list[Tensor]:
+    """Spike-Norm: thresholds from the largest current of the running spiking network (Sengupta et al. 2019).
+
+    Layer by layer: with the thresholds of all earlier layers set and all membranes at rest, the largest current into
+    the layer over batch, neurons and ``num_steps`` steps becomes its threshold, times ``scaling_factor``. The spikes of
+    the layer before are kept, one byte each, so every layer runs twice, not once for each layer after it. ``network``
+    has the thresholds when this returns.
+
+    In n3ml ``scaling_factor`` has no effect, and membranes carry over between layers.
+
+    Args:
+        network: the spiking network.
+        loader: batches of images, or of images and labels.
+        num_steps: steps, at least 1; the paper takes 2500, the manual 500.
+        scaling_factor: thresholds are this part of the largest current, above 0. Below 1 there are more spikes sooner,
+            and neurons with the largest currents saturate.
+        encoding: from images ``[B, ...]`` to the input of one step, of the same shape; None for the network's own.
+        batches: of ``loader`` to use.
+        progress: progress bar over layers; None: if standard error is a terminal.
+
+    Returns:
+        One threshold a layer of neurons, for ``update_threshold``.
+
+    Raises:
+        TypeError, ValueError: for an empty loader, images of wrong shape, and arguments of wrong type or range; the
+            thresholds of ``network`` are then what they were.
+    """
+    op = "thresholds_from_currents"
+    if not isinstance(network, SpikingNetwork):
+        raise TypeError(
+            f"{op}: network must be a spiking network, got {type(network).__name__}; make one with SVGG16 or "
+            "snnfast.conversion.SpikingNetwork"
+        )
+    if encoding is not None and not callable(encoding):
+        raise TypeError(f"{op}: encoding must be callable, got {type(encoding).__name__}")
+    if encoding is not None and network.plan.constant_input:
+        raise ValueError(
+            f"{op}: the network takes constant current; give encoding=None, or a network with encoding='poisson'"
+        )
+    return from_currents(
+        network,
+        loader,
+        num_steps=num_steps,
+        scaling_factor=scaling_factor,
+        batches_used=batches,
+        encoding=encoding,
+        progress=progress,
+        name=op,
+    )
+
+
+def _check_chain(network: SpikingNetwork) -> None:
+    nodes = network.plan.nodes
+    for node in nodes.values():
+        signals = [name for name in node.reads if nodes[name].kind not in ("static", "size")]
+        if len(signals) > 1:
+            raise ValueError(
+                f"thresholds_from_activations: {node.place} joins branches, so there is no one layer before it; use "
+                "snnfast.convert(model, loader, method='max')"
+            )
+        if node.kind == "affine":
+            what = "has a bias" if node.is_product else "adds a constant"
+            raise ValueError(
+                f"thresholds_from_activations: {node.place} {what}, which would have to be divided by the "
+                "activation before it; use snnfast.convert(model, loader, method='max')"
+            )

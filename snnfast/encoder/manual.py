@@ -1,0 +1,34 @@
+"""Encoders by the names and with the arguments of n3ml's manual."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from .bernoulli import BernoulliEncoder
+from .population import PopulationEncoder
+from .regular import number_of_steps
+
+
+class Simple(BernoulliEncoder):
+    """:class:`BernoulliEncoder` as n3ml calls it.
+
+    Args:
+        time_interval: number of steps, its ``num_steps``.
+        scale: as there, and so are the others.
+    """
+
+    def __init__(self, time_interval: int = 100, scale: float = 5.0, **options: Any) -> None:
+        super().__init__(
+            number_of_steps("Simple", "time_interval", time_interval), scale, **options
+        )
+
+
+class Population(PopulationEncoder):
+    """:class:`PopulationEncoder` with n3ml's call ``run``."""
+
+    def run(self, x: Tensor) -> Tensor:
+        """Spike times of values, with -1 for silent neurons."""
+        t: Tensor = self(x)
+        return t.masked_fill_(t.isinf(), -1)

@@ -1,0 +1,101 @@
+"""BP-STDP's update of a network, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from snnfast import check
+from snnfast.loss import bp_stdp_error
+from snnfast.ops import bp_stdp_
+
+if TYPE_CHECKING:
+    from snnfast.model import TavanaeiAndMaida2017
+
+
+class BpStdp:
+    """BP-STDP's update (Tavanaei and Maida 2019) step by step.
+
+    The whole loop in one call, with the same result, is :meth:`snnfast.model.TavanaeiAndMaida2017.fit`.
+
+    Args:
+        model: what is trained.
+        lr: learning rate.
+        epsilon: steps that a window reaches back.
+
+    Example:
+        >>> net = snnfast.model.TavanaeiAndMaida2017(784, 20, 10)
+        >>> learner, spikes = BpStdp(net), torch.zeros(784)
+        >>> net(spikes)
+        >>> learner.step([[spikes], [net.fc1.o], [net.fc2.o]], torch.eye(10)[3], 3)
+    """
+
+    def __init__(
+        self, model: TavanaeiAndMaida2017, lr: float = 0.0005, *, epsilon: int = 4
+    ) -> None:
+        self.model, self.lr, self.epsilon = model, lr, epsilon
+        check.at_least_zero("BpStdp", "lr", lr)
+        check.whole("BpStdp", "epsilon", epsilon)
+
+    def step(
+        self,
+        windows: Sequence[Sequence[Tensor]],
+        desired: Tensor,
+        label: int | Tensor,
+    ) -> None:
+        """Changes the weights by what is wrong in the last step.
+
+        Args:
+            windows: of the inputs and of every layer, in order, the spikes of the last steps, the newest last, ``[N]``
+                or ``[B, N]`` each. Of more than ``epsilon + 1`` steps the last ones count.
+            desired: spikes desired in this step, ``[classes]`` or ``[B, classes]``; nothing changes where the
+                class's is 0.
+            label: class, or int64 ``[B]``.
+
+        Raises:
+            TypeError, ValueError: for windows and shapes that do not fit, labels out of range, weights that are not
+                finite. The weights are untouched.
+        """
+        layers = self.model.layers
+        if len(windows) != len(layers) + 1:
+            raise ValueError(
+                f"BpStdp: windows must be of the inputs and of {len(layers)} layers, got {len(windows)}"
+            )
+        *before, outputs = (self._window(depth, steps) for depth, steps in enumerate(windows))
+        wanted = torch.zeros_like(outputs)
+        wanted[-1] = desired if desired.dim() == 2 else desired[None]
+        error = bp_stdp_error(outputs, wanted, label, self.epsilon).to(outputs.dtype)
+        if not bool(error.any()):
+            return
+        for layer, pre in zip(layers, before):
+            if pre.shape[2] != layer.weight.shape[1]:
+                raise ValueError(
+                    f"BpStdp: windows must hold {layer.weight.shape[1]} neurons "
+                    f"before {layer}, got {pre.shape[2]}"
+                )
+        for layer in layers:
+            check.finite("BpStdp", "weights", layer.weight)
+        for depth in reversed(range(len(layers))):
+            passed = bp_stdp_(
+                layers[depth].weight,
+                before[depth],
+                error,
+                lr=self.lr,
+                epsilon=self.epsilon,
+                return_error=depth > 0,
+                validate=False,
+            )
+            if passed is not None:
+                # Errors are of the last step alone.
+                passed[:-1] = 0
+                error = passed
+
+    def _window(self, depth: int, steps: Sequence[Tensor]) -> Tensor:
+        last = list(steps)[-(self.epsilon + 1) :]
+        if not last:
+            raise ValueError(f"BpStdp: windows[{depth}] must hold a step or more")
+        window = torch.stack(last)
+        return window if window.dim() == 3 else window[:, None]

@@ -1,0 +1,94 @@
+"""SpikeProp's update of a network of neurons that fire once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from snnfast import check
+from snnfast.ops.spikeprop import Pull
+
+if TYPE_CHECKING:
+    from snnfast.model import Bohte2002
+
+Gradients = list[tuple[Tensor, Tensor]]  # of parameters
+
+
+class SpikePropDescent:
+    """SpikeProp's update (Bohte et al. 2002, equations 4 to 15): gradient descent on the distance to target times.
+
+    ``w -= lr dE/dw`` with ``E = 1/2 sum_j (t_j - target_j)^2``, the mean over samples if there are several. All
+    gradients are taken before any weight changes; n3ml's hidden layer sees output weights that have changed already.
+
+    Args:
+        lr: learning rate.
+        minimum: weights are kept at least this large; None: no bound. n3ml keeps them between 0.02 and 1, so that no
+            neuron can inhibit, which learns slower and reaches less.
+        maximum: weights are kept at most this large.
+
+    Example:
+        >>> net, learner = snnfast.model.Bohte2002(), SpikePropDescent()
+        >>> learner.step(net, torch.rand(50) * 10, torch.tensor([8.0, 13.0, 13.0]))
+    """
+
+    def __init__(
+        self, lr: float = 0.0075, *, minimum: float | None = None, maximum: float | None = None
+    ) -> None:
+        self.lr = check.number("SpikePropDescent", "lr", lr)
+        if self.lr <= 0:
+            raise ValueError(f"SpikePropDescent: lr must be positive, got {self.lr:g}")
+        self.minimum, self.maximum = minimum, maximum
+
+    def step(self, model: Bohte2002, t_in: Tensor, target: Tensor) -> Tensor:
+        """Runs the network, changes its weights, and tells how it had answered.
+
+        Args:
+            model: what is trained: its parameters, so delays as well if they are learned.
+            t_in: spike times of the inputs ``[in_features]`` or ``[B, in_features]``; -1 or ``inf`` for silent.
+            target: times wanted of the outputs, ``[out_features]`` or ``[B, out_features]``.
+
+        Returns:
+            the outputs' spike times before the change, shaped like ``target``. A silent output is ``inf``, and
+            changes nothing, unless the model gives it a virtual time.
+        """
+        batch = t_in if t_in.dim() == 2 else t_in[None]
+        t, pull = self._run(model, batch)
+        shape = t.shape[2 - t_in.dim() :]
+        if target.shape != shape:
+            raise ValueError(
+                f"SpikePropDescent: target must have the shape of the outputs, {list(shape)}, "
+                f"got {list(target.shape)}"
+            )
+        with torch.no_grad():
+            # dE/dt of spike_time_squared_error: inf where a neuron is silent, which then does not count.
+            error = (t - target.to(t)) / len(t)
+            error.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
+            for parameter, gradient in pull(error):
+                parameter.sub_(gradient, alpha=self.lr)
+                if self.minimum is not None or self.maximum is not None:
+                    parameter.clamp_(self.minimum, self.maximum)
+        return t.detach().view(shape)
+
+    def _run(self, model: Bohte2002, batch: Tensor) -> tuple[Tensor, Callable[[Tensor], Gradients]]:
+        """The output times, and a function from their gradient to the parameters and theirs."""
+        if model.weights_only:
+            t, pulls = model.untracked(batch)
+            return t, lambda error: _back(pulls, error)
+        tracked: Tensor = model(batch)
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        return tracked.detach(), lambda error: list(
+            zip(parameters, torch.autograd.grad(tracked, parameters, error))
+        )
+
+
+def _back(pulls: list[tuple[Tensor, Pull]], error: Tensor) -> Gradients:
+    found: Gradients = []
+    for depth in reversed(range(len(pulls))):
+        weight, pull = pulls[depth]
+        error_before, gradient = pull(error, depth > 0)
+        found.append((weight, gradient))
+        error = error_before  # type: ignore[assignment]
+    return found

@@ -1,0 +1,106 @@
+"""The fuzzer finds nothing in what there is, and finds faults of every kind that are put back."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+
+if sys.platform != "linux":
+    pytest.skip("the fuzzer forks and limits memory as Linux does", allow_module_level=True)
+sys.path.insert(0, str(ROOT / "scripts"))
+import fuzz  # noqa: E402
+
+from snnfast import ops  # noqa: E402
+from snnfast.ops import diehl_cook as cook  # noqa: E402
+
+
+def found(capfd, *arguments):
+    """Exit code and what is printed."""
+    code = fuzz.main(["--workers", "1", *map(str, arguments)])
+    return code, capfd.readouterr().out
+
+
+def plant(monkeypatch, fault):
+    """Every case of an op calls ``fault`` instead."""
+    monkeypatch.setitem(fuzz.TARGETS, "ops", (fault, 1))
+
+
+def test_nothing_is_found(capfd):
+    code, text = found(capfd, "--cases", 60, "--seed", 3)
+    assert code == 0, text
+    assert "seed 3, 60 cases, 0 findings" in text
+
+
+def test_a_crash_is_found_and_the_rest_goes_on(capfd, monkeypatch):
+    """Fault 1: an empty tensor's null pointer."""
+
+    def fault(d):
+        if d.chance(0.3):
+            os.kill(os.getpid(), signal.SIGSEGV)
+
+    plant(monkeypatch, fault)
+    code, text = found(capfd, "--cases", 20, "--only", "ops")
+    assert code == 1
+    assert 2 <= text.count("crash: SIGSEGV") < 20
+    assert "20 cases" in text
+    case = next(line for line in text.splitlines() if "crash" in line).split(":")[0].split()[1]
+    again = found(capfd, "--case", case, "--only", "ops")
+    assert again[0] == 1
+    assert f"--seed 0 --case {case} --only ops" in again[1]
+
+
+def test_a_case_without_end_is_found(capfd, monkeypatch):
+    plant(monkeypatch, lambda d: time.sleep(600) if d.chance(0.3) else None)
+    code, text = found(capfd, "--cases", 4, "--only", "ops", "--timeout", 3)
+    assert code == 1
+    assert "no end within 3 s" in text
+
+
+def test_a_write_outside_of_a_tensor_is_found(capfd, monkeypatch):
+    """Fault 2: padding that fires writes behind what it was given."""
+
+    def fault(d):
+        t = d.guarded(torch.zeros(3, 4))
+        t.as_strided((1,), (1,), t.storage_offset() + t.numel()).zero_()
+
+    plant(monkeypatch, fault)
+    code, text = found(capfd, "--cases", 1, "--only", "ops")
+    assert code == 1
+    assert "written outside of a tensor" in text
+
+
+def test_weights_that_change_without_their_version_are_found(monkeypatch):
+    """Fault 7."""
+    monkeypatch.setattr(cook, "raise_versions", lambda *tensors: None)
+    found = kinds(400, "without its version")
+    assert found & {"ops: diehl_cook_", "ops: diehl_cook_conductance_"}
+
+
+def test_other_bits_changed_arguments_and_other_errors_are_found(monkeypatch):
+    real = ops.lif
+
+    def lif(x, *args, **kwargs):
+        if x.dim() == 3:
+            raise KeyError("x")
+        if x.dim() == 2:
+            x.detach().zero_()
+        result = real(x, *args, **kwargs)
+        return (result[0] * 2, *result[1:])
+
+    lif.__signature__ = real.__signature__
+    monkeypatch.setattr(ops, "lif", lif)
+    assert kinds(300, "the result differs")
+    assert kinds(300, "KeyError")
+    assert kinds(300, "changed without its version")
+
+
+def kinds(cases, what=""):
+    """Target and op of what the first cases of seed 0 find."""
+    findings = [fuzz.run_case(0, case, ("ops",)) for case in range(cases)]
+    return {":".join(f.split(":")[:2]) for f in findings if f and what in f}

@@ -61,6 +61,12 @@ def mistakes(op):
     found = []
     mistake("x-list", {"x": [1.0, 2.0]}, TypeError, "x must be a tensor, got list")
     mistake("x-none", {"x": None}, TypeError, "x must be a tensor, got NoneType")
+    mistake(
+        "x-sparse",
+        {"x": lambda x: torch.zeros(4, 4, layout=torch.sparse_coo, device=x.device)},
+        TypeError,
+        "x must be a dense tensor, got torch.sparse_coo",
+    )
     for dtype in (torch.int64, torch.bool, torch.uint8, torch.complex64, torch.float8_e5m2):
         mistake(
             f"x-{dtype}",

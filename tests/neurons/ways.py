@@ -124,6 +124,29 @@ def test_gradients_under_vmap_are_those_of_a_loop(kernels, op, variant):
         assert_gradients_close(found[0][1], found[1][1])
 
 
+@each("op variant", functions)
+def test_gradients_of_many_weightings_at_once_are_those_of_a_loop(kernels, op, variant):
+    """``vmap`` over the backward pass alone, and ``is_grads_batched``, which does not go by it."""
+    function = Function(op, variant)
+    values = [v.detach().to(kernels.device).requires_grad_() for v in function.values]
+    outputs = function(*values)
+    weights = [cotangents(outputs, seed) for seed in range(3)]
+    together = tuple(torch.stack(of_output) for of_output in zip(*weights, strict=True))
+
+    def gradients(*weights, **options):
+        return torch.autograd.grad(
+            outputs, values, weights, retain_graph=True, allow_unused=True, **options
+        )
+
+    loop = [gradients(*one) for one in weights]
+    for got in (torch.vmap(gradients)(*together), gradients(*together, is_grads_batched=True)):
+        for k, want in enumerate(loop):
+            assert_gradients_close(
+                {name: g[k] for name, g in zip(function.names, got, strict=True)},
+                dict(zip(function.names, want, strict=True)),
+            )
+
+
 def test_second_derivative_under_vmap_is_refused(kernels, op):
     function = Function(op, "plain")
     function.arguments = {

@@ -129,6 +129,8 @@ class TavanaeiAndMaida2017(nn.Module):
                 raise ValueError(f"{NAME}: layers must have 1 neuron or more each, got {sizes}")
         if not between:
             raise ValueError(f"{NAME}: hidden must name at least one layer")
+        for pair in pairwise(sizes):
+            check.elements(NAME, "in_features, hidden or out_features", pair)
         last = 0.025 * between[-1] if output_threshold is None else output_threshold
         deviations = list(std) if isinstance(std, Sequence) else [std] * (len(sizes) - 1)
         if len(deviations) != len(sizes) - 1:

@@ -85,9 +85,8 @@ class Wu2018(nn.Module):
         if hidden is None:
             layers = _convolutional(self.input_shape, num_classes)
         else:
-            layers = _fully_connected(
-                self.input_shape, [_positive("hidden", n) for n in hidden], num_classes
-            )
+            sizes = check.sizes("Wu2018", "hidden", hidden)
+            layers = _fully_connected(self.input_shape, sizes, num_classes)
         self.layers = nn.Sequential(*layers)
         self.rate = Rate()
 

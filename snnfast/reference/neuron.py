@@ -31,8 +31,8 @@ class _HardReset(torch.autograd.Function):
         is_tensor = isinstance(v_reset, Tensor)
         ctx.save_for_backward(h, s, *(v_reset,) * is_tensor)
         ctx.v_reset = None if is_tensor else v_reset
-        # (1 - s) h + s v_reset, also where h is infinite
-        return torch.where(s == 1, v_reset, (1 - s) * h + s * v_reset)
+        # (1 - s) h + s v_reset, also where what does not count is infinite or NaN
+        return torch.where(s == 1, v_reset, torch.where(s == 0, h, (1 - s) * h + s * v_reset))
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:

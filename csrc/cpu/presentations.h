@@ -42,7 +42,8 @@ void encode_dense(const Presentations& x, int64_t p, Bits significant, const Spi
 inline void encode_events(const Presentations& x, int64_t p, const SpikeTrain& out) {
   const int64_t* offsets = x.offsets + p * (x.T + 1);
   for (int64_t t = 0; t < x.T; t++) out.offsets[t + 1] = static_cast<int32_t>(offsets[t + 1] - offsets[0]);
-  memcpy(out.inputs, x.inputs + offsets[0], sizeof(int32_t) * static_cast<size_t>(offsets[x.T] - offsets[0]));
+  const int64_t fired = offsets[x.T] - offsets[0];
+  if (fired > 0) memcpy(out.inputs, x.inputs + offsets[0], sizeof(int32_t) * static_cast<size_t>(fired));  // none may have no pointer
 }
 
 // Where the words of kLanes counters lie once x, y, z and w are interleaved: counter k's begin at word 4 k.

@@ -179,7 +179,7 @@ def test_spikenorm_with_the_manuals_encoder_and_several_batches():
 
 
 def test_spikenorm_runs_every_product_twice_a_step(monkeypatch):
-    """Not once more for each of the layers after it."""
+    """Not once more for each of the layers after it; and once before, to see that the images fit."""
     torch.manual_seed(0)
     ann = VGG16((4, 4, 4, 4, 4, 4), (8,), input_shape=(1, 4, 4))
     snn = SVGG16(ann)
@@ -187,7 +187,7 @@ def test_spikenorm_runs_every_product_twice_a_step(monkeypatch):
     forward = nn.Conv2d.forward
     monkeypatch.setattr(nn.Conv2d, "forward", lambda s, x: calls.append(1) or forward(s, x))
     spikenorm([torch.rand(2, 1, 4, 4)], None, snn, 10)
-    assert len(calls) == 6 * 10 * 2
+    assert len(calls) == 6 * 10 * 2 + 6
 
 
 def test_kept_spikes_are_bytes_and_go_when_nobody_reads_them():

@@ -5,14 +5,14 @@ import math
 import pytest
 import torch
 
-from snnfast.encoder import LatencyEncoder, PopulationEncoder
+from snnfast.encoder import LatencyEncoder, Population, PopulationEncoder
 
 INF = math.inf
 
 
-def two_features(**changes):
+def two_features(encoder=PopulationEncoder, **changes):
     arguments = {"neurons": 6, "minimum": [0.0, -2.0], "maximum": [4.0, 2.0]}
-    return PopulationEncoder(**(arguments | {"max_firing_time": 10, "not_to_fire": 10} | changes))
+    return encoder(**(arguments | {"max_firing_time": 10, "not_to_fire": 10} | changes))
 
 
 def test_population_has_the_fields_of_the_paper():
@@ -56,7 +56,7 @@ def test_population_batches_and_keeps_float64():
 
 
 def test_population_run_is_n3mls_call():
-    encoder = two_features()
+    encoder = two_features(Population)
     x = torch.tensor([1.5, 0.5], dtype=torch.float64)
     run = encoder.run(x)
     assert run.tolist() == [[-1, 7, 0, 7, -1, -1], [-1, -1, 7, 0, 7, -1]]

@@ -263,7 +263,7 @@ def test_a_run_is_neither_overwritten_nor_resumed_with_other_settings(tmp_path):
     ],
 )
 def test_wrong_settings_are_named(changes, message):
-    with pytest.raises(ValueError, match=f"stdp_: {message}"):
+    with pytest.raises(ValueError, match=f"stdp: {message}"):
         settings(**changes)
 
 

@@ -10,7 +10,7 @@ from snnfast.checkpoint import read_checkpoint
 from snnfast.procedure import diehl_cook2015, run, stdp
 from snnfast.procedure.run import Figures
 
-QUICK = ["--neurons", "12", "--time-interval", "50", "--theta-plus", "0.1", "--device", "cpu"]
+QUICK = ["--neurons", "12", "--duration", "50", "--theta-plus", "0.1", "--device", "cpu"]
 
 
 def call(*arguments, code=0):

@@ -195,10 +195,8 @@ class TavanaeiAndMaida2017(nn.Module):
             return_state=True,
             validate=False,
         )
-        assert result.hidden is not None
-        assert result.state is not None
-        spikes = (*result.hidden, result.spikes)
-        for layer, u, o in zip(self.layers, result.state, spikes, strict=True):
+        spikes = (*(result.hidden or ()), result.spikes)
+        for layer, u, o in zip(self.layers, result.state or (), spikes, strict=True):
             layer.u, layer.o = u.view(*shape, -1), o.to(u).view(*shape, -1)
         return self.layers[-1].o
 

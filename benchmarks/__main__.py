@@ -13,6 +13,7 @@ from benchmarks import (
     bp_stdp_network,
     conversion,
     machine,
+    network,
     neurons,
     report,
     resources,
@@ -29,6 +30,7 @@ JUDGES = {
     "spikeprop": spikeprop.verdicts,
     "bp_stdp_network": bp_stdp_network.verdicts,
     "conversion": conversion.verdicts,
+    "network": network.verdicts,
 }
 
 
@@ -108,6 +110,7 @@ for name in (
     "checkpoints",
     "layer",
     "conv",
+    "network",
     "poisson",
     "spike_count",
     "stdp",

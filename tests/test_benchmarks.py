@@ -112,6 +112,32 @@ def test_quick_spikeprop_runs(benchmarks, tmp_path):
     assert loop["weights"] == pytest.approx(ours["weights"], rel=1e-5)
 
 
+def test_quick_network_runs(benchmarks):
+    output = benchmarks("network", "--quick")
+    assert all(name in output for name in ("relu", "snnfast", "spikes a step"))
+
+
+def test_promises_of_networks_are_judged(benchmarks):
+    from benchmarks import network, report
+    from benchmarks.timing import Measurement, Task
+
+    first, second = network.SHAPES[:2]
+    results = {
+        Task("network", "relu", first): Measurement({network.STEP: [1.0]}),
+        Task("network", "snnfast", first): Measurement({network.STEP: [1.2, 9.0]}),
+        Task("network", "spikingjelly", first): Measurement({network.STEP: [3.6]}),
+        Task("network", "snnfast", second): Measurement({network.STEP: [1.0]}),
+        Task("network", "snntorch", second): Measurement({network.STEP: [1.4]}),
+    }
+    verdicts = network.verdicts(report.rows(results, "relu"))
+    assert [(v["value"], v["kept"]) for v in verdicts] == [
+        (pytest.approx(3.0), True),
+        (pytest.approx(1.2), False),
+        (pytest.approx(1.4), False),
+        (None, None),
+    ]
+
+
 def test_promises_of_bp_stdp_are_judged(benchmarks):
     from benchmarks import bp_stdp_network as benchmark
     from benchmarks import report

@@ -6,7 +6,11 @@ from collections.abc import Callable
 
 import snntorch
 import torch
-from torch import Tensor
+from snntorch import utils
+from torch import Tensor, nn
+
+from benchmarks import network as networks
+from benchmarks.timing import Task
 
 NOTE = "spikes at h > 1 instead of h >= 1"
 
@@ -31,3 +35,34 @@ def lif() -> Callable[[Tensor], Tensor]:
         return torch.stack(spikes)
 
     return run
+
+
+def network(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor], list[nn.Module]]:
+    """The networks of :mod:`benchmarks.network` as its tutorials 5 and 6 have them: a loop over the steps."""
+    fire: list[nn.Module] = []
+    beta = networks.EVERY[task.shape].neuron["beta"]
+
+    def leaky(**arguments: bool) -> nn.Module:
+        slope = snntorch.surrogate.fast_sigmoid(slope=25)
+        fire.append(snntorch.Leaky(beta=beta, spike_grad=slope, init_hidden=True, **arguments))
+        return fire[-1]
+
+    if len(task.shape) == 3:
+        layers = [nn.Linear(task.shape[2], 1000), leaky(), nn.Linear(1000, 10)]
+    else:
+        _, _, channels, size, _ = task.shape
+        left = (size - 4) // 2 - 4
+        layers = [
+            *(nn.Conv2d(channels, 12, 5), nn.MaxPool2d(2), leaky()),
+            *(nn.Conv2d(12, 64, 5), nn.MaxPool2d(2), leaky()),
+            *(nn.Flatten(), nn.Linear(64 * (left // 2) ** 2, 10)),
+        ]
+    net = nn.Sequential(*layers, leaky(output=True)).to(task.torch_dtype)
+    networks.copy_parameters(networks.build(task), net)
+
+    def run(x: Tensor) -> Tensor:
+        utils.reset(net)
+        spikes = [net(x)[0] for _ in range(task.shape[0])]
+        return torch.stack(spikes).mean(0)
+
+    return net, run, fire

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from spikingjelly.activation_based import functional, neuron, surrogate
+from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import Tensor, nn
 
+from benchmarks import network as networks
 from benchmarks.conversion import PERCENTILE
 from benchmarks.stdp import LR_POST, LR_PRE, STEP, TAU
+from benchmarks.timing import Task
 
 NOTE = ""
 
@@ -67,3 +69,41 @@ def conversion(
         return total / steps
 
     return run
+
+
+def network(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor], list[nn.Module]]:
+    """The networks of :mod:`benchmarks.network` as its tutorials have them: every layer multi-step, images repeated."""
+    steps, _, channels, size = task.shape[:4]
+    fire: list[nn.Module] = []
+
+    def block(inputs: int, outputs: int) -> list[nn.Module]:
+        lif = neuron.LIFNode(surrogate_function=surrogate.ATan(), step_mode="m")
+        fire.append(lif)
+        conv = layer.Conv2d(inputs, outputs, 3, padding=1, bias=False, step_mode="m")
+        return [conv, layer.BatchNorm2d(outputs, step_mode="m"), lif]
+
+    if networks.EVERY[task.shape].constant:
+        last = neuron.LIFNode(surrogate_function=surrogate.ATan(), step_mode="m")
+        pools = [layer.MaxPool2d(2, step_mode="m") for _ in range(2)]
+        net = nn.Sequential(
+            *block(channels, 32),
+            pools[0],
+            *block(32, 32),
+            pools[1],
+            layer.Flatten(step_mode="m"),
+            layer.Linear(32 * (size // 4) ** 2, 10, step_mode="m"),
+            last,
+        )
+        fire.append(last)
+    else:
+        net = nn.Sequential(*block(channels, channels), *block(channels, channels))
+    net.to(task.torch_dtype)
+    networks.copy_parameters(networks.build(task), net)
+
+    def run(x: Tensor) -> Tensor:
+        functional.reset_net(net)
+        if networks.EVERY[task.shape].constant:
+            return net(x.unsqueeze(0).repeat(steps, 1, 1, 1, 1)).mean(0)
+        return x + net(x)
+
+    return net, run, fire

@@ -131,9 +131,8 @@ class Wu2018(nn.Module):
             # Unchecked: values above 1 and below 0 mean always and never, and a check would make a GPU wait.
             x = ops.poisson(images, T, dtype=images.dtype, validate=False)
         else:
-            x = images.unsqueeze(0)
-        current = self.layers[0](x)
-        spikes: Tensor = self.layers[1:](current.expand(T, *current.shape[1:]))
+            x = images.expand(T, *images.shape)
+        spikes: Tensor = self.layers(x)
         # Counting up to T in bfloat16 would round.
         return spikes if spikes.dtype == torch.float64 else spikes.float()
 

@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
+import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn import functional
+
+from snnfast.ops.autograd import traced
+from snnfast.ops.layout import dense_order, inverse
 
 from .state import Stateful
 
 __all__ = ["Time"]
+
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
+# Layers that give an image the same result whatever else is in the batch, and every time.
+_EACH = (
+    *(nn.Identity, nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.LayerNorm, nn.GroupNorm),
+    *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Upsample, nn.Embedding),
+    *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
+    *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d),
+    *(nn.ZeroPad1d, nn.ZeroPad2d, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Sigmoid),
+    *(nn.Tanh, nn.Hardtanh, nn.Softplus),
+)
 
 
 class Time(nn.Module):
@@ -16,19 +37,29 @@ class Time(nn.Module):
     convolution the neurons read its channels-last output in place. Batch normalisation takes its
     statistics over batch and steps; dropout draws anew at every step.
 
+    Two things change the time alone, and results by no more than rounding:
+
+    - What is the same at every step, ``images.expand(T, *images.shape)``, is computed once, up to the first layer that
+      draws random numbers or is not one of PyTorch's; the result is such a view again, with stride 0 over time. Its
+      gradient is given as its mean over the steps, at every step.
+    - From the first ``nn.Conv2d`` on, in float32 or bfloat16 on the CPU, images are channels-last, as after
+      ``net.to(memory_format=torch.channels_last)``: PyTorch's pooling and normalisation are several times as fast.
+
     Args:
         layers: one layer, or several that run one after the other inside one folding.
+        fast: do these two; False runs the layers on all ``T B`` images as they lie.
 
     Raises:
         ValueError: if a layer needs time itself (an snnfast neuron), if ``x`` has fewer than two
             dimensions, or if the layers change the size of the batch.
     """
 
-    def __init__(self, *layers: nn.Module) -> None:
+    def __init__(self, *layers: nn.Module, fast: bool = True) -> None:
         super().__init__()
         if not layers:
             raise ValueError("Time: give at least one layer")
         self.layer = layers[0] if len(layers) == 1 else nn.Sequential(*layers)
+        self.fast = bool(fast)
         for module in self.layer.modules():
             if isinstance(module, Stateful):
                 raise ValueError(
@@ -40,10 +71,128 @@ class Time(nn.Module):
         """``x`` ``[T, B, ...]`` -> ``[T, B, ...]``."""
         if x.dim() < 2:
             raise ValueError(f"Time: x must have shape [T, B, ...], got {list(x.shape)}")
-        y: Tensor = self.layer(x.flatten(0, 1))
-        if y.dim() == 0 or y.shape[0] != x.shape[0] * x.shape[1]:
-            raise ValueError(
-                f"Time: the layer must keep the batch of T B = {x.shape[0] * x.shape[1]}, "
-                f"got shape {list(y.shape)}"
-            )
-        return y.view(*x.shape[:2], *y.shape[1:])
+        if not self.fast or traced() or forward_ad._current_level >= 0:
+            return _unfold(self.layer(x.flatten(0, 1)), *x.shape[:2])
+        steps, batch = x.shape[:2]
+        once = steps > 1 and x.stride(0) == 0 and x.numel() > 0
+        y: Tensor = _Once.apply(x) if once else x.flatten(0, 1)  # type: ignore[no-untyped-call]
+        for layer in _one_by_one(self.layer):
+            if once and not _same_at_every_step(layer, y):
+                y = y.expand(steps, *y.shape).flatten(0, 1)
+                once = False
+            if type(layer) is nn.Conv2d:
+                y = _channels_last(y)
+            y = _normalise(layer, y, steps) if once and type(layer) in _NORMS else layer(y)
+        if not once:
+            return _unfold(y, steps, batch)
+        repeated: Tensor = _Repeat.apply(y, steps)  # type: ignore[no-untyped-call]
+        return repeated
+
+    def extra_repr(self) -> str:
+        """Whether it is slow."""
+        return "" if self.fast else "fast=False"
+
+
+def _unfold(y: Tensor, steps: int, batch: int) -> Tensor:
+    if y.dim() == 0 or y.shape[0] != steps * batch:
+        raise ValueError(
+            f"Time: the layer must keep the batch of T B = {steps * batch}, got shape {list(y.shape)}"
+        )
+    return y.view(steps, batch, *y.shape[1:])
+
+
+def _one_by_one(layer: nn.Module) -> Iterator[nn.Module]:
+    if type(layer) is nn.Sequential and not _has_hooks(layer):
+        for inner in layer:
+            yield from _one_by_one(inner)
+    else:
+        yield layer
+
+
+def _has_hooks(layer: nn.Module) -> bool:
+    return bool(
+        layer._forward_hooks
+        or layer._forward_pre_hooks
+        or layer._backward_hooks
+        or layer._backward_pre_hooks
+    )
+
+
+def _same_at_every_step(layer: nn.Module, y: Tensor) -> bool:
+    """Whether the layer gives for T times the batch ``y`` T times what it gives for ``y``."""
+    if _has_hooks(layer):  # they expect to see every step
+        return False
+    if type(layer) is nn.Flatten:
+        first = layer.start_dim
+        return first > 0 or 0 > first > -y.dim()
+    if type(layer) in _NORMS:  # PyTorch refuses to normalise a single value
+        return y.dim() > 1 and y.numel() > y.shape[1]
+    if type(layer) in _DROPOUTS:
+        return not layer.training
+    return type(layer) in _EACH
+
+
+def _normalise(layer: nn.Module, y: Tensor, steps: int) -> Tensor:
+    """Batch normalisation of what is the same at ``steps`` steps.
+
+    Mean and variance of a batch are those of its repetitions, but for Bessel's correction of ``running_var``.
+    """
+    norm: Any = layer
+    if not (norm.training and norm.running_var is not None):
+        return norm(y)  # type: ignore[no-any-return]
+    norm._check_input_dim(y)
+    norm.num_batches_tracked.add_(1)
+    weight = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+    before = norm.running_var
+    after = before.clone()  # autograd keeps it
+    result = functional.batch_norm(
+        y, norm.running_mean, after, norm.weight, norm.bias, True, weight, norm.eps
+    )
+    n = y.numel() // y.shape[1]
+    correction = steps * (n - 1) / (steps * n - 1)
+    with torch.no_grad():
+        kept = before * (1 - weight)
+        before.copy_(kept + (after - kept) * correction)
+    return result
+
+
+def _channels_last(y: Tensor) -> Tensor:
+    if not (y.is_cpu and y.dim() == 4 and y.dtype in (torch.float32, torch.bfloat16)):
+        return y
+    if y.shape[1] == 1:  # both formats at once, of which convolutions see the other
+        n, _, h, w = y.shape
+        return y.reshape(n, h, w, 1).permute(0, 3, 1, 2)
+    return y.contiguous(memory_format=torch.channels_last)
+
+
+class _Once(torch.autograd.Function):
+    """One step of a sequence whose steps are all the same."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.steps = len(x)
+        return x[0]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        mean: Tensor = grad / ctx.steps
+        return mean.expand(ctx.steps, *grad.shape)
+
+
+class _Repeat(torch.autograd.Function):
+    """A step as a sequence, by a view. PyTorch's own sum over the steps of its gradient loses the memory format."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, steps: int) -> Tensor:
+        return y.expand(steps, *y.shape)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        if grad.stride(0) == 0:
+            return grad[0] * len(grad), None
+        order = dense_order(grad)
+        if order is None:
+            return grad.sum(0), None
+        back = inverse(order)[1:]
+        total: Tensor = grad.permute(order).sum(0)
+        return total.permute([d - 1 for d in back]), None

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -138,3 +140,127 @@ def test_readouts_of_16_bits_under_vmap():
     for readout in (sn.Count(), sn.Rate()):
         want = torch.stack([readout(one) for one in x])
         torch.testing.assert_close(torch.vmap(readout)(x), want, rtol=0, atol=0)
+
+
+class Bias(nn.Module):
+    """A layer that is not one of PyTorch's; notes how large its batches are."""
+
+    def __init__(self):
+        super().__init__()
+        self.batches = []
+
+    def forward(self, x):
+        self.batches.append(len(x))
+        return x + 1
+
+
+def both_ways(layers, x, grad=None):
+    """Outputs, gradients and buffers of ``Time(*layers)``, fast and not."""
+    found = []
+    for fast in (True, False):
+        leaf = x.clone().requires_grad_()
+        time = sn.Time(*(copy.deepcopy(layer) for layer in layers), fast=fast)
+        y = time(leaf.expand(5, *x.shape))
+        if grad is None:
+            grad = torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).to(y)
+        grads = torch.autograd.grad(y, [leaf, *time.parameters()], grad)
+        found.append((y, *grads, *time.buffers()))
+    return found
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_is_the_same_at_every_step_is_computed_once(momentum, training, channels):
+    norm = nn.BatchNorm2d(4, momentum=momentum).double()
+    norm(torch.randn(8, 4, 3, 3).double())
+    conv = nn.Conv2d(channels, 4, 3).double()
+    layers = [conv, norm, nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 2).double()]
+    for layer in layers:
+        layer.train(training)
+    fast, plain = both_ways(layers, torch.rand(2, channels, 6, 6).double())
+    assert fast[0].stride(0) == 0
+    assert plain[0].stride(0) != 0
+    for a, b in zip(fast, plain):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
+
+
+def test_layers_run_once_and_one_after_the_other_stay_so():
+    x = torch.rand(2, 3, 6, 6).expand(5, 2, 3, 6, 6)
+    net = nn.Sequential(sn.Time(nn.Conv2d(3, 4, 3)), sn.Time(nn.BatchNorm2d(4)), sn.Time(nn.ReLU()))
+    sizes = []
+    with Log() as log:
+        y = net(x)
+    assert sum("convolution" in name for name in log.names) == 1
+    assert y.stride(0) == 0
+    net[0].layer.register_forward_hook(lambda layer, args, y: sizes.append(len(args[0])))
+    y = net(x)
+    assert sizes == [10]  # hooks see every step
+    assert y.stride(0) != 0
+
+
+def test_the_gradient_of_an_expanded_input_is_its_mean_at_every_step():
+    x = torch.rand(5, 2, 3)[:1].expand(5, 2, 3).requires_grad_()
+    grads = {}
+    for fast in (True, False):
+        torch.manual_seed(0)
+        layer = sn.Time(nn.Linear(3, 4), fast=fast)
+        y = layer(x)
+        (grads[fast],) = torch.autograd.grad((y * torch.arange(5.0)[:, None, None]).sum(), x)
+    assert grads[True].stride(0) == 0
+    torch.testing.assert_close(grads[True].sum(0), grads[False].sum(0))
+    torch.testing.assert_close(grads[True][3], grads[False].mean(0))
+
+
+def test_a_gradient_without_time_is_not_summed():
+    x = torch.rand(2, 3, requires_grad=True)
+    y = sn.Time(nn.Identity())(x.expand(5, 2, 3))
+    grad = torch.rand(2, 3)
+    (got,) = torch.autograd.grad(y, x, grad.expand(5, 2, 3))
+    torch.testing.assert_close(got, 5 * grad)
+
+
+@pytest.mark.parametrize("dropout", [nn.Dropout, nn.AlphaDropout])
+def test_dropout_draws_at_every_step(dropout):
+    time = sn.Time(nn.Linear(3, 50), dropout(0.5))
+    x = torch.rand(2, 3).expand(5, 2, 3)
+    y = time(x)
+    assert not torch.equal(y[0], y[1])
+    y = time.eval()(x)
+    assert y.stride(0) == 0
+
+
+def test_a_layer_that_is_not_known_sees_every_step():
+    bias, norm = Bias(), nn.BatchNorm1d(3)
+    x = torch.rand(2, 3).expand(5, 2, 3)
+    sn.Time(nn.Linear(3, 3), bias, norm)(x)
+    assert bias.batches == [10]
+    y = sn.Time(nn.BatchNorm1d(3))(x[:, :1])  # one value a step, but five in all
+    torch.testing.assert_close(y, torch.zeros(5, 1, 3))
+    with pytest.raises(ValueError, match=r"keep the batch of T B = 10, got shape \[30\]"):
+        sn.Time(nn.Flatten(0))(x)
+    with pytest.raises(ValueError, match=r"keep the batch of T B = 10, got shape \[30\]"):
+        sn.Time(nn.Flatten(-2))(x)
+
+
+def test_images_are_channels_last_from_the_first_convolution_on():
+    x = torch.rand(5, 2, 1, 8, 8)
+    layers = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 2, 3)
+    y = sn.Time(*layers)(x)
+    plain = sn.Time(*layers, fast=False)(x)
+    assert y.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
+    assert plain.is_contiguous()
+    torch.testing.assert_close(y, plain)
+    assert sn.Time(*layers).double()(x.double()).is_contiguous()
+
+
+def test_gradients_stay_channels_last():
+    """PyTorch's sum over steps does not, and its batch normalisation is ten times slower when formats differ."""
+    x = torch.rand(2, 3, 6, 6)
+    seen = []
+    y = sn.Time(nn.Conv2d(3, 4, 3))(x.expand(5, *x.shape))
+    first = y.grad_fn.next_functions[0][0]
+    first.register_prehook(lambda grads: seen.append(grads[0]))
+    sn.LIF()(y).square().sum().backward()
+    assert seen[0].is_contiguous(memory_format=torch.channels_last)
+    assert not seen[0].is_contiguous()

@@ -1,0 +1,271 @@
+"""Training steps of whole networks, beside the same network in the library it comes from, and with ReLU for neurons.
+
+All have the same weights and fire the same spikes. A network is named by its input, ``T x B x ...``. Images are the
+same at every step, but for those of the block of a ResNet, which stands in the middle of a network.
+
+``relu`` is the same network with ReLU on T x B images: products, normalisation and pooling alone. The fact "peak MB" is
+how much the process grew for a step at most.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import resource
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from benchmarks import neurons, report
+from benchmarks.timing import Prepared, Task
+
+FLOOR = "relu"
+BASELINES = ("spikingjelly", "snntorch")
+STEP = "training step"
+PER_RELU = 1.1  # what a convolutional network may take, beside ReLU
+
+Layers = Callable[[Callable[[], nn.Module]], nn.Module]
+
+
+class Network(NamedTuple):
+    """A network, and what it must show.
+
+    Attributes:
+        name: what the documentation calls it.
+        layers: it on ``[T, B, ...]``, with the neurons that it is given.
+        neuron: the arguments of :func:`snnfast.nn.like`.
+        constant: whether the images are the same at every step.
+        peer: the library that it comes from.
+        limit: how many times as fast as there.
+        beside_relu: whether it is judged beside ReLU, too.
+    """
+
+    name: str
+    layers: Layers
+    neuron: dict[str, Any]
+    constant: bool
+    peer: str
+    limit: float
+    beside_relu: bool
+
+
+class Residual(nn.Module):
+    """``x + f(x)``: spikes added to spikes, as SEW ResNet does."""
+
+    def __init__(self, f: nn.Module) -> None:
+        super().__init__()
+        self.f = f
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.f(x)
+
+
+def normalised(neuron: Callable[[], nn.Module], channels: int, size: int) -> nn.Module:
+    from snnfast.nn import Rate, Time
+
+    def block(inputs: int) -> list[nn.Module]:
+        conv = nn.Conv2d(inputs, 32, 3, padding=1, bias=False)
+        return [Time(conv, nn.BatchNorm2d(32)), neuron(), Time(nn.MaxPool2d(2))]
+
+    classes = Time(nn.Flatten(), nn.Linear(32 * (size // 4) ** 2, 10))
+    return nn.Sequential(*block(channels), *block(32), classes, neuron(), Rate())
+
+
+def tutorial(neuron: Callable[[], nn.Module], channels: int, size: int) -> nn.Module:
+    from snnfast.nn import Rate, Time
+
+    left = (size - 4) // 2 - 4
+    return nn.Sequential(
+        Time(nn.Conv2d(channels, 12, 5), nn.MaxPool2d(2)),
+        neuron(),
+        Time(nn.Conv2d(12, 64, 5), nn.MaxPool2d(2)),
+        neuron(),
+        Time(nn.Flatten(), nn.Linear(64 * (left // 2) ** 2, 10)),
+        neuron(),
+        Rate(),
+    )
+
+
+def residual(neuron: Callable[[], nn.Module], channels: int, size: int) -> nn.Module:
+    from snnfast.nn import Time
+
+    def half() -> list[nn.Module]:
+        conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        return [Time(conv, nn.BatchNorm2d(channels)), neuron()]
+
+    return Residual(nn.Sequential(*half(), *half()))
+
+
+def linear(neuron: Callable[[], nn.Module], features: int, hidden: int = 1000) -> nn.Module:
+    from snnfast import nn as layers
+
+    product = getattr(layers, "SpikeLinear", nn.Linear)
+    first, second = layers.Time(nn.Linear(features, hidden)), layers.Time(product(hidden, 10))
+    return nn.Sequential(first, neuron(), second, neuron(), layers.Rate())
+
+
+JELLY = {"name": "spikingjelly.LIFNode", "surrogate": "atan"}
+TORCH = {"name": "snntorch.Leaky", "beta": 0.5}
+NETWORKS = {
+    (4, 128, 1, 28, 28): Network(
+        "conv 32-32, batch norm, max pooling", normalised, JELLY, True, "spikingjelly", 3.0, True
+    ),
+    (50, 64, 1, 28, 28): Network(
+        "12C5-MP2-64C5-MP2-10", tutorial, TORCH, True, "snntorch", 1.5, True
+    ),
+    (4, 32, 64, 16, 16): Network(
+        "SEW ResNet block", residual, JELLY, False, "spikingjelly", 1.6, True
+    ),
+    (25, 128, 784): Network(
+        "784-1000-10", linear, TORCH | {"beta": 0.95}, True, "snntorch", 10.0, False
+    ),
+}
+SHAPES = tuple(NETWORKS)
+# As the first, the second and so on.
+QUICK_SHAPES = ((2, 3, 1, 8, 8), (3, 2, 1, 16, 16), (2, 3, 4, 4, 4), (3, 2, 6))
+EVERY = NETWORKS | dict(zip(QUICK_SHAPES, NETWORKS.values()))
+
+
+def neuron_of(network: Network) -> nn.Module:
+    from snnfast import surrogate
+    from snnfast.nn import like
+
+    arguments = dict(network.neuron)
+    if network.peer == "snntorch":
+        arguments["surrogate"] = surrogate.fast_sigmoid(25.0)
+    return like(arguments.pop("name"), **arguments)
+
+
+def inputs(network: Network, shape: tuple[int, ...]) -> Tensor:
+    """One step of images, or every step of what stands in the middle of a network: spikes."""
+    generator = torch.Generator().manual_seed(0)
+    size = shape[1:] if network.constant else shape
+    x = torch.rand(size, generator=generator)
+    return x if network.constant else (x < 0.2).float()
+
+
+def build(task: Task) -> nn.Module:
+    """The network in snnfast, whose parameters all others take."""
+    network = EVERY[task.shape]
+    torch.manual_seed(0)
+    neuron: Callable[[], nn.Module] = (
+        nn.ReLU if task.implementation == FLOOR else functools.partial(neuron_of, network)
+    )
+    net = network.layers(neuron, *task.shape[2:4]).to(task.torch_dtype)
+    with torch.no_grad():  # so that neurons fire in every layer
+        for parameter in net.parameters():
+            if parameter.dim() > 1:
+                parameter *= 2
+    return net
+
+
+def ours(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor], list[nn.Module]]:
+    """The network, how it runs on what :func:`inputs` gives, and its neurons."""
+    from snnfast.nn.spiking import Spiking
+
+    network, steps = EVERY[task.shape], task.shape[0]
+    net = build(task)
+
+    def run(x: Tensor) -> Tensor:
+        if not network.constant:
+            return net(x)
+        x = x.expand(steps, *x.shape)
+        return net(x.contiguous() if task.implementation == FLOOR else x)
+
+    return net, run, [module for module in net.modules() if isinstance(module, Spiking)]
+
+
+def copy_parameters(source: nn.Module, target: nn.Module) -> None:
+    """Parameters in the order in which they are; peers have the same layers under other names."""
+    with torch.no_grad():
+        for a, b in zip(source.parameters(), target.parameters(), strict=True):
+            b.copy_(a)
+
+
+def fired(fire: list[nn.Module], run: Callable[[], object]) -> float:
+    """The share of neurons that fire a step, over all layers."""
+    counts = []
+
+    def hook(module: nn.Module, args: object, spikes: Any) -> None:
+        spikes = spikes[0] if isinstance(spikes, tuple) else spikes
+        counts.append((spikes.detach().double().sum().item(), spikes.numel()))
+
+    handles = [module.register_forward_hook(hook) for module in fire]
+    run()
+    for handle in handles:
+        handle.remove()
+    return sum(n for n, _ in counts) / sum(n for _, n in counts) if counts else 0.0
+
+
+def resident() -> float:
+    """MB that the process holds now, where the system tells."""
+    statm = Path("/proc/self/statm")
+    if not statm.exists():
+        return float("nan")
+    return int(statm.read_text().split()[1]) * resource.getpagesize() / 1e6
+
+
+def most_resident() -> float:
+    """MB that the process held at most."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def prepare(task: Task) -> Prepared:
+    network = EVERY[task.shape]
+    if task.implementation in (neurons.OURS, FLOOR):
+        net, run, fire = ours(task)
+    elif task.implementation == network.peer:
+        peer = importlib.import_module(f"benchmarks.baselines.{network.peer}")
+        net, run, fire = peer.network(task)
+    else:
+        raise NotImplementedError(f"the network comes from {network.peer}")
+    x = inputs(network, task.shape).to(task.torch_dtype)
+    target = torch.randint(10, (task.shape[1],), generator=torch.Generator().manual_seed(1))
+    grad = torch.randn(task.shape, generator=torch.Generator().manual_seed(2)).to(x)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.0)  # so that every step is the same
+    if not network.constant:
+        x.requires_grad_()  # there are layers before it
+
+    def step() -> Tensor:
+        optimizer.zero_grad()
+        x.grad = None
+        y = run(x)
+        loss = functional.cross_entropy(y, target) if network.constant else (y * grad).mean()
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    before = resident()
+    loss = step().item()
+    peak = most_resident() - before
+    facts = {"peak MB": peak} if task.shape in NETWORKS else {}
+    if task.implementation != FLOOR:
+        facts |= {"first loss": loss, "spikes a step": fired(fire, lambda: run(x))}
+    return Prepared({STEP: step}, facts)
+
+
+def verdicts(rows: list[report.Row]) -> list[dict[str, Any]]:
+    """Whether the promises are kept, on the CPU in float32 with one thread."""
+    rows = [
+        row
+        for row in rows
+        if (row.task.device, row.task.dtype, row.task.threads) == ("cpu", "float32", 1)
+    ]
+    found = []
+    for shape, network in NETWORKS.items():
+        mine = {row.task.implementation: row for row in rows if row.task.shape == shape}
+        if neurons.OURS not in mine:
+            continue
+        judge = functools.partial(report.verdict, shape, network.name)
+        peer = mine.get(network.peer)
+        ratio = peer.per_ours if peer else None
+        found.append(judge(f"{network.peer} / snnfast", ratio, ">=", network.limit))
+        if network.beside_relu:
+            found.append(judge("snnfast / relu", mine[neurons.OURS].floors, "<=", PER_RELU))
+    return found

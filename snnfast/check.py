@@ -11,8 +11,10 @@ from torch import Tensor
 
 FLOATING = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 SPIKE_DTYPES = (torch.bool, torch.uint8, *FLOATING)
+REAL = (*FLOATING, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 INTEGERS = (int, torch.SymInt, Integral)
 MOST_ELEMENTS = 2**56  # of a tensor; csrc/ops/check.h
+LARGEST = 3.4028234663852886e38  # of float32, in which most kernels take their numbers
 
 
 def state_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -107,9 +109,9 @@ def _like_state(op: str, name: str, value: Tensor, x: Tensor) -> None:
 
 
 def number(op: str, name: str, value: object) -> float:
-    """A finite real number."""
+    """A finite real number that float32 can hold."""
     # float first: to ask an abstract class takes longer than many a kernel.
-    if type(value) is float and -math.inf < value < math.inf:
+    if type(value) is float and -LARGEST <= value <= LARGEST:
         return value
     if isinstance(value, bool) or not isinstance(value, (float, Real)):
         raise TypeError(f"{op}: {name} must be a number, got {type(value).__name__}")
@@ -120,6 +122,8 @@ def number(op: str, name: str, value: object) -> float:
     # Not math.isfinite, which breaks the graph of torch.compile(dynamic=True).
     if not -math.inf < result < math.inf:
         raise ValueError(f"{op}: {name} must be finite, got {result}")
+    if not -LARGEST <= result <= LARGEST:
+        raise ValueError(f"{op}: {name} must lie within the range of float32, got {result:g}")
     return result
 
 

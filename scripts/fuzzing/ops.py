@@ -252,20 +252,18 @@ def gradients(name: str, got: Any, want: Any, mine: Any, there: Any) -> None:
         ]
         if not loss:
             return
-        found.append(torch.autograd.grad(sum(loss), leaves, allow_unused=True))
+        # None at all is as good as zero.
+        found.append(
+            torch.autograd.grad(sum(loss), leaves, allow_unused=True, materialize_grads=True)
+        )
     for a, b in zip(*found):
-        a, b = (
-            g if g is not None else torch.zeros(()) for g in (a, b)
-        )  # none at all is as good as zero
-        if a.shape != b.shape and (bool(a.any()) or bool(b.any())):
-            raise Finding(f"{name}: one of kernel and reference has no gradient")
-        if a.shape != b.shape or not a.numel() or not bool(b.isfinite().all()):
+        if not b.numel() or not bool(b.isfinite().all()):
             continue
         tolerance = {torch.float64: 1e-12, torch.float32: 1e-5}.get(a.dtype, 2.0**-7)
         tolerance = (
             max(tolerance, 1e-3) if name == "spikeprop" and a.dtype == torch.float32 else tolerance
         )
-        same(a, b, f"{name}: a gradient", atol=tolerance * max(float(b.abs().max()), 1e-6))
+        same(a, b, f"{name}: a gradient", atol=tolerance * max(float(b.abs().max()), 1e-3))
 
 
 class Recorder(TorchDispatchMode):
@@ -302,8 +300,7 @@ def try_raw(d: Draw) -> None:
             pass
     for func, args in recorder.calls:
         flat = [d.guarded(a) if isinstance(a, Tensor) else a for a in copied(args)]
-        for _ in range(d.randrange(1, 3)):
-            place = d.randrange(len(flat))
+        for place in d.sample(range(len(flat)), min(d.randrange(1, 3), len(flat))):
             flat[place] = d.hostile(flat[place])
         before = copied(flat)
         with torch.no_grad():

@@ -94,5 +94,5 @@ def bp_stdp_(
         scale=rate / max(batch, 1) if reduction == "mean" else rate,
         epsilon=epsilon,
         each_step=update == "step",
-        return_error=return_error,
+        return_error=bool(return_error),
     )

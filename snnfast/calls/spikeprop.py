@@ -147,9 +147,8 @@ def spikeprop(
     )
 
 
-def _tensor(name: str, value: object, dims: tuple[int, ...], shape: str) -> None:
-    if not isinstance(value, Tensor):
-        raise TypeError(f"spikeprop: {name} must be a tensor, got {type(value).__name__}")
+def _tensor(name: str, value: Tensor, dims: tuple[int, ...], shape: str) -> None:
+    check.tensor("spikeprop", name, value)
     if value.dim() not in dims:
         raise ValueError(f"spikeprop: {name} must have shape {shape}, got {list(value.shape)}")
 

@@ -62,7 +62,9 @@ class Bohte2002(nn.Module, SpikePropCalls):
         **options: Any,
     ) -> None:
         super().__init__()
-        between = [hidden] if isinstance(hidden, int) else list(hidden)
+        between = check.sizes(
+            "Bohte2002", "hidden", [hidden] if isinstance(hidden, int) else hidden
+        )
         self.layers = nn.ModuleList(
             SpikeProp(
                 n_in,
@@ -76,7 +78,8 @@ class Bohte2002(nn.Module, SpikePropCalls):
             )
             for n_in, n_out in pairwise([in_features, *between, out_features])
         )
-        self.v_threshold, self.t_max, self.virtual = float(v_threshold), float(t_max), virtual
+        self.v_threshold, self.t_max = float(v_threshold), float(t_max)
+        self.virtual = None if virtual is None else check.number("Bohte2002", "virtual", virtual)
 
     def reset_parameters(self, low: float = -0.5, high: float = 1.0) -> None:
         """Draws the weights of every layer; see :meth:`snnfast.nn.SpikeProp.reset_parameters`."""
@@ -122,6 +125,7 @@ class Bohte2002(nn.Module, SpikePropCalls):
     def spike_times(self, t: Tensor) -> list[Tensor]:
         """Spike times of the inputs and of every layer, a tensor each."""
         check.tensor("Bohte2002", "t", t)
+        check.dtype("Bohte2002", "t", t.dtype, check.REAL)
         batch = t if t.dim() == 2 else t[None]
         times = [self._heard(batch)]
         *hidden, last = self._spiking()
@@ -164,7 +168,7 @@ class Bohte2002(nn.Module, SpikePropCalls):
 
     def _heard(self, t: Tensor) -> Tensor:
         """The times as the layers take them: silent is inf, not -1, and the dtype that of the weights."""
-        return t.masked_fill(t == -1, torch.inf).to(self._spiking()[0].weight.dtype)
+        return t.to(self._spiking()[0].weight.dtype).masked_fill(t == -1, torch.inf)
 
     def _spiking(self) -> list[SpikeProp]:
         return [layer for layer in self.layers if isinstance(layer, SpikeProp)]

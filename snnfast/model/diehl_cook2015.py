@@ -91,8 +91,8 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
     ) -> None:
         super().__init__()
         self.neurons = check.whole("DiehlAndCook2015", "neurons", neurons)
-        shape = (input_shape,) if isinstance(input_shape, int) else tuple(input_shape)
-        self.input_shape = tuple(check.whole("DiehlAndCook2015", "input_shape", n) for n in shape)
+        shape = (input_shape,) if isinstance(input_shape, int) else input_shape
+        self.input_shape = check.sizes("DiehlAndCook2015", "input_shape", shape)
         self.settings = _settings(preset, self.neurons, changes)
         self.rule = self.settings.rule
         now = Now()

@@ -122,11 +122,12 @@ class TavanaeiAndMaida2017(nn.Module):
         std: float | Sequence[float] = 1.0,
     ) -> None:
         super().__init__()
-        between = [hidden] if isinstance(hidden, int) else list(hidden)
-        sizes = [in_features, *between, out_features]
-        for size in sizes:
-            if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-                raise ValueError(f"{NAME}: layers must have 1 neuron or more each, got {sizes}")
+        between = check.sizes(NAME, "hidden", [hidden] if isinstance(hidden, int) else hidden)
+        sizes = [
+            check.whole(NAME, "in_features", in_features),
+            *between,
+            check.whole(NAME, "out_features", out_features),
+        ]
         if not between:
             raise ValueError(f"{NAME}: hidden must name at least one layer")
         for pair in pairwise(sizes):

@@ -66,17 +66,13 @@ class Wu2018(nn.Module):
     ) -> None:
         super().__init__()
         if batch_size is not None:
-            _positive("batch_size", batch_size)
+            check.whole("Wu2018", "batch_size", batch_size)
         self.batch_size = batch_size
-        self.num_steps = _positive("num_steps", num_steps)
+        self.num_steps = check.whole("Wu2018", "num_steps", num_steps)
         if time_interval is not None:
-            self.num_steps = _positive("time_interval", time_interval)
-        if len(input_shape) != 3:
-            raise ValueError(
-                f"Wu2018: input_shape must be (channels, height, width), got {tuple(input_shape)}"
-            )
-        self.input_shape = tuple(_positive("input_shape", n) for n in input_shape)
-        _positive("num_classes", num_classes)
+            self.num_steps = check.whole("Wu2018", "time_interval", time_interval)
+        self.input_shape = check.sizes("Wu2018", "input_shape", input_shape, 3)
+        check.whole("Wu2018", "num_classes", num_classes)
         if encoding not in ENCODINGS:
             raise ValueError(
                 f"Wu2018: encoding must be one of {', '.join(ENCODINGS)}, got {encoding!r}"
@@ -126,7 +122,7 @@ class Wu2018(nn.Module):
             )
         if not images.is_floating_point():
             raise TypeError(f"Wu2018: images must be floating point, got {images.dtype}")
-        T = self.num_steps if num_steps is None else _positive("num_steps", num_steps)
+        T = self.num_steps if num_steps is None else check.whole("Wu2018", "num_steps", num_steps)
         if self.encoding == "bernoulli":
             # Unchecked: values above 1 and below 0 mean always and never, and a check would make a GPU wait.
             x = ops.poisson(images, T, dtype=images.dtype, validate=False)
@@ -183,11 +179,3 @@ def _fully_connected(
         linear = nn.Linear(n_in, n_out)
         layers += [Time(nn.Flatten(), linear) if i == 0 else Time(linear), _neurons()]
     return layers
-
-
-def _positive(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"Wu2018: {name} must be an integer, got {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"Wu2018: {name} must be at least 1, got {value}")
-    return value

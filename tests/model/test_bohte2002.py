@@ -142,3 +142,26 @@ def test_labels_of_another_shape_are_named():
         Bohte().step(net, torch.rand(4), torch.rand(3))
     for a, b in zip(before, net.parameters()):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def test_times_may_be_integers_as_the_manuals_encoder_gives_them():
+    torch.manual_seed(0)
+    net = Bohte2002(6, 4, 2, 3, t_max=20.0)
+    net.reset_parameters(2.0, 3.0)
+    times = torch.tensor([[0, 3, -1, 5, 2, -1]])
+    want = net(torch.tensor([[0.0, 3.0, torch.inf, 5.0, 2.0, torch.inf]]))
+    assert want.isfinite().all()
+    for dtype in (torch.int8, torch.int64, torch.float64):
+        torch.testing.assert_close(net(times.to(dtype)), want, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"virtual": 10**400}, ValueError, "Bohte2002: virtual must be finite"),
+        ({"hidden": 2.5}, TypeError, "Bohte2002: hidden must be a sequence of integers, got float"),
+    ],
+)
+def test_wrong_settings(arguments, error, message):
+    with pytest.raises(error, match=message):
+        Bohte2002(6, **{"hidden": 4, **arguments})

@@ -396,6 +396,7 @@ def test_every_setting_can_be_changed_by_its_name():
         ({"neurons": 0}, ValueError, "neurons must be at least 1, got 0"),
         ({"neurons": 2.0}, TypeError, "neurons must be an integer, got float"),
         ({"input_shape": (28, 0)}, ValueError, "input_shape must be at least 1, got 0"),
+        ({"input_shape": None}, TypeError, "input_shape must be a sequence of integers, got None"),
         (
             {"preset": "best"},
             ValueError,

@@ -134,8 +134,12 @@ def test_weights_that_are_not_finite_are_refused():
 
 
 def test_wrong_networks_and_buffers():
-    with pytest.raises(ValueError, match="1 neuron or more"):
+    with pytest.raises(ValueError, match="hidden must be at least 1, got 0"):
         TavanaeiAndMaida2017(hidden=0)
+    with pytest.raises(TypeError, match="hidden must be a sequence of integers, got float"):
+        TavanaeiAndMaida2017(hidden=2.5)
+    with pytest.raises(ValueError, match="out_features must be at least 1, got 0"):
+        TavanaeiAndMaida2017(out_features=0)
     with pytest.raises(ValueError, match="std must be"):
         TavanaeiAndMaida2017(hidden=5, std=(1.0,))
     optimizer, buffer = TavanaeiAndMaida(network()), {"inp": [torch.zeros(16)], "fc1": []}

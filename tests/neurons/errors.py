@@ -132,6 +132,12 @@ def mistakes(op):
             mistake(
                 f"{name}-{value}", {name: value}, ValueError, f"{name} must be finite, got {value}"
             )
+        mistake(
+            f"{name}-1e300",
+            {name: 1e300},
+            ValueError,
+            f"{name} must lie within the range of float32, got 1e+300",
+        )
         for value in ("2", True, 2j):
             kind = type(value).__name__
             mistake(

@@ -142,6 +142,7 @@ ERRORS = {
             "theta_plus",
         )
     },
+    "w_exc_inh 1e300": (ValueError, "w_exc_inh must lie within the range", {"w_exc_inh": 1e300}),
     **{
         name: (ValueError, f"{name} must be finite", {name: float("inf")})
         for name in ("v_rest", "v_reset", "v_rest_inh", "v_reset_inh", "e_exc", "e_inh")

@@ -706,6 +706,12 @@ def good(device="cpu"):
             ValueError,
             "delays must be finite and at least 0, got values from 0 to inf",
         ),
+        (
+            {"t_in": torch.zeros(1, 3).to_sparse(), "validate": False},
+            TypeError,
+            "t_in must be a dense tensor, got torch.sparse_coo",
+        ),
+        ({"tau": 1e300}, ValueError, "tau must lie within the range of float32, got 1e+300"),
         ({"tau": 0.0}, ValueError, "tau must be positive, got 0"),
         ({"tau": -2}, ValueError, "tau must be positive, got -2"),
         ({"tau": math.nan}, ValueError, "tau must be finite, got nan"),

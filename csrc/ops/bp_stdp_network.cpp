@@ -43,18 +43,18 @@ void parallel_for(int64_t n, int64_t grain, const void* context, void (*body)(co
 
 void check_layers(const Arguments& arguments) {
   const std::vector<Tensor>& weights = arguments.weights.tensors;
-  STD_TORCH_CHECK(!weights.empty() && weights.size() <= static_cast<size_t>(kBpStdpLayers), kOp, ": there must be 1 to ", kBpStdpLayers, " layers, got ",
-                  weights.size());
-  STD_TORCH_CHECK(arguments.thresholds.size() == weights.size(), kOp, ": thresholds must be one a layer");
-  STD_TORCH_CHECK(arguments.state.empty() || arguments.state.size() == weights.size(), kOp, ": state must be one a layer");
+  SNNFAST_CHECK(!weights.empty() && weights.size() <= static_cast<size_t>(kBpStdpLayers), kOp, ": there must be 1 to ", kBpStdpLayers, " layers, got ",
+                weights.size());
+  SNNFAST_CHECK(arguments.thresholds.size() == weights.size(), kOp, ": thresholds must be one a layer");
+  SNNFAST_CHECK(arguments.state.empty() || arguments.state.size() == weights.size(), kOp, ": state must be one a layer");
   for (size_t l = 0; l < weights.size(); l++) {
     const Tensor& w = weights[l];
     check_contiguous_weights(kOp, "weights", w);
     check_like(kOp, "weights", w, weights[0], weights[0].scalar_type(), {w.size(0), l == 0 ? w.size(1) : weights[l - 1].size(0)});
     const double threshold = arguments.thresholds[l];
-    STD_TORCH_CHECK((w.scalar_type() == ScalarType::Double ? threshold : static_cast<float>(threshold)) > 0, kOp,
-                    ": thresholds must be positive in the dtype of weights, got ", threshold);
-    for (size_t k = 0; k < l; k++) STD_TORCH_CHECK(!overlap(weights[k], w), kOp, ": weights must not share memory");
+    SNNFAST_CHECK((w.scalar_type() == ScalarType::Double ? threshold : static_cast<float>(threshold)) > 0, kOp,
+                  ": thresholds must be positive in the dtype of weights, got ", threshold);
+    for (size_t k = 0; k < l; k++) SNNFAST_CHECK(!overlap(weights[k], w), kOp, ": weights must not share memory");
   }
 }
 
@@ -67,9 +67,9 @@ std::tuple<Tensor, Tensor, Tensor> bp_stdp_network(const Arguments& arguments) {
   std::vector<Tensor> kept;
   BpStdpNetwork a{};
   a.x = presentations_of(kOp, device, first, arguments.x, kept);
-  STD_TORCH_CHECK(a.x.form != PresentationForm::events, kOp, ": x must be spikes or rates");
-  STD_TORCH_CHECK(arguments.labels.has_value() == arguments.desired.has_value(), kOp, ": labels and desired go together");
-  STD_TORCH_CHECK(arguments.epsilon >= 1 && arguments.batch >= 1, kOp, ": epsilon and batch must be at least 1");
+  SNNFAST_CHECK(a.x.form != PresentationForm::events, kOp, ": x must be spikes or rates");
+  SNNFAST_CHECK(arguments.labels.has_value() == arguments.desired.has_value(), kOp, ": labels and desired go together");
+  SNNFAST_CHECK(arguments.epsilon >= 1 && arguments.batch >= 1, kOp, ": epsilon and batch must be at least 1");
   a.layers = static_cast<int64_t>(weights.size());
   a.batch = arguments.batch, a.epsilon = arguments.epsilon, a.lr = arguments.lr, a.mean = arguments.mean;
   a.learns = arguments.labels.has_value(), a.carry = !arguments.state.empty(), a.return_state = arguments.return_state;
@@ -96,8 +96,8 @@ std::tuple<Tensor, Tensor, Tensor> bp_stdp_network(const Arguments& arguments) {
     BpStdpLayer& layer = a.layer[l];
     layer.I = weights[l].size(1), layer.O = weights[l].size(0), layer.threshold = arguments.thresholds[l];
     layer.w = weights[l].mutable_data_ptr();
-    STD_TORCH_CHECK(layer.O < (int64_t{1} << 31) && a.x.T * layer.O < (int64_t{1} << 31), kOp, ": a layer must have less than 2^31 spikes, got ", a.x.T,
-                    " steps of ", layer.O, " neurons");
+    SNNFAST_CHECK(layer.O < (int64_t{1} << 31) && a.x.T * layer.O < (int64_t{1} << 31), kOp, ": a layer must have less than 2^31 spikes, got ", a.x.T,
+                  " steps of ", layer.O, " neurons");
     if (l + 1 == weights.size()) {
       layer.spikes = static_cast<bool*>(spikes.mutable_data_ptr()), layer.spikes_stride = layer.O;
     } else if (arguments.return_hidden) {

@@ -62,9 +62,8 @@ template <class Device>
 std::tuple<Tensor, Tensor> diehl_cook(const Arguments& from) {
   const Tensor& w = from.w.tensor;
   const int64_t most = int64_t{1} << 31;
-  STD_TORCH_CHECK(0 <= from.refractory && from.refractory < most, kOp, ": refractory must be 0 to 2^31 - 1 steps, got ", from.refractory);
-  STD_TORCH_CHECK(0 <= from.inhibition_delay && from.inhibition_delay < most, kOp, ": inhibition_delay must be 0 to 2^31 - 1 steps, got ",
-                  from.inhibition_delay);
+  SNNFAST_CHECK(0 <= from.refractory && from.refractory < most, kOp, ": refractory must be 0 to 2^31 - 1 steps, got ", from.refractory);
+  SNNFAST_CHECK(0 <= from.inhibition_delay && from.inhibition_delay < most, kOp, ": inhibition_delay must be 0 to 2^31 - 1 steps, got ", from.inhibition_delay);
   const Device device(w);
   DiehlCook a{};
   NetworkTensors tensors;

@@ -18,13 +18,13 @@ T* pointer(const Tensor& t) {
 class StateTensors {
  public:
   StateTensors(const char* op, const std::vector<Tensor>& tensors, const Tensor& w, size_t count) : op_(op), tensors_(tensors), w_(w) {
-    STD_TORCH_CHECK(tensors.size() == count, op, ": state must have ", count, " tensors, got ", tensors.size());
+    SNNFAST_CHECK(tensors.size() == count, op, ": state must have ", count, " tensors, got ", tensors.size());
   }
   template <class T>
   void take(T*& to, const char* name, ScalarType type, const std::vector<int64_t>& shape) {
     const Tensor& t = tensors_[next_++];
     check_like(op_, name, t, w_, type, shape);
-    STD_TORCH_CHECK(t.is_contiguous(), op_, ": state must be contiguous");
+    SNNFAST_CHECK(t.is_contiguous(), op_, ": state must be contiguous");
     to = pointer<T>(t);
   }
 
@@ -47,12 +47,12 @@ template <class Device, class Network, class Arguments>
 void enter_weights(const char* op, const Device& device, const Arguments& from, ScalarType theta_type, Network& a, NetworkTensors& tensors) {
   const Tensor &w = from.w.tensor, &theta = from.theta.tensor;
   const ScalarType type = w.scalar_type();
-  STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::Double, op, ": w must be float32 or float64");
-  STD_TORCH_CHECK(w.dim() == 2, op, ": w must have shape [N, I]");
+  SNNFAST_CHECK(type == ScalarType::Float || type == ScalarType::Double, op, ": w must be float32 or float64");
+  SNNFAST_CHECK(w.dim() == 2, op, ": w must have shape [N, I]");
   a.N = w.size(0);
   check_like(op, "theta", theta, w, theta_type, {a.N});
-  STD_TORCH_CHECK(a.N < int64_t{1} << 31 && w.size(1) < int64_t{1} << 31 && a.N * w.size(1) < int64_t{1} << 48, op, ": w is too large, got ", a.N, " times ",
-                  w.size(1));
+  SNNFAST_CHECK(a.N < int64_t{1} << 31 && w.size(1) < int64_t{1} << 31 && a.N * w.size(1) < int64_t{1} << 48, op, ": w is too large, got ", a.N, " times ",
+                w.size(1));
   a.f64 = type == ScalarType::Double;
   a.w = w.mutable_data_ptr();
   a.w_stride_neuron = w.stride(0);

@@ -68,15 +68,15 @@ std::tuple<Tensor, Tensor> diehl_cook_conductance(const Arguments& from) {
   const Tensor& w = from.w.tensor;
   const int64_t most = int64_t{1} << 31;
   for (const int64_t steps : {from.exc.refractory, from.inh.refractory, from.rest_steps})
-    STD_TORCH_CHECK(0 <= steps && steps < most, kOp, ": refractory and rest_steps must be 0 to 2^31 - 1 steps, got ", steps);
-  STD_TORCH_CHECK(0 <= from.longest_delay && from.longest_delay < 256 && (from.delays || from.longest_delay == 0), kOp,
-                  ": longest_delay must be 0 to 255 steps, and 0 without delays, got ", from.longest_delay);
+    SNNFAST_CHECK(0 <= steps && steps < most, kOp, ": refractory and rest_steps must be 0 to 2^31 - 1 steps, got ", steps);
+  SNNFAST_CHECK(0 <= from.longest_delay && from.longest_delay < 256 && (from.delays || from.longest_delay == 0), kOp,
+                ": longest_delay must be 0 to 255 steps, and 0 without delays, got ", from.longest_delay);
   const Device device(w);
   DiehlCookConductance a{};
   NetworkTensors tensors;
   enter_weights(kOp, device, from, ScalarType::Double, a, tensors);
   a.theta = pointer<double>(tensors.theta);
-  STD_TORCH_CHECK(a.x.T + from.rest_steps < most, kOp, ": a presentation must have less than 2^31 steps");
+  SNNFAST_CHECK(a.x.T + from.rest_steps < most, kOp, ": a presentation must have less than 2^31 steps");
   a.rest_steps = from.rest_steps;
   if (from.delays) {
     check_like(kOp, "delays", *from.delays, w, ScalarType::Byte, {a.N, a.x.I});

@@ -8,7 +8,7 @@ namespace snnfast {
 SNNFAST_ARGUMENTS(PlasticityArguments, SNNFAST_PLASTICITY_ARGUMENTS)
 
 inline Plasticity<double> rule_of(const char* op, const PlasticityArguments& given) {
-  STD_TORCH_CHECK(given.kind >= 0 && given.kind < static_cast<int64_t>(PlasticityKind::count), op, ": there is no kind of rule number ", given.kind);
+  SNNFAST_CHECK(given.kind >= 0 && given.kind < static_cast<int64_t>(PlasticityKind::count), op, ": there is no kind of rule number ", given.kind);
   return plasticity<double>(given);
 }
 

@@ -56,8 +56,8 @@ inline void check_events(const char* op, const Presentations& x, int64_t fired) 
     }
     inputs_fit &= !outside && descents == allowed;
   }
-  STD_TORCH_CHECK(offsets_fit, op, ": offsets must ascend within each presentation and lie in [0, ", fired, "]");
-  STD_TORCH_CHECK(inputs_fit, op, ": inputs must ascend within a step and lie in [0, ", x.I - 1, "]");
+  SNNFAST_CHECK(offsets_fit, op, ": offsets must ascend within each presentation and lie in [0, ", fired, "]");
+  SNNFAST_CHECK(inputs_fit, op, ": inputs must ascend within a step and lie in [0, ", x.I - 1, "]");
 }
 
 // Presentations for weights w [N, I]; `kept` holds what had to be copied.
@@ -69,9 +69,9 @@ Presentations presentations_of(const char* op, const Device& device, const Tenso
   kept.reserve(4);  // references stay valid
   if (given.spikes) {
     const Tensor& spikes = *given.spikes;
-    STD_TORCH_CHECK(spikes.dim() == 3, op, ": spikes must have shape [P, T, I]");
+    SNNFAST_CHECK(spikes.dim() == 3, op, ": spikes must have shape [P, T, I]");
     check_like(op, "spikes", spikes, w, spikes.scalar_type(), {spikes.size(0), spikes.size(1), x.I});
-    STD_TORCH_CHECK(is_spike_type(spikes.scalar_type()), op, ": spikes must be bool, uint8, float32 or float64");
+    SNNFAST_CHECK(is_spike_type(spikes.scalar_type()), op, ": spikes must be bool, uint8, float32 or float64");
     const Tensor& t = spikes.stride(2) == 1 ? spikes : keep(spikes);
     x.form = PresentationForm::dense;
     x.P = t.size(0), x.T = t.size(1);
@@ -80,7 +80,7 @@ Presentations presentations_of(const char* op, const Device& device, const Tenso
     x.width = static_cast<int32_t>(t.element_size());
   } else if (given.inputs && given.offsets) {
     const Tensor &inputs = *given.inputs, &offsets = *given.offsets;
-    STD_TORCH_CHECK(offsets.dim() == 2 && offsets.size(1) >= 1 && inputs.dim() == 1, op, ": offsets must have shape [P, T + 1]");
+    SNNFAST_CHECK(offsets.dim() == 2 && offsets.size(1) >= 1 && inputs.dim() == 1, op, ": offsets must have shape [P, T + 1]");
     check_like(op, "inputs", inputs, w, ScalarType::Int, {inputs.size(0)});
     check_like(op, "offsets", offsets, w, ScalarType::Long, {offsets.size(0), offsets.size(1)});
     x.form = PresentationForm::events;
@@ -88,8 +88,8 @@ Presentations presentations_of(const char* op, const Device& device, const Tenso
     x.inputs = keep(inputs).template const_data_ptr<int32_t>();
     x.offsets = keep(offsets).template const_data_ptr<int64_t>();
   } else {
-    STD_TORCH_CHECK(given.hz && given.seeds && given.hz->dim() == 2 && given.num_steps >= 0, op,
-                    ": give spikes, or inputs and offsets, or hz, seeds and num_steps");
+    SNNFAST_CHECK(given.hz && given.seeds && given.hz->dim() == 2 && given.num_steps >= 0, op,
+                  ": give spikes, or inputs and offsets, or hz, seeds and num_steps");
     check_like(op, "hz", *given.hz, w, ScalarType::Float, {given.hz->size(0), x.I});
     check_like(op, "seeds", *given.seeds, w, ScalarType::Long, {given.hz->size(0)});
     x.form = PresentationForm::rates;
@@ -99,8 +99,8 @@ Presentations presentations_of(const char* op, const Device& device, const Tenso
     x.per_hz = static_cast<float>(given.per_hz);
   }
   const int64_t most = int64_t{1} << 31;
-  STD_TORCH_CHECK(x.I < most && x.T < most && x.T * (x.I > 1 ? x.I : 1) < most, op, ": a presentation must have less than 2^31 elements, got ", x.T,
-                  " steps of ", x.I, " inputs");
+  SNNFAST_CHECK(x.I < most && x.T < most && x.T * (x.I > 1 ? x.I : 1) < most, op, ": a presentation must have less than 2^31 elements, got ", x.T, " steps of ",
+                x.I, " inputs");
   if (x.form == PresentationForm::events) {
     const int64_t fired = given.inputs->size(0);
     if constexpr (Device::kCuda) {

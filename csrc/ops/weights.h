@@ -8,22 +8,22 @@ namespace snnfast {
 
 inline void check_like(const char* op, const char* name, const Tensor& t, const Tensor& w, ScalarType type, const std::vector<int64_t>& shape) {
   const auto sizes = t.sizes();
-  STD_TORCH_CHECK(std::vector<int64_t>(sizes.begin(), sizes.end()) == shape, op, ": ", name, " has a wrong shape");
-  STD_TORCH_CHECK(t.scalar_type() == type, op, ": ", name, " has a wrong dtype");
-  STD_TORCH_CHECK(t.is_cuda() == w.is_cuda() && t.get_device_index() == w.get_device_index(), op, ": ", name, " must be on the device of w");
+  SNNFAST_CHECK(std::vector<int64_t>(sizes.begin(), sizes.end()) == shape, op, ": ", name, " has a wrong shape");
+  SNNFAST_CHECK(t.scalar_type() == type, op, ": ", name, " has a wrong dtype");
+  SNNFAST_CHECK(t.is_cuda() == w.is_cuda() && t.get_device_index() == w.get_device_index(), op, ": ", name, " must be on the device of w");
 }
 
 // A matrix of contiguous rows, which may lie apart.
 inline void check_weights(const char* op, const char* name, const Tensor& w) {
-  STD_TORCH_CHECK(w.scalar_type() == ScalarType::Float || w.scalar_type() == ScalarType::Double, op, ": ", name, " must be float32 or float64");
-  STD_TORCH_CHECK(w.dim() == 2 && (w.stride(1) == 1 || w.size(1) <= 1) && (w.stride(0) >= w.size(1) || w.size(0) <= 1), op, ": ", name,
-                  " must have two dimensions and contiguous rows");
+  SNNFAST_CHECK(w.scalar_type() == ScalarType::Float || w.scalar_type() == ScalarType::Double, op, ": ", name, " must be float32 or float64");
+  SNNFAST_CHECK(w.dim() == 2 && (w.stride(1) == 1 || w.size(1) <= 1) && (w.stride(0) >= w.size(1) || w.size(0) <= 1), op, ": ", name,
+                " must have two dimensions and contiguous rows");
 }
 
 // A contiguous one.
 inline void check_contiguous_weights(const char* op, const char* name, const Tensor& w) {
   check_weights(op, name, w);
-  STD_TORCH_CHECK(w.is_contiguous(), op, ": ", name, " must be contiguous");
+  SNNFAST_CHECK(w.is_contiguous(), op, ": ", name, " must be contiguous");
 }
 
 // Whether two contiguous matrices share memory.

@@ -27,7 +27,7 @@ MISTAKES = (
         "if check.overlap(a, b):",
         "if a is None:",
     ),
-    ("inputs unchecked", PRESENTATIONS, "STD_TORCH_CHECK(inputs_fit,", "STD_TORCH_CHECK(true,"),
+    ("inputs unchecked", PRESENTATIONS, "SNNFAST_CHECK(inputs_fit,", "STD_TORCH_CHECK(true,"),
     (
         "offsets unchecked",
         PRESENTATIONS,

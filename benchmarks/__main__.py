@@ -12,6 +12,7 @@ import typer
 from benchmarks import (
     bp_stdp_network,
     conversion,
+    delay,
     machine,
     network,
     neurons,
@@ -31,6 +32,7 @@ JUDGES = {
     "bp_stdp_network": bp_stdp_network.verdicts,
     "conversion": conversion.verdicts,
     "network": network.verdicts,
+    "delay": delay.verdicts,
 }
 
 
@@ -113,6 +115,7 @@ for name in (
     "network",
     "poisson",
     "spike_count",
+    "delay",
     "stdp",
     "bp_stdp",
     "bp_stdp_network",

@@ -82,6 +82,11 @@ def test_quick_spike_count_runs(benchmarks):
     assert all(name in output for name in ("sum", "snnfast", "iaf_and_sum", "reference"))
 
 
+def test_quick_delay_runs(benchmarks):
+    output = benchmarks("delay", "--quick")
+    assert all(name in output for name in ("copy", "snnfast", "reference", "forward+backward"))
+
+
 def test_quick_stdp_runs(benchmarks, tmp_path):
     file = tmp_path / "result.json"
     benchmarks("stdp", "--quick", "--dtype", "float64", "--json", str(file))

@@ -163,13 +163,30 @@ def other(d: Draw, name: str) -> dict[str, Any]:
     }
 
 
+def delayed(d: Draw) -> dict[str, Any]:
+    dtype = d.choice((torch.float32, torch.float64, torch.bfloat16, torch.float16))
+    shape = d.choice(((0, 3), (5,), (7, 2, 3), (30, 300), (4, 2, 3, 5)))
+    state = torch.float64 if dtype == torch.float64 else torch.float32
+    few = tuple(s if d.chance(0.5) else 1 for s in shape[1:])
+    kwargs: dict[str, Any] = {
+        "x": d.tensor(shape, dtype, -2, 2),
+        "sigma": d.choice((0.0, 0.5, 3.0)),
+    }
+    kwargs["d"] = d.tensor(few, state, -1, 12) if d.chance(0.6) else d.uniform(0, 40)
+    if d.chance(0.5):
+        kwargs["past"] = d.tensor((d.choice((0, 1, 6)), *shape[1:]), dtype, -2, 2)
+    return kwargs
+
+
 NEURONS = ("lif", "iaf", "li", "cuba", "alif", "spike_count")
 LEARNING = ("stdp_", "bp_stdp_", "bp_stdp_network_", "diehl_cook_", "diehl_cook_conductance_")
 
 
 def arguments_of(d: Draw) -> tuple[str, dict[str, Any]]:
     """An op and arguments of it."""
-    name = d.choice((*NEURONS, *LEARNING, "poisson", "spikeprop"))
+    name = d.choice((*NEURONS, *LEARNING, "delay", "poisson", "spikeprop"))
+    if name == "delay":
+        return name, delayed(d)
     made = neuron if name in NEURONS else learning if name in LEARNING else other
     return name, made(d, name)
 
@@ -195,7 +212,7 @@ def try_op(d: Draw) -> None:
         and t.layout == torch.strided
         and k not in ("theta", "p", "pre", "post", "error", "count")
     ]
-    if name in (*NEURONS[:-1], "spikeprop") and d.chance(0.5):
+    if name in (*NEURONS[:-1], "delay", "spikeprop") and d.chance(0.5):
         for t in wants:
             t.requires_grad_()
     mine, before, versions = kwargs, copied(kwargs), [t._version for t in tensors_in(kwargs)]

@@ -2,6 +2,7 @@
 
 from .alif import ALIF
 from .cuba import CubaLIF
+from .delay import Delay
 from .lif import IF, LI, LIF, ParametricLIF
 from .presets import like
 from .readout import Count, Rate
@@ -16,6 +17,7 @@ __all__ = [
     "LIF",
     "Count",
     "CubaLIF",
+    "Delay",
     "ParametricLIF",
     "Rate",
     "SpikeProp",

@@ -83,22 +83,25 @@ class Stateful(nn.Module):
                         f"{layer}: the state {name} has shape {list(value.shape)}, but x.shape[1:] "
                         f"is {list(x.shape[1:])}; call reset() before a batch of another shape"
                     )
-                if value.requires_grad and torch.is_grad_enabled():
-                    sentence = (
-                        f"{layer}: the state {name} carries the graph of an earlier batch, which "
-                        "backward() has freed; call reset() or detach() between batches "
-                        "(snnfast.nn.reset(net) or snnfast.nn.detach(net))"
-                    )
-                    if torch.compiler.is_compiling():
-                        value = _standing(value, sentence)
-                    elif _graph_is_freed(value):
-                        raise RuntimeError(sentence)
-                if _is_left_by_inference_mode(value):
-                    # Autograd cannot save it, and training may well follow a validation.
-                    value = value.clone()
+                value = self._carried(name, value)
                 value = value.to(device=x.device, dtype=check.state_dtype(x.dtype))
             states.append(value)
         return tuple(states)
+
+    def _carried(self, name: str, value: Tensor) -> Tensor:
+        """A state of an earlier call, as this call may use it."""
+        if value.requires_grad and torch.is_grad_enabled():
+            sentence = (
+                f"{type(self).__name__}: the state {name} carries the graph of an earlier batch, which "
+                "backward() has freed; call reset() or detach() between batches "
+                "(snnfast.nn.reset(net) or snnfast.nn.detach(net))"
+            )
+            if torch.compiler.is_compiling():
+                value = _standing(value, sentence)
+            elif _graph_is_freed(value):
+                raise RuntimeError(sentence)
+        # Autograd cannot save it, and training may well follow a validation.
+        return value.clone() if _is_left_by_inference_mode(value) else value
 
     def _store_states(self, *states: Tensor | None) -> None:
         if not self.stateful:

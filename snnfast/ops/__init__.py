@@ -5,6 +5,7 @@ from snnfast.calls.bp_stdp import bp_stdp_ as _bp_stdp_call
 from snnfast.calls.bp_stdp_network import BpStdpNetworkResult
 from snnfast.calls.bp_stdp_network import bp_stdp_network_ as _bp_stdp_network_call
 from snnfast.calls.call import public
+from snnfast.calls.delay import delay as _delay_call
 from snnfast.calls.diehl_cook import DiehlCookResult, DiehlCookState
 from snnfast.calls.diehl_cook import diehl_cook_ as _diehl_cook_call
 from snnfast.calls.diehl_cook_conductance import (
@@ -26,6 +27,7 @@ from snnfast.reference.lif import lif as _lif
 
 from . import bp_stdp as _bp_stdp
 from . import bp_stdp_network as _bp_stdp_network
+from . import delay as _delay
 from . import diehl_cook as _diehl_cook
 from . import diehl_cook_conductance as _conductance
 from . import neuron as _neuron
@@ -47,6 +49,7 @@ __all__ = [
     "bp_stdp_",
     "bp_stdp_network_",
     "cuba",
+    "delay",
     "diehl_cook_",
     "diehl_cook_conductance_",
     "iaf",
@@ -63,6 +66,7 @@ alif = _neuron.neuron(_alif)
 bp_stdp_ = public(_bp_stdp_call, _bp_stdp.run, __name__)
 bp_stdp_network_ = public(_bp_stdp_network_call, _bp_stdp_network.run, __name__)
 cuba = _neuron.neuron(_cuba)
+delay = public(_delay_call, _delay.run, __name__)
 diehl_cook_ = public(_diehl_cook_call, _diehl_cook.run, __name__)
 diehl_cook_conductance_ = public(_conductance_call, _conductance.run, __name__)
 iaf = _neuron.neuron(_iaf)
@@ -77,6 +81,7 @@ stdp_ = public(_stdp_call, _stdp.run, __name__)
 def register(namespace: str) -> None:
     """Tells PyTorch how to trace and vmap the kernels of a namespace."""
     _neuron.register(namespace)
+    _delay.register(namespace)
     _diehl_cook.register(namespace)
     _conductance.register(namespace)
     _bp_stdp.register(namespace)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -47,3 +48,42 @@ def parameter_run(value: Tensor, neurons: Sequence[int]) -> Tensor:
         shape.pop()
         sizes.pop()
     return value if all(s == 1 for s in shape) else value.expand(tuple(neurons))
+
+
+def batched(
+    flat: Sequence[Any],
+    in_dims: Sequence[int | None],
+    at_x: int,
+    batch_at: dict[int, int],
+    size: int,
+) -> list[Any]:
+    """The plain arguments with the batch as the first dimension of the neurons.
+
+    ``batch_at`` says which dimension that is, for arguments with others before; the rest lack them, and may lack more.
+    """
+
+    def before(value: Tensor, dim: int | None, there: int) -> Tensor:
+        if dim is not None:
+            return value.movedim(dim, there)
+        shape = value.shape
+        return value.unsqueeze(there).expand(*shape[:there], size, *shape[there:])
+
+    neurons = before(flat[at_x], in_dims[at_x], 1).shape[1:]
+
+    def broadcast(value: Tensor, dim: int | None) -> Tensor:
+        if dim is None:
+            return value.expand(neurons)
+        value = value.movedim(dim, 0)
+        missing = len(neurons) - value.dim()
+        return value.reshape(size, *(1,) * missing, *value.shape[1:]).expand(neurons)
+
+    return [
+        value
+        if not isinstance(value, Tensor)
+        else before(value, dim, batch_at[k]).contiguous()
+        if batch_at.get(k, 1) != 1
+        else before(value, dim, 1)
+        if k in batch_at
+        else broadcast(value, dim)
+        for k, (value, dim) in enumerate(zip(flat, in_dims))
+    ]

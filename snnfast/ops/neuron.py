@@ -14,7 +14,7 @@ from snnfast.calls.neuron import answer
 from snnfast.check import state_dtype
 
 from .autograd import below_autograd, refuse_tangents, traced, wants_gradient
-from .layout import dense_order, inverse, parameter_run, permute_neurons
+from .layout import batched, dense_order, inverse, parameter_run, permute_neurons
 
 # The kernels keep the state every so many steps and recompute the steps between in the backward pass. Emulated CUDA
 # counts as CUDA.
@@ -236,8 +236,8 @@ def _register(namespace: str, kind: _Kind) -> None:
     @torch.library.register_vmap(forward)
     def _(info: Any, in_dims: tuple[int | None, ...], *flat: Any) -> Any:
         call, size = unflatten(call_type, flat), info.batch_size
-        batched = _batched(flat, in_dims, at["x"], {at["x"]: 1}, size)
-        return getattr(kernels, kind.forward)(*batched), (
+        given = batched(flat, in_dims, at["x"], {at["x"]: 1}, size)
+        return getattr(kernels, kind.forward)(*given), (
             1 if call.fires else None,
             *(0 if call.return_state else None for _ in states),
             1 if call.return_v_seq else None,
@@ -251,48 +251,9 @@ def _register(namespace: str, kind: _Kind) -> None:
             len(flat) - count - 2
         )  # of the gradients; checkpoints [count, states, neurons] stand before
         batch_at = {at["x"]: 1, first - 3: 2, first: 1, len(flat) - 1: 1}
-        batched = _batched(flat, in_dims, at["x"], batch_at, size)
-        return getattr(kernels, kind.backward)(*batched), (
+        given = batched(flat, in_dims, at["x"], batch_at, size)
+        return getattr(kernels, kind.backward)(*given), (
             1,
             *(0 if flat[-3 - count] else None for _ in states),
             *(0 if isinstance(getattr(call, name), Tensor) else None for name in params),
         )
-
-
-def _batched(
-    flat: Sequence[Any],
-    in_dims: Sequence[int | None],
-    at_x: int,
-    batch_at: dict[int, int],
-    size: int,
-) -> list[Any]:
-    """The plain arguments with the batch as the first dimension of the neurons.
-
-    ``batch_at`` says which dimension that is, for arguments with others before; the rest lack them, and may lack more.
-    """
-
-    def before(value: Tensor, dim: int | None, there: int) -> Tensor:
-        if dim is not None:
-            return value.movedim(dim, there)
-        shape = value.shape
-        return value.unsqueeze(there).expand(*shape[:there], size, *shape[there:])
-
-    neurons = before(flat[at_x], in_dims[at_x], 1).shape[1:]
-
-    def broadcast(value: Tensor, dim: int | None) -> Tensor:
-        if dim is None:
-            return value.expand(neurons)
-        value = value.movedim(dim, 0)
-        missing = len(neurons) - value.dim()
-        return value.reshape(size, *(1,) * missing, *value.shape[1:]).expand(neurons)
-
-    return [
-        value
-        if not isinstance(value, Tensor)
-        else before(value, dim, batch_at[k]).contiguous()
-        if batch_at.get(k, 1) != 1
-        else before(value, dim, 1)
-        if k in batch_at
-        else broadcast(value, dim)
-        for k, (value, dim) in enumerate(zip(flat, in_dims))
-    ]

@@ -54,6 +54,7 @@ GOOD = {
     "li": {"x": X},
     "cuba": {"x": X},
     "alif": {"x": X},
+    "delay": {"x": X, "d": 1.5},
     "spike_count": {"x": X},
     "poisson": {"p": torch.full((4,), 0.5), "num_steps": 3},
     "spikeprop": {
@@ -72,6 +73,7 @@ GOOD = {
     "LI": {},
     "LIF": {},
     "CubaLIF": {},
+    "Delay": {"channels": 3, "max_delay": 4.0},
     "ALIF": {},
     "ParametricLIF": {},
     "Rate": {},
@@ -104,6 +106,7 @@ INPUTS = {
     "Population": torch.zeros(2, 1),
     "PopulationEncoder": torch.zeros(2, 1),
     "LatencyEncoder": torch.zeros(2),
+    "Delay": torch.zeros(4, 2, 3),
 }
 MODULES = (ops, nn, encoder, loss)
 PUBLIC = {

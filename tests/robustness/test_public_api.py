@@ -42,11 +42,11 @@ NAMES = {
     "snnfast.ops": (
         "DiehlCookConductanceResult DiehlCookConductanceState DiehlCookResult DiehlCookState "
         "Events Rates StdpState BpStdpNetworkResult "
-        "alif bp_stdp_ bp_stdp_network_ cuba diehl_cook_ diehl_cook_conductance_ iaf li lif poisson "
+        "alif bp_stdp_ bp_stdp_network_ cuba delay diehl_cook_ diehl_cook_conductance_ iaf li lif poisson "
         "spike_count spikeprop stdp_"
     ),
     "snnfast.reference": (
-        "alif bp_stdp_ bp_stdp_network_ cuba diehl_cook_ diehl_cook_conductance_ iaf li lif poisson "
+        "alif bp_stdp_ bp_stdp_network_ cuba delay diehl_cook_ diehl_cook_conductance_ iaf li lif poisson "
         "spike_count spikeprop stdp_"
     ),
     "snnfast.surrogate": (
@@ -88,6 +88,7 @@ SIGNATURES = {
         "w_exc_inh=10.4, w_inh_exc=17.0, theta_plus=0.05, tau_theta=10000000.0, "
         "return_spikes=False, return_state=False, validate=True"
     ),
+    "delay": "x, d, past=None, *, sigma=0.0",
     "spike_count": "x, v=None, count=None, *, v_threshold=1.0, v_reset=None",
     "poisson": ("p, num_steps, *, generator=None, seed=None, dtype=torch.float32, validate=True"),
 }

@@ -1,0 +1,60 @@
+"""Mistakes in delay: name, path, what becomes what, and tests if they are others."""
+
+TESTS = ("tests/ops/test_delay.py",)
+MISTAKES = (
+    (
+        "delay: the other neighbour",
+        "csrc/core/delay.h",
+        "::floor(static_cast<double>(d - radius)) + 1.",
+        "::floor(static_cast<double>(d - radius))",
+    ),
+    (
+        "delay: the derivative to the left",
+        "csrc/core/delay.h",
+        "at <= d ? -scale : scale",
+        "at < d ? -scale : scale",
+    ),
+    (
+        "delay: a clamped delay has a gradient",
+        "csrc/core/delay.h",
+        "return clamped || outside(at)",
+        "return outside(at)",
+    ),
+    (
+        "delay: the triangle is not scaled",
+        "csrc/core/delay.h",
+        "static_cast<C>(1. / (a.radius * a.radius))",
+        "C(1)",
+    ),
+    (
+        "delay: cpu: a stage too few",
+        "csrc/cpu/delay.cpp",
+        "while (longest_ >> stages_) stages_++;",
+        "while (longest_ >> (stages_ + 1)) stages_++;",
+    ),
+    (
+        "delay: cpu: past is not read far enough",
+        "csrc/cpu/delay.cpp",
+        "return longest_ + taps_ - 1;",
+        "return longest_;",
+    ),
+    (
+        "delay: cuda: past from its first step",
+        "csrc/cuda/delay.cu",
+        "(t < 0 ? t + a.P : t) * rows.time_stride",
+        "(t < 0 ? -1 - t : t) * rows.time_stride",
+    ),
+    (
+        "delay: no gradient of past",
+        "csrc/cpu/delay.cpp",
+        "t < 0 ? a.grad_past : a.grad_x",
+        "t < 0 ? nullptr : a.grad_x",
+    ),
+    (
+        "delay: layer: what is under way is cut",
+        "snnfast/nn/delay.py",
+        "math.ceil(self.max_delay + self.sigma + 1)",
+        "math.ceil(self.max_delay + self.sigma) - 1",
+        ("tests/nn/test_delay.py",),
+    ),
+)

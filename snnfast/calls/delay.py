@@ -1,0 +1,74 @@
+"""Calls of delays that are real numbers of steps."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from snnfast import check
+
+from .call import Parameter
+
+
+class DelayCall(NamedTuple):
+    """See :func:`delay`."""
+
+    x: Tensor
+    d: Parameter
+    past: Tensor | None
+    sigma: float
+
+
+def delay(
+    x: Tensor, d: float | Tensor, past: Tensor | None = None, *, sigma: float = 0.0
+) -> DelayCall:
+    """``x`` shifted in time by ``d`` steps, a real number, linear between two steps.
+
+    For every neuron and ``t = 0 ... T-1``, with ``n = floor(d)`` and ``f = d - n``::
+
+        y[t] = (1 - f) x[t - n] + f x[t - n - 1]
+
+    where ``x[-1], x[-2], ...`` are the steps of ``past``, and 0 before them. ``sigma`` above 0 spreads each step over
+    its neighbours by a triangle, so that the gradient of ``d`` looks further than to the next step; training narrows
+    it to 0, where the two equations agree::
+
+        y[t] = sum over j >= 0 of max(0, 1 + sigma - |j - d|) / (1 + sigma)^2 x[t - j]
+
+    Gradients flow to ``x``, ``d`` and ``past``. That of ``d`` is the derivative to the right where ``d`` is a whole
+    number: ``dy[t]/dd = x[t - n - 1] - x[t - n]``.
+
+    Args:
+        x: sequence ``[T, ...]``; float32, float64, bfloat16 or float16, any strides.
+        d: delay in steps, at least 0; a number, or a tensor that broadcasts to ``x.shape[1:]`` (one per channel:
+            ``[C, 1, 1]``), float64 for float64 ``x``, else float32. The values of a tensor are not looked at: one below
+            0 counts as 0 and has no gradient, and neither has one beyond ``past``; NaN makes its neuron NaN.
+        past: the inputs before the first step, ``[P, *x.shape[1:]]``, the latest last, in the dtype of ``x``; with
+            ``P >= d + sigma + 1`` a sequence in parts gives the bits of the whole.
+        sigma: how many steps wider than linear interpolation the kernel is to each side, at least 0.
+
+    Returns:
+        ``y``, like ``x``. A step that is infinite or NaN reaches the outputs that it has any weight in, a weight of 0
+        included: those of a whole ``d`` are 1 and 0.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
+
+    Source: the triangle is that of DelRec (Queant et al. 2025), after DCLS (Hammouamri et al., ICLR 2024).
+    """
+    check.sequence("delay", x)
+    d = check.parameter("delay", "d", d, x)
+    if not isinstance(d, Tensor):
+        check.at_least_zero("delay", "d", d)
+    if past is not None:
+        check.tensor("delay", "past", past)
+        if past.dim() == 0 or past.shape[1:] != x.shape[1:]:
+            wanted = ", ".join(map(str, ("P", *x.shape[1:])))
+            raise ValueError(f"delay: past must have shape [{wanted}], got {list(past.shape)}")
+        if past.dtype != x.dtype:
+            raise TypeError(f"delay: past must have the dtype of x, {x.dtype}, got {past.dtype}")
+        if past.device != x.device:
+            raise ValueError(
+                f"delay: past must be on the device of x, {x.device}, got {past.device}"
+            )
+    return DelayCall(x=x, d=d, past=past, sigma=check.at_least_zero("delay", "sigma", sigma))

@@ -1,0 +1,91 @@
+"""The layer :class:`Delay`: a learned delay for each channel."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from snnfast import check, ops
+
+from .spiking import per_channel, show
+from .state import Stateful
+
+__all__ = ["Delay"]
+
+
+class Delay(Stateful):
+    """Delays that are learned, one a channel: ``y[t] = (1 - f) x[t - n] + f x[t - n - 1]``.
+
+    By :func:`snnfast.ops.delay`. ``n`` and ``f`` are the whole part and the fraction of the channel's delay ``d``, in
+    steps. Between two layers it delays the axons of the first one; delays of single synapses take more parameters and
+    do no better (Queant et al. 2025).
+
+    Args:
+        channels: of ``x`` ``[T, B, channels, ...]``.
+        max_delay: the longest delay, in steps; whole or not.
+        sigma: how many steps wider than linear interpolation the kernel is to each side; see :func:`snnfast.ops.delay`.
+            Set the attribute during training to narrow it (DCLS, DelRec): ``layer.sigma *= 0.95``, and to 0 at its end.
+        stateful: keep the inputs that are still under way between calls; see :class:`snnfast.nn.state.Stateful`.
+
+    Attributes:
+        d: the parameter ``[channels]``, drawn evenly from 0 to ``max_delay``. Used clamped to this range; its gradient
+            passes the clamp, so that a delay that has left the range can come back.
+        past: the inputs that are still under way, ``[P, B, channels, ...]``, the latest last; None at rest.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
+    """
+
+    op = "delay"
+    surrogate = None
+    states = ("past",)
+    past: Tensor | None
+    d: nn.Parameter
+
+    def __init__(
+        self, channels: int, max_delay: float, *, sigma: float = 0.0, stateful: bool = False
+    ) -> None:
+        super().__init__(stateful=stateful)
+        channels = check.whole("Delay", "channels", channels)
+        self.max_delay = check.at_least_zero("Delay", "max_delay", max_delay)
+        self.sigma = check.at_least_zero("Delay", "sigma", sigma)
+        self.d = nn.Parameter(torch.rand(channels) * self.max_delay)
+
+    @property
+    def delays(self) -> Tensor:
+        """The delays now, in steps, ``[channels]``, from 0 to ``max_delay``."""
+        return self.d.detach().clamp(0, self.max_delay) + (self.d - self.d.detach())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` ``[T, B, channels, ...]`` -> the same, each channel later by its delay."""
+        check.sequence("Delay", x)
+        if x.dim() < 3 or x.shape[2] != len(self.d):
+            raise ValueError(
+                f"Delay: x must have shape [T, B, {len(self.d)}, ...], got {list(x.shape)}"
+            )
+        past = self._load_past(x)
+        d = per_channel(self, "d", self.delays.to(check.state_dtype(x.dtype)), x)
+        y = ops.delay(x, d, past, sigma=self.sigma)
+        if self.stateful:
+            longest = math.ceil(self.max_delay + self.sigma + 1)
+            known = x if past is None or len(x) >= longest else torch.cat([past, x])
+            self._store_states(known[-longest:].clone())
+        return y
+
+    def _load_past(self, x: Tensor) -> Tensor | None:
+        past = self.past
+        if not self.stateful or past is None:
+            return None
+        if past.shape[1:] != x.shape[1:]:
+            raise ValueError(
+                f"Delay: the state past has shape {list(past.shape)}, but x.shape[1:] is "
+                f"{list(x.shape[1:])}; call reset() before a batch of another shape"
+            )
+        return self._carried("past", past).to(device=x.device, dtype=x.dtype)
+
+    def extra_repr(self) -> str:
+        """Channels and longest delay; what else is not the default."""
+        more = {name: getattr(self, name) for name in ("sigma", "stateful") if getattr(self, name)}
+        return show({"channels": len(self.d), "max_delay": self.max_delay} | more)

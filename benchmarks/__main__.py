@@ -15,6 +15,7 @@ from benchmarks import (
     delay,
     machine,
     network,
+    neuron,
     neurons,
     report,
     resources,
@@ -33,6 +34,7 @@ JUDGES = {
     "conversion": conversion.verdicts,
     "network": network.verdicts,
     "delay": delay.verdicts,
+    **dict.fromkeys(neuron.LIMITS, neuron.verdicts),
 }
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from benchmarks import lif, neurons
+from typing import Any
+
+from benchmarks import lif, neurons, report
 from benchmarks.timing import Prepared, Task
 
 SHAPES = lif.SHAPES
 QUICK_SHAPES = lif.QUICK_SHAPES
 FLOOR = lif.FLOOR
 BASELINES = ("reference", "lif")
+# How much longer than LIF a neuron may take, forward and backward, on the CPU with one thread in float32.
+LIMITS = {"adlif": 1.7, "alif": 1.7}
 
 
 def prepare(task: Task) -> Prepared:
@@ -27,3 +31,26 @@ def prepare(task: Task) -> Prepared:
     run = implementations[task.implementation]
     x, grad = lif.inputs(task)
     return lif.passes(lambda x: run(x, return_state=False)[0], x, grad)
+
+
+def verdicts(found: list[report.Row]) -> list[dict[str, Any]]:
+    """Whether a neuron that has a limit keeps it."""
+    rows = [
+        row
+        for row in found
+        if row.task.benchmark in LIMITS
+        and (row.task.device, row.task.dtype, row.task.threads) == ("cpu", "float32", 1)
+        and (row.task.implementation, row.name) == ("lif", lif.TRAINING)
+        and row.per_ours
+    ]
+    return [
+        report.verdict(
+            row.task.shape,
+            row.name,
+            f"{row.task.benchmark} / lif",
+            1 / row.per_ours,
+            "<=",
+            LIMITS[row.task.benchmark],
+        )
+        for row in rows
+    ]

@@ -83,6 +83,7 @@ class Op:
         decays: its arguments that are decays; each has a time constant beside it.
         params: its other arguments that take a number or a tensor.
         voltages: its arguments that are in the unit of the membrane, with ``x`` their only sources.
+        options: its arguments that are none of these and that no other neuron has, with values to try.
         fires: whether its first output is spikes.
         steady: keyword arguments with which it fires at ``v_threshold`` whatever it did before.
         variants: keyword arguments to test with, by name.
@@ -98,6 +99,7 @@ class Op:
     voltages: tuple[str, ...]
     variants: dict[str, dict[str, Any]] = field(repr=False)
     worked: dict[str, dict[str, Any]] = field(repr=False)
+    options: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     fires: bool = True
     steady: dict[str, Any] = field(default_factory=dict)
 

@@ -5,5 +5,5 @@
 #define SNNFAST_UNROLL _Pragma("unroll")
 #else
 #define SNNFAST_HD inline __attribute__((always_inline))
-#define SNNFAST_UNROLL _Pragma("GCC unroll 8")
+#define SNNFAST_UNROLL _Pragma("GCC unroll 16")
 #endif

@@ -21,7 +21,7 @@ from .draw import Draw, Finding, copied, same, tensors_in, too_large, tried
 
 def try_layer(d: Draw) -> None:
     """A layer: kernel and reference, whole and by step, saved and loaded, and gradients of what stands before it."""
-    name = d.choice(("IF", "LI", "LIF", "ParametricLIF", "CubaLIF", "ALIF"))
+    name = d.choice(("IF", "LI", "LIF", "ParametricLIF", "CubaLIF", "ALIF", "AdLIF"))
     made = getattr(nn, name)
     kwargs: dict[str, Any] = {}
     for key, parameter in inspect.signature(made).parameters.items():

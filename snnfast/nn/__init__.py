@@ -1,5 +1,6 @@
 """Layers: thin modules over :mod:`snnfast.ops`, for sequences ``[T, B, ...]``, time first, or for spike times."""
 
+from .adlif import AdLIF
 from .alif import ALIF
 from .cuba import CubaLIF
 from .delay import Delay
@@ -15,6 +16,7 @@ __all__ = [
     "IF",
     "LI",
     "LIF",
+    "AdLIF",
     "Count",
     "CubaLIF",
     "Delay",

@@ -19,6 +19,7 @@ from snnfast.calls.spike_count import spike_count as _spike_count_call
 from snnfast.calls.spikeprop import spikeprop as _spikeprop_call
 from snnfast.calls.stdp import StdpState
 from snnfast.calls.stdp import stdp_ as _stdp_call
+from snnfast.reference.adlif import adlif as _adlif
 from snnfast.reference.alif import alif as _alif
 from snnfast.reference.cuba import cuba as _cuba
 from snnfast.reference.lif import iaf as _iaf
@@ -45,6 +46,7 @@ __all__ = [
     "Events",
     "Rates",
     "StdpState",
+    "adlif",
     "alif",
     "bp_stdp_",
     "bp_stdp_network_",
@@ -62,6 +64,7 @@ __all__ = [
 ]
 
 
+adlif = _neuron.neuron(_adlif)
 alif = _neuron.neuron(_alif)
 bp_stdp_ = public(_bp_stdp_call, _bp_stdp.run, __name__)
 bp_stdp_network_ = public(_bp_stdp_network_call, _bp_stdp_network.run, __name__)

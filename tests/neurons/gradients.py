@@ -66,8 +66,8 @@ def test_number_and_tensor_of_it_give_the_same(kernels, op):
     for name in (*op.decays, *op.params):
         number = 0.625  # exact, as is 1 - 0.625
         tensor = torch.full((6,), number, dtype=torch.float64, device=kernels.device)
-        got = op(**arguments, **{name: tensor})
-        assert_equal(got, op(**arguments, **{name: number}), name)
+        got = op(**{**arguments, name: tensor})
+        assert_equal(got, op(**{**arguments, name: number}), name)
         one = gradients(op, {**arguments, name: tensor})
         scalar = gradients(op, {**arguments, name: tensor[0].clone()})
         number = gradients(op, {**arguments, name: number})

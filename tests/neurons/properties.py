@@ -52,6 +52,9 @@ def runs(draw, op, dtypes=dtypes, shapes=shapes):
     for name in op.params:
         if draw(st.booleans()):
             arguments[name] = parameter(st.floats(-2, 5))
+    for name, choices in op.options.items():
+        if draw(st.booleans()):
+            arguments[name] = draw(st.sampled_from(choices))
     if op.accepts("decay_input"):
         arguments["decay_input"] = draw(st.booleans())
     if op.accepts("v_rest"):

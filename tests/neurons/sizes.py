@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from samples import Sample, assert_equal, assert_gradients_close, each, gradients
+from samples import Sample, assert_equal, assert_gradients_close, each, gradients, tensors
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 
@@ -36,7 +36,7 @@ def test_no_neurons_return_no_neurons(backend, op, shape):
 def test_one_neuron_without_dimensions_equals_one_in_a_row(backend, op):
     arguments = Sample(op, "plain", (40,), torch.float32).arguments(backend.device)
     got = op(**arguments)
-    wide = op(**{k: a[..., None] for k, a in arguments.items()})
+    wide = op(**arguments | {k: a[..., None] for k, a in tensors(arguments).items()})
     assert_equal(got, [out[..., 0] for out in wide])
 
 
@@ -58,14 +58,14 @@ def test_gradient_through_hundred_thousand_steps_is_that_of_the_last_where_memor
     decays = {name: 0.6 for name in op.decays} or {}
     x = Sample(op, "plain", (100_000, 2), torch.float64).arguments(kernels.device)["x"]
     x.requires_grad_()
-    options = {"detach_reset": True} if op.fires else {}
+    options = op.steady | {"detach_reset": True} if op.fires else {}
     first, *states = op(x=x, **decays, **options)
     (grad,) = torch.autograd.grad(first[-1].sum() + sum(s.sum() for s in states), x)
     assert grad.isfinite().all()
     if not decays:
         return
     assert not grad[:-2000].abs().gt(1e-30).any()
-    at = dict(zip(op.states, op(x=x[:-200].detach(), **decays)[1:], strict=True))
+    at = dict(zip(op.states, op(x=x[:-200].detach(), **decays, **options)[1:], strict=True))
     tail = x[-200:].detach().requires_grad_()
     first, *states = op(x=tail, **at, **decays, **options)
     (want,) = torch.autograd.grad(first[-1].sum() + sum(s.sum() for s in states), tail)

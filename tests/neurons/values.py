@@ -106,10 +106,10 @@ def test_denormals_are_kept(backend, op):
 
 @each("op", firing)
 def test_huge_input_fires_and_resets(backend, op):
-    spikes, v_seq = run(op, [1e30, 0.0], backend.device)
+    spikes, v_seq = run(op, [1e30, 0.0], backend.device, **op.steady)
     assert spikes[0] == 1
     assert v_seq[0].item() == 0
-    spikes, v_seq = run(op, [-1e30, 0.0], backend.device)
+    spikes, v_seq = run(op, [-1e30, 0.0], backend.device, **op.steady)
     assert spikes == [0, 0]
 
 

@@ -42,11 +42,11 @@ NAMES = {
     "snnfast.ops": (
         "DiehlCookConductanceResult DiehlCookConductanceState DiehlCookResult DiehlCookState "
         "Events Rates StdpState BpStdpNetworkResult "
-        "alif bp_stdp_ bp_stdp_network_ cuba delay diehl_cook_ diehl_cook_conductance_ iaf li lif poisson "
+        "adlif alif bp_stdp_ bp_stdp_network_ cuba delay diehl_cook_ diehl_cook_conductance_ iaf li lif poisson "
         "spike_count spikeprop stdp_"
     ),
     "snnfast.reference": (
-        "alif bp_stdp_ bp_stdp_network_ cuba delay diehl_cook_ diehl_cook_conductance_ iaf li lif poisson "
+        "adlif alif bp_stdp_ bp_stdp_network_ cuba delay diehl_cook_ diehl_cook_conductance_ iaf li lif poisson "
         "spike_count spikeprop stdp_"
     ),
     "snnfast.surrogate": (

@@ -1,0 +1,94 @@
+// Adaptive LIF with two coupled states: the neuron of lif.h with the input x - w; the adaptation current w follows the membrane
+// and grows by a spike, w = decay_w w + k (a (m - v_rest) + b s). Bittar and Garner, Frontiers in Neuroscience 16 (2022): m is the
+// membrane before the reset, k = 1. Baronig et al., Nature Communications 16 (2025), symplectic: after it, k = (1 - decay_w) q.
+#pragma once
+#include "lif.h"
+
+#define SNNFAST_ADLIF_ARGUMENTS(FIELD) \
+  FIELD(Tensor, x)                     \
+  FIELD(State, v)                      \
+  FIELD(State, w)                      \
+  FIELD(Parameter, decay)              \
+  FIELD(Parameter, v_threshold)        \
+  FIELD(Parameter, v_reset)            \
+  FIELD(Parameter, v_rest)             \
+  FIELD(Parameter, decay_w)            \
+  FIELD(Parameter, a)                  \
+  FIELD(Parameter, b)                  \
+  FIELD(bool, symplectic)              \
+  FIELD(double, q)                     \
+  FIELD(bool, decay_input)             \
+  SNNFAST_FIRING_ARGUMENTS(FIELD)
+
+namespace snnfast {
+
+struct Adlif : Lif {
+  enum { kW = Lif::kStates, kStates };
+  enum { kDecayW = Lif::kParams, kA, kB, kParams };
+  enum { kSymplectic = Lif::kSettings, kQ, kSettings };
+  enum { kLeakW = Lif::kCoefficients, kGainW, kGainSlope, kOfMembrane, kOfSpike, kAfterReset, kCoefficients };  // gain slope: -dk/d(decay_w)
+  static constexpr int kTape = 2;
+
+  template <class Arguments>
+  static void settings(const Arguments& a, double* out) {
+    Lif::settings(a, out);
+    out[kSymplectic] = a.symplectic;
+    out[kQ] = a.q;
+  }
+
+  template <class C, class Scan>
+  static SNNFAST_HD void coefficients(const C* params, const Scan& a, C* c) {
+    Lif::coefficients(params, a, c);
+    const Param& decay = a.param[kDecayW];
+    c[kLeakW] = params[kDecayW];
+    c[kGainW] = a.settings[kSymplectic] == 0 ? C(1)
+                : decay.data                 ? (C(1) - params[kDecayW]) * static_cast<C>(a.settings[kQ])
+                                             : static_cast<C>((1. - decay.value) * a.settings[kQ]);
+    c[kGainSlope] = a.settings[kSymplectic] == 0 ? C(0) : static_cast<C>(a.settings[kQ]);
+    c[kOfMembrane] = params[kA];
+    c[kOfSpike] = params[kB];
+    c[kAfterReset] = static_cast<C>(a.settings[kSymplectic]);
+  }
+
+  template <class C>
+  static SNNFAST_HD void charge(C x, const C* c, C* state) {
+    Lif::charge(x - state[kW], c, state);
+  }
+  template <class C>
+  static SNNFAST_HD C charge_backward(C x, const C* before, const C* c, const C* settings, C* grad, C* grad_params) {
+    const C grad_input = Lif::charge_backward(x - before[kW], before, c, settings, grad, grad_params);
+    grad[kW] -= grad_input;
+    return grad_input;
+  }
+
+  // What w is driven by: a (m - v_rest) + b s.
+  template <class C>
+  static SNNFAST_HD C drive(bool fired, C m, const C* c) {
+    return c[kOfMembrane] * (m - c[kRest]) + c[kOfSpike] * (fired ? C(1) : C(0));
+  }
+
+  template <Reset R, class C>
+  static SNNFAST_HD void fire(bool fired, const C* c, C* state) {
+    const C h = state[kV];
+    Lif::fire<R>(fired, c, state);
+    state[kW] = c[kLeakW] * state[kW] + c[kGainW] * drive(fired, c[kAfterReset] != C(0) ? state[kV] : h, c);
+  }
+  template <Reset R, class C>
+  static SNNFAST_HD C fire_backward(bool fired, const C* charged, const C* c, C attached, C* grad, C* grad_params) {
+    const C grad_w = grad[kW], grad_drive = grad_w * c[kGainW], grad_m = grad_drive * c[kOfMembrane];
+    C after[] = {charged[kV]};
+    Lif::fire<R>(fired, c, after);
+    const C m = c[kAfterReset] != C(0) ? after[kV] : charged[kV];
+    grad_params[kDecayW] += grad_w * (charged[kW] - c[kGainSlope] * drive(fired, m, c));
+    grad_params[kA] += grad_drive * (m - c[kRest]);
+    grad_params[kB] += fired ? grad_drive : C(0);
+    grad_params[kVRest] -= grad_m;
+    grad[kW] = grad_w * c[kLeakW];
+    grad[kV] += c[kAfterReset] != C(0) ? grad_m : C(0);
+    const C grad_reset = Lif::fire_backward<R>(fired, charged, c, attached, grad, grad_params);
+    grad[kV] += c[kAfterReset] != C(0) ? C(0) : grad_m;
+    return grad_drive * c[kOfSpike] + grad_reset;
+  }
+};
+
+}  // namespace snnfast

@@ -1,0 +1,141 @@
+"""Calls of adaptive LIF neurons with two coupled states."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from snnfast import check
+from snnfast.surrogate import SurrogateLike
+
+from .call import Parameter
+from .neuron import firing, leak
+
+FORMS = ("baronig2025", "bittar2022")
+
+
+class AdlifCall(NamedTuple):
+    """See :func:`adlif`; ``symplectic`` is the form of Baronig et al."""
+
+    x: Tensor
+    v: Tensor | None
+    w: Tensor | None
+    decay: Parameter
+    v_threshold: Parameter
+    v_reset: Parameter
+    v_rest: Parameter
+    decay_w: Parameter
+    a: Parameter
+    b: Parameter
+    symplectic: bool
+    q: float
+    decay_input: bool
+    hard_reset: bool
+    fires: bool
+    surrogate: SurrogateLike
+    detach_reset: bool
+    return_state: bool
+    return_v_seq: bool
+
+
+def adlif(
+    x: Tensor,
+    v: Tensor | None = None,
+    w: Tensor | None = None,
+    *,
+    form: str = "baronig2025",
+    tau: float | Tensor | None = None,
+    decay: float | Tensor | None = None,
+    tau_w: float | Tensor | None = None,
+    decay_w: float | Tensor | None = None,
+    a: float | Tensor = 0.5,
+    b: float | Tensor = 1.0,
+    q: float = 120.0,
+    decay_input: bool = True,
+    v_threshold: float | Tensor = 1.0,
+    v_reset: float | Tensor | None = 0.0,
+    v_rest: float | Tensor | None = None,
+    surrogate: SurrogateLike = "atan",
+    detach_reset: bool = False,
+    return_state: bool = True,
+    return_v_seq: bool = False,
+) -> AdlifCall:
+    """Adaptive LIF neurons whose adaptation follows the membrane and the spikes (adLIF), over all steps of ``x``.
+
+    For every neuron and ``t = 0 ... T-1``::
+
+        h[t] = v_rest + decay (v[t-1] - v_rest) + gain (x[t] - w[t-1])
+        s[t] = 1 if h[t] >= v_threshold else 0
+        v[t] = v_reset where s[t] = 1, else h[t]      hard reset (v_reset given)
+        v[t] = h[t] - s[t] v_threshold                soft reset (v_reset None)
+        w[t] = decay_w w[t-1] + (1 - decay_w) q (a (v[t] - v_rest) + b s[t])     form="baronig2025"
+        w[t] = decay_w w[t-1] + a (h[t] - v_rest) + b s[t]                       form="bittar2022"
+
+    with ``decay = 1 - 1/tau``, ``gain = 1 - decay`` if ``decay_input`` else 1, and ``decay_w = 1 - 1/tau_w``. The
+    papers have ``decay = exp(-1/tau)``: give that as ``decay``.
+
+    ``"baronig2025"`` is the symplectic form (Baronig et al., Advancing spatio-temporal processing through adaptation
+    in spiking neural networks, Nature Communications 16, 2025); the paper resets to ``v_reset=0.0`` with
+    ``detach_reset=True``. ``"bittar2022"`` is that of Bittar and Garner (A surrogate gradient spiking baseline for
+    speech command recognition, Frontiers in Neuroscience 16, 2022) as its code runs it: ``w`` takes in a step's
+    membrane and spike before the next step; the paper resets with ``v_reset=None``. Gradients flow to ``x``, ``v``,
+    ``w`` and every parameter that is a tensor, also through ``w`` from step to step.
+
+    Args:
+        x: input current ``[T, ...]``; float32, float64, bfloat16 or float16, any strides.
+        v: membrane before the first step, ``x.shape[1:]``; ``v_rest`` if None.
+        w: adaptation current before the first step, ``x.shape[1:]``; 0 if None.
+        form: ``"baronig2025"`` or ``"bittar2022"``: what drives ``w``.
+        tau: membrane time constant in steps, at least 1; 2.0 if neither ``tau`` nor ``decay`` is given.
+        decay: ``1 - 1/tau`` instead of ``tau``, in [0, 1].
+        tau_w: time constant of the adaptation in steps, at least 1; 100.0 if neither it nor ``decay_w`` is given.
+        decay_w: ``1 - 1/tau_w`` instead of ``tau_w``, in [0, 1].
+        a: how much the membrane drives ``w``.
+        b: how much a spike drives ``w``.
+        q: factor on both in ``"baronig2025"``; ``"bittar2022"`` has none.
+        decay_input: scale the input and ``w`` by ``1 - decay``.
+        v_threshold: threshold. It and every other parameter of the neuron is a number, or a tensor that broadcasts to
+            ``x.shape[1:]``, as of :func:`snnfast.ops.lif`.
+        v_reset: membrane after a spike; None subtracts ``v_threshold`` instead.
+        v_rest: where the membrane decays to; ``v_reset``, or 0 with soft reset, if None.
+        surrogate: name, :class:`snnfast.surrogate.Surrogate`, or a callable ``u -> spikes`` (runs in the reference).
+        detach_reset: no gradient through the spike into the reset of the membrane; that into ``w`` by ``b`` stays.
+        return_state: return the last membrane and adaptation; without it they are None.
+        return_v_seq: also return the membrane after every step.
+
+    Returns:
+        ``(spikes, v, w)``, with ``return_v_seq`` ``(spikes, v, w, v_seq)``.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
+    """
+    check.sequence("adlif", x)
+    check.state("adlif", "v", v, x)
+    check.state("adlif", "w", w, x)
+    check.choice("adlif", "form", form, FORMS)
+    own: dict[str, Any] = {
+        "decay_w": check.decay("adlif", "decay_w", tau_w, decay_w, 100.0, x),
+        "a": check.parameter("adlif", "a", a, x),
+        "b": check.parameter("adlif", "b", b, x),
+        "symplectic": form == "baronig2025",
+        "q": check.number("adlif", "q", q),
+    }
+    return AdlifCall(
+        x=x,
+        v=v,
+        w=w,
+        **own,
+        **leak("adlif", x, tau, decay, decay_input),
+        **firing(
+            "adlif",
+            x,
+            v_threshold=v_threshold,
+            v_reset=v_reset,
+            v_rest=v_rest,
+            surrogate=surrogate,
+            detach_reset=detach_reset,
+            return_state=return_state,
+            return_v_seq=return_v_seq,
+        ),
+    )

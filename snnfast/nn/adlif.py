@@ -1,0 +1,175 @@
+"""The layer :class:`AdLIF`: leaky integrate-and-fire neurons with a learned adaptation current."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from snnfast import check, ops
+from snnfast.calls.adlif import FORMS
+
+from .spiking import Spiking, per_channel
+
+__all__ = ["AdLIF"]
+
+Range = tuple[float, float]
+BOUNDS = ("clamp", "sigmoid")
+
+
+class Published(NamedTuple):
+    """What a paper learns, within which ranges, and how its neurons are reset."""
+
+    tau: Range
+    tau_w: Range
+    a: Range
+    b: Range
+    v_reset: float | None
+    detach_reset: bool
+
+
+PUBLISHED = {
+    "baronig2025": Published((5.0, 25.0), (60.0, 300.0), (0.0, 1.0), (0.0, 2.0), 0.0, True),
+    "bittar2022": Published((5.0, 25.0), (30.0, 120.0), (-1.0, 1.0), (0.0, 2.0), None, False),
+}
+
+
+class AdLIF(Spiking):
+    """LIF neurons with an adaptation current that follows their membrane and their spikes (adLIF), all of it learned.
+
+    For every neuron and ``t = 0 ... T-1``::
+
+        h[t] = decay v[t-1] + (1 - decay) (x[t] - w[t-1])
+        s[t] = 1 if h[t] >= v_threshold else 0
+        v[t] = v_reset where s[t] = 1, else h[t]      hard reset;  h[t] - s[t] v_threshold  with v_reset None
+        w[t] = decay_w w[t-1] + (1 - decay_w) q (a v[t] + b s[t])     form="baronig2025"
+        w[t] = decay_w w[t-1] + a h[t] + b s[t]                       form="bittar2022"
+
+    with ``decay = exp(-1/tau)`` and ``decay_w = exp(-1/tau_w)``, by :func:`snnfast.ops.adlif`, which names the papers.
+    ``tau`` (the papers' tau_u), ``tau_w``, ``a`` and ``b`` are learned within ranges, from values drawn uniformly in
+    them:
+
+    ============= ============ ============ ============= ============ ==================================
+    form          tau (steps)  tau_w        a             b            reset, if not given
+    ============= ============ ============ ============= ============ ==================================
+    baronig2025   5 to 25      60 to 300    0 to 1        0 to 2       to 0, ``detach_reset=True``
+    bittar2022    5 to 25      30 to 120    -1 to 1       0 to 2       by the threshold (``v_reset`` None)
+    ============= ============ ============ ============= ============ ==================================
+
+    Args:
+        channels: how many of each to learn, one for each of the ``C`` channels of ``x`` ``[T, B, C, ...]``; None learns
+            one for the layer.
+        form: ``"baronig2025"`` or ``"bittar2022"``.
+        tau, tau_w, a, b: ``(low, high)``, the range to learn in; the form's if None. Where both are the same the value
+            is fixed.
+        bounds: ``"clamp"`` cuts the learned number to its range, as the papers do (outside of it it has no gradient);
+            ``"sigmoid"`` learns ``r`` in ``low + (high - low) sigmoid(r)``.
+        q: factor on ``a`` and ``b`` in ``"baronig2025"``.
+        v_reset, detach_reset: as for the other layers; the form's if ``"form"``.
+        firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``surrogate``, ``stateful``,
+            ``return_v_seq``.
+
+    Attributes:
+        raw_tau, raw_tau_w, raw_a, raw_b: the parameters, ``[1]`` or ``[C]``; :meth:`value` makes values of them.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
+    """
+
+    op = "adlif"
+    states = ("v", "w")
+    w: Tensor | None
+    raw_a: nn.Parameter
+
+    def __init__(
+        self,
+        channels: int | None = None,
+        *,
+        form: str = "baronig2025",
+        tau: tuple[float, float] | None = None,
+        tau_w: tuple[float, float] | None = None,
+        a: tuple[float, float] | None = None,
+        b: tuple[float, float] | None = None,
+        bounds: str = "clamp",
+        q: float = 120.0,
+        v_reset: float | Tensor | str | None = "form",
+        detach_reset: bool | str = "form",
+        **firing: Any,
+    ) -> None:
+        check.choice("AdLIF", "form", form, FORMS)
+        check.choice("AdLIF", "bounds", bounds, BOUNDS)
+        if channels is not None:
+            check.whole("AdLIF", "channels", channels)
+        published = PUBLISHED[form]
+        super().__init__(
+            v_reset=published.v_reset if _of_form(v_reset) else v_reset,  # type: ignore[arg-type]
+            detach_reset=published.detach_reset if _of_form(detach_reset) else bool(detach_reset),
+            **firing,
+        )
+        self.form, self.bounds = form, bounds
+        self.q = check.number("AdLIF", "q", q)
+        self.ranges: dict[str, Range] = {}
+        for name, given in (("tau", tau), ("tau_w", tau_w), ("a", a), ("b", b)):
+            low, high = _range(name, getattr(published, name) if given is None else given)
+            self.ranges[name] = low, high
+            start = torch.rand(1 if channels is None else channels)
+            # the ends of a sigmoid are infinitely far away
+            raw = low + (high - low) * start if bounds == "clamp" else (start * 0.98 + 0.01).logit()
+            self.register_parameter(f"raw_{name}", nn.Parameter(raw))
+
+    def value(self, name: str) -> Tensor:
+        """``"tau"``, ``"tau_w"``, ``"a"`` or ``"b"`` as it is now, ``[1]`` or ``[C]``, within its range."""
+        return self._bounded(name, getattr(self, f"raw_{name}"))
+
+    def _bounded(self, name: str, raw: Tensor) -> Tensor:
+        low, high = self.ranges[name]
+        return (
+            raw.clamp(low, high) if self.bounds == "clamp" else low + (high - low) * raw.sigmoid()
+        )
+
+    def forward(self, x: Tensor) -> Any:
+        """Input current ``[T, B, ...]`` -> spikes of the same shape and dtype.
+
+        With ``return_v_seq`` ``(spikes, v_seq)``: also the membrane after every step, ``[T, B, ...]``, float64 for
+        float64 ``x``, else float32.
+        """
+        v, w = self._load_states(x)
+        values = {n: self._bounded(n, self._constant(f"raw_{n}", x)) for n in self.ranges}
+        values = {n: per_channel(self, f"raw_{n}", value, x) for n, value in values.items()}
+        return self._finish(
+            *ops.adlif(
+                x,
+                v,
+                w,
+                form=self.form,
+                decay=torch.exp(-1 / values["tau"]),
+                decay_w=torch.exp(-1 / values["tau_w"]),
+                a=values["a"],
+                b=values["b"],
+                q=self.q,
+                v_rest=0.0,
+                **self._firing(x),
+            )
+        )
+
+    def _shown(self) -> dict[str, Any]:
+        shape = {"channels": self.raw_a.numel()} if self.raw_a.numel() > 1 else {}
+        own = {"form": self.form, **self.ranges, "bounds": self.bounds}
+        q = {"q": self.q} if self.form == "baronig2025" else {}
+        return shape | own | q | super()._shown()
+
+
+def _of_form(value: object) -> bool:
+    return isinstance(value, str) and value == "form"
+
+
+def _range(name: str, given: object) -> Range:
+    if not isinstance(given, Sequence) or isinstance(given, str) or len(given) != 2:
+        raise TypeError(f"AdLIF: {name} must be a range (low, high), got {given!r}")
+    low, high = (check.number("AdLIF", name, end) for end in given)
+    if low > high or (name in ("tau", "tau_w") and low <= 0):
+        bound = "0 < low <= high" if name in ("tau", "tau_w") else "low <= high"
+        raise ValueError(f"AdLIF: {name} must be a range (low, high) with {bound}, got {given}")
+    return low, high

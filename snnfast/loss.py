@@ -1,4 +1,4 @@
-"""Losses on spike times and trains, and the decision by the first spike."""
+"""Losses on spike times, on sequences of spikes and membranes, and on rates; the decision by the first spike."""
 
 from __future__ import annotations
 
@@ -7,13 +7,21 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from snnfast import check
+from snnfast.nn.readout import Count, FirstSpike, Last, Max, Rate
 from snnfast.reference.bp_stdp_network import output_error
 
 __all__ = [
     "bp_stdp_error",
     "bp_stdp_loss",
+    "ce_count",
+    "ce_membrane",
+    "ce_rate",
+    "ce_time",
     "first_spike",
     "first_spike_cross_entropy",
+    "mse_count",
+    "rate_bounds",
+    "rate_l1",
     "revival",
     "spike_time_squared_error",
     "virtual_times",
@@ -192,6 +200,136 @@ def bp_stdp_loss(r: Tensor, z: Tensor, label: int | Tensor, epsilon: int = 4) ->
     error = bp_stdp_error(r, z, label, epsilon)
     samples = error.shape[1] if error.dim() == 3 else 1
     return error.square().sum() / max(len(error) * samples, 1)
+
+
+def ce_rate(spikes: Tensor, labels: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """Cross-entropy of the outputs' rates, ``softmax(mean over time of s)``, with the labels; mean over samples.
+
+    Args:
+        spikes: of the outputs, ``[T, B, classes]``.
+        labels: int64 ``[B]``.
+        lengths: steps of each sample, integers ``[B]`` from 1 to ``T``; all if None. Here and in the losses below, what
+            is beyond counts for nothing and has no gradient.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type, shape or range; so do the losses below.
+    """
+    _sequence("ce_rate", "spikes", spikes, labels)
+    return F.cross_entropy(Rate()(spikes, lengths), labels)
+
+
+def ce_count(spikes: Tensor, labels: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """Cross-entropy of the outputs' spike counts, ``softmax(sum over time of s)``; as :func:`ce_rate`."""
+    _sequence("ce_count", "spikes", spikes, labels)
+    return F.cross_entropy(Count()(spikes, lengths), labels)
+
+
+def ce_membrane(
+    v_seq: Tensor, labels: Tensor, lengths: Tensor | None = None, *, readout: str = "max"
+) -> Tensor:
+    """Cross-entropy of the outputs' membranes, read out over time, with the labels; mean over samples.
+
+    Args:
+        v_seq: membranes ``[T, B, classes]``, of :class:`snnfast.nn.LI` for example.
+        labels: int64 ``[B]``.
+        lengths: as of :func:`ce_rate`.
+        readout: ``"max"`` or ``"mean"`` over time, or the ``"last"``.
+    """
+    _sequence("ce_membrane", "v_seq", v_seq, labels)
+    check.choice("ce_membrane", "readout", readout, ("max", "mean", "last"))
+    read = {"max": Max, "mean": Rate, "last": Last}[readout]()
+    return F.cross_entropy(read(v_seq, lengths), labels)
+
+
+def ce_time(spikes: Tensor, labels: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """Cross-entropy of the steps before each output's first spike, ``softmax(-t)``; as :func:`ce_rate`.
+
+    The times are those of :class:`snnfast.nn.FirstSpike`.
+    """
+    _sequence("ce_time", "spikes", spikes, labels)
+    return F.cross_entropy(-FirstSpike()(spikes, lengths), labels)
+
+
+def mse_count(
+    spikes: Tensor,
+    labels: Tensor,
+    lengths: Tensor | None = None,
+    *,
+    correct: float = 1.0,
+    incorrect: float = 0.0,
+) -> Tensor:
+    """Squared error of the outputs' spike counts, as parts of the steps.
+
+    The mean over samples and classes of ``(count / T - target)^2``, with ``target`` ``correct`` for the class of a
+    sample and ``incorrect`` for the others.
+
+    Args:
+        spikes: of the outputs, ``[T, B, classes]``.
+        labels: int64 ``[B]``.
+        lengths: as of :func:`ce_rate`; they replace ``T``.
+        correct: part of the steps at which the output of the class is to fire.
+        incorrect: of the others.
+    """
+    _sequence("mse_count", "spikes", spikes, labels)
+    correct = check.number("mse_count", "correct", correct)
+    incorrect = check.number("mse_count", "incorrect", incorrect)
+    rates = Rate()(spikes, lengths)
+    own = F.one_hot(labels, rates.shape[1]).to(rates)
+    return F.mse_loss(rates, incorrect + (correct - incorrect) * own)
+
+
+def rate_l1(spikes: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """A penalty on spikes, to be added to a loss: the mean rate of all neurons and samples.
+
+    Args:
+        spikes: of a layer, ``[T, B, ...]``.
+        lengths: as of :func:`ce_rate`.
+    """
+    _spikes("rate_l1", spikes)
+    rates: Tensor = Rate()(spikes, lengths)
+    return rates.mean()
+
+
+def rate_bounds(
+    spikes: Tensor, lengths: Tensor | None = None, *, low: float = 0.01, high: float = 0.5
+) -> Tensor:
+    """A penalty on neurons that fire too little or too much, to be added to a loss.
+
+    The squared distance of each neuron's rate, its mean over time and batch, to ``[low, high]``, mean over neurons:
+    a neuron that is silent for some samples and not for others is left alone (Bittar and Garner 2022).
+
+    Args:
+        spikes: of a layer, ``[T, B, ...]``.
+        lengths: as of :func:`ce_rate`.
+        low: rate a step from which on a neuron fires enough.
+        high: rate a step up to which it does not fire too much, at least ``low``.
+    """
+    _spikes("rate_bounds", spikes)
+    low, high = check.number("rate_bounds", "low", low), check.number("rate_bounds", "high", high)
+    if low > high:
+        raise ValueError(f"rate_bounds: low must be at most high = {high:g}, got {low:g}")
+    rates: Tensor = Rate()(spikes, lengths).mean(0)
+    return (rates - rates.clamp(low, high)).square().mean()
+
+
+def _spikes(function: str, spikes: Tensor) -> None:
+    check.tensor(function, "spikes", spikes)
+    check.dtype(function, "spikes", spikes.dtype, check.FLOATING)
+    if spikes.dim() < 2:
+        raise ValueError(
+            f"{function}: spikes must have shape [T, B, ...], got {list(spikes.shape)}"
+        )
+
+
+def _sequence(function: str, name: str, x: Tensor, labels: Tensor) -> None:
+    _tensors(function, **{name: x, "labels": labels})
+    if x.dim() != 3 or labels.shape != x.shape[1:2]:
+        raise ValueError(
+            f"{function}: {name} must have shape [T, B, classes] and labels [B], got {list(x.shape)} and "
+            f"{list(labels.shape)}"
+        )
+    if labels.dtype != torch.int64:
+        raise TypeError(f"{function}: labels must be int64, got {labels.dtype}")
 
 
 def _tensors(function: str, **arguments: object) -> None:

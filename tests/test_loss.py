@@ -94,3 +94,76 @@ def test_labels_of_bp_stdp_are_classes(label):
         TypeError, match=r"label must be a class or a tensor \[B\] of integers, got"
     ):
         loss.bp_stdp_error(r, torch.zeros(3, 1, 2), label)
+
+
+SPIKES = torch.tensor([[1.0, 0, 0], [1, 1, 0], [1, 0, 0], [0, 0, 0]], dtype=torch.float64)[:, None]
+LABELS = torch.tensor([1])
+
+
+def cross_entropy(logits, label=1):
+    return math.log(sum(math.exp(x - logits[label]) for x in logits))
+
+
+def test_cross_entropies_of_sequences_worked_by_hand():
+    assert loss.ce_rate(SPIKES, LABELS).item() == pytest.approx(cross_entropy([3 / 4, 1 / 4, 0]))
+    assert loss.ce_count(SPIKES, LABELS).item() == pytest.approx(cross_entropy([3, 1, 0]))
+    assert loss.ce_time(SPIKES, LABELS).item() == pytest.approx(cross_entropy([0, -1, -4]))
+    v = SPIKES * torch.tensor([1.0, -2.0, 3.0]) + 0.5
+    assert loss.ce_membrane(v, LABELS).item() == pytest.approx(cross_entropy([1.5, 0.5, 0.5]))
+    last = loss.ce_membrane(v[:2], LABELS, readout="last").item()
+    assert last == pytest.approx(cross_entropy([1.5, -1.5, 0.5]))
+    mean = loss.ce_membrane(v, LABELS, readout="mean").item()
+    assert mean == pytest.approx(cross_entropy([1.25, 0, 0.5]))
+
+
+def test_squared_error_of_counts_worked_by_hand():
+    value = loss.mse_count(SPIKES, LABELS, correct=0.75, incorrect=0.25)
+    assert value.item() == pytest.approx((0.5**2 + 0.5**2 + 0.25**2) / 3)
+    two = loss.mse_count(SPIKES, LABELS, torch.tensor([2]))
+    assert two.item() == pytest.approx((1 + 0.5**2) / 3)
+
+
+def test_rate_penalties_worked_by_hand():
+    assert loss.rate_l1(SPIKES).item() == pytest.approx(4 / 12)
+    assert loss.rate_l1(SPIKES, torch.tensor([1])).item() == pytest.approx(1 / 3)
+    value = loss.rate_bounds(SPIKES, low=0.1, high=0.5)
+    assert value.item() == pytest.approx((0.25**2 + 0 + 0.1**2) / 3)
+    # of the mean over the batch
+    both = torch.cat([SPIKES, torch.zeros_like(SPIKES)], 1)
+    value = loss.rate_bounds(both, low=0.125, high=0.3)
+    assert value.item() == pytest.approx((0.075**2 + 0 + 0.125**2) / 3)
+
+
+@pytest.mark.parametrize(
+    "function", [loss.ce_rate, loss.ce_count, loss.ce_time, loss.ce_membrane, loss.mse_count]
+)
+def test_losses_of_sequences_leave_out_what_is_beyond_the_end(function):
+    torch.manual_seed(0)
+    x = (torch.rand(6, 2, 3, dtype=torch.float64) < 0.4).double()
+    labels, lengths = torch.tensor([2, 0]), torch.tensor([6, 3])
+    x[3:, 1] = 1
+    x.requires_grad_()
+    value = function(x, labels, lengths)
+    value.backward()
+    alone = function(x[:, :1], labels[:1]) + function(x[:3, 1:], labels[1:])
+    assert value.item() == pytest.approx(alone.item() / 2)
+    assert not x.grad[3:, 1].any()
+    assert x.grad[:3, 1].any()
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: loss.ce_rate(SPIKES[:, 0], LABELS), ValueError, r"ce_rate: spikes must have shape \[T, B, cl"),
+        (lambda: loss.ce_count(SPIKES, torch.tensor([1, 2])), ValueError, r"labels \[B\], got \[4, 1, 3\] and \[2\]"),
+        (lambda: loss.ce_time(SPIKES, LABELS.int()), TypeError, "ce_time: labels must be int64"),
+        (lambda: loss.ce_membrane(SPIKES, LABELS, readout="sum"), ValueError, "readout must be max or mean or last"),
+        (lambda: loss.mse_count(SPIKES, LABELS, correct="1"), TypeError, "mse_count: correct must be a number"),
+        (lambda: loss.rate_bounds(SPIKES, low=0.6), ValueError, "low must be at most high = 0.5, got 0.6"),
+        (lambda: loss.rate_bounds(SPIKES[:, 0, 0]), ValueError, r"spikes must have shape \[T, B, ...\]"),
+        (lambda: loss.rate_l1(SPIKES.bool()), TypeError, "rate_l1: spikes must have one of the dtypes"),
+    ],
+)  # fmt: skip
+def test_errors_of_losses_of_sequences(call, error, message):
+    with pytest.raises(error, match=message):
+        call()

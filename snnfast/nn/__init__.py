@@ -6,7 +6,7 @@ from .cuba import CubaLIF
 from .delay import Delay
 from .lif import IF, LI, LIF, ParametricLIF
 from .presets import like
-from .readout import Count, Rate
+from .readout import Count, FirstSpike, Last, Max, Rate, within
 from .spikeprop import SpikeProp, calibrate
 from .state import detach, reset
 from .time import Time
@@ -20,6 +20,9 @@ __all__ = [
     "Count",
     "CubaLIF",
     "Delay",
+    "FirstSpike",
+    "Last",
+    "Max",
     "ParametricLIF",
     "Rate",
     "SpikeProp",
@@ -28,4 +31,5 @@ __all__ = [
     "detach",
     "like",
     "reset",
+    "within",
 ]

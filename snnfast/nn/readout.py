@@ -1,4 +1,4 @@
-"""Readouts: from a sequence to one value a neuron."""
+"""Readouts: from a sequence to one value a neuron, of batches of one length or of several."""
 
 from __future__ import annotations
 
@@ -9,30 +9,128 @@ from torch import Tensor, nn
 
 from snnfast import check
 
-__all__ = ["Count", "Rate"]
+__all__ = ["Count", "FirstSpike", "Last", "Max", "Rate", "within"]
+
+
+def within(lengths: Tensor, num_steps: int) -> Tensor:
+    """Which steps belong to each sample: bool ``[num_steps, B]``, True before its end.
+
+    Args:
+        lengths: steps of each sample, integers ``[B]`` from 1 to ``num_steps``.
+        num_steps: of the batch, in which shorter samples are filled up at their end.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type, shape or range.
+    """
+    num_steps = check.whole("within", "num_steps", num_steps)
+    return _within("within", lengths, num_steps, None)
 
 
 class Rate(nn.Module):
-    """Spikes per step: the mean over time of ``[T, ...]``, summed in float32 at least; NaN without steps.
+    """The mean over time of ``[T, ...]``: of spikes their rate a step, of a membrane its mean; NaN without steps.
 
-    Its gradient is the same at every step: a view with stride 0 over time, which the kernels read
-    in place.
+    Summed in float32 at least. Its gradient is the same at every step: a view with stride 0 over time, which the
+    kernels read in place (not with ``lengths``, where steps beyond the end have none).
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``x`` ``[T, ...]`` -> ``[...]``, in the dtype of ``x``."""
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """``x`` ``[T, ...]`` -> ``[...]``, in the dtype of ``x``.
+
+        Args:
+            x: sequence.
+            lengths: steps of each sample of ``x`` ``[T, B, ...]``, integers ``[B]`` from 1 to ``T``; all if None. What
+                is beyond counts for nothing, and has no gradient.
+        """
         check.sequence("Rate", x)
-        # The gradient of x.mean(0) would be written for every step.
-        return (_sum(x) / x.shape[0]).to(x.dtype)
+        if lengths is None:
+            # The gradient of x.mean(0) would be written for every step.
+            return (_sum(x) / x.shape[0]).to(x.dtype)
+        kept = _kept("Rate", x, lengths)
+        steps = lengths.to(x.device).view(-1, *(1,) * (x.dim() - 2))
+        return (_sum(torch.where(kept, x, 0)) / steps).to(x.dtype)
 
 
 class Count(nn.Module):
     """Spikes in all: the sum over time of ``[T, ...]``; gradient like :class:`Rate`'s."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``x`` ``[T, ...]`` -> ``[...]``, float64 for float64 ``x``, else float32: bfloat16 counts to 256."""
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """``x`` ``[T, ...]`` -> ``[...]``, float64 for float64 ``x``, else float32: bfloat16 counts to 256.
+
+        ``lengths`` as of :meth:`Rate.forward`.
+        """
         check.sequence("Count", x)
-        return _sum(x)
+        return _sum(x if lengths is None else torch.where(_kept("Count", x, lengths), x, 0))
+
+
+class Last(nn.Module):
+    """The value after the last step of ``[T, ...]``, of a membrane for example; with ``lengths`` of each sample's."""
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """``x`` ``[T, ...]``, at least one step, -> ``[...]``; ``lengths`` as of :meth:`Rate.forward`."""
+        _some_steps("Last", x)
+        if lengths is None:
+            return x[-1]
+        _kept("Last", x, lengths)
+        return x[lengths.to(x.device).long() - 1, torch.arange(x.shape[1], device=x.device)]
+
+
+class Max(nn.Module):
+    """The largest value over time of ``[T, ...]``, of a membrane for example; steps that tie share the gradient."""
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """``x`` ``[T, ...]``, at least one step, -> ``[...]``; ``lengths`` as of :meth:`Rate.forward`."""
+        _some_steps("Max", x)
+        return (
+            x if lengths is None else torch.where(_kept("Max", x, lengths), x, -torch.inf)
+        ).amax(0)
+
+
+class FirstSpike(nn.Module):
+    """Steps before the first spike of ``[T, ...]``, differentiable; of a silent neuron all steps.
+
+    ::
+
+        t = sum over t of prod over k <= t of (1 - s[k])
+
+    The gradient at a step is what ``t`` changes by where a spike there is added, or taken away: every step up to the
+    first spike has one, and so has a silent neuron.
+    """
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Spikes ``x`` ``[T, ...]``, 0 or 1, -> ``[...]``, float64 for float64 ``x``, else float32.
+
+        ``lengths`` as of :meth:`Rate.forward`.
+        """
+        check.sequence("FirstSpike", x)
+        silent = (1 - x.to(check.state_dtype(x.dtype))).cumprod(0)
+        return (
+            silent if lengths is None else torch.where(_kept("FirstSpike", x, lengths), silent, 0)
+        ).sum(0)
+
+
+def _some_steps(op: str, x: Tensor) -> None:
+    check.sequence(op, x)
+    if len(x) == 0:
+        raise ValueError(f"{op}: x must have at least one step, got shape {list(x.shape)}")
+
+
+def _kept(op: str, x: Tensor, lengths: Tensor) -> Tensor:
+    """Which of ``x`` ``[T, B, ...]`` lies before the end of its sample, to broadcast over ``x``."""
+    if x.dim() < 2:
+        raise ValueError(f"{op}: with lengths x must have shape [T, B, ...], got {list(x.shape)}")
+    kept = _within(op, lengths, len(x), x.shape[1])
+    return kept.to(x.device).view(*kept.shape, *(1,) * (x.dim() - 2))
+
+
+def _within(op: str, lengths: Tensor, num_steps: int, batch: int | None) -> Tensor:
+    check.tensor(op, "lengths", lengths)
+    if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
+        raise TypeError(f"{op}: lengths must be integers, got {lengths.dtype}")
+    if lengths.dim() != 1 or batch not in (None, len(lengths)):
+        wanted = "B" if batch is None else batch
+        raise ValueError(f"{op}: lengths must have shape [{wanted}], got {list(lengths.shape)}")
+    check.in_range(op, "lengths", lengths, 1, num_steps)
+    return torch.arange(num_steps, device=lengths.device)[:, None] < lengths
 
 
 def _sum(x: Tensor) -> Tensor:

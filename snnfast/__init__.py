@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         loss,
         memory,
         model,
+        monitoring,
         optimizer,
         procedure,
         testing,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from .conversion.convert import convert
     from .conversion.report import conversion_report
     from .info import build_info
+    from .monitoring.watch import monitor
 
 __all__ = [
     "backend",
@@ -39,6 +41,8 @@ __all__ = [
     "loss",
     "memory",
     "model",
+    "monitor",
+    "monitoring",
     "nn",
     "ops",
     "optimizer",
@@ -54,7 +58,12 @@ __all__ = [
 ]
 __version__ = _version("snnfast")
 
-_HOMES = {"build_info": "info", "conversion_report": "conversion", "convert": "conversion"}
+_HOMES = {
+    "build_info": "info",
+    "conversion_report": "conversion",
+    "convert": "conversion",
+    "monitor": "monitoring",
+}
 
 if not TYPE_CHECKING:
 

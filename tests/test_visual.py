@@ -31,6 +31,12 @@ FIGURES = {
     "receptive_fields": lambda: visual.receptive_fields(torch.rand(3, 4)),
     "curves": lambda: visual.curves({"accuracy": [0.5, 0.6], "loss": [1.0, 0.8]}),
     "confusion": lambda: visual.confusion(torch.eye(3)),
+    "rasters": lambda: visual.rasters({"a": torch.eye(4), "b": torch.zeros(4, 2)}),
+    "traces": lambda: visual.traces({"a": torch.rand(5, 3), "b": torch.rand(5, 1)}),
+    "histograms": lambda: visual.histograms(
+        {"a": torch.rand(50), "b": torch.ones(9), "c": torch.zeros(2), "d": torch.rand(3, 3)},
+        xlabel="Weight",
+    ),
     "spike_times": lambda: visual.spike_times({"input": [0.0, 2.0], "output": [5.0, math.inf]}),
 }
 
@@ -393,3 +399,18 @@ def test_spike_times_name_bad_input(arguments, message):
         visual.spike_times(*arguments)
     with pytest.raises(ValueError, match=re.escape("mark must lie in [0, 1), got 1")):
         visual.spike_times({"a": [1.0]}, mark=1)
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda: visual.rasters({}), "rasters: spikes must have at least one layer"),
+        (lambda: visual.traces([1.0]), "traces: v must map names to values, got list"),
+        (lambda: visual.traces({"a": [1.0]}), "traces: v['a'] must have shape [T, n], got [1]"),
+        (lambda: visual.histograms({"a": []}, xlabel="w"), "histograms: values['a'] must not be"),
+        (lambda: visual.histograms({"a": [1.0]}, xlabel="w", bins=0), "histograms: bins must be"),
+    ],
+)
+def test_figures_of_layers_name_what_is_wrong(call, error):
+    with pytest.raises(ValueError, match="^" + re.escape(error)):
+        call()

@@ -46,10 +46,15 @@ def training(procedure: Procedure[Any]) -> Callable[..., None]:
         weights: Annotated[
             Path | None, typer.Option(help="Start from the weights of this checkpoint.")
         ] = None,
+        monitor: Annotated[
+            bool, typer.Option("--monitor", help="Count spikes and operations of what was trained.")
+        ] = False,
     ) -> None:
         settings = procedure.preset(**given)
         needs_root(settings.dataset, data)
         many = seeds is not None or getattr(settings, "folds", None) is not None
+        if many and monitor:
+            raise ValueError("--monitor looks at one run; leave --seeds and --folds out")
         name = procedure.folder(settings) + ("-repeats" if many else "")
         folder = out or Path("runs") / name
         where: dict[str, Any] = {"root": data, "download": download}
@@ -60,7 +65,8 @@ def training(procedure: Procedure[Any]) -> Callable[..., None]:
                 repeats = procedure.repeat(settings, of, folder, resume=resume, **where)
                 typer.echo(repeats.summary())
             else:
-                result = procedure.train(settings, folder, resume=resume, weights=weights, **where)
+                where |= {"weights": weights, "monitor": monitor}
+                result = procedure.train(settings, folder, resume=resume, **where)
                 typer.echo(result.summary())
         except KeyboardInterrupt:
             tell_interruption(folder / (RESULTS if many else CHECKPOINT))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from snnfast import check
+from snnfast.table import markdown
 
 from .network import SpikingNetwork
 from .stream import Stream
@@ -118,9 +119,9 @@ class ConversionReport:
         accuracy = [(str(s), f"{100 * a:.2f} %") for s, a in zip(self.steps, self.accuracy)]
         accuracy.append(("ANN", f"{100 * self.ann_accuracy:.2f} %"))
         parts = (
-            _table(head.split("|"), layers),
-            _table(["product", "synaptic operations", "multiplications of the ANN"], products),
-            _table(["steps", what], accuracy),
+            markdown(head.split("|"), layers),
+            markdown(["product", "synaptic operations", "multiplications of the ANN"], products),
+            markdown(["steps", what], accuracy),
         )
         title = (
             f"{self.images} images, {self.steps[-1]} steps; spikes and operations are an image's"
@@ -329,12 +330,3 @@ def _synapses(product: nn.Module, stream: Stream, name: str) -> tuple[float, flo
         given = stream.constant[stream.plan.nodes[name].source]
         dense = counter(torch.ones_like(given[:1])).double().sum().item()
         return dense, dense * len(given)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    cells = [list(head), *map(list, rows)]
-    widths = [max(map(len, column)) for column in zip(*cells)]
-    cells.insert(1, ["-" * width for width in widths])
-    return "\n".join(
-        "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths)) + " |" for row in cells
-    )

@@ -110,17 +110,19 @@ def _one_by_one(layer: nn.Module) -> Iterator[nn.Module]:
 
 
 def _has_hooks(layer: nn.Module) -> bool:
-    return bool(
-        layer._forward_hooks
-        or layer._forward_pre_hooks
-        or layer._backward_hooks
-        or layer._backward_pre_hooks
+    """Whether ``layer`` has hooks that expect to see every step; a monitor's count the steps themselves."""
+    hooks = (
+        *layer._forward_hooks.values(),
+        *layer._forward_pre_hooks.values(),
+        *layer._backward_hooks.values(),
+        *layer._backward_pre_hooks.values(),
     )
+    return not all(getattr(hook, "counts_steps", False) for hook in hooks)
 
 
 def _same_at_every_step(layer: nn.Module, y: Tensor) -> bool:
     """Whether the layer gives for T times the batch ``y`` T times what it gives for ``y``."""
-    if _has_hooks(layer):  # they expect to see every step
+    if _has_hooks(layer):
         return False
     if type(layer) is nn.Flatten:
         first = layer.start_dim

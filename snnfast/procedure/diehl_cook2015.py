@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor
 
+from snnfast import ops
 from snnfast.learning.labels import assignment, class_sums, predict
 from snnfast.model import DiehlAndCook2015
 from snnfast.model import diehl_cook2015_settings as network
+from snnfast.monitoring import Monitor
 from snnfast.procedure import diehl_cook2015_readout as readout
 from snnfast.procedure import images
-from snnfast.procedure.run import Data, Draw, Procedure, Result
+from snnfast.procedure.run import WATCHED, Data, Draw, Procedure, Result
 from snnfast.procedure.settings import Settings, option
 from snnfast.train import Run, Score
 
@@ -147,6 +149,22 @@ class Stdp(Procedure[StdpSettings]):
         result = readout.infer(settings, run, data, labels, out, progress=progress)
         self.keep(result)
         return result
+
+    def watch(self, settings: StdpSettings, run: Run, data: Data) -> Monitor:
+        """A monitor that has seen the network answer the first samples held out, each presented once."""
+        model = cast(DiehlAndCook2015, run.model)
+        rates = data.held_out[0][:WATCHED] * (model.settings.intensity * model.settings.neurons.dt)
+        p = (rates.flatten(1) / 1000).clamp(max=1)
+        with torch.random.fork_rng([] if p.device.type == "cpu" else [p.device]):
+            spikes = ops.poisson(p, model.settings.num_steps, dtype=torch.uint8)
+        model.eval()
+        fired = model.present(spikes.transpose(0, 1), return_spikes=True).spikes
+        watching = Monitor(model)
+        watching.off()  # one kernel runs the network, no hook sees it
+        watching.samples = len(p)
+        watching.add_linear("xe", "synapses", spikes, model.xe.w)
+        watching.add_spikes("exc", "excitatory", cast(Tensor, fired).transpose(0, 1))
+        return watching
 
     def figures(self, settings: StdpSettings, run: Run, data: Data) -> dict[str, Draw]:
         """Receptive fields, and curves over the calls."""

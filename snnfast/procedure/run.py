@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from snnfast.checkpoint import CheckpointError, load_weights, read_checkpoint, same_settings
+from snnfast.monitoring import Activity, Monitor
 from snnfast.procedure import repeats
 from snnfast.procedure.folder import locked, write_json
 from snnfast.procedure.settings import Settings
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 CHECKPOINT, RESULT = "checkpoint.pt", "result.json"
 SAVE_EVERY = 30.0  # seconds, within an epoch
+WATCHED = 500  # samples held out that a monitor sees
 S = TypeVar("S", bound=Settings)
 Draw = Callable[[Run], "Figure | None"]
 
@@ -55,6 +57,7 @@ class Result:
         measured: more numbers, by name.
         remarks: lines of the summary.
         out: folder of its files; None if there are none.
+        activity: what the network did for the first 500 samples held out; None unless asked for.
     """
 
     settings: Settings
@@ -64,6 +67,7 @@ class Result:
     measured: Mapping[str, Any] = field(default_factory=dict)
     remarks: Sequence[str] = ()
     out: Path | None = None
+    activity: Activity | None = None
 
     @property
     def model(self) -> nn.Module:
@@ -84,6 +88,8 @@ class Result:
             f"{self.seconds:.1f} s",
             *self.remarks,
         ]
+        if self.activity is not None:
+            lines += ["", self.activity.table(), ""]
         if self.out is not None:
             lines.append(f"{self.out}: {', '.join(files(self.out))}")
         return "\n".join(lines)
@@ -113,13 +119,13 @@ class Procedure(Generic[S]):
         Args:
             dataset: one of the data sets of the settings.
             out: folder of checkpoint, result and figures; None: nothing is written.
-            **options: ``root``, ``download``, ``device``, ``resume``, ``weights``, ``progress``, ``echo`` of
-                :meth:`train`, and any setting that is to differ from the preset.
+            **options: ``root``, ``download``, ``device``, ``resume``, ``weights``, ``monitor``, ``progress``, ``echo``
+                of :meth:`train`, and any setting that is to differ from the preset.
 
         Raises:
             TypeError, ValueError: for a setting of another name, or a value of wrong type or range.
         """
-        names = ("root", "download", "device", "resume", "weights", "progress", "echo")
+        names = ("root", "download", "device", "resume", "weights", "monitor", "progress", "echo")
         how = {name: options.pop(name) for name in names if name in options}
         chosen = options if dataset is None else {"dataset": dataset, **options}
         return self.train(
@@ -205,6 +211,14 @@ class Procedure(Generic[S]):
         """More numbers of a finished run, and lines about them."""
         return {}, []
 
+    def watch(self, settings: S, run: Run, data: Data) -> Monitor:
+        """A monitor that has seen the network score the first samples held out."""
+        samples, labels = data.held_out
+        few = replace(data, held_out=(samples[:WATCHED], labels[:WATCHED]))
+        with Monitor(run.model, membranes=4) as watching:
+            self.score(settings, run, few)
+        return watching
+
     def folder(self, settings: S) -> str:
         """Name of the folder of results, if the command is given none."""
         return f"{self.name}-{settings.dataset}"
@@ -235,6 +249,7 @@ class Procedure(Generic[S]):
         device: torch.device | str = "cpu",
         resume: bool = False,
         weights: str | Path | None = None,
+        monitor: bool = False,
         progress: bool | None = None,
         echo: Callable[[str], object] | None = tqdm.write,
     ) -> Result:
@@ -248,6 +263,8 @@ class Procedure(Generic[S]):
             device: where it runs.
             resume: go on from the checkpoint in ``out``, which must be of the same settings.
             weights: checkpoint whose weights to start from, of a run with the same network; unused when resuming.
+            monitor: count what the trained network does; see :func:`snnfast.monitor`. Its figures are
+                ``monitor_*.png``.
             progress: progress bar; see :func:`snnfast.train.fit`.
             echo: takes a line an epoch; None for silence.
 
@@ -267,7 +284,8 @@ class Procedure(Generic[S]):
             if weights is not None:
                 load_weights(run.model, Path(weights))
             self.fit(settings, run, data, **said)
-            return self.result(settings, run, data, progress=progress)
+            result = self.result(settings, run, data, progress=progress)
+            return self._watched(result, data) if monitor else result
         checkpoint = out / CHECKPOINT
         with locked(out):
             # What is wrong with a checkpoint is told before the data are read, what is wrong with the folder before
@@ -291,7 +309,8 @@ class Procedure(Generic[S]):
                 said["after_batch"] = figures.update
             self.fit(settings, run, data, after_epoch=figures.update, **said)
             figures.finish(run)
-            return self.result(settings, run, data, out, progress=progress)
+            result = self.result(settings, run, data, out, progress=progress)
+            return self._watched(result, data) if monitor else result
 
     def fit(self, settings: S, run: Run, data: Data, **options: Any) -> Run:
         """Trains ``run`` to its end; ``options`` as of :func:`snnfast.train.fit`."""
@@ -314,6 +333,17 @@ class Procedure(Generic[S]):
         self.keep(result)
         return result
 
+    def _watched(self, result: Result, data: Data) -> Result:
+        watching = self.watch(cast(S, result.settings), result.run, data)
+        result = replace(result, activity=watching.activity())
+        self.keep(result)
+        if result.out is not None:
+            from snnfast import visual
+
+            for name, figure in watching.figures().items():
+                visual.save(figure, result.out / f"monitor_{name}.png")
+        return result
+
     def keep(self, result: Result) -> None:
         """Writes ``result.json``, if there is a folder for it."""
         if result.out is not None:
@@ -323,6 +353,7 @@ class Procedure(Generic[S]):
                 "split": result.split,
                 "accuracy": result.accuracy,
                 **result.measured,
+                **({} if result.activity is None else {"activity": result.activity.as_dict()}),
                 "seconds": round(result.seconds, 3),
                 "threads": torch.get_num_threads(),
                 "history": result.run.history,

@@ -17,9 +17,10 @@ from snnfast.encoder import BernoulliEncoder, RegularEncoder, desired_times
 from snnfast.loss import bp_stdp_loss
 from snnfast.model import TavanaeiAndMaida2017
 from snnfast.model.tavanaei_maida2017 import SAMPLES_A_CALL, SECOND, preset
+from snnfast.monitoring import Monitor
 from snnfast.ops import Rates
 from snnfast.procedure import samples
-from snnfast.procedure.run import Data, Draw, Procedure
+from snnfast.procedure.run import WATCHED, Data, Draw, Procedure
 from snnfast.procedure.settings import FoldedSettings, option
 from snnfast.train import Decide, Part, Run, Step
 
@@ -166,6 +167,22 @@ class BpStdp(Procedure[BpStdpSettings]):
     ) -> tuple[dict[str, Any], list[str]]:
         """Cycles until XOR was learned."""
         return {"converged": converged(settings, run)}, []
+
+    def watch(self, settings: BpStdpSettings, run: Run, data: Data) -> Monitor:
+        """A monitor that has seen the network answer the first samples held out."""
+        model, x = cast(Spiking, run.model), data.held_out[0][:WATCHED]
+        with torch.random.fork_rng([] if x.device.type == "cpu" else [x.device]):
+            spikes = model.encoder(x)
+        answer = model.network.present(spikes, dt=SECOND, return_hidden=True)
+        watching = Monitor(model)
+        watching.off()  # one kernel runs all layers, no hook sees them
+        watching.samples = len(x)
+        for layer, fired in zip(model.network.layers, (*(answer.hidden or ()), answer.spikes)):
+            place, kind = next(n for n, m in model.named_modules() if m is layer), "IF"
+            watching.add_linear(place, kind, spikes, layer.weight)
+            watching.add_spikes(place, kind, fired)
+            spikes = fired
+        return watching
 
     def figures(self, settings: BpStdpSettings, run: Run, data: Data) -> dict[str, Draw]:
         """Curves, and a raster for the first sample that is held out."""

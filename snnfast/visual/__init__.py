@@ -7,6 +7,7 @@ keeps one up to date during training. ``show_weights`` shows a window of pyplot.
 
 from .activity import potentials, raster
 from .conversion import conversion
+from .layers import histograms, rasters, traces
 from .output import Live, save
 from .timing import spike_times
 from .training import confusion, curves
@@ -17,10 +18,13 @@ __all__ = [
     "confusion",
     "conversion",
     "curves",
+    "histograms",
     "potentials",
     "raster",
+    "rasters",
     "receptive_fields",
     "save",
     "show_weights",
     "spike_times",
+    "traces",
 ]

@@ -12,8 +12,8 @@ PACKAGE = Path(__file__).parents[2] / "snnfast"
 # docs/architecture.md draws the layers.
 LAYERS = {
     "what everything stands on": """
-        check surrogate checkpoint plasticity visual.style visual.output backend
-        visual.activity visual.conversion visual.training visual.weights visual.timing
+        check table surrogate checkpoint plasticity visual.style visual.output backend
+        visual.activity visual.layers visual.conversion visual.training visual.weights visual.timing
         memory info visual visualizer
     """,
     "signatures, checks, calls": """
@@ -38,6 +38,9 @@ LAYERS = {
         nn.spiking nn.delay data.folder data.iris_loader data.loading data loss testing nn.spikeprop
         nn.<neuron> encoder.poisson encoder.bernoulli encoder.manual encoder
         learning.stdp learning.bp_stdp learning.spikeprop learning nn.presets nn
+    """,
+    "what a network does while it runs": """
+        monitoring.operations monitoring.activity monitoring.watch monitoring
     """,
     "any ReLU network as a spiking one": """
         conversion.analog conversion.shortcuts conversion.neurons conversion.qcfs

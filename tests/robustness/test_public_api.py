@@ -13,13 +13,15 @@ import snnfast
 
 NAMES = {
     "snnfast": (
-        "backend build_info conversion conversion_report convert data encoder learning loss memory model nn ops "
-        "optimizer plasticity procedure reference surrogate testing threshold train visual visualizer"
+        "backend build_info conversion conversion_report convert data encoder learning loss memory model "
+        "monitor monitoring nn ops optimizer plasticity procedure reference surrogate testing threshold "
+        "train visual visualizer"
     ),
     "snnfast.conversion": (
         "METHODS QCFS ConversionReport LayerReport Neurons ProductReport SpikingNetwork Stream "
         "conversion_report convert fine_tune quantise thresholds_from_activations thresholds_from_currents"
     ),
+    "snnfast.monitoring": "Activity Monitor NeuronActivity ProductActivity monitor",
     "snnfast.procedure": "Procedure Result bp_stdp diehl2015 spikeprop stbp stdp vgg16",
     "snnfast.threshold": "activation_based spikenorm",
     "snnfast.encoder": (
@@ -33,7 +35,8 @@ NAMES = {
     ),
     "snnfast.optimizer": "Bohte TavanaeiAndMaida",
     "snnfast.visual": (
-        "Live confusion conversion curves potentials raster receptive_fields save show_weights spike_times"
+        "Live confusion conversion curves histograms potentials raster rasters receptive_fields save "
+        "show_weights spike_times traces"
     ),
     "snnfast.visualizer": "plot",
     "snnfast.plasticity": (

@@ -1,0 +1,6 @@
+"""What a network does while it runs: spikes, membranes, synaptic operations, energy, layer by layer."""
+
+from .activity import Activity, NeuronActivity, ProductActivity
+from .watch import Monitor, monitor
+
+__all__ = ["Activity", "Monitor", "NeuronActivity", "ProductActivity", "monitor"]

@@ -1,0 +1,70 @@
+"""Synaptic operations of a product, as NeuroBench counts them.
+
+An operation is what one input that is not 0 does to one output through a weight that is not 0; biases do not count. It
+is an accumulate if all inputs of a call are -1, 0 or 1, else a multiply-accumulate (Yik et al. 2025, "The NeuroBench
+framework for benchmarking neuromorphic computing algorithms and systems", section "Synaptic operations").
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["active_inputs", "are_spikes", "fan_out", "is_product", "sample_dims"]
+
+# Each with the dimensions of a sample.
+_PRODUCTS: dict[type[nn.Module], int] = {
+    nn.Linear: 1,
+    nn.Conv1d: 2,
+    nn.Conv2d: 3,
+    nn.Conv3d: 4,
+    nn.ConvTranspose1d: 2,
+    nn.ConvTranspose2d: 3,
+    nn.ConvTranspose3d: 4,
+}
+
+
+def is_product(module: nn.Module) -> bool:
+    """Whether its operations can be counted."""
+    return isinstance(module, tuple(_PRODUCTS))
+
+
+def sample_dims(product: nn.Module) -> int:
+    """How many dimensions a sample of its input has."""
+    return _PRODUCTS[_kind(product)]
+
+
+def are_spikes(x: Tensor) -> Tensor:
+    """Whether all values are -1, 0 or 1, as a tensor: reading it would make a GPU wait."""
+    return ((x == 0) | (x == 1) | (x == -1)).all()
+
+
+def active_inputs(product: nn.Module, x: Tensor) -> Tensor:
+    """How often each input of a sample is not 0, float64, over all samples of ``x``."""
+    active = (x != 0).reshape(-1, *x.shape[x.dim() - sample_dims(product) :])
+    return active.sum(0, dtype=torch.float64)
+
+
+def fan_out(product: nn.Module, shape: torch.Size, *, dense: bool = False) -> Tensor:
+    """To how many outputs each input of a sample of ``shape`` leads, float64; with ``dense`` also by weights of 0."""
+    kind = _kind(product)
+    weight: Tensor = product.weight  # type: ignore[assignment]
+    # Inside inference mode, and under autocast, there would be no such gradient.
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast(weight.device.type, enabled=False),
+    ):
+        ones = torch.ones(weight.shape, dtype=torch.float64, device=weight.device)
+        counter = copy.copy(product)
+        counter._parameters = {"weight": ones if dense else ones * (weight != 0), "bias": None}  # type: ignore[dict-item]
+        x = torch.ones(1, *shape, dtype=torch.float64, device=weight.device, requires_grad=True)
+        (paths,) = torch.autograd.grad(kind.forward(counter, x).sum(), x)
+    return paths[0]
+
+
+def _kind(product: nn.Module) -> type[nn.Module]:
+    """The class of PyTorch whose product it is."""
+    return next(kind for kind in _PRODUCTS if isinstance(product, kind))

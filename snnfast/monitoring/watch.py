@@ -1,0 +1,424 @@
+"""The monitor: hooks that count while a network runs, and what is made of the counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from snnfast import check
+from snnfast.nn.spikeprop import SpikeProp
+from snnfast.nn.state import Stateful
+from snnfast.nn.time import Time
+
+from .activity import Activity, NeuronActivity, ProductActivity
+from .operations import active_inputs, are_spikes, fan_out, is_product, sample_dims
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Monitor", "monitor"]
+
+# Of 32-bit floats in 45 nm, in joules: an addition takes 0.9 pJ, a multiplication 3.7 pJ (Horowitz, "Computing's energy
+# problem (and what we can do about it)", ISSCC 2014, figure 1.1.9).
+ENERGY_AC, ENERGY_MAC = 0.9e-12, 4.6e-12
+MOST_DRAWN = 256  # neurons of a layer in a raster, evenly spaced
+
+
+def monitor(
+    net: nn.Module,
+    *,
+    membranes: int = 0,
+    energy_ac: float = ENERGY_AC,
+    energy_mac: float = ENERGY_MAC,
+) -> Monitor:
+    """Counts what ``net`` does, layer by layer, until the monitor is off.
+
+    Results keep every bit. Without a monitor, and with one that is off, the network has no hooks and costs no more.
+    It counts layers of neurons of this package (spikes, rates, silent and saturated neurons) and synaptic operations of
+    ``nn.Linear``, convolutions and recurrent weights, as NeuroBench counts them: an input that is not 0 times a weight
+    that is not 0 is one operation, an accumulate where all inputs of a call are -1, 0 or 1, else a multiply-accumulate;
+    biases do not count. A constant input counts at every step, as if the product ran at every step. A sample is one
+    of the batch of one call of ``net``.
+
+    Args:
+        net: the network; inside ``DistributedDataParallel``, too: see :meth:`Monitor.reduce`.
+        membranes: keep membranes of so many neurons of each layer, at most 16, of the first sample of the last call.
+        energy_ac: joules of an accumulate: 0.9e-12, a 32-bit float addition in 45 nm (Horowitz, ISSCC 2014).
+        energy_mac: joules of a multiply-accumulate: 4.6e-12, of the same source.
+
+    Example:
+        >>> with snnfast.monitor(net) as watching:
+        ...     net(x)
+        >>> print(watching.activity())
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type or range.
+    """
+    return Monitor(net, membranes=membranes, energy_ac=energy_ac, energy_mac=energy_mac)
+
+
+class Monitor:
+    """What :func:`monitor` makes, with the same arguments; on from the beginning.
+
+    Attributes:
+        spikes: by layer of neurons the spikes of the first sample of the last call, ``[T, neurons]``.
+        membranes: by layer the membranes after every step, ``[T, n]``, with ``membranes=n``.
+        samples: how many went through the network.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        membranes: int = 0,
+        energy_ac: float = ENERGY_AC,
+        energy_mac: float = ENERGY_MAC,
+    ) -> None:
+        if not isinstance(net, nn.Module):
+            raise TypeError(f"monitor: net must be a module, got {type(net).__name__}")
+        if isinstance(net, DistributedDataParallel):
+            net = net.module
+        self._net = net
+        self._membranes = check.whole("monitor", "membranes", membranes, 0)
+        if self._membranes > 16:
+            raise ValueError(f"monitor: membranes must be at most 16, got {membranes}")
+        self._energy = (
+            check.at_least_zero("monitor", "energy_ac", energy_ac),
+            check.at_least_zero("monitor", "energy_mac", energy_mac),
+        )
+        self._handles: list[Any] = []
+        self.clear()
+        self.on()
+
+    # Counting.
+
+    def clear(self) -> None:
+        """Forgets what it has counted."""
+        self._neurons: dict[str, _Neurons] = {}
+        self._products: dict[str, _Product] = {}
+        self._inside: list[torch.Size] = []  # [T, B] of the Time that runs
+        self._batch: int | None = None  # of the call that runs
+        self.spikes: dict[str, Tensor] = {}
+        self.membranes: dict[str, Tensor] = {}
+        self.samples = 0
+
+    def on(self) -> Monitor:
+        """Counts from now on."""
+        if self._handles:
+            return self
+        firing = [m for m in self._net.modules() if _fires(m)]
+        inner = {child for m in firing for child in m.children()}
+        for path, module in self._net.named_modules():
+            name = path or type(module).__name__
+            if module in inner:
+                continue
+            if module in firing or _has_membrane(module):
+                self._watch_neurons(name, module)
+            elif isinstance(module, Time):
+                self._before(module, self._enter)
+                self._after(module, self._leave, always=True)
+            elif isinstance(module, SpikeProp):
+                self._after(module, _named(name, self._add_times))
+            elif is_product(module):
+                self._after(module, _named(name, self._add_product))
+        self._before(self._net, self._begin)
+        self._after(self._net, self._end)
+        return self
+
+    def off(self) -> None:
+        """Counts no more; what it has counted stays."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def __enter__(self) -> Monitor:
+        return self.on()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.off()
+
+    def reduce(self) -> Monitor:
+        """Adds up what the monitors of all processes of ``torch.distributed`` have counted; all have to call it."""
+        for part in (*self._neurons.values(), *self._products.values()):
+            part.reduce()
+        device = next((p.device for p in self._net.parameters()), torch.device("cpu"))
+        samples = torch.tensor(self.samples, device=device)
+        distributed.all_reduce(samples)
+        self.samples = int(samples)
+        return self
+
+    # What comes of it.
+
+    def activity(self) -> Activity:
+        """The counts so far, as numbers a sample.
+
+        Raises:
+            ValueError: if nothing has run.
+        """
+        if not self.samples:
+            raise ValueError("monitor: the network has not run since the monitor is on")
+        return Activity(
+            tuple(part.report(name, self.samples) for name, part in self._neurons.items()),
+            tuple(
+                part.report(name, self.samples, *self._energy)
+                for name, part in self._products.items()
+            ),
+            self.samples,
+            *self._energy,
+        )
+
+    def rates(self) -> dict[str, Tensor]:
+        """By layer the spikes a step of every neuron, ``[neurons]``; for neurons with spike times those a sample."""
+        return {name: part.count.double() / part.slots for name, part in self._neurons.items()}
+
+    def write(self, writer: Any, step: int | None = None) -> None:
+        """Adds every number of :meth:`Activity.scalars` to a ``torch.utils.tensorboard.SummaryWriter``."""
+        for name, value in self.activity().scalars().items():
+            writer.add_scalar(name, value, step)
+
+    def figures(self) -> dict[str, Figure]:
+        """``rates`` and ``weights`` as histograms, ``raster``, and ``membranes`` if some are kept."""
+        from snnfast import visual
+
+        drawn: dict[str, Figure] = {}
+        if self._neurons:
+            drawn["rates"] = visual.histograms(self.rates(), xlabel="Spikes a step")
+        if self.spikes:
+            drawn["raster"] = visual.rasters(
+                {name: s[:, :: -(-s.shape[1] // MOST_DRAWN)] for name, s in self.spikes.items()}
+            )
+        if self.membranes:
+            drawn["membranes"] = visual.traces(self.membranes)
+        modules = {path or type(m).__name__: m for path, m in self._net.named_modules()}
+        found = {name: getattr(modules.get(name), "weight", None) for name in self._products}
+        weights = {name: w for name, w in found.items() if isinstance(w, Tensor)}
+        if weights:
+            drawn["weights"] = visual.histograms(weights, xlabel="Weight")
+        return drawn
+
+    # Hooks.
+
+    def _before(self, module: nn.Module, call: Callable[..., Any]) -> None:
+        self._handles.append(module.register_forward_pre_hook(_Hook(call)))
+
+    def _after(self, module: nn.Module, call: Callable[..., Any], always: bool = False) -> None:
+        self._handles.append(module.register_forward_hook(_Hook(call), always_call=always))
+
+    def _begin(self, net: nn.Module, inputs: tuple[Any, ...]) -> None:
+        self._batch = None
+
+    def _end(self, net: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        if self._batch is None:
+            self._batch = next((len(x) for x in inputs if isinstance(x, Tensor) and x.dim()), 1)
+        self.samples += self._batch
+
+    def _enter(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        self._inside.append(inputs[0].shape[:2])
+
+    def _leave(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        self._inside.pop()
+
+    def _watch_neurons(self, name: str, module: Stateful) -> None:
+        """Counts spikes; lets the layer return membranes, too, and keeps that from its caller."""
+        source = getattr(module, "neuron", module)
+        shows = self._membranes > 0 and _fires(module) and not source.return_v_seq
+
+        def before(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            source.return_v_seq = True
+
+        def after(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+            if shows:
+                source.return_v_seq = False
+            if output is None:  # the layer has raised
+                return None
+            spikes, v_seq = output if isinstance(output, tuple) else (output, None)
+            if not _fires(module):
+                spikes, v_seq = None, output
+            with torch.no_grad():
+                if spikes is not None:
+                    self.add_spikes(name, type(module).__name__, spikes)
+                    self._add_recurrent(name, module, spikes)
+                if v_seq is not None and self._membranes and v_seq.dim() > 1 and v_seq.shape[1]:
+                    kept = v_seq[:, 0].flatten(1) if v_seq.dim() > 2 else v_seq
+                    self.membranes[name] = kept[:, : self._membranes].detach().clone()
+            return spikes if shows else None
+
+        if shows:
+            self._before(module, before)
+        self._after(module, after, always=shows)
+
+    def add_spikes(self, place: str, kind: str, spikes: Tensor) -> None:
+        """Counts spikes ``[T, B, ...]`` of a layer that no hook sees."""
+        if spikes.dim() > 1:
+            self._batch = spikes.shape[1]
+        samples = spikes.flatten(2) if spikes.dim() > 2 else spikes.unsqueeze(-1)
+        fired = samples != 0
+        part = self._neurons.setdefault(place, _Neurons(kind, steps=True))
+        part.add(place, fired.sum((0, 1)), fired.all(0).any(0), fired.shape[0] * fired.shape[1])
+        if fired.shape[1]:
+            self.spikes[place] = fired[:, 0].detach()
+
+    def add_linear(self, place: str, kind: str, x: Tensor, weight: Tensor) -> None:
+        """Counts the operations of ``x`` ``[..., I]`` times ``weight`` ``[O, I]``, a product that no hook sees."""
+        active = (x != 0).flatten(0, -2).sum(0, dtype=torch.float64)
+        dense = active.new_tensor(float(x.numel() * len(weight)))
+        self._add(place, kind, active * (weight != 0).sum(0), dense, are_spikes(x))
+
+    def _add(
+        self, place: str, kind: str, operations: Tensor, dense: Tensor, spikes: Tensor
+    ) -> None:
+        part = self._products.setdefault(place, _Product(kind))
+        part.add(operations.sum(), dense, spikes)
+
+    @torch.no_grad()
+    def _add_product(
+        self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any
+    ) -> None:
+        (x,) = inputs
+        sample = x.shape[x.dim() - sample_dims(module) :]
+        # Inside Time what is the same at every step runs once.
+        steps, batch = self._inside[-1] if self._inside else (1, None)
+        times = steps if batch is not None and len(x) == batch != steps * batch else 1
+        images = x.numel() // max(sample.numel(), 1)
+        dense = fan_out(module, sample, dense=True).sum() * (images * times)
+        operations = active_inputs(module, x) * fan_out(module, sample) * times
+        self._add(name, type(module).__name__, operations, dense, are_spikes(x))
+
+    def _add_recurrent(self, name: str, module: nn.Module, spikes: Tensor) -> None:
+        weight = module._parameters.get("weight")
+        if weight is None or not hasattr(module, "neuron"):
+            return
+        # The spikes of the last step arrive in the next call, if there is one that remembers.
+        sent = spikes if module.stateful else spikes[:-1]
+        self.add_linear(name, type(module).__name__, sent, weight)
+
+    @torch.no_grad()
+    def _add_times(
+        self, name: str, module: SpikeProp, inputs: tuple[Any, ...], output: Any
+    ) -> None:
+        times = output[0] if isinstance(output, tuple) else output
+        fired = times.isfinite()
+        kind = type(module).__name__
+        part = self._neurons.setdefault(name, _Neurons(kind, steps=False))
+        part.add(name, fired.sum(0), torch.zeros_like(fired[0]), len(fired))
+        self._batch = len(fired)
+        # Every spike of an input reaches every output by each terminal.
+        w, _ = module.effective()
+        paths = (w != 0).sum((0, *range(2, w.dim())))
+        operations = inputs[0].isfinite().sum(0, dtype=torch.float64) * paths
+        dense = operations.new_tensor(float(len(fired) * w.numel()))
+        self._add(name, kind, operations, dense, torch.ones_like(fired[0, 0]))
+
+
+class _Hook:
+    """A hook that :class:`snnfast.nn.Time` need not show every step."""
+
+    counts_steps = True
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self.call = call
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.call(*arguments)
+
+
+def _named(name: str, call: Callable[..., None]) -> Callable[..., None]:
+    return lambda *arguments: call(name, *arguments)
+
+
+def _fires(module: nn.Module) -> bool:
+    return isinstance(module, Stateful) and module.surrogate is not None
+
+
+def _has_membrane(module: nn.Module) -> bool:
+    return isinstance(module, Stateful) and module.states == ("v",)
+
+
+class _Sums:
+    """Tensors that add up over calls and over processes."""
+
+    names: tuple[str, ...]
+
+    def reduce(self) -> None:
+        for name in self.names:
+            value = getattr(self, name).clone()
+            distributed.all_reduce(value)
+            setattr(self, name, value)
+
+
+class _Neurons(_Sums):
+    """Sums of a layer of neurons."""
+
+    names = ("count", "always", "calls")
+
+    def __init__(self, kind: str, steps: bool) -> None:
+        self.kind, self.steps = kind, steps
+        self.count = self.always = self.calls = torch.zeros((), dtype=torch.int64)
+
+    @property
+    def slots(self) -> int:
+        return int(self.calls)
+
+    def add(self, place: str, count: Tensor, always: Tensor, slots: int) -> None:
+        if self.count.dim() and self.count.shape != count.shape:
+            raise ValueError(
+                f"monitor: {place} had {len(self.count)} neurons, now {len(count)}; call clear() in between"
+            )
+        self.calls = self.calls.to(count.device) + slots
+        self.count = self.count.to(count.device) + count
+        self.always = self.always.to(count.device) + always.long()
+
+    def report(self, place: str, samples: int) -> NeuronActivity:
+        rate = saturated = float("nan")
+        if self.steps:
+            rate = float(self.count.double().mean()) / max(self.slots, 1)
+            saturated = float((self.always > 0).double().mean())
+        return NeuronActivity(
+            place,
+            self.kind,
+            self.count.numel(),
+            float(self.count.sum()) / samples,
+            rate,
+            float((self.count == 0).double().mean()),
+            saturated,
+        )
+
+
+class _Product(_Sums):
+    """Sums of a product."""
+
+    names = ("counts",)
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.counts = torch.zeros(
+            3, dtype=torch.float64
+        )  # accumulates, multiply-accumulates, dense
+
+    def add(self, operations: Tensor, dense: Tensor, spikes: Tensor) -> None:
+        spikes = spikes.to(operations.device)
+        none = torch.zeros_like(operations)
+        counts = torch.stack(
+            [
+                torch.where(spikes, operations, none),
+                torch.where(spikes, none, operations),
+                dense.to(operations),
+            ]
+        )
+        self.counts = self.counts.to(counts.device) + counts
+
+    def report(
+        self, place: str, samples: int, energy_ac: float, energy_mac: float
+    ) -> ProductActivity:
+        ac, mac, dense = (self.counts / samples).tolist()
+        return ProductActivity(place, self.kind, ac, mac, dense, ac * energy_ac + mac * energy_mac)

@@ -1,0 +1,17 @@
+"""Tables in Markdown that are also read as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["markdown"]
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Rows under a head, columns as wide as their widest cell."""
+    cells = [list(head), *map(list, rows)]
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    cells.insert(1, ["-" * width for width in widths])
+    return "\n".join(
+        "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths)) + " |" for row in cells
+    )

@@ -1,0 +1,274 @@
+"""Counts of a monitor against counts by hand; that it changes no bit, and costs nothing when it is off."""
+
+import copy
+import json
+
+import pytest
+import torch
+from torch import nn
+
+import snnfast
+from snnfast import visual
+from snnfast.model import Wu2018
+from snnfast.nn import LI, LIF, Rate, SpikeProp, Time
+from snnfast.procedure import PROCEDURES
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Networks this small only wait for each other's threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def same(a, b):
+    torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def hooks(net):
+    names = ("_forward_hooks", "_forward_pre_hooks")
+    return sum(len(getattr(m, name)) for m in net.modules() for name in names)
+
+
+class Given(nn.Module):
+    """Passes spikes on through two layers whose every number is known."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc1 = Time(nn.Linear(3, 2))
+        self.lif = LIF(decay=0.0, decay_input=False)
+        self.fc2 = Time(nn.Linear(2, 1))
+        with torch.no_grad():
+            self.fc1.layer.weight.copy_(torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.5, 0.25]]))
+            self.fc1.layer.bias.zero_()
+            self.fc2.layer.weight.fill_(2.0)
+
+    def forward(self, x):
+        return self.fc2(self.lif(self.fc1(x)))
+
+
+def test_counts_by_hand():
+    """Two steps, two samples. Neuron 0 copies input 0, neuron 1 never reaches its threshold."""
+    x = torch.tensor([[[1.0, 1, 0], [0, 0, 1]], [[1.0, 0, 0], [0, 1, 1]]])
+    net = Given()
+    with snnfast.monitor(net) as watching:
+        net(x)
+    activity = watching.activity()
+    (neurons,) = activity.neurons
+    assert (neurons.place, neurons.kind, neurons.neurons) == ("lif", "LIF", 2)
+    # Neuron 0 fires at both steps of sample 0: two spikes in 2 samples, 2 neurons, 2 steps.
+    assert (neurons.spikes, neurons.rate) == (1.0, 0.25)
+    assert (neurons.silent, neurons.saturated) == (0.5, 0.5)
+    first, second = activity.products
+    # One weight of every input is not 0: the six inputs that are 1 make six accumulates.
+    assert (first.place, first.kind) == ("fc1.layer", "Linear")
+    assert (first.accumulates, first.multiply_accumulates) == (3.0, 0.0)
+    assert first.dense == 12.0
+    assert (second.accumulates, second.multiply_accumulates, second.dense) == (1.0, 0.0, 4.0)
+    assert activity.total.energy == pytest.approx(4 * 0.9e-12)
+    assert watching.rates()["lif"].tolist() == [0.5, 0.0]
+    assert activity.scalars()["fc1.layer/accumulates"] == 3.0
+    assert "| lif " in str(activity)
+    assert json.loads(json.dumps(activity.as_dict()))["samples"] == 2
+
+
+def test_inputs_between_spikes_are_multiplied():
+    net = Given()
+    with snnfast.monitor(net, energy_mac=2.0) as watching:
+        net(torch.tensor([[[0.5, 0.0, -1.0]]]))
+    first, _ = watching.activity().products
+    assert (first.accumulates, first.multiply_accumulates, first.energy) == (0.0, 2.0, 4.0)
+
+
+def brute_force(layer, x):
+    """Operations of a layer one input at a time, as NeuroBench defines them: weights and inputs that are not 0 as 1."""
+    counter = copy.deepcopy(layer).double()
+    with torch.no_grad():
+        counter.weight.copy_(counter.weight != 0)
+        counter.bias.zero_()
+        return counter((x != 0).double()).sum().item()
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Linear(7, 5), (7,)),
+        (nn.Conv1d(3, 4, 3, stride=2, padding=1), (3, 9)),
+        (nn.Conv2d(4, 6, 3, padding=1, groups=2), (4, 5, 6)),
+        (nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular"), (2, 5, 5)),
+        (nn.Conv3d(2, 3, 2, dilation=2), (2, 4, 5, 4)),
+        (nn.ConvTranspose2d(3, 2, 3, stride=2), (3, 4, 4)),
+    ],
+    ids=lambda v: type(v).__name__ if isinstance(v, nn.Module) else "",
+)
+def test_operations_are_neurobenchs(layer, shape):
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        layer.weight[torch.rand(layer.weight.shape, generator=generator) < 0.3] = 0
+    x = (torch.rand(4, 3, *shape, generator=generator) < 0.4).float()
+    net = nn.Sequential(Time(layer))
+    with snnfast.monitor(net) as watching:
+        net(x)
+        net(x * 0.5)
+    (found,) = watching.activity().products
+    folded = x.flatten(0, 1)
+    # No neurons say what the batch is: the first dimension of what the network was given, 4, is.
+    assert watching.samples == 8
+    assert found.accumulates * 8 == brute_force(layer, folded)
+    assert found.multiply_accumulates * 8 == brute_force(layer, folded)
+    with torch.no_grad():
+        layer.weight.fill_(1.0)
+    assert found.dense * 8 == 2 * brute_force(layer, torch.ones_like(folded))
+
+
+@pytest.mark.parametrize("encoding", ["direct", "bernoulli"])
+@pytest.mark.parametrize("training", [False, True])
+def test_no_bit_changes_and_off_leaves_nothing(encoding, training):
+    torch.manual_seed(0)
+    net = Wu2018(4, input_shape=(1, 8, 8), encoding=encoding).train(training)
+    net = net.to(memory_format=torch.channels_last)
+    x = torch.rand(6, 1, 8, 8)
+
+    def run():
+        net.zero_grad()
+        torch.manual_seed(1)
+        rates = net(x)
+        rates.pow(2).sum().backward()
+        return [rates.detach(), *(p.grad.clone() for p in net.parameters())]
+
+    before = run()
+    with snnfast.monitor(net, membranes=5) as watching:
+        during = run()
+    assert hooks(net) == 0
+    after = run()
+    for name, results in (("during", during), ("after", after)):
+        for a, b in zip(before, results):
+            torch.testing.assert_close(b, a, rtol=0, atol=0, msg=f"{name} the monitor: other bits")
+    assert watching.samples == 6
+    assert [tuple(v.shape) for v in watching.membranes.values()] == [(4, 5)] * 4
+    constant = watching.activity().products[0]
+    # Counted at every step, though a constant input is computed once.
+    assert constant.dense == 4 * brute_force(net.layers[0].layer, torch.ones(1, 1, 8, 8))
+
+
+def test_membranes_are_the_layers_own():
+    lif, x = LIF(3.0), torch.rand(5, 2, 4) * 3
+    _, v_seq = LIF(3.0, return_v_seq=True)(x)
+    with snnfast.monitor(lif, membranes=3) as watching:
+        lif(x)
+    same(watching.membranes["LIF"], v_seq[:, 0, :3])
+    assert not lif.return_v_seq
+    already = LIF(3.0, return_v_seq=True)
+    with snnfast.monitor(already, membranes=3) as watching:
+        assert len(already(x)) == 2
+    same(watching.membranes["LIF"], v_seq[:, 0, :3])
+    readout = LI(3.0)
+    with snnfast.monitor(readout, membranes=1) as watching:
+        v = readout(x)
+    same(watching.membranes["LI"], v[:, 0, :1])
+    assert watching.activity().neurons == ()
+
+
+def test_an_error_of_the_network_leaves_the_layers_as_they_were():
+    lif = LIF()
+    with snnfast.monitor(lif, membranes=1), pytest.raises(TypeError, match=r"^LIF: x must be"):
+        lif(3)
+    assert not lif.return_v_seq
+    assert hooks(lif) == 0
+
+
+def test_spike_times_are_counted_once_a_sample():
+    layer = SpikeProp(2, 3, 4, t_max=20.0)
+    t = torch.tensor([[0.0, torch.inf], [1.0, 2.0]])
+    with snnfast.monitor(layer) as watching:
+        fired = layer(t).isfinite()
+    activity = watching.activity()
+    assert activity.samples == 2
+    assert activity.neurons[0].spikes == fired.sum().item() / 2
+    assert activity.neurons[0].rate != activity.neurons[0].rate
+    # Three input spikes, each with 4 terminals to 3 neurons.
+    assert activity.products[0].accumulates * 2 == 3 * 12
+    assert activity.products[0].dense == 2 * 12
+
+
+def test_on_off_clear():
+    net = nn.Sequential(Time(nn.Linear(4, 3)), LIF(), Rate())
+    watching = snnfast.monitor(net)
+    watching.on()
+    net(torch.rand(2, 5, 4))
+    watching.off()
+    net(torch.rand(2, 5, 4))
+    assert watching.samples == 5
+    watching.on()
+    net(torch.rand(2, 5, 4))
+    assert watching.samples == 10
+    watching.clear()
+    with pytest.raises(ValueError, match=r"^monitor: the network has not run since"):
+        watching.activity()
+    net(torch.rand(2, 5, 4))
+    watching.off()
+    assert watching.activity().samples == 5
+
+
+def test_another_number_of_neurons_is_refused():
+    lif = LIF()
+    with snnfast.monitor(lif):
+        lif(torch.rand(2, 5, 4))
+        with pytest.raises(ValueError, match=r"^monitor: LIF had 4 neurons, now 3; call clear"):
+            lif(torch.rand(2, 5, 3))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"net": 3}, r"^monitor: net must be a module, got int"),
+        ({"membranes": 17}, r"^monitor: membranes must be at most 16, got 17"),
+        ({"membranes": 1.5}, r"^monitor: membranes must be"),
+        ({"energy_ac": -1.0}, r"^monitor: energy_ac must be"),
+        ({"energy_mac": "a"}, r"^monitor: energy_mac must be"),
+    ],
+)
+def test_what_is_wrong_is_told(arguments, error):
+    with pytest.raises((TypeError, ValueError), match=error):
+        snnfast.monitor(**{"net": LIF(), **arguments})
+
+
+class Writer:
+    def __init__(self):
+        self.rows = []
+
+    def add_scalar(self, name, value, step):
+        self.rows.append((name, value, step))
+
+
+def test_scalars_and_figures(tmp_path):
+    net = Wu2018(3, input_shape=(1, 8, 8))
+    with snnfast.monitor(net, membranes=2) as watching:
+        net(torch.rand(4, 1, 8, 8))
+    writer = Writer()
+    watching.write(writer, 7)
+    assert dict((n, v) for n, v, _ in writer.rows) == watching.activity().scalars()
+    assert {step for _, _, step in writer.rows} == {7}
+    figures = watching.figures()
+    assert sorted(figures) == ["membranes", "raster", "rates", "weights"]
+    for name, figure in figures.items():
+        visual.save(figure, tmp_path / name, dpi=30)
+        assert figure.axes[0].get_title(loc="left").startswith("layers.")
+
+
+@pytest.mark.parametrize("procedure", PROCEDURES, ids=lambda p: p.name)
+def test_every_procedure_can_be_watched(procedure, tmp_path):
+    small = {"stdp": {"neurons": 4, "duration": 20.0}}.get(procedure.name, {})
+    small |= {"progress": False, "echo": None, "epochs": 0}
+    result = procedure(**small, out=tmp_path, monitor=True)
+    activity = result.activity
+    assert 1 <= activity.samples <= 500
+    assert activity.products
+    assert all(p.dense >= p.accumulates + p.multiply_accumulates for p in activity.products)
+    assert activity.total.energy > 0
+    assert str(activity) in result.summary()
+    kept = json.loads((tmp_path / "result.json").read_text())
+    assert kept["activity"] == json.loads(json.dumps(activity.as_dict()))
+    assert (tmp_path / "monitor_weights.png").exists() or procedure.name == "stdp"

@@ -81,11 +81,13 @@ def ours(task: Task) -> Prepared:
     quick = task.shape in QUICK_SHAPES
     count = 2 * batch if quick else LENGTH
     net, encode = network(tuple(sizes), steps, batch, 20 if quick else LEARNED)
+    net.to(task.device)
     update = "step" if batch == 1 else "sequence"
-    batches = loader(sizes[0], sizes[-1], batch, count)
+    drawn = loader(sizes[0], sizes[-1], batch, count)
+    batches = [(pixels.to(task.device), of.to(task.device)) for pixels, of in drawn]
     x = torch.cat([encode(pixels) for pixels, _ in batches], 1)
     labels = torch.cat([of for _, of in batches])
-    desired = encoder.desired_times(len(labels), BETA, steps)
+    desired = encoder.desired_times(len(labels), BETA, steps).to(task.device)
     start = [w.clone() for w in net.weights]
 
     def restore() -> None:
@@ -132,7 +134,8 @@ def products(task: Task) -> Prepared:
     slots = steps * batch
     chosen = max(round(slots * BETA / 1000), 1)
     pairs = [
-        (torch.rand(slots, i), torch.rand(o, i), torch.rand(slots, o)) for i, o in pairwise(sizes)
+        tuple(torch.rand(shape, device=task.device) for shape in ((slots, i), (o, i), (slots, o)))
+        for i, o in pairwise(sizes)
     ]
 
     def run() -> None:

@@ -73,10 +73,14 @@ def learned(inputs: int, outputs: int, presentations: int) -> Network:
     return network
 
 
+def on(device: str, network: Network) -> Network:
+    return Network(*(tensor.to(device) for tensor in network))
+
+
 def _rates(hz: Tensor, seed: int, steps: int = 250):  # type: ignore[no-untyped-def]
     from snnfast import ops
 
-    return ops.Rates(hz, steps, torch.arange(seed, seed + len(hz)))
+    return ops.Rates(hz, steps, torch.arange(seed, seed + len(hz), device=hz.device))
 
 
 def learn(
@@ -132,13 +136,13 @@ def prepare(task: Task) -> Prepared:
     steps, inputs, outputs = task.shape
     quick = task.shape in QUICK_SHAPES
     if task.implementation == FLOOR:
-        w = torch.rand(inputs, outputs)
+        w = torch.rand(inputs, outputs, device=task.device)
         return Prepared({RUN: lambda: w.clone()}, {})
     if task.implementation != neurons.OURS:
-        network = learned(inputs, outputs, 0)
+        network = on(task.device, learned(inputs, outputs, 0))
         baseline = importlib.import_module(f"benchmarks.baselines.{task.implementation}")
         return Prepared({RUN: baseline.diehl_cook(network, trains(network, 1, steps)[0])}, {})
-    network = learned(inputs, outputs, 200 if quick else LEARNED)
+    network = on(task.device, learned(inputs, outputs, 200 if quick else LEARNED))
     passes = ours(network, steps)
     result = passes[RUN]()
     facts = {"spikes a presentation": result.counts.sum().item() / len(result.counts)}  # type: ignore[attr-defined]

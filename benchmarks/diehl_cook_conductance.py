@@ -29,10 +29,11 @@ INTENSITY = 63.75 / 128  # of the rates in benchmarks.diehl_cook
 
 
 @functools.cache
-def delays(outputs: int, inputs: int) -> Tensor:
+def delays(outputs: int, inputs: int, device: torch.device) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     shape = (outputs, inputs)
-    return torch.randint(LONGEST_DELAY + 1, shape, generator=generator, dtype=torch.uint8)
+    drawn = torch.randint(LONGEST_DELAY + 1, shape, generator=generator, dtype=torch.uint8)
+    return drawn.to(device)
 
 
 @functools.cache
@@ -53,7 +54,7 @@ def learned(inputs: int, outputs: int, presentations: int) -> Network:
 def rates(hz: Tensor, seed: int, steps: int):  # type: ignore[no-untyped-def]
     from snnfast import ops
 
-    return ops.Rates(hz, steps, torch.arange(seed, seed + len(hz)))
+    return ops.Rates(hz, steps, torch.arange(seed, seed + len(hz), device=hz.device))
 
 
 def learn(
@@ -66,7 +67,7 @@ def learn(
     arguments = {
         "rule": plasticity.triplet(1e-4, 1e-2),
         "norm": NORM * inputs,
-        "delays": delays(outputs, inputs),
+        "delays": delays(outputs, inputs, network.w.device),
         "dt": DT,
         "rest": REST,
         "validate": False,
@@ -107,14 +108,14 @@ def prepare(task: Task) -> Prepared:
     steps, inputs, outputs = task.shape
     quick = task.shape in QUICK_SHAPES
     if task.implementation == FLOOR:
-        w = torch.rand(inputs, outputs)
+        w = torch.rand(inputs, outputs, device=task.device)
         return Prepared({RUN: lambda: w.clone()}, {})
     if task.implementation != neurons.OURS:
-        network = learned(inputs, outputs, 0)
+        network = diehl_cook.on(task.device, learned(inputs, outputs, 0))
         baseline = importlib.import_module(f"benchmarks.baselines.{task.implementation}")
         spikes = trains(network, 1, steps)[0]
         return Prepared({RUN: baseline.diehl_cook_conductance(network, spikes)}, {})
-    network = learned(inputs, outputs, 20 if quick else LEARNED)
+    network = diehl_cook.on(task.device, learned(inputs, outputs, 20 if quick else LEARNED))
     passes = ours(network, steps)
     result = passes[RUN]()
     facts = {"spikes a presentation": result.counts.sum().item() / len(result.counts)}  # type: ignore[attr-defined]

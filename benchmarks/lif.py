@@ -16,10 +16,10 @@ QUICK_SHAPES = ((3, 2, 5),)
 BASELINES = neurons.BASELINES
 # The floor: a copy of x into new memory. "copy" goes into memory that is there.
 FLOOR = "clone"
-FORWARD, TRAINING = "forward", "forward+backward"
+FORWARD, TRAINING, BACKWARD = "forward", "forward+backward", "backward"
 # Tensors of x's size that must pass the memory bus: read x, write the spikes; then read x and the
 # spikes' gradient, write the gradient of x.
-TENSORS_MOVED = {FORWARD: 2, TRAINING: 5, "copy": 2}
+TENSORS_MOVED = {FORWARD: 2, TRAINING: 5, BACKWARD: 3, "copy": 2}
 
 
 class Limit(NamedTuple):
@@ -45,10 +45,10 @@ def bytes_moved(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> int:
 
 
 def inputs(task: Task) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    x = 1 + torch.randn(task.shape, generator=generator)
-    grad = torch.randn(task.shape, generator=generator)
-    return x.to(task.device, task.torch_dtype), grad.to(task.device, task.torch_dtype)
+    generator = torch.Generator(task.device).manual_seed(0)
+    x = 1 + torch.randn(task.shape, generator=generator, device=task.device)
+    grad = torch.randn(task.shape, generator=generator, device=task.device)
+    return x.to(task.torch_dtype), grad.to(task.torch_dtype)
 
 
 def prepare(task: Task) -> Prepared:
@@ -60,7 +60,7 @@ def prepare(task: Task) -> Prepared:
 
 
 def passes(run: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor) -> Prepared:
-    """Forward alone, and forward with the gradient of ``x``, of neurons ``x -> spikes``."""
+    """Forward alone, and with the gradient of ``x``, of neurons ``x -> spikes``; on a GPU also that gradient alone."""
     leaf = x.clone().requires_grad_()
 
     def forward() -> Tensor:
@@ -71,4 +71,8 @@ def passes(run: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor) -> Prepared
         return torch.autograd.grad(run(leaf), leaf, grad)
 
     facts = {"spikes a step": forward().double().mean().item()}
-    return Prepared({FORWARD: forward, TRAINING: training}, facts)
+    timed: dict[str, Callable[[], object]] = {FORWARD: forward, TRAINING: training}
+    if x.is_cuda:
+        spikes = run(leaf)
+        timed[BACKWARD] = lambda: torch.autograd.grad(spikes, leaf, grad, retain_graph=True)
+    return Prepared(timed, facts)

@@ -3,8 +3,8 @@
 All have the same weights and fire the same spikes. A network is named by its input, ``T x B x ...``. Images are the
 same at every step, but for those of the block of a ResNet, which stands in the middle of a network.
 
-``relu`` is the same network with ReLU on T x B images: products, normalisation and pooling alone. The fact "peak MB" is
-how much the process grew for a step at most.
+``relu`` is the same network with ReLU on T x B images; ``products`` has nothing in the place of neurons. The fact
+"peak MB" is how much the process grew for a step at most.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from benchmarks import neurons, report
 from benchmarks.timing import Prepared, Task
 
 FLOOR = "relu"
+PRODUCTS = "products"
 BASELINES = ("spikingjelly", "snntorch")
 STEP = "training step"
 PER_RELU = 1.1  # what a convolutional network may take, beside ReLU
@@ -55,14 +56,15 @@ class Network(NamedTuple):
 
 
 class Residual(nn.Module):
-    """``x + f(x)``: spikes added to spikes, as SEW ResNet does."""
+    """``x + f(x)``: spikes added to spikes, as SEW ResNet does; or ``shortcut(x)`` instead of ``x``."""
 
-    def __init__(self, f: nn.Module) -> None:
+    def __init__(self, f: nn.Module, shortcut: nn.Module | None = None) -> None:
         super().__init__()
         self.f = f
+        self.shortcut = shortcut or nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.f(x)
+        return self.shortcut(x) + self.f(x)
 
 
 def normalised(neuron: Callable[[], nn.Module], channels: int, size: int) -> nn.Module:
@@ -109,6 +111,43 @@ def linear(neuron: Callable[[], nn.Module], features: int, hidden: int = 1000) -
     return nn.Sequential(first, neuron(), second, neuron(), layers.Rate())
 
 
+def resnet(neuron: Callable[[], nn.Module], channels: int, size: int) -> nn.Module:
+    """SEW ResNet-18 for small images: a convolution, eight blocks, the last of which see an eighth of the size."""
+    from snnfast.nn import Rate, Time
+
+    def conv(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
+        product = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        return [Time(product, nn.BatchNorm2d(outputs)), neuron()]
+
+    def block(inputs: int, outputs: int, stride: int) -> nn.Module:
+        f = nn.Sequential(*conv(inputs, outputs, stride), *conv(outputs, outputs, 1))
+        if inputs == outputs:
+            return Residual(f)
+        shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+        return Residual(f, nn.Sequential(Time(shortcut, nn.BatchNorm2d(outputs)), neuron()))
+
+    blocks = [block(min(c, w), w, s) for c, w, s in zip(*RESNET)]
+    classes = Time(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10))
+    return nn.Sequential(*conv(channels, 64, 1), *blocks, classes, Rate())
+
+
+# Channels that come and go, and strides.
+RESNET = (
+    (64, 64, 64, 128, 128, 256, 256, 512),
+    (64, 64, 128, 128, 256, 256, 512, 512),
+    (1, 1, 2, 1, 2, 1, 2, 1),
+)
+
+
+def square(neuron: Callable[[], nn.Module], features: int) -> nn.Module:
+    from snnfast.nn import Time
+
+    product = nn.Linear(features, features)
+    with torch.no_grad():
+        product.weight *= 3  # a fifth of the inputs fires
+    return nn.Sequential(Time(product), neuron())
+
+
 JELLY = {"name": "spikingjelly.LIFNode", "surrogate": "atan"}
 TORCH = {"name": "snntorch.Leaky", "beta": 0.5}
 NETWORKS = {
@@ -128,7 +167,20 @@ NETWORKS = {
 SHAPES = tuple(NETWORKS)
 # As the first, the second and so on.
 QUICK_SHAPES = ((2, 3, 1, 8, 8), (3, 2, 1, 16, 16), (2, 3, 4, 4, 4), (3, 2, 6))
-EVERY = NETWORKS | dict(zip(QUICK_SHAPES, NETWORKS.values()))
+# Those that fill a GPU.
+SQUARE = Network("Linear + LIF", square, JELLY, False, "spikingjelly", 1.0, True)
+LARGE = {
+    (4, 112, 3, 32, 32): Network("SEW ResNet-18", resnet, JELLY, True, "spikingjelly", 1.0, True),
+    (500, 16, 4096): SQUARE,
+    (500, 16, 16384): SQUARE,
+}
+QUICK_LARGE = ((2, 2, 3, 8, 8), (4, 2, 9), (4, 2, 11))
+EVERY = {
+    **NETWORKS,
+    **dict(zip(QUICK_SHAPES, NETWORKS.values())),
+    **LARGE,
+    **dict(zip(QUICK_LARGE, LARGE.values())),
+}
 
 
 def neuron_of(network: Network) -> nn.Module:
@@ -149,14 +201,13 @@ def inputs(network: Network, shape: tuple[int, ...]) -> Tensor:
     return x if network.constant else (x < 0.2).float()
 
 
-def build(task: Task) -> nn.Module:
-    """The network in snnfast, whose parameters all others take."""
+def build(task: Task, neuron: Callable[[], nn.Module] | None = None) -> nn.Module:
+    """The network, with the neurons that the implementation has; its parameters are those of all others."""
     network = EVERY[task.shape]
     torch.manual_seed(0)
-    neuron: Callable[[], nn.Module] = (
-        nn.ReLU if task.implementation == FLOOR else functools.partial(neuron_of, network)
-    )
-    net = network.layers(neuron, *task.shape[2:4]).to(task.torch_dtype)
+    instead: dict[str, Callable[[], nn.Module]] = {FLOOR: nn.ReLU, PRODUCTS: nn.Identity}
+    make = neuron or instead.get(task.implementation) or functools.partial(neuron_of, network)
+    net = network.layers(make, *task.shape[2:4]).to(task.device, task.torch_dtype)
     with torch.no_grad():  # so that neurons fire in every layer
         for parameter in net.parameters():
             if parameter.dim() > 1:
@@ -175,7 +226,7 @@ def ours(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor], list[nn.Mod
         if not network.constant:
             return net(x)
         x = x.expand(steps, *x.shape)
-        return net(x.contiguous() if task.implementation == FLOOR else x)
+        return net(x.contiguous() if task.implementation in (FLOOR, PRODUCTS) else x)
 
     return net, run, [module for module in net.modules() if isinstance(module, Spiking)]
 
@@ -218,15 +269,16 @@ def most_resident() -> float:
 
 def prepare(task: Task) -> Prepared:
     network = EVERY[task.shape]
-    if task.implementation in (neurons.OURS, FLOOR):
+    if task.implementation in (neurons.OURS, FLOOR, PRODUCTS):
         net, run, fire = ours(task)
     elif task.implementation == network.peer:
         peer = importlib.import_module(f"benchmarks.baselines.{network.peer}")
         net, run, fire = peer.network(task)
     else:
         raise NotImplementedError(f"the network comes from {network.peer}")
-    x = inputs(network, task.shape).to(task.torch_dtype)
+    x = inputs(network, task.shape).to(task.device, task.torch_dtype)
     target = torch.randint(10, (task.shape[1],), generator=torch.Generator().manual_seed(1))
+    target = target.to(task.device)
     grad = torch.randn(task.shape, generator=torch.Generator().manual_seed(2)).to(x)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.0)  # so that every step is the same
     if not network.constant:
@@ -245,7 +297,7 @@ def prepare(task: Task) -> Prepared:
     loss = step().item()
     peak = most_resident() - before
     facts = {"peak MB": peak} if task.shape in NETWORKS else {}
-    if task.implementation != FLOOR:
+    if task.implementation not in (FLOOR, PRODUCTS):
         facts |= {"first loss": loss, "spikes a step": fired(fire, lambda: run(x))}
     return Prepared({STEP: step}, facts)
 

@@ -20,6 +20,8 @@ OPTIONAL_BASELINES = ("compiled_loop",)
 def lif(name: str) -> Callable[[Tensor], Tensor]:
     """The neuron ``x [T, B, ...] -> spikes`` of one implementation; see ``baselines``.
 
+    A library with several backends takes the name of one after a colon: ``spikingjelly:triton``.
+
     Raises:
         ImportError: if its library is not installed.
     """
@@ -27,7 +29,9 @@ def lif(name: str) -> Callable[[Tensor], Tensor]:
         import snnfast
 
         return lambda x: snnfast.ops.lif(x, tau=2.0, surrogate="atan", return_state=False)[0]
-    return importlib.import_module(f"benchmarks.baselines.{name}").lif()
+    library, _, backend = name.partition(":")
+    module = importlib.import_module(f"benchmarks.baselines.{library}")
+    return module.lif(backend) if backend else module.lif()
 
 
 def stems() -> list[str]:

@@ -19,6 +19,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 
 FEWEST_RUNS = 3
+QUEUE_CYCLES = 2_000_000  # of a GPU's clock: about a millisecond
 # glibc's malloc keeps what is freed, as it does late in a training: fresh pages are nobody's disadvantage.
 KEEP_FREED = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
 
@@ -74,10 +75,40 @@ class Measurement:
         return statistics.median(self.seconds[name]) if name in self.seconds else None
 
 
-def time_runs(run: Callable[[], object], task: Task) -> list[float]:
+def once(run: Callable[[], object], task: Task) -> Callable[[], float]:
+    """What runs once and says how many seconds that took.
+
+    On a GPU between two events, its cache flushed before. It first waits a while, so that Python has put all launches
+    of a short run into the queue when the first event passes.
+    """
+    if task.device == "cuda":
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        size = torch.cuda.get_device_properties().L2_cache_size
+        flush = torch.empty(2 * size, dtype=torch.uint8, device="cuda")
+
+        def on_gpu() -> float:
+            torch.cuda._sleep(QUEUE_CYCLES)
+            flush.zero_()
+            start.record()
+            run()
+            end.record()
+            end.synchronize()
+            return start.elapsed_time(end) / 1000
+
+        return on_gpu
     clock = time.process_time if task.clock == "cpu" else time.perf_counter
-    synchronize = torch.cuda.synchronize if task.device == "cuda" else lambda: None
+
+    def on_cpu() -> float:
+        begin = clock()
+        run()
+        return clock() - begin
+
+    return on_cpu
+
+
+def time_runs(run: Callable[[], object], task: Task) -> list[float]:
     run()
+    timed = once(run, task)
     seconds: list[float] = []
     deadline = time.perf_counter() + task.budget
     gc.collect()
@@ -86,11 +117,7 @@ def time_runs(run: Callable[[], object], task: Task) -> list[float]:
         while len(seconds) < task.repeats and (
             len(seconds) < FEWEST_RUNS or time.perf_counter() < deadline
         ):
-            synchronize()
-            start = clock()
-            run()
-            synchronize()
-            seconds.append(clock() - start)
+            seconds.append(timed())
     finally:
         gc.enable()
     return seconds
@@ -103,15 +130,16 @@ def measure(task: Task) -> Measurement:
     torch.set_num_threads(task.threads)
     try:
         prepared = neurons.module_of(task.benchmark).prepare(task)
+        timed = {name: time_runs(run, task) for name, run in prepared.passes.items()}
     except (ImportError, NotImplementedError, RuntimeError, TypeError) as error:
         return Measurement(skipped=f"{type(error).__name__}: {str(error).splitlines()[0]}")
     measurement = Measurement(facts=prepared.facts)
     if task.implementation == neurons.OURS or neurons.is_baseline(task.implementation):
         measurement.version = neurons.version_of(task.implementation)
         measurement.note = neurons.note(task.implementation)
-    for name, run in prepared.passes.items():
+    for name, seconds in timed.items():
         times = prepared.times.get(name, 1)
-        measurement.seconds[name] = [seconds / times for seconds in time_runs(run, task)]
+        measurement.seconds[name] = [of_all / times for of_all in seconds]
     return measurement
 
 

@@ -16,7 +16,8 @@ from benchmarks.timing import Task
 NOTE = ""
 
 
-def lif() -> Callable[[Tensor], Tensor]:
+def lif(backend: str | None = None) -> Callable[[Tensor], Tensor]:
+    chosen = {} if backend is None else {"backend": backend}
     neurons = neuron.LIFNode(
         tau=2.0,
         decay_input=True,
@@ -24,6 +25,7 @@ def lif() -> Callable[[Tensor], Tensor]:
         v_reset=0.0,
         surrogate_function=surrogate.ATan(alpha=2.0),
         step_mode="m",
+        **chosen,
     )
 
     def run(x: Tensor) -> Tensor:
@@ -73,6 +75,8 @@ def conversion(
 
 def network(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor], list[nn.Module]]:
     """The networks of :mod:`benchmarks.network` as its tutorials have them: every layer multi-step, images repeated."""
+    if task.shape not in (*networks.SHAPES, *networks.QUICK_SHAPES):
+        return with_its_neurons(task)
     steps, _, channels, size = task.shape[:4]
     fire: list[nn.Module] = []
 
@@ -107,3 +111,17 @@ def network(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor], list[nn.
         return x + net(x)
 
     return net, run, fire
+
+
+def with_its_neurons(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor], list[nn.Module]]:
+    """The network of :mod:`benchmarks.network` itself, with SpikingJelly's neurons."""
+    steps, described = task.shape[0], networks.EVERY[task.shape]
+    net = networks.build(
+        task, lambda: neuron.LIFNode(surrogate_function=surrogate.ATan(), step_mode="m")
+    )
+
+    def run(x: Tensor) -> Tensor:
+        functional.reset_net(net)
+        return net(x.expand(steps, *x.shape) if described.constant else x)
+
+    return net, run, [module for module in net.modules() if isinstance(module, neuron.LIFNode)]

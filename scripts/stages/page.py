@@ -1,0 +1,219 @@
+"""The page that a run ends with: what ran, what failed, what was reached beside what was predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import job
+
+# Tensors of x's size that a pass must move.
+MOVED = {"forward": 2, "backward": 3, "forward+backward": 5}
+ITEM = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+
+Stages = dict[str, dict[str, Any]]
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def results(stages: Stages, stage: str) -> list[dict[str, Any]]:
+    """What the parts of a stage measured."""
+    parts = stages.get(stage, {}).get("parts", {}).values()
+    return [part["result"] for part in parts if part["state"] == "done"]
+
+
+def size(shape: Iterable[int]) -> str:
+    return "[" + ", ".join(map(str, shape)) + "]"
+
+
+def milliseconds(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{1e3 * seconds:.4g}"
+
+
+def what_ran(stages: Stages) -> str:
+    rows = []
+    for stage, found in stages.items():
+        parts = list(found["parts"].values())
+        states = [part["state"] for part in parts]
+        minutes = sum(part.get("seconds", 0) for part in parts) / 60
+        counts = [states.count(state) for state in ("done", "failed", "skipped")]
+        rows.append((stage, *counts, len(parts) - sum(counts), f"{minutes:.1f}"))
+    return table(("stage", "done", "failed", "skipped", "not run", "minutes"), rows)
+
+
+def what_failed(stages: Stages) -> str:
+    rows = []
+    for stage, found in stages.items():
+        for name, part in found["parts"].items():
+            if part["state"] == "done":
+                continue
+            words = part.get("error", part["state"]).splitlines() or [""]
+            rows.append((stage, name, words[0].replace("|", "/")[:160]))
+            result = part.get("result")
+            for file, tests in (
+                (result.get("failed") or {}).items() if isinstance(result, dict) else ()
+            ):
+                rows.append(
+                    (stage, file, f"{len(tests)} tests, {next(iter(tests))}".replace("|", "/"))
+                )
+    return table(("stage", "part", "error"), rows) if rows else "Nothing."
+
+
+def copies(rows: list[dict[str, Any]]) -> dict[tuple[str, str], float]:
+    """Bytes a second of a copy, by shape and dtype."""
+    return {
+        (size(row["shape"]), row["dtype"]): moved(row, 2) / row["seconds"]["copy"]
+        for row in rows
+        if "copy" in row["seconds"]
+    }
+
+
+def moved(row: dict[str, Any], tensors: int) -> int:
+    count = tensors * ITEM[row["dtype"]]
+    for extent in row["shape"]:
+        count *= extent
+    return count
+
+
+def shares(stages: Stages) -> list[dict[str, Any]]:
+    """Of each pass of our neurons: seconds, bytes a second, and the share of a copy's."""
+    rows = results(stages, "neurons")
+    copied = copies(rows)
+    found = []
+    for row in rows:
+        bandwidth = copied.get((size(row["shape"]), row["dtype"]))
+        for name, seconds in row["seconds"].items():
+            if row["implementation"] == "snnfast" and name in MOVED:
+                rate = moved(row, MOVED[name]) / seconds
+                found.append(
+                    {
+                        **{key: row[key] for key in ("benchmark", "shape", "dtype")},
+                        **{"pass": name, "seconds": seconds, "rate": rate},
+                        "share": rate / bandwidth if bandwidth else None,
+                    }
+                )
+    return found
+
+
+def neurons(stages: Stages, predictions: dict[str, float]) -> str:
+    rows = []
+    for found in shares(stages):
+        key = f"{found['benchmark']} {found['pass']} {found['dtype']}"
+        share, predicted = found["share"], predictions.get(key)
+        rows.append(
+            (
+                *(found["benchmark"], found["pass"], size(found["shape"]), found["dtype"]),
+                milliseconds(found["seconds"]),
+                f"{found['rate'] / 1e9:.0f}",
+                "-" if share is None else f"{100 * share:.0f} %",
+                "-" if predicted is None else f"{100 * predicted:.0f} %",
+            )
+        )
+    header = ("neuron", "pass", "[T, N]", "dtype", "ms", "GB/s", "of a copy", "predicted at most")
+    return table(header, rows)
+
+
+def beside(stages: Stages, stage: str, benchmarks: Sequence[str], column: str) -> str:
+    """Milliseconds of each pass, with one column for each value of ``column``."""
+    rows = [row for row in results(stages, stage) if row["benchmark"] in benchmarks]
+    rows = [row for row in rows if row["implementation"] != "clone"]
+    names = list(dict.fromkeys(row[column] for row in rows))
+    cells: dict[tuple[str, ...], dict[str, float]] = {}
+    for row in rows:
+        for name, seconds in row["seconds"].items():
+            key = (row["benchmark"], size(row["shape"]), row["dtype"], name)
+            cells.setdefault(key, {})[row[column]] = seconds
+    lines = [
+        (*key, *(milliseconds(found.get(name)) for name in names))
+        for key, found in cells.items()
+        if len(found) > 1 or len(names) == 1
+    ]
+    return table(("benchmark", "shape", "dtype", "pass", *(f"{name}, ms" for name in names)), lines)
+
+
+def hottest(stages: Stages) -> str:
+    kernels = [kernel for found in results(stages, "profile") for kernel in found["kernels"]]
+    if not kernels:
+        return "Not measured."
+    header = [name.replace("_", " ") for name in kernels[0]]
+    cells = (
+        [f"{v:.4g}" if isinstance(v, float) else v or "-" for v in k.values()] for k in kernels
+    )
+    return table(header, cells)
+
+
+def draw(stages: Stages, path: Path) -> None:
+    """What share of a copy each pass reached."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    found = [row for row in shares(stages) if row["share"] is not None]
+    labels = [f"{r['benchmark']} {r['pass']} {size(r['shape'])} {r['dtype']}" for r in found]
+    figure, axis = pyplot.subplots(figsize=(9, 1 + 0.18 * len(found)), layout="constrained")
+    axis.barh(labels, [100 * row["share"] for row in found])
+    axis.axvline(100, color="black", linewidth=0.8)
+    axis.set(title="share of the bandwidth of a copy, %")
+    axis.invert_yaxis()
+    axis.tick_params(labelsize=7)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def text(stages: Stages, predictions: dict[str, float]) -> str:
+    environment = next(iter(results(stages, "build")), {})
+    card = environment.get("gpu") or "no GPU"
+    where = ", ".join(
+        f"{name} {environment[name]}"
+        for name in ("driver", "torch", "nvcc", "cores", "multiprocessors")
+        if environment.get(name)
+    )
+    rehearsed = any(found["rehearsed"] for found in stages.values())
+    parts = [
+        f"**{card}**: {where}.",
+        "A rehearsal on the CPU: no figure here is one of a GPU." if rehearsed else "",
+        f"### What ran\n\n{what_ran(stages)}",
+        f"### What failed, or was not run\n\n{what_failed(stages)}",
+        f"### Neurons\n\n{neurons(stages, predictions)}",
+        f"### LIF beside others\n\n{beside(stages, 'neurons', ('lif',), 'implementation')}",
+        f"### Networks\n\n{beside(stages, 'network', ('network',), 'implementation')}",
+        "### Plasticity\n\n" + beside(stages, "plasticity", plastic(stages), "device"),
+        f"### The kernels that take longest\n\n{hottest(stages)}",
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def plastic(stages: Stages) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(row["benchmark"] for row in results(stages, "plasticity")))
+
+
+def write(folder: Path, docs: Path | None = None) -> str:
+    """``page.md`` and ``shares.png`` in the folder; with ``docs`` that file's measured part, too.
+
+    Raises:
+        ValueError: for ``docs`` of a rehearsal.
+    """
+    stages: Stages = job.results(folder)
+    made = text(stages, predictions())
+    (folder / "page.md").write_text(made)
+    draw(stages, folder / "shares.png")
+    if docs is not None:
+        if any(found["rehearsed"] for found in stages.values()):
+            raise ValueError(
+                f"{docs.name} is made from measurements on a GPU, and this was a rehearsal"
+            )
+        before, _, rest = docs.read_text().partition(BEGIN)
+        _, _, after = rest.partition(END)
+        docs.write_text(f"{before}{BEGIN}\n{made}{END}{after}")
+    return made
+
+
+def predictions() -> dict[str, float]:
+    """The share of bandwidth that machine code allows, by neuron, pass and dtype."""
+    return {}

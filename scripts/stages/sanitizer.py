@@ -1,0 +1,56 @@
+"""compute-sanitizer's four tools over one small call of every op and over the runs that are worked by hand."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from functools import partial
+from typing import Any
+
+from .job import Job, PartError, Parts
+
+TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
+SECONDS = 220  # of one tool over one list
+# What is tried: every op, and small tests of the scan over time, one launch a test.
+LISTS = {
+    "ops": ["-m", "stages.ops", "cuda"],
+    "tests": ["-m", "pytest", "-x", "tests/ops", "-k", "worked_by_hand and cuda and not emulation"],
+}
+
+
+def parts(job: Job) -> Parts:
+    return {f"{tool} {name}": partial(check, job, tool, name) for name in LISTS for tool in TOOLS}
+
+
+def check(job: Job, tool: str, name: str) -> dict[str, Any]:
+    words = [sys.executable, "-P", *LISTS[name]]
+    if job.rehearse:  # the list itself, on the CPU
+        words = [sys.executable, "-P", "-m", "stages.ops", "cpu", "--only", "lif", "stdp_"]
+        if (tool, name) != ("memcheck", "ops"):
+            return {"errors": 0}
+    else:
+        program = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
+        if shutil.which(program) is None:
+            raise PartError("compute-sanitizer was not found")
+        options = ["--target-processes", "all", "--error-exitcode", "9", "--print-limit", "20"]
+        # Our kernels alone; what PyTorch's write must be known to find what nobody has written.
+        options += [] if tool == "initcheck" else ["--kernel-name", "kernel_substring=snnfast"]
+        words = [program, "--tool", tool, *options, *words]
+    # Each tensor an allocation of its own, or writing behind it would be writing into a neighbour.
+    variables = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
+    code, text = job.command(f"{tool}-{name}", words, SECONDS, variables)
+    found = {"errors": errors(text), "code": code}
+    if code is None:
+        raise PartError("not finished in time", found)
+    if code or found["errors"]:
+        raise PartError(
+            f"{found['errors']} errors, exit code {code}", {**found, "output": text[-3000:]}
+        )
+    return found
+
+
+def errors(text: str) -> int:
+    """How many a tool counts at its end."""
+    found = re.findall(r"(?:ERROR SUMMARY|RACECHECK SUMMARY): (\d+)", text)
+    return sum(map(int, found))

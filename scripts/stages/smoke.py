@@ -1,0 +1,113 @@
+"""One launch of every kernel on a stream of its own, on a second device, from a CUDA graph and from compiled code.
+
+What comes out is compared with the CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .job import Job, PartError, Parts
+
+MODES = ("default", "reduce-overhead", "max-autotune")
+ANOTHER = 1e-3  # share of elements that may differ: spikes at the very threshold
+
+
+def parts(job: Job) -> Parts:
+    from .ops import examples
+
+    device = job.device
+    here, there = examples("cpu"), examples(device)
+    found: dict[str, Callable[[], Any]] = {"import": information}
+    for name, example in there.items():
+        want = here[name].run
+        found[f"launch {name}"] = partial(launch, example.run, want, job.rehearse)
+    if device == "cuda" and torch.cuda.device_count() > 1:
+        for name, example in examples("cuda:1").items():
+            found[f"second device {name}"] = partial(launch, example.run, here[name].run, False)
+    for name, example in there.items():
+        run = partial(captured, example.run) if device == "cuda" else example.run
+        found[f"capture {name}"] = partial(launch, run, here[name].run, job.rehearse)
+    modes = (None,) if job.rehearse else MODES
+    for name in ("lif",) if job.rehearse else there:
+        for mode in modes:
+            run = partial(compiled, there[name], mode)
+            found[f"compile {name} {mode or ''}".strip()] = partial(
+                launch, run, here[name].run, False
+            )
+    return found
+
+
+def information() -> dict[str, Any]:
+    import snnfast
+
+    return snnfast.build_info()
+
+
+def launch(
+    run: Callable[[], list[Tensor]], want: Callable[[], list[Tensor]], emulated: bool
+) -> Any:
+    """Runs on a stream of its own, or by emulation, and compares."""
+    from snnfast import backend, testing
+
+    if torch.cuda.is_available() and not emulated:
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            got = run()
+        stream.synchronize()
+    else:
+        with backend.use("cuda_emulation") if testing.load_cuda_emulation() else nullcontext():
+            got = run()
+    return compare(got, want())
+
+
+def captured(run: Callable[[], list[Tensor]]) -> list[Tensor]:
+    """What a CUDA graph leaves when it is replayed, after a warm-up."""
+    for _ in range(2):
+        run()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        got = run()
+    for tensor in got:
+        tensor.zero_()
+    graph.replay()
+    torch.cuda.synchronize()
+    return got
+
+
+def compiled(example: Any, mode: str | None) -> list[Tensor]:
+    torch.compiler.reset()
+    settings = {"backend": "aot_eager"} if mode is None else {"mode": mode}
+    function = torch.compile(example.function, fullgraph=True, **settings)
+    for _ in range(2):
+        example.run(function)
+    return example.run(function)
+
+
+def compare(got: list[Tensor], want: list[Tensor]) -> dict[str, Any]:
+    """The largest share of elements of a tensor that differ.
+
+    Raises:
+        PartError: if more differ than spikes at the threshold can explain.
+    """
+    if len(got) != len(want):
+        raise PartError(f"{len(got)} tensors instead of {len(want)}")
+    share = 0.0
+    for a, b in zip(got, want):
+        a, b = a.detach().cpu().double(), b.detach().double()
+        if a.shape != b.shape:
+            raise PartError(f"a shape of {tuple(a.shape)} instead of {tuple(b.shape)}")
+        if a.numel():
+            other = ~torch.isclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)
+            share = max(share, other.double().mean().item())
+    if share > ANOTHER:
+        raise PartError(f"{100 * share:.3g} % of the elements differ from the CPU's", share)
+    return {"tensors": len(got), "differ": share}

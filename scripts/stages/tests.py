@@ -1,0 +1,67 @@
+"""The whole suite, with a missing GPU as an error; which tests fail, by the file that they stand in."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from .job import Job, PartError, Parts
+
+GROUPS = {
+    "ops": ["tests/ops", "tests/property", "tests/reference"],
+    "rest": ["tests", "--ignore=tests/ops", "--ignore=tests/property", "--ignore=tests/reference"],
+}
+REHEARSED = {"ops": ["tests/ops/test_alif.py", "-k", "worked_by_hand"]}
+MEMORY = 3 << 30  # bytes of a GPU that a process of the suite may take
+
+
+def parts(job: Job) -> Parts:
+    groups = REHEARSED if job.rehearse else GROUPS
+    return {name: partial(suite, job, name, chosen) for name, chosen in groups.items()}
+
+
+def processes() -> int:
+    import torch
+
+    fit = torch.cuda.mem_get_info()[0] // MEMORY if torch.cuda.is_available() else 1
+    return max(1, min(os.cpu_count() or 1, int(fit)))
+
+
+def suite(job: Job, name: str, chosen: list[str]) -> dict[str, Any]:
+    record = job.folder / "logs" / f"tests-{name}.jsonl"
+    record.parent.mkdir(parents=True, exist_ok=True)
+    record.unlink(missing_ok=True)
+    words = [sys.executable, "-P", "-m", "pytest", "-p", "stages.record", "--tb=short", *chosen]
+    count = processes()
+    variables = {"SNNFAST_TEST_RECORD": str(record)}
+    if not job.rehearse:
+        variables["SNNFAST_FAIL_WITHOUT_CUDA"] = "1"
+        words += ["-n", str(count)]
+    code, text = job.command(name, words, environment=variables)
+    found = {"processes": count, "code": code, **summary(record)}
+    if code == 0:
+        return found
+    if code is None:
+        raise PartError(f"not finished in time; {found['passed']} passed", found)
+    raise PartError(
+        f"pytest ended with {code}: {sum(map(len, found['failed'].values()))} failed",
+        found if found["failed"] else {**found, "output": text[-3000:]},
+    )
+
+
+def summary(record: Path) -> dict[str, Any]:
+    """Counts, and the failures by file, each with the last line of its error."""
+    lines = record.read_text().splitlines() if record.exists() else []
+    results = [json.loads(line) for line in lines]
+    counts = Counter(result["outcome"] for result in results)
+    failed: dict[str, dict[str, str]] = {}
+    for result in results:
+        if result["outcome"] == "failed":
+            file, _, test = result["test"].partition("::")
+            failed.setdefault(file, {})[test] = result["error"]
+    return {"passed": counts["passed"], "skipped": counts["skipped"], "failed": failed}

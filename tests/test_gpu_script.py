@@ -1,0 +1,240 @@
+"""``scripts/gpu.py``: what can be known of it without a GPU. CI rehearses all of its stages (``.ci/run``)."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def stages(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    monkeypatch.syspath_prepend(ROOT)
+    import stages
+
+    return stages
+
+
+@pytest.fixture
+def job(stages, tmp_path):
+    from stages.job import Job
+
+    return lambda limit=60.0: Job("smoke", tmp_path, True, limit)
+
+
+def test_every_op_has_an_example(stages):
+    from stages.ops import examples
+
+    from snnfast import ops
+
+    assert set(examples("cpu")) == {name for name in ops.__all__ if name.islower()}
+
+
+def test_examples_do_something_and_change_none_of_their_inputs(stages):
+    from stages.ops import examples
+
+    for name, example in examples("cpu").items():
+        first, second = example.run(), example.run()
+        assert any(tensor.double().abs().sum() > 0 for tensor in first[len(example.inputs) :]), name
+        for a, b in zip(first, second):
+            torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True, msg=name)
+
+
+def test_a_run_goes_on_where_it_ended(job):
+    ran = []
+
+    def part(name):
+        return lambda: ran.append(name) or {"name": name}
+
+    assert job().run({"a": part("a"), "b": lambda: 1 / 0}) == 0
+    assert job(limit=-1).run({"a": part("a"), "b": part("b"), "c": part("c")}) == 0
+    assert ran == ["a"]
+    again = job()
+    assert {name: part["state"] for name, part in again.parts.items()} == {
+        "a": "done",
+        "b": "failed",
+        "c": "out of time",
+    }
+    assert "ZeroDivisionError" in again.parts["b"]["error"]
+    again.run({"a": part("a"), "b": part("b"), "c": part("c")})
+    assert ran == ["a", "c"]
+
+
+def test_a_part_whose_process_ended_has_failed(job):
+    first = job()
+    first.parts["a"] = {"state": "started"}
+    first.keep()
+    second = job()
+    second.run({"a": lambda: 1, "b": lambda: 2})
+    assert second.parts["a"]["state"] == "failed"
+    assert second.parts["b"]["result"] == 2
+
+
+def test_commands_end_at_their_limit_and_leave_a_log(job, tmp_path):
+    words = [sys.executable, "-c", "import time; print('begun', flush=True); time.sleep(60)"]
+    code, text = job().command("wait", words, 2.0)
+    assert code is None
+    assert text.endswith("begun\n")
+    assert (tmp_path / "logs/smoke-wait.log").read_text() == text
+
+
+def test_what_differs_from_the_cpu_is_a_failure(stages):
+    from stages.job import PartError
+    from stages.smoke import compare
+
+    want = [torch.zeros(10_000)]
+    one = torch.zeros(10_000)
+    one[3] = 1
+    assert compare([one], want) == {"tensors": 1, "differ": pytest.approx(1e-4)}
+    with pytest.raises(PartError, match="100 % of the elements"):
+        compare([torch.ones(10_000)], want)
+    with pytest.raises(PartError, match="0 tensors instead of 1"):
+        compare([], want)
+
+
+def test_failures_of_the_suite_are_listed_by_file(stages, tmp_path):
+    from stages.tests import summary
+
+    (tmp_path / "test_it.py").write_text("def test_a(): pass\ndef test_b(): assert 1 == 2\n")
+    record = tmp_path / "record.jsonl"
+    words = [sys.executable, "-P", "-m", "pytest", "-p", "stages.record", "-p", "no:cacheprovider"]
+    environment = {**os.environ, "SNNFAST_TEST_RECORD": str(record)}
+    environment["PYTHONPATH"] = str(ROOT / "scripts")
+    environment.pop("PYTEST_XDIST_WORKER", None)
+    subprocess.run([*words, f"--rootdir={tmp_path}", str(tmp_path)], env=environment)
+    found = summary(record)
+    assert found["passed"] == 1
+    assert list(found["failed"]) == ["test_it.py"]
+    assert "test_b" in found["failed"]["test_it.py"]
+
+
+def test_a_suite_that_left_nothing_has_passed_nothing(stages, tmp_path):
+    from stages.tests import summary
+
+    assert summary(tmp_path / "none") == {"passed": 0, "skipped": 0, "failed": {}}
+
+
+def test_sanitizers_errors_are_counted(stages):
+    from stages.sanitizer import errors
+
+    assert errors("========= ERROR SUMMARY: 0 errors") == 0
+    memory = "========= ERROR SUMMARY: 3 errors\n"
+    races = "========= RACECHECK SUMMARY: 2 hazards displayed (1 error, 1 warning)\n"
+    assert errors(memory + races) == 5
+
+
+def test_nsight_computes_table_is_read(stages):
+    from stages.profile import METRICS, hottest, read
+
+    names = ["ID", "Kernel Name", *METRICS.values()]
+
+    def line(*values):
+        return ",".join(f'"{value}"' for value in values)
+
+    def launch(kernel, ns):
+        return line(
+            0,
+            f"void snnfast::<unnamed>::{kernel}<float>(int)",
+            ns,
+            *["1,234.5"] * (len(METRICS) - 1),
+        )
+
+    text = "\n".join(
+        [
+            "==PROF== Connected",
+            line(*names),
+            line(*[""] * len(names)),
+            launch("k", 10),
+            launch("k", 30),
+            launch("m", 20),
+        ]
+    )
+    rows = hottest(read(text))
+    assert [(row["kernel"], row["ns"]) for row in rows] == [("k<float>", 30), ("m<float>", 20)]
+    assert rows[0]["bandwidth_percent"] == 1234.5
+
+
+def measured(implementation, **seconds):
+    row = {"benchmark": "lif", "implementation": implementation, "shape": [10, 1000]}
+    row |= {"dtype": "float32", "device": "cuda", "seconds": seconds}
+    return {"state": "done", "seconds": 1.0, "result": row}
+
+
+@pytest.fixture
+def results():
+    failed = {
+        "state": "failed",
+        "error": "not finished",
+        "result": {"failed": {"f.py": {"t": "e"}}},
+    }
+    return {
+        "build": {
+            "rehearsed": False,
+            "parts": {"environment": {"state": "done", "result": {"gpu": "A card"}}},
+        },
+        "tests": {"rehearsed": False, "parts": {"ops": failed}},
+        "neurons": {
+            "rehearsed": False,
+            "parts": {
+                "copy": measured("clone", copy=1e-3),
+                "lif": measured("snnfast", forward=2e-3, backward=2e-3),
+            },
+        },
+    }
+
+
+def test_the_page_says_what_was_reached_and_what_failed(stages, results, tmp_path):
+    from stages import page
+
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    docs = tmp_path / "gpu.md"
+    docs.write_text(f"before\n{page.BEGIN}\nold\n{page.END}\nafter\n")
+    made = page.write(tmp_path, docs)
+    assert "| lif | forward | [10, 1000] | float32 | 2 | 0 | 50 % | - |" in made
+    assert "| lif | backward | [10, 1000] | float32 | 2 | 0 | 75 % | - |" in made
+    assert "| tests | f.py | 1 tests, t |" in made
+    assert "**A card**" in made
+    assert (tmp_path / "shares.png").read_bytes().startswith(b"\x89PNG")
+    assert docs.read_text() == f"before\n{page.BEGIN}\n{made}{page.END}\nafter\n"
+
+
+def test_a_rehearsal_is_not_documented(stages, results, tmp_path):
+    from stages import page
+
+    results["neurons"]["rehearsed"] = True
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    docs = tmp_path / "gpu.md"
+    docs.write_text(f"{page.BEGIN}{page.END}")
+    with pytest.raises(ValueError, match="this was a rehearsal"):
+        page.write(tmp_path, docs)
+    assert docs.read_text() == f"{page.BEGIN}{page.END}"
+
+
+def test_the_documentation_has_a_place_for_the_page(stages):
+    from stages import page
+
+    text = (ROOT / "docs/gpu.md").read_text()
+    assert text.count(page.BEGIN) == text.count(page.END) == 1
+
+
+def test_unknown_stages_are_refused(stages, capsys):
+    import gpu
+
+    with pytest.raises(SystemExit):
+        gpu.main(["smok"])
+    assert "no such stage: smok" in capsys.readouterr().err
+
+
+def test_a_stage_that_cannot_start_is_a_failure(stages, tmp_path, monkeypatch):
+    import gpu
+    from stages import job, network
+
+    monkeypatch.setattr(network, "parts", lambda job: {}["nothing"])
+    assert gpu.inside("network", tmp_path, True, 60.0) == 1
+    assert "KeyError" in job.results(tmp_path)["network"]["parts"]["start"]["error"]

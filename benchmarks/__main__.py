@@ -116,6 +116,7 @@ for name in (
     "conv",
     "network",
     "poisson",
+    "spike_conv2d",
     "spike_count",
     "delay",
     "stdp",

@@ -68,10 +68,10 @@ class Residual(nn.Module):
 
 
 def normalised(neuron: Callable[[], nn.Module], channels: int, size: int) -> nn.Module:
-    from snnfast.nn import Rate, Time
+    from snnfast.nn import Rate, SpikeConv2d, Time
 
     def block(inputs: int) -> list[nn.Module]:
-        conv = nn.Conv2d(inputs, 32, 3, padding=1, bias=False)
+        conv = SpikeConv2d(inputs, 32, 3, padding=1, bias=False)
         return [Time(conv, nn.BatchNorm2d(32)), neuron(), Time(nn.MaxPool2d(2))]
 
     classes = Time(nn.Flatten(), nn.Linear(32 * (size // 4) ** 2, 10))
@@ -79,13 +79,13 @@ def normalised(neuron: Callable[[], nn.Module], channels: int, size: int) -> nn.
 
 
 def tutorial(neuron: Callable[[], nn.Module], channels: int, size: int) -> nn.Module:
-    from snnfast.nn import Rate, Time
+    from snnfast.nn import Rate, SpikeConv2d, Time
 
     left = (size - 4) // 2 - 4
     return nn.Sequential(
-        Time(nn.Conv2d(channels, 12, 5), nn.MaxPool2d(2)),
+        Time(SpikeConv2d(channels, 12, 5), nn.MaxPool2d(2)),
         neuron(),
-        Time(nn.Conv2d(12, 64, 5), nn.MaxPool2d(2)),
+        Time(SpikeConv2d(12, 64, 5), nn.MaxPool2d(2)),
         neuron(),
         Time(nn.Flatten(), nn.Linear(64 * (left // 2) ** 2, 10)),
         neuron(),
@@ -94,10 +94,10 @@ def tutorial(neuron: Callable[[], nn.Module], channels: int, size: int) -> nn.Mo
 
 
 def residual(neuron: Callable[[], nn.Module], channels: int, size: int) -> nn.Module:
-    from snnfast.nn import Time
+    from snnfast.nn import SpikeConv2d, Time
 
     def half() -> list[nn.Module]:
-        conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        conv = SpikeConv2d(channels, channels, 3, padding=1, bias=False)
         return [Time(conv, nn.BatchNorm2d(channels)), neuron()]
 
     return Residual(nn.Sequential(*half(), *half()))

@@ -77,6 +77,11 @@ def test_quick_spikenorm_finds_the_same_thresholds(benchmarks, tmp_path):
     assert ours == pytest.approx(anew)
 
 
+def test_quick_spike_conv2d_runs(benchmarks):
+    output = benchmarks("spike_conv2d", "--quick")
+    assert all(name in output for name in ("conv2d", "snnfast", "events", "gradient, 5 %"))
+
+
 def test_quick_spike_count_runs(benchmarks):
     output = benchmarks("spike_count", "--quick")
     assert all(name in output for name in ("sum", "snnfast", "iaf_and_sum", "reference"))

@@ -7,6 +7,7 @@ from .delay import Delay
 from .lif import IF, LI, LIF, ParametricLIF
 from .presets import like
 from .readout import Count, FirstSpike, Last, Max, Rate, within
+from .spike_conv2d import SpikeConv2d
 from .spikeprop import SpikeProp, calibrate
 from .state import detach, reset
 from .time import Time
@@ -25,6 +26,7 @@ __all__ = [
     "Max",
     "ParametricLIF",
     "Rate",
+    "SpikeConv2d",
     "SpikeProp",
     "Time",
     "calibrate",

@@ -13,15 +13,18 @@ from torch.nn import functional
 from snnfast.ops.autograd import traced
 from snnfast.ops.layout import dense_order, inverse
 
+from .spike_conv2d import SpikeConv2d
 from .state import Stateful
 
 __all__ = ["Time"]
 
+_CONVS = (nn.Conv2d, SpikeConv2d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
 # Layers that give an image the same result whatever else is in the batch, and every time.
 _EACH = (
-    *(nn.Identity, nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.LayerNorm, nn.GroupNorm),
+    *_CONVS,
+    *(nn.Identity, nn.Linear, nn.Conv1d, nn.Conv3d, nn.LayerNorm, nn.GroupNorm),
     *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Upsample, nn.Embedding),
     *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
     *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d),
@@ -80,7 +83,7 @@ class Time(nn.Module):
             if once and not _same_at_every_step(layer, y):
                 y = y.expand(steps, *y.shape).flatten(0, 1)
                 once = False
-            if type(layer) is nn.Conv2d:
+            if type(layer) in _CONVS:
                 y = _channels_last(y)
             y = _normalise(layer, y, steps) if once and type(layer) in _NORMS else layer(y)
         if not once:

@@ -15,6 +15,7 @@ from snnfast.calls.diehl_cook_conductance import (
 from snnfast.calls.diehl_cook_conductance import diehl_cook_conductance_ as _conductance_call
 from snnfast.calls.poisson import poisson as _poisson_call
 from snnfast.calls.presentations import Events, Rates
+from snnfast.calls.spike_conv2d import spike_conv2d as _spike_conv2d_call
 from snnfast.calls.spike_count import spike_count as _spike_count_call
 from snnfast.calls.spikeprop import spikeprop as _spikeprop_call
 from snnfast.calls.stdp import StdpState
@@ -33,6 +34,7 @@ from . import diehl_cook as _diehl_cook
 from . import diehl_cook_conductance as _conductance
 from . import neuron as _neuron
 from . import poisson as _poisson
+from . import spike_conv2d as _spike_conv2d
 from . import spike_count as _spike_count
 from . import spikeprop as _spikeprop
 from . import stdp as _stdp
@@ -58,6 +60,7 @@ __all__ = [
     "li",
     "lif",
     "poisson",
+    "spike_conv2d",
     "spike_count",
     "spikeprop",
     "stdp_",
@@ -76,6 +79,7 @@ iaf = _neuron.neuron(_iaf)
 li = _neuron.neuron(_li)
 lif = _neuron.neuron(_lif)
 poisson = public(_poisson_call, _poisson.run, __name__)
+spike_conv2d = public(_spike_conv2d_call, _spike_conv2d.run, __name__)
 spike_count = public(_spike_count_call, _spike_count.run, __name__)
 spikeprop = public(_spikeprop_call, _spikeprop.run, __name__)
 stdp_ = public(_stdp_call, _stdp.run, __name__)
@@ -90,6 +94,7 @@ def register(namespace: str) -> None:
     _bp_stdp.register(namespace)
     _bp_stdp_network.register(namespace)
     _poisson.register(namespace)
+    _spike_conv2d.register(namespace)
     _spike_count.register(namespace)
     _spikeprop.register(namespace)
     _stdp.register(namespace)

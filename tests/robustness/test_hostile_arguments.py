@@ -27,6 +27,7 @@ HOSTILE = {
     "str": ("no such", 3),
     "Update": ("no such", 3),
     "Reduction": ("no such", 3),
+    "Method": ("no such", 3),
     "Module": ("a", 3),
     "SpikeProp": ("a", 3),
 }
@@ -55,6 +56,7 @@ GOOD = {
     "cuba": {"x": X},
     "adlif": {"x": X},
     "alif": {"x": X},
+    "spike_conv2d": {"x": torch.zeros(2, 3, 4, 4), "weight": torch.ones(2, 3, 3, 3)},
     "delay": {"x": X, "d": 1.5},
     "spike_count": {"x": X},
     "poisson": {"p": torch.full((4,), 0.5), "num_steps": 3},
@@ -84,6 +86,7 @@ GOOD = {
     "Max": {},
     "FirstSpike": {},
     "within": {"lengths": torch.tensor([2, 3]), "num_steps": 3},
+    "SpikeConv2d": {"in_channels": 3, "out_channels": 2, "kernel_size": 3},
     "SpikeProp": {"in_features": 2, "out_features": 3, "delays": 2},
     "calibrate": {"layer": None, "t": T, "mean_time": 9.0},
     "detach": {"net": nn.LIF()},

@@ -46,11 +46,11 @@ NAMES = {
         "DiehlCookConductanceResult DiehlCookConductanceState DiehlCookResult DiehlCookState "
         "Events Rates StdpState BpStdpNetworkResult "
         "adlif alif bp_stdp_ bp_stdp_network_ cuba delay diehl_cook_ diehl_cook_conductance_ iaf li lif poisson "
-        "spike_count spikeprop stdp_"
+        "spike_conv2d spike_count spikeprop stdp_"
     ),
     "snnfast.reference": (
         "adlif alif bp_stdp_ bp_stdp_network_ cuba delay diehl_cook_ diehl_cook_conductance_ iaf li lif poisson "
-        "spike_count spikeprop stdp_"
+        "spike_conv2d spike_count spikeprop stdp_"
     ),
     "snnfast.surrogate": (
         "Surrogate atan fast_sigmoid gaussian rectangle resolve sigmoid straight_through triangle"
@@ -91,6 +91,7 @@ SIGNATURES = {
         "w_exc_inh=10.4, w_inh_exc=17.0, theta_plus=0.05, tau_theta=10000000.0, "
         "return_spikes=False, return_state=False, validate=True"
     ),
+    "spike_conv2d": "x, weight, bias=None, *, padding=0, method='auto'",
     "delay": "x, d, past=None, *, sigma=0.0",
     "spike_count": "x, v=None, count=None, *, v_threshold=1.0, v_reset=None",
     "poisson": ("p, num_steps, *, generator=None, seed=None, dtype=torch.float32, validate=True"),

@@ -1,0 +1,41 @@
+// A convolution of images most of whose pixels are 0: sums of the weights of the pixels that are not.
+#pragma once
+#include <cstdint>
+
+#include "neuron.h"
+
+namespace snnfast {
+
+// With a stride and a dilation of 1, in float32 or float64. The table has the weights of each input side by side, as the sums
+// read them: [blocks][kh][kw][C][width], where a block has kConvBlock outputs, the last those that are left, rounded up to
+// kConvLine. Images are in groups; each has a table of its own for gradients, which are then summed in order.
+struct SpikeConv2d {
+  int64_t N, C, H, W;                             // x [N, H, W, C], contiguous
+  int64_t O, kh, kw, pad_h, pad_w, out_h, out_w;  // y and its gradient [N, out_h, out_w, O], contiguous
+  int64_t images, groups;                         // images of a group
+  Dtype dtype;
+  const void *x, *weight, *bias, *grad;  // weight [O, C, kh, kw]; bias [O] or null
+  void *y, *table, *grad_tables, *grad_weight;
+};
+
+constexpr int64_t kConvLine = 16;    // outputs
+constexpr int64_t kConvBlock = 64;   // outputs that are summed in registers
+constexpr int64_t kConvGroups = 16;  // at most
+
+inline int64_t conv_table_size(const SpikeConv2d& a) { return a.kh * a.kw * a.C * ((a.O + kConvLine - 1) / kConvLine * kConvLine); }
+
+// Bytes that lists of events take, and the gradient with zeros around.
+inline int64_t conv_scratch(const SpikeConv2d& a) {
+  const int64_t size = a.dtype == Dtype::f64 ? 8 : 4, pixels = a.H * a.W;
+  return (a.out_h + 2 * (a.kh - 1)) * (a.out_w + 2 * (a.kw - 1)) * kConvBlock * size + pixels * a.C * (size + 4) + (pixels + 1 + a.C) * 4;
+}
+
+// A gain that is measured (docs/ops/spike_conv2d.md): an event adds whole lines of outputs at a third to a half of the rate at which a
+// dense product multiplies.
+inline bool conv_by_events(int64_t nonzeros, const SpikeConv2d& a) {
+  const int64_t lines = (a.O + kConvLine - 1) / kConvLine * kConvLine;
+  return 4 * static_cast<double>(nonzeros) * static_cast<double>(lines) <=
+         static_cast<double>(a.N * a.C) * static_cast<double>(a.H * a.W) * static_cast<double>(a.O);
+}
+
+}  // namespace snnfast

@@ -1,0 +1,261 @@
+#include "core/spike_conv2d.h"
+
+#include "cpu/lanes.h"
+
+namespace snnfast::cpu::SNNFAST_ISA {
+namespace {
+
+template <class T>
+struct Lanes {
+  typedef T Loose __attribute__((vector_size(kVectorBytes), aligned(sizeof(T))));  // anywhere in memory
+  static constexpr int64_t kCount = Vectors<T>::kLanes, kLine = kConvLine / kCount;
+};
+
+inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+// Bit l is set where x[l] is not 0, of kConvLine.
+template <class T>
+inline uint32_t nonzero_bits(const T* x) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) return _mm512_cmp_ps_mask(_mm512_loadu_ps(x), _mm512_setzero_ps(), _CMP_NEQ_UQ);
+#endif
+  uint32_t bits = 0;
+  for (int l = 0; l < kConvLine; l++) bits |= static_cast<uint32_t>(x[l] != 0) << l;
+  return bits;
+}
+
+// calls found(c, value) for all of n numbers that are not 0.
+template <class T, class Found>
+inline void each_nonzero(const T* x, int64_t n, const Found& found) {
+  int64_t c = 0;
+  for (; c + kConvLine <= n; c += kConvLine)
+    for (uint32_t bits = nonzero_bits(x + c); bits; bits &= bits - 1) {
+      const int64_t at = c + __builtin_ctz(bits);
+      found(at, x[at]);
+    }
+  for (; c < n; c++)
+    if (x[c] != 0) found(c, x[c]);
+}
+
+// The events of an image, row by row: an event's key is its place in its row, its column times C and its channel.
+template <class T>
+struct Events {
+  T* values;
+  int32_t *keys, *starts;  // of the events of each pixel, and the end of the last
+  bool ones;
+};
+
+template <class T>
+Events<T> list_events(const SpikeConv2d& a, const T* image, char* scratch) {
+  const int64_t pixels = a.H * a.W;
+  Events<T> e{reinterpret_cast<T*>(scratch), nullptr, nullptr, true};
+  e.keys = reinterpret_cast<int32_t*>(e.values + pixels * a.C);
+  e.starts = e.keys + pixels * a.C;
+  int32_t count = 0;
+  for (int64_t p = 0; p < pixels; p++) {
+    e.starts[p] = count;
+    const int32_t column = static_cast<int32_t>(p % a.W * a.C);
+    each_nonzero(image + p * a.C, a.C, [&](int64_t c, T value) {
+      e.keys[count] = column + static_cast<int32_t>(c);
+      e.values[count++] = value;
+      e.ones = e.ones && value == 1;
+    });
+  }
+  e.starts[pixels] = count;
+  return e;
+}
+
+// The outputs [o, o + 16 Lines) of an image, where the table's rows are.
+template <class T, int Lines, bool Ones>
+void sum_image(const SpikeConv2d& a, const Events<T>& e, const T* table, int64_t o, T* y) {
+  using Loose = typename Lanes<T>::Loose;
+  constexpr int64_t lanes = Lanes<T>::kCount, V = Lines * Lanes<T>::kLine, width = Lines * kConvLine;
+  T bias[width], out[width];
+  const T* given = static_cast<const T*>(a.bias);
+  for (int64_t i = 0; i < width; i++) bias[i] = given && o + i < a.O ? given[o + i] : T(0);
+  const int64_t outputs = smaller(width, a.O - o);
+  for (int64_t oy = 0; oy < a.out_h; oy++) {
+    const int64_t r0 = larger(0, a.pad_h - oy), r1 = smaller(a.kh, a.H + a.pad_h - oy);
+    for (int64_t ox = 0; ox < a.out_w; ox++) {
+      const int64_t x0 = ox - a.pad_w, first = larger(0, x0), last = larger(first, smaller(a.W, x0 + a.kw));
+      Loose sums[V];
+      for (int64_t v = 0; v < V; v++) sums[v] = *reinterpret_cast<const Loose*>(bias + v * lanes);
+      for (int64_t r = r0; r < r1; r++) {
+        // The columns under a row of the kernel lie side by side, as do the rows of the table.
+        const int32_t* row = e.starts + (oy + r - a.pad_h) * a.W;
+        const T* rows = table + (r * a.kw - x0) * a.C * width;
+        for (int32_t k = row[first], end = row[last]; k < end; k++) {
+          const T* weights = rows + e.keys[k] * width;
+          for (int64_t v = 0; v < V; v++) {
+            const Loose w = *reinterpret_cast<const Loose*>(weights + v * lanes);
+            sums[v] += Ones ? w : w * e.values[k];
+          }
+        }
+      }
+      T* to = y + (oy * a.out_w + ox) * a.O + o;
+      T* there = outputs == width ? to : out;
+      for (int64_t v = 0; v < V; v++) *reinterpret_cast<Loose*>(there + v * lanes) = sums[v];
+      if (there == out)
+        for (int64_t i = 0; i < outputs; i++) to[i] = out[i];
+    }
+  }
+}
+
+// Events by channel: an event's key is the row of the padded gradient that the kernel's first weight sees.
+template <class T>
+struct ChannelEvents {
+  T *padded, *values;      // padded: [out_h + 2 (kh - 1), out_w + 2 (kw - 1), width], 0 around the gradient
+  int32_t *keys, *counts;  // keys and values have H W places a channel
+  bool ones;
+};
+
+template <class T>
+ChannelEvents<T> list_by_channel(const SpikeConv2d& a, const T* image, char* scratch) {
+  const int64_t pixels = a.H * a.W, padded_w = a.out_w + 2 * (a.kw - 1);
+  ChannelEvents<T> e{reinterpret_cast<T*>(scratch), nullptr, nullptr, nullptr, true};
+  e.values = e.padded + (a.out_h + 2 * (a.kh - 1)) * padded_w * kConvBlock;
+  e.keys = reinterpret_cast<int32_t*>(e.values + pixels * a.C);
+  e.counts = e.keys + pixels * a.C;
+  for (int64_t c = 0; c < a.C; c++) e.counts[c] = 0;
+  for (int64_t p = 0; p < pixels; p++) {
+    const int32_t key = static_cast<int32_t>((p / a.W + a.pad_h + a.kh - 1) * padded_w + p % a.W + a.pad_w + a.kw - 1);
+    each_nonzero(image + p * a.C, a.C, [&](int64_t c, T value) {
+      const int64_t at = c * pixels + e.counts[c]++;
+      e.keys[at] = key;
+      e.values[at] = value;
+      e.ones = e.ones && value == 1;
+    });
+  }
+  return e;
+}
+
+template <class T, int Lines, bool Ones>
+void sum_gradient(const SpikeConv2d& a, const ChannelEvents<T>& e, T* table) {
+  using Loose = typename Lanes<T>::Loose;
+  constexpr int64_t lanes = Lanes<T>::kCount, V = Lines * Lanes<T>::kLine, width = Lines * kConvLine;
+  const int64_t padded_w = a.out_w + 2 * (a.kw - 1);
+  for (int64_t c = 0; c < a.C; c++) {
+    const int32_t *keys = e.keys + c * a.H * a.W, count = e.counts[c];
+    const T* values = e.values + c * a.H * a.W;
+    if (count == 0) continue;
+    for (int64_t tap = 0; tap < a.kh * a.kw; tap++) {
+      const T* seen = e.padded - (tap / a.kw * padded_w + tap % a.kw) * width;
+      T* to = table + (tap * a.C + c) * width;
+      Loose sums[V];
+      for (int64_t v = 0; v < V; v++) sums[v] = *reinterpret_cast<const Loose*>(to + v * lanes);
+      for (int32_t k = 0; k < count; k++)
+        for (int64_t v = 0; v < V; v++) {
+          const Loose g = *reinterpret_cast<const Loose*>(seen + keys[k] * width + v * lanes);
+          sums[v] += Ones ? g : g * values[k];
+        }
+      for (int64_t v = 0; v < V; v++) *reinterpret_cast<Loose*>(to + v * lanes) = sums[v];
+    }
+  }
+}
+
+template <class T>
+void pad(const SpikeConv2d& a, const T* grad, int64_t o, int64_t width, T* padded) {
+  const int64_t padded_w = a.out_w + 2 * (a.kw - 1), rows = a.out_h + 2 * (a.kh - 1), outputs = smaller(width, a.O - o);
+  for (int64_t y = 0; y < rows; y++)
+    for (int64_t x = 0; x < padded_w; x++, padded += width) {
+      const int64_t oy = y - (a.kh - 1), ox = x - (a.kw - 1);
+      const bool inside = oy >= 0 && oy < a.out_h && ox >= 0 && ox < a.out_w;
+      const T* from = grad + (oy * a.out_w + ox) * a.O + o;
+      if (inside && outputs == width) {
+        for (int64_t i = 0; i < width; i++) padded[i] = from[i];
+      } else {
+        for (int64_t i = 0; i < width; i++) padded[i] = inside && i < outputs ? from[i] : T(0);
+      }
+    }
+}
+
+// run(lines, o, offset of its part of the table) for each block of outputs.
+template <class Run>
+void each_block(const SpikeConv2d& a, const Run& run) {
+  for (int64_t o = 0; o < a.O; o += kConvBlock) run((smaller(kConvBlock, a.O - o) + kConvLine - 1) / kConvLine, o, a.kh * a.kw * a.C * o);
+}
+
+// choice(Lines, Ones) as template arguments of one of eight functions.
+#define SNNFAST_CONV_CHOICE(NAME, LINES, ONES)                    \
+  (LINES == 1   ? (ONES ? &NAME<T, 1, true> : &NAME<T, 1, false>) \
+   : LINES == 2 ? (ONES ? &NAME<T, 2, true> : &NAME<T, 2, false>) \
+   : LINES == 3 ? (ONES ? &NAME<T, 3, true> : &NAME<T, 3, false>) \
+                : (ONES ? &NAME<T, 4, true> : &NAME<T, 4, false>))
+
+template <class T>
+void pack(const SpikeConv2d& a) {
+  const int64_t taps = a.kh * a.kw;
+  const T* weight = static_cast<const T*>(a.weight);
+  T* to = static_cast<T*>(a.table);
+  each_block(a, [&](int64_t lines, int64_t o, int64_t) {
+    for (int64_t tap = 0; tap < taps; tap++)
+      for (int64_t c = 0; c < a.C; c++)
+        for (int64_t i = o; i < o + lines * kConvLine; i++) *to++ = i < a.O ? weight[(i * a.C + c) * taps + tap] : T(0);
+  });
+}
+
+template <class T>
+void forward_images(const SpikeConv2d& a, int64_t begin, int64_t end, char* scratch) {
+  for (int64_t n = begin; n < end; n++) {
+    const Events<T> e = list_events(a, static_cast<const T*>(a.x) + n * a.H * a.W * a.C, scratch);
+    each_block(a, [&](int64_t lines, int64_t o, int64_t offset) {
+      const auto run = SNNFAST_CONV_CHOICE(sum_image, lines, e.ones);
+      run(a, e, static_cast<const T*>(a.table) + offset, o, static_cast<T*>(a.y) + n * a.out_h * a.out_w * a.O);
+    });
+  }
+}
+
+template <class T>
+void backward_groups(const SpikeConv2d& a, int64_t begin, int64_t end, char* scratch) {
+  const int64_t size = conv_table_size(a);
+  for (int64_t group = begin; group < end; group++) {
+    T* table = static_cast<T*>(a.grad_tables) + group * size;
+    for (int64_t i = 0; i < size; i++) table[i] = T(0);
+    for (int64_t n = group * a.images; n < smaller((group + 1) * a.images, a.N); n++) {
+      const ChannelEvents<T> e = list_by_channel(a, static_cast<const T*>(a.x) + n * a.H * a.W * a.C, scratch);
+      each_block(a, [&](int64_t lines, int64_t o, int64_t offset) {
+        pad(a, static_cast<const T*>(a.grad) + n * a.out_h * a.out_w * a.O, o, lines * kConvLine, e.padded);
+        const auto run = SNNFAST_CONV_CHOICE(sum_gradient, lines, e.ones);
+        run(a, e, table + offset);
+      });
+    }
+  }
+}
+
+template <class T>
+void unpack(const SpikeConv2d& a) {
+  const int64_t taps = a.kh * a.kw, size = conv_table_size(a);
+  T *tables = static_cast<T*>(a.grad_tables), *weight = static_cast<T*>(a.grad_weight);
+  for (int64_t group = 1; group < a.groups; group++)
+    for (int64_t i = 0; i < size; i++) tables[i] += tables[group * size + i];
+  const T* from = tables;
+  each_block(a, [&](int64_t lines, int64_t o, int64_t) {
+    for (int64_t tap = 0; tap < taps; tap++)
+      for (int64_t c = 0; c < a.C; c++, from += lines * kConvLine)
+        for (int64_t i = o; i < smaller(o + lines * kConvLine, a.O); i++) weight[(i * a.C + c) * taps + tap] = from[i - o];
+  });
+}
+
+template <class T>
+int64_t count(const T* x, int64_t n) {
+  int64_t nonzeros = 0;
+  for (int64_t i = 0; i < n; i++) nonzeros += x[i] != 0;
+  return nonzeros;
+}
+
+}  // namespace
+
+void spike_conv2d_count(const SpikeConv2d& a, int64_t begin, int64_t end, int64_t* nonzeros) {
+  *nonzeros = a.dtype == Dtype::f64 ? count(static_cast<const double*>(a.x) + begin, end - begin) : count(static_cast<const float*>(a.x) + begin, end - begin);
+}
+void spike_conv2d_pack(const SpikeConv2d& a) { a.dtype == Dtype::f64 ? pack<double>(a) : pack<float>(a); }
+void spike_conv2d_forward(const SpikeConv2d& a, int64_t begin, int64_t end, char* scratch) {
+  a.dtype == Dtype::f64 ? forward_images<double>(a, begin, end, scratch) : forward_images<float>(a, begin, end, scratch);
+}
+void spike_conv2d_backward(const SpikeConv2d& a, int64_t begin, int64_t end, char* scratch) {
+  a.dtype == Dtype::f64 ? backward_groups<double>(a, begin, end, scratch) : backward_groups<float>(a, begin, end, scratch);
+}
+void spike_conv2d_unpack(const SpikeConv2d& a) { a.dtype == Dtype::f64 ? unpack<double>(a) : unpack<float>(a); }
+
+}  // namespace snnfast::cpu::SNNFAST_ISA

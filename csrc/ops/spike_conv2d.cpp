@@ -1,0 +1,156 @@
+#include "core/spike_conv2d.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+
+#include "cpu/dispatch.h"
+#include "ops/neuron.h"
+#include "ops/scratch.h"
+
+SNNFAST_CPU_KERNEL(spike_conv2d_count, (const SpikeConv2d&, int64_t begin, int64_t end, int64_t* nonzeros))
+SNNFAST_CPU_KERNEL(spike_conv2d_pack, (const SpikeConv2d&))
+SNNFAST_CPU_KERNEL(spike_conv2d_forward, (const SpikeConv2d&, int64_t begin, int64_t end, char* scratch))
+SNNFAST_CPU_KERNEL(spike_conv2d_backward, (const SpikeConv2d&, int64_t begin, int64_t end, char* scratch))
+SNNFAST_CPU_KERNEL(spike_conv2d_unpack, (const SpikeConv2d&))
+
+#define SNNFAST_SPIKE_CONV2D_ARGUMENTS(FIELD) \
+  FIELD(Tensor, x)                            \
+  FIELD(Tensor, weight)                       \
+  FIELD(Optional, bias)                       \
+  FIELD(int64_t, padding_h)                   \
+  FIELD(int64_t, padding_w)                   \
+  FIELD(int64_t, method)
+
+namespace snnfast {
+namespace {
+
+SNNFAST_ARGUMENTS(Arguments, SNNFAST_SPIKE_CONV2D_ARGUMENTS)
+
+constexpr const char* kOp = "spike_conv2d";
+enum Method : int64_t { kAuto, kEvents, kDense };
+
+// [N, C, H, W] -> [N, H, W, C] and back: views.
+Tensor channels_last(const Tensor& t) { return torch::stable::transpose(torch::stable::transpose(t, 1, 2), 2, 3); }
+Tensor channels_first(const Tensor& t) { return torch::stable::transpose(torch::stable::transpose(t, 2, 3), 1, 2); }
+
+void check(const char* name, const Tensor& t, const Tensor& x, int64_t dim) {
+  SNNFAST_CHECK(t.dim() == dim, kOp, ": ", name, " must have ", dim, " dimensions, got shape ", text_of(sizes_of(t)));
+  SNNFAST_CHECK(t.scalar_type() == x.scalar_type(), kOp, ": ", name, " must have the dtype of x");
+  SNNFAST_CHECK(!t.is_cuda(), kOp, ": ", name, " must be on the CPU");
+}
+
+SpikeConv2d sizes(const Arguments& arguments) {
+  const Tensor &x = arguments.x, &weight = arguments.weight;
+  check("x", x, x, 4);
+  check("weight", weight, x, 4);
+  SpikeConv2d a{};
+  a.N = x.size(0), a.C = x.size(1), a.H = x.size(2), a.W = x.size(3);
+  a.O = weight.size(0), a.kh = weight.size(2), a.kw = weight.size(3);
+  a.pad_h = arguments.padding_h, a.pad_w = arguments.padding_w;
+  constexpr int64_t most = int64_t{1} << 20;
+  SNNFAST_CHECK(weight.size(1) == a.C, kOp, ": weight must have shape [O, C, kh, kw] with C = ", a.C, ", got ", text_of(sizes_of(weight)));
+  SNNFAST_CHECK(a.kh >= 1 && a.kw >= 1 && a.kh <= most && a.kw <= most && a.H <= most && a.W <= most, kOp, ": sizes must lie between 1 and ", most);
+  SNNFAST_CHECK(a.pad_h >= 0 && a.pad_h < a.kh && a.pad_w >= 0 && a.pad_w < a.kw, kOp, ": padding must be less than the kernel's size");
+  a.out_h = a.H + 2 * a.pad_h - a.kh + 1, a.out_w = a.W + 2 * a.pad_w - a.kw + 1;
+  SNNFAST_CHECK(a.out_h >= 1 && a.out_w >= 1, kOp, ": the kernel is larger than the images with their padding");
+  a.dtype = dtype_of(kOp, "x", x);
+  // Keys are 32 bits wide.
+  SNNFAST_CHECK(a.C <= most && elements(kOp, {a.H + 2 * a.kh, a.W + 2 * a.kw, a.C}) < (int64_t{1} << 31), kOp, ": an image has too many pixels");
+  elements(kOp, {a.N, a.out_h, a.out_w, a.O});
+  elements(kOp, {kConvGroups, a.kh, a.kw, a.C, a.O + kConvLine});
+  a.images = std::max<int64_t>((a.N + kConvGroups - 1) / kConvGroups, 1);
+  a.groups = (a.N + a.images - 1) / a.images;
+  return a;
+}
+
+void check_dtype(const SpikeConv2d& a) { SNNFAST_CHECK(a.dtype == Dtype::f32 || a.dtype == Dtype::f64, kOp, ": by events x must be float32 or float64"); }
+
+int64_t nonzeros_of(const SpikeConv2d& a) {
+  std::atomic<int64_t> nonzeros{0};
+  torch::stable::parallel_for(0, a.N * a.C * a.H * a.W, 65536, [&](int64_t begin, int64_t end) {
+    int64_t here = 0;
+    cpu::spike_conv2d_count()(a, begin, end, &here);
+    nonzeros += here;
+  });
+  return nonzeros;
+}
+
+Tensor dense(const Arguments& arguments) {
+  using torch::stable::detail::from;
+  const std::vector<int64_t> one{1, 1}, padding{arguments.padding_h, arguments.padding_w};
+  std::array<StableIValue, 7> stack{from(arguments.x), from(arguments.weight), from(arguments.bias), from(one), from(padding), from(one), from(int64_t{1})};
+  TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::conv2d", "", stack.data(), TORCH_ABI_VERSION));
+  return torch::stable::detail::to<Tensor>(stack[0]);
+}
+
+// y, channels-last, and whether it was made by events.
+template <class Device>
+std::tuple<Tensor, Tensor> spike_conv2d_forward(const Arguments& arguments) {
+  SpikeConv2d a = sizes(arguments);
+  const Optional& bias = arguments.bias;
+  if (bias) {
+    check("bias", *bias, arguments.x, 1);
+    SNNFAST_CHECK(bias->size(0) == a.O, kOp, ": bias must have shape [", a.O, "], got ", text_of(sizes_of(*bias)));
+  }
+  SNNFAST_CHECK(arguments.method >= kAuto && arguments.method <= kDense, kOp, ": method must be 0, 1 or 2, got ", arguments.method);
+  const Device device(arguments.x);
+  const Tensor x = contiguous_of(channels_last(arguments.x)), by_events = device.allocate(arguments.x, {1}, ScalarType::Long);
+  a.x = x.const_data_ptr();
+  if (arguments.method == kEvents) check_dtype(a);
+  const bool able = a.dtype == Dtype::f32 || a.dtype == Dtype::f64;
+  const bool chosen = arguments.method == kEvents || (arguments.method == kAuto && able && conv_by_events(nonzeros_of(a), a));
+  *static_cast<int64_t*>(by_events.mutable_data_ptr()) = chosen;
+  if (!chosen) return {dense(arguments), by_events};
+  const Tensor y = device.allocate(x, {a.N, a.out_h, a.out_w, a.O}, x.scalar_type());
+  if (y.numel() == 0) return {channels_first(y), by_events};
+  const Tensor weight = contiguous_of(arguments.weight), kept = bias ? contiguous_of(*bias) : weight;
+  const Tensor table = device.allocate(x, {conv_table_size(a)}, x.scalar_type());
+  a.weight = weight.const_data_ptr(), a.bias = bias ? kept.const_data_ptr() : nullptr;
+  a.table = table.mutable_data_ptr(), a.y = y.mutable_data_ptr();
+  cpu::spike_conv2d_pack()(a);
+  torch::stable::parallel_for(0, a.N, 1, [&](int64_t begin, int64_t end) {
+    cpu::spike_conv2d_forward()(a, begin, end, static_cast<char*>(thread_scratch(static_cast<size_t>(conv_scratch(a)))));
+  });
+  return {channels_first(y), by_events};
+}
+
+// The gradient of the weight, by events.
+template <class Device>
+Tensor spike_conv2d_backward(const Arguments& arguments, Tensor grad_y) {
+  SpikeConv2d a = sizes(arguments);
+  check_dtype(a);
+  check("grad", grad_y, arguments.x, 4);
+  const std::vector<int64_t> shape{a.N, a.O, a.out_h, a.out_w};
+  SNNFAST_CHECK(sizes_of(grad_y) == shape, kOp, ": grad must have shape ", text_of(shape), ", got ", text_of(sizes_of(grad_y)));
+  const Device device(arguments.x);
+  const Tensor x = contiguous_of(channels_last(arguments.x)), grad = contiguous_of(channels_last(grad_y));
+  if (a.N == 0 || conv_table_size(a) == 0) return torch::stable::new_zeros(x, sizes_of(arguments.weight));
+  const Tensor grad_weight = device.allocate(x, sizes_of(arguments.weight), x.scalar_type());
+  const Tensor tables = device.allocate(x, {a.groups, conv_table_size(a)}, x.scalar_type());
+  a.x = x.const_data_ptr(), a.grad = grad.const_data_ptr();
+  a.grad_tables = tables.mutable_data_ptr(), a.grad_weight = grad_weight.mutable_data_ptr();
+  torch::stable::parallel_for(0, a.groups, 1, [&](int64_t begin, int64_t end) {
+    cpu::spike_conv2d_backward()(a, begin, end, static_cast<char*>(thread_scratch(static_cast<size_t>(conv_scratch(a)))));
+  });
+  cpu::spike_conv2d_unpack()(a);
+  return grad_weight;
+}
+
+template <class Library>
+void schemas(Library& m) {
+  m.def(schema<Arguments>("spike_conv2d_forward", "(Tensor y, Tensor by_events)").c_str());
+  m.def(schema<Arguments>("spike_conv2d_backward", "Tensor", "Tensor grad_y").c_str());
+}
+
+template <class Device, class Library>
+void implementations(Library& m) {
+  m.impl("spike_conv2d_forward", SNNFAST_BOX(Arguments, spike_conv2d_forward<Device>));
+  m.impl("spike_conv2d_backward", SNNFAST_BOX(Arguments, spike_conv2d_backward<Device>));
+}
+
+}  // namespace
+}  // namespace snnfast
+
+STABLE_TORCH_LIBRARY_FRAGMENT(snnfast, m) { snnfast::schemas(m); }
+STABLE_TORCH_LIBRARY_IMPL(snnfast, CPU, m) { snnfast::implementations<snnfast::Cpu>(m); }

@@ -1,0 +1,100 @@
+"""Calls of convolutions of spikes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from torch import Tensor
+
+from snnfast import check
+
+OP = "spike_conv2d"
+METHODS = ("auto", "events", "dense")
+Method = Literal["auto", "events", "dense"]
+
+
+class SpikeConv2dCall(NamedTuple):
+    """See :func:`spike_conv2d`; ``method`` is a place in ``METHODS``."""
+
+    x: Tensor
+    weight: Tensor
+    bias: Tensor | None
+    padding_h: int
+    padding_w: int
+    method: int
+
+
+def spike_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    padding: int | Sequence[int] = 0,
+    method: Method = "auto",
+) -> SpikeConv2dCall:
+    """A convolution of spikes: :func:`torch.nn.functional.conv2d`, on the CPU without the products with 0::
+
+        y[n, o, i, j] = bias[o] + sum over c, r, s of x[n, c, i + r - padding_h, j + s - padding_w] weight[o, c, r, s]
+
+    where ``x`` is 0 outside of the image; stride and dilation are 1. Gradients are those of this equation. By events,
+    ``y`` and the gradient of ``weight`` are sums over the ``x`` that are not 0, in a fixed order, and are the same for
+    any number of threads; the gradients of ``x`` and ``bias`` are PyTorch's. An ``x`` of 0 then adds nothing, even where
+    its weight is infinite or NaN. On CUDA, for 16-bit dtypes, under ``torch.autocast``, ``torch.compile``, ``torch.vmap``
+    and others that record or transform, it is PyTorch's convolution.
+
+    Args:
+        x: ``[N, C, H, W]``, any values; channels-last it is read in place.
+        weight: ``[O, C, kh, kw]``, in the dtype of ``x``.
+        bias: ``[O]``, in the dtype of ``x``, or None.
+        padding: zeros on each side, less than the kernel's size: a number, or one for rows and one for columns.
+        method: ``"events"``, for float32 and float64; ``"dense"``, PyTorch's convolution; or ``"auto"``, events where few
+            ``x`` are not 0, which is counted, by the rule in ``docs/ops/spike_conv2d.md``.
+
+    Returns:
+        ``y`` ``[N, O, H + 2 padding_h - kh + 1, W + 2 padding_w - kw + 1]``; by events it is channels-last in memory.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type, shape, dtype or device.
+        RuntimeError: for second derivatives and forward-mode differentiation by events.
+    """
+    check.tensor(OP, "x", x)
+    check.dtype(OP, "x", x.dtype, check.FLOATING)
+    if x.dim() != 4:
+        raise ValueError(f"{OP}: x must have shape [N, C, H, W], got {list(x.shape)}")
+    check.tensor(OP, "weight", weight)
+    if weight.dim() != 4 or weight.shape[1] != x.shape[1] or 0 in (len(weight), *weight.shape[2:]):
+        raise ValueError(
+            f"{OP}: weight must have shape [O, {x.shape[1]}, kh, kw], got {list(weight.shape)}"
+        )
+    if bias is not None:
+        check.tensor(OP, "bias", bias)
+        if bias.shape != weight.shape[:1]:
+            raise ValueError(
+                f"{OP}: bias must have shape [{weight.shape[0]}], got {list(bias.shape)}"
+            )
+    for name, value in (("weight", weight), ("bias", bias)):
+        if value is not None and value.dtype != x.dtype:
+            raise TypeError(f"{OP}: {name} must have the dtype of x, {x.dtype}, got {value.dtype}")
+        if value is not None and value.device != x.device:
+            raise ValueError(
+                f"{OP}: {name} must be on the device of x, {x.device}, got {value.device}"
+            )
+    sides = (padding, padding) if isinstance(padding, check.INTEGERS) else padding
+    if not isinstance(sides, Sequence) or isinstance(sides, str) or len(sides) != 2:
+        raise TypeError(f"{OP}: padding must be a number or two, got {check.shown(padding)}")
+    padding_h, padding_w = (check.whole(OP, "padding", side, 0) for side in sides)
+    for side, kernel, size in zip((padding_h, padding_w), weight.shape[2:], x.shape[2:]):
+        if side >= kernel:
+            raise ValueError(f"{OP}: padding must be less than the kernel's {kernel}, got {side}")
+        if size + 2 * side < kernel:
+            raise ValueError(
+                f"{OP}: the kernel {list(weight.shape[2:])} is larger than the images "
+                f"{list(x.shape[2:])} with their padding"
+            )
+    check.choice(OP, "method", method, METHODS)
+    if method == "events" and x.dtype.itemsize < 4:
+        raise TypeError(
+            f"{OP}: method='events' takes x of float32 or float64, got {x.dtype}; use 'auto'"
+        )
+    return SpikeConv2dCall(x, weight, bias, padding_h, padding_w, METHODS.index(method))

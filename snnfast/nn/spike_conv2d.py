@@ -1,0 +1,72 @@
+"""A convolution behind spiking layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from snnfast import check, ops
+from snnfast.calls.spike_conv2d import METHODS, Method
+
+__all__ = ["SpikeConv2d"]
+
+
+class SpikeConv2d(nn.Conv2d):
+    """:class:`torch.nn.Conv2d` for images most of whose pixels are 0, as spikes are; :func:`snnfast.ops.spike_conv2d`.
+
+    Parameters, their initial values and the state dict are those of ``nn.Conv2d``, and so is the result, but for
+    rounding. A network changes to it by its name alone. On the CPU only the pixels that are not 0 are summed where that
+    is faster. With a stride, a dilation or groups other than 1, padding that is not of zeros or not less than the
+    kernel, and for a single image ``[C, H, W]`` it is ``nn.Conv2d``.
+
+    Args:
+        in_channels, out_channels, kernel_size, more: as those of ``nn.Conv2d``.
+        method: ``"auto"``, ``"events"`` or ``"dense"``, as in :func:`snnfast.ops.spike_conv2d`.
+
+    Raises:
+        ValueError: if ``method="events"`` cannot be.
+
+    Example:
+        >>> net = nn.Sequential(LIF(tau=2.0), Time(SpikeConv2d(16, 32, 3, padding=1)))
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        *more: Any,
+        method: Method = "auto",
+        **keywords: Any,
+    ) -> None:
+        check.choice("SpikeConv2d", "method", method, METHODS)
+        super().__init__(in_channels, out_channels, kernel_size, *more, **keywords)
+        self.method: Method = method
+        if method == "events" and not self._has_events():
+            raise ValueError(
+                "SpikeConv2d: method='events' takes a stride, a dilation and groups of 1, and zeros as padding, less "
+                "than the kernel; use 'auto'"
+            )
+
+    def _has_events(self) -> bool:
+        ones = (*self.stride, *self.dilation, self.groups) == (1,) * 5
+        return (
+            ones
+            and self.padding_mode == "zeros"
+            and not isinstance(self.padding, str)
+            and all(side < kernel for side, kernel in zip(self.padding, self.kernel_size))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` ``[N, C, H, W]``, in the dtype of the weights -> ``[N, O, ...]``."""
+        if x.dim() != 4 or not self._has_events():
+            return super().forward(x)
+        return ops.spike_conv2d(
+            x, self.weight, self.bias, padding=self.padding, method=self.method
+        )
+
+    def extra_repr(self) -> str:
+        """The sizes, and the method where it was chosen."""
+        chosen = "" if self.method == "auto" else f", method={self.method!r}"
+        return super().extra_repr() + chosen

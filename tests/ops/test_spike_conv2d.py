@@ -1,0 +1,348 @@
+"""``spike_conv2d``: PyTorch's convolution and its gradients, by the pixels that are not 0."""
+
+import pytest
+import torch
+from backends import PRESENT
+from torch import nn
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import snnfast
+from snnfast import ops, reference
+from snnfast import nn as layers
+
+pytestmark = pytest.mark.skipif("cpu" not in PRESENT, reason="no CPU kernels")
+SIZES = [  # N, C, H, W, O, kernel, padding
+    (2, 3, 6, 5, 4, (3, 3), (1, 1)),
+    (17, 20, 7, 7, 16, (3, 3), (0, 0)),
+    (33, 1, 9, 4, 17, (5, 2), (2, 0)),
+    (1, 40, 3, 3, 70, (1, 1), (0, 0)),
+    (3, 16, 5, 8, 130, (2, 4), (1, 3)),
+    (2, 5, 4, 4, 49, (4, 4), (0, 0)),
+]
+
+
+def spikes(shape, share=0.3, dtype=torch.float64, graded=False, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    fired = torch.rand(shape, generator=generator) < share
+    values = torch.randn(shape, generator=generator, dtype=dtype) if graded else 1
+    return (fired * values).to(dtype)
+
+
+def sample(size, dtype=torch.float64, graded=False):
+    n, c, h, w, o, kernel, padding = size
+    generator = torch.Generator().manual_seed(1)
+    weight = torch.randn((o, c, *kernel), generator=generator, dtype=dtype)
+    bias = torch.randn(o, generator=generator, dtype=dtype)
+    return spikes((n, c, h, w), dtype=dtype, graded=graded), weight, bias, padding
+
+
+def outputs(run, x, weight, bias, padding):
+    """What ``run`` gives, and its gradients."""
+    leaves = [t.clone().requires_grad_() for t in (x, weight, bias)]
+    y = run(*leaves, padding=padding)
+    grad = torch.randn(y.shape, generator=torch.Generator().manual_seed(2), dtype=y.dtype)
+    return y.detach(), *torch.autograd.grad(y, leaves, grad)
+
+
+def events(x, weight, bias=None, *, padding=0):
+    return ops.spike_conv2d(x, weight, bias, padding=padding, method="events")
+
+
+@pytest.mark.parametrize("graded", [False, True])
+@pytest.mark.parametrize("size", SIZES)
+def test_equals_the_reference_and_pytorch(size, graded):
+    arguments = sample(size, graded=graded)
+    got = outputs(events, *arguments)
+    for other in (reference.spike_conv2d, functional.conv2d):
+        for a, b in zip(got, outputs(other, *arguments)):
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-12 * float(b.abs().max()))
+
+
+@pytest.mark.parametrize("method", ["auto", "events", "dense"])
+@pytest.mark.parametrize("size", SIZES)
+def test_float32(size, method):
+    arguments = sample(size, torch.float32)
+
+    def run(*tensors, padding):
+        return ops.spike_conv2d(*tensors, padding=padding, method=method)
+
+    for a, b in zip(outputs(run, *arguments), outputs(functional.conv2d, *arguments)):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-5 * float(b.abs().max()))
+
+
+def test_worked_by_hand():
+    x = torch.tensor([[[[0.0, 1.0], [2.0, 0.0]]]], requires_grad=True)
+    weight = torch.tensor([[[[1.0, 10.0], [100.0, 1000.0]]]], requires_grad=True)
+    y = events(x, weight, padding=1)
+    want = [[0.0, 1000.0, 100.0], [2000.0, 210.0, 1.0], [20.0, 2.0, 0.0]]
+    assert y[0, 0].tolist() == want
+    grad = torch.arange(9.0).view(1, 1, 3, 3)
+    grad_x, grad_weight = torch.autograd.grad(y, (x, weight), grad)
+    # weight [r, s] meets x [0, 1] at y [1 - r, 2 - s] and x [1, 0] at y [2 - r, 1 - s]
+    assert grad_weight[0, 0].tolist() == [[5 + 2 * 7, 4 + 2 * 6], [2 + 2 * 4, 1 + 2 * 3]]
+    assert grad_x[0, 0, 0, 1] == 1 * 5 + 10 * 4 + 100 * 2 + 1000 * 1
+
+
+def test_finite_differences():
+    x, weight, bias, padding = sample((2, 2, 4, 3, 3, (3, 2), (1, 1)), graded=True)
+    leaves = [t.requires_grad_() for t in (x, weight, bias)]
+    assert torch.autograd.gradcheck(lambda *t: events(*t, padding=padding), leaves)
+
+
+@pytest.mark.parametrize("size", SIZES[:3])
+def test_the_same_bits_from_any_number_of_threads_and_any_layout(size):
+    x, weight, bias, padding = sample(size, torch.float32)
+    threads, found = torch.get_num_threads(), []
+    try:
+        for count, memory_format in (
+            (1, torch.contiguous_format),
+            (2, torch.channels_last),
+            (8, torch.channels_last),
+        ):
+            torch.set_num_threads(count)
+            laid = x.contiguous(memory_format=memory_format)
+            found.append(outputs(events, laid, weight, bias, padding))
+    finally:
+        torch.set_num_threads(threads)
+    for other in found[1:]:
+        for k in (0, 2):  # the gradients of x and the bias are PyTorch's
+            assert torch.equal(found[0][k], other[k])
+
+
+def test_images_one_by_one_and_strides():
+    x, weight, bias, padding = sample(SIZES[1])
+    y = events(x, weight, bias, padding=padding)
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(y, torch.cat([events(i, weight, bias, padding=padding) for i in x.split(1)]))
+    expanded = x[:1].expand_as(x)
+    assert torch.equal(events(expanded, weight, bias, padding=padding)[5], y[0])
+    wide = torch.zeros(*x.shape[:3], 14, dtype=x.dtype)
+    wide[..., ::2] = x
+    strided = weight.transpose(2, 3).contiguous().transpose(2, 3)
+    assert torch.equal(events(wide[..., ::2], strided, bias, padding=padding), y)
+
+
+def test_what_is_zero_adds_nothing_and_nan_is_not_zero():
+    x = torch.zeros(1, 2, 3, 3)
+    x[0, 0, 1, 1] = 1
+    weight = torch.ones(1, 2, 3, 3)
+    weight[0, 1] = torch.inf
+    assert events(x, weight).item() == 1
+    x[0, 0, 0, 0] = torch.nan
+    assert events(x, weight).isnan().item()
+
+
+@pytest.mark.parametrize("shape", [(0, 2, 4, 4), (2, 0, 4, 4)])
+def test_nothing(shape):
+    x, weight, bias = torch.ones(shape), torch.ones(3, shape[1], 3, 3), torch.arange(1.0, 4)
+    y, grad_x, grad_weight, _ = outputs(events, x, weight, bias, 0)
+    assert y.shape == (shape[0], 3, 2, 2)
+    assert torch.equal(y, bias.view(1, -1, 1, 1).expand_as(y))
+    assert grad_x.shape == x.shape
+    assert torch.equal(grad_weight, torch.zeros_like(weight))
+
+
+@pytest.mark.parametrize(
+    ("nonzeros", "o", "by_events"),
+    [(0, 16, 1), (64, 16, 1), (65, 16, 0), (32, 8, 1), (33, 8, 0), (256, 16, 0)],
+)
+def test_the_rule(nonzeros, o, by_events):
+    """A quarter of the pixels of whole lines of 16 outputs."""
+    x = torch.zeros(1, 4, 8, 8)
+    x.view(-1)[torch.randperm(256)[:nonzeros]] = 1
+    weight = torch.randn(o, 4, 3, 3)
+    y, chosen = torch.ops.snnfast.spike_conv2d_forward(x, weight, None, 1, 1, 0)
+    assert chosen.tolist() == [by_events]
+    torch.testing.assert_close(y, functional.conv2d(x, weight, padding=1))
+
+
+class Convolutions(TorchDispatchMode):
+    """Counts PyTorch's convolutions."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += "aten.convolution.default" in str(func)
+        return func(*args, **(kwargs or {}))
+
+
+def test_other_dtypes_and_transforms_are_dense():
+    x, weight, bias, padding = sample(SIZES[0], torch.float32)
+    half = ops.spike_conv2d(x.bfloat16(), weight.bfloat16(), padding=padding)
+    assert half.dtype == torch.bfloat16
+    want = events(x, weight, bias, padding=padding)
+    got = torch.vmap(lambda i: ops.spike_conv2d(i, weight, bias, padding=padding))(x[:, None])
+    torch.testing.assert_close(got[:, 0], want)
+    compiled = torch.compile(ops.spike_conv2d, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x, weight, bias, padding=padding), want)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert ops.spike_conv2d(x, weight, bias, padding=padding).dtype == torch.bfloat16
+
+
+def test_no_gradient_is_computed_that_is_not_wanted():
+    x, weight, bias, padding = sample(SIZES[0])
+    y = events(x, weight.requires_grad_(), bias, padding=padding)
+    with Convolutions() as seen:
+        (grad,) = torch.autograd.grad(y.sum(), weight)
+    assert seen.count == 0
+    assert grad.shape == weight.shape
+
+
+def test_second_derivatives_raise():
+    x, weight, bias, padding = sample(SIZES[0])
+    y = events(x, weight.requires_grad_(), bias, padding=padding)
+    (grad,) = torch.autograd.grad(y.square().sum(), weight, create_graph=True)
+    with pytest.raises(RuntimeError, match="spike_conv2d: a second derivative"):
+        grad.sum().backward()
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x, x)
+        with pytest.raises(RuntimeError, match="spike_conv2d: forward-mode"):
+            events(dual, weight, bias, padding=padding)
+
+
+X, W = torch.ones(2, 3, 5, 5), torch.ones(4, 3, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keywords", "error", "words"),
+    [
+        (([1.0], W), {}, TypeError, "spike_conv2d: x must be a tensor, got list"),
+        ((X.int(), W), {}, TypeError, "spike_conv2d: x must have one of the dtypes"),
+        ((X[0], W), {}, ValueError, r"spike_conv2d: x must have shape \[N, C, H, W\], got \[3, 5"),
+        ((X, W[:, :2]), {}, ValueError, r"weight must have shape \[O, 3, kh, kw\], got \[4, 2, 3"),
+        ((X, W[:0]), {}, ValueError, r"weight must have shape \[O, 3, kh, kw\], got \[0, 3, 3"),
+        ((X, W.double()), {}, TypeError, "weight must have the dtype of x, torch.float32, got"),
+        ((X, W, torch.ones(3)), {}, ValueError, r"bias must have shape \[4\], got \[3\]"),
+        ((X, W, torch.ones(4).double()), {}, TypeError, "bias must have the dtype of x"),
+        ((X, W.to("meta")), {}, ValueError, "weight must be on the device of x, cpu, got meta"),
+        ((X, W), {"padding": 3}, ValueError, "padding must be less than the kernel's 3, got 3"),
+        ((X, W), {"padding": "same"}, TypeError, "padding must be a number or two, got same"),
+        ((X, W), {"padding": (1, 1, 1)}, TypeError, "padding must be a number or two"),
+        ((X, W), {"padding": -1}, ValueError, "padding must be at least 0, got -1"),
+        ((X[..., :2], W), {}, ValueError, r"kernel \[3, 3\] is larger than the images \[5, 2\]"),
+        ((X, W), {"method": "sparse"}, ValueError, "method must be auto or events or dense"),
+        ((X.half(), W.half()), {"method": "events"}, TypeError, "takes x of float32 or float64"),
+    ],
+)
+def test_errors(arguments, keywords, error, words):
+    for op in (ops.spike_conv2d, reference.spike_conv2d):
+        with pytest.raises(error, match=words):
+            op(*arguments, **keywords)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((X[0], W, None, 0, 0, 1), "x must have 4 dimensions"),
+        ((X, W[:, :1], None, 0, 0, 1), "weight must have shape"),
+        ((X, W.double(), None, 0, 0, 1), "weight must have the dtype of x"),
+        ((X, W, torch.ones(3), 0, 0, 1), "bias must have shape"),
+        ((X, W, None, 3, 0, 1), "padding must be less"),
+        ((X, W, None, 0, -1, 1), "padding must be less"),
+        ((X[..., :1], W, None, 0, 0, 1), "larger than the images"),
+        ((X, W, None, 0, 0, 3), "method must be 0, 1 or 2"),
+        ((X.half(), W.half(), None, 0, 0, 1), "float32 or float64"),
+        ((X[:1, :, :1, :1].expand(1, 3, 2**16, 2**16), W, None, 0, 0, 1), "too many pixels"),
+    ],
+)
+def test_raw_calls_with_wrong_arguments_are_refused(arguments, words):
+    with pytest.raises(RuntimeError, match=f"spike_conv2d: .*{words}"):
+        torch.ops.snnfast.spike_conv2d_forward(*arguments)
+    if "bias" not in words and "method" not in words:
+        with pytest.raises(RuntimeError, match=f"spike_conv2d: .*{words}"):
+            torch.ops.snnfast.spike_conv2d_backward(*arguments, torch.ones(2, 4, 3, 3))
+
+
+def test_raw_gradients_with_a_wrong_gradient_are_refused():
+    for grad in (torch.ones(2, 4, 3, 2), torch.ones(2, 4, 9), torch.ones(2, 4, 3, 3).double()):
+        with pytest.raises(RuntimeError, match="spike_conv2d: grad must have"):
+            torch.ops.snnfast.spike_conv2d_backward(X, W, None, 0, 0, 1, grad)
+
+
+def test_registration():
+    x, weight, bias, _ = sample((2, 2, 4, 3, 3, (3, 2), (1, 1)))
+    forward = (x.requires_grad_(), weight.requires_grad_(), bias.requires_grad_(), 1, 1, 1)
+    torch.library.opcheck(torch.ops.snnfast.spike_conv2d_forward, forward)
+    y, _ = torch.ops.snnfast.spike_conv2d_forward(*forward)
+    got = torch.autograd.grad(y.square().sum(), forward[:3])
+    want = torch.autograd.grad(functional.conv2d(*forward[:3], padding=1).square().sum(), forward[:3])
+    for a, b in zip(got, want):
+        torch.testing.assert_close(a, b)
+    plain = [t.detach() if isinstance(t, torch.Tensor) else t for t in forward]
+    torch.library.opcheck(torch.ops.snnfast.spike_conv2d_backward, (*plain, y.detach()))
+
+
+# ---- the layer
+
+
+def test_the_layer_is_conv2d_by_another_name():
+    torch.manual_seed(0)
+    plain = nn.Conv2d(3, 4, (3, 2), padding=(1, 0))
+    torch.manual_seed(0)
+    layer = layers.SpikeConv2d(3, 4, (3, 2), padding=(1, 0), method="events")
+    for a, b in zip(plain.state_dict().items(), layer.state_dict().items(), strict=True):
+        assert a[0] == b[0]
+        assert torch.equal(a[1], b[1])
+    x = spikes((2, 3, 5, 5), dtype=torch.float32)
+    with Convolutions() as seen:
+        y = layer(x)
+    assert seen.count == 0
+    torch.testing.assert_close(y, plain(x))
+    assert "method='events'" in repr(layer)
+    assert repr(layers.SpikeConv2d(3, 4, 3)) == "Spike" + repr(nn.Conv2d(3, 4, 3))
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {"stride": 2},
+        {"dilation": 2},
+        {"groups": 3, "out_channels": 3},
+        {"padding": 3},
+        {"padding": "same"},
+        {"padding": 1, "padding_mode": "circular"},
+    ],
+)
+def test_what_events_cannot_do_is_dense(keywords):
+    keywords = {"in_channels": 3, "out_channels": 4, "kernel_size": 3} | keywords
+    torch.manual_seed(0)
+    plain = nn.Conv2d(**keywords)
+    torch.manual_seed(0)
+    layer = layers.SpikeConv2d(**keywords)
+    x = spikes((2, 3, 7, 7), dtype=torch.float32)
+    assert torch.equal(layer(x), plain(x))
+    with pytest.raises(ValueError, match="SpikeConv2d: method='events' takes a stride"):
+        layers.SpikeConv2d(**keywords, method="events")
+
+
+def test_one_image_and_time():
+    layer = layers.SpikeConv2d(3, 4, 3)
+    x = spikes((5, 2, 3, 6, 6), 0.1, torch.float32)
+    assert layer(x[0, 0]).shape == (4, 4, 4)
+    y = layers.Time(layer)(x)
+    torch.testing.assert_close(y[3, 1], layer(x[3, 1]))
+    assert layers.Time(layer)(x[0].expand(5, 2, 3, 6, 6)).stride(0) == 0
+
+
+def test_a_training_step_is_that_of_conv2d():
+    def gradients(conv):
+        torch.manual_seed(0)
+        convolution = conv(4, 8, 3, padding=1)
+        net = nn.Sequential(layers.LIF(), layers.Time(convolution), layers.LIF(), layers.Rate())
+        x = 2 * torch.randn(4, 3, 4, 6, 6, dtype=torch.float64)
+        loss = net.double()(x).square().mean()
+        return torch.autograd.grad(loss, list(net.parameters()))
+
+    events_only = lambda *a, **k: layers.SpikeConv2d(*a, **k, method="events")  # noqa: E731
+    for a, b in zip(gradients(events_only), gradients(nn.Conv2d), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-14)
+
+
+def test_forced_reference():
+    x, weight, bias, padding = sample(SIZES[0])
+    with snnfast.backend.use("reference"):
+        y = events(x, weight, bias, padding=padding)
+    torch.testing.assert_close(y, functional.conv2d(x, weight, bias, padding=padding))

@@ -1,6 +1,6 @@
-"""A convolution of spikes, ``N x C x H x W x O x kernel``, with half a kernel of padding; passes bear the share that spikes.
+"""A convolution of spikes, ``N x C x H x W x O x kernel``, with half a kernel of padding, by the share that spikes.
 
-``conv2d`` is PyTorch's, with channels-last images, too. The gradient is that of the weights: that of the images is the same.
+``conv2d`` is PyTorch's, of channels-last images, too. The gradient is that of the weights; that of images is the same.
 """
 
 from __future__ import annotations

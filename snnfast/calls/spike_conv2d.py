@@ -33,23 +33,25 @@ def spike_conv2d(
     padding: int | Sequence[int] = 0,
     method: Method = "auto",
 ) -> SpikeConv2dCall:
-    """A convolution of spikes: :func:`torch.nn.functional.conv2d`, on the CPU without the products with 0::
+    """A convolution of spikes: :func:`torch.nn.functional.conv2d`, on the CPU without the products with 0.
+
+    That is::
 
         y[n, o, i, j] = bias[o] + sum over c, r, s of x[n, c, i + r - padding_h, j + s - padding_w] weight[o, c, r, s]
 
     where ``x`` is 0 outside of the image; stride and dilation are 1. Gradients are those of this equation. By events,
     ``y`` and the gradient of ``weight`` are sums over the ``x`` that are not 0, in a fixed order, and are the same for
-    any number of threads; the gradients of ``x`` and ``bias`` are PyTorch's. An ``x`` of 0 then adds nothing, even where
-    its weight is infinite or NaN. On CUDA, for 16-bit dtypes, under ``torch.autocast``, ``torch.compile``, ``torch.vmap``
-    and others that record or transform, it is PyTorch's convolution.
+    any number of threads; the gradients of ``x`` and ``bias`` are PyTorch's. An ``x`` of 0 then adds nothing, even
+    where its weight is infinite or NaN. On CUDA, for 16-bit dtypes, under ``torch.autocast``, ``torch.compile``,
+    ``torch.vmap`` and others that record or transform, it is PyTorch's convolution.
 
     Args:
         x: ``[N, C, H, W]``, any values; channels-last it is read in place.
         weight: ``[O, C, kh, kw]``, in the dtype of ``x``.
         bias: ``[O]``, in the dtype of ``x``, or None.
         padding: zeros on each side, less than the kernel's size: a number, or one for rows and one for columns.
-        method: ``"events"``, for float32 and float64; ``"dense"``, PyTorch's convolution; or ``"auto"``, events where few
-            ``x`` are not 0, which is counted, by the rule in ``docs/ops/spike_conv2d.md``.
+        method: ``"events"``, for float32 and float64; ``"dense"``, PyTorch's convolution; or ``"auto"``, events where
+            few ``x`` are not 0, which is counted, by the rule in ``docs/ops/spike_conv2d.md``.
 
     Returns:
         ``y`` ``[N, O, H + 2 padding_h - kh + 1, W + 2 padding_w - kw + 1]``; by events it is channels-last in memory.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -25,7 +26,7 @@ class SpikeConv2d(nn.Conv2d):
         method: ``"auto"``, ``"events"`` or ``"dense"``, as in :func:`snnfast.ops.spike_conv2d`.
 
     Raises:
-        ValueError: if ``method="events"`` cannot be.
+        TypeError, ValueError: for wrong sizes, and if ``method="events"`` cannot be.
 
     Example:
         >>> net = nn.Sequential(LIF(tau=2.0), Time(SpikeConv2d(16, 32, 3, padding=1)))
@@ -35,13 +36,20 @@ class SpikeConv2d(nn.Conv2d):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int | tuple[int, int],
+        kernel_size: int | Sequence[int],
         *more: Any,
         method: Method = "auto",
         **keywords: Any,
     ) -> None:
         check.choice("SpikeConv2d", "method", method, METHODS)
-        super().__init__(in_channels, out_channels, kernel_size, *more, **keywords)
+        in_channels = check.whole("SpikeConv2d", "in_channels", in_channels)
+        out_channels = check.whole("SpikeConv2d", "out_channels", out_channels)
+        if isinstance(kernel_size, check.INTEGERS):
+            kernel_size = (kernel_size, kernel_size)
+        kernel = check.sizes("SpikeConv2d", "kernel_size", kernel_size, 2)
+        super().__init__(
+            in_channels, out_channels, cast(tuple[int, int], kernel), *more, **keywords
+        )
         self.method: Method = method
         if method == "events" and not self._has_events():
             raise ValueError(
@@ -63,10 +71,15 @@ class SpikeConv2d(nn.Conv2d):
         if x.dim() != 4 or not self._has_events():
             return super().forward(x)
         return ops.spike_conv2d(
-            x, self.weight, self.bias, padding=self.padding, method=self.method
+            x,
+            self.weight,
+            self.bias,
+            padding=cast(tuple[int, int], self.padding),
+            method=self.method,
         )
 
     def extra_repr(self) -> str:
         """The sizes, and the method where it was chosen."""
         chosen = "" if self.method == "auto" else f", method={self.method!r}"
-        return super().extra_repr() + chosen
+        shown: str = super().extra_repr()  # type: ignore[no-untyped-call]
+        return shown + chosen

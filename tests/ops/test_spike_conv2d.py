@@ -8,8 +8,8 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import snnfast
-from snnfast import ops, reference
 from snnfast import nn as layers
+from snnfast import ops, reference
 
 pytestmark = pytest.mark.skipif("cpu" not in PRESENT, reason="no CPU kernels")
 SIZES = [  # N, C, H, W, O, kernel, padding
@@ -107,20 +107,26 @@ def test_the_same_bits_from_any_number_of_threads_and_any_layout(size):
         torch.set_num_threads(threads)
     for other in found[1:]:
         for k in (0, 2):  # the gradients of x and the bias are PyTorch's
-            assert torch.equal(found[0][k], other[k])
+            torch.testing.assert_close(found[0][k], other[k], rtol=0, atol=0)
 
 
 def test_images_one_by_one_and_strides():
     x, weight, bias, padding = sample(SIZES[1])
     y = events(x, weight, bias, padding=padding)
     assert y.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(y, torch.cat([events(i, weight, bias, padding=padding) for i in x.split(1)]))
+    torch.testing.assert_close(
+        y, torch.cat([events(i, weight, bias, padding=padding) for i in x.split(1)]), rtol=0, atol=0
+    )
     expanded = x[:1].expand_as(x)
-    assert torch.equal(events(expanded, weight, bias, padding=padding)[5], y[0])
+    torch.testing.assert_close(
+        events(expanded, weight, bias, padding=padding)[5], y[0], rtol=0, atol=0
+    )
     wide = torch.zeros(*x.shape[:3], 14, dtype=x.dtype)
     wide[..., ::2] = x
     strided = weight.transpose(2, 3).contiguous().transpose(2, 3)
-    assert torch.equal(events(wide[..., ::2], strided, bias, padding=padding), y)
+    torch.testing.assert_close(
+        events(wide[..., ::2], strided, bias, padding=padding), y, rtol=0, atol=0
+    )
 
 
 def test_what_is_zero_adds_nothing_and_nan_is_not_zero():
@@ -138,9 +144,9 @@ def test_nothing(shape):
     x, weight, bias = torch.ones(shape), torch.ones(3, shape[1], 3, 3), torch.arange(1.0, 4)
     y, grad_x, grad_weight, _ = outputs(events, x, weight, bias, 0)
     assert y.shape == (shape[0], 3, 2, 2)
-    assert torch.equal(y, bias.view(1, -1, 1, 1).expand_as(y))
+    torch.testing.assert_close(y, bias.view(1, -1, 1, 1).expand_as(y), rtol=0, atol=0)
     assert grad_x.shape == x.shape
-    assert torch.equal(grad_weight, torch.zeros_like(weight))
+    torch.testing.assert_close(grad_weight, torch.zeros_like(weight), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +274,9 @@ def test_registration():
     torch.library.opcheck(torch.ops.snnfast.spike_conv2d_forward, forward)
     y, _ = torch.ops.snnfast.spike_conv2d_forward(*forward)
     got = torch.autograd.grad(y.square().sum(), forward[:3])
-    want = torch.autograd.grad(functional.conv2d(*forward[:3], padding=1).square().sum(), forward[:3])
+    want = torch.autograd.grad(
+        functional.conv2d(*forward[:3], padding=1).square().sum(), forward[:3]
+    )
     for a, b in zip(got, want):
         torch.testing.assert_close(a, b)
     plain = [t.detach() if isinstance(t, torch.Tensor) else t for t in forward]
@@ -285,7 +293,7 @@ def test_the_layer_is_conv2d_by_another_name():
     layer = layers.SpikeConv2d(3, 4, (3, 2), padding=(1, 0), method="events")
     for a, b in zip(plain.state_dict().items(), layer.state_dict().items(), strict=True):
         assert a[0] == b[0]
-        assert torch.equal(a[1], b[1])
+        torch.testing.assert_close(a[1], b[1], rtol=0, atol=0)
     x = spikes((2, 3, 5, 5), dtype=torch.float32)
     with Convolutions() as seen:
         y = layer(x)
@@ -313,7 +321,7 @@ def test_what_events_cannot_do_is_dense(keywords):
     torch.manual_seed(0)
     layer = layers.SpikeConv2d(**keywords)
     x = spikes((2, 3, 7, 7), dtype=torch.float32)
-    assert torch.equal(layer(x), plain(x))
+    torch.testing.assert_close(layer(x), plain(x), rtol=0, atol=0)
     with pytest.raises(ValueError, match="SpikeConv2d: method='events' takes a stride"):
         layers.SpikeConv2d(**keywords, method="events")
 

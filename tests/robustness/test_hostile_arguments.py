@@ -123,6 +123,7 @@ INPUTS = {
     "PopulationEncoder": torch.zeros(2, 1),
     "LatencyEncoder": torch.zeros(2),
     "Delay": torch.zeros(4, 2, 3),
+    "SpikeConv2d": torch.zeros(2, 3, 4, 4),
 }
 MODULES = (ops, nn, encoder, loss)
 PUBLIC = {

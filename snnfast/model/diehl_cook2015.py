@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from snnfast import check
+from snnfast.calls.presentations import presentations
 from snnfast.ops import DiehlCookConductanceResult, DiehlCookResult, Events, Rates
 from snnfast.plasticity import Rule
 from snnfast.reference.stdp import normalize
@@ -99,6 +100,7 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
         self._now = now
         self._plastic: Tensor | None = None
         self._before: tuple[Tensor, State | None, Tensor] | None = None
+        self._looked_at: tuple[object, ...] | None = None
         n_inputs = math.prod(self.input_shape)
         self.inp = Input(n_inputs, now)
         self.exc = Excitatory(self.neurons, self.settings, dtype, now)
@@ -242,12 +244,14 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
         """Presents P images one after the other, each to a network at rest, and learns unless in evaluation mode.
 
         Args:
-            x: what is presented. Floating point: rates in Hz, one image of the shape given as ``input_shape`` or P of
-                them, made Poisson spikes for ``settings.duration``. bool or uint8: spikes ``[T, ...]`` or
-                ``[P, T, ...]``. :class:`snnfast.ops.Events` and :class:`snnfast.ops.Rates` as they are.
+            x: what is presented. Floating point: rates in Hz, one image or P of them, made Poisson spikes for
+                ``settings.duration``. bool or uint8, or floating point with a 1 and else only 0 and 1, as encoders
+                give them: spikes ``[T, ...]`` or ``[P, T, ...]``. Images have the shape given as ``input_shape``, or
+                any other with as many pixels. :class:`snnfast.ops.Events` and :class:`snnfast.ops.Rates` as they are.
             seeds: int64 ``[P]``, for the Poisson spikes; drawn from PyTorch's CPU generator if None.
             return_spikes: return the raster.
-            validate: look at the values of ``x`` and the weights; on CUDA this waits for the device.
+            validate: look at the values of ``x`` and the weights; on CUDA this waits for the device. Without it
+                floating point is rates. Weights are looked at again where others than presentations changed them.
 
         Returns:
             ``counts``, spikes of every neuron for every image, int32 ``[P, neurons]``; ``spikes`` bool
@@ -257,20 +261,36 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
         self.reset()
 
         def present(stimuli: Tensor | Events | Rates) -> Result:
-            return self._op(
+            looked_at = validate and self._looked_at is not None
+            if looked_at and self._looked_at == self._versions():
+                w, neurons = self.xe.w, self.settings.neurons
+                presentations(neurons.op.__name__, stimuli, w.shape[1], w.device, neurons.dt, True)
+            else:
+                looked_at = False
+            result = self._op(
                 stimuli,
                 None,
                 self.rule if self.training else None,
                 theta=self.exc.theta,
-                validate=validate,
+                validate=validate and not looked_at,
                 norm=self.norm if self.training else None,
                 stepwise=False,
                 return_spikes=return_spikes,
             )
+            self._looked_at = self._versions() if validate else None
+            return result
 
         if self.settings.min_spikes and isinstance(stimuli, Rates):
             return self._until_enough(stimuli, present)
         return present(stimuli)
+
+    def _versions(self) -> tuple[object, ...] | None:
+        """What tells whether weights that were looked at have changed since; presentations leave them within bounds."""
+        w, theta = self.xe.w, self.exc.theta
+        if w.is_inference() or theta.is_inference():
+            return None
+        bounds = (self.rule.w_min, self.rule.w_max) if self.training else None
+        return w.data_ptr(), w._version, theta.data_ptr(), theta._version, bounds
 
     def _until_enough(self, rates: Rates, present: Callable[[Rates], Result]) -> Result:
         """Presents images with ever higher rates until each has ``settings.min_spikes`` spikes."""
@@ -356,10 +376,12 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
             raise TypeError(
                 f"{name}: x must be rates in Hz (floating point) or spikes (bool, uint8), got {x.dtype}"
             )
+        batches = self._before_images(x)
+        if not spikes and validate and any(batches) and x.numel() and float(x.max()) == 1:
+            spikes = bool(((x == 0) | (x == 1)).all())
         leading = 2 if spikes else 1
-        shapes = [s for s in (self.input_shape, (n_inputs,)) if tuple(x.shape[-len(s) :]) == s]
-        batch = x.shape[: x.dim() - len(shapes[0])] if shapes else ()
-        if not shapes or not leading - 1 <= len(batch) <= leading:
+        batch = next((b for b in batches if leading - 1 <= len(b) <= leading), None)
+        if batch is None:
             wanted = ", ".join(map(str, self.input_shape))
             wanted = (
                 f"[T, {wanted}] or [P, T, {wanted}]" if spikes else f"[{wanted}] or [P, {wanted}]"
@@ -367,6 +389,7 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
             raise ValueError(
                 f"{name}: x of {x.dtype} must have shape {wanted}, got {list(x.shape)}"
             )
+        floating = x.is_floating_point()
         x = x.reshape(*((1,) * (leading - len(batch))), *batch, n_inputs)
         if spikes:
             if seeds is not None:
@@ -376,14 +399,22 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
                     f"{name}: x of uint8 must be spikes, 0 or 1, got {int(x.max())}; give rates in Hz "
                     "as floating point"
                 )
-            return x
+            return x.bool() if floating else x
         if validate and x.numel() and float(x.max()) == 1 and bool(((x == 0) | (x == 1)).all()):
             raise ValueError(
-                f"{name}: x of {x.dtype} must be rates in Hz, but is 0 or 1 everywhere; give spikes as bool"
+                f"{name}: x of {x.dtype} must be rates in Hz, but is 0 or 1 everywhere; give spikes as "
+                "[T, ...] or [P, T, ...]"
             )
         if seeds is None:
             seeds = torch.randint(2**63 - 1, (len(x),), dtype=torch.int64)
         return Rates(x.float(), self.settings.num_steps, seeds.to(device))
+
+    def _before_images(self, x: Tensor) -> list[tuple[int, ...]]:
+        """Sizes of the dimensions before an image's, as they may be read, first with ``input_shape`` or flat images."""
+        pixels = math.prod(self.input_shape)
+        first = [len(s) for s in (self.input_shape, (pixels,)) if tuple(x.shape[-len(s) :]) == s]
+        ends = [*(x.dim() - n for n in first), *range(x.dim())]
+        return [tuple(x.shape[:k]) for k in ends if math.prod(x.shape[k:]) == pixels]
 
     def extra_repr(self) -> str:
         """What the parts do not show."""
@@ -391,6 +422,7 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
 
     def _apply(self, *arguments: Any, **keywords: Any) -> Any:
         result = super()._apply(*arguments, **keywords)  # type: ignore[no-untyped-call]
+        self._looked_at = None
         # The state would stay behind, on the old device or of the old dtype.
         self.reset()
         device = self._now.device = self.xe.w.device

@@ -441,7 +441,7 @@ def test_wrong_arguments_are_named(arguments, error, message):
         (torch.zeros(2, 5, 4).int(), TypeError, "rates in Hz .* or spikes .*, got torch.int32"),
         (torch.full((2, 3, 20), 7).byte(), ValueError, "of uint8 must be spikes, 0 or 1, got 7"),
         (
-            torch.eye(20),
+            torch.ones(5, 4),
             ValueError,
             "must be rates in Hz, but is 0 or 1 everywhere; give spikes as",
         ),
@@ -484,3 +484,52 @@ def test_weights_out_of_bounds_are_refused():
     model.run({"inp": spikes(1)[0, 0]})
     with pytest.raises(ValueError, match=r"w must lie in \[0, 1\], got .* to 2"):
         model.update()
+
+
+def test_the_encoders_float_spikes_are_spikes():
+    x = spikes(3)
+    for given in (x.float(), x.double(), x.float()[0], x.float()[0].flatten(1)):
+        model, other = lively(), lively()
+        of = x if given.dim() == x.dim() else x[0]
+        a = model.present(given, return_spikes=True)
+        b = other.present(of, return_spikes=True)
+        assert a.counts.any()
+        torch.testing.assert_close(a.spikes, b.spikes, rtol=0, atol=0)
+        assert_same(model.state_dict(), other.state_dict())
+    with pytest.raises(ValueError, match="seeds are for images in Hz, got spikes"):
+        lively().present(x.float(), seeds=torch.tensor([1, 2, 3]))
+
+
+@pytest.mark.parametrize("shape", [(20,), (2, 10), (1, 5, 4), (1, 1, 4, 5)])
+def test_images_of_any_shape_with_as_many_pixels(shape):
+    seeds = torch.arange(3)
+    rates = torch.rand(3, 5, 4) * 900
+    want = lively().present(rates, seeds=seeds).counts
+    got = lively().present(rates.view(3, *shape), seeds=seeds).counts
+    torch.testing.assert_close(got, want, rtol=0, atol=0)
+    alone = lively().present(rates[0].view(shape), seeds=seeds[:1]).counts
+    torch.testing.assert_close(alone, want[:1], rtol=0, atol=0)
+    raster = spikes(2)
+    got = lively().present(raster.view(*raster.shape[:2], *shape)).counts
+    torch.testing.assert_close(got, lively().present(raster).counts, rtol=0, atol=0)
+
+
+def test_weights_are_looked_at_again_when_others_changed_them():
+    model = lively()
+    model.present(spikes(2))
+    model.present(spikes(1))
+    with pytest.raises(ValueError, match=r"x.hz must lie in \[0, 1000\] Hz"):
+        model.present(torch.full((1, 5, 4), 2000.0))
+    model.xe.w[0, 0] = 2.0
+    with pytest.raises(ValueError, match=r"w must lie in \[0, 1\], got .* to 2"):
+        model.present(spikes(1))
+    model.eval()
+    model.present(spikes(1))
+    model.train()
+    with pytest.raises(ValueError, match=r"w must lie in \[0, 1\], got .* to 2"):
+        model.present(spikes(1))
+    model.load_state_dict(lively().state_dict())
+    model.present(spikes(1))
+    model.exc.theta[1] = torch.nan
+    with pytest.raises(ValueError, match="theta must be finite"):
+        model.present(spikes(1))

@@ -1,8 +1,9 @@
-"""Data sets: three that ship with the package, and every torchvision image classification set.
+"""Data sets: three that ship with the package, every torchvision image classification set, event recordings.
 
 ``digits``, ``iris`` and ``cancer`` need no download. ``torchvision_dataset`` opens the others by
 name, ``image_folder`` images that lie in folders by class, ``load`` any of them with one call, and
-``as_tensors`` turns a data set into two tensors in memory. ``stratified_folds`` cuts a data set for cross-validation.
+``as_tensors`` turns a data set into two tensors in memory. ``heidelberg``, ``nmnist`` and ``dvs128_gesture`` read
+events that a user has on disk. ``stratified_folds`` cuts a data set for cross-validation.
 """
 
 from .bundled import (
@@ -15,6 +16,7 @@ from .bundled import (
     digits,
     iris,
 )
+from .events import EventFrames, dvs128_gesture, heidelberg, nmnist
 from .folder import image_folder
 from .iris_loader import IRISDataLoader
 from .loading import load
@@ -27,13 +29,17 @@ __all__ = [
     "DIGITS_CLASSES",
     "IRIS_CLASSES",
     "IRIS_FEATURES",
+    "EventFrames",
     "IRISDataLoader",
     "as_tensors",
     "cancer",
     "digits",
+    "dvs128_gesture",
+    "heidelberg",
     "image_folder",
     "iris",
     "load",
+    "nmnist",
     "stratified_folds",
     "torchvision_dataset",
 ]

@@ -1,0 +1,154 @@
+"""The formats of event recordings: HDF5 of SHD and SSC, N-MNIST's five bytes an event, AEDAT 3.1; none is unpickled."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+
+
+class Recording(NamedTuple):
+    """One sample: times in microseconds from its beginning, addresses of the events, and a class."""
+
+    times: Ints
+    addresses: Ints
+    label: int
+
+
+def read_heidelberg(path: Path, units: int) -> Iterator[Recording]:
+    """Samples of an HDF5 file with ``spikes/times`` in seconds, ``spikes/units`` and ``labels``.
+
+    Raises:
+        ImportError: without h5py.
+        ValueError: a file of another kind, units that do not exist, times below 0.
+    """
+    try:
+        import h5py
+    except ImportError as error:
+        raise ImportError(
+            f"heidelberg: {path} is HDF5, which h5py reads: pip install 'snnfast[events]'"
+        ) from error
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise ValueError(f"heidelberg: {path} is no HDF5 file: {error}") from error
+    with file:
+        for name in ("spikes/times", "spikes/units", "labels"):
+            if name not in file:
+                raise ValueError(f"heidelberg: {path} must have {name}, got {', '.join(file)}")
+        times, found, labels = file["spikes/times"], file["spikes/units"], file["labels"]
+        if not len(times) == len(found) == len(labels):
+            raise ValueError(
+                f"heidelberg: {path} must hold as many times, units and labels, got {len(times)}, {len(found)} and "
+                f"{len(labels)}"
+            )
+        for k in range(len(labels)):
+            seconds, addresses = (
+                np.asarray(times[k], np.float64),
+                np.asarray(found[k]).astype(np.int64),
+            )
+            where = f"heidelberg: sample {k} of {path}"
+            if seconds.shape != addresses.shape:
+                raise ValueError(f"{where} has {len(seconds)} times and {len(addresses)} units")
+            _check(where, "units", addresses, units)
+            if not bool(np.all((seconds >= 0) & (seconds < 1e6))):
+                raise ValueError(f"{where}: times must lie in [0, 1e6) s")
+            yield Recording(np.rint(seconds * 1e6).astype(np.int64), addresses, int(labels[k]))
+
+
+def read_nmnist(path: Path, label: int, side: int) -> Recording:
+    """One recording of N-MNIST: per event x, y, and polarity in the top bit of 24, whose others are microseconds.
+
+    Raises:
+        ValueError: a length that is no multiple of five, or pixels outside of the sensor.
+    """
+    raw = np.fromfile(path, np.uint8)
+    if raw.size % 5:
+        raise ValueError(f"nmnist: {path} must have five bytes an event, got {raw.size} bytes")
+    x, y, high, middle, low = (column.astype(np.int64) for column in raw.reshape(-1, 5).T)
+    for name, values in (("x", x), ("y", y)):
+        _check(f"nmnist: {path}", name, values, side)
+    times = (high & 0x7F) << 16 | middle << 8 | low
+    return Recording(times, ((high >> 7) * side + y) * side + x, label)
+
+
+def read_aedat3(path: Path, side: int) -> tuple[Ints, Ints]:
+    """Times in microseconds and addresses of the polarity events of an AEDAT 3.1 file; other events are passed over.
+
+    Raises:
+        ValueError: another version, a packet that is cut off, or pixels outside of the sensor.
+    """
+    raw = path.read_bytes()
+    if not raw.startswith(b"#!AER-DAT3.1"):
+        raise ValueError(f"aedat3: {path} must begin with #!AER-DAT3.1, got {raw[:16]!r}")
+    position = 0
+    while raw[position : position + 1] == b"#":
+        end = raw.find(b"\n", position)
+        line, position = raw[position:end], end + 1
+        if end < 0:
+            raise ValueError(f"aedat3: {path} ends within its header")
+        if line.startswith(b"#!END-HEADER"):
+            break
+    times, addresses = [], []
+    while position < len(raw):
+        if len(raw) - position < 28:
+            raise ValueError(f"aedat3: {path} ends within the header of a packet")
+        kind = int.from_bytes(raw[position : position + 2], "little")
+        size, _, overflow, _, count, _ = np.frombuffer(raw, "<i4", 6, position + 4).tolist()
+        position += 28
+        if size <= 0 or count < 0 or position + size * count > len(raw):
+            raise ValueError(
+                f"aedat3: {path} ends within a packet of {count} events of {size} bytes"
+            )
+        if kind == 1:
+            if size != 8:
+                raise ValueError(f"aedat3: {path}: a polarity event must have 8 bytes, got {size}")
+            data, stamp = (
+                np.frombuffer(raw, "<u4", 2 * count, position).astype(np.int64).reshape(-1, 2).T
+            )
+            valid = (data & 1).astype(bool)
+            x, y = data >> 17 & 0x7FFF, data >> 2 & 0x7FFF
+            for name, values in (("x", x), ("y", y)):
+                _check(f"aedat3: {path}", name, values[valid], side)
+            times.append((stamp + (overflow << 31))[valid])
+            addresses.append((((data >> 1 & 1) * side + y) * side + x)[valid])
+        position += size * count
+    empty = np.zeros(0, np.int64)
+    return np.concatenate([empty, *times]), np.concatenate([empty, *addresses])
+
+
+def read_gestures(recording: Path, side: int) -> Iterator[Recording]:
+    """The gestures of one AEDAT recording, cut out by ``NAME_labels.csv`` beside it: class from 1, start and end in us.
+
+    Raises:
+        FileNotFoundError: there is no such table.
+        ValueError: a table of another kind, or a recording that is none.
+    """
+    table = recording.with_name(f"{recording.stem}_labels.csv")
+    times, addresses = read_aedat3(recording, side)
+    with table.open(newline="") as stream:
+        for row in csv.DictReader(stream):
+            try:
+                label, start, end = (
+                    int(row[n]) for n in ("class", "startTime_usec", "endTime_usec")
+                )
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(
+                    f"dvs128_gesture: {table} must have the columns class, startTime_usec and endTime_usec of "
+                    f"integers, got {row}"
+                ) from error
+            inside = (times >= start) & (times < end)
+            yield Recording(times[inside] - start, addresses[inside], label - 1)
+
+
+def _check(where: str, name: str, values: npt.NDArray[Any], count: int) -> None:
+    if values.size and not 0 <= int(values.min()) <= int(values.max()) < count:
+        raise ValueError(
+            f"{where}: {name} must lie in [0, {count - 1}], got values from {values.min()} to {values.max()}"
+        )

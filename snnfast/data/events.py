@@ -1,0 +1,275 @@
+"""Event recordings that a user has on disk, as counts a time step: SHD and SSC, N-MNIST, DVS128 gestures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from snnfast import check
+
+from .event_files import Recording, read_gestures, read_heidelberg, read_nmnist
+
+__all__ = ["EventFrames", "dvs128_gesture", "heidelberg", "nmnist"]
+
+VERSION = 1  # of the cache; a change of what frames are makes it another
+UNITS, NMNIST_SIDE, GESTURE_SIDE = 700, 34, 128
+PARTS = ("frames", "labels", "lengths")
+
+
+class EventFrames(NamedTuple):
+    """Samples of events, counted a time step.
+
+    Attributes:
+        frames: ``[N, T, ...]``, uint8 counts up to 255, or bool; in the file of the cache, if there is one, of which
+            only what is used is read.
+        labels: int64 ``[N]``.
+        lengths: int64 ``[N]``, steps of each sample up to its last event, at least 1; for ``lengths=`` of readouts and
+            losses.
+    """
+
+    frames: Tensor
+    labels: Tensor
+    lengths: Tensor
+
+    def batch(self, indices: Tensor | Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Samples as layers take them: frames ``[T, B, ...]``, uint8 or bool, labels and lengths ``[B]``.
+
+        Only the batch is copied: ``frames.float()`` of it is the input of a network.
+        """
+        chosen = torch.as_tensor(indices, dtype=torch.int64)
+        return self.frames[chosen].transpose(0, 1), self.labels[chosen], self.lengths[chosen]
+
+
+def heidelberg(
+    path: str | Path,
+    *,
+    dt: float = 10.0,
+    num_steps: int = 100,
+    pool: int = 1,
+    dtype: torch.dtype = torch.uint8,
+    cache: str | Path | None = None,
+) -> EventFrames:
+    """Spoken digits or commands of an artificial cochlea: a file of SHD or SSC, such as ``shd_train.h5``.
+
+    Args:
+        path: HDF5 file with ``spikes/times`` (s), ``spikes/units`` (0 to 699) and ``labels``; needs h5py.
+        dt: milliseconds a step.
+        num_steps: steps; later events are left out.
+        pool: units that lie side by side and are counted together; divides 700.
+        dtype: torch.uint8 for counts, torch.bool for whether there was an event.
+        cache: folder that keeps the frames between programs. It notices other settings and another file; None: nothing
+            is written.
+
+    Returns:
+        Frames ``[N, num_steps, 700 / pool]``.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type or range, or a file that is no such file.
+        FileNotFoundError: it is not there. ImportError: without h5py.
+
+    Source: Cramer et al., The Heidelberg spiking data sets, IEEE TNNLS (2020).
+    """
+    pool = check.whole("heidelberg", "pool", pool)
+    if UNITS % pool:
+        raise ValueError(f"heidelberg: pool must divide {UNITS}, got {pool}")
+    file = _file("heidelberg", Path(path).expanduser())
+
+    def recordings() -> Iterable[Recording]:
+        return (r._replace(addresses=r.addresses // pool) for r in read_heidelberg(file, UNITS))
+
+    shape = (UNITS // pool,)
+    return _frames(
+        "heidelberg", [file], recordings, shape, dt, num_steps, dtype, cache, {"pool": pool}
+    )
+
+
+def nmnist(
+    root: str | Path,
+    train: bool = True,
+    *,
+    dt: float = 10.0,
+    num_steps: int = 30,
+    dtype: torch.dtype = torch.uint8,
+    cache: str | Path | None = None,
+) -> EventFrames:
+    """N-MNIST: MNIST's digits before a moving event camera, ``root/Train/0/*.bin`` and ``root/Test/0/*.bin``.
+
+    Args:
+        root: folder of both parts.
+        train: the part.
+        dt: milliseconds a step; a recording is about 300 ms long.
+        num_steps: steps; later events are left out.
+        dtype: as of :func:`heidelberg`.
+        cache: as of :func:`heidelberg`.
+
+    Returns:
+        Frames ``[N, num_steps, 2, 34, 34]``; polarity 1 is "brighter".
+
+    Raises:
+        TypeError, ValueError, FileNotFoundError: as of :func:`heidelberg`.
+
+    Source: Orchard et al., Converting static image datasets to spiking neuromorphic datasets using saccades (2015).
+    """
+    folder = Path(root).expanduser() / ("Train" if train else "Test")
+    files = sorted(folder.glob("[0-9]/*.bin"))
+    if not files:
+        raise FileNotFoundError(f"nmnist: {folder} must hold recordings 0/*.bin to 9/*.bin")
+
+    def recordings() -> Iterable[Recording]:
+        return (read_nmnist(file, int(file.parent.name), NMNIST_SIDE) for file in files)
+
+    shape = (2, NMNIST_SIDE, NMNIST_SIDE)
+    return _frames(
+        "nmnist", files, recordings, shape, dt, num_steps, dtype, cache, {"train": bool(train)}
+    )
+
+
+def dvs128_gesture(
+    root: str | Path,
+    train: bool = True,
+    *,
+    dt: float = 25.0,
+    num_steps: int = 60,
+    pool: int = 4,
+    dtype: torch.dtype = torch.uint8,
+    cache: str | Path | None = None,
+) -> EventFrames:
+    """DVS128 Gesture: eleven hand gestures, in the AEDAT 3.1 files that ``root/trials_to_train.txt`` (or test) names.
+
+    Args:
+        root: folder of the recordings and their ``NAME_labels.csv``.
+        train: the part.
+        dt: milliseconds a step; a gesture is about 6 s long.
+        num_steps: steps; later events are left out.
+        pool: side of the squares of pixels that are counted together; divides 128.
+        dtype: as of :func:`heidelberg`.
+        cache: as of :func:`heidelberg`.
+
+    Returns:
+        Frames ``[N, num_steps, 2, 128 / pool, 128 / pool]``, labels 0 to 10.
+
+    Raises:
+        TypeError, ValueError, FileNotFoundError: as of :func:`heidelberg`.
+
+    Source: Amir et al., A low power, fully event-based gesture recognition system, CVPR 2017.
+    """
+    pool = check.whole("dvs128_gesture", "pool", pool)
+    if GESTURE_SIDE % pool:
+        raise ValueError(f"dvs128_gesture: pool must divide {GESTURE_SIDE}, got {pool}")
+    folder, side = Path(root).expanduser(), GESTURE_SIDE // pool
+    trials = _file("dvs128_gesture", folder / f"trials_to_{'train' if train else 'test'}.txt")
+    names = [line.strip() for line in trials.read_text().splitlines() if line.strip()]
+    files = [_file("dvs128_gesture", folder / name) for name in names]
+    tables = [_file("dvs128_gesture", f.with_name(f"{f.stem}_labels.csv")) for f in files]
+
+    def recordings() -> Iterable[Recording]:
+        for file in files:
+            for r in read_gestures(file, GESTURE_SIDE):
+                rest, x = np.divmod(r.addresses, GESTURE_SIDE)
+                polarity, y = np.divmod(rest, GESTURE_SIDE)
+                yield r._replace(addresses=(polarity * side + y // pool) * side + x // pool)
+
+    own = {"train": bool(train), "pool": pool}
+    sources = [trials, *files, *tables]
+    return _frames(
+        "dvs128_gesture", sources, recordings, (2, side, side), dt, num_steps, dtype, cache, own
+    )
+
+
+def _file(function: str, path: Path) -> Path:
+    if not path.is_file():
+        raise FileNotFoundError(f"{function}: there is no file {path}")
+    return path
+
+
+def _frames(
+    name: str,
+    sources: Sequence[Path],
+    recordings: Callable[[], Iterable[Recording]],
+    shape: tuple[int, ...],
+    dt: float,
+    num_steps: int,
+    dtype: torch.dtype,
+    cache: str | Path | None,
+    own: dict[str, Any],
+) -> EventFrames:
+    """Frames of recordings, from the cache if they are there by the same settings of the same files."""
+    dt, num_steps = check.positive(name, "dt", dt), check.whole(name, "num_steps", num_steps)
+    if dtype not in (torch.uint8, torch.bool):
+        raise TypeError(f"{name}: dtype must be torch.uint8 or torch.bool, got {dtype}")
+    kind: npt.DTypeLike = np.uint8 if dtype == torch.uint8 else np.bool_
+    settings = {
+        "version": VERSION,
+        "name": name,
+        "dt": dt,
+        "num_steps": num_steps,
+        "shape": list(shape),
+        "dtype": str(dtype),
+        **own,
+        "sources": [[str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns] for p in sources],
+    }
+    if cache is None:
+        return _tensors(*_counted(recordings(), shape, dt, num_steps, kind))
+    folder = Path(cache).expanduser()
+    described = folder / f"{name}.json"
+    files = [folder / f"{name}-{part}.npy" for part in PARTS]
+    if not _holds(described, files, settings):
+        arrays = _counted(recordings(), shape, dt, num_steps, kind)
+        folder.mkdir(parents=True, exist_ok=True)
+        described.unlink(missing_ok=True)  # while files are replaced, the cache holds nothing
+        for file, array in zip(files, arrays):
+            partial = file.with_suffix(".partial.npy")
+            np.save(partial, array, allow_pickle=False)
+            partial.replace(file)
+        partial = described.with_suffix(".partial")
+        partial.write_text(json.dumps(settings))
+        partial.replace(described)
+        del arrays
+    # "c": PyTorch wants to write, which changes the copy in memory and never the file.
+    frames, labels, lengths = (
+        np.load(file, mmap_mode="c" if k == 0 else None, allow_pickle=False)
+        for k, file in enumerate(files)
+    )
+    return _tensors(frames, labels, lengths)
+
+
+def _holds(described: Path, files: Sequence[Path], settings: dict[str, Any]) -> bool:
+    try:
+        return all(f.is_file() for f in files) and json.loads(described.read_text()) == settings
+    except (OSError, ValueError):
+        return False
+
+
+Arrays = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]
+
+
+def _counted(
+    recordings: Iterable[Recording],
+    shape: tuple[int, ...],
+    dt: float,
+    num_steps: int,
+    kind: npt.DTypeLike,
+) -> Arrays:
+    cells = int(np.prod(shape))
+    frames, labels, lengths = [], [], []
+    for r in recordings:
+        steps = np.floor(r.times / (1000 * dt)).astype(np.int64)
+        inside = steps < num_steps
+        places = steps[inside] * cells + r.addresses[inside]
+        counts = np.bincount(places, minlength=num_steps * cells)
+        frames.append(np.minimum(counts, 255).astype(kind).reshape(num_steps, *shape))
+        labels.append(r.label)
+        lengths.append(int(steps[inside].max()) + 1 if inside.any() else 1)
+    whole = np.stack(frames) if frames else np.zeros((0, num_steps, *shape), kind)
+    return whole, np.array(labels, np.int64), np.array(lengths, np.int64)
+
+
+def _tensors(*arrays: npt.NDArray[Any]) -> EventFrames:
+    return EventFrames(*(torch.from_numpy(array) for array in arrays))

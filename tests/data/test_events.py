@@ -1,0 +1,260 @@
+"""Event recordings, in files that the tests write in the formats of the data sets."""
+
+import csv
+import importlib
+import json
+import struct
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from snnfast import data
+
+events = importlib.import_module("snnfast.data.events")
+
+
+def write_heidelberg(path, samples, labels):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path, "w") as file:
+        group = file.create_group("spikes")
+        for name, kind, k in (("times", np.float32, 0), ("units", np.uint16, 1)):
+            made = group.create_dataset(name, (len(samples),), h5py.vlen_dtype(kind))
+            for n, sample in enumerate(samples):
+                made[n] = np.array([event[k] for event in sample], kind)
+        file["labels"] = np.array(labels, np.uint16)
+    return path
+
+
+SPOKEN = [[(0.001, 3), (0.0095, 3), (0.025, 699)], [], [(0.031, 0), (0.5, 7)]]
+
+
+@pytest.fixture
+def spoken(tmp_path):
+    return write_heidelberg(tmp_path / "shd.h5", SPOKEN, [4, 0, 19])
+
+
+def write_nmnist(path, found):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [(x, y, p << 7 | t >> 16, t >> 8 & 255, t & 255) for x, y, p, t in found]
+    path.write_bytes(bytes(byte for row in rows for byte in row))
+
+
+def packet(kind, found, overflow=0):
+    body = b"".join(
+        struct.pack("<Ii", (x << 17) | (y << 2) | (p << 1) | valid, t)
+        for x, y, p, t, valid in found
+    )
+    return (
+        struct.pack("<hhiiiiii", kind, 0, 8, 4, overflow, len(found), len(found), len(found)) + body
+    )
+
+
+def write_gestures(folder, name, packets, rows):
+    header = b"#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 0: DVS128\r\n#!END-HEADER\r\n"
+    (folder / name).write_bytes(header + b"".join(packets))
+    with (folder / f"{name.removesuffix('.aedat')}_labels.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([("class", "startTime_usec", "endTime_usec"), *rows])
+
+
+# ---- what is read
+
+
+def test_heidelberg_by_hand(spoken):
+    found = data.heidelberg(spoken, num_steps=4)
+    assert found.frames.shape == (3, 4, 700)
+    assert found.frames.dtype == torch.uint8
+    assert found.frames.nonzero().tolist() == [[0, 0, 3], [0, 2, 699], [2, 3, 0]]
+    assert found.frames[0, 0, 3] == 2
+    assert found.labels.tolist() == [4, 0, 19]
+    assert found.lengths.tolist() == [3, 1, 4]  # the event at 500 ms is left out
+    pooled = data.heidelberg(spoken, num_steps=60, pool=100, dtype=torch.bool)
+    assert pooled.frames.dtype == torch.bool
+    assert pooled.frames.nonzero().tolist() == [[0, 0, 0], [0, 2, 6], [2, 3, 0], [2, 50, 0]]
+    assert pooled.lengths.tolist() == [3, 1, 51]
+
+
+def test_a_batch_is_time_first_and_stays_in_bytes(spoken):
+    frames, labels, lengths = data.heidelberg(spoken, num_steps=4).batch([2, 0])
+    assert frames.shape == (4, 2, 700)
+    assert frames.dtype == torch.uint8
+    assert frames.nonzero().tolist() == [[0, 1, 3], [2, 1, 699], [3, 0, 0]]
+    assert (labels.tolist(), lengths.tolist()) == ([19, 4], [4, 3])
+
+
+def test_counts_end_at_255(tmp_path):
+    file = write_heidelberg(tmp_path / "shd.h5", [[(0.001, 5)] * 300], [1])
+    assert data.heidelberg(file, num_steps=2).frames[0, 0, 5] == 255
+
+
+def test_nmnist_by_hand(tmp_path):
+    write_nmnist(
+        tmp_path / "Train/3/00002.bin", [(33, 0, 1, 9_999), (2, 31, 0, 10_000), (2, 31, 0, 15_000)]
+    )
+    write_nmnist(tmp_path / "Train/0/00001.bin", [(1, 2, 1, 290_000)])
+    write_nmnist(tmp_path / "Test/7/00001.bin", [])
+    found = data.nmnist(tmp_path)
+    assert found.frames.shape == (2, 30, 2, 34, 34)
+    assert found.labels.tolist() == [0, 3]
+    assert found.frames.nonzero().tolist() == [[0, 29, 1, 2, 1], [1, 0, 1, 0, 33], [1, 1, 0, 31, 2]]
+    assert found.frames[1, 1, 0, 31, 2] == 2
+    assert found.lengths.tolist() == [30, 2]
+    assert data.nmnist(tmp_path, train=False).labels.tolist() == [7]
+
+
+def test_gestures_by_hand(tmp_path):
+    polarity = [(127, 4, 1, 1_000_000, 1), (0, 0, 0, 1_030_000, 1), (9, 9, 1, 1_030_000, 0)]
+    packets = [
+        packet(0, [(0, 0, 0, 5, 1)]),
+        packet(1, polarity),
+        packet(1, [(5, 6, 1, 10, 1)], overflow=1),
+    ]
+    late = (1 << 31) + 5
+    write_gestures(
+        tmp_path, "user01.aedat", packets, [(11, 1_000_000, 1_100_000), (1, late, late + 9)]
+    )
+    (tmp_path / "trials_to_train.txt").write_text("user01.aedat\n\n")
+    found = data.dvs128_gesture(tmp_path, num_steps=3)
+    assert found.frames.shape == (2, 3, 2, 32, 32)
+    assert found.frames.nonzero().tolist() == [[0, 0, 1, 1, 31], [0, 1, 0, 0, 0], [1, 0, 1, 1, 1]]
+    assert found.labels.tolist() == [10, 0]
+    assert found.lengths.tolist() == [2, 1]
+    assert data.dvs128_gesture(tmp_path, num_steps=3, pool=1).frames[0, 0, 1, 4, 127] == 1
+
+
+# ---- the cache
+
+
+def test_the_cache_is_used_and_notices_other_settings_and_other_files(
+    spoken, tmp_path, monkeypatch
+):
+    reads = []
+    counted = events._counted
+    monkeypatch.setattr(events, "_counted", lambda *a: reads.append(1) or counted(*a))
+    cache = tmp_path / "cache"
+
+    def read(**changes):
+        found = data.heidelberg(spoken, cache=cache, **{"num_steps": 4, **changes})
+        want = data.heidelberg(spoken, **{"num_steps": 4, **changes})
+        reads.pop()
+        torch.testing.assert_close(tuple(found), tuple(want), rtol=0, atol=0)
+        return len(reads)
+
+    assert [read(), read()] == [1, 1]
+    assert [read(dt=5.0), read(dt=5.0), read(num_steps=5), read(pool=7)] == [2, 2, 3, 4]
+    assert [read(dtype=torch.bool), read(dtype=torch.bool)] == [5, 5]
+    write_heidelberg(spoken, [[(0.001, 5)]], [2])
+    assert [read(), read()] == [6, 6]
+    monkeypatch.setattr(events, "VERSION", events.VERSION + 1)
+    assert [read(), read()] == [7, 7]
+
+
+def test_what_is_written_into_frames_does_not_reach_the_cache(spoken, tmp_path):
+    data.heidelberg(spoken, num_steps=4, cache=tmp_path).frames.fill_(9)
+    assert data.heidelberg(spoken, num_steps=4, cache=tmp_path).frames.max() == 2
+
+
+@pytest.mark.parametrize("name", ["heidelberg.json", "heidelberg-frames.npy"])
+def test_a_damaged_or_missing_cache_is_made_anew(spoken, tmp_path, name):
+    want = data.heidelberg(spoken, num_steps=4, cache=tmp_path / "cache")
+    (tmp_path / "cache" / name).unlink()
+    found = data.heidelberg(spoken, num_steps=4, cache=tmp_path / "cache")
+    torch.testing.assert_close(tuple(found), tuple(want), rtol=0, atol=0)
+    (tmp_path / "cache/heidelberg.json").write_text("{")
+    found = data.heidelberg(spoken, num_steps=4, cache=tmp_path / "cache")
+    torch.testing.assert_close(tuple(found), tuple(want), rtol=0, atol=0)
+    assert json.loads((tmp_path / "cache/heidelberg.json").read_text())["num_steps"] == 4
+
+
+def test_nothing_is_unpickled(spoken, tmp_path):
+    cache = tmp_path / "cache"
+    data.heidelberg(spoken, num_steps=4, cache=cache)
+    np.save(cache / "heidelberg-labels.npy", np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(ValueError, match=r"allow_pickle=False"):
+        data.heidelberg(spoken, num_steps=4, cache=cache)
+
+
+# ---- errors
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"dt": 0}, ValueError, "heidelberg: dt must be positive, got 0"),
+        ({"num_steps": 0}, ValueError, "heidelberg: num_steps must be at least 1, got 0"),
+        ({"pool": 3}, ValueError, "heidelberg: pool must divide 700, got 3"),
+        (
+            {"dtype": torch.float32},
+            TypeError,
+            "dtype must be torch.uint8 or torch.bool, got torch.float32",
+        ),
+    ],
+)
+def test_errors_of_arguments(spoken, options, error, message):
+    with pytest.raises(error, match=message):
+        data.heidelberg(spoken, **options)
+
+
+def test_errors_of_files(tmp_path, spoken, monkeypatch):
+    with pytest.raises(FileNotFoundError, match=r"heidelberg: there is no file .*no.h5"):
+        data.heidelberg(tmp_path / "no.h5")
+    (tmp_path / "text.h5").write_text("spikes")
+    with pytest.raises(ValueError, match=r"text.h5 is no HDF5 file"):
+        data.heidelberg(tmp_path / "text.h5")
+    file = write_heidelberg(tmp_path / "units.h5", [[(0.1, 700)]], [0])
+    with pytest.raises(
+        ValueError,
+        match=r"sample 0 of .*units.h5: units must lie in \[0, 699\], got values from 700",
+    ):
+        data.heidelberg(file)
+    file = write_heidelberg(tmp_path / "times.h5", [[(-0.1, 7)]], [0])
+    with pytest.raises(ValueError, match=r"sample 0 of .*times.h5: times must lie in \[0, 1e6\) s"):
+        data.heidelberg(file)
+    with pytest.raises(FileNotFoundError, match=r"nmnist: .*Train must hold recordings"):
+        data.nmnist(tmp_path)
+    write_nmnist(tmp_path / "Train/1/1.bin", [(34, 0, 0, 1)])
+    with pytest.raises(
+        ValueError, match=r"1.bin: x must lie in \[0, 33\], got values from 34 to 34"
+    ):
+        data.nmnist(tmp_path)
+    (tmp_path / "Train/1/1.bin").write_bytes(b"1234567")
+    with pytest.raises(ValueError, match=r"1.bin must have five bytes an event, got 7 bytes"):
+        data.nmnist(tmp_path)
+    with pytest.raises(
+        FileNotFoundError, match=r"dvs128_gesture: there is no file .*trials_to_test.txt"
+    ):
+        data.dvs128_gesture(tmp_path, train=False)
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(ImportError, match=r"h5py reads: pip install 'snnfast\[events\]'"):
+        data.heidelberg(spoken)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"#!AER-DAT2.0\r\n", "must begin with #!AER-DAT3.1, got"),
+        (b"#!AER-DAT3.1\r\n#no end", "ends within its header"),
+        (b"#!AER-DAT3.1\r\n#!END-HEADER\r\n" + b"1" * 10, "ends within the header of a packet"),
+        (b"#!AER-DAT3.1\r\n#!END-HEADER\r\n" + packet(1, [(1, 1, 1, 1, 1)])[:-1], "ends within a packet of 1 events"),
+        (b"#!AER-DAT3.1\r\n#!END-HEADER\r\n" + packet(1, [(128, 1, 1, 1, 1)]), r"x must lie in \[0, 127\]"),
+    ],
+)  # fmt: skip
+def test_errors_of_aedat_files(tmp_path, content, message):
+    write_gestures(tmp_path, "a.aedat", [], [(1, 0, 9)])
+    (tmp_path / "a.aedat").write_bytes(content)
+    (tmp_path / "trials_to_train.txt").write_text("a.aedat")
+    with pytest.raises(ValueError, match=f"aedat3: .*a.aedat.*{message}"):
+        data.dvs128_gesture(tmp_path)
+
+
+def test_errors_of_tables_of_gestures(tmp_path):
+    write_gestures(tmp_path, "a.aedat", [], [(1, 0, "x")])
+    (tmp_path / "trials_to_train.txt").write_text("a.aedat")
+    with pytest.raises(
+        ValueError, match=r"a_labels.csv must have the columns class, startTime_usec"
+    ):
+        data.dvs128_gesture(tmp_path)
+    (tmp_path / "a_labels.csv").unlink()
+    with pytest.raises(FileNotFoundError, match=r"there is no file .*a_labels.csv"):
+        data.dvs128_gesture(tmp_path)

@@ -43,6 +43,9 @@ LAYERS = {
     "what a network does while it runs": """
         monitoring.operations monitoring.activity monitoring.watch monitoring
     """,
+    "networks of other tools": """
+        nir.scheme nir.layers nir.package nir.export nir.load nir.file nir
+    """,
     "any ReLU network as a spiking one": """
         conversion.analog conversion.shortcuts conversion.neurons conversion.qcfs
         conversion.plan conversion.kinds conversion.trace conversion.stream

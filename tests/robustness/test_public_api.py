@@ -14,7 +14,7 @@ import snnfast
 NAMES = {
     "snnfast": (
         "backend build_info conversion conversion_report convert data encoder learning loss memory model "
-        "monitor monitoring nn ops optimizer plasticity procedure reference surrogate testing threshold "
+        "monitor monitoring nir nn ops optimizer plasticity procedure reference surrogate testing threshold "
         "train visual visualizer"
     ),
     "snnfast.conversion": (
@@ -22,6 +22,7 @@ NAMES = {
         "conversion_report convert fine_tune quantise thresholds_from_activations thresholds_from_currents"
     ),
     "snnfast.monitoring": "Activity Monitor NeuronActivity ProductActivity monitor",
+    "snnfast.nir": "CubaLI Graph Scale SumPool2d Threshold from_nir read to_nir write",
     "snnfast.procedure": "Procedure Result bp_stdp diehl2015 spikeprop stbp stdp vgg16",
     "snnfast.threshold": "activation_based spikenorm",
     "snnfast.encoder": (

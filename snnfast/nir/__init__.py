@@ -1,0 +1,22 @@
+"""Networks to and from the Neuromorphic Intermediate Representation (NIR; Pedersen et al. 2024).
+
+Needs the package ``nir``: ``pip install "snnfast[nir]"``. NIR states neurons by differential equations in seconds; a
+step of this package becomes ``dt`` seconds, by a ``scheme`` that you name: see :mod:`snnfast.nir.scheme`.
+"""
+
+from .export import to_nir
+from .file import read, write
+from .layers import CubaLI, Graph, Scale, SumPool2d, Threshold
+from .load import from_nir
+
+__all__ = [
+    "CubaLI",
+    "Graph",
+    "Scale",
+    "SumPool2d",
+    "Threshold",
+    "from_nir",
+    "read",
+    "to_nir",
+    "write",
+]

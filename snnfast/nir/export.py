@@ -1,0 +1,417 @@
+"""From a network to a NIR graph."""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+
+from snnfast import check
+from snnfast.nn import IF, LI, LIF, CubaLIF, Delay, ParametricLIF, Time, reset
+from snnfast.nn.state import Stateful
+
+from .layers import CubaLI, Graph, Scale, SumPool2d, Threshold
+from .package import package
+from .scheme import Steps, checked
+
+__all__ = ["to_nir"]
+
+_SUMS = (operator.add, operator.iadd, torch.add)
+
+
+def to_nir(net: nn.Module, input_shape: Sequence[int], *, dt: float, scheme: str) -> Any:
+    """``net`` as a ``nir.NIRGraph``.
+
+    The network is traced by ``torch.fx``: layers of :mod:`snnfast.nn`, of ``torch.nn`` and of :mod:`snnfast.nir`, in
+    any modules and with sums of their outputs. ``nn.Linear`` is an Affine, or a Linear without bias; batch
+    normalisation directly after a product is folded into it, as in evaluation; dropout and identities vanish.
+    ``dt``, ``scheme`` and what NIR cannot say (whether a neuron fires at its threshold) are kept in ``metadata``, by
+    which :func:`from_nir` gives the same spikes bit for bit.
+
+    Args:
+        net: the network.
+        input_shape: of a sample, without steps and batch.
+        dt: seconds a step.
+        scheme: ``"euler"`` or ``"exponential"``; see :mod:`snnfast.nir.scheme`.
+
+    Raises:
+        ImportError: without the package ``nir``.
+        TypeError, ValueError: for arguments of wrong type or range, and for a layer that NIR has no equal for, by name:
+            soft reset, adaptive thresholds, readouts such as ``Rate``.
+    """
+    nir = package("to_nir")
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"to_nir: net must be a module, got {type(net).__name__}")
+    steps = checked("to_nir", dt, scheme)
+    shape = tuple(check.sizes("to_nir", "input_shape", input_shape))
+    still = copy.deepcopy(net).cpu().eval()
+    reset(still)
+    tracer = _Tracer()
+    if tracer.is_leaf_module(still, ""):
+        still = nn.Sequential(still)
+    graph = tracer.trace(still)
+    found = _Export(nir, steps, still)
+    found.run(graph, torch.zeros(1, 1, *shape))
+    result = nir.NIRGraph(found.nodes, found.edges, type_check=False)
+    result.metadata = {"dt": steps.dt, "scheme": steps.scheme, "source": "snnfast"}
+    return result
+
+
+class _Tracer(fx.Tracer):
+    """Stops at the layers that become nodes."""
+
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        own = type(module).__module__.startswith("snnfast.nn.")
+        leaf = own or isinstance(module, (Stateful, Scale, SumPool2d, CubaLI))
+        return leaf or super().is_leaf_module(module, name)
+
+
+class _Export:
+    """Nodes and edges, made along a traced network."""
+
+    def __init__(self, nir: Any, steps: Steps, net: nn.Module) -> None:
+        self.nir, self.steps, self.net = nir, steps, net
+        keys = net.keys if isinstance(net, Graph) else {}
+        self.names = {f"nodes.{key}": name for name, key in keys.items()}
+        self.nodes: dict[str, Any] = {}
+        self.edges: list[tuple[str, str]] = []
+
+    def run(self, graph: fx.Graph, x: Tensor) -> None:
+        """Walks along ``graph``, with ``x`` ``[1, 1, ...]`` to know the shapes."""
+        values: dict[fx.Node, tuple[tuple[str, ...], Tensor]] = {}
+        inputs = 0
+        for node in graph.nodes:
+            if node.op == "placeholder":
+                inputs += 1
+                if inputs > 1:
+                    raise ValueError(f"to_nir: net must take one input, got also {node.name}")
+                shape = {"input": np.array(x.shape[2:])}
+                self.nodes["input"] = self.nir.Input(input_type=shape)
+                values[node] = (("input",), x)
+            elif node.op == "call_module":
+                sources, given = values[node.args[0]]
+                values[node] = self._module(
+                    node.target, self.net.get_submodule(node.target), sources, given
+                )
+            elif node.op in ("call_function", "call_method") and self._is_sum(node, values):
+                (a, before), (b, after) = (values[n] for n in node.args)
+                values[node] = ((*a, *b), before + after)
+            elif node.op == "output":
+                (result,) = node.args
+                if not isinstance(result, fx.Node):
+                    raise ValueError("to_nir: net must return one tensor")
+                sources, y = values[result]
+                shape = {"output": np.array(y.shape[2:])}
+                self._add("output", self.nir.Output(output_type=shape), sources)
+            else:
+                raise ValueError(
+                    f"to_nir: NIR has no equal for {node.name}, a call of {node.target!r}"
+                )
+
+    @staticmethod
+    def _is_sum(node: fx.Node, values: dict[fx.Node, Any]) -> bool:
+        plain = len(node.args) == 2 and all(a in values for a in node.args) and not node.kwargs
+        return plain and (node.target in _SUMS or node.target in ("add", "add_"))
+
+    def _add(self, name: str, made: Any, sources: Sequence[str]) -> tuple[str, ...]:
+        # A graph that was imported keeps the names of its nodes.
+        whole = next((n for n in self.names if name == n or name.startswith(f"{n}.")), "")
+        name = self.names.get(whole, "") + name[len(whole) :]
+        if name in self.nodes:
+            raise ValueError(f"to_nir: {name} runs twice; NIR has no shared layers")
+        self.nodes[name] = made
+        self.edges += [(source, name) for source in sources]
+        return (name,)
+
+    def _module(
+        self, name: str, module: nn.Module, sources: tuple[str, ...], x: Tensor
+    ) -> tuple[tuple[str, ...], Tensor]:
+        if isinstance(module, Time):
+            inner: Any = module.layer
+            several = type(inner) is nn.Sequential
+            layers = list(inner) if several else [inner]
+            y = x.flatten(0, 1)
+            for i, layer in enumerate(layers):
+                at = f"{name}.{i}" if several else name
+                sources, y = self._layer(at, layer, sources, y)
+            return sources, y.unflatten(0, (1, 1))
+        if isinstance(module, (Stateful, Scale, CubaLI)):
+            with torch.no_grad():
+                y = module(x)
+            y = y[0] if isinstance(y, tuple) else y
+            make = next((f for kind, f in _NEURONS.items() if isinstance(module, kind)), None)
+            if make is None:
+                raise ValueError(f"to_nir: NIR has no equal for {name}, a {type(module).__name__}")
+            return self._add(name, make(self, name, module, tuple(y.shape[2:])), sources), y
+        sources, y = self._layer(name, module, sources, x.flatten(0, 1))
+        return sources, y.unflatten(0, (1, 1))
+
+    def _layer(
+        self, name: str, layer: nn.Module, sources: tuple[str, ...], x: Tensor
+    ) -> tuple[tuple[str, ...], Tensor]:
+        """A layer without time, on ``[1, ...]``."""
+        with torch.no_grad():
+            y = layer(x)
+        if isinstance(layer, (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)):
+            return sources, y
+        if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            self._fold(name, layer, sources)
+            return sources, y
+        make = next((f for kind, f in _LAYERS.items() if isinstance(layer, kind)), None)
+        if make is None:
+            raise ValueError(f"to_nir: NIR has no equal for {name}, a {type(layer).__name__}")
+        return self._add(name, make(self, name, layer, tuple(x.shape[1:])), sources), y
+
+    def _fold(self, name: str, norm: Any, sources: tuple[str, ...]) -> None:
+        """Batch normalisation into the product before it."""
+        product = self.nodes[sources[0]] if len(sources) == 1 else None
+        fed = [edge for edge in self.edges if edge[0] in sources]
+        if fed or not isinstance(
+            product, (self.nir.Affine, self.nir.Linear, self.nir.Conv1d, self.nir.Conv2d)
+        ):
+            raise ValueError(
+                f"to_nir: {name} normalises what is not directly a product; NIR has no equal"
+            )
+        if norm.running_var is None:
+            raise ValueError(f"to_nir: {name} has no running statistics; NIR has no equal")
+        gain = (1 if norm.weight is None else norm.weight.detach().double()) / torch.sqrt(
+            norm.running_var.double() + norm.eps
+        )
+        shift = (0 if norm.bias is None else norm.bias.detach().double()) - gain * norm.running_mean
+        scale = gain.numpy()
+        weight = product.weight * scale.reshape(-1, *(1,) * (product.weight.ndim - 1))
+        bias = getattr(product, "bias", 0.0) * scale + shift.numpy()
+        weight, bias = (value.astype(np.float32) for value in (weight, bias))
+        if isinstance(product, self.nir.Linear):
+            self.nodes[sources[0]] = self.nir.Affine(weight=weight, bias=bias)
+        else:
+            product.weight, product.bias = weight, bias
+
+    # One function a kind of node.
+
+    def _linear(self, name: str, layer: nn.Linear, shape: tuple[int, ...]) -> Any:
+        if len(shape) != 1:
+            raise ValueError(
+                f"to_nir: {name} must get one dimension a sample, got {list(shape)}; flatten it before"
+            )
+        if layer.bias is None:
+            return self.nir.Linear(weight=_array(layer.weight))
+        return self.nir.Affine(weight=_array(layer.weight), bias=_array(layer.bias))
+
+    def _conv(self, name: str, layer: Any, shape: tuple[int, ...]) -> Any:
+        if layer.padding_mode != "zeros":
+            raise ValueError(
+                f"to_nir: NIR has no equal for {name}, which pads by {layer.padding_mode}"
+            )
+        two = isinstance(layer, nn.Conv2d)
+        values = {n: getattr(layer, n) for n in ("stride", "padding", "dilation")}
+        if not two:
+            values = {n: v if isinstance(v, str) else v[0] for n, v in values.items()}
+        bias = np.zeros(layer.out_channels, np.float32) if layer.bias is None else layer.bias
+        size = tuple(shape[1:]) if two else shape[1]
+        made = (self.nir.Conv2d if two else self.nir.Conv1d)(
+            input_shape=size,
+            weight=_array(layer.weight),
+            groups=layer.groups,
+            bias=_array(bias),
+            **values,
+        )
+        made.input_type = {"input": np.array(shape)}  # nir's is wrong where there are groups
+        return made
+
+    def _pool(self, name: str, layer: Any, shape: tuple[int, ...]) -> Any:
+        if isinstance(layer, nn.AvgPool2d) and (
+            layer.ceil_mode
+            or layer.divisor_override is not None
+            or (not layer.count_include_pad and layer.padding not in (0, (0, 0)))
+        ):
+            raise ValueError(f"to_nir: NIR has no equal for {name}, an AvgPool2d with {layer}")
+        kind = self.nir.SumPool2d if isinstance(layer, SumPool2d) else self.nir.AvgPool2d
+        names = ("kernel_size", "stride", "padding")
+        values = {n: np.array(_pair(getattr(layer, n))) for n in names}
+        made = kind(**values)
+        with torch.no_grad():
+            y = layer(torch.zeros(1, *shape))
+        made.input_type, made.output_type = (
+            {"input": np.array(shape)},
+            {"output": np.array(y.shape[1:])},
+        )
+        return made
+
+    def _flatten(self, name: str, layer: nn.Flatten, shape: tuple[int, ...]) -> Any:
+        start = layer.start_dim if layer.start_dim >= 0 else layer.start_dim + len(shape) + 1
+        end = layer.end_dim if layer.end_dim >= 0 else layer.end_dim + len(shape) + 1
+        if start < 1:
+            raise ValueError(f"to_nir: {name} flattens the batch; NIR has no equal")
+        return self.nir.Flatten(
+            input_type={"input": np.array(shape)}, start_dim=start - 1, end_dim=end - 1
+        )
+
+    def _scale(self, name: str, layer: Scale, shape: tuple[int, ...]) -> Any:
+        return self.nir.Scale(scale=_filled(layer.scale, shape))
+
+    def _threshold(self, name: str, layer: Threshold, shape: tuple[int, ...]) -> Any:
+        return self.nir.Threshold(threshold=_filled(layer.v_threshold, shape))
+
+    def _delay(self, name: str, layer: Delay, shape: tuple[int, ...]) -> Any:
+        if layer.sigma:
+            raise ValueError(
+                f"to_nir: {name} spreads spikes by sigma = {layer.sigma:g}; set it to 0 first"
+            )
+        steps = layer.delays.detach().double().numpy()
+        per_neuron = steps.reshape(-1, *(1,) * (len(shape) - 1)) * self.steps.dt
+        # float64: a delay of float32 comes back bit for bit.
+        return self.nir.Delay(delay=np.ascontiguousarray(np.broadcast_to(per_neuron, shape)))
+
+    def _iaf(self, name: str, layer: IF, shape: tuple[int, ...]) -> Any:
+        return self.nir.IF(
+            r=_filled(1 / self.steps.dt, shape),
+            **self._firing(name, layer, shape),
+            metadata=_exact({"strict": getattr(layer, "strict", False)}),
+        )
+
+    def _lif(self, name: str, layer: Any, shape: tuple[int, ...]) -> Any:
+        decay = _decay(layer, shape)
+        if (_values(decay) == 1).all() and not layer.decay_input and layer.v_rest in (None, 0.0):
+            return self._iaf(name, layer, shape)
+        leak, metadata = self._leak(name, layer, decay, shape)
+        firing = self._firing(name, layer, shape)
+        metadata |= {"strict": getattr(layer, "strict", False)}
+        return self.nir.LIF(**leak, **firing, metadata=_exact(metadata))
+
+    def _li(self, name: str, layer: Any, shape: tuple[int, ...]) -> Any:
+        decay = _decay(layer, shape)
+        at_zero = not isinstance(layer.v_rest, Tensor) and layer.v_rest == 0
+        if (_values(decay) == 1).all() and not layer.decay_input and at_zero:
+            return self.nir.I(r=_filled(1 / self.steps.dt, shape))
+        leak, metadata = self._leak(name, layer, decay, shape)
+        return self.nir.LI(**leak, metadata=_exact(metadata))
+
+    def _cuba_lif(self, name: str, layer: CubaLIF, shape: tuple[int, ...]) -> Any:
+        decay, syn = _decay(layer, shape), _decay(layer, shape, "_syn")
+        leak, metadata = self._leak(name, layer, decay, shape)
+        current, of_current = self._current(name, syn, shape, scaled=False)
+        firing = self._firing(name, layer, shape)
+        metadata |= of_current | {"strict": getattr(layer, "strict", False)}
+        leak["tau_mem"] = leak.pop("tau")
+        return self.nir.CubaLIF(**leak, **current, **firing, metadata=_exact(metadata))
+
+    def _cuba_li(self, name: str, layer: CubaLI, shape: tuple[int, ...]) -> Any:
+        synapse: Any = layer[0]
+        membrane = layer[1]
+        leak, metadata = self._leak(name, membrane, _decay(membrane, shape), shape)
+        syn = _decay(synapse, shape)
+        current, of_current = self._current(name, syn, shape, scaled=synapse.decay_input)
+        leak["tau_mem"] = leak.pop("tau")
+        return self.nir.CubaLI(**leak, **current, metadata=_exact(metadata | of_current))
+
+    def _leak(
+        self, name: str, layer: Any, decay: Any, shape: tuple[int, ...]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """``tau``, ``r`` and ``v_leak``, and the decay as it is."""
+        left = _values(decay)
+        rest = layer.v_rest
+        if rest is None:
+            rest = getattr(layer, "v_reset", 0.0)
+        r = 1.0 if layer.decay_input else 1 / (1 - left) if (left < 1).all() else None
+        if r is None:
+            raise ValueError(
+                f"to_nir: {name} mixes neurons with and without leak; NIR has no equal"
+            )
+        fields = {"tau": self.steps.tau(f"to_nir: {name}", left), "r": r, "v_leak": rest}
+        filled = {n: _filled(v, shape) for n, v in fields.items()}
+        return filled, {"decay": left, "decay_input": layer.decay_input}
+
+    def _current(
+        self, name: str, decay: Any, shape: tuple[int, ...], *, scaled: bool
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        left = _values(decay)
+        if (left >= 1).any():
+            raise ValueError(f"to_nir: {name} has a current without leak; NIR has no equal")
+        w_in = 1.0 if scaled else 1 / (1 - left)
+        fields = {"tau_syn": self.steps.tau(f"to_nir: {name}", left), "w_in": w_in}
+        filled = {n: _filled(v, shape) for n, v in fields.items()}
+        return filled, {"decay_syn": left, "scaled_syn": scaled}
+
+    def _firing(self, name: str, layer: Any, shape: tuple[int, ...]) -> dict[str, Any]:
+        if layer.v_reset is None:
+            raise ValueError(
+                f"to_nir: {name} resets by subtraction, NIR's neurons to v_reset; NIR has no equal"
+            )
+        for extra in ("refractory", "multi_spike"):
+            value = getattr(layer, extra, None)
+            if not isinstance(value, Tensor) and value:
+                raise ValueError(f"to_nir: {name} has {extra}={value}; NIR has no equal")
+        threshold = layer.v_threshold
+        return {
+            "v_threshold": _filled(threshold, shape),
+            "v_reset": _filled(layer.v_reset, shape),
+        }
+
+
+_NEURONS: dict[type[nn.Module], Callable[..., Any]] = {
+    Threshold: _Export._threshold,
+    IF: _Export._iaf,
+    LIF: _Export._lif,
+    ParametricLIF: _Export._lif,
+    CubaLIF: _Export._cuba_lif,
+    LI: _Export._li,
+    CubaLI: _Export._cuba_li,
+    Delay: _Export._delay,
+    Scale: _Export._scale,
+}
+_LAYERS: dict[type[nn.Module], Callable[..., Any]] = {
+    nn.Linear: _Export._linear,
+    nn.Conv1d: _Export._conv,
+    nn.Conv2d: _Export._conv,
+    nn.AvgPool2d: _Export._pool,
+    SumPool2d: _Export._pool,
+    nn.Flatten: _Export._flatten,
+}
+
+
+def _decay(layer: Any, shape: tuple[int, ...], suffix: str = "") -> Any:
+    """What is left of a layer after a step, a number or a tensor that broadcasts to ``shape``."""
+    w = layer._parameters.get(f"w{suffix}")
+    if w is not None:
+        # As the layer computes it, in float32.
+        decay = torch.sigmoid(-w.detach())
+        return decay.view(()) if decay.numel() == 1 else decay.view(-1, *(1,) * (len(shape) - 1))
+    decay = getattr(layer, f"decay{suffix}")
+    if decay is not None:
+        return decay
+    return 1 - 1 / getattr(layer, f"tau{suffix}")
+
+
+def _values(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().double().numpy()
+    return np.asarray(value, dtype=np.float64)
+
+
+def _exact(metadata: dict[str, Any]) -> dict[str, Any]:
+    """What NIR's fields, in float32, cannot hold."""
+    # HDF5 compresses no number: those go as they are, not as arrays.
+    plain = {
+        n: v.item() if np.ndim(v) == 0 and hasattr(v, "item") else v for n, v in metadata.items()
+    }
+    return {f"snnfast_{name}": value for name, value in plain.items()}
+
+
+def _array(value: Any) -> Any:
+    return value.detach().numpy().copy() if isinstance(value, Tensor) else np.asarray(value)
+
+
+def _filled(value: Any, shape: tuple[int, ...]) -> Any:
+    """One value for each neuron, float32."""
+    whole = np.broadcast_to(_values(value), shape)
+    return np.ascontiguousarray(whole, dtype=np.float32)
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else tuple(value)

@@ -1,0 +1,128 @@
+"""Modules for what NIR has and :mod:`snnfast.nn` has not, all over ``[T, B, ...]``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from snnfast.nn import LI, LIF
+
+__all__ = ["CubaLI", "Graph", "Scale", "SumPool2d", "Threshold"]
+
+
+class Scale(nn.Module):
+    """``y = scale x``, element by element; ``scale`` broadcasts to ``x.shape[1:]`` and is a buffer."""
+
+    scale: Tensor
+
+    def __init__(self, scale: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("scale", scale.detach().clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[T, B, ...]`` -> the same."""
+        return x * self.scale
+
+    def extra_repr(self) -> str:
+        """Its shape."""
+        return f"scale={list(self.scale.shape)}"
+
+
+class SumPool2d(nn.Module):
+    """Sums over windows of images ``[N, C, H, W]``; to stand inside :class:`snnfast.nn.Time`."""
+
+    def __init__(
+        self,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] | None = None,
+        padding: int | tuple[int, int] = 0,
+    ) -> None:
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.stride = kernel_size if stride is None else stride
+        self.padding = padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[N, C, H, W]`` -> ``[N, C, H', W']``."""
+        return functional.avg_pool2d(
+            x, self.kernel_size, self.stride, self.padding, divisor_override=1
+        )
+
+    def extra_repr(self) -> str:
+        """Its windows."""
+        return f"{self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class Threshold(LIF):
+    """Spikes where ``x > threshold``, with the surrogate gradient of :class:`snnfast.nn.LIF`; it remembers nothing."""
+
+    def __init__(self, threshold: float | Tensor) -> None:
+        super().__init__(decay=0.0, decay_input=False, v_threshold=threshold, strict=True)
+
+
+class CubaLI(nn.Sequential):
+    """A leaky integrator of an exponential synaptic current: two :class:`snnfast.nn.LI`, current and membrane.
+
+    Args:
+        current: ``i[t] = decay_syn i[t-1] + gain x[t]``.
+        membrane: ``v[t] = v_rest + decay (v[t-1] - v_rest) + gain i[t]``.
+    """
+
+    def __init__(self, current: LI, membrane: LI) -> None:
+        super().__init__(current, membrane)
+
+
+class Graph(nn.Module):
+    """Modules that feed each other without a cycle; one that several feed gets their sum.
+
+    Args:
+        modules: by name; any order.
+        sources: for each name those that feed it; ``""`` is the input.
+        output: the module whose output is that of the graph.
+    """
+
+    def __init__(
+        self, modules: Mapping[str, nn.Module], sources: Mapping[str, Sequence[str]], output: str
+    ) -> None:
+        super().__init__()
+        self.sources = {name: tuple(sources[name]) for name in sorted_by_need(sources)}
+        self.output = output
+        keys = {name: _key(name) for name in self.sources}
+        self.keys = keys
+        self.nodes = nn.ModuleDict({keys[name]: modules[name] for name in self.sources})
+
+    def forward(self, x: Tensor) -> Any:
+        """``[T, B, ...]`` -> ``[T, B, ...]``."""
+        values = {"": x}
+        for name, sources in self.sources.items():
+            total = values[sources[0]]
+            for source in sources[1:]:
+                total = total + values[source]
+            values[name] = self.nodes[self.keys[name]](total)
+        return values[self.output]
+
+
+def sorted_by_need(sources: Mapping[str, Sequence[str]]) -> list[str]:
+    """Names so that each comes after those that feed it.
+
+    Raises:
+        ValueError: if they feed each other in a cycle.
+    """
+    done: list[str] = []
+    left = list(sources)
+    while left:
+        ready = [n for n in left if all(s == "" or s in done for s in sources[n])]
+        if not ready:
+            raise ValueError(f"the nodes {', '.join(left)} feed each other in a cycle")
+        done += ready
+        left = [n for n in left if n not in ready]
+    return done
+
+
+def _key(name: str) -> str:
+    # A module's name holds no dot, and is none of the attributes of a ModuleDict.
+    key = name.replace(".", "_")
+    return f"{key}_" if hasattr(nn.ModuleDict, key) or not key else key

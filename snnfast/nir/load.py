@@ -1,0 +1,350 @@
+"""From a NIR graph to a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from snnfast.nn import IF, LI, LIF, CubaLIF, Delay, Time
+
+from .layers import CubaLI, Graph, Scale, SumPool2d, Threshold, sorted_by_need
+from .package import package
+from .scheme import Steps, checked
+
+__all__ = ["from_nir"]
+
+_NEURONS = ("IF", "LIF", "CubaLIF")
+_DIMENSIONS = {"Affine": 1, "Linear": 1, "Conv1d": 2, "Conv2d": 3, "SumPool2d": 3, "AvgPool2d": 3}
+
+
+def from_nir(graph: Any, *, dt: float | None = None, scheme: str | None = None) -> Graph:
+    """A ``nir.NIRGraph`` as a module over ``[T, B, ...]``, with the names of its nodes.
+
+    Neurons fire where ``v > v_threshold``, as NIR says, unless the graph comes from :func:`to_nir` and a layer fired at
+    its threshold. Parameters of one value become numbers; ``r`` and ``w_in`` scale the input of a neuron. Graphs in the
+    graph are taken apart. Linear layers run inside :class:`snnfast.nn.Time`.
+
+    Args:
+        graph: with one input and one output.
+        dt: seconds a step; None takes what :func:`to_nir` has kept. Graphs of other tools do not say it; of those whose
+            tool counts time in steps it is 1.
+        scheme: ``"euler"`` or ``"exponential"``, likewise; see :mod:`snnfast.nir.scheme`.
+
+    Raises:
+        ImportError: without the package ``nir``.
+        TypeError, ValueError: without ``dt`` or ``scheme``, for cycles, several inputs or outputs, and for a node that
+            there is no equal for, by name.
+    """
+    nir = package("from_nir")
+    if not isinstance(graph, nir.NIRGraph):
+        raise TypeError(f"from_nir: graph must be a NIRGraph, got {type(graph).__name__}")
+    kept = graph.metadata if isinstance(graph.metadata, dict) else {}
+    dt = kept.get("dt") if dt is None else dt
+    scheme = _text(kept.get("scheme")) if scheme is None else scheme
+    for name, value in (("dt", dt), ("scheme", scheme)):
+        if value is None:
+            raise ValueError(
+                f"from_nir: the graph does not say its {name}, and NIR has no default; give {name}="
+            )
+    steps = checked("from_nir", float(dt) if isinstance(dt, np.generic) else dt, scheme)
+    nodes, sources = _taken_apart(graph)
+    ends = {
+        kind: [n for n, node in nodes.items() if _kind(node) == kind]
+        for kind in ("Input", "Output")
+    }
+    for kind, names in ends.items():
+        if len(names) != 1:
+            raise ValueError(
+                f"from_nir: the graph must have one {kind}, got {', '.join(names) or 'none'}"
+            )
+    (entry,), (end,) = ends["Input"], ends["Output"]
+    if not sources[end]:
+        raise ValueError(f"from_nir: nothing leads to {end}")
+    try:
+        order = sorted_by_need({n: s for n, s in sources.items() if n != entry} | {entry: [""]})
+    except ValueError as error:
+        raise ValueError(f"from_nir: {error}; there is no equal") from None
+    dimensions = {entry: _dimensions_of_input(nodes[entry])}
+    modules: dict[str, nn.Module] = {}
+    for name in order:
+        if name == entry:
+            modules[name] = nn.Identity()
+            continue
+        if not sources[name]:
+            raise ValueError(f"from_nir: nothing leads to {name}")
+        before = dimensions[sources[name][0]]
+        modules[name], dimensions[name] = _Load(name, nodes[name], steps, before).module()
+    return Graph(modules, {n: [""] if n == entry else sources[n] for n in order}, end)
+
+
+def _taken_apart(graph: Any, prefix: str = "") -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """Nodes by name, and what leads to each; those of graphs in the graph with its name before theirs."""
+    nodes: dict[str, Any] = {}
+    sources: dict[str, list[str]] = {}
+    enter: dict[str, str] = {}
+    leave: dict[str, str] = {}
+    for name, node in graph.nodes.items():
+        whole = prefix + name
+        if _kind(node) != "NIRGraph":
+            nodes[whole] = node
+            enter[name] = leave[name] = whole
+            sources[whole] = []
+            continue
+        inner, of_inner = _taken_apart(node, f"{whole}.")
+        for kind, side in (("Input", enter), ("Output", leave)):
+            names = [n for n in inner if _kind(inner[n]) == kind]
+            if len(names) != 1:
+                raise ValueError(
+                    f"from_nir: the graph {whole} must have one {kind}, got {len(names)}"
+                )
+            side[name] = names[0]
+        nodes |= inner
+        sources |= of_inner
+    inside = {leave[n] for n in leave if enter[n] != leave[n]} | {
+        enter[n] for n in enter if enter[n] != leave[n]
+    }
+    for name in inside:  # the ends of an inner graph pass on what they get
+        nodes[name] = _PassOn()
+    for a, b in graph.edges:
+        sources[enter[str(b)]].append(leave[str(a)])
+    return nodes, sources
+
+
+class _PassOn:
+    """The input or output of a graph in the graph."""
+
+
+def _kind(node: Any) -> str:
+    return type(node).__name__
+
+
+def _dimensions_of_input(node: Any) -> int:
+    shape = (node.input_type or {}).get("input")
+    return 1 if shape is None else max(int(np.size(shape)), 1)
+
+
+class _Load:
+    """One node as a module."""
+
+    def __init__(self, name: str, node: Any, steps: Steps, dimensions: int) -> None:
+        self.name, self.node, self.steps, self.dimensions = name, node, steps, dimensions
+        self.exact = {
+            key.removeprefix("snnfast_"): value
+            for key, value in (getattr(node, "metadata", None) or {}).items()
+        }
+
+    def module(self) -> tuple[nn.Module, int]:
+        """The module, and how many dimensions a sample of its output has."""
+        kind = _kind(self.node)
+        make = getattr(self, f"_{kind.lower().strip('_')}", None)
+        if make is None:
+            raise ValueError(f"from_nir: there is no equal for {self.name}, a {kind}")
+        made = make()
+        return made, self.dimensions if kind == "Flatten" else _DIMENSIONS.get(
+            kind, self.dimensions
+        )
+
+    def _output(self) -> nn.Module:
+        return nn.Identity()
+
+    _identity = _passon = _output
+
+    # Without time.
+
+    def _affine(self) -> nn.Module:
+        node, weight = self.node, self._tensor("weight")
+        if weight.dim() != 2:
+            raise ValueError(
+                f"from_nir: {self.name} must have a weight [out, in], got {list(weight.shape)}"
+            )
+        linear = nn.Linear(weight.shape[1], weight.shape[0], bias=hasattr(node, "bias"))
+        linear.weight = nn.Parameter(weight)
+        if hasattr(node, "bias"):
+            linear.bias = nn.Parameter(self._tensor("bias").expand(len(weight)).contiguous())
+        return Time(linear)
+
+    _linear = _affine
+
+    def _conv2d(self) -> nn.Module:
+        weight, two = self._tensor("weight"), _kind(self.node) == "Conv2d"
+        options = {n: _whole(getattr(self.node, n), two) for n in ("stride", "padding", "dilation")}
+        groups = int(self.node.groups)
+        conv: Any = cast(Any, nn.Conv2d if two else nn.Conv1d)(
+            weight.shape[1] * groups, len(weight), tuple(weight.shape[2:]), groups=groups, **options
+        )
+        conv.weight = nn.Parameter(weight)
+        conv.bias = nn.Parameter(self._tensor("bias").expand(len(weight)).contiguous())
+        return Time(conv)
+
+    _conv1d = _conv2d
+
+    def _sumpool2d(self) -> nn.Module:
+        kind = SumPool2d if _kind(self.node) == "SumPool2d" else nn.AvgPool2d
+        return Time(
+            kind(*(_whole(getattr(self.node, n)) for n in ("kernel_size", "stride", "padding")))
+        )
+
+    _avgpool2d = _sumpool2d
+
+    def _flatten(self) -> nn.Module:
+        start, end = int(self.node.start_dim), int(self.node.end_dim)
+        shape = (self.node.input_type or {}).get("input")
+        count = self.dimensions if shape is None else int(np.size(shape))
+        last = end if end >= 0 else end + count
+        self.dimensions = count - (last - start)
+        return Time(nn.Flatten(start + 1, end + 1 if end >= 0 else end))
+
+    def _scale(self) -> nn.Module:
+        return Scale(self._tensor("scale"))
+
+    def _threshold(self) -> nn.Module:
+        return Threshold(self._constant(self.node.threshold))
+
+    def _delay(self) -> nn.Module:
+        steps = np.asarray(self.node.delay, dtype=np.float64) / self.steps.dt
+        if steps.ndim == 0:
+            raise ValueError(
+                f"from_nir: {self.name} has one delay for any number of channels; give it one for each"
+            )
+        each = steps.reshape(len(steps), -1)
+        if (each != each[:, :1]).any():
+            raise ValueError(
+                f"from_nir: {self.name} has several delays in a channel; there is an equal for one a channel"
+            )
+        delay = Delay(len(steps), float(np.float32(each.max(initial=0.0))))
+        with torch.no_grad():
+            delay.d.copy_(torch.from_numpy(each[:, 0]))
+        return delay
+
+    # Neurons.
+
+    def _i(self) -> nn.Module:
+        return self._scaled(LI(decay=1.0, decay_input=False), self._gain(self.node.r))
+
+    def _if(self) -> nn.Module:
+        firing = self._firing()
+        made: Callable[..., nn.Module] = IF
+        if firing.pop("strict"):
+            made = partial(LIF, decay=1.0, decay_input=False, v_rest=0.0, strict=True)
+        return self._scaled(made(**firing), self._gain(self.node.r))
+
+    def _li(self) -> nn.Module:
+        leak, scale = self._leak(self.node.tau)
+        return self._scaled(LI(**leak), scale)
+
+    def _lif(self) -> nn.Module:
+        leak, scale = self._leak(self.node.tau)
+        return self._scaled(LIF(**leak, **self._firing()), scale)
+
+    def _cubali(self) -> nn.Module:
+        leak, scale = self._leak(self.node.tau_mem)
+        decay, w_in = self._current(bool(self.exact.get("scaled_syn", True)))
+        synapse = LI(decay=decay, decay_input=bool(self.exact.get("scaled_syn", True)))
+        both = self._both(w_in, scale)
+        return self._scaled(CubaLI(synapse, LI(**leak)), both)
+
+    def _cubalif(self) -> nn.Module:
+        leak, scale = self._leak(self.node.tau_mem)
+        decay, w_in = self._current(False)
+        firing = self._firing()
+        if firing.pop("strict"):
+            # Fires where v reaches the next number of float32 after the threshold.
+            above = np.asarray(self.node.v_threshold, np.float32)
+            firing["v_threshold"] = self._constant(np.nextafter(above, np.float32(np.inf)))
+        made = CubaLIF(decay_syn=decay, **leak, **firing)
+        return self._scaled(made, self._both(w_in, scale))
+
+    def _both(self, a: Any, b: Any) -> Any:
+        # The current is linear in the input: what scales the current may scale the input.
+        return a if b is None else b if a is None else a * b
+
+    def _scaled(self, module: nn.Module, scale: Any) -> nn.Module:
+        if scale is None:
+            return module
+        return nn.Sequential(Scale(self._shaped(torch.as_tensor(scale).float())), module)
+
+    def _gain(self, r: Any) -> Any:
+        """``r dt``, the input's factor without leak; None for 1."""
+        gain = np.asarray(r, dtype=np.float64) * self.steps.dt
+        return None if np.allclose(gain, 1, rtol=1e-6, atol=0) else gain
+
+    def _leak(self, tau: Any) -> tuple[dict[str, Any], Any]:
+        """Decay, its input's scale and rest of a neuron; and what else scales its input."""
+        left = self._decay(tau, "decay")
+        r = np.asarray(self.node.r, dtype=np.float64)
+        decay_input, scale = True, cast(Any, r)
+        if np.allclose(r * (1 - left), 1, rtol=1e-5, atol=0) and not self.exact.get(
+            "decay_input", False
+        ):
+            decay_input, scale = False, None
+        elif np.all(r == 1):
+            scale = None
+        leak = {
+            "decay": self._constant(left),
+            "decay_input": decay_input,
+            "v_rest": self._constant(self.node.v_leak),
+        }
+        return leak, scale
+
+    def _current(self, scaled: bool) -> tuple[Any, Any]:
+        """Decay of a current, and what scales its input."""
+        left = self._decay(self.node.tau_syn, "decay_syn")
+        w_in = np.asarray(self.node.w_in, dtype=np.float64)
+        gain = w_in if scaled else w_in * (1 - left)
+        none = np.allclose(gain, 1, rtol=1e-5 if self.exact else 1e-6, atol=0)
+        return self._constant(left), None if none else gain
+
+    def _decay(self, tau: Any, key: str) -> Any:
+        left = self.steps.decay(f"from_nir: {self.name}", tau)
+        kept = self.exact.get(key)
+        if kept is None:
+            return left
+        kept = np.asarray(kept, dtype=np.float64)
+        # Whoever has changed the time constant since meant it.
+        same = np.broadcast_shapes(kept.shape, left.shape) == left.shape and np.allclose(
+            kept, left, rtol=1e-6, atol=1e-6
+        )
+        return kept if same else left
+
+    def _strict(self) -> bool:
+        return bool(self.exact.get("strict", True))
+
+    def _firing(self) -> dict[str, Any]:
+        made = {n: self._constant(getattr(self.node, n)) for n in ("v_threshold", "v_reset")}
+        return made | {"strict": self._strict()}
+
+    def _constant(self, value: Any) -> float | Tensor:
+        """A number where all neurons have the same, else a tensor that broadcasts to a sample."""
+        array = np.asarray(value, dtype=np.float64)
+        if array.size and (array == array.flat[0]).all():
+            return float(array.flat[0])
+        return self._shaped(torch.from_numpy(array.astype(np.float32)))
+
+    def _tensor(self, name: str) -> Tensor:
+        array = np.array(getattr(self.node, name), dtype=np.float32)
+        return self._shaped(torch.from_numpy(array)) if name == "scale" else torch.from_numpy(array)
+
+    def _shaped(self, value: Tensor) -> Tensor:
+        """One value a channel, ``[C]``, for samples ``[C, ...]``."""
+        if value.dim() == 1 and value.numel() > 1 and self.dimensions > 1:
+            return value.view(-1, *(1,) * (self.dimensions - 1))
+        return value
+
+
+def _whole(value: Any, pair: bool = True) -> Any:
+    """An integer, or a pair of them, from whatever holds it; ``"same"`` and ``"valid"`` as they are."""
+    if isinstance(value, (str, bytes)):
+        return _text(value)
+    values = [int(v) for v in np.ravel(value)]
+    if pair:
+        return tuple(values * 2 if len(values) == 1 else values)
+    return values[0]
+
+
+def _text(value: Any) -> Any:
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,64 @@
+"""Between the time constants of NIR, in seconds, and what is left after a step.
+
+NIR's ``tau dv/dt = (v_leak - v) + r I`` becomes ``v[t] = v_leak + decay (v[t-1] - v_leak) + (1 - decay) r I[t]`` with
+
+- ``"euler"``: ``decay = 1 - dt / tau``, as snnTorch and Norse step;
+- ``"exponential"``: ``decay = exp(-dt / tau)``, exact for a current that is constant within a step. Sinabs and Rockpool
+  have the same decay, and Euler's factor ``dt / tau`` for the current.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snnfast import check
+
+__all__ = ["SCHEMES", "Steps", "checked"]
+
+SCHEMES = ("euler", "exponential")
+Array = npt.NDArray[np.float64]
+
+
+def checked(function: str, dt: object, scheme: object) -> Steps:
+    """``dt`` and ``scheme`` of a call of ``function``."""
+    dt = check.positive(function, "dt", dt)
+    if scheme not in SCHEMES:
+        raise ValueError(f"{function}: scheme must be one of {', '.join(SCHEMES)}, got {scheme!r}")
+    return Steps(dt, str(scheme))
+
+
+class Steps:
+    """Steps of ``dt`` seconds by a scheme."""
+
+    def __init__(self, dt: float, scheme: str) -> None:
+        self.dt, self.scheme = dt, scheme
+
+    def tau(self, where: str, decay: Any) -> Array:
+        """Seconds, from what is left after a step."""
+        left = np.asarray(decay, dtype=np.float64)
+        if (left >= 1).any():
+            raise ValueError(f"{where}: a decay of 1 has no time constant; use IF")
+        if self.scheme == "euler":
+            return np.asarray(self.dt / (1 - left))
+        if (left <= 0).any():
+            raise ValueError(
+                f"{where}: a decay of 0 has no time constant with scheme='exponential'; use 'euler'"
+            )
+        return np.asarray(-self.dt / np.log(left))
+
+    def decay(self, where: str, tau: Any) -> Array:
+        """What is left after a step, from seconds."""
+        seconds = np.asarray(tau, dtype=np.float64)
+        if not (seconds > 0).all():
+            raise ValueError(f"{where}: time constants must be above 0 s, got {seconds.min():g}")
+        if self.scheme == "exponential":
+            return np.asarray(np.exp(-self.dt / seconds))
+        if (seconds < self.dt * (1 - 1e-6)).any():
+            raise ValueError(
+                f"{where}: a time constant of {seconds.min():g} s is shorter than dt = {self.dt:g} s; give a smaller "
+                "dt, or scheme='exponential'"
+            )
+        return np.asarray(np.maximum(1 - self.dt / seconds, 0.0))

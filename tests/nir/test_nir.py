@@ -1,0 +1,331 @@
+"""NIR both ways: the same bits after a round trip, what other tools write, and errors that name the node."""
+
+import itertools
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from snnfast import nir as sn
+from snnfast.nn import ALIF, IF, LI, LIF, CubaLIF, Delay, ParametricLIF, Rate, Time
+
+nir = pytest.importorskip("nir")
+
+
+def same(a, b):
+    torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def each(*shape, low=1.5, high=6.0):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(3)) * (high - low) + low
+
+
+class Skip(nn.Module):
+    """A sum of two paths."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc, self.lif, self.back = Time(nn.Linear(6, 6)), LIF(), Time(nn.Linear(6, 4))
+
+    def forward(self, x):
+        y = self.lif(self.fc(x))
+        return self.back(y + x)
+
+
+def normalised():
+    norm = nn.BatchNorm2d(3)
+    with torch.no_grad():
+        for value in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+            value.uniform_(0.5, 2.0)
+    return nn.Sequential(Time(nn.Conv2d(2, 3, 3), norm), LIF()).eval()
+
+
+NETWORKS = {
+    "LIF": (lambda: LIF(3.0), (6,)),
+    "LIF of decay_input=False": (lambda: LIF(decay=0.9, decay_input=False), (6,)),
+    "LIF with a rest": (lambda: LIF(2.2, v_reset=-0.3, v_rest=0.1, v_threshold=0.7), (6,)),
+    "LIF strict": (lambda: LIF(2.0, strict=True), (6,)),
+    "LIF of each its own": (
+        lambda: LIF(each(6), v_threshold=each(6, low=0.3, high=1.0), v_reset=each(6) / 9),
+        (6,),
+    ),
+    "LIF of each channel": (lambda: LIF(each(3, 1, 1), decay_input=False), (3, 4, 4)),
+    "ParametricLIF": (lambda: ParametricLIF(2.7), (6,)),
+    "ParametricLIF of channels": (lambda: ParametricLIF(2.7, channels=3), (3, 4, 4)),
+    "LIF without leak": (lambda: LIF(decay=1.0, decay_input=False), (6,)),
+    "IF": (lambda: IF(v_threshold=1.3, v_reset=-0.2), (6,)),
+    "CubaLIF": (lambda: CubaLIF(3.0, 1.7), (6,)),
+    "CubaLIF of each its own": (lambda: CubaLIF(each(6), each(6), decay_input=False), (6,)),
+    "CubaLIF learned": (lambda: CubaLIF(3.0, 4.0, learnable=True, channels=6), (6,)),
+    "LI": (lambda: LI(5.0, v_rest=0.2), (6,)),
+    "I": (lambda: LI(decay=1.0, decay_input=False), (6,)),
+    "CubaLI": (lambda: sn.CubaLI(LI(2.0), LI(3.0, v_rest=0.1)), (6,)),
+    "CubaLI of an unscaled current": (
+        lambda: sn.CubaLI(LI(2.0, decay_input=False), LI(3.0)),
+        (6,),
+    ),
+    "Delay": (lambda: Delay(6, 7.5), (6,)),
+    "Delay of channels": (lambda: Delay(3, 7.5), (3, 4, 4)),
+    "Threshold": (lambda: sn.Threshold(0.4), (6,)),
+    "Scale": (lambda: sn.Scale(each(6)), (6,)),
+    "Linear": (lambda: nn.Linear(6, 4, bias=False), (6,)),
+    "Affine": (lambda: Time(nn.Linear(6, 4)), (6,)),
+    "Conv1d": (lambda: Time(nn.Conv1d(2, 4, 3, stride=2, padding=1, groups=2)), (2, 9)),
+    "Conv2d": (lambda: Time(nn.Conv2d(2, 4, 3, padding=(1, 0), dilation=2)), (2, 9, 8)),
+    "Conv2d same": (lambda: Time(nn.Conv2d(2, 4, 3, padding="same", bias=False)), (2, 5, 5)),
+    "AvgPool2d": (lambda: Time(nn.AvgPool2d(3, 2, 1)), (2, 9, 8)),
+    "SumPool2d": (lambda: Time(sn.SumPool2d((2, 1))), (2, 6, 6)),
+    "Flatten": (lambda: Time(nn.Flatten(2)), (2, 3, 4)),
+    "a sum": (Skip, (6,)),
+    "a convolutional network": (
+        lambda: nn.Sequential(
+            Time(nn.Conv2d(2, 4, 3)), LIF(), Time(nn.AvgPool2d(2), nn.Flatten(), nn.Dropout(0.2)),
+            nn.Sequential(Time(nn.Linear(16, 8)), CubaLIF()), Delay(8, 3.0), Time(nn.Linear(8, 3)),
+            LI(9.0),
+        ),
+        (2, 6, 6),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("scheme", ["euler", "exponential"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_round_trip_through_a_file_keeps_every_bit(name, scheme, tmp_path):
+    torch.manual_seed(0)
+    make, shape = NETWORKS[name]
+    net = make().eval()
+    x = torch.randn(30, 3, *shape, generator=torch.Generator().manual_seed(1)) * 3
+    for twice in range(2):
+        path = tmp_path / f"{twice}.nir"
+        sn.write(path, net, shape, dt=1e-4, scheme=scheme)
+        back = sn.read(path)
+        same(back(x), net(x))
+        net = back
+
+
+def test_batch_normalisation_is_folded_to_rounding(tmp_path):
+    net = normalised()
+    graph = sn.to_nir(net, (2, 5, 5), dt=1.0, scheme="euler")
+    assert [type(n).__name__ for n in graph.nodes.values()] == ["Input", "Conv2d", "LIF", "Output"]
+    x = torch.randn(4, 2, 2, 5, 5)
+    torch.testing.assert_close(sn.from_nir(graph).nodes["0_0"](x), net[0](x), rtol=1e-5, atol=1e-5)
+
+
+def test_fields_are_nirs(tmp_path):
+    """By hand: 1 ms a step; decay 0.5 is tau = 2 ms by Euler, 1 ms / log 2 exactly."""
+    for scheme, tau in {"euler": 2e-3, "exponential": 1e-3 / np.log(2)}.items():
+        graph = sn.to_nir(LIF(2.0, v_threshold=0.3), (4,), dt=1e-3, scheme=scheme)
+        assert graph.metadata == {"dt": 1e-3, "scheme": scheme, "source": "snnfast"}
+        (node,) = (n for n in graph.nodes.values() if isinstance(n, nir.LIF))
+        for field, value in {
+            "tau": tau,
+            "r": 1,
+            "v_leak": 0,
+            "v_threshold": 0.3,
+            "v_reset": 0,
+        }.items():
+            found = getattr(node, field)
+            assert (found.shape, found.dtype) == ((4,), np.float32), field
+            np.testing.assert_allclose(found, value, rtol=1e-6)
+    node = sn.to_nir(LIF(4.0, decay_input=False), (1,), dt=1.0, scheme="euler").nodes
+    assert [n.r.item() for n in node.values() if isinstance(n, nir.LIF)] == [4.0]
+    node = sn.to_nir(CubaLIF(2.0, 4.0), (1,), dt=0.5, scheme="euler").nodes
+    (cuba,) = (n for n in node.values() if isinstance(n, nir.CubaLIF))
+    assert [cuba.tau_mem.item(), cuba.tau_syn.item(), cuba.w_in.item()] == [1.0, 2.0, 4.0]
+
+
+# Steps with an input, of the single neuron of the NIR paper (Pedersen et al. 2024, figure 2): 1,000 steps of 0.1 ms.
+INPUT = [
+    *(60, 220, 270, 310, 320, 350, 370, 400, 410, 430, 440, 450, 460, 470, 480, 490, 500, 510, 520),
+    *(530, 670, 680, 690, 700, 710, 720, 730, 740, 750, 760, 770, 780, 840, 850),
+]
+
+
+@pytest.mark.parametrize("scheme", ["euler", "exponential"])
+def test_the_neuron_of_the_nir_paper(scheme):
+    """It fires where the paper's exact solution, Norse, snnTorch and Nengo do."""
+    one = np.ones(1, np.float32)
+    lif = nir.LIF(tau=0.0025 * one, r=one, v_leak=0 * one, v_threshold=0.1 * one)
+    affine = nir.Affine(weight=np.ones((1, 1), np.float32), bias=np.zeros(1, np.float32))
+    net = sn.from_nir(nir.NIRGraph.from_list(affine, lif), dt=1e-4, scheme=scheme)
+    x = torch.zeros(1000, 1, 1)
+    x[INPUT] = 1
+    assert net(x).flatten().nonzero().flatten().tolist() == [460, 510, 710, 760]
+
+
+# What other tools write.
+
+
+def graph_of(*nodes, shape=(3,)):
+    names = [f"n{i}" for i in range(len(nodes))]
+    every = {"in": nir.Input(np.array(shape)), **dict(zip(names, nodes)), "out": nir.Output(None)}
+    order = list(every)
+    return nir.NIRGraph(every, list(itertools.pairwise(order)), type_check=False)
+
+
+def test_a_neuron_spikes_above_its_threshold_alone():
+    one = np.ones(3)
+    for node in (
+        nir.IF(r=one, v_threshold=one),
+        nir.CubaLIF(tau_syn=one, tau_mem=one, r=one, v_leak=0 * one, v_threshold=one),
+        nir.LIF(tau=one, r=one, v_leak=0 * one, v_threshold=one),
+        nir.Threshold(threshold=one),
+    ):
+        net = sn.from_nir(graph_of(node), dt=1.0, scheme="euler")
+        x = torch.tensor([1.0, 1.0001, 0.9]).view(1, 1, 3)
+        assert net(x).flatten().tolist() == [0, 1, 0], type(node).__name__
+
+
+def test_an_integrator_of_resistance_1_counts_its_input():
+    """With dt = 1: steps. With 0.5 s a step it gets half of its input in a step."""
+    node = nir.IF(r=np.float32(1.0), v_threshold=np.array(1.5))
+    x = torch.ones(8, 1, 1)
+    spikes = sn.from_nir(graph_of(node, shape=(1,)), dt=1.0, scheme="euler")(x)
+    assert spikes.flatten().tolist() == [0, 1, 0, 1, 0, 1, 0, 1]
+    spikes = sn.from_nir(graph_of(node, shape=(1,)), dt=0.5, scheme="euler")(x)
+    assert spikes.flatten().tolist() == [0, 0, 0, 1, 0, 0, 0, 1]
+
+
+def test_resistance_and_weight_scale_the_input():
+    """r = 3 and w_in = 2 by hand, Euler of 1 s: v = 0.5 v + 0.5 (v_leak + r i), i = 0.75 i + 0.25 w_in x."""
+    full = np.full
+    lif = nir.LIF(
+        tau=full(2, 2.0), r=np.array([3.0, 1.0]), v_leak=full(2, 0.1), v_threshold=full(2, 9.0)
+    )
+    x = torch.ones(2, 1, 2)
+    net = sn.from_nir(graph_of(lif, shape=(2,)), dt=1.0, scheme="euler")
+    net.nodes["n0"][1].return_v_seq = True
+    torch.testing.assert_close(
+        net.nodes["n0"](x)[1].flatten(), torch.tensor([1.6, 0.6, 2.35, 0.85])
+    )
+    cuba = nir.CubaLI(
+        tau_syn=full(1, 4.0), tau_mem=full(1, 2.0), r=full(1, 3.0), v_leak=full(1, 0.0), w_in=2.0
+    )
+    v = sn.from_nir(graph_of(cuba, shape=(1,)), dt=1.0, scheme="euler")(x[..., :1]).flatten()
+    torch.testing.assert_close(v, torch.tensor([0.75, 0.375 + 1.5 * 0.875]))
+
+
+@pytest.mark.parametrize("input_shape", [None, (6, 6)])
+def test_a_convolution_with_and_without_a_shape_and_numpy_scalars(input_shape):
+    conv = nir.Conv2d(
+        input_shape=input_shape,
+        weight=np.ones((4, 1, 3, 3), np.float64),
+        stride=np.int64(1),
+        padding=np.array([1, 1]),
+        dilation=np.int64(1),
+        groups=np.int32(2),
+        bias=np.arange(4.0),
+    )
+    neurons = nir.LIF(*(np.full(4, v) for v in (2.0, 1.0, 0.0)), v_threshold=np.arange(1.0, 5.0))
+    pool = nir.SumPool2d(np.array([2, 2]), np.array([2, 2]), np.array([0, 0]))
+    flat = nir.Flatten({"input": np.array([4, 3, 3])}, 0, -1)
+    net = sn.from_nir(graph_of(conv, neurons, pool, flat, shape=(2, 6, 6)), dt=1.0, scheme="euler")
+    assert net(torch.rand(5, 3, 2, 6, 6)).shape == (5, 3, 36)
+    assert net.nodes["n1"].v_threshold.shape == (4, 1, 1)
+
+
+def test_graphs_in_the_graph_are_taken_apart():
+    one = np.ones(2)
+    inner = nir.NIRGraph.from_list(
+        nir.Affine(weight=np.eye(2) * 3, bias=one), nir.LI(tau=2 * one, r=one, v_leak=0 * one)
+    )
+    outer = graph_of(nir.Scale(scale=np.array([1.0, 2.0])), inner, shape=(2,))
+    net = sn.from_nir(outer, dt=1.0, scheme="euler")
+    same(net(torch.ones(1, 1, 2)).flatten(), torch.tensor([2.0, 3.5]))
+
+
+def test_a_changed_time_constant_counts_more_than_what_was_kept():
+    graph = sn.to_nir(LIF(2.0), (3,), dt=1.0, scheme="euler")
+    (node,) = (n for n in graph.nodes.values() if isinstance(n, nir.LIF))
+    node.tau = node.tau * 2
+    (lif,) = (m for m in sn.from_nir(graph).modules() if isinstance(m, LIF))
+    assert lif.decay == 0.75
+    assert isinstance(lif, LIF)
+
+
+# Errors.
+
+
+@pytest.mark.parametrize(
+    ("net", "error"),
+    [
+        (nn.Sequential(LIF(v_reset=None)), r"^to_nir: 0 resets by subtraction"),
+        (nn.Sequential(Time(nn.Linear(3, 3)), ALIF()), r"^to_nir: NIR has no equal for 1, a ALIF"),
+        (nn.Sequential(LIF(), Rate()), r"^to_nir: NIR has no equal for "),
+        (nn.Sequential(Time(nn.ReLU())), r"^to_nir: NIR has no equal for 0, a ReLU"),
+        (nn.Sequential(Time(nn.BatchNorm1d(3))), r"^to_nir: 0 normalises what is not directly"),
+        (nn.Sequential(LI(decay=1.0)), r"^to_nir: 0: a decay of 1 has no time constant"),
+        (nn.Sequential(Delay(3, 2.0)), None),
+        (3, r"^to_nir: net must be a module, got int"),
+    ],
+)
+def test_what_cannot_be_written_is_named(net, error):
+    if error is None:
+        net[0].sigma = 0.5
+        error = r"^to_nir: 0 spreads spikes by sigma = 0\.5"
+    with pytest.raises((ValueError, TypeError), match=error):
+        sn.to_nir(net, (3,), dt=1.0, scheme="euler")
+
+
+def test_a_decay_of_0_has_no_exponential_time_constant():
+    with pytest.raises(ValueError, match=r"^to_nir: 0: a decay of 0 has no time constant with"):
+        sn.to_nir(nn.Sequential(LIF(1.0)), (3,), dt=1.0, scheme="exponential")
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"dt": 1.0}, r"^from_nir: the graph does not say its scheme"),
+        ({"scheme": "euler"}, r"^from_nir: the graph does not say its dt"),
+        ({"dt": 0.0, "scheme": "euler"}, r"^from_nir: dt must be"),
+        ({"dt": 1.0, "scheme": "exact"}, r"^from_nir: scheme must be one of euler, exponential"),
+        ({"dt": 9.0, "scheme": "euler"}, r"^from_nir: n0: a time constant of 2 s is shorter than"),
+    ],
+)
+def test_steps_are_never_guessed(options, error):
+    node = nir.LI(tau=np.array([2.0]), r=np.ones(1), v_leak=np.zeros(1))
+    with pytest.raises(ValueError, match=error):
+        sn.from_nir(graph_of(node, shape=(1,)), **options)
+
+
+def test_what_cannot_be_read_is_named():
+    def read(graph):
+        return sn.from_nir(graph, dt=1.0, scheme="euler")
+
+    with pytest.raises(TypeError, match=r"^from_nir: graph must be a NIRGraph, got int"):
+        read(3)
+    with pytest.raises(ValueError, match=r"^from_nir: n0 must have a weight \[out, in\]"):
+        read(graph_of(nir.Linear(weight=np.ones((2, 3, 4)))))
+    with pytest.raises(ValueError, match=r"^from_nir: n0 has several delays in a channel"):
+        read(graph_of(nir.Delay(delay=np.array([[1.0, 2.0]])), shape=(1, 2)))
+    with pytest.raises(ValueError, match=r"^from_nir: n0 has one delay for any number"):
+        read(graph_of(nir.Delay(delay=np.array(1.0))))
+    two = graph_of(nir.Linear(weight=np.eye(3)))
+    two.nodes["more"] = nir.Input(np.array([3]))
+    with pytest.raises(ValueError, match=r"^from_nir: the graph must have one Input, got in, more"):
+        read(two)
+
+    class Unknown(nir.NIRNode):
+        def __init__(self):
+            self.metadata = {}
+
+    with pytest.raises(ValueError, match=r"^from_nir: there is no equal for n0, a Unknown"):
+        read(graph_of(Unknown()))
+
+
+def test_without_the_package_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "nir", None)
+    with pytest.raises(ImportError, match=r'^to_nir: needs nir, .*pip install "snnfast\[nir\]"'):
+        sn.to_nir(LIF(), (3,), dt=1.0, scheme="euler")
+
+
+def test_a_network_goes_on_learning_after_a_round_trip():
+    net = nn.Sequential(Time(nn.Linear(3, 4)), LIF(), Time(nn.Linear(4, 2)), LI())
+    back = sn.from_nir(sn.to_nir(net, (3,), dt=1.0, scheme="euler"))
+    x = torch.rand(6, 2, 3) * 4
+    for one in (net, back):
+        one(x).square().sum().backward()
+    for a, b in zip(net.parameters(), back.parameters(), strict=True):
+        same(b.grad, a.grad)

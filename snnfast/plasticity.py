@@ -230,7 +230,7 @@ def pair(
     Song, Miller and Abbott, Nature Neuroscience 3, 2000; with traces: Morrison, Diesmann and Gerstner, Biological
     Cybernetics 98, 2008::
 
-    potentiation = lr_post x_pre        depression = lr_pre x_post
+        potentiation = lr_post x_pre        depression = lr_pre x_post
     """
     return _power(
         0.0,
@@ -258,7 +258,7 @@ def soft_bounds(
 
     van Rossum, Bi and Turrigiano, J. Neurosci. 20, 2000; Rubin, Lee and Sompolinsky, Phys. Rev. Lett. 86, 2001::
 
-    potentiation = lr_post x_pre (w_max - w)        depression = lr_pre x_post (w - w_min)
+        potentiation = lr_post x_pre (w_max - w)        depression = lr_pre x_post (w - w_min)
     """
     return _power(
         1.0,
@@ -310,7 +310,7 @@ def exponential(
 
     Diehl and Cook 2015, section 2.3, weights counted from ``w_min``::
 
-    potentiation = lr (x_pre e^(-beta (w - w_min)) - x_tar e^(-beta (w_max - w)))        depression = 0
+        potentiation = lr (x_pre e^(-beta (w - w_min)) - x_tar e^(-beta (w_max - w)))        depression = 0
     """
     return Rule(
         "exponential",
@@ -340,7 +340,7 @@ def pre_post(
 
     Diehl and Cook 2015, section 2.3, weights counted from ``w_min``::
 
-    potentiation = lr_post (x_pre - x_tar) (w_max - w)^mu        depression = lr_pre x_post (w - w_min)^mu
+        potentiation = lr_post (x_pre - x_tar) (w_max - w)^mu        depression = lr_pre x_post (w - w_min)^mu
     """
     return _power(
         mu,

@@ -15,6 +15,8 @@ from tqdm import tqdm
 
 from snnfast.checkpoint import CheckpointError, read_checkpoint, same_settings, write_checkpoint
 
+__all__ = ["Run", "Score", "evaluate", "fit", "largest"]
+
 Part = tuple[Tensor, Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]
 Decide = Callable[[Tensor], Tensor]

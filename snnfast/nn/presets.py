@@ -25,21 +25,16 @@ def like(neuron: str, **arguments: Any) -> Spiking:
     ``stateful`` and ``return_v_seq`` are those of :class:`snnfast.nn.LIF`. What is not listed here
     is not supported and raises.
 
-    ``"spikingjelly.LIFNode"`` (tau=2.0, decay_input=True, v_threshold=1.0, v_reset=0.0,
-    detach_reset=False, surrogate="sigmoid")
-        is :class:`snnfast.nn.LIF`.
-    ``"spikingjelly.IFNode"`` (v_threshold=1.0, v_reset=0.0, detach_reset=False,
-    surrogate="sigmoid")
-        is :class:`snnfast.nn.IF`.
-    ``"snntorch.Leaky"`` (beta, threshold=1.0, reset_mechanism="subtract", reset_delay=True,
-    surrogate="atan")
-        spikes only above threshold and does not scale the input. A delayed reset has no gradient.
-        With ``"subtract"`` it takes the threshold off after the decay of the next step; the layer
-        takes ``threshold / beta`` off before. Its ``v`` is then snnTorch's membrane after the
-        reset plus ``v_rest = threshold / beta - threshold``.
-    ``"norse.LIFBoxCell"`` (tau_mem_inv=100.0 in 1/s, v_leak=0.0, v_th=1.0, v_reset=0.0, dt=0.001 in
-    s, surrogate=fast_sigmoid(1))
-        spikes only above threshold, with ``decay = 1 - dt tau_mem_inv``.
+    - ``"spikingjelly.LIFNode"`` (tau=2.0, decay_input=True, v_threshold=1.0, v_reset=0.0, detach_reset=False,
+      surrogate="sigmoid") is :class:`snnfast.nn.LIF`.
+    - ``"spikingjelly.IFNode"`` (v_threshold=1.0, v_reset=0.0, detach_reset=False, surrogate="sigmoid") is
+      :class:`snnfast.nn.IF`.
+    - ``"snntorch.Leaky"`` (beta, threshold=1.0, reset_mechanism="subtract", reset_delay=True, surrogate="atan") spikes
+      only above threshold and does not scale the input. A delayed reset has no gradient. With ``"subtract"`` it takes
+      the threshold off after the decay of the next step; the layer takes ``threshold / beta`` off before. Its ``v`` is
+      then snnTorch's membrane after the reset plus ``v_rest = threshold / beta - threshold``.
+    - ``"norse.LIFBoxCell"`` (tau_mem_inv=100.0 in 1/s, v_leak=0.0, v_th=1.0, v_reset=0.0, dt=0.001 in s,
+      surrogate=fast_sigmoid(1)) spikes only above threshold, with ``decay = 1 - dt tau_mem_inv``.
 
     Example:
         >>> snnfast.nn.like("snntorch.Leaky", beta=0.5)

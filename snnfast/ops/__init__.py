@@ -101,4 +101,10 @@ def register(namespace: str) -> None:
 
 
 if backend.extension is not None:
-    register("snnfast")
+    try:
+        register("snnfast")
+    except RuntimeError as error:
+        raise ImportError(
+            "snnfast: the compiled extension is older or newer than the Python files around it. Build it anew with "
+            f"'pip install -e .' in the source folder ({error})"
+        ) from error

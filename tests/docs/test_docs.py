@@ -2,10 +2,13 @@
 
 import re
 import subprocess
+import types
 from pathlib import Path
 
 import pytest
 import torch
+
+import snnfast
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("csrc/*.md")])
@@ -24,6 +27,15 @@ def test_code_of_a_page_runs(page, tmp_path, monkeypatch):
     torch.manual_seed(0)
     code = "\n".join(re.findall(r"^```python\n(.*?)^```", page.read_text(), re.S | re.M))
     exec(compile(code, str(page), "exec"), {"__name__": "page"})
+
+
+def test_the_api_reference_has_every_public_name():
+    """Pages of a module's names follow from its __all__; the modules are listed."""
+    listed = set(re.findall(r"^   snnfast\.(\w+)$", (ROOT / "docs/api.rst").read_text(), re.M))
+    assert listed == set(snnfast.__all__)
+    for name in snnfast.__all__:
+        value = getattr(snnfast, name)
+        assert not isinstance(value, types.ModuleType) or value.__all__, name
 
 
 def anchors(page):

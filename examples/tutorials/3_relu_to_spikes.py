@@ -1,0 +1,63 @@
+"""
+From a ReLU network to spikes
+=============================
+
+A trained network with ReLUs becomes a spiking one without training: a neuron that integrates its
+input and fires has a rate proportional to what a ReLU would give. This tutorial trains a small
+network, converts it, and looks at how many time steps the spikes need.
+"""
+
+import torch
+from torch import nn
+
+import snnfast
+from snnfast.data import digits
+
+torch.manual_seed(0)
+images, labels = digits("train+val").tensors
+test = digits("test").tensors
+
+# %%
+# The ReLU network
+# ----------------
+# Anything of convolutions, linear layers, batch norms, ReLUs, poolings, additions and
+# concatenations can be converted.
+
+ann = nn.Sequential(
+    nn.Conv2d(1, 16, 3, padding=1),
+    nn.BatchNorm2d(16),
+    nn.ReLU(),
+    nn.AvgPool2d(2),
+    nn.Conv2d(16, 32, 3, padding=1),
+    nn.BatchNorm2d(32),
+    nn.ReLU(),
+    nn.Flatten(),
+    nn.Linear(512, 10),
+)
+optimizer = torch.optim.Adam(ann.parameters(), lr=3e-3)
+for _ in range(8):
+    for batch in torch.randperm(len(images)).split(64):
+        loss = nn.functional.cross_entropy(ann(images[batch]), labels[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+ann.eval()
+
+# %%
+# Conversion
+# ----------
+# Training images choose the thresholds: here the 99.9th percentile of each layer's activations.
+
+snn = snnfast.convert(ann, [(images, labels)], method="percentile", initial_membrane=0.5)
+scores = snn(test[0], num_steps=32)
+print(f"{(scores.argmax(1) == test[1]).float().mean():.1%} at 32 steps")
+
+# %%
+# The report
+# ----------
+# How far rates are from activations in each layer, which neurons are silent or saturated, how many
+# operations the spikes cost, and the accuracy by steps:
+
+report = snnfast.conversion_report(ann, snn, [test], steps=(1, 2, 4, 8, 16, 32))
+print(report)
+figure = report.figure()

@@ -19,6 +19,7 @@ from benchmarks import (
     neurons,
     report,
     resources,
+    spike_linear,
     spikeprop,
 )
 from benchmarks.timing import Task, measure, measure_isolated
@@ -29,6 +30,7 @@ app = typer.Typer(
 
 JUDGES = {
     "lif": report.verdicts,
+    "spike_linear": spike_linear.verdicts,
     "spikeprop": spikeprop.verdicts,
     "bp_stdp_network": bp_stdp_network.verdicts,
     "conversion": conversion.verdicts,
@@ -119,6 +121,7 @@ for name in (
     "spike_conv2d",
     "spike_count",
     "delay",
+    "spike_linear",
     "stdp",
     "bp_stdp",
     "bp_stdp_network",

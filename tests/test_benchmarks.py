@@ -92,6 +92,11 @@ def test_quick_delay_runs(benchmarks):
     assert all(name in output for name in ("copy", "snnfast", "reference", "forward+backward"))
 
 
+def test_quick_spike_linear_runs(benchmarks):
+    output = benchmarks("spike_linear", "--quick")
+    assert all(name in output for name in ("products", "snnfast", "linear", "5 %, input fixed"))
+
+
 def test_quick_stdp_runs(benchmarks, tmp_path):
     file = tmp_path / "result.json"
     benchmarks("stdp", "--quick", "--dtype", "float64", "--json", str(file))

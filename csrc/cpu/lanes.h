@@ -105,5 +105,43 @@ inline int32_t* append_set(int32_t* out, int32_t first, uint32_t bits) {
 #endif
 }
 
+// Bit l is set where spikes[l] is negative, of 64.
+inline uint64_t sign_bits(const int8_t* spikes) {
+#if defined(__AVX512BW__)
+  return _mm512_movepi8_mask(_mm512_loadu_si512(spikes));
+#elif defined(__SSE2__)
+  uint64_t bits = 0;
+  for (int l = 0; l < 64; l += 16)
+    bits |= static_cast<uint64_t>(static_cast<uint32_t>(_mm_movemask_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(spikes + l))))) << l;
+  return bits;
+#else
+  uint64_t bits = 0;
+  for (int l = 0; l < 64; l++) bits |= static_cast<uint64_t>(spikes[l] < 0) << l;
+  return bits;
+#endif
+}
+
+// Columns of a square of kTransposed numbers a side become rows.
+constexpr int64_t kTransposed = 16;
+inline void transpose(const float* from, int64_t from_stride, float* to, int64_t to_stride) {
+#if defined(__AVX512F__)
+  __m512 a[16], b[16];
+  for (int k = 0; k < 16; k++) a[k] = _mm512_loadu_ps(from + k * from_stride);
+  for (int k = 0; k < 16; k += 2) b[k] = _mm512_unpacklo_ps(a[k], a[k + 1]), b[k + 1] = _mm512_unpackhi_ps(a[k], a[k + 1]);
+  for (int k = 0; k < 16; k += 4)
+    for (int l = 0; l < 2; l++) {
+      const __m512d low = _mm512_castps_pd(b[k + l]), high = _mm512_castps_pd(b[k + l + 2]);
+      a[k + 2 * l] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, high)), a[k + 2 * l + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, high));
+    }
+  for (int k = 0; k < 16; k += 8)
+    for (int l = k; l < k + 4; l++) b[l] = _mm512_shuffle_f32x4(a[l], a[l + 4], 0x88), b[l + 4] = _mm512_shuffle_f32x4(a[l], a[l + 4], 0xdd);
+  for (int l = 0; l < 8; l++) a[l] = _mm512_shuffle_f32x4(b[l], b[l + 8], 0x88), a[l + 8] = _mm512_shuffle_f32x4(b[l], b[l + 8], 0xdd);
+  for (int k = 0; k < 16; k++) _mm512_storeu_ps(to + k * to_stride, a[k]);
+#else
+  for (int k = 0; k < kTransposed; k++)
+    for (int l = 0; l < kTransposed; l++) to[l * to_stride + k] = from[k * from_stride + l];
+#endif
+}
+
 }  // namespace
 }  // namespace snnfast::cpu

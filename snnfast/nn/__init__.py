@@ -8,6 +8,7 @@ from .lif import IF, LI, LIF, ParametricLIF
 from .presets import like
 from .readout import Count, FirstSpike, Last, Max, Rate, within
 from .spike_conv2d import SpikeConv2d
+from .spike_linear import SpikeLinear
 from .spikeprop import SpikeProp, calibrate
 from .state import detach, reset
 from .time import Time
@@ -27,6 +28,7 @@ __all__ = [
     "ParametricLIF",
     "Rate",
     "SpikeConv2d",
+    "SpikeLinear",
     "SpikeProp",
     "Time",
     "calibrate",

@@ -17,6 +17,7 @@ from snnfast.calls.poisson import poisson as _poisson_call
 from snnfast.calls.presentations import Events, Rates
 from snnfast.calls.spike_conv2d import spike_conv2d as _spike_conv2d_call
 from snnfast.calls.spike_count import spike_count as _spike_count_call
+from snnfast.calls.spike_linear import spike_linear as _spike_linear_call
 from snnfast.calls.spikeprop import spikeprop as _spikeprop_call
 from snnfast.calls.stdp import StdpState
 from snnfast.calls.stdp import stdp_ as _stdp_call
@@ -36,6 +37,7 @@ from . import neuron as _neuron
 from . import poisson as _poisson
 from . import spike_conv2d as _spike_conv2d
 from . import spike_count as _spike_count
+from . import spike_linear as _spike_linear
 from . import spikeprop as _spikeprop
 from . import stdp as _stdp
 
@@ -62,6 +64,7 @@ __all__ = [
     "poisson",
     "spike_conv2d",
     "spike_count",
+    "spike_linear",
     "spikeprop",
     "stdp_",
 ]
@@ -81,6 +84,7 @@ lif = _neuron.neuron(_lif)
 poisson = public(_poisson_call, _poisson.run, __name__)
 spike_conv2d = public(_spike_conv2d_call, _spike_conv2d.run, __name__)
 spike_count = public(_spike_count_call, _spike_count.run, __name__)
+spike_linear = public(_spike_linear_call, _spike_linear.run, __name__)
 spikeprop = public(_spikeprop_call, _spikeprop.run, __name__)
 stdp_ = public(_stdp_call, _stdp.run, __name__)
 
@@ -96,6 +100,7 @@ def register(namespace: str) -> None:
     _poisson.register(namespace)
     _spike_conv2d.register(namespace)
     _spike_count.register(namespace)
+    _spike_linear.register(namespace)
     _spikeprop.register(namespace)
     _stdp.register(namespace)
 

@@ -13,6 +13,7 @@ HUGE = 10**400  # too large for a float, and Python prints no more than 4300 dig
 # By what the annotation says: the first that matches.
 HOSTILE = {
     "bool": (),
+    "device": (),
     "Generator": ("a", 3, HUGE),
     "dtype": ("a", 3, HUGE),
     "Surrogate": ("no such", 3, HUGE),
@@ -59,6 +60,7 @@ GOOD = {
     "spike_conv2d": {"x": torch.zeros(2, 3, 4, 4), "weight": torch.ones(2, 3, 3, 3)},
     "delay": {"x": X, "d": 1.5},
     "spike_count": {"x": X},
+    "spike_linear": {"x": X, "weight": W},
     "poisson": {"p": torch.full((4,), 0.5), "num_steps": 3},
     "spikeprop": {
         "t_in": T,
@@ -87,6 +89,7 @@ GOOD = {
     "FirstSpike": {},
     "within": {"lengths": torch.tensor([2, 3]), "num_steps": 3},
     "SpikeConv2d": {"in_channels": 3, "out_channels": 2, "kernel_size": 3},
+    "SpikeLinear": {"in_features": 4, "out_features": 3},
     "SpikeProp": {"in_features": 2, "out_features": 3, "delays": 2},
     "calibrate": {"layer": None, "t": T, "mean_time": 9.0},
     "detach": {"net": nn.LIF()},

@@ -17,7 +17,7 @@ def digest():
     """The instruction set in use, and a checksum of the outputs and gradients of all samples."""
     from samples import gradients, neurons, samples
 
-    from snnfast import backend
+    from snnfast import backend, ops
 
     checksum = hashlib.sha256()
     for sample in [s for op in neurons() for s in samples(op)[::4]]:
@@ -25,6 +25,16 @@ def digest():
         for t in (*sample.op(**arguments), *gradients(sample.op, arguments).values()):
             if t is not None:
                 checksum.update(t.detach().flatten().view(torch.uint8).numpy().tobytes())
+    g = torch.Generator().manual_seed(0)
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        w, x, grad = (
+            torch.randn(s, generator=g).to(dtype) for s in ((80, 150), (40, 150), (40, 80))
+        )
+        w.requires_grad_()
+        for spikes in ((x > 1).to(dtype), x * (x > 1)):
+            y = ops.spike_linear(spikes, w, method="events")
+            for t in (y.detach(), *torch.autograd.grad(y, w, grad)):
+                checksum.update(t.flatten().view(torch.uint8).numpy().tobytes())
     return backend.extension.cpu_isa(), checksum.hexdigest()
 
 

@@ -1,0 +1,64 @@
+// A linear map of inputs most of which are 0: sums of the rows of a table whose input is not 0.
+#pragma once
+#include <cstdint>
+
+#include "neuron.h"
+
+namespace snnfast {
+
+// Which inputs are not 0: bit i % 64 of word i / 64 of a row is input i's. The bits after the last input are not looked at.
+struct SpikeBits {
+  int64_t rows, inputs, words;  // words of a row
+  const void* x;                // [rows, inputs], contiguous
+  Dtype dtype;
+  bool is_bool;  // x has a byte an element, and no dtype
+  uint64_t* bits;
+};
+
+struct SpikesFound {
+  int64_t nonzeros, others;  // others: neither 0 nor 1
+};
+
+// The events of a sum, listed for each of its results, which are the rows of the bits or the inputs. Lists are cut where
+// the index of an event passes a multiple of `chunk`: list (n, c) has the events [starts[n chunks + c], starts[n chunks + c + 1]).
+struct SpikeLists {
+  SpikeBits of;
+  int64_t chunk, chunks;
+  int64_t* starts;   // first the number of events of each list
+  int64_t* next;     // [inputs], for lists of inputs: where the next event goes
+  int32_t* indices;  // of an event within its chunk
+  void* values;      // of an event, in the type of sums; null where all are 1
+};
+
+// result[n, o] = bias[o] + the sum over the events e of n, in their order, of values[e] source[index of e, o].
+struct SpikeSums {
+  int64_t N, K, O;
+  int64_t chunk, chunks;
+  const int64_t* starts;
+  const int32_t* indices;
+  const void* values;
+  Dtype dtype;  // of source, bias and result; sums are float64 for float64, else float32
+  const void* source;
+  int64_t source_row, source_column;  // strides; one of them is 1
+  bool in_place;                      // rows of the source are read where they lie
+  const void* bias;                   // or null
+  void* result;
+  int64_t result_row, result_column;  // strides; one of them is 1
+};
+
+constexpr int64_t kSpikeBlock = 256;   // bytes of a row of the table that are summed in registers
+constexpr int64_t kSpikeChunk = 1024;  // rows of the table: with the block's bytes 256 KiB, in every second-level cache
+constexpr int64_t kSpikeTile = 1024;   // results that are summed before they are written in another type or order
+
+// A gain that is measured, for processors with AVX2 or AVX-512 (docs/ops/spike_linear.md): what a product of matrices costs
+// by multiplications, and sums of rows by additions and by what they copy first.
+inline bool spikes_by_events(int64_t nonzeros, int64_t rows, int64_t inputs, int64_t outputs, Dtype dtype, bool in_place) {
+  const int64_t lanes = dtype == Dtype::f64 ? 8 : 16;
+  const double additions = static_cast<double>(nonzeros) * static_cast<double>((outputs + lanes - 1) / lanes * lanes);
+  const double copied = static_cast<double>(rows + (in_place ? 0 : inputs)) * static_cast<double>(outputs);
+  const double products = static_cast<double>(rows) * static_cast<double>(inputs) * static_cast<double>(outputs);
+  const double worth = dtype == Dtype::bf16 ? 0.15 : 0.3;
+  return additions + 4 * copied <= worth * products;
+}
+
+}  // namespace snnfast

@@ -1,0 +1,305 @@
+#include "core/spike_linear.h"
+
+#include <cstring>
+
+#include "core/half.h"
+#include "cpu/lanes.h"
+
+namespace snnfast::cpu::SNNFAST_ISA {
+namespace {
+
+// ---- bits
+
+// Bits of 64 elements, and in `others` a bit for each that is neither 0 nor 1. The magnitude of 0 is 0, whatever its sign.
+template <class U>
+inline uint64_t bits_of(const U* x, U magnitude, U one, uint64_t* others) {
+  alignas(64) int8_t spikes[64], odd[64];
+  for (int l = 0; l < 64; l++) {
+    const bool some = (x[l] & magnitude) != 0;
+    spikes[l] = some ? -1 : 0;
+    odd[l] = some && x[l] != one ? -1 : 0;
+  }
+  *others = sign_bits(odd);
+  return sign_bits(spikes);
+}
+
+template <class U>
+void find(const SpikeBits& a, int64_t begin, int64_t end, U magnitude, U one, SpikesFound* found) {
+  int64_t nonzeros = 0, others = 0;
+  for (int64_t r = begin; r < end; r++) {
+    const U* row = static_cast<const U*>(a.x) + r * a.inputs;
+    for (int64_t w = 0; w < a.words; w++) {
+      uint64_t odd;
+      uint64_t& bits = a.bits[r * a.words + w];
+      if (a.inputs - w * 64 >= 64) {
+        bits = bits_of(row + w * 64, magnitude, one, &odd);
+      } else {
+        U last[64] = {};
+        memcpy(last, row + w * 64, sizeof(U) * static_cast<size_t>(a.inputs - w * 64));
+        bits = bits_of(last, magnitude, one, &odd);
+      }
+      nonzeros += __builtin_popcountll(bits);
+      others += __builtin_popcountll(odd);
+    }
+  }
+  found->nonzeros = nonzeros, found->others = others;
+}
+
+inline uint64_t word(const SpikeBits& a, int64_t r, int64_t w) {
+  const int64_t left = a.inputs - w * 64;
+  return a.bits[r * a.words + w] & (left >= 64 ? ~uint64_t{0} : (uint64_t{1} << left) - 1);
+}
+
+template <class T>
+void expand(const SpikeBits& a, int64_t begin, int64_t end, T one, T* x) {
+  for (int64_t r = begin; r < end; r++)
+    for (int64_t w = 0; w < a.words; w++) {
+      const uint64_t bits = word(a, r, w);
+      const int64_t left = a.inputs - w * 64 < 64 ? a.inputs - w * 64 : 64;
+      for (int64_t l = 0; l < left; l++) x[r * a.inputs + w * 64 + l] = bits >> l & 1 ? one : T{};
+    }
+}
+
+// ---- lists
+
+template <class C, class T>
+void row_lists(const SpikeLists& a, int64_t begin, int64_t end) {
+  const int64_t chunk_words = a.chunk / 64;
+  const int32_t* const limit = a.indices + a.starts[end * a.chunks];  // what comes after it another thread writes
+  for (int64_t r = begin; r < end; r++) {
+    int32_t* out = a.indices + a.starts[r * a.chunks];
+    for (int64_t w = 0; w < a.of.words; w++) {
+      const int32_t first = static_cast<int32_t>(w % chunk_words * 64);
+      const uint64_t bits = word(a.of, r, w);
+      int32_t* const before = out;
+      if (limit - out >= 64 + 16)
+        for (int part = 0; part < 64; part += 16) out = append_set(out, first + part, static_cast<uint32_t>(bits >> part & 0xffff));
+      else
+        for (uint64_t left = bits; left; left &= left - 1) *out++ = first + __builtin_ctzll(left);
+      if (a.values) {
+        C* values = static_cast<C*>(a.values) + (before - a.indices);
+        const T* x = static_cast<const T*>(a.of.x) + r * a.of.inputs + w * 64 - first;
+        for (const int32_t* e = before; e < out; e++) *values++ = load_as<C>(x[*e]);
+      }
+    }
+  }
+}
+
+template <class C, class T>
+void input_lists(const SpikeLists& a, int64_t begin, int64_t end) {
+  for (int64_t i = begin * 64; i < a.of.inputs && i < end * 64; i++) a.next[i] = a.starts[i * a.chunks];
+  for (int64_t r0 = 0; r0 < a.of.rows; r0 += a.chunk)
+    for (int64_t r = r0; r < a.of.rows && r < r0 + a.chunk; r++)
+      for (int64_t w = begin; w < end; w++)
+        for (uint64_t bits = word(a.of, r, w); bits; bits &= bits - 1) {
+          const int64_t i = w * 64 + __builtin_ctzll(bits), at = a.next[i]++;
+          a.indices[at] = static_cast<int32_t>(r - r0);
+          if (a.values) static_cast<C*>(a.values)[at] = load_as<C>(static_cast<const T*>(a.of.x)[r * a.of.inputs + i]);
+        }
+}
+
+// ---- sums
+
+// A block of rows as they are summed: [K, width], zeros after the last output.
+template <class C, class T>
+void pack(const SpikeSums& a, int64_t k0, int64_t k1, int64_t o0, int64_t width, C* table) {
+  const T* source = static_cast<const T*>(a.source) + k0 * a.source_row + o0 * a.source_column;
+  const int64_t K = k1 - k0, used = a.O - o0 < width ? a.O - o0 : width;
+  if (a.source_column == 1) {
+    for (int64_t k = 0; k < K; k++) {
+      const T* from = source + k * a.source_row;
+      C* to = table + k * width;
+      for (int64_t o = 0; o < used; o++) to[o] = load_as<C>(from[o]);
+      for (int64_t o = used; o < width; o++) to[o] = 0;
+    }
+    return;
+  }
+  int64_t done = 0;
+  if (sizeof(T) == sizeof(float) && sizeof(C) == sizeof(float) && used == width)
+    for (; done + kTransposed <= K; done += kTransposed)
+      for (int64_t o = 0; o < width; o += kTransposed)
+        transpose(reinterpret_cast<const float*>(source + done + o * a.source_column), a.source_column, reinterpret_cast<float*>(table + done * width + o),
+                  width);
+  constexpr int64_t kLine = 64 / sizeof(T);
+  for (int64_t k = done; k < K; k += kLine) {
+    const int64_t last = K - k < kLine ? K - k : kLine;
+    for (int64_t o = 0; o < width; o++)
+      for (int64_t l = 0; l < last; l++) table[(k + l) * width + o] = o < used ? load_as<C>(source[k + l + o * a.source_column]) : C(0);
+  }
+}
+
+template <int n>
+struct Registers {
+  static constexpr int value = n;
+};
+
+// Sums of V registers of a block, for the results [n0, n1) in chunk c. Those before are `from`, every `from_stride`.
+template <class C, int V, bool kScaled>
+void sum_rows(const SpikeSums& a, int64_t c, int64_t n0, int64_t n1, const C* table, int64_t stride, const C* from, int64_t from_stride, C* to,
+              int64_t to_stride) {
+  using Vector = typename Vectors<C>::Type;
+  constexpr int kLanes = Vectors<C>::kLanes;
+  typedef C Anywhere __attribute__((vector_size(kVectorBytes), aligned(sizeof(C)), may_alias));
+  const auto at = [](const C* p) { return *reinterpret_cast<const Anywhere*>(p); };
+  for (int64_t n = n0; n < n1; n++, from += from_stride, to += to_stride) {
+    Vector sum[V];
+    for (int v = 0; v < V; v++) sum[v] = at(from + v * kLanes);
+    const int64_t end = a.starts[n * a.chunks + c + 1];
+    for (int64_t e = a.starts[n * a.chunks + c]; e < end; e++) {
+      const C* row = table + a.indices[e] * stride;
+      if (kScaled) {
+        const C value = static_cast<const C*>(a.values)[e];
+        for (int v = 0; v < V; v++) sum[v] += value * at(row + v * kLanes);
+      } else {
+        for (int v = 0; v < V; v++) sum[v] += at(row + v * kLanes);
+      }
+    }
+    for (int v = 0; v < V; v++) *reinterpret_cast<Anywhere*>(to + v * kLanes) = sum[v];
+  }
+}
+
+template <class C, bool kScaled>
+void sum_block(const SpikeSums& a, int64_t c, int64_t n0, int64_t n1, const C* table, int64_t stride, int64_t width, const C* from, int64_t from_stride, C* to,
+               int64_t to_stride) {
+  constexpr int kLanes = Vectors<C>::kLanes;
+  const auto sum = [&](auto registers, int64_t o) {
+    constexpr int V = decltype(registers)::value;
+    sum_rows<C, V, kScaled>(a, c, n0, n1, table + o, stride, from + o, from_stride, to + o, to_stride);
+    return V * kLanes;
+  };
+  for (int64_t o = 0; o < width;) {
+    const int64_t left = (width - o) / kLanes;
+    o += left >= 8 ? sum(Registers<8>(), o) : left >= 4 ? sum(Registers<4>(), o) : left >= 2 ? sum(Registers<2>(), o) : sum(Registers<1>(), o);
+  }
+}
+
+// Sums as the result has them: in its dtype, and its order.
+template <class C, class T>
+void write(const SpikeSums& a, int64_t n0, int64_t n1, int64_t o0, int64_t used, const C* sums, int64_t width) {
+  T* result = static_cast<T*>(a.result) + n0 * a.result_row + o0 * a.result_column;
+  const int64_t N = n1 - n0;
+  if (a.result_column == 1) {
+    for (int64_t n = 0; n < N; n++)
+      for (int64_t o = 0; o < used; o++) result[n * a.result_row + o] = Store<T>::from(sums[n * width + o]);
+    return;
+  }
+  int64_t done = 0;
+  if (sizeof(T) == sizeof(float) && sizeof(C) == sizeof(float) && used == width)
+    for (; done + kTransposed <= N; done += kTransposed)
+      for (int64_t o = 0; o < width; o += kTransposed)
+        transpose(reinterpret_cast<const float*>(sums + done * width + o), width, reinterpret_cast<float*>(result + done + o * a.result_column),
+                  a.result_column);
+  constexpr int64_t kLine = 64 / sizeof(T);
+  for (int64_t n = done; n < N; n += kLine) {
+    const int64_t last = N - n < kLine ? N - n : kLine;
+    for (int64_t o = 0; o < used; o++)
+      for (int64_t l = 0; l < last; l++) result[n + l + o * a.result_column] = Store<T>::from(sums[(n + l) * width + o]);
+  }
+}
+
+template <class C, class T>
+void sums_of(const SpikeSums& a, int64_t block, int64_t begin, int64_t end, char* scratch) {
+  constexpr int64_t kBlock = kSpikeBlock / sizeof(C), kLanes = Vectors<C>::kLanes;
+  const int64_t o0 = block * kBlock, used = a.O - o0 < kBlock ? a.O - o0 : kBlock, width = (used + kLanes - 1) / kLanes * kLanes;
+  alignas(64) C bias[kBlock] = {};
+  if (a.bias)
+    for (int64_t o = 0; o < used; o++) bias[o] = load_as<C>(static_cast<const T*>(a.bias)[o0 + o]);
+  C* const table = reinterpret_cast<C*>(scratch);
+  C* const sums = table + kSpikeChunk * kBlock;
+  const bool reads_source = a.in_place && used == width, writes_result = sizeof(T) == sizeof(C) && a.result_column == 1 && used == width;
+  const int64_t tile = writes_result ? end - begin : kSpikeTile;
+  for (int64_t n0 = begin; n0 < end; n0 += tile) {
+    const int64_t n1 = end - n0 < tile ? end : n0 + tile;
+    C* const to = writes_result ? static_cast<C*>(a.result) + n0 * a.result_row + o0 : sums;
+    const int64_t to_stride = writes_result ? a.result_row : width;
+    for (int64_t c = 0; c < a.chunks; c++) {
+      const int64_t k0 = c * a.chunk, k1 = a.K - k0 < a.chunk ? a.K : k0 + a.chunk;
+      if (!reads_source && (a.chunks > 1 || n0 == begin)) pack<C, T>(a, k0, k1, o0, width, table);
+      const C* rows = reads_source ? static_cast<const C*>(a.source) + k0 * a.source_row + o0 : table;
+      const int64_t stride = reads_source ? a.source_row : width;
+      const C* from = c ? to : bias;
+      const int64_t from_stride = c ? to_stride : 0;
+      if (a.values)
+        sum_block<C, true>(a, c, n0, n1, rows, stride, width, from, from_stride, to, to_stride);
+      else
+        sum_block<C, false>(a, c, n0, n1, rows, stride, width, from, from_stride, to, to_stride);
+    }
+    if (!writes_result) write<C, T>(a, n0, n1, o0, used, sums, width);
+  }
+}
+
+}  // namespace
+
+// Bits of the rows [begin, end), and how many there are.
+void spike_bits(const SpikeBits& a, int64_t begin, int64_t end, SpikesFound* found) {
+  if (a.is_bool) return find<uint8_t>(a, begin, end, 0xff, 1, found);
+  switch (a.dtype) {
+    case Dtype::f32: return find<uint32_t>(a, begin, end, 0x7fffffffu, 0x3f800000u, found);
+    case Dtype::f64: return find<uint64_t>(a, begin, end, 0x7fffffffffffffffu, 0x3ff0000000000000u, found);
+    case Dtype::bf16: return find<uint16_t>(a, begin, end, 0x7fff, 0x3f80, found);
+    case Dtype::f16: return find<uint16_t>(a, begin, end, 0x7fff, 0x3c00, found);
+  }
+}
+
+// 0 and 1 in `x`, for the rows [begin, end).
+void spike_values(const SpikeBits& a, int64_t begin, int64_t end, void* x) {
+  switch (a.dtype) {
+    case Dtype::f32: return expand<float>(a, begin, end, 1, static_cast<float*>(x));
+    case Dtype::f64: return expand<double>(a, begin, end, 1, static_cast<double*>(x));
+    case Dtype::bf16: return expand<BFloat16>(a, begin, end, {0x3f80}, static_cast<BFloat16*>(x));
+    case Dtype::f16: return expand<Half>(a, begin, end, {0x3c00}, static_cast<Half*>(x));
+  }
+}
+
+// How many events the lists of the rows [begin, end) have.
+void spike_row_counts(const SpikeLists& a, int64_t begin, int64_t end) {
+  const int64_t chunk_words = a.chunk / 64;
+  for (int64_t r = begin; r < end; r++)
+    for (int64_t c = 0; c < a.chunks; c++) {
+      const int64_t last = (c + 1) * chunk_words < a.of.words ? (c + 1) * chunk_words : a.of.words;
+      int64_t count = 0;
+      for (int64_t w = c * chunk_words; w < last; w++) count += __builtin_popcountll(word(a.of, r, w));
+      a.starts[r * a.chunks + c] = count;
+    }
+}
+
+// The same of the inputs in the words [begin, end).
+void spike_input_counts(const SpikeLists& a, int64_t begin, int64_t end) {
+  for (int64_t i = begin * 64 * a.chunks; i < a.of.inputs * a.chunks && i < end * 64 * a.chunks; i++) a.starts[i] = 0;
+  for (int64_t c = 0; c < a.chunks; c++)
+    for (int64_t r = c * a.chunk; r < a.of.rows && r < (c + 1) * a.chunk; r++)
+      for (int64_t w = begin; w < end; w++)
+        for (uint64_t bits = word(a.of, r, w); bits; bits &= bits - 1) a.starts[(w * 64 + __builtin_ctzll(bits)) * a.chunks + c]++;
+}
+
+// The lists of the rows [begin, end).
+void spike_row_lists(const SpikeLists& a, int64_t begin, int64_t end) {
+  switch (a.of.dtype) {
+    case Dtype::f32: return row_lists<float, float>(a, begin, end);
+    case Dtype::f64: return row_lists<double, double>(a, begin, end);
+    case Dtype::bf16: return row_lists<float, BFloat16>(a, begin, end);
+    case Dtype::f16: return row_lists<float, Half>(a, begin, end);
+  }
+}
+
+// Those of the inputs in the words [begin, end).
+void spike_input_lists(const SpikeLists& a, int64_t begin, int64_t end) {
+  switch (a.of.dtype) {
+    case Dtype::f32: return input_lists<float, float>(a, begin, end);
+    case Dtype::f64: return input_lists<double, double>(a, begin, end);
+    case Dtype::bf16: return input_lists<float, BFloat16>(a, begin, end);
+    case Dtype::f16: return input_lists<float, Half>(a, begin, end);
+  }
+}
+
+// The results [begin, end) of a block of outputs.
+void spike_sums(const SpikeSums& a, int64_t block, int64_t begin, int64_t end, char* scratch) {
+  switch (a.dtype) {
+    case Dtype::f32: return sums_of<float, float>(a, block, begin, end, scratch);
+    case Dtype::f64: return sums_of<double, double>(a, block, begin, end, scratch);
+    case Dtype::bf16: return sums_of<float, BFloat16>(a, block, begin, end, scratch);
+    case Dtype::f16: return sums_of<float, Half>(a, block, begin, end, scratch);
+  }
+}
+
+}  // namespace snnfast::cpu::SNNFAST_ISA

@@ -1,0 +1,72 @@
+"""Mistakes in spike_linear: name, path, what becomes what, and tests if they are others."""
+
+TESTS = ("tests/ops/test_spike_linear.py",)
+MISTAKES = (
+    ("events up to another share", "csrc/core/spike_linear.h", "? 0.15 : 0.3", "? 0.15 : 0.31"),
+    (
+        "copies are free",
+        "csrc/core/spike_linear.h",
+        "additions + 4 * copied",
+        "additions + copied",
+    ),
+    (
+        "-0 is a spike",
+        "csrc/cpu/spike_linear.cpp",
+        "find<uint32_t>(a, begin, end, 0x7fffffffu,",
+        "find<uint32_t>(a, begin, end, 0xffffffffu,",
+    ),
+    (
+        "1 in bfloat16 is another value",
+        "csrc/cpu/spike_linear.cpp",
+        "find<uint16_t>(a, begin, end, 0x7fff, 0x3f80, found)",
+        "find<uint16_t>(a, begin, end, 0x7fff, 0x3f00, found)",
+    ),
+    (
+        "bits after the last input",
+        "csrc/cpu/spike_linear.cpp",
+        "(uint64_t{1} << left) - 1",
+        "(uint64_t{2} << left) - 1",
+    ),
+    (
+        "sums start anew in each chunk",
+        "csrc/cpu/spike_linear.cpp",
+        "const C* from = c ? to : bias;",
+        "const C* from = bias;",
+    ),
+    (
+        "a table of the chunk before",
+        "csrc/cpu/spike_linear.cpp",
+        "(a.chunks > 1 || n0 == begin)",
+        "n0 == begin",
+    ),
+    (
+        "values count as ones",
+        "csrc/cpu/spike_linear.cpp",
+        "if (a.values)\n        sum_block",
+        "if (a.values && a.chunks > 1)\n        sum_block",
+    ),
+    (
+        "weights read in place whatever their order",
+        "csrc/ops/spike_linear.cpp",
+        "return input_major() && (dtype",
+        "return (dtype",
+    ),
+    (
+        "a dense gradient of ones whatever x was",
+        "csrc/ops/spike_linear.cpp",
+        "const Tensor values = scaled ? ",
+        "const Tensor values = false ? ",
+    ),
+    (
+        "values kept as bits",
+        "snnfast/ops/spike_linear.py",
+        "if not (ctx.needs_input_grad[1] and found[_OTHERS]):",
+        "if True:",
+    ),
+    (
+        "reference: bias forgotten",
+        "snnfast/reference/spike_linear.py",
+        "y = y + call.bias.to(dtype)",
+        "y = y + 0 * call.bias.to(dtype)",
+    ),
+)

@@ -1,0 +1,112 @@
+"""Calls of linear maps of spikes."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from snnfast import check
+
+OP = "spike_linear"
+METHODS = ("auto", "events", "dense")
+Method = Literal["auto", "events", "dense"]
+
+
+class SpikeLinearCall(NamedTuple):
+    """See :func:`spike_linear`; ``method`` is a place in ``METHODS``."""
+
+    x: Tensor
+    weight: Tensor
+    bias: Tensor | None
+    method: int
+
+
+def spike_linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, method: Method = "auto"
+) -> SpikeLinearCall:
+    """A linear map of spikes: :func:`torch.nn.functional.linear`, on the CPU without the products with 0.
+
+        y[..., o] = bias[o] + sum over i of x[..., i] weight[o, i]
+
+    Gradients are those of this equation, for ``x``, ``weight`` and ``bias``::
+
+        dL/dx[..., i]    = sum over o of dL/dy[..., o] weight[o, i]
+        dL/dweight[o, i] = sum over all ... of x[..., i] dL/dy[..., o]
+
+    By events, ``y`` and the gradient of ``weight`` are sums over the ``x`` that are not 0, in their order, in float64
+    for float64 and else in float32, and are the same for any number of rows and threads. An ``x`` of 0 then adds
+    nothing, even where its weight is infinite or NaN. The gradient of ``x`` is always a product of matrices. Second
+    derivatives raise an error. Where all ``x`` are 0 or 1 the backward pass keeps a bit of each, and else ``x``.
+
+    On CUDA it is PyTorch's dense product. Under ``torch.autocast`` all is cast as for ``linear``.
+
+    Args:
+        x: ``[..., in]``, any strides; any values, in the dtype of ``weight``, or bool.
+        weight: ``[out, in]``, float32, float64, bfloat16 or float16, any strides. Where each input's weights lie side
+            by side (``w.t()`` of a ``w`` ``[in, out]``) they are not copied.
+        bias: ``[out]``, in the dtype of ``weight``, or None.
+        method: ``"events"``; ``"dense"``, PyTorch's product; or ``"auto"``, events where few ``x`` are not 0, which is
+            measured, by the rule in ``docs/ops/spike_linear.md``.
+
+    Returns:
+        ``y`` ``[..., out]``, in the dtype of ``weight``.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type, shape, dtype or device.
+        RuntimeError: for second derivatives, and forward-mode differentiation by events.
+    """
+    check.tensor(OP, "x", x)
+    check.tensor(OP, "weight", weight)
+    if bias is not None:
+        check.tensor(OP, "bias", bias)
+    check.choice(OP, "method", method, METHODS)
+    x, weight, bias = _cast(x, weight, bias)
+    _check_shapes(x, weight, bias)
+    _check_dtypes(x, weight, bias)
+    return SpikeLinearCall(x=x, weight=weight, bias=bias, method=METHODS.index(method))
+
+
+def _check_shapes(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    check.dtype(OP, "weight", weight.dtype, check.FLOATING)
+    if weight.dim() != 2:
+        raise ValueError(f"{OP}: weight must have shape [out, in], got {list(weight.shape)}")
+    outputs, inputs = weight.shape
+    if x.dim() == 0 or x.shape[-1] != inputs:
+        raise ValueError(
+            f"{OP}: x must have shape [..., {inputs}] for a weight of shape {list(weight.shape)}, "
+            f"got {list(x.shape)}"
+        )
+    if bias is not None and bias.shape != (outputs,):
+        raise ValueError(f"{OP}: bias must have shape [{outputs}], got {list(bias.shape)}")
+
+
+def _check_dtypes(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    if x.dtype not in (weight.dtype, torch.bool):
+        raise TypeError(
+            f"{OP}: x must have the dtype of weight, {weight.dtype}, or torch.bool, got {x.dtype}"
+        )
+    if bias is not None and bias.dtype != weight.dtype:
+        raise TypeError(
+            f"{OP}: bias must have the dtype of weight, {weight.dtype}, got {bias.dtype}"
+        )
+    for name, value in (("weight", weight), ("bias", bias)):
+        if value is not None and value.device != x.device:
+            raise ValueError(
+                f"{OP}: {name} must be on the device of x, {x.device}, got {value.device}"
+            )
+
+
+def _cast(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Under autocast as PyTorch casts the arguments of ``linear``: no float64, no integers."""
+    kind = x.device.type
+    if kind not in ("cpu", "cuda") or not torch.is_autocast_enabled(kind):
+        return x, weight, bias
+    dtype = torch.get_autocast_dtype(kind)
+
+    def cast(value: Tensor) -> Tensor:
+        casts = value.is_floating_point() and value.dtype != torch.float64
+        return value.to(dtype) if casts else value
+
+    return cast(x), cast(weight), None if bias is None else cast(bias)

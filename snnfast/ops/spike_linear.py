@@ -1,0 +1,142 @@
+"""How a call of :func:`snnfast.ops.spike_linear` reaches its kernels: autograd, fakes and vmap."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from snnfast import backend
+from snnfast.calls.call import flatten, unflatten
+from snnfast.calls.spike_linear import SpikeLinearCall
+from snnfast.reference.spike_linear import spike_linear as reference
+
+from .autograd import below_autograd, refuse_tangents, traced, wants_gradient
+
+# Where the kernel says how many elements are neither 0 nor 1; csrc/ops/spike_linear.cpp.
+_OTHERS = 1
+
+
+def run(op: str, call: SpikeLinearCall) -> Tensor:
+    """What the call asks for."""
+    kernels = backend.library(op, call.x)
+    if kernels is None:
+        return reference.equation(call)  # type: ignore[attr-defined,no-any-return]
+    x, weight, bias, method = call
+    if kernels is not torch.ops.snnfast or not x.is_cpu:
+        return F.linear(x.to(weight.dtype), weight, bias)
+    tensors = (x, weight, bias)
+    refuse_tangents(op, tensors)
+    if not wants_gradient(tensors):
+        y, *_ = below_autograd(kernels.spike_linear_forward, *flatten(call))
+    elif traced():
+        y, *_ = kernels.spike_linear_forward(*flatten(call))
+    else:
+        y = _Product.apply(*tensors, method)  # type: ignore[no-untyped-call]
+    return y
+
+
+# ---- autograd
+
+
+class _Product(torch.autograd.Function):
+    # The forward(ctx, ...) form is faster than autograd registered with the kernel (below), and can look at values.
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, method: int) -> Tensor:
+        y, bits, found = below_autograd(
+            torch.ops.snnfast.spike_linear_forward, x, weight, bias, method
+        )
+        if not (ctx.needs_input_grad[1] and found[_OTHERS]):
+            x = x.new_empty(0)  # the bits are all that the backward pass reads
+        _save(ctx, SpikeLinearCall(x, weight, bias, method), bits, found)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None) -> Any:
+        return _gradients(ctx, grad)
+
+
+def _save(ctx: Any, call: SpikeLinearCall, bits: Tensor, found: Tensor) -> None:
+    ctx.method = call.method
+    ctx.save_for_backward(call.x, call.weight, call.bias, bits, found)
+    ctx.set_materialize_grads(False)
+
+
+def _gradients(ctx: Any, grad: Tensor | None) -> Sequence[Tensor | None]:
+    """Gradients of the plain arguments from that of ``y``."""
+    if grad is None:
+        return (None,) * 4
+    wanted = ctx.needs_input_grad[:3]
+    x, weight, bias, bits, found = ctx.saved_tensors
+    call = SpikeLinearCall(x, weight, bias, ctx.method)
+    kernel = torch.ops.snnfast.spike_linear_backward
+    arguments = (*flatten(call), bits, found, grad, *wanted)
+    # with create_graph=True the kernel says that it has no second derivative
+    grads = kernel(*arguments) if torch.is_grad_enabled() else below_autograd(kernel, *arguments)
+    return *(g if is_wanted else None for g, is_wanted in zip(grads, wanted)), None
+
+
+# ---- what PyTorch knows of the kernels
+
+
+def register(namespace: str) -> None:
+    """Makes the kernels traceable without data, differentiable, and usable under ``torch.vmap``."""
+    if namespace != "snnfast":
+        return  # they are for the CPU alone
+    kernels = torch.ops.snnfast
+    forward, backward = "snnfast::spike_linear_forward", "snnfast::spike_linear_backward"
+
+    @torch.library.register_fake(forward)
+    def _(*flat: Any) -> tuple[Tensor, ...]:
+        call = unflatten(SpikeLinearCall, flat)
+        before, words = call.x.shape[:-1], (call.x.shape[-1] + 63) // 64
+        return (
+            call.weight.new_empty(*before, call.weight.shape[0]),
+            call.x.new_empty((math.prod(before), words), dtype=torch.int64),
+            call.x.new_empty((3,), dtype=torch.int64),
+        )
+
+    @torch.library.register_fake(backward)
+    def _(*flat: Any) -> tuple[Tensor, ...]:
+        weight, grad, wanted = unflatten(SpikeLinearCall, flat).weight, flat[-4], flat[-3:]
+        shapes = ((*grad.shape[:-1], weight.shape[1]), weight.shape, weight.shape[:1])
+        return tuple(
+            weight.new_empty(shape if is_wanted else (0,))
+            for shape, is_wanted in zip(shapes, wanted)
+        )
+
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        _, bits, found = output
+        _save(ctx, unflatten(SpikeLinearCall, inputs), bits, found)
+        ctx.mark_non_differentiable(bits, found)
+
+    torch.library.register_autograd(
+        forward, lambda ctx, grad, *_: _gradients(ctx, grad), setup_context=setup_context
+    )
+
+    def no_second_derivative(ctx: Any, *grads: Tensor) -> Any:
+        raise RuntimeError(
+            "spike_linear: a second derivative was asked for, but only first derivatives are implemented"
+        )
+
+    torch.library.register_autograd(backward, no_second_derivative)
+    for kernel, name in (
+        (kernels.spike_linear_forward, forward),
+        (kernels.spike_linear_backward, backward),
+    ):
+        _register_vmap(name, kernel)
+
+
+def _register_vmap(name: str, kernel: Any) -> None:
+    @torch.library.register_vmap(name)
+    def _(info: Any, in_dims: tuple[int | None, ...], *flat: Any) -> Any:
+        # One call after the other: the share of spikes, by which each is done, is its own.
+        def of(k: int) -> list[Any]:
+            return [a if dim is None else a.select(dim, k) for a, dim in zip(flat, in_dims)]
+
+        calls = [kernel(*of(k)) for k in range(info.batch_size)]
+        return tuple(torch.stack(outputs) for outputs in zip(*calls)), (0,) * len(calls[0])

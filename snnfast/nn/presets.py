@@ -32,7 +32,8 @@ def like(neuron: str, **arguments: Any) -> Spiking:
     - ``"snntorch.Leaky"`` (beta, threshold=1.0, reset_mechanism="subtract", reset_delay=True, surrogate="atan") spikes
       only above threshold and does not scale the input. A delayed reset has no gradient. With ``"subtract"`` it takes
       the threshold off after the decay of the next step; the layer takes ``threshold / beta`` off before. Its ``v`` is
-      then snnTorch's membrane after the reset plus ``v_rest = threshold / beta - threshold``.
+      then snnTorch's membrane after the reset plus ``v_rest = threshold / beta - threshold``, so ``return_v_seq`` is
+      refused.
     - ``"norse.LIFBoxCell"`` (tau_mem_inv=100.0 in 1/s, v_leak=0.0, v_th=1.0, v_reset=0.0, dt=0.001 in s,
       surrogate=fast_sigmoid(1)) spikes only above threshold, with ``decay = 1 - dt tau_mem_inv``.
 
@@ -100,6 +101,11 @@ def _snntorch_leaky(
     stateful: bool = False,
     return_v_seq: bool = False,
 ) -> LIF:
+    if return_v_seq:
+        raise ValueError(
+            "snntorch.Leaky: return_v_seq is not supported: the layer has snnTorch's spikes, but its membrane is after "
+            "the reset, snnTorch's before it; train on spikes, for example with snnfast.loss.ce_rate"
+        )
     beta = check.number("snntorch.Leaky", "beta", beta)
     threshold = check.number("snntorch.Leaky", "threshold", threshold)
     if reset_mechanism not in ("subtract", "zero"):

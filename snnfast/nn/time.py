@@ -48,6 +48,9 @@ class Time(nn.Module):
     - From the first ``nn.Conv2d`` on, in float32 or bfloat16 on the CPU, images are channels-last, as after
       ``net.to(memory_format=torch.channels_last)``: PyTorch's pooling and normalisation are several times as fast.
 
+    The keys of a state dict are ``layer.weight`` with one layer, ``layer.0.weight`` and so on with several. A file of
+    the other kind loads, too: what was one layer is then the first of several, and the other way round.
+
     Args:
         layers: one layer, or several that run one after the other inside one folding.
         fast: do these two; False runs the layers on all ``T B`` images as they lie.
@@ -55,6 +58,7 @@ class Time(nn.Module):
     Raises:
         ValueError: if a layer needs time itself (an snnfast neuron), if ``x`` has fewer than two
             dimensions, or if the layers change the size of the batch.
+        RuntimeError, ValueError: as a layer raises them for a shape, with the shape of ``x`` and the one wanted.
     """
 
     def __init__(self, *layers: nn.Module, fast: bool = True) -> None:
@@ -85,15 +89,46 @@ class Time(nn.Module):
                 once = False
             if type(layer) in _CONVS:
                 y = _channels_last(y)
-            y = _normalise(layer, y, steps) if once and type(layer) in _NORMS else layer(y)
+            try:
+                y = _normalise(layer, y, steps) if once and type(layer) in _NORMS else layer(y)
+            except (RuntimeError, ValueError) as error:
+                # Subclasses, such as that of memory, say what they are.
+                if type(error) not in (RuntimeError, ValueError):
+                    raise
+                raise type(error)(_refused(layer, x, y, error)) from error
         if not once:
             return _unfold(y, steps, batch)
         repeated: Tensor = _Repeat.apply(y, steps)  # type: ignore[no-untyped-call]
         return repeated
 
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *arguments: Any
+    ) -> None:
+        """Takes keys of one layer as those of the first of several, or the other way round."""
+        start, several = f"{prefix}layer.", type(self.layer) is nn.Sequential
+        found = [key for key in state_dict if key.startswith(start)]
+        numbered = [key for key in found if key[len(start) :].partition(".")[0].isdigit()]
+        own = {f"{start}{name}" for name in self.layer.state_dict()}
+        if several and not numbered:
+            for key in found:
+                state_dict[f"{start}0.{key[len(start) :]}"] = state_dict.pop(key)
+        elif not several and numbered == found and not own & set(found):
+            for key in found:
+                if key.startswith(f"{start}0."):
+                    state_dict[start + key[len(start) + 2 :]] = state_dict.pop(key)
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+
     def extra_repr(self) -> str:
         """Whether it is slow."""
         return "" if self.fast else "fast=False"
+
+
+def _refused(layer: nn.Module, x: Tensor, y: Tensor, error: Exception) -> str:
+    return (
+        f"Time: {type(layer).__name__} does not take {list(y.shape)}, all steps of x {list(x.shape)}: {error}. x must "
+        "have shape [T, B, ...], time first: of one image for all steps give x.expand(T, *x.shape), of a batch-first "
+        "sequence x.transpose(0, 1)"
+    )
 
 
 def _unfold(y: Tensor, steps: int, batch: int) -> Tensor:

@@ -35,7 +35,8 @@ def replay(trace, neuron, case, dtype):
     x, v0, weights = (torch.tensor(trace[k], dtype=dtype) for k in ("x", "v0", "weights"))
     x.requires_grad_()
     v0.requires_grad_()
-    layer = sn.like(neuron, **arguments(settings), stateful=True, return_v_seq=True)
+    layer = sn.like(neuron, **arguments(settings), stateful=True)
+    layer.return_v_seq = True  # the layer's membrane, from which the library's follows
     delayed = settings.get("reset_delay") and settings["reset_mechanism"] == "subtract"
     layer.v = v0 + layer.v_rest if delayed else v0
     spikes, v_seq = layer(x)
@@ -112,3 +113,8 @@ def test_strict_threshold_is_above_and_keeps_its_gradient():
 def test_what_a_preset_does_not_support_raises(neuron, settings, error, message):
     with pytest.raises(error, match=message):
         sn.like(neuron, **settings)
+
+
+def test_a_membrane_that_is_not_the_librarys_is_refused():
+    with pytest.raises(ValueError, match=r"^snntorch\.Leaky: return_v_seq is not supported"):
+        sn.like("snntorch.Leaky", beta=0.9, return_v_seq=True)

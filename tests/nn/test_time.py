@@ -264,3 +264,36 @@ def test_gradients_stay_channels_last():
     sn.LIF()(y).square().sum().backward()
     assert seen[0].is_contiguous(memory_format=torch.channels_last)
     assert not seen[0].is_contiguous()
+
+
+def test_a_layer_that_refuses_the_shape_is_named_with_the_shape_wanted():
+    images = torch.rand(4, 1, 8, 8)  # no time
+    with pytest.raises(
+        RuntimeError,
+        match=r"^Time: Conv2d does not take \[4, 8, 8\], all steps of x \[4, 1, 8, 8\]: .*"
+        r"x must have shape \[T, B, \.\.\.\], time first: .*x\.expand\(T, \*x\.shape\).*x\.transpose\(0, 1\)$",
+    ):
+        sn.Time(nn.Conv2d(1, 2, 3))(images)
+    with pytest.raises(RuntimeError, match=r"^Time: Linear does not take \[15, 7\], all steps of"):
+        sn.Time(nn.Dropout(), nn.Linear(6, 2))(torch.rand(5, 3, 7))
+    with pytest.raises(ValueError, match=r"^Time: BatchNorm2d does not take \[15, 7\]"):
+        sn.Time(nn.BatchNorm2d(7))(torch.rand(5, 3, 7))
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_keys_are_those_documented_and_files_of_the_other_kind_load(layers):
+    one, several = sn.Time(nn.Linear(3, 2)), sn.Time(nn.Linear(3, 2), nn.ReLU())
+    assert list(one.state_dict()) == ["layer.weight", "layer.bias"]
+    assert list(several.state_dict()) == ["layer.0.weight", "layer.0.bias"]
+    given, taken = (one, several) if layers == 1 else (several, one)
+    nn.Sequential(taken).load_state_dict(nn.Sequential(given).state_dict())
+    torch.testing.assert_close(
+        list(taken.state_dict().values()), list(given.state_dict().values()), rtol=0, atol=0
+    )
+    again = sn.Time(nn.Sequential(nn.Linear(3, 2), nn.ReLU()))
+    again.load_state_dict(one.state_dict())
+    with pytest.raises(RuntimeError, match="Missing key"):
+        sn.Time(nn.ReLU(), nn.Linear(3, 2)).load_state_dict(one.state_dict())
+    both = sn.Time(nn.Linear(3, 2), nn.Linear(2, 2))
+    with pytest.raises(RuntimeError, match="Unexpected key"):
+        one.load_state_dict(both.state_dict())

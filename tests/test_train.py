@@ -271,7 +271,7 @@ def test_fit_names_what_is_wrong(change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"dataset": "cifar"}, "dataset must be one of digits, mnist, got 'cifar'"),
+        ({"dataset": "cifar"}, "dataset must be one of digits, mnist, or your own: "),
         ({"epochs": -3}, "epochs must be at least 0, got -3"),
         ({"lr": 0.0}, "lr must be more than 0, got 0.0"),
         ({"precision": "float16"}, "precision must be one of float32, bfloat16"),

@@ -112,7 +112,8 @@ def _value(settings: type[Options], name: str, value: Any) -> Any:
         return tuple(value)
     if kind is dict:
         return dict(_name_and_value(_flag(settings, name), text) for text in value)
-    return value.lower() if name == "dataset" else value
+    choices = settings.__dataclass_fields__[name].metadata["choices"]
+    return value.lower() if name == "dataset" and value.lower() in choices else value
 
 
 def _flag(settings: type[Options], name: str) -> str:

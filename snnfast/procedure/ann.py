@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from snnfast.data.own import label_of
 from snnfast.model import VGG16, Diehl2015, ResNet20
 from snnfast.model.vgg16 import HIDDEN, PLAN
 from snnfast.procedure import images
@@ -29,7 +30,11 @@ class AnnSettings(Settings):
     name = "ann"
 
     dataset: str = option(
-        "digits", "digits (in the package), mnist or cifar10.", choices=tuple(IMAGE_SHAPES)
+        "digits",
+        "digits (in the package), mnist, cifar10, or your own images: a file .npz or .pt, a folder with train/CLASS/* "
+        "and test/CLASS/*, module:function, or a set of torchvision by name.",
+        choices=tuple(IMAGE_SHAPES),
+        own=True,
     )
     network: str = option(
         "cnn",
@@ -94,7 +99,7 @@ class Ann(Procedure[AnnSettings]):
                 f"ann: network must be one of {', '.join(self.networks)}, got {network!r}"
             )
         chosen: dict[str, Any] = {"network": network}
-        if dataset == "digits":
+        if dataset not in ("mnist", "cifar10"):
             chosen |= {"epochs": 20, "batch_size": 32, "lr": 4e-3}
         if dataset == "mnist":
             chosen |= {"lr": 2e-3, "shift": 1.0, "rotate": 10.0, "scale": 0.1}
@@ -114,7 +119,8 @@ class Ann(Procedure[AnnSettings]):
 
     def model(self, settings: AnnSettings, data: Data) -> nn.Module:
         """The network that the settings name, with the weights it starts from."""
-        model = network(settings).to(data.device)
+        shape, classes = data.train[0].shape[1:], images.classes(settings.dataset, data)
+        model = network(settings, shape, classes).to(data.device)
         if settings.precision == "bfloat16":
             # Faster, most of all in bfloat16.
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -148,7 +154,7 @@ class Ann(Procedure[AnnSettings]):
 
     def folder(self, settings: AnnSettings) -> str:
         """Name of the folder of results."""
-        return f"{settings.network}-{settings.dataset}"
+        return f"{settings.network}-{label_of(settings.dataset)}"
 
 
 class AnnOfDiehl2015(Ann):
@@ -169,21 +175,26 @@ class AnnOfSengupta2019(Ann):
         return "vgg16" if dataset == "cifar10" else "vgg"
 
 
-def network(settings: AnnSettings) -> nn.Module:
-    """The network that the settings name, with the weights it starts from."""
-    shape = IMAGE_SHAPES[settings.dataset]
+def network(
+    settings: AnnSettings, shape: Sequence[int] | None = None, classes: int = images.CLASSES
+) -> nn.Module:
+    """The network that the settings name, with the weights it starts from; for images of ``shape`` in ``classes``."""
+    shape = IMAGE_SHAPES[settings.dataset] if shape is None else tuple(shape)
     if settings.network in ("cnn", "dense"):
         hidden = None if settings.network == "cnn" else (1200, 1200)
-        if settings.dataset == "cifar10":
-            return Diehl2015(input_shape=shape, hidden=hidden, dropout=settings.dropout)
+        if settings.dataset not in ("digits", "mnist"):
+            return Diehl2015(
+                input_shape=shape, num_classes=classes, hidden=hidden, dropout=settings.dropout
+            )
         return Diehl2015.preset(settings.dataset, hidden=hidden, dropout=settings.dropout)
     if settings.network == "resnet20":
-        return ResNet20(input_shape=shape, dropout=settings.dropout)
+        return ResNet20(input_shape=shape, num_classes=classes, dropout=settings.dropout)
     if settings.network == "vgg":
         return VGG16(
             (16, 16, "P", 32, 32, "P", 64, 64),
             (128,),
             input_shape=shape,
+            num_classes=classes,
             pooling="max",
             batch_norm=True,
             dropout=(0.0, settings.dropout),
@@ -196,6 +207,7 @@ def network(settings: AnnSettings) -> nn.Module:
         [entry if isinstance(entry, str) else wide(entry) for entry in PLAN],
         [wide(size) for size in HIDDEN],
         input_shape=shape,
+        num_classes=classes,
         batch_norm=settings.batch_norm,
         dropout=(0.0 if settings.batch_norm else 0.2, settings.dropout),
     )

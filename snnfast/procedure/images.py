@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from snnfast import data
+from snnfast.data.own import own_images
 from snnfast.procedure.run import Data
 from snnfast.procedure.settings import Settings
 from snnfast.train import Part
@@ -74,6 +75,9 @@ def part(
     device: torch.device | str = "cpu",
 ) -> Part:
     """Images and labels of a split, not yet normalised; arguments and errors as of :func:`load`."""
+    if dataset not in IMAGE_SHAPES:
+        own = own_images(dataset, split, root, download=download)
+        return own[0].to(device), own[1].to(device)
     colours, wanted = dataset in NORMALISATION, IMAGE_SHAPES[dataset]
     in_folders = colours and root is not None and _is_image_folder(Path(root))
     name = "folder" if in_folders else dataset
@@ -87,6 +91,11 @@ def part(
             f"{classes} classes in {root}"
         )
     return images.to(device), labels.to(device)
+
+
+def classes(dataset: str, data: Data) -> int:
+    """Of a data set: ten, or as many as own data have."""
+    return CLASSES if dataset in IMAGE_SHAPES else int(data.train[1].max()) + 1
 
 
 def _is_image_folder(root: Path) -> bool:

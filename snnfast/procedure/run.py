@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from snnfast.checkpoint import CheckpointError, load_weights, read_checkpoint, same_settings
+from snnfast.data.own import label_of
 from snnfast.monitoring import Activity, Monitor
 from snnfast.procedure import repeats
 from snnfast.procedure.folder import locked, write_json
@@ -221,7 +222,7 @@ class Procedure(Generic[S]):
 
     def folder(self, settings: S) -> str:
         """Name of the folder of results, if the command is given none."""
-        return f"{self.name}-{settings.dataset}"
+        return f"{self.name}-{label_of(settings.dataset)}"
 
     # What all do.
 

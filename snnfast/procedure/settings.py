@@ -9,6 +9,7 @@ from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from typing import Any, ClassVar
 
 from snnfast import check
+from snnfast.data.own import is_own
 
 
 def option(
@@ -22,6 +23,7 @@ def option(
     below: float = math.inf,
     flag: str | None = None,
     command: bool = True,
+    own: bool = False,
 ) -> Any:
     """A field of settings.
 
@@ -35,9 +37,10 @@ def option(
         below: smaller than this.
         flag: name on the command line, where it is not the field's.
         command: whether the command line has it.
+        own: besides ``choices`` it may name a user's own data; see :func:`snnfast.data.own.own_images`.
     """
     bounds = {"choices": choices, "least": least, "most": most, "above": above, "below": below}
-    metadata = {"help": help, "flag": flag, "command": command, **bounds}
+    metadata = {"help": help, "flag": flag, "command": command, "own": own, **bounds}
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -99,11 +102,14 @@ class Options:
     @classmethod
     def check_choice(cls, name: str, value: Any) -> None:
         """Raises ValueError if a field has choices, and ``value`` is none of them."""
-        choices = cls.__dataclass_fields__[name].metadata["choices"]
-        if choices and value not in choices:
-            raise ValueError(
-                f"{cls.name}: {name} must be one of {', '.join(choices)}, got {value!r}"
-            )
+        metadata = cls.__dataclass_fields__[name].metadata
+        choices = metadata["choices"]
+        if not choices or value in choices or (metadata["own"] and is_own(value)):
+            return
+        own = ", or your own: a file .npz or .pt, a folder, module:function, a set of torchvision"
+        raise ValueError(
+            f"{cls.name}: {name} must be one of {', '.join(choices)}{own if metadata['own'] else ''}, got {value!r}"
+        )
 
     @classmethod
     def default(cls, name: str) -> Any:

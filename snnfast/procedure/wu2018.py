@@ -28,7 +28,11 @@ class StbpSettings(Settings):
     name = "stbp"
 
     dataset: str = option(
-        "digits", "digits (in the package) or mnist.", choices=("digits", "mnist")
+        "digits",
+        "digits (in the package), mnist, or your own images: a file .npz or .pt, a folder with train/CLASS/* and "
+        "test/CLASS/*, module:function, or a set of torchvision by name.",
+        choices=("digits", "mnist"),
+        own=True,
     )
     hidden: tuple[int, ...] | None = option(
         None,
@@ -58,8 +62,10 @@ class Stbp(Procedure[StbpSettings]):
     load = staticmethod(images.load)
 
     def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Those of docs/results.md."""
+        """Those of docs/results.md; of own data those of the digits."""
         hidden = changes.get("hidden")
+        if dataset not in ("digits", "mnist"):
+            return {"num_steps": 8, "encoding": "direct", "batch_size": 32, "lr": 4e-3}
         network = preset(dataset, hidden)
         chosen = {"num_steps": network["num_steps"], "encoding": network["encoding"]}
         if dataset == "digits":
@@ -72,6 +78,7 @@ class Stbp(Procedure[StbpSettings]):
         model = Wu2018(
             num_steps=settings.num_steps,
             input_shape=data.train[0].shape[1:],
+            num_classes=images.classes(settings.dataset, data),
             hidden=settings.hidden,
             encoding=settings.encoding,
         ).to(data.device)

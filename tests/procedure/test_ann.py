@@ -120,7 +120,7 @@ def test_augmentation_flips_half_of_the_images():
     ("changes", "message"),
     [
         ({"network": "mlp"}, "network must be one of cnn"),
-        ({"dataset": "imagenet"}, "dataset must be one of digits"),
+        ({"dataset": "photographs"}, "dataset must be one of digits"),
         ({"optimizer": "lion"}, "optimizer must be one of adam, sgd"),
         ({"schedule": "step"}, "schedule must be one of cosine, one-cycle"),
         ({"precision": "float16"}, "precision must be one of float32, bfloat16"),

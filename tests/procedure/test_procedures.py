@@ -46,7 +46,8 @@ def test_what_is_wrong_with_a_call_is_told():
     with pytest.raises(TypeError, match=r"^stbp: there is no setting 'steps'; known: dataset, "):
         stbp("digits", steps=3)
     with pytest.raises(
-        ValueError, match=r"^stbp: dataset must be one of digits, mnist, got 'iris'"
+        ValueError,
+        match=r"^stbp: dataset must be one of digits, mnist, or your own: .*, got 'iris'",
     ):
         stbp("iris")
     with pytest.raises(ValueError, match=r"^stbp: resume needs out, the folder of the run"):

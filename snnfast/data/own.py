@@ -1,0 +1,228 @@
+"""A user's own data: arrays in a file, images in folders, a function of a module, torchvision's sets by name."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .folder import image_folder
+from .splits import permutation, stratified_folds
+from .vision import as_tensors, official_name, torchvision_dataset
+
+__all__ = ["is_own", "label_of", "own_images"]
+
+Part = tuple[Tensor, Tensor]
+_FILES = (".npz", ".pt")
+_PARTS = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+def is_own(source: object) -> bool:
+    """Whether ``source`` names data of one of the kinds of :func:`own_images`; the data need not be there."""
+    if not isinstance(source, str):
+        return False
+    if Path(source).suffix in _FILES or "/" in source or "\\" in source or ":" in source:
+        return True
+    with suppress(ValueError):
+        official_name("own_images", source)
+        return True
+    return Path(source).is_dir()
+
+
+def label_of(source: str) -> str:
+    """``source`` as a part of a file name."""
+    return Path(source).stem.replace(":", "-") if is_own(source) else source
+
+
+def own_images(
+    source: str, split: str, root: str | Path | None = None, *, download: bool = False
+) -> Part:
+    """Images and labels of a user's own data.
+
+    Args:
+        source: one of
+
+            - a file ``.npz`` or ``.pt`` with ``train_images``, ``train_labels``, ``test_images`` and ``test_labels``,
+              or with ``images`` and ``labels``, of which a sixth of each class is the test part. Nothing is unpickled.
+            - a folder of images, ``train/CLASS/*`` and ``test/CLASS/*``; see :func:`snnfast.data.image_folder`.
+            - ``module:function``; called without arguments, it returns ``((images, labels), (images, labels))``, those
+              to train on and those to test on. The module is looked for in the current folder, too.
+            - the name of a set of :func:`snnfast.data.torchvision_dataset`.
+        split: "train", "val", "train+val" or "test"; "val" is a fixed random twelfth of the training part.
+        root: folder of a set of torchvision.
+        download: let torchvision download it.
+
+    Returns:
+        Images ``[N, C, H, W]``, float32, bytes scaled to [0, 1], and labels int64 ``[N]``.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder.
+        ImportError: torchvision, or the module, cannot be imported.
+        TypeError, ValueError: a file that is damaged or lacks an array, images of other shapes or not finite, labels
+            that do not count from 0, a class without images.
+    """
+    train, test = _opened(source, root, download)
+    train, test = (
+        _checked(source, name, part) for name, part in (("training", train), ("test", test))
+    )
+    _check_classes(source, train[1], test[1])
+    if train[0].shape[1:] != test[0].shape[1:]:
+        raise ValueError(
+            f"{source}: training images are {_size(train[0])}, test images {_size(test[0])}; they must be as large"
+        )
+    if split == "test":
+        return test
+    if split == "train+val":
+        return train
+    order = torch.from_numpy(permutation("own_images", len(train[0]), 0))
+    n_val = round(len(order) / 12)
+    chosen = order[:n_val] if split == "val" else order[n_val:]
+    return train[0][chosen], train[1][chosen]
+
+
+def _opened(source: str, root: str | Path | None, download: bool) -> tuple[Any, Any]:
+    path = Path(source).expanduser()
+    if path.suffix in _FILES:
+        return _parts(source, _npz(path) if path.suffix == ".npz" else _pt(path))
+    if path.is_dir():
+        train, test = (
+            as_tensors(image_folder(path, part), dtype=torch.uint8) for part in (True, False)
+        )
+        return train, test
+    module, colon, function = source.partition(":")
+    if colon:
+        return _called(source, module, function)
+    if "/" in source or "\\" in source:
+        raise FileNotFoundError(f"{source}: there is no such folder")
+    if root is None:
+        official = official_name("load", source)
+        raise ValueError(f"{source} needs the folder of {official} in torchvision's layout")
+    train, test = (
+        as_tensors(torchvision_dataset(source, root, part, download=download))
+        for part in (True, False)
+    )
+    return train, test
+
+
+def _npz(path: Path) -> Mapping[str, Any]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: there is no such file") from None
+    except (ValueError, OSError, EOFError, BadZipFile) as error:
+        raise ValueError(f"{path} holds no plain arrays: {error}") from error
+
+
+def _pt(path: Path) -> Mapping[str, Any]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: there is no such file") from None
+    except (UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        first = str(error).partition("\n")[0]
+        raise ValueError(f"{path} holds no plain tensors: {first}") from error
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{path} must hold a dictionary of tensors, got {type(content).__name__}")
+    return content
+
+
+def _parts(source: str, arrays: Mapping[str, Any]) -> tuple[Any, Any]:
+    if all(name in arrays for name in _PARTS):
+        a, b, c, d = (arrays[name] for name in _PARTS)
+        return (a, b), (c, d)
+    if "images" not in arrays or "labels" not in arrays:
+        raise ValueError(
+            f"{source} must hold {', '.join(_PARTS)}, or images and labels, got "
+            f"{', '.join(map(str, arrays)) or 'nothing'}"
+        )
+    images, labels = _checked(source, "all", (arrays["images"], arrays["labels"]))
+    _check_classes(source, labels, labels)
+    if int(labels.bincount().min()) < 6:
+        raise ValueError(
+            f"{source}: a sixth of each class is the test part, so each needs 6 images, got "
+            f"{int(labels.bincount().min())} of class {int(labels.bincount().argmin())}"
+        )
+    test = stratified_folds(labels, 6) == 0
+    return (images[~test], labels[~test]), (images[test], labels[test])
+
+
+def _called(source: str, module: str, function: str) -> tuple[Any, Any]:
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        loaded = importlib.import_module(module)
+    finally:
+        sys.path.remove(here)
+    made = getattr(loaded, function, None)
+    if not callable(made):
+        raise ValueError(f"{source}: the module {module} has no function {function!r}")
+    returned = made()
+    try:
+        (a, b), (c, d) = returned
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{source} must return ((images, labels), (images, labels)), got {type(returned).__name__}"
+        ) from None
+    return (a, b), (c, d)
+
+
+def _checked(source: str, name: str, part: Any) -> Part:
+    try:
+        images, labels = (torch.as_tensor(value) for value in part)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{source}: {name} images and labels must be arrays of numbers: {error}"
+        ) from error
+    if images.dim() == 3:
+        images = images.unsqueeze(1)
+    if images.dim() != 4 or not images.numel():
+        raise ValueError(
+            f"{source}: {name} images must have shape [N, C, H, W] or [N, H, W], none of them 0, "
+            f"got {list(images.shape)}"
+        )
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise TypeError(f"{source}: {name} labels must be integers, got {labels.dtype}")
+    if labels.shape != images.shape[:1]:
+        raise ValueError(
+            f"{source}: {name} labels must have shape [{len(images)}], one an image, got {list(labels.shape)}"
+        )
+    if images.dtype == torch.uint8:
+        images = images.to(torch.float32).div_(255)
+    elif images.dtype == torch.bool or images.is_floating_point():
+        images = images.to(torch.float32)
+    else:
+        raise TypeError(
+            f"{source}: {name} images must be floating point or uint8, got {images.dtype}"
+        )
+    if not bool(images.isfinite().all()):
+        raise ValueError(f"{source}: {name} images must be finite, got NaN or infinity")
+    return images, labels.to(torch.int64)
+
+
+def _check_classes(source: str, train: Tensor, test: Tensor) -> None:
+    low, high = int(min(train.min(), test.min())), int(train.max())
+    if low != 0:
+        raise ValueError(f"{source}: labels must count from 0, the smallest is {low}")
+    empty = (train.bincount(minlength=high + 1) == 0).nonzero().flatten().tolist()
+    if empty:
+        raise ValueError(
+            f"{source}: labels go up to {high}, but no training image is of class {', '.join(map(str, empty[:5]))}"
+        )
+    if int(test.max()) > high:
+        raise ValueError(
+            f"{source}: test labels go up to {int(test.max())}, training labels to {high}"
+        )
+
+
+def _size(images: Tensor) -> str:
+    return "x".join(map(str, images.shape[1:]))

@@ -1,0 +1,179 @@
+"""A user's own data: every kind of source, and what is wrong with it told."""
+
+import numpy as np
+import pytest
+import torch
+from torchvision import io
+from typer.testing import CliRunner
+
+from snnfast.cli import app
+from snnfast.data.own import is_own, label_of, own_images
+from snnfast.procedure import diehl2015, stbp
+
+
+def same(a, b):
+    torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def arrays(channels=3, height=9, width=6, classes=3, n=36, dtype=np.uint8):
+    generator = np.random.default_rng(0)
+    labels = np.arange(n) % classes
+    images = generator.integers(0, 256, (n, channels, height, width))
+    images[np.arange(n), 0, labels] = 255
+    return images.astype(dtype), labels
+
+
+def test_a_file_with_both_parts(tmp_path):
+    images, labels = arrays()
+    parts = {"train_images": images[:30], "train_labels": labels[:30]}
+    parts |= {"test_images": images[30:], "test_labels": labels[30:]}
+    np.savez(tmp_path / "mine.npz", **parts)
+    torch.save({k: torch.as_tensor(v) for k, v in parts.items()}, tmp_path / "mine.pt")
+    for suffix in ("npz", "pt"):
+        source = str(tmp_path / f"mine.{suffix}")
+        whole = own_images(source, "train+val")
+        same(whole[0], torch.from_numpy(images[:30]).float() / 255)
+        same(whole[1], torch.from_numpy(labels[:30]))
+        same(own_images(source, "test")[0], torch.from_numpy(images[30:]).float() / 255)
+        train, val = own_images(source, "train"), own_images(source, "val")
+        assert (len(train[0]), len(val[0])) == (28, 2)
+        both = torch.cat([train[0], val[0]]).flatten(1).sum(1).sort().values
+        same(both, whole[0].flatten(1).sum(1).sort().values)
+    assert label_of(source) == "mine"
+
+
+def test_a_file_of_one_part_is_cut_by_class(tmp_path):
+    images, labels = arrays(dtype=np.float64)
+    np.savez(tmp_path / "mine.npz", images=images[:, 0], labels=labels)
+    source = str(tmp_path / "mine.npz")
+    test = own_images(source, "test")
+    assert (tuple(test[0].shape), test[0].dtype) == ((6, 1, 9, 6), torch.float32)
+    assert test[1].bincount().tolist() == [2, 2, 2]
+    assert len(own_images(source, "train+val")[0]) == 30
+
+
+def test_a_function_of_a_module(tmp_path, monkeypatch):
+    (tmp_path / "my_sets.py").write_text(
+        "import torch\ncalls = []\n"
+        "def both():\n    x = torch.rand(8, 1, 4, 4)\n    y = torch.arange(8) % 2\n    return (x, y), (x[:2], y[:2])\n"
+        "def one():\n    return 3\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert own_images("my_sets:both", "test")[0].shape == (2, 1, 4, 4)
+    with pytest.raises(ValueError, match=r"^my_sets:one must return \(\(images, labels\)"):
+        own_images("my_sets:one", "test")
+    with pytest.raises(ValueError, match="has no function 'none'"):
+        own_images("my_sets:none", "test")
+    with pytest.raises(ImportError):
+        own_images("no_such_module:both", "test")
+
+
+def write_folder(folder, images, labels):
+    for part, chosen in (("train", slice(0, 30)), ("test", slice(30, None))):
+        for i, (image, label) in enumerate(zip(images[chosen], labels[chosen])):
+            path = folder / part / f"class{label}" / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            io.write_png(torch.from_numpy(image), str(path))
+
+
+def test_a_folder_of_images(tmp_path):
+    images, labels = arrays()
+    write_folder(tmp_path / "mine", images, labels)
+    found = own_images(str(tmp_path / "mine"), "test")
+    assert tuple(found[0].shape) == (6, 3, 9, 6)
+    assert found[1].tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_set_of_torchvision_needs_its_folder():
+    assert is_own("Fashion-MNIST")
+    with pytest.raises(ValueError, match=r"^kmnist needs the folder of KMNIST in torchvision"):
+        own_images("kmnist", "train")
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"labels": np.arange(36) % 3 + 1}, r"labels must count from 0, the smallest is 1"),
+        ({"labels": np.arange(36) % 2 * 2}, r"go up to 2, but no training image is of class 1"),
+        ({"labels": np.arange(35) % 3}, r"all labels must have shape \[36\], one an image"),
+        ({"labels": np.arange(36) % 3 + 0.5}, r"all labels must be integers, got torch.float64"),
+        ({"labels": np.arange(36) // 12 % 9 * (np.arange(36) < 35)}, None),
+        (
+            {"images": np.zeros((36, 4))},
+            r"all images must have shape \[N, C, H, W\] or \[N, H, W\]",
+        ),
+        ({"images": np.full((36, 4, 4), np.nan)}, r"all images must be finite"),
+        (
+            {"images": np.zeros((36, 4, 4), np.int64)},
+            r"must be floating point or uint8, got torch.int64",
+        ),
+        ({"images": np.array([None] * 36)}, r"holds no plain arrays"),
+        (
+            {"pixels": np.zeros(3), "images": None},
+            r"must hold train_images, .*, or images and labels",
+        ),
+    ],
+)
+def test_what_is_wrong_with_arrays_is_told(tmp_path, change, error):
+    images, labels = arrays()
+    content = {"images": images, "labels": labels, **change}
+    np.savez(tmp_path / "mine.npz", **{k: v for k, v in content.items() if v is not None})
+    if error is None:
+        own_images(str(tmp_path / "mine.npz"), "train")
+        return
+    with pytest.raises((ValueError, TypeError), match=error):
+        own_images(str(tmp_path / "mine.npz"), "train")
+
+
+class Trap:
+    def __reduce__(self):
+        return print, ("unpickled",)
+
+
+def test_nothing_is_unpickled(tmp_path, capsys):
+    torch.save({"images": Trap()}, tmp_path / "mine.pt")
+    with pytest.raises(ValueError, match=r"mine\.pt holds no plain tensors"):
+        own_images(str(tmp_path / "mine.pt"), "train")
+    np.savez(tmp_path / "mine.npz", images=np.array([Trap()]), labels=np.array([0]))
+    with pytest.raises(ValueError, match=r"mine\.npz holds no plain arrays"):
+        own_images(str(tmp_path / "mine.npz"), "train")
+    assert "unpickled" not in capsys.readouterr().out
+
+
+def test_parts_of_different_sizes_and_missing_files_are_told(tmp_path):
+    images, labels = arrays()
+    parts = {"train_images": images, "train_labels": labels}
+    parts |= {"test_images": images[..., 1:], "test_labels": labels}
+    np.savez(tmp_path / "mine.npz", **parts)
+    with pytest.raises(ValueError, match="training images are 3x9x6, test images 3x9x5"):
+        own_images(str(tmp_path / "mine.npz"), "train")
+    for missing in ("none.npz", "none.pt", "none/of/these"):
+        with pytest.raises(FileNotFoundError, match="there is no such"):
+            own_images(str(tmp_path / missing), "train")
+    (tmp_path / "bad.npz").write_bytes(b"PK no")
+    with pytest.raises(ValueError, match="holds no plain arrays"):
+        own_images(str(tmp_path / "bad.npz"), "train")
+
+
+def test_procedures_size_their_network_to_fit(tmp_path):
+    images, labels = arrays(classes=4, height=20, width=16)
+    np.savez(tmp_path / "mine.npz", images=images, labels=labels)
+    source, quiet = str(tmp_path / "mine.npz"), {"progress": False, "echo": None}
+    result = stbp(source, epochs=1, **quiet)
+    assert result.model(torch.rand(2, 3, 20, 16)).shape == (2, 4)
+    result = diehl2015(source, epochs=1, out=tmp_path / "run", **quiet)
+    assert result.model(torch.rand(2, 3, 20, 16)).shape == (2, 4)
+    again = diehl2015(source, epochs=1, out=tmp_path / "run", resume=True, **quiet)
+    assert again.accuracy == result.accuracy
+
+
+def test_the_command_takes_own_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    images, labels = arrays()
+    np.savez("Mine.npz", images=images, labels=labels)
+    ran = CliRunner().invoke(app, ["train", "stbp", "--dataset", "Mine.npz", "--epochs", "1"])
+    assert ran.exit_code == 0, ran.output
+    assert (tmp_path / "runs" / "stbp-Mine" / "result.json").exists()
+    wrong = CliRunner().invoke(app, ["train", "stbp", "--dataset", "mine"])
+    assert wrong.exit_code == 2
+    assert "or your own: a file .npz or .pt, a folder, module:function" in wrong.output

@@ -137,6 +137,20 @@ def spikingjelly_if() -> Neuron:
     )
 
 
+def spikingjelly_nonlinear(node: str, **own: tuple[float, ...]) -> Neuron:
+    settings = product(
+        tau=(2.0, 5.0),
+        **own,
+        v_threshold=(V_THRESHOLD,),
+        v_rest=(0.0,),
+        v_reset=(-0.25, None),
+        surrogate_function=("Sigmoid",),
+        detach_reset=(False, True),
+    )
+    # Their membranes are no multiples of a sixteenth: none lands on the threshold.
+    return Neuron(settings, lambda *args: run_spikingjelly(node, *args), lambda _: (0.0, 0.0, 0.0))
+
+
 def snntorch_leaky(strong: bool) -> Neuron:
     def run(settings: Settings, x: Tensor, v0: Tensor) -> tuple[Tensor, Tensor]:
         import snntorch
@@ -226,6 +240,11 @@ NEURONS = {
     "norse_lif_box": norse_lif(synapse=False),
     "norse_lif": norse_lif(synapse=True),
     "sinabs_lif": sinabs_lif(),
+    "spikingjelly_qif": spikingjelly_nonlinear("QIFNode", v_c=(0.8,), a0=(1.0, 0.4)),
+    "spikingjelly_eif": spikingjelly_nonlinear("EIFNode", delta_T=(1.0, 0.3), theta_rh=(0.8,)),
+    "spikingjelly_izhikevich": spikingjelly_nonlinear(
+        "IzhikevichNode", tau_w=(2.0, 4.0), a=(0.5,), b=(0.25,)
+    ),
 }
 
 

@@ -85,6 +85,10 @@ class Op:
         voltages: its arguments that are in the unit of the membrane, with ``x`` their only sources.
         options: its arguments that are none of these and that no other neuron has, with values to try.
         fires: whether its first output is spikes.
+        inverse: its arguments in the unit of one over a membrane.
+        ranges: of the numbers to try for a parameter, where not any will do.
+        runs_away: whether a membrane far above its threshold grows on by itself.
+        exact: whether a membrane at rest takes in its input as it is.
         steady: keyword arguments with which it fires at ``v_threshold`` whatever it did before.
         variants: keyword arguments to test with, by name.
         worked: runs worked by hand, by name.
@@ -100,6 +104,10 @@ class Op:
     variants: dict[str, dict[str, Any]] = field(repr=False)
     worked: dict[str, dict[str, Any]] = field(repr=False)
     options: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    inverse: tuple[str, ...] = ()
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    runs_away: bool = False
+    exact: bool = True
     fires: bool = True
     steady: dict[str, Any] = field(default_factory=dict)
 

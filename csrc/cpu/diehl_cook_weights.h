@@ -5,7 +5,6 @@
 #include "cpu/diehl_cook.h"
 
 #define SNNFAST_SIMD _Pragma("GCC ivdep")
-#define SNNFAST_UNROLL _Pragma("GCC unroll 8")
 
 namespace snnfast::cpu {
 namespace {

@@ -178,7 +178,7 @@ def delayed(d: Draw) -> dict[str, Any]:
     return kwargs
 
 
-NEURONS = ("lif", "iaf", "li", "cuba", "alif", "adlif", "spike_count")
+NEURONS = ("lif", "iaf", "li", "cuba", "alif", "adlif", "cubali", "spike_count")
 LEARNING = ("stdp_", "bp_stdp_", "bp_stdp_network_", "diehl_cook_", "diehl_cook_conductance_")
 
 

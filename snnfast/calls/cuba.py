@@ -1,4 +1,4 @@
-"""Calls of current-based LIF neurons."""
+"""Calls of current-based neurons: :func:`cuba`, and the readout :func:`cubali` (no spikes)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from snnfast import check
-from snnfast.surrogate import SurrogateLike
+from snnfast.surrogate import SurrogateLike, straight_through
 
 from .call import Parameter
 from .neuron import firing, leak
@@ -105,4 +105,50 @@ def cuba(
             return_state=return_state,
             return_v_seq=return_v_seq,
         ),
+    )
+
+
+def cubali(
+    x: Tensor,
+    v: Tensor | None = None,
+    i: Tensor | None = None,
+    *,
+    tau: float | Tensor | None = None,
+    decay: float | Tensor | None = None,
+    tau_syn: float | Tensor | None = None,
+    decay_syn: float | Tensor | None = None,
+    decay_input: bool = True,
+    v_rest: float | Tensor = 0.0,
+) -> CubaCall:
+    """Leaky integrators of a synaptic current that never fire, a readout (NIR's ``CubaLI``).
+
+    For every neuron and ``t = 0 ... T-1``::
+
+        i[t] = decay_syn i[t-1] + x[t]
+        v[t] = v_rest + decay (v[t-1] - v_rest) + gain i[t]
+
+    Arguments are those of :func:`snnfast.ops.cuba`.
+
+    Returns:
+        ``(v_seq, v, i)``: the membrane after every step ``[T, ...]``, and membrane and current after the last, float64
+        for float64 ``x``, else float32.
+    """
+    check.sequence("cubali", x)
+    check.state("cubali", "v", v, x)
+    check.state("cubali", "i", i, x)
+    return CubaCall(
+        x=x,
+        v=v,
+        i=i,
+        decay_syn=check.decay("cubali", "decay_syn", tau_syn, decay_syn, 2.0, x),
+        **leak("cubali", x, tau, decay, decay_input),
+        v_threshold=1.0,
+        v_reset=0.0,
+        v_rest=check.parameter("cubali", "v_rest", v_rest, x),
+        hard_reset=False,
+        fires=False,
+        surrogate=straight_through(),
+        detach_reset=False,
+        return_state=True,
+        return_v_seq=True,
     )

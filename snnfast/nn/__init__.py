@@ -2,10 +2,13 @@
 
 from .adlif import AdLIF
 from .alif import ALIF
-from .cuba import CubaLIF
+from .cuba import CubaLI, CubaLIF
 from .delay import Delay
+from .eif import EIF
+from .izhikevich import Izhikevich
 from .lif import IF, LI, LIF, ParametricLIF
 from .presets import like
+from .qif import QIF
 from .readout import Count, FirstSpike, Last, Max, Rate, within
 from .spike_conv2d import SpikeConv2d
 from .spike_linear import SpikeLinear
@@ -15,14 +18,18 @@ from .time import Time
 
 __all__ = [
     "ALIF",
+    "EIF",
     "IF",
     "LI",
     "LIF",
+    "QIF",
     "AdLIF",
     "Count",
+    "CubaLI",
     "CubaLIF",
     "Delay",
     "FirstSpike",
+    "Izhikevich",
     "Last",
     "Max",
     "ParametricLIF",

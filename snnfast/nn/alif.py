@@ -35,8 +35,9 @@ class ALIF(Spiking):
         decay_adapt: ``1 - 1/tau_adapt`` instead of ``tau_adapt``.
         decay_input: scale the input by ``1 - decay``.
         v_rest: where the membrane decays to; ``v_reset``, or 0 with soft reset, if None.
-        firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``v_reset``, ``surrogate``,
-            ``detach_reset``, ``stateful``, ``return_v_seq``.
+        firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``v_reset``, ``strict``,
+            ``surrogate``, ``detach_reset``, ``stateful``, ``return_v_seq``. ``strict`` takes the number after
+            ``v_threshold``, to which ``beta a`` is added: what rounds may fire at its threshold where ``a`` is not 0.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.

@@ -1,4 +1,4 @@
-"""The layer :class:`CubaLIF`: leaky integrate-and-fire neurons with a synaptic current."""
+"""The layers :class:`CubaLIF`, LIF neurons with a synaptic current, and :class:`CubaLI`, a readout with one."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Any
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from snnfast import ops
+from snnfast import check, ops
 
-from .spiking import Firing, Spiking, add_decay, leak, learned_decay, learned_tau
+from .spiking import Firing, Spiking, add_decay, leak, learned_decay, learned_tau, show
+from .state import Stateful
 
-__all__ = ["CubaLIF"]
+__all__ = ["CubaLI", "CubaLIF"]
 
 
 class CubaLIF(Spiking):
@@ -37,8 +38,8 @@ class CubaLIF(Spiking):
             None learns a single one for the layer.
         decay_input: scale the current by ``1 - decay``.
         v_rest: where the membrane decays to; ``v_reset``, or 0 with soft reset, if None.
-        firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``v_reset``, ``surrogate``,
-            ``detach_reset``, ``stateful``, ``return_v_seq``.
+        firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``v_reset``, ``strict``,
+            ``surrogate``, ``detach_reset``, ``stateful``, ``return_v_seq``.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
@@ -111,3 +112,51 @@ class CubaLIF(Spiking):
         learned = {"w": self._parameters.get("w"), "w_syn": self._parameters.get("w_syn")}
         decays = learned if self.learnable else leak(self, "") | leak(self, "_syn")
         return decays | {"decay_input": self.decay_input} | super()._shown()
+
+
+class CubaLI(Stateful):
+    """Leaky integrators of a synaptic current that never fire, a readout: the membrane after every step.
+
+    ``i[t] = decay_syn i[t-1] + x[t]``, ``v[t] = v_rest + decay (v[t-1] - v_rest) + gain i[t]``, with the arguments of
+    :class:`CubaLIF` (NIR's ``CubaLI``); by :func:`snnfast.ops.cubali`.
+    """
+
+    op = "cubali"
+    states = ("v", "i")
+    surrogate = None
+    i: Tensor | None
+
+    def __init__(
+        self,
+        tau: float | Tensor | None = None,
+        tau_syn: float | Tensor | None = None,
+        *,
+        decay: float | Tensor | None = None,
+        decay_syn: float | Tensor | None = None,
+        decay_input: bool = True,
+        v_rest: float | Tensor = 0.0,
+        stateful: bool = False,
+    ) -> None:
+        super().__init__(stateful=stateful)
+        add_decay(self, "", tau, decay)
+        add_decay(self, "_syn", tau_syn, decay_syn)
+        self.decay_input = bool(decay_input)
+        if not isinstance(v_rest, Tensor):
+            check.number("CubaLI", "v_rest", v_rest)
+        self._add_constant("v_rest", v_rest)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Synaptic input ``[T, B, ...]`` -> membrane ``[T, B, ...]``, at least float32."""
+        names = ("tau", "decay", "tau_syn", "decay_syn", "v_rest")
+        constants: dict[str, Any] = {name: self._constant(name, x) for name in names}
+        v_seq, *states = ops.cubali(
+            x, *self._load_states(x), decay_input=self.decay_input, **constants
+        )
+        self._store_states(*states)
+        return v_seq
+
+    def extra_repr(self) -> str:
+        """The constants; tensors by their shape."""
+        stateful = {"stateful": True} if self.stateful else {}
+        own = leak(self, "") | leak(self, "_syn")
+        return show(own | {"decay_input": self.decay_input, "v_rest": self.v_rest} | stateful)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -33,8 +32,8 @@ class IF(Spiking):
     Spikes where ``h >= v_threshold``, then reset; :func:`snnfast.ops.iaf` has the whole equation.
 
     Args:
-        firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``v_reset``, ``surrogate``,
-            ``detach_reset``, ``stateful``, ``return_v_seq``.
+        firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``v_reset``, ``strict``,
+            ``surrogate``, ``detach_reset``, ``stateful``, ``return_v_seq``.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
@@ -71,9 +70,8 @@ class LIF(Spiking):
             buffers, or learned if they are an ``nn.Parameter``.
         decay_input: scale the input by ``1 - decay``.
         v_rest: where the membrane decays to; ``v_reset``, or 0 with soft reset, if None.
-        strict: spike where ``h > v_threshold``, not at it; snnTorch's and Norse's rule.
-        firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``v_reset``, ``surrogate``,
-            ``detach_reset``, ``stateful``, ``return_v_seq``.
+        firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``v_reset``, ``strict``,
+            ``surrogate``, ``detach_reset``, ``stateful``, ``return_v_seq``.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
@@ -88,19 +86,12 @@ class LIF(Spiking):
         decay: float | Tensor | None = None,
         decay_input: bool = True,
         v_rest: float | Tensor | None = None,
-        strict: bool = False,
         **firing: Unpack[Firing],
     ) -> None:
-        threshold = firing.get("v_threshold", 1.0)
-        if strict and not isinstance(threshold, Tensor):
-            # Which number is the next above it depends on the dtype of x.
-            number = check.number("LIF", "v_threshold", threshold)
-            firing["v_threshold"] = torch.tensor(number, dtype=torch.float64)
         super().__init__(**firing)
         self._add_parameter("v_rest", v_rest)
         add_decay(self, "", tau, decay)
         self.decay_input = bool(decay_input)
-        self.strict = bool(strict)
 
     def forward(self, x: Tensor) -> Any:
         """Input current ``[T, B, ...]`` -> spikes of the same shape and dtype.
@@ -121,15 +112,8 @@ class LIF(Spiking):
             )
         )
 
-    def _firing(self, x: Tensor) -> dict[str, Any]:
-        firing = super()._firing(x)
-        return (
-            firing | {"v_threshold": _just_above(firing["v_threshold"])} if self.strict else firing
-        )
-
     def _shown(self) -> dict[str, Any]:
-        strict = {"strict": True} if self.strict else {}
-        return leak(self, "") | {"decay_input": self.decay_input} | super()._shown() | strict
+        return leak(self, "") | {"decay_input": self.decay_input} | super()._shown()
 
 
 class ParametricLIF(Spiking):
@@ -145,8 +129,8 @@ class ParametricLIF(Spiking):
         learnable_threshold: learn ``v_threshold`` too, with the shape of ``w``, from the number given.
         decay_input: scale the input by ``1 - decay``.
         v_rest: where the membrane decays to; ``v_reset``, or 0 with soft reset, if None.
-        firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``v_reset``, ``surrogate``,
-            ``detach_reset``, ``stateful``, ``return_v_seq``.
+        firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``v_reset``, ``strict``,
+            ``surrogate``, ``detach_reset``, ``stateful``, ``return_v_seq``.
 
     Attributes:
         w: the parameter, ``[1]`` or ``[C]``.
@@ -252,9 +236,3 @@ class LI(Stateful):
         return show(
             leak(self, "") | {"decay_input": self.decay_input, "v_rest": self.v_rest} | stateful
         )
-
-
-def _just_above(threshold: Tensor) -> Tensor:
-    """The next number after ``threshold``, with its gradient: ``h > a`` is ``h >= next(a)``."""
-    number = threshold.detach()
-    return threshold + (torch.nextafter(number, torch.full_like(number, math.inf)) - number)

@@ -12,7 +12,10 @@ from typing import Any
 from snnfast import check
 from snnfast.surrogate import SurrogateLike, fast_sigmoid
 
+from .eif import EIF
+from .izhikevich import Izhikevich
 from .lif import IF, LIF
+from .qif import QIF
 from .spiking import Spiking
 
 __all__ = ["like"]
@@ -29,6 +32,13 @@ def like(neuron: str, **arguments: Any) -> Spiking:
       surrogate="sigmoid") is :class:`snnfast.nn.LIF`.
     - ``"spikingjelly.IFNode"`` (v_threshold=1.0, v_reset=0.0, detach_reset=False, surrogate="sigmoid") is
       :class:`snnfast.nn.IF`.
+    - ``"spikingjelly.QIFNode"`` (tau=2.0, v_c=0.8, a0=1.0, v_threshold=1.0, v_rest=0.0, v_reset=-0.1,
+      detach_reset=False, surrogate="sigmoid") is :class:`snnfast.nn.QIF`. SpikingJelly's membrane starts at
+      ``v_reset``, the layer's at ``v_rest``, in this and the next two.
+    - ``"spikingjelly.EIFNode"`` (tau=2.0, delta_T=1.0, theta_rh=0.8, v_threshold=1.0, v_rest=0.0, v_reset=-0.1,
+      detach_reset=False, surrogate="sigmoid") is :class:`snnfast.nn.EIF`.
+    - ``"spikingjelly.IzhikevichNode"`` (tau=2.0, v_c=0.8, a0=1.0, v_threshold=1.0, v_reset=0.0, v_rest=-0.1, tau_w=2.0,
+      a=0.0, b=0.0, detach_reset=False, surrogate="sigmoid") is :class:`snnfast.nn.Izhikevich`.
     - ``"snntorch.Leaky"`` (beta, threshold=1.0, reset_mechanism="subtract", reset_delay=True, surrogate="atan") spikes
       only above threshold and does not scale the input. A delayed reset has no gradient. With ``"subtract"`` it takes
       the threshold off after the decay of the next step; the layer takes ``threshold / beta`` off before. Its ``v`` is
@@ -84,6 +94,93 @@ def _spikingjelly_if(
     return IF(
         v_threshold=v_threshold,
         v_reset=v_reset,
+        detach_reset=detach_reset,
+        surrogate=surrogate,
+        stateful=stateful,
+        return_v_seq=return_v_seq,
+    )
+
+
+def _spikingjelly_qif(
+    tau: float = 2.0,
+    v_c: float = 0.8,
+    a0: float = 1.0,
+    v_threshold: float = 1.0,
+    v_rest: float = 0.0,
+    v_reset: float | None = -0.1,
+    detach_reset: bool = False,
+    *,
+    surrogate: SurrogateLike = "sigmoid",
+    stateful: bool = False,
+    return_v_seq: bool = False,
+) -> QIF:
+    return QIF(
+        tau,
+        v_c=v_c,
+        a0=a0,
+        v_threshold=v_threshold,
+        v_rest=v_rest,
+        v_reset=v_reset,
+        detach_reset=detach_reset,
+        surrogate=surrogate,
+        stateful=stateful,
+        return_v_seq=return_v_seq,
+    )
+
+
+def _spikingjelly_eif(
+    tau: float = 2.0,
+    delta_T: float = 1.0,
+    theta_rh: float = 0.8,
+    v_threshold: float = 1.0,
+    v_rest: float = 0.0,
+    v_reset: float | None = -0.1,
+    detach_reset: bool = False,
+    *,
+    surrogate: SurrogateLike = "sigmoid",
+    stateful: bool = False,
+    return_v_seq: bool = False,
+) -> EIF:
+    return EIF(
+        tau,
+        delta_t=delta_T,
+        theta_rh=theta_rh,
+        v_threshold=v_threshold,
+        v_rest=v_rest,
+        v_reset=v_reset,
+        detach_reset=detach_reset,
+        surrogate=surrogate,
+        stateful=stateful,
+        return_v_seq=return_v_seq,
+    )
+
+
+def _spikingjelly_izhikevich(
+    tau: float = 2.0,
+    v_c: float = 0.8,
+    a0: float = 1.0,
+    v_threshold: float = 1.0,
+    v_reset: float | None = 0.0,
+    v_rest: float = -0.1,
+    tau_w: float = 2.0,
+    a: float = 0.0,
+    b: float = 0.0,
+    detach_reset: bool = False,
+    *,
+    surrogate: SurrogateLike = "sigmoid",
+    stateful: bool = False,
+    return_v_seq: bool = False,
+) -> Izhikevich:
+    return Izhikevich(
+        tau,
+        v_c=v_c,
+        a0=a0,
+        v_threshold=v_threshold,
+        v_reset=v_reset,
+        v_rest=v_rest,
+        tau_w=tau_w,
+        a=a,
+        b=b,
         detach_reset=detach_reset,
         surrogate=surrogate,
         stateful=stateful,
@@ -162,6 +259,9 @@ def _norse_lif_box(
 _PRESETS: dict[str, Callable[..., Spiking]] = {
     "spikingjelly.LIFNode": _spikingjelly_lif,
     "spikingjelly.IFNode": _spikingjelly_if,
+    "spikingjelly.QIFNode": _spikingjelly_qif,
+    "spikingjelly.EIFNode": _spikingjelly_eif,
+    "spikingjelly.IzhikevichNode": _spikingjelly_izhikevich,
     "snntorch.Leaky": _snntorch_leaky,
     "norse.LIFBoxCell": _norse_lif_box,
 }

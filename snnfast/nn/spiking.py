@@ -22,6 +22,7 @@ class Firing(TypedDict, total=False):
 
     v_threshold: float | Tensor
     v_reset: float | Tensor | None
+    strict: bool
     surrogate: SurrogateLike
     detach_reset: bool
     stateful: bool
@@ -37,6 +38,8 @@ class Spiking(Stateful):
     Args:
         v_threshold: threshold.
         v_reset: membrane after a spike; None subtracts ``v_threshold`` instead (soft reset).
+        strict: spike where ``h > v_threshold``, not at it; snnTorch's and Norse's rule. The threshold is then the next
+            number above ``v_threshold``, also in a soft reset.
         surrogate: a name, a :class:`snnfast.surrogate.Surrogate` or a callable; see :mod:`snnfast.surrogate`.
         detach_reset: no gradient through the spike into the reset.
         stateful: keep the states between calls; see :class:`snnfast.nn.state.Stateful`.
@@ -56,12 +59,18 @@ class Spiking(Stateful):
         *,
         v_threshold: float | Tensor = 1.0,
         v_reset: float | Tensor | None = 0.0,
+        strict: bool = False,
         surrogate: SurrogateLike = "atan",
         detach_reset: bool = False,
         stateful: bool = False,
         return_v_seq: bool = False,
     ) -> None:
         super().__init__(stateful=stateful)
+        self.strict = bool(strict)
+        if strict and not isinstance(v_threshold, Tensor):
+            # Which number is the next above it depends on the dtype of x.
+            number = check.number(type(self).__name__, "v_threshold", v_threshold)
+            v_threshold = torch.tensor(number, dtype=torch.float64)
         self._add_parameter("v_threshold", v_threshold)
         self._add_parameter("v_reset", v_reset)
         self.surrogate = resolve(surrogate)
@@ -74,8 +83,9 @@ class Spiking(Stateful):
         self._add_constant(name, value)
 
     def _firing(self, x: Tensor) -> dict[str, Any]:
+        threshold = self._constant("v_threshold", x)
         return {
-            "v_threshold": self._constant("v_threshold", x),
+            "v_threshold": _just_above(threshold) if self.strict else threshold,
             "v_reset": self._constant("v_reset", x),
             "return_state": self.stateful,
             "surrogate": self.surrogate,
@@ -95,8 +105,9 @@ class Spiking(Stateful):
     def _shown(self) -> dict[str, Any]:
         rest = [] if getattr(self, "v_rest", None) is None else ["v_rest"]
         names = ["v_threshold", "v_reset", *rest, "surrogate"]
-        flags = {n: True for n in ("detach_reset", "stateful", "return_v_seq") if getattr(self, n)}
-        return {name: getattr(self, name) for name in names} | flags
+        flags = ("strict", "detach_reset", "stateful", "return_v_seq")
+        set_flags = {name: True for name in flags if getattr(self, name)}
+        return {name: getattr(self, name) for name in names} | set_flags
 
 
 def add_decay(
@@ -166,3 +177,9 @@ def one_or_each(value: float, channels: int | None) -> Tensor:
         check.whole("layer", "channels", channels)
     # FSDP refuses parameters without dimensions.
     return torch.full((1 if channels is None else channels,), value)
+
+
+def _just_above(threshold: Tensor) -> Tensor:
+    """The next number after ``threshold``, with its gradient: ``h > a`` is ``h >= next(a)``."""
+    number = threshold.detach()
+    return threshold + (torch.nextafter(number, torch.full_like(number, math.inf)) - number)

@@ -24,9 +24,13 @@ from snnfast.calls.stdp import stdp_ as _stdp_call
 from snnfast.reference.adlif import adlif as _adlif
 from snnfast.reference.alif import alif as _alif
 from snnfast.reference.cuba import cuba as _cuba
+from snnfast.reference.cuba import cubali as _cubali
+from snnfast.reference.eif import eif as _eif
+from snnfast.reference.izhikevich import izhikevich as _izhikevich
 from snnfast.reference.lif import iaf as _iaf
 from snnfast.reference.lif import li as _li
 from snnfast.reference.lif import lif as _lif
+from snnfast.reference.qif import qif as _qif
 
 from . import bp_stdp as _bp_stdp
 from . import bp_stdp_network as _bp_stdp_network
@@ -55,13 +59,17 @@ __all__ = [
     "bp_stdp_",
     "bp_stdp_network_",
     "cuba",
+    "cubali",
     "delay",
     "diehl_cook_",
     "diehl_cook_conductance_",
+    "eif",
     "iaf",
+    "izhikevich",
     "li",
     "lif",
     "poisson",
+    "qif",
     "spike_conv2d",
     "spike_count",
     "spike_linear",
@@ -75,13 +83,17 @@ alif = _neuron.neuron(_alif)
 bp_stdp_ = public(_bp_stdp_call, _bp_stdp.run, __name__)
 bp_stdp_network_ = public(_bp_stdp_network_call, _bp_stdp_network.run, __name__)
 cuba = _neuron.neuron(_cuba)
+cubali = _neuron.neuron(_cubali)
 delay = public(_delay_call, _delay.run, __name__)
 diehl_cook_ = public(_diehl_cook_call, _diehl_cook.run, __name__)
 diehl_cook_conductance_ = public(_conductance_call, _conductance.run, __name__)
+eif = _neuron.neuron(_eif)
 iaf = _neuron.neuron(_iaf)
+izhikevich = _neuron.neuron(_izhikevich)
 li = _neuron.neuron(_li)
 lif = _neuron.neuron(_lif)
 poisson = public(_poisson_call, _poisson.run, __name__)
+qif = _neuron.neuron(_qif)
 spike_conv2d = public(_spike_conv2d_call, _spike_conv2d.run, __name__)
 spike_count = public(_spike_count_call, _spike_count.run, __name__)
 spike_linear = public(_spike_linear_call, _spike_linear.run, __name__)

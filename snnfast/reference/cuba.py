@@ -17,3 +17,6 @@ def cuba(call: calls.CubaCall) -> tuple[Tensor, ...]:
         return *fire(call, h, call.v_threshold), i
 
     return over_time(call, step, call.v, call.i)
+
+
+cubali = neuron(calls.cubali)(cuba.equation)  # type: ignore[attr-defined]

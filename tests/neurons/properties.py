@@ -35,13 +35,13 @@ def runs(draw, op, dtypes=dtypes, shapes=shapes):
         if draw(st.booleans()):
             arguments[name] = normal(shape[1:]).to(wide)
 
-    def parameter(numbers):
+    def parameter(numbers, low=0.0, high=1.0):
         if draw(st.booleans()):
             return draw(numbers)
         where = tuple(n if draw(st.booleans()) else 1 for n in shape[1:])
         where = where[draw(st.integers(0, len(where))) :]
         values = torch.rand(where, generator=generator, dtype=torch.float64)
-        return values.to(wide)
+        return (values * (high - low) + low).to(wide)
 
     unit = st.floats(0, 1)
     for name in op.decays:
@@ -51,7 +51,8 @@ def runs(draw, op, dtypes=dtypes, shapes=shapes):
             arguments[name.replace("decay", "tau")] = draw(st.floats(1, 1e6))
     for name in op.params:
         if draw(st.booleans()):
-            arguments[name] = parameter(st.floats(-2, 5))
+            given = op.ranges.get(name)
+            arguments[name] = parameter(st.floats(*given or (-2, 5)), *given or (0.0, 1.0))
     for name, choices in op.options.items():
         if draw(st.booleans()):
             arguments[name] = draw(st.sampled_from(choices))
@@ -60,7 +61,8 @@ def runs(draw, op, dtypes=dtypes, shapes=shapes):
     if op.accepts("v_rest"):
         arguments["v_rest"] = draw(st.floats(-1, 1))
     if op.fires:
-        arguments["v_reset"] = draw(st.none() | st.floats(-3, 0.5))
+        hard = st.floats(-3, 0.5)
+        arguments["v_reset"] = draw(hard if op.runs_away else st.none() | hard)
         arguments["detach_reset"] = draw(st.booleans())
         arguments["return_v_seq"] = True
         arguments["surrogate"] = draw(
@@ -195,9 +197,10 @@ def test_scale_of_all_voltages_together_changes_no_spike(op, data, power):
     scale = 2.0**power
     parameters = inspect.signature(getattr(ops, op.name)).parameters
     scaled = dict(arguments)
-    for name in ("x", *op.voltages):
+    for name in ("x", *op.voltages, *op.inverse):
         value = arguments.get(name, parameters[name].default)
-        scaled[name] = None if value is None else value * scale
+        factor = 1 / scale if name in op.inverse else scale
+        scaled[name] = None if value is None else value * factor
     factors = [scale if name in op.voltages else 1 for name in op.states] + [scale] * op.fires
     for _ in cpu_and_emulation():
         first, *rest = op(**arguments)

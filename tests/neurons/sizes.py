@@ -62,7 +62,7 @@ def test_gradient_through_hundred_thousand_steps_is_that_of_the_last_where_memor
     first, *states = op(x=x, **decays, **options)
     (grad,) = torch.autograd.grad(first[-1].sum() + sum(s.sum() for s in states), x)
     assert grad.isfinite().all()
-    if not decays:
+    if not decays or op.runs_away:
         return
     assert not grad[:-2000].abs().gt(1e-30).any()
     at = dict(zip(op.states, op(x=x[:-200].detach(), **decays, **options)[1:], strict=True))

@@ -42,8 +42,29 @@ LAYERS = {
         },
     ),
 }
-OPS = {"if": ops.iaf, "lif": ops.lif, "plif": ops.lif, "cuba": ops.cuba, "alif": ops.alif}
-KINDS = [sn.IF, sn.LIF, sn.ParametricLIF, sn.CubaLIF, sn.ALIF, sn.LI]
+LAYERS |= {
+    "qif": (sn.QIF, {}),
+    "qif_options": (sn.QIF, {"tau": 3.0, "a0": 0.5, "v_c": EACH, "v_reset": -0.1, "v_rest": 0.0}),
+    "eif": (sn.EIF, {}),
+    "eif_options": (sn.EIF, {"decay": 0.7, "delta_t": 0.5, "theta_rh": EACH + 0.5, "v_rest": -0.1}),
+    "izhikevich": (sn.Izhikevich, {}),
+    "izhikevich_options": (
+        sn.Izhikevich,
+        {
+            "tau": 3.0,
+            "a0": 0.5,
+            "v_c": EACH,
+            "decay_w": 0.6,
+            "a": EACH,
+            "b": 0.4,
+            "decay_input": False,
+        },
+    ),
+}
+OPS = {"qif": ops.qif, "eif": ops.eif, "izhikevich": ops.izhikevich}
+OPS |= {"if": ops.iaf, "lif": ops.lif, "plif": ops.lif, "cuba": ops.cuba, "alif": ops.alif}
+KINDS = [sn.IF, sn.LIF, sn.ParametricLIF, sn.CubaLIF, sn.ALIF, sn.LI, sn.CubaLI]
+KINDS += [sn.QIF, sn.EIF, sn.Izhikevich]
 
 
 def sequence(*shape, dtype=torch.float32, seed=0, scale=3.0):
@@ -270,6 +291,45 @@ def test_explain_names_the_kernels_of_each_layer():
     lines = snnfast.backend.explain(net, torch.rand(2, 2)).splitlines()
     assert [line.split(":")[1].strip() for line in lines] == ["lif", "cuba", "li", "alif", "iaf"]
     assert "reference" in lines[-1]
+
+
+STRICT = {
+    sn.IF: {},
+    sn.LIF: {"decay_input": False},
+    sn.ParametricLIF: {"decay_input": False},
+    sn.CubaLIF: {"decay_input": False},
+    sn.ALIF: {"decay_input": False},
+    sn.QIF: {"decay_input": False},
+    sn.Izhikevich: {"decay_input": False},
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("layer", STRICT)
+def test_a_strict_layer_fires_above_its_threshold_and_not_at_it(layer, dtype):
+    at = torch.tensor([[0.7]], dtype=dtype)
+    above = torch.nextafter(at, torch.ones_like(at))
+    for strict in (False, True):
+        net = layer(v_threshold=0.7, strict=strict, **STRICT[layer])
+        assert net(at).item() == (not strict)
+        assert net(above).item() == 1
+    assert "strict=True" in repr(net)
+
+
+def test_a_readout_with_a_current_is_its_op():
+    x = sequence(5, 2, 3)
+    options = {"tau": 3.0, "decay_syn": 0.7, "decay_input": False, "v_rest": 0.5}
+    for arguments in ({}, options):
+        torch.testing.assert_close(
+            sn.CubaLI(**arguments)(x), ops.cubali(x, **arguments)[0], rtol=0, atol=0
+        )
+    whole, parts = sn.CubaLI(**options), sn.CubaLI(**options, stateful=True)
+    torch.testing.assert_close(torch.cat([parts(x[:2]), parts(x[2:])]), whole(x), rtol=0, atol=0)
+    assert parts.i.shape == (2, 3)
+    assert sn.CubaLI()(x.bfloat16()).dtype == torch.float32
+    assert repr(sn.CubaLI()) == "CubaLI(tau=2.0, tau_syn=2.0, decay_input=True, v_rest=0.0)"
+    with pytest.raises(TypeError, match="CubaLI: v_rest must be a number"):
+        sn.CubaLI(v_rest=None)
 
 
 def test_layers_do_not_share_mutable_parts():

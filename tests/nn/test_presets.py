@@ -11,6 +11,9 @@ from snnfast import nn as sn
 TRACES = {
     "spikingjelly_lif": "spikingjelly.LIFNode",
     "spikingjelly_if": "spikingjelly.IFNode",
+    "spikingjelly_qif": "spikingjelly.QIFNode",
+    "spikingjelly_eif": "spikingjelly.EIFNode",
+    "spikingjelly_izhikevich": "spikingjelly.IzhikevichNode",
     "snntorch_leaky": "snntorch.Leaky",
     "snntorch_leaky_strong_input": "snntorch.Leaky",
     "norse_lif_box": "norse.LIFBoxCell",

@@ -9,7 +9,8 @@ from torch import nn
 import snnfast
 from snnfast import nn as sn
 
-STATEFUL = [sn.IF, sn.LIF, sn.ParametricLIF, sn.CubaLIF, sn.ALIF, sn.LI]
+STATEFUL = [sn.IF, sn.LIF, sn.ParametricLIF, sn.CubaLIF, sn.ALIF, sn.LI, sn.CubaLI]
+STATEFUL += [sn.QIF, sn.EIF, sn.Izhikevich]
 
 
 def sequence(*shape, seed=0):

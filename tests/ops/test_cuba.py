@@ -62,7 +62,40 @@ CUBA = Op(
     variants={"plain": {}, **LEAKY, **FIRING, **LEAKY_FIRING, **SYNAPTIC},
     worked={"current": CURRENT},
 )
-NEURONS = (CUBA,)
+# Decays 1/2, no spikes: i = 2, 2, 3;  v = 4, 4, 5;  the membranes of the steps weigh 1, 2, 4, the last 4 more, i 8
+#   dL/dv = 8;  2 + 4 = 6;  1 + 3 = 4;  dL/di = dL/dx = 8 + 8 = 16;  6 + 8 = 14;  4 + 7 = 11
+#   dL/ddecay = 4 * 4 + 6 * 4 + 8 * 4;  dL/ddecay_syn = 11 * 2 + 14 * 2 + 16 * 2
+READOUT = {
+    "inputs": {"x": [1.0, 1.0, 2.0], "v": 4.0, "i": 2.0, "decay": 0.5, "decay_syn": 0.5},
+    "options": {"decay_input": False},
+    "outputs": [[4.0, 4.0, 5.0], 5.0, 3.0],
+    "gradients": {
+        "x": [11.0, 14.0, 16.0],
+        "v": 2.0,
+        "i": 5.5,
+        "decay": 72.0,
+        "decay_syn": 82.0,
+    },
+}
+CUBALI = Op(
+    name="cubali",
+    kernel="cuba",
+    signature=(
+        "x, v=None, i=None, *, tau=None, decay=None, tau_syn=None, decay_syn=None, decay_input=True, v_rest=0.0"
+    ),
+    states=("v", "i"),
+    decays=("decay", "decay_syn"),
+    params=("v_rest",),
+    voltages=("v", "i", "v_rest"),
+    fires=False,
+    variants={
+        "plain": {},
+        **LEAKY,
+        **{name: options for name, options in SYNAPTIC.items() if name != "return_state"},
+    },
+    worked={"readout": READOUT},
+)
+NEURONS = (CUBA, CUBALI)
 
 
 def equations(x, v, i, decay, decay_syn, gain, threshold, v_reset, v_rest):

@@ -46,12 +46,12 @@ NAMES = {
     "snnfast.ops": (
         "DiehlCookConductanceResult DiehlCookConductanceState DiehlCookResult DiehlCookState "
         "Events Rates StdpState BpStdpNetworkResult "
-        "adlif alif bp_stdp_ bp_stdp_network_ cuba delay diehl_cook_ diehl_cook_conductance_ iaf li lif poisson "
-        "spike_conv2d spike_count spike_linear spikeprop stdp_"
+        "adlif alif bp_stdp_ bp_stdp_network_ cuba cubali delay diehl_cook_ diehl_cook_conductance_ eif "
+        "iaf izhikevich li lif poisson qif spike_conv2d spike_count spike_linear spikeprop stdp_"
     ),
     "snnfast.reference": (
-        "adlif alif bp_stdp_ bp_stdp_network_ cuba delay diehl_cook_ diehl_cook_conductance_ iaf li lif poisson "
-        "spike_conv2d spike_count spike_linear spikeprop stdp_"
+        "adlif alif bp_stdp_ bp_stdp_network_ cuba cubali delay diehl_cook_ diehl_cook_conductance_ eif "
+        "iaf izhikevich li lif poisson qif spike_conv2d spike_count spike_linear spikeprop stdp_"
     ),
     "snnfast.surrogate": (
         "Surrogate atan fast_sigmoid gaussian rectangle resolve sigmoid straight_through triangle"

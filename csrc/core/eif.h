@@ -1,0 +1,59 @@
+// Exponential integrate and fire: h = v + (1 - decay) (delta_t exp((v - theta_rh) / delta_t) - (v - v_rest)) + gain x, then spike and
+// reset as in lif.h. Gerstner et al., Neuronal Dynamics, section 5.2; the discretisation is SpikingJelly's.
+#pragma once
+#include "exp.h"
+#include "lif.h"
+
+#define SNNFAST_EIF_ARGUMENTS(FIELD) \
+  FIELD(Tensor, x)                   \
+  FIELD(State, v)                    \
+  FIELD(Parameter, decay)            \
+  FIELD(Parameter, v_threshold)      \
+  FIELD(Parameter, v_reset)          \
+  FIELD(Parameter, v_rest)           \
+  FIELD(Parameter, delta_t)          \
+  FIELD(Parameter, theta_rh)         \
+  FIELD(bool, decay_input)           \
+  SNNFAST_FIRING_ARGUMENTS(FIELD)
+
+namespace snnfast {
+
+struct Eif : Lif {
+  enum { kDeltaT = Lif::kParams, kThetaRh, kParams };
+  enum { kRate = Lif::kCoefficients, kSharpness, kRheobase, kCoefficients };
+  static constexpr bool kLinear = false;
+
+  template <class C, class Scan>
+  static SNNFAST_HD void coefficients(const C* params, const Scan& a, C* c) {
+    Lif::coefficients(params, a, c);
+    c[kRate] = input_gain(params[kDecay], a.param[kDecay], true);
+    c[kSharpness] = params[kDeltaT];
+    c[kRheobase] = params[kThetaRh];
+  }
+
+  // exp(z), at most what exp_nonpositive has an inverse of: e^87 in float.
+  template <class C>
+  static SNNFAST_HD C exponential(C z) {
+    const C small = exp_nonpositive(z < C(0) ? z : -z);
+    return z < C(0) ? small : C(1) / small;
+  }
+
+  template <class C>
+  static SNNFAST_HD void charge(C x, const C* c, C* state) {
+    const C v = state[kV], upstroke = c[kSharpness] * exponential((v - c[kRheobase]) / c[kSharpness]);
+    state[kV] = v + c[kRate] * (upstroke - (v - c[kRest])) + c[kGain] * x;
+  }
+  template <class C>
+  static SNNFAST_HD C charge_backward(C x, const C* before, const C* c, const C* settings, C* grad, C* grad_params) {
+    const C grad_h = grad[kV], grad_pull = grad_h * c[kRate], over_rest = before[kV] - c[kRest];
+    const C z = (before[kV] - c[kRheobase]) / c[kSharpness], e = exponential(z);
+    grad_params[kDecay] -= grad_h * (c[kSharpness] * e - over_rest) + (settings[kDecayInput] != C(0) ? grad_h * x : C(0));
+    grad_params[kVRest] += grad_pull;
+    grad_params[kDeltaT] += grad_pull * (e - z * e);
+    grad_params[kThetaRh] -= grad_pull * e;
+    grad[kV] = grad_h + grad_pull * (e - C(1));
+    return grad_h * c[kGain];
+  }
+};
+
+}  // namespace snnfast

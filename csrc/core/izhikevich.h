@@ -1,0 +1,71 @@
+// Izhikevich's neuron: the quadratic membrane of qif.h with the input x - w; w follows the membrane before the reset and grows by a
+// spike, w = decay_w w + (1 - decay_w) a (h - v_rest) + b s. Izhikevich, IEEE Transactions on Neural Networks 14 (2003); the
+// discretisation is SpikingJelly's.
+#pragma once
+#include "qif.h"
+
+#define SNNFAST_IZHIKEVICH_ARGUMENTS(FIELD) \
+  FIELD(Tensor, x)                          \
+  FIELD(State, v)                           \
+  FIELD(State, w)                           \
+  FIELD(Parameter, decay)                   \
+  FIELD(Parameter, v_threshold)             \
+  FIELD(Parameter, v_reset)                 \
+  FIELD(Parameter, v_rest)                  \
+  FIELD(Parameter, a0)                      \
+  FIELD(Parameter, v_c)                     \
+  FIELD(Parameter, decay_w)                 \
+  FIELD(Parameter, a)                       \
+  FIELD(Parameter, b)                       \
+  FIELD(bool, decay_input)                  \
+  SNNFAST_FIRING_ARGUMENTS(FIELD)
+
+namespace snnfast {
+
+struct Izhikevich : Qif {
+  enum { kW = Qif::kStates, kStates };
+  enum { kDecayW = Qif::kParams, kA, kB, kParams };
+  enum { kLeakW = Qif::kCoefficients, kRateW, kOfMembrane, kOfSpike, kCoefficients };
+  static constexpr int kTape = 2;
+
+  template <class C, class Scan>
+  static SNNFAST_HD void coefficients(const C* params, const Scan& a, C* c) {
+    Qif::coefficients(params, a, c);
+    c[kLeakW] = params[kDecayW];
+    c[kRateW] = input_gain(params[kDecayW], a.param[kDecayW], true);
+    c[kOfMembrane] = params[kA];
+    c[kOfSpike] = params[kB];
+  }
+
+  template <class C>
+  static SNNFAST_HD void charge(C x, const C* c, C* state) {
+    Qif::charge(x - state[kW], c, state);
+  }
+  template <class C>
+  static SNNFAST_HD C charge_backward(C x, const C* before, const C* c, const C* settings, C* grad, C* grad_params) {
+    const C grad_input = Qif::charge_backward(x - before[kW], before, c, settings, grad, grad_params);
+    grad[kW] -= grad_input;
+    return grad_input;
+  }
+
+  template <Reset R, class C>
+  static SNNFAST_HD void fire(bool fired, const C* c, C* state) {
+    const C h = state[kV];
+    Lif::fire<R>(fired, c, state);
+    state[kW] = c[kLeakW] * state[kW] + c[kRateW] * (c[kOfMembrane] * (h - c[kRest])) + c[kOfSpike] * (fired ? C(1) : C(0));
+  }
+  template <Reset R, class C>
+  static SNNFAST_HD C fire_backward(bool fired, const C* charged, const C* c, C attached, C* grad, C* grad_params) {
+    const C grad_w = grad[kW], over_rest = charged[kV] - c[kRest], grad_m = grad_w * c[kRateW];
+    grad_params[kDecayW] += grad_w * (charged[kW] - c[kOfMembrane] * over_rest);
+    grad_params[kA] += grad_m * over_rest;
+    grad_params[kB] += fired ? grad_w : C(0);
+    grad_params[kVRest] -= grad_m * c[kOfMembrane];
+    grad[kW] = grad_w * c[kLeakW];
+    const C grad_reset = Lif::fire_backward<R>(fired, charged, c, attached, grad, grad_params);
+    grad[kV] += grad_m * c[kOfMembrane];
+    return grad_w * c[kOfSpike] + grad_reset;
+  }
+};
+
+}  // namespace snnfast

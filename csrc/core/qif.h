@@ -1,0 +1,51 @@
+// Quadratic integrate and fire: h = v + (1 - decay) a0 (v - v_rest) (v - v_c) + gain x, then spike and reset as in lif.h. Above v_c
+// the membrane runs away. Gerstner et al., Neuronal Dynamics, section 5.3; the discretisation is SpikingJelly's.
+#pragma once
+#include "lif.h"
+
+#define SNNFAST_QIF_ARGUMENTS(FIELD) \
+  FIELD(Tensor, x)                   \
+  FIELD(State, v)                    \
+  FIELD(Parameter, decay)            \
+  FIELD(Parameter, v_threshold)      \
+  FIELD(Parameter, v_reset)          \
+  FIELD(Parameter, v_rest)           \
+  FIELD(Parameter, a0)               \
+  FIELD(Parameter, v_c)              \
+  FIELD(bool, decay_input)           \
+  SNNFAST_FIRING_ARGUMENTS(FIELD)
+
+namespace snnfast {
+
+struct Qif : Lif {
+  enum { kA0 = Lif::kParams, kVC, kParams };
+  enum { kRate = Lif::kCoefficients, kCurvature, kCritical, kCoefficients };
+  static constexpr bool kLinear = false;
+
+  template <class C, class Scan>
+  static SNNFAST_HD void coefficients(const C* params, const Scan& a, C* c) {
+    Lif::coefficients(params, a, c);
+    c[kRate] = input_gain(params[kDecay], a.param[kDecay], true);
+    c[kCurvature] = params[kA0];
+    c[kCritical] = params[kVC];
+  }
+
+  template <class C>
+  static SNNFAST_HD void charge(C x, const C* c, C* state) {
+    const C v = state[kV];
+    state[kV] = v + c[kRate] * (c[kCurvature] * ((v - c[kRest]) * (v - c[kCritical]))) + c[kGain] * x;
+  }
+  template <class C>
+  static SNNFAST_HD C charge_backward(C x, const C* before, const C* c, const C* settings, C* grad, C* grad_params) {
+    const C grad_h = grad[kV], over_rest = before[kV] - c[kRest], over_critical = before[kV] - c[kCritical];
+    const C grad_pull = grad_h * c[kRate], grad_product = grad_pull * c[kCurvature];
+    grad_params[kDecay] -= grad_h * (c[kCurvature] * (over_rest * over_critical)) + (settings[kDecayInput] != C(0) ? grad_h * x : C(0));
+    grad_params[kA0] += grad_pull * (over_rest * over_critical);
+    grad_params[kVRest] -= grad_product * over_critical;
+    grad_params[kVC] -= grad_product * over_rest;
+    grad[kV] = grad_h + grad_product * over_critical + grad_product * over_rest;
+    return grad_h * c[kGain];
+  }
+};
+
+}  // namespace snnfast

@@ -1,0 +1,130 @@
+"""Calls of Izhikevich's neurons."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from snnfast import check
+from snnfast.surrogate import SurrogateLike
+
+from .call import Parameter
+from .neuron import firing, leak
+
+
+class IzhikevichCall(NamedTuple):
+    """See :func:`izhikevich`."""
+
+    x: Tensor
+    v: Tensor | None
+    w: Tensor | None
+    decay: Parameter
+    v_threshold: Parameter
+    v_reset: Parameter
+    v_rest: Parameter
+    a0: Parameter
+    v_c: Parameter
+    decay_w: Parameter
+    a: Parameter
+    b: Parameter
+    decay_input: bool
+    hard_reset: bool
+    fires: bool
+    surrogate: SurrogateLike
+    detach_reset: bool
+    return_state: bool
+    return_v_seq: bool
+
+
+def izhikevich(
+    x: Tensor,
+    v: Tensor | None = None,
+    w: Tensor | None = None,
+    *,
+    tau: float | Tensor | None = None,
+    decay: float | Tensor | None = None,
+    a0: float | Tensor = 1.0,
+    v_c: float | Tensor = 0.8,
+    tau_w: float | Tensor | None = None,
+    decay_w: float | Tensor | None = None,
+    a: float | Tensor = 0.1,
+    b: float | Tensor = 0.1,
+    decay_input: bool = True,
+    v_threshold: float | Tensor = 1.0,
+    v_reset: float | Tensor | None = 0.0,
+    v_rest: float | Tensor | None = None,
+    surrogate: SurrogateLike = "atan",
+    detach_reset: bool = False,
+    return_state: bool = True,
+    return_v_seq: bool = False,
+) -> IzhikevichCall:
+    """Izhikevich's neurons: a quadratic membrane with a recovery, over all time steps of ``x``.
+
+    For every neuron and ``t = 0 ... T-1``::
+
+        h[t] = v[t-1] + (1 - decay) a0 (v[t-1] - v_rest) (v[t-1] - v_c) + gain (x[t] - w[t-1])
+        s[t], v[t] = spike and reset as in :func:`snnfast.ops.lif`
+        w[t] = decay_w w[t-1] + (1 - decay_w) a (h[t] - v_rest) + b s[t]
+
+    with ``decay = 1 - 1/tau``, ``gain = 1 - decay`` if ``decay_input`` else 1, and ``decay_w = 1 - 1/tau_w``
+    (Izhikevich, Simple model of spiking neurons, IEEE Transactions on Neural Networks 14, 2003; the discretisation is
+    that of SpikingJelly's ``IzhikevichNode``). Gradients flow to ``x``, ``v``, ``w`` and every parameter that is a
+    tensor, also through ``w`` from step to step.
+
+    Args:
+        x: input current ``[T, ...]``; float32, float64, bfloat16 or float16, any strides.
+        v: membrane before the first step, ``x.shape[1:]``; ``v_rest`` if None.
+        w: recovery before the first step, ``x.shape[1:]``; 0 if None.
+        tau: membrane time constant in steps, at least 1; 2.0 if neither ``tau`` nor ``decay`` is given.
+        decay: ``1 - 1/tau`` instead of ``tau``, in [0, 1].
+        a0: curvature, above 0.
+        v_c: the critical voltage, from which on the membrane runs away.
+        tau_w: time constant of the recovery in steps, at least 1; 10.0 if neither it nor ``decay_w`` is given.
+        decay_w: ``1 - 1/tau_w`` instead of ``tau_w``, in [0, 1].
+        a: how much the membrane drives ``w``.
+        b: what a spike adds to ``w``.
+        decay_input: scale the input by ``1 - decay``.
+        v_threshold: where a spike is. It and every other parameter of the neuron is a number, or a tensor that
+            broadcasts to ``x.shape[1:]``, as of :func:`snnfast.ops.lif`.
+        v_reset: membrane after a spike; None subtracts ``v_threshold`` instead.
+        v_rest: the resting potential; ``v_reset``, or 0 with soft reset, if None.
+        surrogate: name, :class:`snnfast.surrogate.Surrogate`, or a callable ``u -> spikes`` (runs in the reference).
+        detach_reset: no gradient through the spike into the reset of the membrane; that into ``w`` stays.
+        return_state: return the last states; without it they are None.
+        return_v_seq: also return the membrane after every step.
+
+    Returns:
+        ``(spikes, v, w)``, with ``return_v_seq`` ``(spikes, v, w, v_seq)``.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
+    """
+    check.sequence("izhikevich", x)
+    check.state("izhikevich", "v", v, x)
+    check.state("izhikevich", "w", w, x)
+    own: dict[str, Any] = {
+        "a0": check.parameter("izhikevich", "a0", a0, x),
+        "v_c": check.parameter("izhikevich", "v_c", v_c, x),
+        "decay_w": check.decay("izhikevich", "decay_w", tau_w, decay_w, 10.0, x),
+        "a": check.parameter("izhikevich", "a", a, x),
+        "b": check.parameter("izhikevich", "b", b, x),
+    }
+    return IzhikevichCall(
+        x=x,
+        v=v,
+        w=w,
+        **own,
+        **leak("izhikevich", x, tau, decay, decay_input),
+        **firing(
+            "izhikevich",
+            x,
+            v_threshold=v_threshold,
+            v_reset=v_reset,
+            v_rest=v_rest,
+            surrogate=surrogate,
+            detach_reset=detach_reset,
+            return_state=return_state,
+            return_v_seq=return_v_seq,
+        ),
+    )

@@ -1,0 +1,144 @@
+"""``eif``: the shared tests of ``tests/neurons``, and what is special to it."""
+
+import math
+
+import pytest
+import torch
+from neurons import *  # noqa: F403
+from samples import FIRING, LEAKY, Op, Sample, Values, assert_equal
+
+from snnfast import ops
+from snnfast.reference.exp import exp_saturating
+
+# A soft reset leaves a membrane far above the critical voltage to run away: with a gentle one alone.
+OWN = {
+    "sharp": {"delta_t": 0.2},
+    "delta_each": {"delta_t": Values(0.3, 1.5)},
+    "theta_each": {"theta_rh": Values(0.4, 1.2), "decay_input": False},
+    "theta_channel": {"theta_rh": Values(0.4, 1.2, "channel"), "delta_t": Values(0.3, 1.0, "last")},
+    "soft": {"v_reset": None, "theta_rh": 5.0},
+    "all_tensors": {
+        "decay": Values(0.3, 0.9),
+        "delta_t": Values(0.4, 1.0),
+        "theta_rh": Values(0.5, 1.0, "channel"),
+        "v_threshold": Values(0.5, 1.5),
+        "v_reset": Values(-0.3, 0.1, "last"),
+        "v_rest": Values(-0.2, 0.1),
+        "return_v_seq": True,
+    },
+    "return_state": {"return_state": False},
+}
+# At v = theta_rh = 1/2 the exponential is 1. Decay 1/2, delta_t = 1/4, rest at 0, reset to 1/2:
+#   h = 0.5 + (0.25 - 0.5) / 2 + x = 0.5, 1 (met exactly: fires), 0.5;  v = 0.5 after each;  dh/dv = 1
+#   t = 2: dL/dv = 4:   dL/ds = 4;              dL/dh = 8
+#   t = 1: dL/dv = 8:   dL/ds = 2 - 8 * 0.5;    dL/dh = -2
+#   t = 0: dL/dv = -2:  dL/ds = 1;              dL/dh = -1
+#   dL/ddecay = 0.25 sum dL/dh;  dL/ddelta_t = sum dL/dh / 2 = -dL/dtheta_rh
+HARD = {
+    "inputs": {
+        "x": [0.125, 0.625, 0.125],
+        "v": 0.5,
+        "decay": 0.5,
+        "v_threshold": 1.0,
+        "delta_t": 0.25,
+        "theta_rh": 0.5,
+    },
+    "options": {"decay_input": False, "v_reset": 0.5, "v_rest": 0.0},
+    "outputs": [[0, 1, 0], 0.5],
+    "gradients": {
+        "x": [-1.0, -2.0, 8.0],
+        "v": -1.0,
+        "decay": 1.25,
+        "v_threshold": -3.0,
+        "delta_t": 2.5,
+        "theta_rh": -2.5,
+    },
+}
+
+EIF = Op(
+    name="eif",
+    kernel="eif",
+    signature=(
+        "x, v=None, *, tau=None, decay=None, delta_t=1.0, theta_rh=0.8, "
+        "decay_input=True, v_threshold=1.0, v_reset=0.0, v_rest=None, "
+        "surrogate='atan', detach_reset=False, return_state=True, return_v_seq=False"
+    ),
+    states=("v",),
+    decays=("decay",),
+    params=("v_threshold", "v_reset", "v_rest", "delta_t", "theta_rh"),
+    voltages=("v", "v_threshold", "v_reset", "v_rest", "delta_t", "theta_rh"),
+    ranges={
+        "delta_t": (0.5, 2.0),
+        "theta_rh": (0.4, 1.5),
+        "v_threshold": (0.2, 2.0),
+        "v_reset": (-1.0, 0.2),
+        "v_rest": (-0.5, 0.5),
+    },
+    exact=False,
+    steady={"theta_rh": 1e3, "delta_t": 1.0},
+    runs_away=True,
+    variants={
+        "plain": {},
+        **LEAKY,
+        **{n: options for n, options in FIRING.items() if options.get("v_reset", 0.0) is not None},
+        **OWN,
+    },
+    worked={"hard": HARD},
+)
+NEURONS = (EIF,)
+
+
+def equations(x, v, decay, gain, delta_t, theta_rh, threshold, v_reset, v_rest):
+    spikes, v_seq = [], []
+    for x_t in x:
+        upstroke = delta_t * math.exp((v - theta_rh) / delta_t)
+        h = v + (1 - decay) * (upstroke - (v - v_rest)) + gain * x_t
+        s = float(h >= threshold)
+        v = h if not s else h - threshold if v_reset is None else v_reset
+        spikes.append(s)
+        v_seq.append(v)
+    return spikes, v_seq
+
+
+@pytest.mark.parametrize("v_reset", [0.0, -0.25, None])
+@pytest.mark.parametrize("v_rest", [None, 0.1])
+@pytest.mark.parametrize("decay_input", [True, False])
+def test_reference_follows_the_equations(v_reset, v_rest, decay_input):
+    """Written out for one neuron, one step at a time, in Python floats."""
+    x = Sample(EIF, "plain", (50, 3), torch.float64).arguments()["x"] * 0.6
+    v = torch.tensor([0.1, 0.2, -0.3]).double()
+    decay = 1 - 1 / 2.7
+    gain = 1 - decay if decay_input else 1.0
+    rest = v_rest if v_rest is not None else v_reset or 0.0
+    own = {"delta_t": 0.5, "theta_rh": 1.5}
+    options = {"tau": 2.7, "decay_input": decay_input, "v_threshold": 0.8, "v_reset": v_reset}
+    options |= {"v_rest": v_rest, "return_v_seq": True} | own
+    spikes, last, v_seq = EIF.reference(x=x, v=v, **options)
+    assert 0 < spikes.mean() < 1
+    for n in range(3):
+        given = v[n].item(), decay, gain, 0.5, 1.5
+        want = equations(x[:, n].tolist(), *given, 0.8, v_reset, rest)
+        assert spikes[:, n].tolist() == want[0]
+        torch.testing.assert_close(
+            v_seq[:, n], torch.tensor(want[1], dtype=torch.float64), rtol=0, atol=1e-13
+        )
+    assert_equal(last, v_seq[-1])
+
+
+def test_the_exponential_is_that_of_mathematics():
+    x = torch.linspace(-90, 90, 20001)
+    for dtype, units in ((torch.float32, 3), (torch.float64, 3)):
+        values = x.to(dtype)
+        inside = values.abs() < 86.9
+        want = values.double().exp() if dtype == torch.float32 else values.exp()
+        error = (exp_saturating(values).double() / want.double() - 1).abs()[inside].max()
+        assert error < units * torch.finfo(dtype).eps, dtype
+    assert exp_saturating(torch.tensor([1e3]))[0] == exp_saturating(torch.tensor([87.0]))[0] < 1e38
+
+
+def test_the_membrane_returns_below_the_rheobase_and_runs_away_far_above_it(backend):
+    x = torch.zeros(80, 2, device=backend.device)
+    v = torch.tensor([0.5, 3.0], device=backend.device)
+    spikes, last = ops.eif(x, v, tau=5.0, delta_t=0.5, theta_rh=1.5, v_threshold=1e3)
+    assert spikes.sum(0).tolist() == [0, 1]
+    assert abs(last[0].item()) < 0.1

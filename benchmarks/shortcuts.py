@@ -25,7 +25,8 @@ PARTS = (0.01, 0.05, 0.1, 0.2, 0.3)
 
 
 def prepare(task: Task) -> Prepared:
-    from snnfast.conversion.shortcuts import add_rows, average_pool
+    from snnfast import ops
+    from snnfast.conversion.shortcuts import average_pool, input_major
 
     like = {"device": task.device, "dtype": task.torch_dtype}
     torch.manual_seed(0)
@@ -35,8 +36,8 @@ def prepare(task: Task) -> Prepared:
     if len(task.shape) == 3:
         batch, inputs, outputs = task.shape
         linear = nn.Linear(inputs, outputs).to(**like).requires_grad_(False)
-        rows, bias = linear.weight.t().contiguous(), linear.bias
-        run = linear if name == FLOOR else partial(add_rows, rows=rows, bias=bias)
+        how = {"weight": input_major(linear.weight), "bias": linear.bias, "method": "events"}
+        run = linear if name == FLOOR else partial(ops.spike_linear, **how)
         spikes = {p: (torch.rand(batch, inputs, **like) < p).to(task.torch_dtype) for p in PARTS}
         return Prepared({f"{100 * p:g} %": partial(run, x) for p, x in spikes.items()}, {})
     x = (torch.rand(task.shape, **like) < 0.1).to(task.torch_dtype)

@@ -6,12 +6,11 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
 
-# From so many weights on a product looks for inputs that are 0. It leaves them out where no more than this part of
-# the inputs is left: more in a small batch, where a dense product waits for memory.
+from snnfast import ops
+
+# From so many weights on a product looks for inputs that are 0.
 SPARSE_WEIGHTS = 1 << 18
-SPARSE_INPUTS, SPARSE_INPUTS_SMALL_BATCH, SMALL_BATCH = 0.1, 0.2, 16
 
 
 def shortcut_of(layer: nn.Module | None, *, is_sparse: bool) -> Callable[[Tensor], Tensor] | None:
@@ -22,41 +21,25 @@ def shortcut_of(layer: nn.Module | None, *, is_sparse: bool) -> Callable[[Tensor
         is_sparse: its input is spikes, or averages of them.
     """
     if isinstance(layer, nn.Linear) and is_sparse and is_worth_skipping(layer.weight):
-        rows, bias = layer.weight.t().contiguous(), layer.bias
-        return lambda x: sparse_linear(x, rows, bias)
+        weight, bias = input_major(layer.weight.detach()), layer.bias
+        return lambda x: ops.spike_linear(x, weight, bias)
     if isinstance(layer, nn.AvgPool2d) and (size := _window(layer)):
         return lambda x: average_pool(x, size) if _fits(x, size) else layer(x)
     return None
 
 
 def is_worth_skipping(weight: Tensor) -> bool:
-    """Whether :func:`sparse_linear` can be faster than a dense product."""
+    """Whether it is worth the time to look for inputs of such a product that are 0."""
     known = weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.float64)
     return known and weight.numel() >= SPARSE_WEIGHTS
 
 
-def sparse_linear(x: Tensor, rows: Tensor, bias: Tensor | None) -> Tensor:
-    """``x @ rows + bias``, which where few of ``x`` are not 0 reads the rows of those alone."""
-    flat = x.reshape(-1, x.shape[-1])
-    part = SPARSE_INPUTS_SMALL_BATCH if len(flat) <= SMALL_BATCH else SPARSE_INPUTS
-    if int(flat.count_nonzero()) > part * flat.numel():
-        return F.linear(x, rows.t(), bias)
-    return add_rows(flat, rows, bias).view(*x.shape[:-1], -1)
-
-
-def add_rows(x: Tensor, rows: Tensor, bias: Tensor | None) -> Tensor:
-    """``x @ rows + bias`` for ``x`` ``[B, inputs]``, reading the rows of inputs that are not 0."""
-    sample, row = x.nonzero(as_tuple=True)
-    offsets = F.pad(torch.bincount(sample, minlength=len(x)).cumsum(0), (1, 0))
-    y = F.embedding_bag(
-        row,
-        rows,
-        offsets,
-        mode="sum",
-        include_last_offset=True,
-        per_sample_weights=x[sample, row],
-    )
-    return y if bias is None else y.add_(bias)
+def input_major(weight: Tensor) -> Tensor:
+    """A copy in which each input's weights lie side by side: ``spike_linear`` reads it where it lies."""
+    outputs, inputs = weight.shape
+    # Rows a multiple of 1,024 bytes apart would meet in a few sets of the caches.
+    apart = outputs + (16 if outputs * weight.element_size() % 1024 == 0 else 0)
+    return weight.new_empty(inputs, apart)[:, :outputs].copy_(weight.t()).t()
 
 
 def average_pool(x: Tensor, size: int) -> Tensor:

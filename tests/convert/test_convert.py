@@ -183,17 +183,34 @@ def test_products_leave_silent_inputs_out_where_few_spike(monkeypatch, unit_spik
     ).double()
     x = images(dtype=torch.float64)
     network = SpikingNetwork(model, unit_spikes=unit_spikes)
-    bags, bag = [], F.embedding_bag
-    monkeypatch.setattr(F, "embedding_bag", lambda *a, **k: bags.append(1) or bag(*a, **k))
-    for first, calls in ((3.0, 20), (0.05, 0)):
+    linear, shares = shortcuts.ops.spike_linear, []
+
+    def watched(x, weight, bias):
+        shares.append(x.count_nonzero().item() / x.numel())
+        return linear(x, weight, bias)
+
+    monkeypatch.setattr(shortcuts.ops, "spike_linear", watched)
+    for first, low, high in ((3.0, 0, 0.2), (0.05, 0.35, 1)):
         network.update_threshold([first, 0.1])
-        bags.clear()
+        shares.clear()
         scores = network(x, 20)
-        assert len(bags) == calls
+        assert len(shares) == 20
+        assert low < max(shares) <= high
         assert network.stream(x, record=True).advance(20).counts["_4"].sum() > 100
         with monkeypatch.context() as patched:
             patched.setattr(shortcuts, "is_worth_skipping", lambda weight: False)
             torch.testing.assert_close(network(x, 20), scores, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("outputs", [256, 300])
+def test_weights_of_a_product_are_read_where_they_lie(outputs):
+    from snnfast.conversion.shortcuts import input_major
+
+    weight = torch.randn(outputs, 70)
+    copied = input_major(weight)
+    torch.testing.assert_close(copied, weight, rtol=0, atol=0)
+    assert copied.stride(0) == 1
+    assert copied.stride(1) * copied.element_size() % 1024 != 0
 
 
 @pytest.mark.parametrize("side", [8, 9])

@@ -10,6 +10,7 @@ from .lif import IF, LI, LIF, ParametricLIF
 from .presets import like
 from .qif import QIF
 from .readout import Count, FirstSpike, Last, Max, Rate, within
+from .replace import replace
 from .spike_conv2d import SpikeConv2d
 from .spike_linear import SpikeLinear
 from .spikeprop import SpikeProp, calibrate
@@ -41,6 +42,7 @@ __all__ = [
     "calibrate",
     "detach",
     "like",
+    "replace",
     "reset",
     "within",
 ]

@@ -38,6 +38,14 @@ def spikes(*shape):
     return (torch.arange(math.prod(shape)).view(shape) % 3 == 0).float()
 
 
+class IFNode(torch.nn.Module):
+    """Stands for SpikingJelly's."""
+
+    __module__ = "spikingjelly.activation_based.neuron"
+    step_mode, v_threshold, v_reset, detach_reset = "m", 1.0, 0.0, False
+    surrogate_function = type("Sigmoid", (), {"alpha": 4.0})()
+
+
 X = torch.zeros(3, 2, 4)
 T = torch.tensor([[1.0, 2.0], [3.0, math.inf]])
 W = torch.full((3, 4), 0.5)
@@ -102,6 +110,7 @@ GOOD = {
     "calibrate": {"layer": None, "t": T, "mean_time": 9.0},
     "detach": {"net": nn.LIF()},
     "reset": {"net": nn.LIF()},
+    "replace": {"net": IFNode()},
     "like": {"neuron": "spikingjelly.LIFNode"},
     "BernoulliEncoder": {},
     "LatencyEncoder": {"t_max": 9.0},

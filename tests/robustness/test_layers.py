@@ -38,7 +38,7 @@ LAYERS = {
         nn.spiking nn.delay data.event_files data.events data.folder data.own data.iris_loader data.loading data loss
         testing nn.spikeprop
         nn.<neuron> encoder.poisson encoder.bernoulli encoder.manual encoder
-        learning.stdp learning.bp_stdp learning.spikeprop learning nn.presets nn.spike_linear nn
+        learning.stdp learning.bp_stdp learning.spikeprop learning nn.presets nn.replace nn.spike_linear nn
     """,
     "what a network does while it runs": """
         monitoring.operations monitoring.activity monitoring.watch monitoring

@@ -68,18 +68,18 @@ class Residual(nn.Module):
 
 
 def normalised(neuron: Callable[[], nn.Module], channels: int, size: int) -> nn.Module:
-    from snnfast.nn import Rate, SpikeConv2d, Time
+    from snnfast.nn import Rate, SpikeConv2d, SpikeLinear, Time
 
     def block(inputs: int) -> list[nn.Module]:
         conv = SpikeConv2d(inputs, 32, 3, padding=1, bias=False)
         return [Time(conv, nn.BatchNorm2d(32)), neuron(), Time(nn.MaxPool2d(2))]
 
-    classes = Time(nn.Flatten(), nn.Linear(32 * (size // 4) ** 2, 10))
+    classes = Time(nn.Flatten(), SpikeLinear(32 * (size // 4) ** 2, 10))
     return nn.Sequential(*block(channels), *block(32), classes, neuron(), Rate())
 
 
 def tutorial(neuron: Callable[[], nn.Module], channels: int, size: int) -> nn.Module:
-    from snnfast.nn import Rate, SpikeConv2d, Time
+    from snnfast.nn import Rate, SpikeConv2d, SpikeLinear, Time
 
     left = (size - 4) // 2 - 4
     return nn.Sequential(
@@ -87,7 +87,7 @@ def tutorial(neuron: Callable[[], nn.Module], channels: int, size: int) -> nn.Mo
         neuron(),
         Time(SpikeConv2d(12, 64, 5), nn.MaxPool2d(2)),
         neuron(),
-        Time(nn.Flatten(), nn.Linear(64 * (left // 2) ** 2, 10)),
+        Time(nn.Flatten(), SpikeLinear(64 * (left // 2) ** 2, 10)),
         neuron(),
         Rate(),
     )
@@ -104,11 +104,10 @@ def residual(neuron: Callable[[], nn.Module], channels: int, size: int) -> nn.Mo
 
 
 def linear(neuron: Callable[[], nn.Module], features: int, hidden: int = 1000) -> nn.Module:
-    from snnfast import nn as layers
+    from snnfast.nn import Rate, SpikeLinear, Time
 
-    product = getattr(layers, "SpikeLinear", nn.Linear)
-    first, second = layers.Time(nn.Linear(features, hidden)), layers.Time(product(hidden, 10))
-    return nn.Sequential(first, neuron(), second, neuron(), layers.Rate())
+    first, second = Time(nn.Linear(features, hidden)), Time(SpikeLinear(hidden, 10))
+    return nn.Sequential(first, neuron(), second, neuron(), Rate())
 
 
 def resnet(neuron: Callable[[], nn.Module], channels: int, size: int) -> nn.Module:

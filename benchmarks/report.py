@@ -141,7 +141,7 @@ def limit_verdicts(rows: list[Row]) -> list[dict[str, Any]]:
         if ours is None:
             continue
         judged = [("clones", ours.floors, "<=", limit.clones)]
-        for baseline in ("spikingjelly", "reference_loop"):
+        for baseline in ("spikingjelly", "tuned_loop"):
             row = measured.get((limit.shape, limit.name, baseline))
             ratio = row.per_ours if row else None
             judged.append((f"{baseline} / snnfast", ratio, ">=", getattr(limit, baseline)))

@@ -226,7 +226,7 @@ def test_limits_are_judged(benchmarks):
         Task("lif", "clone", limit.shape): Measurement({"clone": [1.0], "copy": [1.0]}),
         Task("lif", "snnfast", limit.shape): Measurement({limit.name: [limit.clones, 9e9]}),
         Task("lif", "snnfast", limit.shape, threads=2): Measurement({limit.name: [9e9]}),
-        Task("lif", "reference_loop", limit.shape): Measurement({limit.name: [limit.clones]}),
+        Task("lif", "tuned_loop", limit.shape): Measurement({limit.name: [limit.clones]}),
     }
     verdicts = report.verdicts(report.rows(results, "clone"))
     assert [v["kept"] for v in verdicts] == [True, None, False, False]

@@ -14,6 +14,7 @@ from snnfast.ops.autograd import traced
 from snnfast.ops.layout import dense_order, inverse
 
 from .spike_conv2d import SpikeConv2d
+from .spike_linear import SpikeLinear
 from .state import Stateful
 
 __all__ = ["Time"]
@@ -24,7 +25,7 @@ _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropo
 # Layers that give an image the same result whatever else is in the batch, and every time.
 _EACH = (
     *_CONVS,
-    *(nn.Identity, nn.Linear, nn.Conv1d, nn.Conv3d, nn.LayerNorm, nn.GroupNorm),
+    *(nn.Identity, nn.Linear, SpikeLinear, nn.Conv1d, nn.Conv3d, nn.LayerNorm, nn.GroupNorm),
     *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Upsample, nn.Embedding),
     *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
     *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d),

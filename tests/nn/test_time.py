@@ -297,3 +297,11 @@ def test_keys_are_those_documented_and_files_of_the_other_kind_load(layers):
     both = sn.Time(nn.Linear(3, 2), nn.Linear(2, 2))
     with pytest.raises(RuntimeError, match="Unexpected key"):
         one.load_state_dict(both.state_dict())
+
+
+def test_layers_for_spikes_run_once_too():
+    x = (torch.rand(2, 3, 6, 6) < 0.1).float().expand(5, 2, 3, 6, 6)
+    time = sn.Time(sn.SpikeConv2d(3, 4, 3), nn.Flatten(), sn.SpikeLinear(64, 2))
+    y = time(x)
+    assert y.stride(0) == 0
+    torch.testing.assert_close(y[3], time.layer(x[3]))

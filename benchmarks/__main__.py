@@ -17,6 +17,7 @@ from benchmarks import (
     network,
     neuron,
     neurons,
+    recurrent,
     report,
     resources,
     spike_linear,
@@ -36,6 +37,7 @@ JUDGES = {
     "conversion": conversion.verdicts,
     "network": network.verdicts,
     "delay": delay.verdicts,
+    "recurrent": recurrent.verdicts,
     **dict.fromkeys(neuron.LIMITS, neuron.verdicts),
 }
 
@@ -121,6 +123,7 @@ for name in (
     "spike_conv2d",
     "spike_count",
     "delay",
+    "recurrent",
     "spike_linear",
     "stdp",
     "bp_stdp",

@@ -82,10 +82,11 @@ def parse(source: str, log: str) -> list[Kernel]:
 
 def sources(made: Path) -> list[Path]:
     """The CUDA sources; those of neurons are made in the folder ``made``, as CMakeLists.txt makes them."""
-    template = (CSRC / "cuda/neuron.cu.in").read_text()
-    for stem in neurons.stems():
-        text = template.replace("@stem@", stem).replace("@Neuron@", stem.capitalize())
-        (made / f"{stem}.cu").write_text(text)
+    for template, prefix in (("neuron", ""), ("recurrent_neuron", "recurrent_")):
+        text = (CSRC / f"cuda/{template}.cu.in").read_text()
+        for stem in neurons.stems():
+            made_of = text.replace("@stem@", stem).replace("@Neuron@", stem.capitalize())
+            (made / f"{prefix}{stem}.cu").write_text(made_of)
     return sorted([*(CSRC / "cuda").glob("*.cu"), *made.glob("*.cu")], key=lambda path: path.name)
 
 

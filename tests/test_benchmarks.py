@@ -87,6 +87,15 @@ def test_quick_spike_count_runs(benchmarks):
     assert all(name in output for name in ("sum", "snnfast", "iaf_and_sum", "reference"))
 
 
+def test_quick_recurrent_runs_with_the_spikes_of_the_loops(benchmarks, tmp_path):
+    file = tmp_path / "result.json"
+    output = benchmarks("recurrent", "--quick", "--dtype", "float64", "--json", str(file))
+    assert all(name in output for name in ("clone", "snnfast", "adlif", "delays"))
+    rows = json.loads(file.read_text())["rows"]
+    rates = {r["implementation"]: r["facts"].get("rate") for r in rows}
+    assert rates["plain_loop"] == rates["tuned_loop"] == rates["snnfast"]
+
+
 def test_quick_delay_runs(benchmarks):
     output = benchmarks("delay", "--quick")
     assert all(name in output for name in ("copy", "snnfast", "reference", "forward+backward"))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from . import tuned_loop
+from . import plain_loop, tuned_loop
 
 NOTE = "without the compilation"
 MAX_T = 32
@@ -20,5 +20,20 @@ def lif() -> Callable[[Tensor], Tensor]:
         if x.shape[0] > MAX_T:
             raise NotImplementedError(f"compiles for too long: T = {x.shape[0]} > {MAX_T}")
         return compiled(x)
+
+    return run
+
+
+def recurrent(weight: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """The plain loop with its step compiled: all steps together compile for too long."""
+    step = torch.compile(plain_loop.step, dynamic=False)
+
+    def run(x: Tensor, w: Tensor) -> Tensor:
+        s = v = torch.zeros_like(x[0])
+        spikes = []
+        for t in range(x.shape[0]):
+            s, v = step(x[t], s, v, w)
+            spikes.append(s)
+        return torch.stack(spikes)
 
     return run

@@ -66,3 +66,27 @@ def network(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor], list[nn.
         return torch.stack(spikes).mean(0)
 
     return net, run, fire
+
+
+def recurrent(weight: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    neurons = snntorch.RLeaky(
+        beta=0.5,
+        linear_features=len(weight),
+        threshold=2.0,
+        spike_grad=snntorch.surrogate.atan(alpha=1.0),
+        reset_mechanism="zero",
+        reset_delay=False,
+    ).to(weight)
+    with torch.no_grad():
+        neurons.recurrent.weight.copy_(weight)
+        neurons.recurrent.bias.zero_()
+
+    def run(x: Tensor, w: Tensor) -> Tensor:
+        s, v = neurons.init_rleaky()
+        spikes = []
+        for x_t in x.unbind(0):
+            s, v = neurons(x_t, s, v)
+            spikes.append(s)
+        return torch.stack(spikes)
+
+    return run

@@ -38,3 +38,17 @@ def run(x: Tensor) -> Tensor:
 
 def lif() -> Callable[[Tensor], Tensor]:
     return run
+
+
+def recurrent(weight: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    def run(x: Tensor, w: Tensor) -> Tensor:
+        s = v = torch.zeros_like(x[0])
+        spikes = []
+        for x_t in x.unbind(0):
+            h = torch.lerp(v, torch.addmm(x_t, s, w.T), 0.5)
+            s = Spike.apply(h - 1.0)
+            v = torch.addcmul(h, h, s, value=-1)
+            spikes.append(s)
+        return torch.stack(spikes)
+
+    return run

@@ -32,9 +32,10 @@ class NeuronTensors {
     elements(op, shape_);
     shape_.erase(shape_.begin());
     count_ = elements(op, shape_);
-    kept_.reserve(16);  // references stay valid
+    kept_.reserve(32);  // references stay valid
   }
 
+  const char* op() const { return op_; }
   ScalarType state_type() const { return dtype_ == Dtype::f64 ? ScalarType::Double : ScalarType::Float; }
   const std::vector<int64_t>& shape() const { return shape_; }
   int64_t count() const { return count_; }
@@ -79,6 +80,13 @@ class NeuronTensors {
     SNNFAST_CHECK(sizes_of(*t) == shape_, op_, ": ", name, " must have shape x.shape[1:]");
     SNNFAST_CHECK(t->scalar_type() == state_type(), op_, ": ", name, " must be float64 for float64 x, else float32");
     return keep(contiguous_of(*t)).const_data_ptr();
+  }
+
+  const void* of_shape(const Tensor& t, const char* name, const std::vector<int64_t>& shape) {
+    check_device(t, name);
+    SNNFAST_CHECK(sizes_of(t) == shape, op_, ": ", name, " must have shape ", text_of(shape));
+    SNNFAST_CHECK(t.scalar_type() == state_type(), op_, ": ", name, " must be float64 for float64 x, else float32");
+    return keep(contiguous_of(t)).const_data_ptr();
   }
 
   // A parameter tensor holds one value, or covers a run of neuron dimensions with 1s around it: [C, 1, 1] for [B, C, H, W].
@@ -155,12 +163,34 @@ template <class Neuron, class Arguments, class Kernels, class Device, size_t... 
 struct NeuronOperators<Neuron, Arguments, Kernels, Device, std::index_sequence<S...>, std::index_sequence<P...>> {
   static Reset reset(const Arguments& a) { return !a.fires ? Reset::none : a.hard_reset ? Reset::hard : Reset::soft; }
 
+  using Forward = std::tuple<Tensor, Each<Tensor, S>..., Tensor, Tensor>;
+  using Backward = std::tuple<Tensor, Each<Tensor, S>..., Each<Tensor, P>...>;
+
   // spikes, states, v_seq, checkpoints
-  static std::tuple<Tensor, Each<Tensor, S>..., Tensor, Tensor> forward(const Arguments& arguments, int64_t checkpoint_every) {
-    const Tensor& x = arguments.x;
-    NeuronTensors tensors(Kernels::kName, x);
-    const Device device(x);
+  static Forward forward(const Arguments& arguments, int64_t checkpoint_every) {
+    NeuronTensors tensors(Kernels::kName, arguments.x);
+    const Device device(arguments.x);
     NeuronForward<Neuron> a{};
+    const Forward outputs = forward_tensors(arguments, checkpoint_every, tensors, device, a);
+    if (a.N > 0) Kernels::forward(device, a);
+    return outputs;
+  }
+
+  // Gradients of x, states and parameters. Those of numbers are empty, and those of states unless they are needed.
+  static Backward backward(const Arguments& arguments, Tensor checkpoints, int64_t checkpoint_every, bool state_needed, Optional grad_spikes,
+                           Each<Optional, S>... grad_states, Optional grad_v_seq) {
+    NeuronTensors tensors(Kernels::kName, arguments.x);
+    const Device device(arguments.x);
+    NeuronBackward<Neuron> a{};
+    const Backward outputs =
+        backward_tensors(arguments, checkpoints, checkpoint_every, state_needed, grad_spikes, grad_states..., grad_v_seq, tensors, device, a);
+    if (a.N > 0) Kernels::backward(device, a);
+    return outputs;
+  }
+
+  // Allocates the outputs of the forward pass; `a` is what the kernel is given.
+  static Forward forward_tensors(const Arguments& arguments, int64_t checkpoint_every, NeuronTensors& tensors, const Device& device, NeuronForward<Neuron>& a) {
+    const Tensor& x = arguments.x;
     static_cast<NeuronScan<Neuron>&>(a) = neuron_scan<Neuron>(arguments, reset(arguments), tensors);
     const auto output = [&](bool wanted, const std::vector<int64_t>& shape, ScalarType type) {
       return wanted ? device.allocate(x, shape, type) : tensors.nothing();
@@ -176,22 +206,18 @@ struct NeuronOperators<Neuron, Arguments, Kernels, Device, std::index_sequence<S
     a.v_seq = arguments.return_v_seq ? v_seq.mutable_data_ptr() : nullptr;
     a.checkpoints_out = checkpoint_every > 0 ? checkpoints.mutable_data_ptr() : nullptr;
     a.checkpoint_every = checkpoint_every;
-    if (a.N > 0) Kernels::forward(device, a);
     return {spikes, states[S]..., v_seq, checkpoints};
   }
 
-  // Gradients of x, states and parameters. Those of numbers are empty, and those of states unless they are needed.
-  static std::tuple<Tensor, Each<Tensor, S>..., Each<Tensor, P>...> backward(const Arguments& arguments, Tensor checkpoints, int64_t checkpoint_every,
-                                                                             bool state_needed, Optional grad_spikes, Each<Optional, S>... grad_states,
-                                                                             Optional grad_v_seq) {
+  // Allocates the outputs of the backward pass; `a` is what the kernel is given.
+  static Backward backward_tensors(const Arguments& arguments, const Tensor& checkpoints, int64_t checkpoint_every, bool state_needed,
+                                   const Optional& grad_spikes, const Each<Optional, S>&... grad_states, const Optional& grad_v_seq, NeuronTensors& tensors,
+                                   const Device& device, NeuronBackward<Neuron>& a) {
     const Tensor& x = arguments.x;
-    const char* op = Kernels::kName;
-    NeuronTensors tensors(op, x);
-    const Device device(x);
+    const char* op = tensors.op();
     SNNFAST_CHECK(arguments.surrogate.number >= 0 && arguments.surrogate.number < static_cast<int64_t>(Surrogate::count), op, ": there is no surrogate number ",
                   arguments.surrogate.number);
     SNNFAST_CHECK(checkpoint_every >= 1, op, ": checkpoint_every must be at least 1");
-    NeuronBackward<Neuron> a{};
     static_cast<NeuronScan<Neuron>&>(a) = neuron_scan<Neuron>(arguments, reset(arguments), tensors);
     a.checkpoints = tensors.checkpoints(checkpoints, checkpoint_count(a.T, checkpoint_every), Neuron::kStates);
     a.checkpoint_every = checkpoint_every;
@@ -215,14 +241,17 @@ struct NeuronOperators<Neuron, Arguments, Kernels, Device, std::index_sequence<S
       if constexpr (std::is_same_v<std::decay_t<decltype(field)>, Parameter>) learned[param++] = field.tensor.has_value();
     });
     const Tensor params[] = {per_neuron(learned[P], a.grad_param[P])...};
-    if (a.N > 0) Kernels::backward(device, a);
     return {grad_x, states[S]..., params[P]...};
   }
 };
 
-// Schemas of `op` from its arguments: what torch.ops.snnfast.<op>_forward and _backward take and give.
+// Schemas of `op` from its arguments: what torch.ops.snnfast.<op>_forward and _backward take and give. `more`: arguments behind
+// the neuron's, what of the forward pass the backward pass is given besides checkpoints, and gradients behind the neuron's.
+struct MoreArguments {
+  std::string arguments, kept, grads;
+};
 template <class Arguments, class Library>
-void neuron_schemas(Library& m, const std::string& op) {
+void neuron_schemas(Library& m, const std::string& op, const MoreArguments& more = {}) {
   std::string states_out, grad_states, grads_in;
   Arguments{}.each([&](const char* name, const auto& field) {
     using Field = std::decay_t<decltype(field)>;
@@ -234,9 +263,11 @@ void neuron_schemas(Library& m, const std::string& op) {
     }
     if constexpr (std::is_same_v<Field, Parameter>) grads_in += ", Tensor grad_" + s;
   });
-  m.def(schema<Arguments>(op + "_forward", "(Tensor spikes" + states_out + ", Tensor v_seq, Tensor checkpoints)", "int checkpoint_every").c_str());
-  m.def(schema<Arguments>(op + "_backward", "(Tensor grad_x" + grads_in + ")",
-                          "Tensor checkpoints, int checkpoint_every, bool state_needed, Tensor? grad_spikes" + grad_states + ", Tensor? grad_v_seq")
+  m.def(schema<Arguments>(op + "_forward", "(Tensor spikes" + states_out + ", Tensor v_seq, Tensor checkpoints)", more.arguments + "int checkpoint_every")
+            .c_str());
+  m.def(schema<Arguments>(op + "_backward", "(Tensor grad_x" + grads_in + more.grads + ")",
+                          more.arguments + more.kept + "Tensor checkpoints, int checkpoint_every, bool state_needed, Tensor? grad_spikes" + grad_states +
+                              ", Tensor? grad_v_seq")
             .c_str());
 }
 

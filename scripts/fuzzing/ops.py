@@ -178,15 +178,30 @@ def delayed(d: Draw) -> dict[str, Any]:
     return kwargs
 
 
+def recurrent(d: Draw) -> dict[str, Any]:
+    name = d.choice(("lif", "iaf", "cuba", "alif", "adlif"))
+    kwargs = neuron(d, name)
+    x = kwargs["x"]
+    if x.dim() < 2:
+        return {"x": x, "weight": d.tensor((3, 3), torch.float32), "neuron": name}
+    state = torch.float64 if x.dtype == torch.float64 else torch.float32
+    kwargs |= {"neuron": name, "weight": d.tensor((x.shape[-1], x.shape[-1]), state, -0.5, 0.5)}
+    if d.chance(0.5):
+        kwargs["past"] = d.spikes(d.choice((0, 1, 5)), *x.shape[1:]).to(x.dtype)
+    if d.chance(0.5):
+        kwargs["delay"] = d.tensor(x.shape[-1:], state, -1, 9)
+    return kwargs
+
+
 NEURONS = ("lif", "iaf", "li", "cuba", "alif", "adlif", "cubali", "spike_count")
 LEARNING = ("stdp_", "bp_stdp_", "bp_stdp_network_", "diehl_cook_", "diehl_cook_conductance_")
 
 
 def arguments_of(d: Draw) -> tuple[str, dict[str, Any]]:
     """An op and arguments of it."""
-    name = d.choice((*NEURONS, *LEARNING, "delay", "poisson", "spikeprop"))
-    if name == "delay":
-        return name, delayed(d)
+    name = d.choice((*NEURONS, *LEARNING, "delay", "recurrent", "poisson", "spikeprop"))
+    if name in ("delay", "recurrent"):
+        return name, {"delay": delayed, "recurrent": recurrent}[name](d)
     made = neuron if name in NEURONS else learning if name in LEARNING else other
     return name, made(d, name)
 
@@ -197,7 +212,8 @@ def try_op(d: Draw) -> None:
     named = (name.rstrip("_"), *kwargs)
     hostile = d.chance(0.4)
     if hostile:
-        key = d.choice(list(inspect.signature(getattr(ops, name)).parameters))
+        parameters = inspect.signature(getattr(ops, name)).parameters
+        key = d.choice([k for k, p in parameters.items() if p.kind is not p.VAR_KEYWORD])
         kwargs[key] = d.hostile(kwargs.get(key))
         named = (*named, key)
     if d.chance(0.1):
@@ -212,7 +228,7 @@ def try_op(d: Draw) -> None:
         and t.layout == torch.strided
         and k not in ("theta", "p", "pre", "post", "error", "count")
     ]
-    if name in (*NEURONS[:-1], "delay", "spikeprop") and d.chance(0.5):
+    if name in (*NEURONS[:-1], "delay", "recurrent", "spikeprop") and d.chance(0.5):
         for t in wants:
             t.requires_grad_()
     mine, before, versions = kwargs, copied(kwargs), [t._version for t in tensors_in(kwargs)]
@@ -299,7 +315,7 @@ class Recorder(TorchDispatchMode):
 def try_raw(d: Draw) -> None:
     """The kernels that public calls reach, with other arguments."""
     name, kwargs = arguments_of(d)
-    if name in NEURONS[:-1] or name == "spikeprop":
+    if name in (*NEURONS[:-1], "recurrent", "spikeprop"):
         for t in tensors_in(kwargs):
             t.requires_grad_(t.is_floating_point())
     recorder = Recorder()

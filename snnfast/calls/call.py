@@ -147,7 +147,9 @@ def public(check: Callable[P, C], run: Callable[[str, C], R], module: str) -> Ca
     ``module``.
     """
     name = check.__name__
-    prepare(get_type_hints(check)["return"])
+    call = get_type_hints(check)["return"]
+    if hasattr(call, "_fields"):  # else one of several calls
+        prepare(call)
 
     @functools.wraps(check)
     def op(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -15,12 +15,16 @@ A neuron's call has its input ``x`` ``[T, ...]``, its states (fields ``Tensor | 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 
 from snnfast import check
 from snnfast.surrogate import SurrogateLike, resolve
+
+# The check of every neuron by the name of its op, entered by snnfast.reference.
+NEURONS: dict[str, Callable[..., Any]] = {}
 
 
 def leak(op: str, x: Tensor, tau: object, decay: object, decay_input: object) -> dict[str, Any]:

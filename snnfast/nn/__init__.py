@@ -10,6 +10,7 @@ from .lif import IF, LI, LIF, ParametricLIF
 from .presets import like
 from .qif import QIF
 from .readout import Count, FirstSpike, Last, Max, Rate, within
+from .recurrent import RLIF, Recurrent
 from .replace import replace
 from .spike_conv2d import SpikeConv2d
 from .spike_linear import SpikeLinear
@@ -24,6 +25,7 @@ __all__ = [
     "LI",
     "LIF",
     "QIF",
+    "RLIF",
     "AdLIF",
     "Count",
     "CubaLI",
@@ -35,6 +37,7 @@ __all__ = [
     "Max",
     "ParametricLIF",
     "Rate",
+    "Recurrent",
     "SpikeConv2d",
     "SpikeLinear",
     "SpikeProp",

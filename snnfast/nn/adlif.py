@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from snnfast import check, ops
+from snnfast import check
 from snnfast.calls.adlif import FORMS
 
 from .spiking import Spiking, per_channel
@@ -129,30 +129,15 @@ class AdLIF(Spiking):
             raw.clamp(low, high) if self.bounds == "clamp" else low + (high - low) * raw.sigmoid()
         )
 
-    def forward(self, x: Tensor) -> Any:
-        """Input current ``[T, B, ...]`` -> spikes of the same shape and dtype.
-
-        With ``return_v_seq`` ``(spikes, v_seq)``: also the membrane after every step, ``[T, B, ...]``, float64 for
-        float64 ``x``, else float32.
-        """
-        v, w = self._load_states(x)
+    def _arguments(self, x: Tensor) -> dict[str, Any]:
         values = {n: self._bounded(n, self._constant(f"raw_{n}", x)) for n in self.ranges}
         values = {n: per_channel(self, f"raw_{n}", value, x) for n, value in values.items()}
-        return self._finish(
-            *ops.adlif(
-                x,
-                v,
-                w,
-                form=self.form,
-                decay=torch.exp(-1 / values["tau"]),
-                decay_w=torch.exp(-1 / values["tau_w"]),
-                a=values["a"],
-                b=values["b"],
-                q=self.q,
-                v_rest=0.0,
-                **self._firing(x),
-            )
-        )
+        decays = {
+            "decay": torch.exp(-1 / values["tau"]),
+            "decay_w": torch.exp(-1 / values["tau_w"]),
+        }
+        own = {"form": self.form, "a": values["a"], "b": values["b"], "q": self.q, "v_rest": 0.0}
+        return decays | own | self._firing(x)
 
     def _shown(self) -> dict[str, Any]:
         shape = {"channels": self.raw_a.numel()} if self.raw_a.numel() > 1 else {}

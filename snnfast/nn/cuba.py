@@ -81,24 +81,9 @@ class CubaLIF(Spiking):
             add_decay(self, "", tau, decay)
             add_decay(self, "_syn", tau_syn, decay_syn)
 
-    def forward(self, x: Tensor) -> Any:
-        """Synaptic input ``[T, B, ...]`` -> spikes of the same shape and dtype.
-
-        With ``return_v_seq`` ``(spikes, v_seq)``: also the membrane after every step, ``[T, B,
-        ...]``, float64 for float64 ``x``, else float32.
-        """
-        v, i = self._load_states(x)
-        return self._finish(
-            *ops.cuba(
-                x,
-                v,
-                i,
-                **self._decays(x),
-                decay_input=self.decay_input,
-                v_rest=self._constant("v_rest", x),
-                **self._firing(x),
-            )
-        )
+    def _arguments(self, x: Tensor) -> dict[str, Any]:
+        own = {"decay_input": self.decay_input, "v_rest": self._constant("v_rest", x)}
+        return self._decays(x) | own | self._firing(x)
 
     def _decays(self, x: Tensor) -> dict[str, Any]:
         if self.learnable:

@@ -7,8 +7,6 @@ from typing import Any
 from torch import Tensor
 from typing_extensions import Unpack
 
-from snnfast import ops
-
 from .spiking import Firing, Spiking, add_decay, leak
 
 __all__ = ["Izhikevich"]
@@ -72,16 +70,10 @@ class Izhikevich(Spiking):
         self._add_parameter("v_rest", v_rest)
         self.decay_input = bool(decay_input)
 
-    def forward(self, x: Tensor) -> Any:
-        """Input current ``[T, B, ...]`` -> spikes of the same shape and dtype.
-
-        With ``return_v_seq`` ``(spikes, v_seq)``: also the membrane after every step, ``[T, B, ...]``, float64 for
-        float64 ``x``, else float32.
-        """
+    def _arguments(self, x: Tensor) -> dict[str, Any]:
         names = ("tau", "decay", "a0", "v_c", "tau_w", "decay_w", "a", "b", "v_rest")
         constants: dict[str, Any] = {name: self._constant(name, x) for name in names}
-        options = constants | {"decay_input": self.decay_input} | self._firing(x)
-        return self._finish(*ops.izhikevich(x, *self._load_states(x), **options))
+        return constants | {"decay_input": self.decay_input} | self._firing(x)
 
     def _shown(self) -> dict[str, Any]:
         own = (

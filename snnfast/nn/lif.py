@@ -44,11 +44,6 @@ class IF(Spiking):
     def __init__(self, **firing: Unpack[Firing]) -> None:
         super().__init__(**firing)
 
-    def forward(self, x: Tensor) -> Any:
-        """Input current ``[T, B, ...]`` -> spikes of the same shape and dtype."""
-        (v,) = self._load_states(x)
-        return self._finish(*ops.iaf(x, v, **self._firing(x)))
-
 
 class LIF(Spiking):
     """Leaky integrate-and-fire neurons.
@@ -93,24 +88,9 @@ class LIF(Spiking):
         add_decay(self, "", tau, decay)
         self.decay_input = bool(decay_input)
 
-    def forward(self, x: Tensor) -> Any:
-        """Input current ``[T, B, ...]`` -> spikes of the same shape and dtype.
-
-        With ``return_v_seq`` ``(spikes, v_seq)``: also the membrane after every step, ``[T, B,
-        ...]``, float64 for float64 ``x``, else float32.
-        """
-        (v,) = self._load_states(x)
-        return self._finish(
-            *ops.lif(
-                x,
-                v,
-                tau=self._constant("tau", x),
-                decay=self._constant("decay", x),
-                decay_input=self.decay_input,
-                v_rest=self._constant("v_rest", x),
-                **self._firing(x),
-            )
-        )
+    def _arguments(self, x: Tensor) -> dict[str, Any]:
+        constants = {name: self._constant(name, x) for name in ("tau", "decay", "v_rest")}
+        return constants | {"decay_input": self.decay_input} | self._firing(x)
 
     def _shown(self) -> dict[str, Any]:
         return leak(self, "") | {"decay_input": self.decay_input} | super()._shown()
@@ -166,19 +146,9 @@ class ParametricLIF(Spiking):
         """The time constants now, in steps, ``[1]`` or ``[C]``."""
         return 1 / torch.sigmoid(self.w)
 
-    def forward(self, x: Tensor) -> Any:
-        """Input current ``[T, B, ...]`` -> spikes of the same shape and dtype."""
-        (v,) = self._load_states(x)
-        return self._finish(
-            *ops.lif(
-                x,
-                v,
-                decay=learned_decay(self, "w", x),
-                decay_input=self.decay_input,
-                v_rest=self._constant("v_rest", x),
-                **self._firing(x),
-            )
-        )
+    def _arguments(self, x: Tensor) -> dict[str, Any]:
+        own = {"decay_input": self.decay_input, "v_rest": self._constant("v_rest", x)}
+        return {"decay": learned_decay(self, "w", x)} | own | self._firing(x)
 
     def _firing(self, x: Tensor) -> dict[str, Any]:
         firing = super()._firing(x)

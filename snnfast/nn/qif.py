@@ -7,8 +7,6 @@ from typing import Any
 from torch import Tensor
 from typing_extensions import Unpack
 
-from snnfast import ops
-
 from .spiking import Firing, Spiking, add_decay, leak
 
 __all__ = ["QIF"]
@@ -58,16 +56,10 @@ class QIF(Spiking):
         self._add_parameter("v_rest", v_rest)
         self.decay_input = bool(decay_input)
 
-    def forward(self, x: Tensor) -> Any:
-        """Input current ``[T, B, ...]`` -> spikes of the same shape and dtype.
-
-        With ``return_v_seq`` ``(spikes, v_seq)``: also the membrane after every step, ``[T, B, ...]``, float64 for
-        float64 ``x``, else float32.
-        """
+    def _arguments(self, x: Tensor) -> dict[str, Any]:
         names = ("tau", "decay", "a0", "v_c", "v_rest")
         constants: dict[str, Any] = {name: self._constant(name, x) for name in names}
-        options = constants | {"decay_input": self.decay_input} | self._firing(x)
-        return self._finish(*ops.qif(x, *self._load_states(x), **options))
+        return constants | {"decay_input": self.decay_input} | self._firing(x)
 
     def _shown(self) -> dict[str, Any]:
         own = leak(self, "") | {"a0": self.a0, "v_c": self.v_c}

@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 import torch
 from torch import Tensor, nn
 
-from snnfast import check
+from snnfast import check, ops
 from snnfast.surrogate import SurrogateLike, resolve
 
 from .state import Stateful
@@ -81,6 +81,19 @@ class Spiking(Stateful):
         if value is not None and not isinstance(value, Tensor):
             check.number(type(self).__name__, name, value)
         self._add_constant(name, value)
+
+    def forward(self, x: Tensor) -> Any:
+        """Input current ``[T, B, ...]`` -> spikes of the same shape and dtype.
+
+        With ``return_v_seq`` ``(spikes, v_seq)``: also the membrane after every step, ``[T, B, ...]``, float64 for
+        float64 ``x``, else float32.
+        """
+        states = self._load_states(x)
+        return self._finish(*getattr(ops, self.op)(x, *states, **self._arguments(x)))
+
+    def _arguments(self, x: Tensor) -> dict[str, Any]:
+        """What the op takes besides ``x`` and the states."""
+        return self._firing(x)
 
     def _firing(self, x: Tensor) -> dict[str, Any]:
         threshold = self._constant("v_threshold", x)

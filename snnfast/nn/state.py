@@ -78,7 +78,7 @@ class Stateful(nn.Module):
         for name in self.states:
             value = getattr(self, name)
             if value is not None:
-                if value.shape != x.shape[1:]:
+                if value.shape != self._state_shape(name, value, x):
                     raise ValueError(
                         f"{layer}: the state {name} has shape {list(value.shape)}, but x.shape[1:] "
                         f"is {list(x.shape[1:])}; call reset() before a batch of another shape"
@@ -102,6 +102,10 @@ class Stateful(nn.Module):
                 raise RuntimeError(sentence)
         # Autograd cannot save it, and training may well follow a validation.
         return value.clone() if _is_left_by_inference_mode(value) else value
+
+    def _state_shape(self, name: str, value: Tensor, x: Tensor) -> tuple[int, ...]:
+        """The shape that a state must have for ``x``."""
+        return tuple(x.shape[1:])
 
     def _store_states(self, *states: Tensor | None) -> None:
         if not self.stateful:

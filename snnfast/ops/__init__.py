@@ -31,6 +31,7 @@ from snnfast.reference.lif import iaf as _iaf
 from snnfast.reference.lif import li as _li
 from snnfast.reference.lif import lif as _lif
 from snnfast.reference.qif import qif as _qif
+from snnfast.reference.recurrent import recurrent as _recurrent
 
 from . import bp_stdp as _bp_stdp
 from . import bp_stdp_network as _bp_stdp_network
@@ -70,6 +71,7 @@ __all__ = [
     "lif",
     "poisson",
     "qif",
+    "recurrent",
     "spike_conv2d",
     "spike_count",
     "spike_linear",
@@ -94,6 +96,7 @@ li = _neuron.neuron(_li)
 lif = _neuron.neuron(_lif)
 poisson = public(_poisson_call, _poisson.run, __name__)
 qif = _neuron.neuron(_qif)
+recurrent = _neuron.neuron(_recurrent)
 spike_conv2d = public(_spike_conv2d_call, _spike_conv2d.run, __name__)
 spike_count = public(_spike_count_call, _spike_count.run, __name__)
 spike_linear = public(_spike_linear_call, _spike_linear.run, __name__)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -87,3 +88,16 @@ def batched(
         else broadcast(value, dim)
         for k, (value, dim) in enumerate(zip(flat, in_dims))
     ]
+
+
+def one_by_one(kernel: Any) -> Callable[..., Any]:
+    """A kernel under ``torch.vmap`` by a call a sample, which may have weights, and a gradient of them, of its own."""
+
+    def mapped(info: Any, in_dims: tuple[int | None, ...], *flat: Any) -> Any:
+        samples = [
+            kernel(*(v if d is None else v.select(d, k) for v, d in zip(flat, in_dims)))
+            for k in range(info.batch_size)
+        ]
+        return tuple(map(torch.stack, zip(*samples))), (0,) * len(samples[0])
+
+    return mapped

@@ -11,10 +11,18 @@ from torch import Tensor
 from snnfast import backend
 from snnfast.calls.call import Parameter, fields_of_kind, flatten, positions, public, unflatten
 from snnfast.calls.neuron import answer
+from snnfast.calls.recurrent import FIELDS, recurrent_of
 from snnfast.check import state_dtype
 
 from .autograd import below_autograd, refuse_tangents, traced, wants_gradient
-from .layout import batched, dense_order, inverse, parameter_run, permute_neurons
+from .layout import (
+    batched,
+    dense_order,
+    inverse,
+    one_by_one,
+    parameter_run,
+    permute_neurons,
+)
 
 # The kernels keep the state every so many steps and recompute the steps between in the backward pass. Emulated CUDA
 # counts as CUDA.
@@ -31,18 +39,23 @@ class _Kind:
         call: its type.
         stem: of its kernels' names, the last part of the name of the module that defines the call.
         states, params: the names of its states and parameters.
+        more: the names of its other tensors, if its neurons feed each other; such kernels are given their spikes back.
         at: where a field stands among the plain arguments; of a parameter, its tensor.
         gradient: which output of the backward kernel is the gradient of the plain argument at a place.
     """
 
     def __init__(self, call: Any) -> None:
         self.call, self.at = call, positions(call)
-        self.stem = call.__module__.rpartition(".")[2]
-        self.states = fields_of_kind(call, Tensor | None)
-        self.params = fields_of_kind(call, Parameter)
+        neuron = getattr(call, "neuron", call)
+        recurrent = "" if neuron is call else "recurrent_"
+        self.stem = recurrent + neuron.__module__.rpartition(".")[2]
+        self.states = fields_of_kind(neuron, Tensor | None)
+        self.params = fields_of_kind(neuron, Parameter)
+        self.more = tuple(FIELDS) if recurrent else ()
         self.at |= {name: self.at[name] + 1 for name in self.params}
         self.neurons = self.states + self.params
-        self.gradient = {self.at[name]: k for k, name in enumerate(("x", *self.neurons))}
+        tensors = ("x", *self.neurons, *self.more)
+        self.gradient = {self.at[name]: k for k, name in enumerate(tensors)}
         self.forward, self.backward = f"{self.stem}_forward", f"{self.stem}_backward"
 
 
@@ -50,14 +63,18 @@ _KINDS: dict[Any, _Kind] = {}
 
 
 def neuron(reference: Callable[P, R]) -> Callable[P, R]:
-    """The public op of a neuron, from its reference."""
+    """The public op of a neuron, from its reference, or of all of them with recurrent connections."""
     check, equation = reference.check, reference.equation  # type: ignore[attr-defined]
     call_type = get_type_hints(check)["return"]
-    kind = _KINDS.setdefault(call_type, _Kind(call_type))
+    if hasattr(call_type, "_fields"):
+        for each in (call_type, recurrent_of(call_type)):
+            _KINDS.setdefault(each, _Kind(each))
 
     def run(op: str, call: Any) -> Any:
         kernels = backend.library(op, call.x, call.surrogate)
-        outputs = equation(call) if kernels is None else _scan(kernels, op, kind, call)
+        outputs = (
+            equation(call) if kernels is None else _scan(kernels, op, _KINDS[type(call)], call)
+        )
         return answer(call, outputs)
 
     return public(check, run, "snnfast.ops")
@@ -71,8 +88,9 @@ def _scan(kernels: Any, op: str, kind: _Kind, call: Any) -> tuple[Tensor, ...]:
         value = getattr(call, name)
         if value is not None and type(value) is not float and isinstance(value, Tensor):
             given[name] = value
-    refuse_tangents(op, (x, *given.values()))
-    order = dense_order(x)
+    more = {name: getattr(call, name) for name in kind.more if getattr(call, name) is not None}
+    refuse_tangents(op, (x, *given.values(), *more.values()))
+    order = None if kind.more else dense_order(x)
     if order is not None:
         x = x.permute(order)
         given = {name: permute_neurons(value, order) for name, value in given.items()}  # type: ignore[misc]
@@ -81,6 +99,7 @@ def _scan(kernels: Any, op: str, kind: _Kind, call: Any) -> tuple[Tensor, ...]:
         given |= {n: parameter_run(given[n], shape) for n in kind.params if n in given}
     if given or order is not None:
         call = call._replace(x=x, **given)
+    given |= more
     flat, tensors = flatten(call), (x, *given.values())
     if not wants_gradient(tensors):
         outputs = below_autograd(getattr(kernels, kind.forward), *flat, 0)
@@ -118,7 +137,7 @@ class _Scan(torch.autograd.Function):
         *tensors: Tensor,
     ) -> Any:
         outputs = below_autograd(getattr(kernels, kind.forward), *flat, every)
-        _save(ctx, kernels, kind, every, flat, places, tensors, outputs[-1])
+        _save(ctx, kernels, kind, every, flat, places, tensors, outputs)
         return outputs[:-1]
 
     @staticmethod
@@ -134,11 +153,11 @@ def _save(
     flat: list[Any],
     places: Sequence[int],
     tensors: Sequence[Tensor],
-    checkpoints: Tensor,
+    outputs: Sequence[Tensor],
 ) -> None:
     """Keeps what the backward pass needs; ``flat`` is the context's own."""
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(checkpoints, *tensors)
+    ctx.save_for_backward(outputs[-1], outputs[0] if kind.more else None, *tensors)
     for place in places:
         flat[place] = None
     ctx.kernels, ctx.kind, ctx.every, ctx.flat, ctx.places = kernels, kind, every, flat, places
@@ -146,7 +165,7 @@ def _save(
 
 def _gradients(ctx: Any, grads: Sequence[Tensor | None]) -> list[Tensor]:
     """Gradients of the tensors at ``ctx.places`` from those of spikes, states and membranes."""
-    checkpoints, *tensors = ctx.saved_tensors
+    checkpoints, spikes, *tensors = ctx.saved_tensors
     kind, every, places, flat = ctx.kind, ctx.every, ctx.places, list(ctx.flat)
     for place, value in zip(places, tensors):
         flat[place] = value
@@ -163,7 +182,8 @@ def _gradients(ctx: Any, grads: Sequence[Tensor | None]) -> list[Tensor]:
         grad_v_seq = None
     state_needed = any(flat[at[name]] is not None for name in kind.states)
     kernel = getattr(ctx.kernels, kind.backward)
-    arguments = (*flat, checkpoints, every, state_needed, *grad_outputs, grad_v_seq)
+    kept = (spikes, checkpoints) if kind.more else (checkpoints,)
+    arguments = (*flat, *kept, every, state_needed, *grad_outputs, grad_v_seq)
     # with create_graph=True the kernel says that it has no second derivative
     outputs = kernel(*arguments) if torch.is_grad_enabled() else below_autograd(kernel, *arguments)
     return [
@@ -206,17 +226,22 @@ def _register(namespace: str, kind: _Kind) -> None:
     @torch.library.register_fake(backward)
     def _(*flat: Any) -> tuple[Tensor, ...]:
         call, needed = unflatten(call_type, flat), flat[-3 - len(states)]
-        return (
+        grads = (
             call.x.new_empty(call.x.shape),
             *(neurons(call.x, needed) for _ in states),
             *(neurons(call.x, isinstance(getattr(call, name), Tensor)) for name in params),
         )
+        if not kind.more:
+            return grads
+        past = neurons(call.x, False) if call.past is None else call.past
+        more = call.weight, past, neurons(call.x, call.delay is not None)
+        return *grads, *(value.new_empty(value.shape) for value in more)
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         flat = list(inputs[:-1])
         places = [place for place in kind.gradient if isinstance(flat[place], Tensor)]
         tensors = [flat[place] for place in places]
-        _save(ctx, kernels, kind, inputs[-1], flat, places, tensors, output[-1])
+        _save(ctx, kernels, kind, inputs[-1], flat, places, tensors, output)
 
     def differentiate(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         result: list[Tensor | None] = [None] * (len(ctx.flat) + 1)
@@ -232,6 +257,10 @@ def _register(namespace: str, kind: _Kind) -> None:
         )
 
     torch.library.register_autograd(backward, no_second_derivative)
+    if kind.more:
+        for name, kernel in ((forward, kind.forward), (backward, kind.backward)):
+            torch.library.register_vmap(name, one_by_one(getattr(kernels, kernel)))
+        return
 
     @torch.library.register_vmap(forward)
     def _(info: Any, in_dims: tuple[int | None, ...], *flat: Any) -> Any:

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, get_type_hints
 
 import torch
 from torch import Tensor
 
 from snnfast import check
 from snnfast.calls.call import equation
-from snnfast.calls.neuron import answer
+from snnfast.calls.neuron import NEURONS, answer
 from snnfast.surrogate import resolve
 
 P = ParamSpec("P")
+
+# The equation of every neuron by the type of its call.
+EQUATIONS: dict[Any, Callable[[Any], tuple[Tensor, ...]]] = {}
 
 
 def neuron(
     check: Callable[P, Any],
 ) -> Callable[[Callable[[Any], tuple[Tensor, ...]]], Callable[P, tuple[Tensor, ...]]]:
     """Makes an equation that gives spikes, states and membranes the public op of ``snnfast.reference``."""
-    return equation(check, answer)
+    NEURONS[check.__name__] = check
+    publish = equation(check, answer)
+
+    def enter(function: Callable[[Any], tuple[Tensor, ...]]) -> Callable[P, tuple[Tensor, ...]]:
+        EQUATIONS[get_type_hints(check)["return"]] = function
+        return publish(function)
+
+    return enter
 
 
 class _HardReset(torch.autograd.Function):

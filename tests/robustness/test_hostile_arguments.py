@@ -31,6 +31,7 @@ HOSTILE = {
     "Method": ("no such", 3),
     "Module": ("a", 3),
     "SpikeProp": ("a", 3),
+    "Spiking": ("a", 3),
 }
 
 
@@ -71,6 +72,7 @@ GOOD = {
     "alif": {"x": X},
     "spike_conv2d": {"x": torch.zeros(2, 3, 4, 4), "weight": torch.ones(2, 3, 3, 3)},
     "delay": {"x": X, "d": 1.5},
+    "recurrent": {"x": X, "weight": torch.zeros(4, 4)},
     "spike_count": {"x": X},
     "spike_linear": {"x": X, "weight": W},
     "poisson": {"p": torch.full((4,), 0.5), "num_steps": 3},
@@ -94,6 +96,8 @@ GOOD = {
     "EIF": {},
     "Izhikevich": {},
     "QIF": {},
+    "RLIF": {"features": 4},
+    "Recurrent": {"neuron": nn.LIF(), "features": 4},
     "Delay": {"channels": 3, "max_delay": 4.0},
     "ALIF": {},
     "AdLIF": {},

@@ -19,12 +19,13 @@ LAYERS = {
     "signatures, checks, calls": """
         calls calls.presentations calls.poisson calls.call calls.neuron calls.spikeprop
         calls.spike_conv2d calls.spike_count calls.spike_linear calls.delay calls.diehl_cook calls.stdp calls.<neuron>
-        calls.diehl_cook_conductance calls.bp_stdp calls.bp_stdp_network
+        calls.recurrent calls.diehl_cook_conductance calls.bp_stdp calls.bp_stdp_network
     """,
     "equations": """
         reference reference.exp reference.poisson reference.neuron reference.spikeprop
         reference.stdp reference.presentations reference.<neuron>
         reference.bp_stdp reference.diehl_cook_conductance reference.diehl_cook
+        reference.recurrent
         reference.spike_conv2d reference.spike_count reference.spike_linear reference.delay reference.bp_stdp_network
     """,
     "kernels, or the reference": """
@@ -38,7 +39,7 @@ LAYERS = {
         nn.spike_conv2d nn.spike_linear nn.time
         nn.spiking nn.delay data.event_files data.events data.folder data.own data.iris_loader data.loading data loss
         testing nn.spikeprop
-        nn.<neuron> encoder.poisson encoder.bernoulli encoder.manual encoder
+        nn.<neuron> nn.recurrent encoder.poisson encoder.bernoulli encoder.manual encoder
         learning.stdp learning.bp_stdp learning.spikeprop learning nn.presets nn.replace nn
     """,
     "what a network does while it runs": """

@@ -47,11 +47,11 @@ NAMES = {
         "DiehlCookConductanceResult DiehlCookConductanceState DiehlCookResult DiehlCookState "
         "Events Rates StdpState BpStdpNetworkResult "
         "adlif alif bp_stdp_ bp_stdp_network_ cuba cubali delay diehl_cook_ diehl_cook_conductance_ eif "
-        "iaf izhikevich li lif poisson qif spike_conv2d spike_count spike_linear spikeprop stdp_"
+        "iaf izhikevich li lif poisson qif recurrent spike_conv2d spike_count spike_linear spikeprop stdp_"
     ),
     "snnfast.reference": (
         "adlif alif bp_stdp_ bp_stdp_network_ cuba cubali delay diehl_cook_ diehl_cook_conductance_ eif "
-        "iaf izhikevich li lif poisson qif spike_conv2d spike_count spike_linear spikeprop stdp_"
+        "iaf izhikevich li lif poisson qif recurrent spike_conv2d spike_count spike_linear spikeprop stdp_"
     ),
     "snnfast.surrogate": (
         "Surrogate atan fast_sigmoid gaussian rectangle resolve sigmoid straight_through triangle"
@@ -94,6 +94,7 @@ SIGNATURES = {
     ),
     "spike_conv2d": "x, weight, bias=None, *, padding=0, method='auto'",
     "delay": "x, d, past=None, *, sigma=0.0",
+    "recurrent": "x, weight, past=None, *, neuron='lif', delay=None, **arguments",
     "spike_count": "x, v=None, count=None, *, v_threshold=1.0, v_reset=None",
     "spike_linear": "x, weight, bias=None, *, method='auto'",
     "poisson": ("p, num_steps, *, generator=None, seed=None, dtype=torch.float32, validate=True"),

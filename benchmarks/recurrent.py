@@ -1,0 +1,113 @@
+"""LIF neurons whose spikes come back to them, ``x [T, B, H]``, about 10 % spikes; adLIF and other libraries beside.
+
+``plain_loop`` is what a user writes, a step at a time; ``tuned_loop`` what an expert does; ``compiled_loop`` the plain
+loop's step through torch.compile. The gradients are those of ``x`` and the weights.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks import neurons, report
+from benchmarks.timing import Prepared, Task
+
+SHAPES = ((200, 64, 128), (200, 8, 64))
+QUICK_SHAPES = ((3, 2, 5),)
+FLOOR = "clone"
+BASELINES = ("lif", "adlif", "delays", "plain_loop", "tuned_loop", "snntorch", "norse")
+FORWARD, TRAINING = "forward", "forward+backward"
+# How many times snnfast's time each may take at least, forward and backward, by shape.
+LIMITS = {
+    (SHAPES[0], "plain_loop"): 8.0,
+    (SHAPES[0], "compiled_loop"): 6.0,
+    (SHAPES[1], "plain_loop"): 12.0,
+}
+ADLIF = 1.5  # how many times LIF's it may take
+
+Run = Callable[[Tensor, Tensor], Tensor]
+
+
+def inputs(task: Task) -> tuple[Tensor, Tensor, Tensor]:
+    """Currents that make about a tenth of the neurons fire, weights, and a gradient of the spikes."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(task.shape, generator=generator) * 1.6 - 0.1
+    H = task.shape[-1]
+    weight = (torch.rand(H, H, generator=generator) - 0.5) / 3
+    wide = torch.float64 if task.dtype == "float64" else torch.float32
+    grad = torch.rand(task.shape, generator=generator) - 0.5
+    device, dtype = task.device, task.torch_dtype
+    return x.to(device, dtype), weight.to(device, wide), grad.to(device, dtype)
+
+
+def ours(neuron: str, weight: Tensor, delays: bool) -> Run:
+    import snnfast
+
+    generator = torch.Generator().manual_seed(1)
+    d = (torch.rand(len(weight), generator=generator) * 10).to(weight) if delays else None
+    options: dict[str, Any] = {"return_state": False}
+    if neuron == "adlif":
+        # the form and the middle of the ranges of Baronig et al. 2025
+        options |= {"decay": 0.93, "decay_w": 0.99, "a": 0.5, "b": 1.0, "v_threshold": 0.1}
+
+    def run(x: Tensor, w: Tensor) -> Tensor:
+        spikes: Tensor = snnfast.ops.recurrent(x, w, neuron=neuron, delay=d, **options)[0]
+        return spikes
+
+    return run
+
+
+def implementation(name: str, weight: Tensor) -> Run:
+    if name in (neurons.OURS, "adlif", "delays"):
+        return ours("adlif" if name == "adlif" else "lif", weight, name == "delays")
+    if name == "lif":
+        import snnfast
+
+        return lambda x, w: snnfast.ops.lif(x, return_state=False)[0]
+    module = importlib.import_module(f"benchmarks.baselines.{name}")
+    run: Run = module.recurrent(weight)
+    return run
+
+
+def prepare(task: Task) -> Prepared:
+    x, weight, grad = inputs(task)
+    if task.implementation == FLOOR:
+        return Prepared({FLOOR: x.clone}, {})
+    run = implementation(task.implementation, weight)
+    leaves = (x.clone().requires_grad_(), weight.clone().requires_grad_())
+
+    def forward() -> Tensor:
+        with torch.no_grad():
+            return run(x, weight)
+
+    def training() -> None:
+        for leaf in leaves:
+            leaf.grad = None
+        run(*leaves).backward(grad)
+
+    training()
+    facts = {"rate": forward().double().mean().item()}
+    return Prepared({FORWARD: forward, TRAINING: training}, facts)
+
+
+def verdicts(found: list[report.Row]) -> list[dict[str, Any]]:
+    """Whether the promises are kept, on the CPU with one thread in float32."""
+    judged = []
+    for row in found:
+        if row.name != TRAINING or row.per_ours is None or row.task.shape not in SHAPES:
+            continue
+        if (row.task.device, row.task.dtype, row.task.threads) != ("cpu", "float32", 1):
+            continue
+        name, shape = row.task.implementation, row.task.shape
+        if (shape, name) in LIMITS:
+            ratio = f"{name} / snnfast"
+            judged.append(
+                report.verdict(shape, TRAINING, ratio, row.per_ours, ">=", LIMITS[shape, name])
+            )
+        if name == "adlif":
+            judged.append(report.verdict(shape, TRAINING, "adlif / lif", row.per_ours, "<=", ADLIF))
+    return judged

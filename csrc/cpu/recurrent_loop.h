@@ -1,0 +1,432 @@
+// The scan over time of neurons that feed each other (core/recurrent.h) on the CPU, for any neuron. A group of samples runs
+// through all time steps before the next; the maths of a step is that of neuron_loop.h, a piece of a sample at a time, always
+// with coefficients of its own for every neuron.
+#pragma once
+#include "core/recurrent.h"
+#include "cpu/neuron_loop.h"
+#include "cpu/recurrent_sums.h"
+
+namespace snnfast::cpu {
+namespace {
+
+// ---- one step of m neurons
+
+template <class Neuron, class C>
+using Step = void (*)(const C*, C (*)[kBlock], C*, C (*)[kBlock], const Coefficients<Neuron, C, false>&, int64_t);
+
+// Rows of the tape: the charged states, the input, the states before. Without Taped none are written.
+template <class Neuron, class C, Reset R, bool Taped>
+void recurrent_step(const C* x, C (*states)[kBlock], C* spikes, C (*tape)[kBlock], const Coefficients<Neuron, C, false>& coefficients, int64_t m) {
+  using Rows = Tape<Neuron, false>;
+  SNNFAST_SIMD
+  for (int64_t i = 0; i < m; i++) {
+    C c[Neuron::kCoefficients], state[Neuron::kStates], charged[Neuron::kTape];
+    coefficients.of(i, c);
+    SNNFAST_UNROLL
+    for (int k = 0; k < Neuron::kStates; k++) state[k] = states[k][i];
+    if constexpr (Taped) {
+      tape[Rows::kX][i] = x[i];
+      SNNFAST_UNROLL
+      for (int k = 0; k < Neuron::kStates; k++) tape[Rows::kState + k][i] = state[k];
+    }
+    spikes[i] = neuron_step<Neuron, R>(x[i], c, state, charged);
+    if constexpr (Taped) {
+      SNNFAST_UNROLL
+      for (int k = 0; k < Neuron::kTape; k++) tape[k][i] = charged[k];
+    }
+    SNNFAST_UNROLL
+    for (int k = 0; k < Neuron::kStates; k++) states[k][i] = state[k];
+  }
+}
+
+// Where the surrogate's slope is taken; then the slope. Apart from the neuron's maths, which would else be compiled for each surrogate.
+template <class Neuron, class C>
+void margins(const C (*tape)[kBlock], const Coefficients<Neuron, C, false>& coefficients, C* out, int64_t m) {
+  SNNFAST_SIMD
+  for (int64_t i = 0; i < m; i++) {
+    C c[Neuron::kCoefficients], charged[Neuron::kTape];
+    coefficients.of(i, c);
+    SNNFAST_UNROLL
+    for (int k = 0; k < Neuron::kTape; k++) charged[k] = tape[k][i];
+    out[i] = neuron_margin<Neuron>(charged, c);
+  }
+}
+
+template <class C>
+using Slopes = void (*)(C*, C, int64_t);
+
+template <Surrogate S, class C>
+void slopes(C* row, C alpha, int64_t m) {
+  SNNFAST_SIMD
+  for (int64_t i = 0; i < m; i++) row[i] = surrogate_derivative<S, C>(row[i], alpha);
+}
+
+template <class C>
+Slopes<C> slopes_of(int32_t surrogate) {
+  switch (static_cast<Surrogate>(surrogate)) {
+    case Surrogate::atan: return &slopes<Surrogate::atan, C>;
+    case Surrogate::sigmoid: return &slopes<Surrogate::sigmoid, C>;
+    case Surrogate::fast_sigmoid: return &slopes<Surrogate::fast_sigmoid, C>;
+    case Surrogate::rectangle: return &slopes<Surrogate::rectangle, C>;
+    case Surrogate::triangle: return &slopes<Surrogate::triangle, C>;
+    case Surrogate::gaussian: return &slopes<Surrogate::gaussian, C>;
+    default: return &slopes<Surrogate::straight_through, C>;
+  }
+}
+
+template <class Neuron, class C>
+using StepBackward = void (*)(const C (*)[kBlock], const C*, const C*, const C*, C (*)[kBlock], C*, C (*)[kBlock], const Coefficients<Neuron, C, false>&,
+                              const NeuronBackward<Neuron>&, int64_t);
+
+// grad: dL/d(states after the step) on entry, dL/d(states before it) on return.
+template <class Neuron, class C, Reset R>
+void recurrent_step_backward(const C (*tape)[kBlock], const C* grad_spikes, const C* grad_v, const C* slope, C (*grad)[kBlock], C* grad_x,
+                             C (*grad_params)[kBlock], const Coefficients<Neuron, C, false>& coefficients, const NeuronBackward<Neuron>& a, int64_t m) {
+  using Rows = Tape<Neuron, false>;
+  const C attached = a.detach_reset ? C(0) : C(1);
+  C settings[Neuron::kSettings];
+  neuron_settings(a, settings);
+  SNNFAST_SIMD
+  for (int64_t i = 0; i < m; i++) {
+    C c[Neuron::kCoefficients], charged[Neuron::kTape], before[Neuron::kStates], g[Neuron::kStates], gp[Neuron::kParams];
+    coefficients.of(i, c);
+    SNNFAST_UNROLL
+    for (int k = 0; k < Neuron::kTape; k++) charged[k] = tape[k][i];
+    SNNFAST_UNROLL
+    for (int k = 0; k < Neuron::kStates; k++) before[k] = tape[Rows::kState + k][i], g[k] = grad[k][i];
+    SNNFAST_UNROLL
+    for (int k = 0; k < Neuron::kParams; k++) gp[k] = grad_params[k][i];
+    g[0] += grad_v[i];
+    grad_x[i] = neuron_step_backward<Neuron, R>(tape[Rows::kX][i], before, charged, c, settings, grad_spikes[i], slope[i], attached, g, gp);
+    SNNFAST_UNROLL
+    for (int k = 0; k < Neuron::kStates; k++) grad[k][i] = g[k];
+    SNNFAST_UNROLL
+    for (int k = 0; k < Neuron::kParams; k++) grad_params[k][i] = gp[k];
+  }
+}
+
+// ---- a group of samples
+
+// A group of samples: where its neurons are, and what arrives there.
+template <class Neuron, class C>
+struct Group {
+  const NeuronScan<Neuron>& a;
+  const Recurrence& r;
+  const RecurrentMemory<Neuron, C>& memory;
+  const int64_t first, samples, H, width, pieces, mask;
+
+  Group(const NeuronScan<Neuron>& scan, const Recurrence& recurrence, const RecurrentMemory<Neuron, C>& given, int64_t group)
+      : a(scan),
+        r(recurrence),
+        memory(given),
+        first(group * kRecurrentGroup),
+        samples(scan.N / recurrence.H - first < kRecurrentGroup ? scan.N / recurrence.H - first : kRecurrentGroup),
+        H(recurrence.H),
+        width(padded(recurrence.H)),
+        pieces((recurrence.H + kBlock - 1) / kBlock),
+        mask(recurrence.ring - 1) {
+    clear(memory.current, kRecurrentGroup * width);
+    clear(memory.spikes, kRecurrentGroup * width);
+    clear(memory.row, kRecurrentGroup * width);
+    for (int64_t j = 0; j < (r.delay ? H : 0); j++) memory.lags[j] = lag_of(static_cast<const C*>(r.delay)[j], a.T + r.K);
+    each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) { coefficients(g, p) = Coefficients<Neuron, C, false>(a, n0, m); });
+  }
+
+  static void clear(C* row, int64_t n) {
+    for (int64_t i = 0; i < n; i++) row[i] = C(0);
+  }
+
+  // visit(sample of the group, piece, its first neuron, how many)
+  template <class Visit>
+  inline void each_piece(const Visit& visit) const {
+    for (int64_t g = 0; g < samples; g++)
+      for (int64_t p = 0; p < pieces; p++) visit(g, p, (first + g) * H + p * kBlock, H - p * kBlock < kBlock ? H - p * kBlock : kBlock);
+  }
+
+  using Block = C (*)[kBlock];
+  Block piece(int64_t g, int64_t p, int row) const {
+    return reinterpret_cast<Block>(memory.pieces + ((g * pieces + p) * RecurrentMemory<Neuron, C>::kPieceRows + row) * kBlock);
+  }
+  Block state(int64_t g, int64_t p) const { return piece(g, p, 0); }
+  Block grad(int64_t g, int64_t p) const { return piece(g, p, Neuron::kStates); }
+  Block grad_params(int64_t g, int64_t p) const { return piece(g, p, 2 * Neuron::kStates); }
+  Coefficients<Neuron, C, false>& coefficients(int64_t g, int64_t p) const {
+    static_assert(sizeof(Coefficients<Neuron, C, false>) <= (Neuron::kCoefficients + 1) * kBlock * sizeof(C));
+    return *reinterpret_cast<Coefficients<Neuron, C, false>*>(piece(g, p, 2 * Neuron::kStates + Neuron::kParams));
+  }
+  Block tape(int64_t j, int64_t g, int64_t p) const {
+    return reinterpret_cast<Block>(memory.tape + ((j * kRecurrentGroup + g) * pieces + p) * kNeuronTapeRows<Neuron> * kBlock);
+  }
+  C* ring(C* rows, int64_t t, int64_t g) const { return rows + ((t & mask) * kRecurrentGroup + g) * width; }
+  int64_t list(int64_t j, int64_t g) const { return (j * kRecurrentGroup + g) * (width + 16); }
+
+  // x[t] of a sample, then what arrives of list j.
+  C* charge(int64_t t, int64_t j, int64_t g) const {
+    C* current = memory.current + g * width;
+    const C* x = read_row<C>(a.x, t, (first + g) * H, H, current);
+    if (x != current) copy(current, x, H);
+    add_events(current, static_cast<const C*>(r.to_post), width, memory.index + list(j, g), memory.value + list(j, g), memory.count[j * kRecurrentGroup + g]);
+    return current;
+  }
+
+  // The spikes of sample g at step t, before the first step from the past; null where there are none.
+  const C* spikes_at(const Rows& rows, int64_t t, int64_t g) const {
+    C* buffer = memory.row + g * width;
+    if (t >= 0) return read_row<C>(rows, t, (first + g) * H, H, buffer);
+    return t + r.K >= 0 ? read_row<C>(r.past, t + r.K, (first + g) * H, H, buffer) : nullptr;
+  }
+
+  // Lists the events of a row: list j.
+  int32_t list_row(int64_t j, int64_t g, const C* row) const {
+    return memory.count[j * kRecurrentGroup + g] = list_events(row, H, memory.index + list(j, g), memory.value + list(j, g));
+  }
+
+  // With delays: the spikes of step t go into the rows of the steps at which they will arrive.
+  void send(int64_t t, int64_t g, const C* spikes) const {
+    const int32_t count = list_row(memory.steps, g, spikes);
+    const int64_t at = list(memory.steps, g);
+    for (int32_t e = 0; e < count; e++) {
+      const int32_t j = memory.index[at + e];
+      const Lag<C>& lag = memory.lags[j];
+      ring(memory.under_way, t + 1 + lag.steps, g)[j] += lag.early * memory.value[at + e];
+      ring(memory.under_way, t + 2 + lag.steps, g)[j] += lag.late * memory.value[at + e];
+    }
+  }
+
+  // Before the first arrive(), that of step t: what was sent until then and has not arrived.
+  void set_out(const Rows& rows, int64_t t) const {
+    if (!r.delay) return;
+    clear(memory.under_way, r.ring * kRecurrentGroup * width);
+    for (int64_t g = 0; g < samples; g++)
+      for (int64_t sent = t - r.ring > -r.K ? t - r.ring : -r.K; sent < t - 1; sent++) {
+        send(sent, g, spikes_at(rows, sent, g));
+        clear(ring(memory.under_way, sent + 1, g), width);
+      }
+  }
+
+  // Makes list j: what arrives at sample g at step t, the step after that of the last call. before: the spikes of the step before.
+  void arrive(const C* before, int64_t t, int64_t j, int64_t g) const {
+    if (!r.delay) {
+      if (before)
+        list_row(j, g, before);
+      else
+        memory.count[j * kRecurrentGroup + g] = 0;
+      return;
+    }
+    if (before) send(t - 1, g, before);
+    C* row = ring(memory.under_way, t, g);
+    list_row(j, g, row);
+    clear(row, width);
+  }
+
+  // dL/d(spikes of step t) through what arrives of them: `row`. `returned` holds dL/d(what arrives), 0 after the last step.
+  const C* returned(int64_t t, int64_t g) const {
+    if (!r.delay && t >= -1) return ring(memory.returned, t + 1, g);
+    C* row = memory.row + g * width;
+    clear(row, H);
+    for (int64_t j = 0; j < (r.delay ? H : 0); j++) {
+      const Lag<C>& lag = memory.lags[j];
+      row[j] = lag.early * returned_to(t + 1 + lag.steps, g, j) + lag.late * returned_to(t + 2 + lag.steps, g, j);
+    }
+    return row;
+  }
+  inline C returned_to(int64_t t, int64_t g, int64_t j) const { return t < 0 ? C(0) : ring(memory.returned, t, g)[j]; }
+
+  // dL/d(delay) through the spikes of step t, of which some are not 0.
+  void delay_backward(int64_t t, int64_t g, const C* spikes) const {
+    const int32_t count = list_row(memory.steps, g, spikes);
+    const int64_t at = list(memory.steps, g);
+    C* sum = memory.grad_delay + g * width;
+    for (int32_t e = 0; e < count; e++) {
+      const int32_t j = memory.index[at + e];
+      const Lag<C>& lag = memory.lags[j];
+      if (lag.moves) sum[j] += memory.value[at + e] * (returned_to(t + 2 + lag.steps, g, j) - returned_to(t + 1 + lag.steps, g, j));
+    }
+  }
+};
+
+template <class C>
+inline void write_row(void* data, Dtype dtype, int64_t offset, int64_t m, bool streaming, const C* row) {
+  if (dtype == native<C>() && !streaming)
+    copy(static_cast<C*>(data) + offset, row, m);
+  else
+    flush_row(data, dtype, offset, m, row);
+}
+
+template <class Neuron, class C>
+void recurrent_forward_group(const RecurrentForward<Neuron>& a, Step<Neuron, C> step, int64_t number, const RecurrentMemory<Neuron, C>& memory) {
+  const Group<Neuron, C> group(a, a.recurrence, memory, number);
+  const int64_t H = group.H;
+  const bool streaming = streams<C>(a.T, a.N);
+  group.each_piece(
+      [&](int64_t g, int64_t p, int64_t n0, int64_t m) { load_initial_state<Neuron, C, false>(a, group.coefficients(g, p), n0, m, group.state(g, p)); });
+  const Rows none{};
+  group.set_out(none, 0);
+  for (int64_t t = 0; t < a.T; t++) {
+    if (a.checkpoints_out && t > 0 && t % a.checkpoint_every == 0)
+      group.each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) {
+        for (int k = 0; k < Neuron::kStates; k++)
+          copy(static_cast<C*>(a.checkpoints_out) + ((t / a.checkpoint_every - 1) * Neuron::kStates + k) * a.N + n0, group.state(g, p)[k], m);
+      });
+    for (int64_t g = 0; g < group.samples; g++) {
+      C* spikes = memory.spikes + g * group.width;
+      const int64_t n0 = (group.first + g) * H;
+      if (t + kAhead < a.T) prefetch_row(a.x, t + kAhead, n0, H);
+      group.arrive(t > 0 ? spikes : group.spikes_at(none, -1, g), t, 0, g);
+      const C* current = group.charge(t, 0, g);
+      for (int64_t p = 0; p < group.pieces; p++) {
+        const int64_t h0 = p * kBlock, m = H - h0 < kBlock ? H - h0 : kBlock;
+        step(current + h0, group.state(g, p), spikes + h0, nullptr, group.coefficients(g, p), m);
+        if (a.v_seq) copy(static_cast<C*>(a.v_seq) + t * a.N + n0 + h0, group.state(g, p)[0], m);
+      }
+      write_row(a.spikes, a.x.dtype, t * a.N + n0, H, streaming, spikes);
+    }
+  }
+  group.each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) {
+    for (int k = 0; k < Neuron::kStates; k++)
+      if (a.state_out[k]) copy(static_cast<C*>(a.state_out[k]) + n0, group.state(g, p)[k], m);
+  });
+}
+
+// Adds to grad_weight, the sum of this group's part.
+template <class Neuron, class C>
+void recurrent_backward_group(const RecurrentBackward<Neuron>& a, Step<Neuron, C> step, Slopes<C> slopes, StepBackward<Neuron, C> step_back, int64_t number,
+                              const RecurrentMemory<Neuron, C>& memory, C* grad_weight) {
+  const Group<Neuron, C> group(a, a.recurrence, memory, number);
+  const Recurrence& r = a.recurrence;
+  const int64_t H = group.H, width = group.width, K = a.checkpoint_every;
+  const bool streaming = streams<C>(a.T, a.N);
+  group.clear(memory.returned, r.ring * kRecurrentGroup * width);
+  group.clear(memory.grad_delay, kRecurrentGroup * width);
+  group.each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) {
+    for (int k = 0; k < Neuron::kStates; k++) {
+      const C* in = static_cast<const C*>(a.grad_state_out[k]);
+      for (int64_t i = 0; i < m; i++) group.grad(g, p)[k][i] = in ? in[n0 + i] : C(0);
+    }
+    for (int k = 0; k < Neuron::kParams; k++) group.clear(group.grad_params(g, p)[k], m);
+  });
+
+  alignas(64) C v_buffer[kBlock], slope[kBlock];
+  for (int64_t segment = a.T ? (a.T - 1) / K : -1; segment >= 0; segment--) {
+    const int64_t t0 = segment * K, steps = a.T - t0 < K ? a.T - t0 : K;
+    group.each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) {
+      if (segment == 0)
+        load_initial_state<Neuron, C, false>(a, group.coefficients(g, p), n0, m, group.state(g, p));
+      else
+        for (int k = 0; k < Neuron::kStates; k++)
+          copy(group.state(g, p)[k], static_cast<const C*>(a.checkpoints) + ((segment - 1) * Neuron::kStates + k) * a.N + n0, m);
+    });
+    group.set_out(a.spikes, t0);
+    for (int64_t j = 0; j < steps; j++) {
+      for (int64_t g = 0; g < group.samples; g++) {
+        if (j + kAhead < steps) prefetch_row(a.x, t0 + j + kAhead, (group.first + g) * H, H);
+        C* spikes = memory.spikes + g * width;  // found again: reading them takes longer
+        group.arrive(j > 0 ? spikes : group.spikes_at(a.spikes, t0 - 1, g), t0 + j, j, g);
+        const C* current = group.charge(t0 + j, j, g);
+        for (int64_t p = 0; p < group.pieces; p++) {
+          const int64_t h0 = p * kBlock, m = H - h0 < kBlock ? H - h0 : kBlock;
+          step(current + h0, group.state(g, p), spikes + h0, group.tape(j, g, p), group.coefficients(g, p), m);
+        }
+      }
+    }
+    for (int64_t j = steps - 1; j >= 0; j--) {
+      const int64_t t = t0 + j;
+      for (int64_t g = 0; g < group.samples; g++) {
+        const int64_t n0 = (group.first + g) * H;
+        if (t > 0) prefetch_row(a.grad_spikes, t - 1, n0, H);
+        const C* through = group.returned(t, g);
+        C* grad_spikes = memory.spikes + g * width;
+        if (a.grad_spikes.data) {
+          const C* given = read_row<C>(a.grad_spikes, t, n0, H, grad_spikes);
+          for (int64_t i = 0; i < H; i++) grad_spikes[i] = given[i] + through[i];
+        } else {
+          copy(grad_spikes, through, H);
+        }
+        C* grad_x = memory.current + g * width;
+        for (int64_t p = 0; p < group.pieces; p++) {
+          const int64_t h0 = p * kBlock, m = H - h0 < kBlock ? H - h0 : kBlock;
+          const C* grad_v = v_buffer;
+          if (a.grad_v_seq.data)
+            grad_v = read_row<C>(a.grad_v_seq, t, n0 + h0, m, v_buffer);
+          else
+            group.clear(v_buffer, m);
+          margins<Neuron, C>(group.tape(j, g, p), group.coefficients(g, p), slope, m);
+          slopes(slope, static_cast<C>(a.alpha), m);
+          step_back(group.tape(j, g, p), grad_spikes + h0, grad_v, slope, group.grad(g, p), grad_x + h0, group.grad_params(g, p), group.coefficients(g, p), a,
+                    m);
+        }
+        write_row(a.grad_x, a.x.dtype, t * a.N + n0, H, streaming, grad_x);
+        add_to_events(grad_x, grad_weight, width, memory.index + group.list(j, g), memory.value + group.list(j, g), memory.count[j * kRecurrentGroup + g]);
+        if (r.delay) group.delay_backward(t, g, group.spikes_at(a.spikes, t, g));
+      }
+      dense(memory.current, static_cast<const C*>(r.to_pre), H, width, group.samples, group.ring(memory.returned, t, 0));
+    }
+  }
+  for (int64_t g = 0; g < group.samples; g++) {
+    const int64_t n0 = (group.first + g) * H;
+    for (int64_t t = -1; t >= -r.K; t--) {
+      write_row(a.grad_past, a.x.dtype, (t + r.K) * a.N + n0, H, false, group.returned(t, g));
+      if (r.delay) group.delay_backward(t, g, group.spikes_at(a.spikes, t, g));
+    }
+    if (a.grad_delay) copy(static_cast<C*>(a.grad_delay) + n0, memory.grad_delay + g * width, H);
+  }
+  group.each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) {
+    const auto grad = group.grad(g, p), grad_params = group.grad_params(g, p);
+    for (int k = 0; k < Neuron::kStates; k++) {
+      if (a.grad_state_in[k]) copy(static_cast<C*>(a.grad_state_in[k]) + n0, grad[k], m);
+      for (int64_t i = 0; i < (a.state_in[k] ? 0 : m); i++) {
+        C gp[Neuron::kParams];
+        for (int q = 0; q < Neuron::kParams; q++) gp[q] = grad_params[q][i];
+        Neuron::rest_backward(k, grad[k][i], gp);
+        for (int q = 0; q < Neuron::kParams; q++) grad_params[q][i] = gp[q];
+      }
+    }
+    for (int k = 0; k < Neuron::kParams; k++)
+      if (a.grad_param[k]) copy(static_cast<C*>(a.grad_param[k]) + n0, grad_params[k], m);
+  });
+}
+
+// ---- from run-time choices to template arguments, over groups or parts [begin, end)
+
+template <class Neuron, class C>
+void recurrent_forward_groups(const RecurrentForward<Neuron>& a, int64_t begin, int64_t end, char* scratch) {
+  const bool hard = a.reset == Reset::hard;
+  const Step<Neuron, C> run = hard ? &recurrent_step<Neuron, C, Reset::hard, false> : &recurrent_step<Neuron, C, Reset::soft, false>;
+  const RecurrentMemory<Neuron, C> memory(scratch, a.recurrence.H, a.recurrence.ring, 1, false);
+  for (int64_t group = begin; group < end; group++) recurrent_forward_group<Neuron, C>(a, run, group, memory);
+  stream_done();
+}
+
+template <class Neuron>
+void recurrent_forward(const RecurrentForward<Neuron>& a, int64_t begin, int64_t end, void* scratch) {
+  char* memory = static_cast<char*>(scratch);
+  a.x.dtype == Dtype::f64 ? recurrent_forward_groups<Neuron, double>(a, begin, end, memory) : recurrent_forward_groups<Neuron, float>(a, begin, end, memory);
+}
+
+template <class Neuron, class C>
+void recurrent_backward_parts(const RecurrentBackward<Neuron>& a, int64_t begin, int64_t end, char* scratch) {
+  const bool hard = a.reset == Reset::hard;
+  const Step<Neuron, C> run = hard ? &recurrent_step<Neuron, C, Reset::hard, true> : &recurrent_step<Neuron, C, Reset::soft, true>;
+  const StepBackward<Neuron, C> back = hard ? &recurrent_step_backward<Neuron, C, Reset::hard> : &recurrent_step_backward<Neuron, C, Reset::soft>;
+  const Slopes<C> slopes = slopes_of<C>(a.surrogate);
+  const int64_t H = a.recurrence.H, size = H * padded(H), steps = a.T < a.checkpoint_every ? a.T : a.checkpoint_every;
+  const RecurrentMemory<Neuron, C> memory(scratch, H, a.recurrence.ring, steps, true);
+  const RecurrentParts parts(a.N / H);
+  for (int64_t part = begin; part < end; part++) {
+    C* grad_weight = static_cast<C*>(a.grad_weight) + part * size;
+    for (int64_t i = 0; i < size; i++) grad_weight[i] = C(0);
+    const int64_t first = part * parts.groups_a_part, left = parts.groups - first;
+    for (int64_t group = first; group < first + (left < parts.groups_a_part ? left : parts.groups_a_part); group++)
+      recurrent_backward_group<Neuron, C>(a, run, slopes, back, group, memory, grad_weight);
+  }
+  stream_done();
+}
+
+template <class Neuron>
+void recurrent_backward(const RecurrentBackward<Neuron>& a, int64_t begin, int64_t end, void* scratch) {
+  char* memory = static_cast<char*>(scratch);
+  a.x.dtype == Dtype::f64 ? recurrent_backward_parts<Neuron, double>(a, begin, end, memory) : recurrent_backward_parts<Neuron, float>(a, begin, end, memory);
+}
+
+}  // namespace
+}  // namespace snnfast::cpu

@@ -1,0 +1,268 @@
+// The scan over time of neurons that feed each other on CUDA: a block is a sample and runs through all steps, so nothing but its own
+// threads wait for each other. A thread has one neuron, whose states are in its registers, or, beyond kRecurrentThreads, several in
+// memory. The weights are in shared memory where they fit, else they are read from the cache.
+#pragma once
+#include "cuda/neuron_kernel.cuh"
+#include "cuda/recurrent_steps.cuh"
+
+namespace snnfast {
+
+int launch_recurrent_weight(const RecurrentWeightGradient&, void* stream);  // recurrent.cu
+
+namespace {
+
+// Rows of numbers a neuron: in registers (kOne), or in columns [rows, N].
+template <class C, int kRows, bool kOne>
+struct Column {
+  C mine[kOne ? kRows : 1];
+  C* columns;
+  int64_t N;
+
+  __device__ __forceinline__ C get(int k, int64_t n) const { return kOne ? mine[kOne ? k : 0] : columns[k * N + n]; }
+  __device__ __forceinline__ void set(int k, int64_t n, C value) {
+    if (kOne)
+      mine[kOne ? k : 0] = value;
+    else
+      columns[k * N + n] = value;
+  }
+};
+
+template <class C>
+__device__ __forceinline__ const C* staged_rows(const void* given, int64_t size, bool staged, C* memory) {
+  const C* rows = static_cast<const C*>(given);
+  if (!staged) return rows;
+  for (int64_t k = threadIdx.x; k < size; k += blockDim.x) memory[k] = rows[k];
+  __syncthreads();
+  return memory;
+}
+
+template <class Neuron, class C, class Rows_>
+__device__ __forceinline__ void initial_state(const NeuronScan<Neuron>& a, const C* c, int64_t n, Rows_& state) {
+#pragma unroll
+  for (int k = 0; k < Neuron::kStates; k++) {
+    const C* in = static_cast<const C*>(a.state_in[k]);
+    state.set(k, n, in ? in[n] : Neuron::rest(k, c));
+  }
+}
+
+template <class Neuron, class C, class T, Reset R, bool kOne>
+__global__ void __launch_bounds__(kRecurrentThreads) recurrent_forward_kernel(const RecurrentForward<Neuron> a, bool staged) {
+  SNNFAST_DYN_SHARED(C, memory);
+  const Recurrence& r = a.recurrence;
+  const int64_t H = r.H, width = padded(H), first = blockIdx.x * H;
+  Events<C> events(memory + (staged ? H * width : 0), H);
+  const C* rows = staged_rows<C>(r.to_post, H * width, staged, memory);
+  const Rows spikes = {a.spikes, a.x.dtype, a.N, 1};
+  Column<C, Neuron::kStates, kOne> state{{}, static_cast<C*>(a.columns), a.N};
+  C c[Neuron::kCoefficients];
+  for (int64_t i = threadIdx.x; i < H; i += blockDim.x) {
+    neuron_coefficients<Neuron, C>(a, first + i, c);
+    initial_state<Neuron>(a, c, first + i, state);
+  }
+  for (int64_t t = 0; t < a.T; t++) {
+    const int32_t count = events.list(H, [&](int64_t i) { return arriving<T, C>(spikes, r, a.T, t, first + i); });
+    for (int64_t i = threadIdx.x; i < H; i += blockDim.x) {
+      const int64_t n = first + i;
+      C x, s[Neuron::kStates], charged[Neuron::kTape];
+      load_row<T, C, 1>(a.x, t, n, &x);
+      if constexpr (!kOne) neuron_coefficients<Neuron, C>(a, n, c);
+#pragma unroll
+      for (int k = 0; k < Neuron::kStates; k++) s[k] = state.get(k, n);
+      if (a.checkpoints_out && t > 0 && t % a.checkpoint_every == 0)
+#pragma unroll
+        for (int k = 0; k < Neuron::kStates; k++) store<C, 1>(a.checkpoints_out, ((t / a.checkpoint_every - 1) * Neuron::kStates + k) * a.N + n, &s[k]);
+      const C spike = neuron_step<Neuron, R>(events.add(x, rows, width, i, count), c, s, charged);
+      store<T, 1>(a.spikes, t * a.N + n, &spike);
+      if (a.v_seq) store<C, 1>(a.v_seq, t * a.N + n, &s[0]);
+#pragma unroll
+      for (int k = 0; k < Neuron::kStates; k++) state.set(k, n, s[k]);
+    }
+  }
+  for (int64_t i = threadIdx.x; i < H; i += blockDim.x)
+#pragma unroll
+    for (int k = 0; k < Neuron::kStates; k++)
+      if (a.state_out[k]) static_cast<C*>(a.state_out[k])[first + i] = state.get(k, first + i);
+}
+
+template <class Neuron, class C, class T, Reset R, bool kOne>
+__global__ void __launch_bounds__(kRecurrentThreads) recurrent_backward_kernel(const RecurrentBackward<Neuron> a, bool staged) {
+  SNNFAST_DYN_SHARED(C, memory);
+  enum { kGrad = Neuron::kStates, kGradParam = kGrad + Neuron::kStates, kReturned = kGradParam + Neuron::kParams, kGradDelay, kOwn };
+  enum { kTapeX = Neuron::kTape, kTapeState };
+  const Recurrence& r = a.recurrence;
+  const int64_t H = r.H, width = padded(H), first = blockIdx.x * H, K = a.checkpoint_every;
+  C* current = memory + (staged ? H * width : 0);  // dL/d(input of this step) of all neurons
+  Events<C> events(current + H, H);
+  const C* to_pre = staged_rows<C>(r.to_pre, H * width, staged, memory);
+  const C* to_post = static_cast<const C*>(r.to_post);
+  C* columns = static_cast<C*>(a.columns);
+  Column<C, kOwn, kOne> own{{}, columns, a.N};
+  const auto tape = [&](int64_t j, int k, int64_t n) -> C& { return columns[(kOwn + j * kNeuronTapeRows<Neuron> + k) * a.N + n]; };
+  C c[Neuron::kCoefficients], settings[Neuron::kSettings];
+  neuron_settings(a, settings);
+  const C attached = a.detach_reset ? C(0) : C(1);
+
+  // dL/d(what arrives at step t), which is 0 outside the steps; all in memory with delays.
+  const auto arrived = [&](int64_t t, int64_t n) { return t < 0 || t >= a.T ? C(0) : static_cast<const C*>(a.returned)[t * a.N + n]; };
+  // dL/d(spike of step t) through what arrives of it; adds to that of the delay.
+  const auto through = [&](int64_t t, int64_t n) {
+    if (!r.delay) return t < -1 ? C(0) : own.get(kReturned, n);
+    const Lag<C> lag = lag_of_neuron<C>(r, a.T, n);
+    const C early = arrived(t + 1 + lag.steps, n), late = arrived(t + 2 + lag.steps, n), spike = spike_at<T, C>(a.spikes, r, t, n);
+    if (lag.moves && spike != C(0)) own.set(kGradDelay, n, own.get(kGradDelay, n) + spike * (late - early));
+    return lag.early * early + lag.late * late;
+  };
+
+  for (int64_t i = threadIdx.x; i < H; i += blockDim.x) {
+    const int64_t n = first + i;
+    neuron_coefficients<Neuron, C>(a, n, c);
+#pragma unroll
+    for (int k = 0; k < Neuron::kStates; k++) {
+      const C* in = static_cast<const C*>(a.grad_state_out[k]);
+      own.set(kGrad + k, n, in ? in[n] : C(0));
+    }
+#pragma unroll
+    for (int k = kGradParam; k < kOwn; k++) own.set(k, n, C(0));
+  }
+  for (int64_t segment = a.T ? (a.T - 1) / K : -1; segment >= 0; segment--) {
+    const int64_t t0 = segment * K, steps = a.T - t0 < K ? a.T - t0 : K;
+    for (int64_t i = threadIdx.x; i < H; i += blockDim.x) {
+      const int64_t n = first + i;
+      if constexpr (!kOne) neuron_coefficients<Neuron, C>(a, n, c);
+      if (segment == 0)
+        initial_state<Neuron>(a, c, n, own);
+      else
+#pragma unroll
+        for (int k = 0; k < Neuron::kStates; k++) own.set(k, n, static_cast<const C*>(a.checkpoints)[((segment - 1) * Neuron::kStates + k) * a.N + n]);
+    }
+    for (int64_t j = 0; j < steps; j++) {
+      const int64_t t = t0 + j;
+      const int32_t count = events.list(H, [&](int64_t i) { return arriving<T, C>(a.spikes, r, a.T, t, first + i); });
+      for (int64_t i = threadIdx.x; i < H; i += blockDim.x) {
+        const int64_t n = first + i;
+        C x, s[Neuron::kStates], charged[Neuron::kTape];
+        load_row<T, C, 1>(a.x, t, n, &x);
+        x = events.add(x, to_post, width, i, count);
+        if constexpr (!kOne) neuron_coefficients<Neuron, C>(a, n, c);
+        tape(j, kTapeX, n) = x;
+#pragma unroll
+        for (int k = 0; k < Neuron::kStates; k++) tape(j, kTapeState + k, n) = s[k] = own.get(k, n);
+        neuron_step<Neuron, R>(x, c, s, charged);
+#pragma unroll
+        for (int k = 0; k < Neuron::kTape; k++) tape(j, k, n) = charged[k];
+#pragma unroll
+        for (int k = 0; k < Neuron::kStates; k++) own.set(k, n, s[k]);
+      }
+    }
+    for (int64_t j = steps - 1; j >= 0; j--) {
+      const int64_t t = t0 + j;
+      for (int64_t i = threadIdx.x; i < H; i += blockDim.x) {
+        const int64_t n = first + i;
+        if constexpr (!kOne) neuron_coefficients<Neuron, C>(a, n, c);
+        C charged[Neuron::kTape], before[Neuron::kStates], g[Neuron::kStates], gp[Neuron::kParams], grad_spike = C(0), grad_v = C(0);
+#pragma unroll
+        for (int k = 0; k < Neuron::kTape; k++) charged[k] = tape(j, k, n);
+#pragma unroll
+        for (int k = 0; k < Neuron::kStates; k++) before[k] = tape(j, kTapeState + k, n), g[k] = own.get(kGrad + k, n);
+#pragma unroll
+        for (int k = 0; k < Neuron::kParams; k++) gp[k] = own.get(kGradParam + k, n);
+        if (a.grad_spikes.data) load_row<T, C, 1>(a.grad_spikes, t, n, &grad_spike);
+        if (a.grad_v_seq.data) load_row<C, C, 1>(a.grad_v_seq, t, n, &grad_v);
+        grad_spike += through(t, n);
+        g[0] += grad_v;
+        C slope = neuron_margin<Neuron>(charged, c);
+        derivatives<C, 1>(a.surrogate, &slope, static_cast<C>(a.alpha), &slope);
+        const C grad_x = neuron_step_backward<Neuron, R>(tape(j, kTapeX, n), before, charged, c, settings, grad_spike, slope, attached, g, gp);
+        store<T, 1>(a.grad_x, t * a.N + n, &grad_x);
+        static_cast<C*>(a.grad_current)[t * a.N + n] = current[i] = grad_x;
+#pragma unroll
+        for (int k = 0; k < Neuron::kStates; k++) own.set(kGrad + k, n, g[k]);
+#pragma unroll
+        for (int k = 0; k < Neuron::kParams; k++) own.set(kGradParam + k, n, gp[k]);
+      }
+      __syncthreads();
+      for (int64_t i = threadIdx.x; i < H; i += blockDim.x) {
+        C sum = C(0);
+        for (int64_t k = 0; k < H; k++) sum += current[k] * to_pre[k * width + i];
+        if (r.delay)
+          static_cast<C*>(a.returned)[t * a.N + first + i] = sum;
+        else
+          own.set(kReturned, first + i, sum);
+      }
+      __syncthreads();
+    }
+  }
+  for (int64_t i = threadIdx.x; i < H; i += blockDim.x) {
+    const int64_t n = first + i;
+    for (int64_t t = -1; t >= -r.K; t--) {
+      const C grad = through(t, n);
+      store<T, 1>(a.grad_past, (t + r.K) * a.N + n, &grad);
+    }
+    if (a.grad_delay) static_cast<C*>(a.grad_delay)[n] = own.get(kGradDelay, n);
+    C gp[Neuron::kParams];
+#pragma unroll
+    for (int k = 0; k < Neuron::kParams; k++) gp[k] = own.get(kGradParam + k, n);
+#pragma unroll
+    for (int k = 0; k < Neuron::kStates; k++) {
+      const C grad = own.get(kGrad + k, n);
+      if (a.grad_state_in[k]) static_cast<C*>(a.grad_state_in[k])[n] = grad;
+      if (!a.state_in[k]) Neuron::rest_backward(k, grad, gp);
+    }
+#pragma unroll
+    for (int k = 0; k < Neuron::kParams; k++)
+      if (a.grad_param[k]) static_cast<C*>(a.grad_param[k])[n] = gp[k];
+  }
+}
+
+// ---- launchers
+
+// Shared memory of `bytes`, and of the weights where they fit beside it.
+template <class C, class Kernel, class Scan>
+int launch_samples(Kernel kernel, const Scan& a, int64_t bytes, cudaStream_t stream) {
+  const int64_t H = a.recurrence.H, weights = H * padded(H) * static_cast<int64_t>(sizeof(C));
+  int device = 0, most = 0;
+  cudaError_t error = cudaGetDevice(&device);
+  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  const bool staged = bytes + weights <= most;
+  if (staged) bytes += weights;
+  if (error == cudaSuccess) error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+  if (error != cudaSuccess) return error;
+  const int64_t threads = H < kRecurrentThreads ? (H + 31) / 32 * 32 : kRecurrentThreads;
+  SNNFAST_LAUNCH(kernel, static_cast<unsigned>(a.N / H), static_cast<unsigned>(threads), static_cast<size_t>(bytes), stream, a, staged);
+  return cudaGetLastError();
+}
+
+template <class Neuron, class C, class T, Reset R>
+int launch_recurrent_scan(const RecurrentForward<Neuron>& a, cudaStream_t stream) {
+  const int64_t bytes = Events<C>::bytes(a.recurrence.H);
+  return a.columns ? launch_samples<C>(recurrent_forward_kernel<Neuron, C, T, R, false>, a, bytes, stream)
+                   : launch_samples<C>(recurrent_forward_kernel<Neuron, C, T, R, true>, a, bytes, stream);
+}
+
+template <class Neuron, class C, class T, Reset R>
+int launch_recurrent_scan(const RecurrentBackward<Neuron>& a, cudaStream_t stream) {
+  const int64_t H = a.recurrence.H, bytes = Events<C>::bytes(H) + H * static_cast<int64_t>(sizeof(C));
+  const int error = H > kRecurrentThreads ? launch_samples<C>(recurrent_backward_kernel<Neuron, C, T, R, false>, a, bytes, stream)
+                                          : launch_samples<C>(recurrent_backward_kernel<Neuron, C, T, R, true>, a, bytes, stream);
+  return error ? error : launch_recurrent_weight({a.T, a.N, a.recurrence, a.spikes, a.grad_current, a.grad_weight}, stream);
+}
+
+template <class Neuron, class C, class T, class Scan>
+int launch_recurrent_as(const Scan& a, cudaStream_t stream) {
+  return a.reset == Reset::hard ? launch_recurrent_scan<Neuron, C, T, Reset::hard>(a, stream) : launch_recurrent_scan<Neuron, C, T, Reset::soft>(a, stream);
+}
+
+// Scan is RecurrentForward or RecurrentBackward.
+template <class Neuron, class Scan>
+int launch_recurrent(const Scan& a, void* stream_pointer) {
+  const cudaStream_t stream = static_cast<cudaStream_t>(stream_pointer);
+  switch (a.x.dtype) {
+    case Dtype::f32: return launch_recurrent_as<Neuron, float, float>(a, stream);
+    case Dtype::f64: return launch_recurrent_as<Neuron, double, double>(a, stream);
+    case Dtype::bf16: return launch_recurrent_as<Neuron, float, BFloat16>(a, stream);
+    default: return launch_recurrent_as<Neuron, float, Half>(a, stream);
+  }
+}
+
+}  // namespace
+}  // namespace snnfast

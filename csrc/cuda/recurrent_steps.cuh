@@ -1,0 +1,77 @@
+// What arrives at neurons that feed each other (core/recurrent.h), on CUDA: read from the spikes of earlier steps, which are in memory.
+#pragma once
+#include "core/half.h"
+#include "core/recurrent.h"
+#include "cuda/launch.h"
+
+namespace snnfast {
+namespace {
+
+template <class T, class C>
+__device__ __forceinline__ C spike_at(const Rows& spikes, const Recurrence& r, int64_t t, int64_t n) {
+  if (t >= 0) return load_as<C>(static_cast<const T*>(spikes.data)[t * spikes.time_stride + n * spikes.inner_stride]);
+  if (t + r.K < 0) return C(0);
+  return load_as<C>(static_cast<const T*>(r.past.data)[(t + r.K) * r.past.time_stride + n * r.past.inner_stride]);
+}
+
+template <class C>
+__device__ __forceinline__ Lag<C> lag_of_neuron(const Recurrence& r, int64_t steps, int64_t n) {
+  return lag_of(static_cast<const C*>(r.delay)[n % r.H], steps + r.K);
+}
+
+// What arrives of neuron n at step t.
+template <class T, class C>
+__device__ __forceinline__ C arriving(const Rows& spikes, const Recurrence& r, int64_t steps, int64_t t, int64_t n) {
+  if (!r.delay) return spike_at<T, C>(spikes, r, t - 1, n);
+  const Lag<C> lag = lag_of_neuron<C>(r, steps, n);
+  if (lag.early == C(0) && lag.late == C(0)) return C(0);
+  return lag.late * spike_at<T, C>(spikes, r, t - 2 - lag.steps, n) + lag.early * spike_at<T, C>(spikes, r, t - 1 - lag.steps, n);
+}
+
+// The events of a sample at a step, in the order of its neurons, in shared memory.
+template <class C>
+struct Events {
+  C* value;
+  int32_t *index, *counts;  // [H], [warps of all neurons]
+
+  static __host__ __device__ int64_t bytes(int64_t H) { return H * static_cast<int64_t>(sizeof(C) + sizeof(int32_t)) + (H + 31) / 32 * 4 + 128 * 4; }
+  __device__ Events(C* memory, int64_t H) : value(memory), index(reinterpret_cast<int32_t*>(memory + H)), counts(index + H) {}
+
+  // Of what(i), for neurons i < H; all threads of the block call it. Returns how many.
+  template <class What>
+  __device__ __forceinline__ int32_t list(int64_t H, const What& what) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const unsigned before = (1u << lane) - 1;
+    for (int64_t base = 0; base < H; base += blockDim.x) {
+      const int64_t i = base + threadIdx.x;
+      const unsigned here = __ballot_sync(~0u, (i < H ? what(i) : C(0)) != C(0));
+      if (lane == 0) counts[i / 32] = __popc(here);
+    }
+    __syncthreads();
+    int32_t total = 0;
+    for (int64_t base = 0; base < H; base += blockDim.x) {
+      const int64_t i = base + threadIdx.x;
+      const C number = i < H ? what(i) : C(0);
+      const unsigned here = __ballot_sync(~0u, number != C(0));
+      int32_t at = total;
+      for (int64_t w = base / 32; w < i / 32; w++) at += counts[w];
+      at += __popc(here & before);
+      if (number != C(0)) {
+        index[at] = static_cast<int32_t>(i);
+        value[at] = number;
+      }
+      for (int64_t w = base / 32; w < (base + blockDim.x) / 32; w++) total += counts[w];
+    }
+    __syncthreads();
+    return total;
+  }
+
+  // sum[i] + sum over events of value * rows[index][i], in their order.
+  __device__ __forceinline__ C add(C sum, const C* rows, int64_t width, int64_t i, int32_t count) const {
+    for (int32_t e = 0; e < count; e++) sum += value[e] * rows[index[e] * width + i];
+    return sum;
+  }
+};
+
+}  // namespace
+}  // namespace snnfast

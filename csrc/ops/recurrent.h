@@ -1,0 +1,147 @@
+// The operators of a neuron whose spikes come back to it: those of ops/neuron.h with weights, spikes before the first step and delays.
+#pragma once
+#include "core/recurrent.h"
+#include "ops/neuron.h"
+#include "ops/scratch.h"
+
+namespace snnfast {
+
+// What recurrent layers of all neurons share (recurrent.cpp): the weights as rows that the kernels read, and the sum of `count` parts
+// of their gradient. wide: float64.
+void recurrent_pack(const Cpu&, const Recurrence& r, bool wide, void* to_post, void* to_pre);
+void recurrent_pack(const Cuda&, const Recurrence& r, bool wide, void* to_post, void* to_pre);
+void recurrent_sum(const Cpu&, void* parts, int64_t count, int64_t H, bool wide, void* grad_weight);
+void recurrent_sum(const Cuda&, void* parts, int64_t count, int64_t H, bool wide, void* grad_weight);
+
+// The arguments of `recurrence`, as kernels read them; owns the rows of weights.
+template <class Device>
+class RecurrentTensors {
+ public:
+  Recurrence recurrence{};
+  Tensor to_post, to_pre;
+
+  RecurrentTensors(const Device& device, const Tensor& x, NeuronTensors& tensors, const Tensor& weight, const Optional& past, const Optional& delay)
+      : to_post(tensors.nothing()), to_pre(tensors.nothing()) {
+    const char* op = tensors.op();
+    SNNFAST_CHECK(x.dim() >= 2, op, ": x must have shape [T, ..., H]");
+    Recurrence& r = recurrence;
+    r.H = x.size(x.dim() - 1);
+    SNNFAST_CHECK(!Device::kCuda || r.H <= kRecurrentNeurons, op, ": x must have at most ", kRecurrentNeurons, " neurons in its last dimension on CUDA, got ",
+                  r.H);
+    r.weight = tensors.of_shape(weight, "weight", {r.H, r.H});
+    r.delay = delay ? tensors.of_shape(*delay, "delay", {r.H}) : nullptr;
+    if (past) {
+      std::vector<int64_t> shape = sizes_of(*past);
+      SNNFAST_CHECK(!shape.empty(), op, ": past must have shape [P, *x.shape[1:]]");
+      r.K = shape[0];
+      shape.erase(shape.begin());
+      SNNFAST_CHECK(shape == tensors.shape(), op, ": past must have shape [P, *x.shape[1:]]");
+      SNNFAST_CHECK(past->scalar_type() == x.scalar_type(), op, ": past must have the dtype of x");
+      r.past = tensors.rows(*past, "past");
+    }
+    r.ring = 2;
+    if constexpr (!Device::kCuda) r.ring = ring(x.size(0), tensors.state_type() == ScalarType::Double);
+    const std::vector<int64_t> rows = {r.H, padded(r.H)};
+    to_post = device.allocate(x, rows, tensors.state_type());
+    to_pre = device.allocate(x, rows, tensors.state_type());
+    r.to_post = to_post.mutable_data_ptr();
+    r.to_pre = to_pre.mutable_data_ptr();
+    if (r.H > 0) recurrent_pack(device, r, tensors.state_type() == ScalarType::Double, to_post.mutable_data_ptr(), to_pre.mutable_data_ptr());
+  }
+
+ private:
+  // Steps that spikes are under way, at most.
+  int64_t ring(int64_t T, bool wide) const {
+    int64_t longest = 0, size = 2;
+    for (int64_t j = 0; j < (recurrence.delay ? recurrence.H : 0); j++) {
+      const int64_t most = T + recurrence.K;
+      const int64_t steps =
+          wide ? lag_of(static_cast<const double*>(recurrence.delay)[j], most).steps : lag_of(static_cast<const float*>(recurrence.delay)[j], most).steps;
+      longest = steps > longest ? steps : longest;
+    }
+    while (size < longest + 3) size *= 2;
+    return recurrence.delay ? size : 2;
+  }
+};
+
+// Kernels has forward(device, RecurrentForward) and backward(device, RecurrentBackward).
+template <class Neuron, class Arguments, class Kernels, class Device, class States = std::make_index_sequence<Neuron::kStates>,
+          class Params = std::make_index_sequence<Neuron::kParams>>
+struct RecurrentOperators;
+
+template <class Neuron, class Arguments, class Kernels, class Device, size_t... S, size_t... P>
+struct RecurrentOperators<Neuron, Arguments, Kernels, Device, std::index_sequence<S...>, std::index_sequence<P...>> {
+  using Operators = NeuronOperators<Neuron, Arguments, Kernels, Device>;
+  using Forward = typename Operators::Forward;
+  using Backward = std::tuple<Tensor, Each<Tensor, S>..., Each<Tensor, P>..., Tensor, Tensor, Tensor>;
+
+  // spikes, states, v_seq, checkpoints
+  static Forward forward(const Arguments& arguments, Tensor weight, Optional past, Optional delay, int64_t checkpoint_every) {
+    NeuronTensors tensors(Kernels::kName, arguments.x);
+    SNNFAST_CHECK(arguments.fires, tensors.op(), ": the neuron must fire");
+    const Device device(arguments.x);
+    RecurrentForward<Neuron> a{};
+    const Forward outputs = Operators::forward_tensors(arguments, checkpoint_every, tensors, device, a);
+    const RecurrentTensors<Device> recurrent(device, arguments.x, tensors, weight, past, delay);
+    a.recurrence = recurrent.recurrence;
+    const bool columns = Device::kCuda && a.recurrence.H > kRecurrentThreads;
+    const Tensor scratch = columns ? device.allocate(arguments.x, {Neuron::kStates, a.N}, tensors.state_type()) : tensors.nothing();
+    a.columns = columns ? scratch.mutable_data_ptr() : nullptr;
+    if (a.N > 0) Kernels::forward(device, a);
+    return outputs;
+  }
+
+  // Gradients as of NeuronOperators, then of weight, past and delay; those of the last two are empty where there is none.
+  static Backward backward(const Arguments& arguments, Tensor weight, Optional past, Optional delay, Tensor spikes, Tensor checkpoints,
+                           int64_t checkpoint_every, bool state_needed, Optional grad_spikes, Each<Optional, S>... grad_states, Optional grad_v_seq) {
+    const Tensor& x = arguments.x;
+    NeuronTensors tensors(Kernels::kName, x);
+    SNNFAST_CHECK(arguments.fires, tensors.op(), ": the neuron must fire");
+    const Device device(x);
+    RecurrentBackward<Neuron> a{};
+    const typename Operators::Backward outputs =
+        Operators::backward_tensors(arguments, checkpoints, checkpoint_every, state_needed, grad_spikes, grad_states..., grad_v_seq, tensors, device, a);
+    const RecurrentTensors<Device> recurrent(device, x, tensors, weight, past, delay);
+    const Recurrence& r = a.recurrence = recurrent.recurrence;
+    a.spikes = tensors.optional_rows(spikes, "spikes", x.scalar_type());
+    const ScalarType type = tensors.state_type();
+    const Tensor grad_weight = device.allocate(x, {r.H, r.H}, type);
+    const Tensor grad_past = past ? device.allocate(x, sizes_of(*past), x.scalar_type()) : tensors.nothing();
+    const Tensor grad_delay = delay ? device.allocate(x, tensors.shape(), type) : tensors.nothing();
+    a.grad_past = past ? grad_past.mutable_data_ptr() : nullptr;
+    a.grad_delay = delay ? grad_delay.mutable_data_ptr() : nullptr;
+    const int64_t parts = r.H > 0 ? RecurrentParts(a.N / r.H).parts : 0;
+    const Tensor partial = device.allocate(x, {parts, r.H, padded(r.H)}, type);
+    a.grad_weight = partial.mutable_data_ptr();
+    Tensor scratch[3] = {tensors.nothing(), tensors.nothing(), tensors.nothing()};
+    if constexpr (Device::kCuda) {
+      const auto take = [&](int k, bool wanted, int64_t rows, void*& pointer) {
+        if (!wanted) return;
+        scratch[k] = device.allocate(x, {rows, a.N}, type);
+        pointer = scratch[k].mutable_data_ptr();
+      };
+      take(0, true, a.T, a.grad_current);
+      take(1, delay.has_value(), a.T, a.returned);
+      take(2, true, recurrent_columns<Neuron>(a.T < checkpoint_every ? a.T : checkpoint_every), a.columns);
+    }
+    if (a.N > 0) Kernels::backward(device, a);
+    if (r.H > 0) recurrent_sum(device, partial.mutable_data_ptr(), parts, r.H, type == ScalarType::Double, grad_weight.mutable_data_ptr());
+    return std::tuple_cat(outputs, std::make_tuple(grad_weight, grad_past, grad_delay));
+  }
+};
+
+// kernel(begin, end, scratch) over `units` groups or parts of groups.
+template <class Neuron, class Kernel>
+void recurrent_units(const Cpu& device, const Recurrence& r, int64_t T, int64_t steps, bool backward, int64_t units, const Kernel& kernel) {
+  constexpr int64_t kOne = 64;  // what Cpu::parallel does not split
+  const size_t bytes = static_cast<size_t>(RecurrentMemory<Neuron, double>(nullptr, r.H, r.ring, steps, backward).bytes);
+  device.parallel(units * kOne, T * r.H, [&](int64_t begin, int64_t end) { kernel(begin / kOne, end / kOne, thread_scratch(bytes)); });
+}
+
+template <class Arguments, class Library>
+void recurrent_schemas(Library& m, const std::string& neuron) {
+  neuron_schemas<Arguments>(m, "recurrent_" + neuron,
+                            {"Tensor weight, Tensor? past, Tensor? delay, ", "Tensor spikes, ", ", Tensor grad_weight, Tensor grad_past, Tensor grad_delay"});
+}
+
+}  // namespace snnfast

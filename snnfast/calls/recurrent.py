@@ -1,0 +1,122 @@
+"""Calls of neurons whose spikes come back to them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, get_type_hints
+
+import torch
+from torch import Tensor
+
+from snnfast import check
+
+from .call import prepare
+from .neuron import NEURONS
+
+# What a recurrent call has behind the fields of its neuron's call.
+FIELDS: dict[str, Any] = {"weight": Tensor, "past": Tensor | None, "delay": Tensor | None}
+
+
+_CALLS: dict[Any, Any] = {}
+
+
+def recurrent_of(neuron: Any) -> Any:
+    """The type of the recurrent call of a neuron's call: its fields, then :data:`FIELDS`.
+
+    Its attribute ``neuron`` is the type of the neuron's call.
+    """
+    if neuron not in _CALLS:
+        fields = {name: get_type_hints(neuron)[name] for name in neuron._fields} | FIELDS
+        call = NamedTuple(f"Recurrent{neuron.__name__}", list(fields.items()))  # type: ignore[misc]
+        call.__module__ = neuron.__module__
+        call.neuron = neuron  # type: ignore[attr-defined]
+        _CALLS[neuron] = prepare(call)
+    return _CALLS[neuron]
+
+
+def neuron_of(call: Any) -> Any:
+    """The neuron's call in a recurrent call."""
+    return type(call).neuron(*call[: -len(FIELDS)])
+
+
+def recurrent(
+    x: Tensor,
+    weight: Tensor,
+    past: Tensor | None = None,
+    *,
+    neuron: str = "lif",
+    delay: Tensor | None = None,
+    **arguments: Any,
+) -> Any:
+    """Neurons whose spikes come back to them through ``weight``, over all time steps of ``x``.
+
+    For the neurons of a sample, the last dimension of ``x``, and ``t = 0 ... T-1``::
+
+        I_i[t] = x_i[t] + sum_j weight_ij r_j[t]
+        r_j[t] = s_j[t-1]                                                     without delays
+        r_j[t] = (1 - f_j) s_j[t-1-l_j] + f_j s_j[t-2-l_j]                    l_j = floor(delay_j), f_j = delay_j - l_j
+
+    and ``I[t]`` is the input of the neuron, whose state and spikes ``s[t]`` are those of its op (Bellec et al., Long
+    short-term memory and learning-to-learn in networks of spiking neurons, NeurIPS 2018). The sum begins with ``x`` and
+    goes by ``j``; a neuron whose ``r_j`` is 0 adds nothing. Gradients flow to ``x``, ``weight``, ``past``, ``delay``,
+    the states and every parameter that is a tensor.
+
+    Args:
+        x: input current ``[T, ..., H]``; float32, float64, bfloat16 or float16, any strides.
+        weight: ``[H, H]``, from neuron ``j`` to neuron ``i`` at ``[i, j]``, as of ``torch.nn.Linear``; float64 for
+            float64 ``x``, else float32.
+        past: spikes of the ``K`` steps before the first, ``[P, *x.shape[1:]]`` in the dtype of ``x``, such as those
+            of an earlier call; before them, and if None, there were none.
+        neuron: the name of the neuron's op in :mod:`snnfast.ops`: one that fires.
+        delay: steps that spikes take beyond the one that all take, ``[H]`` in the dtype of ``weight``, one for each
+            neuron that sends them (axonal); any real number, where one below 0 counts as 0 and has no gradient. None:
+            0.
+        arguments: of ``snnfast.ops.<neuron>`` but for ``x``, states included, by name.
+
+    Returns:
+        What the neuron's op returns: ``(spikes, *states)``, with ``return_v_seq`` ``(spikes, *states, v_seq)``.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
+    """
+    check.sequence("recurrent", x)
+    if x.dim() < 2:
+        raise ValueError(f"recurrent: x must have shape [T, ..., H], got {list(x.shape)}")
+    if not isinstance(neuron, str) or neuron not in NEURONS:
+        raise ValueError(f"recurrent: neuron must be one of {', '.join(firing())}, got {neuron!r}")
+    wide, sent = check.state_dtype(x.dtype), x.shape[-1:]
+    _like_x("weight", weight, (*sent, *sent), wide, x)
+    if past is not None:
+        check.tensor("recurrent", "past", past)
+        if past.dim() != x.dim() or past.shape[1:] != x.shape[1:]:
+            raise ValueError(
+                f"recurrent: past must have shape [P, *x.shape[1:]] = "
+                f"{['P', *x.shape[1:]]}, got {list(past.shape)}".replace("'", "")
+            )
+        _like_x("past", past, past.shape, x.dtype, x)
+    if delay is not None:
+        _like_x("delay", delay, sent, wide, x)
+    call: Any = NEURONS[neuron](x, **arguments)
+    if not call.fires:
+        raise ValueError(f"recurrent: neuron must be one of {', '.join(firing())}, got {neuron!r}")
+    return recurrent_of(call.__class__)(*call, weight, past, delay)
+
+
+def firing() -> list[str]:
+    """The names of the neurons that fire."""
+    return sorted(set(NEURONS) - {"li", "cubali"})
+
+
+def _like_x(name: str, value: Any, shape: tuple[int, ...], dtype: torch.dtype, x: Tensor) -> None:
+    check.tensor("recurrent", name, value)
+    if value.shape != tuple(shape):
+        raise ValueError(
+            f"recurrent: {name} must have shape {list(shape)}, got {list(value.shape)}"
+        )
+    if value.dtype != dtype:
+        raise TypeError(
+            f"recurrent: {name} must have dtype {dtype} for x of dtype {x.dtype}, got {value.dtype}"
+        )
+    if value.device != x.device:
+        raise ValueError(
+            f"recurrent: {name} must be on the device of x, {x.device}, got {value.device}"
+        )

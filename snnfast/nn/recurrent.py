@@ -1,0 +1,209 @@
+"""Layers whose spikes come back to them: :class:`Recurrent` around any layer of neurons, and :class:`RLIF`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from snnfast import check, ops
+
+from .lif import LIF
+from .spiking import Spiking, show
+from .state import Stateful
+
+__all__ = ["RLIF", "Recurrent"]
+
+
+class Recurrent(Stateful):
+    """Neurons whose spikes come back to all neurons of the layer: their input is ``x[t] + weight s[t-1]``.
+
+    By :func:`snnfast.ops.recurrent`, all steps in one call. The state, ``stateful`` and ``return_v_seq`` are those of
+    ``neuron``; the last spikes are kept with it.
+
+    Args:
+        neuron: the neurons, a layer of this package that fires, such as :class:`snnfast.nn.LIF`; this layer takes its
+            place and is not to be called besides.
+        features: neurons of a sample, the last dimension of ``x`` ``[T, ..., features]``.
+        weight: ``[features, features]``, from neuron ``j`` to neuron ``i`` at ``[i, j]``, to start from; orthogonal
+            (Saxe et al. 2014) if None.
+        self_connections: whether a neuron's spikes come back to itself; without them the diagonal of ``weight`` is held
+            at 0.
+        delay: steps that spikes take beyond the one that all take, ``[features]``, one for each neuron that sends them
+            (axonal); kept as a buffer.
+        max_delay: instead of ``delay``: learn one for each neuron, from 0 to ``max_delay`` steps (Queant et al. 2025,
+            DelRec, without its widening).
+
+    Attributes:
+        weight: the parameter ``[features, features]``.
+        d: with ``max_delay`` the parameter ``[features]``, drawn evenly from 0 to ``max_delay``. Used clamped to this
+            range; its gradient passes the clamp, as of :class:`snnfast.nn.Delay`.
+        past: the spikes that are still under way, ``[P, ..., features]``, the latest last; None at rest.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
+    """
+
+    op = "recurrent"
+    states = ("past",)
+    past: Tensor | None
+    delay: Tensor | None
+    d: nn.Parameter
+
+    def __init__(
+        self,
+        neuron: Spiking,
+        features: int,
+        *,
+        weight: Tensor | None = None,
+        self_connections: bool = True,
+        delay: Tensor | None = None,
+        max_delay: float = 0.0,
+    ) -> None:
+        layer = type(self).__name__
+        if not isinstance(neuron, Spiking):
+            raise TypeError(
+                f"{layer}: neuron must be a layer of neurons that fire, got {type(neuron).__name__}"
+            )
+        features = check.whole(layer, "features", features)
+        given = {"weight": (weight, (features, features)), "delay": (delay, (features,))}
+        for name, (value, shape) in given.items():
+            if value is None:
+                continue
+            check.tensor(layer, name, value)
+            if value.shape != shape:
+                raise ValueError(
+                    f"{layer}: {name} must have shape {list(shape)}, got {list(value.shape)}"
+                )
+        max_delay = check.at_least_zero(layer, "max_delay", max_delay)
+        if delay is not None and max_delay:
+            raise ValueError(f"{layer}: give delay or max_delay, not both")
+        super().__init__(stateful=neuron.stateful)
+        self.neuron = neuron
+        self.features = features
+        self.self_connections = bool(self_connections)
+        if weight is None:
+            weight = nn.init.orthogonal_(torch.empty(features, features))
+        if not isinstance(weight, nn.Parameter):
+            weight = nn.Parameter(weight.detach().to(check.state_dtype(weight.dtype), copy=True))
+        self.weight = weight
+        if not self.self_connections:
+            with torch.no_grad():
+                self.weight.fill_diagonal_(0.0)
+            self.register_buffer("others", 1.0 - torch.eye(features), persistent=False)
+        self._add_constant("delay", None if delay is None else delay.detach())
+        self.max_delay = max_delay
+        if max_delay:
+            self.d = nn.Parameter(torch.rand(features) * max_delay)
+
+    @property
+    def surrogate(self) -> Any:  # type: ignore[override]
+        """That of the neurons."""
+        return self.neuron.surrogate
+
+    def forward(self, x: Tensor) -> Any:
+        """Input current ``[T, ..., features]`` -> spikes of the same shape and dtype.
+
+        With ``return_v_seq`` of the neurons ``(spikes, v_seq)``.
+        """
+        neuron = self.neuron
+        (past,) = self._load_states(x)
+        if x.shape[-1:] != (self.features,):
+            raise ValueError(
+                f"{type(self).__name__}: x must have shape [T, ..., {self.features}], got {list(x.shape)}"
+            )
+        weight, delay = self._constant("weight", x), self.delays
+        if delay is not None:
+            delay = delay.to(weight.dtype)
+        if not self.self_connections:
+            weight = weight * self._constant("others", x)
+        if past is not None:
+            past = past.to(x.dtype)
+        states = dict(zip(neuron.states, neuron._load_states(x)))
+        spikes, *after = ops.recurrent(
+            x,
+            weight,
+            past,
+            neuron=neuron.op,
+            delay=delay,
+            **states,
+            **neuron._arguments(x),
+        )
+        if self.stateful:
+            longest = self._longest()
+            known = spikes if past is None or len(x) >= longest else torch.cat([past, spikes])
+            self._store_states(known[-longest:].clone())
+        return neuron._finish(spikes, *after)
+
+    @property
+    def delays(self) -> Tensor | None:
+        """The delays now, in steps, ``[features]``; None without."""
+        if not self.max_delay:
+            return self.delay
+        return self.d.detach().clamp(0, self.max_delay) + (self.d - self.d.detach())
+
+    def _longest(self) -> int:
+        """How many steps spikes may be under way."""
+        if self.max_delay:
+            return math.ceil(self.max_delay) + 2
+        if self.delay is None:
+            return 1
+        longest = self.delay.max().item()
+        return math.ceil(longest) + 2 if 0 <= longest < math.inf else 1
+
+    def _state_shape(self, name: str, value: Tensor, x: Tensor) -> tuple[int, ...]:
+        return (value.shape[0], *x.shape[1:])
+
+    def reset(self) -> None:
+        """Forgets the state, that of the neurons, too: the next call starts at rest, with any batch size."""
+        super().reset()
+        if "neuron" in self._modules:
+            self.neuron.reset()
+
+    def detach(self) -> None:
+        """Keeps the values of the state and drops its graph."""
+        super().detach()
+        self.neuron.detach()
+
+    def extra_repr(self) -> str:
+        """What is its own; tensors by their shape."""
+        own: dict[str, Any] = {"features": self.features}
+        own |= {} if self.self_connections else {"self_connections": False}
+        own |= {"max_delay": self.max_delay} if self.max_delay else {}
+        return show(own | ({} if self.delay is None else {"delay": self.delay}))
+
+
+class RLIF(Recurrent):
+    """Leaky integrate-and-fire neurons whose spikes come back to them: :class:`Recurrent` with :class:`snnfast.nn.LIF`.
+
+    Args:
+        features: neurons of a sample, the last dimension of ``x`` ``[T, ..., features]``.
+        tau: membrane time constant in steps, as for :class:`snnfast.nn.LIF`.
+        weight, self_connections, delay, max_delay: as for :class:`Recurrent`.
+        lif: the other arguments of :class:`snnfast.nn.LIF`.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        tau: float | Tensor | None = None,
+        *,
+        weight: Tensor | None = None,
+        self_connections: bool = True,
+        delay: Tensor | None = None,
+        max_delay: float = 0.0,
+        **lif: Any,
+    ) -> None:
+        super().__init__(
+            LIF(tau, **lif),
+            features,
+            weight=weight,
+            self_connections=self_connections,
+            delay=delay,
+            max_delay=max_delay,
+        )

@@ -1,0 +1,195 @@
+"""``Recurrent`` around every layer of neurons, and ``RLIF``."""
+
+import copy
+import inspect
+
+import pytest
+import torch
+from samples import assert_equal
+from torch import nn
+
+import snnfast
+from snnfast import ops
+from snnfast.nn import LIF, RLIF, Recurrent
+from snnfast.nn.spiking import Spiking
+
+NEURONS = [
+    value
+    for name in snnfast.nn.__all__
+    if inspect.isclass(value := getattr(snnfast.nn, name)) and issubclass(value, Spiking)
+]
+DELAYS = [{}, {"delay": torch.tensor([0.0, 1.0, 2.5, 0.0, 4.0])}, {"max_delay": 3.5}]
+
+
+def x(*shape, seed=0):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) * 3
+
+
+def made(neuron, **options):
+    torch.manual_seed(1)
+    return Recurrent(neuron, 5, **options)
+
+
+@pytest.mark.parametrize("neuron", NEURONS, ids=lambda n: n.__name__)
+def test_it_is_the_op_with_the_arguments_of_the_neuron(backend, neuron):
+    layer = made(neuron(return_v_seq=True))
+    spikes, v_seq = layer(20 * x(20, 3, 5))
+    inner = layer.neuron
+    want, *_, want_v = ops.recurrent(
+        20 * x(20, 3, 5), layer.weight, neuron=inner.op, **inner._arguments(20 * x(20, 3, 5))
+    )
+    assert_equal(spikes.detach(), want.detach())
+    assert_equal(v_seq.detach(), want_v.detach())
+    assert spikes.any()
+    (spikes.sum() + v_seq.sum()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in layer.parameters())
+    assert layer.weight.grad.any()
+
+
+@pytest.mark.parametrize("options", DELAYS, ids=str)
+@pytest.mark.parametrize("neuron", NEURONS, ids=lambda n: n.__name__)
+def test_steps_equal_the_whole_sequence(neuron, options):
+    whole = made(neuron(return_v_seq=True), **options)
+    stepped = copy.deepcopy(whole)
+    stepped.stateful = stepped.neuron.stateful = True
+    parts = copy.deepcopy(stepped)
+    sequence = x(30, 2, 5)
+    want = whole(sequence)
+    found = [stepped.step(x_t) for x_t in sequence]
+    assert_equal(
+        [torch.stack(s).detach() for s in zip(*found, strict=True)], [w.detach() for w in want]
+    )
+    found = [parts(part) for part in sequence.split([1, 9, 20])]
+    assert_equal(
+        [torch.cat(s).detach() for s in zip(*found, strict=True)], [w.detach() for w in want]
+    )
+
+
+def test_the_gradient_goes_through_the_state():
+    layer = made(LIF(stateful=True), max_delay=2.0)
+    whole = copy.deepcopy(layer)
+    sequence = x(12, 2, 5)
+    torch.cat([layer(part) for part in sequence.split(4)]).sum().backward()
+    whole(sequence).sum().backward()
+    for one, other in zip(layer.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+
+
+def test_reset_and_detach_reach_the_neurons():
+    layer = made(LIF(stateful=True))
+    first = layer(x(6, 2, 5)).detach()
+    assert layer.past.shape == (1, 2, 5)
+    assert layer.neuron.v is not None
+    layer.detach()
+    assert not layer.past.requires_grad
+    assert not layer.neuron.v.requires_grad
+    layer.reset()
+    assert layer.past is None
+    assert layer.neuron.v is None
+    assert_equal(layer(x(6, 2, 5)).detach(), first)
+    net = nn.Sequential(nn.Linear(5, 5), layer)
+    snnfast.nn.reset(net)
+    assert layer.past is None
+    assert layer.neuron.v is None
+
+
+def test_state_is_saved_and_loaded():
+    layer, other = made(LIF(stateful=True)), made(LIF(stateful=True))
+    layer(x(6, 2, 5))
+    other.load_state_dict(layer.state_dict())
+    assert_equal(other(x(3, 2, 5, seed=1)).detach(), layer(x(3, 2, 5, seed=1)).detach())
+
+
+def test_another_batch_needs_a_reset():
+    layer = made(LIF(stateful=True))
+    layer(x(6, 2, 5))
+    with pytest.raises(ValueError, match=r"the state past has shape \[1, 2, 5\]"):
+        layer(x(6, 3, 5))
+
+
+def test_weights_begin_orthogonal_or_as_given():
+    weight = made(LIF()).weight.detach()
+    torch.testing.assert_close(weight @ weight.T, torch.eye(5))
+    given = torch.rand(5, 5)
+    layer = made(LIF(), weight=given)
+    assert_equal(layer.weight.detach(), given)
+    assert layer.weight.data_ptr() != given.data_ptr()
+    shared = nn.Parameter(given)
+    assert made(LIF(), weight=shared).weight is shared
+
+
+def test_without_self_connections_the_diagonal_stays_0():
+    layer = made(LIF(), self_connections=False)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=1.0)
+    before = layer.weight.detach().clone()
+    for _ in range(3):
+        optimizer.zero_grad()
+        layer(x(20, 3, 5)).sum().backward()
+        optimizer.step()
+    assert not layer.weight.diagonal().any()
+    assert not torch.equal(layer.weight, before)
+    layer.weight.data += torch.eye(5)  # whatever is written there
+    silent = made(LIF(), weight=layer.weight.detach() - torch.eye(5), self_connections=True)
+    assert_equal(layer(x(20, 3, 5)).detach(), silent(x(20, 3, 5)).detach())
+
+
+def test_learned_delays_stay_in_their_range():
+    layer = made(LIF(), max_delay=3.0)
+    assert layer.d.min() >= 0
+    assert layer.d.max() <= 3
+    with torch.no_grad():
+        layer.d.copy_(torch.tensor([-1.0, 0.0, 1.5, 3.0, 9.0]))
+    assert layer.delays.tolist() == [0, 0, 1.5, 3, 3]
+    layer(x(20, 3, 5)).sum().backward()
+    assert layer.d.grad.isfinite().all()
+    assert layer.d.grad.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_other_dtypes(dtype):
+    layer = made(LIF(stateful=True), self_connections=False, max_delay=2.0).to(dtype)
+    assert layer(x(6, 2, 5).to(dtype)).dtype == dtype
+    assert layer.step(x(2, 5).to(dtype)).dtype == dtype
+
+
+def test_rlif_is_recurrent_lif():
+    torch.manual_seed(1)
+    layer = RLIF(5, 4.0, v_reset=None, self_connections=False)
+    want = made(LIF(4.0, v_reset=None), self_connections=False)
+    assert_equal(layer(x(20, 3, 5)).detach(), want(x(20, 3, 5)).detach())
+    assert repr(layer).startswith("RLIF(\n  features=5, self_connections=False\n  (neuron): LIF(")
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: Recurrent(nn.ReLU(), 5), TypeError, "neuron must be a layer of neurons that fire"),
+        (lambda: Recurrent(snnfast.nn.LI(), 5), TypeError, "that fire, got LI"),
+        (lambda: Recurrent(LIF(), 0), ValueError, "features must be at least 1"),
+        (
+            lambda: Recurrent(LIF(), 5, weight=torch.zeros(4, 5)),
+            ValueError,
+            r"weight must have shape \[5, 5\]",
+        ),
+        (
+            lambda: Recurrent(LIF(), 5, delay=torch.zeros(4)),
+            ValueError,
+            r"delay must have shape \[5\]",
+        ),
+        (lambda: Recurrent(LIF(), 5, max_delay=-1), ValueError, "max_delay must be at least 0"),
+        (
+            lambda: RLIF(5, delay=torch.zeros(5), max_delay=1),
+            ValueError,
+            "RLIF: give delay or max_delay, not both",
+        ),
+        (
+            lambda: RLIF(5)(torch.zeros(3, 2, 4)),
+            ValueError,
+            r"RLIF: x must have shape \[T, ..., 5\]",
+        ),
+        (lambda: RLIF(5).step(torch.zeros(2, 5)), RuntimeError, "RLIF.step: needs stateful=True"),
+    ],
+)
+def test_errors(make, error, message):
+    with pytest.raises(error, match=message):
+        make()

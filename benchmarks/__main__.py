@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
+from json import loads
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from benchmarks import (
     conversion,
     delay,
     machine,
+    machine_code,
     network,
     neuron,
     neurons,
@@ -137,6 +139,31 @@ for name in (
     "augmentation",
 ):
     add_command(name)
+
+
+@app.command("machine_code", help=machine_code.__doc__)
+def print_machine_code(
+    check: Annotated[bool, typer.Option(help="Fail if a kernel got worse than is kept.")] = False,
+    keep: Annotated[bool, typer.Option(help="Keep what there is now.")] = False,
+) -> None:
+    try:
+        compiler, found = machine_code.measure()
+    except RuntimeError as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(1) from None
+    typer.echo(machine_code.table(found))
+    if keep:
+        machine_code.keep(compiler, found)
+    if check:
+        kept = loads(machine_code.KEPT.read_text())
+        if kept["nvcc"] != compiler:
+            typer.echo(f"not judged: what is kept is of {kept['nvcc']}, this is {compiler}")
+            return
+        complaints = machine_code.worse(kept, found)
+        for complaint in complaints:
+            typer.echo(f"WORSE: {complaint}")
+        if complaints:
+            raise typer.Exit(1)
 
 
 @app.command("resources", help=resources.__doc__)

@@ -1,8 +1,9 @@
 """Which backends this machine and this build have."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
+import fake_cuda
 import torch
 
 from snnfast import backend, testing
@@ -33,6 +34,8 @@ def why_absent(name):
         return backend.load_problem
     if name == "cuda_emulation" and not testing.load_cuda_emulation():
         return "built without SNNFAST_EMULATION=1"
+    if name == "cuda" and fake_cuda.WANTED:
+        return why_absent("cuda_emulation")
     if name == "cuda" and not backend.extension.with_cuda:
         return "built without CUDA kernels"
     if name == "cuda" and not torch.cuda.is_available():
@@ -46,5 +49,6 @@ PRESENT = [name for name in KERNELS if not why_absent(name)]
 
 @contextmanager
 def force(name):
-    with backend.use(name):
+    fake = fake_cuda.present() if name == "cuda" and fake_cuda.WANTED else nullcontext()
+    with fake, backend.use(name):
         yield Backend(name, "cuda" if name == "cuda" else "cpu")

@@ -11,6 +11,7 @@ from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `import samples` and `import backends`
 
+import fake_cuda
 from backends import PRESENT, force
 
 from snnfast import memory
@@ -37,6 +38,13 @@ def kernels(request):
 def pytest_configure(config):
     pytest.register_assert_rewrite("neurons", "samples")
     config.addinivalue_line("markers", "each(names, cases): over ``cases(op)`` of every neuron")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items if fake_cuda.WANTED else ():
+        of_cuda = "[cuda-" in item.nodeid or "[cuda]" in item.nodeid or "TestCuda" in item.nodeid
+        if of_cuda and any(name in item.nodeid for name in fake_cuda.UNABLE):
+            item.add_marker(pytest.mark.skip("a fake GPU cannot show it"))
 
 
 def pytest_generate_tests(metafunc):

@@ -294,3 +294,56 @@ def test_quick_bp_stdp_network_runs(benchmarks):
     assert all(name in output for name in ("products", "op", "fit"))
     output = benchmarks("bp_stdp_network", "--quick", "--shapes", "5x1x64x7x3")
     assert "manual_loop" in output
+
+
+LISTING = """
+	.section	.text._Z1kv,"ax",@progbits
+.L_x_0:
+        /*0000*/                   LDG.E.128 R4, desc[UR4][R2.64] ;  /* 0x0000000402047981 */
+                                                                     /* 0x000ea2000c1e1d00 */
+        /*0010*/                   LDG.E.128 R8, desc[UR4][R2.64] ;  /* 0x0000000402047981 */
+                                                                     /* 0x000ee2000c1e1d00 */
+        /*0020*/                   FADD R4, R4, R8 ;                 /* 0x0000000402047981 */
+                                                                     /* 0x00cfe20000000000 */
+        /*0030*/                   STG.E.EF.128 desc[UR4][R2.64], R4 ;  /* 0x0000000402047981 */
+                                                                     /* 0x000fe2000c1e1d00 */
+        /*0040*/                   BRA `(.L_x_0) ;                   /* 0x0000000402047981 */
+                                                                     /* 0x000fea000383ffff */
+"""
+
+
+def test_machine_code_is_read(benchmarks):
+    from benchmarks import machine_code
+
+    (lines,) = machine_code.functions(LISTING).values()
+    (loop,) = machine_code.loops(*machine_code.instructions(lines))
+    assert [each.text.split()[0] for each in loop] == [
+        *["LDG.E.128"] * 2,
+        *["FADD", "STG.E.EF.128", "BRA"],
+    ]
+    assert machine_code.in_flight(loop) == 2
+    assert [machine_code.word(each) for each in loop if machine_code.is_load(each)] == [16, 16]
+
+
+def test_machine_code_that_gets_worse_is_named(benchmarks):
+    from benchmarks import machine_code
+
+    code = machine_code.Code("k", 72, 0, 4, 16, 16, 0, 16.0)
+    kept = {"kernels": [code._asdict()]}
+    better = code._replace(registers=60, loads_in_flight=8, instructions_an_element=12.0)
+    assert machine_code.worse(kept, [code]) == machine_code.worse(kept, [better]) == []
+    bad = code._replace(registers=80, store_bytes=4)
+    assert machine_code.worse(kept, [bad]) == [
+        "k: registers was 72, is 80",
+        "k: store bytes was 16, is 4",
+    ]
+    assert machine_code.worse(kept, []) == ["k is no more"]
+
+
+def test_kept_machine_code_has_every_neuron_with_wide_stores(benchmarks):
+    from benchmarks import machine_code, neurons
+
+    kernels = json.loads(machine_code.KEPT.read_text())["kernels"]
+    names = {stem.capitalize() for stem in neurons.stems()}
+    assert {k["kernel"].partition("<")[2].partition(",")[0] for k in kernels} == names
+    assert all(k["spill_bytes"] == k["narrow_stores"] == 0 for k in kernels)

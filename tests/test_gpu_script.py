@@ -196,7 +196,7 @@ def test_the_page_says_what_was_reached_and_what_failed(stages, results, tmp_pat
     docs = tmp_path / "gpu.md"
     docs.write_text(f"before\n{page.BEGIN}\nold\n{page.END}\nafter\n")
     made = page.write(tmp_path, docs)
-    assert "| lif | forward | [10, 1000] | float32 | 2 | 0 | 50 % | - |" in made
+    assert "| lif | forward | [10, 1000] | float32 | 2 | 0 | 50 % | 100 % |" in made
     assert "| lif | backward | [10, 1000] | float32 | 2 | 0 | 75 % | - |" in made
     assert "| tests | f.py | 1 tests, t |" in made
     assert "**A card**" in made

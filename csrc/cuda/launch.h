@@ -1,6 +1,18 @@
 // What lets one .cu source compile with nvcc and, for tests, with a host compiler against csrc/cuda_emulation.
 #pragma once
 #include <cuda_runtime.h>
+
+#include <cstdint>
+
+namespace snnfast {
+// Two blocks of 128 on each of the 132 multiprocessors of an H100, about. The emulated GPU is small: tests take both ways.
+#ifdef SNNFAST_CUDA_EMULATION
+constexpr int64_t kThreadsThatFill = 3;
+#else
+constexpr int64_t kThreadsThatFill = 1 << 15;
+#endif
+}  // namespace snnfast
+
 #ifdef SNNFAST_CUDA_EMULATION
 #define SNNFAST_LAUNCH(KERNEL, GRID, BLOCK, SMEM, STREAM, ...) ((void)(STREAM), emulation::launch((GRID), (BLOCK), (SMEM), [&] { KERNEL(__VA_ARGS__); }))
 // Of a grid whose blocks wait for each other, so that all must be resident; refused if they cannot be.

@@ -1,8 +1,11 @@
 // The scan over time on CUDA, forward and backward, for any neuron whose one-step maths stands in csrc/core.
-// A thread runs V neighbouring neurons through all time steps; its loads are V elements wide (16 bytes in float) and those
-// of kUnroll steps are issued before the first is used. The backward pass recomputes the states of one segment between
+// A thread runs V neighbouring neurons through all time steps; its loads are V elements wide, and those of several steps are
+// issued before the first is used: as bits, since a conversion between them would wait for each. The backward pass recomputes the states of one segment between
 // checkpoints into shared memory, a private column a thread, so it needs no barrier.
 #pragma once
+#include <cstring>
+#include <type_traits>
+
 #include "core/half.h"
 #include "core/neuron.h"
 #include "core/surrogate.h"
@@ -12,33 +15,82 @@ namespace snnfast {
 namespace {
 
 constexpr int kThreads = 128;  // with one block a multiprocessor asked for at least: for more, ptxas spills
-constexpr int kUnroll = 4;
+
+// Steps whose loads are in flight together. Few neurons take a thread each, which is fast only with many.
+template <int V>
+constexpr int kUnroll = V == 1 ? 16 : 4;
 
 template <class T, int V>
 struct alignas(sizeof(T) * V) Pack {
   T at[V];
 };
 
+// V neighbours of row t, as they stand in memory; more than one only where they stand side by side.
+template <class T, int V>
+__device__ __forceinline__ Pack<T, V> load_row(const Rows& rows, int64_t t, int64_t n) {
+  const T* p = static_cast<const T*>(rows.data) + t * rows.time_stride + (V == 1 ? n * rows.inner_stride : n);
+  return *reinterpret_cast<const Pack<T, V>*>(p);
+}
+
 template <class T, class C, int V>
-__device__ __forceinline__ void load_row(const Rows& rows, int64_t t, int64_t n, C* out) {
-  const T* p = static_cast<const T*>(rows.data) + t * rows.time_stride + n * rows.inner_stride;
-  if (rows.inner_stride) {
-    const Pack<T, V> pack = *reinterpret_cast<const Pack<T, V>*>(p);
+__device__ __forceinline__ void widen(const Pack<T, V>& pack, C* out) {
 #pragma unroll
-    for (int i = 0; i < V; i++) out[i] = load_as<C>(pack.at[i]);
-  } else {
-    const C value = load_as<C>(*p);
+  for (int i = 0; i < V; i++) out[i] = load_as<C>(pack.at[i]);
+}
+
+// A word of so many bytes, which a thread stores at once.
+template <size_t Bytes>
+struct Word;
+template <>
+struct Word<16> {
+  using type = uint4;
+};
+template <>
+struct Word<8> {
+  using type = uint2;
+};
+template <>
+struct Word<4> {
+  using type = unsigned;
+};
+template <>
+struct Word<2> {
+  using type = unsigned short;
+};
+
+// The compiler splits a plain store of a pack into one an element; a streaming store of a word stays one.
+template <class T, int V, class C>
+__device__ __forceinline__ void store(void* data, int64_t offset, const C* values) {
+  constexpr int kWide = sizeof(T) * V > 16 ? static_cast<int>(16 / sizeof(T)) : V;
+  using Bits = typename Word<sizeof(T) * kWide>::type;
 #pragma unroll
-    for (int i = 0; i < V; i++) out[i] = value;
+  for (int part = 0; part < V; part += kWide) {
+    Pack<T, kWide> pack;
+#pragma unroll
+    for (int i = 0; i < kWide; i++) pack.at[i] = Store<T>::from(values[part + i]);
+    Bits bits;
+    memcpy(&bits, &pack, sizeof bits);
+    __stcs(reinterpret_cast<Bits*>(static_cast<T*>(data) + offset + part), bits);
   }
 }
 
-template <class T, int V, class C>
-__device__ __forceinline__ void store(void* data, int64_t offset, const C* values) {
-  Pack<T, V> pack;
-#pragma unroll
-  for (int i = 0; i < V; i++) pack.at[i] = Store<T>::from(values[i]);
-  *reinterpret_cast<Pack<T, V>*>(static_cast<T*>(data) + offset) = pack;
+// Calls group(number of steps, first step) over [begin, end), as many steps at a time as are in flight together.
+template <int V, class Group>
+__device__ __forceinline__ void in_groups(int64_t begin, int64_t end, const Group& group) {
+  if constexpr (kUnroll<V> > 4)
+    for (; begin + kUnroll<V> <= end; begin += kUnroll<V>) group(std::integral_constant<int, kUnroll<V>>{}, begin);
+  for (; begin + 4 <= end; begin += 4) group(std::integral_constant<int, 4>{}, begin);
+  for (; begin < end; begin++) group(std::integral_constant<int, 1>{}, begin);
+}
+template <int V, class Group>
+__device__ __forceinline__ void in_groups_back(int64_t end, const Group& group) {
+  for (; end % 4; end--) group(std::integral_constant<int, 1>{}, end - 1);
+  if constexpr (kUnroll<V> > 4) {
+    for (; end % kUnroll<V>; end -= 4) group(std::integral_constant<int, 4>{}, end - 4);
+    for (; end > 0; end -= kUnroll<V>) group(std::integral_constant<int, kUnroll<V>>{}, end - kUnroll<V>);
+  } else {
+    for (; end > 0; end -= 4) group(std::integral_constant<int, 4>{}, end - 4);
+  }
 }
 
 template <class C, int V>
@@ -114,27 +166,26 @@ __global__ void __launch_bounds__(kThreads, 1) neuron_forward_kernel(const Neuro
   C state[Neuron::kStates][V];
   load_initial_state(a, lanes, n, state);
   int64_t until_checkpoint = a.checkpoint_every, checkpoint = 0;
-  for (int64_t t0 = 0; t0 < a.T; t0 += kUnroll) {
-    C x[kUnroll][V];
+  in_groups<V>(0, a.T, [&](auto count, int64_t begin) {
+    constexpr int kSteps = decltype(count)::value;
+    Pack<T, V> rows[kSteps];
 #pragma unroll
-    for (int u = 0; u < kUnroll; u++)
-      if (t0 + u < a.T) load_row<T, C, V>(a.x, t0 + u, n, x[u]);
+    for (int u = 0; u < kSteps; u++) rows[u] = load_row<T, V>(a.x, begin + u, n);
 #pragma unroll
-    for (int u = 0; u < kUnroll; u++) {
-      const int64_t t = t0 + u;
-      if (t >= a.T) break;
+    for (int u = 0; u < kSteps; u++) {
       if (a.checkpoints_out && until_checkpoint-- == 0) {
 #pragma unroll
         for (int k = 0; k < Neuron::kStates; k++) store<C, V>(a.checkpoints_out, (checkpoint * Neuron::kStates + k) * a.N + n, state[k]);
         checkpoint++;
         until_checkpoint = a.checkpoint_every - 1;
       }
-      C spikes[V], kept[Kept<Neuron, Uniform>::kRows][V];
-      step<Neuron, C, R, V, Uniform>(x[u], lanes, state, spikes, kept);
-      if constexpr (R != Reset::none) store<T, V>(a.spikes, t * a.N + n, spikes);
-      if (a.v_seq) store<C, V>(a.v_seq, t * a.N + n, state[0]);
+      C x[V], spikes[V], kept[Kept<Neuron, Uniform>::kRows][V];
+      widen(rows[u], x);
+      step<Neuron, C, R, V, Uniform>(x, lanes, state, spikes, kept);
+      if constexpr (R != Reset::none) store<T, V>(a.spikes, (begin + u) * a.N + n, spikes);
+      if (a.v_seq) store<C, V>(a.v_seq, (begin + u) * a.N + n, state[0]);
     }
-  }
+  });
 #pragma unroll
   for (int k = 0; k < Neuron::kStates; k++)
     if (a.state_out[k]) store<C, V>(a.state_out[k], n, state[k]);
@@ -234,45 +285,48 @@ __global__ void __launch_bounds__(kThreads, 1) neuron_backward_kernel(const Neur
       for (int k = 0; k < Neuron::kStates; k++)
         load_neurons<C, V>(static_cast<const C*>(a.checkpoints) + ((segment - 1) * Neuron::kStates + k) * a.N, n, C(0), state[k]);
     }
-    for (int64_t j0 = 0; j0 < steps; j0 += kUnroll) {
-      C x[kUnroll][V];
+    in_groups<V>(0, steps, [&](auto count, int64_t j) {
+      constexpr int kSteps = decltype(count)::value;
+      Pack<T, V> rows[kSteps];
 #pragma unroll
-      for (int u = 0; u < kUnroll; u++)
-        if (j0 + u < steps) load_row<T, C, V>(a.x, begin + j0 + u, n, x[u]);
+      for (int u = 0; u < kSteps; u++) rows[u] = load_row<T, V>(a.x, begin + j + u, n);
 #pragma unroll
-      for (int u = 0; u < kUnroll; u++) {
-        if (j0 + u >= steps) break;
-        C spikes[V], kept[Kept::kRows][V];
-        step<Neuron, C, R, V, Uniform>(x[u], lanes, state, spikes, kept);
-#pragma unroll
-        for (int k = 0; k < Kept::kRows; k++)
-#pragma unroll
-          for (int i = 0; i < V; i++) column(j0 + u, k).at[i] = kept[k][i];
-      }
-    }
-    for (int64_t j0 = (steps - 1) / kUnroll * kUnroll; j0 >= 0; j0 -= kUnroll) {
-      C x[kUnroll][V], grad_spikes[kUnroll][V], grad_v[kUnroll][V];
-#pragma unroll
-      for (int u = 0; u < kUnroll; u++) {
-        if (j0 + u >= steps) break;
-#pragma unroll
-        for (int i = 0; i < V; i++) x[u][i] = grad_spikes[u][i] = grad_v[u][i] = C(0);
-        if constexpr (!Kept::kCharged) load_row<T, C, V>(a.x, begin + j0 + u, n, x[u]);
-        if (a.grad_spikes.data) load_row<T, C, V>(a.grad_spikes, begin + j0 + u, n, grad_spikes[u]);
-        if (a.grad_v_seq.data) load_row<C, C, V>(a.grad_v_seq, begin + j0 + u, n, grad_v[u]);
-      }
-#pragma unroll
-      for (int u = kUnroll - 1; u >= 0; u--) {
-        if (j0 + u >= steps) continue;
-        C kept[Kept::kRows][V], grad_x[V];
+      for (int u = 0; u < kSteps; u++) {
+        C x[V], spikes[V], kept[Kept::kRows][V];
+        widen(rows[u], x);
+        step<Neuron, C, R, V, Uniform>(x, lanes, state, spikes, kept);
 #pragma unroll
         for (int k = 0; k < Kept::kRows; k++)
 #pragma unroll
-          for (int i = 0; i < V; i++) kept[k][i] = column(j0 + u, k).at[i];
-        step_backward<Neuron, C, R, V, Uniform>(a, lanes, x[u], kept, grad_spikes[u], grad_v[u], grad, grad_params, grad_x);
-        store<T, V>(a.grad_x, (begin + j0 + u) * a.N + n, grad_x);
+          for (int i = 0; i < V; i++) column(j + u, k).at[i] = kept[k][i];
       }
-    }
+    });
+    in_groups_back<V>(steps, [&](auto count, int64_t j) {
+      constexpr int kSteps = decltype(count)::value;
+      Pack<T, V> rows[kSteps], of_spikes[kSteps];
+      Pack<C, V> of_v[kSteps];
+#pragma unroll
+      for (int u = 0; u < kSteps; u++) {
+        rows[u] = of_spikes[u] = {};  // bits of zeros are 0
+        of_v[u] = {};
+        if constexpr (!Kept::kCharged) rows[u] = load_row<T, V>(a.x, begin + j + u, n);
+        if (a.grad_spikes.data) of_spikes[u] = load_row<T, V>(a.grad_spikes, begin + j + u, n);
+        if (a.grad_v_seq.data) of_v[u] = load_row<C, V>(a.grad_v_seq, begin + j + u, n);
+      }
+#pragma unroll
+      for (int u = kSteps - 1; u >= 0; u--) {
+        C x[V], grad_spikes[V], grad_v[V], kept[Kept::kRows][V], grad_x[V];
+        widen(rows[u], x);
+        widen(of_spikes[u], grad_spikes);
+        widen(of_v[u], grad_v);
+#pragma unroll
+        for (int k = 0; k < Kept::kRows; k++)
+#pragma unroll
+          for (int i = 0; i < V; i++) kept[k][i] = column(j + u, k).at[i];
+        step_backward<Neuron, C, R, V, Uniform>(a, lanes, x, kept, grad_spikes, grad_v, grad, grad_params, grad_x);
+        store<T, V>(a.grad_x, (begin + j + u) * a.N + n, grad_x);
+      }
+    });
   }
 #pragma unroll
   for (int k = 0; k < Neuron::kStates; k++)
@@ -299,22 +353,26 @@ __global__ void __launch_bounds__(kThreads, 1) neuron_backward_kernel(const Neur
 
 // ---- launchers: from run-time choices to template arguments
 
-template <class Neuron, class C, bool Uniform>
+// Neurons a thread: 16 bytes of T, but fewer of many states.
+template <class Neuron, class T, bool Uniform>
 constexpr int wide() {
-  constexpr int numbers = static_cast<int>(16 / sizeof(C)) / Neuron::kStates;
+  constexpr int numbers = static_cast<int>(16 / sizeof(T)) / Neuron::kStates;
   return Uniform || numbers < 2 ? numbers : numbers / 2;  // parameters and their gradients take a register a neuron each
 }
+
+// Whether N neurons, V a thread, are enough threads; fewer neurons are faster with one a thread and more loads in flight.
+inline bool fills(int64_t N, int V) { return N / V >= kThreadsThatFill; }
 
 inline bool aligned(const void* p, int64_t bytes) { return reinterpret_cast<uintptr_t>(p) % static_cast<uintptr_t>(bytes) == 0; }
 
 template <class T, int V>
 bool rows_aligned(const Rows& r) {
-  return !r.data || !r.inner_stride || (r.time_stride % V == 0 && aligned(r.data, sizeof(T) * V));
+  return !r.data || (r.inner_stride && r.time_stride % V == 0 && aligned(r.data, sizeof(T) * V));
 }
 
 template <class Neuron, class C, class T, int V>
 bool scan_aligned(const NeuronScan<Neuron>& a) {
-  bool ok = a.N % V == 0 && rows_aligned<T, V>(a.x) && aligned(a.checkpoints, sizeof(C) * V);
+  bool ok = fills(a.N, V) && a.N % V == 0 && rows_aligned<T, V>(a.x) && aligned(a.checkpoints, sizeof(C) * V);
   for (int k = 0; k < Neuron::kStates; k++) ok = ok && aligned(a.state_in[k], sizeof(C) * V);
   return ok;
 }
@@ -323,7 +381,7 @@ inline unsigned blocks(int64_t N, int V) { return static_cast<unsigned>((N / V +
 
 template <class Neuron, class C, class T, Reset R, bool Uniform>
 int launch_forward(const NeuronForward<Neuron>& a, cudaStream_t stream) {
-  constexpr int V = wide<Neuron, C, Uniform>();
+  constexpr int V = wide<Neuron, T, Uniform>();
   // Outputs are fresh allocations, aligned whenever N is a multiple of V.
   if (scan_aligned<Neuron, C, T, V>(a))
     SNNFAST_LAUNCH((neuron_forward_kernel<Neuron, C, T, R, V, Uniform>), blocks(a.N, V), kThreads, 0, stream, a);
@@ -334,7 +392,7 @@ int launch_forward(const NeuronForward<Neuron>& a, cudaStream_t stream) {
 
 template <class Neuron, class C, class T, Reset R, bool Uniform>
 int launch_backward(const NeuronBackward<Neuron>& a, cudaStream_t stream) {
-  constexpr int V = wide<Neuron, C, Uniform>();
+  constexpr int V = wide<Neuron, C, Uniform>();  // of C, whose states and gradients fill the registers
   bool vector = scan_aligned<Neuron, C, T, V>(a) && rows_aligned<T, V>(a.grad_spikes) && rows_aligned<C, V>(a.grad_v_seq);
   for (int k = 0; k < Neuron::kStates; k++) vector = vector && aligned(a.grad_state_out[k], sizeof(C) * V);
   const int64_t steps = a.T < a.checkpoint_every ? a.T : a.checkpoint_every;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -215,5 +216,15 @@ def write(folder: Path, docs: Path | None = None) -> str:
 
 
 def predictions() -> dict[str, float]:
-    """The share of bandwidth that machine code allows, by neuron, pass and dtype."""
-    return {}
+    """The share of an H100's bandwidth that machine code allows a forward pass, by neuron and dtype."""
+    from benchmarks import machine_code
+
+    found: dict[str, float] = {}
+    for row in json.loads(machine_code.KEPT.read_text())["kernels"]:
+        code = machine_code.Code(**row)
+        name, _, element = (word.strip() for word in code.kernel.partition("<")[2].split(",")[:3])
+        dtype = "bfloat16" if element == "BFloat16" else "float32"
+        if code.kernel.startswith("forward"):
+            key = f"{name.lower()} forward {dtype}"
+            found[key] = max(found.get(key, 0.0), machine_code.shares(code)["H100"])
+    return found

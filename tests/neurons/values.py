@@ -80,15 +80,15 @@ def test_any_threshold_is_met_at_its_own_value(backend, op, threshold):
             backend.device,
             v_threshold=v_threshold,
             v_reset=-2.0,
-            **rest(op),
+            **rest(op, backend.device),
             **op.steady,
         )
         assert spikes == [1]
 
 
-def rest(op):
+def rest(op, device):
     """So that v before the first step is 0, whatever the reset."""
-    return {"v_rest": 0.0} if op.accepts("v_rest") else {"v": torch.zeros(())}
+    return {"v_rest": 0.0} if op.accepts("v_rest") else {"v": torch.zeros((), device=device)}
 
 
 @each("op", lambda op: [] if op.runs_away else firing(op))

@@ -25,6 +25,8 @@ from pathlib import Path
 from stages import job, page
 from stages.job import LIMIT, LOST, ROOT, Job
 
+sys.path.append(str(ROOT))  # for the benchmarks
+
 STAGES = ("build", "smoke", "tests", "sanitizer", "neurons", "network", "plasticity", "profile")
 CRASHES = 20  # of one stage, after which it ends
 

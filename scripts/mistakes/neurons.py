@@ -309,10 +309,16 @@ MISTAKES = (
         "",
     ),
     (
-        "cuda: last step but one unread",
+        "cuda: last step left out",
         "csrc/cuda/neuron_kernel.cuh",
-        "if (j0 + u < steps) load_row",
-        "if (j0 + u + 2 < steps) load_row",
+        "for (; begin < end; begin++)",
+        "for (; begin + 1 < end; begin++)",
+    ),
+    (
+        "cuda: second half of a wide store lost",
+        "csrc/cuda/neuron_kernel.cuh",
+        "+ offset + part), bits);",
+        "+ offset), bits);",
     ),
     (
         "cuda: checkpoints off by one",

@@ -61,6 +61,8 @@ def examples(device: str, steps: int = 12, neurons: int = 96) -> dict[str, Examp
     terminals = 0.1 * drawn(neurons, 40, 4, device=device, seed=9)
     waits = torch.arange(1.0, 5.0, device=device)
 
+    images = (drawn(steps, 3, 8, 8, device=device, seed=10) < 0.1).to(w.dtype)
+    kernels = drawn(4, 3, 3, 3, device=device, seed=11)
     rule = plasticity.triplet(1e-4, 1e-2)
 
     def learn(w: Tensor) -> object:
@@ -89,6 +91,8 @@ def examples(device: str, steps: int = 12, neurons: int = 96) -> dict[str, Examp
         "diehl_cook_": Example(current, (w, theta), False),
         "diehl_cook_conductance_": Example(conductance, (w, theta.double()), False),
         "spikeprop": Example(times, (t_in, terminals), True),
+        "spike_linear": Example(ops.spike_linear, (pre.to(w.dtype), w), True),
+        "spike_conv2d": Example(ops.spike_conv2d, (images, kernels), True),
     }
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from snnfast import ops, plasticity
 
-NEURONS = ("lif", "iaf", "li", "cuba", "alif", "adlif")
+NEURONS = ("lif", "iaf", "li", "cuba", "cubali", "alif", "adlif", "qif", "eif", "izhikevich")
 
 
 def drawn(*shape: int, device: str, seed: int = 0) -> Tensor:

@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(kRecurrentThreads) recurrent_forward_kernel(co
     for (int64_t i = threadIdx.x; i < H; i += blockDim.x) {
       const int64_t n = first + i;
       C x, s[Neuron::kStates], charged[Neuron::kTape];
-      load_row<T, C, 1>(a.x, t, n, &x);
+      widen(load_row<T, 1>(a.x, t, n), &x);
       if constexpr (!kOne) neuron_coefficients<Neuron, C>(a, n, c);
 #pragma unroll
       for (int k = 0; k < Neuron::kStates; k++) s[k] = state.get(k, n);
@@ -141,7 +141,7 @@ __global__ void __launch_bounds__(kRecurrentThreads) recurrent_backward_kernel(c
       for (int64_t i = threadIdx.x; i < H; i += blockDim.x) {
         const int64_t n = first + i;
         C x, s[Neuron::kStates], charged[Neuron::kTape];
-        load_row<T, C, 1>(a.x, t, n, &x);
+        widen(load_row<T, 1>(a.x, t, n), &x);
         x = events.add(x, to_post, width, i, count);
         if constexpr (!kOne) neuron_coefficients<Neuron, C>(a, n, c);
         tape(j, kTapeX, n) = x;
@@ -166,8 +166,8 @@ __global__ void __launch_bounds__(kRecurrentThreads) recurrent_backward_kernel(c
         for (int k = 0; k < Neuron::kStates; k++) before[k] = tape(j, kTapeState + k, n), g[k] = own.get(kGrad + k, n);
 #pragma unroll
         for (int k = 0; k < Neuron::kParams; k++) gp[k] = own.get(kGradParam + k, n);
-        if (a.grad_spikes.data) load_row<T, C, 1>(a.grad_spikes, t, n, &grad_spike);
-        if (a.grad_v_seq.data) load_row<C, C, 1>(a.grad_v_seq, t, n, &grad_v);
+        if (a.grad_spikes.data) widen(load_row<T, 1>(a.grad_spikes, t, n), &grad_spike);
+        if (a.grad_v_seq.data) widen(load_row<C, 1>(a.grad_v_seq, t, n), &grad_v);
         grad_spike += through(t, n);
         g[0] += grad_v;
         C slope = neuron_margin<Neuron>(charged, c);

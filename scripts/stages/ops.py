@@ -91,6 +91,9 @@ def examples(device: str, steps: int = 12, neurons: int = 96) -> dict[str, Examp
         "diehl_cook_": Example(current, (w, theta), False),
         "diehl_cook_conductance_": Example(conductance, (w, theta.double()), False),
         "spikeprop": Example(times, (t_in, terminals), True),
+        "recurrent": Example(
+            ops.recurrent, (x, 0.1 * drawn(neurons, neurons, device=device)), True
+        ),
         "spike_linear": Example(ops.spike_linear, (pre.to(w.dtype), w), True),
         "spike_conv2d": Example(ops.spike_conv2d, (images, kernels), True),
     }

@@ -19,7 +19,7 @@ from snnfast.info import build_info
 from snnfast.procedure.folder import FolderInUseError
 from snnfast.procedure.settings import Options, kind_of
 
-TORCHVISION = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
+TORCHVISION = {"mnist": "MNIST", "smnist": "MNIST", "psmnist": "MNIST", "cifar10": "CIFAR-10"}
 
 Root = Annotated[
     Path | None,
@@ -176,7 +176,7 @@ def needs_root(dataset: str, root: Path | None) -> None:
     """Says what a data set of torchvision lacks before anything is computed."""
     if dataset in TORCHVISION and root is None:
         raise ValueError(
-            f"--dataset {dataset} needs --data, the folder of {TORCHVISION[dataset]} in torchvision's layout; "
+            f"{dataset} needs --data, the folder of {TORCHVISION[dataset]} in torchvision's layout; "
             "with --download it is fetched there"
         )
 

@@ -4,6 +4,7 @@ from .bohte2002 import Bohte2002
 from .diehl2015 import Diehl2015, SNN_Diehl2015
 from .diehl_cook2015 import DiehlAndCook2015
 from .resnet20 import ResNet20, SResNet20
+from .sequence import SequenceNetwork
 from .tavanaei_maida2017 import TavanaeiAndMaida2017
 from .travanaei_maida2017 import TravanaeiAndMaida2017
 from .vgg16 import SVGG16, VGG16
@@ -18,6 +19,7 @@ __all__ = [
     "ResNet20",
     "SNN_Diehl2015",
     "SResNet20",
+    "SequenceNetwork",
     "TavanaeiAndMaida2017",
     "TravanaeiAndMaida2017",
     "Wu2018",

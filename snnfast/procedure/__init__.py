@@ -8,6 +8,7 @@ from .ann import AnnOfDiehl2015, AnnOfSengupta2019
 from .bohte2002 import Spikeprop
 from .diehl_cook2015 import Stdp
 from .run import Procedure, Result
+from .sequence import Sequence
 from .tavanaei_maida2017 import BpStdp
 from .wu2018 import Stbp
 
@@ -17,13 +18,15 @@ spikeprop = Spikeprop()
 bp_stdp = BpStdp()
 diehl2015 = AnnOfDiehl2015()
 vgg16 = AnnOfSengupta2019()
-PROCEDURES = (stbp, stdp, spikeprop, bp_stdp, diehl2015, vgg16)
+sequence = Sequence()
+PROCEDURES = (stbp, stdp, spikeprop, bp_stdp, diehl2015, vgg16, sequence)
 
 __all__ = [
     "Procedure",
     "Result",
     "bp_stdp",
     "diehl2015",
+    "sequence",
     "spikeprop",
     "stbp",
     "stdp",

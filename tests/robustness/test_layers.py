@@ -37,7 +37,7 @@ LAYERS = {
         learning.labels data.idx data.splits nn.readout encoder.latency encoder.regular
         encoder.labels nn.state train data.vision data.bundled encoder.population
         nn.spike_conv2d nn.spike_linear nn.time
-        nn.spiking nn.delay data.event_files data.events data.folder data.own data.iris_loader data.loading data loss
+        nn.spiking nn.delay data.sequences data.event_files data.events data.folder data.own data.iris_loader data.loading data loss
         testing nn.spikeprop
         nn.<neuron> nn.recurrent encoder.poisson encoder.bernoulli encoder.manual encoder
         learning.stdp learning.bp_stdp learning.spikeprop learning nn.presets nn.replace nn
@@ -57,14 +57,14 @@ LAYERS = {
     "the papers' networks": """
         model.manual model.diehl_cook2015_settings model.diehl_cook2015_parts
         model.diehl_cook2015 model.tavanaei_maida2017 model.travanaei_maida2017 model.bohte2002
-        model.wu2018 model.resnet20 model.diehl2015 model.vgg16 model
+        model.sequence model.wu2018 model.resnet20 model.diehl2015 model.vgg16 model
     """,
     "names of n3ml's manual": """
         threshold optimizer
     """,
     "load, train, score: every procedure": """
         procedure.folder procedure.settings procedure.repeats procedure.run
-        procedure.samples procedure.images procedure.wu2018 procedure.tavanaei_maida2017
+        procedure.samples procedure.images procedure.sequence procedure.wu2018 procedure.tavanaei_maida2017
         procedure.ann procedure.diehl_cook2015_readout procedure.bohte2002_figures
         procedure.conversion procedure.diehl_cook2015 procedure.bohte2002 procedure
         procedure.demo

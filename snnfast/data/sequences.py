@@ -1,0 +1,117 @@
+"""Tasks of memory whose samples are made: binary adding, delayed XOR, copy memory."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from snnfast import check
+
+__all__ = ["TASKS", "binary_adding", "copy_memory", "delayed_xor"]
+
+COPY_SYMBOLS, COPY_CLASSES = 5, 8
+
+
+class Task(NamedTuple):
+    """How large the input and the answer of a task are: ``outputs`` answers, each of so many classes."""
+
+    in_features: int
+    classes: int
+    outputs: int = 1
+
+
+TASKS = {
+    "adding": Task(2, 3),
+    "xor": Task(2, 2),
+    "copy": Task(COPY_CLASSES + 1, COPY_CLASSES, COPY_SYMBOLS),
+}
+
+
+def binary_adding(samples: int, num_steps: int = 100, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Binary adding: the sum of two marked bits of a long row of random ones.
+
+    At every step the first input is a random bit. The second is 1 at two steps, one in each half of the sequence, drawn
+    at random. The label is the sum of the two bits there: 0, 1 or 2, of which 1 comes half of the time.
+
+    Args:
+        samples: how many.
+        num_steps: steps of each, at least 2.
+        seed: of the random numbers.
+
+    Returns:
+        uint8 ``[samples, num_steps, 2]`` of 0 and 1, and labels int64 ``[samples]``.
+
+    Source: the adding problem of Hochreiter and Schmidhuber (1997) with bits for numbers, as in NeuroSeqBench.
+    """
+    samples, num_steps, generator = _drawn("binary_adding", samples, num_steps, seed, 2)
+    x = torch.randint(2, (samples, num_steps, 2), generator=generator, dtype=torch.uint8)
+    x[..., 1] = 0
+    half, each = num_steps // 2, torch.arange(samples)
+    labels = torch.zeros(samples, dtype=torch.int64)
+    for first, last in ((0, half), (half, num_steps)):
+        at = torch.randint(first, last, (samples,), generator=generator)
+        x[each, at, 1] = 1
+        labels += x[each, at, 0]
+    return x, labels
+
+
+def delayed_xor(samples: int, num_steps: int = 100, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Delayed XOR: whether two spikes, far apart in time, came on different inputs.
+
+    One spike comes in the first quarter of the steps, one in the last, each at a random step on one of two inputs.
+
+    Args:
+        samples: how many.
+        num_steps: steps of each, at least 4.
+        seed: of the random numbers.
+
+    Returns:
+        uint8 ``[samples, num_steps, 2]`` of 0 and 1, and labels int64 ``[samples]``, 0 or 1.
+    """
+    samples, num_steps, generator = _drawn("delayed_xor", samples, num_steps, seed, 4)
+    x = torch.zeros(samples, num_steps, 2, dtype=torch.uint8)
+    quarter, each = num_steps // 4, torch.arange(samples)
+    labels = torch.zeros(samples, dtype=torch.int64)
+    for first, last in ((0, quarter), (num_steps - quarter, num_steps)):
+        at = torch.randint(first, last, (samples,), generator=generator)
+        bit = torch.randint(2, (samples,), generator=generator)
+        x[each, at, bit] = 1
+        labels ^= bit
+    return x, labels
+
+
+def copy_memory(samples: int, num_steps: int = 100, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Copy memory: five symbols out of eight are to be told when, many steps later, a cue comes.
+
+    The symbols are spikes on one of eight inputs, at the first five steps. A ninth input fires at the last five, at
+    each of which one of the symbols is to be told, in their order.
+
+    Args:
+        samples: how many.
+        num_steps: steps of each, at least 10.
+        seed: of the random numbers.
+
+    Returns:
+        uint8 ``[samples, num_steps, 9]`` of 0 and 1, and labels int64 ``[samples]``: the symbols as one number to the
+        base of eight, the first symbol its last digit.
+
+    Source: Hochreiter and Schmidhuber (1997); Arjovsky, Shah, Bengio (2016).
+    """
+    count = COPY_SYMBOLS
+    samples, num_steps, generator = _drawn("copy_memory", samples, num_steps, seed, 2 * count)
+    symbols = torch.randint(COPY_CLASSES, (samples, count), generator=generator)
+    x = torch.zeros(samples, num_steps, COPY_CLASSES + 1, dtype=torch.uint8)
+    x[torch.arange(samples)[:, None], torch.arange(count), symbols] = 1
+    x[:, -count:, COPY_CLASSES] = 1
+    return x, (symbols * COPY_CLASSES ** torch.arange(count)).sum(1)
+
+
+def _drawn(
+    task: str, samples: int, num_steps: int, seed: int, fewest: int
+) -> tuple[int, int, torch.Generator]:
+    samples = check.whole(task, "samples", samples)
+    num_steps = check.whole(task, "num_steps", num_steps, fewest)
+    generator = torch.Generator().manual_seed(check.whole(task, "seed", seed, 0))
+    return samples, num_steps, generator

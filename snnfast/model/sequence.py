@@ -1,0 +1,127 @@
+"""A network of recurrent spiking layers that answers at the end of a sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from snnfast import check
+from snnfast.nn import ALIF, LI, LIF, AdLIF, Last, Max, Rate, Recurrent, Time
+from snnfast.surrogate import SurrogateLike
+
+NEURONS = ("lif", "alif", "adlif")
+READOUTS = {"last": Last, "max": Max, "mean": Rate}
+
+
+class SequenceNetwork(nn.Module):
+    """Spiking network for sequences ``[B, T, in_features]``.
+
+    ::
+
+        Linear - neurons - ... - Linear - LI - readout
+
+    where the neurons of each layer get their own spikes back with the next step, by :class:`snnfast.nn.Recurrent`.
+
+    Args:
+        in_features: inputs a step.
+        hidden: neurons of each layer.
+        classes: of each answer.
+        outputs: answers. One is read out by ``readout``; several are the membranes at so many last steps.
+        neuron: ``"lif"``, ``"alif"`` or ``"adlif"``.
+        recurrent: whether the spikes of a layer come back to it.
+        max_delay: longest delay of the spikes that come back, in steps; each neuron's is learned, from one drawn evenly
+            up to it. 0: none.
+        readout: of the membrane over time, ``"last"``, ``"max"`` or ``"mean"``.
+        tau: membrane time constant of ``"lif"`` and ``"alif"`` in steps.
+        tau_out: of the readout.
+        surrogate: surrogate gradient of the spikes, as of :class:`snnfast.nn.spiking.Spiking`.
+        gain: the weights of the inputs are drawn so many times as large as those of :class:`torch.nn.Linear`.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type or range; by ``forward`` for sequences of another shape.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        hidden: Sequence[int],
+        classes: int,
+        *,
+        outputs: int = 1,
+        neuron: str = "adlif",
+        recurrent: bool = True,
+        max_delay: float = 0.0,
+        readout: str = "mean",
+        tau: float = 20.0,
+        tau_out: float = 20.0,
+        surrogate: SurrogateLike = "fast_sigmoid",
+        gain: float = 1.0,
+    ) -> None:
+        super().__init__()
+        op = "SequenceNetwork"
+        self.in_features = check.whole(op, "in_features", in_features)
+        self.classes = check.whole(op, "classes", classes)
+        self.outputs = check.whole(op, "outputs", outputs)
+        check.choice(op, "neuron", neuron, NEURONS)
+        check.choice(op, "readout", readout, tuple(READOUTS))
+        check.at_least_zero(op, "max_delay", max_delay)
+        gain = check.positive(op, "gain", gain)
+        sizes = check.sizes(op, "hidden", hidden)
+        if not sizes:
+            raise ValueError(f"{op}: hidden must have at least one layer, got ()")
+        layers: list[nn.Module] = []
+        for inputs, features in pairwise((in_features, *sizes)):
+            linear = nn.Linear(inputs, features)
+            with torch.no_grad():
+                linear.weight.mul_(gain)
+            layers += [Time(linear), _layer(neuron, features, recurrent, max_delay, tau, surrogate)]
+        layers += [Time(nn.Linear(sizes[-1], classes)), LI(tau_out)]
+        self.layers = nn.Sequential(*layers)
+        self.readout = READOUTS[readout]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Of ``x`` ``[B, T, in_features]`` logits ``[B, classes]``, of several answers ``[B, outputs, classes]``."""
+        check.tensor("SequenceNetwork", "x", x)
+        if x.dim() != 3 or x.shape[2] != self.in_features or x.shape[1] < self.outputs:
+            raise ValueError(
+                f"SequenceNetwork: x must have shape [B, T, {self.in_features}], T at least {self.outputs}, got "
+                f"{list(x.shape)}"
+            )
+        weight = next(self.parameters())
+        v: Tensor = self.layers(x.to(weight).transpose(0, 1))
+        if self.outputs > 1:
+            return v[-self.outputs :].transpose(0, 1)
+        read: Tensor = self.readout(v)
+        return read
+
+    def spikes(self, x: Tensor) -> list[Tensor]:
+        """The spikes of every layer of neurons, ``[T, B, features]``."""
+        v, found = x.to(next(self.parameters())).transpose(0, 1), []
+        for layer in list(self.layers)[:-2]:
+            v = layer(v)
+            if not isinstance(layer, Time):
+                found.append(v)
+        return found
+
+
+def _layer(
+    neuron: str,
+    features: int,
+    recurrent: bool,
+    max_delay: float,
+    tau: float,
+    surrogate: SurrogateLike,
+) -> nn.Module:
+    made: LIF | ALIF | AdLIF
+    if neuron == "lif":
+        made = LIF(tau, surrogate=surrogate)
+    elif neuron == "alif":
+        made = ALIF(tau, surrogate=surrogate)
+    else:
+        made = AdLIF(features, surrogate=surrogate)
+    if not recurrent:
+        return made
+    return Recurrent(made, features, max_delay=max_delay)

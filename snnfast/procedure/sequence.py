@@ -1,0 +1,199 @@
+"""Sequences: tasks of memory, and images of MNIST by rows and by pixels, learned by backpropagation through time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from snnfast.data.sequences import TASKS, Task, binary_adding, copy_memory, delayed_xor
+from snnfast.data.splits import permutation
+from snnfast.model.sequence import NEURONS, READOUTS, SequenceNetwork
+from snnfast.procedure import images
+from snnfast.procedure.run import Data, Procedure
+from snnfast.procedure.settings import Settings, option
+from snnfast.train import Decide, Run
+
+MADE = {"adding": binary_adding, "xor": delayed_xor, "copy": copy_memory}
+IMAGES = {"smnist": Task(28, 10), "psmnist": Task(1, 10)}
+SEEDS = {"train": 1, "validation": 2, "test": 3}  # of the samples that are made
+HELD_OUT = 2000
+SURROGATES = ("atan", "fast_sigmoid", "gaussian", "rectangle", "sigmoid", "triangle")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceSettings(Settings):
+    """What decides the course of a run, and its result."""
+
+    name = "sequence"
+
+    dataset: str = option(
+        "adding",
+        "adding, xor or copy, made by the program; smnist, MNIST by rows, or psmnist, permuted MNIST by pixels.",
+        choices=(*MADE, *IMAGES),
+        flag="--task",
+    )
+    num_steps: int = option(100, "Steps of a sequence that is made.", least=10, flag="--steps")
+    samples: int = option(20000, "Training sequences that are made.", least=1)
+    hidden: tuple[int, ...] = option(
+        (192,), "Neurons of a layer; give it again for another layer.", least=1
+    )
+    neuron: str = option("adlif", "lif, alif or adlif.", choices=NEURONS)
+    recurrent: bool = option(True, "Whether the spikes of a layer come back to it.")
+    max_delay: float = option(
+        0.0, "Longest of the learned delays of spikes that come back, in steps.", least=0
+    )
+    readout: str = option("last", "last, max or mean membrane.", choices=tuple(READOUTS))
+    tau: float = option(20.0, "Time constant of lif and alif, in steps.", least=1)
+    tau_out: float = option(5.0, "Time constant of the readout, in steps.", least=1)
+    surrogate: str = option("fast_sigmoid", "Surrogate gradient of the spikes.", choices=SURROGATES)
+    gain: float = option(20.0, "Scale of the first weights of the inputs.", above=0)
+    epochs: int = option(50, "Epochs; also the length of the learning rate's cosine.", least=0)
+    batch_size: int = option(64, "Sequences a step.", least=1)
+    lr: float = option(3e-3, "Adam's first learning rate.", above=0)
+    clip: float = option(1.0, "Largest norm of a gradient; longer ones are cut.", above=0)
+
+
+class Sequence(Procedure[SequenceSettings]):
+    """Recurrent spiking networks on sequences, by backpropagation through time."""
+
+    name, title, Settings = "sequence", "Sequences", SequenceSettings
+
+    def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of docs/results.md."""
+        return dict(CHOSEN[dataset])
+
+    def load(
+        self,
+        settings: SequenceSettings,
+        root: str | Path | None = None,
+        *,
+        download: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> Data:
+        """Sequences ``[N, T, in_features]`` and labels: made by seeds that no other part has, or images of MNIST."""
+        split = "validation" if settings.validate else "test"
+        if settings.dataset in MADE:
+            make, num_steps = MADE[settings.dataset], settings.num_steps
+            parts = (
+                make(count, num_steps, seed=SEEDS[name])
+                for name, count in (("train", settings.samples), (split, HELD_OUT))
+            )
+        else:
+            names = ("train", "val") if settings.validate else ("train+val", "test")
+            opened = (images.part("mnist", name, root, download) for name in names)
+            parts = ((rows(settings.dataset, x), labels) for x, labels in opened)
+        train, held_out = ((x.to(device), labels.to(device)) for x, labels in parts)
+        return Data(train, held_out, split)
+
+    def model(self, settings: SequenceSettings, data: Data) -> SequenceNetwork:
+        """The network at its beginning."""
+        task = {**TASKS, **IMAGES}[settings.dataset]
+        names = (
+            "neuron",
+            "recurrent",
+            "max_delay",
+            "readout",
+            "tau",
+            "tau_out",
+            "surrogate",
+            "gain",
+        )
+        return SequenceNetwork(
+            task.in_features,
+            settings.hidden,
+            task.classes,
+            outputs=task.outputs,
+            **{name: getattr(settings, name) for name in names},
+        ).to(data.device)
+
+    def optimizer(self, settings: SequenceSettings, model: nn.Module) -> torch.optim.Optimizer:
+        """Adam."""
+        return torch.optim.Adam(model.parameters(), lr=settings.lr)
+
+    def decide(self, settings: SequenceSettings) -> Decide:
+        """The largest logit; of several answers all, as one number."""
+        return answer
+
+    def learning(self, settings: SequenceSettings, run: Run, data: Data) -> dict[str, Any]:
+        """Arguments of :func:`snnfast.train.fit`."""
+        optimizer = run.optimizer or self.optimizer(settings, run.model)
+        return {
+            "batch_size": settings.batch_size,
+            "loss": cross_entropy,
+            "step": step(run, optimizer, settings.clip),
+        }
+
+    def measured(
+        self, settings: SequenceSettings, run: Run, data: Data
+    ) -> tuple[dict[str, Any], list[str]]:
+        """Parameters, and spikes a neuron and step for the first sequences that are held out."""
+        count = sum(p.numel() for p in run.model.parameters())
+        with torch.no_grad():
+            spikes = run.model.spikes(data.held_out[0][:100])  # type: ignore[operator]
+        rates = [round(s.mean().item(), 4) for s in spikes]
+        return {"parameters": count, "rates": rates}, [
+            f"{count} parameters, spikes a neuron and step {', '.join(f'{r:.3f}' for r in rates)}"
+        ]
+
+    def folder(self, settings: SequenceSettings) -> str:
+        """Name of the folder of results."""
+        return f"{super().folder(settings)}-{settings.neuron}"
+
+
+CHOSEN: dict[str, dict[str, Any]] = {
+    "adding": {"samples": 10000, "epochs": 25},
+    "xor": {"samples": 10000, "hidden": (64,), "epochs": 15, "gain": 60.0},
+    "copy": {"hidden": (128,), "gain": 60.0},
+    "smnist": {"hidden": (128,), "readout": "mean", "epochs": 20, "gain": 5.0},
+    "psmnist": {"hidden": (64, 212, 212), "readout": "mean", "epochs": 60},
+}
+
+
+def rows(dataset: str, x: Tensor) -> Tensor:
+    """Images ``[N, 1, 28, 28]`` as sequences: of rows, or of pixels in an order that is random and always the same."""
+    if dataset == "smnist":
+        return x[:, 0]
+    order = torch.from_numpy(permutation("psmnist", 784, 0))
+    return x.flatten(1)[:, order].unsqueeze(2)
+
+
+def answer(logits: Tensor) -> Tensor:
+    """Labels ``[B]`` of logits ``[B, classes]``; of ``[B, outputs, classes]`` as digits, the first one the last."""
+    found = logits.argmax(-1)
+    if found.dim() == 1:
+        return found
+    places = logits.shape[-1] ** torch.arange(found.shape[1], device=found.device)
+    return (found * places).sum(1)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy, mean over samples and answers; labels as of :func:`answer`."""
+    if logits.dim() == 2:
+        return F.cross_entropy(logits, labels)
+    classes = logits.shape[-1]
+    places = classes ** torch.arange(logits.shape[1], device=labels.device)
+    digits = labels[:, None] // places % classes
+    return F.cross_entropy(logits.flatten(0, 1), digits.flatten())
+
+
+def step(
+    run: Run, optimizer: torch.optim.Optimizer, clip: float
+) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """A step of the optimizer along the gradient, cut to the norm ``clip``: recurrence makes some very long."""
+
+    def learn(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        logits = run.model(x)
+        value = cross_entropy(logits, labels)
+        optimizer.zero_grad()
+        value.backward()
+        nn.utils.clip_grad_norm_(run.model.parameters(), clip)
+        optimizer.step()
+        return logits, value
+
+    return learn

@@ -1,0 +1,89 @@
+"""The procedure for sequences: its data, its answers, that it learns, and the command."""
+
+import json
+
+import pytest
+import torch
+from torch.nn import functional as F  # noqa: N812
+from typer.testing import CliRunner
+
+from snnfast import cli
+from snnfast.data.sequences import copy_memory
+from snnfast.procedure import sequence
+from snnfast.procedure.sequence import answer, cross_entropy, rows
+
+SMALL = {"progress": False, "echo": None, "num_steps": 12, "samples": 64, "hidden": (12,)}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("task", ["adding", "xor", "copy"])
+def test_parts_share_no_seed(task):
+    seen = {}
+    for validate in (False, True):
+        data = sequence.load(sequence.preset(task, num_steps=20, samples=50, validate=validate))
+        assert data.train[0].dtype == torch.uint8
+        assert data.train[0].shape[:2] == (50, 20)
+        assert len(data.held_out[0]) == 2000
+        seen |= {"train": data.train[0], data.split: data.held_out[0][:50]}
+    assert seen.keys() == {"train", "validation", "test"}
+    for one, other in (("train", "test"), ("train", "validation"), ("validation", "test")):
+        assert not torch.equal(seen[one], seen[other])
+
+
+def test_images_become_rows_or_pixels_in_one_order_for_all():
+    x = torch.arange(2 * 784.0).view(2, 1, 28, 28)
+    assert rows("smnist", x).shape == (2, 28, 28)
+    torch.testing.assert_close(rows("smnist", x)[1, 3], x[1, 0, 3], rtol=0, atol=0)
+    permuted = rows("psmnist", x)
+    assert permuted.shape == (2, 784, 1)
+    torch.testing.assert_close(permuted[1] - 784, permuted[0], rtol=0, atol=0)
+    assert permuted[0].flatten().sort().values.tolist() == list(range(784))
+    assert permuted[0, :, 0].tolist() != list(range(784))
+
+
+def test_answers_and_loss_of_one_and_of_several():
+    logits = torch.tensor([[1.0, 3, 2], [0, -1, -2]])
+    assert answer(logits).tolist() == [1, 0]
+    labels = torch.tensor([1, 2])
+    torch.testing.assert_close(cross_entropy(logits, labels), F.cross_entropy(logits, labels))
+    x, labels = copy_memory(6, 12)
+    told = F.one_hot(x[:, :5, :8].argmax(2), 8).float()
+    assert answer(told).tolist() == labels.tolist()
+    assert cross_entropy(40 * told, labels).item() < 1e-6
+    wrong = told.roll(1, 1)
+    assert cross_entropy(40 * wrong, labels).item() > 10
+
+
+@pytest.mark.parametrize("neuron", ["lif", "adlif"])
+def test_learns_delayed_xor_of_few_steps(neuron):
+    own = {"samples": 2000, "hidden": (32,), "neuron": neuron, "tau": 5.0, "gain": 60.0}
+    result = sequence("xor", **{**SMALL, **own}, epochs=5, batch_size=32, lr=0.01)
+    assert result.accuracy > 0.95
+    assert result.measured["parameters"] == sum(p.numel() for p in result.model.parameters())
+    assert 0 < result.measured["rates"][0] < 0.9
+
+
+def test_command(tmp_path):
+    def call(*arguments, code=0):
+        done = CliRunner().invoke(cli.app, ["train", "sequence", *map(str, arguments)])
+        assert done.exit_code == code, done.output
+        return done.output
+
+    common = ("--steps", 12, "--samples", 64, "--hidden", 8, "--epochs", 1, "--out", tmp_path)
+    text = call("--task", "copy", "--neuron", "lif", *common)
+    assert "test accuracy" in text
+    assert "parameters, spikes a neuron and step" in text
+    found = json.loads((tmp_path / "result.json").read_text())
+    assert found["settings"]["dataset"] == "copy"
+    assert found["settings"]["neuron"] == "lif"
+    assert "one of adding, xor, copy, smnist, psmnist" in " ".join(
+        call("--task", "sum", code=2).split()
+    )
+    assert "MNIST in torchvision's layout" in " ".join(call("--task", "psmnist", code=2).split())

@@ -37,7 +37,8 @@ LAYERS = {
         learning.labels data.idx data.splits nn.readout encoder.latency encoder.regular
         encoder.labels nn.state train data.vision data.bundled encoder.population
         nn.spike_conv2d nn.spike_linear nn.time
-        nn.spiking nn.delay data.sequences data.event_files data.events data.folder data.own data.iris_loader data.loading data loss
+        nn.spiking nn.delay data.sequences data.event_files data.events data.folder data.own
+        data.iris_loader data.loading data loss
         testing nn.spikeprop
         nn.<neuron> nn.recurrent encoder.poisson encoder.bernoulli encoder.manual encoder
         learning.stdp learning.bp_stdp learning.spikeprop learning nn.presets nn.replace nn

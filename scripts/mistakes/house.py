@@ -84,8 +84,8 @@ MISTAKES = (
     (
         "state gradients swapped",
         "snnfast/ops/neuron.py",
-        'enumerate(("x", *self.neurons))',
-        'enumerate(("x", *self.neurons[1::-1], *self.neurons[2:]))',
+        '("x", *self.neurons, *self.more)',
+        '("x", *self.neurons[1::-1], *self.neurons[2:], *self.more)',
         (
             "tests/ops/test_lif.py",
             "tests/ops/test_cuba.py",
@@ -97,8 +97,8 @@ MISTAKES = (
     (
         "parameters' gradients of the next one",
         "snnfast/ops/neuron.py",
-        'enumerate(("x", *self.neurons))',
-        'enumerate(("x", self.neurons[0], *self.neurons[:0:-1]))',
+        '("x", *self.neurons, *self.more)',
+        '("x", self.neurons[0], *self.neurons[:0:-1], *self.more)',
         (
             "tests/ops/test_lif.py",
             "tests/ops/test_cuba.py",

@@ -263,6 +263,7 @@ def test_a_delayed_spike_worked_by_hand(backend):
 def test_gradient_of_the_soft_recursion_is_that_of_finite_differences(op, name, v_reset):
     arguments = case(op, "decay_each", (6, 2, 3), past=2, delay="real")
     arguments |= {"v_reset": v_reset, "surrogate": lambda u: PRIMITIVES[name](u, 0.8)}
+    arguments["x"] *= 0.25  # gentle, where a membrane grows with its square
     names = [k for k, a in arguments.items() if isinstance(a, torch.Tensor)]
 
     def function(*values):

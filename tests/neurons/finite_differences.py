@@ -19,6 +19,8 @@ def test_gradient_of_the_soft_recursion_is_that_of_finite_differences(op, varian
     if not isinstance(arguments.get("v_reset"), torch.Tensor):
         arguments["v_reset"] = v_reset
     arguments["return_v_seq"] = True
+    if op.runs_away:
+        arguments["x"] *= 0.25  # gentle, where a membrane grows by itself
     alpha = 0.8  # gentle, so that no spike is 1 to the last bit
     arguments["surrogate"] = lambda u: PRIMITIVES[name](u, alpha)
     names = [k for k, a in arguments.items() if isinstance(a, torch.Tensor)]

@@ -4,7 +4,7 @@ import inspect
 
 import torch
 from backends import PRESENT, force
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from samples import assert_equal, assert_gradients_close, each, firing
 
@@ -205,6 +205,8 @@ def test_scale_of_all_voltages_together_changes_no_spike(op, data, power):
     for _ in cpu_and_emulation():
         first, *rest = op(**arguments)
         first_scaled, *rest_scaled = op(**scaled)
+        # A state that runs away overflows at one scale before it does at another.
+        assume(all(bool(r.isfinite().all()) for r in (*rest, *rest_scaled)))
         assert_equal(first_scaled, first if op.fires else first * scale)
         # Numbers that a float64 scale makes denormal in float32 would round: they are too small to meet here.
         assert_equal(rest_scaled, [r * f for r, f in zip(rest, factors, strict=True)])

@@ -12,7 +12,8 @@ OWN = {
     "adapting": {"a": 0.4, "b": 0.3, "tau_w": 4.0},
     "a0_each": {"a0": Values(0.0, 1.0), "v_c": Values(0.4, 1.2)},
     "a_each": {"a": Values(-0.2, 0.5), "decay_input": False},
-    "b_each": {"b": Values(0.0, 0.5), "detach_reset": True},
+    "b_each": {"b": Values(0.0, 0.5)},
+    "detached": {"b": 0.2, "detach_reset": True},
     "decay_w_0": {"decay_w": 0.0},
     "decay_w_1": {"decay_w": 1.0},
     "decay_w_each": {

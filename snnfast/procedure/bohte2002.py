@@ -18,7 +18,8 @@ from snnfast.encoder import LatencyEncoder, PopulationEncoder
 from snnfast.model import Bohte2002
 from snnfast.nn import SpikeProp
 from snnfast.procedure import bohte2002_figures, samples
-from snnfast.procedure.run import Data, Draw, Procedure
+from snnfast.procedure.figures import Draw
+from snnfast.procedure.run import Data, Procedure
 from snnfast.procedure.samples import CLASSES, IMAGES
 from snnfast.procedure.settings import FoldedSettings, option
 from snnfast.train import Decide, Loss, Part, Run

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from snnfast import data
 from snnfast.model import Bohte2002
 from snnfast.nn import SpikeProp
-from snnfast.procedure.run import Draw
+from snnfast.procedure.figures import Draw
 from snnfast.train import Part, Run
 
 if TYPE_CHECKING:

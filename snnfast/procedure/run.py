@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -18,6 +16,7 @@ from snnfast.checkpoint import CheckpointError, load_weights, read_checkpoint, s
 from snnfast.data.own import label_of
 from snnfast.monitoring import Activity, Monitor
 from snnfast.procedure import repeats
+from snnfast.procedure.figures import Draw, Figures
 from snnfast.procedure.folder import locked, write_json
 from snnfast.procedure.settings import Settings
 from snnfast.train import Decide, Part, Run, Score, evaluate, fit, largest
@@ -29,7 +28,6 @@ CHECKPOINT, RESULT = "checkpoint.pt", "result.json"
 SAVE_EVERY = 30.0  # seconds, within an epoch
 WATCHED = 500  # samples held out that a monitor sees
 S = TypeVar("S", bound=Settings)
-Draw = Callable[[Run], "Figure | None"]
 
 
 @dataclass(frozen=True)
@@ -430,38 +428,6 @@ class Procedure(Generic[S]):
             return None
         series = {name: [row[key] for row in run.history] for name, key in names.items()}
         return visual.curves(series, title=f"{self.title}, {settings.dataset}")
-
-
-class Figures:
-    """Figures of a run, as files in ``out`` and live where there is a display."""
-
-    def __init__(self, out: Path, draw: Mapping[str, Draw], every: float = 5.0) -> None:
-        """Draws once in ``every`` seconds at most, and spends at most a twentieth of the time on it."""
-        from snnfast import visual
-
-        self._draw = {name: (visual.Live(out / f"{name}.png"), how) for name, how in draw.items()}
-        self._every, self._next = every, -math.inf
-
-    def update(self, run: Run) -> None:
-        """Draws, unless it did so a moment ago: short epochs are not to wait for figures."""
-        if time.monotonic() >= self._next:
-            self.draw(run)
-
-    def draw(self, run: Run) -> None:
-        """Draws now."""
-        start = time.monotonic()
-        for live, how in self._draw.values():
-            figure = how(run)
-            if figure is not None:
-                live.update(figure)
-        end = time.monotonic()
-        self._next = end + max(self._every, 20 * (end - start))
-
-    def finish(self, run: Run) -> None:
-        """Draws the last state and closes the windows; the files stay."""
-        self.draw(run)
-        for live, _ in self._draw.values():
-            live.close()
 
 
 def first(part: Part) -> tuple[Tensor, int]:

@@ -20,7 +20,8 @@ from snnfast.model.tavanaei_maida2017 import SAMPLES_A_CALL, SECOND, preset
 from snnfast.monitoring import Monitor
 from snnfast.ops import Rates
 from snnfast.procedure import samples
-from snnfast.procedure.run import WATCHED, Data, Draw, Procedure
+from snnfast.procedure.figures import Draw
+from snnfast.procedure.run import WATCHED, Data, Procedure
 from snnfast.procedure.settings import FoldedSettings, option
 from snnfast.train import Decide, Part, Run, Step
 

@@ -13,7 +13,8 @@ from torch.nn import functional as F  # noqa: N812
 from snnfast.model import Wu2018
 from snnfast.model.wu2018 import preset
 from snnfast.procedure import images
-from snnfast.procedure.run import Data, Draw, Procedure
+from snnfast.procedure.figures import Draw
+from snnfast.procedure.run import Data, Procedure
 from snnfast.procedure.settings import Settings, option
 from snnfast.train import Part, Run, evaluate
 

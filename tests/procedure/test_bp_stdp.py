@@ -11,7 +11,8 @@ from snnfast import cli, data
 from snnfast.checkpoint import CheckpointError, read_checkpoint
 from snnfast.encoder import RegularEncoder
 from snnfast.procedure import Procedure, bp_stdp, tavanaei_maida2017
-from snnfast.procedure.run import Data, Figures
+from snnfast.procedure.figures import Figures
+from snnfast.procedure.run import Data
 
 SMALL = {"hidden": (8,), "epochs": 3, "num_steps": 10}
 Settings, preset = bp_stdp.Settings, bp_stdp.preset

@@ -11,7 +11,7 @@ from snnfast import data, loss
 from snnfast.checkpoint import CheckpointError
 from snnfast.procedure import bohte2002, repeats, spikeprop
 from snnfast.procedure.bohte2002_figures import potentials, spikes
-from snnfast.procedure.run import Figures
+from snnfast.procedure.figures import Figures
 
 INF = math.inf
 Settings = spikeprop.Settings

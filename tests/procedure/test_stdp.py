@@ -11,9 +11,10 @@ from snnfast.checkpoint import CheckpointError, read_checkpoint, write_checkpoin
 from snnfast.learning import assign_labels, predict
 from snnfast.model import DiehlAndCook2015
 from snnfast.ops import DiehlCookResult
-from snnfast.procedure import diehl_cook2015, run, stdp
+from snnfast.procedure import diehl_cook2015, figures, run, stdp
 from snnfast.procedure import diehl_cook2015_readout as readout
-from snnfast.procedure.run import CHECKPOINT, RESULT, Data, Figures
+from snnfast.procedure.figures import Figures
+from snnfast.procedure.run import CHECKPOINT, RESULT, Data
 
 QUICK = {"duration": 50.0, "theta_plus": 0.1}
 
@@ -284,9 +285,9 @@ def test_figures_take_a_twentieth_of_the_time(tmp_path, monkeypatch):
         drawn.append(now[0])
         now[0] += 1.0  # a second to draw
 
-    figures = Figures(tmp_path, {"fields": draw}, every=0.0)
-    monkeypatch.setattr(run.time, "monotonic", lambda: now[0])
+    kept = Figures(tmp_path, {"fields": draw}, every=0.0)
+    monkeypatch.setattr(figures.time, "monotonic", lambda: now[0])
     while now[0] < 45:
-        figures.update(None)
+        kept.update(None)
         now[0] += 0.5
     assert drawn == [0.0, 21.0, 42.0]

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from snnfast import cli
 from snnfast.checkpoint import read_checkpoint
 from snnfast.procedure import diehl_cook2015, run, stdp
-from snnfast.procedure.run import Figures
+from snnfast.procedure.figures import Figures
 
 QUICK = ["--neurons", "12", "--duration", "50", "--theta-plus", "0.1", "--device", "cpu"]
 

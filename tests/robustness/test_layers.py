@@ -64,7 +64,7 @@ LAYERS = {
         threshold optimizer
     """,
     "load, train, score: every procedure": """
-        procedure.folder procedure.settings procedure.repeats procedure.run
+        procedure.figures procedure.folder procedure.settings procedure.repeats procedure.run
         procedure.samples procedure.images procedure.sequence procedure.wu2018 procedure.tavanaei_maida2017
         procedure.ann procedure.diehl_cook2015_readout procedure.bohte2002_figures
         procedure.conversion procedure.diehl_cook2015 procedure.bohte2002 procedure

@@ -115,7 +115,7 @@ void pack(const SpikeSums& a, int64_t k0, int64_t k1, int64_t o0, int64_t width,
     return;
   }
   int64_t done = 0;
-  if (sizeof(T) == sizeof(float) && sizeof(C) == sizeof(float) && used == width)
+  if (sizeof(T) == sizeof(float) && sizeof(C) == sizeof(float) && used == width && width % kTransposed == 0)
     for (; done + kTransposed <= K; done += kTransposed)
       for (int64_t o = 0; o < width; o += kTransposed)
         transpose(reinterpret_cast<const float*>(source + done + o * a.source_column), a.source_column, reinterpret_cast<float*>(table + done * width + o),
@@ -184,7 +184,7 @@ void write(const SpikeSums& a, int64_t n0, int64_t n1, int64_t o0, int64_t used,
     return;
   }
   int64_t done = 0;
-  if (sizeof(T) == sizeof(float) && sizeof(C) == sizeof(float) && used == width)
+  if (sizeof(T) == sizeof(float) && sizeof(C) == sizeof(float) && used == width && width % kTransposed == 0)
     for (; done + kTransposed <= N; done += kTransposed)
       for (int64_t o = 0; o < width; o += kTransposed)
         transpose(reinterpret_cast<const float*>(sums + done * width + o), width, reinterpret_cast<float*>(result + done + o * a.result_column),

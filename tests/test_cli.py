@@ -323,4 +323,8 @@ def test_bench_runs_the_benchmarks_of_the_current_directory(tmp_path, monkeypatc
     )
     monkeypatch.chdir(tmp_path)
     without_benchmarks(monkeypatch)
+    kept = dict(sys.modules)
     assert "n = 3" in call("bench", "--n", 3)
+    for name in set(sys.modules) - set(kept):  # no other test is to find these
+        if name.partition(".")[0] == "benchmarks":
+            del sys.modules[name]

@@ -47,7 +47,7 @@ def prepare(task: Task) -> Prepared:
         chosen = order.to(task.device)
         return Prepared({"batch": lambda: augment(images[chosen])}, {})
     if task.implementation != "one_by_one":
-        raise NotImplementedError(f"choose from {FLOOR}, {neurons.OURS}, {', '.join(BASELINES)}")
+        raise neurons.Skip(f"choose from {FLOOR}, {neurons.OURS}, {', '.join(BASELINES)}")
     return Prepared({"batch": one_by_one(images, order)}, {})
 
 

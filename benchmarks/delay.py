@@ -33,7 +33,7 @@ def prepare(task: Task) -> Prepared:
         neurons.OURS: snnfast.ops.delay,
     }
     if task.implementation not in ops:
-        raise NotImplementedError(f"choose from {FLOOR}, {', '.join(ops)}")
+        raise neurons.Skip(f"choose from {FLOOR}, {', '.join(ops)}")
     op = ops[task.implementation]
     leaves = (x.clone().requires_grad_(), d.clone().requires_grad_())
 

@@ -27,7 +27,7 @@ def prepare(task: Task) -> Prepared:
         "lif": snnfast.ops.lif,
     }
     if task.implementation not in implementations:
-        raise NotImplementedError(f"choose from {', '.join(implementations)}")
+        raise neurons.Skip(f"choose from {', '.join(implementations)}")
     run = implementations[task.implementation]
     x, grad = lif.inputs(task)
     return lif.passes(lambda x: run(x, return_state=False)[0], x, grad)

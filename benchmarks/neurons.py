@@ -17,6 +17,10 @@ BASELINES = ("reference_loop", "tuned_loop", "spikingjelly", "snntorch", "norse"
 OPTIONAL_BASELINES = ("compiled_loop",)
 
 
+class Skip(Exception):  # noqa: N818
+    """Raised for what an implementation does not do, with the reason: a benchmark leaves it out and says so."""
+
+
 def lif(name: str) -> Callable[[Tensor], Tensor]:
     """The neuron ``x [T, B, ...] -> spikes`` of one implementation; see ``baselines``.
 

@@ -31,6 +31,6 @@ def prepare(task: Task) -> Prepared:
         neurons.OURS: lambda: snnfast.ops.poisson(p, steps, dtype=p.dtype),
     }
     if task.implementation not in implementations:
-        raise NotImplementedError(f"choose from {', '.join(implementations)}")
+        raise neurons.Skip(f"choose from {', '.join(implementations)}")
     run = implementations[task.implementation]
     return Prepared({ENCODE: run}, {"spikes a step": run().double().mean().item()})

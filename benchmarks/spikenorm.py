@@ -57,7 +57,7 @@ def prepare(task: Task) -> Prepared:
         neurons.OURS: calibrate,
     }
     if task.implementation not in runs:
-        raise NotImplementedError(f"choose from {', '.join(runs)}")
+        raise neurons.Skip(f"choose from {', '.join(runs)}")
     name = FLOOR if task.implementation == FLOOR else CALIBRATION
     facts = {}
     if task.implementation != FLOOR:

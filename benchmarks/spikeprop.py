@@ -76,9 +76,7 @@ def prepare(task: Task) -> Prepared:
     if name == FLOOR:
         return products(task)
     if name != neurons.OURS and by_manual != (name == PYTHON):
-        raise NotImplementedError(
-            f"{PYTHON} is for the manual's calls, {', '.join(GRID)} for the rest"
-        )
+        raise neurons.Skip(f"{PYTHON} is for the manual's calls, {', '.join(GRID)} for the rest")
     if by_manual:
         return manual(task)
     if name == neurons.OURS:

@@ -131,7 +131,7 @@ def measure(task: Task) -> Measurement:
     try:
         prepared = neurons.module_of(task.benchmark).prepare(task)
         timed = {name: time_runs(run, task) for name, run in prepared.passes.items()}
-    except (ImportError, NotImplementedError, RuntimeError, TypeError) as error:
+    except (ImportError, neurons.Skip, RuntimeError, TypeError) as error:
         return Measurement(skipped=f"{type(error).__name__}: {str(error).splitlines()[0]}")
     measurement = Measurement(facts=prepared.facts)
     if task.implementation == neurons.OURS or neurons.is_baseline(task.implementation):

@@ -13,7 +13,7 @@ from .job import Job, PartError, Parts, SkippedError
 SHAPES = ((16, 1 << 22), (100, 1 << 17), (500, 1 << 13), (32, 1 << 15))
 DTYPES = ("float32", "bfloat16", "float16")
 LOOPS = ("reference_loop", "tuned_loop", "compiled_loop")
-ABSENT = ("NotImplementedError", "ImportError", "ModuleNotFoundError")
+ABSENT = ("Skip", "ImportError", "ModuleNotFoundError")
 JELLY = ("spikingjelly", "spikingjelly:torch", "spikingjelly:triton", "spikingjelly:cupy")
 
 

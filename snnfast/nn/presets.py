@@ -59,133 +59,29 @@ def like(neuron: str, **arguments: Any) -> Spiking:
     return _PRESETS[neuron](**arguments)
 
 
-def _spikingjelly_lif(
-    tau: float = 2.0,
-    decay_input: bool = True,
-    v_threshold: float = 1.0,
-    v_reset: float | None = 0.0,
-    detach_reset: bool = False,
-    *,
-    surrogate: SurrogateLike = "sigmoid",
-    stateful: bool = False,
-    return_v_seq: bool = False,
-) -> LIF:
-    return LIF(
-        tau,
-        decay_input=decay_input,
-        v_threshold=v_threshold,
-        v_reset=v_reset,
-        detach_reset=detach_reset,
-        surrogate=surrogate,
-        stateful=stateful,
-        return_v_seq=return_v_seq,
-    )
+def _spikingjelly(layer: Callable[..., Spiking], **own: Any) -> Callable[..., Spiking]:
+    """A neuron of SpikingJelly: arguments of ``layer``, those in ``own`` and what all its neurons have, and defaults."""
+    defaults = {
+        "v_threshold": 1.0,
+        "v_reset": 0.0,
+        "detach_reset": False,
+        "surrogate": "sigmoid",
+        "stateful": False,
+        "return_v_seq": False,
+    } | own
 
+    def make(**arguments: Any) -> Spiking:
+        for name in arguments:
+            if name not in defaults:
+                raise TypeError(
+                    f"like: {layer.__name__} of SpikingJelly has no argument {name!r}; it has {', '.join(defaults)}"
+                )
+        chosen = defaults | arguments
+        if "delta_T" in chosen:
+            chosen["delta_t"] = chosen.pop("delta_T")
+        return layer(**chosen)
 
-def _spikingjelly_if(
-    v_threshold: float = 1.0,
-    v_reset: float | None = 0.0,
-    detach_reset: bool = False,
-    *,
-    surrogate: SurrogateLike = "sigmoid",
-    stateful: bool = False,
-    return_v_seq: bool = False,
-) -> IF:
-    return IF(
-        v_threshold=v_threshold,
-        v_reset=v_reset,
-        detach_reset=detach_reset,
-        surrogate=surrogate,
-        stateful=stateful,
-        return_v_seq=return_v_seq,
-    )
-
-
-def _spikingjelly_qif(
-    tau: float = 2.0,
-    v_c: float = 0.8,
-    a0: float = 1.0,
-    v_threshold: float = 1.0,
-    v_rest: float = 0.0,
-    v_reset: float | None = -0.1,
-    detach_reset: bool = False,
-    *,
-    surrogate: SurrogateLike = "sigmoid",
-    stateful: bool = False,
-    return_v_seq: bool = False,
-) -> QIF:
-    return QIF(
-        tau,
-        v_c=v_c,
-        a0=a0,
-        v_threshold=v_threshold,
-        v_rest=v_rest,
-        v_reset=v_reset,
-        detach_reset=detach_reset,
-        surrogate=surrogate,
-        stateful=stateful,
-        return_v_seq=return_v_seq,
-    )
-
-
-def _spikingjelly_eif(
-    tau: float = 2.0,
-    delta_T: float = 1.0,
-    theta_rh: float = 0.8,
-    v_threshold: float = 1.0,
-    v_rest: float = 0.0,
-    v_reset: float | None = -0.1,
-    detach_reset: bool = False,
-    *,
-    surrogate: SurrogateLike = "sigmoid",
-    stateful: bool = False,
-    return_v_seq: bool = False,
-) -> EIF:
-    return EIF(
-        tau,
-        delta_t=delta_T,
-        theta_rh=theta_rh,
-        v_threshold=v_threshold,
-        v_rest=v_rest,
-        v_reset=v_reset,
-        detach_reset=detach_reset,
-        surrogate=surrogate,
-        stateful=stateful,
-        return_v_seq=return_v_seq,
-    )
-
-
-def _spikingjelly_izhikevich(
-    tau: float = 2.0,
-    v_c: float = 0.8,
-    a0: float = 1.0,
-    v_threshold: float = 1.0,
-    v_reset: float | None = 0.0,
-    v_rest: float = -0.1,
-    tau_w: float = 2.0,
-    a: float = 0.0,
-    b: float = 0.0,
-    detach_reset: bool = False,
-    *,
-    surrogate: SurrogateLike = "sigmoid",
-    stateful: bool = False,
-    return_v_seq: bool = False,
-) -> Izhikevich:
-    return Izhikevich(
-        tau,
-        v_c=v_c,
-        a0=a0,
-        v_threshold=v_threshold,
-        v_reset=v_reset,
-        v_rest=v_rest,
-        tau_w=tau_w,
-        a=a,
-        b=b,
-        detach_reset=detach_reset,
-        surrogate=surrogate,
-        stateful=stateful,
-        return_v_seq=return_v_seq,
-    )
+    return make
 
 
 def _snntorch_leaky(
@@ -257,11 +153,15 @@ def _norse_lif_box(
 
 
 _PRESETS: dict[str, Callable[..., Spiking]] = {
-    "spikingjelly.LIFNode": _spikingjelly_lif,
-    "spikingjelly.IFNode": _spikingjelly_if,
-    "spikingjelly.QIFNode": _spikingjelly_qif,
-    "spikingjelly.EIFNode": _spikingjelly_eif,
-    "spikingjelly.IzhikevichNode": _spikingjelly_izhikevich,
+    "spikingjelly.LIFNode": _spikingjelly(LIF, tau=2.0, decay_input=True),
+    "spikingjelly.IFNode": _spikingjelly(IF),
+    "spikingjelly.QIFNode": _spikingjelly(QIF, tau=2.0, v_c=0.8, a0=1.0, v_rest=0.0, v_reset=-0.1),
+    "spikingjelly.EIFNode": _spikingjelly(
+        EIF, tau=2.0, delta_T=1.0, theta_rh=0.8, v_rest=0.0, v_reset=-0.1
+    ),
+    "spikingjelly.IzhikevichNode": _spikingjelly(
+        Izhikevich, tau=2.0, v_c=0.8, a0=1.0, v_rest=-0.1, tau_w=2.0, a=0.0, b=0.0
+    ),
     "snntorch.Leaky": _snntorch_leaky,
     "norse.LIFBoxCell": _norse_lif_box,
 }

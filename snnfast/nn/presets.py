@@ -60,7 +60,7 @@ def like(neuron: str, **arguments: Any) -> Spiking:
 
 
 def _spikingjelly(layer: Callable[..., Spiking], **own: Any) -> Callable[..., Spiking]:
-    """A neuron of SpikingJelly: arguments of ``layer``, those in ``own`` and what all its neurons have, and defaults."""
+    """SpikingJelly's neuron for ``layer``: the arguments in ``own`` and those that all its neurons have."""
     defaults = {
         "v_threshold": 1.0,
         "v_reset": 0.0,

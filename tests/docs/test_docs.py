@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 import types
 from pathlib import Path
 
@@ -84,3 +85,9 @@ def test_ci_script_is_executable_bash():
     assert script.stat().st_mode & 0o111
     assert subprocess.run(["bash", "-n", str(script)]).returncode == 0
     assert "set -euo pipefail" in script.read_text()
+
+
+def test_tables_are_made_from_the_results():
+    command = [sys.executable, str(ROOT / "scripts/tables.py"), "--check"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr

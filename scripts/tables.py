@@ -1,0 +1,265 @@
+"""Writes the tables of numbers in README.md and docs/ from docs/results.json and benchmarks/results/*.json.
+
+A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``, so that no figure is typed twice.
+``python scripts/tables.py`` writes all of them; with ``--check`` it fails where a page differs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ("README.md", "docs/index.md", "docs/results.md", "docs/benchmarks.md")
+BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n)(?:.*?\n)??(<!-- end -->)", re.S)
+
+PROCEDURES = json.loads((ROOT / "docs/results.json").read_text())
+ENTRIES = [(procedure, row) for procedure in PROCEDURES for row in procedure["rows"]]
+
+
+def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; a missing figure is a dash."""
+    rows = [head, ["---"] * len(head), *([cell or "–" for cell in line] for line in lines)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+# ---- accuracies
+def results() -> str:
+    """Every row, and below the table the commands by the same numbers."""
+    head = ("", "procedure", "data", "network", "accuracy", "paper", "seeds", "time", "processor")
+    lines = [
+        (
+            str(number),
+            f"[{procedure['title']}](measurements/{procedure['page']}.md)",
+            row["data"],
+            row["network"],
+            f"**{row['ours']}**",
+            row["paper"],
+            str(row["seeds"] or ""),
+            row["time"],
+            row["processor"],
+        )
+        for number, (procedure, row) in enumerate(ENTRIES, 1)
+    ]
+    commands = [
+        f"{number if first else '':<4}{line}"
+        for number, (_, row) in enumerate(ENTRIES, 1)
+        for first, line in zip((True, False, False), row["command"].split("\n"))
+        if line
+    ]
+    return table(head, lines) + "\n\n```\n" + "\n".join(commands) + "\n```"
+
+
+def missed_results() -> str:
+    found = [(n, p, r) for n, (p, r) in enumerate(ENTRIES, 1) if "missed" in r]
+    return "\n".join(
+        f"- {n}, {p['title']}, {r['data']}, {r['network'] or 'any network'}: {r['ours']}; {r['missed']}."
+        for n, p, r in found
+    )
+
+
+def short_results() -> str:
+    head = ("procedure", "data", "network", "test accuracy", "paper")
+    lines = [
+        (procedure["title"], row["data"], row["network"], row["ours"], row["paper"])
+        for procedure, row in ENTRIES
+        if row.get("readme")
+    ]
+    return table(head, lines)
+
+
+# ---- speed
+class File:
+    """What ``python -m benchmarks ... --json`` wrote."""
+
+    def __init__(self, stem: str) -> None:
+        content = json.loads((ROOT / f"benchmarks/results/{stem}-cpu-1-thread.json").read_text())
+        self.rows, self.verdicts = content["rows"], content["verdicts"]
+        cpu = content["machine"]["cpu"]
+        self.processor = "Intel Xeon" if "Intel" in cpu else cpu
+
+    def row(self, shape: Sequence[int], implementation: str, name: str) -> dict[str, Any]:
+        """The one row of these names; ValueError if there is none."""
+        wanted = (list(shape), implementation, name)
+        found = [r for r in self.rows if (r["shape"], r["implementation"], r["name"]) == wanted]
+        if len(found) != 1:
+            raise ValueError(f"tables: expected one row {wanted}, got {len(found)}")
+        return found[0]
+
+    def seconds(self, *row: Any) -> float:
+        """The minimum of a row's runs."""
+        return self.row(*row)["minimum_seconds"]  # type: ignore[no-any-return]
+
+    def times(self, shape: Sequence[int], other: tuple[str, str], ours: tuple[str, str]) -> str:
+        """How many times as long as ours the other takes."""
+        return f"{short(self.seconds(shape, *other) / self.seconds(shape, *ours))} ×"
+
+
+def short(value: float) -> str:
+    """Two digits, or all before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+
+
+def duration(seconds: float) -> str:
+    unit, factor = next((u, f) for u, f in (("s", 1), ("ms", 1e3), ("µs", 1e6)) if seconds * f >= 1)
+    value = seconds * factor
+    return f"{value:.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
+
+
+NETWORKS = [
+    ("conv 32-32, batch norm, max pooling; T = 4, batch 128", (4, 128, 1, 28, 28), "spikingjelly"),
+    ("12C5-MP2-64C5-MP2-10; T = 50, batch 64", (50, 64, 1, 28, 28), "snntorch"),
+    ("SEW ResNet block, 64 channels; T = 4, batch 32", (4, 32, 64, 16, 16), "spikingjelly"),
+    ("784-1000-10; T = 25, batch 128", (25, 128, 784), "snntorch"),
+]
+LIF_SHAPES = ((16, 64, 1024), (32, 32, 4096), (100, 32, 4096))
+PEERS = {"spikingjelly": "SpikingJelly", "snntorch": "snnTorch", "bindsnet": "BindsNET"}
+
+
+def networks() -> str:
+    """Training steps of whole networks."""
+    file, name = File("network"), "training step"
+    lines = [
+        (
+            label,
+            duration(file.seconds(shape, "snnfast", name)),
+            f"{PEERS[peer]}: {file.times(shape, (peer, name), ('snnfast', name))}",
+            file.times(shape, ("relu", name), ("snnfast", name)),
+        )
+        for label, shape, peer in NETWORKS
+    ]
+    head = ("a training step", "snnfast", "a peer takes", "the same network of ReLUs takes")
+    return table(head, lines) + f"\n\nOne thread of an {file.processor}, CPU time."
+
+
+def neurons() -> str:
+    """Layers of LIF neurons alone."""
+    file, ours = File("lif"), ("snnfast", "forward+backward")
+    lines = []
+    for shape in LIF_SHAPES:
+        others = (
+            file.times(shape, (other, ours[1]), ours)
+            for other in ("reference_loop", "tuned_loop", "spikingjelly")
+        )
+        size = "×".join(map(str, shape))
+        lines.append((size, duration(file.seconds(shape, *ours)), *others))
+    head = ("x [T, B, N]", "snnfast", "plain PyTorch", "tuned PyTorch loop", "SpikingJelly 2.0")
+    return table(head, lines) + f"\n\nForward and backward, one thread of an {file.processor}."
+
+
+def speed() -> str:
+    """One line for each thing that has a benchmark: what it takes, and what the next best takes."""
+    lines = []
+
+    def add(
+        stem: str,
+        label: str,
+        page: str,
+        shape: Sequence[int],
+        ours: str,
+        *others: tuple[str, str, str],
+    ) -> None:
+        file = File(stem)
+        mine = ("snnfast", ours)
+        beside = "; ".join(
+            f"{title} {file.times(shape, (name, row), mine)}" for title, name, row in others
+        )
+        time = duration(file.seconds(shape, *mine))
+        lines.append((f"[{label}](measurements/{page}.md)", time, beside, file.processor))
+
+    for shape in LIF_SHAPES:
+        size = "×".join(map(str, shape))
+        rows = [("tuned loop", "tuned_loop"), ("SpikingJelly", "spikingjelly")]
+        row = "forward+backward"
+        others = [(title, name, row) for title, name in rows]
+        add("lif", f"LIF {size}, forward and backward", "speed_neurons", shape, row, *others)
+    row = "training step"
+    for label, shape, peer in NETWORKS:
+        other = (PEERS[peer], peer, row)
+        add("network", f"training step of {label}", "speed_networks", shape, row, other)
+    shape = (1600, 1024, 1024)
+    add(
+        "spike-linear",
+        "training step of SpikeLinear 1600×1024×1024, 5 % spikes",
+        "speed_networks",
+        shape,
+        "5 %",
+        ("three dense products", "products", "products"),
+    )
+    for count in (100, 400, 1600, 6400):
+        stem = "diehl-cook-6400" if count == 6400 else "diehl-cook"
+        other = ("BindsNET", "bindsnet", "presentation")
+        label = f"an image to 784-{count} neurons that learn by STDP, 250 steps"
+        add(stem, label, "speed_diehl_cook", (250, 784, count), "presentation", other)
+    add(
+        "spikeprop",
+        "SpikeProp 785-400, times and gradient, a sample",
+        "speed_spikeprop",
+        (64, 785, 1, 400),
+        "forward+backward",
+        ("matrix products on a grid", "matrix_products", "forward+backward"),
+    )
+    add(
+        "bp-stdp-network",
+        "BP-STDP 784-500-10, an image",
+        "speed_bp_stdp",
+        (50, 100, 784, 500, 10),
+        "fit",
+        ("dense products alone", "products", "products"),
+    )
+    row = "constant current"
+    for label, shape in (
+        ("12c5-2s-64c5-2s-10", (100, 100)),
+        ("784-1200-1200-10", (100, 100, 1200, 1200)),
+    ):
+        others = [("SpikingJelly", "spikingjelly", row), ("the ANN's forward", "ann", "ann")]
+        label = f"a step of {label}, converted, batch 100"
+        add("conversion", label, "speed_conversion", shape, row, *others)
+    return table(("what", "snnfast", "beside", "processor"), lines)
+
+
+def missed_speed() -> str:
+    """Limits that the kept runs did not keep."""
+    files = sorted((ROOT / "benchmarks/results").glob("*-cpu-1-thread.json"))
+    found = []
+    for path in files:
+        for v in json.loads(path.read_text())["verdicts"]:
+            if v["kept"] is False:
+                size = "×".join(map(str, v["shape"]))
+                what = f"{path.name.removesuffix('-cpu-1-thread.json')}, {size}, {v['pass']}"
+                found.append(f"- {what}: {v['ratio']} is {short(v['value'])}, limit {v['limit']}.")
+    return "\n".join(found)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "results": results,
+    "missed-results": missed_results,
+    "short-results": short_results,
+    "networks": networks,
+    "neurons": neurons,
+    "speed": speed,
+    "missed-speed": missed_speed,
+}
+
+
+def written(page: str) -> str:
+    """The text of a page with its tables made anew."""
+    return BLOCK.sub(lambda m: m[1] + TABLES[m[2]]() + "\n" + m[3], (ROOT / page).read_text())
+
+
+def main() -> None:
+    for page in PAGES:
+        text = written(page)
+        if text == (ROOT / page).read_text():
+            continue
+        if "--check" in sys.argv:
+            sys.exit(f"tables: {page} differs from the JSON; run python scripts/tables.py")
+        (ROOT / page).write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -43,22 +43,34 @@ class AnnSettings(Settings):
         choices=NETWORKS,
     )
     width: float = option(1.0, "Of vgg16: channels and hidden neurons times this.", above=0)
+    hidden: tuple[int, ...] | None = option(
+        None,
+        "Of vgg16: neurons of a fully connected layer before the last one; give it again for another, or 0 for none. "
+        "None: 4096 and 4096, times the width.",
+        least=0,
+    )
+    pooling: str = option("average", "Of vgg16: average or max.", choices=("average", "max"))
     batch_norm: bool = option(
         False, "Of vgg16: batch norm after convolutions, instead of dropout there."
     )
     epochs: int = option(20, "Epochs; also the length of the schedule.", least=0)
     batch_size: int = option(100, "Images a step.", least=1)
-    optimizer: str = option(
-        "adam",
-        "adam, or sgd with momentum 0.9 and weight decay 5e-4.",
-        choices=("adam", "sgd"),
+    optimizer: str = option("adam", "adam, or sgd with momentum 0.9.", choices=("adam", "sgd"))
+    nesterov: bool = option(False, "Of sgd: Nesterov's momentum.")
+    weight_decay: float = option(
+        0.0, "Part of every parameter that is added to its gradient.", least=0
+    )
+    label_smoothing: float = option(
+        0.0, "Part of a label that is spread over all classes.", least=0, below=1
     )
     lr: float = option(1e-3, "Largest learning rate.", above=0)
     schedule: str = option(
         "cosine",
-        "Of the learning rate, which holds for an epoch: cosine to 0; one-cycle, from lr / 25 up in 3 of 10 epochs, "
-        "then down to nearly 0.",
+        "Of the learning rate, which holds for an epoch: cosine to 0; one-cycle, from lr / 25 up, then to nearly 0.",
         choices=("cosine", "one-cycle"),
+    )
+    warm_up: float = option(
+        0.3, "Of one-cycle: part of the epochs in which the rate goes up.", above=0, below=1
     )
     precision: str = option(
         "float32",
@@ -81,8 +93,11 @@ class AnnSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.network != "vgg16" and (self.width != 1 or self.batch_norm):
-            raise ValueError(f"ann: width and batch_norm are for vgg16, got {self.network}")
+        for name in ("width", "hidden", "pooling", "batch_norm"):
+            if self.network != "vgg16" and getattr(self, name) != self.default(name):
+                raise ValueError(f"ann: {name} is for vgg16, got {self.network}")
+        if self.nesterov and self.optimizer != "sgd":
+            raise ValueError(f"ann: nesterov is for sgd, got {self.optimizer}")
 
 
 class Ann(Procedure[AnnSettings]):
@@ -108,7 +123,7 @@ class Ann(Procedure[AnnSettings]):
             chosen |= {"epochs": 15, "lr": 1e-3, "dropout": 0.2} if network == "dense" else {}
         if dataset == "cifar10":
             chosen |= {"epochs": 300, "batch_size": 64, "optimizer": "sgd", "lr": 1e-2}
-            chosen |= {"dropout": 0.5, "crop": 4, "flip": True}
+            chosen |= {"weight_decay": 5e-4, "dropout": 0.5, "crop": 4, "flip": True}
         return chosen
 
     def usual(self, dataset: str) -> str:
@@ -128,9 +143,12 @@ class Ann(Procedure[AnnSettings]):
 
     def optimizer(self, settings: AnnSettings, model: nn.Module) -> torch.optim.Optimizer:
         """Adam, or SGD."""
+        parameters, decay = model.parameters(), settings.weight_decay
         if settings.optimizer == "adam":
-            return torch.optim.Adam(model.parameters(), lr=settings.lr)
-        return torch.optim.SGD(model.parameters(), lr=settings.lr, momentum=0.9, weight_decay=5e-4)
+            return torch.optim.Adam(parameters, settings.lr, weight_decay=decay)
+        return torch.optim.SGD(
+            parameters, settings.lr, momentum=0.9, weight_decay=decay, nesterov=settings.nesterov
+        )
 
     def scheduler(
         self, settings: AnnSettings, optimizer: torch.optim.Optimizer
@@ -140,14 +158,18 @@ class Ann(Procedure[AnnSettings]):
             return super().scheduler(settings, optimizer)
         # One step more than epochs: the last epoch learns, too.
         return torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, settings.lr, max(settings.epochs, 1) + 1, cycle_momentum=False
+            optimizer,
+            settings.lr,
+            max(settings.epochs, 1) + 1,
+            pct_start=settings.warm_up,
+            cycle_momentum=False,
         )
 
     def learning(self, settings: AnnSettings, run: Run, data: Data) -> dict[str, Any]:
         """Arguments of :func:`snnfast.train.fit`."""
         return {
             "batch_size": settings.batch_size,
-            "loss": F.cross_entropy,
+            "loss": partial(F.cross_entropy, label_smoothing=settings.label_smoothing),
             "augment": augment(settings),
             "precision": getattr(torch, settings.precision),
         }
@@ -203,11 +225,13 @@ def network(
     def wide(size: int) -> int:
         return max(1, round(settings.width * size))
 
+    sizes = settings.hidden
     return VGG16(
         [entry if isinstance(entry, str) else wide(entry) for entry in PLAN],
-        [wide(size) for size in HIDDEN],
+        [wide(size) for size in HIDDEN] if sizes is None else [size for size in sizes if size],
         input_shape=shape,
         num_classes=classes,
+        pooling=settings.pooling,
         batch_norm=settings.batch_norm,
         dropout=(0.0 if settings.batch_norm else 0.2, settings.dropout),
     )

@@ -68,6 +68,35 @@ def test_width_and_batch_norm_of_vgg16():
     assert norms == [0, 13]
 
 
+def test_layers_and_pooling_of_vgg16():
+    net = ann.network(Ann().preset("cifar10", network="vgg16", hidden=(20, 30), pooling="max"))
+    assert [m.out_features for m in net.classifier if isinstance(m, nn.Linear)] == [20, 30, 10]
+    pools = {type(m) for m in net.modules() if "Pool" in type(m).__name__}
+    assert pools == {nn.MaxPool2d}
+    net = ann.network(Ann().preset("cifar10", network="vgg16", hidden=(0,)))
+    assert [m.out_features for m in net.classifier] == [10]
+
+
+def test_what_the_optimizer_is_given():
+    model = nn.Linear(2, 2)
+    for name, kind in (("sgd", torch.optim.SGD), ("adam", torch.optim.Adam)):
+        settings = short(optimizer=name, lr=0.5, weight_decay=0.25, nesterov=name == "sgd")
+        optimizer = Ann().optimizer(settings, model)
+        group = optimizer.param_groups[0]
+        assert (type(optimizer), group["lr"], group["weight_decay"]) == (kind, 0.5, 0.25)
+        assert group.get("nesterov", False) is (name == "sgd")
+    assert Ann().preset("cifar10", network="vgg16").weight_decay == 5e-4
+
+
+def test_label_smoothing():
+    scores, labels = torch.tensor([[2.0, 0.0, 0.0, 0.0]]), torch.tensor([0])
+    logs = scores.log_softmax(1)[0]
+    loss = Ann().learning(short(label_smoothing=0.2), None, None)["loss"]
+    # By hand: four fifths of the label's, a fifth spread over all four classes.
+    expected = -(0.8 * logs[0] + 0.05 * logs.sum())
+    torch.testing.assert_close(loss(scores, labels), expected)
+
+
 def rates(**changes):
     settings = short(lr=1.0, optimizer="sgd", epochs=10, **changes)
     run = diehl2015.prepare(settings, diehl2015.load(settings))
@@ -92,6 +121,9 @@ def test_schedules():
     assert found[top:] == sorted(found[top:], reverse=True)
     # The last epoch learns, too.
     assert 0.01 < found[-1] < 0.1
+    # Half of the epochs upwards.
+    found = rates(schedule="one-cycle", warm_up=0.5)
+    assert found.index(max(found)) in (4, 5)
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "one-cycle"])
@@ -125,8 +157,14 @@ def test_augmentation_flips_half_of_the_images():
         ({"schedule": "step"}, "schedule must be one of cosine, one-cycle"),
         ({"precision": "float16"}, "precision must be one of float32, bfloat16"),
         ({"width": 0.0}, "width must be more than 0"),
-        ({"width": 0.5}, "width and batch_norm are for vgg16, got cnn"),
-        ({"batch_norm": True}, "width and batch_norm are for vgg16, got cnn"),
+        ({"width": 0.5}, "width is for vgg16, got cnn"),
+        ({"batch_norm": True}, "batch_norm is for vgg16, got cnn"),
+        ({"hidden": (9,)}, "hidden is for vgg16, got cnn"),
+        ({"pooling": "max"}, "pooling is for vgg16, got cnn"),
+        ({"nesterov": True}, "nesterov is for sgd, got adam"),
+        ({"weight_decay": -1.0}, "weight_decay must be at least 0"),
+        ({"label_smoothing": 1.0}, "label_smoothing must be less than 1"),
+        ({"warm_up": 0.0}, "warm_up must be more than 0"),
         ({"crop": -1}, "crop must be at least 0"),
         ({"epochs": -1}, "epochs must be at least 0"),
         ({"batch_size": 0}, "batch_size must be at least 1"),

@@ -14,6 +14,7 @@ from benchmarks import (
     bp_stdp_network,
     conversion,
     delay,
+    export_c,
     machine,
     machine_code,
     network,
@@ -39,6 +40,7 @@ JUDGES = {
     "conversion": conversion.verdicts,
     "network": network.verdicts,
     "delay": delay.verdicts,
+    "export_c": export_c.verdicts,
     "recurrent": recurrent.verdicts,
     **dict.fromkeys(neuron.LIMITS, neuron.verdicts),
 }
@@ -125,6 +127,7 @@ for name in (
     "spike_conv2d",
     "spike_count",
     "delay",
+    "export_c",
     "recurrent",
     "spike_linear",
     "stdp",

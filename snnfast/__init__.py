@@ -11,6 +11,7 @@ if TYPE_CHECKING:
         conversion,
         data,
         encoder,
+        export,
         learning,
         loss,
         memory,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     )
     from .conversion.convert import convert
     from .conversion.report import conversion_report
+    from .export.write import export_c
     from .info import build_info
     from .monitoring.watch import monitor
 
@@ -38,6 +40,8 @@ __all__ = [
     "convert",
     "data",
     "encoder",
+    "export",
+    "export_c",
     "learning",
     "loss",
     "memory",
@@ -64,6 +68,7 @@ _HOMES = {
     "build_info": "info",
     "conversion_report": "conversion",
     "convert": "conversion",
+    "export_c": "export",
     "monitor": "monitoring",
 }
 

@@ -1,6 +1,7 @@
 """The benchmarks run and report; no time is asserted."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,12 @@ def test_quick_checkpoints_run(benchmarks):
 def test_quick_poisson_runs(benchmarks):
     output = benchmarks("poisson", "--quick")
     assert all(name in output for name in ("zeros", "snnfast", "rand", "bernoulli"))
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler (cc)")
+def test_quick_export_c_runs(benchmarks):
+    output = benchmarks("export_c", "--quick", "--baselines", "")
+    assert all(name in output for name in ("pytorch", "snnfast", "spikes out"))
 
 
 def test_quick_conversion_runs(benchmarks):

@@ -90,3 +90,20 @@ def recurrent(weight: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
         return torch.stack(spikes)
 
     return run
+
+
+def steps(source: nn.Module, frames: Tensor, beta: float) -> Callable[[], Tensor]:
+    """Linear layers and ``Leaky`` with the parameters of ``source``, one sample, one step at a time."""
+    sizes = [layer for layer in source if isinstance(layer, nn.Linear)]
+    net = nn.Sequential()
+    for layer in sizes:
+        net.append(nn.Linear(layer.in_features, layer.out_features))
+        net.append(snntorch.Leaky(beta=beta, init_hidden=True, output=layer is sizes[-1]))
+    networks.copy_parameters(source, net)
+
+    def run() -> Tensor:
+        utils.reset(net)
+        with torch.inference_mode():
+            return torch.stack([net(x[None])[0][0] for x in frames])
+
+    return run

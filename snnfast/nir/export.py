@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 from snnfast import check
 from snnfast.nn import IF, LI, LIF, CubaLIF, Delay, ParametricLIF, Time, reset
 from snnfast.nn.state import Stateful
+from snnfast.nn.tracer import Tracer
 
 from .layers import CubaLI, Graph, Scale, SumPool2d, Threshold
 from .package import package
@@ -51,7 +52,7 @@ def to_nir(net: nn.Module, input_shape: Sequence[int], *, dt: float, scheme: str
     shape = tuple(check.sizes("to_nir", "input_shape", input_shape))
     still = copy.deepcopy(net).cpu().eval()
     reset(still)
-    tracer = _Tracer()
+    tracer = Tracer(Scale, SumPool2d, CubaLI)
     if tracer.is_leaf_module(still, ""):
         still = nn.Sequential(still)
     graph = tracer.trace(still)
@@ -60,15 +61,6 @@ def to_nir(net: nn.Module, input_shape: Sequence[int], *, dt: float, scheme: str
     result = nir.NIRGraph(found.nodes, found.edges, type_check=False)
     result.metadata = {"dt": steps.dt, "scheme": steps.scheme, "source": "snnfast"}
     return result
-
-
-class _Tracer(fx.Tracer):
-    """Stops at the layers that become nodes."""
-
-    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
-        own = type(module).__module__.startswith("snnfast.nn.")
-        leaf = own or isinstance(module, (Stateful, Scale, SumPool2d, CubaLI))
-        return leaf or super().is_leaf_module(module, name)
 
 
 class _Export:

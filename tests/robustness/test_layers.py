@@ -41,10 +41,14 @@ LAYERS = {
         data.iris_loader data.loading data loss
         testing nn.spikeprop
         nn.<neuron> nn.recurrent encoder.poisson encoder.bernoulli encoder.manual encoder
-        learning.stdp learning.bp_stdp learning.spikeprop learning nn.presets nn.replace nn
+        learning.stdp learning.bp_stdp learning.spikeprop learning nn.presets nn.replace nn.tracer nn
     """,
     "what a network does while it runs": """
         monitoring.operations monitoring.activity monitoring.watch monitoring
+    """,
+    "networks without Python": """
+        export.source export.plan export.exact export.products export.pooling export.neurons export.recurrent
+        export.readout export.program export.write export
     """,
     "networks of other tools": """
         nir.scheme nir.layers nir.package nir.export nir.load nir.file nir

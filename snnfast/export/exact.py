@@ -1,0 +1,188 @@
+"""The network in PyTorch that gives the bits of the program in C: products summed in a fixed order, norms folded."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from snnfast.nn import Recurrent, SpikeConv2d, SpikeLinear, reset
+from snnfast.nn.tracer import Tracer
+
+from .plan import Node, layers_of
+
+__all__ = ["OrderedConv2d", "Quantised", "exact", "paddings"]
+
+PRODUCTS = (nn.Linear, nn.Conv2d)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+NOTHING = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
+
+
+class Quantised(NamedTuple):
+    """Weights as ``scale q``, ``q`` of 8 bits from -127 to 127, ``scale`` one for each output.
+
+    Attributes:
+        weight: ``scale q``.
+        largest: the largest change of a weight.
+        relative: the root of the sum of squared changes, beside that of squared weights.
+    """
+
+    q: Tensor
+    scale: Tensor
+    weight: Tensor
+    largest: float
+    relative: float
+
+    @classmethod
+    def of(cls, weight: Tensor) -> Quantised:
+        """The nearest ``scale q``, with the largest weight of an output at 127."""
+        flat = weight.detach().flatten(1)
+        most = flat.abs().amax(1) if flat.shape[1] else flat.new_zeros(len(flat))
+        scale = torch.where(most > 0, most / 127, torch.ones_like(most))
+        each = scale.view(-1, *(1,) * (weight.dim() - 1))
+        q = (weight.detach() / each).round().clamp(-127, 127)
+        lost = weight.detach() - q * each
+        largest = lost.abs().max().item() if lost.numel() else 0.0
+        norm = weight.detach().norm().item()
+        return cls(q, scale, q * each, largest, lost.norm().item() / norm if norm else 0.0)
+
+
+class OrderedConv2d(nn.Module):
+    """``nn.Conv2d`` whose sums go over rows, columns and channels of the image, in this order, beginning with the bias.
+
+    :class:`snnfast.nn.SpikeConv2d` by events has the same order, and no strides, dilation or groups.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[N, C, H, W]`` -> ``[N, O, H', W']``."""
+        conv = self.conv
+        (top, bottom), (left, right) = paddings(conv)
+        x = functional.pad(x, (left, right, top, bottom))
+        (kh, kw), (sh, sw), (dh, dw) = conv.kernel_size, conv.stride, conv.dilation
+        rows, columns = (
+            (size - d * (k - 1) - 1) // s + 1
+            for size, d, k, s in zip(x.shape[2:], (dh, dw), (kh, kw), (sh, sw))
+        )
+        y = x.new_zeros(len(x), conv.out_channels, rows, columns)
+        if conv.bias is not None:
+            y = y + conv.bias[:, None, None]
+        per, each = conv.in_channels // conv.groups, conv.out_channels // conv.groups
+        for r in range(kh):
+            for s in range(kw):
+                for c in range(conv.in_channels):
+                    seen = x[:, c, r * dh :: sh, s * dw :: sw][:, None, :rows, :columns]
+                    g = slice(c // per * each, (c // per + 1) * each)
+                    y[:, g] = y[:, g] + seen * conv.weight[g, c % per, r, s, None, None]
+        return y
+
+
+def paddings(conv: nn.Conv2d) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Zeros above and below, and left and right, of an image."""
+    if isinstance(conv.padding, str):
+        total = [
+            d * (k - 1) if conv.padding == "same" else 0
+            for d, k in zip(conv.dilation, conv.kernel_size)
+        ]
+        (a, b), (c, d) = ((n // 2, n - n // 2) for n in total)
+    else:
+        (a, b), (c, d) = ((int(n), int(n)) for n in conv.padding)
+    return (a, b), (c, d)
+
+
+def exact(
+    net: nn.Module, input_shape: Sequence[int], quantise: bool
+) -> tuple[nn.Module, dict[str, Quantised]]:
+    """A copy of ``net`` that computes as the program in C, and the weights of 8 bits by name.
+
+    Raises:
+        ValueError: for a normalisation that no product stands directly before.
+    """
+    still = copy.deepcopy(net).cpu().float().eval().requires_grad_(False)
+    if Tracer().is_leaf_module(still, ""):
+        still = nn.Sequential(still)
+    reset(still)
+    nodes = layers_of(still, input_shape)
+    for node in nodes:
+        if isinstance(node.module, NORMS):
+            _fold(nodes, node)
+            _replace(still, node.name, nn.Identity())
+    quantised: dict[str, Quantised] = {}
+    for node in nodes:
+        if quantise and isinstance(node.module, (*PRODUCTS, Recurrent)):
+            quantised[node.name] = Quantised.of(node.module.weight)
+            node.module.weight = nn.Parameter(quantised[node.name].weight, requires_grad=False)
+        if isinstance(node.module, PRODUCTS):
+            _replace(still, node.name, _ordered(node.name, node.module))
+        elif isinstance(node.module, nn.AdaptiveAvgPool2d):
+            _replace(still, node.name, _windows(node))
+    reset(still)
+    return still, quantised
+
+
+def _replace(net: nn.Module, name: str, layer: nn.Module) -> None:
+    parent, _, last = name.rpartition(".")
+    setattr(net.get_submodule(parent), last, layer)
+
+
+def _fold(nodes: list[Node], node: Node) -> None:
+    norm = cast(nn.BatchNorm2d, node.module)
+    (place,) = node.inputs
+    # What stands between a product and its norm and does nothing.
+    while place >= 0 and isinstance(nodes[place].module, NOTHING):
+        (place,) = nodes[place].inputs
+    product = nodes[place].module if place >= 0 else None
+    fed = sum(place in other.inputs for other in nodes)
+    if not isinstance(product, PRODUCTS) or fed != 1:
+        raise ValueError(
+            f"{node.name}, a {type(norm).__name__}, normalises what is not directly a product"
+        )
+    if norm.running_var is None or norm.running_mean is None:
+        raise ValueError(f"{node.name}, a {type(norm).__name__}, has no running statistics")
+    one = torch.ones_like(norm.running_var)
+    gain = (one if norm.weight is None else norm.weight).double()
+    gain = gain / torch.sqrt(norm.running_var.double() + norm.eps)
+    shift = 0 if norm.bias is None else norm.bias.double()
+    bias = 0 if product.bias is None else product.bias.double()
+    weight = product.weight.double() * gain.view(-1, *(1,) * (product.weight.dim() - 1))
+    product.weight = nn.Parameter(weight.float(), requires_grad=False)
+    product.bias = nn.Parameter(
+        (gain * (bias - norm.running_mean.double()) + shift).float(), requires_grad=False
+    )
+
+
+def _ordered(name: str, product: nn.Linear | nn.Conv2d) -> nn.Module:
+    """The same product, its sums in order."""
+    if isinstance(product, nn.Linear):
+        linear = SpikeLinear(product.in_features, product.out_features, product.bias is not None)
+        linear.method = "events"
+        linear.weight, linear.bias = product.weight, product.bias
+        return linear
+    if product.padding_mode != "zeros":
+        raise ValueError(f"{name}, a Conv2d, pads by {product.padding_mode}, not by zeros")
+    same = SpikeConv2d(
+        product.in_channels, product.out_channels, cast("tuple[int, int]", product.kernel_size),
+        product.stride, product.padding, product.dilation, product.groups, product.bias is not None,
+    )  # fmt: skip
+    if not same._has_events():
+        return OrderedConv2d(product)
+    same.method = "events"
+    same.weight, same.bias = product.weight, product.bias
+    return same
+
+
+def _windows(node: Node) -> nn.Module:
+    """Windows of one size, instead of a number of them."""
+    if any(size % parts for size, parts in zip(node.before[1:], node.after[1:])):
+        raise ValueError(
+            f"{node.name}, an AdaptiveAvgPool2d, has windows of several sizes in {list(node.before)}"
+        )
+    sides = tuple(size // parts for size, parts in zip(node.before[1:], node.after[1:]))
+    return nn.AvgPool2d(cast("tuple[int, int]", sides))

@@ -1,0 +1,132 @@
+"""Neurons: one step of each, in the order of operations of :mod:`snnfast.reference`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snnfast import reference  # noqa: F401  enters every neuron in NEURONS
+from snnfast.calls.neuron import NEURONS
+from snnfast.nn.spiking import Spiking
+from snnfast.nn.state import Stateful
+
+from .source import Source, Value, literal
+
+__all__ = ["call_of", "neuron"]
+
+STEP = """
+static void $id(void) {
+  for (int n = 0; n < $size; n++) {
+    float x = ${x}[n];
+    $body
+  }
+}
+"""
+
+LIF = ("const float h = $v_rest + $decay * ($v[n] - $v_rest) + $gain * x;",)
+RESET = {
+    True: "$v[n] = s != 0.0f ? $v_reset : h;",
+    False: "$v[n] = s != 0.0f ? h - $v_threshold : h;",
+}
+FIRE = ("const float s = h >= $v_threshold ? 1.0f : 0.0f;", "$reset", "${y}[n] = s;")
+READ = ("$v[n] = h;", "${y}[n] = h;")
+
+# What a neuron does before and after, by its op; `h` is the membrane before a spike, `s` the spike.
+BODIES: dict[str, tuple[str, ...]] = {
+    "lif": (*LIF, *FIRE),
+    "iaf": (*LIF, *FIRE),
+    "li": (*LIF, *READ),
+    "cuba": ("x = $i[n] = $decay_syn * $i[n] + x;", *LIF, *FIRE),
+    "cubali": ("x = $i[n] = $decay_syn * $i[n] + x;", *LIF, *READ),
+    "alif": (
+        *LIF,
+        "const float s = h >= $v_threshold + $beta * $a_state[n] ? 1.0f : 0.0f;",
+        *FIRE[1:],
+        "$a_state[n] = $decay_adapt * $a_state[n] + s;",
+    ),
+    "adlif": (
+        "x = x - $w[n];",
+        *LIF,
+        *FIRE,
+        "$w[n] = $decay_w * $w[n] + $gain_w * ($a * ($m - $v_rest) + $b * s);",
+    ),
+}
+# The states besides the membrane, by what the body calls them.
+STATES = {"cuba": ("i",), "cubali": ("i",), "alif": ("a_state",), "adlif": ("w",)}
+PARAMETERS = {
+    "cuba": ("decay_syn",),
+    "cubali": ("decay_syn",),
+    "alif": ("beta", "decay_adapt"),
+    "adlif": ("decay_w", "a", "b"),
+}
+SHARED = ("decay", "v_threshold", "v_reset", "v_rest")
+# Fields of a call that say nothing of the spikes, or that the bodies know.
+KNOWN = frozenset(
+    {"x", "v", "i", "w", "a", "decay_input", "hard_reset", "fires", "surrogate", "detach_reset"}
+    | {"return_state", "return_v_seq", "symplectic", "q"}
+)
+
+
+def call_of(layer: Stateful, shape: tuple[int, ...]) -> Any:
+    """What ``layer`` asks of its op, for samples of ``shape``.
+
+    Raises:
+        ValueError: for a neuron that has no C.
+    """
+    if layer.op not in BODIES:
+        raise ValueError("has no equal in C")
+    if getattr(layer, "return_v_seq", False):
+        raise ValueError("returns membranes, too; set return_v_seq=False")
+    x = torch.zeros(1, 1, *shape)
+    if isinstance(layer, Spiking):
+        arguments = layer._arguments(x)
+    else:  # a readout
+        one: Any = layer
+        decays = [f"{name}{end}" for name in ("tau", "decay") for end in ("", "_syn")]
+        names = [n for n in (*decays, "v_rest") if hasattr(layer, n)]
+        arguments = {n: one._constant(n, x) for n in names} | {"decay_input": one.decay_input}
+    call = NEURONS[layer.op](x, **arguments)
+    known = {*KNOWN, *SHARED, *PARAMETERS.get(layer.op, ())}
+    for field, value in call._asdict().items():
+        off = value is None or (not isinstance(value, Tensor) and value in (0, False))
+        if field not in known and not off:
+            raise ValueError(f"has {field}={value}, which has no equal in C")
+    return call
+
+
+def neuron(source: Source, id: str, layer: Stateful, x: Value, y: Value) -> None:
+    """All neurons of a layer, from the currents ``x`` to the spikes, or membranes, ``y``."""
+    call, op, size = call_of(layer, x.shape), layer.op, x.size
+    symplectic = getattr(call, "symplectic", False)
+    values = {name: getattr(call, name) for name in (*SHARED, *PARAMETERS.get(op, ()))}
+    values["gain"] = _gain(call.decay, 1.0) if call.decay_input else 1.0
+    if op == "adlif":
+        values["gain_w"] = _gain(call.decay_w, call.q) if symplectic else 1.0
+    text = {name: _each(source, f"{id}_{name}", value, x.shape) for name, value in values.items()}
+    text |= {"v": source.kept(f"{id}_v", size, text["v_rest"])}
+    text |= {name: source.kept(f"{id}_{name}", size) for name in STATES.get(op, ())}
+    text["m"] = f"{text['v']}[n]" if symplectic else "h"
+    words: dict[str, object] = {**text, "x": x.array, "y": y.array, "id": id, "size": size}
+    body = "\n    ".join(BODIES[op]).replace("$reset", RESET[call.hard_reset])
+    source.function(STEP.replace("$body", body), **words)
+
+
+def _gain(decay: float | Tensor, factor: float) -> float | Tensor:
+    """``(1 - decay) factor``, rounded as the kernels do: of a number in float64, of a tensor in float32."""
+    return (1.0 - decay) * factor
+
+
+def _each(source: Source, array: str, value: float | Tensor, shape: tuple[int, ...]) -> str:
+    """A parameter of neuron ``n``: a number, or an element of an array, one a neuron or one a channel of an image."""
+    if not isinstance(value, Tensor) or value.numel() == 1:
+        return literal(float(value))
+    if not value.isfinite().all():
+        raise ValueError(f"has {array.rpartition('_')[2]} that is not finite")
+    if len(shape) != 3:
+        return f"{source.floats(array, value.expand(shape))}[n]"
+    channels = value.expand(torch.broadcast_shapes(value.shape, (1, 1, 1)))
+    if channels.shape[1:] == (1, 1):
+        return f"{source.floats(array, channels.expand(shape[0], 1, 1))}[n % {shape[0]}]"
+    return f"{source.floats(array, value.expand(shape).permute(1, 2, 0))}[n]"

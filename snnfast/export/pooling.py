@@ -1,0 +1,92 @@
+"""Pooling, and the orders of images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from .source import Source, Value
+
+__all__ = ["flatten", "pool", "reordered"]
+
+POOL = """
+static void $id(void) {
+  for (int row = 0; row < $out_h; row++)
+    for (int column = 0; column < $out_w; column++) {
+      const int r0 = row * $sh - $ph, r1 = r0 + $kh < $h + $ph ? r0 + $kh : $h + $ph;
+      const int s0 = column * $sw - $pw, s1 = s0 + $kw < $w + $pw ? s0 + $kw : $w + $pw;
+      const int top = r0 > 0 ? r0 : 0, bottom = r1 < $h ? r1 : $h;
+      const int left = s0 > 0 ? s0 : 0, right = s1 < $w ? s1 : $w;
+      for (int c = 0; c < $channels; c++) {
+        float y = $start;
+        for (int r = top; r < bottom; r++)
+          for (int s = left; s < right; s++) {
+            const float x = ${x}[(r * $w + s) * $channels + c];
+            $step
+          }
+        ${y}[(row * $out_w + column) * $channels + c] = $end;
+      }
+    }
+}
+"""
+
+REORDER = """
+static void $id(void) {
+  for (int p = 0; p < $pixels; p++)
+    for (int c = 0; c < $channels; c++) $to = $from;
+}
+"""
+
+
+def pool(source: Source, id: str, layer: Any, x: Value, y: Value) -> None:
+    """The largest, the mean or the sum of windows, as PyTorch takes them at the edges.
+
+    Raises:
+        ValueError: for dilated windows.
+    """
+    is_max = isinstance(layer, nn.MaxPool2d)
+    if is_max and _pair(layer.dilation) != (1, 1):
+        raise ValueError("has dilated windows")
+    sides = {n: _pair(getattr(layer, n)) for n in ("kernel_size", "stride", "padding")}
+    values = {f"{name[0]}{side}": sides[name][k] for name in sides for k, side in enumerate("hw")}
+    if is_max:
+        words = {"start": "-INFINITY", "step": "if (x > y) y = x;", "end": "y"}
+    else:
+        divisor = getattr(layer, "divisor_override", 1)
+        if divisor is None:
+            inside = "(bottom - top) * (right - left)"
+            divisor = "(r1 - r0) * (s1 - s0)" if layer.count_include_pad else inside
+        words = {"start": "0.0f", "step": "y += x;", "end": f"y / (float)({divisor})"}
+    shapes = {"channels": x.shape[0], "h": x.shape[1], "w": x.shape[2], "out_h": y.shape[1]}
+    source.function(
+        POOL, id=id, x=x.array, y=y.array, out_w=y.shape[2], **shapes, **values, **words
+    )
+
+
+def flatten(source: Source, id: str, layer: nn.Flatten, lead: int, x: Value, y: Value) -> None:
+    """All of a sample in one dimension.
+
+    Raises:
+        ValueError: for a part of it, or the batch.
+    """
+    dims = lead + len(x.shape)
+    start, end = (d % dims for d in (layer.start_dim, layer.end_dim))
+    if (start, end) != (lead, dims - 1):
+        raise ValueError(f"flattens other dimensions than all of a sample {list(x.shape)}")
+    reordered(source, id, x, y.array, to_image=False)
+
+
+def reordered(source: Source, id: str, x: Value, y: str, *, to_image: bool) -> None:
+    """From PyTorch's ``[C, H, W]`` to ``[H, W, C]``, or back; anything else as it is."""
+    channels, pixels = (
+        (x.shape[0], x.size // max(x.shape[0], 1)) if len(x.shape) == 3 else (x.size, 1)
+    )
+    plain, image = f"c * {pixels} + p", f"p * {channels} + c"
+    to, start = (image, plain) if to_image else (plain, image)
+    values = {"pixels": pixels, "channels": channels}
+    source.function(REORDER, id=id, to=f"{y}[{to}]", **{"from": f"{x.array}[{start}]"}, **values)
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else tuple(value)

@@ -1,0 +1,127 @@
+"""Linear layers and convolutions: one row of weights is added for each input that is not 0, in their order."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from .exact import OrderedConv2d, Quantised, paddings
+from .source import Source, Value
+
+__all__ = ["conv2d", "linear", "weights"]
+
+LINEAR = """
+static void $id(void) {
+  for (int o = 0; o < $outputs; o++) ${y}[o] = $bias;
+  for (int i = 0; i < $inputs; i++) {
+    const float x = ${x}[i];
+    if (x != 0.0f) {
+      const $type *w = &$weight[i * $outputs];
+      for (int o = 0; o < $outputs; o++) ${y}[o] += x * $w;
+    }
+  }
+}
+"""
+
+# An image is [H, W, C], the weights are [rows, columns, C, outputs of the channel's group].
+CONV2D = """
+static void $id(void) {
+  for (int p = 0; p < $out_h * $out_w; p++)
+    for (int o = 0; o < $outputs; o++) ${y}[p * $outputs + o] = $bias;
+  for (int i = 0; i < $h * $w_in * $channels; i++) {
+    const float x = ${x}[i];
+    if (x == 0.0f) continue;
+    const int row = i / ($w_in * $channels), column = i / $channels % $w_in, c = i % $channels;
+    const int first = c / $per_group * $each;
+    for (int r = 0; r < $kh; r++) {
+      const int down = row + $top - r * $dh;
+      if (down < 0 || down % $sh != 0 || down / $sh >= $out_h) continue;
+      for (int s = 0; s < $kw; s++) {
+        const int right = column + $left - s * $dw;
+        if (right < 0 || right % $sw != 0 || right / $sw >= $out_w) continue;
+        const $type *w = &$weight[((r * $kw + s) * $channels + c) * $each];
+        float *y = &${y}[(down / $sh * $out_w + right / $sw) * $outputs + first];
+        for (int o = 0; o < $each; o++) y[o] += x * $w;
+      }
+    }
+  }
+}
+"""
+
+
+def weights(
+    source: Source, array: str, rows: Tensor, quantised: Quantised | None, at: str = "o"
+) -> dict[str, str]:
+    """The constant array of ``rows``, and how C reads one of them: ``w[o]``, or ``scale[o] * w[o]`` in 8 bits."""
+    if quantised is None:
+        return {"weight": source.floats(array, rows), "type": "float", "w": "w[o]"}
+    scale = source.floats(f"{array}_scale", quantised.scale)
+    source.integers(array, rows.flatten().tolist(), "int8_t")
+    return {"weight": array, "type": "int8_t", "w": f"({scale}[{at}] * (float)w[o])"}
+
+
+def linear(
+    source: Source, id: str, layer: nn.Linear, x: Value, y: Value, quantised: Quantised | None
+) -> None:
+    """A linear layer of one dimension a sample.
+
+    Raises:
+        ValueError: for more of them.
+    """
+    if len(x.shape) != 1:
+        raise ValueError(f"gets {list(x.shape)} a sample, not one dimension; flatten it before")
+    source.function(
+        LINEAR,
+        id=id,
+        x=x.array,
+        y=y.array,
+        inputs=layer.in_features,
+        outputs=layer.out_features,
+        bias=_bias(source, id, layer.bias),
+        **weights(source, f"{id}_weight", _stored(layer.weight, quantised).t(), quantised),
+    )
+
+
+def conv2d(
+    source: Source,
+    id: str,
+    layer: nn.Conv2d | OrderedConv2d,
+    x: Value,
+    y: Value,
+    quantised: Quantised | None,
+) -> None:
+    """A convolution."""
+    conv = layer.conv if isinstance(layer, OrderedConv2d) else layer
+    (top, _), (left, _) = paddings(conv)
+    each = conv.out_channels // conv.groups
+    # [O, C of a group, rows, columns] -> [rows, columns, C, O of a group]
+    stored = _stored(conv.weight, quantised).unflatten(0, (conv.groups, each))
+    rows = stored.permute(3, 4, 0, 2, 1).contiguous()
+    source.function(
+        CONV2D,
+        id=id,
+        x=x.array,
+        y=y.array,
+        channels=conv.in_channels,
+        outputs=conv.out_channels,
+        each=each,
+        per_group=conv.in_channels // conv.groups,
+        h=x.shape[1],
+        w_in=x.shape[2],
+        out_h=y.shape[1],
+        out_w=y.shape[2],
+        top=top,
+        left=left,
+        bias=_bias(source, id, conv.bias),
+        **dict(zip(("kh", "kw"), conv.kernel_size)),
+        **dict(zip(("sh", "sw"), conv.stride)),
+        **dict(zip(("dh", "dw"), conv.dilation)),
+        **weights(source, f"{id}_weight", rows, quantised, "first + o"),
+    )
+
+
+def _stored(weight: Tensor, quantised: Quantised | None) -> Tensor:
+    return weight if quantised is None else quantised.q
+
+
+def _bias(source: Source, id: str, bias: Tensor | None) -> str:
+    return "0.0f" if bias is None else f"{source.floats(f'{id}_bias', bias)}[o]"

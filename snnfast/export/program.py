@@ -1,0 +1,123 @@
+"""The files of a program that are the same for every network, but for numbers."""
+
+from __future__ import annotations
+
+__all__ = ["HEADER", "MAIN", "MAKEFILE", "NETWORK"]
+
+HEADER = """
+/* A spiking network, written by snnfast $version. C99, no dependencies, all memory static.
+
+   $about */
+#ifndef SNN_H
+#define SNN_H
+
+#define SNN_INPUTS $inputs /* $input_shape */
+#define SNN_OUTPUTS $outputs /* $output_shape */
+#define SNN_WEIGHT_BYTES $weight_bytes
+#define SNN_MEMORY_BYTES $memory_bytes
+#define SNN_LAYERS \\
+  "layer,outputs,weight bytes,memory bytes\\n" $layers
+
+/* Forgets what was: the next step is the first. To be called before the first one, too. */
+void snn_reset(void);
+
+/* One step: the input of this step, and what the network gives after it. Both as PyTorch has them, row by row. */
+void snn_step(const float *input, float *output);
+
+#endif
+"""
+
+NETWORK = """
+#include "snn.h"
+
+#include <math.h>
+#include <stdint.h>
+
+$constants
+
+$variables
+
+$functions
+
+void snn_reset(void) {
+  steps = 0;
+  $resets
+}
+
+void snn_step(const float *input, float *output) {
+  for (int n = 0; n < SNN_INPUTS; n++) input_frame[n] = input[n];
+  $calls
+  for (int n = 0; n < SNN_OUTPUTS; n++) output[n] = $output[n];
+  steps++;
+}
+"""
+
+MAIN = r"""
+/* Reads frames from the standard input and writes what the network gives after each.
+
+     snn            numbers in words, SNN_INPUTS a frame; the word reset begins a new sequence. One line out a frame.
+     snn --binary   float32 as the machine has them, in and out
+     snn --sizes    the bytes of every layer, and nothing else */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "snn.h"
+
+static float input[SNN_INPUTS], output[SNN_OUTPUTS];
+
+static int binary(void) {
+  size_t found;
+  while ((found = fread(input, sizeof(float), SNN_INPUTS, stdin)) == SNN_INPUTS) {
+    snn_step(input, output);
+    if (fwrite(output, sizeof(float), SNN_OUTPUTS, stdout) != SNN_OUTPUTS) return 1;
+  }
+  if (found == 0) return 0;
+  fprintf(stderr, "snn: the last frame has %lu numbers of %d\n", (unsigned long)found, SNN_INPUTS);
+  return 1;
+}
+
+static int text(void) {
+  char word[64], *end;
+  int found = 0;
+  while (scanf("%63s", word) == 1) {
+    if (found == 0 && strcmp(word, "reset") == 0) {
+      snn_reset();
+      continue;
+    }
+    input[found] = strtof(word, &end);
+    if (*end != '\0') {
+      fprintf(stderr, "snn: %s is no number\n", word);
+      return 1;
+    }
+    if (++found < SNN_INPUTS) continue;
+    found = 0;
+    snn_step(input, output);
+    for (int n = 0; n < SNN_OUTPUTS; n++) printf(n ? " %.9g" : "%.9g", (double)output[n]);
+    printf("\n");
+  }
+  if (found == 0) return 0;
+  fprintf(stderr, "snn: the last frame has %d numbers of %d\n", found, SNN_INPUTS);
+  return 1;
+}
+
+int main(int count, char **words) {
+  snn_reset();
+  if (count == 2 && strcmp(words[1], "--sizes") == 0) {
+    printf("%sall,,%d,%d\n", SNN_LAYERS, SNN_WEIGHT_BYTES, SNN_MEMORY_BYTES);
+    return 0;
+  }
+  if (count == 2 && strcmp(words[1], "--binary") == 0) return binary();
+  if (count == 1) return text();
+  fprintf(stderr, "usage: snn [--binary | --sizes]\n");
+  return 2;
+}
+"""
+
+MAKEFILE = """
+# No fused multiply-adds and no -ffast-math: they would change roundings, and with them spikes.
+CFLAGS = -std=c99 -O3 -ffp-contract=off
+
+snn: main.c snn.c snn.h
+\t$(CC) $(CFLAGS) -o $@ main.c snn.c
+"""

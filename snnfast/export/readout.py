@@ -1,0 +1,38 @@
+"""Readouts: what they would give if the sequence ended at this step."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from snnfast.nn import Count, FirstSpike, Last, Max, Rate
+
+from .source import Source, Value
+
+__all__ = ["READOUTS", "readout"]
+
+STEP = """
+static void $id(void) {
+  for (int n = 0; n < $size; n++) {
+    const float x = ${x}[n];
+    $body
+  }
+}
+"""
+
+# What a step does; `k` is what is kept between steps, and at what it begins.
+READOUTS: dict[type[nn.Module], tuple[str, str]] = {
+    Count: ("${y}[n] = ${k}[n] += x;", "0.0f"),
+    Rate: ("${k}[n] += x; ${y}[n] = ${k}[n] / (float)(steps + 1);", "0.0f"),
+    Max: ("${y}[n] = ${k}[n] = x > ${k}[n] ? x : ${k}[n];", "-INFINITY"),
+    Last: ("${y}[n] = x;", ""),
+    FirstSpike: ("${k}[n] *= 1.0f - x; ${y}[n] += ${k}[n];", "1.0f"),
+}
+
+
+def readout(source: Source, id: str, layer: nn.Module, x: Value, y: Value) -> None:
+    """One value of each neuron."""
+    body, rest = READOUTS[type(layer)]
+    k = source.kept(f"{id}_kept", x.size, rest) if rest else ""
+    if isinstance(layer, FirstSpike):
+        source.resets.append(f"for (int n = 0; n < {x.size}; n++) {y.array}[n] = 0.0f;")
+    source.function(STEP.replace("$body", body), id=id, size=x.size, x=x.array, y=y.array, k=k)

@@ -1,0 +1,135 @@
+"""Neurons whose spikes come back to them, and delays: memories of what is under way."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from snnfast.nn import Delay, Recurrent
+
+from .exact import Quantised
+from .neurons import neuron
+from .products import weights
+from .source import Source, Value
+
+__all__ = ["delay", "recurrent"]
+
+# `past` holds the spikes of the last $steps steps; those of step t stand in row t % $steps.
+RECURRENT = """
+static void $id(void) {
+  for (int o = 0; o < $size; o++) ${current}[o] = ${x}[o];
+  for (int j = 0; j < $size; j++) {
+    const float r = $arrived;
+    if (r != 0.0f) {
+      const $type *w = &$weight[j * $size];
+      for (int o = 0; o < $size; o++) ${current}[o] += r * $w;
+    }
+  }
+}
+"""
+
+REMEMBER = """
+static void $id(void) {
+  for (int n = 0; n < $size; n++) ${past}[$now * $size + n] = ${x}[n];
+  $now = ($now + 1) % $steps;
+}
+"""
+
+# A channel's input `k + first` steps ago counts by the weight `k`.
+DELAY = """
+static void $id(void) {
+  for (int n = 0; n < $size; n++) ${past}[$now * $size + n] = ${x}[n];
+  for (int n = 0; n < $size; n++) {
+    const int c = $channel;
+    float y = 0.0f;
+    for (int k = 0; k < $taps; k++) {
+      const int ago = ${id}_first[c] + k;
+      y += ${id}_weight[k * $channels + c] * ${past}[($now + $steps - ago) % $steps * $size + n];
+    }
+    ${y}[n] = y;
+  }
+  $now = ($now + 1) % $steps;
+}
+"""
+
+
+def recurrent(
+    source: Source, id: str, layer: Recurrent, x: Value, y: Value, quantised: Quantised | None
+) -> None:
+    """The layer's neurons with what comes back added to their currents.
+
+    Raises:
+        ValueError: for samples of more than one dimension.
+    """
+    if len(x.shape) != 1:
+        raise ValueError(f"gets {list(x.shape)} a sample, not one dimension")
+    size, delays = layer.features, layer.delays
+    late = torch.zeros(size) if delays is None else delays.detach().float().clamp(min=0)
+    whole = late.floor()
+    steps = int(whole.max()) + 2
+    past, now = source.kept(f"{id}_past", steps * size), source.counter(f"{id}_now")
+    row = f"{past}[({now} + {steps} - %s) %% {steps} * {size} + j]"
+    if delays is None:
+        arrived = row % "1"
+    else:
+        ago = f"{source.integers(f'{id}_ago', (whole + 1).tolist())}[j]"
+        early, late_part = (
+            f"{source.floats(f'{id}_{name}', part)}[j]"
+            for name, part in (("early", 1 - (late - whole)), ("late", late - whole))
+        )
+        arrived = f"{early} * {row % ago} + {late_part} * {row % f'({ago} + 1)'}"
+    weight = layer.weight if quantised is None else quantised.q
+    if not layer.self_connections:
+        weight = weight * (1 - torch.eye(size))
+    current = Value(source.memory(f"{id}_current", size), x.shape)
+    source.function(
+        RECURRENT,
+        id=id,
+        size=size,
+        x=x.array,
+        current=current.array,
+        arrived=arrived,
+        **weights(source, f"{id}_weight", weight.t(), quantised),
+    )
+    neuron(source, f"{id}_neuron", layer.neuron, current, y)
+    remembered = {"past": past, "now": now, "steps": steps, "size": size}
+    source.function(REMEMBER, id=f"{id}_remember", x=y.array, **remembered)
+
+
+def delay(source: Source, id: str, layer: Delay, x: Value, y: Value) -> None:
+    """A delay of each channel: the weights of :func:`snnfast.reference.delay`, which no step changes."""
+    first, tap_weights = _taps(layer.delays.detach().float(), layer.sigma)
+    taps, channels = tap_weights.shape
+    steps = int(first.max()) + taps
+    source.integers(f"{id}_first", first.tolist())
+    source.floats(f"{id}_weight", tap_weights)
+    source.function(
+        DELAY,
+        id=id,
+        size=x.size,
+        x=x.array,
+        y=y.array,
+        channel=f"n % {channels}",
+        channels=channels,
+        taps=taps,
+        steps=steps,
+        past=source.kept(f"{id}_past", steps * x.size),
+        now=source.counter(f"{id}_now"),
+    )
+
+
+def _taps(d: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+    """How many steps ago the first input is that counts, ``[C]``, and the weights from there on, ``[taps, C]``."""
+    radius = 1 + sigma
+    reach = float(math.ceil(2 * radius))
+    first = (d - radius).floor() + 1
+    begin = first.clamp(min=0)
+    rows = []
+    for k in range(int(reach)):
+        j = begin + k
+        outside = (j > d + radius) | (j >= first + reach)
+        height = torch.where(j <= d, radius - (d - j), radius - (j - d))
+        rows.append(torch.where(outside, 0, height * (1 / (radius * radius))))
+    return begin.long(), torch.stack(rows)

@@ -1,0 +1,109 @@
+"""C source as it grows: arrays of weights, static memory, functions, and the calls of a step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from string import Template
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["Layer", "Source", "Value", "literal"]
+
+
+class Value(NamedTuple):
+    """What a layer gives: an array in C, and the shape of a sample as PyTorch has it. Images lie ``[H, W, C]`` in C."""
+
+    array: str
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Numbers in it."""
+        return math.prod(self.shape)
+
+
+class Layer(NamedTuple):
+    """A layer in C, and the bytes that it takes."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    weights: int
+    memory: int
+
+
+class Source:
+    """The parts of a program."""
+
+    def __init__(self) -> None:
+        self.constants: list[str] = []
+        self.variables: list[str] = []
+        self.functions: list[str] = []
+        self.calls: list[str] = []
+        self.resets: list[str] = []
+        self.layers: list[Layer] = []
+        self._weights = self._memory = 0
+
+    def layer(self, name: str, kind: str, shape: tuple[int, ...]) -> None:
+        """Ends a layer: what was added since the last one is its own."""
+        self.layers.append(Layer(name, kind, shape, self._weights, self._memory))
+        self._weights = self._memory = 0
+
+    def floats(self, array: str, values: Tensor) -> str:
+        """A constant array of float32."""
+        flat = values.detach().float().flatten().tolist()
+        self._weights += 4 * len(flat)
+        self.constants.append(_array("float", array, [literal(v) for v in flat]))
+        return array
+
+    def integers(self, array: str, values: Iterable[int], kind: str = "int") -> str:
+        """A constant array of integers: ``int8_t``, or ``int`` for places."""
+        whole = [str(int(v)) for v in values]
+        self._weights += (1 if kind == "int8_t" else 4) * len(whole)
+        self.constants.append(_array(kind, array, whole))
+        return array
+
+    def memory(self, array: str, size: int) -> str:
+        """Static memory, float32, 0 at the start and after a reset."""
+        self._memory += 4 * size
+        self.variables.append(f"static float {array}[{size}];")
+        return array
+
+    def kept(self, array: str, size: int, rest: str = "0.0f") -> str:
+        """Static memory that a reset sets to ``rest``, an expression of ``n``."""
+        self.memory(array, size)
+        self.resets.append(f"for (int n = 0; n < {size}; n++) {array}[n] = {rest};")
+        return array
+
+    def counter(self, name: str) -> str:
+        """An integer that a reset sets to 0."""
+        self._memory += 4
+        self.variables.append(f"static int {name};")
+        self.resets.append(f"{name} = 0;")
+        return name
+
+    def function(self, template: str, **values: object) -> None:
+        """A function without arguments named ``$id``, called in every step after those before it."""
+        self.functions.append(Template(template.strip("\n")).substitute(values))
+        self.calls.append(f"{values['id']}();")
+
+
+def literal(value: float) -> str:
+    """A number of float32 in C; nine digits give its bits back.
+
+    Raises:
+        ValueError: for what is not finite.
+    """
+    if not math.isfinite(value):
+        raise ValueError(f"{value} is no number that C99 can write")
+    text = f"{torch.tensor(value, dtype=torch.float32).item():.9g}"
+    return f"{text if set(text) & set('.e') else f'{text}.0'}f"
+
+
+def _array(kind: str, array: str, values: Sequence[str]) -> str:
+    lines = [", ".join(values[i : i + 12]) for i in range(0, len(values), 12)]
+    body = ",\n  ".join(lines)
+    return f"static const {kind} {array}[{len(values)}] = {{\n  {body}}};"

@@ -1,0 +1,247 @@
+""":func:`export_c`: a network as C99."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from string import Template
+from typing import NamedTuple
+
+from torch import nn
+
+from snnfast import check
+from snnfast.nn import Delay, Recurrent, SpikeLinear, reset
+from snnfast.nn.state import Stateful
+from snnfast.table import markdown
+
+from .exact import NOTHING, OrderedConv2d, Quantised, exact
+from .neurons import neuron
+from .plan import Node, layers_of
+from .pooling import flatten, pool, reordered
+from .products import conv2d, linear
+from .program import HEADER, MAIN, MAKEFILE, NETWORK
+from .readout import READOUTS, readout
+from .recurrent import delay, recurrent
+from .source import Layer, Source, Value
+
+__all__ = ["CExport", "Loss", "export_c"]
+
+WEIGHTS = ("float32", "int8")
+POOLS = (nn.AvgPool2d, nn.MaxPool2d)  # an AdaptiveAvgPool2d is an AvgPool2d by now
+SUM = """
+static void $id(void) {
+  for (int n = 0; n < $size; n++) ${y}[n] = ${a}[n] + ${b}[n];
+}
+"""
+
+
+class Loss(NamedTuple):
+    """What rounding to 8 bits changed in a layer's weights.
+
+    Attributes:
+        layer: its name.
+        largest: the largest change of a weight.
+        relative: the root of the sum of squared changes, beside that of squared weights.
+    """
+
+    layer: str
+    largest: float
+    relative: float
+
+
+class CExport(NamedTuple):
+    """What :func:`export_c` has written.
+
+    Attributes:
+        folder: where the files are.
+        network: the network in PyTorch that gives the bits of the program.
+        layers: of the program, with their bytes.
+        losses: of weights in 8 bits; empty in float32.
+    """
+
+    folder: Path
+    network: nn.Module
+    layers: list[Layer]
+    losses: list[Loss]
+
+    def __str__(self) -> str:
+        """A table of the layers."""
+        rows = [(n, k, "x".join(map(str, s)), str(w), str(m)) for n, k, s, w, m in self.layers]
+        total = [str(sum(layer[i] for layer in self.layers)) for i in (3, 4)]  # type: ignore[misc]
+        head = ("layer", "kind", "outputs", "weight bytes", "memory bytes")
+        table = markdown(head, [*rows, ("all", "", "", *total)])
+        if not self.losses:
+            return table
+        lost = [(n, f"{largest:.3g}", f"{relative:.3g}") for n, largest, relative in self.losses]
+        return f"{table}\n\n{markdown(('layer', 'largest change', 'relative'), lost)}"
+
+
+def export_c(
+    net: nn.Module,
+    folder: str | Path,
+    input_shape: Sequence[int] | None = None,
+    *,
+    weights: str = "float32",
+) -> CExport:
+    """Writes ``net`` as C99 without dependencies: ``snn.h``, ``snn.c``, a ``main.c`` and a ``Makefile``.
+
+    ``snn_reset()`` begins a sequence, ``snn_step(input, output)`` takes a step of one sample. All memory is static. A
+    product adds one row of weights for each input that is not 0: few spikes cost little. A readout gives after each
+    step what it would give if the sequence ended there.
+
+    The program and the returned ``network`` give the same bits, in spikes and membranes. It is ``net`` in evaluation
+    with its sums in a fixed order: a product begins with the bias and adds its inputs one by one, those of an image
+    row by row, column by column, channel by channel (the order of :class:`snnfast.nn.SpikeLinear` and
+    :class:`snnfast.nn.SpikeConv2d` with ``method="events"``; ``net`` made of these is that network itself). PyTorch's
+    own products sum in another order: with them ``net`` is the same but for rounding, which can move a spike. Batch
+    normalisation directly after a product is folded into it. The mean of a membrane over time, by ``Rate``, is the
+    same but for rounding.
+
+    Args:
+        net: layers of ``torch.nn`` (Linear, Conv2d, AvgPool2d, MaxPool2d, AdaptiveAvgPool2d, Flatten, BatchNorm,
+            Dropout, Identity) in :class:`snnfast.nn.Time`, of :mod:`snnfast.nn` (IF, LIF, ParametricLIF, LI, CubaLIF,
+            CubaLI, ALIF, AdLIF, Recurrent, RLIF, Delay, SpikeLinear, SpikeConv2d, readouts), and sums of their outputs.
+        folder: where to write; it is made if it is not there.
+        input_shape: of a sample, ``[features]`` or ``[C, H, W]``; may be None where the first layer is linear.
+        weights: ``"float32"``, or ``"int8"``: the weights of each output as ``scale q`` with ``q`` from -127 to 127.
+            The result's ``losses`` say how far these are from the weights, and its ``network`` has them, to be
+            validated; biases and neurons stay in float32.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type or range, and for a layer that C has no equal for, by name.
+        OSError: the files cannot be written.
+
+    Example:
+        >>> print(snnfast.export_c(net, "firmware"))   # then: make -C firmware && firmware/snn < frames.txt
+    """
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"export_c: net must be a module, got {type(net).__name__}")
+    check.choice("export_c", "weights", weights, WEIGHTS)
+    shape = _input_shape(net, input_shape)
+    try:
+        network, quantised = exact(net, shape, weights == "int8")
+        nodes = layers_of(network, shape)
+    except ValueError as error:
+        raise ValueError(f"export_c: {error}") from None
+    source, output = _program(nodes, shape, quantised)
+    reset(network)
+    losses = [Loss(name, q.largest, q.relative) for name, q in quantised.items()]
+    made = CExport(Path(folder), network, source.layers, losses)
+    _write(made, source, output, (shape, nodes[-1].after), weights)
+    return made
+
+
+def _input_shape(net: nn.Module, given: Sequence[int] | None) -> tuple[int, ...]:
+    if given is not None:
+        shape = tuple(check.sizes("export_c", "input_shape", given))
+        if len(shape) not in (1, 3):
+            raise ValueError(
+                f"export_c: input_shape must be [features] or [C, H, W], got {list(shape)}"
+            )
+        return shape
+    first = next(m for m in net.modules() if not list(m.children()) or isinstance(m, Recurrent))
+    if isinstance(first, nn.Linear):
+        return (first.in_features,)
+    if isinstance(first, Recurrent):
+        return (first.features,)
+    raise ValueError(
+        f"export_c: give input_shape: the first layer, a {type(first).__name__}, takes several"
+    )
+
+
+def _program(
+    nodes: list[Node], shape: tuple[int, ...], quantised: dict[str, Quantised]
+) -> tuple[Source, str]:
+    """The source of all layers, and the array of the last one's output."""
+    source = Source()
+    source.counter("steps")
+    frame = Value(source.memory("input_frame", math.prod(shape)), shape)
+    if len(shape) == 3:
+        image = source.memory("input_image", frame.size)
+        reordered(source, "input_reordered", frame, image, to_image=True)
+        frame = frame._replace(array=image)
+    source.layer("input", "", shape)
+    values = {-1: frame}
+    for place, node in enumerate(nodes):
+        kind = "sum" if node.module is None else type(node.module).__name__
+        given = [values[i] for i in node.inputs]
+        if isinstance(node.module, NOTHING):
+            values[place] = given[0]
+            continue
+        id = f"{kind.lower()}_{place}"
+        y = Value(source.memory(f"{id}_y", math.prod(node.after)), node.after)
+        try:
+            if len(node.after) not in (1, 3):
+                raise ValueError(f"gives {list(node.after)} a sample, not [features] or [C, H, W]")
+            _emit(source, id, node, given, y, quantised.get(node.name))
+        except ValueError as error:
+            raise ValueError(f"export_c: {node.name}, a {kind}, {error}") from None
+        source.layer(node.name, kind, node.after)
+        values[place] = y
+    last = values[len(nodes) - 1]
+    if len(last.shape) != 3:
+        return source, last.array
+    plain = source.memory("output_frame", last.size)
+    reordered(source, "output_reordered", last, plain, to_image=False)
+    source.layer("output", "", last.shape)
+    return source, plain
+
+
+def _emit(
+    source: Source, id: str, node: Node, given: list[Value], y: Value, quantised: Quantised | None
+) -> None:
+    module, x = node.module, given[0]
+    if module is None:
+        source.function(SUM, id=id, size=x.size, a=x.array, b=given[1].array, y=y.array)
+    elif isinstance(module, SpikeLinear):
+        linear(source, id, module, x, y, quantised)
+    elif isinstance(module, (nn.Conv2d, OrderedConv2d)):
+        conv2d(source, id, module, x, y, quantised)
+    elif isinstance(module, POOLS):
+        pool(source, id, module, x, y)
+    elif isinstance(module, nn.Flatten):
+        flatten(source, id, module, node.lead, x, y)
+    elif isinstance(module, Recurrent):
+        recurrent(source, id, module, x, y, quantised)
+    elif isinstance(module, Delay):
+        delay(source, id, module, x, y)
+    elif isinstance(module, Stateful):
+        neuron(source, id, module, x, y)
+    elif type(module) in READOUTS:
+        readout(source, id, module, x, y)
+    else:
+        raise ValueError("has no equal in C")
+
+
+def _write(
+    made: CExport,
+    source: Source,
+    output: str,
+    shapes: tuple[tuple[int, ...], tuple[int, ...]],
+    weights: str,
+) -> None:
+    about = [f"{name}: {kind}, {list(s)}" for name, kind, s, _, _ in made.layers if kind]
+    sizes = [f'"{n},{list(s)},{w},{m}\\n"' for n, _, s, w, m in made.layers]
+    words = {
+        "version": version("snnfast"),
+        "about": "\n   ".join([f"Weights in {weights}.", *about]),
+        "layers": " \\\n  ".join(size.replace(", ", "x") for size in sizes),
+        "weight_bytes": str(sum(layer.weights for layer in made.layers)),
+        "memory_bytes": str(sum(layer.memory for layer in made.layers)),
+        "constants": "\n\n".join(source.constants),
+        "variables": "\n".join(source.variables),
+        "functions": "\n\n".join(source.functions),
+        "resets": "\n  ".join(source.resets),
+        "calls": "\n  ".join(source.calls),
+        "output": output,
+    }
+    for end, shape in zip(("input", "output"), shapes):
+        words |= {f"{end}s": str(math.prod(shape)), f"{end}_shape": str(list(shape))}
+    files = {"snn.h": HEADER, "snn.c": NETWORK}
+    made.folder.mkdir(parents=True, exist_ok=True)
+    for name, template in files.items():
+        (made.folder / name).write_text(Template(template.lstrip("\n")).substitute(words))
+    for name, text in {"main.c": MAIN, "Makefile": MAKEFILE}.items():
+        (made.folder / name).write_text(text.lstrip("\n"))

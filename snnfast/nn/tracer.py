@@ -1,0 +1,23 @@
+"""The tracer of ``torch.fx`` that stops at this package's layers."""
+
+from __future__ import annotations
+
+from torch import fx, nn
+
+from .state import Stateful
+
+__all__ = ["Tracer"]
+
+
+class Tracer(fx.Tracer):
+    """Takes a network apart into the layers of ``torch.nn`` and :mod:`snnfast.nn`, and those of ``more`` types."""
+
+    def __init__(self, *more: type[nn.Module]) -> None:
+        super().__init__()
+        self.more = more
+
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        """Whether the tracer looks no deeper."""
+        own = type(module).__module__.startswith("snnfast.nn.")
+        leaf = own or isinstance(module, (Stateful, *self.more))
+        return leaf or super().is_leaf_module(module, name)

@@ -190,6 +190,9 @@ def speed() -> str:
         "5 %",
         ("three dense products", "products", "products"),
     )
+    others = [("snnTorch", "snntorch", "step"), ("PyTorch here", "pytorch", "step")]
+    label = "a step of 784-256-10 as C, one sample, 13 % spikes"
+    add("export-c", label, "speed_networks", (784, 256, 10), "step", *others)
     for count in (100, 400, 1600, 6400):
         stem = "diehl-cook-6400" if count == 6400 else "diehl-cook"
         other = ("BindsNET", "bindsnet", "presentation")

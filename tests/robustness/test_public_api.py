@@ -13,14 +13,15 @@ import snnfast
 
 NAMES = {
     "snnfast": (
-        "backend build_info conversion conversion_report convert data encoder learning loss memory model "
-        "monitor monitoring nir nn ops optimizer plasticity procedure reference surrogate testing threshold "
+        "backend build_info conversion conversion_report convert data encoder export export_c learning loss memory "
+        "model monitor monitoring nir nn ops optimizer plasticity procedure reference surrogate testing threshold "
         "train visual visualizer"
     ),
     "snnfast.conversion": (
         "METHODS QCFS ConversionReport LayerReport Neurons ProductReport SpikingNetwork Stream "
         "conversion_report convert fine_tune quantise thresholds_from_activations thresholds_from_currents"
     ),
+    "snnfast.export": "CExport Layer Loss export_c",
     "snnfast.monitoring": "Activity Monitor NeuronActivity ProductActivity monitor",
     "snnfast.nir": "CubaLI Graph Scale SumPool2d Threshold from_nir read to_nir write",
     "snnfast.procedure": "Procedure Result bp_stdp diehl2015 sequence spikeprop stbp stdp vgg16",

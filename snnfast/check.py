@@ -31,6 +31,15 @@ def is_recorded(device: torch.device) -> bool:
     )
 
 
+def looks(validate: object, device: torch.device) -> bool:
+    """Whether a call looks at values, for which a GPU is waited for: if asked to, and where values can be looked at.
+
+    A CUDA graph therefore records every op with its default arguments; what wants to be checked is checked by the calls
+    before it, which warm it up.
+    """
+    return bool(validate) and not is_recorded(device)
+
+
 def tensor(op: str, name: str, value: object) -> None:
     """A tensor."""
     if not isinstance(value, Tensor):
@@ -258,7 +267,7 @@ def sizes(op: str, name: str, values: object, count: int | None = None) -> tuple
 
 def in_range(op: str, name: str, values: Tensor, low: float, high: float, unit: str = "") -> None:
     """All values in [low, high], where NaN is not, if they can be looked at."""
-    if not values.numel() or is_recorded(values.device):
+    if not values.numel() or not looks(True, values.device):
         return
     smallest, largest = values.aminmax()
     if not ((smallest >= low) & (largest <= high)):
@@ -279,7 +288,7 @@ def dtype_names(dtypes: Sequence[torch.dtype]) -> str:
 
 def finite(op: str, name: str, values: Tensor) -> None:
     """Neither NaN nor infinite, if the values can be looked at."""
-    if not is_recorded(values.device) and not bool(values.detach().isfinite().all()):
+    if looks(True, values.device) and not bool(values.detach().isfinite().all()):
         raise ValueError(f"{op}: {name} must be finite")
 
 

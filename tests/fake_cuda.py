@@ -37,6 +37,25 @@ aten = torch.ops.aten
 # What PyTorch lets go from one device to the other.
 CROSSING = {aten._to_copy.default, aten.copy_.default}
 INDEXING = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default}
+# What makes the host wait for values: to have one, or to know how large what comes out is.
+WAITING = {
+    aten._local_scalar_dense.default,
+    aten._unique2.default,
+    aten.argwhere.default,
+    aten.bincount.default,
+    aten.equal.default,
+    aten.is_nonzero.default,
+    aten.masked_select.default,
+    aten.nonzero.default,
+    aten.repeat_interleave.Tensor,
+    aten.unique_consecutive.default,
+    aten.unique_dim.default,
+}
+graph_is_captured = False
+
+
+def is_capturing():
+    return graph_is_captured
 
 
 class OnCuda(torch.Tensor):
@@ -108,6 +127,8 @@ def unwrap(value):
 
 def run(func, args, kwargs):
     given = [v for v in tree_flatten((args, kwargs))[0] if isinstance(v, torch.Tensor)]
+    if graph_is_captured:
+        refuse_waiting(func, given, kwargs)
     wanted = kwargs.get("device")
     here = any(isinstance(v, OnCuda) for v in given)
     if here:
@@ -142,6 +163,28 @@ def refuse_strangers(func, given):
             )
 
 
+def refuse_waiting(func, given, kwargs):
+    """As CUDA does, and PyTorch for copies: from one device to the other they wait for it."""
+    on_cuda = [isinstance(v, OnCuda) for v in given]
+    by_mask = func in INDEXING and any(v.dtype in (torch.bool, torch.uint8) for v in given[1:])
+    crosses = func is aten.copy_.default and on_cuda[0] != on_cuda[1]
+    if func is aten._to_copy.default and kwargs.get("device") is not None:
+        crosses = on_cuda[0] != (torch.device(kwargs["device"]).type == "cuda")
+    if crosses or (any(on_cuda) and (func in WAITING or by_mask)):
+        raise RuntimeError(f"{func}: operation not permitted when stream is capturing")
+
+
+@contextmanager
+def capturing():
+    """As while a CUDA graph is captured."""
+    global graph_is_captured
+    graph_is_captured = True
+    try:
+        yield
+    finally:
+        graph_is_captured = False
+
+
 def emulated(func):
     if func.namespace != "snnfast":
         return func
@@ -168,7 +211,7 @@ def present():
         mock.patch.object(backend, "extension", Extension(backend.extension)),
         mock.patch.object(torch.cuda, "_lazy_init", return_value=None),
         mock.patch.object(torch.cuda, "synchronize", return_value=None),
-        mock.patch.object(torch.cuda, "is_current_stream_capturing", return_value=False),
+        mock.patch.object(torch.cuda, "is_current_stream_capturing", is_capturing),
         Mode(),
         Names(),
     ):

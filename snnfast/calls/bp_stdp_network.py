@@ -194,7 +194,7 @@ def _weights(op: str, weights: object) -> None:
 
 
 def _look_at_labels(op: str, labels: Tensor, classes: int) -> None:
-    if labels.numel() and not check.is_recorded(labels.device):
+    if labels.numel() and check.looks(True, labels.device):
         low, high = (int(v) for v in labels.aminmax())
         if low < 0 or high >= classes:
             raise ValueError(

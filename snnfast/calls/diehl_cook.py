@@ -273,10 +273,9 @@ def plastic_weights(
         return
     if rule is not None:
         check.in_range(op, "w", w.detach(), rule.w_min, rule.w_max)
-    elif w.numel() and not check.is_recorded(w.device) and not bool(w.detach().isfinite().all()):
-        raise ValueError(f"{op}: w must be finite")
-    if not check.is_recorded(theta.device) and not bool(theta.detach().isfinite().all()):
-        raise ValueError(f"{op}: theta must be finite")
+    else:
+        check.finite(op, "w", w)
+    check.finite(op, "theta", theta)
 
 
 def whole_steps(op: str, name: str, time: object, dt: float) -> int:

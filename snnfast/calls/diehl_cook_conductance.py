@@ -369,7 +369,7 @@ def _longest(op: str, delays: Tensor | None, given: int | None, w: Tensor, valid
         )
     if given is not None and check.whole(op, "longest_delay", given, 0) > LONGEST_DELAY:
         raise ValueError(f"{op}: longest_delay must be at most {LONGEST_DELAY} steps, got {given}")
-    if check.is_recorded(w.device) or (given is not None and not validate):
+    if not check.looks(validate or given is None, w.device):
         return LONGEST_DELAY if given is None else given
     longest = int(delays.max()) if delays.numel() else 0
     if given is not None and longest > given:

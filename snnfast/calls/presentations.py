@@ -137,7 +137,7 @@ def _events(op: str, x: Events, inputs: int, device: torch.device, validate: boo
         raise ValueError(f"{op}: x.inputs must have one dimension, got {list(x.inputs.shape)}")
     if x.offsets.dim() != 2 or x.offsets.shape[1] < 1:
         raise ValueError(f"{op}: x.offsets must have shape [P, T + 1], got {list(x.offsets.shape)}")
-    if validate and not check.is_recorded(device):
+    if check.looks(validate, device):
         _look_at_events(op, x, inputs)
     return Presentations(inputs=x.inputs, offsets=x.offsets)
 

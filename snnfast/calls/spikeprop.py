@@ -166,7 +166,7 @@ def _like(name: str, value: Tensor, t_in: Tensor) -> None:
 
 def looks(call: SpikePropCall) -> bool:
     """Whether the values of a call are looked at."""
-    return call.validate and not check.is_recorded(call.t_in.device)
+    return check.looks(call.validate, call.t_in.device)
 
 
 def look_at_values(call: SpikePropCall) -> None:

@@ -363,6 +363,7 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
         self, x: Tensor | Events | Rates, seeds: Tensor | None, validate: bool
     ) -> Tensor | Events | Rates:
         device, n_inputs = self.xe.w.device, math.prod(self.input_shape)
+        validate = check.looks(validate, device)
         name = type(self).__name__
         if isinstance(x, (Events, Rates)):
             if seeds is not None:

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from snnfast import check
 from snnfast.surrogate import SurrogateLike, fast_sigmoid
 
@@ -41,9 +44,9 @@ def like(neuron: str, **arguments: Any) -> Spiking:
       a=0.0, b=0.0, detach_reset=False, surrogate="sigmoid") is :class:`snnfast.nn.Izhikevich`.
     - ``"snntorch.Leaky"`` (beta, threshold=1.0, reset_mechanism="subtract", reset_delay=True, surrogate="atan") spikes
       only above threshold and does not scale the input. A delayed reset has no gradient. With ``"subtract"`` it takes
-      the threshold off after the decay of the next step; the layer takes ``threshold / beta`` off before. Its ``v`` is
-      then snnTorch's membrane after the reset plus ``v_rest = threshold / beta - threshold``, so ``return_v_seq`` is
-      refused.
+      the threshold off after the decay of the next step; the layer takes ``threshold / beta`` off before. Its state
+      ``v`` is then snnTorch's membrane after the reset plus ``v_rest = threshold / beta - threshold``; what
+      ``return_v_seq`` returns is snnTorch's membrane, before a delayed reset.
     - ``"norse.LIFBoxCell"`` (tau_mem_inv=100.0 in 1/s, v_leak=0.0, v_th=1.0, v_reset=0.0, dt=0.001 in s,
       surrogate=fast_sigmoid(1)) spikes only above threshold, with ``decay = 1 - dt tau_mem_inv``.
 
@@ -94,11 +97,6 @@ def _snntorch_leaky(
     stateful: bool = False,
     return_v_seq: bool = False,
 ) -> LIF:
-    if return_v_seq:
-        raise ValueError(
-            "snntorch.Leaky: return_v_seq is not supported: the layer has snnTorch's spikes, but its membrane is after "
-            "the reset, snnTorch's before it; train on spikes, for example with snnfast.loss.ce_rate"
-        )
     beta = check.number("snntorch.Leaky", "beta", beta)
     threshold = check.number("snntorch.Leaky", "threshold", threshold)
     if reset_mechanism not in ("subtract", "zero"):
@@ -110,7 +108,8 @@ def _snntorch_leaky(
         if not 0 < beta <= 1:
             raise ValueError(f"snntorch.Leaky: beta must lie in (0, 1], got {beta}")
         fires_at = threshold / beta
-    return LIF(
+    made = _DelayedReset if reset_delay else LIF
+    return made(
         decay=beta,
         decay_input=False,
         v_threshold=fires_at,
@@ -123,6 +122,22 @@ def _snntorch_leaky(
         return_v_seq=return_v_seq,
         strict=True,
     )
+
+
+class _DelayedReset(LIF):
+    """A layer that returns membranes before their reset, as of a neuron that resets with the next step."""
+
+    def forward(self, x: Tensor) -> Any:
+        """Input ``[T, B, ...]`` -> spikes; with ``return_v_seq`` ``(spikes, membranes)``."""
+        start, rest, decay = self.v, float(self.v_rest), float(self.decay)  # type: ignore[arg-type]
+        result = super().forward(x)
+        if not self.return_v_seq:
+            return result
+        spikes, v_seq = result
+        if start is None:
+            start = v_seq.new_full(x.shape[1:], rest)
+        before = torch.cat([start.to(v_seq).unsqueeze(0), v_seq[:-1]])
+        return spikes, decay * (before - rest) + x
 
 
 def _norse_lif_box(

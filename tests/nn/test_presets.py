@@ -38,18 +38,12 @@ def replay(trace, neuron, case, dtype):
     x, v0, weights = (torch.tensor(trace[k], dtype=dtype) for k in ("x", "v0", "weights"))
     x.requires_grad_()
     v0.requires_grad_()
-    layer = sn.like(neuron, **arguments(settings), stateful=True)
-    layer.return_v_seq = True  # the layer's membrane, from which the library's follows
+    layer = sn.like(neuron, **arguments(settings), stateful=True, return_v_seq=True)
     delayed = settings.get("reset_delay") and settings["reset_mechanism"] == "subtract"
     layer.v = v0 + layer.v_rest if delayed else v0
     spikes, v_seq = layer(x)
     (weights * spikes).sum().backward()
-    v_seq = v_seq.detach()
-    if settings.get("reset_delay"):
-        start = v0.detach() + (layer.v_rest if delayed else 0)
-        before = torch.cat([start[None], v_seq[:-1]])
-        v_seq = settings["beta"] * (before - layer.v_rest) + x.detach()
-    return spikes.detach(), v_seq, x.grad, v0.grad
+    return spikes.detach(), v_seq.detach(), x.grad, v0.grad
 
 
 @pytest.mark.parametrize(("trace", "neuron", "case"), list(cases()))
@@ -118,6 +112,28 @@ def test_what_a_preset_does_not_support_raises(neuron, settings, error, message)
         sn.like(neuron, **settings)
 
 
-def test_a_membrane_that_is_not_the_librarys_is_refused():
-    with pytest.raises(ValueError, match=r"^snntorch\.Leaky: return_v_seq is not supported"):
-        sn.like("snntorch.Leaky", beta=0.9, return_v_seq=True)
+@pytest.mark.parametrize("reset_mechanism", ["subtract", "zero"])
+def test_the_membrane_of_snntorch_is_that_before_its_reset(reset_mechanism):
+    """Against its equation, with gradients: ``U[t+1] = beta U[t] + x[t+1] - R[t]``, R without gradient."""
+    layer = sn.like("snntorch.Leaky", beta=0.75, reset_mechanism=reset_mechanism, return_v_seq=True)
+    results = []
+    for ours in (True, False):
+        x = torch.linspace(-1, 3, 40, dtype=torch.float64).sin().mul(2).view(20, 2)
+        x.requires_grad_()
+        if ours:
+            spikes, membranes = layer(x)
+        else:
+            u, rows = torch.zeros(2, dtype=torch.float64), []
+            for now in x:
+                fired = (u > 1.0).to(u)
+                zero = reset_mechanism == "zero"
+                u = 0.75 * ((1 - fired) * u) + now if zero else 0.75 * u + now - fired
+                rows.append(u)
+            membranes = torch.stack(rows)
+            spikes = (membranes > 1.0).to(u)
+        weights = torch.arange(40.0, dtype=torch.float64).cos().view(20, 2)
+        (gradient,) = torch.autograd.grad((weights * membranes).sum(), x)
+        results.append((spikes, membranes, gradient))
+    assert 0 < results[1][0].mean() < 1
+    for a, b in zip(*results):
+        torch.testing.assert_close(a.detach(), b.detach(), rtol=0, atol=1e-12)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from replaced import agrees, inputs, loud, same
 from torch import nn
 
 from snnfast import nn as sn
@@ -27,7 +28,7 @@ class Surrogate:
         self.alpha, self.spiking = alpha, True
 
 
-Sigmoid, ATan, Erf = (type(n, (Surrogate,), {}) for n in ("Sigmoid", "ATan", "Erf"))
+Sigmoid, ATan = (type(n, (Surrogate,), {}) for n in ("Sigmoid", "ATan"))
 
 
 class Node(nn.Module):
@@ -103,8 +104,8 @@ def test_a_network_gives_the_same_spikes_and_keys(settings):
     net = network(**settings)
     x = torch.randn(20, 3, 5, generator=torch.Generator().manual_seed(1)) * 3
     ours = sn.replace(net, verify=x)
-    kinds = [type(ours[1]), type(ours[3]), type(ours[4][1])]
-    assert kinds == [sn.IF, sn.LIF, sn.ParametricLIF]
+    for layer, kind in ((ours[1], sn.IF), (ours[3], sn.LIF), (ours[4][1], sn.ParametricLIF)):
+        assert isinstance(layer, kind)
     assert list(ours.state_dict()) == list(net.state_dict())
     ours.load_state_dict(net.state_dict())
     expected = net(x)
@@ -122,10 +123,13 @@ def test_neurons_reproduce_recorded_traces(name):
     x, v0 = (torch.tensor(trace[k], dtype=torch.float64) for k in ("x", "v0"))
     for case in trace["cases"]:
         own = dict(case["settings"])
-        own.pop("surrogate_function", None)
-        layer = sn.replace(kind(**own))
+        own["surrogate_function"] = {"Sigmoid": Sigmoid(4.0), "ATan": ATan(2.0)}[
+            own["surrogate_function"]
+        ]
+        layer = sn.replace(kind(**own, store_v_seq=True))
         layer.v = v0
         assert layer(x).long().tolist() == case["spikes"]
+        same(layer.v_seq, torch.tensor(case["v_seq"], dtype=torch.float64))
 
 
 def test_verify_names_the_first_layer_and_step_that_differ():
@@ -141,24 +145,32 @@ def test_verify_names_the_first_layer_and_step_that_differ():
             return self.n
 
     net[3] = Other()
-    with pytest.raises(ValueError, match=r"^replace: spikes of 3 differ from step 3 on, there of "):
+    message = r"^replace: spikes of 3, a LIFNode, differ from step 3 on, there of 12 of 12 neurons$"
+    with pytest.raises(ValueError, match=message):
         sn.replace(net, verify=torch.zeros(6, 2, 5))
+    net[3].n = -1
+    with pytest.raises(ValueError, match="differ from step 3 on"):
+        sn.replace(net, verify=[torch.zeros(2, 2, 5), torch.zeros(4, 2, 5)])
 
 
-@pytest.mark.parametrize(
-    ("settings", "error"),
-    [
-        ({"step_mode": "s"}, r"^replace: net, a LIFNode, is in step_mode 's'"),
-        (
-            {"surrogate_function": Erf(2.0)},
-            r"has the surrogate Erf; there is an exact equal for Sig",
-        ),
-        ({"store_v_seq": True}, r"has store_v_seq=True"),
-    ],
-)
-def test_settings_without_an_equal_are_refused_by_name(settings, error):
-    with pytest.raises(ValueError, match=error):
-        sn.replace(LIFNode(**settings))
+def test_a_layer_that_other_modules_mention_is_replaced_everywhere():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.neuron = LIFNode()
+            self.same = self.neuron
+            self.listed = [self.neuron]
+
+    net = Net()
+    ours = sn.replace(net)
+    assert isinstance(ours.neuron, sn.LIF)
+    assert ours.same is ours.neuron
+    assert ours.listed[0] is ours.neuron
+    shared = nn.ModuleList([ParametricLIFNode(), ParametricLIFNode()])
+    shared[1].w = shared[0].w
+    ours = sn.replace(shared)
+    assert ours[1].w is ours[0].w
+    assert ours[0].w is not shared[0].w
 
 
 def test_neurons_without_an_equal_are_refused_by_name():
@@ -166,15 +178,22 @@ def test_neurons_without_an_equal_are_refused_by_name():
     class KLIFNode(Node):
         pass
 
-    @named("Leaky", "snntorch._neurons.leaky")
-    class Leaky(Node):
+    @named("PSN", "spikingjelly.activation_based.neuron.psn")
+    class PSN(Node):
         pass
 
-    with pytest.raises(ValueError, match=r"^replace: 1, a KLIFNode of spikingjelly, cannot be"):
-        sn.replace(nn.Sequential(IFNode(), KLIFNode()))
-    with pytest.raises(ValueError, match=r"^replace: 0, a Leaky of snntorch, cannot be mapped"):
-        sn.replace(nn.Sequential(Leaky()))
-    with pytest.raises(ValueError, match=r"^replace: net has no neurons of SpikingJelly"):
+    class Mine(LIFNode):
+        pass
+
+    start = r"^replace: 1, a {} of spikingjelly, cannot be mapped exactly: {}"
+    for node, reason in (
+        (KLIFNode(), "its membrane passes a ReLU"),
+        (PSN(), "there are equals for IFNode, LIFNode"),
+        (Mine(), "it inherits from LIFNode"),
+    ):
+        with pytest.raises(ValueError, match=start.format(type(node).__name__, reason)):
+            sn.replace(nn.Sequential(IFNode(), node))
+    with pytest.raises(ValueError, match=r"^replace: net has no neurons of spikingjelly, snntorch"):
         sn.replace(nn.Linear(2, 2))
     with pytest.raises(TypeError, match=r"^replace: net must be a module, got int"):
         sn.replace(3)
@@ -182,28 +201,96 @@ def test_neurons_without_an_equal_are_refused_by_name():
         sn.replace(IFNode(), verify=[1.0])
 
 
-def test_a_network_of_the_library_itself():
-    jelly = pytest.importorskip("spikingjelly.activation_based")
-    from spikingjelly.activation_based import functional, layer, neuron
+class TestTheLibraryItself:
+    """Where SpikingJelly is installed."""
 
-    assert jelly
-    torch.manual_seed(0)
-    net = nn.Sequential(
-        layer.Conv2d(1, 4, 3), neuron.LIFNode(), layer.Flatten(), layer.Linear(144, 5),
-        neuron.IFNode(v_reset=None), layer.Linear(5, 4), neuron.ParametricLIFNode(),
+    @pytest.fixture(autouse=True)
+    def jelly(self):
+        pytest.importorskip("spikingjelly.activation_based")
+        from spikingjelly.activation_based import functional, layer, neuron, surrogate
+
+        self.functional, self.layer, self.neuron = functional, layer, neuron
+        self.surrogate = surrogate
+
+    def test_a_network(self):
+        functional, layer, neuron = self.functional, self.layer, self.neuron
+        torch.manual_seed(0)
+        net = nn.Sequential(
+            layer.Conv2d(1, 4, 3), neuron.LIFNode(), layer.Dropout(0.2), layer.Flatten(), loud(layer.Linear(144, 5)),
+            neuron.IFNode(v_reset=None), loud(layer.Linear(5, 4)), neuron.ParametricLIFNode(),
+        ).eval()  # fmt: skip
+        functional.set_step_mode(net, "m")
+        assert net[-1].w.dim() == 0
+        x = torch.rand(8, 2, 1, 8, 8) * 6
+        ours = sn.replace(net, verify=x)
+        ours.load_state_dict(net.state_dict())
+        for _ in range(2):
+            expected = net(x)
+            assert expected.any()
+            same(ours(x), expected, exact=True)
+        for one in (net, ours):
+            functional.reset_net(one)
+        same(ours(x), net(x), exact=True)
+        # The same a step a call.
+        for one in (net, ours):
+            functional.reset_net(one)
+            functional.set_step_mode(one, "s")
+        for now in x:
+            same(ours(now), net(now), exact=True)
+        with pytest.raises(ValueError, match=r"its state v is not at rest: reset_net\(net\) first"):
+            sn.replace(net)
+        functional.reset_net(net)
+        sn.replace(net, verify=list(x))
+
+    def test_containers_stay(self):
+        layer, neuron = self.layer, self.neuron
+        torch.manual_seed(0)
+        net = nn.Sequential(
+            layer.SeqToANNContainer(loud(nn.Conv2d(1, 3, 3)), nn.BatchNorm2d(3)), neuron.LIFNode(step_mode="m"),
+            layer.MultiStepContainer(neuron.IFNode()), nn.Flatten(2),
+            layer.LinearRecurrentContainer(neuron.LIFNode(), 48, 48, step_mode="m"),
+        )  # fmt: skip
+        x = inputs(10, 4, 1, 6, 6, high=3.0)
+        ours = sn.replace(net, verify=x)
+        assert type(ours[0]) is layer.SeqToANNContainer
+        assert isinstance(ours[2][0], sn.IF)
+        assert isinstance(ours[4].sub_module, sn.LIF)
+        assert list(ours.state_dict()) == list(net.state_dict())
+
+    @pytest.mark.parametrize(
+        ("name", "settings"),
+        [
+            ("LIFNode", {"tau": 3.0, "decay_input": False}),
+            ("ParametricLIFNode", {"init_tau": 3.0, "v_reset": None}),
+            ("QIFNode", {"v_reset": -0.2}),
+            ("EIFNode", {"delta_T": 0.5, "v_reset": -0.3}),
+            ("IzhikevichNode", {"tau_w": 4.0, "a": 0.5, "b": 0.25, "v_reset": -0.2}),
+        ],
+    )
+    @pytest.mark.parametrize("step_mode", ["m", "s"])
+    def test_a_neuron(self, name, settings, step_mode):
+        node = getattr(self.neuron, name)(**settings, step_mode=step_mode, store_v_seq=True)
+
+        def run(module, x):
+            module.reset()
+            spikes = torch.stack([module(now) for now in x]) if step_mode == "s" else module(x)
+            return spikes, module.v_seq
+
+        agrees(node, run, inputs(30, 4, 6, high=4.0))
+
+    @pytest.mark.parametrize(
+        ("name", "alpha", "kernel"),
+        [
+            ("Sigmoid", 3.0, "sigmoid"), ("ATan", 3.0, "atan"), ("Erf", 1.5, "gaussian"), ("Rect", 0.7, "rectangle"),
+            ("PiecewiseQuadratic", 0.8, "triangle"), ("SoftSign", 2.0, "fast_sigmoid"),
+            ("SuperSpike", 1.0, "fast_sigmoid"), ("SuperSpike", 3.0, None), ("SoftSign", 1.0, None),
+            ("PiecewiseExp", 2.0, None),
+        ],
     )  # fmt: skip
-    functional.set_step_mode(net, "m")
-    with torch.no_grad():  # so that all layers fire
-        for linear in (net[3], net[5]):
-            linear.weight.abs_().mul_(3)
-    assert net[6].w.dim() == 0
-    x = torch.rand(8, 2, 1, 8, 8) * 6
-    ours = sn.replace(net, verify=x)
-    ours.load_state_dict(net.state_dict())
-    for _ in range(2):
-        expected = net(x)
-        assert expected.any()
-        torch.testing.assert_close(ours(x), expected, rtol=0, atol=0)
-    for one in (net, ours):
-        functional.reset_net(one)
-    torch.testing.assert_close(ours(x), net(x), rtol=0, atol=0)
+    @pytest.mark.filterwarnings("ignore:lif runs in plain")
+    def test_a_surrogate(self, name, alpha, kernel):
+        node = self.neuron.LIFNode(
+            step_mode="m", surrogate_function=getattr(self.surrogate, name)(alpha)
+        )
+        ours = agrees(node, lambda m, x: (m.reset(), m(x))[1:], inputs(20, 4, 6, high=4.0))
+        assert getattr(ours.surrogate, "name", None) == kernel

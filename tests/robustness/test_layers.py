@@ -41,7 +41,9 @@ LAYERS = {
         data.iris_loader data.loading data loss
         testing nn.spikeprop
         nn.<neuron> nn.recurrent encoder.poisson encoder.bernoulli encoder.manual encoder
-        learning.stdp learning.bp_stdp learning.spikeprop learning nn.presets nn.replace nn.tracer nn
+        learning.stdp learning.bp_stdp learning.spikeprop learning nn.presets
+        nn.replacing.port nn.replacing.spikingjelly nn.replacing.snntorch nn.replacing.norse nn.replacing.sinabs
+        nn.replacing nn.replacing.compare nn.replace nn.tracer nn
     """,
     "what a network does while it runs": """
         monitoring.operations monitoring.activity monitoring.watch monitoring

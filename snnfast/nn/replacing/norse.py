@@ -1,0 +1,355 @@
+"""Norse's neurons on the ops of this package, by the calls of Norse: ``(spikes, state) = neuron(x, state)``."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from snnfast import check, ops, surrogate
+
+from .port import Library, Memo, Port, as_number, fires_above, refuse
+
+__all__ = ["NORSE"]
+
+
+# Norse's states, by its names.
+class BoxState(NamedTuple):
+    """The state of a neuron without a synaptic current."""
+
+    v: Tensor
+
+
+class CurrentState(NamedTuple):
+    """The state of a neuron with a synaptic current."""
+
+    v: Tensor
+    i: Tensor
+
+
+class AdaptiveState(NamedTuple):
+    """The state of a neuron with a threshold of its own, ``b``."""
+
+    v: Tensor
+    i: Tensor
+    b: Tensor
+
+
+class RecurrentState(NamedTuple):
+    """The state of a neuron whose spikes ``z`` come back."""
+
+    z: Tensor
+    v: Tensor
+    i: Tensor
+
+
+class Threshold:
+    """Norse's spike function of a method that the kernels do not know; the reference runs it."""
+
+    def __init__(self, method: str, alpha: Any) -> None:
+        self.method, self.alpha = method, alpha
+
+    def __call__(self, u: Tensor) -> Tensor:
+        """Spikes of ``u = h - v_threshold``."""
+        norse = importlib.import_module("norse.torch.functional.threshold")
+        spikes: Tensor = norse.threshold(u, self.method, self.alpha)
+        return spikes
+
+
+class _Neuron(Port):
+    """A neuron with its parameters ``p``, which keeps no state of its own.
+
+    Args:
+        where, original, memo: as of :class:`Port`.
+        cell: whether a call is a step; else it is a sequence ``[T, ...]``.
+    """
+
+    names: tuple[str, ...] = ("p", "dt")
+    p: Any
+    dt: Any
+
+    def __init__(self, where: str, original: Any, memo: Memo, *, cell: bool) -> None:
+        if getattr(original, "activation", None) is not None:
+            step = getattr(original.activation, "__name__", "")
+            if "adjoint" in step:
+                refuse(where, f"{step} has the gradient of an adjoint equation")
+        super().__init__(original, memo, self.names)
+        self.record_states = bool(getattr(original, "record_states", False))
+        self.time_dim = None if cell else 0
+        method = getattr(self.p, "method", "super")
+        if method == "logistic":
+            refuse(where, "its method 'logistic' draws spikes at random")
+        # Norse's cells ignore their alpha for the default surrogate.
+        own = getattr(self.p, "alpha", None)
+        self.spike_function = (
+            surrogate.fast_sigmoid(1.0) if method == "super" else Threshold(method, own)
+        )
+
+    def forward(self, input_tensor: Tensor, state: Any = None) -> Any:
+        """``(output, state)``, of a step or of a sequence."""
+        if self.time_dim == 0:
+            return self.scan(input_tensor, state)
+        out, state = self.scan(input_tensor.unsqueeze(0), state)
+        return out[0], state
+
+    def scan(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """All steps of ``x`` ``[T, ...]``, and the last state; with ``record_states`` the state after each step."""
+        raise NotImplementedError
+
+    def _decay(self, rate: str, x: Tensor) -> Any:
+        """``1 - dt / tau``, Euler's."""
+        return 1 - as_number(getattr(self.p, rate), x) * self.dt
+
+    def _leak(self, x: Tensor) -> dict[str, Any]:
+        return {
+            "decay": self._decay("tau_mem_inv", x),
+            "decay_input": True,
+            "v_rest": as_number(self.p.v_leak, x),
+        }
+
+    def _firing(self, x: Tensor) -> dict[str, Any]:
+        threshold = as_number(self.p.v_th, x)
+        reset = {"v_reset": as_number(self.p.v_reset, x)}
+        return self._leak(x) | reset | fires_above(self.spike_function, threshold, x)
+
+    def _state(self, value: Any, x: Tensor) -> Tensor:
+        return torch.as_tensor(value).to(x.device, check.state_dtype(x.dtype)).expand(x.shape[1:])
+
+
+class LIFBox(_Neuron):
+    """Norse's ``LIFBoxCell``: ``v[t] = v + dt / tau_mem (v_leak - v + x[t])``."""
+
+    def __init__(self, where: str, original: Any, memo: Memo, *, cell: bool) -> None:
+        super().__init__(where, original, memo, cell=cell)
+        reset = getattr(self.p.reset_method, "__name__", "")
+        if reset not in ("reset_value", "reset_subtract"):
+            refuse(where, f"its reset_method {reset or self.p.reset_method} is not one of Norse's")
+        self.soft = reset == "reset_subtract"
+
+    def scan(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        v = None if state is None else self._state(state.v, x)
+        firing = self._firing(x) | ({"v_reset": None} if self.soft else {})
+        spikes, v = ops.lif(x, v, **firing)
+        return spikes, BoxState(v)
+
+
+class IAF(_Neuron):
+    """Norse's ``IAF`` and ``IAFCell``, without leak."""
+
+    def scan(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        v_reset = as_number(self.p.v_reset, x)
+        v = self._state(self.p.v_reset if state is None else state.v, x)
+        firing = fires_above(self.spike_function, as_number(self.p.v_th, x), x)
+        spikes, v, *v_seq = ops.iaf(
+            x, v, v_reset=v_reset, **firing, return_v_seq=self.record_states
+        )
+        return spikes, BoxState(*v_seq or [v])
+
+
+class LIBox(_Neuron):
+    """Norse's ``LIBoxCell``, which never fires."""
+
+    fires = False
+
+    def scan(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        v = None if state is None else self._state(state.v, x)
+        v_seq, v = ops.li(x, v, **self._leak(x))
+        return v_seq, BoxState(v)
+
+
+class _Synaptic(_Neuron):
+    """A neuron whose input jumps into a current, which drives the membrane and then decays."""
+
+    def _begin(self, x: Tensor, state: Any) -> tuple[Tensor, Tensor | None]:
+        """The input with the current that is there, and the membrane."""
+        if state is None:
+            return x, None
+        # The current that Norse keeps has decayed already: it is an input of the first step.
+        i = self._state(state.i, x)
+        return torch.cat([x[:1] + i, x[1:]]), self._state(state.v, x)
+
+    def _currents(self, drive: Tensor, decay_syn: Any) -> Tensor:
+        """Norse's current after every step."""
+        currents: Tensor = ops.li(drive, decay=decay_syn, decay_input=False)[0]
+        scaled: Tensor = decay_syn * currents
+        return scaled
+
+
+class LIF(_Synaptic):
+    """Norse's ``LIF`` and ``LIFCell``."""
+
+    def scan(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        decay_syn = self._decay("tau_syn_inv", x)
+        drive, v = self._begin(x, state)
+        spikes, v, i, *v_seq = ops.cuba(
+            drive, v, decay_syn=decay_syn, **self._firing(x), return_v_seq=self.record_states
+        )
+        if v_seq:
+            return spikes, CurrentState(v_seq[0], self._currents(drive, decay_syn))
+        return spikes, CurrentState(v, decay_syn * i)
+
+
+class LI(_Synaptic):
+    """Norse's ``LI`` and ``LICell``, which never fire."""
+
+    fires = False
+
+    def scan(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        decay_syn = self._decay("tau_syn_inv", x)
+        drive, v = self._begin(x, state)
+        v_seq, v, i = ops.cubali(drive, v, decay_syn=decay_syn, **self._leak(x))
+        if self.record_states:
+            return v_seq, CurrentState(v_seq, self._currents(drive, decay_syn))
+        return v_seq, CurrentState(v, decay_syn * i)
+
+
+class LIFRecurrent(_Synaptic):
+    """Norse's ``LIFRecurrent`` and ``LIFRecurrentCell``, with their weights from input and spikes."""
+
+    input_weights: Tensor
+    recurrent_weights: Tensor
+    autapses: bool
+
+    names = (
+        "p",
+        "dt",
+        "autapses",
+        "input_size",
+        "hidden_size",
+        "input_weights",
+        "recurrent_weights",
+    )
+
+    def scan(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        x = functional.linear(x, self.input_weights)
+        weight = self.recurrent_weights.to(check.state_dtype(x.dtype))
+        if not self.autapses:
+            # Norse keeps what is on the diagonal, and its gradient is 0.
+            diagonal = torch.eye(len(weight), dtype=torch.bool, device=weight.device)
+            weight = torch.where(diagonal, weight.detach(), weight)
+        decay_syn = self._decay("tau_syn_inv", x)
+        drive, v = self._begin(x, state)
+        past = None if state is None else self._state(state.z, x).to(x.dtype).unsqueeze(0)
+        spikes, v, i, *v_seq = ops.recurrent(
+            *(drive, weight, past),
+            neuron="cuba",
+            v=v,
+            decay_syn=decay_syn,
+            detach_reset=True,
+            return_v_seq=self.record_states,
+            **self._firing(x),
+        )
+        if not v_seq:
+            return spikes, RecurrentState(spikes[-1], v, decay_syn * i)
+        sent = torch.cat([torch.zeros_like(spikes[:1]) if past is None else past, spikes[:-1]])
+        currents = self._currents(drive + functional.linear(sent, weight.to(x.dtype)), decay_syn)
+        return spikes, RecurrentState(spikes, v_seq[0], currents)
+
+
+class LSNN(_Neuron):
+    """Norse's ``LSNN`` and ``LSNNCell``: driven by the current of the step before; ``b`` decays to ``v_th``."""
+
+    def __init__(self, where: str, original: Any, memo: Memo, *, cell: bool) -> None:
+        super().__init__(where, original, memo, cell=cell)
+        if bool((torch.as_tensor(self.p.beta) == 0).any()):
+            refuse(where, "beta must not be 0")
+
+    def scan(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        decay_syn, decay_b = self._decay("tau_syn_inv", x), self._decay("tau_adapt_inv", x)
+        beta, v_th = as_number(self.p.beta, x), as_number(self.p.v_th, x)
+        i = self._state(0.0 if state is None else state.i, x)
+        v = a = None
+        if state is not None:
+            v = self._state(state.v, x)
+            a = (self._state(state.b, x) - v_th) / beta
+        currents, i_last = ops.li(x, i, decay=decay_syn, decay_input=False)
+        drive = torch.cat([i.unsqueeze(0), currents[:-1]])
+        drive = drive.to(x.dtype)
+        adaptation = {"beta": decay_b * beta, "decay_adapt": decay_b}
+        spikes, v, a_last, *v_seq = ops.alif(
+            drive, v, a, **adaptation, **self._firing(x), return_v_seq=self.record_states
+        )
+        if not v_seq:
+            return spikes, AdaptiveState(v, i_last, v_th + beta * a_last)
+        a_seq = ops.li(spikes, a, decay=decay_b, decay_input=False)[0]
+        return spikes, AdaptiveState(v_seq[0], currents, v_th + beta * a_seq)
+
+
+# Layers that give an image the same result whatever else is in the batch, with the dimensions of an image.
+_SAMPLE_DIMS: dict[type[nn.Module], int] = {
+    nn.Linear: 1,
+    nn.Conv1d: 2,
+    nn.MaxPool1d: 2,
+    nn.AvgPool1d: 2,
+    nn.Conv2d: 3,
+    nn.MaxPool2d: 3,
+    nn.AvgPool2d: 3,
+    nn.Conv3d: 4,
+}
+
+
+class Lift(nn.Module):
+    """Norse's ``Lift``, without its loop over the steps where the layer gives the same for all at once."""
+
+    time_dim = 0
+    fires = False
+
+    def __init__(self, lifted_module: nn.Module) -> None:
+        super().__init__()
+        self.lifted_module = lifted_module
+        self.is_stateful = isinstance(lifted_module, _Neuron)
+        self.fires = self.is_stateful and lifted_module.fires  # type: ignore[assignment]
+
+    def forward(self, x: Any) -> Any:
+        """``[T, ...]``, or that and a state."""
+        x, state = x if isinstance(x, tuple) else (x, None)
+        layer = self.lifted_module
+        if isinstance(layer, _Neuron):
+            return layer.scan(x, state)
+        dims = _SAMPLE_DIMS.get(type(layer))
+        if dims is None or x.dim() < dims + 2:
+            return torch.stack([layer(step) for step in x])
+        return layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+
+def _lift(where: str, original: Any, memo: Memo) -> nn.Module:
+    inner = original.lifted_module
+    make = _NEURONS.get(type(inner).__name__)
+    if make is None and original.is_stateful:
+        refuse(where, f"it lifts a {type(inner).__name__}, which keeps a state")
+    made = copy.deepcopy(inner, memo) if make is None else make(where, inner, memo)
+    return Lift(made)
+
+
+def _maker(kind: type[_Neuron], cell: bool) -> Callable[[str, Any, Memo], nn.Module]:
+    return lambda where, original, memo: kind(where, original, memo, cell=cell)
+
+
+_NEURONS: dict[str, Callable[[str, Any, Memo], nn.Module]] = {
+    "LIFBoxCell": _maker(LIFBox, cell=True),
+    "LIBoxCell": _maker(LIBox, cell=True),
+    "IAFCell": _maker(IAF, cell=True),
+    "IAF": _maker(IAF, cell=False),
+    "LIFCell": _maker(LIF, cell=True),
+    "LIF": _maker(LIF, cell=False),
+    "LICell": _maker(LI, cell=True),
+    "LI": _maker(LI, cell=False),
+    "LIFRecurrentCell": _maker(LIFRecurrent, cell=True),
+    "LIFRecurrent": _maker(LIFRecurrent, cell=False),
+    "LSNNCell": _maker(LSNN, cell=True),
+    "LSNN": _maker(LSNN, cell=False),
+}
+_ADAPTIVE = "its recurrent spikes drive the membrane two steps later, its own give the threshold no gradient"
+NORSE = Library(
+    name="norse",
+    neurons=_NEURONS | {"Lift": _lift},
+    refused={"LSNNRecurrent": _ADAPTIVE, "LSNNRecurrentCell": _ADAPTIVE},
+    bases=frozenset(
+        {"SNN", "SNNCell", "SNNRecurrent", "SNNRecurrentCell", "LILinearCell", "CobaLIFCell"}
+    ),
+)

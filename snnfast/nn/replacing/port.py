@@ -1,0 +1,136 @@
+"""What the layers have in common that stand for neurons of another library: :class:`Port`."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, ClassVar, NamedTuple, NoReturn, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from snnfast import check, ops
+from snnfast.surrogate import Surrogate
+
+from ..spiking import show
+from ..state import Stateful
+
+__all__ = ["Library", "Memo", "Port", "refuse"]
+
+_OF_MODULES = ("training", "call_super_init", "dump_patches", "stateful")
+Memo: TypeAlias = dict[int, Any]
+Number: TypeAlias = Any  # a float, or a tensor that broadcasts
+
+
+def refuse(where: str, reason: str) -> NoReturn:
+    """Says which neuron has no exact equal, and why."""
+    raise ValueError(f"replace: {where} cannot be mapped exactly: {reason}")
+
+
+class Library(NamedTuple):
+    """A library whose neurons :func:`snnfast.nn.replace` knows, each by the name of its class."""
+
+    name: str
+    # name of the class -> what makes its equal, from where it stands (for errors), the neuron and the memo of the copy
+    neurons: dict[str, Callable[[str, Any, Memo], nn.Module]]
+    # name of a neuron's class -> why it has no equal
+    refused: dict[str, str]
+    # names of base classes, and of the packages they stand in, that make a class one of a neuron
+    bases: frozenset[str]
+    package: str = ""
+
+    def is_neuron(self, kind: type) -> bool:
+        """Whether a class of the library is that of a neuron."""
+        known = any(kind.__name__ in names for names in (self.neurons, self.refused, self.bases))
+        return known or (self.package != "" and self.package in kind.__module__.split("."))
+
+
+class Port(Stateful):
+    """A layer with the parameters, buffers, states and calls of a neuron of another library.
+
+    Args:
+        original: the neuron.
+        memo: of the copy of the network, so that what two layers share stays shared.
+        names: of parameters, buffers and settings to take over.
+    """
+
+    states: ClassVar[tuple[str, ...]] = ()
+    surrogate = None
+    time_dim: int | None = 0  # of what a call takes and returns; None: a call is a step
+    fires = True
+
+    def __init__(self, original: nn.Module, memo: Memo, names: tuple[str, ...]) -> None:
+        super().__init__(stateful=True)
+        # In their order, by which optimizers know them.
+        for name in (n for n in original._parameters if n in names):
+            self.register_parameter(name, copy.deepcopy(original._parameters[name], memo))
+        for name in (n for n in original._buffers if n in names):
+            value = original._buffers[name]
+            kept = name not in original._non_persistent_buffers_set
+            self.register_buffer(name, None if value is None else value.detach().clone(), kept)
+        for name in (n for n in original._modules if n in names):
+            self.add_module(name, copy.deepcopy(original._modules[name], memo))
+        for name in (n for n in names if not self._registered(n)):
+            setattr(self, name, copy.deepcopy(getattr(original, name), memo))
+        self.train(original.training)
+
+    def extra_repr(self) -> str:
+        """Parameters, buffers and settings that are numbers or words."""
+        registered = {**self._parameters, **self._buffers}
+        values = {n: v for n, v in registered.items() if v is not None and v.numel()}
+        plain = {n: v for n, v in self.__dict__.items() if isinstance(v, (int, float, str))}
+        return show(values | {n: v for n, v in plain.items() if n not in _OF_MODULES})
+
+    def _registered(self, name: str) -> bool:
+        return any(name in kind for kind in (self._parameters, self._buffers, self._modules))
+
+    def _save_to_state_dict(
+        self, destination: dict[str, Any], prefix: str, keep_vars: bool
+    ) -> None:
+        # States are what the other library makes of them: kept aside, or among the buffers.
+        nn.Module._save_to_state_dict(self, destination, prefix, keep_vars)
+
+
+def as_number(value: float | Tensor, x: Tensor) -> Number:
+    """A constant as an op takes it: a float where that says it all, else a tensor in the dtype of states of ``x``."""
+    if not isinstance(value, Tensor):
+        return float(value)
+    plain = value.numel() == 1 and value.is_cpu and not value.requires_grad
+    if plain and not torch.compiler.is_compiling():
+        return value.item()
+    value = value.to(device=x.device, dtype=check.state_dtype(x.dtype))
+    return value.view(()) if value.numel() == 1 else value
+
+
+def above(threshold: Number, x: Tensor) -> Number:
+    """The next number after ``threshold`` among the membranes of ``x``: firing at it is firing above ``threshold``."""
+    if not isinstance(threshold, Tensor):
+        return _next(float(threshold), check.state_dtype(x.dtype))
+    number = threshold.detach()
+    return threshold + (torch.nextafter(number, torch.full_like(number, math.inf)) - number)
+
+
+@lru_cache(maxsize=1024)
+def _next(threshold: float, dtype: torch.dtype) -> float:
+    number = torch.tensor(threshold, dtype=dtype)
+    return torch.nextafter(number, torch.full_like(number, math.inf)).item()
+
+
+def fires_above(
+    surrogate: Surrogate | Callable[[Tensor], Tensor], threshold: Number, x: Tensor
+) -> dict[str, Any]:
+    """Arguments of an op for spikes above the threshold; a function of the other library sees to that itself."""
+    strict = isinstance(surrogate, Surrogate)
+    return {
+        "v_threshold": above(threshold, x) if strict else threshold,
+        "surrogate": surrogate,
+    }
+
+
+def fire(surrogate: Any, membrane: Tensor, threshold: Number) -> Tensor:
+    """Spikes of membranes of any shape above the threshold, without a reset."""
+    arguments = fires_above(surrogate, threshold, membrane)
+    spikes: Tensor = ops.iaf(membrane.unsqueeze(0), **arguments, return_state=False)[0]
+    return spikes[0]

@@ -1,0 +1,368 @@
+"""Sinabs' neurons on the ops of this package, by the calls of Sinabs: ``[B, T, ...]``, states kept between calls."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from snnfast import check, ops, surrogate
+
+from .port import Library, Memo, Port, as_number, refuse
+
+__all__ = ["SINABS"]
+
+
+class SpikeFunction:
+    """Spikes at the threshold with one of Sinabs' surrogate gradients, which look at membrane and threshold."""
+
+    def __init__(self, gradient: Callable[[Tensor, Any], Tensor], threshold: Any) -> None:
+        self.gradient, self.threshold = gradient, threshold
+
+    def __call__(self, u: Tensor) -> Tensor:
+        """Spikes of ``u = h - v_threshold``."""
+        spikes: Tensor = _Spike.apply(u, self)  # type: ignore[no-untyped-call]
+        return spikes
+
+
+class _Spike(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, function: SpikeFunction) -> Tensor:
+        ctx.save_for_backward(u)
+        ctx.function = function
+        return (u >= 0).to(u)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (u,) = ctx.saved_tensors
+        threshold = torch.as_tensor(ctx.function.threshold, dtype=u.dtype, device=u.device)
+        return grad * ctx.function.gradient(u + threshold, threshold), None
+
+
+class _Neuron(Port):
+    """A neuron that takes ``[B, T, ...]``, or with ``batch_size`` or ``num_timesteps`` ``[B T, ...]``."""
+
+    time_dim: int | None = 1
+    states: ClassVar[tuple[str, ...]] = ()  # they are buffers, as Sinabs keeps them
+    names: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ("v_mem",)
+    batch_size: int
+    num_timesteps: int
+    norm_input: bool
+    train_alphas: bool
+    record_states: bool
+    surrogate_grad_fn: Any
+    spike_threshold: Any
+    reset_to: dict[str, Any]
+    gradient: surrogate.Surrogate | None
+
+    def __init__(self, where: str, original: Any, memo: Memo) -> None:
+        if original.min_v_mem is not None:
+            refuse(where, "min_v_mem bounds its membrane from below after every step")
+        if original.spike_fn is not None and original.spike_fn.__name__ != "SingleSpike":
+            name = getattr(original.spike_fn, "__name__", type(original.spike_fn).__name__)
+            refuse(
+                where, f"its spike_fn {name} fires several times a step; SingleSpike has an equal"
+            )
+        squeezed = ("batch_size", "num_timesteps") if hasattr(original, "squeeze_init") else ()
+        super().__init__(original, memo, (*self.names, *squeezed))
+        self.squeezed = bool(squeezed)
+        if self.squeezed:
+            self.time_dim = None
+        self.recordings: dict[str, Tensor] = {}
+
+    def reset(self) -> None:
+        """Forgets the states: the next call starts at rest, with any batch size."""
+        for name in self.kept:
+            if name in self._buffers and self._buffers[name] is not None:
+                self._buffers[name] = self._buffers[name].new_zeros(0)  # type: ignore[union-attr]
+
+    def reset_states(self, randomize: bool = False) -> None:
+        """Sinabs' name for :meth:`reset`."""
+        if randomize:
+            raise ValueError(f"{type(self).__name__}: reset_states has no randomize=True here")
+        self.reset()
+
+    def detach(self) -> None:
+        """Keeps the values of the states and drops their graph."""
+        for name in self.kept:
+            value = self._buffers.get(name)
+            self._buffers[name] = None if value is None else value.detach()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forgets gradients, and the graph of the states, as Sinabs' does."""
+        super().zero_grad(set_to_none)
+        self.detach()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # deepcopy refuses tensors with a graph.
+        buffers = {n: None if b is None else b.detach() for n, b in self._buffers.items()}
+        return {**self.__dict__, "_buffers": buffers}
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *arguments: Any
+    ) -> None:
+        # A file has states of the batch that it was saved after.
+        for name in self.kept:
+            saved, own = state_dict.get(prefix + name), self._buffers.get(name)
+            if saved is not None and own is not None and saved.shape != own.shape:
+                self._buffers[name] = own.new_zeros(saved.shape)
+        nn.Module._load_from_state_dict(self, state_dict, prefix, *arguments)
+
+    def forward(self, input_data: Tensor) -> Tensor:
+        """Input ``[B, T, ...]`` -> spikes, or a membrane, of the same shape."""
+        x = input_data
+        if self.squeezed:
+            x = x.reshape(self.batch_size, self.num_timesteps, *x.shape[1:])
+        out = self.scan(x.transpose(0, 1)).transpose(0, 1)
+        return out.flatten(0, 1) if self.squeezed else out
+
+    def scan(self, x: Tensor) -> Tensor:
+        """All steps of ``x`` ``[T, B, ...]``."""
+        raise NotImplementedError
+
+    def _state(self, name: str, x: Tensor) -> Tensor | None:
+        value = self._buffers[name]
+        if value is None or value.numel() == 0:
+            return None
+        if value.shape != x.shape[1:]:
+            raise ValueError(
+                f"{type(self).__name__}: the state {name} has shape {list(value.shape)}, but a step has "
+                f"{list(x.shape[1:])}; call reset_states() before a batch of another shape (Sinabs draws states)"
+            )
+        return self._carried(name, value).to(x.device, check.state_dtype(x.dtype))
+
+    def _keep(self, x: Tensor, **states: Tensor) -> None:
+        for name, value in states.items():
+            self._buffers[name] = value
+
+    def _record(self, **states: Tensor) -> None:
+        if self.record_states:
+            self.recordings = {n: v.transpose(0, 1) for n, v in states.items()}
+
+    def _alpha(self, name: str, x: Tensor) -> Any:
+        """``exp(-1 / tau)``, learned as it is or by tau."""
+        value = getattr(self, f"alpha_{name}" if self.train_alphas else f"tau_{name}")
+        alpha = value if self.train_alphas else torch.exp(-1.0 / value)
+        return as_number(alpha, x)
+
+    def _firing(self, threshold: Any) -> dict[str, Any]:
+        """Threshold, reset and surrogate."""
+        gradient: Any = self.gradient
+        if gradient is None:
+            # Without a gradient to come, the kernels' own does.
+            wanted = torch.is_grad_enabled()
+            gradient = (
+                SpikeFunction(self.surrogate_grad_fn, threshold) if wanted else surrogate.atan()
+            )
+        return {"v_threshold": threshold, "surrogate": gradient} | self.reset_to
+
+
+def _reset(where: str, original: Any, threshold: Any) -> dict[str, Any]:
+    """The arguments of an op for Sinabs' ``reset_fn``."""
+    function = original.reset_fn
+    kind = type(function).__name__
+    if kind == "MembraneReset":
+        if function.reset_value != 0:
+            refuse(where, "its MembraneReset adds reset_value to every membrane, fired or not")
+        return {"v_reset": 0.0, "detach_reset": True}
+    if kind != "MembraneSubtract":
+        refuse(where, f"its reset_fn {kind} is not one of Sinabs'")
+    taken = function.subtract_value
+    if taken is not None and not bool((torch.as_tensor(taken) == threshold).all()):
+        refuse(
+            where,
+            f"it fires at {threshold} and takes off {taken}; here a reset takes off the threshold",
+        )
+    return {"v_reset": None, "detach_reset": False}
+
+
+def _gradient(where: str, function: Any) -> surrogate.Surrogate | None:
+    """The kernels' equal of a surrogate gradient, or None: the reference runs Sinabs' own."""
+    plain = type(function).__name__ == "Gaussian" and function.mu == 0 and function.grad_scale == 1
+    return surrogate.gaussian(1 / (math.sqrt(2) * function.sigma)) if plain else None
+
+
+class LIF(_Neuron):
+    """Sinabs' ``LIF``, ``IAF`` (which has no leak) and ``ExpLeak`` (which never fires), with or without a current."""
+
+    kept = ("v_mem", "i_syn")
+
+    def __init__(self, where: str, original: Any, memo: Memo) -> None:
+        self.leaks = original.tau_mem is not None if not original.train_alphas else True
+        time = ("alpha_mem", "alpha_syn") if original.train_alphas else ("tau_mem", "tau_syn")
+        states = [n for n in self.kept if n in original._buffers]
+        settings = ("spike_threshold", "min_v_mem", "norm_input", "train_alphas", "record_states")
+        self.names = (*time, *states, *settings, "surrogate_grad_fn", *self.names)
+        super().__init__(where, original, memo)
+        self.fires = original.spike_fn is not None
+        if self.fires:
+            self.reset_to = _reset(where, original, self.spike_threshold)
+            self.gradient = _gradient(where, original.surrogate_grad_fn)
+
+    def _leak(self, x: Tensor) -> dict[str, Any]:
+        decay = self._alpha("mem", x) if self.leaks else 1.0
+        return {"decay": decay, "decay_input": self.norm_input, "v_rest": 0.0}
+
+    def scan(self, x: Tensor) -> Tensor:
+        leak, v = self._leak(x), self._state("v_mem", x)
+        current = {}
+        if self._buffers.get("i_syn") is not None:
+            # Sinabs decays the input of a step, too.
+            alpha = self._alpha("syn", x)
+            x, current = alpha * x, {"i": self._state("i_syn", x), "decay_syn": alpha}
+        if not self.fires:
+            out, *states = (ops.cubali if current else ops.li)(x, v, **leak, **current)
+            v_seq = out
+        else:
+            firing = self._firing(as_number(self.spike_threshold, x))
+            out, *states, v_seq = self._run(
+                x, v, {**leak, **firing, **current, "return_v_seq": True}
+            )
+        self._keep(x, **dict(zip(self.kept, states)))
+        recorded = {"v_mem": v_seq}
+        if current and self.record_states:
+            recorded["i_syn"] = ops.li(
+                x, current["i"], decay=current["decay_syn"], decay_input=False
+            )[0]
+        self._record(**recorded)
+        return out
+
+    def _run(self, x: Tensor, v: Tensor | None, arguments: dict[str, Any]) -> Any:
+        return (ops.cuba if "i" in arguments else ops.lif)(x, v, **arguments)
+
+
+class LIFRecurrent(LIF):
+    """Sinabs' ``LIFRecurrent`` and ``IAFRecurrent``: spikes come back within a call, by a linear layer."""
+
+    names = ("rec_connect",)
+    rec_connect: nn.Module
+
+    def __init__(self, where: str, original: Any, memo: Memo) -> None:
+        if "i_syn" in original._buffers:
+            refuse(where, "its spikes come back into a current; tau_syn=None has an equal")
+        super().__init__(where, original, memo)
+        self._linear(where)
+
+    def _linear(self, where: str = "") -> nn.Linear:
+        layers = [
+            layer
+            for layer in self.rec_connect.modules()
+            if not isinstance(layer, (nn.Sequential, nn.Flatten, nn.Unflatten, nn.Identity))
+        ]
+        if len(layers) != 1 or type(layers[0]) is not nn.Linear:
+            kinds = ", ".join(type(layer).__name__ for layer in layers)
+            refuse(where, f"recurrent connections here are a matrix, and its are {kinds}")
+        return layers[0]
+
+    def _run(self, x: Tensor, v: Tensor | None, arguments: dict[str, Any]) -> Any:
+        linear = self._linear()
+        shape = x.shape
+        x, v = x.flatten(2), None if v is None else v.flatten(1)
+        if linear.bias is not None:
+            # Nothing comes back to the first step, not even the bias.
+            x = torch.cat([x[:1], x[1:] + linear.bias])
+        weight = linear.weight.to(check.state_dtype(x.dtype))
+        results = ops.recurrent(x, weight, neuron="lif", v=v, **arguments)
+        return [
+            r.view(shape if r.dim() == x.dim() else shape[1:]) if isinstance(r, Tensor) else r
+            for r in results
+        ]
+
+
+class ALIF(_Neuron):
+    """Sinabs' ``ALIF`` and ``ALIFRecurrent``: the threshold is ``b0 + adapt_scale b``, and ``b`` grows by spikes.
+
+    Sinabs gives the threshold no gradient where it is compared with the membrane, and takes the adapted one off in a
+    reset. No kernel does that over time, so with gradients, with such a reset and with recurrent connections every
+    step is a call of :func:`snnfast.ops.lif`; else all steps are one of :func:`snnfast.ops.alif`.
+    """
+
+    names = (
+        *("v_mem", "b", "spike_threshold", "b0", "adapt_scale", "min_v_mem"),
+        *("norm_input", "train_alphas", "record_states", "surrogate_grad_fn"),
+    )
+    kept = ("v_mem", "b", "spike_threshold")
+    adapt_scale: Any
+    b0: Any
+    rec_connect: Any
+
+    def __init__(self, where: str, original: Any, memo: Memo) -> None:
+        if "i_syn" in original._buffers:
+            refuse(
+                where,
+                "with tau_syn it forgets its current between calls; tau_syn=None has an equal",
+            )
+        if original.record_states:
+            refuse(where, "record_states=True records states of the step after, before their reset")
+        kind = "alpha" if original.train_alphas else "tau"
+        recurrent = ("rec_connect",) if hasattr(original, "rec_connect") else ()
+        self.names = (*self.names, f"{kind}_mem", f"{kind}_adapt", *recurrent)
+        super().__init__(where, original, memo)
+        self.recurrent = bool(recurrent)
+        self.reset_to = _reset(where, original, self.b0)
+        takes = getattr(original.reset_fn, "subtract_value", None)
+        self.takes_adapted = self.reset_to["v_reset"] is None and takes is None
+        self.gradient = _gradient(where, original.surrogate_grad_fn)
+
+    def scan(self, x: Tensor) -> Tensor:
+        rho = self._alpha("adapt", x)
+        scale, b0 = as_number(self.adapt_scale, x), as_number(self.b0, x)
+        v, b = self._state("v_mem", x), self._state("b", x)
+        each = torch.is_grad_enabled() or self.takes_adapted or self.recurrent
+        run = self._each_step if each else self._at_once
+        spikes, v_seq, b = run(x, v, b, rho, scale, b0)
+        self._keep(x, v_mem=v_seq[-1], b=b, spike_threshold=b0 + scale * b)
+        return spikes
+
+    def _leak(self, x: Tensor) -> dict[str, Any]:
+        decay = self._alpha("mem", x)
+        return {"decay": decay, "decay_input": self.norm_input, "v_rest": 0.0, "return_v_seq": True}
+
+    def _at_once(
+        self, x: Tensor, v: Tensor | None, b: Tensor | None, rho: Any, scale: Any, b0: Any
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        a = None if b is None else b / (1 - rho)
+        adaptation = {"beta": scale * (1 - rho), "decay_adapt": rho}
+        spikes, _, a, v_seq = ops.alif(x, v, a, **adaptation, **self._leak(x), **self._firing(b0))
+        return spikes, v_seq, (1 - rho) * a
+
+    def _each_step(
+        self, x: Tensor, v: Tensor | None, b: Tensor | None, rho: Any, scale: Any, b0: Any
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        leak = self._leak(x)
+        if b is None:
+            b = x.new_zeros(x.shape[1:], dtype=check.state_dtype(x.dtype))
+        all_spikes, v_seq, back = [], [], None
+        for now in x:
+            threshold = b0 + scale * b
+            firing = self._firing(threshold.detach())
+            now = now if back is None else now + back
+            s, v, _ = ops.lif(now.unsqueeze(0), v, **leak, **firing)
+            s = s[0]
+            if self.reset_to["v_reset"] is None:
+                # What the op has taken off is the threshold without its gradient.
+                taken = threshold if self.takes_adapted else b0
+                v = v + s * (threshold.detach() - taken)
+            b = rho * b + (1 - rho) * s
+            back = self.rec_connect(s).reshape(now.shape) if self.recurrent else None
+            all_spikes.append(s)
+            v_seq.append(v)
+        return torch.stack(all_spikes), torch.stack(v_seq), b
+
+
+SINABS = Library(
+    name="sinabs",
+    neurons={
+        **dict.fromkeys(
+            ("LIF", "LIFSqueeze", "IAF", "IAFSqueeze", "ExpLeak", "ExpLeakSqueeze"), LIF
+        ),
+        **dict.fromkeys(("LIFRecurrent", "IAFRecurrent"), LIFRecurrent),
+        **dict.fromkeys(("ALIF", "ALIFSqueeze", "ALIFRecurrent"), ALIF),
+    },
+    refused={},
+    bases=frozenset({"StatefulLayer"}),
+)

@@ -1,0 +1,336 @@
+"""snnTorch's neurons on the ops of this package, by the calls of snnTorch: one step a call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from snnfast import check, ops, surrogate
+from snnfast.surrogate import Surrogate
+
+from .port import Library, Memo, Port, as_number, fire, fires_above, refuse
+
+__all__ = ["SNNTORCH"]
+
+# A reset by subtraction divides by beta; one that is learned stays above this.
+LEAST_BETA = 1e-3
+_SHARED = ("beta", "threshold", "graded_spikes_factor", "reset_mechanism_val")
+
+
+class _Neuron(Port):
+    """A neuron that takes a step a call, and whose membrane is the one before the reset.
+
+    ``mem`` and the other states stay between calls, as snnTorch's do, and are zeros where a batch has another shape.
+    """
+
+    time_dim = None
+    states: ClassVar[tuple[str, ...]] = ("mem",)
+    mem: Tensor | None
+    beta: Tensor
+    threshold: Tensor
+    graded_spikes_factor: Tensor
+    own: ClassVar[tuple[str, ...]] = ()
+    # Why a reset that takes place with the next step to zero has no equal; None: it has.
+    delayed_zero: ClassVar[str | None] = None
+
+    def __init__(self, where: str, original: Any, memo: Memo) -> None:
+        if original.inhibition:
+            refuse(where, "inhibition leaves one spike a sample, which no kernel here does")
+        if original.state_quant:
+            refuse(where, "state_quant rounds its membrane after every step")
+        mechanism = original.reset_mechanism
+        delayed = getattr(original, "reset_delay", True)
+        if mechanism == "subtract" and not delayed:
+            refuse(
+                where,
+                "reset_delay=False with reset_mechanism='subtract' compares a membrane that stays above the threshold "
+                "less one threshold more (docs/semantics.md); snnfast.nn.like('snntorch.Leaky', reset_delay=False) is "
+                "the neuron without that",
+            )
+        if mechanism == "zero" and delayed and self.delayed_zero:
+            refuse(where, self.delayed_zero)
+        super().__init__(original, memo, (*_SHARED, *self.own))
+        self.mechanism, self.reset_delay = mechanism, delayed
+        self.init_hidden, self.output = original.init_hidden, original.output
+        self.spike_grad = _surrogate(original)
+        self.least = LEAST_BETA if mechanism == "subtract" else 0.0
+        if bool((self.beta < self.least).any()):
+            refuse(
+                where,
+                f"beta must be at least {LEAST_BETA} for a reset by subtraction that takes place with the next step",
+            )
+
+    def reset_mem(self) -> Any:
+        """Forgets the states; returns them at rest, empty, for a loop that hands them on."""
+        self.reset()
+        none = tuple(self.threshold.new_zeros(0) for _ in self.states)
+        return none if len(none) > 1 else none[0]
+
+    def forward(self, input_: Tensor, *states: Tensor | None, **named: Tensor | None) -> Any:
+        """A step: ``[B, ...]`` -> spikes, or spikes and states, as snnTorch's neuron returns them."""
+        given = dict(zip(self.states, states)) | named
+        if self.init_hidden and any(state is not None for state in given.values()):
+            raise TypeError(
+                f"{type(self).__name__}: with init_hidden=True states are not to be passed, got {', '.join(given)}"
+            )
+        for name, state in given.items():
+            if state is not None:
+                setattr(self, name, state)
+        before = []
+        for name in self.states:
+            state = getattr(self, name)
+            fits = state is not None and state.shape == input_.shape
+            state = self._carried(name, state) if fits else torch.zeros_like(input_)
+            before.append(state.to(check.state_dtype(input_.dtype)))
+        spikes, *after = self.scan(input_.unsqueeze(0), *before)
+        for name, state in zip(self.states, after):
+            setattr(self, name, state[-1])
+        spikes = spikes * self.graded_spikes_factor if self._graded() else spikes
+        if self.init_hidden and not self.output:
+            return spikes[0]
+        own = (state[-1] for name, state in zip(self.states, after) if name != "spk")
+        return spikes[0], *own
+
+    def _graded(self) -> bool:
+        factor = self.graded_spikes_factor
+        return factor.requires_grad or factor.numel() > 1 or as_number(factor, factor) != 1
+
+    def scan(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        """Spikes ``[T, B, ...]`` and every state after each step."""
+        raise NotImplementedError
+
+    def _decay(self, name: str, x: Tensor) -> Any:
+        value, least = as_number(getattr(self, name), x), self.least if name == "beta" else 0.0
+        return value.clamp(least, 1) if isinstance(value, Tensor) else min(max(value, least), 1.0)
+
+    def _integrate(
+        self, run: Callable[..., Any], x: Tensor, mem: Tensor, beta: Any, gain: float | Tensor = 1.0
+    ) -> tuple[Tensor, ...]:
+        """Spikes, membranes before their reset, and what ``run`` returns besides; ``run`` calls the op.
+
+        A reset by subtraction takes the threshold off after the decay of the next step, so it takes
+        ``threshold / beta`` off before; measured from ``-rest`` the membrane fires at what is taken off:
+        docs/semantics.md.
+        """
+        threshold = as_number(self.threshold, x)
+        if self.mechanism == "subtract":
+            taken = threshold / beta
+            rest = taken - threshold
+            v = mem + rest - taken * (mem > threshold).to(mem)
+            reset = {"v_reset": None, "v_rest": rest, "detach_reset": True}
+        else:
+            taken = threshold
+            delayed = self.reset_delay
+            v = torch.where(mem > threshold, 0.0, mem) if delayed else mem
+            reset = {"v_reset": 0.0, "v_rest": 0.0, "detach_reset": delayed}
+        firing = fires_above(self.spike_grad, taken, x)
+        spikes, _, *others, v_seq = run(
+            x, v=v, decay=beta, decay_input=False, **firing, **reset, return_v_seq=True
+        )
+        if self.mechanism == "subtract":
+            membrane = v_seq - rest + taken * spikes.detach()
+        elif self.reset_delay:
+            membrane = beta * torch.cat([v.unsqueeze(0), v_seq[:-1]]) + x
+        else:
+            membrane = v_seq
+        return spikes, membrane, *others
+
+
+class Leaky(_Neuron):
+    """snnTorch's ``Leaky``: ``U[t+1] = beta U[t] + x[t+1] - R``."""
+
+    def scan(self, x: Tensor, mem: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        beta = self._decay("beta", x)
+        if self.mechanism == "none":
+            membrane = ops.li(x, mem, decay=beta, decay_input=False)[0]
+            return fire(self.spike_grad, membrane, as_number(self.threshold, x)), membrane
+        return self._integrate(ops.lif, x, mem, beta)
+
+    init_leaky = _Neuron.reset_mem
+
+
+class Lapicque(_Neuron):
+    """snnTorch's ``Lapicque``: ``U[t+1] = (1 - dt / RC) U[t] + dt / C x[t+1] - R``."""
+
+    own = ("R", "C", "time_step")
+    delayed_zero = "its reset to zero drops the input of the step after a spike"
+
+    def __init__(self, where: str, original: Any, memo: Memo) -> None:
+        if original.beta.requires_grad:
+            refuse(
+                where, "learn_beta=True learns nothing: snnTorch computes R and C from beta once"
+            )
+        left = float(1 - original.time_step / (original.R * original.C))
+        if not LEAST_BETA <= left <= 1:
+            refuse(
+                where, f"a step leaves {left:.3g} of its membrane; {LEAST_BETA} to 1 has an equal"
+            )
+        super().__init__(where, original, memo)
+
+    def scan(self, x: Tensor, mem: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        r, c, step = (as_number(getattr(self, name), x) for name in self.own)
+        x = x * (r * (1 / (r * c)) * step)
+        beta = 1 - step / (r * c)
+        if self.mechanism == "none":
+            membrane = ops.li(x, mem, decay=beta, decay_input=False)[0]
+            return fire(self.spike_grad, membrane, as_number(self.threshold, x)), membrane
+        return self._integrate(ops.lif, x, mem, beta)
+
+    init_lapicque = _Neuron.reset_mem
+
+
+class Synaptic(_Neuron):
+    """snnTorch's ``Synaptic``: ``I[t+1] = alpha I[t] + x[t+1]``, which is the input of :class:`Leaky`."""
+
+    states = ("syn", "mem")
+    syn: Tensor | None
+    own = ("alpha",)
+    delayed_zero = "its reset to zero drops the current of the step after a spike"
+
+    def scan(self, x: Tensor, syn: Tensor, mem: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        beta, alpha = self._decay("beta", x), self._decay("alpha", x)
+        if self.mechanism == "none":
+            membrane, _, syn = ops.cubali(
+                x, mem, syn, decay=beta, decay_syn=alpha, decay_input=False
+            )
+            spikes = fire(self.spike_grad, membrane, as_number(self.threshold, x))
+            return spikes, syn.unsqueeze(0), membrane
+
+        def run(x: Tensor, **arguments: Any) -> Any:
+            return ops.cuba(x, i=syn, decay_syn=alpha, **arguments)
+
+        spikes, membrane, syn = self._integrate(run, x, mem, beta)
+        return spikes, syn.unsqueeze(0), membrane
+
+    init_synaptic = _Neuron.reset_mem
+
+
+class Alpha(_Neuron):
+    """snnTorch's ``Alpha`` without reset: its membrane is the sum of two currents."""
+
+    states = ("syn_exc", "syn_inh", "mem")
+    own = ("alpha",)
+
+    def __init__(self, where: str, original: Any, memo: Memo) -> None:
+        if original.reset_mechanism != "none":
+            refuse(where, "its reset changes both currents; reset_mechanism='none' has an equal")
+        super().__init__(where, original, memo)
+
+    def scan(self, x: Tensor, exc: Tensor, inh: Tensor, mem: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        alpha, beta = self._decay("alpha", x), self._decay("beta", x)
+        exc = ops.li(x, exc, decay=alpha, decay_input=False)[0]
+        inh = ops.li(-x, inh, decay=beta, decay_input=False)[0]
+        log_alpha, log_beta = (
+            (v if isinstance(v, Tensor) else torch.tensor(v)).log() for v in (alpha, beta)
+        )
+        membrane = (log_alpha / (log_beta - log_alpha) + 1) * (exc + inh)
+        return fire(self.spike_grad, membrane, as_number(self.threshold, x)), exc, inh, membrane
+
+    init_alpha = _Neuron.reset_mem
+
+
+class _Recurrent(_Neuron):
+    """A neuron whose spikes come back through ``recurrent``."""
+
+    recurrent: nn.Module
+    V: Tensor
+
+    delayed_zero = "its reset to zero drops the input of the step after a spike"
+
+    def __init__(self, where: str, original: Any, memo: Memo) -> None:
+        if original.reset_mechanism == "none":
+            refuse(where, "recurrent neurons here have a reset, and it has none")
+        if not original.reset_delay and type(original).__name__ == "RSynaptic":
+            refuse(
+                where,
+                "reset_delay=False of RSynaptic resets the membrane that it was given, not its own",
+            )
+        kind = type(original.recurrent).__name__
+        if kind not in ("Linear", "RecurrentOneToOne"):
+            refuse(where, f"recurrent connections here are a matrix, and its are a {kind}")
+        one_to_one = ("V",) if kind == "RecurrentOneToOne" else ()
+        self.own = (*self.own, *one_to_one, "recurrent")  # type: ignore[misc]
+        super().__init__(where, original, memo)
+
+    def _weight(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The recurrent matrix, and ``x`` with the bias."""
+        features = x.shape[-1]
+        if not isinstance(self.recurrent, nn.Linear):
+            v = self.V
+            if v.dim() > 1 or v.numel() not in (1, features):
+                raise ValueError(
+                    f"{type(self).__name__}: V must be a number or have shape [{features}], got {list(v.shape)}"
+                )
+            return torch.diag(v.to(check.state_dtype(x.dtype)).expand(features)), x
+        weight, bias = self.recurrent.weight, self.recurrent.bias
+        return weight.to(check.state_dtype(x.dtype)), x if bias is None else x + bias
+
+    def _run(self, x: Tensor, spk: Tensor, weight: Tensor, neuron: str, arguments: Any) -> Any:
+        return ops.recurrent(x, weight, spk.to(x.dtype).unsqueeze(0), neuron=neuron, **arguments)
+
+
+class RLeaky(_Recurrent):
+    """snnTorch's ``RLeaky``: :class:`Leaky` whose spikes come back."""
+
+    states = ("spk", "mem")
+
+    def scan(self, x: Tensor, spk: Tensor, mem: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        weight, x = self._weight(x)
+
+        def run(x: Tensor, **arguments: Any) -> Any:
+            return self._run(x, spk, weight, "lif", arguments)
+
+        spikes, membrane = self._integrate(run, x, mem, self._decay("beta", x))
+        return spikes, spikes, membrane
+
+    init_rleaky = _Neuron.reset_mem
+
+
+class RSynaptic(_Recurrent):
+    """snnTorch's ``RSynaptic``: :class:`Synaptic` whose spikes come back into its current."""
+
+    states = ("spk", "syn", "mem")
+    own = ("alpha",)
+
+    def scan(self, x: Tensor, spk: Tensor, syn: Tensor, mem: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        weight, x = self._weight(x)
+        alpha = self._decay("alpha", x)
+
+        def run(x: Tensor, **arguments: Any) -> Any:
+            return self._run(x, spk, weight, "cuba", arguments | {"i": syn, "decay_syn": alpha})
+
+        spikes, membrane, syn = self._integrate(run, x, mem, self._decay("beta", x))
+        return spikes, spikes, syn.unsqueeze(0), membrane
+
+    init_rsynaptic = _Neuron.reset_mem
+
+
+# Functions that snnfast.surrogate has, too, by the functions that make them.
+_SURROGATES: dict[str, Callable[[float], Surrogate]] = {
+    "atan": surrogate.atan,
+    "fast_sigmoid": surrogate.fast_sigmoid,
+    "sigmoid": surrogate.sigmoid,
+}
+
+
+def _surrogate(original: Any) -> Surrogate | Callable[[Tensor], Tensor]:
+    """What the kernels know by name; any other function as it is, which the reference runs."""
+    function: Callable[[Tensor], Tensor] = original.spike_grad
+    made_by = getattr(function, "__qualname__", "").partition(".")[0]
+    cells: Any = getattr(function, "__closure__", None) or ()
+    library = getattr(function, "__module__", "") == "snntorch.surrogate"
+    if library and made_by in _SURROGATES and len(cells) == 1:
+        return _SURROGATES[made_by](float(cells[0].cell_contents))
+    return function
+
+
+SNNTORCH = Library(
+    name="snntorch",
+    neurons={kind.__name__: kind for kind in (Leaky, Lapicque, Synaptic, Alpha, RLeaky, RSynaptic)},
+    refused={},
+    bases=frozenset({"SpikingNeuron"}),
+    package="_neurons",
+)

@@ -1,0 +1,173 @@
+"""SpikingJelly's neurons as layers of this package that keep SpikingJelly's step modes and states."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snnfast import check, surrogate
+from snnfast.surrogate import Surrogate
+
+from ..eif import EIF
+from ..izhikevich import Izhikevich
+from ..lif import IF, LIF, ParametricLIF
+from ..qif import QIF
+from ..spiking import Spiking
+from .port import Library, Memo, refuse
+
+__all__ = ["SPIKINGJELLY"]
+
+
+class Node(Spiking):
+    """What these layers have besides those of this package: step modes, ``store_v_seq``, and where membranes start.
+
+    Attributes:
+        step_mode: ``"m"``, a call takes all steps ``[T, B, ...]``, or ``"s"``, it takes one, ``[B, ...]``.
+        store_v_seq: keep the membranes after every step as ``v_seq``.
+    """
+
+    fires = True
+    step_mode: str
+    store_v_seq: bool
+    v_seq: Tensor | None = None
+
+    def __init__(self, where: str, node: Any, memo: Memo) -> None:
+        for name in ("v", "w"):
+            value = getattr(node, name, None)
+            if isinstance(value, Tensor) and name in getattr(node, "_memories", {}):
+                refuse(where, f"its state {name} is not at rest: reset_net(net) first")
+        super().__init__(**self._settings(where, node))
+        self.step_mode, self.store_v_seq = node.step_mode, bool(getattr(node, "store_v_seq", False))
+        self.train(node.training)
+
+    def _settings(self, where: str, node: Any) -> dict[str, Any]:
+        return {
+            "v_threshold": float(node.v_threshold),
+            "v_reset": None if node.v_reset is None else float(node.v_reset),
+            "surrogate": _surrogate(node.surrogate_function),
+            "detach_reset": bool(node.detach_reset),
+            "stateful": True,
+        }
+
+    @property
+    def time_dim(self) -> int | None:
+        """Where the steps are in what a call takes and returns; None: a call is a step."""
+        return 0 if self.step_mode == "m" else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Input ``[T, B, ...]``, or in step mode ``"s"`` ``[B, ...]``, -> spikes of the same shape."""
+        one = self.step_mode == "s"
+        if one:
+            x = x.unsqueeze(0)
+        self._start(x)
+        self.return_v_seq = self.store_v_seq
+        result = super().forward(x)
+        if self.store_v_seq:
+            result, v_seq = result
+            known = self.v_seq
+            self.v_seq = v_seq if known is None or not one else torch.cat([known, v_seq])
+        return result[0] if one else result  # type: ignore[no-any-return]
+
+    def _start(self, x: Tensor) -> None:
+        """States at rest that are not this package's."""
+
+    def reset(self) -> None:
+        """Forgets the state: the next call starts at rest, with any batch size."""
+        super().reset()
+        self.v_seq = None
+
+
+class IFNode(Node, IF):
+    """SpikingJelly's ``IFNode``."""
+
+
+class LIFNode(Node, LIF):
+    """SpikingJelly's ``LIFNode``."""
+
+    def _settings(self, where: str, node: Any) -> dict[str, Any]:
+        own = {"tau": float(node.tau), "decay_input": bool(node.decay_input)}
+        return own | super()._settings(where, node)
+
+
+class ParametricLIFNode(Node, ParametricLIF):
+    """SpikingJelly's ``ParametricLIFNode``, with its parameter ``w``."""
+
+    def __init__(self, where: str, node: Any, memo: Memo) -> None:
+        super().__init__(where, node, memo)
+        self.w = copy.deepcopy(node.w, memo)
+
+    def _settings(self, where: str, node: Any) -> dict[str, Any]:
+        return {"decay_input": bool(node.decay_input)} | super()._settings(where, node)
+
+
+class _Nonlinear(Node):
+    """A neuron whose membrane starts at ``v_reset``, or 0 with a soft reset, and not at ``v_rest``."""
+
+    own: tuple[str, ...]
+
+    def _settings(self, where: str, node: Any) -> dict[str, Any]:
+        own = {name.lower(): float(getattr(node, name)) for name in self.own}
+        return own | super()._settings(where, node)
+
+    def _start(self, x: Tensor) -> None:
+        if self.v is None:
+            rest: Any = 0.0 if self.v_reset is None else self.v_reset
+            self.v = x.new_full(x.shape[1:], rest, dtype=check.state_dtype(x.dtype))
+
+
+class QIFNode(_Nonlinear, QIF):
+    """SpikingJelly's ``QIFNode``."""
+
+    own = ("tau", "v_c", "a0", "v_rest")
+
+
+class EIFNode(_Nonlinear, EIF):
+    """SpikingJelly's ``EIFNode``."""
+
+    own = ("tau", "delta_T", "theta_rh", "v_rest")
+
+
+class IzhikevichNode(_Nonlinear, Izhikevich):
+    """SpikingJelly's ``IzhikevichNode``."""
+
+    own = ("tau", "v_c", "a0", "v_rest", "tau_w", "a", "b")
+
+    def __init__(self, where: str, node: Any, memo: Memo) -> None:
+        if float(node.w_rest) != 0:
+            refuse(where, f"its w_rest is {float(node.w_rest)}, and here w rests at 0")
+        super().__init__(where, node, memo)
+
+
+# By the name of the class, what snnfast.surrogate has for its alpha; None: nothing for this one.
+_SURROGATES: dict[str, Callable[[float], Surrogate | None]] = {
+    "Sigmoid": surrogate.sigmoid,
+    "ATan": surrogate.atan,
+    "Erf": surrogate.gaussian,
+    "PiecewiseQuadratic": surrogate.triangle,
+    "Rect": surrogate.rectangle,
+    "SuperSpike": lambda alpha: surrogate.fast_sigmoid(1.0) if alpha == 1 else None,
+    "SoftSign": lambda alpha: surrogate.fast_sigmoid(2.0) if alpha == 2 else None,
+}
+
+
+def _surrogate(function: Any) -> Surrogate | Callable[[Tensor], Tensor]:
+    """What the kernels know by name; any other function as it is, which the reference runs."""
+    make = _SURROGATES.get(type(function).__name__)
+    known = make(float(function.alpha)) if make and getattr(function, "spiking", True) else None
+    return function if known is None else known
+
+
+SPIKINGJELLY = Library(
+    name="spikingjelly",
+    neurons={
+        kind.__name__: kind
+        for kind in (IFNode, LIFNode, ParametricLIFNode, QIFNode, EIFNode, IzhikevichNode)
+    },
+    refused={"KLIFNode": "its membrane passes a ReLU before it is compared with the threshold"},
+    bases=frozenset(),
+    package="neuron",
+)

@@ -1,0 +1,160 @@
+"""Norse's neurons and networks against themselves on our kernels, where Norse is installed."""
+
+import pytest
+import torch
+from replaced import agrees, inputs, loud, same
+from torch import nn
+
+from snnfast import nn as sn
+
+norse = pytest.importorskip("norse.torch")
+lif_box = pytest.importorskip("norse.torch.functional.lif_box")
+reset = pytest.importorskip("norse.torch.functional.reset")
+
+
+def step_by_step(cell, x):
+    state, outputs = None, []
+    for now in x:
+        out, state = cell(now, state)
+        outputs.append(out)
+    return [torch.stack(outputs), *state]
+
+
+def in_two_parts(layer, x):
+    """Two sequences, the second from the state after the first."""
+    first, state = layer(x[:15])
+    second, state = layer(x[15:], state)
+    return [torch.cat([first, second]), *state]
+
+
+def lsnn():
+    return norse.LSNNParameters(tau_adapt_inv=torch.tensor(50.0))
+
+
+def each():
+    return norse.LIFParameters(
+        tau_mem_inv=torch.tensor([100.0, 200, 300, 100, 50, 60]),
+        tau_syn_inv=torch.tensor(300.0),
+        v_leak=torch.tensor(0.1),
+        v_reset=torch.tensor(-0.2),
+    )
+
+
+CELLS = {
+    "LIFBoxCell": lambda: norse.LIFBoxCell(),
+    "LIFBoxCell subtract": lambda: norse.LIFBoxCell(
+        lif_box.LIFBoxParameters(reset_method=reset.reset_subtract)
+    ),
+    "LIFCell": lambda: norse.LIFCell(),
+    "LIFCell of each its own": lambda: norse.LIFCell(each()),
+    "IAFCell": lambda: norse.IAFCell(),
+    "LIFRecurrentCell": lambda: norse.LIFRecurrentCell(6, 5),
+    "LIFRecurrentCell autapses": lambda: norse.LIFRecurrentCell(6, 5, autapses=True),
+    "LSNNCell": lambda: norse.LSNNCell(lsnn()),
+}
+LAYERS = {
+    "LIF": lambda: norse.LIF(),
+    "LIF of each its own": lambda: norse.LIF(each(), dt=0.002),
+    "LIF erfc": lambda: norse.LIF(
+        norse.LIFParameters(method="heavi_erfc", alpha=torch.tensor(2.0))
+    ),
+    "LIFRecurrent": lambda: norse.LIFRecurrent(6, 5),
+    "LSNN": lambda: norse.LSNN(lsnn()),
+    "IAF": lambda: norse.IAF(),
+}
+X = {"low": -1.0, "high": 3.0}
+
+
+@pytest.mark.filterwarnings("ignore:recurrent runs in plain", "ignore:cuba runs in plain")
+@pytest.mark.parametrize("name", CELLS)
+def test_a_cell_gives_the_same_spikes_states_and_gradients(name):
+    torch.manual_seed(0)
+    agrees(CELLS[name](), step_by_step, inputs(30, 4, 6, **X))
+
+
+@pytest.mark.filterwarnings("ignore:cuba runs in plain")
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_gives_the_same_spikes_states_and_gradients(name):
+    torch.manual_seed(0)
+    agrees(LAYERS[name](), in_two_parts, inputs(30, 4, 6, **X))
+
+
+@pytest.mark.parametrize("name", ["LI", "LICell", "LIBoxCell"])
+def test_a_readout_gives_the_same_membranes(name):
+    run = step_by_step if name.endswith("Cell") else in_two_parts
+    agrees(getattr(norse, name)(), run, inputs(30, 4, 6, **X), fires=False)
+
+
+@pytest.mark.parametrize("name", ["LIF", "LI", "LIFRecurrent", "LSNN", "IAF"])
+def test_recorded_states_are_those_of_every_step(name):
+    torch.manual_seed(0)
+    sizes = (6, 5) if name == "LIFRecurrent" else ()
+    own = {"p": lsnn()} if name == "LSNN" else {}
+    if name == "IAF":  # takes no record_states
+        layer = norse.IAF()
+        layer.record_states = True
+    else:
+        layer = getattr(norse, name)(*sizes, **own, record_states=True)
+    x = inputs(30, 4, 6, **X)
+    (a, theirs), (b, ours) = layer(x), sn.replace(layer)(x)
+    same(b, a)
+    assert ours._fields == theirs._fields
+    for mine, other in zip(ours, theirs):
+        same(mine, other)
+
+
+def test_a_network_of_the_library():
+    torch.manual_seed(0)
+    net = norse.SequentialState(
+        norse.Lift(loud(nn.Conv2d(1, 3, 3))), norse.LIF(), nn.Flatten(2),
+        norse.Lift(loud(nn.Linear(108, 10))), norse.LIFRecurrent(10, 8), norse.LI(),
+    )  # fmt: skip
+    x = inputs(20, 2, 1, 8, 8)
+    ours = sn.replace(net, verify=x)
+    assert list(ours.state_dict()) == list(net.state_dict())
+    theirs, state = net(x)
+    own, kept = ours(x)
+    same(own, theirs)
+    # States go on, and those of either network start the other.
+    for a, b in ((state, kept), (kept, state)):
+        same(ours(x, b)[0], net(x, a)[0])
+
+
+@pytest.mark.parametrize("cell", ["LIFBoxCell", "LIFCell"])
+def test_lift_runs_all_steps_at_once(cell):
+    net = norse.Lift(getattr(norse, cell)())
+    x = inputs(20, 4, 6, high=4.0)
+    ours = sn.replace(net, verify=x)
+    assert list(ours.state_dict()) == list(net.state_dict())
+    (a, s), (b, t) = net(x), ours(x)
+    same(b, a, exact=True)
+    same(t.v, s.v)
+    same(ours((x, t))[0], net((x, s))[0], exact=True)
+
+
+def test_lift_of_layers_without_time():
+    torch.manual_seed(0)
+    for layer, x in (
+        (nn.Conv2d(1, 2, 3), inputs(5, 3, 1, 6, 6)),
+        (nn.Conv2d(1, 2, 3), inputs(5, 1, 6, 6)),  # without a batch
+        (nn.BatchNorm1d(6), inputs(5, 3, 6)),  # a batch is one step
+        (nn.Flatten(), inputs(5, 3, 1, 6, 6)),
+    ):
+        lifted = norse.Lift(layer)
+        same(sn.replace(lifted)(x), lifted(x))
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (lambda: norse.LSNNRecurrent(3, 3), r"^replace: net, a LSNNRecurrent of norse, cannot be"),
+        (lambda: norse.LIFEx(), "there are equals for LIFBoxCell"),
+        (lambda: norse.LIF(norse.LIFParameters(method="adjoint")), "adjoint"),
+        (lambda: norse.LIF(norse.LIFParameters(method="logistic")), "at random"),
+        (lambda: norse.LSNN(norse.LSNNParameters(beta=torch.tensor(0.0))), "beta must not be 0"),
+        (lambda: norse.Lift(norse.LIFExCell()), "it lifts a LIFExCell, which keeps a state"),
+    ],
+)
+def test_what_has_no_equal_is_refused(make, error):
+    with pytest.raises(ValueError, match=error):
+        sn.replace(make())

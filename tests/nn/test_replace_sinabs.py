@@ -1,0 +1,152 @@
+"""Sinabs' neurons and networks against themselves on our kernels, where Sinabs is installed."""
+
+import pytest
+import torch
+from replaced import agrees, inputs, loud, same
+from torch import nn
+
+from snnfast import nn as sn
+
+layers = pytest.importorskip("sinabs.layers")
+activation = pytest.importorskip("sinabs.activation")
+
+SINGLE = {"spike_fn": activation.SingleSpike}
+ZERO = {"reset_fn": activation.MembraneReset()}
+GAUSS = {"surrogate_grad_fn": activation.Gaussian(sigma=0.4)}
+
+
+def twice(layer, x):
+    """Two calls, with the state of the first in the second."""
+    layer.reset_states()
+    outputs = [layer(x[:, :15]), layer(x[:, 15:])]
+    return [torch.cat(outputs, 1), *(b for b in layer.buffers())]
+
+
+def linear(bias):
+    torch.manual_seed(0)
+    return loud(nn.Linear(6, 6, bias=bias), 0.3)
+
+
+CASES = [
+    ("LIF", {"tau_mem": 5.0, **SINGLE}),
+    ("LIF", {"tau_mem": 5.0, **SINGLE, **GAUSS}),
+    ("LIF", {"tau_mem": torch.tensor([2.0, 3, 4, 5, 6, 7]), **SINGLE, **GAUSS}),
+    ("LIF", {"tau_mem": 5.0, "norm_input": False, **SINGLE, **ZERO, **GAUSS}),
+    ("LIF", {"tau_mem": 5.0, "tau_syn": 3.0, **SINGLE, **GAUSS}),
+    ("LIF", {"tau_mem": 5.0, "tau_syn": 3.0, "train_alphas": True, **SINGLE, **GAUSS}),
+    ("LIF", {"tau_mem": 5.0, "train_alphas": True, **SINGLE, **GAUSS}),
+    ("IAF", {**SINGLE, **GAUSS}),
+    ("IAF", {"tau_syn": 3.0, **SINGLE, **ZERO, **GAUSS}),
+    ("LIFRecurrent", {"tau_mem": 5.0, "rec_connect": linear(True), **SINGLE, **GAUSS}),
+    ("LIFRecurrent", {"tau_mem": 5.0, "rec_connect": nn.Sequential(nn.Flatten(), linear(False)), **SINGLE, **GAUSS}),
+    ("IAFRecurrent", {"rec_connect": linear(False), **SINGLE, **GAUSS}),
+    ("ALIF", {"tau_mem": 5.0, "tau_adapt": 10.0}),
+    ("ALIF", {"tau_mem": 5.0, "tau_adapt": 10.0, "train_alphas": True, **GAUSS}),
+    ("ALIFRecurrent", {"tau_mem": 5.0, "tau_adapt": 10.0, "rec_connect": linear(True), **GAUSS}),
+    ("ALIF", {"tau_mem": 5.0, "tau_adapt": 10.0, "adapt_scale": 0.5, **ZERO, **GAUSS}),
+    ("ALIF", {"tau_mem": 5.0, "tau_adapt": 10.0, "reset_fn": activation.MembraneSubtract(1.0), **GAUSS}),
+]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:lif runs in plain")
+@pytest.mark.parametrize(("name", "settings"), CASES)
+def test_a_layer_gives_the_same_spikes_states_and_gradients(name, settings):
+    agrees(getattr(layers, name)(**settings), twice, inputs(4, 30, 6, low=-1.0, high=4.0))
+
+
+@pytest.mark.parametrize("reset_fn", [activation.MembraneReset(), activation.MembraneSubtract(1.0)])
+def test_an_adaptive_layer_without_gradients_runs_all_steps_at_once(reset_fn):
+    layer = layers.ALIF(tau_mem=5.0, tau_adapt=10.0, reset_fn=reset_fn)
+    ours = sn.replace(layer)
+    x = inputs(4, 30, 6, low=-1.0, high=4.0)
+    with torch.no_grad():
+        for _ in range(2):
+            same(ours(x), layer(x), exact=True)
+            same(ours.b, layer.b)
+            same(ours.v_mem, layer.v_mem)
+
+
+@pytest.mark.parametrize("norm_input", [False, True])
+def test_a_readout_gives_the_same_membranes(norm_input):
+    layer = layers.ExpLeak(tau_mem=5.0, norm_input=norm_input)
+    agrees(layer, twice, inputs(4, 30, 6), fires=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("LIF", {"tau_mem": 5.0, "tau_syn": 3.0, **SINGLE}),
+        ("IAF", SINGLE),
+        ("ExpLeak", {"tau_mem": 5.0}),
+    ],
+)
+def test_recordings_hold_every_step(name, settings):
+    layer = getattr(layers, name)(**settings, record_states=True)
+    ours = sn.replace(layer)
+    x = inputs(4, 20, 6, high=3.0)
+    for _ in range(2):
+        layer(x), ours(x)
+        assert ours.recordings.keys() == layer.recordings.keys()
+        for key, recorded in layer.recordings.items():
+            same(ours.recordings[key], recorded)
+
+
+def test_states_are_saved_reset_and_detached():
+    layer = layers.LIF(tau_mem=5.0, **SINGLE, **GAUSS)
+    ours = sn.replace(layer)
+    x = inputs(4, 20, 6, high=3.0)
+    layer(x), ours(x)
+    fresh = sn.replace(layers.LIF(tau_mem=5.0, **SINGLE, **GAUSS))
+    fresh.load_state_dict(layer.state_dict())  # with the state of a batch
+    same(fresh.v_mem, ours.v_mem)
+    expected = layer(x)
+    same(fresh(x), expected, exact=True)
+    sn.detach(ours)
+    assert not ours.v_mem.requires_grad
+    ours(x).sum().backward()
+    with pytest.raises(
+        RuntimeError, match=r"the state v_mem carries the graph of an earlier batch"
+    ):
+        ours(x)
+    ours.zero_grad()
+    ours(x)
+    with pytest.raises(
+        ValueError, match=r"^LIF: the state v_mem has shape \[4, 6\], but a step has \[2, 6\]"
+    ):
+        ours(x[:2])
+    sn.reset(ours)
+    layer.reset_states()
+    same(ours(x[:2]), layers.LIF(tau_mem=5.0, **SINGLE)(x[:2]), exact=True)
+
+
+def test_a_network_of_the_library():
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        loud(nn.Conv2d(1, 4, 3)), layers.IAFSqueeze(batch_size=3, **SINGLE), nn.MaxPool2d(2), nn.Flatten(),
+        loud(nn.Linear(36, 5)), layers.LIFSqueeze(tau_mem=5.0, num_timesteps=10, **SINGLE),
+        nn.Unflatten(0, (3, 10)), layers.ExpLeak(tau_mem=4.0),
+    )  # fmt: skip
+    x = inputs(30, 1, 8, 8)
+    with torch.no_grad():
+        ours = sn.replace(net, verify=x)
+        assert list(ours.state_dict()) == list(net.state_dict())
+        for _ in range(2):
+            same(ours(x), net(x))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "error"),
+    [
+        ("LIF", {"tau_mem": 5.0}, r"^replace: net, a LIF of sinabs, cannot be mapped exactly: its spike_fn MultiSpike"),
+        ("LIF", {"tau_mem": 5.0, **SINGLE, "min_v_mem": -1.0}, "min_v_mem bounds"),
+        ("LIF", {"tau_mem": 5.0, **SINGLE, "reset_fn": activation.MembraneReset(0.5)}, "adds reset_value"),
+        ("LIF", {"tau_mem": 5.0, **SINGLE, "reset_fn": activation.MembraneSubtract(0.5)}, "takes off 0.5"),
+        ("IAFRecurrent", {"rec_connect": nn.Conv2d(1, 1, 3), **SINGLE}, "a matrix, and its are Conv2d"),
+        ("IAFRecurrent", {"rec_connect": linear(True), "tau_syn": 2.0, **SINGLE}, "come back into a current"),
+        ("ALIF", {"tau_mem": 5.0, "tau_adapt": 9.0, "tau_syn": 2.0}, "forgets its current"),
+        ("ALIF", {"tau_mem": 5.0, "tau_adapt": 9.0, "record_states": True}, "of the step after"),
+    ],
+)  # fmt: skip
+def test_what_has_no_equal_is_refused(name, settings, error):
+    with pytest.raises(ValueError, match=error):
+        sn.replace(getattr(layers, name)(**settings))

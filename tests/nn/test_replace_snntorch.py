@@ -1,0 +1,179 @@
+"""snnTorch's neurons and networks against themselves on our kernels, where snnTorch is installed."""
+
+import pytest
+import torch
+from replaced import agrees, inputs, loud, same
+from torch import nn
+
+from snnfast import nn as sn
+
+snn = pytest.importorskip("snntorch")
+surrogate = pytest.importorskip("snntorch.surrogate")
+
+
+def over_time(neuron, x):
+    """The loop of snnTorch's tutorials: states go from step to step."""
+    hands_on_spikes = type(neuron).__name__.startswith("R")
+    states, results = (), []
+    for now in x:
+        result = neuron(now, *states)
+        states = result if hands_on_spikes else result[1:]
+        results.append(result)
+    return [torch.stack(part) for part in zip(*results)]
+
+
+def hidden(neuron, x):
+    """The loop of a neuron that keeps its states."""
+    return [torch.stack([neuron(now) for now in x])]
+
+
+RECURRENT = {"linear_features": 6}
+CASES = [
+    ("Leaky", {}),
+    ("Leaky", {"reset_mechanism": "zero"}),
+    ("Leaky", {"reset_mechanism": "none"}),
+    ("Leaky", {"reset_mechanism": "zero", "reset_delay": False}),
+    ("Leaky", {"learn_beta": True, "learn_threshold": True}),
+    ("Leaky", {"learn_beta": True, "learn_threshold": True, "reset_mechanism": "zero"}),
+    ("Leaky", {"beta": torch.tensor([0.5, 0.6, 0.7, 0.8, 0.9, 1.5]), "learn_beta": True}),
+    ("Leaky", {"spike_grad": "fast_sigmoid"}),
+    ("Leaky", {"spike_grad": "sigmoid"}),
+    ("Leaky", {"graded_spikes_factor": 0.5, "learn_graded_spikes_factor": True}),
+    ("Lapicque", {"beta": 0.5}),
+    ("Lapicque", {"beta": False, "R": 2.0, "C": 1.5, "time_step": 0.9}),
+    ("Lapicque", {"beta": 0.5, "reset_mechanism": "none"}),
+    ("Synaptic", {"alpha": 0.6}),
+    ("Synaptic", {"alpha": 0.6, "learn_alpha": True, "learn_beta": True}),
+    ("Synaptic", {"alpha": 0.6, "reset_mechanism": "none"}),
+    ("Synaptic", {"alpha": 0.6, "reset_mechanism": "zero", "reset_delay": False}),
+    ("Alpha", {"alpha": 0.9, "reset_mechanism": "none", "learn_beta": True}),
+    ("RLeaky", RECURRENT),
+    ("RLeaky", RECURRENT | {"learn_recurrent": False, "learn_beta": True}),
+    ("RLeaky", RECURRENT | {"reset_mechanism": "zero", "reset_delay": False}),
+    ("RLeaky", {"all_to_all": False, "V": 0.5}),
+    ("RLeaky", {"all_to_all": False, "V": torch.tensor([0.1, 0.2, -0.3, 0.4, -0.5, 0.6])}),
+    ("RSynaptic", RECURRENT | {"alpha": 0.5, "learn_alpha": True}),
+]
+
+
+def made(name, settings):
+    torch.manual_seed(0)
+    own = {"beta": 0.8, "threshold": 0.5} | settings
+    if "spike_grad" in own:
+        own["spike_grad"] = getattr(surrogate, own["spike_grad"])(slope=10)
+    return getattr(snn, name)(**own)
+
+
+@pytest.mark.parametrize(("name", "settings"), CASES)
+def test_a_neuron_gives_the_same_spikes_states_and_gradients(name, settings):
+    # Strong input: resets leave membranes above the threshold.
+    agrees(made(name, settings), over_time, inputs(30, 4, 6))
+
+
+@pytest.mark.parametrize("name", ["Leaky", "Lapicque", "Synaptic", "RLeaky", "RSynaptic"])
+@pytest.mark.parametrize("output", [False, True])
+def test_a_neuron_that_keeps_its_states(name, output):
+    settings = {"Synaptic": {"alpha": 0.6}, "RLeaky": RECURRENT, "Lapicque": {"beta": 0.5}}
+    own = settings.get(name, {} if name == "Leaky" else RECURRENT | {"alpha": 0.5})
+    neuron = made(name, own | {"init_hidden": True, "output": output})
+
+    def run(module, x):
+        if not output:
+            return hidden(module, x)
+        return [torch.stack(part) for part in zip(*(module(now) for now in x))]
+
+    ours = agrees(neuron, run, inputs(20, 4, 6))
+    with pytest.raises(TypeError, match=f"^{name}: with init_hidden=True states are not to be"):
+        ours(torch.rand(4, 6), torch.rand(4, 6))
+    # At rest again, and for a batch of another shape without being told.
+    sn.reset(ours)
+    neuron.reset_mem()
+    x = inputs(5, 4, 6)
+    same(run(ours, x)[0], run(neuron, x)[0], exact=True)
+    x = inputs(5, 2, 6)
+    same(run(ours, x)[0], run(neuron, x)[0], exact=True)
+
+
+@pytest.mark.filterwarnings("ignore:lif runs in plain")
+def test_a_surrogate_that_no_kernel_has_is_kept():
+    neuron = snn.Leaky(0.8, spike_grad=surrogate.straight_through_estimator())
+    agrees(neuron, over_time, inputs(10, 4, 6))
+
+
+class Net(nn.Module):
+    """A network as snnTorch's tutorial 5 writes it."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc1 = nn.Linear(8, 20)
+        self.lif1 = snn.Leaky(beta=0.95)
+        self.fc2 = nn.Linear(20, 5)
+        self.lif2 = snn.Leaky(beta=0.9, learn_beta=True)
+
+    def forward(self, x):
+        mem1, mem2 = self.lif1.init_leaky(), self.lif2.init_leaky()
+        spikes, membranes = [], []
+        for now in x:
+            spk1, mem1 = self.lif1(self.fc1(now), mem1)
+            spk2, mem2 = self.lif2(self.fc2(spk1), mem2)
+            spikes.append(spk2)
+            membranes.append(mem2)
+        return torch.stack(spikes), torch.stack(membranes)
+
+
+def test_a_network_of_the_tutorials():
+    torch.manual_seed(0)
+    net = Net()
+    loud(net.fc1), loud(net.fc2)
+    x = inputs(25, 4, 8)
+    ours = sn.replace(net, verify=x)
+    agrees(net, lambda module, x: module(x), x)
+    # It trains: a step of both gives the same weights.
+    for module in (net, ours):
+        optimizer = torch.optim.SGD(module.parameters(), lr=0.001)
+        for _ in range(2):
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(module(x)[1].mean(0), torch.tensor([0, 1, 2, 3]))
+            loss.backward()
+            optimizer.step()
+    for p, q in zip(ours.parameters(), net.parameters()):
+        same(p, q)
+
+
+def test_a_sequential_network_takes_a_step_a_call():
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3), snn.Leaky(0.9, init_hidden=True), nn.MaxPool2d(2), nn.Flatten(),
+        loud(nn.Linear(36, 5)), snn.Synaptic(0.5, 0.8, init_hidden=True, output=True),
+    )  # fmt: skip
+    loud(net[0])
+    x = inputs(12, 3, 1, 8, 8)
+    ours = sn.replace(net, verify=list(x))
+    sn.reset(ours)
+    for now in x:
+        for a, b in zip(ours(now), net(now)):
+            same(a, b)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "error"),
+    [
+        ("Leaky", {"reset_delay": False}, r"^replace: net, a Leaky of snntorch, cannot be mapped exactly: reset_delay"),
+        ("Leaky", {"inhibition": True}, "inhibition"),
+        ("Leaky", {"beta": 0.0}, "beta must be at least 0.001"),
+        ("Leaky", {"state_quant": torch.round}, "state_quant"),
+        ("Lapicque", {"beta": 0.5, "reset_mechanism": "zero"}, "drops the input"),
+        ("Lapicque", {"beta": 0.5, "learn_beta": True}, "learn_beta"),
+        ("Lapicque", {"beta": False, "R": 1.0, "C": 1.0}, "leaves 0 of its membrane"),
+        ("Synaptic", {"alpha": 0.5, "reset_mechanism": "zero"}, "drops the current"),
+        ("Alpha", {"alpha": 0.9}, "changes both currents"),
+        ("RLeaky", RECURRENT | {"reset_mechanism": "none"}, "it has none"),
+        ("RLeaky", {"conv2d_channels": 2, "kernel_size": 3}, "a matrix, and its are a Conv2d"),
+        ("RSynaptic", RECURRENT | {"alpha": 0.5, "reset_mechanism": "zero", "reset_delay": False}, "not its own"),
+        ("LeakyParallel", {"input_size": 3, "hidden_size": 3}, "there are equals for Leaky, Lap"),
+    ],
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore:Inhibition")
+def test_what_has_no_equal_is_refused(name, settings, error):
+    with pytest.raises(ValueError, match=error):
+        sn.replace(made(name, settings))

@@ -1,0 +1,159 @@
+"""What replaces neurons of snnTorch, Norse and Sinabs, against traces recorded from them, without these libraries."""
+
+import json
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from snnfast import nn as sn
+
+
+def stand_in(library, name, parameters=None, buffers=None, **settings):
+    """A module with the name, parameters, buffers and settings of another library's."""
+    module = type(name, (nn.Module,), {"__module__": library})()
+    for key, value in (parameters or {}).items():
+        module.register_parameter(key, nn.Parameter(torch.tensor(value, dtype=torch.float64)))
+    for key, value in (buffers or {}).items():
+        module.register_buffer(key, torch.tensor(value, dtype=torch.float64))
+    for key, value in settings.items():
+        setattr(module, key, value)
+    return module
+
+
+def surrogate(alpha):
+    """``atan(alpha)`` of snnTorch: a function in a function."""
+
+    def atan(alpha):
+        def inner(x):
+            raise AssertionError(alpha)
+
+        return inner
+
+    made = atan(alpha)
+    made.__qualname__, made.__module__ = "atan.<locals>.inner", "snntorch.surrogate"
+    return made
+
+
+def leaky(settings):
+    constants = {n: settings[n] for n in ("beta", "threshold")}
+    return stand_in(
+        "snntorch._neurons.leaky",
+        "Leaky",
+        buffers=constants | {"graded_spikes_factor": 1.0, "reset_mechanism_val": 0.0},
+        reset_mechanism=settings["reset_mechanism"],
+        reset_delay=settings["reset_delay"],
+        spike_grad=surrogate(2.0),
+        **dict.fromkeys(("inhibition", "state_quant", "init_hidden", "output"), False),
+    )
+
+
+def norse(name, library):
+    def make(settings):
+        own = {k: torch.tensor(v, dtype=torch.float64) for k, v in settings.items() if k != "dt"}
+        own |= {"method": "super", "alpha": 100.0}
+        if name == "LIFBoxCell":
+
+            def reset_value():
+                pass
+
+            own["reset_method"] = reset_value
+        p = namedtuple("Parameters", own)(**own)
+        return stand_in(library, name, p=p, dt=settings["dt"])
+
+    return make
+
+
+def sinabs(settings):
+    class MembraneSubtract:
+        subtract_value = None
+
+    class MembraneReset:
+        reset_value = 0.0
+
+    class SingleExponential:
+        def __call__(self, v, threshold):
+            return torch.exp(-(v - threshold).abs() / (0.5 * threshold)) / (0.5 * threshold)
+
+    resets = {"MembraneSubtract": MembraneSubtract, "MembraneReset": MembraneReset}
+    return stand_in(
+        "sinabs.layers.lif",
+        "LIF",
+        parameters={"tau_mem": settings["tau_mem"]},
+        buffers={"v_mem": []},
+        spike_threshold=1.0,
+        tau_syn=None,
+        min_v_mem=None,
+        norm_input=settings["norm_input"],
+        train_alphas=False,
+        record_states=True,
+        surrogate_grad_fn=SingleExponential(),
+        spike_fn=type("SingleSpike", (), {}),
+        reset_fn=resets[settings["reset_fn"]](),
+    )
+
+
+def run_snntorch(layer, x, v0):
+    mem, spikes, membranes = v0, [], []
+    for now in x:
+        spk, mem = layer(now, mem)
+        spikes.append(spk)
+        membranes.append(mem)
+    return torch.stack(spikes), torch.stack(membranes)
+
+
+def run_norse(layer, x, v0):
+    state = namedtuple("State", "v i")(v0, torch.zeros_like(v0))
+    spikes, membranes = [], []
+    for now in x:
+        z, state = layer(now, state)
+        spikes.append(z)
+        membranes.append(state.v)
+    return torch.stack(spikes), torch.stack(membranes)
+
+
+def run_sinabs(layer, x, v0):
+    layer.v_mem = v0
+    spikes = layer(x.transpose(0, 1)).transpose(0, 1)
+    return spikes, layer.recordings["v_mem"].transpose(0, 1)
+
+
+NEURONS = {
+    "snntorch_leaky": (leaky, run_snntorch),
+    "snntorch_leaky_strong_input": (leaky, run_snntorch),
+    "norse_lif_box": (norse("LIFBoxCell", "norse.torch.module.lif_box"), run_norse),
+    "norse_lif": (norse("LIFCell", "norse.torch.module.lif"), run_norse),
+    "sinabs_lif": (sinabs, run_sinabs),
+}
+
+
+@pytest.mark.filterwarnings("ignore:lif runs in plain")
+@pytest.mark.parametrize("name", NEURONS)
+def test_a_neuron_reproduces_its_trace(name):
+    trace = json.loads((Path(__file__).parent / "traces" / f"{name}.json").read_text())
+    make, run = NEURONS[name]
+    x, v0, weights = (torch.tensor(trace[k], dtype=torch.float64) for k in ("x", "v0", "weights"))
+    x.requires_grad_()
+    v0.requires_grad_()
+    seen = 0
+    for case in trace["cases"]:
+        settings = case["settings"]
+        neuron = make(settings)
+        if settings.get("reset_delay") is False and settings["reset_mechanism"] == "subtract":
+            with pytest.raises(ValueError, match="reset_delay=False"):
+                sn.replace(neuron)
+            continue
+        spikes, membranes = run(sn.replace(neuron), x, v0)
+        gradients = torch.autograd.grad((weights * spikes).sum(), (x, v0))
+        assert spikes.long().tolist() == case["spikes"]
+        # Where the library casts to float32 inside.
+        tolerance = (
+            1e-6 if settings.get("reset_delay") is False or "reset_fn" in settings else 1e-12
+        )
+        for value, key in ((membranes, "v_seq"), *zip(gradients, ("grad_x", "grad_v0"))):
+            expected = torch.tensor(case[key], dtype=torch.float64)
+            torch.testing.assert_close(value.detach(), expected, rtol=0, atol=tolerance)
+        seen += 1
+    assert seen > 1

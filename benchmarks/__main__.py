@@ -124,6 +124,7 @@ for name in (
     "conv",
     "network",
     "poisson",
+    "pool2d",
     "spike_conv2d",
     "spike_count",
     "delay",

@@ -89,6 +89,11 @@ def test_quick_spike_conv2d_runs(benchmarks):
     assert all(name in output for name in ("conv2d", "snnfast", "events", "gradient, 5 %"))
 
 
+def test_quick_pool2d_runs(benchmarks):
+    output = benchmarks("pool2d", "--quick")
+    assert all(name in output for name in ("clone", "snnfast", "pytorch", "average gradient"))
+
+
 def test_quick_spike_count_runs(benchmarks):
     output = benchmarks("spike_count", "--quick")
     assert all(name in output for name in ("sum", "snnfast", "iaf_and_sum", "reference"))

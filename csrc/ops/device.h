@@ -21,6 +21,10 @@ using torch::stable::Tensor;
 Tensor fresh(const Tensor& like, const std::vector<int64_t>& shape, ScalarType type);
 Tensor contiguous_of(const Tensor& t);
 
+// [N, C, H, W] -> [N, H, W, C] and back: views.
+inline Tensor channels_last(const Tensor& t) { return torch::stable::transpose(torch::stable::transpose(t, 1, 2), 2, 3); }
+inline Tensor channels_first(const Tensor& t) { return torch::stable::transpose(torch::stable::transpose(t, 2, 3), 1, 2); }
+
 struct Cpu {
   static constexpr bool kCuda = false;
   explicit Cpu(const Tensor&) {}

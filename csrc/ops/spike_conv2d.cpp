@@ -30,10 +30,6 @@ SNNFAST_ARGUMENTS(Arguments, SNNFAST_SPIKE_CONV2D_ARGUMENTS)
 constexpr const char* kOp = "spike_conv2d";
 enum Method : int64_t { kAuto, kEvents, kDense };
 
-// [N, C, H, W] -> [N, H, W, C] and back: views.
-Tensor channels_last(const Tensor& t) { return torch::stable::transpose(torch::stable::transpose(t, 1, 2), 2, 3); }
-Tensor channels_first(const Tensor& t) { return torch::stable::transpose(torch::stable::transpose(t, 2, 3), 1, 2); }
-
 void check(const char* name, const Tensor& t, const Tensor& x, int64_t dim) {
   SNNFAST_CHECK(t.dim() == dim, kOp, ": ", name, " must have ", dim, " dimensions, got shape ", text_of(sizes_of(t)));
   SNNFAST_CHECK(t.scalar_type() == x.scalar_type(), kOp, ": ", name, " must have the dtype of x");

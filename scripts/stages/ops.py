@@ -95,6 +95,7 @@ def examples(device: str, steps: int = 12, neurons: int = 96) -> dict[str, Examp
             ops.recurrent, (x, 0.1 * drawn(neurons, neurons, device=device)), True
         ),
         "spike_linear": Example(ops.spike_linear, (pre.to(w.dtype), w), True),
+        "pool2d": Example(lambda x: ops.pool2d(x, 2), (images,), True),
         "spike_conv2d": Example(ops.spike_conv2d, (images, kernels), True),
     }
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn import functional
 
+from snnfast import ops
 from snnfast.ops.autograd import traced
 from snnfast.ops.layout import dense_order, inverse
 
@@ -21,6 +22,7 @@ __all__ = ["Time"]
 
 _CONVS = (nn.Conv2d, SpikeConv2d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_POOLS = {nn.MaxPool2d: "max", nn.AvgPool2d: "average"}
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
 # Layers that give an image the same result whatever else is in the batch, and every time.
 _EACH = (
@@ -41,20 +43,21 @@ class Time(nn.Module):
     convolution the neurons read its channels-last output in place. Batch normalisation takes its
     statistics over batch and steps; dropout draws anew at every step.
 
-    Two things change the time alone, and results by no more than rounding:
+    Three things change the time alone, and results by no more than rounding:
 
     - What is the same at every step, ``images.expand(T, *images.shape)``, is computed once, up to the first layer that
       draws random numbers or is not one of PyTorch's; the result is such a view again, with stride 0 over time. Its
       gradient is given as its mean over the steps, at every step.
     - From the first ``nn.Conv2d`` on, in float32 or bfloat16 on the CPU, images are channels-last, as after
       ``net.to(memory_format=torch.channels_last)``: PyTorch's pooling and normalisation are several times as fast.
+    - There, ``nn.MaxPool2d`` and ``nn.AvgPool2d`` whose windows lie side by side are :func:`snnfast.ops.pool2d`.
 
     The keys of a state dict are ``layer.weight`` with one layer, ``layer.0.weight`` and so on with several. A file of
     the other kind loads, too: what was one layer is then the first of several, and the other way round.
 
     Args:
         layers: one layer, or several that run one after the other inside one folding.
-        fast: do these two; False runs the layers on all ``T B`` images as they lie.
+        fast: do these three; False runs the layers on all ``T B`` images as they lie.
 
     Raises:
         ValueError: if a layer needs time itself (an snnfast neuron), if ``x`` has fewer than two
@@ -91,7 +94,12 @@ class Time(nn.Module):
             if type(layer) in _CONVS:
                 y = _channels_last(y)
             try:
-                y = _normalise(layer, y, steps) if once and type(layer) in _NORMS else layer(y)
+                if once and type(layer) in _NORMS:
+                    y = _normalise(layer, y, steps)
+                elif _pools(layer, y):
+                    y = _pool(layer, y)
+                else:
+                    y = layer(y)
             except (RuntimeError, ValueError) as error:
                 # Subclasses, such as that of memory, say what they are.
                 if type(error) not in (RuntimeError, ValueError):
@@ -150,13 +158,14 @@ def _one_by_one(layer: nn.Module) -> Iterator[nn.Module]:
 
 def _has_hooks(layer: nn.Module) -> bool:
     """Whether ``layer`` has hooks that expect to see every step; a monitor's count the steps themselves."""
-    hooks = (
-        *layer._forward_hooks.values(),
-        *layer._forward_pre_hooks.values(),
-        *layer._backward_hooks.values(),
-        *layer._backward_pre_hooks.values(),
-    )
-    return not all(getattr(hook, "counts_steps", False) for hook in hooks)
+    return not all(getattr(hook, "counts_steps", False) for hook in _hooks(layer))
+
+
+def _hooks(layer: nn.Module) -> Iterator[Any]:
+    yield from layer._forward_hooks.values()
+    yield from layer._forward_pre_hooks.values()
+    yield from layer._backward_hooks.values()
+    yield from layer._backward_pre_hooks.values()
 
 
 def _same_at_every_step(layer: nn.Module, y: Tensor) -> bool:
@@ -171,6 +180,37 @@ def _same_at_every_step(layer: nn.Module, y: Tensor) -> bool:
     if type(layer) in _DROPOUTS:
         return not layer.training
     return type(layer) in _EACH
+
+
+def _pools(layer: nn.Module, y: Tensor) -> bool:
+    """Whether the layer pools images that are channels-last by windows that lie side by side."""
+    if type(layer) not in _POOLS or any(_hooks(layer)):
+        return False
+    pool: Any = layer
+    kernel, stride, padding = (_two(v) for v in (pool.kernel_size, pool.stride, pool.padding))
+    plain = not pool.ceil_mode and stride == kernel and padding == (0, 0)
+    if type(layer) is nn.MaxPool2d:
+        plain = plain and not pool.return_indices and _two(pool.dilation) == (1, 1)
+    else:
+        plain = plain and pool.divisor_override is None
+    return (
+        plain
+        and y.is_cpu
+        and y.dim() == 4
+        and y.dtype in (torch.float32, torch.float64)
+        and y.shape[2] >= kernel[0]
+        and y.shape[3] >= kernel[1]
+        and y.is_contiguous(memory_format=torch.channels_last)
+    )
+
+
+def _pool(layer: nn.Module, y: Tensor) -> Tensor:
+    pool: Any = layer
+    return ops.pool2d(y, _two(pool.kernel_size), method=_POOLS[type(layer)])  # type: ignore[arg-type]
+
+
+def _two(value: Any) -> tuple[int, ...]:
+    return (value, value) if isinstance(value, int) else tuple(value)
 
 
 def _normalise(layer: nn.Module, y: Tensor, steps: int) -> Tensor:

@@ -14,6 +14,7 @@ from snnfast.calls.diehl_cook_conductance import (
 )
 from snnfast.calls.diehl_cook_conductance import diehl_cook_conductance_ as _conductance_call
 from snnfast.calls.poisson import poisson as _poisson_call
+from snnfast.calls.pool2d import pool2d as _pool2d_call
 from snnfast.calls.presentations import Events, Rates
 from snnfast.calls.spike_conv2d import spike_conv2d as _spike_conv2d_call
 from snnfast.calls.spike_count import spike_count as _spike_count_call
@@ -40,6 +41,7 @@ from . import diehl_cook as _diehl_cook
 from . import diehl_cook_conductance as _conductance
 from . import neuron as _neuron
 from . import poisson as _poisson
+from . import pool2d as _pool2d
 from . import spike_conv2d as _spike_conv2d
 from . import spike_count as _spike_count
 from . import spike_linear as _spike_linear
@@ -70,6 +72,7 @@ __all__ = [
     "li",
     "lif",
     "poisson",
+    "pool2d",
     "qif",
     "recurrent",
     "spike_conv2d",
@@ -95,6 +98,7 @@ izhikevich = _neuron.neuron(_izhikevich)
 li = _neuron.neuron(_li)
 lif = _neuron.neuron(_lif)
 poisson = public(_poisson_call, _poisson.run, __name__)
+pool2d = public(_pool2d_call, _pool2d.run, __name__)
 qif = _neuron.neuron(_qif)
 recurrent = _neuron.neuron(_recurrent)
 spike_conv2d = public(_spike_conv2d_call, _spike_conv2d.run, __name__)
@@ -113,6 +117,7 @@ def register(namespace: str) -> None:
     _bp_stdp.register(namespace)
     _bp_stdp_network.register(namespace)
     _poisson.register(namespace)
+    _pool2d.register(namespace)
     _spike_conv2d.register(namespace)
     _spike_count.register(namespace)
     _spike_linear.register(namespace)

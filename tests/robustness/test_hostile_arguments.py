@@ -70,6 +70,7 @@ GOOD = {
     "qif": {"x": X},
     "adlif": {"x": X},
     "alif": {"x": X},
+    "pool2d": {"x": torch.zeros(2, 3, 4, 4), "kernel": 2},
     "spike_conv2d": {"x": torch.zeros(2, 3, 4, 4), "weight": torch.ones(2, 3, 3, 3)},
     "delay": {"x": X, "d": 1.5},
     "recurrent": {"x": X, "weight": torch.zeros(4, 4)},

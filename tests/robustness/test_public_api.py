@@ -48,11 +48,13 @@ NAMES = {
         "DiehlCookConductanceResult DiehlCookConductanceState DiehlCookResult DiehlCookState "
         "Events Rates StdpState BpStdpNetworkResult "
         "adlif alif bp_stdp_ bp_stdp_network_ cuba cubali delay diehl_cook_ diehl_cook_conductance_ eif "
-        "iaf izhikevich li lif poisson qif recurrent spike_conv2d spike_count spike_linear spikeprop stdp_"
+        "iaf izhikevich li lif poisson pool2d qif recurrent spike_conv2d spike_count spike_linear spikeprop "
+        "stdp_"
     ),
     "snnfast.reference": (
         "adlif alif bp_stdp_ bp_stdp_network_ cuba cubali delay diehl_cook_ diehl_cook_conductance_ eif "
-        "iaf izhikevich li lif poisson qif recurrent spike_conv2d spike_count spike_linear spikeprop stdp_"
+        "iaf izhikevich li lif poisson pool2d qif recurrent spike_conv2d spike_count spike_linear spikeprop "
+        "stdp_"
     ),
     "snnfast.surrogate": (
         "Surrogate atan fast_sigmoid gaussian rectangle resolve sigmoid straight_through triangle"
@@ -93,6 +95,7 @@ SIGNATURES = {
         "w_exc_inh=10.4, w_inh_exc=17.0, theta_plus=0.05, tau_theta=10000000.0, "
         "return_spikes=False, return_state=False, validate=True"
     ),
+    "pool2d": "x, kernel, *, method='max'",
     "spike_conv2d": "x, weight, bias=None, *, padding=0, method='auto'",
     "delay": "x, d, past=None, *, sigma=0.0",
     "recurrent": "x, weight, past=None, *, neuron='lif', delay=None, **arguments",

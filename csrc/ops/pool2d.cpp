@@ -1,0 +1,86 @@
+#include "core/pool2d.h"
+
+#include "cpu/dispatch.h"
+#include "ops/neuron.h"
+
+SNNFAST_CPU_KERNEL(pool2d_forward, (const Pool2d&, int64_t begin, int64_t end))
+SNNFAST_CPU_KERNEL(pool2d_backward, (const Pool2d&, int64_t begin, int64_t end))
+
+#define SNNFAST_POOL2D_ARGUMENTS(FIELD) \
+  FIELD(Tensor, x)                      \
+  FIELD(int64_t, kernel_h)              \
+  FIELD(int64_t, kernel_w)              \
+  FIELD(bool, average)
+
+namespace snnfast {
+namespace {
+
+SNNFAST_ARGUMENTS(Arguments, SNNFAST_POOL2D_ARGUMENTS)
+
+constexpr const char* kOp = "pool2d";
+
+Pool2d sizes(const Arguments& arguments) {
+  const Tensor& x = arguments.x;
+  SNNFAST_CHECK(x.dim() == 4, kOp, ": x must have 4 dimensions, got shape ", text_of(sizes_of(x)));
+  SNNFAST_CHECK(!x.is_cuda(), kOp, ": x must be on the CPU");
+  Pool2d a{};
+  a.N = x.size(0), a.C = x.size(1), a.H = x.size(2), a.W = x.size(3);
+  a.kh = arguments.kernel_h, a.kw = arguments.kernel_w, a.average = arguments.average;
+  a.dtype = dtype_of(kOp, "x", x);
+  SNNFAST_CHECK(a.dtype == Dtype::f32 || a.dtype == Dtype::f64, kOp, ": x must be float32 or float64");
+  SNNFAST_CHECK(a.C * (a.dtype == Dtype::f64 ? 8 : 4) >= kPoolBytes, kOp, ": x must have channels of ", kPoolBytes, " bytes at least");
+  SNNFAST_CHECK(a.kh >= 1 && a.kw >= 1 && a.kh <= a.H && a.kw <= a.W, kOp, ": a window must have a pixel at least and fit into the image");
+  elements(kOp, sizes_of(x));
+  a.out_h = a.H / a.kh, a.out_w = a.W / a.kw;
+  return a;
+}
+
+template <class Run>
+void each_row(const Pool2d& a, const Run& run) {
+  const int64_t work = a.kh * a.W * a.C;
+  torch::stable::parallel_for(0, a.N * a.out_h, work < 32768 ? 32768 / work : 1, run);
+}
+
+template <class Device>
+Tensor pool2d_forward(const Arguments& arguments) {
+  Pool2d a = sizes(arguments);
+  const Tensor x = contiguous_of(channels_last(arguments.x)), y = Device(x).allocate(x, {a.N, a.out_h, a.out_w, a.C}, x.scalar_type());
+  if (a.N > 0) {
+    a.x = x.const_data_ptr(), a.y = y.mutable_data_ptr();
+    each_row(a, [&](int64_t begin, int64_t end) { cpu::pool2d_forward()(a, begin, end); });
+  }
+  return channels_first(y);
+}
+
+template <class Device>
+Tensor pool2d_backward(const Arguments& arguments, Tensor grad_y) {
+  Pool2d a = sizes(arguments);
+  const std::vector<int64_t> shape{a.N, a.C, a.out_h, a.out_w};
+  SNNFAST_CHECK(sizes_of(grad_y) == shape && grad_y.scalar_type() == arguments.x.scalar_type() && !grad_y.is_cuda(), kOp, ": grad must have shape ",
+                text_of(shape), " and the dtype and device of x");
+  const Tensor x = contiguous_of(channels_last(arguments.x)), grad = contiguous_of(channels_last(grad_y));
+  const Tensor grad_x = Device(x).allocate(x, {a.N, a.H, a.W, a.C}, x.scalar_type());
+  if (a.N > 0) {
+    a.x = x.const_data_ptr(), a.grad = grad.const_data_ptr(), a.grad_x = grad_x.mutable_data_ptr();
+    each_row(a, [&](int64_t begin, int64_t end) { cpu::pool2d_backward()(a, begin, end); });
+  }
+  return channels_first(grad_x);
+}
+
+template <class Library>
+void schemas(Library& m) {
+  m.def(schema<Arguments>("pool2d_forward", "Tensor").c_str());
+  m.def(schema<Arguments>("pool2d_backward", "Tensor", "Tensor grad_y").c_str());
+}
+
+template <class Device, class Library>
+void implementations(Library& m) {
+  m.impl("pool2d_forward", SNNFAST_BOX(Arguments, pool2d_forward<Device>));
+  m.impl("pool2d_backward", SNNFAST_BOX(Arguments, pool2d_backward<Device>));
+}
+
+}  // namespace
+}  // namespace snnfast
+
+STABLE_TORCH_LIBRARY_FRAGMENT(snnfast, m) { snnfast::schemas(m); }
+STABLE_TORCH_LIBRARY_IMPL(snnfast, CPU, m) { snnfast::implementations<snnfast::Cpu>(m); }

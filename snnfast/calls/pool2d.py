@@ -1,0 +1,66 @@
+"""Calls of pooling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from torch import Tensor
+
+from snnfast import check
+
+OP = "pool2d"
+METHODS = ("max", "average")
+Method = Literal["max", "average"]
+
+
+class Pool2dCall(NamedTuple):
+    """See :func:`pool2d`."""
+
+    x: Tensor
+    kernel_h: int
+    kernel_w: int
+    average: bool
+
+
+def pool2d(x: Tensor, kernel: int | Sequence[int], *, method: Method = "max") -> Pool2dCall:
+    """Pooling over windows that lie side by side: ``max_pool2d`` or ``avg_pool2d`` of :mod:`torch.nn.functional`.
+
+    That is, for windows of ``kernel_h`` rows and ``kernel_w`` columns::
+
+        y[n, c, i, j] = max over r, s of x[n, c, i kernel_h + r, j kernel_w + s]      "max"
+        y[n, c, i, j] = sum over r, s of the same / (kernel_h kernel_w)               "average"
+
+    Rows and columns behind the last whole window are left out. Results and gradients are PyTorch's: the gradient of a
+    maximum goes to the first pixel that has it, which for a window without spikes is its first pixel; a NaN is
+    greater than all numbers. On the CPU, for channels-last images in float32 or float64 with 16 bytes of channels a
+    pixel at least, nothing but ``x`` is kept for the backward pass, which looks for the maxima again. In all other
+    cases, and under ``torch.compile``, ``torch.vmap`` and others that record or transform, it is PyTorch's.
+
+    Args:
+        x: ``[N, C, H, W]``, any values.
+        kernel: the size of a window, at most that of the image: a number, or one for rows and one for columns.
+        method: ``"max"`` or ``"average"``.
+
+    Returns:
+        ``y`` ``[N, C, H // kernel_h, W // kernel_w]``, in the dtype of ``x``.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type, shape or dtype.
+        RuntimeError: for second derivatives and forward-mode differentiation where it is not PyTorch's.
+    """
+    check.tensor(OP, "x", x)
+    check.dtype(OP, "x", x.dtype, check.FLOATING)
+    if x.dim() != 4:
+        raise ValueError(f"{OP}: x must have shape [N, C, H, W], got {list(x.shape)}")
+    if 0 in x.shape[1:]:
+        raise ValueError(f"{OP}: x must have pixels and channels, got shape {list(x.shape)}")
+    sides = (kernel, kernel) if isinstance(kernel, check.INTEGERS) else kernel
+    kernel_h, kernel_w = check.sizes(OP, "kernel", sides, 2)
+    for name, side, size in zip(("rows", "columns"), (kernel_h, kernel_w), x.shape[2:]):
+        if side > size:
+            raise ValueError(
+                f"{OP}: kernel must have at most the image's {size} {name}, got {side}"
+            )
+    check.choice(OP, "method", method, METHODS)
+    return Pool2dCall(x, kernel_h, kernel_w, method == "average")

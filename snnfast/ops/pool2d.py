@@ -1,0 +1,105 @@
+"""How a call of :func:`snnfast.ops.pool2d` reaches its kernels: autograd and fakes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from snnfast import backend
+from snnfast.calls.call import flatten, unflatten
+from snnfast.calls.pool2d import Pool2dCall
+from snnfast.reference.pool2d import pool2d as reference
+
+from .autograd import below_autograd, refuse_tangents, traced, wants_gradient
+
+_NARROWEST = 16  # bytes of a pixel's channels
+
+
+def run(op: str, call: Pool2dCall) -> Tensor:
+    """What the call asks for."""
+    kernels = backend.library(op, call.x)
+    if kernels is None:
+        return reference.equation(call)  # type: ignore[attr-defined,no-any-return]
+    x = call.x
+    if (
+        kernels is not torch.ops.snnfast
+        or traced()
+        or not x.is_cpu
+        or x.dtype not in (torch.float32, torch.float64)
+        or x.shape[1] * x.dtype.itemsize < _NARROWEST
+        or not x.is_contiguous(memory_format=torch.channels_last)
+    ):
+        pool = functional.avg_pool2d if call.average else functional.max_pool2d
+        return pool(x, (call.kernel_h, call.kernel_w))
+    refuse_tangents(op, (x,))
+    if not wants_gradient((x,)):
+        return below_autograd(kernels.pool2d_forward, *flatten(call))  # type: ignore[return-value]
+    return _Pooling.apply(*call)  # type: ignore[no-untyped-call,no-any-return]
+
+
+# ---- autograd
+
+
+class _Pooling(torch.autograd.Function):
+    # The forward(ctx, ...) form is faster than autograd registered with the kernel (below).
+    @staticmethod
+    def forward(ctx: Any, *flat: Any) -> Any:
+        _save(ctx, flat)
+        return below_autograd(torch.ops.snnfast.pool2d_forward, *flat)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None) -> Any:
+        return _gradients(ctx, grad)
+
+
+def _save(ctx: Any, flat: tuple[Any, ...]) -> None:
+    x, *ctx.more = flat
+    ctx.save_for_backward(x)
+    ctx.set_materialize_grads(False)
+
+
+def _gradients(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Gradients of the plain arguments from that of ``y``."""
+    (x,) = ctx.saved_tensors
+    # with create_graph=True the kernel says that it has no second derivative
+    kernel = torch.ops.snnfast.pool2d_backward
+    return (None if grad is None else kernel(x, *ctx.more, grad)), *(None for _ in ctx.more)
+
+
+# ---- what PyTorch knows of the kernels
+
+
+def register(namespace: str) -> None:
+    """Makes the kernels traceable without data, and differentiable."""
+    if namespace != "snnfast":
+        return  # they are for the CPU alone
+    forward, backward = "snnfast::pool2d_forward", "snnfast::pool2d_backward"
+
+    def empty(x: Tensor, rows: int, columns: int) -> Tensor:
+        return x.new_empty((len(x), rows, columns, x.shape[1])).permute(0, 3, 1, 2)
+
+    @torch.library.register_fake(forward)
+    def _(*flat: Any) -> Tensor:
+        call = unflatten(Pool2dCall, flat)
+        x = call.x
+        return empty(x, x.shape[2] // call.kernel_h, x.shape[3] // call.kernel_w)
+
+    @torch.library.register_fake(backward)
+    def _(*flat: Any) -> Tensor:
+        x = unflatten(Pool2dCall, flat).x
+        return empty(x, *x.shape[2:])
+
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _save(ctx, inputs)
+
+    torch.library.register_autograd(forward, _gradients, setup_context=setup_context)
+
+    def no_second_derivative(ctx: Any, grad: Tensor) -> Any:
+        raise RuntimeError(
+            "pool2d: a second derivative was asked for, but only first derivatives are implemented"
+        )
+
+    torch.library.register_autograd(backward, no_second_derivative)

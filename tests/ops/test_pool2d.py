@@ -1,0 +1,242 @@
+"""``pool2d``: PyTorch's pooling and its gradients, bit for bit."""
+
+import pytest
+import torch
+from backends import PRESENT
+from torch import nn
+from torch.nn import functional
+
+import snnfast
+from snnfast import ops, reference
+from snnfast.nn import Time
+
+pytestmark = pytest.mark.skipif("cpu" not in PRESENT, reason="no CPU kernels")
+# N, C, H, W, kernel: whole vectors and less, rows and columns left over, one window an image
+SIZES = [
+    (3, 32, 6, 4, (2, 2)),
+    (2, 12, 7, 5, (2, 2)),
+    (2, 21, 7, 8, (3, 2)),
+    (1, 4, 5, 5, (5, 5)),
+    (2, 70, 3, 4, (1, 3)),
+]
+PYTORCH = {"max": functional.max_pool2d, "average": functional.avg_pool2d}
+
+
+def images(size, dtype=torch.float64, spikes=False, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(size[:4], generator=generator, dtype=dtype)
+    x = (x > 1).to(dtype) if spikes else x
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def outputs(run, x, *arguments, **keywords):
+    """What ``run`` gives, and its gradient."""
+    x = x.detach().requires_grad_()
+    y = run(x, *arguments, **keywords)
+    grad = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=y.dtype)
+    return y.detach(), *torch.autograd.grad(y, x, grad)
+
+
+@pytest.mark.parametrize("method", PYTORCH)
+@pytest.mark.parametrize("spikes", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", SIZES)
+def test_equals_pytorch_and_the_reference(size, dtype, spikes, method):
+    x = images(size, dtype, spikes)
+    got = outputs(ops.pool2d, x, size[4], method=method)
+    for a, b in zip(got, outputs(PYTORCH[method], x, size[4])):
+        assert a.is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+    for a, b in zip(got, outputs(reference.pool2d, x, size[4], method=method)):
+        torch.testing.assert_close(a, b, rtol=0, atol=0 if method == "max" else 1e-6)
+
+
+def test_worked_by_hand():
+    x = torch.tensor([[0.0, 1, 0, 0, 9], [1, 0, 0, 0, 9]]).expand(1, 4, 2, 5)
+    x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+    y = ops.pool2d(x, 2)
+    assert y[0, 0].tolist() == [[1.0, 0.0]]
+    (grad,) = torch.autograd.grad(y, x, torch.tensor([2.0, 3.0]).expand_as(y))
+    # to the first 1 by rows; without any to the first pixel; nothing to the column left over
+    assert grad[0, 3].tolist() == [[0, 2, 3, 0, 0], [0, 0, 0, 0, 0]]
+    y = ops.pool2d(x, 2, method="average")
+    assert y[0, 1].tolist() == [[0.5, 0.0]]
+    (grad,) = torch.autograd.grad(y, x, torch.tensor([2.0, 4.0]).expand_as(y))
+    assert grad[0, 2].tolist() == [[0.5, 0.5, 1, 1, 0], [0.5, 0.5, 1, 1, 0]]
+
+
+@pytest.mark.parametrize("method", PYTORCH)
+def test_nan_and_infinity_are_pytorchs(method):
+    x = images((1, 5, 2, 16), torch.float32)
+    special = torch.tensor([torch.nan, torch.inf, -torch.inf, 0.0, -0.0])
+    for column in range(16):
+        x[0, :, 0, column] = special.roll(column)
+        x[0, :, 1, column] = special.roll(column // 3)
+    x[0, 0, :, :2] = -torch.inf
+    x[0, 1, :, 2:4] = torch.nan
+    for a, b in zip(outputs(ops.pool2d, x, 2, method=method), outputs(PYTORCH[method], x, 2)):
+        torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("method", PYTORCH)
+def test_streamed_past_the_caches(method):
+    x = images((5, 16, 256, 64), torch.float32, spikes=True)
+    assert x.nbytes > 2**22
+    for a, b in zip(outputs(ops.pool2d, x, 2, method=method), outputs(PYTORCH[method], x, 2)):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def test_the_same_from_any_number_of_threads_and_for_views():
+    x = images((9, 16, 8, 8), torch.float32)
+    want, threads = outputs(ops.pool2d, x, 2), torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        torch.testing.assert_close(outputs(ops.pool2d, x, 2), want, rtol=0, atol=0)
+    finally:
+        torch.set_num_threads(threads)
+    torch.testing.assert_close(ops.pool2d(x[3:5], 2), want[0][3:5], rtol=0, atol=0)
+    y = ops.pool2d(x.requires_grad_(), 2)
+    expanded = torch.autograd.grad(y.sum(), x)[0]  # a gradient without strides
+    torch.testing.assert_close(expanded.sum(), torch.tensor(float(y.numel())))
+
+
+def kernels_of(run):
+    """The names of what ran under ``run``."""
+    with torch.profiler.profile() as profile:
+        run()
+    return {event.name for event in profile.events()}
+
+
+@pytest.mark.parametrize(
+    ("x", "ours"),
+    [
+        (images((1, 4, 4, 4), torch.float32), True),
+        (images((1, 3, 4, 4), torch.float32), False),
+        (images((1, 2, 4, 4)), True),
+        (images((1, 8, 4, 4), torch.bfloat16), False),
+        (images((1, 8, 4, 4)).contiguous(), False),
+    ],
+)
+def test_the_rule(x, ours):
+    names = kernels_of(lambda: ops.pool2d(x, 2))
+    assert ("snnfast::pool2d_forward" in names) == ours
+    assert any("max_pool2d" in name for name in names) != ours
+    torch.testing.assert_close(ops.pool2d(x, 2), functional.max_pool2d(x, 2), rtol=0, atol=0)
+
+
+def test_transforms_are_pytorchs():
+    x = images(SIZES[0], torch.float32)
+    want = functional.max_pool2d(x, 2)
+    compiled = torch.compile(ops.pool2d, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x, 2), want)
+    torch.testing.assert_close(torch.vmap(lambda i: ops.pool2d(i, 2))(x[:, None])[:, 0], want)
+    with snnfast.backend.use("reference"):
+        torch.testing.assert_close(ops.pool2d(x, 2), want)
+
+
+def test_second_derivatives_raise():
+    x = images(SIZES[0]).requires_grad_()
+    (grad,) = torch.autograd.grad(ops.pool2d(x, 2).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="pool2d: a second derivative"):
+        grad.sum().backward()
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x.detach(), x.detach())
+        with pytest.raises(RuntimeError, match="pool2d: forward-mode"):
+            ops.pool2d(dual, 2)
+
+
+X = torch.ones(2, 4, 5, 6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keywords", "error", "words"),
+    [
+        (([1.0], 2), {}, TypeError, "pool2d: x must be a tensor, got list"),
+        ((X.int(), 2), {}, TypeError, "pool2d: x must have one of the dtypes"),
+        ((X[0], 2), {}, ValueError, r"pool2d: x must have shape \[N, C, H, W\], got \[4, 5, 6\]"),
+        ((X[:, :0], 2), {}, ValueError, r"x must have pixels and channels, got shape \[2, 0, 5"),
+        ((X, 6), {}, ValueError, "kernel must have at most the image's 5 rows, got 6"),
+        ((X, (2, 7)), {}, ValueError, "kernel must have at most the image's 6 columns, got 7"),
+        ((X, (2, 2, 2)), {}, ValueError, r"kernel must have 2 numbers, got \(2, 2, 2\)"),
+        ((X, 2.0), {}, TypeError, "kernel must be a sequence of integers, got float"),
+        ((X, 0), {}, ValueError, "pool2d: kernel must be at least 1, got 0"),
+        ((X, 2), {"method": "min"}, ValueError, "method must be max or average, got 'min'"),
+    ],
+)
+def test_errors(arguments, keywords, error, words):
+    for op in (ops.pool2d, reference.pool2d):
+        with pytest.raises(error, match=words):
+            op(*arguments, **keywords)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((X[0], 2, 2, False), "x must have 4 dimensions"),
+        ((X.half(), 2, 2, False), "x must be float32 or float64"),
+        ((X[:, :3], 2, 2, False), "channels of 16 bytes"),
+        ((X, 0, 2, False), "a window must have a pixel"),
+        ((X, 2, 7, True), "a window must have a pixel at least and fit"),
+    ],
+)
+def test_raw_calls_with_wrong_arguments_are_refused(arguments, words):
+    with pytest.raises(RuntimeError, match=f"pool2d: .*{words}"):
+        torch.ops.snnfast.pool2d_forward(*arguments)
+    with pytest.raises(RuntimeError, match=f"pool2d: .*{words}"):
+        torch.ops.snnfast.pool2d_backward(*arguments, torch.ones(2, 4, 2, 3))
+
+
+def test_raw_gradients_with_a_wrong_gradient_are_refused():
+    for grad in (torch.ones(2, 4, 2, 2), torch.ones(2, 4, 6), torch.ones(2, 4, 2, 3).double()):
+        with pytest.raises(RuntimeError, match="pool2d: grad must have shape"):
+            torch.ops.snnfast.pool2d_backward(X, 2, 2, False, grad)
+
+
+@pytest.mark.parametrize("average", [False, True])
+def test_registration(average):
+    x = images((2, 3, 5, 4)).requires_grad_()
+    torch.library.opcheck(torch.ops.snnfast.pool2d_forward, (x, 2, 2, average))
+    y = torch.ops.snnfast.pool2d_forward(x.detach(), 2, 2, average)
+    torch.library.opcheck(torch.ops.snnfast.pool2d_backward, (x.detach(), 2, 2, average, y))
+
+
+def test_nothing():
+    y, grad = outputs(ops.pool2d, torch.ones(0, 8, 4, 4, dtype=torch.float64), 2)
+    assert y.shape == (0, 8, 2, 2)
+    assert grad.shape == (0, 8, 4, 4)
+
+
+# ---- within Time
+
+
+@pytest.mark.parametrize(
+    ("pool", "ours"),
+    [
+        (nn.MaxPool2d(2), True),
+        (nn.AvgPool2d((2, 3)), True),
+        (nn.MaxPool2d(2, padding=1), False),
+        (nn.MaxPool2d(3, 2), False),
+        (nn.MaxPool2d(2, dilation=2), False),
+        (nn.AvgPool2d(2, ceil_mode=True), False),
+        (nn.AvgPool2d(2, divisor_override=3), False),
+    ],
+)
+def test_time_pools_by_it(pool, ours):
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(2, 8, 3)
+    net, plain = Time(convolution, pool), Time(convolution, pool, fast=False)
+    x = torch.randn(3, 2, 2, 9, 9)
+    names = kernels_of(lambda: net(x))
+    assert ("snnfast::pool2d_forward" in names) == ours
+    for a, b in zip(outputs(net, x), outputs(plain, x)):
+        torch.testing.assert_close(a, b)
+
+
+def test_time_leaves_hooks_and_small_images_to_the_layer():
+    pool, seen = nn.MaxPool2d(2), []
+    net = Time(nn.Conv2d(2, 8, 3), pool)
+    with pytest.raises(RuntimeError, match="Time: MaxPool2d does not take"):
+        net(torch.randn(2, 2, 2, 3, 3))
+    pool.register_forward_hook(lambda *_: seen.append(1))
+    net(torch.randn(2, 2, 2, 9, 9))
+    assert seen == [1]

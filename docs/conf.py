@@ -49,22 +49,25 @@ napoleon_google_docstring, napoleon_numpy_docstring = True, False
 napoleon_use_rtype, napoleon_use_ivar = False, True
 
 
-# ---- tutorials
+# ---- tutorials, and the gallery
 def new_figures(block: Any, variables: dict[str, Any], gallery: dict[str, Any]) -> str:
-    """The figures that a block of a tutorial has made and named, whether pyplot knows them or not."""
-    found = variables["example_globals"].values()
+    """The figures that a block has made and named, whether pyplot knows them or not, and the files in ``pictures``."""
+    found = variables["example_globals"]
     paths = []
-    for figure in {id(f): f for f in found if isinstance(f, Figure)}.values():
+    for figure in {id(f): f for f in found.values() if isinstance(f, Figure)}.values():
         if not hasattr(figure, "shown"):
             figure.shown = True  # type: ignore[attr-defined]
             paths.append(next(variables["image_path_iterator"]))
             figure.savefig(paths[-1], dpi=120)
+    for picture in found.pop("pictures", ()):
+        paths.append(next(variables["image_path_iterator"]))
+        shutil.copy(picture, paths[-1])
     return figure_rst(paths, gallery["src_dir"])  # type: ignore[no-any-return]
 
 
 sphinx_gallery_conf = {
-    "examples_dirs": "../examples/tutorials",
-    "gallery_dirs": "tutorials",
+    "examples_dirs": ["../examples/tutorials", "../examples/gallery"],
+    "gallery_dirs": ["tutorials", "gallery"],
     "filename_pattern": r"\.py$",
     "within_subsection_order": "FileNameSortKey",
     "image_scrapers": (new_figures,),

@@ -1,4 +1,4 @@
-"""Writes the tables of numbers in README.md and docs/ from docs/results.json and benchmarks/results/*.json.
+"""Writes tables of numbers in README.md and docs/, and a figure, from docs/results.json and benchmarks/results/*.json.
 
 A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``, so that no figure is typed twice.
 ``python scripts/tables.py`` writes all of them; with ``--check`` it fails where a page differs.
@@ -11,10 +11,13 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/index.md", "docs/results.md", "docs/benchmarks.md")
+PAGES = ("README.md", "docs/results.md", "docs/benchmarks.md")
 BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n)(?:.*?\n)??(<!-- end -->)", re.S)
 
 PROCEDURES = json.loads((ROOT / "docs/results.json").read_text())
@@ -24,7 +27,10 @@ ENTRIES = [(procedure, row) for procedure in PROCEDURES for row in procedure["ro
 def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """A Markdown table; a missing figure is a dash."""
     rows = [head, ["---"] * len(head), *([cell or "–" for cell in line] for line in lines)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    text = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return re.sub(
+        r"(?<=\d) (?=(%|×|min|m?s|µs)\b|%|×)|(?<=AMD) (?=EPYC)|(?<=Intel) (?=Xeon)", "\u00a0", text
+    )
 
 
 # ---- accuracies
@@ -134,6 +140,30 @@ def networks() -> str:
     ]
     head = ("a training step", "snnfast", "a peer takes", "the same network of ReLUs takes")
     return table(head, lines) + f"\n\nOne thread of an {file.processor}, CPU time."
+
+
+def networks_figure() -> Figure:
+    """The same as bars, docs/networks.png, for the first page of the site."""
+    from matplotlib.figure import Figure
+
+    file, name = File("network"), "training step"
+    figure = Figure(figsize=(7.5, 2.6), layout="constrained")
+    axis = figure.subplots()
+    for place, (_, shape, peer) in enumerate(reversed(NETWORKS)):
+        ours = file.seconds(shape, "snnfast", name)
+        theirs = file.seconds(shape, peer, name) / ours
+        axis.barh(place + 0.2, theirs, 0.36, color="#b8bcc4")
+        axis.text(
+            theirs + 0.05, place + 0.2, f"{PEERS[peer]} {short(theirs)} ×", va="center", size=8
+        )
+        axis.barh(place - 0.2, 1, 0.36, color="#2a6fdb")
+        axis.text(1.05, place - 0.2, f"snnfast, {duration(ours)}", va="center", size=8)
+    axis.set_yticks(
+        range(len(NETWORKS)), [row[0].replace("; ", "\n") for row in NETWORKS[::-1]], size=8
+    )
+    axis.set_xticks([])
+    axis.spines[["top", "right", "bottom"]].set_visible(False)
+    return figure
 
 
 def neurons() -> str:
@@ -262,6 +292,8 @@ def main() -> None:
         if "--check" in sys.argv:
             sys.exit(f"tables: {page} differs from the JSON; run python scripts/tables.py")
         (ROOT / page).write_text(text)
+    if "--check" not in sys.argv:
+        networks_figure().savefig(ROOT / "docs/networks.png", dpi=150)
 
 
 if __name__ == "__main__":

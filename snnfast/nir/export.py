@@ -264,7 +264,7 @@ class _Export:
         return self.nir.IF(
             r=_filled(1 / self.steps.dt, shape),
             **self._firing(name, layer, shape),
-            metadata=_exact({"strict": getattr(layer, "strict", False)}),
+            metadata=_exact({"strict": layer.strict}),
         )
 
     def _lif(self, name: str, layer: Any, shape: tuple[int, ...]) -> Any:
@@ -273,7 +273,7 @@ class _Export:
             return self._iaf(name, layer, shape)
         leak, metadata = self._leak(name, layer, decay, shape)
         firing = self._firing(name, layer, shape)
-        metadata |= {"strict": getattr(layer, "strict", False)}
+        metadata |= {"strict": layer.strict}
         return self.nir.LIF(**leak, **firing, metadata=_exact(metadata))
 
     def _li(self, name: str, layer: Any, shape: tuple[int, ...]) -> Any:
@@ -289,7 +289,7 @@ class _Export:
         leak, metadata = self._leak(name, layer, decay, shape)
         current, of_current = self._current(name, syn, shape, scaled=False)
         firing = self._firing(name, layer, shape)
-        metadata |= of_current | {"strict": getattr(layer, "strict", False)}
+        metadata |= of_current | {"strict": layer.strict}
         leak["tau_mem"] = leak.pop("tau")
         return self.nir.CubaLIF(**leak, **current, **firing, metadata=_exact(metadata))
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -227,11 +225,7 @@ class _Load:
         return self._scaled(LI(decay=1.0, decay_input=False), self._gain(self.node.r))
 
     def _if(self) -> nn.Module:
-        firing = self._firing()
-        made: Callable[..., nn.Module] = IF
-        if firing.pop("strict"):
-            made = partial(LIF, decay=1.0, decay_input=False, v_rest=0.0, strict=True)
-        return self._scaled(made(**firing), self._gain(self.node.r))
+        return self._scaled(IF(**self._firing()), self._gain(self.node.r))
 
     def _li(self) -> nn.Module:
         leak, scale = self._leak(self.node.tau)
@@ -251,12 +245,7 @@ class _Load:
     def _cubalif(self) -> nn.Module:
         leak, scale = self._leak(self.node.tau_mem)
         decay, w_in = self._current(False)
-        firing = self._firing()
-        if firing.pop("strict"):
-            # Fires where v reaches the next number of float32 after the threshold.
-            above = np.asarray(self.node.v_threshold, np.float32)
-            firing["v_threshold"] = self._constant(np.nextafter(above, np.float32(np.inf)))
-        made = CubaLIF(decay_syn=decay, **leak, **firing)
+        made = CubaLIF(decay_syn=decay, **leak, **self._firing())
         return self._scaled(made, self._both(w_in, scale))
 
     def _both(self, a: Any, b: Any) -> Any:

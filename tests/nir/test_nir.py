@@ -56,6 +56,8 @@ NETWORKS = {
     "ParametricLIF of channels": (lambda: ParametricLIF(2.7, channels=3), (3, 4, 4)),
     "LIF without leak": (lambda: LIF(decay=1.0, decay_input=False), (6,)),
     "IF": (lambda: IF(v_threshold=1.3, v_reset=-0.2), (6,)),
+    "IF strict": (lambda: IF(strict=True), (6,)),
+    "CubaLIF strict": (lambda: CubaLIF(strict=True), (6,)),
     "CubaLIF": (lambda: CubaLIF(3.0, 1.7), (6,)),
     "CubaLIF of each its own": (lambda: CubaLIF(each(6), each(6), decay_input=False), (6,)),
     "CubaLIF learned": (lambda: CubaLIF(3.0, 4.0, learnable=True, channels=6), (6,)),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -12,7 +11,7 @@ from snnfast import check
 
 from .replacing import LIBRARIES, Library
 from .replacing.compare import agree
-from .replacing.port import refuse
+from .replacing.port import refuse, without_graphs
 
 __all__ = ["replace"]
 
@@ -22,9 +21,10 @@ def replace(net: nn.Module, *, verify: Tensor | Sequence[Tensor] | None = None) 
 
     The copy is called as ``net`` is: neurons take a step or a sequence, get and return states, as the library's do.
     Parameters, buffers and the keys of the state dict are those of ``net``, so its files load, too; everything that is
-    no neuron stays. Membranes that come back are the library's. Between calls the copy keeps what the library's neurons
-    keep; :func:`snnfast.nn.reset` and :func:`snnfast.nn.detach` work on all. Neurons are known by the names of their
-    classes: no library is imported. What is computed is the same but for rounding.
+    no neuron stays. Membranes that come back are the library's. States go over, without their graph, and between calls
+    the copy keeps what the library's neurons keep; :func:`snnfast.nn.reset` and :func:`snnfast.nn.detach` work on all.
+    Neurons are known by the names of their classes: no library is imported. What is computed is the same but for
+    rounding.
 
     ============ ===================================================================================================
     SpikingJelly ``IFNode``, ``LIFNode``, ``ParametricLIFNode``, ``QIFNode``, ``EIFNode``, ``IzhikevichNode``, in step
@@ -55,7 +55,7 @@ def replace(net: nn.Module, *, verify: Tensor | Sequence[Tensor] | None = None) 
     for x in inputs if verify is not None else []:
         check.tensor("replace", "verify", x)
     # What is in the memo stands in the copy for its original, wherever that is mentioned.
-    memo: dict[int, Any] = {}
+    memo = without_graphs(net)
     made: list[str] = []
     for name, module in net.named_modules():
         if any(name.startswith(f"{outer}.") or not outer for outer in made):

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .port import without_graphs
+
 __all__ = ["agree"]
 
 # Of membranes, relative to the largest of a layer: they are the same but for rounding.
@@ -79,7 +81,7 @@ def _outputs(
     net: nn.Module, names: list[str], inputs: Sequence[Tensor]
 ) -> dict[str, list[list[Tensor]]]:
     """What layers return, by name and call, without a trace in ``net``."""
-    net = copy.deepcopy(net)
+    net = copy.deepcopy(net, without_graphs(net))
     for module in net.modules():
         for name in ("reset", "reset_mem", "reset_states"):
             forget = getattr(module, name, None)

@@ -54,6 +54,9 @@ class _Neuron(Port):
             refuse(where, self.delayed_zero)
         super().__init__(original, memo, (*_SHARED, *self.own))
         self.mechanism, self.reset_delay = mechanism, delayed
+        for name in self.states:
+            state = getattr(original, name)
+            setattr(self, name, state.detach().clone() if state.numel() else None)
         self.init_hidden, self.output = original.init_hidden, original.output
         self.spike_grad = _surrogate(original)
         self.least = LEAST_BETA if mechanism == "subtract" else 0.0

@@ -36,11 +36,11 @@ class Node(Spiking):
     v_seq: Tensor | None = None
 
     def __init__(self, where: str, node: Any, memo: Memo) -> None:
-        for name in ("v", "w"):
-            value = getattr(node, name, None)
-            if isinstance(value, Tensor) and name in getattr(node, "_memories", {}):
-                refuse(where, f"its state {name} is not at rest: reset_net(net) first")
         super().__init__(**self._settings(where, node))
+        for name in self.states:
+            value = getattr(node, name)
+            if isinstance(value, Tensor):
+                setattr(self, name, value.detach().clone())
         self.step_mode, self.store_v_seq = node.step_mode, bool(getattr(node, "store_v_seq", False))
         self.train(node.training)
 

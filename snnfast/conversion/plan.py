@@ -25,6 +25,7 @@ class Plan:
             activations that keep channels apart in these pools. The products' weights can take over the thresholds.
         absorbing: by name of such a product the neurons.
         flattened: the products among them that a Flatten comes before.
+        hidden: nodes whose values only such neurons read: no function of the model sees how they lie in memory.
         constant_input: the input is the same at every step.
         unit_spikes: a spike counts 1, not its threshold.
         counts_spikes: the result is a number of spikes, not a mean.
@@ -89,6 +90,8 @@ class Plan:
                 self.absorbed[s] = max((dims for _, dims, _ in ends), default=0)
                 self.absorbing |= {product: s for product, _, _ in ends}
                 self.flattened |= {product for product, _, flat in ends if flat}
+        unseen = self.absorbed.keys() - self.counted
+        self.hidden = {name for name in nodes if unseen.issuperset(self._readers[name] or [name])}
 
     @functools.cached_property
     def by_step(self) -> Plan:

@@ -323,10 +323,12 @@ def _synapses(product: nn.Module, stream: Stream, name: str) -> tuple[float, flo
     weight = torch.ones_like(product.weight)  # type: ignore[arg-type]
     counter._parameters = {"weight": weight, "bias": None}  # type: ignore[dict-item]
     with torch.no_grad():
-        if name in stream.active:
-            active = stream.active[name].to(weight.dtype)
-            dense = counter(torch.ones_like(active[:1])).double().sum().item()
-            return dense, counter(active).double().sum().item()
-        given = stream.constant[stream.plan.nodes[name].source]
-        dense = counter(torch.ones_like(given[:1])).double().sum().item()
-        return dense, dense * len(given)
+        source = stream.plan.nodes[name].source
+        if source in stream.constant:
+            given = stream.constant[source]
+            dense = counter(torch.ones_like(given[:1])).double().sum().item()
+            return dense, dense * len(given)
+        active = stream.counts[source] if source in stream.counts else stream.active[name]
+        active = active.to(weight.dtype)
+        dense = counter(torch.ones_like(active[:1])).double().sum().item()
+        return dense, counter(active).double().sum().item()

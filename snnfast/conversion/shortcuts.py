@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from snnfast import ops
+from snnfast.nn.spike_conv2d import has_events
 
 # From so many weights on a product looks for inputs that are 0.
 SPARSE_WEIGHTS = 1 << 18
@@ -23,6 +25,10 @@ def shortcut_of(layer: nn.Module | None, *, is_sparse: bool) -> Callable[[Tensor
     if isinstance(layer, nn.Linear) and is_sparse and is_worth_skipping(layer.weight):
         weight, bias = input_major(layer.weight.detach()), layer.bias
         return lambda x: ops.spike_linear(x, weight, bias)
+    if isinstance(layer, nn.Conv2d) and is_sparse and has_events(layer):
+        kernel, shift = layer.weight.detach(), layer.bias
+        padding = cast(tuple[int, int], layer.padding)
+        return lambda x: ops.spike_conv2d(x, kernel, shift, padding=padding)
     if isinstance(layer, nn.AvgPool2d) and (size := _window(layer)):
         return lambda x: average_pool(x, size) if _fits(x, size) else layer(x)
     return None

@@ -41,7 +41,8 @@ class Stream:
         steps: steps done.
         constant: what was worked out once, by name.
         counts: with ``record=True`` the number of spikes of every layer of neurons, by name, each as its activations.
-        active: with ``record=True``, by name of a product that reads spikes, how often each of its inputs was not 0.
+        active: with ``record=True``, by name of a product that reads what is made of spikes, how often each input
+            was not 0; of one that reads the spikes themselves, ``counts`` tells.
     """
 
     @torch.no_grad()
@@ -77,7 +78,10 @@ class Stream:
                 check.in_range("SpikingNetwork", "images", images, -1.0, 1.0)
             self._seed = int(torch.randint(0, 2**62, (1,)))
         for name in plan.once:
-            self.constant[name] = self._calls[name](self.constant.__getitem__)
+            value = self._calls[name](self.constant.__getitem__)
+            if name in plan.hidden:
+                value = value.contiguous(memory_format=self._layout(name, value))
+            self.constant[name] = value
 
     @torch.no_grad()
     def advance(self, num_steps: int, *, chunk: int | None = None) -> Stream:
@@ -269,15 +273,13 @@ class Stream:
 
             for part in recipe:
                 if self.record and self.plan.nodes[part].is_product:
-                    self._record(part, look(self.plan.nodes[part].source))
+                    self._record(part, look)
                 here[part] = self._calls[part](look)
             row: Tensor = here[name]
             return row
 
         first = row_of(0)
-        if steps == 1:
-            # As the rows of a longer chunk, or a product could round otherwise.
-            return first.contiguous().unsqueeze(0)
+        # For one step as for many, or a product could round otherwise.
         rows = self._rows(name, first, steps)
         rows[0] = first
         for t in range(1, steps):
@@ -288,11 +290,25 @@ class Stream:
         """Memory for so many rows, that of the chunk before where it fits: fresh memory costs more than the copy."""
         kept = self._buffers.get(name)
         if kept is None or len(kept) < steps or kept.shape[1:] != row.shape:
-            kept = self._buffers[name] = row.new_empty(steps, *row.shape)
+            kept = torch.empty(
+                (steps * len(row), *row.shape[1:]),
+                dtype=row.dtype,
+                device=row.device,
+                memory_format=self._layout(name, row),
+            ).view(steps, *row.shape)
+            self._buffers[name] = kept
         return kept[:steps]
 
-    def _record(self, name: str, x: Tensor) -> None:
-        active = (x != 0).to(torch.float32)
+    def _layout(self, name: str, value: Tensor) -> torch.memory_format:
+        """Of the value of a node: images lie as convolutions by events read them, where a model cannot see it."""
+        last = name in self.plan.hidden and value.dim() == 4
+        return torch.channels_last if last else torch.contiguous_format
+
+    def _record(self, name: str, look: Callable[[str], Any]) -> None:
+        source = self.plan.nodes[name].source
+        if source in self.neurons:
+            return
+        active = (look(source) != 0).to(torch.float32)
         self.active[name] = self.active[name] + active if name in self.active else active
 
     def _add(self, name: str, value: Tensor) -> None:

@@ -51,24 +51,15 @@ class SpikeConv2d(nn.Conv2d):
             in_channels, out_channels, cast(tuple[int, int], kernel), *more, **keywords
         )
         self.method: Method = method
-        if method == "events" and not self._has_events():
+        if method == "events" and not has_events(self):
             raise ValueError(
                 "SpikeConv2d: method='events' takes a stride, a dilation and groups of 1, and zeros as padding, less "
                 "than the kernel; use 'auto'"
             )
 
-    def _has_events(self) -> bool:
-        ones = (*self.stride, *self.dilation, self.groups) == (1,) * 5
-        return (
-            ones
-            and self.padding_mode == "zeros"
-            and not isinstance(self.padding, str)
-            and all(side < kernel for side, kernel in zip(self.padding, self.kernel_size))
-        )
-
     def forward(self, x: Tensor) -> Tensor:
         """``x`` ``[N, C, H, W]``, in the dtype of the weights -> ``[N, O, ...]``."""
-        if x.dim() != 4 or not self._has_events():
+        if x.dim() != 4 or not has_events(self):
             return super().forward(x)
         return ops.spike_conv2d(
             x,
@@ -83,3 +74,14 @@ class SpikeConv2d(nn.Conv2d):
         chosen = "" if self.method == "auto" else f", method={self.method!r}"
         shown: str = super().extra_repr()  # type: ignore[no-untyped-call]
         return shown + chosen
+
+
+def has_events(layer: nn.Conv2d) -> bool:
+    """Whether :func:`snnfast.ops.spike_conv2d` has the stride, dilation, groups and padding of ``layer``."""
+    ones = (*layer.stride, *layer.dilation, layer.groups) == (1,) * 5
+    return (
+        ones
+        and layer.padding_mode == "zeros"
+        and not isinstance(layer.padding, str)
+        and all(side < kernel for side, kernel in zip(layer.padding, layer.kernel_size))
+    )

@@ -62,7 +62,9 @@ class Settings(Options):
     epochs: int = option(1, "Epochs of fine-tuning for qcfs.")
     lr: float = option(1e-3, "Learning rate of this fine-tuning.")
     batch_size: int = option(100, "Images at once; spikenorm calibrates on one batch.", least=1)
-    images: int | None = option(None, "Score so many held-out images; all if left out.", least=1)
+    images: int | None = option(
+        None, "Score so many held-out images, evenly spaced; all if left out.", least=1
+    )
     seed: int = option(0, "Seed of everything random.")
     validate: bool = option(False, "Score the validation split of a run with --validate.")
 
@@ -282,7 +284,7 @@ def _batches(
     progress: bool | None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """What is left to score, each batch with its own seed, so that a resumed run sees the same input spikes."""
-    images, labels = (part[: settings.images] for part in held_out)
+    images, labels = held_out if settings.images is None else spread(held_out, settings.images)
     disable = None if progress is None else not progress
     size = settings.batch_size
     with tqdm(
@@ -302,3 +304,11 @@ def _batches(
 
 def _percent(right: int, comparison: Comparison) -> str:
     return f"{100 * right / comparison.images:.2f} %"
+
+
+def spread(part: Part, n: int) -> Part:
+    """``n`` images and labels, evenly spaced: the first ones of a folder are all of one class."""
+    images, labels = part
+    n = min(n, len(images))
+    chosen = torch.arange(n, device=images.device) * len(images) // n
+    return images[chosen], labels[chosen]

@@ -202,6 +202,57 @@ def test_products_leave_silent_inputs_out_where_few_spike(monkeypatch, unit_spik
             torch.testing.assert_close(network(x, 20), scores, rtol=1e-9, atol=1e-9)
 
 
+def pooled():
+    torch.manual_seed(0)
+    convolutions = [nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 6, 3), nn.Conv2d(6, 4, 2, stride=2)]
+    a, b, c = convolutions
+    model = nn.Sequential(
+        *(a, nn.ReLU(), nn.AvgPool2d(2), b, nn.ReLU(), c, nn.ReLU(), nn.Flatten(), nn.Linear(4, 3))
+    )
+    x = torch.rand(5, 1, 8, 8, dtype=torch.float64)
+    network = SpikingNetwork(model.double())
+    network.update_threshold([2.0, 0.5, 0.5])
+    return network, x
+
+
+def test_convolutions_of_spikes_run_by_events(monkeypatch):
+    """Only where the op has them: not of the images, and not with a stride. The spikes are the same."""
+    from snnfast.conversion import shortcuts
+
+    network, x = pooled()
+    convolution, seen = shortcuts.ops.spike_conv2d, []
+
+    def watched(x, weight, bias, padding):
+        seen.append(x)
+        return convolution(x, weight, bias, padding=padding, method="events")
+
+    monkeypatch.setattr(shortcuts.ops, "spike_conv2d", watched)
+    stream = network.stream(x, record=True).advance(20)
+    assert {tuple(x.shape) for x in seen} == {(5, 8, 4, 4)}
+    assert len(seen) == 20
+    # As the kernel reads them, so that nothing is copied.
+    assert all(x.is_contiguous(memory_format=torch.channels_last) for x in seen)
+    assert all(count.sum() > 20 for count in stream.counts.values())
+    monkeypatch.setattr(shortcuts, "has_events", lambda layer: False)
+    dense = network.stream(x, record=True).advance(20)
+    for name in network.plan.neurons:
+        torch.testing.assert_close(dense.counts[name], stream.counts[name], rtol=0, atol=0)
+
+
+def test_a_stream_counts_what_its_products_read():
+    network, x = pooled()
+    stream, before, want = network.stream(x, record=True), 0.0, 0.0
+    first = network.plan.neurons[0]
+    for _ in range(12):
+        count = stream.advance(1).counts[first]
+        want = want + (F.avg_pool2d(count - before, 2) != 0).double()
+        before = count
+    # Behind the pool and the Flatten; the others read the images, or spikes, which are counted already.
+    assert {network.plan.nodes[name].target for name in stream.active} == {"3", "8"}
+    torch.testing.assert_close(stream.active["_3"].double(), want, rtol=0, atol=0)
+    assert want.sum() > count.sum() / 4 > 0
+
+
 @pytest.mark.parametrize("outputs", [256, 300])
 def test_weights_of_a_product_are_read_where_they_lie(outputs):
     from snnfast.conversion.shortcuts import input_major

@@ -184,8 +184,14 @@ def test_spikenorm_runs_every_product_twice_a_step(monkeypatch):
     ann = VGG16((4, 4, 4, 4, 4, 4), (8,), input_shape=(1, 4, 4))
     snn = SVGG16(ann)
     calls = []
-    forward = nn.Conv2d.forward
-    monkeypatch.setattr(nn.Conv2d, "forward", lambda s, x: calls.append(1) or forward(s, x))
+    for owner, name in ((nn.Conv2d, "forward"), (snnfast.ops, "spike_conv2d")):
+        product = getattr(owner, name)
+
+        def counted(*args, product=product, **kwargs):
+            calls.append(1)
+            return product(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, counted)
     spikenorm([torch.rand(2, 1, 4, 4)], None, snn, 10)
     assert len(calls) == 6 * 10 * 2 + 6
 

@@ -93,7 +93,7 @@ def test_convert_reports_and_keeps_the_network(run, tmp_path, method):
     # The kept network gives the same.
     _, trained, _ = diehl2015.reopen(run)
     network = conversion.converted(tmp_path, trained.model.eval())
-    pixels, labels = (part[:40] for part in images.part("digits", "test"))
+    pixels, labels = conversion.spread(images.part("digits", "test"), 40)
     accuracy = (network(pixels, 9).argmax(1) == labels).double().mean().item()
     assert accuracy == pytest.approx(result["report"]["accuracy"][1])
     assert method == "qcfs" or torch.equal(network.conv1.weight, trained.model.conv1.weight)
@@ -181,6 +181,14 @@ def test_validation_split_of_a_run_that_learned_it(run, tmp_path):
     diehl2015("digits", epochs=1, batch_size=500, out=tmp_path, progress=False)
     text = call("convert", tmp_path, "--validate", code=2)
     assert "was trained on the validation split" in " ".join(text.split())
+
+
+def test_some_images_are_of_all_classes():
+    part = torch.arange(100.0), torch.arange(10).repeat_interleave(10)
+    images, labels = conversion.spread(part, 20)
+    assert labels.tolist() == [i // 2 for i in range(20)]
+    assert images.tolist() == [5.0 * i for i in range(20)]
+    assert len(conversion.spread(part, 300)[0]) == 100
 
 
 @pytest.mark.parametrize(

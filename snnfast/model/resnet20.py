@@ -15,20 +15,27 @@ from snnfast.conversion.stream import Encoder
 class Block(nn.Module):
     """Two convolutions and a shortcut that meet before a ReLU, the only place where signals add up."""
 
-    def __init__(self, channels: int, out: int, stride: int, dropout: float) -> None:
+    def __init__(
+        self, channels: int, out: int, stride: int, dropout: float, batch_norm: bool
+    ) -> None:
         super().__init__()
+        norm = nn.BatchNorm2d if batch_norm else nn.Identity
+        same = channels == out and stride == 1
         self.conv1 = nn.Conv2d(channels, out, 3, stride, padding=1, bias=False)
+        self.norm1 = norm(out)
         self.relu1 = nn.ReLU()
         self.dropout = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(out, out, 3, padding=1, bias=False)
-        same = channels == out and stride == 1
+        self.norm2 = norm(out)
         self.shortcut = nn.Identity() if same else nn.Conv2d(channels, out, 1, stride, bias=False)
+        self.norm3 = nn.Identity() if same else norm(out)
         self.relu2 = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, channels, H, W]`` -> ``[B, out, H / stride, W / stride]``."""
-        y: Tensor = self.conv2(self.dropout(self.relu1(self.conv1(x))))
-        return self.relu2(y + self.shortcut(x))  # type: ignore[no-any-return]
+        y: Tensor = self.dropout(self.relu1(self.norm1(self.conv1(x))))
+        y = self.norm2(self.conv2(y))
+        return self.relu2(y + self.norm3(self.shortcut(x)))  # type: ignore[no-any-return]
 
 
 class ResNet20(nn.Module):
@@ -45,6 +52,7 @@ class ResNet20(nn.Module):
         input_shape: channels, height and width of an image.
         num_classes: outputs.
         dropout: probability of dropout inside a block.
+        batch_norm: batch normalisation after every convolution; the paper's network has none.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type or range; by ``forward`` for images of another shape.
@@ -61,6 +69,7 @@ class ResNet20(nn.Module):
         input_shape: Sequence[int] = (3, 32, 32),
         num_classes: int = 10,
         dropout: float = 0.2,
+        batch_norm: bool = False,
     ) -> None:
         super().__init__()
         name = type(self).__name__
@@ -72,14 +81,15 @@ class ResNet20(nn.Module):
         stem: list[nn.Module] = []
         channels = self.input_shape[0]
         for _ in range(3):
-            stem += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.ReLU()]
+            stem.append(nn.Conv2d(channels, width, 3, padding=1, bias=False))
+            stem += [nn.BatchNorm2d(width), nn.ReLU()] if batch_norm else [nn.ReLU()]
             channels = width
         self.stem = nn.Sequential(*stem)
         groups: list[nn.Module] = []
         for group in range(3):
             for block in range(blocks):
                 out, stride = width << group, 2 if group and not block else 1
-                groups.append(Block(channels, out, stride, dropout))
+                groups.append(Block(channels, out, stride, dropout, batch_norm))
                 channels = out
         self.groups = nn.Sequential(*groups)
         self.pool = nn.AdaptiveAvgPool2d(1)
@@ -88,7 +98,7 @@ class ResNet20(nn.Module):
         for name, module in self.named_modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-                if name.endswith("conv2"):
+                if name.endswith("conv2") and not batch_norm:
                     # Without batch normalisation the variance would double at every junction.
                     module.weight.data.mul_(residual)
 

@@ -51,7 +51,8 @@ class AnnSettings(Settings):
     )
     pooling: str = option("average", "Of vgg16: average or max.", choices=("average", "max"))
     batch_norm: bool = option(
-        False, "Of vgg16: batch norm after convolutions, instead of dropout there."
+        False,
+        "Of vgg16 and resnet20: batch norm after convolutions; in vgg16 instead of dropout there.",
     )
     epochs: int = option(20, "Epochs; also the length of the schedule.", least=0)
     batch_size: int = option(100, "Images a step.", least=1)
@@ -94,8 +95,9 @@ class AnnSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("width", "hidden", "pooling", "batch_norm"):
-            if self.network != "vgg16" and getattr(self, name) != self.default(name):
-                raise ValueError(f"ann: {name} is for vgg16, got {self.network}")
+            networks = ("vgg16", "resnet20") if name == "batch_norm" else ("vgg16",)
+            if self.network not in networks and getattr(self, name) != self.default(name):
+                raise ValueError(f"ann: {name} is for {' and '.join(networks)}, got {self.network}")
         if self.nesterov and self.optimizer != "sgd":
             raise ValueError(f"ann: nesterov is for sgd, got {self.optimizer}")
 
@@ -210,7 +212,12 @@ def network(
             )
         return Diehl2015.preset(settings.dataset, hidden=hidden, dropout=settings.dropout)
     if settings.network == "resnet20":
-        return ResNet20(input_shape=shape, num_classes=classes, dropout=settings.dropout)
+        return ResNet20(
+            input_shape=shape,
+            num_classes=classes,
+            dropout=settings.dropout,
+            batch_norm=settings.batch_norm,
+        )
     if settings.network == "vgg":
         return VGG16(
             (16, 16, "P", 32, 32, "P", 64, 64),

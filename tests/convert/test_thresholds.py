@@ -272,6 +272,22 @@ def test_shapes_of_the_papers():
     assert [tuple(p.shape) for p in dense.parameters()] == [(1200, 784), (1200, 1200), (10, 1200)]
 
 
+def test_resnet20_with_batch_norm_follows_its_rates():
+    torch.manual_seed(0)
+    ann = ResNet20(4, 1, input_shape=(3, 8, 8), batch_norm=True, dropout=0.0).double()
+    norms = [m for m in ann.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert len(norms) == 3 + 2 * 3 + 2
+    # Statistics and factors that are not those of a new network.
+    for norm in norms:
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+        nn.init.uniform_(norm.running_mean, -0.2, 0.2)
+    ann.eval()
+    x = torch.rand(4, 3, 8, 8, dtype=torch.float64)
+    snn = snnfast.convert(ann, [x], method="max")
+    assert len(snn.thresholds) == 3 + 2 * 3
+    torch.testing.assert_close(snn(x, 2000), ann(x), rtol=0, atol=0.02 * ann(x).abs().max().item())
+
+
 def test_report_of_a_hand_worked_layer():
     model = nn.Sequential(nn.Linear(2, 3, bias=False), nn.ReLU(), nn.Linear(3, 2, bias=False))
     with torch.no_grad():

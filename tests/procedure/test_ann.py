@@ -64,8 +64,10 @@ def test_width_and_batch_norm_of_vgg16():
     assert layers[1] == [n // 2 for n in layers[0][:-1]] + [10]
     dropout = [[m.p for m in net.features if isinstance(m, nn.Dropout)] for net in (wide, half)]
     assert (set(dropout[0]), set(dropout[1])) == ({0.2}, {0.0})
-    norms = [sum(isinstance(m, nn.BatchNorm2d) for m in net.modules()) for net in (wide, half)]
-    assert norms == [0, 13]
+    resnet = ann.network(Ann().preset("cifar10", network="resnet20", batch_norm=True))
+    networks = (wide, half, resnet)
+    norms = [sum(isinstance(m, nn.BatchNorm2d) for m in net.modules()) for net in networks]
+    assert norms == [0, 13, 3 + 2 * 9 + 2]
 
 
 def test_layers_and_pooling_of_vgg16():
@@ -158,7 +160,7 @@ def test_augmentation_flips_half_of_the_images():
         ({"precision": "float16"}, "precision must be one of float32, bfloat16"),
         ({"width": 0.0}, "width must be more than 0"),
         ({"width": 0.5}, "width is for vgg16, got cnn"),
-        ({"batch_norm": True}, "batch_norm is for vgg16, got cnn"),
+        ({"batch_norm": True}, "batch_norm is for vgg16 and resnet20, got cnn"),
         ({"hidden": (9,)}, "hidden is for vgg16, got cnn"),
         ({"pooling": "max"}, "pooling is for vgg16, got cnn"),
         ({"nesterov": True}, "nesterov is for sgd, got adam"),

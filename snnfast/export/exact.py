@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from snnfast.nn import Recurrent, SpikeConv2d, SpikeLinear, reset
+from snnfast.nn.spike_conv2d import has_events
 from snnfast.nn.tracer import Tracer
 
 from .plan import Node, layers_of
@@ -171,7 +172,7 @@ def _ordered(name: str, product: nn.Linear | nn.Conv2d) -> nn.Module:
         product.in_channels, product.out_channels, cast("tuple[int, int]", product.kernel_size),
         product.stride, product.padding, product.dilation, product.groups, product.bias is not None,
     )  # fmt: skip
-    if not same._has_events():
+    if not has_events(same):
         return OrderedConv2d(product)
     same.method = "events"
     same.weight, same.bias = product.weight, product.bias

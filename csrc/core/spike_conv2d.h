@@ -34,7 +34,7 @@ inline int64_t conv_scratch(const SpikeConv2d& a) {
 // dense product multiplies.
 inline bool conv_by_events(int64_t nonzeros, const SpikeConv2d& a) {
   const int64_t lines = (a.O + kConvLine - 1) / kConvLine * kConvLine;
-  return 4 * static_cast<double>(nonzeros) * static_cast<double>(lines) <=
+  return 3 * static_cast<double>(nonzeros) * static_cast<double>(lines) <=
          static_cast<double>(a.N * a.C) * static_cast<double>(a.H * a.W) * static_cast<double>(a.O);
 }
 

@@ -33,6 +33,18 @@ MISTAKES = (
         "static_cast<double>(a.O) <=",
     ),
     (
+        "spike_conv2d: the gradient of x forgets to turn the weights round",
+        "snnfast/ops/spike_conv2d.py",
+        "weight.flip(2, 3).transpose(0, 1)",
+        "weight.transpose(0, 1)",
+    ),
+    (
+        "spike_conv2d: the padding of the gradient of x is that of x",
+        "snnfast/ops/spike_conv2d.py",
+        "h - 1 - padding_h,",
+        "padding_h,",
+    ),
+    (
         "spike_conv2d: padding of rows for columns",
         "snnfast/ops/spike_conv2d.py",
         "padding=(padding_h, padding_w)",

@@ -79,15 +79,35 @@ def _gradients(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
         # with create_graph=True the kernel says that it has no second derivative
         arguments = (x, weight, None, *ctx.more, grad)
         grad_weight = kernel(*arguments)
-    dense = [x_wanted, weight_wanted and not ctx.by_events, bias_wanted]
+    grad_x = _grad_x(x, weight, padding_h, padding_w, grad) if x_wanted else None
+    dense = [x_wanted and grad_x is None, weight_wanted and not ctx.by_events, bias_wanted]
     if not any(dense):
-        return None, grad_weight, *nothing[2:]
+        return grad_x, grad_weight, *nothing[2:]
     sizes, one = ctx.bias_sizes, [1, 1]
     padding = [padding_h, padding_w]
-    grad_x, dense_weight, grad_bias = torch.ops.aten.convolution_backward(
+    dense_x, dense_weight, grad_bias = torch.ops.aten.convolution_backward(
         grad, x, weight, sizes, one, padding, one, False, [0, 0], 1, dense
     )
-    return grad_x, dense_weight if grad_weight is None else grad_weight, grad_bias, *nothing[3:]
+    return (
+        dense_x if grad_x is None else grad_x,
+        dense_weight if grad_weight is None else grad_weight,
+        grad_bias,
+        *nothing[3:],
+    )
+
+
+def _grad_x(
+    x: Tensor, weight: Tensor, padding_h: int, padding_w: int, grad: Tensor
+) -> Tensor | None:
+    """The gradient of ``x`` as a convolution of ``grad``, by events where few of it are not 0; None: not so."""
+    h, w = weight.shape[2:]
+    channels, rows, columns = grad.shape[1:]
+    if channels > 2**20 or channels * (rows + 2 * h) * (columns + 2 * w) >= 2**31:
+        return None  # the kernel's keys are 32 bits wide
+    # Behind max pooling, and with surrogates that are 0 from some distance on, few are not 0.
+    turned = weight.flip(2, 3).transpose(0, 1)
+    arguments = (grad, turned, None, h - 1 - padding_h, w - 1 - padding_w, METHODS.index("auto"))
+    return torch.ops.snnfast.spike_conv2d_forward(*arguments)[0]  # type: ignore[no-any-return]
 
 
 # ---- what PyTorch knows of the kernels

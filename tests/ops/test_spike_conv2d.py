@@ -151,16 +151,39 @@ def test_nothing(shape):
 
 @pytest.mark.parametrize(
     ("nonzeros", "o", "by_events"),
-    [(0, 16, 1), (64, 16, 1), (65, 16, 0), (32, 8, 1), (33, 8, 0), (256, 16, 0)],
+    [(0, 16, 1), (85, 16, 1), (86, 16, 0), (42, 8, 1), (43, 8, 0), (256, 16, 0)],
 )
 def test_the_rule(nonzeros, o, by_events):
-    """A quarter of the pixels of whole lines of 16 outputs."""
+    """A third of the pixels of whole lines of 16 outputs."""
     x = torch.zeros(1, 4, 8, 8)
     x.view(-1)[torch.randperm(256)[:nonzeros]] = 1
     weight = torch.randn(o, 4, 3, 3)
     y, chosen = torch.ops.snnfast.spike_conv2d_forward(x, weight, None, 1, 1, 0)
     assert chosen.tolist() == [by_events]
     torch.testing.assert_close(y, functional.conv2d(x, weight, padding=1))
+
+
+@pytest.mark.parametrize("share", [0.1, 1.0])
+@pytest.mark.parametrize("size", SIZES)
+def test_the_gradient_of_x_by_events_is_the_dense_one(size, share):
+    x, weight, _, padding = sample(size, graded=True)
+    x.requires_grad_()
+    y = events(x, weight, padding=padding)
+    grad = spikes(y.shape, share, graded=True, seed=3)
+    with torch.profiler.profile() as profile:
+        (got,) = torch.autograd.grad(y, x, grad)
+    lines = -(-x.shape[1] // 16) * 16
+    few = 3 * int(grad.count_nonzero()) * lines <= grad.numel() * x.shape[1]
+    assert few == ("aten::conv2d" not in {event.name for event in profile.events()})
+    (want,) = torch.autograd.grad(functional.conv2d(x, weight, padding=padding), x, grad)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-12 * float(want.abs().max()))
+
+
+def test_the_gradient_of_x_with_more_pixels_than_keys_is_dense():
+    x = torch.zeros(1, 1, 1, 1, requires_grad=True)
+    weight = torch.ones(1, 1, 1, 1).expand(2**20 + 1, 1, 1, 1)
+    y = ops.spike_conv2d(x, weight, method="events")
+    assert torch.autograd.grad(y.sum(), x)[0].item() == 2**20 + 1
 
 
 class Convolutions(TorchDispatchMode):

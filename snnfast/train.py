@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from snnfast.checkpoint import CheckpointError, read_checkpoint, same_settings, write_checkpoint
+from snnfast.processes import Processes
 
 __all__ = ["Run", "Score", "evaluate", "fit", "largest"]
 
@@ -73,6 +74,12 @@ class Score:
     def state_dict(self) -> dict[str, Any]:
         """What was counted, as plain values and tensors."""
         return {"images": self.images, "loss": self._loss, "correct": self._correct}
+
+    def gather(self, processes: Processes) -> None:
+        """Counts what all processes have counted."""
+        counted = [self.images, float(self._loss), int(self._correct)]
+        images, self._loss, correct = processes.sums(counted)
+        self.images, self._correct = int(images), int(correct)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on counting from there."""
@@ -140,7 +147,8 @@ class Run:
                     part.load_state_dict(checkpoint[name])
             torch.set_rng_state(checkpoint["rng"])
             if torch.cuda.is_available() and checkpoint["rng_cuda"]:
-                torch.cuda.set_rng_state_all(checkpoint["rng_cuda"])
+                # As many as there are now: a run may go on with fewer GPUs.
+                torch.cuda.set_rng_state_all(checkpoint["rng_cuda"][: torch.cuda.device_count()])
             for name in self._plain:
                 setattr(self, name, checkpoint[name])
         except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -159,8 +167,10 @@ def fit(
     loss: Loss | None = None,
     augment: Callable[[Tensor], Tensor] | None = None,
     precision: torch.dtype = torch.float32,
+    clip: float | None = None,
     step: Step | None = None,
     order: Callable[[int], Tensor] | None = None,
+    processes: Processes | None = None,
     checkpoint: Path | None = None,
     save_every: float = float("inf"),
     progress: bool | None = None,
@@ -178,6 +188,12 @@ def fit(
     weights change (``loss`` and ``accuracy``), ``held_out_loss`` and ``held_out_accuracy``, ``seconds``, and the
     optimizer's ``lr``; accuracies in [0, 1].
 
+    With ``processes`` each computes its share of every batch; gradients and counts are gathered from all. Order and
+    augmentation are those of one process, so that the course of a run is that of one process with the same
+    ``batch_size``, to rounding, if its model draws no random numbers and normalises no batches: what a model draws
+    differs from process to process, and batch normalisation takes the statistics of a share. Checkpoints are written
+    after epochs, by the first process, and go on with any number of processes.
+
     Args:
         run: what is trained; its model may be on any device.
         train: images ``[N, ...]`` and labels int64 ``[N]``, on any device; shuffled every epoch.
@@ -187,9 +203,11 @@ def fit(
         loss: scores ``[B, classes]`` and labels ``[B]`` to a scalar; for a step and nothing held out it may be None.
         augment: changes the training images ``[B, ...]`` of a batch.
         precision: ``torch.bfloat16`` runs convolutions and products under autocast.
+        clip: the largest norm of a gradient, over all parameters; longer ones are cut. None: any.
         step: changes the weights by the images and labels of a batch, and returns what the model answered and the
             loss, or None for a rule without one; None: the optimizer follows the gradient of ``loss``.
         order: from the number of an epoch to the order of its images; None: at random.
+        processes: those that train together; None: this one alone. A ``step`` has one process.
         checkpoint: file written after every epoch.
         save_every: and after so many seconds within an epoch.
         progress: show a progress bar; None: if standard error is a terminal.
@@ -212,7 +230,18 @@ def fit(
         raise ValueError(f"fit: the epoch began with {len(run.order)} training images, got {n}")
     if held_out is not None and loss is None:
         raise ValueError("fit: held_out needs loss, by which it is scored, got None")
-    learn = _gradient_step(run, loss, precision) if step is None else step
+    if processes is not None and step is not None:
+        raise ValueError(
+            "fit: a rule with a step of its own trains in one process; several run seeds side by side (--seeds)"
+        )
+    learn = _gradient_step(run, loss, precision, clip, processes) if step is None else step
+    writes = processes is None or processes.rank == 0
+    if processes is not None:
+        save_every = float("inf")  # what was counted within an epoch lies with all of them
+        if not writes:
+            checkpoint = echo = after_batch = after_epoch = None
+            progress = False
+            run.score.start()  # the first one has what was counted before
     with _deterministic_convolutions():
         while run.epoch < epochs:
             title = f"epoch {run.epoch + 1}/{epochs}"
@@ -228,7 +257,8 @@ def fit(
                 ):
                     images = images if augment is None else augment(images)
                     outputs, value = learn(images, labels)
-                    run.score.add(outputs, labels, value)
+                    mine = labels if processes is None else labels[processes.share(len(labels))]
+                    run.score.add(outputs, mine, value)
                     run.images += len(labels)
                     if bar.update(len(labels)):
                         bar.set_postfix_str(str(run.score), refresh=False)
@@ -243,6 +273,8 @@ def fit(
                         if after_batch is not None:
                             after_batch(run)
                         clock = time.perf_counter()
+            if processes is not None:
+                run.score.gather(processes)
             row = run.score.row()
             if not row.get("loss", 0.0) < float("inf"):
                 raise ValueError(f"fit: the loss became {row['loss']} in {title}")
@@ -256,6 +288,7 @@ def fit(
                     loss=loss,
                     decide=run.score.decide,
                     precision=precision,
+                    processes=processes,
                 )
                 row |= {"held_out_loss": scored.loss, "held_out_accuracy": scored.accuracy}
             row |= {"seconds": run.seconds + time.perf_counter() - clock, **rate}
@@ -270,20 +303,49 @@ def fit(
     return run
 
 
-def _gradient_step(run: Run, loss: Loss | None, precision: torch.dtype) -> Step:
-    optimizer = run.optimizer
+def _gradient_step(
+    run: Run,
+    loss: Loss | None,
+    precision: torch.dtype,
+    clip: float | None,
+    processes: Processes | None,
+) -> Step:
+    optimizer, model = run.optimizer, run.model
     if optimizer is None or loss is None:
         raise ValueError("fit: run must have an optimizer, and loss be given, unless a step is")
 
+    def follow() -> None:
+        if clip is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), clip)
+        optimizer.step()
+
     def step(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        outputs = answer(run.model, images, precision)
+        outputs = answer(model, images, precision)
         value = loss(outputs, labels)
         optimizer.zero_grad()
         value.backward()
-        optimizer.step()
+        follow()
         return outputs, value
 
-    return step
+    if processes is None:
+        return step
+    parallel = processes.parallel(model)
+
+    def share_of_step(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        mine = processes.share(len(labels))
+        count = mine.stop - mine.start
+        # Who has none takes one that counts for nothing: all have to meet in the backward pass.
+        seen = mine if count else slice(1)
+        with processes.own_random_numbers(run.images):
+            outputs = answer(parallel, images[seen], precision)
+            value = loss(outputs, labels[seen])
+        optimizer.zero_grad()
+        # Gradients are averaged over processes, whose shares may differ.
+        (value * (count * processes.size / len(labels))).backward()
+        follow()
+        return outputs[:count], value
+
+    return share_of_step
 
 
 def _bar(title: str, images: int, done: int, progress: bool | None) -> Any:
@@ -326,18 +388,25 @@ def evaluate(
     decide: Decide = largest,
     batch_size: int = 500,
     precision: torch.dtype = torch.float32,
+    processes: Processes | None = None,
 ) -> Score:
     """Scores ``model`` on ``data`` in evaluation mode, which it is left in.
 
-    The random numbers of a stochastic encoding are drawn from torch's global generator, and its state is put back.
+    The random numbers of a stochastic encoding are drawn from torch's global generator, and its state is put back. With
+    ``processes`` each scores its share.
     """
     model.eval()
     score = Score(decide)
+    if processes is not None:
+        mine = processes.share(len(data[0]))
+        data = data[0][mine], data[1][mine]
     devices = {p.device for p in model.parameters() if p.is_cuda}
     with torch.no_grad(), torch.random.fork_rng(devices=[d.index for d in devices]):
         for images, labels in batches(model, data, batch_size):
             outputs = answer(model, images, precision)
             score.add(outputs, labels, loss(outputs, labels))
+    if processes is not None:
+        score.gather(processes)
     return score
 
 

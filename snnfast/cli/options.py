@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -155,7 +156,9 @@ def plain_errors() -> Iterator[None]:
 def chosen_device(name: str) -> torch.device:
     """The device that ``--device`` names, if it is there."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and "LOCAL_RANK" in os.environ:
+        name = f"cuda:{os.environ['LOCAL_RANK']}"  # torchrun: a GPU for each process
     try:
         device = torch.device(name)
     except RuntimeError:

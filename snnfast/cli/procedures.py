@@ -23,6 +23,7 @@ from snnfast.procedure import diehl_cook2015_readout as readout
 from snnfast.procedure.folder import locked
 from snnfast.procedure.repeats import RESULTS
 from snnfast.procedure.run import CHECKPOINT, Procedure
+from snnfast.processes import together
 
 Out = Annotated[
     Path | None, typer.Option(help="Folder of results; one in runs/ that says what if left out.")
@@ -60,14 +61,17 @@ def training(procedure: Procedure[Any]) -> Callable[..., None]:
         where: dict[str, Any] = {"root": data, "download": download}
         where["device"] = chosen_device(device)
         try:
-            if many:
-                of = range(settings.seed, settings.seed + (seeds or 1))
-                repeats = procedure.repeat(settings, of, folder, resume=resume, **where)
-                typer.echo(repeats.summary())
-            else:
-                where |= {"weights": weights, "monitor": monitor}
-                result = procedure.train(settings, folder, resume=resume, **where)
-                typer.echo(result.summary())
+            with together(where["device"]) as processes:
+                where["processes"] = processes
+                done: Any
+                if many:
+                    of = range(settings.seed, settings.seed + (seeds or 1))
+                    done = procedure.repeat(settings, of, folder, resume=resume, **where)
+                else:
+                    where |= {"weights": weights, "monitor": monitor}
+                    done = procedure.train(settings, folder, resume=resume, **where)
+                if processes is None or processes.rank == 0:
+                    typer.echo(done.summary())
         except KeyboardInterrupt:
             tell_interruption(folder / (RESULTS if many else CHECKPOINT))
 

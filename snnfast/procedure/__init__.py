@@ -7,7 +7,8 @@ A procedure takes a data set, what is to differ from the settings of docs/result
 from .ann import AnnOfDiehl2015, AnnOfSengupta2019
 from .bohte2002 import Spikeprop
 from .diehl_cook2015 import Stdp
-from .run import Procedure, Result
+from .result import Result
+from .run import Procedure
 from .sequence import Sequence
 from .tavanaei_maida2017 import BpStdp
 from .wu2018 import Stbp

@@ -16,7 +16,8 @@ from snnfast import backend, procedure, visual
 from snnfast.conversion import conversion_report
 from snnfast.nn import LIF
 from snnfast.procedure import conversion
-from snnfast.procedure.run import CHECKPOINT, Procedure, Result
+from snnfast.procedure.result import Result
+from snnfast.procedure.run import CHECKPOINT, Procedure
 
 TIMED_SHAPE = (32, 64, 1024)
 

@@ -20,7 +20,8 @@ from snnfast.monitoring import Monitor
 from snnfast.procedure import diehl_cook2015_readout as readout
 from snnfast.procedure import images
 from snnfast.procedure.figures import Draw
-from snnfast.procedure.run import WATCHED, Data, Procedure, Result
+from snnfast.procedure.result import Result
+from snnfast.procedure.run import WATCHED, Data, Procedure
 from snnfast.procedure.settings import Settings, option
 from snnfast.train import Run, Score
 

@@ -12,7 +12,8 @@ from tqdm import tqdm
 from snnfast.checkpoint import CheckpointError, read_checkpoint, same_settings, write_checkpoint
 from snnfast.learning.labels import UNASSIGNED, VOTES, Assignment, assign_labels, predict
 from snnfast.model import DiehlAndCook2015
-from snnfast.procedure.run import Data, Result
+from snnfast.procedure.result import Result
+from snnfast.procedure.run import Data
 from snnfast.train import Run
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from snnfast.checkpoint import CheckpointError, same_settings
 from snnfast.procedure.folder import write_json
 from snnfast.procedure.settings import Settings
+from snnfast.processes import Processes
 
 RESULTS = "results.json"
 
@@ -86,6 +87,7 @@ def repeat(
     out: Path,
     *,
     resume: bool = False,
+    processes: Processes | None = None,
     progress: bool | None = None,
 ) -> Repeats:
     """Trains anew for every seed, and with ``settings.folds`` for every fold of every seed.
@@ -99,6 +101,8 @@ def repeat(
         seeds: at least one.
         out: folder, made if missing.
         resume: leave out the runs that ``out`` has results of, which must be of the same settings.
+        processes: run side by side, each other runs, gathered after each; the first one writes. None: one after the
+            other.
         progress: show a progress bar; None: if standard error is a terminal.
 
     Raises:
@@ -116,21 +120,43 @@ def repeat(
         raise exists(path)
     known = {(run["seed"], run["fold"]): run for run in (_read(path, plain) if resume else [])}
     wanted = [(seed, fold) for seed in seeds for fold in range(folds or 1)]
-    disable = None if progress is None else not progress
-    for seed, fold in tqdm(wanted, unit="run", disable=disable, leave=False, dynamic_ncols=True):
-        if (seed, fold) in known:
-            continue
-        by: dict[str, Any] = {"fold": fold, "split_seed": seed if folds else 0}
-        start = time.perf_counter()
-        finished = trial(replace(settings, seed=seed, **{name: by[name] for name in cut}))
-        known[seed, fold] = {
-            "seed": seed,
-            "fold": fold,
-            **asdict(finished),
-            "seconds": time.perf_counter() - start,
-        }
-        write_json(path, {"settings": plain, "runs": list(known.values())})
+    left = [key for key in wanted if key not in known]
+    size = 1 if processes is None else processes.size
+    if processes is not None:
+        processes.wait()  # all have read what was there before the first one writes
+    writes = processes is None or processes.rank == 0
+    disable = True if not writes else None if progress is None else not progress
+    bar = tqdm(
+        total=len(wanted),
+        initial=len(wanted) - len(left),
+        unit="run",
+        disable=disable,
+        leave=False,
+        dynamic_ncols=True,
+    )
+    with bar:
+        for begin in range(0, len(left), size):
+            now = left[begin : begin + size]
+            place = 0 if processes is None else processes.rank
+            mine = _run(trial, settings, now[place], cut) if place < len(now) else {}
+            every = [mine] if processes is None else processes.gather(mine)
+            known |= dict(zip(now, every))
+            bar.update(len(now))
+            if writes:
+                write_json(path, {"settings": plain, "runs": list(known.values())})
     return Repeats(settings, [known[key] for key in wanted], out)
+
+
+def _run(
+    trial: Callable[[Any], Trial], settings: Settings, key: tuple[int, int], cut: set[str]
+) -> dict[str, Any]:
+    """A row of the results: the run of a seed and a fold."""
+    seed, fold = key
+    by: dict[str, Any] = {"fold": fold, "split_seed": seed if _folds(settings) else 0}
+    start = time.perf_counter()
+    finished = trial(replace(settings, seed=seed, **{name: by[name] for name in cut}))
+    seconds = time.perf_counter() - start
+    return {"seed": seed, "fold": fold, **asdict(finished), "seconds": seconds}
 
 
 def exists(path: Path) -> FileExistsError:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
@@ -14,11 +15,13 @@ from tqdm import tqdm
 
 from snnfast.checkpoint import CheckpointError, load_weights, read_checkpoint, same_settings
 from snnfast.data.own import label_of
-from snnfast.monitoring import Activity, Monitor
+from snnfast.monitoring import Monitor
 from snnfast.procedure import repeats
 from snnfast.procedure.figures import Draw, Figures
 from snnfast.procedure.folder import locked, write_json
+from snnfast.procedure.result import Result
 from snnfast.procedure.settings import Settings
+from snnfast.processes import Processes
 from snnfast.train import Decide, Part, Run, Score, evaluate, fit, largest
 
 if TYPE_CHECKING:
@@ -44,61 +47,6 @@ class Data:
         return self.train[0].device
 
 
-@dataclass(frozen=True)
-class Result:
-    """A finished run.
-
-    Attributes:
-        settings: what decided it.
-        run: model and history.
-        split: what was scored, "test" or "validation"; never the test part with ``settings.validate``.
-        accuracy: there, in [0, 1].
-        measured: more numbers, by name.
-        remarks: lines of the summary.
-        out: folder of its files; None if there are none.
-        activity: what the network did for the first 500 samples held out; None unless asked for.
-    """
-
-    settings: Settings
-    run: Run
-    split: str
-    accuracy: float
-    measured: Mapping[str, Any] = field(default_factory=dict)
-    remarks: Sequence[str] = ()
-    out: Path | None = None
-    activity: Activity | None = None
-
-    @property
-    def model(self) -> nn.Module:
-        """The trained network."""
-        return self.run.model
-
-    @property
-    def seconds(self) -> float:
-        """Training and watching, over all epochs, interruptions not counted."""
-        return sum(row["seconds"] for row in self.run.history)
-
-    def summary(self) -> str:
-        """The result in some lines."""
-        cycles = self.measured.get("converged")
-        learned = "" if cycles is None else f", learned after {cycles} cycles"
-        lines = [
-            f"{self.split} accuracy {100 * self.accuracy:.2f} % after {self.run.epoch} epochs{learned}, "
-            f"{self.seconds:.1f} s",
-            *self.remarks,
-        ]
-        if self.activity is not None:
-            lines += ["", self.activity.table(), ""]
-        if self.out is not None:
-            lines.append(f"{self.out}: {', '.join(files(self.out))}")
-        return "\n".join(lines)
-
-
-def files(folder: Path) -> list[str]:
-    """Names of what a run wrote into its folder."""
-    return sorted(p.name for p in folder.iterdir() if p.is_file() and p.name[0] != ".")
-
-
 class Procedure(Generic[S]):
     """A training procedure; those of the package say what is their own: settings, model, learning, figures.
 
@@ -118,13 +66,23 @@ class Procedure(Generic[S]):
         Args:
             dataset: one of the data sets of the settings.
             out: folder of checkpoint, result and figures; None: nothing is written.
-            **options: ``root``, ``download``, ``device``, ``resume``, ``weights``, ``monitor``, ``progress``, ``echo``
-                of :meth:`train`, and any setting that is to differ from the preset.
+            **options: ``root``, ``download``, ``device``, ``resume``, ``weights``, ``monitor``, ``processes``,
+                ``progress``, ``echo`` of :meth:`train`, and any setting that is to differ from the preset.
 
         Raises:
             TypeError, ValueError: for a setting of another name, or a value of wrong type or range.
         """
-        names = ("root", "download", "device", "resume", "weights", "monitor", "progress", "echo")
+        names = [
+            "root",
+            "download",
+            "device",
+            "resume",
+            "weights",
+            "monitor",
+            "processes",
+            "progress",
+            "echo",
+        ]
         how = {name: options.pop(name) for name in names if name in options}
         chosen = options if dataset is None else {"dataset": dataset, **options}
         return self.train(
@@ -249,6 +207,7 @@ class Procedure(Generic[S]):
         resume: bool = False,
         weights: str | Path | None = None,
         monitor: bool = False,
+        processes: Processes | None = None,
         progress: bool | None = None,
         echo: Callable[[str], object] | None = tqdm.write,
     ) -> Result:
@@ -264,6 +223,8 @@ class Procedure(Generic[S]):
             weights: checkpoint whose weights to start from, of a run with the same network; unused when resuming.
             monitor: count what the trained network does; see :func:`snnfast.monitor`. Its figures are
                 ``monitor_*.png``.
+            processes: those that train this run together, each on its ``device``; see :func:`snnfast.train.fit`. The
+                first one writes and tells. None: this one alone.
             progress: progress bar; see :func:`snnfast.train.fit`.
             echo: takes a line an epoch; None for silence.
 
@@ -274,19 +235,19 @@ class Procedure(Generic[S]):
             OSError: ``out`` cannot be written.
             ValueError, ImportError: see :meth:`load`.
         """
-        said: dict[str, Any] = {"progress": progress, "echo": echo}
+        said: dict[str, Any] = {"progress": progress, "echo": echo, "processes": processes}
         if out is None:
             if resume:
                 raise ValueError(f"{self.name}: resume needs out, the folder of the run, got None")
-            data = self.load(settings, root, download=download, device=device)
+            data = self._load(settings, root, download, device, processes)
             run = self.prepare(settings, data)
             if weights is not None:
                 load_weights(run.model, Path(weights))
             self.fit(settings, run, data, **said)
             result = self.result(settings, run, data, progress=progress)
             return self._watched(result, data) if monitor else result
-        checkpoint = out / CHECKPOINT
-        with locked(out):
+        checkpoint, writes = out / CHECKPOINT, processes is None or processes.rank == 0
+        with locked(out) if writes else nullcontext():
             # What is wrong with a checkpoint is told before the data are read, what is wrong with the folder before
             # the first epoch.
             if resume:
@@ -294,14 +255,19 @@ class Procedure(Generic[S]):
                 same_settings(checkpoint, stored, settings.plain())
             elif checkpoint.exists():
                 raise repeats.exists(checkpoint)
-            data = self.load(settings, root, download=download, device=device)
+            data = self._load(settings, root, download, device, processes)
             run = self.prepare(settings, data)
-            figures = Figures(out, self.figures(settings, run, data))
             if resume:
                 run.load(checkpoint)
-            else:
-                if weights is not None:
-                    load_weights(run.model, Path(weights))
+            elif weights is not None:
+                load_weights(run.model, Path(weights))
+            if processes is not None:
+                processes.wait()  # all have seen what was there before the first one writes
+            if not writes:
+                self.fit(settings, run, data, **said)
+                return self.result(settings, run, data, progress=False)
+            figures = Figures(out, self.figures(settings, run, data))
+            if not resume:
                 run.save(checkpoint)
             said |= {"checkpoint": checkpoint, "save_every": SAVE_EVERY}
             if self.figures_within_epochs:
@@ -310,6 +276,25 @@ class Procedure(Generic[S]):
             figures.finish(run)
             result = self.result(settings, run, data, out, progress=progress)
             return self._watched(result, data) if monitor else result
+
+    def _load(
+        self,
+        settings: S,
+        root: str | Path | None,
+        download: bool,
+        device: torch.device | str,
+        processes: Processes | None,
+    ) -> Data:
+        """As :meth:`load`; of several processes the first one alone downloads, before the others look."""
+        how: dict[str, Any] = {"device": device}
+        if processes is None or not download:
+            return self.load(settings, root, download=download, **how)
+        if processes.rank:
+            processes.wait()
+        data = self.load(settings, root, download=processes.rank == 0, **how)
+        if not processes.rank:
+            processes.wait()
+        return data
 
     def fit(self, settings: S, run: Run, data: Data, **options: Any) -> Run:
         """Trains ``run`` to its end; ``options`` as of :func:`snnfast.train.fit`."""
@@ -366,6 +351,7 @@ class Procedure(Generic[S]):
         out: Path,
         *,
         resume: bool = False,
+        processes: Processes | None = None,
         progress: bool | None = None,
         **where: Any,
     ) -> repeats.Repeats:
@@ -378,8 +364,11 @@ class Procedure(Generic[S]):
             result = self.train(this, progress=False, echo=None, **where)
             return repeats.Trial(result.accuracy, result.measured.get("converged"))
 
-        with locked(out):
-            return repeats.repeat(trial, settings, seeds, out, resume=resume, progress=progress)
+        writes = processes is None or processes.rank == 0
+        with locked(out) if writes else nullcontext():
+            return repeats.repeat(
+                trial, settings, seeds, out, resume=resume, processes=processes, progress=progress
+            )
 
     def stored(self, folder: Path) -> S:
         """The settings of the run in ``folder``.

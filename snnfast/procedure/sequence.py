@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,11 +122,11 @@ class Sequence(Procedure[SequenceSettings]):
 
     def learning(self, settings: SequenceSettings, run: Run, data: Data) -> dict[str, Any]:
         """Arguments of :func:`snnfast.train.fit`."""
-        optimizer = run.optimizer or self.optimizer(settings, run.model)
+        # Recurrence makes some gradients very long.
         return {
             "batch_size": settings.batch_size,
             "loss": cross_entropy,
-            "step": step(run, optimizer, settings.clip),
+            "clip": settings.clip,
         }
 
     def measured(
@@ -180,20 +180,3 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     places = classes ** torch.arange(logits.shape[1], device=labels.device)
     digits = labels[:, None] // places % classes
     return F.cross_entropy(logits.flatten(0, 1), digits.flatten())
-
-
-def step(
-    run: Run, optimizer: torch.optim.Optimizer, clip: float
-) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """A step of the optimizer along the gradient, cut to the norm ``clip``: recurrence makes some very long."""
-
-    def learn(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        logits = run.model(x)
-        value = cross_entropy(logits, labels)
-        optimizer.zero_grad()
-        value.backward()
-        nn.utils.clip_grad_norm_(run.model.parameters(), clip)
-        optimizer.step()
-        return logits, value
-
-    return learn

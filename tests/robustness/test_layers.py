@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[2] / "snnfast"
 # docs/architecture.md draws the layers.
 LAYERS = {
     "what everything stands on": """
-        check table surrogate checkpoint plasticity visual.style visual.output backend
+        check table surrogate checkpoint processes plasticity visual.style visual.output backend
         visual.activity visual.layers visual.conversion visual.training visual.weights visual.timing
         memory info visual visualizer
     """,
@@ -71,7 +71,7 @@ LAYERS = {
         threshold optimizer
     """,
     "load, train, score: every procedure": """
-        procedure.figures procedure.folder procedure.settings procedure.repeats procedure.run
+        procedure.figures procedure.folder procedure.settings procedure.result procedure.repeats procedure.run
         procedure.samples procedure.images procedure.sequence procedure.wu2018 procedure.tavanaei_maida2017
         procedure.ann procedure.diehl_cook2015_readout procedure.bohte2002_figures
         procedure.conversion procedure.diehl_cook2015 procedure.bohte2002 procedure

@@ -1,0 +1,88 @@
+"""The processes that ``torchrun`` started together: who does what, and what they tell each other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+__all__ = ["Processes", "together"]
+
+T = TypeVar("T")
+
+
+class Processes:
+    """This process among ``size`` that run the same program, by ``torch.distributed``.
+
+    Attributes:
+        rank: its number, from 0; only the first one writes.
+        size: how many there are.
+        device: where it runs.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.rank, self.size = distributed.get_rank(), distributed.get_world_size()
+        self.device = device
+
+    def share(self, total: int) -> slice:
+        """Its part of so many samples: the parts of all follow each other, and differ by one at most."""
+        small, more = divmod(total, self.size)
+        begin = self.rank * small + min(self.rank, more)
+        return slice(begin, begin + small + (self.rank < more))
+
+    def sums(self, values: list[float]) -> list[float]:
+        """Sums over all processes."""
+        kind = torch.float64
+        total = torch.tensor(values, dtype=kind, device=self.device)
+        distributed.all_reduce(total)
+        found: list[float] = total.tolist()
+        return found
+
+    def gather(self, value: T) -> list[T]:
+        """What every process has, plain values, in the order of their numbers."""
+        every: list[Any] = [None] * self.size
+        distributed.all_gather_object(every, value)
+        return every
+
+    def wait(self) -> None:
+        """Until all are here."""
+        distributed.barrier()
+
+    def parallel(self, model: nn.Module) -> nn.Module:
+        """``model`` with its gradients averaged over all processes when a backward pass ends."""
+        ids = [self.device] if self.device.type == "cuda" else None
+        return DistributedDataParallel(model, device_ids=ids)
+
+    @contextmanager
+    def own_random_numbers(self, sample: int) -> Iterator[None]:
+        """Draws inside differ by process and ``sample``, the number of a batch's first; no generator moves."""
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(int(torch.randint(2**62, ())) + sample * self.size + self.rank)
+            yield
+
+
+@contextmanager
+def together(device: torch.device) -> Iterator[Processes | None]:
+    """The processes of ``torchrun``, joined for a while; None for a program that runs alone.
+
+    NCCL joins GPUs, Gloo CPUs.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        yield None
+        return
+    joined = distributed.is_initialized()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if not joined:
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Processes(device)
+    finally:
+        if not joined:
+            distributed.destroy_process_group()

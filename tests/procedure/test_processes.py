@@ -1,0 +1,144 @@
+"""Several processes of ``torchrun`` train one network together, or seeds side by side."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from snnfast import procedure
+from snnfast.processes import Processes
+from snnfast.train import Run, fit
+
+# Two commands in one start of two processes: what costs time is to import PyTorch.
+COMMANDS = """
+import sys
+from torch import distributed
+from snnfast.cli import app
+
+distributed.init_process_group("gloo")
+for command in sys.argv[1:]:
+    app(command.split("|"), standalone_mode=False)
+distributed.destroy_process_group()
+"""
+STBP = {
+    "hidden": (60,),
+    "num_steps": 8,
+    "encoding": "direct",
+    "epochs": 3,
+    "batch_size": 16,
+    "shift": 1.0,
+    "lr": 0.02,
+}
+
+
+@pytest.fixture
+def images(tmp_path):
+    """37 images in three classes: the last batch has 5, of which the processes get 3 and 2."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(37) % 3
+    x = (rng.random((37, 1, 6, 6)) * 150).astype(np.uint8)
+    x[np.arange(37), :, 2 * labels] = 255
+    path = tmp_path / "own.npz"
+    np.savez(path, train_images=x, train_labels=labels, test_images=x[:11], test_labels=labels[:11])
+    return path
+
+
+def two(commands, folder):
+    script = folder / "commands.py"
+    script.write_text(COMMANDS)
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
+    done = subprocess.run(
+        [*torchrun, str(script), *commands],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="PyTorch without Gloo")
+def test_two_processes_train_as_one_and_seeds_side_by_side(images, tmp_path, monkeypatch):
+    dataset = str(images)
+    alone = procedure.stbp(dataset, **STBP, echo=None, progress=False)
+    out, seeds = tmp_path / "together", tmp_path / "seeds"
+
+    class Interrupted(Exception):  # noqa: N818
+        pass
+
+    def interrupt(run: Run) -> None:
+        raise Interrupted
+
+    # One epoch in this process alone; two more in two.
+    settings = procedure.stbp.preset(dataset, **STBP)
+    data = procedure.stbp.load(settings)
+    run = procedure.stbp.prepare(settings, data)
+    out.mkdir()
+    how = procedure.stbp.learning(settings, run, data)
+    with pytest.raises(Interrupted):
+        fit(run, data.train, data.held_out, epochs=3, **how, checkpoint=out / "checkpoint.pt",
+            after_epoch=interrupt, echo=None, progress=False)  # fmt: skip
+
+    options = [
+        f"--dataset|{dataset}",
+        "--hidden|60",
+        "--steps|8",
+        "--encoding|direct",
+        "--epochs|3",
+        "--shift|1",
+        "--lr|0.02",
+    ]
+    stbp = "|".join(["train", "stbp", *options, "--batch-size|16", f"--out|{out}", "--resume"])
+    xor = f"train|spikeprop|--dataset|xor|--epochs|3|--seeds|3|--out|{seeds}"
+    done = two([stbp, xor], tmp_path)
+    assert done.stdout.count("test accuracy") == 2, "one process tells"
+
+    result = json.loads((out / "result.json").read_text())
+    assert len({row["loss"] for row in result["history"]}) == 3
+    for mine, theirs in zip(result["history"], alone.run.history):
+        for name in ("loss", "accuracy", "held_out_loss", "held_out_accuracy"):
+            assert mine[name] == pytest.approx(theirs[name], rel=1e-4), name
+    assert result["accuracy"] == pytest.approx(alone.accuracy)
+    # What two processes have written goes on in one.
+    _, again, _ = procedure.stbp.reopen(out)
+    assert again.epoch == 3
+
+    rows = json.loads((seeds / "results.json").read_text())["runs"]
+    want = procedure.spikeprop.repeat(
+        procedure.spikeprop.preset("xor", epochs=3), range(3), tmp_path / "alone", progress=False
+    )
+    assert [row["seed"] for row in rows] == [0, 1, 2]
+    assert [row["accuracy"] for row in rows] == [row["accuracy"] for row in want.runs]
+
+
+def test_a_rule_of_its_own_has_one_process():
+    run = Run(torch.nn.Linear(1, 1))
+    with pytest.raises(
+        ValueError, match=r"^fit: a rule with a step of its own trains in one.*--seeds"
+    ):
+        fit(run, (torch.zeros(1, 1), torch.zeros(1)), None, epochs=1, batch_size=1,
+            step=lambda x, y: (x, None), processes=object())  # fmt: skip
+
+
+@pytest.mark.parametrize(("size", "total"), [(2, 5), (3, 2), (4, 8)])
+def test_shares_follow_each_other(size, total):
+    shares = []
+    for rank in range(size):
+        one = object.__new__(Processes)
+        one.rank, one.size = rank, size
+        shares.append(range(total)[one.share(total)])
+    assert [i for share in shares for i in share] == list(range(total))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1

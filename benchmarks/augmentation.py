@@ -29,7 +29,7 @@ BATCHES = 400
 
 
 def prepare(task: Task) -> Prepared:
-    from snnfast.procedure import ann, vgg16
+    from snnfast.procedure import classifier, vgg16
     from snnfast.procedure.run import Data
 
     batch, *size = task.shape
@@ -37,7 +37,7 @@ def prepare(task: Task) -> Prepared:
     images = torch.randint(256, (BATCHES * batch, *size), dtype=torch.uint8)
     part = torch.empty(1, *size, device=task.device), torch.zeros(1, dtype=torch.int64)
     run = vgg16.prepare(settings, Data(part, part))
-    augment = ann.augment(settings)
+    augment = classifier.augment(settings)
     assert augment is not None
     order = torch.randperm(len(images))[:batch]
     if task.implementation == FLOOR:

@@ -10,6 +10,7 @@ from .diehl_cook2015 import Stdp
 from .result import Result
 from .run import Procedure
 from .sequence import Sequence
+from .spiking_vgg import SpikingVgg
 from .tavanaei_maida2017 import BpStdp
 from .wu2018 import Stbp
 
@@ -20,7 +21,8 @@ bp_stdp = BpStdp()
 diehl2015 = AnnOfDiehl2015()
 vgg16 = AnnOfSengupta2019()
 sequence = Sequence()
-PROCEDURES = (stbp, stdp, spikeprop, bp_stdp, diehl2015, vgg16, sequence)
+spiking_vgg = SpikingVgg()
+PROCEDURES = (stbp, stdp, spikeprop, bp_stdp, diehl2015, vgg16, spiking_vgg, sequence)
 
 __all__ = [
     "Procedure",
@@ -29,6 +31,7 @@ __all__ = [
     "diehl2015",
     "sequence",
     "spikeprop",
+    "spiking_vgg",
     "stbp",
     "stdp",
     "vgg16",

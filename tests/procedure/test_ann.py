@@ -8,7 +8,7 @@ from torch import nn
 
 import snnfast
 from snnfast.checkpoint import CheckpointError
-from snnfast.procedure import Procedure, ann, diehl2015
+from snnfast.procedure import Procedure, ann, classifier, diehl2015
 from snnfast.procedure.ann import Ann
 
 
@@ -145,9 +145,9 @@ def test_every_network_takes_the_images_of_its_preset(network):
 def test_augmentation_flips_half_of_the_images():
     torch.manual_seed(0)
     x = torch.rand(200, 1, 4, 4)
-    flipped = (ann.augment(short(flip=True))(x) != x).flatten(1).any(1)
+    flipped = (classifier.augment(short(flip=True))(x) != x).flatten(1).any(1)
     assert 70 < flipped.sum() < 130
-    assert ann.augment(short()) is None
+    assert classifier.augment(short()) is None
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from torch.nn import functional as F  # noqa: N812
 from torchvision import io
 from torchvision.transforms import functional as vision
 
-from snnfast.procedure import ann, images, vgg16
+from snnfast.procedure import classifier, images, vgg16
 
 
 def test_a_crop_is_a_window_of_the_padded_image():
@@ -37,12 +37,12 @@ def test_a_training_batch_of_cifar10_is_cropped_mirrored_and_normalised():
     settings = vgg16.preset("cifar10")
     x = torch.randint(256, (40, 3, 32, 32), dtype=torch.uint8)
     torch.manual_seed(1)
-    changed = ann.augment(settings)(x)
+    changed = classifier.augment(settings)(x)
     torch.manual_seed(1)
     expected = images.normalize("cifar10", images.flip(images.crop(x, 4)))
     torch.testing.assert_close(changed, expected, rtol=0, atol=0)
     assert changed.ne(images.normalize("cifar10", x)).flatten(1).any(1).sum() > 30
-    plain = ann.augment(vgg16.preset("cifar10", crop=0, flip=False))(x)
+    plain = classifier.augment(vgg16.preset("cifar10", crop=0, flip=False))(x)
     torch.testing.assert_close(plain, images.normalize("cifar10", x), rtol=0, atol=0)
 
 

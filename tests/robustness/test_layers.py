@@ -65,7 +65,7 @@ LAYERS = {
     "the papers' networks": """
         model.manual model.diehl_cook2015_settings model.diehl_cook2015_parts
         model.diehl_cook2015 model.tavanaei_maida2017 model.travanaei_maida2017 model.bohte2002
-        model.sequence model.wu2018 model.resnet20 model.diehl2015 model.vgg16 model
+        model.sequence model.wu2018 model.spiking_vgg model.resnet20 model.diehl2015 model.vgg16 model
     """,
     "names of n3ml's manual": """
         threshold optimizer
@@ -73,7 +73,8 @@ LAYERS = {
     "load, train, score: every procedure": """
         procedure.figures procedure.folder procedure.settings procedure.result procedure.repeats procedure.run
         procedure.samples procedure.images procedure.sequence procedure.wu2018 procedure.tavanaei_maida2017
-        procedure.ann procedure.diehl_cook2015_readout procedure.bohte2002_figures
+        procedure.classifier procedure.ann procedure.spiking_vgg procedure.diehl_cook2015_readout
+        procedure.bohte2002_figures
         procedure.conversion procedure.diehl_cook2015 procedure.bohte2002 procedure
         procedure.demo
     """,

@@ -24,7 +24,7 @@ NAMES = {
     "snnfast.export": "CExport Layer Loss export_c",
     "snnfast.monitoring": "Activity Monitor NeuronActivity ProductActivity monitor",
     "snnfast.nir": "CubaLI Graph Scale SumPool2d Threshold from_nir read to_nir write",
-    "snnfast.procedure": "Procedure Result bp_stdp diehl2015 sequence spikeprop stbp stdp vgg16",
+    "snnfast.procedure": "Procedure Result bp_stdp diehl2015 sequence spikeprop spiking_vgg stbp stdp vgg16",
     "snnfast.threshold": "activation_based spikenorm",
     "snnfast.encoder": (
         "BernoulliEncoder LatencyEncoder PoissonEncoder PopulationEncoder RegularEncoder "
@@ -32,7 +32,7 @@ NAMES = {
     ),
     "snnfast.learning": "STDP Assignment BpStdp SpikePropDescent assign_labels predict",
     "snnfast.model": (
-        "Bohte2002 Diehl2015 DiehlAndCook2015 ResNet20 SNN_Diehl2015 SequenceNetwork SResNet20 SVGG16 "
+        "Bohte2002 Diehl2015 DiehlAndCook2015 ResNet20 SNN_Diehl2015 SequenceNetwork SpikingVGG SResNet20 SVGG16 "
         "TavanaeiAndMaida2017 TravanaeiAndMaida2017 VGG16 Wu2018"
     ),
     "snnfast.optimizer": "Bohte TavanaeiAndMaida",

@@ -1,0 +1,132 @@
+"""Training of classifiers of images by the gradient of their cross entropy: settings, optimizer, augmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from snnfast.procedure import images
+from snnfast.procedure.images import IMAGE_SHAPES
+from snnfast.procedure.run import Data, Procedure
+from snnfast.procedure.settings import Settings, option
+from snnfast.train import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierSettings(Settings):
+    """What such procedures have in common."""
+
+    dataset: str = option(
+        "digits",
+        "digits (in the package), mnist, cifar10, or your own images: a file .npz or .pt, a folder with train/CLASS/* "
+        "and test/CLASS/*, module:function, or a set of torchvision by name.",
+        choices=tuple(IMAGE_SHAPES),
+        own=True,
+    )
+    epochs: int = option(20, "Epochs; also the length of the schedule.", least=0)
+    batch_size: int = option(100, "Images a step.", least=1)
+    optimizer: str = option("adam", "adam, or sgd with momentum 0.9.", choices=("adam", "sgd"))
+    nesterov: bool = option(False, "Of sgd: Nesterov's momentum.")
+    weight_decay: float = option(
+        0.0, "Part of every parameter that is added to its gradient.", least=0
+    )
+    label_smoothing: float = option(
+        0.0, "Part of a label that is spread over all classes.", least=0, below=1
+    )
+    lr: float = option(1e-3, "Largest learning rate.", above=0)
+    schedule: str = option(
+        "cosine",
+        "Of the learning rate, which holds for an epoch: cosine to 0; one-cycle, from lr / 25 up, then to nearly 0.",
+        choices=("cosine", "one-cycle"),
+    )
+    warm_up: float = option(
+        0.3, "Of one-cycle: part of the epochs in which the rate goes up.", above=0, below=1
+    )
+    precision: str = option(
+        "float32",
+        "float32, or bfloat16 for products and convolutions; weights stay float32.",
+        choices=("float32", "bfloat16"),
+    )
+    crop: int = option(
+        0, "Augmentation: pixels of black border, before images are cut to their size.", least=0
+    )
+    shift: float = option(0.0, "Augmentation: pixels, up to which images are shifted.", least=0)
+    rotate: float = option(0.0, "Augmentation: degrees, up to which they are rotated.", least=0)
+    scale: float = option(0.0, "Augmentation: fraction, up to which they are scaled.", least=0)
+    flip: bool = option(False, "Augmentation: every second image on average is mirrored.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.nesterov and self.optimizer != "sgd":
+            raise ValueError(f"{self.name}: nesterov is for sgd, got {self.optimizer}")
+
+
+C = TypeVar("C", bound=ClassifierSettings)
+
+
+class Classifier(Procedure[C]):
+    """Classifiers of images, trained by cross entropy."""
+
+    load = staticmethod(images.load)
+
+    def optimizer(self, settings: C, model: nn.Module) -> torch.optim.Optimizer:
+        """Adam, or SGD."""
+        parameters, decay = model.parameters(), settings.weight_decay
+        if settings.optimizer == "adam":
+            return torch.optim.Adam(parameters, settings.lr, weight_decay=decay)
+        return torch.optim.SGD(
+            parameters, settings.lr, momentum=0.9, weight_decay=decay, nesterov=settings.nesterov
+        )
+
+    def scheduler(
+        self, settings: C, optimizer: torch.optim.Optimizer
+    ) -> torch.optim.lr_scheduler.LRScheduler | None:
+        """A cosine, or one cycle."""
+        if settings.schedule == "cosine":
+            return super().scheduler(settings, optimizer)
+        # One step more than epochs: the last epoch learns, too.
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimizer,
+            settings.lr,
+            max(settings.epochs, 1) + 1,
+            pct_start=settings.warm_up,
+            cycle_momentum=False,
+        )
+
+    def learning(self, settings: C, run: Run, data: Data) -> dict[str, Any]:
+        """Arguments of :func:`snnfast.train.fit`."""
+        return {
+            "batch_size": settings.batch_size,
+            "loss": partial(F.cross_entropy, label_smoothing=settings.label_smoothing),
+            "augment": augment(settings),
+            "precision": getattr(torch, settings.precision),
+        }
+
+
+def augment(settings: ClassifierSettings) -> Callable[[Tensor], Tensor] | None:
+    """From the training images of a batch to what the network takes, changed at random; None if nothing changes."""
+    move = images.augmentation(settings)
+    changes: list[Callable[[Tensor], Tensor]] = []
+    if settings.crop:
+        changes.append(partial(images.crop, padding=settings.crop))
+    if settings.flip:
+        changes.append(images.flip)
+    if settings.dataset in images.NORMALISATION:
+        changes.append(partial(images.normalize, settings.dataset))
+    if move is not None:
+        changes.append(move)
+    if not changes:
+        return None
+
+    def change(batch: Tensor) -> Tensor:
+        for one in changes:
+            batch = one(batch)
+        return batch
+
+    return change

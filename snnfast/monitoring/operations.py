@@ -12,7 +12,9 @@ import copy
 import torch
 from torch import Tensor, nn
 
-__all__ = ["active_inputs", "are_spikes", "fan_out", "is_product", "sample_dims"]
+from snnfast import check
+
+__all__ = ["active_inputs", "are_spikes", "arriving", "fan_out", "is_product", "sample_dims"]
 
 # Each with the dimensions of a sample.
 _PRODUCTS: dict[type[nn.Module], int] = {
@@ -45,6 +47,28 @@ def active_inputs(product: nn.Module, x: Tensor) -> Tensor:
     """How often each input of a sample is not 0, float64, over all samples of ``x``."""
     active = (x != 0).reshape(-1, *x.shape[x.dim() - sample_dims(product) :])
     return active.sum(0, dtype=torch.float64)
+
+
+def arriving(spikes: Tensor, delays: Tensor | None, *, beyond: bool) -> Tensor:
+    """What comes back to recurrent neurons at the steps from the second on, of their ``spikes`` ``[T, ..., H]``.
+
+    Args:
+        spikes: all that were sent.
+        delays: ``[H]``, beyond the step that all take, as of :func:`snnfast.ops.recurrent`.
+        beyond: also what arrives after the last step, in a call to come that remembers.
+    """
+    if delays is None:
+        return spikes if beyond else spikes[:-1]
+    delays = delays.detach().clamp(0, len(spikes) + 1).to(check.state_dtype(spikes.dtype))
+    whole = delays.floor()
+    late, longest = (delays - whole).to(spikes), int(whole.max()) + 1
+    # Nothing was sent before, and nothing will be after: rows of zeros around.
+    before, after = longest, longest if beyond else 0
+    rows = torch.nn.functional.pad(spikes, (0, 0) * (spikes.dim() - 1) + (before, after))
+    steps = torch.arange(len(spikes) + after - (0 if beyond else 1), device=spikes.device)
+    at = (steps[:, None] + before - whole.long()).view(-1, *(1,) * (spikes.dim() - 2), len(whole))
+    at = at.expand(-1, *spikes.shape[1:])
+    return (1 - late) * rows.gather(0, at) + late * rows.gather(0, at - 1)
 
 
 def fan_out(product: nn.Module, shape: torch.Size, *, dense: bool = False) -> Tensor:

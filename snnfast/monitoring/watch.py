@@ -11,12 +11,13 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from snnfast import check
+from snnfast.nn.recurrent import Recurrent
 from snnfast.nn.spikeprop import SpikeProp
 from snnfast.nn.state import Stateful
 from snnfast.nn.time import Time
 
 from .activity import Activity, NeuronActivity, ProductActivity
-from .operations import active_inputs, are_spikes, fan_out, is_product, sample_dims
+from .operations import active_inputs, are_spikes, arriving, fan_out, is_product, sample_dims
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -295,12 +296,13 @@ class Monitor:
         self._add(name, type(module).__name__, operations, dense, are_spikes(x))
 
     def _add_recurrent(self, name: str, module: nn.Module, spikes: Tensor) -> None:
-        weight = module._parameters.get("weight")
-        if weight is None or not hasattr(module, "neuron"):
+        if not isinstance(module, Recurrent):
             return
-        # The spikes of the last step arrive in the next call, if there is one that remembers.
-        sent = spikes if module.stateful else spikes[:-1]
-        self.add_linear(name, type(module).__name__, sent, weight)
+        weight: Tensor = module.weight
+        if not module.self_connections:
+            weight = weight - weight.diag().diag()
+        arrived = arriving(spikes, module.delays, beyond=module.stateful)
+        self.add_linear(name, type(module).__name__, arrived, weight)
 
     @torch.no_grad()
     def _add_times(

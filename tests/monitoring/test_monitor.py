@@ -10,7 +10,18 @@ from torch import nn
 import snnfast
 from snnfast import visual
 from snnfast.model import Wu2018
-from snnfast.nn import LI, LIF, Rate, SpikeProp, Time
+from snnfast.nn import (
+    LI,
+    LIF,
+    RLIF,
+    CubaLIF,
+    Rate,
+    Recurrent,
+    SpikeConv2d,
+    SpikeLinear,
+    SpikeProp,
+    Time,
+)
 from snnfast.procedure import PROCEDURES
 
 
@@ -272,3 +283,67 @@ def test_every_procedure_can_be_watched(procedure, tmp_path):
     kept = json.loads((tmp_path / "result.json").read_text())
     assert kept["activity"] == json.loads(json.dumps(activity.as_dict()))
     assert (tmp_path / "monitor_weights.png").exists() or procedure.name == "stdp"
+
+
+@pytest.mark.parametrize("stateful", [False, True])
+@pytest.mark.parametrize("delay", [None, [0.0, 0.25, 3.0, 1.5, 0.0]])
+@pytest.mark.parametrize("self_connections", [True, False])
+def test_recurrent_weights_are_counted_where_spikes_arrive(delay, self_connections, stateful):
+    torch.manual_seed(0)
+    delay = None if delay is None else torch.tensor(delay)
+    net = Recurrent(LIF(stateful=stateful), 5, self_connections=self_connections, delay=delay)
+    x = torch.rand(9, 3, 5) * 4
+    with snnfast.monitor(net, membranes=2) as watching:
+        spikes = net(x).detach()
+    (neurons,), (product,) = watching.activity().neurons, watching.activity().products
+    assert (neurons.kind, neurons.neurons) == ("Recurrent", 5)
+    assert neurons.spikes == spikes.sum() / 3 > 0
+    assert torch.equal(watching.spikes["Recurrent"].float(), spikes[:, 0])
+    # By hand: what arrives at each step, and each weight that it meets.
+    late = torch.zeros(5) if delay is None else delay
+    count = single = 0
+    for t in range(1, 9 + 5 * stateful):
+        for b in range(3):
+            for j in range(5):
+                whole, part = int(late[j]), float(late[j]) % 1
+
+                def sent(step, b=b, j=j):
+                    return float(spikes[step, b, j]) if 0 <= step < 9 else 0.0
+
+                r = (1 - part) * sent(t - 1 - whole) + part * sent(t - 2 - whole)
+                count += (r != 0) * int((net.weight[:, j] != 0).sum())
+                single += r not in (0.0, 1.0)
+    assert product.accumulates + product.multiply_accumulates == pytest.approx(count / 3)
+    assert (product.multiply_accumulates > 0) == (single > 0)
+    # Membranes are the layer's own; results keep every bit.
+    net.reset()
+    net.neuron.return_v_seq = True
+    again, v_seq = net(x)
+    same(again, spikes)
+    same(watching.membranes["Recurrent"], v_seq[:, 0, :2])
+
+
+def test_products_by_events_count_as_dense_ones():
+    torch.manual_seed(0)
+    x = (torch.rand(6, 2, 2, 8, 8) < 0.1).float()
+    counts = []
+    for conv, linear in ((nn.Conv2d, nn.Linear), (SpikeConv2d, SpikeLinear)):
+        torch.manual_seed(1)
+        net = nn.Sequential(
+            Time(conv(2, 3, 3, padding=1)), LIF(decay_input=False), Time(nn.Flatten(), linear(192, 20)),
+            RLIF(20), linear(20, 4), Recurrent(CubaLIF(), 4),
+        )  # fmt: skip
+        with torch.no_grad():  # so that all layers fire
+            for product in (net[0].layer, net[2].layer[1], net[4]):
+                product.weight.abs_().mul_(4)
+        with torch.no_grad(), snnfast.monitor(net) as watching:
+            watched = net(x)
+        with torch.no_grad():
+            same(net(x), watched)
+        assert hooks(net) == 0
+        activity = watching.activity().as_dict()
+        rows = [[v for v in row.values() if not isinstance(v, str)] for row in activity["products"]]
+        counts.append(rows)
+    assert len(counts[0]) == 5
+    assert all(row[0] > 0 for row in counts[0])
+    assert counts[0] == counts[1]

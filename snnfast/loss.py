@@ -324,9 +324,11 @@ def _spikes(function: str, spikes: Tensor) -> None:
 def _sequence(function: str, name: str, x: Tensor, labels: Tensor) -> None:
     _tensors(function, **{name: x, "labels": labels})
     if x.dim() != 3 or labels.shape != x.shape[1:2]:
+        batch_first = x.dim() == 3 and labels.shape == x.shape[:1]
+        hint = f"; of a batch-first sequence give {name}.transpose(0, 1)" if batch_first else ""
         raise ValueError(
             f"{function}: {name} must have shape [T, B, classes] and labels [B], got {list(x.shape)} and "
-            f"{list(labels.shape)}"
+            f"{list(labels.shape)}{hint}"
         )
     if labels.dtype != torch.int64:
         raise TypeError(f"{function}: labels must be int64, got {labels.dtype}")

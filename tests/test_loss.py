@@ -104,6 +104,15 @@ def cross_entropy(logits, label=1):
     return math.log(sum(math.exp(x - logits[label]) for x in logits))
 
 
+def test_a_batch_first_sequence_is_told():
+    labels = torch.tensor([0, 1, 2])
+    message = r"got \[3, 8, 5\] and \[3\]; of a batch-first sequence give spikes.transpose\(0, 1\)$"
+    with pytest.raises(ValueError, match=message):
+        loss.ce_rate(torch.rand(3, 8, 5), labels)
+    with pytest.raises(ValueError, match=r"got \[4, 8, 5\] and \[3\]$"):
+        loss.ce_rate(torch.rand(4, 8, 5), labels)
+
+
 def test_cross_entropies_of_sequences_worked_by_hand():
     assert loss.ce_rate(SPIKES, LABELS).item() == pytest.approx(cross_entropy([3 / 4, 1 / 4, 0]))
     assert loss.ce_count(SPIKES, LABELS).item() == pytest.approx(cross_entropy([3, 1, 0]))

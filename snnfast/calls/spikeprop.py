@@ -79,7 +79,8 @@ def spikeprop(
         slope_min: least slope in the gradient, in units of ``v_threshold / tau``.
         return_u_max: also return the largest potential of silent neurons.
         return_slope: also return the slopes at the spikes, to see how many ``slope_min`` replaces.
-        validate: look at the values of ``t_in``, ``delays`` and a ``tau`` tensor, and warn if all outputs are silent.
+        validate: look at the values of ``t_in``, ``delays`` and a ``tau`` tensor, and warn if all outputs are silent
+            where that leaves training without a gradient: one is recorded, and not for ``u_max``.
             On CUDA this waits for the device. Under ``torch.compile``, ``torch.vmap`` and in a CUDA graph values cannot
             be looked at.
 
@@ -197,12 +198,19 @@ def look_at_values(call: SpikePropCall) -> None:
         raise ValueError(f"spikeprop: tau must be positive and finite, got {tau.item():g}")
 
 
+def needs_spikes(call: SpikePropCall) -> bool:
+    """Whether gradients can come through spikes alone: recorded for the times, and not for ``u_max``."""
+    learned = (call.t_in, call.w, call.delays, call.tau)
+    recorded = any(isinstance(value, Tensor) and value.requires_grad for value in learned)
+    return torch.is_grad_enabled() and recorded and not call.return_u_max
+
+
 def warn_silent(call: SpikePropCall) -> None:
     """Warns that no neuron fired."""
     warnings.warn(
-        f"spikeprop: all outputs are silent: no neuron reached v_threshold = {call.v_threshold:g} by "
-        f"t_max = {call.t_max:g}, so t_out has no gradient. Scale up w, lower v_threshold, raise t_max, or "
-        "train with u_max (return_u_max=True) until neurons fire",
+        f"spikeprop: all outputs are silent: no neuron of w {list(call.w.shape)} reached v_threshold = "
+        f"{call.v_threshold:g} by t_max = {call.t_max:g}, so t_out has no gradient. Scale up w, lower v_threshold, "
+        "raise t_max, or train with u_max (return_u_max=True) until neurons fire",
         stacklevel=5,  # whoever called the public op
     )
 
@@ -221,6 +229,7 @@ def answer(call: SpikePropCall, outputs: tuple[Tensor, Tensor, Tensor]) -> Any:
     """The same, of what the reference gives, after a look at values."""
     if looks(call):
         look_at_values(call)
-        if outputs[0].numel() and outputs[0].detach().amin() == math.inf:
+        silent = needs_spikes(call) and outputs[0].numel() > 0
+        if silent and outputs[0].detach().amin() == math.inf:
             warn_silent(call)
     return result(call, *outputs)

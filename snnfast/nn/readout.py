@@ -128,7 +128,14 @@ def _within(op: str, lengths: Tensor, num_steps: int, batch: int | None) -> Tens
         raise TypeError(f"{op}: lengths must be integers, got {lengths.dtype}")
     if lengths.dim() != 1 or batch not in (None, len(lengths)):
         wanted = "B" if batch is None else batch
-        raise ValueError(f"{op}: lengths must have shape [{wanted}], got {list(lengths.shape)}")
+        hint = (
+            "; x must have shape [T, B, ...], of a batch-first sequence give x.transpose(0, 1)"
+            if batch is not None and lengths.shape == (num_steps,)
+            else ""
+        )
+        raise ValueError(
+            f"{op}: lengths must have shape [{wanted}], got {list(lengths.shape)}{hint}"
+        )
     check.in_range(op, "lengths", lengths, 1, num_steps)
     return torch.arange(num_steps, device=lengths.device)[:, None] < lengths
 

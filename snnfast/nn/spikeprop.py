@@ -42,7 +42,8 @@ class SpikeProp(nn.Module):
         learn_delays: delays are a parameter. One that crosses zero is reflected there: its magnitude counts.
         signs: +1 or -1 for each input, ``[I]``: excitatory and inhibitory inputs, as in the paper, whose weights keep
             that sign: the magnitude of the parameter counts. None: weights of both signs.
-        validate: let the op look at values and warn if all neurons are silent, which on CUDA waits for the device.
+        validate: let the op look at values and warn if all neurons are silent in training; on CUDA that waits for the
+            device.
 
     The parameter ``weight`` ``[O, I, K]`` begins uniform between -1/2 and 1, scaled so that the potential of a neuron
     whose inputs all fire peaks near twice the threshold; :func:`calibrate` fits it to data.
@@ -116,7 +117,8 @@ class SpikeProp(nn.Module):
         """Spike times ``[B, I]`` -> spike times ``[B, O]``, in milliseconds; ``inf`` for silent neurons.
 
         With ``return_u_max`` ``(times, u_max)``: also the largest potential of each silent neuron, ``[B, O]``, which
-        has a gradient; see :func:`snnfast.loss.virtual_times`. Warns if no neuron fires for any sample of the batch.
+        has a gradient; see :func:`snnfast.loss.virtual_times`. Warns if no
+        neuron fires for any sample of the batch and so nothing has a gradient.
         """
         w, d = self.effective()
         return ops.spikeprop(t, w, d, return_u_max=return_u_max, **self._constants())

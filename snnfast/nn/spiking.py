@@ -130,20 +130,26 @@ def add_decay(
     decay: float | Tensor | None,
     default: float = 2.0,
 ) -> None:
-    """Gives ``layer`` the constants ``tau`` and ``decay``, at most one not None."""
+    """Gives ``layer`` the constants ``tau`` and ``decay``, of which one is given; of numbers both can be read."""
     name = type(layer).__name__
     if isinstance(tau, Tensor) or isinstance(decay, Tensor):
         if tau is not None and decay is not None:
             raise ValueError(f"{name}: give tau{suffix} or decay{suffix}, not both")
     else:
         check.decay(name, f"decay{suffix}", tau, decay, default, torch.empty(0))
-    layer._add_constant(f"tau{suffix}", default if tau is None and decay is None else tau)
+    tau = default if tau is None and decay is None else tau
+    if tau is not None and not isinstance(tau, Tensor):
+        decay = 1 - 1 / tau
+        layer._derived |= {f"decay{suffix}"}
+    layer._add_constant(f"tau{suffix}", tau)
     layer._add_constant(f"decay{suffix}", decay)
 
 
 def leak(layer: Stateful, suffix: str) -> dict[str, Any]:
     """``tau`` or ``decay`` of ``layer``, whichever it was given, by name."""
-    name = f"tau{suffix}" if getattr(layer, f"decay{suffix}") is None else f"decay{suffix}"
+    decay = f"decay{suffix}"
+    given = getattr(layer, decay) is not None and decay not in layer._derived
+    name = decay if given else f"tau{suffix}"
     return {name: getattr(layer, name)}
 
 

@@ -31,6 +31,8 @@ class Stateful(nn.Module):
     states: ClassVar[tuple[str, ...]] = ("v",)
     surrogate: Surrogate | Callable[[Tensor], Tensor] | None
     v: Tensor | None
+    # Constants to be read alone: decays of layers that were given a time constant, which is what the op takes.
+    _derived: frozenset[str] = frozenset()
 
     def __init__(self, *, stateful: bool = False) -> None:
         super().__init__()
@@ -79,9 +81,11 @@ class Stateful(nn.Module):
             value = getattr(self, name)
             if value is not None:
                 if value.shape != self._state_shape(name, value, x):
+                    hint = "; x must have shape [T, B, ...]: of one step [B, ...] call step(x)"
                     raise ValueError(
                         f"{layer}: the state {name} has shape {list(value.shape)}, but x.shape[1:] "
                         f"is {list(x.shape[1:])}; call reset() before a batch of another shape"
+                        + (hint if value.shape == x.shape else "")
                     )
                 value = self._carried(name, value)
                 value = value.to(device=x.device, dtype=check.state_dtype(x.dtype))
@@ -130,6 +134,8 @@ class Stateful(nn.Module):
 
     def _constant(self, name: str, x: Tensor) -> Any:
         """A constant as the op takes it for ``x``."""
+        if name in self._derived:
+            return None
         value = getattr(self, name)
         return value.to(check.state_dtype(x.dtype)) if isinstance(value, Tensor) else value
 

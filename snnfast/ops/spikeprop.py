@@ -16,6 +16,7 @@ from snnfast.calls.spikeprop import (
     answer,
     look_at_values,
     looks,
+    needs_spikes,
     result,
     warn_silent,
 )
@@ -47,7 +48,7 @@ def run(op: str, call: SpikePropCall) -> Any:
     else:
         t_out, u_max, slope, status = _FirstSpike.apply(kernels, *flat)  # type: ignore[no-untyped-call]
     if looks(call):
-        _report(call, int(status), t_out)
+        _report(call, int(status), t_out, needs_spikes(call))
     if call.return_slope:
         slope = torch.where(t_out.detach() < math.inf, slope.detach(), math.inf)
     return result(call, t_out, u_max, slope)
@@ -61,10 +62,10 @@ def _contiguous(call: SpikePropCall) -> list[Any]:
     return flat
 
 
-def _report(call: SpikePropCall, found: int, t_out: Tensor) -> None:
+def _report(call: SpikePropCall, found: int, t_out: Tensor, learns: bool) -> None:
     if found & _BAD:
         look_at_values(call)
-    if not found & _FIRED and t_out.numel():
+    if not found & _FIRED and t_out.numel() and learns:
         warn_silent(call)
 
 
@@ -92,7 +93,7 @@ def untracked(t_in: Tensor, w: Tensor, delays: Tensor, **constants: Any) -> tupl
     flat = _contiguous(call)
     t_out, _, slope, tape, status = below_autograd(kernels.spikeprop_forward, *flat)
     if looks(call):
-        _report(call, int(status), t_out)
+        _report(call, int(status), t_out, True)
 
     def pull(grad: Tensor, t_in_wanted: bool) -> tuple[Tensor | None, Tensor]:
         more = (t_out, slope, tape, grad.contiguous(), None, t_in_wanted, True, False, False)

@@ -411,3 +411,17 @@ def test_wrong_arguments_raise_when_the_layer_is_made(make, error, message):
 def test_wrong_input_raises(layer, x, error, message):
     with pytest.raises(error, match=message):
         layer(x)
+
+
+@pytest.mark.parametrize(
+    "layer", [sn.LIF, sn.LI, sn.ALIF, sn.CubaLIF, sn.QIF, sn.EIF, sn.Izhikevich]
+)
+def test_a_decay_is_a_number_when_the_time_constant_was_one(layer):
+    made = layer(tau=4.0)
+    assert (made.decay, made.tau) == (0.75, 4.0)
+    assert layer().decay == 0.5
+    given = layer(decay=0.75)
+    assert (given.decay, given.tau) == (0.75, None)
+    assert "tau=4.0" in repr(made)
+    assert "decay=0.75" in repr(given)
+    assert layer(tau=torch.tensor(4.0)).decay is None  # it may be learned, or moved

@@ -125,3 +125,11 @@ def test_errors(readout, x, lengths, error, message):
 def test_no_steps_have_neither_a_last_nor_a_largest(readout):
     with pytest.raises(ValueError, match=f"{name(readout)}: x must have at least one step"):
         readout(X[:0])
+
+
+def test_a_batch_first_sequence_is_told():
+    message = r"^Rate: lengths must have shape \[8\], got \[3\]; x must have shape \[T, B, ...\], of a batch-first"
+    with pytest.raises(ValueError, match=message):
+        sn.Rate()(torch.rand(3, 8, 5), torch.tensor([1, 2, 3]))
+    with pytest.raises(ValueError, match=r"got \[4\]$"):
+        sn.Rate()(torch.rand(3, 8, 5), torch.tensor([1, 2, 3, 3]))

@@ -42,7 +42,7 @@ def leaky(settings):
     return stand_in(
         "snntorch._neurons.leaky",
         "Leaky",
-        buffers=constants | {"graded_spikes_factor": 1.0, "reset_mechanism_val": 0.0},
+        buffers=constants | {"graded_spikes_factor": 1.0, "reset_mechanism_val": 0.0, "mem": []},
         reset_mechanism=settings["reset_mechanism"],
         reset_delay=settings["reset_delay"],
         spike_grad=surrogate(2.0),

@@ -255,3 +255,12 @@ def test_state_follows_the_dtype_of_the_input():
     assert layer.v.dtype == torch.float64
     layer(sequence(3, 2, 3).bfloat16())
     assert layer.v.dtype == torch.float32
+
+
+def test_a_step_without_time_is_told():
+    layer = sn.LIF(stateful=True)
+    layer(torch.rand(5, 2, 3))
+    with pytest.raises(ValueError, match=r"\[T, B, ...\]: of one step \[B, ...\] call step\(x\)$"):
+        layer(torch.rand(2, 3))
+    with pytest.raises(ValueError, match=r"another shape$"):
+        layer(torch.rand(5, 4, 3))

@@ -1,8 +1,9 @@
 """Builds snnfast._C by running CMake (CMakeLists.txt is the build definition).
 
-SNNFAST_CUDA=auto|0|1      CUDA kernels: if a CUDA compiler is found (default), never, or fail without one
-TORCH_CUDA_ARCH_LIST       e.g. "8.0;9.0+PTX"; default 8.0;9.0;10.0+PTX
+SNNFAST_CUDA=auto|0|1      CUDA kernels: where nvcc and a use for them are found (default), never, or fail without nvcc
+TORCH_CUDA_ARCH_LIST       e.g. "8.0;9.0+PTX"; default: the cards in this machine, or 8.0;9.0;10.0+PTX if there are none
 SNNFAST_EMULATION=0|1      also build the CUDA kernels for the CPU, for tests; default 1 for an editable install, else 0
+SNNFAST_BEST_ISA=isa       the best instruction set to build CPU kernels for: base, avx2 or avx512 (default)
 SNNFAST_SANITIZE=list      sanitizers, e.g. address,undefined (tests)
 SNNFAST_WERROR=1           warnings are errors
 MAX_JOBS=n                 parallel compilations
@@ -13,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,6 +44,23 @@ def nvcc() -> str | None:
     return next(filter(None, (shutil.which(t) for t in tries if t)), None)
 
 
+def cards() -> str | None:
+    """The architectures of the cards in this machine, as in TORCH_CUDA_ARCH_LIST; None without a driver."""
+    smi = shutil.which("nvidia-smi")
+    ask = [smi, "--query-gpu=compute_cap", "--format=csv,noheader"]
+    found = subprocess.run(ask, capture_output=True, text=True).stdout if smi else ""
+    archs = sorted(set(re.findall(r"^\d+\.\d+$", found, re.M)), key=float)
+    return ";".join(archs) + "+PTX" if archs else None
+
+
+def torch_for_cuda() -> bool:
+    """Whether the PyTorch of this environment is built for CUDA. pip may build with another, which decides only where this has none."""
+    home = Path(sysconfig.get_path("purelib")) / "torch"
+    if not home.exists():
+        home = Path(find_spec("torch").origin).parent
+    return re.search(r"^cuda\b.*= *['\"]", (home / "version.py").read_text(), re.M) is not None
+
+
 def cuda_archs(text: str) -> str:
     """PyTorch's notation ("8.0;9.0+PTX") in CMake's ("80-real;90")."""
     out = []
@@ -55,11 +74,17 @@ def cuda_archs(text: str) -> str:
     return ";".join(out)
 
 
+def choice(name: str, default: str, *others: str) -> str:
+    value = os.environ.get(name) or default
+    allowed = sorted((default, *others))
+    if value not in allowed:
+        expected = ", ".join(allowed[:-1]) + " or " + allowed[-1]
+        sys.exit(f"snnfast: {name} must be {expected}, got {value!r}")
+    return value
+
+
 def switch(name: str, default: bool) -> bool:
-    value = os.environ.get(name) or str(int(default))
-    if value not in ("0", "1"):
-        sys.exit(f"snnfast: {name} must be 0 or 1, got {value!r}")
-    return value == "1"
+    return choice(name, str(int(default)), str(int(not default))) == "1"
 
 
 class CMakeBuild(build_ext):
@@ -104,23 +129,29 @@ class CMakeBuild(build_ext):
             "Ninja",
             f"-DCMAKE_MAKE_PROGRAM={ninja}",
             f"-DPython_EXECUTABLE={sys.executable}",
-            f"-DSNNFAST_CUDA_ARCHS={cuda_archs(env.get('TORCH_CUDA_ARCH_LIST') or DEFAULT_ARCHS)}",
             f"-DSNNFAST_EMULATION={'ON' if self.emulation else 'OFF'}",
             f"-DSNNFAST_WERROR={'ON' if switch('SNNFAST_WERROR', False) else 'OFF'}",
+            f"-DSNNFAST_BEST_ISA={choice('SNNFAST_BEST_ISA', 'avx512', 'avx2', 'base')}",
             f"-DSNNFAST_SANITIZE={sanitize}",
             f"-DCMAKE_BUILD_TYPE={'Debug' if self.debug else 'Release'}",
         ]
-        cuda = env.get("SNNFAST_CUDA", "auto")
-        if cuda not in ("auto", "0", "1"):
-            sys.exit(f"snnfast: SNNFAST_CUDA must be auto, 0 or 1, got {cuda!r}")
-        if cuda != "0" and nvcc():
-            args += ["-DSNNFAST_CUDA=1", f"-DCMAKE_CUDA_COMPILER={nvcc()}"]
-        elif cuda == "1":
+        cuda = choice("SNNFAST_CUDA", "auto", "0", "1")
+        with_cuda = cuda != "0" and nvcc() is not None
+        if cuda == "1" and not with_cuda:
             sys.exit(
                 "snnfast: SNNFAST_CUDA=1, but no CUDA compiler (nvcc) was found; set CUDA_HOME"
             )
-        else:
-            args.append("-DSNNFAST_CUDA=0")
+        if cuda == "auto" and with_cuda and not (cards() or torch_for_cuda()):
+            with_cuda = False
+            print(
+                "snnfast: no CUDA kernels are built: there is neither an NVIDIA card nor a PyTorch for CUDA "
+                "(SNNFAST_CUDA=1 builds them all the same)",
+                flush=True,
+            )
+        args.append(f"-DSNNFAST_CUDA={int(with_cuda)}")
+        if with_cuda:
+            archs = env.get("TORCH_CUDA_ARCH_LIST") or cards() or DEFAULT_ARCHS
+            args += [f"-DCMAKE_CUDA_COMPILER={nvcc()}", f"-DSNNFAST_CUDA_ARCHS={cuda_archs(archs)}"]
         # A build environment that pip makes for one build is gone at the next: then configure anew, but keep the object
         # files (--fresh would delete them), so that ninja compiles only what has changed.
         where = [find_spec(package).origin for package in ("torch", "pybind11")]
@@ -133,7 +164,9 @@ class CMakeBuild(build_ext):
         subprocess.run([cmake, "-S", str(ROOT), "-B", str(tree), *args], check=True)
         stamp.write_text(signature)
         jobs = env.get("MAX_JOBS") or str(os.cpu_count() or 1)
-        subprocess.run([cmake, "--build", str(tree), "-j", jobs], check=True)
+        # pip shows the build's lines with -v: how many files of how many are compiled, and for how long.
+        status = {"NINJA_STATUS": "[%f/%t, %e s] ", **env}
+        subprocess.run([cmake, "--build", str(tree), "-j", jobs], check=True, env=status)
         self._tree = tree
         return tree
 

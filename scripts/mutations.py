@@ -55,16 +55,12 @@ def run(command: list[str], cwd: Path, **environment: str) -> subprocess.Complet
 
 
 def lighten(copy: Path) -> None:
-    """Only the base instruction set and little optimisation: kernels compile in a fifth of the time."""
-    for name, old, new in (
-        ("CMakeLists.txt", "list(APPEND isas avx2 avx512)", ""),
-        ("CMakeLists.txt", "kernel_flags -O3", "kernel_flags -O1"),
-        ("csrc/cpu/dispatch.h", "#if defined(__x86_64__) || defined(_M_X64)", "#if 0"),
-    ):
-        text = (copy / name).read_text()
-        if old not in text:
-            sys.exit(f"{name} no longer contains {old!r}")
-        (copy / name).write_text(text.replace(old, new))
+    """Little optimisation: with the base instruction set alone, kernels compile in a fifth of the time."""
+    path, old, new = copy / "CMakeLists.txt", "kernel_flags -O3", "kernel_flags -O1"
+    text = path.read_text()
+    if old not in text:
+        sys.exit(f"{path.name} no longer contains {old!r}")
+    path.write_text(text.replace(old, new))
 
 
 def build(copy: Path) -> str:
@@ -72,7 +68,10 @@ def build(copy: Path) -> str:
     tree = copy / "build"
     commands = [["cmake", "--build", str(tree)]]
     if not (tree / "build.ninja").exists():
-        configure = f"-DPython_EXECUTABLE={sys.executable} -DSNNFAST_CUDA=0 -DSNNFAST_EMULATION=ON"
+        configure = (
+            f"-DPython_EXECUTABLE={sys.executable} "
+            "-DSNNFAST_BEST_ISA=base -DSNNFAST_CUDA=0 -DSNNFAST_EMULATION=ON"
+        )
         commands.insert(
             0, ["cmake", "-S", str(copy), "-B", str(tree), "-G", "Ninja", *configure.split()]
         )
@@ -89,9 +88,7 @@ def build(copy: Path) -> str:
 def noticed(copy: Path, tests: tuple[str, ...]) -> tuple[bool, str]:
     """Whether a test fails in the copy, and the last line of pytest."""
     command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *tests]
-    result = run(
-        command, copy, PYTHONPATH=str(copy), PYTHONDONTWRITEBYTECODE="1", SNNFAST_CPU_ISA="base"
-    )
+    result = run(command, copy, PYTHONPATH=str(copy), PYTHONDONTWRITEBYTECODE="1")
     lines = result.stdout.strip().splitlines() or result.stderr.strip().splitlines() or [""]
     if result.returncode not in (
         0,

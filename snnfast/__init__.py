@@ -1,6 +1,7 @@
 """Spiking neural networks in PyTorch with fused CPU and CUDA kernels."""
 
 from importlib import import_module as _import_module
+from importlib.metadata import PackageNotFoundError as _PackageNotFoundError
 from importlib.metadata import version as _version
 from typing import TYPE_CHECKING
 
@@ -62,7 +63,10 @@ __all__ = [
     "visual",
     "visualizer",
 ]
-__version__ = _version("snnfast")
+try:
+    __version__ = _version("snnfast")
+except _PackageNotFoundError:
+    raise ImportError(f"snnfast is not installed: {backend.load_problem or __path__[0]}") from None
 
 _HOMES = {
     "build_info": "info",

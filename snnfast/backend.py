@@ -13,6 +13,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -40,6 +42,13 @@ def _load() -> tuple[Any, str]:
     try:
         from snnfast import _C
     except ImportError as error:
+        here = Path(__file__).parent
+        built = any((here / f"_C{suffix}").exists() for suffix in EXTENSION_SUFFIXES)
+        if not built and (here.parent / "csrc").is_dir():
+            return None, (
+                f"the source folder {here.parent} is imported, in which nothing is built for this Python. Build it "
+                "with 'pip install -e .' there, or start Python elsewhere to import what is installed"
+            )
         return None, (
             f"the compiled extension snnfast._C did not load ({error}). Build it with "
             "'pip install .' in the source folder, for the Python that runs this"

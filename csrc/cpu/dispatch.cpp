@@ -15,7 +15,8 @@ int best() {
   const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
   const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
                   __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  return v4 ? 2 : v3 ? 1 : 0;
+  const int has = v4 ? 2 : v3 ? 1 : 0;
+  return has < SNNFAST_ISAS ? has : SNNFAST_ISAS - 1;
 #else
   return 0;
 #endif
@@ -32,6 +33,7 @@ Choice choose() {
   if (!want || !*want) return {have, ""};
   for (int i = 0; i < 3; i++) {
     if (std::strcmp(want, kNames[i]) != 0) continue;
+    if (i >= SNNFAST_ISAS) return {have, "this build has no kernels for the instruction set that SNNFAST_CPU_ISA asks for"};
     if (i > have) return {have, "this processor does not have the instruction set that SNNFAST_CPU_ISA asks for"};
     return {i, ""};
   }

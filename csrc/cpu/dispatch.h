@@ -28,9 +28,13 @@ F pick(F base, More... better) {
   namespace snnfast::cpu::ISA {              \
   void NAME ARGS;                            \
   }
-#if defined(__x86_64__) || defined(_M_X64)
+// SNNFAST_ISAS: for how many of them the build has kernels.
+#if SNNFAST_ISAS == 3
 #define SNNFAST_CPU_DECLARE_BETTER(NAME, ARGS) SNNFAST_CPU_DECLARE(avx2, NAME, ARGS) SNNFAST_CPU_DECLARE(avx512, NAME, ARGS)
 #define SNNFAST_CPU_BETTER(NAME) , &avx2::NAME, &avx512::NAME
+#elif SNNFAST_ISAS == 2
+#define SNNFAST_CPU_DECLARE_BETTER(NAME, ARGS) SNNFAST_CPU_DECLARE(avx2, NAME, ARGS)
+#define SNNFAST_CPU_BETTER(NAME) , &avx2::NAME
 #else
 #define SNNFAST_CPU_DECLARE_BETTER(NAME, ARGS)
 #define SNNFAST_CPU_BETTER(NAME)

@@ -153,24 +153,62 @@ inline void step_backward(const C (*tape)[kBlock], const C* grad_spikes, const C
   }
 }
 
-// tape_memory: checkpoint_every tapes, filled anew for each segment between checkpoints.
+// What a block carries backward through its steps.
+template <class Neuron, class C, bool Uniform>
+struct BlockGradients {
+  alignas(64) C states[Neuron::kStates][kBlock];
+  alignas(64) C params[Neuron::kParams][Uniform ? 1 : kBlock];
+};
+
+template <class Neuron, class C, bool Uniform>
+using TapeRows = C (*)[Tape<Neuron, Uniform>::kRows][kBlock];  // of every step of a segment
+
+// Backward through the steps [t0, t0 + steps) of a block, whose tape is filled. Alone in knowing the surrogate: the rest of a
+// block is not compiled for each.
 template <class Neuron, class C, Reset R, Surrogate S, bool Uniform>
-void backward_block(const NeuronBackward<Neuron>& a, int64_t n0, int64_t m, C* tape_memory) {
-  alignas(64) C state[Neuron::kStates][kBlock], grad[Neuron::kStates][kBlock];
-  alignas(64) C grad_params[Neuron::kParams][Uniform ? 1 : kBlock];
-  alignas(64) C x_buffer[kBlock], spike_buffer[kBlock], v_buffer[kBlock], out_buffer[kBlock], zeros[kBlock];
-  const Coefficients<Neuron, C, Uniform> coefficients(a, n0, m);
+__attribute__((noinline)) void segment_backward(const NeuronBackward<Neuron>& a, const Coefficients<Neuron, C, Uniform>& coefficients,
+                                                TapeRows<Neuron, C, Uniform> tape, int64_t t0, int64_t steps, int64_t n0, int64_t m,
+                                                BlockGradients<Neuron, C, Uniform>& grad) {
+  alignas(64) C spike_buffer[kBlock], v_buffer[kBlock], out_buffer[kBlock], zeros[kBlock];
   const bool streaming = streams<C>(a.T, a.N);
   const int64_t left = a.N - n0 - m, next_block = left < kBlock ? left : kBlock;
   const int64_t K = a.checkpoint_every;
-  const auto tape = [&](int64_t j) { return reinterpret_cast<C(*)[kBlock]>(tape_memory + j * Tape<Neuron, Uniform>::kRows * kBlock); };
   for (int64_t i = 0; i < m; i++) zeros[i] = C(0);
+  for (int64_t j = steps - 1; j >= 0; j--) {
+    const int64_t t = t0 + j, offset = t * a.N + n0;
+    const C* grad_spikes = a.grad_spikes.data ? read_row<C>(a.grad_spikes, t, n0, m, spike_buffer) : zeros;
+    const C* grad_v = a.grad_v_seq.data ? read_row<C>(a.grad_v_seq, t, n0, m, v_buffer) : zeros;
+    if (j >= kAhead)
+      prefetch_row(a.grad_spikes, t - kAhead, n0, m);
+    else if (t0 > 0)
+      prefetch_row(a.x, t0 - K + kAhead - 1 - j, n0, m);
+    else
+      prefetch_row(a.x, (a.T - 1) / K * K + kAhead - 1 - j, n0 + m, next_block);
+    C* grad_x = output_row<C>(a.grad_x, a.x.dtype, offset, streaming, out_buffer);
+    step_backward<Neuron, C, R, S, Uniform>(tape[j], grad_spikes, grad_v, grad.states, grad_x, reinterpret_cast<C(*)[kBlock]>(&grad.params[0][0]), coefficients,
+                                            a, m);
+    if (grad_x == out_buffer) flush_row(a.grad_x, a.x.dtype, offset, m, out_buffer);
+  }
+}
+
+template <class Neuron, class C, bool Uniform>
+using SegmentBackward = decltype(&segment_backward<Neuron, C, Reset::none, Surrogate::straight_through, Uniform>);
+
+// tape: checkpoint_every tapes, filled anew for each segment between checkpoints.
+template <class Neuron, class C, Reset R, bool Uniform>
+void backward_block(const NeuronBackward<Neuron>& a, SegmentBackward<Neuron, C, Uniform> run_segment, int64_t n0, int64_t m,
+                    TapeRows<Neuron, C, Uniform> tape) {
+  alignas(64) C state[Neuron::kStates][kBlock];
+  alignas(64) C x_buffer[kBlock];
+  BlockGradients<Neuron, C, Uniform> grad;
+  const Coefficients<Neuron, C, Uniform> coefficients(a, n0, m);
+  const int64_t K = a.checkpoint_every;
   for (int k = 0; k < Neuron::kStates; k++) {
     const C* in = static_cast<const C*>(a.grad_state_out[k]);
-    for (int64_t i = 0; i < m; i++) grad[k][i] = in ? in[n0 + i] : C(0);
+    for (int64_t i = 0; i < m; i++) grad.states[k][i] = in ? in[n0 + i] : C(0);
   }
   for (int k = 0; k < Neuron::kParams; k++)
-    for (int64_t i = 0; i < (Uniform ? 1 : m); i++) grad_params[k][i] = C(0);
+    for (int64_t i = 0; i < (Uniform ? 1 : m); i++) grad.params[k][i] = C(0);
 
   for (int64_t segment = a.T ? (a.T - 1) / K : -1; segment >= 0; segment--) {
     const int64_t t0 = segment * K, steps = a.T - t0 < K ? a.T - t0 : K;
@@ -185,36 +223,22 @@ void backward_block(const NeuronBackward<Neuron>& a, int64_t n0, int64_t m, C* t
         prefetch_row(a.x, t0 + j + kAhead, n0, m);
       else
         prefetch_row(a.grad_spikes, t0 + j, n0, m);
-      step<Neuron, C, R, Uniform, Record::tape>(x, state, tape(j), coefficients, m);
+      step<Neuron, C, R, Uniform, Record::tape>(x, state, tape[j], coefficients, m);
     }
-    for (int64_t j = steps - 1; j >= 0; j--) {
-      const int64_t t = t0 + j, offset = t * a.N + n0;
-      const C* grad_spikes = a.grad_spikes.data ? read_row<C>(a.grad_spikes, t, n0, m, spike_buffer) : zeros;
-      const C* grad_v = a.grad_v_seq.data ? read_row<C>(a.grad_v_seq, t, n0, m, v_buffer) : zeros;
-      if (j >= kAhead)
-        prefetch_row(a.grad_spikes, t - kAhead, n0, m);
-      else if (segment > 0)
-        prefetch_row(a.x, t0 - K + kAhead - 1 - j, n0, m);
-      else
-        prefetch_row(a.x, (a.T - 1) / K * K + kAhead - 1 - j, n0 + m, next_block);
-      C* grad_x = output_row<C>(a.grad_x, a.x.dtype, offset, streaming, out_buffer);
-      step_backward<Neuron, C, R, S, Uniform>(tape(j), grad_spikes, grad_v, grad, grad_x, reinterpret_cast<C(*)[kBlock]>(&grad_params[0][0]), coefficients, a,
-                                              m);
-      if (grad_x == out_buffer) flush_row(a.grad_x, a.x.dtype, offset, m, out_buffer);
-    }
+    run_segment(a, coefficients, tape, t0, steps, n0, m, grad);
   }
   for (int k = 0; k < Neuron::kStates; k++)
-    if (a.grad_state_in[k]) copy(static_cast<C*>(a.grad_state_in[k]) + n0, grad[k], m);
+    if (a.grad_state_in[k]) copy(static_cast<C*>(a.grad_state_in[k]) + n0, grad.states[k], m);
   if constexpr (!Uniform) {
     for (int k = 0; k < Neuron::kStates; k++)
       for (int64_t i = 0; i < (a.state_in[k] ? 0 : m); i++) {
         C gp[Neuron::kParams];
-        for (int p = 0; p < Neuron::kParams; p++) gp[p] = grad_params[p][i];
-        Neuron::rest_backward(k, grad[k][i], gp);
-        for (int p = 0; p < Neuron::kParams; p++) grad_params[p][i] = gp[p];
+        for (int p = 0; p < Neuron::kParams; p++) gp[p] = grad.params[p][i];
+        Neuron::rest_backward(k, grad.states[k][i], gp);
+        for (int p = 0; p < Neuron::kParams; p++) grad.params[p][i] = gp[p];
       }
     for (int k = 0; k < Neuron::kParams; k++)
-      if (a.grad_param[k]) copy(static_cast<C*>(a.grad_param[k]) + n0, grad_params[k], m);
+      if (a.grad_param[k]) copy(static_cast<C*>(a.grad_param[k]) + n0, grad.params[k], m);
   }
 }
 
@@ -241,10 +265,16 @@ void forward(const NeuronForward<Neuron>& a, int64_t begin, int64_t end) {
   a.x.dtype == Dtype::f64 ? forward_as<Neuron, double>(a, begin, end) : forward_as<Neuron, float>(a, begin, end);
 }
 
+template <class Neuron, class C, Reset R, Surrogate S, bool Uniform>
+void backward_each(const NeuronBackward<Neuron>& a, int64_t begin, int64_t end, void* scratch) {
+  for (int64_t n0 = begin; n0 < end; n0 += kBlock)
+    backward_block<Neuron, C, R, Uniform>(a, &segment_backward<Neuron, C, R, S, Uniform>, n0, end - n0 < kBlock ? end - n0 : kBlock,
+                                          static_cast<TapeRows<Neuron, C, Uniform>>(scratch));
+}
+
 template <class Neuron, class C, Reset R, Surrogate S>
 void backward_blocks(const NeuronBackward<Neuron>& a, int64_t begin, int64_t end, void* scratch) {
-  const auto run = a.uniform() ? &backward_block<Neuron, C, R, S, true> : &backward_block<Neuron, C, R, S, false>;
-  for (int64_t n0 = begin; n0 < end; n0 += kBlock) run(a, n0, end - n0 < kBlock ? end - n0 : kBlock, static_cast<C*>(scratch));
+  a.uniform() ? backward_each<Neuron, C, R, S, true>(a, begin, end, scratch) : backward_each<Neuron, C, R, S, false>(a, begin, end, scratch);
   stream_done();
 }
 

@@ -105,6 +105,19 @@ void recurrent_step_backward(const C (*tape)[kBlock], const C* grad_spikes, cons
   }
 }
 
+// Rows in and out, compiled once: beside what arrives of the spikes, a call is nothing.
+template <class C>
+__attribute__((noinline)) const C* read_samples(const Rows& rows, int64_t t, int64_t n0, int64_t m, C* buffer) {
+  return read_row<C>(rows, t, n0, m, buffer);
+}
+template <class C>
+__attribute__((noinline)) void write_row(void* data, Dtype dtype, int64_t offset, int64_t m, bool streaming, const C* row) {
+  if (dtype == native<C>() && !streaming)
+    copy(static_cast<C*>(data) + offset, row, m);
+  else
+    flush_row(data, dtype, offset, m, row);
+}
+
 // ---- a group of samples
 
 // A group of samples: where its neurons are, and what arrives there.
@@ -163,7 +176,7 @@ struct Group {
   // x[t] of a sample, then what arrives of list j.
   C* charge(int64_t t, int64_t j, int64_t g) const {
     C* current = memory.current + g * width;
-    const C* x = read_row<C>(a.x, t, (first + g) * H, H, current);
+    const C* x = read_samples<C>(a.x, t, (first + g) * H, H, current);
     if (x != current) copy(current, x, H);
     add_events(current, static_cast<const C*>(r.to_post), width, memory.index + list(j, g), memory.value + list(j, g), memory.count[j * kRecurrentGroup + g]);
     return current;
@@ -172,8 +185,8 @@ struct Group {
   // The spikes of sample g at step t, before the first step from the past; null where there are none.
   const C* spikes_at(const Rows& rows, int64_t t, int64_t g) const {
     C* buffer = memory.row + g * width;
-    if (t >= 0) return read_row<C>(rows, t, (first + g) * H, H, buffer);
-    return t + r.K >= 0 ? read_row<C>(r.past, t + r.K, (first + g) * H, H, buffer) : nullptr;
+    if (t >= 0) return read_samples<C>(rows, t, (first + g) * H, H, buffer);
+    return t + r.K >= 0 ? read_samples<C>(r.past, t + r.K, (first + g) * H, H, buffer) : nullptr;
   }
 
   // Lists the events of a row: list j.
@@ -244,14 +257,6 @@ struct Group {
     }
   }
 };
-
-template <class C>
-inline void write_row(void* data, Dtype dtype, int64_t offset, int64_t m, bool streaming, const C* row) {
-  if (dtype == native<C>() && !streaming)
-    copy(static_cast<C*>(data) + offset, row, m);
-  else
-    flush_row(data, dtype, offset, m, row);
-}
 
 template <class Neuron, class C>
 void recurrent_forward_group(const RecurrentForward<Neuron>& a, Step<Neuron, C> step, int64_t number, const RecurrentMemory<Neuron, C>& memory) {
@@ -337,7 +342,7 @@ void recurrent_backward_group(const RecurrentBackward<Neuron>& a, Step<Neuron, C
         const C* through = group.returned(t, g);
         C* grad_spikes = memory.spikes + g * width;
         if (a.grad_spikes.data) {
-          const C* given = read_row<C>(a.grad_spikes, t, n0, H, grad_spikes);
+          const C* given = read_samples<C>(a.grad_spikes, t, n0, H, grad_spikes);
           for (int64_t i = 0; i < H; i++) grad_spikes[i] = given[i] + through[i];
         } else {
           copy(grad_spikes, through, H);
@@ -347,7 +352,7 @@ void recurrent_backward_group(const RecurrentBackward<Neuron>& a, Step<Neuron, C
           const int64_t h0 = p * kBlock, m = H - h0 < kBlock ? H - h0 : kBlock;
           const C* grad_v = v_buffer;
           if (a.grad_v_seq.data)
-            grad_v = read_row<C>(a.grad_v_seq, t, n0 + h0, m, v_buffer);
+            grad_v = read_samples<C>(a.grad_v_seq, t, n0 + h0, m, v_buffer);
           else
             group.clear(v_buffer, m);
           margins<Neuron, C>(group.tape(j, g, p), group.coefficients(g, p), slope, m);

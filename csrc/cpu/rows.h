@@ -11,15 +11,16 @@ namespace snnfast::cpu {
 namespace {
 
 template <class C, class T>
-inline void convert_in(const Rows& rows, int64_t t, int64_t n0, int64_t m, C* out) {
-  const T* row = static_cast<const T*>(rows.data) + t * rows.time_stride + n0 * rows.inner_stride;
-  if (rows.inner_stride) {
+inline void convert_in(const T* row, int64_t m, C* out) {
 #pragma omp simd
-    for (int64_t i = 0; i < m; i++) out[i] = load_as<C>(row[i]);
-  } else {
-    const C value = load_as<C>(*row);
-    for (int64_t i = 0; i < m; i++) out[i] = value;
-  }
+  for (int64_t i = 0; i < m; i++) out[i] = load_as<C>(row[i]);
+}
+
+template <class C, class T>
+inline void convert_rare(const Rows& rows, const T* row, int64_t m, C* out) {
+  if (rows.inner_stride) return convert_in(row, m, out);
+  const C value = load_as<C>(*row);
+  for (int64_t i = 0; i < m; i++) out[i] = value;
 }
 
 template <class C>
@@ -27,17 +28,33 @@ constexpr Dtype native() {
   return sizeof(C) == 8 ? Dtype::f64 : Dtype::f32;
 }
 
+template <class T>
+inline const T* row_at(const Rows& rows, int64_t t, int64_t n0) {
+  return static_cast<const T*>(rows.data) + t * rows.time_stride + n0 * rows.inner_stride;
+}
+
+// Rows that repeat one value, or in another dtype than C and bfloat16: compiled once, not wherever a row is read.
+template <class C>
+__attribute__((noinline)) const C* read_rare_row(const Rows& rows, int64_t t, int64_t n0, int64_t m, C* buffer) {
+  switch (rows.dtype) {
+    case Dtype::f32: convert_rare(rows, row_at<float>(rows, t, n0), m, buffer); break;
+    case Dtype::f64: convert_rare(rows, row_at<double>(rows, t, n0), m, buffer); break;
+    case Dtype::bf16: convert_rare(rows, row_at<BFloat16>(rows, t, n0), m, buffer); break;
+    case Dtype::f16: convert_rare(rows, row_at<Half>(rows, t, n0), m, buffer); break;
+  }
+  return buffer;
+}
+
 // Row t of neurons [n0, n0 + m) in C: in place where it lies so, else in buffer.
 template <class C>
 inline const C* read_row(const Rows& rows, int64_t t, int64_t n0, int64_t m, C* buffer) {
-  if (rows.dtype == native<C>() && rows.inner_stride) return static_cast<const C*>(rows.data) + t * rows.time_stride + n0;
-  switch (rows.dtype) {
-    case Dtype::f32: convert_in<C, float>(rows, t, n0, m, buffer); break;
-    case Dtype::f64: convert_in<C, double>(rows, t, n0, m, buffer); break;
-    case Dtype::bf16: convert_in<C, BFloat16>(rows, t, n0, m, buffer); break;
-    case Dtype::f16: convert_in<C, Half>(rows, t, n0, m, buffer); break;
+  if (rows.inner_stride) {
+    if (rows.dtype == native<C>()) return row_at<C>(rows, t, n0);
+    if constexpr (native<C>() == Dtype::f32) {
+      if (rows.dtype == Dtype::bf16) return convert_in(row_at<BFloat16>(rows, t, n0), m, buffer), buffer;
+    }
   }
-  return buffer;
+  return read_rare_row(rows, t, n0, m, buffer);
 }
 
 inline int64_t bytes_of(Dtype dtype) { return dtype == Dtype::f64 ? 8 : dtype == Dtype::f32 ? 4 : 2; }
@@ -101,19 +118,22 @@ inline C* output_row(void* data, Dtype dtype, int64_t offset, bool streaming, C*
   return dtype == native<C>() && !streaming ? static_cast<C*>(data) + offset : buffer;
 }
 
+template <class T>
+inline void convert_out(const float* row, int64_t m, T* out) {
+#pragma omp simd
+  for (int64_t i = 0; i < m; i++) out[i] = Store<T>::from(row[i]);
+}
+
+inline __attribute__((noinline)) void flush_half(Half* out, int64_t m, const float* buffer) { convert_out(buffer, m, out); }
+
+// An output is in 16 bits only where C is float.
 template <class C>
 inline void flush_row(void* data, Dtype dtype, int64_t offset, int64_t m, const C* buffer) {
-  if (dtype == Dtype::bf16) {
-    BFloat16* out = static_cast<BFloat16*>(data) + offset;
-#pragma omp simd
-    for (int64_t i = 0; i < m; i++) out[i] = Store<BFloat16>::from(static_cast<float>(buffer[i]));
-  } else if (dtype == Dtype::f16) {
-    Half* out = static_cast<Half*>(data) + offset;
-#pragma omp simd
-    for (int64_t i = 0; i < m; i++) out[i] = Store<Half>::from(static_cast<float>(buffer[i]));
-  } else {
-    stream(static_cast<C*>(data) + offset, buffer, m);
+  if constexpr (native<C>() == Dtype::f32) {
+    if (dtype == Dtype::bf16) return convert_out(buffer, m, static_cast<BFloat16*>(data) + offset);
+    if (dtype == Dtype::f16) return flush_half(static_cast<Half*>(data) + offset, m, buffer);
   }
+  stream(static_cast<C*>(data) + offset, buffer, m);
 }
 
 }  // namespace

@@ -298,8 +298,8 @@ MISTAKES = (
     (
         "cpu: stride of time",
         "csrc/cpu/rows.h",
-        "+ t * rows.time_stride + n0;",
-        "+ t * rows.time_stride;",
+        "return row_at<C>(rows, t, n0);",
+        "return row_at<C>(rows, t, 0);",
     ),
     ("cuda: gradient of v_seq dropped", "csrc/cuda/neuron_kernel.cuh", "g[0] += grad_v[i];", ""),
     (

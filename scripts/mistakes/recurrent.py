@@ -12,8 +12,8 @@ MISTAKES = (
     (
         "spikes of before are taken from the first on",
         "csrc/cpu/recurrent_loop.h",
-        "read_row<C>(r.past, t + r.K,",
-        "read_row<C>(r.past, -1 - t,",
+        "read_samples<C>(r.past, t + r.K,",
+        "read_samples<C>(r.past, -1 - t,",
     ),
     (
         "spikes under way at a checkpoint are lost",

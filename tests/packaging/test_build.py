@@ -83,7 +83,73 @@ def test_cuda_1_without_nvcc_is_an_error(tmp_path):
     )
 
 
-@pytest.mark.parametrize("name", ["SNNFAST_CUDA", "SNNFAST_EMULATION", "SNNFAST_WERROR"])
+def configured(tmp_path, prepare, **environment):
+    """What a build prints, and the words that it gives to CMake, which is not run."""
+    env = {
+        **build_environment(tmp_path, ("cmake", "ninja", "g++")),
+        "CUDACXX": str(tmp_path / "nvcc"),
+    }
+    (tmp_path / "nvcc").write_text("")
+    (tmp_path / "nvcc").chmod(0o755)
+    question = (
+        BUILD % "inplace = True"
+        + f"""
+module.ROOT = Path({str(tmp_path)!r})
+real = module.subprocess.run
+def run(words, **options):
+    if Path(words[0]).name != "cmake":
+        return real(words, **options)
+    if "-B" in words:
+        Path(words[words.index("-B") + 1]).mkdir(parents=True, exist_ok=True)
+        print(*words, sep="\\n")
+module.subprocess.run = run
+{prepare}
+command.tree()
+"""
+    )
+    result = ask(question, TORCH_CUDA_ARCH_LIST=None, **env | environment)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.splitlines()
+
+
+NO_CARD = "module.cards = lambda: None\n"
+WITHOUT = "module.torch_for_cuda = lambda: False\n"
+
+
+@pytest.mark.parametrize("asked", [None, "1"])
+def test_cuda_kernels_are_left_out_where_nothing_could_run_them(tmp_path, asked):
+    words = configured(tmp_path, NO_CARD + WITHOUT, SNNFAST_CUDA=asked)
+    said = [line for line in words if line.startswith("snnfast: no CUDA kernels are built")]
+    assert len(said) == (asked is None)
+    assert f"-DSNNFAST_CUDA={int(asked is not None)}" in words
+
+
+@pytest.mark.parametrize(
+    ("cards", "archs"),
+    [("7.5\n9.0\n9.0", "75-real;90"), ("NVIDIA-SMI has failed", "80-real;90-real;100")],
+)
+def test_architectures_are_those_of_the_cards(tmp_path, cards, archs):
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text(f"#!/bin/sh\necho '{cards}'\n")
+    smi.chmod(0o755)
+    words = configured(tmp_path, "module.torch_for_cuda = lambda: True\n")
+    assert f"-DSNNFAST_CUDA_ARCHS={archs}" in words
+
+
+@pytest.mark.parametrize(
+    ("line", "cuda"), [("cuda: str | None = '13.0'", True), ("cuda = None", False)]
+)
+def test_what_a_pytorch_is_built_for_is_read_from_its_version(tmp_path, line, cuda):
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "version.py").write_text(f"debug = False\n{line}\n")
+    prepare = f"module.sysconfig.get_path = lambda name: {str(tmp_path)!r}\n"
+    words = configured(tmp_path, NO_CARD + prepare)
+    assert f"-DSNNFAST_CUDA={int(cuda)}" in words
+
+
+@pytest.mark.parametrize(
+    "name", ["SNNFAST_CUDA", "SNNFAST_EMULATION", "SNNFAST_WERROR", "SNNFAST_BEST_ISA"]
+)
 def test_a_switch_with_another_value_is_an_error(tmp_path, name):
     env = build_environment(tmp_path, ("cmake", "ninja", "g++"))
     result = ask(BUILD % "inplace = True" + "command.tree()", **env, **{name: "yes"})

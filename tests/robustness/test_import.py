@@ -1,6 +1,7 @@
 """Import where something is missing, and what it costs. Each in an interpreter of its own."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,24 @@ def test_without_extension_the_reference_serves_after_one_warning():
     assert "pip install ." in warning
     assert "did not load" in warning
     assert explanation.startswith("lif: plain PyTorch reference: the compiled extension")
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_source_folder_without_a_build_says_so(tmp_path, installed):
+    sources = Path(__file__).parents[2]
+    shutil.copytree(
+        sources / "snnfast", tmp_path / "snnfast", ignore=shutil.ignore_patterns("*.so")
+    )
+    (tmp_path / "csrc").mkdir()
+    if installed:
+        (tmp_path / "snnfast-1.dist-info").mkdir()
+        (tmp_path / "snnfast-1.dist-info" / "METADATA").write_text("Name: snnfast\nVersion: 1\n")
+    hidden = "import importlib.metadata as m; m.Distribution.discover = classmethod(lambda *a, **k: iter(()))\n"
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n" + ("" if installed else hidden)
+    result = python(code + "import snnfast; print(snnfast.build_info()['extension_problem'])")
+    said = result.stdout if installed else result.stderr.splitlines()[-1]
+    assert f"the source folder {tmp_path} is imported, in which nothing is built" in said, result
+    assert installed or said.startswith("ImportError: snnfast is not installed: ")
 
 
 def test_without_extension_a_forced_kernel_is_an_error():

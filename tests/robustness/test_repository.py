@@ -148,3 +148,11 @@ def test_planted_mistakes_are_of_this_source():
         assert m.old != m.new, m.name
         paths = itertools.takewhile(lambda argument: argument != "-k", m.tests)
         assert all((ROOT / path).exists() for path in paths), m.name
+
+
+def test_cuda_sources_are_the_same_for_every_architecture():
+    """So that CI compiles them for one; in 8.0, the oldest, nothing of a newer one can be used by accident."""
+    sources = [p for p in (ROOT / "csrc").rglob("*") if p.suffix in (".h", ".cuh", ".cu", ".in")]
+    assert len(sources) > 40
+    assert not [str(p) for p in sources if "__CUDA_ARCH" in p.read_text()]
+    assert 'TORCH_CUDA_ARCH_LIST="8.0"' in (ROOT / ".ci/run").read_text()

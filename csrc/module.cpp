@@ -1,6 +1,8 @@
 // The Python module snnfast._C. Importing it registers the operators (csrc/ops); the functions here only report.
 #include <pybind11/pybind11.h>
 
+#include <string>
+
 #include "build_info.h"
 #include "cpu/dispatch.h"
 
@@ -16,6 +18,10 @@ void set_limit(int64_t bytes);
 void release();
 bool keep_freed_memory();
 }  // namespace output_memory
+#ifdef SNNFAST_WITH_CUDA
+void cuda_versions(int* driver, int* build);
+std::string cuda_driver_problem();
+#endif
 }  // namespace snnfast
 
 PYBIND11_MODULE(_C, m) {
@@ -34,10 +40,21 @@ PYBIND11_MODULE(_C, m) {
   m.def("keep_freed_memory", &snnfast::output_memory::keep_freed_memory);
 #ifdef SNNFAST_WITH_CUDA
   m.attr("with_cuda") = true;
+  m.def(
+      "cuda_versions",
+      [] {
+        int driver, build;
+        snnfast::cuda_versions(&driver, &build);
+        return pybind11::make_tuple(driver, build);
+      },
+      "CUDA's of the driver and of the build, as 13000 for 13.0; 0: no driver");
+  m.def("cuda_driver_problem", &snnfast::cuda_driver_problem, "why the driver cannot run the kernels and what to do, or an empty string");
   m.attr("cuda_archs") = SNNFAST_CUDA_ARCHS;
   m.attr("cuda_compiler") = SNNFAST_CUDA_COMPILER;
 #else
   m.attr("with_cuda") = false;
+  m.def("cuda_versions", [] { return pybind11::make_tuple(0, 0); });
+  m.def("cuda_driver_problem", [] { return ""; });
   m.attr("cuda_archs") = "";
   m.attr("cuda_compiler") = "";
 #endif

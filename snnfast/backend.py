@@ -13,8 +13,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+<<<<<<< HEAD
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+=======
+from functools import cache
+>>>>>>> 5b0ea80 (CUDA: grids of any height, errors that say what to do about a driver and are not the next launch's; --device auto takes the faster device; the launch rule by bytes under way, pinned; emulated threads as ThreadSanitizer's fibers, static shared memory as NaN)
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -123,15 +127,32 @@ def _warn_once(message: str) -> None:
         warnings.warn(message, BackendWarning, stacklevel=level)  # points to who called the package
 
 
-def _why_not(kernel: str, x: Tensor, surrogate: object) -> str:
-    """Why `kernel` (cpu, cuda or cuda_emulation) cannot run on `x`; empty if it can."""
+def why_not(kernel: str) -> str:
+    """Why `kernel` (cpu, cuda or cuda_emulation) cannot run here, whatever its input; empty if it can."""
     if extension is None:
         return load_problem
-    device = "cuda" if kernel == "cuda" else "cpu"
-    if x.device.type != device:
-        return f"the {kernel} kernels need input on {device}, got {x.device.type}"
-    if kernel == "cuda" and not extension.with_cuda:
+    if kernel != "cuda":
+        return ""
+    if not extension.with_cuda:
         return "snnfast was built without CUDA kernels; rebuild with SNNFAST_CUDA=1 where nvcc is installed"
+    # The compiler cannot look into the extension; a launch tells the same.
+    return "" if torch.compiler.is_compiling() else _driver_problem()
+
+
+@cache
+def _driver_problem() -> str:
+    problem: str = extension.cuda_driver_problem()
+    return problem
+
+
+def _why_not(kernel: str, x: Tensor, surrogate: object) -> str:
+    """Why `kernel` cannot run on `x`; empty if it can."""
+    device = "cuda" if kernel == "cuda" else "cpu"
+    if extension is not None and x.device.type != device:
+        return f"the {kernel} kernels need input on {device}, got {x.device.type}"
+    problem = why_not(kernel)
+    if problem:
+        return problem
     if surrogate is not None and not isinstance(surrogate, Surrogate):
         return "a surrogate of your own has no kernel"
     return ""

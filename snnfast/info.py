@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import version
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
-from snnfast import backend
+from snnfast import backend, devices
 
 __all__ = ["build_info"]
 
@@ -19,9 +19,12 @@ def build_info() -> dict[str, Any]:
     Returns:
         Plain values by name. What the compiled extension knows (``cpu_isa`` to ``torch_headers``) is None when it did
         not load; ``extension_problem`` then says why. ``cpu_backend`` and ``cuda_backend`` say what runs for tensors on
-        that device, and the ``_why`` beside them the reason.
+        that device, and the ``_why`` beside them the reason; ``auto_batches`` and ``auto_plasticity`` the device that
+        ``--device auto`` takes for that kind of work.
     """
     C = backend.extension
+    driver, runtime = (0, 0) if C is None else C.cuda_versions()
+    autos = {work: devices.auto(work) for work in get_args(devices.Work)}
     cpu_backend, cpu_why = _choice("cpu")
     cuda_backend, cuda_why = _choice("cuda")
     return {
@@ -39,6 +42,9 @@ def build_info() -> dict[str, Any]:
         "with_cuda": None if C is None else C.with_cuda,
         "cuda_archs": None if C is None else C.cuda_archs,
         "cuda_compiler": None if C is None else C.cuda_compiler,
+        "cuda_driver": release(driver),
+        "cuda_runtime": release(runtime),
+        "cuda_driver_problem": None if C is None else C.cuda_driver_problem(),
         "compiler": None if C is None else C.compiler,
         "torch_headers": None if C is None else C.torch_headers,
         "torch_has_cuda": None if C is None else C.torch_has_cuda(),
@@ -46,13 +52,19 @@ def build_info() -> dict[str, Any]:
         "cpu_backend_why": cpu_why,
         "cuda_backend": cuda_backend,
         "cuda_backend_why": cuda_why,
+        **{f"auto_{work}": str(choice.device) for work, choice in autos.items()},
+        **{f"auto_{work}_why": choice.why for work, choice in autos.items()},
     }
 
 
+def release(version: int) -> str | None:
+    """CUDA's release as it is written, ``"12.4"`` of 12040; None of 0."""
+    return f"{version // 1000}.{version % 1000 // 10}" if version else None
+
+
 def _choice(device: str) -> tuple[str | None, str]:
-    if device == "cuda" and not torch.cuda.is_available():
-        build = "" if torch.version.cuda else ", which is a build without CUDA,"
-        return None, f"PyTorch {torch.__version__}{build} sees no GPU"
+    if device == "cuda" and (problem := devices.gpu_problem()):
+        return None, problem
     try:
         return backend.choose("lif", torch.empty(1, 1, device=device))
     except backend.BackendError as error:

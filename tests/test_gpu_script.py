@@ -204,6 +204,23 @@ def test_the_page_says_what_was_reached_and_what_failed(stages, results, tmp_pat
     assert docs.read_text() == f"before\n{page.BEGIN}\n{made}{page.END}\nafter\n"
 
 
+def test_the_page_says_where_auto_takes_the_slower_device(stages, results):
+    from stages import page
+
+    def row(benchmark, device, seconds):
+        row = measured("snnfast", step=seconds)
+        row["result"] |= {"benchmark": benchmark, "device": device}
+        return row
+
+    assert page.against_auto(results) == ""
+    slower = {"a": row("stdp", "cpu", 1e-3), "b": row("stdp", "cuda", 2e-3)}
+    results["plasticity"] = {"rehearsed": False, "parts": slower}
+    assert "The GPU was faster: in none of them." in page.against_auto(results)
+    slower |= {"c": row("bp_stdp", "cpu", 4e-3), "d": row("bp_stdp", "cuda", 2e-3)}
+    assert "faster: bp_stdp [10, 1000] step (2 times)." in page.against_auto(results)
+    assert page.against_auto(results) in page.text(results, {})
+
+
 def test_a_rehearsal_is_not_documented(stages, results, tmp_path):
     from stages import page
 

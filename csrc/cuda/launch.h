@@ -5,12 +5,23 @@
 #include <cstdint>
 
 namespace snnfast {
-// Two blocks of 128 on each of the 132 multiprocessors of an H100, about. The emulated GPU is small: tests take both ways.
+
+// The GPU that launches are planned for, an H100: it is busy with so many bytes under way, its 3.35 TB/s times the 630 ns of a
+// load; and no GPU takes more rows of blocks (gridDim.y). The emulated one is small: tests take both ways.
+constexpr int64_t kBytesInFlight = int64_t{1} << 21;
 #ifdef SNNFAST_CUDA_EMULATION
-constexpr int64_t kThreadsThatFill = 3;
+constexpr int64_t kBytesThatFill = 192, kMostRows = 1;
 #else
-constexpr int64_t kThreadsThatFill = 1 << 15;
+constexpr int64_t kBytesThatFill = kBytesInFlight, kMostRows = 65535;
 #endif
+
+// Whether N neurons with `bytes` of a step's input each, `steps` of them under way, fill such a GPU. If not, a scan over them wants
+// all the threads it can get, one a neuron, and more steps under way.
+constexpr bool fills(int64_t N, int64_t bytes, int64_t steps, int64_t enough = kBytesThatFill) { return N * bytes * steps >= enough; }
+
+// Rows of a grid, each of which goes on with every gridDim.y-th of `rows`.
+constexpr unsigned grid_rows(int64_t rows) { return static_cast<unsigned>(rows < kMostRows ? rows : kMostRows); }
+
 }  // namespace snnfast
 
 #ifdef SNNFAST_CUDA_EMULATION

@@ -16,7 +16,7 @@ namespace {
 
 constexpr int kThreads = 128;  // with one block a multiprocessor asked for at least: for more, ptxas spills
 
-// Steps whose loads are in flight together. Few neurons take a thread each, which is fast only with many.
+// Steps whose loads are in flight together: more of few neurons, which take a thread each.
 template <int V>
 constexpr int kUnroll = V == 1 ? 16 : 4;
 
@@ -360,9 +360,6 @@ constexpr int wide() {
   return Uniform || numbers < 2 ? numbers : numbers / 2;  // parameters and their gradients take a register a neuron each
 }
 
-// Whether N neurons, V a thread, are enough threads; fewer neurons are faster with one a thread and more loads in flight.
-inline bool fills(int64_t N, int V) { return N / V >= kThreadsThatFill; }
-
 inline bool aligned(const void* p, int64_t bytes) { return reinterpret_cast<uintptr_t>(p) % static_cast<uintptr_t>(bytes) == 0; }
 
 template <class T, int V>
@@ -372,7 +369,7 @@ bool rows_aligned(const Rows& r) {
 
 template <class Neuron, class C, class T, int V>
 bool scan_aligned(const NeuronScan<Neuron>& a) {
-  bool ok = fills(a.N, V) && a.N % V == 0 && rows_aligned<T, V>(a.x) && aligned(a.checkpoints, sizeof(C) * V);
+  bool ok = fills(a.N, sizeof(T), kUnroll<V>) && a.N % V == 0 && rows_aligned<T, V>(a.x) && aligned(a.checkpoints, sizeof(C) * V);
   for (int k = 0; k < Neuron::kStates; k++) ok = ok && aligned(a.state_in[k], sizeof(C) * V);
   return ok;
 }

@@ -154,8 +154,6 @@ __global__ void __launch_bounds__(kThreads) spikeprop_status_kernel(const SpikeP
 
 // ---- launches
 
-inline unsigned rows_of(unsigned blocks) { return blocks < 65535 ? blocks : 65535; }
-
 template <class C>
 int forward(const SpikePropForward& a, void* memory, cudaStream_t stream) {
   const SpikePropEvents& events = a.events;
@@ -164,10 +162,10 @@ int forward(const SpikePropForward& a, void* memory, cudaStream_t stream) {
   const size_t shared = m.in_shared() ? static_cast<size_t>(m.sort_bytes()) : 0;
   if (events.B > 0) SNNFAST_LAUNCH((spikeprop_sort_kernel<C>), B, kThreads, shared, stream, events, m, m.in_shared());
   if (events.B > 0 && events.O >= kMany) {
-    const dim3 tiles(blocks_of(events.N, kTile), rows_of(blocks_of(events.O, kTile)));
+    const dim3 tiles(blocks_of(events.N, kTile), grid_rows(blocks_of(events.O, kTile)));
     if (events.N > 0)
       SNNFAST_LAUNCH((spikeprop_transpose_kernel<C>), tiles, kTile * kRows, 0, stream, static_cast<const C*>(a.w), m.transposed, events.N, events.O);
-    const dim3 grid(B, rows_of(blocks_of(events.O, kThreads)));
+    const dim3 grid(B, grid_rows(blocks_of(events.O, kThreads)));
     if (events.return_u_max)
       SNNFAST_LAUNCH((spikeprop_fire_many_kernel<C, true>), grid, kThreads, 0, stream, a, m.transposed);
     else
@@ -193,11 +191,11 @@ int backward(const SpikePropBackward& a, void* memory, cudaStream_t stream) {
   if (terminals > 0) SNNFAST_LAUNCH((spikeprop_rank_kernel<C>), B, kThreads, 0, stream, events, m);
   if (neurons > 0) SNNFAST_LAUNCH((spikeprop_weight_kernel<C>), blocks_of(neurons, kThreads), kThreads, 0, stream, a, m);
   if (a.grad_w && events.N > 0 && events.O > 0) {
-    const dim3 grid(blocks_of(events.N, kThreads), rows_of(blocks_of(events.O, kRows)));
+    const dim3 grid(blocks_of(events.N, kThreads), grid_rows(blocks_of(events.O, kRows)));
     SNNFAST_LAUNCH((spikeprop_weights_kernel<C>), grid, kThreads, 0, stream, a, m, time);
   }
   if (terminals > 0 && (a.grad_t_in || a.grad_delays || a.grad_tau)) {
-    const dim3 grid(B, blocks_of(events.N, kThreads));
+    const dim3 grid(B, grid_rows(blocks_of(events.N, kThreads)));
     SNNFAST_LAUNCH((spikeprop_events_kernel<C>), grid, kThreads, 0, stream, a, m, time);
   }
   if (a.grad_t_in && events.B * events.I > 0)

@@ -45,26 +45,27 @@ template <class C>
 __global__ void __launch_bounds__(kThreads) spikeprop_events_kernel(const SpikePropBackward a, const Workspace<C> m, const C* time) {
   const SpikePropEvents& events = a.events;
   const SpikePropConstants<C> c(events);
-  const int64_t n = static_cast<int64_t>(blockIdx.y) * kThreads + threadIdx.x, b = blockIdx.x;
-  if (n >= events.N) return;
-  const int32_t rank = m.rank[b * events.N + n];
-  C by_event = 0, by_tau = 0;
-  if (rank < INT32_MAX) {
-    const C start = m.time_of[b * events.N + n];
-    for (int64_t j = 0; j < events.O; j++) {
-      const int64_t i = b * events.O + j;
-      const C weight = m.weight[i];
-      if (weight == 0) continue;
-      if (rank < a.before[i]) {
-        const C x = (time[i] - start) * c.inverse_tau;
-        const C moved = weight * static_cast<const C*>(a.w)[j * events.N + n] * (c.scale * exp_nonpositive(-x) * (1 - x));
-        by_event -= moved, by_tau -= moved * x;
-      } else if (rank == m.kink[i]) {
-        by_event += weight * static_cast<const C*>(a.slope)[i];
+  const int64_t b = blockIdx.x;
+  for (int64_t n = static_cast<int64_t>(blockIdx.y) * kThreads + threadIdx.x; n < events.N; n += static_cast<int64_t>(gridDim.y) * kThreads) {
+    const int32_t rank = m.rank[b * events.N + n];
+    C by_event = 0, by_tau = 0;
+    if (rank < INT32_MAX) {
+      const C start = m.time_of[b * events.N + n];
+      for (int64_t j = 0; j < events.O; j++) {
+        const int64_t i = b * events.O + j;
+        const C weight = m.weight[i];
+        if (weight == 0) continue;
+        if (rank < a.before[i]) {
+          const C x = (time[i] - start) * c.inverse_tau;
+          const C moved = weight * static_cast<const C*>(a.w)[j * events.N + n] * (c.scale * exp_nonpositive(-x) * (1 - x));
+          by_event -= moved, by_tau -= moved * x;
+        } else if (rank == m.kink[i]) {
+          by_event += weight * static_cast<const C*>(a.slope)[i];
+        }
       }
     }
+    m.by_event[b * events.N + n] = by_event, m.by_tau[b * events.N + n] = by_tau;
   }
-  m.by_event[b * events.N + n] = by_event, m.by_tau[b * events.N + n] = by_tau;
 }
 
 template <class C>

@@ -174,7 +174,7 @@ __global__ void __launch_bounds__(kThreads) stdp_normalise_kernel(const Stdp a, 
 template <PlasticityKind K, class C>
 void launch_weights(const Stdp& a, const Plasticity<C>& p, cudaStream_t stream) {
   const int64_t columns = (a.N_pre + kTile - 1) / kTile, rows = (a.N_post + kTile - 1) / kTile;
-  const dim3 grid(static_cast<unsigned>(columns), static_cast<unsigned>(rows < 65535 ? rows : 65535));
+  const dim3 grid(static_cast<unsigned>(columns), grid_rows(rows));
   if (a.modulated)
     SNNFAST_LAUNCH((stdp_weights_kernel<K, C, true>), grid, kThreads, 0, stream, a, p);
   else

@@ -47,7 +47,7 @@ struct Cpu {
 };
 
 #if defined(SNNFAST_WITH_CUDA) || defined(SNNFAST_CUDA_EMULATION)
-const char* cuda_error_text(int error);  // csrc/cuda/error.cu
+std::string cuda_error(int error);  // csrc/cuda/error.cu
 #endif
 
 // Whether the PyTorch that loaded this library is a CUDA build.
@@ -72,7 +72,7 @@ struct Cuda {
   template <class Launcher>
   void launch(const char* op, const Launcher& launcher) const {
     const int error = launcher(stream());
-    SNNFAST_CHECK(error == 0, op, ": CUDA error ", error, ": ", cuda_error_text(error));
+    SNNFAST_CHECK(error == 0, op, ": CUDA error ", error, ": ", cuda_error(error));
   }
 #endif
 };

@@ -119,16 +119,23 @@ def neurons(stages: Stages, predictions: dict[str, float]) -> str:
     return table(header, rows)
 
 
+def passes(
+    stages: Stages, stage: str, benchmarks: Sequence[str], column: str
+) -> dict[tuple[str, ...], dict[str, float]]:
+    """Seconds of each pass, for each value of ``column``."""
+    cells: dict[tuple[str, ...], dict[str, float]] = {}
+    for row in results(stages, stage):
+        if row["benchmark"] in benchmarks and row["implementation"] != "clone":
+            for name, seconds in row["seconds"].items():
+                key = (row["benchmark"], size(row["shape"]), row["dtype"], name)
+                cells.setdefault(key, {})[row[column]] = seconds
+    return cells
+
+
 def beside(stages: Stages, stage: str, benchmarks: Sequence[str], column: str) -> str:
     """Milliseconds of each pass, with one column for each value of ``column``."""
-    rows = [row for row in results(stages, stage) if row["benchmark"] in benchmarks]
-    rows = [row for row in rows if row["implementation"] != "clone"]
-    names = list(dict.fromkeys(row[column] for row in rows))
-    cells: dict[tuple[str, ...], dict[str, float]] = {}
-    for row in rows:
-        for name, seconds in row["seconds"].items():
-            key = (row["benchmark"], size(row["shape"]), row["dtype"], name)
-            cells.setdefault(key, {})[row[column]] = seconds
+    cells = passes(stages, stage, benchmarks, column)
+    names = list(dict.fromkeys(name for found in cells.values() for name in found))
     lines = [
         (*key, *(milliseconds(found.get(name)) for name in names))
         for key, found in cells.items()
@@ -185,6 +192,7 @@ def text(stages: Stages, predictions: dict[str, float]) -> str:
         f"### LIF beside others\n\n{beside(stages, 'neurons', ('lif',), 'implementation')}",
         f"### Networks\n\n{beside(stages, 'network', ('network',), 'implementation')}",
         "### Plasticity\n\n" + beside(stages, "plasticity", plastic(stages), "device"),
+        against_auto(stages),
         f"### The kernels that take longest\n\n{hottest(stages)}",
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
@@ -192,6 +200,20 @@ def text(stages: Stages, predictions: dict[str, float]) -> str:
 
 def plastic(stages: Stages) -> tuple[str, ...]:
     return tuple(dict.fromkeys(row["benchmark"] for row in results(stages, "plasticity")))
+
+
+def against_auto(stages: Stages) -> str:
+    """Where ``--device auto`` takes the slower device: it takes the CPU for plasticity (snnfast/devices.py)."""
+    cells = passes(stages, "plasticity", plastic(stages), "device")
+    faster = [
+        f"{key[0]} {key[1]} {key[3]} ({found['cpu'] / found['cuda']:.3g} times)"
+        for key, found in cells.items()
+        if len(found) == 2 and found["cuda"] < found["cpu"]
+    ]
+    if not any(len(found) == 2 for found in cells.values()):
+        return ""
+    found = ", ".join(faster) or "in none of them"
+    return f"`--device auto` takes the CPU for plasticity. The GPU was faster: {found}."
 
 
 def write(folder: Path, docs: Path | None = None) -> str:

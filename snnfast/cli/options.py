@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 import torch
 import typer
 
-from snnfast import backend
+from snnfast import backend, devices
 from snnfast.checkpoint import CheckpointError
 from snnfast.info import build_info
 from snnfast.procedure.folder import FolderInUseError
@@ -31,7 +31,9 @@ Root = Annotated[
 ]
 Download = Annotated[bool, typer.Option(help="Download the data set into --data.")]
 Resume = Annotated[bool, typer.Option(help="Go on from what is in --out.")]
-Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cuda or cuda:N.")]
+Device = Annotated[
+    str, typer.Option(help="auto (the faster one: see snnfast info), cpu, cuda or cuda:N.")
+]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="CPU threads; PyTorch's choice if left out.")
 ]
@@ -153,10 +155,10 @@ def plain_errors() -> Iterator[None]:
         raise typer.Exit(2) from error
 
 
-def chosen_device(name: str) -> torch.device:
-    """The device that ``--device`` names, if it is there."""
+def chosen_device(name: str, work: devices.Work = "batches") -> torch.device:
+    """The device that ``--device`` names, if it is there; auto: the faster one for the work."""
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = devices.auto(work).device.type
     if name == "cuda" and "LOCAL_RANK" in os.environ:
         name = f"cuda:{os.environ['LOCAL_RANK']}"  # torchrun: a GPU for each process
     try:

@@ -59,7 +59,7 @@ def training(procedure: Procedure[Any]) -> Callable[..., None]:
         name = procedure.folder(settings) + ("-repeats" if many else "")
         folder = out or Path("runs") / name
         where: dict[str, Any] = {"root": data, "download": download}
-        where["device"] = chosen_device(device)
+        where["device"] = chosen_device(device, procedure.work)
         try:
             with together(where["device"]) as processes:
                 where["processes"] = processes

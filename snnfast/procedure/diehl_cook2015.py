@@ -87,6 +87,7 @@ class Stdp(Procedure[StdpSettings]):
     """Spike-timing-dependent plasticity (Diehl and Cook 2015): trains, labels the neurons, scores."""
 
     name, title, Settings = "stdp", "STDP", StdpSettings
+    work = "plasticity"
     figures_within_epochs = True
 
     def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from snnfast.checkpoint import CheckpointError, load_weights, read_checkpoint, same_settings
 from snnfast.data.own import label_of
+from snnfast.devices import Work
 from snnfast.monitoring import Monitor
 from snnfast.procedure import repeats
 from snnfast.procedure.figures import Draw, Figures
@@ -56,6 +57,7 @@ class Procedure(Generic[S]):
     name: ClassVar[str]  # of commands, folders and errors
     title: ClassVar[str]  # of figures
     figures_within_epochs: ClassVar[bool] = False
+    work: ClassVar[Work] = "batches"  # for which --device auto takes the faster device
     Settings: type[S]
 
     def __call__(

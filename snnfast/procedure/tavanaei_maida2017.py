@@ -84,6 +84,7 @@ class BpStdp(Procedure[BpStdpSettings]):
     """BP-STDP (Tavanaei and Maida 2019)."""
 
     name, title, Settings = "bp-stdp", "BP-STDP", BpStdpSettings
+    work = "plasticity"
 
     def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
         """Those of docs/results.md."""

@@ -2,6 +2,7 @@
 // blocks wait for each other.
 #include "cuda/grid_tally.cuh"
 #include "cuda/launch.h"
+#include "cuda/error.cu"
 #include <cstdint>
 
 template <int TILE>
@@ -60,6 +61,12 @@ __global__ void racy_kernel(const float* in, float* out) {  // the barrier is mi
   __shared__ float s[128];
   s[threadIdx.x] = in[threadIdx.x];
   out[threadIdx.x] = s[127 - threadIdx.x];
+}
+__global__ void unwritten_kernel(float* out) {  // a block may not find what another one left
+  __shared__ float once[2];
+  out[2 * blockIdx.x] = once[0];
+  once[0] = once[1] = 1.f;
+  out[2 * blockIdx.x + 1] = once[1];
 }
 __global__ void stuck_kernel(int* out) {  // half of a warp waits for lanes that never come
   if (threadIdx.x < 16)
@@ -170,6 +177,10 @@ int st_racy(const float* a, float* b) {
   SNNFAST_LAUNCH(racy_kernel, 1, 128, 0, nullptr, a, b);
   return cudaGetLastError();
 }
+int st_unwritten(float* o, int blocks) {
+  SNNFAST_LAUNCH(unwritten_kernel, blocks, 1, 0, nullptr, o);
+  return cudaGetLastError();
+}
 int st_barriers(float* x, int blocks, int threads, int n) {
   SNNFAST_LAUNCH(many_barriers_kernel, blocks, threads, 0, nullptr, x, n);
   return cudaGetLastError();
@@ -178,6 +189,16 @@ int st_toobig() {
   SNNFAST_LAUNCH(scan_kernel, 1, 2048, 0, nullptr, nullptr, nullptr);
   return cudaGetLastError();
 }
+// What an error is called with a driver for this CUDA, after a launch that nobody asked about; returns what is left of that.
+int st_error(int driver, int error, char* text, int size) {
+#ifdef SNNFAST_CUDA_EMULATION
+  emulation::driver_version = driver;
+#endif
+  SNNFAST_LAUNCH(scan_kernel, 1, 2048, 0, nullptr, nullptr, nullptr);
+  snprintf(text, static_cast<size_t>(size), "%s", snnfast::cuda_error(error).c_str());
+  return cudaPeekAtLastError();
+}
+int st_fills(int64_t N, int64_t bytes, int64_t steps) { return snnfast::fills(N, bytes, steps, snnfast::kBytesInFlight); }
 int st_stuck(int* o) {
 #ifdef SNNFAST_CUDA_EMULATION
   try {

@@ -84,6 +84,13 @@ def test_barriers_in_a_loop_count(library):
     assert (x == 50).all()
 
 
+def test_static_shared_memory_begins_as_nan(library):
+    out = torch.zeros(3, 2)
+    assert library.st_unwritten(pointer(out), 3) == 0
+    assert out[:, 0].isnan().all()
+    assert (out[:, 1] == 1).all()
+
+
 def test_missing_barrier_shows(library):
     a, b = torch.randn(128), torch.zeros(128)
     library.st_racy(pointer(a), pointer(b))
@@ -137,6 +144,37 @@ def test_grid_that_cannot_be_resident_is_refused(library):
 
 def test_launch_of_too_many_threads_is_refused(library):
     assert library.st_toobig() == 9  # cudaErrorInvalidConfiguration
+
+
+@pytest.mark.parametrize(
+    ("driver", "error", "expected"),
+    [
+        (13000, 9, "invalid configuration argument"),
+        (
+            13010,
+            209,
+            "no kernel image is available for execution on the device: build snnfast for this GPU ",
+        ),
+        (
+            12040,
+            35,
+            "CUDA driver version is insufficient for CUDA runtime version: the NVIDIA driver is for CUDA 12.4, but "
+            "snnfast was built with CUDA 13.0, which needs a driver for CUDA 13 (580 or later): update the driver, or "
+            "build snnfast with nvcc 12 (set CUDA_HOME)",
+        ),
+    ],
+)
+def test_an_error_says_what_to_do_and_is_not_the_next_launchs(library, driver, error, expected):
+    text = ctypes.create_string_buffer(500)
+    assert library.st_error(driver, error, text, 500) == 0
+    assert text.value.decode().startswith(expected)
+
+
+@pytest.mark.parametrize(("bytes", "neurons"), [(2, 1 << 18), (4, 1 << 17), (8, 1 << 16)])
+def test_neurons_share_a_thread_only_where_they_fill_an_h100(library, bytes, neurons):
+    size, steps = ctypes.c_int64(bytes), ctypes.c_int64(4)
+    assert library.st_fills(ctypes.c_int64(neurons), size, steps)
+    assert not library.st_fills(ctypes.c_int64(neurons - 1), size, steps)
 
 
 def test_address_sanitizer_finds_a_write_out_of_bounds(tmp_path, schedule):

@@ -76,7 +76,7 @@ def brute_force(name, points=3601, threshold=1.0):
 CASES = {
     "real": dict(batch=5, inputs=13, terminals=3, outputs=9),
     "one_terminal": dict(batch=4, inputs=30, terminals=1, outputs=21, coding="shared"),
-    "integer": dict(batch=6, inputs=8, terminals=16, outputs=16, coding="integer"),
+    "integer": dict(batch=6, inputs=9, terminals=16, outputs=16, coding="integer"),
     "long_tau": dict(batch=4, inputs=20, terminals=2, outputs=7, tau=40.0, scale=1.5),
     "short_tau": dict(batch=4, inputs=20, terminals=2, outputs=7, tau=0.3, scale=3.0),
     "one_lane_more": dict(batch=2, inputs=11, terminals=2, outputs=17),

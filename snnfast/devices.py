@@ -1,0 +1,52 @@
+"""Which device ``--device auto`` takes: of those that are there, the one on which a kind of work is faster."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+
+from snnfast import backend
+
+__all__ = ["Choice", "Work", "auto", "gpu_problem"]
+
+Work = Literal["batches", "plasticity"]
+
+# Plasticity of one network takes its images in order: one block of a GPU, whose other multiprocessors wait, against a
+# core of the CPU with twice the clock. Milliseconds of an image of diehl_cook_, 400 neurons and 250 steps; of the GPU
+# not measured yet but read off the machine code for an H100. scripts/gpu.py measures both (docs/gpu.md).
+PLASTICITY_CPU, PLASTICITY_GPU = 0.055, 0.2
+
+
+class Choice(NamedTuple):
+    """A device, and why it was taken."""
+
+    device: torch.device
+    why: str
+
+
+def gpu_problem() -> str:
+    """Why there is no GPU that PyTorch sees; empty if there is one."""
+    if torch.cuda.is_available():
+        return ""
+    build = "" if torch.version.cuda else ", which is a build without CUDA,"
+    return f"PyTorch {torch.__version__}{build} sees no GPU"
+
+
+def auto(work: Work) -> Choice:
+    """The device for a kind of work.
+
+    Args:
+        work: ``"batches"``: many samples at a time, in training by gradients, conversion and inference;
+            ``"plasticity"``: one network that learns from one image after the other.
+    """
+    problem = gpu_problem() or backend.why_not("cuda")
+    if problem:
+        return Choice(torch.device("cpu"), problem)
+    if work == "plasticity":
+        return Choice(
+            torch.device("cpu"),
+            "one network learns faster on the CPU: an image of diehl_cook_ of 400 neurons takes one thread "
+            f"{PLASTICITY_CPU:g} ms, and an H100 at least {PLASTICITY_GPU:g} ms by its machine code",
+        )
+    return Choice(torch.device("cuda"), "a GPU is there, and batches fill it")

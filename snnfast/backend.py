@@ -13,12 +13,9 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-<<<<<<< HEAD
+from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
-=======
-from functools import cache
->>>>>>> 5b0ea80 (CUDA: grids of any height, errors that say what to do about a driver and are not the next launch's; --device auto takes the faster device; the launch rule by bytes under way, pinned; emulated threads as ThreadSanitizer's fibers, static shared memory as NaN)
 from typing import TYPE_CHECKING, Any
 
 import torch

@@ -12,11 +12,17 @@ from snnfast import check
 from .replacing import LIBRARIES, Library
 from .replacing.compare import agree
 from .replacing.port import refuse, without_graphs
+from .replacing.sequences import over_time
 
 __all__ = ["replace"]
 
 
-def replace(net: nn.Module, *, verify: Tensor | Sequence[Tensor] | None = None) -> nn.Module:
+def replace(
+    net: nn.Module,
+    *,
+    sequences: bool = False,
+    verify: Tensor | Sequence[Tensor] | None = None,
+) -> nn.Module:
     """A copy of a network of SpikingJelly, snnTorch, Norse or Sinabs whose neurons run on the kernels here.
 
     The copy is called as ``net`` is: neurons take a step or a sequence, get and return states, as the library's do.
@@ -40,6 +46,9 @@ def replace(net: nn.Module, *, verify: Tensor | Sequence[Tensor] | None = None) 
 
     Args:
         net: the network; it stays as it is.
+        sequences: for a network of ``nn.Sequential`` that takes a step a call: the copy takes all steps
+            ``[T, B, ...]`` in one, which is what is fast, with the same keys. Neurons of snnTorch need
+            ``init_hidden=True``. ``verify`` is then a sequence, of which ``net`` is given one step after the other.
         verify: an input of ``net``, or several that are given one after the other (``list(x)`` for a network that takes
             one step a call): runs both networks, from rest, and compares every neuron's spikes, which must be equal,
             and membranes, equal to 1e-4 of the largest.
@@ -54,6 +63,10 @@ def replace(net: nn.Module, *, verify: Tensor | Sequence[Tensor] | None = None) 
     inputs = list(verify) if isinstance(verify, (list, tuple)) else [verify]
     for x in inputs if verify is not None else []:
         check.tensor("replace", "verify", x)
+    if sequences and verify is not None and len(inputs) != 1:
+        raise ValueError(
+            f"replace: with sequences=True verify must be one sequence, got {len(inputs)}"
+        )
     # What is in the memo stands in the copy for its original, wherever that is mentioned.
     memo = without_graphs(net)
     made: list[str] = []
@@ -70,8 +83,10 @@ def replace(net: nn.Module, *, verify: Tensor | Sequence[Tensor] | None = None) 
     if not made:
         raise ValueError(f"replace: net has no neurons of {', '.join(LIBRARIES)}")
     result: nn.Module = copy.deepcopy(net, memo)
+    if sequences:
+        result = over_time("", result)
     if verify is not None:
-        agree(net, result, made, inputs)  # type: ignore[arg-type]
+        agree(net, result, made, inputs, sequences=sequences)  # type: ignore[arg-type]
     return result
 
 

@@ -24,7 +24,7 @@ def test_there_is_a_page_for_every_library_in_the_guides():
         assert f"\n{page.stem}\n" in guides
         text = page.read_text()
         # Each has theirs, ours, the proof that they agree, and the line that replaces one by the other.
-        assert len(blocks(text)) == 4
+        assert len(blocks(text)) >= 4
         assert "assert_close" in blocks(text)[2]
         assert "replace(theirs, verify=" in blocks(text)[3]
 

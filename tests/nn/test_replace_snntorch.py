@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from replaced import agrees, inputs, loud, same
+from replaced import agrees, inputs, loss_of, loud, same
 from torch import nn
 
 from snnfast import nn as sn
@@ -154,6 +154,56 @@ def test_a_sequential_network_takes_a_step_a_call():
             same(a, b)
     # What is made of a network in use goes on where that is.
     same(sn.replace(net, verify=list(x))(x[0])[-1], net(x[0])[-1])
+
+
+def sequential(output=False):
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Sequential(loud(nn.Conv2d(1, 4, 3)), snn.Leaky(0.9, init_hidden=True)), nn.MaxPool2d(2), nn.Flatten(),
+        loud(nn.Linear(36, 8)), snn.RSynaptic(0.5, 0.8, linear_features=8, init_hidden=True),
+        loud(nn.Linear(8, 5)), snn.Leaky(0.8, init_hidden=True, output=output, learn_beta=True),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("output", [False, True])
+def test_a_sequential_network_over_whole_sequences(output):
+    net = sequential(output)
+    x = inputs(12, 3, 1, 8, 8)
+    ours = sn.replace(net, sequences=True, verify=x)
+    assert list(ours.state_dict()) == list(net.state_dict())
+
+    def run(module, x):
+        if module is ours:
+            result = module(x)
+            return result if output else [result]
+        steps = [module(now) for now in x]
+        return [torch.stack(part) for part in zip(*steps)] if output else [torch.stack(steps)]
+
+    for part in (x[:5], x[5:]):  # states stay between calls
+        gradients = []
+        for module in (net, ours):
+            sn.detach(module)
+            for layer in net.modules():
+                for name in {"mem", "syn", "spk"} & layer._buffers.keys():
+                    layer._buffers[name] = layer._buffers[name].detach()
+            results = run(module, part)
+            gradients.append((results, torch.autograd.grad(loss_of(results), module.parameters())))
+        (theirs, wanted), (own, found) = gradients
+        assert theirs[0].any()
+        for a, b in zip([*own, *found], [*theirs, *wanted]):
+            same(a, b)
+
+
+def test_what_cannot_take_sequences_is_refused():
+    for net, error in (
+        (nn.Sequential(snn.Leaky(0.9)), r"^replace: 0, a Leaky, hands its states on; sequences=True needs init_hidden"),
+        (nn.Sequential(snn.Synaptic(0.9, 0.8, init_hidden=True, output=True)), "current of every step"),
+        (Net(), r"neurons in nn.Sequential, and net is a Net, which runs its steps itself"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=error):
+            sn.replace(net, sequences=True)
+    with pytest.raises(ValueError, match="verify must be one sequence, got 2"):
+        sn.replace(sequential(), sequences=True, verify=[torch.rand(2, 2), torch.rand(2, 2)])
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,14 @@ __all__ = ["agree"]
 TOLERANCE = 1e-4
 
 
-def agree(net: nn.Module, result: nn.Module, names: list[str], inputs: Sequence[Tensor]) -> None:
+def agree(
+    net: nn.Module,
+    result: nn.Module,
+    names: list[str],
+    inputs: Sequence[Tensor],
+    *,
+    sequences: bool = False,
+) -> None:
     """Raises where layers ``names`` of ``result`` give other spikes or membranes than those of ``net``.
 
     Args:
@@ -25,9 +32,14 @@ def agree(net: nn.Module, result: nn.Module, names: list[str], inputs: Sequence[
         result: likewise.
         names: the layers to compare, in the order of the network.
         inputs: given one after the other.
+        sequences: ``inputs`` is one, of which ``net`` takes a step a call, ``result`` all.
     """
-    theirs = _outputs(net, names, inputs)
+    theirs = _outputs(net, names, list(inputs[0]) if sequences else inputs)
     ours = _outputs(result, names, inputs)
+    if sequences:
+        theirs = {
+            name: [[torch.stack(part) for part in zip(*calls)]] for name, calls in theirs.items()
+        }
     for name in names:
         layer = result.get_submodule(name)
         where = f"{name or 'net'}, a {type(net.get_submodule(name)).__name__},"

@@ -73,7 +73,7 @@ class _Neuron(Port):
         return none if len(none) > 1 else none[0]
 
     def forward(self, input_: Tensor, *states: Tensor | None, **named: Tensor | None) -> Any:
-        """A step: ``[B, ...]`` -> spikes, or spikes and states, as snnTorch's neuron returns them."""
+        """A step ``[B, ...]`` -> spikes, or spikes and states, as snnTorch's neuron returns them; or all steps."""
         given = dict(zip(self.states, states)) | named
         if self.init_hidden and any(state is not None for state in given.values()):
             raise TypeError(
@@ -82,20 +82,36 @@ class _Neuron(Port):
         for name, state in given.items():
             if state is not None:
                 setattr(self, name, state)
+        x = input_.unsqueeze(0) if self.time_dim is None else input_
         before = []
         for name in self.states:
             state = getattr(self, name)
-            fits = state is not None and state.shape == input_.shape
-            state = self._carried(name, state) if fits else torch.zeros_like(input_)
-            before.append(state.to(check.state_dtype(input_.dtype)))
-        spikes, *after = self.scan(input_.unsqueeze(0), *before)
+            fits = state is not None and state.shape == x.shape[1:]
+            state = self._carried(name, state) if fits else torch.zeros_like(x[0])
+            before.append(state.to(check.state_dtype(x.dtype)))
+        spikes, *after = self.scan(x, *before)
         for name, state in zip(self.states, after):
             setattr(self, name, state[-1])
         spikes = spikes * self.graded_spikes_factor if self._graded() else spikes
-        if self.init_hidden and not self.output:
-            return spikes[0]
-        own = (state[-1] for name, state in zip(self.states, after) if name != "spk")
-        return spikes[0], *own
+        results = [spikes]
+        if self.output or not self.init_hidden:
+            results += [s for name, s in zip(self.states, after) if name != "spk"]
+        if self.time_dim is None:
+            results = [r[0] for r in results]
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def over_time(self, where: str) -> None:
+        """Takes sequences ``[T, B, ...]`` from now on."""
+        if not self.init_hidden:
+            raise ValueError(
+                f"replace: {where}, a {type(self).__name__}, hands its states on; sequences=True needs init_hidden=True"
+            )
+        if self.output and "syn" in self.states:
+            raise ValueError(
+                f"replace: {where}, a {type(self).__name__}, returns its current of every step; sequences=True needs "
+                "output=False"
+            )
+        self.time_dim = 0
 
     def _graded(self) -> bool:
         factor = self.graded_spikes_factor
@@ -110,7 +126,7 @@ class _Neuron(Port):
         return value.clamp(least, 1) if isinstance(value, Tensor) else min(max(value, least), 1.0)
 
     def _integrate(
-        self, run: Callable[..., Any], x: Tensor, mem: Tensor, beta: Any, gain: float | Tensor = 1.0
+        self, run: Callable[..., Any], x: Tensor, mem: Tensor, beta: Any
     ) -> tuple[Tensor, ...]:
         """Spikes, membranes before their reset, and what ``run`` returns besides; ``run`` calls the op.
 

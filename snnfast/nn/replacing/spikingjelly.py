@@ -38,7 +38,7 @@ class Node(Spiking):
     def __init__(self, where: str, node: Any, memo: Memo) -> None:
         super().__init__(**self._settings(where, node))
         for name in self.states:
-            value = getattr(node, name)
+            value = getattr(node, name, None)
             if isinstance(value, Tensor):
                 setattr(self, name, value.detach().clone())
         self.step_mode, self.store_v_seq = node.step_mode, bool(getattr(node, "store_v_seq", False))
@@ -71,6 +71,12 @@ class Node(Spiking):
             known = self.v_seq
             self.v_seq = v_seq if known is None or not one else torch.cat([known, v_seq])
         return result[0] if one else result  # type: ignore[no-any-return]
+
+    def over_time(self, where: str) -> None:
+        """Takes sequences ``[T, B, ...]`` from now on."""
+        if self.step_mode == "m":
+            raise ValueError(f"replace: {where}, a {type(self).__name__}, takes sequences as it is")
+        self.step_mode = "m"
 
     def _start(self, x: Tensor) -> None:
         """States at rest that are not this package's."""

@@ -136,6 +136,8 @@ FIRING = {
     "v_reset_channel": {"v_reset": Values(-0.5, 0.3, "channel"), "return_v_seq": True},
     "detach_reset": {"detach_reset": True},
     "detach_soft": {"detach_reset": True, "v_reset": None},
+    "strict": {"strict": True},
+    "strict_soft": {"strict": True, "v_reset": None},
     "v_seq": {"return_v_seq": True},
     "v_seq_soft": {"return_v_seq": True, "v_reset": None},
     **{s: {"surrogate": s} for s in SURROGATES},
@@ -173,6 +175,25 @@ LEAKY_FIRING = {
         "v_rest": -0.1,
         "return_v_seq": True,
         "decay_input": False,
+    },
+}
+# Neurons that may be silent after a spike, or fire several times in a step: kernels of their own.
+REFRACTORY = {
+    "refractory": {"refractory": 2, "return_v_seq": True},
+    "refractory_tensors": {
+        "refractory": 1,
+        "v_threshold": Values(0.5, 1.5),
+        "v_reset": Values(-0.5, 0.3, "channel"),
+        "surrogate": "sigmoid",
+    },
+    "several": {"max_spikes": None, "v_reset": None, "v_threshold": 0.4},
+    "several_refractory": {
+        "max_spikes": 3,
+        "refractory": 1,
+        "v_reset": None,
+        "v_threshold": Values(0.2, 0.6),
+        "strict": True,
+        "detach_reset": True,
     },
 }
 NOT_RETURNED = {"return_state": {"return_state": False}}

@@ -62,30 +62,30 @@ struct Adlif : Lif {
   }
 
   // What w is driven by: a (m - v_rest) + b s.
-  template <class C>
-  static SNNFAST_HD C drive(bool fired, C m, const C* c) {
-    return c[kOfMembrane] * (m - c[kRest]) + c[kOfSpike] * (fired ? C(1) : C(0));
+  template <class Spikes, class C>
+  static SNNFAST_HD C drive(Spikes s, C m, const C* c) {
+    return c[kOfMembrane] * (m - c[kRest]) + c[kOfSpike] * times(s, C(1));
   }
 
-  template <Reset R, class C>
-  static SNNFAST_HD void fire(bool fired, const C* c, C* state) {
+  template <Reset R, class Spikes, class C>
+  static SNNFAST_HD void fire(Spikes s, const C* c, C* state) {
     const C h = state[kV];
-    Lif::fire<R>(fired, c, state);
-    state[kW] = c[kLeakW] * state[kW] + c[kGainW] * drive(fired, c[kAfterReset] != C(0) ? state[kV] : h, c);
+    Lif::fire<R>(s, c, state);
+    state[kW] = c[kLeakW] * state[kW] + c[kGainW] * drive(s, c[kAfterReset] != C(0) ? state[kV] : h, c);
   }
-  template <Reset R, class C>
-  static SNNFAST_HD C fire_backward(bool fired, const C* charged, const C* c, C attached, C* grad, C* grad_params) {
+  template <Reset R, class Spikes, class C>
+  static SNNFAST_HD C fire_backward(Spikes s, const C* charged, const C* c, C attached, C* grad, C* grad_params) {
     const C grad_w = grad[kW], grad_drive = grad_w * c[kGainW], grad_m = grad_drive * c[kOfMembrane];
     C after[] = {charged[kV]};
-    Lif::fire<R>(fired, c, after);
+    Lif::fire<R>(s, c, after);
     const C m = c[kAfterReset] != C(0) ? after[kV] : charged[kV];
-    grad_params[kDecayW] += grad_w * (charged[kW] - c[kGainSlope] * drive(fired, m, c));
+    grad_params[kDecayW] += grad_w * (charged[kW] - c[kGainSlope] * drive(s, m, c));
     grad_params[kA] += grad_drive * (m - c[kRest]);
-    grad_params[kB] += fired ? grad_drive : C(0);
+    grad_params[kB] += times(s, grad_drive);
     grad_params[kVRest] -= grad_m;
     grad[kW] = grad_w * c[kLeakW];
     grad[kV] += c[kAfterReset] != C(0) ? grad_m : C(0);
-    const C grad_reset = Lif::fire_backward<R>(fired, charged, c, attached, grad, grad_params);
+    const C grad_reset = Lif::fire_backward<R>(s, charged, c, attached, grad, grad_params);
     grad[kV] += c[kAfterReset] != C(0) ? C(0) : grad_m;
     return grad_drive * c[kOfSpike] + grad_reset;
   }

@@ -42,17 +42,17 @@ struct Alif : Lif {
     grad[kA] += grad_threshold * c[kScale];
   }
 
-  template <Reset R, class C>
-  static SNNFAST_HD void fire(bool fired, const C* c, C* state) {
-    Lif::fire<R>(fired, c, state);
-    state[kA] = c[kLeakAdapt] * state[kA] + (fired ? C(1) : C(0));
+  template <Reset R, class Spikes, class C>
+  static SNNFAST_HD void fire(Spikes s, const C* c, C* state) {
+    Lif::fire<R>(s, c, state);
+    state[kA] = c[kLeakAdapt] * state[kA] + times(s, C(1));
   }
-  template <Reset R, class C>
-  static SNNFAST_HD C fire_backward(bool fired, const C* charged, const C* c, C attached, C* grad, C* grad_params) {
+  template <Reset R, class Spikes, class C>
+  static SNNFAST_HD C fire_backward(Spikes s, const C* charged, const C* c, C attached, C* grad, C* grad_params) {
     const C grad_a = grad[kA];
     grad_params[kDecayAdapt] += grad_a * charged[kA];
     grad[kA] = grad_a * c[kLeakAdapt];
-    return grad_a + Lif::fire_backward<R>(fired, charged, c, attached, grad, grad_params);
+    return grad_a + Lif::fire_backward<R>(s, charged, c, attached, grad, grad_params);
   }
 };
 

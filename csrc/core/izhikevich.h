@@ -48,21 +48,21 @@ struct Izhikevich : Qif {
     return grad_input;
   }
 
-  template <Reset R, class C>
-  static SNNFAST_HD void fire(bool fired, const C* c, C* state) {
+  template <Reset R, class Spikes, class C>
+  static SNNFAST_HD void fire(Spikes s, const C* c, C* state) {
     const C h = state[kV];
-    Lif::fire<R>(fired, c, state);
-    state[kW] = c[kLeakW] * state[kW] + c[kRateW] * (c[kOfMembrane] * (h - c[kRest])) + c[kOfSpike] * (fired ? C(1) : C(0));
+    Lif::fire<R>(s, c, state);
+    state[kW] = c[kLeakW] * state[kW] + c[kRateW] * (c[kOfMembrane] * (h - c[kRest])) + c[kOfSpike] * times(s, C(1));
   }
-  template <Reset R, class C>
-  static SNNFAST_HD C fire_backward(bool fired, const C* charged, const C* c, C attached, C* grad, C* grad_params) {
+  template <Reset R, class Spikes, class C>
+  static SNNFAST_HD C fire_backward(Spikes s, const C* charged, const C* c, C attached, C* grad, C* grad_params) {
     const C grad_w = grad[kW], over_rest = charged[kV] - c[kRest], grad_m = grad_w * c[kRateW];
     grad_params[kDecayW] += grad_w * (charged[kW] - c[kOfMembrane] * over_rest);
     grad_params[kA] += grad_m * over_rest;
-    grad_params[kB] += fired ? grad_w : C(0);
+    grad_params[kB] += times(s, grad_w);
     grad_params[kVRest] -= grad_m * c[kOfMembrane];
     grad[kW] = grad_w * c[kLeakW];
-    const C grad_reset = Lif::fire_backward<R>(fired, charged, c, attached, grad, grad_params);
+    const C grad_reset = Lif::fire_backward<R>(s, charged, c, attached, grad, grad_params);
     grad[kV] += grad_m * c[kOfMembrane];
     return grad_w * c[kOfSpike] + grad_reset;
   }

@@ -18,19 +18,21 @@ namespace snnfast {
 struct Lif {
   enum { kV, kStates };
   enum { kDecay, kVThreshold, kVReset, kVRest, kParams };
-  enum { kDecayInput, kSettings };  // gain = 1 - decay, else 1
-  enum { kLeak, kGain, kThreshold, kResetTo, kRest, kCoefficients };
+  enum { kDecayInput, kStrict, kSettings };  // gain = 1 - decay, else 1; fires above the threshold, not at it
+  enum { kLeast, kShared, kLeak = kShared, kGain, kThreshold, kResetTo, kRest, kCoefficients };
   static constexpr int kTape = 1;
-  static constexpr bool kLinear = true;
+  static constexpr bool kLinear = true, kSeldom = false;
 
   template <class Arguments>
   static void settings(const Arguments& a, double* out) {
     out[kDecayInput] = a.decay_input;
+    out[kStrict] = a.strict;
   }
 
   // Neurons that extend this one begin with its states, parameters and coefficients.
   template <class C, class Scan>
   static SNNFAST_HD void coefficients(const C* params, const Scan& a, C* c) {
+    c[kLeast] = least_margin<C>(a.settings[kStrict] != 0);
     c[kLeak] = params[kDecay];
     c[kGain] = input_gain(params[kDecay], a.param[kDecay], a.settings[kDecayInput] != 0);
     c[kThreshold] = params[kVThreshold];
@@ -69,20 +71,30 @@ struct Lif {
     grad_params[kVThreshold] += grad_threshold;
   }
 
-  template <Reset R, class C>
-  static SNNFAST_HD void fire(bool fired, const C* c, C* state) {
-    const C h = state[kV];
-    state[kV] = fired ? (R == Reset::hard ? c[kResetTo] : h - c[kThreshold]) : h;
+  template <class C>
+  static SNNFAST_HD bool silent(const C*) {
+    return false;
   }
-  template <Reset R, class C>
-  static SNNFAST_HD C fire_backward(bool fired, const C* charged, const C* c, C attached, C* grad, C* grad_params) {
+  template <class C>
+  static SNNFAST_HD bool spikes(bool fires, const C*, const C*) {
+    return fires;
+  }
+
+  // Spikes: bool, or C where there may be several.
+  template <Reset R, class Spikes, class C>
+  static SNNFAST_HD void fire(Spikes s, const C* c, C* state) {
+    const C h = state[kV];
+    state[kV] = s != 0 ? (R == Reset::hard ? c[kResetTo] : h - times(s, c[kThreshold])) : h;
+  }
+  template <Reset R, class Spikes, class C>
+  static SNNFAST_HD C fire_backward(Spikes s, const C* charged, const C* c, C attached, C* grad, C* grad_params) {
     const C grad_v = grad[kV];
     const C through_reset = grad_v * (R == Reset::hard ? c[kResetTo] - charged[kV] : -c[kThreshold]);
     if constexpr (R == Reset::hard) {
-      grad_params[kVReset] += fired ? grad_v : C(0);
-      grad[kV] = fired ? C(0) : grad_v;
+      grad_params[kVReset] += s != 0 ? grad_v : C(0);
+      grad[kV] = s != 0 ? C(0) : grad_v;
     } else {
-      grad_params[kVThreshold] -= fired ? grad_v : C(0);
+      grad_params[kVThreshold] -= times(s, grad_v);
     }
     return attached != C(0) ? through_reset : C(0);
   }

@@ -4,16 +4,20 @@
 //
 //   enum { ..., kStates }        states; the first is the membrane
 //   enum { ..., kParams }        parameters in the order of the operator's arguments: numbers, or tensors with gradients
-//   enum { ..., kCoefficients }  what the maths needs of a neuron's parameters, computed once
+//   enum { ..., kCoefficients }  what the maths needs of a neuron's parameters, computed once; the first kShared of them are the
+//                                same for all neurons, kLeast among them: how far above the threshold a neuron fires
 //   enum { ..., kSettings }      numbers and flags that are the same for all neurons and have no gradient
 //   settings                     these from the operator's arguments
 //   kTape                        how many of the charged states, from the first on, the functions *_backward read
 //   kLinear                      charge_backward reads `x` and `before` for the gradients of parameters alone
+//   kSeldom                      one kernel serves numbers and tensors and all surrogates: slower, and quick to build
 //   coefficients                 coefficients of one neuron from its parameters
 //   rest, rest_backward          the states of a neuron without input
 //   charge, charge_backward      the states when the input has come, before a spike; returns dL/dx
 //   threshold, threshold_backward  at which membrane it fires, of the charged states
-//   fire, fire_backward          what a spike, or its absence, does to every state; returns dL/d(spike)
+//   silent                       whether it cannot fire now, of the charged states
+//   spikes                       how many spikes those are: the bool itself, or a number of type C
+//   fire, fire_backward          what so many spikes do to every state; returns dL/d(spikes)
 //
 // The functions *_backward find in `grad` dL/d(states after) and leave dL/d(states before); they add to `grad_params`.
 #pragma once
@@ -25,6 +29,7 @@
 #define SNNFAST_FIRING_ARGUMENTS(FIELD) \
   FIELD(bool, hard_reset)               \
   FIELD(bool, fires)                    \
+  FIELD(bool, strict)                   \
   FIELD(SurrogateChoice, surrogate)     \
   FIELD(bool, detach_reset)             \
   FIELD(bool, return_state)             \
@@ -104,6 +109,12 @@ SNNFAST_HD C input_gain(C decay, const Param& p, bool decay_input) {
   return !decay_input ? C(1) : p.data ? C(1) - decay : static_cast<C>(1. - p.value);
 }
 
+// The margin at which a neuron fires: 0, or strictly above, the least number that is kept where denormal ones are flushed.
+template <class C>
+SNNFAST_HD C least_margin(bool strict) {
+  return strict ? (sizeof(C) == 8 ? C(2.2250738585072014e-308) : C(1.17549435e-38)) : C(0);
+}
+
 template <class Neuron, class C>
 SNNFAST_HD void neuron_settings(const NeuronScan<Neuron>& a, C* settings) {
   SNNFAST_UNROLL
@@ -122,7 +133,29 @@ SNNFAST_HD void neuron_coefficients(const NeuronScan<Neuron>& a, int64_t n, C* c
   Neuron::coefficients(params, a, c);
 }
 
-// One step: states before -> after. `charged` gets the states that the backward pass reads. Returns its spike, 1 or 0.
+// s x, where s says whether there is a spike, or how many.
+template <class C>
+SNNFAST_HD C times(bool s, C x) {
+  return s ? x : C(0);
+}
+template <class C>
+SNNFAST_HD C times(C s, C x) {
+  return s != C(0) ? s * x : C(0);
+}
+
+// How far the charged membrane is above the threshold: where the surrogate's slope is taken.
+template <class Neuron, class C>
+SNNFAST_HD C neuron_margin(const C* charged, const C* c) {
+  return charged[0] - Neuron::threshold(charged, c);
+}
+
+// The margin is needed for a soft reset and for the surrogate anyway, so one comparison serves strict neurons and others.
+template <class Neuron, class C>
+SNNFAST_HD auto neuron_spikes(const C* charged, const C* c) {
+  return Neuron::spikes(neuron_margin<Neuron>(charged, c) >= c[Neuron::kLeast], charged, c);
+}
+
+// One step: states before -> after. `charged` gets the states that the backward pass reads. Returns its spikes.
 template <class Neuron, Reset R, class C>
 SNNFAST_HD C neuron_step(C x, const C* c, C* state, C* charged) {
   Neuron::charge(x, c, state);
@@ -131,16 +164,10 @@ SNNFAST_HD C neuron_step(C x, const C* c, C* state, C* charged) {
   if constexpr (R == Reset::none) {
     return C(0);
   } else {
-    const bool fired = state[0] >= Neuron::threshold(state, c);
-    Neuron::template fire<R>(fired, c, state);
-    return fired ? C(1) : C(0);
+    const auto spikes = neuron_spikes<Neuron>(state, c);
+    Neuron::template fire<R>(spikes, c, state);
+    return times(spikes, C(1));
   }
-}
-
-// How far the charged membrane is above the threshold: where the surrogate's slope is taken.
-template <class Neuron, class C>
-SNNFAST_HD C neuron_margin(const C* charged, const C* c) {
-  return charged[0] - Neuron::threshold(charged, c);
 }
 
 // The gradient of one step. Flags (settings, attached: whether the gradient goes through the spike into the reset) are numbers
@@ -150,8 +177,9 @@ template <class Neuron, Reset R, class C>
 SNNFAST_HD C neuron_step_backward(C x, const C* before, const C* charged, const C* c, const C* settings, C grad_spike, C slope, C attached, C* grad,
                                   C* grad_params) {
   if constexpr (R != Reset::none) {
-    const bool fired = charged[0] >= Neuron::threshold(charged, c);
-    const C grad_margin = (grad_spike + Neuron::template fire_backward<R>(fired, charged, c, attached, grad, grad_params)) * slope;
+    const auto spikes = neuron_spikes<Neuron>(charged, c);
+    const C grad_spikes = grad_spike + Neuron::template fire_backward<R>(spikes, charged, c, attached, grad, grad_params);
+    const C grad_margin = Neuron::silent(charged) ? C(0) : grad_spikes * slope;
     grad[0] += grad_margin;
     Neuron::threshold_backward(charged, c, -grad_margin, grad, grad_params);
   }

@@ -34,7 +34,7 @@ struct Coefficients {
   // In a loop over neurons, with those of neuron 0 read before it: so shared ones stay in registers, whatever the loop writes.
   inline __attribute__((always_inline)) void of(int64_t i, const C* shared, C* c) const {
     SNNFAST_UNROLL
-    for (int k = 0; k < Neuron::kCoefficients; k++) c[k] = Uniform ? shared[k] : values[k][Uniform ? 0 : i];
+    for (int k = 0; k < Neuron::kCoefficients; k++) c[k] = Uniform || k < Neuron::kShared ? shared[k] : values[k][Uniform ? 0 : i];
   }
 };
 
@@ -120,7 +120,43 @@ void forward_block(const NeuronForward<Neuron>& a, int64_t n0, int64_t m) {
     if (a.state_out[k]) copy(static_cast<C*>(a.state_out[k]) + n0, state[k], m);
 }
 
-// Gradient of one step. grad: dL/d(states after the step) on entry, dL/d(states before it) on return.
+// Where the surrogate's slope is taken; then the slope. Apart from the neuron's maths, which would else be compiled for each surrogate.
+template <class Neuron, class C, bool Uniform>
+void margins(const C (*tape)[kBlock], const Coefficients<Neuron, C, Uniform>& coefficients, C* out, int64_t m) {
+  SNNFAST_SIMD
+  for (int64_t i = 0; i < m; i++) {
+    C c[Neuron::kCoefficients], charged[Neuron::kTape];
+    coefficients.of(i, c);
+    SNNFAST_UNROLL
+    for (int k = 0; k < Neuron::kTape; k++) charged[k] = tape[k][i];
+    out[i] = neuron_margin<Neuron>(charged, c);
+  }
+}
+
+template <class C>
+using Slopes = void (*)(C*, C, int64_t);
+
+template <Surrogate S, class C>
+void slopes(C* row, C alpha, int64_t m) {
+  SNNFAST_SIMD
+  for (int64_t i = 0; i < m; i++) row[i] = surrogate_derivative<S, C>(row[i], alpha);
+}
+
+template <class C>
+Slopes<C> slopes_of(int32_t surrogate) {
+  switch (static_cast<Surrogate>(surrogate)) {
+    case Surrogate::atan: return &slopes<Surrogate::atan, C>;
+    case Surrogate::sigmoid: return &slopes<Surrogate::sigmoid, C>;
+    case Surrogate::fast_sigmoid: return &slopes<Surrogate::fast_sigmoid, C>;
+    case Surrogate::rectangle: return &slopes<Surrogate::rectangle, C>;
+    case Surrogate::triangle: return &slopes<Surrogate::triangle, C>;
+    case Surrogate::gaussian: return &slopes<Surrogate::gaussian, C>;
+    default: return &slopes<Surrogate::straight_through, C>;
+  }
+}
+
+// Gradient of one step. grad: dL/d(states after the step) on entry, dL/d(states before it) on return. S is `count` where the
+// surrogate is not known before.
 template <class Neuron, class C, Reset R, Surrogate S, bool Uniform>
 inline void step_backward(const C (*tape)[kBlock], const C* grad_spikes, const C* grad_v, C (*grad)[kBlock], C* grad_x, C (*grad_params)[kBlock],
                           const Coefficients<Neuron, C, Uniform>& coefficients, const NeuronBackward<Neuron>& a, int64_t m) {
@@ -129,6 +165,11 @@ inline void step_backward(const C (*tape)[kBlock], const C* grad_spikes, const C
   C settings[Neuron::kSettings], shared[Neuron::kCoefficients];
   neuron_settings(a, settings);
   coefficients.of(0, shared);
+  alignas(64) C slope_row[S == Surrogate::count ? kBlock : 1];
+  if constexpr (S == Surrogate::count) {
+    margins(tape, coefficients, slope_row, m);
+    slopes_of<C>(a.surrogate)(slope_row, alpha, m);
+  }
   SNNFAST_SIMD
   for (int64_t i = 0; i < m; i++) {
     C c[Neuron::kCoefficients], charged[Neuron::kTape], before[Neuron::kStates], g[Neuron::kStates], gp[Neuron::kParams];
@@ -142,7 +183,10 @@ inline void step_backward(const C (*tape)[kBlock], const C* grad_spikes, const C
     for (int k = 0; k < Neuron::kParams; k++) gp[k] = Uniform ? C(0) : grad_params[k][i];
     g[0] += grad_v[i];
     C slope = C(0);
-    if constexpr (R != Reset::none) slope = surrogate_derivative<S, C>(neuron_margin<Neuron>(charged, c), alpha);
+    if constexpr (S == Surrogate::count)
+      slope = slope_row[i];
+    else if constexpr (R != Reset::none)
+      slope = surrogate_derivative<S, C>(neuron_margin<Neuron>(charged, c), alpha);
     grad_x[i] = neuron_step_backward<Neuron, R>(x, before, charged, c, settings, grad_spikes[i], slope, attached, g, gp);
     SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kStates; k++) grad[k][i] = g[k];
@@ -246,7 +290,7 @@ void backward_block(const NeuronBackward<Neuron>& a, SegmentBackward<Neuron, C, 
 
 template <class Neuron, class C, Reset R>
 void forward_blocks(const NeuronForward<Neuron>& a, int64_t begin, int64_t end) {
-  const auto run = a.uniform() ? &forward_block<Neuron, C, R, true> : &forward_block<Neuron, C, R, false>;
+  const auto run = !Neuron::kSeldom && a.uniform() ? &forward_block<Neuron, C, R, !Neuron::kSeldom> : &forward_block<Neuron, C, R, false>;
   for (int64_t n0 = begin; n0 < end; n0 += kBlock) run(a, n0, end - n0 < kBlock ? end - n0 : kBlock);
   stream_done();
 }
@@ -256,7 +300,8 @@ void forward_as(const NeuronForward<Neuron>& a, int64_t begin, int64_t end) {
   switch (a.reset) {
     case Reset::hard: return forward_blocks<Neuron, C, Reset::hard>(a, begin, end);
     case Reset::soft: return forward_blocks<Neuron, C, Reset::soft>(a, begin, end);
-    case Reset::none: return forward_blocks<Neuron, C, Reset::none>(a, begin, end);
+    case Reset::none:
+      if constexpr (!Neuron::kSeldom) forward_blocks<Neuron, C, Reset::none>(a, begin, end);
   }
 }
 
@@ -274,21 +319,28 @@ void backward_each(const NeuronBackward<Neuron>& a, int64_t begin, int64_t end, 
 
 template <class Neuron, class C, Reset R, Surrogate S>
 void backward_blocks(const NeuronBackward<Neuron>& a, int64_t begin, int64_t end, void* scratch) {
-  a.uniform() ? backward_each<Neuron, C, R, S, true>(a, begin, end, scratch) : backward_each<Neuron, C, R, S, false>(a, begin, end, scratch);
+  if (!Neuron::kSeldom && a.uniform())
+    backward_each<Neuron, C, R, S, !Neuron::kSeldom>(a, begin, end, scratch);
+  else
+    backward_each<Neuron, C, R, S, false>(a, begin, end, scratch);
   stream_done();
 }
 
 template <class Neuron, class C, Reset R>
 void backward_surrogate(const NeuronBackward<Neuron>& a, int64_t begin, int64_t end, void* scratch) {
-  switch (static_cast<Surrogate>(a.surrogate)) {
-    case Surrogate::atan: return backward_blocks<Neuron, C, R, Surrogate::atan>(a, begin, end, scratch);
-    case Surrogate::sigmoid: return backward_blocks<Neuron, C, R, Surrogate::sigmoid>(a, begin, end, scratch);
-    case Surrogate::fast_sigmoid: return backward_blocks<Neuron, C, R, Surrogate::fast_sigmoid>(a, begin, end, scratch);
-    case Surrogate::rectangle: return backward_blocks<Neuron, C, R, Surrogate::rectangle>(a, begin, end, scratch);
-    case Surrogate::triangle: return backward_blocks<Neuron, C, R, Surrogate::triangle>(a, begin, end, scratch);
-    case Surrogate::gaussian: return backward_blocks<Neuron, C, R, Surrogate::gaussian>(a, begin, end, scratch);
-    case Surrogate::straight_through: return backward_blocks<Neuron, C, R, Surrogate::straight_through>(a, begin, end, scratch);
-    case Surrogate::count: return;
+  if constexpr (Neuron::kSeldom) {
+    backward_blocks<Neuron, C, R, Surrogate::count>(a, begin, end, scratch);
+  } else {
+    switch (static_cast<Surrogate>(a.surrogate)) {
+      case Surrogate::atan: return backward_blocks<Neuron, C, R, Surrogate::atan>(a, begin, end, scratch);
+      case Surrogate::sigmoid: return backward_blocks<Neuron, C, R, Surrogate::sigmoid>(a, begin, end, scratch);
+      case Surrogate::fast_sigmoid: return backward_blocks<Neuron, C, R, Surrogate::fast_sigmoid>(a, begin, end, scratch);
+      case Surrogate::rectangle: return backward_blocks<Neuron, C, R, Surrogate::rectangle>(a, begin, end, scratch);
+      case Surrogate::triangle: return backward_blocks<Neuron, C, R, Surrogate::triangle>(a, begin, end, scratch);
+      case Surrogate::gaussian: return backward_blocks<Neuron, C, R, Surrogate::gaussian>(a, begin, end, scratch);
+      case Surrogate::straight_through: return backward_blocks<Neuron, C, R, Surrogate::straight_through>(a, begin, end, scratch);
+      case Surrogate::count: return;
+    }
   }
 }
 
@@ -297,7 +349,8 @@ void backward_as(const NeuronBackward<Neuron>& a, int64_t begin, int64_t end, vo
   switch (a.reset) {
     case Reset::hard: return backward_surrogate<Neuron, C, Reset::hard>(a, begin, end, scratch);
     case Reset::soft: return backward_surrogate<Neuron, C, Reset::soft>(a, begin, end, scratch);
-    case Reset::none: return backward_blocks<Neuron, C, Reset::none, Surrogate::straight_through>(a, begin, end, scratch);
+    case Reset::none:
+      if constexpr (!Neuron::kSeldom) backward_blocks<Neuron, C, Reset::none, Surrogate::straight_through>(a, begin, end, scratch);
   }
 }
 

@@ -39,41 +39,6 @@ void recurrent_step(const C* x, C (*states)[kBlock], C* spikes, C (*tape)[kBlock
   }
 }
 
-// Where the surrogate's slope is taken; then the slope. Apart from the neuron's maths, which would else be compiled for each surrogate.
-template <class Neuron, class C>
-void margins(const C (*tape)[kBlock], const Coefficients<Neuron, C, false>& coefficients, C* out, int64_t m) {
-  SNNFAST_SIMD
-  for (int64_t i = 0; i < m; i++) {
-    C c[Neuron::kCoefficients], charged[Neuron::kTape];
-    coefficients.of(i, c);
-    SNNFAST_UNROLL
-    for (int k = 0; k < Neuron::kTape; k++) charged[k] = tape[k][i];
-    out[i] = neuron_margin<Neuron>(charged, c);
-  }
-}
-
-template <class C>
-using Slopes = void (*)(C*, C, int64_t);
-
-template <Surrogate S, class C>
-void slopes(C* row, C alpha, int64_t m) {
-  SNNFAST_SIMD
-  for (int64_t i = 0; i < m; i++) row[i] = surrogate_derivative<S, C>(row[i], alpha);
-}
-
-template <class C>
-Slopes<C> slopes_of(int32_t surrogate) {
-  switch (static_cast<Surrogate>(surrogate)) {
-    case Surrogate::atan: return &slopes<Surrogate::atan, C>;
-    case Surrogate::sigmoid: return &slopes<Surrogate::sigmoid, C>;
-    case Surrogate::fast_sigmoid: return &slopes<Surrogate::fast_sigmoid, C>;
-    case Surrogate::rectangle: return &slopes<Surrogate::rectangle, C>;
-    case Surrogate::triangle: return &slopes<Surrogate::triangle, C>;
-    case Surrogate::gaussian: return &slopes<Surrogate::gaussian, C>;
-    default: return &slopes<Surrogate::straight_through, C>;
-  }
-}
-
 template <class Neuron, class C>
 using StepBackward = void (*)(const C (*)[kBlock], const C*, const C*, const C*, C (*)[kBlock], C*, C (*)[kBlock], const Coefficients<Neuron, C, false>&,
                               const NeuronBackward<Neuron>&, int64_t);
@@ -355,7 +320,7 @@ void recurrent_backward_group(const RecurrentBackward<Neuron>& a, Step<Neuron, C
             grad_v = read_samples<C>(a.grad_v_seq, t, n0 + h0, m, v_buffer);
           else
             group.clear(v_buffer, m);
-          margins<Neuron, C>(group.tape(j, g, p), group.coefficients(g, p), slope, m);
+          margins<Neuron, C, false>(group.tape(j, g, p), group.coefficients(g, p), slope, m);
           slopes(slope, static_cast<C>(a.alpha), m);
           step_back(group.tape(j, g, p), grad_spikes + h0, grad_v, slope, group.grad(g, p), grad_x + h0, group.grad_params(g, p), group.coefficients(g, p), a,
                     m);

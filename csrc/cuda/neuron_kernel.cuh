@@ -356,6 +356,7 @@ __global__ void __launch_bounds__(kThreads, 1) neuron_backward_kernel(const Neur
 // Neurons a thread: 16 bytes of T, but fewer of many states.
 template <class Neuron, class T, bool Uniform>
 constexpr int wide() {
+  if (Neuron::kSeldom) return 1;
   constexpr int numbers = static_cast<int>(16 / sizeof(T)) / Neuron::kStates;
   return Uniform || numbers < 2 ? numbers : numbers / 2;  // parameters and their gradients take a register a neuron each
 }
@@ -406,11 +407,11 @@ int launch_backward(const NeuronBackward<Neuron>& a, cudaStream_t stream) {
 // Overloads on what is launched, so that the choice of template arguments is written once.
 template <class Neuron, class C, class T, Reset R>
 int launch_scan(const NeuronForward<Neuron>& a, cudaStream_t stream) {
-  return a.uniform() ? launch_forward<Neuron, C, T, R, true>(a, stream) : launch_forward<Neuron, C, T, R, false>(a, stream);
+  return !Neuron::kSeldom && a.uniform() ? launch_forward<Neuron, C, T, R, !Neuron::kSeldom>(a, stream) : launch_forward<Neuron, C, T, R, false>(a, stream);
 }
 template <class Neuron, class C, class T, Reset R>
 int launch_scan(const NeuronBackward<Neuron>& a, cudaStream_t stream) {
-  return a.uniform() ? launch_backward<Neuron, C, T, R, true>(a, stream) : launch_backward<Neuron, C, T, R, false>(a, stream);
+  return !Neuron::kSeldom && a.uniform() ? launch_backward<Neuron, C, T, R, !Neuron::kSeldom>(a, stream) : launch_backward<Neuron, C, T, R, false>(a, stream);
 }
 
 template <class Neuron, class C, class T, class Scan>
@@ -418,7 +419,11 @@ int launch_as(const Scan& a, cudaStream_t stream) {
   switch (a.reset) {
     case Reset::hard: return launch_scan<Neuron, C, T, Reset::hard>(a, stream);
     case Reset::soft: return launch_scan<Neuron, C, T, Reset::soft>(a, stream);
-    default: return launch_scan<Neuron, C, T, Reset::none>(a, stream);
+    default:
+      if constexpr (Neuron::kSeldom)
+        return cudaErrorInvalidValue;
+      else
+        return launch_scan<Neuron, C, T, Reset::none>(a, stream);
   }
 }
 

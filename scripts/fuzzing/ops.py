@@ -37,7 +37,7 @@ def neuron(d: Draw, name: str) -> dict[str, Any]:
     kwargs: dict[str, Any] = {"x": d.tensor(shape, dtype, -1.0, d.choice((1.0, 3.0)))}
     for key, parameter in inspect.signature(getattr(ops, name)).parameters.items():
         text = str(parameter.annotation)
-        if key == "x" or d.chance(0.5):
+        if key in ("x", "refractory", "r", "max_spikes") or d.chance(0.5):  # silenced(): those
             continue
         if text == "bool":
             kwargs[key] = d.chance(0.5)
@@ -65,6 +65,19 @@ def neuron(d: Draw, name: str) -> dict[str, Any]:
             few = tuple(s if d.chance(0.5) else 1 for s in shape[1:])
             as_tensor = "Tensor" in text and d.chance(0.4)
             kwargs[key] = d.tensor(few, state, low, high) if as_tensor else d.uniform(low, high)
+    return kwargs
+
+
+def silenced(d: Draw, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """With a refractory period, several spikes a step, or both."""
+    x = kwargs["x"]
+    state = torch.float64 if x.dtype == torch.float64 else torch.float32
+    if d.chance(0.7):
+        kwargs["refractory"] = d.choice((0, 1, 2, 40))
+        if d.chance(0.5):
+            kwargs["r"] = d.tensor(tuple(x.shape[1:]), state, -1, 3)
+    if d.chance(0.7):
+        kwargs |= {"max_spikes": d.choice((None, 1, 2, 7)), "v_reset": None}
     return kwargs
 
 
@@ -179,8 +192,10 @@ def delayed(d: Draw) -> dict[str, Any]:
 
 
 def recurrent(d: Draw) -> dict[str, Any]:
-    name = d.choice(("lif", "iaf", "cuba", "alif", "adlif"))
+    name = d.choice(SILENT)
     kwargs = neuron(d, name)
+    if d.chance(0.2):
+        kwargs = silenced(d, kwargs)
     x = kwargs["x"]
     if x.dim() < 2:
         return {"x": x, "weight": d.tensor((3, 3), torch.float32), "neuron": name}
@@ -194,6 +209,7 @@ def recurrent(d: Draw) -> dict[str, Any]:
 
 
 NEURONS = ("lif", "iaf", "li", "cuba", "alif", "adlif", "cubali", "spike_count")
+SILENT = ("lif", "iaf", "cuba", "alif", "adlif")
 LEARNING = ("stdp_", "bp_stdp_", "bp_stdp_network_", "diehl_cook_", "diehl_cook_conductance_")
 
 
@@ -203,7 +219,8 @@ def arguments_of(d: Draw) -> tuple[str, dict[str, Any]]:
     if name in ("delay", "recurrent"):
         return name, {"delay": delayed, "recurrent": recurrent}[name](d)
     made = neuron if name in NEURONS else learning if name in LEARNING else other
-    return name, made(d, name)
+    kwargs = made(d, name)
+    return name, silenced(d, kwargs) if name in SILENT and d.chance(0.3) else kwargs
 
 
 def try_op(d: Draw) -> None:

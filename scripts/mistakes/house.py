@@ -229,8 +229,8 @@ MISTAKES = (
     (
         "reference: no spike with soft reset",
         "snnfast/reference/neuron.py",
-        "return s, h - s_reset * call.v_threshold",
-        "return s * 0, h - s_reset * call.v_threshold",
+        "return s, h, h - s_reset * call.v_threshold",
+        "return s * 0, h, h - s_reset * call.v_threshold",
     ),
     (
         "reference: reset gradient's sign",
@@ -253,8 +253,8 @@ MISTAKES = (
     (
         "reference: current later",
         "snnfast/reference/cuba.py",
-        "return *fire(call, h, call.v_threshold), i",
-        "return *fire(call, h, call.v_threshold), i - x",
+        "return s, v, i",
+        "return s, v, i - x",
     ),
     (
         "reference: adaptation of the step itself",

@@ -40,8 +40,8 @@ MISTAKES = (
     (
         "soft reset to threshold",
         "csrc/core/lif.h",
-        ": h - c[kThreshold]) : h",
-        ": c[kThreshold]) : h",
+        ": h - times(s, c[kThreshold])) : h",
+        ": times(s, c[kThreshold])) : h",
     ),
     (
         "reset terms swapped",
@@ -55,17 +55,17 @@ MISTAKES = (
         "attached != C(0) ? through_reset : C(0)",
         "through_reset",
     ),
-    ("reset keeps the gradient", "csrc/core/lif.h", "grad[kV] = fired ? C(0) : grad_v;", ""),
+    ("reset keeps the gradient", "csrc/core/lif.h", "grad[kV] = s != 0 ? C(0) : grad_v;", ""),
     (
         "reset gradient of every step",
         "csrc/core/lif.h",
-        "[kVReset] += fired ? grad_v : C(0)",
+        "[kVReset] += s != 0 ? grad_v : C(0)",
         "[kVReset] += grad_v",
     ),
     (
         "threshold gradient of the reset",
         "csrc/core/lif.h",
-        "grad_params[kVThreshold] -= fired ? grad_v : C(0);",
+        "grad_params[kVThreshold] -= times(s, grad_v);",
         "",
     ),
     (
@@ -99,7 +99,7 @@ MISTAKES = (
         "c[kLeakAdapt] * state[kA] +",
         "state[kA] +",
     ),
-    ("alif: silence adapts too", "csrc/core/alif.h", "(fired ? C(1) : C(0))", "C(1)"),
+    ("alif: silence adapts too", "csrc/core/alif.h", "times(s, C(1))", "C(1)"),
     (
         "alif: no gradient from spike to spike",
         "csrc/core/alif.h",
@@ -164,19 +164,19 @@ MISTAKES = (
     (
         "adlif: gain without a derivative",
         "csrc/core/adlif.h",
-        "charged[kW] - c[kGainSlope] * drive(fired, m, c)",
+        "charged[kW] - c[kGainSlope] * drive(s, m, c)",
         "charged[kW]",
     ),
     (
         "adlif: silence drives too",
         "csrc/core/adlif.h",
-        "c[kOfSpike] * (fired ? C(1) : C(0))",
+        "c[kOfSpike] * times(s, C(1))",
         "c[kOfSpike]",
     ),
     (
         "adlif: gradient of b of silence",
         "csrc/core/adlif.h",
-        "fired ? grad_drive : C(0)",
+        "times(s, grad_drive)",
         "grad_drive",
     ),
     ("adlif: rest without its gradient", "csrc/core/adlif.h", "grad_params[kVRest] -= grad_m;", ""),
@@ -236,15 +236,10 @@ MISTAKES = (
     (
         "step: > for >=",
         "csrc/core/neuron.h",
-        "state[0] >= Neuron::threshold",
-        "state[0] > Neuron::threshold",
+        "(charged, c) >= c[Neuron::kLeast]",
+        "(charged, c) > c[Neuron::kLeast]",
     ),
-    (
-        "step: > for >= backward",
-        "csrc/core/neuron.h",
-        "charged[0] >= Neuron::threshold",
-        "charged[0] > Neuron::threshold",
-    ),
+    ("step: strict ignored", "csrc/core/neuron.h", "return strict ? (", "return false ? ("),
     (
         "step: margin without threshold",
         "csrc/core/neuron.h",
@@ -254,8 +249,8 @@ MISTAKES = (
     (
         "step: surrogate's slope dropped",
         "csrc/core/neuron.h",
-        "grad_params)) * slope;",
-        "grad_params));",
+        "C(0) : grad_spikes * slope;",
+        "C(0) : grad_spikes;",
     ),
     ("step: gradient of the spike dropped", "csrc/core/neuron.h", "grad[0] += grad_margin;", ""),
     (

@@ -10,7 +10,7 @@ from snnfast import check
 from snnfast.surrogate import SurrogateLike
 
 from .call import Parameter
-from .neuron import firing, leak
+from .neuron import firing, leak, silenced
 
 FORMS = ("baronig2025", "bittar2022")
 
@@ -33,6 +33,7 @@ class AdlifCall(NamedTuple):
     decay_input: bool
     hard_reset: bool
     fires: bool
+    strict: bool
     surrogate: SurrogateLike
     detach_reset: bool
     return_state: bool
@@ -56,6 +57,10 @@ def adlif(
     v_threshold: float | Tensor = 1.0,
     v_reset: float | Tensor | None = 0.0,
     v_rest: float | Tensor | None = None,
+    strict: bool = False,
+    refractory: int = 0,
+    r: Tensor | None = None,
+    max_spikes: int | None = 1,
     surrogate: SurrogateLike = "atan",
     detach_reset: bool = False,
     return_state: bool = True,
@@ -99,13 +104,17 @@ def adlif(
             ``x.shape[1:]``, as of :func:`snnfast.ops.lif`.
         v_reset: membrane after a spike; None subtracts ``v_threshold`` instead.
         v_rest: where the membrane decays to; ``v_reset``, or 0 with soft reset, if None.
+        strict: fire where ``h`` is above the threshold only, not at it.
+        refractory: how many steps a neuron is silent after it has fired; see :func:`snnfast.ops.lif`.
+        r: with ``refractory``: the steps of silence that are left before the first step, ``x.shape[1:]``; 0 if None.
+        max_spikes: how many times a neuron may fire in a step, as of :func:`snnfast.ops.lif`; None for any number.
         surrogate: name, :class:`snnfast.surrogate.Surrogate`, or a callable ``u -> spikes`` (runs in the reference).
         detach_reset: no gradient through the spike into the reset of the membrane; that into ``w`` by ``b`` stays.
         return_state: return the last membrane and adaptation; without it they are None.
         return_v_seq: also return the membrane after every step.
 
     Returns:
-        ``(spikes, v, w)``, with ``return_v_seq`` ``(spikes, v, w, v_seq)``.
+        ``(spikes, v, w)``, with ``refractory`` then ``r``, with ``return_v_seq`` then ``v_seq``.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
@@ -121,7 +130,7 @@ def adlif(
         "symplectic": form == "baronig2025",
         "q": check.number("adlif", "q", q),
     }
-    return AdlifCall(
+    call = AdlifCall(
         x=x,
         v=v,
         w=w,
@@ -133,9 +142,11 @@ def adlif(
             v_threshold=v_threshold,
             v_reset=v_reset,
             v_rest=v_rest,
+            strict=strict,
             surrogate=surrogate,
             detach_reset=detach_reset,
             return_state=return_state,
             return_v_seq=return_v_seq,
         ),
     )
+    return silenced("adlif", call, r, refractory, max_spikes)

@@ -10,7 +10,7 @@ from snnfast import check
 from snnfast.surrogate import SurrogateLike, straight_through
 
 from .call import Parameter
-from .neuron import firing, leak
+from .neuron import firing, leak, silenced
 
 
 class CubaCall(NamedTuple):
@@ -27,6 +27,7 @@ class CubaCall(NamedTuple):
     decay_input: bool
     hard_reset: bool
     fires: bool
+    strict: bool
     surrogate: SurrogateLike
     detach_reset: bool
     return_state: bool
@@ -46,6 +47,10 @@ def cuba(
     v_threshold: float | Tensor = 1.0,
     v_reset: float | Tensor | None = 0.0,
     v_rest: float | Tensor | None = None,
+    strict: bool = False,
+    refractory: int = 0,
+    r: Tensor | None = None,
+    max_spikes: int | None = 1,
     surrogate: SurrogateLike = "atan",
     detach_reset: bool = False,
     return_state: bool = True,
@@ -74,13 +79,17 @@ def cuba(
             ``x.shape[1:]``, as of :func:`snnfast.ops.lif`.
         v_reset: membrane after a spike; None subtracts ``v_threshold`` instead.
         v_rest: where the membrane decays to; ``v_reset``, or 0 with soft reset, if None.
+        strict: fire where ``h`` is above the threshold only, not at it.
+        refractory: how many steps a neuron is silent after it has fired; see :func:`snnfast.ops.lif`.
+        r: with ``refractory``: the steps of silence that are left before the first step, ``x.shape[1:]``; 0 if None.
+        max_spikes: how many times a neuron may fire in a step, as of :func:`snnfast.ops.lif`; None for any number.
         surrogate: name, :class:`snnfast.surrogate.Surrogate`, or a callable ``u -> spikes`` (runs in the reference).
         detach_reset: no gradient through the spike into the reset.
         return_state: return the last membrane and current; without it they are None.
         return_v_seq: also return the membrane after every step.
 
     Returns:
-        ``(spikes, v, i)``, with ``return_v_seq`` ``(spikes, v, i, v_seq)``.
+        ``(spikes, v, i)``, with ``refractory`` then ``r``, with ``return_v_seq`` then ``v_seq``.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
@@ -88,7 +97,7 @@ def cuba(
     check.sequence("cuba", x)
     check.state("cuba", "v", v, x)
     check.state("cuba", "i", i, x)
-    return CubaCall(
+    call = CubaCall(
         x=x,
         v=v,
         i=i,
@@ -100,12 +109,14 @@ def cuba(
             v_threshold=v_threshold,
             v_reset=v_reset,
             v_rest=v_rest,
+            strict=strict,
             surrogate=surrogate,
             detach_reset=detach_reset,
             return_state=return_state,
             return_v_seq=return_v_seq,
         ),
     )
+    return silenced("cuba", call, r, refractory, max_spikes)
 
 
 def cubali(
@@ -147,6 +158,7 @@ def cubali(
         v_rest=check.parameter("cubali", "v_rest", v_rest, x),
         hard_reset=False,
         fires=False,
+        strict=False,
         surrogate=straight_through(),
         detach_reset=False,
         return_state=True,

@@ -10,7 +10,7 @@ from snnfast import check
 from snnfast.surrogate import SurrogateLike, straight_through
 
 from .call import Parameter
-from .neuron import firing, leak
+from .neuron import firing, leak, silenced
 
 
 class LifCall(NamedTuple):
@@ -25,6 +25,7 @@ class LifCall(NamedTuple):
     decay_input: bool
     hard_reset: bool
     fires: bool
+    strict: bool
     surrogate: SurrogateLike
     detach_reset: bool
     return_state: bool
@@ -41,6 +42,10 @@ def lif(
     v_threshold: float | Tensor = 1.0,
     v_reset: float | Tensor | None = 0.0,
     v_rest: float | Tensor | None = None,
+    strict: bool = False,
+    refractory: int = 0,
+    r: Tensor | None = None,
+    max_spikes: int | None = 1,
     surrogate: SurrogateLike = "atan",
     detach_reset: bool = False,
     return_state: bool = True,
@@ -59,6 +64,12 @@ def lif(
     section 1.3; the discretisation and the names are SpikingJelly's). Gradients flow to ``x``, ``v`` and every
     parameter that is a tensor, by backpropagation through time with ``ds/dh`` replaced by the surrogate.
 
+    With ``refractory=n`` a neuron that has fired is silent for ``n`` steps: ``h[t] = v[t-1]``, whatever comes, and
+    ``s[t] = 0`` where ``r[t-1] > 0``, with ``r[t] = n`` after a spike, else ``max(r[t-1] - 1, 0)``. Other states go
+    on (Brian2's ``unless refractory``, NEST, Norse). Nothing that comes meanwhile has a gradient through the membrane.
+    With ``max_spikes=m`` and a soft reset ``s[t] = min(max(floor(h[t] / v_threshold), 0), m)``; the surrogate is taken
+    at the nearest multiple of the threshold (Weidel and Sheik 2021; Sinabs' ``MultiSpike`` and ``MaxSpike``).
+
     Args:
         x: input current ``[T, ...]``; float32, float64, bfloat16 or float16, any strides.
         v: membrane before the first step, ``x.shape[1:]``, float64 for float64 ``x``, else float32; ``v_rest`` if None.
@@ -70,21 +81,27 @@ def lif(
         v_threshold: threshold.
         v_reset: membrane after a spike; None subtracts ``v_threshold`` instead.
         v_rest: where the membrane decays to; ``v_reset``, or 0 with soft reset, if None.
+        strict: fire where ``h > v_threshold`` only, not at it.
+        refractory: how many steps a neuron is silent after it has fired.
+        r: with ``refractory``: the steps of silence that are left before the first step, ``x.shape[1:]``, in the dtype
+            of ``v``; 0 if None.
+        max_spikes: how many times a neuron may fire in a step; None for any number. More than 1 needs a soft reset.
         surrogate: name, :class:`snnfast.surrogate.Surrogate`, or a callable ``u -> spikes`` (runs in the reference).
         detach_reset: no gradient through the spike into the reset.
         return_state: return the last membrane; without it the second result is None and nothing of it is written.
         return_v_seq: also return the membrane after every step.
 
     Returns:
-        ``(spikes, v)``, with ``return_v_seq`` ``(spikes, v, v_seq)``: spikes ``[T, ...]`` in the dtype of ``x``, the
-        membrane after the last step ``x.shape[1:]``, and after every step ``[T, ...]``.
+        ``(spikes, v)``, with ``refractory`` then ``r``, with ``return_v_seq`` then ``v_seq``: spikes ``[T, ...]`` in
+        the dtype of ``x``, the membrane and the steps of silence that are left after the last step ``x.shape[1:]``,
+        and the membrane after every step ``[T, ...]``.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
     """
     check.sequence("lif", x)
     check.state("lif", "v", v, x)
-    return LifCall(
+    call = LifCall(
         x=x,
         v=v,
         **leak("lif", x, tau, decay, decay_input),
@@ -94,12 +111,14 @@ def lif(
             v_threshold=v_threshold,
             v_reset=v_reset,
             v_rest=v_rest,
+            strict=strict,
             surrogate=surrogate,
             detach_reset=detach_reset,
             return_state=return_state,
             return_v_seq=return_v_seq,
         ),
     )
+    return silenced("lif", call, r, refractory, max_spikes)
 
 
 def iaf(
@@ -108,6 +127,10 @@ def iaf(
     *,
     v_threshold: float | Tensor = 1.0,
     v_reset: float | Tensor | None = 0.0,
+    strict: bool = False,
+    refractory: int = 0,
+    r: Tensor | None = None,
+    max_spikes: int | None = 1,
     surrogate: SurrogateLike = "atan",
     detach_reset: bool = False,
     return_state: bool = True,
@@ -119,7 +142,7 @@ def iaf(
     """
     check.sequence("iaf", x)
     check.state("iaf", "v", v, x)
-    return LifCall(
+    call = LifCall(
         x=x,
         v=v,
         decay=1.0,
@@ -130,12 +153,14 @@ def iaf(
             v_threshold=v_threshold,
             v_reset=v_reset,
             v_rest=None,
+            strict=strict,
             surrogate=surrogate,
             detach_reset=detach_reset,
             return_state=return_state,
             return_v_seq=return_v_seq,
         ),
     )
+    return silenced("iaf", call, r, refractory, max_spikes)
 
 
 def li(
@@ -166,6 +191,7 @@ def li(
         v_rest=check.parameter("li", "v_rest", v_rest, x),
         hard_reset=False,
         fires=False,
+        strict=False,
         surrogate=straight_through(),
         detach_reset=False,
         return_state=True,

@@ -7,21 +7,31 @@ A neuron's call has its input ``x`` ``[T, ...]``, its states (fields ``Tensor | 
     a spike takes the membrane to ``v_reset``; else ``v_threshold`` is taken off it, and ``v_reset`` is unused.
 ``fires``
     False for a readout that never fires.
+``strict``
+    fires above the threshold only, not at it.
 ``surrogate``, ``detach_reset``
     the gradient of the spike, resolved, and whether it leaves the reset out.
 ``return_state``, ``return_v_seq``
     whether to give the states after the last step, and the membrane after every step.
+
+The call of a neuron that may be silent after a spike, or fire several times in a step, is another
+(:func:`refractory_of`). It has besides the state ``r``, the steps of silence that are left, and ``refractory`` and
+``max_spikes``.
 """
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple, get_type_hints
 
 from torch import Tensor
 
 from snnfast import check
 from snnfast.surrogate import SurrogateLike, resolve
+
+from .call import prepare
 
 # The check of every neuron by the name of its op, entered by snnfast.reference.
 NEURONS: dict[str, Callable[..., Any]] = {}
@@ -39,6 +49,7 @@ def firing(
     v_threshold: object,
     v_reset: object,
     v_rest: object,
+    strict: object,
     surrogate: SurrogateLike,
     detach_reset: object,
     return_state: object,
@@ -53,6 +64,7 @@ def firing(
         "v_rest": rest,
         "hard_reset": reset is not None,
         "fires": True,
+        "strict": bool(strict),
         "surrogate": resolve(surrogate),
         "detach_reset": bool(detach_reset),
         "return_state": bool(return_state),
@@ -60,9 +72,57 @@ def firing(
     }
 
 
+_REFRACTORY: dict[Any, Any] = {}
+
+
+def may_be_refractory(check: Callable[..., Any]) -> bool:
+    """Whether the neuron that ``check`` makes calls of may have a refractory period or several spikes a step."""
+    return "refractory" in inspect.signature(check).parameters
+
+
+def refractory_of(neuron: Any) -> Any:
+    """The type of a neuron's call when it has a refractory period or several spikes a step."""
+    if neuron not in _REFRACTORY:
+        fields = {name: get_type_hints(neuron)[name] for name in neuron._fields}
+        fields |= {"r": Tensor | None, "refractory": int, "max_spikes": float}
+        call = NamedTuple(f"Refractory{neuron.__name__}", list(fields.items()))  # type: ignore[misc]
+        call.__module__ = neuron.__module__
+        _REFRACTORY[neuron] = prepare(call)
+    return _REFRACTORY[neuron]
+
+
+def silenced(op: str, call: Any, r: Any, refractory: Any, max_spikes: Any) -> Any:
+    """``call``, or if its neurons have a refractory period or several spikes a step the call of such neurons."""
+    if (
+        r is None
+        and type(refractory) is type(max_spikes) is int
+        and (refractory, max_spikes) == (0, 1)
+    ):
+        return call
+    refractory = check.whole(op, "refractory", refractory, 0)
+    if refractory >= 2**24:  # which float32 counts one by one
+        raise ValueError(f"{op}: refractory must be less than 2**24 steps, got {refractory}")
+    check.state(op, "r", r, call.x)
+    if r is not None and not refractory:
+        raise ValueError(f"{op}: r is of neurons with a refractory period, and refractory is 0")
+    most = math.inf if max_spikes is None else check.whole(op, "max_spikes", max_spikes)
+    if most > 1:
+        if call.hard_reset:
+            raise ValueError(f"{op}: max_spikes above 1 needs a soft reset, v_reset=None")
+        if not isinstance(call.v_threshold, Tensor) and call.v_threshold <= 0:
+            raise ValueError(
+                f"{op}: max_spikes above 1 needs v_threshold above 0, got {call.v_threshold}"
+            )
+    if not refractory and most == 1:
+        return call
+    return refractory_of(type(call))(*call, r, refractory, float(most))
+
+
 def answer(call: Any, outputs: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
     """What a neuron's op returns, from spikes, states and membranes as a kernel or the reference gives them."""
     spikes, *states, v_seq = outputs
+    if getattr(call, "refractory", None) == 0:  # r is 0, too
+        states.pop()
     if not call.return_state:
         states = [None] * len(states)  # type: ignore[list-item]
     if not call.fires:

@@ -27,6 +27,7 @@ class QifCall(NamedTuple):
     decay_input: bool
     hard_reset: bool
     fires: bool
+    strict: bool
     surrogate: SurrogateLike
     detach_reset: bool
     return_state: bool
@@ -45,6 +46,7 @@ def qif(
     v_threshold: float | Tensor = 1.0,
     v_reset: float | Tensor | None = 0.0,
     v_rest: float | Tensor | None = None,
+    strict: bool = False,
     surrogate: SurrogateLike = "atan",
     detach_reset: bool = False,
     return_state: bool = True,
@@ -74,6 +76,7 @@ def qif(
             broadcasts to ``x.shape[1:]``, as of :func:`snnfast.ops.lif`.
         v_reset: membrane after a spike; None subtracts ``v_threshold`` instead.
         v_rest: the resting potential; ``v_reset``, or 0 with soft reset, if None.
+        strict: fire where ``h > v_threshold`` only, not at it.
         surrogate: name, :class:`snnfast.surrogate.Surrogate`, or a callable ``u -> spikes`` (runs in the reference).
         detach_reset: no gradient through the spike into the reset.
         return_state: return the last states; without it they are None.
@@ -102,6 +105,7 @@ def qif(
             v_threshold=v_threshold,
             v_reset=v_reset,
             v_rest=v_rest,
+            strict=strict,
             surrogate=surrogate,
             detach_reset=detach_reset,
             return_state=return_state,

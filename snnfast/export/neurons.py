@@ -30,7 +30,7 @@ RESET = {
     True: "$v[n] = s != 0.0f ? $v_reset : h;",
     False: "$v[n] = s != 0.0f ? h - $v_threshold : h;",
 }
-FIRE = ("const float s = h >= $v_threshold ? 1.0f : 0.0f;", "$reset", "${y}[n] = s;")
+FIRE = ("const float s = h $above $v_threshold ? 1.0f : 0.0f;", "$reset", "${y}[n] = s;")
 READ = ("$v[n] = h;", "${y}[n] = h;")
 
 # What a neuron does before and after, by its op; `h` is the membrane before a spike, `s` the spike.
@@ -42,7 +42,7 @@ BODIES: dict[str, tuple[str, ...]] = {
     "cubali": ("x = $i[n] = $decay_syn * $i[n] + x;", *LIF, *READ),
     "alif": (
         *LIF,
-        "const float s = h >= $v_threshold + $beta * $a_state[n] ? 1.0f : 0.0f;",
+        "const float s = h $above $v_threshold + $beta * $a_state[n] ? 1.0f : 0.0f;",
         *FIRE[1:],
         "$a_state[n] = $decay_adapt * $a_state[n] + s;",
     ),
@@ -65,7 +65,7 @@ SHARED = ("decay", "v_threshold", "v_reset", "v_rest")
 # Fields of a call that say nothing of the spikes, or that the bodies know.
 KNOWN = frozenset(
     {"x", "v", "i", "w", "a", "decay_input", "hard_reset", "fires", "surrogate", "detach_reset"}
-    | {"return_state", "return_v_seq", "symplectic", "q"}
+    | {"strict", "return_state", "return_v_seq", "symplectic", "q"}
 )
 
 
@@ -107,6 +107,7 @@ def neuron(source: Source, id: str, layer: Stateful, x: Value, y: Value) -> None
     text = {name: _each(source, f"{id}_{name}", value, x.shape) for name, value in values.items()}
     text |= {"v": source.kept(f"{id}_v", size, text["v_rest"])}
     text |= {name: source.kept(f"{id}_{name}", size) for name in STATES.get(op, ())}
+    text["above"] = ">" if call.strict else ">="
     text["m"] = f"{text['v']}[n]" if symplectic else "h"
     words: dict[str, object] = {**text, "x": x.array, "y": y.array, "id": id, "size": size}
     body = "\n    ".join(BODIES[op]).replace("$reset", RESET[call.hard_reset])

@@ -335,9 +335,9 @@ class _Export:
             raise ValueError(
                 f"to_nir: {name} resets by subtraction, NIR's neurons to v_reset; NIR has no equal"
             )
-        for extra in ("refractory", "multi_spike"):
-            value = getattr(layer, extra, None)
-            if not isinstance(value, Tensor) and value:
+        for extra, usual in (("refractory", 0), ("max_spikes", 1)):
+            value = getattr(layer, extra, usual)
+            if value != usual:
                 raise ValueError(f"to_nir: {name} has {extra}={value}; NIR has no equal")
         threshold = layer.v_threshold
         return {

@@ -68,8 +68,8 @@ class AdLIF(Spiking):
             ``"sigmoid"`` learns ``r`` in ``low + (high - low) sigmoid(r)``.
         q: factor on ``a`` and ``b`` in ``"baronig2025"``.
         v_reset, detach_reset: as for the other layers; the form's if ``"form"``.
-        firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``strict``, ``surrogate``,
-            ``stateful``, ``return_v_seq``.
+        firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``strict``, ``refractory``,
+            ``max_spikes``, ``surrogate``, ``stateful``, ``return_v_seq``.
 
     Attributes:
         raw_tau, raw_tau_w, raw_a, raw_b: the parameters, ``[1]`` or ``[C]``; :meth:`value` makes values of them.

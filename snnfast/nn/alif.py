@@ -34,8 +34,7 @@ class ALIF(Spiking):
         decay_input: scale the input by ``1 - decay``.
         v_rest: where the membrane decays to; ``v_reset``, or 0 with soft reset, if None.
         firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``v_reset``, ``strict``,
-            ``surrogate``, ``detach_reset``, ``stateful``, ``return_v_seq``. ``strict`` takes the number after
-            ``v_threshold``, to which ``beta a`` is added: what rounds may fire at its threshold where ``a`` is not 0.
+            ``refractory``, ``max_spikes``, ``surrogate``, ``detach_reset``, ``stateful``, ``return_v_seq``.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.

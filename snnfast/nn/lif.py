@@ -33,7 +33,7 @@ class IF(Spiking):
 
     Args:
         firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``v_reset``, ``strict``,
-            ``surrogate``, ``detach_reset``, ``stateful``, ``return_v_seq``.
+            ``refractory``, ``max_spikes``, ``surrogate``, ``detach_reset``, ``stateful``, ``return_v_seq``.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
@@ -66,7 +66,7 @@ class LIF(Spiking):
         decay_input: scale the input by ``1 - decay``.
         v_rest: where the membrane decays to; ``v_reset``, or 0 with soft reset, if None.
         firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``v_reset``, ``strict``,
-            ``surrogate``, ``detach_reset``, ``stateful``, ``return_v_seq``.
+            ``refractory``, ``max_spikes``, ``surrogate``, ``detach_reset``, ``stateful``, ``return_v_seq``.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
@@ -110,7 +110,7 @@ class ParametricLIF(Spiking):
         decay_input: scale the input by ``1 - decay``.
         v_rest: where the membrane decays to; ``v_reset``, or 0 with soft reset, if None.
         firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``v_reset``, ``strict``,
-            ``surrogate``, ``detach_reset``, ``stateful``, ``return_v_seq``.
+            ``refractory``, ``max_spikes``, ``surrogate``, ``detach_reset``, ``stateful``, ``return_v_seq``.
 
     Attributes:
         w: the parameter, ``[1]`` or ``[C]``.

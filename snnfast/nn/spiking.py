@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from snnfast import check, ops
+from snnfast.calls.neuron import may_be_refractory
 from snnfast.surrogate import SurrogateLike, resolve
 
 from .state import Stateful
@@ -23,6 +24,8 @@ class Firing(TypedDict, total=False):
     v_threshold: float | Tensor
     v_reset: float | Tensor | None
     strict: bool
+    refractory: int
+    max_spikes: int | None
     surrogate: SurrogateLike
     detach_reset: bool
     stateful: bool
@@ -38,8 +41,11 @@ class Spiking(Stateful):
     Args:
         v_threshold: threshold.
         v_reset: membrane after a spike; None subtracts ``v_threshold`` instead (soft reset).
-        strict: spike where ``h > v_threshold``, not at it; snnTorch's and Norse's rule. The threshold is then the next
-            number above ``v_threshold``, also in a soft reset.
+        strict: spike where ``h > v_threshold``, not at it; snnTorch's and Norse's rule.
+        refractory: how many steps a neuron is silent after it has fired; its membrane stays where the reset left it. It
+            and ``max_spikes`` are for :class:`IF`, :class:`LIF`, :class:`ParametricLIF`, :class:`CubaLIF`,
+            :class:`ALIF` and :class:`AdLIF`; :func:`snnfast.ops.lif` has the equation.
+        max_spikes: how many times a neuron may fire in a step; None for any number. More than 1 needs a soft reset.
         surrogate: a name, a :class:`snnfast.surrogate.Surrogate` or a callable; see :mod:`snnfast.surrogate`.
         detach_reset: no gradient through the spike into the reset.
         stateful: keep the states between calls; see :class:`snnfast.nn.state.Stateful`.
@@ -60,17 +66,27 @@ class Spiking(Stateful):
         v_threshold: float | Tensor = 1.0,
         v_reset: float | Tensor | None = 0.0,
         strict: bool = False,
+        refractory: int = 0,
+        max_spikes: int | None = 1,
         surrogate: SurrogateLike = "atan",
         detach_reset: bool = False,
         stateful: bool = False,
         return_v_seq: bool = False,
     ) -> None:
+        layer = type(self).__name__
+        self.refractory = check.whole(layer, "refractory", refractory, 0)
+        self.max_spikes = (
+            None if max_spikes is None else check.whole(layer, "max_spikes", max_spikes)
+        )
+        own = may_be_refractory(getattr(ops, self.op).check)
+        if not own and (self.refractory or self.max_spikes != 1):
+            raise ValueError(f"{layer}: its neurons have no refractory period and no max_spikes")
+        if self.max_spikes != 1 and v_reset is not None:
+            raise ValueError(f"{layer}: max_spikes above 1 needs a soft reset, v_reset=None")
+        if self.refractory:
+            self.states = (*type(self).states, "r")
         super().__init__(stateful=stateful)
         self.strict = bool(strict)
-        if strict and not isinstance(v_threshold, Tensor):
-            # Which number is the next above it depends on the dtype of x.
-            number = check.number(type(self).__name__, "v_threshold", v_threshold)
-            v_threshold = torch.tensor(number, dtype=torch.float64)
         self._add_parameter("v_threshold", v_threshold)
         self._add_parameter("v_reset", v_reset)
         self.surrogate = resolve(surrogate)
@@ -88,18 +104,21 @@ class Spiking(Stateful):
         With ``return_v_seq`` ``(spikes, v_seq)``: also the membrane after every step, ``[T, B, ...]``, float64 for
         float64 ``x``, else float32.
         """
-        states = self._load_states(x)
-        return self._finish(*getattr(ops, self.op)(x, *states, **self._arguments(x)))
+        states = dict(zip(self.states, self._load_states(x)))
+        return self._finish(*getattr(ops, self.op)(x, **states, **self._arguments(x)))
 
     def _arguments(self, x: Tensor) -> dict[str, Any]:
         """What the op takes besides ``x`` and the states."""
         return self._firing(x)
 
     def _firing(self, x: Tensor) -> dict[str, Any]:
-        threshold = self._constant("v_threshold", x)
-        return {
-            "v_threshold": _just_above(threshold) if self.strict else threshold,
+        rare: dict[str, Any] = {}
+        if self.refractory or self.max_spikes != 1:
+            rare = {"refractory": self.refractory, "max_spikes": self.max_spikes}
+        return rare | {
+            "v_threshold": self._constant("v_threshold", x),
             "v_reset": self._constant("v_reset", x),
+            "strict": self.strict,
             "return_state": self.stateful,
             "surrogate": self.surrogate,
             "detach_reset": self.detach_reset,
@@ -119,8 +138,10 @@ class Spiking(Stateful):
         rest = [] if getattr(self, "v_rest", None) is None else ["v_rest"]
         names = ["v_threshold", "v_reset", *rest, "surrogate"]
         flags = ("strict", "detach_reset", "stateful", "return_v_seq")
-        set_flags = {name: True for name in flags if getattr(self, name)}
-        return {name: getattr(self, name) for name in names} | set_flags
+        shown = {name: True for name in flags if getattr(self, name)}
+        shown |= {"refractory": self.refractory} if self.refractory else {}
+        shown |= {"max_spikes": self.max_spikes} if self.max_spikes != 1 else {}
+        return {name: getattr(self, name) for name in names} | shown
 
 
 def add_decay(
@@ -196,9 +217,3 @@ def one_or_each(value: float, channels: int | None) -> Tensor:
         check.whole("layer", "channels", channels)
     # FSDP refuses parameters without dimensions.
     return torch.full((1 if channels is None else channels,), value)
-
-
-def _just_above(threshold: Tensor) -> Tensor:
-    """The next number after ``threshold``, with its gradient: ``h > a`` is ``h >= next(a)``."""
-    number = threshold.detach()
-    return threshold + (torch.nextafter(number, torch.full_like(number, math.inf)) - number)

@@ -28,7 +28,7 @@ class Stateful(nn.Module):
     """
 
     op: ClassVar[str]
-    states: ClassVar[tuple[str, ...]] = ("v",)
+    states: tuple[str, ...] = ("v",)
     surrogate: Surrogate | Callable[[Tensor], Tensor] | None
     v: Tensor | None
     # Constants to be read alone: decays of layers that were given a time constant, which is what the op takes.

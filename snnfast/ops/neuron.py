@@ -10,7 +10,7 @@ from torch import Tensor
 
 from snnfast import backend
 from snnfast.calls.call import Parameter, fields_of_kind, flatten, positions, public, unflatten
-from snnfast.calls.neuron import answer
+from snnfast.calls.neuron import answer, may_be_refractory, refractory_of
 from snnfast.calls.recurrent import FIELDS, recurrent_of
 from snnfast.check import state_dtype
 
@@ -37,7 +37,7 @@ class _Kind:
 
     Attributes:
         call: its type.
-        stem: of its kernels' names, the last part of the name of the module that defines the call.
+        stem: of its kernels' names, which ends with the last part of the name of the module that defines the call.
         states, params: the names of its states and parameters.
         more: the names of its other tensors, if its neurons feed each other; such kernels are given their spikes back.
         at: where a field stands among the plain arguments; of a parameter, its tensor.
@@ -48,7 +48,8 @@ class _Kind:
         self.call, self.at = call, positions(call)
         neuron = getattr(call, "neuron", call)
         recurrent = "" if neuron is call else "recurrent_"
-        self.stem = recurrent + neuron.__module__.rpartition(".")[2]
+        refractory = "refractory_" if "refractory" in neuron._fields else ""
+        self.stem = recurrent + refractory + neuron.__module__.rpartition(".")[2]
         self.states = fields_of_kind(neuron, Tensor | None)
         self.params = fields_of_kind(neuron, Parameter)
         self.more = tuple(FIELDS) if recurrent else ()
@@ -67,8 +68,10 @@ def neuron(reference: Callable[P, R]) -> Callable[P, R]:
     check, equation = reference.check, reference.equation  # type: ignore[attr-defined]
     call_type = get_type_hints(check)["return"]
     if hasattr(call_type, "_fields"):
-        for each in (call_type, recurrent_of(call_type)):
-            _KINDS.setdefault(each, _Kind(each))
+        refractory = [refractory_of(call_type)] if may_be_refractory(check) else []
+        for plain in (call_type, *refractory):
+            for each in (plain, recurrent_of(plain)):
+                _KINDS.setdefault(each, _Kind(each))
 
     def run(op: str, call: Any) -> Any:
         kernels = backend.library(op, call.x, call.surrogate)

@@ -6,14 +6,14 @@ from torch import Tensor
 
 from snnfast.calls import alif as calls
 
-from .neuron import fire, gain, neuron, over_time
+from .neuron import Fire, gain, neuron, over_time
 
 
 @neuron(calls.alif)
 def alif(call: calls.AlifCall) -> tuple[Tensor, ...]:
-    def step(x: Tensor, v: Tensor, a: Tensor) -> tuple[Tensor, ...]:
+    def step(fire: Fire, x: Tensor, v: Tensor, a: Tensor) -> tuple[Tensor, ...]:
         h = call.v_rest + call.decay * (v - call.v_rest) + gain(call) * x
-        s, v = fire(call, h, call.v_threshold + call.beta * a)
+        s, _, v = fire(h, call.v_threshold + call.beta * a)
         return s, v, call.decay_adapt * a + s
 
     return over_time(call, step, call.v, call.a)

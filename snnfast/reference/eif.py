@@ -7,14 +7,15 @@ from torch import Tensor
 from snnfast.calls import eif as calls
 
 from .exp import exp_saturating
-from .neuron import fire, gain, neuron, over_time
+from .neuron import Fire, gain, neuron, over_time
 
 
 @neuron(calls.eif)
 def eif(call: calls.EifCall) -> tuple[Tensor, ...]:
-    def step(x: Tensor, v: Tensor) -> tuple[Tensor, ...]:
+    def step(fire: Fire, x: Tensor, v: Tensor) -> tuple[Tensor, ...]:
         upstroke = call.delta_t * exp_saturating((v - call.theta_rh) / call.delta_t)
         pull = (1.0 - call.decay) * (upstroke - (v - call.v_rest))
-        return fire(call, v + pull + gain(call) * x, call.v_threshold)
+        s, _, v = fire(v + pull + gain(call) * x, call.v_threshold)
+        return s, v
 
     return over_time(call, step, call.v)

@@ -6,14 +6,15 @@ from torch import Tensor
 
 from snnfast.calls import lif as calls
 
-from .neuron import fire, gain, neuron, over_time
+from .neuron import Fire, gain, neuron, over_time
 
 
 @neuron(calls.lif)
 def lif(call: calls.LifCall) -> tuple[Tensor, ...]:
-    def step(x: Tensor, v: Tensor) -> tuple[Tensor, ...]:
+    def step(fire: Fire, x: Tensor, v: Tensor) -> tuple[Tensor, ...]:
         h = call.v_rest + call.decay * (v - call.v_rest) + gain(call) * x
-        return fire(call, h, call.v_threshold)
+        s, _, v = fire(h, call.v_threshold)
+        return s, v
 
     return over_time(call, step, call.v)
 

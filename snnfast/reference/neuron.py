@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, ParamSpec, get_type_hints
 
@@ -10,10 +11,13 @@ from torch import Tensor
 
 from snnfast import check
 from snnfast.calls.call import equation
-from snnfast.calls.neuron import NEURONS, answer
+from snnfast.calls.neuron import NEURONS, answer, may_be_refractory, refractory_of
 from snnfast.surrogate import resolve
 
 P = ParamSpec("P")
+
+# fire(h, threshold) of :func:`over_time`.
+Fire = Callable[..., tuple[Tensor, Tensor, Tensor]]
 
 # The equation of every neuron by the type of its call.
 EQUATIONS: dict[Any, Callable[[Any], tuple[Tensor, ...]]] = {}
@@ -27,7 +31,10 @@ def neuron(
     publish = equation(check, answer)
 
     def enter(function: Callable[[Any], tuple[Tensor, ...]]) -> Callable[P, tuple[Tensor, ...]]:
-        EQUATIONS[get_type_hints(check)["return"]] = function
+        call = get_type_hints(check)["return"]
+        EQUATIONS[call] = function
+        if may_be_refractory(check):
+            EQUATIONS[refractory_of(call)] = function
         return publish(function)
 
     return enter
@@ -55,18 +62,34 @@ class _HardReset(torch.autograd.Function):
         )
 
 
-def fire(call: Any, h: Tensor, threshold: float | Tensor) -> tuple[Tensor, Tensor]:
-    """Spikes where ``h >= threshold``, and the membrane after the reset."""
+def fire(
+    call: Any, h: Tensor, threshold: float | Tensor, held: Tensor, silent: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Spikes where ``h >= threshold`` (strictly above, if the call says so), ``h``, and the membrane after the reset.
+
+    Where the neuron is ``silent`` it does not fire and ``h`` is ``held``, the membrane before. None: no neuron ever is,
+    and none fires several times in a step.
+    """
     if not call.fires:
-        return h.new_empty(0), h
+        return h.new_empty(0), h, h
+    before = 0.0
+    if silent is not None:
+        h = torch.where(silent, held, h)
+        # which multiple of the threshold h is nearest to: a spike comes or goes there
+        multiple = (h / threshold).detach().round()
+        multiple = torch.where(multiple > 1, multiple.clamp(max=call.max_spikes), 1.0)
+        threshold, before = multiple * threshold, multiple - 1
     u = h - threshold
-    u = torch.where(u.isnan() & (h == threshold), torch.zeros_like(u), u)  # both of them infinite
     s = resolve(call.surrogate)(u)
+    if call.strict:  # as the kernels have it where denormal numbers are flushed
+        s = torch.where(u < torch.finfo(u.dtype).tiny, s - s.detach(), s)
+    if silent is not None:
+        s = torch.where(silent, 0.0, before + s)
     s_reset = s.detach() if call.detach_reset else s
     if call.hard_reset:
         v: Tensor = _HardReset.apply(h, s_reset, call.v_reset)  # type: ignore[no-untyped-call]
-        return s, v
-    return s, h - s_reset * call.v_threshold
+        return s, h, v
+    return s, h, h - s_reset * call.v_threshold
 
 
 def gain(call: Any) -> float | Tensor:
@@ -77,21 +100,28 @@ def gain(call: Any) -> float | Tensor:
 def over_time(
     call: Any, step: Callable[..., tuple[Tensor, ...]], *states: Tensor | None
 ) -> tuple[Tensor, ...]:
-    """Spikes, last states and membranes of ``step(x[t], *states) -> spikes, *states`` at every time step.
+    """Spikes, last states and membranes of ``step(fire, x[t], *states) -> spikes, *states`` at every time step.
 
-    Without a value the membrane, the first state, starts at ``v_rest``, and the others at 0.
+    ``fire(h, threshold)`` gives a step its spikes, ``h`` as it is if the neuron is not silent, and the membrane after
+    the reset. Without a value the membrane, the first state, starts at ``v_rest``, and the others at 0.
     """
     x = call.x
     dtype = check.state_dtype(x.dtype)
     zeros = torch.zeros(x.shape[1:], dtype=dtype, device=x.device)
     v, *others = states
     now = (zeros + call.v_rest if v is None else v, *(zeros if s is None else s for s in others))
+    refractory = "refractory" in call._fields
+    r = call.r.detach() if refractory and call.r is not None else zeros
     spikes, v_seq = [], []
     for x_t in x.to(dtype):
-        s, *now = step(x_t, *now)  # type: ignore[assignment]
+        silent = r > 0 if refractory else None
+        s, *now = step(functools.partial(fire, call, held=now[0], silent=silent), x_t, *now)  # type: ignore[assignment]
+        if refractory:
+            r = torch.where(s.detach() == 0, (r - 1).clamp(min=0), float(call.refractory))
         spikes.append(s.to(x.dtype))
         v_seq.append(now[0])
-    return _stack(spikes, x, x.dtype), *now, _stack(v_seq, x, dtype)
+    last = (*now, r) if refractory else tuple(now)
+    return _stack(spikes, x, x.dtype), *last, _stack(v_seq, x, dtype)
 
 
 def _stack(rows: list[Tensor], x: Tensor, dtype: torch.dtype) -> Tensor:

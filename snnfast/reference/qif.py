@@ -6,13 +6,15 @@ from torch import Tensor
 
 from snnfast.calls import qif as calls
 
-from .neuron import fire, gain, neuron, over_time
+from .neuron import Fire, gain, neuron, over_time
 
 
 @neuron(calls.qif)
 def qif(call: calls.QifCall) -> tuple[Tensor, ...]:
-    def step(x: Tensor, v: Tensor) -> tuple[Tensor, ...]:
+    def step(fire: Fire, x: Tensor, v: Tensor) -> tuple[Tensor, ...]:
         pull = call.a0 * ((v - call.v_rest) * (v - call.v_c))
-        return fire(call, v + (1.0 - call.decay) * pull + gain(call) * x, call.v_threshold)
+        h = v + (1.0 - call.decay) * pull + gain(call) * x
+        s, _, v = fire(h, call.v_threshold)
+        return s, v
 
     return over_time(call, step, call.v)

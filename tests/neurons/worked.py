@@ -49,6 +49,7 @@ def test_signature_is_pinned(op):
 def test_what_the_tests_know_of_its_arguments_is_what_it_has(op):
     """States, decays and parameters of :class:`samples.Op` are those of the op: none goes untested."""
     options = {"surrogate", "detach_reset", "decay_input", "return_state", "return_v_seq"}
+    options |= {"strict", "refractory", "r", "max_spikes"}
     taus = [decay.replace("decay", "tau") for decay in op.decays]
     known = ["x", *op.states, *op.decays, *taus, *op.params, *op.options]
     arguments = set(inspect.signature(getattr(ops, op.name)).parameters) - options

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from neurons import *  # noqa: F403
 from neurons.properties import runs, wide_dtypes
-from samples import FIRING, LEAKY, LEAKY_FIRING, Op, Sample, Values, assert_equal
+from samples import FIRING, LEAKY, LEAKY_FIRING, REFRACTORY, Op, Sample, Values, assert_equal
 
 from snnfast import ops
 
@@ -114,7 +114,8 @@ ADLIF = Op(
     kernel="adlif",
     signature=(
         "x, v=None, w=None, *, form='baronig2025', tau=None, decay=None, tau_w=None, decay_w=None, a=0.5, b=1.0, "
-        "q=120.0, decay_input=True, v_threshold=1.0, v_reset=0.0, v_rest=None, surrogate='atan', "
+        "q=120.0, decay_input=True, v_threshold=1.0, v_reset=0.0, v_rest=None, "
+        "strict=False, refractory=0, r=None, max_spikes=1, surrogate='atan', "
         "detach_reset=False, return_state=True, return_v_seq=False"
     ),
     states=("v", "w"),
@@ -129,6 +130,7 @@ ADLIF = Op(
         **FIRING,
         **LEAKY_FIRING,
         **ADAPTIVE,
+        **REFRACTORY,
     },
     worked={"hard": HARD, "detached": DETACHED, "soft": SOFT},
 )

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from neurons import *  # noqa: F403
 from neurons.properties import runs, wide_dtypes
-from samples import FIRING, LEAKY, LEAKY_FIRING, Op, Sample, Values, assert_equal
+from samples import FIRING, LEAKY, LEAKY_FIRING, REFRACTORY, Op, Sample, Values, assert_equal
 
 from snnfast import ops
 
@@ -98,7 +98,8 @@ ALIF = Op(
     kernel="alif",
     signature=(
         "x, v=None, a=None, *, tau=None, decay=None, beta=0.2, tau_adapt=None, decay_adapt=None, "
-        "decay_input=True, v_threshold=1.0, v_reset=0.0, v_rest=None, surrogate='atan', "
+        "decay_input=True, v_threshold=1.0, v_reset=0.0, v_rest=None, "
+        "strict=False, refractory=0, r=None, max_spikes=1, surrogate='atan', "
         "detach_reset=False, return_state=True, return_v_seq=False"
     ),
     states=("v", "a"),
@@ -106,7 +107,7 @@ ALIF = Op(
     params=("v_threshold", "v_reset", "v_rest", "beta"),
     voltages=("v", "v_threshold", "v_reset", "v_rest", "beta"),
     steady={"beta": 0.0},
-    variants={"plain": {}, **LEAKY, **FIRING, **LEAKY_FIRING, **ADAPTIVE},
+    variants={"plain": {}, **LEAKY, **FIRING, **LEAKY_FIRING, **ADAPTIVE, **REFRACTORY},
     worked={"hard": HARD, "detached": DETACHED, "soft": SOFT},
 )
 NEURONS = (ALIF,)

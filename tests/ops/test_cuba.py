@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from neurons import *  # noqa: F403
 from neurons.properties import runs, wide_dtypes
 from neurons.values import INF, run
-from samples import FIRING, LEAKY, LEAKY_FIRING, Op, Sample, Values, assert_equal
+from samples import FIRING, LEAKY, LEAKY_FIRING, REFRACTORY, Op, Sample, Values, assert_equal
 
 from snnfast import ops
 
@@ -52,14 +52,15 @@ CUBA = Op(
     kernel="cuba",
     signature=(
         "x, v=None, i=None, *, tau=None, decay=None, tau_syn=None, decay_syn=None, "
-        "decay_input=True, v_threshold=1.0, v_reset=0.0, v_rest=None, surrogate='atan', "
+        "decay_input=True, v_threshold=1.0, v_reset=0.0, v_rest=None, "
+        "strict=False, refractory=0, r=None, max_spikes=1, surrogate='atan', "
         "detach_reset=False, return_state=True, return_v_seq=False"
     ),
     states=("v", "i"),
     decays=("decay", "decay_syn"),
     params=("v_threshold", "v_reset", "v_rest"),
     voltages=("v", "i", "v_threshold", "v_reset", "v_rest"),
-    variants={"plain": {}, **LEAKY, **FIRING, **LEAKY_FIRING, **SYNAPTIC},
+    variants={"plain": {}, **LEAKY, **FIRING, **LEAKY_FIRING, **SYNAPTIC, **REFRACTORY},
     worked={"current": CURRENT},
 )
 # Decays 1/2, no spikes: i = 2, 2, 3;  v = 4, 4, 5;  the membranes of the steps weigh 1, 2, 4, the last 4 more, i 8

@@ -61,7 +61,7 @@ EIF = Op(
     signature=(
         "x, v=None, *, tau=None, decay=None, delta_t=1.0, theta_rh=0.8, "
         "decay_input=True, v_threshold=1.0, v_reset=0.0, v_rest=None, "
-        "surrogate='atan', detach_reset=False, return_state=True, return_v_seq=False"
+        "strict=False, surrogate='atan', detach_reset=False, return_state=True, return_v_seq=False"
     ),
     states=("v",),
     decays=("decay",),

@@ -79,7 +79,7 @@ IZHIKEVICH = Op(
     signature=(
         "x, v=None, w=None, *, tau=None, decay=None, a0=1.0, v_c=0.8, tau_w=None, decay_w=None, a=0.1, b=0.1, "
         "decay_input=True, v_threshold=1.0, v_reset=0.0, v_rest=None, "
-        "surrogate='atan', detach_reset=False, return_state=True, return_v_seq=False"
+        "strict=False, surrogate='atan', detach_reset=False, return_state=True, return_v_seq=False"
     ),
     states=("v", "w"),
     decays=("decay", "decay_w"),

@@ -14,6 +14,7 @@ from samples import (
     LEAKY,
     LEAKY_FIRING,
     NOT_RETURNED,
+    REFRACTORY,
     Op,
     Sample,
     assert_equal,
@@ -105,13 +106,14 @@ LIF = Op(
     kernel="lif",
     signature=(
         "x, v=None, *, tau=None, decay=None, decay_input=True, v_threshold=1.0, v_reset=0.0, "
-        "v_rest=None, surrogate='atan', detach_reset=False, return_state=True, return_v_seq=False"
+        "v_rest=None, strict=False, refractory=0, r=None, max_spikes=1, surrogate='atan', "
+        "detach_reset=False, return_state=True, return_v_seq=False"
     ),
     states=("v",),
     decays=("decay",),
     params=("v_threshold", "v_reset", "v_rest"),
     voltages=("v", "v_threshold", "v_reset", "v_rest"),
-    variants={"plain": {}, **LEAKY, **FIRING, **LEAKY_FIRING, **NOT_RETURNED},
+    variants={"plain": {}, **LEAKY, **FIRING, **LEAKY_FIRING, **NOT_RETURNED, **REFRACTORY},
     worked={
         "hard": HARD,
         "scaled": SCALED,
@@ -124,14 +126,15 @@ IAF = Op(
     name="iaf",
     kernel="lif",
     signature=(
-        "x, v=None, *, v_threshold=1.0, v_reset=0.0, surrogate='atan', detach_reset=False, "
+        "x, v=None, *, v_threshold=1.0, v_reset=0.0, strict=False, refractory=0, r=None, max_spikes=1, "
+        "surrogate='atan', detach_reset=False, "
         "return_state=True, return_v_seq=False"
     ),
     states=("v",),
     decays=(),
     params=("v_threshold", "v_reset"),
     voltages=("v", "v_threshold", "v_reset"),
-    variants={"plain": {}, **FIRING, **NOT_RETURNED},
+    variants={"plain": {}, **FIRING, **NOT_RETURNED, **REFRACTORY},
     worked={"exactly_at_threshold": INTEGRATED},
 )
 LI = Op(
@@ -227,13 +230,13 @@ def test_minus_infinity_silences_until_infinity_makes_nan(backend, op, v_reset):
 
 
 @each("op", firing)
-def test_infinite_membrane_meets_an_infinite_threshold(backend, op):
-    threshold = torch.tensor(INF, device=backend.device)
-    spikes, v_seq = run(op, [3.0, INF, 3.0], backend.device, v_threshold=threshold)
-    assert spikes == [0, 1, 0]
-    assert v_seq[1] == 0
+def test_infinite_membrane_does_not_fire_at_an_infinite_threshold(backend, op):
+    """The margin is NaN."""
+    for infinite, x in ((INF, [3.0, INF, 3.0]), (-INF, [-INF, -INF, -INF])):
+        threshold = torch.tensor(infinite, device=backend.device)
+        assert run(op, x, backend.device, v_threshold=threshold)[0] == [0, 0, 0]
     threshold = torch.tensor(-INF, device=backend.device)
-    assert run(op, [-INF, 3.0], backend.device, v_threshold=threshold)[0] == [1, 1]
+    assert run(op, [-3.0, 3.0], backend.device, v_threshold=threshold)[0] == [1, 1]
 
 
 def test_infinity_of_gain_0_is_nan(backend):

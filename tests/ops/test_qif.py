@@ -59,7 +59,7 @@ QIF = Op(
     signature=(
         "x, v=None, *, tau=None, decay=None, a0=1.0, v_c=0.8, "
         "decay_input=True, v_threshold=1.0, v_reset=0.0, v_rest=None, "
-        "surrogate='atan', detach_reset=False, return_state=True, return_v_seq=False"
+        "strict=False, surrogate='atan', detach_reset=False, return_state=True, return_v_seq=False"
     ),
     states=("v",),
     decays=("decay",),

@@ -1,0 +1,48 @@
+"""Mistakes in refractory periods and several spikes: name, path, what becomes what, and tests if they are others."""
+
+TESTS = (
+    "tests/ops/test_refractory.py",
+    "tests/ops/test_cuba.py",
+    "tests/ops/test_alif.py",
+    "-k",
+    "refractory or several or silent or strict",
+)
+PATH = "csrc/core/refractory.h"
+MISTAKES = (
+    ("refractory: a step too long", PATH, "state[kR] > C(1) ?", "state[kR] > C(0.5) ?"),
+    ("refractory: it fires nevertheless", PATH, "return silent(charged) ? C(0) : (", "return ("),
+    ("refractory: input is taken in", PATH, "silent(state) ? held : state[0]", "state[0]"),
+    ("refractory: input has a gradient", PATH, "silent(before) ? C(0) : grad[0]", "grad[0]"),
+    (
+        "refractory: the membrane held has none",
+        PATH,
+        "silent(before) ? grad[0] : C(0)",
+        "C(0) * grad[0]",
+    ),
+    (
+        "refractory: gradient through a spike that cannot be",
+        "csrc/core/neuron.h",
+        "Neuron::silent(charged) ? C(0) : grad_spikes * slope",
+        "grad_spikes * slope",
+    ),
+    ("several: as many as there are", PATH, "(k < c[kMost] ? k : c[kMost])", "k"),
+    ("several: the slope of the first alone", PATH, "return k > C(1) ? (", "return k > C(9) ? ("),
+    (
+        "several: the threshold's gradient of one",
+        PATH,
+        "multiple(charged, c) * grad_threshold",
+        "grad_threshold",
+    ),
+    (
+        "several: a reset by one",
+        "csrc/core/lif.h",
+        "h - times(s, c[kThreshold])",
+        "h - times(s != 0, c[kThreshold])",
+    ),
+    (
+        "refractory: reference: a step too long",
+        "snnfast/reference/neuron.py",
+        "(r - 1).clamp(min=0)",
+        "(r - 0.5).clamp(min=0)",
+    ),
+)

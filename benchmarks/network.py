@@ -3,6 +3,7 @@
 All have the same weights and fire the same spikes. A network is named by its input, ``T x B x ...``. Images are the
 same at every step, but for those of the block of a ResNet, which stands in the middle of a network.
 
+``fused`` is what :func:`snnfast.nn.fuse` makes of the network for evaluation, with statistics of the batch.
 ``relu`` is the same network with ReLU on T x B images; ``products`` has nothing in the place of neurons. The fact
 "peak MB" is how much the process grew for a step at most.
 """
@@ -26,8 +27,10 @@ from benchmarks.timing import Prepared, Task
 
 FLOOR = "relu"
 PRODUCTS = "products"
-BASELINES = ("spikingjelly", "snntorch")
+FUSED = "fused"
+BASELINES = (FUSED, "spikingjelly", "snntorch")
 STEP = "training step"
+EVALUATION = "evaluation"
 PER_RELU = 1.1  # what a convolutional network may take, beside ReLU
 
 Layers = Callable[[Callable[[], nn.Module]], nn.Module]
@@ -207,6 +210,9 @@ def build(task: Task, neuron: Callable[[], nn.Module] | None = None) -> nn.Modul
     instead: dict[str, Callable[[], nn.Module]] = {FLOOR: nn.ReLU, PRODUCTS: nn.Identity}
     make = neuron or instead.get(task.implementation) or functools.partial(neuron_of, network)
     net = network.layers(make, *task.shape[2:4]).to(task.device, task.torch_dtype)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0  # running statistics are those of the last batch
     with torch.no_grad():  # so that neurons fire in every layer
         for parameter in net.parameters():
             if parameter.dim() > 1:
@@ -218,16 +224,17 @@ def ours(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor], list[nn.Mod
     """The network, how it runs on what :func:`inputs` gives, and its neurons."""
     from snnfast.nn.spiking import Spiking
 
-    network, steps = EVERY[task.shape], task.shape[0]
     net = build(task)
+    fire = [module for module in net.modules() if isinstance(module, Spiking)]
+    return net, functools.partial(over_time, task, net), fire
 
-    def run(x: Tensor) -> Tensor:
-        if not network.constant:
-            return net(x)
-        x = x.expand(steps, *x.shape)
-        return net(x.contiguous() if task.implementation in (FLOOR, PRODUCTS) else x)
 
-    return net, run, [module for module in net.modules() if isinstance(module, Spiking)]
+def over_time(task: Task, net: nn.Module, x: Tensor) -> Tensor:
+    """What the network gives for :func:`inputs`."""
+    if not EVERY[task.shape].constant:
+        return net(x)
+    x = x.expand(task.shape[0], *x.shape)
+    return net(x.contiguous() if task.implementation in (FLOOR, PRODUCTS) else x)
 
 
 def copy_parameters(source: nn.Module, target: nn.Module) -> None:
@@ -268,6 +275,8 @@ def most_resident() -> float:
 
 def prepare(task: Task) -> Prepared:
     network = EVERY[task.shape]
+    if task.implementation == FUSED:
+        return fused(task)
     if task.implementation in (neurons.OURS, FLOOR, PRODUCTS):
         net, run, fire = ours(task)
     elif task.implementation == network.peer:
@@ -298,7 +307,32 @@ def prepare(task: Task) -> Prepared:
     facts = {"peak MB": peak} if task.shape in NETWORKS else {}
     if task.implementation not in (FLOOR, PRODUCTS):
         facts |= {"first loss": loss, "spikes a step": fired(fire, lambda: run(x))}
-    return Prepared({STEP: step}, facts)
+    passes = {STEP: step}
+    if task.implementation in (neurons.OURS, FLOOR):
+        passes[EVALUATION] = functools.partial(evaluate, net, run, x)
+    return Prepared(passes, facts)
+
+
+def evaluate(net: nn.Module, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    net.eval()
+    with torch.no_grad():
+        y = run(x)
+    net.train()
+    return y
+
+
+def fused(task: Task) -> Prepared:
+    from snnfast.nn import fuse
+
+    net, run, _ = ours(task)
+    if not any(isinstance(module, nn.BatchNorm2d) for module in net.modules()):
+        raise neurons.Skip("the network has no batch normalisation")
+    x = inputs(EVERY[task.shape], task.shape).to(task.device, task.torch_dtype)
+    with torch.no_grad():
+        run(x)
+    net = fuse(net)
+    run = functools.partial(over_time, task, net)
+    return Prepared({EVALUATION: functools.partial(evaluate, net, run, x)}, {})
 
 
 def verdicts(rows: list[report.Row]) -> list[dict[str, Any]]:
@@ -307,6 +341,7 @@ def verdicts(rows: list[report.Row]) -> list[dict[str, Any]]:
         row
         for row in rows
         if (row.task.device, row.task.dtype, row.task.threads) == ("cpu", "float32", 1)
+        and row.name == STEP
     ]
     found = []
     for shape, network in NETWORKS.items():

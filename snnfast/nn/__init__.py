@@ -5,6 +5,7 @@ from .alif import ALIF
 from .cuba import CubaLI, CubaLIF
 from .delay import Delay
 from .eif import EIF
+from .fuse import fuse
 from .izhikevich import Izhikevich
 from .lif import IF, LI, LIF, ParametricLIF
 from .presets import like
@@ -44,6 +45,7 @@ __all__ = [
     "Time",
     "calibrate",
     "detach",
+    "fuse",
     "like",
     "replace",
     "reset",

@@ -298,7 +298,7 @@ def test_recurrent_weights_are_counted_where_spikes_arrive(delay, self_connectio
     (neurons,), (product,) = watching.activity().neurons, watching.activity().products
     assert (neurons.kind, neurons.neurons) == ("Recurrent", 5)
     assert neurons.spikes == spikes.sum() / 3 > 0
-    assert torch.equal(watching.spikes["Recurrent"].float(), spikes[:, 0])
+    torch.testing.assert_close(watching.spikes["Recurrent"].float(), spikes[:, 0], rtol=0, atol=0)
     # By hand: what arrives at each step, and each weight that it meets.
     late = torch.zeros(5) if delay is None else delay
     count = single = 0

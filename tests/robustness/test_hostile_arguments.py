@@ -115,6 +115,7 @@ GOOD = {
     "calibrate": {"layer": None, "t": T, "mean_time": 9.0},
     "detach": {"net": nn.LIF()},
     "reset": {"net": nn.LIF()},
+    "fuse": {"net": torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.BatchNorm1d(4))},
     "replace": {"net": IFNode()},
     "like": {"neuron": "spikingjelly.LIFNode"},
     "BernoulliEncoder": {},

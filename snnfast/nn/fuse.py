@@ -1,0 +1,159 @@
+"""Batch normalisation folded into the products before it, for evaluation: :func:`fuse`."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from .spike_conv2d import SpikeConv2d
+from .spike_linear import SpikeLinear
+from .time import Time
+from .tracer import Tracer
+
+__all__ = ["fuse"]
+
+_LINEAR = (nn.Linear, SpikeLinear)
+# The products that a normalisation may stand behind: those of as many dimensions.
+_PRODUCTS: dict[type[nn.Module], tuple[type[nn.Module], ...]] = {
+    nn.BatchNorm1d: (nn.Conv1d, *_LINEAR),
+    nn.BatchNorm2d: (nn.Conv2d, SpikeConv2d),
+    nn.BatchNorm3d: (nn.Conv3d,),
+}
+
+
+def fuse(net: nn.Module) -> nn.Module:
+    """A copy of a network for evaluation, with every batch normalisation folded into the product before it.
+
+    For a convolution or linear layer ``y = W x + b`` and its normalisation with running statistics ``m`` and ``q``::
+
+        g (y - m) / sqrt(q + eps) + c = W' x + b'
+        W' = g / sqrt(q + eps) W          b' = g / sqrt(q + eps) (b - m) + c
+
+    computed in float64. The network computes the same but for rounding, without the normalisations; neurons, and
+    whatever else it has, stay. Products and normalisations are found in the order in which ``net`` calls them, inside
+    of :class:`snnfast.nn.Time` and across it. Where the order depends on values, so that :mod:`torch.fx` cannot follow
+    ``forward``, only what stands side by side in ``nn.Sequential`` and ``Time`` is folded.
+
+    A normalisation stays, with a warning that names it and says why, where there is nothing to fold it into: it does
+    not directly follow a product of the same number of channels, one of both is used twice or has hooks, other layers
+    see the product, too, or it has no running statistics.
+
+    Args:
+        net: the network; it stays as it is.
+
+    Returns:
+        The copy, in evaluation mode, with ``nn.Identity`` in the places of the normalisations. It is not to be trained.
+
+    Raises:
+        TypeError: if ``net`` is no module.
+        ValueError: if it has no batch normalisation.
+    """
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"fuse: net must be a module, got {type(net).__name__}")
+    names = {module: name for name, module in net.named_modules()}
+    norms = [module for module in names if type(module) in _PRODUCTS]
+    if not norms:
+        raise ValueError("fuse: net has no batch normalisation")
+    before, uses, notes = _order(net)
+    memo: dict[int, Any] = {}
+    for norm in norms:
+        product = before.get(norm)
+        reason = _refused(norm, product, uses)
+        if reason:
+            warnings.warn(
+                f"fuse: {names[norm]}, a {type(norm).__name__}, stays: {reason}{notes}",
+                stacklevel=2,
+            )
+            continue
+        assert product is not None
+        memo[id(product)] = _folded(product, norm)
+        memo[id(norm)] = nn.Identity()
+    result: nn.Module = copy.deepcopy(net, memo)
+    return result.eval()
+
+
+def _refused(norm: Any, product: Any, uses: Counter[nn.Module]) -> str:
+    """Why ``norm`` cannot be folded into ``product``; empty if it can."""
+    if type(product) not in _PRODUCTS[type(norm)]:
+        return "it does not directly follow a product that nothing else sees"
+    channels = product.out_features if type(product) in _LINEAR else product.out_channels
+    if channels != norm.num_features:
+        return f"it has {norm.num_features} channels, the product before it {channels}"
+    if norm.running_mean is None or norm.running_var is None:
+        return "it has no running statistics"
+    if uses[norm] != 1 or uses[product] != 1:
+        return "it, or the product before it, is used more than once"
+    if any(_hooked(module) for module in (norm, product)):
+        return "it, or the product before it, has hooks"
+    return ""
+
+
+def _hooked(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+@torch.no_grad()
+def _folded(product: Any, norm: Any) -> nn.Module:
+    """A copy of ``product`` that does what both do."""
+    result = copy.deepcopy(product)
+    scale = torch.rsqrt(norm.running_var.double() + norm.eps)
+    if norm.weight is not None:
+        scale = scale * norm.weight.double()
+    bias = (
+        -norm.running_mean.double()
+        if product.bias is None
+        else product.bias.double() - norm.running_mean.double()
+    )
+    bias = bias * scale
+    if norm.bias is not None:
+        bias = bias + norm.bias.double()
+    weight = product.weight.double() * scale.view(-1, *(1,) * (product.weight.dim() - 1))
+    for name, value in (("weight", weight), ("bias", bias)):
+        wanted = product.weight.requires_grad
+        result.register_parameter(name, nn.Parameter(value.to(product.weight.dtype), wanted))
+    return result  # type: ignore[no-any-return]
+
+
+# ---- in which order layers run
+
+
+def _order(net: nn.Module) -> tuple[dict[nn.Module, nn.Module | None], Counter[nn.Module], str]:
+    """The layer right before each, how often each runs, and a remark for those who are told that a layer stays."""
+    before: dict[nn.Module, nn.Module | None] = {}
+    uses: Counter[nn.Module] = Counter()
+    try:
+        graph = Tracer().trace(net)
+    except Exception as error:  # whatever forward does with values that are not there
+        chains = [list(_layers(m)) for m in net.modules() if isinstance(m, (nn.Sequential, Time))]
+        before |= {after: first for chain in chains for first, after in pairwise(chain)}
+        uses.update(module for _, module in net.named_modules(remove_duplicate=False))
+        return before, uses, f" (torch.fx cannot follow forward: {type(error).__name__}: {error})"
+    last: dict[fx.Node, nn.Module] = {}
+    for node in graph.nodes:
+        if node.op != "call_module":
+            continue
+        chain = list(_layers(net.get_submodule(str(node.target))))
+        uses.update(chain)
+        source = node.args[0] if node.args else None
+        first = last.get(source) if isinstance(source, fx.Node) and len(source.users) == 1 else None
+        before |= zip(chain, (first, *chain))
+        last[node] = chain[-1]
+    return before, uses, ""
+
+
+def _layers(module: nn.Module) -> Iterator[nn.Module]:
+    """The layers that run one after the other in ``module``; it itself, if it is one."""
+    if isinstance(module, Time):
+        yield from _layers(module.layer)
+    elif type(module) is nn.Sequential and not _hooked(module):
+        for inner in module:
+            yield from _layers(inner)
+    else:
+        yield module

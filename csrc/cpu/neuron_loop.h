@@ -89,7 +89,7 @@ inline void step(const C* x, C (*states)[kBlock], C (*out)[kBlock], const Coeffi
 }
 
 template <class Neuron, class C, Reset R, bool Uniform>
-void forward_block(const NeuronForward<Neuron>& a, int64_t n0, int64_t m) {
+void forward_block(const NeuronForward<Neuron>& a, int64_t n0, int64_t m, RowsAhead& ahead) {
   alignas(64) C state[Neuron::kStates][kBlock];
   alignas(64) C x_buffer[kBlock];
   alignas(64) C spike_buffer[kBlock];
@@ -106,6 +106,7 @@ void forward_block(const NeuronForward<Neuron>& a, int64_t n0, int64_t m) {
       prefetch_row(a.x, t + kAhead, n0, m);
     else
       prefetch_row(a.x, t + kAhead - a.T, n0 + m, next_block);
+    ahead.fetch();
     if constexpr (R == Reset::none) {
       step<Neuron, C, R, Uniform, Record::nothing>(x, state, nullptr, coefficients, m);
     } else {
@@ -212,7 +213,7 @@ using TapeRows = C (*)[Tape<Neuron, Uniform>::kRows][kBlock];  // of every step 
 template <class Neuron, class C, Reset R, Surrogate S, bool Uniform>
 __attribute__((noinline)) void segment_backward(const NeuronBackward<Neuron>& a, const Coefficients<Neuron, C, Uniform>& coefficients,
                                                 TapeRows<Neuron, C, Uniform> tape, int64_t t0, int64_t steps, int64_t n0, int64_t m,
-                                                BlockGradients<Neuron, C, Uniform>& grad) {
+                                                BlockGradients<Neuron, C, Uniform>& grad, RowsAhead& grad_ahead) {
   alignas(64) C spike_buffer[kBlock], v_buffer[kBlock], out_buffer[kBlock], zeros[kBlock];
   const bool streaming = streams<C>(a.T, a.N);
   const int64_t left = a.N - n0 - m, next_block = left < kBlock ? left : kBlock;
@@ -228,6 +229,7 @@ __attribute__((noinline)) void segment_backward(const NeuronBackward<Neuron>& a,
       prefetch_row(a.x, t0 - K + kAhead - 1 - j, n0, m);
     else
       prefetch_row(a.x, (a.T - 1) / K * K + kAhead - 1 - j, n0 + m, next_block);
+    grad_ahead.fetch();
     C* grad_x = output_row<C>(a.grad_x, a.x.dtype, offset, streaming, out_buffer);
     step_backward<Neuron, C, R, S, Uniform>(tape[j], grad_spikes, grad_v, grad.states, grad_x, reinterpret_cast<C(*)[kBlock]>(&grad.params[0][0]), coefficients,
                                             a, m);
@@ -240,8 +242,8 @@ using SegmentBackward = decltype(&segment_backward<Neuron, C, Reset::none, Surro
 
 // tape: checkpoint_every tapes, filled anew for each segment between checkpoints.
 template <class Neuron, class C, Reset R, bool Uniform>
-void backward_block(const NeuronBackward<Neuron>& a, SegmentBackward<Neuron, C, Uniform> run_segment, int64_t n0, int64_t m,
-                    TapeRows<Neuron, C, Uniform> tape) {
+void backward_block(const NeuronBackward<Neuron>& a, SegmentBackward<Neuron, C, Uniform> run_segment, int64_t n0, int64_t m, TapeRows<Neuron, C, Uniform> tape,
+                    RowsAhead& x_ahead, RowsAhead& grad_ahead) {
   alignas(64) C state[Neuron::kStates][kBlock];
   alignas(64) C x_buffer[kBlock];
   BlockGradients<Neuron, C, Uniform> grad;
@@ -267,9 +269,10 @@ void backward_block(const NeuronBackward<Neuron>& a, SegmentBackward<Neuron, C, 
         prefetch_row(a.x, t0 + j + kAhead, n0, m);
       else
         prefetch_row(a.grad_spikes, t0 + j, n0, m);
+      x_ahead.fetch();
       step<Neuron, C, R, Uniform, Record::tape>(x, state, tape[j], coefficients, m);
     }
-    run_segment(a, coefficients, tape, t0, steps, n0, m, grad);
+    run_segment(a, coefficients, tape, t0, steps, n0, m, grad, grad_ahead);
   }
   for (int k = 0; k < Neuron::kStates; k++)
     if (a.grad_state_in[k]) copy(static_cast<C*>(a.grad_state_in[k]) + n0, grad.states[k], m);
@@ -291,7 +294,8 @@ void backward_block(const NeuronBackward<Neuron>& a, SegmentBackward<Neuron, C, 
 template <class Neuron, class C, Reset R>
 void forward_blocks(const NeuronForward<Neuron>& a, int64_t begin, int64_t end) {
   const auto run = !Neuron::kSeldom && a.uniform() ? &forward_block<Neuron, C, R, !Neuron::kSeldom> : &forward_block<Neuron, C, R, false>;
-  for (int64_t n0 = begin; n0 < end; n0 += kBlock) run(a, n0, end - n0 < kBlock ? end - n0 : kBlock);
+  RowsAhead ahead(a.x, a.T, a.T, begin, end, kBlock, Order::forward, beyond_caches<C>(a.T, a.N));
+  for (int64_t n0 = begin; n0 < end; n0 += kBlock) run(a, n0, end - n0 < kBlock ? end - n0 : kBlock, ahead);
   stream_done();
 }
 
@@ -312,9 +316,12 @@ void forward(const NeuronForward<Neuron>& a, int64_t begin, int64_t end) {
 
 template <class Neuron, class C, Reset R, Surrogate S, bool Uniform>
 void backward_each(const NeuronBackward<Neuron>& a, int64_t begin, int64_t end, void* scratch) {
+  const bool far = beyond_caches<C>(a.T, a.N);
+  RowsAhead x_ahead(a.x, a.T, a.checkpoint_every, begin, end, kBlock, Order::forward, far);
+  RowsAhead grad_ahead(a.grad_spikes, a.T, a.checkpoint_every, begin, end, kBlock, Order::backward, far);
   for (int64_t n0 = begin; n0 < end; n0 += kBlock)
     backward_block<Neuron, C, R, Uniform>(a, &segment_backward<Neuron, C, R, S, Uniform>, n0, end - n0 < kBlock ? end - n0 : kBlock,
-                                          static_cast<TapeRows<Neuron, C, Uniform>>(scratch));
+                                          static_cast<TapeRows<Neuron, C, Uniform>>(scratch), x_ahead, grad_ahead);
 }
 
 template <class Neuron, class C, Reset R, Surrogate S>

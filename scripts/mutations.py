@@ -56,7 +56,7 @@ def run(command: list[str], cwd: Path, **environment: str) -> subprocess.Complet
 
 def lighten(copy: Path) -> None:
     """Little optimisation: with the base instruction set alone, kernels compile in a fifth of the time."""
-    path, old, new = copy / "CMakeLists.txt", "kernel_flags -O3", "kernel_flags -O1"
+    path, old, new = copy / "CMakeLists.txt", "PREPEND kernel_flags -O3", "PREPEND kernel_flags -O1"
     text = path.read_text()
     if old not in text:
         sys.exit(f"{path.name} no longer contains {old!r}")

@@ -1,0 +1,298 @@
+"""Looks for races in the CUDA kernels without a GPU: each thread of the emulated kernels is a fiber of ThreadSanitizer.
+
+    python scripts/races.py                 builds, runs every kernel whose threads meet, plants every missing barrier
+    python scripts/races.py --folder DIR    keeps the build in DIR, for the next time
+
+Barriers, __syncwarp and fences are all that orders two threads (csrc/cuda_emulation/cuda_runtime.h). Blocks are made
+small, since ThreadSanitizer remembers few accesses to a word. First the kernels run as they are: a report is a race.
+Then each barrier and fence is planted as missing, one at a time: it stays, but orders nothing, and that must be
+reported, but for those that :data:`SPARE` says why of. Exit code 1 if a race is found or a missing barrier is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+FOUND = 66  # exit code of ThreadSanitizer
+# Kernels whose threads meet, and the operators around them. In neurons' scans no thread reads what another wrote.
+KERNELS = ("stdp", "spikeprop", "diehl_cook", "diehl_cook_conductance", "recurrent")
+SOURCES = (
+    *(f"ops/{name}.cpp" for name in (*KERNELS, "device", "output_memory")),
+    *(f"cuda/{name}.cu" for name in (*KERNELS, "error", "presentations")),
+)
+TEMPLATES = {
+    "ops/recurrent_neuron.cpp.in": "ops/recurrent_lif.cpp",
+    "cuda/recurrent_neuron.cu.in": "cuda/recurrent_lif.cu",
+}
+# Threads and neurons of blocks, made small.
+SMALL = {
+    "cuda/stdp.cu": {"kRows": 16},
+    "cuda/diehl_cook.cu": {"kAlone": 64, "kMostThreads": 64, "kSharedThreads": 32},
+    "cuda/diehl_cook_conductance.cu": {"kAlone": 64, "kSharedThreads": 32},
+    "cuda/teams.cuh": {"kLeastThreads": 64},
+    "cuda/spikeprop_events.cuh": {"kThreads": 64},
+    "cuda/spikeprop.cu": {"kTile": 8},
+    "cuda/recurrent.cu": {"kSide": 8},
+    "core/recurrent.h": {"kRecurrentThreads": 64},
+}
+# Barriers that may be missing without a report, as the how-manieth of their file, and why.
+SPARE: dict[tuple[str, int], str] = {
+    (
+        "cuda/diehl_cook.cu",
+        10,
+    ): "no step reads the number that is set to 0, and the next barrier orders the rest",
+    (
+        "cuda/diehl_cook_conductance.cu",
+        1,
+    ): "behind a step's last barrier threads touch their own only",
+    ("cuda/recurrent_kernel.cuh", 1): "the list of the first step meets before a weight is read",
+    ("cuda/spikeprop.cu", 4): "the threads have met to know that all are done",
+}
+MEETS = re.compile(r"^\s*(?:__syncthreads|__syncwarp|__threadfence)\(\);", re.M)
+
+
+# ---- the build
+
+
+def build(folder: Path) -> Path:
+    """The operators on emulated CUDA, instrumented."""
+    from importlib.util import find_spec
+
+    spec = find_spec("torch")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    torch = Path(spec.submodule_search_locations[0])
+    sources = folder / "csrc"
+    shutil.copytree(ROOT / "csrc", sources, dirs_exist_ok=True)
+    for file, constants in SMALL.items():
+        text = (sources / file).read_text()
+        for name, value in constants.items():
+            text, count = re.subn(rf"(constexpr \w+ {name} = )\d+;", rf"\g<1>{value};", text)
+            assert count == 1, f"{file}: no {name}"
+        (sources / file).write_text(text)
+    # GCC looks at accesses to a static variable only where others might have its address, as those of a template in no
+    # anonymous namespace.
+    for file in sources.glob("c*/*"):
+        file.write_text(
+            file.read_text().replace("\nnamespace {\n", "\ninline namespace SOURCE {\n")
+        )
+    for template, made in TEMPLATES.items():
+        text = (sources / template).read_text().replace("@stem@", "lif").replace("@Neuron@", "Lif")
+        (sources / made).write_text(text.replace("@STEM@", "LIF"))
+    flags = ["-std=c++17", "-O1", "-g1", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"]
+    flags += ["-fsanitize=thread", "--param=tsan-distinguish-volatile=1", "-Wno-unknown-pragmas"]
+    flags += ["-DSNNFAST_CUDA_EMULATION", "-DTORCH_TARGET_VERSION=0x020a000000000000"]
+    flags += [f"-I{sources}/cuda_emulation", f"-I{sources}", "-isystem", f"{torch}/include"]
+    compiler = os.environ.get("CXX", "g++")
+    launcher = os.environ.get("CMAKE_CXX_COMPILER_LAUNCHER", "").split()
+
+    def compile_(source: str) -> Path:
+        made = folder / (source.replace("/", "_") + ".o")
+        command = [*launcher, compiler, *flags, f"-DSOURCE=of_{Path(source).stem}"]
+        command += ["-x", "c++", "-c", str(sources / source)]
+        subprocess.run([*command, "-o", str(made)], check=True)
+        return made
+
+    with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS", os.cpu_count() or 1))) as pool:
+        objects = list(pool.map(compile_, (*SOURCES, *TEMPLATES.values())))
+    library = folder / "races.so"
+    links = ["-shared", "-fsanitize=thread", f"-L{torch}/lib", "-ltorch", "-ltorch_cpu"]
+    subprocess.run([compiler, *map(str, objects), *links, "-o", str(library)], check=True)
+    return library
+
+
+def meetings(sources: Path) -> Iterator[tuple[str, int, int]]:
+    """File, the how-manieth in it from 1 on, and line of each barrier and fence of the kernels."""
+    for file in sorted([*sources.glob("cuda/*.cu"), *sources.glob("cuda/*.cuh")]):
+        text, name = file.read_text(), f"cuda/{file.name}"
+        if calls_of(name):
+            for k, found in enumerate(MEETS.finditer(text), 1):
+                yield name, k, text.count("\n", 0, found.end()) + 1
+
+
+# ---- the calls, in a process that ThreadSanitizer has been loaded into
+
+
+def stdp() -> None:
+    import torch
+
+    from snnfast import ops, plasticity
+
+    torch.manual_seed(0)
+    pre, post = torch.rand(4, 2, 40) < 0.3, torch.rand(4, 2, 36) < 0.3
+    for rule, reward in ((plasticity.triplet(), None), (plasticity.pair(), 0.5)):
+        if reward is not None:
+            rule = plasticity.reward_modulated(rule)
+        ops.stdp_(torch.rand(36, 40), pre, post, rule=rule, reward=reward, norm=5.0)
+
+
+def spikeprop() -> None:
+    import torch
+
+    from snnfast import ops
+
+    for outputs in (5, 70):
+        t_in, w = 8 * torch.rand(2, 40), 0.1 * torch.rand(outputs, 40, 3)
+        delays, tau = torch.rand(40, 3), torch.tensor(7.0)
+        inputs = [x.requires_grad_() for x in (t_in, w, delays, tau)]
+        given = dict(t_max=40.0, return_u_max=True)
+        t, u = ops.spikeprop(t_in, w, delays, tau=tau, **given)
+        torch.autograd.grad(t.nan_to_num(posinf=0.0).sum() + u.sum(), inputs)
+
+
+def presented() -> list[object]:
+    """The three forms of two presentations of 8 steps of 20 inputs."""
+    import torch
+
+    from snnfast import ops
+
+    torch.manual_seed(0)
+    spikes = torch.rand(2, 8, 20) < 0.3
+    rates = ops.Rates(600 * torch.rand(2, 20), 8, torch.tensor([3, 4]))
+    return [spikes, ops.Events.from_dense(spikes), rates]
+
+
+def diehl_cook() -> None:
+    import torch
+
+    from snnfast import ops, plasticity
+
+    rule = plasticity.triplet(1e-2, 1e-1)
+    for x in presented():
+        for neurons in (40, 130):
+            for winner, delay in ((True, 0), (False, 0), (False, 1), (False, 2)):
+                w, theta = torch.rand(neurons, 20), torch.zeros(neurons)
+                how = dict(one_winner=winner, inhibition_delay=delay, v_threshold=0.5)
+                learns = dict(rule=rule, theta_plus=0.1, return_state=True, **how)
+                state = ops.diehl_cook_(x, w, theta, **learns).state
+                ops.diehl_cook_(x, w, theta, state=state, norm=5.0, **learns)
+                ops.diehl_cook_(x, w, theta, rule=None, theta_plus=0.0, tau_theta=None, **how)
+
+
+def conductance() -> None:
+    import torch
+
+    from snnfast import ops, plasticity
+
+    for x in presented():
+        for neurons in (40, 130):
+            w, theta = 9 * torch.rand(neurons, 20), torch.zeros(neurons, dtype=torch.float64)
+            delays = torch.randint(0, 4, (neurons, 20), dtype=torch.uint8)
+            how = dict(rule=plasticity.triplet(1e-2, 1e-1, w_max=20.0), rest=0.0)
+            for wait in (delays, None):
+                learns = dict(delays=wait, return_state=True, **how)
+                state = ops.diehl_cook_conductance_(x, w, theta, **learns).state
+                ops.diehl_cook_conductance_(x, w, theta, state=state, norm=90.0, **learns)
+
+
+def recurrent() -> None:
+    import torch
+
+    from snnfast import ops
+
+    for neurons in (40, 100):
+        x, w = 2 * torch.rand(9, 3, neurons), 0.2 * torch.rand(neurons, neurons)
+        for delay in (None, 2 * torch.rand(neurons)):
+            inputs = [x, w] if delay is None else [x, w, delay]
+            for value in inputs:
+                value.requires_grad_()
+            torch.autograd.grad(ops.recurrent(x, w, delay=delay)[0].sum(), inputs)
+
+
+CALLS: dict[str, tuple[Callable[[], None], ...]] = {
+    "cuda/stdp.cu": (stdp,),
+    "cuda/spikeprop": (spikeprop,),
+    "cuda/diehl_cook.cu": (diehl_cook,),
+    "cuda/diehl_cook_conductance.cu": (conductance,),
+    "cuda/presentations.cuh": (diehl_cook,),
+    "cuda/grid_tally.cuh": (diehl_cook, conductance),
+    "cuda/recurrent": (recurrent,),
+}
+
+
+def calls_of(file: str) -> tuple[Callable[[], None], ...]:
+    return next((calls for start, calls in CALLS.items() if file.startswith(start)), ())
+
+
+def inside(library: Path) -> int:
+    """All kernels as they are, then with each barrier missing; each in a process that ends with its first report."""
+    import torch
+
+    from snnfast import backend
+
+    torch.set_num_threads(1)
+    torch.ops.load_library(library)
+    drop = ctypes.CDLL(str(library)).emulation_drop
+
+    def reported(calls: tuple[Callable[[], None], ...], file: bytes, line: int, tell: bool) -> bool:
+        child = os.fork()
+        if child == 0:
+            if not tell:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            drop(file, line)
+            with backend.use("cuda_emulation"):
+                for call in calls:
+                    call()
+            os._exit(0)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if code not in (0, FOUND):
+            raise SystemExit(f"a process ended with exit code {code}")
+        return code == FOUND
+
+    failures = 0
+    for call in dict.fromkeys(call for calls in CALLS.values() for call in calls):
+        found = reported((call,), b"", 0, True)
+        failures += found
+        print(f"{call.__name__}: {'A RACE' if found else 'clean'}", flush=True)
+    if failures:
+        return 1
+    for file, k, line in meetings(library.parent / "csrc"):
+        found = reported(calls_of(file), file.encode(), line, False)
+        spare = SPARE.get((file, k))
+        bad = found == (spare is not None)
+        failures += bad
+        words = "reported" if found else f"not reported: {spare or 'IT MUST BE'}"
+        print(f"without {file} {k} (line {line}): {words}{' BUT IS SPARE' * (found and bad)}")
+    return min(failures, 1)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--folder", type=Path, help="of the build; one that is removed if left out")
+    parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.inside:
+        return inside(chosen.inside)
+    with tempfile.TemporaryDirectory() as removed:
+        folder = (chosen.folder or Path(removed)).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        library = build(folder)
+        compiler = os.environ.get("CXX", "g++")
+        preload = subprocess.check_output([compiler, "-print-file-name=libtsan.so"], text=True)
+        options = f"halt_on_error=1:exitcode={FOUND}:die_after_fork=0:report_thread_leaks=0"
+        environment = {
+            **os.environ,
+            "LD_PRELOAD": preload.strip(),
+            "TSAN_OPTIONS": f"{options}:ignore_noninstrumented_modules=1",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+        }
+        words = [sys.executable, __file__, "--inside", str(library)]
+        return subprocess.run(words, env=environment).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

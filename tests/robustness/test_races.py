@@ -1,0 +1,36 @@
+"""``scripts/races.py``: what can be known of it without the build under ThreadSanitizer. CI runs it whole."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def races(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    import races
+
+    return races
+
+
+def test_every_barrier_of_a_kernel_is_planted(races):
+    there = {(file, line) for file, _, line in races.meetings(ROOT / "csrc")}
+    for file in [*(ROOT / "csrc/cuda").glob("*.cu"), *(ROOT / "csrc/cuda").glob("*.cuh")]:
+        for number, line in enumerate(file.read_text().splitlines(), 1):
+            if re.match(r"\s*__(syncthreads|syncwarp|threadfence)\(\)", line):
+                assert (f"cuda/{file.name}", number) in there
+
+
+def test_what_may_be_missing_is_there(races):
+    there = {(file, k) for file, k, _ in races.meetings(ROOT / "csrc")}
+    assert set(races.SPARE) <= there
+
+
+def test_constants_that_are_made_small_are_there(races):
+    for file, constants in races.SMALL.items():
+        text = (ROOT / "csrc" / file).read_text()
+        for name in constants:
+            assert len(re.findall(rf"constexpr \w+ {name} = \d+;", text)) == 1, name

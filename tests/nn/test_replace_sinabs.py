@@ -35,6 +35,9 @@ CASES = [
     ("LIF", {"tau_mem": 5.0, "tau_syn": 3.0, **SINGLE, **GAUSS}),
     ("LIF", {"tau_mem": 5.0, "tau_syn": 3.0, "train_alphas": True, **SINGLE, **GAUSS}),
     ("LIF", {"tau_mem": 5.0, "train_alphas": True, **SINGLE, **GAUSS}),
+    ("LIF", {"tau_mem": 5.0}),
+    ("LIF", {"tau_mem": 5.0, "tau_syn": 3.0, "spike_fn": activation.MaxSpike(2)}),
+    ("IAF", {"surrogate_grad_fn": activation.PeriodicExponential()}),
     ("IAF", {**SINGLE, **GAUSS}),
     ("IAF", {"tau_syn": 3.0, **SINGLE, **ZERO, **GAUSS}),
     ("LIFRecurrent", {"tau_mem": 5.0, "rec_connect": linear(True), **SINGLE, **GAUSS}),
@@ -48,7 +51,7 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.mark.filterwarnings("ignore:lif runs in plain")
+@pytest.mark.filterwarnings("ignore::snnfast.backend.BackendWarning")
 @pytest.mark.parametrize(("name", "settings"), CASES)
 def test_a_layer_gives_the_same_spikes_states_and_gradients(name, settings):
     agrees(getattr(layers, name)(**settings), twice, inputs(4, 30, 6, low=-1.0, high=4.0))
@@ -63,6 +66,27 @@ def test_an_adaptive_layer_without_gradients_runs_all_steps_at_once(reset_fn):
         for _ in range(2):
             same(ours(x), layer(x), exact=True)
             same(ours.b, layer.b)
+            same(ours.v_mem, layer.v_mem)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("LIF", {"tau_mem": 5.0, "norm_input": False}),
+        ("LIF", {"tau_mem": 5.0, "tau_syn": 3.0, "norm_input": False}),
+        ("IAF", {"spike_fn": activation.MaxSpike(2), "spike_threshold": torch.tensor(0.5)}),
+        ("IAF", {"spike_threshold": torch.tensor(0.7)}),
+    ],
+)
+def test_several_spikes_a_step_without_gradients_are_one_call(name, settings):
+    layer = getattr(layers, name)(**settings)
+    ours = sn.replace(layer)
+    x = inputs(4, 30, 6, low=-1.0, high=3.0)
+    with torch.no_grad():
+        for _ in range(2):
+            expected = layer(x)
+            assert expected.max() > 1
+            same(ours(x), expected, exact=True)
             same(ours.v_mem, layer.v_mem)
 
 
@@ -137,7 +161,9 @@ def test_a_network_of_the_library():
 @pytest.mark.parametrize(
     ("name", "settings", "error"),
     [
-        ("LIF", {"tau_mem": 5.0}, r"^replace: net, a LIF of sinabs, cannot be mapped exactly: its spike_fn MultiSpike"),
+        ("LIF", {"tau_mem": 5.0, **ZERO}, r"^replace: net, a LIF of sinabs, cannot be mapped exactly: it fires"),
+        ("IAFRecurrent", {"rec_connect": linear(True)}, "it fires several times a step"),
+        ("ALIF", {"tau_mem": 5.0, "tau_adapt": 9.0, "spike_fn": activation.MultiSpike}, "not for this layer"),
         ("LIF", {"tau_mem": 5.0, **SINGLE, "min_v_mem": -1.0}, "min_v_mem bounds"),
         ("LIF", {"tau_mem": 5.0, **SINGLE, "reset_fn": activation.MembraneReset(0.5)}, "adds reset_value"),
         ("LIF", {"tau_mem": 5.0, **SINGLE, "reset_fn": activation.MembraneSubtract(0.5)}, "takes off 0.5"),

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable
-from functools import lru_cache
-from typing import Any, ClassVar, NamedTuple, NoReturn, TypeAlias
+from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -73,7 +71,7 @@ class Port(Stateful):
         names: of parameters, buffers and settings to take over.
     """
 
-    states: ClassVar[tuple[str, ...]] = ()
+    states: tuple[str, ...] = ()
     surrogate = None
     time_dim: int | None = 0  # of what a call takes and returns; None: a call is a step
     fires = True
@@ -121,29 +119,12 @@ def as_number(value: float | Tensor, x: Tensor) -> Number:
     return value.view(()) if value.numel() == 1 else value
 
 
-def above(threshold: Number, x: Tensor) -> Number:
-    """The next number after ``threshold`` among the membranes of ``x``: firing at it is firing above ``threshold``."""
-    if not isinstance(threshold, Tensor):
-        return _next(float(threshold), check.state_dtype(x.dtype))
-    number = threshold.detach()
-    return threshold + (torch.nextafter(number, torch.full_like(number, math.inf)) - number)
-
-
-@lru_cache(maxsize=1024)
-def _next(threshold: float, dtype: torch.dtype) -> float:
-    number = torch.tensor(threshold, dtype=dtype)
-    return torch.nextafter(number, torch.full_like(number, math.inf)).item()
-
-
 def fires_above(
     surrogate: Surrogate | Callable[[Tensor], Tensor], threshold: Number, x: Tensor
 ) -> dict[str, Any]:
     """Arguments of an op for spikes above the threshold; a function of the other library sees to that itself."""
     strict = isinstance(surrogate, Surrogate)
-    return {
-        "v_threshold": above(threshold, x) if strict else threshold,
-        "surrogate": surrogate,
-    }
+    return {"v_threshold": threshold, "surrogate": surrogate, "strict": strict}
 
 
 def fire(surrogate: Any, membrane: Tensor, threshold: Number) -> Tensor:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from snnfast import check, ops, surrogate
+from snnfast.backend import BackendWarning
 
 from .port import Library, Memo, Port, as_number, refuse
 
@@ -46,7 +48,7 @@ class _Neuron(Port):
     """A neuron that takes ``[B, T, ...]``, or with ``batch_size`` or ``num_timesteps`` ``[B T, ...]``."""
 
     time_dim: int | None = 1
-    states: ClassVar[tuple[str, ...]] = ()  # they are buffers, as Sinabs keeps them
+    states: tuple[str, ...] = ()  # they are buffers, as Sinabs keeps them
     names: tuple[str, ...] = ()
     kept: tuple[str, ...] = ("v_mem",)
     batch_size: int
@@ -62,10 +64,10 @@ class _Neuron(Port):
     def __init__(self, where: str, original: Any, memo: Memo) -> None:
         if original.min_v_mem is not None:
             refuse(where, "min_v_mem bounds its membrane from below after every step")
-        if original.spike_fn is not None and original.spike_fn.__name__ != "SingleSpike":
-            name = getattr(original.spike_fn, "__name__", type(original.spike_fn).__name__)
+        if self._most(original) is None:
             refuse(
-                where, f"its spike_fn {name} fires several times a step; SingleSpike has an equal"
+                where,
+                f"its spike_fn {original.spike_fn} is not one of Sinabs', or not for this layer",
             )
         squeezed = ("batch_size", "num_timesteps") if hasattr(original, "squeeze_init") else ()
         super().__init__(original, memo, (*self.names, *squeezed))
@@ -73,6 +75,12 @@ class _Neuron(Port):
         if self.squeezed:
             self.time_dim = None
         self.recordings: dict[str, Tensor] = {}
+
+    @staticmethod
+    def _most(original: Any) -> float | None:
+        """How many times a neuron may fire in a step; None: of a function without an equal."""
+        name = getattr(original.spike_fn, "__name__", "")
+        return 1 if original.spike_fn is None or name == "SingleSpike" else None
 
     def reset(self) -> None:
         """Forgets the states: the next call starts at rest, with any batch size."""
@@ -187,7 +195,12 @@ def _gradient(where: str, function: Any) -> surrogate.Surrogate | None:
 
 
 class LIF(_Neuron):
-    """Sinabs' ``LIF``, ``IAF`` (which has no leak) and ``ExpLeak`` (which never fires), with or without a current."""
+    """Sinabs' ``LIF``, ``IAF`` (which has no leak) and ``ExpLeak`` (which never fires), with or without a current.
+
+    Several spikes a step (``MultiSpike``, ``MaxSpike``) are one call of an op without gradients. With them every step
+    runs Sinabs' own function, whose gradient looks at the whole membrane, where the kernels' does at the nearest
+    multiple of the threshold.
+    """
 
     kept = ("v_mem", "i_syn")
 
@@ -202,6 +215,25 @@ class LIF(_Neuron):
         if self.fires:
             self.reset_to = _reset(where, original, self.spike_threshold)
             self.gradient = _gradient(where, original.surrogate_grad_fn)
+            self.spike_fn, self.most = original.spike_fn, self._most(original) or 1
+            if self.most != 1 and self.reset_to["v_reset"] is not None:
+                refuse(
+                    where,
+                    "it fires several times a step and resets to a value; MembraneSubtract() has an equal",
+                )
+
+    @staticmethod
+    def _most(original: Any) -> float | None:
+        function = original.spike_fn
+        name = getattr(function, "__name__", type(function).__name__)
+        most = getattr(function, "max_num_spikes_per_bin", None)
+        known = {
+            "NoneType": 1,
+            "SingleSpike": 1,
+            "MultiSpike": math.inf,
+            "MaxSpike": most or math.inf,
+        }
+        return known.get(name)
 
     def _leak(self, x: Tensor) -> dict[str, Any]:
         decay = self._alpha("mem", x) if self.leaks else 1.0
@@ -217,8 +249,12 @@ class LIF(_Neuron):
         if not self.fires:
             out, *states = (ops.cubali if current else ops.li)(x, v, **leak, **current)
             v_seq = out
+        elif self.most != 1 and torch.is_grad_enabled():
+            out, *states, v_seq = self._each_step(x, v, leak, current)
         else:
             firing = self._firing(as_number(self.spike_threshold, x))
+            if self.most != 1:
+                firing["max_spikes"] = None if self.most == math.inf else int(self.most)
             out, *states, v_seq = self._run(
                 x, v, {**leak, **firing, **current, "return_v_seq": True}
             )
@@ -230,6 +266,31 @@ class LIF(_Neuron):
             )[0]
         self._record(**recorded)
         return out
+
+    def _each_step(
+        self, x: Tensor, v: Tensor | None, leak: dict[str, Any], current: dict[str, Any]
+    ) -> list[Tensor]:
+        """Spikes, the last states, and membranes, by Sinabs' spike function."""
+        warnings.warn(
+            f"{type(self).__name__} runs in plain PyTorch, which is slow: the gradient of several spikes a step is "
+            "Sinabs' own",
+            BackendWarning,
+            stacklevel=2,
+        )
+        if current:
+            x, i = ops.li(x, current["i"], decay=current["decay_syn"], decay_input=False)
+        decay = leak["decay"]
+        gain = 1 - decay if leak["decay_input"] else 1.0
+        v = torch.zeros_like(x[0]) if v is None else v
+        all_spikes, v_seq = [], []
+        for now in x:
+            h = decay * v + gain * now
+            spikes = self.spike_fn.apply(h, self.spike_threshold, self.surrogate_grad_fn)
+            v = h - spikes * self.spike_threshold
+            all_spikes.append(spikes)
+            v_seq.append(v)
+        last = [v, i] if current else [v]
+        return [torch.stack(all_spikes), *last, torch.stack(v_seq)]
 
     def _run(self, x: Tensor, v: Tensor | None, arguments: dict[str, Any]) -> Any:
         return (ops.cuba if "i" in arguments else ops.lif)(x, v, **arguments)
@@ -244,6 +305,8 @@ class LIFRecurrent(LIF):
     def __init__(self, where: str, original: Any, memo: Memo) -> None:
         if "i_syn" in original._buffers:
             refuse(where, "its spikes come back into a current; tau_syn=None has an equal")
+        if self._most(original) != 1:
+            refuse(where, "it fires several times a step; SingleSpike has an equal")
         super().__init__(where, original, memo)
         self._linear(where)
 

@@ -27,7 +27,7 @@ class _Neuron(Port):
     """
 
     time_dim = None
-    states: ClassVar[tuple[str, ...]] = ("mem",)
+    states: tuple[str, ...] = ("mem",)
     mem: Tensor | None
     beta: Tensor
     threshold: Tensor

@@ -24,7 +24,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 from torch import Tensor
 
@@ -72,6 +72,7 @@ def firing(
     }
 
 
+C = TypeVar("C")
 _REFRACTORY: dict[Any, Any] = {}
 
 
@@ -91,8 +92,9 @@ def refractory_of(neuron: Any) -> Any:
     return _REFRACTORY[neuron]
 
 
-def silenced(op: str, call: Any, r: Any, refractory: Any, max_spikes: Any) -> Any:
+def silenced(op: str, call: C, r: Any, refractory: Any, max_spikes: Any) -> C:
     """``call``, or if its neurons have a refractory period or several spikes a step the call of such neurons."""
+    given: Any = call
     if (
         r is None
         and type(refractory) is type(max_spikes) is int
@@ -102,20 +104,21 @@ def silenced(op: str, call: Any, r: Any, refractory: Any, max_spikes: Any) -> An
     refractory = check.whole(op, "refractory", refractory, 0)
     if refractory >= 2**24:  # which float32 counts one by one
         raise ValueError(f"{op}: refractory must be less than 2**24 steps, got {refractory}")
-    check.state(op, "r", r, call.x)
+    check.state(op, "r", r, given.x)
     if r is not None and not refractory:
         raise ValueError(f"{op}: r is of neurons with a refractory period, and refractory is 0")
     most = math.inf if max_spikes is None else check.whole(op, "max_spikes", max_spikes)
     if most > 1:
-        if call.hard_reset:
+        if given.hard_reset:
             raise ValueError(f"{op}: max_spikes above 1 needs a soft reset, v_reset=None")
-        if not isinstance(call.v_threshold, Tensor) and call.v_threshold <= 0:
+        if not isinstance(given.v_threshold, Tensor) and given.v_threshold <= 0:
             raise ValueError(
-                f"{op}: max_spikes above 1 needs v_threshold above 0, got {call.v_threshold}"
+                f"{op}: max_spikes above 1 needs v_threshold above 0, got {given.v_threshold}"
             )
     if not refractory and most == 1:
         return call
-    return refractory_of(type(call))(*call, r, refractory, float(most))
+    other: C = refractory_of(type(call))(*given, r, refractory, float(most))
+    return other
 
 
 def answer(call: Any, outputs: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:

@@ -138,7 +138,7 @@ class Spiking(Stateful):
         rest = [] if getattr(self, "v_rest", None) is None else ["v_rest"]
         names = ["v_threshold", "v_reset", *rest, "surrogate"]
         flags = ("strict", "detach_reset", "stateful", "return_v_seq")
-        shown = {name: True for name in flags if getattr(self, name)}
+        shown: dict[str, Any] = {name: True for name in flags if getattr(self, name)}
         shown |= {"refractory": self.refractory} if self.refractory else {}
         shown |= {"max_spikes": self.max_spikes} if self.max_spikes != 1 else {}
         return {name: getattr(self, name) for name in names} | shown

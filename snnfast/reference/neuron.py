@@ -72,7 +72,7 @@ def fire(
     """
     if not call.fires:
         return h.new_empty(0), h, h
-    before = 0.0
+    before: float | Tensor = 0.0
     if silent is not None:
         h = torch.where(silent, held, h)
         # which multiple of the threshold h is nearest to: a spike comes or goes there

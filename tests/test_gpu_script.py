@@ -98,6 +98,18 @@ def test_what_differs_from_the_cpu_is_a_failure(stages):
         compare([], want)
 
 
+def test_spikes_that_repeat_themselves_are_a_failure(stages, monkeypatch):
+    from stages.job import PartError
+    from stages.smoke import drawn_anew
+
+    from snnfast import ops
+
+    assert 0.45 < drawn_anew("cpu")["differ"] < 0.55
+    monkeypatch.setattr(ops, "poisson", lambda p, T: torch.ones(T, *p.shape))
+    with pytest.raises(PartError, match="0 % of the spikes differ"):
+        drawn_anew("cpu")
+
+
 def test_failures_of_the_suite_are_listed_by_file(stages, tmp_path):
     from stages.tests import summary
 

@@ -34,6 +34,7 @@ def parts(job: Job) -> Parts:
     for name, example in there.items():
         run = partial(captured, example.run) if device == "cuda" else example.run
         found[f"capture {name}"] = partial(launch, run, here[name].run, job.rehearse)
+    found["replays draw anew"] = partial(drawn_anew, device)
     modes = (None,) if job.rehearse else MODES
     for name in ("lif",) if job.rehearse else there:
         for mode in modes:
@@ -68,14 +69,45 @@ def launch(
     return compare(got, want())
 
 
-def captured(run: Callable[[], list[Tensor]]) -> list[Tensor]:
-    """What a CUDA graph leaves when it is replayed, after a warm-up."""
+def graph_of(run: Callable[[], list[Tensor]]) -> tuple[torch.cuda.CUDAGraph, list[Tensor]]:
+    """A CUDA graph, captured after a warm-up, and what a replay of it writes."""
     for _ in range(2):
         run()
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         got = run()
+    return graph, got
+
+
+def drawn_anew(device: str) -> dict[str, Any]:
+    """Share of spikes, drawn without a seed, that another replay does not repeat.
+
+    Raises:
+        PartError: if it is not that of independent ones, a half.
+    """
+    from snnfast import ops
+
+    p = torch.full((1 << 16,), 0.5, device=device)
+    if device == "cuda":
+        graph, (spikes,) = graph_of(lambda: [ops.poisson(p, 1)])
+        runs = []
+        for _ in range(2):
+            graph.replay()
+            runs.append(spikes.clone())
+    else:
+        runs = [ops.poisson(p, 1) for _ in range(2)]
+    share = (runs[0] != runs[1]).double().mean().item()
+    if not 0.45 < share < 0.55:
+        raise PartError(
+            f"{100 * share:.3g} % of the spikes differ between two replays, not 50", share
+        )
+    return {"differ": share}
+
+
+def captured(run: Callable[[], list[Tensor]]) -> list[Tensor]:
+    """What a CUDA graph leaves when it is replayed."""
+    graph, got = graph_of(run)
     for tensor in got:
         tensor.zero_()
     graph.replay()

@@ -1,0 +1,59 @@
+"""Mistakes in what replaces neurons of other libraries: name, path, what becomes what, and tests if they are others."""
+
+TESTS = ("tests/nn/test_replace_traces.py", "tests/nn/test_replace.py", "tests/nn/test_presets.py")
+MISTAKES = (
+    (
+        "replace: a delayed reset takes off the threshold before the decay",
+        "snnfast/nn/replacing/snntorch.py",
+        "taken = threshold / beta\n",
+        "taken = threshold\n",
+    ),
+    (
+        "replace: a membrane handed on forgets that it was to be reset",
+        "snnfast/nn/replacing/snntorch.py",
+        "v = mem + rest - taken * (mem > threshold).to(mem)",
+        "v = mem + rest",
+    ),
+    (
+        "replace: the membrane after a reset is returned",
+        "snnfast/nn/replacing/snntorch.py",
+        "membrane = v_seq - rest + taken * spikes.detach()",
+        "membrane = v_seq - rest",
+    ),
+    (
+        "replace: Norse's current is kept before its decay",
+        "snnfast/nn/replacing/norse.py",
+        "return spikes, CurrentState(v, decay_syn * i)",
+        "return spikes, CurrentState(v, i)",
+    ),
+    (
+        "replace: neurons fire at the threshold, too",
+        "snnfast/nn/replacing/port.py",
+        "strict = isinstance(surrogate, Surrogate)",
+        "strict = False",
+    ),
+    (
+        "replace: a reset to a value has a gradient",
+        "snnfast/nn/replacing/sinabs.py",
+        'return {"v_reset": 0.0, "detach_reset": True}',
+        'return {"v_reset": 0.0, "detach_reset": False}',
+    ),
+    (
+        "replace: what two layers share is copied twice",
+        "snnfast/nn/replacing/spikingjelly.py",
+        "self.w = copy.deepcopy(node.w, memo)",
+        "self.w = copy.deepcopy(node.w)",
+    ),
+    (
+        "replace: verify looks at the first call alone",
+        "snnfast/nn/replacing/compare.py",
+        "for a, b in zip(theirs[name], ours[name]):",
+        "for a, b in zip(theirs[name][:1], ours[name]):",
+    ),
+    (
+        "like: snnTorch's membrane is that of the step before",
+        "snnfast/nn/presets.py",
+        "return spikes, decay * (before - rest) + x",
+        "return spikes, before",
+    ),
+)

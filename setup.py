@@ -103,7 +103,9 @@ class CMakeBuild(build_ext):
         stem = ext.name.rpartition(".")[2]
         out = Path(self.get_ext_fullpath(ext.name)).resolve()
         out.parent.mkdir(parents=True, exist_ok=True)
-        built = next(self.tree().glob(f"{stem}*.so"))
+        built = self.tree() / (stem + sysconfig.get_config_var("EXT_SUFFIX"))
+        if not built.exists():
+            built = built.with_name(f"{stem}.so")  # knows no Python
         temporary = out.with_suffix(".new")
         shutil.copy2(built, temporary)
         temporary.replace(out)  # a process that has the old file mapped keeps it
@@ -118,7 +120,7 @@ class CMakeBuild(build_ext):
             sys.exit("snnfast: building needs cmake and ninja (pip install cmake ninja)")
         cxx = compiler()
         sanitize = env.get("SNNFAST_SANITIZE", "")
-        name = f"{sys.implementation.cache_tag}-torch{metadata.version('torch')}"
+        name = f"torch{metadata.version('torch')}"  # shared by all Pythons: kernels know none
         tree = (
             ROOT
             / "build"

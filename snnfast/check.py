@@ -232,9 +232,9 @@ def whole(op: str, name: str, value: object, least: int = 1) -> int:
 
 
 def shown(value: object) -> str:
-    """A number as errors show it, a very long one as its beginning."""
+    """A value as errors show it, a very long one as its beginning."""
     try:
-        text = str(value)
+        text = repr(value) if isinstance(value, str) else str(value)
     except ValueError:  # more digits than Python prints
         return "a number of thousands of digits"
     return text if len(text) <= 40 else f"{text[:20]}... ({len(text)} characters)"
@@ -295,7 +295,7 @@ def finite(op: str, name: str, values: Tensor) -> None:
 def choice(op: str, name: str, value: object, choices: Sequence[str]) -> None:
     """One of some words."""
     if value not in choices:
-        raise ValueError(f"{op}: {name} must be {' or '.join(choices)}, got {value!r}")
+        raise ValueError(f"{op}: {name} must be {' or '.join(choices)}, got {shown(value)}")
 
 
 def weights(op: str, name: str, w: Tensor) -> None:

@@ -197,7 +197,8 @@ def tried(
         first = text.partition("\n")[0]
         if plain and ("INTERNAL ASSERT" in text or "API call failed" in first or len(text) > 3000):
             raise Finding(f"{name}: an error that is not for a person: {text[:300]}") from error
-        if plain and not any(word in text for word in (*named, "no memory")):
+        words = (*named, "no memory", "can't allocate memory")  # the last where PyTorch computes
+        if plain and not any(word in text for word in words):
             raise Finding(f"{name}: an error that names none of {named}: {text[:300]}") from error
         return None, f"{type(error).__name__}: {first}"
 

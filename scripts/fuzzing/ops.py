@@ -208,17 +208,45 @@ def recurrent(d: Draw) -> dict[str, Any]:
     return kwargs
 
 
-NEURONS = ("lif", "iaf", "li", "cuba", "alif", "adlif", "cubali", "spike_count")
+def linear(d: Draw, name: str) -> dict[str, Any]:
+    """A product or a convolution of few or many spikes, or of any values."""
+    dtype = d.choice((torch.float32, torch.float32, torch.float64, *HALF))
+    inputs, outputs = d.choice((1, 5, 17, 40)), d.choice((1, 3, 16, 33))
+    lead = tuple(d.choice((0, 1, 3, 20)) for _ in range(d.randrange(3)))
+    shape, kernel = (*lead, inputs), ()
+    if name == "spike_conv2d":
+        kernel = d.choice(((1, 1), (3, 3), (2, 3)))
+        shape = (d.choice((0, 1, 3)), inputs, d.choice((3, 7)), d.choice((3, 8)))
+    x = d.tensor(shape, dtype, -2, 2) if d.chance(0.3) else d.spikes(*shape)
+    booleans = name == "spike_linear" and x.dtype == torch.bool
+    kwargs: dict[str, Any] = {
+        "x": x if booleans else x.to(dtype),
+        "weight": d.tensor((outputs, inputs, *kernel), dtype, -0.5, 0.5),
+        "method": d.choice(("auto", "events", "dense")),
+    }
+    if d.chance(0.5):
+        kwargs["bias"] = d.tensor((outputs,), dtype, -0.5, 0.5)
+    if kernel and d.chance(0.5):
+        kwargs["padding"] = d.choice((0, 1, (1, 0), [0, 2]))
+    return kwargs
+
+
+NEURONS = (
+    *("lif", "iaf", "li", "cuba", "alif", "adlif", "cubali", "qif", "eif", "izhikevich"),
+    "spike_count",
+)
+LINEAR = ("spike_linear", "spike_conv2d")
 SILENT = ("lif", "iaf", "cuba", "alif", "adlif")
 LEARNING = ("stdp_", "bp_stdp_", "bp_stdp_network_", "diehl_cook_", "diehl_cook_conductance_")
 
 
 def arguments_of(d: Draw) -> tuple[str, dict[str, Any]]:
     """An op and arguments of it."""
-    name = d.choice((*NEURONS, *LEARNING, "delay", "recurrent", "poisson", "spikeprop"))
+    name = d.choice((*NEURONS, *LINEAR, *LEARNING, "delay", "recurrent", "poisson", "spikeprop"))
     if name in ("delay", "recurrent"):
         return name, {"delay": delayed, "recurrent": recurrent}[name](d)
-    made = neuron if name in NEURONS else learning if name in LEARNING else other
+    kinds = ((NEURONS, neuron), (LINEAR, linear), (LEARNING, learning))
+    made = next((made for names, made in kinds if name in names), other)
     kwargs = made(d, name)
     return name, silenced(d, kwargs) if name in SILENT and d.chance(0.3) else kwargs
 
@@ -245,7 +273,7 @@ def try_op(d: Draw) -> None:
         and t.layout == torch.strided
         and k not in ("theta", "p", "pre", "post", "error", "count")
     ]
-    if name in (*NEURONS[:-1], "delay", "recurrent", "spikeprop") and d.chance(0.5):
+    if name in (*NEURONS[:-1], *LINEAR, "delay", "recurrent", "spikeprop") and d.chance(0.5):
         for t in wants:
             t.requires_grad_()
     mine, before, versions = kwargs, copied(kwargs), [t._version for t in tensors_in(kwargs)]
@@ -273,6 +301,10 @@ def try_op(d: Draw) -> None:
     if problem:
         return
     rtol = 0.0
+    if name in LINEAR:  # sums in another order; by events 0 times infinity adds nothing
+        if d.special:
+            return
+        rtol = {torch.float64: 1e-12, torch.float32: 1e-4}.get(kwargs["weight"].dtype, 2.0**-6)
     if name == "spikeprop":  # docs/ops/spikeprop.md
         rtol = 1e-4 if kwargs["t_in"].dtype == torch.float32 else 1e-11
     same(got, want, f"{name}: the result", rtol, rtol)
@@ -332,7 +364,7 @@ class Recorder(TorchDispatchMode):
 def try_raw(d: Draw) -> None:
     """The kernels that public calls reach, with other arguments."""
     name, kwargs = arguments_of(d)
-    if name in (*NEURONS[:-1], "recurrent", "spikeprop"):
+    if name in (*NEURONS[:-1], *LINEAR, "recurrent", "spikeprop"):
         for t in tensors_in(kwargs):
             t.requires_grad_(t.is_floating_point())
     recorder = Recorder()

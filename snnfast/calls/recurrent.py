@@ -82,7 +82,9 @@ def recurrent(
     if x.dim() < 2:
         raise ValueError(f"recurrent: x must have shape [T, ..., H], got {list(x.shape)}")
     if not isinstance(neuron, str) or neuron not in NEURONS:
-        raise ValueError(f"recurrent: neuron must be one of {', '.join(firing())}, got {neuron!r}")
+        raise ValueError(
+            f"recurrent: neuron must be one of {', '.join(firing())}, got {check.shown(neuron)}"
+        )
     wide, sent = check.state_dtype(x.dtype), x.shape[-1:]
     _like_x("weight", weight, (*sent, *sent), wide, x)
     if past is not None:
@@ -97,7 +99,9 @@ def recurrent(
         _like_x("delay", delay, sent, wide, x)
     call: Any = NEURONS[neuron](x, **arguments)
     if not call.fires:
-        raise ValueError(f"recurrent: neuron must be one of {', '.join(firing())}, got {neuron!r}")
+        raise ValueError(
+            f"recurrent: neuron must be one of {', '.join(firing())}, got {check.shown(neuron)}"
+        )
     return recurrent_of(call.__class__)(*call, weight, past, delay)
 
 

@@ -2,7 +2,8 @@
 
 The device of the input chooses. ``SNNFAST_BACKEND=cpu|cuda|reference`` (read at import) or :func:`use` forces one and
 makes it an error when it cannot run. Without a force, whatever cannot run in a kernel runs in the reference, with one
-warning that says why: a fallback is never silent.
+warning that says why: a fallback is never silent. ``torch.onnx.export`` takes the reference by itself: ONNX has none of
+these kernels.
 """
 
 from __future__ import annotations
@@ -161,6 +162,8 @@ def choose(op: str, x: Tensor, surrogate: object = None) -> tuple[str, str]:
     asked = forced()
     if asked == "reference":
         return "reference", "SNNFAST_BACKEND or snnfast.backend.use asks for it"
+    if asked is None and torch.onnx.is_in_onnx_export():
+        return "reference", "torch.onnx.export writes what ONNX has"
     wanted = asked or kernel
     if wanted == "none":
         return "reference", f"there are no kernels for device {x.device.type}"
@@ -180,11 +183,12 @@ def library(op: str, x: Tensor, surrogate: object = None) -> Any:
         and x.is_cpu
         and (surrogate is None or type(surrogate) is Surrogate)
         and forced() is None
+        and not torch.compiler.is_exporting()
     ):
         return torch.ops.snnfast  # the usual case, without words
     backend, why = choose(op, x, surrogate)
     if backend == "reference":
-        if forced() != "reference":
+        if forced() != "reference" and not torch.onnx.is_in_onnx_export():
             _warn_once(f"{op} runs in plain PyTorch, which is slow: {why}")
         return None
     return torch.ops.snnfast_emulated if backend == "cuda_emulation" else torch.ops.snnfast

@@ -56,7 +56,7 @@ class Delay(Stateful):
     @property
     def delays(self) -> Tensor:
         """The delays now, in steps, ``[channels]``, from 0 to ``max_delay``."""
-        return self.d.detach().clamp(0, self.max_delay) + (self.d - self.d.detach())
+        return self.d.detach().clamp(0.0, self.max_delay) + (self.d - self.d.detach())
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` ``[T, B, channels, ...]`` -> the same, each channel later by its delay."""
@@ -69,10 +69,14 @@ class Delay(Stateful):
         d = per_channel(self, "d", self.delays.to(check.state_dtype(x.dtype)), x)
         y = ops.delay(x, d, past, sigma=self.sigma)
         if self.stateful:
-            longest = math.ceil(self.max_delay + self.sigma + 1)
+            longest = self._longest()
             known = x if past is None or len(x) >= longest else torch.cat([past, x])
             self._store_states(known[-longest:].clone())
         return y
+
+    def _longest(self) -> int:
+        """How many steps inputs may be under way."""
+        return math.ceil(self.max_delay + self.sigma + 1)
 
     def _load_past(self, x: Tensor) -> Tensor | None:
         past = self.past

@@ -142,7 +142,7 @@ class Recurrent(Stateful):
         """The delays now, in steps, ``[features]``; None without."""
         if not self.max_delay:
             return self.delay
-        return self.d.detach().clamp(0, self.max_delay) + (self.d - self.d.detach())
+        return self.d.detach().clamp(0.0, self.max_delay) + (self.d - self.d.detach())
 
     def _longest(self) -> int:
         """How many steps spikes may be under way."""

@@ -24,9 +24,10 @@ _OTHERS = 1
 def run(op: str, call: SpikeLinearCall) -> Tensor:
     """What the call asks for."""
     kernels = backend.library(op, call.x)
-    if kernels is None:
-        return reference.equation(call)  # type: ignore[attr-defined,no-any-return]
     x, weight, bias, method = call
+    if kernels is None and not torch.compiler.is_exporting():
+        return reference.equation(call)  # type: ignore[attr-defined,no-any-return]
+    # A program that is exported without the kernels has one product, not one for each input.
     if kernels is not torch.ops.snnfast or not x.is_cpu:
         return F.linear(x.to(weight.dtype), weight, bias)
     tensors = (x, weight, bias)

@@ -23,7 +23,7 @@ def delay(call: calls.DelayCall) -> Tensor:
     d = (
         torch.as_tensor(call.d, dtype=dtype, device=x.device)
         .expand(neurons)
-        .clamp(0, steps + reach)
+        .clamp(0.0, steps + reach)
     )
     first = (d.detach() - radius).floor() + 1
     y = torch.zeros(x.shape, dtype=dtype, device=x.device)

@@ -51,7 +51,7 @@ LAYERS = {
     """,
     "networks without Python": """
         export.source export.plan export.exact export.products export.pooling export.neurons export.recurrent
-        export.readout export.program export.write export
+        export.readout export.program export.write export.step export
     """,
     "networks of other tools": """
         nir.scheme nir.layers nir.package nir.export nir.load nir.file nir

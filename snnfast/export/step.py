@@ -1,0 +1,84 @@
+"""One step of a network as a function of its input and its states, for tools that keep no state in a module."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from snnfast.nn import reset
+from snnfast.nn.state import Stateful
+
+__all__ = ["Step"]
+
+
+class Step(nn.Module):
+    """``net`` for one step: ``(x, *states) -> (y, *states)``, all states as tensors of one shape.
+
+    What ``torch.export``, ``torch.onnx.export`` and AOTInductor want: they trace a function, and would take a state
+    that a layer keeps for a constant. ``net`` is copied, in evaluation.
+
+    Args:
+        net: takes ``[T, B, ...]``, and gives ``[T, B, ...]``: no readouts over time.
+
+    Attributes:
+        net: the copy.
+        names: of the states, ``layer.state``, in their order.
+
+    Raises:
+        TypeError: if ``net`` is no module.
+
+    Example:
+        >>> step = snnfast.export.Step(net)
+        >>> states = step.start(x[0])
+        >>> y, *states = step(x[0], *states)
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        if not isinstance(net, nn.Module):
+            raise TypeError(f"Step: net must be a module, got {type(net).__name__}")
+        self.net = copy.deepcopy(net).requires_grad_(False)
+        self.eval()
+        reset(self.net)
+        self.names: list[str] = []
+        for name, layer in self.net.named_modules():
+            if isinstance(layer, Stateful):
+                layer.stateful = True
+                self.names += [f"{name}.{state}" for state in layer.states]
+
+    def start(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The states before the first step, for inputs like ``x`` ``[B, ...]``."""
+        with torch.no_grad():
+            self.net(x[None][:0])  # a sequence without steps leaves every layer at rest
+        states = []
+        for layer, name in self._states():
+            value: Tensor = getattr(layer, name)
+            if name == "past":  # spikes under way: none, in a memory of the longest that it becomes
+                value = value.new_zeros(layer._longest(), *value.shape[1:])
+            states.append(value)
+        reset(self.net)
+        return tuple(states)
+
+    def forward(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        """``x`` ``[B, ...]`` and the states -> the output ``[B, ...]`` and the states after it.
+
+        Raises:
+            ValueError: for another number of states.
+        """
+        if len(states) != len(self.names):
+            raise ValueError(
+                f"Step: takes x and {len(self.names)} states ({', '.join(self.names)}), got {len(states)}"
+            )
+        for (layer, name), value in zip(self._states(), states):
+            setattr(layer, name, value)
+        y = self.net(x[None])[0]
+        after = tuple(getattr(layer, name) for layer, name in self._states())
+        reset(self.net)
+        return y, *after
+
+    def _states(self) -> list[tuple[Any, str]]:
+        split = [name.rpartition(".") for name in self.names]
+        return [(self.net.get_submodule(layer), state) for layer, _, state in split]

@@ -1,0 +1,166 @@
+"""``Step``, ONNX and AOTInductor: a network step by step in the hands of other tools."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import snnfast
+from snnfast import nn as sn
+from snnfast.export import Step
+from snnfast.nn import LI, LIF, SpikeConv2d, SpikeLinear, Time
+
+ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
+
+
+def network():
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        Time(SpikeConv2d(1, 3, 3), nn.BatchNorm2d(3)),
+        LIF(2.0, v_reset=None),
+        Time(nn.MaxPool2d(2), nn.Flatten(), SpikeLinear(12, 8)),
+        sn.ALIF(3.0, v_threshold=0.3),
+        sn.Delay(8, 3.5),
+        sn.RLIF(8, v_threshold=0.3, v_rest=0.05, v_reset=-0.1, max_delay=2.5),
+        Time(nn.Linear(8, 4)),
+        LI(4.0),
+    )
+    with torch.no_grad():
+        for layer in net.modules():
+            if isinstance(layer, (nn.Linear, nn.Conv2d)):
+                layer.weight *= 3
+    return net.eval()
+
+
+def frames():
+    return torch.rand(12, 2, 1, 6, 6, generator=torch.Generator().manual_seed(1)) * 2
+
+
+def stepped(step, x, start):
+    states, outputs = start, []
+    for frame in x:
+        y, *states = step(frame, *states)
+        outputs.append(y)
+    return torch.stack(outputs)
+
+
+def test_steps_give_the_sequence():
+    net, x = network(), frames()
+    step = Step(net)
+    with torch.no_grad():
+        want = net(x)
+        found = stepped(step, x, step.start(x[0]))
+    torch.testing.assert_close(found, want, rtol=0, atol=0)
+    assert want.abs().sum() > 0
+    assert step.names[:3] == ["1.v", "3.v", "3.a"]
+    assert all(not layer.stateful for layer in net.modules() if hasattr(layer, "stateful"))
+    with pytest.raises(ValueError, match=r"^Step: takes x and 7 states \(1\.v, .*\), got 1"):
+        step(x[0], x[0])
+    with pytest.raises(TypeError, match=r"^Step: net must be a module, got int"):
+        Step(3)
+
+
+@pytest.mark.skipif(not ONNX, reason="needs onnx, onnxscript and onnxruntime")
+def test_onnx_is_the_reference_by_itself(tmp_path):
+    import onnxruntime
+
+    net, x = network(), frames()
+    step = Step(net)
+    start = step.start(x[0])
+    path = tmp_path / "step.onnx"
+    torch.onnx.export(step, (x[0], *start), path, dynamo=True, verbose=False)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [i.name for i in session.get_inputs()]
+
+    def run(*values):
+        outputs = session.run(None, dict(zip(names, (v.numpy() for v in values), strict=True)))
+        return [torch.from_numpy(y) for y in outputs]
+
+    with torch.no_grad():
+        torch.testing.assert_close(stepped(run, x, start), net(x), rtol=1e-4, atol=1e-5)
+
+
+MAIN = """
+#include <torch/csrc/inductor/aoti_package/model_package_loader.h>
+#include <torch/script.h>
+#include <iostream>
+int main(int count, char** words) {
+  c10::InferenceMode guard;
+  torch::inductor::AOTIModelPackageLoader step(words[1]);
+  torch::jit::Module given = torch::jit::load(words[2]);
+  std::vector<torch::Tensor> values;
+  for (const auto& b : given.named_buffers()) values.push_back(b.value);
+  const torch::Tensor x = values[0];
+  std::vector<torch::Tensor> states(values.begin() + 1, values.end());
+  for (int64_t t = 0; t < x.size(0); t++) {
+    std::vector<torch::Tensor> inputs = {x[t].contiguous()};
+    inputs.insert(inputs.end(), states.begin(), states.end());
+    auto outputs = step.run(inputs);
+    for (float y : std::vector<float>(outputs[0].data_ptr<float>(), outputs[0].data_ptr<float>() + outputs[0].numel()))
+      std::cout << std::hexfloat << y << "\\n";
+    states.assign(outputs.begin() + 1, outputs.end());
+  }
+}
+"""
+
+
+class Given(nn.Module):
+    """Tensors for the program in C++."""
+
+    def __init__(self, *values):
+        super().__init__()
+        for k, value in enumerate(values):
+            self.register_buffer(f"v{k:02}", value)
+
+    def forward(self):
+        return self.v00
+
+
+@pytest.mark.skipif(
+    os.environ.get("SNNFAST_TEST_AOTI") != "1" or shutil.which("c++") is None,
+    reason="compiles for a minute: SNNFAST_TEST_AOTI=1, and a C++ compiler",
+)
+def test_aotinductor_runs_without_python(tmp_path):
+    net, x = network(), frames()
+    step = Step(net)
+    start = step.start(x[0])
+    with snnfast.backend.use("reference"), torch.no_grad():
+        program = torch.export.export(step, (x[0], *start))
+    package = torch._inductor.aoti_compile_and_package(
+        program, package_path=str(tmp_path / "step.pt2")
+    )
+    (tmp_path / "main.cpp").write_text(MAIN)
+    torch.jit.script(Given(x, *start)).save(str(tmp_path / "given.pt"))
+    root = Path(torch.__file__).parent
+    includes = [f"-I{root}/include", f"-I{root}/include/torch/csrc/api/include"]
+    libraries = [f"-L{root}/lib", f"-Wl,-rpath,{root}/lib", "-ltorch", "-ltorch_cpu", "-lc10"]
+    command = [
+        "c++",
+        "-std=c++20",
+        "-O0",
+        *includes,
+        "main.cpp",
+        "-o",
+        "main",
+        "-Wl,--no-as-needed",
+        *libraries,
+    ]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    done = subprocess.run(
+        [str(tmp_path / "main"), package, str(tmp_path / "given.pt")],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    found = torch.tensor([float.fromhex(line) for line in done.stdout.split()])
+    with torch.no_grad():
+        torch.testing.assert_close(found, net(x).flatten(), rtol=1e-4, atol=1e-5)
+    linked = subprocess.run(["ldd", str(tmp_path / "main")], capture_output=True, text=True).stdout
+    assert "libpython" not in linked
+    assert sys.executable not in linked

@@ -6,12 +6,13 @@ step of this package becomes ``dt`` seconds, by a ``scheme`` that you name: see 
 
 from .export import to_nir
 from .file import read, write
-from .layers import CubaLI, Graph, Scale, SumPool2d, Threshold
+from .layers import CubaLI, Graph, Offset, Scale, SumPool2d, Threshold
 from .load import from_nir
 
 __all__ = [
     "CubaLI",
     "Graph",
+    "Offset",
     "Scale",
     "SumPool2d",
     "Threshold",

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, fx, nn
 
 from snnfast import check
-from snnfast.nn import IF, LI, LIF, CubaLIF, Delay, ParametricLIF, Time, reset
+from snnfast.nn import IF, LI, LIF, CubaLIF, Delay, ParametricLIF, Recurrent, Time, reset
 from snnfast.nn.state import Stateful
 from snnfast.nn.tracer import Tracer
 
-from .layers import CubaLI, Graph, Scale, SumPool2d, Threshold
+from .layers import CubaLI, Graph, Offset, Scale, SumPool2d, Threshold
 from .package import package
 from .scheme import Steps, checked
 
@@ -52,7 +52,7 @@ def to_nir(net: nn.Module, input_shape: Sequence[int], *, dt: float, scheme: str
     shape = tuple(check.sizes("to_nir", "input_shape", input_shape))
     still = copy.deepcopy(net).cpu().eval()
     reset(still)
-    tracer = Tracer(Scale, SumPool2d, CubaLI)
+    tracer = Tracer(Scale, Offset, SumPool2d, CubaLI)
     if tracer.is_leaf_module(still, ""):
         still = nn.Sequential(still)
     graph = tracer.trace(still)
@@ -132,7 +132,9 @@ class _Export:
                 at = f"{name}.{i}" if several else name
                 sources, y = self._layer(at, layer, sources, y)
             return sources, y.unflatten(0, (1, 1))
-        if isinstance(module, (Stateful, Scale, CubaLI)):
+        if isinstance(module, Recurrent):
+            return self._recurrent(name, module, sources, x)
+        if isinstance(module, (Stateful, Scale, Offset, CubaLI)):
             with torch.no_grad():
                 y = module(x)
             y = y[0] if isinstance(y, tuple) else y
@@ -142,6 +144,30 @@ class _Export:
             return self._add(name, make(self, name, module, tuple(y.shape[2:])), sources), y
         sources, y = self._layer(name, module, sources, x.flatten(0, 1))
         return sources, y.unflatten(0, (1, 1))
+
+    def _recurrent(
+        self, name: str, module: Recurrent, sources: tuple[str, ...], x: Tensor
+    ) -> tuple[tuple[str, ...], Tensor]:
+        """Neurons, and a cycle through a Linear, with a Delay before it where spikes take more than one step."""
+        make = next((f for kind, f in _NEURONS.items() if isinstance(module.neuron, kind)), None)
+        shape = tuple(x.shape[2:])
+        if make is None or len(shape) != 1:
+            what = f"a {type(module).__name__} of {type(module.neuron).__name__} for {list(shape)}"
+            raise ValueError(f"to_nir: NIR has no equal for {name}, {what}")
+        with torch.no_grad():
+            y = module(x)
+        (neuron,) = self._add(name, make(self, name, module.neuron, shape), sources)
+        way: tuple[str, ...] = (neuron,)
+        if module.delays is not None:
+            seconds = module.delays.detach().double().clamp(min=0).numpy() * self.steps.dt
+            way = self._add(f"{name}.delay", self.nir.Delay(delay=seconds), way)
+        weight = module.weight.detach()
+        if not module.self_connections:
+            weight = weight * (1 - torch.eye(module.features))
+        back = self.nir.Linear(weight=_array(weight), metadata=_exact({"steps": 1}))
+        (last,) = self._add(f"{name}.recurrent", back, way)
+        self.edges.append((last, neuron))
+        return (neuron,), y[0] if isinstance(y, tuple) else y
 
     def _layer(
         self, name: str, layer: nn.Module, sources: tuple[str, ...], x: Tensor
@@ -246,6 +272,13 @@ class _Export:
 
     def _scale(self, name: str, layer: Scale, shape: tuple[int, ...]) -> Any:
         return self.nir.Scale(scale=_filled(layer.scale, shape))
+
+    def _offset(self, name: str, layer: Offset, shape: tuple[int, ...]) -> Any:
+        if len(shape) != 1:
+            raise ValueError(f"to_nir: NIR has no equal for {name}, an Offset of {list(shape)}")
+        return self.nir.Affine(
+            weight=np.eye(*shape, dtype=np.float32), bias=_filled(layer.offset, shape)
+        )
 
     def _threshold(self, name: str, layer: Threshold, shape: tuple[int, ...]) -> Any:
         return self.nir.Threshold(threshold=_filled(layer.v_threshold, shape))
@@ -356,6 +389,7 @@ _NEURONS: dict[type[nn.Module], Callable[..., Any]] = {
     CubaLI: _Export._cuba_li,
     Delay: _Export._delay,
     Scale: _Export._scale,
+    Offset: _Export._offset,
 }
 _LAYERS: dict[type[nn.Module], Callable[..., Any]] = {
     nn.Linear: _Export._linear,

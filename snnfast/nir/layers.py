@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from snnfast.nn import LI, LIF
 
-__all__ = ["CubaLI", "Graph", "Scale", "SumPool2d", "Threshold"]
+__all__ = ["CubaLI", "Graph", "Offset", "Scale", "SumPool2d", "Threshold"]
 
 
 class Scale(nn.Module):
@@ -29,6 +29,24 @@ class Scale(nn.Module):
     def extra_repr(self) -> str:
         """Its shape."""
         return f"scale={list(self.scale.shape)}"
+
+
+class Offset(nn.Module):
+    """``y = x + offset``, element by element; ``offset`` broadcasts to ``x.shape[1:]`` and is a buffer."""
+
+    offset: Tensor
+
+    def __init__(self, offset: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("offset", offset.detach().clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[T, B, ...]`` -> the same."""
+        return x + self.offset
+
+    def extra_repr(self) -> str:
+        """Its shape."""
+        return f"offset={list(self.offset.shape)}"
 
 
 class SumPool2d(nn.Module):

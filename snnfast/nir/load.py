@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from snnfast.nn import IF, LI, LIF, CubaLIF, Delay, Time
 
+from .cycles import cycles_of, recurrent
 from .layers import CubaLI, Graph, Scale, SumPool2d, Threshold, sorted_by_need
 from .package import package
 from .scheme import Steps, checked
@@ -25,7 +26,9 @@ def from_nir(graph: Any, *, dt: float | None = None, scheme: str | None = None) 
 
     Neurons fire where ``v > v_threshold``, as NIR says, unless the graph comes from :func:`to_nir` and a layer fired at
     its threshold. Parameters of one value become numbers; ``r`` and ``w_in`` scale the input of a neuron. Graphs in the
-    graph are taken apart. Linear layers run inside :class:`snnfast.nn.Time`.
+    graph are taken apart. Linear layers run inside :class:`snnfast.nn.Time`. Neurons whose spikes come back to them
+    through a Linear, an Affine or a Scale are :class:`snnfast.nn.Recurrent`: spikes come back one step later, and by a
+    Delay in the cycle besides.
 
     Args:
         graph: with one input and one output.
@@ -35,8 +38,8 @@ def from_nir(graph: Any, *, dt: float | None = None, scheme: str | None = None) 
 
     Raises:
         ImportError: without the package ``nir``.
-        TypeError, ValueError: without ``dt`` or ``scheme``, for cycles, several inputs or outputs, and for a node that
-            there is no equal for, by name.
+        TypeError, ValueError: without ``dt`` or ``scheme``, for several inputs or outputs, and for a node or a cycle
+            that there is no equal for, by name.
     """
     nir = package("from_nir")
     if not isinstance(graph, nir.NIRGraph):
@@ -63,10 +66,13 @@ def from_nir(graph: Any, *, dt: float | None = None, scheme: str | None = None) 
     (entry,), (end,) = ends["Input"], ends["Output"]
     if not sources[end]:
         raise ValueError(f"from_nir: nothing leads to {end}")
+    kinds = {name: _kind(node) for name, node in nodes.items()}
+    passes = [name for name, node in nodes.items() if isinstance(node, _PassOn)]
     try:
+        cycles = cycles_of(kinds, sources, passes)
         order = sorted_by_need({n: s for n, s in sources.items() if n != entry} | {entry: [""]})
     except ValueError as error:
-        raise ValueError(f"from_nir: {error}; there is no equal") from None
+        raise ValueError(f"from_nir: {error}") from None
     dimensions = {entry: _dimensions_of_input(nodes[entry])}
     modules: dict[str, nn.Module] = {}
     for name in order:
@@ -77,6 +83,8 @@ def from_nir(graph: Any, *, dt: float | None = None, scheme: str | None = None) 
             raise ValueError(f"from_nir: nothing leads to {name}")
         before = dimensions[sources[name][0]]
         modules[name], dimensions[name] = _Load(name, nodes[name], steps, before).module()
+        if name in cycles:
+            modules[name] = recurrent(modules[name], cycles[name], nodes, steps)
     return Graph(modules, {n: [""] if n == entry else sources[n] for n in order}, end)
 
 

@@ -66,6 +66,19 @@ def test_steps_give_the_sequence():
         Step(3)
 
 
+def test_a_program_for_onnx_has_no_kernels(monkeypatch):
+    step = Step(nn.Sequential(Time(SpikeLinear(4, 3)), LIF()))
+    x = torch.rand(2, 4)
+
+    def kernels():
+        program = torch.export.export(step, (x, *step.start(x)))
+        return [str(n.target) for n in program.graph.nodes if "snnfast" in str(n.target)]
+
+    assert any("lif_forward" in name for name in kernels())
+    monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
+    assert kernels() == []
+
+
 @pytest.mark.skipif(not ONNX, reason="needs onnx, onnxscript and onnxruntime")
 def test_onnx_is_the_reference_by_itself(tmp_path):
     import onnxruntime

@@ -9,7 +9,19 @@ import torch
 from torch import nn
 
 from snnfast import nir as sn
-from snnfast.nn import ALIF, IF, LI, LIF, CubaLIF, Delay, ParametricLIF, Rate, Time
+from snnfast.nn import (
+    ALIF,
+    IF,
+    LI,
+    LIF,
+    RLIF,
+    CubaLIF,
+    Delay,
+    ParametricLIF,
+    Rate,
+    Recurrent,
+    Time,
+)
 
 nir = pytest.importorskip("nir")
 
@@ -70,6 +82,10 @@ NETWORKS = {
     ),
     "Delay": (lambda: Delay(6, 7.5), (6,)),
     "Delay of channels": (lambda: Delay(3, 7.5), (3, 4, 4)),
+    "RLIF": (lambda: RLIF(6, 3.0, self_connections=False), (6,)),
+    "Recurrent CubaLIF": (lambda: Recurrent(CubaLIF(3.0, 1.7, strict=True), 6), (6,)),
+    "Recurrent IF, delayed": (lambda: Recurrent(IF(v_threshold=1.3), 6, max_delay=4.5), (6,)),
+    "Offset": (lambda: sn.Offset(each(6)), (6,)),
     "Threshold": (lambda: sn.Threshold(0.4), (6,)),
     "Scale": (lambda: sn.Scale(each(6)), (6,)),
     "Linear": (lambda: nn.Linear(6, 4, bias=False), (6,)),
@@ -245,6 +261,92 @@ def test_a_changed_time_constant_counts_more_than_what_was_kept():
     (lif,) = (m for m in sn.from_nir(graph).modules() if isinstance(m, LIF))
     assert lif.decay == 0.75
     assert isinstance(lif, LIF)
+
+
+# Cycles.
+
+
+def lif(n, threshold=1.0):
+    one = np.ones(n, np.float32)
+    return nir.LIF(tau=2 * one, r=2 * one, v_leak=0 * one, v_threshold=threshold * one)
+
+
+def test_spikes_come_back_one_step_later_and_by_the_delay():
+    """By hand, Euler of 1 s: v = 0.5 v + x + w s. An input at step 0 alone; what comes back makes it fire again."""
+    x = torch.zeros(6, 1, 1)
+    x[0] = 3.0
+    back = nir.Linear(weight=np.full((1, 1), 1.5, np.float32))
+    ends = {"in": nir.Input(np.array([1])), "out": nir.Output(None)}
+    edges = [("in", "lif"), ("lif", "out")]
+    graph = nir.NIRGraph(
+        {**ends, "lif": lif(1), "back": back},
+        [*edges, ("lif", "back"), ("back", "lif")],
+        type_check=False,
+    )
+    net = sn.from_nir(graph, dt=1.0, scheme="euler")
+    assert isinstance(net.nodes["lif"], Recurrent)
+    assert net(x).flatten().tolist() == [1, 1, 1, 1, 1, 1]
+    late = {"late": nir.Delay(delay=np.array([1.0]))}
+    around = [("lif", "late"), ("late", "back"), ("back", "lif")]
+    graph = nir.NIRGraph(
+        {**ends, "lif": lif(1), "back": back, **late}, [*edges, *around], type_check=False
+    )
+    assert sn.from_nir(graph, dt=1.0, scheme="euler")(x).flatten().tolist() == [1, 0, 1, 0, 1, 0]
+    again = sn.to_nir(sn.from_nir(graph, dt=1.0, scheme="euler"), (1,), dt=1.0, scheme="euler")
+    assert sorted(type(n).__name__ for n in again.nodes.values()) == [
+        "Delay",
+        "Input",
+        "LIF",
+        "Linear",
+        "Output",
+    ]
+
+
+def test_a_cycle_inside_a_graph_with_a_bias_and_resistances():
+    """As snnTorch writes RLeaky: neurons and their product in a graph of their own."""
+    w, bias = each(3, 3, low=-1.0, high=1.0).numpy(), np.array([0.1, 0.2, 0.3], np.float32)
+    neurons = lif(3, 0.5)
+    neurons.r = np.array([3.0, 1.0, 2.0])
+    names = {"input": nir.Input(np.array([3])), "lif": neurons, "output": nir.Output(None)}
+    names["w_rec"] = nir.Affine(weight=w, bias=bias)
+    around = [("input", "lif"), ("lif", "w_rec"), ("w_rec", "lif"), ("lif", "output")]
+    net = sn.from_nir(
+        graph_of(nir.NIRGraph(names, around, type_check=False)), dt=1.0, scheme="euler"
+    )
+    x = torch.rand(20, 2, 3, generator=torch.Generator().manual_seed(0))
+    # The equation in a loop.
+    v = s = torch.zeros(2, 3)
+    want = []
+    for t in range(20):
+        current = x[t] + s @ torch.from_numpy(w).T + torch.from_numpy(bias)
+        v = 0.5 * v + 0.5 * torch.tensor([3.0, 1.0, 2.0]) * current
+        s = (v > 0.5).float()
+        v = torch.where(s == 1, 0.0, v)
+        want.append(s)
+    assert 0.1 < torch.stack(want).mean() < 0.9
+    same(net(x), torch.stack(want))
+
+
+def test_neurons_that_feed_themselves_and_cycles_without_equal():
+    ends = {"in": nir.Input(np.array([2])), "out": nir.Output(None)}
+    edges = [("in", "a"), ("a", "out")]
+
+    def read(nodes, more):
+        graph = nir.NIRGraph({**ends, **nodes}, [*edges, *more], type_check=False)
+        return sn.from_nir(graph, dt=1.0, scheme="euler")
+
+    x = torch.zeros(4, 1, 2)
+    x[0] = 2.0
+    assert read({"a": lif(2)}, [("a", "a")])(x).sum() == 2  # of 1 alone it does not fire above 1
+    scale = nir.Scale(scale=np.array([1.5, 0.5]))
+    assert read({"a": lif(2), "w": scale}, [("a", "w"), ("w", "a")])(x).sum(0).tolist() == [[4, 1]]
+    two = [("a", "b"), ("b", "a")]
+    with pytest.raises(ValueError, match=r"^from_nir: the nodes a, b feed each other in a cycle"):
+        read({"a": lif(2), "b": lif(2)}, two)
+    with pytest.raises(ValueError, match=r"^from_nir: b must have a weight of as many rows"):
+        read({"a": lif(2), "b": nir.Linear(weight=np.ones((3, 3)))}, two)
+    with pytest.raises(ValueError, match=r"^from_nir: the nodes a, b feed each other"):
+        read({"a": lif(2), "b": nir.Linear(weight=np.eye(2))}, [*two, ("b", "out")])
 
 
 # Errors.

@@ -54,7 +54,7 @@ LAYERS = {
         export.readout export.program export.write export.step export
     """,
     "networks of other tools": """
-        nir.scheme nir.layers nir.package nir.export nir.load nir.file nir
+        nir.scheme nir.layers nir.package nir.export nir.cycles nir.load nir.file nir
     """,
     "any ReLU network as a spiking one": """
         conversion.analog conversion.shortcuts conversion.neurons conversion.qcfs

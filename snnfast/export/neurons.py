@@ -25,12 +25,12 @@ static void $id(void) {
 }
 """
 
-LIF = ("const float h = $v_rest + $decay * ($v[n] - $v_rest) + $gain * x;",)
+LIF = ("const float h = $held$v_rest + $decay * ($v[n] - $v_rest) + $gain * x;",)
 RESET = {
     True: "$v[n] = s != 0.0f ? $v_reset : h;",
     False: "$v[n] = s != 0.0f ? h - $v_threshold : h;",
 }
-FIRE = ("const float s = h $above $v_threshold ? 1.0f : 0.0f;", "$reset", "${y}[n] = s;")
+FIRE = ("const float s = $awake h $above $v_threshold ? 1.0f : 0.0f;", "$reset", "${y}[n] = s;")
 READ = ("$v[n] = h;", "${y}[n] = h;")
 
 # What a neuron does before and after, by its op; `h` is the membrane before a spike, `s` the spike.
@@ -42,7 +42,7 @@ BODIES: dict[str, tuple[str, ...]] = {
     "cubali": ("x = $i[n] = $decay_syn * $i[n] + x;", *LIF, *READ),
     "alif": (
         *LIF,
-        "const float s = h $above $v_threshold + $beta * $a_state[n] ? 1.0f : 0.0f;",
+        "const float s = $awake h $above $v_threshold + $beta * $a_state[n] ? 1.0f : 0.0f;",
         *FIRE[1:],
         "$a_state[n] = $decay_adapt * $a_state[n] + s;",
     ),
@@ -53,6 +53,8 @@ BODIES: dict[str, tuple[str, ...]] = {
         "$w[n] = $decay_w * $w[n] + $gain_w * ($a * ($m - $v_rest) + $b * s);",
     ),
 }
+# Silent for so many steps after a spike.
+SILENCE = "$r[n] = s != 0.0f ? $refractory : $r[n] > 1.0f ? $r[n] - 1.0f : 0.0f;"
 # The states besides the membrane, by what the body calls them.
 STATES = {"cuba": ("i",), "cubali": ("i",), "alif": ("a_state",), "adlif": ("w",)}
 PARAMETERS = {
@@ -65,7 +67,7 @@ SHARED = ("decay", "v_threshold", "v_reset", "v_rest")
 # Fields of a call that say nothing of the spikes, or that the bodies know.
 KNOWN = frozenset(
     {"x", "v", "i", "w", "a", "decay_input", "hard_reset", "fires", "surrogate", "detach_reset"}
-    | {"strict", "return_state", "return_v_seq", "symplectic", "q"}
+    | {"strict", "return_state", "return_v_seq", "symplectic", "q", "r", "refractory"}
 )
 
 
@@ -91,6 +93,7 @@ def call_of(layer: Stateful, shape: tuple[int, ...]) -> Any:
     known = {*KNOWN, *SHARED, *PARAMETERS.get(layer.op, ())}
     for field, value in call._asdict().items():
         off = value is None or (not isinstance(value, Tensor) and value in (0, False))
+        off = off or (field, value) == ("max_spikes", 1)
         if field not in known and not off:
             raise ValueError(f"has {field}={value}, which has no equal in C")
     return call
@@ -110,7 +113,14 @@ def neuron(source: Source, id: str, layer: Stateful, x: Value, y: Value) -> None
     text["above"] = ">" if call.strict else ">="
     text["m"] = f"{text['v']}[n]" if symplectic else "h"
     words: dict[str, object] = {**text, "x": x.array, "y": y.array, "id": id, "size": size}
-    body = "\n    ".join(BODIES[op]).replace("$reset", RESET[call.hard_reset])
+    refractory = getattr(call, "refractory", 0)
+    held, awake, lines = "", "", BODIES[op]
+    if refractory:
+        words |= {"r": source.kept(f"{id}_r", size), "refractory": literal(refractory)}
+        held, awake = "$r[n] > 0.0f ? $v[n] : ", "$r[n] <= 0.0f &&"
+        lines = (*lines, SILENCE)
+    body = "\n    ".join(lines).replace("$reset", RESET[call.hard_reset])
+    body = body.replace("$awake ", f"{awake} " if awake else "").replace("$held", held)
     source.function(STEP.replace("$body", body), **words)
 
 

@@ -89,6 +89,10 @@ NETWORKS = {
     "LIF": (lambda: behind(LIF(3.0)), FEATURES),
     "LIF soft": (lambda: behind(LIF(2.0, v_reset=None, decay_input=False)), FEATURES),
     "LIF rest": (lambda: behind(LIF(2.2, v_reset=-0.3, v_rest=0.1, v_threshold=0.7)), FEATURES),
+    "LIF refractory": (lambda: behind(LIF(2.0, refractory=2, v_threshold=0.4)), FEATURES),
+    "AdLIF refractory": (lambda: behind(sn.AdLIF(tau=(2.0, 4.0), q=2.0, refractory=1)), FEATURES),
+    "ALIF strict": (lambda: behind(sn.ALIF(2.0, refractory=1, strict=True)), FEATURES),
+    "IF strict at its threshold": (lambda: nn.Sequential(LIF(), sn.IF(strict=True)), FEATURES),
     "LIF strict": (lambda: behind(LIF(2.0, strict=True)), FEATURES),
     "LIF of each its own": (
         lambda: behind(LIF(each(8), v_threshold=each(8, low=0.3, high=1), v_reset=each(8) / 9)),
@@ -299,6 +303,7 @@ class Functional(nn.Module):
         (nn.Sequential(Time(nn.BatchNorm1d(3))), r"^export_c: 0\.layer, a BatchNorm1d, normalises what"),
         (nn.Sequential(LIF(return_v_seq=True)), r"^export_c: 0, a LIF, returns more than one tensor"),
         (nn.Sequential(LIF(v_threshold=torch.tensor([1.0, torch.inf, 1.0]))), r"^export_c: 0, a LIF, .*finite"),
+        (nn.Sequential(LIF(max_spikes=3, v_reset=None)), r"^export_c: 0, a LIF, has max_spikes=3"),
         (Twice(), r"^export_c: lif runs twice"),
         (nn.Sequential(Functional()), r"^export_c: relu, a call of"),
         (3, r"^export_c: net must be a module, got int"),

@@ -524,31 +524,32 @@ def test_same_for_any_number_of_threads_and_instruction_set():
     code = """
 import sys, torch
 from snnfast import ops, plasticity
-torch.set_num_threads(int(sys.argv[1]))
-generator = torch.Generator().manual_seed(0)
-w, theta = torch.rand(70, 30, generator=generator) * 0.4, torch.full((70,), 20.0).double()
-delays = torch.randint(5, w.shape, generator=generator, dtype=torch.uint8)
-x = ops.Rates(torch.rand(40, 30, generator=generator) * 300, 20, torch.arange(40))
-rule = plasticity.triplet(1e-3, 0.03)
-given = {"tau": 10.0, "rest": 5.0, "delays": delays}
-learning = ops.diehl_cook_conductance_(x, w, theta, rule=rule, norm=5.0, **given)
-frozen = ops.diehl_cook_conductance_(x, w, theta, theta_plus=0.0, tau_theta=None, return_spikes=True, **given)
-print(int(learning.counts.sum()), int(frozen.counts.sum()))
-print(learning.counts.tolist(), frozen.counts.tolist(), w.tolist(), theta.tolist())
+for threads in sys.argv[1:]:
+    torch.set_num_threads(int(threads))
+    generator = torch.Generator().manual_seed(0)
+    w, theta = torch.rand(70, 30, generator=generator) * 0.4, torch.full((70,), 20.0).double()
+    delays = torch.randint(5, w.shape, generator=generator, dtype=torch.uint8)
+    x = ops.Rates(torch.rand(40, 30, generator=generator) * 300, 20, torch.arange(40))
+    rule = plasticity.triplet(1e-3, 0.03)
+    given = {"tau": 10.0, "rest": 5.0, "delays": delays}
+    learning = ops.diehl_cook_conductance_(x, w, theta, rule=rule, norm=5.0, **given)
+    frozen = ops.diehl_cook_conductance_(x, w, theta, theta_plus=0.0, tau_theta=None, return_spikes=True, **given)
+    print(int(learning.counts.sum()), int(frozen.counts.sum()), end=" ")
+    print(learning.counts.tolist(), frozen.counts.tolist(), w.tolist(), theta.tolist())
 """
     outputs = set()
-    for threads, isa in (("1", ""), ("2", ""), ("3", ""), ("1", "base"), ("2", "avx2")):
+    for threads, isa in (("123", ""), ("1", "base"), ("2", "avx2")):
         environment = {**os.environ, **({"SNNFAST_CPU_ISA": isa} if isa else {})}
         done = subprocess.run(
-            [sys.executable, "-c", code, threads],
+            [sys.executable, "-c", code, *threads],
             env=environment,
             capture_output=True,
             text=True,
             check=True,
         )
-        outputs.add(done.stdout)
+        outputs.update(done.stdout.splitlines())
     assert len(outputs) == 1
-    spikes = map(int, outputs.pop().partition("\n")[0].split())
+    spikes = map(int, outputs.pop().split()[:2])
     assert all(count > 10 for count in spikes)
 
 

@@ -248,7 +248,7 @@ X, W = torch.ones(2, 3, 5, 5), torch.ones(4, 3, 3, 3)
         ((X, W, torch.ones(4).double()), {}, TypeError, "bias must have the dtype of x"),
         ((X, W.to("meta")), {}, ValueError, "weight must be on the device of x, cpu, got meta"),
         ((X, W), {"padding": 3}, ValueError, "padding must be less than the kernel's 3, got 3"),
-        ((X, W), {"padding": "same"}, TypeError, "padding must be a number or two, got same"),
+        ((X, W), {"padding": "same"}, TypeError, "padding must be a number or two, got 'same'"),
         ((X, W), {"padding": (1, 1, 1)}, TypeError, "padding must be a number or two"),
         ((X, W), {"padding": -1}, ValueError, "padding must be at least 0, got -1"),
         ((X[..., :2], W), {}, ValueError, r"kernel \[3, 3\] is larger than the images \[5, 2\]"),

@@ -12,6 +12,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 TWO_STEPS = {
     "bpstdp.py": ["--epochs", "1", "--max-steps", "2"],
     "export_c.py": ["--epochs", "1", "--max-steps", "2"],
+    "fsdp.py": ["--epochs", "1", "--max-steps", "2"],
     "monitor.py": ["--epochs", "1", "--max-steps", "2"],
     "nir_round_trip.py": ["--epochs", "1", "--max-steps", "2"],
     "r_stdp.py": ["--trials", "2"],

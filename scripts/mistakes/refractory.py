@@ -42,7 +42,7 @@ MISTAKES = (
     (
         "refractory: reference: a step too long",
         "snnfast/reference/neuron.py",
-        "(r - 1).clamp(min=0)",
-        "(r - 0.5).clamp(min=0)",
+        "torch.where(r > 1, r - 1, 0.0)",
+        "torch.where(r > 0.5, r - 0.5, 0.0)",
     ),
 )

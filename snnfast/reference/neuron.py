@@ -117,7 +117,8 @@ def over_time(
         silent = r > 0 if refractory else None
         s, *now = step(functools.partial(fire, call, held=now[0], silent=silent), x_t, *now)  # type: ignore[assignment]
         if refractory:
-            r = torch.where(s.detach() == 0, (r - 1).clamp(min=0), float(call.refractory))
+            r = torch.where(r > 1, r - 1, 0.0)  # NaN is no silence
+            r = torch.where(s.detach() == 0, r, float(call.refractory))
         spikes.append(s.to(x.dtype))
         v_seq.append(now[0])
     last = (*now, r) if refractory else tuple(now)

@@ -82,9 +82,9 @@ def test_without_extension_a_forced_kernel_is_an_error():
 def test_import_warns_of_nothing_and_loads_nothing_slow():
     code = (
         "import sys, time, torch, numpy\n"
-        "before, start = set(sys.modules), time.perf_counter()\n"
+        "before, start = set(sys.modules), time.process_time()\n"
         "import snnfast\n"
-        "print(time.perf_counter() - start)\n"
+        "print(time.process_time() - start)\n"
         "print(*sorted({m.partition('.')[0] for m in set(sys.modules) - before}))\n"
         "print(snnfast.backend.explain('lif', torch.zeros(2, 2)))\n"
         "print(snnfast.build_info()['cpu_isa_problem'])\n"
@@ -92,7 +92,7 @@ def test_import_warns_of_nothing_and_loads_nothing_slow():
     result = python(code, "-W", "error:::snnfast", SNNFAST_CPU_ISA="neon")
     assert result.returncode == 0, result.stderr
     seconds, modules, explanation, problem = result.stdout.splitlines()
-    assert float(seconds) < 1.0  # 0.02 on a quiet machine
+    assert float(seconds) < 1.0  # of the processor; 0.3 is usual
     assert not set(modules.split()) & {"matplotlib", "torchvision", "typer", "tqdm", "scipy"}
     assert explanation.startswith("lif: CPU kernels (")
     assert problem == "SNNFAST_CPU_ISA must be base, avx2 or avx512"

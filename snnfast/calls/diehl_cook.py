@@ -247,8 +247,7 @@ def plastic_weights(
 ) -> None:
     """``w`` [N, I] and ``theta`` [N] must fit each other, and ``w`` lie within the bounds of ``rule``."""
     for name, value in (("w", w), ("theta", theta)):
-        if not isinstance(value, Tensor):
-            raise TypeError(f"{op}: {name} must be a tensor, got {type(value).__name__}")
+        check.tensor(op, name, value)
     if w.dtype not in DTYPES:
         raise TypeError(f"{op}: w must have dtype float32 or float64, got {w.dtype}")
     if w.dim() != 2:

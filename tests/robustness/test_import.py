@@ -63,7 +63,12 @@ def test_a_source_folder_without_a_build_says_so(tmp_path, installed):
         (tmp_path / "snnfast-1.dist-info").mkdir()
         (tmp_path / "snnfast-1.dist-info" / "METADATA").write_text("Name: snnfast\nVersion: 1\n")
     hidden = "import importlib.metadata as m; m.Distribution.discover = classmethod(lambda *a, **k: iter(()))\n"
-    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n" + ("" if installed else hidden)
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        # what an editable installation adds, which would find snnfast._C where that was built
+        "sys.meta_path = [f for f in sys.meta_path if '__editable__' not in getattr(f, '__module__', '')]\n"
+        + ("" if installed else hidden)
+    )
     result = python(code + "import snnfast; print(snnfast.build_info()['extension_problem'])")
     said = result.stdout if installed else result.stderr.splitlines()[-1]
     assert f"the source folder {tmp_path} is imported, in which nothing is built" in said, result

@@ -1,3 +1,5 @@
+import functools
+
 import pytest
 import torch
 from torch import nn
@@ -121,13 +123,13 @@ def test_layers_run_on_every_backend(layer, backend):
 
 
 def test_a_stateless_layer_writes_spikes_only(monkeypatch):
-    seen = {}
+    seen, ops_lif = {}, ops.lif
 
+    @functools.wraps(ops_lif)
     def lif(x, v, **arguments):
         seen.update(arguments)
         return ops_lif(x, v, **arguments)
 
-    ops_lif = ops.lif
     monkeypatch.setattr(ops, "lif", lif)
     sn.LIF()(sequence(2, 2, 2))
     assert seen["return_state"] is False

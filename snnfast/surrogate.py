@@ -115,13 +115,18 @@ class Surrogate:
 
     def __call__(self, u: Tensor) -> Tensor:
         """Spikes ``u >= 0`` in ``u``'s dtype, with the surrogate's gradient."""
-        spikes: Tensor = _Spike.apply(u, self)  # type: ignore[no-untyped-call]
-        return spikes
+        return spike(u, self)
+
+
+def spike(u: Tensor, surrogate: Any) -> Tensor:
+    """Spikes ``u >= 0`` in ``u``'s dtype, whose gradient is ``surrogate.derivative(u)``."""
+    spikes: Tensor = _Spike.apply(u, surrogate)  # type: ignore[no-untyped-call]
+    return spikes
 
 
 class _Spike(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, u: Tensor, surrogate: Surrogate) -> Tensor:
+    def forward(ctx: Any, u: Tensor, surrogate: Any) -> Tensor:
         ctx.save_for_backward(u)
         ctx.surrogate = surrogate
         return (u >= 0).to(u)

@@ -13,9 +13,10 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
-from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
+
+from snnfast.nn.fuse import folded
 
 from .analog import Node, Read
 from .kinds import (
@@ -274,7 +275,7 @@ class _Conversion:
                 continue
             if len(layer.weight) != norm.num_features:
                 continue
-            self.layers[before.target] = _folded(layer, norm)
+            self.layers[before.target] = folded(layer, norm)
             if isinstance(layer, nn.Linear):
                 self.folded.add(before)
             node.replace_all_uses_with(before)
@@ -368,23 +369,6 @@ def _by_position(node: fx.Node) -> None:
             break
         args.append(kwargs.pop(name))
     node.args, node.kwargs = tuple(args), kwargs
-
-
-def _folded(layer: Any, norm: Any) -> nn.Module:
-    """``layer`` with ``norm`` in its weights."""
-    fuse: Any = fuse_linear_bn_weights if isinstance(layer, nn.Linear) else fuse_conv_bn_weights
-    ones, zeros = torch.ones_like(norm.running_var), torch.zeros_like(norm.running_mean)
-    folded: nn.Module = copy.deepcopy(layer)
-    folded.weight, folded.bias = fuse(
-        layer.weight,
-        layer.bias,
-        norm.running_mean,
-        norm.running_var,
-        norm.eps,
-        ones if norm.weight is None else norm.weight,
-        zeros if norm.bias is None else norm.bias,
-    )
-    return folded
 
 
 def _attribute(model: nn.Module, path: str) -> Tensor:

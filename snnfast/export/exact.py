@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from snnfast.nn import Recurrent, SpikeConv2d, SpikeLinear, reset
+from snnfast.nn.fuse import folded
 from snnfast.nn.spike_conv2d import has_events
 from snnfast.nn.tracer import Tracer
 
@@ -147,16 +148,8 @@ def _fold(nodes: list[Node], node: Node) -> None:
         )
     if norm.running_var is None or norm.running_mean is None:
         raise ValueError(f"{node.name}, a {type(norm).__name__}, has no running statistics")
-    one = torch.ones_like(norm.running_var)
-    gain = (one if norm.weight is None else norm.weight).double()
-    gain = gain / torch.sqrt(norm.running_var.double() + norm.eps)
-    shift = 0 if norm.bias is None else norm.bias.double()
-    bias = 0 if product.bias is None else product.bias.double()
-    weight = product.weight.double() * gain.view(-1, *(1,) * (product.weight.dim() - 1))
-    product.weight = nn.Parameter(weight.float(), requires_grad=False)
-    product.bias = nn.Parameter(
-        (gain * (bias - norm.running_mean.double()) + shift).float(), requires_grad=False
-    )
+    same: Any = folded(product, norm)
+    product.weight, product.bias = same.weight, same.bias
 
 
 def _ordered(name: str, product: nn.Linear | nn.Conv2d) -> nn.Module:

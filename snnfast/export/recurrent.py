@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from snnfast import ops
 from snnfast.nn import Delay, Recurrent
 
 from .exact import Quantised
@@ -99,8 +100,8 @@ def recurrent(
 
 
 def delay(source: Source, id: str, layer: Delay, x: Value, y: Value) -> None:
-    """A delay of each channel: the weights of :func:`snnfast.reference.delay`, which no step changes."""
-    first, tap_weights = _taps(layer.delays.detach().float(), layer.sigma)
+    """A delay of each channel: what an impulse gives are its weights, which no step changes."""
+    first, tap_weights = _taps(layer)
     taps, channels = tap_weights.shape
     steps = int(first.max()) + taps
     source.integers(f"{id}_first", first.tolist())
@@ -120,16 +121,13 @@ def delay(source: Source, id: str, layer: Delay, x: Value, y: Value) -> None:
     )
 
 
-def _taps(d: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+def _taps(layer: Delay) -> tuple[Tensor, Tensor]:
     """How many steps ago the first input is that counts, ``[C]``, and the weights from there on, ``[taps, C]``."""
-    radius = 1 + sigma
-    reach = float(math.ceil(2 * radius))
-    first = (d - radius).floor() + 1
-    begin = first.clamp(min=0)
-    rows = []
-    for k in range(int(reach)):
-        j = begin + k
-        outside = (j > d + radius) | (j >= first + reach)
-        height = torch.where(j <= d, radius - (d - j), radius - (j - d))
-        rows.append(torch.where(outside, 0, height * (1 / (radius * radius))))
-    return begin.long(), torch.stack(rows)
+    d = layer.delays.detach().float()
+    steps = math.ceil(layer.max_delay + layer.sigma) + 2
+    impulse = torch.zeros(2 * steps, 1, len(d))
+    impulse[0] = 1
+    answer = ops.delay(impulse, d, sigma=layer.sigma)[:, 0]
+    first = (answer != 0).int().argmax(0)
+    taps = math.ceil(2 * (1 + layer.sigma))
+    return first, answer.gather(0, first + torch.arange(taps)[:, None])

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
-import torch
 from torch import fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from .spike_conv2d import SpikeConv2d
 from .spike_linear import SpikeLinear
@@ -64,7 +64,7 @@ def fuse(net: nn.Module) -> nn.Module:
     before, uses, notes = _order(net)
     memo: dict[int, Any] = {}
     for norm in norms:
-        product = before.get(norm)
+        product: Any = before.get(norm)
         reason = _refused(norm, product, uses)
         if reason:
             warnings.warn(
@@ -72,8 +72,7 @@ def fuse(net: nn.Module) -> nn.Module:
                 stacklevel=2,
             )
             continue
-        assert product is not None
-        memo[id(product)] = _folded(product, norm)
+        memo[id(product)] = folded(product, norm)
         memo[id(norm)] = nn.Identity()
     result: nn.Module = copy.deepcopy(net, memo)
     return result.eval()
@@ -99,25 +98,17 @@ def _hooked(module: nn.Module) -> bool:
     return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
-@torch.no_grad()
-def _folded(product: Any, norm: Any) -> nn.Module:
-    """A copy of ``product`` that does what both do."""
+def folded(product: Any, norm: Any) -> nn.Module:
+    """A copy of a linear layer or convolution that does what it and ``norm`` behind it do, worked out in float64."""
+    given = (product.weight, product.bias, norm.running_mean, norm.running_var)
+    weight, bias, mean, var = (None if v is None else v.detach().double() for v in given)
+    gain, shift = (None if v is None else v.detach().double() for v in (norm.weight, norm.bias))
+    values = fuse_conv_bn_weights(weight, bias, mean, var, norm.eps, gain, shift)  # type: ignore[arg-type]
     result = copy.deepcopy(product)
-    scale = torch.rsqrt(norm.running_var.double() + norm.eps)
-    if norm.weight is not None:
-        scale = scale * norm.weight.double()
-    bias = (
-        -norm.running_mean.double()
-        if product.bias is None
-        else product.bias.double() - norm.running_mean.double()
+    result.weight, result.bias = (
+        nn.Parameter(value.detach().to(product.weight.dtype), product.weight.requires_grad)
+        for value in values
     )
-    bias = bias * scale
-    if norm.bias is not None:
-        bias = bias + norm.bias.double()
-    weight = product.weight.double() * scale.view(-1, *(1,) * (product.weight.dim() - 1))
-    for name, value in (("weight", weight), ("bias", bias)):
-        wanted = product.weight.requires_grad
-        result.register_parameter(name, nn.Parameter(value.to(product.weight.dtype), wanted))
     return result  # type: ignore[no-any-return]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
@@ -48,7 +49,7 @@ class Data:
         return self.train[0].device
 
 
-class Procedure(Generic[S]):
+class Procedure(ABC, Generic[S]):
     """A training procedure; those of the package say what is their own: settings, model, learning, figures.
 
     ``procedure(dataset, **changes)`` trains by the settings of docs/results.md for a data set, and returns a result.
@@ -105,10 +106,11 @@ class Procedure(Generic[S]):
                 )
         return self.Settings(**{"dataset": dataset, **self.chosen(dataset, changes), **changes})
 
+    @abstractmethod
     def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
         """What the preset of a data set has other than the defaults, if ``changes`` are made to it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def load(
         self,
         settings: S,
@@ -129,11 +131,10 @@ class Procedure(Generic[S]):
             ValueError, FileNotFoundError, ImportError: a data set of torchvision without ``root``, not there, damaged,
                 or without torchvision.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def model(self, settings: S, data: Data) -> nn.Module:
         """The network at its beginning, on the device of the data."""
-        raise NotImplementedError
 
     def optimizer(self, settings: S, model: nn.Module) -> torch.optim.Optimizer | None:
         """What follows the gradients; None for a rule that changes weights itself."""
@@ -153,9 +154,9 @@ class Procedure(Generic[S]):
         """What counts right answers over an epoch."""
         return Score(self.decide(settings))
 
+    @abstractmethod
     def learning(self, settings: S, run: Run, data: Data) -> dict[str, Any]:
         """Arguments of :func:`snnfast.train.fit`: ``batch_size``, ``loss``, ``step``, ``augment`` and others."""
-        raise NotImplementedError
 
     def figures(self, settings: S, run: Run, data: Data) -> dict[str, Draw]:
         """What is drawn while a run goes on, by the name of its file."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -61,7 +62,7 @@ class Threshold:
         return spikes
 
 
-class _Neuron(Port):
+class _Neuron(Port, ABC):
     """A neuron with its parameters ``p``, which keeps no state of its own.
 
     Args:
@@ -97,9 +98,9 @@ class _Neuron(Port):
         out, state = self.scan(input_tensor.unsqueeze(0), state)
         return out[0], state
 
+    @abstractmethod
     def scan(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         """All steps of ``x`` ``[T, ...]``, and the last state; with ``record_states`` the state after each step."""
-        raise NotImplementedError
 
     def _decay(self, rate: str, x: Tensor) -> Any:
         """``1 - dt / tau``, Euler's."""

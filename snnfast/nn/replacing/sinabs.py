@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -26,25 +27,15 @@ class SpikeFunction:
 
     def __call__(self, u: Tensor) -> Tensor:
         """Spikes of ``u = h - v_threshold``."""
-        spikes: Tensor = _Spike.apply(u, self)  # type: ignore[no-untyped-call]
-        return spikes
+        return surrogate.spike(u, self)
+
+    def derivative(self, u: Tensor) -> Tensor:
+        """``ds/du`` at ``u``."""
+        threshold = torch.as_tensor(self.threshold, dtype=u.dtype, device=u.device)
+        return self.gradient(u + threshold, threshold)
 
 
-class _Spike(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, u: Tensor, function: SpikeFunction) -> Tensor:
-        ctx.save_for_backward(u)
-        ctx.function = function
-        return (u >= 0).to(u)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (u,) = ctx.saved_tensors
-        threshold = torch.as_tensor(ctx.function.threshold, dtype=u.dtype, device=u.device)
-        return grad * ctx.function.gradient(u + threshold, threshold), None
-
-
-class _Neuron(Port):
+class _Neuron(Port, ABC):
     """A neuron that takes ``[B, T, ...]``, or with ``batch_size`` or ``num_timesteps`` ``[B T, ...]``."""
 
     time_dim: int | None = 1
@@ -128,9 +119,9 @@ class _Neuron(Port):
         out = self.scan(x.transpose(0, 1)).transpose(0, 1)
         return out.flatten(0, 1) if self.squeezed else out
 
+    @abstractmethod
     def scan(self, x: Tensor) -> Tensor:
         """All steps of ``x`` ``[T, B, ...]``."""
-        raise NotImplementedError
 
     def _state(self, name: str, x: Tensor) -> Tensor | None:
         value = self._buffers[name]

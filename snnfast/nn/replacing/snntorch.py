@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -20,7 +21,7 @@ LEAST_BETA = 1e-3
 _SHARED = ("beta", "threshold", "graded_spikes_factor", "reset_mechanism_val")
 
 
-class _Neuron(Port):
+class _Neuron(Port, ABC):
     """A neuron that takes a step a call, and whose membrane is the one before the reset.
 
     ``mem`` and the other states stay between calls, as snnTorch's do, and are zeros where a batch has another shape.
@@ -117,9 +118,9 @@ class _Neuron(Port):
         factor = self.graded_spikes_factor
         return factor.requires_grad or factor.numel() > 1 or as_number(factor, factor) != 1
 
+    @abstractmethod
     def scan(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """Spikes ``[T, B, ...]`` and every state after each step."""
-        raise NotImplementedError
 
     def _decay(self, name: str, x: Tensor) -> Any:
         value, least = as_number(getattr(self, name), x), self.least if name == "beta" else 0.0

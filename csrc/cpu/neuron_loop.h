@@ -14,6 +14,18 @@ namespace {
 
 constexpr int64_t kBlock = kNeuronBlock;
 
+// What has a kernel of its own, which is fast and takes long to compile: parameters that are all numbers, and with them each
+// surrogate in float.
+#ifdef SNNFAST_COMPACT
+template <class Neuron>
+constexpr bool kOwnForNumbers = false;
+#else
+template <class Neuron>
+constexpr bool kOwnForNumbers = !Neuron::kSeldom;
+#endif
+template <class C, bool Uniform>
+constexpr bool kOwnForSurrogates = Uniform && sizeof(C) == sizeof(float);
+
 // Coefficients of a block: one value each (Uniform), or one per neuron.
 template <class Neuron, class C, bool Uniform>
 struct Coefficients {
@@ -293,7 +305,8 @@ void backward_block(const NeuronBackward<Neuron>& a, SegmentBackward<Neuron, C, 
 
 template <class Neuron, class C, Reset R>
 void forward_blocks(const NeuronForward<Neuron>& a, int64_t begin, int64_t end) {
-  const auto run = !Neuron::kSeldom && a.uniform() ? &forward_block<Neuron, C, R, !Neuron::kSeldom> : &forward_block<Neuron, C, R, false>;
+  constexpr bool own = kOwnForNumbers<Neuron>;
+  const auto run = own && a.uniform() ? &forward_block<Neuron, C, R, own> : &forward_block<Neuron, C, R, false>;
   RowsAhead ahead(a.x, a.T, a.T, begin, end, kBlock, Order::forward, beyond_caches<C>(a.T, a.N));
   for (int64_t n0 = begin; n0 < end; n0 += kBlock) run(a, n0, end - n0 < kBlock ? end - n0 : kBlock, ahead);
   stream_done();
@@ -324,40 +337,41 @@ void backward_each(const NeuronBackward<Neuron>& a, int64_t begin, int64_t end, 
                                           static_cast<TapeRows<Neuron, C, Uniform>>(scratch), x_ahead, grad_ahead);
 }
 
-template <class Neuron, class C, Reset R, Surrogate S>
-void backward_blocks(const NeuronBackward<Neuron>& a, int64_t begin, int64_t end, void* scratch) {
-  if (!Neuron::kSeldom && a.uniform())
-    backward_each<Neuron, C, R, S, !Neuron::kSeldom>(a, begin, end, scratch);
-  else
-    backward_each<Neuron, C, R, S, false>(a, begin, end, scratch);
-  stream_done();
-}
-
-template <class Neuron, class C, Reset R>
+template <class Neuron, class C, Reset R, bool Uniform>
 void backward_surrogate(const NeuronBackward<Neuron>& a, int64_t begin, int64_t end, void* scratch) {
-  if constexpr (Neuron::kSeldom) {
-    backward_blocks<Neuron, C, R, Surrogate::count>(a, begin, end, scratch);
+  if constexpr (R == Reset::none) {
+    backward_each<Neuron, C, R, Surrogate::straight_through, Uniform>(a, begin, end, scratch);
+  } else if constexpr (!kOwnForSurrogates<C, Uniform>) {
+    backward_each<Neuron, C, R, Surrogate::count, Uniform>(a, begin, end, scratch);
   } else {
     switch (static_cast<Surrogate>(a.surrogate)) {
-      case Surrogate::atan: return backward_blocks<Neuron, C, R, Surrogate::atan>(a, begin, end, scratch);
-      case Surrogate::sigmoid: return backward_blocks<Neuron, C, R, Surrogate::sigmoid>(a, begin, end, scratch);
-      case Surrogate::fast_sigmoid: return backward_blocks<Neuron, C, R, Surrogate::fast_sigmoid>(a, begin, end, scratch);
-      case Surrogate::rectangle: return backward_blocks<Neuron, C, R, Surrogate::rectangle>(a, begin, end, scratch);
-      case Surrogate::triangle: return backward_blocks<Neuron, C, R, Surrogate::triangle>(a, begin, end, scratch);
-      case Surrogate::gaussian: return backward_blocks<Neuron, C, R, Surrogate::gaussian>(a, begin, end, scratch);
-      case Surrogate::straight_through: return backward_blocks<Neuron, C, R, Surrogate::straight_through>(a, begin, end, scratch);
+      case Surrogate::atan: return backward_each<Neuron, C, R, Surrogate::atan, Uniform>(a, begin, end, scratch);
+      case Surrogate::sigmoid: return backward_each<Neuron, C, R, Surrogate::sigmoid, Uniform>(a, begin, end, scratch);
+      case Surrogate::fast_sigmoid: return backward_each<Neuron, C, R, Surrogate::fast_sigmoid, Uniform>(a, begin, end, scratch);
+      case Surrogate::rectangle: return backward_each<Neuron, C, R, Surrogate::rectangle, Uniform>(a, begin, end, scratch);
+      case Surrogate::triangle: return backward_each<Neuron, C, R, Surrogate::triangle, Uniform>(a, begin, end, scratch);
+      case Surrogate::gaussian: return backward_each<Neuron, C, R, Surrogate::gaussian, Uniform>(a, begin, end, scratch);
+      case Surrogate::straight_through: return backward_each<Neuron, C, R, Surrogate::straight_through, Uniform>(a, begin, end, scratch);
       case Surrogate::count: return;
     }
   }
 }
 
+template <class Neuron, class C, Reset R>
+void backward_blocks(const NeuronBackward<Neuron>& a, int64_t begin, int64_t end, void* scratch) {
+  constexpr bool own = kOwnForNumbers<Neuron>;
+  const auto run = own && a.uniform() ? &backward_surrogate<Neuron, C, R, own> : &backward_surrogate<Neuron, C, R, false>;
+  run(a, begin, end, scratch);
+  stream_done();
+}
+
 template <class Neuron, class C>
 void backward_as(const NeuronBackward<Neuron>& a, int64_t begin, int64_t end, void* scratch) {
   switch (a.reset) {
-    case Reset::hard: return backward_surrogate<Neuron, C, Reset::hard>(a, begin, end, scratch);
-    case Reset::soft: return backward_surrogate<Neuron, C, Reset::soft>(a, begin, end, scratch);
+    case Reset::hard: return backward_blocks<Neuron, C, Reset::hard>(a, begin, end, scratch);
+    case Reset::soft: return backward_blocks<Neuron, C, Reset::soft>(a, begin, end, scratch);
     case Reset::none:
-      if constexpr (!Neuron::kSeldom) backward_blocks<Neuron, C, Reset::none, Surrogate::straight_through>(a, begin, end, scratch);
+      if constexpr (!Neuron::kSeldom) backward_blocks<Neuron, C, Reset::none>(a, begin, end, scratch);
   }
 }
 

@@ -15,17 +15,24 @@ struct SpikeBits {
   uint64_t* bits;
 };
 
+// to: bit r % 64 of word r / 64 of a row of its own is row r's, for each input of `of`.
+struct SpikeTranspose {
+  SpikeBits of;
+  int64_t words;  // of a row of `to`
+  uint64_t* to;
+};
+
 struct SpikesFound {
   int64_t nonzeros, others;  // others: neither 0 nor 1
 };
 
-// The events of a sum, listed for each of its results, which are the rows of the bits or the inputs. Lists are cut where
-// the index of an event passes a multiple of `chunk`: list (n, c) has the events [starts[n chunks + c], starts[n chunks + c + 1]).
+// The events of a sum, listed for each of its results, which are the rows of the bits. Lists are cut where the index of an
+// event passes a multiple of `chunk`: list (n, c) has the events [starts[n chunks + c], starts[n chunks + c + 1]).
 struct SpikeLists {
   SpikeBits of;
+  int64_t x_row, x_column;  // strides of its x
   int64_t chunk, chunks;
   int64_t* starts;   // first the number of events of each list
-  int64_t* next;     // [inputs], for lists of inputs: where the next event goes
   int32_t* indices;  // of an event within its chunk
   void* values;      // of an event, in the type of sums; null where all are 1
 };
@@ -46,19 +53,33 @@ struct SpikeSums {
   int64_t result_row, result_column;  // strides; one of them is 1
 };
 
+// grad_x[r, i] = the sum over o of grad[r, o] weight[o, i], in the order of o, each product and each sum rounded.
+struct FewOutputs {
+  int64_t outputs, inputs;
+  Dtype dtype;
+  const void *grad, *weight;
+  void* grad_x;  // all contiguous
+};
+
 constexpr int64_t kSpikeBlock = 256;   // bytes of a row of the table that are summed in registers
 constexpr int64_t kSpikeChunk = 1024;  // rows of the table: with the block's bytes 256 KiB, in every second-level cache
 constexpr int64_t kSpikeTile = 1024;   // results that are summed before they are written in another type or order
 
-// A gain that is measured, for processors with AVX2 or AVX-512 (docs/ops/spike_linear.md): what a product of matrices costs
-// by multiplications, and sums of rows by additions and by what they copy first.
+// Gains that are measured, for processors with AVX2 or AVX-512 (docs/ops/spike_linear.md). What a product of matrices costs by
+// multiplications and, where outputs are few, by inputs; and sums of rows by events, additions and what they copy first.
 inline bool spikes_by_events(int64_t nonzeros, int64_t rows, int64_t inputs, int64_t outputs, Dtype dtype, bool in_place) {
   const int64_t lanes = dtype == Dtype::f64 ? 8 : 16;
-  const double additions = static_cast<double>(nonzeros) * static_cast<double>((outputs + lanes - 1) / lanes * lanes);
+  const double additions = static_cast<double>(nonzeros) * static_cast<double>((outputs + lanes - 1) / lanes * lanes + 8);
   const double copied = static_cast<double>(rows + (in_place ? 0 : inputs)) * static_cast<double>(outputs);
-  const double products = static_cast<double>(rows) * static_cast<double>(inputs) * static_cast<double>(outputs);
-  const double worth = dtype == Dtype::bf16 ? 0.15 : 0.3;
+  const double products = static_cast<double>(rows) * static_cast<double>(inputs) * static_cast<double>(outputs + (outputs < 4 ? 4 * outputs : 16));
+  const double worth = dtype == Dtype::bf16 ? 0.15 : 0.4;
   return additions + 4 * copied <= worth * products;
+}
+
+// PyTorch's product over few outputs takes up to three times as long as sums of them in registers.
+inline bool has_few_outputs(int64_t outputs, int64_t inputs, Dtype dtype) {
+  const int64_t size = dtype == Dtype::f64 ? 8 : 4;
+  return outputs <= 16 && inputs * size >= 64 && (dtype == Dtype::f32 || dtype == Dtype::f64);
 }
 
 }  // namespace snnfast

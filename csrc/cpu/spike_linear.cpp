@@ -62,8 +62,20 @@ void expand(const SpikeBits& a, int64_t begin, int64_t end, T one, T* x) {
 
 // ---- lists
 
+// Bit i of word r becomes bit r of word i: blocks of 32 by 32 bits change places, then those of 16 within them, and so on.
+inline void transpose_bits(uint64_t* square) {
+  uint64_t mask = 0xffffffff;
+  for (int64_t size = 32; size; size /= 2, mask ^= mask << size)
+    for (int64_t k = 0; k < 64; k += 2 * size)
+      for (int64_t r = k; r < k + size; r++) {
+        const uint64_t other = (square[r] >> size ^ square[r + size]) & mask;
+        square[r] ^= other << size;
+        square[r + size] ^= other;
+      }
+}
+
 template <class C, class T>
-void row_lists(const SpikeLists& a, int64_t begin, int64_t end) {
+void lists_of(const SpikeLists& a, int64_t begin, int64_t end) {
   const int64_t chunk_words = a.chunk / 64;
   const int32_t* const limit = a.indices + a.starts[end * a.chunks];  // what comes after it another thread writes
   for (int64_t r = begin; r < end; r++) {
@@ -78,24 +90,11 @@ void row_lists(const SpikeLists& a, int64_t begin, int64_t end) {
         for (uint64_t left = bits; left; left &= left - 1) *out++ = first + __builtin_ctzll(left);
       if (a.values) {
         C* values = static_cast<C*>(a.values) + (before - a.indices);
-        const T* x = static_cast<const T*>(a.of.x) + r * a.of.inputs + w * 64 - first;
-        for (const int32_t* e = before; e < out; e++) *values++ = load_as<C>(x[*e]);
+        const T* x = static_cast<const T*>(a.of.x) + r * a.x_row + (w * 64 - first) * a.x_column;
+        for (const int32_t* e = before; e < out; e++) *values++ = load_as<C>(x[*e * a.x_column]);
       }
     }
   }
-}
-
-template <class C, class T>
-void input_lists(const SpikeLists& a, int64_t begin, int64_t end) {
-  for (int64_t i = begin * 64; i < a.of.inputs && i < end * 64; i++) a.next[i] = a.starts[i * a.chunks];
-  for (int64_t r0 = 0; r0 < a.of.rows; r0 += a.chunk)
-    for (int64_t r = r0; r < a.of.rows && r < r0 + a.chunk; r++)
-      for (int64_t w = begin; w < end; w++)
-        for (uint64_t bits = word(a.of, r, w); bits; bits &= bits - 1) {
-          const int64_t i = w * 64 + __builtin_ctzll(bits), at = a.next[i]++;
-          a.indices[at] = static_cast<int32_t>(r - r0);
-          if (a.values) static_cast<C*>(a.values)[at] = load_as<C>(static_cast<const T*>(a.of.x)[r * a.of.inputs + i]);
-        }
 }
 
 // ---- sums
@@ -228,6 +227,50 @@ void sums_of(const SpikeSums& a, int64_t block, int64_t begin, int64_t end, char
   }
 }
 
+// ---- the gradient of the inputs of few outputs
+
+// R rows of V registers, from input i on.
+template <class C, int R, int V>
+inline void grad_inputs(const FewOutputs& a, int64_t r, int64_t i) {
+  using Vector = typename Vectors<C>::Type;
+  constexpr int kLanes = Vectors<C>::kLanes;
+  typedef C Anywhere __attribute__((vector_size(kVectorBytes), aligned(sizeof(C)), may_alias));
+  const C* grad = static_cast<const C*>(a.grad) + r * a.outputs;
+  const C* weight = static_cast<const C*>(a.weight) + i;
+  C* grad_x = static_cast<C*>(a.grad_x) + r * a.inputs + i;
+  Vector sum[R][V] = {};
+  for (int64_t o = 0; o < a.outputs; o++) {
+    SNNFAST_UNROLL
+    for (int v = 0; v < V; v++) {
+      const Vector w = *reinterpret_cast<const Anywhere*>(weight + o * a.inputs + v * kLanes);
+      SNNFAST_UNROLL
+      for (int k = 0; k < R; k++) sum[k][v] += grad[k * a.outputs + o] * w;
+    }
+  }
+  SNNFAST_UNROLL
+  for (int k = 0; k < R; k++) {
+    SNNFAST_UNROLL
+    for (int v = 0; v < V; v++) *reinterpret_cast<Anywhere*>(grad_x + k * a.inputs + v * kLanes) = sum[k][v];
+  }
+}
+
+template <class C, int R>
+void grad_rows(const FewOutputs& a, int64_t r) {
+  constexpr int64_t kLanes = Vectors<C>::kLanes, kMany = kVectorBytes / 16;
+  int64_t i = 0;
+  for (; i + kMany * kLanes <= a.inputs; i += kMany * kLanes) grad_inputs<C, R, kMany>(a, r, i);
+  for (; i + kLanes <= a.inputs; i += kLanes) grad_inputs<C, R, 1>(a, r, i);
+  // The last register overlaps the one before.
+  if (i < a.inputs) grad_inputs<C, R, 1>(a, r, a.inputs - kLanes);
+}
+
+template <class C>
+void grad_of_few(const FewOutputs& a, int64_t begin, int64_t end) {
+  int64_t r = begin;
+  for (; r + 4 <= end; r += 4) grad_rows<C, 4>(a, r);
+  for (; r < end; r++) grad_rows<C, 1>(a, r);
+}
+
 }  // namespace
 
 // Bits of the rows [begin, end), and how many there are.
@@ -251,8 +294,20 @@ void spike_values(const SpikeBits& a, int64_t begin, int64_t end, void* x) {
   }
 }
 
+// The inputs in the words [begin, end) as rows.
+void spike_transpose(const SpikeTranspose& a, int64_t begin, int64_t end) {
+  for (int64_t w = begin; w < end; w++)
+    for (int64_t t = 0; t < a.words; t++) {
+      const int64_t rows = a.of.rows - t * 64 < 64 ? a.of.rows - t * 64 : 64, inputs = a.of.inputs - w * 64 < 64 ? a.of.inputs - w * 64 : 64;
+      uint64_t square[64];
+      for (int64_t r = 0; r < 64; r++) square[r] = r < rows ? a.of.bits[(t * 64 + r) * a.of.words + w] : 0;
+      transpose_bits(square);
+      for (int64_t i = 0; i < inputs; i++) a.to[(w * 64 + i) * a.words + t] = square[i];
+    }
+}
+
 // How many events the lists of the rows [begin, end) have.
-void spike_row_counts(const SpikeLists& a, int64_t begin, int64_t end) {
+void spike_counts(const SpikeLists& a, int64_t begin, int64_t end) {
   const int64_t chunk_words = a.chunk / 64;
   for (int64_t r = begin; r < end; r++)
     for (int64_t c = 0; c < a.chunks; c++) {
@@ -263,32 +318,13 @@ void spike_row_counts(const SpikeLists& a, int64_t begin, int64_t end) {
     }
 }
 
-// The same of the inputs in the words [begin, end).
-void spike_input_counts(const SpikeLists& a, int64_t begin, int64_t end) {
-  for (int64_t i = begin * 64 * a.chunks; i < a.of.inputs * a.chunks && i < end * 64 * a.chunks; i++) a.starts[i] = 0;
-  for (int64_t c = 0; c < a.chunks; c++)
-    for (int64_t r = c * a.chunk; r < a.of.rows && r < (c + 1) * a.chunk; r++)
-      for (int64_t w = begin; w < end; w++)
-        for (uint64_t bits = word(a.of, r, w); bits; bits &= bits - 1) a.starts[(w * 64 + __builtin_ctzll(bits)) * a.chunks + c]++;
-}
-
 // The lists of the rows [begin, end).
-void spike_row_lists(const SpikeLists& a, int64_t begin, int64_t end) {
+void spike_lists(const SpikeLists& a, int64_t begin, int64_t end) {
   switch (a.of.dtype) {
-    case Dtype::f32: return row_lists<float, float>(a, begin, end);
-    case Dtype::f64: return row_lists<double, double>(a, begin, end);
-    case Dtype::bf16: return row_lists<float, BFloat16>(a, begin, end);
-    case Dtype::f16: return row_lists<float, Half>(a, begin, end);
-  }
-}
-
-// Those of the inputs in the words [begin, end).
-void spike_input_lists(const SpikeLists& a, int64_t begin, int64_t end) {
-  switch (a.of.dtype) {
-    case Dtype::f32: return input_lists<float, float>(a, begin, end);
-    case Dtype::f64: return input_lists<double, double>(a, begin, end);
-    case Dtype::bf16: return input_lists<float, BFloat16>(a, begin, end);
-    case Dtype::f16: return input_lists<float, Half>(a, begin, end);
+    case Dtype::f32: return lists_of<float, float>(a, begin, end);
+    case Dtype::f64: return lists_of<double, double>(a, begin, end);
+    case Dtype::bf16: return lists_of<float, BFloat16>(a, begin, end);
+    case Dtype::f16: return lists_of<float, Half>(a, begin, end);
   }
 }
 
@@ -300,6 +336,11 @@ void spike_sums(const SpikeSums& a, int64_t block, int64_t begin, int64_t end, c
     case Dtype::bf16: return sums_of<float, BFloat16>(a, block, begin, end, scratch);
     case Dtype::f16: return sums_of<float, Half>(a, block, begin, end, scratch);
   }
+}
+
+// The gradients of the rows [begin, end).
+void few_outputs_backward(const FewOutputs& a, int64_t begin, int64_t end) {
+  a.dtype == Dtype::f64 ? grad_of_few<double>(a, begin, end) : grad_of_few<float>(a, begin, end);
 }
 
 }  // namespace snnfast::cpu::SNNFAST_ISA

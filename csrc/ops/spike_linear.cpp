@@ -9,11 +9,11 @@
 
 SNNFAST_CPU_KERNEL(spike_bits, (const SpikeBits&, int64_t begin, int64_t end, SpikesFound*))
 SNNFAST_CPU_KERNEL(spike_values, (const SpikeBits&, int64_t begin, int64_t end, void* x))
-SNNFAST_CPU_KERNEL(spike_row_counts, (const SpikeLists&, int64_t begin, int64_t end))
-SNNFAST_CPU_KERNEL(spike_row_lists, (const SpikeLists&, int64_t begin, int64_t end))
-SNNFAST_CPU_KERNEL(spike_input_counts, (const SpikeLists&, int64_t begin, int64_t end))
-SNNFAST_CPU_KERNEL(spike_input_lists, (const SpikeLists&, int64_t begin, int64_t end))
+SNNFAST_CPU_KERNEL(spike_transpose, (const SpikeTranspose&, int64_t begin, int64_t end))
+SNNFAST_CPU_KERNEL(spike_counts, (const SpikeLists&, int64_t begin, int64_t end))
+SNNFAST_CPU_KERNEL(spike_lists, (const SpikeLists&, int64_t begin, int64_t end))
 SNNFAST_CPU_KERNEL(spike_sums, (const SpikeSums&, int64_t block, int64_t begin, int64_t end, char* scratch))
+SNNFAST_CPU_KERNEL(few_outputs_backward, (const FewOutputs&, int64_t begin, int64_t end))
 
 #define SNNFAST_SPIKE_LINEAR_ARGUMENTS(FIELD) \
   FIELD(Tensor, x)                            \
@@ -91,23 +91,20 @@ Tensor ones(const Layer& layer, const Tensor& bits, const std::vector<int64_t>& 
   return x;
 }
 
-// result = bias + sums by lists of events, which are of rows of `bits` over inputs, or of its inputs over rows.
-void sum_events(const Layer& layer, const SpikeBits& bits, bool of_inputs, bool scaled, SpikeSums a) {
+// result = bias + sums by lists of events, which are those of the rows of `bits`, whose values lie in its x with these strides.
+void sum_events(const Layer& layer, const SpikeBits& bits, int64_t x_row, int64_t x_column, bool scaled, SpikeSums a) {
   const Cpu device(layer.weight);
   SpikeLists lists{};
-  lists.of = bits;
-  a.N = of_inputs ? bits.inputs : bits.rows;
-  a.K = of_inputs ? bits.rows : bits.inputs;
-  a.O = layer.outputs, a.dtype = layer.dtype;
+  lists.of = bits, lists.x_row = x_row, lists.x_column = x_column;
+  a.N = bits.rows, a.K = bits.inputs, a.O = layer.outputs, a.dtype = layer.dtype;
   a.chunks = std::max<int64_t>((a.K + kSpikeChunk - 1) / kSpikeChunk, 1);
   a.chunk = std::max<int64_t>(((a.K + a.chunks - 1) / a.chunks + 63) / 64 * 64, 64);
   lists.chunk = a.chunk, lists.chunks = a.chunks;
 
-  const int64_t count = a.N * a.chunks, listed = of_inputs ? bits.words : bits.rows, work = of_inputs ? bits.rows * 4 : bits.words * 4;
-  const Tensor starts = device.allocate(layer.weight, {count + 1 + (of_inputs ? bits.inputs : 0)}, ScalarType::Long);
+  const int64_t count = a.N * a.chunks, work = bits.words * 4;
+  const Tensor starts = device.allocate(layer.weight, {count + 1}, ScalarType::Long);
   lists.starts = static_cast<int64_t*>(starts.mutable_data_ptr());
-  lists.next = lists.starts + count + 1;
-  in_parallel(listed, work, [&](int64_t begin, int64_t end) { (of_inputs ? cpu::spike_input_counts() : cpu::spike_row_counts())(lists, begin, end); });
+  in_parallel(a.N, work, [&](int64_t begin, int64_t end) { cpu::spike_counts()(lists, begin, end); });
   int64_t events = 0;
   for (int64_t k = 0; k < count; k++) {
     const int64_t here = lists.starts[k];
@@ -119,7 +116,7 @@ void sum_events(const Layer& layer, const SpikeBits& bits, bool of_inputs, bool 
   const Tensor values = device.allocate(layer.weight, {scaled ? events : 0}, layer.dtype == Dtype::f64 ? ScalarType::Double : ScalarType::Float);
   lists.indices = static_cast<int32_t*>(indices.mutable_data_ptr());
   lists.values = scaled ? values.mutable_data_ptr() : nullptr;
-  in_parallel(listed, 4 * work, [&](int64_t begin, int64_t end) { (of_inputs ? cpu::spike_input_lists() : cpu::spike_row_lists())(lists, begin, end); });
+  in_parallel(a.N, 4 * work, [&](int64_t begin, int64_t end) { cpu::spike_lists()(lists, begin, end); });
 
   a.starts = lists.starts, a.indices = lists.indices, a.values = lists.values;
   // A thread takes a block of outputs, or a part of its results where there are fewer blocks than threads.
@@ -183,8 +180,17 @@ std::tuple<Tensor, Tensor, Tensor> spike_linear_forward(const Arguments& argumen
   a.bias = bias ? kept.const_data_ptr() : nullptr;
   a.result = y.mutable_data_ptr();
   a.result_row = layer.outputs, a.result_column = 1;
-  sum_events(layer, spikes, false, others > 0, a);
+  sum_events(layer, spikes, layer.inputs, 1, others > 0, a);
   return {y, bits, found};
+}
+
+// The gradient of x from that of y, both as rows.
+Tensor grad_inputs(const Layer& layer, const Tensor& grad) {
+  if (!has_few_outputs(layer.outputs, layer.inputs, layer.dtype)) return torch::stable::matmul(grad, layer.weight);
+  const Tensor weight = contiguous_of(layer.weight), grad_x = Cpu(weight).allocate(weight, {layer.rows, layer.inputs}, layer.type);
+  const FewOutputs a{layer.outputs, layer.inputs, layer.dtype, grad.const_data_ptr(), weight.const_data_ptr(), grad_x.mutable_data_ptr()};
+  in_parallel(layer.rows, layer.inputs * layer.outputs / 8, [&](int64_t begin, int64_t end) { cpu::few_outputs_backward()(a, begin, end); });
+  return grad_x;
 }
 
 // Gradients of x, weight and bias; empty where they are not wanted. x may be empty where its bits are all there is to know.
@@ -205,7 +211,7 @@ std::tuple<Tensor, Tensor, Tensor> spike_linear_backward(const Arguments& argume
   const Device device(weight);
   const auto nothing = [&] { return device.allocate(weight, {0}, layer.type); };
   const Tensor grad = contiguous_of(grad_y), by_row = torch::stable::view(grad, {layer.rows, layer.outputs});
-  const Tensor grad_x = x_wanted ? torch::stable::view(torch::stable::matmul(by_row, layer.weight), shape) : nothing();
+  const Tensor grad_x = x_wanted ? torch::stable::view(grad_inputs(layer, by_row), shape) : nothing();
   const std::vector<int64_t> over_rows{0};
   const Tensor grad_bias = bias_wanted ? torch::stable::sum(by_row, over_rows) : nothing();
   if (!weight_wanted) return {grad_x, nothing(), grad_bias};
@@ -223,7 +229,13 @@ std::tuple<Tensor, Tensor, Tensor> spike_linear_backward(const Arguments& argume
   a.source_row = layer.outputs, a.source_column = 1;
   a.result = grad_weight.mutable_data_ptr();
   a.result_row = 1, a.result_column = layer.inputs;
-  sum_events(layer, spikes, true, scaled, a);
+  SpikeBits of_inputs = spikes;
+  of_inputs.rows = layer.inputs, of_inputs.inputs = layer.rows, of_inputs.words = (layer.rows + 63) / 64;
+  const Tensor transposed = device.allocate(weight, {of_inputs.rows, of_inputs.words}, ScalarType::Long);
+  of_inputs.bits = static_cast<uint64_t*>(transposed.mutable_data_ptr());
+  const SpikeTranspose inputs{spikes, of_inputs.words, of_inputs.bits};
+  in_parallel(spikes.words, layer.rows * 8, [&](int64_t begin, int64_t end) { cpu::spike_transpose()(inputs, begin, end); });
+  sum_events(layer, of_inputs, 1, layer.inputs, scaled, a);
   return {grad_x, grad_weight, grad_bias};
 }
 

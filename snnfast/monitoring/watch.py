@@ -12,11 +12,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from snnfast import check
 from snnfast.nn.recurrent import Recurrent
+from snnfast.nn.replacing.port import Replaced
 from snnfast.nn.spikeprop import SpikeProp
 from snnfast.nn.state import Stateful
 from snnfast.nn.time import Time
 
-from .activity import Activity, NeuronActivity, ProductActivity
+from .activity import Activity
+from .counts import NeuronCounts, ProductCounts
 from .operations import active_inputs, are_spikes, arriving, fan_out, is_product, sample_dims
 
 if TYPE_CHECKING:
@@ -40,7 +42,8 @@ def monitor(
     """Counts what ``net`` does, layer by layer, until the monitor is off.
 
     Results keep every bit. Without a monitor, and with one that is off, the network has no hooks and costs no more.
-    It counts layers of neurons of this package (spikes, rates, silent and saturated neurons) and synaptic operations of
+    It counts layers of neurons of this package, also those that :func:`snnfast.nn.replace` has made of another
+    library's (spikes, rates, silent and saturated neurons), and synaptic operations of
     ``nn.Linear``, convolutions and recurrent weights, as NeuroBench counts them: an input that is not 0 times a weight
     that is not 0 is one operation, an accumulate where all inputs of a call are -1, 0 or 1, else a multiply-accumulate;
     biases do not count. A constant input counts at every step, as if the product ran at every step. A sample is one
@@ -100,8 +103,8 @@ class Monitor:
 
     def clear(self) -> None:
         """Forgets what it has counted."""
-        self._neurons: dict[str, _Neurons] = {}
-        self._products: dict[str, _Product] = {}
+        self._neurons: dict[str, NeuronCounts] = {}
+        self._products: dict[str, ProductCounts] = {}
         self._inside: list[torch.Size] = []  # [T, B] of the Time that runs
         self._batch: int | None = None  # of the call that runs
         self.spikes: dict[str, Tensor] = {}
@@ -113,12 +116,15 @@ class Monitor:
         if self._handles:
             return self
         firing = [m for m in self._net.modules() if _fires(m)]
-        inner = {child for m in firing for child in m.children()}
+        # Of a replaced neuron only the kernels know its weights: what it calls itself is seen like any layer.
+        inner = {c for m in firing if not isinstance(m, Replaced) for c in m.children()}
         for path, module in self._net.named_modules():
             name = path or type(module).__name__
             if module in inner:
                 continue
-            if module in firing or _has_membrane(module):
+            if isinstance(module, Replaced) and isinstance(module, Stateful):
+                self._watch_replaced(name, module)
+            elif module in firing or _has_membrane(module):
                 self._watch_neurons(name, module)
             elif isinstance(module, Time):
                 self._before(module, self._enter)
@@ -249,14 +255,49 @@ class Monitor:
                 if spikes is not None:
                     self.add_spikes(name, type(module).__name__, spikes)
                     self._add_recurrent(name, module, spikes)
-                if v_seq is not None and self._membranes and v_seq.dim() > 1 and v_seq.shape[1]:
-                    kept = v_seq[:, 0].flatten(1) if v_seq.dim() > 2 else v_seq
-                    self.membranes[name] = kept[:, : self._membranes].detach().clone()
+                self._keep_membranes(name, v_seq)
             return spikes if shows else None
 
         if shows:
             self._before(module, before)
         self._after(module, after, always=shows)
+
+    def _watch_replaced(self, name: str, module: Replaced) -> None:
+        """As :meth:`_watch_neurons`, of a layer with the calls of another library's neuron."""
+        shows = self._membranes > 0
+        before: list[Any] = []
+
+        def begin(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+            before[:] = [module.store_v_seq, module.v_seq]
+            module.store_v_seq = True
+
+        def end(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            v_seq = module.v_seq
+            if shows:
+                module.store_v_seq, kept = before
+                module.v_seq = v_seq if module.store_v_seq else kept
+            if output is None:  # the layer has raised
+                return
+            with torch.no_grad():
+                first = module.time_first(output[0] if isinstance(output, tuple) else output)
+                if module.fires:
+                    self.add_spikes(name, type(module).__name__, first)
+                    x = module.time_first(inputs[0])
+                    for inner, weight, factor in module.products(x, first):
+                        self.add_linear(f"{name}.{inner}", "Linear", factor, weight)
+                else:
+                    v_seq = first
+                # In step mode SpikingJelly's grow from call to call.
+                self._keep_membranes(name, None if v_seq is None else v_seq[-len(first) :])
+
+        if shows:
+            self._before(module, begin)  # type: ignore[arg-type]
+        self._after(module, end, always=shows)  # type: ignore[arg-type]
+
+    def _keep_membranes(self, name: str, v_seq: Tensor | None) -> None:
+        if v_seq is not None and self._membranes and v_seq.dim() > 1 and v_seq.shape[1]:
+            kept = v_seq[:, 0].flatten(1) if v_seq.dim() > 2 else v_seq
+            self.membranes[name] = kept[:, : self._membranes].detach().clone()
 
     def add_spikes(self, place: str, kind: str, spikes: Tensor) -> None:
         """Counts spikes ``[T, B, ...]`` of a layer that no hook sees."""
@@ -264,7 +305,7 @@ class Monitor:
             self._batch = spikes.shape[1]
         samples = spikes.flatten(2) if spikes.dim() > 2 else spikes.unsqueeze(-1)
         fired = samples != 0
-        part = self._neurons.setdefault(place, _Neurons(kind, steps=True))
+        part = self._neurons.setdefault(place, NeuronCounts(kind, steps=True))
         part.add(place, fired.sum((0, 1)), fired.all(0).any(0), fired.shape[0] * fired.shape[1])
         if fired.shape[1]:
             self.spikes[place] = fired[:, 0].detach()
@@ -278,7 +319,7 @@ class Monitor:
     def _add(
         self, place: str, kind: str, operations: Tensor, dense: Tensor, spikes: Tensor
     ) -> None:
-        part = self._products.setdefault(place, _Product(kind))
+        part = self._products.setdefault(place, ProductCounts(kind))
         part.add(operations.sum(), dense, spikes)
 
     @torch.no_grad()
@@ -311,7 +352,7 @@ class Monitor:
         times = output[0] if isinstance(output, tuple) else output
         fired = times.isfinite()
         kind = type(module).__name__
-        part = self._neurons.setdefault(name, _Neurons(kind, steps=False))
+        part = self._neurons.setdefault(name, NeuronCounts(kind, steps=False))
         part.add(name, fired.sum(0), torch.zeros_like(fired[0]), len(fired))
         self._batch = len(fired)
         # Every spike of an input reaches every output by each terminal.
@@ -339,88 +380,10 @@ def _named(name: str, call: Callable[..., None]) -> Callable[..., None]:
 
 
 def _fires(module: nn.Module) -> bool:
+    if isinstance(module, Replaced):
+        return module.fires and isinstance(module, Stateful)
     return isinstance(module, Stateful) and module.surrogate is not None
 
 
 def _has_membrane(module: nn.Module) -> bool:
     return isinstance(module, Stateful) and module.states == ("v",)
-
-
-class _Sums:
-    """Tensors that add up over calls and over processes."""
-
-    names: tuple[str, ...]
-
-    def reduce(self) -> None:
-        for name in self.names:
-            value = getattr(self, name).clone()
-            distributed.all_reduce(value)
-            setattr(self, name, value)
-
-
-class _Neurons(_Sums):
-    """Sums of a layer of neurons."""
-
-    names = ("count", "always", "calls")
-
-    def __init__(self, kind: str, steps: bool) -> None:
-        self.kind, self.steps = kind, steps
-        self.count = self.always = self.calls = torch.zeros((), dtype=torch.int64)
-
-    @property
-    def slots(self) -> int:
-        return int(self.calls)
-
-    def add(self, place: str, count: Tensor, always: Tensor, slots: int) -> None:
-        if self.count.dim() and self.count.shape != count.shape:
-            raise ValueError(
-                f"monitor: {place} had {len(self.count)} neurons, now {len(count)}; call clear() in between"
-            )
-        self.calls = self.calls.to(count.device) + slots
-        self.count = self.count.to(count.device) + count
-        self.always = self.always.to(count.device) + always.long()
-
-    def report(self, place: str, samples: int) -> NeuronActivity:
-        rate = saturated = float("nan")
-        if self.steps:
-            rate = float(self.count.double().mean()) / max(self.slots, 1)
-            saturated = float((self.always > 0).double().mean())
-        return NeuronActivity(
-            place,
-            self.kind,
-            self.count.numel(),
-            float(self.count.sum()) / samples,
-            rate,
-            float((self.count == 0).double().mean()),
-            saturated,
-        )
-
-
-class _Product(_Sums):
-    """Sums of a product."""
-
-    names = ("counts",)
-
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-        self.counts = torch.zeros(
-            3, dtype=torch.float64
-        )  # accumulates, multiply-accumulates, dense
-
-    def add(self, operations: Tensor, dense: Tensor, spikes: Tensor) -> None:
-        spikes = spikes.to(operations.device)
-        none = torch.zeros_like(operations)
-        counts = torch.stack(
-            [
-                torch.where(spikes, operations, none),
-                torch.where(spikes, none, operations),
-                dense.to(operations),
-            ]
-        )
-        self.counts = self.counts.to(counts.device) + counts
-
-    def report(
-        self, place: str, samples: int, energy_ac: float, energy_mac: float
-    ) -> ProductActivity:
-        ac, mac, dense = (self.counts / samples).tolist()
-        return ProductActivity(place, self.kind, ac, mac, dense, ac * energy_ac + mac * energy_mac)

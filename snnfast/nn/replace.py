@@ -36,8 +36,8 @@ def replace(
     SpikingJelly ``IFNode``, ``LIFNode``, ``ParametricLIFNode``, ``QIFNode``, ``EIFNode``, ``IzhikevichNode``, in step
                  modes ``"s"`` and ``"m"``, with ``store_v_seq``; containers and ``layer.*`` stay
     snnTorch     ``Leaky``, ``Lapicque``, ``Synaptic``, ``RLeaky``, ``RSynaptic``, and ``Alpha`` without reset
-    Norse        ``LIFBoxCell``, ``LIBoxCell``, and ``LIF``, ``LI``, ``IAF``, ``LSNN``, ``LIFRecurrent`` with their
-                 cells; ``Lift`` without its loop
+    Norse        ``LIFBoxCell``, ``LIBoxCell``, and ``LIF``, ``LI``, ``IAF``, ``LSNN``, ``LIFRecurrent``,
+                 ``LSNNRecurrent`` with their cells; ``Lift`` without its loop
     Sinabs       ``LIF``, ``IAF``, ``ExpLeak``, ``ALIF``, ``LIFRecurrent``, ``IAFRecurrent``, squeezed or not
     ============ ===================================================================================================
 

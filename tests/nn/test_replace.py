@@ -262,7 +262,7 @@ class TestTheLibraryItself:
             ("ParametricLIFNode", {"init_tau": 3.0, "v_reset": None}),
             ("QIFNode", {"v_reset": -0.2}),
             ("EIFNode", {"delta_T": 0.5, "v_reset": -0.3}),
-            ("IzhikevichNode", {"tau_w": 4.0, "a": 0.5, "b": 0.25, "v_reset": -0.2}),
+            ("IzhikevichNode", {"tau_w": 4.0, "a": 0.5, "b": 0.25, "v_reset": -0.2, "w_rest": 0.3}),
         ],
     )
     @pytest.mark.parametrize("step_mode", ["m", "s"])

@@ -43,6 +43,9 @@ CASES = [
     ("LIFRecurrent", {"tau_mem": 5.0, "rec_connect": linear(True), **SINGLE, **GAUSS}),
     ("LIFRecurrent", {"tau_mem": 5.0, "rec_connect": nn.Sequential(nn.Flatten(), linear(False)), **SINGLE, **GAUSS}),
     ("IAFRecurrent", {"rec_connect": linear(False), **SINGLE, **GAUSS}),
+    ("LIFRecurrent", {"tau_mem": 5.0, "tau_syn": 3.0, "rec_connect": linear(True), **SINGLE, **GAUSS}),
+    ("LIFRecurrent", {"tau_mem": 5.0, "tau_syn": 3.0, "rec_connect": linear(True)}),
+    ("IAFRecurrent", {"rec_connect": linear(True), "spike_fn": activation.MaxSpike(2)}),
     ("ALIF", {"tau_mem": 5.0, "tau_adapt": 10.0}),
     ("ALIF", {"tau_mem": 5.0, "tau_adapt": 10.0, "train_alphas": True, **GAUSS}),
     ("ALIFRecurrent", {"tau_mem": 5.0, "tau_adapt": 10.0, "rec_connect": linear(True), **GAUSS}),
@@ -76,6 +79,15 @@ def test_an_adaptive_layer_without_gradients_runs_all_steps_at_once(reset_fn):
         ("LIF", {"tau_mem": 5.0, "tau_syn": 3.0, "norm_input": False}),
         ("IAF", {"spike_fn": activation.MaxSpike(2), "spike_threshold": torch.tensor(0.5)}),
         ("IAF", {"spike_threshold": torch.tensor(0.7)}),
+        ("LIFRecurrent", {"tau_mem": 5.0, "norm_input": False, "rec_connect": linear(True)}),
+        (
+            "LIFRecurrent",
+            {
+                "tau_mem": 5.0,
+                "tau_syn": torch.tensor([2.0, 3, 4, 5, 6, 7]),
+                "rec_connect": linear(True),
+            },
+        ),
     ],
 )
 def test_several_spikes_a_step_without_gradients_are_one_call(name, settings):
@@ -162,13 +174,12 @@ def test_a_network_of_the_library():
     ("name", "settings", "error"),
     [
         ("LIF", {"tau_mem": 5.0, **ZERO}, r"^replace: net, a LIF of sinabs, cannot be mapped exactly: it fires"),
-        ("IAFRecurrent", {"rec_connect": linear(True)}, "it fires several times a step"),
         ("ALIF", {"tau_mem": 5.0, "tau_adapt": 9.0, "spike_fn": activation.MultiSpike}, "not for this layer"),
         ("LIF", {"tau_mem": 5.0, **SINGLE, "min_v_mem": -1.0}, "min_v_mem bounds"),
         ("LIF", {"tau_mem": 5.0, **SINGLE, "reset_fn": activation.MembraneReset(0.5)}, "adds reset_value"),
         ("LIF", {"tau_mem": 5.0, **SINGLE, "reset_fn": activation.MembraneSubtract(0.5)}, "takes off 0.5"),
         ("IAFRecurrent", {"rec_connect": nn.Conv2d(1, 1, 3), **SINGLE}, "a matrix, and its are Conv2d"),
-        ("IAFRecurrent", {"rec_connect": linear(True), "tau_syn": 2.0, **SINGLE}, "come back into a current"),
+        ("IAFRecurrent", {"rec_connect": linear(True), "record_states": True}, "of the step after"),
         ("ALIF", {"tau_mem": 5.0, "tau_adapt": 9.0, "tau_syn": 2.0}, "forgets its current"),
         ("ALIF", {"tau_mem": 5.0, "tau_adapt": 9.0, "record_states": True}, "of the step after"),
     ],

@@ -47,7 +47,7 @@ LAYERS = {
         nn.replacing nn.replacing.compare nn.replacing.sequences nn.replace nn.tracer nn.fuse nn
     """,
     "what a network does while it runs": """
-        monitoring.operations monitoring.activity monitoring.watch monitoring
+        monitoring.operations monitoring.activity monitoring.counts monitoring.watch monitoring
     """,
     "networks without Python": """
         export.source export.plan export.exact export.products export.pooling export.neurons export.recurrent

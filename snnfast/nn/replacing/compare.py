@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .port import without_graphs
+from .port import Replaced, without_graphs
 
 __all__ = ["agree"]
 
@@ -74,13 +74,8 @@ def _compare(where: str, layer: Any, theirs: list[Tensor], ours: list[Tensor], s
     return len(a)
 
 
-def _time_first(layer: Any, output: Tensor) -> Tensor:
-    if getattr(layer, "squeezed", False):
-        output = output.unflatten(0, (layer.batch_size, layer.num_timesteps)).transpose(0, 1)
-    elif layer.time_dim is None:
-        output = output.unsqueeze(0)
-    else:
-        output = output.movedim(layer.time_dim, 0)
+def _time_first(layer: Replaced, output: Tensor) -> Tensor:
+    output = layer.time_first(output)
     return output.unsqueeze(-1) if output.dim() == 1 else output
 
 

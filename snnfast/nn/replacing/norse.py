@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from snnfast import check, ops, surrogate
 
-from .port import Library, Memo, Port, as_number, fires_above, refuse
+from .port import Library, Memo, Port, Replaced, as_number, fires_above, refuse
 
 __all__ = ["NORSE"]
 
@@ -47,6 +47,15 @@ class RecurrentState(NamedTuple):
     z: Tensor
     v: Tensor
     i: Tensor
+
+
+class RecurrentAdaptiveState(NamedTuple):
+    """The state of a neuron whose spikes ``z`` come back, with a threshold of its own, ``b``."""
+
+    z: Tensor
+    v: Tensor
+    i: Tensor
+    b: Tensor
 
 
 class Threshold:
@@ -98,6 +107,14 @@ class _Neuron(Port, ABC):
         out, state = self.scan(input_tensor.unsqueeze(0), state)
         return out[0], state
 
+    @property
+    def _watched(self) -> bool:
+        """Whether somebody wants the membranes of every step."""
+        return self.record_states or self.store_v_seq
+
+    def _show(self, v_seq: list[Tensor]) -> None:
+        self.v_seq = v_seq[0] if self.store_v_seq else None
+
     @abstractmethod
     def scan(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         """All steps of ``x`` ``[T, ...]``, and the last state; with ``record_states`` the state after each step."""
@@ -135,7 +152,8 @@ class LIFBox(_Neuron):
     def scan(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         v = None if state is None else self._state(state.v, x)
         firing = self._firing(x) | ({"v_reset": None} if self.soft else {})
-        spikes, v = ops.lif(x, v, **firing)
+        spikes, v, *v_seq = ops.lif(x, v, **firing, return_v_seq=self.store_v_seq)
+        self._show(v_seq)
         return spikes, BoxState(v)
 
 
@@ -146,10 +164,9 @@ class IAF(_Neuron):
         v_reset = as_number(self.p.v_reset, x)
         v = self._state(self.p.v_reset if state is None else state.v, x)
         firing = fires_above(self.spike_function, as_number(self.p.v_th, x), x)
-        spikes, v, *v_seq = ops.iaf(
-            x, v, v_reset=v_reset, **firing, return_v_seq=self.record_states
-        )
-        return spikes, BoxState(*v_seq or [v])
+        spikes, v, *v_seq = ops.iaf(x, v, v_reset=v_reset, **firing, return_v_seq=self._watched)
+        self._show(v_seq)
+        return spikes, BoxState(v_seq[0] if self.record_states else v)
 
 
 class LIBox(_Neuron):
@@ -188,9 +205,10 @@ class LIF(_Synaptic):
         decay_syn = self._decay("tau_syn_inv", x)
         drive, v = self._begin(x, state)
         spikes, v, i, *v_seq = ops.cuba(
-            drive, v, decay_syn=decay_syn, **self._firing(x), return_v_seq=self.record_states
+            drive, v, decay_syn=decay_syn, **self._firing(x), return_v_seq=self._watched
         )
-        if v_seq:
+        self._show(v_seq)
+        if self.record_states:
             return spikes, CurrentState(v_seq[0], self._currents(drive, decay_syn))
         return spikes, CurrentState(v, decay_syn * i)
 
@@ -209,8 +227,8 @@ class LI(_Synaptic):
         return v_seq, CurrentState(v, decay_syn * i)
 
 
-class LIFRecurrent(_Synaptic):
-    """Norse's ``LIFRecurrent`` and ``LIFRecurrentCell``, with their weights from input and spikes."""
+class _Recurrent(_Neuron, ABC):
+    """A neuron with Norse's weights from input and from its own spikes."""
 
     input_weights: Tensor
     recurrent_weights: Tensor
@@ -226,13 +244,27 @@ class LIFRecurrent(_Synaptic):
         "recurrent_weights",
     )
 
+    def _weight(self, x: Tensor) -> Tensor:
+        """The recurrent weights in the dtype of the states of ``x``."""
+        weight = self.recurrent_weights.to(check.state_dtype(x.dtype))
+        if self.autapses:
+            return weight
+        # Norse keeps what is on the diagonal, and its gradient is 0.
+        diagonal = torch.eye(len(weight), dtype=torch.bool, device=weight.device)
+        return torch.where(diagonal, weight.detach(), weight)
+
+    def products(self, x: Tensor, spikes: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """Those of the input, and of spikes, which come back with the next step, also of the next call."""
+        yield "input_weights", self.input_weights, x
+        yield "recurrent_weights", self.recurrent_weights, spikes
+
+
+class LIFRecurrent(_Recurrent, _Synaptic):
+    """Norse's ``LIFRecurrent`` and ``LIFRecurrentCell``."""
+
     def scan(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         x = functional.linear(x, self.input_weights)
-        weight = self.recurrent_weights.to(check.state_dtype(x.dtype))
-        if not self.autapses:
-            # Norse keeps what is on the diagonal, and its gradient is 0.
-            diagonal = torch.eye(len(weight), dtype=torch.bool, device=weight.device)
-            weight = torch.where(diagonal, weight.detach(), weight)
+        weight = self._weight(x)
         decay_syn = self._decay("tau_syn_inv", x)
         drive, v = self._begin(x, state)
         past = None if state is None else self._state(state.z, x).to(x.dtype).unsqueeze(0)
@@ -242,10 +274,11 @@ class LIFRecurrent(_Synaptic):
             v=v,
             decay_syn=decay_syn,
             detach_reset=True,
-            return_v_seq=self.record_states,
+            return_v_seq=self._watched,
             **self._firing(x),
         )
-        if not v_seq:
+        self._show(v_seq)
+        if not self.record_states:
             return spikes, RecurrentState(spikes[-1], v, decay_syn * i)
         sent = torch.cat([torch.zeros_like(spikes[:1]) if past is None else past, spikes[:-1]])
         currents = self._currents(drive + functional.linear(sent, weight.to(x.dtype)), decay_syn)
@@ -273,12 +306,43 @@ class LSNN(_Neuron):
         drive = drive.to(x.dtype)
         adaptation = {"beta": decay_b * beta, "decay_adapt": decay_b}
         spikes, v, a_last, *v_seq = ops.alif(
-            drive, v, a, **adaptation, **self._firing(x), return_v_seq=self.record_states
+            drive, v, a, **adaptation, **self._firing(x), return_v_seq=self._watched
         )
-        if not v_seq:
+        self._show(v_seq)
+        if not self.record_states:
             return spikes, AdaptiveState(v, i_last, v_th + beta * a_last)
         a_seq = ops.li(spikes, a, decay=decay_b, decay_input=False)[0]
         return spikes, AdaptiveState(v_seq[0], currents, v_th + beta * a_seq)
+
+
+class LSNNRecurrent(_Recurrent):
+    """Norse's ``LSNNRecurrent`` and ``LSNNRecurrentCell``: spikes drive the membrane two steps later.
+
+    They change the threshold without a gradient, which no kernel does over time: every step is a call of
+    :func:`snnfast.ops.lif`.
+    """
+
+    def scan(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        x = functional.linear(x, self.input_weights)
+        weight, firing = self._weight(x), self._firing(x)
+        decay_syn, decay_b = self._decay("tau_syn_inv", x), self._decay("tau_adapt_inv", x)
+        beta, v_th = as_number(self.p.beta, x), as_number(self.p.v_th, x)
+        rest: Any = (0.0, self.p.v_leak, 0.0, self.p.v_th)
+        z, v, i, b = (self._state(value, x) for value in (rest if state is None else state))
+        rows = []
+        for now in x:
+            b = v_th + decay_b * (b - v_th)
+            firing["v_threshold"] = b
+            spikes, v_next = ops.lif(i.unsqueeze(0).to(x.dtype), v, **firing, detach_reset=True)
+            i = decay_syn * i + now + functional.linear(z, weight)
+            z, v = spikes[0].to(i), v_next
+            b = b + beta * z.detach()
+            rows.append((z, v, i, b))
+        every = [torch.stack(values) for values in zip(*rows)]
+        self._show([every[1]])
+        spikes = every[0].to(x.dtype)
+        last = every if self.record_states else [values[-1] for values in every]
+        return spikes, RecurrentAdaptiveState(*last)
 
 
 # Layers that give an image the same result whatever else is in the batch, with the dimensions of an image.
@@ -294,24 +358,23 @@ _SAMPLE_DIMS: dict[type[nn.Module], int] = {
 }
 
 
-class Lift(nn.Module):
+class Lift(nn.Module, Replaced):
     """Norse's ``Lift``, without its loop over the steps where the layer gives the same for all at once."""
-
-    time_dim = 0
-    fires = False
 
     def __init__(self, lifted_module: nn.Module) -> None:
         super().__init__()
         self.lifted_module = lifted_module
         self.is_stateful = isinstance(lifted_module, _Neuron)
         self.fires = self.is_stateful and lifted_module.fires  # type: ignore[assignment]
+        if self.is_stateful:
+            lifted_module.time_dim = 0  # type: ignore[assignment]
 
     def forward(self, x: Any) -> Any:
         """``[T, ...]``, or that and a state."""
         x, state = x if isinstance(x, tuple) else (x, None)
         layer = self.lifted_module
-        if isinstance(layer, _Neuron):
-            return layer.scan(x, state)
+        if self.is_stateful:
+            return layer(x, state)
         dims = _SAMPLE_DIMS.get(type(layer))
         if dims is None or x.dim() < dims + 2:
             return torch.stack([layer(step) for step in x])
@@ -344,12 +407,13 @@ _NEURONS: dict[str, Callable[[str, Any, Memo], nn.Module]] = {
     "LIFRecurrent": _maker(LIFRecurrent, cell=False),
     "LSNNCell": _maker(LSNN, cell=True),
     "LSNN": _maker(LSNN, cell=False),
+    "LSNNRecurrentCell": _maker(LSNNRecurrent, cell=True),
+    "LSNNRecurrent": _maker(LSNNRecurrent, cell=False),
 }
-_ADAPTIVE = "its recurrent spikes drive the membrane two steps later, its own give the threshold no gradient"
 NORSE = Library(
     name="norse",
     neurons=_NEURONS | {"Lift": _lift},
-    refused={"LSNNRecurrent": _ADAPTIVE, "LSNNRecurrentCell": _ADAPTIVE},
+    refused={},
     bases=frozenset(
         {"SNN", "SNNCell", "SNNRecurrent", "SNNRecurrentCell", "LILinearCell", "CobaLIFCell"}
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import torch
@@ -15,9 +15,9 @@ from snnfast.surrogate import Surrogate
 from ..spiking import show
 from ..state import Stateful
 
-__all__ = ["Library", "Memo", "Port", "refuse", "without_graphs"]
+__all__ = ["Library", "Memo", "Port", "Replaced", "refuse", "without_graphs"]
 
-_OF_MODULES = ("training", "call_super_init", "dump_patches", "stateful")
+_OF_MODULES = ("training", "call_super_init", "dump_patches", "stateful", "store_v_seq")
 Memo: TypeAlias = dict[int, Any]
 Number: TypeAlias = Any  # a float, or a tensor that broadcasts
 
@@ -62,7 +62,35 @@ class Library(NamedTuple):
         return known or (self.package != "" and self.package in kind.__module__.split("."))
 
 
-class Port(Stateful):
+class Replaced:
+    """What a layer that stands for a neuron of another library shows to those who look on.
+
+    Attributes:
+        fires: whether it returns spikes, or spikes first; else it returns membranes.
+        time_dim: where the steps are in what a call takes and returns; None: a call is a step.
+        store_v_seq: keep the membranes of a call, those that the library returns, as ``v_seq`` ``[T, B, ...]``.
+    """
+
+    fires = True
+    time_dim: int | None = 0
+    store_v_seq = False
+    v_seq: Tensor | None = None
+
+    def time_first(self, t: Tensor) -> Tensor:
+        """What a call takes or returns as ``[T, B, ...]``."""
+        return t.unsqueeze(0) if self.time_dim is None else t.movedim(self.time_dim, 0)
+
+    def products(self, x: Tensor, spikes: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """The products that its kernel has inside, as name, weight ``[O, I]`` and what is multiplied ``[..., I]``.
+
+        Args:
+            x: what it was given, ``[T, B, ...]``.
+            spikes: what it fired, likewise.
+        """
+        return iter(())
+
+
+class Port(Replaced, Stateful):
     """A layer with the parameters, buffers, states and calls of a neuron of another library.
 
     Args:
@@ -73,8 +101,6 @@ class Port(Stateful):
 
     states: tuple[str, ...] = ()
     surrogate = None
-    time_dim: int | None = 0  # of what a call takes and returns; None: a call is a step
-    fires = True
 
     def __init__(self, original: nn.Module, memo: Memo, names: tuple[str, ...]) -> None:
         super().__init__(stateful=True)

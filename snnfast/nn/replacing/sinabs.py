@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from snnfast import check, ops, surrogate
 from snnfast.backend import BackendWarning
@@ -17,6 +18,8 @@ from snnfast.backend import BackendWarning
 from .port import Library, Memo, Port, as_number, refuse
 
 __all__ = ["SINABS"]
+
+OF_THE_NEXT = "record_states=True records states of the step after, before their reset"
 
 
 class SpikeFunction:
@@ -119,6 +122,13 @@ class _Neuron(Port, ABC):
         out = self.scan(x.transpose(0, 1)).transpose(0, 1)
         return out.flatten(0, 1) if self.squeezed else out
 
+    def time_first(self, t: Tensor) -> Tensor:
+        """What a call takes or returns as ``[T, B, ...]``."""
+        if self.squeezed:
+            both: Tensor = t.unflatten(0, (self.batch_size, self.num_timesteps))
+            return both.transpose(0, 1)
+        return super().time_first(t)
+
     @abstractmethod
     def scan(self, x: Tensor) -> Tensor:
         """All steps of ``x`` ``[T, B, ...]``."""
@@ -139,6 +149,7 @@ class _Neuron(Port, ABC):
             self._buffers[name] = value
 
     def _record(self, **states: Tensor) -> None:
+        self.v_seq = states["v_mem"] if self.store_v_seq else None
         if self.record_states:
             self.recordings = {n: v.transpose(0, 1) for n, v in states.items()}
 
@@ -268,20 +279,26 @@ class LIF(_Neuron):
             BackendWarning,
             stacklevel=2,
         )
-        if current:
-            x, i = ops.li(x, current["i"], decay=current["decay_syn"], decay_input=False)
-        decay = leak["decay"]
+        decay, decay_syn = leak["decay"], current.get("decay_syn", 0.0)
         gain = 1 - decay if leak["decay_input"] else 1.0
-        v = torch.zeros_like(x[0]) if v is None else v
+        rest = x.new_zeros(x.shape[1:], dtype=check.state_dtype(x.dtype))
+        v, i = (rest if state is None else state for state in (v, current.get("i")))
+        back: Any = 0.0
         all_spikes, v_seq = [], []
         for now in x:
-            h = decay * v + gain * now
+            i = decay_syn * i + (now + back)
+            h = decay * v + gain * i
             spikes = self.spike_fn.apply(h, self.spike_threshold, self.surrogate_grad_fn)
             v = h - spikes * self.spike_threshold
+            back = self._back(spikes, decay_syn if current else 1.0)
             all_spikes.append(spikes)
             v_seq.append(v)
         last = [v, i] if current else [v]
         return [torch.stack(all_spikes), *last, torch.stack(v_seq)]
+
+    def _back(self, spikes: Tensor, scale: Any) -> Tensor | float:
+        """What comes back with the next step, by ``scale``."""
+        return 0.0
 
     def _run(self, x: Tensor, v: Tensor | None, arguments: dict[str, Any]) -> Any:
         return (ops.cuba if "i" in arguments else ops.lif)(x, v, **arguments)
@@ -294,10 +311,8 @@ class LIFRecurrent(LIF):
     rec_connect: nn.Module
 
     def __init__(self, where: str, original: Any, memo: Memo) -> None:
-        if "i_syn" in original._buffers:
-            refuse(where, "its spikes come back into a current; tau_syn=None has an equal")
-        if self._most(original) != 1:
-            refuse(where, "it fires several times a step; SingleSpike has an equal")
+        if original.record_states:
+            refuse(where, OF_THE_NEXT)
         super().__init__(where, original, memo)
         self._linear(where)
 
@@ -312,15 +327,40 @@ class LIFRecurrent(LIF):
             refuse(where, f"recurrent connections here are a matrix, and its are {kinds}")
         return layers[0]
 
-    def _run(self, x: Tensor, v: Tensor | None, arguments: dict[str, Any]) -> Any:
+    def products(self, x: Tensor, spikes: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """That of spikes, which come back within a call."""
+        yield "rec_connect", self._linear().weight, spikes[:-1].flatten(2)
+
+    def _back(self, spikes: Tensor, scale: Any) -> Tensor:
         linear = self._linear()
-        shape = x.shape
-        x, v = x.flatten(2), None if v is None else v.flatten(1)
-        if linear.bias is not None:
-            # Nothing comes back to the first step, not even the bias.
-            x = torch.cat([x[:1], x[1:] + linear.bias])
+        back = functional.linear(spikes.flatten(1), linear.weight, linear.bias).view(spikes.shape)
+        scaled: Tensor = scale * back
+        return scaled
+
+    def _run(self, x: Tensor, v: Tensor | None, arguments: dict[str, Any]) -> Any:
+        linear, shape = self._linear(), x.shape
         weight = linear.weight.to(check.state_dtype(x.dtype))
-        results = ops.recurrent(x, weight, neuron="lif", v=v, **arguments)
+        back: Tensor | None = linear.bias
+        neuron = "lif"
+        if "i" in arguments:
+            # Sinabs decays what comes in within its step.
+            scale = torch.as_tensor(arguments["decay_syn"], dtype=weight.dtype, device=x.device)
+            scale = scale.expand(shape[2:]).flatten()
+            weight, neuron = scale[:, None] * weight, "cuba"
+            back = None if back is None else scale * back
+        flat = {
+            name: value.expand(shape[2:]).flatten()
+            if isinstance(value, Tensor) and value.dim() and name != "i"
+            else value
+            for name, value in arguments.items()
+        }
+        if flat.get("i") is not None:
+            flat["i"] = flat["i"].flatten(1)
+        x, v = x.flatten(2), None if v is None else v.flatten(1)
+        if back is not None:
+            # Nothing comes back to the first step, not even the bias.
+            x = torch.cat([x[:1], x[1:] + back])
+        results = ops.recurrent(x, weight, neuron=neuron, v=v, **flat)
         return [
             r.view(shape if r.dim() == x.dim() else shape[1:]) if isinstance(r, Tensor) else r
             for r in results
@@ -351,7 +391,7 @@ class ALIF(_Neuron):
                 "with tau_syn it forgets its current between calls; tau_syn=None has an equal",
             )
         if original.record_states:
-            refuse(where, "record_states=True records states of the step after, before their reset")
+            refuse(where, OF_THE_NEXT)
         kind = "alpha" if original.train_alphas else "tau"
         recurrent = ("rec_connect",) if hasattr(original, "rec_connect") else ()
         self.names = (*self.names, f"{kind}_mem", f"{kind}_adapt", *recurrent)
@@ -369,6 +409,7 @@ class ALIF(_Neuron):
         each = torch.is_grad_enabled() or self.takes_adapted or self.recurrent
         run = self._each_step if each else self._at_once
         spikes, v_seq, b = run(x, v, b, rho, scale, b0)
+        self._record(v_mem=v_seq)
         self._keep(x, v_mem=v_seq[-1], b=b, spike_threshold=b0 + scale * b)
         return spikes
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from snnfast import check, ops, surrogate
 from snnfast.surrogate import Surrogate
@@ -27,15 +28,15 @@ class _Neuron(Port, ABC):
     ``mem`` and the other states stay between calls, as snnTorch's do, and are zeros where a batch has another shape.
     """
 
-    time_dim = None
+    time_dim: int | None = None
     states: tuple[str, ...] = ("mem",)
     mem: Tensor | None
     beta: Tensor
     threshold: Tensor
     graded_spikes_factor: Tensor
     own: ClassVar[tuple[str, ...]] = ()
-    # Why a reset that takes place with the next step to zero has no equal; None: it has.
-    delayed_zero: ClassVar[str | None] = None
+    # Whether a reset to zero with the next step leaves the membrane at 0 there, whatever comes: all but Leaky's does.
+    drops: ClassVar[bool] = True
 
     def __init__(self, where: str, original: Any, memo: Memo) -> None:
         if original.inhibition:
@@ -51,8 +52,18 @@ class _Neuron(Port, ABC):
                 "less one threshold more (docs/semantics.md); snnfast.nn.like('snntorch.Leaky', reset_delay=False) is "
                 "the neuron without that",
             )
-        if mechanism == "zero" and delayed and self.delayed_zero:
-            refuse(where, self.delayed_zero)
+        if mechanism == "zero" and delayed and self.drops:
+            threshold = original.threshold
+            if bool((threshold < 0).any()):
+                refuse(
+                    where,
+                    "its threshold is negative, so that it fires while its reset holds it at 0",
+                )
+            if threshold.requires_grad and "spk" in self.states:
+                refuse(
+                    where,
+                    "with a reset to zero its threshold learns from steps in which it cannot fire",
+                )
         super().__init__(original, memo, (*_SHARED, *self.own))
         self.mechanism, self.reset_delay = mechanism, delayed
         for name in self.states:
@@ -93,6 +104,7 @@ class _Neuron(Port, ABC):
         spikes, *after = self.scan(x, *before)
         for name, state in zip(self.states, after):
             setattr(self, name, state[-1])
+        self.v_seq = after[-1] if self.store_v_seq else None
         spikes = spikes * self.graded_spikes_factor if self._graded() else spikes
         results = [spikes]
         if self.output or not self.init_hidden:
@@ -127,13 +139,20 @@ class _Neuron(Port, ABC):
         return value.clamp(least, 1) if isinstance(value, Tensor) else min(max(value, least), 1.0)
 
     def _integrate(
-        self, run: Callable[..., Any], x: Tensor, mem: Tensor, beta: Any
+        self,
+        run: Callable[..., Any],
+        x: Tensor,
+        mem: Tensor,
+        beta: Any,
+        current: Callable[[Tensor], Tensor] | None = None,
     ) -> tuple[Tensor, ...]:
         """Spikes, membranes before their reset, and what ``run`` returns besides; ``run`` calls the op.
 
-        A reset by subtraction takes the threshold off after the decay of the next step, so it takes
-        ``threshold / beta`` off before; measured from ``-rest`` the membrane fires at what is taken off:
-        docs/semantics.md.
+        ``current`` gives what charges the membrane, of the spikes; None: it is ``x``.
+
+        A reset to zero that drops what comes in the step after a spike is a refractory period of that step. A reset by
+        subtraction takes the threshold off after the decay of the next step, so it takes ``threshold / beta`` off
+        before; measured from ``-rest`` the membrane fires at what is taken off: docs/semantics.md.
         """
         threshold = as_number(self.threshold, x)
         if self.mechanism == "subtract":
@@ -144,8 +163,11 @@ class _Neuron(Port, ABC):
         else:
             taken = threshold
             delayed = self.reset_delay
-            v = torch.where(mem > threshold, 0.0, mem) if delayed else mem
+            fired = mem > threshold
+            v = torch.where(fired, 0.0, mem) if delayed else mem
             reset = {"v_reset": 0.0, "v_rest": 0.0, "detach_reset": delayed}
+            if delayed and self.drops:
+                reset |= {"refractory": 1, "r": fired.to(mem)}
         firing = fires_above(self.spike_grad, taken, x)
         spikes, _, *others, v_seq = run(
             x, v=v, decay=beta, decay_input=False, **firing, **reset, return_v_seq=True
@@ -153,7 +175,16 @@ class _Neuron(Port, ABC):
         if self.mechanism == "subtract":
             membrane = v_seq - rest + taken * spikes.detach()
         elif self.reset_delay:
-            membrane = beta * torch.cat([v.unsqueeze(0), v_seq[:-1]]) + x
+            charge = x if current is None else current(spikes)
+            membrane = beta * torch.cat([v.unsqueeze(0), v_seq[:-1]]) + charge
+            if self.drops:
+                others.pop()  # r
+                silent = torch.cat([fired.unsqueeze(0), spikes[:-1] != 0])
+                membrane = torch.where(silent, 0.0, membrane)
+                if isinstance(threshold, Tensor) and threshold.requires_grad:
+                    # snnTorch's threshold learns there, too.
+                    quiet = fire(self.spike_grad, membrane, threshold).to(spikes)
+                    spikes = torch.where(silent, quiet, spikes)
         else:
             membrane = v_seq
         return spikes, membrane, *others
@@ -161,6 +192,8 @@ class _Neuron(Port, ABC):
 
 class Leaky(_Neuron):
     """snnTorch's ``Leaky``: ``U[t+1] = beta U[t] + x[t+1] - R``."""
+
+    drops = False
 
     def scan(self, x: Tensor, mem: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         beta = self._decay("beta", x)
@@ -176,7 +209,6 @@ class Lapicque(_Neuron):
     """snnTorch's ``Lapicque``: ``U[t+1] = (1 - dt / RC) U[t] + dt / C x[t+1] - R``."""
 
     own = ("R", "C", "time_step")
-    delayed_zero = "its reset to zero drops the input of the step after a spike"
 
     def __init__(self, where: str, original: Any, memo: Memo) -> None:
         if original.beta.requires_grad:
@@ -208,7 +240,6 @@ class Synaptic(_Neuron):
     states = ("syn", "mem")
     syn: Tensor | None
     own = ("alpha",)
-    delayed_zero = "its reset to zero drops the current of the step after a spike"
 
     def scan(self, x: Tensor, syn: Tensor, mem: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         beta, alpha = self._decay("beta", x), self._decay("alpha", x)
@@ -222,8 +253,12 @@ class Synaptic(_Neuron):
         def run(x: Tensor, **arguments: Any) -> Any:
             return ops.cuba(x, i=syn, decay_syn=alpha, **arguments)
 
-        spikes, membrane, syn = self._integrate(run, x, mem, beta)
-        return spikes, syn.unsqueeze(0), membrane
+        def current(spikes: Tensor) -> Tensor:
+            currents: Tensor = ops.li(x, syn, decay=alpha, decay_input=False)[0]
+            return currents
+
+        spikes, membrane, last = self._integrate(run, x, mem, beta, current)
+        return spikes, last.unsqueeze(0), membrane
 
     init_synaptic = _Neuron.reset_mem
 
@@ -258,8 +293,6 @@ class _Recurrent(_Neuron):
     recurrent: nn.Module
     V: Tensor
 
-    delayed_zero = "its reset to zero drops the input of the step after a spike"
-
     def __init__(self, where: str, original: Any, memo: Memo) -> None:
         if original.reset_mechanism == "none":
             refuse(where, "recurrent neurons here have a reset, and it has none")
@@ -291,6 +324,16 @@ class _Recurrent(_Neuron):
     def _run(self, x: Tensor, spk: Tensor, weight: Tensor, neuron: str, arguments: Any) -> Any:
         return ops.recurrent(x, weight, spk.to(x.dtype).unsqueeze(0), neuron=neuron, **arguments)
 
+    @staticmethod
+    def _with_spikes(x: Tensor, spk: Tensor, weight: Tensor, spikes: Tensor) -> Tensor:
+        """The input and what comes back, where the neurons fired ``spk`` before and then ``spikes``."""
+        sent = torch.cat([spk.to(spikes).unsqueeze(0), spikes[:-1]])
+        return x + functional.linear(sent, weight.to(x.dtype))
+
+    def products(self, x: Tensor, spikes: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """That of spikes, which come back with the next step, also of the next call."""
+        yield "recurrent", self._weight(spikes)[0], spikes
+
 
 class RLeaky(_Recurrent):
     """snnTorch's ``RLeaky``: :class:`Leaky` whose spikes come back."""
@@ -303,7 +346,10 @@ class RLeaky(_Recurrent):
         def run(x: Tensor, **arguments: Any) -> Any:
             return self._run(x, spk, weight, "lif", arguments)
 
-        spikes, membrane = self._integrate(run, x, mem, self._decay("beta", x))
+        spikes, membrane = self._integrate(
+            *(run, x, mem, self._decay("beta", x)),
+            lambda spikes: self._with_spikes(x, spk, weight, spikes),
+        )
         return spikes, spikes, membrane
 
     init_rleaky = _Neuron.reset_mem
@@ -322,8 +368,13 @@ class RSynaptic(_Recurrent):
         def run(x: Tensor, **arguments: Any) -> Any:
             return self._run(x, spk, weight, "cuba", arguments | {"i": syn, "decay_syn": alpha})
 
-        spikes, membrane, syn = self._integrate(run, x, mem, self._decay("beta", x))
-        return spikes, spikes, syn.unsqueeze(0), membrane
+        def current(spikes: Tensor) -> Tensor:
+            driven = self._with_spikes(x, spk, weight, spikes)
+            currents: Tensor = ops.li(driven, syn, decay=alpha, decay_input=False)[0]
+            return currents
+
+        spikes, membrane, last = self._integrate(run, x, mem, self._decay("beta", x), current)
+        return spikes, spikes, last.unsqueeze(0), membrane
 
     init_rsynaptic = _Neuron.reset_mem
 

@@ -17,23 +17,20 @@ from ..izhikevich import Izhikevich
 from ..lif import IF, LIF, ParametricLIF
 from ..qif import QIF
 from ..spiking import Spiking
-from .port import Library, Memo, refuse
+from .port import Library, Memo, Replaced
 
 __all__ = ["SPIKINGJELLY"]
 
 
-class Node(Spiking):
+class Node(Replaced, Spiking):
     """What these layers have besides those of this package: step modes, ``store_v_seq``, and where membranes start.
 
     Attributes:
         step_mode: ``"m"``, a call takes all steps ``[T, B, ...]``, or ``"s"``, it takes one, ``[B, ...]``.
-        store_v_seq: keep the membranes after every step as ``v_seq``.
+        store_v_seq: keep the membranes after every step as ``v_seq``; in step mode ``"s"`` it grows by every step.
     """
 
-    fires = True
     step_mode: str
-    store_v_seq: bool
-    v_seq: Tensor | None = None
 
     def __init__(self, where: str, node: Any, memo: Memo) -> None:
         super().__init__(**self._settings(where, node))
@@ -54,7 +51,7 @@ class Node(Spiking):
         }
 
     @property
-    def time_dim(self) -> int | None:
+    def time_dim(self) -> int | None:  # type: ignore[override]
         """Where the steps are in what a call takes and returns; None: a call is a step."""
         return 0 if self.step_mode == "m" else None
 
@@ -143,9 +140,13 @@ class IzhikevichNode(_Nonlinear, Izhikevich):
     own = ("tau", "v_c", "a0", "v_rest", "tau_w", "a", "b")
 
     def __init__(self, where: str, node: Any, memo: Memo) -> None:
-        if float(node.w_rest) != 0:
-            refuse(where, f"its w_rest is {float(node.w_rest)}, and here w rests at 0")
         super().__init__(where, node, memo)
+        self.w_rest = float(node.w_rest)
+
+    def _start(self, x: Tensor) -> None:
+        super()._start(x)
+        if self.w is None:  # where it starts; it decays to 0 from there
+            self.w = x.new_full(x.shape[1:], self.w_rest, dtype=check.state_dtype(x.dtype))
 
 
 # By the name of the class, what snnfast.surrogate has for its alpha; None: nothing for this one.

@@ -1,0 +1,99 @@
+"""What a monitor adds up, as tensors that stay where the network is: reading one would make a GPU wait."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, distributed
+
+from .activity import NeuronActivity, ProductActivity
+
+__all__ = ["NeuronCounts", "ProductCounts"]
+
+
+class Counts:
+    """Tensors that add up over calls and over processes."""
+
+    names: tuple[str, ...]
+
+    def reduce(self) -> None:
+        """Adds up what all processes have; all have to call it."""
+        for name in self.names:
+            value = getattr(self, name).clone()
+            distributed.all_reduce(value)
+            setattr(self, name, value)
+
+
+class NeuronCounts(Counts):
+    """Sums of a layer of neurons."""
+
+    names = ("count", "always", "calls")
+
+    def __init__(self, kind: str, steps: bool) -> None:
+        self.kind, self.steps = kind, steps
+        self.count = self.always = self.calls = torch.zeros((), dtype=torch.int64)
+
+    @property
+    def slots(self) -> int:
+        """At how many steps, over all samples, a neuron might have fired; without steps the samples."""
+        return int(self.calls)
+
+    def add(self, place: str, count: Tensor, always: Tensor, slots: int) -> None:
+        """Spikes of each neuron ``[N]``, whether it fired at every step of some sample, and slots.
+
+        Raises:
+            ValueError: for another number of neurons than before.
+        """
+        if self.count.dim() and self.count.shape != count.shape:
+            raise ValueError(
+                f"monitor: {place} had {len(self.count)} neurons, now {len(count)}; call clear() in between"
+            )
+        self.calls = self.calls.to(count.device) + slots
+        self.count = self.count.to(count.device) + count
+        self.always = self.always.to(count.device) + always.long()
+
+    def report(self, place: str, samples: int) -> NeuronActivity:
+        """The numbers of the layer at ``place``, of so many samples."""
+        rate = saturated = float("nan")
+        if self.steps:
+            rate = float(self.count.double().mean()) / max(self.slots, 1)
+            saturated = float((self.always > 0).double().mean())
+        return NeuronActivity(
+            place,
+            self.kind,
+            self.count.numel(),
+            float(self.count.sum()) / samples,
+            rate,
+            float((self.count == 0).double().mean()),
+            saturated,
+        )
+
+
+class ProductCounts(Counts):
+    """Sums of a product."""
+
+    names = ("counts",)
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        # accumulates, multiply-accumulates, dense
+        self.counts = torch.zeros(3, dtype=torch.float64)
+
+    def add(self, operations: Tensor, dense: Tensor, spikes: Tensor) -> None:
+        """Operations of a call, effective and dense, and whether its inputs were spikes, all without a dimension."""
+        spikes = spikes.to(operations.device)
+        none = torch.zeros_like(operations)
+        counts = torch.stack(
+            [
+                torch.where(spikes, operations, none),
+                torch.where(spikes, none, operations),
+                dense.to(operations),
+            ]
+        )
+        self.counts = self.counts.to(counts.device) + counts
+
+    def report(
+        self, place: str, samples: int, energy_ac: float, energy_mac: float
+    ) -> ProductActivity:
+        """The numbers of the product at ``place``, a sample's of so many; energies in joules an operation."""
+        ac, mac, dense = (self.counts / samples).tolist()
+        return ProductActivity(place, self.kind, ac, mac, dense, ac * energy_ac + mac * energy_mac)

@@ -100,7 +100,7 @@ def _parameter(settings: type[Options], name: str, defaults: bool) -> inspect.Pa
     if defaults and default not in (None, False):
         shown = " ".join(map(str, default)) if several else default
         text = f"{text} Default: {shown}."
-    option = typer.Option(flag, help=text, show_default=False)
+    option = typer.Option(*flag.split(), help=text, show_default=False)
     return inspect.Parameter(
         name,
         inspect.Parameter.KEYWORD_ONLY,

@@ -53,6 +53,7 @@ def own_images(
 
             - a file ``.npz`` or ``.pt`` with ``train_images``, ``train_labels``, ``test_images`` and ``test_labels``,
               or with ``images`` and ``labels``, of which a sixth of each class is the test part. Nothing is unpickled.
+              Images are ``[N, C, H, W]`` or ``[N, H, W]``, frames of events ``[N, T, C, H, W]``.
             - a folder of images, ``train/CLASS/*`` and ``test/CLASS/*``; see :func:`snnfast.data.image_folder`.
             - ``module:function``; called without arguments, it returns ``((images, labels), (images, labels))``, those
               to train on and those to test on. The module is looked for in the current folder, too.
@@ -62,7 +63,8 @@ def own_images(
         download: let torchvision download it.
 
     Returns:
-        Images ``[N, C, H, W]``, float32, bytes scaled to [0, 1], and labels int64 ``[N]``.
+        Images ``[N, C, H, W]``, float32, bytes scaled to [0, 1], or frames ``[N, T, C, H, W]``, counts as they are; and
+        labels int64 ``[N]``.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
@@ -185,10 +187,10 @@ def _checked(source: str, name: str, part: Any) -> Part:
         ) from error
     if images.dim() == 3:
         images = images.unsqueeze(1)
-    if images.dim() != 4 or not images.numel():
+    if images.dim() not in (4, 5) or not images.numel():
         raise ValueError(
-            f"{source}: {name} images must have shape [N, C, H, W] or [N, H, W], none of them 0, "
-            f"got {list(images.shape)}"
+            f"{source}: {name} images must have shape [N, C, H, W] or [N, H, W], frames [N, T, C, H, W], none of them "
+            f"0, got {list(images.shape)}"
         )
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise TypeError(f"{source}: {name} labels must be integers, got {labels.dtype}")
@@ -196,9 +198,9 @@ def _checked(source: str, name: str, part: Any) -> Part:
         raise ValueError(
             f"{source}: {name} labels must have shape [{len(images)}], one an image, got {list(labels.shape)}"
         )
-    if images.dtype == torch.uint8:
+    if images.dtype == torch.uint8 and images.dim() == 4:
         images = images.to(torch.float32).div_(255)
-    elif images.dtype == torch.bool or images.is_floating_point():
+    elif images.dtype in (torch.uint8, torch.bool) or images.is_floating_point():
         images = images.to(torch.float32)
     else:
         raise TypeError(

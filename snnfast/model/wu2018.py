@@ -101,9 +101,10 @@ class Wu2018(nn.Module):
         """Firing rates of the outputs.
 
         Args:
-            images: ``[B, *input_shape]``, floating point, pixels usually in [0, 1]. They may be on another device than
-                the network, as in the manual, whose script moves only the network to the GPU.
-            num_steps: steps, at least 1; those of the network if None.
+            images: ``[B, *input_shape]``, floating point, pixels usually in [0, 1]; or frames of events
+                ``[B, T, *input_shape]``, each the input current of its step. They may be on another device than the
+                network, as in the manual, whose script moves only the network to the GPU.
+            num_steps: steps, at least 1; those of the network if None. Frames have their own.
 
         Returns:
             Spikes per step of every output, ``[B, num_classes]``, float32 (float64 for float64 images), in [0, 1],
@@ -116,14 +117,18 @@ class Wu2018(nn.Module):
 
     def spikes(self, images: Tensor, num_steps: int | None = None) -> Tensor:
         """The outputs' spikes ``[T, B, num_classes]``; as :meth:`forward`, for images on the network's device."""
-        if images.dim() == 0 or tuple(images.shape[1:]) != self.input_shape:
+        frames = images.dim() == 5
+        if images.dim() not in (4, 5) or tuple(images.shape[-3:]) != self.input_shape:
+            size = ", ".join(map(str, self.input_shape))
             raise ValueError(
-                f"Wu2018: images must have shape [B, {', '.join(map(str, self.input_shape))}], got {list(images.shape)}"
+                f"Wu2018: images must have shape [B, {size}], frames [B, T, {size}], got {list(images.shape)}"
             )
         if not images.is_floating_point():
             raise TypeError(f"Wu2018: images must be floating point, got {images.dtype}")
         T = self.num_steps if num_steps is None else check.whole("Wu2018", "num_steps", num_steps)
-        if self.encoding == "bernoulli":
+        if frames:
+            x = images.transpose(0, 1)
+        elif self.encoding == "bernoulli":
             # Unchecked: values above 1 and below 0 mean always and never, and a check would make a GPU wait.
             x = ops.poisson(images, T, dtype=images.dtype, validate=False)
         else:

@@ -130,8 +130,14 @@ def network(
     if settings.network in ("cnn", "dense"):
         hidden = None if settings.network == "cnn" else (1200, 1200)
         if settings.dataset not in ("digits", "mnist"):
+            # Images that are too small for the paper's convolutions get those of the digits.
+            small = {"kernel_size": 3, "padding": 1} if min(shape[1:]) < 16 else {}
             return Diehl2015(
-                input_shape=shape, num_classes=classes, hidden=hidden, dropout=settings.dropout
+                input_shape=shape,
+                num_classes=classes,
+                hidden=hidden,
+                dropout=settings.dropout,
+                **small,
             )
         return Diehl2015.preset(settings.dataset, hidden=hidden, dropout=settings.dropout)
     if settings.network == "resnet20":

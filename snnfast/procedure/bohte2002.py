@@ -20,8 +20,8 @@ from snnfast.nn import SpikeProp
 from snnfast.procedure import bohte2002_figures, samples
 from snnfast.procedure.figures import Draw
 from snnfast.procedure.run import Data, Procedure
-from snnfast.procedure.samples import CLASSES, IMAGES
-from snnfast.procedure.settings import FoldedSettings, option
+from snnfast.procedure.samples import IMAGES, classes
+from snnfast.procedure.settings import SOURCES, FoldedSettings, option
 from snnfast.train import Decide, Loss, Part, Run
 
 CODES = ("population", "latency")
@@ -35,7 +35,10 @@ class SpikepropSettings(FoldedSettings):
     name = "spikeprop"
 
     dataset: str = option(
-        "iris", "iris, cancer, digits, xor (all in the package) or mnist.", choices=tuple(CLASSES)
+        "iris",
+        f"iris, cancer, digits, xor (all in the package), mnist, or your own images: {SOURCES}.",
+        choices=("iris", "cancer", "digits", "xor", "mnist"),
+        own=True,
     )
     code: str = option("population", "population or latency.", choices=CODES)
     fields: int = option(12, "Neurons a feature of the population code.", least=1)
@@ -102,7 +105,7 @@ class SpikepropSettings(FoldedSettings):
                 "spikeprop: xor has four patterns and one output: no validation, no folds, loss squared-error"
             )
         if self.shift and self.dataset not in IMAGES:
-            raise ValueError(f"spikeprop: shift is for images, {self.dataset} has none")
+            raise ValueError(f"spikeprop: shift is for {' and '.join(IMAGES)}, got {self.dataset}")
 
 
 class Spikeprop(Procedure[SpikepropSettings]):
@@ -133,7 +136,7 @@ class Spikeprop(Procedure[SpikepropSettings]):
             chosen |= {"low": -0.6, "threshold": 0.0, "batch_size": 32, "hidden": (400,)}
             chosen |= (
                 {"jitter": 2.0, "slope_min": 18.0, "epochs": 80}
-                if dataset == "digits"
+                if dataset != "mnist"
                 else {"span": 8.0, "threshold": 0.3, "epochs": 12, "lr": 0.002, "shift": 1}
             )
         return chosen
@@ -165,7 +168,7 @@ class Spikeprop(Procedure[SpikepropSettings]):
         model = Bohte2002(
             times.shape[1],
             settings.hidden,
-            1 if settings.dataset == "xor" else CLASSES[settings.dataset],
+            1 if settings.dataset == "xor" else classes(settings.dataset, data),
             settings.terminals if settings.terminals > 1 else [0.0],
             tau=settings.tau,
             t_max=settings.t_max,
@@ -241,9 +244,9 @@ def coder(settings: SpikepropSettings, train: Tensor) -> torch.nn.Module:
         )
         return _Code(encoder, settings.bias)
     latency = LatencyEncoder(settings.span, threshold=settings.threshold)
-    if settings.dataset in IMAGES:
-        return _Code(latency, settings.bias)
-    return _Code(latency, settings.bias, low, high)
+    if settings.dataset in ("iris", "cancer", "xor"):
+        return _Code(latency, settings.bias, low, high)
+    return _Code(latency, settings.bias)  # pixels, from 0 to 1
 
 
 class _Code(torch.nn.Module):

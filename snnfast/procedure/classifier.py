@@ -14,7 +14,7 @@ from torch.nn import functional as F  # noqa: N812
 from snnfast.procedure import images
 from snnfast.procedure.images import IMAGE_SHAPES
 from snnfast.procedure.run import Data, Procedure
-from snnfast.procedure.settings import Settings, option
+from snnfast.procedure.settings import SOURCES, Settings, option
 from snnfast.train import Run
 
 
@@ -24,8 +24,7 @@ class ClassifierSettings(Settings):
 
     dataset: str = option(
         "digits",
-        "digits (in the package), mnist, cifar10, or your own images: a file .npz or .pt, a folder with train/CLASS/* "
-        "and test/CLASS/*, module:function, or a set of torchvision by name.",
+        f"digits (in the package), mnist, cifar10, or your own images: {SOURCES}.",
         choices=tuple(IMAGE_SHAPES),
         own=True,
     )

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from snnfast import ops
+from snnfast.data.own import label_of
 from snnfast.learning.labels import assignment, class_sums, predict
 from snnfast.model import DiehlAndCook2015
 from snnfast.model import diehl_cook2015_settings as network
@@ -22,13 +23,12 @@ from snnfast.procedure import images
 from snnfast.procedure.figures import Draw
 from snnfast.procedure.result import Result
 from snnfast.procedure.run import WATCHED, Data, Procedure
-from snnfast.procedure.settings import Settings, option
+from snnfast.procedure.settings import SOURCES, Settings, option
 from snnfast.train import Run, Score
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CLASSES = readout.CLASSES
 IMAGES_PER_CALL = {"digits": 100, "mnist": 1000}
 VALIDATION_IMAGES = 10_000  # of MNIST: the last of the training set
 RECENT_IMAGES = 10_000  # about so many images decide on the labels of the running accuracy
@@ -41,7 +41,10 @@ class StdpSettings(Settings):
     name = "stdp"
 
     dataset: str = option(
-        "digits", "digits (in the package) or mnist.", choices=tuple(IMAGES_PER_CALL)
+        "digits",
+        f"digits (in the package), mnist, or your own images: {SOURCES}.",
+        choices=tuple(IMAGES_PER_CALL),
+        own=True,
     )
     neurons: int = option(100, "Excitatory neurons.", least=1)
     preset: str = option("tuned", "tuned, manual, n3ml or paper.", choices=tuple(network.PRESETS))
@@ -64,16 +67,16 @@ class StdpSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.images_per_call is None:
-            object.__setattr__(self, "images_per_call", IMAGES_PER_CALL[self.dataset])
+            object.__setattr__(self, "images_per_call", IMAGES_PER_CALL.get(self.dataset, 100))
         self.network(1)
 
     def network(self, images: int) -> network.Settings:
-        """Settings of the network for a run over ``images`` training images."""
+        """Settings of the network for a run over ``images`` training images; of own images those of MNIST."""
         names = ("rule", "lr", "lr_final", "theta_plus", "norm", "intensity", "duration")
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         try:
             return network.for_dataset(
-                self.dataset,
+                self.dataset if self.dataset in IMAGES_PER_CALL else "mnist",
                 self.preset,
                 self.neurons,
                 presentations=max(self.epochs * images, 1),
@@ -103,7 +106,7 @@ class Stdp(Procedure[StdpSettings]):
         device: torch.device | str = "cpu",
     ) -> Data:
         """The images of a run; the validation split of MNIST are the last 10,000 training images."""
-        if not settings.validate or settings.dataset == "digits":
+        if not settings.validate or settings.dataset != "mnist":
             return images.load(settings, root, download=download, device=device)
         pixels, labels = images.part(settings.dataset, "train+val", root, download, device)
         whole = len(pixels)
@@ -118,7 +121,7 @@ class Stdp(Procedure[StdpSettings]):
 
     def counts(self, settings: StdpSettings, data: Data) -> Score:
         """Running accuracy, and how much neurons spike."""
-        return Responses(settings.neurons, data.device)
+        return Responses(settings.neurons, images.classes(settings.dataset, data), data.device)
 
     def learning(self, settings: StdpSettings, run: Run, data: Data) -> dict[str, Any]:
         """Arguments of :func:`snnfast.train.fit`."""
@@ -187,7 +190,7 @@ class Stdp(Procedure[StdpSettings]):
             "training_accuracy": [row["accuracy"] for row in calls],
             "spikes_an_image": [row["spikes"] for row in calls],
         }
-        title = f"STDP, {settings.dataset}, {settings.neurons} neurons"
+        title = f"STDP, {label_of(settings.dataset)}, {settings.neurons} neurons"
         return visual.curves(series, xlabel=f"Images / {settings.images_per_call}", title=title)
 
     def folder(self, settings: StdpSettings) -> str:
@@ -212,8 +215,8 @@ class Responses(Score):
             ``spikes`` an image, ``silent`` (part of the images without a spike).
     """
 
-    def __init__(self, neurons: int, device: torch.device) -> None:
-        self.sums = torch.zeros((neurons, CLASSES), dtype=torch.float64, device=device)
+    def __init__(self, neurons: int, classes: int, device: torch.device) -> None:
+        self.sums = torch.zeros((neurons, classes), dtype=torch.float64, device=device)
         self.seen = torch.zeros_like(self.sums[0])
         self.calls: list[dict[str, float]] = []
         super().__init__()
@@ -241,7 +244,7 @@ class Responses(Score):
         self.calls.append(row)
         self.images += len(labels)
         keep = max(0.0, 1 - len(labels) / RECENT_IMAGES)
-        sums, seen = class_sums(outputs, labels, CLASSES)
+        sums, seen = class_sums(outputs, labels, len(self.seen))
         self.sums, self.seen = keep * self.sums + sums, keep * self.seen + seen
 
     def row(self) -> dict[str, float]:
@@ -266,6 +269,7 @@ def receptive_fields(settings: StdpSettings, run: Run) -> Figure:
     from snnfast import visual
 
     model = cast(DiehlAndCook2015, run.model)
-    height, width = model.input_shape[1:]
+    channels, height, width = model.input_shape
     title = f"{settings.neurons} neurons, epoch {run.epoch + (run.images > 0)}"
-    return visual.receptive_fields(model.xe.w, shape=(height, width), title=title)
+    # One channel below the other.
+    return visual.receptive_fields(model.xe.w, shape=(channels * height, width), title=title)

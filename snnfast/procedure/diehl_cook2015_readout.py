@@ -12,6 +12,7 @@ from tqdm import tqdm
 from snnfast.checkpoint import CheckpointError, read_checkpoint, same_settings, write_checkpoint
 from snnfast.learning.labels import UNASSIGNED, VOTES, Assignment, assign_labels, predict
 from snnfast.model import DiehlAndCook2015
+from snnfast.procedure.images import classes
 from snnfast.procedure.result import Result
 from snnfast.procedure.run import Data
 from snnfast.train import Run
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from snnfast.procedure.diehl_cook2015 import StdpSettings
 
 LABELS, CONFUSION, KIND = "labels.pt", "confusion.png", "labels of stdp"
-CLASSES = 10
 ASSIGNMENT_IMAGES, ASSIGNMENT_IMAGES_A_NEURON = 10_000, 10
 IMAGES_PER_CALL = 1000
 
@@ -34,7 +34,7 @@ class Labels(NamedTuple):
     def summary(self) -> str:
         """How many neurons every class has, in a line."""
         of, known = self.assigned.labels, self.assigned.labels != UNASSIGNED
-        sizes = torch.bincount(of[known].cpu(), minlength=CLASSES).tolist()
+        sizes = torch.bincount(of[known].cpu(), minlength=self.assigned.rates.shape[1]).tolist()
         of_class = ", ".join(f"{c}: {n}" for c, n in enumerate(sizes))
         return f"neurons of each class: {of_class}; without a class: {int((~known).sum())}"
 
@@ -59,7 +59,7 @@ def assign(
         raise ValueError(f"stdp: images must be at least 1, got {images}")
     pixels, labels = (part[-images:] for part in data.train)
     counts = responses(settings, run, pixels, stream=1, title="assign", progress=progress)
-    assigned = assign_labels(counts, labels, CLASSES)
+    assigned = assign_labels(counts, labels, classes(settings.dataset, data))
     if out is not None:
         content = {
             "kind": KIND,
@@ -114,8 +114,9 @@ def infer(
     predicted = {vote: predict(counts, labels.assigned, vote=vote) for vote in VOTES}
     votes = {vote: float((p == true).double().mean()) for vote, p in predicted.items()}
     spikes = counts.sum(1).double()
-    pairs = torch.bincount(true * CLASSES + predicted["mean"], minlength=CLASSES**2)
-    confusion = pairs.reshape(CLASSES, CLASSES).cpu()
+    known = labels.assigned.rates.shape[1]
+    pairs = torch.bincount(true * known + predicted["mean"], minlength=known**2)
+    confusion = pairs.reshape(known, known).cpu()
     if out is not None:
         from snnfast import visual
 

@@ -46,6 +46,7 @@ def load(
     *,
     download: bool = False,
     device: torch.device | str = "cpu",
+    frames: bool = False,
 ) -> Data:
     """The images of a run: what a network takes, but for training images of a set in NORMALISATION.
 
@@ -55,14 +56,15 @@ def load(
             images, ``train/CLASS/*`` and ``test/CLASS/*``.
         download: let torchvision download the set into ``root``.
         device: where the tensors go.
+        frames: whether own data may be frames of events ``[N, T, C, H, W]``.
 
     Raises:
         ValueError, FileNotFoundError, ImportError: a torchvision set without ``root``, not there, damaged, or without
             torchvision; images in folders that are not as :func:`snnfast.data.image_folder` wants them; images or
-            labels that are not of the size and in as many classes as the data set.
+            labels that are not of the size and in as many classes as the data set; frames where none are taken.
     """
     names = ("train", "val") if settings.validate else ("train+val", "test")
-    train, held_out = (part(settings.dataset, n, root, download, device) for n in names)
+    train, held_out = (part(settings.dataset, n, root, download, device, frames) for n in names)
     ready = normalize(settings.dataset, held_out[0]), held_out[1]
     return Data(train, ready, "validation" if settings.validate else "test")
 
@@ -73,10 +75,15 @@ def part(
     root: str | Path | None = None,
     download: bool = False,
     device: torch.device | str = "cpu",
+    frames: bool = False,
 ) -> Part:
     """Images and labels of a split, not yet normalised; arguments and errors as of :func:`load`."""
     if dataset not in IMAGE_SHAPES:
         own = own_images(dataset, split, root, download=download)
+        if own[0].dim() == 5 and not frames:
+            raise ValueError(
+                f"{dataset} has frames {list(own[0].shape)}, for stbp and sequence; others take images [N, C, H, W]"
+            )
         return own[0].to(device), own[1].to(device)
     colours, wanted = dataset in NORMALISATION, IMAGE_SHAPES[dataset]
     in_folders = colours and root is not None and _is_image_folder(Path(root))
@@ -134,7 +141,8 @@ def augmentation(settings: Augmented) -> Callable[[Tensor], Tensor] | None:
         return None
 
     def augment(images: Tensor) -> Tensor:
-        B, _, height, width = images.shape
+        whole = images.flatten(1, -3)  # frames of a sample move together
+        B, _, height, width = whole.shape
         # Drawn on the CPU, so that every device sees the same images.
         draw = torch.rand(5, B) * 2 - 1
         angle = draw[0] * math.radians(settings.rotate)
@@ -150,7 +158,7 @@ def augmentation(settings: Augmented) -> Callable[[Tensor], Tensor] | None:
             ],
             1,
         ).to(images)
-        grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-        return F.grid_sample(images, grid, align_corners=False)
+        grid = F.affine_grid(theta, list(whole.shape), align_corners=False)
+        return F.grid_sample(whole, grid, align_corners=False).view(images.shape)
 
     return augment

@@ -419,7 +419,7 @@ class Procedure(ABC, Generic[S]):
         if not run.history:
             return None
         series = {name: [row[key] for row in run.history] for name, key in names.items()}
-        return visual.curves(series, title=f"{self.title}, {settings.dataset}")
+        return visual.curves(series, title=f"{self.title}, {label_of(settings.dataset)}")
 
 
 def first(part: Part) -> tuple[Tensor, int]:

@@ -10,14 +10,20 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from snnfast import data
+from snnfast.procedure import images
 from snnfast.procedure.run import Data
 from snnfast.procedure.settings import FoldedSettings
 from snnfast.train import Part
 
-__all__ = ["CLASSES", "IMAGES", "Data", "Part", "load", "moved"]
+__all__ = ["IMAGES", "Data", "Part", "classes", "load", "moved"]
 
 CLASSES = {"xor": 2, "iris": 3, "cancer": 2, "digits": 10, "mnist": 10}
 IMAGES = ("digits", "mnist")
+
+
+def classes(dataset: str, data: Data) -> int:
+    """Of a data set, or as many as own data have."""
+    return CLASSES.get(dataset) or int(data.train[1].max()) + 1
 
 
 def load(
@@ -26,15 +32,16 @@ def load(
     """The parts of a run, each features ``[N, F]`` as they are in the data set and labels ``[N]``.
 
     With ``settings.folds`` and ``settings.validate`` the held-out part is taken from the training folds: the fold kept
-    apart is not looked at. XOR is four patterns of 0 and 1, in every part.
+    apart is not looked at. XOR is four patterns of 0 and 1, in every part. Own images are their pixels.
 
     Args:
         settings: names the data set, and what is held out.
-        root: folder of MNIST in torchvision's layout; the others need none.
-        download: let torchvision download MNIST into ``root``.
+        root: folder of a set of torchvision in its layout; the others need none.
+        download: let torchvision download it into ``root``.
 
     Raises:
-        ValueError, FileNotFoundError, ImportError: MNIST without ``root``, not there, or without torchvision.
+        ValueError, FileNotFoundError, ImportError: a set of torchvision without ``root``, not there, or without
+            torchvision; own images that :func:`snnfast.data.own.own_images` refuses.
     """
     if settings.dataset == "xor":
         patterns = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
@@ -42,6 +49,13 @@ def load(
         return Data(whole, whole)
 
     def named(split: str) -> Part:
+        if settings.dataset not in CLASSES:
+            if split == "all":
+                both = zip(named("train+val"), named("test"))
+                whole, labels = (torch.cat(parts) for parts in both)
+                return whole, labels
+            pixels, labels = images.part(settings.dataset, split, root, download)
+            return pixels.flatten(1), labels
         part = data.load(settings.dataset, root, split=split, download=download)
         values, labels = data.as_tensors(part)
         return values.flatten(1), labels

@@ -1,4 +1,4 @@
-"""Sequences: tasks of memory, and images of MNIST by rows and by pixels, learned by backpropagation through time."""
+"""Sequences: tasks of memory, images by rows and by pixels, and your own, by backpropagation through time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from snnfast.data.splits import permutation
 from snnfast.model.sequence import NEURONS, READOUTS, SequenceNetwork
 from snnfast.procedure import images
 from snnfast.procedure.run import Data, Procedure
-from snnfast.procedure.settings import Settings, option
+from snnfast.procedure.settings import SOURCES, Settings, option
 from snnfast.train import Decide, Run
 
 MADE = {"adding": binary_adding, "xor": delayed_xor, "copy": copy_memory}
@@ -34,9 +34,11 @@ class SequenceSettings(Settings):
 
     dataset: str = option(
         "adding",
-        "adding, xor or copy, made by the program; smnist, MNIST by rows, or psmnist, permuted MNIST by pixels.",
+        "adding, xor or copy, made by the program; smnist, MNIST by rows, or psmnist, permuted MNIST by pixels; or "
+        f"your own sequences, frames of events, or images, by rows: {SOURCES}.",
         choices=(*MADE, *IMAGES),
-        flag="--task",
+        flag="--task --dataset",
+        own=True,
     )
     num_steps: int = option(100, "Steps of a sequence that is made.", least=10, flag="--steps")
     samples: int = option(20000, "Training sequences that are made.", least=1)
@@ -65,8 +67,8 @@ class Sequence(Procedure[SequenceSettings]):
     name, title, Settings = "sequence", "Sequences", SequenceSettings
 
     def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Those of docs/results.md."""
-        return dict(CHOSEN[dataset])
+        """Those of docs/results.md; of own sequences those of MNIST by rows."""
+        return dict(CHOSEN.get(dataset, CHOSEN["smnist"]))
 
     def load(
         self,
@@ -76,7 +78,7 @@ class Sequence(Procedure[SequenceSettings]):
         download: bool = False,
         device: torch.device | str = "cpu",
     ) -> Data:
-        """Sequences ``[N, T, in_features]`` and labels: made by seeds that no other part has, or images of MNIST."""
+        """Sequences ``[N, T, in_features]`` and labels: made by seeds that no other part has, or images, or own."""
         split = "validation" if settings.validate else "test"
         if settings.dataset in MADE:
             make, num_steps = MADE[settings.dataset], settings.num_steps
@@ -86,14 +88,17 @@ class Sequence(Procedure[SequenceSettings]):
             )
         else:
             names = ("train", "val") if settings.validate else ("train+val", "test")
-            opened = (images.part("mnist", name, root, download) for name in names)
+            of = "mnist" if settings.dataset in IMAGES else settings.dataset
+            opened = (images.part(of, name, root, download, frames=True) for name in names)
             parts = ((rows(settings.dataset, x), labels) for x, labels in opened)
         train, held_out = ((x.to(device), labels.to(device)) for x, labels in parts)
         return Data(train, held_out, split)
 
     def model(self, settings: SequenceSettings, data: Data) -> SequenceNetwork:
         """The network at its beginning."""
-        task = {**TASKS, **IMAGES}[settings.dataset]
+        known = {**TASKS, **IMAGES}.get(settings.dataset)
+        own = Task(data.train[0].shape[2], images.classes(settings.dataset, data))
+        task = own if known is None else known
         names = (
             "neuron",
             "recurrent",
@@ -156,9 +161,12 @@ CHOSEN: dict[str, dict[str, Any]] = {
 
 
 def rows(dataset: str, x: Tensor) -> Tensor:
-    """Images ``[N, 1, 28, 28]`` as sequences: of rows, or of pixels in an order that is random and always the same."""
-    if dataset == "smnist":
-        return x[:, 0]
+    """Images ``[N, C, H, W]`` as sequences of rows, of frames ``[N, T, C, H, W]`` as they are.
+
+    Of "psmnist" they are pixels in an order that is random and always the same.
+    """
+    if dataset != "psmnist":
+        return (x if x.dim() == 5 else x.transpose(1, 2)).flatten(2)
     order = torch.from_numpy(permutation("psmnist", 784, 0))
     return x.flatten(1)[:, order].unsqueeze(2)
 

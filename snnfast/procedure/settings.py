@@ -11,6 +11,9 @@ from typing import Any, ClassVar
 from snnfast import check
 from snnfast.data.own import is_own
 
+# How the help of an option names a user's own data.
+SOURCES = "a file .npz or .pt, a folder with train/CLASS/* and test/CLASS/*, module:function, or a set of torchvision"
+
 
 def option(
     default: Any,
@@ -35,7 +38,7 @@ def option(
         most: at most this.
         above: larger than this.
         below: smaller than this.
-        flag: name on the command line, where it is not the field's.
+        flag: name on the command line, where it is not the field's; several with spaces between them.
         command: whether the command line has it.
         own: besides ``choices`` it may name a user's own data; see :func:`snnfast.data.own.own_images`.
     """

@@ -22,7 +22,7 @@ from snnfast.ops import Rates
 from snnfast.procedure import samples
 from snnfast.procedure.figures import Draw
 from snnfast.procedure.run import WATCHED, Data, Procedure
-from snnfast.procedure.settings import FoldedSettings, option
+from snnfast.procedure.settings import SOURCES, FoldedSettings, option
 from snnfast.train import Decide, Part, Run, Step
 
 if TYPE_CHECKING:
@@ -40,7 +40,10 @@ class BpStdpSettings(FoldedSettings):
     name = "bp-stdp"
 
     dataset: str = option(
-        "digits", "digits, iris, xor (all in the package) or mnist.", choices=DATASETS
+        "digits",
+        f"digits, iris, xor (all in the package), mnist, or your own images: {SOURCES}.",
+        choices=DATASETS,
+        own=True,
     )
     encoding: str = option(
         "regular", "regular or bernoulli spikes of the inputs.", choices=tuple(ENCODINGS)
@@ -73,7 +76,9 @@ class BpStdpSettings(FoldedSettings):
         if self.dataset == "xor" and (self.validate or self.folds):
             raise ValueError("bp-stdp: xor has four patterns: no validation, no folds")
         if self.shift and self.dataset not in samples.IMAGES:
-            raise ValueError(f"bp-stdp: shift is for images, {self.dataset} has none")
+            raise ValueError(
+                f"bp-stdp: shift is for {' and '.join(samples.IMAGES)}, got {self.dataset}"
+            )
         if len(self.std) not in (1, len(self.hidden) + 1):
             raise ValueError(
                 f"bp-stdp: std must be one number, or one a layer, {len(self.hidden) + 1}, got {len(self.std)}"
@@ -87,7 +92,8 @@ class BpStdp(Procedure[BpStdpSettings]):
     work = "plasticity"
 
     def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Those of docs/results.md."""
+        """Those of docs/results.md; of own images those of the digits."""
+        dataset = dataset if dataset in DATASETS else "digits"
         network = preset(dataset, changes.get("hidden"))
         hidden, std = network["hidden"], network["std"]
         chosen = {"hidden": hidden, "std": std if isinstance(std, tuple) else (std,)}
@@ -141,7 +147,7 @@ class BpStdp(Procedure[BpStdpSettings]):
         network = TavanaeiAndMaida2017(
             data.train[0].shape[1],
             settings.hidden,
-            samples.CLASSES[settings.dataset],
+            samples.classes(settings.dataset, data),
             std=settings.std if len(settings.std) > 1 else settings.std[0],
         )
         return Spiking(encoder, network).to(data.device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +16,7 @@ from snnfast.model.wu2018 import preset
 from snnfast.procedure import images
 from snnfast.procedure.figures import Draw
 from snnfast.procedure.run import Data, Procedure
-from snnfast.procedure.settings import Settings, option
+from snnfast.procedure.settings import SOURCES, Settings, option
 from snnfast.train import Part, Run, evaluate
 
 if TYPE_CHECKING:
@@ -30,8 +31,7 @@ class StbpSettings(Settings):
 
     dataset: str = option(
         "digits",
-        "digits (in the package), mnist, or your own images: a file .npz or .pt, a folder with train/CLASS/* and "
-        "test/CLASS/*, module:function, or a set of torchvision by name.",
+        f"digits (in the package), mnist, or your own images or frames of events: {SOURCES}.",
         choices=("digits", "mnist"),
         own=True,
     )
@@ -41,7 +41,9 @@ class StbpSettings(Settings):
         "None: the convolutional network.",
         least=1,
     )
-    num_steps: int = option(5, "Time steps per image.", least=1, flag="--steps")
+    num_steps: int = option(
+        5, "Time steps per image; frames have their own.", least=1, flag="--steps"
+    )
     encoding: str = option("bernoulli", "bernoulli or direct.", choices=("bernoulli", "direct"))
     epochs: int = option(20, "Epochs; also the length of the learning rate's cosine to 0.", least=0)
     batch_size: int = option(100, "Images a step.", least=1)
@@ -60,7 +62,7 @@ class Stbp(Procedure[StbpSettings]):
     """Spatio-temporal backpropagation (Wu et al. 2018)."""
 
     name, title, Settings = "stbp", "STBP", StbpSettings
-    load = staticmethod(images.load)
+    load = staticmethod(partial(images.load, frames=True))
 
     def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
         """Those of docs/results.md; of own data those of the digits."""
@@ -78,7 +80,7 @@ class Stbp(Procedure[StbpSettings]):
         """The network at its beginning."""
         model = Wu2018(
             num_steps=settings.num_steps,
-            input_shape=data.train[0].shape[1:],
+            input_shape=data.train[0].shape[-3:],
             num_classes=images.classes(settings.dataset, data),
             hidden=settings.hidden,
             encoding=settings.encoding,

@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 
 from snnfast.cli import app
 from snnfast.data.own import is_own, label_of, own_images
-from snnfast.procedure import diehl2015, stbp
+from snnfast.procedure import PROCEDURES, bp_stdp, diehl2015, sequence, stbp
+from snnfast.procedure.sequence import rows
 
 
 def same(a, b):
@@ -100,7 +101,7 @@ def test_a_set_of_torchvision_needs_its_folder():
         ({"labels": np.arange(36) // 12 % 9 * (np.arange(36) < 35)}, None),
         (
             {"images": np.zeros((36, 4))},
-            r"all images must have shape \[N, C, H, W\] or \[N, H, W\]",
+            r"all images must have shape \[N, C, H, W\] or \[N, H, W\], frames \[N, T, C, H, W\]",
         ),
         ({"images": np.full((36, 4, 4), np.nan)}, r"all images must be finite"),
         (
@@ -167,6 +168,66 @@ def test_procedures_size_their_network_to_fit(tmp_path):
     assert again.accuracy == result.accuracy
 
 
+QUIET = {"progress": False, "echo": None, "epochs": 1}
+SMALL = {
+    "stdp": {"neurons": 4, "duration": 20.0},
+    "spikeprop": {"hidden": (5,)},
+    "bp-stdp": {"hidden": (5,)},
+    "spiking-vgg": {"width": 0.05, "num_steps": 2},
+    "sequence": {"hidden": (5,)},
+    "vgg16": {},
+}
+
+
+@pytest.mark.parametrize("procedure", PROCEDURES, ids=lambda p: p.name)
+def test_every_procedure_takes_own_images(procedure, tmp_path):
+    images, labels = arrays(classes=4, height=12, width=10)
+    np.savez(tmp_path / "mine.npz", images=images, labels=labels)
+    result = procedure(str(tmp_path / "mine.npz"), **QUIET, **SMALL.get(procedure.name, {}))
+    assert 0 <= result.accuracy <= 1
+    assert result.run.settings["dataset"].endswith("mine.npz")
+
+
+def test_folds_of_own_images_take_all_of_them(tmp_path):
+    images, labels = arrays()
+    np.savez(tmp_path / "mine.npz", images=images, labels=labels)
+    data = bp_stdp.load(bp_stdp.preset(str(tmp_path / "mine.npz"), folds=3))
+    assert (len(data.train[0]), len(data.held_out[0])) == (24, 12)
+    assert data.train[0].shape[1] == 3 * 9 * 6
+
+
+def frames(n=18):
+    """Events of 2 polarities, 5 steps; each class its own pixel."""
+    labels = np.arange(n) % 3
+    counts = np.zeros((n, 5, 2, 8, 6), np.uint8)
+    counts[np.arange(n), 2, 1, labels, labels] = 3
+    return counts, labels
+
+
+def test_frames_of_events_are_currents_of_their_steps(tmp_path):
+    counts, labels = frames()
+    np.savez(tmp_path / "mine.npz", images=counts, labels=labels)
+    source = str(tmp_path / "mine.npz")
+    result = stbp(source, **QUIET, shift=1.0, out=tmp_path / "run")
+    x = torch.from_numpy(counts[:2]).float()
+    same(result.model(x), result.model.layers(x.transpose(0, 1)).mean(0))
+    same(own_images(source, "train+val")[0].amax(), torch.tensor(3.0))  # counts stay
+    with pytest.raises(
+        ValueError, match=r"^Wu2018: images must have shape \[B, 2, 8, 6\], frames \[B, T,"
+    ):
+        result.model(x[..., 1:])
+    data = sequence.load(sequence.preset(source))
+    assert data.train[0].shape == (15, 5, 2 * 8 * 6)
+    with pytest.raises(ValueError, match=r"mine\.npz has frames \[.*\], for stbp and sequence"):
+        diehl2015(source, **QUIET)
+
+
+def test_sequences_are_rows():
+    x = torch.rand(3, 2, 5, 4)
+    same(rows("mine.npz", x)[:, 1], x[:, :, 1].flatten(1))
+    same(rows("smnist", x[:, :1]), x[:, 0])
+
+
 def test_the_command_takes_own_data(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     images, labels = arrays()
@@ -174,6 +235,10 @@ def test_the_command_takes_own_data(tmp_path, monkeypatch):
     ran = CliRunner().invoke(app, ["train", "stbp", "--dataset", "Mine.npz", "--epochs", "1"])
     assert ran.exit_code == 0, ran.output
     assert (tmp_path / "runs" / "stbp-Mine" / "result.json").exists()
+    for name in ("--task", "--dataset"):
+        short = ["--hidden", "4", "--epochs", "0", "--out", name[2:]]
+        ran = CliRunner().invoke(app, ["train", "sequence", name, "Mine.npz", *short])
+        assert ran.exit_code == 0, ran.output
     wrong = CliRunner().invoke(app, ["train", "stbp", "--dataset", "mine"])
     assert wrong.exit_code == 2
     assert "or your own: a file .npz or .pt, a folder, module:function" in wrong.output

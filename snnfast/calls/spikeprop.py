@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import torch
@@ -205,10 +206,15 @@ def needs_spikes(call: SpikePropCall) -> bool:
     return torch.is_grad_enabled() and recorded and not call.return_u_max
 
 
+# The layer that calls, for the warning.
+LAYER: ContextVar[str] = ContextVar("LAYER", default="")
+
+
 def warn_silent(call: SpikePropCall) -> None:
     """Warns that no neuron fired."""
+    layer = LAYER.get() and f"{LAYER.get()}, "
     warnings.warn(
-        f"spikeprop: all outputs are silent: no neuron of w {list(call.w.shape)} reached v_threshold = "
+        f"spikeprop: all outputs are silent: no neuron of {layer}w {list(call.w.shape)} reached v_threshold = "
         f"{call.v_threshold:g} by t_max = {call.t_max:g}, so t_out has no gradient. Scale up w, lower v_threshold, "
         "raise t_max, or train with u_max (return_u_max=True) until neurons fire",
         stacklevel=5,  # whoever called the public op

@@ -74,9 +74,9 @@ class Bohte2002(nn.Module, SpikePropCalls):
                 v_threshold=v_threshold,
                 t_max=t_max,
                 dt=dt,
-                **options,
+                **{"name": f"layers.{i}", **options},
             )
-            for n_in, n_out in pairwise([in_features, *between, out_features])
+            for i, (n_in, n_out) in enumerate(pairwise([in_features, *between, out_features]))
         )
         self.v_threshold, self.t_max = float(v_threshold), float(t_max)
         self.virtual = None if virtual is None else check.number("Bohte2002", "virtual", virtual)

@@ -119,10 +119,8 @@ class Wu2018(nn.Module):
         """The outputs' spikes ``[T, B, num_classes]``; as :meth:`forward`, for images on the network's device."""
         frames = images.dim() == 5
         if images.dim() not in (4, 5) or tuple(images.shape[-3:]) != self.input_shape:
-            size = ", ".join(map(str, self.input_shape))
-            raise ValueError(
-                f"Wu2018: images must have shape [B, {size}], frames [B, T, {size}], got {list(images.shape)}"
-            )
+            wanted = ", ".join(map(str, ("B", *"T" * frames, *self.input_shape)))
+            raise ValueError(f"Wu2018: images must have shape [{wanted}], got {list(images.shape)}")
         if not images.is_floating_point():
             raise TypeError(f"Wu2018: images must be floating point, got {images.dtype}")
         T = self.num_steps if num_steps is None else check.whole("Wu2018", "num_steps", num_steps)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from snnfast import check, ops
+from snnfast.calls.spikeprop import LAYER
 from snnfast.ops.spikeprop import Pull, untracked
 
 __all__ = ["SpikeProp", "calibrate"]
@@ -44,6 +45,7 @@ class SpikeProp(nn.Module):
             that sign: the magnitude of the parameter counts. None: weights of both signs.
         validate: let the op look at values and warn if all neurons are silent in training; on CUDA that waits for the
             device.
+        name: of the layer, for that warning; :class:`snnfast.model.Bohte2002` names its layers. None: "SpikeProp".
 
     The parameter ``weight`` ``[O, I, K]`` begins uniform between -1/2 and 1, scaled so that the potential of a neuron
     whose inputs all fire peaks near twice the threshold; :func:`calibrate` fits it to data.
@@ -78,8 +80,10 @@ class SpikeProp(nn.Module):
         learn_delays: bool = False,
         signs: Sequence[float] | Tensor | None = None,
         validate: bool = True,
+        name: str | None = None,
     ) -> None:
         super().__init__()
+        self.name = name or "SpikeProp"
         self.in_features = check.whole("SpikeProp", "in_features", in_features)
         self.out_features = check.whole("SpikeProp", "out_features", out_features)
         self.v_threshold = check.positive("SpikeProp", "v_threshold", v_threshold)
@@ -121,7 +125,13 @@ class SpikeProp(nn.Module):
         neuron fires for any sample of the batch and so nothing has a gradient.
         """
         w, d = self.effective()
-        return ops.spikeprop(t, w, d, return_u_max=return_u_max, **self._constants())
+        if torch.compiler.is_compiling():  # where nothing warns
+            return ops.spikeprop(t, w, d, return_u_max=return_u_max, **self._constants())
+        caller = LAYER.set(self.name)
+        try:
+            return ops.spikeprop(t, w, d, return_u_max=return_u_max, **self._constants())
+        finally:
+            LAYER.reset(caller)
 
     def untracked(self, t: Tensor) -> tuple[Tensor, Pull]:
         """Spike times ``[B, O]`` and a function for their gradients, without autograd.

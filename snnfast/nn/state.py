@@ -81,11 +81,14 @@ class Stateful(nn.Module):
             value = getattr(self, name)
             if value is not None:
                 if value.shape != self._state_shape(name, value, x):
-                    hint = "; x must have shape [T, B, ...]: of one step [B, ...] call step(x)"
+                    hint = ""
+                    if value.shape == x.shape:
+                        hint = "; x must have shape [T, B, ...]: of one step [B, ...] call step(x)"
+                    elif value.shape == (x.shape[0], *x.shape[2:]):
+                        hint = "; x must have shape [T, B, ...]: of a batch-first sequence give x.transpose(0, 1)"
                     raise ValueError(
                         f"{layer}: the state {name} has shape {list(value.shape)}, but x.shape[1:] "
-                        f"is {list(x.shape[1:])}; call reset() before a batch of another shape"
-                        + (hint if value.shape == x.shape else "")
+                        f"is {list(x.shape[1:])}; call reset() before a batch of another shape{hint}"
                     )
                 value = self._carried(name, value)
                 value = value.to(device=x.device, dtype=check.state_dtype(x.dtype))

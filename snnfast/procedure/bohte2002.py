@@ -20,7 +20,7 @@ from snnfast.nn import SpikeProp
 from snnfast.procedure import bohte2002_figures, samples
 from snnfast.procedure.figures import Draw
 from snnfast.procedure.run import Data, Procedure
-from snnfast.procedure.samples import IMAGES, classes
+from snnfast.procedure.samples import CLASSES, IMAGES, classes
 from snnfast.procedure.settings import SOURCES, FoldedSettings, option
 from snnfast.train import Decide, Loss, Part, Run
 
@@ -37,7 +37,7 @@ class SpikepropSettings(FoldedSettings):
     dataset: str = option(
         "iris",
         f"iris, cancer, digits, xor (all in the package), mnist, or your own images: {SOURCES}.",
-        choices=("iris", "cancer", "digits", "xor", "mnist"),
+        choices=tuple(CLASSES),
         own=True,
     )
     code: str = option("population", "population or latency.", choices=CODES)

@@ -15,7 +15,7 @@ from snnfast.procedure.run import Data
 from snnfast.procedure.settings import FoldedSettings
 from snnfast.train import Part
 
-__all__ = ["IMAGES", "Data", "Part", "classes", "load", "moved"]
+__all__ = ["CLASSES", "IMAGES", "Data", "Part", "classes", "load", "moved"]
 
 CLASSES = {"xor": 2, "iris": 3, "cancer": 2, "digits": 10, "mnist": 10}
 IMAGES = ("digits", "mnist")

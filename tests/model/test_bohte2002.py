@@ -50,6 +50,16 @@ def test_one_sample_and_n3mls_silence():
     assert batch[1, 2] == INF
 
 
+def test_the_warning_of_silent_neurons_names_the_layer():
+    net = Bohte2002(3, 4, 2)
+    with torch.no_grad():
+        net.layers[1].weight.zero_()
+    with pytest.warns(
+        UserWarning, match=r"^spikeprop: all outputs are silent: no neuron of layers\.1, w \["
+    ):
+        net(torch.zeros(2, 3))
+
+
 def test_silent_outputs_are_inf_or_virtual():
     net = Bohte2002(4, 5, 2, t_max=25.0)
     with torch.no_grad():

@@ -264,3 +264,7 @@ def test_a_step_without_time_is_told():
         layer(torch.rand(2, 3))
     with pytest.raises(ValueError, match=r"another shape$"):
         layer(torch.rand(5, 4, 3))
+    batch_first = sn.LIF(stateful=True)
+    batch_first(torch.rand(5, 2, 3))
+    with pytest.raises(ValueError, match=r"of a batch-first sequence give x\.transpose\(0, 1\)$"):
+        batch_first(torch.rand(2, 5, 3))

@@ -190,7 +190,10 @@ def test_repeats_train_every_seed_and_fold(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"dataset": "cancer"}, "dataset must be one of xor, iris, digits, mnist, got 'cancer'"),
+        (
+            {"dataset": "cancer"},
+            "dataset must be one of xor, iris, digits, mnist, or your own: .* got 'cancer'",
+        ),
         ({"encoding": "morse"}, "encoding must be one of regular, bernoulli"),
         ({"update": "epoch"}, "update must be one of step, sequence"),
         ({"dataset": "xor", "validate": True}, "xor has four patterns"),
@@ -199,7 +202,7 @@ def test_repeats_train_every_seed_and_fold(tmp_path):
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"num_steps": 0}, "num_steps must be at least 1, got 0"),
         ({"epsilon": 0}, "epsilon must be at least 1, got 0"),
-        ({"dataset": "iris", "shift": 1}, "shift is for images, iris has none"),
+        ({"dataset": "iris", "shift": 1}, "shift is for digits and mnist, got iris"),
         ({"shift": -1}, "shift must be at least 0, got -1"),
         ({"lr": float("nan")}, "lr must be finite, got nan"),
         ({"scale": 0.0}, "scale must be more than 0, got 0.0"),

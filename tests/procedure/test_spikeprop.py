@@ -255,7 +255,7 @@ def test_train_writes_checkpoint_and_figures(tmp_path):
         ({"epochs": -1}, "epochs must be at least 0, got -1"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"terminals": 0}, "terminals must be at least 1, got 0"),
-        ({"shift": 1}, "shift is for images, iris has none"),
+        ({"shift": 1}, "shift is for digits and mnist, got iris"),
         ({"dataset": "mnist", "code": "latency", "shift": -1}, "shift must be at least 0, got -1"),
         ({"lr": 0.0}, "lr must be more than 0, got 0.0"),
         ({"tau": INF}, "tau must be finite, got inf"),

@@ -131,7 +131,7 @@ def test_learning_rates_fall_between_calls(presented):
 
 def test_running_accuracy_is_of_labels_from_earlier_images():
     part = tuple(values[:200] for values in stdp.load(settings()).train)
-    both, score = Data(part, part), diehl_cook2015.Responses(12, torch.device("cpu"))
+    both, score = Data(part, part), diehl_cook2015.Responses(12, 10, torch.device("cpu"))
     model = stdp.prepare(settings(), both).model
     counts = model.present(part[0] * 300, seeds=torch.arange(200)).counts
     score.start()
@@ -253,7 +253,10 @@ def test_a_run_is_neither_overwritten_nor_resumed_with_other_settings(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"dataset": "cifar"}, "dataset must be one of digits, mnist, got 'cifar'"),
+        (
+            {"dataset": "cifar"},
+            "dataset must be one of digits, mnist, or your own: .*, got 'cifar'",
+        ),
         ({"neurons": 0}, "neurons must be at least 1, got 0"),
         ({"preset": "best"}, "preset must be one of manual, n3ml, paper, tuned, got 'best'"),
         ({"epochs": -1}, "epochs must be at least 0, got -1"),

@@ -72,7 +72,7 @@ LAYERS = {
     """,
     "load, train, score: every procedure": """
         procedure.figures procedure.folder procedure.settings procedure.result procedure.repeats procedure.run
-        procedure.samples procedure.images procedure.sequence procedure.wu2018 procedure.tavanaei_maida2017
+        procedure.images procedure.samples procedure.sequence procedure.wu2018 procedure.tavanaei_maida2017
         procedure.classifier procedure.ann procedure.spiking_vgg procedure.diehl_cook2015_readout
         procedure.bohte2002_figures
         procedure.conversion procedure.diehl_cook2015 procedure.bohte2002 procedure

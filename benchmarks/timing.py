@@ -130,6 +130,8 @@ def measure(task: Task) -> Measurement:
     torch.set_num_threads(task.threads)
     try:
         prepared = neurons.module_of(task.benchmark).prepare(task)
+        gc.collect()
+        gc.freeze()  # all that is imported by now: each collection before a pass would walk it, a tenth of a second
         timed = {name: time_runs(run, task) for name, run in prepared.passes.items()}
     except (ImportError, neurons.Skip, RuntimeError, TypeError) as error:
         return Measurement(skipped=f"{type(error).__name__}: {str(error).splitlines()[0]}")

@@ -70,7 +70,8 @@ def build(copy: Path) -> str:
     if not (tree / "build.ninja").exists():
         configure = (
             f"-DPython_EXECUTABLE={sys.executable} "
-            "-DSNNFAST_BEST_ISA=base -DSNNFAST_CUDA=0 -DSNNFAST_EMULATION=ON"
+            "-DSNNFAST_BEST_ISA=base -DCMAKE_CXX_FLAGS=-DSNNFAST_COMPACT "
+            "-DSNNFAST_CUDA=0 -DSNNFAST_EMULATION=ON"
         )
         commands.insert(
             0, ["cmake", "-S", str(copy), "-B", str(tree), "-G", "Ninja", *configure.split()]

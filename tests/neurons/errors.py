@@ -193,9 +193,9 @@ def one_a_check(op):
     return list({m.place(): m for m in mistakes(op)}.values())
 
 
-@each("mistake", mistakes)
-def test_mistake_is_named_on_every_backend(backend, mistake):
-    mistake.check(lambda: mistake.op(**mistake.arguments(backend.device)))
+def test_mistakes_are_named_on_every_backend(backend, op):
+    for mistake in mistakes(op):
+        mistake.check(lambda m=mistake: m.op(**m.arguments(backend.device)))
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])

@@ -257,12 +257,11 @@ def test_a_delayed_spike_worked_by_hand(backend):
     assert torch.autograd.grad((v_seq * weights).sum(), delay)[0].tolist() == [1.5]
 
 
-@pytest.mark.parametrize("name", ["atan", "sigmoid", "gaussian"])
 @pytest.mark.parametrize("v_reset", [0.0, None], ids=["hard", "soft"])
 @each_kernel
-def test_gradient_of_the_soft_recursion_is_that_of_finite_differences(op, name, v_reset):
+def test_gradient_of_the_soft_recursion_is_that_of_finite_differences(op, v_reset):
     arguments = case(op, "decay_each", (6, 2, 3), past=2, delay="real")
-    arguments |= {"v_reset": v_reset, "surrogate": lambda u: PRIMITIVES[name](u, 0.8)}
+    arguments |= {"v_reset": v_reset, "surrogate": lambda u: PRIMITIVES["atan"](u, 0.8)}
     arguments["x"] *= 0.25  # gentle, where a membrane grows with its square
     names = [k for k, a in arguments.items() if isinstance(a, torch.Tensor)]
 

@@ -314,7 +314,7 @@ def test_gradients_by_finite_differences(backend, name, weigh_u):
     with torch.no_grad():
         for key in GRADED:
             flat = a[key].view(-1)
-            chosen = torch.randperm(flat.numel(), generator=generator)[:25]
+            chosen = torch.randperm(flat.numel(), generator=generator)[:10]
             for i in chosen[flat[chosen.to(flat.device)].isfinite().cpu()].tolist():
                 values, same = [], True
                 for step in (h, -h):
@@ -328,7 +328,7 @@ def test_gradients_by_finite_differences(backend, name, weigh_u):
                 difference = (values[0] - values[1]) / (2 * h)
                 assert found == pytest.approx(difference, rel=2e-5, abs=2e-6), (key, i)
                 checked += 1
-    assert checked > 30
+    assert checked > 15
 
 
 @pytest.mark.filterwarnings(SILENT)

@@ -68,7 +68,9 @@ def test_compiled_by_inductor_gives_the_same(op):
 @each("op", owner)
 def test_new_numbers_of_steps_need_no_new_compilation(op):
     """Beyond those for 0, 1 and more checkpoints (every 32 steps), which PyTorch tells apart."""
-    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    from torch._dynamo.testing import CompileCounterWithBackend  # seconds, for this test alone
+
+    counter = CompileCounterWithBackend("aot_eager")
     function = network(op)
     compiled = torch.compile(function, fullgraph=True, backend=counter, dynamic=True)
     for T in (6, 40, 100, 7, 20, 33, 200, 64, 65):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from matplotlib.figure import Figure
+from sphinx.application import Sphinx
+from sphinx.ext.intersphinx import InventoryAdapter
 from sphinx_gallery.scrapers import figure_rst
 
 import snnfast
@@ -23,6 +26,7 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
+    "sphinx.ext.intersphinx",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
@@ -42,11 +46,63 @@ shutil.rmtree(Path(__file__).parent / "api", ignore_errors=True)
 autosummary_generate = True
 autosummary_ignore_module_all = False
 autosummary_imported_members = True
-autodoc_typehints = "none"  # docstrings say more: shapes, units, defaults
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+autodoc_type_aliases = {"Values": "numpy.typing.ArrayLike"}
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 napoleon_google_docstring, napoleon_numpy_docstring = True, False
 napoleon_use_rtype, napoleon_use_ivar = False, True
+
+
+def types_of_an_op(app: Sphinx, value: Any, bound: bool) -> None:
+    """An op has the annotations of its check, which are to be read in the check's module."""
+    if hasattr(value, "check"):
+        hints = get_type_hints(value.check)
+        hints.pop("return", None)
+        value.__annotations__ = hints
+
+
+def together(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
+    """``:ivar a, b:`` would read as ``b`` of the type ``a,``."""
+    for number, line in enumerate(lines):
+        if field := re.match(r":(param|ivar) ([\w.]+, [^:]*):", line):
+            lines[number] = line.replace(field[2], field[2].replace(", ", ","), 1)
+
+
+# ---- links to other documentation, by names and pages that are kept here: a build needs no network
+INVENTORIES = {
+    "python": "https://docs.python.org/3/",
+    "numpy": "https://numpy.org/doc/stable/",
+    "torch": "https://docs.pytorch.org/docs/stable/",
+    "matplotlib": "https://matplotlib.org/stable/",
+}
+intersphinx_mapping = {name: (url, f"inventories/{name}.txt") for name, url in INVENTORIES.items()}
+nitpicky = True  # a reference that leads nowhere is an error
+nitpick_ignore_regex = [
+    ("py:class", r"\w+\.Annotated"),
+    ("py:(class|obj)", r"\w+"),  # a type that only annotations name
+    ("py:(class|obj)", r"snnfast\.\w+\.\w+\.\w+"),  # a base that is not public
+]
+
+
+def by_its_public_name(app: Sphinx, env: Any, node: Any, contents: Any) -> None:
+    """Annotations say ``Tensor``, or ``torch.nn.modules.module.Module``: the names of the inventories are others."""
+    target = node.get("reftarget", "").strip("'")
+    if node.get("refdomain") != "py" or target.startswith("snnfast."):
+        return
+    package, _, name = target.rpartition(".")
+    for known in InventoryAdapter(env).main_inventory.get("py:class", {}):
+        same = package in ("", "nn") or package.split(".")[0] == known.split(".")[0]
+        if same and known.rpartition(".")[2] == name:
+            node["reftarget"] = known
+
+
+def setup(app: Sphinx) -> None:
+    """Connects what is above."""
+    app.connect("autodoc-before-process-signature", types_of_an_op)
+    app.connect("autodoc-process-docstring", together, priority=900)  # after napoleon
+    app.connect("missing-reference", by_its_public_name, priority=400)  # before intersphinx
 
 
 # ---- tutorials, and the gallery

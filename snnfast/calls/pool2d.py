@@ -24,7 +24,7 @@ class Pool2dCall(NamedTuple):
 
 
 def pool2d(x: Tensor, kernel: int | Sequence[int], *, method: Method = "max") -> Pool2dCall:
-    """Pooling over windows that lie side by side: ``max_pool2d`` or ``avg_pool2d`` of :mod:`torch.nn.functional`.
+    """Pooling over windows that lie side by side: PyTorch's ``max_pool2d`` or ``avg_pool2d``.
 
     That is, for windows of ``kernel_h`` rows and ``kernel_w`` columns::
 

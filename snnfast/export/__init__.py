@@ -1,4 +1,7 @@
-"""Trained networks for machines without Python: :func:`export_c` writes plain C, :class:`Step` is for other tools."""
+"""Trained networks for machines without Python.
+
+:func:`snnfast.export_c` writes plain C. :class:`snnfast.export.Step` is for ``torch.export``, ONNX and AOTInductor.
+"""
 
 from .source import Layer
 from .step import Step

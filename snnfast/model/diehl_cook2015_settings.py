@@ -263,11 +263,11 @@ def for_dataset(
     presentations: int | None = None,
     **changes: Any,
 ) -> Settings:
-    """The settings called ``name`` as they suit the images of a data set; other arguments as of :func:`preset`.
+    """The settings called ``name`` as they suit the images of a data set; other arguments are those of ``preset``.
 
     Args:
         dataset: "digits" or "mnist".
-        name: see :func:`preset`.
+        name: see ``preset``.
         neurons: excitatory neurons.
         presentations: images that training will present; two epochs of the data set if None.
         **changes: see :func:`change`.

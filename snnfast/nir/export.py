@@ -38,7 +38,7 @@ def to_nir(net: nn.Module, input_shape: Sequence[int], *, dt: float, scheme: str
         net: the network.
         input_shape: of a sample, without steps and batch.
         dt: seconds a step.
-        scheme: ``"euler"`` or ``"exponential"``; see :mod:`snnfast.nir.scheme`.
+        scheme: ``"euler"`` or ``"exponential"``: ``decay`` is ``1 - dt / tau`` or ``exp(-dt / tau)``.
 
     Raises:
         ImportError: without the package ``nir``.

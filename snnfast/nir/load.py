@@ -34,7 +34,7 @@ def from_nir(graph: Any, *, dt: float | None = None, scheme: str | None = None) 
         graph: with one input and one output.
         dt: seconds a step; None takes what :func:`to_nir` has kept. Graphs of other tools do not say it; of those whose
             tool counts time in steps it is 1.
-        scheme: ``"euler"`` or ``"exponential"``, likewise; see :mod:`snnfast.nir.scheme`.
+        scheme: ``"euler"`` or ``"exponential"``, likewise: ``decay`` is ``1 - dt / tau`` or ``exp(-dt / tau)``.
 
     Raises:
         ImportError: without the package ``nir``.

@@ -136,7 +136,8 @@ class SpikeProp(nn.Module):
     def untracked(self, t: Tensor) -> tuple[Tensor, Pull]:
         """Spike times ``[B, O]`` and a function for their gradients, without autograd.
 
-        See :func:`snnfast.ops.spikeprop.untracked`.
+        The function takes the gradient of the times, and whether that of ``t`` is wanted. It returns the gradients of
+        ``t`` and of the weights.
         """
         w, d = self.effective()
         return untracked(t, w, d, **self._constants())

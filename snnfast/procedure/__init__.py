@@ -1,7 +1,7 @@
 """Training procedures, each a call: ``snnfast.procedure.stbp("mnist", root="data")`` trains and returns a result.
 
 A procedure takes a data set, what is to differ from the settings of docs/results.md, and where to keep what; see
-:meth:`snnfast.procedure.run.Procedure.__call__`. The command ``snnfast train`` has the same ones.
+:class:`Procedure`. The command ``snnfast train`` has the same ones.
 """
 
 from .ann import AnnOfDiehl2015, AnnOfSengupta2019

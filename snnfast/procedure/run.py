@@ -358,7 +358,7 @@ class Procedure(ABC, Generic[S]):
         progress: bool | None = None,
         **where: Any,
     ) -> repeats.Repeats:
-        """Trains anew for every seed and fold; see :func:`snnfast.procedure.repeats.repeat`.
+        """Trains anew for every seed and fold; ``out / "results.json"`` is written after each.
 
         ``where`` are ``root``, ``download`` and ``device`` of :meth:`train`.
         """

@@ -1,7 +1,7 @@
 """The ops in plain PyTorch, with the same signatures: the test oracle, the documentation and the third backend.
 
 A file of this package holds the equation of an op and nothing else; its arguments, checked, are the call of the same
-name in :mod:`snnfast.calls`.
+name in ``snnfast.calls``.
 """
 
 from importlib import import_module

@@ -19,7 +19,7 @@ from snnfast.procedure import PROCEDURES, conversion, stdp
 
 app = typer.Typer(
     name="snnfast",
-    help="Spiking neural networks with fused kernels: train a procedure, see what runs, measure.",
+    help="Spiking neural networks with fused kernels: train, convert, measure, and see what runs.",
     no_args_is_help=True,
     add_completion=False,
 )
@@ -40,7 +40,7 @@ app.command("convert")(command(conversion.Settings, procedures.convert, defaults
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for figures and table.")] = Path("snnfast-demo"),
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:

@@ -30,13 +30,11 @@ Root = Annotated[
     ),
 ]
 Download = Annotated[bool, typer.Option(help="Download the data set into --data.")]
-Resume = Annotated[bool, typer.Option(help="Go on from what is in --out.")]
+Resume = Annotated[bool, typer.Option(help="Continue the run in --out.")]
 Device = Annotated[
     str, typer.Option(help="auto (the faster one: see snnfast info), cpu, cuda or cuda:N.")
 ]
-Threads = Annotated[
-    int | None, typer.Option(min=1, help="CPU threads; PyTorch's choice if left out.")
-]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: PyTorch's choice.")]
 
 
 def command(

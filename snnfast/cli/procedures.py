@@ -26,7 +26,8 @@ from snnfast.procedure.run import CHECKPOINT, Procedure
 from snnfast.processes import together
 
 Out = Annotated[
-    Path | None, typer.Option(help="Folder of results; one in runs/ that says what if left out.")
+    Path | None,
+    typer.Option(help="Folder of results; default: a folder in runs/ named after the settings."),
 ]
 
 
@@ -37,7 +38,8 @@ def training(procedure: Procedure[Any]) -> Callable[..., None]:
         given: dict[str, Any],
         *,
         seeds: Annotated[
-            int | None, typer.Option(min=1, help="Train anew for so many seeds, show the mean.")
+            int | None,
+            typer.Option(min=1, help="Train once for each of N seeds and show the mean."),
         ] = None,
         data: Root = None,
         download: Download = False,
@@ -48,7 +50,8 @@ def training(procedure: Procedure[Any]) -> Callable[..., None]:
             Path | None, typer.Option(help="Start from the weights of this checkpoint.")
         ] = None,
         monitor: Annotated[
-            bool, typer.Option("--monitor", help="Count spikes and operations of what was trained.")
+            bool,
+            typer.Option("--monitor", help="Count spikes and operations of the trained network."),
         ] = False,
     ) -> None:
         settings = procedure.preset(**given)
@@ -87,7 +90,7 @@ def convert(
     download: Download = False,
     device: Device = "auto",
     out: Annotated[
-        Path | None, typer.Option(help="Folder of results; RUN/<method> if left out.")
+        Path | None, typer.Option(help="Folder of results; default: RUN/<method>.")
     ] = None,
     resume: Resume = False,
 ) -> None:

@@ -33,21 +33,21 @@ class AnnSettings(ClassifierSettings):
         "norm and max pooling.",
         choices=NETWORKS,
     )
-    width: float = option(1.0, "Of vgg16: channels and hidden neurons times this.", above=0)
+    width: float = option(1.0, "vgg16: factor on the channels and hidden neurons.", above=0)
     hidden: tuple[int, ...] | None = option(
         None,
-        "Of vgg16: neurons of a fully connected layer before the last one; give it again for another, or 0 for none. "
-        "None: 4096 and 4096, times the width.",
+        "vgg16: neurons of a fully connected layer before the last; repeat for more layers, 0 for none. "
+        "Default: 4096 and 4096, times the width.",
         least=0,
     )
-    pooling: str = option("average", "Of vgg16: average or max.", choices=("average", "max"))
+    pooling: str = option("average", "vgg16: average or max.", choices=("average", "max"))
     batch_norm: bool = option(
         False,
-        "Of vgg16 and resnet20: batch norm after convolutions; in vgg16 instead of dropout there.",
+        "vgg16 and resnet20: batch norm after convolutions; in vgg16 it replaces the dropout there.",
     )
     dropout: float = option(
         0.0,
-        "Probability of dropout; VGG16 has 0.2 after convolutions and this after fully connected layers.",
+        "Probability of dropout; VGG16 uses it after fully connected layers, and 0.2 after convolutions.",
         least=0,
         below=1,
     )

@@ -41,31 +41,31 @@ class SpikepropSettings(FoldedSettings):
         own=True,
     )
     code: str = option("population", "population or latency.", choices=CODES)
-    fields: int = option(12, "Neurons a feature of the population code.", least=1)
+    fields: int = option(12, "Neurons for each feature in the population code.", least=1)
     beta: float = option(
         1.5,
-        "The larger, the narrower the fields of the population code; 1.5 in the paper.",
+        "Larger means narrower fields in the population code; 1.5 in the paper.",
         above=0,
     )
-    span: float = option(10.0, "Latest input spike.", above=0)
+    span: float = option(10.0, "Time of the latest input spike, ms.", above=0)
     threshold: float | None = option(
-        None, "Values up to it do not fire in the latency code; None: all fire."
+        None, "Latency code: values up to this do not fire; default: all fire."
     )
     bias: int = option(1, "Inputs that always fire at 0.", least=0)
-    hidden: tuple[int, ...] = option(
-        (10,), "Hidden neurons; give it again for another layer.", least=1
-    )
+    hidden: tuple[int, ...] = option((10,), "Hidden neurons; repeat for more layers.", least=1)
     terminals: int = option(
-        16, "Synapses of a connection, with delays 1 ... terminals; one alone has none.", least=1
+        16,
+        "Synapses for each connection, with delays of 1 ms, 2 ms, ...; a single one has no delay.",
+        least=1,
     )
-    tau: float = option(7.0, "Time constant of the potentials in ms.", above=0)
-    t_max: float = option(40.0, "End of the observation.", above=0)
+    tau: float = option(7.0, "Time constant of the potentials, ms.", above=0)
+    t_max: float = option(40.0, "End of the observation, ms.", above=0)
     low: float = option(
-        -0.5, "First weights are drawn from U(low, 1), then scaled for each neuron; see --fire-at."
+        -0.5, "Draw initial weights from U(low, 1), then scale them for each neuron; see --fire-at."
     )
     fire_at: tuple[float, float] = option(
         (9.0, 14.0),
-        "When neurons of the first layer and outputs fire on average before training, layers between them in between.",
+        "Mean firing times, ms, of the first layer and of the outputs before training; other layers fire in between.",
     )
     slope_min: float = option(
         0.05, "Least slope in the gradient, in units of threshold / tau.", least=0
@@ -78,21 +78,25 @@ class SpikepropSettings(FoldedSettings):
     )
     targets: tuple[float, float] = option(
         (12.0, 16.0),
-        "Times wanted of the class's output and of the others, for the squared error; of XOR's one output for true "
-        "and for false.",
+        "Squared error: target times of the right output and of the others; for XOR's one output those for true "
+        "and false.",
     )
-    copies: int = option(1, "Copies of each sample that make the training part.", least=1)
+    copies: int = option(1, "How often each sample is in the training part.", least=1)
     noise: float = option(
-        0.0, "Deviation of noise on the features of each copy, as a share of their range.", least=0
+        0.0,
+        "Standard deviation of noise on the features of each copy, as a share of their range.",
+        least=0,
     )
     jitter: float = option(
-        0.0, "Deviation of noise on input times in ms, anew for each sample and epoch.", least=0
+        0.0,
+        "Standard deviation of noise on the input times, ms, drawn anew for each sample and epoch.",
+        least=0,
     )
-    shift: int = option(0, "Moves images by up to so many pixels, anew in each epoch.", least=0)
+    shift: int = option(0, "Move images by up to this many pixels, anew in each epoch.", least=0)
     epochs: int = option(30, "Passes over the training data.", least=0)
-    batch_size: int = option(20, "Samples a step.", least=1)
-    lr: float = option(0.01, "Adam's first learning rate.", above=0)
-    cosine: bool = option(True, "Take the learning rate to 0 along a cosine, or keep it.")
+    batch_size: int = option(20, "Samples in each step.", least=1)
+    lr: float = option(0.01, "Adam's initial learning rate.", above=0)
+    cosine: bool = option(True, "Lower the learning rate to 0 along a cosine.")
 
     def __post_init__(self) -> None:
         super().__post_init__()

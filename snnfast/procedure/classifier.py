@@ -29,23 +29,23 @@ class ClassifierSettings(Settings):
         own=True,
     )
     epochs: int = option(20, "Epochs; also the length of the schedule.", least=0)
-    batch_size: int = option(100, "Images a step.", least=1)
+    batch_size: int = option(100, "Images in each step.", least=1)
     optimizer: str = option("adam", "adam, or sgd with momentum 0.9.", choices=("adam", "sgd"))
-    nesterov: bool = option(False, "Of sgd: Nesterov's momentum.")
+    nesterov: bool = option(False, "sgd: use Nesterov's momentum.")
     weight_decay: float = option(
-        0.0, "Part of every parameter that is added to its gradient.", least=0
+        0.0, "Share of each parameter that is added to its gradient.", least=0
     )
     label_smoothing: float = option(
-        0.0, "Part of a label that is spread over all classes.", least=0, below=1
+        0.0, "Share of a label that is spread over all classes.", least=0, below=1
     )
     lr: float = option(1e-3, "Largest learning rate.", above=0)
     schedule: str = option(
         "cosine",
-        "Of the learning rate, which holds for an epoch: cosine to 0; one-cycle, from lr / 25 up, then to nearly 0.",
+        "Learning rate of an epoch: cosine falls to 0; one-cycle rises from lr / 25, then falls to nearly 0.",
         choices=("cosine", "one-cycle"),
     )
     warm_up: float = option(
-        0.3, "Of one-cycle: part of the epochs in which the rate goes up.", above=0, below=1
+        0.3, "one-cycle: share of the epochs in which the rate rises.", above=0, below=1
     )
     precision: str = option(
         "float32",
@@ -53,12 +53,14 @@ class ClassifierSettings(Settings):
         choices=("float32", "bfloat16"),
     )
     crop: int = option(
-        0, "Augmentation: pixels of black border, before images are cut to their size.", least=0
+        0,
+        "Augmentation: width of a black border, in pixels; images are then cropped at random to their size.",
+        least=0,
     )
-    shift: float = option(0.0, "Augmentation: pixels, up to which images are shifted.", least=0)
-    rotate: float = option(0.0, "Augmentation: degrees, up to which they are rotated.", least=0)
-    scale: float = option(0.0, "Augmentation: fraction, up to which they are scaled.", least=0)
-    flip: bool = option(False, "Augmentation: every second image on average is mirrored.")
+    shift: float = option(0.0, "Augmentation: shift images by up to this many pixels.", least=0)
+    rotate: float = option(0.0, "Augmentation: rotate images by up to this many degrees.", least=0)
+    scale: float = option(0.0, "Augmentation: scale images by up to this fraction.", least=0)
+    flip: bool = option(False, "Augmentation: mirror half of the images, at random.")
 
     def __post_init__(self) -> None:
         super().__post_init__()

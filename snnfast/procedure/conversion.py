@@ -41,31 +41,37 @@ class Settings(Options):
         "How thresholds are chosen: max, percentile, spikenorm or qcfs.",
         choices=METHODS,
     )
-    percentile: float = option(99.9, "Of the activations.", above=0, most=100)
-    per_channel: bool = option(False, "A threshold for every channel (max, percentile).")
+    percentile: float = option(
+        99.9, "percentile: which percentile of the activations.", above=0, most=100
+    )
+    per_channel: bool = option(False, "One threshold for each channel (max, percentile).")
     steps: tuple[int, ...] = option(
-        STEPS, "Score after so many steps; give it again for more, increasing.", least=1
+        STEPS, "Score after this many steps; repeat for more, increasing.", least=1
     )
     reset: str = option("soft", "soft (subtracts the threshold) or hard.")
     encoder: str = option(
         "constant", "constant current, poisson spikes, or saturating ones (values beyond 1)."
     )
-    initial_membrane: float = option(0.5, "Before the first step, as a part of the threshold.")
-    scaling_factor: float = option(
-        1.0, "Thresholds of spikenorm, as a part of the largest current."
+    initial_membrane: float = option(
+        0.5, "Membrane before the first step, as a share of the threshold."
     )
-    calibration_steps: int = option(100, "Steps of the run of spikenorm.", least=1)
+    scaling_factor: float = option(1.0, "spikenorm: thresholds, as a share of the largest current.")
+    calibration_steps: int = option(100, "spikenorm: steps of its run.", least=1)
     calibration_images: int | None = option(
-        None, "Training images that choose thresholds, drawn at random; all if left out.", least=1
+        None,
+        "How many training images choose the thresholds, drawn at random; default: all.",
+        least=1,
     )
-    levels: int = option(4, "Levels that qcfs quantises to.", least=1)
-    epochs: int = option(1, "Epochs of fine-tuning for qcfs.")
-    lr: float = option(1e-3, "Learning rate of this fine-tuning.")
-    batch_size: int = option(100, "Images at once; spikenorm calibrates on one batch.", least=1)
+    levels: int = option(4, "qcfs: levels to quantise to.", least=1)
+    epochs: int = option(1, "qcfs: epochs of fine-tuning.")
+    lr: float = option(1e-3, "qcfs: learning rate of the fine-tuning.")
+    batch_size: int = option(
+        100, "Images in each batch; spikenorm calibrates on one batch.", least=1
+    )
     images: int | None = option(
-        None, "Score so many held-out images, evenly spaced; all if left out.", least=1
+        None, "Score this many held-out images, evenly spaced; default: all.", least=1
     )
-    seed: int = option(0, "Seed of everything random.")
+    seed: int = option(0, "Seed of all random numbers.")
     validate: bool = option(False, "Score the validation split of a run with --validate.")
 
     def __post_init__(self) -> None:

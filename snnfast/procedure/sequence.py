@@ -34,31 +34,29 @@ class SequenceSettings(Settings):
 
     dataset: str = option(
         "adding",
-        "adding, xor or copy, made by the program; smnist, MNIST by rows, or psmnist, permuted MNIST by pixels; or "
-        f"your own sequences, frames of events, or images, by rows: {SOURCES}.",
+        "adding, xor or copy (generated); smnist (MNIST by rows) or psmnist (permuted MNIST by pixels); or your own "
+        f"sequences, frames of events, or images, by rows: {SOURCES}.",
         choices=(*MADE, *IMAGES),
         flag="--task --dataset",
         own=True,
     )
-    num_steps: int = option(100, "Steps of a sequence that is made.", least=10, flag="--steps")
-    samples: int = option(20000, "Training sequences that are made.", least=1)
-    hidden: tuple[int, ...] = option(
-        (192,), "Neurons of a layer; give it again for another layer.", least=1
-    )
+    num_steps: int = option(100, "Steps of a generated sequence.", least=10, flag="--steps")
+    samples: int = option(20000, "How many training sequences to generate.", least=1)
+    hidden: tuple[int, ...] = option((192,), "Neurons of a layer; repeat for more layers.", least=1)
     neuron: str = option("adlif", "lif, alif or adlif.", choices=NEURONS)
-    recurrent: bool = option(True, "Whether the spikes of a layer come back to it.")
+    recurrent: bool = option(True, "Feed the spikes of a layer back to it.")
     max_delay: float = option(
-        0.0, "Longest of the learned delays of spikes that come back, in steps.", least=0
+        0.0, "Longest learned delay of the spikes that are fed back, in steps.", least=0
     )
     readout: str = option("last", "last, max or mean membrane.", choices=tuple(READOUTS))
     tau: float = option(20.0, "Time constant of lif and alif, in steps.", least=1)
     tau_out: float = option(5.0, "Time constant of the readout, in steps.", least=1)
     surrogate: str = option("fast_sigmoid", "Surrogate gradient of the spikes.", choices=SURROGATES)
-    gain: float = option(20.0, "Scale of the first weights of the inputs.", above=0)
+    gain: float = option(20.0, "Factor on the initial input weights.", above=0)
     epochs: int = option(50, "Epochs; also the length of the learning rate's cosine.", least=0)
-    batch_size: int = option(64, "Sequences a step.", least=1)
-    lr: float = option(3e-3, "Adam's first learning rate.", above=0)
-    clip: float = option(1.0, "Largest norm of a gradient; longer ones are cut.", above=0)
+    batch_size: int = option(64, "Sequences in each step.", least=1)
+    lr: float = option(3e-3, "Adam's initial learning rate.", above=0)
+    clip: float = option(1.0, "Clip gradients to this norm.", above=0)
 
 
 class Sequence(Procedure[SequenceSettings]):

@@ -138,9 +138,9 @@ class Settings(Options):
 
     dataset: str = option("digits", "Data set.")
     epochs: int = option(20, "Passes over the training data.", least=0)
-    seed: int = option(0, "Seed of everything random, the first of --seeds.")
+    seed: int = option(0, "Seed of all random numbers; the first one with --seeds.")
     validate: bool = option(
-        False, "Train without the validation part, and score that instead of the test part."
+        False, "Hold out the validation part and score it instead of the test part."
     )
 
 
@@ -149,10 +149,10 @@ class FoldedSettings(Settings):
     """Settings of procedures for data sets so small that they are cross-validated."""
 
     folds: int | None = option(
-        None, "Cross-validate on so many folds, every seed on its own.", least=2
+        None, "Cross-validate on this many folds, cut anew for each seed.", least=2
     )
     fold: int = option(0, "The fold that is held out.", least=0, command=False)
-    split_seed: int = option(0, "Seed of the cut into folds.", command=False)
+    split_seed: int = option(0, "Seed of the folds.", command=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()

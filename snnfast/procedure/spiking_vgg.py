@@ -23,7 +23,7 @@ class SpikingVggSettings(ClassifierSettings):
     name = "spiking_vgg"
 
     num_steps: int = option(4, "Time steps per image.", least=1, flag="--steps")
-    width: float = option(1.0, "Channels, 64 to 256, times this.", above=0)
+    width: float = option(1.0, "Factor on the channels, which are 64 to 256.", above=0)
 
 
 class SpikingVgg(Classifier[SpikingVggSettings]):

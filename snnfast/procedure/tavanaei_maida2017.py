@@ -46,30 +46,30 @@ class BpStdpSettings(FoldedSettings):
         own=True,
     )
     encoding: str = option(
-        "regular", "regular or bernoulli spikes of the inputs.", choices=tuple(ENCODINGS)
+        "regular", "Input spikes: regular or bernoulli.", choices=tuple(ENCODINGS)
     )
     num_steps: int = option(50, "Steps of a presentation.", least=1, flag="--steps")
     scale: float = option(2.0, "Intensity that fires in every step.", above=0)
-    hidden: tuple[int, ...] = option(
-        (100,), "Hidden neurons; give it again for another layer.", least=1
-    )
+    hidden: tuple[int, ...] = option((100,), "Hidden neurons; repeat for more layers.", least=1)
     std: tuple[float, ...] = option(
-        (1.0,), "Standard deviation of the first weights; again for each layer.", least=0
+        (1.0,),
+        "Standard deviation of the initial weights; one for all layers, or repeat for each layer.",
+        least=0,
     )
     epsilon: int = option(4, "Steps that a window reaches back.", least=1)
     beta: float = option(
-        250.0, "Rate at which the output of the class should fire, Hz.", least=0, most=1000
+        250.0, "Rate at which the right output should fire, Hz.", least=0, most=1000
     )
     update: str = option(
         "step",
         "When the weights change: in every step, as in the paper, or after each sequence.",
         choices=("step", "sequence"),
     )
-    shift: int = option(0, "Moves images by up to so many pixels, anew in each epoch.", least=0)
+    shift: int = option(0, "Move images by up to this many pixels, anew in each epoch.", least=0)
     epochs: int = option(20, "Passes over the training data.", least=0)
     batch_size: int = option(1, "Samples that see the same weights.", least=1)
-    lr: float = option(0.0005, "First learning rate.", above=0)
-    cosine: bool = option(True, "Take the learning rate to 0 along a cosine, or keep it.")
+    lr: float = option(0.0005, "Initial learning rate.", above=0)
+    cosine: bool = option(True, "Lower the learning rate to 0 along a cosine.")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -37,8 +37,8 @@ class StbpSettings(Settings):
     )
     hidden: tuple[int, ...] | None = option(
         None,
-        "Fully connected network with so many hidden neurons; give it again for another layer. "
-        "None: the convolutional network.",
+        "Fully connected network with this many hidden neurons; repeat for more layers. "
+        "Default: the convolutional network.",
         least=1,
     )
     num_steps: int = option(
@@ -46,11 +46,11 @@ class StbpSettings(Settings):
     )
     encoding: str = option("bernoulli", "bernoulli or direct.", choices=("bernoulli", "direct"))
     epochs: int = option(20, "Epochs; also the length of the learning rate's cosine to 0.", least=0)
-    batch_size: int = option(100, "Images a step.", least=1)
-    lr: float = option(1e-3, "Adam's first learning rate.", above=0)
-    shift: float = option(0.0, "Augmentation: pixels, up to which images are shifted.", least=0)
-    rotate: float = option(0.0, "Augmentation: degrees, up to which they are rotated.", least=0)
-    scale: float = option(0.0, "Augmentation: fraction, up to which they are scaled.", least=0)
+    batch_size: int = option(100, "Images in each step.", least=1)
+    lr: float = option(1e-3, "Adam's initial learning rate.", above=0)
+    shift: float = option(0.0, "Augmentation: shift images by up to this many pixels.", least=0)
+    rotate: float = option(0.0, "Augmentation: rotate images by up to this many degrees.", least=0)
+    scale: float = option(0.0, "Augmentation: scale images by up to this fraction.", least=0)
     precision: str = option(
         "float32",
         "float32, or bfloat16 for products and convolutions; membranes stay float32.",

@@ -16,8 +16,6 @@ from torch import Tensor, nn
 
 from snnfast.nn import Time, like
 
-torch.manual_seed(0)
-
 # %%
 # A neuron by its old name
 # ------------------------
@@ -63,10 +61,11 @@ def leaky(x: Tensor, beta: float) -> Tensor:
     return torch.stack(spikes)
 
 
+torch.manual_seed(0)
 x = torch.rand(100, 32, 512)
 layer = like("snntorch.Leaky", beta=0.9)
 same = (layer(x) == leaky(x, 0.9)).float().mean()
-print(f"{same:.4%} of {x.numel():,} spikes are the same")
+print(f"{same:.2%} of {x.numel():,} spikes are the same")
 
 # %%
 # Both compute the same sum in another order, so a membrane within rounding of the threshold may

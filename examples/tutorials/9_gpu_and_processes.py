@@ -109,7 +109,7 @@ def train(file: str) -> None:
     net = nn.parallel.DistributedDataParallel(net)
     optimizer = torch.optim.Adam(net.parameters(), lr=2e-3)
     losses = []
-    for _ in range(3):
+    for _ in range(6):
         for batch in torch.randperm(len(images)).split(64)[:-1]:
             mine = batch[rank::size]
             rates = net(images[mine].expand(8, -1, -1, -1, -1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -16,26 +16,11 @@ from snnfast import check, ops, surrogate
 from snnfast.backend import BackendWarning
 
 from .port import Library, Memo, Port, as_number, refuse
+from .sinabs_functions import SpikeFunction, gradient_of, reset_arguments, spikes_a_step
 
 __all__ = ["SINABS"]
 
 OF_THE_NEXT = "record_states=True records states of the step after, before their reset"
-
-
-class SpikeFunction:
-    """Spikes at the threshold with one of Sinabs' surrogate gradients, which look at membrane and threshold."""
-
-    def __init__(self, gradient: Callable[[Tensor, Any], Tensor], threshold: Any) -> None:
-        self.gradient, self.threshold = gradient, threshold
-
-    def __call__(self, u: Tensor) -> Tensor:
-        """Spikes of ``u = h - v_threshold``."""
-        return surrogate.spike(u, self)
-
-    def derivative(self, u: Tensor) -> Tensor:
-        """``ds/du`` at ``u``."""
-        threshold = torch.as_tensor(self.threshold, dtype=u.dtype, device=u.device)
-        return self.gradient(u + threshold, threshold)
 
 
 class _Neuron(Port, ABC):
@@ -52,29 +37,24 @@ class _Neuron(Port, ABC):
     record_states: bool
     surrogate_grad_fn: Any
     spike_threshold: Any
-    reset_to: dict[str, Any]
+    spike_fn: Any
+    reset_fn: Any
+    min_v_mem: Any
+    most: float  # spikes of a neuron in a step
+    reset_to: dict[str, Any] | None  # as arguments of an op; None: no op resets so
     gradient: surrogate.Surrogate | None
 
     def __init__(self, where: str, original: Any, memo: Memo) -> None:
-        if original.min_v_mem is not None:
-            refuse(where, "min_v_mem bounds its membrane from below after every step")
-        if self._most(original) is None:
-            refuse(
-                where,
-                f"its spike_fn {original.spike_fn} is not one of Sinabs', or not for this layer",
-            )
+        most = spikes_a_step(original.spike_fn)
+        if most is None:
+            refuse(where, f"its spike_fn {original.spike_fn} is not one of Sinabs'")
+        self.most = most
         squeezed = ("batch_size", "num_timesteps") if hasattr(original, "squeeze_init") else ()
         super().__init__(original, memo, (*self.names, *squeezed))
         self.squeezed = bool(squeezed)
         if self.squeezed:
             self.time_dim = None
         self.recordings: dict[str, Tensor] = {}
-
-    @staticmethod
-    def _most(original: Any) -> float | None:
-        """How many times a neuron may fire in a step; None: of a function without an equal."""
-        name = getattr(original.spike_fn, "__name__", "")
-        return 1 if original.spike_fn is None or name == "SingleSpike" else None
 
     def reset(self) -> None:
         """Forgets the states: the next call starts at rest, with any batch size."""
@@ -168,32 +148,34 @@ class _Neuron(Port, ABC):
             gradient = (
                 SpikeFunction(self.surrogate_grad_fn, threshold) if wanted else surrogate.atan()
             )
-        return {"v_threshold": threshold, "surrogate": gradient} | self.reset_to
+        return {"v_threshold": threshold, "surrogate": gradient} | (self.reset_to or {})
 
+    def _why_each_step(self) -> str:
+        """Why every step runs by Sinabs' own functions; nothing where an op does the same."""
+        if self.min_v_mem is not None:
+            return "no kernel has min_v_mem"
+        if self.reset_to is None:
+            return f"no kernel resets by {self.reset_fn}"
+        if self.most != 1 and self.reset_to["v_reset"] is not None:
+            return "no kernel fires several times in a step and resets to a value"
+        if self.most != 1 and torch.is_grad_enabled():
+            return "the gradient of several spikes a step is Sinabs' own"
+        return ""
 
-def _reset(where: str, original: Any, threshold: Any) -> dict[str, Any]:
-    """The arguments of an op for Sinabs' ``reset_fn``."""
-    function = original.reset_fn
-    kind = type(function).__name__
-    if kind == "MembraneReset":
-        if function.reset_value != 0:
-            refuse(where, "its MembraneReset adds reset_value to every membrane, fired or not")
-        return {"v_reset": 0.0, "detach_reset": True}
-    if kind != "MembraneSubtract":
-        refuse(where, f"its reset_fn {kind} is not one of Sinabs'")
-    taken = function.subtract_value
-    if taken is not None and not bool((torch.as_tensor(taken) == threshold).all()):
-        refuse(
-            where,
-            f"it fires at {threshold} and takes off {taken}; here a reset takes off the threshold",
+    def _fire(self, h: Tensor, threshold: Any) -> tuple[Tensor, Tensor]:
+        """Spikes and membranes of one step, by Sinabs' own functions."""
+        spikes: Tensor = self.spike_fn.apply(h, threshold, self.surrogate_grad_fn)
+        v: Tensor = self.reset_fn(spikes, {"v_mem": h}, threshold)["v_mem"]
+        if self.min_v_mem is not None:
+            v = functional.relu(v - self.min_v_mem) + self.min_v_mem
+        return spikes, v
+
+    def _warn(self, why: str) -> None:
+        warnings.warn(
+            f"{type(self).__name__} runs in plain PyTorch, which is slow: {why}",
+            BackendWarning,
+            stacklevel=3,
         )
-    return {"v_reset": None, "detach_reset": False}
-
-
-def _gradient(where: str, function: Any) -> surrogate.Surrogate | None:
-    """The kernels' equal of a surrogate gradient, or None: the reference runs Sinabs' own."""
-    plain = type(function).__name__ == "Gaussian" and function.mu == 0 and function.grad_scale == 1
-    return surrogate.gaussian(1 / (math.sqrt(2) * function.sigma)) if plain else None
 
 
 class LIF(_Neuron):
@@ -201,7 +183,7 @@ class LIF(_Neuron):
 
     Several spikes a step (``MultiSpike``, ``MaxSpike``) are one call of an op without gradients. With them every step
     runs Sinabs' own function, whose gradient looks at the whole membrane, where the kernels' does at the nearest
-    multiple of the threshold.
+    multiple of the threshold. So does what no kernel has: ``min_v_mem``, resets by another value than the threshold.
     """
 
     kept = ("v_mem", "i_syn")
@@ -211,31 +193,15 @@ class LIF(_Neuron):
         time = ("alpha_mem", "alpha_syn") if original.train_alphas else ("tau_mem", "tau_syn")
         states = [n for n in self.kept if n in original._buffers]
         settings = ("spike_threshold", "min_v_mem", "norm_input", "train_alphas", "record_states")
-        self.names = (*time, *states, *settings, "surrogate_grad_fn", *self.names)
+        functions = ("spike_fn", "reset_fn", "surrogate_grad_fn")
+        self.names = (*time, *states, *settings, *functions, *self.names)
         super().__init__(where, original, memo)
         self.fires = original.spike_fn is not None
         if self.fires:
-            self.reset_to = _reset(where, original, self.spike_threshold)
-            self.gradient = _gradient(where, original.surrogate_grad_fn)
-            self.spike_fn, self.most = original.spike_fn, self._most(original) or 1
-            if self.most != 1 and self.reset_to["v_reset"] is not None:
-                refuse(
-                    where,
-                    "it fires several times a step and resets to a value; MembraneSubtract() has an equal",
-                )
-
-    @staticmethod
-    def _most(original: Any) -> float | None:
-        function = original.spike_fn
-        name = getattr(function, "__name__", type(function).__name__)
-        most = getattr(function, "max_num_spikes_per_bin", None)
-        known = {
-            "NoneType": 1,
-            "SingleSpike": 1,
-            "MultiSpike": math.inf,
-            "MaxSpike": most or math.inf,
-        }
-        return known.get(name)
+            self.reset_to = reset_arguments(where, original.reset_fn, self.spike_threshold)
+            self.gradient = gradient_of(original.surrogate_grad_fn)
+        elif self.min_v_mem is not None:
+            refuse(where, "min_v_mem bounds its membrane from below after every step")
 
     def _leak(self, x: Tensor) -> dict[str, Any]:
         decay = self._alpha("mem", x) if self.leaks else 1.0
@@ -251,7 +217,8 @@ class LIF(_Neuron):
         if not self.fires:
             out, *states = (ops.cubali if current else ops.li)(x, v, **leak, **current)
             v_seq = out
-        elif self.most != 1 and torch.is_grad_enabled():
+        elif why := self._why_each_step():
+            self._warn(why)
             out, *states, v_seq = self._each_step(x, v, leak, current)
         else:
             firing = self._firing(as_number(self.spike_threshold, x))
@@ -272,13 +239,7 @@ class LIF(_Neuron):
     def _each_step(
         self, x: Tensor, v: Tensor | None, leak: dict[str, Any], current: dict[str, Any]
     ) -> list[Tensor]:
-        """Spikes, the last states, and membranes, by Sinabs' spike function."""
-        warnings.warn(
-            f"{type(self).__name__} runs in plain PyTorch, which is slow: the gradient of several spikes a step is "
-            "Sinabs' own",
-            BackendWarning,
-            stacklevel=2,
-        )
+        """Spikes, the last states, and membranes, by Sinabs' own functions."""
         decay, decay_syn = leak["decay"], current.get("decay_syn", 0.0)
         gain = 1 - decay if leak["decay_input"] else 1.0
         rest = x.new_zeros(x.shape[1:], dtype=check.state_dtype(x.dtype))
@@ -287,9 +248,7 @@ class LIF(_Neuron):
         all_spikes, v_seq = [], []
         for now in x:
             i = decay_syn * i + (now + back)
-            h = decay * v + gain * i
-            spikes = self.spike_fn.apply(h, self.spike_threshold, self.surrogate_grad_fn)
-            v = h - spikes * self.spike_threshold
+            spikes, v = self._fire(decay * v + gain * i, self.spike_threshold)
             back = self._back(spikes, decay_syn if current else 1.0)
             all_spikes.append(spikes)
             v_seq.append(v)
@@ -372,12 +331,14 @@ class ALIF(_Neuron):
 
     Sinabs gives the threshold no gradient where it is compared with the membrane, and takes the adapted one off in a
     reset. No kernel does that over time, so with gradients, with such a reset and with recurrent connections every
-    step is a call of :func:`snnfast.ops.lif`; else all steps are one of :func:`snnfast.ops.alif`.
+    step is a call of :func:`snnfast.ops.lif`; else all steps are one of :func:`snnfast.ops.alif`. Several spikes a
+    step, ``min_v_mem`` and resets by another value run by Sinabs' own functions.
     """
 
     names = (
         *("v_mem", "b", "spike_threshold", "b0", "adapt_scale", "min_v_mem"),
-        *("norm_input", "train_alphas", "record_states", "surrogate_grad_fn"),
+        *("norm_input", "train_alphas", "record_states"),
+        *("spike_fn", "reset_fn", "surrogate_grad_fn"),
     )
     kept = ("v_mem", "b", "spike_threshold")
     adapt_scale: Any
@@ -397,16 +358,20 @@ class ALIF(_Neuron):
         self.names = (*self.names, f"{kind}_mem", f"{kind}_adapt", *recurrent)
         super().__init__(where, original, memo)
         self.recurrent = bool(recurrent)
-        self.reset_to = _reset(where, original, self.b0)
-        takes = getattr(original.reset_fn, "subtract_value", None)
-        self.takes_adapted = self.reset_to["v_reset"] is None and takes is None
-        self.gradient = _gradient(where, original.surrogate_grad_fn)
+        self.reset_to = reset_arguments(where, original.reset_fn, self.b0)
+        soft = self.reset_to is not None and self.reset_to["v_reset"] is None
+        self.takes_adapted = soft and original.reset_fn.subtract_value is None
+        self.gradient = gradient_of(original.surrogate_grad_fn)
 
     def scan(self, x: Tensor) -> Tensor:
         rho = self._alpha("adapt", x)
         scale, b0 = as_number(self.adapt_scale, x), as_number(self.b0, x)
         v, b = self._state("v_mem", x), self._state("b", x)
-        each = torch.is_grad_enabled() or self.takes_adapted or self.recurrent
+        why = "no kernel fires several times in a step here" if self.most != 1 else ""
+        why = why or self._why_each_step()
+        if why:
+            self._warn(why)
+        each = bool(why) or torch.is_grad_enabled() or self.takes_adapted or self.recurrent
         run = self._each_step if each else self._at_once
         spikes, v_seq, b = run(x, v, b, rho, scale, b0)
         self._record(v_mem=v_seq)
@@ -431,17 +396,24 @@ class ALIF(_Neuron):
         leak = self._leak(x)
         if b is None:
             b = x.new_zeros(x.shape[1:], dtype=check.state_dtype(x.dtype))
+        own = self.most != 1 or bool(self._why_each_step())
+        decay = leak["decay"]
+        gain = 1 - decay if leak["decay_input"] else 1.0
         all_spikes, v_seq, back = [], [], None
         for now in x:
             threshold = b0 + scale * b
-            firing = self._firing(threshold.detach())
             now = now if back is None else now + back
-            s, v, _ = ops.lif(now.unsqueeze(0), v, **leak, **firing)
-            s = s[0]
-            if self.reset_to["v_reset"] is None:
-                # What the op has taken off is the threshold without its gradient.
-                taken = threshold if self.takes_adapted else b0
-                v = v + s * (threshold.detach() - taken)
+            if own:
+                before = torch.zeros_like(b) if v is None else v
+                s, v = self._fire(decay * before + gain * now, threshold)
+            else:
+                firing = self._firing(threshold.detach())
+                s, v, _ = ops.lif(now.unsqueeze(0), v, **leak, **firing)
+                s = s[0]
+                if firing["v_reset"] is None:
+                    # What the op has taken off is the threshold without its gradient.
+                    taken = threshold if self.takes_adapted else b0
+                    v = v + s * (threshold.detach() - taken)
             b = rho * b + (1 - rho) * s
             back = self.rec_connect(s).reshape(now.shape) if self.recurrent else None
             all_spikes.append(s)

@@ -34,9 +34,9 @@ MISTAKES = (
     ),
     (
         "replace: a reset to a value has a gradient",
-        "snnfast/nn/replacing/sinabs.py",
-        'return {"v_reset": 0.0, "detach_reset": True}',
-        'return {"v_reset": 0.0, "detach_reset": False}',
+        "snnfast/nn/replacing/sinabs_functions.py",
+        'return {"v_reset": 0.0, "detach_reset": True} if',
+        'return {"v_reset": 0.0, "detach_reset": False} if',
     ),
     (
         "replace: what two layers share is copied twice",

@@ -140,6 +140,7 @@ sphinx_gallery_conf = {
 html_theme = "furo"
 html_title = f"snnfast {release}"
 html_static_path = ["_static"]
+html_favicon = "_static/icon.svg"
 html_css_files = ["site.css"]
 html_show_sphinx = False
 pygments_style, pygments_dark_style = "friendly", "monokai"

@@ -36,9 +36,9 @@ class Quiet(SimpleHTTPRequestHandler):
         """Nothing."""
 
 
-def open_page(browser: Browser, size: tuple[int, int], home: str, found: list[str]) -> Page:
+def open_page(browser: Browser, home: str, found: list[str]) -> Page:
     """A tab that writes down what it stumbles over."""
-    page = browser.new_page(viewport={"width": size[0], "height": size[1]})
+    page = browser.new_page()
 
     def tell(what: str) -> None:
         found.append(f"{page.url.removeprefix(home)}: {what}")
@@ -54,11 +54,16 @@ def open_page(browser: Browser, size: tuple[int, int], home: str, found: list[st
     return page
 
 
-def look(page: Page, home: str, name: str, found: list[str]) -> set[str]:
-    """Opens a page; returns its links."""
+def look(page: Page, home: str, name: str, pictures: Path | None, found: list[str]) -> set[str]:
+    """Opens a page and looks at it at every width; returns its links."""
     page.goto(home + name, wait_until="load")
-    if (more := page.evaluate(WIDE)) > 0:
-        found.append(f"{name}: {more} pixels wider than the window")
+    for width, (wide, high) in WIDTHS.items():
+        page.set_viewport_size({"width": wide, "height": high})
+        if (more := page.evaluate(WIDE)) > 0:
+            found.append(f"{name}: on a {width} {more} pixels wider than the window")
+        if pictures:
+            file = pictures / width / f"{name.removesuffix('.html')}.png"
+            page.screenshot(path=file, full_page=True)
     found.extend(f"{name}: no picture at {source}" for source in page.evaluate(MISSING))
     return set(page.evaluate("[...document.links].map(a => a.href)"))
 
@@ -98,15 +103,9 @@ def main() -> int:
     links: set[str] = set()
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        for width, size in WIDTHS.items():
-            seen: list[str] = []
-            page = open_page(browser, size, home, seen)
-            for name in names:
-                links |= look(page, home, name, seen)
-                if options.pictures:
-                    file = options.pictures / width / f"{name.removesuffix('.html')}.png"
-                    page.screenshot(path=file, full_page=True)
-            found += [f"{width}: {one}" for one in dict.fromkeys(seen)]
+        page = open_page(browser, home, found)
+        for name in names:
+            links |= look(page, home, name, options.pictures, found)
         for words in SEARCHES:
             page.goto(f"{home}search.html?q={words}")
             try:

@@ -195,7 +195,14 @@ def library(op: str, x: Tensor, surrogate: object = None) -> Any:
 
 
 def explain(module_or_op: nn.Module | str | Any, *tensors: Tensor) -> str:
-    """Says which kernel runs and why, for an op (name or function) or a module with the given input tensors.
+    """Says which kernel runs and why, for an op or a module with the given input tensors.
+
+    Args:
+        module_or_op: a module with layers of :mod:`snnfast.nn`, an op, or the name of one.
+        tensors: the input; the first one decides.
+
+    Raises:
+        ValueError: without tensors.
 
     Example:
         >>> print(snnfast.backend.explain("lif", torch.zeros(4, 8)))

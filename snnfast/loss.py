@@ -64,6 +64,9 @@ def spike_time_squared_error(t: Tensor, target: Tensor) -> Tensor:
 
     Returns:
         scalar, in ms^2.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type, shape or range.
     """
     _tensors("spike_time_squared_error", t=t, target=target)
     # Masked before the square: inf - inf has no gradient, not even one that is multiplied by 0.
@@ -106,6 +109,9 @@ def first_spike(t: Tensor, t_max: float = torch.inf) -> Tensor:
     Args:
         t: spike times ``[B, O]``, ``inf`` (or virtual, after ``t_max``) for silent neurons; the lower index wins a tie.
         t_max: end of the observation.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type, shape or range.
     """
     _tensors("first_spike", t=t)
     if t_max != torch.inf:
@@ -125,6 +131,9 @@ def revival(t: Tensor, u_max: Tensor, *, v_threshold: float = 1.0, share: float 
         u_max: largest potential of silent neurons, ``[B, O]``.
         v_threshold: threshold.
         share: in [0, 1).
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type, shape or range.
     """
     _tensors("revival", t=t, u_max=u_max)
     v_threshold = check.positive("revival", "v_threshold", v_threshold)
@@ -196,6 +205,9 @@ def bp_stdp_loss(r: Tensor, z: Tensor, label: int | Tensor, epsilon: int = 4) ->
 
     Returns:
         scalar. It has no gradient: the rule has its own.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type, shape or range.
     """
     error = bp_stdp_error(r, z, label, epsilon)
     samples = error.shape[1] if error.dim() == 3 else 1

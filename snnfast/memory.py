@@ -17,7 +17,13 @@ __all__ = ["Statistics", "keep_freed_memory", "release", "set_limit", "statistic
 
 
 class Statistics(NamedTuple):
-    """Bytes: the most that is kept free, what is free now, and what live tensors hold."""
+    """Bytes of the memory for large CPU outputs.
+
+    Attributes:
+        limit: the most that is kept free.
+        cached: what is free now.
+        in_use: what live tensors hold.
+    """
 
     limit: int
     cached: int

@@ -231,6 +231,8 @@ def pair(
     Cybernetics 98, 2008::
 
         potentiation = lr_post x_pre        depression = lr_pre x_post
+
+    :class:`Rule` says what the arguments are.
     """
     return _power(
         0.0,
@@ -259,6 +261,8 @@ def soft_bounds(
     van Rossum, Bi and Turrigiano, J. Neurosci. 20, 2000; Rubin, Lee and Sompolinsky, Phys. Rev. Lett. 86, 2001::
 
         potentiation = lr_post x_pre (w_max - w)        depression = lr_pre x_post (w - w_min)
+
+    :class:`Rule` says what the arguments are.
     """
     return _power(
         1.0,
@@ -290,6 +294,8 @@ def power_law(
 
     ``x_tar`` is the presynaptic trace at which a postsynaptic spike changes nothing: synapses whose neuron was silent
     for longer are weakened.
+
+    :class:`Rule` says what the arguments are.
     """
     return _power(
         mu, lr_post=lr, x_tar=x_tar, tau_pre=tau_pre, trace=trace, w_min=w_min, w_max=w_max
@@ -311,6 +317,8 @@ def exponential(
     Diehl and Cook 2015, section 2.3, weights counted from ``w_min``::
 
         potentiation = lr (x_pre e^(-beta (w - w_min)) - x_tar e^(-beta (w_max - w)))        depression = 0
+
+    :class:`Rule` says what the arguments are.
     """
     return Rule(
         "exponential",
@@ -341,6 +349,8 @@ def pre_post(
     Diehl and Cook 2015, section 2.3, weights counted from ``w_min``::
 
         potentiation = lr_post (x_pre - x_tar) (w_max - w)^mu        depression = lr_pre x_post (w - w_min)^mu
+
+    :class:`Rule` says what the arguments are.
     """
     return _power(
         mu,
@@ -379,6 +389,8 @@ def triplet(
     ``lr_post_pair``, ``lr_post``, ``lr_pre`` and ``lr_pre_triplet`` are A2+, A3+, A2- and A3- of Pfister and Gerstner;
     ``tau_pre``, ``tau_pre2``, ``tau_post`` and ``tau_post2`` their tau+, tau_x, tau- and tau_y. With the defaults a
     neuron's first spike strengthens nothing: potentiation waits for a second one.
+
+    :class:`Rule` says what the arguments are.
     """
     return Rule(
         "triplet",

@@ -186,7 +186,12 @@ SurrogateLike = str | Surrogate | Callable[[Tensor], Tensor]
 def resolve(surrogate: SurrogateLike) -> Surrogate | Callable[[Tensor], Tensor]:
     """A name at its default width becomes a ``Surrogate``; a ``Surrogate`` or any other callable is returned as it is.
 
-    A callable of your own maps ``u`` to spikes and brings its own gradient; it runs on the reference backend.
+    Args:
+        surrogate: a name, a :class:`Surrogate`, or a callable that maps ``u`` to spikes and has a gradient of its own,
+            which runs on the reference backend.
+
+    Raises:
+        TypeError, ValueError: for a name that is none, and for what is no surrogate.
     """
     if isinstance(surrogate, str):
         if surrogate not in _DERIVATIVES:

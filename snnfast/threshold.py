@@ -17,7 +17,7 @@ __all__ = ["activation_based", "spikenorm"]
 
 
 def activation_based(train_loader: Iterable[Any], model: nn.Module, **options: Any) -> list[Tensor]:
-    """:func:`snnfast.conversion.thresholds_from_activations`."""
+    """:func:`snnfast.conversion.thresholds_from_activations`, of which ``train_loader`` is the ``loader``."""
     return thresholds_from_activations(model, train_loader, **options)
 
 
@@ -29,7 +29,10 @@ def spikenorm(
     scaling_factor: float = 1.0,
     **options: Any,
 ) -> list[Tensor]:
-    """Spike-Norm: :func:`snnfast.conversion.thresholds_from_currents`, of which ``encoder`` is the ``encoding``."""
+    """Spike-Norm: :func:`snnfast.conversion.thresholds_from_currents` in n3ml's order of arguments.
+
+    ``model`` is its ``network``, ``train_loader`` its ``loader``, and ``encoder`` its ``encoding``.
+    """
     return thresholds_from_currents(
         model,
         train_loader,

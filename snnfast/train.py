@@ -25,7 +25,7 @@ Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
 
 
 def largest(outputs: Tensor) -> Tensor:
-    """The class of the largest of ``[B, classes]``."""
+    """The class of the largest of ``outputs`` ``[B, classes]``."""
     return outputs.argmax(1)
 
 
@@ -390,10 +390,18 @@ def evaluate(
     precision: torch.dtype = torch.float32,
     processes: Processes | None = None,
 ) -> Score:
-    """Scores ``model`` on ``data`` in evaluation mode, which it is left in.
+    """Scores ``model`` on ``data`` in evaluation mode, and leaves it in this mode.
 
-    The random numbers of a stochastic encoding are drawn from torch's global generator, and its state is put back. With
-    ``processes`` each scores its share.
+    The random numbers of a stochastic encoding come from PyTorch's global generator, whose state is put back.
+
+    Args:
+        model: maps images to outputs ``[B, classes]``.
+        data: images and labels.
+        loss: of outputs and labels, mean over a batch.
+        decide: the class of each row of outputs.
+        batch_size: images in each batch.
+        precision: bfloat16 for autocast, float32 for none.
+        processes: each scores its share; None for one process.
     """
     model.eval()
     score = Score(decide)

@@ -64,8 +64,8 @@ def stdp_(
 ) -> StdpCall:
     """Changes the weights of a layer by the spikes of the neurons that it connects.
 
-    Traces are those of :mod:`snnfast.plasticity`, one a neuron and sample. With the potentiation and depression of
-    ``rule``, a step changes the weight from neuron i to neuron j by ::
+    Traces are those of :mod:`snnfast.plasticity`, one for each neuron and sample (Morrison, Diesmann and Gerstner
+    2008). With the potentiation and depression of ``rule``, a step changes the weight from neuron i to neuron j by ::
 
         grown = sum_b s_post[t, b, j] potentiation(w, x_pre[t, b, i], ...)
         lost  = sum_b s_pre[t, b, i] depression(w, x_post[t, b, j], ...)

@@ -135,6 +135,12 @@ def quantise(
 
     Batch norms are folded and dropouts left out.
 
+    Args:
+        model: a network of ReLUs, as of :func:`convert`.
+        calibration_loader: batches of images, or of images and labels.
+        levels: how many steps each ReLU is quantised to.
+        progress: show a progress bar; None: if standard error is a terminal.
+
     Raises:
         TypeError, ValueError: as :func:`convert`.
     """
@@ -157,6 +163,13 @@ def fine_tune(
     progress: bool | None = None,
 ) -> None:
     """Trains ``model`` on batches of images and labels with the cross-entropy of its scores, by Adam, in place.
+
+    Args:
+        model: gives scores ``[B, classes]``.
+        loader: batches of images and labels.
+        epochs: passes over ``loader``.
+        lr: learning rate of Adam.
+        progress: show a progress bar; None: if standard error is a terminal.
 
     Raises:
         TypeError, ValueError: for a loader without labels or without images, in any epoch, and arguments of wrong

@@ -17,6 +17,8 @@ class Neurons(nn.Module):
     A spike counts for ``threshold`` in the units of the ReLU's activations, so that ``rate * threshold`` is the
     activation, as long as that is at most the threshold.
 
+    ``like`` is a tensor of the dtype and device of the images.
+
     Attributes:
         threshold: a scalar or one value a channel, ``[C, 1, ...]``; NaN until it is calibrated.
         reset: "soft" subtracts the threshold at a spike, "hard" sets the membrane to 0.

@@ -26,7 +26,15 @@ class Value(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """A layer in C, and the bytes that it takes."""
+    """A layer in C, and the bytes that it takes.
+
+    Attributes:
+        name: of the layer in the network.
+        kind: what it is.
+        shape: of its output for one sample and step.
+        weights: bytes of its constants.
+        memory: bytes of its state and its output.
+    """
 
     name: str
     kind: str

@@ -23,7 +23,7 @@ def write(
     dt: float,
     scheme: str,
 ) -> None:
-    """Writes ``net`` as a NIR file; arguments and errors as of :func:`snnfast.nir.to_nir`.
+    """Writes ``net`` as the NIR file ``path``; other arguments and errors are those of :func:`snnfast.nir.to_nir`.
 
     Raises:
         OSError: the file cannot be written.
@@ -33,7 +33,7 @@ def write(
 
 
 def read(path: str | Path, *, dt: float | None = None, scheme: str | None = None) -> Graph:
-    """The network in a NIR file; arguments and errors as of :func:`snnfast.nir.from_nir`.
+    """The network in the NIR file ``path``; other arguments and errors are those of :func:`snnfast.nir.from_nir`.
 
     Raises:
         OSError: the file cannot be read.

@@ -50,7 +50,13 @@ class Offset(nn.Module):
 
 
 class SumPool2d(nn.Module):
-    """Sums over windows of images ``[N, C, H, W]``; to stand inside :class:`snnfast.nn.Time`."""
+    """Sums over windows of images ``[N, C, H, W]``, inside :class:`snnfast.nn.Time`.
+
+    Args:
+        kernel_size: rows and columns of a window.
+        stride: from one window to the next; ``kernel_size`` if None.
+        padding: zeros on each side.
+    """
 
     def __init__(
         self,

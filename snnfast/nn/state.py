@@ -202,7 +202,11 @@ class Stateful(nn.Module):
 
 
 def reset(net: nn.Module) -> None:
-    """Forgets the state of every snnfast layer in ``net``: the next batch starts at rest."""
+    """Forgets the state of every snnfast layer in ``net``: the next batch starts at rest.
+
+    Raises:
+        TypeError: if ``net`` is no module.
+    """
     _module("reset", net)
     for module in net.modules():
         if isinstance(module, Stateful):
@@ -213,6 +217,9 @@ def detach(net: nn.Module) -> None:
     """Keeps the state of every snnfast layer in ``net`` and drops its graph.
 
     Between chunks of a long sequence this is truncated backpropagation through time.
+
+    Raises:
+        TypeError: if ``net`` is no module.
     """
     _module("detach", net)
     for module in net.modules():

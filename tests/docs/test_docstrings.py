@@ -1,0 +1,73 @@
+"""Docstrings of public names say what the arguments are; those of ops also shapes, errors and source."""
+
+import importlib
+import inspect
+import re
+import types
+
+import pytest
+
+import snnfast
+
+VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+SHAPE = r"``\[|shape"
+SOURCE = r"\b(19|20)\d\d\b|Neuronal Dynamics|PyTorch|torch\.nn|NIR"
+
+
+def public():
+    """Functions and classes by their public names, each once."""
+    found = {}
+    for module in snnfast.__all__:
+        loaded = getattr(snnfast, module)
+        if isinstance(loaded, types.ModuleType):
+            for name in loaded.__all__:
+                value = getattr(loaded, name)
+                documented = inspect.isfunction(value) or inspect.isclass(value)
+                if documented and not (inspect.isclass(value) and issubclass(value, Exception)):
+                    found.setdefault(id(value), (f"{module}.{name}", value))
+    return sorted(found.values(), key=lambda pair: pair[0])
+
+
+def named(reference, value):
+    """What ``:func:`reference``` in the docstring of ``value`` means."""
+    path = reference.rpartition("<")[2].strip("~<>`")
+    module = getattr(value, "check", value).__module__  # of an op, where its docstring stands
+    homes = [module, value.__module__, module.rpartition(".")[0], ""]
+    for full in (f"{home}.{path}".strip(".") for home in homes):
+        module, _, name = full.rpartition(".")
+        try:
+            return getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError, ValueError):
+            continue
+    raise AssertionError(f"{value.__name__}: {reference} is nowhere")
+
+
+def said(value, depth=2):
+    """The docstring of ``value`` and of what it refers to."""
+    text = (value.__doc__ or "") + ((inspect.isclass(value) and value.__init__.__doc__) or "")
+    if depth:
+        for reference in re.findall(r":(?:func|class):`([^`]+)`", text):
+            if not reference.lstrip("~").startswith(("torch.", "numpy.")):
+                text += said(named(reference, value), depth - 1)
+    return text
+
+
+def checks(value):
+    """Whether it looks at its arguments, as named tuples do not."""
+    return not (inspect.isclass(value) and issubclass(value, tuple))
+
+
+@pytest.mark.parametrize(("name", "value"), public(), ids=lambda x: x if isinstance(x, str) else "")
+def test_docstring_is_whole(name, value):
+    text = said(value)
+    arguments = [
+        p.name for p in inspect.signature(value).parameters.values() if p.kind not in VARIABLE
+    ]
+    unnamed = [argument for argument in arguments if not re.search(rf"\b{argument}\b", text)]
+    assert not unnamed, f"{name} does not say what {', '.join(unnamed)} is"
+    if name.startswith("ops.") and inspect.isfunction(value):
+        assert "Returns:" in text, f"{name} does not say what it returns"
+        assert re.search(SHAPE, text), f"{name} names no shape"
+        assert re.search(SOURCE, text), f"{name} names no source"
+    if name.startswith(("ops.", "nn.", "loss.")) and arguments and checks(value):
+        assert "Raises:" in text, f"{name} does not say what it raises"

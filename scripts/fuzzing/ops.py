@@ -231,20 +231,37 @@ def linear(d: Draw, name: str) -> dict[str, Any]:
     return kwargs
 
 
+def pooled(d: Draw) -> dict[str, Any]:
+    """Images, channels-last or not, and windows that fit or not."""
+    dtype = d.choice((torch.float32, torch.float32, torch.float64, *HALF))
+    sizes = d.choice((0, 1, 3)), d.choice((1, 3, 8)), d.choice((2, 5, 9)), d.choice((1, 2, 4, 19))
+    x = d.tensor(sizes, dtype, -2, 2)
+    if d.chance(0.3):  # of few values, which tie
+        x = x.round()
+    window = d.choice((1, 2, 3, (2, 1), [1, 2]))
+    return {
+        "x": x.permute(0, 3, 1, 2) if d.chance(0.7) else x,
+        "kernel": window,
+        "method": d.choice(("max", "average")),
+    }
+
+
 NEURONS = (
     *("lif", "iaf", "li", "cuba", "alif", "adlif", "cubali", "qif", "eif", "izhikevich"),
     "spike_count",
 )
 LINEAR = ("spike_linear", "spike_conv2d")
 SILENT = ("lif", "iaf", "cuba", "alif", "adlif")
+DIFFERENTIABLE = (*NEURONS[:-1], *LINEAR, "delay", "pool2d", "recurrent", "spikeprop")
 LEARNING = ("stdp_", "bp_stdp_", "bp_stdp_network_", "diehl_cook_", "diehl_cook_conductance_")
 
 
 def arguments_of(d: Draw) -> tuple[str, dict[str, Any]]:
     """An op and arguments of it."""
-    name = d.choice((*NEURONS, *LINEAR, *LEARNING, "delay", "recurrent", "poisson", "spikeprop"))
-    if name in ("delay", "recurrent"):
-        return name, {"delay": delayed, "recurrent": recurrent}[name](d)
+    more = {"delay": delayed, "recurrent": recurrent, "pool2d": pooled}
+    name = d.choice((*NEURONS, *LINEAR, *LEARNING, *more, "poisson", "spikeprop"))
+    if name in more:
+        return name, more[name](d)
     kinds = ((NEURONS, neuron), (LINEAR, linear), (LEARNING, learning))
     made = next((made for names, made in kinds if name in names), other)
     kwargs = made(d, name)
@@ -273,7 +290,7 @@ def try_op(d: Draw) -> None:
         and t.layout == torch.strided
         and k not in ("theta", "p", "pre", "post", "error", "count")
     ]
-    if name in (*NEURONS[:-1], *LINEAR, "delay", "recurrent", "spikeprop") and d.chance(0.5):
+    if name in DIFFERENTIABLE and d.chance(0.5):
         for t in wants:
             t.requires_grad_()
     mine, before, versions = kwargs, copied(kwargs), [t._version for t in tensors_in(kwargs)]
@@ -301,10 +318,11 @@ def try_op(d: Draw) -> None:
     if problem:
         return
     rtol = 0.0
-    if name in LINEAR:  # sums in another order; by events 0 times infinity adds nothing
-        if d.special:
-            return
-        rtol = {torch.float64: 1e-12, torch.float32: 1e-4}.get(kwargs["weight"].dtype, 2.0**-6)
+    if name in LINEAR and d.special:  # by events 0 times infinity adds nothing
+        return
+    if name in LINEAR or kwargs.get("method") == "average":  # sums in another order
+        of = kwargs["weight" if name in LINEAR else "x"]
+        rtol = {torch.float64: 1e-12, torch.float32: 1e-4}.get(of.dtype, 2.0**-6)
     if name == "spikeprop":  # docs/ops/spikeprop.md
         rtol = 1e-4 if kwargs["t_in"].dtype == torch.float32 else 1e-11
     same(got, want, f"{name}: the result", rtol, rtol)
@@ -364,7 +382,7 @@ class Recorder(TorchDispatchMode):
 def try_raw(d: Draw) -> None:
     """The kernels that public calls reach, with other arguments."""
     name, kwargs = arguments_of(d)
-    if name in (*NEURONS[:-1], *LINEAR, "recurrent", "spikeprop"):
+    if name in DIFFERENTIABLE:
         for t in tensors_in(kwargs):
             t.requires_grad_(t.is_floating_point())
     recorder = Recorder()

@@ -103,8 +103,17 @@ def test_two_processes_train_as_one_and_seeds_side_by_side(images, tmp_path, mon
     ]
     stbp = "|".join(["train", "stbp", *options, "--batch-size|16", f"--out|{out}", "--resume"])
     xor = f"train|spikeprop|--dataset|xor|--epochs|3|--seeds|3|--out|{seeds}"
-    done = two([stbp, xor], tmp_path)
-    assert done.stdout.count("test accuracy") == 2, "one process tells"
+    others = {"diehl2015": {"network": "dense"}, "sequence": {"hidden": (20,)}}
+    few = f"--dataset|{dataset}|--epochs|2|--batch-size|16"
+    dense = f"train|diehl2015|--network|dense|{few}|--out|{tmp_path / 'diehl2015'}"
+    rows = f"train|sequence|--hidden|20|{few}|--out|{tmp_path / 'sequence'}"
+    done = two([stbp, xor, dense, rows], tmp_path)
+    assert done.stdout.count("test accuracy") == 4, "one process tells"
+    for name, own in others.items():
+        found = json.loads((tmp_path / name / "result.json").read_text())["history"]
+        own |= {"epochs": 2, "batch_size": 16, "echo": None, "progress": False}
+        want = getattr(procedure, name)(dataset, **own).run.history
+        assert [row["loss"] for row in found] == pytest.approx([r["loss"] for r in want], rel=1e-4)
 
     result = json.loads((out / "result.json").read_text())
     assert len({row["loss"] for row in result["history"]}) == 3

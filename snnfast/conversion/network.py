@@ -49,6 +49,10 @@ class SpikingNetwork(Analog):
         TypeError, ValueError: for arguments of wrong type or range; for a network that cannot be converted.
     """
 
+    counted_by = (
+        "snnfast.conversion_report"  # for a monitor, whose hooks see neither neurons nor steps
+    )
+
     def __init__(
         self,
         model: nn.Module,

@@ -61,7 +61,8 @@ def monitor(
         >>> print(watching.activity())
 
     Raises:
-        TypeError, ValueError: for arguments of wrong type or range.
+        TypeError, ValueError: for arguments of wrong type or range, and for a network made by :func:`snnfast.convert`,
+            whose layers no hook sees.
     """
     return Monitor(net, membranes=membranes, energy_ac=energy_ac, energy_mac=energy_mac)
 
@@ -87,6 +88,13 @@ class Monitor:
             raise TypeError(f"monitor: net must be a module, got {type(net).__name__}")
         if isinstance(net, DistributedDataParallel):
             net = net.module
+        for path, module in net.named_modules():
+            counter = getattr(module, "counted_by", None)
+            if counter is not None:
+                raise TypeError(
+                    f"monitor: {path or 'net'}, a {type(module).__name__}, runs its layers where no hook sees them; "
+                    f"{counter} counts what it does"
+                )
         self._net = net
         self._membranes = check.whole("monitor", "membranes", membranes, 0)
         if self._membranes > 16:

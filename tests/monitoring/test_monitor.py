@@ -246,6 +246,14 @@ def test_what_is_wrong_is_told(arguments, error):
         snnfast.monitor(**{"net": LIF(), **arguments})
 
 
+def test_a_converted_network_is_refused():
+    ann = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    snn = snnfast.convert(ann, [torch.rand(5, 4)], progress=False)
+    message = r"^monitor: net, a SpikingNetwork, runs its layers where no hook .*; snnfast.conversion_report counts"
+    with pytest.raises(TypeError, match=message):
+        snnfast.monitor(snn)
+
+
 class Writer:
     def __init__(self):
         self.rows = []

@@ -300,6 +300,22 @@ def test_augmentation_moves_images_by_the_shift_asked_for():
     assert images.augmentation(stbp.Settings()) is None
 
 
+def test_elastic_displacements_are_smooth_and_of_the_size_asked_for():
+    torch.manual_seed(0)
+    # Pixels that hold their column show from where they are moved.
+    columns = torch.arange(29.0).expand(400, 1, 29, 29)
+    moved = images.augmentation(stbp.Settings(elastic=0.5))(columns) - columns
+    # At points, and away from the border, behind which images are 0.
+    points = moved[:, 0, 7:22:7, 7:22:7]
+    torch.testing.assert_close(points.std(0), torch.full((3, 3), 0.5), rtol=0.15, atol=0)
+    assert points.mean().abs() < 0.05
+    # Half way between two points that are drawn on their own a cubic has less than either.
+    assert moved[:, 0, 10, 10].std() < 0.4
+    inside = moved[:, 0, 5:24, 5:24]
+    assert inside.diff(dim=1).abs().max() < 1
+    assert inside.diff(dim=1).std() < 0.15
+
+
 def test_interrupt_leaves_a_checkpoint_that_resumes(tmp_path):
     command = [sys.executable, "-m", "snnfast", "train", "stbp", "--steps", "2", "--threads", "1"]
     command += ["--out", str(tmp_path), "--epochs", "400", "--batch-size", "200"]

@@ -60,6 +60,11 @@ class ClassifierSettings(Settings):
     shift: float = option(0.0, "Augmentation: shift images by up to this many pixels.", least=0)
     rotate: float = option(0.0, "Augmentation: rotate images by up to this many degrees.", least=0)
     scale: float = option(0.0, "Augmentation: scale images by up to this fraction.", least=0)
+    elastic: float = option(
+        0.0,
+        "Augmentation: bend images by smooth random displacements; their standard deviation, in pixels.",
+        least=0,
+    )
     flip: bool = option(False, "Augmentation: mirror half of the images, at random.")
 
     def __post_init__(self) -> None:

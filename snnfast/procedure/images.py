@@ -23,6 +23,9 @@ CLASSES = 10
 # memory, a quarter of the floats: a batch is cropped and mirrored as bytes, then normalised.
 NORMALISATION = {"cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))}
 
+# Points a side at which elastic displacements are drawn: 7 pixels apart in an image of MNIST.
+ELASTIC = 5
+
 
 class Augmented(Protocol):
     """What augmentation reads of a procedure's settings; see there."""
@@ -38,6 +41,10 @@ class Augmented(Protocol):
     @property
     def scale(self) -> float:
         """A fraction."""
+
+    @property
+    def elastic(self) -> float:
+        """Pixels."""
 
 
 def load(
@@ -136,8 +143,12 @@ def flip(images: Tensor) -> Tensor:
 
 
 def augmentation(settings: Augmented) -> Callable[[Tensor], Tensor] | None:
-    """Random shifts, rotations and scalings of a batch, or None when the settings ask for none."""
-    if not (settings.shift or settings.rotate or settings.scale):
+    """Random shifts, rotations, scalings and elastic displacements of a batch, or None when the settings ask for none.
+
+    Elastic ones, as Simard, Steinkraus and Platt distort digits (ICDAR 2003), are normally distributed at 5x5 points
+    over an image and cubic in between.
+    """
+    if not (settings.shift or settings.rotate or settings.scale or settings.elastic):
         return None
 
     def augment(images: Tensor) -> Tensor:
@@ -159,6 +170,12 @@ def augmentation(settings: Augmented) -> Callable[[Tensor], Tensor] | None:
             1,
         ).to(images)
         grid = F.affine_grid(theta, list(whole.shape), align_corners=False)
+        if settings.elastic:
+            points = torch.randn(B, 2, ELASTIC, ELASTIC).to(images) * settings.elastic
+            moved = F.interpolate(points, (height, width), mode="bicubic", align_corners=True)
+            # The grid runs from -1 to 1 over an image.
+            pixel = 2 / torch.tensor([width, height]).to(images)
+            grid = grid + moved.permute(0, 2, 3, 1) * pixel
         return F.grid_sample(whole, grid, align_corners=False).view(images.shape)
 
     return augment

@@ -45,12 +45,18 @@ class StbpSettings(Settings):
         5, "Time steps per image; frames have their own.", least=1, flag="--steps"
     )
     encoding: str = option("bernoulli", "bernoulli or direct.", choices=("bernoulli", "direct"))
+    batch_norm: bool = option(False, "Batch norm over images and steps before all neurons.")
     epochs: int = option(20, "Epochs; also the length of the learning rate's cosine to 0.", least=0)
     batch_size: int = option(100, "Images in each step.", least=1)
     lr: float = option(1e-3, "Adam's initial learning rate.", above=0)
     shift: float = option(0.0, "Augmentation: shift images by up to this many pixels.", least=0)
     rotate: float = option(0.0, "Augmentation: rotate images by up to this many degrees.", least=0)
     scale: float = option(0.0, "Augmentation: scale images by up to this fraction.", least=0)
+    elastic: float = option(
+        0.0,
+        "Augmentation: bend images by smooth random displacements; their standard deviation, in pixels.",
+        least=0,
+    )
     precision: str = option(
         "float32",
         "float32, or bfloat16 for products and convolutions; membranes stay float32.",
@@ -70,11 +76,13 @@ class Stbp(Procedure[StbpSettings]):
         if dataset not in ("digits", "mnist"):
             return {"num_steps": 8, "encoding": "direct", "batch_size": 32, "lr": 4e-3}
         network = preset(dataset, hidden)
-        chosen = {"num_steps": network["num_steps"], "encoding": network["encoding"]}
+        chosen = {name: network[name] for name in ("num_steps", "encoding", "batch_norm")}
         if dataset == "digits":
             return chosen | {"epochs": 20, "batch_size": 32, "lr": 4e-3}
         chosen |= {"shift": 1.0, "rotate": 10.0, "scale": 0.1}
-        return chosen | ({"epochs": 14, "lr": 3e-3} if hidden is None else {"epochs": 30})
+        if hidden is None:
+            return chosen | {"epochs": 14, "lr": 3e-3}
+        return chosen | {"epochs": 30, "lr": 2e-3, "elastic": 0.7}
 
     def model(self, settings: StbpSettings, data: Data) -> Wu2018:
         """The network at its beginning."""
@@ -84,6 +92,7 @@ class Stbp(Procedure[StbpSettings]):
             num_classes=images.classes(settings.dataset, data),
             hidden=settings.hidden,
             encoding=settings.encoding,
+            batch_norm=settings.batch_norm,
         ).to(data.device)
         # Convolutions and poolings are faster so, most of all in bfloat16; the neurons read either layout in place.
         return model.to(memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]

@@ -74,6 +74,22 @@ def test_the_layers_are_those_of_the_paper():
     ]
 
 
+@pytest.mark.parametrize("hidden", [None, (20,)])
+def test_batch_norm_stands_before_all_neurons(hidden):
+    net = Wu2018(5, input_shape=(1, 8, 8), hidden=hidden, batch_norm=True)
+    currents = []
+    for neurons in net.layers[1::2]:
+        neurons.register_forward_pre_hook(lambda neurons, x: currents.append(x[0]))
+    net(torch.rand(60, 1, 8, 8))
+    assert len(currents) == (4 if hidden is None else 2)
+    for current in currents:
+        mean = torch.zeros(current.shape[2])
+        over = [0, 1, *range(3, current.dim())]
+        torch.testing.assert_close(current.mean(over), mean, rtol=0, atol=1e-3)
+        # Less than 1 by the epsilon of the normalisation.
+        torch.testing.assert_close(current.std(over), mean + 1, rtol=0, atol=0.02)
+
+
 def test_manual_calls():
     images = torch.rand(4, 1, 28, 28) * 32
     for net in (Wu2018(batch_size=4, time_interval=3), Wu2018(batch_size=4), Wu2018()):

@@ -23,6 +23,8 @@ FLOOR = "weights"
 BASELINES = ("reference_loop", "bindsnet")
 # One presentation of a run, of a call of its own, and of a run whose spikes are drawn inside; presentations in a run.
 RUN, ALONE, ENCODED, FROZEN = "presentation", "alone", "with encoding", "without learning"
+# The same of a run of several networks at once, for one of them: enough for the threads of a CPU, the blocks of a GPU.
+TOGETHER, NETWORKS = "networks at once", {"cpu": 8, "cuda": 128}
 LENGTH = 128
 LEARNED = 60_000
 SPIKES_A_STEP = 12.6
@@ -89,7 +91,7 @@ def learn(
     """Presents ``x`` and learns."""
     from snnfast import ops, plasticity
 
-    outputs, inputs = network.w.shape
+    outputs, inputs = network.w.shape[-2:]
     lr, theta_plus = settings(outputs)
     arguments = {
         "rule": plasticity.triplet(1e-4, lr),
@@ -124,11 +126,15 @@ def ours(network: Network, steps: int) -> dict[str, Callable[[], object]]:
     run, alone = ops.Events.from_dense(spikes), ops.Events.from_dense(spikes[:1])
     rates = _rates(network.hz[:LENGTH], 0, steps)
     frozen = {"rule": None, "theta_plus": 0.0, "norm": None}
+    count = NETWORKS[network.w.device.type]
+    w = network.w.mT.repeat(count, 1, 1).mT
+    several = network._replace(w=w, theta=network.theta.repeat(count, 1))
     return {
         RUN: lambda: learn(network, run),
         ALONE: lambda: learn(network, alone),
         ENCODED: lambda: learn(network, rates),
         FROZEN: lambda: learn(network, run, **frozen),
+        TOGETHER: lambda: learn(several, run),
     }
 
 
@@ -146,4 +152,8 @@ def prepare(task: Task) -> Prepared:
     passes = ours(network, steps)
     result = passes[RUN]()
     facts = {"spikes a presentation": result.counts.sum().item() / len(result.counts)}  # type: ignore[attr-defined]
-    return Prepared(passes, facts, {name: 1 if name == ALONE else LENGTH for name in passes})
+    together = NETWORKS[network.w.device.type]
+    facts[TOGETHER] = together
+    return Prepared(
+        passes, facts, dict.fromkeys(passes, LENGTH) | {ALONE: 1, TOGETHER: LENGTH * together}
+    )

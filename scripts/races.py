@@ -178,6 +178,9 @@ def diehl_cook() -> None:
                 state = ops.diehl_cook_(x, w, theta, **learns).state
                 ops.diehl_cook_(x, w, theta, state=state, norm=5.0, **learns)
                 ops.diehl_cook_(x, w, theta, rule=None, theta_plus=0.0, tau_theta=None, **how)
+        # More networks than blocks at the same time.
+        w, theta = torch.rand(9, 40, 20), torch.zeros(9, 40)
+        ops.diehl_cook_(x, w, theta, rule=rule, norm=5.0, v_threshold=0.5, return_state=True)
 
 
 def conductance() -> None:
@@ -194,6 +197,8 @@ def conductance() -> None:
                 learns = dict(delays=wait, return_state=True, **how)
                 state = ops.diehl_cook_conductance_(x, w, theta, **learns).state
                 ops.diehl_cook_conductance_(x, w, theta, state=state, norm=90.0, **learns)
+        w, theta = 9 * torch.rand(9, 40, 20), torch.zeros(9, 40, dtype=torch.float64)
+        ops.diehl_cook_conductance_(x, w, theta, norm=90.0, return_state=True, **how)
 
 
 def recurrent() -> None:

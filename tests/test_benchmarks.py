@@ -286,6 +286,7 @@ def test_kernel_names_are_short(benchmarks, name, short):
 def test_quick_diehl_cook_runs(benchmarks, name):
     output = benchmarks(name, "--quick", "--baselines", "reference_loop")
     assert all(name in output for name in ("weights", "alone", "with encoding", "reference_loop"))
+    assert ("networks at once" in output) == (name == "diehl_cook")
 
 
 def test_quick_bp_stdp_runs(benchmarks, tmp_path):

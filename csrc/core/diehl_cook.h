@@ -15,8 +15,9 @@ struct DiehlCookState {
 };
 
 struct DiehlCook {
-  void* w;  // [N, I]
-  int64_t N, w_stride_neuron, w_stride_input;
+  int64_t networks;  // that know nothing of each other; what follows is the first one's, and after it come the others'
+  void* w;           // [N, I]
+  int64_t N, w_stride_network, w_stride_neuron, w_stride_input;
   bool f64;
   void* theta;  // [N]
   Presentations x;
@@ -33,6 +34,23 @@ struct DiehlCook {
   int32_t* counts;    // [P, N], zeros
   bool* spikes;       // [P, T, N], zeros; or null
 
+  // Network k, alone.
+  SNNFAST_HD DiehlCook network(int64_t k) const {
+    DiehlCook a = *this;
+    const int64_t n = k * N, i = k * x.I;
+    const auto move = [&](void*& values, int64_t by) { values = static_cast<char*>(values) + by * (f64 ? 8 : 4); };
+    a.networks = 1;
+    move(a.w, k * w_stride_network), move(a.theta, n);
+    a.x = x.of(k);
+    a.counts += n * x.P;
+    if (spikes) a.spikes += n * x.P * steps();
+    if (!state.v) return a;
+    DiehlCookState& s = a.state;
+    move(s.v, n), move(s.trace_post, n), move(s.trace_post2, n);
+    move(s.trace_pre, i), move(s.trace_pre2, i);
+    s.refractory += n, s.last_input += i, s.last_spikes += n * inhibition_delay;
+    return a;
+  }
   SNNFAST_HD int64_t steps() const { return x.T; }
   // Whether a presentation finds what the one before left.
   SNNFAST_HD bool in_order() const { return rule || theta_plus != 0 || theta_decay != 1 || carry; }

@@ -60,8 +60,9 @@ Conductances conductances(const Arguments& from) {
 #undef SNNFAST_COPIED_FIELD
 
 struct DiehlCookConductance {
-  void* w;  // [N, I]
-  int64_t N, w_stride_neuron, w_stride_input;
+  int64_t networks;  // that know nothing of each other; what follows is the first one's, and after it come the others'
+  void* w;           // [N, I]
+  int64_t N, w_stride_network, w_stride_neuron, w_stride_input;
   bool f64;
   double* theta;  // [N]
   Presentations x;
@@ -79,6 +80,25 @@ struct DiehlCookConductance {
   int32_t* counts;    // [P, N], zeros
   bool* spikes;       // [P, T + rest_steps, N]; or null
 
+  // Network k, alone.
+  SNNFAST_HD DiehlCookConductance network(int64_t k) const {
+    DiehlCookConductance a = *this;
+    const int64_t n = k * N, i = k * x.I;
+    const auto move = [&](void*& values, int64_t by) { values = static_cast<char*>(values) + by * (f64 ? 8 : 4); };
+    a.networks = 1;
+    move(a.w, k * w_stride_network);
+    a.theta += n;
+    a.x = x.of(k);
+    if (delays) a.delays += n * x.I;
+    a.counts += n * x.P;
+    if (spikes) a.spikes += n * x.P * steps();
+    if (!state.v) return a;
+    DiehlCookConductanceState& s = a.state;
+    move(s.v, n), move(s.g_exc, n), move(s.g_inh, n), move(s.v_inh, n), move(s.g_exc_inh, n), move(s.trace_post, n), move(s.trace_post2, n);
+    move(s.trace_pre, i * history()), move(s.trace_pre2, i * history());
+    s.refractory += n, s.refractory_inh += n, s.last_inputs += i * longest_delay;
+    return a;
+  }
   SNNFAST_HD int64_t steps() const { return x.T + rest_steps; }
   SNNFAST_HD int64_t history() const { return longest_delay + 1; }  // steps of inputs that arrive together
   SNNFAST_HD bool changes() const { return rule || theta_plus != 0 || theta_decay != 1; }

@@ -2,6 +2,8 @@
 #pragma once
 #include <cstdint>
 
+#include "core/host_device.h"
+
 namespace snnfast {
 
 enum class PresentationForm : int32_t { dense, events, rates };
@@ -20,6 +22,19 @@ struct Presentations {
   const float* hz;       // [P, I]
   const int64_t* seeds;  // [P]
   float per_hz;          // probability of a spike in a step at 1 Hz
+  // Elements from a network's spikes, offsets or rates to those of the next one, and of seeds; 0: all have the same.
+  int64_t network, network_seeds;
+
+  // Those of network k.
+  SNNFAST_HD Presentations of(int64_t k) const {
+    Presentations x = *this;
+    switch (form) {
+      case PresentationForm::dense: x.spikes = static_cast<const char*>(spikes) + k * network * width; break;
+      case PresentationForm::events: x.offsets += k * network; break;
+      case PresentationForm::rates: x.hz += k * network, x.seeds += k * network_seeds;
+    }
+    return x;
+  }
 };
 
 // The spikes of one presentation: in step t the inputs inputs[offsets[t]] ... inputs[offsets[t + 1] - 1] fire, ascending.

@@ -2,7 +2,7 @@
 // lie side by side in the warps, so that w.T contiguous is fastest. Blocks own their neurons with their weights, and tell
 // each other no more than how many spiked, or which came out on top.
 //
-// With anything that one presentation leaves to the next, the grid is one team and the launch presents all in order; the
+// With anything that one presentation leaves to the next, a network is one team and the launch presents all in order; its
 // blocks wait for each other every step, or `inhibition_delay` steps later if no winner has to be found. Else a team
 // of one block (of several, where images are few) takes the next image that no other has.
 #include "cuda/diehl_cook.cuh"
@@ -35,18 +35,19 @@ struct Shared {
 template <PlasticityKind K, class C>
 class Block {
  public:
-  __device__ Block(const Arguments<C>& g, Shared<C>& shared, Arena arena)
+  __device__ Block(const Arguments<C>& g, Shared<C>& shared, Arena arena, int64_t network)
       : a_(g.a),
+        network_(network),
         rule_(g.rule),
         shared_(shared),
         blocks_(g.plan.blocks),
         team_(blockIdx.x / g.plan.blocks),
         block_(blockIdx.x % g.plan.blocks),
-        m_(g.a, g.plan, arena, team_, block_),
+        m_(g.a, g.plan, arena, blockIdx.y * g.plan.teams + team_, block_),
         tally_(m_.words, g.a.lag(), block_, blocks_),
-        inputs_(a_.x, m_.input_lists, m_.input_counts),
-        w_(static_cast<C*>(a_.w)),
-        theta_(static_cast<C*>(a_.theta)),
+        inputs_(a_.x, network, m_.input_lists, m_.input_counts),
+        w_(static_cast<C*>(a_.network(network).w)),
+        theta_(static_cast<C*>(a_.network(network).theta)),
         second_(a_.state.v || g.rule.lr_pre_triplet != 0),
         delay_(a_.inhibition_delay) {}
 
@@ -65,7 +66,8 @@ class Block {
 
  private:
   static constexpr bool kLearns = K != PlasticityKind::count;
-  const DiehlCook& a_;
+  const DiehlCook& a_;  // of all networks
+  const int64_t network_;
   const Plasticity<C>& rule_;
   Shared<C>& shared_;
   const int64_t blocks_, team_, block_;
@@ -92,7 +94,7 @@ class Block {
 
   // What was before the first step.
   __device__ void begin() {
-    const DiehlCookState& s = a_.state;
+    const DiehlCookState s = a_.network(network_).state;
     if (a_.carry) {
       before_ = inputs_.of(s.last_input);
       for_own_neurons([&](int64_t n) {
@@ -270,8 +272,9 @@ class Block {
     m_.refractory[n] = a_.refractory;
     if (delay_) m_.history[slot_ * a_.N + n] = true;
     if (a_.theta_plus != 0) theta_[n] += C(a_.theta_plus);
-    a_.counts[p * a_.N + n]++;
-    if (a_.spikes) a_.spikes[(p * a_.x.T + t) * a_.N + n] = true;
+    const int64_t presentation = network_ * a_.x.P + p;
+    a_.counts[presentation * a_.N + n]++;
+    if (a_.spikes) a_.spikes[(presentation * a_.x.T + t) * a_.N + n] = true;
     if (!kLearns) return;
     m_.plastic[n] = true;
     m_.trace_post[n] = stdp_trace(m_.trace_post[n], true, rule_.all);
@@ -346,7 +349,7 @@ class Block {
   }
 
   __device__ void keep_state() {
-    const DiehlCookState& s = a_.state;
+    const DiehlCookState s = a_.network(network_).state;
     __syncthreads();
     for_own_neurons([&](int64_t n) {
       at(s.v)[n] = m_.v[n];
@@ -371,14 +374,16 @@ class Block {
 template <PlasticityKind K, class C>
 __global__ void __launch_bounds__(kMostThreads) diehl_cook_kernel(const Arguments<C> g) {
   __shared__ Shared<C> shared;
-  Block<K, C> block(g, shared, Arena(g.workspace));
-  block.run(g.plan.teams);
+  for (int64_t network = blockIdx.y; network < g.a.networks; network += gridDim.y) {
+    __syncthreads();  // what is shared was the last network's
+    Block<K, C>(g, shared, Arena(g.workspace), network).run(g.plan.teams);
+  }
 }
 
 template <PlasticityKind K, class C>
 struct Kernel {
   static cudaError_t plan(const DiehlCook& a, Teams& plan) {
-    return plan_teams(diehl_cook_kernel<K, C>, a.N, a.in_order() ? 1 : a.x.P, threads_of_block(a.N, kAlone, kMostThreads, kSharedThreads), plan);
+    return plan_teams(diehl_cook_kernel<K, C>, a.networks, a.N, a.in_order() ? 1 : a.x.P, threads_of_block(a.N, kAlone, kMostThreads, kSharedThreads), plan);
   }
 
   static int64_t workspace(const DiehlCook& a) {

@@ -19,7 +19,7 @@ struct Candidate {
 template <class C>
 struct DiehlCookMemory {
   GridTally::Word* words;
-  // Of a team. margin: membrane minus threshold; history: spikes of the last D steps.
+  // Of a team, of all networks' teams. margin: membrane minus threshold; history: spikes of the last D steps.
   C *v, *margin, *trace_post, *trace_post2;  // [N]
   int32_t* refractory;                       // [N]
   bool *open, *plastic, *history;            // [N], [N], [D, N]
@@ -31,23 +31,23 @@ struct DiehlCookMemory {
 
   // All words are the first of the memory, zeros before the launch.
   static SNNFAST_HD int64_t words_bytes(const DiehlCook& a, const Teams& plan) {
-    return plan.teams * GridTally::words(a.lag()) * static_cast<int64_t>(sizeof(GridTally::Word));
+    return plan.all_teams() * GridTally::words(a.lag()) * static_cast<int64_t>(sizeof(GridTally::Word));
   }
 
   SNNFAST_HD DiehlCookMemory(const DiehlCook& a, const Teams& plan, Arena& memory, int64_t team, int64_t block) {
-    const int64_t N = a.N, I = a.x.I, at = team * plan.blocks + block, blocks = plan.teams * plan.blocks;
+    const int64_t N = a.N, I = a.x.I, teams = plan.all_teams(), at = team * plan.blocks + block, blocks = teams * plan.blocks;
     const int64_t traced = a.rule || a.state.v ? 1 : 0, rows = BlockInputs::rows(a.x, plan.threads);
     const int64_t each = (N + plan.blocks * plan.threads - 1) / (plan.blocks * plan.threads) * plan.threads;
-    words = memory.take<GridTally::Word>(plan.teams * GridTally::words(a.lag())) + team * GridTally::words(a.lag());
-    v = memory.take<C>(plan.teams * N) + team * N;
-    margin = memory.take<C>(plan.teams * N) + team * N;
-    trace_post = memory.take<C>(plan.teams * N * traced) + team * N * traced;
-    trace_post2 = memory.take<C>(plan.teams * N * traced) + team * N * traced;
-    refractory = memory.take<int32_t>(plan.teams * N) + team * N;
-    open = memory.take<bool>(plan.teams * N) + team * N;
-    plastic = memory.take<bool>(plan.teams * N) + team * N;
-    history = memory.take<bool>(plan.teams * N * a.inhibition_delay) + team * N * a.inhibition_delay;
-    candidates = memory.take<Candidate<C>>(plan.teams * GridTally::words(a.lag()) * plan.blocks) + team * GridTally::words(a.lag()) * plan.blocks;
+    words = memory.take<GridTally::Word>(teams * GridTally::words(a.lag())) + team * GridTally::words(a.lag());
+    v = memory.take<C>(teams * N) + team * N;
+    margin = memory.take<C>(teams * N) + team * N;
+    trace_post = memory.take<C>(teams * N * traced) + team * N * traced;
+    trace_post2 = memory.take<C>(teams * N * traced) + team * N * traced;
+    refractory = memory.take<int32_t>(teams * N) + team * N;
+    open = memory.take<bool>(teams * N) + team * N;
+    plastic = memory.take<bool>(teams * N) + team * N;
+    history = memory.take<bool>(teams * N * a.inhibition_delay) + team * N * a.inhibition_delay;
+    candidates = memory.take<Candidate<C>>(teams * GridTally::words(a.lag()) * plan.blocks) + team * GridTally::words(a.lag()) * plan.blocks;
     trace_pre = memory.take<C>(blocks * I * traced) + at * I * traced;
     trace_pre2 = memory.take<C>(blocks * I * traced) + at * I * traced;
     date = memory.take<int64_t>(blocks * I * traced) + at * I * traced;

@@ -1,7 +1,7 @@
 // The network with conductances, a thread a neuron and its inhibitory partner (or several). Blocks own their neurons with
 // their weights; all that they tell each other is how many inhibitory neurons spiked, which acts in the next step.
 //
-// With anything that one presentation leaves to the next, the grid is one team and the launch presents all in order. Else a
+// With anything that one presentation leaves to the next, a network is one team and the launch presents all in order. Else a
 // team of one block (of several, where images are few) takes the next image that no other has.
 #include "cuda/diehl_cook_conductance.cuh"
 
@@ -16,7 +16,7 @@ struct Arguments {
   DiehlCookConductance a;
   Plasticity<C> rule;
   Teams plan;
-  const uint8_t* delays;  // [I, N], or null for none: neighbouring threads look at neighbouring neurons
+  const uint8_t* delays;  // [K, I, N], or null for none: neighbouring threads look at neighbouring neurons
   char* workspace;
 };
 
@@ -28,17 +28,20 @@ struct Shared {
 template <PlasticityKind K, class C>
 class ConductanceBlock {
  public:
-  __device__ ConductanceBlock(const Arguments<C>& g, Shared& shared, Arena memory)
+  __device__ ConductanceBlock(const Arguments<C>& g, Shared& shared, Arena memory, int64_t network)
       : a_(g.a),
+        network_(network),
         rule_(g.rule),
         shared_(shared),
-        delays_(g.delays),
+        w_(static_cast<C*>(a_.network(network).w)),
+        theta_(a_.network(network).theta),
+        delays_(g.delays ? g.delays + network * g.a.N * g.a.x.I : nullptr),
         blocks_(g.plan.blocks),
         team_(blockIdx.x / g.plan.blocks),
         block_(blockIdx.x % g.plan.blocks),
-        m_(g.a, g.plan, memory, team_, block_),
+        m_(g.a, g.plan, memory, blockIdx.y * g.plan.teams + team_, block_),
         tally_(m_.words, 1, block_, blocks_),
-        inputs_(a_.x, m_.input_lists, m_.input_counts, a_.longest_delay),
+        inputs_(a_.x, network, m_.input_lists, m_.input_counts, a_.longest_delay),
         history_(a_.history()),
         learns_(a_.rule != nullptr),
         remembers_(learns_ || a_.state.v),
@@ -55,9 +58,12 @@ class ConductanceBlock {
   }
 
  private:
-  const DiehlCookConductance& a_;
+  const DiehlCookConductance& a_;  // of all networks
+  const int64_t network_;
   const Plasticity<C>& rule_;
   Shared& shared_;
+  C* const w_;
+  double* const theta_;
   const uint8_t* const delays_;
   const int64_t blocks_, team_, block_;
   const ConductanceMemory<C> m_;
@@ -77,7 +83,7 @@ class ConductanceBlock {
   __device__ void for_all_inputs(const F& f) const {
     for (int64_t i = threadIdx.x; i < a_.x.I; i += blockDim.x) f(i);
   }
-  __device__ C& weight(int64_t n, int64_t i) const { return static_cast<C*>(a_.w)[n * a_.w_stride_neuron + i * a_.w_stride_input]; }
+  __device__ C& weight(int64_t n, int64_t i) const { return w_[n * a_.w_stride_neuron + i * a_.w_stride_input]; }
   __device__ int64_t row(int64_t step) const { return (step + history_) % history_ * a_.x.I; }
   static __device__ C* at(void* state) { return static_cast<C*>(state); }
 
@@ -108,7 +114,7 @@ class ConductanceBlock {
   }
 
   __device__ void begin_neuron(int64_t n) const {
-    const DiehlCookConductanceState& s = a_.state;
+    const DiehlCookConductanceState s = a_.network(network_).state;
     m_.v[n] = a_.carry ? at(s.v)[n] : C(a_.exc.v_rest);
     m_.g_exc[n] = a_.carry ? at(s.g_exc)[n] : C(0);
     m_.g_inh[n] = a_.carry ? at(s.g_inh)[n] : C(0);
@@ -121,7 +127,7 @@ class ConductanceBlock {
   }
 
   __device__ void begin_input(int64_t i) const {
-    const DiehlCookConductanceState& s = a_.state;
+    const DiehlCookConductanceState s = a_.network(network_).state;
     for (int64_t h = 0; h < history_; h++) {  // the oldest first
       const int64_t from = h * a_.x.I + i, to = row(now_ + h) + i;
       m_.fired[to] = a_.carry && h > 0 && s.last_inputs[from - a_.x.I];
@@ -182,8 +188,8 @@ class ConductanceBlock {
   }
 
   __device__ void charge_excitatory(int64_t n, int64_t p, int64_t t) const {
-    double theta = a_.theta[n];
-    if (a_.theta_decay != 1) a_.theta[n] = theta *= a_.theta_decay;
+    double theta = theta_[n];
+    if (a_.theta_decay != 1) theta_[n] = theta *= a_.theta_decay;
     const C exc = m_.g_exc[n] * C(a_.g.mean_exc), inh = m_.g_inh[n] * C(a_.g.mean_inh), v = m_.v[n];
     const int32_t refractory = m_.refractory[n];
     const C pull = (C(a_.exc.v_rest) + exc * C(a_.g.e_exc)) + inh * C(a_.g.e_inh);
@@ -201,9 +207,10 @@ class ConductanceBlock {
     if (!spike) return;
     m_.found[atomicAdd(&shared_.found, 1)] = static_cast<int32_t>(n);
     m_.g_exc_inh[n] += C(a_.g.w_exc_inh);
-    if (a_.theta_plus != 0) a_.theta[n] = theta + a_.theta_plus;
-    a_.counts[p * a_.N + n]++;
-    if (a_.spikes) a_.spikes[(p * a_.steps() + t) * a_.N + n] = true;
+    if (a_.theta_plus != 0) theta_[n] = theta + a_.theta_plus;
+    const int64_t presentation = network_ * a_.x.P + p;
+    a_.counts[presentation * a_.N + n]++;
+    if (a_.spikes) a_.spikes[(presentation * a_.steps() + t) * a_.N + n] = true;
   }
 
   // What was sent in step t of presentation p.
@@ -255,7 +262,7 @@ class ConductanceBlock {
 
   // Neuron n spikes.
   __device__ void grow(int64_t n, int64_t i) const {
-    const int64_t sent = now_ - (a_.delay(n, i)), then = row(sent) + i;
+    const int64_t sent = now_ - a_.delay(network_ * a_.N + n, i), then = row(sent) + i;
     C& w = weight(n, i);
     C change = stdp_potentiation<K>(rule_, w, m_.trace_pre[then], m_.trace_post2[n]);
     if (m_.fired[then] && rule_.depresses()) {
@@ -267,7 +274,7 @@ class ConductanceBlock {
 
   // After the last presentation.
   __device__ void keep_state() const {
-    const DiehlCookConductanceState& s = a_.state;
+    const DiehlCookConductanceState s = a_.network(network_).state;
     if (threadIdx.x == 0) shared_.inhibiting = now_ > 0 ? tally_.total(now_ - 1) : 0;
     __syncthreads();
     for_own_neurons([&](int64_t n) {
@@ -298,14 +305,16 @@ class ConductanceBlock {
 template <PlasticityKind K, class C>
 __global__ void __launch_bounds__(kAlone) diehl_cook_conductance_kernel(const Arguments<C> g) {
   __shared__ Shared shared;
-  ConductanceBlock<K, C> block(g, shared, Arena(g.workspace));
-  block.run(g.plan.teams);
+  for (int64_t network = blockIdx.y; network < g.a.networks; network += gridDim.y) {
+    __syncthreads();  // what is shared was the last network's
+    ConductanceBlock<K, C>(g, shared, Arena(g.workspace), network).run(g.plan.teams);
+  }
 }
 
-__global__ void arrange_delays_kernel(const uint8_t* delays, int64_t N, int64_t I, int64_t longest, uint8_t* arranged) {
+__global__ void arrange_delays_kernel(const uint8_t* delays, int64_t networks, int64_t N, int64_t I, int64_t longest, uint8_t* arranged) {
   const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  for (int64_t e = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; e < N * I; e += stride) {
-    const int64_t delay = delays[e % N * I + e / N];
+  for (int64_t e = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; e < networks * N * I; e += stride) {
+    const int64_t network = e / (N * I) * (N * I), delay = delays[network + e % N * I + (e - network) / N];
     arranged[e] = static_cast<uint8_t>(delay < longest ? delay : longest);
   }
 }
@@ -313,8 +322,8 @@ __global__ void arrange_delays_kernel(const uint8_t* delays, int64_t N, int64_t 
 template <PlasticityKind K, class C>
 struct Kernel {
   static cudaError_t plan(const DiehlCookConductance& a, Teams& plan) {
-    return plan_teams(diehl_cook_conductance_kernel<K, C>, a.N, a.in_order() || a.state.v ? 1 : a.x.P, threads_of_block(a.N, kAlone, kAlone, kSharedThreads),
-                      plan);
+    return plan_teams(diehl_cook_conductance_kernel<K, C>, a.networks, a.N, a.in_order() || a.state.v ? 1 : a.x.P,
+                      threads_of_block(a.N, kAlone, kAlone, kSharedThreads), plan);
   }
 
   static int64_t kernel_memory(const DiehlCookConductance& a, const Teams& plan) {
@@ -326,7 +335,7 @@ struct Kernel {
   static int64_t workspace(const DiehlCookConductance& a) {
     Teams p;
     if (plan(a, p) != cudaSuccess) return 0;
-    return kernel_memory(a, p) + (a.delays ? a.N * a.x.I : 0);
+    return kernel_memory(a, p) + (a.delays ? a.networks * a.N * a.x.I : 0);
   }
 
   static int launch(const DiehlCookConductance& a, char* memory, cudaStream_t stream) {
@@ -336,9 +345,9 @@ struct Kernel {
     if (error != cudaSuccess) return error;
     if (a.delays && a.x.I) {
       uint8_t* arranged = reinterpret_cast<uint8_t*>(memory + kernel_memory(a, g.plan));
-      const int64_t blocks = (a.N * a.x.I + 255) / 256;
-      SNNFAST_LAUNCH(arrange_delays_kernel, static_cast<unsigned>(blocks < 4096 ? blocks : 4096), 256, 0, stream, a.delays, a.N, a.x.I, a.longest_delay,
-                     arranged);
+      const int64_t blocks = (a.networks * a.N * a.x.I + 255) / 256;
+      SNNFAST_LAUNCH(arrange_delays_kernel, static_cast<unsigned>(blocks < 4096 ? blocks : 4096), 256, 0, stream, a.delays, a.networks, a.N, a.x.I,
+                     a.longest_delay, arranged);
       g.delays = arranged;
     }
     return launch_teams(diehl_cook_conductance_kernel<K, C>, g.plan, stream, g);

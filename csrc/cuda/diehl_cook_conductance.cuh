@@ -14,7 +14,7 @@ namespace {
 template <class C>
 struct ConductanceMemory {
   GridTally::Word* words;
-  // Of a team, [N] each.
+  // Of a team, of all networks' teams, [N] each.
   C *v, *g_exc, *g_inh, *v_inh, *g_exc_inh, *trace_post, *trace_post2;
   int32_t *refractory, *refractory_inh;
   bool *spiked, *spiked_inh;
@@ -26,14 +26,14 @@ struct ConductanceMemory {
   int32_t *input_lists, *input_counts;  // of BlockInputs
 
   // All words are the first of the memory, zeros before the launch.
-  static SNNFAST_HD int64_t words_bytes(const Teams& plan) { return plan.teams * GridTally::words(1) * static_cast<int64_t>(sizeof(GridTally::Word)); }
+  static SNNFAST_HD int64_t words_bytes(const Teams& plan) { return plan.all_teams() * GridTally::words(1) * static_cast<int64_t>(sizeof(GridTally::Word)); }
 
   SNNFAST_HD ConductanceMemory(const DiehlCookConductance& a, const Teams& plan, Arena& memory, int64_t team, int64_t block) {
-    const int64_t I = a.x.I, block_of_all = team * plan.blocks + block, blocks = plan.teams * plan.blocks;
+    const int64_t I = a.x.I, block_of_all = team * plan.blocks + block, blocks = plan.all_teams() * plan.blocks;
     const int64_t own = (a.N + plan.blocks * plan.threads - 1) / (plan.blocks * plan.threads) * plan.threads;
     const int64_t rows = BlockInputs::rows(a.x, plan.threads, a.longest_delay), window = a.rule || a.state.v ? a.history() * I : 0;
-    words = memory.take<GridTally::Word>(plan.teams * GridTally::words(1)) + team * GridTally::words(1);
-    const auto of_team = [&](auto*& piece) { piece = memory.take<std::remove_reference_t<decltype(*piece)>>(plan.teams * a.N) + team * a.N; };
+    words = memory.take<GridTally::Word>(plan.all_teams() * GridTally::words(1)) + team * GridTally::words(1);
+    const auto of_team = [&](auto*& piece) { piece = memory.take<std::remove_reference_t<decltype(*piece)>>(plan.all_teams() * a.N) + team * a.N; };
     const auto of_block = [&](auto*& piece, int64_t count) {
       piece = memory.take<std::remove_reference_t<decltype(*piece)>>(blocks * count) + block_of_all * count;
     };

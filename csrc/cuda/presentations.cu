@@ -24,10 +24,10 @@ void bound(const T* from, int64_t count, int64_t most, T* to, void* stream) {
 
 }  // namespace
 
-// Copies of the events whose `fired` inputs and whose offsets lie where a kernel may read and write.
-int launch_bounded_events(const Presentations& x, int64_t fired, int32_t* inputs, int64_t* offsets, void* stream) {
+// Copies of the events whose `fired` inputs and whose offsets, of each network, lie where a kernel may read and write.
+int launch_bounded_events(const Presentations& x, int64_t networks, int64_t fired, int32_t* inputs, int64_t* offsets, void* stream) {
   bound(x.inputs, fired, x.I - 1, inputs, stream);
-  bound(x.offsets, x.P * (x.T + 1), x.I > 0 ? fired : 0, offsets, stream);
+  bound(x.offsets, networks * x.P * (x.T + 1), x.I > 0 ? fired : 0, offsets, stream);
   return cudaGetLastError();
 }
 

@@ -90,8 +90,8 @@ class BlockInputs {
   }
   static SNNFAST_HD int64_t rows(const Presentations& x, int64_t threads, int64_t kept = 1) { return chunk(x, threads) + (listed(x) ? 1 : kept); }
 
-  __device__ BlockInputs(const Presentations& x, int32_t* lists, int32_t* counts, int64_t kept = 1)
-      : x_(x), lists_(lists), counts_(counts), chunk_(chunk(x, blockDim.x)), rows_(rows(x, blockDim.x, kept)) {}
+  __device__ BlockInputs(const Presentations& x, int64_t network, int32_t* lists, int32_t* counts, int64_t kept = 1)
+      : x_(x), network_(network), lists_(lists), counts_(counts), chunk_(chunk(x, blockDim.x)), rows_(rows(x, blockDim.x, kept)) {}
 
   // A list from flags [I]. As all calls here: by all threads, and with a __syncthreads of the caller before the next one.
   __device__ StepInputs of(const bool* fired) {
@@ -130,6 +130,7 @@ class BlockInputs {
 
  private:
   const Presentations& x_;
+  const int64_t network_;
   int32_t *lists_, *counts_;
   int64_t chunk_, rows_, row_ = 0, ready_ = 0;
 
@@ -137,18 +138,19 @@ class BlockInputs {
 
   // A step of events has each input once at most, whatever the caller says.
   __device__ StepInputs events(int64_t p, int64_t t) const {
-    const int64_t* offsets = x_.offsets + p * (x_.T + 1) + t;
+    const int64_t* offsets = x_.of(network_).offsets + p * (x_.T + 1) + t;
     const int64_t count = offsets[1] - offsets[0];
     return {x_.inputs + offsets[0], static_cast<int32_t>(count < 0 ? 0 : count < x_.I ? count : x_.I)};
   }
 
   __device__ int32_t encode(int64_t p, int64_t t, int32_t* out) const {
-    const int64_t row = p * x_.presentation + t * x_.step;
-    if (x_.form == PresentationForm::rates) return list_rates(x_, p, t, out);
-    switch (x_.width) {
-      case 1: return list_spikes<uint8_t>(static_cast<const uint8_t*>(x_.spikes) + row, x_.I, 0xff, out);
-      case 4: return list_spikes<uint32_t>(static_cast<const uint32_t*>(x_.spikes) + row, x_.I, 0x7fffffffu, out);  // -0 is no spike
-      default: return list_spikes<uint64_t>(static_cast<const uint64_t*>(x_.spikes) + row, x_.I, 0x7fffffffffffffffull, out);
+    const Presentations x = x_.of(network_);
+    const int64_t row = p * x.presentation + t * x.step;
+    if (x.form == PresentationForm::rates) return list_rates(x, p, t, out);
+    switch (x.width) {
+      case 1: return list_spikes<uint8_t>(static_cast<const uint8_t*>(x.spikes) + row, x.I, 0xff, out);
+      case 4: return list_spikes<uint32_t>(static_cast<const uint32_t*>(x.spikes) + row, x.I, 0x7fffffffu, out);  // -0 is no spike
+      default: return list_spikes<uint64_t>(static_cast<const uint64_t*>(x.spikes) + row, x.I, 0x7fffffffffffffffull, out);
     }
   }
 };

@@ -44,7 +44,7 @@ SNNFAST_ARGUMENTS(Arguments, SNNFAST_DIEHL_COOK_ARGUMENTS)
 DiehlCookState state_of(const std::vector<Tensor>& tensors, const Tensor& w, int64_t delay) {
   DiehlCookState s{};
   if (tensors.empty()) return s;
-  const int64_t N = w.size(0), I = w.size(1);
+  const int64_t N = w.size(-2), I = w.size(-1);
   const ScalarType c = w.scalar_type();
   StateTensors state(kOp, tensors, w, 8);
   state.take(s.v, "state_v", c, {N});

@@ -14,7 +14,7 @@ T* pointer(const Tensor& t) {
   return static_cast<T*>(t.mutable_data_ptr());
 }
 
-// The tensors of a state, taken by name in their order.
+// The tensors of a state, taken by name in their order; shapes are those of one network.
 class StateTensors {
  public:
   StateTensors(const char* op, const std::vector<Tensor>& tensors, const Tensor& w, size_t count) : op_(op), tensors_(tensors), w_(w) {
@@ -23,7 +23,7 @@ class StateTensors {
   template <class T>
   void take(T*& to, const char* name, ScalarType type, const std::vector<int64_t>& shape) {
     const Tensor& t = tensors_[next_++];
-    check_like(op_, name, t, w_, type, shape);
+    check_like(op_, name, t, w_, type, of_networks(w_, shape));
     SNNFAST_CHECK(t.is_contiguous(), op_, ": state must be contiguous");
     to = pointer<T>(t);
   }
@@ -48,15 +48,18 @@ void enter_weights(const char* op, const Device& device, const Arguments& from, 
   const Tensor &w = from.w.tensor, &theta = from.theta.tensor;
   const ScalarType type = w.scalar_type();
   SNNFAST_CHECK(type == ScalarType::Float || type == ScalarType::Double, op, ": w must be float32 or float64");
-  SNNFAST_CHECK(w.dim() == 2, op, ": w must have shape [N, I]");
-  a.N = w.size(0);
-  check_like(op, "theta", theta, w, theta_type, {a.N});
-  SNNFAST_CHECK(a.N < int64_t{1} << 31 && w.size(1) < int64_t{1} << 31 && a.N * w.size(1) < int64_t{1} << 48, op, ": w is too large, got ", a.N, " times ",
-                w.size(1));
+  SNNFAST_CHECK(w.dim() == 2 || w.dim() == 3, op, ": w must have shape [N, I] or [K, N, I]");
+  a.networks = networks_of(w);
+  a.N = w.size(-2);
+  check_like(op, "theta", theta, w, theta_type, of_networks(w, {a.N}));
+  const int64_t I = w.size(-1), most = int64_t{1} << 31;
+  SNNFAST_CHECK(a.networks < most && a.N < most && I < most && a.N * I < int64_t{1} << 48, op, ": w is too large, got ", a.networks, " times ", a.N, " times ",
+                I);
   a.f64 = type == ScalarType::Double;
   a.w = w.mutable_data_ptr();
-  a.w_stride_neuron = w.stride(0);
-  a.w_stride_input = w.stride(1);
+  a.w_stride_network = w.dim() == 3 ? w.stride(0) : 0;
+  a.w_stride_neuron = w.stride(-2);
+  a.w_stride_input = w.stride(-1);
   tensors.theta = theta.is_contiguous() ? theta : torch::stable::contiguous(theta);
   a.x = presentations_of(op, device, w, from.x, tensors.kept);
   tensors.rule = rule_of(op, from.rule);
@@ -73,9 +76,9 @@ template <class Network, class Arguments, class Run>
 std::tuple<Tensor, Tensor> present(const Arguments& from, Network& a, NetworkTensors& tensors, const Run& run) {
   const Tensor& w = from.w.tensor;
   Tensor theta = from.theta.tensor;
-  tensors.counts = torch::stable::new_zeros(w, {a.x.P, a.N}, ScalarType::Int);
-  tensors.spikes = torch::stable::new_zeros(w, {from.return_spikes ? a.x.P : 0, a.steps(), a.N}, ScalarType::Bool);
-  if (a.x.P > 0 && a.N > 0) {
+  tensors.counts = torch::stable::new_zeros(w, of_networks(w, {a.x.P, a.N}), ScalarType::Int);
+  tensors.spikes = torch::stable::new_zeros(w, of_networks(w, {from.return_spikes ? a.x.P : 0, a.steps(), a.N}), ScalarType::Bool);
+  if (a.networks > 0 && a.x.P > 0 && a.N > 0) {
     a.counts = pointer<int32_t>(tensors.counts);
     a.spikes = from.return_spikes ? pointer<bool>(tensors.spikes) : nullptr;
     run();
@@ -94,7 +97,7 @@ struct CpuKernels {
 };
 
 template <class Network>
-void present_on_cpu(const Network& a, const Tensor& w, const CpuKernels<Network>& kernels) {
+void present_one_on_cpu(const Network& a, const Tensor& w, const CpuKernels<Network>& kernels) {
   int64_t shared_bytes, own_bytes, encoding;
   kernels.memory(a, &shared_bytes, &own_bytes, &encoding);
   const WorkMemory shared(w, shared_bytes);
@@ -106,6 +109,19 @@ void present_on_cpu(const Network& a, const Tensor& w, const CpuKernels<Network>
   else
     present_in_parallel(w, a.x, own_bytes, encoding, encode, present);
   kernels.finish(a, shared.get());
+}
+
+// Threads take networks; or the presentations of one network after the other, where these have no order and are more.
+template <class Network>
+void present_on_cpu(const Network& a, const Tensor& w, const CpuKernels<Network>& kernels) {
+  const auto present = [&](int64_t first, int64_t last) {
+    for (int64_t k = first; k < last; k++) present_one_on_cpu(a.network(k), w, kernels);
+  };
+  const bool in_order = a.in_order() || a.state.v;
+  if (a.networks == 1 || (!in_order && a.x.P >= a.networks))
+    present(0, a.networks);
+  else
+    torch::stable::parallel_for(0, a.networks, 1, present);
 }
 
 }  // namespace snnfast

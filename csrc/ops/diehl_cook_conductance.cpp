@@ -45,7 +45,7 @@ SNNFAST_ARGUMENTS(Arguments, SNNFAST_DIEHL_COOK_CONDUCTANCE_ARGUMENTS)
 DiehlCookConductanceState state_of(const std::vector<Tensor>& tensors, const Tensor& w, int64_t longest_delay) {
   DiehlCookConductanceState s{};
   if (tensors.empty()) return s;
-  const int64_t N = w.size(0), I = w.size(1);
+  const int64_t N = w.size(-2), I = w.size(-1);
   const ScalarType c = w.scalar_type();
   StateTensors state(kOp, tensors, w, 12);
   state.take(s.v, "state_v", c, {N});
@@ -79,7 +79,7 @@ std::tuple<Tensor, Tensor> diehl_cook_conductance(const Arguments& from) {
   SNNFAST_CHECK(a.x.T + from.rest_steps < most, kOp, ": a presentation must have less than 2^31 steps");
   a.rest_steps = from.rest_steps;
   if (from.delays) {
-    check_like(kOp, "delays", *from.delays, w, ScalarType::Byte, {a.N, a.x.I});
+    check_like(kOp, "delays", *from.delays, w, ScalarType::Byte, of_networks(w, {a.N, a.x.I}));
     a.delays = tensors.kept.emplace_back(torch::stable::contiguous(*from.delays)).template const_data_ptr<uint8_t>();
   }
   a.longest_delay = from.longest_delay;

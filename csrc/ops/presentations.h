@@ -20,7 +20,7 @@ namespace snnfast {
 
 SNNFAST_ARGUMENTS(PresentationsArguments, SNNFAST_PRESENTATIONS_ARGUMENTS)
 
-int launch_bounded_events(const Presentations& x, int64_t fired, int32_t* inputs, int64_t* offsets, void* stream);
+int launch_bounded_events(const Presentations& x, int64_t networks, int64_t fired, int32_t* inputs, int64_t* offsets, void* stream);
 
 // Memory to work in, kept for the next call like that of outputs: fresh pages would cost more than a presentation.
 class WorkMemory {
@@ -60,40 +60,60 @@ inline void check_events(const char* op, const Presentations& x, int64_t fired) 
   SNNFAST_CHECK(inputs_fit, op, ": inputs must ascend within a step and lie in [0, ", x.I - 1, "]");
 }
 
-// Presentations for weights w [N, I]; `kept` holds what had to be copied.
+// Weights [K, N, I] are those of K networks, each with a part of its own in every tensor; [N, I] those of one alone.
+inline int64_t networks_of(const Tensor& w) { return w.dim() == 3 ? w.size(0) : 1; }
+
+// The shape of a tensor, from that of the part of a network.
+inline std::vector<int64_t> of_networks(const Tensor& w, std::vector<int64_t> part) {
+  if (w.dim() == 3) part.insert(part.begin(), w.size(0));
+  return part;
+}
+
+// Whether a tensor holds a part for each network, of `dim` dimensions; else it is the part of all.
+inline bool is_of_networks(const Tensor& w, const Tensor& t, int64_t dim) { return w.dim() == 3 && t.dim() == dim + 1; }
+
+// Presentations for weights w [N, I] or [K, N, I]; `kept` holds what had to be copied.
 template <class Device>
 Presentations presentations_of(const char* op, const Device& device, const Tensor& w, const PresentationsArguments& given, std::vector<Tensor>& kept) {
   Presentations x{};
-  x.I = w.size(1);
+  x.I = w.size(-1);
   const auto keep = [&](const Tensor& t) -> const Tensor& { return kept.emplace_back(t.is_contiguous() ? t : torch::stable::contiguous(t)); };
   kept.reserve(4);  // references stay valid
   if (given.spikes) {
     const Tensor& spikes = *given.spikes;
-    SNNFAST_CHECK(spikes.dim() == 3, op, ": spikes must have shape [P, T, I]");
-    check_like(op, "spikes", spikes, w, spikes.scalar_type(), {spikes.size(0), spikes.size(1), x.I});
+    const bool own = is_of_networks(w, spikes, 3);
+    SNNFAST_CHECK(own || spikes.dim() == 3, op, ": spikes must have shape [P, T, I]");
+    const std::vector<int64_t> part{spikes.size(-3), spikes.size(-2), x.I};
+    check_like(op, "spikes", spikes, w, spikes.scalar_type(), own ? of_networks(w, part) : part);
     SNNFAST_CHECK(is_spike_type(spikes.scalar_type()), op, ": spikes must be bool, uint8, float32 or float64");
-    const Tensor& t = spikes.stride(2) == 1 ? spikes : keep(spikes);
+    const Tensor& t = spikes.stride(-1) == 1 ? spikes : keep(spikes);
     x.form = PresentationForm::dense;
-    x.P = t.size(0), x.T = t.size(1);
+    x.P = t.size(-3), x.T = t.size(-2);
     x.spikes = t.const_data_ptr();
-    x.presentation = t.stride(0), x.step = t.stride(1);
+    x.network = own ? t.stride(0) : 0, x.presentation = t.stride(-3), x.step = t.stride(-2);
     x.width = static_cast<int32_t>(t.element_size());
   } else if (given.inputs && given.offsets) {
     const Tensor &inputs = *given.inputs, &offsets = *given.offsets;
-    SNNFAST_CHECK(offsets.dim() == 2 && offsets.size(1) >= 1 && inputs.dim() == 1, op, ": offsets must have shape [P, T + 1]");
+    const bool own = is_of_networks(w, offsets, 2);
+    SNNFAST_CHECK((own || offsets.dim() == 2) && offsets.size(-1) >= 1 && inputs.dim() == 1, op, ": offsets must have shape [P, T + 1]");
+    const std::vector<int64_t> part{offsets.size(-2), offsets.size(-1)};
     check_like(op, "inputs", inputs, w, ScalarType::Int, {inputs.size(0)});
-    check_like(op, "offsets", offsets, w, ScalarType::Long, {offsets.size(0), offsets.size(1)});
+    check_like(op, "offsets", offsets, w, ScalarType::Long, own ? of_networks(w, part) : part);
     x.form = PresentationForm::events;
-    x.P = offsets.size(0), x.T = offsets.size(1) - 1;
+    x.P = part[0], x.T = part[1] - 1;
+    x.network = own ? part[0] * part[1] : 0;
     x.inputs = keep(inputs).template const_data_ptr<int32_t>();
     x.offsets = keep(offsets).template const_data_ptr<int64_t>();
   } else {
-    SNNFAST_CHECK(given.hz && given.seeds && given.hz->dim() == 2 && given.num_steps >= 0, op,
-                  ": give spikes, or inputs and offsets, or hz, seeds and num_steps");
-    check_like(op, "hz", *given.hz, w, ScalarType::Float, {given.hz->size(0), x.I});
-    check_like(op, "seeds", *given.seeds, w, ScalarType::Long, {given.hz->size(0)});
+    SNNFAST_CHECK(given.hz && given.seeds && given.num_steps >= 0, op, ": give spikes, or inputs and offsets, or hz, seeds and num_steps");
+    const bool own = is_of_networks(w, *given.hz, 2), own_seeds = is_of_networks(w, *given.seeds, 1);
+    SNNFAST_CHECK(own || given.hz->dim() == 2, op, ": hz must have shape [P, I]");
+    x.P = given.hz->size(-2), x.T = given.num_steps;
+    const std::vector<int64_t> part{x.P, x.I}, part_seeds{x.P};
+    check_like(op, "hz", *given.hz, w, ScalarType::Float, own ? of_networks(w, part) : part);
+    check_like(op, "seeds", *given.seeds, w, ScalarType::Long, own_seeds ? of_networks(w, part_seeds) : part_seeds);
     x.form = PresentationForm::rates;
-    x.P = given.hz->size(0), x.T = given.num_steps;
+    x.network = own ? x.P * x.I : 0, x.network_seeds = own_seeds ? x.P : 0;
     x.hz = keep(*given.hz).template const_data_ptr<float>();
     x.seeds = keep(*given.seeds).template const_data_ptr<int64_t>();
     x.per_hz = static_cast<float>(given.per_hz);
@@ -102,17 +122,17 @@ Presentations presentations_of(const char* op, const Device& device, const Tenso
   SNNFAST_CHECK(x.I < most && x.T < most && x.T * (x.I > 1 ? x.I : 1) < most, op, ": a presentation must have less than 2^31 elements, got ", x.T, " steps of ",
                 x.I, " inputs");
   if (x.form == PresentationForm::events) {
-    const int64_t fired = given.inputs->size(0);
+    const int64_t fired = given.inputs->size(0), networks = x.network ? networks_of(w) : 1;
     if constexpr (Device::kCuda) {
       // A look at values would wait for the device: bounded copies.
       const Tensor inputs = kept.emplace_back(torch::stable::empty_like(kept[0]));
       const Tensor offsets = kept.emplace_back(torch::stable::empty_like(kept[1]));
       int32_t* bounded_inputs = static_cast<int32_t*>(inputs.mutable_data_ptr());
       int64_t* bounded_offsets = static_cast<int64_t*>(offsets.mutable_data_ptr());
-      device.launch(op, [&](void* stream) { return launch_bounded_events(x, fired, bounded_inputs, bounded_offsets, stream); });
+      device.launch(op, [&](void* stream) { return launch_bounded_events(x, networks, fired, bounded_inputs, bounded_offsets, stream); });
       x.inputs = bounded_inputs, x.offsets = bounded_offsets;
     } else {
-      check_events(op, x, fired);
+      for (int64_t k = 0; k < networks; k++) check_events(op, x.of(k), fired);
     }
   }
   return x;

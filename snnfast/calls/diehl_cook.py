@@ -20,6 +20,8 @@ from .presentations import Events, Presentations, Rates
 class DiehlCookState(NamedTuple):
     """Everything the network remembers from one step to the next, besides weights and thresholds.
 
+    Of K networks at once each tensor is ``[K, ...]``.
+
     Attributes:
         v: membrane above rest ``[N]``, mV.
         refractory: steps for which a neuron is still refractory, int32 ``[N]``.
@@ -41,6 +43,8 @@ class DiehlCookState(NamedTuple):
 
 class DiehlCookResult(NamedTuple):
     """What P presentations gave.
+
+    Of K networks at once each tensor is ``[K, ...]``.
 
     Attributes:
         counts: spikes of every neuron in every presentation, int32 ``[P, N]``.
@@ -96,6 +100,10 @@ class DiehlCookCall(NamedTuple):
     def changed(self) -> list[Tensor]:
         """The tensors of the caller that do not stay as they are."""
         return changed(self)
+
+    def network(self, k: int) -> DiehlCookCall:
+        """The call of network ``k`` alone, which changes its part of the tensors."""
+        return self._replace(**part_of_network(self, k))
 
     def answer(self, outputs: tuple[Tensor, Tensor]) -> DiehlCookResult:
         """What the op returns, from counts and spikes as a kernel or the reference gives them."""
@@ -154,10 +162,15 @@ def diehl_cook_(
     bit for bit. Without learning (``rule=None, theta_plus=0, tau_theta=None``) and ``state`` presentations run in
     parallel. On CUDA all presentations are one launch.
 
+    With weights ``[K, N, I]`` it is K networks at once, which know nothing of each other: each is, bit for bit, what
+    it is alone. Then all tensors have the dimension K before their others; ``x``, its rates or seeds need none where
+    all networks are given the same. On the CPU threads take networks; on CUDA all of them are one launch.
+
     Args:
         x: the stimuli: spikes ``[P, T, I]`` (bool, uint8, float32 or float64; a spike is what is not 0),
             :class:`Events`, or :class:`Rates` (Poisson spikes made inside).
-        w: weights ``[N, I]``, float32 or float64, within the bounds of ``rule``. Fastest if ``w.T`` is contiguous.
+        w: weights ``[N, I]`` or ``[K, N, I]``, float32 or float64, within the bounds of ``rule``. Fastest if ``w.mT``
+            is contiguous.
         theta: adaptive part of the thresholds ``[N]``, mV, of the dtype of ``w``.
         rule: how ``w`` learns, from :mod:`snnfast.plasticity`; None: it does not.
         norm: sum to which weights are normalised after a presentation; None: they are not.
@@ -191,7 +204,7 @@ def diehl_cook_(
     return DiehlCookCall(
         w=w.detach(),
         theta=theta.detach(),
-        x=presentations.presentations(op, x, w.shape[1], w.device, step, validate),
+        x=presentations.presentations(op, x, w.shape[-1], w.device, step, validate, networks_of(w)),
         learns=rule is not None,
         rule=(rule or NOTHING).constants(step),
         norm=0.0 if norm is None else check.positive(op, "norm", norm),
@@ -217,8 +230,8 @@ def diehl_cook_(
 
 def at_rest(w: Tensor, inhibition_delay: int) -> DiehlCookState:
     """The state of a network that has been silent for long."""
-    n, i = w.shape
-    neurons, inputs = w.new_zeros(n), w.new_zeros(i)
+    *networks, n, i = w.shape
+    neurons, inputs = w.new_zeros((*networks, n)), w.new_zeros((*networks, i))
     return DiehlCookState(
         neurons,
         neurons.to(torch.int32),
@@ -227,7 +240,7 @@ def at_rest(w: Tensor, inhibition_delay: int) -> DiehlCookState:
         neurons.clone(),
         neurons.clone(),
         inputs.bool(),
-        w.new_zeros((inhibition_delay, n), dtype=torch.bool),
+        w.new_zeros((*networks, inhibition_delay, n), dtype=torch.bool),
     )
 
 
@@ -245,21 +258,23 @@ def plastic_weights(
     validate: bool,
     theta_dtype: torch.dtype | None = None,
 ) -> None:
-    """``w`` [N, I] and ``theta`` [N] must fit each other, and ``w`` lie within the bounds of ``rule``."""
+    """``w`` [N, I] or [K, N, I] and ``theta`` must fit each other, and ``w`` lie within the bounds of ``rule``."""
     for name, value in (("w", w), ("theta", theta)):
         check.tensor(op, name, value)
     if w.dtype not in DTYPES:
         raise TypeError(f"{op}: w must have dtype float32 or float64, got {w.dtype}")
-    if w.dim() != 2:
-        raise ValueError(f"{op}: w must have shape [N, I], got {list(w.shape)}")
+    if w.dim() not in (2, 3):
+        raise ValueError(f"{op}: w must have shape [N, I] or [K, N, I], got {list(w.shape)}")
     if any(stride == 0 and size > 1 for stride, size in zip(w.stride(), w.shape)):
         raise ValueError(f"{op}: w must not overlap itself, got strides {list(w.stride())}")
     if theta_dtype is not None and theta.dtype != theta_dtype:
         raise TypeError(f"{op}: theta must have dtype {theta_dtype}, got {theta.dtype}")
     if theta_dtype is None and theta.dtype != w.dtype:
         raise TypeError(f"{op}: theta must have the dtype of w, {w.dtype}, got {theta.dtype}")
-    if theta.shape != w.shape[:1]:
-        raise ValueError(f"{op}: theta must have shape [{w.shape[0]}], got {list(theta.shape)}")
+    if theta.shape != w.shape[:-1]:
+        raise ValueError(
+            f"{op}: theta must have shape {list(w.shape[:-1])}, got {list(theta.shape)}"
+        )
     if theta.device != w.device:
         raise ValueError(f"{op}: theta must be on the device of w, {w.device}, got {theta.device}")
     if rule is not None and not isinstance(rule, Rule):
@@ -275,6 +290,21 @@ def plastic_weights(
     else:
         check.finite(op, "w", w)
     check.finite(op, "theta", theta)
+
+
+def networks_of(w: Tensor) -> int | None:
+    """How many networks have the weights ``w``; None for weights [N, I], of one alone."""
+    return w.shape[0] if w.dim() == 3 else None
+
+
+def part_of_network(call: Any, k: int) -> dict[str, Any]:
+    """What in a call of K networks belongs to network ``k``, by field."""
+    return {
+        "w": call.w[k],
+        "theta": call.theta[k],
+        "x": call.x.network(k),
+        "state": [value[k] for value in call.state],
+    }
 
 
 def whole_steps(op: str, name: str, time: object, dt: float) -> int:

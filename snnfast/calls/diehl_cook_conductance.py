@@ -13,14 +13,22 @@ from snnfast.plasticity import Constants, Rule
 
 from . import presentations
 from .call import Changed, ChangedList
-from .diehl_cook import NOTHING, changed, own_state, plastic_weights, whole_steps
+from .diehl_cook import (
+    NOTHING,
+    changed,
+    networks_of,
+    own_state,
+    part_of_network,
+    plastic_weights,
+    whole_steps,
+)
 from .presentations import Events, Presentations, Rates
 
 
 class DiehlCookConductanceState(NamedTuple):
     """Everything the network remembers from one step to the next, besides weights and thresholds.
 
-    D is the longest of the delays, in steps; 0 without delays.
+    D is the longest of the delays, in steps; 0 without delays. Of K networks at once each tensor is ``[K, ...]``.
 
     Attributes:
         v: membrane of the excitatory neurons ``[N]``, mV.
@@ -48,6 +56,8 @@ class DiehlCookConductanceState(NamedTuple):
 
 class DiehlCookConductanceResult(NamedTuple):
     """What P presentations of T steps and R steps of rest gave.
+
+    Of K networks at once each tensor is ``[K, ...]``.
 
     Attributes:
         counts: spikes of every excitatory neuron in every presentation, rest included, int32 ``[P, N]``.
@@ -134,6 +144,11 @@ class DiehlCookConductanceCall(NamedTuple):
         """The tensors of the caller that do not stay as they are."""
         return changed(self)
 
+    def network(self, k: int) -> DiehlCookConductanceCall:
+        """The call of network ``k`` alone, which changes its part of the tensors."""
+        delays = None if self.delays is None else self.delays[k]
+        return self._replace(**part_of_network(self, k), delays=delays)
+
     def answer(self, outputs: tuple[Tensor, Tensor]) -> DiehlCookConductanceResult:
         """What the op returns, from counts and spikes as a kernel or the reference gives them."""
         counts, spikes = outputs
@@ -203,11 +218,13 @@ def diehl_cook_conductance_(
     every neuron are scaled to the sum ``norm``. ``w`` and ``theta`` are **changed in place**; nothing is changed when
     an error is raised. There is no gradient.
 
+    With weights ``[K, N, I]`` it is K networks at once, as of :func:`diehl_cook_`.
+
     Args:
         x: the stimuli: spikes ``[P, T, I]`` (bool, uint8, float32 or float64; a spike is what is not 0),
             :class:`Events`, or :class:`Rates` (Poisson spikes made inside).
-        w: weights ``[N, I]``, float32 or float64, at least 0 and within the bounds of ``rule``. Fastest if ``w.T`` is
-            contiguous.
+        w: weights ``[N, I]`` or ``[K, N, I]``, float32 or float64, at least 0 and within the bounds of ``rule``.
+            Fastest if ``w.mT`` is contiguous.
         theta: adaptive part of the thresholds ``[N]``, mV, float64: its decay of 5e-8 a step is below the resolution of
             float32. The authors start at 20.
         rule: how ``w`` learns, from :mod:`snnfast.plasticity` (the authors': ``triplet()``); None: it does not.
@@ -257,7 +274,9 @@ def diehl_cook_conductance_(
     if validate and rule is None:
         check.in_range(op, "w", w.detach(), 0.0, math.inf)
     step = check.positive(op, "dt", dt)
-    stimuli = presentations.presentations(op, x, w.shape[1], w.device, step, validate)
+    stimuli = presentations.presentations(
+        op, x, w.shape[-1], w.device, step, validate, networks_of(w)
+    )
     longest = _longest(op, delays, longest_delay, w, validate)
 
     def steps(name: str, value: float) -> int:
@@ -326,10 +345,10 @@ def at_rest(
     w: Tensor, longest_delay: int, exc: Population, inh: Population
 ) -> DiehlCookConductanceState:
     """The state of a network that has been silent for long."""
-    n, i = w.shape
-    zeros = w.new_zeros(n)
-    steps = torch.zeros(n, dtype=torch.int32, device=w.device)
-    history = w.new_zeros((longest_delay + 1, i))
+    *networks, n, i = w.shape
+    zeros = w.new_zeros((*networks, n))
+    steps = zeros.to(torch.int32)
+    history = w.new_zeros((*networks, longest_delay + 1, i))
     return DiehlCookConductanceState(
         v=torch.full_like(zeros, exc.v_rest),
         g_exc=zeros.clone(),
@@ -342,7 +361,7 @@ def at_rest(
         trace_pre2=history.clone(),
         trace_post=zeros.clone(),
         trace_post2=zeros.clone(),
-        last_inputs=w.new_zeros((longest_delay, i), dtype=torch.bool),
+        last_inputs=w.new_zeros((*networks, longest_delay, i), dtype=torch.bool),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,7 +19,7 @@ class Events(NamedTuple):
     Attributes:
         inputs: int32, the firing inputs of all steps in order; within a step in ascending order.
         offsets: int64 ``[P, T + 1]``; in step ``t`` of presentation ``p`` the inputs
-            ``inputs[offsets[p, t] : offsets[p, t + 1]]`` fire.
+            ``inputs[offsets[p, t] : offsets[p, t + 1]]`` fire. ``[K, P, T + 1]`` where K networks are presented others.
     """
 
     inputs: Tensor
@@ -26,14 +27,18 @@ class Events(NamedTuple):
 
     @classmethod
     def from_dense(cls, spikes: Tensor) -> Events:
-        """The events of ``spikes`` ``[P, T, I]``, on its device; a spike is what is not 0."""
-        fired = spikes != 0
+        """The events of ``spikes`` ``[P, T, I]`` or ``[K, P, T, I]``, on its device; a spike is what is not 0."""
+        fired = (spikes != 0).flatten(0, -3)
         ends = fired.flatten(0, 1).sum(1).cumsum(0).view(fired.shape[:2])
         starts = torch.cat([ends.new_zeros(1), ends.flatten()])[: -1 if ends.numel() else None]
         first = (
             starts.view(fired.shape[:2])[:, :1] if ends.numel() else ends.new_zeros((len(ends), 1))
         )
-        return cls(fired.nonzero()[:, 2].to(torch.int32), torch.cat([first, ends], 1))
+        offsets = torch.cat([first, ends], 1)
+        return cls(
+            fired.nonzero()[:, 2].to(torch.int32),
+            offsets.view(*spikes.shape[:-2], offsets.shape[1]),
+        )
 
 
 class Rates(NamedTuple):
@@ -42,9 +47,9 @@ class Rates(NamedTuple):
     Presentation ``p`` is ``ops.poisson(hz[p] * (dt / 1000), num_steps, seed=seeds[p])``.
 
     Attributes:
-        hz: float32 ``[P, I]``, each in [0, 1000 / dt].
+        hz: float32 ``[P, I]``, each in [0, 1000 / dt]. ``[K, P, I]`` where K networks are presented others.
         num_steps: steps T of a presentation.
-        seeds: int64 ``[P]`` on the device of ``hz``.
+        seeds: int64 ``[P]`` on the device of ``hz``, or ``[K, P]``.
     """
 
     hz: Tensor
@@ -54,6 +59,8 @@ class Rates(NamedTuple):
 
 class Presentations(NamedTuple):
     """P presentations of T steps, checked, in one of three forms; the fields of the others are None or 0.
+
+    Each tensor but ``inputs`` may have a dimension more, its first one: of K networks that are given others.
 
     Attributes:
         spikes: ``[P, T, I]``; a spike is what is not 0.
@@ -74,28 +81,49 @@ class Presentations(NamedTuple):
     def shape(self) -> tuple[int, int]:
         """P and T."""
         if self.spikes is not None:
-            return self.spikes.shape[0], self.spikes.shape[1]
+            return self.spikes.shape[-3], self.spikes.shape[-2]
         if self.offsets is not None:
-            return self.offsets.shape[0], self.offsets.shape[1] - 1
-        return (0 if self.hz is None else self.hz.shape[0]), self.num_steps
+            return self.offsets.shape[-2], self.offsets.shape[-1] - 1
+        return (0 if self.hz is None else self.hz.shape[-2]), self.num_steps
+
+    def network(self, k: int) -> Presentations:
+        """Those of network ``k``."""
+
+        def part(value: Tensor | None, dim: int) -> Tensor | None:
+            return value if value is None or value.dim() == dim else value[k]
+
+        return self._replace(
+            spikes=part(self.spikes, 3),
+            offsets=part(self.offsets, 2),
+            hz=part(self.hz, 2),
+            seeds=part(self.seeds, 1),
+        )
 
 
 def presentations(
-    op: str, x: object, inputs: int, device: torch.device, dt: float, validate: bool
+    op: str,
+    x: object,
+    inputs: int,
+    device: torch.device,
+    dt: float,
+    validate: bool,
+    networks: int | None = None,
 ) -> Presentations:
     """Checks presentations for ``inputs`` inputs on ``device``; ``validate`` looks at values, too.
+
+    ``networks`` may be given one part each, or one for all; None: there is one network, of tensors without a dimension
+    for it.
 
     Without it the CPU kernels still refuse events that lie out of range or do not ascend; on CUDA such events are
     bounded, so that what comes out is of no use, but nothing else is read or written.
     """
     if isinstance(x, Rates):
-        given = rates(op, x, inputs, device, dt, validate)
+        given = rates(op, x, inputs, device, dt, validate, networks)
     elif isinstance(x, Events):
-        given = _events(op, x, inputs, device, validate)
+        given = _events(op, x, inputs, device, validate, networks)
     elif isinstance(x, Tensor):
         _tensor(op, "x", x, DTYPES, device)
-        if x.dim() != 3 or x.shape[2] != inputs:
-            raise ValueError(f"{op}: x must have shape [P, T, {inputs}], got {list(x.shape)}")
+        _shape(op, "x", x, ("P", "T", inputs), networks)
         given = Presentations(spikes=x.detach())
     else:
         raise TypeError(f"{op}: x must be a tensor, Events or Rates, got {type(x).__name__}")
@@ -104,17 +132,19 @@ def presentations(
 
 
 def rates(
-    op: str, x: Rates, inputs: int, device: torch.device, dt: float, validate: bool
+    op: str,
+    x: Rates,
+    inputs: int,
+    device: torch.device,
+    dt: float,
+    validate: bool,
+    networks: int | None = None,
 ) -> Presentations:
     """Checks rates."""
     _tensor(op, "x.hz", x.hz, (torch.float32,), device)
     _tensor(op, "x.seeds", x.seeds, (torch.int64,), device)
-    if x.hz.dim() != 2 or x.hz.shape[1] != inputs:
-        raise ValueError(f"{op}: x.hz must have shape [P, {inputs}], got {list(x.hz.shape)}")
-    if x.seeds.shape != x.hz.shape[:1]:
-        raise ValueError(
-            f"{op}: x.seeds must have shape [{x.hz.shape[0]}], got {list(x.seeds.shape)}"
-        )
+    _shape(op, "x.hz", x.hz, ("P", inputs), networks)
+    _shape(op, "x.seeds", x.seeds, (x.hz.shape[-2],), networks)
     num_steps = check.whole(op, "x.num_steps", x.num_steps, 0)
     if validate:
         check.in_range(op, "x.hz", x.hz, 0.0, 1000.0 / dt, " Hz")
@@ -130,13 +160,14 @@ def size(op: str, num_steps: int, count: int, what: str = "inputs") -> None:
         )
 
 
-def _events(op: str, x: Events, inputs: int, device: torch.device, validate: bool) -> Presentations:
+def _events(
+    op: str, x: Events, inputs: int, device: torch.device, validate: bool, networks: int | None
+) -> Presentations:
     _tensor(op, "x.inputs", x.inputs, (torch.int32,), device)
     _tensor(op, "x.offsets", x.offsets, (torch.int64,), device)
     if x.inputs.dim() != 1:
         raise ValueError(f"{op}: x.inputs must have one dimension, got {list(x.inputs.shape)}")
-    if x.offsets.dim() != 2 or x.offsets.shape[1] < 1:
-        raise ValueError(f"{op}: x.offsets must have shape [P, T + 1], got {list(x.offsets.shape)}")
+    _shape(op, "x.offsets", x.offsets, ("P", "T + 1"), networks)
     if check.looks(validate, device):
         _look_at_events(op, x, inputs)
     return Presentations(inputs=x.inputs, offsets=x.offsets)
@@ -146,7 +177,7 @@ def _look_at_events(op: str, x: Events, inputs: int) -> None:
     fired = x.inputs.numel()
     if x.offsets.numel():
         low, high = (int(v) for v in x.offsets.aminmax())
-        if low < 0 or high > fired or bool((x.offsets.diff(dim=1) < 0).any()):
+        if low < 0 or high > fired or bool((x.offsets.diff(dim=-1) < 0).any()):
             raise ValueError(
                 f"{op}: x.offsets must ascend within each presentation and lie in [0, {fired}], "
                 f"got values from {low} to {high}"
@@ -161,6 +192,22 @@ def _look_at_events(op: str, x: Events, inputs: int) -> None:
         starts[x.offsets.flatten()] = True
         if bool(((x.inputs.diff() <= 0) & ~starts[1:-1]).any()):
             raise ValueError(f"{op}: x.inputs must ascend within a step")
+
+
+def _shape(
+    op: str, name: str, value: Tensor, part: Sequence[str | int], networks: int | None
+) -> None:
+    """``value`` must have the shape ``part``, or ``[networks, *part]``; "T + 1" is at least 1."""
+    got = list(value.shape)
+    own = networks is not None and len(got) == len(part) + 1 and got[0] == networks
+    sizes = got[1:] if own else got
+    if len(sizes) != len(part) or any(
+        size < 1 if wanted == "T + 1" else not isinstance(wanted, str) and size != wanted
+        for size, wanted in zip(sizes, part)
+    ):
+        one = ", ".join(map(str, part))
+        wanted = f"[{one}]" if networks is None else f"[{one}] or [{networks}, {one}]"
+        raise ValueError(f"{op}: {name} must have shape {wanted}, got {got}")
 
 
 def _tensor(

@@ -47,9 +47,9 @@ def register_network(namespace: str, kernel: str, call: Any) -> None:
     @torch.library.register_fake(f"{namespace}::{kernel}")
     def _(*flat: Any) -> tuple[Tensor, Tensor]:
         given = unflatten(call, flat)
-        presentations, neurons = given.x.shape[0], given.w.shape[0]
-        shape = (presentations if given.return_spikes else 0, given.steps, neurons)
+        presentations, (*networks, neurons, _) = given.x.shape[0], given.w.shape
+        shape = (*networks, presentations if given.return_spikes else 0, given.steps, neurons)
         return (
-            given.w.new_empty((presentations, neurons), dtype=torch.int32),
+            given.w.new_empty((*networks, presentations, neurons), dtype=torch.int32),
             given.w.new_empty(shape, dtype=torch.bool),
         )

@@ -9,6 +9,7 @@ from snnfast.calls import diehl_cook as calls
 from snnfast.calls.call import equation
 from snnfast.calls.diehl_cook import DiehlCookCall, DiehlCookState, at_rest
 
+from .networks import one_by_one
 from .presentations import spikes_of
 from .stdp import normalize
 
@@ -16,6 +17,11 @@ from .stdp import normalize
 @equation(calls.diehl_cook_, DiehlCookCall.answer)
 def diehl_cook_(call: DiehlCookCall) -> tuple[Tensor, Tensor]:
     """Spikes of P presentations, counted and one by one; weights, thresholds and the state change in place."""
+    return one_by_one(call, present)
+
+
+def present(call: DiehlCookCall) -> tuple[Tensor, Tensor]:
+    """The same of one network."""
     P, (neurons, sources) = call.x.shape[0], call.w.shape
     spikes = call.w.new_zeros((P, call.steps, neurons), dtype=torch.bool)
     rest = at_rest(call.w, call.inhibition_delay)

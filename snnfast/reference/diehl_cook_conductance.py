@@ -15,6 +15,7 @@ from snnfast.calls.diehl_cook_conductance import (
 )
 
 from .exp import exp_nonpositive
+from .networks import one_by_one
 from .presentations import spikes_of
 from .stdp import normalize
 
@@ -22,6 +23,11 @@ from .stdp import normalize
 @equation(calls.diehl_cook_conductance_, DiehlCookConductanceCall.answer)
 def diehl_cook_conductance_(call: DiehlCookConductanceCall) -> tuple[Tensor, Tensor]:
     """Spikes of P presentations, counted and one by one; weights, thresholds and the state change in place."""
+    return one_by_one(call, present)
+
+
+def present(call: DiehlCookConductanceCall) -> tuple[Tensor, Tensor]:
+    """The same of one network."""
     P, (neurons, sources) = call.x.shape[0], call.w.shape
     every = torch.ones(neurons, dtype=torch.bool, device=call.w.device)
     spikes = call.w.new_zeros((P, call.steps, neurons), dtype=torch.bool)

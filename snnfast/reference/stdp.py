@@ -50,7 +50,7 @@ def normalize(w: Tensor, rows: Tensor, norm: float, rule: Rule | Constants) -> N
 
     The sum is in float64 and in order; the result stays within the rule's bounds.
     """
-    for j in rows.nonzero().flatten().tolist():
+    for j in map(tuple, rows.nonzero().tolist()):
         values = w[j].double()
         total = values.abs().cumsum(0)[-1].item() if values.numel() else 0.0  # one after the other
         if total > 0:

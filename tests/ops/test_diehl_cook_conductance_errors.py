@@ -44,7 +44,11 @@ ERRORS = {
         "w must have dtype float32 or float64, got torch.float16",
         {"w": torch.ones(4, 5).half()},
     ),
-    "w shape": (ValueError, r"w must have shape \[N, I\], got \[5\]", {"w": torch.ones(5)}),
+    "w shape": (
+        ValueError,
+        r"w must have shape \[N, I\] or \[K, N, I\], got \[5\]",
+        {"w": torch.ones(5)},
+    ),
     "w above": (
         ValueError,
         r"w must lie in \[0, 1\], got values from 1.5 to 1.5",

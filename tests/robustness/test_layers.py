@@ -23,7 +23,7 @@ LAYERS = {
     """,
     "equations": """
         reference reference.exp reference.poisson reference.neuron reference.spikeprop
-        reference.stdp reference.presentations reference.<neuron>
+        reference.networks reference.stdp reference.presentations reference.<neuron>
         reference.bp_stdp reference.diehl_cook_conductance reference.diehl_cook
         reference.recurrent reference.pool2d
         reference.spike_conv2d reference.spike_count reference.spike_linear reference.delay reference.bp_stdp_network
@@ -64,7 +64,7 @@ LAYERS = {
         conversion.thresholds conversion
     """,
     "the papers' networks": """
-        model.manual model.diehl_cook2015_settings model.diehl_cook2015_parts
+        model.manual model.diehl_cook2015_settings model.diehl_cook2015_parts model.diehl_cook2015_stimuli
         model.diehl_cook2015 model.tavanaei_maida2017 model.travanaei_maida2017 model.bohte2002
         model.sequence model.wu2018 model.spiking_vgg model.resnet20 model.diehl2015 model.vgg16 model
     """,
@@ -75,7 +75,7 @@ LAYERS = {
         procedure.figures procedure.folder procedure.settings procedure.result procedure.repeats procedure.run
         procedure.images procedure.samples procedure.sequence procedure.wu2018 procedure.tavanaei_maida2017
         procedure.classifier procedure.ann procedure.spiking_vgg procedure.diehl_cook2015_readout
-        procedure.bohte2002_figures
+        procedure.bohte2002_figures procedure.diehl_cook2015_networks
         procedure.conversion procedure.diehl_cook2015 procedure.bohte2002 procedure
         procedure.demo
     """,

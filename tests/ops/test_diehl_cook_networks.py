@@ -1,0 +1,254 @@
+"""Many networks of Diehl and Cook at once: each is, bit for bit, what it is alone."""
+
+import pytest
+import torch
+from backends import PRESENT, force
+
+from snnfast import ops, plasticity
+from snnfast.calls.call import flatten
+from snnfast.ops import Events, Rates
+
+RULE = plasticity.triplet(1e-3, 0.03, lr_pre_triplet=1e-3, w_max=9.0)
+OPS = {
+    "diehl_cook_": {"v_threshold": 3.0, "v_reset": 0.0, "inhibition": 0.5, "theta_plus": 0.3},
+    "diehl_cook_conductance_": {"tau": 10.0, "rest": 3.0, "w_inh_exc": 0.5, "longest_delay": 3},
+}
+LEARNS = {"rule": RULE, "norm": 4.0, "return_state": True}
+FROZEN = {"rule": None, "theta_plus": 0.0, "tau_theta": None}
+
+
+def sample(name, networks, neurons=6, inputs=9, count=2, steps=12):
+    """Rates that all are given with seeds of their own, weights ``[K, N, I]``, thresholds, and other arguments."""
+    generator = torch.Generator().manual_seed(0)
+    w = torch.rand(networks, inputs, neurons, generator=generator).mT
+    theta = torch.rand(networks, neurons, generator=generator)
+    hz = 500 * torch.rand(count, inputs, generator=generator)
+    seeds = torch.arange(networks * count).view(networks, count)
+    arguments = dict(OPS[name])
+    if name == "diehl_cook_conductance_":
+        theta = 19 + theta.double()
+        arguments["delays"] = (torch.arange(w.numel()).view(w.shape) % 4).to(torch.uint8)
+    return Rates(hz, steps, seeds), w, theta, arguments
+
+
+def forms(x):
+    """What the networks are given: seeds, rates, spikes and events of their own, and the same for all."""
+    networks, count = x.seeds.shape
+    p = x.hz / 1000
+    spikes = torch.stack(
+        [
+            ops.poisson(p[k % count], x.num_steps, seed=seed.view(1), dtype=torch.uint8)
+            for k, seed in enumerate(x.seeds.flatten())
+        ]
+    ).view(networks, count, x.num_steps, -1)
+    return {
+        "seeds": x,
+        "rates": x._replace(hz=torch.stack([x.hz * (1 + k) / networks for k in range(networks)])),
+        "spikes": spikes,
+        "strided spikes": spikes.transpose(0, 2).contiguous().transpose(0, 2),
+        "events": Events.from_dense(spikes),
+        "the same rates": x._replace(seeds=x.seeds[0]),
+        "the same spikes": spikes[0],
+        "the same events": Events.from_dense(spikes[0]),
+    }
+
+
+def of_network(x, k):
+    """What network ``k`` is given."""
+
+    def part(value, dim):
+        return value if value.dim() == dim else value[k]
+
+    if isinstance(x, Rates):
+        return x._replace(hz=part(x.hz, 2), seeds=part(x.seeds, 1))
+    if isinstance(x, Events):
+        offsets = part(x.offsets, 2)
+        first, last = offsets[0, 0], offsets[-1, -1]
+        return Events(x.inputs[first:last], offsets - first)
+    return part(x, 3)
+
+
+def on_device(value, device):
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    if isinstance(value, tuple):
+        return type(value)(*(on_device(v, device) for v in value))
+    return value
+
+
+def results(name, x, w, theta, arguments, calls):
+    """All that comes of some calls, one after the other: counts, spikes, states, weights, thresholds."""
+    w, theta, given = w.clone(), theta.clone(), []
+    state = None
+    for settings in calls:
+        result = getattr(ops, name)(
+            x, w, theta, state=state, return_spikes=True, **{**arguments, **settings}
+        )
+        state = result.state
+        given += [result.counts, result.spikes, *(() if state is None else state)]
+    return [value.cpu() for value in (*given, w, theta)]
+
+
+def assert_each_is_what_it_is_alone(name, x, w, theta, arguments, calls):
+    together = results(name, x, w, theta, arguments, calls)
+    assert together[0].sum() >= len(w)
+    for k in range(len(w)):
+        delays = {"delays": arguments["delays"][k]} if "delays" in arguments else {}
+        alone = results(name, of_network(x, k), w[k], theta[k], {**arguments, **delays}, calls)
+        for got, expected in zip(together, alone, strict=True):
+            torch.testing.assert_close(got[k], expected, rtol=0, atol=0)
+
+
+FORMS = list(forms(sample("diehl_cook_", 3)[0]))
+
+
+# The reference, which takes its time, meets each form in one of the two.
+CASES = [
+    (backend, name, form)
+    for backend in ("reference", *PRESENT)
+    for m, name in enumerate(OPS)
+    for k, form in enumerate(FORMS)
+    if backend != "reference" or (k + m) % 2
+]
+
+
+@pytest.mark.parametrize(("backend", "name", "form"), CASES)
+def test_each_is_what_it_is_alone(backend, name, form):
+    """Learning and going on from the state, then without either."""
+    x, w, theta, arguments = sample(name, 3)
+    with force(backend) as on:
+        x, w, theta = (on_device(v, on.device) for v in (forms(x)[form], w, theta))
+        arguments = {key: on_device(value, on.device) for key, value in arguments.items()}
+        assert_each_is_what_it_is_alone(name, x, w, theta, arguments, [LEARNS, LEARNS])
+        assert_each_is_what_it_is_alone(name, x, w, theta, arguments, [FROZEN])
+
+
+@pytest.mark.parametrize("name", OPS)
+@pytest.mark.parametrize(
+    ("networks", "neurons", "count", "steps"), [(11, 4, 1, 8), (3, 1100, 1, 7), (2, 5, 9, 8)]
+)
+def test_more_than_a_device_runs_at_the_same_time(kernels, name, networks, neurons, count, steps):
+    """Rows of a grid and threads go on with other networks; those of several blocks, which wait, have theirs each."""
+    x, w, theta, arguments = sample(name, networks, neurons, 5, count, steps)
+    if name == "diehl_cook_":
+        arguments |= {"one_winner": True, "inhibition_delay": 0}
+    x, w, theta = (on_device(v, kernels.device) for v in (x, w, theta))
+    arguments = {key: on_device(value, kernels.device) for key, value in arguments.items()}
+    assert_each_is_what_it_is_alone(name, x, w, theta, arguments, [LEARNS, LEARNS])
+    assert_each_is_what_it_is_alone(name, x, w, theta, arguments, [FROZEN])
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_on_several_threads(name):
+    x, w, theta, arguments = sample(name, 5, count=3)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with force("cpu"):
+            assert_each_is_what_it_is_alone(name, x, w, theta, arguments, [LEARNS, LEARNS])
+            assert_each_is_what_it_is_alone(name, x, w, theta, arguments, [FROZEN])
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("name", OPS)
+@pytest.mark.parametrize("layout", ["rows", "networks inside", "sliced"])
+def test_layouts(kernels, name, layout):
+    x, w, theta, arguments = sample(name, 3)
+    laid = {
+        "rows": w.contiguous(),
+        "networks inside": w.permute(2, 1, 0).contiguous().permute(2, 1, 0),
+        "sliced": torch.full((4, 8, 20), 0.5)[1:, 1:-1, 1:-1:2],
+    }[layout]
+    laid = laid.copy_(w).to(kernels.device)
+    x, theta = on_device(x, kernels.device), theta.to(kernels.device)
+    arguments = {key: on_device(value, kernels.device) for key, value in arguments.items()}
+    getattr(ops, name)(x, laid, theta, **LEARNS, **arguments)
+    w, again = w.to(kernels.device).clone(), sample(name, 3)[2].to(kernels.device)
+    getattr(ops, name)(x, w, again, **LEARNS, **arguments)
+    torch.testing.assert_close((laid.cpu(), theta.cpu()), (w.cpu(), again.cpu()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_no_network_and_the_fake(kernels, name):
+    for networks in (0, 2):
+        x, w, theta, arguments = sample(name, networks, neurons=3, inputs=4, steps=3)
+        x, w, theta = (on_device(v, kernels.device) for v in (x, w, theta))
+        arguments = {key: on_device(value, kernels.device) for key, value in arguments.items()}
+        settings = {**LEARNS, **arguments, "return_spikes": True}
+        result = getattr(ops, name)(x, w, theta, **settings)
+        assert result.counts.shape == (networks, 2, 3)
+        assert result.spikes.shape[:2] == (networks, 2)
+        assert all(value.shape[0] == networks for value in result.state)
+    call = getattr(ops, name).check(x, w, theta, **settings)
+    if kernels.name == "cpu":
+        torch.library.opcheck(getattr(kernels.ops, name).default, flatten(call))
+
+
+WRONG = {
+    "w": ({"w": torch.ones(2, 3, 6, 9)}, r"w must have shape \[N, I\] or \[K, N, I\]"),
+    "theta": ({"theta": torch.ones(6)}, r"theta must have shape \[3, 6\], got \[6\]"),
+    "spikes": (
+        {"x": torch.ones(2, 2, 12, 9)},
+        r"x must have shape \[P, T, 9\] or \[3, P, T, 9\], got \[2, 2, 12, 9\]",
+    ),
+    "hz": (
+        {"x": Rates(torch.ones(3, 2, 8), 12, torch.arange(2))},
+        r"x.hz must have shape \[P, 9\] or \[3, P, 9\], got \[3, 2, 8\]",
+    ),
+    "seeds": (
+        {"x": Rates(torch.ones(2, 9), 12, torch.ones(2, 3).long())},
+        r"x.seeds must have shape \[2\] or \[3, 2\], got \[2, 3\]",
+    ),
+    "offsets": (
+        {"x": Events(torch.zeros(0).int(), torch.zeros(2, 2, 13).long())},
+        r"x.offsets must have shape \[P, T \+ 1\] or \[3, P, T \+ 1\], got \[2, 2, 13\]",
+    ),
+    "events": (
+        {"x": Events(torch.tensor([0, 9]).int(), torch.tensor([[[0, 1]], [[0, 1]], [[0, 2]]]))},
+        r"x.inputs must lie in \[0, 8\], got values from 0 to 9",
+    ),
+    "state": ({"state": 6}, r"state.v must have shape \[3, 6\], got \[6\]"),
+}
+
+
+@pytest.mark.parametrize("name", OPS)
+@pytest.mark.parametrize("case", WRONG)
+def test_errors_name_what_each_network_is_to_be_given(name, case):
+    changes, message = WRONG[case]
+    x, w, theta, arguments = sample(name, 3)
+    given = {"x": x, "w": w, "theta": theta, **arguments, **changes}
+    if case == "theta":
+        given["theta"] = given["theta"].to(theta.dtype)
+    if case == "state":
+        alone = {k: v[0] if k == "delays" else v for k, v in arguments.items()}
+        one = x._replace(seeds=x.seeds[0])
+        given["state"] = getattr(ops, name)(one, w[0], theta[0], return_state=True, **alone).state
+    before = w.clone()
+    with pytest.raises(ValueError, match=f"{name}: {message}"):
+        getattr(ops, name)(**given)
+    torch.testing.assert_close(w, before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", OPS)
+@pytest.mark.parametrize(
+    ("text", "changes"),
+    [
+        ("theta has a wrong shape", {"theta": torch.ones(6)}),
+        ("hz has a wrong shape", {"hz": torch.ones(2, 2, 9)}),
+        ("seeds has a wrong shape", {"seeds": torch.ones(2, 2).long()}),
+        ("state_v has a wrong shape", {"state": 6}),
+    ],
+)
+def test_raw_calls_with_wrong_arguments_are_refused(name, text, changes):
+    x, w, theta, arguments = sample(name, 3)
+    call = getattr(ops, name).check(x, w, theta, return_state=True, **arguments)
+    if "hz" in changes or "seeds" in changes:
+        changes = {"x": call.x._replace(**changes)}
+    if "state" in changes:
+        changes = {"state": [value[0] for value in call.state]}
+    if "theta" in changes:
+        changes = {"theta": changes["theta"].to(theta.dtype)}
+    for backend in (b for b in PRESENT if b != "cuda"):
+        with force(backend) as on, pytest.raises(RuntimeError, match=f"{name}: .*{text}"):
+            getattr(on.ops, name)(*flatten(call._replace(**changes)))

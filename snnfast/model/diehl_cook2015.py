@@ -15,8 +15,9 @@ from snnfast.ops import DiehlCookConductanceResult, DiehlCookResult, Events, Rat
 from snnfast.plasticity import Rule
 from snnfast.reference.stdp import normalize
 
-from .diehl_cook2015_parts import Excitatory, Input, Now, State, Synapses
+from .diehl_cook2015_parts import Draws, Excitatory, Input, Now, State, Synapses
 from .diehl_cook2015_settings import DATASETS, Settings, change, for_dataset, preset, slower
+from .diehl_cook2015_stimuli import stimuli_of
 from .manual import StdpCalls
 
 Result = DiehlCookResult | DiehlCookConductanceResult
@@ -52,15 +53,22 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
     Weights are drawn from U(0, w_init) and normalised at once, and again after each presentation in which their neuron
     was plastic, so that between presentations the weights of every neuron have the sum ``norm``.
 
+    With ``networks=K`` it is K networks that know nothing of each other, for example to train several seeds at once:
+    each is, bit for bit, the model that is made alone after ``torch.manual_seed`` of its seed. Every tensor has the
+    dimension K before its others, and so have results; what is presented may have it, or is presented to all.
+
     Args:
         neurons: excitatory neurons.
         input_shape: the shape of an image, or the number of its pixels.
         preset: "manual", "n3ml", "paper", "tuned", or settings of your own.
         dtype: of the weights: float32 or float64.
+        networks: so many networks at once; None: one, without a dimension for it.
+        seeds: of the networks, one each, from which weights and Poisson spikes are drawn; None: PyTorch's, which
+            ``torch.manual_seed`` has set last, and those after it.
         **changes: other values for single settings; see :func:`snnfast.model.diehl_cook2015_settings.change`.
 
     Attributes:
-        xe.w: weights ``[neurons, inputs]``, contiguous when transposed.
+        xe.w: weights ``[neurons, inputs]``, or ``[K, neurons, inputs]``, contiguous when transposed.
         exc.theta: what the thresholds have grown by ``[neurons]``, mV.
         exc.v, exc.s, exc.x: membranes in mV, spikes and traces after the last ``step``.
         inp.s, inp.x: spikes and traces of the inputs.
@@ -88,6 +96,8 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
         preset: str | Settings = "manual",
         *,
         dtype: torch.dtype = torch.float32,
+        networks: int | None = None,
+        seeds: Sequence[int] | None = None,
         **changes: Any,
     ) -> None:
         super().__init__()
@@ -96,15 +106,18 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
         self.input_shape = check.sizes("DiehlAndCook2015", "input_shape", shape)
         self.settings = _settings(preset, self.neurons, changes)
         self.rule = self.settings.rule
+        self.networks = networks
+        self._draws = Draws(self._seeds_of(networks, seeds))
         now = Now()
         self._now = now
         self._plastic: Tensor | None = None
         self._before: tuple[Tensor, State | None, Tensor] | None = None
         self._looked_at: tuple[object, ...] | None = None
         n_inputs = math.prod(self.input_shape)
-        self.inp = Input(n_inputs, now)
-        self.exc = Excitatory(self.neurons, self.settings, dtype, now)
-        self.xe = Synapses(n_inputs, self.neurons, self.settings, dtype)
+        every = () if networks is None else (networks,)
+        self.inp = Input(every, n_inputs, now)
+        self.exc = Excitatory(every, self.neurons, self.settings, dtype, now)
+        self.xe = Synapses(every, n_inputs, self.neurons, self.settings, dtype, self._draws)
 
     @classmethod
     def preset(
@@ -147,23 +160,28 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
         """One step of the neurons.
 
         Args:
-            spikes: of the inputs, in the shape of an image or flat; what is not 0 is a spike.
+            spikes: of the inputs, in the shape of an image or flat; what is not 0 is a spike. Of several networks that
+                of all, or one each.
         """
         if not isinstance(spikes, Tensor):
             raise TypeError(
                 f"DiehlAndCook2015: spikes must be a tensor, got {type(spikes).__name__}"
             )
-        if spikes.numel() != math.prod(self.input_shape):
+        n_inputs, K = math.prod(self.input_shape), self.networks
+        own = K is not None and spikes.dim() > 1 and spikes.numel() == K * n_inputs
+        if spikes.numel() != n_inputs and not (own and spikes.shape[0] == K):
             raise ValueError(
-                f"DiehlAndCook2015: spikes must have shape {list(self.input_shape)} or "
-                f"[{math.prod(self.input_shape)}], got {list(spikes.shape)}"
+                f"DiehlAndCook2015: spikes must have shape {list(self.input_shape)} or [{n_inputs}]"
+                f"{'' if K is None else f', or {K} before it'}, got {list(spikes.shape)}"
             )
-        x = (spikes.detach() != 0).to(self.xe.w.device).reshape(1, 1, -1)
+        x = (spikes.detach() != 0).to(self.xe.w.device)
+        x = x.reshape(*((K,) if own else ()), 1, 1, n_inputs)
         state, theta = self._now.state, self.exc.theta.clone()
         result = self._op(x, state, None, theta=self.exc.theta, validate=state is None)
         self._before = (x, state, theta) if self.training else None
-        self._now.state, self._now.pre = result.state, x.flatten()
-        self._now.post = cast(Tensor, result.spikes).flatten()
+        self._now.state = result.state
+        self._now.pre = x.flatten(-3).expand(*self.exc.theta.shape[:-1], n_inputs)
+        self._now.post = cast(Tensor, result.spikes).flatten(-3)
 
     def learn(self) -> None:
         """Plasticity of the step that ``step`` made; in evaluation mode nothing happens.
@@ -248,7 +266,9 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
                 ``settings.duration``. bool or uint8, or floating point with a 1 and else only 0 and 1, as encoders
                 give them: spikes ``[T, ...]`` or ``[P, T, ...]``. Images have the shape given as ``input_shape``, or
                 any other with as many pixels. :class:`snnfast.ops.Events` and :class:`snnfast.ops.Rates` as they are.
-            seeds: int64 ``[P]``, for the Poisson spikes; drawn from PyTorch's CPU generator if None.
+                Of K networks ``[P, ...]`` are presented to all, ``[K, P, ...]`` to each others.
+            seeds: int64 ``[P]``, or ``[K, P]``, for the Poisson spikes; None: drawn from PyTorch's CPU generator, or
+                that of each network.
             return_spikes: return the raster.
             validate: look at the values of ``x`` and the weights; on CUDA this waits for the device. Without it
                 floating point is rates. Weights are looked at again where others than presentations changed them.
@@ -257,14 +277,22 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
             ``counts``, spikes of every neuron for every image, int32 ``[P, neurons]``; ``spikes`` bool
             ``[P, T, neurons]`` or None. Of an image presented several times (``settings.min_spikes``) the last time.
         """
-        stimuli = self._stimuli(x, seeds, validate)
+        stimuli = stimuli_of(self, x, seeds, validate)
         self.reset()
 
         def present(stimuli: Tensor | Events | Rates) -> Result:
             looked_at = validate and self._looked_at is not None
             if looked_at and self._looked_at == self._versions():
                 w, neurons = self.xe.w, self.settings.neurons
-                presentations(neurons.op.__name__, stimuli, w.shape[1], w.device, neurons.dt, True)
+                presentations(
+                    neurons.op.__name__,
+                    stimuli,
+                    w.shape[-1],
+                    w.device,
+                    neurons.dt,
+                    True,
+                    self.networks,
+                )
             else:
                 looked_at = False
             result = self._op(
@@ -344,7 +372,8 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
     def respond(self, loader: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """Spikes of every neuron for every image of ``loader`` ``[P, neurons]`` without learning, and labels ``[P]``.
 
-        What :func:`snnfast.learning.assign_labels` takes. Leaves the network in the mode in which it was.
+        What :func:`snnfast.learning.assign_labels` takes, of several networks one after the other. Leaves the network
+        in the mode in which it was.
         """
         counts, labels = [], []
         training = self.training
@@ -357,69 +386,36 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
             self.train(training)
         if not counts:
             raise ValueError("DiehlAndCook2015: respond needs at least one batch")
-        return torch.cat(counts), torch.cat(labels).to(counts[0].device)
+        return torch.cat(counts, -2), torch.cat(labels).to(counts[0].device)
 
-    def _stimuli(
-        self, x: Tensor | Events | Rates, seeds: Tensor | None, validate: bool
-    ) -> Tensor | Events | Rates:
-        device, n_inputs = self.xe.w.device, math.prod(self.input_shape)
-        validate = check.looks(validate, device)
-        name = type(self).__name__
-        if isinstance(x, (Events, Rates)):
+    def _seeds_of(self, networks: object, seeds: object) -> Sequence[int] | None:
+        if networks is None:
             if seeds is not None:
-                raise ValueError(f"{name}: seeds are for images in Hz, got {type(x).__name__}")
-            return x
-        if not isinstance(x, Tensor):
-            raise TypeError(f"{name}: x must be a tensor, Events or Rates, got {type(x).__name__}")
-        x = x.detach().to(device)
-        spikes = x.dtype in (torch.bool, torch.uint8)
-        if not (spikes or x.is_floating_point()):
-            raise TypeError(
-                f"{name}: x must be rates in Hz (floating point) or spikes (bool, uint8), got {x.dtype}"
-            )
-        batches = self._before_images(x)
-        if not spikes and validate and any(batches) and x.numel() and float(x.max()) == 1:
-            spikes = bool(((x == 0) | (x == 1)).all())
-        leading = 2 if spikes else 1
-        batch = next((b for b in batches if leading - 1 <= len(b) <= leading), None)
-        if batch is None:
-            wanted = ", ".join(map(str, self.input_shape))
-            wanted = (
-                f"[T, {wanted}] or [P, T, {wanted}]" if spikes else f"[{wanted}] or [P, {wanted}]"
-            )
+                raise ValueError("DiehlAndCook2015: seeds are for networks, got networks=None")
+            return None
+        count = check.whole("DiehlAndCook2015", "networks", networks)
+        if self.settings.min_spikes:
             raise ValueError(
-                f"{name}: x of {x.dtype} must have shape {wanted}, got {list(x.shape)}"
-            )
-        floating = x.is_floating_point()
-        x = x.reshape(*((1,) * (leading - len(batch))), *batch, n_inputs)
-        if spikes:
-            if seeds is not None:
-                raise ValueError(f"{name}: seeds are for images in Hz, got spikes")
-            if validate and x.dtype == torch.uint8 and x.numel() and int(x.max()) > 1:
-                raise ValueError(
-                    f"{name}: x of uint8 must be spikes, 0 or 1, got {int(x.max())}; give rates in Hz "
-                    "as floating point"
-                )
-            return x.bool() if floating else x
-        if validate and x.numel() and float(x.max()) == 1 and bool(((x == 0) | (x == 1)).all()):
-            raise ValueError(
-                f"{name}: x of {x.dtype} must be rates in Hz, but is 0 or 1 everywhere; give spikes as "
-                "[T, ...] or [P, T, ...]"
+                "DiehlAndCook2015: networks must be None where images are presented again, each network others "
+                f"(min_spikes), got networks={count} and min_spikes={self.settings.min_spikes}"
             )
         if seeds is None:
-            seeds = torch.randint(2**63 - 1, (len(x),), dtype=torch.int64)
-        return Rates(x.float(), self.settings.num_steps, seeds.to(device))
-
-    def _before_images(self, x: Tensor) -> list[tuple[int, ...]]:
-        """Sizes of the dimensions before an image's, as they may be read, first with ``input_shape`` or flat images."""
-        pixels = math.prod(self.input_shape)
-        first = [len(s) for s in (self.input_shape, (pixels,)) if tuple(x.shape[-len(s) :]) == s]
-        ends = [*(x.dim() - n for n in first), *range(x.dim())]
-        return [tuple(x.shape[:k]) for k in ends if math.prod(x.shape[k:]) == pixels]
+            return range(torch.initial_seed(), torch.initial_seed() + count)
+        if isinstance(seeds, str) or not isinstance(seeds, Sequence):
+            raise TypeError(
+                f"DiehlAndCook2015: seeds must be a sequence of integers, got {type(seeds).__name__}"
+            )
+        if len(seeds) != count:
+            raise ValueError(
+                f"DiehlAndCook2015: seeds must be {count}, one a network, got {len(seeds)}"
+            )
+        return [check.whole("DiehlAndCook2015", "seeds", seed, 0) for seed in seeds]
 
     def extra_repr(self) -> str:
         """What the parts do not show."""
-        return f"rule={self.rule}"
+        return f"rule={self.rule}" + (
+            "" if self.networks is None else f", networks={self.networks}"
+        )
 
     def _apply(self, *arguments: Any, **keywords: Any) -> Any:
         result = super()._apply(*arguments, **keywords)  # type: ignore[no-untyped-call]

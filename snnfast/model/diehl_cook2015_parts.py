@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +14,24 @@ from snnfast.reference.stdp import normalize
 from .diehl_cook2015_settings import Settings
 
 State = DiehlCookState | DiehlCookConductanceState
+
+
+class Draws:
+    """Random numbers: of one network from PyTorch's generator, of several each from a generator of its own."""
+
+    def __init__(self, seeds: Sequence[int] | None) -> None:
+        self._seeds = seeds
+        self._generators: list[torch.Generator] = []
+
+    def __call__(self, draw: Callable[..., Tensor], *arguments: Any, dtype: torch.dtype) -> Tensor:
+        """``draw(*arguments)`` of PyTorch, with a dimension of the networks before the others if there are several."""
+        if self._seeds is None:
+            return draw(*arguments, dtype=dtype)
+        if not self._generators:  # not before it is known that memory holds so many networks
+            self._generators = [torch.Generator().manual_seed(s % 2**64) for s in self._seeds]
+        return torch.stack(
+            [draw(*arguments, dtype=dtype, generator=g, device="cpu") for g in self._generators]
+        )
 
 
 class Now:
@@ -24,11 +45,11 @@ class Now:
 
 
 class Input(nn.Module):
-    """The inputs, to be read: ``s`` spikes of the last step, ``x`` traces, both ``[neurons]``."""
+    """The inputs, to be read: ``s`` spikes of the last step, ``x`` traces, both ``[*networks, neurons]``."""
 
-    def __init__(self, neurons: int, now: Now) -> None:
+    def __init__(self, networks: Sequence[int], neurons: int, now: Now) -> None:
         super().__init__()
-        self.neurons, self._now = neurons, now
+        self.neurons, self._shape, self._now = neurons, (*networks, neurons), now
 
     @property
     def s(self) -> Tensor:
@@ -44,11 +65,11 @@ class Input(nn.Module):
         return (
             self._zeros(torch.float32)
             if state is None
-            else state.trace_pre.view(-1, self.neurons)[-1]
+            else state.trace_pre.view(*self._shape[:-1], -1, self.neurons)[..., -1, :]
         )
 
     def _zeros(self, dtype: torch.dtype) -> Tensor:
-        return torch.zeros(self.neurons, dtype=dtype, device=self._now.device)
+        return torch.zeros(self._shape, dtype=dtype, device=self._now.device)
 
     def extra_repr(self) -> str:
         """What ``print`` shows."""
@@ -56,16 +77,23 @@ class Input(nn.Module):
 
 
 class Excitatory(nn.Module):
-    """The excitatory neurons, to be read: ``theta``, and of the last step ``v``, ``s`` and ``x``, all ``[neurons]``."""
+    """The excitatory neurons: ``theta``, and of the last step ``v``, ``s`` and ``x``, all ``[*networks, neurons]``."""
 
     theta: Tensor
 
-    def __init__(self, neurons: int, settings: Settings, dtype: torch.dtype, now: Now) -> None:
+    def __init__(
+        self,
+        networks: Sequence[int],
+        neurons: int,
+        settings: Settings,
+        dtype: torch.dtype,
+        now: Now,
+    ) -> None:
         super().__init__()
         self.neurons, self._dynamics, self._now = neurons, settings.neurons, now
         theta_dtype = settings.neurons.theta_dtype or dtype
         self.register_buffer(
-            "theta", torch.full((neurons,), settings.theta_init, dtype=theta_dtype)
+            "theta", torch.full((*networks, neurons), settings.theta_init, dtype=theta_dtype)
         )
 
     @property
@@ -94,7 +122,7 @@ class Excitatory(nn.Module):
 
 
 class Synapses(nn.Module):
-    """Weights ``w`` and ``delays`` (steps, or None) from inputs to excitatory neurons, both ``[neurons, inputs]``.
+    """Weights ``w`` and ``delays`` (steps, or None) to excitatory neurons, both ``[*networks, neurons, inputs]``.
 
     Attributes:
         longest_delay: steps that no delay exceeds; None without delays.
@@ -103,27 +131,36 @@ class Synapses(nn.Module):
     delays: Tensor | None
     longest_delay: int | None
 
-    def __init__(self, inputs: int, neurons: int, settings: Settings, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        networks: Sequence[int],
+        inputs: int,
+        neurons: int,
+        settings: Settings,
+        dtype: torch.dtype,
+        draws: Draws,
+    ) -> None:
         super().__init__()
         # An input's weights lie together, as the kernels walk from input spike to input spike.
-        w = torch.empty((inputs, neurons), dtype=dtype).t()
+        w = torch.empty((*networks, inputs, neurons), dtype=dtype).mT
         self.w = nn.Parameter(w, requires_grad=False)
-        self._settings = settings
+        self._settings, self._draws = settings, draws
         self.reset_parameters()
         delays = self.longest_delay = None
         if settings.max_delay > 0:
             self.longest_delay = round(settings.max_delay / settings.neurons.dt)
-            delays = torch.randint(self.longest_delay + 1, w.shape, dtype=torch.uint8)
+            delays = draws(torch.randint, self.longest_delay + 1, w.shape[-2:], dtype=torch.uint8)
         self.register_buffer("delays", delays)
 
     def reset_parameters(self) -> None:
-        """Draws the weights anew, from PyTorch's generator, and scales each neuron's to the sum ``norm``."""
+        """Draws the weights anew, and scales each neuron's to the sum ``norm``."""
         settings, w = self._settings, self.w.detach()
         # Drawn in the order of [neurons, inputs], whatever the layout.
-        w.copy_(torch.rand(w.shape, dtype=w.dtype) * settings.w_init)
-        every = torch.ones(len(w), dtype=torch.bool, device=w.device)
-        normalize(w, every, settings.norm * w.shape[1], settings.rule)
+        w.copy_(self._draws(torch.rand, w.shape[-2:], dtype=w.dtype) * settings.w_init)
+        every = torch.ones(w.shape[:-1], dtype=torch.bool, device=w.device)
+        normalize(w, every, settings.norm * w.shape[-1], settings.rule)
 
     def extra_repr(self) -> str:
         """What ``print`` shows."""
-        return f"{self.w.shape[1]}, {self.w.shape[0]}"
+        neurons, inputs = self.w.shape[-2:]
+        return f"{inputs}, {neurons}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,9 +18,11 @@ from snnfast.learning.labels import assignment, class_sums, predict
 from snnfast.model import DiehlAndCook2015
 from snnfast.model import diehl_cook2015_settings as network
 from snnfast.monitoring import Monitor
+from snnfast.procedure import diehl_cook2015_networks as networks
 from snnfast.procedure import diehl_cook2015_readout as readout
 from snnfast.procedure import images
 from snnfast.procedure.figures import Draw
+from snnfast.procedure.repeats import Trial
 from snnfast.procedure.result import Result
 from snnfast.procedure.run import WATCHED, Data, Procedure
 from snnfast.procedure.settings import SOURCES, Settings, option
@@ -131,7 +133,7 @@ class Stdp(Procedure[StdpSettings]):
         """Arguments of :func:`snnfast.train.fit`."""
         n, model = len(data.train[0]), cast(DiehlAndCook2015, run.model)
         size = cast(int, settings.images_per_call)
-        drawn = functools.lru_cache(1)(partial(draw, settings.seed, n))
+        drawn = functools.lru_cache(1)(partial(networks.draw, settings.seed, n))
 
         def step(pixels: Tensor, labels: Tensor) -> tuple[Tensor, None]:
             model.set_progress((run.epoch * n + run.images) / (settings.epochs * n))
@@ -159,6 +161,21 @@ class Stdp(Procedure[StdpSettings]):
         result = readout.infer(settings, run, data, labels, out, progress=progress)
         self.keep(result)
         return result
+
+    def at_once(self, settings: StdpSettings, device: torch.device | str) -> int:
+        """A network a thread of the CPU, or a multiprocessor of the GPU; one where images are presented again."""
+        if settings.network(1).min_spikes:
+            return 1
+        device = torch.device(device)
+        if device.type == "cuda":
+            return torch.cuda.get_device_properties(device).multi_processor_count
+        return torch.get_num_threads()
+
+    def trials(self, every: Sequence[StdpSettings], **where: Any) -> list[Trial]:
+        """Runs that differ in their seeds alone, several as one model of so many networks."""
+        if len(every) == 1:
+            return super().trials(every, **where)
+        return [Trial(one) for one in networks.train(every, self.load(every[0], **where))]
 
     def watch(self, settings: StdpSettings, run: Run, data: Data) -> Monitor:
         """A monitor that has seen the network answer the first samples held out, each presented once."""
@@ -200,13 +217,6 @@ class Stdp(Procedure[StdpSettings]):
     def folder(self, settings: StdpSettings) -> str:
         """Name of the folder of results."""
         return f"{super().folder(settings)}-{settings.neurons}"
-
-
-def draw(seed: int, images: int, epoch: int) -> tuple[Tensor, Tensor]:
-    """The order of the images in an epoch, and the seeds of their spikes: a run goes on from any call bit for bit."""
-    generator = torch.Generator().manual_seed((seed << 20) + epoch)
-    order = torch.randperm(images, generator=generator)
-    return order, torch.randint(2**63 - 1, (images,), generator=generator)
 
 
 class Responses(Score):

@@ -54,7 +54,7 @@ def assign(
     which :func:`stored` takes it.
     """
     if images is None:
-        images = max(ASSIGNMENT_IMAGES, ASSIGNMENT_IMAGES_A_NEURON * settings.neurons)
+        images = assignment_images(settings)
     if images < 1:
         raise ValueError(f"stdp: images must be at least 1, got {images}")
     pixels, labels = (part[-images:] for part in data.train)
@@ -146,9 +146,26 @@ def responses(
     progress: bool | None = None,
 ) -> Tensor:
     """Spikes ``[P, N]`` for images in [0, 1], without learning; another ``stream`` draws other input spikes."""
-    generator = torch.Generator().manual_seed((settings.seed << 20) + 2**20 - stream)
-    seeds = torch.randint(2**63 - 1, (len(pixels),), generator=generator)
-    model = cast(DiehlAndCook2015, run.model).eval()
+    seeds = seeds_of(settings.seed, len(pixels), stream)
+    return answers(cast(DiehlAndCook2015, run.model), pixels, seeds, title, progress)
+
+
+def assignment_images(settings: StdpSettings) -> int:
+    """How many training images decide on the labels of the neurons, if there are so many."""
+    return max(ASSIGNMENT_IMAGES, ASSIGNMENT_IMAGES_A_NEURON * settings.neurons)
+
+
+def seeds_of(seed: int, images: int, stream: int) -> Tensor:
+    """The seeds of the spikes of images that are presented without learning in the run of ``seed``."""
+    generator = torch.Generator().manual_seed((seed << 20) + 2**20 - stream)
+    return torch.randint(2**63 - 1, (images,), generator=generator)
+
+
+def answers(
+    model: DiehlAndCook2015, pixels: Tensor, seeds: Tensor, title: str, progress: bool | None = None
+) -> Tensor:
+    """Spikes ``[P, N]`` for images in [0, 1], without learning; of K networks ``[K, P, N]``, for seeds ``[K, P]``."""
+    model.eval()
     intensity = model.settings.intensity
     counts = []
     with tqdm(
@@ -159,7 +176,8 @@ def responses(
         leave=False,
         dynamic_ncols=True,
     ) as bar:
-        for part, of_part in zip(pixels.split(IMAGES_PER_CALL), seeds.split(IMAGES_PER_CALL)):
+        parts = zip(pixels.split(IMAGES_PER_CALL), seeds.split(IMAGES_PER_CALL, -1))
+        for part, of_part in parts:
             counts.append(model.present(part * intensity, seeds=of_part).counts)
             bar.update(len(part))
-    return torch.cat(counts)
+    return torch.cat(counts, -2)

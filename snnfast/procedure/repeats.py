@@ -81,11 +81,12 @@ class Repeats:
 
 
 def repeat(
-    trial: Callable[[Any], Trial],
+    trials: Callable[[list[Any]], Sequence[Trial]],
     settings: Settings,
     seeds: Sequence[int],
     out: Path,
     *,
+    at_once: int = 1,
     resume: bool = False,
     processes: Processes | None = None,
     progress: bool | None = None,
@@ -93,20 +94,21 @@ def repeat(
     """Trains anew for every seed, and with ``settings.folds`` for every fold of every seed.
 
     A seed fixes weights and order, and with folds also how the data are cut. ``out / "results.json"`` is written after
-    every run.
+    every call of ``trials``.
 
     Args:
-        trial: trains by the settings of one run.
+        trials: trains by the settings of at most ``at_once`` runs.
         settings: of all runs; ``seed``, ``fold`` and ``split_seed`` are replaced.
         seeds: at least one.
         out: folder, made if missing.
+        at_once: runs that are trained together.
         resume: leave out the runs that ``out`` has results of, which must be of the same settings.
         processes: run side by side, each other runs, gathered after each; the first one writes. None: one after the
             other.
         progress: show a progress bar; None: if standard error is a terminal.
 
     Raises:
-        ValueError: no seeds, and those of ``trial``.
+        ValueError: no seeds, and those of ``trials``.
         FileExistsError: ``out`` holds results and ``resume`` is False.
         FileNotFoundError, snnfast.checkpoint.CheckpointError: there is nothing to resume, or it does not fit.
     """
@@ -135,12 +137,13 @@ def repeat(
         dynamic_ncols=True,
     )
     with bar:
-        for begin in range(0, len(left), size):
-            now = left[begin : begin + size]
-            place = 0 if processes is None else processes.rank
-            mine = _run(trial, settings, now[place], cut) if place < len(now) else {}
+        for begin in range(0, len(left), size * at_once):
+            now = left[begin : begin + size * at_once]
+            each = -(-len(now) // size)
+            first = 0 if processes is None else processes.rank * each
+            mine = _run(trials, settings, now[first : first + each], cut)
             every = [mine] if processes is None else processes.gather(mine)
-            known |= dict(zip(now, every))
+            known |= dict(zip(now, (row for rows in every for row in rows)))
             bar.update(len(now))
             if writes:
                 write_json(path, {"settings": plain, "runs": list(known.values())})
@@ -148,15 +151,23 @@ def repeat(
 
 
 def _run(
-    trial: Callable[[Any], Trial], settings: Settings, key: tuple[int, int], cut: set[str]
-) -> dict[str, Any]:
-    """A row of the results: the run of a seed and a fold."""
-    seed, fold = key
-    by: dict[str, Any] = {"fold": fold, "split_seed": seed if _folds(settings) else 0}
+    trials: Callable[[list[Any]], Sequence[Trial]],
+    settings: Settings,
+    keys: Sequence[tuple[int, int]],
+    cut: set[str],
+) -> list[dict[str, Any]]:
+    """Rows of the results: the runs of some seeds and folds, each with its part of the time."""
+    every = []
+    for seed, fold in keys:
+        by: dict[str, Any] = {"fold": fold, "split_seed": seed if _folds(settings) else 0}
+        every.append(replace(settings, seed=seed, **{name: by[name] for name in cut}))
     start = time.perf_counter()
-    finished = trial(replace(settings, seed=seed, **{name: by[name] for name in cut}))
-    seconds = time.perf_counter() - start
-    return {"seed": seed, "fold": fold, **asdict(finished), "seconds": seconds}
+    finished = trials(every) if every else ()
+    seconds = (time.perf_counter() - start) / max(len(keys), 1)
+    return [
+        {"seed": seed, "fold": fold, **asdict(one), "seconds": seconds}
+        for (seed, fold), one in zip(keys, finished, strict=True)
+    ]
 
 
 def exists(path: Path) -> FileExistsError:

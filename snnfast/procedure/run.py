@@ -362,16 +362,27 @@ class Procedure(ABC, Generic[S]):
 
         ``where`` are ``root``, ``download`` and ``device`` of :meth:`train`.
         """
-
-        def trial(this: S) -> repeats.Trial:
-            result = self.train(this, progress=False, echo=None, **where)
-            return repeats.Trial(result.accuracy, result.measured.get("converged"))
-
         writes = processes is None or processes.rank == 0
         with locked(out) if writes else nullcontext():
             return repeats.repeat(
-                trial, settings, seeds, out, resume=resume, processes=processes, progress=progress
+                partial(self.trials, **where),
+                settings,
+                seeds,
+                out,
+                at_once=self.at_once(settings, where.get("device", "cpu")),
+                resume=resume,
+                processes=processes,
+                progress=progress,
             )
+
+    def at_once(self, settings: S, device: torch.device | str) -> int:
+        """How many runs, which differ in nothing but their seeds, are best trained together."""
+        return 1
+
+    def trials(self, every: Sequence[S], **where: Any) -> list[repeats.Trial]:
+        """Trains by the settings of each of some runs; ``where`` as of :meth:`repeat`."""
+        results = [self.train(one, progress=False, echo=None, **where) for one in every]
+        return [repeats.Trial(one.accuracy, one.measured.get("converged")) for one in results]
 
     def stored(self, folder: Path) -> S:
         """The settings of the run in ``folder``.

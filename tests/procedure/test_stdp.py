@@ -294,3 +294,21 @@ def test_figures_take_a_twentieth_of_the_time(tmp_path, monkeypatch):
         kept.update(None)
         now[0] += 0.5
     assert drawn == [0.0, 21.0, 42.0]
+
+
+def test_seeds_are_trained_together_as_each_would_be_alone(tmp_path, monkeypatch, few_images):
+    """As networks of one model, in calls of at most as many as there are threads; the last one is left alone."""
+    chosen = settings(epochs=2, images_per_call=50, changes=QUICK | {"lr_final": 0.1})
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    calls = []
+    monkeypatch.setattr(
+        stdp, "trials", lambda every, **where: calls.append(len(every)) or trials(every, **where)
+    )
+    trials = type(stdp).trials.__get__(stdp)
+    result = stdp.repeat(chosen, (3, 5, 6), tmp_path, progress=False)
+    assert calls == [2, 1]
+    for row in result.runs:
+        alone = train(None, settings(**{**vars(chosen), "seed": row["seed"]}))
+        assert row["accuracy"] == alone.accuracy > 0
+    assert len({row["accuracy"] for row in result.runs}) > 1
+    assert stdp.at_once(settings(preset="paper"), "cpu") == 1

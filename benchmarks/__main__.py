@@ -127,6 +127,7 @@ for name in (
     "pool2d",
     "spike_conv2d",
     "spike_count",
+    "refractory",
     "delay",
     "export_c",
     "recurrent",

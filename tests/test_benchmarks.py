@@ -45,6 +45,11 @@ def test_quick_cuba_runs(benchmarks):
     assert all(name in output for name in ("clone", "snnfast", "reference"))
 
 
+def test_quick_refractory_runs(benchmarks):
+    output = benchmarks("refractory", "--quick")
+    assert all(name in output for name in ("clone", "snnfast", "soft_reset", "several"))
+
+
 def test_quick_checkpoints_run(benchmarks):
     output = benchmarks("checkpoints", "--quick")
     assert all(name in output for name in ("clone", "snnfast", "every_1 ", "every_64"))

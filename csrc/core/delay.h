@@ -30,7 +30,7 @@ struct DelayBackward : DelayScan {
   void* grad_d;     // [N] in the compute type or null: summed over time
 };
 
-constexpr int64_t kDelayBlock = 256;  // neurons that a CPU takes through all steps at a time
+constexpr int64_t kDelayBlock = 128;  // neurons that a CPU takes through all steps at a time
 
 namespace {
 

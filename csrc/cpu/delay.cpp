@@ -1,6 +1,7 @@
-// Neighbours have other delays, so a row of the output comes from many rows of the input. Each row goes through stages: stage s
-// keeps the last 2^s rows and hands on, of each neuron, the row or the one 2^s steps before, by a bit of its delay. So every
-// load is aligned and whole, and what is kept are as many rows as the longest delay has steps, and not the sequence.
+// Neighbours have other delays, so a row of the output comes from many rows of the input. Rows go through stages: stage s keeps
+// the last 2^s rows and hands on, of each neuron, the row or the one 2^s steps before, by a bit of its delay. So every load is
+// aligned and whole, and what is kept are as many rows as the longest delay has steps, and not the sequence. Many rows of a
+// vector of neurons go through in registers: a stage then keeps only what the next rows need.
 #include "core/delay.h"
 
 #include <type_traits>
@@ -12,6 +13,7 @@ namespace snnfast::cpu::SNNFAST_ISA {
 namespace {
 
 constexpr int64_t kBlock = kDelayBlock;
+constexpr int kRows = kVectorBytes == 64 ? 16 : 8;  // taken at a time: half as many as there are registers
 
 template <class V>
 inline V load(const void* p) {
@@ -24,8 +26,8 @@ inline void save(void* p, const V& v) {
   __builtin_memcpy(p, &v, sizeof(v));
 }
 
-// The delays of m neurons from n0; rows of kBlock neurons in scratch.
-template <class C>
+// The delays of a block of neurons. Taps: those of them all, or 0 for any number.
+template <class C, int Taps>
 class Delays {
   using Vector = typename Vectors<C>::Type;
   using Int = std::conditional_t<sizeof(C) == 8, int64_t, int32_t>;
@@ -33,13 +35,81 @@ class Delays {
   static constexpr int64_t L = Vectors<C>::kLanes;
 
  public:
-  Delays(const DelayScan& a, int64_t n0, int64_t m, C* scratch) : width_((m + L - 1) / L * L), taps_(delay_taps(a)) {
-    int64_t begin[kBlock] = {};
-    weights_ = scratch;
+  Delays(const DelayScan& a, C* scratch) : a_(a), taps_(Taps ? Taps : delay_taps(a)), weights_(scratch) {
     slopes_ = weights_ + taps_ * kBlock;
     shifted_ = slopes_ + taps_ * kBlock;
+    bits_ = reinterpret_cast<Int*>(shifted_ + (taps_ - 1 + kRows) * kBlock);
+  }
+
+  // Before the first row of m neurons from n0. Where delays come again, as they do in a batch, so do weights.
+  void start(int64_t n0, int64_t m) {
+    if (m > m_ || (a_.d.data && (n0 - n0_) % (a_.d.count * a_.d.inner))) weigh(n0, m);
+    width_ = (m + L - 1) / L * L;
+    tiles_ = 0;
+    for (int64_t i = 0; i < (taps_ - 1 + kRows) * kBlock; i++) shifted_[i] = C(0);
+    for (int64_t i = 0; i < ((int64_t{1} << stages_) - 1) * kBlock; i++) kept_[i] = C(0);
+  }
+
+  // Steps before an output that it reads.
+  int64_t reach() const { return longest_ + taps_ - 1; }
+
+  // Of a step and those before it the sum that the delays make, or its derivative by them.
+  class Sum {
+   public:
+    Sum(const Delays& delays, const C* factors) : taps_(delays.taps_), factors_(factors) {
+      for (int j = 0; j < Taps; j++) own_[j] = load<Vector>(factors + j * kBlock);
+    }
+    Vector operator()(const Vector* step) const {
+      Vector total = {};
+      if constexpr (Taps) {
+        for (int j = 0; j < Taps; j++) total += own_[j] * step[-j];
+      } else {
+        for (int64_t j = 0; j < taps_; j++) total += load<Vector>(factors_ + j * kBlock) * step[-j];
+      }
+      return total;
+    }
+
+   private:
+    int64_t taps_;
+    const C* factors_;
+    Vector own_[Taps ? Taps : 1];
+  };
+
+  // The next rows, of which whole vectors can be read. Of each vector of neurons, from i on, use(i, steps, weighted, sloped) gets
+  // them by whole delays, and the sums to make of them.
+  template <class Use>
+  void push(const C* const (&rows)[kRows], const Use& use) {
+    for (int64_t i = 0; i < width_; i += L) {
+      Vector v[1 + kRows];
+      Vector* const now = v + 1;
+#pragma GCC unroll 16
+      for (int k = 0; k < kRows; k++) now[k] = load<Vector>(rows[k] + i);
+      shift<1>(i, now);
+      C* const last = shifted_ + i * (taps_ - 1 + kRows);
+      if constexpr (Taps == 2) {
+        v[0] = load<Vector>(last);
+        save(last, now[kRows - 1]);
+        use(i, now, Sum(*this, weights_ + i), Sum(*this, slopes_ + i));
+      } else {
+        for (int64_t k = 0; k < taps_ - 1; k++) save(last + k * L, load<Vector>(last + (k + kRows) * L));
+        for (int k = 0; k < kRows; k++) save(last + (taps_ - 1 + k) * L, now[k]);
+        use(i, reinterpret_cast<const Vector*>(last) + taps_ - 1, Sum(*this, weights_ + i), Sum(*this, slopes_ + i));
+      }
+    }
+    tiles_++;
+  }
+
+ private:
+  const DelayScan& a_;
+  int64_t n0_ = 0, m_ = 0, width_ = 0, taps_, stages_ = 0, longest_ = 0, tiles_ = 0;
+  C *weights_, *slopes_, *shifted_, *kept_ = nullptr;
+  Int* bits_;
+
+  void weigh(int64_t n0, int64_t m) {
+    int64_t begin[kBlock];
+    n0_ = n0, m_ = m, longest_ = stages_ = 0;
     for (int64_t i = 0; i < kBlock; i++) {
-      const DelayTaps<C> taps(a, n0 + (i < m ? i : 0));
+      const DelayTaps<C> taps(a_, n0 + (i < m ? i : 0));
       begin[i] = taps.begin;
       longest_ = longest_ < begin[i] ? begin[i] : longest_;
       for (int64_t k = 0; k < taps_; k++) {
@@ -48,127 +118,145 @@ class Delays {
       }
     }
     while (longest_ >> stages_) stages_++;
-    bits_ = reinterpret_cast<Int*>(shifted_ + taps_ * kBlock);
     for (int64_t s = 0; s < stages_; s++)
       for (int64_t i = 0; i < kBlock; i++) bits_[s * kBlock + i] = static_cast<Int>(-(begin[i] >> s & 1));
     kept_ = reinterpret_cast<C*>(bits_ + stages_ * kBlock);
-    for (int64_t i = 0; i < taps_ * kBlock; i++) shifted_[i] = C(0);
-    for (int64_t i = 0; i < ((int64_t{1} << stages_) - 1) * kBlock; i++) kept_[i] = C(0);
   }
 
-  // Steps before an output that it reads.
-  int64_t reach() const { return longest_ + taps_ - 1; }
-
-  // The next row: a whole block of it can be read.
-  void push(const C* row) {
-    constexpr int kVectors = kBlock / L;
-    Bits v[kVectors];
-    for (int i = 0; i < kVectors; i++) v[i] = load<Bits>(row + i * L);
-    for (int64_t s = 0; s < stages_; s++) {
-      const int64_t rows = int64_t{1} << s;
-      C* const kept = kept_ + (rows - 1 + (now_ & (rows - 1))) * kBlock;
-      const Int* const bits = bits_ + s * kBlock;
+  // The stage that keeps Q rows, and those after it.
+  template <int Q>
+  void shift(int64_t i, Vector* now) {
+    constexpr int s = __builtin_ctz(Q);
+    if constexpr (Q < kRows) {
+      if (s >= stages_) return;
+      const Bits later = load<Bits>(bits_ + s * kBlock + i);
+      C* const kept = kept_ + (Q - 1) * kBlock + i * Q;
+      Vector before[Q];
 #pragma GCC unroll 16
-      for (int i = 0; i < kVectors; i++) {
-        const Bits before = load<Bits>(kept + i * L);
-        save(kept + i * L, v[i]);
-        v[i] ^= (v[i] ^ before) & load<Bits>(bits + i * L);
+      for (int k = 0; k < Q; k++) {
+        before[k] = load<Vector>(kept + k * L);
+        save(kept + k * L, now[kRows - Q + k]);
       }
-    }
-    now_++;
-    last_ = last_ + 1 < taps_ ? last_ + 1 : 0;
-    for (int i = 0; i < kVectors; i++) save(shifted_ + last_ * kBlock + i * L, v[i]);
-  }
-
-  // Of the rows up to the last: the sums that the delays make of them, and their derivatives by the delays.
-  void weighted(C* out) const { sum(weights_, out); }
-  void sloped(C* out) const { sum(slopes_, out); }
-
- private:
-  int64_t width_, taps_, stages_ = 0, longest_ = 0, now_ = 0, last_ = 0;
-  C *weights_, *slopes_, *shifted_, *kept_;
-  Int* bits_;
-
-  void sum(const C* factors, C* out) const {
-    for (int64_t i = 0; i < width_; i += L) {
-      Vector total = {};
-      int64_t row = last_;
-      for (int64_t k = 0; k < taps_; k++) {
-        total += load<Vector>(factors + k * kBlock + i) * load<Vector>(shifted_ + row * kBlock + i);
-        row = row > 0 ? row - 1 : taps_ - 1;
+#pragma GCC unroll 16
+      for (int k = kRows - 1; k >= 0; k--) now[k] = later ? (k < Q ? before[k] : now[k - Q]) : now[k];
+      shift<2 * Q>(i, now);
+    } else {
+      for (int64_t t = s; t < stages_; t++) {
+        const int64_t q = int64_t{1} << t;
+        const Bits later = load<Bits>(bits_ + t * kBlock + i);
+        C* const kept = kept_ + (q - 1) * kBlock + i * q + (tiles_ & (q / kRows - 1)) * kRows * L;
+#pragma GCC unroll 16
+        for (int k = 0; k < kRows; k++) {
+          const Vector before = load<Vector>(kept + k * L);
+          save(kept + k * L, now[k]);
+          now[k] = later ? before : now[k];
+        }
       }
-      save(out + i, total);
     }
   }
 };
 
-// Row t, at least -P, of m neurons from n0, of which a whole block can be read.
+// Row t, at least -P, of m neurons from n0, of which whole vectors can be read.
 template <class C>
 inline const C* block_row(const DelayScan& a, int64_t t, int64_t n0, int64_t m, C* buffer) {
   const Rows& rows = t < 0 ? a.past : a.x;
-  const int64_t at = t < 0 ? t + a.P : t;
-  const C* row = read_row<C>(rows, at, n0, m, buffer);
-  if (m == kBlock || row == buffer) return row;
+  const C* row = read_row<C>(rows, t < 0 ? t + a.P : t, n0, m, buffer);
+  if (m % Vectors<C>::kLanes == 0 || row == buffer) return row;
   copy(buffer, row, m);
   return buffer;
 }
 
-template <class C>
-void forward_block(const DelayForward& a, int64_t n0, int64_t m, C* scratch) {
-  alignas(64) C x_buffer[kBlock] = {}, y_buffer[kBlock];
-  Delays<C> delays(a, n0, m, scratch);
-  const bool streaming = streams<C>(a.T, a.N);
-  for (int64_t t = -(delays.reach() < a.P ? delays.reach() : a.P); t < a.T; t++) {
-    if (t >= 0 && t + kAhead < a.T) prefetch_row(a.x, t + kAhead, n0, m);
-    delays.push(block_row(a, t, n0, m, x_buffer));
-    if (t < 0) continue;
-    C* y = m == kBlock ? output_row<C>(a.y, a.x.dtype, t * a.N + n0, streaming, y_buffer) : y_buffer;
-    delays.weighted(y);
-    if (y == y_buffer) flush_row(a.y, a.x.dtype, t * a.N + n0, m, y_buffer);
+template <class C, int Taps>
+void block(const DelayForward& a, Delays<C, Taps>& delays, int64_t n0, int64_t m) {
+  using Vector = typename Vectors<C>::Type;
+  alignas(64) C x_buffer[kRows][kBlock] = {}, y_buffer[kRows][kBlock];
+  delays.start(n0, m);
+  const bool streaming = streams<C>(a.T, a.N), whole = m % Vectors<C>::kLanes == 0;
+  for (int64_t t0 = -(delays.reach() < a.P ? delays.reach() : a.P); t0 < a.T; t0 += kRows) {
+    const C* x[kRows];
+    C* y[kRows];
+    for (int64_t k = 0; k < kRows; k++) {
+      const int64_t t = t0 + k;
+      if (t >= 0 && t + kRows < a.T) prefetch_row<2>(a.x, t + kRows, n0, m);
+      x[k] = t < a.T ? block_row(a, t, n0, m, x_buffer[k]) : x_buffer[k];
+      y[k] = t >= 0 && t < a.T && whole ? output_row<C>(a.y, a.x.dtype, t * a.N + n0, streaming, y_buffer[k]) : y_buffer[k];
+    }
+    delays.push(x, [&](int64_t i, const Vector* steps, const auto& weighted, const auto&) {
+#pragma GCC unroll 16
+      for (int k = 0; k < kRows; k++) save(y[k] + i, weighted(steps + k));
+    });
+    for (int64_t k = t0 < 0 ? -t0 : 0; k < kRows && t0 + k < a.T; k++)
+      if (y[k] == y_buffer[k]) flush_row(a.y, a.x.dtype, (t0 + k) * a.N + n0, m, y_buffer[k]);
   }
 }
 
 // The same backwards in time: the gradient of an input is what became of it in later steps.
-template <class C>
-void backward_block(const DelayBackward& a, int64_t n0, int64_t m, C* scratch) {
-  alignas(64) C x_buffer[kBlock] = {}, grad_buffer[kBlock] = {}, out_buffer[kBlock], total[kBlock] = {};
+template <class C, int Taps>
+void block(const DelayBackward& a, Delays<C, Taps>& delays, int64_t n0, int64_t m) {
+  using Vector = typename Vectors<C>::Type;
+  alignas(64) C x_buffer[kRows][kBlock] = {}, grad_buffer[kRows][kBlock] = {}, out_buffer[kRows][kBlock], total[kBlock] = {};
   const C silence[kBlock] = {};
-  Delays<C> delays(a, n0, m, scratch);
-  const bool streaming = streams<C>(a.T, a.N);
+  delays.start(n0, m);
+  const bool streaming = streams<C>(a.T, a.N), whole = m % Vectors<C>::kLanes == 0;
   DelayScan grads = a;
   grads.x = a.grad_y;
-  for (int64_t t = a.T - 1; t >= -a.P; t--) {
-    if (t >= kAhead) prefetch_row(a.grad_y, t - kAhead, n0, m);
-    delays.push(t < 0 ? silence : block_row(grads, t, n0, m, grad_buffer));
-    if (void* out = t < 0 ? a.grad_past : a.grad_x) {
-      const int64_t offset = (t < 0 ? t + a.P : t) * a.N + n0;
-      C* row = m == kBlock ? output_row<C>(out, a.x.dtype, offset, streaming, out_buffer) : out_buffer;
-      delays.weighted(row);
-      if (row == out_buffer) flush_row(out, a.x.dtype, offset, m, out_buffer);
+  const auto gradient = [&](int64_t t) { return t < 0 ? a.grad_past : a.grad_x; };
+  const auto offset = [&](int64_t t) { return (t < 0 ? t + a.P : t) * a.N + n0; };
+  for (int64_t end = a.T; end > -a.P; end -= kRows) {
+    const int64_t count = end + a.P < kRows ? end + a.P : kRows;
+    const C *x[kRows], *grad_y[kRows];
+    C* out[kRows];
+    for (int64_t k = 0; k < kRows; k++) {
+      const int64_t t = end - 1 - k;
+      grad_y[k] = t < 0 ? silence : block_row(grads, t, n0, m, grad_buffer[k]);
+      out[k] = out_buffer[k];
+      if (k >= count) continue;
+      if (t >= kRows) prefetch_row<2>(a.grad_y, t - kRows, n0, m);
+      if (t >= kRows && a.grad_d) prefetch_row<2>(a.x, t - kRows, n0, m);
+      if (a.grad_d) x[k] = block_row(a, t, n0, m, x_buffer[k]);
+      if (gradient(t) && whole) out[k] = output_row<C>(gradient(t), a.x.dtype, offset(t), streaming, out_buffer[k]);
     }
-    if (!a.grad_d) continue;
-    if (t >= kAhead) prefetch_row(a.x, t - kAhead, n0, m);
-    const C* x = block_row(a, t, n0, m, x_buffer);
-    delays.sloped(out_buffer);
-    for (int64_t i = 0; i < kBlock; i++) total[i] += x[i] * out_buffer[i];
+    delays.push(grad_y, [&](int64_t i, const Vector* steps, const auto& weighted, const auto& sloped) {
+      if (a.grad_x || a.grad_past) {
+#pragma GCC unroll 16
+        for (int k = 0; k < kRows; k++) save(out[k] + i, weighted(steps + k));
+      }
+      if (!a.grad_d) return;
+      Vector sums = load<Vector>(total + i);
+#pragma GCC unroll 16
+      for (int k = 0; k < kRows; k++)
+        if (k < count) sums += load<Vector>(x[k] + i) * sloped(steps + k);
+      save(total + i, sums);
+    });
+    for (int64_t k = 0; k < count; k++) {
+      const int64_t t = end - 1 - k;
+      if (gradient(t) && out[k] == out_buffer[k]) flush_row(gradient(t), a.x.dtype, offset(t), m, out_buffer[k]);
+    }
   }
   if (a.grad_d) copy(static_cast<C*>(a.grad_d) + n0, total, m);
 }
 
-template <class C, class Scan>
-void blocks(const Scan& a, int64_t begin, int64_t end, void* scratch, void (*block)(const Scan&, int64_t, int64_t, C*)) {
-  for (int64_t n0 = begin; n0 < end; n0 += kBlock) block(a, n0, end - n0 < kBlock ? end - n0 : kBlock, static_cast<C*>(scratch));
+template <class C, int Taps, class Scan>
+void blocks(const Scan& a, int64_t begin, int64_t end, void* scratch) {
+  Delays<C, Taps> delays(a, static_cast<C*>(scratch));
+  for (int64_t n0 = begin; n0 < end; n0 += kBlock) block(a, delays, n0, end - n0 < kBlock ? end - n0 : kBlock);
   stream_done();
+}
+
+// Two taps are linear interpolation.
+template <class C, class Scan>
+void run(const Scan& a, int64_t begin, int64_t end, void* scratch) {
+  delay_taps(a) == 2 ? blocks<C, 2>(a, begin, end, scratch) : blocks<C, 0>(a, begin, end, scratch);
 }
 
 }  // namespace
 
 void delay_forward(const DelayForward& a, int64_t begin, int64_t end, void* scratch) {
-  a.x.dtype == Dtype::f64 ? blocks<double>(a, begin, end, scratch, forward_block) : blocks<float>(a, begin, end, scratch, forward_block);
+  a.x.dtype == Dtype::f64 ? run<double>(a, begin, end, scratch) : run<float>(a, begin, end, scratch);
 }
 
 void delay_backward(const DelayBackward& a, int64_t begin, int64_t end, void* scratch) {
-  a.x.dtype == Dtype::f64 ? blocks<double>(a, begin, end, scratch, backward_block) : blocks<float>(a, begin, end, scratch, backward_block);
+  a.x.dtype == Dtype::f64 ? run<double>(a, begin, end, scratch) : run<float>(a, begin, end, scratch);
 }
 
 }  // namespace snnfast::cpu::SNNFAST_ISA

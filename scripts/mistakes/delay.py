@@ -39,6 +39,24 @@ MISTAKES = (
         "return longest_;",
     ),
     (
+        "delay: cpu: weights of the block before",
+        "csrc/cpu/delay.cpp",
+        "if (m > m_ || (a_.d.data &&",
+        "if (m > m_ || (!a_.d.data &&",
+    ),
+    (
+        "delay: cpu: a stage keeps too few rows",
+        "csrc/cpu/delay.cpp",
+        "(tiles_ & (q / kRows - 1)) * kRows * L",
+        "0",
+    ),
+    (
+        "delay: cpu: a sum from other rows",
+        "csrc/cpu/delay.cpp",
+        "save(last, now[kRows - 1]);",
+        "save(last, now[kRows - 2]);",
+    ),
+    (
         "delay: cuda: past from its first step",
         "csrc/cuda/delay.cu",
         "(t < 0 ? t + a.P : t) * rows.time_stride",

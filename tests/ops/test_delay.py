@@ -16,7 +16,7 @@ SHAPES = (
     (1, 1),
     (17, 5),
     (9, 2, 70),
-    (40, 3, 33),
+    (60, 3, 47),
     (3, 2, 4, 20),
 )
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -28,8 +28,9 @@ def sequence(*shape, dtype=torch.float64, seed=0):
     return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
 
 
-def delays(x, longest=12.0, seed=1):
-    """One a neuron: whole, fractional, 0, and longer than the sequence."""
+def delays(x, longest=None, seed=1):
+    """One a neuron: whole, fractional, 0, and longer than the sequence or nearly as long."""
+    longest = max(12.0, 0.9 * len(x)) if longest is None else longest
     generator = torch.Generator().manual_seed(seed)
     d = torch.rand(x.shape[1:], generator=generator, dtype=torch.float64) * longest
     d = torch.where(torch.rand(d.shape, generator=generator) < 0.3, d.round(), d)

@@ -139,9 +139,13 @@ def learning(d: Draw, name: str) -> dict[str, Any]:
         if d.chance(0.5):
             kwargs["labels"] = d.guarded(torch.randint(0, out, (count,)))
         return kwargs | {"return_state": d.chance(0.5)}
-    theta = torch.float64 if "conductance" in name else dtype
+    thresholds = torch.zeros(n, dtype=torch.float64 if "conductance" in name else dtype)
+    if d.chance(0.25):  # several networks at once
+        networks = d.choice((0, 1, 3))
+        w = d.guarded(torch.rand(networks, n, i, dtype=torch.float64).to(dtype))
+        thresholds = thresholds.repeat(networks, 1)
     return {
-        **{"x": presented(d, i), "w": w, "theta": d.guarded(torch.zeros(n, dtype=theta))},
+        **{"x": presented(d, i), "w": w, "theta": d.guarded(thresholds)},
         **{"rule": rule_of(d) if d.chance(0.7) else None, "norm": d.choice((None, 2.0))},
         **{key: d.chance(0.5) for key in ("return_spikes", "return_state")},
     }

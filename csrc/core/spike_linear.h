@@ -6,7 +6,7 @@
 
 namespace snnfast {
 
-// Which inputs are not 0: bit i % 64 of word i / 64 of a row is input i's. The bits after the last input are not looked at.
+// Which inputs are not 0: bit i % 64 of word i / 64 of a row is input i's. Lists are made of bits that are 0 after the last input.
 struct SpikeBits {
   int64_t rows, inputs, words;  // words of a row
   const void* x;                // [rows, inputs], contiguous

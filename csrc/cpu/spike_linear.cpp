@@ -45,16 +45,11 @@ void find(const SpikeBits& a, int64_t begin, int64_t end, U magnitude, U one, Sp
   found->nonzeros = nonzeros, found->others = others;
 }
 
-inline uint64_t word(const SpikeBits& a, int64_t r, int64_t w) {
-  const int64_t left = a.inputs - w * 64;
-  return a.bits[r * a.words + w] & (left >= 64 ? ~uint64_t{0} : (uint64_t{1} << left) - 1);
-}
-
 template <class T>
 void expand(const SpikeBits& a, int64_t begin, int64_t end, T one, T* x) {
   for (int64_t r = begin; r < end; r++)
     for (int64_t w = 0; w < a.words; w++) {
-      const uint64_t bits = word(a, r, w);
+      const uint64_t bits = a.bits[r * a.words + w];
       const int64_t left = a.inputs - w * 64 < 64 ? a.inputs - w * 64 : 64;
       for (int64_t l = 0; l < left; l++) x[r * a.inputs + w * 64 + l] = bits >> l & 1 ? one : T{};
     }
@@ -82,7 +77,7 @@ void lists_of(const SpikeLists& a, int64_t begin, int64_t end) {
     int32_t* out = a.indices + a.starts[r * a.chunks];
     for (int64_t w = 0; w < a.of.words; w++) {
       const int32_t first = static_cast<int32_t>(w % chunk_words * 64);
-      const uint64_t bits = word(a.of, r, w);
+      const uint64_t bits = a.of.bits[r * a.of.words + w];
       int32_t* const before = out;
       if (limit - out >= 64 + 16)
         for (int part = 0; part < 64; part += 16) out = append_set(out, first + part, static_cast<uint32_t>(bits >> part & 0xffff));
@@ -313,7 +308,7 @@ void spike_counts(const SpikeLists& a, int64_t begin, int64_t end) {
     for (int64_t c = 0; c < a.chunks; c++) {
       const int64_t last = (c + 1) * chunk_words < a.of.words ? (c + 1) * chunk_words : a.of.words;
       int64_t count = 0;
-      for (int64_t w = c * chunk_words; w < last; w++) count += __builtin_popcountll(word(a.of, r, w));
+      for (int64_t w = c * chunk_words; w < last; w++) count += __builtin_popcountll(a.of.bits[r * a.of.words + w]);
       a.starts[r * a.chunks + c] = count;
     }
 }

@@ -40,12 +40,6 @@ MISTAKES = (
         "find<uint16_t>(a, begin, end, 0x7fff, 0x3f00, found)",
     ),
     (
-        "bits after the last input",
-        "csrc/cpu/spike_linear.cpp",
-        "(uint64_t{1} << left) - 1",
-        "(uint64_t{2} << left) - 1",
-    ),
-    (
         "sums start anew in each chunk",
         "csrc/cpu/spike_linear.cpp",
         "const C* from = c ? to : bias;",

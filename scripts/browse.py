@@ -39,6 +39,7 @@ class Quiet(SimpleHTTPRequestHandler):
 def open_page(browser: Browser, home: str, found: list[str]) -> Page:
     """A tab that writes down what it stumbles over."""
     page = browser.new_page()
+    page.set_default_timeout(300_000)  # a busy machine takes its time for a picture
 
     def tell(what: str) -> None:
         found.append(f"{page.url.removeprefix(home)}: {what}")

@@ -61,7 +61,7 @@ Tensor bp_stdp(const Arguments& arguments) {
   Tensor passed = device.allocate(w, {arguments.return_error ? a.T : 0, a.B, a.I}, w.scalar_type());
   if (a.T == 0 || a.B == 0 || a.I == 0) return passed;
   a.passed = arguments.return_error ? passed.mutable_data_ptr() : nullptr;
-  Tensor counts = torch::stable::new_zeros(w, {a.B, a.I}, ScalarType::Int);
+  Tensor counts = zeros(w, {a.B, a.I}, ScalarType::Int);
   Tensor windows = device.allocate(w, {a.span * a.B, a.I}, w.scalar_type());
   a.counts = counts.mutable_data_ptr();
   a.windows = windows.mutable_data_ptr();

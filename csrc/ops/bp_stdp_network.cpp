@@ -86,8 +86,8 @@ std::tuple<Tensor, Tensor, Tensor> bp_stdp_network(const Arguments& arguments) {
   int64_t neurons = 0, hidden_neurons = 0;
   for (const Tensor& w : weights) neurons += w.size(0);
   if (arguments.return_hidden) hidden_neurons = neurons - weights.back().size(0);
-  Tensor hidden = torch::stable::new_zeros(first, {a.x.T, a.x.P, hidden_neurons}, ScalarType::Bool);
-  Tensor spikes = torch::stable::new_zeros(first, {a.x.T, a.x.P, weights.back().size(0)}, ScalarType::Bool);
+  Tensor hidden = zeros(first, {a.x.T, a.x.P, hidden_neurons}, ScalarType::Bool);
+  Tensor spikes = zeros(first, {a.x.T, a.x.P, weights.back().size(0)}, ScalarType::Bool);
   bool* next_hidden = static_cast<bool*>(hidden.mutable_data_ptr());
   // The membranes of one layer after the other.
   Tensor state = device.allocate(first, {a.return_state ? a.x.P * neurons : 0}, first.scalar_type());

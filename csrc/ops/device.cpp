@@ -38,6 +38,15 @@ Tensor fresh(const Tensor& like, const std::vector<int64_t>& shape, ScalarType t
   }
 }
 
+Tensor zeros(const Tensor& like, const std::vector<int64_t>& shape, ScalarType type) {
+  elements("snnfast", shape);
+  try {
+    return torch::stable::new_zeros(like, shape, type);
+  } catch (const std::exception& error) {
+    no_memory(shape, type, error.what());
+  }
+}
+
 Tensor contiguous_of(const Tensor& t) {
   if (t.is_contiguous()) return t;
   const auto sizes = t.sizes();

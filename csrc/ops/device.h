@@ -19,6 +19,7 @@ using torch::stable::Tensor;
 
 // Those of PyTorch; an error says how much memory was asked for.
 Tensor fresh(const Tensor& like, const std::vector<int64_t>& shape, ScalarType type);
+Tensor zeros(const Tensor& like, const std::vector<int64_t>& shape, ScalarType type);
 Tensor contiguous_of(const Tensor& t);
 
 // [N, C, H, W] -> [N, H, W, C] and back: views.

@@ -76,8 +76,8 @@ template <class Network, class Arguments, class Run>
 std::tuple<Tensor, Tensor> present(const Arguments& from, Network& a, NetworkTensors& tensors, const Run& run) {
   const Tensor& w = from.w.tensor;
   Tensor theta = from.theta.tensor;
-  tensors.counts = torch::stable::new_zeros(w, of_networks(w, {a.x.P, a.N}), ScalarType::Int);
-  tensors.spikes = torch::stable::new_zeros(w, of_networks(w, {from.return_spikes ? a.x.P : 0, a.steps(), a.N}), ScalarType::Bool);
+  tensors.counts = zeros(w, of_networks(w, {a.x.P, a.N}), ScalarType::Int);
+  tensors.spikes = zeros(w, of_networks(w, {from.return_spikes ? a.x.P : 0, a.steps(), a.N}), ScalarType::Bool);
   if (a.networks > 0 && a.x.P > 0 && a.N > 0) {
     a.counts = pointer<int32_t>(tensors.counts);
     a.spikes = from.return_spikes ? pointer<bool>(tensors.spikes) : nullptr;

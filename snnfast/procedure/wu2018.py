@@ -82,7 +82,7 @@ class Stbp(Procedure[StbpSettings]):
         chosen |= {"shift": 1.0, "rotate": 10.0, "scale": 0.1}
         if hidden is None:
             return chosen | {"epochs": 14, "lr": 3e-3}
-        return chosen | {"epochs": 30, "lr": 2e-3, "elastic": 0.7}
+        return chosen | {"epochs": 60, "lr": 2e-3, "elastic": 0.7}
 
     def model(self, settings: StbpSettings, data: Data) -> Wu2018:
         """The network at its beginning."""

@@ -74,10 +74,12 @@ class Bohte2002(nn.Module, SpikePropCalls):
                 v_threshold=v_threshold,
                 t_max=t_max,
                 dt=dt,
-                **{"name": f"layers.{i}", **options},
+                **options,
             )
-            for i, (n_in, n_out) in enumerate(pairwise([in_features, *between, out_features]))
+            for n_in, n_out in pairwise([in_features, *between, out_features])
         )
+        for i, layer in enumerate(self._spiking()):
+            layer.name = f"layers.{i}"
         self.v_threshold, self.t_max = float(v_threshold), float(t_max)
         self.virtual = None if virtual is None else check.number("Bohte2002", "virtual", virtual)
 

@@ -45,7 +45,6 @@ class SpikeProp(nn.Module):
             that sign: the magnitude of the parameter counts. None: weights of both signs.
         validate: let the op look at values and warn if all neurons are silent in training; on CUDA that waits for the
             device.
-        name: of the layer, for that warning; :class:`snnfast.model.Bohte2002` names its layers. None: "SpikeProp".
 
     The parameter ``weight`` ``[O, I, K]`` begins uniform between -1/2 and 1, scaled so that the potential of a neuron
     whose inputs all fire peaks near twice the threshold; :func:`calibrate` fits it to data.
@@ -64,6 +63,7 @@ class SpikeProp(nn.Module):
 
     weight: Tensor
     delays: Tensor
+    name: str = "SpikeProp"  #: in the warning; :class:`snnfast.model.Bohte2002` names its layers
 
     def __init__(
         self,
@@ -80,10 +80,8 @@ class SpikeProp(nn.Module):
         learn_delays: bool = False,
         signs: Sequence[float] | Tensor | None = None,
         validate: bool = True,
-        name: str | None = None,
     ) -> None:
         super().__init__()
-        self.name = name or "SpikeProp"
         self.in_features = check.whole("SpikeProp", "in_features", in_features)
         self.out_features = check.whole("SpikeProp", "out_features", out_features)
         self.v_threshold = check.positive("SpikeProp", "v_threshold", v_threshold)

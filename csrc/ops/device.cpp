@@ -27,36 +27,30 @@ namespace {
        torch_exception_get_what_without_backtrace ? torch_exception_get_what_without_backtrace() : error);
 }
 
-}  // namespace
-
-Tensor fresh(const Tensor& like, const std::vector<int64_t>& shape, ScalarType type) {
+template <class Make>
+Tensor made(const std::vector<int64_t>& shape, ScalarType type, const Make& make) {
   elements("snnfast", shape);
   try {
-    return torch::stable::new_empty(like, shape, type);
+    return make();
   } catch (const std::exception& error) {
     no_memory(shape, type, error.what());
   }
 }
 
+}  // namespace
+
+Tensor fresh(const Tensor& like, const std::vector<int64_t>& shape, ScalarType type) {
+  return made(shape, type, [&] { return torch::stable::new_empty(like, shape, type); });
+}
+
 Tensor zeros(const Tensor& like, const std::vector<int64_t>& shape, ScalarType type) {
-  elements("snnfast", shape);
-  try {
-    return torch::stable::new_zeros(like, shape, type);
-  } catch (const std::exception& error) {
-    no_memory(shape, type, error.what());
-  }
+  return made(shape, type, [&] { return torch::stable::new_zeros(like, shape, type); });
 }
 
 Tensor contiguous_of(const Tensor& t) {
   if (t.is_contiguous()) return t;
   const auto sizes = t.sizes();
-  const std::vector<int64_t> shape(sizes.begin(), sizes.end());
-  elements("snnfast", shape);
-  try {
-    return torch::stable::contiguous(t);
-  } catch (const std::exception& error) {
-    no_memory(shape, t.scalar_type(), error.what());
-  }
+  return made({sizes.begin(), sizes.end()}, t.scalar_type(), [&] { return torch::stable::contiguous(t); });
 }
 
 }  // namespace snnfast

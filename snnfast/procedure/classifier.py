@@ -14,12 +14,12 @@ from torch.nn import functional as F  # noqa: N812
 from snnfast.procedure import images
 from snnfast.procedure.images import IMAGE_SHAPES
 from snnfast.procedure.run import Data, Procedure
-from snnfast.procedure.settings import SOURCES, Settings, option
+from snnfast.procedure.settings import SOURCES, option
 from snnfast.train import Run
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifierSettings(Settings):
+class ClassifierSettings(images.Augmented):
     """What such procedures have in common."""
 
     dataset: str = option(
@@ -55,14 +55,6 @@ class ClassifierSettings(Settings):
     crop: int = option(
         0,
         "Augmentation: width of a black border, in pixels; images are then cropped at random to their size.",
-        least=0,
-    )
-    shift: float = option(0.0, "Augmentation: shift images by up to this many pixels.", least=0)
-    rotate: float = option(0.0, "Augmentation: rotate images by up to this many degrees.", least=0)
-    scale: float = option(0.0, "Augmentation: scale images by up to this fraction.", least=0)
-    elastic: float = option(
-        0.0,
-        "Augmentation: bend images by smooth random displacements; their standard deviation, in pixels.",
         least=0,
     )
     flip: bool = option(False, "Augmentation: mirror half of the images, at random.")

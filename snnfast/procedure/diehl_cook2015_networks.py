@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from snnfast.learning.labels import assign_labels, predict
 from snnfast.model import DiehlAndCook2015
@@ -37,13 +38,22 @@ def train(every: Sequence[StdpSettings], data: Data) -> list[float]:
         networks=len(every),
         seeds=seeds,
     ).to(data.device)
-    for epoch in range(settings.epochs):
-        order, of_spikes = map(torch.stack, zip(*(draw(seed, n, epoch) for seed in seeds)))
-        for first in range(0, n, size):
-            model.set_progress((epoch * n + first) / (settings.epochs * n))
-            chosen = order[:, first : first + size].to(data.device)
-            rates = pixels[chosen] * model.settings.intensity
-            model.present(rates, seeds=of_spikes[:, first : first + size])
+    with tqdm(
+        total=settings.epochs * n,
+        desc=f"train {len(every)} networks",
+        unit="img",
+        disable=None,
+        leave=False,
+        dynamic_ncols=True,
+    ) as bar:
+        for epoch in range(settings.epochs):
+            order, of_spikes = map(torch.stack, zip(*(draw(seed, n, epoch) for seed in seeds)))
+            for first in range(0, n, size):
+                model.set_progress((epoch * n + first) / (settings.epochs * n))
+                chosen = order[:, first : first + size].to(data.device)
+                rates = pixels[chosen] * model.settings.intensity
+                model.present(rates, seeds=of_spikes[:, first : first + size])
+                bar.update(chosen.shape[1])
     images = readout.assignment_images(settings)
     counts = [
         readout.answers(

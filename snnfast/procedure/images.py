@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch.nn import functional as F  # noqa: N812
 from snnfast import data
 from snnfast.data.own import own_images
 from snnfast.procedure.run import Data
-from snnfast.procedure.settings import Settings
+from snnfast.procedure.settings import Settings, option
 from snnfast.train import Part
 
 IMAGE_SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
@@ -27,24 +27,18 @@ NORMALISATION = {"cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 ELASTIC = 5
 
 
-class Augmented(Protocol):
-    """What augmentation reads of a procedure's settings; see there."""
+@dataclass(frozen=True, kw_only=True)
+class Augmented(Settings):
+    """Settings of procedures that change training images at random."""
 
-    @property
-    def shift(self) -> float:
-        """Pixels."""
-
-    @property
-    def rotate(self) -> float:
-        """Degrees."""
-
-    @property
-    def scale(self) -> float:
-        """A fraction."""
-
-    @property
-    def elastic(self) -> float:
-        """Pixels."""
+    shift: float = option(0.0, "Augmentation: shift images by up to this many pixels.", least=0)
+    rotate: float = option(0.0, "Augmentation: rotate images by up to this many degrees.", least=0)
+    scale: float = option(0.0, "Augmentation: scale images by up to this fraction.", least=0)
+    elastic: float = option(
+        0.0,
+        "Augmentation: bend images by smooth random displacements; their standard deviation, in pixels.",
+        least=0,
+    )
 
 
 def load(

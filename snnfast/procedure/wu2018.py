@@ -16,7 +16,7 @@ from snnfast.model.wu2018 import preset
 from snnfast.procedure import images
 from snnfast.procedure.figures import Draw
 from snnfast.procedure.run import Data, Procedure
-from snnfast.procedure.settings import SOURCES, Settings, option
+from snnfast.procedure.settings import SOURCES, option
 from snnfast.train import Part, Run, evaluate
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StbpSettings(Settings):
+class StbpSettings(images.Augmented):
     """What decides the course of a run, and its result."""
 
     name = "stbp"
@@ -49,14 +49,6 @@ class StbpSettings(Settings):
     epochs: int = option(20, "Epochs; also the length of the learning rate's cosine to 0.", least=0)
     batch_size: int = option(100, "Images in each step.", least=1)
     lr: float = option(1e-3, "Adam's initial learning rate.", above=0)
-    shift: float = option(0.0, "Augmentation: shift images by up to this many pixels.", least=0)
-    rotate: float = option(0.0, "Augmentation: rotate images by up to this many degrees.", least=0)
-    scale: float = option(0.0, "Augmentation: scale images by up to this fraction.", least=0)
-    elastic: float = option(
-        0.0,
-        "Augmentation: bend images by smooth random displacements; their standard deviation, in pixels.",
-        least=0,
-    )
     precision: str = option(
         "float32",
         "float32, or bfloat16 for products and convolutions; membranes stay float32.",

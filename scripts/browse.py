@@ -46,7 +46,11 @@ def open_page(browser: Browser, home: str, found: list[str]) -> Page:
 
     page.on("console", lambda m: m.type == "error" and tell(f"console: {m.text}"))
     page.on("pageerror", lambda error: tell(f"script: {error}"))
-    page.on("requestfailed", lambda request: tell(f"not loaded: {request.url}"))
+    # The search reads the pages it has found; leaving it stops those that are still under way, which is no fault.
+    page.on(
+        "requestfailed",
+        lambda r: r.failure == "net::ERR_ABORTED" or tell(f"not loaded ({r.failure}): {r.url}"),
+    )
     page.on("response", lambda r: r.status >= 400 and tell(f"{r.status}: {r.url}"))
     page.on(
         "request",

@@ -10,6 +10,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/results.md", "docs/benchmarks.md")
 BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n)(?:.*?\n)??(<!-- end -->)", re.S)
 
 PROCEDURES = json.loads((ROOT / "docs/results.json").read_text())
 ENTRIES = [(procedure, row) for procedure in PROCEDURES for row in procedure["rows"]]
+PAGES = [
+    "README.md",
+    "docs/results.md",
+    "docs/benchmarks.md",
+    *(f"docs/measurements/{procedure['page']}.md" for procedure in PROCEDURES),
+]
 
 
 def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
@@ -34,6 +40,17 @@ def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 
 
 # ---- accuracies
+def commands(rows: Iterable[dict[str, Any]]) -> str:
+    """The commands of rows, numbered from 1."""
+    lines = [
+        f"{number if first else '':<4}{line}"
+        for number, row in enumerate(rows, 1)
+        for first, line in zip((True, False, False), row["command"].split("\n"))
+        if line
+    ]
+    return "\n\n```\n" + "\n".join(lines) + "\n```"
+
+
 def results() -> str:
     """Every row, and below the table the commands by the same numbers."""
     head = ("", "procedure", "data", "network", "accuracy", "paper", "seeds", "time", "processor")
@@ -51,13 +68,24 @@ def results() -> str:
         )
         for number, (procedure, row) in enumerate(ENTRIES, 1)
     ]
-    commands = [
-        f"{number if first else '':<4}{line}"
-        for number, (_, row) in enumerate(ENTRIES, 1)
-        for first, line in zip((True, False, False), row["command"].split("\n"))
-        if line
+    return table(head, lines) + commands(row for _, row in ENTRIES)
+
+
+def results_of(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows of one procedure, with what was missed, and the commands by the same numbers."""
+    head = ("", "data", "network", "accuracy", "paper", "not reached")
+    lines = [
+        (
+            str(number),
+            row["data"],
+            row["network"],
+            f"**{row['ours']}**",
+            row["paper"],
+            row.get("missed", ""),
+        )
+        for number, row in enumerate(rows, 1)
     ]
-    return table(head, lines) + "\n\n```\n" + "\n".join(commands) + "\n```"
+    return table(head, lines) + commands(rows)
 
 
 def missed_results() -> str:
@@ -276,6 +304,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "neurons": neurons,
     "speed": speed,
     "missed-speed": missed_speed,
+    **{f"results-{p['page']}": partial(results_of, p["rows"]) for p in PROCEDURES},
 }
 
 

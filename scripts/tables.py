@@ -73,7 +73,7 @@ def results() -> str:
 
 def results_of(rows: Sequence[dict[str, Any]]) -> str:
     """The rows of one procedure, with what was missed, and the commands by the same numbers."""
-    head = ("", "data", "network", "accuracy", "paper", "not reached")
+    head = ("", "data", "network", "accuracy", "paper", "time", "processor", "not reached")
     lines = [
         (
             str(number),
@@ -81,6 +81,8 @@ def results_of(rows: Sequence[dict[str, Any]]) -> str:
             row["network"],
             f"**{row['ours']}**",
             row["paper"],
+            row["time"],
+            row["processor"],
             row.get("missed", ""),
         )
         for number, row in enumerate(rows, 1)

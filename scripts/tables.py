@@ -172,27 +172,29 @@ def networks() -> str:
     return table(head, lines) + f"\n\nOne thread of an {file.processor}, CPU time."
 
 
-def networks_figure() -> Figure:
-    """The same as bars, docs/networks.png, for the first page of the site."""
+def networks_figure(ink: str) -> Figure:
+    """The same as bars in that colour of text, docs/networks-*.svg, for the first page of the site."""
     from matplotlib.figure import Figure
 
     file, name = File("network"), "training step"
-    figure = Figure(figsize=(7.5, 2.6), layout="constrained")
+    figure = Figure(figsize=(4.2, 3.4), layout="constrained")
     axis = figure.subplots()
-    for place, (_, shape, peer) in enumerate(reversed(NETWORKS)):
+    for place, (label, shape, peer) in enumerate(reversed(NETWORKS)):
         ours = file.seconds(shape, "snnfast", name)
         theirs = file.seconds(shape, peer, name) / ours
-        axis.barh(place + 0.2, theirs, 0.36, color="#b8bcc4")
+        bars = axis.barh((place, place - 0.28), (theirs, 1), 0.26, color=("#9aa0ab", "#2a6fdb"))
+        ends = (f"{PEERS[peer]}, {short(theirs)} ×", f"snnfast, {duration(ours)}")
+        axis.bar_label(bars, ends, padding=3, size=9, color=ink)
         axis.text(
-            theirs + 0.05, place + 0.2, f"{PEERS[peer]} {short(theirs)} ×", va="center", size=8
+            0,
+            place + 0.18,
+            label.replace("batch norm, max pooling", "max pooling"),
+            size=9,
+            color=ink,
         )
-        axis.barh(place - 0.2, 1, 0.36, color="#2a6fdb")
-        axis.text(1.05, place - 0.2, f"snnfast, {duration(ours)}", va="center", size=8)
-    axis.set_yticks(
-        range(len(NETWORKS)), [row[0].replace("; ", "\n") for row in NETWORKS[::-1]], size=8
-    )
-    axis.set_xticks([])
-    axis.spines[["top", "right", "bottom"]].set_visible(False)
+    axis.set_xlim(right=1.35 * axis.dataLim.x1)  # room for the text behind the longest bar
+    axis.set_ylim(-0.5, len(NETWORKS) - 0.55)
+    axis.set_axis_off()
     return figure
 
 
@@ -324,7 +326,13 @@ def main() -> None:
             sys.exit(f"tables: {page} differs from the JSON; run python scripts/tables.py")
         (ROOT / page).write_text(text)
     if "--check" not in sys.argv:
-        networks_figure().savefig(ROOT / "docs/networks.png", dpi=150)
+        import matplotlib
+
+        rc = {"svg.fonttype": "none", "svg.hashsalt": "snnfast", "font.family": "sans-serif"}
+        with matplotlib.rc_context(rc):  # the same file at every run, with the page's letters
+            for theme, ink in (("light", "#22262e"), ("dark", "#d5d9e0")):
+                file = ROOT / f"docs/networks-{theme}.svg"
+                networks_figure(ink).savefig(file, transparent=True, metadata={"Date": None})
 
 
 if __name__ == "__main__":

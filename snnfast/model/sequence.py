@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from snnfast import check
-from snnfast.nn import ALIF, LI, LIF, AdLIF, Last, Max, Rate, Recurrent, Time
+from snnfast.nn import ALIF, LI, LIF, AdLIF, Last, Max, Rate, Recurrent, SpikeLinear, Time
 from snnfast.surrogate import SurrogateLike
 
 NEURONS = ("lif", "alif", "adlif")
@@ -21,7 +21,7 @@ class SequenceNetwork(nn.Module):
 
     ::
 
-        Linear - neurons - ... - Linear - LI - readout
+        Linear - neurons - SpikeLinear - neurons - ... - SpikeLinear - LI - readout
 
     where the neurons of each layer get their own spikes back with the next step, by :class:`snnfast.nn.Recurrent`.
 
@@ -74,11 +74,11 @@ class SequenceNetwork(nn.Module):
             raise ValueError(f"{op}: hidden must have at least one layer, got ()")
         layers: list[nn.Module] = []
         for inputs, features in pairwise((in_features, *sizes)):
-            linear = nn.Linear(inputs, features)
+            linear = SpikeLinear(inputs, features) if layers else nn.Linear(inputs, features)
             with torch.no_grad():
                 linear.weight.mul_(gain)
             layers += [Time(linear), _layer(neuron, features, recurrent, max_delay, tau, surrogate)]
-        layers += [Time(nn.Linear(sizes[-1], classes)), LI(tau_out)]
+        layers += [Time(SpikeLinear(sizes[-1], classes)), LI(tau_out)]
         self.layers = nn.Sequential(*layers)
         self.readout = READOUTS[readout]()
 

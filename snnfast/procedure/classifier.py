@@ -77,9 +77,14 @@ class Classifier(Procedure[C]):
         """Adam, or SGD."""
         parameters, decay = model.parameters(), settings.weight_decay
         if settings.optimizer == "adam":
-            return torch.optim.Adam(parameters, settings.lr, weight_decay=decay)
+            return torch.optim.Adam(parameters, settings.lr, weight_decay=decay, fused=True)
         return torch.optim.SGD(
-            parameters, settings.lr, momentum=0.9, weight_decay=decay, nesterov=settings.nesterov
+            parameters,
+            settings.lr,
+            momentum=0.9,
+            weight_decay=decay,
+            nesterov=settings.nesterov,
+            fused=True,
         )
 
     def scheduler(

@@ -117,7 +117,7 @@ class Sequence(Procedure[SequenceSettings]):
 
     def optimizer(self, settings: SequenceSettings, model: nn.Module) -> torch.optim.Optimizer:
         """Adam."""
-        return torch.optim.Adam(model.parameters(), lr=settings.lr)
+        return torch.optim.Adam(model.parameters(), lr=settings.lr, fused=True)
 
     def decide(self, settings: SequenceSettings) -> Decide:
         """The largest logit; of several answers all, as one number."""

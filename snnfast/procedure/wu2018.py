@@ -91,7 +91,7 @@ class Stbp(Procedure[StbpSettings]):
 
     def optimizer(self, settings: StbpSettings, model: nn.Module) -> torch.optim.Optimizer:
         """Adam."""
-        return torch.optim.Adam(model.parameters(), lr=settings.lr)
+        return torch.optim.Adam(model.parameters(), lr=settings.lr, fused=True)
 
     def learning(self, settings: StbpSettings, run: Run, data: Data) -> dict[str, Any]:
         """Arguments of :func:`snnfast.train.fit`."""

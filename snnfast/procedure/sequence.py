@@ -154,7 +154,7 @@ CHOSEN: dict[str, dict[str, Any]] = {
     "xor": {"samples": 10000, "hidden": (64,), "epochs": 15, "gain": 60.0},
     "copy": {"hidden": (128,), "gain": 60.0},
     "smnist": {"hidden": (128,), "readout": "mean", "epochs": 20, "gain": 5.0},
-    "psmnist": {"hidden": (64, 212, 212), "readout": "mean", "epochs": 60},
+    "psmnist": {"hidden": (64, 212, 212), "readout": "mean", "epochs": 60, "gain": 40.0},
 }
 
 

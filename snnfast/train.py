@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from snnfast.batch_norm import over_all_processes
 from snnfast.checkpoint import CheckpointError, read_checkpoint, same_settings, write_checkpoint
 from snnfast.processes import Processes
 
@@ -188,11 +189,11 @@ def fit(
     weights change (``loss`` and ``accuracy``), ``held_out_loss`` and ``held_out_accuracy``, ``seconds``, and the
     optimizer's ``lr``; accuracies in [0, 1].
 
-    With ``processes`` each computes its share of every batch; gradients and counts are gathered from all. Order and
-    augmentation are those of one process, so that the course of a run is that of one process with the same
-    ``batch_size``, to rounding, if its model draws no random numbers and normalises no batches: what a model draws
-    differs from process to process, and batch normalisation takes the statistics of a share. Checkpoints are written
-    after epochs, by the first process, and go on with any number of processes.
+    With ``processes`` each computes its share of every batch; gradients, counts and the statistics of batch
+    normalisation are gathered from all. Order and augmentation are those of one process, so that the course of a run is
+    that of one process with the same ``batch_size``, to rounding, if its model draws no random numbers: what a model
+    draws differs from process to process. A share may be empty, ``[0, ...]``. Checkpoints are written after epochs, by
+    the first process, and go on with any number of processes.
 
     Args:
         run: what is trained; its model may be on any device.
@@ -331,19 +332,18 @@ def _gradient_step(
         return step
     parallel = processes.parallel(model)
 
-    def share_of_step(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def share_of_step(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
         mine = processes.share(len(labels))
         count = mine.stop - mine.start
-        # Who has none takes one that counts for nothing: all have to meet in the backward pass.
-        seen = mine if count else slice(1)
-        with processes.own_random_numbers(run.images):
-            outputs = answer(parallel, images[seen], precision)
-            value = loss(outputs, labels[seen])
+        with processes.own_random_numbers(run.images), over_all_processes(model):
+            outputs = answer(parallel, images[mine], precision)
+            value = loss(outputs, labels[mine])
         optimizer.zero_grad()
-        # Gradients are averaged over processes, whose shares may differ.
+        # Gradients are averaged over processes, whose shares may differ. Who has none takes part, too: all have to meet
+        # in both passes. Its loss, a mean of nothing, is NaN; its gradients, sums over nothing, are 0.
         (value * (count * processes.size / len(labels))).backward()
         follow()
-        return outputs[:count], value
+        return outputs, value if count else None
 
     return share_of_step
 

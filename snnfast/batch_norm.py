@@ -1,0 +1,131 @@
+"""Batch normalisation over a batch of which each of several processes has a share: :func:`over_all_processes`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from snnfast import check
+
+__all__ = ["over_all_processes"]
+
+
+@contextmanager
+def over_all_processes(model: nn.Module) -> Iterator[None]:
+    """While training inside, ``model`` normalises by the mean and variance of all processes' shares together.
+
+    Every process of ``torch.distributed`` has to run ``model``, also one whose share is empty. Parameters, buffers and
+    keys stay, and running statistics become those of one process with the whole batch. Afterwards the layers are
+    PyTorch's again.
+
+    ``torch.nn.SyncBatchNorm`` does the same, on GPUs alone, and by other modules than those of the network.
+
+    Args:
+        model: its ``nn.BatchNorm1d``, ``2d`` and ``3d`` take part; what inherits from them is left as it is.
+
+    Raises:
+        ValueError: by the layers: all processes together have one value a channel, or the shape does not fit.
+    """
+    norms = [(module, type(module)) for module in model.modules() if type(module) in _KINDS]
+    for module, kind in norms:
+        module.__class__ = _KINDS[kind]
+    try:
+        yield
+    finally:
+        for module, kind in norms:
+            module.__class__ = kind
+
+
+class _OverAll(nn.modules.batchnorm._BatchNorm):
+    def forward(self, x: Tensor) -> Tensor:
+        if not (self.training or self.running_mean is None):
+            return super().forward(x)
+        self._check_input_dim(x)  # type: ignore[no-untyped-call]
+        y, mean, var, n = _Normalise.apply(x, self.weight, self.bias, self.eps)  # type: ignore[no-untyped-call]
+        if self.training and self.running_mean is not None:
+            self._keep(mean, var * (n / (n - 1)))
+        return y  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def _keep(self, mean: Tensor, var: Tensor) -> None:
+        seen: Any = self.num_batches_tracked
+        seen.add_(1)
+        weight = 1 / float(seen) if self.momentum is None else self.momentum
+        for kept, new in ((self.running_mean, mean), (self.running_var, var)):
+            kept.mul_(1 - weight).add_(new, alpha=weight)  # type: ignore[union-attr]
+
+
+_KINDS: dict[type[nn.Module], type[nn.Module]] = {
+    kind: type(kind.__name__, (_OverAll, kind), {})
+    for kind in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+}
+
+
+class _Normalise(torch.autograd.Function):
+    """``y = z weight + bias``, ``z = (x - mean) / sqrt(var + eps)``, mean and variance of all processes' ``x``.
+
+    They depend on every process's values, and every process's loss on them. With ``g = dL/dz`` and means over all
+    processes ``dL/dx = (g - mean(g) - z mean(g z)) / sqrt(var + eps)`` (Ioffe and Szegedy 2015, section 3).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        own = x.numel() // x.shape[1]
+        n = torch.full((1,), own, dtype=torch.float64, device=x.device)
+        sums, n = _over_processes(_by_channel(x), n)
+        # Where this process has several values all have: nothing is read, and a GPU is not waited for.
+        if own < 2 and int(n) < 2:
+            raise ValueError(
+                f"expected more than 1 value a channel in all processes together, got {int(n)}"
+            )
+        state = check.state_dtype(x.dtype)
+        mean = (sums / n).to(state)
+        (squares,) = _over_processes(_by_channel((x - _wide(mean, x)).square()))
+        var = (squares / n).to(state)
+        ctx.save_for_backward(x, weight, mean, (var + eps).rsqrt(), n)
+        ctx.mark_non_differentiable(mean, var, n)
+        y = functional.batch_norm(x, mean, var, weight, bias, False, 0.0, eps)
+        return y, mean, var, n
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, grad: Tensor, *unused: Any
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
+        x, weight, mean, scale, n = ctx.saved_tensors
+        z = (x - _wide(mean, x)) * _wide(scale, x)
+        own = _by_channel(grad), _by_channel(grad * z)
+        total, total_z = (_wide((s / n).to(z.dtype), x) for s in _over_processes(*own))
+        if weight is not None:
+            scale = scale * weight
+        grad_x = (grad - total - z * total_z) * _wide(scale, x)
+        if weight is None:
+            return grad_x.to(x.dtype), None, None, None
+        grad_bias, grad_weight = (s.to(weight.dtype) for s in own)
+        return grad_x.to(x.dtype), grad_weight, grad_bias, None
+
+
+def _by_channel(x: Tensor) -> Tensor:
+    """Sums of ``x`` ``[B, C, ...]`` over all but the channels."""
+    return x.sum([d for d in range(x.dim()) if d != 1], dtype=torch.float64)
+
+
+def _wide(values: Tensor, x: Tensor) -> Tensor:
+    """``values`` of each channel ``[C]``, next to ``x`` ``[B, C, ...]``."""
+    return values.view(-1, *(1,) * (x.dim() - 2))
+
+
+def _over_processes(*own: Tensor) -> tuple[Tensor, ...]:
+    """Sums over all processes, by one message."""
+    message = torch.cat(own)
+    distributed.all_reduce(message)
+    parts: tuple[Tensor, ...] = message.split([len(one) for one in own])
+    return parts

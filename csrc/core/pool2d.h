@@ -10,12 +10,14 @@ namespace snnfast {
 struct Pool2d {
   int64_t N, C, H, W;            // x and its gradient [N, H, W, C], contiguous
   int64_t kh, kw, out_h, out_w;  // y and its gradient [N, out_h, out_w, C], contiguous
-  Dtype dtype;                   // f32 or f64
+  Dtype dtype;                   // f32, f64 or bf16, which computes in float
   bool average;
   const void *x, *grad;
   void *y, *grad_x;
 };
 
-constexpr int64_t kPoolBytes = 16;  // of a pixel's channels at least: the narrowest vector
+// A pixel has as many channels at least: those of the narrowest vector of the type that computes.
+template <class C>
+constexpr int kPoolChannels = 16 / sizeof(C);
 
 }  // namespace snnfast

@@ -27,8 +27,9 @@ Pool2d sizes(const Arguments& arguments) {
   a.N = x.size(0), a.C = x.size(1), a.H = x.size(2), a.W = x.size(3);
   a.kh = arguments.kernel_h, a.kw = arguments.kernel_w, a.average = arguments.average;
   a.dtype = dtype_of(kOp, "x", x);
-  SNNFAST_CHECK(a.dtype == Dtype::f32 || a.dtype == Dtype::f64, kOp, ": x must be float32 or float64");
-  SNNFAST_CHECK(a.C * (a.dtype == Dtype::f64 ? 8 : 4) >= kPoolBytes, kOp, ": x must have channels of ", kPoolBytes, " bytes at least");
+  SNNFAST_CHECK(a.dtype != Dtype::f16, kOp, ": x must be float32, float64 or bfloat16");
+  const int64_t least = a.dtype == Dtype::f64 ? kPoolChannels<double> : kPoolChannels<float>;
+  SNNFAST_CHECK(a.C >= least, kOp, ": x must have at least ", least, " channels, got ", a.C);
   SNNFAST_CHECK(a.kh >= 1 && a.kw >= 1 && a.kh <= a.H && a.kw <= a.W, kOp, ": a window must have a pixel at least and fit into the image");
   elements(kOp, sizes_of(x));
   a.out_h = a.H / a.kh, a.out_w = a.W / a.kw;

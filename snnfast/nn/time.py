@@ -197,7 +197,7 @@ def _pools(layer: nn.Module, y: Tensor) -> bool:
         plain
         and y.is_cpu
         and y.dim() == 4
-        and y.dtype in (torch.float32, torch.float64)
+        and y.dtype in (torch.float32, torch.float64, torch.bfloat16)
         and y.shape[2] >= kernel[0]
         and y.shape[3] >= kernel[1]
         and y.is_contiguous(memory_format=torch.channels_last)

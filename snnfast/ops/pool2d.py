@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -15,7 +16,8 @@ from snnfast.reference.pool2d import pool2d as reference
 
 from .autograd import below_autograd, refuse_tangents, traced, wants_gradient
 
-_NARROWEST = 16  # bytes of a pixel's channels
+# How many channels the narrowest vector has, of the dtypes that there are kernels for.
+_CHANNELS = {torch.float32: 4, torch.float64: 2, torch.bfloat16: 4}
 
 
 def run(op: str, call: Pool2dCall) -> Tensor:
@@ -28,8 +30,7 @@ def run(op: str, call: Pool2dCall) -> Tensor:
         kernels is not torch.ops.snnfast
         or traced()
         or not x.is_cpu
-        or x.dtype not in (torch.float32, torch.float64)
-        or x.shape[1] * x.dtype.itemsize < _NARROWEST
+        or x.shape[1] < _CHANNELS.get(x.dtype, math.inf)
         or not x.is_contiguous(memory_format=torch.channels_last)
     ):
         pool = functional.avg_pool2d if call.average else functional.max_pool2d

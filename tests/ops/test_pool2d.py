@@ -39,16 +39,17 @@ def outputs(run, x, *arguments, **keywords):
 
 @pytest.mark.parametrize("method", PYTORCH)
 @pytest.mark.parametrize("spikes", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("size", SIZES)
 def test_equals_pytorch_and_the_reference(size, dtype, spikes, method):
+    tolerance = 0.02 if dtype == torch.bfloat16 else 1e-6  # of sums
     x = images(size, dtype, spikes)
     got = outputs(ops.pool2d, x, size[4], method=method)
     for a, b in zip(got, outputs(PYTORCH[method], x, size[4])):
         assert a.is_contiguous(memory_format=torch.channels_last)
         torch.testing.assert_close(a, b, rtol=0, atol=0)
     for a, b in zip(got, outputs(reference.pool2d, x, size[4], method=method)):
-        torch.testing.assert_close(a, b, rtol=0, atol=0 if method == "max" else 1e-6)
+        torch.testing.assert_close(a, b, rtol=0, atol=0 if method == "max" else tolerance)
 
 
 def test_worked_by_hand():
@@ -66,8 +67,9 @@ def test_worked_by_hand():
 
 
 @pytest.mark.parametrize("method", PYTORCH)
-def test_nan_and_infinity_are_pytorchs(method):
-    x = images((1, 5, 2, 16), torch.float32)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_nan_and_infinity_are_pytorchs(dtype, method):
+    x = images((1, 5, 2, 16), dtype)
     special = torch.tensor([torch.nan, torch.inf, -torch.inf, 0.0, -0.0])
     for column in range(16):
         x[0, :, 0, column] = special.roll(column)
@@ -113,7 +115,9 @@ def kernels_of(run):
         (images((1, 4, 4, 4), torch.float32), True),
         (images((1, 3, 4, 4), torch.float32), False),
         (images((1, 2, 4, 4)), True),
-        (images((1, 8, 4, 4), torch.bfloat16), False),
+        (images((1, 4, 4, 4), torch.bfloat16), True),
+        (images((1, 3, 4, 4), torch.bfloat16), False),
+        (images((1, 8, 4, 4), torch.float16), False),
         (images((1, 8, 4, 4)).contiguous(), False),
     ],
 )
@@ -173,8 +177,8 @@ def test_errors(arguments, keywords, error, words):
     ("arguments", "words"),
     [
         ((X[0], 2, 2, False), "x must have 4 dimensions"),
-        ((X.half(), 2, 2, False), "x must be float32 or float64"),
-        ((X[:, :3], 2, 2, False), "channels of 16 bytes"),
+        ((X.half(), 2, 2, False), "x must be float32, float64 or bfloat16"),
+        ((X[:, :3], 2, 2, False), "x must have at least 4 channels, got 3"),
         ((X, 0, 2, False), "a window must have a pixel"),
         ((X, 2, 7, True), "a window must have a pixel at least and fit"),
     ],

@@ -24,6 +24,7 @@ struct Channels : Vector<T, L> {
   typedef T Loose __attribute__((vector_size(L * sizeof(T)), aligned(sizeof(T))));
   static inline Type load(const T* from) { return *reinterpret_cast<const Loose*>(from); }
   static inline void store(T* to, Type value) { *reinterpret_cast<Loose*>(to) = value; }
+  static inline Type round(Type value) { return value; }
 };
 
 template <int L>
@@ -33,9 +34,11 @@ struct Channels<BFloat16, L> : Vector<float, L> {
   using Bits = typename Vector<uint32_t, L>::Type;
   typedef uint16_t Loose __attribute__((vector_size(L * sizeof(BFloat16)), aligned(sizeof(BFloat16))));
   static inline Type load(const BFloat16* from) { return reinterpret_cast<Type>(__builtin_convertvector(*reinterpret_cast<const Loose*>(from), Bits) << 16); }
-  static inline void store(BFloat16* to, Type value) {
-    const Bits u = reinterpret_cast<Bits>(value), rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;  // as Store<BFloat16> does
-    *reinterpret_cast<Loose*>(to) = __builtin_convertvector(value == value ? rounded : Bits{} + 0x7fc0u, Loose);
+  static inline void store(BFloat16* to, Type value) { *reinterpret_cast<Loose*>(to) = __builtin_convertvector(reinterpret_cast<Bits>(value) >> 16, Loose); }
+  // To a number that bfloat16 has, as Store<BFloat16> does.
+  static inline Type round(Type value) {
+    const Bits u = reinterpret_cast<Bits>(value), rounded = u + 0x7fffu + ((u >> 16) & 1u);
+    return reinterpret_cast<Type>(value == value ? rounded : Bits{} + 0x7fc00000u);
   }
 };
 
@@ -74,12 +77,12 @@ void pool_rows(const Pool2d& a, int64_t begin, int64_t end) {
               if (!Backward) sum += value;
             }
         if constexpr (!Backward) {
-          Stored::store(y + ox * C + channel, a.average ? sum / count : best);
+          Stored::store(y + ox * C + channel, a.average ? Stored::round(sum / count) : best);
         } else {
-          const V g = Stored::load(grad + ox * C + channel);
+          const V given = Stored::load(grad + ox * C + channel), g = a.average ? Stored::round(given / count) : given;
           for (int64_t r = 0; r < kh; r++)
             for (int64_t s = 0; s < kw; s++) {
-              const V value = a.average ? g / count : at == static_cast<Place>(r * kw + s) ? g : V{};
+              const V value = a.average ? g : at == static_cast<Place>(r * kw + s) ? g : V{};
               T* to = grad_x + r * row + s * C + window;
               if (streaming)
                 stream_line(to, &value);

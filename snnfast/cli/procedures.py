@@ -29,6 +29,9 @@ Out = Annotated[
     Path | None,
     typer.Option(help="Folder of results; default: a folder in runs/ named after the settings."),
 ]
+Watch = Annotated[
+    bool, typer.Option("--monitor", help="Count spikes and operations of the network that results.")
+]
 
 
 def training(procedure: Procedure[Any]) -> Callable[..., None]:
@@ -49,10 +52,7 @@ def training(procedure: Procedure[Any]) -> Callable[..., None]:
         weights: Annotated[
             Path | None, typer.Option(help="Start from the weights of this checkpoint.")
         ] = None,
-        monitor: Annotated[
-            bool,
-            typer.Option("--monitor", help="Count spikes and operations of the trained network."),
-        ] = False,
+        monitor: Watch = False,
     ) -> None:
         settings = procedure.preset(**given)
         needs_root(settings.dataset, data)
@@ -93,6 +93,7 @@ def convert(
         Path | None, typer.Option(help="Folder of results; default: RUN/<method>.")
     ] = None,
     resume: Resume = False,
+    monitor: Watch = False,
 ) -> None:
     """Convert a trained ReLU network to a spiking one, and report how well it follows."""
     settings = conversion.Settings(**given)
@@ -100,7 +101,7 @@ def convert(
     folder = out or run / settings.method
     where: dict[str, Any] = {"root": data, "download": download, "device": chosen_device(device)}
     try:
-        result = conversion.convert(settings, run, folder, resume=resume, **where)
+        result = conversion.convert(settings, run, folder, resume=resume, monitor=monitor, **where)
     except KeyboardInterrupt:
         tell_interruption(folder / conversion.CHECKPOINT)
     typer.echo(result.summary())

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from snnfast import check
+from snnfast.monitoring import Monitor
 
 from .analog import Analog, Node, Read
 from .neurons import Neurons
@@ -49,8 +50,8 @@ class SpikingNetwork(Analog):
         TypeError, ValueError: for arguments of wrong type or range; for a network that cannot be converted.
     """
 
-    counted_by = (
-        "snnfast.conversion_report"  # for a monitor, whose hooks see neither neurons nor steps
+    monitor: Monitor | None = (
+        None  # its hooks see neither neurons nor steps: it is told after a call
     )
 
     def __init__(
@@ -168,9 +169,15 @@ class SpikingNetwork(Analog):
             RuntimeError: thresholds have not been calibrated.
         """
         if confidence is not None:
+            if self.monitor is not None:
+                raise ValueError(
+                    "SpikingNetwork: a monitor counts all steps of all images; leave confidence out"
+                )
             return self.classify(images, num_steps, confidence=confidence, chunk=chunk)[0]
-        stream = self.stream(images)
+        stream = self.stream(images, watch=self.monitor is not None)
         stream.advance(check.whole("SpikingNetwork", "num_steps", num_steps), chunk=chunk)
+        if self.monitor is not None:
+            stream.tell(self.monitor)
         return stream.output().to(images.device)
 
     def classify(
@@ -214,7 +221,7 @@ class SpikingNetwork(Analog):
             outputs.append(stream.output())
         return torch.stack(outputs).to(images.device)
 
-    def stream(self, images: Tensor, *, record: bool = False) -> Stream:
+    def stream(self, images: Tensor, *, record: bool = False, watch: bool = False) -> Stream:
         """A run over ``images`` that goes on for as long as it is asked to; see :class:`Stream`."""
         unset = [place for place, th in zip(self.places, self.thresholds) if bool(th.isnan().any())]
         if unset:
@@ -223,12 +230,13 @@ class SpikingNetwork(Analog):
                 "snnfast.convert, or give them to update_threshold"
             )
         return Stream(
-            self.plan.by_step if record else self.plan,
+            self.plan.by_step if record or watch else self.plan,
             self,
             {name: self.neurons(name) for name in self.plan.neurons},
             self.check_images(images),
             encoding=self.encoding,
             record=record,
+            watch=watch,
         )
 
     def check_images(self, images: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from snnfast import check, ops
+from snnfast.monitoring import Monitor
+from snnfast.monitoring.operations import are_spikes, sample_dims
 
 from .analog import Analog, Node, Run, reading
 from .neurons import Neurons
@@ -36,6 +38,7 @@ class Stream:
         images: ``[B, ...]``, on the network's device.
         encoding: what makes the input of a step of the images, see :class:`SpikingNetwork`.
         record: count the spikes of all layers and what products read.
+        watch: and all that :meth:`tell` tells.
 
     Attributes:
         steps: steps done.
@@ -55,11 +58,14 @@ class Stream:
         *,
         encoding: str | Encoder,
         record: bool = False,
+        watch: bool = False,
     ) -> None:
         self.plan, self.network, self.neurons = plan, network, neurons
-        self.device, self.steps, self.record = images.device, 0, record
+        self.device, self.steps, self.record, self.watch = images.device, 0, record or watch, watch
         self.counts: dict[str, Tensor] = {}
         self.active: dict[str, Tensor] = {}
+        self._first: dict[str, list[Tensor]] = {}
+        self._unit: dict[str, Tensor] = {}
         self.constant: dict[str, Any] = {}
         self._images, self._encoding, self._seed = images, encoding, 0
         self._v: dict[str, Tensor] = {}
@@ -91,6 +97,30 @@ class Stream:
         while self.steps < end:
             self._chunk(min(size, end - self.steps))
         return self
+
+    @torch.no_grad()
+    def tell(self, monitor: Monitor) -> None:
+        """Gives a monitor the spikes of all neurons and the operations of all products so far, at every step."""
+        for name in self.neurons:
+            first, node = torch.cat(self._first[name]), self.plan.nodes[name]
+            place = node.target if node.op == "call_module" else name
+            monitor.add_counts(str(place), "IF", self.counts[name], self.steps, first)
+        for node in self.plan.nodes.values():
+            if not node.is_product:
+                continue
+            product = self.network.get_submodule(node.target)
+            if node.source in self.constant:
+                x = self.constant[node.source]
+                active, unit = (x != 0) * float(self.steps), are_spikes(x)
+            else:
+                known = self.counts.get(node.source)
+                active, unit = (
+                    self.active[node.name] if known is None else known,
+                    self._unit[node.name],
+                )
+            samples = active.flatten(0, active.dim() - sample_dims(product) - 1)
+            total = samples.sum(0, dtype=torch.float64)
+            monitor.add_inputs(str(node.target), product, total, len(samples) * self.steps, unit)
 
     @torch.no_grad()
     def output(self) -> Tensor:
@@ -228,7 +258,7 @@ class Stream:
             # The kernels are faster with a number; from a GPU it would have to be waited for.
             constants["v_threshold"] = threshold.item()
         wanted = name in self.plan.counted
-        if name in self.plan.unread:
+        if name in self.plan.unread and not self.watch:
             count, self._v[name] = ops.spike_count(x, v, self._sums.get(name), **constants)
             self._sums[name] = count
             if self.record:
@@ -236,6 +266,8 @@ class Stream:
             return None
         spikes, v_out = ops.iaf(x, v, **constants)
         self._v[name] = v_out
+        if self.watch:
+            self._first.setdefault(name, []).append(spikes[:, :1] != 0)
         if wanted or self.record:
             # Whole numbers, so that chunks of any size add up to the same.
             count = spikes.sum(0, dtype=v.dtype)
@@ -306,6 +338,9 @@ class Stream:
 
     def _record(self, name: str, look: Callable[[str], Any]) -> None:
         source = self.plan.nodes[name].source
+        if self.watch:
+            unit = are_spikes(look(source))
+            self._unit[name] = self._unit[name] & unit if name in self._unit else unit
         if source in self.neurons:
             return
         active = (look(source) != 0).to(torch.float32)

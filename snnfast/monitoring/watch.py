@@ -41,13 +41,13 @@ def monitor(
 ) -> Monitor:
     """Counts what ``net`` does, layer by layer, until the monitor is off.
 
-    Results keep every bit. Without a monitor, and with one that is off, the network has no hooks and costs no more.
-    It counts layers of neurons of this package, also those that :func:`snnfast.nn.replace` has made of another
-    library's (spikes, rates, silent and saturated neurons), and synaptic operations of
-    ``nn.Linear``, convolutions and recurrent weights, as NeuroBench counts them: an input that is not 0 times a weight
-    that is not 0 is one operation, an accumulate where all inputs of a call are -1, 0 or 1, else a multiply-accumulate;
-    biases do not count. A constant input counts at every step, as if the product ran at every step. A sample is one
-    of the batch of one call of ``net``.
+    Results keep every bit, but for the scores of a network made by :func:`snnfast.convert`, which agree to rounding.
+    Without a monitor, and with one that is off, the network has no hooks and costs no more. It counts layers of neurons
+    of this package, also those that :func:`snnfast.nn.replace` has made of another library's or ``convert`` of ReLUs
+    (spikes, rates, silent and saturated neurons), and synaptic operations of ``nn.Linear``, convolutions and recurrent
+    weights, as NeuroBench counts them: an input that is not 0 times a weight that is not 0 is one operation, an
+    accumulate where all inputs of a call are -1, 0 or 1, else a multiply-accumulate; biases do not count. A constant
+    input counts at every step, as if the product ran there. A sample is one of the batch of one call of ``net``.
 
     Args:
         net: the network; inside ``DistributedDataParallel``, too: see :meth:`snnfast.monitoring.Monitor.reduce`.
@@ -61,8 +61,7 @@ def monitor(
         >>> print(watching.activity())
 
     Raises:
-        TypeError, ValueError: for arguments of wrong type or range, and for a network made by :func:`snnfast.convert`,
-            whose layers no hook sees.
+        TypeError, ValueError: for arguments of wrong type or range.
     """
     return Monitor(net, membranes=membranes, energy_ac=energy_ac, energy_mac=energy_mac)
 
@@ -88,13 +87,6 @@ class Monitor:
             raise TypeError(f"monitor: net must be a module, got {type(net).__name__}")
         if isinstance(net, DistributedDataParallel):
             net = net.module
-        for path, module in net.named_modules():
-            counter = getattr(module, "counted_by", None)
-            if counter is not None:
-                raise TypeError(
-                    f"monitor: {path or 'net'}, a {type(module).__name__}, runs its layers where no hook sees them; "
-                    f"{counter} counts what it does"
-                )
         self._net = net
         self._membranes = check.whole("monitor", "membranes", membranes, 0)
         if self._membranes > 16:
@@ -104,6 +96,7 @@ class Monitor:
             check.at_least_zero("monitor", "energy_mac", energy_mac),
         )
         self._handles: list[Any] = []
+        self._telling: list[Any] = []
         self.clear()
         self.on()
 
@@ -130,6 +123,11 @@ class Monitor:
             name = path or type(module).__name__
             if module in inner:
                 continue
+            if hasattr(module, "monitor"):  # it runs its layers where no hook sees them, and tells
+                module.monitor = self
+                inner.update(module.modules())
+                self._telling.append(module)
+                continue
             if isinstance(module, Replaced) and isinstance(module, Stateful):
                 self._watch_replaced(name, module)
             elif module in firing or _has_membrane(module):
@@ -150,6 +148,9 @@ class Monitor:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        for module in self._telling:
+            module.monitor = None
+        self._telling.clear()
 
     def __enter__(self) -> Monitor:
         return self.on()
@@ -318,6 +319,15 @@ class Monitor:
         if fired.shape[1]:
             self.spikes[place] = fired[:, 0].detach()
 
+    def add_counts(
+        self, place: str, kind: str, count: Tensor, num_steps: int, first: Tensor
+    ) -> None:
+        """Adds numbers of spikes ``[B, ...]`` in ``num_steps`` steps, and those of the first sample ``[T, ...]``."""
+        each = count.flatten(1).long()
+        part = self._neurons.setdefault(place, NeuronCounts(kind, steps=True))
+        part.add(place, each.sum(0), (each == num_steps).any(0), len(each) * num_steps)
+        self.spikes[place] = first.flatten(1)
+
     def add_linear(self, place: str, kind: str, x: Tensor, weight: Tensor) -> None:
         """Counts the operations of ``x`` ``[..., I]`` times ``weight`` ``[O, I]``, a product that no hook sees."""
         active = (x != 0).flatten(0, -2).sum(0, dtype=torch.float64)
@@ -339,10 +349,24 @@ class Monitor:
         # Inside Time what is the same at every step runs once.
         steps, batch = self._inside[-1] if self._inside else (1, None)
         times = steps if batch is not None and len(x) == batch != steps * batch else 1
-        images = x.numel() // max(sample.numel(), 1)
-        dense = fan_out(module, sample, dense=True).sum() * (images * times)
-        operations = active_inputs(module, x) * fan_out(module, sample) * times
-        self._add(name, type(module).__name__, operations, dense, are_spikes(x))
+        presented = x.numel() // max(sample.numel(), 1) * times
+        self.add_inputs(name, module, active_inputs(module, x) * times, presented, are_spikes(x))
+
+    def add_inputs(
+        self, place: str, product: nn.Module, active: Tensor, presented: int, spikes: Tensor
+    ) -> None:
+        """Counts the operations of a product.
+
+        Args:
+            place: where it stands.
+            product: the Linear or convolution.
+            active: how often each input of a sample was not 0, float64, in the shape of a sample.
+            presented: in how many presentations of a sample.
+            spikes: whether all inputs were -1, 0 or 1, a tensor.
+        """
+        dense = fan_out(product, active.shape, dense=True).sum() * presented
+        operations = active * fan_out(product, active.shape)
+        self._add(place, type(product).__name__, operations, dense, spikes)
 
     def _add_recurrent(self, name: str, module: nn.Module, spikes: Tensor) -> None:
         if not isinstance(module, Recurrent):

@@ -17,10 +17,11 @@ import snnfast
 from snnfast.checkpoint import CheckpointError, read_checkpoint, same_settings, write_checkpoint
 from snnfast.conversion import METHODS, ConversionReport, SpikingNetwork
 from snnfast.conversion.report import STEPS, Comparison
+from snnfast.monitoring import Activity, Monitor
 from snnfast.procedure import images, repeats
 from snnfast.procedure.ann import Ann
 from snnfast.procedure.folder import locked, write_json
-from snnfast.procedure.run import RESULT
+from snnfast.procedure.run import RESULT, WATCHED
 from snnfast.procedure.settings import Options, option
 from snnfast.train import Part
 
@@ -93,6 +94,7 @@ class Result:
         seconds_calibrating: to choose the thresholds, fine-tuning included.
         seconds_scoring: both networks over all images, interruptions not counted.
         out: where the files are.
+        activity: what the network did for at most 500 held-out images, evenly spaced; None unless asked for.
     """
 
     network: SpikingNetwork
@@ -101,11 +103,13 @@ class Result:
     seconds_calibrating: float
     seconds_scoring: float
     out: Path
+    activity: Activity | None = None
 
     def summary(self) -> str:
         """The report's tables, and where the files are."""
+        watched = "" if self.activity is None else f"{self.activity.table()}\n\n"
         return (
-            f"{self.split} split: {self.report.table()}\n\n"
+            f"{self.split} split: {self.report.table()}\n\n{watched}"
             f"calibrated in {self.seconds_calibrating:.1f} s, scored in {self.seconds_scoring:.1f} s\n"
             f"{self.out}: {CHECKPOINT}, {RESULT}, {FIGURE}"
         )
@@ -120,6 +124,7 @@ def convert(
     download: bool = False,
     device: torch.device | str = "cpu",
     resume: bool = False,
+    monitor: bool = False,
     progress: bool | None = None,
 ) -> Result:
     """Converts the network of a run and scores it; keeps checkpoint, result and picture in ``out``.
@@ -132,6 +137,7 @@ def convert(
         download: let torchvision download the data set.
         device: where it runs.
         resume: go on from the checkpoint in ``out``, which must be of the same settings and the same run.
+        monitor: count what the spiking network does; see :func:`snnfast.monitor`. Its figures are ``monitor_*.png``.
         progress: progress bars; None: if standard error is a terminal.
 
     Raises:
@@ -207,8 +213,26 @@ def convert(
             **{f"seconds_{name}": round(value, 3) for name, value in seconds.items()},
             "threads": torch.get_num_threads(),
         }
+        activity = None
+        if monitor:
+            few = spread(held_out, min(WATCHED, settings.images or WATCHED))[0]
+            watching = watch(network, few, settings)
+            activity = watching.activity()
+            numbers["activity"] = activity.as_dict()
+            for name, figure in watching.figures().items():
+                visual.save(figure, out / f"monitor_{name}.png")
         write_json(out / RESULT, numbers)
-        return Result(network, report, split, seconds["calibrating"], seconds["scoring"], out)
+        own = (seconds["calibrating"], seconds["scoring"], out, activity)
+        return Result(network, report, split, *own)
+
+
+def watch(network: SpikingNetwork, images: Tensor, settings: Settings) -> Monitor:
+    """A monitor that has seen all steps of the network for ``images``."""
+    torch.manual_seed(settings.seed)
+    with Monitor(network) as watching:
+        for batch in images.split(settings.batch_size):
+            network(batch, settings.steps[-1])
+    return watching
 
 
 def calibrated(

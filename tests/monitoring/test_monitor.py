@@ -246,12 +246,53 @@ def test_what_is_wrong_is_told(arguments, error):
         snnfast.monitor(**{"net": LIF(), **arguments})
 
 
-def test_a_converted_network_is_refused():
-    ann = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
-    snn = snnfast.convert(ann, [torch.rand(5, 4)], progress=False)
-    message = r"^monitor: net, a SpikingNetwork, runs its layers where no hook .*; snnfast.conversion_report counts"
-    with pytest.raises(TypeError, match=message):
-        snnfast.monitor(snn)
+class Pooled(nn.Module):
+    """ReLUs that are functions, an average pooling, and a product before all neurons."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.pool = nn.Conv2d(1, 3, 3), nn.AvgPool2d(2)
+        self.fc, self.out = nn.Linear(12, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.out(self.fc(self.pool(self.conv(x).relu()).flatten(1)).relu())
+
+
+@pytest.mark.parametrize("encoding", ["constant", "poisson"])
+def test_a_converted_network_tells_what_its_report_tells(encoding):
+    torch.manual_seed(0)
+    ann, x, steps = Pooled(), torch.rand(3, 1, 6, 6), 20
+    snn = snnfast.convert(ann, [x], encoding=encoding, progress=False)
+    torch.manual_seed(1)
+    report = snnfast.conversion_report(ann, snn, [x], steps=(steps,), progress=False)
+    torch.manual_seed(1)
+    plain = snn(x, steps)
+    with snnfast.monitor(snn) as watching:
+        torch.manual_seed(1)
+        torch.testing.assert_close(snn(x, steps), plain)
+        with pytest.raises(ValueError, match=r"^SpikingNetwork: a monitor counts all steps"):
+            snn(x, steps, confidence=0.5)
+    snn(x, steps)
+    found = watching.activity()
+    assert found.samples == 3
+    assert [n.place for n in found.neurons] == ["relu", "relu_1"]
+    for layer, want in zip(found.neurons, report.layers, strict=True):
+        assert layer.spikes == pytest.approx(want.spikes)
+        assert layer.spikes > 0
+        assert (layer.rate, layer.silent) == pytest.approx((want.rate, want.dead))
+        assert layer.saturated == pytest.approx(want.saturated)
+        assert watching.spikes[layer.place].shape == (steps, layer.neurons)
+    for product, want in zip(found.products, report.products, strict=True):
+        assert product.dense == pytest.approx(want.multiplications * steps)
+        # Averages and images are no spikes; the report counts a product of a constant input once.
+        spikes = product.place == "out" or (product.place == "conv" and encoding == "poisson")
+        once = product.place == "conv" and encoding == "constant"
+        counts = (product.accumulates, product.multiply_accumulates)
+        assert counts[spikes] == 0
+        assert counts[not spikes] == pytest.approx(
+            want.synaptic_operations * (steps if once else 1)
+        )
+    assert set(watching.figures()) == {"rates", "raster", "weights"}
 
 
 class Writer:

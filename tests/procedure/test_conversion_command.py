@@ -83,10 +83,17 @@ class Summary:
 
 @pytest.mark.parametrize("method", ["percentile", "spikenorm", "qcfs"])
 def test_convert_reports_and_keeps_the_network(run, tmp_path, method):
-    text = call("convert", run, "--method", method, *QUICK, *STEPS, "--out", tmp_path)
+    monitor = ["--monitor"] if method == "percentile" else []
+    text = call("convert", run, "--method", method, *QUICK, *STEPS, "--out", tmp_path, *monitor)
     assert text.startswith("test split: 40 images, 9 steps")
-    assert {p.name for p in tmp_path.iterdir()} == {"snn.pt", "result.json", "report.png"}
+    drawn = {f"monitor_{name}.png" for name in ("rates", "raster", "weights") if monitor}
+    assert {p.name for p in tmp_path.iterdir()} == {"snn.pt", "result.json", "report.png"} | drawn
     result = result_of(tmp_path)
+    assert ("activity" in result) == ("multiply-accumulates" in text) == bool(monitor)
+    if monitor:
+        own, seen = result["report"]["layers"], result["activity"]["neurons"]
+        assert result["activity"]["samples"] == 40
+        assert [n["spikes"] for n in seen] == pytest.approx([n["spikes"] for n in own])
     assert result["report"]["steps"] == [2, 9]
     assert len(result["report"]["layers"]) == 2
     assert result["settings"]["run"]["network"] == "cnn"

@@ -2,12 +2,12 @@
 
 import re
 import runpy
-import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from interpreter import program, python
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TWO_STEPS = {
@@ -27,14 +27,7 @@ TWO_STEPS = {
 def test_example_runs_two_steps(script, tmp_path):
     if script.startswith("lightning") and find_spec("lightning") is None:
         pytest.skip("needs lightning")
-    done = subprocess.run(
-        [sys.executable, str(EXAMPLES / script), *TWO_STEPS[script]],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+    done = python(program(EXAMPLES / script), *TWO_STEPS[script], cwd=tmp_path)
     assert re.search(r"\b(epoch|trial) 1\b", done.stdout)
 
 
@@ -42,15 +35,8 @@ def test_the_three_scripts_of_stdp_follow_each_other(tmp_path):
     words = {"train": "epoch 1", "assign": "neurons of each class", "infer": "proportion vote"}
     arguments = {"train": ["--epochs", "1", "--max-images", "200"], "assign": ["--images", "200"]}
     for step, said in words.items():
-        done = subprocess.run(
-            [sys.executable, str(EXAMPLES / f"stdp_{step}.py"), *arguments.get(step, [])],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stderr
-        assert said in done.stdout
+        script = program(EXAMPLES / f"stdp_{step}.py")
+        assert said in python(script, *arguments.get(step, []), cwd=tmp_path).stdout
     assert (tmp_path / "receptive_fields.png").exists()
 
 

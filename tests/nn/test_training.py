@@ -1,16 +1,11 @@
 """Layers in what people train with: distributed, compiled, exported, mixed precision."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+from interpreter import Interpreter
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-import snnfast
 from snnfast import nn as sn
 
 
@@ -364,24 +359,6 @@ print("fine")
 
 
 def test_two_processes_give_the_gradients_of_the_whole_batch(tmp_path):
-    script = tmp_path / "distributed.py"
-    script.write_text(DISTRIBUTED)
-    package = str(Path(snnfast.__file__).parents[1])
-    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": package}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(script), str(rank), str(tmp_path / "store")],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=environment,
-        )
-        for rank in range(2)
-    ]
-    try:
-        outputs = [p.communicate(timeout=120)[0] for p in processes]
-    finally:
-        for p in processes:
-            p.kill()
-    assert [p.returncode for p in processes] == [0, 0], "\n".join(outputs)
-    assert all("fine" in output for output in outputs)
+    store, network = tmp_path / "store", {"GLOO_SOCKET_IFNAME": "lo"}
+    processes = [Interpreter(DISTRIBUTED, rank, store, **network) for rank in (0, 1)]
+    assert [p.wait().stdout for p in processes] == ["fine\n"] * 2

@@ -2,13 +2,11 @@
 
 import itertools
 import math
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
 from backends import PRESENT, force
+from interpreter import python
 
 from snnfast import loss, ops, reference
 from snnfast.calls.call import flatten
@@ -273,13 +271,7 @@ def test_instruction_set_does_not_matter():
         "print([v.flatten().tolist() for v in w])"
     )
     outputs = {
-        subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", script],
-            env={**os.environ, "SNNFAST_BACKEND": "cpu", "SNNFAST_CPU_ISA": isa},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
+        python(script, SNNFAST_BACKEND="cpu", SNNFAST_CPU_ISA=isa).stdout
         for isa in ("base", "avx2", "")  # "": the best there is
     }
     assert len(outputs) == 1

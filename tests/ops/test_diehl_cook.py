@@ -2,13 +2,11 @@
 
 import functools
 import math
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
 from backends import PRESENT, force
+from interpreter import python
 
 from snnfast import ops, plasticity, reference
 from snnfast.calls.call import flatten
@@ -417,15 +415,7 @@ for threads in sys.argv[1:]:
 """
     outputs = set()
     for threads, isa in (("123", ""), ("1", "base"), ("2", "avx2")):
-        environment = {**os.environ, **({"SNNFAST_CPU_ISA": isa} if isa else {})}
-        done = subprocess.run(
-            [sys.executable, "-c", code, *threads],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        outputs.update(done.stdout.splitlines())
+        outputs.update(python(code, *threads, SNNFAST_CPU_ISA=isa).stdout.splitlines())
     assert len(outputs) == 1
 
 

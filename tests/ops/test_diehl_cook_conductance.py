@@ -1,13 +1,11 @@
 """The network of Diehl and Cook with conductances: worked by hand, the same on every backend, cut in time."""
 
 import math
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
 from backends import PRESENT, force
+from interpreter import python
 
 from snnfast import ops, plasticity, reference
 from snnfast.calls.call import flatten
@@ -539,15 +537,7 @@ for threads in sys.argv[1:]:
 """
     outputs = set()
     for threads, isa in (("123", ""), ("1", "base"), ("2", "avx2")):
-        environment = {**os.environ, **({"SNNFAST_CPU_ISA": isa} if isa else {})}
-        done = subprocess.run(
-            [sys.executable, "-c", code, *threads],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        outputs.update(done.stdout.splitlines())
+        outputs.update(python(code, *threads, SNNFAST_CPU_ISA=isa).stdout.splitlines())
     assert len(outputs) == 1
     spikes = map(int, outputs.pop().split()[:2])
     assert all(count > 10 for count in spikes)

@@ -1,13 +1,11 @@
 """Random spikes: the same on every backend, of the right distribution, and governed by seeds."""
 
 import math
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
 from backends import PRESENT, force
+from interpreter import python
 
 from snnfast import ops, reference
 from snnfast.reference.poisson import philox4x32_10
@@ -163,16 +161,9 @@ def test_instruction_set_does_not_matter(isa):
         "import torch; from snnfast import ops; p = torch.linspace(0, 1, 333)\n"
         "print(ops.poisson(p, 9, seed=8, dtype=torch.uint8).sum(1).tolist())"
     )
-    environment = {**os.environ, "SNNFAST_CPU_ISA": isa, "SNNFAST_BACKEND": "cpu"}
     if "cpu" not in PRESENT:
         pytest.skip("no CPU kernels")
-    out = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", script],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    out = python(script, SNNFAST_BACKEND="cpu", SNNFAST_CPU_ISA=isa).stdout
     p = torch.linspace(0, 1, 333)
     assert out.strip() == str(reference.poisson(p, 9, seed=8).sum(1).int().tolist())
 

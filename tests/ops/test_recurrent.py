@@ -1,11 +1,12 @@
 """``recurrent``: every neuron that fires, with its spikes coming back to it."""
 
-import sys
+from pathlib import Path
 
 import pytest
 import samples
 import torch
 from backends import PRESENT, force
+from interpreter import python
 from samples import (
     PRIMITIVES,
     Sample,
@@ -504,14 +505,9 @@ def test_raw_calls_with_wrong_tensors_are_refused(changes, backward):
 
 @needs_kernels
 def test_bits_are_those_of_every_instruction_set():
-    """Run by :func:`digest` in ``tests/robustness/test_instruction_sets.py``'s way, here in one process a set."""
-    import hashlib
-    import os
-    import subprocess
-    from pathlib import Path
-
     code = (
-        "import hashlib, samples, torch, test_recurrent as t\n"
+        "import hashlib, sys; sys.path.insert(0, sys.argv[1])\n"
+        "import samples, torch, test_recurrent as t\n"
         "digest = hashlib.sha256()\n"
         "for op in t.KERNELS:\n"
         "    for dtype in (torch.float32, torch.float64):\n"
@@ -521,17 +517,7 @@ def test_bits_are_those_of_every_instruction_set():
         "            digest.update(out.detach().contiguous().numpy().tobytes())\n"
         "print(digest.hexdigest())\n"
     )
-    here = Path(__file__).parent
-    paths = os.pathsep.join([str(here), str(here.parent), *sys.path])
-    found = [
-        subprocess.run(
-            [sys.executable, "-c", code],
-            env=os.environ | {"SNNFAST_CPU_ISA": isa, "PYTHONPATH": paths},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for isa in ("base", "avx2", "avx512")
-    ]
-    assert len(found[0]) == len(hashlib.sha256().hexdigest()) + 1
+    sets = ("base", "avx2", "avx512")
+    found = [python(code, Path(__file__).parent, SNNFAST_CPU_ISA=isa).stdout for isa in sets]
+    assert len(found[0]) == 64 + 1
     assert len(set(found)) == 1

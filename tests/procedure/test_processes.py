@@ -1,26 +1,25 @@
-"""Several processes of ``torchrun`` train one network together, or seeds side by side."""
+"""Several processes, as ``torchrun`` starts them, train one network together, or seeds side by side."""
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
+from interpreter import Interpreter
 
 from snnfast import procedure
 from snnfast.processes import Processes
 from snnfast.train import Run, fit
 
-# Two commands in one start of two processes: what costs time is to import PyTorch.
+# Several commands in one start of two processes.
 COMMANDS = """
-import sys
+import os, sys
 from torch import distributed
 from snnfast.cli import app
 
-distributed.init_process_group("gloo")
-for command in sys.argv[1:]:
+numbers = {"rank": int(os.environ["RANK"]), "world_size": 2}
+distributed.init_process_group("gloo", init_method="file://" + sys.argv[1], **numbers)
+for command in sys.argv[2:]:
     app(command.split("|"), standalone_mode=False)
 distributed.destroy_process_group()
 """
@@ -49,26 +48,13 @@ def images(tmp_path):
 
 
 def two(commands, folder):
-    script = folder / "commands.py"
-    script.write_text(COMMANDS)
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
+    """What the first process says."""
+    both = {"WORLD_SIZE": "2", "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    processes = [
+        Interpreter(COMMANDS, folder / "store", *commands, RANK=rank, LOCAL_RANK=rank, **both)
+        for rank in ("0", "1")
     ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
-    done = subprocess.run(
-        [*torchrun, str(script), *commands],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    return done
+    return [process.wait().stdout for process in processes]
 
 
 @pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="PyTorch without Gloo")
@@ -116,8 +102,9 @@ def test_two_processes_train_as_one_and_seeds_side_by_side(images, tmp_path, mon
         + "".join(f"|--{key.replace('_', '-')}|{value}" for key, value in own.items())
         for name, own in others.items()
     ]
-    done = two([stbp, xor, *rest], tmp_path)
-    assert done.stdout.count("test accuracy") == 5, "one process tells"
+    first, second = two([stbp, xor, *rest], tmp_path)
+    assert first.count("test accuracy") == 5
+    assert not second, "one process tells"
     for name, own in others.items():
         found = json.loads((tmp_path / name / "result.json").read_text())["history"]
         if "hidden" in own:

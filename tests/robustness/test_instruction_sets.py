@@ -1,14 +1,11 @@
 """The CPU kernels of every instruction set give the same bits."""
 
 import hashlib
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from backends import PRESENT
+from interpreter import program, python
 
 ISAS = ("base", "avx2", "avx512")
 
@@ -42,24 +39,11 @@ def digest():
 def test_every_instruction_set_gives_the_same_bits():
     from snnfast import backend
 
-    package = str(Path(backend.__file__).parents[1])
     available = ISAS[: ISAS.index(backend.extension.cpu_isa()) + 1]
     # One after another: the tests have two cores.
     found = {}
     for isa in available:
-        result = subprocess.run(
-            [sys.executable, __file__],
-            env={
-                **os.environ,
-                "SNNFAST_CPU_ISA": isa,
-                "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), package]),
-            },
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert result.returncode == 0, result.stderr
-        used, found[isa] = result.stdout.split()
+        used, found[isa] = python(program(__file__), SNNFAST_CPU_ISA=isa).stdout.split()
         assert used == isa
     assert len(set(found.values())) == 1, found
 

@@ -3,11 +3,10 @@
 import importlib
 import inspect
 import pkgutil
-import subprocess
-import sys
 
 import pytest
 import samples
+from interpreter import python
 
 import snnfast
 
@@ -134,9 +133,7 @@ def test_import_gives_every_public_module_and_loads_no_figures_data_or_commands(
         "try: snnfast.no_such\n"
         "except AttributeError as error: print(error)\n"
     )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stdout == "module 'snnfast' has no attribute 'no_such'\n"
+    assert python(code).stdout == "module 'snnfast' has no attribute 'no_such'\n"
 
 
 MODULES = ["snnfast", *(m.name for m in pkgutil.walk_packages(snnfast.__path__, "snnfast."))]

@@ -41,7 +41,7 @@ def virtual_times(
 
     Args:
         t: spike times ``[B, O]`` in milliseconds, ``inf`` for silent.
-        u_max: largest potential of silent neurons, ``[B, O]``; of :class:`snnfast.nn.SpikeProp`.
+        u_max: largest potential of silent neurons, ``[B, O]``; from :class:`snnfast.nn.SpikeProp`.
         t_max: end of the observation.
         v_threshold: threshold.
         scale: milliseconds for a neuron that stays at 0.
@@ -151,7 +151,7 @@ def bp_stdp_error(r: Tensor, z: Tensor, label: int | Tensor, epsilon: int = 4) -
 
     Args:
         r: spikes of the outputs, ``[T, classes]`` or ``[T, B, classes]``.
-        z: desired spikes, of the same shape; of :func:`snnfast.encoder.label_encoder`.
+        z: desired spikes, of the same shape; from :func:`snnfast.encoder.label_encoder`.
         label: class, or int64 ``[B]``.
         epsilon: steps that a window reaches back, at least 1.
 
@@ -242,9 +242,9 @@ def ce_membrane(
     """Cross-entropy of the outputs' membranes, read out over time, with the labels; mean over samples.
 
     Args:
-        v_seq: membranes ``[T, B, classes]``, of :class:`snnfast.nn.LI` for example.
+        v_seq: membranes ``[T, B, classes]``, from :class:`snnfast.nn.LI` for example.
         labels: int64 ``[B]``.
-        lengths: as of :func:`ce_rate`.
+        lengths: as in :func:`ce_rate`.
         readout: ``"max"`` or ``"mean"`` over time, or the ``"last"``.
     """
     _sequence("ce_membrane", "v_seq", v_seq, labels)
@@ -278,7 +278,7 @@ def mse_count(
     Args:
         spikes: of the outputs, ``[T, B, classes]``.
         labels: int64 ``[B]``.
-        lengths: as of :func:`ce_rate`; they replace ``T``.
+        lengths: as in :func:`ce_rate`; they replace ``T``.
         correct: part of the steps at which the output of the class is to fire.
         incorrect: of the others.
     """
@@ -295,7 +295,7 @@ def rate_l1(spikes: Tensor, lengths: Tensor | None = None) -> Tensor:
 
     Args:
         spikes: of a layer, ``[T, B, ...]``.
-        lengths: as of :func:`ce_rate`.
+        lengths: as in :func:`ce_rate`.
     """
     _spikes("rate_l1", spikes)
     rates: Tensor = Rate()(spikes, lengths)
@@ -312,7 +312,7 @@ def rate_bounds(
 
     Args:
         spikes: of a layer, ``[T, B, ...]``.
-        lengths: as of :func:`ce_rate`.
+        lengths: as in :func:`ce_rate`.
         low: rate a step from which on a neuron fires enough.
         high: rate a step up to which it does not fire too much, at least ``low``.
     """

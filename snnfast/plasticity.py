@@ -49,7 +49,7 @@ class Constants(NamedTuple):
         kind: number of the formula in ``KINDS``.
         all: a spike increments a trace, and does not set it to 1.
         decay_pre, decay_post, decay_pre2, decay_post2: of the traces, per step.
-        lr_pre, lr_post, lr_pre_triplet, lr_post_triplet, x_tar, mu, beta, w_min, w_max: as of :class:`Rule`.
+        lr_pre, lr_post, lr_pre_triplet, lr_post_triplet, x_tar, mu, beta, w_min, w_max: as in :class:`Rule`.
     """
 
     kind: int

@@ -38,29 +38,29 @@ def bp_stdp_(
 ) -> BpStdpCall:
     """Changes the weights between two layers by the errors of the second and the recent spikes of the first.
 
-    With the spikes of a neuron in the window of the last ``epsilon + 1`` steps, ::
+    With the spikes of a neuron in the window of the last ``epsilon + 1`` steps::
 
         c[t, b, i] = sum of pre[t', b, i] over t' = t - epsilon ... t, none before step 0
         w[o, i] <- w[o, i] + (scale error[t, b, o]) c[t, b, i]       scale: lr or, with reduction="mean", lr / B
         passed[t, b, i] = sum_o error[t, b, o] w[o, i]               where c[t, b, i] > 0, else 0
 
-    The changes are added one after the other, steps in order and in each the samples in order. With ``update="step"``
-    those of a step are there in the next; the errors passed back are of the weights before the step. With
-    ``update="sequence"`` weights change after the last step. One sample after the other is ``B = 1``: all samples of a
-    step see the same weights.
+    The changes are added one after the other: steps in order, and within a step the samples in order. With
+    ``update="step"`` the next step sees them; the errors passed back are of the weights before the step. With
+    ``update="sequence"`` weights change after the last step. All samples of a step see the same weights; to learn from
+    one sample after the other, call with ``B = 1``.
 
     ``w`` is **changed in place**; nothing is changed when an error is raised. There is no gradient. Windows are
-    running counts: a step adds the spikes that enter and subtracts those that leave, whatever ``epsilon`` is. The CPU
-    kernels equal the reference bit for bit.
+    running counts: a step adds the spikes that enter and subtracts those that leave, so its cost does not depend on
+    ``epsilon``. The CPU kernels equal the reference bit for bit.
 
     Args:
         w: weights ``[O, I]``, float32 or float64.
-        pre: presynaptic spikes ``[T, B, I]``, bool, uint8 or floating point; a spike is what is not 0.
-        error: errors of the postsynaptic neurons ``[T, B, O]`` in the dtype of ``w``. Of outputs: 1 for one that
-            should have fired in the window and did not, -1 for one that did and should not, else 0
-            (:func:`snnfast.loss.bp_stdp_error`); of hidden neurons: ``passed`` of the next layer.
+        pre: presynaptic spikes ``[T, B, I]``, bool, uint8 or floating point; anything but 0 is a spike.
+        error: errors of the postsynaptic neurons ``[T, B, O]`` in the dtype of ``w``. For outputs: 1 if the neuron
+            should have fired in the window and did not, -1 if it did and should not have, else 0
+            (:func:`snnfast.loss.bp_stdp_error`). For hidden neurons: ``passed`` of the next layer.
         lr: learning rate, at least 0.
-        epsilon: steps that a window reaches back, at least 1.
+        epsilon: how many steps a window reaches back, at least 1.
         update: ``"step"`` or ``"sequence"``.
         reduction: ``"sum"`` or ``"mean"`` of the changes over the batch.
         return_error: compute the errors of the presynaptic neurons.

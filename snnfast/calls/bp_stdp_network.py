@@ -68,36 +68,36 @@ def bp_stdp_network_(
     return_state: bool = False,
     validate: bool = True,
 ) -> BpStdpNetworkCall:
-    """Presents spikes to a network of integrate-and-fire neurons, which learns to fire when it is desired.
+    """Presents spikes to a network of integrate-and-fire neurons, which learns to fire at desired times.
 
-    In each step, layer after layer, with the spikes of the layer before in the same step, ::
+    In each step, layer after layer, with the spikes of the layer before in the same step::
 
         v <- v + sum of w[:, i] over the neurons i of the layer before that fire, in the order of i
         s = v >= threshold;  v <- 0 where s
 
-    With ``labels`` and ``desired`` it learns. In a step in which ``desired[t, p]`` asks the output of class
-    ``labels[p]`` for a spike, and with the window of :func:`bp_stdp_`, the error of that output is 1 if it did not fire
-    in the window, and the error of any other output is -1 if it did. :func:`bp_stdp_` then changes the weights of the
-    last layer, passes the error back, and so on to the first layer; all errors are of the weights before any change.
+    With ``labels`` and ``desired`` it learns, in the steps in which ``desired[t, p]`` asks the output of class
+    ``labels[p]`` for a spike. With the window of :func:`bp_stdp_`, the error of that output is 1 if it did not fire in
+    the window; the error of any other output is -1 if it did. :func:`bp_stdp_` then changes the weights of the last
+    layer, passes the error back, and so on to the first layer; all errors are of the weights before any change.
 
-    The samples are presented ``batch`` at a time, from rest, and the weights that one presentation leaves are those
-    of the next; within it, changes of all its samples are added in each step or after the last, as ``update`` says, in
-    the order of steps and in it of samples. Without labels nothing changes.
+    The samples are presented ``batch`` at a time, from rest, and each with the weights that the presentation before
+    left. Within a presentation the changes of all samples are added in each step or after the last, as ``update``
+    says, in the order of the steps and then of the samples. Without labels nothing changes.
 
     The weights are **changed in place**; nothing is changed when an error is raised. There is no gradient. Work follows
     the spikes; the CPU kernels equal the reference bit for bit.
 
     Args:
-        weights: a matrix ``[N, N of the layer before]`` a layer, float32 or float64, 16 layers at most, no two of
+        weights: one matrix a layer, ``[N, N of the layer before]``, float32 or float64, 16 layers at most, no two of
             which share memory.
-        x: input spikes ``[T, P, I]`` of P samples, bool, uint8 or floating point (a spike is what is not 0), or
+        x: input spikes ``[T, P, I]`` of P samples, bool, uint8 or floating point (anything but 0 is a spike), or
             :class:`Rates`, whose spikes are drawn inside and never written.
         labels: class of each sample, int64 ``[P]``.
-        desired: when the output of the class should fire, bool ``[T, P]``; of :func:`snnfast.encoder.desired_times`.
-        thresholds: one a layer, positive in the dtype of the weights.
+        desired: when the output of the class should fire, bool ``[T, P]``; from :func:`snnfast.encoder.desired_times`.
+        thresholds: one a layer, above 0 in the dtype of the weights.
         dt: length of a step in ms, for :class:`Rates`; nothing else depends on it.
         lr: learning rate, at least 0.
-        epsilon: steps that a window reaches back, at least 1.
+        epsilon: how many steps a window reaches back, at least 1.
         update: ``"step"`` or ``"sequence"``.
         reduction: ``"sum"`` or ``"mean"`` of the changes over the samples of a presentation.
         batch: samples presented at a time; None: all.

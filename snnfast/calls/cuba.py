@@ -76,13 +76,13 @@ def cuba(
         decay_syn: ``1 - 1/tau_syn`` instead of ``tau_syn``, in [0, 1].
         decay_input: scale the current by ``1 - decay``.
         v_threshold: threshold. It and every other parameter of the neuron is a number, or a tensor that broadcasts to
-            ``x.shape[1:]``, as of :func:`snnfast.ops.lif`.
+            ``x.shape[1:]``, as in :func:`snnfast.ops.lif`.
         v_reset: membrane after a spike; None subtracts ``v_threshold`` instead.
         v_rest: where the membrane decays to; ``v_reset``, or 0 with soft reset, if None.
-        strict: fire where ``h`` is above the threshold only, not at it.
+        strict: fire only where ``h`` is above the threshold, not at it.
         refractory: how many steps a neuron is silent after it has fired; see :func:`snnfast.ops.lif`.
-        r: with ``refractory``: the steps of silence that are left before the first step, ``x.shape[1:]``; 0 if None.
-        max_spikes: how many times a neuron may fire in a step, as of :func:`snnfast.ops.lif`; None for any number.
+        r: with ``refractory``: how many steps of silence are left before the first step, ``x.shape[1:]``; 0 if None.
+        max_spikes: how many times a neuron may fire in a step, as in :func:`snnfast.ops.lif`; None for any number.
         surrogate: name, :class:`snnfast.surrogate.Surrogate`, or a callable ``u -> spikes`` (runs in the reference).
         detach_reset: no gradient through the spike into the reset.
         return_state: return the last membrane and current; without it they are None.

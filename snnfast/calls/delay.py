@@ -30,8 +30,8 @@ def delay(
         y[t] = (1 - f) x[t - n] + f x[t - n - 1]
 
     where ``x[-1], x[-2], ...`` are the steps of ``past``, and 0 before them. ``sigma`` above 0 spreads each step over
-    its neighbours by a triangle, so that the gradient of ``d`` looks further than to the next step; training narrows
-    it to 0, where the two equations agree::
+    its neighbours by a triangle, so that the gradient of ``d`` looks beyond the next step. Training narrows it to 0,
+    where the two equations agree::
 
         y[t] = sum over j >= 0 of max(0, 1 + sigma - |j - d|) / (1 + sigma)^2 x[t - j]
 
@@ -41,15 +41,15 @@ def delay(
     Args:
         x: sequence ``[T, ...]``; float32, float64, bfloat16 or float16, any strides.
         d: delay in steps, at least 0; a number, or a tensor that broadcasts to ``x.shape[1:]`` (one per channel:
-            ``[C, 1, 1]``), float64 for float64 ``x``, else float32. The values of a tensor are not looked at: one below
-            0 counts as 0 and has no gradient, and neither has one beyond ``past``; NaN makes its neuron NaN.
+            ``[C, 1, 1]``), float64 for float64 ``x``, else float32. The values of a tensor are not checked: a delay
+            below 0 counts as 0 and has no gradient, nor has one beyond ``past``; NaN makes its neuron NaN.
         past: the inputs before the first step, ``[P, *x.shape[1:]]``, the latest last, in the dtype of ``x``; with
             ``P >= d + sigma + 1`` a sequence in parts gives the bits of the whole.
-        sigma: how many steps wider than linear interpolation the kernel is to each side, at least 0.
+        sigma: by how many steps the kernel is wider than linear interpolation, on each side; at least 0.
 
     Returns:
-        ``y``, like ``x``. A step that is infinite or NaN reaches the outputs that it has any weight in, a weight of 0
-        included: those of a whole ``d`` are 1 and 0.
+        ``y``, like ``x``. A step that is infinite or NaN reaches every output in which it has a weight, even a weight
+        of 0: for a whole ``d`` the weights are 1 and 0.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.

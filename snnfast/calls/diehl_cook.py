@@ -20,14 +20,14 @@ from .presentations import Events, Presentations, Rates
 class DiehlCookState(NamedTuple):
     """Everything the network remembers from one step to the next, besides weights and thresholds.
 
-    Of K networks at once each tensor is ``[K, ...]``.
+    For K networks at once each tensor is ``[K, ...]``.
 
     Attributes:
         v: membrane above rest ``[N]``, mV.
         refractory: steps for which a neuron is still refractory, int32 ``[N]``.
         trace_pre, trace_pre2: traces of the inputs ``[I]``.
         trace_post, trace_post2: traces of the neurons ``[N]``.
-        last_input: spikes of the inputs in the last step, which the neurons are still to receive, bool ``[I]``.
+        last_input: spikes of the inputs in the last step, which the neurons have yet to receive, bool ``[I]``.
         last_spikes: spikes of the neurons in the last ``inhibition_delay`` steps, the oldest first, bool ``[D, N]``.
     """
 
@@ -44,7 +44,7 @@ class DiehlCookState(NamedTuple):
 class DiehlCookResult(NamedTuple):
     """What P presentations gave.
 
-    Of K networks at once each tensor is ``[K, ...]``.
+    For K networks at once each tensor is ``[K, ...]``.
 
     Attributes:
         counts: spikes of every neuron in every presentation, int32 ``[P, N]``.
@@ -154,27 +154,27 @@ def diehl_cook_(
 
     After each presentation the weights to neurons that were plastic in it (that spiked, or entered it with a trace) are
     scaled to the sum ``norm``. A presentation starts at rest unless ``state`` is given; then nothing is reset, and a
-    sequence cut in two gives what it gives in one. ``w`` and ``theta`` are **changed in place**; nothing is changed
+    sequence in two parts gives what the whole gives. ``w`` and ``theta`` are **changed in place**; nothing is changed
     when an error is raised. There is no gradient.
 
     On the CPU the work follows the spikes: as long as a bound says that no neuron of a group of 64 can reach its
-    threshold, their steps are only noted down. Spikes, weights and thresholds are those of the step-by-step evaluation,
-    bit for bit. Without learning (``rule=None, theta_plus=0, tau_theta=None``) and ``state`` presentations run in
-    parallel. On CUDA all presentations are one launch.
+    threshold, the group's steps are only noted down. Spikes, weights and thresholds are those of the step-by-step
+    evaluation, bit for bit. Without learning (``rule=None, theta_plus=0, tau_theta=None``) and ``state`` presentations
+    run in parallel. On CUDA all presentations are one launch.
 
-    With weights ``[K, N, I]`` it is K networks at once, which know nothing of each other: each is, bit for bit, what
-    it is alone. Then all tensors have the dimension K before their others; ``x``, its rates or seeds need none where
-    all networks are given the same. On the CPU threads take networks; on CUDA all of them are one launch.
+    Weights ``[K, N, I]`` make it K independent networks at once; each is, bit for bit, what it is alone. All tensors
+    then begin with the dimension K, except that ``x``, its rates or its seeds need none where all networks get the
+    same. On the CPU each thread takes a network; on CUDA all networks are one launch.
 
     Args:
-        x: the stimuli: spikes ``[P, T, I]`` (bool, uint8, float32 or float64; a spike is what is not 0),
+        x: the stimuli: spikes ``[P, T, I]`` (bool, uint8, float32 or float64; anything but 0 is a spike),
             :class:`Events`, or :class:`Rates` (Poisson spikes made inside).
         w: weights ``[N, I]`` or ``[K, N, I]``, float32 or float64, within the bounds of ``rule``. Fastest if ``w.mT``
             is contiguous.
         theta: adaptive part of the thresholds ``[N]``, mV, of the dtype of ``w``.
         rule: how ``w`` learns, from :mod:`snnfast.plasticity`; None: it does not.
-        norm: sum to which weights are normalised after a presentation; None: they are not.
-        state: to go on from, as returned.
+        norm: sum to which the weights are normalised after a presentation; None: they are not normalised.
+        state: the state to go on from, as returned; None: rest.
         dt: length of a step, ms.
         tau: membrane time constant, ms.
         v_threshold: threshold above rest, mV.
@@ -186,7 +186,7 @@ def diehl_cook_(
         theta_plus: growth of a neuron's threshold per spike, mV.
         tau_theta: time constant of the decay of the threshold, ms; None: no decay.
         return_spikes: return the raster.
-        return_state: return the state after the last step; without it the CPU skips what no spike depends on.
+        return_state: return the state after the last step; without it the CPU skips work on which no spike depends.
         validate: look at the values of ``x``, ``w`` and ``theta``; on CUDA this waits for the device.
 
     Returns:

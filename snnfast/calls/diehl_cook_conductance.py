@@ -28,13 +28,13 @@ from .presentations import Events, Presentations, Rates
 class DiehlCookConductanceState(NamedTuple):
     """Everything the network remembers from one step to the next, besides weights and thresholds.
 
-    D is the longest of the delays, in steps; 0 without delays. Of K networks at once each tensor is ``[K, ...]``.
+    D is the longest of the delays, in steps; 0 without delays. For K networks at once each tensor is ``[K, ...]``.
 
     Attributes:
         v: membrane of the excitatory neurons ``[N]``, mV.
         g_exc, g_inh: their excitatory and inhibitory conductance ``[N]``, in units of the leak.
         refractory: steps for which they are still refractory, int32 ``[N]``.
-        v_inh, g_exc_inh, refractory_inh: the same of the inhibitory neurons, which nothing inhibits.
+        v_inh, g_exc_inh, refractory_inh: the same for the inhibitory neurons, which nothing inhibits.
         trace_pre, trace_pre2: traces of the inputs in the last D + 1 steps, the oldest first ``[D + 1, I]``.
         trace_post, trace_post2: traces of the excitatory neurons ``[N]``.
         last_inputs: spikes of the inputs in the last D steps, the oldest first, bool ``[D, I]``.
@@ -57,7 +57,7 @@ class DiehlCookConductanceState(NamedTuple):
 class DiehlCookConductanceResult(NamedTuple):
     """What P presentations of T steps and R steps of rest gave.
 
-    Of K networks at once each tensor is ``[K, ...]``.
+    For K networks at once each tensor is ``[K, ...]``.
 
     Attributes:
         counts: spikes of every excitatory neuron in every presentation, rest included, int32 ``[P, N]``.
@@ -201,8 +201,8 @@ def diehl_cook_conductance_(
         inhibitory neuron k != j spikes:        g_inh += w_inh_exc
         v >= v_threshold + theta:               spike; v = v_reset, held for the refractory time; theta += theta_plus
 
-    and its inhibitory partner, with constants of its own, ``g_exc += w_exc_inh`` when neuron j spikes, and no
-    inhibition. In a step, with ``m = tau_g (1 - exp(-dt / tau_g)) / dt`` the mean of a conductance over the step::
+    Its inhibitory partner has constants of its own, ``g_exc += w_exc_inh`` when neuron j spikes, and no inhibition. In
+    a step, with ``m = tau_g (1 - exp(-dt / tau_g)) / dt`` the mean of a conductance over the step::
 
         G = 1 + m_exc g_exc + m_inh g_inh       target = (v_rest + m_exc g_exc e_exc + m_inh g_inh e_inh) / G
         v <- target + (v - target) exp(-dt G / tau),    unless refractory
@@ -211,26 +211,26 @@ def diehl_cook_conductance_(
 
     so that a spike carries the same charge whatever ``dt`` is, and no inhibition, however strong, carries the membrane
     beyond ``e_inh``. Traces and weights follow :mod:`snnfast.plasticity`; a synapse sees the spikes and traces of its
-    input as they were a delay ago, and its weight drives the neuron before it learns.
+    input as they were one delay ago, and its weight first drives the neuron, then learns.
 
     A presentation is the stimulus and then ``rest`` without input. It starts at rest unless ``state`` is given; then
-    nothing is reset, and a sequence cut in two gives what it gives in one. Before each presentation the weights to
+    nothing is reset, and a sequence in two parts gives what the whole gives. Before each presentation the weights to
     every neuron are scaled to the sum ``norm``. ``w`` and ``theta`` are **changed in place**; nothing is changed when
     an error is raised. There is no gradient.
 
-    With weights ``[K, N, I]`` it is K networks at once, as of :func:`diehl_cook_`.
+    Weights ``[K, N, I]`` make it K networks at once, as in :func:`diehl_cook_`.
 
     Args:
-        x: the stimuli: spikes ``[P, T, I]`` (bool, uint8, float32 or float64; a spike is what is not 0),
+        x: the stimuli: spikes ``[P, T, I]`` (bool, uint8, float32 or float64; anything but 0 is a spike),
             :class:`Events`, or :class:`Rates` (Poisson spikes made inside).
         w: weights ``[N, I]`` or ``[K, N, I]``, float32 or float64, at least 0 and within the bounds of ``rule``.
             Fastest if ``w.mT`` is contiguous.
         theta: adaptive part of the thresholds ``[N]``, mV, float64: its decay of 5e-8 a step is below the resolution of
             float32. The authors start at 20.
         rule: how ``w`` learns, from :mod:`snnfast.plasticity` (the authors': ``triplet()``); None: it does not.
-        norm: sum to which weights are normalised before a presentation (the authors': 78); needs ``rule``, whose bounds
-            hold; None: they are not.
-        state: to go on from, as returned.
+        norm: sum to which the weights are normalised before a presentation (the authors': 78); needs ``rule``, whose
+            bounds hold; None: they are not normalised.
+        state: the state to go on from, as returned; None: rest.
         delays: steps from an input's spike to its arrival at each neuron, uint8 ``[N, I]`` (the authors': uniform in 0
             to 10 ms, ``torch.randint(0, 21, w.shape, dtype=torch.uint8)``); None: 0.
         longest_delay: steps that no delay exceeds, at most 255; None: the largest of ``delays``, which on CUDA waits

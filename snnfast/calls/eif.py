@@ -72,11 +72,11 @@ def eif(
         delta_t: sharpness of the upstroke, not 0.
         theta_rh: rheobase threshold, where the upstroke sets in.
         decay_input: scale the input by ``1 - decay``.
-        v_threshold: where a spike is. It and every other parameter of the neuron is a number, or a tensor that
-            broadcasts to ``x.shape[1:]``, as of :func:`snnfast.ops.lif`.
+        v_threshold: a neuron fires from this membrane on. It and every other parameter of the neuron is a number, or a
+            tensor that broadcasts to ``x.shape[1:]``, as in :func:`snnfast.ops.lif`.
         v_reset: membrane after a spike; None subtracts ``v_threshold`` instead.
         v_rest: the resting potential; ``v_reset``, or 0 with soft reset, if None.
-        strict: fire where ``h > v_threshold`` only, not at it.
+        strict: fire only where ``h > v_threshold``, not at it.
         surrogate: name, :class:`snnfast.surrogate.Surrogate`, or a callable ``u -> spikes`` (runs in the reference).
         detach_reset: no gradient through the spike into the reset.
         return_state: return the last states; without it they are None.

@@ -64,11 +64,12 @@ def lif(
     section 1.3; the discretisation and the names are SpikingJelly's). Gradients flow to ``x``, ``v`` and every
     parameter that is a tensor, by backpropagation through time with ``ds/dh`` replaced by the surrogate.
 
-    With ``refractory=n`` a neuron that has fired is silent for ``n`` steps: ``h[t] = v[t-1]``, whatever comes, and
-    ``s[t] = 0`` where ``r[t-1] > 0``, with ``r[t] = n`` after a spike, else ``max(r[t-1] - 1, 0)``. Other states go
-    on (Brian2's ``unless refractory``, NEST, Norse). Nothing that comes meanwhile has a gradient through the membrane.
-    With ``max_spikes=m`` and a soft reset ``s[t] = min(max(floor(h[t] / v_threshold), 0), m)``; the surrogate is taken
-    at the nearest multiple of the threshold (Weidel and Sheik 2021; Sinabs' ``MultiSpike`` and ``MaxSpike``).
+    With ``refractory=n`` a neuron that has fired is silent for ``n`` steps: ``h[t] = v[t-1]``, whatever the input, and
+    ``s[t] = 0`` where ``r[t-1] > 0``, with ``r[t] = n`` after a spike, else ``max(r[t-1] - 1, 0)``. Other states go on
+    as usual (Brian2's ``unless refractory``, NEST, Norse). Inputs during the silence have no gradient through the
+    membrane. With ``max_spikes=m`` and a soft reset ``s[t] = min(max(floor(h[t] / v_threshold), 0), m)``; the
+    surrogate is taken at the nearest multiple of the threshold (Weidel and Sheik 2021; Sinabs' ``MultiSpike`` and
+    ``MaxSpike``).
 
     Args:
         x: input current ``[T, ...]``; float32, float64, bfloat16 or float16, any strides.
@@ -81,14 +82,14 @@ def lif(
         v_threshold: threshold.
         v_reset: membrane after a spike; None subtracts ``v_threshold`` instead.
         v_rest: where the membrane decays to; ``v_reset``, or 0 with soft reset, if None.
-        strict: fire where ``h > v_threshold`` only, not at it.
+        strict: fire only where ``h > v_threshold``, not at it.
         refractory: how many steps a neuron is silent after it has fired.
-        r: with ``refractory``: the steps of silence that are left before the first step, ``x.shape[1:]``, in the dtype
+        r: with ``refractory``: how many steps of silence are left before the first step, ``x.shape[1:]``, in the dtype
             of ``v``; 0 if None.
         max_spikes: how many times a neuron may fire in a step; None for any number. More than 1 needs a soft reset.
         surrogate: name, :class:`snnfast.surrogate.Surrogate`, or a callable ``u -> spikes`` (runs in the reference).
         detach_reset: no gradient through the spike into the reset.
-        return_state: return the last membrane; without it the second result is None and nothing of it is written.
+        return_state: return the last membrane; without it the second result is None, and no membrane is written.
         return_v_seq: also return the membrane after every step.
 
     Returns:

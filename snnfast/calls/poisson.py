@@ -57,9 +57,9 @@ def poisson(
         seed: an integer in [-2**63, 2**64), or an int64 tensor with one value on the device of
             ``p``.
         dtype: of the spikes: bool, uint8, float32, float64, bfloat16 or float16.
-        validate: look whether ``p`` lies in [0, 1]. On CUDA this waits for the device. Under
-            ``torch.compile``, ``torch.vmap`` and in a CUDA graph values cannot be looked at: then, and with False,
-            NaN and negative ``p`` never fire and ``p`` above 1 always does.
+        validate: check that ``p`` lies in [0, 1]. On CUDA this waits for the device. Under ``torch.compile``,
+            ``torch.vmap`` and in a CUDA graph values cannot be checked. Unchecked, NaN and negative ``p`` never fire,
+            and ``p`` above 1 always does.
 
     Returns:
         spikes ``[num_steps, *p.shape]``, contiguous.

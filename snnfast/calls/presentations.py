@@ -19,7 +19,8 @@ class Events(NamedTuple):
     Attributes:
         inputs: int32, the firing inputs of all steps in order; within a step in ascending order.
         offsets: int64 ``[P, T + 1]``; in step ``t`` of presentation ``p`` the inputs
-            ``inputs[offsets[p, t] : offsets[p, t + 1]]`` fire. ``[K, P, T + 1]`` where K networks are presented others.
+            ``inputs[offsets[p, t] : offsets[p, t + 1]]`` fire. ``[K, P, T + 1]`` where each of K networks gets its
+            own.
     """
 
     inputs: Tensor
@@ -27,7 +28,7 @@ class Events(NamedTuple):
 
     @classmethod
     def from_dense(cls, spikes: Tensor) -> Events:
-        """The events of ``spikes`` ``[P, T, I]`` or ``[K, P, T, I]``, on its device; a spike is what is not 0."""
+        """The events of ``spikes`` ``[P, T, I]`` or ``[K, P, T, I]``, on its device; anything but 0 is a spike."""
         fired = (spikes != 0).flatten(0, -3)
         ends = fired.flatten(0, 1).sum(1).cumsum(0).view(fired.shape[:2])
         starts = torch.cat([ends.new_zeros(1), ends.flatten()])[: -1 if ends.numel() else None]
@@ -47,8 +48,8 @@ class Rates(NamedTuple):
     Presentation ``p`` is ``ops.poisson(hz[p] * (dt / 1000), num_steps, seed=seeds[p])``.
 
     Attributes:
-        hz: float32 ``[P, I]``, each in [0, 1000 / dt]. ``[K, P, I]`` where K networks are presented others.
-        num_steps: steps T of a presentation.
+        hz: float32 ``[P, I]``, each in [0, 1000 / dt]. ``[K, P, I]`` where each of K networks gets its own.
+        num_steps: the number of steps T of a presentation.
         seeds: int64 ``[P]`` on the device of ``hz``, or ``[K, P]``.
     """
 
@@ -63,9 +64,9 @@ class Presentations(NamedTuple):
     Each tensor but ``inputs`` may have a dimension more, its first one: of K networks that are given others.
 
     Attributes:
-        spikes: ``[P, T, I]``; a spike is what is not 0.
-        inputs, offsets: as of :class:`Events`.
-        hz, seeds, num_steps: as of :class:`Rates`.
+        spikes: ``[P, T, I]``; anything but 0 is a spike.
+        inputs, offsets: as in :class:`Events`.
+        hz, seeds, num_steps: as in :class:`Rates`.
         per_hz: probability of a spike in a step at 1 Hz.
     """
 

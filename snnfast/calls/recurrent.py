@@ -55,22 +55,21 @@ def recurrent(
         r_j[t] = s_j[t-1]                                                     without delays
         r_j[t] = (1 - f_j) s_j[t-1-l_j] + f_j s_j[t-2-l_j]                    l_j = floor(delay_j), f_j = delay_j - l_j
 
-    and ``I[t]`` is the input of the neuron, whose state and spikes ``s[t]`` are those of its op (Bellec et al., Long
-    short-term memory and learning-to-learn in networks of spiking neurons, NeurIPS 2018). The sum begins with ``x`` and
-    goes by ``j``; a neuron whose ``r_j`` is 0 adds nothing. Gradients flow to ``x``, ``weight``, ``past``, ``delay``,
-    the states and every parameter that is a tensor.
+    where ``I[t]`` is the input of the neuron, whose state and spikes ``s[t]`` follow the equation of its op (Bellec et
+    al., Long short-term memory and learning-to-learn in networks of spiking neurons, NeurIPS 2018). The sum begins
+    with ``x`` and goes on in the order of ``j``; a neuron whose ``r_j`` is 0 adds nothing. Gradients flow to ``x``,
+    ``weight``, ``past``, ``delay``, the states and every parameter that is a tensor.
 
     Args:
         x: input current ``[T, ..., H]``; float32, float64, bfloat16 or float16, any strides.
-        weight: ``[H, H]``, from neuron ``j`` to neuron ``i`` at ``[i, j]``, as of ``torch.nn.Linear``; float64 for
+        weight: ``[H, H]``, from neuron ``j`` to neuron ``i`` at ``[i, j]``, as in ``torch.nn.Linear``; float64 for
             float64 ``x``, else float32.
-        past: spikes of the ``K`` steps before the first, ``[P, *x.shape[1:]]`` in the dtype of ``x``, such as those
-            of an earlier call; before them, and if None, there were none.
+        past: spikes of the ``P`` steps before the first, ``[P, *x.shape[1:]]`` in the dtype of ``x``, such as the last
+            of an earlier call. None: there were none.
         neuron: the name of the neuron's op in :mod:`snnfast.ops`: one that fires.
-        delay: steps that spikes take beyond the one that all take, ``[H]`` in the dtype of ``weight``, one for each
-            neuron that sends them (axonal); any real number, where one below 0 counts as 0 and has no gradient. None:
-            0.
-        arguments: of ``snnfast.ops.<neuron>`` but for ``x``, states included, by name.
+        delay: how many steps longer than one the spikes of each sending neuron take (axonal), ``[H]`` in the dtype of
+            ``weight``; any real number. One below 0 counts as 0 and has no gradient. None: 0.
+        arguments: those of ``snnfast.ops.<neuron>`` but ``x``, states included, by name.
 
     Returns:
         What the neuron's op returns: ``(spikes, *states)``, with ``return_v_seq`` ``(spikes, *states, v_seq)``.

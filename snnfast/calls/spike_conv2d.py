@@ -40,10 +40,10 @@ def spike_conv2d(
         y[n, o, i, j] = bias[o] + sum over c, r, s of x[n, c, i + r - padding_h, j + s - padding_w] weight[o, c, r, s]
 
     where ``x`` is 0 outside of the image; stride and dilation are 1. Gradients are those of this equation. By events,
-    ``y`` and the gradient of ``weight`` are sums over the ``x`` that are not 0, in a fixed order, and are the same for
-    any number of threads; so is the gradient of ``x``, a convolution of ``dL/dy``, where few of that are not 0, as
-    behind max pooling; the gradient of ``bias`` is PyTorch's. What is 0 then adds nothing, even where it meets a weight
-    that is infinite or NaN. On CUDA, for 16-bit dtypes, under ``torch.autocast``, ``torch.compile``, ``torch.vmap`` and
+    ``y`` and the gradient of ``weight`` are sums over the ``x`` that are not 0, in a fixed order, the same for any
+    number of threads. So is the gradient of ``x``, a convolution of ``dL/dy``, where few ``dL/dy`` are not 0, as
+    behind max pooling. The gradient of ``bias`` is PyTorch's. A 0 then adds nothing, even where it meets a weight that
+    is infinite or NaN. On CUDA, for 16-bit dtypes, under ``torch.autocast``, ``torch.compile``, ``torch.vmap`` and
     others that record or transform, it is PyTorch's convolution.
 
     Args:

@@ -40,15 +40,16 @@ def spike_count(
         v[t] = h[t] - s[t] v_threshold                soft reset (v_reset None)
         count = count + sum over t of s[t]
 
-    The readout of converted networks (Diehl et al. 2015), and of any layer of which only rates are read: a long run is
-    a few calls over chunks of steps, with ``v`` and ``count`` of one call given to the next. Counts have no gradient.
+    This is the readout of converted networks (Diehl et al. 2015), and of any layer of which only rates are read. Split
+    a long run into calls over chunks of steps, and give ``v`` and ``count`` of one call to the next. Counts have no
+    gradient.
 
     Args:
         x: input current ``[T, ...]``; float32, float64, bfloat16 or float16, any strides; a current that is the same at
             every step may be expanded over time, and is read once.
         v: membrane before the first step, ``x.shape[1:]``, float64 for float64 ``x``, else float32; ``v_reset``, or 0
             with soft reset, if None.
-        count: spikes before the first step, like ``v``; 0 if None. Exact up to 2**24 in float32.
+        count: number of spikes before the first step, like ``v``; 0 if None. Exact up to 2**24 in float32.
         v_threshold: threshold; a number, or a tensor that broadcasts to ``x.shape[1:]`` (one per channel:
             ``[C, 1, 1]``), in the dtype of ``v``.
         v_reset: membrane after a spike; None subtracts ``v_threshold`` instead.

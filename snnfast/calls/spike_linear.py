@@ -38,9 +38,10 @@ def spike_linear(
     By events, ``y`` and the gradient of ``weight`` are sums over the ``x`` that are not 0, in their order, in float64
     for float64 and else in float32, and are the same for any number of rows and threads. An ``x`` of 0 then adds
     nothing, even where its weight is infinite or NaN. The gradient of ``x`` is always a product of matrices. Second
-    derivatives raise an error. Where all ``x`` are 0 or 1 the backward pass keeps a bit of each, and else ``x``.
+    derivatives raise an error. For the backward pass one bit of each ``x`` is kept where all are 0 or 1, else ``x``
+    itself.
 
-    On CUDA it is PyTorch's dense product. Under ``torch.autocast`` all is cast as for ``linear``.
+    On CUDA it is PyTorch's dense product. Under ``torch.autocast`` all arguments are cast as for ``linear``.
 
     Args:
         x: ``[..., in]``, any strides; any values, in the dtype of ``weight``, or bool.

@@ -56,7 +56,7 @@ def spikeprop(
         eps(s)     = (s / tau) exp(1 - s / tau) for s > 0, else 0
         t_out[b, o] = the first t <= t_max with u[b, o](t) = v_threshold, inf if there is none
 
-    The time is exact: events are sorted, between two of them ``u`` has a closed form, and its crossing is solved for.
+    The time is exact: events are sorted; between two of them ``u`` has a closed form, whose crossing is solved for.
     With ``dt`` it is the first ``t = k dt`` (k = 0, 1, ...) with ``u >= v_threshold`` instead.
 
     Gradients flow to ``t_in``, ``w``, ``delays`` and ``tau``, by implicit differentiation of ``u(t_out) = v_threshold``
@@ -65,9 +65,9 @@ def spikeprop(
         dt_out = -du / max(u'(t_out), slope_min v_threshold / tau)
 
     where ``du`` is the change of the potential at the fixed time ``t_out``. The bound guards against contacts that
-    graze the threshold, where the true gradient is infinite. A silent neuron gives and takes no gradient through
-    ``t_out``, but through ``u_max``. With ``dt`` the same formula stands for the derivative of times that do not move
-    smoothly. Second derivatives raise an error.
+    graze the threshold, where the true gradient is infinite. A silent neuron has no gradient through ``t_out``, only
+    through ``u_max``. With ``dt`` times do not move smoothly; the same formula stands in for their derivative. Second
+    derivatives raise an error.
 
     Args:
         t_in: spike times ``[B, I]``, at least 0, inf for no spike; float32 or float64, any strides.
@@ -80,18 +80,17 @@ def spikeprop(
         slope_min: least slope in the gradient, in units of ``v_threshold / tau``.
         return_u_max: also return the largest potential of silent neurons.
         return_slope: also return the slopes at the spikes, to see how many ``slope_min`` replaces.
-        validate: look at the values of ``t_in``, ``delays`` and a ``tau`` tensor, and warn if all outputs are silent
-            where that leaves training without a gradient: one is recorded, and not for ``u_max``.
-            On CUDA this waits for the device. Under ``torch.compile``, ``torch.vmap`` and in a CUDA graph values cannot
-            be looked at.
+        validate: check the values of ``t_in``, ``delays`` and a ``tau`` tensor. Warn if all outputs are silent where
+            that leaves training without a gradient: where a gradient is recorded, and not for ``u_max``. On CUDA this
+            waits for the device. Under ``torch.compile``, ``torch.vmap`` and in a CUDA graph values cannot be checked.
 
     Returns:
         ``t_out`` ``[B, O]``; or a tuple of it and, as asked for, in this order
 
         - ``u_max`` ``[B, O]``: the largest potential until the first spike or ``t_max``, with ``dt`` that at the times
-          of the grid. It is at least 0, differentiable, and for a neuron that fires ``v_threshold``, a constant. Where
-          it sits at an event that pulls the potential down, it moves with that event; of several such events at one
-          time, with the one from which on the potential falls.
+          of the grid. It is at least 0, and differentiable; for a neuron that fires it is ``v_threshold``, a constant.
+          If the maximum sits at an event that pulls the potential down, it moves with that event; of several such
+          events at one time, with the one after which the potential falls.
         - ``slope`` ``[B, O]``: ``u'(t_out)``, inf for silent neurons; has no gradient. The share of replaced slopes is
           ``(slope < slope_min * v_threshold / tau).sum() / t_out.isfinite().sum()``.
 

@@ -22,7 +22,7 @@ class StdpState(NamedTuple):
 
     Attributes:
         trace_pre, trace_pre2: first and second traces of the presynaptic neurons ``[B, N_pre]``.
-        trace_post, trace_post2: those of the postsynaptic neurons ``[B, N_post]``.
+        trace_post, trace_post2: the same of the postsynaptic neurons ``[B, N_post]``.
         eligibility: eligibility traces ``[B, N_post, N_pre]`` of a reward-modulated rule, else None.
     """
 
@@ -65,34 +65,34 @@ def stdp_(
     """Changes the weights of a layer by the spikes of the neurons that it connects.
 
     Traces are those of :mod:`snnfast.plasticity`, one for each neuron and sample (Morrison, Diesmann and Gerstner
-    2008). With the potentiation and depression of ``rule``, a step changes the weight from neuron i to neuron j by ::
+    2008). With the potentiation and depression of ``rule``, a step changes the weight from neuron i to neuron j by::
 
         grown = sum_b s_post[t, b, j] potentiation(w, x_pre[t, b, i], ...)
         lost  = sum_b s_pre[t, b, i] depression(w, x_post[t, b, j], ...)
         w <- clamp(w + scale (grown - lost), w_min, w_max)        scale: 1 or, with reduction="mean", 1 / B
 
-    With ``update="step"`` this happens at each step and ``w`` is the weight before the step; all samples of the batch
-    see the same one. With ``update="sequence"`` ``w`` is the weight before the call, ``grown`` and ``lost`` are summed
-    over all steps, too, and added and clamped once. For a reward-modulated rule ::
+    With ``update="step"`` this happens at each step, and ``w`` is the weight before the step; all samples of the batch
+    see the same one. With ``update="sequence"`` ``w`` is the weight before the call; ``grown`` and ``lost`` are summed
+    over all steps, too, and the sum is added and clamped once. For a reward-modulated rule::
 
         e[b] <- e[b] exp(-dt / tau_eligibility) + s_post potentiation(w, ...) - s_pre depression(w, ...)
         grown = sum_b reward[t, b] e[b]        lost = 0
 
-    ``w`` is **changed in place**; nothing is changed when an error is raised. There is no gradient. A sequence cut in
-    two, with the state of the first half given to the second, gives what it gives in one (with ``update="step"`` and
+    ``w`` is **changed in place**; nothing is changed when an error is raised. There is no gradient. A sequence in two
+    parts, with the state of the first given to the second, gives what the whole gives (with ``update="step"`` and
     without ``norm``, which acts at the end of each call).
 
-    Work follows the spikes, but for reward-modulated rules, whose eligibility decays everywhere in each step. The CPU
-    kernels equal the reference bit for bit in float64, and in float32 but for rules with a power or exponential of the
-    weight, which agree to rounding. Sources of the rules: :mod:`snnfast.plasticity`.
+    Work follows the spikes, except for reward-modulated rules, whose eligibility decays everywhere in each step. The
+    CPU kernels equal the reference bit for bit, except in float32 for rules with a power or exponential of the weight,
+    which agree to rounding. Sources of the rules: :mod:`snnfast.plasticity`.
 
     Args:
         w: weights ``[N_post, N_pre]``, float32 or float64, within the bounds of ``rule``.
-        pre: presynaptic spikes ``[T, B, N_pre]``, bool, uint8 or floating point; a spike is what is not 0.
+        pre: presynaptic spikes ``[T, B, N_pre]``, bool, uint8 or floating point; anything but 0 is a spike.
         post: postsynaptic spikes ``[T, B, N_post]``, likewise.
         rule: from :mod:`snnfast.plasticity`.
         dt: length of a step, ms.
-        state: to go on from, as returned; it is not changed. None: no neuron has spiked before.
+        state: the state to go on from, as returned; it is not changed. None: no neuron has spiked before.
         reward: for a reward-modulated rule: a number, ``[T]`` or ``[T, B]``.
         reduction: ``"sum"`` or ``"mean"`` of the changes over the batch.
         update: ``"step"`` or ``"sequence"``.

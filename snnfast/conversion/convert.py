@@ -136,7 +136,7 @@ def quantise(
     Batch norms are folded and dropouts left out.
 
     Args:
-        model: a network of ReLUs, as of :func:`convert`.
+        model: a network of ReLUs, as in :func:`convert`.
         calibration_loader: batches of images, or of images and labels.
         levels: how many steps each ReLU is quantised to.
         progress: show a progress bar; None: if standard error is a terminal.

@@ -106,14 +106,14 @@ def nmnist(
         train: the part.
         dt: milliseconds a step; a recording is about 300 ms long.
         num_steps: steps; later events are left out.
-        dtype: as of :func:`heidelberg`.
-        cache: as of :func:`heidelberg`.
+        dtype: as in :func:`heidelberg`.
+        cache: as in :func:`heidelberg`.
 
     Returns:
         Frames ``[N, num_steps, 2, 34, 34]``; polarity 1 is "brighter".
 
     Raises:
-        TypeError, ValueError, FileNotFoundError: as of :func:`heidelberg`.
+        TypeError, ValueError, FileNotFoundError: as in :func:`heidelberg`.
 
     Source: Orchard et al., Converting static image datasets to spiking neuromorphic datasets using saccades (2015).
     """
@@ -149,14 +149,14 @@ def dvs128_gesture(
         dt: milliseconds a step; a gesture is about 6 s long.
         num_steps: steps; later events are left out.
         pool: side of the squares of pixels that are counted together; divides 128.
-        dtype: as of :func:`heidelberg`.
-        cache: as of :func:`heidelberg`.
+        dtype: as in :func:`heidelberg`.
+        cache: as in :func:`heidelberg`.
 
     Returns:
         Frames ``[N, num_steps, 2, 128 / pool, 128 / pool]``, labels 0 to 10.
 
     Raises:
-        TypeError, ValueError, FileNotFoundError: as of :func:`heidelberg`.
+        TypeError, ValueError, FileNotFoundError: as in :func:`heidelberg`.
 
     Source: Amir et al., A low power, fully event-based gesture recognition system, CVPR 2017.
     """

@@ -77,7 +77,7 @@ class BernoulliEncoder(nn.Module):
         Steps are of a second (``dt=1000``), so that rates in Hz are probabilities.
 
         Raises:
-            TypeError, ValueError: as of a call.
+            TypeError, ValueError: as in a call.
         """
         hz = self._probability(x).clamp(max=1).flatten(1)
         seeds = self.seeds(len(hz)) if seeds is None else seeds

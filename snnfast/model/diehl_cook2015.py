@@ -128,7 +128,7 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
         Args:
             dataset: whose images it is for; they are to be presented at ``settings.intensity`` Hz for a white pixel.
             neurons: excitatory neurons.
-            preset: as of the class.
+            preset: as in the class.
             **changes: ``presentations``, the images that training will present, and settings by name; see
                 :func:`snnfast.model.diehl_cook2015_settings.for_dataset`.
         """

@@ -37,7 +37,7 @@ class SequenceNetwork(nn.Module):
         readout: of the membrane over time, ``"last"``, ``"max"`` or ``"mean"``.
         tau: membrane time constant of ``"lif"`` and ``"alif"`` in steps.
         tau_out: of the readout.
-        surrogate: surrogate gradient of the spikes, as of :class:`snnfast.nn.spiking.Spiking`.
+        surrogate: surrogate gradient of the spikes, as in :class:`snnfast.nn.spiking.Spiking`.
         gain: the weights of the inputs are drawn so many times as large as those of :class:`torch.nn.Linear`.
 
     Raises:

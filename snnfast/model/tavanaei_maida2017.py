@@ -151,7 +151,7 @@ class TavanaeiAndMaida2017(nn.Module):
 
         Args:
             dataset: what it is for.
-            hidden: as of the class; None for those of the results.
+            hidden: as in the class; None for those of the results.
             **changes: other arguments of the class.
         """
         return cls(**{**preset(dataset, hidden), **changes})
@@ -239,7 +239,7 @@ class TavanaeiAndMaida2017(nn.Module):
         Args:
             spikes: input spikes ``[T, P, ...]``, or :class:`snnfast.ops.Rates`.
             labels: int64 ``[P]``.
-            desired: bool ``[T, P]``; of :func:`snnfast.encoder.desired_times`.
+            desired: bool ``[T, P]``; from :func:`snnfast.encoder.desired_times`.
             dt: length of a step in ms, for rates.
             lr: learning rate.
             epsilon: steps that a window reaches back.

@@ -98,7 +98,7 @@ class Wu2018(nn.Module):
 
         Args:
             dataset: what it is for.
-            hidden: as of the class.
+            hidden: as in the class.
             **changes: other arguments of the class.
         """
         return cls(**{**preset(dataset, hidden), **changes})

@@ -54,7 +54,7 @@ def arriving(spikes: Tensor, delays: Tensor | None, *, beyond: bool) -> Tensor:
 
     Args:
         spikes: all that were sent.
-        delays: ``[H]``, beyond the step that all take, as of :func:`snnfast.ops.recurrent`.
+        delays: ``[H]``, beyond the step that all take, as in :func:`snnfast.ops.recurrent`.
         beyond: also what arrives after the last step, in a call to come that remembers.
     """
     if delays is None:

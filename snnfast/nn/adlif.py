@@ -48,8 +48,8 @@ class AdLIF(Spiking):
         w[t] = decay_w w[t-1] + a h[t] + b s[t]                       form="bittar2022"
 
     with ``decay = exp(-1/tau)`` and ``decay_w = exp(-1/tau_w)``, by :func:`snnfast.ops.adlif`, which names the papers.
-    ``tau`` (the papers' tau_u), ``tau_w``, ``a`` and ``b`` are learned within ranges, from values drawn uniformly in
-    them:
+    ``tau`` (the papers' tau_u), ``tau_w``, ``a`` and ``b`` are learned within ranges; they start at values drawn
+    uniformly from these:
 
     ============= ============ ============ ============= ============ ==================================
     form          tau (steps)  tau_w        a             b            reset, if not given
@@ -62,17 +62,17 @@ class AdLIF(Spiking):
         channels: how many of each to learn, one for each of the ``C`` channels of ``x`` ``[T, B, C, ...]``; None learns
             one for the layer.
         form: ``"baronig2025"`` or ``"bittar2022"``.
-        tau, tau_w, a, b: ``(low, high)``, the range to learn in; the form's if None. Where both are the same the value
-            is fixed.
-        bounds: ``"clamp"`` cuts the learned number to its range, as the papers do (outside of it it has no gradient);
-            ``"sigmoid"`` learns ``r`` in ``low + (high - low) sigmoid(r)``.
+        tau, tau_w, a, b: ``(low, high)``, the range to learn in; the form's if None. Equal bounds fix the value.
+        bounds: ``"clamp"`` cuts the learned number to its range, as the papers do (outside of the range it has no
+            gradient); ``"sigmoid"`` learns ``r`` in ``low + (high - low) sigmoid(r)``.
         q: factor on ``a`` and ``b`` in ``"baronig2025"``.
         v_reset, detach_reset: as for the other layers; the form's if ``"form"``.
         firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``strict``, ``refractory``,
             ``max_spikes``, ``surrogate``, ``stateful``, ``return_v_seq``.
 
     Attributes:
-        raw_tau, raw_tau_w, raw_a, raw_b: the parameters, ``[1]`` or ``[C]``; :meth:`value` makes values of them.
+        raw_tau, raw_tau_w, raw_a, raw_b: the parameters, ``[1]`` or ``[C]``; :meth:`value` gives the values that they
+            stand for.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.

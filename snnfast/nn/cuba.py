@@ -34,8 +34,8 @@ class CubaLIF(Spiking):
             to ``x.shape[1:]``, kept as buffers.
         learnable: learn both decays as ``1 - sigmoid(w)`` and ``1 - sigmoid(w_syn)``, starting from
             ``tau`` and ``tau_syn``, which must be numbers above 1.
-        channels: with ``learnable``, one of each for every channel of ``x`` ``[T, B, C, ...]``;
-            None learns a single one for the layer.
+        channels: with ``learnable``, learn one of each decay for every channel of ``x`` ``[T, B, C, ...]``; None
+            learns one for the layer.
         decay_input: scale the current by ``1 - decay``.
         v_rest: where the membrane decays to; ``v_reset``, or 0 with soft reset, if None.
         firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``v_reset``, ``strict``,

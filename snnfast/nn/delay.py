@@ -23,16 +23,17 @@ class Delay(Stateful):
     do no better (Queant et al. 2025).
 
     Args:
-        channels: of ``x`` ``[T, B, channels, ...]``.
+        channels: the channels of ``x`` ``[T, B, channels, ...]``.
         max_delay: the longest delay, in steps; whole or not.
-        sigma: how many steps wider than linear interpolation the kernel is to each side; see :func:`snnfast.ops.delay`.
-            Set the attribute during training to narrow it (DCLS, DelRec): ``layer.sigma *= 0.95``, and to 0 at its end.
-        stateful: keep the inputs that are still under way between calls; see :class:`snnfast.nn.state.Stateful`.
+        sigma: by how many steps the kernel is wider than linear interpolation, on each side; see
+            :func:`snnfast.ops.delay`. Narrow it during training (DCLS, DelRec) by ``layer.sigma *= 0.95``, and set it
+            to 0 at the end.
+        stateful: between calls keep the inputs that have not come out yet; see :class:`snnfast.nn.state.Stateful`.
 
     Attributes:
         d: the parameter ``[channels]``, drawn evenly from 0 to ``max_delay``. Used clamped to this range; its gradient
             passes the clamp, so that a delay that has left the range can come back.
-        past: the inputs that are still under way, ``[P, B, channels, ...]``, the latest last; None at rest.
+        past: the inputs that have not come out yet, ``[P, B, channels, ...]``, the latest last; None at rest.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
@@ -59,7 +60,7 @@ class Delay(Stateful):
         return self.d.detach().clamp(0.0, self.max_delay) + (self.d - self.d.detach())
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` ``[T, B, channels, ...]`` -> the same, each channel later by its delay."""
+        """``x`` ``[T, B, channels, ...]`` -> the same shape, each channel later by its delay."""
         check.sequence("Delay", x)
         if x.dim() < 3 or x.shape[2] != len(self.d):
             raise ValueError(

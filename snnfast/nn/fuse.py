@@ -36,23 +36,23 @@ def fuse(net: nn.Module) -> nn.Module:
         g (y - m) / sqrt(q + eps) + c = W' x + b'
         W' = g / sqrt(q + eps) W          b' = g / sqrt(q + eps) (b - m) + c
 
-    computed in float64. The network computes the same but for rounding, without the normalisations; neurons, and
-    whatever else it has, stay. Products and normalisations are found in the order in which ``net`` calls them, inside
-    of :class:`snnfast.nn.Time` and across it. Where the order depends on values, so that :mod:`torch.fx` cannot follow
-    ``forward``, only what stands side by side in ``nn.Sequential`` and ``Time`` is folded.
+    The new weights are computed in float64. Without the normalisations the copy computes the same but for rounding;
+    neurons and everything else stay. Products and normalisations are found in the order in which ``net`` calls them,
+    inside of :class:`snnfast.nn.Time` and across it. Where that order depends on values, :mod:`torch.fx` cannot follow
+    ``forward``; then only neighbours in ``nn.Sequential`` and ``Time`` are folded.
 
-    A normalisation stays, with a warning that names it and says why, where there is nothing to fold it into: it does
-    not directly follow a product of the same number of channels, one of both is used twice or has hooks, other layers
-    see the product, too, or it has no running statistics.
+    A normalisation that cannot be folded stays, with a warning that names it and says why: it does not directly follow
+    a product of the same number of channels, one of the two is used twice or has hooks, other layers read the product,
+    too, or it has no running statistics.
 
     Args:
-        net: the network; it stays as it is.
+        net: the network; it is not changed.
 
     Returns:
-        The copy, in evaluation mode, with ``nn.Identity`` in the places of the normalisations. It is not to be trained.
+        The copy, in evaluation mode, with ``nn.Identity`` in the places of the normalisations. Do not train it.
 
     Raises:
-        TypeError: if ``net`` is no module.
+        TypeError: if ``net`` is not a module.
         ValueError: if it has no batch normalisation.
     """
     if not isinstance(net, nn.Module):

@@ -27,7 +27,7 @@ class Izhikevich(Spiking):
         decay: ``1 - 1/tau``, in [0, 1], instead of ``tau``. These and the other parameters may be tensors that
             broadcast to ``x.shape[1:]``: kept as buffers, or learned if they are an ``nn.Parameter``.
         a0: curvature, above 0.
-        v_c: the critical voltage, from which on the membrane runs away.
+        v_c: the critical voltage; above it the membrane runs away.
         tau_w: time constant of the recovery in steps, at least 1; 10.0 if neither it nor ``decay_w`` is given.
         decay_w: ``1 - 1/tau_w`` instead of ``tau_w``.
         a: how much the membrane drives ``w``.

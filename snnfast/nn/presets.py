@@ -28,8 +28,8 @@ def like(neuron: str, **arguments: Any) -> Spiking:
     """A layer that spikes like a neuron of another library, given its arguments.
 
     The layer takes ``[T, B, ...]`` and follows snnfast's rules of state; ``surrogate``,
-    ``stateful`` and ``return_v_seq`` are those of :class:`snnfast.nn.LIF`. What is not listed here
-    is not supported and raises.
+    ``stateful`` and ``return_v_seq`` are those of :class:`snnfast.nn.LIF`. Anything that is not listed here raises an
+    error.
 
     - ``"spikingjelly.LIFNode"`` (tau=2.0, decay_input=True, v_threshold=1.0, v_reset=0.0, detach_reset=False,
       surrogate="sigmoid") is :class:`snnfast.nn.LIF`.
@@ -43,9 +43,9 @@ def like(neuron: str, **arguments: Any) -> Spiking:
     - ``"spikingjelly.IzhikevichNode"`` (tau=2.0, v_c=0.8, a0=1.0, v_threshold=1.0, v_reset=0.0, v_rest=-0.1, tau_w=2.0,
       a=0.0, b=0.0, detach_reset=False, surrogate="sigmoid") is :class:`snnfast.nn.Izhikevich`.
     - ``"snntorch.Leaky"`` (beta, threshold=1.0, reset_mechanism="subtract", reset_delay=True, surrogate="atan") spikes
-      only above threshold and does not scale the input. A delayed reset has no gradient. With ``"subtract"`` it takes
-      the threshold off after the decay of the next step; the layer takes ``threshold / beta`` off before. Its state
-      ``v`` is then snnTorch's membrane after the reset plus ``v_rest = threshold / beta - threshold``; what
+      only above threshold and does not scale the input. A delayed reset has no gradient. With ``"subtract"`` snnTorch
+      subtracts the threshold after the decay of the next step; the layer subtracts ``threshold / beta`` before it. Its
+      state ``v`` is then snnTorch's membrane after the reset plus ``v_rest = threshold / beta - threshold``; what
       ``return_v_seq`` returns is snnTorch's membrane, before a delayed reset.
     - ``"norse.LIFBoxCell"`` (tau_mem_inv=100.0 in 1/s, v_leak=0.0, v_th=1.0, v_reset=0.0, dt=0.001 in s,
       surrogate=fast_sigmoid(1)) spikes only above threshold, with ``decay = 1 - dt tau_mem_inv``.

@@ -1,4 +1,4 @@
-"""Readouts: from a sequence to one value a neuron, of batches of one length or of several."""
+"""Readouts: from a sequence to one value a neuron, for batches of one length or of several."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def within(lengths: Tensor, num_steps: int) -> Tensor:
 
     Args:
         lengths: steps of each sample, integers ``[B]`` from 1 to ``num_steps``.
-        num_steps: of the batch, in which shorter samples are filled up at their end.
+        num_steps: the steps of the batch, in which shorter samples are padded at their end.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape or range.
@@ -27,10 +27,10 @@ def within(lengths: Tensor, num_steps: int) -> Tensor:
 
 
 class Rate(nn.Module):
-    """The mean over time of ``[T, ...]``: of spikes their rate a step, of a membrane its mean; NaN without steps.
+    """The mean over time of ``[T, ...]``: for spikes their rate a step, for a membrane its mean; NaN without steps.
 
-    Summed in float32 at least. Its gradient is the same at every step: a view with stride 0 over time, which the
-    kernels read in place (not with ``lengths``, where steps beyond the end have none).
+    The sum is in float32 at least. The gradient is the same at every step: a view with stride 0 over time, which the
+    kernels read in place. With ``lengths`` it is no such view, for steps beyond the end have no gradient.
     """
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -38,8 +38,8 @@ class Rate(nn.Module):
 
         Args:
             x: sequence.
-            lengths: steps of each sample of ``x`` ``[T, B, ...]``, integers ``[B]`` from 1 to ``T``; all if None. What
-                is beyond counts for nothing, and has no gradient.
+            lengths: steps of each sample of ``x`` ``[T, B, ...]``, integers ``[B]`` from 1 to ``T``; all if None.
+                Steps beyond the end do not count, and have no gradient.
         """
         check.sequence("Rate", x)
         if lengths is None:
@@ -51,22 +51,22 @@ class Rate(nn.Module):
 
 
 class Count(nn.Module):
-    """Spikes in all: the sum over time of ``[T, ...]``; gradient like :class:`Rate`'s."""
+    """The number of spikes: the sum over time of ``[T, ...]``; its gradient is like that of :class:`Rate`."""
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """``x`` ``[T, ...]`` -> ``[...]``, float64 for float64 ``x``, else float32: bfloat16 counts to 256.
 
-        ``lengths`` as of :meth:`Rate.forward`.
+        ``lengths`` as in :meth:`Rate.forward`.
         """
         check.sequence("Count", x)
         return _sum(x if lengths is None else torch.where(_kept("Count", x, lengths), x, 0))
 
 
 class Last(nn.Module):
-    """The value after the last step of ``[T, ...]``, of a membrane for example; with ``lengths`` of each sample's."""
+    """The value at the last step of ``[T, ...]``, such as a membrane; with ``lengths`` at each sample's last."""
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """``x`` ``[T, ...]``, at least one step, -> ``[...]``; ``lengths`` as of :meth:`Rate.forward`."""
+        """``x`` ``[T, ...]``, at least one step, -> ``[...]``; ``lengths`` as in :meth:`Rate.forward`."""
         _some_steps("Last", x)
         if lengths is None:
             return x[-1]
@@ -75,10 +75,10 @@ class Last(nn.Module):
 
 
 class Max(nn.Module):
-    """The largest value over time of ``[T, ...]``, of a membrane for example; steps that tie share the gradient."""
+    """The largest value over time of ``[T, ...]``, for example of a membrane; steps that tie share the gradient."""
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """``x`` ``[T, ...]``, at least one step, -> ``[...]``; ``lengths`` as of :meth:`Rate.forward`."""
+        """``x`` ``[T, ...]``, at least one step, -> ``[...]``; ``lengths`` as in :meth:`Rate.forward`."""
         _some_steps("Max", x)
         return (
             x if lengths is None else torch.where(_kept("Max", x, lengths), x, -torch.inf)
@@ -86,20 +86,20 @@ class Max(nn.Module):
 
 
 class FirstSpike(nn.Module):
-    """Steps before the first spike of ``[T, ...]``, differentiable; of a silent neuron all steps.
+    """How many steps of ``[T, ...]`` come before the first spike, differentiable; for a silent neuron all steps.
 
     ::
 
         t = sum over t of prod over k <= t of (1 - s[k])
 
-    The gradient at a step is what ``t`` changes by where a spike there is added, or taken away: every step up to the
-    first spike has one, and so has a silent neuron.
+    The gradient at a step is the change of ``t`` when a spike is added or removed there. Every step up to the first
+    spike has one, and so has every step of a silent neuron.
     """
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Spikes ``x`` ``[T, ...]``, 0 or 1, -> ``[...]``, float64 for float64 ``x``, else float32.
 
-        ``lengths`` as of :meth:`Rate.forward`.
+        ``lengths`` as in :meth:`Rate.forward`.
         """
         check.sequence("FirstSpike", x)
         silent = (1 - x.to(check.state_dtype(x.dtype))).cumprod(0)

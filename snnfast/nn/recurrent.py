@@ -20,27 +20,27 @@ __all__ = ["RLIF", "Recurrent"]
 class Recurrent(Stateful):
     """Neurons whose spikes come back to all neurons of the layer: their input is ``x[t] + weight s[t-1]``.
 
-    By :func:`snnfast.ops.recurrent`, all steps in one call. The state, ``stateful`` and ``return_v_seq`` are those of
-    ``neuron``; the last spikes are kept with it.
+    All steps run in one call of :func:`snnfast.ops.recurrent`. The state, ``stateful`` and ``return_v_seq`` are those
+    of ``neuron``; the last spikes are kept with the state.
 
     Args:
-        neuron: the neurons, a layer of this package that fires, such as :class:`snnfast.nn.LIF`; this layer takes its
-            place and is not to be called besides.
+        neuron: the neurons, a layer of this package that fires, such as :class:`snnfast.nn.LIF`; call this layer in
+            its place, and not ``neuron`` itself.
         features: neurons of a sample, the last dimension of ``x`` ``[T, ..., features]``.
         weight: ``[features, features]``, from neuron ``j`` to neuron ``i`` at ``[i, j]``, to start from; orthogonal
             (Saxe et al. 2014) if None.
         self_connections: whether a neuron's spikes come back to itself; without them the diagonal of ``weight`` is held
             at 0.
-        delay: steps that spikes take beyond the one that all take, ``[features]``, one for each neuron that sends them
-            (axonal); kept as a buffer.
-        max_delay: instead of ``delay``: learn one for each neuron, from 0 to ``max_delay`` steps (Queant et al. 2025,
-            DelRec, without its widening).
+        delay: how many steps longer than one the spikes of each sending neuron take (axonal), ``[features]``; kept as
+            a buffer.
+        max_delay: instead of ``delay``: learn a delay for each neuron, from 0 to ``max_delay`` steps (Queant et al.
+            2025, DelRec, without its widening).
 
     Attributes:
         weight: the parameter ``[features, features]``.
         d: with ``max_delay`` the parameter ``[features]``, drawn evenly from 0 to ``max_delay``. Used clamped to this
-            range; its gradient passes the clamp, as of :class:`snnfast.nn.Delay`.
-        past: the spikes that are still under way, ``[P, ..., features]``, the latest last; None at rest.
+            range; its gradient passes the clamp, as in :class:`snnfast.nn.Delay`.
+        past: the spikes that have not arrived yet, ``[P, ..., features]``, the latest last; None at rest.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
@@ -157,7 +157,7 @@ class Recurrent(Stateful):
         return (value.shape[0], *x.shape[1:])
 
     def reset(self) -> None:
-        """Forgets the state, that of the neurons, too: the next call starts at rest, with any batch size."""
+        """Forgets the state, also that of the neurons: the next call starts at rest, with any batch size."""
         super().reset()
         if "neuron" in self._modules:
             self.neuron.reset()

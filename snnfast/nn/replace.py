@@ -25,12 +25,12 @@ def replace(
 ) -> nn.Module:
     """A copy of a network of SpikingJelly, snnTorch, Norse or Sinabs whose neurons run on the kernels here.
 
-    The copy is called as ``net`` is: neurons take a step or a sequence, get and return states, as the library's do.
+    Call the copy as you call ``net``: its neurons take a step or a sequence, and get and return states, as the
+    library's do. It computes the same but for rounding, and the membranes that it returns are the library's.
     Parameters, buffers and the keys of the state dict are those of ``net``, so its files load, too; everything that is
-    no neuron stays. Membranes that come back are the library's. States go over, without their graph, and between calls
-    the copy keeps what the library's neurons keep; :func:`snnfast.nn.reset` and :func:`snnfast.nn.detach` work on all.
-    Neurons are known by the names of their classes: no library is imported. What is computed is the same but for
-    rounding.
+    no neuron stays. The copy takes over the states of ``net``, without their graph, and keeps between calls what the
+    library's neurons keep; :func:`snnfast.nn.reset` and :func:`snnfast.nn.detach` work on all. Neurons are known by
+    the names of their classes: no library is imported.
 
     ============ ===================================================================================================
     SpikingJelly ``IFNode``, ``LIFNode``, ``ParametricLIFNode``, ``QIFNode``, ``EIFNode``, ``IzhikevichNode``, in step
@@ -41,22 +41,22 @@ def replace(
     Sinabs       ``LIF``, ``IAF``, ``ExpLeak``, ``ALIF``, ``LIFRecurrent``, ``IAFRecurrent``, squeezed or not
     ============ ===================================================================================================
 
-    A surrogate gradient that :mod:`snnfast.surrogate` has, too, runs in the kernels; any other function is kept as it
-    is and runs on the reference backend while gradients are recorded.
+    Surrogate gradients that :mod:`snnfast.surrogate` has run in the kernels. Any other function is kept as it is; with
+    it, the neurons run on the reference backend while gradients are recorded.
 
     Args:
-        net: the network; it stays as it is.
-        sequences: for a network of ``nn.Sequential`` that takes a step a call: the copy takes all steps
-            ``[T, B, ...]`` in one, which is what is fast, with the same keys. Neurons of snnTorch need
-            ``init_hidden=True``. ``verify`` is then a sequence, of which ``net`` is given one step after the other.
+        net: the network; it is not changed.
+        sequences: for an ``nn.Sequential`` that takes one step a call: the copy takes all steps ``[T, B, ...]`` in one
+            call, which is much faster, with the same keys. Neurons of snnTorch need ``init_hidden=True``. ``verify``
+            is then a sequence; ``net`` is given its steps one after the other.
         verify: an input of ``net``, or several that are given one after the other (``list(x)`` for a network that takes
-            one step a call): runs both networks, from rest, and compares every neuron's spikes, which must be equal,
-            and membranes, equal to 1e-4 of the largest.
+            one step a call): runs both networks from rest, and compares every neuron's spikes, which must be equal,
+            and membranes, which must agree to 1e-4 of the largest.
 
     Raises:
-        TypeError: if ``net`` is no module, or ``verify`` no tensor or sequence of tensors.
-        ValueError: for a neuron or a setting that cannot be mapped exactly, by name and reason; without any neuron; and
-            with ``verify`` where the networks differ, with the first layer and step.
+        TypeError: if ``net`` is not a module, or ``verify`` is neither a tensor nor a sequence of tensors.
+        ValueError: for a neuron or a setting that cannot be mapped exactly, with its name and the reason; for a
+            network without neurons; and with ``verify`` where the networks differ, with the first layer and step.
     """
     if not isinstance(net, nn.Module):
         raise TypeError(f"replace: net must be a module, got {type(net).__name__}")

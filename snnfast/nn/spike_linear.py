@@ -14,9 +14,9 @@ __all__ = ["SpikeLinear"]
 class SpikeLinear(nn.Linear):
     """:class:`torch.nn.Linear` for inputs most of which are 0, as spikes are; :func:`snnfast.ops.spike_linear`.
 
-    Parameters, their initial values and the state dict are those of ``nn.Linear``, and so is the result, but for
-    rounding. A network changes to it by its name alone. On the CPU only the inputs that are not 0 are summed where that
-    is faster; on CUDA it is ``nn.Linear``.
+    Parameters, their initial values, the state dict and, but for rounding, the result are those of ``nn.Linear``: to
+    use it, change the name. Where that is faster, the CPU sums only the inputs that are not 0; on CUDA it is
+    ``nn.Linear``.
 
     Args:
         in_features, out_features, bias, device, dtype: as those of ``nn.Linear``.

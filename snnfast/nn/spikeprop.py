@@ -27,7 +27,7 @@ class SpikeProp(nn.Module):
         u[j](t) = sum_i sum_k w[j, i, k] eps(t - t_in[i] - d[k])        eps(s) = (s / tau) e^(1 - s / tau) for s > 0
         t_out[j] = first t with u[j](t) = v_threshold, inf if there is none up to t_max
 
-    by :func:`snnfast.ops.spikeprop`, which says how the gradients are made and bounded. Times in milliseconds.
+    by :func:`snnfast.ops.spikeprop`, which says how the gradients are made and bounded. Times are in milliseconds.
 
     Args:
         in_features: inputs I.
@@ -36,18 +36,18 @@ class SpikeProp(nn.Module):
             ``[K]`` for all inputs or ``[I, K]``, a tensor or numbers, none negative.
         tau: time constant of the potential, positive; a number or a tensor of one, learned if an ``nn.Parameter``.
         v_threshold: threshold, positive.
-        t_max: end of the observation; who has not fired until then is silent.
+        t_max: end of the observation; a neuron that has not fired by then is silent.
         dt: None for exact times; otherwise the grid of a simulation in steps of ``dt``.
         slope_min: least slope at the crossing in the gradient, in units of ``v_threshold / tau``; see the op.
         delay_range: draw the delays uniformly between these two, for each input and terminal, instead of 1 ... K.
-        learn_delays: delays are a parameter. One that crosses zero is reflected there: its magnitude counts.
+        learn_delays: delays are a parameter. A delay that crosses zero is reflected there: its magnitude counts.
         signs: +1 or -1 for each input, ``[I]``: excitatory and inhibitory inputs, as in the paper, whose weights keep
             that sign: the magnitude of the parameter counts. None: weights of both signs.
-        validate: let the op look at values and warn if all neurons are silent in training; on CUDA that waits for the
+        validate: let the op check values, and warn if all neurons are silent in training; on CUDA that waits for the
             device.
 
-    The parameter ``weight`` ``[O, I, K]`` begins uniform between -1/2 and 1, scaled so that the potential of a neuron
-    whose inputs all fire peaks near twice the threshold; :func:`calibrate` fits it to data.
+    The parameter ``weight`` ``[O, I, K]`` starts uniform between -1/2 and 1, scaled so that the potential of a neuron
+    whose inputs all fire peaks near twice the threshold. :func:`calibrate` fits it to data.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape or range.
@@ -152,7 +152,7 @@ class SpikeProp(nn.Module):
 
     @torch.no_grad()
     def clipped_share(self, t: Tensor) -> float:
-        """Share of the spikes for inputs ``t`` ``[B, I]`` whose slope, below ``slope_min``, is bounded in the gradient.
+        """Share of spikes, for inputs ``t`` ``[B, I]``, whose slope is below ``slope_min`` and bounded.
 
         NaN if no neuron fires.
         """
@@ -163,7 +163,7 @@ class SpikeProp(nn.Module):
 
     @torch.no_grad()
     def potentials(self, t: Tensor, at: Tensor) -> Tensor:
-        """Potentials ``[T, B, O]`` at the times ``at`` ``[T]`` for input spikes ``[B, I]``, spikes left aside.
+        """Potentials ``[T, B, O]`` at the times ``at`` ``[T]`` for input spikes ``[B, I]``, as if no neuron fired.
 
         A spike response neuron that fires once has no reset; its potential goes on as shown.
         """
@@ -188,9 +188,9 @@ def calibrate(layer: SpikeProp, t: Tensor, mean_time: float, *, steps: int = 40)
     """Scales the weights of each neuron so that its mean firing time over ``t`` is ``mean_time``.
 
     A larger gain raises the whole potential, so the neuron fires earlier in every sample: the gain is found by
-    bisection, for all neurons at once. Where a neuron is silent, its time counts as ``layer.t_max``. This replaces
-    the tuning of initial weights, which decides whether SpikeProp learns at all. Deep networks are calibrated layer by
-    layer, each on the spike times of the one before.
+    bisection, for all neurons at once. A silent neuron counts with the time ``layer.t_max``. This replaces the tuning
+    of initial weights, which decides whether SpikeProp learns at all. Calibrate deep networks layer by layer, each on
+    the spike times of the one before.
 
     Args:
         layer: its ``weight`` is changed in place.
@@ -200,7 +200,7 @@ def calibrate(layer: SpikeProp, t: Tensor, mean_time: float, *, steps: int = 40)
 
     Returns:
         the mean firing times reached, ``[O]``. A neuron that cannot fire that early with any gain, because its inputs
-        come later or mostly inhibit it, keeps its weights, and a warning says how many there are.
+        come later or mostly inhibit it, keeps its weights; a warning says how many such neurons there are.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type or range, and those of the layer; the weights are then what

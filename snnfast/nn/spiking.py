@@ -42,8 +42,8 @@ class Spiking(Stateful):
         v_threshold: threshold.
         v_reset: membrane after a spike; None subtracts ``v_threshold`` instead (soft reset).
         strict: spike where ``h > v_threshold``, not at it; snnTorch's and Norse's rule.
-        refractory: how many steps a neuron is silent after it has fired; its membrane stays where the reset left it. It
-            and ``max_spikes`` are for :class:`IF`, :class:`LIF`, :class:`ParametricLIF`, :class:`CubaLIF`,
+        refractory: how many steps a neuron is silent after it has fired; its membrane stays where the reset left it.
+            This and ``max_spikes`` are for :class:`IF`, :class:`LIF`, :class:`ParametricLIF`, :class:`CubaLIF`,
             :class:`ALIF` and :class:`AdLIF`; :func:`snnfast.ops.lif` has the equation.
         max_spikes: how many times a neuron may fire in a step; None for any number. More than 1 needs a soft reset.
         surrogate: a name, a :class:`snnfast.surrogate.Surrogate` or a callable; see :mod:`snnfast.surrogate`.

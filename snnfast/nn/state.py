@@ -17,8 +17,8 @@ __all__ = ["Stateful", "detach", "reset"]
 class Stateful(nn.Module):
     """Base of the layers that integrate over time.
 
-    With ``stateful=False`` every call starts at rest and keeps nothing. With ``stateful=True`` a
-    call starts where the last one ended, gradients included, until :func:`reset` or :func:`detach`.
+    With ``stateful=False`` every call starts at rest, and no state is kept. With ``stateful=True`` a call starts where
+    the last one ended, gradients included, until :func:`reset` or :func:`detach`.
 
     Attributes:
         op: the op of :mod:`snnfast.ops` that the layer calls.
@@ -46,7 +46,7 @@ class Stateful(nn.Module):
             setattr(self, name, None)
 
     def detach(self) -> None:
-        """Keeps the values of the state and drops its graph."""
+        """Keeps the values of the state, and drops its graph."""
         for name in self.states:
             value = getattr(self, name)
             setattr(self, name, None if value is None else value.detach())

@@ -43,21 +43,21 @@ class Time(nn.Module):
     convolution the neurons read its channels-last output in place. Batch normalisation takes its
     statistics over batch and steps; dropout draws anew at every step.
 
-    Three things change the time alone, and results by no more than rounding:
+    Three things make it faster, and change results by no more than rounding:
 
-    - What is the same at every step, ``images.expand(T, *images.shape)``, is computed once, up to the first layer that
-      draws random numbers or is not one of PyTorch's; the result is such a view again, with stride 0 over time. Its
-      gradient is given as its mean over the steps, at every step.
+    - An input that is the same at every step, ``images.expand(T, *images.shape)``, is computed once, up to the first
+      layer that draws random numbers or is not one of PyTorch's. The result is such a view again, with stride 0 over
+      time; its gradient is, at every step, the mean over the steps.
     - From the first ``nn.Conv2d`` on, in float32 or bfloat16 on the CPU, images are channels-last, as after
       ``net.to(memory_format=torch.channels_last)``: PyTorch's pooling and normalisation are several times as fast.
     - There, ``nn.MaxPool2d`` and ``nn.AvgPool2d`` whose windows lie side by side are :func:`snnfast.ops.pool2d`.
 
-    The keys of a state dict are ``layer.weight`` with one layer, ``layer.0.weight`` and so on with several. A file of
-    the other kind loads, too: what was one layer is then the first of several, and the other way round.
+    The keys of a state dict are ``layer.weight`` with one layer, and ``layer.0.weight`` and so on with several. A file
+    of the other kind loads, too: the one layer is the first of several, and the other way round.
 
     Args:
         layers: one layer, or several that run one after the other inside one folding.
-        fast: do these three; False runs the layers on all ``T B`` images as they lie.
+        fast: do these three things; False runs the layers on all ``T B`` images as they are.
 
     Raises:
         ValueError: if a layer needs time itself (an snnfast neuron), if ``x`` has fewer than two

@@ -78,7 +78,7 @@ def part(
     device: torch.device | str = "cpu",
     frames: bool = False,
 ) -> Part:
-    """Images and labels of a split, not yet normalised; arguments and errors as of :func:`load`."""
+    """Images and labels of a split, not yet normalised; arguments and errors as in :func:`load`."""
     if dataset not in IMAGE_SHAPES:
         own = own_images(dataset, split, root, download=download)
         if own[0].dim() == 5 and not frames:

@@ -300,7 +300,7 @@ class Procedure(ABC, Generic[S]):
         return data
 
     def fit(self, settings: S, run: Run, data: Data, **options: Any) -> Run:
-        """Trains ``run`` to its end; ``options`` as of :func:`snnfast.train.fit`."""
+        """Trains ``run`` to its end; ``options`` as in :func:`snnfast.train.fit`."""
         own = {"held_out": data.held_out, **self.learning(settings, run, data)}
         return fit(run, data.train, epochs=settings.epochs, **{**own, **options})
 
@@ -380,7 +380,7 @@ class Procedure(ABC, Generic[S]):
         return 1
 
     def trials(self, every: Sequence[S], **where: Any) -> list[repeats.Trial]:
-        """Trains by the settings of each of some runs; ``where`` as of :meth:`repeat`."""
+        """Trains by the settings of each of some runs; ``where`` as in :meth:`repeat`."""
         results = [self.train(one, progress=False, echo=None, **where) for one in every]
         return [repeats.Trial(one.accuracy, one.measured.get("converged")) for one in results]
 
@@ -405,7 +405,7 @@ class Procedure(ABC, Generic[S]):
         download: bool = False,
         device: torch.device | str = "cpu",
     ) -> tuple[S, Run, Data]:
-        """Settings, run and data of the checkpoint in ``folder``; errors as of :meth:`stored` and :meth:`load`."""
+        """Settings, run and data of the checkpoint in ``folder``; errors as in :meth:`stored` and :meth:`load`."""
         settings = self.stored(folder)
         data = self.load(settings, root, download=download, device=device)
         run = self.prepare(settings, data)

@@ -179,7 +179,7 @@ def answer(logits: Tensor) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy, mean over samples and answers; labels as of :func:`answer`."""
+    """Cross-entropy, mean over samples and answers; labels as in :func:`answer`."""
     if logits.dim() == 2:
         return F.cross_entropy(logits, labels)
     classes = logits.shape[-1]

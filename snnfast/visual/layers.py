@@ -21,7 +21,7 @@ def rasters(
     """Draw the spikes of several layers, one raster under the other, over one time axis.
 
     Args:
-        spikes: Name of each layer to its spikes, as of :func:`raster`.
+        spikes: Name of each layer to its spikes, as in :func:`raster`.
         dt: Duration of a step, in ``unit``.
         unit: Unit of the time axis.
         title: Title of the figure.

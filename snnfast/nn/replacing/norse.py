@@ -75,7 +75,7 @@ class _Neuron(Port, ABC):
     """A neuron with its parameters ``p``, which keeps no state of its own.
 
     Args:
-        where, original, memo: as of :class:`Port`.
+        where, original, memo: as in :class:`Port`.
         cell: whether a call is a step; else it is a sequence ``[T, ...]``.
     """
 

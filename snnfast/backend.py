@@ -95,11 +95,11 @@ def forced() -> str | None:
 def use(backend: str | None) -> Iterator[None]:
     """Forces ``backend`` (``"cpu"``, ``"cuda"``, ``"reference"``, or None for the default) inside a ``with`` block.
 
-    It holds for this thread, or this task of asyncio, and for no other. Compiled code follows the block that was
-    entered or left last, whoever did.
+    It holds for this thread, or this asyncio task, and for no other. Compiled code follows the block that any thread
+    entered or left last.
 
     Raises:
-        ValueError: for a name that is none of them.
+        ValueError: for any other name.
         BackendError: by the ops inside, where that backend cannot run.
     """
     global _last

@@ -24,7 +24,7 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
 
     Args:
         path: the file; missing folders are made.
-        content: plain values, containers and tensors; ``"kind"`` says of what, in a few words.
+        content: plain values, containers and tensors; ``"kind"`` says in a few words what it is a checkpoint of.
 
     Raises:
         OSError: the file cannot be written; the old one is untouched.
@@ -51,11 +51,11 @@ def read_checkpoint(path: Path, kind: str | None = None) -> dict[str, Any]:
 
     Args:
         path: the file.
-        kind: what it must be of; None for any.
+        kind: the kind that it must have; None for any.
 
     Raises:
         FileNotFoundError: there is no such file.
-        CheckpointError: it is no checkpoint of this package, a damaged one, or of another kind.
+        CheckpointError: the file is not a checkpoint of this package, is damaged, or is of another kind.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint {path}")
@@ -121,7 +121,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
     Raises:
         FileNotFoundError: there is no such file.
-        CheckpointError: it is no checkpoint of this package, holds no network, or another one.
+        CheckpointError: the file is not a checkpoint of this package, or holds no network or another one.
     """
     checkpoint = read_checkpoint(path)
     if "model" not in checkpoint:

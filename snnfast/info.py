@@ -1,4 +1,4 @@
-"""What this installation of snnfast is made of, and what it will run."""
+"""What this installation of snnfast consists of, and what it will run."""
 
 from __future__ import annotations
 

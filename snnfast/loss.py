@@ -37,14 +37,14 @@ def virtual_times(
 
         t_max + scale (1 - u_max / v_threshold)      where t is inf, else t
 
-    so a silent neuron comes after all that fire, and the later the farther it stayed from the threshold.
+    So a silent neuron comes after all that fire: the farther it stayed from the threshold, the later.
 
     Args:
         t: spike times ``[B, O]`` in milliseconds, ``inf`` for silent.
         u_max: largest potential of silent neurons, ``[B, O]``; from :class:`snnfast.nn.SpikeProp`.
         t_max: end of the observation.
         v_threshold: threshold.
-        scale: milliseconds for a neuron that stays at 0.
+        scale: by how many milliseconds a neuron that stays at 0 comes after ``t_max``.
     """
     _tensors("virtual_times", t=t, u_max=u_max)
     t_max = check.number("virtual_times", "t_max", t_max)
@@ -60,7 +60,7 @@ def spike_time_squared_error(t: Tensor, target: Tensor) -> Tensor:
 
     Args:
         t: spike times ``[B, O]`` in milliseconds.
-        target: times wanted, broadcast to ``[B, O]``.
+        target: the times that the neurons should have, broadcast to ``[B, O]``.
 
     Returns:
         scalar, in ms^2.
@@ -81,16 +81,16 @@ def first_spike_cross_entropy(
     """Cross-entropy of ``softmax(-t / temperature)`` with the labels, mean over samples.
 
     Pulls the neuron of the class before all others, by about ``temperature`` milliseconds, and asks for no time in
-    particular. Silent neurons take no part; with :func:`virtual_times` they do, and a sample whose own neuron is
-    silent needs them: it has an infinite loss otherwise.
+    particular. Silent neurons take no part, unless :func:`virtual_times` gives them times. A sample needs that where
+    the neuron of its class is silent: otherwise its loss is infinite.
 
     Args:
         t: spike times ``[B, classes]`` in milliseconds.
         labels: int64 ``[B]``.
         temperature: in milliseconds.
-        t_max: if given, the end of the observation takes part like a neuron of no class that fires then. With virtual
-            times alone it is enough that the right output stays silent by less than the others, and then there is no
-            first spike to decide.
+        t_max: the end of the observation; if given, it takes part like a neuron of no class that fires then. With
+            virtual times alone, a loss is small already where all outputs are silent and the right one only came
+            closest; then there is no first spike to decide.
 
     Source: Mostafa, Supervised learning based on temporal coding in spiking neural networks, IEEE TNNLS 29 (2018),
     with -t for his exp(t).
@@ -123,8 +123,9 @@ def first_spike(t: Tensor, t_max: float = torch.inf) -> Tensor:
 def revival(t: Tensor, u_max: Tensor, *, v_threshold: float = 1.0, share: float = 0.9) -> Tensor:
     """A penalty on neurons that are silent for more than ``share`` of a batch, to be added to a loss.
 
-    Their mean distance to the threshold, ``1 - u_max / v_threshold``, over the samples they are silent for, summed over
-    neurons. Neurons that are silent now and then are left alone: that is how a code becomes sparse.
+    The penalty is a neuron's mean distance to the threshold, ``1 - u_max / v_threshold``, over the samples for which
+    it is silent, summed over neurons. Neurons that are silent now and then are left alone: that is how a code becomes
+    sparse.
 
     Args:
         t: spike times ``[B, O]``, ``inf`` for silent.
@@ -146,14 +147,14 @@ def revival(t: Tensor, u_max: Tensor, *, v_threshold: float = 1.0, share: float 
 def bp_stdp_error(r: Tensor, z: Tensor, label: int | Tensor, epsilon: int = 4) -> Tensor:
     """BP-STDP's errors of the outputs.
 
-    Not 0 only in steps for which a spike of the class's output is desired: 1 for that output if it did not fire in
-    the steps ``t - epsilon`` to ``t``, -1 for another one if it did.
+    They are 0 except in steps for which a spike of the class's output is desired. There the error is 1 for that output
+    if it did not fire in the steps ``t - epsilon`` to ``t``, and -1 for any other output that did.
 
     Args:
         r: spikes of the outputs, ``[T, classes]`` or ``[T, B, classes]``.
         z: desired spikes, of the same shape; from :func:`snnfast.encoder.label_encoder`.
-        label: class, or int64 ``[B]``.
-        epsilon: steps that a window reaches back, at least 1.
+        label: the class, or the classes, int64 ``[B]``.
+        epsilon: how many steps a window reaches back, at least 1.
 
     Returns:
         float32, shaped like ``r``: -1, 0 or 1.
@@ -194,8 +195,8 @@ def bp_stdp_error(r: Tensor, z: Tensor, label: int | Tensor, epsilon: int = 4) -
 def bp_stdp_loss(r: Tensor, z: Tensor, label: int | Tensor, epsilon: int = 4) -> Tensor:
     """Errors of the outputs a step: ``1/T sum_t sum_i error_i(t)^2``, mean over samples.
 
-    0 for outputs of which the right one fires in every window that asks for it and no other does. n3ml squares the
-    sum of the errors, in which a missing spike and a spike too many cancel.
+    It is 0 if the right output fires in every window that asks for it, and no other output does. n3ml squares the sum
+    of the errors, in which a missing spike and a superfluous one cancel.
 
     Args:
         r: spikes of the outputs, ``[T, classes]`` or ``[T, B, classes]``.
@@ -220,11 +221,11 @@ def ce_rate(spikes: Tensor, labels: Tensor, lengths: Tensor | None = None) -> Te
     Args:
         spikes: of the outputs, ``[T, B, classes]``.
         labels: int64 ``[B]``.
-        lengths: steps of each sample, integers ``[B]`` from 1 to ``T``; all if None. Here and in the losses below, what
-            is beyond counts for nothing and has no gradient.
+        lengths: steps of each sample, integers ``[B]`` from 1 to ``T``; all if None. Here and in the losses below,
+            steps beyond the end do not count and have no gradient.
 
     Raises:
-        TypeError, ValueError: for arguments of wrong type, shape or range; so do the losses below.
+        TypeError, ValueError: for arguments of wrong type, shape or range, also in the losses below.
     """
     _sequence("ce_rate", "spikes", spikes, labels)
     return F.cross_entropy(Rate()(spikes, lengths), labels)
@@ -270,17 +271,17 @@ def mse_count(
     correct: float = 1.0,
     incorrect: float = 0.0,
 ) -> Tensor:
-    """Squared error of the outputs' spike counts, as parts of the steps.
+    """Squared error of the outputs' spike counts, as shares of the steps.
 
-    The mean over samples and classes of ``(count / T - target)^2``, with ``target`` ``correct`` for the class of a
-    sample and ``incorrect`` for the others.
+    The mean over samples and classes of ``(count / T - target)^2``, where ``target`` is ``correct`` for the class of
+    the sample and ``incorrect`` for the others.
 
     Args:
         spikes: of the outputs, ``[T, B, classes]``.
         labels: int64 ``[B]``.
         lengths: as in :func:`ce_rate`; they replace ``T``.
-        correct: part of the steps at which the output of the class is to fire.
-        incorrect: of the others.
+        correct: share of the steps at which the output of the class should fire.
+        incorrect: the same for the other outputs.
     """
     _sequence("mse_count", "spikes", spikes, labels)
     correct = check.number("mse_count", "correct", correct)
@@ -313,8 +314,8 @@ def rate_bounds(
     Args:
         spikes: of a layer, ``[T, B, ...]``.
         lengths: as in :func:`ce_rate`.
-        low: rate a step from which on a neuron fires enough.
-        high: rate a step up to which it does not fire too much, at least ``low``.
+        low: spikes a step; a neuron with fewer fires too little.
+        high: spikes a step, at least ``low``; a neuron with more fires too much.
     """
     _spikes("rate_bounds", spikes)
     low, high = check.number("rate_bounds", "low", low), check.number("rate_bounds", "high", high)

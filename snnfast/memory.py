@@ -52,9 +52,9 @@ def release() -> None:
 def keep_freed_memory() -> bool:
     """Makes malloc keep all memory that is freed, for everything in this process.
 
-    PyTorch's own large CPU tensors then stop costing page faults too, which on a training loop can be half of the
-    time. The price: the process never gets smaller than it once was, and cannot be told otherwise later. The command
-    line calls it; a library should not.
+    PyTorch's own large CPU tensors then cost no page faults either, which in a training loop can be half of the time.
+    The price: the process never gets smaller again, and this cannot be undone later. The command line calls it; a
+    library should not.
 
     Returns:
         whether it took effect: it does with glibc and the compiled extension.

@@ -16,7 +16,7 @@ class Bohte(SpikePropDescent):
     """:class:`snnfast.learning.SpikePropDescent` with n3ml's argument names."""
 
     def step(self, model: Bohte2002, spiked_input: Tensor, spiked_label: Tensor) -> Tensor:
-        """As there: spike times of the inputs, and those wanted of the outputs."""
+        """As there: spike times of the inputs, and those that the outputs should have."""
         return super().step(model, spiked_input, spiked_label)
 
 
@@ -29,7 +29,7 @@ class TavanaeiAndMaida(BpStdp):
         spiked_label: Tensor,
         label: int | Tensor,
     ) -> None:
-        """As there, with the windows of the inputs under "inp", of the layers under "fc1", "fc2", ...
+        """As there, with the windows of the inputs under "inp", and those of the layers under "fc1", "fc2", ...
 
         Raises:
             KeyError: a layer is missing in the buffer.

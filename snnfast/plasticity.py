@@ -1,17 +1,17 @@
 """Rules of spike-timing-dependent plasticity: how traces of spikes change a weight.
 
-A rule speaks of one synapse with weight ``w`` from a presynaptic neuron with trace ``x_pre`` to a postsynaptic neuron
+A rule is about one synapse with weight ``w``, from a presynaptic neuron with trace ``x_pre`` to a postsynaptic neuron
 with trace ``x_post``. In a step of ``dt`` every trace decays, ``x <- x exp(-dt / tau)``, and is then set to 1
 (``trace="nearest"``: only the nearest spike counts) or incremented by 1 (``trace="all"``) where its neuron spikes.
 After that, with ``s_pre`` and ``s_post`` the spikes of the same step and ``w`` the weight before it::
 
     w <- clamp(w + s_post potentiation(w) - s_pre depression(w), w_min, w_max)
 
-so that two spikes in the same step are a pair in both directions. A second trace, where a rule has one, enters with its
-value after the decay and before this step's spike. ``csrc/core/plasticity.h`` holds the same formulas.
+So two spikes in the same step are a pair in both directions. Where a rule has a second trace, its value after the
+decay and before this step's spike counts. ``csrc/core/plasticity.h`` holds the same formulas.
 
 :func:`reward_modulated` turns any of these rules into a three-factor rule: the change above goes into an eligibility
-trace of the synapse, and a reward turns eligibility into weight.
+trace of the synapse, and a reward turns the trace into a change of weight.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Rule:
         lr_pre: rate of the depression at a presynaptic spike.
         lr_post: rate of the potentiation at a postsynaptic spike.
         lr_pre_triplet, lr_post_triplet: the triplet rule's rates of terms with the second trace.
-        x_tar: the presynaptic trace that leaves the weight as it is at a postsynaptic spike.
+        x_tar: the presynaptic trace at which a postsynaptic spike leaves the weight as it is.
         mu: exponent of the dependence on the weight.
         beta: steepness of the exponential dependence on the weight.
         tau_pre, tau_post: time constants of the traces, ms.
@@ -417,7 +417,7 @@ def reward_modulated(rule: Rule, tau_eligibility: float = 100.0) -> Rule:
         e <- e exp(-dt / tau_eligibility) + s_post potentiation(w) - s_pre depression(w)
         w <- clamp(w + reward e, w_min, w_max)
 
-    The learning rate is that of ``rule``, by which ``e`` scales; a reward of 0 changes no weight. The trace acts at
-    once: a spike counts for the reward of its own step.
+    The learning rate is that of ``rule``; ``e`` is proportional to it. A reward of 0 changes no weight. The trace acts
+    at once: a spike counts for the reward of its own step.
     """
     return replace(rule, tau_eligibility=tau_eligibility)

@@ -191,7 +191,7 @@ def resolve(surrogate: SurrogateLike) -> Surrogate | Callable[[Tensor], Tensor]:
             which runs on the reference backend.
 
     Raises:
-        TypeError, ValueError: for a name that is none, and for what is no surrogate.
+        TypeError, ValueError: for an unknown name, and for anything that is not a surrogate.
     """
     if isinstance(surrogate, str):
         if surrogate not in _DERIVATIVES:

@@ -22,9 +22,9 @@ def assert_spikes_close(
 ) -> None:
     """Asserts that two spike tensors agree wherever the membrane was not within ``band`` of the threshold.
 
-    Two devices may round differently, and a membrane that comes to lie on the threshold may then fire on one of them
-    only. Such a flip is allowed inside the band, for at most a fraction ``max_flips`` of all spikes, and in both
-    directions alike; anything else is an error. Compare membranes only where no flip came before.
+    Two devices may round differently; then a membrane near the threshold may fire on one of them only. Such a flip is
+    allowed inside the band, for at most a fraction ``max_flips`` of all spikes, in either direction; anything else is
+    an error. Compare membranes only where no flip came before.
 
     Args:
         actual: spikes ``[T, ...]``.
@@ -60,7 +60,7 @@ def load_cuda_emulation() -> bool:
     """Loads the CUDA kernels compiled for the CPU, as backend ``"cuda_emulation"`` of :func:`snnfast.backend.use`.
 
     Returns:
-        whether there are any: ``SNNFAST_EMULATION=1`` at build time makes them.
+        whether there are any; ``SNNFAST_EMULATION=1`` at build time makes them.
     """
     if hasattr(torch.ops.snnfast_emulated, "lif_forward"):
         return True

@@ -1,4 +1,4 @@
-"""Supervised training in epochs, with progress, and checkpoints from which a run goes on bit for bit."""
+"""Supervised training in epochs, with progress bars, and checkpoints from which a run goes on bit for bit."""
 
 from __future__ import annotations
 
@@ -96,12 +96,12 @@ class Run:
         optimizer: steps once a batch; None for a rule that changes the weights itself.
         scheduler: steps once an epoch; None for a constant learning rate.
         settings: plain values that decide the course of the run; a checkpoint resumes only under the same.
-        kind: of what run its checkpoints are.
-        score: counts over the batches of the epoch under way.
+        kind: what its checkpoints are checkpoints of, in a few words.
+        score: counts over the batches of the current epoch.
         epoch: epochs done.
-        images: images presented in the epoch under way.
-        order: of the images in that epoch; None before it has begun.
-        seconds: spent on that epoch, saving and drawing not counted.
+        images: images presented in the current epoch.
+        order: the order of the images in that epoch; None before it has begun.
+        seconds: time spent on that epoch, without saving and drawing.
         history: one dictionary an epoch; see :func:`fit`.
     """
 
@@ -137,7 +137,7 @@ class Run:
 
         Raises:
             FileNotFoundError: there is no such file.
-            CheckpointError: it is no checkpoint of such a run, or of one with other settings.
+            CheckpointError: it is not a checkpoint of such a run, or of one with other settings.
         """
         checkpoint = read_checkpoint(path, self.kind)
         try:
@@ -200,19 +200,21 @@ def fit(
         train: images ``[N, ...]`` and labels int64 ``[N]``, on any device; shuffled every epoch.
         held_out: images and labels that are scored after every epoch; nothing is chosen by them. None: nothing is.
         epochs: at least 0.
-        batch_size: images a step; the last batch of an epoch may be smaller.
-        loss: scores ``[B, classes]`` and labels ``[B]`` to a scalar; for a step and nothing held out it may be None.
+        batch_size: images in each step; the last batch of an epoch may be smaller.
+        loss: scores ``[B, classes]`` and labels ``[B]`` to a scalar; may be None where there is a ``step`` and nothing
+            is held out.
         augment: changes the training images ``[B, ...]`` of a batch.
         precision: ``torch.bfloat16`` runs convolutions and products under autocast.
-        clip: the largest norm of a gradient, over all parameters; longer ones are cut. None: any.
+        clip: the largest norm of the gradient over all parameters; a larger gradient is scaled down to it. None: no
+            limit.
         step: changes the weights by the images and labels of a batch, and returns what the model answered and the
             loss, or None for a rule without one; None: the optimizer follows the gradient of ``loss``.
         order: from the number of an epoch to the order of its images; None: at random.
-        processes: those that train together; None: this one alone. A ``step`` has one process.
+        processes: the processes that train together; None: this one alone. A ``step`` needs a single process.
         checkpoint: file written after every epoch.
-        save_every: and after so many seconds within an epoch.
+        save_every: seconds after which it is also written within an epoch.
         progress: show a progress bar; None: if standard error is a terminal.
-        echo: takes a line an epoch; None for silence.
+        echo: called with one line for each epoch; None for silence.
         after_batch: called after every batch but the last of an epoch, for example to draw.
         after_epoch: called after every epoch.
 
@@ -390,9 +392,9 @@ def evaluate(
     precision: torch.dtype = torch.float32,
     processes: Processes | None = None,
 ) -> Score:
-    """Scores ``model`` on ``data`` in evaluation mode, and leaves it in this mode.
+    """Scores ``model`` on ``data`` in evaluation mode, and leaves it in that mode.
 
-    The random numbers of a stochastic encoding come from PyTorch's global generator, whose state is put back.
+    A stochastic encoding draws from PyTorch's global generator, whose state is restored afterwards.
 
     Args:
         model: maps images to outputs ``[B, classes]``.

@@ -27,8 +27,8 @@ class EventFrames(NamedTuple):
     """Samples of events, counted a time step.
 
     Attributes:
-        frames: ``[N, T, ...]``, uint8 counts up to 255, or bool; in the file of the cache, if there is one, of which
-            only what is used is read.
+        frames: ``[N, T, ...]``, uint8 counts up to 255, or bool. With a cache they stay in its file, and only what is
+            used is read.
         labels: int64 ``[N]``.
         lengths: int64 ``[N]``, steps of each sample up to its last event, at least 1; for ``lengths=`` of readouts and
             losses.
@@ -41,7 +41,7 @@ class EventFrames(NamedTuple):
     def batch(self, indices: Tensor | Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
         """Samples as layers take them: frames ``[T, B, ...]``, uint8 or bool, labels and lengths ``[B]``.
 
-        Only the batch is copied: ``frames.float()`` of it is the input of a network.
+        Only the batch is copied. Give ``frames.float()`` to a network.
         """
         chosen = torch.as_tensor(indices, dtype=torch.int64)
         return self.frames[chosen].transpose(0, 1), self.labels[chosen], self.lengths[chosen]
@@ -56,22 +56,22 @@ def heidelberg(
     dtype: torch.dtype = torch.uint8,
     cache: str | Path | None = None,
 ) -> EventFrames:
-    """Spoken digits or commands of an artificial cochlea: a file of SHD or SSC, such as ``shd_train.h5``.
+    """Spoken digits or commands as an artificial cochlea hears them: a file of SHD or SSC, such as ``shd_train.h5``.
 
     Args:
         path: HDF5 file with ``spikes/times`` (s), ``spikes/units`` (0 to 699) and ``labels``; needs h5py.
         dt: milliseconds a step.
         num_steps: steps; later events are left out.
-        pool: units that lie side by side and are counted together; divides 700.
+        pool: how many neighbouring units are counted together; divides 700.
         dtype: torch.uint8 for counts, torch.bool for whether there was an event.
-        cache: folder that keeps the frames between programs. It notices other settings and another file; None: nothing
-            is written.
+        cache: folder that keeps the frames between programs. Other settings or another file make them anew. None:
+            nothing is written.
 
     Returns:
         Frames ``[N, num_steps, 700 / pool]``.
 
     Raises:
-        TypeError, ValueError: for arguments of wrong type or range, or a file that is no such file.
+        TypeError, ValueError: for arguments of wrong type or range, or a file of another kind.
         FileNotFoundError: it is not there. ImportError: without h5py.
 
     Source: Cramer et al., The Heidelberg spiking data sets, IEEE TNNLS (2020).

@@ -23,8 +23,8 @@ def image_folder(root: str | Path, train: bool = True) -> Dataset[tuple[Tensor, 
         train: The training part, or the test part.
 
     Returns:
-        Data set of (image, label) pairs: uint8 [3, H, W], and the place of the class among their sorted names. To read
-        a file that is no image, or not as large as the first one read, is a ValueError that names it.
+        Data set of (image, label) pairs: uint8 [3, H, W], and the place of the class among their sorted names. Reading
+        a file that is not an image, or not as large as the first one read, is a ValueError that names it.
 
     Raises:
         ImportError: torchvision is not installed.

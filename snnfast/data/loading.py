@@ -29,9 +29,9 @@ def load(
     """Open a data set by name and take one split of it.
 
     "train", "val" and "test" never share an item: choose settings on "val", report on "test".
-    "train+val" is the whole training part. For ``digits``, ``iris`` and ``cancer`` see there; for
-    a torchvision set or a folder of images, "val" is a fixed random twelfth of its training part
-    (5,000 images of MNIST) and "test" its test part.
+    "train+val" is the whole training part. For ``digits``, ``iris`` and ``cancer`` see these functions. For a
+    torchvision set or a folder of images, "val" is a fixed random twelfth of its training part (5,000 images of MNIST)
+    and "test" its test part.
 
     Args:
         name: "digits", "iris", "cancer", "folder" (``image_folder``), or a name of

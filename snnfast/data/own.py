@@ -63,8 +63,8 @@ def own_images(
         download: let torchvision download it.
 
     Returns:
-        Images ``[N, C, H, W]``, float32, bytes scaled to [0, 1], or frames ``[N, T, C, H, W]``, counts as they are; and
-        labels int64 ``[N]``.
+        Images ``[N, C, H, W]``, float32, bytes scaled to [0, 1], or frames ``[N, T, C, H, W]``, counts as they are,
+        and labels int64 ``[N]``.
 
     Raises:
         FileNotFoundError: there is no such file or folder.

@@ -1,4 +1,4 @@
-"""Tasks of memory whose samples are made: binary adding, delayed XOR, copy memory."""
+"""Memory tasks whose samples are generated: binary adding, delayed XOR, copy memory."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def binary_adding(samples: int, num_steps: int = 100, *, seed: int = 0) -> tuple
     """Binary adding: the sum of two marked bits of a long row of random ones.
 
     At every step the first input is a random bit. The second is 1 at two steps, one in each half of the sequence, drawn
-    at random. The label is the sum of the two bits there: 0, 1 or 2, of which 1 comes half of the time.
+    at random. The label is the sum of the two bits there: 0, 1 or 2, where 1 comes half of the time.
 
     Args:
         samples: how many.
@@ -83,10 +83,10 @@ def delayed_xor(samples: int, num_steps: int = 100, *, seed: int = 0) -> tuple[T
 
 
 def copy_memory(samples: int, num_steps: int = 100, *, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Copy memory: five symbols out of eight are to be told when, many steps later, a cue comes.
+    """Copy memory: five symbols out of eight must be repeated when, many steps later, a cue comes.
 
-    The symbols are spikes on one of eight inputs, at the first five steps. A ninth input fires at the last five, at
-    each of which one of the symbols is to be told, in their order.
+    The symbols are spikes on one of eight inputs, at the first five steps. A ninth input fires at the last five steps;
+    at each of these one symbol must be repeated, in their order.
 
     Args:
         samples: how many.

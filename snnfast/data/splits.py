@@ -92,8 +92,8 @@ def stratified(
 def stratified_folds(labels: Tensor, folds: int, *, seed: int = 0) -> Tensor:
     """The fold of each item for cross-validation; every class is spread evenly over the folds.
 
-    Each class has, in each fold, ``1 / folds`` of its items up to one, and so has each fold of all
-    items. The same on every machine for a seed.
+    Each fold has ``1 / folds`` of the items of each class, and of all items, up to one. A seed gives the same folds on
+    every machine.
 
     Args:
         labels: Class of each item, integers [N].

@@ -24,8 +24,8 @@ class BernoulliEncoder(nn.Module):
         scale: the intensity that fires at every step.
         generator: where to draw seeds from; PyTorch's own generator if None.
         dtype: of the spikes: bool, uint8, float32, float64, bfloat16 or float16.
-        validate: look whether intensities are negative or NaN, which on CUDA waits for the device;
-            see :func:`snnfast.ops.poisson`.
+        validate: check that no intensity is negative or NaN, which on CUDA waits for the device; see
+            :func:`snnfast.ops.poisson`.
 
     Example:
         >>> encoder = snnfast.encoder.BernoulliEncoder(num_steps=20)
@@ -65,7 +65,7 @@ class BernoulliEncoder(nn.Module):
         )
 
     def seeds(self, samples: int) -> Tensor:
-        """Draws what a call for each of ``samples`` samples would draw, for :meth:`rates`; int64 ``[samples]``."""
+        """The seeds, int64 ``[samples]``, that as many calls of one sample each would draw; for :meth:`rates`."""
         generator = self.generator
         if generator is None:
             return torch.randint(2**63 - 1, (samples,))

@@ -1,4 +1,4 @@
-"""Labels to the spikes that are wanted of the outputs."""
+"""From labels to the spikes that the outputs should fire."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def desired_times(
         generator: where to draw from, on the CPU; PyTorch's own if None.
 
     Returns:
-        bool ``[T, B]``, on the CPU. Drawn sample after sample, so that one batch gives what its samples give alone.
+        bool ``[T, B]``, on the CPU. It is drawn sample after sample, so that a batch gives what its samples give
+        alone.
 
     Raises:
         TypeError, ValueError: for a rate or a number out of range.

@@ -22,9 +22,9 @@ class BpStdp:
     The whole loop in one call, with the same result, is :meth:`snnfast.model.TavanaeiAndMaida2017.fit`.
 
     Args:
-        model: what is trained.
+        model: the network to train.
         lr: learning rate.
-        epsilon: steps that a window reaches back.
+        epsilon: how many steps a window reaches back.
 
     Example:
         >>> net = snnfast.model.TavanaeiAndMaida2017(784, 20, 10)
@@ -46,18 +46,18 @@ class BpStdp:
         desired: Tensor,
         label: int | Tensor,
     ) -> None:
-        """Changes the weights by what is wrong in the last step.
+        """Changes the weights by the errors of the last step.
 
         Args:
-            windows: of the inputs and of every layer, in order, the spikes of the last steps, the newest last, ``[N]``
-                or ``[B, N]`` each. Of more than ``epsilon + 1`` steps the last ones count.
-            desired: spikes desired in this step, ``[classes]`` or ``[B, classes]``; nothing changes where the
-                class's is 0.
-            label: class, or int64 ``[B]``.
+            windows: for the inputs and every layer, in order, the spikes of the last steps, the newest last, each
+                ``[N]`` or ``[B, N]``. Only the last ``epsilon + 1`` steps count.
+            desired: spikes desired in this step, ``[classes]`` or ``[B, classes]``; where that of the class is 0,
+                nothing changes.
+            label: the class, or the classes, int64 ``[B]``.
 
         Raises:
             TypeError, ValueError: for windows and shapes that do not fit, labels out of range, weights that are not
-                finite. The weights are untouched.
+                finite. The weights then stay as they are.
         """
         layers = self.model.layers
         if len(windows) != len(layers) + 1:

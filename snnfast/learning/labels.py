@@ -25,18 +25,18 @@ class Assignment(NamedTuple):
 
 
 def assign_labels(counts: Tensor, labels: Tensor, num_classes: int | None = None) -> Assignment:
-    """Gives every neuron the class for which it spikes most, as Diehl and Cook (2015), section 2.5.
+    """Gives every neuron the class for which it spikes most, as in Diehl and Cook (2015), section 2.5.
 
     With ``r[p, n]`` the spikes of neuron n for image p, and ``P_c`` the images of class c::
 
         rate[n, c] = mean of r[p, n] over p in P_c        label[n] = argmax_c rate[n, c]    (the first of equals)
 
-    Take images of the training set and a network that does not learn meanwhile.
+    Take images of the training set, and a network that does not learn meanwhile.
 
     Args:
         counts: spikes ``[P, N]``, integers or floating point, at least 0.
         labels: classes of the images, integers ``[P]`` in [0, num_classes).
-        num_classes: number of classes C; by default the largest label and 1.
+        num_classes: number of classes C; by default the largest label plus 1.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, device or range.
@@ -93,8 +93,8 @@ def predict(counts: Tensor, assigned: Assignment, *, vote: str = "mean") -> Tens
         score[p, c] = mean of r[p, n] over the neurons n with label c                       (mean)
         score[p, c] = sum_n r[p, n] rate[n, c] / sum_c rate[n, c]                           (proportion)
 
-    The first of equal scores wins; so it does for an image without a spike. A class without neurons (with that label;
-    for ``"proportion"``: that ever responded to it) never wins.
+    Of equal scores the first wins, also for an image without a spike. A class without neurons never wins: with
+    ``"mean"`` one that no neuron has as label, with ``"proportion"`` one to which no neuron ever responded.
 
     Args:
         counts: spikes ``[P, N]``, integers or floating point, at least 0.

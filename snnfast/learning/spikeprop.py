@@ -43,12 +43,12 @@ class SpikePropDescent:
         self.minimum, self.maximum = minimum, maximum
 
     def step(self, model: Bohte2002, t_in: Tensor, target: Tensor) -> Tensor:
-        """Runs the network, changes its weights, and tells how it had answered.
+        """Runs the network, changes its weights, and returns its answer from before the change.
 
         Args:
-            model: what is trained: its parameters, so delays as well if they are learned.
+            model: the network to train: all its parameters, so delays, too, if they are learned.
             t_in: spike times of the inputs ``[in_features]`` or ``[B, in_features]``; -1 or ``inf`` for silent.
-            target: times wanted of the outputs, ``[out_features]`` or ``[B, out_features]``.
+            target: the times that the outputs should have, ``[out_features]`` or ``[B, out_features]``.
 
         Returns:
             the outputs' spike times before the change, shaped like ``target``. A silent output is ``inf``, and

@@ -133,7 +133,7 @@ class STDP:
         """Learns in every forward pass of ``neurons`` in training mode, from the last input of ``linear``.
 
         ``neurons`` gives spikes ``[T, B, out_features]``, alone or first in a tuple, and ``linear`` must have been
-        given spikes ``[T, B, in_features]`` before. The returned handle's ``remove()`` ends it.
+        given spikes ``[T, B, in_features]`` before. ``remove()`` of the returned handle ends it.
         """
         heard: list[Tensor] = []
 

@@ -19,15 +19,16 @@ from .manual import SpikePropCalls
 class Bohte2002(nn.Module, SpikePropCalls):
     """Layers of :class:`snnfast.nn.SpikeProp` neurons, each firing once: times in, times out.
 
-    Without arguments it is the paper's network for Iris: 50 inputs, 10 hidden neurons, 3 outputs, 16 synapses
-    of different delays from each neuron to each of the next layer, the first output spike decides.
+    Without arguments it is the paper's network for Iris: 50 inputs, 10 hidden neurons, 3 outputs, and 16 synapses of
+    different delays from each neuron to each neuron of the next layer. The first output spike decides.
 
     Args:
         in_features: inputs.
         hidden: hidden neurons; several numbers for several hidden layers.
         out_features: outputs, one a class.
-        delays: terminals of each connection, with delays 1, 2, ... ms; or the delays, as in the layer.
-        v_threshold: of all neurons.
+        delays: the number of terminals of each connection, with delays 1, 2, ... ms; or the delays themselves, as in
+            the layer.
+        v_threshold: the threshold of all neurons.
         tau: time constant, in milliseconds.
         t_max: end of the observation of every layer, in milliseconds.
         dt: None for exact times; 1.0 for n3ml's whole milliseconds.
@@ -36,7 +37,7 @@ class Bohte2002(nn.Module, SpikePropCalls):
         **options: of the layers, such as ``slope_min`` and ``learn_delays``.
 
     Raises:
-        TypeError, ValueError: for arguments of wrong type or range; by ``forward`` as by the op.
+        TypeError, ValueError: for arguments of wrong type or range; from ``forward`` those of the op.
 
     Source: Bohte, Kok, La Poutre, Error-backpropagation in temporally encoded networks of spiking neurons,
     Neurocomputing 48 (2002).
@@ -89,15 +90,15 @@ class Bohte2002(nn.Module, SpikePropCalls):
             layer.reset_parameters(low, high)
 
     def draw_weights(self, low: float, high: float) -> None:
-        """Draws the weights themselves from U(low, high), whatever their number."""
+        """Draws the weights from U(low, high), without scaling by their number."""
         for layer in self._spiking():
             nn.init.uniform_(layer.weight, low, high)
 
     def calibrate(self, t: Tensor, mean_times: Sequence[float]) -> None:
         """Scales each layer's weights so that its neurons fire at ``mean_times[layer]`` on average.
 
-        Over the inputs ``t`` ``[B, in_features]``; see :func:`snnfast.nn.calibrate`. An error leaves all weights as
-        they were.
+        The mean is over the inputs ``t`` ``[B, in_features]``; see :func:`snnfast.nn.calibrate`. An error leaves all
+        weights as they were.
         """
         if len(mean_times) != len(self.layers):
             raise ValueError(

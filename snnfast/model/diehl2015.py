@@ -16,11 +16,11 @@ from snnfast.conversion.stream import Encoder
 class Diehl2015(nn.Module):
     """ReLU network without biases, which becomes spiking by its thresholds alone.
 
-    Without ``hidden`` the convolutional network of the paper, 28x28-12c5-2s-64c5-2s-10o ::
+    Without ``hidden`` it is the convolutional network of the paper, 28x28-12c5-2s-64c5-2s-10o::
 
         conv 12@5x5 - ReLU - dropout - avgpool 2 - conv 64@5x5 - ReLU - dropout - avgpool 2 - fc 10
 
-    with ``hidden`` the fully connected one, ``hidden=(1200, 1200)`` being the paper's 784-1200-1200-10.
+    and with ``hidden`` the fully connected one: ``hidden=(1200, 1200)`` is the paper's 784-1200-1200-10.
 
     Args:
         input_shape: channels, height and width of an image.
@@ -89,8 +89,8 @@ class Diehl2015(nn.Module):
         """The network of docs/results.md for "digits" or "mnist", without dropout.
 
         Args:
-            dataset: what it is for.
-            **changes: other arguments of the class, ``hidden=(1200, 1200)`` for the fully connected network.
+            dataset: the name of the data set.
+            **changes: other arguments of the class, such as ``hidden=(1200, 1200)`` for the fully connected network.
         """
         networks: dict[str, dict[str, Any]] = {
             "digits": {"input_shape": (1, 8, 8), "kernel_size": 3, "padding": 1},
@@ -110,7 +110,7 @@ class Diehl2015(nn.Module):
 
 
 class SNN_Diehl2015(SpikingNetwork):  # noqa: N801
-    """:class:`Diehl2015` with integrate-and-fire neurons for ReLUs, and on the output; weights are the ReLU network's.
+    """:class:`Diehl2015` with integrate-and-fire neurons for ReLUs and on the output, and with its weights.
 
     At every step a pixel fires with its value as probability; a spike counts 1; a neuron that reaches its threshold
     fires and starts again from 0. The result is the number of spikes of every output. Poolings have no neurons.
@@ -122,7 +122,7 @@ class SNN_Diehl2015(SpikingNetwork):  # noqa: N801
         torch.Size([100, 10])
 
     Args:
-        batch_size: accepted so that the manual's calls run; any batch runs, whatever is given here.
+        batch_size: ignored; accepted so that the manual's calls run.
         threshold: one a layer of neurons; see :func:`snnfast.conversion.thresholds_from_activations`. None: set them
             later.
         reset: "hard", as in the paper, or "soft".

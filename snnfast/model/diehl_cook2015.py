@@ -24,7 +24,7 @@ Result = DiehlCookResult | DiehlCookConductanceResult
 
 
 class DiehlAndCook2015(nn.Module, StdpCalls):
-    """Input, excitatory neurons with adaptive thresholds, and the inhibition among them; learns without labels.
+    """Inputs, excitatory neurons with adaptive thresholds, and the inhibition among them; learns without labels.
 
     Every input reaches every excitatory neuron through ``xe.w`` ``[neurons, inputs]``, which learns. A neuron that
     spikes inhibits all others, raises its own threshold ``exc.theta`` and learns the image, so that neurons come to
@@ -44,26 +44,26 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
             model.learn()                            # plasticity of that step
         model.normalize()
 
-    which in the manual are ``init_param()``, ``run({"inp": spikes[t]})``, ``update()`` and ``normalize()``; these
-    run, too.
+    The manual calls these ``init_param()``, ``run({"inp": spikes[t]})``, ``update()`` and ``normalize()``; these run,
+    too.
 
-    In training mode weights and thresholds change; after ``model.eval()`` neither does, by any call. Weights have no
+    In training mode weights and thresholds change; after ``model.eval()`` no call changes them. Weights have no
     gradient.
 
-    Weights are drawn from U(0, w_init) and normalised at once, and again after each presentation in which their neuron
-    was plastic, so that between presentations the weights of every neuron have the sum ``norm``.
+    Weights are drawn from U(0, w_init) and normalised at once. They are normalised again after each presentation in
+    which their neuron was plastic, so that between presentations the weights of every neuron have the sum ``norm``.
 
-    With ``networks=K`` it is K networks that know nothing of each other, for example to train several seeds at once:
-    each is, bit for bit, the model that is made alone after ``torch.manual_seed`` of its seed. Every tensor has the
-    dimension K before its others, and so have results; what is presented may have it, or is presented to all.
+    ``networks=K`` makes K independent networks, for example to train several seeds at once. Each is, bit for bit, the
+    model that is made alone after ``torch.manual_seed`` of its seed. All tensors and results begin with the dimension
+    K. A stimulus with this dimension gives each network its own; one without is presented to all.
 
     Args:
         neurons: excitatory neurons.
         input_shape: the shape of an image, or the number of its pixels.
         preset: "manual", "n3ml", "paper", "tuned", or settings of your own.
         dtype: of the weights: float32 or float64.
-        networks: so many networks at once; None: one, without a dimension for it.
-        seeds: of the networks, one each, from which weights and Poisson spikes are drawn; None: PyTorch's, which
+        networks: how many networks at once; None: one, without a dimension for it.
+        seeds: one for each network, from which its weights and Poisson spikes are drawn; None: the seed that
             ``torch.manual_seed`` has set last, and those after it.
         **changes: other values for single settings; see :func:`snnfast.model.diehl_cook2015_settings.change`.
 
@@ -126,7 +126,7 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
         """The network with which docs/results.md learned "digits" or "mnist".
 
         Args:
-            dataset: whose images it is for; they are to be presented at ``settings.intensity`` Hz for a white pixel.
+            dataset: the name of the data set; present its images at ``settings.intensity`` Hz for a white pixel.
             neurons: excitatory neurons.
             preset: as in the class.
             **changes: ``presentations``, the images that training will present, and settings by name; see
@@ -160,8 +160,8 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
         """One step of the neurons.
 
         Args:
-            spikes: of the inputs, in the shape of an image or flat; what is not 0 is a spike. Of several networks that
-                of all, or one each.
+            spikes: spikes of the inputs, in the shape of an image or flat; anything but 0 is a spike. With several
+                networks one for all, or one for each.
         """
         if not isinstance(spikes, Tensor):
             raise TypeError(
@@ -186,7 +186,7 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
     def learn(self) -> None:
         """Plasticity of the step that ``step`` made; in evaluation mode nothing happens.
 
-        Traces, too, advance here and not in ``step``: call it after every ``step`` or after none of a presentation.
+        Traces advance here, too, and not in ``step``: call it after every ``step`` of a presentation, or after none.
         """
         if not self.training:
             return
@@ -205,7 +205,7 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
     def normalize(self) -> None:
         """Scales the weights of every neuron that was plastic since the last call to the sum ``norm``.
 
-        With the preset "paper" those of all neurons, before a presentation rather than after it.
+        With the preset "paper" it scales those of all neurons, before a presentation rather than after it.
         """
         if not self.training:
             return
@@ -262,20 +262,23 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
         """Presents P images one after the other, each to a network at rest, and learns unless in evaluation mode.
 
         Args:
-            x: what is presented. Floating point: rates in Hz, one image or P of them, made Poisson spikes for
-                ``settings.duration``. bool or uint8, or floating point with a 1 and else only 0 and 1, as encoders
-                give them: spikes ``[T, ...]`` or ``[P, T, ...]``. Images have the shape given as ``input_shape``, or
-                any other with as many pixels. :class:`snnfast.ops.Events` and :class:`snnfast.ops.Rates` as they are.
-                Of K networks ``[P, ...]`` are presented to all, ``[K, P, ...]`` to each others.
+            x: the stimuli. Floating point: rates in Hz, of one image or P, from which Poisson spikes are drawn for
+                ``settings.duration``. bool or uint8, or floating point of only 0 and 1 with at least one 1, as
+                encoders give it: spikes ``[T, ...]`` or ``[P, T, ...]``. Images have the shape given as
+                ``input_shape``, or any other with as many pixels. :class:`snnfast.ops.Events` and
+                :class:`snnfast.ops.Rates` are taken as they are. With K networks ``[P, ...]`` is presented to all, and
+                ``[K, P, ...]`` gives each its own.
             seeds: int64 ``[P]``, or ``[K, P]``, for the Poisson spikes; None: drawn from PyTorch's CPU generator, or
-                that of each network.
+                from each network's own.
             return_spikes: return the raster.
             validate: look at the values of ``x`` and the weights; on CUDA this waits for the device. Without it
-                floating point is rates. Weights are looked at again where others than presentations changed them.
+                floating point always means rates. Weights are looked at again only after something other than a
+                presentation has changed them.
 
         Returns:
             ``counts``, spikes of every neuron for every image, int32 ``[P, neurons]``; ``spikes`` bool
-            ``[P, T, neurons]`` or None. Of an image presented several times (``settings.min_spikes``) the last time.
+            ``[P, T, neurons]`` or None. For an image presented several times (``settings.min_spikes``) those of the
+            last time.
         """
         stimuli = stimuli_of(self, x, seeds, validate)
         self.reset()
@@ -349,8 +352,8 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
     def fit(self, loader: Iterable[tuple[Tensor, Any]], epochs: int = 1) -> DiehlAndCook2015:
         """Presents all images of ``loader``, ``epochs`` times, and learns.
 
-        Learning rates fall over the call as ``settings.lr_final`` says. Batches of some hundred images are fastest; the
-        weights depend on the order of the images alone.
+        Learning rates fall over the call as ``settings.lr_final`` says. Batches of some hundred images are fastest;
+        the weights depend only on the order of the images.
 
         Args:
             loader: batches ``(images, labels)``, images in Hz ``[P, ...]``; labels are not looked at. Must have a
@@ -372,8 +375,8 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
     def respond(self, loader: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """Spikes of every neuron for every image of ``loader`` ``[P, neurons]`` without learning, and labels ``[P]``.
 
-        What :func:`snnfast.learning.assign_labels` takes, of several networks one after the other. Leaves the network
-        in the mode in which it was.
+        This is what :func:`snnfast.learning.assign_labels` takes; with several networks call it for each. The network
+        stays in the mode in which it was.
         """
         counts, labels = [], []
         training = self.training

@@ -75,10 +75,10 @@ class Settings:
         theta_init: adaptive part of the thresholds at the beginning, mV.
         max_delay: delays from inputs to neurons are drawn from U(0, max_delay), ms; conductance-based neurons only.
         duration: length of a presentation, ms.
-        intensity: rate of a white pixel, Hz; the model itself takes rates, those who have pixels multiply.
-        min_spikes: an image given as rates to which the neurons answer with fewer spikes is presented again with higher
-            rates, until they answer with so many or a rate has reached one spike a step.
-        boost: by which part of the first rates they rise each time.
+        intensity: rate of a white pixel, Hz. The model itself takes rates: multiply pixels by it.
+        min_spikes: an image given as rates, to which the neurons answer with fewer spikes, is presented again with
+            higher rates, until they answer with this many or a rate has reached one spike a step.
+        boost: by what part of the first rates they rise each time.
         lr_final: learning rates at the end of training, as a part of those at the beginning; in between they fall
             exponentially.
     """

@@ -109,11 +109,11 @@ class ResNet20(nn.Module):
 
 
 class SResNet20(SpikingNetwork):
-    """A :class:`ResNet20` with integrate-and-fire neurons for ReLUs, and on the output; same weights.
+    """A :class:`ResNet20` with integrate-and-fire neurons for ReLUs and on the output, and with the same weights.
 
-    As :class:`snnfast.model.SVGG16`, except that a spike counts for the threshold of its neuron. The paper balances the
-    thresholds of the neurons that meet at a junction together, so that their spikes are worth the same there; in units
-    of the activations they are, whatever the thresholds.
+    It works as :class:`snnfast.model.SVGG16`, except that a spike counts for the threshold of its neuron. At a
+    junction, the paper balances the thresholds of the neurons that meet there together, so that their spikes are worth
+    the same. In units of the activations they are, whatever the thresholds.
 
     Args:
         resnet20: the ReLU network, trained or not; it is copied.

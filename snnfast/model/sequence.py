@@ -23,22 +23,22 @@ class SequenceNetwork(nn.Module):
 
         Linear - neurons - SpikeLinear - neurons - ... - SpikeLinear - LI - readout
 
-    where the neurons of each layer get their own spikes back with the next step, by :class:`snnfast.nn.Recurrent`.
+    The neurons of each layer get their own spikes back at the next step, by :class:`snnfast.nn.Recurrent`.
 
     Args:
-        in_features: inputs a step.
+        in_features: number of inputs.
         hidden: neurons of each layer.
-        classes: of each answer.
-        outputs: answers. One is read out by ``readout``; several are the membranes at so many last steps.
+        classes: number of classes of each answer.
+        outputs: number of answers. One is read out by ``readout``; several are the membranes at as many last steps.
         neuron: ``"lif"``, ``"alif"`` or ``"adlif"``.
         recurrent: whether the spikes of a layer come back to it.
-        max_delay: longest delay of the spikes that come back, in steps; each neuron's is learned, from one drawn evenly
-            up to it. 0: none.
+        max_delay: longest delay of the spikes that come back, in steps. Each neuron's delay is learned, and starts
+            uniform between 0 and this. 0: no delays.
         readout: of the membrane over time, ``"last"``, ``"max"`` or ``"mean"``.
         tau: membrane time constant of ``"lif"`` and ``"alif"`` in steps.
-        tau_out: of the readout.
+        tau_out: membrane time constant of the readout in steps.
         surrogate: surrogate gradient of the spikes, as in :class:`snnfast.nn.spiking.Spiking`.
-        gain: the weights of the inputs are drawn so many times as large as those of :class:`torch.nn.Linear`.
+        gain: how many times as large as those of :class:`torch.nn.Linear` the weights of the inputs are drawn.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type or range; by ``forward`` for sequences of another shape.
@@ -83,7 +83,7 @@ class SequenceNetwork(nn.Module):
         self.readout = READOUTS[readout]()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Of ``x`` ``[B, T, in_features]`` logits ``[B, classes]``, of several answers ``[B, outputs, classes]``."""
+        """``x`` ``[B, T, in_features]`` -> logits ``[B, classes]``, with several answers ``[B, outputs, classes]``."""
         check.tensor("SequenceNetwork", "x", x)
         if x.dim() != 3 or x.shape[2] != self.in_features or x.shape[1] < self.outputs:
             raise ValueError(

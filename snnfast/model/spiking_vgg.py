@@ -18,8 +18,8 @@ class SpikingVGG(nn.Module):
 
     Convolutions 3x3 with padding 1 and no bias, each followed by batch normalisation over images and steps and by LIF
     neurons; average poolings by 2 in between; then the average over the image, and a fully connected layer. The image
-    is the input current of every step, so that the first layer is computed once and its neurons make the spikes; a
-    score is the mean of its current over the steps. Neurons follow ::
+    is the input current of every step: the first layer is computed once, and its neurons make the spikes. A score is
+    the mean of its current over the steps. Neurons follow::
 
         h[t] = v[t-1] / 2 + x[t]        s[t] = 1 if h[t] >= 1 else 0        v[t] = 0 where s[t] = 1, else h[t]
 

@@ -64,7 +64,7 @@ class Trained(NamedTuple):
     """What a pass over the data gave, while the weights changed.
 
     Attributes:
-        samples: how many were presented.
+        samples: how many samples were presented.
         accuracy: share of right answers, in [0, 1]; NaN without samples.
         loss: :func:`snnfast.loss.bp_stdp_loss`, mean over samples; NaN without samples.
     """
@@ -77,8 +77,8 @@ class Trained(NamedTuple):
 class TavanaeiAndMaida2017(nn.Module):
     """A fully connected network of integrate-and-fire neurons: spikes in, spikes out; the most active output decides.
 
-    ``TravanaeiAndMaida2017`` is the same with n3ml's spelling, arguments and calls. Two ways lead to the same
-    weights, bit for bit. Whole presentations in one call, which is the fast way::
+    ``TravanaeiAndMaida2017`` is the same with n3ml's spelling, arguments and calls. Two ways lead to the same weights,
+    bit for bit. Whole presentations in one call, which is the fast way::
 
         model.fit(loader, encoder)                   # batches of (images, labels)
 
@@ -95,9 +95,10 @@ class TavanaeiAndMaida2017(nn.Module):
         in_features: inputs.
         hidden: neurons of the hidden layer; several numbers for several hidden layers.
         out_features: outputs, one a class.
-        threshold: of the hidden neurons.
-        output_threshold: of the outputs; None for the paper's 0.025 times the neurons of the last hidden layer.
-        std: standard deviation of the initial weights; the paper's is 1. Or one a layer.
+        threshold: threshold of the hidden neurons.
+        output_threshold: threshold of the outputs; None for the paper's, 0.025 times the number of neurons in the last
+            hidden layer.
+        std: standard deviation of the initial weights, one number or one a layer; the paper's is 1.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type or range.
@@ -150,7 +151,7 @@ class TavanaeiAndMaida2017(nn.Module):
         """The network of docs/results.md for "xor", "iris", "digits" or "mnist".
 
         Args:
-            dataset: what it is for.
+            dataset: the name of the data set.
             hidden: as in the class; None for those of the results.
             **changes: other arguments of the class.
         """
@@ -209,7 +210,7 @@ class TavanaeiAndMaida2017(nn.Module):
         Args:
             spikes: input spikes ``[T, B, ...]``, or :class:`snnfast.ops.Rates`.
             dt: length of a step in ms, for rates.
-            return_hidden: return the spikes of the hidden layers, too.
+            return_hidden: also return the spikes of the hidden layers.
         """
         return ops.bp_stdp_network_(
             self.weights,
@@ -234,7 +235,7 @@ class TavanaeiAndMaida2017(nn.Module):
         batch: int | None = None,
         validate: bool = True,
     ) -> BpStdpNetworkResult:
-        """All steps at once, from rest, and learns: :func:`snnfast.ops.bp_stdp_network_` with this network.
+        """Presents all steps at once, from rest, and learns: :func:`snnfast.ops.bp_stdp_network_` with this network.
 
         Args:
             spikes: input spikes ``[T, P, ...]``, or :class:`snnfast.ops.Rates`.
@@ -293,7 +294,7 @@ class TavanaeiAndMaida2017(nn.Module):
 
         Raises:
             TypeError, ValueError: for labels out of range, shapes, weights that are not finite, negative intensities
-                or rates, ``epsilon`` below 1. What is wrong with a batch is told before it changes anything.
+                or rates, ``epsilon`` below 1. An error in a batch is raised before that batch changes anything.
         """
         encoder = BernoulliEncoder(num_steps=20) if encoder is None else encoder
         totals = _Totals(epsilon, self.weights[0].device)

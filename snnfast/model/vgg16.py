@@ -99,21 +99,21 @@ class VGG16(nn.Module):
 
 
 class SVGG16(SpikingNetwork):
-    """A :class:`VGG16` with integrate-and-fire neurons for ReLUs, and on the output; same weights.
+    """A :class:`VGG16` with integrate-and-fire neurons for ReLUs and on the output, and with the same weights.
 
-    At every step a value of an image fires with its magnitude as probability, with its sign, values beyond 1 at every
-    step, as the normalised images of the manual have them; a spike counts 1; a neuron that reaches its threshold fires
-    and subtracts it. The result is the number of spikes of every output. Poolings have no neurons.
+    At every step a value of an image fires with its magnitude as probability and with its own sign. Values beyond 1,
+    as normalised images have them, fire at every step. A spike counts 1; a neuron that reaches its threshold fires and
+    subtracts it. The result is the number of spikes of every output. Poolings have no neurons.
 
     Args:
         vgg16: the ReLU network, trained or not; it is copied.
-        batch_size: accepted so that the manual's calls run; any batch runs, whatever is given here.
+        batch_size: ignored; accepted so that the manual's calls run.
         threshold: one a layer of neurons; see :func:`snnfast.conversion.thresholds_from_currents`. None: set them
             later.
         reset: "soft", as in n3ml, or "hard", as in the paper.
         initial_membrane: membrane before the first step, as a part of the threshold, in [0, 1).
-        encoding: "saturating" spikes, "poisson" the same with values beyond 1 an error, "constant" current, or a
-            callable.
+        encoding: "saturating" spikes, as above; "poisson", the same, but values beyond 1 are an error; "constant"
+            current; or a callable.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type or range; by ``forward`` for images of wrong shape or range.

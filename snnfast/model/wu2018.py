@@ -19,11 +19,11 @@ ENCODINGS = ("bernoulli", "direct")
 class Wu2018(nn.Module):
     """Spiking network for images, trained by backpropagation through space and time.
 
-    Without ``hidden`` the network of the paper's code, for 28x28 images ::
+    Without ``hidden`` it is the network of the paper's code, for 28x28 images::
 
         conv 32@3x3 - LIF - avgpool 2 - conv 32@3x3 - LIF - avgpool 2 - fc 128 - LIF - fc 10 - LIF
 
-    with ``hidden`` the fully connected one, ``hidden=(800,)`` being the paper's 784-800-10. Every neuron follows ::
+    and with ``hidden`` the fully connected one: ``hidden=(800,)`` is the paper's 784-800-10. Every neuron follows::
 
         u[t] = 0.2 u[t-1] (1 - s[t-1]) + I[t]        s[t] = 1 if u[t] >= 0.5 else 0
 
@@ -40,11 +40,12 @@ class Wu2018(nn.Module):
         input_shape: channels, height and width of an image; ``(1, 8, 8)`` for the digits in the package.
         num_classes: outputs.
         hidden: sizes of the hidden layers of a fully connected network; None for the convolutional one.
-        encoding: ``"bernoulli"``: at every step a pixel fires with its value as probability (``x > U``, as the paper's
-            code; values from 1 on always, so images scaled by 32 run as in the manual). ``"direct"``: the pixel
-            itself is the input current of every step; the first layer is then computed once for all steps.
+        encoding: ``"bernoulli"``: at every step a pixel fires with its value as probability (``x > U``, as in the
+            paper's code; a value of 1 or more always fires, so images scaled by 32 run as in the manual).
+            ``"direct"``: the pixel itself is the input current of every step; the first layer is then computed once
+            for all steps.
         batch_norm: batch normalisation over images and steps before all neurons; the paper's network has none.
-        batch_size: accepted so that the manual's calls run; any batch runs, whatever is given here.
+        batch_size: ignored; accepted so that the manual's calls run.
         time_interval: the manual's name of ``num_steps``.
 
     Raises:
@@ -97,7 +98,7 @@ class Wu2018(nn.Module):
         """The network of docs/results.md for "digits" or "mnist", convolutional or with ``hidden`` layers.
 
         Args:
-            dataset: what it is for.
+            dataset: the name of the data set.
             hidden: as in the class.
             **changes: other arguments of the class.
         """
@@ -110,7 +111,7 @@ class Wu2018(nn.Module):
             images: ``[B, *input_shape]``, floating point, pixels usually in [0, 1]; or frames of events
                 ``[B, T, *input_shape]``, each the input current of its step. They may be on another device than the
                 network, as in the manual, whose script moves only the network to the GPU.
-            num_steps: steps, at least 1; those of the network if None. Frames have their own.
+            num_steps: steps, at least 1; the network's own if None. Frames bring their own.
 
         Returns:
             Spikes per step of every output, ``[B, num_classes]``, float32 (float64 for float64 images), in [0, 1],

@@ -213,7 +213,7 @@ def fit(
         processes: the processes that train together; None: this one alone. A ``step`` needs a single process.
         checkpoint: file written after every epoch.
         save_every: seconds after which it is also written within an epoch.
-        progress: show a progress bar; None: if standard error is a terminal.
+        progress: show a progress bar; None: only if standard error is a terminal.
         echo: called with one line for each epoch; None for silence.
         after_batch: called after every batch but the last of an epoch, for example to draw.
         after_epoch: called after every epoch.

@@ -64,7 +64,7 @@ def bp_stdp_(
         update: ``"step"`` or ``"sequence"``.
         reduction: ``"sum"`` or ``"mean"`` of the changes over the batch.
         return_error: compute the errors of the presynaptic neurons.
-        validate: look at the values of ``w`` and ``error``; on CUDA this waits for the device.
+        validate: check the values of ``w`` and ``error``; on CUDA this waits for the device.
 
     Returns:
         ``passed`` ``[T, B, I]``, or None.

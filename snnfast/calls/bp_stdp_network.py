@@ -104,7 +104,7 @@ def bp_stdp_network_(
         state: membranes ``[P, N]`` of each layer to go on from, only without labels; they are not changed. None: 0.
         return_hidden: return the spikes of the hidden layers.
         return_state: return the membranes.
-        validate: look at the values of ``weights`` and ``labels``; on CUDA this waits for the device.
+        validate: check the values of ``weights`` and ``labels``; on CUDA this waits for the device.
 
     Returns:
         :class:`BpStdpNetworkResult`.

@@ -187,7 +187,7 @@ def diehl_cook_(
         tau_theta: time constant of the decay of the threshold, ms; None: no decay.
         return_spikes: return the raster.
         return_state: return the state after the last step; without it the CPU skips work on which no spike depends.
-        validate: look at the values of ``x``, ``w`` and ``theta``; on CUDA this waits for the device.
+        validate: check the values of ``x``, ``w`` and ``theta``; on CUDA this waits for the device.
 
     Returns:
         :class:`DiehlCookResult`: ``counts`` int32 ``[P, N]``; ``spikes`` bool ``[P, T, N]`` and ``state``, or None.

@@ -258,7 +258,7 @@ def diehl_cook_conductance_(
         tau_theta: time constant of the decay of the threshold, ms; None: no decay.
         return_spikes: return the raster.
         return_state: return the state after the last step.
-        validate: look at the values of ``x``, ``w``, ``theta`` and ``delays``; on CUDA this waits for the device.
+        validate: check the values of ``x``, ``w``, ``theta`` and ``delays``; on CUDA this waits for the device.
 
     Returns:
         :class:`DiehlCookConductanceResult`: ``counts`` int32 ``[P, N]``; ``spikes`` bool ``[P, T + R, N]`` (R steps of

@@ -98,7 +98,7 @@ def stdp_(
         update: ``"step"`` or ``"sequence"``.
         norm: sum of magnitudes to which the weights of every postsynaptic neuron are scaled after the last step (rows
             of zeros stay; bounds hold); None: they are not.
-        validate: look at the values of ``w`` and ``reward``; on CUDA this waits for the device.
+        validate: check the values of ``w`` and ``reward``; on CUDA this waits for the device.
 
     Returns:
         :class:`StdpState` after the last step.

@@ -1,4 +1,4 @@
-"""ReLU networks to spiking ones: :func:`snnfast.convert`, its result, its thresholds, and how good it is."""
+"""From ReLU networks to spiking ones: :func:`snnfast.convert`, its result, its thresholds, and how good it is."""
 
 from .convert import METHODS, convert, fine_tune, quantise
 from .network import SpikingNetwork

@@ -36,7 +36,7 @@ def from_activations(
         percentile: in (0, 100]; below 100 from a histogram, to 1/8192 of the largest, or 1/1024 a channel.
         per_channel: one value a channel, dimension 1 of the activations, ``[C, 1, ...]``.
         batches_used: batches of ``loader``; None: all.
-        progress: progress bar; None: if standard error is a terminal.
+        progress: show a progress bar; None: only if standard error is a terminal.
         name: what errors begin with.
 
     Returns:
@@ -147,7 +147,7 @@ def from_currents(
         scaling_factor: thresholds are this part of the largest current, above 0.
         batches_used: batches of ``loader``, at least 1; the spikes of all are kept at once.
         encoding: from images to the input of one step; None for the network's own.
-        progress: progress bar over layers; None: if standard error is a terminal.
+        progress: show a progress bar over layers; None: only if standard error is a terminal.
         name: what errors begin with.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Any trained ReLU network to a spiking one: :func:`convert`."""
+"""From any trained ReLU network to a spiking one: :func:`convert`."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ def convert(
 ) -> SpikingNetwork:
     """Makes a spiking network of a trained ReLU network: every ReLU becomes integrate-and-fire neurons.
 
-    The model may hold Linear, Conv1d, Conv2d, batch norms (folded), ReLU as a module, function or method, Dropout (left
-    out), average, adaptive average and max pooling, Flatten, additions, concatenations, and factors that are constants;
-    with or without biases. torchvision's VGG and ResNet convert as they are. What cannot be converted is named in the
-    error, with its place in the model and the reason.
+    The model may hold Linear, Conv1d, Conv2d, batch norms (folded), ReLU as a module, function or method, Dropout
+    (left out), average, adaptive average and max pooling, Flatten, additions, concatenations, and constant factors;
+    with or without biases. torchvision's VGG and ResNet convert as they are. An error names whatever cannot be
+    converted, its place in the model and the reason.
 
     The neurons integrate the current that the ReLU would clip, in its own units, and a spike counts for their
-    threshold, so that ``rate * threshold`` goes to the activation as the steps grow, wherever that is at most the
-    threshold. The methods differ in how they choose the threshold of a layer:
+    threshold. With more steps ``rate * threshold`` approaches the activation, wherever that is at most the threshold.
+    The methods differ in how they choose the threshold of a layer:
 
     - ``"max"``: its largest activation over the images (Diehl et al. 2015);
-    - ``"percentile"``: a percentile of its activations, which clips the few largest for more spikes (Rueckauer et al.
-      2017);
+    - ``"percentile"``: a percentile of its activations, which clips the few largest and so gives more spikes
+      (Rueckauer et al. 2017);
     - ``"spikenorm"``: the largest current into it while the spiking network runs, layer by layer (Sengupta et al.
       2019);
     - ``"qcfs"``: learned. A copy of the model is fine-tuned with activations that are quantised to ``levels`` levels
@@ -60,22 +60,24 @@ def convert(
       labels. A model that has :class:`snnfast.conversion.QCFS` in it already is taken as it is.
 
     Args:
-        model: trained, taking one tensor ``[B, ...]`` and returning scores; it is copied, in evaluation mode.
+        model: a trained network that takes one tensor ``[B, ...]`` and returns scores; it is copied, in evaluation
+            mode.
         calibration_loader: batches of training images, or of images and labels, as the model takes them.
         method: see above.
         percentile: in (0, 100], for ``"percentile"``.
         per_channel: a threshold for every channel, for ``"max"`` and ``"percentile"``.
         num_steps: steps of the run of ``"spikenorm"``, which takes one batch.
-        scaling_factor: thresholds of ``"spikenorm"`` are this part of the largest current.
+        scaling_factor: thresholds of ``"spikenorm"`` are this fraction of the largest current.
         levels: quantisation levels of ``"qcfs"``.
         epochs: passes over the loader to fine-tune for ``"qcfs"``.
         lr: learning rate of this fine-tuning, by Adam.
-        reset: "soft" subtracts the threshold at a spike, "hard" sets the membrane to 0 and loses what was above.
-        initial_membrane: membrane before the first step, as a part of the threshold, in [0, 1); 0.5 rounds rates
-            to the nearest where 0 rounds them down. None: 0.5 for ``"qcfs"``, which needs it, else 0.
+        reset: "soft" subtracts the threshold at a spike, "hard" sets the membrane to 0 and loses what was above the
+            threshold.
+        initial_membrane: membrane before the first step, as a fraction of the threshold, in [0, 1). 0.5 rounds rates
+            to the nearest; 0 rounds them down. None: 0.5 for ``"qcfs"``, which needs it, else 0.
         max_pool: "rate" for spiking max pooling, "refuse" to make it an error.
         encoding: "constant" current, "poisson" spikes, or a callable; see :class:`snnfast.conversion.SpikingNetwork`.
-        progress: progress bars; None: if standard error is a terminal.
+        progress: show a progress bar; None: only if standard error is a terminal.
 
     Returns:
         The network, calibrated, on the device of the model: ``network(images, num_steps)`` gives scores.
@@ -131,7 +133,7 @@ def quantise(
     levels: int = 4,
     progress: bool | None = None,
 ) -> nn.Module:
-    """A copy of ``model`` whose ReLUs are :class:`QCFS`, thresholds started at the largest activations; to be trained.
+    """A copy of ``model`` whose ReLUs are :class:`QCFS`, with the largest activations as thresholds; to be trained.
 
     Batch norms are folded and dropouts left out.
 
@@ -139,7 +141,7 @@ def quantise(
         model: a network of ReLUs, as in :func:`convert`.
         calibration_loader: batches of images, or of images and labels.
         levels: how many steps each ReLU is quantised to.
-        progress: show a progress bar; None: if standard error is a terminal.
+        progress: show a progress bar; None: only if standard error is a terminal.
 
     Raises:
         TypeError, ValueError: as :func:`convert`.
@@ -169,10 +171,10 @@ def fine_tune(
         loader: batches of images and labels.
         epochs: passes over ``loader``.
         lr: learning rate of Adam.
-        progress: show a progress bar; None: if standard error is a terminal.
+        progress: show a progress bar; None: only if standard error is a terminal.
 
     Raises:
-        TypeError, ValueError: for a loader without labels or without images, in any epoch, and arguments of wrong
+        TypeError, ValueError: for a loader without labels or without images, in any epoch, and for arguments out of
             range; the model is then as it was.
     """
     check.whole("fine_tune", "epochs", epochs, least=0)

@@ -26,25 +26,25 @@ RESERVED = ("spiking", "input_shape", "batch_size")
 class SpikingNetwork(Analog):
     """A ReLU network whose ReLUs have become integrate-and-fire neurons; weights stay as they are.
 
-    :func:`snnfast.convert` makes one and calibrates its thresholds. Its modules have the names that they have in the
-    ReLU network, batch norms folded; the neurons stand in ``spiking``, one entry a ReLU.
+    :func:`snnfast.convert` makes one and calibrates its thresholds. Its modules have the same names as in the ReLU
+    network, and batch norms are folded. The neurons are in ``spiking``, one entry a ReLU.
 
-    What no neuron comes before runs once for constant input. What comes after the last neurons is affine, so it runs
-    once, on their counts, which the kernel adds up without a spike train. In between products run step by step, so
-    that chunks of any number of steps give the same bits, and neurons run through all steps of a chunk in one kernel.
-    ``torch.save`` keeps the whole of it, for ``torch.load(..., weights_only=False)``.
+    With constant input, the layers before the first neurons run once. The layers after the last neurons are affine, so
+    they run once, too: on spike counts, which the kernel adds up without a spike train. In between products run step
+    by step, so that chunks of any number of steps give the same bits; neurons run through all steps of a chunk in one
+    kernel. ``torch.save`` keeps the whole network, for ``torch.load(..., weights_only=False)``.
 
     Args:
-        model: the trained network, see :func:`snnfast.convert` for what it may hold; it is copied.
+        model: the trained network; :func:`snnfast.convert` says what it may hold. It is copied.
         reset: "soft" subtracts the threshold at a spike, "hard" sets the membrane to 0.
-        initial_membrane: membrane before the first step, as a part of the threshold, in [0, 1).
+        initial_membrane: membrane before the first step, as a fraction of the threshold, in [0, 1).
         max_pool: "rate": a pool gives out a spike whenever the largest number of spikes under its window grows, so
             that its rate is the largest rate at every step; "refuse": max pooling is an error.
         encoding: "constant": the image is the input current of every step; "poisson": at every step a value fires with
-            its magnitude as probability, with its sign, values beyond 1 being an error; "saturating": the same, values
-            beyond 1 firing at every step; or a callable from images to the input of one step.
+            its magnitude as probability and with its own sign, and values beyond 1 are an error; "saturating": the
+            same, but values beyond 1 fire at every step; or a callable from images to the input of one step.
         unit_spikes: a spike counts 1 instead of its threshold; thresholds are then ratios, as in the manual's networks.
-        spiking_output: neurons on the output, too; the result is their number of spikes.
+        spiking_output: put neurons on the output, too; the result is their number of spikes.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type or range; for a network that cannot be converted.
@@ -123,7 +123,7 @@ class SpikingNetwork(Analog):
         """Sets the thresholds, one a layer of neurons, in the order in which they run.
 
         Raises:
-            TypeError, ValueError: for another number of thresholds, and for one that is not above 0.
+            TypeError, ValueError: for a wrong number of thresholds, and for one that is not above 0.
         """
         if not isinstance(threshold, (Sequence, Tensor)) or isinstance(threshold, str):
             raise TypeError(
@@ -156,17 +156,18 @@ class SpikingNetwork(Analog):
         Args:
             images: ``[B, ...]``, floating point, as the ReLU network takes them; they may be on another device.
             num_steps: steps, at least 1.
-            chunk: steps that run layer by layer at once; any number gives the same result, and memory grows with it.
-            confidence: an image is finished as soon as the softmax of its scores reaches this, looked at after every
-                chunk; None runs all steps. :meth:`classify` tells how many steps each took.
+            chunk: how many steps run layer by layer at once; any number gives the same result, and memory grows with
+                it.
+            confidence: an image is finished as soon as the softmax of its scores reaches this, checked after every
+                chunk; None runs all steps. :meth:`classify` returns how many steps each image took.
 
         Returns:
-            ``[B, classes]``: the mean over time of the output, which is the ReLU network's up to the error of rates;
-            with ``spiking_output`` the number of spikes of every output.
+            ``[B, classes]``: the mean over time of the output, which equals the ReLU network's up to the error of
+            rates; with ``spiking_output`` the number of spikes of every output.
 
         Raises:
             TypeError, ValueError: for images of wrong shape, dtype or range.
-            RuntimeError: thresholds have not been calibrated.
+            RuntimeError: if the thresholds have not been calibrated.
         """
         if confidence is not None:
             if self.monitor is not None:
@@ -183,7 +184,7 @@ class SpikingNetwork(Analog):
     def classify(
         self, images: Tensor, num_steps: int, *, confidence: float, chunk: int | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Scores, and the steps after which they were taken, ``[B]``; arguments are those of :meth:`forward`."""
+        """Scores, and how many steps each image took, ``[B]``; arguments are those of :meth:`forward`."""
         if not 0 < check.number("SpikingNetwork", "confidence", confidence) <= 1:
             raise ValueError(f"SpikingNetwork: confidence must lie in (0, 1], got {confidence}")
         check.whole("SpikingNetwork", "num_steps", num_steps)
@@ -210,7 +211,7 @@ class SpikingNetwork(Analog):
     def over_time(
         self, images: Tensor, steps: Sequence[int], *, chunk: int | None = None
     ) -> Tensor:
-        """Scores after each of ``steps`` numbers of steps, which must grow, ``[len(steps), B, classes]``."""
+        """Scores after each number of steps in ``steps``, which must increase, ``[len(steps), B, classes]``."""
         wanted = check.sizes("SpikingNetwork", "steps", steps)
         if not wanted or any(b <= a for a, b in itertools.pairwise(wanted)):
             raise ValueError(f"SpikingNetwork: steps must be increasing numbers, got {wanted}")
@@ -222,7 +223,7 @@ class SpikingNetwork(Analog):
         return torch.stack(outputs).to(images.device)
 
     def stream(self, images: Tensor, *, record: bool = False, watch: bool = False) -> Stream:
-        """A run over ``images`` that goes on for as long as it is asked to; see :class:`Stream`."""
+        """A run over ``images`` that you can continue step by step; see :class:`Stream`."""
         unset = [place for place, th in zip(self.places, self.thresholds) if bool(th.isnan().any())]
         if unset:
             raise RuntimeError(
@@ -261,7 +262,7 @@ class SpikingNetwork(Analog):
 
     @torch.no_grad()
     def analog(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The ReLU network: its scores, and the activations in the place of every layer of neurons.
+        """Runs the ReLU network: its scores, and its activations at the place of every layer of neurons.
 
         With ``spiking_output`` the scores count among the activations.
         """

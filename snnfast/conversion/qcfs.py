@@ -15,7 +15,7 @@ from .analog import Analog, Node
 
 
 class QCFS(nn.Module):
-    """Quantised, clipped, floored and shifted ReLU: what an integrate-and-fire neuron can tell in ``levels`` steps.
+    """Quantised, clipped, floored and shifted ReLU: what an integrate-and-fire neuron can express in ``levels`` steps.
 
     ::
 
@@ -26,7 +26,7 @@ class QCFS(nn.Module):
     ``dy/dx = 1`` and ``dy/dthreshold = y/threshold - x/threshold`` inside (0, threshold), 0 and 1 above it.
 
     Args:
-        threshold: where to start, above 0; learned.
+        threshold: the value to start from, above 0; it is learned.
         levels: ``L`` of the paper, the number of steps to train for, at least 1.
 
     Source: Bu, Fang, Ding, Dai, Yu, Huang, Optimal ANN-SNN Conversion for High-accuracy and Ultra-low-latency Spiking

@@ -34,11 +34,11 @@ class LayerReport:
         neurons: their number.
         threshold: its mean, in units of the activations.
         correlation: of activation and ``rate * threshold``, over neurons and images; NaN where one of them is constant.
-        error: root of the mean squared difference of the two, as a part of the root of the mean squared activation.
-        rate: spikes a step and neuron.
-        spikes: an image.
-        dead: part of the neurons that fired for no image.
-        saturated: part of the neurons that fired at every step for some image.
+        error: root mean square of their difference, as a fraction of the root mean square activation.
+        rate: spikes per step and neuron.
+        spikes: spikes per image.
+        dead: fraction of the neurons that fired for no image.
+        saturated: fraction of the neurons that fired at every step for some image.
     """
 
     place: str
@@ -58,9 +58,9 @@ class ProductReport:
 
     Attributes:
         place: where it stands in the model.
-        synaptic_operations: an image: additions of a weight, one for every synapse of an input that is not 0 at a step.
-            The product of a constant input runs once, and counts its multiplications instead.
-        multiplications: of the ReLU network, an image.
+        synaptic_operations: additions of a weight per image: one for every synapse of an input that is not 0, at every
+            step. The product of a constant input runs once; its multiplications count instead.
+        multiplications: those of the ReLU network per image.
     """
 
     place: str
@@ -76,9 +76,9 @@ class ConversionReport:
         layers: one entry a layer of neurons.
         products: one entry a Linear or convolution.
         steps: numbers of steps.
-        accuracy: of the spiking network after each of them, in [0, 1]; without labels the part of the images to which
+        accuracy: the spiking network's after each of these, in [0, 1]; without labels the fraction of images to which
             it gives the ReLU network's class.
-        ann_accuracy: of the ReLU network; 1 without labels.
+        ann_accuracy: the ReLU network's; 1 without labels.
         images: their number.
         labelled: whether there were labels.
     """
@@ -135,7 +135,7 @@ class ConversionReport:
         return visual.conversion(self)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON: a correlation that there is not is None."""
+        """Plain values, for JSON; a correlation that is not defined is None."""
         values = asdict(self)
         for layer in values["layers"]:
             for name in ("correlation", "error"):
@@ -153,15 +153,15 @@ def conversion_report(
 ) -> ConversionReport:
     """Compares a spiking network with the ReLU network that it was made of.
 
-    Activations are those of the spiking network's own weights behind a ReLU, which are the ReLU network's unless
-    fine-tuning has changed them; ``ann`` gives the accuracy to compare with.
+    Activations come from the spiking network's own weights with ReLUs. These are the weights of ``ann`` unless
+    fine-tuning has changed them; ``ann`` itself gives the accuracy to compare with.
 
     Args:
         ann: the ReLU network.
         snn: the spiking network.
         loader: batches of images and labels, or of images.
-        steps: increasing numbers of steps after which to look; the layers are looked at after the last.
-        progress: progress bar; None: if standard error is a terminal.
+        steps: increasing numbers of steps after which to score; the layers are compared after the last.
+        progress: show a progress bar; None: only if standard error is a terminal.
 
     Returns:
         The report: ``print`` shows its tables, ``report.figure()`` draws it.

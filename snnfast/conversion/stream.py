@@ -26,10 +26,10 @@ CHUNK = 16
 
 
 class Stream:
-    """A run over a batch, which may be continued, and read at any time; :meth:`SpikingNetwork.stream` makes one.
+    """A run over a batch that can be continued, and read at any time; :meth:`SpikingNetwork.stream` makes one.
 
-    Memory does not grow with the number of steps: it holds the membranes, the counts that the output reads, and what a
-    chunk of steps needs.
+    Its memory does not grow with the number of steps: it holds the membranes, the counts that the output reads, and
+    what a chunk of steps needs.
 
     Args:
         plan: what runs when; that by step counts all that products read.
@@ -91,7 +91,7 @@ class Stream:
 
     @torch.no_grad()
     def advance(self, num_steps: int, *, chunk: int | None = None) -> Stream:
-        """Runs ``num_steps`` more steps, ``chunk`` at once, and returns itself."""
+        """Runs ``num_steps`` more steps, ``chunk`` at a time, and returns itself."""
         size = check.whole("SpikingNetwork", "chunk", CHUNK if chunk is None else chunk)
         end = self.steps + check.whole("SpikingNetwork", "num_steps", num_steps, least=0)
         while self.steps < end:

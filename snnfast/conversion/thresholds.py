@@ -23,7 +23,7 @@ def thresholds_from_activations(
     """Thresholds for spikes that count 1 and weights as they are, from the largest activations (Diehl et al. 2015).
 
     With ``lambda_l`` the largest activation of layer ``l`` over the images (or a percentile), a spike of layer ``l``
-    stands for ``lambda_l``, so the layer after it sees its input as ``1 / lambda_l`` of what it was. Hence ::
+    stands for ``lambda_l``, so the next layer sees its input divided by ``lambda_l``. Hence::
 
         threshold_l = lambda_l / lambda_(l-1)          lambda_0 = 1
 
@@ -36,14 +36,14 @@ def thresholds_from_activations(
         loader: batches of images, or of images and labels.
         percentile: in (0, 100]; the largest if 100.
         consistent: divide by ``lambda_(l-1)``; False gives n3ml's thresholds.
-        progress: progress bar; None: if standard error is a terminal.
+        progress: show a progress bar; None: only if standard error is a terminal.
 
     Returns:
         One threshold a layer of neurons, the output included, for ``update_threshold``.
 
     Raises:
-        TypeError, ValueError: for a model that is no such chain, an empty loader, images of wrong shape, a percentile
-            out of range.
+        TypeError, ValueError: for a model that is not such a chain, an empty loader, images of wrong shape, a
+            percentile out of range.
     """
     network = SpikingNetwork(model, spiking_output=True)
     _check_chain(network)
@@ -71,10 +71,10 @@ def thresholds_from_currents(
 ) -> list[Tensor]:
     """Spike-Norm: thresholds from the largest current of the running spiking network (Sengupta et al. 2019).
 
-    Layer by layer: with the thresholds of all earlier layers set and all membranes at rest, the largest current into
-    the layer over batch, neurons and ``num_steps`` steps becomes its threshold, times ``scaling_factor``. The spikes of
-    the layer before are kept, one byte each, so every layer runs twice, not once for each layer after it. ``network``
-    has the thresholds when this returns.
+    This goes layer by layer, with the thresholds of all earlier layers set and all membranes at rest. The largest
+    current into the layer, over batch, neurons and ``num_steps`` steps, times ``scaling_factor``, becomes its
+    threshold. The spikes of the layer before are kept, one byte each, so every layer runs twice, and not once for each
+    layer after it. When this returns, ``network`` has the thresholds.
 
     In n3ml ``scaling_factor`` has no effect, and membranes carry over between layers.
 
@@ -82,11 +82,11 @@ def thresholds_from_currents(
         network: the spiking network.
         loader: batches of images, or of images and labels.
         num_steps: steps, at least 1; the paper takes 2500, the manual 500.
-        scaling_factor: thresholds are this part of the largest current, above 0. Below 1 there are more spikes sooner,
-            and neurons with the largest currents saturate.
+        scaling_factor: thresholds are this fraction of the largest current, above 0. Below 1 there are more spikes
+            sooner, and neurons with the largest currents saturate.
         encoding: from images ``[B, ...]`` to the input of one step, of the same shape; None for the network's own.
-        batches: of ``loader`` to use.
-        progress: progress bar over layers; None: if standard error is a terminal.
+        batches: how many batches of ``loader`` to use.
+        progress: show a progress bar over layers; None: only if standard error is a terminal.
 
     Returns:
         One threshold a layer of neurons, for ``update_threshold``.

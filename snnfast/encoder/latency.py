@@ -48,7 +48,7 @@ class LatencyEncoder(nn.Module):
         float32, or float64 for float64 intensities.
 
         Raises:
-            TypeError: if ``x`` is no tensor of real numbers.
+            TypeError: if ``x`` is not a tensor of real numbers.
             ValueError: if an intensity lies outside [0, 1].
         """
         x = features("LatencyEncoder", "x", x)

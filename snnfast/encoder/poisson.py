@@ -25,7 +25,7 @@ class PoissonEncoder(nn.Module):
         dt: length of a step in milliseconds.
         generator: where to draw seeds from; PyTorch's own generator if None.
         dtype: of the spikes: bool, uint8, float32, float64, bfloat16 or float16.
-        validate: look whether the rates are possible, which on CUDA waits for the device; see
+        validate: check whether the rates are possible, which on CUDA waits for the device; see
             :func:`snnfast.ops.poisson`.
 
     Example:

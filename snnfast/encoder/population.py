@@ -103,7 +103,7 @@ class PopulationEncoder(nn.Module):
         float32, or float64 for float64 values.
 
         Raises:
-            TypeError: if ``x`` is no tensor of real numbers.
+            TypeError: if ``x`` is not a tensor of real numbers.
             ValueError: if its last dimension is not F, or a value is not finite.
         """
         x = features("PopulationEncoder", "x", x)

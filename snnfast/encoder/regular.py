@@ -27,7 +27,7 @@ class RegularEncoder(nn.Module):
         scale: the intensity that fires at every step.
         generator: where to draw phases from, on the CPU; PyTorch's own if None.
         dtype: of the spikes: bool, uint8, float32, float64, bfloat16 or float16.
-        validate: look whether intensities are negative or NaN, which on CUDA waits for the device. With False neither
+        validate: check whether intensities are negative or NaN, which on CUDA waits for the device. With False neither
             fires.
 
     Raises:

@@ -271,7 +271,7 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
             seeds: int64 ``[P]``, or ``[K, P]``, for the Poisson spikes; None: drawn from PyTorch's CPU generator, or
                 from each network's own.
             return_spikes: return the raster.
-            validate: look at the values of ``x`` and the weights; on CUDA this waits for the device. Without it
+            validate: check the values of ``x`` and the weights; on CUDA this waits for the device. Without it
                 floating point always means rates. Weights are looked at again only after something other than a
                 presentation has changed them.
 

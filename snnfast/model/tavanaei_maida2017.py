@@ -247,7 +247,7 @@ class TavanaeiAndMaida2017(nn.Module):
             update: ``"step"`` or ``"sequence"``.
             reduction: ``"sum"`` or ``"mean"``.
             batch: samples presented at a time; None: all.
-            validate: look at the values of weights and labels.
+            validate: check the values of weights and labels.
         """
         return ops.bp_stdp_network_(
             self.weights,
@@ -290,7 +290,7 @@ class TavanaeiAndMaida2017(nn.Module):
             update: ``"step"``: weights change in every step; ``"sequence"``: after each batch, which is faster for
                 batches of many samples.
             reduction: ``"sum"`` or ``"mean"`` of the changes over a batch.
-            progress: show a progress bar; None: if standard error is a terminal.
+            progress: show a progress bar; None: only if standard error is a terminal.
 
         Raises:
             TypeError, ValueError: for labels out of range, shapes, weights that are not finite, negative intensities

@@ -1,7 +1,7 @@
 """Training procedures, each a call: ``snnfast.procedure.stbp("mnist", root="data")`` trains and returns a result.
 
-A procedure takes a data set, what is to differ from the settings of docs/results.md, and where to keep what; see
-:class:`Procedure`. The command ``snnfast train`` has the same ones.
+A procedure takes a data set, the settings that should differ from those of docs/results.md, and where to read and
+write; see :class:`Procedure`. ``snnfast train`` has the same procedures as commands.
 """
 
 from .ann import AnnOfDiehl2015, AnnOfSengupta2019

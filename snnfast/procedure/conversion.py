@@ -90,9 +90,9 @@ class Result:
     Attributes:
         network: the spiking one.
         report: on the held-out images.
-        split: "test" or "validation".
-        seconds_calibrating: to choose the thresholds, fine-tuning included.
-        seconds_scoring: both networks over all images, interruptions not counted.
+        split: which images were scored, "test" or "validation".
+        seconds_calibrating: time to choose the thresholds, fine-tuning included.
+        seconds_scoring: time to run both networks over all images, without interruptions.
         out: where the files are.
         activity: what the network did for at most 500 held-out images, evenly spaced; None unless asked for.
     """
@@ -138,12 +138,12 @@ def convert(
         device: where it runs.
         resume: go on from the checkpoint in ``out``, which must be of the same settings and the same run.
         monitor: count what the spiking network does; see :func:`snnfast.monitor`. Its figures are ``monitor_*.png``.
-        progress: progress bars; None: if standard error is a terminal.
+        progress: show a progress bar; None: only if standard error is a terminal.
 
     Raises:
         FileExistsError: ``out`` holds a checkpoint and ``resume`` is False.
-        FileNotFoundError, snnfast.checkpoint.CheckpointError: there is no such run, nothing to resume, or it does not
-            fit.
+        FileNotFoundError, snnfast.checkpoint.CheckpointError: there is no such run, or nothing to resume, or it does
+            not fit.
         TypeError, ValueError, ImportError: see :func:`snnfast.convert` and :func:`snnfast.procedure.images.load`.
     """
     from snnfast import visual

@@ -1,4 +1,4 @@
-"""A procedure over many seeds and folds: how accurate, and how sure that is."""
+"""A procedure over many seeds and folds: how accurate it is, and how sure that is."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ def repeat(
 ) -> Repeats:
     """Trains anew for every seed, and with ``settings.folds`` for every fold of every seed.
 
-    A seed fixes weights and order, and with folds also how the data are cut. ``out / "results.json"`` is written after
-    every call of ``trials``.
+    A seed fixes weights and order, and with folds also how the data are split. ``out / "results.json"`` is written
+    after every call of ``trials``.
 
     Args:
         trials: trains by the settings of at most ``at_once`` runs.
@@ -102,10 +102,10 @@ def repeat(
         seeds: at least one.
         out: folder, made if missing.
         at_once: runs that are trained together.
-        resume: leave out the runs that ``out`` has results of, which must be of the same settings.
+        resume: skip the runs of which ``out`` has results, which must have the same settings.
         processes: run side by side, each other runs, gathered after each; the first one writes. None: one after the
             other.
-        progress: show a progress bar; None: if standard error is a terminal.
+        progress: show a progress bar; None: only if standard error is a terminal.
 
     Raises:
         ValueError: no seeds, and those of ``trials``.

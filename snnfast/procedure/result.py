@@ -1,4 +1,4 @@
-"""What a finished run is."""
+"""The result of a finished run."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Result:
     """A finished run.
 
     Attributes:
-        settings: what decided it.
+        settings: the settings of the run.
         run: model and history.
-        split: what was scored, "test" or "validation"; never the test part with ``settings.validate``.
-        accuracy: there, in [0, 1].
-        measured: more numbers, by name.
+        split: the part that was scored, "test" or "validation"; never the test part with ``settings.validate``.
+        accuracy: the accuracy on that part, in [0, 1].
+        measured: further numbers, by name.
         remarks: lines of the summary.
         out: folder of its files; None if there are none.
         activity: what the network did for the first 500 samples held out; None unless asked for.
@@ -45,7 +45,7 @@ class Result:
 
     @property
     def seconds(self) -> float:
-        """Training and watching, over all epochs, interruptions not counted."""
+        """Time of training and scoring, over all epochs, without interruptions."""
         return sum(row["seconds"] for row in self.run.history)
 
     def summary(self) -> str:

@@ -50,9 +50,9 @@ class Data:
 
 
 class Procedure(ABC, Generic[S]):
-    """A training procedure; those of the package say what is their own: settings, model, learning, figures.
+    """A training procedure; each one of the package adds its own settings, model, learning and figures.
 
-    ``procedure(dataset, **changes)`` trains by the settings of docs/results.md for a data set, and returns a result.
+    ``procedure(dataset, **changes)`` trains with the settings of docs/results.md for a data set, and returns a result.
     """
 
     name: ClassVar[str]  # of commands, folders and errors
@@ -214,7 +214,7 @@ class Procedure(ABC, Generic[S]):
         progress: bool | None = None,
         echo: Callable[[str], object] | None = tqdm.write,
     ) -> Result:
-        """Trains and scores; keeps checkpoint, result and figures in ``out``, figures also live in a window.
+        """Trains and scores; keeps checkpoint, result and figures in ``out``, and shows the figures live in a window.
 
         Args:
             settings: what decides the run.
@@ -223,13 +223,13 @@ class Procedure(ABC, Generic[S]):
             download: let torchvision download it.
             device: where it runs.
             resume: go on from the checkpoint in ``out``, which must be of the same settings.
-            weights: checkpoint whose weights to start from, of a run with the same network; unused when resuming.
+            weights: a checkpoint of a run with the same network, to start from its weights; unused when resuming.
             monitor: count what the trained network does; see :func:`snnfast.monitor`. Its figures are
                 ``monitor_*.png``.
-            processes: those that train this run together, each on its ``device``; see :func:`snnfast.train.fit`. The
-                first one writes and tells. None: this one alone.
+            processes: the processes that train this run together, each on its ``device``; see
+                :func:`snnfast.train.fit`. The first one writes and prints. None: this one alone.
             progress: progress bar; see :func:`snnfast.train.fit`.
-            echo: takes a line an epoch; None for silence.
+            echo: called with one line for each epoch; None for silence.
 
         Raises:
             FileExistsError: ``out`` holds a checkpoint and ``resume`` is False.

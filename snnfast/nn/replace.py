@@ -33,8 +33,9 @@ def replace(
     the names of their classes: no library is imported.
 
     ============ ===================================================================================================
-    SpikingJelly ``IFNode``, ``LIFNode``, ``ParametricLIFNode``, ``QIFNode``, ``EIFNode``, ``IzhikevichNode``, in step
-                 modes ``"s"`` and ``"m"``, with ``store_v_seq``; containers and ``layer.*`` stay
+    SpikingJelly ``IFNode``, ``LIFNode``, ``ParametricLIFNode``, ``KLIFNode`` (in plain PyTorch), ``CUBALIFNode``,
+                 ``QIFNode``, ``EIFNode``, ``IzhikevichNode``, in step modes ``"s"`` and ``"m"``, with
+                 ``store_v_seq``; containers and ``layer.*`` stay
     snnTorch     ``Leaky``, ``Lapicque``, ``Synaptic``, ``RLeaky``, ``RSynaptic``, and ``Alpha`` without reset
     Norse        ``LIFBoxCell``, ``LIBoxCell``, and ``LIF``, ``LI``, ``IAF``, ``LSNN``, ``LIFRecurrent``,
                  ``LSNNRecurrent`` with their cells; ``Lift`` without its loop

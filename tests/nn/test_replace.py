@@ -8,6 +8,7 @@ import torch
 from replaced import agrees, inputs, loud, same
 from torch import nn
 
+import snnfast
 from snnfast import nn as sn
 
 TRACES = Path(__file__).parent / "traces"
@@ -173,9 +174,49 @@ def test_a_layer_that_other_modules_mention_is_replaced_everywhere():
     assert ours[0].w is not shared[0].w
 
 
+@named("KLIFNode")
+class KLIFNode(Node):
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.k = nn.Parameter(torch.tensor(2.0))
+
+
+@pytest.mark.filterwarnings("ignore:KLIFNode runs in plain")
+@pytest.mark.parametrize(
+    ("settings", "spikes", "v_seq"),
+    [
+        # h = 0.5, f = 1 fires; 0.4, 0.8; 0.8 - 1.9 = -1.1, 0; 0.3, 0.6
+        ({"scale_reset": False}, [1, 0, 0, 0], [0.0, 0.8, 0.0, 0.6]),
+        # f = 1 leaves 0.5 - 0.5; h = 0.4 stays 0.4; 0.4 - 1.7 = -1.3, 0; 0.3 stays
+        ({"scale_reset": True, "v_reset": None}, [1, 0, 0, 0], [0.0, 0.4, 0.0, 0.3]),
+    ],
+)
+def test_klif_by_hand(settings, spikes, v_seq):
+    net = KLIFNode(**settings, store_v_seq=True)
+    ours = sn.replace(net)
+    x = torch.tensor([1.0, 0.8, -3.0, 0.6]).view(4, 1, 1)
+    assert ours(x).flatten().tolist() == spikes
+    torch.testing.assert_close(ours.v_seq.flatten(), torch.tensor(v_seq))
+
+
+@named("CUBALIFNode")
+class CUBALIFNode(Node):
+    c, c_decay, v_decay = 0.0, 0.5, 0.75
+
+
+def test_cubalif_by_hand(tmp_path):
+    """c = 0.6, 0.3, 0.65; h = 0.6 - 0.15 fires at 0.45; -0.2 0.75 + 0.3 = 0.15; 0.1125 + 0.65 fires."""
+    ours = sn.replace(CUBALIFNode(v_reset=-0.2, v_threshold=0.45, store_v_seq=True))
+    assert ours(torch.tensor([0.6, 0.0, 0.5]).view(3, 1, 1)).flatten().tolist() == [1, 0, 1]
+    torch.testing.assert_close(ours.v_seq.flatten(), torch.tensor([-0.2, 0.15, -0.2]))
+    torch.testing.assert_close(ours.i, torch.tensor([[0.65]]))
+    with pytest.raises(ValueError, match="starts at v_reset, and neurons in C start at v_rest"):
+        snnfast.export_c(nn.Sequential(nn.Linear(1, 1), ours), tmp_path)
+
+
 def test_neurons_without_an_equal_are_refused_by_name():
-    @named("KLIFNode")
-    class KLIFNode(Node):
+    @named("NonSpikingLIFNode")
+    class NonSpikingLIFNode(Node):
         pass
 
     @named("PSN", "spikingjelly.activation_based.neuron.psn")
@@ -187,7 +228,7 @@ def test_neurons_without_an_equal_are_refused_by_name():
 
     start = r"^replace: 1, a {} of spikingjelly, cannot be mapped exactly: {}"
     for node, reason in (
-        (KLIFNode(), "its membrane passes a ReLU"),
+        (NonSpikingLIFNode(), "it returns a list of membranes"),
         (PSN(), "there are equals for IFNode, LIFNode"),
         (Mine(), "it inherits from LIFNode"),
     ):
@@ -262,12 +303,19 @@ class TestTheLibraryItself:
             ("ParametricLIFNode", {"init_tau": 3.0, "v_reset": None}),
             ("QIFNode", {"v_reset": -0.2}),
             ("EIFNode", {"delta_T": 0.5, "v_reset": -0.3}),
+            ("KLIFNode", {"tau": 3.0, "scale_reset": True, "v_reset": -0.2}),
+            ("KLIFNode", {"decay_input": False, "v_reset": None, "detach_reset": True}),
+            ("CUBALIFNode", {"c_decay": 0.3, "v_reset": -0.2}),
             ("IzhikevichNode", {"tau_w": 4.0, "a": 0.5, "b": 0.25, "v_reset": -0.2, "w_rest": 0.3}),
         ],
     )
     @pytest.mark.parametrize("step_mode", ["m", "s"])
+    @pytest.mark.filterwarnings("ignore:KLIFNode runs in plain")
     def test_a_neuron(self, name, settings, step_mode):
-        node = getattr(self.neuron, name)(**settings, step_mode=step_mode, store_v_seq=True)
+        node = getattr(self.neuron, name)(**settings)
+        node.step_mode, node.store_v_seq = step_mode, True
+        if name == "KLIFNode":
+            nn.init.constant_(node.k, 1.3)
 
         def run(module, x):
             module.reset()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -10,14 +11,16 @@ import torch
 from torch import Tensor
 
 from snnfast import check, surrogate
+from snnfast.backend import BackendWarning
 from snnfast.surrogate import Surrogate
 
+from ..cuba import CubaLIF
 from ..eif import EIF
 from ..izhikevich import Izhikevich
 from ..lif import IF, LIF, ParametricLIF
 from ..qif import QIF
 from ..spiking import Spiking
-from .port import Library, Memo, Replaced
+from .port import Library, Memo, Port, Replaced
 
 __all__ = ["SPIKINGJELLY"]
 
@@ -107,19 +110,37 @@ class ParametricLIFNode(Node, ParametricLIF):
         return {"decay_input": bool(node.decay_input)} | super()._settings(where, node)
 
 
-class _Nonlinear(Node):
+class Started(Node):
     """A neuron whose membrane starts at ``v_reset``, or 0 with a soft reset, and not at ``v_rest``."""
+
+    def _start(self, x: Tensor) -> None:
+        if self.v is None:
+            rest: Any = 0.0 if self.v_reset is None else self.v_reset
+            self.v = x.new_full(x.shape[1:], rest, dtype=check.state_dtype(x.dtype))
+
+
+class CUBALIFNode(Started, CubaLIF):
+    """SpikingJelly's ``CUBALIFNode``: its current is the state ``i``, theirs ``c``."""
+
+    def __init__(self, where: str, node: Any, memo: Memo) -> None:
+        super().__init__(where, node, memo)
+        if isinstance(node.c, Tensor):
+            self.i = node.c.detach().clone()
+
+    def _settings(self, where: str, node: Any) -> dict[str, Any]:
+        decays = {"decay": float(node.v_decay), "decay_syn": float(node.c_decay)}
+        own = {"decay_input": False, "v_rest": 0.0}
+        return decays | own | super()._settings(where, node)
+
+
+class _Nonlinear(Started):
+    """A neuron with settings of its own by SpikingJelly's names."""
 
     own: tuple[str, ...]
 
     def _settings(self, where: str, node: Any) -> dict[str, Any]:
         own = {name.lower(): float(getattr(node, name)) for name in self.own}
         return own | super()._settings(where, node)
-
-    def _start(self, x: Tensor) -> None:
-        if self.v is None:
-            rest: Any = 0.0 if self.v_reset is None else self.v_reset
-            self.v = x.new_full(x.shape[1:], rest, dtype=check.state_dtype(x.dtype))
 
 
 class QIFNode(_Nonlinear, QIF):
@@ -149,6 +170,81 @@ class IzhikevichNode(_Nonlinear, Izhikevich):
             self.w = x.new_full(x.shape[1:], self.w_rest, dtype=check.state_dtype(x.dtype))
 
 
+class KLIFNode(Port):
+    """SpikingJelly's ``KLIFNode``: a LIF whose membrane is ``relu(k h)`` before it is compared with the threshold.
+
+    ::
+
+        f[t] = relu(k h[t]),  s[t] = f[t] >= v_threshold
+        v[t] = (1 - s[t]) f[t] + s[t] v_reset,  or  f[t] - s[t] v_threshold
+
+    with ``h`` of :class:`snnfast.nn.LIF`; with ``scale_reset`` ``f`` and ``v_threshold`` are divided by ``k`` in the
+    second line (Jiang and Zhang 2023, arXiv:2302.09238). No kernel has the ReLU, so it runs in plain PyTorch, with a
+    warning.
+    """
+
+    states = ("v",)
+    step_mode: str
+    tau: float
+    k: Tensor
+    decay_input: bool
+    scale_reset: bool
+    v_threshold: float
+    v_reset: float | None
+    detach_reset: bool
+
+    def __init__(self, where: str, node: Any, memo: Memo) -> None:
+        names = ("k", "tau", "decay_input", "scale_reset", "v_threshold", "v_reset", "detach_reset")
+        super().__init__(node, memo, (*names, "step_mode", "store_v_seq"))
+        self.spike_function = _surrogate(node.surrogate_function)
+        self.v = node.v.detach().clone() if isinstance(node.v, Tensor) else None
+
+    @property
+    def time_dim(self) -> int | None:  # type: ignore[override]
+        """Where the steps are in what a call takes and returns; None: a call is a step."""
+        return 0 if self.step_mode == "m" else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Input ``[T, B, ...]``, or in step mode ``"s"`` ``[B, ...]``, -> spikes of the same shape."""
+        warnings.warn(
+            "KLIFNode runs in plain PyTorch, which is slow: no kernel has its ReLU",
+            BackendWarning,
+            stacklevel=2,
+        )
+        one = self.step_mode == "s"
+        x = x.unsqueeze(0) if one else x
+        rest = 0.0 if self.v_reset is None else self.v_reset
+        (v,) = self._load_states(x)
+        if v is None:
+            v = x.new_full(x.shape[1:], rest, dtype=check.state_dtype(x.dtype))
+        spikes, membranes = [], []
+        for now in x:
+            h = (
+                v + (now - (v - rest)) / self.tau
+                if self.decay_input
+                else v - (v - rest) / self.tau + now
+            )
+            f, scale = torch.relu(self.k * h), self.k if self.scale_reset else 1.0
+            s = self.spike_function(f - self.v_threshold)
+            fired = s.detach() if self.detach_reset else s
+            f, taken = f / scale, fired * (self.v_threshold / scale)
+            v = f - taken if self.v_reset is None else (1.0 - fired) * f + fired * self.v_reset
+            spikes.append(s.to(x.dtype))
+            membranes.append(v)
+        self._store_states(v)
+        if self.store_v_seq:
+            v_seq, known = torch.stack(membranes), self.v_seq
+            self.v_seq = v_seq if known is None or not one else torch.cat([known, v_seq])
+        return spikes[0] if one else torch.stack(spikes)
+
+    def reset(self) -> None:
+        """Forgets the state: the next call starts at rest, with any batch size."""
+        super().reset()
+        self.v_seq = None
+
+    over_time = Node.over_time
+
+
 # By the name of the class, what snnfast.surrogate has for its alpha; None: nothing for this one.
 _SURROGATES: dict[str, Callable[[float], Surrogate | None]] = {
     "Sigmoid": surrogate.sigmoid,
@@ -172,9 +268,15 @@ SPIKINGJELLY = Library(
     name="spikingjelly",
     neurons={
         kind.__name__: kind
-        for kind in (IFNode, LIFNode, ParametricLIFNode, QIFNode, EIFNode, IzhikevichNode)
+        for kind in (
+            *(IFNode, LIFNode, ParametricLIFNode, KLIFNode, CUBALIFNode),
+            *(QIFNode, EIFNode, IzhikevichNode),
+        )
     },
-    refused={"KLIFNode": "its membrane passes a ReLU before it is compared with the threshold"},
+    refused={
+        name: "it returns a list of membranes, or one that is decoded; snnfast.nn.LI and a readout do that"
+        for name in ("NonSpikingIFNode", "NonSpikingLIFNode")
+    },
     bases=frozenset(),
     package="neuron",
 )

@@ -36,14 +36,15 @@ def replace(
     SpikingJelly ``IFNode``, ``LIFNode``, ``ParametricLIFNode``, ``KLIFNode`` (in plain PyTorch), ``CUBALIFNode``,
                  ``QIFNode``, ``EIFNode``, ``IzhikevichNode``, in step modes ``"s"`` and ``"m"``, with
                  ``store_v_seq``; containers and ``layer.*`` stay
-    snnTorch     ``Leaky``, ``Lapicque``, ``Synaptic``, ``RLeaky``, ``RSynaptic``, and ``Alpha`` without reset
+    snnTorch     ``Leaky``, ``Lapicque``, ``Synaptic``, ``RLeaky``, ``RSynaptic``, ``Alpha``
     Norse        ``LIFBoxCell``, ``LIBoxCell``, and ``LIF``, ``LI``, ``IAF``, ``LSNN``, ``LIFRecurrent``,
                  ``LSNNRecurrent`` with their cells; ``Lift`` without its loop
     Sinabs       ``LIF``, ``IAF``, ``ExpLeak``, ``ALIF``, ``LIFRecurrent``, ``IAFRecurrent``, squeezed or not
     ============ ===================================================================================================
 
-    Surrogate gradients that :mod:`snnfast.surrogate` has run in the kernels. Any other function is kept as it is; with
-    it, the neurons run on the reference backend while gradients are recorded.
+    What no kernel does runs step by step in plain PyTorch, with a warning that says why; the page about each library
+    lists it. Surrogate gradients that :mod:`snnfast.surrogate` has run in the kernels. Any other function is kept as it
+    is; with it, the neurons run on the reference backend while gradients are recorded.
 
     Args:
         net: the network; it is not changed.

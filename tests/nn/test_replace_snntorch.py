@@ -5,10 +5,13 @@ import torch
 from replaced import agrees, inputs, loss_of, loud, same
 from torch import nn
 
+import snnfast
 from snnfast import nn as sn
+from snnfast.backend import BackendWarning
 
 snn = pytest.importorskip("snntorch")
 surrogate = pytest.importorskip("snntorch.surrogate")
+quant = pytest.importorskip("snntorch.functional.quant")
 
 
 def over_time(neuron, x):
@@ -214,25 +217,49 @@ def test_what_cannot_take_sequences_is_refused():
         sn.replace(sequential(), sequences=True, verify=[torch.rand(2, 2), torch.rand(2, 2)])
 
 
+ROUNDS = {"state_quant": quant.state_quant(num_bits=4, uniform=True, threshold=0.5)}
+BY_STEPS = [
+    ("Leaky", {"reset_delay": False, "learn_threshold": True}, "compares another membrane"),
+    ("Leaky", {"inhibition": True}, "one spike a sample"),
+    ("Leaky", {"beta": 0.0}, "less than 0.001 of its membrane"),
+    ("Leaky", ROUNDS, "rounds its membrane"),
+    ("Lapicque", {"beta": False, "R": 1.0, "C": 1.0}, "less than 0.001 of its membrane"),
+    ("Synaptic", {"alpha": 0.6, "reset_delay": False}, "compares another membrane"),
+    ("Synaptic", {"alpha": 0.6, "reset_mechanism": "zero"} | ROUNDS, "rounds its membrane"),
+    ("Alpha", {"alpha": 0.9}, "its reset changes currents"),
+    ("Alpha", {"alpha": 0.9, "reset_mechanism": "zero"}, "its reset changes currents"),
+    ("RLeaky", RECURRENT | {"reset_mechanism": "none"}, "without a reset"),
+    ("RLeaky", RECURRENT | {"reset_mechanism": "zero", "learn_threshold": True}, "cannot fire"),
+    ("RLeaky", {"all_to_all": False, "V": 0.5, "reset_delay": False}, "compares another membrane"),
+    ("RSynaptic", RECURRENT | {"alpha": 0.5, "reset_mechanism": "none"}, "without a reset"),
+]
+
+
+@pytest.mark.parametrize(("name", "settings", "why"), BY_STEPS)
+@pytest.mark.filterwarnings("ignore:Inhibition")
+def test_what_no_kernel_does_runs_in_plain_pytorch(name, settings, why):
+    with pytest.warns(BackendWarning, match=f"^{name} runs in plain PyTorch, .*{why}"):
+        agrees(made(name, settings), over_time, inputs(12, 4, 6))
+
+
+@pytest.mark.filterwarnings("ignore:RLeaky runs in plain")
+def test_recurrent_convolutions():
+    neuron = made("RLeaky", {"conv2d_channels": 2, "kernel_size": 3})
+    agrees(neuron, over_time, inputs(8, 3, 2, 5, 5))
+    ours = sn.replace(neuron)
+    with snnfast.monitor(ours) as watching:
+        over_time(ours, inputs(8, 3, 2, 5, 5))
+    assert [p.kind for p in watching.activity().products] == ["Conv2d"]
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "error"),
     [
-        ("Leaky", {"reset_delay": False}, r"^replace: net, a Leaky of snntorch, cannot be mapped exactly: reset_delay"),
-        ("Leaky", {"inhibition": True}, "inhibition"),
-        ("Leaky", {"beta": 0.0}, "beta must be at least 0.001"),
-        ("Leaky", {"state_quant": torch.round}, "state_quant"),
-        ("Lapicque", {"beta": 0.5, "reset_mechanism": "zero", "threshold": -0.1}, "holds it at 0"),
-        ("Lapicque", {"beta": 0.5, "learn_beta": True}, "learn_beta"),
-        ("Lapicque", {"beta": False, "R": 1.0, "C": 1.0}, "leaves 0 of its membrane"),
-        ("Alpha", {"alpha": 0.9}, "changes both currents"),
-        ("RLeaky", RECURRENT | {"reset_mechanism": "none"}, "it has none"),
-        ("RLeaky", RECURRENT | {"reset_mechanism": "zero", "learn_threshold": True}, "in which it cannot fire"),
-        ("RLeaky", {"conv2d_channels": 2, "kernel_size": 3}, "a matrix, and its are a Conv2d"),
+        ("Lapicque", {"beta": 0.5, "learn_beta": True}, r"^replace: net, a Lapicque of snntorch, .*: learn_beta"),
         ("RSynaptic", RECURRENT | {"alpha": 0.5, "reset_mechanism": "zero", "reset_delay": False}, "not its own"),
         ("LeakyParallel", {"input_size": 3, "hidden_size": 3}, "there are equals for Leaky, Lap"),
     ],
 )  # fmt: skip
-@pytest.mark.filterwarnings("ignore:Inhibition")
 def test_what_has_no_equal_is_refused(name, settings, error):
     with pytest.raises(ValueError, match=error):
         sn.replace(made(name, settings))

@@ -43,7 +43,8 @@ LAYERS = {
         testing nn.spikeprop
         nn.<neuron> nn.recurrent encoder.poisson encoder.bernoulli encoder.manual encoder
         learning.stdp learning.bp_stdp learning.spikeprop learning nn.presets
-        nn.replacing.port nn.replacing.spikingjelly nn.replacing.snntorch nn.replacing.norse
+        nn.replacing.port nn.replacing.spikingjelly nn.replacing.snntorch_functions nn.replacing.snntorch
+        nn.replacing.norse
         nn.replacing.sinabs_functions nn.replacing.sinabs
         nn.replacing nn.replacing.compare nn.replacing.sequences nn.replace nn.tracer nn.fuse nn
     """,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+import warnings
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
@@ -10,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from snnfast import check, ops, surrogate
-from snnfast.surrogate import Surrogate
+from snnfast import check, ops
+from snnfast.backend import BackendWarning
 
-from .port import Library, Memo, Port, as_number, fire, fires_above, refuse
+from .port import Library, Memo, as_number, fire, fires_above, refuse
+from .snntorch_functions import Steps, surrogate_of
 
 __all__ = ["SNNTORCH"]
 
@@ -22,7 +24,7 @@ LEAST_BETA = 1e-3
 _SHARED = ("beta", "threshold", "graded_spikes_factor", "reset_mechanism_val")
 
 
-class _Neuron(Port, ABC):
+class _Neuron(Steps):
     """A neuron that takes a step a call, and whose membrane is the one before the reset.
 
     ``mem`` and the other states stay between calls, as snnTorch's do, and are zeros where a batch has another shape.
@@ -39,44 +41,41 @@ class _Neuron(Port, ABC):
     drops: ClassVar[bool] = True
 
     def __init__(self, where: str, original: Any, memo: Memo) -> None:
-        if original.inhibition:
-            refuse(where, "inhibition leaves one spike a sample, which no kernel here does")
-        if original.state_quant:
-            refuse(where, "state_quant rounds its membrane after every step")
-        mechanism = original.reset_mechanism
-        delayed = getattr(original, "reset_delay", True)
-        if mechanism == "subtract" and not delayed:
-            refuse(
-                where,
-                "reset_delay=False with reset_mechanism='subtract' compares a membrane that stays above the threshold "
-                "less one threshold more (docs/semantics.md); snnfast.nn.like('snntorch.Leaky', reset_delay=False) is "
-                "the neuron without that",
-            )
-        if mechanism == "zero" and delayed and self.drops:
-            threshold = original.threshold
-            if bool((threshold < 0).any()):
-                refuse(
-                    where,
-                    "its threshold is negative, so that it fires while its reset holds it at 0",
-                )
-            if threshold.requires_grad and "spk" in self.states:
-                refuse(
-                    where,
-                    "with a reset to zero its threshold learns from steps in which it cannot fire",
-                )
-        super().__init__(original, memo, (*_SHARED, *self.own))
-        self.mechanism, self.reset_delay = mechanism, delayed
+        settings = ("inhibition", "state_quant")
+        super().__init__(original, memo, (*_SHARED, *settings, *self.own))
+        self.mechanism = original.reset_mechanism
+        self.reset_delay = getattr(original, "reset_delay", True)
         for name in self.states:
             state = getattr(original, name)
             setattr(self, name, state.detach().clone() if state.numel() else None)
         self.init_hidden, self.output = original.init_hidden, original.output
-        self.spike_grad = _surrogate(original)
-        self.least = LEAST_BETA if mechanism == "subtract" else 0.0
-        if bool((self.beta < self.least).any()):
-            refuse(
-                where,
-                f"beta must be at least {LEAST_BETA} for a reset by subtraction that takes place with the next step",
-            )
+        self.spike_grad = surrogate_of(original)
+        self.least = LEAST_BETA if self.mechanism == "subtract" else 0.0
+        self.why = self._why()
+        self.least = 0.0 if self.why else self.least
+
+    def _why(self) -> str:
+        """Why every step runs in plain PyTorch; nothing where an op does the same."""
+        threshold = self.threshold
+        if self.inhibition:
+            return "no kernel leaves one spike a sample"
+        if self.state_quant:
+            return "no kernel rounds its membrane"
+        if self.mechanism == "subtract" and not self.reset_delay:
+            # docs/semantics.md
+            return "with reset_delay=False and a reset by subtraction it compares another membrane"
+        if self.mechanism == "zero" and self.reset_delay and self.drops:
+            if bool((threshold < 0).any()):
+                return "its threshold is negative: it fires while its reset holds it at 0"
+            if threshold.requires_grad and "spk" in self.states:
+                return "its threshold learns from steps in which it cannot fire"
+        if bool((self._left() < self.least).any()):
+            return f"a step leaves less than {LEAST_BETA} of its membrane"
+        return ""
+
+    def _left(self) -> Tensor:
+        """What is left of the membrane after a step."""
+        return self.beta
 
     def reset_mem(self) -> Any:
         """Forgets the states; returns them at rest, empty, for a loop that hands them on."""
@@ -101,7 +100,13 @@ class _Neuron(Port, ABC):
             fits = state is not None and state.shape == x.shape[1:]
             state = self._carried(name, state) if fits else torch.zeros_like(x[0])
             before.append(state.to(check.state_dtype(x.dtype)))
-        spikes, *after = self.scan(x, *before)
+        if self.why:
+            warnings.warn(
+                f"{type(self).__name__} runs in plain PyTorch, which is slow: {self.why}",
+                BackendWarning,
+                stacklevel=2,
+            )
+        spikes, *after = (self.steps if self.why else self.scan)(x, *before)
         for name, state in zip(self.states, after):
             setattr(self, name, state[-1])
         self.v_seq = after[-1] if self.store_v_seq else None
@@ -132,7 +137,7 @@ class _Neuron(Port, ABC):
 
     @abstractmethod
     def scan(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """Spikes ``[T, B, ...]`` and every state after each step."""
+        """As :meth:`steps`, by an op."""
 
     def _decay(self, name: str, x: Tensor) -> Any:
         value, least = as_number(getattr(self, name), x), self.least if name == "beta" else 0.0
@@ -202,6 +207,10 @@ class Leaky(_Neuron):
             return fire(self.spike_grad, membrane, as_number(self.threshold, x)), membrane
         return self._integrate(ops.lif, x, mem, beta)
 
+    def charge(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        """``beta mem + x``."""
+        return (self._decay("beta", x) * states[0] + x,)
+
     init_leaky = _Neuron.reset_mem
 
 
@@ -209,18 +218,24 @@ class Lapicque(_Neuron):
     """snnTorch's ``Lapicque``: ``U[t+1] = (1 - dt / RC) U[t] + dt / C x[t+1] - R``."""
 
     own = ("R", "C", "time_step")
+    R: Any
+    C: Any
+    time_step: Any
 
     def __init__(self, where: str, original: Any, memo: Memo) -> None:
         if original.beta.requires_grad:
             refuse(
                 where, "learn_beta=True learns nothing: snnTorch computes R and C from beta once"
             )
-        left = float(1 - original.time_step / (original.R * original.C))
-        if not LEAST_BETA <= left <= 1:
-            refuse(
-                where, f"a step leaves {left:.3g} of its membrane; {LEAST_BETA} to 1 has an equal"
-            )
         super().__init__(where, original, memo)
+
+    def _left(self) -> Tensor:
+        return torch.as_tensor(1 - self.time_step / (self.R * self.C))
+
+    def charge(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        """``(1 - dt / RC) mem + dt / C x``."""
+        r, c, step = (as_number(getattr(self, name), x) for name in self.own)
+        return (x * r * (1 / (r * c)) * step + (1 - step / (r * c)) * states[0],)
 
     def scan(self, x: Tensor, mem: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         r, c, step = (as_number(getattr(self, name), x) for name in self.own)
@@ -260,29 +275,52 @@ class Synaptic(_Neuron):
         spikes, membrane, last = self._integrate(run, x, mem, beta, current)
         return spikes, last.unsqueeze(0), membrane
 
+    def charge(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        """``alpha syn + x``, and ``beta mem`` and that."""
+        syn, mem = states
+        syn = self._decay("alpha", x) * syn + x
+        return syn, self._decay("beta", x) * mem + syn
+
     init_synaptic = _Neuron.reset_mem
 
 
 class Alpha(_Neuron):
-    """snnTorch's ``Alpha`` without reset: its membrane is the sum of two currents."""
+    """snnTorch's ``Alpha``: its membrane is the sum of two currents, which its reset changes, too."""
 
     states = ("syn_exc", "syn_inh", "mem")
     own = ("alpha",)
 
-    def __init__(self, where: str, original: Any, memo: Memo) -> None:
-        if original.reset_mechanism != "none":
-            refuse(where, "its reset changes both currents; reset_mechanism='none' has an equal")
-        super().__init__(where, original, memo)
+    def _why(self) -> str:
+        return super()._why() or ("" if self.mechanism == "none" else "its reset changes currents")
 
     def scan(self, x: Tensor, exc: Tensor, inh: Tensor, mem: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         alpha, beta = self._decay("alpha", x), self._decay("beta", x)
         exc = ops.li(x, exc, decay=alpha, decay_input=False)[0]
         inh = ops.li(-x, inh, decay=beta, decay_input=False)[0]
+        membrane = self._membrane(exc, inh, alpha, beta)
+        return fire(self.spike_grad, membrane, as_number(self.threshold, x)), exc, inh, membrane
+
+    @staticmethod
+    def _membrane(exc: Tensor, inh: Tensor, alpha: Any, beta: Any) -> Tensor:
         log_alpha, log_beta = (
             (v if isinstance(v, Tensor) else torch.tensor(v)).log() for v in (alpha, beta)
         )
-        membrane = (log_alpha / (log_beta - log_alpha) + 1) * (exc + inh)
-        return fire(self.spike_grad, membrane, as_number(self.threshold, x)), exc, inh, membrane
+        return (log_alpha / (log_beta - log_alpha) + 1) * (exc + inh)
+
+    def charge(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        """Both currents, and the membrane."""
+        alpha, beta = self._decay("alpha", x), self._decay("beta", x)
+        exc, inh = alpha * states[0] + x, beta * states[1] - x
+        return exc, inh, self._membrane(exc, inh, alpha, beta)
+
+    def reset_by(
+        self, reset: Tensor, x: Tensor, before: tuple[Tensor, ...], after: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        """All states at 0; by subtraction as snnTorch has it, the threshold off one current and the other one at 0."""
+        if self.mechanism != "subtract":
+            return tuple(state - reset * state for state in after)
+        exc, inh, mem = after
+        return exc - reset * self.threshold, inh - reset * inh, mem + reset * before[1]
 
     init_alpha = _Neuron.reset_mem
 
@@ -294,19 +332,29 @@ class _Recurrent(_Neuron):
     V: Tensor
 
     def __init__(self, where: str, original: Any, memo: Memo) -> None:
-        if original.reset_mechanism == "none":
-            refuse(where, "recurrent neurons here have a reset, and it has none")
         if not original.reset_delay and type(original).__name__ == "RSynaptic":
             refuse(
                 where,
                 "reset_delay=False of RSynaptic resets the membrane that it was given, not its own",
             )
-        kind = type(original.recurrent).__name__
-        if kind not in ("Linear", "RecurrentOneToOne"):
-            refuse(where, f"recurrent connections here are a matrix, and its are a {kind}")
-        one_to_one = ("V",) if kind == "RecurrentOneToOne" else ()
+        self.is_matrix = type(original.recurrent).__name__ in ("Linear", "RecurrentOneToOne")
+        one_to_one = ("V",) if hasattr(original, "V") else ()
         self.own = (*self.own, *one_to_one, "recurrent")  # type: ignore[misc]
         super().__init__(where, original, memo)
+
+    def _why(self) -> str:
+        if not self.is_matrix:
+            return f"no kernel has recurrent connections by a {type(self.recurrent).__name__}"
+        return super()._why() or (
+            "no kernel is recurrent without a reset" if self.mechanism == "none" else ""
+        )
+
+    def _back(self, x: Tensor, spk: Tensor) -> Tensor:
+        """What comes back of the spikes of the step before."""
+        if isinstance(self.recurrent, nn.Linear) or not self.is_matrix:
+            back: Tensor = self.recurrent(spk)
+            return back
+        return spk * self.V
 
     def _weight(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The recurrent matrix, and ``x`` with the bias."""
@@ -332,7 +380,8 @@ class _Recurrent(_Neuron):
 
     def products(self, x: Tensor, spikes: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
         """That of spikes, which come back with the next step, also of the next call."""
-        yield "recurrent", self._weight(spikes)[0], spikes
+        if not self.why:  # else it is called, and seen
+            yield "recurrent", self._weight(spikes)[0], spikes
 
 
 class RLeaky(_Recurrent):
@@ -351,6 +400,11 @@ class RLeaky(_Recurrent):
             lambda spikes: self._with_spikes(x, spk, weight, spikes),
         )
         return spikes, spikes, membrane
+
+    def charge(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        """That of :class:`Leaky`, and what comes back."""
+        spk, mem = states
+        return (self._decay("beta", x) * mem + x + self._back(x, spk),)
 
     init_rleaky = _Neuron.reset_mem
 
@@ -376,26 +430,13 @@ class RSynaptic(_Recurrent):
         spikes, membrane, last = self._integrate(run, x, mem, self._decay("beta", x), current)
         return spikes, spikes, last.unsqueeze(0), membrane
 
+    def charge(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        """That of :class:`Synaptic`, and what comes back, in its current."""
+        spk, syn, mem = states
+        syn = self._decay("alpha", x) * syn + x + self._back(x, spk)
+        return syn, self._decay("beta", x) * mem + syn
+
     init_rsynaptic = _Neuron.reset_mem
-
-
-# Functions that snnfast.surrogate has, too, by the functions that make them.
-_SURROGATES: dict[str, Callable[[float], Surrogate]] = {
-    "atan": surrogate.atan,
-    "fast_sigmoid": surrogate.fast_sigmoid,
-    "sigmoid": surrogate.sigmoid,
-}
-
-
-def _surrogate(original: Any) -> Surrogate | Callable[[Tensor], Tensor]:
-    """What the kernels know by name; any other function as it is, which the reference runs."""
-    function: Callable[[Tensor], Tensor] = original.spike_grad
-    made_by = getattr(function, "__qualname__", "").partition(".")[0]
-    cells: Any = getattr(function, "__closure__", None) or ()
-    library = getattr(function, "__module__", "") == "snntorch.surrogate"
-    if library and made_by in _SURROGATES and len(cells) == 1:
-        return _SURROGATES[made_by](float(cells[0].cell_contents))
-    return function
 
 
 SNNTORCH = Library(

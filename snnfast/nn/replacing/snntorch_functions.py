@@ -1,0 +1,105 @@
+"""snnTorch's surrogate gradients as an op takes them, and its steps, in plain PyTorch, where no op does them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from snnfast import check, surrogate
+from snnfast.surrogate import Surrogate
+
+from .port import Port, fire
+
+__all__ = ["Steps", "surrogate_of"]
+
+
+class Steps(Port):
+    """Steps in the order in which snnTorch charges, resets, rounds and fires.
+
+    ::
+
+        r = mem > threshold,  mem = charge(x, mem) - r threshold,  or  (1 - r) charge(x, mem),  s = mem > threshold
+
+    where ``r`` has no gradient. With ``reset_delay=False`` the membrane is then reset by ``s - r`` besides.
+    """
+
+    mechanism: str
+    reset_delay: bool
+    inhibition: bool
+    state_quant: Any
+    spike_grad: Any
+    threshold: Tensor
+    drops: ClassVar[bool]
+
+    @abstractmethod
+    def charge(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        """The states but spikes after a step of ``x``, without a reset."""
+
+    def steps(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        """Spikes ``[T, B, ...]`` and every state after each step."""
+        rows = []
+        for now in x.to(check.state_dtype(x.dtype)):
+            spikes, *after = self._step(now, *states)
+            states = (spikes, *after) if "spk" in self.states else tuple(after)
+            rows.append((spikes.to(x.dtype), *states))
+        return tuple(torch.stack(part) for part in zip(*rows))
+
+    def _step(self, x: Tensor, *before: Tensor) -> tuple[Tensor, ...]:
+        *others, mem = before
+        reset = fire(self.spike_grad, mem, self.threshold).detach()
+        if self.mechanism == "zero" and not self.drops:
+            mem = (1 - reset) * mem
+        after = self.reset_by(reset, x, before, self.charge(x, *others, mem))
+        if self.state_quant:
+            after = tuple(self.state_quant(state) for state in after)
+        *currents, mem = after
+        spikes = self._fire(mem)
+        if not self.reset_delay:
+            again = spikes - reset
+            if self.mechanism == "subtract":
+                mem = mem - again * self.threshold
+            elif self.mechanism == "zero":
+                mem = mem - again * mem
+        return spikes, *currents, mem
+
+    def reset_by(
+        self, reset: Tensor, x: Tensor, before: tuple[Tensor, ...], after: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        """The states after a step, reset where the membrane was above the threshold before it."""
+        *currents, mem = after
+        if self.mechanism == "subtract":
+            mem = mem - reset * self.threshold
+        elif self.mechanism == "zero" and self.drops:
+            mem = mem - reset * mem
+        return *currents, mem
+
+    def _fire(self, mem: Tensor) -> Tensor:
+        if not self.inhibition:
+            mem = self.state_quant(mem) if self.state_quant else mem
+            return fire(self.spike_grad, mem, self.threshold)
+        largest = functional.one_hot(mem.argmax(1), mem.shape[1]).to(mem)
+        return fire(self.spike_grad, mem, self.threshold) * largest
+
+
+# Functions that snnfast.surrogate has, too, by the functions that make them.
+_SURROGATES: dict[str, Callable[[float], Surrogate]] = {
+    "atan": surrogate.atan,
+    "fast_sigmoid": surrogate.fast_sigmoid,
+    "sigmoid": surrogate.sigmoid,
+}
+
+
+def surrogate_of(original: Any) -> Surrogate | Callable[[Tensor], Tensor]:
+    """What the kernels know by name; any other function as it is, which the reference runs."""
+    function: Callable[[Tensor], Tensor] = original.spike_grad
+    made_by = getattr(function, "__qualname__", "").partition(".")[0]
+    cells: Any = getattr(function, "__closure__", None) or ()
+    library = getattr(function, "__module__", "") == "snntorch.surrogate"
+    if library and made_by in _SURROGATES and len(cells) == 1:
+        return _SURROGATES[made_by](float(cells[0].cell_contents))
+    return function

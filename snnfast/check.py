@@ -289,7 +289,7 @@ def dtype_names(dtypes: Sequence[torch.dtype]) -> str:
 def finite(op: str, name: str, values: Tensor) -> None:
     """Neither NaN nor infinite, if the values can be looked at."""
     if looks(True, values.device) and not bool(values.detach().isfinite().all()):
-        raise ValueError(f"{op}: {name} must be finite")
+        raise ValueError(f"{op}: {name} must be finite, got NaN or infinity")
 
 
 def choice(op: str, name: str, value: object, choices: Sequence[str]) -> None:

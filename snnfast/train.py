@@ -232,10 +232,10 @@ def fit(
     if run.order is not None and len(run.order) != n:
         raise ValueError(f"fit: the epoch began with {len(run.order)} training images, got {n}")
     if held_out is not None and loss is None:
-        raise ValueError("fit: held_out needs loss, by which it is scored, got None")
+        raise ValueError("fit: held_out needs a loss to score it by, got loss=None")
     if processes is not None and step is not None:
         raise ValueError(
-            "fit: a rule with a step of its own trains in one process; several run seeds side by side (--seeds)"
+            "fit: a rule with a step of its own trains in one process; use several for seeds side by side (--seeds)"
         )
     learn = _gradient_step(run, loss, precision, clip, processes) if step is None else step
     writes = processes is None or processes.rank == 0
@@ -315,7 +315,7 @@ def _gradient_step(
 ) -> Step:
     optimizer, model = run.optimizer, run.model
     if optimizer is None or loss is None:
-        raise ValueError("fit: run must have an optimizer, and loss be given, unless a step is")
+        raise ValueError("fit: give run an optimizer and fit a loss, or give fit a step")
 
     def follow() -> None:
         if clip is not None:

@@ -236,14 +236,14 @@ def write_mnist(root, images=60, labels=60, largest=9, part="train"):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ({"images": 50}, "must hold as many images as labels, got 50 and 60"),
+        ({"images": 50}, "must hold equally many images and labels, got 50 and 60"),
         ({"largest": 11}, "train-labels-idx1-ubyte must hold labels from 0 to 9, got 11"),
         ("empty", "train-images-idx3-ubyte is empty"),
-        ("cut", "train-images-idx3-ubyte must be of 47056 bytes for 60x28x28, got 40000"),
+        ("cut", "train-images-idx3-ubyte must have 47056 bytes for 60x28x28, got 40000"),
         ("gz", "must begin with 0x803, got 0x1f8b0800, which is a compressed file: unpack it"),
         (
             "packed",
-            "train-images-idx3-ubyte must be there unpacked, got train-images-idx3-ubyte.gz",
+            "train-images-idx3-ubyte must be unpacked, got train-images-idx3-ubyte.gz",
         ),
         ("labels", "train-images-idx3-ubyte must begin with 0x803, got 0x801"),
     ],

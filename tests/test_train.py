@@ -255,8 +255,14 @@ def test_foreign_and_missing_checkpoints_are_refused(tmp_path):
     [
         ({"epochs": -1}, "epochs must not be negative, got -1"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        ({"loss": None, "step": lambda x, y: (x, None)}, "held_out needs loss"),
-        ({"loss": None, "held_out": None}, "run must have an optimizer, and loss be given"),
+        (
+            {"loss": None, "step": lambda x, y: (x, None)},
+            "held_out needs a loss to score it by, got loss=None",
+        ),
+        (
+            {"loss": None, "held_out": None},
+            "give run an optimizer and fit a loss, or give fit a step",
+        ),
         ({"train": (DATA[0][:0], DATA[1][:0])}, "train holds no images"),
         ({"loss": lambda o, y: o.sum() * float("nan")}, "the loss became nan in epoch 1/1"),
     ],

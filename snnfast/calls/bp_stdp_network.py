@@ -206,7 +206,9 @@ def _one_a_layer(op: str, name: str, values: object, weights: Sequence[Tensor]) 
     if not isinstance(values, Sequence):
         raise TypeError(f"{op}: {name} must be a sequence, got {type(values).__name__}")
     if len(values) != len(weights):
-        raise ValueError(f"{op}: {name} must be one a layer, {len(weights)}, got {len(values)}")
+        raise ValueError(
+            f"{op}: {name} must have one entry a layer, {len(weights)}, got {len(values)}"
+        )
 
 
 def _thresholds(op: str, thresholds: Sequence[float], weights: Sequence[Tensor]) -> list[float]:

@@ -106,7 +106,7 @@ def silenced(op: str, call: C, r: Any, refractory: Any, max_spikes: Any) -> C:
         raise ValueError(f"{op}: refractory must be less than 2**24 steps, got {refractory}")
     check.state(op, "r", r, given.x)
     if r is not None and not refractory:
-        raise ValueError(f"{op}: r is of neurons with a refractory period, and refractory is 0")
+        raise ValueError(f"{op}: r needs a refractory period, got refractory=0")
     most = math.inf if max_spikes is None else check.whole(op, "max_spikes", max_spikes)
     if most > 1:
         if given.hard_reset:

@@ -45,8 +45,8 @@ def read_heidelberg(path: Path, units: int) -> Iterator[Recording]:
         times, found, labels = file["spikes/times"], file["spikes/units"], file["labels"]
         if not len(times) == len(found) == len(labels):
             raise ValueError(
-                f"heidelberg: {path} must hold as many times, units and labels, got {len(times)}, {len(found)} and "
-                f"{len(labels)}"
+                f"heidelberg: {path} must hold equally many times, units and labels, got "
+                f"{len(times)}, {len(found)} and {len(labels)}"
             )
         for k in range(len(labels)):
             seconds, addresses = (

@@ -23,13 +23,13 @@ def check_files(raw: Path, train: bool) -> None:
         path = raw / f"{part}-{name}"
         if not path.is_file():
             if path.with_name(f"{path.name}.gz").is_file():
-                raise ValueError(f"{path} must be there unpacked, got {path.name}.gz: gunzip it")
+                raise ValueError(f"{path} must be unpacked, got {path.name}.gz: run gunzip on it")
             return
         counts[path] = _count(path, *_HEADER[name])
     (images, n_images), (labels, n_labels) = counts.items()
     if n_images != n_labels:
         raise ValueError(
-            f"{images} and {labels.name} must hold as many images as labels, got {n_images} and {n_labels}"
+            f"{images} and {labels.name} must hold equally many images and labels, got {n_images} and {n_labels}"
         )
 
 
@@ -46,7 +46,7 @@ def _count(path: Path, magic: int, words: int) -> int:
         expected = 4 * words + int(np.prod(header[1:].astype(np.int64)))
         if size != expected:
             raise ValueError(
-                f"{path} must be of {expected} bytes for {'x'.join(map(str, header[1:]))}, got {size}"
+                f"{path} must have {expected} bytes for {'x'.join(map(str, header[1:]))}, got {size}"
             )
         if words == 2:
             largest = int(np.frombuffer(stream.read(), dtype=np.uint8).max(initial=0))

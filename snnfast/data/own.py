@@ -79,7 +79,7 @@ def own_images(
     _check_classes(source, train[1], test[1])
     if train[0].shape[1:] != test[0].shape[1:]:
         raise ValueError(
-            f"{source}: training images are {_size(train[0])}, test images {_size(test[0])}; they must be as large"
+            f"{source}: training images are {_size(train[0])}, test images {_size(test[0])}; both must have one size"
         )
     if split == "test":
         return test

@@ -191,7 +191,9 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
         if not self.training:
             return
         if self._before is None:
-            raise RuntimeError("DiehlAndCook2015: learn needs a step before it, one for each learn")
+            raise RuntimeError(
+                "DiehlAndCook2015: learn needs a step before it: call step before each learn"
+            )
         # The same step again, now with plasticity: exactly what the op does in one call.
         x, state, theta = self._before
         result = self._op(x, state, self.rule, theta=theta, validate=state is None)
@@ -394,13 +396,13 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
     def _seeds_of(self, networks: object, seeds: object) -> Sequence[int] | None:
         if networks is None:
             if seeds is not None:
-                raise ValueError("DiehlAndCook2015: seeds are for networks, got networks=None")
+                raise ValueError("DiehlAndCook2015: seeds need networks, got networks=None")
             return None
         count = check.whole("DiehlAndCook2015", "networks", networks)
         if self.settings.min_spikes:
             raise ValueError(
-                "DiehlAndCook2015: networks must be None where images are presented again, each network others "
-                f"(min_spikes), got networks={count} and min_spikes={self.settings.min_spikes}"
+                "DiehlAndCook2015: networks must be None with min_spikes, which presents other images again to each, "
+                f"got networks={count} and min_spikes={self.settings.min_spikes}"
             )
         if seeds is None:
             return range(torch.initial_seed(), torch.initial_seed() + count)

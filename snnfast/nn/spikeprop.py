@@ -276,7 +276,10 @@ def _delays(
             f"SpikeProp: delays must have shape [K] or [{inputs}, K], K at least 1, got {list(d.shape)}"
         )
     if not ((d >= 0) & d.isfinite()).all():
-        raise ValueError("SpikeProp: delays must be finite and not negative")
+        low, high = d.min().item(), d.max().item()
+        raise ValueError(
+            f"SpikeProp: delays must be finite and at least 0, got values from {low} to {high}"
+        )
     return d
 
 

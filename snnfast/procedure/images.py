@@ -83,7 +83,8 @@ def part(
         own = own_images(dataset, split, root, download=download)
         if own[0].dim() == 5 and not frames:
             raise ValueError(
-                f"{dataset} has frames {list(own[0].shape)}, for stbp and sequence; others take images [N, C, H, W]"
+                f"{dataset} has frames {list(own[0].shape)}, which only stbp and sequence take; "
+                "give images [N, C, H, W]"
             )
         return own[0].to(device), own[1].to(device)
     colours, wanted = dataset in NORMALISATION, IMAGE_SHAPES[dataset]

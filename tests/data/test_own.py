@@ -216,7 +216,9 @@ def test_frames_of_events_are_currents_of_their_steps(tmp_path):
         result.model(x[..., 1:])
     data = sequence.load(sequence.preset(source))
     assert data.train[0].shape == (15, 5, 2 * 8 * 6)
-    with pytest.raises(ValueError, match=r"mine\.npz has frames \[.*\], for stbp and sequence"):
+    with pytest.raises(
+        ValueError, match=r"mine\.npz has frames \[.*\], which only stbp and sequence take"
+    ):
         diehl2015(source, **QUIET)
 
 

@@ -135,15 +135,15 @@ def test_seeds_of_any_kind_and_copies():
     [
         ({"networks": 0}, ValueError, "networks must be at least 1, got 0"),
         ({"networks": 2.0}, TypeError, "networks must be an integer, got float"),
-        ({"seeds": [1]}, ValueError, "seeds are for networks, got networks=None"),
+        ({"seeds": [1]}, ValueError, "seeds need networks, got networks=None"),
         ({"networks": 2, "seeds": 1}, TypeError, "seeds must be a sequence of integers, got int"),
         ({"networks": 2, "seeds": [1]}, ValueError, "seeds must be 2, one a network, got 1"),
         ({"networks": 1, "seeds": [-1]}, ValueError, "seeds must be at least 0, got -1"),
         (
             {"networks": 2, "preset": "paper"},
             ValueError,
-            "networks must be None where images are presented again, each network others "
-            r"\(min_spikes\), got networks=2 and min_spikes=5",
+            "networks must be None with min_spikes, which presents other images again to each, "
+            r"got networks=2 and min_spikes=5",
         ),
     ],
 )

@@ -220,7 +220,7 @@ def test_errors_of_calibrate(arguments, error, message):
         ((2, 2, 0), {}, ValueError, "delays must be at least 1, got 0"),
         ((2, 2, []), {}, ValueError, r"delays must have shape \[K\] or \[2, K\]"),
         ((2, 2, torch.rand(3, 4)), {}, ValueError, r"got \[3, 4\]"),
-        ((2, 2, [-1.0]), {}, ValueError, "delays must be finite and not negative"),
+        ((2, 2, [-1.0]), {}, ValueError, "at least 0, got values from -1.0 to -1.0"),
         ((2, 2, "a"), {}, TypeError, "delays must be a number of terminals or their delays"),
         ((2, 2, [1.0]), {"delay_range": (1, 2)}, ValueError, "give delays as a number"),
         ((2, 2, 3), {"delay_range": (2, 1)}, ValueError, "0 <= low <= high, got"),

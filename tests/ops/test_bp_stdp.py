@@ -169,7 +169,7 @@ def test_uninitialised_memory_is_not_read(kernels, nan_memory):
             ValueError,
             "w must not overlap itself, got strides [0, 1]",
         ),
-        ({"w": torch.full((4, 5), math.nan)}, ValueError, "w must be finite"),
+        ({"w": torch.full((4, 5), math.nan)}, ValueError, "w must be finite, got NaN or infinity"),
         ({"pre": None}, TypeError, "pre must be a tensor, got NoneType"),
         (
             {"pre": torch.zeros(3, 2, 5, dtype=torch.int64)},
@@ -192,7 +192,11 @@ def test_uninitialised_memory_is_not_read(kernels, nan_memory):
             TypeError,
             "error must have dtype torch.float32, got torch.float64",
         ),
-        ({"error": torch.full((3, 2, 4), math.inf)}, ValueError, "error must be finite"),
+        (
+            {"error": torch.full((3, 2, 4), math.inf)},
+            ValueError,
+            "error must be finite, got NaN or infinity",
+        ),
         ({"lr": -1.0}, ValueError, "lr must be at least 0, got -1"),
         ({"lr": math.nan}, ValueError, "lr must be finite, got nan"),
         ({"epsilon": 0}, ValueError, "epsilon must be at least 1, got 0"),

@@ -334,7 +334,7 @@ ALONE = {"labels": None, "desired": None}
         (
             {"weights": [torch.zeros(4, 5), torch.full((3, 4), math.nan)]},
             ValueError,
-            "weights[1] must be finite",
+            "weights[1] must be finite, got NaN or infinity",
         ),
         ({"x": None}, TypeError, "x must be a tensor, got NoneType"),
         ({"x": rates(2, 4)}, ValueError, "x.hz must have shape [P, 5], got [2, 4]"),
@@ -378,7 +378,7 @@ ALONE = {"labels": None, "desired": None}
             TypeError,
             "desired must have dtype torch.bool, got torch.float32",
         ),
-        ({"thresholds": [1.0]}, ValueError, "thresholds must be one a layer, 2, got 1"),
+        ({"thresholds": [1.0]}, ValueError, "thresholds must have one entry a layer, 2, got 1"),
         ({"thresholds": [1.0, 0.0]}, ValueError, "thresholds[1] must be positive, got 0"),
         (
             {"thresholds": [1e-46, 1e-46]},
@@ -404,7 +404,7 @@ ALONE = {"labels": None, "desired": None}
         (
             {**ALONE, "state": [torch.zeros(2, 4)]},
             ValueError,
-            "state must be one a layer, 2, got 1",
+            "state must have one entry a layer, 2, got 1",
         ),
         (
             {**ALONE, "state": [torch.zeros(2, 4), torch.zeros(2, 4)]},
@@ -466,13 +466,13 @@ EVENTS = {"inputs": torch.zeros(1).int(), "offsets": torch.zeros(2, 4).long()}
         ({"labels": None}, "labels and desired go together"),
         ({"labels": torch.zeros(2)}, "labels has a wrong dtype"),
         ({"desired": torch.zeros(3, 3).bool()}, "desired has a wrong shape"),
-        ({"thresholds": [1.0]}, "thresholds must be one a layer"),
+        ({"thresholds": [1.0]}, "thresholds must have one entry a layer"),
         ({"thresholds": [1.0, 0.0]}, "thresholds must be positive"),
         ({"thresholds": [1.0, 1e-46]}, "thresholds must be positive in the dtype of weights"),
         ({"thresholds": [1.0, math.nan]}, "thresholds must be positive"),
         ({"epsilon": 0}, "epsilon and batch must be at least 1"),
         ({"batch": 0}, "epsilon and batch must be at least 1"),
-        ({"state": [torch.zeros(2, 4)]}, "state must be one a layer"),
+        ({"state": [torch.zeros(2, 4)]}, "state must have one entry a layer"),
         ({"state": [torch.zeros(2, 4), torch.zeros(2, 4)]}, "state has a wrong shape"),
     ],
 )

@@ -463,7 +463,7 @@ REWARDED = MODULATED["reward, pair"]
         (
             {"rule": REWARDED, "reward": torch.full((3,), math.inf)},
             ValueError,
-            "reward must be finite",
+            "reward must be finite, got NaN or infinity",
         ),
         ({"state": tuple(STATE)}, TypeError, "state must be a StdpState or None, got tuple"),
         (

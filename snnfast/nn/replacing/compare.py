@@ -57,7 +57,7 @@ def _compare(where: str, layer: Any, theirs: list[Tensor], ours: list[Tensor], s
     a, b = (_time_first(layer, t[0]) for t in (theirs, ours))
     if a.shape != b.shape:
         raise ValueError(
-            f"replace: {where} gives shape {list(b.shape)}, was {list(a.shape)}, time first"
+            f"replace: {where} gives shape {list(b.shape)}, expected {list(a.shape)}, time first"
         )
     what = "spikes" if layer.fires else "membranes"
     differ = a != b if layer.fires else ~_close(a, b)
@@ -66,7 +66,8 @@ def _compare(where: str, layer: Any, theirs: list[Tensor], ours: list[Tensor], s
         first = int(steps[0])
         count, neurons = int(differ[first].sum()), differ[first].numel()
         raise ValueError(
-            f"replace: {what} of {where} differ from step {step + first} on, there of {count} of {neurons} neurons"
+            f"replace: {what} of {where} differ from step {step + first} on, "
+            f"at that step in {count} of {neurons} neurons"
         )
     for state, own in zip(theirs[1:], ours[1:]):
         if state.shape == own.shape and not bool(_close(state, own).all()):

@@ -40,7 +40,8 @@ def over_time(name: str, module: nn.Module) -> nn.Module:
         tell: Any = getattr(module, "over_time", None)
         if tell is None:
             raise ValueError(
-                f"replace: {name or 'net'}, a {type(module).__name__}, takes sequences as it is"
+                f"replace: {name or 'net'}, a {type(module).__name__}, already takes sequences; "
+                "leave sequences=True out"
             )
         tell(name or "net")
         return module

@@ -75,7 +75,9 @@ class Node(Replaced, Spiking):
     def over_time(self, where: str) -> None:
         """Takes sequences ``[T, B, ...]`` from now on."""
         if self.step_mode == "m":
-            raise ValueError(f"replace: {where}, a {type(self).__name__}, takes sequences as it is")
+            raise ValueError(
+                f"replace: {where}, a {type(self).__name__}, already takes sequences; leave sequences=True out"
+            )
         self.step_mode = "m"
 
     def _start(self, x: Tensor) -> None:

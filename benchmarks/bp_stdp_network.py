@@ -1,9 +1,9 @@
 """BP-STDP of a network, ``T x B x inputs x hidden x outputs``: time of one image, one after the other in batches of B.
 
 Images are as dark and as bright as MNIST, weights those of training: ``op`` is the op on spikes that lie ready, ``fit``
-everything from a loader on (encoding, desired times, loss, accuracy). ``products`` are the dense matrix products of the
-network: of each layer over all steps for its currents, and in steps with a desired spike for errors passed back and for
-changes.
+everything from a loader on (encoding, desired times, loss, accuracy), ``networks at once`` the op on several networks,
+an image of one of them. ``products`` are the dense matrix products of the network: of each layer over all steps for
+its currents, and in steps with a desired spike for errors passed back and for changes.
 
 The fact "additions" counts, for an image, what the spikes that occur make necessary: to a current for every spike, to a
 weight where its neuron has an error and a spike of its input is in the window.
@@ -29,6 +29,8 @@ QUICK_SHAPES = ((5, 2, 64, 7, 3),)
 FLOOR = "products"
 BASELINES = ("manual_loop",)
 OP, FIT = "op", "fit"
+# Enough networks for the threads of a CPU, the blocks of a GPU.
+TOGETHER, NETWORKS, FEW = "networks at once", {"cpu": 8, "cuda": 128}, 500
 LR, EPSILON, BETA, SCALE = 5e-4, 4, 250.0, 5.0
 LIT, BRIGHTNESS = (
     0.19,
@@ -75,7 +77,7 @@ def network(sizes: tuple[int, ...], steps: int, batch: int, learned: int):  # ty
 
 
 def ours(task: Task) -> Prepared:
-    from snnfast import encoder
+    from snnfast import encoder, ops
 
     steps, batch, *sizes = task.shape
     quick = task.shape in QUICK_SHAPES
@@ -94,10 +96,22 @@ def ours(task: Task) -> Prepared:
         for w, before in zip(net.weights, start):
             w.copy_(before)
 
+    options: dict[str, Any] = {"lr": LR, "epsilon": EPSILON, "update": update, "batch": batch}
+    options["validate"] = False
+
     def op() -> object:
         restore()
-        options = {"lr": LR, "epsilon": EPSILON, "update": update, "batch": batch}
-        return net.learn(x, labels, desired, validate=False, **options)
+        return net.learn(x, labels, desired, **options)
+
+    networks = NETWORKS[task.device]
+    several = [w.repeat(networks, 1, 1) for w in start]
+    few, thresholds = min(FEW, len(labels)), [layer.threshold for layer in net.layers]
+
+    def together() -> object:
+        for w, before in zip(several, start):
+            w.copy_(before)
+        given = x[:, :few], labels[:few], desired[:, :few]
+        return ops.bp_stdp_network_(several, *given, thresholds=thresholds, **options)
 
     def fit() -> object:
         restore()
@@ -106,7 +120,9 @@ def ours(task: Task) -> Prepared:
     rasters = [x, *net.present(x, return_hidden=True).hidden, op().spikes]  # type: ignore[attr-defined,misc]
     restore()
     facts = {"additions": additions([r != 0 for r in rasters], labels, desired) / len(labels)}
-    return Prepared({OP: op, FIT: fit}, facts, {OP: len(labels), FIT: len(labels)})
+    facts[TOGETHER] = networks
+    passes = {OP: op, FIT: fit, TOGETHER: together}
+    return Prepared(passes, facts, {OP: len(labels), FIT: len(labels), TOGETHER: few * networks})
 
 
 def additions(rasters: list[Tensor], labels: Tensor, desired: Tensor) -> float:

@@ -26,7 +26,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 FOUND = 66  # exit code of ThreadSanitizer
 # Kernels whose threads meet, and the operators around them. In neurons' scans no thread reads what another wrote.
-KERNELS = ("stdp", "spikeprop", "diehl_cook", "diehl_cook_conductance", "recurrent")
+KERNELS = (
+    *("stdp", "bp_stdp_network", "spikeprop", "diehl_cook", "diehl_cook_conductance"),
+    "recurrent",
+)
 SOURCES = (
     *(f"ops/{name}.cpp" for name in (*KERNELS, "device", "output_memory")),
     *(f"cuda/{name}.cu" for name in (*KERNELS, "error", "presentations")),
@@ -38,6 +41,7 @@ TEMPLATES = {
 # Threads and neurons of blocks, made small.
 SMALL = {
     "cuda/stdp.cu": {"kRows": 16},
+    "cuda/bp_stdp_network.cu": {"kAlone": 64, "kSharedThreads": 32, "kChanges": 16},
     "cuda/diehl_cook.cu": {"kAlone": 64, "kMostThreads": 64, "kSharedThreads": 32},
     "cuda/diehl_cook_conductance.cu": {"kAlone": 64, "kSharedThreads": 32},
     "cuda/teams.cuh": {"kLeastThreads": 64},
@@ -141,6 +145,22 @@ def stdp() -> None:
         ops.stdp_(torch.rand(36, 40), pre, post, rule=rule, reward=reward, norm=5.0)
 
 
+def bp_stdp_network() -> None:
+    import torch
+
+    from snnfast import ops
+
+    torch.manual_seed(0)
+    for networks, samples in ((1, 1), (1, 3), (9, 1)):
+        weights = [torch.randn(networks, o, i) for i, o in ((20, 40), (40, 36), (36, 3))]
+        desired = torch.rand(8, samples) < 0.5
+        rates = ops.Rates(600 * torch.rand(samples, 20), 8, torch.arange(samples))
+        for x in (rates, torch.rand(8, samples, 20) < 0.3):
+            for update, batch in (("step", 1), ("sequence", 2)):
+                how = dict(thresholds=[0.9] * 3, update=update, batch=batch, return_state=True)
+                ops.bp_stdp_network_(weights, x, torch.arange(samples) % 3, desired, **how)
+
+
 def spikeprop() -> None:
     import torch
 
@@ -221,11 +241,12 @@ def recurrent() -> None:
 
 CALLS: dict[str, tuple[Callable[[], None], ...]] = {
     "cuda/stdp.cu": (stdp,),
+    "cuda/bp_stdp_network": (bp_stdp_network,),
     "cuda/spikeprop": (spikeprop,),
     "cuda/diehl_cook.cu": (diehl_cook,),
     "cuda/diehl_cook_conductance.cu": (conductance,),
     "cuda/presentations.cuh": (diehl_cook,),
-    "cuda/grid_tally.cuh": (diehl_cook, conductance),
+    "cuda/grid_tally.cuh": (diehl_cook, conductance, bp_stdp_network),
     "cuda/recurrent": (recurrent,),
 }
 

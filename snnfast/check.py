@@ -298,13 +298,14 @@ def choice(op: str, name: str, value: object, choices: Sequence[str]) -> None:
         raise ValueError(f"{op}: {name} must be {' or '.join(choices)}, got {shown(value)}")
 
 
-def weights(op: str, name: str, w: Tensor) -> None:
-    """A matrix of float32 or float64 that may be changed in place."""
+def weights(op: str, name: str, w: Tensor, networks: bool = False) -> None:
+    """A matrix of float32 or float64 that may be changed in place; or one a network."""
     tensor(op, name, w)
     if w.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"{op}: {name} must have dtype float32 or float64, got {w.dtype}")
-    if w.dim() != 2:
-        raise ValueError(f"{op}: {name} must have shape [N_post, N_pre], got {list(w.shape)}")
+    if w.dim() != 2 and not (networks and w.dim() == 3):
+        wanted = "[N_post, N_pre]" + (" or [K, N_post, N_pre]" if networks else "")
+        raise ValueError(f"{op}: {name} must have shape {wanted}, got {list(w.shape)}")
     if any(stride == 0 and size > 1 for stride, size in zip(w.stride(), w.shape)):
         raise ValueError(f"{op}: {name} must not overlap itself, got strides {list(w.stride())}")
 

@@ -19,6 +19,8 @@ from snnfast.processes import Processes
 
 __all__ = ["Run", "Score", "evaluate", "fit", "largest"]
 
+EVALUATED = 500  # images that evaluate takes at a time
+
 Part = tuple[Tensor, Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]
 Decide = Callable[[Tensor], Tensor]
@@ -388,7 +390,7 @@ def evaluate(
     *,
     loss: Loss,
     decide: Decide = largest,
-    batch_size: int = 500,
+    batch_size: int = EVALUATED,
     precision: torch.dtype = torch.float32,
     processes: Processes | None = None,
 ) -> Score:

@@ -19,6 +19,7 @@ struct BpStdpLayer {
 };
 
 struct BpStdpNetwork {
+  int64_t networks;  // that know nothing of each other; what follows is the first one's, and after it come the others'
   Presentations x;
   int64_t batch;  // samples between changes of the weights, or more than there are
   int64_t span;   // steps between them: 1 or T
@@ -26,12 +27,34 @@ struct BpStdpNetwork {
   int64_t layers;
   double lr;
   bool is_double, mean, learns, carry, return_state;
-  const int64_t* labels;  // [P], where it learns
-  const bool* desired;    // [T, P]
+  const int64_t* labels;                    // [P], where it learns
+  const bool* desired;                      // [T, P]
+  int64_t labels_network, desired_network;  // elements from a network's to those of the next one; 0: all have the same
   BpStdpLayer layer[kBpStdpLayers];
+
+  // Network k, alone.
+  SNNFAST_HD BpStdpNetwork network(int64_t k) const {
+    BpStdpNetwork a = *this;
+    a.networks = 1;
+    a.x = x.of(k);
+    if (learns) a.labels += k * labels_network, a.desired += k * desired_network;
+    for (int64_t l = 0; l < layers; l++) {
+      BpStdpLayer& y = a.layer[l];
+      const int64_t size = is_double ? 8 : 4, membranes = k * x.P * y.O * size;
+      y.w = static_cast<char*>(y.w) + k * y.O * y.I * size;
+      if (carry) y.v_before = static_cast<const char*>(y.v_before) + membranes;
+      if (return_state) y.v_after = static_cast<char*>(y.v_after) + membranes;
+      if (y.spikes) y.spikes += k * x.T * x.P * y.spikes_stride;
+    }
+    return a;
+  }
+  // Samples of a presentation.
+  SNNFAST_HD int64_t samples() const { return batch < x.P ? batch : x.P; }
+  // Whether copies of the weights, input by input, are worth making: not for a few samples.
+  SNNFAST_HD bool packs() const { return learns || x.T * x.P > 16; }
 };
 
 // What an error of a presentation of B samples is multiplied by.
-inline double bp_stdp_scale(const BpStdpNetwork& a, int64_t B) { return a.mean ? a.lr / static_cast<double>(B) : a.lr; }
+SNNFAST_HD double bp_stdp_scale(const BpStdpNetwork& a, int64_t B) { return a.mean ? a.lr / static_cast<double>(B) : a.lr; }
 
 }  // namespace snnfast

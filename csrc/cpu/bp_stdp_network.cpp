@@ -75,10 +75,9 @@ class Network {
 
   Network(const BpStdpNetwork& a, ParallelFor parallel_for, char* memory) : a_(a), parallel_for_(parallel_for) {
     Arena arena(memory);
-    B_ = a.batch < a.x.P ? a.batch : a.x.P;
+    B_ = a.samples();
     slots_ = most_slots();
-    // A few samples are not worth packing the weights for.
-    packs_ = a.learns || a.x.T * a.x.P > 16;
+    packs_ = a.packs();
     lay_out(arena);
     bytes_ = arena.used() + 64;
   }

@@ -1,235 +1,370 @@
-// A thread is a neuron and a sample for all steps of a span. Currents are sums over lists of spikes, in the order of the
-// inputs; for them the weights lie input by input, in a copy that is made anew when they have changed.
+// A network is a team of blocks, and one launch presents everything to all networks. A warp has 32 neurons of a sample for all
+// steps that see the same weights, a lane each, and leaves their spikes as the bits of a word. Currents are sums over the bits,
+// in the order of the inputs; for them the weights lie input by input, in a copy that changes as they do. Between layers, and
+// before and after a change of the weights, the blocks wait for each other.
 #include "core/bp_stdp_network.h"
 
 #include "core/arena.h"
-#include "cuda/bp_stdp.cuh"
+#include "cuda/grid_tally.cuh"
 #include "cuda/presentations.cuh"
+#include "cuda/teams.cuh"
 
 namespace snnfast {
 namespace {
 
-constexpr int kWarps = kThreads / 32;
+constexpr int64_t kAlone = 512;          // up to as many threads are one block, which waits for no other
+constexpr int64_t kSharedThreads = 256;  // of a block of several
+constexpr int kAhead = 8;                // weights of a current that are loaded at a time
+constexpr int kTogether = 4;             // inputs whose weights a thread changes together
+constexpr int64_t kChanges = 64;         // a thread more is worth waiting for with so many changes of weights
 
-// lists[b T + t] of the neurons that fire, ascending; a warp a list.
-__global__ void __launch_bounds__(kThreads) bp_stdp_network_list_kernel(const Trains x, int64_t T, int64_t t0, int64_t t1, int32_t* lists, int32_t* lengths) {
-  const int64_t k = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
-  if (k >= x.B * (t1 - t0)) return;
-  const int64_t b = k / (t1 - t0), t = t0 + k % (t1 - t0), row = b * T + t;
-  const auto fired = [&](int64_t q) {
-    uint32_t bits = 0;
-#pragma unroll
-    for (int j = 0; j < 4; j++)
-      if (4 * q + j < x.N && fires(x, t, b, 4 * q + j)) bits |= 1u << j;
-    return bits;
-  };
-  const int32_t length = list_fired(x.N, 0, fired, lists + row * x.N);
-  if (threadIdx.x % 32 == 0) lengths[row] = length;
-}
-
-// fired [B, T, I] of poisson(hz per_hz, T, seed) for each sample; a thread is a counter of four elements.
-__global__ void __launch_bounds__(kThreads)
-    bp_stdp_network_draw_kernel(const float* hz, const int64_t* seeds, float per_hz, int64_t B, int64_t T, int64_t I, uint8_t* fired) {
-  const int64_t counters = (T * I + 3) / 4, e = element();
-  if (e >= B * counters) return;
-  const int64_t b = e / counters, first = e % counters * 4;
-  const Words<uint32_t> drawn = poisson_words(first / 4, seeds[b]);
-  const uint32_t words[4] = {drawn.x, drawn.y, drawn.z, drawn.w};
-#pragma unroll
-  for (int k = 0; k < 4; k++)
-    if (first + k < T * I) fired[b * T * I + first + k] = poisson_fires(poisson_uniform(words[k]), hz[b * I + (first + k) % I] * per_hz);
-}
-
-template <class C>
-__global__ void __launch_bounds__(kThreads) bp_stdp_network_transpose_kernel(const C* w, int64_t I, int64_t O, C* transposed) {
-  const int64_t e = element();
-  if (e < I * O) transposed[e] = w[e % O * I + e / O];
-}
-
-// Membranes [B, O]: 0, or those of the call.
-template <class C>
-__global__ void __launch_bounds__(kThreads) bp_stdp_network_rest_kernel(const C* from, int64_t count, C* v) {
-  const int64_t e = element();
-  if (e < count) v[e] = from ? from[e] : C(0);
-}
-
-__global__ void __launch_bounds__(kThreads) bp_stdp_network_clear_kernel(int32_t* counts, int64_t count) {
-  const int64_t e = element();
-  if (e < count) counts[e] = 0;
-}
-
-template <class C>
-struct Fire {
-  int64_t T, B, I, O, t0, t1;
-  C threshold;
-  const C* w;                      // [I, O]
-  const int32_t *lists, *lengths;  // of the layer before
-  C* v;                            // [B, O]
-  uint8_t* fired;                  // [B, T, O]
-  bool* spikes;                    // of sample 0, or null
-  int64_t step, sample;            // elements from one to the next
-};
-
-template <class C>
-__global__ void __launch_bounds__(kThreads) bp_stdp_network_fire_kernel(const Fire<C> a) {
-  const int64_t e = element();
-  if (e >= a.B * a.O) return;
-  const int64_t b = e / a.O, o = e % a.O;
-  C v = a.v[e];
-  for (int64_t t = a.t0; t < a.t1; t++) {
-    const int64_t row = b * a.T + t;
-    const int32_t* list = a.lists + row * a.I;
-    C current = 0;
-    for (int32_t s = 0; s < a.lengths[row]; s++) current += a.w[list[s] * a.O + o];
-    v += current;
-    const bool fires = v >= a.threshold;
-    if (fires) v = 0;
-    a.fired[row * a.O + o] = fires;
-    if (a.spikes) a.spikes[t * a.step + b * a.sample + o] = fires;
-  }
-  a.v[e] = v;
-}
-
-// Errors of the outputs [slots, O] from their windows.
-template <class C>
-__global__ void __launch_bounds__(kThreads)
-    bp_stdp_network_error_kernel(const C* windows, const int64_t* labels, const bool* desired, int64_t P, int64_t B, int64_t O, int64_t slots, C* error) {
-  const int64_t e = element();
-  if (e >= slots * O) return;
-  const int64_t k = e / O, t = k / B, b = k % B;
-  const bool own = labels[b] == e % O, fired = windows[e] > 0;
-  error[e] = !desired[t * P + b] || own == fired ? C(0) : own ? C(1) : C(-1);
-}
-
-// Memory of one layer's neurons, the inputs being those of layer 0.
+// The neurons of a layer, or the inputs, and the weights to them; pointers are those of the first row of the grid.
 template <class C>
 struct Neurons {
-  int64_t N;
-  uint8_t* fired;  // [B, T, N]; of the inputs only where they are drawn
-  int32_t *lists, *lengths, *counts;
-  C *windows, *error, *v, *transposed;
+  int64_t N, words;  // words of a bit a neuron
+  uint8_t* drawn;    // [B, T, N] of the inputs, where they are drawn
+  uint32_t* fired;   // [B, T, words]
+  int32_t* counts;   // [B, N] spikes in the window, running
+  C* windows;        // [slots, N] the same of steps and samples that change weights
+  C* error;          // [slots, N]
+  C* v;              // [B, N]
+  C* packed;         // [I, N]
 };
 
 template <class C>
-class Network {
+struct Arguments {
+  BpStdpNetwork a;
+  Teams plan;
+  GridTally::Word* words;
+  int64_t row;  // bytes from the memory of a row of the grid to that of the next one
+  Neurons<C> neurons[kBpStdpLayers + 1];
+};
+
+template <class C>
+class Block {
  public:
-  Network(const BpStdpNetwork& a, char* memory) : a_(a), B_(a.batch < a.x.P ? a.batch : a.x.P) {
-    Arena arena(memory);
-    const int64_t slots = a.learns ? a.span * B_ : 0;
-    for (int64_t n = 0; n <= a.layers; n++) {
-      Neurons<C>& x = neurons_[n];
-      x.N = n == 0 ? a.layer[0].I : a.layer[n - 1].O;
-      x.fired = arena.take<uint8_t>(n > 0 || a.x.form == PresentationForm::rates ? B_ * a.x.T * x.N : 0);
-      x.lists = arena.take<int32_t>(n < a.layers ? B_ * a.x.T * x.N : 0);
-      x.lengths = arena.take<int32_t>(B_ * a.x.T);
-      x.counts = arena.take<int32_t>(slots ? B_ * x.N : 0);
-      x.windows = arena.take<C>(slots * x.N);
-      x.error = arena.take<C>(n > 0 ? slots * x.N : 0);
-      x.v = arena.take<C>(n > 0 ? B_ * x.N : 0);
-      x.transposed = arena.take<C>(n > 0 ? a.layer[n - 1].I * x.N : 0);
+  __device__ Block(const Arguments<C>& g, int64_t network)
+      : g_(g),
+        a_(g.a),
+        x_(g.a.x.of(network)),
+        network_(network),
+        thread_(static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x),
+        threads_(static_cast<int64_t>(gridDim.x) * blockDim.x),
+        lane_(static_cast<int>(threadIdx.x) % 32),
+        tally_(g.words + blockIdx.y * GridTally::words(1), 1, blockIdx.x, gridDim.x) {}
+
+  __device__ void run() {
+    for (int64_t l = 0; l < a_.layers && a_.packs(); l++) {
+      const Neurons<C>& y = g_.neurons[l + 1];
+      const int64_t I = a_.layer[l].I;
+      for (int64_t e = thread_; e < I * y.N; e += threads_) own(y.packed)[e] = weights(l)[e % y.N * I + e / y.N];
     }
-    bytes_ = arena.used();
-  }
-
-  int64_t bytes() const { return bytes_; }
-
-  int run(cudaStream_t stream) const {
-    for (int64_t l = 0; l < a_.layers; l++) transpose(l, stream);
-    for (int64_t p0 = 0; p0 < a_.x.P; p0 += B_) present(p0, p0 + B_ < a_.x.P ? B_ : a_.x.P - p0, stream);
-    return cudaGetLastError();
+    meet();
+    for (p0_ = 0; p0_ < x_.P; p0_ += a_.samples()) {
+      B_ = a_.samples() < x_.P - p0_ ? a_.samples() : x_.P - p0_;
+      present();
+    }
+    if (!a_.learns) return;
+    // Rows of the other layers have changed as well, since errors are passed back along them.
+    const int64_t I = a_.layer[0].I, O = a_.layer[0].O;
+    for (int64_t e = thread_; e < I * O; e += threads_) weights(0)[e] = own(g_.neurons[1].packed)[e % I * O + e / I];
   }
 
  private:
-  const BpStdpNetwork& a_;
-  int64_t B_, bytes_;
-  Neurons<C> neurons_[kBpStdpLayers + 1];
+  const Arguments<C>& g_;
+  const BpStdpNetwork& a_;  // of all networks
+  const Presentations x_;   // of this one
+  const int64_t network_, thread_, threads_;
+  const int lane_;
+  const GridTally tally_;
+  int64_t met_ = 0, p0_ = 0, B_ = 0;  // the samples [p0, p0 + B) are presented
 
-  C* weights(int64_t l) const { return static_cast<C*>(a_.layer[l].w); }
+  template <class T>
+  __device__ T* own(T* of_first_row) const {
+    return reinterpret_cast<T*>(reinterpret_cast<char*>(of_first_row) + blockIdx.y * g_.row);
+  }
+  __device__ C* weights(int64_t l) const { return static_cast<C*>(a_.layer[l].w) + network_ * a_.layer[l].O * a_.layer[l].I; }
+  __device__ bool desired(int64_t t, int64_t b) const { return a_.desired[network_ * a_.desired_network + t * x_.P + p0_ + b]; }
 
-  void transpose(int64_t l, cudaStream_t stream) const {
-    const BpStdpLayer& y = a_.layer[l];
-    if (y.I * y.O > 0)
-      SNNFAST_LAUNCH((bp_stdp_network_transpose_kernel<C>), blocks_of(y.I * y.O), kThreads, 0, stream, weights(l), y.I, y.O, neurons_[l + 1].transposed);
+  // f(k) for k in [0, n), a warp each.
+  template <class F>
+  __device__ void for_warps(int64_t n, const F& f) const {
+    for (int64_t k = thread_ / 32; k < n; k += threads_ / 32) f(k);
   }
 
-  Trains trains(int64_t n, int64_t p0, int64_t B) const {
-    const Neurons<C>& x = neurons_[n];
-    if (n > 0 || a_.x.form == PresentationForm::rates) return {x.fired, x.N, a_.x.T * x.N, x.N, B, 1};
-    return {static_cast<const char*>(a_.x.spikes) + p0 * a_.x.presentation * a_.x.width, a_.x.step, a_.x.presentation, x.N, B, a_.x.width};
-  }
-
-  void list(int64_t n, int64_t p0, int64_t B, int64_t t0, int64_t t1, cudaStream_t stream) const {
-    const Neurons<C>& x = neurons_[n];
-    if (t1 == t0) return;
-    SNNFAST_LAUNCH(bp_stdp_network_list_kernel, static_cast<unsigned>((B * (t1 - t0) + kWarps - 1) / kWarps), kThreads, 0, stream, trains(n, p0, B), a_.x.T, t0,
-                   t1, x.lists, x.lengths);
-  }
-
-  void present(int64_t p0, int64_t B, cudaStream_t stream) const {
-    for (int64_t n = 0; n <= a_.layers; n++) {
-      const Neurons<C>& x = neurons_[n];
-      if (x.N == 0) continue;
-      if (a_.learns) SNNFAST_LAUNCH(bp_stdp_network_clear_kernel, blocks_of(B * x.N), kThreads, 0, stream, x.counts, B * x.N);
-      if (n == 0) continue;
-      const C* from = a_.carry ? static_cast<const C*>(a_.layer[n - 1].v_before) + p0 * x.N : nullptr;
-      SNNFAST_LAUNCH((bp_stdp_network_rest_kernel<C>), blocks_of(B * x.N), kThreads, 0, stream, from, B * x.N, x.v);
+  // What any thread wrote before it, all see behind it.
+  __device__ void meet() {
+    __syncthreads();
+    if (gridDim.x == 1) return;
+    if (threadIdx.x == 0) {
+      tally_.tell(met_, 0);
+      tally_.total(met_);
     }
-    const int64_t I = neurons_[0].N;
-    if (a_.x.form == PresentationForm::rates && a_.x.T * I > 0)
-      SNNFAST_LAUNCH(bp_stdp_network_draw_kernel, blocks_of(B * ((a_.x.T * I + 3) / 4)), kThreads, 0, stream, a_.x.hz + p0 * I, a_.x.seeds + p0, a_.x.per_hz, B,
-                     a_.x.T, I, neurons_[0].fired);
-    list(0, p0, B, 0, a_.x.T, stream);
-    for (int64_t t0 = 0; t0 < a_.x.T; t0 += a_.span) {
-      const int64_t t1 = t0 + a_.span < a_.x.T ? t0 + a_.span : a_.x.T;
+    met_++;
+    __syncthreads();
+  }
+
+  __device__ void present() {
+    inputs();
+    int64_t t0 = 0;
+    do {
+      const int64_t t1 = next_change(t0), first = a_.span > 1 ? t0 : t1 - 1;
+      if (a_.learns) windows_of_inputs(t0, t1, first);
       for (int64_t l = 0; l < a_.layers; l++) {
-        fire(l, p0, B, t0, t1, stream);
-        if (l + 1 < a_.layers) list(l + 1, p0, B, t0, t1, stream);
+        fire(l, t0, t1, first);
+        meet();
       }
-      if (a_.learns) learn(p0, B, t0, t1, stream);
+      if (a_.learns && t0 < t1) learn((t1 - first) * B_);
+      t0 = t1;
+    } while (t0 < x_.T);
+  }
+
+  // The end of the steps from t0 on that see the same weights: after the first in which any sample may have an error.
+  __device__ int64_t next_change(int64_t t0) const {
+    if (a_.span > 1 || !a_.learns) return x_.T;
+    for (int64_t t = t0; t < x_.T; t++) {
+      bool any = false;
+      for (int64_t b = threadIdx.x; b < B_; b += blockDim.x) any |= desired(t, b);
+      if (__syncthreads_or(any)) return t + 1;
     }
-    for (int64_t l = 0; l < a_.layers && a_.return_state; l++) {
-      const Neurons<C>& x = neurons_[l + 1];
-      if (x.N == 0) continue;
-      C* to = static_cast<C*>(a_.layer[l].v_after) + p0 * x.N;
-      SNNFAST_LAUNCH((bp_stdp_network_rest_kernel<C>), blocks_of(B * x.N), kThreads, 0, stream, x.v, B * x.N, to);
+    return x_.T;
+  }
+
+  // ---- spikes
+
+  __device__ void inputs() {
+    const Neurons<C>& x = g_.neurons[0];
+    const bool drawn = x_.form == PresentationForm::rates;
+    if (drawn) {
+      const int64_t size = x_.T * x.N, counters = (size + 3) / 4;
+      for (int64_t e = thread_; e < B_ * counters; e += threads_) draw(e / counters, e % counters, size);
+      meet();
+    }
+    for_warps(B_ * x_.T * x.words, [&](int64_t k) {
+      const int64_t row = k / x.words, n = k % x.words * 32 + lane_, b = row / x_.T, t = row % x_.T;
+      const bool fires = n < x.N && (drawn ? own(x.drawn)[row * x.N + n] != 0 : is_spike(x_.spikes, x_.width, (p0_ + b) * x_.presentation + t * x_.step + n));
+      const uint32_t bits = __ballot_sync(~0u, fires);
+      if (lane_ == 0) own(x.fired)[k] = bits;
+    });
+    meet();
+  }
+
+  // Four elements of poisson(hz per_hz, T, seed).
+  __device__ void draw(int64_t b, int64_t counter, int64_t size) const {
+    const Neurons<C>& x = g_.neurons[0];
+    const float* hz = x_.hz + (p0_ + b) * x.N;
+    const Words<uint32_t> drawn = poisson_words(counter, x_.seeds[p0_ + b]);
+    const uint32_t words[4] = {drawn.x, drawn.y, drawn.z, drawn.w};
+#pragma unroll
+    for (int k = 0; k < 4; k++) {
+      const int64_t e = 4 * counter + k;
+      if (e < size) own(x.drawn)[b * size + e] = poisson_fires(poisson_uniform(words[k]), hz[e % x.N] * x_.per_hz);
     }
   }
 
-  void fire(int64_t l, int64_t p0, int64_t B, int64_t t0, int64_t t1, cudaStream_t stream) const {
+  // Sum of the weights w[i stride] of the inputs that fired.
+  __device__ static C current(const uint32_t* fired, int64_t words, const C* w, int64_t stride) {
+    C total = 0;
+    for (int64_t word = 0; word < words; word++)
+      for (uint32_t bits = fired[word]; bits;) {
+        C part[kAhead];
+#pragma unroll
+        for (int k = 0; k < kAhead; k++) {
+          part[k] = bits ? w[(32 * word + __ffs(static_cast<int>(bits)) - 1) * stride] : C(0);
+          bits &= bits - 1;
+        }
+#pragma unroll
+        for (int k = 0; k < kAhead; k++) total += part[k];
+      }
+    return total;
+  }
+
+  __device__ void fire(int64_t l, int64_t t0, int64_t t1, int64_t first) const {
     const BpStdpLayer& y = a_.layer[l];
-    const Neurons<C>&x = neurons_[l], &out = neurons_[l + 1];
-    if (y.O == 0) return;
-    const int64_t stride = y.spikes_stride;
-    bool* spikes = y.spikes ? y.spikes + p0 * stride : nullptr;
-    const Fire<C> f{a_.x.T,          B,     y.I, y.O, t0, t1, static_cast<C>(y.threshold), out.transposed, x.lists, x.lengths, out.v, out.fired, spikes,
-                    a_.x.P * stride, stride};
-    SNNFAST_LAUNCH((bp_stdp_network_fire_kernel<C>), blocks_of(B * y.O), kThreads, 0, stream, f);
+    const Neurons<C>&x = g_.neurons[l], &out = g_.neurons[l + 1];
+    const C threshold = static_cast<C>(y.threshold);
+    const int64_t stride = a_.packs() ? y.O : 1;
+    for_warps(B_ * out.words, [&](int64_t k) {
+      const int64_t b = k / out.words, word = k % out.words, n = 32 * word + lane_, e = b * y.O + n, before = (network_ * x_.P + p0_) * y.O + e;
+      const bool mine = n < y.O;
+      const int64_t neuron = mine ? n : y.O - 1;
+      const C* w = a_.packs() ? own(out.packed) + neuron : weights(l) + neuron * y.I;
+      C v = 0;
+      int32_t count = 0;
+      if (mine && t0 > 0) v = own(out.v)[e];
+      if (mine && t0 == 0 && a_.carry) v = static_cast<const C*>(y.v_before)[before];
+      if (mine && t0 > 0 && a_.learns) count = own(out.counts)[e];
+      for (int64_t t = t0; t < t1; t++) {
+        v += current(own(x.fired) + (b * x_.T + t) * x.words, x.words, w, stride);
+        const bool fires = mine && v >= threshold;
+        if (fires) v = 0;
+        const uint32_t bits = __ballot_sync(~0u, fires);
+        uint32_t* const fired = own(out.fired) + (b * x_.T + t) * out.words + word;
+        if (lane_ == 0) *fired = bits;
+        if (fires && y.spikes) y.spikes[((network_ * x_.T + t) * x_.P + p0_ + b) * y.spikes_stride + n] = true;
+        if (!a_.learns) continue;
+        __syncwarp();
+        count += fires;
+        if (t > a_.epsilon) count -= fired[-(a_.epsilon + 1) * out.words] >> lane_ & 1;
+        if (!mine || t < first) continue;
+        const int64_t slot = ((t - first) * B_ + b) * y.O + n;
+        if (l + 1 < a_.layers)
+          own(out.windows)[slot] = static_cast<C>(count);
+        else
+          own(out.error)[slot] = error_of_output(t, b, n, count > 0);
+      }
+      if (!mine) return;
+      own(out.v)[e] = v;
+      if (a_.learns) own(out.counts)[e] = count;
+      if (a_.return_state && t1 == x_.T) static_cast<C*>(y.v_after)[before] = v;
+    });
   }
 
-  void learn(int64_t p0, int64_t B, int64_t t0, int64_t t1, cudaStream_t stream) const {
-    const int64_t slots = (t1 - t0) * B;
-    for (int64_t n = 0; n <= a_.layers; n++) launch_windows(trains(n, p0, B), a_.epsilon, t0, t1, neurons_[n].counts, neurons_[n].windows, stream);
-    const Neurons<C>& out = neurons_[a_.layers];
-    if (slots * out.N > 0)
-      SNNFAST_LAUNCH((bp_stdp_network_error_kernel<C>), blocks_of(slots * out.N), kThreads, 0, stream, out.windows, a_.labels + p0,
-                     a_.desired + t0 * a_.x.P + p0, a_.x.P, B, out.N, slots, out.error);
-    for (int64_t l = a_.layers - 1; l > 0; l--)
-      launch_pass_back(weights(l), a_.layer[l].I, a_.layer[l].O, neurons_[l + 1].error, neurons_[l].windows, slots, neurons_[l].error, stream);
-    const C scale = static_cast<C>(bp_stdp_scale(a_, B));
-    for (int64_t l = 0; l < a_.layers; l++) {
-      launch_weights(weights(l), a_.layer[l].I, a_.layer[l].O, neurons_[l + 1].error, scale, neurons_[l].windows, slots, stream);
-      transpose(l, stream);
+  __device__ C error_of_output(int64_t t, int64_t b, int64_t o, bool fired) const {
+    const bool right = a_.labels[network_ * a_.labels_network + p0_ + b] == o;
+    return !desired(t, b) || right == fired ? C(0) : right ? C(1) : C(-1);
+  }
+
+  __device__ void windows_of_inputs(int64_t t0, int64_t t1, int64_t first) const {
+    const Neurons<C>& x = g_.neurons[0];
+    for_warps(B_ * x.words, [&](int64_t k) {
+      const int64_t b = k / x.words, word = k % x.words, n = 32 * word + lane_;
+      if (n >= x.N) return;
+      int32_t count = t0 > 0 ? own(x.counts)[b * x.N + n] : 0;
+      for (int64_t t = t0; t < t1; t++) {
+        const uint32_t* const fired = own(x.fired) + (b * x_.T + t) * x.words + word;
+        count += *fired >> lane_ & 1;
+        if (t > a_.epsilon) count -= fired[-(a_.epsilon + 1) * x.words] >> lane_ & 1;
+        if (t >= first) own(x.windows)[((t - first) * B_ + b) * x.N + n] = static_cast<C>(count);
+      }
+      own(x.counts)[b * x.N + n] = count;
+    });
+  }
+
+  // ---- learning
+
+  __device__ void learn(int64_t slots) {
+    for (int64_t l = a_.layers - 1; l > 0; l--) {
+      pass_back(l, slots);
+      meet();
     }
+    for (int64_t l = 0; l < a_.layers; l++) change(l, slots);
+    meet();
+  }
+
+  // error[k, i] = sum of error[k, o] w[o, i] over o, where a spike is in the window.
+  __device__ void pass_back(int64_t l, int64_t slots) const {
+    const Neurons<C>&x = g_.neurons[l], &out = g_.neurons[l + 1];
+    const C* w = weights(l);
+    for (int64_t e = thread_; e < slots * x.N; e += threads_) {
+      const int64_t k = e / x.N, i = e % x.N;
+      C total = 0;
+      if (own(x.windows)[e] > 0)
+        for (int64_t o = 0; o < out.N; o++) {
+          const C factor = own(out.error)[k * out.N + o];
+          if (factor != 0) total += factor * w[o * x.N + i];
+        }
+      own(x.error)[e] = total;
+    }
+  }
+
+  // w[o, i] += (scale error[k, o]) windows[k, i] for one k after the other.
+  __device__ void change(int64_t l, int64_t slots) const {
+    const Neurons<C>&x = g_.neurons[l], &out = g_.neurons[l + 1];
+    const C scale = static_cast<C>(bp_stdp_scale(a_, B_));
+    for_warps((x.N + kTogether - 1) / kTogether * out.words, [&](int64_t item) {
+      const int64_t i = item / out.words * kTogether, o = item % out.words * 32 + lane_;
+      if (o >= out.N) return;
+      const int64_t inputs = x.N - i < kTogether ? x.N - i : kTogether;
+      C* const packed = own(out.packed) + i * out.N + o;
+      C weight[kTogether];
+#pragma unroll
+      for (int j = 0; j < kTogether; j++) weight[j] = j < inputs ? packed[j * out.N] : C(0);
+      bool changes = false;
+      for (int64_t k = 0; k < slots; k++) {
+        const C factor = own(out.error)[k * out.N + o];
+        if (factor == 0) continue;
+        changes = true;
+#pragma unroll
+        for (int j = 0; j < kTogether; j++)
+          if (j < inputs) weight[j] += (scale * factor) * own(x.windows)[k * x.N + i + j];
+      }
+      if (!changes) return;
+#pragma unroll
+      for (int j = 0; j < kTogether; j++) {
+        if (j >= inputs) continue;
+        packed[j * out.N] = weight[j];
+        if (l > 0) weights(l)[o * x.N + i + j] = weight[j];
+      }
+    });
   }
 };
 
+template <class C>
+__global__ void __launch_bounds__(kAlone) bp_stdp_network_kernel(const Arguments<C> g) {
+  for (int64_t network = blockIdx.y; network < g.a.networks; network += gridDim.y) {
+    Block<C>(g, network).run();
+    __syncthreads();  // before the memory is the next network's
+  }
+}
+
+template <class C>
+cudaError_t plan_of(const BpStdpNetwork& a, Teams& plan) {
+  int64_t wanted = 1;
+  for (int64_t l = 0; l < a.layers; l++) {
+    const int64_t I = a.layer[l].I, O = a.layer[l].O, B = a.samples(), changes = a.learns ? a.span * B * I * O / kChanges : 0;
+    const int64_t threads = (O + 31) / 32 * 32 * B > changes ? (O + 31) / 32 * 32 * B : changes;
+    wanted = threads > wanted ? threads : wanted;
+  }
+  return plan_teams(bp_stdp_network_kernel<C>, a.networks, wanted, 1, threads_of_block(wanted, kAlone, kAlone, kSharedThreads), plan);
+}
+
+// Memory of a row of the grid.
+template <class C>
+int64_t lay_out(const BpStdpNetwork& a, char* memory, Neurons<C> (&neurons)[kBpStdpLayers + 1]) {
+  Arena arena(memory);
+  const int64_t B = a.samples(), slots = a.learns ? a.span * B : 0;
+  for (int64_t n = 0; n <= a.layers; n++) {
+    Neurons<C>& x = neurons[n];
+    x.N = n == 0 ? a.layer[0].I : a.layer[n - 1].O, x.words = (x.N + 31) / 32;
+    x.drawn = arena.take<uint8_t>(n == 0 && a.x.form == PresentationForm::rates ? B * a.x.T * x.N : 0);
+    x.fired = arena.take<uint32_t>(B * a.x.T * x.words);
+    x.counts = arena.take<int32_t>(slots ? B * x.N : 0);
+    x.windows = arena.take<C>(n < a.layers ? slots * x.N : 0);
+    x.error = arena.take<C>(n > 0 ? slots * x.N : 0);
+    x.v = arena.take<C>(n > 0 ? B * x.N : 0);
+    x.packed = arena.take<C>(n > 0 && a.packs() ? a.layer[n - 1].I * x.N : 0);
+  }
+  return arena.used();
+}
+
+int64_t bytes_of_words(const Teams& plan) { return (plan.networks * GridTally::words(1) * static_cast<int64_t>(sizeof(GridTally::Word)) + 63) / 64 * 64; }
+
+template <class C>
+int64_t workspace(const BpStdpNetwork& a) {
+  Teams plan;
+  Neurons<C> neurons[kBpStdpLayers + 1];
+  return plan_of<C>(a, plan) == cudaSuccess ? bytes_of_words(plan) + plan.networks * lay_out<C>(a, nullptr, neurons) : 0;
+}
+
+template <class C>
+int launch(const BpStdpNetwork& a, char* memory, cudaStream_t stream) {
+  Arguments<C> g{a, {}, reinterpret_cast<GridTally::Word*>(memory), 0, {}};
+  cudaError_t error = plan_of<C>(a, g.plan);
+  if (error != cudaSuccess) return error;
+  g.row = lay_out<C>(a, memory + bytes_of_words(g.plan), g.neurons);
+  error = cudaMemsetAsync(memory, 0, static_cast<size_t>(bytes_of_words(g.plan)), stream);
+  if (error != cudaSuccess) return error;
+  return launch_teams(bp_stdp_network_kernel<C>, g.plan, stream, g);
+}
+
 }  // namespace
 
-int64_t bp_stdp_network_workspace(const BpStdpNetwork& a) { return a.is_double ? Network<double>(a, nullptr).bytes() : Network<float>(a, nullptr).bytes(); }
+int64_t bp_stdp_network_workspace(const BpStdpNetwork& a) { return a.is_double ? workspace<double>(a) : workspace<float>(a); }
 
 int launch_bp_stdp_network(const BpStdpNetwork& a, void* workspace, void* stream) {
   char* memory = static_cast<char*>(workspace);
-  return a.is_double ? Network<double>(a, memory).run(static_cast<cudaStream_t>(stream)) : Network<float>(a, memory).run(static_cast<cudaStream_t>(stream));
+  return a.is_double ? launch<double>(a, memory, static_cast<cudaStream_t>(stream)) : launch<float>(a, memory, static_cast<cudaStream_t>(stream));
 }
 
 }  // namespace snnfast

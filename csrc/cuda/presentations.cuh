@@ -8,6 +8,15 @@
 namespace snnfast {
 namespace {
 
+// Whether element `at` of spikes of `width` bytes is one.
+__device__ inline bool is_spike(const void* spikes, int32_t width, int64_t at) {
+  switch (width) {
+    case 1: return static_cast<const uint8_t*>(spikes)[at] != 0;
+    case 4: return (static_cast<const uint32_t*>(spikes)[at] & 0x7fffffffu) != 0;  // -0 is no spike
+    default: return (static_cast<const uint64_t*>(spikes)[at] & 0x7fffffffffffffffull) != 0;
+  }
+}
+
 // The inputs that fire in a step, ascending.
 struct StepInputs {
   const int32_t* begin;

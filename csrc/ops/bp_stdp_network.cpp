@@ -49,13 +49,32 @@ void check_layers(const Arguments& arguments) {
   SNNFAST_CHECK(arguments.state.empty() || arguments.state.size() == weights.size(), kOp, ": state must be one a layer");
   for (size_t l = 0; l < weights.size(); l++) {
     const Tensor& w = weights[l];
-    check_contiguous_weights(kOp, "weights", w);
-    check_like(kOp, "weights", w, weights[0], weights[0].scalar_type(), {w.size(0), l == 0 ? w.size(1) : weights[l - 1].size(0)});
+    SNNFAST_CHECK(w.scalar_type() == ScalarType::Float || w.scalar_type() == ScalarType::Double, kOp, ": weights must be float32 or float64");
+    SNNFAST_CHECK(w.dim() == 2 || w.dim() == 3, kOp, ": weights must have shape [N, I] or [K, N, I]");
+    SNNFAST_CHECK(w.is_contiguous(), kOp, ": weights must be contiguous");
+    check_like(kOp, "weights", w, weights[0], weights[0].scalar_type(), of_networks(weights[0], {w.size(-2), l == 0 ? w.size(-1) : weights[l - 1].size(-2)}));
     const double threshold = arguments.thresholds[l];
     SNNFAST_CHECK((w.scalar_type() == ScalarType::Double ? threshold : static_cast<float>(threshold)) > 0, kOp,
                   ": thresholds must be positive in the dtype of weights, got ", threshold);
     for (size_t k = 0; k < l; k++) SNNFAST_CHECK(!overlap(weights[k], w), kOp, ": weights must not share memory");
   }
+}
+
+// Threads take networks; those of one alone take its samples and neurons.
+void present_on_cpu(const BpStdpNetwork& a, const Tensor& first) {
+  const auto present = [&](int64_t begin, int64_t end) {
+    for (int64_t k = begin; k < end; k++) {
+      const BpStdpNetwork one = a.network(k);
+      int64_t bytes;
+      cpu::bp_stdp_network_bytes()(one, &bytes);
+      const WorkMemory memory(first, bytes);
+      cpu::bp_stdp_network()(one, parallel_for, memory.get());
+    }
+  };
+  if (a.networks == 1)
+    present(0, 1);
+  else
+    torch::stable::parallel_for(0, a.networks, 1, present);
 }
 
 template <class Device>
@@ -66,6 +85,7 @@ std::tuple<Tensor, Tensor, Tensor> bp_stdp_network(const Arguments& arguments) {
   const Device device(first);
   std::vector<Tensor> kept;
   BpStdpNetwork a{};
+  a.networks = networks_of(first);
   a.x = presentations_of(kOp, device, first, arguments.x, kept);
   SNNFAST_CHECK(a.x.form != PresentationForm::events, kOp, ": x must be spikes or rates");
   SNNFAST_CHECK(arguments.labels.has_value() == arguments.desired.has_value(), kOp, ": labels and desired go together");
@@ -76,25 +96,30 @@ std::tuple<Tensor, Tensor, Tensor> bp_stdp_network(const Arguments& arguments) {
   a.span = a.learns && arguments.each_step ? 1 : std::max<int64_t>(a.x.T, 1);
   a.is_double = first.scalar_type() == ScalarType::Double;
   if (a.learns) {
-    check_like(kOp, "labels", *arguments.labels, first, ScalarType::Long, {a.x.P});
-    check_like(kOp, "desired", *arguments.desired, first, ScalarType::Bool, {a.x.T, a.x.P});
-    kept.push_back(torch::stable::contiguous(*arguments.labels));
+    // Those of all networks, or each others; the elements of a part.
+    const auto taught = [&](const char* name, const Tensor& t, ScalarType type, const std::vector<int64_t>& part) {
+      const bool own = is_of_networks(first, t, static_cast<int64_t>(part.size()));
+      check_like(kOp, name, t, first, type, own ? of_networks(first, part) : part);
+      kept.push_back(torch::stable::contiguous(t));
+      return own && a.networks > 0 ? t.numel() / a.networks : 0;
+    };
+    a.labels_network = taught("labels", *arguments.labels, ScalarType::Long, {a.x.P});
     a.labels = kept.back().const_data_ptr<int64_t>();
-    kept.push_back(torch::stable::contiguous(*arguments.desired));
+    a.desired_network = taught("desired", *arguments.desired, ScalarType::Bool, {a.x.T, a.x.P});
     a.desired = kept.back().const_data_ptr<bool>();
   }
   int64_t neurons = 0, hidden_neurons = 0;
-  for (const Tensor& w : weights) neurons += w.size(0);
-  if (arguments.return_hidden) hidden_neurons = neurons - weights.back().size(0);
-  Tensor hidden = zeros(first, {a.x.T, a.x.P, hidden_neurons}, ScalarType::Bool);
-  Tensor spikes = zeros(first, {a.x.T, a.x.P, weights.back().size(0)}, ScalarType::Bool);
+  for (const Tensor& w : weights) neurons += w.size(-2);
+  if (arguments.return_hidden) hidden_neurons = neurons - weights.back().size(-2);
+  Tensor hidden = zeros(first, of_networks(first, {a.x.T, a.x.P, hidden_neurons}), ScalarType::Bool);
+  Tensor spikes = zeros(first, of_networks(first, {a.x.T, a.x.P, weights.back().size(-2)}), ScalarType::Bool);
   bool* next_hidden = static_cast<bool*>(hidden.mutable_data_ptr());
   // The membranes of one layer after the other.
-  Tensor state = device.allocate(first, {a.return_state ? a.x.P * neurons : 0}, first.scalar_type());
+  Tensor state = device.allocate(first, {a.return_state ? a.networks * a.x.P * neurons : 0}, first.scalar_type());
   char* next_state = static_cast<char*>(state.mutable_data_ptr());
   for (size_t l = 0; l < weights.size(); l++) {
     BpStdpLayer& layer = a.layer[l];
-    layer.I = weights[l].size(1), layer.O = weights[l].size(0), layer.threshold = arguments.thresholds[l];
+    layer.I = weights[l].size(-1), layer.O = weights[l].size(-2), layer.threshold = arguments.thresholds[l];
     layer.w = weights[l].mutable_data_ptr();
     SNNFAST_CHECK(layer.O < (int64_t{1} << 31) && a.x.T * layer.O < (int64_t{1} << 31), kOp, ": a layer must have less than 2^31 spikes, got ", a.x.T,
                   " steps of ", layer.O, " neurons");
@@ -105,24 +130,21 @@ std::tuple<Tensor, Tensor, Tensor> bp_stdp_network(const Arguments& arguments) {
       next_hidden += layer.O;
     }
     if (a.carry) {
-      check_like(kOp, "state", arguments.state[l], first, first.scalar_type(), {a.x.P, layer.O});
+      check_like(kOp, "state", arguments.state[l], first, first.scalar_type(), of_networks(first, {a.x.P, layer.O}));
       kept.push_back(torch::stable::contiguous(arguments.state[l]));
       layer.v_before = kept.back().const_data_ptr();
     }
     if (a.return_state) {
       layer.v_after = next_state;
-      next_state += a.x.P * layer.O * state.element_size();
+      next_state += a.networks * a.x.P * layer.O * state.element_size();
     }
   }
-  if (a.x.P == 0) return {spikes, hidden, state};
+  if (a.networks == 0 || a.x.P == 0) return {spikes, hidden, state};
   if constexpr (Device::kCuda) {
     Tensor workspace = torch::stable::new_empty(first, {bp_stdp_network_workspace(a)}, ScalarType::Byte);
     device.launch(kOp, [&](void* stream) { return launch_bp_stdp_network(a, workspace.mutable_data_ptr(), stream); });
   } else {
-    int64_t bytes;
-    cpu::bp_stdp_network_bytes()(a, &bytes);
-    const WorkMemory memory(first, bytes);
-    cpu::bp_stdp_network()(a, parallel_for, memory.get());
+    present_on_cpu(a, first);
   }
   return {spikes, hidden, state};
 }

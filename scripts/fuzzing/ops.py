@@ -128,7 +128,9 @@ def learning(d: Draw, name: str) -> dict[str, Any]:
         out = d.choice((1, 3, 9))
         last = d.guarded(torch.randn(out, n, dtype=torch.float64).to(dtype))
         x = presented(d, i, rates=False)
-        count = x.hz.shape[0] if isinstance(x, ops.Rates) else x.shape[1]
+        count, steps = (len(x.hz), x.num_steps) if isinstance(x, ops.Rates) else x.shape[1::-1]
+        every = (d.choice((0, 1, 3)),) if d.chance(0.25) else ()  # several networks at once
+        w, last = (d.guarded(v.repeat(*every, 1, 1)) for v in (w, last))
         thresholds = [1e-46, 1e-46] if d.chance(0.25) else [0.5, 0.9]
         kwargs = {
             "weights": [w, last],
@@ -137,7 +139,10 @@ def learning(d: Draw, name: str) -> dict[str, Any]:
             "return_hidden": d.chance(0.7),
         }
         if d.chance(0.5):
-            kwargs["labels"] = d.guarded(torch.randint(0, out, (count,)))
+            kwargs["labels"] = d.guarded(torch.randint(0, out, (*every, count)))
+            if steps < 1000 and d.chance(0.9):
+                kwargs["desired"] = d.guarded(torch.rand(*every, steps, count) < 0.3)
+            kwargs["update"] = d.choice(("step", "sequence"))
         return kwargs | {"return_state": d.chance(0.5)}
     thresholds = torch.zeros(n, dtype=torch.float64 if "conductance" in name else dtype)
     if d.chance(0.25):  # several networks at once

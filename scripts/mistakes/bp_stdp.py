@@ -1,7 +1,7 @@
 """Mistakes in bp_stdp: name, path, what becomes what."""
 
 TESTS = ("tests/ops/test_bp_stdp.py",)
-CPU, ROWS, CUDA = "csrc/cpu/bp_stdp.cpp", "csrc/cpu/bp_stdp.h", "csrc/cuda/bp_stdp.cuh"
+CPU, ROWS, CUDA = "csrc/cpu/bp_stdp.cpp", "csrc/cpu/bp_stdp.h", "csrc/cuda/bp_stdp.cu"
 MISTAKES = (
     ("window one step longer", CPU, "if (t > a.epsilon) {", "if (t > a.epsilon + 1) {"),
     ("-0 is a spike", CPU, "0x7fffffffu);", "0xffffffffu);"),

@@ -1,7 +1,12 @@
 """Mistakes in bp_stdp_network and in presentations: name, path, what becomes what."""
 
-TESTS = ("tests/ops/test_bp_stdp_network.py", "tests/ops/test_presentations.py")
-CPU, CUDA, OPS = (
+TESTS = (
+    "tests/ops/test_bp_stdp_network.py",
+    "tests/ops/test_bp_stdp_networks.py",
+    "tests/ops/test_presentations.py",
+)
+CORE, CPU, CUDA, OPS = (
+    "csrc/core/bp_stdp_network.h",
     "csrc/cpu/bp_stdp_network.cpp",
     "csrc/cuda/bp_stdp_network.cu",
     "csrc/ops/bp_stdp_network.cpp",
@@ -17,8 +22,13 @@ MISTAKES = (
         "if (a_.return_state) parallel",
         "if (false) parallel",
     ),
-    ("cuda: > for >=", CUDA, "v >= a.threshold;", "v > a.threshold;"),
-    ("cuda: old weights", CUDA, "      transpose(l, stream);\n", ""),
+    ("cuda: > for >=", CUDA, "mine && v >= threshold;", "mine && v > threshold;"),
+    ("cuda: old weights", CUDA, "        packed[j * out.N] = weight[j];\n", ""),
+    ("cuda: weights change at the end", CUDA, "_or(any)) return t + 1;", "_or(any)) return x_.T;"),
+    ("cuda: rows not changed", CUDA, "if (l > 0) weights(l)", "if (l > 1) weights(l)"),
+    ("cuda: labels of the first network", CUDA, "network_ * a_.labels_network + p0_", "p0_"),
+    ("labels of the first network", CORE, "a.labels += k * labels_network", "a.labels += 0"),
+    ("membranes of the first network", CORE, "membranes = k *", "membranes = 0 *"),
     ("threshold of 0 in float32", OPS, "static_cast<float>(threshold)) > 0", "threshold) > 0"),
     ("shared memory", OPS, "!overlap(weights[k], w)", "true"),
     (

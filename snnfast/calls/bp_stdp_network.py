@@ -12,7 +12,7 @@ from torch import Tensor
 from snnfast import check
 
 from .call import ChangedList
-from .presentations import Presentations, Rates, rates, size
+from .presentations import Presentations, Rates, networks_of, own, rates, size
 from .stdp import Reduction, Update
 
 LAYERS = 16  # at most; csrc/core/bp_stdp_network.h
@@ -20,6 +20,8 @@ LAYERS = 16  # at most; csrc/core/bp_stdp_network.h
 
 class BpStdpNetworkResult(NamedTuple):
     """What a network answered.
+
+    Of K networks at once each tensor is ``[K, ...]``.
 
     Attributes:
         spikes: of the outputs, bool ``[T, P, O]``.
@@ -48,6 +50,16 @@ class BpStdpNetworkCall(NamedTuple):
     state: list[Tensor]
     return_hidden: bool
     return_state: bool
+
+    def network(self, k: int) -> BpStdpNetworkCall:
+        """The call of network ``k`` alone, which changes its part of the weights."""
+        return self._replace(
+            weights=[w[k] for w in self.weights],
+            x=self.x.network(k),
+            labels=own(self.labels, 1, k),
+            desired=own(self.desired, 2, k),
+            state=[v[k] for v in self.state],
+        )
 
 
 def bp_stdp_network_(
@@ -85,11 +97,16 @@ def bp_stdp_network_(
     says, in the order of the steps and then of the samples. Without labels nothing changes.
 
     The weights are **changed in place**; nothing is changed when an error is raised. There is no gradient. Work follows
-    the spikes; the CPU kernels equal the reference bit for bit.
+    the spikes; the CPU kernels equal the reference bit for bit. On CUDA all steps of all samples are one launch.
+
+    With weights ``[K, N, N of the layer before]`` it is K networks at once, which know nothing of each other: each is,
+    bit for bit, what it is alone. Then ``state`` and results have the dimension K before their others; ``x``, its rates
+    or seeds, ``labels`` and ``desired`` need none where all networks are given the same. On the CPU threads take
+    networks; on CUDA all of them are one launch.
 
     Args:
-        weights: one matrix a layer, ``[N, N of the layer before]``, float32 or float64, 16 layers at most, no two of
-            which share memory.
+        weights: one matrix a layer, ``[N, N of the layer before]``, or ``[K, ...]`` of several networks, float32 or
+            float64, 16 layers at most, no two of which share memory.
         x: input spikes ``[T, P, I]`` of P samples, bool, uint8 or floating point (anything but 0 is a spike), or
             :class:`Rates`, whose spikes are drawn inside and never written.
         labels: class of each sample, int64 ``[P]``.
@@ -118,15 +135,16 @@ def bp_stdp_network_(
     op = "bp_stdp_network_"
     _weights(op, weights)
     first, step = weights[0], check.positive(op, "dt", dt)
-    inputs = first.shape[1]
+    inputs, networks = first.shape[-1], networks_of(first)
     if isinstance(x, Rates):
-        given = rates(op, x, inputs, first.device, step, validate)
+        given = rates(op, x, inputs, first.device, step, validate, networks)
     else:
-        check.spikes(op, "x", x, ("T", "P", inputs), first)
-        given = Presentations(spikes=x.detach().transpose(0, 1))
+        each = isinstance(x, Tensor) and networks is not None and x.dim() == 4
+        check.spikes(op, "x", x, (*((networks,) if each else ()), "T", "P", inputs), first)
+        given = Presentations(spikes=x.detach().transpose(-3, -2))
     samples, num_steps = given.shape
     size(op, num_steps, inputs)
-    size(op, num_steps, max(w.shape[0] for w in weights), "neurons")
+    size(op, num_steps, max(w.shape[-2] for w in weights), "neurons")
     check.whole(op, "epsilon", epsilon)
     check.choice(op, "update", update, ("step", "sequence"))
     check.choice(op, "reduction", reduction, ("sum", "mean"))
@@ -137,14 +155,15 @@ def bp_stdp_network_(
     if labels is not None and state is not None:
         raise ValueError(f"{op}: state must be None where the network learns")
     if labels is not None:
-        check.fits(op, "labels", labels, (samples,), torch.int64, first.device)
-        check.fits(op, "desired", desired, (num_steps, samples), torch.bool, first.device)
+        _taught(op, "labels", labels, (samples,), torch.int64, first)
+        _taught(op, "desired", desired, (num_steps, samples), torch.bool, first)
         if validate:
-            _look_at_labels(op, labels, weights[-1].shape[0])
+            _look_at_labels(op, labels, weights[-1].shape[-2])
     if state is not None:
         _one_a_layer(op, "state", state, weights)
         for depth, (v, w) in enumerate(zip(state, weights)):
-            check.fits(op, f"state[{depth}]", v, (samples, w.shape[0]), w.dtype, w.device)
+            shape = (*w.shape[:-2], samples, w.shape[-2])
+            check.fits(op, f"state[{depth}]", v, shape, w.dtype, w.device)
     if validate:
         for depth, w in enumerate(weights):
             check.finite(op, f"weights[{depth}]", w)
@@ -173,11 +192,12 @@ def _weights(op: str, weights: object) -> None:
     if not 1 <= len(weights) <= LAYERS:
         raise ValueError(f"{op}: weights must hold 1 to {LAYERS} matrices, got {len(weights)}")
     for depth, w in enumerate(weights):
-        check.weights(op, f"weights[{depth}]", w)
+        check.weights(op, f"weights[{depth}]", w, networks=True)
     for depth, (before, w) in enumerate(pairwise(weights), 1):
         name = f"{op}: weights[{depth}]"
-        if w.shape[1] != before.shape[0]:
-            raise ValueError(f"{name} must have shape [N, {before.shape[0]}], got {list(w.shape)}")
+        if (*w.shape[:-2], w.shape[-1]) != before.shape[:-1]:
+            wanted = ", ".join(map(str, (*before.shape[:-2], "N", before.shape[-2])))
+            raise ValueError(f"{name} must have shape [{wanted}], got {list(w.shape)}")
         if w.dtype != before.dtype:
             raise TypeError(
                 f"{name} must have the dtype of weights[0], {before.dtype}, got {w.dtype}"
@@ -191,6 +211,14 @@ def _weights(op: str, weights: object) -> None:
             raise ValueError(
                 f"{op}: weights[{i}] and weights[{k}] must not share memory: each learns for itself"
             )
+
+
+def _taught(
+    op: str, name: str, value: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype, w: Tensor
+) -> None:
+    """Of all networks, or each others."""
+    each = isinstance(value, Tensor) and w.dim() == 3 and value.dim() == len(shape) + 1
+    check.fits(op, name, value, (w.shape[0], *shape) if each else shape, dtype, w.device)
 
 
 def _look_at_labels(op: str, labels: Tensor, classes: int) -> None:

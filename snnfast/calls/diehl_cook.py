@@ -204,7 +204,9 @@ def diehl_cook_(
     return DiehlCookCall(
         w=w.detach(),
         theta=theta.detach(),
-        x=presentations.presentations(op, x, w.shape[-1], w.device, step, validate, networks_of(w)),
+        x=presentations.presentations(
+            op, x, w.shape[-1], w.device, step, validate, presentations.networks_of(w)
+        ),
         learns=rule is not None,
         rule=(rule or NOTHING).constants(step),
         norm=0.0 if norm is None else check.positive(op, "norm", norm),
@@ -290,11 +292,6 @@ def plastic_weights(
     else:
         check.finite(op, "w", w)
     check.finite(op, "theta", theta)
-
-
-def networks_of(w: Tensor) -> int | None:
-    """How many networks have the weights ``w``; None for weights [N, I], of one alone."""
-    return w.shape[0] if w.dim() == 3 else None
 
 
 def part_of_network(call: Any, k: int) -> dict[str, Any]:

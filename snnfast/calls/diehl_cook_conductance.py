@@ -16,7 +16,6 @@ from .call import Changed, ChangedList
 from .diehl_cook import (
     NOTHING,
     changed,
-    networks_of,
     own_state,
     part_of_network,
     plastic_weights,
@@ -275,7 +274,7 @@ def diehl_cook_conductance_(
         check.in_range(op, "w", w.detach(), 0.0, math.inf)
     step = check.positive(op, "dt", dt)
     stimuli = presentations.presentations(
-        op, x, w.shape[-1], w.device, step, validate, networks_of(w)
+        op, x, w.shape[-1], w.device, step, validate, presentations.networks_of(w)
     )
     longest = _longest(op, delays, longest_delay, w, validate)
 

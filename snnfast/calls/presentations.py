@@ -89,16 +89,22 @@ class Presentations(NamedTuple):
 
     def network(self, k: int) -> Presentations:
         """Those of network ``k``."""
-
-        def part(value: Tensor | None, dim: int) -> Tensor | None:
-            return value if value is None or value.dim() == dim else value[k]
-
         return self._replace(
-            spikes=part(self.spikes, 3),
-            offsets=part(self.offsets, 2),
-            hz=part(self.hz, 2),
-            seeds=part(self.seeds, 1),
+            spikes=own(self.spikes, 3, k),
+            offsets=own(self.offsets, 2, k),
+            hz=own(self.hz, 2, k),
+            seeds=own(self.seeds, 1, k),
         )
+
+
+def own(value: Tensor | None, dim: int, k: int) -> Tensor | None:
+    """What network ``k`` is given: its part of ``value``, or all of it if that has ``dim`` dimensions."""
+    return value if value is None or value.dim() == dim else value[k]
+
+
+def networks_of(w: Tensor) -> int | None:
+    """How many networks have the weights ``w``; None for weights [N, I], of one alone."""
+    return w.shape[0] if w.dim() == 3 else None
 
 
 def presentations(

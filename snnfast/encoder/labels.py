@@ -39,8 +39,8 @@ def desired_times(
 
 
 def times_of(uniform: Tensor, beta: float) -> Tensor:
-    """:func:`desired_times` ``[T, B]`` of uniform numbers ``[B, T]``."""
-    return (uniform <= beta / 1000).t()
+    """:func:`desired_times` ``[..., T, B]`` of uniform numbers ``[..., B, T]``."""
+    return (uniform <= beta / 1000).mT
 
 
 def label_encoder(

@@ -15,10 +15,11 @@ from snnfast.ops import DiehlCookConductanceResult, DiehlCookResult, Events, Rat
 from snnfast.plasticity import Rule
 from snnfast.reference.stdp import normalize
 
-from .diehl_cook2015_parts import Draws, Excitatory, Input, Now, State, Synapses
+from .diehl_cook2015_parts import Excitatory, Input, Now, State, Synapses
 from .diehl_cook2015_settings import DATASETS, Settings, change, for_dataset, preset, slower
 from .diehl_cook2015_stimuli import stimuli_of
 from .manual import StdpCalls
+from .networks import Draws, seeds_of
 
 Result = DiehlCookResult | DiehlCookConductanceResult
 
@@ -107,7 +108,12 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
         self.settings = _settings(preset, self.neurons, changes)
         self.rule = self.settings.rule
         self.networks = networks
-        self._draws = Draws(self._seeds_of(networks, seeds))
+        if networks is not None and self.settings.min_spikes:
+            raise ValueError(
+                "DiehlAndCook2015: networks must be None with min_spikes, which presents other images again to each, "
+                f"got networks={networks} and min_spikes={self.settings.min_spikes}"
+            )
+        self._draws = Draws(seeds_of("DiehlAndCook2015", networks, seeds))
         now = Now()
         self._now = now
         self._plastic: Tensor | None = None
@@ -392,29 +398,6 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
         if not counts:
             raise ValueError("DiehlAndCook2015: respond needs at least one batch")
         return torch.cat(counts, -2), torch.cat(labels).to(counts[0].device)
-
-    def _seeds_of(self, networks: object, seeds: object) -> Sequence[int] | None:
-        if networks is None:
-            if seeds is not None:
-                raise ValueError("DiehlAndCook2015: seeds need networks, got networks=None")
-            return None
-        count = check.whole("DiehlAndCook2015", "networks", networks)
-        if self.settings.min_spikes:
-            raise ValueError(
-                "DiehlAndCook2015: networks must be None with min_spikes, which presents other images again to each, "
-                f"got networks={count} and min_spikes={self.settings.min_spikes}"
-            )
-        if seeds is None:
-            return range(torch.initial_seed(), torch.initial_seed() + count)
-        if isinstance(seeds, str) or not isinstance(seeds, Sequence):
-            raise TypeError(
-                f"DiehlAndCook2015: seeds must be a sequence of integers, got {type(seeds).__name__}"
-            )
-        if len(seeds) != count:
-            raise ValueError(
-                f"DiehlAndCook2015: seeds must be {count}, one a network, got {len(seeds)}"
-            )
-        return [check.whole("DiehlAndCook2015", "seeds", seed, 0) for seed in seeds]
 
     def extra_repr(self) -> str:
         """What the parts do not show."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,26 +11,9 @@ from snnfast.ops import DiehlCookConductanceState, DiehlCookState
 from snnfast.reference.stdp import normalize
 
 from .diehl_cook2015_settings import Settings
+from .networks import Draws
 
 State = DiehlCookState | DiehlCookConductanceState
-
-
-class Draws:
-    """Random numbers: of one network from PyTorch's generator, of several each from a generator of its own."""
-
-    def __init__(self, seeds: Sequence[int] | None) -> None:
-        self._seeds = seeds
-        self._generators: list[torch.Generator] = []
-
-    def __call__(self, draw: Callable[..., Tensor], *arguments: Any, dtype: torch.dtype) -> Tensor:
-        """``draw(*arguments)`` of PyTorch, with a dimension of the networks before the others if there are several."""
-        if self._seeds is None:
-            return draw(*arguments, dtype=dtype)
-        if not self._generators:  # not before it is known that memory holds so many networks
-            self._generators = [torch.Generator().manual_seed(s % 2**64) for s in self._seeds]
-        return torch.stack(
-            [draw(*arguments, dtype=dtype, generator=g, device="cpu") for g in self._generators]
-        )
 
 
 class Now:
@@ -149,14 +131,15 @@ class Synapses(nn.Module):
         delays = self.longest_delay = None
         if settings.max_delay > 0:
             self.longest_delay = round(settings.max_delay / settings.neurons.dt)
-            delays = draws(torch.randint, self.longest_delay + 1, w.shape[-2:], dtype=torch.uint8)
+            most = self.longest_delay + 1
+            delays = draws(lambda: torch.randint(most, w.shape[-2:], dtype=torch.uint8))
         self.register_buffer("delays", delays)
 
     def reset_parameters(self) -> None:
         """Draws the weights anew, and scales each neuron's to the sum ``norm``."""
         settings, w = self._settings, self.w.detach()
         # Drawn in the order of [neurons, inputs], whatever the layout.
-        w.copy_(self._draws(torch.rand, w.shape[-2:], dtype=w.dtype) * settings.w_init)
+        w.copy_(self._draws(lambda: torch.rand(w.shape[-2:], dtype=w.dtype)) * settings.w_init)
         every = torch.ones(w.shape[:-1], dtype=torch.bool, device=w.device)
         normalize(w, every, settings.norm * w.shape[-1], settings.rule)
 

@@ -73,7 +73,8 @@ def stimuli_of(
             "[T, ...] or [P, T, ...]"
         )
     if seeds is None:
-        seeds = model._draws(torch.randint, 2**63 - 1, (x.shape[-2],), dtype=torch.int64)
+        count = x.shape[-2]
+        seeds = model._draws(lambda: torch.randint(2**63 - 1, (count,)))
     return Rates(x.float(), model.settings.num_steps, seeds.to(device))
 
 

@@ -3,75 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
 from tqdm import tqdm
 
 from snnfast import check, ops
 from snnfast.calls.stdp import Reduction, Update
 from snnfast.encoder import BernoulliEncoder, desired_times
 from snnfast.encoder.labels import times_of
-from snnfast.loss import bp_stdp_loss
 from snnfast.ops import BpStdpNetworkResult, Rates
 
-NAME = "TavanaeiAndMaida2017"
+from .networks import Draws, seeds_of
+from .tavanaei_maida2017_parts import NAME, Batch, Layer, Totals, Trained
+
 SAMPLES_A_CALL = 1024  # of small batches, so that what a call costs is shared
 SECOND = 1000.0  # ms; the length of a step in which rates are probabilities
-
-
-class Layer(nn.Module):
-    """Integrate-and-fire neurons behind a dense layer without bias.
-
-    Attributes:
-        weight: ``[out_features, in_features]``; has no gradient.
-        threshold: at which a neuron fires and its membrane goes to 0.
-        u: membranes ``[out_features]`` or ``[B, out_features]``.
-        o: spikes of the last step, likewise, 0 or 1.
-    """
-
-    u: Tensor
-    o: Tensor
-
-    def __init__(self, in_features: int, out_features: int, threshold: float, std: float) -> None:
-        super().__init__()
-        self.threshold = check.positive(NAME, "threshold", threshold)
-        self.std = check.at_least_zero(NAME, "std", std)
-        self.weight = nn.Parameter(torch.empty(out_features, in_features), requires_grad=False)
-        self.register_buffer("u", torch.zeros(out_features), persistent=False)
-        self.register_buffer("o", torch.zeros(out_features), persistent=False)
-        self.reset_parameters()
-
-    def reset(self) -> None:
-        """Takes the neurons to rest."""
-        self.u = self.weight.new_zeros(len(self.weight))
-        self.o = torch.zeros_like(self.u)
-
-    def reset_parameters(self) -> None:
-        """Draws the weights from N(0, std^2)."""
-        nn.init.normal_(self.weight, std=self.std)
-
-    def extra_repr(self) -> str:
-        """What ``print`` shows."""
-        out_features, in_features = self.weight.shape
-        return f"{in_features}, {out_features}, threshold={self.threshold:g}"
-
-
-class Trained(NamedTuple):
-    """What a pass over the data gave, while the weights changed.
-
-    Attributes:
-        samples: how many samples were presented.
-        accuracy: share of right answers, in [0, 1]; NaN without samples.
-        loss: :func:`snnfast.loss.bp_stdp_loss`, mean over samples; NaN without samples.
-    """
-
-    samples: int
-    accuracy: float
-    loss: float
 
 
 class TavanaeiAndMaida2017(nn.Module):
@@ -91,6 +41,11 @@ class TavanaeiAndMaida2017(nn.Module):
 
     Layers are ``fc1``, ``fc2``, ...: the last has the outputs. Weights have no gradient.
 
+    With ``networks=K`` it is K networks that know nothing of each other, for example to train several seeds at once:
+    each is, bit for bit, the model that is made alone after ``torch.manual_seed`` of its seed, if the encoder has no
+    generator of its own. Every tensor has the dimension K before its others, and so have results; what is presented may
+    have it, or is presented to all.
+
     Args:
         in_features: inputs.
         hidden: neurons of the hidden layer; several numbers for several hidden layers.
@@ -99,6 +54,12 @@ class TavanaeiAndMaida2017(nn.Module):
         output_threshold: threshold of the outputs; None for the paper's, 0.025 times the number of neurons in the last
             hidden layer.
         std: standard deviation of the initial weights, one number or one a layer; the paper's is 1.
+        networks: so many networks at once; None: one, without a dimension for it.
+        seeds: one seed a network, from which its weights, spikes and desired times are drawn; None: PyTorch's, which
+            ``torch.manual_seed`` has set last, and those after it.
+
+    Attributes:
+        draws: the random numbers of the networks.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type or range.
@@ -121,8 +82,11 @@ class TavanaeiAndMaida2017(nn.Module):
         threshold: float = 0.9,
         output_threshold: float | None = None,
         std: float | Sequence[float] = 1.0,
+        networks: int | None = None,
+        seeds: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
+        self.draws, self.networks = Draws(seeds_of(NAME, networks, seeds)), networks
         between = check.sizes(NAME, "hidden", [hidden] if isinstance(hidden, int) else hidden)
         sizes = [
             check.whole(NAME, "in_features", in_features),
@@ -131,8 +95,9 @@ class TavanaeiAndMaida2017(nn.Module):
         ]
         if not between:
             raise ValueError(f"{NAME}: hidden must name at least one layer")
+        every = () if networks is None else (networks,)
         for pair in pairwise(sizes):
-            check.elements(NAME, "in_features, hidden or out_features", pair)
+            check.elements(NAME, "in_features, hidden, out_features or networks", (*every, *pair))
         last = 0.025 * between[-1] if output_threshold is None else output_threshold
         deviations = list(std) if isinstance(std, Sequence) else [std] * (len(sizes) - 1)
         if len(deviations) != len(sizes) - 1:
@@ -141,7 +106,7 @@ class TavanaeiAndMaida2017(nn.Module):
             )
         thresholds = [threshold] * len(between) + [last]
         for depth, (n_in, n_out) in enumerate(pairwise(sizes)):
-            layer = Layer(n_in, n_out, thresholds[depth], deviations[depth])
+            layer = Layer(n_in, n_out, thresholds[depth], deviations[depth], every, self.draws)
             self.add_module(f"fc{depth + 1}", layer)
 
     @classmethod
@@ -156,6 +121,10 @@ class TavanaeiAndMaida2017(nn.Module):
             **changes: other arguments of the class.
         """
         return cls(**{**preset(dataset, hidden), **changes})
+
+    def extra_repr(self) -> str:
+        """What the layers do not show."""
+        return "" if self.networks is None else f"networks={self.networks}"
 
     @property
     def layers(self) -> list[Layer]:
@@ -178,19 +147,22 @@ class TavanaeiAndMaida2017(nn.Module):
             layer.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
-        """One step: input spikes ``[in_features]`` or ``[B, in_features]`` -> output spikes, like ``layers[-1].o``."""
+        """One step: input spikes ``[in_features]`` or ``[B, in_features]`` -> output spikes, like ``layers[-1].o``.
+
+        Of K networks these are the inputs of all; ``[K, B, in_features]`` are each others.
+        """
         check.tensor("TavanaeiAndMaida2017", "x", x)
-        batch = x if x.dim() == 2 else x[None]
-        shape = x.shape[:-1]
-        state = [
-            (layer.u if layer.u.shape[:-1] == shape else layer.u.new_zeros((*shape, len(w)))).view(
-                len(batch), len(w)
-            )
-            for layer, w in zip(self.layers, self.weights)
-        ]
+        own = self.networks is not None and x.dim() == 3
+        batch = x if x.dim() > 1 else x[None]
+        shape = (*self.weights[0].shape[:-2], *x.shape[own:-1])
+        state = []
+        for layer in self.layers:
+            neurons = layer.weight.shape[-2]
+            u = layer.u if layer.u.shape[:-1] == shape else layer.u.new_zeros((*shape, neurons))
+            state.append(u.view(*layer.weight.shape[:-2], batch.shape[-2], neurons))
         result = ops.bp_stdp_network_(
             self.weights,
-            batch[None],
+            batch.unsqueeze(-3),
             thresholds=self._thresholds,
             state=state,
             return_hidden=True,
@@ -208,13 +180,14 @@ class TavanaeiAndMaida2017(nn.Module):
         """All steps at once, from rest, without learning; ``u`` and ``o`` of the layers stay as they are.
 
         Args:
-            spikes: input spikes ``[T, B, ...]``, or :class:`snnfast.ops.Rates`.
+            spikes: input spikes ``[T, B, ...]``, or :class:`snnfast.ops.Rates`. Of K networks those of all, or
+                ``[K, T, B, ...]``.
             dt: length of a step in ms, for rates.
             return_hidden: also return the spikes of the hidden layers.
         """
         return ops.bp_stdp_network_(
             self.weights,
-            spikes if isinstance(spikes, Rates) else spikes.flatten(2),
+            self._flat(spikes),
             thresholds=self._thresholds,
             dt=dt,
             return_hidden=return_hidden,
@@ -238,7 +211,8 @@ class TavanaeiAndMaida2017(nn.Module):
         """Presents all steps at once, from rest, and learns: :func:`snnfast.ops.bp_stdp_network_` with this network.
 
         Args:
-            spikes: input spikes ``[T, P, ...]``, or :class:`snnfast.ops.Rates`.
+            spikes: input spikes ``[T, P, ...]``, or :class:`snnfast.ops.Rates`. Of K networks these and what follows
+                are those of all, or have a dimension K before the others.
             labels: int64 ``[P]``.
             desired: bool ``[T, P]``; from :func:`snnfast.encoder.desired_times`.
             dt: length of a step in ms, for rates.
@@ -251,7 +225,7 @@ class TavanaeiAndMaida2017(nn.Module):
         """
         return ops.bp_stdp_network_(
             self.weights,
-            spikes if isinstance(spikes, Rates) else spikes.flatten(2),
+            self._flat(spikes),
             labels,
             desired,
             thresholds=self._thresholds,
@@ -297,7 +271,7 @@ class TavanaeiAndMaida2017(nn.Module):
                 or rates, ``epsilon`` below 1. An error in a batch is raised before that batch changes anything.
         """
         encoder = BernoulliEncoder(num_steps=20) if encoder is None else encoder
-        totals = _Totals(epsilon, self.weights[0].device)
+        totals = Totals(epsilon, self.weights[0])
         waiting: list[Batch] = []
 
         def present() -> None:
@@ -320,7 +294,7 @@ class TavanaeiAndMaida2017(nn.Module):
         # tqdm takes None for: if it is a terminal
         shown = tqdm(loader, disable=None if progress is None else not progress, leave=False)
         size = 0
-        for batch in _drawn(shown, encoder, self.weights[0].device):
+        for batch in self._drawn(shown, encoder):
             if waiting and batch.data.shape != waiting[0].data.shape:
                 present()
             size = batch.labels.shape[0]
@@ -341,8 +315,8 @@ class TavanaeiAndMaida2017(nn.Module):
     ) -> Trained:
         """The same without learning."""
         encoder = BernoulliEncoder(num_steps=20) if encoder is None else encoder
-        totals = _Totals(epsilon, self.weights[0].device)
-        for batch in _drawn(loader, encoder, self.weights[0].device):
+        totals = Totals(epsilon, self.weights[0])
+        for batch in self._drawn(loader, encoder):
             spikes, labels, desired = self._inputs([batch], encoder, beta)
             totals.add(self.present(spikes, dt=SECOND).spikes, labels, desired)
         return totals.result()
@@ -351,11 +325,49 @@ class TavanaeiAndMaida2017(nn.Module):
     def _thresholds(self) -> list[float]:
         return [layer.threshold for layer in self.layers]
 
+    def _flat(self, spikes: Tensor | Rates) -> Tensor | Rates:
+        """Spikes ``[T, P, ...]`` or ``[K, T, P, ...]`` with the inputs as their last dimension."""
+        if isinstance(spikes, Rates):
+            return spikes
+        own = self.networks is not None and spikes.dim() > 3 and spikes.shape[0] == self.networks
+        own = own and spikes[0, :1, :1].numel() <= self.weights[0].shape[-1]
+        return spikes.flatten(3 if own else 2)
+
+    def _drawn(
+        self, loader: Iterable[tuple[Tensor, Tensor]], encoder: nn.Module
+    ) -> Iterator[Batch]:
+        """Draws batch by batch what the manual's loop draws, and leaves all else to be done for many at a time."""
+        for images, labels in loader:
+            samples = labels.shape[0] if labels.dim() == 1 else 0
+            if samples == 0 or images.shape[0] != samples:
+                raise ValueError(
+                    f"{NAME}: a batch must be images [B, ...] and labels [B], "
+                    f"got {list(images.shape)} and {list(labels.shape)}"
+                )
+            drawn = self.draws.each(partial(self._draw, images, samples, encoder))
+            data, seeds, uniform = drawn[0]
+            if self.networks is not None:
+                every = list(zip(*drawn))
+                seeds, uniform = torch.stack(every[1]), torch.stack(every[2])
+                data = data if isinstance(encoder, BernoulliEncoder) else torch.stack(every[0])
+            yield Batch(data, labels, seeds, uniform)
+
+    def _draw(
+        self, images: Tensor, samples: int, encoder: nn.Module, network: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Images or spikes, seeds of the spikes, uniform numbers of the desired times."""
+        if isinstance(encoder, BernoulliEncoder):
+            data, seeds, steps = images, encoder.seeds(samples), encoder.num_steps
+        else:
+            data = encoder(images.to(self.weights[0].device)).flatten(2).to(torch.uint8)
+            seeds, steps = torch.empty(0, dtype=torch.int64), len(data)
+        return data, seeds, torch.rand(samples, steps)
+
     def _inputs(
         self, batches: list[Batch], encoder: nn.Module, beta: float
     ) -> tuple[Tensor | Rates, Tensor, Tensor]:
         """What the op takes: spikes or their rates, labels, desired times; several batches, one after the other."""
-        device, classes = self.weights[0].device, len(self.weights[-1])
+        device, classes = self.weights[0].device, self.weights[-1].shape[-2]
         labels = torch.cat([batch.labels for batch in batches])
         low, high = (int(v) for v in labels.aminmax())
         if low < 0 or high >= classes:
@@ -365,11 +377,11 @@ class TavanaeiAndMaida2017(nn.Module):
         spikes: Tensor | Rates
         if isinstance(encoder, BernoulliEncoder):
             images = torch.cat([batch.data for batch in batches]).to(device)
-            spikes = encoder.rates(images, torch.cat([batch.seeds for batch in batches]))
+            spikes = encoder.rates(images, torch.cat([batch.seeds for batch in batches], -1))
         else:
-            spikes = torch.cat([batch.data for batch in batches], 1)
+            spikes = torch.cat([batch.data for batch in batches], -2)
         desired_times(0, beta, 0)  # looks at beta
-        uniform = torch.cat([batch.uniform for batch in batches])
+        uniform = torch.cat([batch.uniform for batch in batches], -2)
         return spikes, labels.to(device), times_of(uniform, beta).to(device)
 
 
@@ -389,58 +401,3 @@ def preset(dataset: str, hidden: Sequence[int] | None = None) -> dict[str, Any]:
     if dataset == "mnist":
         std = (0.2, 0.3) if len(hidden) == 1 else (0.1, *[0.2] * len(hidden))
     return {"in_features": inputs, "hidden": hidden, "out_features": classes, "std": std}
-
-
-class Batch(NamedTuple):
-    """A batch of a loader, and what was drawn for it.
-
-    Attributes:
-        data: images ``[B, ...]``; spikes ``[T, B, I]`` if the encoder is not ``BernoulliEncoder``.
-        labels: ``[B]``.
-        seeds: of the spikes of each image, ``[B]``.
-        uniform: of the desired times, ``[B, T]``.
-    """
-
-    data: Tensor
-    labels: Tensor
-    seeds: Tensor
-    uniform: Tensor
-
-
-def _drawn(
-    loader: Iterable[tuple[Tensor, Tensor]], encoder: nn.Module, device: torch.device
-) -> Iterator[Batch]:
-    """Draws batch by batch what the manual's loop draws, and leaves all else to be done for many at a time."""
-    simple = encoder if isinstance(encoder, BernoulliEncoder) else None
-    for images, labels in loader:
-        samples = labels.shape[0] if labels.dim() == 1 else 0
-        if samples == 0 or images.shape[0] != samples:
-            raise ValueError(
-                f"{NAME}: a batch must be images [B, ...] and labels [B], "
-                f"got {list(images.shape)} and {list(labels.shape)}"
-            )
-        if simple is not None:
-            data, seeds, steps = images, simple.seeds(samples), simple.num_steps
-        else:
-            data = encoder(images.to(device)).flatten(2).to(torch.uint8)
-            seeds, steps = labels.new_empty(0), len(data)
-        yield Batch(data, labels, seeds, torch.rand(samples, steps))
-
-
-class _Totals:
-    """Accuracy and loss over batches; stays on the device, so that a GPU does not wait."""
-
-    def __init__(self, epsilon: int, device: torch.device) -> None:
-        self.samples, self._epsilon = 0, epsilon
-        self._right = torch.zeros((), dtype=torch.int64, device=device)
-        self._loss = torch.zeros((), dtype=torch.float64, device=device)
-
-    def add(self, spikes: Tensor, labels: Tensor, desired: Tensor) -> None:
-        wanted = desired[..., None] & F.one_hot(labels, spikes.shape[2]).bool()
-        self.samples += len(labels)
-        self._right += (spikes.sum(0).argmax(1) == labels).sum()
-        self._loss += bp_stdp_loss(spikes, wanted, labels, self._epsilon) * len(labels)
-
-    def result(self) -> Trained:
-        n = self.samples or float("nan")
-        return Trained(self.samples, int(self._right) / n, float(self._loss) / n)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -27,15 +28,16 @@ def run(op: str, call: BpStdpNetworkCall) -> BpStdpNetworkResult:
     fired, hidden, state = kernels.bp_stdp_network_(*flatten(call._replace(weights=weights, x=x)))
     if call.labels is not None:
         changed(*zip(call.weights, weights))
-    sizes, samples = [w.shape[0] for w in weights], call.x.shape[0]
+    sizes, before = [w.shape[-2] for w in weights], (*weights[0].shape[:-2], call.x.shape[0])
+    each = math.prod(before)
     membranes = (
-        [v.view(samples, n) for n, v in zip(sizes, state.split([samples * n for n in sizes]))]
+        [v.view(*before, n) for n, v in zip(sizes, state.split([each * n for n in sizes]))]
         if call.return_state
         else []
     )
     return BpStdpNetworkResult(
         fired,
-        hidden.split(sizes[:-1], 2) if call.return_hidden else None,
+        hidden.split(sizes[:-1], -1) if call.return_hidden else None,
         tuple(membranes) if call.return_state else None,
     )
 
@@ -47,13 +49,14 @@ def register(namespace: str) -> None:
     def _(*flat: Any) -> tuple[Tensor, Tensor, Tensor]:
         call = unflatten(BpStdpNetworkCall, flat)
         samples, num_steps = call.x.shape
-        first, sizes = call.weights[0], [w.shape[0] for w in call.weights]
+        first, sizes = call.weights[0], [w.shape[-2] for w in call.weights]
+        networks = first.shape[:-2]
 
         def raster(neurons: int) -> Tensor:
-            return first.new_empty((num_steps, samples, neurons), dtype=torch.bool)
+            return first.new_empty((*networks, num_steps, samples, neurons), dtype=torch.bool)
 
         return (
             raster(sizes[-1]),
             raster(sum(sizes[:-1]) if call.return_hidden else 0),
-            first.new_empty(samples * sum(sizes) if call.return_state else 0),
+            first.new_empty(math.prod(networks) * samples * sum(sizes) if call.return_state else 0),
         )

@@ -22,7 +22,7 @@ from snnfast.procedure import diehl_cook2015_networks as networks
 from snnfast.procedure import diehl_cook2015_readout as readout
 from snnfast.procedure import images
 from snnfast.procedure.figures import Draw
-from snnfast.procedure.repeats import Trial
+from snnfast.procedure.repeats import Trial, side_by_side
 from snnfast.procedure.result import Result
 from snnfast.procedure.run import WATCHED, Data, Procedure
 from snnfast.procedure.settings import SOURCES, Settings, option
@@ -163,13 +163,8 @@ class Stdp(Procedure[StdpSettings]):
         return result
 
     def at_once(self, settings: StdpSettings, device: torch.device | str) -> int:
-        """A network a thread of the CPU, or a multiprocessor of the GPU; one where images are presented again."""
-        if settings.network(1).min_spikes:
-            return 1
-        device = torch.device(device)
-        if device.type == "cuda":
-            return torch.cuda.get_device_properties(device).multi_processor_count
-        return torch.get_num_threads()
+        """As many as find room side by side; one where images are presented again."""
+        return 1 if settings.network(1).min_spikes else side_by_side(device)
 
     def trials(self, every: Sequence[StdpSettings], **where: Any) -> list[Trial]:
         """Runs that differ in their seeds alone, several as one model of so many networks."""

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from tqdm import tqdm
 
 from snnfast.checkpoint import CheckpointError, same_settings
@@ -168,6 +169,14 @@ def _run(
         {"seed": seed, "fold": fold, **asdict(one), "seconds": seconds}
         for (seed, fold), one in zip(keys, finished, strict=True)
     ]
+
+
+def side_by_side(device: torch.device | str) -> int:
+    """How many networks that know nothing of each other find room: one a thread, or a multiprocessor of a GPU."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).multi_processor_count
+    return torch.get_num_threads()
 
 
 def exists(path: Path) -> FileExistsError:

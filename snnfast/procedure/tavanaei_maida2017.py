@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,9 @@ from snnfast.model.tavanaei_maida2017 import SAMPLES_A_CALL, SECOND, preset
 from snnfast.monitoring import Monitor
 from snnfast.ops import Rates
 from snnfast.procedure import samples
+from snnfast.procedure import tavanaei_maida2017_networks as networks
 from snnfast.procedure.figures import Draw
+from snnfast.procedure.repeats import Trial, side_by_side
 from snnfast.procedure.run import WATCHED, Data, Procedure
 from snnfast.procedure.settings import SOURCES, FoldedSettings, option
 from snnfast.train import Decide, Part, Run, Step
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 DATASETS = ("xor", "iris", "digits", "mnist")
 ENCODINGS = {"regular": RegularEncoder, "bernoulli": BernoulliEncoder}
+Drawn = tuple[Tensor | Rates, Tensor, Tensor]  # spikes, labels, desired times
 XOR_PRESENTATIONS = 25  # of each pattern, to score it
 
 
@@ -139,8 +142,10 @@ class BpStdp(Procedure[BpStdpSettings]):
             held_out = x.repeat(XOR_PRESENTATIONS, 1), labels.repeat(XOR_PRESENTATIONS)
         return Data(train, held_out, parts.split)
 
-    def model(self, settings: BpStdpSettings, data: Data) -> Spiking:
-        """Encoder and network."""
+    def model(
+        self, settings: BpStdpSettings, data: Data, seeds: Sequence[int] | None = None
+    ) -> Spiking:
+        """Encoder and network, or a network for each of ``seeds``."""
         encoder = ENCODINGS[settings.encoding](
             settings.num_steps, settings.scale, dtype=torch.uint8
         )
@@ -149,6 +154,8 @@ class BpStdp(Procedure[BpStdpSettings]):
             settings.hidden,
             samples.classes(settings.dataset, data),
             std=settings.std if len(settings.std) > 1 else settings.std[0],
+            networks=None if seeds is None else len(seeds),
+            seeds=seeds,
         )
         return Spiking(encoder, network).to(data.device)
 
@@ -158,13 +165,12 @@ class BpStdp(Procedure[BpStdpSettings]):
 
     def learning(self, settings: BpStdpSettings, run: Run, data: Data) -> dict[str, Any]:
         """Arguments of :func:`snnfast.train.fit`."""
-        batch = settings.batch_size
 
         def loss(spikes: Tensor, labels: Tensor) -> Tensor:
             return _loss(settings, spikes, labels, _desired(settings, labels))
 
         return {
-            "batch_size": max(1, SAMPLES_A_CALL // batch) * batch,
+            "batch_size": samples_a_call(settings),
             "loss": loss,
             "step": presenting(settings, run),
             "augment": partial(samples.moved, shift=settings.shift) if settings.shift else None,
@@ -174,7 +180,24 @@ class BpStdp(Procedure[BpStdpSettings]):
         self, settings: BpStdpSettings, run: Run, data: Data
     ) -> tuple[dict[str, Any], list[str]]:
         """Cycles until XOR was learned."""
-        return {"converged": converged(settings, run)}, []
+        accuracies = [row["held_out_accuracy"] for row in run.history]
+        return {"converged": converged(settings, accuracies)}, []
+
+    def at_once(self, settings: BpStdpSettings, device: torch.device | str) -> int:
+        """As many as find room side by side; one where every fold has other samples."""
+        return 1 if settings.folds else side_by_side(device)
+
+    def trials(self, every: Sequence[BpStdpSettings], **where: Any) -> list[Trial]:
+        """Runs that differ in their seeds alone, several as one model of so many networks."""
+        if len(every) == 1:
+            return super().trials(every, **where)
+        settings, data = every[0], self.load(every[0], **where)
+        model = self.model(settings, data, [one.seed for one in every])
+        last, epochs = networks.train(settings, model, data, samples_a_call(settings))
+        return [
+            Trial(float(last[k]), converged(settings, [float(of[k]) for of in epochs]))
+            for k in range(len(every))
+        ]
 
     def watch(self, settings: BpStdpSettings, run: Run, data: Data) -> Monitor:
         """A monitor that has seen the network answer the first samples held out."""
@@ -209,13 +232,41 @@ class Spiking(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Presents the samples; nothing changes."""
-        return self.network.present(self.encode(x), dt=SECOND).spikes
+        return self.answer(self.encode(x))
 
     def encode(self, x: Tensor) -> Tensor | Rates:
         """Spikes ``[T, B, F]``, or what the op draws them from."""
         if isinstance(self.encoder, BernoulliEncoder):
             return self.encoder.rates(x)
         return self.encoder(x)  # type: ignore[no-any-return]
+
+    def drawn(self, settings: BpStdpSettings, x: Tensor, labels: Tensor) -> Drawn:
+        """Spikes of the samples ``x``, their labels, and when the outputs of these should fire."""
+        return self.encode(x), labels, _desired(settings, labels)
+
+    def answer(self, spikes: Tensor | Rates) -> Tensor:
+        """Output spikes ``[T, B, classes]``; nothing changes."""
+        return self.network.present(spikes, dt=SECOND).spikes
+
+    def learn(
+        self,
+        settings: BpStdpSettings,
+        epoch: int,
+        spikes: Tensor | Rates,
+        labels: Tensor,
+        desired: Tensor,
+    ) -> Tensor:
+        """Presents samples, a batch at a time in one call, and changes the weights; the output spikes."""
+        return self.network.learn(
+            spikes,
+            labels,
+            desired,
+            dt=SECOND,
+            lr=learning_rate(settings, epoch),
+            epsilon=settings.epsilon,
+            update=settings.update,  # type: ignore[arg-type]
+            batch=settings.batch_size,
+        ).spikes
 
 
 def most_spikes(spikes: Tensor) -> Tensor:
@@ -228,21 +279,16 @@ def presenting(settings: BpStdpSettings, run: Run) -> Step:
     model = cast(Spiking, run.model)
 
     def step(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        spikes = model.encode(x)
-        desired = _desired(settings, labels)
-        answer = model.network.learn(
-            spikes,
-            labels,
-            desired,
-            dt=SECOND,
-            lr=learning_rate(settings, run.epoch),
-            epsilon=settings.epsilon,
-            update=settings.update,  # type: ignore[arg-type]
-            batch=settings.batch_size,
-        ).spikes
+        spikes, labels, desired = model.drawn(settings, x, labels)
+        answer = model.learn(settings, run.epoch, spikes, labels, desired)
         return answer, _loss(settings, answer, labels, desired)
 
     return step
+
+
+def samples_a_call(settings: BpStdpSettings) -> int:
+    """Some batches, so that what a call costs is shared."""
+    return max(1, SAMPLES_A_CALL // settings.batch_size) * settings.batch_size
 
 
 def learning_rate(settings: BpStdpSettings, epoch: int) -> float:
@@ -261,13 +307,18 @@ def _loss(settings: BpStdpSettings, spikes: Tensor, labels: Tensor, desired: Ten
     return bp_stdp_loss(spikes, wanted, labels, settings.epsilon)
 
 
-def converged(settings: BpStdpSettings, run: Run) -> int | None:
-    """Cycles until XOR was learned: from the last of them on, no presentation of any pattern is answered wrong."""
-    if settings.dataset != "xor" or not run.history:
+def converged(settings: BpStdpSettings, accuracies: Sequence[float]) -> int | None:
+    """Cycles until XOR was learned: from the last of them on, no presentation of any pattern is answered wrong.
+
+    Args:
+        settings: of the run.
+        accuracies: on what is held out, behind every epoch.
+    """
+    if settings.dataset != "xor" or not accuracies:
         return None
-    wrong = [epoch for epoch, row in enumerate(run.history, 1) if row["held_out_accuracy"] < 1]
+    wrong = [epoch for epoch, accuracy in enumerate(accuracies, 1) if accuracy < 1]
     cycles = max(wrong, default=0) + 1
-    return cycles if cycles <= len(run.history) else None
+    return cycles if cycles <= len(accuracies) else None
 
 
 def raster(model: nn.Module, part: Part) -> Figure:

@@ -14,26 +14,41 @@ from .presentations import spikes_of
 
 @equation(calls.bp_stdp_network_)
 def bp_stdp_network_(call: calls.BpStdpNetworkCall) -> calls.BpStdpNetworkResult:
-    w = [v.detach() for v in call.weights]
     samples, num_steps = call.x.shape
-    x = w[0].new_zeros((num_steps, samples, w[0].shape[1]), dtype=torch.bool)
-    for p in range(samples):
-        x[:, p] = spikes_of(call.x, p, w[0].shape[1])
-    rasters = [x.new_zeros((num_steps, samples, len(v))) for v in w]
-    after = [v.clone() for v in call.state] or [v.new_zeros((samples, len(v))) for v in w]
-    for first in range(0, samples, call.batch):
-        group = slice(first, first + call.batch)
-        taught = None
-        if call.labels is not None and call.desired is not None:
-            taught = call.labels[group], call.desired[:, group]
-        present(
-            call, w, x[:, group], [v[group] for v in after], [s[:, group] for s in rasters], taught
-        )
+    networks = call.weights[0].shape[:-2]
+    rasters, after = [], [v.clone() for v in call.state]
+    for w in call.weights:
+        shape = *networks, num_steps, samples, w.shape[-2]
+        rasters.append(w.new_zeros(shape, dtype=torch.bool))
+        if not call.state:
+            after.append(w.new_zeros((*networks, samples, w.shape[-2])))
+    if not networks:
+        present_all(call, rasters, after)
+    for k in range(*networks) if networks else ():
+        present_all(call.network(k), [s[k] for s in rasters], [v[k] for v in after])
     return calls.BpStdpNetworkResult(
         rasters[-1],
         tuple(rasters[:-1]) if call.return_hidden else None,
         tuple(after) if call.return_state else None,
     )
+
+
+def present_all(
+    call: calls.BpStdpNetworkCall, rasters: list[Tensor], membranes: list[Tensor]
+) -> None:
+    """Presents all samples to one network, a batch at a time; fills ``rasters`` ``[T, P, N]``, one a layer."""
+    w = [v.detach() for v in call.weights]
+    samples, num_steps = call.x.shape
+    x = w[0].new_zeros((num_steps, samples, w[0].shape[1]), dtype=torch.bool)
+    for p in range(samples):
+        x[:, p] = spikes_of(call.x, p, w[0].shape[1])
+    for first in range(0, samples, call.batch):
+        group = slice(first, first + call.batch)
+        taught = None
+        if call.labels is not None and call.desired is not None:
+            taught = call.labels[group], call.desired[:, group]
+        own = [v[group] for v in membranes]
+        present(call, w, x[:, group], own, [s[:, group] for s in rasters], taught)
 
 
 def present(

@@ -74,13 +74,13 @@ def test_xor_is_four_patterns_and_scored_over_many_presentations():
 def test_xor_is_learned():
     settings = preset("xor", epochs=60)
     run = go(settings)
-    cycles = tavanaei_maida2017.converged(settings, run)
+    cycles = bp_stdp.measured(settings, run, None)[0]["converged"]
     assert 1 < cycles <= 40
     assert run.history[cycles - 2]["held_out_accuracy"] < 1
     assert all(row["held_out_accuracy"] == 1 for row in run.history[cycles - 1 :])
     for epochs in (0, 1):
         settings = preset("xor", epochs=epochs)
-        assert tavanaei_maida2017.converged(settings, go(settings)) is None
+        assert bp_stdp.measured(settings, go(settings), None)[0]["converged"] is None
 
 
 @pytest.mark.parametrize("hidden", [(8,), (8, 6)])
@@ -177,6 +177,34 @@ def test_drawing_does_not_change_the_course_of_a_run(tmp_path):
     torch.testing.assert_close(
         weights(go(settings)), weights(go(settings, after_epoch=figures.update)), rtol=0, atol=0
     )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dataset": "xor", "epochs": 4, "lr": 0.05},
+        {"dataset": "digits", "epochs": 1, "shift": 1, "batch_size": 20, "update": "sequence"},
+        {"dataset": "iris", "epochs": 2, "encoding": "bernoulli", "folds": 5},
+    ],
+)
+def test_seeds_are_trained_together_as_each_would_be_alone(tmp_path, monkeypatch, changes):
+    """As networks of one model, in calls of at most as many as there are threads; the last one is left alone."""
+    chosen = Settings(**{**SMALL, **changes})
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    calls, trials = [], bp_stdp.trials
+    monkeypatch.setattr(
+        bp_stdp, "trials", lambda every, **where: calls.append(len(every)) or trials(every, **where)
+    )
+    result = bp_stdp.repeat(chosen, (3, 5, 6), tmp_path, progress=False)
+    assert calls == ([1] * 15 if chosen.folds else [2, 1])
+    for row in result.runs[:: 5 if chosen.folds else 1]:
+        alone = bp_stdp.train(
+            replace(chosen, seed=row["seed"], split_seed=row["seed"] if chosen.folds else 0),
+            progress=False,
+            echo=None,
+        )
+        assert (row["accuracy"], row["converged"]) == (alone.accuracy, alone.measured["converged"])
+    assert len({row["accuracy"] for row in result.runs}) > 1
 
 
 def test_repeats_train_every_seed_and_fold(tmp_path):

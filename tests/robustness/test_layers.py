@@ -65,7 +65,8 @@ LAYERS = {
         conversion.thresholds conversion
     """,
     "the papers' networks": """
-        model.manual model.diehl_cook2015_settings model.diehl_cook2015_parts model.diehl_cook2015_stimuli
+        model.manual model.networks model.diehl_cook2015_settings model.diehl_cook2015_parts
+        model.diehl_cook2015_stimuli model.tavanaei_maida2017_parts
         model.diehl_cook2015 model.tavanaei_maida2017 model.travanaei_maida2017 model.bohte2002
         model.sequence model.wu2018 model.spiking_vgg model.resnet20 model.diehl2015 model.vgg16 model
     """,
@@ -74,7 +75,8 @@ LAYERS = {
     """,
     "load, train, score: every procedure": """
         procedure.figures procedure.folder procedure.settings procedure.result procedure.repeats procedure.run
-        procedure.images procedure.samples procedure.sequence procedure.wu2018 procedure.tavanaei_maida2017
+        procedure.images procedure.samples procedure.sequence procedure.wu2018
+        procedure.tavanaei_maida2017_networks procedure.tavanaei_maida2017
         procedure.classifier procedure.ann procedure.spiking_vgg procedure.diehl_cook2015_readout
         procedure.bohte2002_figures procedure.diehl_cook2015_networks
         procedure.conversion procedure.diehl_cook2015 procedure.bohte2002 procedure

@@ -1,0 +1,189 @@
+"""Many networks trained by BP-STDP at once: each is, bit for bit, what it is alone."""
+
+import itertools
+
+import pytest
+import torch
+from backends import PRESENT, force
+
+from snnfast import ops
+from snnfast.calls.call import flatten
+
+SIZES = (9, 40, 33, 3)
+THRESHOLDS = [0.9] * 3
+
+
+def sample(networks, samples=3, num_steps=6):
+    """Weights ``[K, N, I]``, spikes ``[K, T, P, I]``, labels ``[K, P]``, desired times ``[K, T, P]``."""
+    generator = torch.Generator().manual_seed(0)
+    weights = [
+        torch.randn(networks, o, i, generator=generator) for i, o in itertools.pairwise(SIZES)
+    ]
+    x = torch.rand(networks, num_steps, samples, SIZES[0], generator=generator) < 0.3
+    labels = torch.randint(SIZES[-1], (networks, samples), generator=generator)
+    desired = torch.rand(networks, num_steps, samples, generator=generator) < 0.4
+    return weights, x, labels, desired
+
+
+def rates(networks, samples=3, num_steps=6):
+    generator = torch.Generator().manual_seed(1)
+    hz = 600 * torch.rand(networks, samples, SIZES[0], generator=generator)
+    return ops.Rates(hz, num_steps, torch.arange(networks * samples).view(networks, samples))
+
+
+def forms(networks):
+    """Inputs, labels and desired times of their own, and the same for all."""
+    _, x, labels, desired = sample(networks)
+    drawn = rates(networks)
+    return {
+        "spikes": (x, labels, desired),
+        "strided spikes": (x.mT.float().mT, labels, desired.mT.clone().mT),
+        "the same spikes": (x[0], labels, desired),
+        "all the same": (x[0], labels[0], desired[0]),
+        "rates": (drawn, labels[0], desired),
+        "seeds": (drawn._replace(hz=drawn.hz[0]), labels, desired[0]),
+        "the same seeds": (drawn._replace(seeds=drawn.seeds[0]), labels, desired),
+    }
+
+
+def own(value, dim, k):
+    if isinstance(value, ops.Rates):
+        return value._replace(hz=own(value.hz, 2, k), seeds=own(value.seeds, 1, k))
+    return value if value.dim() == dim else value[k]
+
+
+def on_device(value, device):
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    return value._replace(hz=value.hz.to(device), seeds=value.seeds.to(device))
+
+
+def everything(weights, x, labels, desired, **options):
+    """All that comes of learning, then of an answer, and of another that goes on from the state of that."""
+    weights = [w.clone() for w in weights]
+    how = {"thresholds": THRESHOLDS, "return_hidden": True, "return_state": True}
+    learned = ops.bp_stdp_network_(weights, x, labels, desired, lr=0.05, **options, **how)
+    answer = ops.bp_stdp_network_(weights, x, **how)
+    after = ops.bp_stdp_network_(weights, x, state=answer.state, **how)
+    return [v for r in (learned, answer, after) for v in (r.spikes, *r.hidden, *r.state)] + weights
+
+
+def assert_each_is_what_it_is_alone(weights, x, labels, desired, **options):
+    together = everything(weights, x, labels, desired, **options)
+    for k in range(len(weights[0])):
+        alone = everything(
+            [w[k] for w in weights], own(x, 3, k), own(labels, 1, k), own(desired, 2, k), **options
+        )
+        for got, expected in zip(together, alone, strict=True):
+            torch.testing.assert_close(got[k], expected, rtol=0, atol=0)
+    assert together[0].any()
+    assert all((a != b).any() for a, b in zip(together[-len(weights) :], weights, strict=True))
+
+
+@pytest.mark.parametrize("update", ["step", "sequence"])
+@pytest.mark.parametrize("form", forms(1))
+def test_each_is_what_it_is_alone(backend, form, update):
+    weights = [w.to(backend.device) for w in sample(3)[0]]
+    given = (on_device(v, backend.device) for v in forms(3)[form])
+    assert_each_is_what_it_is_alone(weights, *given, update=update, batch=2)
+
+
+@pytest.mark.parametrize("networks", [2, 9])
+def test_blocks_and_rows_of_the_grid(kernels, networks):
+    """Few networks have several blocks each, which wait for each other; of many a row of blocks takes the next."""
+    weights, x, labels, desired = (
+        [t.to(kernels.device) for t in v] if isinstance(v, list) else v.to(kernels.device)
+        for v in sample(networks, samples=20, num_steps=3)
+    )
+    assert_each_is_what_it_is_alone(weights, x, labels, desired)
+
+
+def test_on_several_threads():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with force("cpu"):
+            assert_each_is_what_it_is_alone(*sample(5))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_no_network_and_the_fake(kernels):
+    for networks in (0, 2):
+        weights, *given = sample(networks)
+        weights = [w.to(kernels.device) for w in weights]
+        x, labels, desired = (v.to(kernels.device) for v in given)
+        settings = {"thresholds": THRESHOLDS, "return_hidden": True, "return_state": True}
+        result = ops.bp_stdp_network_(weights, x, labels, desired, **settings)
+        assert result.spikes.shape == (networks, 6, 3, 3)
+        assert [h.shape for h in result.hidden] == [(networks, 6, 3, n) for n in SIZES[1:-1]]
+        assert [v.shape for v in result.state] == [(networks, 3, n) for n in SIZES[1:]]
+    call = ops.bp_stdp_network_.check(weights, x, labels, desired, **settings)
+    torch.library.opcheck(kernels.ops.bp_stdp_network_.default, flatten(call))
+
+
+def test_weights_of_any_strides(backend):
+    weights, *given = sample(3)
+    weights, given = ([t.to(backend.device) for t in v] for v in (weights, given))
+    laid = [w.permute(2, 1, 0).clone().permute(2, 1, 0) for w in weights]
+    for w in (laid, weights):
+        ops.bp_stdp_network_(w, *given, thresholds=THRESHOLDS)
+    torch.testing.assert_close(laid, weights, rtol=0, atol=0)
+
+
+WRONG = {
+    "weights": (
+        {"weights": [torch.zeros(1, 2, 3, 4)]},
+        r"weights\[0\] must have shape \[N_post, N_pre\] or \[K, N_post, N_pre\]",
+    ),
+    "other weights": (
+        {"weights": [torch.zeros(3, 4, 9), torch.zeros(2, 3, 4)]},
+        r"weights\[1\] must have shape \[3, N, 4\], got \[2, 3, 4\]",
+    ),
+    "one of weights": (
+        {"weights": [torch.zeros(3, 4, 9), torch.zeros(3, 4)]},
+        r"weights\[1\] must have shape \[3, N, 4\], got \[3, 4\]",
+    ),
+    "spikes": ({"x": torch.zeros(2, 6, 3, 9)}, r"x must have shape \[3, T, P, 9\]"),
+    "hz": (
+        {"x": rates(2)},
+        r"x.hz must have shape \[P, 9\] or \[3, P, 9\], got \[2, 3, 9\]",
+    ),
+    "labels": ({"labels": torch.zeros(2, 3).long()}, r"labels must have shape \[3, 3\]"),
+    "label": ({"labels": torch.zeros(4).long()}, r"labels must have shape \[3\], got \[4\]"),
+    "desired": ({"desired": torch.zeros(2, 6, 3).bool()}, r"desired must have shape \[3, 6, 3\]"),
+    "state": (
+        {"labels": None, "desired": None, "state": [torch.zeros(3, 40)] * 3},
+        r"state\[0\] must have shape \[3, 3, 40\], got \[3, 40\]",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_errors_name_what_each_network_is_to_be_given(case):
+    changes, message = WRONG[case]
+    weights, x, labels, desired = sample(3)
+    given = {"weights": weights, "x": x, "labels": labels, "desired": desired, **changes}
+    thresholds = THRESHOLDS[: len(given["weights"])]
+    with pytest.raises(ValueError, match=f"bp_stdp_network_: {message}"):
+        ops.bp_stdp_network_(**given, thresholds=thresholds)
+
+
+@pytest.mark.parametrize(
+    ("text", "changes"),
+    [
+        (r"weights must have shape \[N, I\] or \[K, N, I\]", {"weights": [torch.zeros(9)] * 3}),
+        ("weights has a wrong shape", {"weights": sample(3)[0][:2] + sample(2)[0][2:]}),
+        ("labels has a wrong shape", {"labels": torch.zeros(2, 3).long()}),
+        ("desired has a wrong shape", {"desired": torch.zeros(2, 6, 3).bool()}),
+        ("state has a wrong shape", {"state": [torch.zeros(3, n) for n in SIZES[1:]]}),
+    ],
+)
+def test_raw_calls_with_wrong_arguments_are_refused(text, changes):
+    weights, x, labels, desired = sample(3)
+    call = ops.bp_stdp_network_.check(weights, x, labels, desired, thresholds=THRESHOLDS)
+    if "state" in changes:
+        changes |= {"labels": None, "desired": None}
+    for name in (b for b in PRESENT if b != "cuda"):
+        with force(name) as on, pytest.raises(RuntimeError, match=f"bp_stdp_network_: .*{text}"):
+            on.ops.bp_stdp_network_(*flatten(call._replace(**changes)))

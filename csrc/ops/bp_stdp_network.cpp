@@ -45,8 +45,8 @@ void check_layers(const Arguments& arguments) {
   const std::vector<Tensor>& weights = arguments.weights.tensors;
   SNNFAST_CHECK(!weights.empty() && weights.size() <= static_cast<size_t>(kBpStdpLayers), kOp, ": there must be 1 to ", kBpStdpLayers, " layers, got ",
                 weights.size());
-  SNNFAST_CHECK(arguments.thresholds.size() == weights.size(), kOp, ": thresholds must be one a layer");
-  SNNFAST_CHECK(arguments.state.empty() || arguments.state.size() == weights.size(), kOp, ": state must be one a layer");
+  SNNFAST_CHECK(arguments.thresholds.size() == weights.size(), kOp, ": thresholds must have one entry a layer");
+  SNNFAST_CHECK(arguments.state.empty() || arguments.state.size() == weights.size(), kOp, ": state must have one entry a layer");
   for (size_t l = 0; l < weights.size(); l++) {
     const Tensor& w = weights[l];
     SNNFAST_CHECK(w.scalar_type() == ScalarType::Float || w.scalar_type() == ScalarType::Double, kOp, ": weights must be float32 or float64");

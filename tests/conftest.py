@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # for `import samples` and `impo
 
 import fake_cuda
 from backends import PRESENT, force
+from cases import case_name
 
 from snnfast import memory
 
@@ -46,7 +47,7 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    items[:] = [item for item in items if not item.name.endswith("[NOTSET]")]  # no neuron
+    items[:] = [item for item in items if "NOTSET" not in item.name]  # no neuron
     for item in items if fake_cuda.WANTED else ():
         of_cuda = "[cuda-" in item.nodeid or "[cuda]" in item.nodeid or "TestCuda" in item.nodeid
         if of_cuda and any(name in item.nodeid for name in fake_cuda.UNABLE):
@@ -70,10 +71,6 @@ def pytest_generate_tests(metafunc):
     for names, cases in marks:
         values = [case for op in neurons for case in cases(op)]
         metafunc.parametrize(names.replace(" ", ","), values, ids=case_name)
-
-
-def case_name(value):
-    return "+".join(value) if isinstance(value, list) else getattr(value, "__name__", str(value))
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ DEVICE = torch.device("cuda", 0)
 # Tests of what the fake has not: addresses, views with their own dispatch, other threads, PyTorch's own messages,
 # generators of the device, streams, autocast, tracing.
 UNABLE = (
-    "negated",
     "test_argument_on_another_device_is_named",
     "test_autocast",
     "test_eight_python_threads",

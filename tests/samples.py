@@ -71,7 +71,7 @@ class Values:
         return neurons
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Op:
     """A neuron of ``snnfast.ops``.
 
@@ -329,6 +329,10 @@ def samples(op: Op, *dtypes: torch.dtype) -> list[Sample]:
     return result
 
 
+def by_dtype(op: Op) -> list[tuple[Op, torch.dtype]]:
+    return [(op, dtype) for dtype in DTYPES]
+
+
 def few(op: Op, dtype: torch.dtype = torch.float32, *variants: str) -> list[Sample]:
     """A handful of samples, for slow tests: those of ``variants`` that the neuron has."""
     wanted = variants or ("plain", "soft", "all_tensors", "decay_channel")
@@ -347,6 +351,14 @@ def neurons() -> list[Op]:
 
 def tensors(arguments: dict[str, Any]) -> dict[str, Tensor]:
     return {k: a for k, a in arguments.items() if isinstance(a, Tensor)}
+
+
+@functools.lru_cache(maxsize=400)
+def expected(sample: Sample, device: str) -> tuple[tuple[Tensor | None, ...], Any]:
+    """Outputs and gradients of the reference, which several tests compare with."""
+    arguments = sample.arguments(device)
+    outputs = sample.op.reference(**arguments)
+    return outputs, gradients(sample.op.reference, arguments)
 
 
 def require_grad(arguments: dict[str, Any]) -> dict[str, Any]:

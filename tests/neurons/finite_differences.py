@@ -4,19 +4,22 @@ A hard spike has no finite differences. With a soft spike, whose derivative the 
 smooth, and its gradient must be that of finite differences.
 """
 
-import pytest
 import torch
 from samples import PRIMITIVES, Sample, each, learned, rich
 
+RESETS = (None, 0.0, -0.3)
+
 
 def soft_recursions(op):
-    """Every variant with one surrogate, one variant with every surrogate that is smooth."""
-    others = [(op, rich(op), name) for name in ("sigmoid", "gaussian")]
-    return [(op, v, "atan") for v in (rich(op), *learned(op))] + others if op.fires else []
+    """One variant with every reset, the others with one; one with every surrogate that is smooth."""
+    if not op.fires:
+        return []
+    others = [(op, rich(op), name, None) for name in ("sigmoid", "gaussian")]
+    variants = [(op, v, "atan", RESETS[k % 3]) for k, v in enumerate(learned(op))]
+    return [*((op, rich(op), "atan", v_reset) for v_reset in RESETS), *others, *variants]
 
 
-@pytest.mark.parametrize("v_reset", [0.0, -0.3, None], ids=["hard", "hard-0.3", "soft"])
-@each("op variant name", soft_recursions)
+@each("op variant name v_reset", soft_recursions)
 def test_gradient_of_the_soft_recursion_is_that_of_finite_differences(op, variant, name, v_reset):
     arguments = Sample(op, variant, (6, 3), torch.float64).arguments()
     if not isinstance(arguments.get("v_reset"), torch.Tensor):

@@ -2,40 +2,44 @@
 
 import pytest
 import torch
+from cases import check_each
 from samples import (
     Sample,
     assert_equal,
     assert_gradients_close,
+    by_dtype,
     cotangents,
     each,
+    expected,
     few,
     gradients,
     leaky,
     require_grad,
     samples,
-    tensors,
 )
 
 
-@each("sample", samples)
-def test_gradients_equal_the_reference(kernels, sample):
-    arguments = sample.arguments(kernels.device)
-    assert_gradients_close(
-        gradients(sample.op, arguments), gradients(sample.op.reference, arguments)
-    )
+@each("op dtype", by_dtype)
+def test_gradients_equal_the_reference(kernels, op, dtype):
+    def check(sample):
+        _, want = expected(sample, kernels.device)
+        assert_gradients_close(gradients(op, sample.arguments(kernels.device)), want)
+
+    check_each(samples(op, dtype), check)
 
 
-@each(
-    "sample wanted",
-    lambda op: [(s, name) for s in few(op, torch.float64) for name in tensors(s.arguments())],
-)
-def test_gradient_of_one_argument_alone_is_the_same(kernels, sample, wanted):
-    arguments = sample.arguments(kernels.device)
-    everything = gradients(sample.op, arguments)
-    arguments[wanted].requires_grad_()
-    outputs = [out for out in sample.op(**arguments) if out is not None]
-    (grad,) = torch.autograd.grad(outputs, arguments[wanted], cotangents(outputs))
-    assert_equal(grad, everything[wanted], wanted)
+@each("sample", lambda op: few(op, torch.float64))
+def test_gradient_of_one_argument_alone_is_the_same(kernels, sample):
+    everything = gradients(sample.op, sample.arguments(kernels.device))
+
+    def check(wanted):
+        arguments = sample.arguments(kernels.device)
+        arguments[wanted].requires_grad_()
+        outputs = [out for out in sample.op(**arguments) if out is not None]
+        (grad,) = torch.autograd.grad(outputs, arguments[wanted], cotangents(outputs))
+        assert_equal(grad, everything[wanted], wanted)
+
+    check_each(everything, check)
 
 
 @each("sample", lambda op: few(op, torch.float64))

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from samples import Sample, assert_equal, each, firing, samples
+from cases import check_each
+from samples import Sample, assert_equal, by_dtype, each, expected, firing, samples
 
 from snnfast.surrogate import resolve
 from snnfast.testing import assert_spikes_close
@@ -22,7 +23,7 @@ class Recorder:
 def compare(kernels, sample):
     arguments = sample.arguments(kernels.device)
     got = sample.op(**arguments)
-    want = sample.op.reference(**arguments)
+    want, _ = expected(sample, kernels.device)
     if kernels.exact or not sample.op.fires:
         assert_equal(got, want)
         return
@@ -36,20 +37,22 @@ def compare(kernels, sample):
             torch.testing.assert_close(a[..., agree], e[..., agree])
 
 
-@each("sample", samples)
-def test_outputs_equal_the_reference(kernels, sample):
-    compare(kernels, sample)
+@each("op dtype", by_dtype)
+def test_outputs_equal_the_reference(kernels, op, dtype):
+    check_each(samples(op, dtype), lambda sample: compare(kernels, sample))
 
 
-@each("sample", lambda op: samples(op, torch.bfloat16, torch.float16)[::5])
-def test_state_is_float32_whatever_the_dtype_of_the_spikes(kernels, sample):
-    arguments = sample.arguments(kernels.device)
-    got = sample.op(**arguments)
-    wide = sample.op(**{**arguments, "x": arguments["x"].float()})
-    if sample.op.fires:
-        assert got[0].dtype == sample.dtype
-        wide = (wide[0].to(sample.dtype), *wide[1:])
-    assert_equal(got, wide)
+def test_state_is_float32_whatever_the_dtype_of_the_spikes(kernels, op):
+    def check(sample):
+        arguments = sample.arguments(kernels.device)
+        got = op(**arguments)
+        wide = op(**{**arguments, "x": arguments["x"].float()})
+        if op.fires:
+            assert got[0].dtype == sample.dtype
+            wide = (wide[0].to(sample.dtype), *wide[1:])
+        assert_equal(got, wide)
+
+    check_each(samples(op, torch.bfloat16, torch.float16)[::5], check)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)

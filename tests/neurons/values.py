@@ -5,7 +5,8 @@ import math
 
 import pytest
 import torch
-from samples import Sample, assert_equal, each, firing, gradients
+from cases import check_each
+from samples import SURROGATES, Sample, assert_equal, each, firing, gradients
 
 INF, NAN = math.inf, math.nan
 
@@ -43,16 +44,16 @@ def test_nan_in_one_neuron_reaches_no_other(backend, op):
 
 
 @each("op", firing)
-@pytest.mark.parametrize("v_reset", [0.0, None])
-@pytest.mark.parametrize("detach_reset", [False, True])
-@pytest.mark.parametrize(
-    "name", ["atan", "sigmoid", "fast_sigmoid", "gaussian", "rectangle", "triangle"]
-)
-def test_gradient_of_spikes_of_a_nan_membrane_is_nan(backend, op, name, detach_reset, v_reset):
+def test_gradient_of_spikes_of_a_nan_membrane_is_nan(backend, op):
     x = torch.tensor([[0.25], [NAN], [0.5], [0.25]], device=backend.device, requires_grad=True)
-    options = {"surrogate": name, "detach_reset": detach_reset, "v_reset": v_reset}
-    (grad,) = torch.autograd.grad(op(x=x, **options)[0].sum(), x)
-    assert grad.isnan().all()
+
+    def check(name, detach_reset, v_reset):
+        options = {"surrogate": name, "detach_reset": detach_reset, "v_reset": v_reset}
+        (grad,) = torch.autograd.grad(op(x=x, **options)[0].sum(), x)
+        assert grad.isnan().all()
+
+    names = [name for name in SURROGATES if name != "straight_through"]
+    check_each(itertools.product(names, [False, True], [0.0, None]), check)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
@@ -70,20 +71,22 @@ def test_neuron_fires_exactly_at_its_threshold(backend, op, dtype):
 
 
 @each("op", firing)
-@pytest.mark.parametrize("threshold", [0.0, -1.0, 1e-40, 1e30, 0.1, 1 / 3])
-def test_any_threshold_is_met_at_its_own_value(backend, op, threshold):
-    narrow = torch.tensor(threshold, dtype=torch.float32).item()
-    for v_threshold in (threshold, torch.tensor(threshold, device=backend.device)):
-        spikes, _ = run(
-            op,
-            [narrow],
-            backend.device,
-            v_threshold=v_threshold,
-            v_reset=-2.0,
-            **rest(op, backend.device),
-            **op.steady,
-        )
-        assert spikes == [1]
+def test_any_threshold_is_met_at_its_own_value(backend, op):
+    def check(threshold):
+        narrow = torch.tensor(threshold, dtype=torch.float32).item()
+        for v_threshold in (threshold, torch.tensor(threshold, device=backend.device)):
+            spikes, _ = run(
+                op,
+                [narrow],
+                backend.device,
+                v_threshold=v_threshold,
+                v_reset=-2.0,
+                **rest(op, backend.device),
+                **op.steady,
+            )
+            assert spikes == [1]
+
+    check_each([0.0, -1.0, 1e-40, 1e30, 0.1, 1 / 3], check)
 
 
 def rest(op, device):

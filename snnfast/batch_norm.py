@@ -24,13 +24,13 @@ def over_all_processes(model: nn.Module) -> Iterator[None]:
     keys stay, and running statistics become those of one process with the whole batch. Afterwards the layers are
     PyTorch's again.
 
-    ``torch.nn.SyncBatchNorm`` does the same, on GPUs alone, and by other modules than those of the network.
+    ``torch.nn.SyncBatchNorm`` does the same, but only on GPUs, and with modules that replace those of the network.
 
     Args:
-        model: its ``nn.BatchNorm1d``, ``2d`` and ``3d`` take part; what inherits from them is left as it is.
+        model: its ``nn.BatchNorm1d``, ``2d`` and ``3d`` take part; subclasses of these are left as they are.
 
     Raises:
-        ValueError: by the layers: all processes together have one value a channel, or the shape does not fit.
+        ValueError: from the layers, if all processes together have one value a channel, or the shape does not fit.
     """
     norms = [(module, type(module)) for module in model.modules() if type(module) in _KINDS]
     for module, kind in norms:

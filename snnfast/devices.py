@@ -1,4 +1,4 @@
-"""Which device ``--device auto`` takes: of those that are there, the one on which a kind of work is faster."""
+"""Which device ``--device auto`` takes: of those present, the one that is faster for a kind of work."""
 
 from __future__ import annotations
 

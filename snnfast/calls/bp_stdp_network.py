@@ -21,7 +21,7 @@ LAYERS = 16  # at most; csrc/core/bp_stdp_network.h
 class BpStdpNetworkResult(NamedTuple):
     """What a network answered.
 
-    Of K networks at once each tensor is ``[K, ...]``.
+    For K networks at once each tensor is ``[K, ...]``.
 
     Attributes:
         spikes: of the outputs, bool ``[T, P, O]``.
@@ -99,10 +99,10 @@ def bp_stdp_network_(
     The weights are **changed in place**; nothing is changed when an error is raised. There is no gradient. Work follows
     the spikes; the CPU kernels equal the reference bit for bit. On CUDA all steps of all samples are one launch.
 
-    With weights ``[K, N, N of the layer before]`` it is K networks at once, which know nothing of each other: each is,
-    bit for bit, what it is alone. Then ``state`` and results have the dimension K before their others; ``x``, its rates
-    or seeds, ``labels`` and ``desired`` need none where all networks are given the same. On the CPU threads take
-    networks; on CUDA all of them are one launch.
+    Weights ``[K, N, N of the layer before]`` make it K independent networks at once; each is, bit for bit, what it is
+    alone. ``state`` and results then begin with the dimension K; ``x``, its rates or seeds, ``labels`` and ``desired``
+    need none where all networks get the same. On the CPU each thread takes a network; on CUDA all networks are one
+    launch.
 
     Args:
         weights: one matrix a layer, ``[N, N of the layer before]``, or ``[K, ...]`` of several networks, float32 or

@@ -93,7 +93,7 @@ class DiehlCookCall(NamedTuple):
 
     @property
     def steps(self) -> int:
-        """Of a presentation."""
+        """Steps of a presentation."""
         return self.x.shape[1]
 
     @property

@@ -135,7 +135,7 @@ class DiehlCookConductanceCall(NamedTuple):
 
     @property
     def steps(self) -> int:
-        """Of a presentation, rest included."""
+        """Steps of a presentation, rest included."""
         return self.x.shape[1] + self.rest_steps
 
     @property
@@ -285,7 +285,7 @@ def diehl_cook_conductance_(
         return math.exp(-step / check.positive(op, name, value))
 
     def mean(tau: float) -> float:
-        """Of exp(-t / tau) over a step."""
+        """Mean of exp(-t / tau) over a step."""
         return -math.expm1(-step / tau) * tau / step
 
     exc = Population(

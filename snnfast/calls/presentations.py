@@ -88,7 +88,7 @@ class Presentations(NamedTuple):
         return (0 if self.hz is None else self.hz.shape[-2]), self.num_steps
 
     def network(self, k: int) -> Presentations:
-        """Those of network ``k``."""
+        """The presentations of network ``k``."""
         return self._replace(
             spikes=own(self.spikes, 3, k),
             offsets=own(self.offsets, 2, k),

@@ -313,7 +313,7 @@ class TavanaeiAndMaida2017(nn.Module):
         epsilon: int = 4,
         beta: float = 250.0,
     ) -> Trained:
-        """The same without learning."""
+        """Presents all samples of ``loader`` once, without learning, and scores the answers."""
         encoder = BernoulliEncoder(num_steps=20) if encoder is None else encoder
         totals = Totals(epsilon, self.weights[0])
         for batch in self._drawn(loader, encoder):

@@ -100,7 +100,7 @@ class Recurrent(Stateful):
 
     @property
     def surrogate(self) -> Any:  # type: ignore[override]
-        """That of the neurons."""
+        """The surrogate gradient of the neurons."""
         return self.neuron.surrogate
 
     def forward(self, x: Tensor) -> Any:

@@ -67,7 +67,7 @@ class Ann(Classifier[AnnSettings]):
     networks: ClassVar[tuple[str, ...]] = NETWORKS
 
     def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Those of docs/results.md."""
+        """The settings of docs/results.md."""
         network = changes.get("network", self.usual(dataset))
         if network not in self.networks:
             raise ValueError(

@@ -118,7 +118,7 @@ class Spikeprop(Procedure[SpikepropSettings]):
     name, title, Settings = "spikeprop", "SpikeProp", SpikepropSettings
 
     def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Those of docs/results.md."""
+        """The settings of docs/results.md."""
         code = changes.get("code", "population" if dataset in ("iris", "cancer") else "latency")
         chosen: dict[str, Any] = {"code": code}
         if dataset == "xor":

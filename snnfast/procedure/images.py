@@ -103,7 +103,7 @@ def part(
 
 
 def classes(dataset: str, data: Data) -> int:
-    """Of a data set: ten, or as many as own data have."""
+    """Number of classes of a data set: ten, or those of own data."""
     return CLASSES if dataset in IMAGE_SHAPES else int(data.train[1].max()) + 1
 
 

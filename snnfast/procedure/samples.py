@@ -22,7 +22,7 @@ IMAGES = ("digits", "mnist")
 
 
 def classes(dataset: str, data: Data) -> int:
-    """Of a data set, or as many as own data have."""
+    """Number of classes of a data set, also of own data."""
     return CLASSES.get(dataset) or int(data.train[1].max()) + 1
 
 

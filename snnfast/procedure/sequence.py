@@ -65,7 +65,7 @@ class Sequence(Procedure[SequenceSettings]):
     name, title, Settings = "sequence", "Sequences", SequenceSettings
 
     def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Those of docs/results.md; of own sequences those of MNIST by rows."""
+        """The settings of docs/results.md; for own sequences those of MNIST by rows."""
         return dict(CHOSEN.get(dataset, CHOSEN["smnist"]))
 
     def load(

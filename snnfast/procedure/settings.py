@@ -122,7 +122,7 @@ class Options:
 
 
 def kind_of(settings: type[Options], name: str) -> tuple[type, bool, bool]:
-    """Of a field: the type of its value or values, whether it may be None, whether it is a tuple."""
+    """What a field holds: the type of its values, whether it may be None, whether it is a tuple."""
     annotation = typing.get_type_hints(settings)[name]
     optional = isinstance(annotation, types.UnionType)
     if optional:

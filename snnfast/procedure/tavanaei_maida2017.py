@@ -95,7 +95,7 @@ class BpStdp(Procedure[BpStdpSettings]):
     work = "plasticity"
 
     def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Those of docs/results.md; of own images those of the digits."""
+        """The settings of docs/results.md; for own images those of the digits."""
         dataset = dataset if dataset in DATASETS else "digits"
         network = preset(dataset, changes.get("hidden"))
         hidden, std = network["hidden"], network["std"]

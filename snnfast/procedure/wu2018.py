@@ -63,7 +63,7 @@ class Stbp(Procedure[StbpSettings]):
     load = staticmethod(partial(images.load, frames=True))
 
     def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Those of docs/results.md; of own data those of the digits."""
+        """The settings of docs/results.md; for own data those of the digits."""
         hidden = changes.get("hidden")
         if dataset not in ("digits", "mnist"):
             return {"num_steps": 8, "encoding": "direct", "batch_size": 32, "lr": 4e-3}

@@ -15,23 +15,23 @@ class Layer(Protocol):
 
     @property
     def correlation(self) -> float:
-        """Of activation and rate."""
+        """Correlation of activation and rate."""
 
     @property
     def error(self) -> float:
-        """Of the rate, as a part of the activation."""
+        """Error of the rate, as a fraction of the activation."""
 
     @property
     def dead(self) -> float:
-        """Part of the neurons."""
+        """Fraction of the neurons that never fired."""
 
     @property
     def saturated(self) -> float:
-        """Part of the neurons."""
+        """Fraction of the neurons that fired at every step for some image."""
 
     @property
     def rate(self) -> float:
-        """Spikes a step and neuron."""
+        """Spikes per step and neuron."""
 
 
 class Report(Protocol):
@@ -39,7 +39,7 @@ class Report(Protocol):
 
     @property
     def layers(self) -> Sequence[Layer]:
-        """In the order in which they run."""
+        """Layers in the order in which they run."""
 
     @property
     def steps(self) -> Sequence[int]:
@@ -47,11 +47,11 @@ class Report(Protocol):
 
     @property
     def accuracy(self) -> Sequence[float]:
-        """After each of them, in [0, 1]."""
+        """Accuracy after each of them, in [0, 1]."""
 
     @property
     def ann_accuracy(self) -> float:
-        """In [0, 1]."""
+        """Accuracy of the ReLU network, in [0, 1]."""
 
     @property
     def labelled(self) -> bool:

@@ -50,8 +50,8 @@ print(images.shape, labels.shape)
 # %%
 # A network
 # ---------
-# Neurons are modules like any other. :class:`~snnfast.nn.Time` lifts layers that know no time over
-# the sequence, and :class:`~snnfast.nn.Rate` takes the mean over time. All 8 steps of a layer run
+# Neurons are modules like any other. :class:`~snnfast.nn.Time` runs layers that know no time over
+# the whole sequence, and :class:`~snnfast.nn.Rate` takes the mean over time. All 8 steps of a layer run
 # in one kernel.
 
 net = nn.Sequential(

@@ -46,7 +46,7 @@ def shown(batch: torch.Tensor, steps: int = 4) -> torch.Tensor:
 # %%
 # Training
 # --------
-# As any network. Accuracy on the test images after each epoch:
+# It trains like any other network. Accuracy on the test images after each epoch:
 
 optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
 accuracies = []
@@ -67,7 +67,7 @@ print(" ".join(f"{a:.1%}" for a in accuracies))
 # Kernel and reference
 # --------------------
 # Every op has a reference in plain PyTorch, a loop over time. ``backend.use`` forces it. Spikes are
-# equal bit for bit, time is not.
+# equal bit for bit; the time is not.
 
 x = torch.rand(16, 32, 4096, requires_grad=True)
 layer = LIF()

@@ -20,8 +20,8 @@ test = digits("test").tensors
 # %%
 # The ReLU network
 # ----------------
-# Anything of convolutions, linear layers, batch norms, ReLUs, poolings, additions and
-# concatenations can be converted.
+# You can convert anything made of convolutions, linear layers, batch norms, ReLUs, poolings,
+# additions and concatenations.
 
 ann = nn.Sequential(
     nn.Conv2d(1, 16, 3, padding=1),
@@ -55,8 +55,8 @@ print(f"{(scores.argmax(1) == test[1]).float().mean():.1%} at 32 steps")
 # %%
 # The report
 # ----------
-# How far rates are from activations in each layer, which neurons are silent or saturated, how many
-# operations the spikes cost, and the accuracy by steps:
+# It says how far rates are from activations in each layer, which neurons are silent or saturated,
+# how many operations the spikes cost, and the accuracy by steps:
 
 report = snnfast.conversion_report(ann, snn, [test], steps=(1, 2, 4, 8, 16, 32))
 print(report)

@@ -2,7 +2,7 @@
 Digits without labels
 =====================
 
-In the network of Diehl and Cook (2015) neurons compete: whoever fires inhibits the others, moves
+In the network of Diehl and Cook (2015) neurons compete: one that fires inhibits the others, moves
 its weights towards what it saw, and becomes harder to excite. No label is needed. This tutorial
 watches the weights as they take the shape of digits.
 """
@@ -46,7 +46,7 @@ figure = visual.receptive_fields(model.xe.w, shape=(8, 8), title="after four tim
 # %%
 # What the neurons stand for
 # --------------------------
-# Only now labels are looked at: a neuron gets the class for which it fires most. Then the neurons
+# Only now do labels come in: a neuron gets the class for which it fires most. Then the neurons
 # vote on test images.
 
 counts, of = model.respond([(rates, labels)])

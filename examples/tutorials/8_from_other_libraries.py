@@ -128,7 +128,7 @@ print(net(torch.rand(25, 8, 64)).shape)
 # step that differ. A neuron without an exact equal is refused, with the reason.
 #
 # A loop over steps stays a loop, and gains little. ``sequences=True`` turns an ``nn.Sequential`` that
-# takes one step a call into one that takes all steps at once, which is what is fast.
+# takes one step a call into one that takes all steps at once, and that is fast.
 #
 # Where next
 # ----------

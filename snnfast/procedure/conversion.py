@@ -21,6 +21,7 @@ from snnfast.monitoring import Activity, Monitor
 from snnfast.procedure import images, repeats
 from snnfast.procedure.ann import Ann
 from snnfast.procedure.folder import locked, write_json
+from snnfast.procedure.result import files
 from snnfast.procedure.run import RESULT, WATCHED
 from snnfast.procedure.settings import Options, option
 from snnfast.train import Part
@@ -111,7 +112,7 @@ class Result:
         return (
             f"{self.split} split: {self.report.table()}\n\n{watched}"
             f"calibrated in {self.seconds_calibrating:.1f} s, scored in {self.seconds_scoring:.1f} s\n"
-            f"{self.out}: {CHECKPOINT}, {RESULT}, {FIGURE}"
+            f"{self.out}: {', '.join(files(self.out))}"
         )
 
 

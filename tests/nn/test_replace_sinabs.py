@@ -55,6 +55,8 @@ CASES = [
     ("ALIF", {"tau_mem": 5.0, "tau_adapt": 10.0, "train_alphas": True, **GAUSS}),
     ("ALIFRecurrent", {"tau_mem": 5.0, "tau_adapt": 10.0, "rec_connect": linear(True), **GAUSS}),
     ("ALIF", {"tau_mem": 5.0, "tau_adapt": 10.0, "adapt_scale": 0.5, **ZERO, **GAUSS}),
+    ("ALIF", {"tau_mem": 5.0, "tau_adapt": 10.0, "tau_syn": 3.0, "train_alphas": True, **ZERO, **GAUSS}),
+    ("ALIFRecurrent", {"tau_mem": 5.0, "tau_adapt": 9.0, "tau_syn": 2.0, "rec_connect": linear(True)}),
     ("ALIF", {"tau_mem": 5.0, "tau_adapt": 10.0, "reset_fn": activation.MembraneSubtract(1.0), **GAUSS}),
 ]  # fmt: skip
 
@@ -65,9 +67,10 @@ def test_a_layer_gives_the_same_spikes_states_and_gradients(name, settings):
     agrees(getattr(layers, name)(**settings), twice, inputs(4, 30, 6, low=-1.0, high=4.0))
 
 
+@pytest.mark.parametrize("tau_syn", [None, 3.0])
 @pytest.mark.parametrize("reset_fn", [activation.MembraneReset(), activation.MembraneSubtract(1.0)])
-def test_an_adaptive_layer_without_gradients_runs_all_steps_at_once(reset_fn):
-    layer = layers.ALIF(tau_mem=5.0, tau_adapt=10.0, reset_fn=reset_fn)
+def test_an_adaptive_layer_without_gradients_runs_all_steps_at_once(reset_fn, tau_syn):
+    layer = layers.ALIF(tau_mem=5.0, tau_adapt=10.0, tau_syn=tau_syn, reset_fn=reset_fn)
     ours = sn.replace(layer)
     x = inputs(4, 30, 6, low=-1.0, high=4.0)
     with torch.no_grad():
@@ -183,7 +186,6 @@ def test_a_network_of_the_library():
         ("ExpLeak", {"tau_mem": 5.0, "min_v_mem": -1.0}, "min_v_mem bounds"),
         ("IAFRecurrent", {"rec_connect": nn.Conv2d(1, 1, 3), **SINGLE}, "a matrix, and its are Conv2d"),
         ("IAFRecurrent", {"rec_connect": linear(True), "record_states": True}, "of the step after"),
-        ("ALIF", {"tau_mem": 5.0, "tau_adapt": 9.0, "tau_syn": 2.0}, "forgets its current"),
         ("ALIF", {"tau_mem": 5.0, "tau_adapt": 9.0, "record_states": True}, "of the step after"),
     ],
 )  # fmt: skip

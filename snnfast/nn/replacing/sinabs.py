@@ -335,27 +335,26 @@ class ALIF(_Neuron):
     step, ``min_v_mem`` and resets by another value run by Sinabs' own functions.
     """
 
-    names = (
+    names: tuple[str, ...] = (
         *("v_mem", "b", "spike_threshold", "b0", "adapt_scale", "min_v_mem"),
         *("norm_input", "train_alphas", "record_states"),
         *("spike_fn", "reset_fn", "surrogate_grad_fn"),
     )
-    kept = ("v_mem", "b", "spike_threshold")
+    kept: tuple[str, ...] = ("v_mem", "b", "spike_threshold")
     adapt_scale: Any
     b0: Any
     rec_connect: Any
 
     def __init__(self, where: str, original: Any, memo: Memo) -> None:
-        if "i_syn" in original._buffers:
-            refuse(
-                where,
-                "with tau_syn it forgets its current between calls; tau_syn=None has an equal",
-            )
         if original.record_states:
             refuse(where, OF_THE_NEXT)
         kind = "alpha" if original.train_alphas else "tau"
         recurrent = ("rec_connect",) if hasattr(original, "rec_connect") else ()
         self.names = (*self.names, f"{kind}_mem", f"{kind}_adapt", *recurrent)
+        self.has_current = "i_syn" in original._buffers
+        if self.has_current:
+            self.names += (f"{kind}_syn", "i_syn")
+            self.kept += ("i_syn",)
         super().__init__(where, original, memo)
         self.recurrent = bool(recurrent)
         self.reset_to = reset_arguments(where, original.reset_fn, self.b0)
@@ -365,6 +364,8 @@ class ALIF(_Neuron):
 
     def scan(self, x: Tensor) -> Tensor:
         rho = self._alpha("adapt", x)
+        if self.has_current and self._state("i_syn", x) is None:
+            self._keep(x, i_syn=x.new_zeros(x.shape[1:], dtype=check.state_dtype(x.dtype)))
         scale, b0 = as_number(self.adapt_scale, x), as_number(self.b0, x)
         v, b = self._state("v_mem", x), self._state("b", x)
         why = "no kernel fires several times in a step here" if self.most != 1 else ""
@@ -379,14 +380,24 @@ class ALIF(_Neuron):
         return spikes
 
     def _leak(self, x: Tensor) -> dict[str, Any]:
-        decay = self._alpha("mem", x)
-        return {"decay": decay, "decay_input": self.norm_input, "v_rest": 0.0, "return_v_seq": True}
+        own = {"v_rest": 0.0, "return_v_seq": True}
+        normed = self.norm_input and not self.has_current
+        return {"decay": self._alpha("mem", x), "decay_input": normed} | own
+
+    def _current(self, x: Tensor) -> tuple[Any, Any]:
+        """``g`` and ``a`` of the current ``i[t] = g a (i[t-1] + x[t])``, which Sinabs forgets between calls."""
+        gain = 1 - self._alpha("mem", x) if self.norm_input else 1.0
+        return gain, self._alpha("syn", x)
 
     def _at_once(
         self, x: Tensor, v: Tensor | None, b: Tensor | None, rho: Any, scale: Any, b0: Any
     ) -> tuple[Tensor, Tensor, Tensor]:
         a = None if b is None else b / (1 - rho)
         adaptation = {"beta": scale * (1 - rho), "decay_adapt": rho}
+        if self.has_current:
+            gain, alpha = self._current(x)
+            share = gain * alpha
+            x = ops.li(share * x, self._state("i_syn", x), decay=share, decay_input=False)[0]
         spikes, _, a, v_seq = ops.alif(x, v, a, **adaptation, **self._leak(x), **self._firing(b0))
         return spikes, v_seq, (1 - rho) * a
 
@@ -399,10 +410,14 @@ class ALIF(_Neuron):
         own = self.most != 1 or bool(self._why_each_step())
         decay = leak["decay"]
         gain = 1 - decay if leak["decay_input"] else 1.0
+        if self.has_current:
+            current, (factor, alpha) = self._state("i_syn", x), self._current(x)
         all_spikes, v_seq, back = [], [], None
         for now in x:
             threshold = b0 + scale * b
             now = now if back is None else now + back
+            if self.has_current:
+                now = current = factor * (alpha * (current + now))
             if own:
                 before = torch.zeros_like(b) if v is None else v
                 s, v = self._fire(decay * before + gain * now, threshold)

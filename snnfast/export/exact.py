@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from snnfast.nn import Recurrent, SpikeConv2d, SpikeLinear, reset
 from snnfast.nn.fuse import folded
+from snnfast.nn.replacing.wrapped import in_time
 from snnfast.nn.spike_conv2d import has_events
 from snnfast.nn.tracer import Tracer
 
@@ -110,6 +111,7 @@ def exact(
     still = copy.deepcopy(net).cpu().float().eval().requires_grad_(False)
     if Tracer().is_leaf_module(still, ""):
         still = nn.Sequential(still)
+    in_time(still)
     reset(still)
     nodes = layers_of(still, input_shape)
     for node in nodes:

@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 
 from snnfast import check
 from snnfast.nn import IF, LI, LIF, CubaLIF, Delay, ParametricLIF, Recurrent, Time, reset
+from snnfast.nn.replacing.wrapped import in_time
 from snnfast.nn.state import Stateful
 from snnfast.nn.tracer import Tracer
 
@@ -52,6 +53,7 @@ def to_nir(net: nn.Module, input_shape: Sequence[int], *, dt: float, scheme: str
     shape = tuple(check.sizes("to_nir", "input_shape", input_shape))
     still = copy.deepcopy(net).cpu().eval()
     reset(still)
+    in_time(still)
     tracer = Tracer(Scale, Offset, SumPool2d, CubaLI)
     if tracer.is_leaf_module(still, ""):
         still = nn.Sequential(still)

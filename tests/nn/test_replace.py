@@ -214,6 +214,31 @@ def test_cubalif_by_hand(tmp_path):
         snnfast.export_c(nn.Sequential(nn.Linear(1, 1), ours), tmp_path)
 
 
+@named("Dropout", "spikingjelly.activation_based.layer")
+class Dropout(nn.Module):
+    def forward(self, x):
+        return x
+
+
+@named("Linear", "spikingjelly.activation_based.layer")
+class Linear(nn.Linear):
+    step_mode = "m"
+
+
+def test_a_replaced_network_goes_on_to_c_and_nir(tmp_path):
+    torch.manual_seed(0)
+    layers = loud(Linear(5, 6)), LIFNode(), Dropout(), Linear(6, 4), IFNode()
+    net = nn.Sequential(*layers).eval()
+    ours, x = sn.replace(net), torch.rand(20, 1, 5) * 2
+    wanted = ours(x)
+    assert wanted.any()
+    program = snnfast.export_c(ours, tmp_path).network
+    graph = snnfast.nir.to_nir(ours, (5,), dt=1e-3, scheme="euler")
+    for other in (program, snnfast.nir.from_nir(graph)):
+        torch.testing.assert_close(other(x), wanted, rtol=0, atol=0)
+    assert type(ours[0]) is Linear
+
+
 def test_neurons_without_an_equal_are_refused_by_name():
     @named("NonSpikingLIFNode")
     class NonSpikingLIFNode(Node):

@@ -46,7 +46,7 @@ LAYERS = {
         nn.replacing.port nn.replacing.spikingjelly nn.replacing.snntorch_functions nn.replacing.snntorch
         nn.replacing.norse
         nn.replacing.sinabs_functions nn.replacing.sinabs
-        nn.replacing nn.replacing.compare nn.replacing.sequences nn.replace nn.tracer nn.fuse nn
+        nn.replacing nn.replacing.compare nn.replacing.sequences nn.replacing.wrapped nn.replace nn.tracer nn.fuse nn
     """,
     "what a network does while it runs": """
         monitoring.operations monitoring.activity monitoring.counts monitoring.watch monitoring

@@ -1,4 +1,4 @@
-"""Layers of SpikingJelly that take sequences, as torch.nn's in :class:`snnfast.nn.Time`, for networks that go elsewhere."""
+"""SpikingJelly's layers that take sequences, as torch.nn's in :class:`snnfast.nn.Time`, to go elsewhere."""
 
 from __future__ import annotations
 

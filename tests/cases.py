@@ -6,16 +6,15 @@ import pytest
 
 
 def check_each(cases, check):
-    """``check(*case)``, or ``check(case)`` of what is no tuple, for every case; tells all that fail, by name."""
+    """``check(case)`` for every case; tells all that fail, by name."""
     cases = list(cases)
     assert cases
     failures = []
     for case in cases:
-        values = case if type(case) is tuple else (case,)
         try:
-            check(*values)
+            check(case)
         except Exception:
-            failures.append(f"--- {'-'.join(map(case_name, values))}\n{traceback.format_exc()}")
+            failures.append(f"--- {case_name(case)}\n{traceback.format_exc()}")
     if failures:
         pytest.fail(f"{len(failures)} of {len(cases)} cases\n" + "\n".join(failures), pytrace=False)
 

@@ -47,7 +47,8 @@ def test_nan_in_one_neuron_reaches_no_other(backend, op):
 def test_gradient_of_spikes_of_a_nan_membrane_is_nan(backend, op):
     x = torch.tensor([[0.25], [NAN], [0.5], [0.25]], device=backend.device, requires_grad=True)
 
-    def check(name, detach_reset, v_reset):
+    def check(case):
+        name, detach_reset, v_reset = case
         options = {"surrogate": name, "detach_reset": detach_reset, "v_reset": v_reset}
         (grad,) = torch.autograd.grad(op(x=x, **options)[0].sum(), x)
         assert grad.isnan().all()

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from backends import PRESENT
+from cases import check_each
 from samples import assert_equal
 
 from snnfast import ops, reference
@@ -43,14 +44,16 @@ def on(device, *tensors):
 
 @pytest.mark.parametrize("sigma", SIGMAS)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_equals_the_reference(kernels, shape, dtype, sigma):
-    x = sequence(*shape, dtype=dtype)
-    for d in (0.0, 2, 1.75, 50.0, delays(x)):
-        for past in (None, sequence(5, *shape[1:], dtype=dtype, seed=2)):
-            want = reference.delay(x, d, past, sigma=sigma)
-            got = ops.delay(*on(kernels.device, x, d, past), sigma=sigma)
-            assert_equal([got.cpu()], [want])
+def test_equals_the_reference(kernels, dtype, sigma):
+    def check(shape):
+        x = sequence(*shape, dtype=dtype)
+        for d in (0.0, 2, 1.75, 50.0, delays(x)):
+            for past in (None, sequence(5, *shape[1:], dtype=dtype, seed=2)):
+                want = reference.delay(x, d, past, sigma=sigma)
+                got = ops.delay(*on(kernels.device, x, d, past), sigma=sigma)
+                assert_equal([got.cpu()], [want])
+
+    check_each(SHAPES, check)
 
 
 def gradients(op, x, d, past, sigma, grad):
@@ -64,16 +67,20 @@ def gradients(op, x, d, past, sigma, grad):
     [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 2e-2), (torch.float16, 3e-3)],
     ids=str,
 )
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_gradients_equal_the_reference(kernels, shape, dtype, bound, sigma):
-    x, past, grad = (sequence(n, *shape[1:], dtype=dtype, seed=n) for n in (shape[0], 4, shape[0]))
-    d = delays(x)
-    want = gradients(reference.delay, x, d, past, sigma, grad)
-    got = gradients(ops.delay, *on(kernels.device, x, d, past), sigma, grad.to(kernels.device))
-    for g, w in zip(got, want, strict=True):
-        assert g.dtype == w.dtype
-        scale = w.abs().max().item() if w.numel() else 0.0
-        torch.testing.assert_close(g.cpu(), w, rtol=0, atol=bound * scale)
+def test_gradients_equal_the_reference(kernels, dtype, bound, sigma):
+    def check(shape):
+        x, past, grad = (
+            sequence(n, *shape[1:], dtype=dtype, seed=n) for n in (shape[0], 4, shape[0])
+        )
+        d = delays(x)
+        want = gradients(reference.delay, x, d, past, sigma, grad)
+        got = gradients(ops.delay, *on(kernels.device, x, d, past), sigma, grad.to(kernels.device))
+        for g, w in zip(got, want, strict=True):
+            assert g.dtype == w.dtype
+            scale = w.abs().max().item() if w.numel() else 0.0
+            torch.testing.assert_close(g.cpu(), w, rtol=0, atol=bound * scale)
+
+    check_each(SHAPES, check)
 
 
 @pytest.mark.parametrize("sigma", SIGMAS)
@@ -139,17 +146,19 @@ def test_any_width(kernels, sigma):
 
 @pytest.mark.parametrize("sigma", SIGMAS)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("chunk", [1, 2, 7, 20])
-def test_a_sequence_in_parts_gives_the_bits_of_the_whole(backend, chunk, dtype, sigma):
-    x = sequence(20, 3, 40, dtype=dtype)
-    d = delays(x, 6.0)
-    x, d = on(backend.device, x, d)
-    want = ops.delay(x, d, sigma=sigma)
-    known, got = x[:0], []
-    for part in x.split(chunk):
-        got.append(ops.delay(part, d, known[-11:], sigma=sigma))
-        known = torch.cat([known, part])
-    assert_equal([torch.cat(got)], [want])
+def test_a_sequence_in_parts_gives_the_bits_of_the_whole(backend, dtype, sigma):
+    def check(chunk):
+        x = sequence(20, 3, 40, dtype=dtype)
+        d = delays(x, 6.0)
+        x, d = on(backend.device, x, d)
+        want = ops.delay(x, d, sigma=sigma)
+        known, got = x[:0], []
+        for part in x.split(chunk):
+            got.append(ops.delay(part, d, known[-11:], sigma=sigma))
+            known = torch.cat([known, part])
+        assert_equal([torch.cat(got)], [want])
+
+    check_each([1, 2, 7, 20], check)
 
 
 def test_the_past_of_a_part_carries_its_gradient(backend):

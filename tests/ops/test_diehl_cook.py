@@ -649,8 +649,7 @@ def test_the_state_given_is_not_changed():
 
 
 @pytest.mark.parametrize("name", PRESENT)
-@pytest.mark.parametrize("form", ["spikes", "events", "rates"])
-@pytest.mark.parametrize("carry", [False, True])
+@pytest.mark.parametrize(("form", "carry"), [("spikes", False), ("events", True), ("rates", False)])
 def test_opcheck(name, form, carry):
     w, theta, x = sample((6, 8), torch.float32, count=2, steps=9)
     spikes = dense(x, 8)

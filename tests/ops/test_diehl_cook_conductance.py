@@ -544,8 +544,7 @@ for threads in sys.argv[1:]:
 
 
 @pytest.mark.parametrize("name", PRESENT)
-@pytest.mark.parametrize("form", ["spikes", "events", "rates"])
-@pytest.mark.parametrize("carry", [False, True])
+@pytest.mark.parametrize(("form", "carry"), [("spikes", False), ("events", True), ("rates", False)])
 def test_opcheck(name, form, carry):
     w, theta, x = sample((6, 8), torch.float32, count=2, steps=9)
     spikes = dense(x, 8)

@@ -364,8 +364,7 @@ def test_the_op_itself_is_safe(kernels, arguments, message):
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("shape", [(), (3,), (2, 5), (0,)])
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("shape", "dtype"), [*zip([(), (3,), (2, 5), (0,)] * 2, DTYPES)], ids=str)
 def test_opcheck(kernels, shape, dtype):
     p = probabilities(shape).to(kernels.device)
     seed = torch.tensor([5], device=kernels.device)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from backends import PRESENT
+from cases import check_each
 from samples import assert_equal
 
 from snnfast import ops, reference
@@ -38,15 +39,17 @@ def states(x, seed=1):
 
 @pytest.mark.parametrize("v_reset", RESETS)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_equals_the_reference(kernels, shape, dtype, v_reset):
-    x = current(shape, dtype)
-    v, count = states(x)
-    for start in ((None, None), (v, count), (v, None), (None, count)):
-        want = reference.spike_count(x, *start, v_threshold=0.8, v_reset=v_reset)
-        moved = [None if s is None else s.to(kernels.device) for s in start]
-        got = ops.spike_count(x.to(kernels.device), *moved, v_threshold=0.8, v_reset=v_reset)
-        assert_equal([g.cpu() for g in got], list(want))
+def test_equals_the_reference(kernels, dtype, v_reset):
+    def check(shape):
+        x = current(shape, dtype)
+        v, count = states(x)
+        for start in ((None, None), (v, count), (v, None), (None, count)):
+            want = reference.spike_count(x, *start, v_threshold=0.8, v_reset=v_reset)
+            moved = [None if s is None else s.to(kernels.device) for s in start]
+            got = ops.spike_count(x.to(kernels.device), *moved, v_threshold=0.8, v_reset=v_reset)
+            assert_equal([g.cpu() for g in got], list(want))
+
+    check_each(SHAPES, check)
 
 
 @pytest.mark.parametrize("v_reset", RESETS)

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from backends import PRESENT, force
+from cases import check_each
 from samples import assert_equal
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
@@ -77,27 +78,32 @@ def gradients(op, x, weight, bias, grad, **how):
 
 @pytest.mark.parametrize("unit", KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("size", SIZES, ids=str)
-def test_events_give_the_bits_of_the_reference(size, dtype, unit):
-    for bias in (True, False):
-        arguments = case(size, dtype, unit=unit, bias=bias)
-        assert_equal(
-            [ops.spike_linear(*arguments, method="events")], [reference.spike_linear(*arguments)]
-        )
+def test_events_give_the_bits_of_the_reference(dtype, unit):
+    def check(size):
+        for bias in (True, False):
+            arguments = case(size, dtype, unit=unit, bias=bias)
+            assert_equal(
+                [ops.spike_linear(*arguments, method="events")],
+                [reference.spike_linear(*arguments)],
+            )
+
+    check_each(SIZES, check)
 
 
 @pytest.mark.parametrize("method", ["auto", "dense"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("size", SIZES, ids=str)
-def test_is_the_linear_map(backend, size, dtype, method):
-    x, weight, bias = (a.to(backend.device) for a in case(size, dtype, unit=False))
-    got = ops.spike_linear(x, weight, bias, method=method)
-    torch.testing.assert_close(
-        got,
-        F.linear(x, weight, bias),
-        atol=1e-2 if dtype.itemsize == 2 else 1e-5,
-        rtol=1e-2 if dtype.itemsize == 2 else 1e-5,
-    )
+def test_is_the_linear_map(backend, dtype, method):
+    def check(size):
+        x, weight, bias = (a.to(backend.device) for a in case(size, dtype, unit=False))
+        got = ops.spike_linear(x, weight, bias, method=method)
+        torch.testing.assert_close(
+            got,
+            F.linear(x, weight, bias),
+            atol=1e-2 if dtype.itemsize == 2 else 1e-5,
+            rtol=1e-2 if dtype.itemsize == 2 else 1e-5,
+        )
+
+    check_each(SIZES, check)
 
 
 @pytest.mark.parametrize("method", ["auto", "events", "dense"])
@@ -199,16 +205,18 @@ def test_what_is_found(dtype):
 
 @pytest.mark.parametrize("unit", KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize("method", ["auto", "events", "dense"])
-@pytest.mark.parametrize("size", SIZES, ids=str)
-def test_gradients_equal_the_reference(backend, size, method, unit):
-    arguments = case(size, unit=unit)
-    grad = uniform(*size[0][:-1], size[1], seed=4)
-    want = gradients(reference.spike_linear, *arguments, grad)
-    moved = [a.to(backend.device) for a in (*arguments, grad)]
-    got = gradients(ops.spike_linear, *moved, method=method)
-    for a, b in zip(got, want, strict=True):
-        scale = b.abs().max().item() if b.numel() else 0.0
-        torch.testing.assert_close(a.cpu(), b, rtol=0, atol=1e-12 * max(scale, 1.0))
+def test_gradients_equal_the_reference(backend, method, unit):
+    def check(size):
+        arguments = case(size, unit=unit)
+        grad = uniform(*size[0][:-1], size[1], seed=4)
+        want = gradients(reference.spike_linear, *arguments, grad)
+        moved = [a.to(backend.device) for a in (*arguments, grad)]
+        got = gradients(ops.spike_linear, *moved, method=method)
+        for a, b in zip(got, want, strict=True):
+            scale = b.abs().max().item() if b.numel() else 0.0
+            torch.testing.assert_close(a.cpu(), b, rtol=0, atol=1e-12 * max(scale, 1.0))
+
+    check_each(SIZES, check)
 
 
 @pytest.mark.parametrize("unit", KINDS.values(), ids=KINDS)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from snnfast import check
-from snnfast.monitoring import Monitor
+from snnfast.monitoring.watch import Telling
 
 from .analog import Analog, Node, Read
 from .neurons import Neurons
@@ -23,7 +23,7 @@ RESETS = ("soft", "hard")
 RESERVED = ("spiking", "input_shape", "batch_size")
 
 
-class SpikingNetwork(Analog):
+class SpikingNetwork(Analog, Telling):
     """A ReLU network whose ReLUs have become integrate-and-fire neurons; weights stay as they are.
 
     :func:`snnfast.convert` makes one and calibrates its thresholds. Its modules have the same names as in the ReLU
@@ -49,10 +49,6 @@ class SpikingNetwork(Analog):
     Raises:
         TypeError, ValueError: for arguments of wrong type or range; for a network that cannot be converted.
     """
-
-    monitor: Monitor | None = (
-        None  # its hooks see neither neurons nor steps: it is told after a call
-    )
 
     def __init__(
         self,

@@ -96,7 +96,7 @@ class Monitor:
             check.at_least_zero("monitor", "energy_mac", energy_mac),
         )
         self._handles: list[Any] = []
-        self._telling: list[Any] = []
+        self._telling: list[Telling] = []
         self.clear()
         self.on()
 
@@ -123,7 +123,7 @@ class Monitor:
             name = path or type(module).__name__
             if module in inner:
                 continue
-            if hasattr(module, "monitor"):  # it runs its layers where no hook sees them, and tells
+            if isinstance(module, Telling):
                 module.monitor = self
                 inner.update(module.modules())
                 self._telling.append(module)
@@ -393,6 +393,12 @@ class Monitor:
         operations = inputs[0].isfinite().sum(0, dtype=torch.float64) * paths
         dense = operations.new_tensor(float(len(fired) * w.numel()))
         self._add(name, kind, operations, dense, torch.ones_like(fired[0, 0]))
+
+
+class Telling(nn.Module):
+    """A network that runs its layers where no hook sees them, and tells its monitor after a call what they did."""
+
+    monitor: Monitor | None = None
 
 
 class _Hook:

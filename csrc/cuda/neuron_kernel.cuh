@@ -16,7 +16,7 @@ namespace {
 
 constexpr int kThreads = 128;  // with one block a multiprocessor asked for at least: for more, ptxas spills
 
-// Steps whose loads are in flight together: more of few neurons, which take a thread each.
+// Steps whose loads are in flight together: more of few neurons, which take a thread each; forward, as many again come meanwhile.
 template <int V>
 constexpr int kUnroll = V == 1 ? 16 : 4;
 
@@ -166,11 +166,25 @@ __global__ void __launch_bounds__(kThreads, 1) neuron_forward_kernel(const Neuro
   C state[Neuron::kStates][V];
   load_initial_state(a, lanes, n, state);
   int64_t until_checkpoint = a.checkpoint_every, checkpoint = 0;
+  // Of few neurons the rows of the next steps are under way while those of the present ones are used.
+  constexpr bool kTwice = V == 1;
+  Pack<T, V> ahead[kTwice ? kUnroll<V> : 1];
+  const auto fetch = [&](int64_t begin) {
+#pragma unroll
+    for (int u = 0; u < kUnroll<V>; u++) ahead[kTwice ? u : 0] = load_row<T, V>(a.x, begin + u, n);
+  };
+  if (kTwice && a.T >= kUnroll<V>) fetch(0);
   in_groups<V>(0, a.T, [&](auto count, int64_t begin) {
     constexpr int kSteps = decltype(count)::value;
     Pack<T, V> rows[kSteps];
+    if constexpr (kTwice && kSteps == kUnroll<V>) {
 #pragma unroll
-    for (int u = 0; u < kSteps; u++) rows[u] = load_row<T, V>(a.x, begin + u, n);
+      for (int u = 0; u < kSteps; u++) rows[u] = ahead[u];
+      if (begin + 2 * kSteps <= a.T) fetch(begin + kSteps);
+    } else {
+#pragma unroll
+      for (int u = 0; u < kSteps; u++) rows[u] = load_row<T, V>(a.x, begin + u, n);
+    }
 #pragma unroll
     for (int u = 0; u < kSteps; u++) {
       if (a.checkpoints_out && until_checkpoint-- == 0) {
@@ -212,12 +226,18 @@ __device__ __forceinline__ void derivatives(int32_t surrogate, const C* u, C alp
   }
 }
 
-// Gradient of one step of V neurons. kept: the rows of Kept; grad: dL/d(states after), becomes dL/d(states before).
+// Whether a thread takes the surrogate's derivatives of all steps under way at once: one choice of the surrogate for them, and no step
+// waits for another's. Of few neurons, whose time that is; of many it would cost more registers than it gains.
+template <class Neuron, Reset R, int V, bool Uniform>
+constexpr bool kSlopesAhead = V == 1 && R != Reset::none && Kept<Neuron, Uniform>::kCharged;
+
+// Gradient of one step of V neurons. kept: the rows of Kept; slope: the surrogate's derivatives if kSlopesAhead; grad: dL/d(states
+// after), becomes dL/d(states before).
 template <class Neuron, class C, Reset R, int V, bool Uniform>
 __device__ __forceinline__ void step_backward(const NeuronBackward<Neuron>& a, const Lanes<Neuron, C, V, Uniform>& lanes, const C* x, const C (*kept)[V],
-                                              const C* grad_spikes, const C* grad_v, C (*grad)[V], C (*grad_params)[V], C* grad_x) {
+                                              C* slope, const C* grad_spikes, const C* grad_v, C (*grad)[V], C (*grad_params)[V], C* grad_x) {
   using Kept = Kept<Neuron, Uniform>;
-  C charged[V][Neuron::kTape], before[V][Neuron::kStates], slope[V];
+  C charged[V][Neuron::kTape], before[V][Neuron::kStates];
 #pragma unroll
   for (int i = 0; i < V; i++) {
 #pragma unroll
@@ -233,12 +253,12 @@ __device__ __forceinline__ void step_backward(const NeuronBackward<Neuron>& a, c
 #pragma unroll
       for (int k = 0; k < Neuron::kTape; k++) charged[i][k] = s[k];
     }
-    slope[i] = neuron_margin<Neuron>(charged[i], lanes.of(i));
+    if constexpr (!kSlopesAhead<Neuron, R, V, Uniform>) slope[i] = neuron_margin<Neuron>(charged[i], lanes.of(i));
   }
   C settings[Neuron::kSettings];
   neuron_settings(a, settings);
   const C attached = a.detach_reset ? C(0) : C(1);
-  if constexpr (R != Reset::none) derivatives<C, V>(a.surrogate, slope, static_cast<C>(a.alpha), slope);
+  if constexpr (R != Reset::none && !kSlopesAhead<Neuron, R, V, Uniform>) derivatives<C, V>(a.surrogate, slope, static_cast<C>(a.alpha), slope);
 #pragma unroll
   for (int i = 0; i < V; i++) {
     C g[Neuron::kStates], gp[Neuron::kParams];
@@ -313,6 +333,17 @@ __global__ void __launch_bounds__(kThreads, 1) neuron_backward_kernel(const Neur
         if (a.grad_spikes.data) of_spikes[u] = load_row<T, V>(a.grad_spikes, begin + j + u, n);
         if (a.grad_v_seq.data) of_v[u] = load_row<C, V>(a.grad_v_seq, begin + j + u, n);
       }
+      C slopes[kSteps][V] = {};
+      if constexpr (kSlopesAhead<Neuron, R, V, Uniform>) {
+#pragma unroll
+        for (int u = 0; u < kSteps; u++) {
+          C charged[Neuron::kTape];
+#pragma unroll
+          for (int k = 0; k < Neuron::kTape; k++) charged[k] = column(j + u, k).at[0];
+          slopes[u][0] = neuron_margin<Neuron>(charged, lanes.of(0));
+        }
+        derivatives<C, kSteps>(a.surrogate, slopes[0], static_cast<C>(a.alpha), slopes[0]);
+      }
 #pragma unroll
       for (int u = kSteps - 1; u >= 0; u--) {
         C x[V], grad_spikes[V], grad_v[V], kept[Kept::kRows][V], grad_x[V];
@@ -323,7 +354,7 @@ __global__ void __launch_bounds__(kThreads, 1) neuron_backward_kernel(const Neur
         for (int k = 0; k < Kept::kRows; k++)
 #pragma unroll
           for (int i = 0; i < V; i++) kept[k][i] = column(j + u, k).at[i];
-        step_backward<Neuron, C, R, V, Uniform>(a, lanes, x, kept, grad_spikes, grad_v, grad, grad_params, grad_x);
+        step_backward<Neuron, C, R, V, Uniform>(a, lanes, x, kept, slopes[u], grad_spikes, grad_v, grad, grad_params, grad_x);
         store<T, V>(a.grad_x, (begin + j + u) * a.N + n, grad_x);
       }
     });

@@ -29,8 +29,14 @@ def gpu_problem() -> str:
     """Why there is no GPU that PyTorch sees; empty if there is one."""
     if torch.cuda.is_available():
         return ""
-    build = "" if torch.version.cuda else ", which is a build without CUDA,"
-    return f"PyTorch {torch.__version__}{build} sees no GPU"
+    if not torch.version.cuda:
+        return f"PyTorch {torch.__version__}, which is a build without CUDA, sees no GPU"
+    try:
+        torch.cuda.init()  # tells a missing driver from one that is too old
+    except RuntimeError as error:
+        why = str(error).partition(". ")[0]
+        return f"PyTorch {torch.__version__} sees no GPU ({why})"
+    return f"PyTorch {torch.__version__} sees no GPU"
 
 
 def auto(work: Work) -> Choice:

@@ -47,6 +47,20 @@ def test_without_a_gpu_that_runs_kernels_it_is_the_cpu(machine, there, why):
         assert why in choice.why
 
 
+@pytest.mark.parametrize(
+    "problem", ["Found no NVIDIA driver on your system", "No CUDA GPUs are available"]
+)
+def test_a_pytorch_for_cuda_says_why_it_sees_no_gpu(machine, monkeypatch, problem):
+    def init():
+        raise RuntimeError(problem + ". Please look at your system.")
+
+    machine(gpu=False)
+    monkeypatch.setattr(torch.version, "cuda", "13.2")
+    monkeypatch.setattr(torch.cuda, "init", init)
+    expected = f"PyTorch {torch.__version__} sees no GPU ({problem})"
+    assert devices.gpu_problem() == devices.auto("batches").why == expected
+
+
 def test_with_a_gpu_it_is_the_faster_one(machine):
     machine()
     assert devices.auto("batches").device == torch.device("cuda")

@@ -52,4 +52,18 @@ MISTAKES = (
         "value.backward()",
         ("tests/procedure/test_processes.py",),
     ),
+    (
+        "processes: batch normalisation forgets that its variance depends on every value",
+        "snnfast/batch_norm.py",
+        "(grad - total - z * total_z)",
+        "(grad - total)",
+        ("tests/nn/test_training.py",),
+    ),
+    (
+        "monitor: a converted network's constant input counts once, not at every step",
+        "snnfast/conversion/stream.py",
+        "(x != 0) * float(self.steps)",
+        "(x != 0) * 1.0",
+        ("tests/monitoring/test_monitor.py",),
+    ),
 )

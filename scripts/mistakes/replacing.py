@@ -56,4 +56,16 @@ MISTAKES = (
         "return spikes, decay * (before - rest) + x",
         "return spikes, before",
     ),
+    (
+        "replace: KLIF's membrane passes no ReLU",
+        "snnfast/nn/replacing/spikingjelly.py",
+        "torch.relu(self.k * h)",
+        "(self.k * h)",
+    ),
+    (
+        "replace: snnTorch's neurons without a delayed reset are reset twice",
+        "snnfast/nn/replacing/snntorch_functions.py",
+        "again = spikes - reset",
+        "again = spikes",
+    ),
 )

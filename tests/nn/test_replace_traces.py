@@ -152,3 +152,13 @@ def test_a_neuron_reproduces_its_trace(name):
             torch.testing.assert_close(value.detach(), expected, rtol=0, atol=tolerance)
         seen += 1
     assert seen > 1
+
+
+@pytest.mark.filterwarnings("ignore:Leaky runs in plain")
+def test_a_membrane_that_stays_above_the_threshold_by_hand():
+    """2.5 fires, 1.5 is left; 0.75 - 1 is compared, and the reset taken back, 0.75 kept; 0.375."""
+    settings = {"beta": 0.5, "threshold": 1.0, "reset_mechanism": "subtract", "reset_delay": False}
+    x = torch.tensor([2.5, 0.0, 0.0], dtype=torch.float64).view(3, 1, 1)
+    spikes, membranes = run_snntorch(sn.replace(leaky(settings)), x, torch.zeros(1, 1).double())
+    assert spikes.flatten().tolist() == [1, 0, 0]
+    assert membranes.flatten().tolist() == [1.5, 0.75, 0.375]

@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from procedures import SMALL
 from torch import nn
 
 import snnfast
@@ -320,8 +321,7 @@ def test_scalars_and_figures(tmp_path):
 
 @pytest.mark.parametrize("procedure", PROCEDURES, ids=lambda p: p.name)
 def test_every_procedure_can_be_watched(procedure, tmp_path):
-    small = {"stdp": {"neurons": 4, "duration": 20.0}}.get(procedure.name, {})
-    small |= {"progress": False, "echo": None, "epochs": 0}
+    small = SMALL.get(procedure.name, {}) | {"progress": False, "echo": None, "epochs": 0}
     result = procedure(**small, out=tmp_path, monitor=True)
     activity = result.activity
     assert 1 <= activity.samples <= 500

@@ -441,8 +441,15 @@ def kernel_call(shape, device, learns=True, state=False):
     )
 
 
-@pytest.mark.parametrize("shape", [(3, 2, (5, 4, 3)), (0, 2, (5, 3)), (2, 1, (0, 4, 2))])
-@pytest.mark.parametrize("learns", [True, False])
+@pytest.mark.parametrize(
+    ("shape", "learns"),
+    [
+        ((3, 2, (5, 4, 3)), True),
+        ((3, 2, (5, 4, 3)), False),
+        ((0, 2, (5, 3)), True),
+        ((2, 1, (0, 4, 2)), False),
+    ],
+)
 def test_opcheck(kernels, shape, learns):
     call = kernel_call(shape, kernels.device, learns, state=not learns)
     torch.library.opcheck(kernels.ops.bp_stdp_network_.default, flatten(call))

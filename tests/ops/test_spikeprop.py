@@ -298,8 +298,13 @@ GRADED = ("t_in", "w", "delays", "tau")
 
 
 @pytest.mark.filterwarnings(SILENT)
-@pytest.mark.parametrize("name", ["real", "one_terminal", "long_tau", "weak", "one_lane_more"])
-@pytest.mark.parametrize("weigh_u", [0.0, 1.0])
+@pytest.mark.parametrize(
+    ("name", "weigh_u"),
+    [
+        ("real", 0.0),
+        *((n, 1.0) for n in ("real", "one_terminal", "long_tau", "weak", "one_lane_more")),
+    ],
+)
 def test_gradients_by_finite_differences(backend, name, weigh_u):
     a = leaves(case(**CASES[name]), backend.device)
     more = {"slope_min": 1e-6}
@@ -314,7 +319,7 @@ def test_gradients_by_finite_differences(backend, name, weigh_u):
     with torch.no_grad():
         for key in GRADED:
             flat = a[key].view(-1)
-            chosen = torch.randperm(flat.numel(), generator=generator)[:10]
+            chosen = torch.randperm(flat.numel(), generator=generator)[:6]
             for i in chosen[flat[chosen.to(flat.device)].isfinite().cpu()].tolist():
                 values, same = [], True
                 for step in (h, -h):
@@ -328,7 +333,7 @@ def test_gradients_by_finite_differences(backend, name, weigh_u):
                 difference = (values[0] - values[1]) / (2 * h)
                 assert found == pytest.approx(difference, rel=2e-5, abs=2e-6), (key, i)
                 checked += 1
-    assert checked > 15
+    assert checked > 10
 
 
 @pytest.mark.filterwarnings(SILENT)

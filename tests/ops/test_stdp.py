@@ -1,11 +1,13 @@
 """Plasticity of a dense layer: worked by hand, the same on every backend, cut in time, and safe."""
 
+import functools
 import itertools
 import math
 
 import pytest
 import torch
 from backends import PRESENT, force
+from cases import check_each
 from interpreter import python
 from torch import nn
 
@@ -198,20 +200,33 @@ class TestWorkedByHand:
         assert w.tolist() == [[0.75, 1.5], [0, 0], [1.5, 1.5]]
 
 
+@functools.cache
+def expected(name, dtype):
+    """Shapes, each twice, and options in turn, and what the reference makes of them: the same for all kernels."""
+    found = []
+    options = itertools.cycle(itertools.product(("step", "sequence"), ("sum", "mean"), (None, 3.0)))
+    for shape, (update, reduction, norm) in zip(SHAPES * 2, options):
+        arguments = {"rule": RULES[name], "update": update, "reduction": reduction, "norm": norm}
+        w, pre, post, reward = sample(shape, dtype)
+        changed = w.clone()
+        after = reference.stdp_(changed, pre, post, **arguments, **with_reward(name, reward))
+        assert min(shape) == 0 or max(shape) == 1 or not torch.equal(changed, w)
+        found.append((shape, arguments, (changed, *after)))
+    return found
+
+
 @pytest.mark.parametrize("name", RULES)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_same_as_the_reference(kernels, name, dtype):
     exact = kernels.exact and (dtype == torch.float64 or name.split(", ")[-1] not in ROUNDED)
-    options = itertools.cycle(itertools.product(("step", "sequence"), ("sum", "mean"), (None, 3.0)))
-    for shape, (update, reduction, norm) in zip(SHAPES * 2, options):
-        w, pre, post, reward = sample(shape, dtype)
-        arguments = {"rule": RULES[name], "update": update, "reduction": reduction, "norm": norm}
-        expected = w.clone()
-        after = reference.stdp_(expected, pre, post, **arguments, **with_reward(name, reward))
-        actual, pre, post, reward = on(kernels.device, w.clone(), pre, post, reward)
-        state = ops.stdp_(actual, pre, post, **arguments, **with_reward(name, reward))
-        assert_same((actual, *state), (expected, *after), exact)
-        assert min(shape) == 0 or max(shape) == 1 or not torch.equal(expected, w)
+
+    def check(one):
+        shape, arguments, want = one
+        w, pre, post, reward = on(kernels.device, *sample(shape, dtype))
+        state = ops.stdp_(w, pre, post, **arguments, **with_reward(name, reward))
+        assert_same((w, *state), want, exact)
+
+    check_each(expected(name, dtype), check)
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -540,8 +555,10 @@ def kernel_call(shape, name, device, dtype=torch.float64):
     )
 
 
-@pytest.mark.parametrize("shape", [(3, 2, 5, 4), (0, 1, 3, 2), (2, 1, 0, 2)])
-@pytest.mark.parametrize("name", ["pair", "power law", "reward, triplet"])
+@pytest.mark.parametrize(
+    ("shape", "name"),
+    [((3, 2, 5, 4), "reward, triplet"), ((0, 1, 3, 2), "pair"), ((2, 1, 0, 2), "power law")],
+)
 def test_opcheck(kernels, shape, name):
     call = kernel_call(shape, name, kernels.device)
     torch.library.opcheck(kernels.ops.stdp_.default, flatten(call))

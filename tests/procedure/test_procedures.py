@@ -3,6 +3,7 @@
 import pytest
 import torch
 from interpreter import python
+from procedures import SMALL
 
 import snnfast
 from snnfast.model import Diehl2015, DiehlAndCook2015, TavanaeiAndMaida2017, Wu2018
@@ -21,8 +22,8 @@ def one_thread():
 @pytest.mark.parametrize("procedure", PROCEDURES, ids=lambda p: p.name)
 def test_a_procedure_is_a_call(procedure, tmp_path):
     """In memory and with a folder, which can be resumed: the same result."""
-    small = {"stdp": {"neurons": 4, "duration": 20.0}}.get(procedure.name, {})
-    small |= {"progress": False, "echo": None, "epochs": 1, "seed": 3}
+    small = SMALL.get(procedure.name, {})
+    small = small | {"progress": False, "echo": None, "epochs": 1, "seed": 3}
     result = procedure(**small)
     assert result.settings == procedure.preset(
         **{n: v for n, v in small.items() if n not in ("progress", "echo")}

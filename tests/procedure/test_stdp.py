@@ -53,8 +53,9 @@ def few_images(monkeypatch):
     monkeypatch.setattr(Figures, "draw", lambda figures, run: None)
 
 
-@pytest.mark.parametrize("save_every", [0.0, math.inf])
-@pytest.mark.parametrize("call", [1, 3, 4, 6])
+@pytest.mark.parametrize(
+    ("call", "save_every"), [(1, 0.0), (3, 0.0), (4, 0.0), (6, 0.0), (3, math.inf), (6, math.inf)]
+)
 def test_an_interrupted_run_goes_on_bit_for_bit(
     tmp_path, monkeypatch, few_images, call, save_every
 ):

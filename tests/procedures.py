@@ -1,0 +1,8 @@
+"""Settings with which every procedure takes a second or less, by the name of the procedure."""
+
+SMALL = {
+    "stdp": {"neurons": 4, "duration": 20.0},
+    "spiking-vgg": {"num_steps": 2, "width": 0.1},
+    "sequence": {"num_steps": 12, "samples": 64, "hidden": (12,)},
+    "bp-stdp": {"hidden": (30,), "num_steps": 20},
+}

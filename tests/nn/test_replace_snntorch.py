@@ -246,10 +246,23 @@ def test_what_no_kernel_does_runs_in_plain_pytorch(name, settings, why):
 def test_recurrent_convolutions():
     neuron = made("RLeaky", {"conv2d_channels": 2, "kernel_size": 3})
     agrees(neuron, over_time, inputs(8, 3, 2, 5, 5))
-    ours = sn.replace(neuron)
+
+
+@pytest.mark.filterwarnings("ignore:RLeaky runs in plain")
+@pytest.mark.parametrize(
+    ("settings", "shape"),
+    [
+        ({"conv2d_channels": 2, "kernel_size": 3}, (2, 5, 5)),
+        (RECURRENT | {"reset_mechanism": "none"}, (6,)),
+        ({"all_to_all": False, "reset_mechanism": "none"}, (6,)),
+    ],
+)
+def test_a_monitor_counts_once_what_comes_back(settings, shape):
+    ours = sn.replace(made("RLeaky", settings))
     with snnfast.monitor(ours) as watching:
-        over_time(ours, inputs(8, 3, 2, 5, 5))
-    assert [p.kind for p in watching.activity().products] == ["Conv2d"]
+        over_time(ours, inputs(8, 3, *shape))
+    (product,) = watching.activity().products
+    assert product.accumulates > 0
 
 
 @pytest.mark.parametrize(

@@ -380,7 +380,8 @@ class _Recurrent(_Neuron):
 
     def products(self, x: Tensor, spikes: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
         """That of spikes, which come back with the next step, also of the next call."""
-        if not self.why:  # else it is called, and seen
+        called = self.why and isinstance(self.recurrent, nn.Linear)  # and so it is seen
+        if self.is_matrix and not called:
             yield "recurrent", self._weight(spikes)[0], spikes
 
 

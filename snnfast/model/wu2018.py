@@ -156,8 +156,12 @@ def preset(dataset: str, hidden: Sequence[int] | None = None) -> dict[str, Any]:
         )
     shape = {"input_shape": shapes[dataset], "hidden": hidden}
     small = dataset == "mnist" and hidden is None
-    norm = dataset == "mnist" and hidden is not None
-    return {**shape, "num_steps": 5 if small else 8, "encoding": "direct", "batch_norm": norm}
+    return {
+        **shape,
+        "num_steps": 5 if small else 8,
+        "encoding": "direct",
+        "batch_norm": dataset == "mnist",
+    }
 
 
 def _neurons() -> LIF:

@@ -71,10 +71,10 @@ class Stbp(Procedure[StbpSettings]):
         chosen = {name: network[name] for name in ("num_steps", "encoding", "batch_norm")}
         if dataset == "digits":
             return chosen | {"epochs": 20, "batch_size": 32, "lr": 4e-3}
-        chosen |= {"shift": 1.0, "rotate": 10.0, "scale": 0.1}
-        if hidden is None:
-            return chosen | {"epochs": 14, "lr": 3e-3}
-        return chosen | {"epochs": 60, "lr": 2e-3, "elastic": 0.7}
+        chosen |= {"shift": 1.0, "rotate": 10.0, "scale": 0.1, "elastic": 0.7}
+        return chosen | (
+            {"epochs": 24, "lr": 3e-3} if hidden is None else {"epochs": 60, "lr": 2e-3}
+        )
 
     def model(self, settings: StbpSettings, data: Data) -> Wu2018:
         """The network at its beginning."""

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
+import re
 from typing import Any
 
 __all__ = ["package"]
 
 
 def package(function: str) -> Any:
-    """The package ``nir``; an error that names ``function`` if it is not installed."""
+    """The package ``nir``; an error that names ``function`` if it is not installed, or older than 1.0.8."""
     try:
-        return importlib.import_module("nir")
+        nir = importlib.import_module("nir")
     except ImportError as error:
         raise ImportError(
             f'{function}: needs nir, which is not installed: pip install "snnfast[nir]"'
         ) from error
+    found = importlib.metadata.version("nir")
+    if tuple(int(part) for part in re.findall(r"\d+", found)[:3]) < (1, 0, 8):
+        raise ImportError(
+            f'{function}: needs nir 1.0.8 or later, got {found}: pip install --upgrade "snnfast[nir]"'
+        )
+    return nir

@@ -433,3 +433,11 @@ def test_a_network_goes_on_learning_after_a_round_trip():
         one(x).square().sum().backward()
     for a, b in zip(net.parameters(), back.parameters(), strict=True):
         same(b.grad, a.grad)
+
+
+def test_an_old_package_is_named(monkeypatch):
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "1.0.4")
+    with pytest.raises(
+        ImportError, match=r"^from_nir: needs nir 1\.0\.8 or later, got 1\.0\.4: pip"
+    ):
+        sn.from_nir(nir.NIRGraph({}, [], type_check=False))

@@ -42,6 +42,9 @@ def kernels(request):
 
 
 def pytest_configure(config):
+    if workers := getattr(config.option, "numprocesses", None):
+        # Of pytest-xdist, on the same cores: threads that wait for one another would burn more than they do.
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, os.cpu_count() // workers)))
     pytest.register_assert_rewrite("neurons", "samples")
     config.addinivalue_line("markers", "each(names, cases): over ``cases(op)`` of every neuron")
 

@@ -5,14 +5,14 @@ MISTAKES = (
     (
         "spike_count: > for >=",
         "csrc/core/spike_count.h",
-        "fired = h >= threshold",
-        "fired = h > threshold",
+        "spike = h >= threshold",
+        "spike = h > threshold",
     ),
     (
         "spike_count: soft reset to 0",
         "csrc/core/spike_count.h",
-        "v_reset : h - threshold)",
-        "v_reset : C(0))",
+        "h - spike * threshold",
+        "h - spike * h",
     ),
     (
         "spike_count: starts at 0 under a hard reset",
@@ -23,8 +23,8 @@ MISTAKES = (
     (
         "spike_count: counts its silence",
         "csrc/core/spike_count.h",
-        "fired ? C(1) : C(0)",
-        "fired ? C(0) : C(1)",
+        "*count += spike",
+        "*count += C(1) - spike",
     ),
     (
         "spike_count: results swapped",

@@ -117,6 +117,8 @@ def silenced(op: str, call: C, r: Any, refractory: Any, max_spikes: Any) -> C:
             )
     if not refractory and most == 1:
         return call
+    if r is not None:
+        r = r.detach()  # it counts steps
     other: C = refractory_of(type(call))(*given, r, refractory, float(most))
     return other
 

@@ -153,6 +153,13 @@ class TavanaeiAndMaida2017(nn.Module):
         """
         check.tensor("TavanaeiAndMaida2017", "x", x)
         own = self.networks is not None and x.dim() == 3
+        if not (1 <= x.dim() <= 2 or own):
+            wanted = "[in_features] or [B, in_features]" + ", or [K, B, in_features]" * bool(
+                self.networks
+            )
+            raise ValueError(
+                f"TavanaeiAndMaida2017: x must have shape {wanted}, got {list(x.shape)}"
+            )
         batch = x if x.dim() > 1 else x[None]
         shape = (*self.weights[0].shape[:-2], *x.shape[own:-1])
         state = []

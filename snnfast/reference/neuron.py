@@ -111,7 +111,7 @@ def over_time(
     v, *others = states
     now = (zeros + call.v_rest if v is None else v, *(zeros if s is None else s for s in others))
     refractory = "refractory" in call._fields
-    r = call.r.detach() if refractory and call.r is not None else zeros
+    r = call.r if refractory and call.r is not None else zeros
     spikes, v_seq = [], []
     for x_t in x.to(dtype):
         silent = r > 0 if refractory else None

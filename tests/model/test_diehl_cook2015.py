@@ -446,6 +446,7 @@ def test_wrong_arguments_are_named(arguments, error, message):
             "must be rates in Hz, but is 0 or 1 everywhere; give spikes as",
         ),
         ([1.0], TypeError, "x must be a tensor, Events or Rates, got list"),
+        (torch.ones(2, 20).to_sparse(), TypeError, "x must be a dense tensor, got torch.sparse"),
     ],
 )
 def test_wrong_stimuli_are_named_and_change_nothing(x, error, message):

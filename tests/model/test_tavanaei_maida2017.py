@@ -142,6 +142,8 @@ def test_wrong_networks_and_buffers():
         TavanaeiAndMaida2017(out_features=0)
     with pytest.raises(ValueError, match="std must be"):
         TavanaeiAndMaida2017(hidden=5, std=(1.0,))
+    with pytest.raises(ValueError, match=r"x must have shape \[in_features\] or .*, got \[\]"):
+        network()(torch.tensor(1.0))
     optimizer, buffer = TavanaeiAndMaida(network()), {"inp": [torch.zeros(16)], "fc1": []}
     with pytest.raises(ValueError, match=r"windows\[1\] must hold a step or more"):
         optimizer.step({**buffer, "fc2": []}, torch.ones(3), 1)

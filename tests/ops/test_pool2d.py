@@ -158,6 +158,7 @@ X = torch.ones(2, 4, 5, 6)
         (([1.0], 2), {}, TypeError, "pool2d: x must be a tensor, got list"),
         ((X.int(), 2), {}, TypeError, "pool2d: x must have one of the dtypes"),
         ((X[0], 2), {}, ValueError, r"pool2d: x must have shape \[N, C, H, W\], got \[4, 5, 6\]"),
+        ((torch.ones(1, 1, 1, 1).expand(2**62, 1, 1, 1), 1), {}, ValueError, "x is too large"),
         ((X[:, :0], 2), {}, ValueError, r"x must have pixels and channels, got shape \[2, 0, 5"),
         ((X, 6), {}, ValueError, "kernel must have at most the image's 5 rows, got 6"),
         ((X, (2, 7)), {}, ValueError, "kernel must have at most the image's 6 columns, got 7"),

@@ -108,7 +108,7 @@ def test_on_several_threads():
         torch.set_num_threads(threads)
 
 
-def test_no_network_and_the_fake(kernels):
+def test_shapes_also_of_no_network(kernels):
     for networks in (0, 2):
         weights, *given = sample(networks)
         weights = [w.to(kernels.device) for w in weights]
@@ -118,7 +118,14 @@ def test_no_network_and_the_fake(kernels):
         assert result.spikes.shape == (networks, 6, 3, 3)
         assert [h.shape for h in result.hidden] == [(networks, 6, 3, n) for n in SIZES[1:-1]]
         assert [v.shape for v in result.state] == [(networks, 3, n) for n in SIZES[1:]]
-    call = ops.bp_stdp_network_.check(weights, x, labels, desired, **settings)
+
+
+def test_opcheck(kernels):
+    weights, *given = sample(2)
+    weights = [w.to(kernels.device) for w in weights]
+    given = (v.to(kernels.device) for v in given)
+    settings = {"thresholds": THRESHOLDS, "return_hidden": True, "return_state": True}
+    call = ops.bp_stdp_network_.check(weights, *given, **settings)
     torch.library.opcheck(kernels.ops.bp_stdp_network_.default, flatten(call))
 
 

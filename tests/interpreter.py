@@ -36,7 +36,7 @@ class Interpreter:
         self.process = SERVER.Process(target=execute, args=given)
         self.process.start()
 
-    def wait(self, check=True, timeout=120):
+    def wait(self, check=True, timeout=300):
         self.process.join(timeout)
         self.process.kill()
         self.process.join()

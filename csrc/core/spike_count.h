@@ -27,9 +27,9 @@ namespace {
 template <class C, Reset R>
 SNNFAST_HD void spike_count_step(C x, C threshold, C v_reset, C* v, C* count) {
   const C h = v_reset + (*v - v_reset) + x;
-  const C spike = h >= threshold ? C(1) : C(0);
-  *v = R == Reset::soft ? h - spike * threshold : spike != C(0) ? v_reset : h;
-  *count += spike;
+  const bool fired = h >= threshold;
+  *v = fired ? (R == Reset::hard ? v_reset : h - threshold) : h;
+  *count += fired ? C(1) : C(0);
 }
 
 }  // namespace

@@ -5,14 +5,14 @@ MISTAKES = (
     (
         "spike_count: > for >=",
         "csrc/core/spike_count.h",
-        "spike = h >= threshold",
-        "spike = h > threshold",
+        "fired = h >= threshold",
+        "fired = h > threshold",
     ),
     (
         "spike_count: soft reset to 0",
         "csrc/core/spike_count.h",
-        "h - spike * threshold",
-        "h - spike * h",
+        "v_reset : h - threshold)",
+        "v_reset : C(0))",
     ),
     (
         "spike_count: starts at 0 under a hard reset",
@@ -23,8 +23,8 @@ MISTAKES = (
     (
         "spike_count: counts its silence",
         "csrc/core/spike_count.h",
-        "*count += spike",
-        "*count += C(1) - spike",
+        "fired ? C(1) : C(0)",
+        "fired ? C(0) : C(1)",
     ),
     (
         "spike_count: results swapped",

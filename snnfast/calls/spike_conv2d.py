@@ -65,6 +65,8 @@ def spike_conv2d(
     check.dtype(OP, "x", x.dtype, check.FLOATING)
     if x.dim() != 4:
         raise ValueError(f"{OP}: x must have shape [N, C, H, W], got {list(x.shape)}")
+    if 0 in x.shape[2:]:
+        raise ValueError(f"{OP}: x must have pixels, got shape {list(x.shape)}")
     check.tensor(OP, "weight", weight)
     if weight.dim() != 4 or weight.shape[1] != x.shape[1] or 0 in (len(weight), *weight.shape[2:]):
         raise ValueError(

@@ -251,6 +251,7 @@ X, W = torch.ones(2, 3, 5, 5), torch.ones(4, 3, 3, 3)
         ((X, W), {"padding": "same"}, TypeError, "padding must be a number or two, got 'same'"),
         ((X, W), {"padding": (1, 1, 1)}, TypeError, "padding must be a number or two"),
         ((X, W), {"padding": -1}, ValueError, "padding must be at least 0, got -1"),
+        ((X[..., :0], W, None), {"padding": 2}, ValueError, r"x must have pixels, got shape"),
         ((X[..., :2], W), {}, ValueError, r"kernel \[3, 3\] is larger than the images \[5, 2\]"),
         ((X, W), {"method": "sparse"}, ValueError, "method must be auto or events or dense"),
         ((X.half(), W.half()), {"method": "events"}, TypeError, "takes x of float32 or float64"),

@@ -54,6 +54,7 @@ def main():
             optimizer.step()
         if rank == 0:
             print(f"epoch {epoch}: loss {loss.item():.4f}")
+    distributed.barrier()  # all are done, their threads, too
     distributed.destroy_process_group()
 
 

@@ -83,6 +83,9 @@ def together(device: torch.device) -> Iterator[Processes | None]:
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Processes(device)
+        if not joined:
+            # Gloo's threads let go of their last tensors, for which they need the interpreter, before it ends.
+            distributed.barrier()
     finally:
         if not joined:
             distributed.destroy_process_group()

@@ -121,6 +121,7 @@ def train(file: str) -> None:
             losses.append(loss.item() / size)
     if rank == 0:
         Path(file).write_text(json.dumps(losses))
+    distributed.barrier()  # all are done, their threads, too
     distributed.destroy_process_group()
 
 

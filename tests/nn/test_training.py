@@ -353,6 +353,7 @@ fully_shard(sharded)
 sharded(mine).sum().backward()
 assert sharded[1].w.grad.full_tensor().abs() > 0
 assert sharded[1].v.shape == (2, 8)
+dist.barrier()
 dist.destroy_process_group()
 print("fine")
 """

@@ -9,6 +9,7 @@ import argparse
 import os
 
 import torch
+import torch._dynamo  # loaded after the group, by the optimizer, it would keep the group to the end
 from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -54,7 +55,6 @@ def main():
             optimizer.step()
         if rank == 0:
             print(f"epoch {epoch}: loss {loss.item():.4f}")
-    distributed.barrier()  # all are done, their threads, too
     distributed.destroy_process_group()
 
 

@@ -80,12 +80,13 @@ def together(device: torch.device) -> Iterator[Processes | None]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if not joined:
+        # Loaded after the group, by an optimizer, it keeps the group to the end of the program, and with it threads of
+        # Gloo, which abort a program that ends while they still let go of a tensor.
+        from torch import _dynamo  # noqa: F401
+
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Processes(device)
-        if not joined:
-            # Gloo's threads let go of their last tensors, for which they need the interpreter, before it ends.
-            distributed.barrier()
     finally:
         if not joined:
             distributed.destroy_process_group()

@@ -90,6 +90,7 @@ def train(file: str) -> None:
     from pathlib import Path
 
     import torch
+    import torch._dynamo  # loaded after the group, by the optimizer, it would keep the group to the end
     from torch import distributed, nn
 
     from snnfast.data import digits
@@ -121,7 +122,7 @@ def train(file: str) -> None:
             losses.append(loss.item() / size)
     if rank == 0:
         Path(file).write_text(json.dumps(losses))
-    distributed.barrier()  # all are done, their threads, too
+    del net  # first what uses the group
     distributed.destroy_process_group()
 
 

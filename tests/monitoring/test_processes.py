@@ -17,6 +17,7 @@ from snnfast.model import Wu2018
 
 torch.set_num_threads(1)
 rank = int(sys.argv[1])
+import torch._dynamo  # as snnfast.processes.together does
 distributed.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=2)
 torch.manual_seed(0)
 net = DistributedDataParallel(Wu2018(3, input_shape=(1, 8, 8), encoding="direct"))
@@ -24,7 +25,7 @@ images = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(1))
 with snnfast.monitor(net) as watching:
     net(images[rank::2]).sum().backward()
 print(json.dumps(watching.reduce().activity().as_dict()))
-distributed.barrier()
+del net, watching
 distributed.destroy_process_group()
 """
 

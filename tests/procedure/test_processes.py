@@ -18,10 +18,10 @@ from torch import distributed
 from snnfast.cli import app
 
 numbers = {"rank": int(os.environ["RANK"]), "world_size": 2}
+import torch._dynamo  # as snnfast.processes.together does
 distributed.init_process_group("gloo", init_method="file://" + sys.argv[1], **numbers)
 for command in sys.argv[2:]:
     app(command.split("|"), standalone_mode=False)
-distributed.barrier()
 distributed.destroy_process_group()
 """
 STBP = {

@@ -255,7 +255,7 @@ def fit(
             if run.order is None:
                 run.score.start()
                 run.order = torch.randperm(n) if order is None else order(run.epoch)
-            with _bar(title, n, run.images, progress) as bar:
+            with progress_bar(title, n, done=run.images, progress=progress) as bar:
                 run.model.train()
                 for images, labels in batches(
                     run.model, train, batch_size, run.order[run.images :]
@@ -352,7 +352,8 @@ def _gradient_step(
     return share_of_step
 
 
-def _bar(title: str, images: int, done: int, progress: bool | None) -> Any:
+def progress_bar(title: str, images: int, *, done: int = 0, progress: bool | None = None) -> Any:
+    """A bar over so many images, some of them done; with ``progress=None`` only if standard error is a terminal."""
     return tqdm(
         total=images,
         initial=done,

@@ -216,7 +216,7 @@ def _weights(op: str, weights: object) -> None:
 def _taught(
     op: str, name: str, value: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype, w: Tensor
 ) -> None:
-    """Of all networks, or each others."""
+    """Checks what is taught: the same to all networks, or to each its own."""
     each = isinstance(value, Tensor) and w.dim() == 3 and value.dim() == len(shape) + 1
     check.fits(op, name, value, (w.shape[0], *shape) if each else shape, dtype, w.device)
 

@@ -149,7 +149,7 @@ class TavanaeiAndMaida2017(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """One step: input spikes ``[in_features]`` or ``[B, in_features]`` -> output spikes, like ``layers[-1].o``.
 
-        Of K networks these are the inputs of all; ``[K, B, in_features]`` are each others.
+        K networks all get these inputs; ``[K, B, in_features]`` gives each its own.
         """
         check.tensor("TavanaeiAndMaida2017", "x", x)
         own = self.networks is not None and x.dim() == 3

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
-from tqdm import tqdm
 
 import snnfast
 from snnfast.checkpoint import CheckpointError, read_checkpoint, same_settings, write_checkpoint
@@ -24,7 +23,7 @@ from snnfast.procedure.folder import locked, write_json
 from snnfast.procedure.result import files
 from snnfast.procedure.run import RESULT, WATCHED
 from snnfast.procedure.settings import Options, option
-from snnfast.train import Part
+from snnfast.train import Part, progress_bar
 
 CHECKPOINT, FIGURE, KIND = "snn.pt", "report.png", "conversion"
 # Seconds between checkpoints while the images are scored.
@@ -316,12 +315,8 @@ def _batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """What is left to score, each batch with its own seed, so that a resumed run sees the same input spikes."""
     images, labels = held_out if settings.images is None else spread(held_out, settings.images)
-    disable = None if progress is None else not progress
     size = settings.batch_size
-    with tqdm(
-        total=len(images), initial=comparison.images, desc="score", unit="img", disable=disable,
-        leave=False, dynamic_ncols=True,
-    ) as bar:  # fmt: skip
+    with progress_bar("score", len(images), done=comparison.images, progress=progress) as bar:
         for first in range(comparison.images, len(images), size):
             torch.manual_seed((settings.seed << 32) + first)
             yield images[first : first + size], labels[first : first + size]

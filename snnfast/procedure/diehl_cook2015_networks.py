@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from snnfast.learning.labels import assign_labels, predict
 from snnfast.model import DiehlAndCook2015
 from snnfast.procedure import diehl_cook2015_readout as readout
 from snnfast.procedure.images import classes
 from snnfast.procedure.run import Data
+from snnfast.train import progress_bar
 
 if TYPE_CHECKING:
     from snnfast.procedure.diehl_cook2015 import StdpSettings
@@ -38,14 +38,7 @@ def train(every: Sequence[StdpSettings], data: Data) -> list[float]:
         networks=len(every),
         seeds=seeds,
     ).to(data.device)
-    with tqdm(
-        total=settings.epochs * n,
-        desc=f"train {len(every)} networks",
-        unit="img",
-        disable=None,
-        leave=False,
-        dynamic_ncols=True,
-    ) as bar:
+    with progress_bar(f"train {len(every)} networks", settings.epochs * n) as bar:
         for epoch in range(settings.epochs):
             order, of_spikes = map(torch.stack, zip(*(draw(seed, n, epoch) for seed in seeds)))
             for first in range(0, n, size):

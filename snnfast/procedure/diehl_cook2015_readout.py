@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from snnfast.checkpoint import CheckpointError, read_checkpoint, same_settings, write_checkpoint
 from snnfast.learning.labels import UNASSIGNED, VOTES, Assignment, assign_labels, predict
@@ -15,7 +14,7 @@ from snnfast.model import DiehlAndCook2015
 from snnfast.procedure.images import classes
 from snnfast.procedure.result import Result
 from snnfast.procedure.run import Data
-from snnfast.train import Run
+from snnfast.train import Run, progress_bar
 
 if TYPE_CHECKING:
     from snnfast.procedure.diehl_cook2015 import StdpSettings
@@ -168,14 +167,7 @@ def answers(
     model.eval()
     intensity = model.settings.intensity
     counts = []
-    with tqdm(
-        total=len(pixels),
-        desc=title,
-        unit="img",
-        disable=None if progress is None else not progress,
-        leave=False,
-        dynamic_ncols=True,
-    ) as bar:
+    with progress_bar(title, len(pixels), progress=progress) as bar:
         parts = zip(pixels.split(IMAGES_PER_CALL), seeds.split(IMAGES_PER_CALL, -1))
         for part, of_part in parts:
             counts.append(model.present(part * intensity, seeds=of_part).counts)

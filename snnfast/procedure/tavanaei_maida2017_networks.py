@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from snnfast.ops import Rates
 from snnfast.procedure import samples
 from snnfast.procedure.run import Data
-from snnfast.train import EVALUATED, Part
+from snnfast.train import EVALUATED, Part, progress_bar
 
 if TYPE_CHECKING:
     from snnfast.procedure.tavanaei_maida2017 import BpStdpSettings, Drawn, Spiking
@@ -29,14 +28,7 @@ def train(
     """
     draws, (x, labels) = model.network.draws, data.train
     n, epochs = len(x), []
-    with tqdm(
-        total=settings.epochs * n,
-        desc=f"train {model.network.networks} networks",
-        unit="img",
-        disable=None,
-        leave=False,
-        dynamic_ncols=True,
-    ) as bar:
+    with progress_bar(f"train {model.network.networks} networks", settings.epochs * n) as bar:
         for epoch in range(settings.epochs):
             order = torch.stack(draws.each(lambda _: torch.randperm(n)))
             for of_networks in order.split(size, 1):

@@ -96,7 +96,7 @@ std::tuple<Tensor, Tensor, Tensor> bp_stdp_network(const Arguments& arguments) {
   a.span = a.learns && arguments.each_step ? 1 : std::max<int64_t>(a.x.T, 1);
   a.is_double = first.scalar_type() == ScalarType::Double;
   if (a.learns) {
-    // Those of all networks, or each others; the elements of a part.
+    // The same for all networks, or one for each. Returns the elements from one to the next.
     const auto taught = [&](const char* name, const Tensor& t, ScalarType type, const std::vector<int64_t>& part) {
       const bool own = is_of_networks(first, t, static_cast<int64_t>(part.size()));
       check_like(kOp, name, t, first, type, own ? of_networks(first, part) : part);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,12 @@ def try_command(d: Draw) -> None:
             )
         if "--download" in words:  # nothing is fetched here
             words = [w for w in words if w != "--download"]
-        result = CliRunner().invoke(cli.app, words)
+        here = os.getcwd()
+        os.chdir(folder)  # hostile values may name folders, and what runs in them writes them
+        try:
+            result = CliRunner().invoke(cli.app, words)
+        finally:
+            os.chdir(here)
         shown = " ".join(words).replace(folder, "TMP")
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise Finding(f"{shown}: {result.exception!r}") from result.exception

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 
 import torch
@@ -193,6 +193,25 @@ def at_least_zero(op: str, name: str, value: object) -> float:
     if result < 0:
         raise ValueError(f"{op}: {name} must be at least 0, got {result:g}")
     return result
+
+
+def setting(
+    op: str,
+    name: str,
+    value: object,
+    networks: int | None,
+    checked: Callable[[str, str, object], float],
+) -> float | list[float]:
+    """A number that ``checked`` lets through, or a sequence of one for each of several networks."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return checked(op, name, value)
+    if networks is None:
+        raise TypeError(f"{op}: {name} must be a number, got {type(value).__name__}")
+    if len(value) != networks:
+        raise ValueError(
+            f"{op}: {name} must be a number or {networks}, one a network, got {len(value)}"
+        )
+    return [checked(op, f"{name}[{k}]", one) for k, one in enumerate(value)]
 
 
 def fits(

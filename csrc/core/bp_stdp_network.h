@@ -26,6 +26,8 @@ struct BpStdpNetwork {
   int64_t epsilon;
   int64_t layers;
   double lr;
+  const double* lrs;         // [K] one a network, in place of lr; or null
+  const double* thresholds;  // [K, layers] in place of those of the layers; or null
   bool is_double, mean, learns, carry, return_state;
   const int64_t* labels;                    // [P], where it learns
   const bool* desired;                      // [T, P]
@@ -37,9 +39,11 @@ struct BpStdpNetwork {
     BpStdpNetwork a = *this;
     a.networks = 1;
     a.x = x.of(k);
+    a.lr = rate(k), a.lrs = nullptr, a.thresholds = nullptr;
     if (learns) a.labels += k * labels_network, a.desired += k * desired_network;
     for (int64_t l = 0; l < layers; l++) {
       BpStdpLayer& y = a.layer[l];
+      y.threshold = threshold(k, l);
       const int64_t size = is_double ? 8 : 4, membranes = k * x.P * y.O * size;
       y.w = static_cast<char*>(y.w) + k * y.O * y.I * size;
       if (carry) y.v_before = static_cast<const char*>(y.v_before) + membranes;
@@ -48,13 +52,15 @@ struct BpStdpNetwork {
     }
     return a;
   }
+  // Learning rate and thresholds of network k.
+  SNNFAST_HD double rate(int64_t k) const { return lrs ? lrs[k] : lr; }
+  SNNFAST_HD double threshold(int64_t k, int64_t l) const { return thresholds ? thresholds[k * layers + l] : layer[l].threshold; }
+  // What an error of a presentation of B samples of network k is multiplied by.
+  SNNFAST_HD double scale(int64_t k, int64_t B) const { return mean ? rate(k) / static_cast<double>(B) : rate(k); }
   // Samples of a presentation.
   SNNFAST_HD int64_t samples() const { return batch < x.P ? batch : x.P; }
   // Whether copies of the weights, input by input, are worth making: not for a few samples.
   SNNFAST_HD bool packs() const { return learns || x.T * x.P > 16; }
 };
-
-// What an error of a presentation of B samples is multiplied by.
-SNNFAST_HD double bp_stdp_scale(const BpStdpNetwork& a, int64_t B) { return a.mean ? a.lr / static_cast<double>(B) : a.lr; }
 
 }  // namespace snnfast

@@ -324,7 +324,7 @@ class Network {
     for (int64_t n = 0; n <= a_.layers; n++) work += neurons_[n].N;
     parallel(B, (t1 - t0) * work, [&](int64_t b) { errors(p0, b, t0, t1); });
     if (slots == 0) return;
-    const C scale = static_cast<C>(bp_stdp_scale(a_, B));
+    const C scale = static_cast<C>(a_.scale(0, B));
     for (int64_t l = 0; l < a_.layers; l++) {
       const Layer<C>& y = layers_[l];
       const Neurons<C>&x = neurons_[l], &out = neurons_[l + 1];

@@ -182,7 +182,7 @@ class Block {
   __device__ void fire(int64_t l, int64_t t0, int64_t t1, int64_t first) const {
     const BpStdpLayer& y = a_.layer[l];
     const Neurons<C>&x = g_.neurons[l], &out = g_.neurons[l + 1];
-    const C threshold = static_cast<C>(y.threshold);
+    const C threshold = static_cast<C>(a_.threshold(network_, l));
     const int64_t stride = a_.packs() ? y.O : 1;
     for_warps(B_ * out.words, [&](int64_t k) {
       const int64_t b = k / out.words, word = k % out.words, n = 32 * word + lane_, e = b * y.O + n, before = (network_ * x_.P + p0_) * y.O + e;
@@ -271,7 +271,7 @@ class Block {
   // w[o, i] += (scale error[k, o]) windows[k, i] for one k after the other.
   __device__ void change(int64_t l, int64_t slots) const {
     const Neurons<C>&x = g_.neurons[l], &out = g_.neurons[l + 1];
-    const C scale = static_cast<C>(bp_stdp_scale(a_, B_));
+    const C scale = static_cast<C>(a_.scale(network_, B_));
     for_warps((x.N + kTogether - 1) / kTogether * out.words, [&](int64_t item) {
       const int64_t i = item / out.words * kTogether, o = item % out.words * 32 + lane_;
       if (o >= out.N) return;

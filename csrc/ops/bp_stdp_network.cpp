@@ -16,8 +16,8 @@ SNNFAST_CPU_KERNEL(bp_stdp_network, (const BpStdpNetwork&, ParallelFor, char* me
   FIELD(PresentationsArguments, x)               \
   FIELD(Optional, labels)                        \
   FIELD(Optional, desired)                       \
-  FIELD(std::vector<double>, thresholds)         \
-  FIELD(double, lr)                              \
+  FIELD(Parameters, thresholds)                  \
+  FIELD(Parameter, lr)                           \
   FIELD(bool, mean)                              \
   FIELD(int64_t, epsilon)                        \
   FIELD(bool, each_step)                         \
@@ -41,11 +41,16 @@ void parallel_for(int64_t n, int64_t grain, const void* context, void (*body)(co
   torch::stable::parallel_for(0, n, grain, [&](int64_t begin, int64_t end) { body(context, begin, end); });
 }
 
+void check_threshold(double threshold, const Tensor& w) {
+  SNNFAST_CHECK((w.scalar_type() == ScalarType::Double ? threshold : static_cast<float>(threshold)) > 0, kOp,
+                ": thresholds must be positive in the dtype of weights, got ", threshold);
+}
+
 void check_layers(const Arguments& arguments) {
   const std::vector<Tensor>& weights = arguments.weights.tensors;
   SNNFAST_CHECK(!weights.empty() && weights.size() <= static_cast<size_t>(kBpStdpLayers), kOp, ": there must be 1 to ", kBpStdpLayers, " layers, got ",
                 weights.size());
-  SNNFAST_CHECK(arguments.thresholds.size() == weights.size(), kOp, ": thresholds must have one entry a layer");
+  SNNFAST_CHECK(arguments.thresholds.tensor || arguments.thresholds.values.size() == weights.size(), kOp, ": thresholds must have one entry a layer");
   SNNFAST_CHECK(arguments.state.empty() || arguments.state.size() == weights.size(), kOp, ": state must have one entry a layer");
   for (size_t l = 0; l < weights.size(); l++) {
     const Tensor& w = weights[l];
@@ -53,9 +58,7 @@ void check_layers(const Arguments& arguments) {
     SNNFAST_CHECK(w.dim() == 2 || w.dim() == 3, kOp, ": weights must have shape [N, I] or [K, N, I]");
     SNNFAST_CHECK(w.is_contiguous(), kOp, ": weights must be contiguous");
     check_like(kOp, "weights", w, weights[0], weights[0].scalar_type(), of_networks(weights[0], {w.size(-2), l == 0 ? w.size(-1) : weights[l - 1].size(-2)}));
-    const double threshold = arguments.thresholds[l];
-    SNNFAST_CHECK((w.scalar_type() == ScalarType::Double ? threshold : static_cast<float>(threshold)) > 0, kOp,
-                  ": thresholds must be positive in the dtype of weights, got ", threshold);
+    if (!arguments.thresholds.tensor) check_threshold(arguments.thresholds.values[l], w);
     for (size_t k = 0; k < l; k++) SNNFAST_CHECK(!overlap(weights[k], w), kOp, ": weights must not share memory");
   }
 }
@@ -91,7 +94,19 @@ std::tuple<Tensor, Tensor, Tensor> bp_stdp_network(const Arguments& arguments) {
   SNNFAST_CHECK(arguments.labels.has_value() == arguments.desired.has_value(), kOp, ": labels and desired go together");
   SNNFAST_CHECK(arguments.epsilon >= 1 && arguments.batch >= 1, kOp, ": epsilon and batch must be at least 1");
   a.layers = static_cast<int64_t>(weights.size());
-  a.batch = arguments.batch, a.epsilon = arguments.epsilon, a.lr = arguments.lr, a.mean = arguments.mean;
+  a.batch = arguments.batch, a.epsilon = arguments.epsilon, a.mean = arguments.mean;
+  // Settings of each network, where they differ.
+  const auto own = [&](const char* name, const Tensor& t, const std::vector<int64_t>& part) {
+    check_like(kOp, name, t, first, ScalarType::Double, of_networks(first, part));
+    kept.push_back(torch::stable::contiguous(t));
+    return kept.back().const_data_ptr<double>();
+  };
+  a.lr = arguments.lr.value;
+  if (arguments.lr.tensor) a.lrs = own("lr", *arguments.lr.tensor, {});
+  if (arguments.thresholds.tensor) {
+    a.thresholds = own("thresholds", *arguments.thresholds.tensor, {a.layers});
+    for (int64_t e = 0; !Device::kCuda && e < a.networks * a.layers; e++) check_threshold(a.thresholds[e], first);
+  }
   a.learns = arguments.labels.has_value(), a.carry = !arguments.state.empty(), a.return_state = arguments.return_state;
   a.span = a.learns && arguments.each_step ? 1 : std::max<int64_t>(a.x.T, 1);
   a.is_double = first.scalar_type() == ScalarType::Double;
@@ -119,7 +134,7 @@ std::tuple<Tensor, Tensor, Tensor> bp_stdp_network(const Arguments& arguments) {
   char* next_state = static_cast<char*>(state.mutable_data_ptr());
   for (size_t l = 0; l < weights.size(); l++) {
     BpStdpLayer& layer = a.layer[l];
-    layer.I = weights[l].size(-1), layer.O = weights[l].size(-2), layer.threshold = arguments.thresholds[l];
+    layer.I = weights[l].size(-1), layer.O = weights[l].size(-2), layer.threshold = arguments.thresholds.tensor ? 0 : arguments.thresholds.values[l];
     layer.w = weights[l].mutable_data_ptr();
     SNNFAST_CHECK(layer.O < (int64_t{1} << 31) && a.x.T * layer.O < (int64_t{1} << 31), kOp, ": a layer must have less than 2^31 spikes, got ", a.x.T,
                   " steps of ", layer.O, " neurons");

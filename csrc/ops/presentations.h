@@ -18,6 +18,20 @@
 
 namespace snnfast {
 
+// Several numbers, or a tensor of as many for each of several networks.
+struct Parameters {
+  std::vector<double> values;
+  Optional tensor;
+};
+template <>
+struct Argument<Parameters> {
+  using Flat = Types<std::vector<double>, Optional>;
+  static void schema(std::string& out, const std::string& name) {
+    add_argument(out, "float[]", name);
+    add_argument(out, "Tensor?", name + "_tensor");
+  }
+};
+
 SNNFAST_ARGUMENTS(PresentationsArguments, SNNFAST_PRESENTATIONS_ARGUMENTS)
 
 int launch_bounded_events(const Presentations& x, int64_t networks, int64_t fired, int32_t* inputs, int64_t* offsets, void* stream);

@@ -29,6 +29,8 @@ MISTAKES = (
     ("cuda: labels of the first network", CUDA, "network_ * a_.labels_network + p0_", "p0_"),
     ("labels of the first network", CORE, "a.labels += k * labels_network", "a.labels += 0"),
     ("membranes of the first network", CORE, "membranes = k *", "membranes = 0 *"),
+    ("the rate of the first network", CORE, "lrs ? lrs[k]", "lrs ? lrs[0]"),
+    ("thresholds of the first network", CORE, "thresholds[k * layers + l]", "thresholds[l]"),
     ("threshold of 0 in float32", OPS, "static_cast<float>(threshold)) > 0", "threshold) > 0"),
     ("shared memory", OPS, "!overlap(weights[k], w)", "true"),
     (

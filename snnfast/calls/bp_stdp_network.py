@@ -11,8 +11,17 @@ from torch import Tensor
 
 from snnfast import check
 
-from .call import ChangedList
-from .presentations import Presentations, Rates, networks_of, own, rates, size
+from .call import ChangedList, Parameter, Parameters
+from .presentations import (
+    Presentations,
+    Rates,
+    networks_of,
+    of_network,
+    of_networks,
+    own,
+    rates,
+    size,
+)
 from .stdp import Reduction, Update
 
 LAYERS = 16  # at most; csrc/core/bp_stdp_network.h
@@ -41,8 +50,8 @@ class BpStdpNetworkCall(NamedTuple):
     x: Presentations
     labels: Tensor | None
     desired: Tensor | None
-    thresholds: list[float]
-    lr: float
+    thresholds: Parameters
+    lr: Parameter
     mean: bool
     epsilon: int
     each_step: bool
@@ -58,6 +67,8 @@ class BpStdpNetworkCall(NamedTuple):
             x=self.x.network(k),
             labels=own(self.labels, 1, k),
             desired=own(self.desired, 2, k),
+            thresholds=of_network(self.thresholds, k),
+            lr=of_network(self.lr, k),
             state=[v[k] for v in self.state],
         )
 
@@ -68,9 +79,9 @@ def bp_stdp_network_(
     labels: Tensor | None = None,
     desired: Tensor | None = None,
     *,
-    thresholds: Sequence[float],
+    thresholds: Sequence[float | Sequence[float]],
     dt: float = 1.0,
-    lr: float = 0.0005,
+    lr: float | Sequence[float] = 0.0005,
     epsilon: int = 4,
     update: Update = "step",
     reduction: Reduction = "sum",
@@ -101,7 +112,8 @@ def bp_stdp_network_(
 
     Weights ``[K, N, N of the layer before]`` make it K independent networks at once; each is, bit for bit, what it is
     alone. ``state`` and results then begin with the dimension K; ``x``, its rates or seeds, ``labels`` and ``desired``
-    need none where all networks get the same. On the CPU each thread takes a network; on CUDA all networks are one
+    need none where all networks get the same. The rate and each threshold may be K
+    numbers, one a network. On the CPU each thread takes a network; on CUDA all networks are one
     launch.
 
     Args:
@@ -111,9 +123,9 @@ def bp_stdp_network_(
             :class:`Rates`, whose spikes are drawn inside and never written.
         labels: class of each sample, int64 ``[P]``.
         desired: when the output of the class should fire, bool ``[T, P]``; from :func:`snnfast.encoder.desired_times`.
-        thresholds: one a layer, above 0 in the dtype of the weights.
+        thresholds: one a layer, each a number or K of them, above 0 in the dtype of the weights.
         dt: length of a step in ms, for :class:`Rates`; nothing else depends on it.
-        lr: learning rate, at least 0.
+        lr: learning rate, at least 0, a number or K of them.
         epsilon: how many steps a window reaches back, at least 1.
         update: ``"step"`` or ``"sequence"``.
         reduction: ``"sum"`` or ``"mean"`` of the changes over the samples of a presentation.
@@ -148,8 +160,8 @@ def bp_stdp_network_(
     check.whole(op, "epsilon", epsilon)
     check.choice(op, "update", update, ("step", "sequence"))
     check.choice(op, "reduction", reduction, ("sum", "mean"))
-    rate = check.at_least_zero(op, "lr", lr)
-    limits = _thresholds(op, thresholds, weights)
+    rate = check.setting(op, "lr", lr, networks, check.at_least_zero)
+    limits = _thresholds(op, thresholds, weights, networks)
     if (labels is None) != (desired is None):
         raise ValueError(f"{op}: give labels and desired, or neither")
     if labels is not None and state is not None:
@@ -173,7 +185,7 @@ def bp_stdp_network_(
         labels=labels,
         desired=desired,
         thresholds=limits,
-        lr=rate,
+        lr=of_networks(first, rate)[:, 0] if isinstance(rate, list) else rate,
         mean=reduction == "mean",
         epsilon=epsilon,
         each_step=update == "step",
@@ -239,14 +251,26 @@ def _one_a_layer(op: str, name: str, values: object, weights: Sequence[Tensor]) 
         )
 
 
-def _thresholds(op: str, thresholds: Sequence[float], weights: Sequence[Tensor]) -> list[float]:
+def _thresholds(
+    op: str,
+    thresholds: Sequence[float | Sequence[float]],
+    weights: Sequence[Tensor],
+    networks: int | None,
+) -> Parameters:
     _one_a_layer(op, "thresholds", thresholds, weights)
-    limits = [check.positive(op, f"thresholds[{k}]", v) for k, v in enumerate(thresholds)]
     dtype = weights[0].dtype
     rounds_to_zero = 2.0**-150 if dtype == torch.float32 else 0.0
-    for depth, limit in enumerate(limits):
+
+    def checked(op: str, name: str, value: object) -> float:
+        limit = check.positive(op, name, value)
         if limit <= rounds_to_zero:
-            raise ValueError(
-                f"{op}: thresholds[{depth}] must be positive in {dtype}, got {limit:g}"
-            )
-    return limits
+            raise ValueError(f"{op}: {name} must be positive in {dtype}, got {limit:g}")
+        return limit
+
+    every = [
+        check.setting(op, f"thresholds[{depth}]", value, networks, checked)
+        for depth, value in enumerate(thresholds)
+    ]
+    if any(isinstance(value, list) for value in every):
+        return of_networks(weights[0], *every)
+    return every  # type: ignore[return-value]

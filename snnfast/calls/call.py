@@ -13,6 +13,7 @@ from torch import Tensor
 from snnfast.surrogate import Surrogate, SurrogateLike, numbered
 
 Parameter = float | Tensor
+Parameters = list[float] | Tensor  # some numbers, or as many for each of several networks
 Changed = Annotated[Tensor, "changed"]
 OptionalChanged = Annotated[Tensor | None, "changed"]
 ChangedList = Annotated[list[Tensor], "changed"]
@@ -50,6 +51,10 @@ def _parameter(value: Parameter) -> tuple[float, Tensor | None]:
     return (value, None) if type(value) is float or not isinstance(value, Tensor) else (0.0, value)
 
 
+def _parameters(value: Parameters) -> tuple[list[float], Tensor | None]:
+    return ([], value) if isinstance(value, Tensor) else (value, None)
+
+
 def _surrogate(value: Surrogate) -> tuple[int, float]:
     return value.number, value.alpha
 
@@ -77,6 +82,12 @@ _KINDS: dict[Any, Kind] = {
         2,
         _parameter,
         lambda number, tensor: number if tensor is None else tensor,
+    ),
+    Parameters: Kind(
+        "float[] {0}, Tensor? {0}_tensor",
+        2,
+        _parameters,
+        lambda numbers, tensor: numbers if tensor is None else tensor,
     ),
     SurrogateLike: Kind("int {}, float alpha", 2, _surrogate, numbered),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -105,6 +105,17 @@ def own(value: Tensor | None, dim: int, k: int) -> Tensor | None:
 def networks_of(w: Tensor) -> int | None:
     """How many networks have the weights ``w``; None for weights [N, I], of one alone."""
     return w.shape[0] if w.dim() == 3 else None
+
+
+def of_network(value: Any, k: int) -> Any:
+    """The setting of network ``k``, one number or several: ``value`` itself if all have the same."""
+    return value[k].tolist() if isinstance(value, Tensor) else value
+
+
+def of_networks(w: Tensor, *values: float | list[float]) -> Tensor:
+    """Settings of each network ``[K, values]``, in float64: as exact as the number of one network alone."""
+    each = [v if isinstance(v, list) else [v] * w.shape[0] for v in values]
+    return torch.tensor(each, dtype=torch.float64).mT.contiguous().to(w.device)
 
 
 def presentations(

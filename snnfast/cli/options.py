@@ -22,6 +22,9 @@ from snnfast.procedure.settings import Options, kind_of
 
 TORCHVISION = {"mnist": "MNIST", "smnist": "MNIST", "psmnist": "MNIST", "cifar10": "CIFAR-10"}
 
+# Options that a sweep leaves alone: those with presets of their own, and those of which runs have all values anyway.
+KEPT = ("dataset", "preset", "seed", "folds")
+
 Root = Annotated[
     Path | None,
     typer.Option(
@@ -115,6 +118,36 @@ def _value(settings: type[Options], name: str, value: Any) -> Any:
         return dict(_name_and_value(_flag(settings, name), text) for text in value)
     choices = settings.__dataclass_fields__[name].metadata["choices"]
     return value.lower() if name == "dataset" and value.lower() in choices else value
+
+
+def swept(settings: type[Options], texts: list[str]) -> dict[str, list[Any]]:
+    """The values of fields that ``--sweep NAME=V1,V2`` names, each ``texts``."""
+    found: dict[str, list[Any]] = {}
+    for text in texts:
+        flag, equals, values = text.partition("=")
+        if not equals or not values:
+            raise ValueError(f"--sweep must be NAME=VALUE,VALUE,..., got {text!r}")
+        names = [f.name for f in fields(settings) if f"--{flag}" in _flag(settings, f.name).split()]
+        name = names[0] if names else ""
+        if not names or name in KEPT or not settings.__dataclass_fields__[name].metadata["command"]:
+            raise ValueError(f"--sweep {flag}: it sweeps over no such option")
+        kind, _, several = kind_of(settings, name)
+        try:
+            each = [_swept(kind, value) for value in values.split(",")]
+        except (ValueError, KeyError):
+            raise ValueError(
+                f"--sweep {flag} must be of type {kind.__name__}, got {values!r}"
+            ) from None
+        found[name] = [(one,) for one in each] if several else each
+    return found
+
+
+def _swept(kind: type, value: str) -> Any:
+    if kind is bool:
+        return {"yes": True, "no": False}[value]
+    if kind is dict:
+        raise ValueError
+    return kind(value)
 
 
 def _flag(settings: type[Options], name: str) -> str:

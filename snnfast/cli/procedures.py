@@ -16,6 +16,7 @@ from snnfast.cli.options import (
     chosen_device,
     command,
     needs_root,
+    swept,
     tell_interruption,
 )
 from snnfast.procedure import conversion, stdp
@@ -44,6 +45,12 @@ def training(procedure: Procedure[Any]) -> Callable[..., None]:
             int | None,
             typer.Option(min=1, help="Train once for each of N seeds and show the mean."),
         ] = None,
+        sweep: Annotated[
+            list[str] | None,
+            typer.Option(
+                help="NAME=V1,V2,...: train once for each value of this option; of several, for all combinations.",
+            ),
+        ] = None,
         data: Root = None,
         download: Download = False,
         device: Device = "auto",
@@ -56,9 +63,10 @@ def training(procedure: Procedure[Any]) -> Callable[..., None]:
     ) -> None:
         settings = procedure.preset(**given)
         needs_root(settings.dataset, data)
-        many = seeds is not None or getattr(settings, "folds", None) is not None
+        values = swept(procedure.Settings, sweep or [])
+        many = bool(values) or seeds is not None or getattr(settings, "folds", None) is not None
         if many and monitor:
-            raise ValueError("--monitor looks at one run; leave --seeds and --folds out")
+            raise ValueError("--monitor looks at one run; leave --seeds, --folds and --sweep out")
         name = procedure.folder(settings) + ("-repeats" if many else "")
         folder = out or Path("runs") / name
         where: dict[str, Any] = {"root": data, "download": download}
@@ -69,7 +77,8 @@ def training(procedure: Procedure[Any]) -> Callable[..., None]:
                 done: Any
                 if many:
                     of = range(settings.seed, settings.seed + (seeds or 1))
-                    done = procedure.repeat(settings, of, folder, resume=resume, **where)
+                    where |= {"sweep": values, "resume": resume}
+                    done = procedure.repeat(settings, of, folder, **where)
                 else:
                     where |= {"weights": weights, "monitor": monitor}
                     done = procedure.train(settings, folder, resume=resume, **where)

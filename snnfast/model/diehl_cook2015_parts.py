@@ -132,14 +132,14 @@ class Synapses(nn.Module):
         if settings.max_delay > 0:
             self.longest_delay = round(settings.max_delay / settings.neurons.dt)
             most = self.longest_delay + 1
-            delays = draws(lambda: torch.randint(most, w.shape[-2:], dtype=torch.uint8))
+            delays = draws(lambda _: torch.randint(most, w.shape[-2:], dtype=torch.uint8))
         self.register_buffer("delays", delays)
 
     def reset_parameters(self) -> None:
         """Draws the weights anew, and scales each neuron's to the sum ``norm``."""
         settings, w = self._settings, self.w.detach()
         # Drawn in the order of [neurons, inputs], whatever the layout.
-        w.copy_(self._draws(lambda: torch.rand(w.shape[-2:], dtype=w.dtype)) * settings.w_init)
+        w.copy_(self._draws(lambda _: torch.rand(w.shape[-2:], dtype=w.dtype)) * settings.w_init)
         every = torch.ones(w.shape[:-1], dtype=torch.bool, device=w.device)
         normalize(w, every, settings.norm * w.shape[-1], settings.rule)
 

@@ -75,7 +75,7 @@ def stimuli_of(
         )
     if seeds is None:
         count = x.shape[-2]
-        seeds = model._draws(lambda: torch.randint(2**63 - 1, (count,)))
+        seeds = model._draws(lambda _: torch.randint(2**63 - 1, (count,)))
     return Rates(x.float(), model.settings.num_steps, seeds.to(device))
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from snnfast import check
 
 R = TypeVar("R")
+Setting = float | Sequence[float]  # of all networks, or one a network
 
 
 def seeds_of(name: str, networks: object, seeds: object) -> Sequence[int] | None:
@@ -28,6 +29,11 @@ def seeds_of(name: str, networks: object, seeds: object) -> Sequence[int] | None
     if len(seeds) != count:
         raise ValueError(f"{name}: seeds must be {count}, one a network, got {len(seeds)}")
     return [check.whole(name, "seeds", seed, 0) for seed in seeds]
+
+
+def own(value: Setting, k: int) -> float:
+    """That of network ``k``."""
+    return value[k] if isinstance(value, Sequence) else value
 
 
 class Draws:
@@ -57,9 +63,9 @@ class Draws:
                 self._states[k] = torch.get_rng_state()
         return made
 
-    def __call__(self, draw: Callable[[], Tensor]) -> Tensor:
-        """``draw()``, with a dimension of the networks before the others if there are several."""
-        made = self.each(lambda k: draw())
+    def __call__(self, draw: Callable[[int], Tensor]) -> Tensor:
+        """What :meth:`each` draws, with a dimension of the networks before the others if there are several."""
+        made = self.each(draw)
         return made[0] if self._seeds is None else torch.stack(made)
 
     @contextmanager

@@ -17,7 +17,7 @@ from snnfast.encoder import BernoulliEncoder, desired_times
 from snnfast.encoder.labels import times_of
 from snnfast.ops import BpStdpNetworkResult, Rates
 
-from .networks import Draws, seeds_of
+from .networks import Draws, Setting, seeds_of
 from .tavanaei_maida2017_parts import NAME, Batch, Layer, Totals, Trained
 
 SAMPLES_A_CALL = 1024  # of small batches, so that what a call costs is shared
@@ -44,16 +44,18 @@ class TavanaeiAndMaida2017(nn.Module):
     With ``networks=K`` it is K networks that know nothing of each other, for example to train several seeds at once:
     each is, bit for bit, the model that is made alone after ``torch.manual_seed`` of its seed, if the encoder has no
     generator of its own. Every tensor has the dimension K before its others, and so have results; what is presented may
-    have it, or is presented to all.
+    have it, or is presented to all. Thresholds, deviations and learning rates may be K numbers: network k is the model
+    with the k-th of each. Sizes, steps and batches are the same for all.
 
     Args:
         in_features: inputs.
         hidden: neurons of the hidden layer; several numbers for several hidden layers.
         out_features: outputs, one a class.
-        threshold: threshold of the hidden neurons.
+        threshold: threshold of the hidden neurons, or one a network.
         output_threshold: threshold of the outputs; None for the paper's, 0.025 times the number of neurons in the last
-            hidden layer.
-        std: standard deviation of the initial weights, one number or one a layer; the paper's is 1.
+            hidden layer. Or one a network.
+        std: standard deviation of the initial weights, one number or one a layer; the paper's is 1. That of a layer may
+            be one a network: ``[[0.1, 0.2], 0.3]``.
         networks: so many networks at once; None: one, without a dimension for it.
         seeds: one seed a network, from which its weights, spikes and desired times are drawn; None: PyTorch's, which
             ``torch.manual_seed`` has set last, and those after it.
@@ -79,9 +81,9 @@ class TavanaeiAndMaida2017(nn.Module):
         hidden: int | Sequence[int] = 100,
         out_features: int = 10,
         *,
-        threshold: float = 0.9,
-        output_threshold: float | None = None,
-        std: float | Sequence[float] = 1.0,
+        threshold: Setting = 0.9,
+        output_threshold: Setting | None = None,
+        std: float | Sequence[Setting] = 1.0,
         networks: int | None = None,
         seeds: Sequence[int] | None = None,
     ) -> None:
@@ -208,7 +210,7 @@ class TavanaeiAndMaida2017(nn.Module):
         desired: Tensor,
         *,
         dt: float = 1.0,
-        lr: float = 0.0005,
+        lr: Setting = 0.0005,
         epsilon: int = 4,
         update: Update = "step",
         reduction: Reduction = "sum",
@@ -223,7 +225,7 @@ class TavanaeiAndMaida2017(nn.Module):
             labels: int64 ``[P]``.
             desired: bool ``[T, P]``; from :func:`snnfast.encoder.desired_times`.
             dt: length of a step in ms, for rates.
-            lr: learning rate.
+            lr: learning rate, or one a network.
             epsilon: steps that a window reaches back.
             update: ``"step"`` or ``"sequence"``.
             reduction: ``"sum"`` or ``"mean"``.
@@ -250,7 +252,7 @@ class TavanaeiAndMaida2017(nn.Module):
         loader: Iterable[tuple[Tensor, Tensor]],
         encoder: nn.Module | None = None,
         *,
-        lr: float = 0.0005,
+        lr: Setting = 0.0005,
         epsilon: int = 4,
         beta: float = 250.0,
         update: Update = "step",
@@ -265,7 +267,7 @@ class TavanaeiAndMaida2017(nn.Module):
         Args:
             loader: batches ``(images [B, ...], labels [B])``.
             encoder: images to spikes ``[T, B, ...]``; None for ``BernoulliEncoder(num_steps=20)``.
-            lr: learning rate.
+            lr: learning rate, or one a network.
             epsilon: steps that a window reaches back.
             beta: rate at which the output of the class should fire, in Hz for steps of 1 ms.
             update: ``"step"``: weights change in every step; ``"sequence"``: after each batch, which is faster for
@@ -329,7 +331,7 @@ class TavanaeiAndMaida2017(nn.Module):
         return totals.result()
 
     @property
-    def _thresholds(self) -> list[float]:
+    def _thresholds(self) -> list[Setting]:
         return [layer.threshold for layer in self.layers]
 
     def _flat(self, spikes: Tensor | Rates) -> Tensor | Rates:

@@ -11,7 +11,7 @@ from torch.nn import functional as F  # noqa: N812
 from snnfast import check
 from snnfast.loss import bp_stdp_loss
 
-from .networks import Draws
+from .networks import Draws, Setting, own
 
 NAME = "TavanaeiAndMaida2017"
 
@@ -23,7 +23,7 @@ class Layer(nn.Module):
 
     Attributes:
         weight: ``[out_features, in_features]``; has no gradient.
-        threshold: at which a neuron fires and its membrane goes to 0.
+        threshold: at which a neuron fires and its membrane goes to 0; or a list, one a network.
         u: membranes ``[out_features]`` or ``[B, out_features]``.
         o: spikes of the last step, likewise, 0 or 1.
     """
@@ -35,14 +35,15 @@ class Layer(nn.Module):
         self,
         in_features: int,
         out_features: int,
-        threshold: float,
-        std: float,
+        threshold: Setting,
+        std: Setting,
         networks: tuple[int, ...],
         draws: Draws,
     ) -> None:
         super().__init__()
-        self.threshold = check.positive(NAME, "threshold", threshold)
-        self.std = check.at_least_zero(NAME, "std", std)
+        count = networks[0] if networks else None
+        self.threshold = check.setting(NAME, "threshold", threshold, count, check.positive)
+        self.std = check.setting(NAME, "std", std, count, check.at_least_zero)
         w = torch.empty(*networks, out_features, in_features)
         self.weight, self._draws = nn.Parameter(w, requires_grad=False), draws
         self.register_buffer("u", torch.zeros(w.shape[:-1]), persistent=False)
@@ -57,12 +58,16 @@ class Layer(nn.Module):
     def reset_parameters(self) -> None:
         """Draws the weights from N(0, std^2)."""
         w = self.weight.detach()
-        w.copy_(self._draws(lambda: torch.empty(w.shape[-2:], dtype=w.dtype).normal_(std=self.std)))
+        shape, dtype = w.shape[-2:], w.dtype
+        w.copy_(
+            self._draws(lambda k: torch.empty(shape, dtype=dtype).normal_(std=own(self.std, k)))
+        )
 
     def extra_repr(self) -> str:
         """What ``print`` shows."""
         out_features, in_features = self.weight.shape[-2:]
-        return f"{in_features}, {out_features}, threshold={self.threshold:g}"
+        every = self.threshold if isinstance(self.threshold, list) else [self.threshold]
+        return f"{in_features}, {out_features}, threshold={', '.join(f'{one:g}' for one in every)}"
 
 
 class Trained(NamedTuple):

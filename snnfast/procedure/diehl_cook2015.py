@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -22,7 +22,7 @@ from snnfast.procedure import diehl_cook2015_networks as networks
 from snnfast.procedure import diehl_cook2015_readout as readout
 from snnfast.procedure import images
 from snnfast.procedure.figures import Draw
-from snnfast.procedure.repeats import Trial, side_by_side
+from snnfast.procedure.repeats import Trial, side_by_side, together
 from snnfast.procedure.result import Result
 from snnfast.procedure.run import WATCHED, Data, Procedure
 from snnfast.procedure.settings import SOURCES, Settings, option
@@ -170,7 +170,11 @@ class Stdp(Procedure[StdpSettings]):
         """Runs that differ in their seeds alone, several as one model of so many networks."""
         if len(every) == 1:
             return super().trials(every, **where)
-        return [Trial(one) for one in networks.train(every, self.load(every[0], **where))]
+
+        def trials(group: list[StdpSettings]) -> list[Trial]:
+            return [Trial(one) for one in networks.train(group, self.load(group[0], **where))]
+
+        return together(every, lambda one: repr(replace(one, seed=0)), trials)
 
     def watch(self, settings: StdpSettings, run: Run, data: Data) -> Monitor:
         """A monitor that has seen the network answer the first samples held out, each presented once."""

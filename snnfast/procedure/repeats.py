@@ -1,11 +1,12 @@
-"""A procedure over many seeds and folds: how accurate it is, and how sure that is."""
+"""A procedure over many seeds, folds and settings: how accurate it is, and how sure that is."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
@@ -39,9 +40,10 @@ class Repeats:
     """Finished runs.
 
     Attributes:
-        settings: those of the runs, but for seed and fold.
+        settings: those of the runs, but for seed, fold and what is swept.
         runs: a dictionary a run: ``seed``, ``fold``, ``accuracy`` on what was held out in [0, 1], ``seconds``, and
-            ``converged``, the cycles until XOR was learned, None if it was not or for other data.
+            ``converged``, the cycles until XOR was learned, None if it was not or for other data. In a sweep also
+            ``sweep``, the settings of its own.
         out: where results.json is.
     """
 
@@ -55,8 +57,24 @@ class Repeats:
         of = {s: [run["accuracy"] for run in self.runs if run["seed"] == s] for s in seeds}
         return {seed: statistics.fmean(values) for seed, values in of.items()}
 
+    def by_sweep(self) -> list[tuple[dict[str, Any], Repeats]]:
+        """The settings of a sweep that runs have of their own, and these runs; without a sweep none and all."""
+        every: dict[str, list[dict[str, Any]]] = {}
+        for run in self.runs:
+            every.setdefault(json.dumps(run.get("sweep", {})), []).append(run)
+        return [(json.loads(key), replace(self, runs=runs)) for key, runs in every.items()]
+
     def summary(self) -> str:
-        """The result in some lines."""
+        """The result in some lines, in a sweep one for each of its settings."""
+        every = self.by_sweep()
+        lines = []
+        for own, of in every:
+            named = " ".join(f"{name}={value}" for name, value in own.items())
+            lines += [f"{named}: {line}" if named else line for line in of._lines()]
+        lines.append(f"{sum(r['seconds'] for r in self.runs):.0f} s; {self.out / RESULTS}")
+        return "\n".join(lines)
+
+    def _lines(self) -> list[str]:
         scores = [100 * a for a in self.by_seed().values()]
         held_out = "validation" if self.settings.validate else "test"
         spread = f" (standard deviation {statistics.stdev(scores):.2f})" if len(scores) > 1 else ""
@@ -77,8 +95,7 @@ class Repeats:
                     f": median {statistics.median(cycles):g}, nine of ten within {nine_tenths}, "
                     f"the slowest {cycles[-1]}"
                 )
-        lines.append(f"{sum(r['seconds'] for r in self.runs):.0f} s; {self.out / RESULTS}")
-        return "\n".join(lines)
+        return lines
 
 
 def repeat(
@@ -87,12 +104,13 @@ def repeat(
     seeds: Sequence[int],
     out: Path,
     *,
+    sweep: Sequence[Mapping[str, Any]] = ({},),
     at_once: int = 1,
     resume: bool = False,
     processes: Processes | None = None,
     progress: bool | None = None,
 ) -> Repeats:
-    """Trains anew for every seed, and with ``settings.folds`` for every fold of every seed.
+    """Trains anew for every seed, with ``settings.folds`` for every fold of every seed, and that for all of a sweep.
 
     A seed fixes weights and order, and with folds also how the data are split. ``out / "results.json"`` is written
     after every call of ``trials``.
@@ -102,6 +120,7 @@ def repeat(
         settings: of all runs; ``seed``, ``fold`` and ``split_seed`` are replaced.
         seeds: at least one.
         out: folder, made if missing.
+        sweep: settings in place of those of all runs, for one set of runs after the other.
         at_once: runs that are trained together.
         resume: skip the runs of which ``out`` has results, which must have the same settings.
         processes: run side by side, each other runs, gathered after each; the first one writes. None: one after the
@@ -121,8 +140,10 @@ def repeat(
     plain = replace(settings, seed=0, **dict.fromkeys(cut, cast(Any, 0))).plain()
     if path.exists() and not resume:
         raise exists(path)
-    known = {(run["seed"], run["fold"]): run for run in (_read(path, plain) if resume else [])}
-    wanted = [(seed, fold) for seed in seeds for fold in range(folds or 1)]
+    before = _read(path, plain) if resume else []
+    known = {(json.dumps(run.get("sweep", {})), run["seed"], run["fold"]): run for run in before}
+    variants = {json.dumps(own): replace(settings, **own) for own in sweep}
+    wanted = [(own, s, fold) for own in variants for s in seeds for fold in range(folds or 1)]
     left = [key for key in wanted if key not in known]
     size = 1 if processes is None else processes.size
     if processes is not None:
@@ -142,7 +163,7 @@ def repeat(
             now = left[begin : begin + size * at_once]
             each = -(-len(now) // size)
             first = 0 if processes is None else processes.rank * each
-            mine = _run(trials, settings, now[first : first + each], cut)
+            mine = _run(trials, variants, now[first : first + each], cut)
             every = [mine] if processes is None else processes.gather(mine)
             known |= dict(zip(now, (row for rows in every for row in rows)))
             bar.update(len(now))
@@ -153,22 +174,46 @@ def repeat(
 
 def _run(
     trials: Callable[[list[Any]], Sequence[Trial]],
-    settings: Settings,
-    keys: Sequence[tuple[int, int]],
+    variants: Mapping[str, Settings],
+    keys: Sequence[tuple[str, int, int]],
     cut: set[str],
 ) -> list[dict[str, Any]]:
-    """Rows of the results: the runs of some seeds and folds, each with its part of the time."""
+    """Rows of the results: the runs of some settings, seeds and folds, each with its part of the time."""
     every = []
-    for seed, fold in keys:
+    for own, seed, fold in keys:
+        settings = variants[own]
         by: dict[str, Any] = {"fold": fold, "split_seed": seed if _folds(settings) else 0}
         every.append(replace(settings, seed=seed, **{name: by[name] for name in cut}))
     start = time.perf_counter()
     finished = trials(every) if every else ()
     seconds = (time.perf_counter() - start) / max(len(keys), 1)
     return [
-        {"seed": seed, "fold": fold, **asdict(one), "seconds": seconds}
-        for (seed, fold), one in zip(keys, finished, strict=True)
+        {
+            **({} if own == "{}" else {"sweep": json.loads(own)}),
+            **{"seed": seed, "fold": fold, **asdict(one), "seconds": seconds},
+        }
+        for (own, seed, fold), one in zip(keys, finished, strict=True)
     ]
+
+
+def combinations(values: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """A sweep over all combinations of the values of some settings."""
+    return [dict(zip(values, chosen)) for chosen in itertools.product(*values.values())]
+
+
+def together(
+    every: Sequence[Any],
+    key: Callable[[Any], object],
+    trials: Callable[[list[Any]], Sequence[Trial]],
+) -> list[Trial]:
+    """``trials`` of the settings with one ``key`` in one call, of each key; in the order of ``every``."""
+    groups: dict[object, list[int]] = {}
+    for k, one in enumerate(every):
+        groups.setdefault(key(one), []).append(k)
+    done: dict[int, Trial] = {}
+    for members in groups.values():
+        done |= zip(members, trials([every[k] for k in members]), strict=True)
+    return [done[k] for k in range(len(every))]
 
 
 def side_by_side(device: torch.device | str) -> int:

@@ -353,12 +353,15 @@ class Procedure(ABC, Generic[S]):
         seeds: Sequence[int],
         out: Path,
         *,
+        sweep: Mapping[str, Sequence[Any]] | None = None,
         resume: bool = False,
         processes: Processes | None = None,
         progress: bool | None = None,
         **where: Any,
     ) -> repeats.Repeats:
         """Trains anew for every seed and fold; ``out / "results.json"`` is written after each.
+
+        With ``sweep`` that is done for all combinations of its values of settings, ``{"lr": (0.001, 0.002)}``.
 
         ``where`` are ``root``, ``download`` and ``device`` of :meth:`train`.
         """
@@ -369,6 +372,7 @@ class Procedure(ABC, Generic[S]):
                 settings,
                 seeds,
                 out,
+                sweep=repeats.combinations(sweep or {}),
                 at_once=self.at_once(settings, where.get("device", "cpu")),
                 resume=resume,
                 processes=processes,
@@ -376,7 +380,7 @@ class Procedure(ABC, Generic[S]):
             )
 
     def at_once(self, settings: S, device: torch.device | str) -> int:
-        """How many runs, which differ in nothing but their seeds, are best trained together."""
+        """How many runs are best trained together."""
         return 1
 
     def trials(self, every: Sequence[S], **where: Any) -> list[repeats.Trial]:

@@ -22,7 +22,7 @@ from snnfast.ops import Rates
 from snnfast.procedure import samples
 from snnfast.procedure import tavanaei_maida2017_networks as networks
 from snnfast.procedure.figures import Draw
-from snnfast.procedure.repeats import Trial, side_by_side
+from snnfast.procedure.repeats import Trial, side_by_side, together
 from snnfast.procedure.run import WATCHED, Data, Procedure
 from snnfast.procedure.settings import SOURCES, FoldedSettings, option
 from snnfast.train import Decide, Part, Run, Step
@@ -143,19 +143,21 @@ class BpStdp(Procedure[BpStdpSettings]):
         return Data(train, held_out, parts.split)
 
     def model(
-        self, settings: BpStdpSettings, data: Data, seeds: Sequence[int] | None = None
+        self, settings: BpStdpSettings, data: Data, every: Sequence[BpStdpSettings] | None = None
     ) -> Spiking:
-        """Encoder and network, or a network for each of ``seeds``."""
+        """Encoder and network, or a network for each run of ``every``."""
         encoder = ENCODINGS[settings.encoding](
             settings.num_steps, settings.scale, dtype=torch.uint8
         )
+        layers = len(settings.hidden) + 1
+        std = [one.std * (layers // len(one.std)) for one in every or (settings,)]
         network = TavanaeiAndMaida2017(
             data.train[0].shape[1],
             settings.hidden,
             samples.classes(settings.dataset, data),
-            std=settings.std if len(settings.std) > 1 else settings.std[0],
-            networks=None if seeds is None else len(seeds),
-            seeds=seeds,
+            std=std[0] if every is None else list(zip(*std)),
+            networks=None if every is None else len(every),
+            seeds=None if every is None else [one.seed for one in every],
         )
         return Spiking(encoder, network).to(data.device)
 
@@ -184,20 +186,37 @@ class BpStdp(Procedure[BpStdpSettings]):
         return {"converged": converged(settings, accuracies)}, []
 
     def at_once(self, settings: BpStdpSettings, device: torch.device | str) -> int:
-        """As many as find room side by side; one where every fold has other samples."""
-        return 1 if settings.folds else side_by_side(device)
+        """As many as find room side by side."""
+        return side_by_side(device)
 
     def trials(self, every: Sequence[BpStdpSettings], **where: Any) -> list[Trial]:
-        """Runs that differ in their seeds alone, several as one model of so many networks."""
+        """Runs of as many samples that differ in what networks may differ in, as one model of so many networks."""
         if len(every) == 1:
             return super().trials(every, **where)
-        settings, data = every[0], self.load(every[0], **where)
-        model = self.model(settings, data, [one.seed for one in every])
-        last, epochs = networks.train(settings, model, data, samples_a_call(settings))
-        return [
-            Trial(float(last[k]), converged(settings, [float(of[k]) for of in epochs]))
-            for k in range(len(every))
-        ]
+        loaded: dict[BpStdpSettings, Data] = {}
+
+        def data(one: BpStdpSettings) -> Data:
+            same = networks.alike(one)
+            if same not in loaded:
+                loaded[same] = self.load(one, **where)
+            return loaded[same]
+
+        def key(one: BpStdpSettings) -> object:
+            train, held_out = data(one).train[0], data(one).held_out[0]
+            classes = samples.classes(one.dataset, data(one))
+            return networks.alike(networks.uncut(one)), len(train), len(held_out), classes
+
+        def trials(group: list[BpStdpSettings]) -> list[Trial]:
+            model = self.model(group[0], data(group[0]), group)
+            last, epochs = networks.train(
+                group, model, [data(one) for one in group], samples_a_call(group[0])
+            )
+            return [
+                Trial(float(last[k]), converged(one, [float(of[k]) for of in epochs]))
+                for k, one in enumerate(group)
+            ]
+
+        return together(every, key, trials)
 
     def watch(self, settings: BpStdpSettings, run: Run, data: Data) -> Monitor:
         """A monitor that has seen the network answer the first samples held out."""
@@ -250,19 +269,23 @@ class Spiking(nn.Module):
 
     def learn(
         self,
-        settings: BpStdpSettings,
+        every: Sequence[BpStdpSettings],
         epoch: int,
         spikes: Tensor | Rates,
         labels: Tensor,
         desired: Tensor,
     ) -> Tensor:
-        """Presents samples, a batch at a time in one call, and changes the weights; the output spikes."""
+        """Presents samples, a batch at a time in one call, and changes the weights; the output spikes.
+
+        ``every``: the settings of each network.
+        """
+        settings, rates = every[0], [learning_rate(one, epoch) for one in every]
         return self.network.learn(
             spikes,
             labels,
             desired,
             dt=SECOND,
-            lr=learning_rate(settings, epoch),
+            lr=rates if len(set(rates)) > 1 else rates[0],
             epsilon=settings.epsilon,
             update=settings.update,  # type: ignore[arg-type]
             batch=settings.batch_size,
@@ -280,7 +303,7 @@ def presenting(settings: BpStdpSettings, run: Run) -> Step:
 
     def step(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         spikes, labels, desired = model.drawn(settings, x, labels)
-        answer = model.learn(settings, run.epoch, spikes, labels, desired)
+        answer = model.learn([settings], run.epoch, spikes, labels, desired)
         return answer, _loss(settings, answer, labels, desired)
 
     return step

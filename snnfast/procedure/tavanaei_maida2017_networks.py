@@ -1,8 +1,9 @@
-"""Runs of BP-STDP that differ in nothing but their seeds, as the networks of one model."""
+"""Runs of BP-STDP that differ in seeds, folds and some settings, as the networks of one model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,47 +19,67 @@ if TYPE_CHECKING:
 
 
 def train(
-    settings: BpStdpSettings, model: Spiking, data: Data, size: int
+    every: Sequence[BpStdpSettings], model: Spiking, data: Sequence[Data], size: int
 ) -> tuple[Tensor, list[Tensor]]:
     """Trains ``model``, whose networks draw all that a run alone draws, and in its order, ``size`` samples a call.
+
+    Args:
+        every: the settings of each run.
+        model: a network for each.
+        data: of each, as many samples as of all others.
+        size: samples a call.
 
     Returns:
         The accuracy of each run on what is held out ``[K]``, in [0, 1], bit for bit as of the run alone; and of XOR
         those behind every epoch.
     """
-    draws, (x, labels) = model.network.draws, data.train
-    n, epochs = len(x), []
-    with progress_bar(f"train {model.network.networks} networks", settings.epochs * n) as bar:
+    draws, settings, held_out = model.network.draws, every[0], [one.held_out for one in data]
+    n, epochs = len(data[0].train[0]), []
+    with progress_bar(f"train {len(every)} networks", settings.epochs * n) as bar:
         for epoch in range(settings.epochs):
             order = torch.stack(draws.each(lambda _: torch.randperm(n)))
             for of_networks in order.split(size, 1):
-                chosen = of_networks.to(x.device)
+                chosen = of_networks.to(model.network.weights[0].device)
 
                 def drawn(k: int, chosen: Tensor = chosen) -> Drawn:
-                    images = x[chosen[k]]
-                    if settings.shift:
-                        images = samples.moved(images, settings.shift)
-                    return model.drawn(settings, images, labels[chosen[k]])
+                    images, labels = (values[chosen[k]] for values in data[k].train)
+                    if every[k].shift:
+                        images = samples.moved(images, every[k].shift)
+                    return model.drawn(every[k], images, labels)
 
-                model.learn(settings, epoch, *_together(draws.each(drawn)))
+                model.learn(every, epoch, *_together(draws.each(drawn)))
                 bar.update(chosen.shape[1])
             if settings.dataset == "xor":
-                epochs.append(scored(settings, model, data.held_out, size))
-    return scored(settings, model, data.held_out, EVALUATED), epochs
+                epochs.append(scored(every, model, held_out, size))
+    return scored(every, model, held_out, EVALUATED), epochs
 
 
-def scored(settings: BpStdpSettings, model: Spiking, part: Part, size: int) -> Tensor:
+def scored(
+    every: Sequence[BpStdpSettings], model: Spiking, parts: Sequence[Part], size: int
+) -> Tensor:
     """The accuracy of each network ``[K]``, by what :func:`snnfast.train.evaluate` would draw for it alone."""
-    draws, right = model.network.draws, 0
+    draws, samples = model.network.draws, len(parts[0][1])
+    right: int | Tensor = 0
     with draws.put_back():
-        for x, labels in zip(*(values.split(size) for values in part)):
+        for first in range(0, samples, size):
 
-            def drawn(_: int, x: Tensor = x, labels: Tensor = labels) -> Drawn:
-                return model.drawn(settings, x, labels)
+            def drawn(k: int, first: int = first) -> Drawn:
+                x, labels = (values[first : first + size] for values in parts[k])
+                return model.drawn(every[k], x, labels)
 
-            spikes, _, _ = _together(draws.each(drawn))
+            spikes, labels, _ = _together(draws.each(drawn))
             right = right + (model.answer(spikes).sum(1).argmax(-1) == labels).sum(1)
-    return torch.as_tensor(right).double() / max(len(part[1]), 1)
+    return torch.as_tensor(right).double() / max(samples, 1)
+
+
+def alike(settings: BpStdpSettings) -> BpStdpSettings:
+    """The settings without what may differ between networks of one model, besides the data."""
+    return replace(settings, seed=0, lr=1.0, cosine=True, beta=0.0, shift=0, std=(1.0,))
+
+
+def uncut(settings: BpStdpSettings) -> BpStdpSettings:
+    """The settings without what says how the data are cut."""
+    return replace(settings, fold=0, split_seed=0)
 
 
 def _together(drawn: Sequence[Drawn]) -> Drawn:

@@ -13,15 +13,16 @@ def assert_exact(got, expected):
     torch.testing.assert_close(got, expected, rtol=0, atol=0)
 
 
-def networks(count=3, seed=5):
-    """Of seeds 5, 6, 7, and each of them alone with the state of the generator behind its making."""
-    sizes = 16, (12, 8), 3
+def networks(count=3, seed=5, own=lambda k: {}, **settings):
+    """Of seeds 5, 6, 7, and each of them alone, with ``own(k)``, and the state of the generator behind its making."""
+    sizes, settings = (16, (12, 8), 3), {"output_threshold": 1.0, **settings}
     torch.manual_seed(seed)
-    together = TavanaeiAndMaida2017(*sizes, output_threshold=1.0, networks=count)
+    together = TavanaeiAndMaida2017(*sizes, networks=count, **settings)
     alone = []
     for k in range(count):
         torch.manual_seed(seed + k)
-        alone.append((TavanaeiAndMaida2017(*sizes, output_threshold=1.0), torch.get_rng_state()))
+        one = TavanaeiAndMaida2017(*sizes, **settings | own(k))
+        alone.append((one, torch.get_rng_state()))
     return together, alone
 
 
@@ -53,6 +54,35 @@ def test_each_is_the_one_made_alone_with_its_seed(encode):
             assert (float(got.accuracy[k]), float(got.loss[k])) == expected[1:]
     assert_each_is(together, alone)
     assert (together.fc1.weight[0] != together.fc1.weight[1]).any()
+
+
+def test_each_has_its_own_settings():
+    """Network k is the model with the k-th of them."""
+    lr, threshold, output = (0.05, 0.0, 0.2), [0.5, 0.9, 1.3], (1.0, 0.7, 2.0)
+    std = 0.5, (0.3, 1.0, 0.0), 0.8
+    together, alone = networks(
+        own=lambda k: {
+            "threshold": threshold[k],
+            "output_threshold": output[k],
+            "std": (0.5, std[1][k], 0.8),
+        },
+        threshold=threshold,
+        output_threshold=output,
+        std=std,
+    )
+    assert_each_is(together, alone)
+    images = torch.rand(9, 16, generator=torch.Generator().manual_seed(0))
+    data = [(images[i : i + 3], torch.arange(3)) for i in (0, 3, 6)]
+    encoder = RegularEncoder(num_steps=8, scale=2.0)
+    trained = together.fit(data, encoder, lr=lr)
+    for k, (one, state) in enumerate(alone):
+        torch.set_rng_state(state)
+        expected = one.fit(data, encoder, lr=lr[k])
+        assert (float(trained.accuracy[k]), float(trained.loss[k])) == expected[1:]
+        step = images[0]
+        assert_exact(together(step)[k], one(step))
+    assert_each_is(together, alone)
+    assert "threshold=0.5, 0.9, 1.3" in repr(together.fc2)
 
 
 def test_whole_presentations_and_step_by_step():
@@ -110,6 +140,19 @@ def test_seeds_of_any_kind_and_copies():
         ({"seeds": [1]}, ValueError, "seeds need networks, got networks=None"),
         ({"networks": 2, "seeds": "12"}, TypeError, "seeds must be a sequence of integers"),
         ({"networks": 2, "seeds": [1]}, ValueError, "seeds must be 2, one a network, got 1"),
+        ({"threshold": [1.0]}, TypeError, "threshold must be a number, got list"),
+        (
+            {"networks": 2, "threshold": [1.0]},
+            ValueError,
+            "threshold must be a number or 2, one a network, got 1",
+        ),
+        (
+            {"networks": 2, "output_threshold": [1.0, 0]},
+            ValueError,
+            r"threshold\[1\] must be positive, got 0",
+        ),
+        ({"networks": 2, "std": [1.0, [1, "a"]]}, TypeError, r"std\[1\] must be a number, got str"),
+        ({"networks": 2, "threshold": "12"}, TypeError, "threshold must be a number, got str"),
     ],
 )
 def test_errors_of_the_constructor(arguments, error, message):

@@ -1,6 +1,7 @@
 """Many networks trained by BP-STDP at once: each is, bit for bit, what it is alone."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from snnfast.calls.call import flatten
 
 SIZES = (9, 40, 33, 3)
 THRESHOLDS = [0.9] * 3
+DOUBLE = torch.empty(0, dtype=torch.float64)
 
 
 def sample(networks, samples=3, num_steps=6):
@@ -58,21 +60,43 @@ def on_device(value, device):
     return value._replace(hz=value.hz.to(device), seeds=value.seeds.to(device))
 
 
-def everything(weights, x, labels, desired, **options):
+def own_settings(networks):
+    """Learning rates and thresholds that differ, one network learning nothing; one layer's thresholds are the same."""
+    lr = [0.1 * k / networks for k in range(networks)]
+    return lr, [
+        [0.3 + 0.7 * k / networks for k in range(networks)],
+        0.9,
+        ([1.3, 0.4, 0.7] * 3)[:networks],
+    ]
+
+
+def own_number(value, k):
+    return value if isinstance(value, float) else value[k]
+
+
+def everything(weights, x, labels, desired, lr=0.05, thresholds=THRESHOLDS, **options):
     """All that comes of learning, then of an answer, and of another that goes on from the state of that."""
     weights = [w.clone() for w in weights]
-    how = {"thresholds": THRESHOLDS, "return_hidden": True, "return_state": True}
-    learned = ops.bp_stdp_network_(weights, x, labels, desired, lr=0.05, **options, **how)
+    how = {"thresholds": thresholds, "return_hidden": True, "return_state": True}
+    learned = ops.bp_stdp_network_(weights, x, labels, desired, lr=lr, **options, **how)
     answer = ops.bp_stdp_network_(weights, x, **how)
     after = ops.bp_stdp_network_(weights, x, state=answer.state, **how)
     return [v for r in (learned, answer, after) for v in (r.spikes, *r.hidden, *r.state)] + weights
 
 
-def assert_each_is_what_it_is_alone(weights, x, labels, desired, **options):
-    together = everything(weights, x, labels, desired, **options)
+def assert_each_is_what_it_is_alone(
+    weights, x, labels, desired, lr=0.05, thresholds=THRESHOLDS, **options
+):
+    together = everything(weights, x, labels, desired, lr, thresholds, **options)
     for k in range(len(weights[0])):
         alone = everything(
-            [w[k] for w in weights], own(x, 3, k), own(labels, 1, k), own(desired, 2, k), **options
+            [w[k] for w in weights],
+            own(x, 3, k),
+            own(labels, 1, k),
+            own(desired, 2, k),
+            own_number(lr, k),
+            [own_number(of_layer, k) for of_layer in thresholds],
+            **options,
         )
         for got, expected in zip(together, alone, strict=True):
             torch.testing.assert_close(got[k], expected, rtol=0, atol=0)
@@ -96,6 +120,26 @@ def test_blocks_and_rows_of_the_grid(kernels, networks):
         for v in sample(networks, samples=20, num_steps=3)
     )
     assert_each_is_what_it_is_alone(weights, x, labels, desired)
+
+
+@pytest.mark.parametrize("which", ["lr", "thresholds", "both"])
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_each_has_its_own_rate_and_thresholds(backend, which, reduction, dtype):
+    weights, *given = sample(3)
+    weights = [w.to(backend.device, dtype) for w in weights]
+    given = (on_device(v, backend.device) for v in given)
+    lr, thresholds = own_settings(3)
+    how = {"lr": 0.05 if which == "thresholds" else lr}
+    how |= {"thresholds": THRESHOLDS if which == "lr" else thresholds}
+    assert_each_is_what_it_is_alone(weights, *given, reduction=reduction, **how)
+
+
+def test_own_settings_of_rows_of_the_grid(kernels):
+    weights, *given = sample(9, samples=20, num_steps=3)
+    weights = [w.to(kernels.device) for w in weights]
+    given = (on_device(v, kernels.device) for v in given)
+    assert_each_is_what_it_is_alone(weights, *given, *own_settings(9))
 
 
 def test_on_several_threads():
@@ -123,10 +167,12 @@ def test_shapes_also_of_no_network(kernels):
 def test_opcheck(kernels):
     weights, *given = sample(2)
     weights = [w.to(kernels.device) for w in weights]
-    given = (v.to(kernels.device) for v in given)
+    given = [v.to(kernels.device) for v in given]
     settings = {"thresholds": THRESHOLDS, "return_hidden": True, "return_state": True}
-    call = ops.bp_stdp_network_.check(weights, *given, **settings)
-    torch.library.opcheck(kernels.ops.bp_stdp_network_.default, flatten(call))
+    lr, thresholds = own_settings(2)
+    for own in ({}, {"lr": lr, "thresholds": thresholds}):
+        call = ops.bp_stdp_network_.check(weights, *given, **settings | own)
+        torch.library.opcheck(kernels.ops.bp_stdp_network_.default, flatten(call))
 
 
 def test_weights_of_any_strides(backend):
@@ -159,6 +205,16 @@ WRONG = {
     "labels": ({"labels": torch.zeros(2, 3).long()}, r"labels must have shape \[3, 3\]"),
     "label": ({"labels": torch.zeros(4).long()}, r"labels must have shape \[3\], got \[4\]"),
     "desired": ({"desired": torch.zeros(2, 6, 3).bool()}, r"desired must have shape \[3, 6, 3\]"),
+    "lr": ({"lr": [0.1, 0.2]}, "lr must be a number or 3, one a network, got 2"),
+    "negative lr": ({"lr": [0.1, 0.2, -1]}, r"lr\[2\] must be at least 0, got -1"),
+    "thresholds": (
+        {"thresholds": [0.9, [1.0], 0.9]},
+        r"thresholds\[1\] must be a number or 3, one a network, got 1",
+    ),
+    "thresholds of float32 zero": (
+        {"thresholds": [0.9, 0.9, (0.9, 1e-46, 0.9)]},
+        r"thresholds\[2\]\[1\] must be positive in torch.float32, got 1e-46",
+    ),
     "state": (
         {"labels": None, "desired": None, "state": [torch.zeros(3, 40)] * 3},
         r"state\[0\] must have shape \[3, 3, 40\], got \[3, 40\]",
@@ -171,9 +227,36 @@ def test_errors_name_what_each_network_is_to_be_given(case):
     changes, message = WRONG[case]
     weights, x, labels, desired = sample(3)
     given = {"weights": weights, "x": x, "labels": labels, "desired": desired, **changes}
-    thresholds = THRESHOLDS[: len(given["weights"])]
+    given = {"thresholds": THRESHOLDS[: len(given["weights"])], **given}
     with pytest.raises(ValueError, match=f"bp_stdp_network_: {message}"):
-        ops.bp_stdp_network_(**given, thresholds=thresholds)
+        ops.bp_stdp_network_(**given)
+
+
+def test_errors_of_settings_of_each_network():
+    weights, x, labels, desired = sample(3)
+    how = {"x": x, "labels": labels, "desired": desired, "thresholds": THRESHOLDS}
+    with pytest.raises(TypeError, match="lr must be a number, got Tensor"):
+        ops.bp_stdp_network_(weights, **how, lr=torch.ones(3))
+    with pytest.raises(TypeError, match=r"lr\[1\] must be a number, got str"):
+        ops.bp_stdp_network_(weights, **how, lr=[0.1, "0.1", 0.1])
+    alone = [w[0] for w in weights]
+    how |= {"x": x[0], "labels": labels[0], "desired": desired[0]}
+    with pytest.raises(TypeError, match="lr must be a number, got list"):
+        ops.bp_stdp_network_(alone, **how, lr=[0.1])
+    with pytest.raises(TypeError, match=r"thresholds\[2\] must be a number, got tuple"):
+        ops.bp_stdp_network_(alone, **how | {"thresholds": [0.9, 0.9, (1.0,)]})
+
+
+@pytest.mark.parametrize("bad", [0.0, -math.inf, math.nan])
+def test_thresholds_that_nobody_looked_at_write_nowhere(bad):
+    """The CPU refuses them; on CUDA, which would have to wait, neurons that are not there never fire."""
+    call = ops.bp_stdp_network_.check(*sample(3), thresholds=THRESHOLDS, return_hidden=True)
+    plain = flatten(call._replace(thresholds=DOUBLE.new_full((3, 3), bad)))
+    with force("cpu") as cpu, pytest.raises(RuntimeError, match="thresholds must be positive"):
+        cpu.ops.bp_stdp_network_(*plain)
+    if "cuda_emulation" in PRESENT:
+        with force("cuda_emulation") as cuda:
+            assert cuda.ops.bp_stdp_network_(*plain)[0].shape == (3, 6, 3, 3)
 
 
 @pytest.mark.parametrize(
@@ -183,6 +266,9 @@ def test_errors_name_what_each_network_is_to_be_given(case):
         ("weights has a wrong shape", {"weights": sample(3)[0][:2] + sample(2)[0][2:]}),
         ("labels has a wrong shape", {"labels": torch.zeros(2, 3).long()}),
         ("desired has a wrong shape", {"desired": torch.zeros(2, 6, 3).bool()}),
+        ("lr has a wrong shape", {"lr": DOUBLE.new_ones(2)}),
+        ("lr has a wrong dtype", {"lr": torch.ones(3)}),
+        ("thresholds has a wrong shape", {"thresholds": DOUBLE.new_ones(3, 2)}),
         ("state has a wrong shape", {"state": [torch.zeros(3, n) for n in SIZES[1:]]}),
     ],
 )

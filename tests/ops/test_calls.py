@@ -15,7 +15,16 @@ from backends import PRESENT
 
 import snnfast.calls
 from snnfast import ops, reference
-from snnfast.calls.call import Changed, Parameter, flatten, positions, prepare, schema, unflatten
+from snnfast.calls.call import (
+    Changed,
+    Parameter,
+    Parameters,
+    flatten,
+    positions,
+    prepare,
+    schema,
+    unflatten,
+)
 from snnfast.surrogate import SurrogateLike, resolve
 
 PACKAGE = Path(snnfast.__file__).parent
@@ -139,6 +148,7 @@ def values(hint):
             float | None: lambda: [None, 1.5],
             torch.dtype: lambda: [torch.float64, torch.uint8],
             list[float]: lambda: [[0.5, 2.0], []],
+            Parameters: lambda: [[0.5, 2.0], tensor()],
         }[hint]()
 
 

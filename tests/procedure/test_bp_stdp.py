@@ -185,9 +185,12 @@ def test_drawing_does_not_change_the_course_of_a_run(tmp_path):
         {"dataset": "xor", "epochs": 4, "lr": 0.05},
         {"dataset": "digits", "epochs": 1, "shift": 1, "batch_size": 20, "update": "sequence"},
         {"dataset": "iris", "epochs": 2, "encoding": "bernoulli", "folds": 5},
+        {"dataset": "digits", "epochs": 1, "update": "sequence", "batch_size": 20, "folds": 5},
     ],
 )
-def test_seeds_are_trained_together_as_each_would_be_alone(tmp_path, monkeypatch, changes):
+def test_seeds_and_folds_are_trained_together_as_each_would_be_alone(
+    tmp_path, monkeypatch, changes
+):
     """As networks of one model, in calls of at most as many as there are threads; the last one is left alone."""
     chosen = Settings(**{**SMALL, **changes})
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
@@ -196,15 +199,46 @@ def test_seeds_are_trained_together_as_each_would_be_alone(tmp_path, monkeypatch
         bp_stdp, "trials", lambda every, **where: calls.append(len(every)) or trials(every, **where)
     )
     result = bp_stdp.repeat(chosen, (3, 5, 6), tmp_path, progress=False)
-    assert calls == ([1] * 15 if chosen.folds else [2, 1])
-    for row in result.runs[:: 5 if chosen.folds else 1]:
+    assert calls == ([2] * 7 + [1] if chosen.folds else [2, 1])
+    for row in result.runs[:: 7 if chosen.folds else 1]:
+        cut = {"fold": row["fold"], "split_seed": row["seed"]} if chosen.folds else {}
         alone = bp_stdp.train(
-            replace(chosen, seed=row["seed"], split_seed=row["seed"] if chosen.folds else 0),
+            replace(chosen, seed=row["seed"], **cut),
             progress=False,
             echo=None,
         )
         assert (row["accuracy"], row["converged"]) == (alone.accuracy, alone.measured["converged"])
     assert len({row["accuracy"] for row in result.runs}) > 1
+
+
+def test_a_sweep_trains_together_what_networks_may_differ_in(tmp_path, monkeypatch):
+    """Other rates, deviations and shifts in one call; other sizes are another model."""
+    chosen = Settings(**{**SMALL, "dataset": "digits", "epochs": 1, "batch_size": 20})
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    sizes, made = [], bp_stdp.model
+    monkeypatch.setattr(
+        bp_stdp,
+        "model",
+        lambda *given: sizes.append(len(given[2]) if len(given) == 3 else 1) or made(*given),
+    )
+    sweep = {"lr": [0.01, 0.05], "std": [(0.3,), (1.0, 0.5)], "shift": [0, 1], "beta": [250.0]}
+    result = bp_stdp.repeat(chosen, [3], tmp_path, sweep=sweep, progress=False)
+    assert sizes == [8]
+    for row in result.runs:
+        alone = bp_stdp.train(replace(chosen, seed=3, **row["sweep"]), progress=False, echo=None)
+        assert row["accuracy"] == alone.accuracy
+    assert len({row["accuracy"] for row in result.runs}) > 2
+    assert "lr=0.01 std=[0.3] shift=0 beta=250.0: test accuracy" in result.summary()
+    sizes.clear()
+    again = bp_stdp.repeat(
+        chosen, [3], tmp_path, sweep=sweep | {"beta": [250.0, 400.0]}, resume=True, progress=False
+    )
+    assert sizes == [8]
+    assert [row for row in again.runs if row["sweep"]["beta"] == 250.0] == result.runs
+    assert [own["beta"] for own, _ in again.by_sweep()] == [250.0, 400.0] * 8
+    sizes.clear()
+    bp_stdp.repeat(chosen, [3], tmp_path / "other", sweep={"hidden": [(5,), (6,)]}, progress=False)
+    assert sizes == [1, 1]
 
 
 def test_repeats_train_every_seed_and_fold(tmp_path):
@@ -292,6 +326,17 @@ def test_seeds_of_xor_and_folds_of_iris(tmp_path):
     assert "mean over 2 seeds, 2 folds each" in text
 
 
+def test_a_sweep_is_a_table(tmp_path):
+    options = ["--sweep", "steps=5,10", "--sweep", "cosine=yes,no", "--sweep", "hidden=5"]
+    text = call(*QUICK, *options, "--out", tmp_path)
+    rows = [line.split(":")[0] for line in text.splitlines() if "test accuracy" in line]
+    assert rows == [
+        f"num_steps={steps} cosine={cosine} hidden=[5]"
+        for steps in (5, 10)
+        for cosine in (True, False)
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -303,6 +348,13 @@ def test_seeds_of_xor_and_folds_of_iris(tmp_path):
         (["--epochs", "-1"], "epochs must be at least 0"),
         (["--resume"], "there is no checkpoint"),
         (["--resume", "--seeds", "2"], "there are no results"),
+        (["--sweep", "lr"], "--sweep must be NAME=VALUE,VALUE,..., got 'lr'"),
+        (["--sweep", "rate=1,2"], "--sweep rate: it sweeps over no such option"),
+        (["--sweep", "seed=1,2"], "--sweep seed: it sweeps over no such option"),
+        (["--sweep", "lr=1,much"], "--sweep lr must be of type float, got '1,much'"),
+        (["--sweep", "cosine=maybe"], "--sweep cosine must be of type bool, got 'maybe'"),
+        (["--sweep", "lr=0.1,-1"], "bp-stdp: lr must be more than 0, got -1.0"),
+        (["--sweep", "lr=1", "--monitor"], "leave --seeds, --folds and --sweep out"),
     ],
 )
 def test_wrong_input_is_told_in_a_line(tmp_path, arguments, message):

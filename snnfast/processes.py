@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 __all__ = ["Processes", "together"]
@@ -58,13 +58,27 @@ class Processes:
         ids = [self.device] if self.device.type == "cuda" else None
         return DistributedDataParallel(model, device_ids=ids)
 
-    @contextmanager
-    def own_random_numbers(self, sample: int) -> Iterator[None]:
-        """Draws inside differ by process and ``sample``, the number of a batch's first; no generator moves."""
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):
-            torch.manual_seed(int(torch.randint(2**62, ())) + sample * self.size + self.rank)
-            yield
+    def same_random_numbers(self) -> None:
+        """Every process goes on with the random numbers of the first one."""
+        set_random_state(self.device, self.gather(random_state(self.device))[0])
+
+    def draw_the_same(self) -> bool:
+        """Whether the next random numbers of all are the same."""
+        first, *others = self.gather(random_state(self.device))
+        return all(torch.equal(*pair) for other in others for pair in zip(first, other))
+
+
+def random_state(device: torch.device) -> list[Tensor]:
+    """The states of PyTorch's generators, of the CPU and of ``device``."""
+    states = [torch.get_rng_state()]
+    return states + ([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])
+
+
+def set_random_state(device: torch.device, states: list[Tensor]) -> None:
+    """Goes back to what :func:`random_state` found."""
+    torch.set_rng_state(states[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states[1], device)
 
 
 @contextmanager

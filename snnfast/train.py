@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from snnfast.batch_norm import over_all_processes
 from snnfast.checkpoint import CheckpointError, read_checkpoint, same_settings, write_checkpoint
 from snnfast.processes import Processes
+from snnfast.whole_batch import shared
 
 __all__ = ["Run", "Score", "evaluate", "fit", "largest"]
 
@@ -192,10 +192,11 @@ def fit(
     optimizer's ``lr``; accuracies in [0, 1].
 
     With ``processes`` each computes its share of every batch; gradients, counts and the statistics of batch
-    normalisation are gathered from all. Order and augmentation are those of one process, so that the course of a run is
-    that of one process with the same ``batch_size``, to rounding, if its model draws no random numbers: what a model
-    draws differs from process to process. A share may be empty, ``[0, ...]``. Checkpoints are written after epochs, by
-    the first process, and go on with any number of processes.
+    normalisation are gathered from all. Random numbers are those of one process, of which each uses its share: order,
+    augmentation, encoding and dropout layers. So the course of a run is that of one process with the same
+    ``batch_size``, to rounding, unless its model draws by itself (:func:`snnfast.whole_batch.shared`). A share may be
+    empty, ``[0, ...]``. Checkpoints are written after epochs, by the first process, and go on with any number of
+    processes.
 
     Args:
         run: what is trained; its model may be on any device.
@@ -223,6 +224,7 @@ def fit(
     Raises:
         ValueError: for a negative number of epochs, a batch size below 1, no training images, or a loss that is not
             finite.
+        RuntimeError: in an epoch in which processes have drawn different random numbers where all draw the same.
     """
     if epochs < 0:
         raise ValueError(f"fit: epochs must not be negative, got {epochs}")
@@ -247,6 +249,7 @@ def fit(
             checkpoint = echo = after_batch = after_epoch = None
             progress = False
             run.score.start()  # the first one has what was counted before
+        processes.same_random_numbers()
     with _deterministic_convolutions():
         while run.epoch < epochs:
             title = f"epoch {run.epoch + 1}/{epochs}"
@@ -280,6 +283,11 @@ def fit(
                         clock = time.perf_counter()
             if processes is not None:
                 run.score.gather(processes)
+                if not processes.draw_the_same():
+                    raise RuntimeError(
+                        f"fit: processes drew different random numbers in {title}: order, augment and the layers that "
+                        "draw have to draw the same in every process, whatever its share of the images"
+                    )
             row = run.score.row()
             if not row.get("loss", 0.0) < float("inf"):
                 raise ValueError(f"fit: the loss became {row['loss']} in {title}")
@@ -337,15 +345,16 @@ def _gradient_step(
     parallel = processes.parallel(model)
 
     def share_of_step(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
-        mine = processes.share(len(labels))
-        count = mine.stop - mine.start
-        with processes.own_random_numbers(run.images), over_all_processes(model):
+        with shared(model, processes, len(labels), run.images) as mine:
+            count = mine.stop - mine.start
             outputs = answer(parallel, images[mine], precision)
             value = loss(outputs, labels[mine])
-        optimizer.zero_grad()
-        # Gradients are averaged over processes, whose shares may differ. Who has none takes part, too: all have to meet
-        # in both passes. Its loss, a mean of nothing, is NaN; its gradients, sums over nothing, are 0.
-        (value * (count * processes.size / len(labels))).backward()
+            optimizer.zero_grad()
+            # Gradients are averaged over processes, whose shares may differ. Who has none takes part, too: all have to
+            # meet in both passes. Its loss, a mean of nothing, is NaN; its gradients, sums over nothing, are 0.
+            (value * (count * processes.size / len(labels))).backward()
+        if len(labels) < processes.size:
+            processes.same_random_numbers()
         follow()
         return outputs, value if count else None
 
@@ -397,7 +406,8 @@ def evaluate(
 ) -> Score:
     """Scores ``model`` on ``data`` in evaluation mode, and leaves it in that mode.
 
-    A stochastic encoding draws from PyTorch's global generator, whose state is restored afterwards.
+    A stochastic encoding draws from PyTorch's global generator, whose state is restored afterwards. Of several
+    processes each scores its share of every batch.
 
     Args:
         model: maps images to outputs ``[B, classes]``.
@@ -406,18 +416,20 @@ def evaluate(
         decide: the class of each row of outputs.
         batch_size: images in each batch.
         precision: bfloat16 for autocast, float32 for none.
-        processes: each scores its share; None for one process.
+        processes: those that share the batches; None for one process.
     """
     model.eval()
     score = Score(decide)
-    if processes is not None:
-        mine = processes.share(len(data[0]))
-        data = data[0][mine], data[1][mine]
     devices = {p.device for p in model.parameters() if p.is_cuda}
     with torch.no_grad(), torch.random.fork_rng(devices=[d.index for d in devices]):
-        for images, labels in batches(model, data, batch_size):
-            outputs = answer(model, images, precision)
-            score.add(outputs, labels, loss(outputs, labels))
+        for first, (images, labels) in enumerate(batches(model, data, batch_size)):
+            alone = nullcontext(slice(None))
+            with (
+                alone if processes is None else shared(model, processes, len(labels), first) as mine
+            ):
+                images, labels = images[mine], labels[mine]
+                outputs = answer(model, images, precision)
+                score.add(outputs, labels, loss(outputs, labels) if len(labels) else None)
     if processes is not None:
         score.gather(processes)
     return score

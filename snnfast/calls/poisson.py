@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from snnfast import check
+from snnfast import check, whole_batch
 
 
 class PoissonCall(NamedTuple):
@@ -109,7 +109,8 @@ def _seed(
                 "poisson: in a CUDA graph generator must be on the device of p, "
                 f"{device}, got {source}"
             )
-    drawn = torch.randint(0, 2**63 - 1, (1,), generator=generator, device=source)
+    with whole_batch.drawing():
+        drawn = torch.randint(0, 2**63 - 1, (1,), generator=generator, device=source)
     if source == device:
         return drawn
     return torch.full((1,), int(drawn), device=device)  # a copy would be slower and might wait

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from snnfast import check
+from snnfast import check, whole_batch
 
 UNITS = 2**29  # of 1; twice as many are still an int32
 
@@ -72,7 +72,8 @@ class RegularEncoder(nn.Module):
         if self.validate:
             check.in_range("RegularEncoder", "x", x.to(torch.float32), 0.0, math.inf)
         # Whole numbers, drawn on the CPU: no step is lost to rounding, and every device sees the same.
-        level = (torch.rand(x.shape, generator=self.generator) * UNITS).to(x.device, torch.int32)
+        phase = whole_batch.drawn(lambda y: torch.rand(y.shape, generator=self.generator), x)
+        level = (phase * UNITS).to(x.device, torch.int32)
         rate = (x.double() / self.scale).clamp(0, 1).nan_to_num_(0).mul_(UNITS).round_().int()
         spikes = torch.empty((self.num_steps, *x.shape), dtype=self.dtype, device=x.device)
         for s in spikes:

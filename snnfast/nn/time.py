@@ -65,6 +65,8 @@ class Time(nn.Module):
         RuntimeError, ValueError: as a layer raises them for a shape, with the shape of ``x`` and the one wanted.
     """
 
+    folds_time = True  # which dropouts inside have to know, for snnfast.whole_batch
+
     def __init__(self, *layers: nn.Module, fast: bool = True) -> None:
         super().__init__()
         if not layers:

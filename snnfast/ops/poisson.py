@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snnfast import backend
+from snnfast import backend, whole_batch
 from snnfast.calls.call import flatten, unflatten
 from snnfast.calls.poisson import PoissonCall
 from snnfast.reference.poisson import poisson as reference
@@ -15,6 +15,13 @@ from snnfast.reference.poisson import poisson as reference
 
 def run(op: str, call: PoissonCall) -> Tensor:
     """Spikes ``[num_steps, *p.shape]``."""
+    if whole_batch.is_shared():
+        last = whole_batch.drawn(lambda p: _run(op, call._replace(p=p)).movedim(0, -1), call.p)
+        return last.movedim(-1, 0).contiguous()
+    return _run(op, call)
+
+
+def _run(op: str, call: PoissonCall) -> Tensor:
     kernels = backend.library(op, call.p)
     if kernels is None:
         return reference.equation(call)  # type: ignore[attr-defined,no-any-return]

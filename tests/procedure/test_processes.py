@@ -27,11 +27,11 @@ distributed.destroy_process_group()
 STBP = {
     "hidden": (60,),
     "num_steps": 8,
-    "encoding": "direct",
+    "encoding": "bernoulli",
     "epochs": 3,
     "batch_size": 16,
     "shift": 1.0,
-    "lr": 0.02,
+    "lr": 0.005,
     "batch_norm": True,
 }
 
@@ -84,19 +84,19 @@ def test_two_processes_train_as_one_and_seeds_side_by_side(images, tmp_path, mon
         f"--dataset|{dataset}",
         "--hidden|60",
         "--steps|8",
-        "--encoding|direct",
+        "--encoding|bernoulli",
         "--epochs|3",
         "--shift|1",
-        "--lr|0.02",
+        "--lr|0.005",
         "--batch-norm",
     ]
     stbp = "|".join(["train", "stbp", *options, "--batch-size|16", f"--out|{out}", "--resume"])
     xor = f"train|spikeprop|--dataset|xor|--epochs|3|--seeds|3|--out|{seeds}"
     # The last of batches of 12 has one image: one process gets none. The network of vgg16 has batch norm.
     others = {
-        "diehl2015": {"network": "dense", "batch_size": 12},
+        "diehl2015": {"network": "dense", "batch_size": 12, "dropout": 0.3},
         "sequence": {"hidden": 20, "batch_size": 12},
-        "vgg16": {"lr": 1e-3, "batch_size": 16},
+        "vgg16": {"lr": 1e-3, "batch_size": 16, "dropout": 0.3},
     }
     rest = [
         f"train|{name}|--dataset|{dataset}|--epochs|2|--out|{tmp_path / name}"
@@ -118,7 +118,8 @@ def test_two_processes_train_as_one_and_seeds_side_by_side(images, tmp_path, mon
     assert len({row["loss"] for row in result["history"]}) == 3
     for mine, theirs in zip(result["history"], alone.run.history):
         for name in ("loss", "accuracy", "held_out_loss", "held_out_accuracy"):
-            assert mine[name] == pytest.approx(theirs[name], rel=1e-4), name
+            # Of the 264 rates one may have a spike more or less, where rounding decides.
+            assert mine[name] == pytest.approx(theirs[name], rel=1e-4, abs=2 / 8 / 264), name
     assert result["accuracy"] == pytest.approx(alone.accuracy)
     # What two processes have written goes on in one.
     _, again, _ = procedure.stbp.reopen(out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,9 +57,37 @@ def dense(op: str, name: str, value: Tensor) -> None:
 def dtype(op: str, name: str, value: torch.dtype, allowed: Sequence[torch.dtype]) -> None:
     """One of the ``allowed`` dtypes, as that of the tensor ``name``."""
     if value not in allowed:
-        raise TypeError(
-            f"{op}: {name} must have one of the dtypes {dtype_names(allowed)}, got {value}"
+        wanted = "dtype" if len(allowed) == 1 else "one of the dtypes"
+        raise TypeError(f"{op}: {name} must have {wanted} {dtype_names(allowed)}, got {value}")
+
+
+def shape(op: str, name: str, value: object, *allowed: Sequence[int | str]) -> None:
+    """A tensor with one of the ``allowed`` shapes, in which a word stands for any size."""
+    tensor(op, name, value)
+    got = value.shape  # type: ignore[attr-defined]
+    if not any(
+        len(got) == len(sizes) and all(isinstance(n, str) or m == n for m, n in zip(got, sizes))
+        for sizes in allowed
+    ):
+        wanted = " or ".join(f"[{', '.join(map(str, sizes))}]" for sizes in allowed)
+        raise ValueError(f"{op}: {name} must have shape {wanted}, got {list(got)}")
+
+
+def on_device(op: str, name: str, value: Tensor, other: str, device: torch.device) -> None:
+    """On ``device``, that of the argument ``other``."""
+    if value.device != device:
+        raise ValueError(
+            f"{op}: {name} must be on the device of {other}, {device}, got {value.device}"
         )
+
+
+def beside(op: str, name: str, value: Tensor, other: str, like: Tensor) -> None:
+    """With the dtype and on the device of ``like``, the argument ``other``."""
+    if value.dtype != like.dtype:
+        raise TypeError(
+            f"{op}: {name} must have the dtype of {other}, {like.dtype}, got {value.dtype}"
+        )
+    on_device(op, name, value, other, like.device)
 
 
 def spike_dtype(op: str, value: object) -> None:
@@ -104,17 +133,17 @@ def state(op: str, name: str, value: Tensor | None, x: Tensor) -> None:
         raise ValueError(
             f"{op}: {name} must have shape x.shape[1:] = {list(x.shape[1:])}, got {list(value.shape)}"
         )
-    _like_state(op, name, value, x)
+    of_state(op, name, value, x)
 
 
-def _like_state(op: str, name: str, value: Tensor, x: Tensor) -> None:
+def of_state(op: str, name: str, value: Tensor, x: Tensor) -> None:
+    """With the state dtype of ``x``, on its device."""
     dense(op, name, value)
     if value.dtype != state_dtype(x.dtype):
         raise TypeError(
             f"{op}: {name} must have dtype {state_dtype(x.dtype)} for x of dtype {x.dtype}, got {value.dtype}"
         )
-    if value.device != x.device:
-        raise ValueError(f"{op}: {name} must be on the device of x, {x.device}, got {value.device}")
+    on_device(op, name, value, "x", x.device)
 
 
 def number(op: str, name: str, value: object) -> float:
@@ -147,7 +176,7 @@ def parameter(op: str, name: str, value: object, x: Tensor) -> float | Tensor:
             f"{op}: {name} must be a number or broadcast to x.shape[1:] = {list(neurons)}, "
             f"got shape {list(value.shape)}"
         )
-    _like_state(op, name, value, x)
+    of_state(op, name, value, x)
     return value
 
 
@@ -217,26 +246,17 @@ def setting(
 def fits(
     op: str,
     name: str,
-    value: Tensor | None,
-    shape: Sequence[int],
+    value: Any,
+    sizes: Sequence[int],
     dtype: torch.dtype,
     device: torch.device,
+    other: str = "w",
 ) -> None:
-    """A tensor of this shape and dtype on ``device``, which is w's."""
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{op}: {name} must be a tensor, got {type(value).__name__}")
-    dense(op, name, value)
-    if value.shape != tuple(shape):
-        raise ValueError(f"{op}: {name} must have shape {list(shape)}, got {list(value.shape)}")
+    """A tensor of these sizes and this dtype on ``device``, that of the argument ``other``."""
+    shape(op, name, value, sizes)
     if value.dtype != dtype:
         raise TypeError(f"{op}: {name} must have dtype {dtype}, got {value.dtype}")
-    if value.device != device:
-        raise ValueError(f"{op}: {name} must be on the device of w, {device}, got {value.device}")
-
-
-def like(op: str, name: str, value: Tensor, expected: Tensor, device: torch.device) -> None:
-    """A tensor with the shape and dtype of ``expected``, on ``device``, which is w's."""
-    fits(op, name, value, expected.shape, expected.dtype, device)
+    on_device(op, name, value, other, device)
 
 
 def whole(op: str, name: str, value: object, least: int = 1) -> int:
@@ -317,32 +337,22 @@ def choice(op: str, name: str, value: object, choices: Sequence[str]) -> None:
         raise ValueError(f"{op}: {name} must be {' or '.join(choices)}, got {shown(value)}")
 
 
-def weights(op: str, name: str, w: Tensor, networks: bool = False) -> None:
-    """A matrix of float32 or float64 that may be changed in place; or one a network."""
+def weights(op: str, name: str, w: Tensor, *shapes: Sequence[int | str]) -> None:
+    """Of float32 or float64, with one of these shapes, and may be changed in place."""
     tensor(op, name, w)
     if w.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"{op}: {name} must have dtype float32 or float64, got {w.dtype}")
-    if w.dim() != 2 and not (networks and w.dim() == 3):
-        wanted = "[N_post, N_pre]" + (" or [K, N_post, N_pre]" if networks else "")
-        raise ValueError(f"{op}: {name} must have shape {wanted}, got {list(w.shape)}")
+    shape(op, name, w, *shapes)
     if any(stride == 0 and size > 1 for stride, size in zip(w.stride(), w.shape)):
         raise ValueError(f"{op}: {name} must not overlap itself, got strides {list(w.stride())}")
 
 
-def spikes(op: str, name: str, value: Tensor, shape: Sequence[int | str], w: Tensor) -> None:
-    """Spikes on the device of the weights, what is not 0 being one; a letter in ``shape`` is any size."""
+def spikes(op: str, name: str, value: Tensor, sizes: Sequence[int | str], w: Tensor) -> None:
+    """Spikes on the device of the weights, what is not 0 being one; a word in ``sizes`` stands for any size."""
     tensor(op, name, value)
-    if value.dtype not in SPIKE_DTYPES:
-        raise TypeError(
-            f"{op}: {name} must have one of the dtypes {dtype_names(SPIKE_DTYPES)}, got {value.dtype}"
-        )
-    if value.dim() != len(shape) or any(
-        not isinstance(wanted, str) and size != wanted for size, wanted in zip(value.shape, shape)
-    ):
-        wanted = ", ".join(str(size) for size in shape)
-        raise ValueError(f"{op}: {name} must have shape [{wanted}], got {list(value.shape)}")
-    if value.device != w.device:
-        raise ValueError(f"{op}: {name} must be on the device of w, {w.device}, got {value.device}")
+    dtype(op, name, value.dtype, SPIKE_DTYPES)
+    shape(op, name, value, sizes)
+    on_device(op, name, value, "w", w.device)
 
 
 def overlap(a: Tensor, b: Tensor) -> bool:

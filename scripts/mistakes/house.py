@@ -238,7 +238,7 @@ MISTAKES = (
     (
         "device unchecked",
         "snnfast/check.py",
-        "value.device != x.device",
+        "value.device != device",
         "False",
         (
             "tests/ops/test_lif.py",

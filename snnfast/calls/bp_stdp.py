@@ -76,7 +76,7 @@ def bp_stdp_(
     Neurocomputing 330 (2019), section 3.
     """
     op = "bp_stdp_"
-    check.weights(op, "w", w)
+    check.weights(op, "w", w, ("N_post", "N_pre"))
     check.spikes(op, "pre", pre, ("T", "B", w.shape[1]), w)
     batch = pre.shape[1]
     check.fits(op, "error", error, (*pre.shape[:2], w.shape[0]), w.dtype, w.device)

@@ -25,6 +25,7 @@ from .presentations import (
 from .stdp import Reduction, Update
 
 LAYERS = 16  # at most; csrc/core/bp_stdp_network.h
+SHAPES = ("N_post", "N_pre"), ("K", "N_post", "N_pre")
 
 
 class BpStdpNetworkResult(NamedTuple):
@@ -204,20 +205,11 @@ def _weights(op: str, weights: object) -> None:
     if not 1 <= len(weights) <= LAYERS:
         raise ValueError(f"{op}: weights must hold 1 to {LAYERS} matrices, got {len(weights)}")
     for depth, w in enumerate(weights):
-        check.weights(op, f"weights[{depth}]", w, networks=True)
+        check.weights(op, f"weights[{depth}]", w, *SHAPES)
     for depth, (before, w) in enumerate(pairwise(weights), 1):
-        name = f"{op}: weights[{depth}]"
-        if (*w.shape[:-2], w.shape[-1]) != before.shape[:-1]:
-            wanted = ", ".join(map(str, (*before.shape[:-2], "N", before.shape[-2])))
-            raise ValueError(f"{name} must have shape [{wanted}], got {list(w.shape)}")
-        if w.dtype != before.dtype:
-            raise TypeError(
-                f"{name} must have the dtype of weights[0], {before.dtype}, got {w.dtype}"
-            )
-        if w.device != before.device:
-            raise ValueError(
-                f"{name} must be on the device of weights[0], {before.device}, got {w.device}"
-            )
+        name = f"weights[{depth}]"
+        check.shape(op, name, w, (*before.shape[:-2], "N", before.shape[-2]))
+        check.beside(op, name, w, "weights[0]", before)
     for (i, a), (k, b) in combinations(enumerate(weights), 2):
         if check.overlap(a, b):
             raise ValueError(

@@ -61,14 +61,6 @@ def delay(
     if not isinstance(d, Tensor):
         check.at_least_zero("delay", "d", d)
     if past is not None:
-        check.tensor("delay", "past", past)
-        if past.dim() == 0 or past.shape[1:] != x.shape[1:]:
-            wanted = ", ".join(map(str, ("P", *x.shape[1:])))
-            raise ValueError(f"delay: past must have shape [{wanted}], got {list(past.shape)}")
-        if past.dtype != x.dtype:
-            raise TypeError(f"delay: past must have the dtype of x, {x.dtype}, got {past.dtype}")
-        if past.device != x.device:
-            raise ValueError(
-                f"delay: past must be on the device of x, {x.device}, got {past.device}"
-            )
+        check.shape("delay", "past", past, ("P", *x.shape[1:]))
+        check.beside("delay", "past", past, "x", x)
     return DelayCall(x=x, d=d, past=past, sigma=check.at_least_zero("delay", "sigma", sigma))

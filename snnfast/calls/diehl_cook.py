@@ -248,7 +248,6 @@ def at_rest(w: Tensor, inhibition_delay: int) -> DiehlCookState:
 
 # What both networks of Diehl and Cook check.
 
-DTYPES = (torch.float32, torch.float64)
 NOTHING = Rule("additive")  # where no rule is given
 
 
@@ -261,24 +260,12 @@ def plastic_weights(
     theta_dtype: torch.dtype | None = None,
 ) -> None:
     """``w`` [N, I] or [K, N, I] and ``theta`` must fit each other, and ``w`` lie within the bounds of ``rule``."""
-    for name, value in (("w", w), ("theta", theta)):
-        check.tensor(op, name, value)
-    if w.dtype not in DTYPES:
-        raise TypeError(f"{op}: w must have dtype float32 or float64, got {w.dtype}")
-    if w.dim() not in (2, 3):
-        raise ValueError(f"{op}: w must have shape [N, I] or [K, N, I], got {list(w.shape)}")
-    if any(stride == 0 and size > 1 for stride, size in zip(w.stride(), w.shape)):
-        raise ValueError(f"{op}: w must not overlap itself, got strides {list(w.stride())}")
-    if theta_dtype is not None and theta.dtype != theta_dtype:
-        raise TypeError(f"{op}: theta must have dtype {theta_dtype}, got {theta.dtype}")
-    if theta_dtype is None and theta.dtype != w.dtype:
-        raise TypeError(f"{op}: theta must have the dtype of w, {w.dtype}, got {theta.dtype}")
-    if theta.shape != w.shape[:-1]:
-        raise ValueError(
-            f"{op}: theta must have shape {list(w.shape[:-1])}, got {list(theta.shape)}"
-        )
-    if theta.device != w.device:
-        raise ValueError(f"{op}: theta must be on the device of w, {w.device}, got {theta.device}")
+    check.weights(op, "w", w, "NI", "KNI")
+    check.shape(op, "theta", theta, w.shape[:-1])
+    if theta_dtype is None:
+        check.beside(op, "theta", theta, "w", w)
+    else:
+        check.fits(op, "theta", theta, w.shape[:-1], theta_dtype, w.device)
     if rule is not None and not isinstance(rule, Rule):
         raise TypeError(
             f"{op}: rule must be a rule of snnfast.plasticity or None, got {type(rule).__name__}"
@@ -329,7 +316,7 @@ def own_state(
         )
     expected = at_rest()
     for name, value, like in zip(expected._fields, state, expected):  # type: ignore[call-overload]
-        check.like(op, f"state.{name}", value, like, device)
+        check.fits(op, f"state.{name}", value, like.shape, like.dtype, device)
     return [value.detach().clone(memory_format=torch.contiguous_format) for value in state]  # type: ignore[attr-defined]
 
 

@@ -373,18 +373,7 @@ def _longest(op: str, delays: Tensor | None, given: int | None, w: Tensor, valid
         if given is not None:
             raise ValueError(f"{op}: longest_delay must be None without delays, got {given}")
         return 0
-    if not isinstance(delays, Tensor):
-        raise TypeError(f"{op}: delays must be a tensor or None, got {type(delays).__name__}")
-    if delays.dtype != torch.uint8:
-        raise TypeError(f"{op}: delays must have dtype torch.uint8, got {delays.dtype}")
-    if delays.shape != w.shape:
-        raise ValueError(
-            f"{op}: delays must have the shape of w, {list(w.shape)}, got {list(delays.shape)}"
-        )
-    if delays.device != w.device:
-        raise ValueError(
-            f"{op}: delays must be on the device of w, {w.device}, got {delays.device}"
-        )
+    check.fits(op, "delays", delays, w.shape, torch.uint8, w.device)
     if given is not None and check.whole(op, "longest_delay", given, 0) > LONGEST_DELAY:
         raise ValueError(f"{op}: longest_delay must be at most {LONGEST_DELAY} steps, got {given}")
     if not check.looks(validate or given is None, w.device):

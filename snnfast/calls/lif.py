@@ -7,10 +7,10 @@ from typing import NamedTuple
 from torch import Tensor
 
 from snnfast import check
-from snnfast.surrogate import SurrogateLike, straight_through
+from snnfast.surrogate import SurrogateLike
 
 from .call import Parameter
-from .neuron import firing, leak, silenced
+from .neuron import firing, leak, reading, silenced
 
 
 class LifCall(NamedTuple):
@@ -187,14 +187,5 @@ def li(
         x=x,
         v=v,
         **leak("li", x, tau, decay, decay_input),
-        v_threshold=1.0,
-        v_reset=0.0,
-        v_rest=check.parameter("li", "v_rest", v_rest, x),
-        hard_reset=False,
-        fires=False,
-        strict=False,
-        surrogate=straight_through(),
-        detach_reset=False,
-        return_state=True,
-        return_v_seq=True,
+        **reading("li", x, v_rest),
     )

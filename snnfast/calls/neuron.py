@@ -29,7 +29,7 @@ from typing import Any, NamedTuple, TypeVar, get_type_hints
 from torch import Tensor
 
 from snnfast import check
-from snnfast.surrogate import SurrogateLike, resolve
+from snnfast.surrogate import SurrogateLike, resolve, straight_through
 
 from .call import prepare
 
@@ -69,6 +69,22 @@ def firing(
         "detach_reset": bool(detach_reset),
         "return_state": bool(return_state),
         "return_v_seq": bool(return_v_seq),
+    }
+
+
+def reading(op: str, x: Tensor, v_rest: object) -> dict[str, Any]:
+    """The fields of a readout: a membrane that never fires, given after every step."""
+    return {
+        "v_threshold": 1.0,
+        "v_reset": 0.0,
+        "v_rest": check.parameter(op, "v_rest", v_rest, x),
+        "hard_reset": False,
+        "fires": False,
+        "strict": False,
+        "surrogate": straight_through(),
+        "detach_reset": False,
+        "return_state": True,
+        "return_v_seq": True,
     }
 
 

@@ -118,14 +118,10 @@ def _seed(
 
 def _given_seed(seed: int | Tensor, device: torch.device) -> Tensor:
     if isinstance(seed, Tensor):
-        if seed.dtype != torch.int64:
-            raise TypeError(f"poisson: seed must have dtype torch.int64, got {seed.dtype}")
+        check.dtype("poisson", "seed", seed.dtype, (torch.int64,))
         if seed.numel() != 1:
             raise ValueError(f"poisson: seed must have one value, got shape {list(seed.shape)}")
-        if seed.device != device:
-            raise ValueError(
-                f"poisson: seed must be on the device of p, {device}, got {seed.device}"
-            )
+        check.on_device("poisson", "seed", seed, "p", device)
         return seed if seed.dim() == 1 else seed.reshape(1)
     if isinstance(seed, bool) or not isinstance(seed, check.INTEGERS):
         raise TypeError(

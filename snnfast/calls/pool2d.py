@@ -51,8 +51,7 @@ def pool2d(x: Tensor, kernel: int | Sequence[int], *, method: Method = "max") ->
     """
     check.tensor(OP, "x", x)
     check.dtype(OP, "x", x.dtype, check.FLOATING)
-    if x.dim() != 4:
-        raise ValueError(f"{OP}: x must have shape [N, C, H, W], got {list(x.shape)}")
+    check.shape(OP, "x", x, "NCHW")
     check.elements(OP, "x", x.shape)
     if 0 in x.shape[1:]:
         raise ValueError(f"{OP}: x must have pixels and channels, got shape {list(x.shape)}")

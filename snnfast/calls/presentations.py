@@ -140,8 +140,7 @@ def presentations(
     elif isinstance(x, Events):
         given = _events(op, x, inputs, device, validate, networks)
     elif isinstance(x, Tensor):
-        _tensor(op, "x", x, DTYPES, device)
-        _shape(op, "x", x, ("P", "T", inputs), networks)
+        _fits(op, "x", x, DTYPES, device, ("P", "T", inputs), networks)
         given = Presentations(spikes=x.detach())
     else:
         raise TypeError(f"{op}: x must be a tensor, Events or Rates, got {type(x).__name__}")
@@ -159,10 +158,8 @@ def rates(
     networks: int | None = None,
 ) -> Presentations:
     """Checks rates."""
-    _tensor(op, "x.hz", x.hz, (torch.float32,), device)
-    _tensor(op, "x.seeds", x.seeds, (torch.int64,), device)
-    _shape(op, "x.hz", x.hz, ("P", inputs), networks)
-    _shape(op, "x.seeds", x.seeds, (x.hz.shape[-2],), networks)
+    _fits(op, "x.hz", x.hz, (torch.float32,), device, ("P", inputs), networks)
+    _fits(op, "x.seeds", x.seeds, (torch.int64,), device, (x.hz.shape[-2],), networks)
     num_steps = check.whole(op, "x.num_steps", x.num_steps, 0)
     if validate:
         check.in_range(op, "x.hz", x.hz, 0.0, 1000.0 / dt, " Hz")
@@ -181,11 +178,10 @@ def size(op: str, num_steps: int, count: int, what: str = "inputs") -> None:
 def _events(
     op: str, x: Events, inputs: int, device: torch.device, validate: bool, networks: int | None
 ) -> Presentations:
-    _tensor(op, "x.inputs", x.inputs, (torch.int32,), device)
-    _tensor(op, "x.offsets", x.offsets, (torch.int64,), device)
-    if x.inputs.dim() != 1:
-        raise ValueError(f"{op}: x.inputs must have one dimension, got {list(x.inputs.shape)}")
-    _shape(op, "x.offsets", x.offsets, ("P", "T + 1"), networks)
+    _fits(op, "x.inputs", x.inputs, (torch.int32,), device, ("spikes",))
+    _fits(op, "x.offsets", x.offsets, (torch.int64,), device, ("P", "T + 1"), networks)
+    if not x.offsets.shape[-1]:
+        raise ValueError(f"{op}: x.offsets must hold where a presentation begins, got T + 1 = 0")
     if check.looks(validate, device):
         _look_at_events(op, x, inputs)
     return Presentations(inputs=x.inputs, offsets=x.offsets)
@@ -212,29 +208,17 @@ def _look_at_events(op: str, x: Events, inputs: int) -> None:
             raise ValueError(f"{op}: x.inputs must ascend within a step")
 
 
-def _shape(
-    op: str, name: str, value: Tensor, part: Sequence[str | int], networks: int | None
+def _fits(
+    op: str,
+    name: str,
+    value: Tensor,
+    dtypes: tuple[torch.dtype, ...],
+    device: torch.device,
+    part: Sequence[str | int],
+    networks: int | None = None,
 ) -> None:
-    """``value`` must have the shape ``part``, or ``[networks, *part]``; "T + 1" is at least 1."""
-    got = list(value.shape)
-    own = networks is not None and len(got) == len(part) + 1 and got[0] == networks
-    sizes = got[1:] if own else got
-    if len(sizes) != len(part) or any(
-        size < 1 if wanted == "T + 1" else not isinstance(wanted, str) and size != wanted
-        for size, wanted in zip(sizes, part)
-    ):
-        one = ", ".join(map(str, part))
-        wanted = f"[{one}]" if networks is None else f"[{one}] or [{networks}, {one}]"
-        raise ValueError(f"{op}: {name} must have shape {wanted}, got {got}")
-
-
-def _tensor(
-    op: str, name: str, value: Tensor, dtypes: tuple[torch.dtype, ...], device: torch.device
-) -> None:
+    """``value`` must have one of the ``dtypes`` and the shape ``part``, or ``[networks, *part]``."""
     check.tensor(op, name, value)
-    if value.dtype not in dtypes:
-        raise TypeError(
-            f"{op}: {name} must have dtype {check.dtype_names(dtypes)}, got {value.dtype}"
-        )
-    if value.device != device:
-        raise ValueError(f"{op}: {name} must be on the device of w, {device}, got {value.device}")
+    check.dtype(op, name, value.dtype, dtypes)
+    check.on_device(op, name, value, "w", device)
+    check.shape(op, name, value, part, *([] if networks is None else [(networks, *part)]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, get_type_hints
 
-import torch
 from torch import Tensor
 
 from snnfast import check
@@ -84,18 +83,15 @@ def recurrent(
         raise ValueError(
             f"recurrent: neuron must be one of {', '.join(firing())}, got {check.shown(neuron)}"
         )
-    wide, sent = check.state_dtype(x.dtype), x.shape[-1:]
-    _like_x("weight", weight, (*sent, *sent), wide, x)
+    sent = x.shape[-1:]
+    check.shape("recurrent", "weight", weight, (*sent, *sent))
+    check.of_state("recurrent", "weight", weight, x)
     if past is not None:
-        check.tensor("recurrent", "past", past)
-        if past.dim() != x.dim() or past.shape[1:] != x.shape[1:]:
-            raise ValueError(
-                f"recurrent: past must have shape [P, *x.shape[1:]] = "
-                f"{['P', *x.shape[1:]]}, got {list(past.shape)}".replace("'", "")
-            )
-        _like_x("past", past, past.shape, x.dtype, x)
+        check.shape("recurrent", "past", past, ("P", *x.shape[1:]))
+        check.beside("recurrent", "past", past, "x", x)
     if delay is not None:
-        _like_x("delay", delay, sent, wide, x)
+        check.shape("recurrent", "delay", delay, sent)
+        check.of_state("recurrent", "delay", delay, x)
     call: Any = NEURONS[neuron](x, **arguments)
     if not call.fires:
         raise ValueError(
@@ -107,19 +103,3 @@ def recurrent(
 def firing() -> list[str]:
     """The names of the neurons that fire."""
     return sorted(set(NEURONS) - {"li", "cubali"})
-
-
-def _like_x(name: str, value: Any, shape: tuple[int, ...], dtype: torch.dtype, x: Tensor) -> None:
-    check.tensor("recurrent", name, value)
-    if value.shape != tuple(shape):
-        raise ValueError(
-            f"recurrent: {name} must have shape {list(shape)}, got {list(value.shape)}"
-        )
-    if value.dtype != dtype:
-        raise TypeError(
-            f"recurrent: {name} must have dtype {dtype} for x of dtype {x.dtype}, got {value.dtype}"
-        )
-    if value.device != x.device:
-        raise ValueError(
-            f"recurrent: {name} must be on the device of x, {x.device}, got {value.device}"
-        )

@@ -63,8 +63,7 @@ def spike_conv2d(
     """
     check.tensor(OP, "x", x)
     check.dtype(OP, "x", x.dtype, check.FLOATING)
-    if x.dim() != 4:
-        raise ValueError(f"{OP}: x must have shape [N, C, H, W], got {list(x.shape)}")
+    check.shape(OP, "x", x, "NCHW")
     if 0 in x.shape[2:]:
         raise ValueError(f"{OP}: x must have pixels, got shape {list(x.shape)}")
     check.tensor(OP, "weight", weight)
@@ -73,18 +72,9 @@ def spike_conv2d(
             f"{OP}: weight must have shape [O, {x.shape[1]}, kh, kw], got {list(weight.shape)}"
         )
     if bias is not None:
-        check.tensor(OP, "bias", bias)
-        if bias.shape != weight.shape[:1]:
-            raise ValueError(
-                f"{OP}: bias must have shape [{weight.shape[0]}], got {list(bias.shape)}"
-            )
-    for name, value in (("weight", weight), ("bias", bias)):
-        if value is not None and value.dtype != x.dtype:
-            raise TypeError(f"{OP}: {name} must have the dtype of x, {x.dtype}, got {value.dtype}")
-        if value is not None and value.device != x.device:
-            raise ValueError(
-                f"{OP}: {name} must be on the device of x, {x.device}, got {value.device}"
-            )
+        check.shape(OP, "bias", bias, weight.shape[:1])
+        check.beside(OP, "bias", bias, "x", x)
+    check.beside(OP, "weight", weight, "x", x)
     sides = (padding, padding) if isinstance(padding, check.INTEGERS) else padding
     if not isinstance(sides, Sequence) or isinstance(sides, str) or len(sides) != 2:
         raise TypeError(f"{OP}: padding must be a number or two, got {check.shown(padding)}")

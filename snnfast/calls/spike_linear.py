@@ -71,16 +71,15 @@ def spike_linear(
 
 def _check_shapes(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
     check.dtype(OP, "weight", weight.dtype, check.FLOATING)
-    if weight.dim() != 2:
-        raise ValueError(f"{OP}: weight must have shape [out, in], got {list(weight.shape)}")
+    check.shape(OP, "weight", weight, ("out", "in"))
     outputs, inputs = weight.shape
     if x.dim() == 0 or x.shape[-1] != inputs:
         raise ValueError(
             f"{OP}: x must have shape [..., {inputs}] for a weight of shape {list(weight.shape)}, "
             f"got {list(x.shape)}"
         )
-    if bias is not None and bias.shape != (outputs,):
-        raise ValueError(f"{OP}: bias must have shape [{outputs}], got {list(bias.shape)}")
+    if bias is not None:
+        check.shape(OP, "bias", bias, (outputs,))
 
 
 def _check_dtypes(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
@@ -88,15 +87,9 @@ def _check_dtypes(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
         raise TypeError(
             f"{OP}: x must have the dtype of weight, {weight.dtype}, or torch.bool, got {x.dtype}"
         )
-    if bias is not None and bias.dtype != weight.dtype:
-        raise TypeError(
-            f"{OP}: bias must have the dtype of weight, {weight.dtype}, got {bias.dtype}"
-        )
-    for name, value in (("weight", weight), ("bias", bias)):
-        if value is not None and value.device != x.device:
-            raise ValueError(
-                f"{OP}: {name} must be on the device of x, {x.device}, got {value.device}"
-            )
+    check.on_device(OP, "weight", weight, "x", x.device)
+    if bias is not None:
+        check.beside(OP, "bias", bias, "weight", weight)
 
 
 def _cast(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:

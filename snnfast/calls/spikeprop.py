@@ -97,12 +97,12 @@ def spikeprop(
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
     """
-    _tensor("t_in", t_in, (2,), "[B, I]")
-    _tensor("w", w, (3,), "[O, I, K]")
-    _tensor("delays", delays, (1, 2), "[K] or [I, K]")
+    check.shape("spikeprop", "t_in", t_in, "BI")
+    check.shape("spikeprop", "w", w, "OIK")
+    check.shape("spikeprop", "delays", delays, "K", "IK")
     check.dtype("spikeprop", "t_in", t_in.dtype, DTYPES)
-    _like("w", w, t_in)
-    _like("delays", delays, t_in)
+    check.beside("spikeprop", "w", w, "t_in", t_in)
+    check.beside("spikeprop", "delays", delays, "t_in", t_in)
     (samples, inputs), terminals = t_in.shape, delays.shape[-1]
     outputs, *synapses = w.shape
     if terminals == 0:
@@ -121,7 +121,7 @@ def spikeprop(
     if isinstance(tau, Tensor):
         if tau.dim():
             raise ValueError(f"spikeprop: tau must have one value, got shape {list(tau.shape)}")
-        _like("tau", tau, t_in)
+        check.beside("spikeprop", "tau", tau, "t_in", t_in)
     else:
         tau = check.positive("spikeprop", "tau", tau)
     end = check.positive("spikeprop", "t_max", t_max)
@@ -146,23 +146,6 @@ def spikeprop(
         return_slope=bool(return_slope),
         validate=bool(validate),
     )
-
-
-def _tensor(name: str, value: Tensor, dims: tuple[int, ...], shape: str) -> None:
-    check.tensor("spikeprop", name, value)
-    if value.dim() not in dims:
-        raise ValueError(f"spikeprop: {name} must have shape {shape}, got {list(value.shape)}")
-
-
-def _like(name: str, value: Tensor, t_in: Tensor) -> None:
-    if value.dtype != t_in.dtype:
-        raise TypeError(
-            f"spikeprop: {name} must have the dtype of t_in, {t_in.dtype}, got {value.dtype}"
-        )
-    if value.device != t_in.device:
-        raise ValueError(
-            f"spikeprop: {name} must be on the device of t_in, {t_in.device}, got {value.device}"
-        )
 
 
 def looks(call: SpikePropCall) -> bool:

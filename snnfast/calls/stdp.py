@@ -107,7 +107,7 @@ def stdp_(
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
     """
     op = "stdp_"
-    check.weights(op, "w", w)
+    check.weights(op, "w", w, ("N_post", "N_pre"))
     check.spikes(op, "pre", pre, ("T", "B", w.shape[1]), w)
     check.spikes(op, "post", post, (*pre.shape[:2], w.shape[0]), w)
     if not isinstance(rule, Rule):
@@ -188,10 +188,7 @@ def _reward(op: str, reward: object, w: Tensor, pre: Tensor, validate: bool) -> 
         raise ValueError(
             f"{op}: reward must be a number or have shape [{shape[0]}] or {list(shape)}, got {list(reward.shape)}"
         )
-    if reward.device != w.device:
-        raise ValueError(
-            f"{op}: reward must be on the device of w, {w.device}, got {reward.device}"
-        )
+    check.on_device(op, "reward", reward, "w", w.device)
     if validate:
         check.finite(op, "reward", reward)
     values = reward.detach().to(w.dtype)

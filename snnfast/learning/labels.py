@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from snnfast import check
+
 VOTES = ("mean", "proportion")
 UNASSIGNED = -1
 
@@ -49,10 +51,7 @@ def assign_labels(counts: Tensor, labels: Tensor, num_classes: int | None = None
         raise TypeError(f"{op}: labels must be integers, got {labels.dtype}")
     if labels.shape != counts.shape[:1]:
         raise ValueError(f"{op}: labels must have shape [{len(counts)}], got {list(labels.shape)}")
-    if labels.device != counts.device:
-        raise ValueError(
-            f"{op}: labels must be on the device of counts, {counts.device}, got {labels.device}"
-        )
+    check.on_device(op, "labels", labels, "counts", counts.device)
     if num_classes is None:
         if len(labels) == 0:
             raise ValueError(f"{op}: without images num_classes must be given")
@@ -118,10 +117,7 @@ def predict(counts: Tensor, assigned: Assignment, *, vote: str = "mean") -> Tens
         raise ValueError(
             f"{op}: counts must have shape [P, {len(labels)}], got {list(counts.shape)}"
         )
-    if labels.device != counts.device:
-        raise ValueError(
-            f"{op}: assigned must be on the device of counts, {counts.device}, got {labels.device}"
-        )
+    check.on_device(op, "assigned", labels, "counts", counts.device)
     if vote == "mean":
         weights = (labels[:, None] == torch.arange(rates.shape[1], device=labels.device)).double()
         size = weights.sum(0)

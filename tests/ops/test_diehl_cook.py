@@ -445,7 +445,7 @@ ERRORS = {
     ),
     "x dtype": (
         TypeError,
-        "x must have dtype bool, uint8, float32, float64, got torch.int64",
+        "x must have one of the dtypes bool, uint8, float32, float64, got torch.int64",
         {"x": torch.ones(2, 3, 5).long()},
     ),
     "x device": (

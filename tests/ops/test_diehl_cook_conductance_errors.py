@@ -30,7 +30,7 @@ ERRORS = {
     ),
     "x dtype": (
         TypeError,
-        "x must have dtype bool, uint8, float32, float64, got torch.int64",
+        "x must have one of the dtypes bool, uint8, float32, float64, got torch.int64",
         {"x": torch.ones(2, 3, 5).long()},
     ),
     "x device": (
@@ -93,7 +93,7 @@ ERRORS = {
     ),
     "norm": (ValueError, "norm must be positive, got -1", {"norm": -1.0}),
     "state": (TypeError, "state must be a DiehlCookConductanceState or None", {"state": ()}),
-    "delays": (TypeError, "delays must be a tensor or None, got int", {"delays": 3}),
+    "delays": (TypeError, "delays must be a tensor, got int", {"delays": 3}),
     "delays dtype": (
         TypeError,
         "delays must have dtype torch.uint8, got torch.int64",
@@ -101,7 +101,7 @@ ERRORS = {
     ),
     "delays shape": (
         ValueError,
-        r"delays must have the shape of w, \[4, 5\], got \[5, 4\]",
+        r"delays must have shape \[4, 5\], got \[5, 4\]",
         {"delays": torch.zeros(5, 4, dtype=torch.uint8)},
     ),
     "delays device": (

@@ -312,7 +312,7 @@ def test_uninitialised_memory_is_all_written(kernels, nan_memory):
         (
             {"seed": torch.tensor([1.0])},
             TypeError,
-            "seed must have dtype torch.int64, got torch.float32",
+            "seed must have dtype int64, got torch.float32",
         ),
         ({"seed": torch.tensor([1, 2])}, ValueError, "seed must have one value, got shape [2]"),
         (

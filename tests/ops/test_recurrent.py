@@ -444,13 +444,13 @@ MISTAKES = {
         (X, W, X[0]),
         {},
         ValueError,
-        r"past must have shape \[P, \*x.shape\[1:\]\] = \[P, 2, 3\], got \[2, 3\]",
+        r"past must have shape \[P, 2, 3\], got \[2, 3\]",
     ),
     "past is of another dtype": (
         (X, W, X.bool()),
         {},
         TypeError,
-        "past must have dtype torch.float32 for x of dtype torch.float32, got torch.bool",
+        "past must have the dtype of x, torch.float32, got torch.bool",
     ),
     "delay for each synapse": (
         (X, W),

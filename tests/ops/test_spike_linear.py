@@ -498,7 +498,11 @@ WRONG = (
     ({"bias": 0.0}, TypeError, r"bias must be a tensor, got float"),
     ({"bias": torch.zeros(3)}, ValueError, r"bias must have shape \[2\], got \[3\]"),
     ({"bias": torch.zeros(2).double()}, TypeError, r"bias must have the dtype of weight"),
-    ({"bias": torch.zeros(2, device="meta")}, ValueError, r"bias must be on the device of x, cpu"),
+    (
+        {"bias": torch.zeros(2, device="meta")},
+        ValueError,
+        r"bias must be on the device of weight, cpu",
+    ),
     ({"weight": W.to("meta")}, ValueError, r"weight must be on the device of x, cpu, got meta"),
     ({"method": "sparse"}, ValueError, r"method must be auto or events or dense, got 'sparse'"),
 )

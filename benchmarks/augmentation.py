@@ -72,14 +72,14 @@ def one_by_one(images: Tensor, order: Tensor) -> Callable[[], Tensor]:
     from PIL import Image
     from torchvision import transforms
 
-    from snnfast.procedure.images import NORMALISATION
+    from snnfast.procedure.images import NORMALIZATION
 
     change = transforms.Compose(
         [
             transforms.RandomCrop(images.shape[-1], padding=4),
             transforms.RandomHorizontalFlip(),
             transforms.ToTensor(),
-            transforms.Normalize(*NORMALISATION["cifar10"]),
+            transforms.Normalize(*NORMALIZATION["cifar10"]),
         ]
     )
     pixels = np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy())

@@ -70,7 +70,7 @@ class Residual(nn.Module):
         return self.shortcut(x) + self.f(x)
 
 
-def normalised(neuron: Callable[[], nn.Module], channels: int, size: int) -> nn.Module:
+def normalized(neuron: Callable[[], nn.Module], channels: int, size: int) -> nn.Module:
     from snnfast.nn import Rate, SpikeConv2d, SpikeLinear, Time
 
     def block(inputs: int) -> list[nn.Module]:
@@ -154,7 +154,7 @@ JELLY = {"name": "spikingjelly.LIFNode", "surrogate": "atan"}
 TORCH = {"name": "snntorch.Leaky", "beta": 0.5}
 NETWORKS = {
     (4, 128, 1, 28, 28): Network(
-        "conv 32-32, batch norm, max pooling", normalised, JELLY, True, "spikingjelly", 3.0, True
+        "conv 32-32, batch norm, max pooling", normalized, JELLY, True, "spikingjelly", 3.0, True
     ),
     (50, 64, 1, 28, 28): Network(
         "12C5-MP2-64C5-MP2-10", tutorial, TORCH, True, "snntorch", 1.5, True

@@ -47,7 +47,7 @@ class _OverAll(nn.modules.batchnorm._BatchNorm):
         if not (self.training or self.running_mean is None):
             return super().forward(x)
         self._check_input_dim(x)  # type: ignore[no-untyped-call]
-        y, mean, var, n = _Normalise.apply(x, self.weight, self.bias, self.eps)  # type: ignore[no-untyped-call]
+        y, mean, var, n = _Normalize.apply(x, self.weight, self.bias, self.eps)  # type: ignore[no-untyped-call]
         if self.training and self.running_mean is not None:
             self._keep(mean, var * (n / (n - 1)))
         return y  # type: ignore[no-any-return]
@@ -67,7 +67,7 @@ _KINDS: dict[type[nn.Module], type[nn.Module]] = {
 }
 
 
-class _Normalise(torch.autograd.Function):
+class _Normalize(torch.autograd.Function):
     """``y = z weight + bias``, ``z = (x - mean) / sqrt(var + eps)``, mean and variance of all processes' ``x``.
 
     They depend on every process's values, and every process's loss on them. With ``g = dL/dz`` and means over all

@@ -261,7 +261,7 @@ class Presentation {
 
   void finish() {
     if (a_.rule) {
-      if (a_.norm > 0) normalise();
+      if (a_.norm > 0) normalize();
       for (int64_t k = 0; k < o_.count; k++)
         if (o_.active[k].plastic) write_back(k);
     }
@@ -274,7 +274,7 @@ class Presentation {
   }
 
   // The sums of some neurons side by side, each in order: one alone would wait for its last addition.
-  void normalise() {
+  void normalize() {
     constexpr int kTogether = 4;
     for (int64_t k0 = 0; k0 < o_.count; k0 += kTogether) {
       const int64_t many = o_.count - k0 < kTogether ? o_.count - k0 : kTogether;

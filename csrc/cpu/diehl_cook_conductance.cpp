@@ -79,7 +79,7 @@ class ConductancePresentation {
   void begin() {
     const DiehlCookConductanceState& s = a_.state;
     const int64_t N = a_.N, I = a_.x.I;
-    if (a_.rule && a_.norm > 0) normalise();
+    if (a_.rule && a_.norm > 0) normalize();
     for (int64_t n = 0; n < o_.padded; n++) {
       const bool carry = a_.carry && n < N;
       o_.v[n] = carry ? at(s.v)[n] : C(a_.exc.v_rest);
@@ -117,7 +117,7 @@ class ConductancePresentation {
   }
 
   // Sums in float64 and in order of the inputs, so that they round alike everywhere.
-  void normalise() {
+  void normalize() {
     const int64_t N = a_.N;
     for (int64_t n = 0; n < N; n++) o_.sum[n] = 0;
     for (int64_t i = 0; i < a_.x.I; i++) {

@@ -300,7 +300,7 @@ void reward_modulated(const Stdp& a, const Plasticity<C>& p, const Block<C>& k, 
 
 // Rows of the block to the sum a.norm; the sums go row by row side by side, each in order.
 template <class C>
-void normalise(const Stdp& a, const Plasticity<C>& p, const Block<C>& k) {
+void normalize(const Stdp& a, const Plasticity<C>& p, const Block<C>& k) {
   double total[kRows<C>] = {};
   for (int64_t i = 0; i < a.N_pre; i++)
     for (int64_t r = 0; r < k.rows; r++) total[r] += __builtin_fabs(static_cast<double>(k.w[r * a.w_stride + i]));
@@ -336,7 +336,7 @@ void run_blocks(const Stdp& a, int64_t begin, int64_t end, void* scratch) {
     } else {
       whole_sequence<K>(a, p, k);
     }
-    if (a.last && a.norm > 0) normalise(a, p, k);
+    if (a.last && a.norm > 0) normalize(a, p, k);
   }
 }
 

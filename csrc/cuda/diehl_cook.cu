@@ -7,7 +7,7 @@
 // of one block (of several, where images are few) takes the next image that no other has.
 #include "cuda/diehl_cook.cuh"
 
-#include "cuda/normalise.cuh"
+#include "cuda/normalize.cuh"
 
 namespace snnfast {
 namespace {
@@ -59,7 +59,7 @@ class Block {
       enter();
       for (int64_t t = 0; t < a_.x.T; t++) step(p, t);
       if constexpr (kLearns)
-        if (a_.norm > 0) normalise();
+        if (a_.norm > 0) normalize();
     }
     if (a_.return_state && p - teams == a_.x.P - 1) keep_state();
   }
@@ -336,7 +336,7 @@ class Block {
     }
   }
 
-  __device__ void normalise() {
+  __device__ void normalize() {
     __syncthreads();
     if (threadIdx.x == 0) shared_.listed = 0;
     __syncthreads();
@@ -345,7 +345,7 @@ class Block {
     });
     __syncthreads();
     for (int32_t k = static_cast<int32_t>(threadIdx.x / 32); k < shared_.listed; k += static_cast<int32_t>(blockDim.x / 32))
-      normalise_row(rule_, weight(m_.found[k], 0), a_.x.I, a_.w_stride_input, a_.norm);
+      normalize_row(rule_, weight(m_.found[k], 0), a_.x.I, a_.w_stride_input, a_.norm);
   }
 
   __device__ void keep_state() {

@@ -89,7 +89,7 @@ class ConductanceBlock {
 
   // Before a presentation.
   __device__ void enter(bool first) {
-    if (learns_ && a_.norm > 0) for_own_neurons([&](int64_t n) { normalise(n); });
+    if (learns_ && a_.norm > 0) for_own_neurons([&](int64_t n) { normalize(n); });
     if (first || !a_.carry) {
       inhibited_ = false;
       for_own_neurons([&](int64_t n) { begin_neuron(n); });
@@ -105,7 +105,7 @@ class ConductanceBlock {
   }
 
   // The sum is taken in order, as in the reference.
-  __device__ void normalise(int64_t n) const {
+  __device__ void normalize(int64_t n) const {
     double sum = 0;
     for (int64_t i = 0; i < a_.x.I; i++) sum += fabs(static_cast<double>(weight(n, i)));
     if (!(sum > 0)) return;

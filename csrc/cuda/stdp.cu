@@ -2,7 +2,7 @@
 // in tiles of 32, whose spikes are bit masks, so that a thread looks only at the slots in which its neurons fire.
 #include "core/stdp.h"
 #include "cuda/launch.h"
-#include "cuda/normalise.cuh"
+#include "cuda/normalize.cuh"
 
 namespace snnfast {
 namespace {
@@ -166,9 +166,9 @@ __global__ void __launch_bounds__(kThreads) stdp_weights_kernel(const Stdp a, co
 
 // One warp a row.
 template <class C>
-__global__ void __launch_bounds__(kThreads) stdp_normalise_kernel(const Stdp a, const Plasticity<C> p) {
+__global__ void __launch_bounds__(kThreads) stdp_normalize_kernel(const Stdp a, const Plasticity<C> p) {
   const int64_t j = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
-  if (j < a.N_post) normalise_row(p, static_cast<C*>(a.w) + j * a.w_stride, a.N_pre, 1, a.norm);
+  if (j < a.N_post) normalize_row(p, static_cast<C*>(a.w) + j * a.w_stride, a.N_pre, 1, a.norm);
 }
 
 template <PlasticityKind K, class C>
@@ -209,7 +209,7 @@ int launch(const Stdp& a, cudaStream_t stream) {
   }
   if (a.last && a.norm > 0) {
     const int64_t blocks = (a.N_post + kWarps - 1) / kWarps;
-    SNNFAST_LAUNCH((stdp_normalise_kernel<C>), static_cast<unsigned>(blocks), kThreads, 0, stream, a, p);
+    SNNFAST_LAUNCH((stdp_normalize_kernel<C>), static_cast<unsigned>(blocks), kThreads, 0, stream, a, p);
   }
   return cudaGetLastError();
 }

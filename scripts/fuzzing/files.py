@@ -108,7 +108,7 @@ def try_command(d: Draw) -> None:
             )
         if "--download" in words:  # nothing is fetched here
             words = [w for w in words if w != "--download"]
-        here = os.getcwd()
+        here = Path.cwd()
         os.chdir(folder)  # hostile values may name folders, and what runs in them writes them
         try:
             result = CliRunner().invoke(cli.app, words)

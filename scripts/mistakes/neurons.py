@@ -311,7 +311,7 @@ MISTAKES = (
     ),
     (
         "cuda: second half of a wide store lost",
-        "csrc/cuda/neuron_kernel.cuh",
+        "csrc/cuda/rows.cuh",
         "+ offset + part), bits);",
         "+ offset), bits);",
     ),

@@ -97,7 +97,7 @@ class Time(nn.Module):
                 y = _channels_last(y)
             try:
                 if once and type(layer) in _NORMS:
-                    y = _normalise(layer, y, steps)
+                    y = _normalize(layer, y, steps)
                 elif _pools(layer, y):
                     y = _pool(layer, y)
                 else:
@@ -215,7 +215,7 @@ def _two(value: Any) -> tuple[int, ...]:
     return (value, value) if isinstance(value, int) else tuple(value)
 
 
-def _normalise(layer: nn.Module, y: Tensor, steps: int) -> Tensor:
+def _normalize(layer: nn.Module, y: Tensor, steps: int) -> Tensor:
     """Batch normalisation of what is the same at ``steps`` steps.
 
     Mean and variance of a batch are those of its repetitions, but for Bessel's correction of ``running_var``.

@@ -120,7 +120,7 @@ def augment(settings: ClassifierSettings) -> Callable[[Tensor], Tensor] | None:
         changes.append(partial(images.crop, padding=settings.crop))
     if settings.flip:
         changes.append(images.flip)
-    if settings.dataset in images.NORMALISATION:
+    if settings.dataset in images.NORMALIZATION:
         changes.append(partial(images.normalize, settings.dataset))
     if move is not None:
         changes.append(move)

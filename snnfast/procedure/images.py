@@ -21,7 +21,7 @@ IMAGE_SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32
 CLASSES = 10
 # Mean and standard deviation of a colour, as the manual normalises them. Training images of these sets stay 8-bit in
 # memory, a quarter of the floats: a batch is cropped and mirrored as bytes, then normalised.
-NORMALISATION = {"cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))}
+NORMALIZATION = {"cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))}
 
 # Points a side at which elastic displacements are drawn: 7 pixels apart in an image of MNIST.
 ELASTIC = 5
@@ -49,7 +49,7 @@ def load(
     device: torch.device | str = "cpu",
     frames: bool = False,
 ) -> Data:
-    """The images of a run: what a network takes, but for training images of a set in NORMALISATION.
+    """The images of a run: what a network takes, but for training images of a set in NORMALIZATION.
 
     Args:
         settings: names the data set, and whether the validation split is kept apart.
@@ -87,7 +87,7 @@ def part(
                 "give images [N, C, H, W]"
             )
         return own[0].to(device), own[1].to(device)
-    colours, wanted = dataset in NORMALISATION, IMAGE_SHAPES[dataset]
+    colours, wanted = dataset in NORMALIZATION, IMAGE_SHAPES[dataset]
     in_folders = colours and root is not None and _is_image_folder(Path(root))
     name = "folder" if in_folders else dataset
     opened = data.load(name, root, split=split, download=download)
@@ -112,11 +112,11 @@ def _is_image_folder(root: Path) -> bool:
 
 
 def normalize(dataset: str, images: Tensor) -> Tensor:
-    """8-bit images of a set in NORMALISATION as floats, mean 0 and deviation 1 a colour; others as they are."""
-    if dataset not in NORMALISATION:
+    """8-bit images of a set in NORMALIZATION as floats, mean 0 and deviation 1 a colour; others as they are."""
+    if dataset not in NORMALIZATION:
         return images
     mean, deviation = (
-        torch.tensor(c, device=images.device).view(-1, 1, 1) for c in NORMALISATION[dataset]
+        torch.tensor(c, device=images.device).view(-1, 1, 1) for c in NORMALIZATION[dataset]
     )
     return images.to(torch.float32).div_(255).sub_(mean).div_(deviation)
 

@@ -46,7 +46,7 @@ class Skip(nn.Module):
         return self.back(y + x)
 
 
-def normalised():
+def normalized():
     norm = nn.BatchNorm2d(3)
     with torch.no_grad():
         for value in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
@@ -124,7 +124,7 @@ def test_a_round_trip_through_a_file_keeps_every_bit(name, scheme, tmp_path):
 
 
 def test_batch_normalisation_is_folded_to_rounding(tmp_path):
-    net = normalised()
+    net = normalized()
     graph = sn.to_nir(net, (2, 5, 5), dt=1.0, scheme="euler")
     assert [type(n).__name__ for n in graph.nodes.values()] == ["Input", "Conv2d", "LIF", "Output"]
     x = torch.randn(4, 2, 2, 5, 5)

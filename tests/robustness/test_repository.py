@@ -118,6 +118,16 @@ def test_no_file_is_a_drawer_for_odds_and_ends():
     assert not found
 
 
+def test_no_source_file_is_too_long_to_read():
+    """But the stand-in for the CUDA runtime, one header as the real one is."""
+    sources = [p for p in (ROOT / "csrc").rglob("*") if p.is_file()]
+    sources += (ROOT / "snnfast").rglob("*.py")
+    lines = {str(p.relative_to(ROOT)): len(p.read_text().splitlines()) for p in sources}
+    assert len(lines) > 200
+    del lines["csrc/cuda_emulation/cuda_runtime.h"]
+    assert not {path: count for path, count in lines.items() if count > 450}
+
+
 def test_core_knows_neither_pytorch_nor_cuda():
     for path in (ROOT / "csrc/core").iterdir():
         assert "#include <torch" not in path.read_text(), path

@@ -9,7 +9,7 @@ namespace {
 // By one warp: scales w[0], w[stride], ... to a sum of magnitudes `norm`. The sum is taken in order, as in the reference;
 // the weights come a warp at a time, the next while these are summed.
 template <class C>
-__device__ void normalise_row(const Plasticity<C>& p, C* w, int64_t count, int64_t stride, double norm) {
+__device__ void normalize_row(const Plasticity<C>& p, C* w, int64_t count, int64_t stride, double norm) {
   const int lane = threadIdx.x % 32;
   const auto magnitude = [&](int64_t i) { return i < count ? fabs(static_cast<double>(w[i * stride])) : 0.0; };
   double total = 0, next = magnitude(lane);

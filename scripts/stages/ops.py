@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from snnfast import ops, plasticity
-
-NEURONS = ("lif", "iaf", "li", "cuba", "cubali", "alif", "adlif", "qif", "eif", "izhikevich")
+from snnfast.calls.neuron import NEURONS
 
 
 def drawn(*shape: int, device: str, seed: int = 0) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from cases import check_each
 
 from snnfast import encoder, loss, nn, ops, plasticity
+from snnfast.calls.neuron import NEURONS
 from snnfast.nn import SpikeProp
 
 HUGE = 10**400  # too large for a float, and Python prints no more than 4300 digits of such
@@ -61,16 +62,8 @@ FIELDS = {
 }
 # What each is called with while one argument after the other is replaced; layers are given an input, too.
 GOOD = {
-    "lif": {"x": X},
-    "iaf": {"x": X},
-    "li": {"x": X},
-    "cuba": {"x": X},
-    "cubali": {"x": X},
-    "eif": {"x": X},
-    "izhikevich": {"x": X},
-    "qif": {"x": X},
-    "adlif": {"x": X},
-    "alif": {"x": X},
+    **{op: {"x": X} for op in NEURONS},
+    **{name: {} for name in nn.__all__ if hasattr(getattr(nn, name), "op")},
     "pool2d": {"x": torch.zeros(2, 3, 4, 4), "kernel": 2},
     "spike_conv2d": {"x": torch.zeros(2, 3, 4, 4), "weight": torch.ones(2, 3, 3, 3)},
     "delay": {"x": X, "d": 1.5},
@@ -90,20 +83,9 @@ GOOD = {
     "bp_stdp_network_": {"weights": [W], "x": spikes(2, 5, 4), "thresholds": [0.9]},
     "diehl_cook_": COMPETITION,
     "diehl_cook_conductance_": {**COMPETITION, "theta": torch.zeros(3, dtype=torch.float64)},
-    "IF": {},
-    "LI": {},
-    "LIF": {},
-    "CubaLI": {},
-    "CubaLIF": {},
-    "EIF": {},
-    "Izhikevich": {},
-    "QIF": {},
     "RLIF": {"features": 4},
     "Recurrent": {"neuron": nn.LIF(), "features": 4},
     "Delay": {"channels": 3, "max_delay": 4.0},
-    "ALIF": {},
-    "AdLIF": {},
-    "ParametricLIF": {},
     "Rate": {},
     "Count": {},
     "Last": {},

@@ -110,6 +110,17 @@ def test_several_spikes_a_step_without_gradients_are_one_call(name, settings):
             same(ours.v_mem, layer.v_mem)
 
 
+def test_recurrent_layers_are_verified_though_sinabs_cannot_copy_them():
+    recurrent = layers.LIFRecurrent(tau_mem=5.0, rec_connect=linear(True), **SINGLE)
+    net = nn.Sequential(nn.Linear(6, 6), recurrent)
+    x = inputs(4, 30, 6, high=4.0)
+    with torch.no_grad():
+        ours = sn.replace(net, verify=x)
+        same(ours(x), net(x))
+        recurrent.rec_connect.weight.neg_()
+        assert not torch.equal(ours(x), net(x)), "what was verified is a copy"
+
+
 @pytest.mark.parametrize("norm_input", [False, True])
 def test_a_readout_gives_the_same_membranes(norm_input):
     layer = layers.ExpLeak(tau_mem=5.0, norm_input=norm_input)

@@ -89,7 +89,7 @@ def _outputs(
     net: nn.Module, names: list[str], inputs: Sequence[Tensor]
 ) -> dict[str, list[list[Tensor]]]:
     """What layers return, by name and call, without a trace in ``net``."""
-    net = copy.deepcopy(net, without_graphs(net))
+    net = _copied(net, names)
     for module in net.modules():
         for name in ("reset", "reset_mem", "reset_states"):
             forget = getattr(module, name, None)
@@ -109,6 +109,18 @@ def _outputs(
         for x in inputs:
             net(x)
     return found
+
+
+def _copied(net: nn.Module, names: list[str]) -> nn.Module:
+    """A copy, also of layers whose own copying fails: that of Sinabs' recurrent ones."""
+    memo = without_graphs(net)
+    layers = [net.get_submodule(name) for name in names]
+    own = [layer for layer in layers if hasattr(layer, "__deepcopy__")]
+    for layer in own:
+        memo[id(layer)] = type(layer).__new__(type(layer))
+    for layer in own:
+        memo[id(layer)].__dict__.update(copy.deepcopy(layer.__dict__, memo))
+    return copy.deepcopy(net, memo)
 
 
 def _tensors(output: Any) -> list[Tensor]:

@@ -47,7 +47,7 @@ MISTAKES = (
     (
         "spikeprop: wrong tensor wanted",
         "snnfast/ops/spikeprop.py",
-        "wanted = [needed[k] for k in _TENSORS]",
-        "wanted = [needed[k] for k in _TENSORS[::-1]]",
+        "ctx.needs_input_grad[2:]",
+        "ctx.needs_input_grad[:1:-1]",
     ),
 )

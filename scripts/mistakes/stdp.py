@@ -3,7 +3,13 @@
 TESTS = ("tests/ops/test_stdp.py",)
 CPU, CUDA, RULE = "csrc/cpu/stdp.cpp", "csrc/cuda/stdp.cu", "csrc/core/plasticity.h"
 MISTAKES = (
-    ("trace set, not incremented", RULE, "(all ? decayed + C(1) : C(1))", "C(1)"),
+    (
+        "trace set, not incremented",
+        RULE,
+        "(all ? decayed + C(1) : C(1))",
+        "C(1)",
+        (*TESTS, "tests/ops/test_diehl_cook.py"),
+    ),
     ("bounds swapped", RULE, "w < p.w_min ? p.w_min", "w < p.w_min ? p.w_max"),
     ("second trace not decayed", CPU, "x2[i] = trace2[i] * decay2;", "x2[i] = trace2[i];"),
     (

@@ -46,7 +46,8 @@ def run(op: str, call: SpikePropCall) -> Any:
     elif traced():
         t_out, u_max, slope, _, status = kernels.spikeprop_forward(*flat)
     else:
-        t_out, u_max, slope, status = _FirstSpike.apply(kernels, *flat)  # type: ignore[no-untyped-call]
+        tensors = [flat[k] for k in _TENSORS]
+        t_out, u_max, slope, status = _FirstSpike.apply(kernels, flat, *tensors)  # type: ignore[no-untyped-call]
     if looks(call):
         _report(call, int(status), t_out, needs_spikes(call))
     if call.return_slope:
@@ -107,9 +108,11 @@ def untracked(t_in: Tensor, w: Tensor, delays: Tensor, **constants: Any) -> tupl
 
 
 class _FirstSpike(torch.autograd.Function):
-    # The forward(ctx, ...) form is faster than autograd registered with the kernel (below).
+    # The forward(ctx, ...) form is faster than autograd registered with the kernel (below), and so are few arguments.
     @staticmethod
-    def forward(ctx: Any, kernels: Any, *flat: Any) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, kernels: Any, flat: Sequence[Any], *tensors: Tensor | None
+    ) -> tuple[Tensor, ...]:
         t_out, u_max, slope, tape, status = below_autograd(kernels.spikeprop_forward, *flat)
         _save(ctx, kernels, flat, t_out, slope, tape)
         ctx.mark_non_differentiable(slope, status)
@@ -117,7 +120,7 @@ class _FirstSpike(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_t: Tensor | None, grad_u: Tensor | None, *_: Any) -> Any:
-        return None, *_gradients(ctx, ctx.needs_input_grad[1:], grad_t, grad_u)
+        return None, None, *_gradients(ctx, ctx.needs_input_grad[2:], grad_t, grad_u)
 
 
 def _save(ctx: Any, kernels: Any, flat: Sequence[Any], *found: Tensor) -> None:
@@ -128,23 +131,19 @@ def _save(ctx: Any, kernels: Any, flat: Sequence[Any], *found: Tensor) -> None:
 
 
 def _gradients(
-    ctx: Any, needed: Sequence[bool], grad_t: Tensor | None, grad_u: Tensor | None
+    ctx: Any, wanted: Sequence[bool], grad_t: Tensor | None, grad_u: Tensor | None
 ) -> list[Tensor | None]:
-    """Gradients of the plain arguments from those of the times and the largest potentials."""
+    """Gradients of the tensors that are ``wanted`` from those of the times and the largest potentials."""
     *tensors, t_out, slope, tape = ctx.saved_tensors
     flat = list(ctx.plain)
     for k, value in zip(_TENSORS, tensors):
         flat[k] = value
-    wanted = [needed[k] for k in _TENSORS]
     given = [g if g is None else g.contiguous() for g in (grad_t, grad_u)]
     arguments = (*flat, t_out, slope, tape, *given, *wanted)
     kernel = ctx.kernels.spikeprop_backward
     # with create_graph=True the kernel says that it has no second derivative
     grads = kernel(*arguments) if torch.is_grad_enabled() else below_autograd(kernel, *arguments)
-    of_flat: list[Tensor | None] = [None] * len(flat)
-    for k, grad, is_wanted in zip(_TENSORS, grads, wanted):
-        of_flat[k] = grad if is_wanted else None
-    return of_flat
+    return [grad if is_wanted else None for grad, is_wanted in zip(grads, wanted)]
 
 
 # ---- what PyTorch knows of the kernels
@@ -184,13 +183,16 @@ def register(namespace: str) -> None:
         _save(ctx, kernels, inputs, t_out, slope, tape)
         ctx.mark_non_differentiable(slope, tape, status)
 
-    torch.library.register_autograd(
-        forward,
-        lambda ctx, grad_t, grad_u, *_: tuple(
-            _gradients(ctx, ctx.needs_input_grad, grad_t, grad_u)
-        ),
-        setup_context=setup_context,
-    )
+    def differentiate(
+        ctx: Any, grad_t: Tensor | None, grad_u: Tensor | None, *_: Any
+    ) -> tuple[Tensor | None, ...]:
+        result: list[Tensor | None] = [None] * len(ctx.plain)
+        wanted = [ctx.needs_input_grad[k] for k in _TENSORS]
+        for k, grad in zip(_TENSORS, _gradients(ctx, wanted, grad_t, grad_u)):
+            result[k] = grad
+        return tuple(result)
+
+    torch.library.register_autograd(forward, differentiate, setup_context=setup_context)
 
     def no_second_derivative(ctx: Any, *grads: Tensor) -> Any:
         raise RuntimeError(

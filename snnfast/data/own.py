@@ -107,7 +107,10 @@ def _opened(source: str, root: str | Path | None, download: bool) -> tuple[Any, 
         raise FileNotFoundError(f"{source}: there is no such folder")
     if root is None:
         official = official_name("load", source)
-        raise ValueError(f"{source} needs the folder of {official} in torchvision's layout")
+        raise ValueError(
+            f"{source} needs the folder of {official} in torchvision's layout: --data FOLDER, root= in Python; "
+            "--download fetches it"
+        )
     train, test = (
         as_tensors(torchvision_dataset(source, root, part, download=download))
         for part in (True, False)

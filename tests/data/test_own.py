@@ -87,7 +87,9 @@ def test_a_folder_of_images(tmp_path):
 
 def test_a_set_of_torchvision_needs_its_folder():
     assert is_own("Fashion-MNIST")
-    with pytest.raises(ValueError, match=r"^kmnist needs the folder of KMNIST in torchvision"):
+    with pytest.raises(
+        ValueError, match=r"^kmnist needs the folder of KMNIST in torchvision.*--data FOLDER"
+    ):
         own_images("kmnist", "train")
 
 

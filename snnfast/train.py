@@ -194,8 +194,8 @@ def fit(
     With ``processes`` each computes its share of every batch; gradients, counts and the statistics of batch
     normalisation are gathered from all. Random numbers are those of one process, of which each uses its share: order,
     augmentation, encoding and dropout layers. So the course of a run is that of one process with the same
-    ``batch_size``, to rounding, unless its model draws by itself (:func:`snnfast.whole_batch.shared`). A share may be
-    empty, ``[0, ...]``. Checkpoints are written after epochs, by the first process, and go on with any number of
+    ``batch_size``, to rounding, unless its model draws in another way (``docs/processes.md``). A share may be empty,
+    ``[0, ...]``. Checkpoints are written after epochs, by the first process, and go on with any number of
     processes.
 
     Args:

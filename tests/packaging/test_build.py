@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 pytest.importorskip("setuptools")
+tomllib = pytest.importorskip("tomllib")  # Python 3.10 has none
 
 # setup.py without its last statement, and without changing anything: asks it about one environment.
 ASK = """
@@ -184,3 +185,15 @@ def test_emulated_cuda_comes_with_editable_installs(mode, value, expected):
     result = ask(question, SNNFAST_EMULATION=value)
     assert ("snnfast._cuda_emulation" in result.stdout) == expected, result.stderr
     assert "snnfast._C" in result.stdout
+
+
+def test_wheels_with_cuda_have_a_version_of_their_own(tmp_path):
+    """By their names alone files with and without CUDA kernels would be the same."""
+    settings = tomllib.loads((ROOT / "packaging/cuda.toml").read_text())["tool"]["cibuildwheel"]
+    env = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"} | settings["environment"]
+    command = [sys.executable, "setup.py", "-q", "egg_info", "-e", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, env=env, check=True, capture_output=True)
+    (information,) = tmp_path.glob("*/PKG-INFO")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert f"\nVersion: {project['version']}+cu128\n" in information.read_text()
+    assert "-12.8" in settings["environment"]["CUDA_HOME"]

@@ -91,11 +91,14 @@ SNNFAST_HD Lag<C> lag_of(C delay, int64_t most) {
   return {steps, C(1) - late, late, true};
 }
 
+// Rows of a block that a CPU keeps of a piece of a sample: states and their gradients, those of parameters, and coefficients.
+template <class Neuron>
+constexpr int64_t kRecurrentPieceRows = 2 * Neuron::kStates + Neuron::kParams + Neuron::kCoefficients;
+
 // What a CPU thread works with, of one group of samples.
-template <class Neuron, class C>
+template <class C>
 struct RecurrentMemory {
-  static constexpr int64_t kPieceRows = 2 * Neuron::kStates + Neuron::kParams + Neuron::kCoefficients + 1;
-  C* pieces;  // [group, pieces of a sample, kPieceRows, block]
+  C* pieces;  // [group, pieces of a sample, kRecurrentPieceRows, block]
   C* tape;    // [steps, group, pieces of a sample, kNeuronTapeRows, block]
   C* value;   // [steps + 1, group, padded + 16], with index and count: what arrives, and a spare list
   int32_t *index, *count;
@@ -105,11 +108,11 @@ struct RecurrentMemory {
   Lag<C>* lags;               // [H]
   int64_t steps, bytes;
 
-  RecurrentMemory(char* memory, int64_t H, int64_t ring, int64_t steps_kept, bool backward) : steps(steps_kept) {
+  RecurrentMemory(char* memory, int64_t piece_rows, int64_t tape_rows, int64_t H, int64_t ring, int64_t steps_kept, bool backward) : steps(steps_kept) {
     Arena arena(memory);
     const int64_t wide = padded(H), samples = kRecurrentGroup, blocks = samples * ((H + kNeuronBlock - 1) / kNeuronBlock) * kNeuronBlock;
-    pieces = arena.take<C>(blocks * kPieceRows);
-    tape = arena.take<C>(backward ? steps * blocks * kNeuronTapeRows<Neuron> : 0);
+    pieces = arena.take<C>(blocks * piece_rows);
+    tape = arena.take<C>(backward ? steps * blocks * tape_rows : 0);
     value = arena.take<C>((steps + 1) * samples * (wide + 16));
     index = arena.take<int32_t>((steps + 1) * samples * (wide + 16));
     count = arena.take<int32_t>((steps + 1) * samples);

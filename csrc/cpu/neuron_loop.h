@@ -9,6 +9,15 @@
 
 #define SNNFAST_SIMD _Pragma("GCC ivdep")
 
+namespace snnfast::cpu::SNNFAST_ISA {
+
+// Replaces the m margins of a row by the surrogate's slopes there. Apart from the neuron's maths (slopes.cpp), which would else be
+// compiled for each surrogate.
+void slopes(int32_t surrogate, float* row, float alpha, int64_t m);
+void slopes(int32_t surrogate, double* row, double alpha, int64_t m);
+
+}  // namespace snnfast::cpu::SNNFAST_ISA
+
 namespace snnfast::cpu {
 namespace {
 
@@ -133,7 +142,7 @@ void forward_block(const NeuronForward<Neuron>& a, int64_t n0, int64_t m, RowsAh
     if (a.state_out[k]) copy(static_cast<C*>(a.state_out[k]) + n0, state[k], m);
 }
 
-// Where the surrogate's slope is taken; then the slope. Apart from the neuron's maths, which would else be compiled for each surrogate.
+// Where the surrogate's slope is taken.
 template <class Neuron, class C, bool Uniform>
 void margins(const C (*tape)[kBlock], const Coefficients<Neuron, C, Uniform>& coefficients, C* out, int64_t m) {
   SNNFAST_SIMD
@@ -143,28 +152,6 @@ void margins(const C (*tape)[kBlock], const Coefficients<Neuron, C, Uniform>& co
     SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kTape; k++) charged[k] = tape[k][i];
     out[i] = neuron_margin<Neuron>(charged, c);
-  }
-}
-
-template <class C>
-using Slopes = void (*)(C*, C, int64_t);
-
-template <Surrogate S, class C>
-void slopes(C* row, C alpha, int64_t m) {
-  SNNFAST_SIMD
-  for (int64_t i = 0; i < m; i++) row[i] = surrogate_derivative<S, C>(row[i], alpha);
-}
-
-template <class C>
-Slopes<C> slopes_of(int32_t surrogate) {
-  switch (static_cast<Surrogate>(surrogate)) {
-    case Surrogate::atan: return &slopes<Surrogate::atan, C>;
-    case Surrogate::sigmoid: return &slopes<Surrogate::sigmoid, C>;
-    case Surrogate::fast_sigmoid: return &slopes<Surrogate::fast_sigmoid, C>;
-    case Surrogate::rectangle: return &slopes<Surrogate::rectangle, C>;
-    case Surrogate::triangle: return &slopes<Surrogate::triangle, C>;
-    case Surrogate::gaussian: return &slopes<Surrogate::gaussian, C>;
-    default: return &slopes<Surrogate::straight_through, C>;
   }
 }
 
@@ -181,7 +168,7 @@ inline void step_backward(const C (*tape)[kBlock], const C* grad_spikes, const C
   alignas(64) C slope_row[S == Surrogate::count ? kBlock : 1];
   if constexpr (S == Surrogate::count) {
     margins(tape, coefficients, slope_row, m);
-    slopes_of<C>(a.surrogate)(slope_row, alpha, m);
+    SNNFAST_ISA::slopes(a.surrogate, slope_row, alpha, m);
   }
   SNNFAST_SIMD
   for (int64_t i = 0; i < m; i++) {
@@ -327,40 +314,44 @@ void forward(const NeuronForward<Neuron>& a, int64_t begin, int64_t end) {
   a.x.dtype == Dtype::f64 ? forward_as<Neuron, double>(a, begin, end) : forward_as<Neuron, float>(a, begin, end);
 }
 
-template <class Neuron, class C, Reset R, Surrogate S, bool Uniform>
-void backward_each(const NeuronBackward<Neuron>& a, int64_t begin, int64_t end, void* scratch) {
+template <class Neuron, class C, Reset R, bool Uniform>
+void backward_each(const NeuronBackward<Neuron>& a, SegmentBackward<Neuron, C, Uniform> run_segment, int64_t begin, int64_t end, void* scratch) {
   const bool far = beyond_caches<C>(a.T, a.N);
   RowsAhead x_ahead(a.x, a.T, a.checkpoint_every, begin, end, kBlock, Order::forward, far);
   RowsAhead grad_ahead(a.grad_spikes, a.T, a.checkpoint_every, begin, end, kBlock, Order::backward, far);
   for (int64_t n0 = begin; n0 < end; n0 += kBlock)
-    backward_block<Neuron, C, R, Uniform>(a, &segment_backward<Neuron, C, R, S, Uniform>, n0, end - n0 < kBlock ? end - n0 : kBlock,
-                                          static_cast<TapeRows<Neuron, C, Uniform>>(scratch), x_ahead, grad_ahead);
+    backward_block<Neuron, C, R, Uniform>(a, run_segment, n0, end - n0 < kBlock ? end - n0 : kBlock, static_cast<TapeRows<Neuron, C, Uniform>>(scratch),
+                                          x_ahead, grad_ahead);
 }
 
 template <class Neuron, class C, Reset R, bool Uniform>
-void backward_surrogate(const NeuronBackward<Neuron>& a, int64_t begin, int64_t end, void* scratch) {
+SegmentBackward<Neuron, C, Uniform> segment_of(int32_t surrogate) {
   if constexpr (R == Reset::none) {
-    backward_each<Neuron, C, R, Surrogate::straight_through, Uniform>(a, begin, end, scratch);
+    return &segment_backward<Neuron, C, R, Surrogate::straight_through, Uniform>;
   } else if constexpr (!kOwnForSurrogates<C, Uniform>) {
-    backward_each<Neuron, C, R, Surrogate::count, Uniform>(a, begin, end, scratch);
+    return &segment_backward<Neuron, C, R, Surrogate::count, Uniform>;
   } else {
-    switch (static_cast<Surrogate>(a.surrogate)) {
-      case Surrogate::atan: return backward_each<Neuron, C, R, Surrogate::atan, Uniform>(a, begin, end, scratch);
-      case Surrogate::sigmoid: return backward_each<Neuron, C, R, Surrogate::sigmoid, Uniform>(a, begin, end, scratch);
-      case Surrogate::fast_sigmoid: return backward_each<Neuron, C, R, Surrogate::fast_sigmoid, Uniform>(a, begin, end, scratch);
-      case Surrogate::rectangle: return backward_each<Neuron, C, R, Surrogate::rectangle, Uniform>(a, begin, end, scratch);
-      case Surrogate::triangle: return backward_each<Neuron, C, R, Surrogate::triangle, Uniform>(a, begin, end, scratch);
-      case Surrogate::gaussian: return backward_each<Neuron, C, R, Surrogate::gaussian, Uniform>(a, begin, end, scratch);
-      case Surrogate::straight_through: return backward_each<Neuron, C, R, Surrogate::straight_through, Uniform>(a, begin, end, scratch);
-      case Surrogate::count: return;
+    switch (static_cast<Surrogate>(surrogate)) {
+      case Surrogate::atan: return &segment_backward<Neuron, C, R, Surrogate::atan, Uniform>;
+      case Surrogate::sigmoid: return &segment_backward<Neuron, C, R, Surrogate::sigmoid, Uniform>;
+      case Surrogate::fast_sigmoid: return &segment_backward<Neuron, C, R, Surrogate::fast_sigmoid, Uniform>;
+      case Surrogate::rectangle: return &segment_backward<Neuron, C, R, Surrogate::rectangle, Uniform>;
+      case Surrogate::triangle: return &segment_backward<Neuron, C, R, Surrogate::triangle, Uniform>;
+      case Surrogate::gaussian: return &segment_backward<Neuron, C, R, Surrogate::gaussian, Uniform>;
+      default: return &segment_backward<Neuron, C, R, Surrogate::straight_through, Uniform>;
     }
   }
+}
+
+template <class Neuron, class C, Reset R, bool Uniform>
+void backward_parameters(const NeuronBackward<Neuron>& a, int64_t begin, int64_t end, void* scratch) {
+  backward_each<Neuron, C, R, Uniform>(a, segment_of<Neuron, C, R, Uniform>(a.surrogate), begin, end, scratch);
 }
 
 template <class Neuron, class C, Reset R>
 void backward_blocks(const NeuronBackward<Neuron>& a, int64_t begin, int64_t end, void* scratch) {
   constexpr bool own = kOwnForNumbers<Neuron>;
-  const auto run = own && a.uniform() ? &backward_surrogate<Neuron, C, R, own> : &backward_surrogate<Neuron, C, R, false>;
+  const auto run = own && a.uniform() ? &backward_parameters<Neuron, C, R, own> : &backward_parameters<Neuron, C, R, false>;
   run(a, begin, end, scratch);
   stream_done();
 }

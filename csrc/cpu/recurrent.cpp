@@ -1,5 +1,6 @@
-// What recurrent layers of all neurons share on the CPU: weights in the rows that the loops read, and the sum of their gradients.
-#include "core/recurrent.h"
+// What recurrent layers of all neurons share on the CPU: the loop over time, weights in the rows that it reads, and the sum of their
+// gradients.
+#include "cpu/recurrent_loop.h"
 
 namespace snnfast::cpu::SNNFAST_ISA {
 namespace {
@@ -28,7 +29,42 @@ void sum(C* parts, int64_t count, int64_t H, C* grad_weight) {
         for (int64_t j = j0; j < (j0 + kTile < H ? j0 + kTile : H); j++) grad_weight[i * H + j] = count ? parts[j * width + i] : C(0);
 }
 
+template <class C>
+void groups(const RecurrentForwardScan& a, const RecurrentNeuron<C>& neuron, int64_t begin, int64_t end, char* scratch) {
+  const RecurrentMemory<C> memory(scratch, neuron.piece_rows, neuron.tape_rows, a.recurrence.H, a.recurrence.ring, 1, false);
+  for (int64_t group = begin; group < end; group++) forward_group(a, neuron, group, memory);
+  stream_done();
+}
+
+template <class C>
+void parts_of_groups(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& neuron, int64_t begin, int64_t end, char* scratch) {
+  const int64_t H = a.recurrence.H, size = H * padded(H), steps = a.T < a.checkpoint_every ? a.T : a.checkpoint_every;
+  const RecurrentMemory<C> memory(scratch, neuron.piece_rows, neuron.tape_rows, H, a.recurrence.ring, steps, true);
+  const RecurrentParts parts(a.N / H);
+  for (int64_t part = begin; part < end; part++) {
+    C* grad_weight = static_cast<C*>(a.grad_weight) + part * size;
+    for (int64_t i = 0; i < size; i++) grad_weight[i] = C(0);
+    const int64_t first = part * parts.groups_a_part, left = parts.groups - first;
+    for (int64_t group = first; group < first + (left < parts.groups_a_part ? left : parts.groups_a_part); group++)
+      backward_group(a, neuron, group, memory, grad_weight);
+  }
+  stream_done();
+}
+
 }  // namespace
+
+void recurrent_groups(const RecurrentForwardScan& a, const RecurrentNeuron<float>& neuron, int64_t begin, int64_t end, char* scratch) {
+  groups(a, neuron, begin, end, scratch);
+}
+void recurrent_groups(const RecurrentForwardScan& a, const RecurrentNeuron<double>& neuron, int64_t begin, int64_t end, char* scratch) {
+  groups(a, neuron, begin, end, scratch);
+}
+void recurrent_parts(const RecurrentBackwardScan& a, const RecurrentNeuron<float>& neuron, int64_t begin, int64_t end, char* scratch) {
+  parts_of_groups(a, neuron, begin, end, scratch);
+}
+void recurrent_parts(const RecurrentBackwardScan& a, const RecurrentNeuron<double>& neuron, int64_t begin, int64_t end, char* scratch) {
+  parts_of_groups(a, neuron, begin, end, scratch);
+}
 
 void recurrent_pack(const Recurrence& r, bool wide, void* to_post, void* to_pre) {
   if (wide)

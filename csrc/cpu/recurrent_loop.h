@@ -1,76 +1,18 @@
-// The scan over time of neurons that feed each other (core/recurrent.h) on the CPU, for any neuron. A group of samples runs
-// through all time steps before the next; the maths of a step is that of neuron_loop.h, a piece of a sample at a time, always
-// with coefficients of its own for every neuron.
+// The loop over time of neurons that feed each other (core/recurrent.h) on the CPU: a group of samples runs through all time steps before
+// the next, a piece of a sample at a time. Knows no neuron: it is compiled once.
 #pragma once
-#include "core/recurrent.h"
-#include "cpu/neuron_loop.h"
+#include "cpu/recurrent_neuron.h"
 #include "cpu/recurrent_sums.h"
 
 namespace snnfast::cpu {
 namespace {
 
-// ---- one step of m neurons
+using SNNFAST_ISA::RecurrentBackwardScan;
+using SNNFAST_ISA::RecurrentForwardScan;
+using SNNFAST_ISA::RecurrentNeuron;
+using SNNFAST_ISA::RecurrentScan;
 
-template <class Neuron, class C>
-using Step = void (*)(const C*, C (*)[kBlock], C*, C (*)[kBlock], const Coefficients<Neuron, C, false>&, int64_t);
-
-// Rows of the tape: the charged states, the input, the states before. Without Taped none are written.
-template <class Neuron, class C, Reset R, bool Taped>
-void recurrent_step(const C* x, C (*states)[kBlock], C* spikes, C (*tape)[kBlock], const Coefficients<Neuron, C, false>& coefficients, int64_t m) {
-  using Rows = Tape<Neuron, false>;
-  SNNFAST_SIMD
-  for (int64_t i = 0; i < m; i++) {
-    C c[Neuron::kCoefficients], state[Neuron::kStates], charged[Neuron::kTape];
-    coefficients.of(i, c);
-    SNNFAST_UNROLL
-    for (int k = 0; k < Neuron::kStates; k++) state[k] = states[k][i];
-    if constexpr (Taped) {
-      tape[Rows::kX][i] = x[i];
-      SNNFAST_UNROLL
-      for (int k = 0; k < Neuron::kStates; k++) tape[Rows::kState + k][i] = state[k];
-    }
-    spikes[i] = neuron_step<Neuron, R>(x[i], c, state, charged);
-    if constexpr (Taped) {
-      SNNFAST_UNROLL
-      for (int k = 0; k < Neuron::kTape; k++) tape[k][i] = charged[k];
-    }
-    SNNFAST_UNROLL
-    for (int k = 0; k < Neuron::kStates; k++) states[k][i] = state[k];
-  }
-}
-
-template <class Neuron, class C>
-using StepBackward = void (*)(const C (*)[kBlock], const C*, const C*, const C*, C (*)[kBlock], C*, C (*)[kBlock], const Coefficients<Neuron, C, false>&,
-                              const NeuronBackward<Neuron>&, int64_t);
-
-// grad: dL/d(states after the step) on entry, dL/d(states before it) on return.
-template <class Neuron, class C, Reset R>
-void recurrent_step_backward(const C (*tape)[kBlock], const C* grad_spikes, const C* grad_v, const C* slope, C (*grad)[kBlock], C* grad_x,
-                             C (*grad_params)[kBlock], const Coefficients<Neuron, C, false>& coefficients, const NeuronBackward<Neuron>& a, int64_t m) {
-  using Rows = Tape<Neuron, false>;
-  const C attached = a.detach_reset ? C(0) : C(1);
-  C settings[Neuron::kSettings];
-  neuron_settings(a, settings);
-  SNNFAST_SIMD
-  for (int64_t i = 0; i < m; i++) {
-    C c[Neuron::kCoefficients], charged[Neuron::kTape], before[Neuron::kStates], g[Neuron::kStates], gp[Neuron::kParams];
-    coefficients.of(i, c);
-    SNNFAST_UNROLL
-    for (int k = 0; k < Neuron::kTape; k++) charged[k] = tape[k][i];
-    SNNFAST_UNROLL
-    for (int k = 0; k < Neuron::kStates; k++) before[k] = tape[Rows::kState + k][i], g[k] = grad[k][i];
-    SNNFAST_UNROLL
-    for (int k = 0; k < Neuron::kParams; k++) gp[k] = grad_params[k][i];
-    g[0] += grad_v[i];
-    grad_x[i] = neuron_step_backward<Neuron, R>(tape[Rows::kX][i], before, charged, c, settings, grad_spikes[i], slope[i], attached, g, gp);
-    SNNFAST_UNROLL
-    for (int k = 0; k < Neuron::kStates; k++) grad[k][i] = g[k];
-    SNNFAST_UNROLL
-    for (int k = 0; k < Neuron::kParams; k++) grad_params[k][i] = gp[k];
-  }
-}
-
-// Rows in and out, compiled once: beside what arrives of the spikes, a call is nothing.
+// Rows in and out; beside what arrives of the spikes, a call is nothing.
 template <class C>
 __attribute__((noinline)) const C* read_samples(const Rows& rows, int64_t t, int64_t n0, int64_t m, C* buffer) {
   return read_row<C>(rows, t, n0, m, buffer);
@@ -86,28 +28,30 @@ __attribute__((noinline)) void write_row(void* data, Dtype dtype, int64_t offset
 // ---- a group of samples
 
 // A group of samples: where its neurons are, and what arrives there.
-template <class Neuron, class C>
+template <class C>
 struct Group {
-  const NeuronScan<Neuron>& a;
+  const RecurrentScan& a;
+  const RecurrentNeuron<C>& neuron;
   const Recurrence& r;
-  const RecurrentMemory<Neuron, C>& memory;
+  const RecurrentMemory<C>& memory;
   const int64_t first, samples, H, width, pieces, mask;
 
-  Group(const NeuronScan<Neuron>& scan, const Recurrence& recurrence, const RecurrentMemory<Neuron, C>& given, int64_t group)
+  Group(const RecurrentScan& scan, const RecurrentNeuron<C>& maths, const RecurrentMemory<C>& given, int64_t group)
       : a(scan),
-        r(recurrence),
+        neuron(maths),
+        r(scan.recurrence),
         memory(given),
         first(group * kRecurrentGroup),
-        samples(scan.N / recurrence.H - first < kRecurrentGroup ? scan.N / recurrence.H - first : kRecurrentGroup),
-        H(recurrence.H),
-        width(padded(recurrence.H)),
-        pieces((recurrence.H + kBlock - 1) / kBlock),
-        mask(recurrence.ring - 1) {
+        samples(scan.N / r.H - first < kRecurrentGroup ? scan.N / r.H - first : kRecurrentGroup),
+        H(r.H),
+        width(padded(r.H)),
+        pieces((r.H + kBlock - 1) / kBlock),
+        mask(r.ring - 1) {
     clear(memory.current, kRecurrentGroup * width);
     clear(memory.spikes, kRecurrentGroup * width);
     clear(memory.row, kRecurrentGroup * width);
     for (int64_t j = 0; j < (r.delay ? H : 0); j++) memory.lags[j] = lag_of(static_cast<const C*>(r.delay)[j], a.T + r.K);
-    each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) { coefficients(g, p) = Coefficients<Neuron, C, false>(a, n0, m); });
+    each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) { neuron.coefficients(neuron.scan, n0, m, coefficients(g, p)); });
   }
 
   static void clear(C* row, int64_t n) {
@@ -122,18 +66,13 @@ struct Group {
   }
 
   using Block = C (*)[kBlock];
-  Block piece(int64_t g, int64_t p, int row) const {
-    return reinterpret_cast<Block>(memory.pieces + ((g * pieces + p) * RecurrentMemory<Neuron, C>::kPieceRows + row) * kBlock);
-  }
+  Block piece(int64_t g, int64_t p, int row) const { return reinterpret_cast<Block>(memory.pieces + ((g * pieces + p) * neuron.piece_rows + row) * kBlock); }
   Block state(int64_t g, int64_t p) const { return piece(g, p, 0); }
-  Block grad(int64_t g, int64_t p) const { return piece(g, p, Neuron::kStates); }
-  Block grad_params(int64_t g, int64_t p) const { return piece(g, p, 2 * Neuron::kStates); }
-  Coefficients<Neuron, C, false>& coefficients(int64_t g, int64_t p) const {
-    static_assert(sizeof(Coefficients<Neuron, C, false>) <= (Neuron::kCoefficients + 1) * kBlock * sizeof(C));
-    return *reinterpret_cast<Coefficients<Neuron, C, false>*>(piece(g, p, 2 * Neuron::kStates + Neuron::kParams));
-  }
+  Block grad(int64_t g, int64_t p) const { return piece(g, p, neuron.states); }
+  Block grad_params(int64_t g, int64_t p) const { return piece(g, p, 2 * neuron.states); }
+  Block coefficients(int64_t g, int64_t p) const { return piece(g, p, 2 * neuron.states + neuron.params); }
   Block tape(int64_t j, int64_t g, int64_t p) const {
-    return reinterpret_cast<Block>(memory.tape + ((j * kRecurrentGroup + g) * pieces + p) * kNeuronTapeRows<Neuron> * kBlock);
+    return reinterpret_cast<Block>(memory.tape + ((j * kRecurrentGroup + g) * pieces + p) * neuron.tape_rows * kBlock);
   }
   C* ring(C* rows, int64_t t, int64_t g) const { return rows + ((t & mask) * kRecurrentGroup + g) * width; }
   int64_t list(int64_t j, int64_t g) const { return (j * kRecurrentGroup + g) * (width + 16); }
@@ -223,20 +162,19 @@ struct Group {
   }
 };
 
-template <class Neuron, class C>
-void recurrent_forward_group(const RecurrentForward<Neuron>& a, Step<Neuron, C> step, int64_t number, const RecurrentMemory<Neuron, C>& memory) {
-  const Group<Neuron, C> group(a, a.recurrence, memory, number);
+template <class C>
+void forward_group(const RecurrentForwardScan& a, const RecurrentNeuron<C>& neuron, int64_t number, const RecurrentMemory<C>& memory) {
+  const Group<C> group(a, neuron, memory, number);
   const int64_t H = group.H;
   const bool streaming = streams<C>(a.T, a.N);
-  group.each_piece(
-      [&](int64_t g, int64_t p, int64_t n0, int64_t m) { load_initial_state<Neuron, C, false>(a, group.coefficients(g, p), n0, m, group.state(g, p)); });
+  group.each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) { neuron.initial_state(neuron.scan, group.coefficients(g, p), n0, m, group.state(g, p)); });
   const Rows none{};
   group.set_out(none, 0);
   for (int64_t t = 0; t < a.T; t++) {
     if (a.checkpoints_out && t > 0 && t % a.checkpoint_every == 0)
       group.each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) {
-        for (int k = 0; k < Neuron::kStates; k++)
-          copy(static_cast<C*>(a.checkpoints_out) + ((t / a.checkpoint_every - 1) * Neuron::kStates + k) * a.N + n0, group.state(g, p)[k], m);
+        for (int k = 0; k < neuron.states; k++)
+          copy(static_cast<C*>(a.checkpoints_out) + ((t / a.checkpoint_every - 1) * neuron.states + k) * a.N + n0, group.state(g, p)[k], m);
       });
     for (int64_t g = 0; g < group.samples; g++) {
       C* spikes = memory.spikes + g * group.width;
@@ -246,34 +184,33 @@ void recurrent_forward_group(const RecurrentForward<Neuron>& a, Step<Neuron, C> 
       const C* current = group.charge(t, 0, g);
       for (int64_t p = 0; p < group.pieces; p++) {
         const int64_t h0 = p * kBlock, m = H - h0 < kBlock ? H - h0 : kBlock;
-        step(current + h0, group.state(g, p), spikes + h0, nullptr, group.coefficients(g, p), m);
+        neuron.step(current + h0, group.state(g, p), spikes + h0, nullptr, group.coefficients(g, p), m);
         if (a.v_seq) copy(static_cast<C*>(a.v_seq) + t * a.N + n0 + h0, group.state(g, p)[0], m);
       }
       write_row(a.spikes, a.x.dtype, t * a.N + n0, H, streaming, spikes);
     }
   }
   group.each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) {
-    for (int k = 0; k < Neuron::kStates; k++)
+    for (int k = 0; k < neuron.states; k++)
       if (a.state_out[k]) copy(static_cast<C*>(a.state_out[k]) + n0, group.state(g, p)[k], m);
   });
 }
 
 // Adds to grad_weight, the sum of this group's part.
-template <class Neuron, class C>
-void recurrent_backward_group(const RecurrentBackward<Neuron>& a, Step<Neuron, C> step, Slopes<C> slopes, StepBackward<Neuron, C> step_back, int64_t number,
-                              const RecurrentMemory<Neuron, C>& memory, C* grad_weight) {
-  const Group<Neuron, C> group(a, a.recurrence, memory, number);
+template <class C>
+void backward_group(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& neuron, int64_t number, const RecurrentMemory<C>& memory, C* grad_weight) {
+  const Group<C> group(a, neuron, memory, number);
   const Recurrence& r = a.recurrence;
   const int64_t H = group.H, width = group.width, K = a.checkpoint_every;
   const bool streaming = streams<C>(a.T, a.N);
   group.clear(memory.returned, r.ring * kRecurrentGroup * width);
   group.clear(memory.grad_delay, kRecurrentGroup * width);
   group.each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) {
-    for (int k = 0; k < Neuron::kStates; k++) {
+    for (int k = 0; k < neuron.states; k++) {
       const C* in = static_cast<const C*>(a.grad_state_out[k]);
       for (int64_t i = 0; i < m; i++) group.grad(g, p)[k][i] = in ? in[n0 + i] : C(0);
     }
-    for (int k = 0; k < Neuron::kParams; k++) group.clear(group.grad_params(g, p)[k], m);
+    for (int k = 0; k < neuron.params; k++) group.clear(group.grad_params(g, p)[k], m);
   });
 
   alignas(64) C v_buffer[kBlock], slope[kBlock];
@@ -281,10 +218,10 @@ void recurrent_backward_group(const RecurrentBackward<Neuron>& a, Step<Neuron, C
     const int64_t t0 = segment * K, steps = a.T - t0 < K ? a.T - t0 : K;
     group.each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) {
       if (segment == 0)
-        load_initial_state<Neuron, C, false>(a, group.coefficients(g, p), n0, m, group.state(g, p));
+        neuron.initial_state(neuron.scan, group.coefficients(g, p), n0, m, group.state(g, p));
       else
-        for (int k = 0; k < Neuron::kStates; k++)
-          copy(group.state(g, p)[k], static_cast<const C*>(a.checkpoints) + ((segment - 1) * Neuron::kStates + k) * a.N + n0, m);
+        for (int k = 0; k < neuron.states; k++)
+          copy(group.state(g, p)[k], static_cast<const C*>(a.checkpoints) + ((segment - 1) * neuron.states + k) * a.N + n0, m);
     });
     group.set_out(a.spikes, t0);
     for (int64_t j = 0; j < steps; j++) {
@@ -295,7 +232,7 @@ void recurrent_backward_group(const RecurrentBackward<Neuron>& a, Step<Neuron, C
         const C* current = group.charge(t0 + j, j, g);
         for (int64_t p = 0; p < group.pieces; p++) {
           const int64_t h0 = p * kBlock, m = H - h0 < kBlock ? H - h0 : kBlock;
-          step(current + h0, group.state(g, p), spikes + h0, group.tape(j, g, p), group.coefficients(g, p), m);
+          neuron.step(current + h0, group.state(g, p), spikes + h0, group.tape(j, g, p), group.coefficients(g, p), m);
         }
       }
     }
@@ -320,10 +257,10 @@ void recurrent_backward_group(const RecurrentBackward<Neuron>& a, Step<Neuron, C
             grad_v = read_samples<C>(a.grad_v_seq, t, n0 + h0, m, v_buffer);
           else
             group.clear(v_buffer, m);
-          margins<Neuron, C, false>(group.tape(j, g, p), group.coefficients(g, p), slope, m);
-          slopes(slope, static_cast<C>(a.alpha), m);
-          step_back(group.tape(j, g, p), grad_spikes + h0, grad_v, slope, group.grad(g, p), grad_x + h0, group.grad_params(g, p), group.coefficients(g, p), a,
-                    m);
+          neuron.margins(group.tape(j, g, p), group.coefficients(g, p), slope, m);
+          SNNFAST_ISA::slopes(a.surrogate, slope, static_cast<C>(a.alpha), m);
+          neuron.step_backward(neuron.scan, group.tape(j, g, p), grad_spikes + h0, grad_v, slope, group.grad(g, p), grad_x + h0, group.grad_params(g, p),
+                               group.coefficients(g, p), m);
         }
         write_row(a.grad_x, a.x.dtype, t * a.N + n0, H, streaming, grad_x);
         add_to_events(grad_x, grad_weight, width, memory.index + group.list(j, g), memory.value + group.list(j, g), memory.count[j * kRecurrentGroup + g]);
@@ -342,60 +279,13 @@ void recurrent_backward_group(const RecurrentBackward<Neuron>& a, Step<Neuron, C
   }
   group.each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) {
     const auto grad = group.grad(g, p), grad_params = group.grad_params(g, p);
-    for (int k = 0; k < Neuron::kStates; k++) {
+    for (int k = 0; k < neuron.states; k++) {
       if (a.grad_state_in[k]) copy(static_cast<C*>(a.grad_state_in[k]) + n0, grad[k], m);
-      for (int64_t i = 0; i < (a.state_in[k] ? 0 : m); i++) {
-        C gp[Neuron::kParams];
-        for (int q = 0; q < Neuron::kParams; q++) gp[q] = grad_params[q][i];
-        Neuron::rest_backward(k, grad[k][i], gp);
-        for (int q = 0; q < Neuron::kParams; q++) grad_params[q][i] = gp[q];
-      }
+      if (!a.state_in[k]) neuron.rest_backward(k, grad[k], grad_params, m);
     }
-    for (int k = 0; k < Neuron::kParams; k++)
+    for (int k = 0; k < neuron.params; k++)
       if (a.grad_param[k]) copy(static_cast<C*>(a.grad_param[k]) + n0, grad_params[k], m);
   });
-}
-
-// ---- from run-time choices to template arguments, over groups or parts [begin, end)
-
-template <class Neuron, class C>
-void recurrent_forward_groups(const RecurrentForward<Neuron>& a, int64_t begin, int64_t end, char* scratch) {
-  const bool hard = a.reset == Reset::hard;
-  const Step<Neuron, C> run = hard ? &recurrent_step<Neuron, C, Reset::hard, false> : &recurrent_step<Neuron, C, Reset::soft, false>;
-  const RecurrentMemory<Neuron, C> memory(scratch, a.recurrence.H, a.recurrence.ring, 1, false);
-  for (int64_t group = begin; group < end; group++) recurrent_forward_group<Neuron, C>(a, run, group, memory);
-  stream_done();
-}
-
-template <class Neuron>
-void recurrent_forward(const RecurrentForward<Neuron>& a, int64_t begin, int64_t end, void* scratch) {
-  char* memory = static_cast<char*>(scratch);
-  a.x.dtype == Dtype::f64 ? recurrent_forward_groups<Neuron, double>(a, begin, end, memory) : recurrent_forward_groups<Neuron, float>(a, begin, end, memory);
-}
-
-template <class Neuron, class C>
-void recurrent_backward_parts(const RecurrentBackward<Neuron>& a, int64_t begin, int64_t end, char* scratch) {
-  const bool hard = a.reset == Reset::hard;
-  const Step<Neuron, C> run = hard ? &recurrent_step<Neuron, C, Reset::hard, true> : &recurrent_step<Neuron, C, Reset::soft, true>;
-  const StepBackward<Neuron, C> back = hard ? &recurrent_step_backward<Neuron, C, Reset::hard> : &recurrent_step_backward<Neuron, C, Reset::soft>;
-  const Slopes<C> slopes = slopes_of<C>(a.surrogate);
-  const int64_t H = a.recurrence.H, size = H * padded(H), steps = a.T < a.checkpoint_every ? a.T : a.checkpoint_every;
-  const RecurrentMemory<Neuron, C> memory(scratch, H, a.recurrence.ring, steps, true);
-  const RecurrentParts parts(a.N / H);
-  for (int64_t part = begin; part < end; part++) {
-    C* grad_weight = static_cast<C*>(a.grad_weight) + part * size;
-    for (int64_t i = 0; i < size; i++) grad_weight[i] = C(0);
-    const int64_t first = part * parts.groups_a_part, left = parts.groups - first;
-    for (int64_t group = first; group < first + (left < parts.groups_a_part ? left : parts.groups_a_part); group++)
-      recurrent_backward_group<Neuron, C>(a, run, slopes, back, group, memory, grad_weight);
-  }
-  stream_done();
-}
-
-template <class Neuron>
-void recurrent_backward(const RecurrentBackward<Neuron>& a, int64_t begin, int64_t end, void* scratch) {
-  char* memory = static_cast<char*>(scratch);
-  a.x.dtype == Dtype::f64 ? recurrent_backward_parts<Neuron, double>(a, begin, end, memory) : recurrent_backward_parts<Neuron, float>(a, begin, end, memory);
 }
 
 }  // namespace

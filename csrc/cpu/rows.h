@@ -7,6 +7,16 @@
 #include <immintrin.h>
 #endif
 
+namespace snnfast::cpu::SNNFAST_ISA {
+
+// Row t of neurons [n0, n0 + m), converted to buffer, which is returned: rows that repeat one value, or in another dtype than that of
+// buffer and bfloat16. Compiled once (rows.cpp), not wherever a row is read.
+const float* read_rare_row(const Rows& rows, int64_t t, int64_t n0, int64_t m, float* buffer);
+const double* read_rare_row(const Rows& rows, int64_t t, int64_t n0, int64_t m, double* buffer);
+void flush_half(void* out, int64_t m, const float* buffer);
+
+}  // namespace snnfast::cpu::SNNFAST_ISA
+
 namespace snnfast::cpu {
 namespace {
 
@@ -14,13 +24,6 @@ template <class C, class T>
 inline void convert_in(const T* row, int64_t m, C* out) {
 #pragma omp simd
   for (int64_t i = 0; i < m; i++) out[i] = load_as<C>(row[i]);
-}
-
-template <class C, class T>
-inline void convert_rare(const Rows& rows, const T* row, int64_t m, C* out) {
-  if (rows.inner_stride) return convert_in(row, m, out);
-  const C value = load_as<C>(*row);
-  for (int64_t i = 0; i < m; i++) out[i] = value;
 }
 
 template <class C>
@@ -33,18 +36,6 @@ inline const T* row_at(const Rows& rows, int64_t t, int64_t n0) {
   return static_cast<const T*>(rows.data) + t * rows.time_stride + n0 * rows.inner_stride;
 }
 
-// Rows that repeat one value, or in another dtype than C and bfloat16: compiled once, not wherever a row is read.
-template <class C>
-__attribute__((noinline)) const C* read_rare_row(const Rows& rows, int64_t t, int64_t n0, int64_t m, C* buffer) {
-  switch (rows.dtype) {
-    case Dtype::f32: convert_rare(rows, row_at<float>(rows, t, n0), m, buffer); break;
-    case Dtype::f64: convert_rare(rows, row_at<double>(rows, t, n0), m, buffer); break;
-    case Dtype::bf16: convert_rare(rows, row_at<BFloat16>(rows, t, n0), m, buffer); break;
-    case Dtype::f16: convert_rare(rows, row_at<Half>(rows, t, n0), m, buffer); break;
-  }
-  return buffer;
-}
-
 // Row t of neurons [n0, n0 + m) in C: in place where it lies so, else in buffer.
 template <class C>
 inline const C* read_row(const Rows& rows, int64_t t, int64_t n0, int64_t m, C* buffer) {
@@ -54,7 +45,7 @@ inline const C* read_row(const Rows& rows, int64_t t, int64_t n0, int64_t m, C* 
       if (rows.dtype == Dtype::bf16) return convert_in(row_at<BFloat16>(rows, t, n0), m, buffer), buffer;
     }
   }
-  return read_rare_row(rows, t, n0, m, buffer);
+  return SNNFAST_ISA::read_rare_row(rows, t, n0, m, buffer);
 }
 
 inline int64_t bytes_of(Dtype dtype) { return dtype == Dtype::f64 ? 8 : dtype == Dtype::f32 ? 4 : 2; }
@@ -78,7 +69,8 @@ enum class Order { forward, backward };  // in which the steps of a segment are 
 // scan takes one block of neurons after the other, each through T steps in segments of K, the last segment first.
 class RowsAhead {
  public:
-  RowsAhead(const Rows& rows, int64_t T, int64_t K, int64_t begin, int64_t end, int64_t block, Order order, bool wanted)
+  // Not inline: once a call of a kernel, in each of its many versions.
+  __attribute__((noinline)) RowsAhead(const Rows& rows, int64_t T, int64_t K, int64_t begin, int64_t end, int64_t block, Order order, bool wanted)
       : rows_(rows),
         wanted_(wanted && T),
         K_(K),
@@ -178,14 +170,12 @@ inline void convert_out(const float* row, int64_t m, T* out) {
   for (int64_t i = 0; i < m; i++) out[i] = Store<T>::from(row[i]);
 }
 
-inline __attribute__((noinline)) void flush_half(Half* out, int64_t m, const float* buffer) { convert_out(buffer, m, out); }
-
 // An output is in 16 bits only where C is float.
 template <class C>
 inline void flush_row(void* data, Dtype dtype, int64_t offset, int64_t m, const C* buffer) {
   if constexpr (native<C>() == Dtype::f32) {
     if (dtype == Dtype::bf16) return convert_out(buffer, m, static_cast<BFloat16*>(data) + offset);
-    if (dtype == Dtype::f16) return flush_half(static_cast<Half*>(data) + offset, m, buffer);
+    if (dtype == Dtype::f16) return SNNFAST_ISA::flush_half(static_cast<Half*>(data) + offset, m, buffer);
   }
   stream(static_cast<C*>(data) + offset, buffer, m);
 }

@@ -23,7 +23,7 @@ class RecurrentTensors {
   RecurrentTensors(const Device& device, const Tensor& x, NeuronTensors& tensors, const Tensor& weight, const Optional& past, const Optional& delay)
       : to_post(tensors.nothing()), to_pre(tensors.nothing()) {
     const char* op = tensors.op();
-    SNNFAST_CHECK(x.dim() >= 2, op, ": x must have shape [T, ..., H]");
+    SNNFAST_CHECK(x.dim() >= 2, op, ": x must have shape [T, ..., H], got ", shape_of(x));
     Recurrence& r = recurrence;
     r.H = x.size(x.dim() - 1);
     SNNFAST_CHECK(!Device::kCuda || r.H <= kRecurrentNeurons, op, ": x must have at most ", kRecurrentNeurons, " neurons in its last dimension on CUDA, got ",
@@ -32,11 +32,12 @@ class RecurrentTensors {
     r.delay = delay ? tensors.of_shape(*delay, "delay", {r.H}) : nullptr;
     if (past) {
       std::vector<int64_t> shape = sizes_of(*past);
-      SNNFAST_CHECK(!shape.empty(), op, ": past must have shape [P, *x.shape[1:]]");
+      SNNFAST_CHECK(!shape.empty(), op, ": past must have shape [P, *x.shape[1:]], got []");
       r.K = shape[0];
       shape.erase(shape.begin());
-      SNNFAST_CHECK(shape == tensors.shape(), op, ": past must have shape [P, *x.shape[1:]]");
-      SNNFAST_CHECK(past->scalar_type() == x.scalar_type(), op, ": past must have the dtype of x");
+      SNNFAST_CHECK(shape == tensors.shape(), op, ": past must have shape [P, *x.shape[1:]], x.shape[1:] = ", text_of(tensors.shape()), ", got ",
+                    shape_of(*past));
+      check_dtype(op, "past", *past, x.scalar_type());
       r.past = tensors.rows(*past, "past");
     }
     r.ring = 2;
@@ -78,7 +79,7 @@ struct RecurrentOperators<Neuron, Arguments, Kernels, Device, std::index_sequenc
   // spikes, states, v_seq, checkpoints
   static Forward forward(const Arguments& arguments, Tensor weight, Optional past, Optional delay, int64_t checkpoint_every) {
     NeuronTensors tensors(Kernels::kName, arguments.x);
-    SNNFAST_CHECK(arguments.fires, tensors.op(), ": the neuron must fire");
+    SNNFAST_CHECK(arguments.fires, tensors.op(), ": fires must be true, got false");
     const Device device(arguments.x);
     RecurrentForward<Neuron> a{};
     const Forward outputs = Operators::forward_tensors(arguments, checkpoint_every, tensors, device, a);
@@ -96,7 +97,7 @@ struct RecurrentOperators<Neuron, Arguments, Kernels, Device, std::index_sequenc
                            int64_t checkpoint_every, bool state_needed, Optional grad_spikes, Each<Optional, S>... grad_states, Optional grad_v_seq) {
     const Tensor& x = arguments.x;
     NeuronTensors tensors(Kernels::kName, x);
-    SNNFAST_CHECK(arguments.fires, tensors.op(), ": the neuron must fire");
+    SNNFAST_CHECK(arguments.fires, tensors.op(), ": fires must be true, got false");
     const Device device(x);
     RecurrentBackward<Neuron> a{};
     const typename Operators::Backward outputs =
@@ -134,7 +135,8 @@ struct RecurrentOperators<Neuron, Arguments, Kernels, Device, std::index_sequenc
 template <class Neuron, class Kernel>
 void recurrent_units(const Cpu& device, const Recurrence& r, int64_t T, int64_t steps, bool backward, int64_t units, const Kernel& kernel) {
   constexpr int64_t kOne = 64;  // what Cpu::parallel does not split
-  const size_t bytes = static_cast<size_t>(RecurrentMemory<Neuron, double>(nullptr, r.H, r.ring, steps, backward).bytes);
+  const size_t bytes =
+      static_cast<size_t>(RecurrentMemory<double>(nullptr, kRecurrentPieceRows<Neuron>, kNeuronTapeRows<Neuron>, r.H, r.ring, steps, backward).bytes);
   device.parallel(units * kOne, T * r.H, [&](int64_t begin, int64_t end) { kernel(begin / kOne, end / kOne, thread_scratch(bytes)); });
 }
 

@@ -1,0 +1,205 @@
+// One step of a neuron whose spikes come back to it (core/recurrent.h) on the CPU, behind pointers: the loop over time (recurrent_loop.h)
+// knows no neuron and is compiled once. The maths of a step is that of neuron_loop.h, always with coefficients of its own for every neuron.
+#pragma once
+#include "core/recurrent.h"
+#include "cpu/neuron_loop.h"
+
+namespace snnfast::cpu::SNNFAST_ISA {
+
+// Maths for m neurons of a block; of tape, states and coefficients a row each.
+template <class C>
+struct RecurrentNeuron {
+  using Block = C (*)[kBlock];
+  using Given = const C (*)[kBlock];
+
+  int states, params;
+  int64_t piece_rows, tape_rows;  // of RecurrentMemory
+  const void* scan;               // what the functions below are given as `scan`
+  void (*coefficients)(const void* scan, int64_t n0, int64_t m, Block out);
+  void (*initial_state)(const void* scan, Given coefficients, int64_t n0, int64_t m, Block states);
+  void (*step)(const C* x, Block states, C* spikes, Block tape, Given coefficients, int64_t m);
+  // Of the backward pass alone:
+  void (*margins)(Given tape, Given coefficients, C* out, int64_t m);
+  void (*step_backward)(const void* scan, Given tape, const C* grad_spikes, const C* grad_v, const C* slope, Block grad, C* grad_x, Block grad_params,
+                        Given coefficients, int64_t m);
+  void (*rest_backward)(int state, const C* grad, Block grad_params, int64_t m);
+};
+
+// What of RecurrentForward and RecurrentBackward the loop reads; arrays by their first elements.
+struct RecurrentScan {
+  int64_t T, N, checkpoint_every;
+  Rows x;
+  Recurrence recurrence;
+};
+struct RecurrentForwardScan : RecurrentScan {
+  void *spikes, *v_seq, *checkpoints_out;
+  void* const* state_out;
+};
+struct RecurrentBackwardScan : RecurrentScan {
+  const void* checkpoints;
+  const void* const* state_in;
+  Rows spikes, grad_spikes, grad_v_seq;
+  const void* const* grad_state_out;
+  int32_t surrogate;
+  double alpha;
+  void *grad_x, *grad_weight, *grad_past, *grad_delay;
+  void *const *grad_state_in, *const *grad_param;
+};
+
+// Over groups of samples, and over parts of groups.
+void recurrent_groups(const RecurrentForwardScan&, const RecurrentNeuron<float>&, int64_t begin, int64_t end, char* scratch);
+void recurrent_groups(const RecurrentForwardScan&, const RecurrentNeuron<double>&, int64_t begin, int64_t end, char* scratch);
+void recurrent_parts(const RecurrentBackwardScan&, const RecurrentNeuron<float>&, int64_t begin, int64_t end, char* scratch);
+void recurrent_parts(const RecurrentBackwardScan&, const RecurrentNeuron<double>&, int64_t begin, int64_t end, char* scratch);
+
+}  // namespace snnfast::cpu::SNNFAST_ISA
+
+namespace snnfast::cpu {
+namespace {
+
+template <class Neuron, class C>
+const Coefficients<Neuron, C, false>& coefficients_in(const C (*rows)[kBlock]) {
+  static_assert(sizeof(Coefficients<Neuron, C, false>) == sizeof(C) * Neuron::kCoefficients * kBlock);
+  return *reinterpret_cast<const Coefficients<Neuron, C, false>*>(rows);
+}
+
+template <class Neuron, class C>
+void recurrent_coefficients(const void* scan, int64_t n0, int64_t m, C (*out)[kBlock]) {
+  *reinterpret_cast<Coefficients<Neuron, C, false>*>(out) = Coefficients<Neuron, C, false>(*static_cast<const NeuronScan<Neuron>*>(scan), n0, m);
+}
+
+template <class Neuron, class C>
+void recurrent_initial_state(const void* scan, const C (*coefficients)[kBlock], int64_t n0, int64_t m, C (*states)[kBlock]) {
+  load_initial_state(*static_cast<const NeuronScan<Neuron>*>(scan), coefficients_in<Neuron>(coefficients), n0, m, states);
+}
+
+// Rows of the tape: the charged states, the input, the states before. Without Taped none are written.
+template <class Neuron, class C, Reset R, bool Taped>
+void recurrent_step(const C* x, C (*states)[kBlock], C* spikes, C (*tape)[kBlock], const C (*given)[kBlock], int64_t m) {
+  using Rows = Tape<Neuron, false>;
+  const auto& coefficients = coefficients_in<Neuron>(given);
+  SNNFAST_SIMD
+  for (int64_t i = 0; i < m; i++) {
+    C c[Neuron::kCoefficients], state[Neuron::kStates], charged[Neuron::kTape];
+    coefficients.of(i, c);
+    SNNFAST_UNROLL
+    for (int k = 0; k < Neuron::kStates; k++) state[k] = states[k][i];
+    if constexpr (Taped) {
+      tape[Rows::kX][i] = x[i];
+      SNNFAST_UNROLL
+      for (int k = 0; k < Neuron::kStates; k++) tape[Rows::kState + k][i] = state[k];
+    }
+    spikes[i] = neuron_step<Neuron, R>(x[i], c, state, charged);
+    if constexpr (Taped) {
+      SNNFAST_UNROLL
+      for (int k = 0; k < Neuron::kTape; k++) tape[k][i] = charged[k];
+    }
+    SNNFAST_UNROLL
+    for (int k = 0; k < Neuron::kStates; k++) states[k][i] = state[k];
+  }
+}
+
+// grad: dL/d(states after the step) on entry, dL/d(states before it) on return.
+template <class Neuron, class C, Reset R>
+void recurrent_step_backward(const void* scan, const C (*tape)[kBlock], const C* grad_spikes, const C* grad_v, const C* slope, C (*grad)[kBlock], C* grad_x,
+                             C (*grad_params)[kBlock], const C (*given)[kBlock], int64_t m) {
+  using Rows = Tape<Neuron, false>;
+  const auto& a = static_cast<const NeuronBackward<Neuron>&>(*static_cast<const NeuronScan<Neuron>*>(scan));
+  const auto& coefficients = coefficients_in<Neuron>(given);
+  const C attached = a.detach_reset ? C(0) : C(1);
+  C settings[Neuron::kSettings];
+  neuron_settings(a, settings);
+  SNNFAST_SIMD
+  for (int64_t i = 0; i < m; i++) {
+    C c[Neuron::kCoefficients], charged[Neuron::kTape], before[Neuron::kStates], g[Neuron::kStates], gp[Neuron::kParams];
+    coefficients.of(i, c);
+    SNNFAST_UNROLL
+    for (int k = 0; k < Neuron::kTape; k++) charged[k] = tape[k][i];
+    SNNFAST_UNROLL
+    for (int k = 0; k < Neuron::kStates; k++) before[k] = tape[Rows::kState + k][i], g[k] = grad[k][i];
+    SNNFAST_UNROLL
+    for (int k = 0; k < Neuron::kParams; k++) gp[k] = grad_params[k][i];
+    g[0] += grad_v[i];
+    grad_x[i] = neuron_step_backward<Neuron, R>(tape[Rows::kX][i], before, charged, c, settings, grad_spikes[i], slope[i], attached, g, gp);
+    SNNFAST_UNROLL
+    for (int k = 0; k < Neuron::kStates; k++) grad[k][i] = g[k];
+    SNNFAST_UNROLL
+    for (int k = 0; k < Neuron::kParams; k++) grad_params[k][i] = gp[k];
+  }
+}
+
+template <class Neuron, class C>
+void recurrent_margins(const C (*tape)[kBlock], const C (*coefficients)[kBlock], C* out, int64_t m) {
+  margins(tape, coefficients_in<Neuron>(coefficients), out, m);
+}
+
+template <class Neuron, class C>
+void recurrent_rest_backward(int state, const C* grad, C (*grad_params)[kBlock], int64_t m) {
+  for (int64_t i = 0; i < m; i++) {
+    C gp[Neuron::kParams];
+    for (int q = 0; q < Neuron::kParams; q++) gp[q] = grad_params[q][i];
+    Neuron::rest_backward(state, grad[i], gp);
+    for (int q = 0; q < Neuron::kParams; q++) grad_params[q][i] = gp[q];
+  }
+}
+
+// ---- from run-time choices to template arguments
+
+template <class Neuron, class C, bool Taped>
+SNNFAST_ISA::RecurrentNeuron<C> recurrent_neuron(const NeuronScan<Neuron>& scan) {
+  SNNFAST_ISA::RecurrentNeuron<C> neuron{};
+  neuron.states = Neuron::kStates;
+  neuron.params = Neuron::kParams;
+  neuron.piece_rows = kRecurrentPieceRows<Neuron>;
+  neuron.tape_rows = kNeuronTapeRows<Neuron>;
+  neuron.scan = &scan;
+  neuron.coefficients = &recurrent_coefficients<Neuron, C>;
+  neuron.initial_state = &recurrent_initial_state<Neuron, C>;
+  neuron.step = scan.reset == Reset::hard ? &recurrent_step<Neuron, C, Reset::hard, Taped> : &recurrent_step<Neuron, C, Reset::soft, Taped>;
+  return neuron;
+}
+
+template <class Neuron, class C>
+void recurrent_forward_as(const NeuronScan<Neuron>& a, const SNNFAST_ISA::RecurrentForwardScan& scan, int64_t begin, int64_t end, void* scratch) {
+  SNNFAST_ISA::recurrent_groups(scan, recurrent_neuron<Neuron, C, false>(a), begin, end, static_cast<char*>(scratch));
+}
+
+template <class Neuron>
+void recurrent_forward(const RecurrentForward<Neuron>& a, int64_t begin, int64_t end, void* scratch) {
+  const SNNFAST_ISA::RecurrentForwardScan scan{{a.T, a.N, a.checkpoint_every, a.x, a.recurrence}, a.spikes, a.v_seq, a.checkpoints_out, a.state_out};
+  a.x.dtype == Dtype::f64 ? recurrent_forward_as<Neuron, double>(a, scan, begin, end, scratch)
+                          : recurrent_forward_as<Neuron, float>(a, scan, begin, end, scratch);
+}
+
+template <class Neuron, class C>
+void recurrent_backward_as(const NeuronBackward<Neuron>& a, const SNNFAST_ISA::RecurrentBackwardScan& scan, int64_t begin, int64_t end, void* scratch) {
+  auto neuron = recurrent_neuron<Neuron, C, true>(a);
+  neuron.margins = &recurrent_margins<Neuron, C>;
+  neuron.step_backward = a.reset == Reset::hard ? &recurrent_step_backward<Neuron, C, Reset::hard> : &recurrent_step_backward<Neuron, C, Reset::soft>;
+  neuron.rest_backward = &recurrent_rest_backward<Neuron, C>;
+  SNNFAST_ISA::recurrent_parts(scan, neuron, begin, end, static_cast<char*>(scratch));
+}
+
+template <class Neuron>
+void recurrent_backward(const RecurrentBackward<Neuron>& a, int64_t begin, int64_t end, void* scratch) {
+  const SNNFAST_ISA::RecurrentBackwardScan scan{{a.T, a.N, a.checkpoint_every, a.x, a.recurrence},
+                                                a.checkpoints,
+                                                a.state_in,
+                                                a.spikes,
+                                                a.grad_spikes,
+                                                a.grad_v_seq,
+                                                a.grad_state_out,
+                                                a.surrogate,
+                                                a.alpha,
+                                                a.grad_x,
+                                                a.grad_weight,
+                                                a.grad_past,
+                                                a.grad_delay,
+                                                a.grad_state_in,
+                                                a.grad_param};
+  a.x.dtype == Dtype::f64 ? recurrent_backward_as<Neuron, double>(a, scan, begin, end, scratch)
+                          : recurrent_backward_as<Neuron, float>(a, scan, begin, end, scratch);
+}
+
+}  // namespace
+}  // namespace snnfast::cpu

@@ -42,12 +42,13 @@ template <class Device>
 Tensor bp_stdp(const Arguments& arguments) {
   const Tensor &w = arguments.w.tensor, &pre = arguments.pre, &error = arguments.error;
   check_contiguous_weights(kOp, "w", w);
-  SNNFAST_CHECK(pre.dim() == 3, kOp, ": pre must have shape [T, B, I]");
+  SNNFAST_CHECK(pre.dim() == 3, kOp, ": pre must have shape [T, B, I], got ", shape_of(pre));
   check_like(kOp, "pre", pre, w, pre.scalar_type(), {pre.size(0), pre.size(1), w.size(1)});
   check_like(kOp, "error", error, w, w.scalar_type(), {pre.size(0), pre.size(1), w.size(0)});
-  SNNFAST_CHECK(is_spike_type(pre.scalar_type()), kOp, ": pre must be bool, uint8, float32 or float64");
-  SNNFAST_CHECK(pre.is_contiguous() && error.is_contiguous(), kOp, ": pre and error must be contiguous");
-  SNNFAST_CHECK(arguments.epsilon >= 1, kOp, ": epsilon must be at least 1 step");
+  SNNFAST_CHECK(is_spike_type(pre.scalar_type()), kOp, ": pre must be bool, uint8, float32 or float64, got ", text_of(pre.scalar_type()));
+  check_contiguous(kOp, "pre", pre);
+  check_contiguous(kOp, "error", error);
+  SNNFAST_CHECK(arguments.epsilon >= 1, kOp, ": epsilon must be at least 1 step, got ", arguments.epsilon);
   const Device device(w);
   BpStdp a{};
   a.T = pre.size(0), a.B = pre.size(1), a.I = w.size(1), a.O = w.size(0);

@@ -1,5 +1,8 @@
-// Errors, whose first line is for a person, and products of sizes that may be anything.
+// Errors, whose first line is for a person: the op, the argument, what it must be and what came. And products of sizes that may be
+// anything.
 #pragma once
+#include <torch/csrc/stable/tensor.h>
+
 #include <cstdint>
 #include <sstream>
 #include <stdexcept>
@@ -7,6 +10,9 @@
 #include <vector>
 
 namespace snnfast {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
 
 template <class... Words>
 [[noreturn]] void fail(const Words&... words) {
@@ -21,26 +27,23 @@ template <class... Words>
     if (__builtin_expect(!(CONDITION), 0)) fail(__VA_ARGS__); \
   } while (0)
 
-inline std::string text_of(const std::vector<int64_t>& sizes) {
-  std::string text = "[";
-  for (const int64_t s : sizes) text += (text.size() > 1 ? ", " : "") + std::to_string(s);
-  return text + "]";
-}
+std::string text_of(const std::vector<int64_t>& sizes);
+const char* text_of(ScalarType type);
+
+std::vector<int64_t> sizes_of(const Tensor& t);
+// For errors: the shape that came.
+inline std::string shape_of(const Tensor& t) { return text_of(sizes_of(t)); }
+
+void check_shape(const char* op, const char* name, const Tensor& t, const std::vector<int64_t>& shape);
+void check_dtype(const char* op, const char* name, const Tensor& t, ScalarType type);
+void check_float32_or_float64(const char* op, const char* name, const Tensor& t);
+void check_device(const char* op, const char* name, const Tensor& t, const char* other_name, const Tensor& other);
+void check_contiguous(const char* op, const char* name, const Tensor& t);
 
 // Most elements of a tensor; snnfast/check.py has the same. Their bytes, and some more, can be counted in 64 bits.
 constexpr int64_t kMostElements = int64_t{1} << 56;
 
 // Elements of a tensor of these sizes.
-inline int64_t elements(const char* op, const std::vector<int64_t>& sizes) {
-  int64_t n = 1;
-  bool fits = true, empty = false;
-  for (const int64_t s : sizes) {
-    fits = fits && !__builtin_mul_overflow(n, s, &n);
-    empty = empty || s == 0;
-  }
-  if (empty) return 0;
-  SNNFAST_CHECK(fits && n <= kMostElements, op, ": a tensor of shape ", text_of(sizes), " is too large: 2^56 elements are the most");
-  return n;
-}
+int64_t elements(const char* op, const std::vector<int64_t>& sizes);
 
 }  // namespace snnfast

@@ -25,11 +25,12 @@ DelayScan scan_of(const Arguments& arguments, NeuronTensors& tensors) {
   if (arguments.past) {
     const Tensor& past = *arguments.past;
     std::vector<int64_t> shape = sizes_of(past);
-    SNNFAST_CHECK(!shape.empty(), "delay: past must have shape [P, *x.shape[1:]], got a tensor without dimensions");
+    SNNFAST_CHECK(!shape.empty(), "delay: past must have shape [P, *x.shape[1:]], got []");
     a.P = shape[0];
     shape.erase(shape.begin());
-    SNNFAST_CHECK(shape == tensors.shape(), "delay: past must have shape [P, *x.shape[1:]], got ", text_of(sizes_of(past)));
-    SNNFAST_CHECK(past.scalar_type() == x.scalar_type(), "delay: past must have the dtype of x");
+    SNNFAST_CHECK(shape == tensors.shape(), "delay: past must have shape [P, *x.shape[1:]], x.shape[1:] = ", text_of(tensors.shape()), ", got ",
+                  shape_of(past));
+    check_dtype("delay", "past", past, x.scalar_type());
     elements("delay", sizes_of(past));
     a.past = tensors.rows(past, "past");
   }
@@ -65,7 +66,7 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Arguments& arguments, Tensor g
   const Device device(x);
   DelayBackward a{};
   static_cast<DelayScan&>(a) = scan_of(arguments, tensors);
-  SNNFAST_CHECK(!past_needed || arguments.past, "delay: there is no past for a gradient of it");
+  SNNFAST_CHECK(!past_needed || arguments.past, "delay: past_needed must be false without past, got true");
   a.grad_y = tensors.optional_rows(grad_y, "grad_y", x.scalar_type());
   const auto output = [&](bool wanted, const std::vector<int64_t>& shape, ScalarType type, void*& pointer) {
     const Tensor t = wanted ? device.allocate(x, shape, type) : tensors.nothing();

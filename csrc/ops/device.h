@@ -14,9 +14,6 @@
 
 namespace snnfast {
 
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-
 // Those of PyTorch; an error says how much memory was asked for.
 Tensor fresh(const Tensor& like, const std::vector<int64_t>& shape, ScalarType type);
 Tensor zeros(const Tensor& like, const std::vector<int64_t>& shape, ScalarType type);

@@ -24,7 +24,7 @@ class StateTensors {
   void take(T*& to, const char* name, ScalarType type, const std::vector<int64_t>& shape) {
     const Tensor& t = tensors_[next_++];
     check_like(op_, name, t, w_, type, of_networks(w_, shape));
-    SNNFAST_CHECK(t.is_contiguous(), op_, ": state must be contiguous");
+    check_contiguous(op_, name, t);
     to = pointer<T>(t);
   }
 
@@ -47,8 +47,8 @@ template <class Device, class Network, class Arguments>
 void enter_weights(const char* op, const Device& device, const Arguments& from, ScalarType theta_type, Network& a, NetworkTensors& tensors) {
   const Tensor &w = from.w.tensor, &theta = from.theta.tensor;
   const ScalarType type = w.scalar_type();
-  SNNFAST_CHECK(type == ScalarType::Float || type == ScalarType::Double, op, ": w must be float32 or float64");
-  SNNFAST_CHECK(w.dim() == 2 || w.dim() == 3, op, ": w must have shape [N, I] or [K, N, I]");
+  check_float32_or_float64(op, "w", w);
+  SNNFAST_CHECK(w.dim() == 2 || w.dim() == 3, op, ": w must have shape [N, I] or [K, N, I], got ", shape_of(w));
   a.networks = networks_of(w);
   a.N = w.size(-2);
   check_like(op, "theta", theta, w, theta_type, of_networks(w, {a.N}));

@@ -76,7 +76,7 @@ std::tuple<Tensor, Tensor> diehl_cook_conductance(const Arguments& from) {
   NetworkTensors tensors;
   enter_weights(kOp, device, from, ScalarType::Double, a, tensors);
   a.theta = pointer<double>(tensors.theta);
-  SNNFAST_CHECK(a.x.T + from.rest_steps < most, kOp, ": a presentation must have less than 2^31 steps");
+  SNNFAST_CHECK(a.x.T + from.rest_steps < most, kOp, ": a presentation must have fewer than 2^31 steps with its rest, got ", a.x.T, " and ", from.rest_steps);
   a.rest_steps = from.rest_steps;
   if (from.delays) {
     check_like(kOp, "delays", *from.delays, w, ScalarType::Byte, of_networks(w, {a.N, a.x.I}));

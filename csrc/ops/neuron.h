@@ -9,108 +9,31 @@
 
 namespace snnfast {
 
-inline Dtype dtype_of(const char* op, const char* name, const Tensor& t) {
-  switch (t.scalar_type()) {
-    case ScalarType::Float: return Dtype::f32;
-    case ScalarType::Double: return Dtype::f64;
-    case ScalarType::BFloat16: return Dtype::bf16;
-    case ScalarType::Half: return Dtype::f16;
-    default: SNNFAST_CHECK(false, op, ": ", name, " must be float32, float64, bfloat16 or float16"); return Dtype::f32;
-  }
-}
-
-inline std::vector<int64_t> sizes_of(const Tensor& t) {
-  const auto sizes = t.sizes();
-  return {sizes.begin(), sizes.end()};
-}
+Dtype dtype_of(const char* op, const char* name, const Tensor& t);
 
 // Tensors as the scan reads them, checked against x [T, ...]. Keeps the contiguous copies that it had to make.
 class NeuronTensors {
  public:
-  NeuronTensors(const char* op, const Tensor& x) : op_(op), x_(x), dtype_(dtype_of(op, "x", x)), shape_(sizes_of(x)) {
-    SNNFAST_CHECK(x.dim() >= 1, op, ": x must have shape [T, ...], got a tensor without dimensions");
-    elements(op, shape_);
-    shape_.erase(shape_.begin());
-    count_ = elements(op, shape_);
-    kept_.reserve(32);  // references stay valid
-  }
+  NeuronTensors(const char* op, const Tensor& x);
 
   const char* op() const { return op_; }
   ScalarType state_type() const { return dtype_ == Dtype::f64 ? ScalarType::Double : ScalarType::Float; }
   const std::vector<int64_t>& shape() const { return shape_; }
   int64_t count() const { return count_; }
 
-  // An output that was not asked for. Not by new_empty, which costs a call of the dispatcher: a small op has several.
-  Tensor nothing() const {
-    const int64_t size = 0, stride = 1;
-    int32_t device = 0;
-    AtenTensorHandle result = nullptr;
-    TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(x_.get(), &device));
-    const int32_t type = dtype_ == Dtype::f64 ? aoti_torch_dtype_float64() : aoti_torch_dtype_float32();
-    TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(1, &size, &stride, type, device, x_.get_device_index(), &result));
-    return Tensor(result);
-  }
+  // An output that was not asked for.
+  Tensor nothing() const;
 
   // A [T, ...] tensor as rows: in place where a row is contiguous or repeats one value, else from a contiguous copy.
-  Rows rows(const Tensor& given, const char* name) {
-    check_device(given, name);
-    bool repeats = true, contiguous = true;
-    int64_t expected = 1;
-    for (int64_t d = given.dim() - 1; d >= 1; d--) {
-      if (given.size(d) == 1) continue;
-      repeats = repeats && given.stride(d) == 0;
-      contiguous = contiguous && given.stride(d) == expected;
-      expected *= given.size(d);
-    }
-    const Tensor& t = repeats || contiguous ? given : keep(contiguous_of(given));
-    const bool row_of_one_value = repeats && !contiguous;
-    return {t.const_data_ptr(), dtype_of(op_, name, t), t.dim() ? t.stride(0) : 0, row_of_one_value ? 0 : 1};
-  }
-
-  Rows optional_rows(const Optional& t, const char* name, ScalarType type) {
-    if (!t) return {nullptr, Dtype::f32, 0, 1};
-    SNNFAST_CHECK(sizes_of(*t) == sizes_of(x_), op_, ": ", name, " must have the shape of x");
-    SNNFAST_CHECK(t->scalar_type() == type, op_, ": ", name, " has a wrong dtype");
-    return rows(*t, name);
-  }
-
-  const void* neurons(const Optional& t, const char* name) {
-    if (!t) return nullptr;
-    check_device(*t, name);
-    SNNFAST_CHECK(sizes_of(*t) == shape_, op_, ": ", name, " must have shape x.shape[1:]");
-    SNNFAST_CHECK(t->scalar_type() == state_type(), op_, ": ", name, " must be float64 for float64 x, else float32");
-    return keep(contiguous_of(*t)).const_data_ptr();
-  }
-
-  const void* of_shape(const Tensor& t, const char* name, const std::vector<int64_t>& shape) {
-    check_device(t, name);
-    SNNFAST_CHECK(sizes_of(t) == shape, op_, ": ", name, " must have shape ", text_of(shape));
-    SNNFAST_CHECK(t.scalar_type() == state_type(), op_, ": ", name, " must be float64 for float64 x, else float32");
-    return keep(contiguous_of(t)).const_data_ptr();
-  }
+  Rows rows(const Tensor& given, const char* name);
+  Rows optional_rows(const Optional& t, const char* name, ScalarType type);
+  const void* neurons(const Optional& t, const char* name);
+  const void* of_shape(const Tensor& t, const char* name, const std::vector<int64_t>& shape);
 
   // A parameter tensor holds one value, or covers a run of neuron dimensions with 1s around it: [C, 1, 1] for [B, C, H, W].
-  Param param(const Parameter& p, const char* name) {
-    if (!p.tensor) return {nullptr, p.value, 1, 1};
-    const Tensor& t = *p.tensor;
-    check_device(t, name);
-    SNNFAST_CHECK(t.scalar_type() == state_type(), op_, ": ", name, " must be float64 for float64 x, else float32");
-    int64_t count = 1, inner = 1, d = static_cast<int64_t>(shape_.size()) - 1, k = t.dim() - 1;
-    SNNFAST_CHECK(t.dim() <= static_cast<int64_t>(shape_.size()), op_, ": ", name, " has more dimensions than x.shape[1:]");
-    for (; k >= 0 && t.size(k) == 1; k--, d--) inner *= shape_[d];
-    for (; k >= 0 && t.size(k) == shape_[d]; k--, d--) count *= shape_[d];
-    for (; k >= 0 && t.size(k) == 1; k--, d--) {
-    }
-    SNNFAST_CHECK(k < 0, op_, ": ", name, " must be one value or cover a run of the dimensions of x.shape[1:], with 1 for the others");
-    return {keep(contiguous_of(t)).const_data_ptr(), p.value, count, inner > 0 ? inner : 1};
-  }
+  Param param(const Parameter& p, const char* name);
 
-  const void* checkpoints(const Tensor& t, int64_t count, int64_t states) const {
-    SNNFAST_CHECK(t.numel() == count * states * this->count() && t.is_contiguous(), op_, ": checkpoints have a wrong shape");
-    SNNFAST_CHECK(t.scalar_type() == state_type(), op_, ": checkpoints have a wrong dtype");
-    check_device(t, "checkpoints");
-    return t.const_data_ptr();
-  }
+  const void* checkpoints(const Tensor& t, int64_t count, int64_t states) const;
 
  private:
   const char* op_;
@@ -120,14 +43,7 @@ class NeuronTensors {
   int64_t count_;  // of neurons
   std::vector<Tensor> kept_;
 
-  const Tensor& keep(Tensor t) {
-    kept_.push_back(std::move(t));
-    return kept_.back();
-  }
-
-  void check_device(const Tensor& t, const char* name) const {
-    SNNFAST_CHECK(t.is_cuda() == x_.is_cuda() && t.get_device_index() == x_.get_device_index(), op_, ": ", name, " must be on the device of x");
-  }
+  const Tensor& keep(Tensor t);
 };
 
 inline int64_t checkpoint_count(int64_t T, int64_t every) { return every > 0 && T > 0 ? (T - 1) / every : 0; }
@@ -215,15 +131,15 @@ struct NeuronOperators<Neuron, Arguments, Kernels, Device, std::index_sequence<S
                                    const Device& device, NeuronBackward<Neuron>& a) {
     const Tensor& x = arguments.x;
     const char* op = tensors.op();
-    SNNFAST_CHECK(arguments.surrogate.number >= 0 && arguments.surrogate.number < static_cast<int64_t>(Surrogate::count), op, ": there is no surrogate number ",
-                  arguments.surrogate.number);
-    SNNFAST_CHECK(checkpoint_every >= 1, op, ": checkpoint_every must be at least 1");
+    SNNFAST_CHECK(arguments.surrogate.number >= 0 && arguments.surrogate.number < static_cast<int64_t>(Surrogate::count), op,
+                  ": surrogate must be a number from 0 to ", static_cast<int64_t>(Surrogate::count) - 1, ", got ", arguments.surrogate.number);
+    SNNFAST_CHECK(checkpoint_every >= 1, op, ": checkpoint_every must be at least 1, got ", checkpoint_every);
     static_cast<NeuronScan<Neuron>&>(a) = neuron_scan<Neuron>(arguments, reset(arguments), tensors);
     a.checkpoints = tensors.checkpoints(checkpoints, checkpoint_count(a.T, checkpoint_every), Neuron::kStates);
     a.checkpoint_every = checkpoint_every;
     a.grad_spikes = tensors.optional_rows(grad_spikes, "grad_spikes", x.scalar_type());
     a.grad_v_seq = tensors.optional_rows(grad_v_seq, "grad_v_seq", tensors.state_type());
-    ((a.grad_state_out[S] = tensors.neurons(grad_states, "a gradient of a state")), ...);
+    ((a.grad_state_out[S] = tensors.neurons(grad_states, "the gradient of a state")), ...);
     a.surrogate = static_cast<int32_t>(arguments.surrogate.number);
     a.alpha = arguments.surrogate.alpha;
     a.detach_reset = arguments.detach_reset;

@@ -21,7 +21,7 @@ uint64_t bits_of_one(ScalarType dtype) {
     case ScalarType::Half: return 0x3c00;
     case ScalarType::Float: return 0x3f800000;
     case ScalarType::Double: return 0x3ff0000000000000;
-    default: SNNFAST_CHECK(false, "poisson: dtype must be bool, uint8, float32, float64, bfloat16 or float16"); return 0;
+    default: fail("poisson: dtype must be bool, uint8, float32, float64, bfloat16 or float16, got ", text_of(dtype));
   }
 }
 
@@ -35,9 +35,10 @@ SNNFAST_ARGUMENTS(Arguments, SNNFAST_POISSON_ARGUMENTS)
 template <class Device>
 Tensor poisson(const Arguments& arguments) {
   const Tensor& seed = arguments.seed;
-  SNNFAST_CHECK(arguments.p.scalar_type() == ScalarType::Float, "poisson: p must be float32");
-  SNNFAST_CHECK(seed.scalar_type() == ScalarType::Long && seed.numel() == 1, "poisson: seed must be one int64 value");
-  SNNFAST_CHECK(seed.is_cpu() == arguments.p.is_cpu() && seed.get_device_index() == arguments.p.get_device_index(), "poisson: seed must be on the device of p");
+  check_dtype("poisson", "p", arguments.p, ScalarType::Float);
+  check_dtype("poisson", "seed", seed, ScalarType::Long);
+  SNNFAST_CHECK(seed.numel() == 1, "poisson: seed must be one value, got shape ", shape_of(seed));
+  check_device("poisson", "seed", seed, "p", arguments.p);
   SNNFAST_CHECK(arguments.num_steps >= 0, "poisson: num_steps must be at least 0, got ", arguments.num_steps);
   const uint64_t one = bits_of_one(arguments.dtype);
   std::vector<int64_t> shape(arguments.p.sizes().begin(), arguments.p.sizes().end());

@@ -21,16 +21,17 @@ constexpr const char* kOp = "pool2d";
 
 Pool2d sizes(const Arguments& arguments) {
   const Tensor& x = arguments.x;
-  SNNFAST_CHECK(x.dim() == 4, kOp, ": x must have 4 dimensions, got shape ", text_of(sizes_of(x)));
-  SNNFAST_CHECK(!x.is_cuda(), kOp, ": x must be on the CPU");
+  SNNFAST_CHECK(x.dim() == 4, kOp, ": x must have shape [B, C, H, W], got ", shape_of(x));
+  SNNFAST_CHECK(x.is_cpu(), kOp, ": x must be on the CPU");
   Pool2d a{};
   a.N = x.size(0), a.C = x.size(1), a.H = x.size(2), a.W = x.size(3);
   a.kh = arguments.kernel_h, a.kw = arguments.kernel_w, a.average = arguments.average;
   a.dtype = dtype_of(kOp, "x", x);
-  SNNFAST_CHECK(a.dtype != Dtype::f16, kOp, ": x must be float32, float64 or bfloat16");
+  SNNFAST_CHECK(a.dtype != Dtype::f16, kOp, ": x must be float32, float64 or bfloat16, got float16");
   const int64_t least = a.dtype == Dtype::f64 ? kPoolChannels<double> : kPoolChannels<float>;
   SNNFAST_CHECK(a.C >= least, kOp, ": x must have at least ", least, " channels, got ", a.C);
-  SNNFAST_CHECK(a.kh >= 1 && a.kw >= 1 && a.kh <= a.H && a.kw <= a.W, kOp, ": a window must have a pixel at least and fit into the image");
+  SNNFAST_CHECK(a.kh >= 1 && a.kw >= 1 && a.kh <= a.H && a.kw <= a.W, kOp, ": the window must have at least 1 x 1 pixels and at most those of the image, ", a.H,
+                " x ", a.W, ", got ", a.kh, " x ", a.kw);
   elements(kOp, sizes_of(x));
   a.out_h = a.H / a.kh, a.out_w = a.W / a.kw;
   return a;
@@ -57,8 +58,9 @@ template <class Device>
 Tensor pool2d_backward(const Arguments& arguments, Tensor grad_y) {
   Pool2d a = sizes(arguments);
   const std::vector<int64_t> shape{a.N, a.C, a.out_h, a.out_w};
-  SNNFAST_CHECK(sizes_of(grad_y) == shape && grad_y.scalar_type() == arguments.x.scalar_type() && !grad_y.is_cuda(), kOp, ": grad must have shape ",
-                text_of(shape), " and the dtype and device of x");
+  check_shape(kOp, "grad_y", grad_y, shape);
+  check_dtype(kOp, "grad_y", grad_y, arguments.x.scalar_type());
+  check_device(kOp, "grad_y", grad_y, "x", arguments.x);
   const Tensor x = contiguous_of(channels_last(arguments.x)), grad = contiguous_of(channels_last(grad_y));
   const Tensor grad_x = Device(x).allocate(x, {a.N, a.H, a.W, a.C}, x.scalar_type());
   if (a.N > 0) {

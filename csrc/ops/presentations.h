@@ -96,10 +96,10 @@ Presentations presentations_of(const char* op, const Device& device, const Tenso
   if (given.spikes) {
     const Tensor& spikes = *given.spikes;
     const bool own = is_of_networks(w, spikes, 3);
-    SNNFAST_CHECK(own || spikes.dim() == 3, op, ": spikes must have shape [P, T, I]");
+    SNNFAST_CHECK(own || spikes.dim() == 3, op, ": spikes must have shape [P, T, I] or, for K networks, [K, P, T, I], got ", shape_of(spikes));
     const std::vector<int64_t> part{spikes.size(-3), spikes.size(-2), x.I};
     check_like(op, "spikes", spikes, w, spikes.scalar_type(), own ? of_networks(w, part) : part);
-    SNNFAST_CHECK(is_spike_type(spikes.scalar_type()), op, ": spikes must be bool, uint8, float32 or float64");
+    SNNFAST_CHECK(is_spike_type(spikes.scalar_type()), op, ": spikes must be bool, uint8, float32 or float64, got ", text_of(spikes.scalar_type()));
     const Tensor& t = spikes.stride(-1) == 1 ? spikes : keep(spikes);
     x.form = PresentationForm::dense;
     x.P = t.size(-3), x.T = t.size(-2);
@@ -109,7 +109,9 @@ Presentations presentations_of(const char* op, const Device& device, const Tenso
   } else if (given.inputs && given.offsets) {
     const Tensor &inputs = *given.inputs, &offsets = *given.offsets;
     const bool own = is_of_networks(w, offsets, 2);
-    SNNFAST_CHECK((own || offsets.dim() == 2) && offsets.size(-1) >= 1 && inputs.dim() == 1, op, ": offsets must have shape [P, T + 1]");
+    SNNFAST_CHECK((own || offsets.dim() == 2) && offsets.size(-1) >= 1, op, ": offsets must have shape [P, T + 1] or, for K networks, [K, P, T + 1], got ",
+                  shape_of(offsets));
+    SNNFAST_CHECK(inputs.dim() == 1, op, ": inputs must have 1 dimension, got shape ", shape_of(inputs));
     const std::vector<int64_t> part{offsets.size(-2), offsets.size(-1)};
     check_like(op, "inputs", inputs, w, ScalarType::Int, {inputs.size(0)});
     check_like(op, "offsets", offsets, w, ScalarType::Long, own ? of_networks(w, part) : part);
@@ -119,9 +121,10 @@ Presentations presentations_of(const char* op, const Device& device, const Tenso
     x.inputs = keep(inputs).template const_data_ptr<int32_t>();
     x.offsets = keep(offsets).template const_data_ptr<int64_t>();
   } else {
-    SNNFAST_CHECK(given.hz && given.seeds && given.num_steps >= 0, op, ": give spikes, or inputs and offsets, or hz, seeds and num_steps");
+    SNNFAST_CHECK(given.hz && given.seeds && given.num_steps >= 0, op,
+                  ": x must be spikes, or inputs and offsets, or hz, seeds and num_steps of at least 0; one of them is missing");
     const bool own = is_of_networks(w, *given.hz, 2), own_seeds = is_of_networks(w, *given.seeds, 1);
-    SNNFAST_CHECK(own || given.hz->dim() == 2, op, ": hz must have shape [P, I]");
+    SNNFAST_CHECK(own || given.hz->dim() == 2, op, ": hz must have shape [P, I] or, for K networks, [K, P, I], got ", shape_of(*given.hz));
     x.P = given.hz->size(-2), x.T = given.num_steps;
     const std::vector<int64_t> part{x.P, x.I}, part_seeds{x.P};
     check_like(op, "hz", *given.hz, w, ScalarType::Float, own ? of_networks(w, part) : part);
@@ -133,8 +136,8 @@ Presentations presentations_of(const char* op, const Device& device, const Tenso
     x.per_hz = static_cast<float>(given.per_hz);
   }
   const int64_t most = int64_t{1} << 31;
-  SNNFAST_CHECK(x.I < most && x.T < most && x.T * (x.I > 1 ? x.I : 1) < most, op, ": a presentation must have less than 2^31 elements, got ", x.T, " steps of ",
-                x.I, " inputs");
+  SNNFAST_CHECK(x.I < most && x.T < most && x.T * (x.I > 1 ? x.I : 1) < most, op, ": a presentation must have fewer than 2^31 elements, got ", x.T,
+                " steps of ", x.I, " inputs");
   if (x.form == PresentationForm::events) {
     const int64_t fired = given.inputs->size(0), networks = x.network ? networks_of(w) : 1;
     if constexpr (Device::kCuda) {

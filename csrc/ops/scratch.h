@@ -17,7 +17,7 @@ inline void* thread_scratch(size_t bytes) {
     const size_t wanted = (bytes + 4095) / 4096 * 4096;
     size = 0;
     memory.reset(std::aligned_alloc(4096, wanted));
-    SNNFAST_CHECK(memory, "snnfast: no memory for ", wanted, " bytes of scratch");
+    SNNFAST_CHECK(memory, "snnfast: no memory for ", wanted, " bytes that a kernel works in");
     size = wanted;
   }
   return memory.get();

@@ -30,29 +30,35 @@ SNNFAST_ARGUMENTS(Arguments, SNNFAST_SPIKE_CONV2D_ARGUMENTS)
 constexpr const char* kOp = "spike_conv2d";
 enum Method : int64_t { kAuto, kEvents, kDense };
 
-void check(const char* name, const Tensor& t, const Tensor& x, int64_t dim) {
-  SNNFAST_CHECK(t.dim() == dim, kOp, ": ", name, " must have ", dim, " dimensions, got shape ", text_of(sizes_of(t)));
-  SNNFAST_CHECK(t.scalar_type() == x.scalar_type(), kOp, ": ", name, " must have the dtype of x");
-  SNNFAST_CHECK(!t.is_cuda(), kOp, ": ", name, " must be on the CPU");
+void check(const char* name, const Tensor& t, const Tensor& x, const std::vector<int64_t>& shape) {
+  check_shape(kOp, name, t, shape);
+  check_dtype(kOp, name, t, x.scalar_type());
+  check_device(kOp, name, t, "x", x);
 }
 
 SpikeConv2d sizes(const Arguments& arguments) {
   const Tensor &x = arguments.x, &weight = arguments.weight;
-  check("x", x, x, 4);
-  check("weight", weight, x, 4);
+  SNNFAST_CHECK(x.dim() == 4, kOp, ": x must have shape [B, C, H, W], got ", shape_of(x));
+  SNNFAST_CHECK(x.is_cpu(), kOp, ": x must be on the CPU");
+  SNNFAST_CHECK(weight.dim() == 4 && weight.size(1) == x.size(1), kOp, ": weight must have shape [O, C, kh, kw] with C = ", x.size(1), ", got ",
+                shape_of(weight));
+  check("weight", weight, x, sizes_of(weight));
   SpikeConv2d a{};
   a.N = x.size(0), a.C = x.size(1), a.H = x.size(2), a.W = x.size(3);
   a.O = weight.size(0), a.kh = weight.size(2), a.kw = weight.size(3);
   a.pad_h = arguments.padding_h, a.pad_w = arguments.padding_w;
   constexpr int64_t most = int64_t{1} << 20;
-  SNNFAST_CHECK(weight.size(1) == a.C, kOp, ": weight must have shape [O, C, kh, kw] with C = ", a.C, ", got ", text_of(sizes_of(weight)));
-  SNNFAST_CHECK(a.kh >= 1 && a.kw >= 1 && a.kh <= most && a.kw <= most && a.H <= most && a.W <= most, kOp, ": sizes must lie between 1 and ", most);
-  SNNFAST_CHECK(a.pad_h >= 0 && a.pad_h < a.kh && a.pad_w >= 0 && a.pad_w < a.kw, kOp, ": padding must be less than the kernel's size");
+  SNNFAST_CHECK(a.kh >= 1 && a.kw >= 1 && a.kh <= most && a.kw <= most && a.H <= most && a.W <= most, kOp, ": images and kernels must have 1 to ", most,
+                " rows and columns, got images ", a.H, " x ", a.W, " and kernels ", a.kh, " x ", a.kw);
+  SNNFAST_CHECK(a.pad_h >= 0 && a.pad_h < a.kh && a.pad_w >= 0 && a.pad_w < a.kw, kOp, ": padding must be at least 0 and less than the kernel's size, ", a.kh,
+                " x ", a.kw, ", got ", a.pad_h, " and ", a.pad_w);
   a.out_h = a.H + 2 * a.pad_h - a.kh + 1, a.out_w = a.W + 2 * a.pad_w - a.kw + 1;
-  SNNFAST_CHECK(a.out_h >= 1 && a.out_w >= 1, kOp, ": the kernel is larger than the images with their padding");
+  SNNFAST_CHECK(a.out_h >= 1 && a.out_w >= 1, kOp, ": the kernel must be no larger than the images with their padding, ", a.H + 2 * a.pad_h, " x ",
+                a.W + 2 * a.pad_w, ", got ", a.kh, " x ", a.kw);
   a.dtype = dtype_of(kOp, "x", x);
   // Keys are 32 bits wide.
-  SNNFAST_CHECK(a.C <= most && elements(kOp, {a.H + 2 * a.kh, a.W + 2 * a.kw, a.C}) < (int64_t{1} << 31), kOp, ": an image has too many pixels");
+  SNNFAST_CHECK(a.C <= most && elements(kOp, {a.H + 2 * a.kh, a.W + 2 * a.kw, a.C}) < (int64_t{1} << 31), kOp,
+                ": an image must have fewer than 2^31 pixels, with a kernel's size around it and all channels, got ", a.C, " channels of ", a.H, " x ", a.W);
   elements(kOp, {a.N, a.out_h, a.out_w, a.O});
   elements(kOp, {kConvGroups, a.kh, a.kw, a.C, a.O + kConvLine});
   a.images = std::max<int64_t>((a.N + kConvGroups - 1) / kConvGroups, 1);
@@ -60,7 +66,10 @@ SpikeConv2d sizes(const Arguments& arguments) {
   return a;
 }
 
-void check_dtype(const SpikeConv2d& a) { SNNFAST_CHECK(a.dtype == Dtype::f32 || a.dtype == Dtype::f64, kOp, ": by events x must be float32 or float64"); }
+void check_dtype(const SpikeConv2d& a) {
+  SNNFAST_CHECK(a.dtype == Dtype::f32 || a.dtype == Dtype::f64, kOp, ": by events x must be float32 or float64, got ",
+                a.dtype == Dtype::bf16 ? "bfloat16" : "float16");
+}
 
 int64_t nonzeros_of(const SpikeConv2d& a) {
   std::atomic<int64_t> nonzeros{0};
@@ -86,8 +95,7 @@ std::tuple<Tensor, Tensor> spike_conv2d_forward(const Arguments& arguments) {
   SpikeConv2d a = sizes(arguments);
   const Optional& bias = arguments.bias;
   if (bias) {
-    check("bias", *bias, arguments.x, 1);
-    SNNFAST_CHECK(bias->size(0) == a.O, kOp, ": bias must have shape [", a.O, "], got ", text_of(sizes_of(*bias)));
+    check("bias", *bias, arguments.x, {a.O});
   }
   SNNFAST_CHECK(arguments.method >= kAuto && arguments.method <= kDense, kOp, ": method must be 0, 1 or 2, got ", arguments.method);
   const Device device(arguments.x);
@@ -116,9 +124,7 @@ template <class Device>
 Tensor spike_conv2d_backward(const Arguments& arguments, Tensor grad_y) {
   SpikeConv2d a = sizes(arguments);
   check_dtype(a);
-  check("grad", grad_y, arguments.x, 4);
-  const std::vector<int64_t> shape{a.N, a.O, a.out_h, a.out_w};
-  SNNFAST_CHECK(sizes_of(grad_y) == shape, kOp, ": grad must have shape ", text_of(shape), ", got ", text_of(sizes_of(grad_y)));
+  check("grad_y", grad_y, arguments.x, {a.N, a.O, a.out_h, a.out_w});
   const Device device(arguments.x);
   const Tensor x = contiguous_of(channels_last(arguments.x)), grad = contiguous_of(channels_last(grad_y));
   if (a.N == 0 || conv_table_size(a) == 0) return torch::stable::new_zeros(x, sizes_of(arguments.weight));

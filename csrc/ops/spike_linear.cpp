@@ -36,9 +36,9 @@ void in_parallel(int64_t n, int64_t work, const Kernel& kernel) {
 }
 
 void check(const char* name, const Tensor& t, const Tensor& weight, ScalarType type, const std::vector<int64_t>& shape) {
-  SNNFAST_CHECK(sizes_of(t) == shape, kOp, ": ", name, " must have shape ", text_of(shape), ", got ", text_of(sizes_of(t)));
-  SNNFAST_CHECK(t.scalar_type() == type, kOp, ": ", name, " has a wrong dtype");
-  SNNFAST_CHECK(t.is_cuda() == weight.is_cuda(), kOp, ": ", name, " must be on the device of weight");
+  check_shape(kOp, name, t, shape);
+  check_dtype(kOp, name, t, type);
+  check_device(kOp, name, t, "weight", weight);
 }
 
 // What both passes know of weights, and of inputs as rows.
@@ -49,7 +49,7 @@ struct Layer {
   ScalarType type;
 
   explicit Layer(const Tensor& w) : weight(w), dtype(dtype_of(kOp, "weight", w)), type(w.scalar_type()) {
-    SNNFAST_CHECK(w.dim() == 2, kOp, ": weight must have shape [out, in], got ", text_of(sizes_of(w)));
+    SNNFAST_CHECK(w.dim() == 2, kOp, ": weight must have shape [out, in], got ", shape_of(w));
     outputs = w.size(0), inputs = w.size(1);
     const bool by_rows = w.stride(1) == 1 || inputs == 1, by_columns = w.stride(0) == 1 || outputs == 1;
     if (!by_rows && !by_columns) weight = contiguous_of(w);
@@ -57,7 +57,7 @@ struct Layer {
 
   // Rows of a [..., size] tensor.
   int64_t rows_of(const char* name, const Tensor& t, int64_t size) const {
-    SNNFAST_CHECK(t.dim() >= 1 && t.size(-1) == size, kOp, ": ", name, " must have shape [..., ", size, "], got ", text_of(sizes_of(t)));
+    SNNFAST_CHECK(t.dim() >= 1 && t.size(-1) == size, kOp, ": ", name, " must have shape [..., ", size, "], got ", shape_of(t));
     std::vector<int64_t> shape = sizes_of(t);
     elements(kOp, shape);
     shape.pop_back();
@@ -146,7 +146,8 @@ std::tuple<Tensor, Tensor, Tensor> spike_linear_forward(const Arguments& argumen
   const Optional& bias = arguments.bias;
   layer.rows = layer.rows_of("x", arguments.x, layer.inputs);
   const ScalarType type = arguments.x.scalar_type();
-  SNNFAST_CHECK(type == layer.type || type == ScalarType::Bool, kOp, ": x must have the dtype of weight or bool");
+  SNNFAST_CHECK(type == layer.type || type == ScalarType::Bool, kOp, ": x must be ", text_of(layer.type), ", the dtype of weight, or bool, got ",
+                text_of(type));
   check("x", arguments.x, layer.weight, type, sizes_of(arguments.x));
   if (bias) check("bias", *bias, layer.weight, layer.type, {layer.outputs});
   SNNFAST_CHECK(arguments.method >= kAuto && arguments.method <= kDense, kOp, ": method must be 0, 1 or 2, got ", arguments.method);
@@ -199,11 +200,12 @@ std::tuple<Tensor, Tensor, Tensor> spike_linear_backward(const Arguments& argume
                                                          bool weight_wanted, bool bias_wanted) {
   const Tensor &weight = arguments.weight, &x = arguments.x;
   Layer layer(weight);
-  layer.rows = layer.rows_of("grad", grad_y, layer.outputs);
-  check("grad", grad_y, weight, layer.type, sizes_of(grad_y));
+  layer.rows = layer.rows_of("grad_y", grad_y, layer.outputs);
+  check("grad_y", grad_y, weight, layer.type, sizes_of(grad_y));
   check("bits", bits, weight, ScalarType::Long, {layer.rows, (layer.inputs + 63) / 64});
   check("found", found, weight, ScalarType::Long, {kFound});
-  SNNFAST_CHECK(bits.is_contiguous() && found.is_contiguous(), kOp, ": bits and found must be contiguous");
+  check_contiguous(kOp, "bits", bits);
+  check_contiguous(kOp, "found", found);
   std::vector<int64_t> shape = sizes_of(grad_y);
   shape.back() = layer.inputs;
   const bool scaled = x.scalar_type() != ScalarType::Bool && x.numel() > 0;

@@ -74,7 +74,7 @@ void run_backward(const Device& device, const Tensor& like, const SpikePropBackw
       cpu::spikeprop_intervals()(a, m, begin, end, &here);
       if (!here) fits = false;
     });
-    SNNFAST_CHECK(fits, "spikeprop: tape must be that of a forward pass with these arguments");
+    SNNFAST_CHECK(fits, "spikeprop: tape must be that of a forward pass with these arguments, got another");
     if (a.grad_w)
       in_parallel(sizes.blocks * sizes.pieces, 4 * events.N * events.B / sizes.pieces,
                   [&](int64_t begin, int64_t end) { cpu::spikeprop_sum_weights()(a, m, begin, end, thread_scratch(scratch)); });
@@ -106,24 +106,25 @@ void run_backward(const Device& device, const Tensor& like, const SpikePropBackw
 SNNFAST_ARGUMENTS(Arguments, SNNFAST_SPIKEPROP_ARGUMENTS)
 
 void check(const char* name, const Tensor& t, const Tensor& w, ScalarType type, const std::vector<int64_t>& shape) {
-  const auto sizes = t.sizes();
-  SNNFAST_CHECK(std::vector<int64_t>(sizes.begin(), sizes.end()) == shape, "spikeprop: ", name, " has a wrong shape");
-  SNNFAST_CHECK(t.scalar_type() == type, "spikeprop: ", name, " has a wrong dtype");
-  SNNFAST_CHECK(t.is_cuda() == w.is_cuda() && t.get_device_index() == w.get_device_index(), "spikeprop: ", name, " must be on the device of w");
-  SNNFAST_CHECK(t.is_contiguous(), "spikeprop: ", name, " must be contiguous");
+  check_shape("spikeprop", name, t, shape);
+  check_dtype("spikeprop", name, t, type);
+  check_device("spikeprop", name, t, "w", w);
+  check_contiguous("spikeprop", name, t);
 }
 
 SpikePropEvents events_of(const Arguments& arguments) {
   const Tensor &t_in = arguments.t_in, &w = arguments.w, &delays = arguments.delays;
   const Optional& tau = arguments.tau.tensor;
   const ScalarType type = w.scalar_type();
-  SNNFAST_CHECK(type == ScalarType::Float || type == ScalarType::Double, "spikeprop: w must be float32 or float64");
-  SNNFAST_CHECK(w.dim() == 3 && w.is_contiguous(), "spikeprop: w must have shape [O, I, K] and be contiguous");
-  SNNFAST_CHECK(t_in.dim() == 2, "spikeprop: t_in must have shape [B, I]");
-  SNNFAST_CHECK(arguments.grid_points >= 0 && arguments.grid_points < (int64_t{1} << 31), "spikeprop: grid_points must lie in [0, 2^31)");
+  check_float32_or_float64("spikeprop", "w", w);
+  SNNFAST_CHECK(w.dim() == 3, "spikeprop: w must have shape [O, I, K], got ", shape_of(w));
+  check_contiguous("spikeprop", "w", w);
+  SNNFAST_CHECK(t_in.dim() == 2, "spikeprop: t_in must have shape [B, I], got ", shape_of(t_in));
+  SNNFAST_CHECK(arguments.grid_points >= 0 && arguments.grid_points < (int64_t{1} << 31), "spikeprop: grid_points must be 0 to 2^31 - 1, got ",
+                arguments.grid_points);
   SpikePropEvents a{};
   a.B = t_in.size(0), a.O = w.size(0), a.I = w.size(1), a.K = w.size(2), a.N = elements("spikeprop", {a.I, a.K});
-  SNNFAST_CHECK(a.N < (int64_t{1} << 30), "spikeprop: more than 2^30 terminals a neuron");
+  SNNFAST_CHECK(a.N < (int64_t{1} << 30), "spikeprop: a neuron must have fewer than 2^30 terminals, got ", a.N);
   // 64 more a sample and a neuron: what the kernels need to work in.
   elements("spikeprop", {a.B, a.N + 64}), elements("spikeprop", {a.O, a.N + 64});
   elements("spikeprop", {a.B, a.O}), elements("spikeprop", {a.B, arguments.grid_points});

@@ -53,7 +53,8 @@ constexpr int64_t kChunkBytesCuda = int64_t{16} << 20;
 StridedSpikes spikes_of(const char* name, const Tensor& t, const Tensor& w, const std::vector<int64_t>& shape) {
   const ScalarType type = t.scalar_type();
   const bool floating = type == ScalarType::Float || type == ScalarType::Double || type == ScalarType::BFloat16 || type == ScalarType::Half;
-  SNNFAST_CHECK(floating || type == ScalarType::Bool || type == ScalarType::Byte, kOp, ": ", name, " must be bool, uint8 or floating point");
+  SNNFAST_CHECK(floating || type == ScalarType::Bool || type == ScalarType::Byte, kOp, ": ", name,
+                " must be bool, uint8, float32, float64, bfloat16 or float16, got ", text_of(type));
   check_like(kOp, name, t, w, type, shape);
   return {t.const_data_ptr(), t.stride(0), t.stride(1), t.stride(2), static_cast<int32_t>(t.element_size()), floating};
 }
@@ -102,9 +103,10 @@ template <class Device>
 void stdp(const Arguments& arguments) {
   const Tensor &w = arguments.w.tensor, &pre = arguments.pre;
   check_weights(kOp, "w", w);
-  SNNFAST_CHECK(w.size(1) < (int64_t{1} << 31), kOp, ": w must have less than 2^31 columns");
-  SNNFAST_CHECK(pre.dim() == 3, kOp, ": pre must have shape [T, B, N_pre]");
-  SNNFAST_CHECK(arguments.state.eligibility.tensor.has_value() == arguments.reward.has_value(), kOp, ": eligibility and reward go together");
+  SNNFAST_CHECK(w.size(1) < (int64_t{1} << 31), kOp, ": w must have fewer than 2^31 columns, got ", w.size(1));
+  SNNFAST_CHECK(pre.dim() == 3, kOp, ": pre must have shape [T, B, N_pre], got ", shape_of(pre));
+  SNNFAST_CHECK(arguments.state.eligibility.tensor.has_value() == arguments.reward.has_value(), kOp,
+                ": eligibility and reward must be given together, got only ", arguments.reward ? "reward" : "eligibility");
   const Device device(w);
   Stdp a{};
   a.rule = rule_of(kOp, arguments.rule);
@@ -117,7 +119,7 @@ void stdp(const Arguments& arguments) {
   a.pre = spikes_of("pre", pre, w, {a.T, a.B, a.N_pre}), a.post = spikes_of("post", arguments.post, w, {a.T, a.B, a.N_post});
   const auto state = [&](const char* name, const Tensor& t, const std::vector<int64_t>& shape) {
     check_like(kOp, name, t, w, w.scalar_type(), shape);
-    SNNFAST_CHECK(t.is_contiguous(), kOp, ": ", name, " must be contiguous");
+    check_contiguous(kOp, name, t);
     return t.mutable_data_ptr();
   };
   a.trace_pre = state("trace_pre", arguments.state.trace_pre.tensor, {a.B, a.N_pre});

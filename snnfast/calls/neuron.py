@@ -119,7 +119,7 @@ def silenced(op: str, call: C, r: Any, refractory: Any, max_spikes: Any) -> C:
         return call
     refractory = check.whole(op, "refractory", refractory, 0)
     if refractory >= 2**24:  # which float32 counts one by one
-        raise ValueError(f"{op}: refractory must be less than 2**24 steps, got {refractory}")
+        raise ValueError(f"{op}: refractory must be fewer than 2**24 steps, got {refractory}")
     check.state(op, "r", r, given.x)
     if r is not None and not refractory:
         raise ValueError(f"{op}: r needs a refractory period, got refractory=0")

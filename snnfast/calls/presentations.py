@@ -170,7 +170,7 @@ def size(op: str, num_steps: int, count: int, what: str = "inputs") -> None:
     """The places of a presentation's spikes are counted in 32 bits."""
     if num_steps * max(count, 1) >= 2**31:
         raise ValueError(
-            f"{op}: a presentation must have less than 2**31 elements, "
+            f"{op}: a presentation must have fewer than 2**31 elements, "
             f"got {num_steps} steps of {count} {what}"
         )
 

@@ -234,17 +234,21 @@ def test_opcheck(kernels, shape, return_error):
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("w", torch.zeros(4, 5).half(), "w must be float32 or float64"),
-        ("w", torch.zeros(5, 4).double().T, "w must have two dimensions and contiguous rows"),
-        ("w", torch.zeros(4, 6).double()[:, :5], "w must be contiguous"),
-        ("pre", torch.zeros(3, 2, 6), "pre has a wrong shape"),
-        ("pre", torch.zeros(3, 10), "pre must have shape"),
-        ("pre", torch.zeros(3, 2, 5).half(), "pre must be bool, uint8, float32 or float64"),
-        ("pre", torch.zeros(3, 2, 1).expand(3, 2, 5), "pre and error must be contiguous"),
-        ("error", torch.zeros(3, 1, 4).double(), "error has a wrong shape"),
-        ("error", torch.zeros(3, 2, 4), "error has a wrong dtype"),
-        ("error", torch.zeros(3, 2, 1).double().expand(3, 2, 4), "error must be contiguous"),
-        ("epsilon", 0, "epsilon must be at least 1 step"),
+        ("w", torch.zeros(4, 5).half(), "w must be float32 or float64, got float16"),
+        ("w", torch.zeros(5, 4).double().T, "w must have contiguous rows, got strides [1, 4]"),
+        (
+            "w",
+            torch.zeros(4, 6).double()[:, :5],
+            "w must be contiguous, got strides [6, 1] for shape [4, 5]",
+        ),
+        ("pre", torch.zeros(3, 2, 6), "pre must have shape [3, 2, 5], got [3, 2, 6]"),
+        ("pre", torch.zeros(3, 10), "pre must have shape [T, B, I], got [3, 10]"),
+        ("pre", torch.zeros(3, 2, 5).half(), "uint8, float32 or float64, got float16"),
+        ("pre", torch.zeros(3, 2, 1).expand(3, 2, 5), "pre must be contiguous, got"),
+        ("error", torch.zeros(3, 1, 4).double(), "error must have shape [3, 2, 4], got [3, 1, 4]"),
+        ("error", torch.zeros(3, 2, 4), "error must be float64, got float32"),
+        ("error", torch.zeros(3, 2, 1).double().expand(3, 2, 4), "error must be contiguous, got"),
+        ("epsilon", 0, "epsilon must be at least 1 step, got 0"),
     ],
 )
 def test_the_op_itself_is_safe(kernels, field, value, message):

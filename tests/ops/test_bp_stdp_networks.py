@@ -263,13 +263,19 @@ def test_thresholds_that_nobody_looked_at_write_nowhere(bad):
     ("text", "changes"),
     [
         (r"weights must have shape \[N, I\] or \[K, N, I\]", {"weights": [torch.zeros(9)] * 3}),
-        ("weights has a wrong shape", {"weights": sample(3)[0][:2] + sample(2)[0][2:]}),
-        ("labels has a wrong shape", {"labels": torch.zeros(2, 3).long()}),
-        ("desired has a wrong shape", {"desired": torch.zeros(2, 6, 3).bool()}),
-        ("lr has a wrong shape", {"lr": DOUBLE.new_ones(2)}),
-        ("lr has a wrong dtype", {"lr": torch.ones(3)}),
-        ("thresholds has a wrong shape", {"thresholds": DOUBLE.new_ones(3, 2)}),
-        ("state has a wrong shape", {"state": [torch.zeros(3, n) for n in SIZES[1:]]}),
+        (r"weights must have shape \[3, ", {"weights": sample(3)[0][:2] + sample(2)[0][2:]}),
+        (r"labels must have shape \[3, 3\], got \[2, 3\]", {"labels": torch.zeros(2, 3).long()}),
+        (
+            r"desired must have shape \[3, 6, 3\], got \[2, 6, 3\]",
+            {"desired": torch.zeros(2, 6, 3).bool()},
+        ),
+        (r"lr must have shape \[3\], got \[2\]", {"lr": DOUBLE.new_ones(2)}),
+        ("lr must be float64, got float32", {"lr": torch.ones(3)}),
+        (
+            r"thresholds must have shape \[3, 3\], got \[3, 2\]",
+            {"thresholds": DOUBLE.new_ones(3, 2)},
+        ),
+        (r"state must have shape \[3, 3, ", {"state": [torch.zeros(3, n) for n in SIZES[1:]]}),
     ],
 )
 def test_raw_calls_with_wrong_arguments_are_refused(text, changes):

@@ -269,9 +269,9 @@ def test_delays_beyond_the_longest_count_as_the_longest(backend, carry):
 @pytest.mark.parametrize(
     ("text", "changes"),
     [
-        ("theta has a wrong shape", {"theta": torch.zeros(5)}),
-        ("w must be float32 or float64", {"w": torch.zeros(6, 8).half()}),
-        ("w must have shape", {"w": torch.zeros(6)}),
+        (r"theta must have shape \[6\], got \[5\]", {"theta": torch.zeros(5)}),
+        ("w must be float32 or float64, got float16", {"w": torch.zeros(6, 8).half()}),
+        (r"w must have shape \[N, I\] or \[K, N, I\], got \[6\]", {"w": torch.zeros(6)}),
         ("w is too large", {"w": torch.zeros(1, 1).expand(2**20, 2**30)}),
         ("state must have .* tensors, got 1", {"state": [torch.zeros(6)]}),
         ("refractory", {"refractory": -1}),

@@ -234,10 +234,10 @@ def test_errors_name_what_each_network_is_to_be_given(name, case):
 @pytest.mark.parametrize(
     ("text", "changes"),
     [
-        ("theta has a wrong shape", {"theta": torch.ones(6)}),
-        ("hz has a wrong shape", {"hz": torch.ones(2, 2, 9)}),
-        ("seeds has a wrong shape", {"seeds": torch.ones(2, 2).long()}),
-        ("state_v has a wrong shape", {"state": 6}),
+        (r"theta must have shape \[3, 6\], got \[6\]", {"theta": torch.ones(6)}),
+        (r"hz must have shape \[3, 2, 9\], got \[2, 2, 9\]", {"hz": torch.ones(2, 2, 9)}),
+        (r"seeds must have shape \[3, 2\], got \[2, 2\]", {"seeds": torch.ones(2, 2).long()}),
+        (r"state_v must have shape \[3, 6\], got \[6\]", {"state": 6}),
     ],
 )
 def test_raw_calls_with_wrong_arguments_are_refused(name, text, changes):

@@ -40,7 +40,7 @@ def test_more_steps_than_can_be_counted(name, inputs):
         with force(backend), pytest.raises(ValueError, match=name) as caught:
             present(name, Rates(hz, 2**62, seeds), inputs)
         assert str(caught.value) == (
-            f"{name}: a presentation must have less than 2**31 elements, "
+            f"{name}: a presentation must have fewer than 2**31 elements, "
             f"got 4611686018427387904 steps of {inputs} inputs"
         )
 

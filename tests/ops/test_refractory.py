@@ -244,7 +244,7 @@ def test_a_raw_call_with_wrong_states_is_refused():
         ({"refractory": -1}, "refractory must be at least 0, got -1"),
         ({"refractory": 1.5}, "refractory must be an integer, got float"),
         ({"refractory": True}, "refractory must be an integer, got bool"),
-        ({"refractory": 2**24}, r"refractory must be less than 2\*\*24 steps, got 16777216"),
+        ({"refractory": 2**24}, r"refractory must be fewer than 2\*\*24 steps, got 16777216"),
         ({"r": torch.zeros(3)}, "r needs a refractory period, got refractory=0"),
         ({"refractory": 1, "r": torch.zeros(2)}, "r must have shape"),
         ({"max_spikes": 0, "v_reset": None}, "max_spikes must be at least 1, got 0"),

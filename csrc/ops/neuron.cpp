@@ -1,0 +1,96 @@
+#include "ops/neuron.h"
+
+namespace snnfast {
+
+Dtype dtype_of(const char* op, const char* name, const Tensor& t) {
+  switch (t.scalar_type()) {
+    case ScalarType::Float: return Dtype::f32;
+    case ScalarType::Double: return Dtype::f64;
+    case ScalarType::BFloat16: return Dtype::bf16;
+    case ScalarType::Half: return Dtype::f16;
+    default: fail(op, ": ", name, " must be float32, float64, bfloat16 or float16, got ", text_of(t.scalar_type()));
+  }
+}
+
+NeuronTensors::NeuronTensors(const char* op, const Tensor& x) : op_(op), x_(x), dtype_(dtype_of(op, "x", x)), shape_(sizes_of(x)) {
+  SNNFAST_CHECK(x.dim() >= 1, op, ": x must have shape [T, ...], got []");
+  elements(op, shape_);
+  shape_.erase(shape_.begin());
+  count_ = elements(op, shape_);
+  kept_.reserve(32);  // references stay valid
+}
+
+// Not by new_empty, which costs a call of the dispatcher: a small op has several.
+Tensor NeuronTensors::nothing() const {
+  const int64_t size = 0, stride = 1;
+  int32_t device = 0;
+  AtenTensorHandle result = nullptr;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(x_.get(), &device));
+  const int32_t type = dtype_ == Dtype::f64 ? aoti_torch_dtype_float64() : aoti_torch_dtype_float32();
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(1, &size, &stride, type, device, x_.get_device_index(), &result));
+  return Tensor(result);
+}
+
+Rows NeuronTensors::rows(const Tensor& given, const char* name) {
+  check_device(op_, name, given, "x", x_);
+  bool repeats = true, contiguous = true;
+  int64_t expected = 1;
+  for (int64_t d = given.dim() - 1; d >= 1; d--) {
+    if (given.size(d) == 1) continue;
+    repeats = repeats && given.stride(d) == 0;
+    contiguous = contiguous && given.stride(d) == expected;
+    expected *= given.size(d);
+  }
+  const Tensor& t = repeats || contiguous ? given : keep(contiguous_of(given));
+  const bool row_of_one_value = repeats && !contiguous;
+  return {t.const_data_ptr(), dtype_of(op_, name, t), t.dim() ? t.stride(0) : 0, row_of_one_value ? 0 : 1};
+}
+
+Rows NeuronTensors::optional_rows(const Optional& t, const char* name, ScalarType type) {
+  if (!t) return {nullptr, Dtype::f32, 0, 1};
+  check_shape(op_, name, *t, sizes_of(x_));
+  check_dtype(op_, name, *t, type);
+  return rows(*t, name);
+}
+
+const void* NeuronTensors::neurons(const Optional& t, const char* name) { return t ? of_shape(*t, name, shape_) : nullptr; }
+
+const void* NeuronTensors::of_shape(const Tensor& t, const char* name, const std::vector<int64_t>& shape) {
+  check_device(op_, name, t, "x", x_);
+  check_shape(op_, name, t, shape);
+  check_dtype(op_, name, t, state_type());
+  return keep(contiguous_of(t)).const_data_ptr();
+}
+
+Param NeuronTensors::param(const Parameter& p, const char* name) {
+  if (!p.tensor) return {nullptr, p.value, 1, 1};
+  const Tensor& t = *p.tensor;
+  check_device(op_, name, t, "x", x_);
+  check_dtype(op_, name, t, state_type());
+  int64_t count = 1, inner = 1, d = static_cast<int64_t>(shape_.size()) - 1, k = t.dim() - 1;
+  SNNFAST_CHECK(t.dim() <= static_cast<int64_t>(shape_.size()), op_, ": ", name, " must have no more dimensions than x.shape[1:] = ", text_of(shape_),
+                ", got shape ", shape_of(t));
+  for (; k >= 0 && t.size(k) == 1; k--, d--) inner *= shape_[d];
+  for (; k >= 0 && t.size(k) == shape_[d]; k--, d--) count *= shape_[d];
+  for (; k >= 0 && t.size(k) == 1; k--, d--) {
+  }
+  SNNFAST_CHECK(k < 0, op_, ": ", name, " must be one value or cover a run of the dimensions of x.shape[1:] = ", text_of(shape_),
+                ", with 1 for the others, got shape ", shape_of(t));
+  return {keep(contiguous_of(t)).const_data_ptr(), p.value, count, inner > 0 ? inner : 1};
+}
+
+const void* NeuronTensors::checkpoints(const Tensor& t, int64_t count, int64_t states) const {
+  SNNFAST_CHECK(t.numel() == count * states * this->count(), op_, ": checkpoints must have ", count * states * this->count(), " elements, got shape ",
+                shape_of(t));
+  check_contiguous(op_, "checkpoints", t);
+  check_dtype(op_, "checkpoints", t, state_type());
+  check_device(op_, "checkpoints", t, "x", x_);
+  return t.const_data_ptr();
+}
+
+const Tensor& NeuronTensors::keep(Tensor t) {
+  kept_.push_back(std::move(t));
+  return kept_.back();
+}
+
+}  // namespace snnfast

@@ -31,7 +31,7 @@ KERNELS = (
     "recurrent",
 )
 SOURCES = (
-    *(f"ops/{name}.cpp" for name in (*KERNELS, "device", "output_memory")),
+    *(f"ops/{name}.cpp" for name in (*KERNELS, "check", "device", "neuron", "output_memory")),
     *(f"cuda/{name}.cu" for name in (*KERNELS, "error", "presentations")),
 )
 TEMPLATES = {

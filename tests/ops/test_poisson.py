@@ -351,7 +351,7 @@ def test_errors(name, change, error, message):
     [
         ((torch.ones(2).double(), torch.zeros(1).long(), 2), "p must be float32, got float64"),
         ((torch.ones(2), torch.zeros(1), 2), "seed must be int64, got float32"),
-        ((torch.ones(2), torch.zeros(2).long(), 2), r"seed must be one value, got shape \[2\]"),
+        ((torch.ones(2), torch.zeros(2).long(), 2), "seed must be one value, got shape [2]"),
         ((torch.ones(2), torch.zeros(1).long(), -1), "num_steps must be at least 0, got -1"),
         ((torch.ones(2), torch.zeros(1).long(), 2, torch.int64), "bfloat16 or float16, got int64"),
     ],

@@ -45,7 +45,7 @@ SMALL = {
     "cuda/diehl_cook.cu": {"kAlone": 64, "kMostThreads": 64, "kSharedThreads": 32},
     "cuda/diehl_cook_conductance.cu": {"kAlone": 64, "kSharedThreads": 32},
     "cuda/teams.cuh": {"kLeastThreads": 64},
-    "cuda/spikeprop_events.cuh": {"kThreads": 64},
+    "cuda/spikeprop_events.cuh": {"kThreads": 64, "kSortThreads": 64},
     "cuda/spikeprop.cu": {"kTile": 8},
     "cuda/recurrent.cu": {"kSide": 8},
     "core/recurrent.h": {"kRecurrentThreads": 64},

@@ -20,16 +20,27 @@ struct Multiply {
   static SNNFAST_HD uint64_t by(Word a, uint32_t b) { return static_cast<uint64_t>(a) * b; }
 };
 
-template <class Word>
-SNNFAST_HD Words<Word> philox4x32_10(Words<Word> c, uint32_t key0, uint32_t key1) {
+// Several counters under one key: they go through each round together, whose keys are made once.
+template <int kCounters, class Word>
+SNNFAST_HD void philox4x32_10(Words<Word> (&counters)[kCounters], uint32_t key0, uint32_t key1) {
   for (int round = 0; round < 10; round++) {
-    const auto x = Multiply<Word>::by(c.x, 0xD2511F53u);
-    const auto z = Multiply<Word>::by(c.z, 0xCD9E8D57u);
-    c = {static_cast<Word>(z >> 32) ^ c.y ^ key0, static_cast<Word>(z), static_cast<Word>(x >> 32) ^ c.w ^ key1, static_cast<Word>(x)};
+    SNNFAST_UNROLL
+    for (int k = 0; k < kCounters; k++) {
+      const Words<Word> c = counters[k];
+      const auto x = Multiply<Word>::by(c.x, 0xD2511F53u);
+      const auto z = Multiply<Word>::by(c.z, 0xCD9E8D57u);
+      counters[k] = {static_cast<Word>(z >> 32) ^ c.y ^ key0, static_cast<Word>(z), static_cast<Word>(x >> 32) ^ c.w ^ key1, static_cast<Word>(x)};
+    }
     key0 += 0x9E3779B9u;  // golden ratio and sqrt(3) - 1, the Weyl sequence of the keys
     key1 += 0xBB67AE85u;
   }
-  return c;
+}
+
+template <class Word>
+SNNFAST_HD Words<Word> philox4x32_10(Words<Word> c, uint32_t key0, uint32_t key1) {
+  Words<Word> one[] = {c};
+  philox4x32_10(one, key0, key1);
+  return one[0];
 }
 
 }  // namespace

@@ -16,10 +16,22 @@ struct Poisson {
 
 namespace {
 
+SNNFAST_HD Words<uint32_t> poisson_counter(int64_t counter) {
+  const uint64_t c = static_cast<uint64_t>(counter);
+  return {static_cast<uint32_t>(c), static_cast<uint32_t>(c >> 32), 0, 0};
+}
+
+// Counters become their words.
+template <int kCounters>
+SNNFAST_HD void poisson_words(Words<uint32_t> (&counters)[kCounters], int64_t seed) {
+  const uint64_t key = static_cast<uint64_t>(seed);
+  philox4x32_10(counters, static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32));
+}
+
 SNNFAST_HD Words<uint32_t> poisson_words(int64_t counter, int64_t seed) {
-  const uint64_t c = static_cast<uint64_t>(counter), key = static_cast<uint64_t>(seed);
-  return philox4x32_10<uint32_t>({static_cast<uint32_t>(c), static_cast<uint32_t>(c >> 32), 0, 0}, static_cast<uint32_t>(key),
-                                 static_cast<uint32_t>(key >> 32));
+  Words<uint32_t> one[] = {poisson_counter(counter)};
+  poisson_words(one, seed);
+  return one[0];
 }
 
 // A uniform number in [0, 1): 24 bits, which float holds exactly, so that every device compares alike, p = 0 never fires

@@ -10,6 +10,7 @@ namespace {
 
 constexpr int64_t kAlone = 512;          // up to as many neurons are one block, which waits for no other
 constexpr int64_t kSharedThreads = 128;  // of a block of several
+constexpr uint32_t kNever = 256;         // no delay
 
 template <class C>
 struct Arguments {
@@ -23,6 +24,7 @@ struct Arguments {
 struct Shared {
   int32_t found, spikes_inh;  // neurons of this block that spike in this step
   int64_t inhibiting;         // inhibitory neurons of the grid that spiked in the step before
+  int64_t oldest, under_way;  // of the inputs under way: where the oldest one stands, and how many they are
 };
 
 template <PlasticityKind K, class C>
@@ -41,7 +43,7 @@ class ConductanceBlock {
         block_(blockIdx.x % g.plan.blocks),
         m_(g.a, g.plan, memory, blockIdx.y * g.plan.teams + team_, block_),
         tally_(m_.words, 1, block_, blocks_),
-        inputs_(a_.x, network, m_.input_lists, m_.input_counts, a_.longest_delay),
+        inputs_(a_.x, network, m_.input_lists, m_.input_counts),
         history_(a_.history()),
         learns_(a_.rule != nullptr),
         remembers_(learns_ || a_.state.v),
@@ -94,13 +96,8 @@ class ConductanceBlock {
       inhibited_ = false;
       for_own_neurons([&](int64_t n) { begin_neuron(n); });
       if (remembers_) for_all_inputs([&](int64_t i) { begin_input(i); });
-    }
-    if (!a_.carry) return;
-    __syncthreads();
-    for (int64_t d = threadIdx.x / 32; d < a_.longest_delay; d += blockDim.x / 32) {
-      const uint8_t* fired = reinterpret_cast<const uint8_t*>(m_.fired + row(now_ - a_.longest_delay + d));
-      const int32_t count = list_spikes<uint8_t>(fired, a_.x.I, 0xff, m_.carried + d * a_.x.I);
-      if (threadIdx.x % 32 == 0) m_.carried_counts[d] = count;
+      __syncthreads();
+      if (threadIdx.x < 32) begin_arrivals();
     }
   }
 
@@ -137,12 +134,37 @@ class ConductanceBlock {
     }
   }
 
+  // By one warp: what is under way before the first step.
+  __device__ void begin_arrivals() const {
+    int32_t count = 0;
+    for (int64_t step = now_ - a_.longest_delay; step <= now_; step++) {
+      int32_t sent = 0;
+      if (a_.carry && step < now_) {
+        sent = list_spikes<uint8_t>(reinterpret_cast<const uint8_t*>(m_.fired + row(step)), a_.x.I, 0xff, m_.under_way + count);
+        for (int32_t k = static_cast<int32_t>(threadIdx.x); k < sent; k += 32) m_.sent[count + k] = static_cast<uint8_t>(step);
+      }
+      if (threadIdx.x == 0) m_.sent_counts[(step + history_) % history_] = sent;
+      count += sent;
+    }
+    if (threadIdx.x == 0) shared_.oldest = 0, shared_.under_way = count;
+  }
+
+  // Of the k-th input under way, the oldest first.
+  __device__ int64_t place(int64_t k) const {
+    const int64_t place = shared_.oldest + k;
+    return place < m_.room(a_) ? place : place - m_.room(a_);
+  }
+
   __device__ void step(int64_t p, int64_t t) {
     const StepInputs inputs = t < a_.x.T ? inputs_.next(p, t) : StepInputs{nullptr, 0};
     if (threadIdx.x == 0) {
       // Asked for also where nothing of it arrives: blocks must not run away from each other.
       shared_.inhibiting = now_ > 0 ? tally_.total(now_ - 1) : 0;
       shared_.found = shared_.spikes_inh = 0;
+      int32_t& sent = m_.sent_counts[now_ % history_];
+      shared_.oldest = place(sent);  // those of this place are no longer under way
+      shared_.under_way += inputs.count - sent;
+      sent = inputs.count;
     }
     if (remembers_)
       for_all_inputs([&](int64_t i) {
@@ -150,7 +172,10 @@ class ConductanceBlock {
         if (learns_) m_.trace_pre[row(now_) + i] = fade(m_.trace_pre[row(now_ - 1) + i], rule_.decay_pre);
       });
     __syncthreads();
-    for (int32_t k = static_cast<int32_t>(threadIdx.x); remembers_ && k < inputs.count; k += static_cast<int32_t>(blockDim.x)) {
+    for (int32_t k = static_cast<int32_t>(threadIdx.x); k < inputs.count; k += static_cast<int32_t>(blockDim.x)) {
+      const int64_t to = place(shared_.under_way - inputs.count + k);
+      m_.under_way[to] = inputs.begin[k], m_.sent[to] = static_cast<uint8_t>(now_);
+      if (!remembers_) continue;
       const int64_t i = row(now_) + inputs.begin[k];
       m_.fired[i] = true;
       if (learns_) m_.trace_pre[i] = stdp_trace(m_.trace_pre[i], true, rule_.all);
@@ -164,7 +189,7 @@ class ConductanceBlock {
     __syncthreads();
     const int32_t found = shared_.found;
     if (threadIdx.x == 0) tally_.tell(now_, shared_.spikes_inh);
-    for_own_neurons([&](int64_t n) { arrive(n, p, t); });
+    for_own_neurons([&](int64_t n) { arrive(n); });
     __syncthreads();  // weights have driven before they learn
     if (learns_) learn(found);
     now_++;
@@ -213,31 +238,40 @@ class ConductanceBlock {
     if (a_.spikes) a_.spikes[(presentation * a_.steps() + t) * a_.N + n] = true;
   }
 
-  // What was sent in step t of presentation p.
-  __device__ StepInputs sent(int64_t p, int64_t t, int64_t last) const {
-    if (t > last) return {nullptr, 0};
-    if (t >= 0) return inputs_.earlier(p, last, last - t);
-    const int64_t d = a_.longest_delay + t;
-    return a_.carry ? StepInputs{m_.carried + d * a_.x.I, m_.carried_counts[d]} : StepInputs{nullptr, 0};
+  __device__ uint8_t delay(int32_t i, int64_t n) const {
+    return delays_ ? delays_[static_cast<uint64_t>(static_cast<uint32_t>(i)) * static_cast<uint32_t>(a_.N) + n] : 0;
   }
 
   // What was sent first comes first. Weights of neurons that spike in this step are left to grow().
-  __device__ void arrive(int64_t n, int64_t p, int64_t t) const {
+  __device__ void arrive(int64_t n) const {
     const bool depresses = learns_ && rule_.depresses() && !m_.spiked[n];
-    const int64_t last = t < a_.x.T ? t : a_.x.T - 1;  // step with input
+    const int64_t oldest = shared_.oldest, count = shared_.under_way;
     const C trace_post = m_.trace_post[n];
     C g_exc = m_.g_exc[n];
-    for (int64_t delay = a_.longest_delay; delay >= 0; delay--) {
-      const StepInputs arriving = sent(p, t - delay, last);
-      for (int32_t k = 0; k < arriving.count; k++) {
-        const int64_t i = arriving.begin[k];
-        if (delays_ && delays_[i * a_.N + n] != delay) continue;
+    for (int64_t k0 = -(oldest % kTogether), group = oldest + k0; k0 < count; k0 += kTogether) {
+      const int32_t* under_way = m_.under_way + group;
+      const uint8_t* sent = m_.sent + group;
+      // Loads of all first: none waits for another's delay.
+      int32_t inputs[kTogether];
+      uint32_t ages[kTogether], arriving = 0;
+#pragma unroll
+      for (int k = 0; k < kTogether; k++) {
+        const bool within = k0 + k >= 0 && k0 + k < count;
+        inputs[k] = within ? under_way[k] : 0;
+        ages[k] = within ? static_cast<uint8_t>(now_ - sent[k]) : kNever;
+      }
+#pragma unroll
+      for (int k = 0; k < kTogether; k++) arriving |= static_cast<uint32_t>(delay(inputs[k], n) == ages[k]) << k;
+      for (; arriving; arriving &= arriving - 1) {
+        const int k = __ffs(static_cast<int>(arriving)) - 1;
+        const int64_t i = under_way[k];
         C& w = weight(n, i);
         g_exc += w;
         if (!depresses) continue;
-        const C trace_pre2 = second_ ? fade(m_.trace_pre2[row(now_ - delay - 1) + i], rule_.decay_pre2) : C(0);
+        const C trace_pre2 = second_ ? fade(m_.trace_pre2[row(now_ - delay(i, n) - 1) + i], rule_.decay_pre2) : C(0);
         w = stdp_clamp(rule_, w - stdp_depression<K>(rule_, w, trace_post, trace_pre2));
       }
+      group = group + kTogether == m_.room(a_) ? 0 : group + kTogether;
     }
     m_.g_exc[n] = g_exc;
   }

@@ -1,42 +1,12 @@
 // The scan over time on CUDA, forward and backward, for any neuron whose one-step maths stands in csrc/core.
-// A thread runs V neighbouring neurons through all time steps; its loads are V elements wide, and those of several steps are
-// issued before the first is used: as bits, since a conversion between them would wait for each. The backward pass recomputes the states of one segment between
-// checkpoints into shared memory, a private column a thread, so it needs no barrier.
+// A thread runs V neighbouring neurons through all time steps (rows.cuh). The backward pass recomputes the states of one segment
+// between checkpoints into shared memory, a private column a thread, so it needs no barrier.
 #pragma once
-#include <type_traits>
-
-#include "core/neuron.h"
 #include "core/surrogate.h"
-#include "cuda/launch.h"
 #include "cuda/rows.cuh"
 
 namespace snnfast {
 namespace {
-
-constexpr int kThreads = 128;  // with one block a multiprocessor asked for at least: for more, ptxas spills
-
-// Steps whose loads are in flight together: more of few neurons, which take a thread each; forward, as many again come meanwhile.
-template <int V>
-constexpr int kUnroll = V == 1 ? 16 : 4;
-
-// Calls group(number of steps, first step) over [begin, end), as many steps at a time as are in flight together.
-template <int V, class Group>
-__device__ __forceinline__ void in_groups(int64_t begin, int64_t end, const Group& group) {
-  if constexpr (kUnroll<V> > 4)
-    for (; begin + kUnroll<V> <= end; begin += kUnroll<V>) group(std::integral_constant<int, kUnroll<V>>{}, begin);
-  for (; begin + 4 <= end; begin += 4) group(std::integral_constant<int, 4>{}, begin);
-  for (; begin < end; begin++) group(std::integral_constant<int, 1>{}, begin);
-}
-template <int V, class Group>
-__device__ __forceinline__ void in_groups_back(int64_t end, const Group& group) {
-  for (; end % 4; end--) group(std::integral_constant<int, 1>{}, end - 1);
-  if constexpr (kUnroll<V> > 4) {
-    for (; end % kUnroll<V>; end -= 4) group(std::integral_constant<int, 4>{}, end - 4);
-    for (; end > 0; end -= kUnroll<V>) group(std::integral_constant<int, kUnroll<V>>{}, end - kUnroll<V>);
-  } else {
-    for (; end > 0; end -= 4) group(std::integral_constant<int, 4>{}, end - 4);
-  }
-}
 
 // Coefficients of V neighbouring neurons; Uniform: of all neurons, which are numbers.
 template <class Neuron, class C, int V, bool Uniform>
@@ -44,8 +14,10 @@ struct Lanes {
   C coefficients[Uniform ? 1 : V][Neuron::kCoefficients];
 
   __device__ __forceinline__ Lanes(const NeuronScan<Neuron>& a, int64_t n) {
-#pragma unroll
-    for (int i = 0; i < (Uniform ? 1 : V); i++) neuron_coefficients<Neuron, C>(a, n + i, coefficients[i]);
+    if constexpr (Uniform)
+      neuron_coefficients<Neuron, C>(a, n, coefficients[0]);
+    else
+      neuron_coefficients<Neuron, C, V>(a, n, coefficients);
   }
   __device__ __forceinline__ const C* of(int i) const { return coefficients[Uniform ? 0 : i]; }
 };
@@ -100,39 +72,18 @@ __global__ void __launch_bounds__(kThreads, 1) neuron_forward_kernel(const Neuro
   C state[Neuron::kStates][V];
   load_initial_state(a, lanes, n, state);
   int64_t until_checkpoint = a.checkpoint_every, checkpoint = 0;
-  // Of few neurons the rows of the next steps are under way while those of the present ones are used.
-  constexpr bool kTwice = V == 1;
-  Pack<T, V> ahead[kTwice ? kUnroll<V> : 1];
-  const auto fetch = [&](int64_t begin) {
+  for_rows<T, V>(a.x, a.T, n, [&](const Pack<T, V>& row, int64_t t) {
+    if (a.checkpoints_out && until_checkpoint-- == 0) {
 #pragma unroll
-    for (int u = 0; u < kUnroll<V>; u++) ahead[kTwice ? u : 0] = load_row<T, V>(a.x, begin + u, n);
-  };
-  if (kTwice && a.T >= kUnroll<V>) fetch(0);
-  in_groups<V>(0, a.T, [&](auto count, int64_t begin) {
-    constexpr int kSteps = decltype(count)::value;
-    Pack<T, V> rows[kSteps];
-    if constexpr (kTwice && kSteps == kUnroll<V>) {
-#pragma unroll
-      for (int u = 0; u < kSteps; u++) rows[u] = ahead[u];
-      if (begin + 2 * kSteps <= a.T) fetch(begin + kSteps);
-    } else {
-#pragma unroll
-      for (int u = 0; u < kSteps; u++) rows[u] = load_row<T, V>(a.x, begin + u, n);
+      for (int k = 0; k < Neuron::kStates; k++) store<C, V>(a.checkpoints_out, (checkpoint * Neuron::kStates + k) * a.N + n, state[k]);
+      checkpoint++;
+      until_checkpoint = a.checkpoint_every - 1;
     }
-#pragma unroll
-    for (int u = 0; u < kSteps; u++) {
-      if (a.checkpoints_out && until_checkpoint-- == 0) {
-#pragma unroll
-        for (int k = 0; k < Neuron::kStates; k++) store<C, V>(a.checkpoints_out, (checkpoint * Neuron::kStates + k) * a.N + n, state[k]);
-        checkpoint++;
-        until_checkpoint = a.checkpoint_every - 1;
-      }
-      C x[V], spikes[V], kept[Kept<Neuron, Uniform>::kRows][V];
-      widen(rows[u], x);
-      step<Neuron, C, R, V, Uniform>(x, lanes, state, spikes, kept);
-      if constexpr (R != Reset::none) store<T, V>(a.spikes, (begin + u) * a.N + n, spikes);
-      if (a.v_seq) store<C, V>(a.v_seq, (begin + u) * a.N + n, state[0]);
-    }
+    C x[V], spikes[V], kept[Kept<Neuron, Uniform>::kRows][V];
+    widen(row, x);
+    step<Neuron, C, R, V, Uniform>(x, lanes, state, spikes, kept);
+    if constexpr (R != Reset::none) store<T, V>(a.spikes, t * a.N + n, spikes);
+    if (a.v_seq) store<C, V>(a.v_seq, t * a.N + n, state[0]);
   });
 #pragma unroll
   for (int k = 0; k < Neuron::kStates; k++)
@@ -326,27 +277,11 @@ constexpr int wide() {
   return Uniform || numbers < 2 ? numbers : numbers / 2;  // parameters and their gradients take a register a neuron each
 }
 
-inline bool aligned(const void* p, int64_t bytes) { return reinterpret_cast<uintptr_t>(p) % static_cast<uintptr_t>(bytes) == 0; }
-
-template <class T, int V>
-bool rows_aligned(const Rows& r) {
-  return !r.data || (r.inner_stride && r.time_stride % V == 0 && aligned(r.data, sizeof(T) * V));
-}
-
-template <class Neuron, class C, class T, int V>
-bool scan_aligned(const NeuronScan<Neuron>& a) {
-  bool ok = fills(a.N, sizeof(T), kUnroll<V>) && a.N % V == 0 && rows_aligned<T, V>(a.x) && aligned(a.checkpoints, sizeof(C) * V);
-  for (int k = 0; k < Neuron::kStates; k++) ok = ok && aligned(a.state_in[k], sizeof(C) * V);
-  return ok;
-}
-
-inline unsigned blocks(int64_t N, int V) { return static_cast<unsigned>((N / V + kThreads - 1) / kThreads + (N % V != 0)); }
-
 template <class Neuron, class C, class T, Reset R, bool Uniform>
 int launch_forward(const NeuronForward<Neuron>& a, cudaStream_t stream) {
   constexpr int V = wide<Neuron, T, Uniform>();
   // Outputs are fresh allocations, aligned whenever N is a multiple of V.
-  if (scan_aligned<Neuron, C, T, V>(a))
+  if (scan_aligned<C, T, V>(a))
     SNNFAST_LAUNCH((neuron_forward_kernel<Neuron, C, T, R, V, Uniform>), blocks(a.N, V), kThreads, 0, stream, a);
   else
     SNNFAST_LAUNCH((neuron_forward_kernel<Neuron, C, T, R, 1, Uniform>), blocks(a.N, 1), kThreads, 0, stream, a);
@@ -356,7 +291,7 @@ int launch_forward(const NeuronForward<Neuron>& a, cudaStream_t stream) {
 template <class Neuron, class C, class T, Reset R, bool Uniform>
 int launch_backward(const NeuronBackward<Neuron>& a, cudaStream_t stream) {
   constexpr int V = wide<Neuron, C, Uniform>();  // of C, whose states and gradients fill the registers
-  bool vector = scan_aligned<Neuron, C, T, V>(a) && rows_aligned<T, V>(a.grad_spikes) && rows_aligned<C, V>(a.grad_v_seq);
+  bool vector = scan_aligned<C, T, V>(a) && rows_aligned<T, V>(a.grad_spikes) && rows_aligned<C, V>(a.grad_v_seq);
   for (int k = 0; k < Neuron::kStates; k++) vector = vector && aligned(a.grad_state_out[k], sizeof(C) * V);
   const int64_t steps = a.T < a.checkpoint_every ? a.T : a.checkpoint_every;
   const int64_t column_bytes = steps * Kept<Neuron, Uniform>::kRows * kThreads * static_cast<int64_t>(sizeof(C));

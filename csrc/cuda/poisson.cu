@@ -6,57 +6,72 @@ namespace snnfast {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kCounters = 4;  // a thread; neighbouring threads take neighbouring counters, so that a warp stores one run
-constexpr int64_t kStride = 4 * kThreads;
+constexpr int kCounters = 4, kElements = 4 * kCounters;  // a thread
 
-template <class T>
-struct alignas(sizeof(T) * 4 < 16 ? sizeof(T) * 4 : 16) Four {
-  T at[4];
+// Elements that a thread stores at once: of 16 bytes, but a counter's four at least.
+template <class Bits>
+constexpr int kRun = sizeof(Bits) > 4 ? 4 : static_cast<int>(16 / sizeof(Bits));
+
+template <class Bits>
+struct alignas(16) Run {
+  Bits at[kRun<Bits>];
 };
 
-// Whole: rows are whole counters and p is aligned, so that four elements are one row's and are loaded at once.
+struct alignas(16) Four {
+  float at[4];
+};
+
+// The first element of the thread's run u: neighbouring threads have neighbouring runs, so that a warp stores one piece of memory.
+template <class Bits>
+constexpr int64_t kStride = static_cast<int64_t>(kRun<Bits>) * kThreads;
+
+// Whole: rows are whole counters and p is aligned, so that four elements are one row's and their p are loaded at once.
 // Index: what counts the elements; 64-bit division costs as much as the random numbers.
 template <class Bits, class Index, bool Whole>
 __global__ void __launch_bounds__(kThreads) poisson_kernel(const Poisson a) {
   const int64_t seed = *a.seed;
   const Bits one = static_cast<Bits>(a.one);
-  const Index N = static_cast<Index>(a.N), step = static_cast<Index>(kStride % a.N);
-  int64_t e = static_cast<int64_t>(blockIdx.x) * (kStride * kCounters) + 4 * static_cast<int64_t>(threadIdx.x);
+  const Index N = static_cast<Index>(a.N), step = static_cast<Index>(kStride<Bits> % a.N);
+  int64_t e = static_cast<int64_t>(blockIdx.x) * (kElements * kThreads) + kRun<Bits> * static_cast<int64_t>(threadIdx.x);
   Index n = static_cast<Index>(e) % N;
+  Words<uint32_t> drawn[kCounters];
 #pragma unroll
-  for (int u = 0; u < kCounters; u++) {
+  for (int k = 0; k < kElements; k += 4) drawn[k / 4] = poisson_counter((e + k / kRun<Bits> * kStride<Bits> + k % kRun<Bits>) / 4);
+  poisson_words(drawn, seed);
+#pragma unroll
+  for (int u = 0; u < kElements; u += kRun<Bits>) {
     if (e >= a.total) return;
-    const Words<uint32_t> drawn = poisson_words(e / 4, seed);
-    const uint32_t words[4] = {drawn.x, drawn.y, drawn.z, drawn.w};
-    Four<Bits> spikes;
-    Bits* out = static_cast<Bits*>(a.spikes) + e;
-    if constexpr (Whole) {
-      const Four<float> p = *reinterpret_cast<const Four<float>*>(a.p + n);
+    Run<Bits> spikes;
+    Index m = n;
 #pragma unroll
-      for (int k = 0; k < 4; k++) spikes.at[k] = poisson_fires(poisson_uniform(words[k]), p.at[k]) ? one : Bits(0);
-    } else {
-      Index m = n;
+    for (int k = 0; k < kRun<Bits>; k += 4) {
+      const Words<uint32_t>& of_counter = drawn[(u + k) / 4];
+      const uint32_t words[4] = {of_counter.x, of_counter.y, of_counter.z, of_counter.w};
+      Four p;
+      if constexpr (Whole) p = *reinterpret_cast<const Four*>(a.p + m);
 #pragma unroll
-      for (int k = 0; k < 4; k++) {
-        spikes.at[k] = poisson_fires(poisson_uniform(words[k]), a.p[m]) ? one : Bits(0);
-        m = m + 1 == N ? 0 : m + 1;
+      for (int j = 0; j < 4; j++) {
+        spikes.at[k + j] = poisson_fires(poisson_uniform(words[j]), Whole ? p.at[j] : a.p[m]) ? one : Bits(0);
+        if (!Whole) m = m + 1 == N ? 0 : m + 1;
       }
+      if (Whole) m = m + 4 == N ? 0 : m + 4;
     }
-    if (e + 4 <= a.total) {
-      *reinterpret_cast<Four<Bits>*>(out) = spikes;  // allocations are aligned and e is a multiple of 4
+    Bits* out = static_cast<Bits*>(a.spikes) + e;
+    if (e + kRun<Bits> <= a.total) {
+      *reinterpret_cast<Run<Bits>*>(out) = spikes;  // allocations are aligned and e is a multiple of the run
     } else {
 #pragma unroll
-      for (int k = 0; k < 3; k++)
+      for (int k = 0; k < kRun<Bits> - 1; k++)
         if (e + k < a.total) out[k] = spikes.at[k];
     }
-    e += kStride;
+    e += kStride<Bits>;
     n = n >= N - step ? n - (N - step) : n + step;
   }
 }
 
 template <class Bits, class Index, bool Whole>
 int launch_as(const Poisson& a, cudaStream_t stream) {
-  const int64_t blocks = (a.total + kStride * kCounters - 1) / (kStride * kCounters);
+  const int64_t blocks = (a.total + kElements * kThreads - 1) / (kElements * kThreads);
   SNNFAST_LAUNCH((poisson_kernel<Bits, Index, Whole>), static_cast<unsigned>(blocks), kThreads, 0, stream, a);
   return cudaGetLastError();
 }

@@ -88,8 +88,8 @@ __device__ inline int32_t list_rates(const Presentations& x, int64_t p, int64_t 
   return list_fired(x.I, phase, fires, out);
 }
 
-// Lists of some steps at a time, a warp each, in rows [chunk + kept, I] used in turn, so that the lists of the last `kept`
-// steps are there as well. Events need no encoding: they are lists.
+// Lists of some steps at a time, a warp each, in rows [chunk + 1, I] used in turn, so that the list of the step before is there
+// as well. Events need no encoding: they are lists.
 class BlockInputs {
  public:
   // Steps that a block of `threads` encodes at a time, for memory of rows(...) I and counts(...) int32_t.
@@ -97,10 +97,10 @@ class BlockInputs {
     const int64_t room = (int64_t{1} << 20) / (x.I + 1), warps = threads / 32, most = room < warps ? room : warps;
     return listed(x) || most < 1 ? 1 : most;
   }
-  static SNNFAST_HD int64_t rows(const Presentations& x, int64_t threads, int64_t kept = 1) { return chunk(x, threads) + (listed(x) ? 1 : kept); }
+  static SNNFAST_HD int64_t rows(const Presentations& x, int64_t threads) { return chunk(x, threads) + 1; }
 
-  __device__ BlockInputs(const Presentations& x, int64_t network, int32_t* lists, int32_t* counts, int64_t kept = 1)
-      : x_(x), network_(network), lists_(lists), counts_(counts), chunk_(chunk(x, blockDim.x)), rows_(rows(x, blockDim.x, kept)) {}
+  __device__ BlockInputs(const Presentations& x, int64_t network, int32_t* lists, int32_t* counts)
+      : x_(x), network_(network), lists_(lists), counts_(counts), chunk_(chunk(x, blockDim.x)), rows_(rows(x, blockDim.x)) {}
 
   // A list from flags [I]. As all calls here: by all threads, and with a __syncthreads of the caller before the next one.
   __device__ StepInputs of(const bool* fired) {
@@ -128,13 +128,6 @@ class BlockInputs {
     }
     ready_--;
     return {lists_ + row_ * x_.I, counts_[row_]};
-  }
-
-  // The list of `back` steps before step t, which was the last one asked for; at most `kept`, and none before step 0.
-  __device__ StepInputs earlier(int64_t p, int64_t t, int64_t back) const {
-    if (listed(x_)) return events(p, t - back);
-    const int64_t row = row_ < back ? row_ - back + rows_ : row_ - back;
-    return {lists_ + row * x_.I, counts_[row]};
   }
 
  private:

@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(kRecurrentThreads) recurrent_forward_kernel(co
   Column<C, Neuron::kStates, kOne> state{{}, static_cast<C*>(a.columns), a.N};
   C c[Neuron::kCoefficients];
   for (int64_t i = threadIdx.x; i < H; i += blockDim.x) {
-    neuron_coefficients<Neuron, C>(a, first + i, c);
+    neuron_coefficients<Neuron, C, 1>(a, first + i, &c);
     initial_state<Neuron>(a, c, first + i, state);
   }
   for (int64_t t = 0; t < a.T; t++) {
@@ -65,7 +65,7 @@ __global__ void __launch_bounds__(kRecurrentThreads) recurrent_forward_kernel(co
       const int64_t n = first + i;
       C x, s[Neuron::kStates], charged[Neuron::kTape];
       widen(load_row<T, 1>(a.x, t, n), &x);
-      if constexpr (!kOne) neuron_coefficients<Neuron, C>(a, n, c);
+      if constexpr (!kOne) neuron_coefficients<Neuron, C, 1>(a, n, &c);
 #pragma unroll
       for (int k = 0; k < Neuron::kStates; k++) s[k] = state.get(k, n);
       if (a.checkpoints_out && t > 0 && t % a.checkpoint_every == 0)
@@ -115,7 +115,7 @@ __global__ void __launch_bounds__(kRecurrentThreads) recurrent_backward_kernel(c
 
   for (int64_t i = threadIdx.x; i < H; i += blockDim.x) {
     const int64_t n = first + i;
-    neuron_coefficients<Neuron, C>(a, n, c);
+    neuron_coefficients<Neuron, C, 1>(a, n, &c);
 #pragma unroll
     for (int k = 0; k < Neuron::kStates; k++) {
       const C* in = static_cast<const C*>(a.grad_state_out[k]);
@@ -128,7 +128,7 @@ __global__ void __launch_bounds__(kRecurrentThreads) recurrent_backward_kernel(c
     const int64_t t0 = segment * K, steps = a.T - t0 < K ? a.T - t0 : K;
     for (int64_t i = threadIdx.x; i < H; i += blockDim.x) {
       const int64_t n = first + i;
-      if constexpr (!kOne) neuron_coefficients<Neuron, C>(a, n, c);
+      if constexpr (!kOne) neuron_coefficients<Neuron, C, 1>(a, n, &c);
       if (segment == 0)
         initial_state<Neuron>(a, c, n, own);
       else
@@ -143,7 +143,7 @@ __global__ void __launch_bounds__(kRecurrentThreads) recurrent_backward_kernel(c
         C x, s[Neuron::kStates], charged[Neuron::kTape];
         widen(load_row<T, 1>(a.x, t, n), &x);
         x = events.add(x, to_post, width, i, count);
-        if constexpr (!kOne) neuron_coefficients<Neuron, C>(a, n, c);
+        if constexpr (!kOne) neuron_coefficients<Neuron, C, 1>(a, n, &c);
         tape(j, kTapeX, n) = x;
 #pragma unroll
         for (int k = 0; k < Neuron::kStates; k++) tape(j, kTapeState + k, n) = s[k] = own.get(k, n);
@@ -158,7 +158,7 @@ __global__ void __launch_bounds__(kRecurrentThreads) recurrent_backward_kernel(c
       const int64_t t = t0 + j;
       for (int64_t i = threadIdx.x; i < H; i += blockDim.x) {
         const int64_t n = first + i;
-        if constexpr (!kOne) neuron_coefficients<Neuron, C>(a, n, c);
+        if constexpr (!kOne) neuron_coefficients<Neuron, C, 1>(a, n, &c);
         C charged[Neuron::kTape], before[Neuron::kStates], g[Neuron::kStates], gp[Neuron::kParams], grad_spike = C(0), grad_v = C(0);
 #pragma unroll
         for (int k = 0; k < Neuron::kTape; k++) charged[k] = tape(j, k, n);

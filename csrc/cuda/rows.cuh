@@ -1,6 +1,8 @@
-// Rows of V neighbouring neurons on CUDA: a thread reads and writes them in words of up to 16 bytes.
+// Rows of a sequence as threads read and write them that have V neighbouring neurons each: V elements at a time, those of several
+// steps under way before the first is used: as bits, since a conversion between them would wait for each.
 #pragma once
 #include <cstring>
+#include <type_traits>
 
 #include "core/half.h"
 #include "core/neuron.h"
@@ -8,6 +10,12 @@
 
 namespace snnfast {
 namespace {
+
+constexpr int kThreads = 128;  // of a block
+
+// Steps whose loads are in flight together: more of few neurons, which take a thread each; forward, as many again come meanwhile.
+template <int V>
+constexpr int kUnroll = V == 1 ? 16 : 4;
 
 template <class T, int V>
 struct alignas(sizeof(T) * V) Pack {
@@ -63,6 +71,52 @@ __device__ __forceinline__ void store(void* data, int64_t offset, const C* value
   }
 }
 
+// Calls group(number of steps, first step) over [begin, end), as many steps at a time as are in flight together.
+template <int V, class Group>
+__device__ __forceinline__ void in_groups(int64_t begin, int64_t end, const Group& group) {
+  if constexpr (kUnroll<V> > 4)
+    for (; begin + kUnroll<V> <= end; begin += kUnroll<V>) group(std::integral_constant<int, kUnroll<V>>{}, begin);
+  for (; begin + 4 <= end; begin += 4) group(std::integral_constant<int, 4>{}, begin);
+  for (; begin < end; begin++) group(std::integral_constant<int, 1>{}, begin);
+}
+template <int V, class Group>
+__device__ __forceinline__ void in_groups_back(int64_t end, const Group& group) {
+  for (; end % 4; end--) group(std::integral_constant<int, 1>{}, end - 1);
+  if constexpr (kUnroll<V> > 4) {
+    for (; end % kUnroll<V>; end -= 4) group(std::integral_constant<int, 4>{}, end - 4);
+    for (; end > 0; end -= kUnroll<V>) group(std::integral_constant<int, kUnroll<V>>{}, end - kUnroll<V>);
+  } else {
+    for (; end > 0; end -= 4) group(std::integral_constant<int, 4>{}, end - 4);
+  }
+}
+
+// Calls use(row of V neighbours, step) for all steps in order. Of few neurons the rows of the next steps are under way while those
+// of the present ones are used.
+template <class T, int V, class Use>
+__device__ __forceinline__ void for_rows(const Rows& x, int64_t steps, int64_t n, const Use& use) {
+  constexpr bool kTwice = V == 1;
+  Pack<T, V> ahead[kTwice ? kUnroll<V> : 1];
+  const auto fetch = [&](int64_t begin) {
+#pragma unroll
+    for (int u = 0; u < kUnroll<V>; u++) ahead[kTwice ? u : 0] = load_row<T, V>(x, begin + u, n);
+  };
+  if (kTwice && steps >= kUnroll<V>) fetch(0);
+  in_groups<V>(0, steps, [&](auto count, int64_t begin) {
+    constexpr int kSteps = decltype(count)::value;
+    Pack<T, V> rows[kSteps];
+    if constexpr (kTwice && kSteps == kUnroll<V>) {
+#pragma unroll
+      for (int u = 0; u < kSteps; u++) rows[u] = ahead[u];
+      if (begin + 2 * kSteps <= steps) fetch(begin + kSteps);
+    } else {
+#pragma unroll
+      for (int u = 0; u < kSteps; u++) rows[u] = load_row<T, V>(x, begin + u, n);
+    }
+#pragma unroll
+    for (int u = 0; u < kSteps; u++) use(rows[u], begin + u);
+  });
+}
+
 template <class C, int V>
 __device__ __forceinline__ void load_neurons(const void* data, int64_t n, C otherwise, C* out) {
 #pragma unroll
@@ -73,6 +127,74 @@ __device__ __forceinline__ void load_neurons(const void* data, int64_t n, C othe
     for (int i = 0; i < V; i++) out[i] = pack.at[i];
   }
 }
+
+// a / b, not negative: with 64 bits that is many times as slow as with 32.
+__device__ __forceinline__ int64_t divided(int64_t a, int64_t b) {
+  return (a | b) >> 32 ? a / b : static_cast<int64_t>(static_cast<uint32_t>(a) / static_cast<uint32_t>(b));
+}
+
+// Where neuron n has its value of a parameter, and how many neurons from n on share it: for neighbours without another division.
+struct Place {
+  int64_t at = 0, sharing = INT64_MAX;
+
+  Place() = default;
+  __device__ __forceinline__ Place(const Param& p, int64_t n) {
+    if (p.count == 1) return;
+    const int64_t run = p.inner == 1 ? n : divided(n, p.inner);
+    at = run < p.count ? run : run - divided(run, p.count) * p.count;
+    sharing = (run + 1) * p.inner - n;
+  }
+  __device__ __forceinline__ void next(const Param& p) {
+    if (--sharing > 0) return;
+    sharing = p.inner;
+    at = at + 1 == p.count ? 0 : at + 1;
+  }
+};
+
+// The parameters of V neighbours from n on. Those of one layout, as most are, share the division.
+template <class C, int V, int kParams>
+__device__ __forceinline__ void load_params(const Param (&all)[kParams], int64_t n, C (*out)[kParams]) {
+  Place place;
+  int64_t count = 0, inner = 0;
+#pragma unroll
+  for (int k = 0; k < kParams; k++) {
+    const Param& p = all[k];
+    const C* data = static_cast<const C*>(p.data);
+    if (data && (p.count != count || p.inner != inner)) place = Place(p, n), count = p.count, inner = p.inner;
+    Place of_lane = place;
+#pragma unroll
+    for (int i = 0; i < V; i++) {
+      out[i][k] = data ? data[of_lane.at] : static_cast<C>(p.value);
+      if (data) of_lane.next(p);
+    }
+  }
+}
+
+// The coefficients of V neighbours from n on.
+template <class Neuron, class C, int V>
+__device__ __forceinline__ void neuron_coefficients(const NeuronScan<Neuron>& a, int64_t n, C (*c)[Neuron::kCoefficients]) {
+  C params[V][Neuron::kParams];
+  load_params<C, V>(a.param, n, params);
+#pragma unroll
+  for (int i = 0; i < V; i++) Neuron::coefficients(params[i], a, c[i]);
+}
+
+inline bool aligned(const void* p, int64_t bytes) { return reinterpret_cast<uintptr_t>(p) % static_cast<uintptr_t>(bytes) == 0; }
+
+template <class T, int V>
+bool rows_aligned(const Rows& r) {
+  return !r.data || (r.inner_stride && r.time_stride % V == 0 && aligned(r.data, sizeof(T) * V));
+}
+
+// Whether threads of V neurons fill the GPU and find their rows and states where they can be loaded at once.
+template <class C, class T, int V, class Neuron>
+bool scan_aligned(const NeuronScan<Neuron>& a) {
+  bool ok = fills(a.N, sizeof(T), kUnroll<V>) && a.N % V == 0 && rows_aligned<T, V>(a.x) && aligned(a.checkpoints, sizeof(C) * V);
+  for (int k = 0; k < Neuron::kStates; k++) ok = ok && aligned(a.state_in[k], sizeof(C) * V);
+  return ok;
+}
+
+inline unsigned blocks(int64_t N, int V) { return static_cast<unsigned>((N / V + kThreads - 1) / kThreads + (N % V != 0)); }
 
 }  // namespace
 }  // namespace snnfast

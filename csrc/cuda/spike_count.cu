@@ -1,45 +1,42 @@
 #include "core/spike_count.h"
 
-#include "core/half.h"
-#include "cuda/launch.h"
+#include "cuda/rows.cuh"
 
 namespace snnfast {
 namespace {
 
-constexpr int kThreads = 128;
-constexpr int kUnroll = 4;  // loads issued before the first is used
-
-template <class C, class T, Reset R>
+template <class C, class T, Reset R, int V>
 __global__ void __launch_bounds__(kThreads) spike_count_kernel(const NeuronForward<SpikeCount> a) {
-  const int64_t n = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  const int64_t n = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * V;
   if (n >= a.N) return;
   const C v_reset = static_cast<C>(a.settings[SpikeCount::kVReset]);
-  const Param& p = a.param[SpikeCount::kVThreshold];
-  const C threshold = p.data ? static_cast<const C*>(p.data)[n / p.inner % p.count] : static_cast<C>(p.value);
-  C v = a.state_in[SpikeCount::kV] ? static_cast<const C*>(a.state_in[SpikeCount::kV])[n] : v_reset;
-  C count = a.state_in[SpikeCount::kCount] ? static_cast<const C*>(a.state_in[SpikeCount::kCount])[n] : C(0);
-  const T* x = static_cast<const T*>(a.x.data) + n * a.x.inner_stride;
-  for (int64_t t0 = 0; t0 < a.T; t0 += kUnroll) {
-    C current[kUnroll];
+  C threshold[V][SpikeCount::kParams], v[V], count[V];
+  load_params<C, V>(a.param, n, threshold);
+  load_neurons<C, V>(a.state_in[SpikeCount::kV], n, v_reset, v);
+  load_neurons<C, V>(a.state_in[SpikeCount::kCount], n, C(0), count);
+  for_rows<T, V>(a.x, a.T, n, [&](const Pack<T, V>& row, int64_t) {
+    C x[V];
+    widen(row, x);
 #pragma unroll
-    for (int u = 0; u < kUnroll; u++)
-      if (t0 + u < a.T) current[u] = load_as<C>(x[(t0 + u) * a.x.time_stride]);
-#pragma unroll
-    for (int u = 0; u < kUnroll; u++)
-      if (t0 + u < a.T) spike_count_step<C, R>(current[u], threshold, v_reset, &v, &count);
-  }
-  static_cast<C*>(a.state_out[SpikeCount::kV])[n] = v;
-  static_cast<C*>(a.state_out[SpikeCount::kCount])[n] = count;
+    for (int i = 0; i < V; i++) spike_count_step<C, R>(x[i], threshold[i][SpikeCount::kVThreshold], v_reset, &v[i], &count[i]);
+  });
+  store<C, V>(a.state_out[SpikeCount::kV], n, v);
+  store<C, V>(a.state_out[SpikeCount::kCount], n, count);
+}
+
+template <class C, class T, Reset R>
+int launch_as(const NeuronForward<SpikeCount>& a, cudaStream_t stream) {
+  constexpr int V = 16 / sizeof(T);
+  if (scan_aligned<C, T, V>(a))
+    SNNFAST_LAUNCH((spike_count_kernel<C, T, R, V>), blocks(a.N, V), kThreads, 0, stream, a);
+  else
+    SNNFAST_LAUNCH((spike_count_kernel<C, T, R, 1>), blocks(a.N, 1), kThreads, 0, stream, a);
+  return cudaGetLastError();
 }
 
 template <class C, class T>
 int launch_as(const NeuronForward<SpikeCount>& a, cudaStream_t stream) {
-  const unsigned blocks = static_cast<unsigned>((a.N + kThreads - 1) / kThreads);
-  if (a.reset == Reset::hard)
-    SNNFAST_LAUNCH((spike_count_kernel<C, T, Reset::hard>), blocks, kThreads, 0, stream, a);
-  else
-    SNNFAST_LAUNCH((spike_count_kernel<C, T, Reset::soft>), blocks, kThreads, 0, stream, a);
-  return cudaGetLastError();
+  return a.reset == Reset::hard ? launch_as<C, T, Reset::hard>(a, stream) : launch_as<C, T, Reset::soft>(a, stream);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@ namespace {
 // ---- many neurons
 
 constexpr int kTile = 32;
+constexpr int kWeights = 8;  // of a neuron, in flight together
 
 template <class C>
 __global__ void __launch_bounds__(kTile* kRows) spikeprop_transpose_kernel(const C* w, C* transposed, int64_t N, int64_t O) {
@@ -27,6 +28,7 @@ __global__ void __launch_bounds__(kTile* kRows) spikeprop_transpose_kernel(const
 template <class C, bool kPeak>
 __global__ void __launch_bounds__(kThreads) spikeprop_fire_many_kernel(const SpikePropForward a, const C* transposed) {
   __shared__ Event<C> events[kThreads];
+  __shared__ C weights[kWeights][kThreads];  // a column a thread
   const SpikePropConstants<C> c(a.events);
   const double inverse_tau = 1 / spikeprop_tau<C>(a.events), threshold = a.events.v_threshold * spikeprop_tau<C>(a.events) / kEuler;
   const int64_t O = a.events.O, b = blockIdx.x, n = a.events.counts[2 * b];
@@ -36,12 +38,22 @@ __global__ void __launch_bounds__(kThreads) spikeprop_fire_many_kernel(const Spi
     C q = 0, p = 0, length = 0;
     bool done = j >= O;
     for (int64_t e0 = 0; e0 < n; e0 += kThreads) {
-      if (e0 + threadIdx.x < n) events[threadIdx.x] = event_of<C>(a.events, b, e0 + threadIdx.x, n, inverse_tau, threshold);
+      if (e0 + threadIdx.x < n)
+        events[threadIdx.x] = event_of<C>(a.events, b, e0 + threadIdx.x, n, inverse_tau, threshold);
+      else
+        events[threadIdx.x].number = 0;  // its weight comes and is not used
       __syncthreads();
       const int64_t last = n - e0 < kThreads ? n - e0 : kThreads;
       for (int64_t k = 0; k < last && !done; k++) {
         const Event<C>& event = events[k];
-        p += transposed[event.number * O + j];
+        if (k % kWeights == 0) {
+          C coming[kWeights];
+#pragma unroll
+          for (int ahead = 0; ahead < kWeights; ahead++) coming[ahead] = transposed[events[k + ahead].number * O + j];
+#pragma unroll
+          for (int ahead = 0; ahead < kWeights; ahead++) weights[ahead][threadIdx.x] = coming[ahead];
+        }
+        p += weights[k % kWeights][threadIdx.x];
         done = examine<C, kPeak>(a.events, c, event, e0 + k, q, p, f);
         length = event.length;
         q = (q + p * event.length) * event.decay;
@@ -159,8 +171,11 @@ int forward(const SpikePropForward& a, void* memory, cudaStream_t stream) {
   const SpikePropEvents& events = a.events;
   const Workspace<C> m(events, false, memory);
   const unsigned B = static_cast<unsigned>(events.B);
-  const size_t shared = m.in_shared() ? static_cast<size_t>(m.sort_bytes()) : 0;
-  if (events.B > 0) SNNFAST_LAUNCH((spikeprop_sort_kernel<C>), B, kThreads, shared, stream, events, m, m.in_shared());
+  const auto counters = [](int threads) { return kDigits / 32 * threads * sizeof(uint32_t); };
+  if (events.B > 0 && m.in_shared())
+    SNNFAST_LAUNCH((spikeprop_sort_kernel<C, true>), B, kThreads, counters(kThreads) + static_cast<size_t>(m.sort_bytes()), stream, events, m);
+  else if (events.B > 0)
+    SNNFAST_LAUNCH((spikeprop_sort_kernel<C, false>), B, kSortThreads, counters(kSortThreads), stream, events, m);
   if (events.B > 0 && events.O >= kMany) {
     const dim3 tiles(blocks_of(events.N, kTile), grid_rows(blocks_of(events.O, kTile)));
     if (events.N > 0)

@@ -1,6 +1,7 @@
 // The events of a sample in order of time, and a neuron between two of them.
 #pragma once
 #include <cmath>
+#include <cstring>
 
 #include "core/arena.h"
 #include "core/spikeprop.h"
@@ -11,24 +12,27 @@ namespace {
 
 constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / 32;
-constexpr int kRows = 8;                    // neurons a thread sums the gradients of
-constexpr int64_t kMany = 64;               // neurons from which each has a thread, not a warp
+constexpr int kRows = 8;       // neurons a thread sums the gradients of
+constexpr int64_t kMany = 64;  // neurons from which each has a thread, not a warp
+#ifdef SNNFAST_CUDA_EMULATION
+constexpr int64_t kSharedSort = 4 * 1024;
+#else
 constexpr int64_t kSharedSort = 40 * 1024;  // bytes up to which a sample is sorted in shared memory
+#endif
 
 template <class C>
 struct Workspace {
-  C *keys, *transposed, *time_of, *weight, *by_event, *by_tau;
-  int32_t *key_numbers, *problems, *rank, *kink;
-  int64_t padded, bytes;
+  char* sorting;  // [B, sort_bytes()], or null if it is in shared memory
+  C *transposed, *time_of, *weight, *by_event, *by_tau;
+  int32_t *problems, *rank, *kink;
+  int64_t N, bytes;
 
   Workspace(const SpikePropEvents& a, bool backward, void* memory) {
     Arena arena(static_cast<char*>(memory));
-    padded = 1;
-    while (padded < a.N) padded *= 2;
+    N = a.N;
     const int64_t forward = backward ? 0 : 1, terminals = backward ? a.B * a.N : 0, neurons = backward ? a.B * a.O : 0;
-    const int64_t sorted = in_shared() ? 0 : forward * a.B * padded;
-    keys = arena.take<C>(sorted);
-    key_numbers = arena.take<int32_t>(sorted);
+    const int64_t sorted = in_shared() ? 0 : forward * a.B * sort_bytes();
+    sorting = arena.take<char>(sorted);
     transposed = arena.take<C>(a.O >= kMany ? forward * a.N * a.O : 0);
     problems = arena.take<int32_t>(forward * a.B);
     time_of = arena.take<C>(terminals), rank = arena.take<int32_t>(terminals);
@@ -36,7 +40,8 @@ struct Workspace {
     weight = arena.take<C>(neurons), kink = arena.take<int32_t>(neurons);
     bytes = arena.used();
   }
-  int64_t sort_bytes() const { return padded * static_cast<int64_t>(sizeof(C) + sizeof(int32_t)); }
+  // Keys and numbers, twice.
+  SNNFAST_HD int64_t sort_bytes() const { return (2 * N * static_cast<int64_t>(sizeof(C) + sizeof(int32_t)) + 7) / 8 * 8; }
   bool in_shared() const { return sort_bytes() <= kSharedSort; }
 };
 
@@ -49,61 +54,144 @@ inline unsigned blocks_of(int64_t n, int64_t size) { return static_cast<unsigned
 
 // ---- sorting
 
-// By time, then by number; a bitonic network, `padded` a power of two.
+constexpr int kSortThreads = 512;  // of a block that sorts in global memory
+constexpr int kDigit = 8, kDigits = 1 << kDigit;
+constexpr int kTogether = 4;  // events of a thread whose loads are in flight together
+
+// Times as unsigned numbers of the same order.
+template <size_t Bytes>
+struct Order;
+template <>
+struct Order<4> {
+  using Key = uint32_t;
+};
+template <>
+struct Order<8> {
+  using Key = uint64_t;
+};
 template <class C>
-__device__ void sort_block(C* times, int32_t* numbers, int64_t padded) {
-  for (int64_t size = 2; size <= padded; size *= 2) {
-    for (int64_t stride = size / 2; stride > 0; stride /= 2) {
-      __syncthreads();
-      for (int64_t i = threadIdx.x; i < padded; i += kThreads) {
-        const int64_t j = i ^ stride;
-        if (j < i) continue;
-        const bool after = times[i] > times[j] || (times[i] == times[j] && numbers[i] > numbers[j]);
-        if (after != ((i & size) == 0)) continue;
-        const C time = times[i];
-        const int32_t number = numbers[i];
-        times[i] = times[j], numbers[i] = numbers[j];
-        times[j] = time, numbers[j] = number;
-      }
-    }
-  }
-  __syncthreads();
-}
+using Key = typename Order<sizeof(C)>::Key;
+template <class C>
+constexpr Key<C> kSign = Key<C>(1) << (8 * sizeof(C) - 1);
 
 template <class C>
-__global__ void __launch_bounds__(kThreads) spikeprop_sort_kernel(const SpikePropEvents a, const Workspace<C> m, bool in_shared) {
-  SNNFAST_DYN_SHARED(C, shared);
+__device__ Key<C> key_of(C time) {
+  if (time == 0) time = 0;  // -0 is 0
+  Key<C> key;
+  memcpy(&key, &time, sizeof key);
+  return key & kSign<C> ? ~key : key | kSign<C>;
+}
+template <class C>
+__device__ C time_of_key(Key<C> key) {
+  key = key & kSign<C> ? key ^ kSign<C> : ~key;
+  C time;
+  memcpy(&time, &key, sizeof time);
+  return time;
+}
+
+// By all threads: each counter becomes the sum of those before it. There are kDigits a warp, so a thread has some neighbouring ones.
+__device__ inline void sum_before(uint32_t* counters, uint32_t* of_warps) {
+  constexpr int kEach = kDigits / 32;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  uint32_t* mine = counters + threadIdx.x * kEach;
+  uint32_t own = 0;
+  for (int k = 0; k < kEach; k++) own += mine[k];
+  uint32_t sum = own;
+  for (int distance = 1; distance < 32; distance *= 2) {
+    const uint32_t other = __shfl_up_sync(~0u, sum, distance);
+    if (lane >= distance) sum += other;
+  }
+  if (lane == 31) of_warps[warp] = sum;
+  __syncthreads();
+  uint32_t before = sum - own;
+  for (int w = 0; w < warp; w++) before += of_warps[w];
+  for (int k = 0; k < kEach; k++) {
+    const uint32_t count = mine[k];
+    mine[k] = before;
+    before += count;
+  }
+}
+
+// Sorts by keys, a digit a pass; equal ones keep their order, which is that of numbers. A warp has neighbouring events, and
+// counters[digit * warps + warp] says first how many of them have the digit, then where the next one of these goes. There is an even
+// number of passes, so that the sorted ones are where the first ones were.
+template <class K>
+__device__ void sort_block(K* keys, int32_t* numbers, K* keys_out, int32_t* numbers_out, int64_t N, uint32_t* counters, uint32_t* of_warps) {
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+  const int64_t each = (N + blockDim.x - 1) / blockDim.x * 32, begin = warp * each, end = begin + each < N ? begin + each : N;
+  for (int shift = 0; shift < 8 * static_cast<int>(sizeof(K)); shift += kDigit) {
+    for (int k = threadIdx.x; k < kDigits * warps; k += blockDim.x) counters[k] = 0;
+    __syncthreads();
+    const auto counter = [&](uint32_t digit) -> uint32_t& { return counters[digit * warps + warp]; };
+    for (int64_t n = begin + lane; n < end; n += 32) atomicAdd(&counter(keys[n] >> shift & (kDigits - 1)), 1u);
+    __syncthreads();
+    sum_before(counters, of_warps);
+    __syncthreads();
+    for (int64_t n0 = begin; n0 < end; n0 += 32 * kTogether) {
+      K key[kTogether];
+      int32_t number[kTogether];
+#pragma unroll
+      for (int k = 0; k < kTogether; k++) {
+        const int64_t n = n0 + 32 * k + lane;
+        key[k] = n < end ? keys[n] : 0;
+        number[k] = n < end ? numbers[n] : 0;
+      }
+#pragma unroll
+      for (int k = 0; k < kTogether; k++) {
+        const bool here = n0 + 32 * k + lane < end;
+        const uint32_t digit = key[k] >> shift & (kDigits - 1);
+        uint32_t same = __ballot_sync(~0u, here);  // lanes with this digit
+#pragma unroll
+        for (int bit = 0; bit < kDigit; bit++) {
+          const uint32_t set = __ballot_sync(~0u, digit >> bit & 1);
+          same &= digit >> bit & 1 ? set : ~set;
+        }
+        const int before = __popc(same & ((1u << lane) - 1));
+        const uint32_t at = here ? counter(digit) + before : 0;
+        __syncwarp();
+        if (here && before == 0) counter(digit) += __popc(same);
+        __syncwarp();
+        if (here) keys_out[at] = key[k], numbers_out[at] = number[k];
+      }
+    }
+    __syncthreads();
+    K* const sorted = keys_out;
+    keys_out = keys, keys = sorted;
+    int32_t* const sorted_numbers = numbers_out;
+    numbers_out = numbers, numbers = sorted_numbers;
+  }
+}
+
+template <class C, bool kInShared>
+__global__ void __launch_bounds__(kSortThreads) spikeprop_sort_kernel(const SpikePropEvents a, const Workspace<C> m) {
+  SNNFAST_DYN_SHARED(uint32_t, counters);
+  __shared__ uint32_t of_warps[kSortThreads / 32];
+  __shared__ int32_t found[2];
   const int64_t b = blockIdx.x;
-  C* keys = in_shared ? shared : m.keys + b * m.padded;
-  int32_t* numbers = in_shared ? reinterpret_cast<int32_t*>(shared + m.padded) : m.key_numbers + b * m.padded;
+  Key<C>* keys = reinterpret_cast<Key<C>*>(kInShared ? reinterpret_cast<char*>(counters + kDigits / 32 * blockDim.x) : m.sorting + b * m.sort_bytes());
+  int32_t* numbers = reinterpret_cast<int32_t*>(keys + 2 * a.N);
   const C* t_in = static_cast<const C*>(a.t_in) + b * a.I;
   const C* delays = static_cast<const C*>(a.delays);
   const C end = static_cast<C>(a.t_max);
   int bad = 0, late = 0;
-  for (int64_t i = threadIdx.x; i < a.I; i += kThreads) bad |= !(t_in[i] >= 0), late |= t_in[i] > end && t_in[i] < infinity<C>();
+  for (int64_t i = threadIdx.x; i < a.I; i += blockDim.x) bad |= !(t_in[i] >= 0), late |= t_in[i] > end && t_in[i] < infinity<C>();
+  if (threadIdx.x < 2) found[threadIdx.x] = 0;
   bad = __syncthreads_or(bad);
   late = __syncthreads_or(late);
   if (threadIdx.x == 0) m.problems[b] = (bad ? kBadInput : 0) | (late ? kLateInput : 0);
-  for (int64_t n = threadIdx.x; n < m.padded; n += kThreads) {
-    C time = infinity<C>();
-    if (n < a.N) {
-      const C t = t_in[n / a.K] + delays[n / a.K * a.delay_stride + n % a.K];
-      if (t <= end) time = t;
-    }
-    keys[n] = time, numbers[n] = static_cast<int32_t>(n);
+  int32_t count = 0, kept = 0;
+  for (int64_t n = threadIdx.x; n < a.N; n += blockDim.x) {
+    const C t = t_in[n / a.K] + delays[n / a.K * a.delay_stride + n % a.K];
+    count += t < end, kept += t <= end;
+    keys[n] = key_of(t <= end ? t : infinity<C>()), numbers[n] = static_cast<int32_t>(n);
   }
-  sort_block(keys, numbers, m.padded);
+  atomicAdd(&found[0], count);
+  atomicAdd(&found[1], kept);
+  sort_block(keys, numbers, keys + a.N, numbers + a.N, a.N, counters, of_warps);
   C* times = static_cast<C*>(a.times) + b * a.N;
   int32_t* order = a.order + b * a.N;
-  int32_t count = 0, kept = 0;
-  for (int64_t n0 = 0; n0 < a.N; n0 += kThreads) {
-    const int64_t n = n0 + threadIdx.x;
-    const C time = n < a.N ? keys[n] : infinity<C>();
-    if (n < a.N) times[n] = time, order[n] = time <= end ? numbers[n] : -1;
-    kept += __syncthreads_count(time <= end);
-    count += __syncthreads_count(time < end);
-  }
-  if (threadIdx.x == 0) a.counts[2 * b] = count, a.counts[2 * b + 1] = kept;
+  for (int64_t n = threadIdx.x; n < a.N; n += blockDim.x) times[n] = time_of_key<C>(keys[n]), order[n] = n < found[1] ? numbers[n] : -1;
+  if (threadIdx.x < 2) a.counts[2 * b + threadIdx.x] = found[threadIdx.x];
 }
 
 // ---- one event and one neuron

@@ -304,8 +304,15 @@ MISTAKES = (
         "",
     ),
     (
+        "cuda: neighbours share a parameter that is not theirs",
+        "csrc/cuda/rows.cuh",
+        "at = at + 1 == p.count ? 0 : at + 1;",
+        "at = at + 1;",
+        ("tests/ops/test_spike_count.py", "-k", "neighbours"),
+    ),
+    (
         "cuda: last step left out",
-        "csrc/cuda/neuron_kernel.cuh",
+        "csrc/cuda/rows.cuh",
         "for (; begin < end; begin++)",
         "for (; begin + 1 < end; begin++)",
     ),
@@ -323,7 +330,7 @@ MISTAKES = (
     ),
     (
         "cuda: alignment not checked",
-        "csrc/cuda/neuron_kernel.cuh",
+        "csrc/cuda/rows.cuh",
         "rows_aligned<T, V>(a.x) &&",
         "",
         (

@@ -45,6 +45,12 @@ MISTAKES = (
         "m.kink[i] = -1;",
     ),
     (
+        "spikeprop: sorted by all digits but the first",
+        "csrc/cuda/spikeprop_events.cuh",
+        "for (int shift = 0; shift",
+        "for (int shift = kDigit; shift",
+    ),
+    (
         "spikeprop: wrong tensor wanted",
         "snnfast/ops/spikeprop.py",
         "ctx.needs_input_grad[2:]",

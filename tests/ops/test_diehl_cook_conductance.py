@@ -151,6 +151,14 @@ MANY = {"tau": 4.0, "rest": 1.0, "w_inh_exc": 0.01, "delays": 2}
 
 
 @pytest.mark.parametrize("name", PRESENT)
+def test_every_input_fires_in_every_step(name):
+    """As many inputs are under way as can be, and CUDA uses their memory in turn."""
+    w, theta, x = sample((5, 7), steps=20)
+    x = x._replace(hz=torch.full_like(x.hz, 2000.0))
+    assert_equals_reference(name, (x, w, theta), "triplet", tau=4.0, rest=1.0, delays=3)
+
+
+@pytest.mark.parametrize("name", PRESENT)
 @pytest.mark.parametrize("sizes", [(600, 12), (1100, 9)], ids=str)
 def test_more_neurons_than_a_block_of_cuda_takes(name, sizes):
     """Blocks of a grid wait for each other; in the larger one a thread has several neurons."""

@@ -72,6 +72,23 @@ def test_a_threshold_each(backend, threshold):
     torch.testing.assert_close(count.cpu(), spikes.sum(0), rtol=0, atol=0)
 
 
+# With the channels, the images and single neurons of x [T, 4, 5, 2, 3] as neighbours that share a threshold.
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_neighbours_of_one_thread_have_thresholds_of_their_own(kernels, dtype):
+    x = current((9, 4, 5, 2, 3), dtype)
+
+    def check(shape):
+        th = (torch.rand(shape, generator=torch.Generator().manual_seed(2)) + 0.5).to(x.dtype)
+        want = reference.spike_count(x, v_threshold=th.float())
+        moved = th.float().to(kernels.device)
+        got = ops.spike_count(x.to(kernels.device), v_threshold=moved)
+        assert_equal([g.cpu() for g in got], list(want))
+
+    check_each(
+        [(1,), (3,), (2, 1), (2, 3), (5, 1, 1), (5, 2, 3), (4, 1, 1, 1), (4, 5, 2, 3)], check
+    )
+
+
 def test_hand_worked(backend):
     x = torch.tensor([0.5, 0.5, 0.5, 1.75, -3.0, 4.0], device=backend.device).unsqueeze(1)
     # soft: 0.5, 1 spike 0, 0.5, 2.25 spike 1.25, -1.75, 2.25 spike 1.25

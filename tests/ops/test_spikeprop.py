@@ -574,6 +574,16 @@ def test_number_of_threads_does_not_matter(name, threads):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_more_terminals_than_are_sorted_in_shared_memory(kernels, dtype):
+    a = case(2, 40, 20, 70, coding="integer", dtype=dtype)
+    want = reference.spikeprop(**a, return_u_max=True)
+    got = ops.spikeprop(**on(kernels.device, a), return_u_max=True)
+    assert want[0].isfinite().any()
+    for g, w in zip(got, want):
+        torch.testing.assert_close(g.cpu(), w, rtol=0, atol=1e-11 if dtype == F64 else 1e-3)
+
+
 @pytest.mark.parametrize("seed", ["rev", "rand:1"])
 @pytest.mark.parametrize("outputs", [5, 140])
 def test_order_of_cuda_threads_changes_nothing(seed, outputs, monkeypatch):

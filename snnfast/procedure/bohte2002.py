@@ -22,7 +22,8 @@ from snnfast.procedure.figures import Draw
 from snnfast.procedure.run import Data, Procedure
 from snnfast.procedure.samples import CLASSES, IMAGES, classes
 from snnfast.procedure.settings import SOURCES, FoldedSettings, option
-from snnfast.train import Decide, Loss, Part, Run
+from snnfast.score import Decide, Loss, Part
+from snnfast.train import Run
 
 CODES = ("population", "latency")
 LOSSES = ("cross-entropy", "squared-error")

@@ -12,7 +12,8 @@ from snnfast import data
 from snnfast.model import Bohte2002
 from snnfast.nn import SpikeProp
 from snnfast.procedure.figures import Draw
-from snnfast.train import Part, Run
+from snnfast.score import Part
+from snnfast.train import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -23,7 +23,8 @@ from snnfast.procedure.folder import locked, write_json
 from snnfast.procedure.result import files
 from snnfast.procedure.run import RESULT, WATCHED
 from snnfast.procedure.settings import Options, option
-from snnfast.train import Part, progress_bar
+from snnfast.score import Part
+from snnfast.train import progress_bar
 
 CHECKPOINT, FIGURE, KIND = "snn.pt", "report.png", "conversion"
 # Seconds between checkpoints while the images are scored.

@@ -15,7 +15,7 @@ from snnfast import data
 from snnfast.data.own import own_images
 from snnfast.procedure.run import Data
 from snnfast.procedure.settings import Settings, option
-from snnfast.train import Part
+from snnfast.score import Part
 
 IMAGE_SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
 CLASSES = 10

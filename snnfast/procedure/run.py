@@ -24,7 +24,8 @@ from snnfast.procedure.folder import locked, write_json
 from snnfast.procedure.result import Result
 from snnfast.procedure.settings import Settings
 from snnfast.processes import Processes
-from snnfast.train import Decide, Part, Run, Score, evaluate, fit, largest
+from snnfast.score import Decide, Part
+from snnfast.train import Run, Score, evaluate, fit, largest
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,7 +13,7 @@ from snnfast import data
 from snnfast.procedure import images
 from snnfast.procedure.run import Data
 from snnfast.procedure.settings import FoldedSettings
-from snnfast.train import Part
+from snnfast.score import Part
 
 __all__ = ["CLASSES", "IMAGES", "Data", "Part", "classes", "load", "moved"]
 

@@ -17,7 +17,8 @@ from snnfast.model.sequence import NEURONS, READOUTS, SequenceNetwork
 from snnfast.procedure import images
 from snnfast.procedure.run import Data, Procedure
 from snnfast.procedure.settings import SOURCES, Settings, option
-from snnfast.train import Decide, Run
+from snnfast.score import Decide
+from snnfast.train import Run
 
 MADE = {"adding": binary_adding, "xor": delayed_xor, "copy": copy_memory}
 IMAGES = {"smnist": Task(28, 10), "psmnist": Task(1, 10)}

@@ -25,7 +25,8 @@ from snnfast.procedure.figures import Draw
 from snnfast.procedure.repeats import Trial, side_by_side, together
 from snnfast.procedure.run import WATCHED, Data, Procedure
 from snnfast.procedure.settings import SOURCES, FoldedSettings, option
-from snnfast.train import Decide, Part, Run, Step
+from snnfast.score import Decide, Part
+from snnfast.train import Run, Step
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,7 +12,8 @@ from torch import Tensor
 from snnfast.ops import Rates
 from snnfast.procedure import samples
 from snnfast.procedure.run import Data
-from snnfast.train import EVALUATED, Part, progress_bar
+from snnfast.score import EVALUATED, Part
+from snnfast.train import progress_bar
 
 if TYPE_CHECKING:
     from snnfast.procedure.tavanaei_maida2017 import BpStdpSettings, Drawn, Spiking

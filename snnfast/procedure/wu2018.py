@@ -17,7 +17,8 @@ from snnfast.procedure import images
 from snnfast.procedure.figures import Draw
 from snnfast.procedure.run import Data, Procedure
 from snnfast.procedure.settings import SOURCES, option
-from snnfast.train import Part, Run, evaluate
+from snnfast.score import Part
+from snnfast.train import Run, evaluate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -202,13 +202,19 @@ def code(
     )
 
 
+def blocks(code: Code) -> int:
+    """How many blocks its registers let a multiprocessor hold at a time."""
+    return min(65536 // (THREADS * -(-code.registers // 8) * 8), 2048 // THREADS)
+
+
 def shares(code: Code) -> dict[str, float]:
     """The share of each card's bandwidth that a forward pass can reach by its loads in flight and its instructions."""
     item = 2 if "BFloat16" in code.kernel else 4
-    blocks = min(65536 // (THREADS * -(-code.registers // 8) * 8), 2048 // THREADS)
     found = {}
     for name, card in CARDS.items():
-        flying = code.loads_in_flight * code.load_bytes * blocks * THREADS * card.multiprocessors
+        flying = (
+            code.loads_in_flight * code.load_bytes * blocks(code) * THREADS * card.multiprocessors
+        )
         by_latency = 2 * flying / LATENCY / card.bytes_a_second  # as much is written as is read
         issued = card.multiprocessors * 4 * 32 * card.hertz / code.instructions_an_element
         found[name] = min(1.0, by_latency, issued * 2 * item / card.bytes_a_second)
@@ -232,12 +238,12 @@ def measure() -> tuple[str, list[Code]]:
 
 
 def table(found: list[Code]) -> str:
-    header = [*(name.replace("_", " ") for name in Code._fields), *CARDS]
+    header = [*(name.replace("_", " ") for name in Code._fields), "blocks", *CARDS]
     lines = []
     for code in found:
         reached = shares(code) if code.kernel.startswith("forward") else {}
         percent = (f"{100 * reached[name]:.0f} %" if reached else "-" for name in CARDS)
-        lines.append((*map(str, code), *percent))
+        lines.append((*map(str, code), str(blocks(code)), *percent))
     return report.table(header, lines)
 
 

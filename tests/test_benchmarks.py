@@ -347,6 +347,7 @@ def test_machine_code_that_gets_worse_is_named(benchmarks):
     from benchmarks import machine_code
 
     code = machine_code.Code("k", 72, 0, 4, 16, 16, 0, 16.0)
+    assert (machine_code.blocks(code), machine_code.blocks(code._replace(registers=73))) == (7, 6)
     kept = {"kernels": [code._asdict()]}
     better = code._replace(registers=60, loads_in_flight=8, instructions_an_element=12.0)
     assert machine_code.worse(kept, [code]) == machine_code.worse(kept, [better]) == []

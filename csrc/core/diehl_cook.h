@@ -14,20 +14,47 @@ struct DiehlCookState {
   bool *last_input, *last_spikes;
 };
 
-struct DiehlCook {
+// The numbers of a network besides those of its rule; networks of one call may differ in all of them.
+#define SNNFAST_DIEHL_COOK_NUMBERS(FIELD) \
+  FIELD(double, norm)                     \
+  FIELD(double, decay)                    \
+  FIELD(double, v_threshold)              \
+  FIELD(double, v_reset)                  \
+  FIELD(double, inhibition)               \
+  FIELD(double, theta_plus)               \
+  FIELD(double, theta_decay)
+
+#define SNNFAST_PLAIN_FIELD(TYPE, NAME) TYPE NAME;
+#define SNNFAST_COUNTED_FIELD(TYPE, NAME) +1
+#define SNNFAST_READ_FIELD(TYPE, NAME) to.NAME = *from++;
+struct DiehlCookNumbers {
+  Plasticity<double> rule;
+  SNNFAST_DIEHL_COOK_NUMBERS(SNNFAST_PLAIN_FIELD)
+
+  static constexpr int64_t kCount = 0 SNNFAST_PLASTICITY_NUMBERS(SNNFAST_COUNTED_FIELD) SNNFAST_DIEHL_COOK_NUMBERS(SNNFAST_COUNTED_FIELD);
+  // From kCount numbers in this order.
+  SNNFAST_HD void read(const double* from) {
+    read_rule(rule, from);
+    DiehlCookNumbers& to = *this;
+    SNNFAST_DIEHL_COOK_NUMBERS(SNNFAST_READ_FIELD)
+  }
+};
+#undef SNNFAST_PLAIN_FIELD
+#undef SNNFAST_COUNTED_FIELD
+#undef SNNFAST_READ_FIELD
+
+struct DiehlCook : DiehlCookNumbers {
   int64_t networks;  // that know nothing of each other; what follows is the first one's, and after it come the others'
   void* w;           // [N, I]
   int64_t N, w_stride_network, w_stride_neuron, w_stride_input;
   bool f64;
   void* theta;  // [N]
   Presentations x;
-  const Plasticity<double>* rule;  // null: nothing is learned
-  double norm, decay, v_threshold, v_reset;
+  const double* numbers;  // [K, kCount] the numbers of each network, in place of those here; or null
+  bool learns;            // by the rule
   int32_t refractory;
-  double inhibition;
   int64_t inhibition_delay;
   bool one_winner;
-  double theta_plus, theta_decay;
   DiehlCookState state;
   bool carry;         // go on from the state; else each presentation starts at rest
   bool return_state;  // as it is after the last presentation
@@ -40,6 +67,7 @@ struct DiehlCook {
     const int64_t n = k * N, i = k * x.I;
     const auto move = [&](void*& values, int64_t by) { values = static_cast<char*>(values) + by * (f64 ? 8 : 4); };
     a.networks = 1;
+    if (numbers) a.read(numbers + k * kCount), a.numbers = nullptr;
     move(a.w, k * w_stride_network), move(a.theta, n);
     a.x = x.of(k);
     a.counts += n * x.P;
@@ -53,7 +81,7 @@ struct DiehlCook {
   }
   SNNFAST_HD int64_t steps() const { return x.T; }
   // Whether a presentation finds what the one before left.
-  SNNFAST_HD bool in_order() const { return rule || theta_plus != 0 || theta_decay != 1 || carry; }
+  SNNFAST_HD bool in_order() const { return learns || theta_plus != 0 || theta_decay != 1 || carry; }
   // Whether a step cannot end before all neurons have told whether they spike.
   SNNFAST_HD bool waits() const { return one_winner || inhibition_delay == 0; }
   // Steps after which it must be known.

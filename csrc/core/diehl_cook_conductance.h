@@ -5,11 +5,13 @@
 #include "core/presentations.h"
 
 #define SNNFAST_POPULATION_ARGUMENTS(FIELD) \
-  FIELD(double, rate)                       \
-  FIELD(double, v_rest)                     \
-  FIELD(double, v_reset)                    \
-  FIELD(double, v_threshold)                \
+  SNNFAST_POPULATION_NUMBERS(FIELD)         \
   FIELD(int64_t, refractory)
+#define SNNFAST_POPULATION_NUMBERS(FIELD) \
+  FIELD(double, rate)                     \
+  FIELD(double, v_rest)                   \
+  FIELD(double, v_reset)                  \
+  FIELD(double, v_threshold)
 
 #define SNNFAST_CONDUCTANCES_ARGUMENTS(FIELD) \
   FIELD(double, e_exc)                        \
@@ -59,7 +61,35 @@ Conductances conductances(const Arguments& from) {
 #undef SNNFAST_PLAIN_FIELD
 #undef SNNFAST_COPIED_FIELD
 
-struct DiehlCookConductance {
+#define SNNFAST_COUNTED_FIELD(TYPE, NAME) +1
+#define SNNFAST_READ_FIELD(TYPE, NAME) to.NAME = *from++;
+// The numbers of a network; networks of one call may differ in all of them, but not in refractory steps.
+struct DiehlCookConductanceNumbers {
+  Plasticity<double> rule;
+  double norm;
+  Population exc, inh;
+  Conductances g;
+  double theta_plus, theta_decay;
+
+  static constexpr int64_t kCount = 3 SNNFAST_PLASTICITY_NUMBERS(SNNFAST_COUNTED_FIELD) +
+                                    2 * (0 SNNFAST_POPULATION_NUMBERS(SNNFAST_COUNTED_FIELD))SNNFAST_CONDUCTANCES_ARGUMENTS(SNNFAST_COUNTED_FIELD);
+  // From kCount numbers in this order.
+  SNNFAST_HD void read(const double* from) {
+    read_rule(rule, from);
+    norm = *from++;
+    read_population(exc, from), read_population(inh, from);
+    Conductances& to = g;
+    SNNFAST_CONDUCTANCES_ARGUMENTS(SNNFAST_READ_FIELD)
+    theta_plus = *from++, theta_decay = *from++;
+  }
+
+ private:
+  SNNFAST_HD static void read_population(Population& to, const double*& from) { SNNFAST_POPULATION_NUMBERS(SNNFAST_READ_FIELD) }
+};
+#undef SNNFAST_COUNTED_FIELD
+#undef SNNFAST_READ_FIELD
+
+struct DiehlCookConductance : DiehlCookConductanceNumbers {
   int64_t networks;  // that know nothing of each other; what follows is the first one's, and after it come the others'
   void* w;           // [N, I]
   int64_t N, w_stride_network, w_stride_neuron, w_stride_input;
@@ -67,13 +97,10 @@ struct DiehlCookConductance {
   double* theta;  // [N]
   Presentations x;
   int64_t rest_steps;
-  const uint8_t* delays;           // [N, I] steps, or null for none
-  int64_t longest_delay;           // which a delay counts for that says more
-  const Plasticity<double>* rule;  // null: nothing is learned
-  double norm;
-  Population exc, inh;
-  Conductances g;
-  double theta_plus, theta_decay;
+  const uint8_t* delays;  // [N, I] steps, or null for none
+  int64_t longest_delay;  // which a delay counts for that says more
+  const double* numbers;  // [K, kCount] the numbers of each network, in place of those here; or null
+  bool learns;            // by the rule
   DiehlCookConductanceState state;
   bool carry;         // go on from the state; else each presentation starts at rest
   bool return_state;  // as it is after the last presentation
@@ -86,6 +113,7 @@ struct DiehlCookConductance {
     const int64_t n = k * N, i = k * x.I;
     const auto move = [&](void*& values, int64_t by) { values = static_cast<char*>(values) + by * (f64 ? 8 : 4); };
     a.networks = 1;
+    if (numbers) a.read(numbers + k * kCount), a.numbers = nullptr;
     move(a.w, k * w_stride_network);
     a.theta += n;
     a.x = x.of(k);
@@ -101,7 +129,7 @@ struct DiehlCookConductance {
   }
   SNNFAST_HD int64_t steps() const { return x.T + rest_steps; }
   SNNFAST_HD int64_t history() const { return longest_delay + 1; }  // steps of inputs that arrive together
-  SNNFAST_HD bool changes() const { return rule || theta_plus != 0 || theta_decay != 1; }
+  SNNFAST_HD bool changes() const { return learns || theta_plus != 0 || theta_decay != 1; }
   // Whether a presentation finds what the one before left.
   SNNFAST_HD bool in_order() const { return changes() || carry; }
   SNNFAST_HD int64_t delay(int64_t n, int64_t i) const {

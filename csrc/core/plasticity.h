@@ -6,22 +6,24 @@
 #include "host_device.h"
 #include "pow.h"
 
-// Those of Constants in snnfast/plasticity.py.
+// Those of Constants in snnfast/plasticity.py; the numbers among them.
 #define SNNFAST_PLASTICITY_ARGUMENTS(FIELD) \
   FIELD(int64_t, kind)                      \
   FIELD(bool, all)                          \
-  FIELD(double, decay_pre)                  \
-  FIELD(double, decay_post)                 \
-  FIELD(double, decay_pre2)                 \
-  FIELD(double, decay_post2)                \
-  FIELD(double, lr_pre)                     \
-  FIELD(double, lr_post)                    \
-  FIELD(double, lr_pre_triplet)             \
-  FIELD(double, lr_post_triplet)            \
-  FIELD(double, x_tar)                      \
-  FIELD(double, mu)                         \
-  FIELD(double, beta)                       \
-  FIELD(double, w_min)                      \
+  SNNFAST_PLASTICITY_NUMBERS(FIELD)
+#define SNNFAST_PLASTICITY_NUMBERS(FIELD) \
+  FIELD(double, decay_pre)                \
+  FIELD(double, decay_post)               \
+  FIELD(double, decay_pre2)               \
+  FIELD(double, decay_post2)              \
+  FIELD(double, lr_pre)                   \
+  FIELD(double, lr_post)                  \
+  FIELD(double, lr_pre_triplet)           \
+  FIELD(double, lr_post_triplet)          \
+  FIELD(double, x_tar)                    \
+  FIELD(double, mu)                       \
+  FIELD(double, beta)                     \
+  FIELD(double, w_min)                    \
   FIELD(double, w_max)
 
 namespace snnfast {
@@ -41,12 +43,19 @@ struct Plasticity {
 
 // In numbers of type C, from those of another type or from the arguments of an operator.
 template <class C, class Constants>
-Plasticity<C> plasticity(const Constants& from) {
+SNNFAST_HD Plasticity<C> plasticity(const Constants& from) {
   Plasticity<C> p;
 #define SNNFAST_CONVERT_FIELD(TYPE, NAME) p.NAME = static_cast<decltype(p.NAME)>(from.NAME);
   SNNFAST_PLASTICITY_ARGUMENTS(SNNFAST_CONVERT_FIELD)
 #undef SNNFAST_CONVERT_FIELD
   return p;
+}
+
+// The numbers of a rule, in order.
+SNNFAST_HD void read_rule(Plasticity<double>& to, const double*& from) {
+#define SNNFAST_READ_NUMBER(TYPE, NAME) to.NAME = *from++;
+  SNNFAST_PLASTICITY_NUMBERS(SNNFAST_READ_NUMBER)
+#undef SNNFAST_READ_NUMBER
 }
 
 namespace {

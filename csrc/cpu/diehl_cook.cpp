@@ -18,8 +18,8 @@ class Presentation {
         w_(w),
         o_(own),
         p_(p),
-        rule_(a.rule ? plasticity<C>(*a.rule) : Plasticity<C>{}),
-        dated_(a.rule && !rule_.all && !a.state.v),
+        rule_(a.learns ? plasticity<C>(a.rule) : Plasticity<C>{}),
+        dated_(a.learns && !rule_.all && !a.state.v),
         inputs_{train, own.first_inputs},
         groups_(a, w, own, inputs_) {
     begin();
@@ -141,7 +141,7 @@ class Presentation {
         n.refractory--;
       if (delay) o_.own[k * delay + t % delay] = n.spikes;
     }
-    if (a_.rule) learn(t);
+    if (a_.learns) learn(t);
     for (int64_t k = 0; k < winners; k++) o_.active[o_.slot[o_.winners[k]]].spikes = false;
   }
 
@@ -260,7 +260,7 @@ class Presentation {
   }
 
   void finish() {
-    if (a_.rule) {
+    if (a_.learns) {
       if (a_.norm > 0) normalize();
       for (int64_t k = 0; k < o_.count; k++)
         if (o_.active[k].plastic) write_back(k);
@@ -351,7 +351,7 @@ void present(const DiehlCook& a, char* shared, char* own, const SpikeTrain& trai
   const DiehlCookWeights<C> w(a, shared_arena);
   DiehlCookThread<C> thread(a, own_arena);
   // Bounds only grow while weights are written back one by one.
-  if (w.lazy && a.rule && p && p % kRefresh == 0) {
+  if (w.lazy && a.learns && p && p % kRefresh == 0) {
     *w.largest = 0;
     for (int64_t g = 0; g < w.groups; g++) bound_group(a, w, g);
   }

@@ -36,7 +36,7 @@ template <class C>
 void finish(const DiehlCookConductance& a, char* memory) {
   Arena arena(memory);
   const ConductanceWeights<C> w(a, arena);
-  if (!w.copied || !a.rule) return;
+  if (!w.copied || !a.learns) return;
   C* to = static_cast<C*>(a.w);
   for (int64_t n = 0; n < a.N; n++)
     for (int64_t i = 0; i < a.x.I; i++) to[n * a.w_stride_neuron + i * a.w_stride_input] = w.w[i * w.stride + n];
@@ -46,7 +46,7 @@ template <class C>
 class ConductancePresentation {
  public:
   ConductancePresentation(const DiehlCookConductance& a, const ConductanceWeights<C>& w, const ConductanceThread<C>& own, const SpikeTrain& train, int64_t p)
-      : a_(a), w_(w), o_(own), train_(train), p_(p), history_(a.history()), rule_(a.rule ? plasticity<C>(*a.rule) : Plasticity<C>{}) {
+      : a_(a), w_(w), o_(own), train_(train), p_(p), history_(a.history()), rule_(a.learns ? plasticity<C>(a.rule) : Plasticity<C>{}) {
     second_ = rule_.lr_pre_triplet != 0 || a.state.v;
     begin();
     for (int64_t t = 0; t < a_.steps(); t++) step(t);
@@ -73,13 +73,13 @@ class ConductancePresentation {
     return {o_.carried + offsets[0], o_.carried + offsets[1]};
   }
   int64_t row(int64_t t) const { return (t + history_) % history_ * a_.x.I; }  // of step t in a ring
-  bool remembers_inputs() const { return a_.rule || a_.state.v; }
+  bool remembers_inputs() const { return a_.learns || a_.state.v; }
   static C* at(void* state) { return static_cast<C*>(state); }
 
   void begin() {
     const DiehlCookConductanceState& s = a_.state;
     const int64_t N = a_.N, I = a_.x.I;
-    if (a_.rule && a_.norm > 0) normalize();
+    if (a_.learns && a_.norm > 0) normalize();
     for (int64_t n = 0; n < o_.padded; n++) {
       const bool carry = a_.carry && n < N;
       o_.v[n] = carry ? at(s.v)[n] : C(a_.exc.v_rest);
@@ -144,7 +144,7 @@ class ConductancePresentation {
     const int32_t spikes_inh = charge_inhibitory();
     count_ = 0;
     if (charge_excitatory()) collect(t);
-    if (!a_.rule) {
+    if (!a_.learns) {
       arrive<PlasticityKind::count, false, false>(t);
     } else {
       switch (rule_.kind) {
@@ -155,7 +155,7 @@ class ConductancePresentation {
         default: learn<PlasticityKind::triplet>(t);
       }
     }
-    if (a_.state.v && !a_.rule) mark_step(t);
+    if (a_.state.v && !a_.learns) mark_step(t);
     if (spikes_inh) {
       const C w = C(a_.g.w_inh_exc);
 #pragma omp simd
@@ -315,7 +315,7 @@ class ConductancePresentation {
     }
     const int64_t I = a_.x.I, steps = a_.steps();
     for (int64_t h = 0; h < history_; h++) {
-      const int64_t from = row(steps - history_ + h), trace = a_.rule ? from : h * I;  // without a rule traces stand still
+      const int64_t from = row(steps - history_ + h), trace = a_.learns ? from : h * I;  // without a rule traces stand still
       for (int64_t i = 0; i < I; i++) {
         at(s.trace_pre)[h * I + i] = o_.trace_pre[trace + i];
         at(s.trace_pre2)[h * I + i] = o_.trace_pre2[trace + i];

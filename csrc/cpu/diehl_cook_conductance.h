@@ -53,7 +53,7 @@ struct ConductanceThread {
     theta = memory.take<double>(padded);
     sum = memory.take<double>(padded);
     spikes = memory.take<int32_t>(a.N);
-    const int64_t window = a.rule || a.state.v ? a.history() * a.x.I : 0;
+    const int64_t window = a.learns || a.state.v ? a.history() * a.x.I : 0;
     trace_pre = memory.take<C>(window);
     trace_pre2 = memory.take<C>(window);
     fired = memory.take<uint8_t>(window);

@@ -19,13 +19,14 @@ constexpr int64_t kSharedThreads = 256;  // of a block of several
 template <class C>
 struct Arguments {
   DiehlCook a;
-  Plasticity<C> rule;
   Teams plan;
   char* workspace;
 };
 
 template <class C>
 struct Shared {
+  DiehlCookNumbers own;  // of the network
+  Plasticity<C> rule;
   int32_t found[2];  // neurons above threshold, in this step and in the next
   int32_t listed;
   int64_t arriving, spikes, winner;
@@ -38,7 +39,8 @@ class Block {
   __device__ Block(const Arguments<C>& g, Shared<C>& shared, Arena arena, int64_t network)
       : a_(g.a),
         network_(network),
-        rule_(g.rule),
+        own_(shared.own),
+        rule_(shared.rule),
         shared_(shared),
         blocks_(g.plan.blocks),
         team_(blockIdx.x / g.plan.blocks),
@@ -48,7 +50,7 @@ class Block {
         inputs_(a_.x, network, m_.input_lists, m_.input_counts),
         w_(static_cast<C*>(a_.network(network).w)),
         theta_(static_cast<C*>(a_.network(network).theta)),
-        second_(a_.state.v || g.rule.lr_pre_triplet != 0),
+        second_(a_.state.v || shared.rule.lr_pre_triplet != 0),
         delay_(a_.inhibition_delay) {}
 
   __device__ void run(int64_t teams) {
@@ -59,7 +61,7 @@ class Block {
       enter();
       for (int64_t t = 0; t < a_.x.T; t++) step(p, t);
       if constexpr (kLearns)
-        if (a_.norm > 0) normalize();
+        if (own_.norm > 0) normalize();
     }
     if (a_.return_state && p - teams == a_.x.P - 1) keep_state();
   }
@@ -68,6 +70,7 @@ class Block {
   static constexpr bool kLearns = K != PlasticityKind::count;
   const DiehlCook& a_;  // of all networks
   const int64_t network_;
+  const DiehlCookNumbers& own_;
   const Plasticity<C>& rule_;
   Shared<C>& shared_;
   const int64_t blocks_, team_, block_;
@@ -160,7 +163,7 @@ class Block {
     }
     for_spiking(found, [&](int64_t n) { spike(n, p, t); });
     if (!delay_ && shared_.spikes) {
-      const C inhibition = C(a_.inhibition) * C(shared_.spikes);
+      const C inhibition = C(own_.inhibition) * C(shared_.spikes);
       for_own_neurons([&](int64_t n) {
         if (m_.open[n] && !spikes(n)) m_.v[n] -= inhibition;
       });
@@ -188,12 +191,12 @@ class Block {
       const C* const w = weight(n, 0);
 #pragma unroll 8
       for (int32_t k = 0; k < before_.count; k++) current += w[before_.begin[k] * a_.w_stride_input];
-      if (delay_) current -= C(a_.inhibition) * (C(shared_.arriving) - C(m_.history[slot_ * a_.N + n]));
+      if (delay_) current -= C(own_.inhibition) * (C(shared_.arriving) - C(m_.history[slot_ * a_.N + n]));
     }
-    const C v = diehl_cook_charge(m_.v[n], C(a_.decay), current);
+    const C v = diehl_cook_charge(m_.v[n], C(own_.decay), current);
     C theta = theta_[n];
-    if (a_.theta_decay != 1) theta_[n] = theta = theta * C(a_.theta_decay);
-    const C margin = v - (C(a_.v_threshold) + theta);
+    if (own_.theta_decay != 1) theta_[n] = theta = theta * C(own_.theta_decay);
+    const C margin = v - (C(own_.v_threshold) + theta);
     m_.v[n] = v;
     m_.margin[n] = margin;
     m_.refractory[n] = refractory ? refractory - 1 : 0;
@@ -268,10 +271,10 @@ class Block {
   }
 
   __device__ void spike(int64_t n, int64_t p, int64_t t) {
-    m_.v[n] = C(a_.v_reset);
+    m_.v[n] = C(own_.v_reset);
     m_.refractory[n] = a_.refractory;
     if (delay_) m_.history[slot_ * a_.N + n] = true;
-    if (a_.theta_plus != 0) theta_[n] += C(a_.theta_plus);
+    if (own_.theta_plus != 0) theta_[n] += C(own_.theta_plus);
     const int64_t presentation = network_ * a_.x.P + p;
     a_.counts[presentation * a_.N + n]++;
     if (a_.spikes) a_.spikes[(presentation * a_.x.T + t) * a_.N + n] = true;
@@ -294,10 +297,11 @@ class Block {
 
   // Traces, then weights, then the second traces: rules read those as they were before the step's spikes.
   __device__ void learn(const StepInputs& inputs, int32_t found) {
+    const Plasticity<C> rule = rule_;  // not read again behind every weight that is written
     for (int32_t k = static_cast<int32_t>(threadIdx.x); k < inputs.count; k += static_cast<int32_t>(blockDim.x)) {
       const int64_t i = inputs.begin[k];
       bring_up(i);
-      m_.trace_pre[i] = stdp_trace(m_.trace_pre[i], true, rule_.all);
+      m_.trace_pre[i] = stdp_trace(m_.trace_pre[i], true, rule.all);
       m_.last_spike[i] = now_;
     }
     __syncthreads();
@@ -305,34 +309,34 @@ class Block {
       for_all_inputs([&](int64_t i) {
         bring_up(i);
         for (int32_t k = 0; k < found; k++)
-          if (spikes(m_.found[k])) grow(m_.found[k], i);
+          if (spikes(m_.found[k])) grow(rule, m_.found[k], i);
       });
-    if (rule_.depresses() && inputs.count)
+    if (rule.depresses() && inputs.count)
       for_own_neurons([&](int64_t n) {
-        if (m_.trace_post[n] != 0 && !spikes(n)) shrink(n, inputs);
+        if (m_.trace_post[n] != 0 && !spikes(n)) shrink(rule, n, inputs);
       });
     __syncthreads();
     for (int32_t k = static_cast<int32_t>(threadIdx.x); second_ && k < inputs.count; k += static_cast<int32_t>(blockDim.x)) {
       const int64_t i = inputs.begin[k];
-      m_.trace_pre2[i] = stdp_trace(m_.trace_pre2[i], true, rule_.all);
+      m_.trace_pre2[i] = stdp_trace(m_.trace_pre2[i], true, rule.all);
     }
-    for_spiking(found, [&](int64_t n) { m_.trace_post2[n] = stdp_trace(m_.trace_post2[n], true, rule_.all); });
+    for_spiking(found, [&](int64_t n) { m_.trace_post2[n] = stdp_trace(m_.trace_post2[n], true, rule.all); });
   }
 
   // Neuron n spikes.
-  __device__ void grow(int64_t n, int64_t i) const {
+  __device__ void grow(const Plasticity<C>& rule, int64_t n, int64_t i) const {
     C* const w = weight(n, i);
-    C change = stdp_potentiation<K>(rule_, *w, m_.trace_pre[i], m_.trace_post2[n]);
-    if (m_.last_spike[i] == now_ && rule_.depresses()) change -= stdp_depression<K>(rule_, *w, m_.trace_post[n], m_.trace_pre2[i]);
-    *w = stdp_clamp(rule_, *w + change);
+    C change = stdp_potentiation<K>(rule, *w, m_.trace_pre[i], m_.trace_post2[n]);
+    if (m_.last_spike[i] == now_ && rule.depresses()) change -= stdp_depression<K>(rule, *w, m_.trace_post[n], m_.trace_pre2[i]);
+    *w = stdp_clamp(rule, *w + change);
   }
 
   // Inputs spike, neuron n does not.
-  __device__ void shrink(int64_t n, const StepInputs& inputs) const {
+  __device__ void shrink(const Plasticity<C>& rule, int64_t n, const StepInputs& inputs) const {
     const C trace_post = m_.trace_post[n];
     for (int32_t k = 0; k < inputs.count; k++) {
       C* const w = weight(n, inputs.begin[k]);
-      *w = stdp_clamp(rule_, *w - stdp_depression<K>(rule_, *w, trace_post, m_.trace_pre2[inputs.begin[k]]));
+      *w = stdp_clamp(rule, *w - stdp_depression<K>(rule, *w, trace_post, m_.trace_pre2[inputs.begin[k]]));
     }
   }
 
@@ -345,7 +349,7 @@ class Block {
     });
     __syncthreads();
     for (int32_t k = static_cast<int32_t>(threadIdx.x / 32); k < shared_.listed; k += static_cast<int32_t>(blockDim.x / 32))
-      normalize_row(rule_, weight(m_.found[k], 0), a_.x.I, a_.w_stride_input, a_.norm);
+      normalize_row(rule_, weight(m_.found[k], 0), a_.x.I, a_.w_stride_input, own_.norm);
   }
 
   __device__ void keep_state() {
@@ -376,6 +380,11 @@ __global__ void __launch_bounds__(kMostThreads) diehl_cook_kernel(const Argument
   __shared__ Shared<C> shared;
   for (int64_t network = blockIdx.y; network < g.a.networks; network += gridDim.y) {
     __syncthreads();  // what is shared was the last network's
+    if (threadIdx.x == 0) {
+      shared.own = g.a.network(network);
+      shared.rule = plasticity<C>(shared.own.rule);
+    }
+    __syncthreads();
     Block<K, C>(g, shared, Arena(g.workspace), network).run(g.plan.teams);
   }
 }
@@ -395,7 +404,7 @@ struct Kernel {
   }
 
   static int launch(const DiehlCook& a, void* memory, cudaStream_t stream) {
-    Arguments<C> g{a, a.rule ? plasticity<C>(*a.rule) : Plasticity<C>{}, {}, static_cast<char*>(memory)};
+    Arguments<C> g{a, {}, static_cast<char*>(memory)};
     cudaError_t error = plan(a, g.plan);
     if (error == cudaSuccess) error = cudaMemsetAsync(memory, 0, static_cast<size_t>(DiehlCookMemory<C>::words_bytes(a, g.plan)), stream);
     if (error != cudaSuccess) return error;
@@ -406,7 +415,7 @@ struct Kernel {
 // f(Kernel<K, C>{}) of the kernel that the call needs.
 template <class C, class F>
 int64_t with_kernel(const DiehlCook& a, const F& f) {
-  switch (a.rule ? plasticity<C>(*a.rule).kind : PlasticityKind::count) {
+  switch (a.learns ? a.rule.kind : PlasticityKind::count) {
     case PlasticityKind::additive: return f(Kernel<PlasticityKind::additive, C>{});
     case PlasticityKind::linear: return f(Kernel<PlasticityKind::linear, C>{});
     case PlasticityKind::power: return f(Kernel<PlasticityKind::power, C>{});

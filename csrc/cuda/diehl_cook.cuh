@@ -36,7 +36,7 @@ struct DiehlCookMemory {
 
   SNNFAST_HD DiehlCookMemory(const DiehlCook& a, const Teams& plan, Arena& memory, int64_t team, int64_t block) {
     const int64_t N = a.N, I = a.x.I, teams = plan.all_teams(), at = team * plan.blocks + block, blocks = teams * plan.blocks;
-    const int64_t traced = a.rule || a.state.v ? 1 : 0, rows = BlockInputs::rows(a.x, plan.threads);
+    const int64_t traced = a.learns || a.state.v ? 1 : 0, rows = BlockInputs::rows(a.x, plan.threads);
     const int64_t each = (N + plan.blocks * plan.threads - 1) / (plan.blocks * plan.threads) * plan.threads;
     words = memory.take<GridTally::Word>(teams * GridTally::words(a.lag())) + team * GridTally::words(a.lag());
     v = memory.take<C>(teams * N) + team * N;

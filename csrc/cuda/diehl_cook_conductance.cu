@@ -15,13 +15,15 @@ constexpr uint32_t kNever = 256;         // no delay
 template <class C>
 struct Arguments {
   DiehlCookConductance a;
-  Plasticity<C> rule;
   Teams plan;
   const uint8_t* delays;  // [K, I, N], or null for none: neighbouring threads look at neighbouring neurons
   char* workspace;
 };
 
+template <class C>
 struct Shared {
+  DiehlCookConductanceNumbers own;  // of the network
+  Plasticity<C> rule;
   int32_t found, spikes_inh;  // neurons of this block that spike in this step
   int64_t inhibiting;         // inhibitory neurons of the grid that spiked in the step before
   int64_t oldest, under_way;  // of the inputs under way: where the oldest one stands, and how many they are
@@ -30,10 +32,11 @@ struct Shared {
 template <PlasticityKind K, class C>
 class ConductanceBlock {
  public:
-  __device__ ConductanceBlock(const Arguments<C>& g, Shared& shared, Arena memory, int64_t network)
+  __device__ ConductanceBlock(const Arguments<C>& g, Shared<C>& shared, Arena memory, int64_t network)
       : a_(g.a),
         network_(network),
-        rule_(g.rule),
+        own_(shared.own),
+        rule_(shared.rule),
         shared_(shared),
         w_(static_cast<C*>(a_.network(network).w)),
         theta_(a_.network(network).theta),
@@ -45,9 +48,9 @@ class ConductanceBlock {
         tally_(m_.words, 1, block_, blocks_),
         inputs_(a_.x, network, m_.input_lists, m_.input_counts),
         history_(a_.history()),
-        learns_(a_.rule != nullptr),
+        learns_(a_.learns),
         remembers_(learns_ || a_.state.v),
-        second_(a_.state.v || g.rule.lr_pre_triplet != 0) {}
+        second_(a_.state.v || shared.rule.lr_pre_triplet != 0) {}
 
   __device__ void run(int64_t teams) {
     int64_t p = team_;
@@ -62,8 +65,9 @@ class ConductanceBlock {
  private:
   const DiehlCookConductance& a_;  // of all networks
   const int64_t network_;
+  const DiehlCookConductanceNumbers& own_;
   const Plasticity<C>& rule_;
-  Shared& shared_;
+  Shared<C>& shared_;
   C* const w_;
   double* const theta_;
   const uint8_t* const delays_;
@@ -91,7 +95,7 @@ class ConductanceBlock {
 
   // Before a presentation.
   __device__ void enter(bool first) {
-    if (learns_ && a_.norm > 0) for_own_neurons([&](int64_t n) { normalize(n); });
+    if (learns_ && own_.norm > 0) for_own_neurons([&](int64_t n) { normalize(n); });
     if (first || !a_.carry) {
       inhibited_ = false;
       for_own_neurons([&](int64_t n) { begin_neuron(n); });
@@ -106,17 +110,17 @@ class ConductanceBlock {
     double sum = 0;
     for (int64_t i = 0; i < a_.x.I; i++) sum += fabs(static_cast<double>(weight(n, i)));
     if (!(sum > 0)) return;
-    const double factor = a_.norm / sum;
+    const double factor = own_.norm / sum;
     for (int64_t i = 0; i < a_.x.I; i++) weight(n, i) = stdp_clamp(rule_, static_cast<C>(static_cast<double>(weight(n, i)) * factor));
   }
 
   __device__ void begin_neuron(int64_t n) const {
     const DiehlCookConductanceState s = a_.network(network_).state;
-    m_.v[n] = a_.carry ? at(s.v)[n] : C(a_.exc.v_rest);
+    m_.v[n] = a_.carry ? at(s.v)[n] : C(own_.exc.v_rest);
     m_.g_exc[n] = a_.carry ? at(s.g_exc)[n] : C(0);
     m_.g_inh[n] = a_.carry ? at(s.g_inh)[n] : C(0);
     m_.refractory[n] = a_.carry ? s.refractory[n] : 0;
-    m_.v_inh[n] = a_.carry ? at(s.v_inh)[n] : C(a_.inh.v_rest);
+    m_.v_inh[n] = a_.carry ? at(s.v_inh)[n] : C(own_.inh.v_rest);
     m_.g_exc_inh[n] = a_.carry ? at(s.g_exc_inh)[n] : C(0);
     m_.refractory_inh[n] = a_.carry ? s.refractory_inh[n] : 0;
     m_.trace_post[n] = a_.carry ? at(s.trace_post)[n] : C(0);
@@ -197,42 +201,42 @@ class ConductanceBlock {
 
   // The inhibition of the step before arrives.
   __device__ void inhibit(int64_t n) const {
-    if (inhibited_ && shared_.inhibiting) m_.g_inh[n] += C(a_.g.w_inh_exc) * (C(shared_.inhibiting) - C(m_.spiked_inh[n]));
+    if (inhibited_ && shared_.inhibiting) m_.g_inh[n] += C(own_.g.w_inh_exc) * (C(shared_.inhibiting) - C(m_.spiked_inh[n]));
   }
 
   __device__ void charge_inhibitory(int64_t n) const {
-    const C exc = m_.g_exc_inh[n] * C(a_.g.mean_exc), v = m_.v_inh[n];
+    const C exc = m_.g_exc_inh[n] * C(own_.g.mean_exc), v = m_.v_inh[n];
     const int32_t refractory = m_.refractory_inh[n];
-    const C moved = conductance_charge(v, C(1) + exc, C(a_.inh.v_rest) + exc * C(a_.g.e_exc), C(-a_.inh.rate));
-    const bool open = refractory == 0, spike = open && moved >= C(a_.inh.v_threshold);
-    m_.v_inh[n] = spike ? C(a_.inh.v_reset) : open ? moved : v;
-    m_.refractory_inh[n] = spike ? static_cast<int32_t>(a_.inh.refractory) : refractory > 0 ? refractory - 1 : 0;
+    const C moved = conductance_charge(v, C(1) + exc, C(own_.inh.v_rest) + exc * C(own_.g.e_exc), C(-own_.inh.rate));
+    const bool open = refractory == 0, spike = open && moved >= C(own_.inh.v_threshold);
+    m_.v_inh[n] = spike ? C(own_.inh.v_reset) : open ? moved : v;
+    m_.refractory_inh[n] = spike ? static_cast<int32_t>(own_.inh.refractory) : refractory > 0 ? refractory - 1 : 0;
     m_.spiked_inh[n] = spike;
     if (spike) atomicAdd(&shared_.spikes_inh, 1);
-    m_.g_exc_inh[n] = fade(m_.g_exc_inh[n], C(a_.g.decay_exc));
+    m_.g_exc_inh[n] = fade(m_.g_exc_inh[n], C(own_.g.decay_exc));
   }
 
   __device__ void charge_excitatory(int64_t n, int64_t p, int64_t t) const {
     double theta = theta_[n];
-    if (a_.theta_decay != 1) theta_[n] = theta *= a_.theta_decay;
-    const C exc = m_.g_exc[n] * C(a_.g.mean_exc), inh = m_.g_inh[n] * C(a_.g.mean_inh), v = m_.v[n];
+    if (own_.theta_decay != 1) theta_[n] = theta *= own_.theta_decay;
+    const C exc = m_.g_exc[n] * C(own_.g.mean_exc), inh = m_.g_inh[n] * C(own_.g.mean_inh), v = m_.v[n];
     const int32_t refractory = m_.refractory[n];
-    const C pull = (C(a_.exc.v_rest) + exc * C(a_.g.e_exc)) + inh * C(a_.g.e_inh);
-    const C moved = conductance_charge(v, (C(1) + exc) + inh, pull, C(-a_.exc.rate));
-    const bool open = refractory == 0, spike = open && moved >= C(a_.exc.v_threshold + theta);
-    m_.v[n] = spike ? C(a_.exc.v_reset) : open ? moved : v;
-    m_.refractory[n] = spike ? static_cast<int32_t>(a_.exc.refractory) : refractory > 0 ? refractory - 1 : 0;
+    const C pull = (C(own_.exc.v_rest) + exc * C(own_.g.e_exc)) + inh * C(own_.g.e_inh);
+    const C moved = conductance_charge(v, (C(1) + exc) + inh, pull, C(-own_.exc.rate));
+    const bool open = refractory == 0, spike = open && moved >= C(own_.exc.v_threshold + theta);
+    m_.v[n] = spike ? C(own_.exc.v_reset) : open ? moved : v;
+    m_.refractory[n] = spike ? static_cast<int32_t>(own_.exc.refractory) : refractory > 0 ? refractory - 1 : 0;
     m_.spiked[n] = spike;
-    m_.g_exc[n] = fade(m_.g_exc[n], C(a_.g.decay_exc));
-    m_.g_inh[n] = fade(m_.g_inh[n], C(a_.g.decay_inh));
+    m_.g_exc[n] = fade(m_.g_exc[n], C(own_.g.decay_exc));
+    m_.g_inh[n] = fade(m_.g_inh[n], C(own_.g.decay_inh));
     if (learns_) {
       m_.trace_post[n] = stdp_trace(fade(m_.trace_post[n], rule_.decay_post), spike, rule_.all);
       m_.trace_post2[n] = fade(m_.trace_post2[n], rule_.decay_post2);
     }
     if (!spike) return;
     m_.found[atomicAdd(&shared_.found, 1)] = static_cast<int32_t>(n);
-    m_.g_exc_inh[n] += C(a_.g.w_exc_inh);
-    if (a_.theta_plus != 0) theta_[n] = theta + a_.theta_plus;
+    m_.g_exc_inh[n] += C(own_.g.w_exc_inh);
+    if (own_.theta_plus != 0) theta_[n] = theta + own_.theta_plus;
     const int64_t presentation = network_ * a_.x.P + p;
     a_.counts[presentation * a_.N + n]++;
     if (a_.spikes) a_.spikes[(presentation * a_.steps() + t) * a_.N + n] = true;
@@ -244,7 +248,8 @@ class ConductanceBlock {
 
   // What was sent first comes first. Weights of neurons that spike in this step are left to grow().
   __device__ void arrive(int64_t n) const {
-    const bool depresses = learns_ && rule_.depresses() && !m_.spiked[n];
+    const Plasticity<C> rule = rule_;  // not read again behind every weight that is written
+    const bool depresses = learns_ && rule.depresses() && !m_.spiked[n];
     const int64_t oldest = shared_.oldest, count = shared_.under_way;
     const C trace_post = m_.trace_post[n];
     C g_exc = m_.g_exc[n];
@@ -268,8 +273,8 @@ class ConductanceBlock {
         C& w = weight(n, i);
         g_exc += w;
         if (!depresses) continue;
-        const C trace_pre2 = second_ ? fade(m_.trace_pre2[row(now_ - delay(i, n) - 1) + i], rule_.decay_pre2) : C(0);
-        w = stdp_clamp(rule_, w - stdp_depression<K>(rule_, w, trace_post, trace_pre2));
+        const C trace_pre2 = second_ ? fade(m_.trace_pre2[row(now_ - delay(i, n) - 1) + i], rule.decay_pre2) : C(0);
+        w = stdp_clamp(rule, w - stdp_depression<K>(rule, w, trace_post, trace_pre2));
       }
       group = group + kTogether == m_.room(a_) ? 0 : group + kTogether;
     }
@@ -279,8 +284,9 @@ class ConductanceBlock {
   // Traces of the step are in the rings, but for the second ones: rules read those as they were before the step's spikes.
   __device__ void learn(int32_t found) const {
     if (found) {
+      const Plasticity<C> rule = rule_;
       for_all_inputs([&](int64_t i) {
-        for (int32_t k = 0; k < found; k++) grow(m_.found[k], i);
+        for (int32_t k = 0; k < found; k++) grow(rule, m_.found[k], i);
       });
       __syncthreads();
     }
@@ -295,15 +301,15 @@ class ConductanceBlock {
   }
 
   // Neuron n spikes.
-  __device__ void grow(int64_t n, int64_t i) const {
+  __device__ void grow(const Plasticity<C>& rule, int64_t n, int64_t i) const {
     const int64_t sent = now_ - a_.delay(network_ * a_.N + n, i), then = row(sent) + i;
     C& w = weight(n, i);
-    C change = stdp_potentiation<K>(rule_, w, m_.trace_pre[then], m_.trace_post2[n]);
-    if (m_.fired[then] && rule_.depresses()) {
-      const C trace_pre2 = second_ ? fade(m_.trace_pre2[row(sent - 1) + i], rule_.decay_pre2) : C(0);
-      change -= stdp_depression<K>(rule_, w, m_.trace_post[n], trace_pre2);
+    C change = stdp_potentiation<K>(rule, w, m_.trace_pre[then], m_.trace_post2[n]);
+    if (m_.fired[then] && rule.depresses()) {
+      const C trace_pre2 = second_ ? fade(m_.trace_pre2[row(sent - 1) + i], rule.decay_pre2) : C(0);
+      change -= stdp_depression<K>(rule, w, m_.trace_post[n], trace_pre2);
     }
-    w = stdp_clamp(rule_, w + change);
+    w = stdp_clamp(rule, w + change);
   }
 
   // After the last presentation.
@@ -338,9 +344,14 @@ class ConductanceBlock {
 
 template <PlasticityKind K, class C>
 __global__ void __launch_bounds__(kAlone) diehl_cook_conductance_kernel(const Arguments<C> g) {
-  __shared__ Shared shared;
+  __shared__ Shared<C> shared;
   for (int64_t network = blockIdx.y; network < g.a.networks; network += gridDim.y) {
     __syncthreads();  // what is shared was the last network's
+    if (threadIdx.x == 0) {
+      shared.own = g.a.network(network);
+      shared.rule = plasticity<C>(shared.own.rule);
+    }
+    __syncthreads();
     ConductanceBlock<K, C>(g, shared, Arena(g.workspace), network).run(g.plan.teams);
   }
 }
@@ -373,7 +384,7 @@ struct Kernel {
   }
 
   static int launch(const DiehlCookConductance& a, char* memory, cudaStream_t stream) {
-    Arguments<C> g{a, a.rule ? plasticity<C>(*a.rule) : Plasticity<C>{}, {}, nullptr, memory};
+    Arguments<C> g{a, {}, nullptr, memory};
     cudaError_t error = plan(a, g.plan);
     if (error == cudaSuccess) error = cudaMemsetAsync(memory, 0, static_cast<size_t>(ConductanceMemory<C>::words_bytes(g.plan)), stream);
     if (error != cudaSuccess) return error;
@@ -391,7 +402,7 @@ struct Kernel {
 // f(Kernel<K, C>{}) of the kernel that the call needs.
 template <class C, class F>
 int64_t with_kernel(const DiehlCookConductance& a, const F& f) {
-  switch (a.rule ? plasticity<C>(*a.rule).kind : PlasticityKind::additive) {
+  switch (a.learns ? a.rule.kind : PlasticityKind::additive) {
     case PlasticityKind::linear: return f(Kernel<PlasticityKind::linear, C>{});
     case PlasticityKind::power: return f(Kernel<PlasticityKind::power, C>{});
     case PlasticityKind::exponential: return f(Kernel<PlasticityKind::exponential, C>{});

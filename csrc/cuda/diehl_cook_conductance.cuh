@@ -38,7 +38,7 @@ struct ConductanceMemory {
   SNNFAST_HD ConductanceMemory(const DiehlCookConductance& a, const Teams& plan, Arena& memory, int64_t team, int64_t block) {
     const int64_t I = a.x.I, block_of_all = team * plan.blocks + block, blocks = plan.all_teams() * plan.blocks;
     const int64_t own = (a.N + plan.blocks * plan.threads - 1) / (plan.blocks * plan.threads) * plan.threads;
-    const int64_t rows = BlockInputs::rows(a.x, plan.threads), window = a.rule || a.state.v ? a.history() * I : 0;
+    const int64_t rows = BlockInputs::rows(a.x, plan.threads), window = a.learns || a.state.v ? a.history() * I : 0;
     words = memory.take<GridTally::Word>(plan.all_teams() * GridTally::words(1)) + team * GridTally::words(1);
     const auto of_team = [&](auto*& piece) { piece = memory.take<std::remove_reference_t<decltype(*piece)>>(plan.all_teams() * a.N) + team * a.N; };
     const auto of_block = [&](auto*& piece, int64_t count) {

@@ -19,6 +19,7 @@
   FIELD(bool, one_winner)                   \
   FIELD(double, theta_plus)                 \
   FIELD(double, theta_decay)                \
+  FIELD(Optional, numbers)                  \
   FIELD(ChangedList, state)                 \
   FIELD(bool, carry)                        \
   FIELD(bool, return_spikes)                \

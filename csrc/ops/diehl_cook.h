@@ -37,7 +37,6 @@ class StateTensors {
 
 // What a call of either network works on and returns.
 struct NetworkTensors {
-  Plasticity<double> rule;
   Tensor theta, counts, spikes;
   std::vector<Tensor> kept;  // copies
 };
@@ -62,11 +61,15 @@ void enter_weights(const char* op, const Device& device, const Arguments& from, 
   a.w_stride_input = w.stride(-1);
   tensors.theta = theta.is_contiguous() ? theta : torch::stable::contiguous(theta);
   a.x = presentations_of(op, device, w, from.x, tensors.kept);
-  tensors.rule = rule_of(op, from.rule);
-  a.rule = from.learns ? &tensors.rule : nullptr;
+  a.rule = rule_of(op, from.rule);
+  a.learns = from.learns;
   a.norm = from.norm;
   a.theta_plus = from.theta_plus;
   a.theta_decay = from.theta_decay;
+  if (from.numbers) {
+    check_like(op, "numbers", *from.numbers, w, ScalarType::Double, of_networks(w, {Network::kCount}));
+    a.numbers = tensors.kept.emplace_back(torch::stable::contiguous(*from.numbers)).template const_data_ptr<double>();
+  }
   a.carry = from.carry && !from.state.tensors.empty();
   a.return_state = from.return_state && !from.state.tensors.empty();
 }

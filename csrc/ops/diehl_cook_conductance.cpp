@@ -18,6 +18,7 @@
   FIELD(ConductancesArguments, g)                       \
   FIELD(double, theta_plus)                             \
   FIELD(double, theta_decay)                            \
+  FIELD(Optional, numbers)                              \
   FIELD(ChangedList, state)                             \
   FIELD(bool, carry)                                    \
   FIELD(bool, return_spikes)                            \

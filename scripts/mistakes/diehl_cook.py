@@ -3,6 +3,27 @@
 TESTS = ("tests/ops/test_diehl_cook_winners.py", "tests/ops/test_diehl_cook.py")
 MISTAKES = (
     (
+        "diehl_cook: the numbers of the first network",
+        "csrc/core/diehl_cook.h",
+        "a.read(numbers + k * kCount)",
+        "a.read(numbers)",
+        ("tests/ops/test_diehl_cook_networks.py",),
+    ),
+    (
+        "diehl_cook_conductance: the numbers of the first network",
+        "csrc/core/diehl_cook_conductance.h",
+        "a.read(numbers + k * kCount)",
+        "a.read(numbers)",
+        ("tests/ops/test_diehl_cook_networks.py",),
+    ),
+    (
+        "diehl_cook: no network adapts if the first does not",
+        "snnfast/calls/diehl_cook.py",
+        'max(one["theta_plus"] for one in every)',
+        'every[0]["theta_plus"]',
+        ("tests/ops/test_diehl_cook_networks.py",),
+    ),
+    (
         "diehl_cook: bounds not raised by learning",
         "csrc/cpu/diehl_cook.cpp",
         "bounds[i * w_.padded_groups] = o_.kept[i];",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +15,13 @@ from snnfast.plasticity import Constants, Rule
 from . import presentations
 from .call import Changed, ChangedList
 from .presentations import Events, Presentations, Rates
+
+Setting = float | Sequence[float]  # of all networks, or one a network
+# What networks may differ in, in the order of the kernel.
+NUMBERS = (
+    *("rule", "norm", "decay", "v_threshold", "v_reset", "inhibition"),
+    *("theta_plus", "theta_decay"),
+)
 
 
 class DiehlCookState(NamedTuple):
@@ -66,6 +73,8 @@ class DiehlCookCall(NamedTuple):
         decay: of the membrane in a step.
         theta_decay: of the threshold in a step; 1: none.
         norm: 0: none.
+        numbers: float64 ``[K, M]``, of networks that differ in them: those of the fields ``NUMBERS``, which then say
+            no more than whether any network adapts.
         state: the call's own, which the op brings up to date: that to go on from, or at rest; empty where nobody asks
             for it.
         carry: go on from the state; else each presentation starts at rest.
@@ -86,6 +95,7 @@ class DiehlCookCall(NamedTuple):
     one_winner: bool
     theta_plus: float
     theta_decay: float
+    numbers: Tensor | None
     state: ChangedList
     carry: bool
     return_spikes: bool
@@ -103,7 +113,7 @@ class DiehlCookCall(NamedTuple):
 
     def network(self, k: int) -> DiehlCookCall:
         """The call of network ``k`` alone, which changes its part of the tensors."""
-        return self._replace(**part_of_network(self, k))
+        return self._replace(**part_of_network(self, k, NUMBERS))
 
     def answer(self, outputs: tuple[Tensor, Tensor]) -> DiehlCookResult:
         """What the op returns, from counts and spikes as a kernel or the reference gives them."""
@@ -117,19 +127,19 @@ def diehl_cook_(
     w: Tensor,
     theta: Tensor,
     *,
-    rule: Rule | None = None,
-    norm: float | None = None,
+    rule: Rule | Sequence[Rule] | None = None,
+    norm: Setting | None = None,
     state: DiehlCookState | None = None,
     dt: float = 1.0,
-    tau: float = 100.0,
-    v_threshold: float = 13.0,
-    v_reset: float = 5.0,
+    tau: Setting = 100.0,
+    v_threshold: Setting = 13.0,
+    v_reset: Setting = 5.0,
     refractory: float = 5.0,
-    inhibition: float = 120.0,
+    inhibition: Setting = 120.0,
     inhibition_delay: int = 2,
     one_winner: bool = False,
-    theta_plus: float = 0.05,
-    tau_theta: float | None = None,
+    theta_plus: Setting = 0.05,
+    tau_theta: Setting | None = None,
     return_spikes: bool = False,
     return_state: bool = False,
     validate: bool = True,
@@ -164,7 +174,9 @@ def diehl_cook_(
 
     Weights ``[K, N, I]`` make it K independent networks at once; each is, bit for bit, what it is alone. All tensors
     then begin with the dimension K, except that ``x``, its rates or its seeds need none where all networks get the
-    same. On the CPU each thread takes a network; on CUDA all networks are one launch.
+    same. ``rule``, ``norm``, ``tau``, ``v_threshold``, ``v_reset``, ``inhibition``, ``theta_plus`` and ``tau_theta``
+    may be sequences of K, one a network; rules then have one kind and trace. On the CPU each thread takes a network; on
+    CUDA all networks are one launch.
 
     Args:
         x: the stimuli: spikes ``[P, T, I]`` (bool, uint8, float32 or float64; anything but 0 is a spike),
@@ -198,6 +210,44 @@ def diehl_cook_(
     op = "diehl_cook_"
     plastic_weights(op, w, theta, rule, validate)
     step = check.positive(op, "dt", dt)
+
+    def settings(
+        op: str,
+        *,
+        rule: Rule | None,
+        norm: float | None,
+        tau: float,
+        v_threshold: float,
+        v_reset: float,
+        inhibition: float,
+        theta_plus: float,
+        tau_theta: float | None,
+    ) -> dict[str, Any]:
+        """What networks may differ in, of one of them, in the order of the call."""
+        return {
+            "rule": (rule or NOTHING).constants(step),
+            "norm": 0.0 if norm is None else check.positive(op, "norm", norm),
+            "decay": math.exp(-step / check.positive(op, "tau", tau)),
+            "v_threshold": check.number(op, "v_threshold", v_threshold),
+            "v_reset": check.number(op, "v_reset", v_reset),
+            "inhibition": check.at_least_zero(op, "inhibition", inhibition),
+            "theta_plus": check.at_least_zero(op, "theta_plus", theta_plus),
+            "theta_decay": theta_decay(op, tau_theta, step),
+        }
+
+    own = settings_of_networks(
+        op,
+        w,
+        settings,
+        rule=rule,
+        norm=norm,
+        tau=tau,
+        v_threshold=v_threshold,
+        v_reset=v_reset,
+        inhibition=inhibition,
+        theta_plus=theta_plus,
+        tau_theta=tau_theta,
+    )
     delay = check.whole(op, "inhibition_delay", inhibition_delay, 0)
     if not isinstance(one_winner, bool):
         raise TypeError(f"{op}: one_winner must be True or False, got {one_winner!r}")
@@ -208,19 +258,10 @@ def diehl_cook_(
             op, x, w.shape[-1], w.device, step, validate, presentations.networks_of(w)
         ),
         learns=rule is not None,
-        rule=(rule or NOTHING).constants(step),
-        norm=0.0 if norm is None else check.positive(op, "norm", norm),
-        decay=math.exp(-step / check.positive(op, "tau", tau)),
-        v_threshold=check.number(op, "v_threshold", v_threshold),
-        v_reset=check.number(op, "v_reset", v_reset),
         refractory=whole_steps(op, "refractory", refractory, step),
-        inhibition=check.at_least_zero(op, "inhibition", inhibition),
         inhibition_delay=delay,
         one_winner=one_winner,
-        theta_plus=check.at_least_zero(op, "theta_plus", theta_plus),
-        theta_decay=1.0
-        if tau_theta is None
-        else math.exp(-step / check.positive(op, "tau_theta", tau_theta)),
+        **own,
         state=own_state(
             op, state, DiehlCookState, return_state, w.device, lambda: at_rest(w, delay)
         ),
@@ -251,11 +292,47 @@ def at_rest(w: Tensor, inhibition_delay: int) -> DiehlCookState:
 NOTHING = Rule("additive")  # where no rule is given
 
 
+def theta_decay(op: str, tau_theta: float | None, step: float) -> float:
+    """Of the threshold in a step of ``step`` ms."""
+    return (
+        1.0 if tau_theta is None else math.exp(-step / check.positive(op, "tau_theta", tau_theta))
+    )
+
+
+def settings_of_networks(
+    op: str, w: Tensor, settings: Callable[..., dict[str, Any]], **given: Any
+) -> dict[str, Any]:
+    """The fields ``NUMBERS`` of a call by its ``settings``, some of them given for each network, and ``numbers``."""
+    several = {n for n, v in given.items() if isinstance(v, Sequence) and not isinstance(v, str)}
+    networks = presentations.networks_of(w)
+    if not several or networks is None:
+        return {**settings(op, **given), "numbers": None}
+    for name in several:
+        if len(given[name]) != networks or not networks:
+            raise ValueError(
+                f"{op}: {name} must be one for all or {networks}, one a network, got {len(given[name])}"
+            )
+    every = [
+        settings(
+            f"{op}: network {k}",
+            **{name: v[k] if name in several else v for name, v in given.items()},
+        )
+        for k in range(networks)
+    ]
+    rows = [[n for part in one.values() for n in presentations.numbers(part)] for one in every]
+    return {
+        **every[0],
+        "theta_plus": max(one["theta_plus"] for one in every),
+        "theta_decay": min(one["theta_decay"] for one in every),
+        "numbers": torch.tensor(rows, dtype=torch.float64).to(w.device),
+    }
+
+
 def plastic_weights(
     op: str,
     w: Tensor,
     theta: Tensor,
-    rule: Rule | None,
+    rule: Rule | Sequence[Rule] | None,
     validate: bool,
     theta_dtype: torch.dtype | None = None,
 ) -> None:
@@ -266,24 +343,49 @@ def plastic_weights(
         check.beside(op, "theta", theta, "w", w)
     else:
         check.fits(op, "theta", theta, w.shape[:-1], theta_dtype, w.device)
-    if rule is not None and not isinstance(rule, Rule):
-        raise TypeError(
-            f"{op}: rule must be a rule of snnfast.plasticity or None, got {type(rule).__name__}"
-        )
-    if rule is not None and rule.tau_eligibility is not None:
-        raise ValueError(f"{op}: rule must not wait for a reward; use snnfast.ops.stdp_ for that")
+    rules = rules_of(op, w, rule)
+    for one in rules:
+        if one.tau_eligibility is not None:
+            raise ValueError(
+                f"{op}: rule must not wait for a reward; use snnfast.ops.stdp_ for that"
+            )
     if not validate:
         return
-    if rule is not None:
-        check.in_range(op, "w", w.detach(), rule.w_min, rule.w_max)
-    else:
+    for k, one in enumerate(rules):
+        check.in_range(
+            op, "w", w.detach()[k] if len(rules) > 1 else w.detach(), one.w_min, one.w_max
+        )
+    if not rules:
         check.finite(op, "w", w)
     check.finite(op, "theta", theta)
 
 
-def part_of_network(call: Any, k: int) -> dict[str, Any]:
-    """What in a call of K networks belongs to network ``k``, by field."""
+def rules_of(op: str, w: Tensor, rule: object) -> Sequence[Rule]:
+    """No rule, one, or one for each network of ``w``, which differ in numbers alone."""
+    if rule is None:
+        return ()
+    several = isinstance(rule, Sequence) and not isinstance(rule, str) and w.dim() == 3
+    rules = rule if several else (rule,)
+    for one in rules:  # type: ignore[attr-defined]
+        if not isinstance(one, Rule):
+            raise TypeError(
+                f"{op}: rule must be a rule of snnfast.plasticity or None, got {type(one).__name__}"
+            )
+        if (one.kind, one.trace) != (rules[0].kind, rules[0].trace):  # type: ignore[index]
+            raise ValueError(
+                f"{op}: rules of networks must be of one kind and trace, "
+                f"got {rules[0].kind}, {rules[0].trace} and {one.kind}, {one.trace}"  # type: ignore[index]
+            )
+    return rules  # type: ignore[return-value]
+
+
+def part_of_network(call: Any, k: int, names: Sequence[str]) -> dict[str, Any]:
+    """What in a call of K networks belongs to network ``k``, by field; ``names`` are those that ``numbers`` are of."""
+    own = {} if call.numbers is None else {name: getattr(call, name) for name in names}
+    each = iter(call.numbers[k].tolist() if own else ())
     return {
+        **{name: presentations.with_numbers(value, each) for name, value in own.items()},
+        "numbers": None,
         "w": call.w[k],
         "theta": call.theta[k],
         "x": call.x.network(k),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,13 +16,20 @@ from . import presentations
 from .call import Changed, ChangedList
 from .diehl_cook import (
     NOTHING,
+    Setting,
     changed,
     own_state,
     part_of_network,
     plastic_weights,
+    rules_of,
+    settings_of_networks,
+    theta_decay,
     whole_steps,
 )
 from .presentations import Events, Presentations, Rates
+
+# What networks may differ in, in the order of the kernel.
+NUMBERS = ("rule", "norm", "exc", "inh", "g", "theta_plus", "theta_decay")
 
 
 class DiehlCookConductanceState(NamedTuple):
@@ -109,6 +117,7 @@ class DiehlCookConductanceCall(NamedTuple):
         rule: its constants.
         norm: 0: none.
         theta_decay: of the threshold in a step; 1: none.
+        numbers: as in :class:`DiehlCookCall`.
         state: the call's own, which the op brings up to date: that to go on from, or at rest; empty where nobody asks
             for it.
         carry: go on from the state; else each presentation starts at rest.
@@ -128,6 +137,7 @@ class DiehlCookConductanceCall(NamedTuple):
     g: Conductances
     theta_plus: float
     theta_decay: float
+    numbers: Tensor | None
     state: ChangedList
     carry: bool
     return_spikes: bool
@@ -146,7 +156,7 @@ class DiehlCookConductanceCall(NamedTuple):
     def network(self, k: int) -> DiehlCookConductanceCall:
         """The call of network ``k`` alone, which changes its part of the tensors."""
         delays = None if self.delays is None else self.delays[k]
-        return self._replace(**part_of_network(self, k), delays=delays)
+        return self._replace(**part_of_network(self, k, NUMBERS), delays=delays)
 
     def answer(self, outputs: tuple[Tensor, Tensor]) -> DiehlCookConductanceResult:
         """What the op returns, from counts and spikes as a kernel or the reference gives them."""
@@ -160,31 +170,31 @@ def diehl_cook_conductance_(
     w: Tensor,
     theta: Tensor,
     *,
-    rule: Rule | None = None,
-    norm: float | None = None,
+    rule: Rule | Sequence[Rule] | None = None,
+    norm: Setting | None = None,
     state: DiehlCookConductanceState | None = None,
     delays: Tensor | None = None,
     longest_delay: int | None = None,
     dt: float = 0.5,
     rest: float = 150.0,
-    tau: float = 100.0,
-    v_rest: float = -65.0,
-    v_reset: float = -65.0,
-    v_threshold: float = -72.0,
+    tau: Setting = 100.0,
+    v_rest: Setting = -65.0,
+    v_reset: Setting = -65.0,
+    v_threshold: Setting = -72.0,
     refractory: float = 5.0,
-    tau_inh: float = 10.0,
-    v_rest_inh: float = -60.0,
-    v_reset_inh: float = -45.0,
-    v_threshold_inh: float = -40.0,
+    tau_inh: Setting = 10.0,
+    v_rest_inh: Setting = -60.0,
+    v_reset_inh: Setting = -45.0,
+    v_threshold_inh: Setting = -40.0,
     refractory_inh: float = 2.0,
-    tau_g_exc: float = 1.0,
-    tau_g_inh: float = 2.0,
-    e_exc: float = 0.0,
-    e_inh: float = -100.0,
-    w_exc_inh: float = 10.4,
-    w_inh_exc: float = 17.0,
-    theta_plus: float = 0.05,
-    tau_theta: float | None = 1e7,
+    tau_g_exc: Setting = 1.0,
+    tau_g_inh: Setting = 2.0,
+    e_exc: Setting = 0.0,
+    e_inh: Setting = -100.0,
+    w_exc_inh: Setting = 10.4,
+    w_inh_exc: Setting = 17.0,
+    theta_plus: Setting = 0.05,
+    tau_theta: Setting | None = 1e7,
     return_spikes: bool = False,
     return_state: bool = False,
     validate: bool = True,
@@ -217,7 +227,8 @@ def diehl_cook_conductance_(
     every neuron are scaled to the sum ``norm``. ``w`` and ``theta`` are **changed in place**; nothing is changed when
     an error is raised. There is no gradient.
 
-    Weights ``[K, N, I]`` make it K networks at once, as in :func:`diehl_cook_`.
+    Weights ``[K, N, I]`` make it K networks at once, as in :func:`diehl_cook_`. ``rule``, and every number that is no
+    time in whole steps (``dt``, ``rest``, refractory times) may be a sequence of K, one a network.
 
     Args:
         x: the stimuli: spikes ``[P, T, I]`` (bool, uint8, float32 or float64; anything but 0 is a spike),
@@ -268,8 +279,10 @@ def diehl_cook_conductance_(
     """
     op = "diehl_cook_conductance_"
     plastic_weights(op, w, theta, rule, validate, theta_dtype=torch.float64)
-    if rule is not None and rule.w_min < 0:
-        raise ValueError(f"{op}: rule.w_min must be at least 0, a conductance, got {rule.w_min:g}")
+    rules = rules_of(op, w, rule)
+    if any(one.w_min < 0 for one in rules):
+        least = min(one.w_min for one in rules)
+        raise ValueError(f"{op}: rule.w_min must be at least 0, a conductance, got {least:g}")
     if validate and rule is None:
         check.in_range(op, "w", w.detach(), 0.0, math.inf)
     step = check.positive(op, "dt", dt)
@@ -281,26 +294,76 @@ def diehl_cook_conductance_(
     def steps(name: str, value: float) -> int:
         return whole_steps(op, name, value, step)
 
-    def decay(name: str, value: float) -> float:
-        return math.exp(-step / check.positive(op, name, value))
-
     def mean(tau: float) -> float:
         """Mean of exp(-t / tau) over a step."""
         return -math.expm1(-step / tau) * tau / step
 
-    exc = Population(
-        rate=step / check.positive(op, "tau", tau),
-        v_rest=check.number(op, "v_rest", v_rest),
-        v_reset=check.number(op, "v_reset", v_reset),
-        v_threshold=check.number(op, "v_threshold", v_threshold),
-        refractory=steps("refractory", refractory),
-    )
-    inh = Population(
-        rate=step / check.positive(op, "tau_inh", tau_inh),
-        v_rest=check.number(op, "v_rest_inh", v_rest_inh),
-        v_reset=check.number(op, "v_reset_inh", v_reset_inh),
-        v_threshold=check.number(op, "v_threshold_inh", v_threshold_inh),
-        refractory=steps("refractory_inh", refractory_inh),
+    def settings(
+        op: str,
+        *,
+        rule: Rule | None,
+        norm: float | None,
+        theta_plus: float,
+        tau_theta: float | None,
+        **of: float,
+    ) -> dict[str, Any]:
+        """What networks may differ in, of one of them, in the order of the call."""
+
+        def decay(name: str) -> float:
+            return math.exp(-step / check.positive(op, name, of[name]))
+
+        def population(which: str, refractory: int) -> Population:
+            return Population(
+                rate=step / check.positive(op, f"tau{which}", of[f"tau{which}"]),
+                v_rest=check.number(op, f"v_rest{which}", of[f"v_rest{which}"]),
+                v_reset=check.number(op, f"v_reset{which}", of[f"v_reset{which}"]),
+                v_threshold=check.number(op, f"v_threshold{which}", of[f"v_threshold{which}"]),
+                refractory=refractory,
+            )
+
+        exc, inh = population("", held[0]), population("_inh", held[1])
+        return {
+            "rule": (rule or NOTHING).constants(step),
+            "norm": 0.0 if norm is None else check.positive(op, "norm", norm),
+            "exc": exc,
+            "inh": inh,
+            "g": Conductances(
+                e_exc=check.number(op, "e_exc", of["e_exc"]),
+                e_inh=check.number(op, "e_inh", of["e_inh"]),
+                decay_exc=decay("tau_g_exc"),
+                decay_inh=decay("tau_g_inh"),
+                mean_exc=mean(of["tau_g_exc"]),
+                mean_inh=mean(of["tau_g_inh"]),
+                w_exc_inh=check.at_least_zero(op, "w_exc_inh", of["w_exc_inh"]),
+                w_inh_exc=check.at_least_zero(op, "w_inh_exc", of["w_inh_exc"]),
+            ),
+            "theta_plus": check.at_least_zero(op, "theta_plus", theta_plus),
+            "theta_decay": theta_decay(op, tau_theta, step),
+        }
+
+    held = steps("refractory", refractory), steps("refractory_inh", refractory_inh)
+    own = settings_of_networks(
+        op,
+        w,
+        settings,
+        rule=rule,
+        norm=norm,
+        tau=tau,
+        v_rest=v_rest,
+        v_reset=v_reset,
+        v_threshold=v_threshold,
+        tau_inh=tau_inh,
+        v_rest_inh=v_rest_inh,
+        v_reset_inh=v_reset_inh,
+        v_threshold_inh=v_threshold_inh,
+        tau_g_exc=tau_g_exc,
+        tau_g_inh=tau_g_inh,
+        e_exc=e_exc,
+        e_inh=e_inh,
+        w_exc_inh=w_exc_inh,
+        w_inh_exc=w_inh_exc,
+        theta_plus=theta_plus,
+        tau_theta=tau_theta,
     )
     return DiehlCookConductanceCall(
         w=w.detach(),
@@ -310,29 +373,14 @@ def diehl_cook_conductance_(
         delays=delays,
         longest_delay=longest,
         learns=rule is not None,
-        rule=(rule or NOTHING).constants(step),
-        norm=0.0 if norm is None else check.positive(op, "norm", norm),
-        exc=exc,
-        inh=inh,
-        g=Conductances(
-            e_exc=check.number(op, "e_exc", e_exc),
-            e_inh=check.number(op, "e_inh", e_inh),
-            decay_exc=decay("tau_g_exc", tau_g_exc),
-            decay_inh=decay("tau_g_inh", tau_g_inh),
-            mean_exc=mean(tau_g_exc),
-            mean_inh=mean(tau_g_inh),
-            w_exc_inh=check.at_least_zero(op, "w_exc_inh", w_exc_inh),
-            w_inh_exc=check.at_least_zero(op, "w_inh_exc", w_inh_exc),
-        ),
-        theta_plus=check.at_least_zero(op, "theta_plus", theta_plus),
-        theta_decay=1.0 if tau_theta is None else decay("tau_theta", tau_theta),
+        **own,
         state=own_state(
             op,
             state,
             DiehlCookConductanceState,
             return_state,
             w.device,
-            lambda: at_rest(w, longest, exc, inh),
+            lambda: at_rest(w, longest, v_rest, v_rest_inh),
         ),
         carry=state is not None,
         return_spikes=bool(return_spikes),
@@ -341,19 +389,25 @@ def diehl_cook_conductance_(
 
 
 def at_rest(
-    w: Tensor, longest_delay: int, exc: Population, inh: Population
+    w: Tensor, longest_delay: int, v_rest: Setting, v_rest_inh: Setting
 ) -> DiehlCookConductanceState:
     """The state of a network that has been silent for long."""
+
+    def resting(v: Setting) -> Tensor:
+        if not isinstance(v, Sequence):
+            return torch.full_like(zeros, v)
+        return torch.tensor(v, dtype=w.dtype).to(w.device)[:, None].expand_as(zeros).clone()
+
     *networks, n, i = w.shape
     zeros = w.new_zeros((*networks, n))
     steps = zeros.to(torch.int32)
     history = w.new_zeros((*networks, longest_delay + 1, i))
     return DiehlCookConductanceState(
-        v=torch.full_like(zeros, exc.v_rest),
+        v=resting(v_rest),
         g_exc=zeros.clone(),
         g_inh=zeros.clone(),
         refractory=steps.clone(),
-        v_inh=torch.full_like(zeros, inh.v_rest),
+        v_inh=resting(v_rest_inh),
         g_exc_inh=zeros.clone(),
         refractory_inh=steps.clone(),
         trace_pre=history.clone(),

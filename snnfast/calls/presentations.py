@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from snnfast import check
+
+from .call import fields_of_kind
 
 DTYPES = (torch.bool, torch.uint8, torch.float32, torch.float64)
 
@@ -116,6 +118,22 @@ def of_networks(w: Tensor, *values: float | list[float]) -> Tensor:
     """Settings of each network ``[K, values]``, in float64: as exact as the number of one network alone."""
     each = [v if isinstance(v, list) else [v] * w.shape[0] for v in values]
     return torch.tensor(each, dtype=torch.float64).mT.contiguous().to(w.device)
+
+
+def numbers(value: Any) -> list[float]:
+    """A number, or those of a named tuple of settings, in order: what networks of one call may differ in."""
+    if not isinstance(value, tuple):
+        return [float(value)]
+    names = fields_of_kind(type(value), float)
+    return [float(getattr(value, name)) for name in names]
+
+
+def with_numbers(value: Any, each: Iterator[float]) -> Any:
+    """The same with other :func:`numbers`."""
+    if not isinstance(value, tuple):
+        return next(each)
+    names = fields_of_kind(type(value), float)
+    return value._replace(**{name: next(each) for name in names})  # type: ignore[attr-defined]
 
 
 def presentations(

@@ -13,13 +13,12 @@ from snnfast import check
 from snnfast.calls.presentations import presentations
 from snnfast.ops import DiehlCookConductanceResult, DiehlCookResult, Events, Rates
 from snnfast.plasticity import Rule
-from snnfast.reference.stdp import normalize
 
-from .diehl_cook2015_parts import Excitatory, Input, Now, State, Synapses
-from .diehl_cook2015_settings import DATASETS, Settings, change, for_dataset, preset, slower
+from .diehl_cook2015_parts import Excitatory, Input, Now, State, Synapses, normalize_each
+from .diehl_cook2015_settings import DATASETS, Settings, for_dataset, of_networks, slower
 from .diehl_cook2015_stimuli import stimuli_of
 from .manual import StdpCalls
-from .networks import Draws, seeds_of
+from .networks import Draws, one_or_each, seeds_of
 
 Result = DiehlCookResult | DiehlCookConductanceResult
 
@@ -56,25 +55,29 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
 
     ``networks=K`` makes K independent networks, for example to train several seeds at once. Each is, bit for bit, the
     model that is made alone after ``torch.manual_seed`` of its seed. All tensors and results begin with the dimension
-    K. A stimulus with this dimension gives each network its own; one without is presented to all.
+    K. A stimulus with this dimension gives each network its own; one without is presented to all. Networks may differ
+    in settings: K numbers for one of ``changes``, or K settings for ``preset``. What must be the same are delays,
+    refractory times and other counts of steps, the kind and traces of the rule, and how images are presented.
 
     Args:
         neurons: excitatory neurons.
         input_shape: the shape of an image, or the number of its pixels.
-        preset: "manual", "n3ml", "paper", "tuned", or settings of your own.
+        preset: "manual", "n3ml", "paper", "tuned", or settings of your own, one or one a network.
         dtype: of the weights: float32 or float64.
         networks: how many networks at once; None: one, without a dimension for it.
         seeds: one for each network, from which its weights and Poisson spikes are drawn; None: the seed that
             ``torch.manual_seed`` has set last, and those after it.
-        **changes: other values for single settings; see :func:`snnfast.model.diehl_cook2015_settings.change`.
+        **changes: other values for single settings, a list for one a network; see
+            :func:`snnfast.model.diehl_cook2015_settings.change`.
 
     Attributes:
         xe.w: weights ``[neurons, inputs]``, or ``[K, neurons, inputs]``, contiguous when transposed.
         exc.theta: what the thresholds have grown by ``[neurons]``, mV.
         exc.v, exc.s, exc.x: membranes in mV, spikes and traces after the last ``step``.
         inp.s, inp.x: spikes and traces of the inputs.
-        rule: the rule in force; learning rates that fall during training are set here.
-        settings: the settings of the preset, with changes.
+        rule: the rule in force, a list of one a network where they differ; learning rates that fall during training
+            are set here.
+        settings: the settings of the preset, with changes; of the first network where they differ.
 
     Example:
         >>> model = snnfast.model.DiehlAndCook2015(neurons=100)
@@ -88,13 +91,13 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
     Frontiers in Computational Neuroscience 9:99 (2015).
     """
 
-    rule: Rule
+    rule: Rule | list[Rule]
 
     def __init__(
         self,
         neurons: int = 100,
         input_shape: int | Sequence[int] = 784,
-        preset: str | Settings = "manual",
+        preset: str | Settings | Sequence[Settings] = "manual",
         *,
         dtype: torch.dtype = torch.float32,
         networks: int | None = None,
@@ -105,15 +108,16 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
         self.neurons = check.whole("DiehlAndCook2015", "neurons", neurons)
         shape = (input_shape,) if isinstance(input_shape, int) else input_shape
         self.input_shape = check.sizes("DiehlAndCook2015", "input_shape", shape)
-        self.settings = _settings(preset, self.neurons, changes)
-        self.rule = self.settings.rule
+        self._draws = Draws(seeds_of("DiehlAndCook2015", networks, seeds))
+        self._every = of_networks(preset, self.neurons, changes, networks)
+        self.settings = self._every[0]
+        self.rule = one_or_each([one.rule for one in self._every])
         self.networks = networks
         if networks is not None and self.settings.min_spikes:
             raise ValueError(
                 "DiehlAndCook2015: networks must be None with min_spikes, which presents other images again to each, "
                 f"got networks={networks} and min_spikes={self.settings.min_spikes}"
             )
-        self._draws = Draws(seeds_of("DiehlAndCook2015", networks, seeds))
         now = Now()
         self._now = now
         self._plastic: Tensor | None = None
@@ -122,8 +126,8 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
         n_inputs = math.prod(self.input_shape)
         every = () if networks is None else (networks,)
         self.inp = Input(every, n_inputs, now)
-        self.exc = Excitatory(every, self.neurons, self.settings, dtype, now)
-        self.xe = Synapses(every, n_inputs, self.neurons, self.settings, dtype, self._draws)
+        self.exc = Excitatory(every, self.neurons, self._every, dtype, now)
+        self.xe = Synapses(every, n_inputs, self.neurons, self._every, dtype, self._draws)
 
     @classmethod
     def preset(
@@ -145,15 +149,16 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
         return cls(neurons, DATASETS[dataset].shape, settings)
 
     @property
-    def norm(self) -> float:
-        """Sum to which the weights of a neuron are normalised."""
-        return self.settings.norm * math.prod(self.input_shape)
+    def norm(self) -> float | list[float]:
+        """Sum to which the weights of a neuron are normalised; a list where networks differ."""
+        return one_or_each([one.norm * math.prod(self.input_shape) for one in self._every])
 
     def set_progress(self, progress: float) -> None:
         """Sets the learning rates to what they should be after the part ``progress`` of the training, in [0, 1]."""
         if not 0 <= progress <= 1:
             raise ValueError(f"DiehlAndCook2015: progress must lie in [0, 1], got {progress}")
-        self.rule = slower(self.settings.rule, self.settings.lr_final**progress)
+        rules = [slower(one.rule, one.lr_final**progress) for one in self._every]
+        self.rule = one_or_each(rules)
 
     # Step by step.
 
@@ -221,22 +226,25 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
         if self.settings.delayed:
             plastic = torch.ones_like(self.exc.s)
         if plastic is not None:
-            normalize(self.xe.w.detach(), plastic, self.norm, self.rule)
+            norms = self.norm if isinstance(self.norm, list) else [self.norm]
+            rules = self.rule if isinstance(self.rule, list) else [self.rule]
+            normalize_each(self.xe.w.detach(), plastic, norms, rules)
         self._plastic = None
 
     def _op(
         self,
         x: Tensor | Events | Rates,
         state: State | None,
-        rule: Rule | None,
+        rule: Rule | list[Rule] | None,
         *,
         theta: Tensor,
         validate: bool,
-        norm: float | None = None,
+        norm: float | list[float] | None = None,
         stepwise: bool = True,
         return_spikes: bool = True,
     ) -> Result:
-        keywords = self.settings.keywords()
+        of_each = [one.keywords() for one in self._every]
+        keywords = {name: one_or_each([of[name] for of in of_each]) for name in of_each[0]}
         if not self.training:
             keywords |= {"theta_plus": 0.0, "tau_theta": None}
         if self.settings.delayed:
@@ -328,7 +336,8 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
         w, theta = self.xe.w, self.exc.theta
         if w.is_inference() or theta.is_inference():
             return None
-        bounds = (self.rule.w_min, self.rule.w_max) if self.training else None
+        rules = self.rule if isinstance(self.rule, list) else [self.rule]
+        bounds = [(one.w_min, one.w_max) for one in rules] if self.training else None
         return w.data_ptr(), w._version, theta.data_ptr(), theta._version, bounds
 
     def _until_enough(self, rates: Rates, present: Callable[[Rates], Result]) -> Result:
@@ -368,7 +377,7 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
                 length if learning rates fall.
             epochs: passes over ``loader``.
         """
-        falls = self.settings.lr_final != 1
+        falls = any(one.lr_final != 1 for one in self._every)
         batches = epochs * len(loader) if falls else 0  # type: ignore[arg-type]
         self.train()
         done = 0
@@ -413,16 +422,3 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
         device = self._now.device = self.xe.w.device
         self._plastic = None if self._plastic is None else self._plastic.to(device)
         return result
-
-
-def _settings(chosen: str | Settings, neurons: int, changes: dict[str, Any]) -> Settings:
-    if isinstance(chosen, Settings):
-        return change(chosen, **changes)
-    if not isinstance(chosen, str):
-        raise TypeError(
-            f"DiehlAndCook2015: preset must be a name or Settings, got {type(chosen).__name__}"
-        )
-    try:
-        return preset(chosen, neurons, **changes)
-    except ValueError as error:
-        raise ValueError(f"DiehlAndCook2015: {error}") from None

@@ -8,12 +8,30 @@ import torch
 from torch import Tensor, nn
 
 from snnfast.ops import DiehlCookConductanceState, DiehlCookState
+from snnfast.plasticity import Rule
 from snnfast.reference.stdp import normalize
 
 from .diehl_cook2015_settings import Settings
 from .networks import Draws
 
 State = DiehlCookState | DiehlCookConductanceState
+
+
+def normalize_each(w: Tensor, rows: Tensor, norms: Sequence[float], rules: Sequence[Rule]) -> None:
+    """:func:`normalize` with one sum and rule for all networks, or one for each."""
+    if len(norms) == len(rules) == 1:
+        normalize(w, rows, norms[0], rules[0])
+        return
+    for k, part in enumerate(w):
+        normalize(part, rows[k], norms[k % len(norms)], rules[k % len(rules)])
+
+
+def _filled(like: Tensor, values: Sequence[float]) -> Tensor:
+    """A tensor ``[*networks, neurons]`` of one number for all, or one a network."""
+    if len(values) == 1:
+        return torch.full_like(like, values[0])
+    each = torch.tensor(values, dtype=like.dtype).to(like.device)
+    return each[:, None].expand(like.shape).clone()
 
 
 class Now:
@@ -67,24 +85,22 @@ class Excitatory(nn.Module):
         self,
         networks: Sequence[int],
         neurons: int,
-        settings: Settings,
+        every: Sequence[Settings],
         dtype: torch.dtype,
         now: Now,
     ) -> None:
         super().__init__()
-        self.neurons, self._dynamics, self._now = neurons, settings.neurons, now
-        theta_dtype = settings.neurons.theta_dtype or dtype
-        self.register_buffer(
-            "theta", torch.full((*networks, neurons), settings.theta_init, dtype=theta_dtype)
-        )
+        self.neurons, self._every, self._now = neurons, every, now
+        theta = torch.empty((*networks, neurons), dtype=every[0].neurons.theta_dtype or dtype)
+        self.register_buffer("theta", _filled(theta, [one.theta_init for one in every]))
 
     @property
     def v(self) -> Tensor:
         """Membranes, mV."""
-        state, dynamics = self._now.state, self._dynamics
+        state, dynamics = self._now.state, [one.neurons for one in self._every]
         if state is None:
-            return torch.full_like(self.theta, dynamics.v_rest)
-        return state.v + dynamics.v_zero
+            return _filled(self.theta, [one.v_rest for one in dynamics])
+        return state.v + dynamics[0].v_zero
 
     @property
     def s(self) -> Tensor:
@@ -118,7 +134,7 @@ class Synapses(nn.Module):
         networks: Sequence[int],
         inputs: int,
         neurons: int,
-        settings: Settings,
+        every: Sequence[Settings],
         dtype: torch.dtype,
         draws: Draws,
     ) -> None:
@@ -126,8 +142,9 @@ class Synapses(nn.Module):
         # An input's weights lie together, as the kernels walk from input spike to input spike.
         w = torch.empty((*networks, inputs, neurons), dtype=dtype).mT
         self.w = nn.Parameter(w, requires_grad=False)
-        self._settings, self._draws = settings, draws
+        self._every, self._draws = every, draws
         self.reset_parameters()
+        settings = every[0]
         delays = self.longest_delay = None
         if settings.max_delay > 0:
             self.longest_delay = round(settings.max_delay / settings.neurons.dt)
@@ -137,11 +154,16 @@ class Synapses(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draws the weights anew, and scales each neuron's to the sum ``norm``."""
-        settings, w = self._settings, self.w.detach()
-        # Drawn in the order of [neurons, inputs], whatever the layout.
-        w.copy_(self._draws(lambda _: torch.rand(w.shape[-2:], dtype=w.dtype)) * settings.w_init)
-        every = torch.ones(w.shape[:-1], dtype=torch.bool, device=w.device)
-        normalize(w, every, settings.norm * w.shape[-1], settings.rule)
+        every, w = self._every, self.w.detach()
+
+        def drawn(k: int) -> Tensor:
+            """In the order of [neurons, inputs], whatever the layout."""
+            return torch.rand(w.shape[-2:], dtype=w.dtype) * every[k % len(every)].w_init
+
+        w.copy_(self._draws(drawn))
+        rows = torch.ones(w.shape[:-1], dtype=torch.bool, device=w.device)
+        norms = [one.norm * w.shape[-1] for one in every]
+        normalize_each(w, rows, norms, [one.rule for one in every])
 
     def extra_repr(self) -> str:
         """What ``print`` shows."""

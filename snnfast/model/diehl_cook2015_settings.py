@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
@@ -10,6 +10,8 @@ import torch
 
 from snnfast import check, ops, plasticity
 from snnfast.plasticity import Rule
+
+NAME = "DiehlAndCook2015"
 
 
 @dataclass(frozen=True)
@@ -320,6 +322,65 @@ def change(settings: Settings, **changes: Any) -> Settings:
         neurons=replace(settings.neurons, **parts["neurons"]),
         **parts["settings"],
     )
+
+
+# What networks of one model may differ in: numbers, but those that say how many steps something takes.
+DIFFERS = {"norm", "w_init", "theta_init", "lr_final"} | (
+    {f.name for kind in (Rule, CurrentBased, ConductanceBased) for f in fields(kind)}
+    - {"kind", "trace", "tau_eligibility", "dt", "rest", "refractory", "refractory_inh"}
+    - {"inhibition_delay", "one_winner"}
+)
+
+
+def shared(settings: Settings) -> dict[str, Any]:
+    """The settings that all networks of one model have in common, by name."""
+    rule, neurons = settings.rule, settings.neurons
+    every = {"neurons": type(neurons).__name__}
+    for part in (settings, neurons, rule):
+        every |= {f.name: getattr(part, f.name) for f in fields(part) if f.name not in every}
+    return {n: v for n, v in every.items() if n not in DIFFERS and n != "rule"}
+
+
+def of_networks(
+    chosen: str | Settings | Sequence[Settings],
+    neurons: int,
+    changes: dict[str, Any],
+    networks: int | None,
+) -> list[Settings]:
+    """The settings of all networks of a model, or of each where some are given as one a network.
+
+    Raises:
+        TypeError, ValueError: for values out of range, and where networks differ in what they cannot.
+    """
+    given = {"preset": chosen, **changes}
+    several = [n for n, v in given.items() if isinstance(v, (list, tuple))]
+    if not several:
+        return [_settings(chosen, neurons, changes)]  # type: ignore[arg-type]
+    for what in several:
+        if networks is None or len(given[what]) != networks:
+            wanted = "one" if networks is None else f"one for all or {networks}, one a network"
+            raise ValueError(f"{NAME}: {what} must be {wanted}, got {len(given[what])}")
+    every = []
+    for k in range(networks or 0):
+        own = {n: v[k] if n in several else v for n, v in given.items()}
+        every.append(_settings(own.pop("preset"), neurons, own))
+    for what in shared(every[0]):
+        values = {shared(one).get(what) for one in every}
+        if len(values) > 1:
+            found = " and ".join(map(str, sorted(values, key=str)))
+            raise ValueError(f"{NAME}: {what} must be the same for all networks, got {found}")
+    return every
+
+
+def _settings(chosen: str | Settings, neurons: int, changes: dict[str, Any]) -> Settings:
+    if isinstance(chosen, Settings):
+        return change(chosen, **changes)
+    if not isinstance(chosen, str):
+        raise TypeError(f"{NAME}: preset must be a name or Settings, got {type(chosen).__name__}")
+    try:
+        return preset(chosen, neurons, **changes)
+    except ValueError as error:
+        raise ValueError(f"{NAME}: {error}") from None
 
 
 def slower(rule: Rule, factor: float) -> Rule:

@@ -12,6 +12,7 @@ from torch import Tensor
 from snnfast import check
 
 R = TypeVar("R")
+V = TypeVar("V")
 Setting = float | Sequence[float]  # of all networks, or one a network
 
 
@@ -34,6 +35,11 @@ def seeds_of(name: str, networks: object, seeds: object) -> Sequence[int] | None
 def own(value: Setting, k: int) -> float:
     """That of network ``k``."""
     return value[k] if isinstance(value, Sequence) else value
+
+
+def one_or_each(values: list[V]) -> V | list[V]:
+    """What all networks have, or what each has where they differ."""
+    return values if any(value != values[0] for value in values) else values[0]
 
 
 class Draws:

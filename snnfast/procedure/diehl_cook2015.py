@@ -167,14 +167,14 @@ class Stdp(Procedure[StdpSettings]):
         return 1 if settings.network(1).min_spikes else side_by_side(device)
 
     def trials(self, every: Sequence[StdpSettings], **where: Any) -> list[Trial]:
-        """Runs that differ in their seeds alone, several as one model of so many networks."""
+        """Runs that differ in seeds and in what networks may differ in, several as one model of so many networks."""
         if len(every) == 1:
             return super().trials(every, **where)
 
         def trials(group: list[StdpSettings]) -> list[Trial]:
             return [Trial(one) for one in networks.train(group, self.load(group[0], **where))]
 
-        return together(every, lambda one: repr(replace(one, seed=0)), trials)
+        return together(every, alike, trials)
 
     def watch(self, settings: StdpSettings, run: Run, data: Data) -> Monitor:
         """A monitor that has seen the network answer the first samples held out, each presented once."""
@@ -286,3 +286,11 @@ def receptive_fields(settings: StdpSettings, run: Run) -> Figure:
     title = f"{settings.neurons} neurons, epoch {run.epoch + (run.images > 0)}"
     # One channel below the other.
     return visual.receptive_fields(model.xe.w, shape=(channels * height, width), title=title)
+
+
+def alike(settings: StdpSettings) -> str:
+    """The settings that runs have in common which are trained together."""
+    of_run = replace(
+        settings, seed=0, lr=None, lr_final=None, theta_plus=None, norm=None, changes={}
+    )
+    return repr((of_run, network.shared(settings.network(1))))

@@ -1,4 +1,4 @@
-"""Runs of STDP that differ in nothing but their seeds, as the networks of one model."""
+"""Runs of STDP that differ in seeds and numbers of the network, as the networks of one model."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def train(every: Sequence[StdpSettings], data: Data) -> list[float]:
     model = DiehlAndCook2015(
         settings.neurons,
         pixels.shape[1:],
-        settings.network(n),
+        [one.network(n) for one in every],
         networks=len(every),
         seeds=seeds,
     ).to(data.device)

@@ -33,7 +33,7 @@ def present(call: DiehlCookConductanceCall) -> tuple[Tensor, Tensor]:
     spikes = call.w.new_zeros((P, call.steps, neurons), dtype=torch.bool)
     delays = torch.zeros_like(call.w, dtype=torch.uint8) if call.delays is None else call.delays
     delays = delays.to(torch.int64).clamp(max=call.longest_delay)
-    rest = at_rest(call.w, call.longest_delay, call.exc, call.inh)
+    rest = at_rest(call.w, call.longest_delay, call.exc.v_rest, call.inh.v_rest)
     state = DiehlCookConductanceState(*call.state) if call.carry else rest
     for p in range(P):
         if not call.carry:

@@ -116,6 +116,61 @@ def test_step_by_step(preset):
     assert (together.exc.theta > together.settings.theta_init).any()
 
 
+OWN = {
+    "lr": [0.02, 0.05, 0.0],
+    "norm": [0.3, 0.2, 0.5],
+    "w_init": [0.3, 0.2, 0.1],
+    "theta_init": [0.0, 5.0, -0.5],
+    "theta_plus": [0.3, 0.0, 1.0],
+    "lr_final": [1.0, 0.5, 0.1],
+    "tau_theta": [None, 1e3, 1e7],
+    "tau": [100.0, 50.0, 80.0],
+    "tau_pre": [20.0, 10.0, 5.0],
+    "w_max": [1.0, 0.9, 2.0],
+    "v_threshold": [3.0, 2.0, 4.0],
+}
+
+
+@pytest.mark.parametrize("preset", ["manual", "paper"])
+def test_each_has_its_own_settings(preset):
+    """Network k is the model with the k-th of each: what is drawn, whole presentations, step by step."""
+    own = OWN
+    if preset == "paper":
+        own = {**OWN, "v_threshold": [-60.0, -62.0, -64.0], "v_rest": [-65.0, -66.0, -64.0]}
+        own |= {"e_inh": [-100.0, -90.0, -110.0], "tau_g_exc": [1.0, 2.0, 1.5]}
+    fixed = PAPER if preset == "paper" else {"v_reset": 0.0, "inhibition": 0.5}
+    fixed = {name: value for name, value in fixed.items() if name not in own}
+    fixed |= {"duration": 60}
+    together = DiehlAndCook2015(6, (5, 4), preset, networks=3, seeds=[5, 6, 5], **fixed, **own)
+    alone = []
+    for k, seed in enumerate((5, 6, 5)):
+        torch.manual_seed(seed)
+        given = {name: values[k] for name, values in own.items()}
+        alone.append(DiehlAndCook2015(6, (5, 4), preset, **fixed, **given))
+    assert_each_is(together, alone)
+    assert_exact(together.exc.v, torch.stack([one.exc.v for one in alone]))
+    seeds = torch.arange(3)
+    for train in (True, True, False):
+        for model in (together, *alone):
+            model.train(train)
+            model.set_progress(0.5)
+        counts = together.present(rates(), seeds=seeds).counts
+        assert counts.any()
+        for k, one in enumerate(alone):
+            assert_exact(counts[k], one.present(rates(), seeds=seeds).counts)
+        assert_each_is(together, alone)
+    for model in (together, *alone):
+        model.train()
+        model.reset()
+        for t in range(20):
+            model.step(spikes()[0, t])
+            model.learn()
+        model.normalize()
+    assert_each_is(together, alone)
+    assert_exact(together.exc.v, torch.stack([one.exc.v for one in alone]))
+    assert (together.xe.w[0] != together.xe.w[2]).any()
+
+
 def test_seeds_of_any_kind_and_copies():
     torch.manual_seed(6)
     one = DiehlAndCook2015(6, 20)
@@ -144,6 +199,27 @@ def test_seeds_of_any_kind_and_copies():
             ValueError,
             "networks must be None with min_spikes, which presents other images again to each, "
             r"got networks=2 and min_spikes=5",
+        ),
+        ({"norm": [0.1]}, ValueError, "norm must be one, got 1"),
+        (
+            {"networks": 2, "norm": [0.1]},
+            ValueError,
+            "norm must be one for all or 2, one a network",
+        ),
+        (
+            {"networks": 2, "refractory": [5.0, 2.0]},
+            ValueError,
+            "refractory must be the same for all networks, got 2.0 and 5.0",
+        ),
+        (
+            {"networks": 2, "rule": ["pair", "triplet"]},
+            ValueError,
+            "kind must be the same for all networks, got additive and triplet",
+        ),
+        (
+            {"networks": 2, "duration": [250, 300]},
+            ValueError,
+            "duration must be the same for all networks",
         ),
     ],
 )

@@ -138,6 +138,80 @@ def test_more_than_a_device_runs_at_the_same_time(kernels, name, networks, neuro
     assert_each_is_what_it_is_alone(name, x, w, theta, arguments, [FROZEN])
 
 
+def own_settings(name, networks):
+    """Everything that networks may differ in."""
+
+    def each(value, by):
+        return [value + by * k for k in range(networks)]
+
+    own = {
+        "rule": [
+            plasticity.triplet(
+                1e-3 * k, 0.03 * k, lr_pre_triplet=1e-3, w_max=9.0 + k, tau_pre=5.0 + k
+            )
+            for k in range(networks)
+        ],
+        "norm": each(4.0, 0.5),
+        "theta_plus": each(0.0, 0.2),
+        "tau_theta": [None, 30.0, 1e6][:networks] + [50.0] * (networks - 3),
+    }
+    if name == "diehl_cook_":
+        changes = {"tau": (20.0, 9.0), "v_threshold": (3.0, 0.5), "v_reset": (0.0, -0.5)}
+        changes |= {"inhibition": (0.5, 0.25)}
+    else:
+        changes = {"tau": (10.0, 3.0), "v_rest": (-65.0, 1.0), "v_reset": (-65.0, -2.0)}
+        changes |= {"v_threshold": (-72.0, 0.5), "tau_inh": (10.0, 2.0), "v_rest_inh": (-60.0, 1.0)}
+        changes |= {"v_reset_inh": (-45.0, -1.0), "v_threshold_inh": (-40.0, -1.0)}
+        changes |= {"tau_g_exc": (1.0, 0.5), "tau_g_inh": (2.0, 0.5), "e_exc": (0.0, 1.0)}
+        changes |= {"e_inh": (-100.0, 3.0), "w_exc_inh": (10.4, 1.0), "w_inh_exc": (0.5, 0.5)}
+    return {**own, **{n: each(*change) for n, change in changes.items()}}
+
+
+def part_of(settings, own, k):
+    """``settings`` of network ``k`` where ``own`` has one a network."""
+    return {n: own[n][k] if n in own and v is own[n] else v for n, v in settings.items()}
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_each_has_its_own_settings(backend, name):
+    """All at once and one after the other, bit for bit the network with the k-th of them."""
+    networks = 3
+    x, w, theta, arguments = sample(name, networks, count=2 if backend.name == "reference" else 5)
+    x, w, theta = (on_device(v, backend.device) for v in (x, w, theta))
+    arguments = {key: on_device(value, backend.device) for key, value in arguments.items()}
+    own = own_settings(name, networks)
+    for chosen in (own, *({n: v} for n, v in own.items() if backend.name == "cpu")):
+        learns = {**LEARNS, **chosen}
+        frozen = {**FROZEN, **chosen, "rule": None, "norm": None}
+        calls = [learns, learns, {**frozen, "return_state": False}]
+        given = {n: v for n, v in arguments.items() if n not in chosen}
+        together = results(name, x, w, theta, given, calls)
+        for k in range(networks):
+            delays = {"delays": given["delays"][k]} if "delays" in given else {}
+            alone = results(
+                name,
+                of_network(x, k),
+                w[k],
+                theta[k],
+                {**given, **delays},
+                [part_of(call, chosen, k) for call in calls],
+            )
+            for got, expected in zip(together, alone, strict=True):
+                torch.testing.assert_close(got[k], expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_a_state_at_rest_is_that_of_each_network(name):
+    """Also where nothing is presented."""
+    x, w, theta, arguments = sample(name, 3)
+    own = own_settings(name, 3)
+    arguments = {n: v for n, v in arguments.items() if n not in own}
+    none = x._replace(hz=x.hz[:0], seeds=x.seeds[:, :0])
+    state = getattr(ops, name)(none, w, theta, return_state=True, **arguments, **own).state
+    expected = own.get("v_rest", [0.0] * 3)
+    assert state.v[:, 0].tolist() == expected
+
+
 @pytest.mark.parametrize("name", OPS)
 def test_on_several_threads(name):
     x, w, theta, arguments = sample(name, 5, count=3)
@@ -183,6 +257,10 @@ def test_no_network_and_the_fake(kernels, name):
     call = getattr(ops, name).check(x, w, theta, **settings)
     if kernels.name == "cpu":
         torch.library.opcheck(getattr(kernels.ops, name).default, flatten(call))
+        settings |= {"tau_theta": [10.0, None], "theta_plus": [0.0, 0.1]}
+        call = getattr(ops, name).check(x, w, theta, **settings)
+        assert call.numbers.shape == (2, 20 if name == "diehl_cook_" else 32)
+        torch.library.opcheck(getattr(kernels.ops, name).default, flatten(call))
 
 
 WRONG = {
@@ -209,6 +287,23 @@ WRONG = {
         r"x.inputs must lie in \[0, 8\], got values from 0 to 9",
     ),
     "state": ({"state": 6}, r"state.v must have shape \[3, 6\], got \[6\]"),
+    "settings": (
+        {"theta_plus": [0.1, 0.2]},
+        "theta_plus must be one for all or 3, one a network, got 2",
+    ),
+    "a setting": (
+        {"theta_plus": [0.1, 0.2, -1.0]},
+        "network 2: theta_plus must be at least 0, got -1",
+    ),
+    "rules": ({"rule": [RULE]}, "rule must be one for all or 3, one a network, got 1"),
+    "kinds": (
+        {"rule": [RULE, RULE, plasticity.pair()]},
+        "rules of networks must be of one kind and trace, got triplet, nearest and additive, nearest",
+    ),
+    "bounds": (
+        {"rule": [RULE, plasticity.triplet(w_max=1e-3), RULE]},
+        r"w must lie in \[0, 0.001\]",
+    ),
 }
 
 
@@ -238,6 +333,8 @@ def test_errors_name_what_each_network_is_to_be_given(name, case):
         (r"hz must have shape \[3, 2, 9\], got \[2, 2, 9\]", {"hz": torch.ones(2, 2, 9)}),
         (r"seeds must have shape \[3, 2\], got \[2, 2\]", {"seeds": torch.ones(2, 2).long()}),
         (r"state_v must have shape \[3, 6\], got \[6\]", {"state": 6}),
+        (r"numbers must have shape \[3, ", {"numbers": torch.ones(3, 5).double()}),
+        ("numbers must have dtype", {"numbers": 20}),
     ],
 )
 def test_raw_calls_with_wrong_arguments_are_refused(name, text, changes):
@@ -247,6 +344,8 @@ def test_raw_calls_with_wrong_arguments_are_refused(name, text, changes):
         changes = {"x": call.x._replace(**changes)}
     if "state" in changes:
         changes = {"state": [value[0] for value in call.state]}
+    if isinstance(changes.get("numbers"), int):
+        changes = {"numbers": torch.ones(3, 20 if name == "diehl_cook_" else 32)}
     if "theta" in changes:
         changes = {"theta": changes["theta"].to(theta.dtype)}
     for backend in (b for b in PRESENT if b != "cuda"):

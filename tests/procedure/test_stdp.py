@@ -297,6 +297,23 @@ def test_figures_take_a_twentieth_of_the_time(tmp_path, monkeypatch):
     assert drawn == [0.0, 21.0, 42.0]
 
 
+def test_a_sweep_trains_together_what_networks_may_differ_in(tmp_path, monkeypatch, few_images):
+    """Other rates and thresholds in one call; another size, or another count of steps, is another model."""
+    chosen = settings(epochs=1, images_per_call=50, changes={"duration": 50.0})
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    sizes, load = [], stdp.load
+    monkeypatch.setattr(
+        stdp, "load", lambda one, *root, **how: sizes.append(one.neurons) or load(one, *root, **how)
+    )
+    neurons = chosen.neurons
+    sweep = {"lr": [0.01, 0.1], "theta_plus": [0.1, 0.5], "neurons": [neurons, neurons + 1]}
+    result = stdp.repeat(chosen, (3,), tmp_path, sweep=sweep, progress=False)
+    assert sizes == [neurons, neurons + 1]
+    for row in result.runs[::3]:
+        alone = train(None, settings(**{**vars(chosen), "seed": 3, **row["sweep"]}))
+        assert row["accuracy"] == alone.accuracy
+
+
 def test_seeds_are_trained_together_as_each_would_be_alone(tmp_path, monkeypatch, few_images):
     """As networks of one model, in calls of at most as many as there are threads; the last one is left alone."""
     chosen = settings(epochs=2, images_per_call=50, changes=QUICK | {"lr_final": 0.1})

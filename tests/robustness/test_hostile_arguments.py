@@ -24,6 +24,7 @@ HOSTILE = {
     "Rates": ("a", 3.5, HUGE),
     "Sequence": ("a", object(), HUGE),
     "tuple": ("a", 3),
+    "Setting": ("a", object(), HUGE, -HUGE, [1.0], b"a"),
     "float": ("a", object(), HUGE, -HUGE),
     "int": ("a", object(), HUGE, -HUGE, 2.5),
     "Tensor": ("a", 3.5, 3, HUGE, torch.zeros(2, 3).to_sparse()),

@@ -124,8 +124,8 @@ MISTAKES = (
     (
         "diehl_cook_conductance cuda: arrivals a step late",
         "csrc/cuda/diehl_cook_conductance.cu",
-        "delays_[i * a_.N + n] != delay",
-        "delays_[i * a_.N + n] + 1 != delay",
+        "delay(inputs[k], n) == ages[k]",
+        "delay(inputs[k], n) + 1 == ages[k]",
         ("tests/ops/test_diehl_cook_conductance.py",),
     ),
 )

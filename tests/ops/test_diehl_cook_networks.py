@@ -334,7 +334,7 @@ def test_errors_name_what_each_network_is_to_be_given(name, case):
         (r"seeds must have shape \[3, 2\], got \[2, 2\]", {"seeds": torch.ones(2, 2).long()}),
         (r"state_v must have shape \[3, 6\], got \[6\]", {"state": 6}),
         (r"numbers must have shape \[3, ", {"numbers": torch.ones(3, 5).double()}),
-        ("numbers must have dtype", {"numbers": 20}),
+        ("numbers must be float64, got float32", {"numbers": 20}),
     ],
 )
 def test_raw_calls_with_wrong_arguments_are_refused(name, text, changes):

@@ -296,7 +296,9 @@ def missed_speed() -> str:
             if v["kept"] is False:
                 size = "×".join(map(str, v["shape"]))
                 what = f"{path.name.removesuffix('-cpu-1-thread.json')}, {size}, {v['pass']}"
-                found.append(f"- {what}: {v['ratio']} is {short(v['value'])}, limit {v['limit']}.")
+                sign, limit = v["limit"].split()
+                goal = {"<=": "at most", ">=": "at least"}[sign]
+                found.append(f"- {what}: {v['ratio']} {short(v['value'])}, goal {goal} {limit}.")
     return "\n".join(found)
 
 

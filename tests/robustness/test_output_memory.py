@@ -98,11 +98,11 @@ def test_first_line_of_a_raw_error_is_for_a_person():
     """And not the place in the sources."""
     with pytest.raises(RuntimeError) as caught:
         torch.ops.snnfast.poisson(torch.zeros(1).double(), torch.zeros(1).long(), 2, torch.float32)
-    assert str(caught.value).splitlines()[0] == "poisson: p must be float32"
+    assert str(caught.value).splitlines()[0] == "poisson: p must be float32, got float64"
     with pytest.raises(RuntimeError) as caught:
         torch.ops.snnfast.spike_count(torch.zeros(2, 2).long(), None, None, 1.0, None, None)
     first = str(caught.value).splitlines()[0]
-    assert first == "spike_count: x must be float32, float64, bfloat16 or float16"
+    assert first == "spike_count: x must be float32, float64, bfloat16 or float16, got int64"
 
 
 def test_memory_in_use_is_counted_right_under_threads():

@@ -60,10 +60,6 @@ SPARE: dict[tuple[str, int], str] = {
         "cuda/diehl_cook_conductance.cu",
         1,
     ): "behind a step's last barrier threads touch their own only",
-    (
-        "cuda/diehl_cook_conductance.cu",
-        8,
-    ): "a network begins with a presentation, which begins with a barrier",
     ("cuda/recurrent_kernel.cuh", 1): "the list of the first step meets before a weight is read",
     ("cuda/spikeprop.cu", 4): "the threads have met to know that all are done",
 }
@@ -222,6 +218,10 @@ def conductance() -> None:
                 state = ops.diehl_cook_conductance_(x, w, theta, **learns).state
                 ops.diehl_cook_conductance_(x, w, theta, state=state, norm=90.0, **learns)
         w, theta = 9 * torch.rand(9, 40, 20), torch.zeros(9, 40, dtype=torch.float64)
+        # More networks than blocks at the same time; all threads read the second rule in the last step.
+        for lr in (0.0, 1e-3):
+            rule = plasticity.triplet(1e-2, 1e-1, lr_pre_triplet=lr, w_max=20.0)
+            ops.diehl_cook_conductance_(x, w, theta, norm=90.0, rest=0.0, rule=rule)
         ops.diehl_cook_conductance_(x, w, theta, norm=90.0, return_state=True, **how)
 
 

@@ -151,7 +151,8 @@ class BpStdp(Procedure[BpStdpSettings]):
             settings.num_steps, settings.scale, dtype=torch.uint8
         )
         layers = len(settings.hidden) + 1
-        std = [one.std * (layers // len(one.std)) for one in every or (settings,)]
+        stds = (one.std for one in every or (settings,))
+        std = [one * layers if len(one) == 1 else one for one in stds]
         network = TavanaeiAndMaida2017(
             data.train[0].shape[1],
             settings.hidden,

@@ -12,16 +12,8 @@ from torch import Tensor
 from snnfast import check
 
 from .call import ChangedList, Parameter, Parameters
-from .presentations import (
-    Presentations,
-    Rates,
-    networks_of,
-    of_network,
-    of_networks,
-    own,
-    rates,
-    size,
-)
+from .networks import networks_of, of_network, of_networks, own
+from .presentations import Presentations, Rates, rates, size
 from .stdp import Reduction, Update
 
 LAYERS = 16  # at most; csrc/core/bp_stdp_network.h

@@ -14,6 +14,7 @@ from snnfast.plasticity import Constants, Rule
 
 from . import presentations
 from .call import Changed, ChangedList
+from .networks import networks_of, numbers, with_numbers
 from .presentations import Events, Presentations, Rates
 
 Setting = float | Sequence[float]  # of all networks, or one a network
@@ -254,9 +255,7 @@ def diehl_cook_(
     return DiehlCookCall(
         w=w.detach(),
         theta=theta.detach(),
-        x=presentations.presentations(
-            op, x, w.shape[-1], w.device, step, validate, presentations.networks_of(w)
-        ),
+        x=presentations.presentations(op, x, w.shape[-1], w.device, step, validate, networks_of(w)),
         learns=rule is not None,
         refractory=whole_steps(op, "refractory", refractory, step),
         inhibition_delay=delay,
@@ -304,7 +303,7 @@ def settings_of_networks(
 ) -> dict[str, Any]:
     """The fields ``NUMBERS`` of a call by its ``settings``, some of them given for each network, and ``numbers``."""
     several = {n for n, v in given.items() if isinstance(v, Sequence) and not isinstance(v, str)}
-    networks = presentations.networks_of(w)
+    networks = networks_of(w)
     if not several or networks is None:
         return {**settings(op, **given), "numbers": None}
     for name in several:
@@ -319,7 +318,7 @@ def settings_of_networks(
         )
         for k in range(networks)
     ]
-    rows = [[n for part in one.values() for n in presentations.numbers(part)] for one in every]
+    rows = [[n for part in one.values() for n in numbers(part)] for one in every]
     return {
         **every[0],
         "theta_plus": max(one["theta_plus"] for one in every),
@@ -384,7 +383,7 @@ def part_of_network(call: Any, k: int, names: Sequence[str]) -> dict[str, Any]:
     own = {} if call.numbers is None else {name: getattr(call, name) for name in names}
     each = iter(call.numbers[k].tolist() if own else ())
     return {
-        **{name: presentations.with_numbers(value, each) for name, value in own.items()},
+        **{name: with_numbers(value, each) for name, value in own.items()},
         "numbers": None,
         "w": call.w[k],
         "theta": call.theta[k],

@@ -26,6 +26,7 @@ from .diehl_cook import (
     theta_decay,
     whole_steps,
 )
+from .networks import networks_of
 from .presentations import Events, Presentations, Rates
 
 # What networks may differ in, in the order of the kernel.
@@ -287,7 +288,7 @@ def diehl_cook_conductance_(
         check.in_range(op, "w", w.detach(), 0.0, math.inf)
     step = check.positive(op, "dt", dt)
     stimuli = presentations.presentations(
-        op, x, w.shape[-1], w.device, step, validate, presentations.networks_of(w)
+        op, x, w.shape[-1], w.device, step, validate, networks_of(w)
     )
     longest = _longest(op, delays, longest_delay, w, validate)
 

@@ -14,7 +14,10 @@ struct Pool2d {
   bool average;
   const void *x, *grad;
   void *y, *grad_x;
+  uint8_t* places;  // of each maximum in its window, row by row; as y
 };
+
+constexpr int64_t kPoolPlaces = 256;  // pixels that the window of a maximum has at most
 
 // A pixel has as many channels at least: those of the narrowest vector of the type that computes.
 template <class C>

@@ -2,7 +2,7 @@
 #pragma once
 #include <cstdint>
 
-#include "neuron.h"
+#include "spike_bits.h"
 
 namespace snnfast {
 
@@ -14,6 +14,8 @@ struct SpikeConv2d {
   int64_t O, kh, kw, pad_h, pad_w, out_h, out_w;  // y and its gradient [N, out_h, out_w, O], contiguous
   int64_t images, groups;                         // images of a group
   Dtype dtype;
+  const uint64_t* bits;                  // of x, an image a row
+  bool ones;                             // the bits are all there is to know of x, which is then not read
   const void *x, *weight, *bias, *grad;  // weight [O, C, kh, kw]; bias [O] or null
   void *y, *table, *grad_tables, *grad_weight;
 };
@@ -23,6 +25,9 @@ constexpr int64_t kConvBlock = 64;   // outputs that are summed in registers
 constexpr int64_t kConvGroups = 16;  // at most
 
 inline int64_t conv_table_size(const SpikeConv2d& a) { return a.kh * a.kw * a.C * ((a.O + kConvLine - 1) / kConvLine * kConvLine); }
+
+// Words of an image's bits.
+inline int64_t conv_words(const SpikeConv2d& a) { return (a.H * a.W * a.C + 63) / 64; }
 
 // Bytes that lists of events take, and the gradient with zeros around.
 inline int64_t conv_scratch(const SpikeConv2d& a) {

@@ -2,28 +2,15 @@
 #pragma once
 #include <cstdint>
 
-#include "neuron.h"
+#include "spike_bits.h"
 
 namespace snnfast {
-
-// Which inputs are not 0: bit i % 64 of word i / 64 of a row is input i's. Lists are made of bits that are 0 after the last input.
-struct SpikeBits {
-  int64_t rows, inputs, words;  // words of a row
-  const void* x;                // [rows, inputs], contiguous
-  Dtype dtype;
-  bool is_bool;  // x has a byte an element, and no dtype
-  uint64_t* bits;
-};
 
 // to: bit r % 64 of word r / 64 of a row of its own is row r's, for each input of `of`.
 struct SpikeTranspose {
   SpikeBits of;
   int64_t words;  // of a row of `to`
   uint64_t* to;
-};
-
-struct SpikesFound {
-  int64_t nonzeros, others;  // others: neither 0 nor 1
 };
 
 // The events of a sum, listed for each of its results, which are the rows of the bits. Lists are cut where the index of an

@@ -42,9 +42,18 @@ struct Channels<BFloat16, L> : Vector<float, L> {
   }
 };
 
-// The windows of rows [begin, end) of y. Where C is no multiple of L, the last vector overlaps the one before. Which place of a
-// window is the greatest, its gradient finds anew: the first, or the last NaN, as PyTorch's. K: the window's size, or 0 for any.
-template <class T, int L, int K, bool Backward>
+// Places in windows, of L channels, as bytes in memory.
+template <class Places, int L>
+struct Bytes {
+  typedef uint8_t Type __attribute__((vector_size(L)));
+  typedef uint8_t Loose __attribute__((vector_size(L), aligned(1), may_alias));
+  static inline Places load(const uint8_t* from) { return __builtin_convertvector(static_cast<Type>(*reinterpret_cast<const Loose*>(from)), Places); }
+  static inline void store(uint8_t* to, Places places) { *reinterpret_cast<Loose*>(to) = __builtin_convertvector(places, Type); }
+};
+
+// The windows of rows [begin, end) of y. Where C is no multiple of L, the last vector overlaps the one before. Of equal maxima the
+// first counts, of NaNs the last, as PyTorch's. K: the window's size, or 0 for any.
+template <class T, int L, int K, bool Average>
 void pool_rows(const Pool2d& a, int64_t begin, int64_t end) {
   using Stored = Channels<T, L>;
   using V = typename Stored::Type;
@@ -52,53 +61,70 @@ void pool_rows(const Pool2d& a, int64_t begin, int64_t end) {
   using Place = decltype(+Places{}[0]);
   using Compute = typename Stored::Compute;
   const int64_t kh = K ? K : a.kh, kw = K ? K : a.kw, C = a.C, row = a.W * C;
-  const Compute count = static_cast<Compute>(kh * kw);
-  const bool streaming = kStreamLine == L * sizeof(T) && C % L == 0 && reinterpret_cast<uintptr_t>(a.grad_x) % 64 == 0 && streams<T>(a.N * a.H, row);
   for (int64_t u = begin; u < end; u++) {
-    const int64_t from = (u / a.out_h * a.H + u % a.out_h * kh) * row;
-    const T* x = static_cast<const T*>(a.x) + from;
-    const T* grad = static_cast<const T*>(a.grad) + u * a.out_w * C;
-    T* y = static_cast<T*>(a.y) + u * a.out_w * C;
-    T* grad_x = static_cast<T*>(a.grad_x) + from;
+    const T* x = static_cast<const T*>(a.x) + (u / a.out_h * a.H + u % a.out_h * kh) * row;
     for (int64_t ox = 0; ox < a.out_w; ox++)
       for (int64_t c = 0; c < C; c += L) {
-        const int64_t channel = c < C - L ? c : C - L, window = ox * kw * C + channel;
+        const int64_t channel = c < C - L ? c : C - L, to = (u * a.out_w + ox) * C + channel;
         V best = V{} - std::numeric_limits<Compute>::infinity(), sum{};
         Places at{};
-        if (!Backward || !a.average)
-          for (int64_t r = 0; r < kh; r++)
-            for (int64_t s = 0; s < kw; s++) {
-              const T* there = x + r * row + s * C + window;
-              __builtin_prefetch(there + kh * row);  // the windows below
-              const V value = Stored::load(there);
-              const Places greater = (value > best) | (value != value);
-              best = greater ? value : best;
-              if (Backward) at = greater ? Places{} + static_cast<Place>(r * kw + s) : at;
-              if (!Backward) sum += value;
-            }
-        if constexpr (!Backward) {
-          Stored::store(y + ox * C + channel, a.average ? Stored::round(sum / count) : best);
-        } else {
-          const V given = Stored::load(grad + ox * C + channel), g = a.average ? Stored::round(given / count) : given;
-          for (int64_t r = 0; r < kh; r++)
-            for (int64_t s = 0; s < kw; s++) {
-              const V value = a.average ? g : at == static_cast<Place>(r * kw + s) ? g : V{};
-              T* to = grad_x + r * row + s * C + window;
-              if (streaming)
-                stream_line(to, &value);
-              else
-                Stored::store(to, value);
-            }
-        }
+        for (int64_t r = 0; r < kh; r++)
+          for (int64_t s = 0; s < kw; s++) {
+            const T* there = x + r * row + (ox * kw + s) * C + channel;
+            __builtin_prefetch(there + kh * row);  // the windows below
+            const V value = Stored::load(there);
+            const Places greater = (value > best) | (value != value);
+            best = greater ? value : best;
+            at = greater ? Places{} + static_cast<Place>(r * kw + s) : at;
+            sum += value;
+          }
+        Stored::store(static_cast<T*>(a.y) + to, Average ? Stored::round(sum / static_cast<Compute>(kh * kw)) : best);
+        if (!Average) Bytes<Places, L>::store(a.places + to, at);
       }
-    if constexpr (Backward) {
-      const bool last = u % a.out_h == a.out_h - 1;
-      for (int64_t r = 0; r < kh; r++)
-        for (int64_t i = a.out_w * kw * C; i < row; i++) grad_x[r * row + i] = T{};
-      for (int64_t i = kh * row; last && i < (a.H - (a.out_h - 1) * kh) * row; i++) grad_x[i] = T{};
-    }
   }
-  if (Backward) stream_done();
+}
+
+template <class T, int L, int K, bool Average>
+void pool_gradients(const Pool2d& a, int64_t begin, int64_t end) {
+  using Stored = Channels<T, L>;
+  using V = typename Stored::Type;
+  using Places = typename Stored::Places;
+  using Place = decltype(+Places{}[0]);
+  using Compute = typename Stored::Compute;
+  const int64_t kh = K ? K : a.kh, kw = K ? K : a.kw, C = a.C, row = a.W * C;
+  const bool streaming = kStreamLine == L * sizeof(T) && C % L == 0 && reinterpret_cast<uintptr_t>(a.grad_x) % 64 == 0 && streams<T>(a.N * a.H, row);
+  for (int64_t u = begin; u < end; u++) {
+    T* grad_x = static_cast<T*>(a.grad_x) + (u / a.out_h * a.H + u % a.out_h * kh) * row;
+    for (int64_t ox = 0; ox < a.out_w; ox++)
+      for (int64_t c = 0; c < C; c += L) {
+        const int64_t channel = c < C - L ? c : C - L, from = (u * a.out_w + ox) * C + channel;
+        const V given = Stored::load(static_cast<const T*>(a.grad) + from);
+        const V g = Average ? Stored::round(given / static_cast<Compute>(kh * kw)) : given;
+        const Places at = Average ? Places{} : Bytes<Places, L>::load(a.places + from);
+        for (int64_t r = 0; r < kh; r++)
+          for (int64_t s = 0; s < kw; s++) {
+            const V value = Average ? g : at == static_cast<Place>(r * kw + s) ? g : V{};
+            T* to = grad_x + r * row + (ox * kw + s) * C + channel;
+            if (streaming)
+              stream_line(to, &value);
+            else
+              Stored::store(to, value);
+          }
+      }
+    const bool last = u % a.out_h == a.out_h - 1;
+    for (int64_t r = 0; r < kh; r++)
+      for (int64_t i = a.out_w * kw * C; i < row; i++) grad_x[r * row + i] = T{};
+    for (int64_t i = kh * row; last && i < (a.H - (a.out_h - 1) * kh) * row; i++) grad_x[i] = T{};
+  }
+  stream_done();
+}
+
+template <class T, int L, int K, bool Backward>
+void pool_by(const Pool2d& a, int64_t begin, int64_t end) {
+  if constexpr (Backward)
+    a.average ? pool_gradients<T, L, K, true>(a, begin, end) : pool_gradients<T, L, K, false>(a, begin, end);
+  else
+    a.average ? pool_rows<T, L, K, true>(a, begin, end) : pool_rows<T, L, K, false>(a, begin, end);
 }
 
 // As many channels at a time as there are and a vector holds.
@@ -106,7 +132,7 @@ template <class T, bool Backward, int L = Vectors<typename Channels<T, 4>::Compu
 void pool(const Pool2d& a, int64_t begin, int64_t end) {
   if constexpr (L > kPoolChannels<typename Channels<T, L>::Compute>)
     if (a.C < L) return pool<T, Backward, L / 2>(a, begin, end);
-  a.kh == 2 && a.kw == 2 ? pool_rows<T, L, 2, Backward>(a, begin, end) : pool_rows<T, L, 0, Backward>(a, begin, end);
+  a.kh == 2 && a.kw == 2 ? pool_by<T, L, 2, Backward>(a, begin, end) : pool_by<T, L, 0, Backward>(a, begin, end);
 }
 
 template <bool Backward>

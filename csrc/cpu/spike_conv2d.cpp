@@ -14,28 +14,31 @@ struct Lanes {
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
-// Bit l is set where x[l] is not 0, of kConvLine.
+// The bits of an image, and its values where they are not all 1.
 template <class T>
-inline uint32_t nonzero_bits(const T* x) {
-#if defined(__AVX512F__)
-  if constexpr (sizeof(T) == 4) return _mm512_cmp_ps_mask(_mm512_loadu_ps(x), _mm512_setzero_ps(), _CMP_NEQ_UQ);
-#endif
-  uint32_t bits = 0;
-  for (int l = 0; l < kConvLine; l++) bits |= static_cast<uint32_t>(x[l] != 0) << l;
-  return bits;
+struct Image {
+  const uint64_t* bits;
+  const T* values;
+};
+
+template <class T>
+Image<T> image(const SpikeConv2d& a, int64_t n) {
+  return {a.bits + n * conv_words(a), a.ones ? nullptr : static_cast<const T*>(a.x) + n * a.H * a.W * a.C};
 }
 
-// calls found(c, value) for all of n numbers that are not 0.
+// calls found(c, value) for all channels of pixel p that are not 0.
 template <class T, class Found>
-inline void each_nonzero(const T* x, int64_t n, const Found& found) {
-  int64_t c = 0;
-  for (; c + kConvLine <= n; c += kConvLine)
-    for (uint32_t bits = nonzero_bits(x + c); bits; bits &= bits - 1) {
-      const int64_t at = c + __builtin_ctz(bits);
-      found(at, x[at]);
+inline void each_event(const SpikeConv2d& a, const Image<T>& image, int64_t p, const Found& found) {
+  for (int64_t c = 0; c < a.C; c += 64) {
+    const int64_t first = p * a.C + c, at = first & 63, n = smaller(a.C - c, 64);
+    uint64_t bits = image.bits[first >> 6] >> at;
+    if (at + n > 64) bits |= image.bits[(first >> 6) + 1] << (64 - at);
+    if (n < 64) bits &= (uint64_t{1} << n) - 1;
+    for (; bits; bits &= bits - 1) {
+      const int64_t l = __builtin_ctzll(bits);
+      found(c + l, image.values ? image.values[first + l] : T(1));
     }
-  for (; c < n; c++)
-    if (x[c] != 0) found(c, x[c]);
+  }
 }
 
 // The events of an image, row by row: an event's key is its place in its row, its column times C and its channel.
@@ -43,23 +46,21 @@ template <class T>
 struct Events {
   T* values;
   int32_t *keys, *starts;  // of the events of each pixel, and the end of the last
-  bool ones;
 };
 
 template <class T>
-Events<T> list_events(const SpikeConv2d& a, const T* image, char* scratch) {
+Events<T> list_events(const SpikeConv2d& a, const Image<T>& image, char* scratch) {
   const int64_t pixels = a.H * a.W;
-  Events<T> e{reinterpret_cast<T*>(scratch), nullptr, nullptr, true};
+  Events<T> e{reinterpret_cast<T*>(scratch), nullptr, nullptr};
   e.keys = reinterpret_cast<int32_t*>(e.values + pixels * a.C);
   e.starts = e.keys + pixels * a.C;
   int32_t count = 0;
   for (int64_t p = 0; p < pixels; p++) {
     e.starts[p] = count;
     const int32_t column = static_cast<int32_t>(p % a.W * a.C);
-    each_nonzero(image + p * a.C, a.C, [&](int64_t c, T value) {
+    each_event(a, image, p, [&](int64_t c, T value) {
       e.keys[count] = column + static_cast<int32_t>(c);
       e.values[count++] = value;
-      e.ones = e.ones && value == 1;
     });
   }
   e.starts[pixels] = count;
@@ -107,24 +108,22 @@ template <class T>
 struct ChannelEvents {
   T *padded, *values;      // padded: [out_h + 2 (kh - 1), out_w + 2 (kw - 1), width], 0 around the gradient
   int32_t *keys, *counts;  // keys and values have H W places a channel
-  bool ones;
 };
 
 template <class T>
-ChannelEvents<T> list_by_channel(const SpikeConv2d& a, const T* image, char* scratch) {
+ChannelEvents<T> list_by_channel(const SpikeConv2d& a, const Image<T>& image, char* scratch) {
   const int64_t pixels = a.H * a.W, padded_w = a.out_w + 2 * (a.kw - 1);
-  ChannelEvents<T> e{reinterpret_cast<T*>(scratch), nullptr, nullptr, nullptr, true};
+  ChannelEvents<T> e{reinterpret_cast<T*>(scratch), nullptr, nullptr, nullptr};
   e.values = e.padded + (a.out_h + 2 * (a.kh - 1)) * padded_w * kConvBlock;
   e.keys = reinterpret_cast<int32_t*>(e.values + pixels * a.C);
   e.counts = e.keys + pixels * a.C;
   for (int64_t c = 0; c < a.C; c++) e.counts[c] = 0;
   for (int64_t p = 0; p < pixels; p++) {
     const int32_t key = static_cast<int32_t>((p / a.W + a.pad_h + a.kh - 1) * padded_w + p % a.W + a.pad_w + a.kw - 1);
-    each_nonzero(image + p * a.C, a.C, [&](int64_t c, T value) {
+    each_event(a, image, p, [&](int64_t c, T value) {
       const int64_t at = c * pixels + e.counts[c]++;
       e.keys[at] = key;
       e.values[at] = value;
-      e.ones = e.ones && value == 1;
     });
   }
   return e;
@@ -198,9 +197,9 @@ void pack(const SpikeConv2d& a) {
 template <class T>
 void forward_images(const SpikeConv2d& a, int64_t begin, int64_t end, char* scratch) {
   for (int64_t n = begin; n < end; n++) {
-    const Events<T> e = list_events(a, static_cast<const T*>(a.x) + n * a.H * a.W * a.C, scratch);
+    const Events<T> e = list_events(a, image<T>(a, n), scratch);
     each_block(a, [&](int64_t lines, int64_t o, int64_t offset) {
-      const auto run = SNNFAST_CONV_CHOICE(sum_image, lines, e.ones);
+      const auto run = SNNFAST_CONV_CHOICE(sum_image, lines, a.ones);
       run(a, e, static_cast<const T*>(a.table) + offset, o, static_cast<T*>(a.y) + n * a.out_h * a.out_w * a.O);
     });
   }
@@ -213,10 +212,10 @@ void backward_groups(const SpikeConv2d& a, int64_t begin, int64_t end, char* scr
     T* table = static_cast<T*>(a.grad_tables) + group * size;
     for (int64_t i = 0; i < size; i++) table[i] = T(0);
     for (int64_t n = group * a.images; n < smaller((group + 1) * a.images, a.N); n++) {
-      const ChannelEvents<T> e = list_by_channel(a, static_cast<const T*>(a.x) + n * a.H * a.W * a.C, scratch);
+      const ChannelEvents<T> e = list_by_channel(a, image<T>(a, n), scratch);
       each_block(a, [&](int64_t lines, int64_t o, int64_t offset) {
         pad(a, static_cast<const T*>(a.grad) + n * a.out_h * a.out_w * a.O, o, lines * kConvLine, e.padded);
-        const auto run = SNNFAST_CONV_CHOICE(sum_gradient, lines, e.ones);
+        const auto run = SNNFAST_CONV_CHOICE(sum_gradient, lines, a.ones);
         run(a, e, table + offset);
       });
     }
@@ -237,18 +236,8 @@ void unpack(const SpikeConv2d& a) {
   });
 }
 
-template <class T>
-int64_t count(const T* x, int64_t n) {
-  int64_t nonzeros = 0;
-  for (int64_t i = 0; i < n; i++) nonzeros += x[i] != 0;
-  return nonzeros;
-}
-
 }  // namespace
 
-void spike_conv2d_count(const SpikeConv2d& a, int64_t begin, int64_t end, int64_t* nonzeros) {
-  *nonzeros = a.dtype == Dtype::f64 ? count(static_cast<const double*>(a.x) + begin, end - begin) : count(static_cast<const float*>(a.x) + begin, end - begin);
-}
 void spike_conv2d_pack(const SpikeConv2d& a) { a.dtype == Dtype::f64 ? pack<double>(a) : pack<float>(a); }
 void spike_conv2d_forward(const SpikeConv2d& a, int64_t begin, int64_t end, char* scratch) {
   a.dtype == Dtype::f64 ? forward_images<double>(a, begin, end, scratch) : forward_images<float>(a, begin, end, scratch);

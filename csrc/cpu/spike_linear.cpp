@@ -1,59 +1,10 @@
 #include "core/spike_linear.h"
 
-#include <cstring>
-
 #include "core/half.h"
 #include "cpu/lanes.h"
 
 namespace snnfast::cpu::SNNFAST_ISA {
 namespace {
-
-// ---- bits
-
-// Bits of 64 elements, and in `others` a bit for each that is neither 0 nor 1. The magnitude of 0 is 0, whatever its sign.
-template <class U>
-inline uint64_t bits_of(const U* x, U magnitude, U one, uint64_t* others) {
-  alignas(64) int8_t spikes[64], odd[64];
-  for (int l = 0; l < 64; l++) {
-    const bool some = (x[l] & magnitude) != 0;
-    spikes[l] = some ? -1 : 0;
-    odd[l] = some && x[l] != one ? -1 : 0;
-  }
-  *others = sign_bits(odd);
-  return sign_bits(spikes);
-}
-
-template <class U>
-void find(const SpikeBits& a, int64_t begin, int64_t end, U magnitude, U one, SpikesFound* found) {
-  int64_t nonzeros = 0, others = 0;
-  for (int64_t r = begin; r < end; r++) {
-    const U* row = static_cast<const U*>(a.x) + r * a.inputs;
-    for (int64_t w = 0; w < a.words; w++) {
-      uint64_t odd;
-      uint64_t& bits = a.bits[r * a.words + w];
-      if (a.inputs - w * 64 >= 64) {
-        bits = bits_of(row + w * 64, magnitude, one, &odd);
-      } else {
-        U last[64] = {};
-        memcpy(last, row + w * 64, sizeof(U) * static_cast<size_t>(a.inputs - w * 64));
-        bits = bits_of(last, magnitude, one, &odd);
-      }
-      nonzeros += __builtin_popcountll(bits);
-      others += __builtin_popcountll(odd);
-    }
-  }
-  found->nonzeros = nonzeros, found->others = others;
-}
-
-template <class T>
-void expand(const SpikeBits& a, int64_t begin, int64_t end, T one, T* x) {
-  for (int64_t r = begin; r < end; r++)
-    for (int64_t w = 0; w < a.words; w++) {
-      const uint64_t bits = a.bits[r * a.words + w];
-      const int64_t left = a.inputs - w * 64 < 64 ? a.inputs - w * 64 : 64;
-      for (int64_t l = 0; l < left; l++) x[r * a.inputs + w * 64 + l] = bits >> l & 1 ? one : T{};
-    }
-}
 
 // ---- lists
 
@@ -267,27 +218,6 @@ void grad_of_few(const FewOutputs& a, int64_t begin, int64_t end) {
 }
 
 }  // namespace
-
-// Bits of the rows [begin, end), and how many there are.
-void spike_bits(const SpikeBits& a, int64_t begin, int64_t end, SpikesFound* found) {
-  if (a.is_bool) return find<uint8_t>(a, begin, end, 0xff, 1, found);
-  switch (a.dtype) {
-    case Dtype::f32: return find<uint32_t>(a, begin, end, 0x7fffffffu, 0x3f800000u, found);
-    case Dtype::f64: return find<uint64_t>(a, begin, end, 0x7fffffffffffffffu, 0x3ff0000000000000u, found);
-    case Dtype::bf16: return find<uint16_t>(a, begin, end, 0x7fff, 0x3f80, found);
-    case Dtype::f16: return find<uint16_t>(a, begin, end, 0x7fff, 0x3c00, found);
-  }
-}
-
-// 0 and 1 in `x`, for the rows [begin, end).
-void spike_values(const SpikeBits& a, int64_t begin, int64_t end, void* x) {
-  switch (a.dtype) {
-    case Dtype::f32: return expand<float>(a, begin, end, 1, static_cast<float*>(x));
-    case Dtype::f64: return expand<double>(a, begin, end, 1, static_cast<double*>(x));
-    case Dtype::bf16: return expand<BFloat16>(a, begin, end, {0x3f80}, static_cast<BFloat16*>(x));
-    case Dtype::f16: return expand<Half>(a, begin, end, {0x3c00}, static_cast<Half*>(x));
-  }
-}
 
 // The inputs in the words [begin, end) as rows.
 void spike_transpose(const SpikeTranspose& a, int64_t begin, int64_t end) {

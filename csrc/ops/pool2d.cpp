@@ -32,6 +32,7 @@ Pool2d sizes(const Arguments& arguments) {
   SNNFAST_CHECK(a.C >= least, kOp, ": x must have at least ", least, " channels, got ", a.C);
   SNNFAST_CHECK(a.kh >= 1 && a.kw >= 1 && a.kh <= a.H && a.kw <= a.W, kOp, ": the window must have at least 1 x 1 pixels and at most those of the image, ", a.H,
                 " x ", a.W, ", got ", a.kh, " x ", a.kw);
+  SNNFAST_CHECK(a.average || a.kh <= kPoolPlaces / a.kw, kOp, ": the window of a maximum must have at most ", kPoolPlaces, " pixels, got ", a.kh, " x ", a.kw);
   elements(kOp, sizes_of(x));
   a.out_h = a.H / a.kh, a.out_w = a.W / a.kw;
   return a;
@@ -43,28 +44,36 @@ void each_row(const Pool2d& a, const Run& run) {
   torch::stable::parallel_for(0, a.N * a.out_h, work < 32768 ? 32768 / work : 1, run);
 }
 
+// y and, of a maximum, its place in each window.
 template <class Device>
-Tensor pool2d_forward(const Arguments& arguments) {
+std::tuple<Tensor, Tensor> pool2d_forward(const Arguments& arguments) {
   Pool2d a = sizes(arguments);
-  const Tensor x = contiguous_of(channels_last(arguments.x)), y = Device(x).allocate(x, {a.N, a.out_h, a.out_w, a.C}, x.scalar_type());
+  const Tensor x = contiguous_of(channels_last(arguments.x));
+  const Device device(x);
+  const std::vector<int64_t> shape{a.N, a.out_h, a.out_w, a.C};
+  const Tensor y = device.allocate(x, shape, x.scalar_type()), places = device.allocate(x, a.average ? std::vector<int64_t>{0} : shape, ScalarType::Byte);
   if (a.N > 0) {
-    a.x = x.const_data_ptr(), a.y = y.mutable_data_ptr();
+    a.x = x.const_data_ptr(), a.y = y.mutable_data_ptr(), a.places = static_cast<uint8_t*>(places.mutable_data_ptr());
     each_row(a, [&](int64_t begin, int64_t end) { cpu::pool2d_forward()(a, begin, end); });
   }
-  return channels_first(y);
+  return {channels_first(y), places};
 }
 
+// Of x the sizes are all that is read.
 template <class Device>
-Tensor pool2d_backward(const Arguments& arguments, Tensor grad_y) {
+Tensor pool2d_backward(const Arguments& arguments, Tensor places, Tensor grad_y) {
   Pool2d a = sizes(arguments);
-  const std::vector<int64_t> shape{a.N, a.C, a.out_h, a.out_w};
-  check_shape(kOp, "grad_y", grad_y, shape);
-  check_dtype(kOp, "grad_y", grad_y, arguments.x.scalar_type());
-  check_device(kOp, "grad_y", grad_y, "x", arguments.x);
-  const Tensor x = contiguous_of(channels_last(arguments.x)), grad = contiguous_of(channels_last(grad_y));
-  const Tensor grad_x = Device(x).allocate(x, {a.N, a.H, a.W, a.C}, x.scalar_type());
+  const Tensor& x = arguments.x;
+  check_shape(kOp, "grad_y", grad_y, {a.N, a.C, a.out_h, a.out_w});
+  check_dtype(kOp, "grad_y", grad_y, x.scalar_type());
+  check_device(kOp, "grad_y", grad_y, "x", x);
+  check_shape(kOp, "places", places, a.average ? std::vector<int64_t>{0} : std::vector<int64_t>{a.N, a.out_h, a.out_w, a.C});
+  check_dtype(kOp, "places", places, ScalarType::Byte);
+  check_device(kOp, "places", places, "x", x);
+  check_contiguous(kOp, "places", places);
+  const Tensor grad = contiguous_of(channels_last(grad_y)), grad_x = Device(grad).allocate(grad, {a.N, a.H, a.W, a.C}, grad.scalar_type());
   if (a.N > 0) {
-    a.x = x.const_data_ptr(), a.grad = grad.const_data_ptr(), a.grad_x = grad_x.mutable_data_ptr();
+    a.grad = grad.const_data_ptr(), a.grad_x = grad_x.mutable_data_ptr(), a.places = static_cast<uint8_t*>(places.mutable_data_ptr());
     each_row(a, [&](int64_t begin, int64_t end) { cpu::pool2d_backward()(a, begin, end); });
   }
   return channels_first(grad_x);
@@ -72,8 +81,8 @@ Tensor pool2d_backward(const Arguments& arguments, Tensor grad_y) {
 
 template <class Library>
 void schemas(Library& m) {
-  m.def(schema<Arguments>("pool2d_forward", "Tensor").c_str());
-  m.def(schema<Arguments>("pool2d_backward", "Tensor", "Tensor grad_y").c_str());
+  m.def(schema<Arguments>("pool2d_forward", "(Tensor y, Tensor places)").c_str());
+  m.def(schema<Arguments>("pool2d_backward", "Tensor", "Tensor places, Tensor grad_y").c_str());
 }
 
 template <class Device, class Library>

@@ -2,13 +2,12 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 
 #include "cpu/dispatch.h"
 #include "ops/neuron.h"
 #include "ops/scratch.h"
+#include "ops/spike_bits.h"
 
-SNNFAST_CPU_KERNEL(spike_conv2d_count, (const SpikeConv2d&, int64_t begin, int64_t end, int64_t* nonzeros))
 SNNFAST_CPU_KERNEL(spike_conv2d_pack, (const SpikeConv2d&))
 SNNFAST_CPU_KERNEL(spike_conv2d_forward, (const SpikeConv2d&, int64_t begin, int64_t end, char* scratch))
 SNNFAST_CPU_KERNEL(spike_conv2d_backward, (const SpikeConv2d&, int64_t begin, int64_t end, char* scratch))
@@ -71,14 +70,15 @@ void check_dtype(const SpikeConv2d& a) {
                 a.dtype == Dtype::bf16 ? "bfloat16" : "float16");
 }
 
-int64_t nonzeros_of(const SpikeConv2d& a) {
-  std::atomic<int64_t> nonzeros{0};
-  torch::stable::parallel_for(0, a.N * a.C * a.H * a.W, 65536, [&](int64_t begin, int64_t end) {
-    int64_t here = 0;
-    cpu::spike_conv2d_count()(a, begin, end, &here);
-    nonzeros += here;
-  });
-  return nonzeros;
+void check_bits(const SpikeConv2d& a, const Tensor& x, const Tensor& bits, const Tensor& found) {
+  const std::pair<const char*, const Tensor&> given[] = {{"bits", bits}, {"found", found}};
+  for (const auto& [name, t] : given) {
+    snnfast::check_dtype(kOp, name, t, ScalarType::Long);
+    check_device(kOp, name, t, "x", x);
+    check_contiguous(kOp, name, t);
+  }
+  check_shape(kOp, "bits", bits, {a.N, conv_words(a)});
+  check_shape(kOp, "found", found, {kFound});
 }
 
 Tensor dense(const Arguments& arguments) {
@@ -89,25 +89,29 @@ Tensor dense(const Arguments& arguments) {
   return torch::stable::detail::to<Tensor>(stack[0]);
 }
 
-// y, channels-last, and whether it was made by events.
+// y, channels-last, the bits of x, and what was found in it.
 template <class Device>
-std::tuple<Tensor, Tensor> spike_conv2d_forward(const Arguments& arguments) {
+std::tuple<Tensor, Tensor, Tensor> spike_conv2d_forward(const Arguments& arguments) {
   SpikeConv2d a = sizes(arguments);
   const Optional& bias = arguments.bias;
   if (bias) {
     check("bias", *bias, arguments.x, {a.O});
   }
   SNNFAST_CHECK(arguments.method >= kAuto && arguments.method <= kDense, kOp, ": method must be 0, 1 or 2, got ", arguments.method);
-  const Device device(arguments.x);
-  const Tensor x = contiguous_of(channels_last(arguments.x)), by_events = device.allocate(arguments.x, {1}, ScalarType::Long);
-  a.x = x.const_data_ptr();
   if (arguments.method == kEvents) check_dtype(a);
+  const Device device(arguments.x);
+  const Tensor x = contiguous_of(channels_last(arguments.x));
+  const Tensor bits = device.allocate(x, {a.N, conv_words(a)}, ScalarType::Long), found = device.allocate(x, {kFound}, ScalarType::Long);
+  a.x = x.const_data_ptr(), a.bits = static_cast<uint64_t*>(bits.mutable_data_ptr());
+  const auto [nonzeros, others] = find_bits({a.N, a.H * a.W * a.C, conv_words(a), a.x, a.dtype, false, static_cast<uint64_t*>(bits.mutable_data_ptr())});
+  a.ones = others == 0;
   const bool able = a.dtype == Dtype::f32 || a.dtype == Dtype::f64;
-  const bool chosen = arguments.method == kEvents || (arguments.method == kAuto && able && conv_by_events(nonzeros_of(a), a));
-  *static_cast<int64_t*>(by_events.mutable_data_ptr()) = chosen;
-  if (!chosen) return {dense(arguments), by_events};
+  const bool by_events = arguments.method == kEvents || (arguments.method == kAuto && able && conv_by_events(nonzeros, a));
+  int64_t* words = static_cast<int64_t*>(found.mutable_data_ptr());
+  words[kNonzeros] = nonzeros, words[kOthers] = others, words[kByEvents] = by_events;
+  if (!by_events) return {dense(arguments), bits, found};
   const Tensor y = device.allocate(x, {a.N, a.out_h, a.out_w, a.O}, x.scalar_type());
-  if (y.numel() == 0) return {channels_first(y), by_events};
+  if (y.numel() == 0) return {channels_first(y), bits, found};
   const Tensor weight = contiguous_of(arguments.weight), kept = bias ? contiguous_of(*bias) : weight;
   const Tensor table = device.allocate(x, {conv_table_size(a)}, x.scalar_type());
   a.weight = weight.const_data_ptr(), a.bias = bias ? kept.const_data_ptr() : nullptr;
@@ -116,17 +120,20 @@ std::tuple<Tensor, Tensor> spike_conv2d_forward(const Arguments& arguments) {
   torch::stable::parallel_for(0, a.N, 1, [&](int64_t begin, int64_t end) {
     cpu::spike_conv2d_forward()(a, begin, end, static_cast<char*>(thread_scratch(static_cast<size_t>(conv_scratch(a)))));
   });
-  return {channels_first(y), by_events};
+  return {channels_first(y), bits, found};
 }
 
-// The gradient of the weight, by events.
+// The gradient of the weight, by events. Of x, where all of it is 0 or 1, the sizes are all that is read.
 template <class Device>
-Tensor spike_conv2d_backward(const Arguments& arguments, Tensor grad_y) {
+Tensor spike_conv2d_backward(const Arguments& arguments, Tensor bits, Tensor found, Tensor grad_y) {
   SpikeConv2d a = sizes(arguments);
   check_dtype(a);
+  check_bits(a, arguments.x, bits, found);
   check("grad_y", grad_y, arguments.x, {a.N, a.O, a.out_h, a.out_w});
   const Device device(arguments.x);
-  const Tensor x = contiguous_of(channels_last(arguments.x)), grad = contiguous_of(channels_last(grad_y));
+  a.bits = static_cast<const uint64_t*>(bits.const_data_ptr());
+  a.ones = static_cast<const int64_t*>(found.const_data_ptr())[kOthers] == 0;
+  const Tensor x = a.ones ? arguments.x : contiguous_of(channels_last(arguments.x)), grad = contiguous_of(channels_last(grad_y));
   if (a.N == 0 || conv_table_size(a) == 0) return torch::stable::new_zeros(x, sizes_of(arguments.weight));
   const Tensor grad_weight = device.allocate(x, sizes_of(arguments.weight), x.scalar_type());
   const Tensor tables = device.allocate(x, {a.groups, conv_table_size(a)}, x.scalar_type());
@@ -141,8 +148,8 @@ Tensor spike_conv2d_backward(const Arguments& arguments, Tensor grad_y) {
 
 template <class Library>
 void schemas(Library& m) {
-  m.def(schema<Arguments>("spike_conv2d_forward", "(Tensor y, Tensor by_events)").c_str());
-  m.def(schema<Arguments>("spike_conv2d_backward", "Tensor", "Tensor grad_y").c_str());
+  m.def(schema<Arguments>("spike_conv2d_forward", "(Tensor y, Tensor bits, Tensor found)").c_str());
+  m.def(schema<Arguments>("spike_conv2d_backward", "Tensor", "Tensor bits, Tensor found, Tensor grad_y").c_str());
 }
 
 template <class Device, class Library>

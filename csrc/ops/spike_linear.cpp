@@ -1,14 +1,12 @@
 #include "core/spike_linear.h"
 
 #include <algorithm>
-#include <atomic>
 
 #include "cpu/dispatch.h"
 #include "ops/neuron.h"
 #include "ops/scratch.h"
+#include "ops/spike_bits.h"
 
-SNNFAST_CPU_KERNEL(spike_bits, (const SpikeBits&, int64_t begin, int64_t end, SpikesFound*))
-SNNFAST_CPU_KERNEL(spike_values, (const SpikeBits&, int64_t begin, int64_t end, void* x))
 SNNFAST_CPU_KERNEL(spike_transpose, (const SpikeTranspose&, int64_t begin, int64_t end))
 SNNFAST_CPU_KERNEL(spike_counts, (const SpikeLists&, int64_t begin, int64_t end))
 SNNFAST_CPU_KERNEL(spike_lists, (const SpikeLists&, int64_t begin, int64_t end))
@@ -28,12 +26,6 @@ SNNFAST_ARGUMENTS(Arguments, SNNFAST_SPIKE_LINEAR_ARGUMENTS)
 
 constexpr const char* kOp = "spike_linear";
 enum Method : int64_t { kAuto, kEvents, kDense };
-
-// kernel(begin, end) over [0, n) by threads, with about `work` operations an item.
-template <class Kernel>
-void in_parallel(int64_t n, int64_t work, const Kernel& kernel) {
-  torch::stable::parallel_for(0, n, std::max<int64_t>(32768 / std::max<int64_t>(work, 1), 1), kernel);
-}
 
 void check(const char* name, const Tensor& t, const Tensor& weight, ScalarType type, const std::vector<int64_t>& shape) {
   check_shape(kOp, name, t, shape);
@@ -137,9 +129,6 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Optional& bias) {
   return torch::stable::detail::to<Tensor>(stack[0]);
 }
 
-// What found holds.
-enum { kNonzeros, kOthers, kByEvents, kFound };
-
 template <class Device>
 std::tuple<Tensor, Tensor, Tensor> spike_linear_forward(const Arguments& arguments) {
   Layer layer(arguments.weight);
@@ -158,12 +147,7 @@ std::tuple<Tensor, Tensor, Tensor> spike_linear_forward(const Arguments& argumen
   SpikeBits spikes = bits_of(layer, bits);
   spikes.x = x.const_data_ptr();
   spikes.is_bool = type == ScalarType::Bool;
-  std::atomic<int64_t> nonzeros{0}, others{0};
-  in_parallel(layer.rows, layer.inputs / 4, [&](int64_t begin, int64_t end) {
-    SpikesFound here{};
-    cpu::spike_bits()(spikes, begin, end, &here);
-    nonzeros += here.nonzeros, others += here.others;
-  });
+  const auto [nonzeros, others] = find_bits(spikes);
   const bool by_events = arguments.method == kAuto ? spikes_by_events(nonzeros, layer.rows, layer.inputs, layer.outputs, layer.dtype, layer.in_place())
                                                    : arguments.method == kEvents;
   int64_t* words = static_cast<int64_t*>(found.mutable_data_ptr());

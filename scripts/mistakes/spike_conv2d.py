@@ -21,10 +21,22 @@ MISTAKES = (
         "group < 1; group++)",
     ),
     (
-        "spike_conv2d: channels after the last whole line are not seen",
+        "spike_conv2d: bits of a pixel in the next word are not seen",
         "csrc/cpu/spike_conv2d.cpp",
-        "for (; c < n; c++)",
-        "for (; c < 0; c++)",
+        "if (at + n > 64) bits |=",
+        "if (at + n > 128) bits |=",
+    ),
+    (
+        "spike_conv2d: the bits of the next pixel are this one's, too",
+        "csrc/cpu/spike_conv2d.cpp",
+        "if (n < 64) bits &=",
+        "if (n < 0) bits &=",
+    ),
+    (
+        "spike_conv2d: values kept as bits",
+        "snnfast/ops/spike_conv2d.py",
+        "(others or not by_events)",
+        "(not by_events)",
     ),
     (
         "spike_conv2d: the rule forgets that outputs come in lines",

@@ -29,13 +29,13 @@ MISTAKES = (
     ),
     (
         "-0 is a spike",
-        "csrc/cpu/spike_linear.cpp",
+        "csrc/cpu/spike_bits.cpp",
         "find<uint32_t>(a, begin, end, 0x7fffffffu,",
         "find<uint32_t>(a, begin, end, 0xffffffffu,",
     ),
     (
         "1 in bfloat16 is another value",
-        "csrc/cpu/spike_linear.cpp",
+        "csrc/cpu/spike_bits.cpp",
         "find<uint16_t>(a, begin, end, 0x7fff, 0x3f80, found)",
         "find<uint16_t>(a, begin, end, 0x7fff, 0x3f00, found)",
     ),

@@ -34,8 +34,9 @@ def pool2d(x: Tensor, kernel: int | Sequence[int], *, method: Method = "max") ->
     Rows and columns behind the last whole window are left out. Results and gradients are PyTorch's: the gradient of a
     maximum goes to the first pixel that has it (in a window without spikes the first pixel of all); a NaN is greater
     than all numbers. On the CPU, for channels-last images in float32, bfloat16 or float64 with at least 4 channels (2
-    in float64), nothing but ``x`` is kept for the backward pass, which looks for the maxima again. In all other cases,
-    and under ``torch.compile``, ``torch.vmap`` and others that record or transform, it is PyTorch's.
+    in float64) and maxima of at most 256 pixels, the backward pass keeps one byte a window, the place of its maximum,
+    and of an average nothing; ``x`` may change. In all other cases, and under ``torch.compile``, ``torch.vmap`` and
+    others that record or transform, it is PyTorch's.
 
     Args:
         x: ``[N, C, H, W]``, any values.

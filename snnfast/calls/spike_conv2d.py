@@ -42,9 +42,10 @@ def spike_conv2d(
     where ``x`` is 0 outside of the image; stride and dilation are 1. Gradients are those of this equation. By events,
     ``y`` and the gradient of ``weight`` are sums over the ``x`` that are not 0, in a fixed order, the same for any
     number of threads. So is the gradient of ``x``, a convolution of ``dL/dy``, where few ``dL/dy`` are not 0, as
-    behind max pooling. The gradient of ``bias`` is PyTorch's. A 0 then adds nothing, even where it meets a weight that
-    is infinite or NaN. On CUDA, for 16-bit dtypes, under ``torch.autocast``, ``torch.compile``, ``torch.vmap`` and
-    others that record or transform, it is PyTorch's convolution.
+    behind max pooling. The gradient of ``bias`` is PyTorch's. Where all ``x`` are 0 or 1, the backward pass by events
+    keeps one bit of each instead of ``x``, which then may change; else it keeps ``x``. A 0 then adds nothing, even
+    where it meets a weight that is infinite or NaN. On CUDA, for 16-bit dtypes, under ``torch.autocast``,
+    ``torch.compile``, ``torch.vmap`` and others that record or transform, it is PyTorch's convolution.
 
     Args:
         x: ``[N, C, H, W]``, any values; channels-last it is read in place.

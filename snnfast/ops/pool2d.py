@@ -18,6 +18,8 @@ from .autograd import below_autograd, refuse_tangents, traced, wants_gradient
 
 # How many channels the narrowest vector has, of the dtypes that there are kernels for.
 _CHANNELS = {torch.float32: 4, torch.float64: 2, torch.bfloat16: 4}
+# How many pixels the window of a maximum has at most: its place is kept in a byte.
+_PLACES = 256
 
 
 def run(op: str, call: Pool2dCall) -> Tensor:
@@ -31,13 +33,15 @@ def run(op: str, call: Pool2dCall) -> Tensor:
         or traced()
         or not x.is_cpu
         or x.shape[1] < _CHANNELS.get(x.dtype, math.inf)
+        or (not call.average and call.kernel_h * call.kernel_w > _PLACES)
         or not x.is_contiguous(memory_format=torch.channels_last)
     ):
         pool = functional.avg_pool2d if call.average else functional.max_pool2d
         return pool(x, (call.kernel_h, call.kernel_w))
     refuse_tangents(op, (x,))
     if not wants_gradient((x,)):
-        return below_autograd(kernels.pool2d_forward, *flatten(call))  # type: ignore[return-value]
+        y, _ = below_autograd(kernels.pool2d_forward, *flatten(call))
+        return y
     return _Pooling.apply(*call)  # type: ignore[no-untyped-call,no-any-return]
 
 
@@ -48,26 +52,31 @@ class _Pooling(torch.autograd.Function):
     # The forward(ctx, ...) form is faster than autograd registered with the kernel (below).
     @staticmethod
     def forward(ctx: Any, *flat: Any) -> Any:
-        _save(ctx, flat)
-        return below_autograd(torch.ops.snnfast.pool2d_forward, *flat)
+        y, places = below_autograd(torch.ops.snnfast.pool2d_forward, *flat)
+        _save(ctx, flat, places)
+        return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None) -> Any:
         return _gradients(ctx, grad)
 
 
-def _save(ctx: Any, flat: tuple[Any, ...]) -> None:
+def _save(ctx: Any, flat: tuple[Any, ...], places: Tensor) -> None:
     x, *ctx.more = flat
-    ctx.save_for_backward(x)
+    ctx.shape = x.shape  # all that is needed of it
+    ctx.save_for_backward(places)
     ctx.set_materialize_grads(False)
 
 
 def _gradients(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
     """Gradients of the plain arguments from that of ``y``."""
-    (x,) = ctx.saved_tensors
+    nothing = (None,) * len(ctx.more)
+    if grad is None:
+        return None, *nothing
+    (places,) = ctx.saved_tensors
+    x = grad.new_empty(1).expand(ctx.shape)
     # with create_graph=True the kernel says that it has no second derivative
-    kernel = torch.ops.snnfast.pool2d_backward
-    return (None if grad is None else kernel(x, *ctx.more, grad)), *(None for _ in ctx.more)
+    return torch.ops.snnfast.pool2d_backward(x, *ctx.more, places, grad), *nothing
 
 
 # ---- what PyTorch knows of the kernels
@@ -83,20 +92,26 @@ def register(namespace: str) -> None:
         return x.new_empty((len(x), rows, columns, x.shape[1])).permute(0, 3, 1, 2)
 
     @torch.library.register_fake(forward)
-    def _(*flat: Any) -> Tensor:
+    def _(*flat: Any) -> tuple[Tensor, Tensor]:
         call = unflatten(Pool2dCall, flat)
         x = call.x
-        return empty(x, x.shape[2] // call.kernel_h, x.shape[3] // call.kernel_w)
+        y = empty(x, x.shape[2] // call.kernel_h, x.shape[3] // call.kernel_w)
+        shape = (0,) if call.average else y.permute(0, 2, 3, 1).shape
+        return y, x.new_empty(shape, dtype=torch.uint8)
 
     @torch.library.register_fake(backward)
     def _(*flat: Any) -> Tensor:
         x = unflatten(Pool2dCall, flat).x
         return empty(x, *x.shape[2:])
 
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _save(ctx, inputs)
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        _, places = output
+        _save(ctx, inputs, places)
+        ctx.mark_non_differentiable(places)
 
-    torch.library.register_autograd(forward, _gradients, setup_context=setup_context)
+    torch.library.register_autograd(
+        forward, lambda ctx, grad, _: _gradients(ctx, grad), setup_context=setup_context
+    )
 
     def no_second_derivative(ctx: Any, grad: Tensor) -> Any:
         raise RuntimeError(

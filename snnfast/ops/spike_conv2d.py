@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -35,7 +36,7 @@ def run(op: str, call: SpikeConv2dCall) -> Tensor:
     tensors = (x, weight, bias)
     refuse_tangents(op, tensors)
     if not wants_gradient(tensors):
-        y, _ = below_autograd(kernels.spike_conv2d_forward, *flatten(call))
+        y, *_ = below_autograd(kernels.spike_conv2d_forward, *flatten(call))
     else:
         y = _Convolution.apply(*call)  # type: ignore[no-untyped-call]
     return y
@@ -48,8 +49,13 @@ class _Convolution(torch.autograd.Function):
     # The forward(ctx, ...) form is faster than autograd registered with the kernel (below), and can look at values.
     @staticmethod
     def forward(ctx: Any, *flat: Any) -> Tensor:
-        y, by_events = below_autograd(torch.ops.snnfast.spike_conv2d_forward, *flat)
-        _save(ctx, flat)
+        y, bits, found = below_autograd(torch.ops.snnfast.spike_conv2d_forward, *flat)
+        call = unflatten(SpikeConv2dCall, flat)
+        _, others, by_events = found.tolist()
+        if not (ctx.needs_input_grad[1] and (others or not by_events)):
+            # The bits are all that the backward pass reads: x has its sizes, and no memory.
+            call = call._replace(x=call.x.new_empty(1).expand(call.x.shape))
+        _save(ctx, call, bits, found)
         ctx.by_events = bool(by_events)
         return y
 
@@ -58,10 +64,9 @@ class _Convolution(torch.autograd.Function):
         return _gradients(ctx, grad)
 
 
-def _save(ctx: Any, flat: tuple[Any, ...]) -> None:
-    x, weight, bias, *ctx.more = flat
-    ctx.save_for_backward(x, weight)
-    ctx.bias_sizes = None if bias is None else list(bias.shape)
+def _save(ctx: Any, call: SpikeConv2dCall, bits: Tensor, found: Tensor) -> None:
+    ctx.save_for_backward(call.x, call.weight, bits, found)
+    ctx.more = call[3:]
     ctx.by_events = True
     ctx.set_materialize_grads(False)
 
@@ -71,30 +76,26 @@ def _gradients(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
     nothing = (None,) * (3 + len(ctx.more))
     if grad is None:
         return nothing
-    x, weight = ctx.saved_tensors
+    x, weight, bits, found = ctx.saved_tensors
     x_wanted, weight_wanted, bias_wanted = ctx.needs_input_grad[:3]
     padding_h, padding_w, _ = ctx.more
     grad_weight = None
     if weight_wanted and ctx.by_events:
         kernel = torch.ops.snnfast.spike_conv2d_backward
         # with create_graph=True the kernel says that it has no second derivative
-        arguments = (x, weight, None, *ctx.more, grad)
-        grad_weight = kernel(*arguments)
+        grad_weight = kernel(x, weight, None, *ctx.more, bits, found, grad)
     grad_x = _grad_x(x, weight, padding_h, padding_w, grad) if x_wanted else None
-    dense = [x_wanted and grad_x is None, weight_wanted and not ctx.by_events, bias_wanted]
-    if not any(dense):
-        return grad_x, grad_weight, *nothing[2:]
-    sizes, one = ctx.bias_sizes, [1, 1]
-    padding = [padding_h, padding_w]
-    dense_x, dense_weight, grad_bias = torch.ops.aten.convolution_backward(
-        grad, x, weight, sizes, one, padding, one, False, [0, 0], 1, dense
-    )
-    return (
-        dense_x if grad_x is None else grad_x,
-        dense_weight if grad_weight is None else grad_weight,
-        grad_bias,
-        *nothing[3:],
-    )
+    # Asked for the bias, convolution_backward computes the gradient of the weight as well.
+    grad_bias = grad.sum((0, 2, 3)) if bias_wanted else None
+    dense = [x_wanted and grad_x is None, weight_wanted and not ctx.by_events, False]
+    if any(dense):
+        one, padding = [1, 1], [padding_h, padding_w]
+        dense_x, dense_weight, _ = torch.ops.aten.convolution_backward(
+            grad, x, weight, None, one, padding, one, False, [0, 0], 1, dense
+        )
+        grad_x = dense_x if grad_x is None else grad_x
+        grad_weight = dense_weight if grad_weight is None else grad_weight
+    return grad_x, grad_weight, grad_bias, *nothing[3:]
 
 
 def _grad_x(
@@ -121,7 +122,7 @@ def register(namespace: str) -> None:
     forward, backward = "snnfast::spike_conv2d_forward", "snnfast::spike_conv2d_backward"
 
     @torch.library.register_fake(forward)
-    def _(*flat: Any) -> tuple[Tensor, Tensor]:
+    def _(*flat: Any) -> tuple[Tensor, Tensor, Tensor]:
         x, weight, _, padding_h, padding_w, _ = unflatten(SpikeConv2dCall, flat)
         size = (
             len(x),
@@ -129,19 +130,25 @@ def register(namespace: str) -> None:
             x.shape[3] + 2 * padding_w - weight.shape[3] + 1,
             len(weight),
         )
-        return x.new_empty(size).permute(0, 3, 1, 2), x.new_empty((1,), dtype=torch.int64)
+        words = (math.prod(x.shape[1:]) + 63) // 64
+        return (
+            x.new_empty(size).permute(0, 3, 1, 2),
+            x.new_empty((len(x), words), dtype=torch.int64),
+            x.new_empty((3,), dtype=torch.int64),
+        )
 
     @torch.library.register_fake(backward)
     def _(*flat: Any) -> Tensor:
         weight = unflatten(SpikeConv2dCall, flat).weight
         return weight.new_empty(weight.shape)
 
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        _save(ctx, inputs)
-        ctx.mark_non_differentiable(output[1])
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        _, bits, found = output
+        _save(ctx, unflatten(SpikeConv2dCall, inputs), bits, found)
+        ctx.mark_non_differentiable(bits, found)
 
     torch.library.register_autograd(
-        forward, lambda ctx, grad, _: _gradients(ctx, grad), setup_context=setup_context
+        forward, lambda ctx, grad, *_: _gradients(ctx, grad), setup_context=setup_context
     )
 
     def no_second_derivative(ctx: Any, grad: Tensor) -> Any:

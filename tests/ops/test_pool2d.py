@@ -18,6 +18,7 @@ SIZES = [
     (2, 21, 7, 8, (3, 2)),
     (1, 4, 5, 5, (5, 5)),
     (2, 70, 3, 4, (1, 3)),
+    (1, 9, 17, 33, (16, 16)),
 ]
 PYTORCH = {"max": functional.max_pool2d, "average": functional.avg_pool2d}
 
@@ -128,6 +129,30 @@ def test_the_rule(x, ours):
     torch.testing.assert_close(ops.pool2d(x, 2), functional.max_pool2d(x, 2), rtol=0, atol=0)
 
 
+def test_the_place_of_a_maximum_fits_in_a_byte():
+    x = images((2, 4, 17, 16), torch.float32)
+    for kernel, ours in ((16, True), ((17, 15), True), ((17, 16), False)):
+        for method in PYTORCH:
+            names = kernels_of(lambda: outputs(ops.pool2d, x, kernel, method=method))  # noqa: B023
+            assert ("snnfast::pool2d_forward" in names) == (ours or method == "average")
+        for a, b in zip(outputs(ops.pool2d, x, kernel), outputs(functional.max_pool2d, x, kernel)):
+            torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("method", PYTORCH)
+def test_the_image_is_not_kept_and_may_change(method):
+    x = images(SIZES[0], torch.float32).requires_grad_()
+    want = outputs(ops.pool2d, x, 2, method=method)
+    copy = x.detach().clone()
+    y = ops.pool2d(copy.requires_grad_(), 2, method=method)
+    (places,) = y.grad_fn.saved_tensors
+    assert places.nbytes == (y.numel() if method == "max" else 0)
+    with torch.no_grad():
+        copy.zero_()
+    grad = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=y.dtype)
+    torch.testing.assert_close(torch.autograd.grad(y, copy, grad)[0], want[1], rtol=0, atol=0)
+
+
 def test_transforms_are_pytorchs():
     x = images(SIZES[0], torch.float32)
     want = functional.max_pool2d(x, 2)
@@ -150,6 +175,7 @@ def test_second_derivatives_raise():
 
 
 X = torch.ones(2, 4, 5, 6)
+PLACES = torch.zeros(2, 2, 3, 4, dtype=torch.uint8)
 
 
 @pytest.mark.parametrize(
@@ -182,13 +208,17 @@ def test_errors(arguments, keywords, error, words):
         ((X[:, :3], 2, 2, False), "x must have at least 4 channels, got 3"),
         ((X, 0, 2, False), "at least 1 x 1 pixels and at most those of the image, .*, got 0 x 2"),
         ((X, 2, 7, True), "at most those of the image, .*, got 2 x 7"),
+        (
+            (torch.ones(1, 4, 20, 20), 13, 20, False),
+            "the window of a maximum must have at most 256 pixels, got 13 x 20",
+        ),
     ],
 )
 def test_raw_calls_with_wrong_arguments_are_refused(arguments, words):
     with pytest.raises(RuntimeError, match=f"pool2d: .*{words}"):
         torch.ops.snnfast.pool2d_forward(*arguments)
     with pytest.raises(RuntimeError, match=f"pool2d: .*{words}"):
-        torch.ops.snnfast.pool2d_backward(*arguments, torch.ones(2, 4, 2, 3))
+        torch.ops.snnfast.pool2d_backward(*arguments, PLACES, torch.ones(2, 4, 2, 3))
 
 
 def test_raw_gradients_with_a_wrong_gradient_are_refused():
@@ -196,15 +226,41 @@ def test_raw_gradients_with_a_wrong_gradient_are_refused():
         with pytest.raises(
             RuntimeError, match=r"pool2d: grad_y must (have shape .*|be float32), got"
         ):
-            torch.ops.snnfast.pool2d_backward(X, 2, 2, False, grad)
+            torch.ops.snnfast.pool2d_backward(X, 2, 2, False, PLACES, grad)
+
+
+@pytest.mark.parametrize(
+    ("places", "average", "words"),
+    [
+        (PLACES[:1], False, r"places must have shape \[2, 2, 3, 4\], got"),
+        (PLACES, True, r"places must have shape \[0\], got"),
+        (PLACES.int(), False, "places must be uint8, got int32"),
+        (PLACES.transpose(0, 1).contiguous().transpose(0, 1), False, "places must be contiguous"),
+    ],
+)
+def test_raw_gradients_with_wrong_places_are_refused(places, average, words):
+    with pytest.raises(RuntimeError, match=f"pool2d: {words}"):
+        torch.ops.snnfast.pool2d_backward(X, 2, 2, average, places, torch.ones(2, 4, 2, 3))
+
+
+def test_places_outside_of_a_window_are_no_pixel():
+    grad = torch.ones(2, 4, 2, 3)
+    got = torch.ops.snnfast.pool2d_backward(X, 2, 2, False, PLACES + 4, grad)
+    torch.testing.assert_close(got, torch.zeros_like(X), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("average", [False, True])
 def test_registration(average):
     x = images((2, 3, 5, 4)).requires_grad_()
     torch.library.opcheck(torch.ops.snnfast.pool2d_forward, (x, 2, 2, average))
-    y = torch.ops.snnfast.pool2d_forward(x.detach(), 2, 2, average)
-    torch.library.opcheck(torch.ops.snnfast.pool2d_backward, (x.detach(), 2, 2, average, y))
+    y, places = torch.ops.snnfast.pool2d_forward(x.detach(), 2, 2, average)
+    arguments = (x.detach(), 2, 2, average, places, y)
+    torch.library.opcheck(torch.ops.snnfast.pool2d_backward, arguments)
+    torch.library.opcheck(torch.ops.snnfast.pool2d_forward, (x, 2, 2, average))
+    y, _ = torch.ops.snnfast.pool2d_forward(x, 2, 2, average)
+    pytorch = functional.avg_pool2d if average else functional.max_pool2d
+    got, want = (torch.autograd.grad(z.square().sum(), x)[0] for z in (y, pytorch(x, 2)))
+    torch.testing.assert_close(got, want, rtol=0, atol=0)
 
 
 def test_nothing():

@@ -158,8 +158,8 @@ def test_the_rule(nonzeros, o, by_events):
     x = torch.zeros(1, 4, 8, 8)
     x.view(-1)[torch.randperm(256)[:nonzeros]] = 1
     weight = torch.randn(o, 4, 3, 3)
-    y, chosen = torch.ops.snnfast.spike_conv2d_forward(x, weight, None, 1, 1, 0)
-    assert chosen.tolist() == [by_events]
+    y, _, found = torch.ops.snnfast.spike_conv2d_forward(x, weight, None, 1, 1, 0)
+    assert found.tolist() == [nonzeros, 0, by_events]
     torch.testing.assert_close(y, functional.conv2d(x, weight, padding=1))
 
 
@@ -233,6 +233,8 @@ def test_second_derivatives_raise():
 
 
 X, W = torch.ones(2, 3, 5, 5), torch.ones(4, 3, 3, 3)
+# Of X, and what was found in it.
+BITS = torch.tensor([[-1, 2**11 - 1]] * 2), torch.tensor([150, 0, 1])
 
 
 @pytest.mark.parametrize(
@@ -286,7 +288,7 @@ def test_raw_calls_with_wrong_arguments_are_refused(arguments, words):
         torch.ops.snnfast.spike_conv2d_forward(*arguments)
     if "bias" not in words and "method" not in words:
         with pytest.raises(RuntimeError, match=f"spike_conv2d: .*{words}"):
-            torch.ops.snnfast.spike_conv2d_backward(*arguments, torch.ones(2, 4, 3, 3))
+            torch.ops.snnfast.spike_conv2d_backward(*arguments, *BITS, torch.ones(2, 4, 3, 3))
 
 
 def test_raw_gradients_with_a_wrong_gradient_are_refused():
@@ -294,14 +296,82 @@ def test_raw_gradients_with_a_wrong_gradient_are_refused():
         with pytest.raises(
             RuntimeError, match=r"spike_conv2d: grad_y must (have shape .*|be float32), got"
         ):
-            torch.ops.snnfast.spike_conv2d_backward(X, W, None, 0, 0, 1, grad)
+            torch.ops.snnfast.spike_conv2d_backward(X, W, None, 0, 0, 1, *BITS, grad)
+
+
+@pytest.mark.parametrize(
+    ("bits", "found", "words"),
+    [
+        (BITS[0][:1], BITS[1], r"bits must have shape \[2, 2\], got"),
+        (BITS[0].int(), BITS[1], "bits must be int64"),
+        (BITS[0].t(), BITS[1], "bits must be contiguous"),
+        (BITS[0], BITS[1][:2], r"found must have shape \[3\], got"),
+        (BITS[0], BITS[1].float(), "found must be int64"),
+    ],
+)
+def test_raw_gradients_with_wrong_bits_are_refused(bits, found, words):
+    with pytest.raises(RuntimeError, match=f"spike_conv2d: {words}"):
+        torch.ops.snnfast.spike_conv2d_backward(
+            X, W, None, 0, 0, 1, bits, found, torch.ones(2, 4, 3, 3)
+        )
+
+
+# ---- what is kept for the backward pass
+
+
+def kept(y):
+    """Bytes of images that the backward pass keeps."""
+    return sum(t.untyped_storage().nbytes() for t in (y.grad_fn.saved_tensors[0],))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("channels", [1, 12, 64, 70])
+def test_spikes_are_kept_as_bits_with_the_same_gradients(channels, dtype):
+    x, weight, bias, padding = sample((3, channels, 5, 7, 17, (3, 2), (1, 1)), dtype)
+    x.view(-1)[::5] *= -0.0
+    weight.requires_grad_()
+    y = events(x, weight, bias, padding=padding)
+    grad = torch.randn_like(y)
+    (got,) = torch.autograd.grad(y, weight, grad, retain_graph=True)
+    assert kept(y) == dtype.itemsize
+    assert y.grad_fn.saved_tensors[2].shape == (3, -(-channels * 35 // 64))
+    # The same spikes as values: in a batch with an image that is not spikes, whose gradient is 0.
+    more = torch.cat([x, torch.full_like(x[:1], 0.5)])
+    y = events(more, weight, bias, padding=padding)
+    assert kept(y) == more.nbytes
+    (want,) = torch.autograd.grad(y, weight, torch.cat([grad, torch.zeros_like(grad[:1])]))
+    torch.testing.assert_close(got, want, rtol=0, atol=0)
+
+
+def test_an_input_changed_afterwards():
+    x, weight, bias, padding = sample(SIZES[0])
+    weight.requires_grad_()
+    want = torch.autograd.grad(events(x, weight, bias, padding=padding).sum(), weight)
+    y = events(x, weight, bias, padding=padding)
+    x.zero_()  # of spikes there are bits
+    torch.testing.assert_close(torch.autograd.grad(y.sum(), weight), want, rtol=0, atol=0)
+    for graded, method in ((True, "events"), (False, "dense"), (True, "auto")):
+        x = sample(SIZES[0], graded=graded)[0]
+        y = ops.spike_conv2d(x, weight, bias, padding=padding, method=method)
+        x.zero_()
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            y.sum().backward()
+
+
+def test_the_gradient_of_the_bias_alone_computes_no_other():
+    x, weight, bias, padding = sample(SIZES[0])
+    y = events(x, weight, bias.requires_grad_(), padding=padding)
+    with torch.profiler.profile() as profile:
+        (grad,) = torch.autograd.grad(y.sum(), bias)
+    assert not {"aten::convolution_backward"} & {event.name for event in profile.events()}
+    torch.testing.assert_close(grad, torch.full_like(grad, y.numel() / len(bias)))
 
 
 def test_registration():
     x, weight, bias, _ = sample((2, 2, 4, 3, 3, (3, 2), (1, 1)))
     forward = (x.requires_grad_(), weight.requires_grad_(), bias.requires_grad_(), 1, 1, 1)
     torch.library.opcheck(torch.ops.snnfast.spike_conv2d_forward, forward)
-    y, _ = torch.ops.snnfast.spike_conv2d_forward(*forward)
+    y, bits, found = torch.ops.snnfast.spike_conv2d_forward(*forward)
     got = torch.autograd.grad(y.square().sum(), forward[:3])
     want = torch.autograd.grad(
         functional.conv2d(*forward[:3], padding=1).square().sum(), forward[:3]
@@ -309,7 +379,9 @@ def test_registration():
     for a, b in zip(got, want):
         torch.testing.assert_close(a, b)
     plain = [t.detach() if isinstance(t, torch.Tensor) else t for t in forward]
-    torch.library.opcheck(torch.ops.snnfast.spike_conv2d_backward, (*plain, y.detach()))
+    torch.library.opcheck(
+        torch.ops.snnfast.spike_conv2d_backward, (*plain, bits, found, y.detach())
+    )
 
 
 # ---- the layer

@@ -1,0 +1,34 @@
+// What operators that sum spikes do with their bits.
+#pragma once
+#include <algorithm>
+#include <atomic>
+
+#include "core/spike_bits.h"
+#include "cpu/dispatch.h"
+#include "ops/device.h"
+
+SNNFAST_CPU_KERNEL(spike_bits, (const SpikeBits&, int64_t begin, int64_t end, SpikesFound*))
+SNNFAST_CPU_KERNEL(spike_values, (const SpikeBits&, int64_t begin, int64_t end, void* x))
+
+namespace snnfast {
+
+// What the tensor `found` holds, which goes with the bits.
+enum { kNonzeros, kOthers, kByEvents, kFound };
+
+// kernel(begin, end) over [0, n) by threads, with about `work` operations an item.
+template <class Kernel>
+void in_parallel(int64_t n, int64_t work, const Kernel& kernel) {
+  torch::stable::parallel_for(0, n, std::max<int64_t>(32768 / std::max<int64_t>(work, 1), 1), kernel);
+}
+
+inline SpikesFound find_bits(const SpikeBits& a) {
+  std::atomic<int64_t> nonzeros{0}, others{0};
+  in_parallel(a.rows, a.inputs / 4, [&](int64_t begin, int64_t end) {
+    SpikesFound here{};
+    cpu::spike_bits()(a, begin, end, &here);
+    nonzeros += here.nonzeros, others += here.others;
+  });
+  return {nonzeros, others};
+}
+
+}  // namespace snnfast

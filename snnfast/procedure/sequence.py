@@ -151,7 +151,7 @@ class Sequence(Procedure[SequenceSettings]):
 
 
 CHOSEN: dict[str, dict[str, Any]] = {
-    "adding": {"epochs": 32},
+    "adding": {"epochs": 64},
     "xor": {"samples": 10000, "hidden": (64,), "epochs": 15, "gain": 60.0},
     "copy": {"hidden": (128,), "gain": 60.0},
     "smnist": {"hidden": (128,), "readout": "mean", "epochs": 20, "gain": 5.0},

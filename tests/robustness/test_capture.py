@@ -60,6 +60,27 @@ def test_layers_go_into_a_graph(layer, cuda):
         layer(x)
 
 
+SEVERAL = {
+    "bp_stdp_network_": lambda x, w, lr: ops.bp_stdp_network_(
+        [w.clone()], x, thresholds=[0.9], lr=lr
+    ),
+    "diehl_cook_": lambda x, w, tau: ops.diehl_cook_(x, w.clone(), w[..., 0].clone(), tau=tau),
+    "diehl_cook_conductance_": lambda x, w, tau_theta: ops.diehl_cook_conductance_(
+        x, w.clone(), w[..., 0].double(), tau_theta=tau_theta
+    ),
+}
+
+
+@pytest.mark.parametrize("op", SEVERAL)
+def test_networks_go_into_a_graph_if_they_share_their_settings(op, cuda):
+    x, w = torch.zeros(5, 3, 8, dtype=torch.uint8, device="cuda"), torch.rand(2, 4, 8).to("cuda")
+    SEVERAL[op](x, w, [1.0, 2.0])
+    with fake_cuda.capturing():
+        SEVERAL[op](x, w, 1.0)
+        with pytest.raises(RuntimeError, match="when stream is capturing"):
+            SEVERAL[op](x, w, [1.0, 2.0])
+
+
 def test_what_is_wrong_is_told_before_the_graph(cuda):
     p = torch.full((4,), 2.0, device="cuda")
     with fake_cuda.capturing():

@@ -25,6 +25,10 @@ template <class V>
 inline void save(void* p, const V& v) {
   __builtin_memcpy(p, &v, sizeof(v));
 }
+template <class V>
+inline void save(void* p, const V& v, bool past_caches) {
+  past_caches ? stream_line(p, &v) : save(p, v);
+}
 
 // The delays of a block of neurons. Taps: those of them all, or 0 for any number.
 template <class C, int Taps>
@@ -62,7 +66,8 @@ class Delays {
     Vector operator()(const Vector* step) const {
       Vector total = {};
       if constexpr (Taps) {
-        for (int j = 0; j < Taps; j++) total += own_[j] * step[-j];
+        total = own_[0] * step[0];
+        for (int j = 1; j < Taps; j++) total += own_[j] * step[-j];
       } else {
         for (int64_t j = 0; j < taps_; j++) total += load<Vector>(factors_ + j * kBlock) * step[-j];
       }
@@ -166,12 +171,21 @@ inline const C* block_row(const DelayScan& a, int64_t t, int64_t n0, int64_t m, 
   return buffer;
 }
 
+// Whether outputs go past the caches straight from registers: a vector must be a whole line of 64 bytes. Measured: a tenth less
+// time for what no cache holds, a tenth more at 6 MiB, which the third-level cache holds.
+template <class C>
+inline bool streams_lines(const DelayForward& a, int64_t m) {
+  constexpr int64_t L = Vectors<C>::kLanes;
+  return kVectorBytes == 64 && a.x.dtype == native<C>() && beyond_caches<C>(a.T, a.N) && a.N % L == 0 && m % L == 0 &&
+         reinterpret_cast<uintptr_t>(a.y) % 64 == 0;
+}
+
 template <class C, int Taps>
 void block(const DelayForward& a, Delays<C, Taps>& delays, int64_t n0, int64_t m) {
   using Vector = typename Vectors<C>::Type;
   alignas(64) C x_buffer[kRows][kBlock] = {}, y_buffer[kRows][kBlock];
   delays.start(n0, m);
-  const bool streaming = streams<C>(a.T, a.N), whole = m % Vectors<C>::kLanes == 0;
+  const bool lines = streams_lines<C>(a, m), streaming = !lines && streams<C>(a.T, a.N), whole = m % Vectors<C>::kLanes == 0;
   for (int64_t t0 = -(delays.reach() < a.P ? delays.reach() : a.P); t0 < a.T; t0 += kRows) {
     const C* x[kRows];
     C* y[kRows];
@@ -183,7 +197,7 @@ void block(const DelayForward& a, Delays<C, Taps>& delays, int64_t n0, int64_t m
     }
     delays.push(x, [&](int64_t i, const Vector* steps, const auto& weighted, const auto&) {
 #pragma GCC unroll 16
-      for (int k = 0; k < kRows; k++) save(y[k] + i, weighted(steps + k));
+      for (int k = 0; k < kRows; k++) save(y[k] + i, weighted(steps + k), lines);
     });
     for (int64_t k = t0 < 0 ? -t0 : 0; k < kRows && t0 + k < a.T; k++)
       if (y[k] == y_buffer[k]) flush_row(a.y, a.x.dtype, (t0 + k) * a.N + n0, m, y_buffer[k]);

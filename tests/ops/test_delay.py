@@ -250,9 +250,10 @@ def test_emulated_cuda_gives_the_bits_of_the_cpu():
     assert_equal(found["cuda_emulation"], found["cpu"])
 
 
-def test_outputs_beyond_the_caches_are_written_whole(kernels):
-    """Large outputs take another way to memory on the CPU."""
-    x = sequence(70, 20_000, dtype=torch.float32)[:, :15_001]
+@pytest.mark.parametrize("neurons", [15_001, 32_000])
+def test_outputs_beyond_the_caches_are_written_whole(kernels, neurons):
+    """Outputs from 4 MiB on take another way to memory on the CPU, and whole lines from 8 MiB on a third one."""
+    x = sequence(70, 32_000, dtype=torch.float32)[:, :neurons]
     d = torch.tensor(2.5)
     want = x.new_zeros(x.shape)
     want[2:] += 0.5 * x[:-2]

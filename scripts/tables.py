@@ -27,6 +27,7 @@ PAGES = [
     "docs/results.md",
     "docs/benchmarks.md",
     *(f"docs/measurements/{procedure['page']}.md" for procedure in PROCEDURES),
+    *(f"docs/ops/{op}.md" for op in ("adlif", "alif", "delay", "recurrent")),
 ]
 
 
@@ -287,6 +288,32 @@ def speed() -> str:
     return table(("what", "snnfast", "beside", "processor"), lines)
 
 
+def times(stem: str, columns: dict[str, tuple[str, str]]) -> str:
+    """Times of an op and of what stands beside it, a line a shape; a column is an implementation and a pass."""
+    file = File(stem)
+    shapes = dict.fromkeys(tuple(row["shape"]) for row in file.rows)
+    lines = [
+        ("×".join(map(str, s)), *(duration(file.seconds(s, *at)) for at in columns.values()))
+        for s in shapes
+    ]
+    return table(("x", *columns), lines) + f"\n\nOne thread of an {file.processor}, CPU time."
+
+
+def goals(stem: str) -> str:
+    """The ratios that have a limit, and whether they keep it."""
+    lines = [
+        ("×".join(map(str, v["shape"])), v["pass"], v["ratio"], short(v["value"]), goal(v), kept)
+        for v in File(stem).verdicts
+        if (kept := {True: "reached", False: "**not reached**"}.get(v["kept"]))
+    ]
+    return table(("x", "pass", "ratio", "measured", "goal", ""), lines)
+
+
+def goal(verdict: dict[str, Any]) -> str:
+    sign, limit = verdict["limit"].split()
+    return f"at {'most' if sign == '<=' else 'least'} {limit}"
+
+
 def missed_speed() -> str:
     """Limits that the kept runs did not keep."""
     files = sorted((ROOT / "benchmarks/results").glob("*-cpu-1-thread.json"))
@@ -296,12 +323,11 @@ def missed_speed() -> str:
             if v["kept"] is False:
                 size = "×".join(map(str, v["shape"]))
                 what = f"{path.name.removesuffix('-cpu-1-thread.json')}, {size}, {v['pass']}"
-                sign, limit = v["limit"].split()
-                goal = {"<=": "at most", ">=": "at least"}[sign]
-                found.append(f"- {what}: {v['ratio']} {short(v['value'])}, goal {goal} {limit}.")
+                found.append(f"- {what}: {v['ratio']} {short(v['value'])}, goal {goal(v)}.")
     return "\n".join(found)
 
 
+BOTH = "forward+backward"
 TABLES: dict[str, Callable[[], str]] = {
     "results": results,
     "missed-results": missed_results,
@@ -310,6 +336,32 @@ TABLES: dict[str, Callable[[], str]] = {
     "neurons": neurons,
     "speed": speed,
     "missed-speed": missed_speed,
+    "delay": partial(
+        times,
+        "delay",
+        {
+            "copy": ("copy", "copy"),
+            "forward": ("snnfast", "forward"),
+            "forward and backward": ("snnfast", BOTH),
+        },
+    ),
+    "recurrent": partial(
+        times,
+        "recurrent",
+        {
+            "recurrent LIF": ("snnfast", BOTH),
+            "adLIF": ("adlif", BOTH),
+            "with delays of 0 to 10": ("delays", BOTH),
+            "LIF without recurrence": ("lif", BOTH),
+            "loop over `x[t]`": ("plain_loop", BOTH),
+            "loop tuned by hand": ("tuned_loop", BOTH),
+        },
+    ),
+    **{
+        neuron: partial(times, neuron, {f"`{neuron}`": ("snnfast", BOTH), "`lif`": ("lif", BOTH)})
+        for neuron in ("adlif", "alif")
+    },
+    **{f"goals-{op}": partial(goals, op) for op in ("adlif", "alif", "delay", "recurrent")},
     **{f"results-{p['page']}": partial(results_of, p["rows"]) for p in PROCEDURES},
 }
 

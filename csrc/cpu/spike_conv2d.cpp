@@ -141,14 +141,19 @@ void sum_gradient(const SpikeConv2d& a, const ChannelEvents<T>& e, T* table) {
     for (int64_t tap = 0; tap < a.kh * a.kw; tap++) {
       const T* seen = e.padded - (tap / a.kw * padded_w + tap % a.kw) * width;
       T* to = table + (tap * a.C + c) * width;
-      Loose sums[V];
+      Loose sums[V], others[V] = {};
       for (int64_t v = 0; v < V; v++) sums[v] = *reinterpret_cast<const Loose*>(to + v * lanes);
-      for (int32_t k = 0; k < count; k++)
+      const auto add = [&](Loose* half, int32_t k) {
         for (int64_t v = 0; v < V; v++) {
           const Loose g = *reinterpret_cast<const Loose*>(seen + keys[k] * width + v * lanes);
-          sums[v] += Ones ? g : g * values[k];
+          half[v] += Ones ? g : g * values[k];
         }
-      for (int64_t v = 0; v < V; v++) *reinterpret_cast<Loose*>(to + v * lanes) = sums[v];
+      };
+      int32_t k = 0;
+      // Few outputs have two sums, one event to each in turn: an addition waits for the one before, and few do not fill the wait.
+      for (; Lines <= 2 && k + 2 <= count; k += 2) add(sums, k), add(others, k + 1);
+      for (; k < count; k++) add(sums, k);
+      for (int64_t v = 0; v < V; v++) *reinterpret_cast<Loose*>(to + v * lanes) = Lines <= 2 ? sums[v] + others[v] : sums[v];
     }
   }
 }

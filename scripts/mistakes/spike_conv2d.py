@@ -9,6 +9,12 @@ MISTAKES = (
         "sums[v] += w;",
     ),
     (
+        "spike_conv2d: every second event of few outputs is lost",
+        "csrc/cpu/spike_conv2d.cpp",
+        "Lines <= 2 ? sums[v] + others[v] : sums[v];",
+        "sums[v];",
+    ),
+    (
         "spike_conv2d: the first column is left out",
         "csrc/cpu/spike_conv2d.cpp",
         "first = larger(0, x0)",

@@ -23,6 +23,7 @@ struct Alif : Lif {
   enum { kBeta = Lif::kParams, kDecayAdapt, kParams };
   enum { kScale = Lif::kCoefficients, kLeakAdapt, kCoefficients };
   static constexpr int kTape = 2;
+  static constexpr bool kMoves = true;
 
   template <class C, class Scan>
   static SNNFAST_HD void coefficients(const C* params, const Scan& a, C* c) {

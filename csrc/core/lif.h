@@ -19,9 +19,9 @@ struct Lif {
   enum { kV, kStates };
   enum { kDecay, kVThreshold, kVReset, kVRest, kParams };
   enum { kDecayInput, kStrict, kSettings };  // gain = 1 - decay, else 1; fires above the threshold, not at it
-  enum { kLeast, kShared, kLeak = kShared, kGain, kThreshold, kResetTo, kRest, kCoefficients };
+  enum { kLeast, kLeak, kGain, kThreshold, kResetTo, kRest, kCoefficients };
   static constexpr int kTape = 1;
-  static constexpr bool kLinear = true, kSeldom = false;
+  static constexpr bool kMoves = false, kLinear = true, kSeldom = false;
 
   template <class Arguments>
   static void settings(const Arguments& a, double* out) {
@@ -32,7 +32,6 @@ struct Lif {
   // Neurons that extend this one begin with its states, parameters and coefficients.
   template <class C, class Scan>
   static SNNFAST_HD void coefficients(const C* params, const Scan& a, C* c) {
-    c[kLeast] = least_margin<C>(a.settings[kStrict] != 0);
     c[kLeak] = params[kDecay];
     c[kGain] = input_gain(params[kDecay], a.param[kDecay], a.settings[kDecayInput] != 0);
     c[kThreshold] = params[kVThreshold];

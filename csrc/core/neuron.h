@@ -4,10 +4,11 @@
 //
 //   enum { ..., kStates }        states; the first is the membrane
 //   enum { ..., kParams }        parameters in the order of the operator's arguments: numbers, or tensors with gradients
-//   enum { ..., kCoefficients }  what the maths needs of a neuron's parameters, computed once; the first kShared of them are the
-//                                same for all neurons, kLeast among them: how far above the threshold a neuron fires
+//   enum { ..., kCoefficients }  what the maths needs of a neuron's parameters, computed once; kLeast among them, which the frame sets
 //   enum { ..., kSettings }      numbers and flags that are the same for all neurons and have no gradient
 //   settings                     these from the operator's arguments
+//   kMoves                       the threshold changes with the charged states: kLeast is the least margin above it at which the neuron
+//                                fires; else it is the least membrane, and where a neuron fires costs one comparison
 //   kTape                        how many of the charged states, from the first on, the functions *_backward read
 //   kLinear                      charge_backward reads `x` and `before` for the gradients of parameters alone
 //   kSeldom                      one kernel serves numbers and tensors and all surrogates: slower, and quick to build
@@ -23,7 +24,7 @@
 #pragma once
 #include <cstdint>
 
-#include "host_device.h"
+#include "exp.h"
 
 // What the operator of every neuron takes after what is its own; types are those of ops/arguments.h.
 #define SNNFAST_FIRING_ARGUMENTS(FIELD) \
@@ -115,10 +116,30 @@ SNNFAST_HD C least_margin(bool strict) {
   return strict ? (sizeof(C) == 8 ? C(2.2250738585072014e-308) : C(1.17549435e-38)) : C(0);
 }
 
+// The next number above x, which is not 0.
+SNNFAST_HD float next_above(float x) { return bit_cast<float>(bit_cast<uint32_t>(x) + (x > 0 ? 1 : -1)); }
+SNNFAST_HD double next_above(double x) { return bit_cast<double>(bit_cast<uint64_t>(x) + (x > 0 ? 1 : -1)); }
+
+// The least membrane of which `membrane - threshold >= margin`. Above an infinite threshold comes NaN, which no membrane reaches; above
+// one of minus infinity all but itself.
+template <class C>
+SNNFAST_HD C least_membrane(C threshold, C margin) {
+  const C least = threshold + margin;
+  return least - threshold >= margin || least != least ? least : next_above(least);
+}
+
 template <class Neuron, class C>
 SNNFAST_HD void neuron_settings(const NeuronScan<Neuron>& a, C* settings) {
   SNNFAST_UNROLL
   for (int k = 0; k < Neuron::kSettings; k++) settings[k] = static_cast<C>(a.settings[k]);
+}
+
+// The coefficients that go with a neuron's parameters.
+template <class Neuron, class C>
+SNNFAST_HD void neuron_coefficients(const NeuronScan<Neuron>& a, const C* params, C* c) {
+  Neuron::coefficients(params, a, c);
+  c[Neuron::kLeast] = least_margin<C>(a.settings[Neuron::kStrict] != 0);
+  if constexpr (!Neuron::kMoves) c[Neuron::kLeast] = least_membrane(Neuron::threshold(static_cast<const C*>(nullptr), c), c[Neuron::kLeast]);
 }
 
 // The coefficients of neuron n.
@@ -130,7 +151,7 @@ SNNFAST_HD void neuron_coefficients(const NeuronScan<Neuron>& a, int64_t n, C* c
     const Param& p = a.param[k];
     params[k] = p.data ? static_cast<const C*>(p.data)[n / p.inner % p.count] : static_cast<C>(p.value);
   }
-  Neuron::coefficients(params, a, c);
+  neuron_coefficients(a, params, c);
 }
 
 // s x, where s says whether there is a spike, or how many.
@@ -149,10 +170,9 @@ SNNFAST_HD C neuron_margin(const C* charged, const C* c) {
   return charged[0] - Neuron::threshold(charged, c);
 }
 
-// The margin is needed for a soft reset and for the surrogate anyway, so one comparison serves strict neurons and others.
 template <class Neuron, class C>
 SNNFAST_HD auto neuron_spikes(const C* charged, const C* c) {
-  return Neuron::spikes(neuron_margin<Neuron>(charged, c) >= c[Neuron::kLeast], charged, c);
+  return Neuron::spikes((Neuron::kMoves ? neuron_margin<Neuron>(charged, c) : charged[0]) >= c[Neuron::kLeast], charged, c);
 }
 
 // One step: states before -> after. `charged` gets the states that the backward pass reads. Returns its spikes.

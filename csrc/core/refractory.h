@@ -21,7 +21,7 @@ struct Refractory : Neuron {
   enum { kPeriod = Neuron::kSettings, kMaxSpikes, kSettings };
   enum { kSilence = Neuron::kCoefficients, kMost, kCoefficients };
   static constexpr int kTape = kStates;
-  static constexpr bool kLinear = false, kSeldom = true;
+  static constexpr bool kMoves = true, kLinear = false, kSeldom = true;
 
   template <class Arguments>
   static void settings(const Arguments& a, double* out) {

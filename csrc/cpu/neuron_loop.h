@@ -55,7 +55,7 @@ struct Coefficients {
   // In a loop over neurons, with those of neuron 0 read before it: so shared ones stay in registers, whatever the loop writes.
   inline __attribute__((always_inline)) void of(int64_t i, const C* shared, C* c) const {
     SNNFAST_UNROLL
-    for (int k = 0; k < Neuron::kCoefficients; k++) c[k] = Uniform || k < Neuron::kShared ? shared[k] : values[k][Uniform ? 0 : i];
+    for (int k = 0; k < Neuron::kCoefficients; k++) c[k] = Uniform || (Neuron::kMoves && k == Neuron::kLeast) ? shared[k] : values[k][Uniform ? 0 : i];
   }
 };
 

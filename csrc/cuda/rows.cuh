@@ -176,7 +176,7 @@ __device__ __forceinline__ void neuron_coefficients(const NeuronScan<Neuron>& a,
   C params[V][Neuron::kParams];
   load_params<C, V>(a.param, n, params);
 #pragma unroll
-  for (int i = 0; i < V; i++) Neuron::coefficients(params[i], a, c[i]);
+  for (int i = 0; i < V; i++) neuron_coefficients(a, params[i], c[i]);
 }
 
 inline bool aligned(const void* p, int64_t bytes) { return reinterpret_cast<uintptr_t>(p) % static_cast<uintptr_t>(bytes) == 0; }

@@ -236,8 +236,20 @@ MISTAKES = (
     (
         "step: > for >=",
         "csrc/core/neuron.h",
-        "(charged, c) >= c[Neuron::kLeast]",
-        "(charged, c) > c[Neuron::kLeast]",
+        "charged[0]) >= c[Neuron::kLeast]",
+        "charged[0]) > c[Neuron::kLeast]",
+    ),
+    (
+        "step: strict at the threshold where the least margin rounds away",
+        "csrc/core/neuron.h",
+        "? least : next_above(least)",
+        "? least : least",
+    ),
+    (
+        "step: an infinite threshold is reached",
+        "csrc/core/neuron.h",
+        "return least - threshold >= margin ||",
+        "return margin == C(0) || least - threshold >= margin ||",
     ),
     ("step: strict ignored", "csrc/core/neuron.h", "return strict ? (", "return false ? ("),
     (

@@ -7,8 +7,7 @@
 //   enum { ..., kCoefficients }  what the maths needs of a neuron's parameters, computed once; kLeast among them, which the frame sets
 //   enum { ..., kSettings }      numbers and flags that are the same for all neurons and have no gradient
 //   settings                     these from the operator's arguments
-//   kMoves                       the threshold changes with the charged states: kLeast is the least margin above it at which the neuron
-//                                fires; else it is the least membrane, and where a neuron fires costs one comparison
+//   kMoves                       the threshold changes with the charged states
 //   kTape                        how many of the charged states, from the first on, the functions *_backward read
 //   kLinear                      charge_backward reads `x` and `before` for the gradients of parameters alone
 //   kSeldom                      one kernel serves numbers and tensors and all surrogates: slower, and quick to build
@@ -110,6 +109,16 @@ SNNFAST_HD C input_gain(C decay, const Param& p, bool decay_input) {
   return !decay_input ? C(1) : p.data ? C(1) - decay : static_cast<C>(1. - p.value);
 }
 
+// Whether kLeast is the least membrane that fires, so that to compare with it is all that a step does; else it is the least margin
+// above the threshold. On a GPU the subtraction costs less than the register for one number more.
+#if defined(__CUDACC__) || defined(SNNFAST_CUDA_EMULATION)
+template <class Neuron>
+constexpr bool kByMembrane = false;
+#else
+template <class Neuron>
+constexpr bool kByMembrane = !Neuron::kMoves;
+#endif
+
 // The margin at which a neuron fires: 0, or strictly above, the least number that is kept where denormal ones are flushed.
 template <class C>
 SNNFAST_HD C least_margin(bool strict) {
@@ -139,7 +148,7 @@ template <class Neuron, class C>
 SNNFAST_HD void neuron_coefficients(const NeuronScan<Neuron>& a, const C* params, C* c) {
   Neuron::coefficients(params, a, c);
   c[Neuron::kLeast] = least_margin<C>(a.settings[Neuron::kStrict] != 0);
-  if constexpr (!Neuron::kMoves) c[Neuron::kLeast] = least_membrane(Neuron::threshold(static_cast<const C*>(nullptr), c), c[Neuron::kLeast]);
+  if constexpr (kByMembrane<Neuron>) c[Neuron::kLeast] = least_membrane(Neuron::threshold(static_cast<const C*>(nullptr), c), c[Neuron::kLeast]);
 }
 
 // The coefficients of neuron n.
@@ -172,7 +181,7 @@ SNNFAST_HD C neuron_margin(const C* charged, const C* c) {
 
 template <class Neuron, class C>
 SNNFAST_HD auto neuron_spikes(const C* charged, const C* c) {
-  return Neuron::spikes((Neuron::kMoves ? neuron_margin<Neuron>(charged, c) : charged[0]) >= c[Neuron::kLeast], charged, c);
+  return Neuron::spikes((kByMembrane<Neuron> ? charged[0] : neuron_margin<Neuron>(charged, c)) >= c[Neuron::kLeast], charged, c);
 }
 
 // One step: states before -> after. `charged` gets the states that the backward pass reads. Returns its spikes.

@@ -200,7 +200,7 @@ void block(const DelayForward& a, Delays<C, Taps>& delays, int64_t n0, int64_t m
       for (int k = 0; k < kRows; k++) save(y[k] + i, weighted(steps + k), lines);
     });
     for (int64_t k = t0 < 0 ? -t0 : 0; k < kRows && t0 + k < a.T; k++)
-      if (y[k] == y_buffer[k]) flush_row(a.y, a.x.dtype, (t0 + k) * a.N + n0, m, y_buffer[k]);
+      if (y[k] == y_buffer[k]) flush_row(a.y, a.x.dtype, (t0 + k) * a.N + n0, m, streaming, y_buffer[k]);
   }
 }
 
@@ -244,7 +244,7 @@ void block(const DelayBackward& a, Delays<C, Taps>& delays, int64_t n0, int64_t 
     });
     for (int64_t k = 0; k < count; k++) {
       const int64_t t = end - 1 - k;
-      if (gradient(t) && out[k] == out_buffer[k]) flush_row(gradient(t), a.x.dtype, offset(t), m, out_buffer[k]);
+      if (gradient(t) && out[k] == out_buffer[k]) flush_row(gradient(t), a.x.dtype, offset(t), m, streaming, out_buffer[k]);
     }
   }
   if (a.grad_d) copy(static_cast<C*>(a.grad_d) + n0, total, m);

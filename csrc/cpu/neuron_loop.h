@@ -8,6 +8,8 @@
 #include "cpu/rows.h"
 
 #define SNNFAST_SIMD _Pragma("GCC ivdep")
+// Over the numbers of one line. Unrolled before it is vectorised, it would not be.
+#define SNNFAST_LINE_SIMD _Pragma("GCC ivdep") _Pragma("GCC unroll 1")
 
 namespace snnfast::cpu::SNNFAST_ISA {
 
@@ -35,15 +37,25 @@ constexpr bool kOwnForNumbers = !Neuron::kSeldom;
 template <class C, bool Uniform>
 constexpr bool kOwnForSurrogates = Uniform && sizeof(C) == sizeof(float);
 
+// A step takes whole lines of 64 bytes. What a block's last line has behind neuron m is computed, too, and kept by nobody.
+template <class C>
+inline int64_t whole_lines(int64_t m) {
+  return (m + kLine<C> - 1) / kLine<C> * kLine<C>;
+}
+template <class C>
+inline void fill_line(C* row, int64_t m) {
+  for (int64_t i = m; i < whole_lines<C>(m); i++) row[i] = C(0);
+}
+
 // Coefficients of a block: one value each (Uniform), or one per neuron.
 template <class Neuron, class C, bool Uniform>
 struct Coefficients {
   alignas(64) C values[Neuron::kCoefficients][Uniform ? 1 : kBlock];
 
   Coefficients(const NeuronScan<Neuron>& a, int64_t n0, int64_t m) {
-    for (int64_t i = 0; i < (Uniform ? 1 : m); i++) {
+    for (int64_t i = 0; i < (Uniform ? 1 : whole_lines<C>(m)); i++) {
       C c[Neuron::kCoefficients];
-      neuron_coefficients<Neuron, C>(a, n0 + i, c);
+      neuron_coefficients<Neuron, C>(a, n0 + (i < m ? i : m - 1), c);
       SNNFAST_UNROLL
       for (int k = 0; k < Neuron::kCoefficients; k++) values[k][i] = c[k];
     }
@@ -55,7 +67,7 @@ struct Coefficients {
   // In a loop over neurons, with those of neuron 0 read before it: so shared ones stay in registers, whatever the loop writes.
   inline __attribute__((always_inline)) void of(int64_t i, const C* shared, C* c) const {
     SNNFAST_UNROLL
-    for (int k = 0; k < Neuron::kCoefficients; k++) c[k] = Uniform || (Neuron::kMoves && k == Neuron::kLeast) ? shared[k] : values[k][Uniform ? 0 : i];
+    for (int k = 0; k < Neuron::kCoefficients; k++) c[k] = Uniform || (!kByMembrane<Neuron> && k == Neuron::kLeast) ? shared[k] : values[k][Uniform ? 0 : i];
   }
 };
 
@@ -68,10 +80,17 @@ void load_initial_state(const NeuronScan<Neuron>& a, const Coefficients<Neuron, 
       coefficients.of(i, c);
       state[k][i] = in ? in[n0 + i] : Neuron::rest(k, c);
     }
+    fill_line(state[k], m);
   }
 }
 
 enum class Record { nothing, spikes, tape };
+
+// Rows from number i on.
+template <class C>
+inline auto from(C (*rows)[kBlock], int64_t i) {
+  return reinterpret_cast<C(*)[kBlock]>(reinterpret_cast<C*>(rows) + i);
+}
 
 // What the backward pass needs of one step, as rows of a block: the charged states and, where its maths reads them, x and
 // the states before the step.
@@ -81,31 +100,36 @@ struct Tape {
   enum : int { kX = Neuron::kTape, kState = kX + 1, kRows = kBefore ? kState + Neuron::kStates : kX };
   static_assert(kRows <= kNeuronTapeRows<Neuron>);
 };
-// One step of m neurons; out is the row of spikes or the tape's rows of this step.
+// One step of m neurons, which are whole lines; out is the row of spikes, maybe past the caches, or the tape's rows of this step.
 template <class Neuron, class C, Reset R, bool Uniform, Record Out>
-inline void step(const C* x, C (*states)[kBlock], C (*out)[kBlock], const Coefficients<Neuron, C, Uniform>& coefficients, int64_t m) {
+inline void step(const C* x, C (*states)[kBlock], C (*out)[kBlock], const Coefficients<Neuron, C, Uniform>& coefficients, int64_t m, bool past = false) {
   using Rows = Tape<Neuron, Uniform>;
   C shared[Neuron::kCoefficients];
   coefficients.of(0, shared);
-  SNNFAST_SIMD
-  for (int64_t i = 0; i < m; i++) {
-    C c[Neuron::kCoefficients], state[Neuron::kStates], charged[Neuron::kTape];
-    coefficients.of(i, shared, c);
-    SNNFAST_UNROLL
-    for (int k = 0; k < Neuron::kStates; k++) state[k] = states[k][i];
-    if constexpr (Out == Record::tape && Rows::kBefore) {
-      out[Rows::kX][i] = x[i];
+  for (int64_t i = 0; i < m; i += kLine<C>) {
+    alignas(64) C spikes[kLine<C>];
+    const C* const x_line = x + i;
+    const auto states_line = from(states, i), out_line = from(out, i);
+    SNNFAST_LINE_SIMD
+    for (int64_t l = 0; l < kLine<C>; l++) {
+      C c[Neuron::kCoefficients], state[Neuron::kStates], charged[Neuron::kTape];
+      coefficients.of(i + l, shared, c);
       SNNFAST_UNROLL
-      for (int k = 0; k < Neuron::kStates; k++) out[Rows::kState + k][i] = state[k];
-    }
-    const C spike = neuron_step<Neuron, R>(x[i], c, state, charged);
-    if constexpr (Out == Record::tape) {
+      for (int k = 0; k < Neuron::kStates; k++) state[k] = states_line[k][l];
+      if constexpr (Out == Record::tape && Rows::kBefore) {
+        out_line[Rows::kX][l] = x_line[l];
+        SNNFAST_UNROLL
+        for (int k = 0; k < Neuron::kStates; k++) out_line[Rows::kState + k][l] = state[k];
+      }
+      spikes[l] = neuron_step<Neuron, R>(x_line[l], c, state, charged);
+      if constexpr (Out == Record::tape) {
+        SNNFAST_UNROLL
+        for (int k = 0; k < Neuron::kTape; k++) out_line[k][l] = charged[k];
+      }
       SNNFAST_UNROLL
-      for (int k = 0; k < Neuron::kTape; k++) out[k][i] = charged[k];
+      for (int k = 0; k < Neuron::kStates; k++) states_line[k][l] = state[k];
     }
-    if constexpr (Out == Record::spikes) out[0][i] = spike;
-    SNNFAST_UNROLL
-    for (int k = 0; k < Neuron::kStates; k++) states[k][i] = state[k];
+    if constexpr (Out == Record::spikes) write_line(*out_line, spikes, past);
   }
 }
 
@@ -114,27 +138,30 @@ void forward_block(const NeuronForward<Neuron>& a, int64_t n0, int64_t m, RowsAh
   alignas(64) C state[Neuron::kStates][kBlock];
   alignas(64) C x_buffer[kBlock];
   alignas(64) C spike_buffer[kBlock];
+  const int64_t lines = whole_lines<C>(m);
   const Coefficients<Neuron, C, Uniform> coefficients(a, n0, m);
   const bool streaming = streams<C>(a.T, a.N);
   const int64_t left = a.N - n0 - m, next_block = left < kBlock ? left : kBlock;
   load_initial_state(a, coefficients, n0, m, state);
+  fill_line(x_buffer, m);
   for (int64_t t = 0; t < a.T; t++) {
     if (a.checkpoints_out && t > 0 && t % a.checkpoint_every == 0)
       for (int k = 0; k < Neuron::kStates; k++)
         copy(static_cast<C*>(a.checkpoints_out) + ((t / a.checkpoint_every - 1) * Neuron::kStates + k) * a.N + n0, state[k], m);
-    const C* x = read_row<C>(a.x, t, n0, m, x_buffer);
+    const C* x = read_lines<C>(a.x, t, n0, m, x_buffer);
     if (t + kAhead < a.T)
       prefetch_row(a.x, t + kAhead, n0, m);
     else
       prefetch_row(a.x, t + kAhead - a.T, n0 + m, next_block);
     ahead.fetch();
     if constexpr (R == Reset::none) {
-      step<Neuron, C, R, Uniform, Record::nothing>(x, state, nullptr, coefficients, m);
+      step<Neuron, C, R, Uniform, Record::nothing>(x, state, &spike_buffer, coefficients, lines);
     } else {
       const int64_t offset = t * a.N + n0;
-      C* spikes = output_row<C>(a.spikes, a.x.dtype, offset, streaming, spike_buffer);
-      step<Neuron, C, R, Uniform, Record::spikes>(x, state, reinterpret_cast<C(*)[kBlock]>(spikes), coefficients, m);
-      if (spikes == spike_buffer) flush_row(a.spikes, a.x.dtype, offset, m, spike_buffer);
+      C* spikes = output_row<C>(a.spikes, a.x.dtype, offset, lines != m, spike_buffer);
+      step<Neuron, C, R, Uniform, Record::spikes>(x, state, reinterpret_cast<C(*)[kBlock]>(spikes), coefficients, lines,
+                                                  writes_past(spikes, streaming && spikes != spike_buffer));
+      if (spikes == spike_buffer) flush_row(a.spikes, a.x.dtype, offset, m, streaming, spike_buffer);
     }
     if (a.v_seq) copy(static_cast<C*>(a.v_seq) + t * a.N + n0, state[0], m);
   }
@@ -155,13 +182,16 @@ void margins(const C (*tape)[kBlock], const Coefficients<Neuron, C, Uniform>& co
   }
 }
 
-// Gradient of one step. grad: dL/d(states after the step) on entry, dL/d(states before it) on return. S is `count` where the
-// surrogate is not known before.
+// Gradient of one step of m neurons, which are whole lines. grad: dL/d(states after the step) on entry, dL/d(states before it) on return. S is `count` where
+// the surrogate is not known before.
 template <class Neuron, class C, Reset R, Surrogate S, bool Uniform>
 inline void step_backward(const C (*tape)[kBlock], const C* grad_spikes, const C* grad_v, C (*grad)[kBlock], C* grad_x, C (*grad_params)[kBlock],
-                          const Coefficients<Neuron, C, Uniform>& coefficients, const NeuronBackward<Neuron>& a, int64_t m) {
+                          const Coefficients<Neuron, C, Uniform>& coefficients, const NeuronBackward<Neuron>& a, int64_t m, bool past) {
   using Rows = Tape<Neuron, Uniform>;
-  const C alpha = static_cast<C>(a.alpha), attached = a.detach_reset ? C(0) : C(1);
+  const C alpha = static_cast<C>(a.alpha);
+  // As a line: GCC would compile the loop once more for 0, and its result would no longer stay in a register.
+  alignas(64) C attached[kLine<C>];
+  for (C& one : attached) one = a.detach_reset ? C(0) : C(1);
   C settings[Neuron::kSettings], shared[Neuron::kCoefficients];
   neuron_settings(a, settings);
   coefficients.of(0, shared);
@@ -170,30 +200,35 @@ inline void step_backward(const C (*tape)[kBlock], const C* grad_spikes, const C
     margins(tape, coefficients, slope_row, m);
     SNNFAST_ISA::slopes(a.surrogate, slope_row, alpha, m);
   }
-  SNNFAST_SIMD
-  for (int64_t i = 0; i < m; i++) {
-    C c[Neuron::kCoefficients], charged[Neuron::kTape], before[Neuron::kStates], g[Neuron::kStates], gp[Neuron::kParams];
-    coefficients.of(i, shared, c);
-    SNNFAST_UNROLL
-    for (int k = 0; k < Neuron::kTape; k++) charged[k] = tape[k][i];
-    const C x = Rows::kBefore ? tape[Rows::kBefore ? Rows::kX : 0][i] : C(0);
-    SNNFAST_UNROLL
-    for (int k = 0; k < Neuron::kStates; k++) before[k] = Rows::kBefore ? tape[Rows::kBefore ? Rows::kState + k : 0][i] : C(0), g[k] = grad[k][i];
-    SNNFAST_UNROLL
-    for (int k = 0; k < Neuron::kParams; k++) gp[k] = Uniform ? C(0) : grad_params[k][i];
-    g[0] += grad_v[i];
-    C slope = C(0);
-    if constexpr (S == Surrogate::count)
-      slope = slope_row[i];
-    else if constexpr (R != Reset::none)
-      slope = surrogate_derivative<S, C>(neuron_margin<Neuron>(charged, c), alpha);
-    grad_x[i] = neuron_step_backward<Neuron, R>(x, before, charged, c, settings, grad_spikes[i], slope, attached, g, gp);
-    SNNFAST_UNROLL
-    for (int k = 0; k < Neuron::kStates; k++) grad[k][i] = g[k];
-    if constexpr (!Uniform) {
+  for (int64_t i0 = 0; i0 < m; i0 += kLine<C>) {
+    alignas(64) C line[kLine<C>];
+    SNNFAST_LINE_SIMD
+    for (int64_t l = 0; l < kLine<C>; l++) {
+      const int64_t i = i0 + l;
+      C c[Neuron::kCoefficients], charged[Neuron::kTape], before[Neuron::kStates], g[Neuron::kStates], gp[Neuron::kParams];
+      coefficients.of(i, shared, c);
       SNNFAST_UNROLL
-      for (int k = 0; k < Neuron::kParams; k++) grad_params[k][i] = gp[k];
+      for (int k = 0; k < Neuron::kTape; k++) charged[k] = tape[k][i];
+      const C x = Rows::kBefore ? tape[Rows::kBefore ? Rows::kX : 0][i] : C(0);
+      SNNFAST_UNROLL
+      for (int k = 0; k < Neuron::kStates; k++) before[k] = Rows::kBefore ? tape[Rows::kBefore ? Rows::kState + k : 0][i] : C(0), g[k] = grad[k][i];
+      SNNFAST_UNROLL
+      for (int k = 0; k < Neuron::kParams; k++) gp[k] = Uniform ? C(0) : grad_params[k][i];
+      g[0] += grad_v[i];
+      C slope = C(0);
+      if constexpr (S == Surrogate::count)
+        slope = slope_row[i];
+      else if constexpr (R != Reset::none)
+        slope = surrogate_derivative<S, C>(neuron_margin<Neuron>(charged, c), alpha);
+      line[l] = neuron_step_backward<Neuron, R>(x, before, charged, c, settings, grad_spikes[i], slope, attached[l], g, gp);
+      SNNFAST_UNROLL
+      for (int k = 0; k < Neuron::kStates; k++) grad[k][i] = g[k];
+      if constexpr (!Uniform) {
+        SNNFAST_UNROLL
+        for (int k = 0; k < Neuron::kParams; k++) grad_params[k][i] = gp[k];
+      }
     }
+    write_line(grad_x + i0, line, past);
   }
 }
 
@@ -213,15 +248,16 @@ template <class Neuron, class C, Reset R, Surrogate S, bool Uniform>
 __attribute__((noinline)) void segment_backward(const NeuronBackward<Neuron>& a, const Coefficients<Neuron, C, Uniform>& coefficients,
                                                 TapeRows<Neuron, C, Uniform> tape, int64_t t0, int64_t steps, int64_t n0, int64_t m,
                                                 BlockGradients<Neuron, C, Uniform>& grad, RowsAhead& grad_ahead) {
-  alignas(64) C spike_buffer[kBlock], v_buffer[kBlock], out_buffer[kBlock], zeros[kBlock];
+  alignas(64) C spike_buffer[kBlock], v_buffer[kBlock], out_buffer[kBlock], zeros[kBlock] = {};
   const bool streaming = streams<C>(a.T, a.N);
   const int64_t left = a.N - n0 - m, next_block = left < kBlock ? left : kBlock;
-  const int64_t K = a.checkpoint_every;
-  for (int64_t i = 0; i < m; i++) zeros[i] = C(0);
+  const int64_t K = a.checkpoint_every, lines = whole_lines<C>(m);
+  fill_line(spike_buffer, m);
+  fill_line(v_buffer, m);
   for (int64_t j = steps - 1; j >= 0; j--) {
     const int64_t t = t0 + j, offset = t * a.N + n0;
-    const C* grad_spikes = a.grad_spikes.data ? read_row<C>(a.grad_spikes, t, n0, m, spike_buffer) : zeros;
-    const C* grad_v = a.grad_v_seq.data ? read_row<C>(a.grad_v_seq, t, n0, m, v_buffer) : zeros;
+    const C* grad_spikes = a.grad_spikes.data ? read_lines<C>(a.grad_spikes, t, n0, m, spike_buffer) : zeros;
+    const C* grad_v = a.grad_v_seq.data ? read_lines<C>(a.grad_v_seq, t, n0, m, v_buffer) : zeros;
     if (j >= kAhead)
       prefetch_row(a.grad_spikes, t - kAhead, n0, m);
     else if (t0 > 0)
@@ -229,10 +265,10 @@ __attribute__((noinline)) void segment_backward(const NeuronBackward<Neuron>& a,
     else
       prefetch_row(a.x, (a.T - 1) / K * K + kAhead - 1 - j, n0 + m, next_block);
     grad_ahead.fetch();
-    C* grad_x = output_row<C>(a.grad_x, a.x.dtype, offset, streaming, out_buffer);
+    C* grad_x = output_row<C>(a.grad_x, a.x.dtype, offset, lines != m, out_buffer);
     step_backward<Neuron, C, R, S, Uniform>(tape[j], grad_spikes, grad_v, grad.states, grad_x, reinterpret_cast<C(*)[kBlock]>(&grad.params[0][0]), coefficients,
-                                            a, m);
-    if (grad_x == out_buffer) flush_row(a.grad_x, a.x.dtype, offset, m, out_buffer);
+                                            a, lines, writes_past(grad_x, streaming && grad_x != out_buffer));
+    if (grad_x == out_buffer) flush_row(a.grad_x, a.x.dtype, offset, m, streaming, out_buffer);
   }
 }
 
@@ -247,13 +283,15 @@ void backward_block(const NeuronBackward<Neuron>& a, SegmentBackward<Neuron, C, 
   alignas(64) C x_buffer[kBlock];
   BlockGradients<Neuron, C, Uniform> grad;
   const Coefficients<Neuron, C, Uniform> coefficients(a, n0, m);
-  const int64_t K = a.checkpoint_every;
+  const int64_t K = a.checkpoint_every, lines = whole_lines<C>(m);
   for (int k = 0; k < Neuron::kStates; k++) {
     const C* in = static_cast<const C*>(a.grad_state_out[k]);
     for (int64_t i = 0; i < m; i++) grad.states[k][i] = in ? in[n0 + i] : C(0);
+    fill_line(grad.states[k], m);
   }
   for (int k = 0; k < Neuron::kParams; k++)
-    for (int64_t i = 0; i < (Uniform ? 1 : m); i++) grad.params[k][i] = C(0);
+    for (int64_t i = 0; i < (Uniform ? 1 : lines); i++) grad.params[k][i] = C(0);
+  fill_line(x_buffer, m);
 
   for (int64_t segment = a.T ? (a.T - 1) / K : -1; segment >= 0; segment--) {
     const int64_t t0 = segment * K, steps = a.T - t0 < K ? a.T - t0 : K;
@@ -263,13 +301,13 @@ void backward_block(const NeuronBackward<Neuron>& a, SegmentBackward<Neuron, C, 
       for (int k = 0; k < Neuron::kStates; k++) copy(state[k], static_cast<const C*>(a.checkpoints) + ((segment - 1) * Neuron::kStates + k) * a.N + n0, m);
     }
     for (int64_t j = 0; j < steps; j++) {
-      const C* x = read_row<C>(a.x, t0 + j, n0, m, x_buffer);
+      const C* x = read_lines<C>(a.x, t0 + j, n0, m, x_buffer);
       if (j + kAhead < steps)
         prefetch_row(a.x, t0 + j + kAhead, n0, m);
       else
         prefetch_row(a.grad_spikes, t0 + j, n0, m);
       x_ahead.fetch();
-      step<Neuron, C, R, Uniform, Record::tape>(x, state, tape[j], coefficients, m);
+      step<Neuron, C, R, Uniform, Record::tape>(x, state, tape[j], coefficients, lines);
     }
     run_segment(a, coefficients, tape, t0, steps, n0, m, grad, grad_ahead);
   }

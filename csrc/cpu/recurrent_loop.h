@@ -19,10 +19,7 @@ __attribute__((noinline)) const C* read_samples(const Rows& rows, int64_t t, int
 }
 template <class C>
 __attribute__((noinline)) void write_row(void* data, Dtype dtype, int64_t offset, int64_t m, bool streaming, const C* row) {
-  if (dtype == native<C>() && !streaming)
-    copy(static_cast<C*>(data) + offset, row, m);
-  else
-    flush_row(data, dtype, offset, m, row);
+  flush_row(data, dtype, offset, m, streaming, row);
 }
 
 // ---- a group of samples

@@ -31,6 +31,9 @@ constexpr Dtype native() {
   return sizeof(C) == 8 ? Dtype::f64 : Dtype::f32;
 }
 
+template <class C>
+constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(C));  // how many make a line of the caches
+
 template <class T>
 inline const T* row_at(const Rows& rows, int64_t t, int64_t n0) {
   return static_cast<const T*>(rows.data) + t * rows.time_stride + n0 * rows.inner_stride;
@@ -46,6 +49,15 @@ inline const C* read_row(const Rows& rows, int64_t t, int64_t n0, int64_t m, C* 
     }
   }
   return SNNFAST_ISA::read_rare_row(rows, t, n0, m, buffer);
+}
+
+// The same, readable to the end of its last line.
+template <class C>
+inline const C* read_lines(const Rows& rows, int64_t t, int64_t n0, int64_t m, C* buffer) {
+  const C* row = read_row(rows, t, n0, m, buffer);
+  if (row == buffer || m % kLine<C> == 0) return row;
+  for (int64_t i = 0; i < m; i++) buffer[i] = row[i];
+  return buffer;
 }
 
 inline int64_t bytes_of(Dtype dtype) { return dtype == Dtype::f64 ? 8 : dtype == Dtype::f32 ? 4 : 2; }
@@ -143,6 +155,20 @@ inline void stream_line(void*, const void*) {}
 inline void stream_done() {}
 #endif
 
+// Whether a row of an output, which begins there, is written past the caches.
+inline bool writes_past(const void* row, bool streaming) { return kStreamLine && streaming && reinterpret_cast<uintptr_t>(row) % 64 == 0; }
+
+// Writes a line that was just computed. Inlined, it takes it from the register where it was: a line that went through a buffer
+// would be stored twice, and stores are what such loops wait for.
+template <class C>
+inline __attribute__((always_inline)) void write_line(C* to, const C* line, bool past) {
+  if (__builtin_expect(kStreamLine && past, 0)) {
+    for (int64_t i = 0; i < 64; i += kStreamLine ? kStreamLine : 64) stream_line(to + i / sizeof(C), line + i / sizeof(C));
+  } else {
+    __builtin_memcpy(to, line, 64);
+  }
+}
+
 template <class C>
 inline void copy(C* to, const C* from, int64_t m) {
   for (int64_t i = 0; i < m; i++) to[i] = from[i];
@@ -160,8 +186,8 @@ inline void stream(C* to, const C* from, int64_t m) {
 
 // Where to compute row t of a contiguous [T, N] output: in place, or in buffer for flush_row to convert or stream.
 template <class C>
-inline C* output_row(void* data, Dtype dtype, int64_t offset, bool streaming, C* buffer) {
-  return dtype == native<C>() && !streaming ? static_cast<C*>(data) + offset : buffer;
+inline C* output_row(void* data, Dtype dtype, int64_t offset, bool buffered, C* buffer) {
+  return dtype == native<C>() && !buffered ? static_cast<C*>(data) + offset : buffer;
 }
 
 template <class T>
@@ -172,12 +198,12 @@ inline void convert_out(const float* row, int64_t m, T* out) {
 
 // An output is in 16 bits only where C is float.
 template <class C>
-inline void flush_row(void* data, Dtype dtype, int64_t offset, int64_t m, const C* buffer) {
+inline void flush_row(void* data, Dtype dtype, int64_t offset, int64_t m, bool streaming, const C* buffer) {
   if constexpr (native<C>() == Dtype::f32) {
     if (dtype == Dtype::bf16) return convert_out(buffer, m, static_cast<BFloat16*>(data) + offset);
     if (dtype == Dtype::f16) return SNNFAST_ISA::flush_half(static_cast<Half*>(data) + offset, m, buffer);
   }
-  stream(static_cast<C*>(data) + offset, buffer, m);
+  streaming ? stream(static_cast<C*>(data) + offset, buffer, m) : copy(static_cast<C*>(data) + offset, buffer, m);
 }
 
 }  // namespace

@@ -236,8 +236,8 @@ MISTAKES = (
     (
         "step: > for >=",
         "csrc/core/neuron.h",
-        "charged[0]) >= c[Neuron::kLeast]",
-        "charged[0]) > c[Neuron::kLeast]",
+        "(charged, c)) >= c[Neuron::kLeast]",
+        "(charged, c)) > c[Neuron::kLeast]",
     ),
     (
         "step: strict at the threshold where the least margin rounds away",
@@ -287,8 +287,8 @@ MISTAKES = (
     (
         "cpu: tape of x empty",
         "csrc/cpu/neuron_loop.h",
-        "out[Rows::kX][i] = x[i];",
-        "out[Rows::kX][i] = C(0);",
+        "out_line[Rows::kX][l] = x_line[l];",
+        "out_line[Rows::kX][l] = C(0);",
     ),
     (
         "cpu: checkpoint one step late",

@@ -196,12 +196,30 @@ def test_where_a_neuron_fires_is_that_of_the_reference_at_any_threshold(kernels,
     """Kernels compare the membrane with the least that fires, the reference what it is above the threshold."""
     far, tiny, eps = math.inf, torch.finfo(dtype).tiny, torch.finfo(dtype).eps
     # up to tiny / eps the neighbours of a number are closer to it than the least margin
-    sizes = [0, tiny * eps, tiny, 3 * tiny, tiny / eps / 4, tiny / eps / 2, tiny / eps, 2 * tiny / eps, 0.7, 1, far]
+    sizes = [
+        0,
+        tiny * eps,
+        tiny,
+        3 * tiny,
+        tiny / eps / 4,
+        tiny / eps / 2,
+        tiny / eps,
+        2 * tiny / eps,
+        0.7,
+        1,
+        far,
+    ]
     sizes += [torch.finfo(dtype).max, tiny / eps / 2 * (1 - eps / 2), math.nan]
     at = torch.tensor([*sizes, *(-s for s in sizes)], dtype=dtype)
     below, above = (torch.nextafter(at, torch.full_like(at, way)) for way in (-far, far))
     x = torch.stack([at, below, above, at + tiny, at - tiny, at + 2 * tiny])
-    x = torch.cat([x, torch.nextafter(x, torch.full_like(x, far)), torch.nextafter(x, torch.full_like(x, -far))])
+    x = torch.cat(
+        [
+            x,
+            torch.nextafter(x, torch.full_like(x, far)),
+            torch.nextafter(x, torch.full_like(x, -far)),
+        ]
+    )
     still = {"decay": 1.0} if op.runs_away else {"decay": 0.0}
     still = (still if op.decays else {}) | ({"decay_input": False} if op.decays else {})
     own = {"decay_syn": 0.0} if op.name == "cuba" else {}

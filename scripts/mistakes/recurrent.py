@@ -34,10 +34,10 @@ MISTAKES = (
         "static_cast<const C*>(r.to_post), H, width, group.samples",
     ),
     (
-        "the last vectors of a row are left out",
+        "the last neuron is left out of the dense product",
         "csrc/cpu/recurrent_sums.h",
-        "for (; j < width; j += kLanes) dense_tile<G, 1>",
-        "for (; j + kLanes < width; j += kLanes) dense_tile<G, 1>",
+        "i < H; i++) {\n    Vector row[V];",
+        "i + 1 < H; i++) {\n    Vector row[V];",
     ),
     (
         "the last part of the gradient of the weights is not added",

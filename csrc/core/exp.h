@@ -1,21 +1,10 @@
 // exp(x) for x <= 0 without a branch or a call, so that loops over it vectorise and every device rounds alike.
 // Cody-Waite reduction and the Taylor polynomial on |r| <= ln(2)/2: relative error below 2 ulp.
 #pragma once
-#include <cstdint>
-#include <cstring>
-
-#include "host_device.h"
+#include "bit_cast.h"
 
 namespace snnfast {
 namespace {
-
-template <class To, class From>
-SNNFAST_HD To bit_cast(From from) {
-  static_assert(sizeof(To) == sizeof(From), "bit_cast keeps the size");
-  To to;
-  memcpy(&to, &from, sizeof to);
-  return to;
-}
 
 SNNFAST_HD float exp_nonpositive(float x) {
   x = x < -87.f ? -87.f : x;

@@ -1,7 +1,7 @@
 // bfloat16 and float16 as bits, converted to and from float with rounding to nearest even, as PyTorch does.
 // Branch-free, so that a loop over it vectorises on every instruction set.
 #pragma once
-#include "exp.h"
+#include "bit_cast.h"
 
 namespace snnfast {
 namespace {

@@ -23,7 +23,7 @@
 #pragma once
 #include <cstdint>
 
-#include "exp.h"
+#include "bit_cast.h"
 
 // What the operator of every neuron takes after what is its own; types are those of ops/arguments.h.
 #define SNNFAST_FIRING_ARGUMENTS(FIELD) \

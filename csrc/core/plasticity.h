@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "exp.h"
 #include "host_device.h"
 #include "pow.h"
 

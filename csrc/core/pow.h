@@ -2,7 +2,7 @@
 // every device rounds alike: 2^(exponent log2(base)), log2 by the series of atanh on [sqrt(1/2), sqrt(2)). The relative error
 // is below 1.2e-7 (1 + exponent |log2(base)|). 0^0 is 1; below 2^-126 a base counts as 0.
 #pragma once
-#include "exp.h"
+#include "bit_cast.h"
 
 namespace snnfast {
 namespace {

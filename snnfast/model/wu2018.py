@@ -40,6 +40,7 @@ class Wu2018(nn.Module):
         input_shape: channels, height and width of an image; ``(1, 8, 8)`` for the digits in the package.
         num_classes: outputs.
         hidden: sizes of the hidden layers of a fully connected network; None for the convolutional one.
+        width: factor on the channels (32) and hidden neurons (128) of the convolutional network.
         encoding: ``"bernoulli"``: at every step a pixel fires with its value as probability (``x > U``, as in the
             paper's code; a value of 1 or more always fires, so images scaled by 32 run as in the manual).
             ``"direct"``: the pixel itself is the input current of every step; the first layer is then computed once
@@ -62,6 +63,7 @@ class Wu2018(nn.Module):
         input_shape: Sequence[int] = (1, 28, 28),
         num_classes: int = 10,
         hidden: Sequence[int] | None = None,
+        width: float = 1.0,
         encoding: str = "bernoulli",
         batch_norm: bool = False,
         batch_size: int | None = None,
@@ -81,8 +83,11 @@ class Wu2018(nn.Module):
                 f"Wu2018: encoding must be one of {', '.join(ENCODINGS)}, got {encoding!r}"
             )
         self.encoding = encoding
+        check.positive("Wu2018", "width", width)
         if hidden is None:
-            synapses = _convolutional(self.input_shape, num_classes)
+            synapses = _convolutional(self.input_shape, num_classes, width)
+        elif width != 1:
+            raise ValueError(f"Wu2018: width is for the network without hidden, got {width:g}")
         else:
             sizes = check.sizes("Wu2018", "hidden", hidden)
             synapses = _fully_connected(self.input_shape, sizes, num_classes)
@@ -168,16 +173,19 @@ def _neurons() -> LIF:
     return LIF(decay=0.2, decay_input=False, v_threshold=0.5, v_reset=0.0, surrogate="rectangle")
 
 
-def _convolutional(input_shape: Sequence[int], num_classes: int) -> list[list[nn.Module]]:
+def _convolutional(
+    input_shape: Sequence[int], num_classes: int, factor: float
+) -> list[list[nn.Module]]:
     channels, height, width = input_shape
     if min(height, width) < 4:
         raise ValueError(f"Wu2018: two poolings by 2 need images of 4x4, got {height}x{width}")
-    features = 32 * (height // 4) * (width // 4)
+    maps, neurons = (max(1, round(factor * size)) for size in (32, 128))
+    features = maps * (height // 4) * (width // 4)
     return [
-        [nn.Conv2d(channels, 32, 3, padding=1)],
-        [nn.AvgPool2d(2), nn.Conv2d(32, 32, 3, padding=1)],
-        [nn.AvgPool2d(2), nn.Flatten(), nn.Linear(features, 128)],
-        [nn.Linear(128, num_classes)],
+        [nn.Conv2d(channels, maps, 3, padding=1)],
+        [nn.AvgPool2d(2), nn.Conv2d(maps, maps, 3, padding=1)],
+        [nn.AvgPool2d(2), nn.Flatten(), nn.Linear(features, neurons)],
+        [nn.Linear(neurons, num_classes)],
     ]
 
 

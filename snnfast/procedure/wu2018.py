@@ -42,6 +42,9 @@ class StbpSettings(images.Augmented):
         "Default: the convolutional network.",
         least=1,
     )
+    width: float = option(
+        1.0, "Factor on the channels and neurons of the convolutional network.", above=0
+    )
     num_steps: int = option(
         5, "Time steps per image; frames have their own.", least=1, flag="--steps"
     )
@@ -84,6 +87,7 @@ class Stbp(Procedure[StbpSettings]):
             input_shape=data.train[0].shape[-3:],
             num_classes=images.classes(settings.dataset, data),
             hidden=settings.hidden,
+            width=settings.width,
             encoding=settings.encoding,
             batch_norm=settings.batch_norm,
         ).to(data.device)

@@ -74,6 +74,14 @@ def test_the_layers_are_those_of_the_paper():
     ]
 
 
+def test_width_is_a_factor_on_channels_and_hidden_neurons():
+    shapes = [
+        tuple(p.shape) for name, p in Wu2018(width=0.5).named_parameters() if "weight" in name
+    ]
+    assert shapes == [(16, 1, 3, 3), (16, 16, 3, 3), (64, 784), (10, 64)]
+    assert Wu2018(width=0.5)(torch.rand(2, 1, 28, 28)).shape == (2, 10)
+
+
 @pytest.mark.parametrize("hidden", [None, (20,)])
 def test_batch_norm_stands_before_all_neurons(hidden):
     net = Wu2018(5, input_shape=(1, 8, 8), hidden=hidden, batch_norm=True)
@@ -187,6 +195,13 @@ def test_cuda_agrees_with_cpu():
         ({"input_shape": (1, 3, 3)}, ValueError, "two poolings by 2 need images of 4x4, got 3x3"),
         ({"num_classes": 0}, ValueError, "num_classes must be at least 1"),
         ({"hidden": (0,)}, ValueError, "hidden must be at least 1"),
+        ({"width": 0}, ValueError, "width must be positive, got 0"),
+        ({"width": "2"}, TypeError, "width must be a number, got str"),
+        (
+            {"width": 2, "hidden": (9,)},
+            ValueError,
+            "width is for the network without hidden, got 2",
+        ),
         ({"encoding": "rate"}, ValueError, "encoding must be one of bernoulli, direct"),
     ],
 )

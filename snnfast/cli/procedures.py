@@ -22,7 +22,7 @@ from snnfast.cli.options import (
 from snnfast.procedure import conversion, stdp
 from snnfast.procedure import diehl_cook2015_readout as readout
 from snnfast.procedure.folder import locked
-from snnfast.procedure.repeats import RESULTS
+from snnfast.procedure.repeats import RESULTS, unfinished
 from snnfast.procedure.run import CHECKPOINT, Procedure
 from snnfast.processes import together
 
@@ -85,7 +85,7 @@ def training(procedure: Procedure[Any]) -> Callable[..., None]:
                 if processes is None or processes.rank == 0:
                     typer.echo(done.summary())
         except KeyboardInterrupt:
-            tell_interruption(folder / (RESULTS if many else CHECKPOINT))
+            tell_interruption(folder / (RESULTS if many else CHECKPOINT), *unfinished(folder))
 
     train.__doc__ = f"{procedure.__doc__} Options left out take the dataset's preset."
     return command(procedure.Settings, train)

@@ -6,18 +6,21 @@ import itertools
 import json
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from tqdm import tqdm
 
-from snnfast.checkpoint import CheckpointError, same_settings
+from snnfast.checkpoint import CheckpointError, read_checkpoint, same_settings
 from snnfast.procedure.folder import write_json
 from snnfast.procedure.settings import Settings
 from snnfast.processes import Processes
+from snnfast.train import Run
 
 RESULTS = "results.json"
 
@@ -29,10 +32,47 @@ class Trial:
     Attributes:
         accuracy: on what was held out, in [0, 1].
         converged: cycles until XOR was learned; None if it was not, and for other data.
+        seconds: of training; None: an equal part of what the runs trained together took.
     """
 
     accuracy: float
     converged: int | None = None
+    seconds: float | None = None
+
+
+class Unfinished:
+    """The checkpoint of one of many runs while it lasts; a short one has none.
+
+    Args:
+        out: the folder of the runs.
+        settings: of this one.
+        every: seconds from one checkpoint to the next.
+    """
+
+    def __init__(self, out: Path, settings: Settings, every: float) -> None:
+        key = json.dumps(settings.plain(), sort_keys=True)
+        self._path = out / f"unfinished-{zlib.crc32(key.encode()):08x}.pt"
+        self._every, self._saved = every, time.monotonic()
+
+    def load(self, run: Run) -> None:
+        """Goes on from the checkpoint, if there is one."""
+        if self._path.exists():
+            run.load(self._path)
+
+    def save(self, run: Run) -> None:
+        """Writes it, unless that was a moment ago."""
+        if time.monotonic() - self._saved >= self._every:
+            run.save(self._path)
+            self._saved = time.monotonic()
+
+    def end(self) -> None:
+        """Takes it away."""
+        self._path.unlink(missing_ok=True)
+
+
+def unfinished(out: Path) -> list[Path]:
+    """The checkpoints of runs in ``out`` that have not ended."""
+    return sorted(out.glob("unfinished-*.pt"))
 
 
 @dataclass(frozen=True)
@@ -99,7 +139,7 @@ class Repeats:
 
 
 def repeat(
-    trials: Callable[[list[Any]], Sequence[Trial]],
+    trials: Callable[..., Sequence[Trial]],
     settings: Settings,
     seeds: Sequence[int],
     out: Path,
@@ -116,20 +156,21 @@ def repeat(
     after every call of ``trials``.
 
     Args:
-        trials: trains by the settings of at most ``at_once`` runs.
+        trials: trains by the settings of at most ``at_once`` runs; takes ``progress``, too.
         settings: of all runs; ``seed``, ``fold`` and ``split_seed`` are replaced.
         seeds: at least one.
         out: folder, made if missing.
         sweep: settings in place of those of all runs, for one set of runs after the other.
         at_once: runs that are trained together.
-        resume: skip the runs of which ``out`` has results, which must have the same settings.
+        resume: skip the runs of which ``out`` has results, and go on with those that were interrupted; both must
+            have the same settings.
         processes: run side by side, each other runs, gathered after each; the first one writes. None: one after the
             other.
         progress: show a progress bar; None: only if standard error is a terminal.
 
     Raises:
         ValueError: no seeds, and those of ``trials``.
-        FileExistsError: ``out`` holds results and ``resume`` is False.
+        FileExistsError: ``out`` holds results or an unfinished run, and ``resume`` is False.
         FileNotFoundError, snnfast.checkpoint.CheckpointError: there is nothing to resume, or it does not fit.
     """
     if not seeds:
@@ -138,9 +179,15 @@ def repeat(
     cut = {f.name for f in fields(settings)} & {"fold", "split_seed"}
     folds = _folds(settings)
     plain = replace(settings, seed=0, **dict.fromkeys(cut, cast(Any, 0))).plain()
-    if path.exists() and not resume:
-        raise exists(path)
-    before = _read(path, plain) if resume else []
+    begun = unfinished(out)
+    if not resume:
+        for file in (path, *begun):
+            if file.exists():
+                raise exists(file)
+    own = {"seed", *cut, *(name for one in sweep for name in one)}
+    for file in begun:
+        _same(file, read_checkpoint(file)["settings"], plain, own)
+    before = _read(path, plain) if resume and (path.exists() or not begun) else []
     known = {(json.dumps(run.get("sweep", {})), run["seed"], run["fold"]): run for run in before}
     variants = {json.dumps(own): replace(settings, **own) for own in sweep}
     wanted = [(own, s, fold) for own in variants for s in seeds for fold in range(folds or 1)]
@@ -149,12 +196,12 @@ def repeat(
     if processes is not None:
         processes.wait()  # all have read what was there before the first one writes
     writes = processes is None or processes.rank == 0
-    disable = True if not writes else None if progress is None else not progress
+    shown = progress if writes else False
     bar = tqdm(
         total=len(wanted),
         initial=len(wanted) - len(left),
         unit="run",
-        disable=disable,
+        disable=None if shown is None else not shown,
         leave=False,
         dynamic_ncols=True,
     )
@@ -163,7 +210,7 @@ def repeat(
             now = left[begin : begin + size * at_once]
             each = -(-len(now) // size)
             first = 0 if processes is None else processes.rank * each
-            mine = _run(trials, variants, now[first : first + each], cut)
+            mine = _run(partial(trials, progress=shown), variants, now[first : first + each], cut)
             every = [mine] if processes is None else processes.gather(mine)
             known |= dict(zip(now, (row for rows in every for row in rows)))
             bar.update(len(now))
@@ -190,7 +237,8 @@ def _run(
     return [
         {
             **({} if own == "{}" else {"sweep": json.loads(own)}),
-            **{"seed": seed, "fold": fold, **asdict(one), "seconds": seconds},
+            **{"seed": seed, "fold": fold, **asdict(one)},
+            "seconds": seconds if one.seconds is None else one.seconds,
         }
         for (own, seed, fold), one in zip(keys, finished, strict=True)
     ]
@@ -227,6 +275,16 @@ def side_by_side(device: torch.device | str) -> int:
 def exists(path: Path) -> FileExistsError:
     """The error of a run that would replace another one's file."""
     return FileExistsError(f"{path} exists: resume it (--resume), or give another folder (--out)")
+
+
+def _same(
+    path: Path, there: Mapping[str, Any], here: Mapping[str, Any], but: Iterable[str]
+) -> None:
+    """Raises CheckpointError if settings differ in more than ``but``."""
+    of, own = (
+        {name: value for name, value in one.items() if name not in but} for one in (there, here)
+    )
+    same_settings(path, of, own)
 
 
 def _folds(settings: Settings) -> int | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
@@ -76,18 +77,10 @@ class Procedure(ABC, Generic[S]):
         Raises:
             TypeError, ValueError: for a setting of another name, or a value of wrong type or range.
         """
-        names = [
-            "root",
-            "download",
-            "device",
-            "resume",
-            "weights",
-            "monitor",
-            "processes",
-            "progress",
-            "echo",
+        own = [
+            p.name for p in signature(self.train).parameters.values() if p.kind is p.KEYWORD_ONLY
         ]
-        how = {name: options.pop(name) for name in names if name in options}
+        how = {name: options.pop(name) for name in own if name in options}
         chosen = options if dataset is None else {"dataset": dataset, **options}
         return self.train(
             self.preset(**chosen), None if out is None else Path(out).expanduser(), **how
@@ -360,7 +353,7 @@ class Procedure(ABC, Generic[S]):
         progress: bool | None = None,
         **where: Any,
     ) -> repeats.Repeats:
-        """Trains anew for every seed and fold; ``out / "results.json"`` is written after each.
+        """Trains anew for every seed and fold; ``out / "results.json"`` is written after each, a checkpoint meanwhile.
 
         With ``sweep`` that is done for all combinations of its values of settings, ``{"lr": (0.001, 0.002)}``.
 
@@ -369,7 +362,7 @@ class Procedure(ABC, Generic[S]):
         writes = processes is None or processes.rank == 0
         with locked(out) if writes else nullcontext():
             return repeats.repeat(
-                partial(self.trials, **where),
+                partial(self.trials, out=out, **where),
                 settings,
                 seeds,
                 out,
@@ -384,10 +377,23 @@ class Procedure(ABC, Generic[S]):
         """How many runs are best trained together."""
         return 1
 
-    def trials(self, every: Sequence[S], **where: Any) -> list[repeats.Trial]:
+    def trials(
+        self, every: Sequence[S], *, out: Path, progress: bool | None = None, **where: Any
+    ) -> list[repeats.Trial]:
         """Trains by the settings of each of some runs; ``where`` as in :meth:`repeat`."""
-        results = [self.train(one, progress=False, echo=None, **where) for one in every]
-        return [repeats.Trial(one.accuracy, one.measured.get("converged")) for one in results]
+        trials = []
+        for settings in every:
+            data = self.load(settings, **where)
+            run = self.prepare(settings, data)
+            kept = repeats.Unfinished(out, settings, SAVE_EVERY)
+            kept.load(run)
+            how: dict[str, Any] = {"progress": progress, "echo": None}
+            self.fit(settings, run, data, after_batch=kept.save, after_epoch=kept.save, **how)
+            result = self.result(settings, run, data, progress=progress)
+            kept.end()
+            converged = result.measured.get("converged")
+            trials.append(repeats.Trial(result.accuracy, converged, result.seconds))
+        return trials
 
     def stored(self, folder: Path) -> S:
         """The settings of the run in ``folder``.

@@ -9,7 +9,7 @@ import torch
 
 from snnfast import data, loss
 from snnfast.checkpoint import CheckpointError
-from snnfast.procedure import bohte2002, repeats, spikeprop
+from snnfast.procedure import bohte2002, repeats, run, spikeprop
 from snnfast.procedure.bohte2002_figures import potentials, spikes
 from snnfast.procedure.figures import Figures
 
@@ -306,6 +306,51 @@ def test_repeats_go_on_where_they_ended(tmp_path, monkeypatch):
         spikeprop.repeat(settings, [0], tmp_path / "none", resume=True)
     with pytest.raises(ValueError, match="at least one seed"):
         spikeprop.repeat(settings, [], tmp_path)
+
+
+def test_a_run_among_many_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
+    settings = preset("iris", "latency", **SMALL | {"epochs": 4})
+    whole = spikeprop.repeat(settings, [0, 1], tmp_path / "whole", progress=False)
+    assert [file.name for file in (tmp_path / "whole").iterdir()] == ["results.json"]
+    monkeypatch.setattr(run, "SAVE_EVERY", 0.0)
+    begun = []
+    save = repeats.Unfinished.save
+
+    def interrupt(kept, run):
+        save(kept, run)
+        begun.append((run.settings["seed"], run.epoch))
+        if begun[-1] == (1, 2):
+            raise KeyboardInterrupt
+
+    out = tmp_path / "parts"
+    with monkeypatch.context() as patched:
+        patched.setattr(repeats.Unfinished, "save", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            spikeprop.repeat(settings, [0, 1], out, progress=False)
+        assert len(repeats.unfinished(out)) == 1
+        with pytest.raises(FileExistsError, match="--resume"):
+            spikeprop.repeat(settings, [0, 1], out)
+        (out / "results.json").unlink()  # as if the first run had been interrupted
+        with pytest.raises(FileExistsError, match=r"unfinished-.*--resume"):
+            spikeprop.repeat(settings, [0, 1], out)
+        with pytest.raises(
+            CheckpointError, match=r"other settings \(lr: 0[.]02 there, 0[.]3 here\)"
+        ):
+            spikeprop.repeat(replace(settings, lr=0.3), [1], out, resume=True)
+        begun.clear()
+        with pytest.raises(KeyboardInterrupt):
+            spikeprop.repeat(settings, [0, 1], out, resume=True, progress=False)
+        assert begun[-1] == (1, 2)
+    begun.clear()
+    monkeypatch.setattr(
+        repeats.Unfinished,
+        "save",
+        lambda kept, run: begun.append((run.settings["seed"], run.epoch)),
+    )
+    parts = spikeprop.repeat(settings, [0, 1], out, resume=True, progress=False)
+    assert begun[0] >= (1, 2)
+    assert [r["accuracy"] for r in parts.runs] == [r["accuracy"] for r in whole.runs]
+    assert not repeats.unfinished(out)
 
 
 def test_repeats_tell_how_many_learned_xor(tmp_path):

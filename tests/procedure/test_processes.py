@@ -92,8 +92,8 @@ def test_two_processes_train_as_one_and_seeds_side_by_side(images, tmp_path, mon
     ]
     stbp = "|".join(["train", "stbp", *options, "--batch-size|16", f"--out|{out}", "--resume"])
     xor = f"train|spikeprop|--dataset|xor|--epochs|3|--seeds|3|--out|{seeds}"
-    # The last of batches of 12 has one image: one process gets none. The network of vgg16 has batch norm; it follows SGD,
-    # since Adam makes whole steps of gradients that are but rounding.
+    # The last of batches of 12 has one image: one process gets none. The network of vgg16 has batch norm; it follows
+    # SGD, since Adam makes whole steps of gradients that are but rounding.
     others = {
         "diehl2015": {"network": "dense", "batch_size": 12, "dropout": 0.3},
         "sequence": {"hidden": 20, "batch_size": 12},
@@ -117,8 +117,9 @@ def test_two_processes_train_as_one_and_seeds_side_by_side(images, tmp_path, mon
 
     result = json.loads((out / "result.json").read_text())
     assert len({row["loss"] for row in result["history"]}) == 3
-    # Where rounding decides, one output may spike once more or less: its rate of 8 steps changes by 1/8, the square of its
-    # error by 17/64 at most, and an image may be seen as another class. 37 images are trained on, 11 held out, in 3 classes.
+    # Where rounding decides, one output may spike once more or less: its rate of 8 steps changes by 1/8, the square of
+    # its error by 17/64 at most, and an image may be seen as another class. 37 images are trained on, 11 held out, in
+    # 3 classes.
     for mine, theirs in zip(result["history"], alone.run.history):
         for part, images in (("", 37), ("held_out_", 11)):
             loss, accuracy = part + "loss", part + "accuracy"

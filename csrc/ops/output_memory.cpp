@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <charconv>
 #include <cstdlib>
+#include <cstring>
 #include <mutex>
 
 #if defined(__GLIBC__)
@@ -44,7 +46,11 @@ struct Cache {
   Cache() {
     const int64_t memory = static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
     limit = std::min<int64_t>(int64_t{1} << 30, memory / 16);
-    if (const char* megabytes = std::getenv("SNNFAST_CPU_CACHE_MB")) limit = std::max<int64_t>(0, std::atoll(megabytes)) << 20;
+    if (const char* text = std::getenv("SNNFAST_CPU_CACHE_MB")) {
+      int64_t megabytes = 0;
+      std::from_chars(text, text + std::strlen(text), megabytes);  // atoll, compiled here, would need glibc 2.38
+      limit = std::max<int64_t>(0, megabytes) << 20;
+    }
   }
 
   void shrink_to(int64_t bytes) {

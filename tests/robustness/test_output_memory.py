@@ -2,7 +2,10 @@
 
 import concurrent.futures
 import gc
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -49,6 +52,15 @@ def test_limit_bounds_what_is_kept_and_0_keeps_nothing():
     memory.set_limit(0)
     ops.lif(x)
     assert memory.statistics().cached == 0
+
+
+@pytest.mark.parametrize(("text", "limit"), [("3", 3 << 20), ("0", 0), ("-1", 0), ("few", 0)])
+def test_limit_of_the_environment_is_in_mib(text, limit):
+    if not memory.statistics().limit:
+        pytest.skip("no cache on this platform")
+    ask = "from snnfast import memory; print(memory.statistics().limit)"
+    env = os.environ | {"SNNFAST_CPU_CACHE_MB": text}
+    assert int(subprocess.check_output([sys.executable, "-c", ask], env=env)) == limit
 
 
 def test_negative_limit_is_refused():

@@ -182,8 +182,9 @@ def library(op: str, x: Tensor, surrogate: object = None) -> Any:
         extension is not None
         and x.is_cpu
         and (surrogate is None or type(surrogate) is Surrogate)
-        and forced() is None
-        and not torch.compiler.is_exporting()
+        and not torch.compiler.is_compiling()
+        and not _forces.get()
+        and _environment is None
     ):
         return torch.ops.snnfast  # the usual case, without words
     backend, why = choose(op, x, surrogate)

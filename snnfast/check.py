@@ -187,6 +187,8 @@ def decay(
     op: str, name: str, tau: object, decay: object, default_tau: float, x: Tensor
 ) -> float | Tensor:
     """The decay per step from ``tau`` (steps, ``decay = 1 - 1/tau``) or from ``decay``; not from both."""
+    if tau is None and decay is None:
+        return 1.0 - 1.0 / default_tau
     tau_name = name.replace("decay", "tau")
     if tau is not None and decay is not None:
         raise ValueError(f"{op}: give {tau_name} or {name}, not both")
@@ -195,7 +197,7 @@ def decay(
         if not isinstance(result, Tensor) and not 0 <= result <= 1:
             raise ValueError(f"{op}: {name} must lie in [0, 1], got {result}")
         return result
-    time_constant = parameter(op, tau_name, default_tau if tau is None else tau, x)
+    time_constant = parameter(op, tau_name, tau, x)
     if not isinstance(time_constant, Tensor) and not time_constant >= 1:
         raise ValueError(f"{op}: {tau_name} must be at least 1 step, got {time_constant}")
     return 1.0 - 1.0 / time_constant

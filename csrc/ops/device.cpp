@@ -2,6 +2,8 @@
 
 #include <torch/csrc/stable/stableivalue_conversions.h>
 
+#include <algorithm>
+
 // In PyTorch's CUDA builds, and from 2.13 on; weak references let this file load elsewhere, too.
 extern "C" __attribute__((weak)) AOTITorchError aoti_torch_get_current_cuda_stream(int32_t device_index, void** ret_stream);
 extern "C" __attribute__((weak)) const char* torch_exception_get_what_without_backtrace();
@@ -19,10 +21,11 @@ void* current_cuda_stream(int32_t device) {
 
 namespace {
 
+int32_t number_of(ScalarType type) { return torch::stable::detail::to<int32_t>(torch::stable::detail::from(type)); }
+
 // Of the stable ABI an error brings but the place in its headers.
 [[noreturn]] void no_memory(const std::vector<int64_t>& shape, ScalarType type, const char* error) {
-  const int32_t dtype = torch::stable::detail::to<int32_t>(torch::stable::detail::from(type));
-  const double bytes = static_cast<double>(elements("snnfast", shape)) * static_cast<double>(aoti_torch_dtype_element_size(dtype));
+  const double bytes = static_cast<double>(elements("snnfast", shape)) * static_cast<double>(aoti_torch_dtype_element_size(number_of(type)));
   fail("snnfast: no memory for a tensor of shape ", text_of(shape), ", which takes ", bytes / 1e9, " GB\n",
        torch_exception_get_what_without_backtrace ? torch_exception_get_what_without_backtrace() : error);
 }
@@ -39,8 +42,19 @@ Tensor made(const std::vector<int64_t>& shape, ScalarType type, const Make& make
 
 }  // namespace
 
+// Not by new_empty, which costs two calls of the dispatcher: a small op has several outputs.
 Tensor fresh(const Tensor& like, const std::vector<int64_t>& shape, ScalarType type) {
-  return made(shape, type, [&] { return torch::stable::new_empty(like, shape, type); });
+  return made(shape, type, [&] {
+    std::vector<int64_t> strides(shape.size());
+    int64_t stride = 1;
+    for (size_t d = shape.size(); d-- > 0; stride *= std::max<int64_t>(shape[d], 1)) strides[d] = stride;
+    int32_t device = 0;
+    AtenTensorHandle result = nullptr;
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device));
+    TORCH_ERROR_CODE_CHECK(
+        aoti_torch_empty_strided(static_cast<int64_t>(shape.size()), shape.data(), strides.data(), number_of(type), device, like.get_device_index(), &result));
+    return Tensor(result);
+  });
 }
 
 Tensor zeros(const Tensor& like, const std::vector<int64_t>& shape, ScalarType type) {

@@ -20,16 +20,7 @@ NeuronTensors::NeuronTensors(const char* op, const Tensor& x) : op_(op), x_(x), 
   kept_.reserve(32);  // references stay valid
 }
 
-// Not by new_empty, which costs a call of the dispatcher: a small op has several.
-Tensor NeuronTensors::nothing() const {
-  const int64_t size = 0, stride = 1;
-  int32_t device = 0;
-  AtenTensorHandle result = nullptr;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(x_.get(), &device));
-  const int32_t type = dtype_ == Dtype::f64 ? aoti_torch_dtype_float64() : aoti_torch_dtype_float32();
-  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(1, &size, &stride, type, device, x_.get_device_index(), &result));
-  return Tensor(result);
-}
+Tensor NeuronTensors::nothing() const { return fresh(x_, {0}, state_type()); }
 
 Rows NeuronTensors::rows(const Tensor& given, const char* name) {
   check_device(op_, name, given, "x", x_);

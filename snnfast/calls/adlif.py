@@ -10,7 +10,7 @@ from snnfast import check
 from snnfast.surrogate import SurrogateLike
 
 from .call import Parameter
-from .neuron import firing, leak, silenced
+from .neuron import firing, silenced
 
 FORMS = ("baronig2025", "bittar2022")
 
@@ -135,7 +135,8 @@ def adlif(
         v=v,
         w=w,
         **own,
-        **leak("adlif", x, tau, decay, decay_input),
+        decay=check.decay("adlif", "decay", tau, decay, 2.0, x),
+        decay_input=bool(decay_input),
         **firing(
             "adlif",
             x,

@@ -10,7 +10,7 @@ from snnfast import check
 from snnfast.surrogate import SurrogateLike
 
 from .call import Parameter
-from .neuron import firing, leak, silenced
+from .neuron import firing, silenced
 
 
 class AlifCall(NamedTuple):
@@ -113,7 +113,8 @@ def alif(
         a=a,
         beta=check.parameter("alif", "beta", beta, x),
         decay_adapt=check.decay("alif", "decay_adapt", tau_adapt, decay_adapt, 100.0, x),
-        **leak("alif", x, tau, decay, decay_input),
+        decay=check.decay("alif", "decay", tau, decay, 2.0, x),
+        decay_input=bool(decay_input),
         **firing(
             "alif",
             x,

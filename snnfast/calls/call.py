@@ -126,7 +126,11 @@ def flatten(call: Any) -> list[Any]:
     """The plain arguments of a call's kernel, in order."""
     flat = list(call)
     for place, as_several in call.several:
-        flat[place : place + 1] = as_several(flat[place])
+        value = flat[place]
+        if type(value) is float:  # a parameter, as most are: no call
+            flat.insert(place + 1, None)
+        else:
+            flat[place : place + 1] = as_several(value)
     return flat
 
 

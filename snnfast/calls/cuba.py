@@ -10,7 +10,7 @@ from snnfast import check
 from snnfast.surrogate import SurrogateLike
 
 from .call import Parameter
-from .neuron import firing, leak, reading, silenced
+from .neuron import firing, reading, silenced
 
 
 class CubaCall(NamedTuple):
@@ -102,7 +102,8 @@ def cuba(
         v=v,
         i=i,
         decay_syn=check.decay("cuba", "decay_syn", tau_syn, decay_syn, 2.0, x),
-        **leak("cuba", x, tau, decay, decay_input),
+        decay=check.decay("cuba", "decay", tau, decay, 2.0, x),
+        decay_input=bool(decay_input),
         **firing(
             "cuba",
             x,
@@ -152,6 +153,7 @@ def cubali(
         v=v,
         i=i,
         decay_syn=check.decay("cubali", "decay_syn", tau_syn, decay_syn, 2.0, x),
-        **leak("cubali", x, tau, decay, decay_input),
+        decay=check.decay("cubali", "decay", tau, decay, 2.0, x),
+        decay_input=bool(decay_input),
         **reading("cubali", x, v_rest),
     )

@@ -10,7 +10,7 @@ from snnfast import check
 from snnfast.surrogate import SurrogateLike
 
 from .call import Parameter
-from .neuron import firing, leak
+from .neuron import firing
 
 
 class EifCall(NamedTuple):
@@ -98,7 +98,8 @@ def eif(
         x=x,
         v=v,
         **own,
-        **leak("eif", x, tau, decay, decay_input),
+        decay=check.decay("eif", "decay", tau, decay, 2.0, x),
+        decay_input=bool(decay_input),
         **firing(
             "eif",
             x,

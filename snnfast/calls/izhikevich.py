@@ -10,7 +10,7 @@ from snnfast import check
 from snnfast.surrogate import SurrogateLike
 
 from .call import Parameter
-from .neuron import firing, leak
+from .neuron import firing
 
 
 class IzhikevichCall(NamedTuple):
@@ -118,7 +118,8 @@ def izhikevich(
         v=v,
         w=w,
         **own,
-        **leak("izhikevich", x, tau, decay, decay_input),
+        decay=check.decay("izhikevich", "decay", tau, decay, 2.0, x),
+        decay_input=bool(decay_input),
         **firing(
             "izhikevich",
             x,

@@ -10,7 +10,7 @@ from snnfast import check
 from snnfast.surrogate import SurrogateLike
 
 from .call import Parameter
-from .neuron import firing, leak, reading, silenced
+from .neuron import firing, reading, silenced
 
 
 class LifCall(NamedTuple):
@@ -105,7 +105,8 @@ def lif(
     call = LifCall(
         x=x,
         v=v,
-        **leak("lif", x, tau, decay, decay_input),
+        decay=check.decay("lif", "decay", tau, decay, 2.0, x),
+        decay_input=bool(decay_input),
         **firing(
             "lif",
             x,
@@ -186,6 +187,7 @@ def li(
     return LifCall(
         x=x,
         v=v,
-        **leak("li", x, tau, decay, decay_input),
+        decay=check.decay("li", "decay", tau, decay, 2.0, x),
+        decay_input=bool(decay_input),
         **reading("li", x, v_rest),
     )

@@ -37,11 +37,6 @@ from .call import prepare
 NEURONS: dict[str, Callable[..., Any]] = {}
 
 
-def leak(op: str, x: Tensor, tau: object, decay: object, decay_input: object) -> dict[str, Any]:
-    """The fields of a membrane that leaks."""
-    return {"decay": check.decay(op, "decay", tau, decay, 2.0, x), "decay_input": bool(decay_input)}
-
-
 def firing(
     op: str,
     x: Tensor,

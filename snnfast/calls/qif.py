@@ -10,7 +10,7 @@ from snnfast import check
 from snnfast.surrogate import SurrogateLike
 
 from .call import Parameter
-from .neuron import firing, leak
+from .neuron import firing
 
 
 class QifCall(NamedTuple):
@@ -98,7 +98,8 @@ def qif(
         x=x,
         v=v,
         **own,
-        **leak("qif", x, tau, decay, decay_input),
+        decay=check.decay("qif", "decay", tau, decay, 2.0, x),
+        decay_input=bool(decay_input),
         **firing(
             "qif",
             x,

@@ -41,6 +41,7 @@ class _Kind:
         states, params: the names of its states and parameters.
         more: the names of its other tensors, if its neurons feed each other; such kernels are given their spikes back.
         at: where a field stands among the plain arguments; of a parameter, its tensor.
+        parameters: where those of the parameters stand.
         gradient: which output of the backward kernel is the gradient of the plain argument at a place.
     """
 
@@ -54,6 +55,7 @@ class _Kind:
         self.params = fields_of_kind(neuron, Parameter)
         self.more = tuple(FIELDS) if recurrent else ()
         self.at |= {name: self.at[name] + 1 for name in self.params}
+        self.parameters = {self.at[name] for name in self.params}
         self.neurons = self.states + self.params
         tensors = ("x", *self.neurons, *self.more)
         self.gradient = {self.at[name]: k for k, name in enumerate(tensors)}
@@ -85,43 +87,43 @@ def neuron(reference: Callable[P, R]) -> Callable[P, R]:
 
 def _scan(kernels: Any, op: str, kind: _Kind, call: Any) -> tuple[Tensor, ...]:
     """Spikes, states and membranes; what was not asked for is empty."""
-    x = call.x
-    given: dict[str, Tensor] = {}
-    for name in kind.neurons:
-        value = getattr(call, name)
-        if value is not None and type(value) is not float and isinstance(value, Tensor):
-            given[name] = value
-    more = {name: getattr(call, name) for name in kind.more if getattr(call, name) is not None}
-    refuse_tangents(op, (x, *given.values(), *more.values()))
+    x, flat = call.x, flatten(call)
+    given = {place: flat[place] for place in kind.gradient if flat[place] is not None}
+    refuse_tangents(op, given.values())
     order = None if kind.more else dense_order(x)
-    if order is not None:
-        x = x.permute(order)
-        given = {name: permute_neurons(value, order) for name, value in given.items()}  # type: ignore[misc]
-    if given:
-        shape = x.shape[1:]
-        given |= {n: parameter_run(given[n], shape) for n in kind.params if n in given}
-    if given or order is not None:
-        call = call._replace(x=x, **given)
-    given |= more
-    flat, tensors = flatten(call), (x, *given.values())
-    if not wants_gradient(tensors):
+    if order is not None or len(given) > 1:
+        _lay_out(given, kind, order)
+        for place, tensor in given.items():
+            flat[place] = tensor
+    if not wants_gradient(given.values()):
         outputs = below_autograd(getattr(kernels, kind.forward), *flat, 0)
     else:
         every = CHECKPOINT_EVERY["cpu" if kernels is torch.ops.snnfast and x.is_cpu else "cuda"]
         if traced():
             outputs = getattr(kernels, kind.forward)(*flat, every)
         else:
-            places = (kind.at["x"], *(kind.at[name] for name in given))
-            outputs = _Scan.apply(kernels, kind, every, flat, places, *tensors)  # type: ignore[no-untyped-call]
-    spikes, *states, v_seq = outputs[: len(kind.states) + 2]
+            outputs = _Scan.apply(kernels, kind, every, flat, tuple(given), *given.values())  # type: ignore[no-untyped-call]
+    outputs = outputs[: len(kind.states) + 2]
     if order is None:
-        return spikes, *states, v_seq
-    back = inverse(order)
+        return outputs
+    back, (spikes, *states, v_seq) = inverse(order), outputs
     return (
         spikes.permute(back) if call.fires else spikes,
         *(permute_neurons(s, back) if call.return_state else s for s in states),  # type: ignore[arg-type]
         v_seq.permute(back) if call.return_v_seq else v_seq,
     )
+
+
+def _lay_out(given: dict[int, Tensor], kind: _Kind, order: list[int] | None) -> None:
+    """Brings the tensors ``given``, by place, into the layouts that the kernels read in place."""
+    at_x = kind.at["x"]
+    if order is not None:
+        for place, tensor in given.items():
+            moved = tensor.permute(order) if place == at_x else permute_neurons(tensor, order)
+            given[place] = moved  # type: ignore[assignment]
+    shape = given[at_x].shape[1:]
+    for place in kind.parameters & given.keys():
+        given[place] = parameter_run(given[place], shape)
 
 
 # ---- autograd

@@ -244,3 +244,16 @@ def test_training_what_comes_before_a_neuron_works_however_it_is_run(op):
     program.linear.weight.grad = None
     program(x).sum().backward()
     torch.testing.assert_close(program.linear.weight.grad, want)
+
+
+def test_a_class_of_tensors_that_wants_to_be_asked_is_asked(op):
+    class Named(torch.Tensor):
+        pass
+
+    sample = Sample(op, "plain", (5, 3), torch.float32)
+    plain = op(**sample.arguments())
+    arguments = sample.arguments()
+    named = op(**{**arguments, "x": arguments["x"].as_subclass(Named)})
+    for a, b in zip(plain, named, strict=True):
+        assert type(b) is Named
+        assert_equal([b.as_subclass(torch.Tensor)], [a])

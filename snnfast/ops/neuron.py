@@ -106,7 +106,8 @@ def _scan(kernels: Any, op: str, kind: _Kind, call: Any) -> tuple[Tensor, ...]:
     outputs = outputs[: len(kind.states) + 2]
     if order is None:
         return outputs
-    back, (spikes, *states, v_seq) = inverse(order), outputs
+    back = inverse(order)
+    spikes, *states, v_seq = outputs
     return (
         spikes.permute(back) if call.fires else spikes,
         *(permute_neurons(s, back) if call.return_state else s for s in states),  # type: ignore[arg-type]

@@ -18,11 +18,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
-from numbers import Real
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+
+from snnfast import check
 
 __all__ = [
     "Constants",
@@ -154,27 +155,16 @@ class Rule:
                 field.name == "tau_eligibility" and value is None
             ):
                 continue
-            if isinstance(value, bool) or not isinstance(value, Real):
-                raise TypeError(
-                    f"plasticity: {field.name} must be a number, got {type(value).__name__}"
-                )
-            if not -math.inf < float(value) < math.inf:  # as check.number: for torch.compile
-                raise ValueError(f"plasticity: {field.name} must be finite, got {value}")
-            if field.name.startswith("tau") and value <= 0:
+            check.number("plasticity", field.name, value)
+            if value <= 0 and field.name.startswith("tau"):
                 raise ValueError(f"plasticity: {field.name} must be positive, got {value:g} ms")
-            if field.name.startswith("lr") and value < 0:
+            if value < 0 and field.name.startswith(("lr", "mu", "beta")):
                 raise ValueError(f"plasticity: {field.name} must be at least 0, got {value:g}")
-        for name in ("mu", "beta"):
-            if getattr(self, name) < 0:
-                raise ValueError(
-                    f"plasticity: {name} must be at least 0, got {getattr(self, name):g}"
-                )
         if not self.w_min < self.w_max:
             raise ValueError(
                 f"plasticity: w_min must be below w_max, got {self.w_min:g} and {self.w_max:g}"
             )
-        if self.trace not in ("nearest", "all"):
-            raise ValueError(f"plasticity: trace must be nearest or all, got {self.trace!r}")
+        check.choice("plasticity", "trace", self.trace, ("nearest", "all"))
 
     def constants(self, dt: float) -> Constants:
         """The rule in steps of ``dt`` ms."""

@@ -58,17 +58,20 @@ inline void check_events(const char* op, const Presentations& x, int64_t fired) 
     offsets_fit = offsets[0] >= 0 && offsets[x.T] <= fired;
     for (int64_t t = 0; t < x.T; t++) offsets_fit &= offsets[t] <= offsets[t + 1];
     if (!offsets_fit) break;
-    // All inputs of the presentation at once, in SIMD: they descend nowhere but from step to step.
+    // Within a step inputs ascend, so its first and its last one bound all. That they descend nowhere but from step to step
+    // is asked of the whole presentation at once, in SIMD.
     const int32_t *inputs = x.inputs + offsets[0], last = static_cast<int32_t>(x.I - 1);
     const int64_t count = offsets[x.T] - offsets[0];
-    int32_t outside = 0, descents = 0, allowed = 0;
-    for (int64_t k = 0; k < count; k++) outside |= (inputs[k] < 0) | (inputs[k] > last);
+    int32_t descents = 0, allowed = 0;
+    bool inside = true;
     for (int64_t k = 1; k < count; k++) descents += inputs[k - 1] >= inputs[k];
-    for (int64_t t = 1; t < x.T; t++) {
-      const int64_t begin = offsets[t] - offsets[0];
-      if (begin > 0 && offsets[t] < offsets[t + 1]) allowed += inputs[begin - 1] >= inputs[begin];
+    for (int64_t t = 0; t < x.T; t++) {
+      const int64_t begin = offsets[t] - offsets[0], end = offsets[t + 1] - offsets[0];
+      if (begin == end) continue;
+      inside &= inputs[begin] >= 0 && inputs[end - 1] <= last;
+      if (begin > 0) allowed += inputs[begin - 1] >= inputs[begin];
     }
-    inputs_fit &= !outside && descents == allowed;
+    inputs_fit &= inside && descents == allowed;
   }
   SNNFAST_CHECK(offsets_fit, op, ": offsets must ascend within each presentation and lie in [0, ", fired, "]");
   SNNFAST_CHECK(inputs_fit, op, ": inputs must ascend within a step and lie in [0, ", x.I - 1, "]");

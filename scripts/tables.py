@@ -27,6 +27,8 @@ PAGES = [
     "docs/results.md",
     "docs/benchmarks.md",
     *(f"docs/measurements/{procedure['page']}.md" for procedure in PROCEDURES),
+    "docs/measurements/speed_neurons.md",
+    "docs/measurements/speed_networks.md",
     *(f"docs/ops/{op}.md" for op in ("adlif", "alif", "delay", "recurrent")),
 ]
 
@@ -299,12 +301,55 @@ def times(stem: str, columns: dict[str, tuple[str, str]]) -> str:
     return table(("x", *columns), lines) + f"\n\nOne thread of an {file.processor}, CPU time."
 
 
+def judged(stem: str) -> str:
+    """The time of every pass that has limits, and its ratios with them."""
+    file = File(stem)
+    passes: dict[tuple[Any, str], list[str]] = {}
+    for v in file.verdicts:
+        passes.setdefault((tuple(v["shape"]), v["pass"]), []).append(kept(v))
+    ratios = dict.fromkeys(v["ratio"].partition(" /")[0] for v in file.verdicts)
+    lines = [
+        ("×".join(map(str, shape)), name, duration(file.seconds(shape, "snnfast", name)), *found)
+        for (shape, name), found in passes.items()
+    ]
+    head = ("x", "pass", "snnfast", *(PEERS.get(one, one.replace("_", " ")) for one in ratios))
+    return table(head, lines) + f"\n\nOne thread of an {file.processor}, CPU time."
+
+
+def network_steps(stem: str) -> str:
+    """Training steps of whole networks: time and memory beside a peer's and the same network with ReLU."""
+    file, lines = File(stem), []
+    for label, shape, peer in NETWORKS:
+        found = {v["ratio"]: kept(v) for v in file.verdicts if tuple(v["shape"]) == shape}
+        rows = [file.row(shape, one, "training step") for one in ("snnfast", "relu", peer)]
+        ours, relu, theirs = (row["minimum_seconds"] for row in rows)
+        beside = found.get("snnfast / relu", short(ours / relu))
+        memory = ", ".join(f"{row['facts']['peak MB']:.0f}" for row in rows)
+        other = f"{PEERS[peer]} {rows[2]['version']}, {duration(theirs)}"
+        lines.append((label, duration(ours), other, found[f"{peer} / snnfast"], beside, memory))
+    head = (
+        "network",
+        "snnfast",
+        "peer",
+        "peer / snnfast",
+        "snnfast / ReLU",
+        "MB: snnfast, ReLU, peer",
+    )
+    return table(head, lines) + f"\n\nOne thread of an {file.processor}, CPU time."
+
+
+def kept(verdict: dict[str, Any]) -> str:
+    """A ratio and its limit."""
+    missed = "" if verdict["kept"] else ", **missed**"
+    return f"{short(verdict['value'])} ({goal(verdict)}){missed}"
+
+
 def goals(stem: str) -> str:
     """The ratios that have a limit, and whether they keep it."""
     lines = [
-        ("×".join(map(str, v["shape"])), v["pass"], v["ratio"], short(v["value"]), goal(v), kept)
+        ("×".join(map(str, v["shape"])), v["pass"], v["ratio"], short(v["value"]), goal(v), reached)
         for v in File(stem).verdicts
-        if (kept := {True: "reached", False: "**not reached**"}.get(v["kept"]))
+        if (reached := {True: "reached", False: "**not reached**"}.get(v["kept"]))
     ]
     return table(("x", "pass", "ratio", "measured", "goal", ""), lines)
 
@@ -318,11 +363,12 @@ def missed_speed() -> str:
     """Limits that the kept runs did not keep."""
     files = sorted((ROOT / "benchmarks/results").glob("*-cpu-1-thread.json"))
     found = []
-    for path in files:
-        for v in json.loads(path.read_text())["verdicts"]:
+    for stem in (path.name.removesuffix("-cpu-1-thread.json") for path in files):
+        file = File(stem)
+        for v in file.verdicts:
             if v["kept"] is False:
                 size = "×".join(map(str, v["shape"]))
-                what = f"{path.name.removesuffix('-cpu-1-thread.json')}, {size}, {v['pass']}"
+                what = f"{stem}, {size}, {v['pass']}, {file.processor}"
                 found.append(f"- {what}: {v['ratio']} {short(v['value'])}, goal {goal(v)}.")
     return "\n".join(found)
 
@@ -361,6 +407,8 @@ TABLES: dict[str, Callable[[], str]] = {
         neuron: partial(times, neuron, {f"`{neuron}`": ("snnfast", BOTH), "`lif`": ("lif", BOTH)})
         for neuron in ("adlif", "alif")
     },
+    "lif": partial(judged, "lif"),
+    "network": partial(network_steps, "network"),
     **{f"goals-{op}": partial(goals, op) for op in ("adlif", "alif", "delay", "recurrent")},
     **{f"results-{p['page']}": partial(results_of, p["rows"]) for p in PROCEDURES},
 }

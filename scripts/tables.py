@@ -304,14 +304,14 @@ def times(stem: str, columns: dict[str, tuple[str, str]]) -> str:
 def judged(stem: str) -> str:
     """The time of every pass that has limits, and its ratios with them."""
     file = File(stem)
-    passes: dict[tuple[Any, str], list[str]] = {}
+    passes: dict[tuple[Any, str], dict[str, str]] = {}
     for v in file.verdicts:
-        passes.setdefault((tuple(v["shape"]), v["pass"]), []).append(kept(v))
-    ratios = dict.fromkeys(v["ratio"].partition(" /")[0] for v in file.verdicts)
-    lines = [
-        ("×".join(map(str, shape)), name, duration(file.seconds(shape, "snnfast", name)), *found)
-        for (shape, name), found in passes.items()
-    ]
+        ratios = passes.setdefault((tuple(v["shape"]), v["pass"]), {})
+        ratios[v["ratio"].partition(" /")[0]] = kept(v)
+    lines = []
+    for (shape, name), found in passes.items():
+        ours = duration(file.seconds(shape, "snnfast", name))
+        lines.append(("×".join(map(str, shape)), name, ours, *(found[one] for one in ratios)))
     head = ("x", "pass", "snnfast", *(PEERS.get(one, one.replace("_", " ")) for one in ratios))
     return table(head, lines) + f"\n\nOne thread of an {file.processor}, CPU time."
 
@@ -340,7 +340,7 @@ def network_steps(stem: str) -> str:
 
 def kept(verdict: dict[str, Any]) -> str:
     """A ratio and its limit."""
-    missed = "" if verdict["kept"] else ", **missed**"
+    missed = ", **missed**" if verdict["kept"] is False else ""
     return f"{short(verdict['value'])} ({goal(verdict)}){missed}"
 
 

@@ -296,13 +296,17 @@ def _gradient_step(
 
 
 def progress_bar(title: str, images: int, *, done: int = 0, progress: bool | None = None) -> Any:
-    """A bar over so many images, some of them done; with ``progress=None`` only if standard error is a terminal."""
+    """A bar over so many images, some of them done; with ``progress=None`` only if standard error is a terminal.
+
+    It is shown once it has lasted a moment: short epochs would flicker.
+    """
     return tqdm(
         total=images,
         initial=done,
         desc=title,
         unit="img",
         disable=None if progress is None else not progress,
+        delay=0.2,
         leave=False,
         dynamic_ncols=True,
     )

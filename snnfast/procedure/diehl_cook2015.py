@@ -166,17 +166,8 @@ class Stdp(Procedure[StdpSettings]):
         """As many as find room side by side; one where images are presented again."""
         return 1 if settings.network(1).min_spikes else side_by_side(device)
 
-    def trials(
-        self,
-        every: Sequence[StdpSettings],
-        *,
-        out: Path,
-        progress: bool | None = None,
-        **where: Any,
-    ) -> list[Trial]:
+    def several(self, every: Sequence[StdpSettings], **where: Any) -> list[Trial]:
         """Runs that differ in seeds and in what networks may differ in, several as one model of so many networks."""
-        if len(every) == 1:
-            return super().trials(every, out=out, progress=progress, **where)
 
         def trials(group: list[StdpSettings]) -> list[Trial]:
             return [Trial(one) for one in networks.train(group, self.load(group[0], **where))]

@@ -184,9 +184,9 @@ def repeat(
         for file in (path, *begun):
             if file.exists():
                 raise exists(file)
-    own = {"seed", *cut, *(name for one in sweep for name in one)}
+    varied = {"seed", *cut, *(name for one in sweep for name in one)}
     for file in begun:
-        _same(file, read_checkpoint(file)["settings"], plain, own)
+        _same(file, read_checkpoint(file)["settings"], plain, varied)
     before = _read(path, plain) if resume and (path.exists() or not begun) else []
     known = {(json.dumps(run.get("sweep", {})), run["seed"], run["fold"]): run for run in before}
     variants = {json.dumps(own): replace(settings, **own) for own in sweep}
@@ -281,10 +281,10 @@ def _same(
     path: Path, there: Mapping[str, Any], here: Mapping[str, Any], but: Iterable[str]
 ) -> None:
     """Raises CheckpointError if settings differ in more than ``but``."""
-    of, own = (
+    there, here = (
         {name: value for name, value in one.items() if name not in but} for one in (there, here)
     )
-    same_settings(path, of, own)
+    same_settings(path, there, here)
 
 
 def _folds(settings: Settings) -> int | None:

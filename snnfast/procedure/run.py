@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from inspect import signature
+from inspect import getfullargspec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
@@ -77,9 +77,7 @@ class Procedure(ABC, Generic[S]):
         Raises:
             TypeError, ValueError: for a setting of another name, or a value of wrong type or range.
         """
-        own = [
-            p.name for p in signature(self.train).parameters.values() if p.kind is p.KEYWORD_ONLY
-        ]
+        own = getfullargspec(self.train).kwonlyargs
         how = {name: options.pop(name) for name in own if name in options}
         chosen = options if dataset is None else {"dataset": dataset, **options}
         return self.train(
@@ -380,20 +378,23 @@ class Procedure(ABC, Generic[S]):
     def trials(
         self, every: Sequence[S], *, out: Path, progress: bool | None = None, **where: Any
     ) -> list[repeats.Trial]:
-        """Trains by the settings of each of some runs; ``where`` as in :meth:`repeat`."""
-        trials = []
-        for settings in every:
-            data = self.load(settings, **where)
-            run = self.prepare(settings, data)
-            kept = repeats.Unfinished(out, settings, SAVE_EVERY)
-            kept.load(run)
-            how: dict[str, Any] = {"progress": progress, "echo": None}
-            self.fit(settings, run, data, after_batch=kept.save, after_epoch=kept.save, **how)
-            result = self.result(settings, run, data, progress=progress)
-            kept.end()
-            converged = result.measured.get("converged")
-            trials.append(repeats.Trial(result.accuracy, converged, result.seconds))
-        return trials
+        """Trains one run, with a checkpoint in ``out`` meanwhile, or several; ``where`` as in :meth:`repeat`."""
+        if len(every) > 1:
+            return self.several(every, **where)
+        (settings,) = every
+        data = self.load(settings, **where)
+        run = self.prepare(settings, data)
+        kept = repeats.Unfinished(out, settings, SAVE_EVERY)
+        kept.load(run)
+        how: dict[str, Any] = {"progress": progress, "echo": None}
+        self.fit(settings, run, data, after_batch=kept.save, after_epoch=kept.save, **how)
+        result = self.result(settings, run, data, progress=progress)
+        kept.end()
+        return [repeats.Trial(result.accuracy, result.measured.get("converged"), result.seconds)]
+
+    def several(self, every: Sequence[S], **where: Any) -> list[repeats.Trial]:
+        """Trains runs together, where :meth:`at_once` allows more than one."""
+        raise NotImplementedError(f"{self.name} trains one run at a time")
 
     def stored(self, folder: Path) -> S:
         """The settings of the run in ``folder``.

@@ -191,17 +191,8 @@ class BpStdp(Procedure[BpStdpSettings]):
         """As many as find room side by side."""
         return side_by_side(device)
 
-    def trials(
-        self,
-        every: Sequence[BpStdpSettings],
-        *,
-        out: Path,
-        progress: bool | None = None,
-        **where: Any,
-    ) -> list[Trial]:
+    def several(self, every: Sequence[BpStdpSettings], **where: Any) -> list[Trial]:
         """Runs of as many samples that differ in what networks may differ in, as one model of so many networks."""
-        if len(every) == 1:
-            return super().trials(every, out=out, progress=progress, **where)
         loaded: dict[BpStdpSettings, Data] = {}
 
         def data(one: BpStdpSettings) -> Data:

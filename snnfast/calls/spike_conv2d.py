@@ -9,6 +9,8 @@ from torch import Tensor
 
 from snnfast import check
 
+from .autocast import autocast
+
 OP = "spike_conv2d"
 METHODS = ("auto", "events", "dense")
 Method = Literal["auto", "events", "dense"]
@@ -67,6 +69,11 @@ def spike_conv2d(
     check.shape(OP, "x", x, "NCHW")
     if 0 in x.shape[2:]:
         raise ValueError(f"{OP}: x must have pixels, got shape {list(x.shape)}")
+    check.choice(OP, "method", method, METHODS)
+    if method == "events" and x.dtype.itemsize < 4:
+        raise TypeError(
+            f"{OP}: method='events' takes x of float32 or float64, got {x.dtype}; use 'auto'"
+        )
     check.tensor(OP, "weight", weight)
     if weight.dim() != 4 or weight.shape[1] != x.shape[1] or 0 in (len(weight), *weight.shape[2:]):
         raise ValueError(
@@ -74,6 +81,8 @@ def spike_conv2d(
         )
     if bias is not None:
         check.shape(OP, "bias", bias, weight.shape[:1])
+    x, weight, bias = autocast(x, weight, bias)
+    if bias is not None:
         check.beside(OP, "bias", bias, "x", x)
     check.beside(OP, "weight", weight, "x", x)
     sides = (padding, padding) if isinstance(padding, check.INTEGERS) else padding
@@ -88,9 +97,4 @@ def spike_conv2d(
                 f"{OP}: the kernel {list(weight.shape[2:])} is larger than the images "
                 f"{list(x.shape[2:])} with their padding"
             )
-    check.choice(OP, "method", method, METHODS)
-    if method == "events" and x.dtype.itemsize < 4:
-        raise TypeError(
-            f"{OP}: method='events' takes x of float32 or float64, got {x.dtype}; use 'auto'"
-        )
     return SpikeConv2dCall(x, weight, bias, padding_h, padding_w, METHODS.index(method))

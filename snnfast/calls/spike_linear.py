@@ -9,6 +9,8 @@ from torch import Tensor
 
 from snnfast import check
 
+from .autocast import autocast
+
 OP = "spike_linear"
 METHODS = ("auto", "events", "dense")
 Method = Literal["auto", "events", "dense"]
@@ -63,7 +65,7 @@ def spike_linear(
     if bias is not None:
         check.tensor(OP, "bias", bias)
     check.choice(OP, "method", method, METHODS)
-    x, weight, bias = _cast(x, weight, bias)
+    x, weight, bias = autocast(x, weight, bias)
     _check_shapes(x, weight, bias)
     _check_dtypes(x, weight, bias)
     return SpikeLinearCall(x=x, weight=weight, bias=bias, method=METHODS.index(method))
@@ -90,17 +92,3 @@ def _check_dtypes(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
     check.on_device(OP, "weight", weight, "x", x.device)
     if bias is not None:
         check.beside(OP, "bias", bias, "weight", weight)
-
-
-def _cast(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Under autocast as PyTorch casts the arguments of ``linear``: no float64, no integers."""
-    kind = x.device.type
-    if kind not in ("cpu", "cuda") or not torch.is_autocast_enabled(kind):
-        return x, weight, bias
-    dtype = torch.get_autocast_dtype(kind)
-
-    def cast(value: Tensor) -> Tensor:
-        casts = value.is_floating_point() and value.dtype != torch.float64
-        return value.to(dtype) if casts else value
-
-    return cast(x), cast(weight), None if bias is None else cast(bias)

@@ -135,10 +135,15 @@ class Time(nn.Module):
 
 
 def _refused(layer: nn.Module, x: Tensor, y: Tensor, error: Exception) -> str:
+    if y.is_floating_point() or isinstance(layer, nn.Embedding):
+        wanted = (
+            "x must have shape [T, B, ...], time first: of one image for all steps give x.expand(T, *x.shape), of a "
+            "batch-first sequence x.transpose(0, 1)"
+        )
+    else:
+        wanted = f"x is {x.dtype}: give x.float()"
     return (
-        f"Time: {type(layer).__name__} does not take {list(y.shape)}, all steps of x {list(x.shape)}: {error}. x must "
-        "have shape [T, B, ...], time first: of one image for all steps give x.expand(T, *x.shape), of a batch-first "
-        "sequence x.transpose(0, 1)"
+        f"Time: {type(layer).__name__} does not take {list(y.shape)}, all steps of x {list(x.shape)}: {error}. {wanted}"
     )
 
 

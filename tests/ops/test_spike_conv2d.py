@@ -208,6 +208,8 @@ def test_other_dtypes_and_transforms_are_dense():
     compiled = torch.compile(ops.spike_conv2d, backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(x, weight, bias, padding=padding), want)
     with torch.autocast("cpu", torch.bfloat16):
+        got = ops.spike_conv2d(x.bfloat16(), weight, bias, padding=padding)
+        assert got.equal(functional.conv2d(x.bfloat16(), weight, bias, padding=padding))
         assert ops.spike_conv2d(x, weight, bias, padding=padding).dtype == torch.bfloat16
 
 

@@ -41,10 +41,14 @@ class EventFrames(NamedTuple):
     def batch(self, indices: Tensor | Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
         """Samples as layers take them: frames ``[T, B, ...]``, uint8 or bool, labels and lengths ``[B]``.
 
-        Only the batch is copied. Give ``frames.float()`` to a network.
+        Only the batch is copied. Give ``frames.float()`` to a network. ``DataLoader(range(len(labels)),
+        collate_fn=batch)`` makes batches of it.
         """
         chosen = torch.as_tensor(indices, dtype=torch.int64)
         return self.frames[chosen].transpose(0, 1), self.labels[chosen], self.lengths[chosen]
+
+    def __repr__(self) -> str:
+        return f"EventFrames({len(self.labels)} samples, frames {list(self.frames.shape)} of {self.frames.dtype})"
 
 
 def heidelberg(

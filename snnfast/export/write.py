@@ -147,7 +147,8 @@ def _input_shape(net: nn.Module, given: Sequence[int] | None) -> tuple[int, ...]
     if isinstance(first, Recurrent):
         return (first.features,)
     raise ValueError(
-        f"export_c: give input_shape: the first layer, a {type(first).__name__}, takes several"
+        f"export_c: give input_shape: the first layer, a {type(first).__name__}, takes inputs of "
+        "several sizes"
     )
 
 

@@ -250,7 +250,10 @@ class _Export:
             or layer.divisor_override is not None
             or (not layer.count_include_pad and layer.padding not in (0, (0, 0)))
         ):
-            raise ValueError(f"to_nir: NIR has no equal for {name}, an AvgPool2d with {layer}")
+            raise ValueError(
+                f"to_nir: NIR has no equal for {name}, an AvgPool2d with ceil_mode={layer.ceil_mode}, "
+                f"divisor_override={layer.divisor_override}, count_include_pad={layer.count_include_pad}"
+            )
         kind = self.nir.SumPool2d if isinstance(layer, SumPool2d) else self.nir.AvgPool2d
         names = ("kernel_size", "stride", "padding")
         values = {n: np.array(_pair(getattr(layer, n))) for n in names}

@@ -11,14 +11,22 @@ from torch.autograd import forward_ad
 from torch.overrides import has_torch_function
 
 
-def refuse_tangents(op: str, arguments: Iterable[Any]) -> None:
-    """Raises where forward-mode differentiation is under way."""
-    # A kernel would drop tangents, and the derivative would silently be zero.
-    if forward_ad._current_level < 0:
+def refuse_transforms(op: str, arguments: Iterable[Any]) -> None:
+    """Raises under forward-mode differentiation, and where ``torch.func`` asks for a gradient."""
+    forward_mode = forward_ad._current_level >= 0
+    if not (forward_mode or torch._C._are_functorch_transforms_active()):
         return
     for a in arguments:
-        if isinstance(a, Tensor) and forward_ad.unpack_dual(a).tangent is not None:
+        if not isinstance(a, Tensor):
+            continue
+        # A kernel would drop tangents, and the derivative would silently be zero.
+        if forward_mode and forward_ad.unpack_dual(a).tangent is not None:
             raise RuntimeError(f"{op}: forward-mode differentiation is not supported")
+        if a.requires_grad and torch._C._functorch.is_gradtrackingtensor(a):
+            raise RuntimeError(
+                f"{op}: torch.func.grad, vjp and jacrev are not supported; use backward() or torch.autograd.grad, "
+                "with torch.vmap in the forward pass"
+            )
 
 
 def wants_gradient(arguments: Iterable[Any]) -> bool:

@@ -14,7 +14,7 @@ from snnfast.calls.delay import DelayCall
 from snnfast.check import state_dtype
 from snnfast.reference.delay import delay as reference
 
-from .autograd import below_autograd, refuse_tangents, traced, wants_gradient
+from .autograd import below_autograd, refuse_transforms, traced, wants_gradient
 from .layout import batched, dense_order, inverse, parameter_run, permute_neurons
 
 _AT = positions(DelayCall)
@@ -27,7 +27,7 @@ def run(op: str, call: DelayCall) -> Tensor:
     kernels = backend.library(op, call.x)
     if kernels is None:
         return reference.equation(call)  # type: ignore[attr-defined,no-any-return]
-    refuse_tangents(op, call)
+    refuse_transforms(op, call)
     order = dense_order(call.x)
     if order is not None:
         d: Any = permute_neurons(call.d, order)

@@ -14,7 +14,7 @@ from snnfast.calls.neuron import answer, may_be_refractory, refractory_of
 from snnfast.calls.recurrent import FIELDS, recurrent_of
 from snnfast.check import state_dtype
 
-from .autograd import below_autograd, refuse_tangents, traced, wants_gradient
+from .autograd import below_autograd, refuse_transforms, traced, wants_gradient
 from .layout import (
     batched,
     dense_order,
@@ -89,7 +89,7 @@ def _scan(kernels: Any, op: str, kind: _Kind, call: Any) -> tuple[Tensor, ...]:
     """Spikes, states and membranes; what was not asked for is empty."""
     x, flat = call.x, flatten(call)
     given = {place: flat[place] for place in kind.gradient if flat[place] is not None}
-    refuse_tangents(op, given.values())
+    refuse_transforms(op, given.values())
     order = None if kind.more else dense_order(x)
     if order is not None or len(given) > 1:
         _lay_out(given, kind, order)

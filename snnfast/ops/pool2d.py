@@ -14,7 +14,7 @@ from snnfast.calls.call import flatten, unflatten
 from snnfast.calls.pool2d import Pool2dCall
 from snnfast.reference.pool2d import pool2d as reference
 
-from .autograd import below_autograd, refuse_tangents, traced, wants_gradient
+from .autograd import below_autograd, refuse_transforms, traced, wants_gradient
 
 # How many channels the narrowest vector has, of the dtypes that there are kernels for.
 _CHANNELS = {torch.float32: 4, torch.float64: 2, torch.bfloat16: 4}
@@ -38,7 +38,7 @@ def run(op: str, call: Pool2dCall) -> Tensor:
     ):
         pool = functional.avg_pool2d if call.average else functional.max_pool2d
         return pool(x, (call.kernel_h, call.kernel_w))
-    refuse_tangents(op, (x,))
+    refuse_transforms(op, (x,))
     if not wants_gradient((x,)):
         y, _ = below_autograd(kernels.pool2d_forward, *flatten(call))
         return y

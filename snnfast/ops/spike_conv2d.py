@@ -14,7 +14,7 @@ from snnfast.calls.call import flatten, unflatten
 from snnfast.calls.spike_conv2d import METHODS, SpikeConv2dCall
 from snnfast.reference.spike_conv2d import spike_conv2d as reference
 
-from .autograd import below_autograd, refuse_tangents, traced, wants_gradient
+from .autograd import below_autograd, refuse_transforms, traced, wants_gradient
 
 
 def run(op: str, call: SpikeConv2dCall) -> Tensor:
@@ -34,7 +34,7 @@ def run(op: str, call: SpikeConv2dCall) -> Tensor:
     ):
         return F.conv2d(x, weight, bias, padding=(padding_h, padding_w))
     tensors = (x, weight, bias)
-    refuse_tangents(op, tensors)
+    refuse_transforms(op, tensors)
     if not wants_gradient(tensors):
         y, *_ = below_autograd(kernels.spike_conv2d_forward, *flatten(call))
     else:

@@ -15,7 +15,7 @@ from snnfast.calls.call import flatten, unflatten
 from snnfast.calls.spike_linear import SpikeLinearCall
 from snnfast.reference.spike_linear import spike_linear as reference
 
-from .autograd import below_autograd, refuse_tangents, traced, wants_gradient
+from .autograd import below_autograd, refuse_transforms, traced, wants_gradient
 
 # Where the kernel says how many elements are neither 0 nor 1; csrc/ops/spike_linear.cpp.
 _OTHERS = 1
@@ -31,7 +31,7 @@ def run(op: str, call: SpikeLinearCall) -> Tensor:
     if kernels is not torch.ops.snnfast or not x.is_cpu:
         return F.linear(x.to(weight.dtype), weight, bias)
     tensors = (x, weight, bias)
-    refuse_tangents(op, tensors)
+    refuse_transforms(op, tensors)
     if not wants_gradient(tensors):
         y, *_ = below_autograd(kernels.spike_linear_forward, *flatten(call))
     elif traced():

@@ -22,7 +22,7 @@ from snnfast.calls.spikeprop import (
 )
 from snnfast.reference.spikeprop import spikeprop as reference
 
-from .autograd import below_autograd, refuse_tangents, traced, wants_gradient
+from .autograd import below_autograd, refuse_transforms, traced, wants_gradient
 
 # Bits of what the kernels find in the values; csrc/core/spikeprop.h.
 _BAD, _FIRED = 15, 16
@@ -39,7 +39,7 @@ def run(op: str, call: SpikePropCall) -> Any:
     if kernels is None:
         return answer(call, reference.equation(call))  # type: ignore[attr-defined]
     inputs = (call.t_in, call.w, call.delays, call.tau)
-    refuse_tangents(op, inputs)
+    refuse_transforms(op, inputs)
     flat = _contiguous(call)
     if not wants_gradient(inputs):
         t_out, u_max, slope, _, status = below_autograd(kernels.spikeprop_forward, *flat)

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from snnfast import data
 
@@ -81,6 +82,13 @@ def test_a_batch_is_time_first_and_stays_in_bytes(spoken):
     assert frames.dtype == torch.uint8
     assert frames.nonzero().tolist() == [[0, 1, 3], [2, 1, 699], [3, 0, 0]]
     assert (labels.tolist(), lengths.tolist()) == ([19, 4], [4, 3])
+
+
+def test_batches_of_a_loader_and_a_short_name(spoken):
+    found = data.heidelberg(spoken, num_steps=4)
+    loader = DataLoader(range(len(found.labels)), batch_size=2, collate_fn=found.batch)
+    assert [list(frames.shape) for frames, _, _ in loader] == [[4, 2, 700], [4, 1, 700]]
+    assert repr(found) == "EventFrames(3 samples, frames [3, 4, 700] of torch.uint8)"
 
 
 def test_counts_end_at_255(tmp_path):

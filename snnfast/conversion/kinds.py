@@ -107,6 +107,7 @@ CLIPPED = (
     "it clips from above, which a firing rate does already, at the threshold; train with ReLU, or "
     "fine-tune with method='qcfs', which learns where to clip"
 )
+BELOW = "it clips from below; where that is at 0, write torch.relu"
 SATURATING = (
     "no rate follows its curve; where it is the last layer, leave it off: the largest score stays "
     "the largest"
@@ -120,7 +121,8 @@ REASONS = {
     name: reason
     for reason, names in {
         NEGATIVE: "leakyrelu prelu rrelu elu selu celu gelu silu mish hardswish softplus",
-        CLIPPED: "relu6 hardtanh threshold clamp clip clampmin minimum maximum",
+        CLIPPED: "relu6 hardtanh clamp clip clampmax minimum",
+        BELOW: "threshold clampmin maximum",
         SATURATING: "sigmoid hardsigmoid tanh softmax logsoftmax softmin logsigmoid softsign",
         STATISTIC: "layernorm groupnorm instancenorm1d instancenorm2d rmsnorm",
     }.items()
@@ -232,4 +234,6 @@ def _kind_of_function(node: fx.Node, signals: list[fx.Node]) -> tuple[str, str]:
     if function in HOMOGENEOUS_FUNCTIONS or function in OTHER_LINEAR:
         return "linear", ""
     name = str(getattr(node.target, "__name__", node.target)).replace("_", "")
+    if name in ("clamp", "clip") and not (others[1:] or "max" in node.kwargs):
+        name = "clampmin"
     return "", REASONS.get(name, UNKNOWN)

@@ -65,6 +65,8 @@ class Function(nn.Module):
         (F.leaky_relu, r"leaky_relu in 2: it passes or makes negative"),
         (F.relu6, r"relu6 in 2: it clips from above"),
         (lambda x: x.clamp(0, 1), r"clamp in 2: it clips from above"),
+        (lambda x: x.clamp(min=0), r"clamp in 2: it clips from below; .* write torch.relu"),
+        (lambda x: torch.clamp_min(x, 0), r"clamp_min in 2: it clips from below"),
         (lambda x: torch.clamp(x, 0, 1), r"clamp in 2: it clips from above"),
         (lambda x: x.softmax(1), r"softmax in 2: no rate follows"),
         (F.gelu, r"gelu in 2: it passes or makes negative"),

@@ -17,6 +17,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from snnfast.nn.fuse import folded
+from snnfast.nn.tracer import place
 
 from .analog import Node, Read
 from .kinds import (
@@ -346,10 +347,7 @@ class _Conversion:
         """Where a node stands, as a reader of the model would say it."""
         if node.op == "call_module":
             return f"{node.target} ({type(self.layers[node.target]).__name__})"
-        stack = list((node.meta.get("nn_module_stack") or {}).values())
-        where = stack[-1][0] if stack and isinstance(stack[-1], tuple) else ""
-        name = getattr(node.target, "__name__", str(node.target))
-        return f"{name} in {where or 'forward'}"
+        return place(node)
 
 
 def _by_position(node: fx.Node) -> None:

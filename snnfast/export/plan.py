@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from snnfast.nn import Time
-from snnfast.nn.tracer import Tracer
+from snnfast.nn.tracer import Tracer, place
 
 __all__ = ["Node", "layers_of"]
 
@@ -101,7 +101,7 @@ def layers_of(net: nn.Module, input_shape: Sequence[int]) -> list[Node]:
         elif node.op == "output":
             (given,) = node.args
         else:
-            raise ValueError(f"{node.name}, a call of {node.target!r}, is no layer")
+            raise ValueError(f"{place(node)} is no layer")
     if not isinstance(given, fx.Node) or values[given].place != len(nodes) - 1 or not nodes:
         raise ValueError("net must return one tensor, what its last layer gives")
     return nodes

@@ -15,7 +15,7 @@ from snnfast import check
 from snnfast.nn import IF, LI, LIF, CubaLIF, Delay, ParametricLIF, Recurrent, Time, reset
 from snnfast.nn.replacing.wrapped import in_time
 from snnfast.nn.state import Stateful
-from snnfast.nn.tracer import Tracer
+from snnfast.nn.tracer import Tracer, place
 
 from .layers import CubaLI, Graph, Offset, Scale, SumPool2d, Threshold
 from .package import package
@@ -103,9 +103,7 @@ class _Export:
                 shape = {"output": np.array(y.shape[2:])}
                 self._add("output", self.nir.Output(output_type=shape), sources)
             else:
-                raise ValueError(
-                    f"to_nir: NIR has no equal for {node.name}, a call of {node.target!r}"
-                )
+                raise ValueError(f"to_nir: NIR has no equal for {place(node)}")
 
     @staticmethod
     def _is_sum(node: fx.Node, values: dict[fx.Node, Any]) -> bool:

@@ -58,7 +58,7 @@ def fuse(net: nn.Module) -> nn.Module:
     if not isinstance(net, nn.Module):
         raise TypeError(f"fuse: net must be a module, got {type(net).__name__}")
     names = {module: name for name, module in net.named_modules()}
-    norms = [module for module in names if type(module) in _PRODUCTS]
+    norms: list[Any] = [module for module in names if isinstance(module, tuple(_PRODUCTS))]
     if not norms:
         raise ValueError("fuse: net has no batch normalisation")
     before, uses, notes = _order(net)
@@ -80,6 +80,8 @@ def fuse(net: nn.Module) -> nn.Module:
 
 def _refused(norm: Any, product: Any, uses: Counter[nn.Module]) -> str:
     """Why ``norm`` cannot be folded into ``product``; empty if it can."""
+    if type(norm) not in _PRODUCTS:
+        return f"it is {type(norm).__module__}'s, not torch.nn's"
     if type(product) not in _PRODUCTS[type(norm)]:
         return "it does not directly follow a product that nothing else sees"
     channels = product.out_features if type(product) in _LINEAR else product.out_channels

@@ -150,6 +150,15 @@ class ParametricLIF(Spiking):
         own = {"decay_input": self.decay_input, "v_rest": self._constant("v_rest", x)}
         return {"decay": learned_decay(self, "w", x)} | own | self._firing(x)
 
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *arguments: Any
+    ) -> None:
+        """Takes SpikingJelly's ``w``, too, which has no dimension."""
+        w = state_dict.get(f"{prefix}w")
+        if isinstance(w, Tensor) and w.dim() == 0:
+            state_dict[f"{prefix}w"] = w.reshape(1)
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+
     def _firing(self, x: Tensor) -> dict[str, Any]:
         firing = super()._firing(x)
         if self.learnable_threshold:

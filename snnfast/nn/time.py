@@ -142,7 +142,10 @@ def _refused(layer: nn.Module, x: Tensor, y: Tensor, error: Exception) -> str:
         )
     else:
         wanted = f"x is {x.dtype}: give x.float()"
-    return f"Time: {type(layer).__name__} does not take {list(y.shape)}, all steps of x {list(x.shape)}: {error}. {wanted}"
+    return (
+        f"Time: {type(layer).__name__} does not take {list(y.shape)}, all steps of x {list(x.shape)}: {error}. "
+        f"{wanted}"
+    )
 
 
 def _unfold(y: Tensor, steps: int, batch: int) -> Tensor:

@@ -6,7 +6,7 @@ from torch import fx, nn
 
 from .state import Stateful
 
-__all__ = ["Tracer"]
+__all__ = ["Tracer", "place"]
 
 
 class Tracer(fx.Tracer):
@@ -21,3 +21,10 @@ class Tracer(fx.Tracer):
         own = type(module).__module__.startswith("snnfast.nn.")
         leaf = own or isinstance(module, (Stateful, *self.more))
         return leaf or super().is_leaf_module(module, name)
+
+
+def place(node: fx.Node) -> str:
+    """What ``node`` calls, and the module whose ``forward`` calls it, as a reader of the network would say it."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    where = stack[-1][0] if stack else ""
+    return f"{getattr(node.target, '__name__', node.target)} in {where or 'forward'}"

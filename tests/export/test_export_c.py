@@ -305,7 +305,7 @@ class Functional(nn.Module):
         (nn.Sequential(LIF(v_threshold=torch.tensor([1.0, torch.inf, 1.0]))), r"^export_c: 0, a LIF, .*finite"),
         (nn.Sequential(LIF(max_spikes=3, v_reset=None)), r"^export_c: 0, a LIF, has max_spikes=3"),
         (Twice(), r"^export_c: lif runs twice"),
-        (nn.Sequential(Functional()), r"^export_c: relu, a call of"),
+        (nn.Sequential(Functional()), r"^export_c: relu in 0 is no layer"),
         (3, r"^export_c: net must be a module, got int"),
     ],
 )  # fmt: skip

@@ -188,6 +188,17 @@ def test_where_forward_cannot_be_followed_sequences_are_fused():
         torch.testing.assert_close(fused(X[0]), net(X[0]))
 
 
+def test_a_class_of_its_own_stays_and_is_named():
+    class Norm(nn.BatchNorm2d):
+        pass
+
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), Norm(2))
+    with pytest.warns(
+        UserWarning, match=r"fuse: 1, a Norm, stays: it is .*test_fuse's, not torch.nn's"
+    ):
+        assert kinds(fuse(net)) == ["Conv2d", "Norm"]
+
+
 def test_errors():
     with pytest.raises(TypeError, match="fuse: net must be a module, got int"):
         fuse(3)

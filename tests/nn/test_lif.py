@@ -188,6 +188,12 @@ def test_every_parameter_is_learned(layer, shape):
         torch.testing.assert_close(getattr(learner, name).grad, grad, msg=name)
 
 
+def test_a_time_constant_without_dimension_loads_as_spikingjelly_saves_it():
+    layer = sn.ParametricLIF()
+    layer.load_state_dict({"w": torch.tensor(0.5)})
+    assert layer.w.tolist() == [0.5]
+
+
 @pytest.mark.parametrize("name", ["v_reset", "v_rest", "v_threshold", "beta"])
 def test_tensors_of_a_parameter_are_kept_and_shown(name):
     given = torch.tensor([0.1, 0.2, 0.3])

@@ -78,29 +78,42 @@ struct Registers {
   static constexpr int value = n;
 };
 
-// Sums of V registers of a block, for the results [n0, n1) in chunk c. Those before are `from`, every `from_stride`.
-template <class C, int V, bool kScaled>
+// Sums of V registers of a block, for the results [n0, n1) in chunk c. Those before are `from`, every `from_stride`. R results are
+// summed side by side: one alone waits for each of its additions.
+template <class C, int V, int R, bool kScaled>
 void sum_rows(const SpikeSums& a, int64_t c, int64_t n0, int64_t n1, const C* table, int64_t stride, const C* from, int64_t from_stride, C* to,
               int64_t to_stride) {
   using Vector = typename Vectors<C>::Type;
   constexpr int kLanes = Vectors<C>::kLanes;
   typedef C Anywhere __attribute__((vector_size(kVectorBytes), aligned(sizeof(C)), may_alias));
   const auto at = [](const C* p) { return *reinterpret_cast<const Anywhere*>(p); };
-  for (int64_t n = n0; n < n1; n++, from += from_stride, to += to_stride) {
-    Vector sum[V];
-    for (int v = 0; v < V; v++) sum[v] = at(from + v * kLanes);
-    const int64_t end = a.starts[n * a.chunks + c + 1];
-    for (int64_t e = a.starts[n * a.chunks + c]; e < end; e++) {
-      const C* row = table + a.indices[e] * stride;
-      if (kScaled) {
-        const C value = static_cast<const C*>(a.values)[e];
-        for (int v = 0; v < V; v++) sum[v] += value * at(row + v * kLanes);
-      } else {
-        for (int v = 0; v < V; v++) sum[v] += at(row + v * kLanes);
-      }
+  const auto add = [&](Vector* sum, int64_t e) {
+    const C* row = table + a.indices[e] * stride;
+    const C value = kScaled ? static_cast<const C*>(a.values)[e] : C(1);
+    SNNFAST_UNROLL
+    for (int v = 0; v < V; v++) sum[v] += kScaled ? value * at(row + v * kLanes) : at(row + v * kLanes);
+  };
+  int64_t n = n0;
+  for (; n + R <= n1; n += R, from += R * from_stride, to += R * to_stride) {
+    Vector sum[R][V];
+    int64_t e[R], end[R], common = INT64_MAX;
+    SNNFAST_UNROLL
+    for (int r = 0; r < R; r++) {
+      for (int v = 0; v < V; v++) sum[r][v] = at(from + r * from_stride + v * kLanes);
+      e[r] = a.starts[(n + r) * a.chunks + c], end[r] = a.starts[(n + r) * a.chunks + c + 1];
+      common = end[r] - e[r] < common ? end[r] - e[r] : common;
     }
-    for (int v = 0; v < V; v++) *reinterpret_cast<Anywhere*>(to + v * kLanes) = sum[v];
+    for (int64_t k = 0; k < common; k++) {
+      SNNFAST_UNROLL
+      for (int r = 0; r < R; r++) add(sum[r], e[r]++);
+    }
+    SNNFAST_UNROLL
+    for (int r = 0; r < R; r++) {
+      for (; e[r] < end[r]; e[r]++) add(sum[r], e[r]);
+      for (int v = 0; v < V; v++) *reinterpret_cast<Anywhere*>(to + r * to_stride + v * kLanes) = sum[r][v];
+    }
   }
+  if constexpr (R > 1) sum_rows<C, V, 1, kScaled>(a, c, n, n1, table, stride, from, from_stride, to, to_stride);
 }
 
 template <class C, bool kScaled>
@@ -109,7 +122,8 @@ void sum_block(const SpikeSums& a, int64_t c, int64_t n0, int64_t n1, const C* t
   constexpr int kLanes = Vectors<C>::kLanes;
   const auto sum = [&](auto registers, int64_t o) {
     constexpr int V = decltype(registers)::value;
-    sum_rows<C, V, kScaled>(a, c, n0, n1, table + o, stride, from + o, from_stride, to + o, to_stride);
+    constexpr int kTogether = V < 4 ? 4 : 1;
+    sum_rows<C, V, kTogether, kScaled>(a, c, n0, n1, table + o, stride, from + o, from_stride, to + o, to_stride);
     return V * kLanes;
   };
   for (int64_t o = 0; o < width;) {

@@ -52,6 +52,12 @@ MISTAKES = (
         "n0 == begin",
     ),
     (
+        "what only some of the sums side by side have is left out",
+        "csrc/cpu/spike_linear.cpp",
+        "for (; e[r] < end[r]; e[r]++)",
+        "for (; e[r] < end[0] && r == 0; e[r]++)",
+    ),
+    (
         "values count as ones",
         "csrc/cpu/spike_linear.cpp",
         "if (a.values)\n        sum_block",

@@ -366,15 +366,15 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
                 todo = todo[weak & (peak > 0) & (peak <= 1000 / settings.neurons.dt)]
         return present(rates) if whole is None else whole
 
-    def fit(self, loader: Iterable[tuple[Tensor, Any]], epochs: int = 1) -> DiehlAndCook2015:
+    def fit(self, loader: Iterable[Tensor | Sequence[Any]], epochs: int = 1) -> DiehlAndCook2015:
         """Presents all images of ``loader``, ``epochs`` times, and learns.
 
         Learning rates fall over the call as ``settings.lr_final`` says. Batches of some hundred images are fastest;
         the weights depend only on the order of the images.
 
         Args:
-            loader: batches ``(images, labels)``, images in Hz ``[P, ...]``; labels are not looked at. Must have a
-                length if learning rates fall.
+            loader: batches of images in Hz ``[P, ...]``, alone or first in a tuple; labels are not looked at. Must
+                have a length if learning rates fall.
             epochs: passes over ``loader``.
         """
         falls = any(one.lr_final != 1 for one in self._every)
@@ -382,10 +382,10 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
         self.train()
         done = 0
         for _ in range(epochs):
-            for images, _ in loader:
+            for batch in loader:
                 if falls:
                     self.set_progress(done / batches)
-                self.present(images)
+                self.present(batch[0] if isinstance(batch, (tuple, list)) else batch)
                 done += 1
         return self
 
@@ -394,12 +394,21 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
 
         This is what :func:`snnfast.learning.assign_labels` takes; with several networks call it for each. The network
         stays in the mode in which it was.
+
+        Raises:
+            ValueError: for a batch without labels, or no batch.
         """
         counts, labels = [], []
         training = self.training
         self.eval()
         try:
-            for images, of_images in loader:
+            for batch in loader:
+                if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+                    raise ValueError(
+                        "DiehlAndCook2015: respond needs batches (images, labels), got a "
+                        + type(batch).__name__
+                    )
+                images, of_images = batch
                 counts.append(self.present(images).counts)
                 labels.append(of_images)
         finally:

@@ -346,7 +346,12 @@ class TavanaeiAndMaida2017(nn.Module):
         self, loader: Iterable[tuple[Tensor, Tensor]], encoder: nn.Module
     ) -> Iterator[Batch]:
         """Draws batch by batch what the manual's loop draws, and leaves all else to be done for many at a time."""
-        for images, labels in loader:
+        for batch in loader:
+            if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+                raise ValueError(
+                    f"{NAME}: a batch must be images and labels, got a {type(batch).__name__}"
+                )
+            images, labels = batch
             samples = labels.shape[0] if labels.dim() == 1 else 0
             if samples == 0 or images.shape[0] != samples:
                 raise ValueError(

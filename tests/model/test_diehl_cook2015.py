@@ -168,17 +168,19 @@ def test_respond_walks_over_a_loader_and_learns_nothing():
     assert labels.tolist() == [0, 1, 2, 0, 1, 2]
     assert model.training
     assert_same(model.state_dict(), before)
+    with pytest.raises(ValueError, match=r"needs batches \(images, labels\), got a Tensor"):
+        model.respond([rates(2)])
 
 
 def test_fit_presents_every_batch_and_lowers_the_learning_rate():
     one, two = lively(lr_final=0.25), lively(lr_final=0.25)
-    batches = [(rates(4)[:2], None), (rates(4)[2:], None)]
+    batches = [(rates(4)[:2], None), rates(4)[2:]]
     torch.manual_seed(0)
     assert one.fit(batches, epochs=2) is one
     torch.manual_seed(0)
     for k in range(4):
         two.set_progress(k / 4)
-        two.present(batches[k % 2][0])
+        two.present(rates(4)[:2] if k % 2 == 0 else rates(4)[2:])
     assert_same(one.state_dict(), two.state_dict())
     assert two.rule.lr_post == pytest.approx(0.02 * 0.25**0.75)
 

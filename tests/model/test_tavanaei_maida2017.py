@@ -111,6 +111,11 @@ def test_what_is_wrong_changes_nothing(change, error, message):
         torch.testing.assert_close(w, old, rtol=0, atol=0)
 
 
+def test_a_batch_without_labels_is_refused():
+    with pytest.raises(ValueError, match="a batch must be images and labels, got a Tensor"):
+        network().fit([torch.rand(2, 16)], BernoulliEncoder(num_steps=T))
+
+
 def test_a_batch_of_another_size_ends_what_is_presented_together():
     images, labels = torch.rand(7, 16), torch.arange(7) % 3
     data = [*batches(3, images, labels), (torch.rand(2, 15), labels[:2])]

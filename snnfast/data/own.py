@@ -166,6 +166,12 @@ def _called(source: str, module: str, function: str) -> tuple[Any, Any]:
     sys.path.insert(0, here)
     try:
         loaded = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise  # it is there, and imports what is not
+        raise ImportError(
+            f"{source}: no module {module!r} is in the current folder or installed"
+        ) from None
     finally:
         sys.path.remove(here)
     made = getattr(loaded, function, None)

@@ -194,7 +194,7 @@ def _not_found(official: str, folder: Path, error: Exception) -> str:
         layout = f" ({folder / official / 'raw'} with torchvision's *-ubyte files)"
     remedy = f"place it there in torchvision's layout{layout}"
     if official not in _NO_DOWNLOAD:
-        remedy = f"pass download=True, or {remedy}"
+        remedy = f"pass download=True (--download of a command), or {remedy}"
     return (
         f"torchvision_dataset: {official} is not in {folder.resolve()}; {remedy}. "
         f"torchvision says: {error}"

@@ -366,7 +366,7 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
                 todo = todo[weak & (peak > 0) & (peak <= 1000 / settings.neurons.dt)]
         return present(rates) if whole is None else whole
 
-    def fit(self, loader: Iterable[Tensor | Sequence[Any]], epochs: int = 1) -> DiehlAndCook2015:
+    def fit(self, loader: Iterable[Tensor | tuple[Any, ...]], epochs: int = 1) -> DiehlAndCook2015:
         """Presents all images of ``loader``, ``epochs`` times, and learns.
 
         Learning rates fall over the call as ``settings.lr_final`` says. Batches of some hundred images are fastest;
@@ -385,7 +385,7 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
             for batch in loader:
                 if falls:
                     self.set_progress(done / batches)
-                self.present(batch[0] if isinstance(batch, (tuple, list)) else batch)
+                self.present(batch if isinstance(batch, Tensor) else batch[0])
                 done += 1
         return self
 

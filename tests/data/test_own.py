@@ -65,10 +65,12 @@ def test_a_function_of_a_module(tmp_path, monkeypatch):
         own_images("my_sets:one", "test")
     with pytest.raises(ValueError, match="has no function 'none'"):
         own_images("my_sets:none", "test")
-    with pytest.raises(ImportError, match="^no_such_module:both: no module 'no_such_module' is in"):
+    with pytest.raises(
+        ImportError, match=r"^no_such_module:both: no module 'no_such_module' is in"
+    ):
         own_images("no_such_module:both", "test")
     (tmp_path / "needs_more.py").write_text("import not_there_either\n")
-    with pytest.raises(ImportError, match="^No module named 'not_there_either'"):
+    with pytest.raises(ImportError, match=r"^No module named 'not_there_either'"):
         own_images("needs_more:both", "test")
 
 

@@ -10,7 +10,6 @@ from torch import Tensor
 from snnfast import reference  # noqa: F401  enters every neuron in NEURONS
 from snnfast.calls.neuron import NEURONS
 from snnfast.nn.replacing.spikingjelly import Started
-from snnfast.nn.spiking import Spiking
 from snnfast.nn.state import Stateful
 
 from .source import Source, Value, literal
@@ -85,14 +84,7 @@ def call_of(layer: Stateful, shape: tuple[int, ...]) -> Any:
     if getattr(layer, "return_v_seq", False):
         raise ValueError("returns membranes, too; set return_v_seq=False")
     x = torch.zeros(1, 1, *shape)
-    if isinstance(layer, Spiking):
-        arguments = layer._arguments(x)
-    else:  # a readout
-        one: Any = layer
-        decays = [f"{name}{end}" for name in ("tau", "decay") for end in ("", "_syn")]
-        names = [n for n in (*decays, "v_rest") if hasattr(layer, n)]
-        arguments = {n: one._constant(n, x) for n in names} | {"decay_input": one.decay_input}
-    call = NEURONS[layer.op](x, **arguments)
+    call = NEURONS[layer.op](x, **layer._arguments(x))
     known = {*KNOWN, *SHARED, *PARAMETERS.get(layer.op, ())}
     for field, value in call._asdict().items():
         off = value is None or (not isinstance(value, Tensor) and value in (0, False))

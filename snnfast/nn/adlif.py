@@ -137,7 +137,7 @@ class AdLIF(Spiking):
             "decay_w": torch.exp(-1 / values["tau_w"]),
         }
         own = {"form": self.form, "a": values["a"], "b": values["b"], "q": self.q, "v_rest": 0.0}
-        return decays | own | self._firing(x)
+        return super()._arguments(x) | decays | own
 
     def _shown(self) -> dict[str, Any]:
         shape = {"channels": self.raw_a.numel()} if self.raw_a.numel() > 1 else {}

@@ -42,6 +42,7 @@ class ALIF(Spiking):
 
     op = "alif"
     states = ("v", "a")
+    constants = (*Spiking.constants, "beta", "v_rest", "decay_input")
     a: Tensor | None
 
     def __init__(
@@ -62,11 +63,6 @@ class ALIF(Spiking):
         self._add_parameter("beta", beta)
         self._add_parameter("v_rest", v_rest)
         self.decay_input = bool(decay_input)
-
-    def _arguments(self, x: Tensor) -> dict[str, Any]:
-        names = ("tau", "decay", "beta", "tau_adapt", "decay_adapt", "v_rest")
-        constants: dict[str, Any] = {name: self._constant(name, x) for name in names}
-        return constants | {"decay_input": self.decay_input} | self._firing(x)
 
     def _shown(self) -> dict[str, Any]:
         own = leak(self, "") | {"beta": self.beta} | leak(self, "_adapt")

@@ -47,6 +47,7 @@ class CubaLIF(Spiking):
 
     op = "cuba"
     states = ("v", "i")
+    constants = (*Spiking.constants, "v_rest", "decay_input")
     i: Tensor | None
     w: nn.Parameter
     w_syn: nn.Parameter
@@ -82,16 +83,11 @@ class CubaLIF(Spiking):
             add_decay(self, "_syn", tau_syn, decay_syn)
 
     def _arguments(self, x: Tensor) -> dict[str, Any]:
-        own = {"decay_input": self.decay_input, "v_rest": self._constant("v_rest", x)}
-        return self._decays(x) | own | self._firing(x)
-
-    def _decays(self, x: Tensor) -> dict[str, Any]:
+        arguments = super()._arguments(x)
         if self.learnable:
-            return {
-                "decay": learned_decay(self, "w", x),
-                "decay_syn": learned_decay(self, "w_syn", x),
-            }
-        return {n: self._constant(n, x) for n in ("tau", "decay", "tau_syn", "decay_syn")}
+            arguments["decay"] = learned_decay(self, "w", x)
+            arguments["decay_syn"] = learned_decay(self, "w_syn", x)
+        return arguments
 
     def _shown(self) -> dict[str, Any]:
         learned = {"w": self._parameters.get("w"), "w_syn": self._parameters.get("w_syn")}
@@ -108,6 +104,7 @@ class CubaLI(Stateful):
 
     op = "cubali"
     states = ("v", "i")
+    constants = ("v_rest", "decay_input")
     surrogate = None
     i: Tensor | None
 
@@ -132,11 +129,7 @@ class CubaLI(Stateful):
 
     def forward(self, x: Tensor) -> Tensor:
         """Synaptic input ``[T, B, ...]`` -> membrane ``[T, B, ...]``, at least float32."""
-        names = ("tau", "decay", "tau_syn", "decay_syn", "v_rest")
-        constants: dict[str, Any] = {name: self._constant(name, x) for name in names}
-        v_seq, *states = ops.cubali(
-            x, *self._load_states(x), decay_input=self.decay_input, **constants
-        )
+        v_seq, *states = ops.cubali(x, *self._load_states(x), **self._arguments(x))
         self._store_states(*states)
         return v_seq
 

@@ -37,6 +37,7 @@ class EIF(Spiking):
     """
 
     op = "eif"
+    constants = (*Spiking.constants, "delta_t", "theta_rh", "v_rest", "decay_input")
 
     def __init__(
         self,
@@ -55,11 +56,6 @@ class EIF(Spiking):
         self._add_parameter("theta_rh", theta_rh)
         self._add_parameter("v_rest", v_rest)
         self.decay_input = bool(decay_input)
-
-    def _arguments(self, x: Tensor) -> dict[str, Any]:
-        names = ("tau", "decay", "delta_t", "theta_rh", "v_rest")
-        constants: dict[str, Any] = {name: self._constant(name, x) for name in names}
-        return constants | {"decay_input": self.decay_input} | self._firing(x)
 
     def _shown(self) -> dict[str, Any]:
         own = leak(self, "") | {"delta_t": self.delta_t, "theta_rh": self.theta_rh}

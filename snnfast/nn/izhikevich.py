@@ -43,6 +43,7 @@ class Izhikevich(Spiking):
 
     op = "izhikevich"
     states = ("v", "w")
+    constants = (*Spiking.constants, "a0", "v_c", "a", "b", "v_rest", "decay_input")
     w: Tensor | None
 
     def __init__(
@@ -69,11 +70,6 @@ class Izhikevich(Spiking):
         self._add_parameter("b", b)
         self._add_parameter("v_rest", v_rest)
         self.decay_input = bool(decay_input)
-
-    def _arguments(self, x: Tensor) -> dict[str, Any]:
-        names = ("tau", "decay", "a0", "v_c", "tau_w", "decay_w", "a", "b", "v_rest")
-        constants: dict[str, Any] = {name: self._constant(name, x) for name in names}
-        return constants | {"decay_input": self.decay_input} | self._firing(x)
 
     def _shown(self) -> dict[str, Any]:
         own = (

@@ -73,6 +73,7 @@ class LIF(Spiking):
     """
 
     op = "lif"
+    constants = (*Spiking.constants, "v_rest", "decay_input")
 
     def __init__(
         self,
@@ -87,10 +88,6 @@ class LIF(Spiking):
         self._add_parameter("v_rest", v_rest)
         add_decay(self, "", tau, decay)
         self.decay_input = bool(decay_input)
-
-    def _arguments(self, x: Tensor) -> dict[str, Any]:
-        constants = {name: self._constant(name, x) for name in ("tau", "decay", "v_rest")}
-        return constants | {"decay_input": self.decay_input} | self._firing(x)
 
     def _shown(self) -> dict[str, Any]:
         return leak(self, "") | {"decay_input": self.decay_input} | super()._shown()
@@ -120,6 +117,7 @@ class ParametricLIF(Spiking):
     """
 
     op = "lif"
+    constants = (*Spiking.constants, "v_rest", "decay_input")
     w: nn.Parameter
 
     def __init__(
@@ -147,8 +145,12 @@ class ParametricLIF(Spiking):
         return 1 / torch.sigmoid(self.w)
 
     def _arguments(self, x: Tensor) -> dict[str, Any]:
-        own = {"decay_input": self.decay_input, "v_rest": self._constant("v_rest", x)}
-        return {"decay": learned_decay(self, "w", x)} | own | self._firing(x)
+        arguments = super()._arguments(x)
+        arguments["decay"] = learned_decay(self, "w", x)
+        if self.learnable_threshold:
+            threshold = arguments["v_threshold"]
+            arguments["v_threshold"] = per_channel(self, "v_threshold", threshold, x)
+        return arguments
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *arguments: Any
@@ -158,12 +160,6 @@ class ParametricLIF(Spiking):
         if isinstance(w, Tensor) and w.dim() == 0:
             state_dict[f"{prefix}w"] = w.reshape(1)
         super()._load_from_state_dict(state_dict, prefix, *arguments)
-
-    def _firing(self, x: Tensor) -> dict[str, Any]:
-        firing = super()._firing(x)
-        if self.learnable_threshold:
-            firing["v_threshold"] = per_channel(self, "v_threshold", firing["v_threshold"], x)
-        return firing
 
     def _shown(self) -> dict[str, Any]:
         return {"w": self.w, "decay_input": self.decay_input} | super()._shown()
@@ -178,6 +174,7 @@ class LI(Stateful):
 
     op = "li"
     surrogate = None
+    constants = ("v_rest", "decay_input")
 
     def __init__(
         self,
@@ -198,14 +195,7 @@ class LI(Stateful):
     def forward(self, x: Tensor) -> Tensor:
         """Input current ``[T, B, ...]`` -> membrane ``[T, B, ...]``, at least float32."""
         (v,) = self._load_states(x)
-        v_seq, v = ops.li(
-            x,
-            v,
-            tau=self._constant("tau", x),
-            decay=self._constant("decay", x),
-            decay_input=self.decay_input,
-            v_rest=self._constant("v_rest", x),
-        )
+        v_seq, v = ops.li(x, v, **self._arguments(x))
         self._store_states(v)
         return v_seq
 

@@ -37,6 +37,7 @@ class QIF(Spiking):
     """
 
     op = "qif"
+    constants = (*Spiking.constants, "a0", "v_c", "v_rest", "decay_input")
 
     def __init__(
         self,
@@ -55,11 +56,6 @@ class QIF(Spiking):
         self._add_parameter("v_c", v_c)
         self._add_parameter("v_rest", v_rest)
         self.decay_input = bool(decay_input)
-
-    def _arguments(self, x: Tensor) -> dict[str, Any]:
-        names = ("tau", "decay", "a0", "v_c", "v_rest")
-        constants: dict[str, Any] = {name: self._constant(name, x) for name in names}
-        return constants | {"decay_input": self.decay_input} | self._firing(x)
 
     def _shown(self) -> dict[str, Any]:
         own = leak(self, "") | {"a0": self.a0, "v_c": self.v_c}

@@ -52,6 +52,15 @@ class Spiking(Stateful):
         return_v_seq: return ``(spikes, v_seq)`` instead of ``spikes``.
     """
 
+    constants: tuple[str, ...] = (
+        "v_threshold",
+        "v_reset",
+        "strict",
+        "surrogate",
+        "detach_reset",
+        "return_v_seq",
+    )
+
     def __init_subclass__(cls) -> None:
         # help() and editors show what a layer takes with **firing, too.
         own = inspect.signature(cls.__init__).parameters
@@ -108,22 +117,11 @@ class Spiking(Stateful):
         return self._finish(*getattr(ops, self.op)(x, **states, **self._arguments(x)))
 
     def _arguments(self, x: Tensor) -> dict[str, Any]:
-        """What the op takes besides ``x`` and the states."""
-        return self._firing(x)
-
-    def _firing(self, x: Tensor) -> dict[str, Any]:
-        rare: dict[str, Any] = {}
+        arguments = super()._arguments(x)
+        arguments["return_state"] = self.stateful
         if self.refractory or self.max_spikes != 1:
-            rare = {"refractory": self.refractory, "max_spikes": self.max_spikes}
-        return rare | {
-            "v_threshold": self._constant("v_threshold", x),
-            "v_reset": self._constant("v_reset", x),
-            "strict": self.strict,
-            "return_state": self.stateful,
-            "surrogate": self.surrogate,
-            "detach_reset": self.detach_reset,
-            "return_v_seq": self.return_v_seq,
-        }
+            arguments |= {"refractory": self.refractory, "max_spikes": self.max_spikes}
+        return arguments
 
     def _finish(self, spikes: Tensor, *states_and_v_seq: Tensor | None) -> Any:
         n = len(self.states)
@@ -159,9 +157,10 @@ def add_decay(
     else:
         check.decay(name, f"decay{suffix}", tau, decay, default, torch.empty(0))
     tau = default if tau is None and decay is None else tau
+    taken = f"tau{suffix}" if decay is None else f"decay{suffix}"
+    layer.constants += (taken,)
     if tau is not None and not isinstance(tau, Tensor):
-        decay = 1 - 1 / tau
-        layer._derived |= {f"decay{suffix}"}
+        decay = 1 - 1 / tau  # to be read; the op takes tau
     layer._add_constant(f"tau{suffix}", tau)
     layer._add_constant(f"decay{suffix}", decay)
 
@@ -169,8 +168,7 @@ def add_decay(
 def leak(layer: Stateful, suffix: str) -> dict[str, Any]:
     """``tau`` or ``decay`` of ``layer``, whichever it was given, by name."""
     decay = f"decay{suffix}"
-    given = getattr(layer, decay) is not None and decay not in layer._derived
-    name = decay if given else f"tau{suffix}"
+    name = decay if decay in layer.constants else f"tau{suffix}"
     return {name: getattr(layer, name)}
 
 

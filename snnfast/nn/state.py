@@ -25,14 +25,14 @@ class Stateful(nn.Module):
         surrogate: its surrogate gradient; None without spikes.
         stateful: whether the state is kept between calls and saved in ``state_dict``.
         states: the names of the state tensors, each ``x.shape[1:]``, or None at rest.
+        constants: the names of the attributes that the op takes as arguments of these names.
     """
 
     op: ClassVar[str]
     states: tuple[str, ...] = ("v",)
     surrogate: Surrogate | Callable[[Tensor], Tensor] | None
     v: Tensor | None
-    # Constants to be read alone: decays of layers that were given a time constant, which is what the op takes.
-    _derived: frozenset[str] = frozenset()
+    constants: tuple[str, ...] = ()
 
     def __init__(self, *, stateful: bool = False) -> None:
         super().__init__()
@@ -137,10 +137,12 @@ class Stateful(nn.Module):
 
     def _constant(self, name: str, x: Tensor) -> Any:
         """A constant as the op takes it for ``x``."""
-        if name in self._derived:
-            return None
         value = getattr(self, name)
         return value.to(check.state_dtype(x.dtype)) if isinstance(value, Tensor) else value
+
+    def _arguments(self, x: Tensor) -> dict[str, Any]:
+        """What the op takes besides ``x`` and the states."""
+        return {name: self._constant(name, x) for name in self.constants}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Stateful:
         constants = {name: value for name, value in self._buffers.items() if value is not None}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
+import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,9 @@ def read_checkpoint(path: Path, kind: str | None = None) -> dict[str, Any]:
         try:
             checkpoint = torch.load(stream, map_location="cpu", weights_only=True)
         except Exception as error:  # whatever unpickling a broken or foreign file raises
-            line = str(error).partition("\n")[0]
+            # PyTorch's own words for such a file advise to unpickle whatever is in it.
+            own = isinstance(error, pickle.UnpicklingError)
+            line = "it is damaged, or of another program" if own else str(error).partition("\n")[0]
             raise CheckpointError(f"{path} is no readable checkpoint: {line}") from error
     if not isinstance(checkpoint, dict) or checkpoint.get("format") != FORMAT:
         raise CheckpointError(

@@ -82,6 +82,8 @@ class Time(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` ``[T, B, ...]`` -> ``[T, B, ...]``."""
+        if not isinstance(x, Tensor):
+            raise TypeError(f"Time: x must be a tensor, got {type(x).__name__}")
         if x.dim() < 2:
             raise ValueError(f"Time: x must have shape [T, B, ...], got {list(x.shape)}")
         if not self.fast or traced() or forward_ad._current_level >= 0:
@@ -135,13 +137,15 @@ class Time(nn.Module):
 
 
 def _refused(layer: nn.Module, x: Tensor, y: Tensor, error: Exception) -> str:
-    if y.is_floating_point() or isinstance(layer, nn.Embedding):
+    weight, device = next(layer.parameters(), y), y.device.type
+    cast = device in ("cpu", "cuda") and torch.is_autocast_enabled(device)
+    if y.dtype != weight.dtype and not cast:
+        wanted = f"x is {y.dtype}, the weights are {weight.dtype}"
+    else:
         wanted = (
             "x must have shape [T, B, ...], time first: of one image for all steps give x.expand(T, *x.shape), of a "
             "batch-first sequence x.transpose(0, 1)"
         )
-    else:
-        wanted = f"x is {x.dtype}: give x.float()"
     return (
         f"Time: {type(layer).__name__} does not take {list(y.shape)}, all steps of x {list(x.shape)}: {error}. "
         f"{wanted}"

@@ -1,5 +1,6 @@
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -278,6 +279,16 @@ def test_a_layer_that_refuses_the_shape_is_named_with_the_shape_wanted():
         sn.Time(nn.Dropout(), nn.Linear(6, 2))(torch.rand(5, 3, 7))
     with pytest.raises(ValueError, match=r"^Time: BatchNorm2d does not take \[15, 7\]"):
         sn.Time(nn.BatchNorm2d(7))(torch.rand(5, 3, 7))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.bool, torch.float16, torch.float64])
+def test_a_layer_that_refuses_the_dtype_says_so(dtype):
+    with pytest.raises(
+        RuntimeError, match=rf"Linear does not .* x is {dtype}, the weights are torch.float32$"
+    ):
+        sn.Time(nn.Linear(7, 2))(torch.ones(5, 3, 7, dtype=dtype))
+    with pytest.raises(TypeError, match=r"^Time: x must be a tensor, got ndarray"):
+        sn.Time(nn.Linear(7, 2))(np.ones((5, 3, 7)))
 
 
 @pytest.mark.parametrize("layers", [1, 2])

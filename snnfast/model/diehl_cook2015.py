@@ -181,8 +181,9 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
         n_inputs, K = math.prod(self.input_shape), self.networks
         own = K is not None and spikes.dim() > 1 and spikes.numel() == K * n_inputs
         if spikes.numel() != n_inputs and not (own and spikes.shape[0] == K):
+            shapes = dict.fromkeys((str(list(self.input_shape)), f"[{n_inputs}]"))
             raise ValueError(
-                f"DiehlAndCook2015: spikes must have shape {list(self.input_shape)} or [{n_inputs}]"
+                f"DiehlAndCook2015: spikes must have shape {' or '.join(shapes)}"
                 f"{'' if K is None else f', or {K} before it'}, got {list(spikes.shape)}"
             )
         x = (spikes.detach() != 0).to(self.xe.w.device)

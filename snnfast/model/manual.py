@@ -23,6 +23,10 @@ class StdpCalls:
 
     def run(self: _StepByStep, inputs: Mapping[str, Tensor]) -> None:
         """``step(spikes)`` of ``{"inp": spikes}``."""
+        if not isinstance(inputs, Mapping):
+            raise TypeError(
+                f"DiehlAndCook2015: run takes {{'inp': spikes}}, got {type(inputs).__name__}"
+            )
         if set(inputs) != {"inp"}:
             raise ValueError(
                 f"DiehlAndCook2015: run takes {{'inp': spikes}}, got the names {sorted(inputs)}"

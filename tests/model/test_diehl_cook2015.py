@@ -464,6 +464,10 @@ def test_wrong_steps_are_named_and_change_nothing():
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(ValueError, match=r"run takes {'inp': spikes}, got the names \['exc'\]"):
         model.run({"exc": torch.zeros(20)})
+    with pytest.raises(TypeError, match=r"run takes {'inp': spikes}, got Tensor"):
+        model.run(torch.zeros(20))
+    with pytest.raises(ValueError, match=r"spikes must have shape \[20\], got \[21\]"):
+        DiehlAndCook2015(3, 20).run({"inp": torch.zeros(21)})
     with pytest.raises(ValueError, match=r"spikes must have shape \[5, 4\] or \[20\], got \[21\]"):
         model.run({"inp": torch.zeros(21)})
     with pytest.raises(TypeError, match="spikes must be a tensor, got list"):

@@ -199,7 +199,12 @@ def resolve(surrogate: SurrogateLike) -> Surrogate | Callable[[Tensor], Tensor]:
                 f"surrogate: name must be one of {', '.join(_DERIVATIVES)}, got {surrogate!r}"
             )
         return _DEFAULTS[surrogate]
+    if isinstance(surrogate, Surrogate):
+        return surrogate
     if callable(surrogate):
+        if getattr(surrogate, "__module__", None) == __name__:
+            name = surrogate.__name__
+            raise TypeError(f"surrogate: expected {name}(...), got the function {name} itself")
         return surrogate
     raise TypeError(
         "surrogate: expected a name, a snnfast.surrogate.Surrogate or a callable u -> spikes, "

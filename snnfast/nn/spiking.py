@@ -64,7 +64,8 @@ class Spiking(Stateful):
     def __init_subclass__(cls) -> None:
         # help() and editors show what a layer takes with **firing, too.
         own = inspect.signature(cls.__init__).parameters
-        shared = inspect.signature(Spiking.__init__).parameters
+        shared = dict(inspect.signature(Spiking.__init__).parameters)
+        del shared["unknown"]
         names = [*(n for n in own if n != "firing"), *(n for n in shared if n not in own)]
         parameters = [own.get(name) or shared[name] for name in names if name != "self"]
         cls.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -81,8 +82,13 @@ class Spiking(Stateful):
         detach_reset: bool = False,
         stateful: bool = False,
         return_v_seq: bool = False,
+        **unknown: Any,
     ) -> None:
         layer = type(self).__name__
+        for name in unknown:
+            raise TypeError(
+                f"{layer}: there is no argument {name!r}; snnfast.nn.like takes other libraries' arguments"
+            )
         self.refractory = check.whole(layer, "refractory", refractory, 0)
         self.max_spikes = (
             None if max_spikes is None else check.whole(layer, "max_spikes", max_spikes)

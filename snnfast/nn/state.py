@@ -80,6 +80,10 @@ class Stateful(nn.Module):
         for name in self.states:
             value = getattr(self, name)
             if value is not None:
+                if not isinstance(value, Tensor):
+                    raise TypeError(
+                        f"{layer}: the state {name} must be a tensor or None, got {type(value).__name__}"
+                    )
                 if value.shape != self._state_shape(name, value, x):
                     hint = ""
                     if value.shape == x.shape:

@@ -71,6 +71,11 @@ class Time(nn.Module):
         super().__init__()
         if not layers:
             raise ValueError("Time: give at least one layer")
+        for layer in layers:
+            if not isinstance(layer, nn.Module):
+                kind = isinstance(layer, type)
+                what = f"the class {layer.__name__}" if kind else f"a {type(layer).__name__}"
+                raise TypeError(f"Time: layers must be modules, one after the other, got {what}")
         self.layer = layers[0] if len(layers) == 1 else nn.Sequential(*layers)
         self.fast = bool(fast)
         for module in self.layer.modules():
@@ -153,6 +158,8 @@ def _refused(layer: nn.Module, x: Tensor, y: Tensor, error: Exception) -> str:
 
 
 def _unfold(y: Tensor, steps: int, batch: int) -> Tensor:
+    if not isinstance(y, Tensor):
+        raise TypeError(f"Time: the layer must return a tensor, got {type(y).__name__}")
     if y.dim() == 0 or y.shape[0] != steps * batch:
         raise ValueError(
             f"Time: the layer must keep the batch of T B = {steps * batch}, got shape {list(y.shape)}"

@@ -433,3 +433,10 @@ def test_a_decay_is_a_number_when_the_time_constant_was_one(layer):
     assert "tau=4.0" in repr(made)
     assert "decay=0.75" in repr(given)
     assert layer(tau=torch.tensor(4.0)).decay is None  # it may be learned, or moved
+
+
+@pytest.mark.parametrize("layer", [sn.LIF, sn.IF, sn.ALIF, sn.QIF])
+def test_arguments_of_other_libraries_are_named(layer):
+    message = f"^{layer.__name__}: there is no argument 'threshold'; snnfast.nn.like takes other"
+    with pytest.raises(TypeError, match=message):
+        layer(threshold=1.0)

@@ -268,3 +268,10 @@ def test_a_step_without_time_is_told():
     batch_first(torch.rand(5, 2, 3))
     with pytest.raises(ValueError, match=r"of a batch-first sequence give x\.transpose\(0, 1\)$"):
         batch_first(torch.rand(2, 5, 3))
+
+
+def test_a_state_that_is_a_number_is_refused():
+    layer = sn.LIF(stateful=True)
+    layer.v = 0.0
+    with pytest.raises(TypeError, match=r"^LIF: the state v must be a tensor or None, got float"):
+        layer(torch.rand(2, 3))

@@ -108,7 +108,18 @@ def test_rate_and_count():
         sn.Count()(torch.ones(2, 2, dtype=torch.bool))
 
 
+@pytest.mark.parametrize(
+    ("layer", "shown"),
+    [(nn.Linear, "the class Linear"), ([nn.Linear(2, 2)], "a list"), (torch.relu, "a builtin_")],
+)
+def test_what_is_no_layer_is_refused(layer, shown):
+    with pytest.raises(TypeError, match=f"^Time: layers must be modules, .* got {shown}"):
+        sn.Time(nn.Identity(), layer)
+
+
 def test_wrong_use_of_time_raises():
+    with pytest.raises(TypeError, match=r"^Time: the layer must return a tensor, got tuple"):
+        sn.Time(nn.GRU(2, 2))(torch.rand(4, 3, 2))
     with pytest.raises(ValueError, match="at least one layer"):
         sn.Time()
     with pytest.raises(ValueError, match="LIF needs"):

@@ -60,3 +60,10 @@ def test_surrogate_of_bad_width_is_refused():
 def test_surrogate_of_unknown_name_is_refused():
     with pytest.raises(ValueError, match=r"^surrogate: name must be one of atan, .* got 'relu'$"):
         surrogate.Surrogate("relu", 1.0)
+
+
+def test_a_surrogate_that_was_not_called_is_refused():
+    with pytest.raises(
+        TypeError, match=r"^surrogate: expected atan\(\.\.\.\), got the function atan"
+    ):
+        surrogate.resolve(surrogate.atan)

@@ -113,7 +113,7 @@ class Stdp(Procedure[StdpSettings]):
     ) -> Data:
         """The images of a run; the validation split of MNIST are the last 10,000 training images."""
         if not settings.validate or settings.dataset != "mnist":
-            return images.load(settings, root, download=download, device=device)
+            return images.load(settings, root, download=download, device=device, unit=True)
         pixels, labels = images.part(settings.dataset, "train+val", root, download, device)
         whole = len(pixels)
         n = whole - VALIDATION_IMAGES if whole > VALIDATION_IMAGES else whole // 2

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from snnfast import data
+from snnfast import check, data
 from snnfast.data.own import own_images
 from snnfast.procedure.run import Data
 from snnfast.procedure.settings import Settings, option
@@ -48,6 +48,7 @@ def load(
     download: bool = False,
     device: torch.device | str = "cpu",
     frames: bool = False,
+    unit: bool = False,
 ) -> Data:
     """The images of a run: what a network takes, but for training images of a set in NORMALIZATION.
 
@@ -58,14 +59,18 @@ def load(
         download: let torchvision download the set into ``root``.
         device: where the tensors go.
         frames: whether own data may be frames of events ``[N, T, C, H, W]``.
+        unit: whether pixels of own data must lie in [0, 1].
 
     Raises:
         ValueError, FileNotFoundError, ImportError: a torchvision set without ``root``, not there, damaged, or without
             torchvision; images in folders that are not as :func:`snnfast.data.image_folder` wants them; images or
-            labels that are not of the size and in as many classes as the data set; frames where none are taken.
+            labels that are not of the size and in as many classes as the data set; frames where none are taken;
+            pixels out of range.
     """
     names = ("train", "val") if settings.validate else ("train+val", "test")
-    train, held_out = (part(settings.dataset, n, root, download, device, frames) for n in names)
+    train, held_out = (
+        part(settings.dataset, n, root, download, device, frames, unit) for n in names
+    )
     ready = normalize(settings.dataset, held_out[0]), held_out[1]
     return Data(train, ready, "validation" if settings.validate else "test")
 
@@ -77,6 +82,7 @@ def part(
     download: bool = False,
     device: torch.device | str = "cpu",
     frames: bool = False,
+    unit: bool = False,
 ) -> Part:
     """Images and labels of a split, not yet normalised; arguments and errors as in :func:`load`."""
     if dataset not in IMAGE_SHAPES:
@@ -86,6 +92,8 @@ def part(
                 f"{dataset} has frames {list(own[0].shape)}, which only stbp and sequence take; "
                 "give images [N, C, H, W]"
             )
+        if unit:
+            check.in_range(dataset, "pixels", own[0], 0.0, 1.0)
         return own[0].to(device), own[1].to(device)
     colours, wanted = dataset in NORMALIZATION, IMAGE_SHAPES[dataset]
     in_folders = colours and root is not None and _is_image_folder(Path(root))

@@ -54,7 +54,7 @@ def load(
                 both = zip(named("train+val"), named("test"))
                 whole, labels = (torch.cat(parts) for parts in both)
                 return whole, labels
-            pixels, labels = images.part(settings.dataset, split, root, download)
+            pixels, labels = images.part(settings.dataset, split, root, download, unit=True)
             return pixels.flatten(1), labels
         part = data.load(settings.dataset, root, split=split, download=download)
         values, labels = data.as_tensors(part)

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from snnfast.cli import app
 from snnfast.data.own import is_own, label_of, own_images
-from snnfast.procedure import PROCEDURES, bp_stdp, diehl2015, sequence, stbp
+from snnfast.procedure import PROCEDURES, bp_stdp, diehl2015, sequence, spikeprop, stbp, stdp
 from snnfast.procedure.sequence import rows
 
 
@@ -227,6 +227,17 @@ def test_frames_of_events_are_currents_of_their_steps(tmp_path):
         ValueError, match=r"mine\.npz has frames \[.*\], which only stbp and sequence take"
     ):
         diehl2015(source, **QUIET)
+
+
+@pytest.mark.parametrize("train", [bp_stdp, spikeprop, stdp])
+def test_rates_and_times_take_pixels_from_0_to_1(train, tmp_path):
+    images, labels = arrays()
+    source = str(tmp_path / "mine.npz")
+    np.savez(source, images=images.astype(np.float32), labels=labels)  # bytes without their scale
+    with pytest.raises(
+        ValueError, match=r"mine\.npz: pixels must lie in \[0, 1\], got values from"
+    ):
+        train(source, **QUIET)
 
 
 def test_sequences_are_rows():

@@ -6,6 +6,7 @@ with traces recorded from them.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -59,6 +60,11 @@ def like(neuron: str, **arguments: Any) -> Spiking:
     """
     if neuron not in _PRESETS:
         raise ValueError(f"like: neuron must be one of {', '.join(_PRESETS)}, got {neuron!r}")
+    takes = inspect.signature(_PRESETS[neuron])
+    try:
+        takes.bind(**arguments)
+    except TypeError as error:
+        raise TypeError(f"like: {neuron}: {error}; it has {', '.join(takes.parameters)}") from None
     return _PRESETS[neuron](**arguments)
 
 
@@ -74,16 +80,15 @@ def _spikingjelly(layer: Callable[..., Spiking], **own: Any) -> Callable[..., Sp
     } | own
 
     def make(**arguments: Any) -> Spiking:
-        for name in arguments:
-            if name not in defaults:
-                raise TypeError(
-                    f"like: {layer.__name__} of SpikingJelly has no argument {name!r}; it has {', '.join(defaults)}"
-                )
         chosen = defaults | arguments
         if "delta_T" in chosen:
             chosen["delta_t"] = chosen.pop("delta_T")
         return layer(**chosen)
 
+    names = [
+        inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=v) for n, v in defaults.items()
+    ]
+    make.__signature__ = inspect.Signature(names)  # type: ignore[attr-defined]
     return make
 
 

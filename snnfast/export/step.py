@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snnfast.nn import reset
+from snnfast.nn import Count, FirstSpike, Last, Max, Rate, reset
 from snnfast.nn.state import Stateful
 
 __all__ = ["Step"]
@@ -29,6 +29,7 @@ class Step(nn.Module):
 
     Raises:
         TypeError: if ``net`` is no module.
+        ValueError: if it holds a readout, now; if it does not give ``[T, B, ...]``, by :meth:`start`.
 
     Example:
         >>> step = snnfast.export.Step(net)
@@ -40,6 +41,12 @@ class Step(nn.Module):
         super().__init__()
         if not isinstance(net, nn.Module):
             raise TypeError(f"Step: net must be a module, got {type(net).__name__}")
+        for name, module in net.named_modules():
+            if isinstance(module, (Count, FirstSpike, Last, Max, Rate)):
+                raise ValueError(
+                    f"Step: {name or 'net'}, a {type(module).__name__}, reads out all steps; leave it out of net, and "
+                    "give it the outputs of the steps"
+                )
         self.net = copy.deepcopy(net).requires_grad_(False)
         self.eval()
         reset(self.net)
@@ -52,7 +59,11 @@ class Step(nn.Module):
     def start(self, x: Tensor) -> tuple[Tensor, ...]:
         """The states before the first step, for inputs like ``x`` ``[B, ...]``."""
         with torch.no_grad():
-            self.net(x[None][:0])  # a sequence without steps leaves every layer at rest
+            y = self.net(x[None][:0])  # a sequence without steps leaves every layer at rest
+        if not isinstance(y, Tensor) or len(y) != 0:
+            raise ValueError(
+                "Step: net must return one tensor [T, B, ...]; take what reads out all steps from the outputs of steps"
+            )
         states = []
         for layer, name in self._states():
             value: Tensor = getattr(layer, name)

@@ -14,7 +14,7 @@ from torch import nn
 import snnfast
 from snnfast import nn as sn
 from snnfast.export import Step
-from snnfast.nn import LI, LIF, SpikeConv2d, SpikeLinear, Time
+from snnfast.nn import LI, LIF, Rate, SpikeConv2d, SpikeLinear, Time
 
 ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
 
@@ -64,6 +64,23 @@ def test_steps_give_the_sequence():
         step(x[0], x[0])
     with pytest.raises(TypeError, match=r"^Step: net must be a module, got int"):
         Step(3)
+
+
+class Mean(nn.Module):
+    def forward(self, x):
+        return x.mean(0)
+
+
+@pytest.mark.parametrize("readout", [Mean(), LIF(return_v_seq=True)])
+def test_what_gives_no_sequence_is_refused(readout):
+    """The first sample would be taken for the first step."""
+    with pytest.raises(ValueError, match=r"^Step: net must return one tensor \[T, B, \.\.\.\]"):
+        Step(nn.Sequential(LIF(), readout)).start(torch.rand(3, 4))
+
+
+def test_a_readout_is_named():
+    with pytest.raises(ValueError, match=r"^Step: 1, a Rate, reads out all steps; leave it out"):
+        Step(nn.Sequential(LIF(), Rate()))
 
 
 def test_a_program_for_onnx_has_no_kernels(monkeypatch):

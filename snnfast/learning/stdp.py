@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,7 +134,8 @@ class STDP:
         """Learns in every forward pass of ``neurons`` in training mode, from the last input of ``linear``.
 
         ``neurons`` gives spikes ``[T, B, out_features]``, alone or first in a tuple, and ``linear`` must have been
-        given spikes ``[T, B, in_features]`` before. ``remove()`` of the returned handle ends it.
+        given spikes ``[T, B, in_features]`` before, alone or in :class:`snnfast.nn.Time`. ``remove()`` of the returned
+        handle ends it.
         """
         heard: list[Tensor] = []
 
@@ -142,7 +144,10 @@ class STDP:
 
         def learn(module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
             if module.training and heard:
-                self.run(heard.pop(), output[0] if isinstance(output, tuple) else output)
+                pre, post = heard.pop(), output[0] if isinstance(output, tuple) else output
+                if pre.dim() == 2 and len(pre) == math.prod(post.shape[:2]):
+                    pre = pre.unflatten(0, post.shape[:2])  # Time folds it
+                self.run(pre, post)
 
         first = self.linear.register_forward_pre_hook(hear)
         second = neurons.register_forward_hook(learn)

@@ -11,7 +11,7 @@ from torch import nn
 
 from snnfast import ops, plasticity
 from snnfast.learning import STDP
-from snnfast.nn import LIF
+from snnfast.nn import LIF, Time
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "r_stdp.py"
 RULE = plasticity.triplet(0.01, 0.05, lr_post_pair=0.02)
@@ -91,11 +91,12 @@ def test_reward_with_every_step(layer):
     torch.testing.assert_close(linear.weight, expected, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("folded", [False, True])
 @pytest.mark.parametrize("stateful", [False, True])
-def test_listening_learns_in_training_mode_only(layer, stateful):
+def test_listening_learns_in_training_mode_only(layer, stateful, folded):
     linear, pre, _ = layer
     neurons = LIF(tau=3.0, v_threshold=0.4, stateful=stateful)
-    network = nn.Sequential(linear, neurons)
+    network = nn.Sequential(Time(linear) if folded else linear, neurons)
     learner = STDP(linear, RULE)
     handle = learner.listen(neurons)
     expected = linear.weight.detach().clone()

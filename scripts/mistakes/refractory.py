@@ -9,7 +9,7 @@ TESTS = (
 )
 PATH = "csrc/core/refractory.h"
 MISTAKES = (
-    ("refractory: a step too long", PATH, "state[kR] > C(1) ?", "state[kR] > C(0.5) ?"),
+    ("refractory: a step too long", PATH, "state[kR] - C(1) : C(0)", "state[kR] - C(0.5) : C(0)"),
     ("refractory: it fires nevertheless", PATH, "return silent(charged) ? C(0) : (", "return ("),
     ("refractory: input is taken in", PATH, "silent(state) ? held : state[0]", "state[0]"),
     ("refractory: input has a gradient", PATH, "silent(before) ? C(0) : grad[0]", "grad[0]"),

@@ -341,20 +341,13 @@ def network_steps(stem: str) -> str:
 def kept(verdict: dict[str, Any]) -> str:
     """A ratio and its limit."""
     missed = ", **missed**" if verdict["kept"] is False else ""
-    return f"{measured(verdict)} ({goal(verdict)}){missed}"
-
-
-def measured(verdict: dict[str, Any]) -> str:
-    """A ratio; with a third digit where it misses its limit by less than two show."""
-    found = short(verdict["value"])
-    near = verdict["kept"] is False and found == verdict["limit"].split()[1]
-    return f"{verdict['value']:.3g}" if near else found
+    return f"{short(verdict['value'])} ({goal(verdict)}){missed}"
 
 
 def goals(stem: str) -> str:
     """The ratios that have a limit, and whether they keep it."""
     lines = [
-        ("×".join(map(str, v["shape"])), v["pass"], v["ratio"], measured(v), goal(v), reached)
+        ("×".join(map(str, v["shape"])), v["pass"], v["ratio"], short(v["value"]), goal(v), reached)
         for v in File(stem).verdicts
         if (reached := {True: "reached", False: "**not reached**"}.get(v["kept"]))
     ]
@@ -376,7 +369,7 @@ def missed_speed() -> str:
             if v["kept"] is False:
                 size = "×".join(map(str, v["shape"]))
                 what = f"{stem.removesuffix('-xeon')}, {size}, {v['pass']}, {file.processor}"
-                found.append(f"- {what}: {v['ratio']} {measured(v)}, goal {goal(v)}.")
+                found.append(f"- {what}: {v['ratio']} {short(v['value'])}, goal {goal(v)}.")
     return "\n".join(found)
 
 

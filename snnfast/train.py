@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 from tqdm import tqdm
 
 from snnfast.checkpoint import CheckpointError, read_checkpoint, same_settings, write_checkpoint
 from snnfast.processes import Processes
-from snnfast.score import Loss, Part, Score, answer, batches, evaluate, largest
+from snnfast.score import EVALUATED, Loss, Part, Score, answer, batches, evaluate, largest
 from snnfast.whole_batch import shared
 
 __all__ = ["Run", "Score", "evaluate", "fit", "largest"]
@@ -105,6 +106,7 @@ def fit(
     augment: Callable[[Tensor], Tensor] | None = None,
     precision: torch.dtype = torch.float32,
     clip: float | None = None,
+    recalibrate: Callable[[Tensor], Tensor] | None = None,
     step: Step | None = None,
     order: Callable[[int], Tensor] | None = None,
     processes: Processes | None = None,
@@ -144,6 +146,9 @@ def fit(
         precision: ``torch.bfloat16`` runs convolutions and products under autocast.
         clip: the largest norm of the gradient over all parameters; a larger gradient is scaled down to it. None: no
             limit.
+        recalibrate: from the training images ``[B, ...]`` of a batch to what the model is scored on. Given, batch
+            normalisation gets its means and variances anew after the last epoch, over all training images without
+            ``augment``. None: they stay those of the last batches, as they were augmented.
         step: changes the weights by the images and labels of a batch, and returns what the model answered and the
             loss, or None for a rule without one; None: the optimizer follows the gradient of ``loss``.
         order: from the number of an epoch to the order of its images; None: at random.
@@ -227,6 +232,8 @@ def fit(
                 raise ValueError(f"fit: the loss became {row['loss']} in {title}")
             if run.scheduler is not None:
                 run.scheduler.step()
+            if recalibrate is not None and run.epoch + 1 == epochs:
+                _recalibrate(run.model, train, recalibrate, precision)
             if held_out is not None and loss is not None:
                 scored = evaluate(
                     run.model,
@@ -293,6 +300,15 @@ def _gradient_step(
         return outputs, value if count else None
 
     return share_of_step
+
+
+def _recalibrate(
+    model: nn.Module, train: Part, ready: Callable[[Tensor], Tensor], precision: torch.dtype
+) -> None:
+    """The statistics of batch normalisation over all of ``train``; of several processes each computes the same."""
+    device = next(model.parameters()).device
+    with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+        update_bn((ready(images) for images, _ in batches(model, train, EVALUATED)), model)
 
 
 def progress_bar(title: str, images: int, *, done: int = 0, progress: bool | None = None) -> Any:

@@ -156,6 +156,56 @@ def test_no_epochs_changes_nothing():
     torch.testing.assert_close(dict(run.model.state_dict()), before, rtol=0, atol=0)
 
 
+def test_recalibration_computes_statistics_over_plain_images_after_the_last_epoch():
+    settings, usual = tiny(batch_norm=True, encoding="direct")
+    go(settings, usual, 2)
+    _, run = tiny(batch_norm=True, encoding="direct")
+    seen = []
+
+    def halved(images):
+        seen.append(run.epoch)
+        return images / 2
+
+    go(settings, run, 2, recalibrate=halved)
+    # After the steps of the last epoch, which are those of a run without.
+    assert seen == [1]
+    weights = [dict(one.model.named_parameters()) for one in (run, usual)]
+    torch.testing.assert_close(*weights, rtol=0, atol=0)
+    # By hand: the first layer's currents over all images, halved and not moved.
+    first, norm = run.model.layers[0].layer
+    currents = first(DATA[0] / 2).transpose(0, 1).flatten(1)
+    torch.testing.assert_close(norm.running_mean, currents.mean(1))
+    torch.testing.assert_close(norm.running_var, currents.var(1), rtol=1e-2, atol=0)
+    assert not torch.allclose(norm.running_mean, usual.model.layers[0].layer[1].running_mean)
+    # The last row is of the network with them.
+    scored = evaluate(run.model, DATA, loss=rate_error)
+    assert run.history[-1]["held_out_accuracy"] == scored.accuracy
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_recalibrated_run_is_resumed_bit_for_bit(tmp_path, precision):
+    changes = {"batch_norm": True, "recalibrate": True, "precision": precision, "epochs": 2}
+    settings, whole = tiny(**changes)
+    data = Data(DATA, DATA)
+    how = {"progress": False, "echo": None}
+    stbp.fit(settings, whole, data, **how)
+    _, half = tiny(**changes)
+    batches = []
+
+    def stop(run):
+        batches.append(run.images)
+        if len(batches) == 3:  # within the second epoch
+            run.save(tmp_path / "checkpoint.pt")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stbp.fit(settings, half, data, after_batch=stop, **how)
+    _, rest = tiny(**changes)
+    rest.load(tmp_path / "checkpoint.pt")
+    stbp.fit(settings, rest, data, **how)
+    assert_same_run(whole, rest)
+
+
 def test_evaluate_counts():
     class Fixed(nn.Module):
         def __init__(self):

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 
 from snnfast import check, ops
 from snnfast.nn import LIF, Rate, Time
@@ -41,6 +42,8 @@ class Wu2018(nn.Module):
         num_classes: outputs.
         hidden: sizes of the hidden layers of a fully connected network; None for the convolutional one.
         width: factor on the channels (32) and hidden neurons (128) of the convolutional network.
+        voters: output neurons of a class; the rate of a class is their mean. One neuron has ``num_steps + 1`` rates,
+            so classes tie; the paper's network has one.
         encoding: ``"bernoulli"``: at every step a pixel fires with its value as probability (``x > U``, as in the
             paper's code; a value of 1 or more always fires, so images scaled by 32 run as in the manual).
             ``"direct"``: the pixel itself is the input current of every step; the first layer is then computed once
@@ -64,6 +67,7 @@ class Wu2018(nn.Module):
         num_classes: int = 10,
         hidden: Sequence[int] | None = None,
         width: float = 1.0,
+        voters: int = 1,
         encoding: str = "bernoulli",
         batch_norm: bool = False,
         batch_size: int | None = None,
@@ -77,7 +81,8 @@ class Wu2018(nn.Module):
         if time_interval is not None:
             self.num_steps = check.whole("Wu2018", "time_interval", time_interval)
         self.input_shape = check.sizes("Wu2018", "input_shape", input_shape, 3)
-        check.whole("Wu2018", "num_classes", num_classes)
+        self.voters = check.whole("Wu2018", "voters", voters)
+        outputs = check.whole("Wu2018", "num_classes", num_classes) * self.voters
         if encoding not in ENCODINGS:
             raise ValueError(
                 f"Wu2018: encoding must be one of {', '.join(ENCODINGS)}, got {encoding!r}"
@@ -85,12 +90,12 @@ class Wu2018(nn.Module):
         self.encoding = encoding
         check.positive("Wu2018", "width", width)
         if hidden is None:
-            synapses = _convolutional(self.input_shape, num_classes, width)
+            synapses = _convolutional(self.input_shape, outputs, width)
         elif width != 1:
             raise ValueError(f"Wu2018: width is for the network without hidden, got {width:g}")
         else:
             sizes = check.sizes("Wu2018", "hidden", hidden)
-            synapses = _fully_connected(self.input_shape, sizes, num_classes)
+            synapses = _fully_connected(self.input_shape, sizes, outputs)
         layers: list[nn.Module] = []
         for synapse in synapses:
             norms = [_norm(synapse[-1])] if batch_norm else []
@@ -119,16 +124,16 @@ class Wu2018(nn.Module):
             num_steps: steps, at least 1; the network's own if None. Frames bring their own.
 
         Returns:
-            Spikes per step of every output, ``[B, num_classes]``, float32 (float64 for float64 images), in [0, 1],
+            Spikes per step of every class, ``[B, num_classes]``, float32 (float64 for float64 images), in [0, 1],
             on the device of ``images``.
         """
         check.tensor("Wu2018", "images", images)
         device = next(self.parameters()).device
         rates: Tensor = self.rate(self.spikes(images.to(device), num_steps))
-        return rates.to(images.device)
+        return F.avg_pool1d(rates.unsqueeze(1), self.voters).squeeze(1).to(images.device)
 
     def spikes(self, images: Tensor, num_steps: int | None = None) -> Tensor:
-        """The outputs' spikes ``[T, B, num_classes]``; as :meth:`forward`, for images on the network's device."""
+        """The outputs' spikes ``[T, B, num_classes * voters]``; as :meth:`forward`, on the device of the network."""
         frames = images.dim() == 5
         if images.dim() not in (4, 5) or tuple(images.shape[-3:]) != self.input_shape:
             wanted = ", ".join(map(str, ("B", *"T" * frames, *self.input_shape)))
@@ -174,7 +179,7 @@ def _neurons() -> LIF:
 
 
 def _convolutional(
-    input_shape: Sequence[int], num_classes: int, factor: float
+    input_shape: Sequence[int], outputs: int, factor: float
 ) -> list[list[nn.Module]]:
     channels, height, width = input_shape
     if min(height, width) < 4:
@@ -185,14 +190,14 @@ def _convolutional(
         [nn.Conv2d(channels, maps, 3, padding=1)],
         [nn.AvgPool2d(2), nn.Conv2d(maps, maps, 3, padding=1)],
         [nn.AvgPool2d(2), nn.Flatten(), nn.Linear(features, neurons)],
-        [nn.Linear(neurons, num_classes)],
+        [nn.Linear(neurons, outputs)],
     ]
 
 
 def _fully_connected(
-    input_shape: Sequence[int], hidden: Sequence[int], num_classes: int
+    input_shape: Sequence[int], hidden: Sequence[int], outputs: int
 ) -> list[list[nn.Module]]:
-    sizes = [math.prod(input_shape), *hidden, num_classes]
+    sizes = [math.prod(input_shape), *hidden, outputs]
     synapses: list[list[nn.Module]] = [[nn.Linear(n_in, n_out)] for n_in, n_out in pairwise(sizes)]
     synapses[0].insert(0, nn.Flatten())
     return synapses

@@ -109,6 +109,7 @@ class Classifier(Procedure[C]):
             "loss": partial(F.cross_entropy, label_smoothing=settings.label_smoothing),
             "augment": augment(settings),
             "precision": getattr(torch, settings.precision),
+            "recalibrate": images.recalibration(settings),
         }
 
 

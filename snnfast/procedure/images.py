@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -38,6 +39,11 @@ class Augmented(Settings):
         0.0,
         "Augmentation: bend images by smooth random displacements; their standard deviation, in pixels.",
         least=0,
+    )
+    recalibrate: bool = option(
+        False,
+        "After the last epoch compute the means and variances of batch norm anew, over all training images without "
+        "augmentation.",
     )
 
 
@@ -143,6 +149,11 @@ def flip(images: Tensor) -> Tensor:
     # Drawn on the CPU, so that every device sees the same images.
     mirrored = (torch.rand(len(images)) < 0.5).to(images.device).view(-1, 1, 1, 1)
     return torch.where(mirrored, images.flip(-1), images)
+
+
+def recalibration(settings: Augmented) -> Callable[[Tensor], Tensor] | None:
+    """The ``recalibrate`` of :func:`snnfast.train.fit`, or None when the settings ask for none."""
+    return partial(normalize, settings.dataset) if settings.recalibrate else None
 
 
 def augmentation(settings: Augmented) -> Callable[[Tensor], Tensor] | None:

@@ -45,6 +45,7 @@ class StbpSettings(images.Augmented):
     width: float = option(
         1.0, "Factor on the channels and neurons of the convolutional network.", above=0
     )
+    voters: int = option(1, "Output neurons of a class; its rate is their mean.", least=1)
     num_steps: int = option(
         5, "Time steps per image; frames have their own.", least=1, flag="--steps"
     )
@@ -88,6 +89,7 @@ class Stbp(Procedure[StbpSettings]):
             num_classes=images.classes(settings.dataset, data),
             hidden=settings.hidden,
             width=settings.width,
+            voters=settings.voters,
             encoding=settings.encoding,
             batch_norm=settings.batch_norm,
         ).to(data.device)
@@ -105,12 +107,13 @@ class Stbp(Procedure[StbpSettings]):
             "loss": rate_error,
             "augment": images.augmentation(settings),
             "precision": getattr(torch, settings.precision),
+            "recalibrate": images.recalibration(settings),
         }
 
     def score(self, settings: StbpSettings, run: Run, data: Data) -> float:
         """As after every epoch."""
-        how = self.learning(settings, run, data)
-        del how["augment"]
+        learning = self.learning(settings, run, data)
+        how = {name: learning[name] for name in ("batch_size", "loss", "precision")}
         return evaluate(run.model, data.held_out, **how).accuracy
 
     def figures(self, settings: StbpSettings, run: Run, data: Data) -> dict[str, Draw]:

@@ -83,6 +83,20 @@ def test_width_is_a_factor_on_channels_and_hidden_neurons():
 
 
 @pytest.mark.parametrize("hidden", [None, (20,)])
+def test_the_rate_of_a_class_is_the_mean_over_its_voters(hidden):
+    net = lively(Wu2018(5, input_shape=(1, 8, 8), num_classes=4, hidden=hidden, voters=3))
+    images = torch.rand(9, 1, 8, 8)
+    torch.manual_seed(0)
+    spikes = net.spikes(images)
+    torch.manual_seed(0)
+    rates = net(images)
+    assert (spikes.shape, rates.shape) == ((5, 9, 12), (9, 4))
+    assert 0 < rates.mean() < 1
+    expected = torch.stack([spikes[:, :, 3 * k : 3 * k + 3].mean((0, 2)) for k in range(4)], 1)
+    torch.testing.assert_close(rates, expected)
+
+
+@pytest.mark.parametrize("hidden", [None, (20,)])
 def test_batch_norm_stands_before_all_neurons(hidden):
     net = Wu2018(5, input_shape=(1, 8, 8), hidden=hidden, batch_norm=True)
     currents = []
@@ -195,6 +209,8 @@ def test_cuda_agrees_with_cpu():
         ({"input_shape": (1, 3, 3)}, ValueError, "two poolings by 2 need images of 4x4, got 3x3"),
         ({"num_classes": 0}, ValueError, "num_classes must be at least 1"),
         ({"hidden": (0,)}, ValueError, "hidden must be at least 1"),
+        ({"voters": 0}, ValueError, "voters must be at least 1, got 0"),
+        ({"voters": 1.5}, TypeError, "voters must be"),
         ({"width": 0}, ValueError, "width must be positive, got 0"),
         ({"width": "2"}, TypeError, "width must be a number, got str"),
         (

@@ -24,6 +24,7 @@ template <class C>
 struct Shared {
   DiehlCookConductanceNumbers own;  // of the network
   Plasticity<C> rule;
+  ConductanceMemory<C> memory;
   int32_t found, spikes_inh;  // neurons of this block that spike in this step
   int64_t inhibiting;         // inhibitory neurons of the grid that spiked in the step before
   int64_t oldest, under_way;  // of the inputs under way: where the oldest one stands, and how many they are
@@ -32,7 +33,7 @@ struct Shared {
 template <PlasticityKind K, class C>
 class ConductanceBlock {
  public:
-  __device__ ConductanceBlock(const Arguments<C>& g, Shared<C>& shared, Arena memory, int64_t network)
+  __device__ ConductanceBlock(const Arguments<C>& g, Shared<C>& shared, int64_t network)
       : a_(g.a),
         network_(network),
         own_(shared.own),
@@ -44,7 +45,7 @@ class ConductanceBlock {
         blocks_(g.plan.blocks),
         team_(blockIdx.x / g.plan.blocks),
         block_(blockIdx.x % g.plan.blocks),
-        m_(g.a, g.plan, memory, blockIdx.y * g.plan.teams + team_, block_),
+        m_(shared.memory),
         tally_(m_.words, 1, block_, blocks_),
         inputs_(a_.x, network, m_.input_lists, m_.input_counts),
         history_(a_.history()),
@@ -72,7 +73,7 @@ class ConductanceBlock {
   double* const theta_;
   const uint8_t* const delays_;
   const int64_t blocks_, team_, block_;
-  const ConductanceMemory<C> m_;
+  const ConductanceMemory<C>& m_;  // the block's, in shared memory: as many registers would spill
   const GridTally tally_;
   BlockInputs inputs_;
   const int64_t history_;
@@ -350,9 +351,12 @@ __global__ void __launch_bounds__(kAlone) diehl_cook_conductance_kernel(const Ar
     if (threadIdx.x == 0) {
       shared.own = g.a.network(network);
       shared.rule = plasticity<C>(shared.own.rule);
+      Arena arena(g.workspace);
+      const int64_t team = blockIdx.x / g.plan.blocks, block = blockIdx.x % g.plan.blocks;
+      shared.memory = ConductanceMemory<C>(g.a, g.plan, arena, blockIdx.y * g.plan.teams + team, block);
     }
     __syncthreads();
-    ConductanceBlock<K, C>(g, shared, Arena(g.workspace), network).run(g.plan.teams);
+    ConductanceBlock<K, C>(g, shared, network).run(g.plan.teams);
   }
 }
 

@@ -35,6 +35,7 @@ struct ConductanceMemory {
   // All words are the first of the memory, zeros before the launch.
   static SNNFAST_HD int64_t words_bytes(const Teams& plan) { return plan.all_teams() * GridTally::words(1) * static_cast<int64_t>(sizeof(GridTally::Word)); }
 
+  ConductanceMemory() = default;
   SNNFAST_HD ConductanceMemory(const DiehlCookConductance& a, const Teams& plan, Arena& memory, int64_t team, int64_t block) {
     const int64_t I = a.x.I, block_of_all = team * plan.blocks + block, blocks = plan.all_teams() * plan.blocks;
     const int64_t own = (a.N + plan.blocks * plan.threads - 1) / (plan.blocks * plan.threads) * plan.threads;

@@ -302,9 +302,11 @@ def settings_of_networks(
     op: str, w: Tensor, settings: Callable[..., dict[str, Any]], **given: Any
 ) -> dict[str, Any]:
     """The fields ``NUMBERS`` of a call by its ``settings``, some of them given for each network, and ``numbers``."""
-    several = {n for n, v in given.items() if isinstance(v, Sequence) and not isinstance(v, str)}
     networks = networks_of(w)
-    if not several or networks is None:
+    if networks is None:
+        return {**settings(op, **given), "numbers": None}
+    several = {n for n, v in given.items() if isinstance(v, Sequence) and not isinstance(v, str)}
+    if not several:
         return {**settings(op, **given), "numbers": None}
     for name in several:
         if len(given[name]) != networks or not networks:
@@ -363,7 +365,7 @@ def rules_of(op: str, w: Tensor, rule: object) -> Sequence[Rule]:
     """No rule, one, or one for each network of ``w``, which differ in numbers alone."""
     if rule is None:
         return ()
-    several = isinstance(rule, Sequence) and not isinstance(rule, str) and w.dim() == 3
+    several = w.dim() == 3 and isinstance(rule, Sequence) and not isinstance(rule, str)
     rules = rule if several else (rule,)
     for one in rules:  # type: ignore[attr-defined]
         if not isinstance(one, Rule):

@@ -125,7 +125,8 @@ def _npz(path: Path) -> Mapping[str, Any]:
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: there is no such file") from None
     except (ValueError, OSError, EOFError, BadZipFile) as error:
-        raise ValueError(f"{path} holds no plain arrays: {error}") from error
+        first = str(error).partition(". ")[0]  # numpy goes on with how to unpickle
+        raise ValueError(f"{path} holds no plain arrays: {first}") from error
 
 
 def _pt(path: Path) -> Mapping[str, Any]:

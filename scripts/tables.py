@@ -119,7 +119,8 @@ class File:
         content = json.loads((ROOT / f"benchmarks/results/{stem}-cpu-1-thread.json").read_text())
         self.rows, self.verdicts = content["rows"], content["verdicts"]
         cpu = content["machine"]["cpu"]
-        self.processor = "Intel Xeon" if "Intel" in cpu else cpu
+        zen5 = " (Zen 5)" if stem.endswith("-zen5") else ""
+        self.processor = "Intel Xeon" if "Intel" in cpu else cpu + zen5
 
     def row(self, shape: Sequence[int], implementation: str, name: str) -> dict[str, Any]:
         """The one row of these names; ValueError if there is none."""
@@ -368,7 +369,8 @@ def missed_speed() -> str:
         for v in file.verdicts:
             if v["kept"] is False:
                 size = "×".join(map(str, v["shape"]))
-                what = f"{stem.removesuffix('-xeon')}, {size}, {v['pass']}, {file.processor}"
+                op = stem.removesuffix("-xeon").removesuffix("-zen5")
+                what = f"{op}, {size}, {v['pass']}, {file.processor}"
                 found.append(f"- {what}: {v['ratio']} {short(v['value'])}, goal {goal(v)}.")
     return "\n".join(found)
 
@@ -407,10 +409,10 @@ TABLES: dict[str, Callable[[], str]] = {
         neuron: partial(times, neuron, {f"`{neuron}`": ("snnfast", BOTH), "`lif`": ("lif", BOTH)})
         for neuron in ("adlif", "alif")
     },
-    **{stem: partial(judged, stem) for stem in ("lif", "lif-xeon")},
-    **{stem: partial(network_steps, stem) for stem in ("network", "network-xeon")},
+    **{stem: partial(judged, stem) for stem in ("lif", "lif-zen5", "lif-xeon")},
+    **{stem: partial(network_steps, stem) for stem in ("network", "network-zen5", "network-xeon")},
     **{f"goals-{op}": partial(goals, op) for op in ("adlif", "alif", "delay", "recurrent")},
-    "goals-delay-xeon": partial(goals, "delay-xeon"),
+    **{f"goals-{stem}": partial(goals, stem) for stem in ("delay-zen5", "delay-xeon")},
     **{f"results-{p['page']}": partial(results_of, p["rows"]) for p in PROCEDURES},
 }
 

@@ -16,6 +16,7 @@ REAL = (*FLOATING, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint
 INTEGERS = (int, torch.SymInt, Integral)
 MOST_ELEMENTS = 2**56  # of a tensor; csrc/ops/check.h
 LARGEST = 3.4028234663852886e38  # of float32, in which most kernels take their numbers
+LEAST = 1.1754943508222875e-38  # the same: the least positive number that is not denormal
 
 
 def state_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -214,10 +215,12 @@ def rest(
 
 
 def positive(op: str, name: str, value: object) -> float:
-    """A finite number above 0."""
+    """A finite number above 0, in float32, too."""
     result = number(op, name, value)
     if result <= 0:
         raise ValueError(f"{op}: {name} must be positive, got {result:g}")
+    if result < LEAST:  # 0 for a kernel that flushes what is denormal
+        raise ValueError(f"{op}: {name} must lie within the range of float32, got {result:g}")
     return result
 
 

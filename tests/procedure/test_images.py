@@ -6,7 +6,7 @@ from torch.nn import functional as F  # noqa: N812
 from torchvision import io
 from torchvision.transforms import functional as vision
 
-from snnfast.procedure import classifier, images, vgg16
+from snnfast.procedure import classifier, images, spiking_vgg, vgg16
 
 
 def test_a_crop_is_a_window_of_the_padded_image():
@@ -44,6 +44,16 @@ def test_a_training_batch_of_cifar10_is_cropped_mirrored_and_normalised():
     assert changed.ne(images.normalize("cifar10", x)).flatten(1).any(1).sum() > 30
     plain = classifier.augment(vgg16.preset("cifar10", crop=0, flip=False))(x)
     torch.testing.assert_close(plain, images.normalize("cifar10", x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("procedure", [vgg16, spiking_vgg])
+def test_recalibration_sees_images_as_they_are_scored(procedure):
+    x = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)
+    for asked in (False, True):
+        learning = procedure.learning(procedure.preset("cifar10", recalibrate=asked), None, None)
+        assert (learning["recalibrate"] is not None) is asked
+    expected = images.normalize("cifar10", x)
+    torch.testing.assert_close(learning["recalibrate"](x), expected, rtol=0, atol=0)
 
 
 def settings(validate=False):

@@ -242,17 +242,8 @@ def _thresholds(
     networks: int | None,
 ) -> Parameters:
     _one_a_layer(op, "thresholds", thresholds, weights)
-    dtype = weights[0].dtype
-    rounds_to_zero = 2.0**-150 if dtype == torch.float32 else 0.0
-
-    def checked(op: str, name: str, value: object) -> float:
-        limit = check.positive(op, name, value)
-        if limit <= rounds_to_zero:
-            raise ValueError(f"{op}: {name} must be positive in {dtype}, got {limit:g}")
-        return limit
-
     every = [
-        check.setting(op, f"thresholds[{depth}]", value, networks, checked)
+        check.setting(op, f"thresholds[{depth}]", value, networks, check.positive)
         for depth, value in enumerate(thresholds)
     ]
     if any(isinstance(value, list) for value in every):

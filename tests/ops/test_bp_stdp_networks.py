@@ -213,7 +213,7 @@ WRONG = {
     ),
     "thresholds of float32 zero": (
         {"thresholds": [0.9, 0.9, (0.9, 1e-46, 0.9)]},
-        r"thresholds\[2\]\[1\] must be positive in torch.float32, got 1e-46",
+        r"thresholds\[2\]\[1\] must lie within the range of float32, got 1e-46",
     ),
     "state": (
         {"labels": None, "desired": None, "state": [torch.zeros(3, 40)] * 3},

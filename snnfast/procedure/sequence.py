@@ -155,7 +155,13 @@ CHOSEN: dict[str, dict[str, Any]] = {
     "xor": {"samples": 10000, "hidden": (64,), "epochs": 15, "gain": 60.0},
     "copy": {"hidden": (128,), "gain": 60.0, "max_delay": 100.0, "tau_out": 1.0, "epochs": 30},
     "smnist": {"hidden": (128,), "readout": "mean", "epochs": 20, "gain": 5.0},
-    "psmnist": {"hidden": (64, 212, 212), "readout": "mean", "epochs": 60, "gain": 40.0},
+    "psmnist": {
+        "hidden": (64, 212, 212),
+        "readout": "mean",
+        "epochs": 30,
+        "batch_size": 16,
+        "gain": 40.0,
+    },
 }
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 from tqdm import tqdm
 
@@ -161,8 +162,8 @@ def fit(
         after_epoch: called after every epoch.
 
     Raises:
-        ValueError: for a negative number of epochs, a batch size below 1, no training images, or a loss that is not
-            finite.
+        ValueError: for a negative number of epochs, a batch size below 1, no training images, ``recalibrate`` without
+            batch normalisation, or a loss that is not finite.
         RuntimeError: in an epoch in which processes have drawn different random numbers where all draw the same.
     """
     if epochs < 0:
@@ -180,6 +181,8 @@ def fit(
         raise ValueError(
             "fit: a rule with a step of its own trains in one process; use several for seeds side by side (--seeds)"
         )
+    if recalibrate is not None and not any(isinstance(m, _BatchNorm) for m in run.model.modules()):
+        raise ValueError("fit: recalibrate needs batch normalisation, the model has none")
     learn = _gradient_step(run, loss, precision, clip, processes) if step is None else step
     writes = processes is None or processes.rank == 0
     if processes is not None:

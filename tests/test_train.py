@@ -182,6 +182,13 @@ def test_recalibration_computes_statistics_over_plain_images_after_the_last_epoc
     assert run.history[-1]["held_out_accuracy"] == scored.accuracy
 
 
+def test_recalibration_of_a_model_without_batch_norm_is_refused_before_it_learns():
+    settings, run = tiny()
+    with pytest.raises(ValueError, match="fit: recalibrate needs batch normalisation, the model"):
+        go(settings, run, 2, recalibrate=lambda images: images)
+    assert run.history == []
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_recalibrated_run_is_resumed_bit_for_bit(tmp_path, precision):
     changes = {"batch_norm": True, "recalibrate": True, "precision": precision, "epochs": 2}

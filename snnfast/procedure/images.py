@@ -43,7 +43,7 @@ class Augmented(Settings):
     recalibrate: bool = option(
         False,
         "After the last epoch compute the means and variances of batch norm anew, over all training images without "
-        "augmentation.",
+        "augmentation; needs a network with batch norm.",
     )
 
 

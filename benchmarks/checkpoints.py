@@ -29,6 +29,6 @@ def prepare(task: Task) -> Prepared:
 
     def training() -> tuple[torch.Tensor, ...]:
         *_, kept = torch.ops.snnfast.lif_forward(*flat, every)
-        return torch.ops.snnfast.lif_backward(*flat, kept, every, False, grad, None, None)
+        return torch.ops.snnfast.lif_backward(*flat, False, kept, every, False, grad, None, None)
 
     return Prepared({lif.TRAINING: training}, {})

@@ -71,11 +71,14 @@ class Residual(nn.Module):
 
 
 def normalized(neuron: Callable[[], nn.Module], channels: int, size: int) -> nn.Module:
-    from snnfast.nn import Rate, SpikeConv2d, SpikeLinear, Time
+    from snnfast.nn import Pooled, Rate, SpikeConv2d, SpikeLinear, Time
+    from snnfast.nn.spiking import Spiking
 
     def block(inputs: int) -> list[nn.Module]:
         conv = SpikeConv2d(inputs, 32, 3, padding=1, bias=False)
-        return [Time(conv, nn.BatchNorm2d(32)), neuron(), Time(nn.MaxPool2d(2))]
+        fire, pool = neuron(), nn.MaxPool2d(2)
+        after = [Pooled(fire, pool)] if isinstance(fire, Spiking) else [fire, Time(pool)]
+        return [Time(conv, nn.BatchNorm2d(32)), *after]
 
     classes = Time(nn.Flatten(), SpikeLinear(32 * (size // 4) ** 2, 10))
     return nn.Sequential(*block(channels), *block(32), classes, neuron(), Rate())

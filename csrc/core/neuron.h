@@ -60,6 +60,7 @@ struct Param {
 template <class Neuron>
 struct NeuronScan {
   int64_t T, N;
+  int64_t all;                            // neurons of which these N are some, so that rows of checkpoints and gradients lie farther apart; on a GPU N
   Rows x;                                 // [T, N]
   const void* state_in[Neuron::kStates];  // [N], null: at rest
   const void* checkpoints;                // [(T - 1) / checkpoint_every, states, N]: the state before step k * checkpoint_every, k >= 1
@@ -91,7 +92,8 @@ struct NeuronBackward : NeuronScan<Neuron> {
   int32_t surrogate;
   double alpha;
   bool detach_reset;
-  void* grad_x;                          // [T, N] in x's dtype
+  void* grad_x;                          // [T, all] in x's dtype; of an x that repeats its mean over the steps, [all]
+  bool x_repeats;                        // false on a GPU
   void* grad_state_in[Neuron::kStates];  // [N] or null
   void* grad_param[Neuron::kParams];     // [N] or null: per neuron, summed over time
 };

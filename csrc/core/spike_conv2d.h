@@ -29,7 +29,7 @@ inline int64_t conv_table_size(const SpikeConv2d& a) { return a.kh * a.kw * a.C 
 // Words of an image's bits.
 inline int64_t conv_words(const SpikeConv2d& a) { return (a.H * a.W * a.C + 63) / 64; }
 
-// Bytes that lists of events take, and the gradient with zeros around.
+// Bytes that lists of events take, and the gradient with zeros around, or rows of outputs.
 inline int64_t conv_scratch(const SpikeConv2d& a) {
   const int64_t size = a.dtype == Dtype::f64 ? 8 : 4, pixels = a.H * a.W;
   return (a.out_h + 2 * (a.kh - 1)) * (a.out_w + 2 * (a.kw - 1)) * kConvBlock * size + pixels * a.C * (size + 4) + (pixels + 1 + a.C) * 4;

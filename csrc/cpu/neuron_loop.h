@@ -147,7 +147,7 @@ void forward_block(const NeuronForward<Neuron>& a, int64_t n0, int64_t m, RowsAh
   for (int64_t t = 0; t < a.T; t++) {
     if (a.checkpoints_out && t > 0 && t % a.checkpoint_every == 0)
       for (int k = 0; k < Neuron::kStates; k++)
-        copy(static_cast<C*>(a.checkpoints_out) + ((t / a.checkpoint_every - 1) * Neuron::kStates + k) * a.N + n0, state[k], m);
+        copy(static_cast<C*>(a.checkpoints_out) + ((t / a.checkpoint_every - 1) * Neuron::kStates + k) * a.all + n0, state[k], m);
     const C* x = read_lines<C>(a.x, t, n0, m, x_buffer);
     if (t + kAhead < a.T)
       prefetch_row(a.x, t + kAhead, n0, m);
@@ -235,6 +235,7 @@ inline void step_backward(const C (*tape)[kBlock], const C* grad_spikes, const C
 // What a block carries backward through its steps.
 template <class Neuron, class C, bool Uniform>
 struct BlockGradients {
+  alignas(64) C x[kBlock];  // the sum over the steps, where that is wanted
   alignas(64) C states[Neuron::kStates][kBlock];
   alignas(64) C params[Neuron::kParams][Uniform ? 1 : kBlock];
 };
@@ -249,13 +250,13 @@ __attribute__((noinline)) void segment_backward(const NeuronBackward<Neuron>& a,
                                                 TapeRows<Neuron, C, Uniform> tape, int64_t t0, int64_t steps, int64_t n0, int64_t m,
                                                 BlockGradients<Neuron, C, Uniform>& grad, RowsAhead& grad_ahead) {
   alignas(64) C spike_buffer[kBlock], v_buffer[kBlock], out_buffer[kBlock], zeros[kBlock] = {};
-  const bool streaming = streams<C>(a.T, a.N);
+  const bool streaming = streams<C>(a.T, a.all);
   const int64_t left = a.N - n0 - m, next_block = left < kBlock ? left : kBlock;
   const int64_t K = a.checkpoint_every, lines = whole_lines<C>(m);
   fill_line(spike_buffer, m);
   fill_line(v_buffer, m);
   for (int64_t j = steps - 1; j >= 0; j--) {
-    const int64_t t = t0 + j, offset = t * a.N + n0;
+    const int64_t t = t0 + j, offset = t * a.all + n0;
     const C* grad_spikes = a.grad_spikes.data ? read_lines<C>(a.grad_spikes, t, n0, m, spike_buffer) : zeros;
     const C* grad_v = a.grad_v_seq.data ? read_lines<C>(a.grad_v_seq, t, n0, m, v_buffer) : zeros;
     if (j >= kAhead)
@@ -265,10 +266,13 @@ __attribute__((noinline)) void segment_backward(const NeuronBackward<Neuron>& a,
     else
       prefetch_row(a.x, (a.T - 1) / K * K + kAhead - 1 - j, n0 + m, next_block);
     grad_ahead.fetch();
-    C* grad_x = output_row<C>(a.grad_x, a.x.dtype, offset, lines != m, out_buffer);
+    C* grad_x = output_row<C>(a.grad_x, a.x.dtype, offset, lines != m || a.x_repeats, out_buffer);
     step_backward<Neuron, C, R, S, Uniform>(tape[j], grad_spikes, grad_v, grad.states, grad_x, reinterpret_cast<C(*)[kBlock]>(&grad.params[0][0]), coefficients,
                                             a, lines, writes_past(grad_x, streaming && grad_x != out_buffer));
-    if (grad_x == out_buffer) flush_row(a.grad_x, a.x.dtype, offset, m, streaming, out_buffer);
+    if (a.x_repeats)
+      for (int64_t i = 0; i < m; i++) grad.x[i] += out_buffer[i];
+    else if (grad_x == out_buffer)
+      flush_row(a.grad_x, a.x.dtype, offset, m, streaming, out_buffer);
   }
 }
 
@@ -291,6 +295,7 @@ void backward_block(const NeuronBackward<Neuron>& a, SegmentBackward<Neuron, C, 
   }
   for (int k = 0; k < Neuron::kParams; k++)
     for (int64_t i = 0; i < (Uniform ? 1 : lines); i++) grad.params[k][i] = C(0);
+  for (int64_t i = 0; i < (a.x_repeats ? m : 0); i++) grad.x[i] = C(0);
   fill_line(x_buffer, m);
 
   for (int64_t segment = a.T ? (a.T - 1) / K : -1; segment >= 0; segment--) {
@@ -298,7 +303,7 @@ void backward_block(const NeuronBackward<Neuron>& a, SegmentBackward<Neuron, C, 
     if (segment == 0) {
       load_initial_state(a, coefficients, n0, m, state);
     } else {
-      for (int k = 0; k < Neuron::kStates; k++) copy(state[k], static_cast<const C*>(a.checkpoints) + ((segment - 1) * Neuron::kStates + k) * a.N + n0, m);
+      for (int k = 0; k < Neuron::kStates; k++) copy(state[k], static_cast<const C*>(a.checkpoints) + ((segment - 1) * Neuron::kStates + k) * a.all + n0, m);
     }
     for (int64_t j = 0; j < steps; j++) {
       const C* x = read_lines<C>(a.x, t0 + j, n0, m, x_buffer);
@@ -310,6 +315,12 @@ void backward_block(const NeuronBackward<Neuron>& a, SegmentBackward<Neuron, C, 
       step<Neuron, C, R, Uniform, Record::tape>(x, state, tape[j], coefficients, lines);
     }
     run_segment(a, coefficients, tape, t0, steps, n0, m, grad, grad_ahead);
+  }
+  if (a.x_repeats) {
+    const C share = C(1) / static_cast<C>(a.T);
+    SNNFAST_SIMD
+    for (int64_t i = 0; i < m; i++) grad.x[i] *= share;
+    flush_row(a.grad_x, a.x.dtype, n0, m, false, grad.x);
   }
   for (int k = 0; k < Neuron::kStates; k++)
     if (a.grad_state_in[k]) copy(static_cast<C*>(a.grad_state_in[k]) + n0, grad.states[k], m);
@@ -332,7 +343,7 @@ template <class Neuron, class C, Reset R>
 void forward_blocks(const NeuronForward<Neuron>& a, int64_t begin, int64_t end) {
   constexpr bool own = kOwnForNumbers<Neuron>;
   const auto run = own && a.uniform() ? &forward_block<Neuron, C, R, own> : &forward_block<Neuron, C, R, false>;
-  RowsAhead ahead(a.x, a.T, a.T, begin, end, kBlock, Order::forward, beyond_caches<C>(a.T, a.N));
+  RowsAhead ahead(a.x, a.T, a.T, begin, end, kBlock, Order::forward, beyond_caches<C>(a.T, a.all));
   for (int64_t n0 = begin; n0 < end; n0 += kBlock) run(a, n0, end - n0 < kBlock ? end - n0 : kBlock, ahead);
   stream_done();
 }
@@ -354,7 +365,7 @@ void forward(const NeuronForward<Neuron>& a, int64_t begin, int64_t end) {
 
 template <class Neuron, class C, Reset R, bool Uniform>
 void backward_each(const NeuronBackward<Neuron>& a, SegmentBackward<Neuron, C, Uniform> run_segment, int64_t begin, int64_t end, void* scratch) {
-  const bool far = beyond_caches<C>(a.T, a.N);
+  const bool far = beyond_caches<C>(a.T, a.all);
   RowsAhead x_ahead(a.x, a.T, a.checkpoint_every, begin, end, kBlock, Order::forward, far);
   RowsAhead grad_ahead(a.grad_spikes, a.T, a.checkpoint_every, begin, end, kBlock, Order::backward, far);
   for (int64_t n0 = begin; n0 < end; n0 += kBlock)

@@ -103,6 +103,53 @@ void sum_image(const SpikeConv2d& a, const Events<T>& e, const T* table, int64_t
   }
 }
 
+// The same of up to 16 outputs, for kernels of KW columns. For so few, an addition that waits for the one before is all the work. Here the
+// events of a pixel go, row by row of the kernel, into the KW outputs that this reaches, which stand in registers meanwhile: KW sums that
+// do not wait for each other. Each adds up the same numbers in the same order. Rows of outputs that more is to come for are in a ring of
+// kh, with the columns that lie outside of y. The table has the columns of the kernel side by side, the last first.
+template <class T, bool Ones, int KW>
+void sum_pixels(const SpikeConv2d& a, const Events<T>& e, const T* table, T* y, T* ring) {
+  using Loose = typename Lanes<T>::Loose;
+  constexpr int64_t lanes = Lanes<T>::kCount, V = Lanes<T>::kLine, width = kConvLine;
+  T bias[width];
+  for (int64_t i = 0; i < width; i++) bias[i] = a.bias && i < a.O ? static_cast<const T*>(a.bias)[i] : T(0);
+  const int64_t columns = a.W + KW - 1, above = a.kh - 1 - a.pad_h, left = KW - 1 - a.pad_w;
+  const auto start = [&](T* row) {
+    for (int64_t x = 0; x < columns; x++)
+      for (int64_t i = 0; i < width; i++) row[x * width + i] = bias[i];
+  };
+  for (int64_t r = 0; r < a.kh; r++) start(ring + r * columns * width);
+  for (int64_t f = 0; f < a.H + a.kh - 1; f++) {  // row f of x is the last for row f of the outputs, of which y begins at row `above`
+    for (int64_t x = 0; f < a.H && x < a.W; x++) {
+      const int32_t first = e.starts[f * a.W + x], last = e.starts[f * a.W + x + 1];
+      for (int64_t r = 0; r < a.kh && first < last; r++) {
+        const int64_t row = f + a.kh - 1 - r;
+        if (row < above || row >= above + a.out_h) continue;
+        T* to = ring + (row % a.kh * columns + x) * width;
+        const T* rows = table + (r - x) * a.C * KW * width;  // keys begin with the pixel's column
+        Loose sums[KW][V];
+        for (int j = 0; j < KW; j++)
+          for (int64_t v = 0; v < V; v++) sums[j][v] = *reinterpret_cast<const Loose*>(to + j * width + v * lanes);
+        for (int32_t k = first; k < last; k++) {
+          const T* weights = rows + e.keys[k] * (KW * width);
+          for (int j = 0; j < KW; j++)
+            for (int64_t v = 0; v < V; v++) {
+              const Loose w = *reinterpret_cast<const Loose*>(weights + j * width + v * lanes);
+              sums[j][v] += Ones ? w : w * e.values[k];
+            }
+        }
+        for (int j = 0; j < KW; j++)
+          for (int64_t v = 0; v < V; v++) *reinterpret_cast<Loose*>(to + j * width + v * lanes) = sums[j][v];
+      }
+    }
+    T* done = ring + f % a.kh * columns * width;
+    if (f >= above && f < above + a.out_h)
+      for (int64_t x = 0; x < a.out_w; x++)
+        for (int64_t i = 0; i < a.O; i++) y[((f - above) * a.out_w + x) * a.O + i] = done[(left + x) * width + i];
+    start(done);
+  }
+}
+
 // Events by channel: an event's key is the row of the padded gradient that the kernel's first weight sees.
 template <class T>
 struct ChannelEvents {
@@ -187,25 +234,44 @@ void each_block(const SpikeConv2d& a, const Run& run) {
    : LINES == 3 ? (ONES ? &NAME<T, 3, true> : &NAME<T, 3, false>) \
                 : (ONES ? &NAME<T, 4, true> : &NAME<T, 4, false>))
 
+bool by_pixels(const SpikeConv2d& a) { return a.O <= kConvLine && (a.kw == 3 || a.kw == 5); }
+
 template <class T>
 void pack(const SpikeConv2d& a) {
   const int64_t taps = a.kh * a.kw;
   const T* weight = static_cast<const T*>(a.weight);
   T* to = static_cast<T*>(a.table);
+  const auto add = [&](int64_t o, int64_t width, int64_t tap, int64_t c) {
+    for (int64_t i = o; i < o + width; i++) *to++ = i < a.O ? weight[(i * a.C + c) * taps + tap] : T(0);
+  };
+  if (by_pixels(a)) {
+    for (int64_t r = 0; r < a.kh; r++)
+      for (int64_t c = 0; c < a.C; c++)
+        for (int64_t s = a.kw - 1; s >= 0; s--) add(0, kConvLine, r * a.kw + s, c);
+    return;
+  }
   each_block(a, [&](int64_t lines, int64_t o, int64_t) {
     for (int64_t tap = 0; tap < taps; tap++)
-      for (int64_t c = 0; c < a.C; c++)
-        for (int64_t i = o; i < o + lines * kConvLine; i++) *to++ = i < a.O ? weight[(i * a.C + c) * taps + tap] : T(0);
+      for (int64_t c = 0; c < a.C; c++) add(o, lines * kConvLine, tap, c);
   });
 }
 
 template <class T>
 void forward_images(const SpikeConv2d& a, int64_t begin, int64_t end, char* scratch) {
+  const T* table = static_cast<const T*>(a.table);
   for (int64_t n = begin; n < end; n++) {
+    T* y = static_cast<T*>(a.y) + n * a.out_h * a.out_w * a.O;
+    if (by_pixels(a)) {
+      const auto run =
+          a.kw == 3 ? (a.ones ? &sum_pixels<T, true, 3> : &sum_pixels<T, false, 3>) : (a.ones ? &sum_pixels<T, true, 5> : &sum_pixels<T, false, 5>);
+      T* ring = reinterpret_cast<T*>(scratch);
+      run(a, list_events(a, image<T>(a, n), reinterpret_cast<char*>(ring + a.kh * (a.W + a.kw - 1) * kConvLine)), table, y, ring);
+      continue;
+    }
     const Events<T> e = list_events(a, image<T>(a, n), scratch);
     each_block(a, [&](int64_t lines, int64_t o, int64_t offset) {
       const auto run = SNNFAST_CONV_CHOICE(sum_image, lines, a.ones);
-      run(a, e, static_cast<const T*>(a.table) + offset, o, static_cast<T*>(a.y) + n * a.out_h * a.out_w * a.O);
+      run(a, e, table + offset, o, y);
     });
   }
 }

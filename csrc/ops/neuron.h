@@ -53,7 +53,7 @@ template <class Neuron, class Arguments>
 NeuronScan<Neuron> neuron_scan(const Arguments& arguments, Reset reset, NeuronTensors& tensors) {
   NeuronScan<Neuron> a{};
   a.T = arguments.x.size(0);
-  a.N = tensors.count();
+  a.N = a.all = tensors.count();
   a.x = tensors.rows(arguments.x, "x");
   int state = 0, param = 0;
   arguments.each([&](const char* name, const auto& field) {
@@ -87,38 +87,41 @@ struct NeuronOperators<Neuron, Arguments, Kernels, Device, std::index_sequence<S
     NeuronTensors tensors(Kernels::kName, arguments.x);
     const Device device(arguments.x);
     NeuronForward<Neuron> a{};
-    const Forward outputs = forward_tensors(arguments, checkpoint_every, tensors, device, a);
+    const Forward outputs = forward_tensors(arguments, arguments.fires, checkpoint_every, tensors, device, a);
     if (a.N > 0) Kernels::forward(device, a);
     return outputs;
   }
 
-  // Gradients of x, states and parameters. Those of numbers are empty, and those of states unless they are needed.
-  static Backward backward(const Arguments& arguments, Tensor checkpoints, int64_t checkpoint_every, bool state_needed, Optional grad_spikes,
+  // Gradients of x, states and parameters. Those of numbers are empty, and those of states unless they are needed. x_repeats: of x the
+  // mean over the steps, [1, ...].
+  static Backward backward(const Arguments& arguments, bool x_repeats, Tensor checkpoints, int64_t checkpoint_every, bool state_needed, Optional grad_spikes,
                            Each<Optional, S>... grad_states, Optional grad_v_seq) {
+    SNNFAST_CHECK(!Device::kCuda || !x_repeats, Kernels::kName, ": x_repeats must be false on CUDA, got true");
     NeuronTensors tensors(Kernels::kName, arguments.x);
     const Device device(arguments.x);
     NeuronBackward<Neuron> a{};
     const Backward outputs =
-        backward_tensors(arguments, checkpoints, checkpoint_every, state_needed, grad_spikes, grad_states..., grad_v_seq, tensors, device, a);
+        backward_tensors(arguments, x_repeats, checkpoints, checkpoint_every, state_needed, grad_spikes, grad_states..., grad_v_seq, tensors, device, a);
     if (a.N > 0) Kernels::backward(device, a);
     return outputs;
   }
 
-  // Allocates the outputs of the forward pass; `a` is what the kernel is given.
-  static Forward forward_tensors(const Arguments& arguments, int64_t checkpoint_every, NeuronTensors& tensors, const Device& device, NeuronForward<Neuron>& a) {
+  // Allocates the outputs of the forward pass, with or without the spikes; `a` is what the kernel is given.
+  static Forward forward_tensors(const Arguments& arguments, bool spikes_wanted, int64_t checkpoint_every, NeuronTensors& tensors, const Device& device,
+                                 NeuronForward<Neuron>& a) {
     const Tensor& x = arguments.x;
     static_cast<NeuronScan<Neuron>&>(a) = neuron_scan<Neuron>(arguments, reset(arguments), tensors);
     const auto output = [&](bool wanted, const std::vector<int64_t>& shape, ScalarType type) {
       return wanted ? device.allocate(x, shape, type) : tensors.nothing();
     };
-    const Tensor spikes = output(arguments.fires, sizes_of(x), x.scalar_type());
+    const Tensor spikes = output(spikes_wanted, sizes_of(x), x.scalar_type());
     const Tensor v_seq = output(arguments.return_v_seq, sizes_of(x), tensors.state_type());
     std::vector<int64_t> checkpoint_shape = tensors.shape();
     checkpoint_shape.insert(checkpoint_shape.begin(), {checkpoint_count(a.T, checkpoint_every), Neuron::kStates});
     const Tensor checkpoints = output(checkpoint_every > 0, checkpoint_shape, tensors.state_type());
     const Tensor states[] = {(static_cast<void>(S), output(arguments.return_state, tensors.shape(), tensors.state_type()))...};
     for (int k = 0; k < Neuron::kStates; k++) a.state_out[k] = arguments.return_state ? states[k].mutable_data_ptr() : nullptr;
-    a.spikes = arguments.fires ? spikes.mutable_data_ptr() : nullptr;
+    a.spikes = spikes_wanted ? spikes.mutable_data_ptr() : nullptr;
     a.v_seq = arguments.return_v_seq ? v_seq.mutable_data_ptr() : nullptr;
     a.checkpoints_out = checkpoint_every > 0 ? checkpoints.mutable_data_ptr() : nullptr;
     a.checkpoint_every = checkpoint_every;
@@ -126,7 +129,7 @@ struct NeuronOperators<Neuron, Arguments, Kernels, Device, std::index_sequence<S
   }
 
   // Allocates the outputs of the backward pass; `a` is what the kernel is given.
-  static Backward backward_tensors(const Arguments& arguments, const Tensor& checkpoints, int64_t checkpoint_every, bool state_needed,
+  static Backward backward_tensors(const Arguments& arguments, bool x_repeats, const Tensor& checkpoints, int64_t checkpoint_every, bool state_needed,
                                    const Optional& grad_spikes, const Each<Optional, S>&... grad_states, const Optional& grad_v_seq, NeuronTensors& tensors,
                                    const Device& device, NeuronBackward<Neuron>& a) {
     const Tensor& x = arguments.x;
@@ -143,8 +146,12 @@ struct NeuronOperators<Neuron, Arguments, Kernels, Device, std::index_sequence<S
     a.surrogate = static_cast<int32_t>(arguments.surrogate.number);
     a.alpha = arguments.surrogate.alpha;
     a.detach_reset = arguments.detach_reset;
-    const Tensor grad_x = device.allocate(x, sizes_of(x), x.scalar_type());
+    std::vector<int64_t> sizes = sizes_of(x);
+    SNNFAST_CHECK(!x_repeats || a.T > 0, op, ": x must have at least one step where x_repeats, got none");
+    if (x_repeats) sizes[0] = 1;
+    const Tensor grad_x = device.allocate(x, sizes, x.scalar_type());
     a.grad_x = grad_x.mutable_data_ptr();
+    a.x_repeats = x_repeats;
     const auto per_neuron = [&](bool wanted, void*& pointer) {
       const Tensor t = wanted ? device.allocate(x, tensors.shape(), tensors.state_type()) : tensors.nothing();
       pointer = wanted ? t.mutable_data_ptr() : nullptr;

@@ -82,7 +82,7 @@ struct RecurrentOperators<Neuron, Arguments, Kernels, Device, std::index_sequenc
     SNNFAST_CHECK(arguments.fires, tensors.op(), ": fires must be true, got false");
     const Device device(arguments.x);
     RecurrentForward<Neuron> a{};
-    const Forward outputs = Operators::forward_tensors(arguments, checkpoint_every, tensors, device, a);
+    const Forward outputs = Operators::forward_tensors(arguments, true, checkpoint_every, tensors, device, a);
     const RecurrentTensors<Device> recurrent(device, arguments.x, tensors, weight, past, delay);
     a.recurrence = recurrent.recurrence;
     const bool columns = Device::kCuda && a.recurrence.H > kRecurrentThreads;
@@ -101,7 +101,7 @@ struct RecurrentOperators<Neuron, Arguments, Kernels, Device, std::index_sequenc
     const Device device(x);
     RecurrentBackward<Neuron> a{};
     const typename Operators::Backward outputs =
-        Operators::backward_tensors(arguments, checkpoints, checkpoint_every, state_needed, grad_spikes, grad_states..., grad_v_seq, tensors, device, a);
+        Operators::backward_tensors(arguments, false, checkpoints, checkpoint_every, state_needed, grad_spikes, grad_states..., grad_v_seq, tensors, device, a);
     const RecurrentTensors<Device> recurrent(device, x, tensors, weight, past, delay);
     const Recurrence& r = a.recurrence = recurrent.recurrence;
     a.spikes = tensors.optional_rows(spikes, "spikes", x.scalar_type());

@@ -9,6 +9,24 @@ MISTAKES = (
         "sums[v] += w;",
     ),
     (
+        "spike_conv2d: a value that is not 1 counts as 1 for up to 16 outputs",
+        "csrc/cpu/spike_conv2d.cpp",
+        "sums[j][v] += Ones ? w : w * e.values[k];",
+        "sums[j][v] += w;",
+    ),
+    (
+        "spike_conv2d: the columns of up to 16 outputs begin outside of y",
+        "csrc/cpu/spike_conv2d.cpp",
+        "left = KW - 1 - a.pad_w",
+        "left = 0",
+    ),
+    (
+        "spike_conv2d: a row of up to 16 outputs begins with the one that stood there",
+        "csrc/cpu/spike_conv2d.cpp",
+        "    start(done);",
+        "",
+    ),
+    (
         "spike_conv2d: every second event of few outputs is lost",
         "csrc/cpu/spike_conv2d.cpp",
         "Lines <= 2 ? sums[v] + others[v] : sums[v];",

@@ -8,6 +8,7 @@ from .eif import EIF
 from .fuse import fuse
 from .izhikevich import Izhikevich
 from .lif import IF, LI, LIF, ParametricLIF
+from .pooled import Pooled
 from .presets import like
 from .qif import QIF
 from .readout import Count, FirstSpike, Last, Max, Rate, within
@@ -37,6 +38,7 @@ __all__ = [
     "Last",
     "Max",
     "ParametricLIF",
+    "Pooled",
     "Rate",
     "Recurrent",
     "SpikeConv2d",

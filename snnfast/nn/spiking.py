@@ -119,8 +119,11 @@ class Spiking(Stateful):
         With ``return_v_seq`` ``(spikes, v_seq)``: also the membrane after every step, ``[T, B, ...]``, float64 for
         float64 ``x``, else float32.
         """
-        states = dict(zip(self.states, self._load_states(x)))
-        return self._finish(*getattr(ops, self.op)(x, **states, **self._arguments(x)))
+        return self._finish(*getattr(ops, self.op)(x, **self._given(x)))
+
+    def _given(self, x: Tensor) -> dict[str, Any]:
+        """All that the op takes besides ``x``."""
+        return dict(zip(self.states, self._load_states(x))) | self._arguments(x)
 
     def _arguments(self, x: Tensor) -> dict[str, Any]:
         arguments = super()._arguments(x)

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from snnfast import ops
 from snnfast.ops.autograd import traced
-from snnfast.ops.layout import dense_order, inverse
+from snnfast.ops.repeat import once, repeat
 
 from .spike_conv2d import SpikeConv2d
 from .spike_linear import SpikeLinear
@@ -22,7 +22,7 @@ __all__ = ["Time"]
 
 _CONVS = (nn.Conv2d, SpikeConv2d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-_POOLS = {nn.MaxPool2d: "max", nn.AvgPool2d: "average"}
+_POOLS = (nn.MaxPool2d, nn.AvgPool2d)
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
 # Layers that give an image the same result whatever else is in the batch, and every time.
 _EACH = (
@@ -47,7 +47,8 @@ class Time(nn.Module):
 
     - An input that is the same at every step, ``images.expand(T, *images.shape)``, is computed once, up to the first
       layer that draws random numbers or is not one of PyTorch's. The result is such a view again, with stride 0 over
-      time; its gradient is, at every step, the mean over the steps.
+      time. Its gradient and the input's are, at every step, the mean over the steps: on the CPU the neurons behind it
+      sum it up themselves.
     - From the first ``nn.Conv2d`` on, in float32 or bfloat16 on the CPU, images are channels-last, as after
       ``net.to(memory_format=torch.channels_last)``: PyTorch's pooling and normalisation are several times as fast.
     - There, ``nn.MaxPool2d`` and ``nn.AvgPool2d`` whose windows lie side by side are :func:`snnfast.ops.pool2d`.
@@ -94,19 +95,19 @@ class Time(nn.Module):
         if not self.fast or traced() or forward_ad._current_level >= 0:
             return _unfold(self.layer(x.flatten(0, 1)), *x.shape[:2])
         steps, batch = x.shape[:2]
-        once = steps > 1 and x.stride(0) == 0 and x.numel() > 0
-        y: Tensor = _Once.apply(x) if once else x.flatten(0, 1)  # type: ignore[no-untyped-call]
+        alike = steps > 1 and x.stride(0) == 0 and x.numel() > 0
+        y = once(x) if alike else x.flatten(0, 1)
         for layer in _one_by_one(self.layer):
-            if once and not _same_at_every_step(layer, y):
+            if alike and not _same_at_every_step(layer, y):
                 y = y.expand(steps, *y.shape).flatten(0, 1)
-                once = False
+                alike = False
             if type(layer) in _CONVS:
                 y = _channels_last(y)
             try:
-                if once and type(layer) in _NORMS:
+                if alike and type(layer) in _NORMS:
                     y = _normalize(layer, y, steps)
-                elif _pools(layer, y):
-                    y = _pool(layer, y)
+                elif found := window(layer, y):
+                    y = ops.pool2d(y, found[:2], method="average" if found[2] else "max")
                 else:
                     y = layer(y)
             except (RuntimeError, ValueError) as error:
@@ -114,10 +115,7 @@ class Time(nn.Module):
                 if type(error) not in (RuntimeError, ValueError):
                     raise
                 raise type(error)(_refused(layer, x, y, error)) from error
-        if not once:
-            return _unfold(y, steps, batch)
-        repeated: Tensor = _Repeat.apply(y, steps)  # type: ignore[no-untyped-call]
-        return repeated
+        return repeat(y, steps) if alike else _unfold(y, steps, batch)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *arguments: Any
@@ -177,10 +175,10 @@ def _one_by_one(layer: nn.Module) -> Iterator[nn.Module]:
 
 def _has_hooks(layer: nn.Module) -> bool:
     """Whether ``layer`` has hooks that expect to see every step; a monitor's count the steps themselves."""
-    return not all(getattr(hook, "counts_steps", False) for hook in _hooks(layer))
+    return not all(getattr(hook, "counts_steps", False) for hook in hooks(layer))
 
 
-def _hooks(layer: nn.Module) -> Iterator[Any]:
+def hooks(layer: nn.Module) -> Iterator[Any]:
     yield from layer._forward_hooks.values()
     yield from layer._forward_pre_hooks.values()
     yield from layer._backward_hooks.values()
@@ -201,10 +199,10 @@ def _same_at_every_step(layer: nn.Module, y: Tensor) -> bool:
     return type(layer) in _EACH
 
 
-def _pools(layer: nn.Module, y: Tensor) -> bool:
-    """Whether the layer pools images that are channels-last by windows that lie side by side."""
-    if type(layer) not in _POOLS or any(_hooks(layer)):
-        return False
+def window(layer: nn.Module, y: Tensor) -> tuple[int, int, bool] | None:
+    """The window, and whether it takes the average, of a layer that pools channels-last images side by side."""
+    if type(layer) not in _POOLS or any(hooks(layer)):
+        return None
     pool: Any = layer
     kernel, stride, padding = (_two(v) for v in (pool.kernel_size, pool.stride, pool.padding))
     plain = not pool.ceil_mode and stride == kernel and padding == (0, 0)
@@ -212,7 +210,7 @@ def _pools(layer: nn.Module, y: Tensor) -> bool:
         plain = plain and not pool.return_indices and _two(pool.dilation) == (1, 1)
     else:
         plain = plain and pool.divisor_override is None
-    return (
+    fits = (
         plain
         and y.is_cpu
         and y.dim() == 4
@@ -221,15 +219,12 @@ def _pools(layer: nn.Module, y: Tensor) -> bool:
         and y.shape[3] >= kernel[1]
         and y.is_contiguous(memory_format=torch.channels_last)
     )
+    return (*kernel, type(layer) is nn.AvgPool2d) if fits else None
 
 
-def _pool(layer: nn.Module, y: Tensor) -> Tensor:
-    pool: Any = layer
-    return ops.pool2d(y, _two(pool.kernel_size), method=_POOLS[type(layer)])  # type: ignore[arg-type]
-
-
-def _two(value: Any) -> tuple[int, ...]:
-    return (value, value) if isinstance(value, int) else tuple(value)
+def _two(value: Any) -> tuple[int, int]:
+    first, second = (value, value) if isinstance(value, int) else value
+    return first, second
 
 
 def _normalize(layer: nn.Module, y: Tensor, steps: int) -> Tensor:
@@ -263,36 +258,3 @@ def _channels_last(y: Tensor) -> Tensor:
         n, _, h, w = y.shape
         return y.reshape(n, h, w, 1).permute(0, 3, 1, 2)
     return y.contiguous(memory_format=torch.channels_last)
-
-
-class _Once(torch.autograd.Function):
-    """One step of a sequence whose steps are all the same."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.steps = len(x)
-        return x[0]
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        mean: Tensor = grad / ctx.steps
-        return mean.expand(ctx.steps, *grad.shape)
-
-
-class _Repeat(torch.autograd.Function):
-    """A step as a sequence, by a view. PyTorch's own sum over the steps of its gradient loses the memory format."""
-
-    @staticmethod
-    def forward(ctx: Any, y: Tensor, steps: int) -> Tensor:
-        return y.expand(steps, *y.shape)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        if grad.stride(0) == 0:
-            return grad[0] * len(grad), None
-        order = dense_order(grad)
-        if order is None:
-            return grad.sum(0), None
-        back = inverse(order)[1:]
-        total: Tensor = grad.permute(order).sum(0)
-        return total.permute([d - 1 for d in back]), None

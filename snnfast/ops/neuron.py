@@ -14,6 +14,7 @@ from snnfast.calls.neuron import answer, may_be_refractory, refractory_of
 from snnfast.calls.recurrent import FIELDS, recurrent_of
 from snnfast.check import state_dtype
 
+from . import pool2d
 from .autograd import below_autograd, refuse_transforms, traced, wants_gradient
 from .layout import (
     batched,
@@ -23,10 +24,13 @@ from .layout import (
     parameter_run,
     permute_neurons,
 )
+from .repeat import repeats
 
 # The kernels keep the state every so many steps and recompute the steps between in the backward pass. Emulated CUDA
 # counts as CUDA.
 CHECKPOINT_EVERY = {"cpu": 32, "cuda": 16}
+
+Window = tuple[int, int, bool]  # of pooling: rows, columns, and whether it takes the average
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -43,14 +47,18 @@ class _Kind:
         at: where a field stands among the plain arguments; of a parameter, its tensor.
         parameters: where those of the parameters stand.
         gradient: which output of the backward kernel is the gradient of the plain argument at a place.
+        pooled: whether the kernels pool the spikes. They take the window besides, give no membranes but the places of
+            maxima, and are given these back.
     """
 
-    def __init__(self, call: Any) -> None:
-        self.call, self.at = call, positions(call)
+    def __init__(self, call: Any, *, pooled: bool = False) -> None:
+        self.call, self.at, self.pooled = call, positions(call), pooled
         neuron = getattr(call, "neuron", call)
         recurrent = "" if neuron is call else "recurrent_"
         refractory = "refractory_" if "refractory" in neuron._fields else ""
-        self.stem = recurrent + refractory + neuron.__module__.rpartition(".")[2]
+        self.stem = (
+            "pooled_" * pooled + recurrent + refractory + neuron.__module__.rpartition(".")[2]
+        )
         self.states = fields_of_kind(neuron, Tensor | None)
         self.params = fields_of_kind(neuron, Parameter)
         self.more = tuple(FIELDS) if recurrent else ()
@@ -62,7 +70,9 @@ class _Kind:
         self.forward, self.backward = f"{self.stem}_forward", f"{self.stem}_backward"
 
 
+_CHANNELS_LAST = [0, 1, 3, 4, 2]  # of [T, B, C, H, W]
 _KINDS: dict[Any, _Kind] = {}
+_POOLED: dict[Any, _Kind] = {}
 
 
 def neuron(reference: Callable[P, R]) -> Callable[P, R]:
@@ -72,6 +82,7 @@ def neuron(reference: Callable[P, R]) -> Callable[P, R]:
     if hasattr(call_type, "_fields"):
         refractory = [refractory_of(call_type)] if may_be_refractory(check) else []
         for plain in (call_type, *refractory):
+            _POOLED.setdefault(plain, _Kind(plain, pooled=True))
             for each in (plain, recurrent_of(plain)):
                 _KINDS.setdefault(each, _Kind(each))
 
@@ -85,24 +96,49 @@ def neuron(reference: Callable[P, R]) -> Callable[P, R]:
     return public(check, run, "snnfast.ops")
 
 
-def _scan(kernels: Any, op: str, kind: _Kind, call: Any) -> tuple[Tensor, ...]:
-    """Spikes, states and membranes; what was not asked for is empty."""
+def pooled(op: str, call: Any, window: Window) -> Any:
+    """What the op of ``call``, with images ``x`` ``[T, B, C, H, W]``, gives with its spikes pooled, in one pass.
+
+    Or None where only neuron and pooling one after the other can: the kernels want images as those of
+    :func:`snnfast.ops.pool2d` do, and parameters that are the same for all images.
+    """
+    x, kind = call.x, _POOLED[type(call)]
+    params = (getattr(call, name) for name in kind.params)
+    alike = all(
+        not isinstance(p, Tensor)
+        or p.shape == x.shape[2:]
+        or (p.dim() < 4 and sum(size != 1 for size in p.shape) < 2)
+        for p in params
+    )
+    kernels = backend.library(op, x, call.surrogate)
+    if not alike or kernels is not torch.ops.snnfast or not pool2d.has_kernel(x[0], *window):
+        return None
+    return answer(call, _scan(kernels, op, kind, call, window))
+
+
+def _scan(
+    kernels: Any, op: str, kind: _Kind, call: Any, window: Window | tuple[()] = ()
+) -> tuple[Tensor, ...]:
+    """Spikes, or these pooled, states and membranes; what was not asked for is empty."""
     x, flat = call.x, flatten(call)
     given = {place: flat[place] for place in kind.gradient if flat[place] is not None}
     refuse_transforms(op, given.values())
-    order = None if kind.more else dense_order(x)
+    order = _CHANNELS_LAST if kind.pooled else None if kind.more else dense_order(x)
     if order is not None or len(given) > 1:
         _lay_out(given, kind, order)
         for place, tensor in given.items():
             flat[place] = tensor
+    flat += window
     if not wants_gradient(given.values()):
         outputs = below_autograd(getattr(kernels, kind.forward), *flat, 0)
     else:
-        every = CHECKPOINT_EVERY["cpu" if kernels is torch.ops.snnfast and x.is_cpu else "cuda"]
+        on_cpu = kernels is torch.ops.snnfast and x.is_cpu
+        every = CHECKPOINT_EVERY["cpu" if on_cpu else "cuda"]
         if traced():
             outputs = getattr(kernels, kind.forward)(*flat, every)
         else:
-            outputs = _Scan.apply(kernels, kind, every, flat, tuple(given), *given.values())  # type: ignore[no-untyped-call]
+            again = on_cpu and not kind.more and repeats(x)
+            outputs = _Scan.apply(kernels, kind, every, again, flat, tuple(given), *given.values())  # type: ignore[no-untyped-call]
     outputs = outputs[: len(kind.states) + 2]
     if order is None:
         return outputs
@@ -138,17 +174,18 @@ class _Scan(torch.autograd.Function):
         kernels: Any,
         kind: _Kind,
         every: int,
+        x_repeats: bool,
         flat: list[Any],
         places: Sequence[int],
         *tensors: Tensor,
     ) -> Any:
         outputs = below_autograd(getattr(kernels, kind.forward), *flat, every)
-        _save(ctx, kernels, kind, every, flat, places, tensors, outputs)
+        _save(ctx, kernels, kind, every, x_repeats, flat, places, tensors, outputs)
         return outputs[:-1]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-        return (None, None, None, None, None, *_gradients(ctx, grads))
+        return (*(None,) * 6, *_gradients(ctx, grads))
 
 
 def _save(
@@ -156,22 +193,25 @@ def _save(
     kernels: Any,
     kind: _Kind,
     every: int,
+    x_repeats: bool,
     flat: list[Any],
     places: Sequence[int],
     tensors: Sequence[Tensor],
     outputs: Sequence[Tensor],
 ) -> None:
-    """Keeps what the backward pass needs; ``flat`` is the context's own."""
+    """Keeps what the backward pass needs; ``flat`` is the context's own. ``x_repeats``: of x's gradient the mean is."""
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(outputs[-1], outputs[0] if kind.more else None, *tensors)
+    also = outputs[0] if kind.more else outputs[-2] if kind.pooled else None
+    ctx.save_for_backward(outputs[-1], also, *tensors)
     for place in places:
         flat[place] = None
     ctx.kernels, ctx.kind, ctx.every, ctx.flat, ctx.places = kernels, kind, every, flat, places
+    ctx.x_repeats = x_repeats
 
 
 def _gradients(ctx: Any, grads: Sequence[Tensor | None]) -> list[Tensor]:
     """Gradients of the tensors at ``ctx.places`` from those of spikes, states and membranes."""
-    checkpoints, spikes, *tensors = ctx.saved_tensors
+    checkpoints, also, *tensors = ctx.saved_tensors
     kind, every, places, flat = ctx.kind, ctx.every, ctx.places, list(ctx.flat)
     for place, value in zip(places, tensors):
         flat[place] = value
@@ -188,13 +228,18 @@ def _gradients(ctx: Any, grads: Sequence[Tensor | None]) -> list[Tensor]:
         grad_v_seq = None
     state_needed = any(flat[at[name]] is not None for name in kind.states)
     kernel = getattr(ctx.kernels, kind.backward)
-    kept = (spikes, checkpoints) if kind.more else (checkpoints,)
-    arguments = (*flat, *kept, every, state_needed, *grad_outputs, grad_v_seq)
+    kept = () if also is None else (also,)
+    if not kind.more:
+        kept += (ctx.x_repeats,)
+    arguments = (*flat, *kept, checkpoints, every, state_needed, *grad_outputs, grad_v_seq)
     # with create_graph=True the kernel says that it has no second derivative
     outputs = kernel(*arguments) if torch.is_grad_enabled() else below_autograd(kernel, *arguments)
+    found = [outputs[kind.gradient[place]] for place in places]
+    if ctx.x_repeats:
+        found[0] = found[0].expand_as(tensors[0])  # x is the first
     return [
         grad if grad.shape == tensor.shape else grad.sum_to_size(tensor.shape)
-        for grad, tensor in zip((outputs[kind.gradient[place]] for place in places), tensors)
+        for grad, tensor in zip(found, tensors)
     ]
 
 
@@ -205,6 +250,9 @@ def register(namespace: str) -> None:
     """Makes the kernels of all neurons traceable without data, differentiable, and usable under ``torch.vmap``."""
     for kind in _KINDS.values():
         _register(namespace, kind)
+    if namespace == "snnfast":  # those that pool are for the CPU alone
+        for kind in _POOLED.values():
+            _register(namespace, kind)
 
 
 def _register(namespace: str, kind: _Kind) -> None:
@@ -220,20 +268,23 @@ def _register(namespace: str, kind: _Kind) -> None:
         call, every = unflatten(call_type, flat), flat[-1]
         x, dtype = call.x, state_dtype(call.x.dtype)
         count = (x.shape[0] + every - 1) // every - 1 if every else 0
-        return (
-            x.new_empty(x.shape if call.fires else (0,)),
-            *(neurons(x, call.return_state) for _ in states),
-            x.new_empty(x.shape if call.return_v_seq else (0,), dtype=dtype),
-            x.new_empty(
-                (torch.sym_max(count, 0), len(states), *x.shape[1:]) if every else (0,), dtype=dtype
-            ),
-        )
+        spikes = x.new_empty(x.shape if call.fires else (0,))
+        v_seq = x.new_empty(x.shape if call.return_v_seq else (0,), dtype=dtype)
+        if kind.pooled:
+            rows, columns, average = flat[-4:-1]
+            steps, batch, height, width, channels = x.shape
+            spikes = x.new_empty(steps, batch, height // rows, width // columns, channels)
+            v_seq = x.new_empty((0,) if average else spikes.shape, dtype=torch.uint8)
+        kept = (torch.sym_max(count, 0), len(states), *x.shape[1:]) if every else (0,)
+        states_out = (neurons(x, call.return_state) for _ in states)
+        return spikes, *states_out, v_seq, x.new_empty(kept, dtype=dtype)
 
     @torch.library.register_fake(backward)
     def _(*flat: Any) -> tuple[Tensor, ...]:
         call, needed = unflatten(call_type, flat), flat[-3 - len(states)]
+        x_repeats = not kind.more and flat[-6 - len(states)]
         grads = (
-            call.x.new_empty(call.x.shape),
+            call.x.new_empty((1, *call.x.shape[1:]) if x_repeats else call.x.shape),
             *(neurons(call.x, needed) for _ in states),
             *(neurons(call.x, isinstance(getattr(call, name), Tensor)) for name in params),
         )
@@ -247,7 +298,7 @@ def _register(namespace: str, kind: _Kind) -> None:
         flat = list(inputs[:-1])
         places = [place for place in kind.gradient if isinstance(flat[place], Tensor)]
         tensors = [flat[place] for place in places]
-        _save(ctx, kernels, kind, inputs[-1], flat, places, tensors, output)
+        _save(ctx, kernels, kind, inputs[-1], False, flat, places, tensors, output)
 
     def differentiate(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         result: list[Tensor | None] = [None] * (len(ctx.flat) + 1)
@@ -263,7 +314,7 @@ def _register(namespace: str, kind: _Kind) -> None:
         )
 
     torch.library.register_autograd(backward, no_second_derivative)
-    if kind.more:
+    if kind.more or kind.pooled:
         for name, kernel in ((forward, kind.forward), (backward, kind.backward)):
             torch.library.register_vmap(name, one_by_one(getattr(kernels, kernel)))
         return

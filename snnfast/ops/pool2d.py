@@ -28,14 +28,7 @@ def run(op: str, call: Pool2dCall) -> Tensor:
     if kernels is None:
         return reference.equation(call)  # type: ignore[attr-defined,no-any-return]
     x = call.x
-    if (
-        kernels is not torch.ops.snnfast
-        or traced()
-        or not x.is_cpu
-        or x.shape[1] < _CHANNELS.get(x.dtype, math.inf)
-        or (not call.average and call.kernel_h * call.kernel_w > _PLACES)
-        or not x.is_contiguous(memory_format=torch.channels_last)
-    ):
+    if kernels is not torch.ops.snnfast or not has_kernel(*call):
         pool = functional.avg_pool2d if call.average else functional.max_pool2d
         return pool(x, (call.kernel_h, call.kernel_w))
     refuse_transforms(op, (x,))
@@ -43,6 +36,17 @@ def run(op: str, call: Pool2dCall) -> Tensor:
         y, _ = below_autograd(kernels.pool2d_forward, *flatten(call))
         return y
     return _Pooling.apply(*call)  # type: ignore[no-untyped-call,no-any-return]
+
+
+def has_kernel(x: Tensor, kernel_h: int, kernel_w: int, average: bool) -> bool:
+    """Whether there is a kernel for such images and windows."""
+    return (
+        not traced()
+        and x.is_cpu
+        and x.shape[1] >= _CHANNELS.get(x.dtype, math.inf)
+        and (average or kernel_h * kernel_w <= _PLACES)
+        and x.is_contiguous(memory_format=torch.channels_last)
+    )
 
 
 # ---- autograd

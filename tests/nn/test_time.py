@@ -3,6 +3,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from backends import PRESENT
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -327,3 +328,39 @@ def test_layers_for_spikes_run_once_too():
     y = time(x)
     assert y.stride(0) == 0
     torch.testing.assert_close(y[3], time.layer(x[3]))
+
+
+@pytest.mark.parametrize("neuron", [sn.LIF(2.0), sn.ALIF(), sn.ParametricLIF(2.0), sn.LI(2.0)])
+@pytest.mark.parametrize("steps", [2, 3, 40])
+@pytest.mark.parametrize("layers", ["linear", "convolution"])
+def test_neurons_sum_the_gradient_of_an_input_that_repeats(neuron, steps, layers):
+    layer, size = (
+        (nn.Linear(4, 5), (3, 4)) if layers == "linear" else (nn.Conv2d(2, 5, 3), (3, 2, 6, 5))
+    )
+    net = nn.Sequential(sn.Time(layer), neuron).double()
+    x = torch.rand(size, generator=torch.Generator().manual_seed(0)).double() * 4
+    found = []
+    for fast in (True, False):
+        net[0].fast = fast
+        current = net[0](x.expand(steps, *size))
+        current.retain_grad()
+        y = neuron(current)
+        weight = torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).double()
+        found.append((y, torch.autograd.grad((y * weight).sum(), [current, *net.parameters()])))
+    (y, (mean, *grads)), (want, (each, *others)) = found
+    torch.testing.assert_close(y, want, rtol=0, atol=0)
+    on_cpu = "cpu" in PRESENT
+    assert (mean.stride(0) == 0) is on_cpu  # one step, and no sum over the steps in PyTorch
+    torch.testing.assert_close(mean[0], each.mean(0) if on_cpu else each[0], rtol=1e-12, atol=1e-12)
+    for a, b in zip(grads, others, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_other_views_of_one_step_get_the_gradient_of_every_step():
+    x = torch.rand(3, 4).mul(4).requires_grad_()
+    current = x.expand(5, 3, 4)
+    weight = torch.rand(5, 3, 4)
+    (got,) = torch.autograd.grad((sn.LIF(2.0)(current) * weight).sum(), current)
+    (want,) = torch.autograd.grad((sn.LIF(2.0)(c := current.contiguous()) * weight).sum(), c)
+    torch.testing.assert_close(got, want, rtol=0, atol=0)
+    assert not torch.equal(got[0], got[1])

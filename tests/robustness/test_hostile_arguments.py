@@ -85,6 +85,7 @@ GOOD = {
     "diehl_cook_": COMPETITION,
     "diehl_cook_conductance_": {**COMPETITION, "theta": torch.zeros(3, dtype=torch.float64)},
     "RLIF": {"features": 4},
+    "Pooled": {"neuron": nn.LIF(), "pool": torch.nn.MaxPool2d(2)},
     "Recurrent": {"neuron": nn.LIF(), "features": 4},
     "Delay": {"channels": 3, "max_delay": 4.0},
     "Rate": {},
@@ -134,6 +135,7 @@ INPUTS = {
     "LatencyEncoder": torch.zeros(2),
     "Delay": torch.zeros(4, 2, 3),
     "SpikeConv2d": torch.zeros(2, 3, 4, 4),
+    "Pooled": torch.zeros(2, 1, 3, 4, 4),
 }
 MODULES = (ops, nn, encoder, loss)
 PUBLIC = {

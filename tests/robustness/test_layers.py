@@ -30,8 +30,8 @@ LAYERS = {
         reference.spike_conv2d reference.spike_count reference.spike_linear reference.delay reference.bp_stdp_network
     """,
     "kernels, or the reference": """
-        ops.autograd ops.in_place ops.layout ops.neuron ops.poisson ops.spikeprop ops.stdp
-        ops.bp_stdp ops.delay ops.diehl_cook ops.pool2d ops.spike_conv2d ops.spike_count ops.spike_linear
+        ops.autograd ops.in_place ops.layout ops.repeat ops.pool2d ops.neuron ops.poisson ops.spikeprop ops.stdp
+        ops.bp_stdp ops.delay ops.diehl_cook ops.spike_conv2d ops.spike_count ops.spike_linear
         ops.bp_stdp_network
         ops.diehl_cook_conductance ops
     """,
@@ -47,7 +47,8 @@ LAYERS = {
         nn.replacing.port nn.replacing.spikingjelly nn.replacing.snntorch_functions nn.replacing.snntorch
         nn.replacing.norse
         nn.replacing.sinabs_functions nn.replacing.sinabs
-        nn.replacing nn.replacing.compare nn.replacing.sequences nn.replacing.wrapped nn.replace nn.tracer nn.fuse nn
+        nn.replacing nn.replacing.compare nn.replacing.sequences nn.replacing.wrapped nn.replace
+        nn.pooled nn.tracer nn.fuse nn
     """,
     "what a network does while it runs": """
         monitoring.operations monitoring.activity monitoring.counts monitoring.watch monitoring

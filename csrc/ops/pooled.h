@@ -1,0 +1,190 @@
+// The operators of a neuron whose spikes are pooled, on the CPU: some neurons at a time go through all steps, and a cache still holds
+// their spikes when they are pooled. Forward, no spikes are written to memory; backward, no gradients of theirs.
+#pragma once
+#include "ops/pool2d.h"
+#include "ops/scratch.h"
+
+namespace snnfast {
+
+constexpr int64_t kPooledBytes = int64_t{1} << 18;  // of spikes at a time, or those of one unit
+
+template <class T>
+T* advanced(T* data, int64_t bytes) {
+  return data ? reinterpret_cast<T*>(reinterpret_cast<uintptr_t>(data) + static_cast<uintptr_t>(bytes)) : nullptr;
+}
+
+// Images x [T, B, H, W, C] in units, some of which are at work at a time: rows of windows, or images where rows behind the last window
+// belong to none, or where parameters differ within an image.
+class PooledImages {
+ public:
+  template <class Scan>
+  PooledImages(const char* op, const Tensor& x, int64_t kernel_h, int64_t kernel_w, bool average, const Scan& scan) {
+    SNNFAST_CHECK(x.dim() == 5, op, ": x must have shape [T, B, H, W, C], got ", shape_of(x));
+    window_ = pool2d_of(op, x, {x.size(1), x.size(4), x.size(2), x.size(3)}, kernel_h, kernel_w, average);
+    T_ = x.size(0), size_ = static_cast<int64_t>(x.element_size()), state_size_ = size_ == 8 ? 8 : 4;
+    shape_ = {T_, window_.N, window_.out_h, window_.out_w, window_.C};
+    const int64_t image = window_.H * window_.W * window_.C, row = kernel_h * window_.W * window_.C;
+    bool by_rows = window_.H % kernel_h == 0;
+    for (const Param& p : scan.param) {
+      const int64_t span = p.data && p.count > 1 ? p.count * p.inner : 1;  // after which values come again
+      SNNFAST_CHECK(image % span == 0, op, ": parameters must be the same for all images, got one for each of ", span, " neurons where an image has ", image);
+      by_rows = by_rows && row % span == 0;
+    }
+    if (by_rows) window_.N *= window_.out_h, window_.H = kernel_h, window_.out_h = 1;
+    neurons_ = window_.H * window_.W * window_.C, windows_ = window_.out_h * window_.out_w * window_.C;
+    most_ = T_ * neurons_ > 0 ? kPooledBytes / (T_ * neurons_ * size_) : 1;
+    most_ = most_ < 1 ? 1 : most_;
+  }
+
+  Dtype dtype() const { return window_.dtype; }
+  const std::vector<int64_t>& pooled_shape() const { return shape_; }
+  // Of places in windows; an average has none.
+  std::vector<int64_t> places_shape() const { return window_.average ? std::vector<int64_t>{0} : shape_; }
+  // Of the spikes at work.
+  size_t bytes() const { return static_cast<size_t>(T_ * most_ * neurons_ * size_); }
+
+  // run(first unit, how many)
+  template <class Run>
+  void each(const Run& run) const {
+    torch::stable::parallel_for(0, window_.N, most_, [&](int64_t begin, int64_t end) {
+      for (int64_t u = begin; u < end; u += most_) run(u, end - u < most_ ? end - u : most_);
+    });
+  }
+
+  // The neurons of some units.
+  template <class Scan>
+  Scan part(Scan a, int64_t first, int64_t count) const {
+    const int64_t n = first * neurons_, state = n * state_size_;
+    a.N = count * neurons_;
+    a.x.data = advanced(a.x.data, n * a.x.inner_stride * size_);
+    a.checkpoints = advanced(a.checkpoints, state);
+    for (auto& pointer : a.state_in) pointer = advanced(pointer, state);
+    return a;
+  }
+
+  // Spikes [T, count, ...] of some units -> y and places [T, B, ...].
+  void pool(const void* spikes, int64_t first, int64_t count, void* y, uint8_t* places) const {
+    each_step(first, count, [&](Pool2d a, int64_t from, int64_t to) {
+      a.x = advanced(spikes, from * size_), a.y = advanced(y, to * size_), a.places = advanced(places, to);
+      cpu::pool2d_forward()(a, 0, count * window_.out_h);
+    });
+  }
+  // The gradient of y -> that of spikes.
+  void spread(const void* grad, uint8_t* places, int64_t first, int64_t count, void* grad_spikes) const {
+    each_step(first, count, [&](Pool2d a, int64_t to, int64_t from) {
+      // What comes next lies elsewhere in every step, where the processor does not expect it.
+      const int64_t next = from + count * windows_, most = count * windows_;
+      for (int64_t i = 0; i < most * size_; i += 64) __builtin_prefetch(advanced(grad, next * size_ + i));
+      for (int64_t i = 0; i < (window_.average ? 0 : most); i += 64) __builtin_prefetch(advanced(places, next + i));
+      a.grad = advanced(grad, from * size_), a.grad_x = advanced(grad_spikes, to * size_), a.places = advanced(places, from);
+      cpu::pool2d_backward()(a, 0, count * window_.out_h);
+    });
+  }
+
+  int64_t state_bytes(int64_t first) const { return first * neurons_ * state_size_; }
+  int64_t bytes(int64_t first) const { return first * neurons_ * size_; }
+
+ private:
+  Pool2d window_;  // of the units of one step
+  std::vector<int64_t> shape_;
+  int64_t T_, size_, state_size_, neurons_, windows_, most_;
+
+  // step(units of this step, spikes before them, windows before them)
+  template <class Step>
+  void each_step(int64_t first, int64_t count, const Step& step) const {
+    Pool2d a = window_;
+    a.N = count;
+    for (int64_t t = 0; t < T_; t++) step(a, t * count * neurons_, (t * window_.N + first) * windows_);
+  }
+};
+
+// Kernels has forward(NeuronForward) and backward(NeuronBackward, scratch).
+template <class Neuron, class Arguments, class Kernels, class States = std::make_index_sequence<Neuron::kStates>,
+          class Params = std::make_index_sequence<Neuron::kParams>>
+struct PooledOperators;
+
+template <class Neuron, class Arguments, class Kernels, size_t... S, size_t... P>
+struct PooledOperators<Neuron, Arguments, Kernels, std::index_sequence<S...>, std::index_sequence<P...>> {
+  using Operators = NeuronOperators<Neuron, Arguments, Kernels, Cpu>;
+
+  // y, states, places of maxima in their windows, checkpoints
+  static typename Operators::Forward forward(const Arguments& arguments, int64_t kernel_h, int64_t kernel_w, bool average, int64_t checkpoint_every) {
+    const Tensor& x = arguments.x;
+    NeuronTensors tensors(Kernels::kName, x);
+    check(tensors, arguments);
+    const Cpu device(x);
+    NeuronForward<Neuron> a{};
+    typename Operators::Forward outputs = Operators::forward_tensors(arguments, false, checkpoint_every, tensors, device, a);
+    const PooledImages images(tensors.op(), x, kernel_h, kernel_w, average, a);
+    const Tensor y = device.allocate(x, images.pooled_shape(), x.scalar_type()), places = device.allocate(x, images.places_shape(), ScalarType::Byte);
+    std::get<0>(outputs) = y, std::get<1 + Neuron::kStates>(outputs) = places;
+    if (a.N == 0) return outputs;
+    images.each([&](int64_t first, int64_t count) {
+      NeuronForward<Neuron> part = images.part(a, first, count);
+      for (auto& pointer : part.state_out) pointer = advanced(pointer, images.state_bytes(first));
+      part.checkpoints_out = advanced(a.checkpoints_out, images.state_bytes(first));
+      part.spikes = thread_scratch(images.bytes());
+      Kernels::forward(part);
+      images.pool(part.spikes, first, count, y.mutable_data_ptr(), static_cast<uint8_t*>(places.mutable_data_ptr()));
+    });
+    return outputs;
+  }
+
+  // As of NeuronOperators.
+  static typename Operators::Backward backward(const Arguments& arguments, int64_t kernel_h, int64_t kernel_w, bool average, Tensor places, bool x_repeats,
+                                               Tensor checkpoints, int64_t checkpoint_every, bool state_needed, Optional grad_y,
+                                               Each<Optional, S>... grad_states, Optional grad_v_seq) {
+    const Tensor& x = arguments.x;
+    NeuronTensors tensors(Kernels::kName, x);
+    const char* op = tensors.op();
+    check(tensors, arguments);
+    SNNFAST_CHECK(!grad_v_seq, op, ": grad_v_seq must be none, got a tensor");
+    const Cpu device(x);
+    NeuronBackward<Neuron> a{};
+    const typename Operators::Backward outputs = Operators::backward_tensors(arguments, x_repeats, checkpoints, checkpoint_every, state_needed, std::nullopt,
+                                                                             grad_states..., std::nullopt, tensors, device, a);
+    const PooledImages images(op, x, kernel_h, kernel_w, average, a);
+    check_shape(op, "places", places, images.places_shape());
+    check_dtype(op, "places", places, ScalarType::Byte);
+    check_device(op, "places", places, "x", x);
+    check_contiguous(op, "places", places);
+    Optional grad;
+    if (grad_y) {
+      check_shape(op, "grad_y", *grad_y, images.pooled_shape());
+      check_dtype(op, "grad_y", *grad_y, x.scalar_type());
+      check_device(op, "grad_y", *grad_y, "x", x);
+      grad = contiguous_of(*grad_y);
+    }
+    if (a.N == 0) return outputs;
+    const int64_t steps = a.T < a.checkpoint_every ? a.T : a.checkpoint_every;
+    const size_t tape = sizeof(double) * static_cast<size_t>((steps > 0 ? steps : 1) * kNeuronTapeRows<Neuron> * kNeuronBlock);
+    images.each([&](int64_t first, int64_t count) {
+      NeuronBackward<Neuron> part = images.part(a, first, count);
+      const int64_t state = images.state_bytes(first);
+      for (auto& pointer : part.grad_state_out) pointer = advanced(pointer, state);
+      for (auto& pointer : part.grad_state_in) pointer = advanced(pointer, state);
+      for (auto& pointer : part.grad_param) pointer = advanced(pointer, state);
+      part.grad_x = advanced(a.grad_x, images.bytes(first));
+      char* scratch = static_cast<char*>(thread_scratch(tape + images.bytes()));
+      if (grad) {
+        images.spread(grad->const_data_ptr(), static_cast<uint8_t*>(places.mutable_data_ptr()), first, count, scratch + tape);
+        part.grad_spikes = {scratch + tape, images.dtype(), part.N, 1};
+      }
+      Kernels::backward(part, scratch);
+    });
+    return outputs;
+  }
+
+ private:
+  static void check(const NeuronTensors& tensors, const Arguments& arguments) {
+    SNNFAST_CHECK(arguments.fires, tensors.op(), ": fires must be true, got false");
+    SNNFAST_CHECK(!arguments.return_v_seq, tensors.op(), ": return_v_seq must be false, got true");
+  }
+};
+
+template <class Arguments, class Library>
+void pooled_schemas(Library& m, const std::string& op) {
+  neuron_schemas<Arguments>(m, op, {"int kernel_h, int kernel_w, bool average, ", "Tensor places, bool x_repeats, ", ""});
+}
+
+}  // namespace snnfast

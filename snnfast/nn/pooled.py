@@ -1,0 +1,79 @@
+"""A spiking layer with the pooling of its spikes: :class:`Pooled`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+
+from snnfast import ops
+from snnfast.ops.autograd import traced
+from snnfast.ops.neuron import pooled
+
+from .spiking import Spiking
+from .time import Time, hooks, window
+
+__all__ = ["Pooled"]
+
+
+class Pooled(nn.Sequential):
+    """Neurons and the pooling of their spikes in one pass: ``Pooled(neuron, pool)`` for ``neuron, Time(pool)``.
+
+    On the CPU some images at a time go through all steps, and their spikes are pooled while a cache still holds them.
+    Forward, no spikes are written to memory, backward, no gradients of spikes: only what is pooled. Spikes, states and
+    gradients are those of the two layers bit for bit.
+
+    That is so where :func:`snnfast.ops.pool2d` has a kernel (channels-last images, as after ``Time(nn.Conv2d(...))``),
+    and for parameters that are the same for all images. Everywhere else, with ``return_v_seq``, with hooks on one of
+    the two, and under ``torch.compile`` and the like, the two layers run one after the other.
+
+    Args:
+        neuron: a spiking layer.
+        pool: ``nn.MaxPool2d`` or ``nn.AvgPool2d``, or one of them in :class:`snnfast.nn.Time`.
+
+    Raises:
+        TypeError: if they are anything else.
+    """
+
+    def __init__(self, neuron: Spiking, pool: nn.Module) -> None:
+        if not isinstance(neuron, Spiking):
+            raise TypeError(
+                f"Pooled: neuron must be a spiking layer of snnfast.nn, got {type(neuron).__name__}"
+            )
+        layer = pool.layer if isinstance(pool, Time) else pool
+        if not isinstance(layer, (nn.MaxPool2d, nn.AvgPool2d)):
+            raise TypeError(
+                f"Pooled: pool must be nn.MaxPool2d or nn.AvgPool2d, got {type(layer).__name__}"
+            )
+        super().__init__(neuron, pool if isinstance(pool, Time) else Time(pool))
+
+    def forward(self, x: Tensor) -> Any:
+        """Input current ``[T, B, C, H, W]`` -> pooled spikes ``[T, B, C, H // kernel_h, W // kernel_w]``."""
+        neuron: Any = self[0]
+        size = self._window(x)
+        if size is not None:
+            call = getattr(ops, neuron.op).check(x, **neuron._given(x))
+            outputs = pooled(neuron.op, call, size)
+            if outputs is not None:
+                return neuron._finish(*outputs)
+        neuron, time = self
+        return time(neuron(x))
+
+    def _window(self, x: Tensor) -> tuple[int, int, bool] | None:
+        """The window of the pooling, if it may be pooled in the neurons' pass."""
+        neuron, time = self
+        pool: Any = time.layer
+        if (
+            not isinstance(x, Tensor)
+            or x.dim() != 5
+            or x.numel() == 0
+            or traced()
+            or neuron.return_v_seq
+            or type(neuron).forward is not Spiking.forward
+            or not time.fast
+            or any(hook for layer in self for hook in hooks(layer))
+            or forward_ad._current_level >= 0
+        ):
+            return None
+        return window(pool, x[0])

@@ -1,4 +1,4 @@
-"""Mistakes in Pooled and in sums of gradients over steps: name, path, what becomes what, and tests if they are others."""
+"""Mistakes in Pooled and in sums of gradients over steps: name, path, what becomes what, tests if they are others."""
 
 TESTS = ("tests/nn/test_pooled.py",)
 TIME = ("tests/nn/test_time.py",)

@@ -5,6 +5,7 @@ import torch
 from backends import PRESENT
 from torch import nn
 
+import snnfast
 import snnfast.nn as sn
 from snnfast.calls.call import flatten
 from snnfast.calls.lif import lif
@@ -142,7 +143,7 @@ def test_worked_by_hand():
     torch.testing.assert_close(x.grad[:, 0, 0], grad, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("shape", ["whole", "left over"])
+@pytest.mark.parametrize("shape", ["whole", "left over", "large"])
 @pytest.mark.parametrize(
     ("size", "one_pass"), [((8, 1, 1), True), ((1,), True), ("image", True), ("batch", False)]
 )
@@ -222,6 +223,27 @@ def test_tools_see_the_two_layers():
     want = net.eval()(x)
     torch.testing.assert_close(sn.fuse(net)(x), want)
     assert sn.fuse(net)[1][0].tau == 2.0
+
+
+def test_a_monitor_sees_spikes_before_they_are_pooled():
+    net = sn.Pooled(sn.IF(), nn.MaxPool2d(2))
+    x = torch.zeros(3, 2, 8, 6, 6)
+    x[:, :, :, 0, 0] = 1
+    with snnfast.monitor(net) as watching:
+        y = net(x)
+    assert watching.activity().scalars()["0/spikes"] == 3 * 8  # a sample
+    torch.testing.assert_close(y, net(x), rtol=0, atol=0)
+
+
+def test_nir_has_the_two_layers():
+    pytest.importorskip("nir")
+    torch.manual_seed(0)
+    net = nn.Sequential(sn.Time(nn.Conv2d(1, 8, 3)), sn.Pooled(sn.LIF(2.0), nn.AvgPool2d(2)))
+    graph = snnfast.nir.to_nir(net, (1, 8, 8), dt=1.0, scheme="euler")
+    kinds = [type(node).__name__ for node in graph.nodes.values()]
+    assert kinds == ["Input", "Conv2d", "LIF", "AvgPool2d", "Output"]
+    x = 3 * torch.rand(4, 2, 1, 8, 8)
+    torch.testing.assert_close(snnfast.nir.from_nir(graph, dt=1.0, scheme="euler")(x), net(x))
 
 
 def test_compiled_and_exported_it_gives_the_same():

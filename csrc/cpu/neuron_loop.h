@@ -232,12 +232,19 @@ inline void step_backward(const C (*tape)[kBlock], const C* grad_spikes, const C
   }
 }
 
+// Not inline: seldom, and the loop that calls it would be slower.
+template <class C>
+__attribute__((noinline)) void add_row(C* sums, const C* row, int64_t m) {
+  SNNFAST_SIMD
+  for (int64_t i = 0; i < m; i++) sums[i] += row[i];
+}
+
 // What a block carries backward through its steps.
 template <class Neuron, class C, bool Uniform>
 struct BlockGradients {
-  alignas(64) C x[kBlock];  // the sum over the steps, where that is wanted
   alignas(64) C states[Neuron::kStates][kBlock];
   alignas(64) C params[Neuron::kParams][Uniform ? 1 : kBlock];
+  alignas(64) C x[kBlock];  // the sum over the steps, where that is wanted
 };
 
 template <class Neuron, class C, bool Uniform>
@@ -269,10 +276,7 @@ __attribute__((noinline)) void segment_backward(const NeuronBackward<Neuron>& a,
     C* grad_x = output_row<C>(a.grad_x, a.x.dtype, offset, lines != m || a.x_repeats, out_buffer);
     step_backward<Neuron, C, R, S, Uniform>(tape[j], grad_spikes, grad_v, grad.states, grad_x, reinterpret_cast<C(*)[kBlock]>(&grad.params[0][0]), coefficients,
                                             a, lines, writes_past(grad_x, streaming && grad_x != out_buffer));
-    if (a.x_repeats)
-      for (int64_t i = 0; i < m; i++) grad.x[i] += out_buffer[i];
-    else if (grad_x == out_buffer)
-      flush_row(a.grad_x, a.x.dtype, offset, m, streaming, out_buffer);
+    if (grad_x == out_buffer) a.x_repeats ? add_row(grad.x, out_buffer, m) : flush_row(a.grad_x, a.x.dtype, offset, m, streaming, out_buffer);
   }
 }
 

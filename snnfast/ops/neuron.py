@@ -14,7 +14,6 @@ from snnfast.calls.neuron import answer, may_be_refractory, refractory_of
 from snnfast.calls.recurrent import FIELDS, recurrent_of
 from snnfast.check import state_dtype
 
-from . import pool2d
 from .autograd import below_autograd, refuse_transforms, traced, wants_gradient
 from .layout import (
     batched,
@@ -24,6 +23,7 @@ from .layout import (
     parameter_run,
     permute_neurons,
 )
+from .pool2d import has_kernel
 from .repeat import repeats
 
 # The kernels keep the state every so many steps and recompute the steps between in the backward pass. Emulated CUDA
@@ -111,7 +111,7 @@ def pooled(op: str, call: Any, window: Window) -> Any:
         for p in params
     )
     kernels = backend.library(op, x, call.surrogate)
-    if not alike or kernels is not torch.ops.snnfast or not pool2d.has_kernel(x[0], *window):
+    if not alike or kernels is not torch.ops.snnfast or not has_kernel(x[0], *window):
         return None
     return answer(call, _scan(kernels, op, kind, call, window))
 
@@ -228,9 +228,7 @@ def _gradients(ctx: Any, grads: Sequence[Tensor | None]) -> list[Tensor]:
         grad_v_seq = None
     state_needed = any(flat[at[name]] is not None for name in kind.states)
     kernel = getattr(ctx.kernels, kind.backward)
-    kept = () if also is None else (also,)
-    if not kind.more:
-        kept += (ctx.x_repeats,)
+    kept = (also,) if kind.more else (also, ctx.x_repeats) if kind.pooled else (ctx.x_repeats,)
     arguments = (*flat, *kept, checkpoints, every, state_needed, *grad_outputs, grad_v_seq)
     # with create_graph=True the kernel says that it has no second derivative
     outputs = kernel(*arguments) if torch.is_grad_enabled() else below_autograd(kernel, *arguments)

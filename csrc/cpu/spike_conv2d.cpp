@@ -176,47 +176,55 @@ ChannelEvents<T> list_by_channel(const SpikeConv2d& a, const Image<T>& image, ch
   return e;
 }
 
-template <class T, int Lines, bool Ones>
+// KW: the columns of the kernel, or 1 for any. Where registers hold their sums, the weights of a row of the kernel are summed at once: their
+// gradients lie side by side.
+template <class T, int Lines, bool Ones, int KW>
 void sum_gradient(const SpikeConv2d& a, const ChannelEvents<T>& e, T* table) {
   using Loose = typename Lanes<T>::Loose;
   constexpr int64_t lanes = Lanes<T>::kCount, V = Lines * Lanes<T>::kLine, width = Lines * kConvLine;
+  constexpr int64_t registers = kVectorBytes == 64 ? 24 : 12, taps = KW * V <= registers ? KW : 1;
   const int64_t padded_w = a.out_w + 2 * (a.kw - 1);
   for (int64_t c = 0; c < a.C; c++) {
     const int32_t *keys = e.keys + c * a.H * a.W, count = e.counts[c];
     const T* values = e.values + c * a.H * a.W;
     if (count == 0) continue;
-    for (int64_t tap = 0; tap < a.kh * a.kw; tap++) {
+    for (int64_t tap = 0; tap < a.kh * a.kw; tap += taps) {
       const T* seen = e.padded - (tap / a.kw * padded_w + tap % a.kw) * width;
-      T* to = table + (tap * a.C + c) * width;
-      Loose sums[V], others[V] = {};
-      for (int64_t v = 0; v < V; v++) sums[v] = *reinterpret_cast<const Loose*>(to + v * lanes);
-      const auto add = [&](Loose* half, int32_t k) {
+      Loose sums[taps][V], others[V] = {};
+      for (int64_t j = 0; j < taps; j++)
+        for (int64_t v = 0; v < V; v++) sums[j][v] = *reinterpret_cast<const Loose*>(table + ((tap + j) * a.C + c) * width + v * lanes);
+      const auto add = [&](Loose* some, int64_t j, int32_t k) {
         for (int64_t v = 0; v < V; v++) {
-          const Loose g = *reinterpret_cast<const Loose*>(seen + keys[k] * width + v * lanes);
-          half[v] += Ones ? g : g * values[k];
+          const Loose g = *reinterpret_cast<const Loose*>(seen + (keys[k] - j) * width + v * lanes);
+          some[v] += Ones ? g : g * values[k];
         }
       };
       int32_t k = 0;
       // Few outputs have two sums, one event to each in turn: an addition waits for the one before, and few do not fill the wait.
-      for (; Lines <= 2 && k + 2 <= count; k += 2) add(sums, k), add(others, k + 1);
-      for (; k < count; k++) add(sums, k);
-      for (int64_t v = 0; v < V; v++) *reinterpret_cast<Loose*>(to + v * lanes) = Lines <= 2 ? sums[v] + others[v] : sums[v];
+      constexpr bool two = Lines <= 2 && taps == 1;
+      for (; two && k + 2 <= count; k += 2) add(sums[0], 0, k), add(others, 0, k + 1);
+      for (; k < count; k++)
+        for (int64_t j = 0; j < taps; j++) add(sums[j], j, k);
+      for (int64_t j = 0; j < taps; j++)
+        for (int64_t v = 0; v < V; v++)
+          *reinterpret_cast<Loose*>(table + ((tap + j) * a.C + c) * width + v * lanes) = two ? sums[j][v] + others[v] : sums[j][v];
     }
   }
 }
 
+// The gradient of an image, and where that is asked for the zeros around it, which stay from one image to the next.
 template <class T>
-void pad(const SpikeConv2d& a, const T* grad, int64_t o, int64_t width, T* padded) {
+void pad(const SpikeConv2d& a, const T* grad, int64_t o, int64_t width, T* padded, bool zeros) {
   const int64_t padded_w = a.out_w + 2 * (a.kw - 1), rows = a.out_h + 2 * (a.kh - 1), outputs = smaller(width, a.O - o);
-  for (int64_t y = 0; y < rows; y++)
-    for (int64_t x = 0; x < padded_w; x++, padded += width) {
-      const int64_t oy = y - (a.kh - 1), ox = x - (a.kw - 1);
-      const bool inside = oy >= 0 && oy < a.out_h && ox >= 0 && ox < a.out_w;
-      const T* from = grad + (oy * a.out_w + ox) * a.O + o;
-      if (inside && outputs == width) {
-        for (int64_t i = 0; i < width; i++) padded[i] = from[i];
+  for (int64_t i = 0; i < (zeros ? rows * padded_w * width : 0); i++) padded[i] = T(0);
+  for (int64_t y = 0; y < a.out_h; y++)
+    for (int64_t x = 0; x < a.out_w; x++) {
+      const T* from = grad + (y * a.out_w + x) * a.O + o;
+      T* to = padded + ((y + a.kh - 1) * padded_w + x + a.kw - 1) * width;
+      if (outputs == width) {
+        for (int64_t i = 0; i < width; i++) to[i] = from[i];
       } else {
-        for (int64_t i = 0; i < width; i++) padded[i] = inside && i < outputs ? from[i] : T(0);
+        for (int64_t i = 0; i < width; i++) to[i] = i < outputs ? from[i] : T(0);
       }
     }
 }
@@ -227,12 +235,12 @@ void each_block(const SpikeConv2d& a, const Run& run) {
   for (int64_t o = 0; o < a.O; o += kConvBlock) run((smaller(kConvBlock, a.O - o) + kConvLine - 1) / kConvLine, o, a.kh * a.kw * a.C * o);
 }
 
-// choice(Lines, Ones) as template arguments of one of eight functions.
-#define SNNFAST_CONV_CHOICE(NAME, LINES, ONES)                    \
-  (LINES == 1   ? (ONES ? &NAME<T, 1, true> : &NAME<T, 1, false>) \
-   : LINES == 2 ? (ONES ? &NAME<T, 2, true> : &NAME<T, 2, false>) \
-   : LINES == 3 ? (ONES ? &NAME<T, 3, true> : &NAME<T, 3, false>) \
-                : (ONES ? &NAME<T, 4, true> : &NAME<T, 4, false>))
+// NAME<T, LINES, ONES, more> of values at run time.
+#define SNNFAST_CONV_CHOICE(NAME, LINES, ONES, ...)                                       \
+  (LINES == 1   ? (ONES ? &NAME<T, 1, true __VA_ARGS__> : &NAME<T, 1, false __VA_ARGS__>) \
+   : LINES == 2 ? (ONES ? &NAME<T, 2, true __VA_ARGS__> : &NAME<T, 2, false __VA_ARGS__>) \
+   : LINES == 3 ? (ONES ? &NAME<T, 3, true __VA_ARGS__> : &NAME<T, 3, false __VA_ARGS__>) \
+                : (ONES ? &NAME<T, 4, true __VA_ARGS__> : &NAME<T, 4, false __VA_ARGS__>))
 
 bool by_pixels(const SpikeConv2d& a) { return a.O <= kConvLine && (a.kw == 3 || a.kw == 5); }
 
@@ -270,7 +278,7 @@ void forward_images(const SpikeConv2d& a, int64_t begin, int64_t end, char* scra
     }
     const Events<T> e = list_events(a, image<T>(a, n), scratch);
     each_block(a, [&](int64_t lines, int64_t o, int64_t offset) {
-      const auto run = SNNFAST_CONV_CHOICE(sum_image, lines, a.ones);
+      const auto run = SNNFAST_CONV_CHOICE(sum_image, lines, a.ones, );
       run(a, e, table + offset, o, y);
     });
   }
@@ -282,11 +290,15 @@ void backward_groups(const SpikeConv2d& a, int64_t begin, int64_t end, char* scr
   for (int64_t group = begin; group < end; group++) {
     T* table = static_cast<T*>(a.grad_tables) + group * size;
     for (int64_t i = 0; i < size; i++) table[i] = T(0);
+    int64_t padded_for = 0;  // lines
     for (int64_t n = group * a.images; n < smaller((group + 1) * a.images, a.N); n++) {
       const ChannelEvents<T> e = list_by_channel(a, image<T>(a, n), scratch);
       each_block(a, [&](int64_t lines, int64_t o, int64_t offset) {
-        pad(a, static_cast<const T*>(a.grad) + n * a.out_h * a.out_w * a.O, o, lines * kConvLine, e.padded);
-        const auto run = SNNFAST_CONV_CHOICE(sum_gradient, lines, a.ones);
+        pad(a, static_cast<const T*>(a.grad) + n * a.out_h * a.out_w * a.O, o, lines * kConvLine, e.padded, lines != padded_for);
+        padded_for = lines;
+        const auto run = a.kw == 3   ? SNNFAST_CONV_CHOICE(sum_gradient, lines, a.ones, , 3)
+                         : a.kw == 5 ? SNNFAST_CONV_CHOICE(sum_gradient, lines, a.ones, , 5)
+                                     : SNNFAST_CONV_CHOICE(sum_gradient, lines, a.ones, , 1);
         run(a, e, table + offset);
       });
     }

@@ -29,8 +29,20 @@ MISTAKES = (
     (
         "spike_conv2d: every second event of few outputs is lost",
         "csrc/cpu/spike_conv2d.cpp",
-        "Lines <= 2 ? sums[v] + others[v] : sums[v];",
-        "sums[v];",
+        "two ? sums[j][v] + others[v] : sums[j][v];",
+        "sums[j][v];",
+    ),
+    (
+        "spike_conv2d: the weights of a row of the kernel see the same gradient",
+        "csrc/cpu/spike_conv2d.cpp",
+        "(keys[k] - j) * width",
+        "keys[k] * width",
+    ),
+    (
+        "spike_conv2d: around a narrower block of gradients stands the one before",
+        "csrc/cpu/spike_conv2d.cpp",
+        "lines != padded_for",
+        "padded_for == 0",
     ),
     (
         "spike_conv2d: the first column is left out",

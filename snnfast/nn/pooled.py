@@ -20,20 +20,20 @@ __all__ = ["Pooled"]
 class Pooled(nn.Sequential):
     """Neurons and the pooling of their spikes in one pass: ``Pooled(neuron, pool)`` for ``neuron, Time(pool)``.
 
-    On the CPU some images at a time go through all steps, and their spikes are pooled while a cache still holds them.
+    On the CPU some rows of images at a time go through all steps, and are pooled while a cache still holds their spikes.
     Forward, no spikes are written to memory, backward, no gradients of spikes: only what is pooled. Spikes, states and
     gradients are those of the two layers bit for bit.
 
     That is so where :func:`snnfast.ops.pool2d` has a kernel (channels-last images, as after ``Time(nn.Conv2d(...))``),
-    and for parameters that are the same for all images. Everywhere else, with ``return_v_seq``, with hooks on one of
-    the two, and under ``torch.compile`` and the like, the two layers run one after the other.
+    and for parameters that are the same for all images. Everywhere else, with hooks on one of the two, and under
+    ``torch.compile`` and the like, the two layers run one after the other.
 
     Args:
-        neuron: a spiking layer.
+        neuron: a spiking layer, with ``return_v_seq=False``.
         pool: ``nn.MaxPool2d`` or ``nn.AvgPool2d``, or one of them in :class:`snnfast.nn.Time`.
 
     Raises:
-        TypeError: if they are anything else.
+        TypeError, ValueError: if they are anything else.
     """
 
     def __init__(self, neuron: Spiking, pool: nn.Module) -> None:
@@ -41,6 +41,8 @@ class Pooled(nn.Sequential):
             raise TypeError(
                 f"Pooled: neuron must be a spiking layer of snnfast.nn, got {type(neuron).__name__}"
             )
+        if neuron.return_v_seq:
+            raise ValueError("Pooled: neuron must have return_v_seq=False: membranes are not pooled")
         layer = pool.layer if isinstance(pool, Time) else pool
         if not isinstance(layer, (nn.MaxPool2d, nn.AvgPool2d)):
             raise TypeError(
@@ -50,14 +52,14 @@ class Pooled(nn.Sequential):
 
     def forward(self, x: Tensor) -> Any:
         """Input current ``[T, B, C, H, W]`` -> pooled spikes ``[T, B, C, H // kernel_h, W // kernel_w]``."""
-        neuron: Any = self[0]
+        neuron: Any
+        neuron, time = self
         size = self._window(x)
         if size is not None:
             call = getattr(ops, neuron.op).check(x, **neuron._given(x))
             outputs = pooled(neuron.op, call, size)
             if outputs is not None:
                 return neuron._finish(*outputs)
-        neuron, time = self
         return time(neuron(x))
 
     def _window(self, x: Tensor) -> tuple[int, int, bool] | None:
@@ -69,7 +71,6 @@ class Pooled(nn.Sequential):
             or x.dim() != 5
             or x.numel() == 0
             or traced()
-            or neuron.return_v_seq
             or type(neuron).forward is not Spiking.forward
             or not time.fast
             or any(hook for layer in self for hook in hooks(layer))

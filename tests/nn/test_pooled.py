@@ -189,11 +189,9 @@ def test_elsewhere_the_two_layers_run(case, passes):
     assert not passes
 
 
-def test_membranes_are_given_by_the_two_layers(passes):
-    net = sn.Pooled(sn.LIF(2.0, return_v_seq=True), nn.MaxPool2d(2))
-    with pytest.raises(TypeError, match="Time: x must be a tensor, got tuple"):
-        net(images(3, 2, 6, 6))
-    assert not passes
+def test_membranes_are_refused():
+    with pytest.raises(ValueError, match="Pooled: neuron must have return_v_seq=False"):
+        sn.Pooled(sn.LIF(2.0, return_v_seq=True), nn.MaxPool2d(2))
 
 
 def test_threads_change_nothing():

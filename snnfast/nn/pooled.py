@@ -20,7 +20,7 @@ __all__ = ["Pooled"]
 class Pooled(nn.Sequential):
     """Neurons and the pooling of their spikes in one pass: ``Pooled(neuron, pool)`` for ``neuron, Time(pool)``.
 
-    On the CPU some rows of images at a time go through all steps, and are pooled while a cache still holds their spikes.
+    On the CPU some rows of images at a time go through all steps, and are pooled while a cache holds their spikes.
     Forward, no spikes are written to memory, backward, no gradients of spikes: only what is pooled. Spikes, states and
     gradients are those of the two layers bit for bit.
 
@@ -42,7 +42,9 @@ class Pooled(nn.Sequential):
                 f"Pooled: neuron must be a spiking layer of snnfast.nn, got {type(neuron).__name__}"
             )
         if neuron.return_v_seq:
-            raise ValueError("Pooled: neuron must have return_v_seq=False: membranes are not pooled")
+            raise ValueError(
+                "Pooled: neuron must have return_v_seq=False: membranes are not pooled"
+            )
         layer = pool.layer if isinstance(pool, Time) else pool
         if not isinstance(layer, (nn.MaxPool2d, nn.AvgPool2d)):
             raise TypeError(

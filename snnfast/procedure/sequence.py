@@ -158,8 +158,9 @@ CHOSEN: dict[str, dict[str, Any]] = {
     "psmnist": {
         "hidden": (64, 212, 212),
         "readout": "mean",
-        "epochs": 30,
-        "batch_size": 16,
+        "epochs": 27,
+        "batch_size": 8,
+        "lr": 0.012,
         "gain": 40.0,
     },
 }

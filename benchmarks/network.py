@@ -4,6 +4,7 @@ All have the same weights and fire the same spikes. A network is named by its in
 same at every step, but for those of the block of a ResNet, which stands in the middle of a network.
 
 ``fused`` is what :func:`snnfast.nn.fuse` makes of the network for evaluation, with statistics of the batch.
+``apart`` has neurons and the pooling of their spikes as two layers, where ``snnfast`` has them in one pass.
 ``relu`` is the same network with ReLU on T x B images; ``products`` has nothing in the place of neurons. The fact
 "peak MB" is how much the process grew for a step at most.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import itertools
 import resource
 import sys
 from collections.abc import Callable
@@ -28,7 +30,8 @@ from benchmarks.timing import Prepared, Task
 FLOOR = "relu"
 PRODUCTS = "products"
 FUSED = "fused"
-BASELINES = (FUSED, "spikingjelly", "snntorch")
+APART = "apart"
+BASELINES = (FUSED, APART, "spikingjelly", "snntorch")
 STEP = "training step"
 EVALUATION = "evaluation"
 PER_RELU = 1.1  # what a convolutional network may take, beside ReLU
@@ -225,9 +228,15 @@ def build(task: Task, neuron: Callable[[], nn.Module] | None = None) -> nn.Modul
 
 def ours(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor], list[nn.Module]]:
     """The network, how it runs on what :func:`inputs` gives, and its neurons."""
+    from snnfast.nn import Pooled
     from snnfast.nn.spiking import Spiking
 
     net = build(task)
+    if task.implementation == APART:
+        if not any(isinstance(module, Pooled) for module in net.modules()):
+            raise neurons.Skip("the network pools no spikes")
+        layers = ((*layer,) if isinstance(layer, Pooled) else (layer,) for layer in net.children())
+        net = nn.Sequential(*itertools.chain(*layers))
     fire = [module for module in net.modules() if isinstance(module, Spiking)]
     return net, functools.partial(over_time, task, net), fire
 
@@ -280,7 +289,7 @@ def prepare(task: Task) -> Prepared:
     network = EVERY[task.shape]
     if task.implementation == FUSED:
         return fused(task)
-    if task.implementation in (neurons.OURS, FLOOR, PRODUCTS):
+    if task.implementation in (neurons.OURS, FLOOR, PRODUCTS, APART):
         net, run, fire = ours(task)
     elif task.implementation == network.peer:
         peer = importlib.import_module(f"benchmarks.baselines.{network.peer}")

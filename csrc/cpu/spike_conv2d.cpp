@@ -108,7 +108,7 @@ void sum_image(const SpikeConv2d& a, const Events<T>& e, const T* table, int64_t
 // do not wait for each other. Each adds up the same numbers in the same order. Rows of outputs that more is to come for are in a ring of
 // kh, with the columns that lie outside of y. The table has the columns of the kernel side by side, the last first.
 template <class T, bool Ones, int KW>
-void sum_pixels(const SpikeConv2d& a, const Events<T>& e, const T* table, T* y, T* ring) {
+void sum_pixels_by(const SpikeConv2d& a, const Events<T>& e, const T* table, T* y, T* ring) {
   using Loose = typename Lanes<T>::Loose;
   constexpr int64_t lanes = Lanes<T>::kCount, V = Lanes<T>::kLine, width = kConvLine;
   T bias[width];
@@ -150,6 +150,11 @@ void sum_pixels(const SpikeConv2d& a, const Events<T>& e, const T* table, T* y, 
   }
 }
 
+template <class T, bool Ones>
+void sum_pixels(const SpikeConv2d& a, const Events<T>& e, const T* table, T* y, T* ring) {
+  a.kw == 3 ? sum_pixels_by<T, Ones, 3>(a, e, table, y, ring) : sum_pixels_by<T, Ones, 5>(a, e, table, y, ring);
+}
+
 // Events by channel: an event's key is the row of the padded gradient that the kernel's first weight sees.
 template <class T>
 struct ChannelEvents {
@@ -179,7 +184,7 @@ ChannelEvents<T> list_by_channel(const SpikeConv2d& a, const Image<T>& image, ch
 // KW: the columns of the kernel, or 1 for any. Where registers hold their sums, the weights of a row of the kernel are summed at once: their
 // gradients lie side by side.
 template <class T, int Lines, bool Ones, int KW>
-void sum_gradient(const SpikeConv2d& a, const ChannelEvents<T>& e, T* table) {
+void sum_gradient_by(const SpikeConv2d& a, const ChannelEvents<T>& e, T* table) {
   using Loose = typename Lanes<T>::Loose;
   constexpr int64_t lanes = Lanes<T>::kCount, V = Lines * Lanes<T>::kLine, width = Lines * kConvLine;
   constexpr int64_t registers = kVectorBytes == 64 ? 24 : 12, taps = KW * V <= registers ? KW : 1;
@@ -212,6 +217,15 @@ void sum_gradient(const SpikeConv2d& a, const ChannelEvents<T>& e, T* table) {
   }
 }
 
+template <class T, int Lines, bool Ones>
+void sum_gradient(const SpikeConv2d& a, const ChannelEvents<T>& e, T* table) {
+  switch (a.kw) {
+    case 3: return sum_gradient_by<T, Lines, Ones, 3>(a, e, table);
+    case 5: return sum_gradient_by<T, Lines, Ones, 5>(a, e, table);
+    default: return sum_gradient_by<T, Lines, Ones, 1>(a, e, table);
+  }
+}
+
 // The gradient of an image, and where that is asked for the zeros around it, which stay from one image to the next.
 template <class T>
 void pad(const SpikeConv2d& a, const T* grad, int64_t o, int64_t width, T* padded, bool zeros) {
@@ -235,12 +249,12 @@ void each_block(const SpikeConv2d& a, const Run& run) {
   for (int64_t o = 0; o < a.O; o += kConvBlock) run((smaller(kConvBlock, a.O - o) + kConvLine - 1) / kConvLine, o, a.kh * a.kw * a.C * o);
 }
 
-// NAME<T, LINES, ONES, more> of values at run time.
-#define SNNFAST_CONV_CHOICE(NAME, LINES, ONES, ...)                                       \
-  (LINES == 1   ? (ONES ? &NAME<T, 1, true __VA_ARGS__> : &NAME<T, 1, false __VA_ARGS__>) \
-   : LINES == 2 ? (ONES ? &NAME<T, 2, true __VA_ARGS__> : &NAME<T, 2, false __VA_ARGS__>) \
-   : LINES == 3 ? (ONES ? &NAME<T, 3, true __VA_ARGS__> : &NAME<T, 3, false __VA_ARGS__>) \
-                : (ONES ? &NAME<T, 4, true __VA_ARGS__> : &NAME<T, 4, false __VA_ARGS__>))
+// choice(Lines, Ones) as template arguments of one of eight functions.
+#define SNNFAST_CONV_CHOICE(NAME, LINES, ONES)                    \
+  (LINES == 1   ? (ONES ? &NAME<T, 1, true> : &NAME<T, 1, false>) \
+   : LINES == 2 ? (ONES ? &NAME<T, 2, true> : &NAME<T, 2, false>) \
+   : LINES == 3 ? (ONES ? &NAME<T, 3, true> : &NAME<T, 3, false>) \
+                : (ONES ? &NAME<T, 4, true> : &NAME<T, 4, false>))
 
 bool by_pixels(const SpikeConv2d& a) { return a.O <= kConvLine && (a.kw == 3 || a.kw == 5); }
 
@@ -270,15 +284,14 @@ void forward_images(const SpikeConv2d& a, int64_t begin, int64_t end, char* scra
   for (int64_t n = begin; n < end; n++) {
     T* y = static_cast<T*>(a.y) + n * a.out_h * a.out_w * a.O;
     if (by_pixels(a)) {
-      const auto run =
-          a.kw == 3 ? (a.ones ? &sum_pixels<T, true, 3> : &sum_pixels<T, false, 3>) : (a.ones ? &sum_pixels<T, true, 5> : &sum_pixels<T, false, 5>);
+      const auto run = a.ones ? &sum_pixels<T, true> : &sum_pixels<T, false>;
       T* ring = reinterpret_cast<T*>(scratch);
       run(a, list_events(a, image<T>(a, n), reinterpret_cast<char*>(ring + a.kh * (a.W + a.kw - 1) * kConvLine)), table, y, ring);
       continue;
     }
     const Events<T> e = list_events(a, image<T>(a, n), scratch);
     each_block(a, [&](int64_t lines, int64_t o, int64_t offset) {
-      const auto run = SNNFAST_CONV_CHOICE(sum_image, lines, a.ones, );
+      const auto run = SNNFAST_CONV_CHOICE(sum_image, lines, a.ones);
       run(a, e, table + offset, o, y);
     });
   }
@@ -296,9 +309,7 @@ void backward_groups(const SpikeConv2d& a, int64_t begin, int64_t end, char* scr
       each_block(a, [&](int64_t lines, int64_t o, int64_t offset) {
         pad(a, static_cast<const T*>(a.grad) + n * a.out_h * a.out_w * a.O, o, lines * kConvLine, e.padded, lines != padded_for);
         padded_for = lines;
-        const auto run = a.kw == 3   ? SNNFAST_CONV_CHOICE(sum_gradient, lines, a.ones, , 3)
-                         : a.kw == 5 ? SNNFAST_CONV_CHOICE(sum_gradient, lines, a.ones, , 5)
-                                     : SNNFAST_CONV_CHOICE(sum_gradient, lines, a.ones, , 1);
+        const auto run = SNNFAST_CONV_CHOICE(sum_gradient, lines, a.ones);
         run(a, e, table + offset);
       });
     }

@@ -67,6 +67,13 @@ NeuronScan<Neuron> neuron_scan(const Arguments& arguments, Reset reset, NeuronTe
   return a;
 }
 
+// What a CPU's backward kernel works in, a thread.
+template <class Neuron>
+size_t neuron_tape_bytes(const NeuronBackward<Neuron>& a) {
+  const int64_t steps = a.T < a.checkpoint_every ? a.T : a.checkpoint_every;
+  return sizeof(double) * static_cast<size_t>((steps > 0 ? steps : 1) * kNeuronTapeRows<Neuron> * kNeuronBlock);
+}
+
 template <class T, size_t>
 using Each = T;
 

@@ -156,8 +156,7 @@ struct PooledOperators<Neuron, Arguments, Kernels, std::index_sequence<S...>, st
       grad = contiguous_of(*grad_y);
     }
     if (a.N == 0) return outputs;
-    const int64_t steps = a.T < a.checkpoint_every ? a.T : a.checkpoint_every;
-    const size_t tape = sizeof(double) * static_cast<size_t>((steps > 0 ? steps : 1) * kNeuronTapeRows<Neuron> * kNeuronBlock);
+    const size_t tape = neuron_tape_bytes(a);
     images.each([&](int64_t first, int64_t count) {
       NeuronBackward<Neuron> part = images.part(a, first, count);
       const int64_t state = images.state_bytes(first);

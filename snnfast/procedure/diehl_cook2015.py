@@ -22,10 +22,11 @@ from snnfast.procedure import diehl_cook2015_networks as networks
 from snnfast.procedure import diehl_cook2015_readout as readout
 from snnfast.procedure import images
 from snnfast.procedure.figures import Draw
-from snnfast.procedure.repeats import Trial, side_by_side, together
+from snnfast.procedure.repeats import Trial
 from snnfast.procedure.result import Result
-from snnfast.procedure.run import WATCHED, Data, Procedure
+from snnfast.procedure.run import WATCHED, Data
 from snnfast.procedure.settings import SOURCES, Settings, option
+from snnfast.procedure.together import Together, side_by_side, together
 from snnfast.train import Run, Score
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class StdpSettings(Settings):
             raise type(error)(f"stdp: {error}") from None
 
 
-class Stdp(Procedure[StdpSettings]):
+class Stdp(Together[StdpSettings]):
     """Spike-timing-dependent plasticity (Diehl and Cook 2015): trains, labels the neurons, scores."""
 
     name, title, Settings = "stdp", "STDP", StdpSettings

@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from tqdm import tqdm
 
 from snnfast.checkpoint import CheckpointError, read_checkpoint, same_settings
@@ -247,29 +246,6 @@ def _run(
 def combinations(values: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     """A sweep over all combinations of the values of some settings."""
     return [dict(zip(values, chosen)) for chosen in itertools.product(*values.values())]
-
-
-def together(
-    every: Sequence[Any],
-    key: Callable[[Any], object],
-    trials: Callable[[list[Any]], Sequence[Trial]],
-) -> list[Trial]:
-    """``trials`` of the settings with one ``key`` in one call, of each key; in the order of ``every``."""
-    groups: dict[object, list[int]] = {}
-    for k, one in enumerate(every):
-        groups.setdefault(key(one), []).append(k)
-    done: dict[int, Trial] = {}
-    for members in groups.values():
-        done |= zip(members, trials([every[k] for k in members]), strict=True)
-    return [done[k] for k in range(len(every))]
-
-
-def side_by_side(device: torch.device | str) -> int:
-    """How many networks that know nothing of each other find room: one a thread, or a multiprocessor of a GPU."""
-    device = torch.device(device)
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).multi_processor_count
-    return torch.get_num_threads()
 
 
 def exists(path: Path) -> FileExistsError:

@@ -378,9 +378,7 @@ class Procedure(ABC, Generic[S]):
     def trials(
         self, every: Sequence[S], *, out: Path, progress: bool | None = None, **where: Any
     ) -> list[repeats.Trial]:
-        """Trains one run, with a checkpoint in ``out`` meanwhile, or several; ``where`` as in :meth:`repeat`."""
-        if len(every) > 1:
-            return self.several(every, **where)
+        """Trains as many runs as :meth:`at_once` says, one, with a checkpoint in ``out``; ``where`` as in repeat."""
         (settings,) = every
         data = self.load(settings, **where)
         run = self.prepare(settings, data)
@@ -391,10 +389,6 @@ class Procedure(ABC, Generic[S]):
         result = self.result(settings, run, data, progress=progress)
         kept.end()
         return [repeats.Trial(result.accuracy, result.measured.get("converged"), result.seconds)]
-
-    def several(self, every: Sequence[S], **where: Any) -> list[repeats.Trial]:
-        """Trains runs together, where :meth:`at_once` allows more than one."""
-        raise NotImplementedError(f"{self.name} trains one run at a time")
 
     def stored(self, folder: Path) -> S:
         """The settings of the run in ``folder``.

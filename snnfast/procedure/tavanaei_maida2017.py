@@ -22,9 +22,10 @@ from snnfast.ops import Rates
 from snnfast.procedure import samples
 from snnfast.procedure import tavanaei_maida2017_networks as networks
 from snnfast.procedure.figures import Draw
-from snnfast.procedure.repeats import Trial, side_by_side, together
-from snnfast.procedure.run import WATCHED, Data, Procedure
+from snnfast.procedure.repeats import Trial
+from snnfast.procedure.run import WATCHED, Data
 from snnfast.procedure.settings import SOURCES, FoldedSettings, option
+from snnfast.procedure.together import Together, side_by_side, together
 from snnfast.score import Decide, Part
 from snnfast.train import Run, Step
 
@@ -89,7 +90,7 @@ class BpStdpSettings(FoldedSettings):
             )
 
 
-class BpStdp(Procedure[BpStdpSettings]):
+class BpStdp(Together[BpStdpSettings]):
     """BP-STDP (Tavanaei and Maida 2019)."""
 
     name, title, Settings = "bp-stdp", "BP-STDP", BpStdpSettings

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from backends import PRESENT
+from backends import PRESENT, force
 from torch import nn
 
 import snnfast
 import snnfast.nn as sn
+from snnfast import ops
 from snnfast.calls.call import flatten
 from snnfast.calls.lif import lif
 from snnfast.nn import pooled as module
@@ -27,6 +28,8 @@ NEURONS = {
     "AdLIF": lambda: sn.AdLIF(8),
     "Izhikevich": lambda: sn.Izhikevich(),
 }
+SILENT = ("lif", "cuba", "alif", "adlif")  # those that may have a refractory period
+STEMS = (*SILENT, *(f"refractory_{stem}" for stem in SILENT), "qif", "eif", "izhikevich")
 # B, H, W, pooling: windows that cover the image, rows and columns left over, bands of rows, one window an image
 SHAPES = {
     "whole": (3, 8, 6, nn.MaxPool2d(2)),
@@ -253,6 +256,21 @@ def test_compiled_and_exported_it_gives_the_same():
     torch.testing.assert_close(torch.vmap(net)(x.unsqueeze(0))[0], want, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("name", ["reference", *PRESENT])
+def test_every_backend_gives_the_same(name, passes):
+    one, two = both(NEURONS["learned"], nn.MaxPool2d(2))
+    x = images(35, 3, 8, 6)
+    want, _ = run(two, x)
+    with force(name) as place:
+        one, two = one.to(place.device), two.to(place.device)
+        (y, grads), (y2, grads2) = run(one, x.to(place.device)), run(two, x.to(place.device))
+    assert bool(passes) == (name == "cpu")
+    for a, b in zip((*y, *grads), (*y2, *grads2), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+    if place.exact:
+        torch.testing.assert_close(y[0], want[0], rtol=0, atol=0)
+
+
 def test_a_second_derivative_is_refused():
     net = sn.Pooled(sn.LIF(2.0), nn.MaxPool2d(2))
     x = images(3, 2, 6, 6).requires_grad_()
@@ -329,6 +347,15 @@ def test_opcheck(T, average):
     threshold = torch.rand(4, dtype=torch.float64).requires_grad_()
     call = lif(x, v, tau=2.0, v_threshold=threshold)
     torch.library.opcheck(torch.ops.snnfast.pooled_lif_forward, (*flatten(call), 2, 3, average, 32))
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_opcheck_of_every_neuron(stem):
+    x = torch.rand(3, 2, 4, 4, 8, dtype=torch.float64).requires_grad_()
+    silence = {"refractory": 2} if stem.startswith("refractory_") else {}
+    call = getattr(ops, stem.removeprefix("refractory_")).check(x, **silence)
+    kernel = getattr(torch.ops.snnfast, f"pooled_{stem}_forward")
+    torch.library.opcheck(kernel, (*flatten(call), 2, 2, False, 32))
 
 
 def test_no_images_and_no_steps():

@@ -364,3 +364,17 @@ def test_other_views_of_one_step_get_the_gradient_of_every_step():
     (want,) = torch.autograd.grad((sn.LIF(2.0)(c := current.contiguous()) * weight).sum(), c)
     torch.testing.assert_close(got, want, rtol=0, atol=0)
     assert not torch.equal(got[0], got[1])
+
+
+def test_two_layers_behind_one_input_that_repeats():
+    layer = sn.Time(nn.Linear(4, 6)).double()
+    x = torch.rand(3, 4, generator=torch.Generator().manual_seed(0)).double() * 5
+    step = torch.arange(1.0, 8).double()[:, None, None]
+    found = []
+    for fast in (True, False):
+        layer.fast = fast
+        current = layer(x.expand(7, 3, 4))
+        y = sn.LIF(2.0)(current) * step + sn.ALIF(3.0)(current) * 3 + current * step**2
+        found.append(torch.autograd.grad(y.sum(), list(layer.parameters())))
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)

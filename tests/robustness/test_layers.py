@@ -77,6 +77,7 @@ LAYERS = {
     """,
     "load, train, score: every procedure": """
         procedure.figures procedure.folder procedure.settings procedure.result procedure.repeats procedure.run
+        procedure.together
         procedure.images procedure.samples procedure.sequence procedure.wu2018
         procedure.tavanaei_maida2017_networks procedure.tavanaei_maida2017
         procedure.classifier procedure.ann procedure.spiking_vgg procedure.diehl_cook2015_readout

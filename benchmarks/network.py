@@ -4,6 +4,7 @@ All have the same weights and fire the same spikes. A network is named by its in
 same at every step, but for those of the block of a ResNet, which stands in the middle of a network.
 
 ``fused`` is what :func:`snnfast.nn.fuse` makes of the network for evaluation, with statistics of the batch.
+``ported`` is the peer's network after :func:`snnfast.nn.replace` and :func:`snnfast.nn.accelerate`.
 ``apart`` has neurons and the pooling of their spikes as two layers, where ``snnfast`` has them in one pass.
 ``relu`` is the same network with ReLU on T x B images; ``products`` has nothing in the place of neurons. The fact
 "peak MB" is how much the process grew for a step at most.
@@ -31,7 +32,8 @@ FLOOR = "relu"
 PRODUCTS = "products"
 FUSED = "fused"
 APART = "apart"
-BASELINES = (FUSED, APART, "spikingjelly", "snntorch")
+PORTED = "ported"
+BASELINES = (FUSED, APART, PORTED, "spikingjelly", "snntorch")
 STEP = "training step"
 EVALUATION = "evaluation"
 PER_RELU = 1.1  # what a convolutional network may take, beside ReLU
@@ -241,6 +243,29 @@ def ours(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor], list[nn.Mod
     return net, functools.partial(over_time, task, net), fire
 
 
+def theirs(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor], list[nn.Module]]:
+    """The same of the peer."""
+    peer = importlib.import_module(f"benchmarks.baselines.{EVERY[task.shape].peer}")
+    return peer.network(task)  # type: ignore[no-any-return]
+
+
+def ported(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor], list[nn.Module]]:
+    """The same of the peer's network with its neurons replaced, and accelerated."""
+    from snnfast.nn import accelerate, replace, reset
+    from snnfast.nn.replacing.port import Replaced
+
+    network = EVERY[task.shape]
+    net = accelerate(replace(theirs(task)[0], sequences=network.peer == "snntorch"))
+
+    def run(x: Tensor) -> Tensor:
+        reset(net)
+        spikes = net(x.expand(task.shape[0], *x.shape) if network.constant else x)
+        spikes = spikes[0] if isinstance(spikes, tuple) else spikes
+        return spikes.mean(0) if network.constant else x + spikes
+
+    return net, run, [module for module in net.modules() if isinstance(module, Replaced)]
+
+
 def over_time(task: Task, net: nn.Module, x: Tensor) -> Tensor:
     """What the network gives for :func:`inputs`."""
     if not EVERY[task.shape].constant:
@@ -292,8 +317,9 @@ def prepare(task: Task) -> Prepared:
     if task.implementation in (neurons.OURS, FLOOR, PRODUCTS, APART):
         net, run, fire = ours(task)
     elif task.implementation == network.peer:
-        peer = importlib.import_module(f"benchmarks.baselines.{network.peer}")
-        net, run, fire = peer.network(task)
+        net, run, fire = theirs(task)
+    elif task.implementation == PORTED:
+        net, run, fire = ported(task)
     else:
         raise neurons.Skip(f"the network comes from {network.peer}")
     x = inputs(network, task.shape).to(task.device, task.torch_dtype)

@@ -328,15 +328,20 @@ def network_steps(stem: str) -> str:
         memory = ", ".join(f"{row['facts']['peak MB']:.0f}" for row in rows)
         other = f"{PEERS[peer]} {rows[2]['version']}, {duration(theirs)}"
         lines.append((label, duration(ours), other, found[f"{peer} / snnfast"], beside, memory))
-    head = (
-        "network",
-        "snnfast",
-        "peer",
-        "peer / snnfast",
-        "snnfast / ReLU",
-        "MB: snnfast, ReLU, peer",
-    )
-    return table(head, lines) + f"\n\nOne thread of an {file.processor}, CPU time."
+    head = ("network", "snnfast", "peer", "peer / snnfast", "snnfast / ReLU")
+    memory = "MB: snnfast, ReLU, peer"
+    return table((*head, memory), lines) + f"\n\nOne thread of an {file.processor}, CPU time."
+
+
+def ported() -> str:
+    """Training steps of a peer's networks as they are, ported, and written for this package."""
+    file, lines = File("network-zen5"), []
+    for label, shape, peer in NETWORKS:
+        times = [file.seconds(shape, one, "training step") for one in (peer, "ported", "snnfast")]
+        ratios = f"{times[0] / times[1]:.1f}", f"{times[1] / times[2]:.2f}"
+        lines.append((label, PEERS[peer], *map(duration, times), *ratios))
+    head = ("network", "peer", "as it is", "ported", "written for snnfast")
+    return table((*head, "as it is / ported", "ported / written for it"), lines)
 
 
 def kept(verdict: dict[str, Any]) -> str:
@@ -410,6 +415,7 @@ TABLES: dict[str, Callable[[], str]] = {
         for neuron in ("adlif", "alif")
     },
     **{stem: partial(judged, stem) for stem in ("lif", "lif-zen5", "lif-xeon")},
+    "ported": ported,
     **{stem: partial(network_steps, stem) for stem in ("network", "network-zen5", "network-xeon")},
     **{f"goals-{op}": partial(goals, op) for op in ("adlif", "alif", "delay", "recurrent")},
     **{f"goals-{stem}": partial(goals, stem) for stem in ("delay-zen5", "delay-xeon")},

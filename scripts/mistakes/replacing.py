@@ -1,7 +1,29 @@
 """Mistakes in what replaces neurons of other libraries: name, path, what becomes what, and tests if they are others."""
 
 TESTS = ("tests/nn/test_replace_traces.py", "tests/nn/test_replace.py", "tests/nn/test_presets.py")
+ACCELERATE = ("tests/nn/test_accelerate.py",)
 MISTAKES = (
+    (
+        "accelerate: spikes that something else sees, too, are pooled",
+        "snnfast/nn/order.py",
+        "isinstance(source, fx.Node) and len(source.users) == 1",
+        "isinstance(source, fx.Node)",
+        ACCELERATE,
+    ),
+    (
+        "accelerate: what is accelerated already is pooled once more",
+        "snnfast/nn/accelerate.py",
+        "if isinstance(module, Pooled) or (isinstance",
+        "if (isinstance",
+        ACCELERATE,
+    ),
+    (
+        "accelerate: the keys are those of the layers around",
+        "snnfast/nn/keys.py",
+        "state_dict[prefix + key[len(start) :]] = state_dict.pop(key)",
+        "pass",
+        ACCELERATE,
+    ),
     (
         "replace: a delayed reset takes off the threshold before the decay",
         "snnfast/nn/replacing/snntorch.py",
@@ -17,7 +39,7 @@ MISTAKES = (
     (
         "replace: the membrane after a reset is returned",
         "snnfast/nn/replacing/snntorch.py",
-        "membrane = v_seq - rest + taken * spikes.detach()",
+        "membrane = v_seq - rest + taken * spikes[-len(v_seq) :].detach()",
         "membrane = v_seq - rest",
     ),
     (

@@ -111,7 +111,7 @@ def exact(
     still = copy.deepcopy(net).cpu().float().eval().requires_grad_(False)
     if Tracer().is_leaf_module(still, ""):
         still = nn.Sequential(still)
-    in_time(still)
+    in_time(still, training=False)
     reset(still)
     nodes = layers_of(still, input_shape)
     for node in nodes:

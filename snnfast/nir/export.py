@@ -53,7 +53,7 @@ def to_nir(net: nn.Module, input_shape: Sequence[int], *, dt: float, scheme: str
     shape = tuple(check.sizes("to_nir", "input_shape", input_shape))
     still = copy.deepcopy(net).cpu().eval()
     reset(still)
-    in_time(still)
+    in_time(still, training=False)
     tracer = Tracer(Scale, Offset, SumPool2d, CubaLI)
     if tracer.is_leaf_module(still, ""):
         still = nn.Sequential(still)

@@ -1,5 +1,6 @@
 """Layers: thin modules over :mod:`snnfast.ops`, for sequences ``[T, B, ...]``, time first, or for spike times."""
 
+from .accelerate import accelerate
 from .adlif import AdLIF
 from .alif import ALIF
 from .cuba import CubaLI, CubaLIF
@@ -45,6 +46,7 @@ __all__ = [
     "SpikeLinear",
     "SpikeProp",
     "Time",
+    "accelerate",
     "calibrate",
     "detach",
     "fuse",

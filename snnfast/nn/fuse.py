@@ -5,17 +5,14 @@ from __future__ import annotations
 import copy
 import warnings
 from collections import Counter
-from collections.abc import Iterator
-from itertools import pairwise
 from typing import Any
 
-from torch import fx, nn
+from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from .order import hooked, order
 from .spike_conv2d import SpikeConv2d
 from .spike_linear import SpikeLinear
-from .time import Time
-from .tracer import Tracer
 
 __all__ = ["fuse"]
 
@@ -61,7 +58,7 @@ def fuse(net: nn.Module) -> nn.Module:
     norms: list[Any] = [module for module in names if isinstance(module, tuple(_PRODUCTS))]
     if not norms:
         raise ValueError("fuse: net has no batch normalisation")
-    before, uses, notes = _order(net)
+    before, uses, notes = order(net)
     memo: dict[int, Any] = {}
     for norm in norms:
         product: Any = before.get(norm)
@@ -91,13 +88,9 @@ def _refused(norm: Any, product: Any, uses: Counter[nn.Module]) -> str:
         return "it has no running statistics"
     if uses[norm] != 1 or uses[product] != 1:
         return "it, or the product before it, is used more than once"
-    if any(_hooked(module) for module in (norm, product)):
+    if any(hooked(module) for module in (norm, product)):
         return "it, or the product before it, has hooks"
     return ""
-
-
-def _hooked(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def folded(product: Any, norm: Any) -> nn.Module:
@@ -112,41 +105,3 @@ def folded(product: Any, norm: Any) -> nn.Module:
         for value in values
     )
     return result  # type: ignore[no-any-return]
-
-
-# ---- in which order layers run
-
-
-def _order(net: nn.Module) -> tuple[dict[nn.Module, nn.Module | None], Counter[nn.Module], str]:
-    """The layer right before each, how often each runs, and a remark for those who are told that a layer stays."""
-    before: dict[nn.Module, nn.Module | None] = {}
-    uses: Counter[nn.Module] = Counter()
-    try:
-        graph = Tracer().trace(net)
-    except Exception as error:  # whatever forward does with values that are not there
-        chains = [list(_layers(m)) for m in net.modules() if isinstance(m, (nn.Sequential, Time))]
-        before |= {after: first for chain in chains for first, after in pairwise(chain)}
-        uses.update(module for _, module in net.named_modules(remove_duplicate=False))
-        return before, uses, f" (torch.fx cannot follow forward: {type(error).__name__}: {error})"
-    last: dict[fx.Node, nn.Module] = {}
-    for node in graph.nodes:
-        if node.op != "call_module":
-            continue
-        chain = list(_layers(net.get_submodule(str(node.target))))
-        uses.update(chain)
-        source = node.args[0] if node.args else None
-        first = last.get(source) if isinstance(source, fx.Node) and len(source.users) == 1 else None
-        before |= zip(chain, (first, *chain))
-        last[node] = chain[-1]
-    return before, uses, ""
-
-
-def _layers(module: nn.Module) -> Iterator[nn.Module]:
-    """The layers that run one after the other in ``module``; it itself, if it is one."""
-    if isinstance(module, Time):
-        yield from _layers(module.layer)
-    elif type(module) is nn.Sequential and not _hooked(module):
-        for inner in module:
-            yield from _layers(inner)
-    else:
-        yield module

@@ -11,6 +11,7 @@ from snnfast import ops
 from snnfast.ops.autograd import traced
 from snnfast.ops.neuron import pooled
 
+from .keys import keys_of
 from .spiking import Spiking
 from .time import Time, hooks, window
 
@@ -26,7 +27,8 @@ class Pooled(nn.Sequential):
 
     That is so where :func:`snnfast.ops.pool2d` has a kernel (channels-last images, as after ``Time(nn.Conv2d(...))``),
     and for parameters that are the same for all images. Everywhere else, with hooks on one of the two, and under
-    ``torch.compile`` and the like, the two layers run one after the other.
+    ``torch.compile`` and the like, the two layers run one after the other. The keys of its state dict are those of
+    ``neuron``.
 
     Args:
         neuron: a spiking layer, with ``return_v_seq=False``.
@@ -51,6 +53,7 @@ class Pooled(nn.Sequential):
                 f"Pooled: pool must be nn.MaxPool2d or nn.AvgPool2d, got {type(layer).__name__}"
             )
         super().__init__(neuron, pool if isinstance(pool, Time) else Time(pool))
+        keys_of(self, "0")
 
     def forward(self, x: Tensor) -> Any:
         """Input current ``[T, B, C, H, W]`` -> pooled spikes ``[T, B, C, H // kernel_h, W // kernel_w]``."""
@@ -73,7 +76,7 @@ class Pooled(nn.Sequential):
             or x.dim() != 5
             or x.numel() == 0
             or traced()
-            or type(neuron).forward is not Spiking.forward
+            or not neuron.calls_once
             or not time.fast
             or any(hook for layer in self for hook in hooks(layer))
             or forward_ad._current_level >= 0

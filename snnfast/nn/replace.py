@@ -28,9 +28,9 @@ def replace(
     Call the copy as you call ``net``: its neurons take a step or a sequence, and get and return states, as the
     library's do. It computes the same but for rounding, and the membranes that it returns are the library's.
     Parameters, buffers and the keys of the state dict are those of ``net``, so its files load, too; everything that is
-    no neuron stays. The copy takes over the states of ``net``, without their graph, and keeps between calls what the
-    library's neurons keep; :func:`snnfast.nn.reset` and :func:`snnfast.nn.detach` work on all. Neurons are known by
-    the names of their classes: no library is imported.
+    no neuron stays, for :func:`snnfast.nn.accelerate` to look after. The copy takes over the states of ``net``, without
+    their graph, and keeps between calls what the library's neurons keep; :func:`snnfast.nn.reset` and
+    :func:`snnfast.nn.detach` work on all. Neurons are known by the names of their classes: no library is imported.
 
     ============ ===================================================================================================
     SpikingJelly ``IFNode``, ``LIFNode``, ``ParametricLIFNode``, ``KLIFNode`` (in plain PyTorch), ``CUBALIFNode``,

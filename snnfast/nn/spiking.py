@@ -121,6 +121,11 @@ class Spiking(Stateful):
         """
         return self._finish(*getattr(ops, self.op)(x, **self._given(x)))
 
+    @property
+    def calls_once(self) -> bool:
+        """Whether a call takes a sequence, and is one call of the op that gives spikes alone."""
+        return type(self).forward is Spiking.forward and not self.return_v_seq
+
     def _given(self, x: Tensor) -> dict[str, Any]:
         """All that the op takes besides ``x``."""
         return dict(zip(self.states, self._load_states(x))) | self._arguments(x)

@@ -101,6 +101,7 @@ GOOD = {
     "detach": {"net": nn.LIF()},
     "reset": {"net": nn.LIF()},
     "fuse": {"net": torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.BatchNorm1d(4))},
+    "accelerate": {"net": torch.nn.Linear(4, 4)},
     "replace": {"net": IFNode()},
     "like": {"neuron": "spikingjelly.LIFNode"},
     "BernoulliEncoder": {},

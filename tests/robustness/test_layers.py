@@ -38,7 +38,7 @@ LAYERS = {
     "modules and rules; data; training": """
         learning.labels data.idx data.splits nn.readout encoder.latency encoder.regular
         encoder.labels nn.state score train data.vision data.bundled encoder.population
-        nn.spike_conv2d nn.spike_linear nn.time
+        nn.spike_conv2d nn.spike_linear nn.time nn.keys
         nn.spiking nn.delay data.sequences data.event_files data.events data.folder data.own
         data.iris_loader data.loading data loss
         testing nn.spikeprop
@@ -48,7 +48,7 @@ LAYERS = {
         nn.replacing.norse
         nn.replacing.sinabs_functions nn.replacing.sinabs
         nn.replacing nn.replacing.compare nn.replacing.sequences nn.replacing.wrapped nn.replace
-        nn.pooled nn.tracer nn.fuse nn
+        nn.pooled nn.tracer nn.order nn.fuse nn.accelerate nn
     """,
     "what a network does while it runs": """
         monitoring.operations monitoring.activity monitoring.counts monitoring.watch monitoring

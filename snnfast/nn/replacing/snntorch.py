@@ -9,13 +9,12 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from snnfast import check, ops
 from snnfast.backend import BackendWarning
 
 from .port import Library, Memo, as_number, fire, fires_above, refuse
-from .snntorch_functions import Steps, surrogate_of
+from .snntorch_functions import Steps, surrogate_of, with_spikes
 
 __all__ = ["SNNTORCH"]
 
@@ -131,6 +130,10 @@ class _Neuron(Steps):
             )
         self.time_dim = 0
 
+    def _shows(self) -> bool:
+        """Whether a call returns or keeps the membranes of all steps."""
+        return self.output or not self.init_hidden or self.store_v_seq
+
     def _graded(self) -> bool:
         factor = self.graded_spikes_factor
         return factor.requires_grad or factor.numel() > 1 or as_number(factor, factor) != 1
@@ -174,11 +177,13 @@ class _Neuron(Steps):
             if delayed and self.drops:
                 reset |= {"refractory": 1, "r": fired.to(mem)}
         firing = fires_above(self.spike_grad, taken, x)
-        spikes, _, *others, v_seq = run(
-            x, v=v, decay=beta, decay_input=False, **firing, **reset, return_v_seq=True
-        )
+        # Only what comes next needs the last one.
+        every = self._shows() or (self.mechanism == "zero" and self.reset_delay)
+        arguments = firing | reset | {"return_v_seq": every}
+        spikes, last, *others = run(x, v=v, decay=beta, decay_input=False, **arguments)
+        v_seq = others.pop() if every else last.unsqueeze(0)
         if self.mechanism == "subtract":
-            membrane = v_seq - rest + taken * spikes.detach()
+            membrane = v_seq - rest + taken * spikes[-len(v_seq) :].detach()
         elif self.reset_delay:
             charge = x if current is None else current(spikes)
             membrane = beta * torch.cat([v.unsqueeze(0), v_seq[:-1]]) + charge
@@ -372,12 +377,6 @@ class _Recurrent(_Neuron):
     def _run(self, x: Tensor, spk: Tensor, weight: Tensor, neuron: str, arguments: Any) -> Any:
         return ops.recurrent(x, weight, spk.to(x.dtype).unsqueeze(0), neuron=neuron, **arguments)
 
-    @staticmethod
-    def _with_spikes(x: Tensor, spk: Tensor, weight: Tensor, spikes: Tensor) -> Tensor:
-        """The input and what comes back, where the neurons fired ``spk`` before and then ``spikes``."""
-        sent = torch.cat([spk.to(spikes).unsqueeze(0), spikes[:-1]])
-        return x + functional.linear(sent, weight.to(x.dtype))
-
     def products(self, x: Tensor, spikes: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
         """That of spikes, which come back with the next step, also of the next call."""
         called = self.why and isinstance(self.recurrent, nn.Linear)  # and so it is seen
@@ -398,7 +397,7 @@ class RLeaky(_Recurrent):
 
         spikes, membrane = self._integrate(
             *(run, x, mem, self._decay("beta", x)),
-            lambda spikes: self._with_spikes(x, spk, weight, spikes),
+            lambda spikes: with_spikes(x, spk, weight, spikes),
         )
         return spikes, spikes, membrane
 
@@ -424,7 +423,7 @@ class RSynaptic(_Recurrent):
             return self._run(x, spk, weight, "cuba", arguments | {"i": syn, "decay_syn": alpha})
 
         def current(spikes: Tensor) -> Tensor:
-            driven = self._with_spikes(x, spk, weight, spikes)
+            driven = with_spikes(x, spk, weight, spikes)
             currents: Tensor = ops.li(driven, syn, decay=alpha, decay_input=False)[0]
             return currents
 

@@ -63,14 +63,22 @@ class Node(Replaced, Spiking):
         one = self.step_mode == "s"
         if one:
             x = x.unsqueeze(0)
-        self._start(x)
-        self.return_v_seq = self.store_v_seq
         result = super().forward(x)
         if self.store_v_seq:
             result, v_seq = result
             known = self.v_seq
             self.v_seq = v_seq if known is None or not one else torch.cat([known, v_seq])
         return result[0] if one else result  # type: ignore[no-any-return]
+
+    @property
+    def calls_once(self) -> bool:
+        """Whether a call takes a sequence, and is one call of the op that gives spikes alone."""
+        return self.step_mode == "m" and not self.store_v_seq
+
+    def _given(self, x: Tensor) -> dict[str, Any]:
+        self._start(x)
+        self.return_v_seq = self.store_v_seq
+        return super()._given(x)
 
     def over_time(self, where: str) -> None:
         """Takes sequences ``[T, B, ...]`` from now on."""

@@ -1,0 +1,77 @@
+"""In which order a network calls its layers: :func:`order`."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
+from torch import fx, nn
+
+from .time import Time, hooks
+from .tracer import Tracer
+
+__all__ = ["Order", "hooked", "order"]
+
+
+class Order(NamedTuple):
+    """What is known of the order.
+
+    Attributes:
+        before: the layer whose result each layer is given, if nothing else sees it.
+        uses: how often each runs.
+        notes: a remark for those who are told that a layer stays; empty where ``torch.fx`` follows ``forward``.
+    """
+
+    before: dict[nn.Module, nn.Module | None]
+    uses: Counter[nn.Module]
+    notes: str
+
+
+def order(net: nn.Module) -> Order:
+    """Which layer comes right before each, inside of :class:`snnfast.nn.Time` and across it.
+
+    Where ``torch.fx`` cannot follow ``forward``, only neighbours in ``nn.Sequential`` and ``Time`` are known.
+    """
+    before: dict[nn.Module, nn.Module | None] = {}
+    uses: Counter[nn.Module] = Counter()
+    # A copy is traced: layers of other libraries may keep what they are given.
+    shared = {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())}
+    traced = copy.deepcopy(net, shared)
+    try:
+        graph = Tracer().trace(traced)
+    except Exception as error:  # whatever forward does with values that are not there
+        chains = [list(_layers(m)) for m in net.modules() if isinstance(m, (nn.Sequential, Time))]
+        before |= {after: first for chain in chains for first, after in pairwise(chain)}
+        uses.update(module for _, module in net.named_modules(remove_duplicate=False))
+        notes = f" (torch.fx cannot follow forward: {type(error).__name__}: {error})"
+        return Order(before, uses, notes)
+    last: dict[fx.Node, nn.Module] = {}
+    for node in graph.nodes:
+        if node.op != "call_module":
+            continue
+        chain = list(_layers(net.get_submodule(str(node.target))))
+        uses.update(chain)
+        source = node.args[0] if node.args else None
+        first = last.get(source) if isinstance(source, fx.Node) and len(source.users) == 1 else None
+        before |= zip(chain, (first, *chain))
+        last[node] = chain[-1]
+    return Order(before, uses, "")
+
+
+def _layers(module: nn.Module) -> Iterator[nn.Module]:
+    """The layers that run one after the other in ``module``; it itself, if it is one."""
+    if isinstance(module, Time):
+        yield from _layers(module.layer)
+    elif type(module) is nn.Sequential and not hooked(module):
+        for inner in module:
+            yield from _layers(inner)
+    else:
+        yield module
+
+
+def hooked(module: nn.Module) -> bool:
+    """Whether ``module`` has hooks."""
+    return any(hooks(module))

@@ -1,0 +1,309 @@
+"""``accelerate``: the same network with the layers around its neurons on the kernels, too."""
+
+import copy
+
+import pytest
+import torch
+from replaced import loud
+from torch import nn
+
+import snnfast
+import snnfast.nn as sn
+from snnfast.nn import IF, LIF, ParametricLIF, Pooled, Rate, SpikeConv2d, SpikeLinear, Time
+
+
+def kinds(net):
+    return [type(module).__name__ for module in net.modules() if not list(module.children())]
+
+
+def run(net, x):
+    """What ``net`` gives for ``x``, and the gradients of ``x`` and all parameters."""
+    x = x.clone().requires_grad_()
+    y = net(x)
+    weights = torch.arange(y.numel(), dtype=y.dtype).sin().view(y.shape)
+    return y, torch.autograd.grad((y * weights).sum(), [x, *net.parameters()])
+
+
+def equal(fast, net, x):
+    """Equal spikes, gradients to rounding."""
+    (y, grads), (expected, wanted) = run(fast, x), run(net, x)
+    assert expected.any()
+    torch.testing.assert_close(y, expected, rtol=0, atol=0)
+    for a, b in zip(grads, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+class Named(nn.Module):
+    """Layers called in another order than they are made in; poolings that are not right behind neurons of their own."""
+
+    def __init__(self):
+        super().__init__()
+        self.pool, self.late_pool = nn.MaxPool2d(2), Time(nn.AvgPool2d(2))
+        self.seen, self.neuron = LIF(), ParametricLIF(2.0)
+        self.conv, self.late = (loud(nn.Conv2d(n, 8, 3, padding=1)) for n in (2, 8))
+
+    def forward(self, x):
+        steps = x.shape[0]
+        fired = self.neuron(self.conv(x.flatten(0, 1)).unflatten(0, (steps, -1)))
+        y = self.pool(fired.flatten(0, 1))
+        spikes = self.seen(self.late(y).unflatten(0, (steps, -1)))
+        return self.late_pool(spikes) + spikes[..., ::2, ::2]
+
+
+class ByValues(nn.Module):
+    """A forward that torch.fx cannot follow, with a sequence that it need not follow."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = NETWORKS["pools"]()
+
+    def forward(self, x):
+        return self.layers(x if float(x.sum()) > 0 else -x)
+
+
+NETWORKS = {
+    "pools": lambda: nn.Sequential(
+        Time(nn.Conv2d(2, 8, 3, padding=1), nn.BatchNorm2d(8)), ParametricLIF(2.0), Time(nn.MaxPool2d(2)),
+        Time(nn.Conv2d(8, 8, 3, stride=2), nn.BatchNorm2d(8)), IF(),
+    ),
+    "pools first of several": lambda: nn.Sequential(
+        Time(loud(nn.Conv2d(2, 8, 3))), LIF(),
+        Time(nn.AvgPool2d(2), nn.Sequential(loud(nn.Conv2d(8, 4, 2)), nn.Flatten(), loud(nn.Linear(16, 5)))), LIF(),
+    ),
+    "linear": lambda: nn.Sequential(
+        nn.Flatten(2), loud(nn.Linear(128, 9)), LIF(), loud(nn.Linear(9, 5, bias=False)), LIF()
+    ),
+    "named": Named,
+    "by values": ByValues,
+}  # fmt: skip
+FOUND = {
+    "pools": "SpikeConv2d BatchNorm2d ParametricLIF MaxPool2d Identity Conv2d BatchNorm2d IF",
+    "pools first of several": "SpikeConv2d LIF AvgPool2d Identity SpikeConv2d Flatten SpikeLinear LIF",
+    "linear": "Flatten SpikeLinear LIF SpikeLinear LIF",
+    "named": "MaxPool2d AvgPool2d LIF ParametricLIF SpikeConv2d SpikeConv2d",
+    "by values": "SpikeConv2d BatchNorm2d ParametricLIF MaxPool2d Identity Conv2d BatchNorm2d IF",
+}
+
+
+def made(name):
+    torch.manual_seed(0)
+    return NETWORKS[name]().double()
+
+
+def x_of():
+    generator = torch.Generator().manual_seed(1)
+    return 2 * torch.rand(5, 3, 2, 8, 8, dtype=torch.float64, generator=generator)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_spikes_gradients_and_keys_are_the_networks(name):
+    net = made(name)
+    before = copy.deepcopy(net.state_dict())
+    fast = sn.accelerate(net)
+    assert " ".join(kinds(fast)) == FOUND[name]
+    equal(fast, net, x_of())
+    assert list(fast.state_dict()) == list(net.state_dict())
+    assert [p.shape for p in fast.parameters()] == [p.shape for p in net.parameters()]
+    # Files load either way, with all values.
+    torch.manual_seed(2)
+    other = sn.accelerate(NETWORKS[name]().double())
+    other.load_state_dict(net.state_dict())
+    equal(other, net, x_of())
+    net.load_state_dict(fast.state_dict())
+    net.load_state_dict(before)
+    assert all(mine is not its for mine, its in zip(fast.parameters(), net.parameters()))
+
+
+@pytest.mark.parametrize("name", ["pools", "pools first of several"])
+def test_pooling_runs_in_the_neurons_pass(name, monkeypatch):
+    calls = []
+    one = sn.pooled.pooled
+    monkeypatch.setattr(sn.pooled, "pooled", lambda *a: calls.append(a[0]) or one(*a))
+    sn.accelerate(made(name)).float()(
+        x_of().float()
+    )  # convolutions in float64 are not channels-last
+    assert len(calls) == 1
+
+
+def test_states_go_on():
+    net = nn.Sequential(
+        Time(loud(nn.Conv2d(2, 8, 3))), LIF(stateful=True), Time(nn.MaxPool2d(2))
+    ).double()
+    x = x_of()
+    net(x)
+    fast = sn.accelerate(net)
+    assert (
+        list(fast.state_dict())
+        == list(net.state_dict())
+        == ["0.layer.weight", "0.layer.bias", "1.v"]
+    )
+    for _ in range(2):
+        torch.testing.assert_close(fast(x), net(x), rtol=0, atol=0)
+    fast.load_state_dict(net.state_dict())
+    torch.testing.assert_close(fast(x), net(x), rtol=0, atol=0)
+
+
+def pooled_of(neuron, time, change=lambda net: None):
+    net = nn.Sequential(Time(nn.Conv2d(2, 8, 3)), neuron, time)
+    change(net)
+    return [type(layer) for layer in sn.accelerate(net)]
+
+
+class Own(nn.Conv2d):
+    pass
+
+
+def test_what_stays_as_it_is():
+    assert pooled_of(LIF(), Time(nn.MaxPool2d(2)))[1] is Pooled
+    shared = Time(nn.MaxPool2d(2))
+    for layers in (
+        (LIF(return_v_seq=True), nn.Identity()),
+        (LIF(), Time(nn.MaxPool2d(2), fast=False)),
+        (LIF(), Time(nn.AdaptiveAvgPool2d(2))),
+        (LIF(), nn.Sequential(shared, shared)),
+        (LIF(), Time(nn.MaxPool2d(2)), lambda net: net[1].register_forward_hook(lambda *a: None)),
+        (LIF(), Time(nn.MaxPool2d(2)), lambda net: net[2].layer.register_forward_hook(lambda *a: None)),
+        (LIF(), Time(nn.MaxPool2d(2)), lambda net: net[1].register_full_backward_hook(lambda *a: None)),
+    ):  # fmt: skip
+        assert pooled_of(*layers)[1] is LIF
+    net = nn.Sequential(
+        Own(1, 1, 3),
+        nn.Conv2d(2, 2, 3, groups=2),
+        nn.Conv2d(1, 1, 3, padding="same"),
+        nn.Conv1d(1, 1, 3),
+    )
+    assert kinds(sn.accelerate(net)) == ["Own", "Conv2d", "Conv2d", "Conv1d"]
+    with pytest.raises(TypeError, match="accelerate: net must be a module, got Tensor"):
+        sn.accelerate(torch.zeros(1))
+
+
+def test_other_tools_take_what_it_gives():
+    net = sn.accelerate(nn.Sequential(*made("pools"), Rate())).float()
+    x = x_of().float()
+    y = net(x)
+    assert kinds(sn.accelerate(net)) == kinds(net)  # nothing is left to do
+    fused = sn.fuse(net)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in fused.modules())
+    torch.testing.assert_close(copy.deepcopy(net)(x), y)
+    with snnfast.monitor(net) as watching:
+        torch.testing.assert_close(net(x), y)
+    assert 0 < watching.activity().scalars()["1.0/rate"] < 1
+
+
+class Keeps(nn.Module):
+    """Keeps what it is given, as SpikingJelly's dropout keeps its mask."""
+
+    kept = None
+
+    def forward(self, x):
+        self.kept = self.kept if self.kept is not None else x.detach()
+        return self.kept + x
+
+
+def test_nothing_is_left_in_a_layer_that_keeps_things():
+    net = nn.Sequential(
+        Keeps(), Time(loud(nn.Conv2d(2, 8, 3))), LIF(), Time(nn.MaxPool2d(2))
+    ).double()
+    fast = sn.accelerate(net)
+    assert fast[0].kept is None
+    equal(fast, net, x_of())
+
+
+# ---- SpikingJelly
+
+
+def jelly(kind, *arguments, **more):
+    """A layer that stands for SpikingJelly's of this name: PyTorch's with a step mode."""
+
+    class Layer(kind):
+        step_mode = "m"
+
+        def forward(self, x):
+            if self.step_mode == "s":
+                return super().forward(x)
+            return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+    Layer.__name__, Layer.__module__ = kind.__name__, "spikingjelly.activation_based.layer"
+    return Layer(*arguments, **more)
+
+
+def test_its_layers_in_step_mode_m_run_in_time_with_the_same_keys():
+    torch.manual_seed(0)
+    container = type(
+        "SeqToANNContainer", (nn.Sequential,), {"__module__": "spikingjelly.activation_based.layer"}
+    )
+    container.forward = lambda self, x: nn.Sequential.forward(self, x.flatten(0, 1)).unflatten(
+        0, x.shape[:2]
+    )
+    net = nn.Sequential(
+        jelly(nn.Conv2d, 2, 8, 3), jelly(nn.BatchNorm2d, 8), ParametricLIF(2.0), jelly(nn.MaxPool2d, 2),
+        jelly(nn.Flatten), loud(jelly(nn.Linear, 72, 5)), LIF(), container(loud(nn.Linear(5, 4))), LIF(),
+    ).double()  # fmt: skip
+    assert type(net[0]).__module__.startswith("spikingjelly")
+    fast = sn.accelerate(net)
+    assert kinds(fast) == [
+        *("SpikeConv2d", "BatchNorm2d", "ParametricLIF", "MaxPool2d", "Identity", "Flatten"),
+        *("SpikeLinear", "LIF", "SpikeLinear", "LIF"),
+    ]
+    assert list(fast.state_dict()) == list(net.state_dict())
+    equal(fast, net, x_of())
+    one = x_of()[0].expand(4, 3, 2, 8, 8)
+    torch.testing.assert_close(fast(one), net(one), rtol=0, atol=0)
+    fast.load_state_dict(net.state_dict())
+    fast[0].step_mode = "m"
+    with pytest.raises(
+        ValueError,
+        match="SpikeConv2d: step_mode must be 'm', since its copy takes sequences, got 's'",
+    ):
+        fast[0].step_mode = "s"
+    # A step a call is left alone.
+    net[0].step_mode = "s"
+    assert type(sn.accelerate(net)[0]) is type(net[0])
+
+
+class TestTheLibrariesThemselves:
+    """Where they are installed."""
+
+    def test_a_network_of_spikingjelly(self):
+        pytest.importorskip("spikingjelly.activation_based")
+        from spikingjelly.activation_based import functional, layer, neuron
+
+        torch.manual_seed(0)
+        net = nn.Sequential(
+            layer.Conv2d(1, 8, 3), layer.BatchNorm2d(8), neuron.LIFNode(), layer.MaxPool2d(2), layer.Dropout(0.2),
+            layer.SeqToANNContainer(loud(nn.Conv2d(8, 8, 2)), nn.BatchNorm2d(8)), neuron.ParametricLIFNode(),
+            layer.AvgPool2d(2), layer.Flatten(), loud(layer.Linear(8, 4), 9.0), neuron.IFNode(),
+        ).double()  # fmt: skip
+        functional.set_step_mode(net, "m")
+        fast = sn.accelerate(sn.replace(net))
+        assert [type(fast[i]) for i in (2, 6)] == [Pooled, Pooled]
+        assert kinds(fast).count("Identity") == 2
+        assert list(fast.state_dict()) == list(net.state_dict())
+        x = 2 * torch.rand(6, 3, 1, 8, 8, dtype=torch.float64)
+        for one in (net, fast):
+            torch.manual_seed(1)
+            one.result = [
+                one(x) for _ in range(2)
+            ]  # the second goes on from the state, with the dropout of the first
+            functional.reset_net(one)
+        for a, b in zip(fast.result, net.result):
+            torch.testing.assert_close(a, b, rtol=0, atol=0)
+        for one in (net, fast):
+            one.eval()
+        equal(fast, net, x)
+
+    def test_a_network_of_snntorch(self):
+        snn = pytest.importorskip("snntorch")
+
+        torch.manual_seed(0)
+        net = nn.Sequential(
+            nn.Conv2d(1, 8, 3), nn.MaxPool2d(2), snn.Leaky(0.9, init_hidden=True), nn.Flatten(),
+            loud(nn.Linear(72, 4)), snn.Leaky(0.5, init_hidden=True, output=True),
+        )  # fmt: skip
+        fast = sn.accelerate(sn.replace(net, sequences=True))
+        assert [type(fast[i]) for i in (0, 4)] == [SpikeConv2d, SpikeLinear]
+        x = 2 * torch.rand(6, 3, 1, 8, 8)
+        spikes, membranes = fast(x)
+        expected = [net(now) for now in x]
+        torch.testing.assert_close(spikes, torch.stack([s for s, _ in expected]), rtol=0, atol=0)
+        torch.testing.assert_close(membranes, torch.stack([v for _, v in expected]))

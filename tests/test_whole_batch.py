@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from snnfast import encoder
 from snnfast.nn import Time
+from snnfast.nn.replacing.sequences import OverTime
 from snnfast.processes import Processes
 from snnfast.train import Run, fit
 from snnfast.whole_batch import shared
@@ -57,6 +58,7 @@ for B in (2, 5, 8):
     same(nn.Dropout1d(0.4), x[..., 0])
     same(Over(nn.Dropout(0.4)), x.flatten(1))
     same(Over(Time(nn.Dropout(0.4))), x.flatten(1)[:, : B // 2])  # as many features as images
+    same(Over(OverTime(nn.Dropout(0.4))), x.flatten(1)[:, : B // 2])
     parts = nn.Unflatten(1, (3, 8)), nn.Flatten(0, 1), nn.Dropout(0.4), nn.Unflatten(0, (-1, 3))
     same(nn.Sequential(*parts), x.flatten(1))
     for encode in (encoder.BernoulliEncoder, encoder.PoissonEncoder, encoder.RegularEncoder):

@@ -100,27 +100,32 @@ template <class C>
 struct RecurrentMemory {
   C* pieces;  // [group, pieces of a sample, kRecurrentPieceRows, block]
   C* tape;    // [steps, group, pieces of a sample, kNeuronTapeRows, block]
-  C* value;   // [steps + 1, group, padded + 16], with index and count: what arrives, and a spare list
+  C* value;   // [lists + 1, group, padded + 16], with index and count: what arrives, and a spare list
   int32_t *index, *count;
   C *current, *spikes, *row;  // [group, padded]
-  C *under_way, *returned;    // [ring, group, padded]: spikes, and gradients of what arrived
+  C* under_way;               // [ring, group, padded]: spikes
+  C* returned;                // [ring, group, padded]: gradients of what arrived; with delays [group, padded, ring + 16]
   C* grad_delay;              // [group, padded]
   Lag<C>* lags;               // [H]
-  int64_t steps, bytes;
+  // Of how many steps what arrives is known, in the backward pass. With delays that takes as many steps before, so it is done for as many
+  // at a time.
+  int64_t lists, bytes;
 
-  RecurrentMemory(char* memory, int64_t piece_rows, int64_t tape_rows, int64_t H, int64_t ring, int64_t steps_kept, bool backward) : steps(steps_kept) {
+  RecurrentMemory(char* memory, int64_t piece_rows, int64_t tape_rows, const Recurrence& r, int64_t steps, bool backward)
+      : lists(backward && r.delay && steps ? (r.ring + steps - 1) / steps * steps : steps) {
     Arena arena(memory);
-    const int64_t wide = padded(H), samples = kRecurrentGroup, blocks = samples * ((H + kNeuronBlock - 1) / kNeuronBlock) * kNeuronBlock;
+    const int64_t H = r.H, ring = r.ring, wide = padded(H), samples = kRecurrentGroup;
+    const int64_t blocks = samples * ((H + kNeuronBlock - 1) / kNeuronBlock) * kNeuronBlock;
     pieces = arena.take<C>(blocks * piece_rows);
     tape = arena.take<C>(backward ? steps * blocks * tape_rows : 0);
-    value = arena.take<C>((steps + 1) * samples * (wide + 16));
-    index = arena.take<int32_t>((steps + 1) * samples * (wide + 16));
-    count = arena.take<int32_t>((steps + 1) * samples);
+    value = arena.take<C>((lists + 1) * samples * (wide + 16));
+    index = arena.take<int32_t>((lists + 1) * samples * (wide + 16));
+    count = arena.take<int32_t>((lists + 1) * samples);
     current = arena.take<C>(samples * wide);
     spikes = arena.take<C>(samples * wide);
     row = arena.take<C>(samples * wide);
     under_way = arena.take<C>(ring * samples * wide);
-    returned = arena.take<C>(backward ? ring * samples * wide : 0);
+    returned = arena.take<C>(backward ? (r.delay ? ring + 16 : ring) * samples * wide : 0);
     grad_delay = arena.take<C>(samples * wide);
     lags = arena.take<Lag<C>>(H);
     bytes = arena.used();

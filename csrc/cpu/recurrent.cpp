@@ -31,7 +31,7 @@ void sum(C* parts, int64_t count, int64_t H, C* grad_weight) {
 
 template <class C>
 void groups(const RecurrentForwardScan& a, const RecurrentNeuron<C>& neuron, int64_t begin, int64_t end, char* scratch) {
-  const RecurrentMemory<C> memory(scratch, neuron.piece_rows, neuron.tape_rows, a.recurrence.H, a.recurrence.ring, 1, false);
+  const RecurrentMemory<C> memory(scratch, neuron.piece_rows, neuron.tape_rows, a.recurrence, 1, false);
   for (int64_t group = begin; group < end; group++) forward_group(a, neuron, group, memory);
   stream_done();
 }
@@ -39,7 +39,7 @@ void groups(const RecurrentForwardScan& a, const RecurrentNeuron<C>& neuron, int
 template <class C>
 void parts_of_groups(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& neuron, int64_t begin, int64_t end, char* scratch) {
   const int64_t H = a.recurrence.H, size = H * padded(H), steps = a.T < a.checkpoint_every ? a.T : a.checkpoint_every;
-  const RecurrentMemory<C> memory(scratch, neuron.piece_rows, neuron.tape_rows, H, a.recurrence.ring, steps, true);
+  const RecurrentMemory<C> memory(scratch, neuron.piece_rows, neuron.tape_rows, a.recurrence, steps, true);
   const RecurrentParts parts(a.N / H);
   for (int64_t part = begin; part < end; part++) {
     C* grad_weight = static_cast<C*>(a.grad_weight) + part * size;

@@ -84,8 +84,8 @@ struct Group {
   }
 
   // The spikes of sample g at step t, before the first step from the past; null where there are none.
-  const C* spikes_at(const Rows& rows, int64_t t, int64_t g) const {
-    C* buffer = memory.row + g * width;
+  const C* spikes_at(const Rows& rows, int64_t t, int64_t g, C* buffers) const {
+    C* buffer = buffers + g * width;
     if (t >= 0) return read_samples<C>(rows, t, (first + g) * H, H, buffer);
     return t + r.K >= 0 ? read_samples<C>(r.past, t + r.K, (first + g) * H, H, buffer) : nullptr;
   }
@@ -97,8 +97,8 @@ struct Group {
 
   // With delays: the spikes of step t go into the rows of the steps at which they will arrive.
   void send(int64_t t, int64_t g, const C* spikes) const {
-    const int32_t count = list_row(memory.steps, g, spikes);
-    const int64_t at = list(memory.steps, g);
+    const int32_t count = list_row(memory.lists, g, spikes);
+    const int64_t at = list(memory.lists, g);
     for (int32_t e = 0; e < count; e++) {
       const int32_t j = memory.index[at + e];
       const Lag<C>& lag = memory.lags[j];
@@ -113,7 +113,8 @@ struct Group {
     clear(memory.under_way, r.ring * kRecurrentGroup * width);
     for (int64_t g = 0; g < samples; g++)
       for (int64_t sent = t - r.ring > -r.K ? t - r.ring : -r.K; sent < t - 1; sent++) {
-        send(sent, g, spikes_at(rows, sent, g));
+        if (sent + kAhead >= 0 && sent + kAhead < t) prefetch_row(rows, sent + kAhead, (first + g) * H, H);
+        send(sent, g, spikes_at(rows, sent, g, memory.row));
         clear(ring(memory.under_way, sent + 1, g), width);
       }
   }
@@ -133,28 +134,59 @@ struct Group {
     clear(row, width);
   }
 
-  // dL/d(spikes of step t) through what arrives of them: `row`. `returned` holds dL/d(what arrives), 0 after the last step.
-  const C* returned(int64_t t, int64_t g) const {
-    if (!r.delay && t >= -1) return ring(memory.returned, t + 1, g);
+  // With delays: makes lists 0, 1 and so on, of what arrives at the steps from `begin` to `end`.
+  void arrive(const Rows& rows, int64_t begin, int64_t end) const {
+    set_out(rows, begin);
+    for (int64_t t = begin; t < end; t++)
+      for (int64_t g = 0; g < samples; g++) {
+        if (t + kAhead < end) prefetch_row(rows, t + kAhead, (first + g) * H, H);
+        arrive(spikes_at(rows, t - 1, g, memory.row), t, t - begin, g);
+      }
+  }
+
+  // dL/d(spikes of step t) through what arrives of them: `row`. `returned` holds dL/d(what arrives), 0 after the last step. Delays get
+  // their gradient through these spikes, if they are given.
+  const C* returned(int64_t t, int64_t g, const C* spikes) const {
     C* row = memory.row + g * width;
-    clear(row, H);
-    for (int64_t j = 0; j < (r.delay ? H : 0); j++) {
-      const Lag<C>& lag = memory.lags[j];
-      row[j] = lag.early * returned_to(t + 1 + lag.steps, g, j) + lag.late * returned_to(t + 2 + lag.steps, g, j);
-    }
+    if (r.delay)
+      t < -1 ? returned_late<true>(t, g, spikes, row) : returned_late<false>(t, g, spikes, row);
+    else if (t >= -1)
+      return ring(memory.returned, t + 1, g);
+    else
+      clear(row, H);
     return row;
   }
-  inline C returned_to(int64_t t, int64_t g, int64_t j) const { return t < 0 ? C(0) : ring(memory.returned, t, g)[j]; }
 
-  // dL/d(delay) through the spikes of step t, of which some are not 0.
-  void delay_backward(int64_t t, int64_t g, const C* spikes) const {
-    const int32_t count = list_row(memory.steps, g, spikes);
-    const int64_t at = list(memory.steps, g);
+  // Makes dL/d(what arrives at step t) from dL/d(input of a step), which `current` holds.
+  void give_back(int64_t t) const {
+    const C* to_pre = static_cast<const C*>(r.to_pre);
+    if (!r.delay) return dense(memory.current, to_pre, H, width, samples, ring(memory.returned, t, 0));
+    dense(memory.current, to_pre, H, width, samples, memory.row);
+    const int64_t apart = r.ring + 16, at = t & mask;
+    for (int64_t g = 0; g < samples; g++) {
+      const C* row = memory.row + g * width;
+      C* to = memory.returned + g * width * apart + at;
+      for (int64_t j = 0; j < H; j++) to[j * apart] = row[j];
+      for (int64_t j = 0; j < (at == 0 ? H : 0); j++) to[j * apart + r.ring] = row[j];
+    }
+  }
+
+ private:
+  // Neighbours read `returned` at other steps, so the steps of a neuron lie side by side there, the first once more behind the last: those
+  // of one cache line come next.
+  template <bool Before>
+  void returned_late(int64_t t, int64_t g, const C* spikes, C* row) const {
+    const int64_t apart = r.ring + 16, count = H, wrap = mask;
+    const Lag<C>* lags = memory.lags;
+    const C* from = memory.returned + g * width * apart;
     C* sum = memory.grad_delay + g * width;
-    for (int32_t e = 0; e < count; e++) {
-      const int32_t j = memory.index[at + e];
-      const Lag<C>& lag = memory.lags[j];
-      if (lag.moves) sum[j] += memory.value[at + e] * (returned_to(t + 2 + lag.steps, g, j) - returned_to(t + 1 + lag.steps, g, j));
+    for (int64_t j = 0; j < count; j++, from += apart) {
+      const Lag<C> lag = lags[j];
+      const int64_t arrives = t + 1 + lag.steps;
+      const C* at = from + (arrives & wrap);
+      const C early = Before && arrives < 0 ? C(0) : at[0], late = Before && arrives < -1 ? C(0) : at[1];
+      row[j] = lag.early * early + lag.late * late;
+      if (spikes && lag.moves) sum[j] += spikes[j] * (late - early);
     }
   }
 };
@@ -177,7 +209,7 @@ void forward_group(const RecurrentForwardScan& a, const RecurrentNeuron<C>& neur
       C* spikes = memory.spikes + g * group.width;
       const int64_t n0 = (group.first + g) * H;
       if (t + kAhead < a.T) prefetch_row(a.x, t + kAhead, n0, H);
-      group.arrive(t > 0 ? spikes : group.spikes_at(none, -1, g), t, 0, g);
+      group.arrive(t > 0 ? spikes : group.spikes_at(none, -1, g, memory.row), t, 0, g);
       const C* current = group.charge(t, 0, g);
       for (int64_t p = 0; p < group.pieces; p++) {
         const int64_t h0 = p * kBlock, m = H - h0 < kBlock ? H - h0 : kBlock;
@@ -200,7 +232,7 @@ void backward_group(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& ne
   const Recurrence& r = a.recurrence;
   const int64_t H = group.H, width = group.width, K = a.checkpoint_every;
   const bool streaming = streams<C>(a.T, a.N);
-  group.clear(memory.returned, r.ring * kRecurrentGroup * width);
+  group.clear(memory.returned, (r.delay ? r.ring + 16 : r.ring) * kRecurrentGroup * width);
   group.clear(memory.grad_delay, kRecurrentGroup * width);
   group.each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) {
     for (int k = 0; k < neuron.states; k++) {
@@ -211,6 +243,7 @@ void backward_group(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& ne
   });
 
   alignas(64) C v_buffer[kBlock], slope[kBlock];
+  int64_t known = a.T;  // list 0 is that of this step
   for (int64_t segment = a.T ? (a.T - 1) / K : -1; segment >= 0; segment--) {
     const int64_t t0 = segment * K, steps = a.T - t0 < K ? a.T - t0 : K;
     group.each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) {
@@ -220,13 +253,18 @@ void backward_group(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& ne
         for (int k = 0; k < neuron.states; k++)
           copy(group.state(g, p)[k], static_cast<const C*>(a.checkpoints) + ((segment - 1) * neuron.states + k) * a.N + n0, m);
     });
-    group.set_out(a.spikes, t0);
+    if (!r.delay) {
+      known = t0;
+    } else if (t0 < known) {
+      known = t0 + steps > memory.lists ? t0 + steps - memory.lists : 0;
+      group.arrive(a.spikes, known, t0 + steps);
+    }
     for (int64_t j = 0; j < steps; j++) {
       for (int64_t g = 0; g < group.samples; g++) {
         if (j + kAhead < steps) prefetch_row(a.x, t0 + j + kAhead, (group.first + g) * H, H);
         C* spikes = memory.spikes + g * width;  // found again: reading them takes longer
-        group.arrive(j > 0 ? spikes : group.spikes_at(a.spikes, t0 - 1, g), t0 + j, j, g);
-        const C* current = group.charge(t0 + j, j, g);
+        if (!r.delay) group.arrive(j > 0 ? spikes : group.spikes_at(a.spikes, t0 - 1, g, memory.row), t0 + j, j, g);
+        const C* current = group.charge(t0 + j, t0 - known + j, g);
         for (int64_t p = 0; p < group.pieces; p++) {
           const int64_t h0 = p * kBlock, m = H - h0 < kBlock ? H - h0 : kBlock;
           neuron.step(current + h0, group.state(g, p), spikes + h0, group.tape(j, g, p), group.coefficients(g, p), m);
@@ -238,7 +276,7 @@ void backward_group(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& ne
       for (int64_t g = 0; g < group.samples; g++) {
         const int64_t n0 = (group.first + g) * H;
         if (t > 0) prefetch_row(a.grad_spikes, t - 1, n0, H);
-        const C* through = group.returned(t, g);
+        const C* through = group.returned(t, g, a.grad_delay ? group.spikes_at(a.spikes, t, g, memory.current) : nullptr);
         C* grad_spikes = memory.spikes + g * width;
         if (a.grad_spikes.data) {
           const C* given = read_samples<C>(a.grad_spikes, t, n0, H, grad_spikes);
@@ -260,17 +298,17 @@ void backward_group(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& ne
                                group.coefficients(g, p), m);
         }
         write_row(a.grad_x, a.x.dtype, t * a.N + n0, H, streaming, grad_x);
-        add_to_events(grad_x, grad_weight, width, memory.index + group.list(j, g), memory.value + group.list(j, g), memory.count[j * kRecurrentGroup + g]);
-        if (r.delay) group.delay_backward(t, g, group.spikes_at(a.spikes, t, g));
+        add_to_events(grad_x, grad_weight, width, memory.index + group.list(t - known, g), memory.value + group.list(t - known, g),
+                      memory.count[(t - known) * kRecurrentGroup + g]);
       }
-      dense(memory.current, static_cast<const C*>(r.to_pre), H, width, group.samples, group.ring(memory.returned, t, 0));
+      group.give_back(t);
     }
   }
   for (int64_t g = 0; g < group.samples; g++) {
     const int64_t n0 = (group.first + g) * H;
     for (int64_t t = -1; t >= -r.K; t--) {
-      write_row(a.grad_past, a.x.dtype, (t + r.K) * a.N + n0, H, false, group.returned(t, g));
-      if (r.delay) group.delay_backward(t, g, group.spikes_at(a.spikes, t, g));
+      const C* spikes = a.grad_delay ? group.spikes_at(a.spikes, t, g, memory.current) : nullptr;
+      write_row(a.grad_past, a.x.dtype, (t + r.K) * a.N + n0, H, false, group.returned(t, g, spikes));
     }
     if (a.grad_delay) copy(static_cast<C*>(a.grad_delay) + n0, memory.grad_delay + g * width, H);
   }

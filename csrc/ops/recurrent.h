@@ -135,8 +135,7 @@ struct RecurrentOperators<Neuron, Arguments, Kernels, Device, std::index_sequenc
 template <class Neuron, class Kernel>
 void recurrent_units(const Cpu& device, const Recurrence& r, int64_t T, int64_t steps, bool backward, int64_t units, const Kernel& kernel) {
   constexpr int64_t kOne = 64;  // what Cpu::parallel does not split
-  const size_t bytes =
-      static_cast<size_t>(RecurrentMemory<double>(nullptr, kRecurrentPieceRows<Neuron>, kNeuronTapeRows<Neuron>, r.H, r.ring, steps, backward).bytes);
+  const size_t bytes = static_cast<size_t>(RecurrentMemory<double>(nullptr, kRecurrentPieceRows<Neuron>, kNeuronTapeRows<Neuron>, r, steps, backward).bytes);
   device.parallel(units * kOne, T * r.H, [&](int64_t begin, int64_t end) { kernel(begin / kOne, end / kOne, thread_scratch(bytes)); });
 }
 

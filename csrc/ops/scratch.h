@@ -5,7 +5,13 @@
 
 #include "ops/device.h"
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 namespace snnfast {
+
+constexpr size_t kPage = size_t{1} << 12, kHugePage = size_t{1} << 21;
 
 inline void* thread_scratch(size_t bytes) {
   struct Free {
@@ -14,10 +20,14 @@ inline void* thread_scratch(size_t bytes) {
   static thread_local std::unique_ptr<void, Free> memory;
   static thread_local size_t size = 0;
   if (bytes > size) {
-    const size_t wanted = (bytes + 4095) / 4096 * 4096;
+    // Large ones are read in many places at a time, which few huge pages hold.
+    const size_t page = bytes < kHugePage ? kPage : kHugePage, wanted = (bytes + page - 1) / page * page;
     size = 0;
-    memory.reset(std::aligned_alloc(4096, wanted));
+    memory.reset(std::aligned_alloc(page, wanted));
     SNNFAST_CHECK(memory, "snnfast: no memory for ", wanted, " bytes that a kernel works in");
+#if defined(__linux__)
+    if (page == kHugePage) madvise(memory.get(), wanted, MADV_HUGEPAGE);
+#endif
     size = wanted;
   }
   return memory.get();

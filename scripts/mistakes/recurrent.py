@@ -24,14 +24,26 @@ MISTAKES = (
     (
         "a delay that is clamped has a gradient",
         "csrc/cpu/recurrent_loop.h",
-        "if (lag.moves) sum[j]",
-        "sum[j]",
+        "if (spikes && lag.moves) sum[j]",
+        "if (spikes) sum[j]",
+    ),
+    (
+        "gradients of the step after the last one of the ring are those of its first before",
+        "csrc/cpu/recurrent_loop.h",
+        "j < (at == 0 ? H : 0)",
+        "j < 0",
+    ),
+    (
+        "what arrives is found for too few steps",
+        "csrc/cpu/recurrent_loop.h",
+        "set_out(rows, begin);",
+        "",
     ),
     (
         "the weights of the gradient are not turned",
         "csrc/cpu/recurrent_loop.h",
-        "static_cast<const C*>(r.to_pre), H, width, group.samples",
-        "static_cast<const C*>(r.to_post), H, width, group.samples",
+        "const C* to_pre = static_cast<const C*>(r.to_pre);",
+        "const C* to_pre = static_cast<const C*>(r.to_post);",
     ),
     (
         "the last neuron is left out of the dense product",

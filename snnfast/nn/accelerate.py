@@ -9,7 +9,9 @@ from torch import nn
 
 from .order import hooked, order
 from .pooled import Pooled
+from .replacing.norse import Lift
 from .replacing.port import without_graphs
+from .replacing.sequences import OverTime
 from .replacing.wrapped import in_time
 from .spike_conv2d import SpikeConv2d, has_events
 from .spike_linear import SpikeLinear
@@ -18,12 +20,16 @@ from .time import Time
 
 __all__ = ["accelerate"]
 
+# What runs layers without time on all steps at once.
+_FOLDING = (Time, OverTime, Lift)
+
 
 def accelerate(net: nn.Module) -> nn.Module:
     """A copy of a network for training and evaluation that does the same in less time.
 
-    - Every ``nn.Conv2d`` that :class:`snnfast.nn.SpikeConv2d` has events for becomes one, and every ``nn.Linear`` a
-      :class:`snnfast.nn.SpikeLinear`: they leave out the products with zeros where that is faster, as behind neurons.
+    - Every ``nn.Linear`` becomes a :class:`snnfast.nn.SpikeLinear`, and every ``nn.Conv2d`` in
+      :class:`snnfast.nn.Time` a :class:`snnfast.nn.SpikeConv2d`, if that has events for it: they leave out the products
+      with zeros where that is faster, as behind neurons.
     - Neurons and the pooling right behind them become :class:`snnfast.nn.Pooled`, if nothing else sees their spikes.
     - Layers of SpikingJelly in step mode ``"m"``, and its ``SeqToANNContainer``, run in :class:`snnfast.nn.Time`.
       Images that are the same at every step, ``x.expand(T, *x.shape)``, are then computed once.
@@ -53,9 +59,15 @@ def accelerate(net: nn.Module) -> nn.Module:
         raise TypeError(f"accelerate: net must be a module, got {type(net).__name__}")
     fast = copy.deepcopy(net, without_graphs(net))
     in_time(fast, training=True)
+    folded = {
+        layer
+        for module in fast.modules()
+        if isinstance(module, _FOLDING)
+        for layer in module.modules()
+    }
     for module in fast.modules():
         layer: Any = module
-        if type(module) is nn.Conv2d and has_events(module):
+        if type(module) is nn.Conv2d and module in folded and has_events(module):
             layer.__class__, layer.method = SpikeConv2d, "auto"
         elif type(module) is nn.Linear:
             layer.__class__, layer.method = SpikeLinear, "auto"

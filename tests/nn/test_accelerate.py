@@ -80,7 +80,7 @@ FOUND = {
     "pools": "SpikeConv2d BatchNorm2d ParametricLIF MaxPool2d Identity Conv2d BatchNorm2d IF",
     "pools first of several": "SpikeConv2d LIF AvgPool2d Identity SpikeConv2d Flatten SpikeLinear LIF",
     "linear": "Flatten SpikeLinear LIF SpikeLinear LIF",
-    "named": "MaxPool2d AvgPool2d LIF ParametricLIF SpikeConv2d SpikeConv2d",
+    "named": "MaxPool2d AvgPool2d LIF ParametricLIF Conv2d Conv2d",
     "by values": "SpikeConv2d BatchNorm2d ParametricLIF MaxPool2d Identity Conv2d BatchNorm2d IF",
 }
 
@@ -166,13 +166,17 @@ def test_what_stays_as_it_is():
         (LIF(), Time(nn.MaxPool2d(2)), lambda net: net[1].register_full_backward_hook(lambda *a: None)),
     ):  # fmt: skip
         assert pooled_of(*layers)[1] is LIF
-    net = nn.Sequential(
+    net = Time(
         Own(1, 1, 3),
         nn.Conv2d(2, 2, 3, groups=2),
         nn.Conv2d(1, 1, 3, padding="same"),
         nn.Conv1d(1, 1, 3),
     )
     assert kinds(sn.accelerate(net)) == ["Own", "Conv2d", "Conv2d", "Conv1d"]
+    assert kinds(sn.accelerate(nn.Sequential(nn.Conv2d(1, 1, 3), nn.MaxPool2d(2)))) == [
+        "Conv2d",
+        "MaxPool2d",
+    ]
     with pytest.raises(TypeError, match="accelerate: net must be a module, got Tensor"):
         sn.accelerate(torch.zeros(1))
 
@@ -307,3 +311,18 @@ class TestTheLibrariesThemselves:
         expected = [net(now) for now in x]
         torch.testing.assert_close(spikes, torch.stack([s for s, _ in expected]), rtol=0, atol=0)
         torch.testing.assert_close(membranes, torch.stack([v for _, v in expected]))
+
+    def test_a_network_of_norse(self):
+        norse = pytest.importorskip("norse.torch")
+        torch.manual_seed(0)
+        net = norse.SequentialState(
+            norse.Lift(loud(nn.Conv2d(1, 8, 3), 9.0)), norse.LIF(), norse.Lift(nn.MaxPool2d(2)),
+            norse.Lift(loud(nn.Conv2d(8, 8, 2), 9.0)), norse.LIF(), nn.Flatten(2), loud(nn.Linear(32, 4)), norse.LI(),
+        )  # fmt: skip
+        fast = sn.accelerate(sn.replace(net))
+        assert kinds(fast)[::3] == ["SpikeConv2d", "SpikeConv2d", "SpikeLinear"]
+        assert list(fast.state_dict()) == list(net.state_dict())
+        x = 2 * torch.rand(8, 3, 1, 8, 8)
+        (membranes, _), (expected, _) = fast(x), net(x)
+        assert expected.any()
+        torch.testing.assert_close(membranes, expected, rtol=1e-4, atol=1e-5)

@@ -107,6 +107,15 @@ def test_delays_and_spikes_of_before_equal_the_reference(kernels, op):
     check_each(itertools.product(pasts, DELAYS) if op is LIF else zip(pasts, DELAYS), check)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize(("T", "longest"), [(150, 40.0), (101, 3.0), (70, 400.0)])
+def test_delays_longer_and_shorter_than_a_segment_equal_the_reference(kernels, T, longest, dtype):
+    """What arrives in the backward pass is found for as many steps at a time as the longest delay has."""
+    arguments = case(LIF, shape=(T, 5, 4), dtype=dtype, past=3, delay="real", device=kernels.device)
+    arguments["delay"] *= longest / arguments["delay"].abs().max()
+    agree(LIF, arguments, kernels.exact)
+
+
 @pytest.mark.parametrize("H", [512, 513, 600])
 def test_many_neurons_equal_the_reference(kernels, H):
     """Above the neurons that a CUDA block has threads for, and above two blocks of 256."""

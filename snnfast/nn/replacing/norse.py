@@ -14,6 +14,9 @@ from torch.nn import functional
 
 from snnfast import check, ops, surrogate
 
+from ..spike_conv2d import SpikeConv2d
+from ..spike_linear import SpikeLinear
+from ..time import Time
 from .port import Library, Memo, Port, Replaced, as_number, fires_above, refuse
 
 __all__ = ["NORSE"]
@@ -348,10 +351,12 @@ class LSNNRecurrent(_Recurrent):
 # Layers that give an image the same result whatever else is in the batch, with the dimensions of an image.
 _SAMPLE_DIMS: dict[type[nn.Module], int] = {
     nn.Linear: 1,
+    SpikeLinear: 1,
     nn.Conv1d: 2,
     nn.MaxPool1d: 2,
     nn.AvgPool1d: 2,
     nn.Conv2d: 3,
+    SpikeConv2d: 3,
     nn.MaxPool2d: 3,
     nn.AvgPool2d: 3,
     nn.Conv3d: 4,
@@ -378,7 +383,7 @@ class Lift(nn.Module, Replaced):
         dims = _SAMPLE_DIMS.get(type(layer))
         if dims is None or x.dim() < dims + 2:
             return torch.stack([layer(step) for step in x])
-        return layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        return Time(layer)(x)
 
 
 def _lift(where: str, original: Any, memo: Memo) -> nn.Module:

@@ -18,6 +18,8 @@ class OverTime(nn.Sequential):
     Layers without time run in :class:`snnfast.nn.Time`, as many at once as follow each other.
     """
 
+    folds_time = True  # as in Time
+
     def forward(self, x: Any) -> Any:
         """``[T, B, ...]`` through every layer."""
         waiting: list[nn.Module] = []

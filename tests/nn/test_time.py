@@ -249,7 +249,8 @@ def test_a_layer_that_is_not_known_sees_every_step():
     sn.Time(nn.Linear(3, 3), bias, norm)(x)
     assert bias.batches == [10]
     y = sn.Time(nn.BatchNorm1d(3))(x[:, :1])  # one value a step, but five in all
-    torch.testing.assert_close(y, torch.zeros(5, 1, 3))
+    # Rounding of the mean is divided by sqrt(eps), 0.003.
+    torch.testing.assert_close(y, torch.zeros(5, 1, 3), rtol=0, atol=1e-3)
     with pytest.raises(ValueError, match=r"keep the batch of T B = 10, got shape \[30\]"):
         sn.Time(nn.Flatten(0))(x)
     with pytest.raises(ValueError, match=r"keep the batch of T B = 10, got shape \[30\]"):

@@ -14,17 +14,21 @@ struct SpikeConv2d {
   int64_t O, kh, kw, pad_h, pad_w, out_h, out_w;  // y and its gradient [N, out_h, out_w, O], contiguous
   int64_t images, groups;                         // images of a group
   Dtype dtype;
+  bool turned;                           // weight is [C, O, kh, kw], and its rows and columns are taken from the last one on
   const uint64_t* bits;                  // of x, an image a row
   bool ones;                             // the bits are all there is to know of x, which is then not read
   const void *x, *weight, *bias, *grad;  // weight [O, C, kh, kw]; bias [O] or null
   void *y, *table, *grad_tables, *grad_weight;
 };
 
-constexpr int64_t kConvLine = 16;    // outputs
-constexpr int64_t kConvBlock = 64;   // outputs that are summed in registers
-constexpr int64_t kConvGroups = 16;  // at most
+constexpr int64_t kConvLine = 16;     // outputs
+constexpr int64_t kConvBlock = 64;    // outputs that are summed in registers
+constexpr int64_t kConvGroups = 16;   // at most
+constexpr int64_t kConvPixels = 256;  // of a group, at least: each table of gradients is cleared and summed
 
 inline int64_t conv_table_size(const SpikeConv2d& a) { return a.kh * a.kw * a.C * ((a.O + kConvLine - 1) / kConvLine * kConvLine); }
+
+constexpr double kConvCopied = 8;  // products that take as long as the copy of a weight
 
 // Words of an image's bits.
 inline int64_t conv_words(const SpikeConv2d& a) { return (a.H * a.W * a.C + 63) / 64; }
@@ -35,12 +39,11 @@ inline int64_t conv_scratch(const SpikeConv2d& a) {
   return (a.out_h + 2 * (a.kh - 1)) * (a.out_w + 2 * (a.kw - 1)) * kConvBlock * size + pixels * a.C * (size + 4) + (pixels + 1 + a.C) * 4;
 }
 
-// A gain that is measured (docs/ops/spike_conv2d.md): an event adds whole lines of outputs at a third to a half of the rate at which a
-// dense product multiplies.
+// Gains that are measured (docs/ops/spike_conv2d.md): an event adds whole lines of outputs at a third to a half of the rate at which a
+// dense product multiplies them, and each weight is copied into the table first.
 inline bool conv_by_events(int64_t nonzeros, const SpikeConv2d& a) {
-  const int64_t lines = (a.O + kConvLine - 1) / kConvLine * kConvLine;
-  return 3 * static_cast<double>(nonzeros) * static_cast<double>(lines) <=
-         static_cast<double>(a.N * a.C) * static_cast<double>(a.H * a.W) * static_cast<double>(a.O);
+  const double pixels = static_cast<double>(a.N) * static_cast<double>(a.H * a.W);
+  return nonzeros == 0 || a.O == 0 || 3 * static_cast<double>(nonzeros) <= (pixels - kConvCopied) * static_cast<double>(a.C);
 }
 
 }  // namespace snnfast

@@ -258,23 +258,34 @@ void each_block(const SpikeConv2d& a, const Run& run) {
 
 bool by_pixels(const SpikeConv2d& a) { return a.O <= kConvLine && (a.kw == 3 || a.kw == 5); }
 
+// at(place in the weight, place in the table) of the weights of W outputs from o on, some inputs at a time, so that what is written or read
+// far apart stays in the first-level cache. The places of outputs that are not there are -1.
+template <class At>
+void each_weight(const SpikeConv2d& a, int64_t o, int64_t W, const At& at) {
+  constexpr int64_t inputs = 16;
+  const int64_t taps = a.kh * a.kw;
+  for (int64_t c0 = 0; c0 < a.C; c0 += inputs)
+    for (int64_t i = 0; i < W; i++)
+      for (int64_t c = c0; c < smaller(c0 + inputs, a.C); c++)
+        for (int64_t tap = 0; tap < taps; tap++) {
+          const int64_t place = a.turned ? (c * a.O + o + i) * taps + taps - 1 - tap : ((o + i) * a.C + c) * taps + tap;
+          at(o + i < a.O ? place : -1, (tap * a.C + c) * W + i);
+        }
+}
+
 template <class T>
 void pack(const SpikeConv2d& a) {
-  const int64_t taps = a.kh * a.kw;
   const T* weight = static_cast<const T*>(a.weight);
-  T* to = static_cast<T*>(a.table);
-  const auto add = [&](int64_t o, int64_t width, int64_t tap, int64_t c) {
-    for (int64_t i = o; i < o + width; i++) *to++ = i < a.O ? weight[(i * a.C + c) * taps + tap] : T(0);
-  };
+  T* table = static_cast<T*>(a.table);
   if (by_pixels(a)) {
-    for (int64_t r = 0; r < a.kh; r++)
-      for (int64_t c = 0; c < a.C; c++)
-        for (int64_t s = a.kw - 1; s >= 0; s--) add(0, kConvLine, r * a.kw + s, c);
+    each_weight(a, 0, kConvLine, [&](int64_t place, int64_t to) {
+      const int64_t i = to % kConvLine, c = to / kConvLine % a.C, tap = to / kConvLine / a.C, r = tap / a.kw, s = a.kw - 1 - tap % a.kw;
+      table[((r * a.C + c) * a.kw + s) * kConvLine + i] = place < 0 ? T(0) : weight[place];
+    });
     return;
   }
-  each_block(a, [&](int64_t lines, int64_t o, int64_t) {
-    for (int64_t tap = 0; tap < taps; tap++)
-      for (int64_t c = 0; c < a.C; c++) add(o, lines * kConvLine, tap, c);
+  each_block(a, [&](int64_t lines, int64_t o, int64_t offset) {
+    each_weight(a, o, lines * kConvLine, [&](int64_t place, int64_t to) { table[offset + to] = place < 0 ? T(0) : weight[place]; });
   });
 }
 
@@ -318,15 +329,14 @@ void backward_groups(const SpikeConv2d& a, int64_t begin, int64_t end, char* scr
 
 template <class T>
 void unpack(const SpikeConv2d& a) {
-  const int64_t taps = a.kh * a.kw, size = conv_table_size(a);
+  const int64_t size = conv_table_size(a);
   T *tables = static_cast<T*>(a.grad_tables), *weight = static_cast<T*>(a.grad_weight);
   for (int64_t group = 1; group < a.groups; group++)
     for (int64_t i = 0; i < size; i++) tables[i] += tables[group * size + i];
-  const T* from = tables;
-  each_block(a, [&](int64_t lines, int64_t o, int64_t) {
-    for (int64_t tap = 0; tap < taps; tap++)
-      for (int64_t c = 0; c < a.C; c++, from += lines * kConvLine)
-        for (int64_t i = o; i < smaller(o + lines * kConvLine, a.O); i++) weight[(i * a.C + c) * taps + tap] = from[i - o];
+  each_block(a, [&](int64_t lines, int64_t o, int64_t offset) {
+    each_weight(a, o, lines * kConvLine, [&](int64_t place, int64_t from) {
+      if (place >= 0) weight[place] = tables[offset + from];
+    });
   });
 }
 

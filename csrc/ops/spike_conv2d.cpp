@@ -27,7 +27,7 @@ namespace {
 SNNFAST_ARGUMENTS(Arguments, SNNFAST_SPIKE_CONV2D_ARGUMENTS)
 
 constexpr const char* kOp = "spike_conv2d";
-enum Method : int64_t { kAuto, kEvents, kDense };
+enum Method : int64_t { kAuto, kEvents, kDense, kTurned };  // kTurned: kAuto, with the weight turned round for the gradient of x
 
 void check(const char* name, const Tensor& t, const Tensor& x, const std::vector<int64_t>& shape) {
   check_shape(kOp, name, t, shape);
@@ -39,12 +39,13 @@ SpikeConv2d sizes(const Arguments& arguments) {
   const Tensor &x = arguments.x, &weight = arguments.weight;
   SNNFAST_CHECK(x.dim() == 4, kOp, ": x must have shape [B, C, H, W], got ", shape_of(x));
   SNNFAST_CHECK(x.is_cpu(), kOp, ": x must be on the CPU");
-  SNNFAST_CHECK(weight.dim() == 4 && weight.size(1) == x.size(1), kOp, ": weight must have shape [O, C, kh, kw] with C = ", x.size(1), ", got ",
-                shape_of(weight));
+  const bool turned = arguments.method == kTurned;
+  SNNFAST_CHECK(weight.dim() == 4 && weight.size(turned ? 0 : 1) == x.size(1), kOp, ": weight must have shape ", turned ? "[C, O, kh, kw]" : "[O, C, kh, kw]",
+                " with C = ", x.size(1), ", got ", shape_of(weight));
   check("weight", weight, x, sizes_of(weight));
   SpikeConv2d a{};
   a.N = x.size(0), a.C = x.size(1), a.H = x.size(2), a.W = x.size(3);
-  a.O = weight.size(0), a.kh = weight.size(2), a.kw = weight.size(3);
+  a.turned = turned, a.O = weight.size(turned ? 1 : 0), a.kh = weight.size(2), a.kw = weight.size(3);
   a.pad_h = arguments.padding_h, a.pad_w = arguments.padding_w;
   constexpr int64_t most = int64_t{1} << 20;
   SNNFAST_CHECK(a.kh >= 1 && a.kw >= 1 && a.kh <= most && a.kw <= most && a.H <= most && a.W <= most, kOp, ": images and kernels must have 1 to ", most,
@@ -60,7 +61,8 @@ SpikeConv2d sizes(const Arguments& arguments) {
                 ": an image must have fewer than 2^31 pixels, with a kernel's size around it and all channels, got ", a.C, " channels of ", a.H, " x ", a.W);
   elements(kOp, {a.N, a.out_h, a.out_w, a.O});
   elements(kOp, {kConvGroups, a.kh, a.kw, a.C, a.O + kConvLine});
-  a.images = std::max<int64_t>((a.N + kConvGroups - 1) / kConvGroups, 1);
+  const int64_t groups = std::clamp<int64_t>(a.N * a.H * a.W / kConvPixels, 1, kConvGroups);
+  a.images = std::max<int64_t>((a.N + groups - 1) / groups, 1);
   a.groups = (a.N + a.images - 1) / a.images;
   return a;
 }
@@ -84,6 +86,13 @@ void check_bits(const SpikeConv2d& a, const Tensor& x, const Tensor& bits, const
 Tensor dense(const Arguments& arguments) {
   using torch::stable::detail::from;
   const std::vector<int64_t> one{1, 1}, padding{arguments.padding_h, arguments.padding_w};
+  if (arguments.method == kTurned) {
+    const std::vector<int64_t> zero{0, 0}, cut{arguments.weight.size(2) - 1 - padding[0], arguments.weight.size(3) - 1 - padding[1]};
+    std::array<StableIValue, 8> stack{from(arguments.x), from(arguments.weight), from(arguments.bias), from(one), from(cut), from(zero), from(int64_t{1}),
+                                      from(one)};
+    TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::conv_transpose2d", "input", stack.data(), TORCH_ABI_VERSION));
+    return torch::stable::detail::to<Tensor>(stack[0]);
+  }
   std::array<StableIValue, 7> stack{from(arguments.x), from(arguments.weight), from(arguments.bias), from(one), from(padding), from(one), from(int64_t{1})};
   TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::conv2d", "", stack.data(), TORCH_ABI_VERSION));
   return torch::stable::detail::to<Tensor>(stack[0]);
@@ -97,7 +106,7 @@ std::tuple<Tensor, Tensor, Tensor> spike_conv2d_forward(const Arguments& argumen
   if (bias) {
     check("bias", *bias, arguments.x, {a.O});
   }
-  SNNFAST_CHECK(arguments.method >= kAuto && arguments.method <= kDense, kOp, ": method must be 0, 1 or 2, got ", arguments.method);
+  SNNFAST_CHECK(arguments.method >= kAuto && arguments.method <= kTurned, kOp, ": method must be 0, 1, 2 or 3, got ", arguments.method);
   if (arguments.method == kEvents) check_dtype(a);
   const Device device(arguments.x);
   const Tensor x = contiguous_of(channels_last(arguments.x));
@@ -106,7 +115,7 @@ std::tuple<Tensor, Tensor, Tensor> spike_conv2d_forward(const Arguments& argumen
   const auto [nonzeros, others] = find_bits({a.N, a.H * a.W * a.C, conv_words(a), a.x, a.dtype, false, static_cast<uint64_t*>(bits.mutable_data_ptr())});
   a.ones = others == 0;
   const bool able = a.dtype == Dtype::f32 || a.dtype == Dtype::f64;
-  const bool by_events = arguments.method == kEvents || (arguments.method == kAuto && able && conv_by_events(nonzeros, a));
+  const bool by_events = arguments.method == kEvents || (arguments.method != kDense && able && conv_by_events(nonzeros, a));
   int64_t* words = static_cast<int64_t*>(found.mutable_data_ptr());
   words[kNonzeros] = nonzeros, words[kOthers] = others, words[kByEvents] = by_events;
   if (!by_events) return {dense(arguments), bits, found};

@@ -75,16 +75,16 @@ MISTAKES = (
         "(not by_events)",
     ),
     (
-        "spike_conv2d: the rule forgets that outputs come in lines",
+        "spike_conv2d: the rule forgets the copy of the weights",
         "csrc/core/spike_conv2d.h",
-        "static_cast<double>(lines) <=",
-        "static_cast<double>(a.O) <=",
+        "(pixels - kConvCopied)",
+        "pixels",
     ),
     (
         "spike_conv2d: the gradient of x forgets to turn the weights round",
-        "snnfast/ops/spike_conv2d.py",
-        "weight.flip(2, 3).transpose(0, 1)",
-        "weight.transpose(0, 1)",
+        "csrc/cpu/spike_conv2d.cpp",
+        "taps + taps - 1 - tap",
+        "taps + tap",
     ),
     (
         "spike_conv2d: the padding of the gradient of x is that of x",

@@ -16,6 +16,9 @@ from snnfast.reference.spike_conv2d import spike_conv2d as reference
 
 from .autograd import below_autograd, refuse_transforms, traced, wants_gradient
 
+# Behind the methods of a call: "auto", with weights [C, O, kh, kw] whose rows and columns are taken from the last one on.
+TURNED = len(METHODS)
+
 
 def run(op: str, call: SpikeConv2dCall) -> Tensor:
     """What the call asks for."""
@@ -107,8 +110,7 @@ def _grad_x(
     if channels > 2**20 or channels * (rows + 2 * h) * (columns + 2 * w) >= 2**31:
         return None  # the kernel's keys are 32 bits wide
     # Behind max pooling, and with surrogates that are 0 from some distance on, few are not 0.
-    turned = weight.flip(2, 3).transpose(0, 1)
-    arguments = (grad, turned, None, h - 1 - padding_h, w - 1 - padding_w, METHODS.index("auto"))
+    arguments = (grad, weight, None, h - 1 - padding_h, w - 1 - padding_w, TURNED)
     return torch.ops.snnfast.spike_conv2d_forward(*arguments)[0]  # type: ignore[no-any-return]
 
 
@@ -123,12 +125,12 @@ def register(namespace: str) -> None:
 
     @torch.library.register_fake(forward)
     def _(*flat: Any) -> tuple[Tensor, Tensor, Tensor]:
-        x, weight, _, padding_h, padding_w, _ = unflatten(SpikeConv2dCall, flat)
+        x, weight, _, padding_h, padding_w, method = unflatten(SpikeConv2dCall, flat)
         size = (
             len(x),
             x.shape[2] + 2 * padding_h - weight.shape[2] + 1,
             x.shape[3] + 2 * padding_w - weight.shape[3] + 1,
-            len(weight),
+            weight.shape[1] if method == TURNED else len(weight),
         )
         words = (math.prod(x.shape[1:]) + 63) // 64
         return (

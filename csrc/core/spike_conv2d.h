@@ -6,13 +6,13 @@
 
 namespace snnfast {
 
-// With a stride and a dilation of 1, in float32 or float64. The table has the weights of each input side by side, as the sums
+// With a dilation of 1, in float32 or float64. The table has the weights of each input side by side, as the sums
 // read them: [blocks][kh][kw][C][width], where a block has kConvBlock outputs, the last those that are left, rounded up to
 // kConvLine. Images are in groups; each has a table of its own for gradients, which are then summed in order.
 struct SpikeConv2d {
-  int64_t N, C, H, W;                             // x [N, H, W, C], contiguous
-  int64_t O, kh, kw, pad_h, pad_w, out_h, out_w;  // y and its gradient [N, out_h, out_w, O], contiguous
-  int64_t images, groups;                         // images of a group
+  int64_t N, C, H, W;                                                 // x [N, H, W, C], contiguous
+  int64_t O, kh, kw, stride_h, stride_w, pad_h, pad_w, out_h, out_w;  // y and its gradient [N, out_h, out_w, O], contiguous
+  int64_t images, groups;                                             // images of a group
   Dtype dtype;
   bool turned;                           // weight is [C, O, kh, kw], and its rows and columns are taken from the last one on
   const uint64_t* bits;                  // of x, an image a row
@@ -28,8 +28,6 @@ constexpr int64_t kConvPixels = 256;  // of a group, at least: each table of gra
 
 inline int64_t conv_table_size(const SpikeConv2d& a) { return a.kh * a.kw * a.C * ((a.O + kConvLine - 1) / kConvLine * kConvLine); }
 
-constexpr double kConvCopied = 8;  // products that take as long as the copy of a weight
-
 // Words of an image's bits.
 inline int64_t conv_words(const SpikeConv2d& a) { return (a.H * a.W * a.C + 63) / 64; }
 
@@ -39,11 +37,16 @@ inline int64_t conv_scratch(const SpikeConv2d& a) {
   return (a.out_h + 2 * (a.kh - 1)) * (a.out_w + 2 * (a.kw - 1)) * kConvBlock * size + pixels * a.C * (size + 4) + (pixels + 1 + a.C) * 4;
 }
 
-// Gains that are measured (docs/ops/spike_conv2d.md): an event adds whole lines of outputs at a third to a half of the rate at which a
-// dense product multiplies them, and each weight is copied into the table first.
+// Costs that are measured (docs/ops/spike_conv2d.md), beside those of a dense product, which multiplies whole lines of outputs. Events add
+// such lines, are listed, and wait at each output for each row of the kernel; weights are copied into the table first. Above a third of the
+// pixels the table's lines come too slowly.
 inline bool conv_by_events(int64_t nonzeros, const SpikeConv2d& a) {
-  const double pixels = static_cast<double>(a.N) * static_cast<double>(a.H * a.W);
-  return nonzeros == 0 || a.O == 0 || 3 * static_cast<double>(nonzeros) <= (pixels - kConvCopied) * static_cast<double>(a.C);
+  const double outputs = static_cast<double>(a.N) * static_cast<double>(a.out_h * a.out_w), found = static_cast<double>(nonzeros);
+  const double pixels = static_cast<double>(a.N) * static_cast<double>(a.H * a.W) * static_cast<double>(a.C);
+  const double weights = static_cast<double>(a.kh * a.kw) * static_cast<double>(a.C) * static_cast<double>((a.O + kConvLine - 1) / kConvLine);
+  const double dense = outputs * weights;
+  if (nonzeros == 0 || a.O == 0) return true;
+  return 3 * found <= pixels && 2 * dense * found / pixels + 4 * found + 78 * outputs * static_cast<double>(a.kh) + 8 * weights <= dense;
 }
 
 }  // namespace snnfast

@@ -77,14 +77,14 @@ void sum_image(const SpikeConv2d& a, const Events<T>& e, const T* table, int64_t
   for (int64_t i = 0; i < width; i++) bias[i] = given && o + i < a.O ? given[o + i] : T(0);
   const int64_t outputs = smaller(width, a.O - o);
   for (int64_t oy = 0; oy < a.out_h; oy++) {
-    const int64_t r0 = larger(0, a.pad_h - oy), r1 = smaller(a.kh, a.H + a.pad_h - oy);
+    const int64_t y0 = oy * a.stride_h - a.pad_h, r0 = larger(0, -y0), r1 = smaller(a.kh, a.H - y0);
     for (int64_t ox = 0; ox < a.out_w; ox++) {
-      const int64_t x0 = ox - a.pad_w, first = larger(0, x0), last = larger(first, smaller(a.W, x0 + a.kw));
+      const int64_t x0 = ox * a.stride_w - a.pad_w, first = larger(0, x0), last = larger(first, smaller(a.W, x0 + a.kw));
       Loose sums[V];
       for (int64_t v = 0; v < V; v++) sums[v] = *reinterpret_cast<const Loose*>(bias + v * lanes);
       for (int64_t r = r0; r < r1; r++) {
         // The columns under a row of the kernel lie side by side, as do the rows of the table.
-        const int32_t* row = e.starts + (oy + r - a.pad_h) * a.W;
+        const int32_t* row = e.starts + (y0 + r) * a.W;
         const T* rows = table + (r * a.kw - x0) * a.C * width;
         for (int32_t k = row[first], end = row[last]; k < end; k++) {
           const T* weights = rows + e.keys[k] * width;
@@ -155,7 +155,12 @@ void sum_pixels(const SpikeConv2d& a, const Events<T>& e, const T* table, T* y, 
   a.kw == 3 ? sum_pixels_by<T, Ones, 3>(a, e, table, y, ring) : sum_pixels_by<T, Ones, 5>(a, e, table, y, ring);
 }
 
-// Events by channel: an event's key is the row of the padded gradient that the kernel's first weight sees.
+// Pixels that the same rows and columns of the kernel see, each stride_h-th from r on and each stride_w-th from s on.
+struct Phase {
+  int64_t r, s;
+};
+
+// Events by channel: an event's key is the row of the padded gradient that the kernel's first weight of their phase sees.
 template <class T>
 struct ChannelEvents {
   T *padded, *values;      // padded: [out_h + 2 (kh - 1), out_w + 2 (kw - 1), width], 0 around the gradient
@@ -163,28 +168,40 @@ struct ChannelEvents {
 };
 
 template <class T>
-ChannelEvents<T> list_by_channel(const SpikeConv2d& a, const Image<T>& image, char* scratch) {
+ChannelEvents<T> list_by_channel(const SpikeConv2d& a, const Image<T>& image, Phase phase, char* scratch) {
   const int64_t pixels = a.H * a.W, padded_w = a.out_w + 2 * (a.kw - 1);
   ChannelEvents<T> e{reinterpret_cast<T*>(scratch), nullptr, nullptr, nullptr};
   e.values = e.padded + (a.out_h + 2 * (a.kh - 1)) * padded_w * kConvBlock;
   e.keys = reinterpret_cast<int32_t*>(e.values + pixels * a.C);
   e.counts = e.keys + pixels * a.C;
   for (int64_t c = 0; c < a.C; c++) e.counts[c] = 0;
-  for (int64_t p = 0; p < pixels; p++) {
-    const int32_t key = static_cast<int32_t>((p / a.W + a.pad_h + a.kh - 1) * padded_w + p % a.W + a.pad_w + a.kw - 1);
-    each_event(a, image, p, [&](int64_t c, T value) {
-      const int64_t at = c * pixels + e.counts[c]++;
-      e.keys[at] = key;
-      e.values[at] = value;
-    });
+  for (int64_t y = 0; y < a.H; y++) {
+    const int64_t below = y + a.pad_h - phase.r;
+    if (below < 0 || below % a.stride_h) continue;
+    for (int64_t x = 0; x < a.W; x++) {
+      const int64_t right = x + a.pad_w - phase.s;
+      if (right < 0 || right % a.stride_w) continue;
+      const int32_t key = static_cast<int32_t>((below / a.stride_h + a.kh - 1) * padded_w + right / a.stride_w + a.kw - 1);
+      each_event(a, image, y * a.W + x, [&](int64_t c, T value) {
+        const int64_t at = c * pixels + e.counts[c]++;
+        e.keys[at] = key;
+        e.values[at] = value;
+      });
+    }
   }
   return e;
+}
+
+// The place in the kernel of the next weight of a phase, `taps` columns on.
+inline int64_t next_tap(const SpikeConv2d& a, Phase phase, int64_t tap, int64_t taps) {
+  const int64_t r = tap / a.kw, s = tap % a.kw + taps * a.stride_w;
+  return s < a.kw ? r * a.kw + s : (r + a.stride_h) * a.kw + phase.s;
 }
 
 // KW: the columns of the kernel, or 1 for any. Where registers hold their sums, the weights of a row of the kernel are summed at once: their
 // gradients lie side by side.
 template <class T, int Lines, bool Ones, int KW>
-void sum_gradient_by(const SpikeConv2d& a, const ChannelEvents<T>& e, T* table) {
+void sum_gradient_by(const SpikeConv2d& a, const ChannelEvents<T>& e, Phase phase, T* table) {
   using Loose = typename Lanes<T>::Loose;
   constexpr int64_t lanes = Lanes<T>::kCount, V = Lines * Lanes<T>::kLine, width = Lines * kConvLine;
   constexpr int64_t registers = kVectorBytes == 64 ? 24 : 12, taps = KW * V <= registers ? KW : 1;
@@ -193,8 +210,9 @@ void sum_gradient_by(const SpikeConv2d& a, const ChannelEvents<T>& e, T* table) 
     const int32_t *keys = e.keys + c * a.H * a.W, count = e.counts[c];
     const T* values = e.values + c * a.H * a.W;
     if (count == 0) continue;
-    for (int64_t tap = 0; tap < a.kh * a.kw; tap += taps) {
-      const T* seen = e.padded - (tap / a.kw * padded_w + tap % a.kw) * width;
+    // With a stride `taps` is 1.
+    for (int64_t tap = phase.r * a.kw + phase.s; tap < a.kh * a.kw; tap = next_tap(a, phase, tap, taps)) {
+      const T* seen = e.padded - ((tap / a.kw - phase.r) / a.stride_h * padded_w + (tap % a.kw - phase.s) / a.stride_w) * width;
       Loose sums[taps][V], others[V] = {};
       for (int64_t j = 0; j < taps; j++)
         for (int64_t v = 0; v < V; v++) sums[j][v] = *reinterpret_cast<const Loose*>(table + ((tap + j) * a.C + c) * width + v * lanes);
@@ -218,11 +236,11 @@ void sum_gradient_by(const SpikeConv2d& a, const ChannelEvents<T>& e, T* table) 
 }
 
 template <class T, int Lines, bool Ones>
-void sum_gradient(const SpikeConv2d& a, const ChannelEvents<T>& e, T* table) {
-  switch (a.kw) {
-    case 3: return sum_gradient_by<T, Lines, Ones, 3>(a, e, table);
-    case 5: return sum_gradient_by<T, Lines, Ones, 5>(a, e, table);
-    default: return sum_gradient_by<T, Lines, Ones, 1>(a, e, table);
+void sum_gradient(const SpikeConv2d& a, const ChannelEvents<T>& e, Phase phase, T* table) {
+  switch (a.stride_w == 1 ? a.kw : 1) {
+    case 3: return sum_gradient_by<T, Lines, Ones, 3>(a, e, phase, table);
+    case 5: return sum_gradient_by<T, Lines, Ones, 5>(a, e, phase, table);
+    default: return sum_gradient_by<T, Lines, Ones, 1>(a, e, phase, table);
   }
 }
 
@@ -256,7 +274,7 @@ void each_block(const SpikeConv2d& a, const Run& run) {
    : LINES == 3 ? (ONES ? &NAME<T, 3, true> : &NAME<T, 3, false>) \
                 : (ONES ? &NAME<T, 4, true> : &NAME<T, 4, false>))
 
-bool by_pixels(const SpikeConv2d& a) { return a.O <= kConvLine && (a.kw == 3 || a.kw == 5); }
+bool by_pixels(const SpikeConv2d& a) { return a.O <= kConvLine && (a.kw == 3 || a.kw == 5) && a.stride_h == 1 && a.stride_w == 1; }
 
 // at(place in the weight, place in the table) of the weights of W outputs from o on, some inputs at a time, so that what is written or read
 // far apart stays in the first-level cache. The places of outputs that are not there are -1.
@@ -316,13 +334,16 @@ void backward_groups(const SpikeConv2d& a, int64_t begin, int64_t end, char* scr
     for (int64_t i = 0; i < size; i++) table[i] = T(0);
     int64_t padded_for = 0;  // lines
     for (int64_t n = group * a.images; n < smaller((group + 1) * a.images, a.N); n++) {
-      const ChannelEvents<T> e = list_by_channel(a, image<T>(a, n), scratch);
-      each_block(a, [&](int64_t lines, int64_t o, int64_t offset) {
-        pad(a, static_cast<const T*>(a.grad) + n * a.out_h * a.out_w * a.O, o, lines * kConvLine, e.padded, lines != padded_for);
-        padded_for = lines;
-        const auto run = SNNFAST_CONV_CHOICE(sum_gradient, lines, a.ones);
-        run(a, e, table + offset);
-      });
+      for (Phase phase{0, 0}; phase.r < smaller(a.kh, a.stride_h); phase.r++)
+        for (phase.s = 0; phase.s < smaller(a.kw, a.stride_w); phase.s++) {
+          const ChannelEvents<T> e = list_by_channel(a, image<T>(a, n), phase, scratch);
+          each_block(a, [&](int64_t lines, int64_t o, int64_t offset) {
+            pad(a, static_cast<const T*>(a.grad) + n * a.out_h * a.out_w * a.O, o, lines * kConvLine, e.padded, lines != padded_for);
+            padded_for = lines;
+            const auto run = SNNFAST_CONV_CHOICE(sum_gradient, lines, a.ones);
+            run(a, e, phase, table + offset);
+          });
+        }
     }
   }
 }

@@ -17,6 +17,8 @@ SNNFAST_CPU_KERNEL(spike_conv2d_unpack, (const SpikeConv2d&))
   FIELD(Tensor, x)                            \
   FIELD(Tensor, weight)                       \
   FIELD(Optional, bias)                       \
+  FIELD(int64_t, stride_h)                    \
+  FIELD(int64_t, stride_w)                    \
   FIELD(int64_t, padding_h)                   \
   FIELD(int64_t, padding_w)                   \
   FIELD(int64_t, method)
@@ -46,14 +48,17 @@ SpikeConv2d sizes(const Arguments& arguments) {
   SpikeConv2d a{};
   a.N = x.size(0), a.C = x.size(1), a.H = x.size(2), a.W = x.size(3);
   a.turned = turned, a.O = weight.size(turned ? 1 : 0), a.kh = weight.size(2), a.kw = weight.size(3);
-  a.pad_h = arguments.padding_h, a.pad_w = arguments.padding_w;
+  a.stride_h = arguments.stride_h, a.stride_w = arguments.stride_w, a.pad_h = arguments.padding_h, a.pad_w = arguments.padding_w;
   constexpr int64_t most = int64_t{1} << 20;
   SNNFAST_CHECK(a.kh >= 1 && a.kw >= 1 && a.kh <= most && a.kw <= most && a.H <= most && a.W <= most, kOp, ": images and kernels must have 1 to ", most,
                 " rows and columns, got images ", a.H, " x ", a.W, " and kernels ", a.kh, " x ", a.kw);
   SNNFAST_CHECK(a.pad_h >= 0 && a.pad_h < a.kh && a.pad_w >= 0 && a.pad_w < a.kw, kOp, ": padding must be at least 0 and less than the kernel's size, ", a.kh,
                 " x ", a.kw, ", got ", a.pad_h, " and ", a.pad_w);
-  a.out_h = a.H + 2 * a.pad_h - a.kh + 1, a.out_w = a.W + 2 * a.pad_w - a.kw + 1;
-  SNNFAST_CHECK(a.out_h >= 1 && a.out_w >= 1, kOp, ": the kernel must be no larger than the images with their padding, ", a.H + 2 * a.pad_h, " x ",
+  SNNFAST_CHECK(a.stride_h >= 1 && a.stride_w >= 1 && a.stride_h <= most && a.stride_w <= most && (!turned || a.stride_h * a.stride_w == 1), kOp,
+                ": stride must be 1 to ", turned ? 1 : most, ", got ", a.stride_h, " and ", a.stride_w);
+  const int64_t rows = a.H + 2 * a.pad_h - a.kh, columns = a.W + 2 * a.pad_w - a.kw;
+  a.out_h = rows / a.stride_h + 1, a.out_w = columns / a.stride_w + 1;
+  SNNFAST_CHECK(rows >= 0 && columns >= 0, kOp, ": the kernel must be no larger than the images with their padding, ", a.H + 2 * a.pad_h, " x ",
                 a.W + 2 * a.pad_w, ", got ", a.kh, " x ", a.kw);
   a.dtype = dtype_of(kOp, "x", x);
   // Keys are 32 bits wide.
@@ -85,7 +90,7 @@ void check_bits(const SpikeConv2d& a, const Tensor& x, const Tensor& bits, const
 
 Tensor dense(const Arguments& arguments) {
   using torch::stable::detail::from;
-  const std::vector<int64_t> one{1, 1}, padding{arguments.padding_h, arguments.padding_w};
+  const std::vector<int64_t> one{1, 1}, stride{arguments.stride_h, arguments.stride_w}, padding{arguments.padding_h, arguments.padding_w};
   if (arguments.method == kTurned) {
     const std::vector<int64_t> zero{0, 0}, cut{arguments.weight.size(2) - 1 - padding[0], arguments.weight.size(3) - 1 - padding[1]};
     std::array<StableIValue, 8> stack{from(arguments.x), from(arguments.weight), from(arguments.bias), from(one), from(cut), from(zero), from(int64_t{1}),
@@ -93,7 +98,7 @@ Tensor dense(const Arguments& arguments) {
     TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::conv_transpose2d", "input", stack.data(), TORCH_ABI_VERSION));
     return torch::stable::detail::to<Tensor>(stack[0]);
   }
-  std::array<StableIValue, 7> stack{from(arguments.x), from(arguments.weight), from(arguments.bias), from(one), from(padding), from(one), from(int64_t{1})};
+  std::array<StableIValue, 7> stack{from(arguments.x), from(arguments.weight), from(arguments.bias), from(stride), from(padding), from(one), from(int64_t{1})};
   TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::conv2d", "", stack.data(), TORCH_ABI_VERSION));
   return torch::stable::detail::to<Tensor>(stack[0]);
 }

@@ -77,8 +77,8 @@ MISTAKES = (
     (
         "spike_conv2d: the rule forgets the copy of the weights",
         "csrc/core/spike_conv2d.h",
-        "(pixels - kConvCopied)",
-        "pixels",
+        " + 8 * weights <= dense",
+        " <= dense",
     ),
     (
         "spike_conv2d: the gradient of x forgets to turn the weights round",

@@ -22,6 +22,8 @@ class SpikeConv2dCall(NamedTuple):
     x: Tensor
     weight: Tensor
     bias: Tensor | None
+    stride_h: int
+    stride_w: int
     padding_h: int
     padding_w: int
     method: int
@@ -32,6 +34,7 @@ def spike_conv2d(
     weight: Tensor,
     bias: Tensor | None = None,
     *,
+    stride: int | Sequence[int] = 1,
     padding: int | Sequence[int] = 0,
     method: Method = "auto",
 ) -> SpikeConv2dCall:
@@ -39,26 +42,30 @@ def spike_conv2d(
 
     That is::
 
-        y[n, o, i, j] = bias[o] + sum over c, r, s of x[n, c, i + r - padding_h, j + s - padding_w] weight[o, c, r, s]
+        y[n, o, i, j] = bias[o] + sum over c, r, s of
+                        x[n, c, stride_h i + r - padding_h, stride_w j + s - padding_w] weight[o, c, r, s]
 
-    where ``x`` is 0 outside of the image; stride and dilation are 1. Gradients are those of this equation. By events,
+    where ``x`` is 0 outside of the image; the dilation is 1. Gradients are those of this equation. By events,
     ``y`` and the gradient of ``weight`` are sums over the ``x`` that are not 0, in a fixed order, the same for any
-    number of threads. So is the gradient of ``x``, a convolution of ``dL/dy``, where few ``dL/dy`` are not 0, as
-    behind max pooling. The gradient of ``bias`` is PyTorch's. Where all ``x`` are 0 or 1, the backward pass by events
-    keeps one bit of each instead of ``x``, which then may change; else it keeps ``x``. A 0 then adds nothing, even
-    where it meets a weight that is infinite or NaN. On CUDA, for 16-bit dtypes, under ``torch.autocast``,
-    ``torch.compile``, ``torch.vmap`` and others that record or transform, it is PyTorch's convolution.
+    number of threads. So is, with a stride of 1, the gradient of ``x``, a convolution of ``dL/dy``, where few ``dL/dy``
+    are not 0, as behind max pooling. The gradient of ``bias`` is PyTorch's. Where all ``x`` are 0 or 1, the backward
+    pass by events keeps one bit of each instead of ``x``, which then may change; else it keeps ``x``. A 0 then adds
+    nothing, even where it meets a weight that is infinite or NaN. On CUDA, for 16-bit dtypes, under
+    ``torch.autocast``, ``torch.compile``, ``torch.vmap`` and others that record or transform, it is PyTorch's
+    convolution.
 
     Args:
         x: ``[N, C, H, W]``, any values; channels-last it is read in place.
         weight: ``[O, C, kh, kw]``, in the dtype of ``x``.
         bias: ``[O]``, in the dtype of ``x``, or None.
+        stride: pixels from one output to the next: a number, or one for rows and one for columns.
         padding: zeros on each side, less than the kernel's size: a number, or one for rows and one for columns.
         method: ``"events"``, for float32 and float64; ``"dense"``, PyTorch's convolution; or ``"auto"``, events where
             few ``x`` are not 0, which is counted, by the rule in ``docs/ops/spike_conv2d.md``.
 
     Returns:
-        ``y`` ``[N, O, H + 2 padding_h - kh + 1, W + 2 padding_w - kw + 1]``; by events it is channels-last in memory.
+        ``y`` ``[N, O, (H + 2 padding_h - kh) // stride_h + 1, (W + 2 padding_w - kw) // stride_w + 1]``; by events
+        channels-last in memory.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype or device.
@@ -85,10 +92,8 @@ def spike_conv2d(
     if bias is not None:
         check.beside(OP, "bias", bias, "x", x)
     check.beside(OP, "weight", weight, "x", x)
-    sides = (padding, padding) if isinstance(padding, check.INTEGERS) else padding
-    if not isinstance(sides, Sequence) or isinstance(sides, str) or len(sides) != 2:
-        raise TypeError(f"{OP}: padding must be a number or two, got {check.shown(padding)}")
-    padding_h, padding_w = (check.whole(OP, "padding", side, 0) for side in sides)
+    stride_h, stride_w = _two("stride", stride, 1)
+    padding_h, padding_w = _two("padding", padding, 0)
     for side, kernel, size in zip((padding_h, padding_w), weight.shape[2:], x.shape[2:]):
         if side >= kernel:
             raise ValueError(f"{OP}: padding must be less than the kernel's {kernel}, got {side}")
@@ -97,4 +102,13 @@ def spike_conv2d(
                 f"{OP}: the kernel {list(weight.shape[2:])} is larger than the images "
                 f"{list(x.shape[2:])} with their padding"
             )
-    return SpikeConv2dCall(x, weight, bias, padding_h, padding_w, METHODS.index(method))
+    sides = stride_h, stride_w, padding_h, padding_w
+    return SpikeConv2dCall(x, weight, bias, *sides, METHODS.index(method))
+
+
+def _two(name: str, value: int | Sequence[int], least: int) -> tuple[int, int]:
+    """A number for rows and one for columns."""
+    sides = (value, value) if isinstance(value, check.INTEGERS) else value
+    if not isinstance(sides, Sequence) or isinstance(sides, str) or len(sides) != 2:
+        raise TypeError(f"{OP}: {name} must be a number or two, got {check.shown(value)}")
+    return check.whole(OP, name, sides[0], least), check.whole(OP, name, sides[1], least)

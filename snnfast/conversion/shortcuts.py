@@ -27,8 +27,8 @@ def shortcut_of(layer: nn.Module | None, *, is_sparse: bool) -> Callable[[Tensor
         return lambda x: ops.spike_linear(x, weight, bias)
     if isinstance(layer, nn.Conv2d) and is_sparse and has_events(layer):
         kernel, shift = layer.weight.detach(), layer.bias
-        padding = cast(tuple[int, int], layer.padding)
-        return lambda x: ops.spike_conv2d(x, kernel, shift, padding=padding)
+        stride, padding = layer.stride, cast(tuple[int, int], layer.padding)
+        return lambda x: ops.spike_conv2d(x, kernel, shift, stride=stride, padding=padding)
     if isinstance(layer, nn.AvgPool2d) and (size := _window(layer)):
         return lambda x: average_pool(x, size) if _fits(x, size) else layer(x)
     return None

@@ -18,7 +18,7 @@ class SpikeConv2d(nn.Conv2d):
 
     Parameters, their initial values, the state dict and, but for rounding, the result are those of ``nn.Conv2d``: to
     use it, change the name. Where that is faster, the CPU sums only the pixels that are not 0. It runs as
-    ``nn.Conv2d`` with a stride, a dilation or groups other than 1, with padding that is not of zeros or not less than
+    ``nn.Conv2d`` with a dilation or groups other than 1, with padding that is not of zeros or not less than
     the kernel, and for a single image ``[C, H, W]``.
 
     Args:
@@ -53,7 +53,7 @@ class SpikeConv2d(nn.Conv2d):
         self.method: Method = method
         if method == "events" and not has_events(self):
             raise ValueError(
-                "SpikeConv2d: method='events' takes a stride, a dilation and groups of 1, and zeros as padding, less "
+                "SpikeConv2d: method='events' takes a dilation and groups of 1, and zeros as padding, less "
                 "than the kernel; use 'auto'"
             )
 
@@ -65,6 +65,7 @@ class SpikeConv2d(nn.Conv2d):
             x,
             self.weight,
             self.bias,
+            stride=cast(tuple[int, int], self.stride),
             padding=cast(tuple[int, int], self.padding),
             method=self.method,
         )
@@ -77,8 +78,8 @@ class SpikeConv2d(nn.Conv2d):
 
 
 def has_events(layer: nn.Conv2d) -> bool:
-    """Whether :func:`snnfast.ops.spike_conv2d` has the stride, dilation, groups and padding of ``layer``."""
-    ones = (*layer.stride, *layer.dilation, layer.groups) == (1,) * 5
+    """Whether :func:`snnfast.ops.spike_conv2d` has the dilation, groups and padding of ``layer``."""
+    ones = (*layer.dilation, layer.groups) == (1,) * 3
     return (
         ones
         and layer.padding_mode == "zeros"

@@ -16,7 +16,7 @@ from snnfast.reference.spike_conv2d import spike_conv2d as reference
 
 from .autograd import below_autograd, refuse_transforms, traced, wants_gradient
 
-# Behind the methods of a call: "auto", with weights [C, O, kh, kw] whose rows and columns are taken from the last one on.
+# Behind the methods of a call: "auto", with weights [C, O, kh, kw] whose rows and columns go from the last one on.
 TURNED = len(METHODS)
 
 
@@ -26,7 +26,8 @@ def run(op: str, call: SpikeConv2dCall) -> Tensor:
     if kernels is None and not torch.compiler.is_exporting():
         return reference.equation(call)  # type: ignore[attr-defined,no-any-return]
     # A program that is exported without the kernels has one product, not one for each weight.
-    x, weight, bias, padding_h, padding_w, method = call
+    x, weight, bias, *sides, method = call
+    stride, padding = tuple(sides[:2]), tuple(sides[2:])
     if (
         kernels is not torch.ops.snnfast
         or not x.is_cpu
@@ -35,7 +36,7 @@ def run(op: str, call: SpikeConv2dCall) -> Tensor:
         or traced()
         or torch.is_autocast_enabled("cpu")
     ):
-        return F.conv2d(x, weight, bias, padding=(padding_h, padding_w))
+        return F.conv2d(x, weight, bias, stride, padding)
     tensors = (x, weight, bias)
     refuse_transforms(op, tensors)
     if not wants_gradient(tensors):
@@ -81,20 +82,21 @@ def _gradients(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
         return nothing
     x, weight, bits, found = ctx.saved_tensors
     x_wanted, weight_wanted, bias_wanted = ctx.needs_input_grad[:3]
-    padding_h, padding_w, _ = ctx.more
+    stride, padding = list(ctx.more[:2]), list(ctx.more[2:4])
     grad_weight = None
     if weight_wanted and ctx.by_events:
         kernel = torch.ops.snnfast.spike_conv2d_backward
         # with create_graph=True the kernel says that it has no second derivative
         grad_weight = kernel(x, weight, None, *ctx.more, bits, found, grad)
-    grad_x = _grad_x(x, weight, padding_h, padding_w, grad) if x_wanted else None
+    grad_x = (
+        _grad_x(x, weight, padding[0], padding[1], grad) if x_wanted and stride == [1, 1] else None
+    )
     # Asked for the bias, convolution_backward computes the gradient of the weight as well.
     grad_bias = grad.sum((0, 2, 3)) if bias_wanted else None
     dense = [x_wanted and grad_x is None, weight_wanted and not ctx.by_events, False]
     if any(dense):
-        one, padding = [1, 1], [padding_h, padding_w]
         dense_x, dense_weight, _ = torch.ops.aten.convolution_backward(
-            grad, x, weight, None, one, padding, one, False, [0, 0], 1, dense
+            grad, x, weight, None, stride, padding, [1, 1], False, [0, 0], 1, dense
         )
         grad_x = dense_x if grad_x is None else grad_x
         grad_weight = dense_weight if grad_weight is None else grad_weight
@@ -110,7 +112,7 @@ def _grad_x(
     if channels > 2**20 or channels * (rows + 2 * h) * (columns + 2 * w) >= 2**31:
         return None  # the kernel's keys are 32 bits wide
     # Behind max pooling, and with surrogates that are 0 from some distance on, few are not 0.
-    arguments = (grad, weight, None, h - 1 - padding_h, w - 1 - padding_w, TURNED)
+    arguments = (grad, weight, None, 1, 1, h - 1 - padding_h, w - 1 - padding_w, TURNED)
     return torch.ops.snnfast.spike_conv2d_forward(*arguments)[0]  # type: ignore[no-any-return]
 
 
@@ -125,12 +127,13 @@ def register(namespace: str) -> None:
 
     @torch.library.register_fake(forward)
     def _(*flat: Any) -> tuple[Tensor, Tensor, Tensor]:
-        x, weight, _, padding_h, padding_w, method = unflatten(SpikeConv2dCall, flat)
+        call = unflatten(SpikeConv2dCall, flat)
+        x, weight = call.x, call.weight
         size = (
             len(x),
-            x.shape[2] + 2 * padding_h - weight.shape[2] + 1,
-            x.shape[3] + 2 * padding_w - weight.shape[3] + 1,
-            weight.shape[1] if method == TURNED else len(weight),
+            (x.shape[2] + 2 * call.padding_h - weight.shape[2]) // call.stride_h + 1,
+            (x.shape[3] + 2 * call.padding_w - weight.shape[3]) // call.stride_w + 1,
+            weight.shape[1] if call.method == TURNED else len(weight),
         )
         words = (math.prod(x.shape[1:]) + 63) // 64
         return (

@@ -75,6 +75,12 @@ MISTAKES = (
         "(not by_events)",
     ),
     (
+        "spike_conv2d: with a stride a pixel is seen by all weights",
+        "csrc/cpu/spike_conv2d.cpp",
+        "if (right < 0 || right % a.stride_w) continue;",
+        "if (right < 0) continue;",
+    ),
+    (
         "spike_conv2d: the rule forgets the copy of the weights",
         "csrc/core/spike_conv2d.h",
         " + 8 * weights <= dense",
@@ -93,9 +99,9 @@ MISTAKES = (
         "padding_h,",
     ),
     (
-        "spike_conv2d: padding of rows for columns",
+        "spike_conv2d: the padding of the dense product is its stride",
         "snnfast/ops/spike_conv2d.py",
-        "padding=(padding_h, padding_w)",
-        "padding=(padding_w, padding_h)",
+        "stride, padding = tuple(sides[:2]), tuple(sides[2:])",
+        "padding, stride = tuple(sides[:2]), tuple(sides[2:])",
     ),
 )

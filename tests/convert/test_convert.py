@@ -135,7 +135,9 @@ def test_rate_of_a_pool_is_the_largest_rate_at_every_step():
         torch.testing.assert_close(got, largest)
 
 
-def test_constant_input_runs_the_first_layer_once():
+def test_constant_input_runs_the_first_layer_once(monkeypatch):
+    # So that the layers themselves run, and hooks count them.
+    monkeypatch.setattr("snnfast.conversion.shortcuts.has_events", lambda layer: False)
     model, x = make(Residual), images()
     network = snnfast.convert(model, [x], method="max")
     calls = {}
@@ -216,20 +218,20 @@ def pooled():
 
 
 def test_convolutions_of_spikes_run_by_events(monkeypatch):
-    """Only where the op has them: not of the images, and not with a stride. The spikes are the same."""
+    """With strides, too, but not of the images. The spikes are the same."""
     from snnfast.conversion import shortcuts
 
     network, x = pooled()
     convolution, seen = shortcuts.ops.spike_conv2d, []
 
-    def watched(x, weight, bias, padding):
+    def watched(x, weight, bias, **sides):
         seen.append(x)
-        return convolution(x, weight, bias, padding=padding, method="events")
+        return convolution(x, weight, bias, **sides, method="events")
 
     monkeypatch.setattr(shortcuts.ops, "spike_conv2d", watched)
     stream = network.stream(x, record=True).advance(20)
-    assert {tuple(x.shape) for x in seen} == {(5, 8, 4, 4)}
-    assert len(seen) == 20
+    assert {tuple(x.shape) for x in seen} == {(5, 8, 4, 4), (5, 6, 2, 2)}
+    assert len(seen) == 40
     # As the kernel reads them, so that nothing is copied.
     assert all(x.is_contiguous(memory_format=torch.channels_last) for x in seen)
     assert all(count.sum() > 20 for count in stream.counts.values())

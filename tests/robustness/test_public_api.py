@@ -95,7 +95,7 @@ SIGNATURES = {
         "return_spikes=False, return_state=False, validate=True"
     ),
     "pool2d": "x, kernel, *, method='max'",
-    "spike_conv2d": "x, weight, bias=None, *, padding=0, method='auto'",
+    "spike_conv2d": "x, weight, bias=None, *, stride=1, padding=0, method='auto'",
     "delay": "x, d, past=None, *, sigma=0.0",
     "recurrent": "x, weight, past=None, *, neuron='lif', delay=None, **arguments",
     "spike_count": "x, v=None, count=None, *, v_threshold=1.0, v_reset=None",

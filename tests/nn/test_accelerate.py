@@ -77,11 +77,11 @@ NETWORKS = {
     "by values": ByValues,
 }  # fmt: skip
 FOUND = {
-    "pools": "SpikeConv2d BatchNorm2d ParametricLIF MaxPool2d Identity Conv2d BatchNorm2d IF",
+    "pools": "SpikeConv2d BatchNorm2d ParametricLIF MaxPool2d Identity SpikeConv2d BatchNorm2d IF",
     "pools first of several": "SpikeConv2d LIF AvgPool2d Identity SpikeConv2d Flatten SpikeLinear LIF",
     "linear": "Flatten SpikeLinear LIF SpikeLinear LIF",
     "named": "MaxPool2d AvgPool2d LIF ParametricLIF Conv2d Conv2d",
-    "by values": "SpikeConv2d BatchNorm2d ParametricLIF MaxPool2d Identity Conv2d BatchNorm2d IF",
+    "by values": "SpikeConv2d BatchNorm2d ParametricLIF MaxPool2d Identity SpikeConv2d BatchNorm2d IF",
 }
 
 

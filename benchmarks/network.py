@@ -259,7 +259,11 @@ def ported(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor], list[nn.M
 
     def run(x: Tensor) -> Tensor:
         reset(net)
-        spikes = net(x.expand(task.shape[0], *x.shape) if network.constant else x)
+        if network.constant:
+            x = x.expand(task.shape[0], *x.shape)
+        if network.peer == "spikingjelly":
+            x = x.contiguous()  # its tutorials repeat images
+        spikes = net(x)
         spikes = spikes[0] if isinstance(spikes, tuple) else spikes
         return spikes.mean(0) if network.constant else x + spikes
 

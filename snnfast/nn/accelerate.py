@@ -32,7 +32,7 @@ def accelerate(net: nn.Module) -> nn.Module:
       with zeros where that is faster, as behind neurons.
     - Neurons and the pooling right behind them become :class:`snnfast.nn.Pooled`, if nothing else sees their spikes.
     - Layers of SpikingJelly in step mode ``"m"``, and its ``SeqToANNContainer``, run in :class:`snnfast.nn.Time`.
-      Images that are the same at every step, ``x.expand(T, *x.shape)``, are then computed once.
+      Images that are the same at every step, ``x.expand(T, *x.shape)`` or copies, are then computed once.
 
     Spikes and gradients are those of ``net`` but for rounding; a membrane within rounding of its threshold may fire in
     one and not in the other. The keys of the state dict are those of ``net``, so files load either way. States are

@@ -254,6 +254,15 @@ def test_its_layers_in_step_mode_m_run_in_time_with_the_same_keys():
     one = x_of()[0].expand(4, 3, 2, 8, 8)
     torch.testing.assert_close(fast(one), net(one), rtol=0, atol=0)
     fast.load_state_dict(net.state_dict())
+    # Copies are noticed: the first layer runs once.
+    y = fast[0](one.contiguous())
+    assert y.stride(0) == 0
+    torch.testing.assert_close(y, net[0](one), rtol=0, atol=1e-12)
+    assert fast[0](one.contiguous().requires_grad_()).stride(0) != 0
+    other = one.contiguous()
+    other[3, 2, 1, 7, 7] += 1
+    assert fast[0](other).stride(0) != 0
+    torch.testing.assert_close(fast(other), net(other), rtol=0, atol=0)
     fast[0].step_mode = "m"
     with pytest.raises(
         ValueError,

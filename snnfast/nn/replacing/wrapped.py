@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+
+from snnfast.ops.autograd import traced
 
 from ..keys import keys_of
 from ..time import Time
@@ -15,6 +18,9 @@ __all__ = ["MultiStep", "in_time"]
 class MultiStep(Time):
     """:class:`snnfast.nn.Time` for a layer in SpikingJelly's step mode ``"m"``, with the keys of that layer.
 
+    An input without a gradient on the CPU is compared over the steps: where it is the same at all of them, as images
+    after ``repeat(T, 1, 1, 1, 1)``, the layer runs once.
+
     Args:
         layer: the layer, of torch.nn.
     """
@@ -22,6 +28,10 @@ class MultiStep(Time):
     def __init__(self, layer: nn.Module) -> None:
         super().__init__(layer)
         keys_of(self, "layer")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` ``[T, B, ...]`` -> ``[T, B, ...]``."""
+        return super().forward(x[:1].expand(x.shape) if _is_repeated(x) else x)
 
     @property
     def step_mode(self) -> str:
@@ -34,6 +44,12 @@ class MultiStep(Time):
             raise ValueError(
                 f"{type(self.layer).__name__}: step_mode must be 'm', since its copy takes sequences, got {mode!r}"
             )
+
+
+def _is_repeated(x: Tensor) -> bool:
+    plain = isinstance(x, Tensor) and not traced() and x.is_cpu and not x.requires_grad
+    several = plain and x.dim() > 1 and len(x) > 1 and x.stride(0) != 0
+    return several and torch.equal(x[1:], x[:-1])
 
 
 def in_time(net: nn.Module, *, training: bool) -> None:

@@ -1,5 +1,7 @@
 """snnTorch's neurons and networks against themselves on our kernels, where snnTorch is installed."""
 
+import copy
+
 import pytest
 import torch
 from replaced import agrees, inputs, loss_of, loud, same
@@ -276,3 +278,34 @@ def test_a_monitor_counts_once_what_comes_back(settings, shape):
 def test_what_has_no_equal_is_refused(name, settings, error):
     with pytest.raises(ValueError, match=error):
         sn.replace(made(name, settings))
+
+
+CHANGES = {
+    "as it was returned": lambda neuron, mem: mem,
+    "another": lambda neuron, mem: mem * 0.5,
+    "changed in place": lambda neuron, mem: mem.detach().mul_(0.5),
+    "changed where it lies": lambda neuron, mem: torch.no_grad()(mem.mul_)(0.5),
+    "detached": lambda neuron, mem: mem.detach(),
+    "another beta": lambda neuron, mem: neuron.beta.mul_(0.9) is None or mem,
+    "another threshold": lambda neuron, mem: neuron.threshold.mul_(1.1) is None or mem,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("kind", ["Leaky", "Synaptic"])
+def test_the_membrane_that_a_step_returned_may_come_back_or_another(kind, change):
+    """Where it comes back unchanged, the kernel's own is taken."""
+    neuron = getattr(snn, kind)(*([0.8] if kind == "Synaptic" else []), beta=0.9)
+
+    def run(module, x):
+        rest = torch.zeros(3, 5, dtype=x.dtype)
+        states, spikes = [rest, rest] if kind == "Synaptic" else [rest], []
+        module = copy.deepcopy(module)
+        for t, now in enumerate(x):
+            if t % 4 == 3:
+                states[-1] = CHANGES[change](module, states[-1])
+            spike, *states = module(now, *states)
+            spikes.append(spike)
+        return torch.stack(spikes), *states
+
+    agrees(neuron, run, inputs(23, 3, 5, high=1.5))

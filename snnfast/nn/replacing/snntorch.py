@@ -106,15 +106,18 @@ class _Neuron(Steps):
                 stacklevel=2,
             )
         spikes, *after = (self.steps if self.why else self.scan)(x, *before)
-        for name, state in zip(self.states, after):
-            setattr(self, name, state[-1])
+        last = [state[-1] for state in after]
+        for name, state in zip(self.states, last):
+            setattr(self, name, state)
+        self._keep(last[-1])
         self.v_seq = after[-1] if self.store_v_seq else None
         spikes = spikes * self.graded_spikes_factor if self._graded() else spikes
+        if one := self.time_dim is None:
+            spikes = spikes[0]
         results = [spikes]
         if self.output or not self.init_hidden:
-            results += [s for name, s in zip(self.states, after) if name != "spk"]
-        if self.time_dim is None:
-            results = [r[0] for r in results]
+            shown = zip(self.states, last if one else after)
+            results += [state for name, state in shown if name != "spk"]
         return results[0] if len(results) == 1 else tuple(results)
 
     def over_time(self, where: str) -> None:
@@ -129,14 +132,6 @@ class _Neuron(Steps):
                 "output=False"
             )
         self.time_dim = 0
-
-    def _shows(self) -> bool:
-        """Whether a call returns or keeps the membranes of all steps."""
-        return self.output or not self.init_hidden or self.store_v_seq
-
-    def _graded(self) -> bool:
-        factor = self.graded_spikes_factor
-        return factor.requires_grad or factor.numel() > 1 or as_number(factor, factor) != 1
 
     @abstractmethod
     def scan(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
@@ -166,7 +161,9 @@ class _Neuron(Steps):
         if self.mechanism == "subtract":
             taken = threshold / beta
             rest = taken - threshold
-            v = mem + rest - taken * (mem > threshold).to(mem)
+            v = self._known(mem, rest)
+            if v is None:
+                v = mem + rest - taken * (mem > threshold).to(mem)
             reset = {"v_reset": None, "v_rest": rest, "detach_reset": True}
         else:
             taken = threshold
@@ -179,11 +176,13 @@ class _Neuron(Steps):
         firing = fires_above(self.spike_grad, taken, x)
         # Only what comes next needs the last one.
         every = self._shows() or (self.mechanism == "zero" and self.reset_delay)
+        every = every and len(x) > 1
         arguments = firing | reset | {"return_v_seq": every}
         spikes, last, *others = run(x, v=v, decay=beta, decay_input=False, **arguments)
         v_seq = others.pop() if every else last.unsqueeze(0)
         if self.mechanism == "subtract":
             membrane = v_seq - rest + taken * spikes[-len(v_seq) :].detach()
+            self._end = last, rest
         elif self.reset_delay:
             charge = x if current is None else current(spikes)
             membrane = beta * torch.cat([v.unsqueeze(0), v_seq[:-1]]) + charge

@@ -13,7 +13,7 @@ from torch.nn import functional
 from snnfast import check, surrogate
 from snnfast.surrogate import Surrogate
 
-from .port import Port, fire
+from .port import Port, as_number, fire
 
 __all__ = ["Steps", "surrogate_of", "with_spikes"]
 
@@ -34,7 +34,45 @@ class Steps(Port):
     state_quant: Any
     spike_grad: Any
     threshold: Tensor
+    graded_spikes_factor: Tensor
+    init_hidden: bool
+    output: bool
     drops: ClassVar[bool]
+    # Of a reset by subtraction: the membrane that a call ends with, as the kernel has it, and where it rests; and with
+    # them the one that the call returned, and its version.
+    _end: tuple[Tensor, Any] | None = None
+    _returned: tuple[Tensor, int, Tensor, float] | None = None
+
+    def _keep(self, mem: Tensor) -> None:
+        """Remembers what a call ends with, for when ``mem``, which it returns, comes back."""
+        end, self._end = self._end, None
+        plain = end is not None and isinstance(end[1], float) and not mem.is_inference()
+        self._returned = (mem, mem._version, *end) if plain else None  # type: ignore[misc]
+
+    def _known(self, mem: Tensor, rest: Any) -> Tensor | None:
+        """The membrane as the kernel has it, if ``mem`` is what the last call returned and rests there still."""
+        if self._returned is None or isinstance(rest, Tensor):
+            return None
+        returned, version, v, where = self._returned
+        same = returned is mem and version == mem._version and where == rest
+        return v if same else None
+
+    def reset(self) -> None:
+        """Forgets the states: the next call starts at rest, with any batch size."""
+        super().reset()
+        self._end = self._returned = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # deepcopy refuses tensors with a graph.
+        return {**super().__getstate__(), "_end": None, "_returned": None}
+
+    def _shows(self) -> bool:
+        """Whether a call returns or keeps the membranes of all steps."""
+        return self.output or not self.init_hidden or self.store_v_seq
+
+    def _graded(self) -> bool:
+        factor = self.graded_spikes_factor
+        return factor.requires_grad or factor.numel() > 1 or as_number(factor, factor) != 1
 
     @abstractmethod
     def charge(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:

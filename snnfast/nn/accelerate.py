@@ -40,8 +40,8 @@ def accelerate(net: nn.Module) -> nn.Module:
     neurons are this package's; then it has to take sequences ``[T, B, ...]``.
 
     Args:
-        net: the network; it is not changed. Subclasses of PyTorch's layers, layers with hooks, and layers that are used
-            twice stay as they are.
+        net: the network; it is not changed. Subclasses of PyTorch's layers stay as they are, and so do neurons and
+            poolings that have hooks or are used twice.
 
     Returns:
         The copy, with parameters of its own: give these to the optimizer.

@@ -123,6 +123,7 @@ for name in (
     "layer",
     "conv",
     "network",
+    "loops",
     "poisson",
     "pool2d",
     "spike_conv2d",

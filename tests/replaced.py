@@ -72,3 +72,45 @@ def loud(linear, factor=3.0):
 def network(*layers):
     torch.manual_seed(0)
     return nn.Sequential(*layers)
+
+
+# ---- stand-ins for neurons, without their libraries
+
+
+def stand_in(library, name, parameters=None, buffers=None, **settings):
+    """A module with the name, parameters, buffers and settings of another library's."""
+    module = type(name, (nn.Module,), {"__module__": library})()
+    for key, value in (parameters or {}).items():
+        module.register_parameter(key, nn.Parameter(torch.tensor(value, dtype=torch.float64)))
+    for key, value in (buffers or {}).items():
+        module.register_buffer(key, torch.tensor(value, dtype=torch.float64))
+    for key, value in settings.items():
+        setattr(module, key, value)
+    return module
+
+
+def surrogate(alpha):
+    """``atan(alpha)`` of snnTorch: a function in a function."""
+
+    def atan(alpha):
+        def inner(x):
+            raise AssertionError(alpha)
+
+        return inner
+
+    made = atan(alpha)
+    made.__qualname__, made.__module__ = "atan.<locals>.inner", "snntorch.surrogate"
+    return made
+
+
+def leaky(settings):
+    constants = {n: settings[n] for n in ("beta", "threshold")}
+    return stand_in(
+        "snntorch._neurons.leaky",
+        "Leaky",
+        buffers=constants | {"graded_spikes_factor": 1.0, "reset_mechanism_val": 0.0, "mem": []},
+        reset_mechanism=settings["reset_mechanism"],
+        reset_delay=settings["reset_delay"],
+        spike_grad=surrogate(2.0),
+        **dict.fromkeys(("inhibition", "state_quant", "init_hidden", "output"), False),
+    )

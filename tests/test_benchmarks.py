@@ -60,6 +60,12 @@ def test_quick_poisson_runs(benchmarks):
     assert all(name in output for name in ("zeros", "snnfast", "rand", "bernoulli"))
 
 
+def test_quick_loops_run(benchmarks):
+    pytest.importorskip("snntorch")
+    output = benchmarks("loops", "--quick")
+    assert all(name in output for name in ("snntorch", "snnfast", "steps", "spikes a step"))
+
+
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler (cc)")
 def test_quick_export_c_runs(benchmarks):
     output = benchmarks("export_c", "--quick", "--baselines", "")

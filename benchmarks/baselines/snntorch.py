@@ -8,6 +8,7 @@ import snntorch
 import torch
 from snntorch import utils
 from torch import Tensor, nn
+from torch.nn import functional
 
 from benchmarks import network as networks
 from benchmarks.timing import Task
@@ -107,3 +108,81 @@ def steps(source: nn.Module, frames: Tensor, beta: float) -> Callable[[], Tensor
             return torch.stack([net(x[None])[0][0] for x in frames])
 
     return run
+
+
+class Layers(nn.Module):
+    """Tutorial 5: linear layers with leaky neurons, the image at every step."""
+
+    def __init__(self, steps: int, features: int) -> None:
+        super().__init__()
+        self.steps = steps
+        self.fc1, self.lif1 = nn.Linear(features, 1000), snntorch.Leaky(beta=0.95)
+        self.fc2, self.lif2 = nn.Linear(1000, 10), snntorch.Leaky(beta=0.95)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mem1, mem2 = self.lif1.init_leaky(), self.lif2.init_leaky()
+        spikes = []
+        for _ in range(self.steps):
+            spk1, mem1 = self.lif1(self.fc1(x), mem1)
+            spk2, mem2 = self.lif2(self.fc2(spk1), mem2)
+            spikes.append(spk2)
+        return torch.stack(spikes)
+
+
+class Convolutions(nn.Module):
+    """Tutorial 6: convolutions, the image at every step."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+        slope = snntorch.surrogate.fast_sigmoid(slope=25)
+        leaky = {"beta": 0.5, "spike_grad": slope}
+        self.conv1, self.lif1 = nn.Conv2d(1, 12, 5), snntorch.Leaky(**leaky)
+        self.conv2, self.lif2 = nn.Conv2d(12, 64, 5), snntorch.Leaky(**leaky)
+        self.fc1, self.lif3 = nn.Linear(64 * 4 * 4, 10), snntorch.Leaky(**leaky)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mem1, mem2, mem3 = self.lif1.init_leaky(), self.lif2.init_leaky(), self.lif3.init_leaky()
+        spikes = []
+        for _ in range(self.steps):
+            spk1, mem1 = self.lif1(functional.max_pool2d(self.conv1(x), 2), mem1)
+            spk2, mem2 = self.lif2(functional.max_pool2d(self.conv2(spk1), 2), mem2)
+            spk3, mem3 = self.lif3(self.fc1(spk2.view(x.size(0), -1)), mem3)
+            spikes.append(spk3)
+        return torch.stack(spikes)
+
+
+class Sequence(nn.Module):
+    """Recurrent, synaptic and leaky neurons on a sequence."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.fc1, self.lif1 = nn.Linear(features, 64), snntorch.RLeaky(beta=0.9, linear_features=64)
+        self.fc2, self.lif2 = nn.Linear(64, 32), snntorch.Synaptic(alpha=0.8, beta=0.9)
+        self.fc3, self.lif3 = nn.Linear(32, 5), snntorch.Leaky(beta=0.9, learn_beta=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        spk1, mem1 = self.lif1.init_rleaky()
+        syn2, mem2 = self.lif2.init_synaptic()
+        mem3 = self.lif3.init_leaky()
+        spikes = []
+        for step in range(x.size(0)):
+            spk1, mem1 = self.lif1(self.fc1(x[step]), spk1, mem1)
+            spk2, syn2, mem2 = self.lif2(self.fc2(spk1), syn2, mem2)
+            spk3, mem3 = self.lif3(self.fc3(spk2), mem3)
+            spikes.append(spk3)
+        return torch.stack(spikes)
+
+
+def looping(shape: tuple[int, ...]) -> nn.Module:
+    """The networks of :mod:`benchmarks.loops`."""
+    torch.manual_seed(0)
+    if len(shape) > 3:
+        net: nn.Module = Convolutions(shape[0])
+    else:
+        net = Sequence(shape[2]) if shape[2] == 40 else Layers(shape[0], shape[2])
+    with torch.no_grad():  # so that neurons fire in every layer
+        for parameter in net.parameters():
+            if parameter.dim() > 1:
+                parameter *= 2
+    return net

@@ -1,8 +1,37 @@
 """Mistakes in what replaces neurons of other libraries: name, path, what becomes what, and tests if they are others."""
 
 TESTS = ("tests/nn/test_replace_traces.py", "tests/nn/test_replace.py", "tests/nn/test_presets.py")
+LOOPS = ("tests/nn/test_replace_loops.py",)
 ACCELERATE = ("tests/nn/test_accelerate.py",)
 MISTAKES = (
+    (
+        "loops: the steps of the input in any order",
+        "snnfast/nn/replacing/loops.py",
+        "if items == list(range(self.steps)):",
+        "if len(items) == self.steps:",
+        LOOPS,
+    ),
+    (
+        "loops: a call goes on from the last one",
+        "snnfast/nn/replacing/loops.py",
+        "        layer.from_rest = True\n",
+        "",
+        LOOPS,
+    ),
+    (
+        "loops: any membrane goes into the next step",
+        "snnfast/nn/replacing/loops.py",
+        "return state.target is operator.getitem and state.args == (before, k)",
+        "return True",
+        LOOPS,
+    ),
+    (
+        "loops: the number of steps is that of the trace",
+        "snnfast/nn/replacing/loops.py",
+        "if self.given is None or self.steps != UNROLLED:",
+        "if True:",
+        LOOPS,
+    ),
     (
         "accelerate: spikes that something else sees, too, are pooled",
         "snnfast/nn/order.py",

@@ -11,8 +11,10 @@ from snnfast import check
 
 from .replacing import LIBRARIES, Library
 from .replacing.compare import agree
+from .replacing.loops import without_loop
 from .replacing.port import refuse, without_graphs
 from .replacing.sequences import over_time
+from .state import Stateful
 
 __all__ = ["replace"]
 
@@ -48,9 +50,11 @@ def replace(
 
     Args:
         net: the network; it is not changed.
-        sequences: for an ``nn.Sequential`` that takes one step a call: the copy takes all steps ``[T, B, ...]`` in one
-            call, which is much faster, with the same keys. Neurons of snnTorch need ``init_hidden=True``. ``verify``
-            is then a sequence; ``net`` is given its steps one after the other.
+        sequences: layers take all steps in one call, which is much faster. For an ``nn.Sequential`` that takes one step
+            a call, with ``init_hidden=True`` in neurons of snnTorch: the copy takes ``[T, B, ...]``; ``verify`` is then
+            a sequence, of which ``net`` is given one step after the other. For another network of snnTorch, whose
+            ``forward`` runs the steps in a loop and hands on the states: the copy is called as ``net``. :mod:`torch.fx`
+            takes the loop apart; what it cannot take apart is refused, with its place. Keys stay.
         verify: an input of ``net``, or several that are given one after the other (``list(x)`` for a network that takes
             one step a call): runs both networks from rest, and compares every neuron's spikes, which must be equal,
             and membranes, which must agree to 1e-4 of the largest.
@@ -85,10 +89,11 @@ def replace(
     if not made:
         raise ValueError(f"replace: net has no neurons of {', '.join(LIBRARIES)}")
     result: nn.Module = copy.deepcopy(net, memo)
+    by_steps = sequences and isinstance(result, (nn.Sequential, Stateful))
     if sequences:
-        result = over_time("", result)
+        result = over_time("", result) if by_steps else without_loop(result)
     if verify is not None:
-        agree(net, result, made, inputs, sequences=sequences)  # type: ignore[arg-type]
+        agree(net, result, made, inputs, sequences=sequences, by_steps=by_steps)  # type: ignore[arg-type]
     return result
 
 

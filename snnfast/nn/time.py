@@ -23,9 +23,9 @@ __all__ = ["Time"]
 _CONVS = (nn.Conv2d, SpikeConv2d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d)
-_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
+DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
 # Layers that give an image the same result whatever else is in the batch, and every time.
-_EACH = (
+EACH = (
     *_CONVS,
     *(nn.Identity, nn.Linear, SpikeLinear, nn.Conv1d, nn.Conv3d, nn.LayerNorm, nn.GroupNorm),
     *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Upsample, nn.Embedding),
@@ -194,9 +194,9 @@ def _same_at_every_step(layer: nn.Module, y: Tensor) -> bool:
         return first > 0 or 0 > first > -y.dim()
     if type(layer) in _NORMS:  # PyTorch refuses to normalise a single value
         return y.dim() > 1 and y.numel() > y.shape[1]
-    if type(layer) in _DROPOUTS:
+    if type(layer) in DROPOUTS:
         return not layer.training
-    return type(layer) in _EACH
+    return type(layer) in EACH
 
 
 def window(layer: nn.Module, y: Tensor) -> tuple[int, int, bool] | None:

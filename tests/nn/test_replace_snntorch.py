@@ -211,7 +211,7 @@ def test_what_cannot_take_sequences_is_refused():
     for net, error in (
         (nn.Sequential(snn.Leaky(0.9)), r"^replace: 0, a Leaky, hands its states on; sequences=True needs init_hidden"),
         (nn.Sequential(snn.Synaptic(0.9, 0.8, init_hidden=True, output=True)), "current of every step"),
-        (Net(), r"neurons in nn.Sequential, and net is a Net, which runs its steps itself"),
+        (nn.ModuleList([sequential()]), r"cannot follow the forward of ModuleList"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=error):
             sn.replace(net, sequences=True)
@@ -309,3 +309,41 @@ def test_the_membrane_that_a_step_returned_may_come_back_or_another(kind, change
         return torch.stack(spikes), *states
 
     agrees(neuron, run, inputs(23, 3, 5, high=1.5))
+
+
+@pytest.mark.parametrize("kind", ["Leaky", "Lapicque", "Synaptic", "RLeaky", "RSynaptic"])
+def test_a_loop_over_the_steps_is_taken_apart(kind):
+    class Loop(nn.Module):
+        def __init__(self):
+            super().__init__()
+            own = {"Synaptic": {"alpha": 0.7}, "RSynaptic": {"alpha": 0.7}}.get(kind, {})
+            own |= {"linear_features": 6} if kind.startswith("R") else {}
+            self.fc, self.lif = loud(nn.Linear(4, 6)), getattr(snn, kind)(beta=0.8, **own)
+            self.late, self.last = loud(nn.Linear(6, 3)), snn.Leaky(beta=0.9, learn_threshold=True)
+
+        def forward(self, x):
+            states, mem = self.lif.reset_mem(), self.last.reset_mem()
+            states = states if isinstance(states, tuple) else (states,)
+            hands_on_spikes, names = kind.startswith("R"), range(len(states))
+            spikes, membranes = [], []
+            for now in x:
+                result = self.lif(self.fc(now), *states)
+                states = [result[k if hands_on_spikes else k + 1] for k in names]
+                spk = result[0]
+                spk, mem = self.last(self.late(spk), mem)
+                spikes.append(spk)
+                membranes.append(mem)
+            return torch.stack(spikes), torch.stack(membranes)
+
+    net = Loop()
+    x = inputs(15, 3, 4, high=2.0)
+    ours = sn.replace(net, sequences=True, verify=x)
+    assert list(ours.state_dict()) == list(net.state_dict())
+    for part in (x, x[:4]):
+        (theirs, wanted), (own, found) = (
+            (out := module(part), torch.autograd.grad(loss_of(out), module.parameters()))
+            for module in (net, ours)
+        )
+        assert theirs[0].any()
+        for a, b in zip([*own, *found], [*theirs, *wanted], strict=True):
+            same(a, b)

@@ -47,8 +47,8 @@ LAYERS = {
         nn.replacing.port nn.replacing.spikingjelly nn.replacing.snntorch_functions nn.replacing.snntorch
         nn.replacing.norse
         nn.replacing.sinabs_functions nn.replacing.sinabs
-        nn.replacing nn.replacing.compare nn.replacing.sequences nn.replacing.wrapped nn.replace
-        nn.pooled nn.tracer nn.order nn.fuse nn.accelerate nn
+        nn.replacing nn.replacing.compare nn.replacing.sequences nn.replacing.wrapped nn.pooled nn.tracer
+        nn.replacing.loops nn.replace nn.order nn.fuse nn.accelerate nn
     """,
     "what a network does while it runs": """
         monitoring.operations monitoring.activity monitoring.counts monitoring.watch monitoring

@@ -24,6 +24,7 @@ def agree(
     inputs: Sequence[Tensor],
     *,
     sequences: bool = False,
+    by_steps: bool = False,
 ) -> None:
     """Raises where layers ``names`` of ``result`` give other spikes or membranes than those of ``net``.
 
@@ -32,9 +33,10 @@ def agree(
         result: likewise.
         names: the layers to compare, in the order of the network.
         inputs: given one after the other.
-        sequences: ``inputs`` is one, of which ``net`` takes a step a call, ``result`` all.
+        sequences: layers of ``result`` take all steps in a call, those of ``net`` one.
+        by_steps: ``inputs`` is one sequence, of which ``net`` takes a step a call.
     """
-    theirs = _outputs(net, names, list(inputs[0]) if sequences else inputs)
+    theirs = _outputs(net, names, list(inputs[0]) if by_steps else inputs)
     ours = _outputs(result, names, inputs)
     if sequences:
         theirs = {

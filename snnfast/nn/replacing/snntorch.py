@@ -16,14 +16,14 @@ from snnfast.backend import BackendWarning
 from .port import Library, Memo, as_number, fire, fires_above, refuse
 from .snntorch_functions import Steps, surrogate_of, with_spikes
 
-__all__ = ["SNNTORCH"]
+__all__ = ["SNNTORCH", "Neuron"]
 
 # A reset by subtraction divides by beta; one that is learned stays above this.
 LEAST_BETA = 1e-3
 _SHARED = ("beta", "threshold", "graded_spikes_factor", "reset_mechanism_val")
 
 
-class _Neuron(Steps):
+class Neuron(Steps):
     """A neuron that takes a step a call, and whose membrane is the one before the reset.
 
     ``mem`` and the other states stay between calls, as snnTorch's do, and are zeros where a batch has another shape.
@@ -84,6 +84,8 @@ class _Neuron(Steps):
 
     def forward(self, input_: Tensor, *states: Tensor | None, **named: Tensor | None) -> Any:
         """A step ``[B, ...]`` -> spikes, or spikes and states, as snnTorch's neuron returns them; or all steps."""
+        if self.from_rest:
+            self.reset()
         given = dict(zip(self.states, states)) | named
         if self.init_hidden and any(state is not None for state in given.values()):
             raise TypeError(
@@ -199,7 +201,7 @@ class _Neuron(Steps):
         return spikes, membrane, *others
 
 
-class Leaky(_Neuron):
+class Leaky(Neuron):
     """snnTorch's ``Leaky``: ``U[t+1] = beta U[t] + x[t+1] - R``."""
 
     drops = False
@@ -215,10 +217,10 @@ class Leaky(_Neuron):
         """``beta mem + x``."""
         return (self._decay("beta", x) * states[0] + x,)
 
-    init_leaky = _Neuron.reset_mem
+    init_leaky = Neuron.reset_mem
 
 
-class Lapicque(_Neuron):
+class Lapicque(Neuron):
     """snnTorch's ``Lapicque``: ``U[t+1] = (1 - dt / RC) U[t] + dt / C x[t+1] - R``."""
 
     own = ("R", "C", "time_step")
@@ -250,10 +252,10 @@ class Lapicque(_Neuron):
             return fire(self.spike_grad, membrane, as_number(self.threshold, x)), membrane
         return self._integrate(ops.lif, x, mem, beta)
 
-    init_lapicque = _Neuron.reset_mem
+    init_lapicque = Neuron.reset_mem
 
 
-class Synaptic(_Neuron):
+class Synaptic(Neuron):
     """snnTorch's ``Synaptic``: ``I[t+1] = alpha I[t] + x[t+1]``, which is the input of :class:`Leaky`."""
 
     states = ("syn", "mem")
@@ -285,10 +287,10 @@ class Synaptic(_Neuron):
         syn = self._decay("alpha", x) * syn + x
         return syn, self._decay("beta", x) * mem + syn
 
-    init_synaptic = _Neuron.reset_mem
+    init_synaptic = Neuron.reset_mem
 
 
-class Alpha(_Neuron):
+class Alpha(Neuron):
     """snnTorch's ``Alpha``: its membrane is the sum of two currents, which its reset changes, too."""
 
     states = ("syn_exc", "syn_inh", "mem")
@@ -326,10 +328,10 @@ class Alpha(_Neuron):
         exc, inh, mem = after
         return exc - reset * self.threshold, inh - reset * inh, mem + reset * before[1]
 
-    init_alpha = _Neuron.reset_mem
+    init_alpha = Neuron.reset_mem
 
 
-class _Recurrent(_Neuron):
+class _Recurrent(Neuron):
     """A neuron whose spikes come back through ``recurrent``."""
 
     recurrent: nn.Module
@@ -405,7 +407,7 @@ class RLeaky(_Recurrent):
         spk, mem = states
         return (self._decay("beta", x) * mem + x + self._back(x, spk),)
 
-    init_rleaky = _Neuron.reset_mem
+    init_rleaky = Neuron.reset_mem
 
 
 class RSynaptic(_Recurrent):
@@ -435,7 +437,7 @@ class RSynaptic(_Recurrent):
         syn = self._decay("alpha", x) * syn + x + self._back(x, spk)
         return syn, self._decay("beta", x) * mem + syn
 
-    init_rsynaptic = _Neuron.reset_mem
+    init_rsynaptic = Neuron.reset_mem
 
 
 SNNTORCH = Library(

@@ -38,6 +38,7 @@ class Steps(Port):
     init_hidden: bool
     output: bool
     drops: ClassVar[bool]
+    from_rest = False  # every call starts at rest
     # Of a reset by subtraction: the membrane that a call ends with, as the kernel has it, and where it rests; and with
     # them the one that the call returned, and its version.
     _end: tuple[Tensor, Any] | None = None

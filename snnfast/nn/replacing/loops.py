@@ -1,0 +1,423 @@
+"""A network whose ``forward`` loops over the steps, as one whose layers take all steps: :func:`without_loop`."""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn, TypeAlias
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional
+
+from ..time import DROPOUTS, EACH
+from ..tracer import Tracer, place
+from .snntorch import Neuron
+from .wrapped import MultiStep
+
+__all__ = ["without_loop"]
+
+Node: TypeAlias = Any  # of torch.fx, whose arguments may be anything
+Nodes: TypeAlias = tuple[Node, ...]  # of the steps
+
+_ADDITIONS = (operator.add, operator.iadd, torch.add)
+# Functions that do to all steps what they do to one.
+_ELEMENTWISE = frozenset({
+    *(*_ADDITIONS, operator.sub, operator.mul, operator.truediv, operator.neg),
+    *(torch.sub, torch.mul, torch.div, torch.relu, torch.sigmoid, torch.tanh),
+    *(functional.relu, functional.leaky_relu, functional.gelu),
+})  # fmt: skip
+_METHODS = frozenset(
+    {"add", "sub", "mul", "div", "neg", "relu", "sigmoid", "tanh", "clamp", "float"}
+)
+_ZEROS = ("new_zeros", torch.zeros, torch.zeros_like)
+_POOLS: dict[Any, type[nn.Module]] = {
+    torch.max_pool2d: nn.MaxPool2d,
+    functional.max_pool2d: nn.MaxPool2d,
+    functional.avg_pool2d: nn.AvgPool2d,
+}
+
+
+# How often a loop is unrolled whose steps are those of the input; then what is made takes any number of them.
+UNROLLED = 11
+
+
+class _Value(fx.Proxy):
+    """A value in the trace; the size of an input as a number is that of its steps."""
+
+    def __index__(self) -> int:
+        node, source = self.node, None
+        if node.target == "size":
+            source = node.args[0]
+        elif node.target is operator.getitem and node.args[0].args[1:] == ("shape",):  # type: ignore[union-attr]
+            source = node.args[0].args[0]  # type: ignore[union-attr]
+        dim = node.args[1] if len(node.args) > 1 else None
+        return self.tracer.steps_of(source, dim)  # type: ignore[attr-defined, no-any-return]
+
+
+class _Unrolling(Tracer):
+    """Unrolls a loop over the steps of an input, too.
+
+    Attributes:
+        given: the input whose size was asked for as a number, and the dimension.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: tuple[Node, int] | None = None
+
+    def proxy(self, node: Node) -> fx.Proxy:
+        return _Value(node, self)
+
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        """The steps of an input, time first."""
+        return iter([obj[t] for t in range(self.steps_of(obj.node, 0))])  # type: ignore[index]
+
+    def steps_of(self, source: Node, dim: Any) -> int:
+        """So many steps as are unrolled, if a dimension of an input is asked for."""
+        known = isinstance(source, fx.Node) and source.op == "placeholder" and dim in (0, 1)
+        if not known or self.given not in (None, (source, dim)):
+            raise TypeError("the number of steps is neither a constant nor the size of the input")
+        self.given = source, dim
+        return UNROLLED
+
+
+def every_step(x: Tensor, steps: int) -> Tensor:
+    """What is the same at every step."""
+    return x.expand(steps, *x.shape)
+
+
+def without_loop(net: nn.Module) -> nn.Module:
+    """``net`` with the loop over the steps in its ``forward`` taken apart: each layer takes all steps in one call.
+
+    ``net`` calls neurons that hand on their states, once a step, from rest. :mod:`torch.fx` unrolls the loop. What the
+    steps have in common becomes one call: of neurons over the sequence, of layers without time in
+    :class:`snnfast.nn.Time`. Its layers are changed.
+
+    Raises:
+        ValueError: where torch.fx cannot follow ``forward``, or steps do more than that.
+    """
+    shared = {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())}
+    tracer = _Unrolling()
+    try:
+        graph = tracer.trace(copy.deepcopy(net, shared))
+    except Exception as error:  # whatever forward does with values that are not there
+        raise ValueError(
+            f"replace: sequences=True cannot follow the forward of {type(net).__name__}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    return _Loop(net, tracer.root, graph, tracer.given).without()
+
+
+class _Loop:
+    """An unrolled graph, of which ``made`` is made."""
+
+    def __init__(
+        self, net: nn.Module, traced: nn.Module, graph: fx.Graph, given: tuple[Node, int] | None
+    ) -> None:
+        self.net, self.traced, self.graph, self.given = net, traced, graph, given
+        self.made = fx.Graph()
+        self.calls: dict[str, list[Node]] = defaultdict(list)
+        self.changing: set[Node] = set()  # what depends on neurons
+        constants: dict[str, Node] = {}  # each use of one is a node
+        for node in graph.nodes:
+            if node.op == "get_attr":
+                node.replace_all_uses_with(constants.setdefault(str(node.target), node))
+            if self._is_neuron(node):
+                self.calls[str(node.target)].append(node)
+            if self._is_neuron(node) or self.changing.intersection(node.all_input_nodes):
+                self.changing.add(node)
+        for calls in self.calls.values():
+            if self._layer(calls[0]).init_hidden:
+                self._refuse(
+                    calls[0],
+                    "it has init_hidden=True and may go on from the last call; take nn.Sequential",
+                )
+        self.known: dict[Node, Node] = {}  # values of ``graph`` in ``made``
+        self.stacks: dict[Nodes, Node] = {}
+        self.neurons: dict[str, Node | None] = {}  # None: its input is being made
+        self.wrapped: set[str] = set()  # layers that run in the loop
+        self.plain: set[str] = set()  # and outside of it
+        self.constants: dict[str, Any] = {}  # tensors that forward makes
+        lengths = {len(calls) for calls in self.calls.values()}
+        self.steps = max(lengths, default=0)
+        if len(lengths) != 1 or self.steps < 2:
+            name = type(net).__name__
+            raise ValueError(
+                f"replace: sequences=True takes neurons in nn.Sequential, or in the loop of a forward that calls each "
+                f"once a step; {name} calls its neurons {', '.join(map(str, sorted(lengths)))} times"
+            )
+
+    def without(self) -> nn.Module:
+        (output,) = (node for node in self.graph.nodes if node.op == "output")
+        for node in self.graph.nodes:  # so that the arguments keep their order
+            if node.op == "placeholder":
+                self.static(node)
+        result = fx.node.map_arg(output.args[0], self.final)
+        self.made.output(result)
+        for name in self.wrapped:
+            parent, _, last = name.rpartition(".")
+            setattr(self.net.get_submodule(parent), last, MultiStep(self.net.get_submodule(name)))
+        for node in self.made.nodes:  # parameters, which are now inside
+            owner, _, last = str(node.target).rpartition(".")
+            if node.op == "get_attr" and owner in self.wrapped:
+                node.target = f"{owner}.layer.{last}"
+        made = fx.GraphModule(self.net, self.made, type(self.net).__name__)
+        # A GraphModule has what its graph needs, in that order: keys and parameters are to be those of the network.
+        made._modules, made._parameters, made._buffers = (
+            self.net._modules,
+            self.net._parameters,
+            self.net._buffers,
+        )
+        for name, value in self.constants.items():
+            object.__setattr__(made, name, value)
+        return made.train(self.net.training)
+
+    def _is_neuron(self, node: Node) -> bool:
+        return node.op == "call_module" and isinstance(self._layer(node), Neuron)
+
+    def _layer(self, node: Node) -> Any:
+        return self.net.get_submodule(str(node.target))
+
+    def _refuse(self, node: Node, why: str) -> NoReturn:
+        raise ValueError(
+            f"replace: sequences=True cannot take the loop in the forward of {type(self.net).__name__} apart at "
+            f"{node.target if node.op == 'call_module' else place(node)}: {why}"
+        )
+
+    @property
+    def count(self) -> Any:
+        """The number of steps."""
+        if self.given is None or self.steps != UNROLLED:
+            return self.steps
+        source, dim = self.given
+        return self.made.call_method("size", (self.static(source), dim))
+
+    # ---- values that no step changes, and what forward returns
+
+    def static(self, node: Node) -> Node:
+        if node not in self.known:
+            if node in self.changing:
+                self._refuse(node, "a value of one step is used for all of them")
+            if node.op == "call_module":
+                self._once(node)
+            if node.op == "get_attr" and str(node.target).startswith("_tensor_constant"):
+                if self.given is not None:
+                    self._refuse(
+                        node, "a tensor that forward makes may depend on the size of the input"
+                    )
+                self.constants[str(node.target)] = getattr(self.traced, str(node.target))
+                setattr(self.net, str(node.target), self.constants[str(node.target)])
+            self.known[node] = self.made.node_copy(node, self.static)
+        return self.known[node]
+
+    def final(self, node: Node) -> Node:
+        """What comes of the last step, or of all of them."""
+        if node not in self.changing:
+            return self.static(node)
+        if node in self.known:
+            return self.known[node]
+        self.known[node] = made = self._final(node)
+        return made
+
+    def _final(self, node: Node) -> Node:
+        if node.target is torch.stack:
+            dim = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
+            every = self.stacked(self._every(node, node.args[0]))
+            return every if dim == 0 else self.made.call_method("movedim", (every, 0, dim))
+        if node.target in _ADDITIONS and (terms := self._terms(node)):
+            return self.made.call_method("sum", (self.stacked(terms), 0))
+        if node.target is operator.getitem and node.args[0] in [c[-1] for c in self.calls.values()]:
+            every = self.stacked(
+                tuple(self._same(node, c) for c in self.calls[str(node.args[0].target)])
+            )
+            return self.made.call_function(operator.getitem, (every, -1))
+        if self._is_neuron(node):
+            self._refuse(node, "what it returns is not taken apart")
+        if node.op == "call_module":
+            self._once(node)
+        return self.made.node_copy(node, self.final)
+
+    def _once(self, node: Node) -> None:
+        if str(node.target) in self.wrapped:
+            self._refuse(node, "it runs in the loop, too")
+        self.plain.add(str(node.target))
+
+    def _every(self, node: Node, values: Any) -> Nodes:
+        found = tuple(values) if isinstance(values, (list, tuple)) else ()
+        if len(found) != self.steps or not all(isinstance(v, fx.Node) for v in found):
+            self._refuse(node, f"it does not take a value of each of {self.steps} steps")
+        return found
+
+    def _terms(self, node: Node) -> Nodes:
+        """Those of a sum over the steps, that begins with 0 or with the first; nothing if it is none."""
+        terms: list[Node] = []
+        value: Any = node
+        while isinstance(value, fx.Node) and value.target in _ADDITIONS and len(terms) < self.steps:
+            value, term = value.args[:2]
+            terms.append(term)
+        terms += [] if isinstance(value, (int, float)) and value == 0 else [value]
+        every = len(terms) == self.steps and all(isinstance(term, fx.Node) for term in terms)
+        return tuple(reversed(terms)) if every else ()
+
+    def _same(self, node: Node, call: Node) -> Node:
+        """The result of another step that ``node`` is of the last, as a node of the graph."""
+        for user in call.users:
+            if user.target is operator.getitem and user.args[1] == node.args[1]:
+                return user
+        with self.graph.inserting_after(call):
+            made = self.graph.call_function(operator.getitem, (call, node.args[1]))
+        self.changing.add(made)
+        return made
+
+    # ---- a value of every step
+
+    def stacked(self, nodes: Nodes) -> Node:
+        """``[T, ...]`` of what each step computes."""
+        if nodes not in self.stacks:
+            self.stacks[nodes] = self._stacked(nodes)
+        return self.stacks[nodes]
+
+    def _stacked(self, nodes: Nodes) -> Node:
+        first = nodes[0]
+        if all(node is first for node in nodes):
+            return self.made.call_function(every_step, (self.static(first), self.count))
+        for node in nodes[1:]:
+            if (node.op, node.target, len(node.args)) != (first.op, first.target, len(first.args)):
+                self._refuse(node, "steps do not all do the same")
+        if first.op == "call_module":
+            return self._module(nodes)
+        if first.target is operator.getitem:
+            return self._item(nodes)
+        if first.target in _POOLS:
+            return self._pool(nodes)
+        name = (
+            first.target if isinstance(first.target, str) else getattr(first.target, "__name__", "")
+        )
+        if name in ("flatten", "view", "reshape") and self._flattens(nodes):
+            x = self.stacked(tuple(node.args[0] for node in nodes))
+            return self.made.call_method("flatten", (x, 2))
+        if first.target in _ELEMENTWISE or name in _METHODS:
+            if any(node.kwargs != first.kwargs for node in nodes):
+                self._refuse(first, "its keywords differ between steps")
+            arguments = tuple(
+                self._operand(first, values) for values in zip(*(n.args for n in nodes))
+            )
+            return self.made.create_node(first.op, first.target, arguments, dict(first.kwargs))
+        self._refuse(first, "it is not known to do the same to many steps as to one")
+
+    def _operand(self, node: Node, values: Sequence[Any]) -> Any:
+        if all(value is values[0] for value in values) or all(
+            isinstance(value, (int, float)) and value == values[0] for value in values
+        ):
+            return self.static(values[0]) if isinstance(values[0], fx.Node) else values[0]
+        if not all(isinstance(value, fx.Node) for value in values):
+            self._refuse(node, "its arguments differ between steps")
+        return self.stacked(tuple(values))
+
+    def _flattens(self, nodes: Nodes) -> bool:
+        """Whether every sample becomes a row."""
+        rest = [tuple(node.args[1:]) for node in nodes]
+        if any(node.kwargs for node in nodes):
+            return False
+        if nodes[0].target in ("flatten", torch.flatten):
+            return all(r in ((1,), (1, -1)) for r in rest)
+        sizes = [r[0] if len(r) == 1 and isinstance(r[0], (tuple, list)) else r for r in rest]
+        return all(len(size) == 2 and size[1] == -1 for size in sizes)
+
+    def _item(self, nodes: Nodes) -> Node:
+        sources, items = [n.args[0] for n in nodes], [n.args[1] for n in nodes]
+        first: Any = sources[0]
+        if all(s is first for s in sources):  # a sequence that is given
+            if items == list(range(self.steps)):
+                return self.static(first)
+            if items == [(slice(None), t) for t in range(self.steps)]:
+                return self.made.call_method("movedim", (self.static(first), 1, 0))
+            if all(item == items[0] for item in items) and first not in self.changing:
+                return self.made.call_function(every_step, (self.static(nodes[0]), self.count))
+        if not (isinstance(first, fx.Node) and sources == self.calls.get(str(first.target))):
+            self._refuse(nodes[0], "it is neither a step of what is given nor a result of a neuron")
+        membrane = _result(self._layer(first), "mem")
+        if any(item != items[0] for item in items) or items[0] not in (0, membrane):
+            self._refuse(nodes[0], "of a neuron only spikes and membranes are known at every step")
+        return self.made.call_function(
+            operator.getitem, (self._neuron(str(first.target)), items[0])
+        )
+
+    def _module(self, nodes: Nodes) -> Node:
+        first = nodes[0]
+        layer, name = self._layer(first), str(first.target)
+        if isinstance(layer, Neuron):
+            self._refuse(first, "what it returns is not taken apart, or its steps are not in order")
+        flattens = type(layer) is nn.Flatten and layer.start_dim == 1
+        if type(layer) not in (*EACH, *DROPOUTS) and not flattens:
+            self._refuse(
+                first, f"a {type(layer).__name__} may depend on the other samples, or on time"
+            )
+        if any(len(node.args) != 1 or node.kwargs for node in nodes):
+            self._refuse(first, "it takes more than one argument")
+        x = self.stacked(tuple(node.args[0] for node in nodes))
+        self._wrap(first, name)
+        return self.made.call_module(name, (x,))
+
+    def _wrap(self, node: Node, name: str) -> None:
+        if name in self.plain:
+            self._refuse(node, "it runs outside of the loop, too")
+        self.wrapped.add(name)
+
+    def _pool(self, nodes: Nodes) -> Node:
+        first = nodes[0]
+        if any((node.args[1:], node.kwargs) != (first.args[1:], first.kwargs) for node in nodes):
+            self._refuse(first, "its windows differ between steps")
+        x = self.stacked(tuple(node.args[0] for node in nodes))
+        name = next(
+            n
+            for n in (f"pool_{k}" for k in range(len(self.graph.nodes)))
+            if not hasattr(self.net, n)
+        )
+        layer = _POOLS[first.target](*first.args[1:], **first.kwargs)
+        setattr(self.net, name, MultiStep(layer))
+        return self.made.call_module(name, (x,))
+
+    def _neuron(self, name: str) -> Node:
+        calls = self.calls[name]
+        if name in self.neurons:
+            found = self.neurons[name]
+            if found is None:
+                self._refuse(calls[0], "its spikes come back to it through other layers")
+            return found
+        self.neurons[name] = None
+        layer: Neuron = self._layer(calls[0])
+        for before, call in zip([None, *calls], calls):
+            if call.kwargs or len(call.args) != 1 + len(layer.states):
+                self._refuse(
+                    call, "it is to be given its input and all of its states, in their order"
+                )
+            for own, state in zip(layer.states, call.args[1:]):
+                if not self._hands_on(state, before, _result(layer, own)):
+                    self._refuse(
+                        call,
+                        "it does not go on from the states of the step before, or does not begin at rest",
+                    )
+        x = self.stacked(tuple(call.args[0] for call in calls))
+        layer.from_rest = True
+        layer.time_dim = 0
+        self.neurons[name] = made = self.made.call_module(name, (x,))
+        return made
+
+    def _hands_on(self, state: Any, before: Node | None, k: int) -> bool:
+        if not isinstance(state, fx.Node):
+            return before is None and state is None
+        if before is not None:
+            return state.target is operator.getitem and state.args == (before, k)
+        if state.op != "get_attr":
+            return state.target in _ZEROS
+        value = getattr(self.traced, str(state.target), None)
+        return isinstance(value, Tensor) and not bool(value.any())
+
+
+def _result(neuron: Neuron, state: str) -> int:
+    """Where a neuron that hands on its states returns one: spikes first, then the others."""
+    return 0 if state == "spk" else 1 + [n for n in neuron.states if n != "spk"].index(state)

@@ -1,0 +1,291 @@
+"""``replace(sequences=True)`` of networks of snnTorch that run their steps in a loop, without snnTorch."""
+
+import copy
+import operator
+
+import pytest
+import torch
+from replaced import leaky, loud, same
+from torch import nn
+from torch.nn import functional
+
+from snnfast import nn as sn
+
+STEPS = 6
+
+
+def neuron(**settings):
+    return leaky(
+        {"beta": 0.8, "threshold": 1.0, "reset_mechanism": "subtract", "reset_delay": True}
+        | settings
+    )
+
+
+class Layers(nn.Module):
+    """As snnTorch's tutorial 5 has it."""
+
+    def __init__(self, neuron=neuron):
+        super().__init__()
+        self.fc1, self.lif1 = loud(nn.Linear(4, 6)), neuron()
+        self.fc2, self.lif2 = loud(nn.Linear(6, 3)), neuron()
+
+    def forward(self, x):
+        mem1, mem2 = self.lif1.init_leaky(), self.lif2.init_leaky()
+        spikes, membranes = [], []
+        for _ in range(STEPS):
+            spk1, mem1 = self.lif1(self.fc1(x), mem1)
+            spk2, mem2 = self.lif2(self.fc2(spk1), mem2)
+            spikes.append(spk2)
+            membranes.append(mem2)
+        return torch.stack(spikes, dim=0), torch.stack(membranes)
+
+
+class Images(nn.Module):
+    """Functions of PyTorch between the layers; steps that are given."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.pool = loud(nn.Conv2d(1, 8, 3)), nn.AvgPool2d(2)
+        self.blocks = nn.ModuleList(neuron() for _ in range(3))
+        self.late, self.fc = loud(nn.Conv2d(8, 8, 2)), loud(nn.Linear(8, 3))
+
+    def forward(self, x):
+        states = [block.init_leaky() for block in self.blocks]
+        spikes = []
+        for t in range(STEPS):
+            spk, states[0] = self.blocks[0](functional.max_pool2d(self.conv(x[t]), 2), states[0])
+            spk, states[1] = self.blocks[1](self.pool(functional.relu(self.late(spk))), states[1])
+            spk, states[2] = self.blocks[2](self.fc(spk.view(x.shape[1], -1)), states[2])
+            spikes.append(spk)
+        return torch.stack(spikes, 1)
+
+
+class Sums(Layers):
+    """A residual connection with a parameter; sums over the steps, and what is left at the end."""
+
+    def __init__(self):
+        super().__init__()
+        self.late = loud(nn.Linear(6, 6))
+        self.bias = nn.Parameter(torch.full((6,), 0.1))
+
+    def forward(self, x):
+        mem1, mem2, count, first = self.lif1.reset_mem(), self.lif2.reset_mem(), 0, None
+        for _ in range(STEPS):
+            spk1, mem1 = self.lif1(self.fc1(torch.flatten(x, 1)), mem1)
+            late = self.late(spk1) * 0.5 + spk1 - self.bias
+            spk2, mem2 = self.lif2(self.fc2(late), mem2)
+            count += spk2
+            first = mem2 if first is None else first + mem2
+        return {"rate": torch.sigmoid(count / STEPS), "sum": first, "last": mem2}
+
+
+def given_steps(self, x):
+    mem1, mem2, last = self.lif1.init_leaky(), self.lif2.init_leaky(), []
+    for now in x:
+        spk1, mem1 = self.lif1(self.fc1(now), mem1)
+        spk2, mem2 = self.lif2(self.fc2(spk1) + self.fc2.bias, mem2)
+        last.append(spk2)
+    return torch.stack(last), mem1
+
+
+class Given(Layers):
+    """Steps of the input, time first."""
+
+    forward = given_steps
+
+
+class BatchFirst(Layers):
+    """Steps of the input, time second; a current that is the same at every step."""
+
+    def forward(self, x):
+        mem1, mem2, total = self.lif1.init_leaky(), self.lif2.init_leaky(), 0.0
+        for t in range(x.shape[1]):
+            spk1, mem1 = self.lif1(self.fc1(x[:, t]), mem1)
+            spk2, mem2 = self.lif2(self.fc2(spk1 + self.fc1(x[:, 0]).relu()), mem2)
+            total = total + spk2
+        return total / x.size(1)
+
+
+X = torch.rand(5, 4, generator=torch.Generator().manual_seed(1)) * 2
+NETWORKS = {
+    "layers": (Layers, X),
+    "images": (Images, torch.rand(STEPS, 5, 1, 8, 8, generator=torch.Generator().manual_seed(1))),
+    "sums": (Sums, X.view(5, 2, 2)),
+    "given": (Given, torch.rand(9, 5, 4, generator=torch.Generator().manual_seed(1)) * 2),
+    "batch first": (
+        BatchFirst,
+        torch.rand(5, 13, 4, generator=torch.Generator().manual_seed(1)) * 2,
+    ),
+}
+
+
+def made(name):
+    torch.manual_seed(0)
+    network, x = NETWORKS[name]
+    return network().float(), x
+
+
+def results(net, x):
+    """What it returns, and the gradients of ``x`` and the parameters."""
+    x = x.clone().requires_grad_()
+    out = net(x)
+    outputs = list(
+        out.values() if isinstance(out, dict) else out if isinstance(out, tuple) else [out]
+    )
+    loss = sum(
+        (y * torch.arange(y.numel(), dtype=y.dtype).sin().view(y.shape)).sum() for y in outputs
+    )
+    return outputs, torch.autograd.grad(loss, [x, *net.parameters()])
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_copy_gives_what_the_loop_gives_in_one_call_a_layer(name):
+    net, x = made(name)
+    loop, fast = sn.replace(net), sn.replace(net, sequences=True)
+    keys = list(loop.state_dict())
+    calls = []
+    for part, module in fast.named_modules():
+        if isinstance(module, sn.state.Stateful):
+            module.register_forward_hook(lambda *a, part=part: calls.append(part))
+    (got, grads), (want, wanted) = results(fast, x), results(loop, x)
+    assert len(calls) == len(set(calls)) == (3 if name == "images" else 2)
+    assert want[0].any()
+    for a, b in zip((*got, *grads), (*want, *wanted), strict=True):
+        same(a, b)
+    assert list(fast.state_dict()) == keys
+    fast.load_state_dict(loop.state_dict())
+    # Each call starts at rest, also of a copy, and of one that is accelerated.
+    accelerated = sn.accelerate(fast)
+    assert list(accelerated.state_dict()) == keys
+    for one in (fast, fast, copy.deepcopy(fast), accelerated):
+        for a, b in zip(results(one, x)[0], want):
+            same(a, b)
+    assert not any(isinstance(module, sn.Time) for module in net.modules())
+    if name in ("given", "batch first"):  # another number of steps
+        x = x[:4, :4]
+        for a, b in zip(results(fast, x)[0], results(loop, x)[0]):
+            same(a, b)
+
+
+def test_another_batch_and_training():
+    net, _ = made("layers")
+    fast, loop = sn.replace(net.eval(), sequences=True), sn.replace(net)
+    assert not fast.training
+    x = torch.rand(2, 4) * 2
+    for a, b in zip(results(fast, x)[0], results(loop, x)[0]):
+        same(a, b)
+
+
+def changed(forward, **layers):
+    """:class:`Layers` with another forward."""
+
+    class Changed(Layers):
+        def __init__(self):
+            super().__init__()
+            for name, layer in layers.items():
+                setattr(self, name, layer)
+
+    Changed.forward = forward
+    return Changed()
+
+
+def of_the_size(self, x):
+    share, mem = torch.full((4,), 1 / operator.index(x.size(0))), self.lif1.init_leaky()
+    spikes = []
+    for now in x:
+        spk, mem = self.lif1(self.fc1(now * share), mem)
+        spikes.append(spk)
+    return torch.stack(spikes)
+
+
+def loop(step, states=1, steps=STEPS):
+    """A forward of so many steps ``step(self, x, t, *states) -> spikes, *states``."""
+
+    def one(self, x):
+        mem, spikes = self.lif1.init_leaky(), []
+        for t in range(steps):
+            spk, mem = step(self, x, t, mem)
+            spikes.append(spk)
+        return torch.stack(spikes)
+
+    def two(self, x):
+        mem1, mem2, spikes = self.lif1.init_leaky(), self.lif2.init_leaky(), []
+        for t in range(steps):
+            spk, mem1, mem2 = step(self, x, t, mem1, mem2)
+            spikes.append(spk)
+        return torch.stack(spikes)
+
+    forward = one if states == 1 else two
+
+    return forward
+
+
+def comes_back(self, x, t, mem1, mem2):
+    spk1, mem1 = self.lif1(self.fc1(x), mem1)
+    spk2, mem2 = self.lif2(self.fc2(spk1) + (0 if t == 0 else self.before), mem2)
+    self.before = spk2
+    return spk2, mem1, mem2
+
+
+def through_layers(self, x, t, mem1, mem2):
+    before = x if t == 0 else self.back(self.before)
+    spk1, mem1 = self.lif1(self.fc1(before), mem1)
+    self.before, mem2 = self.lif2(self.fc2(spk1), mem2)
+    return self.before, mem1, mem2
+
+
+def not_from_rest(self, x):
+    spk, _ = self.lif1(self.fc1(x), torch.ones(5, 6))
+    spk2, _ = self.lif1(self.fc1(x), torch.ones(5, 6))
+    return torch.stack([spk, spk2])
+
+
+REFUSED = {
+    "steps by values": (
+        lambda s, x: [s.lif1(s.fc1(x), s.lif1.init_leaky())[0] for _ in range(x[0])],
+        "cannot follow the forward of Changed: TypeError: the number of steps is neither a constant nor",
+    ),
+    "a tensor of the size of the input": (
+        of_the_size, "a tensor that forward makes may depend on the size of the input",
+    ),
+    "one step": (loop(lambda s, x, t, m: s.lif1(s.fc1(x), m), steps=1), "calls its neurons 1 times"),
+    "other steps": (
+        loop(lambda s, x, t, a, b: (s.lif1(s.fc1(x), a)[0], s.lif1(s.fc1(x), a)[1], s.lif2(s.fc2(x), b)[1]), 2),
+        "calls its neurons 6, 12 times",
+    ),
+    "a constant that changes": (loop(lambda s, x, t, m: s.lif1(s.fc1(x * t), m)), "at mul.*: its arguments differ"),
+    "another function": (
+        loop(lambda s, x, t, m: s.lif1(s.fc1(torch.cumsum(x, 0)), m)), "at cumsum.*: it is not known to do the same",
+    ),
+    "batch norm": (loop(lambda s, x, t, m: s.lif1(s.norm(s.fc1(x)), m)), "at norm: a BatchNorm1d may depend"),
+    "not handed on": (loop(lambda s, x, t, m: (s.lif1(s.fc1(x), m)[0], m)), "at lif1: it does not go on"),
+    "a membrane that is changed": (
+        loop(lambda s, x, t, m: s.lif1(s.fc1(x), m * 0.5)), "at lif1: it does not go on from the states",
+    ),
+    "not from rest": (not_from_rest, "at lif1: .*does not begin at rest"),
+    "spikes that come back": (loop(comes_back, 2), "at add in forward: its arguments differ"),
+    "through other layers": (loop(through_layers, 2), "steps do not all do the same|come back"),
+    "not every step": (
+        lambda self, x: torch.stack(list(loop(lambda s, x, t, m: s.lif1(s.fc1(x), m))(self, x))[:2]),
+        "cannot follow the forward",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_taken_apart_is_refused(name):
+    forward, words = REFUSED[name]
+    net = changed(forward, norm=nn.BatchNorm1d(6), back=nn.Linear(3, 4)).float()
+    with pytest.raises(ValueError, match=f"replace: sequences=True .*{words}"):
+        sn.replace(net, sequences=True)
+
+
+def test_neurons_that_keep_their_states_are_refused():
+    class Hidden(Layers):
+        def forward(self, x):
+            return torch.stack([self.lif1(self.fc1(x)) for _ in range(STEPS)])
+
+    hidden = Hidden()
+    hidden.lif1.init_hidden = True
+    with pytest.raises(ValueError, match="it has init_hidden=True"):
+        sn.replace(hidden.float(), sequences=True)

@@ -1,6 +1,7 @@
 """``replace(sequences=True)`` of networks of snnTorch that run their steps in a loop, without snnTorch."""
 
 import copy
+import io
 import operator
 
 import pytest
@@ -157,7 +158,10 @@ def test_the_copy_gives_what_the_loop_gives_in_one_call_a_layer(name):
     # Each call starts at rest, also of a copy, and of one that is accelerated.
     accelerated = sn.accelerate(fast)
     assert list(accelerated.state_dict()) == keys
-    for one in (fast, fast, copy.deepcopy(fast), accelerated):
+    file = io.BytesIO()
+    torch.save(accelerated, file)
+    loaded = torch.load(io.BytesIO(file.getvalue()), weights_only=False)
+    for one in (fast, fast, copy.deepcopy(fast), accelerated, loaded):
         for a, b in zip(results(one, x)[0], want):
             same(a, b)
     assert not any(isinstance(module, sn.Time) for module in net.modules())
@@ -289,3 +293,68 @@ def test_neurons_that_keep_their_states_are_refused():
     hidden.lif1.init_hidden = True
     with pytest.raises(ValueError, match="it has init_hidden=True"):
         sn.replace(hidden.float(), sequences=True)
+
+
+def fails(forward, x, error, words):
+    """At the call: what the trace cannot see."""
+    net = changed(forward, extra=nn.Parameter(torch.ones(3, 6))).float()
+    sn.replace(net)(x)  # the loop runs
+    with pytest.raises(error, match=words):
+        sn.replace(net, sequences=True)(x)
+
+
+def test_later_steps_of_the_input_are_left_out():
+    x = torch.rand(STEPS + 3, 5, 4) * 2
+    net = changed(loop(lambda s, x, t, m: s.lif1(s.fc1(x[t]), m))).float()
+    fast = sn.replace(net, sequences=True)
+    same(fast(x), sn.replace(net)(x))
+    with pytest.raises(IndexError, match="the loop takes 6 steps of dimension 0, which has 5"):
+        fast(x[: STEPS - 1])
+
+
+def test_what_would_be_broadcast_otherwise_is_refused():
+    def over(self, x, t, mem):  # [6] next to [3, 6]
+        return self.lif1(self.fc1(x) + self.extra, mem)
+
+    fails(
+        loop(over), X[0], ValueError, r"cannot broadcast values of a step, \[3, 6\] next to \[6\]"
+    )
+
+    def between(self, x, t, mem):  # [1, 6] next to [6]
+        return self.lif1(self.fc1(x) + self.fc1(x[0]), mem)
+
+    fails(
+        loop(between),
+        X[:1],
+        ValueError,
+        r"cannot broadcast values of a step, \[6\] next to \[1, 6\]",
+    )
+
+
+def test_a_view_that_makes_no_rows_is_refused():
+    def view(self, x, t, mem):
+        return self.lif1(self.fc1(x).view(1, -1), mem)
+
+    fails(loop(view), X, ValueError, r"a row of every sample, \[5, 6\], got view\(1, -1\)")
+
+
+IN_PLACE = {
+    "a function": (
+        loop(lambda s, x, t, m: s.lif1(functional.relu(s.fc1(x), inplace=True), m)),
+        "at relu.*: it changes its input in place",
+    ),
+    "a layer": (
+        loop(lambda s, x, t, m: in_place(s, s.fc1(x), m)), "at relu: it changes in place what something else reads",
+    ),
+}  # fmt: skip
+
+
+def in_place(self, current, mem):
+    return self.lif1(self.relu(current) + current, mem)
+
+
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_changes_in_place_are_refused(name):
+    forward, words = IN_PLACE[name]
+    with pytest.raises(ValueError, match=words):
+        sn.replace(changed(forward, relu=nn.ReLU(inplace=True)).float(), sequences=True)

@@ -48,7 +48,7 @@ LAYERS = {
         nn.replacing.norse
         nn.replacing.sinabs_functions nn.replacing.sinabs
         nn.replacing nn.replacing.compare nn.replacing.sequences nn.replacing.wrapped nn.pooled nn.tracer
-        nn.replacing.loops nn.replace nn.order nn.fuse nn.accelerate nn
+        nn.replacing.unrolling nn.replacing.loops nn.replace nn.order nn.fuse nn.accelerate nn
     """,
     "what a network does while it runs": """
         monitoring.operations monitoring.activity monitoring.counts monitoring.watch monitoring

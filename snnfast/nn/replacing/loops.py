@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import operator
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn, TypeAlias
 
 import torch
@@ -13,8 +13,9 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from ..time import DROPOUTS, EACH
-from ..tracer import Tracer, place
+from ..tracer import place
 from .snntorch import Neuron
+from .unrolling import UNROLLED, Unrolling, beside, every_step, first_steps, rows
 from .wrapped import MultiStep
 
 __all__ = ["without_loop"]
@@ -22,11 +23,11 @@ __all__ = ["without_loop"]
 Node: TypeAlias = Any  # of torch.fx, whose arguments may be anything
 Nodes: TypeAlias = tuple[Node, ...]  # of the steps
 
-_ADDITIONS = (operator.add, operator.iadd, torch.add)
-# Functions that do to all steps what they do to one.
+_ADDITIONS = (operator.add, torch.add)
+# Functions that do to all steps what they do to one, and change nothing.
 _ELEMENTWISE = frozenset({
-    *(*_ADDITIONS, operator.sub, operator.mul, operator.truediv, operator.neg),
-    *(torch.sub, torch.mul, torch.div, torch.relu, torch.sigmoid, torch.tanh),
+    *(operator.add, operator.sub, operator.mul, operator.truediv, operator.neg),
+    *(torch.add, torch.sub, torch.mul, torch.div, torch.relu, torch.sigmoid, torch.tanh),
     *(functional.relu, functional.leaky_relu, functional.gelu),
 })  # fmt: skip
 _METHODS = frozenset(
@@ -40,55 +41,6 @@ _POOLS: dict[Any, type[nn.Module]] = {
 }
 
 
-# How often a loop is unrolled whose steps are those of the input; then what is made takes any number of them.
-UNROLLED = 11
-
-
-class _Value(fx.Proxy):
-    """A value in the trace; the size of an input as a number is that of its steps."""
-
-    def __index__(self) -> int:
-        node, source = self.node, None
-        if node.target == "size":
-            source = node.args[0]
-        elif node.target is operator.getitem and node.args[0].args[1:] == ("shape",):  # type: ignore[union-attr]
-            source = node.args[0].args[0]  # type: ignore[union-attr]
-        dim = node.args[1] if len(node.args) > 1 else None
-        return self.tracer.steps_of(source, dim)  # type: ignore[attr-defined, no-any-return]
-
-
-class _Unrolling(Tracer):
-    """Unrolls a loop over the steps of an input, too.
-
-    Attributes:
-        given: the input whose size was asked for as a number, and the dimension.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.given: tuple[Node, int] | None = None
-
-    def proxy(self, node: Node) -> fx.Proxy:
-        return _Value(node, self)
-
-    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
-        """The steps of an input, time first."""
-        return iter([obj[t] for t in range(self.steps_of(obj.node, 0))])  # type: ignore[index]
-
-    def steps_of(self, source: Node, dim: Any) -> int:
-        """So many steps as are unrolled, if a dimension of an input is asked for."""
-        known = isinstance(source, fx.Node) and source.op == "placeholder" and dim in (0, 1)
-        if not known or self.given not in (None, (source, dim)):
-            raise TypeError("the number of steps is neither a constant nor the size of the input")
-        self.given = source, dim
-        return UNROLLED
-
-
-def every_step(x: Tensor, steps: int) -> Tensor:
-    """What is the same at every step."""
-    return x.expand(steps, *x.shape)
-
-
 def without_loop(net: nn.Module) -> nn.Module:
     """``net`` with the loop over the steps in its ``forward`` taken apart: each layer takes all steps in one call.
 
@@ -100,7 +52,7 @@ def without_loop(net: nn.Module) -> nn.Module:
         ValueError: where torch.fx cannot follow ``forward``, or steps do more than that.
     """
     shared = {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())}
-    tracer = _Unrolling()
+    tracer = Unrolling()
     try:
         graph = tracer.trace(copy.deepcopy(net, shared))
     except Exception as error:  # whatever forward does with values that are not there
@@ -121,10 +73,11 @@ class _Loop:
         self.made = fx.Graph()
         self.calls: dict[str, list[Node]] = defaultdict(list)
         self.changing: set[Node] = set()  # what depends on neurons
-        constants: dict[str, Node] = {}  # each use of one is a node
+        looked_up: dict[str, Node] = {}  # what forward looks up anew in each step is one value
         for node in graph.nodes:
-            if node.op == "get_attr":
-                node.replace_all_uses_with(constants.setdefault(str(node.target), node))
+            if node.op == "get_attr" or node.target in (getattr, operator.getitem, "size"):
+                key = f"{node.op} {node.target} {node.args} {node.kwargs}"
+                node.replace_all_uses_with(looked_up.setdefault(key, node))
             if self._is_neuron(node):
                 self.calls[str(node.target)].append(node)
             if self._is_neuron(node) or self.changing.intersection(node.all_input_nodes):
@@ -258,7 +211,8 @@ class _Loop:
         while isinstance(value, fx.Node) and value.target in _ADDITIONS and len(terms) < self.steps:
             value, term = value.args[:2]
             terms.append(term)
-        terms += [] if isinstance(value, (int, float)) and value == 0 else [value]
+        if not (isinstance(value, (int, float)) and value == 0):
+            terms.append(value)
         every = len(terms) == self.steps and all(isinstance(term, fx.Node) for term in terms)
         return tuple(reversed(terms)) if every else ()
 
@@ -296,45 +250,64 @@ class _Loop:
         name = (
             first.target if isinstance(first.target, str) else getattr(first.target, "__name__", "")
         )
-        if name in ("flatten", "view", "reshape") and self._flattens(nodes):
-            x = self.stacked(tuple(node.args[0] for node in nodes))
-            return self.made.call_method("flatten", (x, 2))
+        if name in ("flatten", "view", "reshape") and not any(node.kwargs for node in nodes):
+            return self._rows(nodes)
         if first.target in _ELEMENTWISE or name in _METHODS:
-            if any(node.kwargs != first.kwargs for node in nodes):
-                self._refuse(first, "its keywords differ between steps")
-            arguments = tuple(
-                self._operand(first, values) for values in zip(*(n.args for n in nodes))
-            )
-            return self.made.create_node(first.op, first.target, arguments, dict(first.kwargs))
+            return self._elementwise(nodes)
         self._refuse(first, "it is not known to do the same to many steps as to one")
 
-    def _operand(self, node: Node, values: Sequence[Any]) -> Any:
+    def _elementwise(self, nodes: Nodes) -> Node:
+        first = nodes[0]
+        if any(node.kwargs != first.kwargs for node in nodes):
+            self._refuse(first, "its keywords differ between steps")
+        if any(value is True for value in (*first.args, *first.kwargs.values())):
+            self._refuse(first, "it changes its input in place")
+        found = [self._operand(first, values) for values in zip(*(n.args for n in nodes))]
+        # One of several operands is known to be there at every step.
+        every = next(value for value, same in found if same)
+        arguments = tuple(
+            value
+            if value is every or not isinstance(value, fx.Node)
+            else self.made.call_function(beside, (value, every, same))
+            for value, same in found
+        )
+        return self.made.create_node(first.op, first.target, arguments, dict(first.kwargs))
+
+    def _operand(self, node: Node, values: Sequence[Any]) -> tuple[Any, bool]:
+        """An argument for all steps, and whether it has a value for each."""
         if all(value is values[0] for value in values) or all(
             isinstance(value, (int, float)) and value == values[0] for value in values
         ):
-            return self.static(values[0]) if isinstance(values[0], fx.Node) else values[0]
+            given = values[0]
+            return (self.static(given), False) if isinstance(given, fx.Node) else (given, False)
         if not all(isinstance(value, fx.Node) for value in values):
             self._refuse(node, "its arguments differ between steps")
-        return self.stacked(tuple(values))
+        return self.stacked(tuple(values)), True
 
-    def _flattens(self, nodes: Nodes) -> bool:
-        """Whether every sample becomes a row."""
-        rest = [tuple(node.args[1:]) for node in nodes]
-        if any(node.kwargs for node in nodes):
-            return False
-        if nodes[0].target in ("flatten", torch.flatten):
-            return all(r in ((1,), (1, -1)) for r in rest)
-        sizes = [r[0] if len(r) == 1 and isinstance(r[0], (tuple, list)) else r for r in rest]
-        return all(len(size) == 2 and size[1] == -1 for size in sizes)
+    def _rows(self, nodes: Nodes) -> Node:
+        """Where every sample becomes a row."""
+        first = nodes[0]
+        given = [node.args[1:] for node in nodes]
+        sizes = [
+            tuple(s[0]) if len(s) == 1 and isinstance(s[0], (tuple, list)) else tuple(s)
+            for s in given
+        ]
+        if first.target in ("flatten", torch.flatten):
+            sizes = [(-1, -1) if size in ((1,), (1, -1)) else () for size in sizes]
+        if any(len(size) != 2 for size in sizes):
+            self._refuse(first, "it does not make a row of every sample")
+        size = tuple(self._operand(first, values)[0] for values in zip(*sizes))
+        x = self.stacked(tuple(node.args[0] for node in nodes))
+        return self.made.call_function(rows, (x, *size))
 
     def _item(self, nodes: Nodes) -> Node:
         sources, items = [n.args[0] for n in nodes], [n.args[1] for n in nodes]
         first: Any = sources[0]
         if all(s is first for s in sources):  # a sequence that is given
-            if items == list(range(self.steps)):
-                return self.static(first)
-            if items == [(slice(None), t) for t in range(self.steps)]:
-                return self.made.call_method("movedim", (self.static(first), 1, 0))
+            for dim, place in ((0, lambda t: t), (1, lambda t: (slice(None), t))):
+                if items == [place(t) for t in range(self.steps)]:
+                    sequence = self.static(first), self.count, dim
+                    return self.made.call_function(first_steps, sequence)
             if all(item == items[0] for item in items) and first not in self.changing:
                 return self.made.call_function(every_step, (self.static(nodes[0]), self.count))
         if not (isinstance(first, fx.Node) and sources == self.calls.get(str(first.target))):
@@ -358,6 +331,8 @@ class _Loop:
             )
         if any(len(node.args) != 1 or node.kwargs for node in nodes):
             self._refuse(first, "it takes more than one argument")
+        if getattr(layer, "inplace", False) and any(len(n.args[0].users) > 1 for n in nodes):
+            self._refuse(first, "it changes in place what something else reads, too")
         x = self.stacked(tuple(node.args[0] for node in nodes))
         self._wrap(first, name)
         return self.made.call_module(name, (x,))

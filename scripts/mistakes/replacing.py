@@ -7,8 +7,8 @@ MISTAKES = (
     (
         "loops: the steps of the input in any order",
         "snnfast/nn/replacing/loops.py",
-        "if items == list(range(self.steps)):",
-        "if len(items) == self.steps:",
+        "if items == [place(t) for t in range(self.steps)]:",
+        "if dim == (isinstance(items[0], tuple)):",
         LOOPS,
     ),
     (

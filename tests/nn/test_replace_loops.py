@@ -144,12 +144,15 @@ def test_the_copy_gives_what_the_loop_gives_in_one_call_a_layer(name):
     net, x = made(name)
     loop, fast = sn.replace(net), sn.replace(net, sequences=True)
     keys = list(loop.state_dict())
-    calls = []
+    calls, handles = [], []
     for part, module in fast.named_modules():
         if isinstance(module, sn.state.Stateful):
-            module.register_forward_hook(lambda *a, part=part: calls.append(part))
+            hook = lambda *a, part=part: calls.append(part)  # noqa: E731
+            handles.append(module.register_forward_hook(hook))
     (got, grads), (want, wanted) = results(fast, x), results(loop, x)
     assert len(calls) == len(set(calls)) == (3 if name == "images" else 2)
+    for handle in handles:
+        handle.remove()
     assert want[0].any()
     for a, b in zip((*got, *grads), (*want, *wanted), strict=True):
         same(a, b)
@@ -251,6 +254,9 @@ REFUSED = {
     ),
     "a tensor of the size of the input": (
         of_the_size, "a tensor that forward makes may depend on the size of the input",
+    ),
+    "steps in another order": (
+        loop(lambda s, x, t, m: s.lif1(s.fc1(x[STEPS - 1 - t]), m)), "at getitem.*: it is neither a step of what is given",
     ),
     "one step": (loop(lambda s, x, t, m: s.lif1(s.fc1(x), m), steps=1), "calls its neurons 1 times"),
     "other steps": (

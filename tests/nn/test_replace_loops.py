@@ -256,7 +256,7 @@ REFUSED = {
         of_the_size, "a tensor that forward makes may depend on the size of the input",
     ),
     "steps in another order": (
-        loop(lambda s, x, t, m: s.lif1(s.fc1(x[STEPS - 1 - t]), m)), "at getitem.*: it is neither a step of what is given",
+        loop(lambda s, x, t, m: s.lif1(s.fc1(x[STEPS - 1 - t]), m)), "neither a step of what is given",
     ),
     "one step": (loop(lambda s, x, t, m: s.lif1(s.fc1(x), m), steps=1), "calls its neurons 1 times"),
     "other steps": (

@@ -1,5 +1,7 @@
 """Neurons and their replacements side by side: for the tests of snnfast.nn.replace."""
 
+from collections import namedtuple
+
 import torch
 from torch import nn
 
@@ -114,3 +116,19 @@ def leaky(settings):
         spike_grad=surrogate(2.0),
         **dict.fromkeys(("inhibition", "state_quant", "init_hidden", "output"), False),
     )
+
+
+def norse(name, library):
+    def make(settings):
+        own = {k: torch.tensor(v, dtype=torch.float64) for k, v in settings.items() if k != "dt"}
+        own |= {"method": "super", "alpha": 100.0}
+        if name == "LIFBoxCell":
+
+            def reset_value():
+                pass
+
+            own["reset_method"] = reset_value
+        p = namedtuple("Parameters", own)(**own)
+        return stand_in(library, name, p=p, dt=settings["dt"])
+
+    return make

@@ -7,7 +7,7 @@ MISTAKES = (
     (
         "loops: the steps of the input in any order",
         "snnfast/nn/replacing/loops.py",
-        "if items == [place(t) for t in range(self.steps)]:",
+        "if items == [step(t) for t in range(self.steps)]:",
         "if dim == (isinstance(items[0], tuple)):",
         LOOPS,
     ),

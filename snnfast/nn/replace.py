@@ -52,9 +52,10 @@ def replace(
         net: the network; it is not changed.
         sequences: layers take all steps in one call, which is much faster. For an ``nn.Sequential`` that takes one step
             a call, with ``init_hidden=True`` in neurons of snnTorch: the copy takes ``[T, B, ...]``; ``verify`` is then
-            a sequence, of which ``net`` is given one step after the other. For another network of snnTorch, whose
-            ``forward`` runs the steps in a loop and hands on the states: the copy is called as ``net``. :mod:`torch.fx`
-            takes the loop apart; what it cannot take apart is refused, with its place. Keys stay.
+            a sequence, of which ``net`` is given one step after the other. For another network of snnTorch, or with
+            cells of Norse, whose ``forward`` runs the steps in a loop and hands on the states: the copy is called as
+            ``net``. :mod:`torch.fx` takes the loop apart; what it cannot take apart is refused, with its place. Keys
+            stay.
         verify: an input of ``net``, or several that are given one after the other (``list(x)`` for a network that takes
             one step a call): runs both networks from rest, and compares every neuron's spikes, which must be equal,
             and membranes, which must agree to 1e-4 of the largest.

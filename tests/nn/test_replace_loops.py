@@ -6,7 +6,7 @@ import operator
 
 import pytest
 import torch
-from replaced import leaky, loud, same
+from replaced import leaky, loud, norse, same
 from torch import nn
 from torch.nn import functional
 
@@ -107,6 +107,31 @@ class BatchFirst(Layers):
         return total / x.size(1)
 
 
+class Cells(nn.Module):
+    """As Norse's tutorials have it: cells that begin without a state, and the last state besides."""
+
+    def __init__(self):
+        super().__init__()
+        rates = {"tau_mem_inv": 100.0, "v_leak": 0.0, "v_th": 1.0, "v_reset": 0.0, "dt": 0.001}
+        self.fc, self.box = (
+            loud(nn.Linear(4, 6), 9.0),
+            norse("LIFBoxCell", "norse.torch.module.lif_box")(rates),
+        )
+        self.late = loud(nn.Linear(6, 3), 9.0)
+        self.lif = norse("LIFCell", "norse.torch.module.lif")({"tau_syn_inv": 200.0, **rates})
+
+    def forward(self, x):
+        steps, *_ = x.shape[0], x.shape[1]
+        first = last = None
+        spikes = []
+        for t in range(steps):
+            z = self.fc(x[t, :, :].view(-1, 4))
+            z, first = self.box(z) if first is None else self.box(z, first)
+            z, last = self.lif(self.late(z), last)
+            spikes += [z]
+        return torch.stack(spikes), last.v, first.v
+
+
 X = torch.rand(5, 4, generator=torch.Generator().manual_seed(1)) * 2
 NETWORKS = {
     "layers": (Layers, X),
@@ -168,7 +193,7 @@ def test_the_copy_gives_what_the_loop_gives_in_one_call_a_layer(name):
         for a, b in zip(results(one, x)[0], want):
             same(a, b)
     assert not any(isinstance(module, sn.Time) for module in net.modules())
-    if name in ("given", "batch first"):  # another number of steps
+    if name in ("given", "batch first", "cells"):  # another number of steps
         x = x[:4, :4]
         for a, b in zip(results(fast, x)[0], results(loop, x)[0]):
             same(a, b)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from replaced import agrees, inputs, loud, same
+from replaced import agrees, inputs, loss_of, loud, same
 from torch import nn
 
 from snnfast import nn as sn
@@ -145,6 +145,37 @@ def test_lift_of_layers_without_time():
     ):
         lifted = norse.Lift(layer)
         same(sn.replace(lifted)(x), lifted(x))
+
+
+@pytest.mark.parametrize("cell", [norse.LIFCell, norse.LIFBoxCell, norse.LICell, norse.LSNNCell])
+def test_a_loop_over_the_steps_is_taken_apart(cell):
+    class Loop(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.fc, self.cell = norse.LIFRecurrentCell(8, 10), nn.Linear(10, 5), cell()
+            for weight in (self.first.input_weights, self.fc.weight):
+                weight.data.abs_().mul_(5)
+
+        def forward(self, x):
+            s1 = s2 = None
+            outputs = []
+            for t in range(x.shape[0]):
+                z, s1 = self.first(x[t], s1)
+                z, s2 = self.cell(self.fc(z), s2)
+                outputs.append(z)
+            return torch.stack(outputs), s2.v
+
+    torch.manual_seed(0)
+    net, x = Loop(), inputs(20, 3, 8, high=2.0)
+    ours = sn.replace(net, sequences=True, verify=x)
+    assert list(ours.state_dict()) == list(net.state_dict())
+    results = []
+    for module in (net, ours):
+        out = module(x)
+        results.append((*out, *torch.autograd.grad(loss_of(out), module.parameters())))
+    assert results[0][0].any()
+    for a, b in zip(*reversed(results), strict=True):
+        same(a, b)
 
 
 @pytest.mark.parametrize(

@@ -6,25 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from replaced import leaky, stand_in
+from replaced import leaky, norse, stand_in
 
 from snnfast import nn as sn
-
-
-def norse(name, library):
-    def make(settings):
-        own = {k: torch.tensor(v, dtype=torch.float64) for k, v in settings.items() if k != "dt"}
-        own |= {"method": "super", "alpha": 100.0}
-        if name == "LIFBoxCell":
-
-            def reset_value():
-                pass
-
-            own["reset_method"] = reset_value
-        p = namedtuple("Parameters", own)(**own)
-        return stand_in(library, name, p=p, dt=settings["dt"])
-
-    return make
 
 
 def sinabs(settings):

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from ..time import DROPOUTS, EACH
 from ..tracer import place
-from .snntorch import Neuron
+from .port import Looping
 from .unrolling import UNROLLED, Unrolling, beside, every_step, first_steps, rows
 from .wrapped import MultiStep
 
@@ -83,11 +83,14 @@ class _Loop:
             if self._is_neuron(node) or self.changing.intersection(node.all_input_nodes):
                 self.changing.add(node)
         for calls in self.calls.values():
-            if self._layer(calls[0]).init_hidden:
+            layer = self._layer(calls[0])
+            if getattr(layer, "init_hidden", False):
                 self._refuse(
                     calls[0],
                     "it has init_hidden=True and may go on from the last call; take nn.Sequential",
                 )
+            if layer.time_dim is not None:
+                self._refuse(calls[0], "it takes sequences already")
         self.known: dict[Node, Node] = {}  # values of ``graph`` in ``made``
         self.stacks: dict[Nodes, Node] = {}
         self.neurons: dict[str, Node | None] = {}  # None: its input is being made
@@ -129,7 +132,7 @@ class _Loop:
         return made.train(self.net.training)
 
     def _is_neuron(self, node: Node) -> bool:
-        return node.op == "call_module" and isinstance(self._layer(node), Neuron)
+        return node.op == "call_module" and isinstance(self._layer(node), Looping)
 
     def _layer(self, node: Node) -> Any:
         return self.net.get_submodule(str(node.target))
@@ -183,10 +186,10 @@ class _Loop:
         if node.target in _ADDITIONS and (terms := self._terms(node)):
             return self.made.call_method("sum", (self.stacked(terms), 0))
         if node.target is operator.getitem and node.args[0] in [c[-1] for c in self.calls.values()]:
-            every = self.stacked(
-                tuple(self._same(node, c) for c in self.calls[str(node.args[0].target)])
-            )
-            return self.made.call_function(operator.getitem, (every, -1))
+            name, item = str(node.args[0].target), node.args[1]
+            result = self.made.call_function(operator.getitem, (self._neuron(name), item))
+            last = item in self._layer(node.args[0]).every_step
+            return self.made.call_function(operator.getitem, (result, -1)) if last else result
         if self._is_neuron(node):
             self._refuse(node, "what it returns is not taken apart")
         if node.op == "call_module":
@@ -215,16 +218,6 @@ class _Loop:
             terms.append(value)
         every = len(terms) == self.steps and all(isinstance(term, fx.Node) for term in terms)
         return tuple(reversed(terms)) if every else ()
-
-    def _same(self, node: Node, call: Node) -> Node:
-        """The result of another step that ``node`` is of the last, as a node of the graph."""
-        for user in call.users:
-            if user.target is operator.getitem and user.args[1] == node.args[1]:
-                return user
-        with self.graph.inserting_after(call):
-            made = self.graph.call_function(operator.getitem, (call, node.args[1]))
-        self.changing.add(made)
-        return made
 
     # ---- a value of every step
 
@@ -304,17 +297,20 @@ class _Loop:
         sources, items = [n.args[0] for n in nodes], [n.args[1] for n in nodes]
         first: Any = sources[0]
         if all(s is first for s in sources):  # a sequence that is given
-            for dim, place in ((0, lambda t: t), (1, lambda t: (slice(None), t))):
-                if items == [place(t) for t in range(self.steps)]:
+            # x[t, :, :] is x[t].
+            items = [_without_ends(item) for item in items]
+            for dim, step in ((0, lambda t: t), (1, lambda t: (slice(None), t))):
+                if items == [step(t) for t in range(self.steps)]:
                     sequence = self.static(first), self.count, dim
                     return self.made.call_function(first_steps, sequence)
             if all(item == items[0] for item in items) and first not in self.changing:
                 return self.made.call_function(every_step, (self.static(nodes[0]), self.count))
         if not (isinstance(first, fx.Node) and sources == self.calls.get(str(first.target))):
             self._refuse(nodes[0], "it is neither a step of what is given nor a result of a neuron")
-        membrane = _result(self._layer(first), "mem")
-        if any(item != items[0] for item in items) or items[0] not in (0, membrane):
-            self._refuse(nodes[0], "of a neuron only spikes and membranes are known at every step")
+        if any(item != items[0] for item in items) or (
+            items[0] not in self._layer(first).every_step
+        ):
+            self._refuse(nodes[0], "of a neuron it is not known at every step")
         return self.made.call_function(
             operator.getitem, (self._neuron(str(first.target)), items[0])
         )
@@ -322,7 +318,7 @@ class _Loop:
     def _module(self, nodes: Nodes) -> Node:
         first = nodes[0]
         layer, name = self._layer(first), str(first.target)
-        if isinstance(layer, Neuron):
+        if isinstance(layer, Looping):
             self._refuse(first, "what it returns is not taken apart, or its steps are not in order")
         flattens = type(layer) is nn.Flatten and layer.start_dim == 1
         if type(layer) not in (*EACH, *DROPOUTS) and not flattens:
@@ -364,21 +360,23 @@ class _Loop:
                 self._refuse(calls[0], "its spikes come back to it through other layers")
             return found
         self.neurons[name] = None
-        layer: Neuron = self._layer(calls[0])
+        layer: Looping = self._layer(calls[0])
         for before, call in zip([None, *calls], calls):
-            if call.kwargs or len(call.args) != 1 + len(layer.states):
+            states = call.args[1:]
+            if before is None and layer.begins_bare and not states:
+                states = (None,)
+            if call.kwargs or len(states) != len(layer.handed_on):
                 self._refuse(
                     call, "it is to be given its input and all of its states, in their order"
                 )
-            for own, state in zip(layer.states, call.args[1:]):
-                if not self._hands_on(state, before, _result(layer, own)):
+            for state, result in zip(states, layer.handed_on):
+                if not self._hands_on(state, before, result):
                     self._refuse(
                         call,
                         "it does not go on from the states of the step before, or does not begin at rest",
                     )
         x = self.stacked(tuple(call.args[0] for call in calls))
-        layer.from_rest = True
-        layer.time_dim = 0
+        layer.take_sequence()
         self.neurons[name] = made = self.made.call_module(name, (x,))
         return made
 
@@ -393,6 +391,10 @@ class _Loop:
         return isinstance(value, Tensor) and not bool(value.any())
 
 
-def _result(neuron: Neuron, state: str) -> int:
-    """Where a neuron that hands on its states returns one: spikes first, then the others."""
-    return 0 if state == "spk" else 1 + [n for n in neuron.states if n != "spk"].index(state)
+def _without_ends(item: Any) -> Any:
+    """An index without the whole slices at its end."""
+    if not isinstance(item, tuple):
+        return item
+    while item and item[-1] in (slice(None), ...):
+        item = item[:-1]
+    return item[0] if len(item) == 1 else item

@@ -17,7 +17,7 @@ from snnfast import check, ops, surrogate
 from ..spike_conv2d import SpikeConv2d
 from ..spike_linear import SpikeLinear
 from ..time import Time
-from .port import Library, Memo, Port, Replaced, as_number, fires_above, refuse
+from .port import Library, Looping, Memo, Replaced, as_number, fires_above, refuse
 
 __all__ = ["NORSE"]
 
@@ -74,7 +74,7 @@ class Threshold:
         return spikes
 
 
-class _Neuron(Port, ABC):
+class _Neuron(Looping, ABC):
     """A neuron with its parameters ``p``, which keeps no state of its own.
 
     Args:
@@ -83,6 +83,9 @@ class _Neuron(Port, ABC):
     """
 
     names: tuple[str, ...] = ("p", "dt")
+    handed_on = (1,)
+    every_step = (0,)
+    begins_bare = True
     p: Any
     dt: Any
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
@@ -15,7 +16,7 @@ from snnfast.surrogate import Surrogate
 from ..spiking import show
 from ..state import Stateful
 
-__all__ = ["Library", "Memo", "Port", "Replaced", "refuse", "without_graphs"]
+__all__ = ["Library", "Looping", "Memo", "Port", "Replaced", "refuse", "without_graphs"]
 
 _OF_MODULES = ("training", "call_super_init", "dump_patches", "stateful", "store_v_seq")
 Memo: TypeAlias = dict[int, Any]
@@ -132,6 +133,30 @@ class Port(Replaced, Stateful):
     ) -> None:
         # States are what the other library makes of them: kept aside, or among the buffers.
         nn.Module._save_to_state_dict(self, destination, prefix, keep_vars)
+
+
+class Looping(Port):
+    """A neuron that is called once a step, in a loop that hands on its states.
+
+    Attributes:
+        begins_bare: whether the first step may leave its states out.
+    """
+
+    begins_bare = False
+
+    @property
+    @abstractmethod
+    def handed_on(self) -> tuple[int, ...]:
+        """For each state that it is given, which result of the step before that is."""
+
+    @property
+    @abstractmethod
+    def every_step(self) -> tuple[int, ...]:
+        """Which results of a call over a sequence are those of all steps."""
+
+    def take_sequence(self) -> None:
+        """Takes sequences ``[T, B, ...]`` from rest from now on."""
+        self.time_dim = 0
 
 
 def as_number(value: float | Tensor, x: Tensor) -> Number:

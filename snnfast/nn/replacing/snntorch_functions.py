@@ -13,12 +13,12 @@ from torch.nn import functional
 from snnfast import check, surrogate
 from snnfast.surrogate import Surrogate
 
-from .port import Port, as_number, fire
+from .port import Looping, as_number, fire
 
 __all__ = ["Steps", "surrogate_of", "with_spikes"]
 
 
-class Steps(Port):
+class Steps(Looping):
     """Steps in the order in which snnTorch charges, resets, rounds and fires.
 
     ::
@@ -43,6 +43,22 @@ class Steps(Port):
     # them the one that the call returned, and its version.
     _end: tuple[Tensor, Any] | None = None
     _returned: tuple[Tensor, int, Tensor, float] | None = None
+
+    @property
+    def handed_on(self) -> tuple[int, ...]:
+        """Spikes come first, then the other states."""
+        others = [name for name in self.states if name != "spk"]
+        return tuple(0 if name == "spk" else 1 + others.index(name) for name in self.states)
+
+    @property
+    def every_step(self) -> tuple[int, ...]:
+        """Spikes and membranes, which come last."""
+        return 0, max(self.handed_on)
+
+    def take_sequence(self) -> None:
+        """Takes sequences ``[T, B, ...]`` from rest from now on."""
+        super().take_sequence()
+        self.from_rest = True
 
     def _keep(self, mem: Tensor) -> None:
         """Remembers what a call ends with, for when ``mem``, which it returns, comes back."""

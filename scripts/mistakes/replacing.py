@@ -13,8 +13,8 @@ MISTAKES = (
     ),
     (
         "loops: a call goes on from the last one",
-        "snnfast/nn/replacing/loops.py",
-        "        layer.from_rest = True\n",
+        "snnfast/nn/replacing/snntorch_functions.py",
+        "        self.from_rest = True\n",
         "",
         LOOPS,
     ),

@@ -8,6 +8,7 @@ from json import loads
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 
 from benchmarks import (
@@ -25,6 +26,7 @@ from benchmarks import (
     resources,
     spike_linear,
     spikeprop,
+    zoo,
 )
 from benchmarks.timing import Task, measure, measure_isolated
 
@@ -145,6 +147,21 @@ for name in (
     "augmentation",
 ):
     add_command(name)
+
+
+@app.command("zoo", help=zoo.__doc__)
+def print_zoo(
+    libraries: Annotated[str, typer.Option(help="One or several.")] = ",".join(zoo.LIBRARIES),
+    repeats: Annotated[int, typer.Option(help="Steps of a network.")] = 5,
+    cpu_time: Annotated[bool, typer.Option(help="CPU seconds, for a busy machine.")] = False,
+) -> None:
+    torch.set_num_threads(1)
+    lines = []
+    for library in libraries.split(","):
+        for name, model in zoo.models(library):
+            lines.append(zoo.line(name, model, repeats, "cpu" if cpu_time else "wall"))
+            typer.echo("  ".join(lines[-1]), err=True)
+    typer.echo(report.table(zoo.HEADER, lines))
 
 
 @app.command("machine_code", help=machine_code.__doc__)

@@ -19,7 +19,8 @@ from benchmarks.timing import Prepared, Task
 SHAPES = ((200, 64, 128), (200, 8, 64))
 QUICK_SHAPES = ((3, 2, 5),)
 FLOOR = "clone"
-BASELINES = ("lif", "adlif", "delays", "plain_loop", "tuned_loop", "snntorch", "norse")
+DELAYS = {"delays": 10, "long_delays": 300}  # up to so many steps
+BASELINES = ("lif", "adlif", *DELAYS, "plain_loop", "tuned_loop", "snntorch", "norse")
 FORWARD, TRAINING = "forward", "forward+backward"
 # How many times snnfast's time each may take at least, forward and backward, by shape.
 LIMITS = {
@@ -44,11 +45,11 @@ def inputs(task: Task) -> tuple[Tensor, Tensor, Tensor]:
     return x.to(device, dtype), weight.to(device, wide), grad.to(device, dtype)
 
 
-def ours(neuron: str, weight: Tensor, delays: bool) -> Run:
+def ours(neuron: str, weight: Tensor, delays: int) -> Run:
     import snnfast
 
     generator = torch.Generator().manual_seed(1)
-    d = (torch.rand(len(weight), generator=generator) * 10).to(weight) if delays else None
+    d = (torch.rand(len(weight), generator=generator) * delays).to(weight) if delays else None
     options: dict[str, Any] = {"return_state": False}
     if neuron == "adlif":
         # the form and the middle of the ranges of Baronig et al. 2025
@@ -62,8 +63,8 @@ def ours(neuron: str, weight: Tensor, delays: bool) -> Run:
 
 
 def implementation(name: str, weight: Tensor) -> Run:
-    if name in (neurons.OURS, "adlif", "delays"):
-        return ours("adlif" if name == "adlif" else "lif", weight, name == "delays")
+    if name in (neurons.OURS, "adlif", *DELAYS):
+        return ours("adlif" if name == "adlif" else "lif", weight, DELAYS.get(name, 0))
     if name == "lif":
         import snnfast
 

@@ -5,8 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from norse.torch import LIFBoxCell, LIFBoxParameters, LSNNRecurrentCell
-from torch import Tensor
+from norse.torch import (
+    LI,
+    LIF,
+    LICell,
+    LIFBoxCell,
+    LIFBoxParameters,
+    LIFCell,
+    LIFRecurrentCell,
+    Lift,
+    LSNNRecurrentCell,
+    SequentialState,
+)
+from torch import Tensor, nn
+
+from benchmarks.zoo import Model
 
 NOTE = "spikes at h > 1; SuperSpike surrogate"
 
@@ -45,3 +58,38 @@ def recurrent(weight: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
         return torch.stack(spikes)
 
     return run
+
+
+class Recurrent(nn.Module):
+    """Cells in a loop over the steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recurrent, self.fc1 = LIFRecurrentCell(100, 128), nn.Linear(128, 64)
+        self.lif, self.fc2, self.out = LIFCell(), nn.Linear(64, 10, bias=False), LICell()
+
+    def forward(self, x: Tensor) -> Tensor:
+        s1 = s2 = s3 = None
+        voltages = []
+        for t in range(x.shape[0]):
+            z, s1 = self.recurrent(x[t], s1)
+            z, s2 = self.lif(self.fc1(z), s2)
+            v, s3 = self.out(self.fc2(z), s3)
+            voltages.append(v)
+        return torch.stack(voltages)
+
+
+def convolutions() -> Model:
+    net = SequentialState(
+        *(Lift(nn.Conv2d(1, 16, 5)), LIF(), Lift(nn.MaxPool2d(2))),
+        *(Lift(nn.Conv2d(16, 32, 5)), LIF(), Lift(nn.MaxPool2d(2))),
+        *(nn.Flatten(2), nn.Linear(512, 10, bias=False), LI()),
+    )
+    return Model(net, (torch.rand(20, 32, 1, 28, 28) < 0.3).float())
+
+
+def loop() -> Model:
+    return Model(Recurrent(), (torch.rand(32, 64, 100) < 0.3).float(), loop=True)
+
+
+ZOO = {"16C5-MP2-32C5-MP2-10": convolutions, "100-128-64-10, recurrent": loop}

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
+from spikingjelly.activation_based.model import (
+    parametric_lif_net,
+    sew_resnet,
+    spiking_resnet,
+    spiking_vgg,
+)
 from torch import Tensor, nn
 
 from benchmarks import network as networks
 from benchmarks.conversion import PERCENTILE
 from benchmarks.stdp import LR_POST, LR_PRE, STEP, TAU
 from benchmarks.timing import Task
+from benchmarks.zoo import Model
 
 NOTE = ""
 
@@ -125,3 +134,30 @@ def with_its_neurons(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor],
         return net(x.expand(steps, *x.shape) if described.constant else x)
 
     return net, run, [module for module in net.modules() if isinstance(module, neuron.LIFNode)]
+
+
+def model(make: Callable[..., nn.Module], batch: int, *image: int, **arguments: Any) -> Model:
+    """One of its models for :mod:`benchmarks.zoo`, an image at 4 steps."""
+    net = make(
+        spiking_neuron=neuron.LIFNode,
+        surrogate_function=surrogate.ATan(),
+        detach_reset=True,
+        **arguments,
+    )
+    functional.set_step_mode(net, "m")
+    return Model(
+        net, torch.rand(batch, *image).expand(4, batch, *image), reset=functional.reset_net
+    )
+
+
+ZOO = {
+    "CIFAR10Net": partial(model, parametric_lif_net.CIFAR10Net, 32, 3, 32, 32, channels=32),
+    "MNISTNet": partial(model, parametric_lif_net.MNISTNet, 64, 1, 28, 28, channels=32),
+    "spiking_vgg11_bn": partial(model, spiking_vgg.spiking_vgg11_bn, 16, 3, 64, 64, num_classes=10),
+    "sew_resnet18": partial(
+        model, sew_resnet.sew_resnet18, 16, 3, 64, 64, num_classes=10, cnf="ADD"
+    ),
+    "spiking_resnet18": partial(
+        model, spiking_resnet.spiking_resnet18, 16, 3, 64, 64, num_classes=10
+    ),
+}

@@ -88,17 +88,18 @@ void check_bits(const SpikeConv2d& a, const Tensor& x, const Tensor& bits, const
   check_shape(kOp, "found", found, {kFound});
 }
 
-Tensor dense(const Arguments& arguments) {
+// Of x channels-last, so that y is so, too.
+Tensor dense(const Tensor& x, const Arguments& arguments) {
   using torch::stable::detail::from;
   const std::vector<int64_t> one{1, 1}, stride{arguments.stride_h, arguments.stride_w}, padding{arguments.padding_h, arguments.padding_w};
   if (arguments.method == kTurned) {
     const std::vector<int64_t> zero{0, 0}, cut{arguments.weight.size(2) - 1 - padding[0], arguments.weight.size(3) - 1 - padding[1]};
-    std::array<StableIValue, 8> stack{from(arguments.x), from(arguments.weight), from(arguments.bias), from(one), from(cut), from(zero), from(int64_t{1}),
+    std::array<StableIValue, 8> stack{from(x), from(arguments.weight), from(arguments.bias), from(one), from(cut), from(zero), from(int64_t{1}),
                                       from(one)};
     TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::conv_transpose2d", "input", stack.data(), TORCH_ABI_VERSION));
     return torch::stable::detail::to<Tensor>(stack[0]);
   }
-  std::array<StableIValue, 7> stack{from(arguments.x), from(arguments.weight), from(arguments.bias), from(stride), from(padding), from(one), from(int64_t{1})};
+  std::array<StableIValue, 7> stack{from(x), from(arguments.weight), from(arguments.bias), from(stride), from(padding), from(one), from(int64_t{1})};
   TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::conv2d", "", stack.data(), TORCH_ABI_VERSION));
   return torch::stable::detail::to<Tensor>(stack[0]);
 }
@@ -123,7 +124,7 @@ std::tuple<Tensor, Tensor, Tensor> spike_conv2d_forward(const Arguments& argumen
   const bool by_events = arguments.method == kEvents || (arguments.method != kDense && able && conv_by_events(nonzeros, a));
   int64_t* words = static_cast<int64_t*>(found.mutable_data_ptr());
   words[kNonzeros] = nonzeros, words[kOthers] = others, words[kByEvents] = by_events;
-  if (!by_events) return {dense(arguments), bits, found};
+  if (!by_events) return {dense(channels_first(x), arguments), bits, found};
   const Tensor y = device.allocate(x, {a.N, a.out_h, a.out_w, a.O}, x.scalar_type());
   if (y.numel() == 0) return {channels_first(y), bits, found};
   const Tensor weight = contiguous_of(arguments.weight), kept = bias ? contiguous_of(*bias) : weight;

@@ -28,7 +28,7 @@ MISTAKES = (
     (
         "loops: the number of steps is that of the trace",
         "snnfast/nn/replacing/loops.py",
-        "if self.given is None or self.steps != UNROLLED:",
+        "if self.given is None or not self.by_input:",
         "if True:",
         LOOPS,
     ),

@@ -64,8 +64,8 @@ def spike_conv2d(
             few ``x`` are not 0, which is counted, by the rule in ``docs/ops/spike_conv2d.md``.
 
     Returns:
-        ``y`` ``[N, O, (H + 2 padding_h - kh) // stride_h + 1, (W + 2 padding_w - kw) // stride_w + 1]``; by events
-        channels-last in memory.
+        ``y`` ``[N, O, (H + 2 padding_h - kh) // stride_h + 1, (W + 2 padding_w - kw) // stride_w + 1]``; on the
+        CPU in float32 and float64 channels-last in memory, but for ``"dense"``.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype or device.

@@ -95,6 +95,10 @@ def _gradients(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
     grad_bias = grad.sum((0, 2, 3)) if bias_wanted else None
     dense = [x_wanted and grad_x is None, weight_wanted and not ctx.by_events, False]
     if any(dense):
+        if not dense[
+            1
+        ]:  # of x only sizes are read: without strides it would be copied, and so would grad
+            x = torch.empty_like(x, memory_format=torch.channels_last)
         dense_x, dense_weight, _ = torch.ops.aten.convolution_backward(
             grad, x, weight, None, stride, padding, [1, 1], False, [0, 0], 1, dense
         )

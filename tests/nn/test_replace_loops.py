@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from snnfast import nn as sn
+from snnfast.nn.replacing.unrolling import UNROLLED
 
 STEPS = 6
 
@@ -332,6 +333,31 @@ def fails(forward, x, error, words):
     sn.replace(net)(x)  # the loop runs
     with pytest.raises(error, match=words):
         sn.replace(net, sequences=True)(x)
+
+
+def test_a_size_that_is_asked_for_need_not_be_that_of_the_steps():
+    """Five steps, as many as a loop over the input is unrolled, of a batch whose size is a number, too."""
+    assert UNROLLED == 5
+
+    def forward(self, x):
+        operator.index(x.size(0))
+        return loop(lambda s, x, t, m: s.lif1(s.fc1(x), m), steps=UNROLLED)(self, x)
+
+    net = changed(forward).float()
+    same(sn.replace(net, sequences=True)(X[:3]), sn.replace(net)(X[:3]))
+
+
+def test_tensors_that_forward_makes_move_with_the_network():
+    def forward(self, x):
+        share = torch.full((4,), 0.5)
+        return loop(lambda s, x, t, m: s.lif1(s.fc1(x * share), m))(self, x)
+
+    net = changed(forward).float()
+    fast = sn.replace(net, sequences=True)
+    same(fast(X), sn.replace(net)(X))
+    assert list(fast.state_dict()) == list(sn.replace(net).state_dict())
+    assert fast.double()(X.double()).dtype == torch.float64
+    assert {tensor.dtype for tensor in fast.buffers()} == {torch.float64}
 
 
 def test_later_steps_of_the_input_are_left_out():

@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import snnfast
 from snnfast import nn as layers
 from snnfast import ops, reference
+from snnfast.ops.spike_conv2d import TURNED
 
 pytestmark = pytest.mark.skipif("cpu" not in PRESENT, reason="no CPU kernels")
 SIZES = [  # N, C, H, W, O, kernel, padding
@@ -421,21 +422,44 @@ def test_the_gradient_of_the_bias_alone_computes_no_other():
     torch.testing.assert_close(grad, torch.full_like(grad, y.numel() / len(bias)))
 
 
-def test_registration():
+@pytest.mark.parametrize("stride", [1, 2])
+def test_registration(stride):
     x, weight, bias, _ = sample((2, 2, 4, 3, 3, (3, 2), (1, 1)))
-    forward = (x.requires_grad_(), weight.requires_grad_(), bias.requires_grad_(), 1, 1, 1, 1, 1)
+    inputs = (x.requires_grad_(), weight.requires_grad_(), bias.requires_grad_())
+    forward = (*inputs, stride, stride, 1, 1, 1)
     torch.library.opcheck(torch.ops.snnfast.spike_conv2d_forward, forward)
     y, bits, found = torch.ops.snnfast.spike_conv2d_forward(*forward)
-    got = torch.autograd.grad(y.square().sum(), forward[:3])
-    want = torch.autograd.grad(
-        functional.conv2d(*forward[:3], padding=1).square().sum(), forward[:3]
-    )
-    for a, b in zip(got, want):
+    got = torch.autograd.grad(y.square().sum(), inputs)
+    want = functional.conv2d(*inputs, stride, padding=1)
+    for a, b in zip(got, torch.autograd.grad(want.square().sum(), inputs)):
         torch.testing.assert_close(a, b)
     plain = [t.detach() if isinstance(t, torch.Tensor) else t for t in forward]
     torch.library.opcheck(
         torch.ops.snnfast.spike_conv2d_backward, (*plain, bits, found, y.detach())
     )
+
+
+def test_registration_of_turned_weights():
+    """As the gradient of x has them: ``[C, O, kh, kw]``, turned round."""
+    x, weight, _, _ = sample((2, 2, 4, 3, 3, (3, 2), (1, 1)))
+    arguments = (x, weight.transpose(0, 1).contiguous(), None, 1, 1, 1, 1, TURNED)
+    torch.library.opcheck(torch.ops.snnfast.spike_conv2d_forward, arguments)
+    y, _, _ = torch.ops.snnfast.spike_conv2d_forward(*arguments)
+    torch.testing.assert_close(y, functional.conv2d(x, weight.flip(2, 3), padding=1))
+
+
+def test_the_dense_gradient_of_images_behind_a_stride_is_channels_last():
+    """Only the sizes of x are read for it: x itself is kept as bits."""
+    x, weight, _, _ = sample((2, 3, 6, 6, 4, (3, 3), (1, 1)))
+    x = x.to(memory_format=torch.channels_last)
+    inputs = x.requires_grad_(), weight.requires_grad_()
+    y = ops.spike_conv2d(*inputs, stride=2, padding=1, method="events")
+    want = functional.conv2d(*inputs, stride=2, padding=1)
+    grad = torch.rand_like(want)
+    got = torch.autograd.grad(y, inputs, grad)
+    for a, b in zip(got, torch.autograd.grad(want, inputs, grad)):
+        torch.testing.assert_close(a, b)
+    assert got[0].is_contiguous(memory_format=torch.channels_last)
 
 
 # ---- the layer

@@ -51,25 +51,30 @@ def without_loop(net: nn.Module) -> nn.Module:
     Raises:
         ValueError: where torch.fx cannot follow ``forward``, or steps do more than that.
     """
+    tracer, graph = _unrolled(net, UNROLLED)
+    # The size may have been asked for, and the loop have a constant number of steps all the same.
+    by_input = bool(tracer.given) and len(_unrolled(net, UNROLLED + 1)[1].nodes) > len(graph.nodes)
+    return _Loop(net, tracer, graph, by_input).without()
+
+
+def _unrolled(net: nn.Module, steps: int) -> tuple[Unrolling, fx.Graph]:
     shared = {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())}
-    tracer = Unrolling()
+    tracer = Unrolling(steps)
     try:
-        graph = tracer.trace(copy.deepcopy(net, shared))
+        return tracer, tracer.trace(copy.deepcopy(net, shared))
     except Exception as error:  # whatever forward does with values that are not there
         raise ValueError(
             f"replace: sequences=True cannot follow the forward of {type(net).__name__}: "
             f"{type(error).__name__}: {error}"
         ) from error
-    return _Loop(net, tracer.root, graph, tracer.given).without()
 
 
 class _Loop:
     """An unrolled graph, of which ``made`` is made."""
 
-    def __init__(
-        self, net: nn.Module, traced: nn.Module, graph: fx.Graph, given: tuple[Node, int] | None
-    ) -> None:
-        self.net, self.traced, self.graph, self.given = net, traced, graph, given
+    def __init__(self, net: nn.Module, tracer: Unrolling, graph: fx.Graph, by_input: bool) -> None:
+        self.net, self.traced, self.graph = net, tracer.root, graph
+        self.given, self.by_input = tracer.given, by_input
         self.made = fx.Graph()
         self.calls: dict[str, list[Node]] = defaultdict(list)
         self.changing: set[Node] = set()  # what depends on neurons
@@ -96,7 +101,6 @@ class _Loop:
         self.neurons: dict[str, Node | None] = {}  # None: its input is being made
         self.wrapped: set[str] = set()  # layers that run in the loop
         self.plain: set[str] = set()  # and outside of it
-        self.constants: dict[str, Any] = {}  # tensors that forward makes
         lengths = {len(calls) for calls in self.calls.values()}
         self.steps = max(lengths, default=0)
         if len(lengths) != 1 or self.steps < 2:
@@ -122,13 +126,8 @@ class _Loop:
                 node.target = f"{owner}.layer.{last}"
         made = fx.GraphModule(self.net, self.made, type(self.net).__name__)
         # A GraphModule has what its graph needs, in that order: keys and parameters are to be those of the network.
-        made._modules, made._parameters, made._buffers = (
-            self.net._modules,
-            self.net._parameters,
-            self.net._buffers,
-        )
-        for name, value in self.constants.items():
-            object.__setattr__(made, name, value)
+        for own in ("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set"):
+            made.__dict__[own] = self.net.__dict__[own]
         return made.train(self.net.training)
 
     def _is_neuron(self, node: Node) -> bool:
@@ -146,7 +145,7 @@ class _Loop:
     @property
     def count(self) -> Any:
         """The number of steps."""
-        if self.given is None or self.steps != UNROLLED:
+        if self.given is None or not self.by_input:
             return self.steps
         source, dim = self.given
         return self.made.call_method("size", (self.static(source), dim))
@@ -164,8 +163,8 @@ class _Loop:
                     self._refuse(
                         node, "a tensor that forward makes may depend on the size of the input"
                     )
-                self.constants[str(node.target)] = getattr(self.traced, str(node.target))
-                setattr(self.net, str(node.target), self.constants[str(node.target)])
+                value = getattr(self.traced, str(node.target))
+                self.net.register_buffer(str(node.target), value, persistent=False)
             self.known[node] = self.made.node_copy(node, self.static)
         return self.known[node]
 
@@ -256,8 +255,9 @@ class _Loop:
         if any(value is True for value in (*first.args, *first.kwargs.values())):
             self._refuse(first, "it changes its input in place")
         found = [self._operand(first, values) for values in zip(*(n.args for n in nodes))]
-        # One of several operands is known to be there at every step.
-        every = next(value for value, same in found if same)
+        every = next((value for value, same in found if same), None)
+        if every is None:  # computed anew at each step, from what no step changes
+            return self.made.call_function(every_step, (self.static(first), self.count))
         arguments = tuple(
             value
             if value is every or not isinstance(value, fx.Node)

@@ -18,7 +18,7 @@ Node: TypeAlias = Any  # of torch.fx, whose arguments may be anything
 F = TypeVar("F", bound=Callable[..., Any])
 
 # How often a loop is unrolled whose steps are those of the input; then what is made takes any number of them.
-UNROLLED = 11
+UNROLLED = 5
 
 
 class _Value(fx.Proxy):
@@ -37,12 +37,16 @@ class _Value(fx.Proxy):
 class Unrolling(Tracer):
     """Unrolls a loop over the steps of an input, too.
 
+    Args:
+        steps: how often.
+
     Attributes:
         given: the input whose size was asked for as a number, and the dimension.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, steps: int) -> None:
         super().__init__()
+        self.steps = steps
         self.given: tuple[Node, int] | None = None
 
     def proxy(self, node: Node) -> fx.Proxy:
@@ -59,7 +63,7 @@ class Unrolling(Tracer):
         if not known or self.given not in (None, (source, dim)):
             raise TypeError("the number of steps is neither a constant nor the size of the input")
         self.given = source, dim
-        return UNROLLED
+        return self.steps
 
 
 # ---- what runs in the place of a loop

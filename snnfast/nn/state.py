@@ -68,7 +68,9 @@ class Stateful(nn.Module):
                 f"{type(self).__name__}.step: needs stateful=True, or each step would start at rest"
             )
         result = self(x.unsqueeze(0))
-        return tuple(r[0] for r in result) if isinstance(result, tuple) else result[0]
+        return (
+            tuple(r.squeeze(0) for r in result) if isinstance(result, tuple) else result.squeeze(0)
+        )
 
     def _load_states(self, x: Tensor) -> tuple[Tensor | None, ...]:
         """The states before the first step of ``x``, as its op takes them."""
@@ -265,6 +267,8 @@ def _graph_is_freed(state: Tensor) -> bool:
             _ = getattr(node, "_raw_saved_tensors", None)
         except RuntimeError:
             return True
+        if type(node).__name__ == "_ScanBackward":
+            return False  # an op's, which is freed with all that came before
         nodes += [n for n, _ in node.next_functions if n is not None and len(nodes) < 8]
     return False
 

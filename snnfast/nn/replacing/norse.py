@@ -17,7 +17,17 @@ from snnfast import check, ops, surrogate
 from ..spike_conv2d import SpikeConv2d
 from ..spike_linear import SpikeLinear
 from ..time import Time
-from .port import Library, Looping, Memo, Replaced, as_number, fires_above, refuse
+from .port import (
+    Library,
+    Looping,
+    Memo,
+    Replaced,
+    as_number,
+    fires_above,
+    recurrent,
+    refuse,
+    with_spikes,
+)
 
 __all__ = ["NORSE"]
 
@@ -111,7 +121,7 @@ class _Neuron(Looping, ABC):
         if self.time_dim == 0:
             return self.scan(input_tensor, state)
         out, state = self.scan(input_tensor.unsqueeze(0), state)
-        return out[0], state
+        return out.squeeze(0), state
 
     @property
     def _watched(self) -> bool:
@@ -142,7 +152,8 @@ class _Neuron(Looping, ABC):
         return self._leak(x) | reset | fires_above(self.spike_function, threshold, x)
 
     def _state(self, value: Any, x: Tensor) -> Tensor:
-        return torch.as_tensor(value).to(x.device, check.state_dtype(x.dtype)).expand(x.shape[1:])
+        state = torch.as_tensor(value).to(x.device, check.state_dtype(x.dtype))
+        return state if state.shape == x.shape[1:] else state.expand(x.shape[1:])
 
 
 class LIFBox(_Neuron):
@@ -195,7 +206,8 @@ class _Synaptic(_Neuron):
             return x, None
         # The current that Norse keeps has decayed already: it is an input of the first step.
         i = self._state(state.i, x)
-        return torch.cat([x[:1] + i, x[1:]]), self._state(state.v, x)
+        drive = x + i if len(x) == 1 else torch.cat([x[:1] + i, x[1:]])
+        return drive, self._state(state.v, x)
 
     def _currents(self, drive: Tensor, decay_syn: Any) -> Tensor:
         """Norse's current after every step."""
@@ -273,9 +285,9 @@ class LIFRecurrent(_Recurrent, _Synaptic):
         weight = self._weight(x)
         decay_syn = self._decay("tau_syn_inv", x)
         drive, v = self._begin(x, state)
-        past = None if state is None else self._state(state.z, x).to(x.dtype).unsqueeze(0)
-        spikes, v, i, *v_seq = ops.recurrent(
-            *(drive, weight, past),
+        z = None if state is None else self._state(state.z, x)
+        spikes, v, i, *v_seq = recurrent(
+            *(drive, weight, z),
             neuron="cuba",
             v=v,
             decay_syn=decay_syn,
@@ -286,8 +298,8 @@ class LIFRecurrent(_Recurrent, _Synaptic):
         self._show(v_seq)
         if not self.record_states:
             return spikes, RecurrentState(spikes[-1], v, decay_syn * i)
-        sent = torch.cat([torch.zeros_like(spikes[:1]) if past is None else past, spikes[:-1]])
-        currents = self._currents(drive + functional.linear(sent, weight.to(x.dtype)), decay_syn)
+        sent = torch.zeros_like(spikes[0]) if z is None else z
+        currents = self._currents(with_spikes(drive, sent, weight, spikes), decay_syn)
         return spikes, RecurrentState(spikes, v_seq[0], currents)
 
 
@@ -344,11 +356,14 @@ class LSNNRecurrent(_Recurrent):
             z, v = spikes[0].to(i), v_next
             b = b + beta * z.detach()
             rows.append((z, v, i, b))
-        every = [torch.stack(values) for values in zip(*rows)]
+        every = (
+            [torch.stack(values) for values in zip(*rows)]
+            if len(rows) > 1
+            else [value.unsqueeze(0) for value in rows[0]]
+        )
         self._show([every[1]])
-        spikes = every[0].to(x.dtype)
-        last = every if self.record_states else [values[-1] for values in every]
-        return spikes, RecurrentAdaptiveState(*last)
+        last = every if self.record_states else rows[-1]
+        return every[0].to(x.dtype), RecurrentAdaptiveState(*last)
 
 
 # Layers that give an image the same result whatever else is in the batch, with the dimensions of an image.

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from snnfast import check, ops
 from snnfast.backend import BackendWarning
 
-from .port import Library, Memo, as_number, fire, fires_above, refuse
-from .snntorch_functions import Steps, surrogate_of, with_spikes
+from .port import Library, Memo, as_number, fire, fires_above, recurrent, refuse, with_spikes
+from .snntorch_functions import Steps, surrogate_of
 
 __all__ = ["SNNTORCH", "Neuron"]
 
@@ -99,7 +99,10 @@ class Neuron(Steps):
         for name in self.states:
             state = getattr(self, name)
             fits = state is not None and state.shape == x.shape[1:]
-            state = self._carried(name, state) if fits else torch.zeros_like(x[0])
+            if not fits:
+                state = torch.zeros_like(x[0])
+            elif name not in given:
+                state = self._carried(name, state)
             before.append(state.to(check.state_dtype(x.dtype)))
         if self.why:
             warnings.warn(
@@ -108,15 +111,14 @@ class Neuron(Steps):
                 stacklevel=2,
             )
         spikes, *after = (self.steps if self.why else self.scan)(x, *before)
-        last = [state[-1] for state in after]
+        one = self.time_dim is None
+        last = [state.squeeze(0) if one else state[-1] for state in after]
         for name, state in zip(self.states, last):
             setattr(self, name, state)
         self._keep(last[-1])
         self.v_seq = after[-1] if self.store_v_seq else None
         spikes = spikes * self.graded_spikes_factor if self._graded() else spikes
-        if one := self.time_dim is None:
-            spikes = spikes[0]
-        results = [spikes]
+        results = [spikes.squeeze(0) if one else spikes]
         if self.output or not self.init_hidden:
             shown = zip(self.states, last if one else after)
             results += [state for name, state in shown if name != "spk"]
@@ -375,9 +377,6 @@ class _Recurrent(Neuron):
         weight, bias = self.recurrent.weight, self.recurrent.bias
         return weight.to(check.state_dtype(x.dtype)), x if bias is None else x + bias
 
-    def _run(self, x: Tensor, spk: Tensor, weight: Tensor, neuron: str, arguments: Any) -> Any:
-        return ops.recurrent(x, weight, spk.to(x.dtype).unsqueeze(0), neuron=neuron, **arguments)
-
     def products(self, x: Tensor, spikes: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
         """That of spikes, which come back with the next step, also of the next call."""
         called = self.why and isinstance(self.recurrent, nn.Linear)  # and so it is seen
@@ -394,7 +393,7 @@ class RLeaky(_Recurrent):
         weight, x = self._weight(x)
 
         def run(x: Tensor, **arguments: Any) -> Any:
-            return self._run(x, spk, weight, "lif", arguments)
+            return recurrent(x, weight, spk, neuron="lif", **arguments)
 
         spikes, membrane = self._integrate(
             *(run, x, mem, self._decay("beta", x)),
@@ -421,7 +420,8 @@ class RSynaptic(_Recurrent):
         alpha = self._decay("alpha", x)
 
         def run(x: Tensor, **arguments: Any) -> Any:
-            return self._run(x, spk, weight, "cuba", arguments | {"i": syn, "decay_syn": alpha})
+            arguments |= {"i": syn, "decay_syn": alpha}
+            return recurrent(x, weight, spk, neuron="cuba", **arguments)
 
         def current(spikes: Tensor) -> Tensor:
             driven = with_spikes(x, spk, weight, spikes)

@@ -15,7 +15,7 @@ from snnfast.surrogate import Surrogate
 
 from .port import Looping, as_number, fire
 
-__all__ = ["Steps", "surrogate_of", "with_spikes"]
+__all__ = ["Steps", "surrogate_of"]
 
 
 class Steps(Looping):
@@ -158,9 +158,3 @@ def surrogate_of(original: Any) -> Surrogate | Callable[[Tensor], Tensor]:
     if library and made_by in _SURROGATES and len(cells) == 1:
         return _SURROGATES[made_by](float(cells[0].cell_contents))
     return function
-
-
-def with_spikes(x: Tensor, spk: Tensor, weight: Tensor, spikes: Tensor) -> Tensor:
-    """The input and what comes back, where the neurons fired ``spk`` before and then ``spikes``."""
-    sent = torch.cat([spk.to(spikes).unsqueeze(0), spikes[:-1]])
-    return x + functional.linear(sent, weight.to(x.dtype))

@@ -10,12 +10,12 @@ from torch import nn
 from .order import hooked, order
 from .pooled import Pooled
 from .replacing.norse import Lift
-from .replacing.port import without_graphs
 from .replacing.sequences import OverTime
 from .replacing.wrapped import in_time
 from .spike_conv2d import SpikeConv2d, has_events
 from .spike_linear import SpikeLinear
 from .spiking import Spiking
+from .state import without_graphs
 from .time import Time
 
 __all__ = ["accelerate"]

@@ -13,6 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from .order import hooked, order
 from .spike_conv2d import SpikeConv2d
 from .spike_linear import SpikeLinear
+from .state import without_graphs
 
 __all__ = ["fuse"]
 
@@ -59,7 +60,7 @@ def fuse(net: nn.Module) -> nn.Module:
     if not norms:
         raise ValueError("fuse: net has no batch normalisation")
     before, uses, notes = order(net)
-    memo: dict[int, Any] = {}
+    memo = without_graphs(net)
     for norm in norms:
         product: Any = before.get(norm)
         reason = _refused(norm, product, uses)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from torch import fx, nn
 
+from .state import without_graphs
 from .time import Time, hooks
 from .tracer import Tracer
 
@@ -39,7 +40,7 @@ def order(net: nn.Module) -> Order:
     uses: Counter[nn.Module] = Counter()
     # A copy is traced: layers of other libraries may keep what they are given.
     shared = {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())}
-    traced = copy.deepcopy(net, shared)
+    traced = copy.deepcopy(net, without_graphs(net) | shared)
     try:
         graph = Tracer().trace(traced)
     except Exception as error:  # whatever forward does with values that are not there

@@ -12,9 +12,9 @@ from snnfast import check
 from .replacing import LIBRARIES, Library
 from .replacing.compare import agree
 from .replacing.loops import without_loop
-from .replacing.port import refuse, without_graphs
+from .replacing.port import refuse
 from .replacing.sequences import over_time
-from .state import Stateful
+from .state import Stateful, without_graphs
 
 __all__ = ["replace"]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from snnfast import check
 from snnfast.surrogate import Surrogate
 
-__all__ = ["Stateful", "detach", "reset"]
+__all__ = ["Memo", "Stateful", "detach", "reset", "without_graphs"]
+
+Memo: TypeAlias = dict[int, Any]  # of a copy
 
 
 class Stateful(nn.Module):
@@ -163,9 +165,10 @@ class Stateful(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         # deepcopy refuses tensors with a graph.
-        states = {name: getattr(self, name) for name in self.states}
-        detached = {n: None if value is None else value.detach() for n, value in states.items()}
-        return {**self.__dict__, **detached}
+        return {
+            name: value.detach() if isinstance(value, Tensor) and not value.is_leaf else value
+            for name, value in self.__dict__.items()
+        }
 
     def _save_to_state_dict(
         self, destination: dict[str, Any], prefix: str, keep_vars: bool
@@ -212,32 +215,59 @@ class Stateful(nn.Module):
 def reset(net: nn.Module) -> None:
     """Forgets the state of every snnfast layer in ``net``: the next batch starts at rest.
 
+    So it does of what :func:`snnfast.nn.replace` leaves to SpikingJelly, its ``MemoryModule``.
+
     Raises:
         TypeError: if ``net`` is no module.
     """
-    _module("reset", net)
-    for module in net.modules():
-        if isinstance(module, Stateful):
-            module.reset()
+    for module in _stateful("reset", net):
+        module.reset()
 
 
 def detach(net: nn.Module) -> None:
     """Keeps the state of every snnfast layer in ``net`` and drops its graph.
 
-    Between chunks of a long sequence this is truncated backpropagation through time.
+    Between chunks of a long sequence this is truncated backpropagation through time. So it does of what
+    :func:`snnfast.nn.replace` leaves to SpikingJelly, its ``MemoryModule``.
 
     Raises:
         TypeError: if ``net`` is no module.
     """
-    _module("detach", net)
+    for module in _stateful("detach", net):
+        module.detach()
+
+
+def without_graphs(net: nn.Module) -> Memo:
+    """A memo for a copy of ``net``: tensors that a call has left with a graph, which deepcopy refuses, without it."""
+    memo: Memo = {}
+
+    def look(value: Any) -> None:
+        if isinstance(value, Tensor):
+            if not value.is_leaf:
+                memo[id(value)] = value.detach().clone()
+        elif isinstance(value, (dict, list, tuple)):
+            for part in value.values() if isinstance(value, dict) else value:
+                look(part)
+
     for module in net.modules():
-        if isinstance(module, Stateful):
-            module.detach()
+        look(module.__dict__)
+    return memo
 
 
-def _module(function: str, net: object) -> None:
+def _stateful(function: str, net: object) -> Iterator[Any]:
     if not isinstance(net, nn.Module):
         raise TypeError(f"{function}: net must be a module, got {type(net).__name__}")
+    for module in net.modules():
+        if isinstance(module, Stateful) or is_spikingjellys(module, "MemoryModule"):
+            yield module
+
+
+def is_spikingjellys(module: nn.Module, base: str) -> bool:
+    """Whether ``module`` is of SpikingJelly's class ``base``."""
+    return any(
+        kind.__name__ == base and kind.__module__.partition(".")[0] == "spikingjelly"
+        for kind in type(module).__mro__
+    )
 
 
 def _at_least_float32(before: Tensor, after: Tensor | None) -> Tensor | None:

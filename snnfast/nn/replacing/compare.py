@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .port import Replaced, without_graphs
+from ..state import without_graphs
+from .port import Replaced
 
 __all__ = ["agree"]
 

@@ -15,35 +15,17 @@ from snnfast import check, ops
 from snnfast.surrogate import Surrogate
 
 from ..spiking import show
-from ..state import Stateful
+from ..state import Memo, Stateful
 
-__all__ = ["Library", "Looping", "Memo", "Port", "Replaced", "refuse", "without_graphs"]
+__all__ = ["Library", "Looping", "Memo", "Port", "Replaced", "refuse"]
 
 _OF_MODULES = ("training", "call_super_init", "dump_patches", "stateful", "store_v_seq")
-Memo: TypeAlias = dict[int, Any]
 Number: TypeAlias = Any  # a float, or a tensor that broadcasts
 
 
 def refuse(where: str, reason: str) -> NoReturn:
     """Says which neuron has no exact equal, and why."""
     raise ValueError(f"replace: {where} cannot be mapped exactly: {reason}")
-
-
-def without_graphs(net: nn.Module) -> Memo:
-    """A memo for a copy of ``net``: tensors that a call has left with a graph, which deepcopy refuses, without it."""
-    memo: Memo = {}
-
-    def look(value: Any) -> None:
-        if isinstance(value, Tensor):
-            if not value.is_leaf:
-                memo[id(value)] = value.detach().clone()
-        elif isinstance(value, (dict, list, tuple)):
-            for part in value.values() if isinstance(value, dict) else value:
-                look(part)
-
-    for module in net.modules():
-        look(module.__dict__)
-    return memo
 
 
 class Library(NamedTuple):

@@ -35,8 +35,8 @@ MISTAKES = (
     (
         "accelerate: spikes that something else sees, too, are pooled",
         "snnfast/nn/order.py",
-        "isinstance(source, fx.Node) and len(source.users) == 1",
-        "isinstance(source, fx.Node)",
+        "isinstance(source, fx.Node) and len(source.users) == 1 and source in last",
+        "isinstance(source, fx.Node) and source in last",
         ACCELERATE,
     ),
     (
@@ -45,6 +45,26 @@ MISTAKES = (
         "if isinstance(module, Pooled) or (isinstance",
         "if (isinstance",
         ACCELERATE,
+    ),
+    (
+        "accelerate: what a hook around the neurons sees is pooled",
+        "snnfast/nn/order.py",
+        "first = None if _seen_leaving(net, name, str(node.target)) else layer",
+        "first = layer",
+        ("tests/nn/test_fuse.py",),
+    ),
+    (
+        "accelerate: a layer in two places becomes two",
+        "snnfast/nn/replacing/wrapped.py",
+        "if child is not None and child not in made:",
+        "if child is not None:",
+        ACCELERATE,
+    ),
+    (
+        "replace: a membrane that is a number begins at rest",
+        "snnfast/nn/replacing/spikingjelly.py",
+        "begin[name] = float(found)",
+        "pass",
     ),
     (
         "accelerate: the keys are those of the layers around",

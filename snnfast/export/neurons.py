@@ -9,7 +9,6 @@ from torch import Tensor
 
 from snnfast import reference  # noqa: F401  enters every neuron in NEURONS
 from snnfast.calls.neuron import NEURONS
-from snnfast.nn.replacing.spikingjelly import Started
 from snnfast.nn.state import Stateful
 
 from .source import Source, Value, literal
@@ -79,8 +78,8 @@ def call_of(layer: Stateful, shape: tuple[int, ...]) -> Any:
     """
     if getattr(layer, "op", None) not in BODIES:  # what replace made of other libraries' has none
         raise ValueError("has no equal in C")
-    if isinstance(layer, Started) and layer.v_reset not in (None, layer.v_rest):
-        raise ValueError("starts at v_reset, and neurons in C start at v_rest")
+    for name, value in getattr(layer, "resets", {}).items():
+        raise ValueError(f"starts with {name}={value:g}, and neurons in C start at v_rest")
     if getattr(layer, "return_v_seq", False):
         raise ValueError("returns membranes, too; set return_v_seq=False")
     x = torch.zeros(1, 1, *shape)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import copy
+from collections import defaultdict
+from itertools import pairwise
 from typing import Any
 
 from torch import nn
 
 from .order import hooked, order
-from .pooled import Pooled
+from .pooled import Pooled, PooledSequential, pools
 from .replacing.norse import Lift
 from .replacing.sequences import OverTime
 from .replacing.wrapped import in_time
 from .spike_conv2d import SpikeConv2d, has_events
 from .spike_linear import SpikeLinear
 from .spiking import Spiking
-from .state import without_graphs
+from .state import Stateful, without_graphs
 from .time import Time
 
 __all__ = ["accelerate"]
@@ -30,9 +32,12 @@ def accelerate(net: nn.Module) -> nn.Module:
     - Every ``nn.Linear`` becomes a :class:`snnfast.nn.SpikeLinear`, and every ``nn.Conv2d`` in
       :class:`snnfast.nn.Time` a :class:`snnfast.nn.SpikeConv2d`, if that has events for it: they leave out the products
       with zeros where that is faster, as behind neurons.
-    - Neurons and the pooling right behind them become :class:`snnfast.nn.Pooled`, if nothing else sees their spikes.
+    - Neurons and the pooling right behind them run in one pass, as in :class:`snnfast.nn.Pooled`: in ``nn.Sequential``,
+      and where :mod:`torch.fx` sees in ``forward`` that nothing else takes their spikes.
     - Layers of SpikingJelly in step mode ``"m"``, and its ``SeqToANNContainer``, run in :class:`snnfast.nn.Time`.
-      Images that are the same at every step, ``x.expand(T, *x.shape)`` or copies, are then computed once.
+      Images that are the same at every step, ``x.expand(T, *x.shape)`` or copies, are then computed once; what the
+      first layers give is then one step in memory, so ``forward`` must not write into it.
+    - ``inplace=True`` of activations is switched off: what they are given may be kept.
 
     Spikes and gradients are those of ``net`` but for rounding; a membrane within rounding of its threshold may fire in
     one and not in the other. The keys of the state dict are those of ``net``, so files load either way. States are
@@ -65,38 +70,56 @@ def accelerate(net: nn.Module) -> nn.Module:
         if isinstance(module, _FOLDING)
         for layer in module.modules()
     }
+    inside = {layer for m in fast.modules() if isinstance(m, Stateful) for layer in m.modules()}
     for module in fast.modules():
         layer: Any = module
+        if module in inside:  # a matrix of recurrent connections
+            continue
         if type(module) is nn.Conv2d and module in folded and has_events(module):
             layer.__class__, layer.method = SpikeConv2d, "auto"
         elif type(module) is nn.Linear:
             layer.__class__, layer.method = SpikeLinear, "auto"
+        elif getattr(module, "inplace", False) is True:
+            layer.inplace = False
     _pool(fast)
     return fast
 
 
 def _pool(net: nn.Module) -> None:
-    """Puts poolings to the neurons before them, and identities in their places."""
-    before, uses, _ = order(net)
+    """Lets neurons pool their spikes."""
+    for module in net.modules():
+        # Where forward calls the layers one by one, they give what they gave.
+        if type(module) is nn.Sequential and any(pools(*pair) for pair in pairwise(module)):
+            module.__class__ = PooledSequential
+    inside = {pair for m in net.modules() if type(m) is PooledSequential for pair in pairwise(m)}
+    before, uses, notes = order(net)
+    if notes:
+        return  # only what forward is known to do
     stays = {
         layer
         for module in net.modules()
         if isinstance(module, Pooled) or (isinstance(module, Time) and not module.fast)
         for layer in module.modules()
     }
-    places = {m: name for name, m in net.named_modules()}
+    places: dict[nn.Module, list[str]] = defaultdict(list)
+    for name, module in net.named_modules(remove_duplicate=False):
+        places[module].append(name)
     for pool, neuron in before.items():
         if (
             isinstance(neuron, Spiking)
             and neuron.calls_once
             and type(pool) in (nn.MaxPool2d, nn.AvgPool2d)
-            and uses[pool] == uses[neuron] == 1
+            and uses[pool] == uses[neuron] == len(places[pool]) == len(places[neuron]) == 1
             and not hooked(pool)
             and not hooked(neuron)
             and pool not in stays
         ):
-            _put(net, places[neuron], Pooled(neuron, pool))
-            _put(net, places[pool], nn.Identity())
+            (place,), (behind,) = places[neuron], places[pool]
+            above = net.get_submodule(behind.rpartition(".")[0])
+            if (neuron, above) in inside and above.layer is pool:
+                continue
+            _put(net, place, Pooled(neuron, pool))
+            _put(net, behind, nn.Identity())
 
 
 def _put(net: nn.Module, place: str, module: nn.Module) -> None:

@@ -37,7 +37,8 @@ def fuse(net: nn.Module) -> nn.Module:
     The new weights are computed in float64. Without the normalisations the copy computes the same but for rounding;
     neurons and everything else stay. Products and normalisations are found in the order in which ``net`` calls them,
     inside of :class:`snnfast.nn.Time` and across it. Where that order depends on values, :mod:`torch.fx` cannot follow
-    ``forward``; then only neighbours in ``nn.Sequential`` and ``Time`` are folded.
+    ``forward``; then only neighbours in ``nn.Sequential`` and ``Time`` are folded, with a warning. A linear layer with
+    its normalisation takes ``[N, C]`` alone, since of ``[N, L, C]`` :class:`torch.nn.BatchNorm1d` normalises ``L``.
 
     A normalisation that cannot be folded stays, with a warning that names it and says why: it does not directly follow
     a product of the same number of channels, one of the two is used twice or has hooks, other layers read the product,
@@ -60,7 +61,7 @@ def fuse(net: nn.Module) -> nn.Module:
     if not norms:
         raise ValueError("fuse: net has no batch normalisation")
     before, uses, notes = order(net)
-    memo = without_graphs(net)
+    memo, guessed = without_graphs(net), False
     for norm in norms:
         product: Any = before.get(norm)
         reason = _refused(norm, product, uses)
@@ -72,8 +73,29 @@ def fuse(net: nn.Module) -> nn.Module:
             continue
         memo[id(product)] = folded(product, norm)
         memo[id(norm)] = nn.Identity()
+        if type(product) in _LINEAR:
+            memo[id(product)].register_forward_pre_hook(_takes_rows)
+        guessed |= bool(notes)
+    if guessed:
+        warnings.warn(
+            f"fuse: what follows each other in nn.Sequential or Time was folded as if forward calls it so{notes}",
+            stacklevel=2,
+        )
     result: nn.Module = copy.deepcopy(net, memo)
     return result.eval()
+
+
+def _takes_rows(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
+    """Of ``[N, L, C]`` BatchNorm1d normalises ``L``, and a linear layer makes ``C``."""
+    if arguments[0].dim() != 2:
+        raise ValueError(
+            f"fuse: a linear layer with BatchNorm1d folded into it takes [N, C], got {list(arguments[0].shape)}"
+        )
+
+
+vars(_takes_rows)["counts_steps"] = (
+    True  # as those of monitors, it may be given one step of several that are the same
+)
 
 
 def _refused(norm: Any, product: Any, uses: Counter[nn.Module]) -> str:

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from torch import fx, nn
 
+from .pooled import PooledSequential
 from .state import without_graphs
-from .time import Time, hooks
+from .time import HOOKS, Time, hooks
 from .tracer import Tracer
 
 __all__ = ["Order", "hooked", "order"]
@@ -41,6 +42,9 @@ def order(net: nn.Module) -> Order:
     # A copy is traced: layers of other libraries may keep what they are given.
     shared = {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())}
     traced = copy.deepcopy(net, without_graphs(net) | shared)
+    for module in traced.modules():  # which are not called with what is not there
+        for attribute in HOOKS:
+            module.__dict__[attribute] = type(module.__dict__[attribute])()
     try:
         graph = Tracer().trace(traced)
     except Exception as error:  # whatever forward does with values that are not there
@@ -49,24 +53,39 @@ def order(net: nn.Module) -> Order:
         uses.update(module for _, module in net.named_modules(remove_duplicate=False))
         notes = f" (torch.fx cannot follow forward: {type(error).__name__}: {error})"
         return Order(before, uses, notes)
-    last: dict[fx.Node, nn.Module] = {}
+    last: dict[fx.Node, tuple[nn.Module, str]] = {}
     for node in graph.nodes:
         if node.op != "call_module":
             continue
         chain = list(_layers(net.get_submodule(str(node.target))))
         uses.update(chain)
         source = node.args[0] if node.args else None
-        first = last.get(source) if isinstance(source, fx.Node) and len(source.users) == 1 else None
+        first = None
+        if isinstance(source, fx.Node) and len(source.users) == 1 and source in last:
+            layer, name = last[source]
+            first = None if _seen_leaving(net, name, str(node.target)) else layer
         before |= zip(chain, (first, *chain))
-        last[node] = chain[-1]
+        last[node] = chain[-1], str(node.target)
     return Order(before, uses, "")
+
+
+def _seen_leaving(net: nn.Module, name: str, target: str) -> bool:
+    """Whether a container with hooks lies around ``name``, but not around ``target``."""
+    while "." in name:
+        name = name.rpartition(".")[0]
+        if not target.startswith(f"{name}.") and hooked(net.get_submodule(name)):
+            return True
+    return False
+
+
+_CHAINS = (nn.Sequential, PooledSequential)
 
 
 def _layers(module: nn.Module) -> Iterator[nn.Module]:
     """The layers that run one after the other in ``module``; it itself, if it is one."""
     if isinstance(module, Time):
         yield from _layers(module.layer)
-    elif type(module) is nn.Sequential and not hooked(module):
+    elif isinstance(module, nn.Sequential) and type(module) in _CHAINS and not hooked(module):
         for inner in module:
             yield from _layers(inner)
     else:

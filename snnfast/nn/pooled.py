@@ -1,7 +1,8 @@
-"""A spiking layer with the pooling of its spikes: :class:`Pooled`."""
+"""A spiking layer with the pooling of its spikes: :class:`Pooled` and :class:`PooledSequential`."""
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 from torch import Tensor, nn
@@ -57,29 +58,66 @@ class Pooled(nn.Sequential):
 
     def forward(self, x: Tensor) -> Any:
         """Input current ``[T, B, C, H, W]`` -> pooled spikes ``[T, B, C, H // kernel_h, W // kernel_w]``."""
-        neuron: Any
         neuron, time = self
-        size = self._window(x)
-        if size is not None:
-            call = getattr(ops, neuron.op).check(x, **neuron._given(x))
-            outputs = pooled(neuron.op, call, size)
-            if outputs is not None:
-                return neuron._finish(*outputs)
-        return time(neuron(x))
+        return _pooled(neuron, time, x)
 
-    def _window(self, x: Tensor) -> tuple[int, int, bool] | None:
-        """The window of the pooling, if it may be pooled in the neurons' pass."""
-        neuron, time = self
-        pool: Any = time.layer
-        if (
-            not isinstance(x, Tensor)
-            or x.dim() != 5
-            or x.numel() == 0
-            or traced()
-            or not neuron.calls_once
-            or not time.fast
-            or any(hook for layer in self for hook in hooks(layer))
-            or forward_ad._current_level >= 0
-        ):
-            return None
-        return window(pool, x[0])
+    def __getattr__(self, name: str) -> Any:
+        # The neuron's states and settings.
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "0":
+                raise
+            return getattr(super().__getattr__("0"), name)
+
+
+class PooledSequential(nn.Sequential):
+    """``nn.Sequential`` in which neurons and a pooling right behind them run in one pass, as in :class:`Pooled`.
+
+    Its layers stay what they are: whoever calls one of them, or some, gets what they give.
+    """
+
+    def forward(self, x: Any) -> Any:
+        """``x`` through every layer."""
+        waiting = deque(self)
+        while waiting:
+            layer = waiting.popleft()
+            together = waiting and pools(layer, waiting[0])
+            x = _pooled(layer, waiting.popleft(), x) if together else layer(x)
+        return x
+
+
+def pools(neuron: nn.Module, time: nn.Module) -> bool:
+    """Whether ``time`` is a pooling of spikes that can run in the pass of ``neuron``."""
+    return (
+        isinstance(neuron, Spiking)
+        and neuron.calls_once
+        and isinstance(time, Time)
+        and type(time.layer) in (nn.MaxPool2d, nn.AvgPool2d)
+    )
+
+
+def _pooled(neuron: Any, time: Any, x: Tensor) -> Any:
+    size = _window(neuron, time, x)
+    if size is not None:
+        call = getattr(ops, neuron.op).check(x, **neuron._given(x))
+        outputs = pooled(neuron.op, call, size)
+        if outputs is not None:
+            return neuron._finish(*outputs)
+    return time(neuron(x))
+
+
+def _window(neuron: Any, time: Any, x: Tensor) -> tuple[int, int, bool] | None:
+    """The window of the pooling, if it may be pooled in the neurons' pass."""
+    if (
+        not isinstance(x, Tensor)
+        or x.dim() != 5
+        or x.numel() == 0
+        or traced()
+        or not neuron.calls_once
+        or not time.fast
+        or any(hook for layer in (neuron, time) for hook in hooks(layer))
+        or forward_ad._current_level >= 0
+    ):
+        return None
+    return window(time.layer, x[0])

@@ -12,7 +12,7 @@ from snnfast import check
 from .replacing import LIBRARIES, Library
 from .replacing.compare import agree
 from .replacing.loops import without_loop
-from .replacing.port import refuse
+from .replacing.port import refuse, take_hooks
 from .replacing.sequences import over_time
 from .state import Stateful, without_graphs
 
@@ -30,8 +30,8 @@ def replace(
     Call the copy as you call ``net``: its neurons take a step or a sequence, and get and return states, as the
     library's do. It computes the same but for rounding, and the membranes that it returns are the library's.
     Parameters, buffers and the keys of the state dict are those of ``net``, so its files load, too; everything that is
-    no neuron stays, for :func:`snnfast.nn.accelerate` to look after. The copy takes over the states of ``net``, without
-    their graph, and keeps between calls what the library's neurons keep; :func:`snnfast.nn.reset` and
+    no neuron stays, for :func:`snnfast.nn.accelerate` to look after, and so do hooks. The copy takes over the states of
+    ``net``, without their graph, and keeps between calls what the library's neurons keep; :func:`snnfast.nn.reset` and
     :func:`snnfast.nn.detach` work on all. Neurons are known by the names of their classes: no library is imported.
 
     ============ ===================================================================================================
@@ -85,7 +85,7 @@ def replace(
             continue
         kind = type(module).__name__
         where = f"{name or 'net'}, a {kind} of {library.name},"
-        memo[id(module)] = library.neurons[kind](where, module, memo)
+        memo[id(module)] = take_hooks(library.neurons[kind](where, module, memo), module, memo)
         made.append(name)
     if not made:
         raise ValueError(f"replace: net has no neurons of {', '.join(LIBRARIES)}")

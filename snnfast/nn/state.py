@@ -165,10 +165,7 @@ class Stateful(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         # deepcopy refuses tensors with a graph.
-        return {
-            name: value.detach() if isinstance(value, Tensor) and not value.is_leaf else value
-            for name, value in self.__dict__.items()
-        }
+        return {name: _without_graph(value) for name, value in self.__dict__.items()}
 
     def _save_to_state_dict(
         self, destination: dict[str, Any], prefix: str, keep_vars: bool
@@ -210,6 +207,12 @@ class Stateful(nn.Module):
             else:
                 device = loaded.device if now is None else now.device
                 setattr(self, name, loaded.detach().to(device, copy=True))
+
+
+def _without_graph(value: Any) -> Any:
+    if type(value) is dict:
+        return {name: _without_graph(inner) for name, inner in value.items()}
+    return value.detach() if isinstance(value, Tensor) and not value.is_leaf else value
 
 
 def reset(net: nn.Module) -> None:

@@ -34,6 +34,7 @@ EACH = (
     *(nn.ZeroPad1d, nn.ZeroPad2d, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Sigmoid),
     *(nn.Tanh, nn.Hardtanh, nn.Softplus),
 )
+TIMELESS = (*EACH, *_NORMS, *DROPOUTS, nn.Flatten)
 
 
 class Time(nn.Module):
@@ -178,11 +179,12 @@ def _has_hooks(layer: nn.Module) -> bool:
     return not all(getattr(hook, "counts_steps", False) for hook in hooks(layer))
 
 
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
 def hooks(layer: nn.Module) -> Iterator[Any]:
-    yield from layer._forward_hooks.values()
-    yield from layer._forward_pre_hooks.values()
-    yield from layer._backward_hooks.values()
-    yield from layer._backward_pre_hooks.values()
+    for attribute in HOOKS:
+        yield from getattr(layer, attribute).values()
 
 
 def _same_at_every_step(layer: nn.Module, y: Tensor) -> bool:

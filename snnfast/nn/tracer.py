@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import fx, nn
 
-from .pooled import Pooled
+from .pooled import Pooled, PooledSequential
 from .state import Stateful
 
 __all__ = ["Tracer", "place"]
@@ -19,7 +19,8 @@ class Tracer(fx.Tracer):
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
         """Whether the tracer looks no deeper."""
-        own = type(module).__module__.startswith("snnfast.nn.") and not isinstance(module, Pooled)
+        own = type(module).__module__.startswith("snnfast.nn.")
+        own = own and not isinstance(module, (Pooled, PooledSequential))
         leaf = own or isinstance(module, (Stateful, *self.more))
         return leaf or super().is_leaf_module(module, name)
 

@@ -1,6 +1,7 @@
 """``accelerate``: the same network with the layers around its neurons on the kernels, too."""
 
 import copy
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -9,7 +10,8 @@ from torch import nn
 
 import snnfast
 import snnfast.nn as sn
-from snnfast.nn import IF, LIF, ParametricLIF, Pooled, Rate, SpikeConv2d, SpikeLinear, Time
+from snnfast.nn import IF, LIF, ParametricLIF, Rate, SpikeConv2d, SpikeLinear, Time
+from snnfast.nn.pooled import PooledSequential
 
 
 def kinds(net):
@@ -77,11 +79,11 @@ NETWORKS = {
     "by values": ByValues,
 }  # fmt: skip
 FOUND = {
-    "pools": "SpikeConv2d BatchNorm2d ParametricLIF MaxPool2d Identity SpikeConv2d BatchNorm2d IF",
+    "pools": "SpikeConv2d BatchNorm2d ParametricLIF MaxPool2d SpikeConv2d BatchNorm2d IF",
     "pools first of several": "SpikeConv2d LIF AvgPool2d Identity SpikeConv2d Flatten SpikeLinear LIF",
     "linear": "Flatten SpikeLinear LIF SpikeLinear LIF",
     "named": "MaxPool2d AvgPool2d LIF ParametricLIF Conv2d Conv2d",
-    "by values": "SpikeConv2d BatchNorm2d ParametricLIF MaxPool2d Identity SpikeConv2d BatchNorm2d IF",
+    "by values": "SpikeConv2d BatchNorm2d ParametricLIF MaxPool2d SpikeConv2d BatchNorm2d IF",
 }
 
 
@@ -114,15 +116,20 @@ def test_spikes_gradients_and_keys_are_the_networks(name):
     assert all(mine is not its for mine, its in zip(fast.parameters(), net.parameters()))
 
 
-@pytest.mark.parametrize("name", ["pools", "pools first of several"])
-def test_pooling_runs_in_the_neurons_pass(name, monkeypatch):
+@pytest.fixture
+def passes(monkeypatch):
+    """The calls of the kernels that pool."""
     calls = []
     one = sn.pooled.pooled
     monkeypatch.setattr(sn.pooled, "pooled", lambda *a: calls.append(a[0]) or one(*a))
-    sn.accelerate(made(name)).float()(
-        x_of().float()
-    )  # convolutions in float64 are not channels-last
-    assert len(calls) == 1
+    return calls
+
+
+@pytest.mark.parametrize("name", ["pools", "pools first of several", "by values"])
+def test_pooling_runs_in_the_neurons_pass(name, passes):
+    net = sn.accelerate(made(name)).float()  # convolutions in float64 are not channels-last
+    net(x_of().float())
+    assert len(passes) == 1
 
 
 def test_states_go_on():
@@ -143,29 +150,31 @@ def test_states_go_on():
     torch.testing.assert_close(fast(x), net(x), rtol=0, atol=0)
 
 
-def pooled_of(neuron, time, change=lambda net: None):
-    net = nn.Sequential(Time(nn.Conv2d(2, 8, 3)), neuron, time)
-    change(net)
-    return [type(layer) for layer in sn.accelerate(net)]
-
-
 class Own(nn.Conv2d):
     pass
 
 
-def test_what_stays_as_it_is():
-    assert pooled_of(LIF(), Time(nn.MaxPool2d(2)))[1] is Pooled
+def no_hook(*arguments):
+    return None
+
+
+def test_what_stays_as_it_is(passes):
     shared = Time(nn.MaxPool2d(2))
-    for layers in (
-        (LIF(return_v_seq=True), nn.Identity()),
-        (LIF(), Time(nn.MaxPool2d(2), fast=False)),
-        (LIF(), Time(nn.AdaptiveAvgPool2d(2))),
-        (LIF(), nn.Sequential(shared, shared)),
-        (LIF(), Time(nn.MaxPool2d(2)), lambda net: net[1].register_forward_hook(lambda *a: None)),
-        (LIF(), Time(nn.MaxPool2d(2)), lambda net: net[2].layer.register_forward_hook(lambda *a: None)),
-        (LIF(), Time(nn.MaxPool2d(2)), lambda net: net[1].register_full_backward_hook(lambda *a: None)),
-    ):  # fmt: skip
-        assert pooled_of(*layers)[1] is LIF
+    for count, neuron, pool, change in (
+        (1, LIF(), Time(nn.MaxPool2d(2)), lambda net: None),
+        (0, LIF(return_v_seq=True), nn.Identity(), lambda net: None),
+        (0, LIF(), Time(nn.MaxPool2d(2), fast=False), lambda net: None),
+        (0, LIF(), Time(nn.AdaptiveAvgPool2d(2)), lambda net: None),
+        (0, LIF(), nn.Sequential(shared, shared), lambda net: None),
+        (0, LIF(), Time(nn.MaxPool2d(2)), lambda net: net[1].register_forward_hook(no_hook)),
+        (0, LIF(), Time(nn.MaxPool2d(2)), lambda net: net[2].layer.register_forward_hook(no_hook)),
+        (0, LIF(), Time(nn.MaxPool2d(2)), lambda net: net[1].register_full_backward_hook(no_hook)),
+    ):
+        net = nn.Sequential(Time(nn.Conv2d(2, 8, 3)), neuron, pool)
+        change(net)
+        passes.clear()
+        sn.accelerate(net)(x_of().float())
+        assert len(passes) == count
     net = Time(
         Own(1, 1, 3),
         nn.Conv2d(2, 2, 3, groups=2),
@@ -191,7 +200,7 @@ def test_other_tools_take_what_it_gives():
     torch.testing.assert_close(copy.deepcopy(net)(x), y)
     with snnfast.monitor(net) as watching:
         torch.testing.assert_close(net(x), y)
-    assert 0 < watching.activity().scalars()["1.0/rate"] < 1
+    assert 0 < watching.activity().scalars()["1/rate"] < 1
 
 
 class Keeps(nn.Module):
@@ -211,6 +220,61 @@ def test_nothing_is_left_in_a_layer_that_keeps_things():
     fast = sn.accelerate(net)
     assert fast[0].kept is None
     equal(fast, net, x_of())
+
+
+def test_a_neuron_with_two_names_pools_once():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.neuron, self.pool = LIF(), Time(nn.MaxPool2d(2))
+            self.layers = nn.Sequential(Time(loud(nn.Conv2d(2, 8, 3))), self.neuron, self.pool)
+            self.late, self.late_pool = IF(), Time(nn.AvgPool2d(3))
+            self.again = nn.ModuleList([self.late, self.late_pool])
+
+        def forward(self, x):
+            return self.late_pool(self.late(self.layers(x)))
+
+    net = Twice().double()
+    equal(sn.accelerate(net), net, x_of())
+
+
+class OneByOne(nn.Module):
+    """A forward that reads what each layer gives, and that torch.fx cannot follow if ``hidden``."""
+
+    def __init__(self, hidden):
+        super().__init__()
+        self.layers, self.hidden = made("pools"), hidden
+
+    def forward(self, x):
+        if self.hidden and float(x.sum()) < 0:
+            raise ValueError
+        rates = []
+        for layer in self.layers:
+            x = layer(x)
+            rates.append(x.mean((0, 3, 4)))
+        return torch.cat(rates, 1)
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_layers_called_one_by_one_give_what_they_gave(hidden, passes):
+    net = OneByOne(hidden).double()
+    fast = sn.accelerate(net)
+    torch.testing.assert_close(fast(x_of()), net(x_of()), rtol=0, atol=1e-12)
+    part = fast.layers[:2]
+    torch.testing.assert_close(part(x_of()), net.layers[:2](x_of()), rtol=0, atol=0)
+    passes.clear()
+    fast.float().layers(x_of().float())
+    assert len(passes) == 1
+
+
+def test_activations_in_place_are_given_what_may_be_kept():
+    net = nn.Sequential(
+        Time(loud(nn.Conv2d(2, 8, 3))), nn.ReLU(inplace=True), LIF(), Time(nn.MaxPool2d(2))
+    ).double()
+    fast = sn.accelerate(net)
+    assert net[1].inplace
+    image = x_of()[:1].expand(4, 3, 2, 8, 8)
+    torch.testing.assert_close(fast(image), net[2:](net[0](image).clone().relu()))
 
 
 # ---- SpikingJelly
@@ -246,7 +310,7 @@ def test_its_layers_in_step_mode_m_run_in_time_with_the_same_keys():
     assert type(net[0]).__module__.startswith("spikingjelly")
     fast = sn.accelerate(net)
     assert kinds(fast) == [
-        *("SpikeConv2d", "BatchNorm2d", "ParametricLIF", "MaxPool2d", "Identity", "Flatten"),
+        *("SpikeConv2d", "BatchNorm2d", "ParametricLIF", "MaxPool2d", "Flatten"),
         *("SpikeLinear", "LIF", "SpikeLinear", "LIF"),
     ]
     assert list(fast.state_dict()) == list(net.state_dict())
@@ -274,6 +338,45 @@ def test_its_layers_in_step_mode_m_run_in_time_with_the_same_keys():
     assert type(sn.accelerate(net)[0]) is type(net[0])
 
 
+def test_its_layers_in_several_places_stay_one_layer():
+    conv, pool = jelly(nn.Conv2d, 2, 2, 3, padding=1), jelly(nn.AvgPool2d, 2)
+    loud(conv)
+    net = nn.Sequential(conv, LIF(), pool, nn.Sequential(conv), LIF(), pool).double()
+    fast = sn.accelerate(net)
+    assert fast[0] is fast[3][0]
+    assert fast[2] is fast[5]
+    equal(fast, net, x_of())
+
+
+def test_its_layers_that_time_cannot_run_stay():
+    kept = jelly(nn.MaxPool2d, 2, return_indices=True)
+    hooked = jelly(nn.Conv2d, 2, 2, 3)
+    seen = []
+    hooked.register_forward_hook(lambda module, given, result: seen.append(result.shape))
+    net = nn.Sequential(hooked, kept, jelly(nn.MaxUnpool2d, 2))
+    fast = sn.accelerate(net)
+    assert [type(layer) for layer in fast] == [type(layer) for layer in net]
+    fast[0](x_of().float())
+    assert [len(shape) for shape in seen] == [5]
+
+
+def test_its_layers_keep_their_settings_and_take_what_they_took():
+    linear = loud(jelly(nn.Linear, 4, 3)).double()
+    fast = sn.accelerate(nn.Sequential(linear))
+    assert fast[0].weight is fast[0].layer.weight
+    assert fast[0].out_features == 3
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = fast[0].nothing
+    x = torch.rand(5, 4, dtype=torch.float64)
+    torch.testing.assert_close(fast(x), nn.functional.linear(x, linear.weight, linear.bias))
+    container = type(
+        "SeqToANNContainer", (nn.Sequential,), {"__module__": "spikingjelly.activation_based.layer"}
+    )
+    named = container(OrderedDict(conv=nn.Conv2d(2, 2, 3), norm=nn.BatchNorm2d(2)))
+    net = nn.Sequential(named)
+    assert list(sn.accelerate(net).state_dict()) == list(net.state_dict())
+
+
 class TestTheLibrariesThemselves:
     """Where they are installed."""
 
@@ -289,8 +392,7 @@ class TestTheLibrariesThemselves:
         ).double()  # fmt: skip
         functional.set_step_mode(net, "m")
         fast = sn.accelerate(sn.replace(net))
-        assert [type(fast[i]) for i in (2, 6)] == [Pooled, Pooled]
-        assert kinds(fast).count("Identity") == 2
+        assert type(fast) is PooledSequential
         assert list(fast.state_dict()) == list(net.state_dict())
         x = 2 * torch.rand(6, 3, 1, 8, 8, dtype=torch.float64)
         for one in (net, fast):

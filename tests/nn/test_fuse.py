@@ -188,6 +188,51 @@ def test_where_forward_cannot_be_followed_sequences_are_fused():
         torch.testing.assert_close(fused(X[0]), net(X[0]))
 
 
+def test_what_is_folded_where_forward_cannot_be_followed_is_said():
+    class Shaped(nn.Sequential):
+        def forward(self, x):
+            if x.dim() != 4:
+                raise ValueError
+            return super().forward(x)
+
+    net = trained(nn.Sequential(Shaped(nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3)))))
+    with pytest.warns(
+        UserWarning, match=r"fuse: what follows each other in .* \(torch.fx cannot follow"
+    ):
+        fused = fuse(net)
+    assert kinds(fused) == ["Conv2d", "Identity"]
+
+
+def test_a_linear_layer_takes_rows():
+    """Of [N, L, C] the normalisation normalises L."""
+    fused = fuse(trained(nn.Sequential(Time(nn.Linear(4, 4), nn.BatchNorm1d(4)))))
+    x = torch.rand(2, 3, 4, 4, dtype=torch.float64)
+    assert fused(x[0]).shape == x[0].shape
+    with pytest.raises(
+        ValueError, match=r"fuse: a linear layer .* takes \[N, C\], got \[6, 4, 4\]"
+    ):
+        fused(x)
+
+
+def test_tensors_with_a_graph_are_no_hindrance():
+    net = trained(nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3)))
+    net.kept = net[0](X[0]).mean()
+    assert kinds(fuse(net)) == ["Conv2d", "Identity"]
+
+
+def test_hooks_are_not_called_while_the_order_is_looked_at():
+    seen = []
+    inner = nn.Sequential(nn.Conv2d(2, 3, 3))
+    inner.register_forward_hook(lambda module, given, result: seen.append(type(result)))
+    net = trained(nn.Sequential(inner, nn.BatchNorm2d(3)))
+    seen.clear()
+    with pytest.warns(
+        UserWarning, match="1, a BatchNorm2d, stays"
+    ):  # the hook sees what comes before it
+        fuse(net)
+    assert not seen
+
+
 def test_a_class_of_its_own_stays_and_is_named():
     class Norm(nn.BatchNorm2d):
         pass

@@ -1,5 +1,6 @@
 """Networks of SpikingJelly on our layers: against its recorded traces, and against itself where it is installed."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -39,10 +40,11 @@ class Node(nn.Module):
         defaults |= {"detach_reset": False, "step_mode": "m", "surrogate_function": Sigmoid(4.0)}
         for key, value in {**defaults, **settings}.items():
             setattr(self, key, value)
-        self.v = 0.0
+        self.v = 0.0 if self.v_reset is None else self.v_reset
+        self._memories_rv = {"v": self.v}
 
     def reset(self):
-        self.v = 0.0
+        self.v = self._memories_rv["v"]
 
 
 @named("LIFNode")
@@ -174,6 +176,78 @@ def test_a_layer_that_other_modules_mention_is_replaced_everywhere():
     assert ours[0].w is not shared[0].w
 
 
+def test_membranes_that_are_numbers_begin_there_and_reset_to_what_the_neuron_resets_to():
+    """v = 0.5 and x = 0.6: 1.1 fires at once; from 0.25 on, after a reset, 0.85 and 1.45 fire at the second step."""
+    node = IFNode()
+    node.v, node._memories_rv = 0.5, {"v": 0.25}
+    ours, x = sn.replace(node), torch.full((2, 1, 1), 0.6)
+    assert ours(x).flatten().tolist() == [1, 0]
+    ours.reset()
+    assert ours(x).flatten().tolist() == [0, 1]
+    assert copy.deepcopy(ours)(x).flatten().tolist() == ours(x).flatten().tolist() == [0, 1]
+
+
+def test_an_infinite_threshold_is_a_membrane_that_never_fires():
+    ours = sn.replace(IFNode(v_threshold=float("inf"), store_v_seq=True))
+    assert not ours(torch.full((3, 1, 1), 10.0)).any()
+    assert ours.v_seq.flatten().tolist() == [10, 20, 30]
+
+
+def test_hooks_of_neurons_stay():
+    net, seen = network(), []
+    net[3].register_forward_hook(
+        lambda module, given, result: seen.append(type(module)) or 0 * result
+    )
+    net[1].register_full_backward_hook(lambda *a: seen.append("backward"))
+    ours = sn.replace(net)
+    x = torch.rand(20, 3, 5)
+    assert not ours[:4](x).any()
+    assert seen == [type(ours[3])]
+    sn.reset(ours)
+    ours(x).sum().backward()
+    assert seen[1:] == [type(ours[3]), "backward"]
+
+
+def test_files_and_copies_after_a_call_are_those_before_it():
+    net = network(store_v_seq=True)
+    ours = sn.replace(net)
+    ours(torch.rand(20, 3, 5))
+    assert list(ours.state_dict()) == list(net.state_dict())
+    net.load_state_dict(ours.state_dict())
+    other = copy.deepcopy(ours)  # its membranes have a graph
+    torch.testing.assert_close(other[1].v_seq, ours[1].v_seq)
+    assert ours[1].v_seq.requires_grad
+    sn.detach(ours)
+    assert not ours[1].v_seq.requires_grad
+
+
+def test_memories_that_stay_spikingjellys_are_reset_and_detached():
+    @named("MemoryModule", "spikingjelly.activation_based.base")
+    class MemoryModule(nn.Module):
+        y = 0.0
+
+        def forward(self, x):
+            self.y = self.y + x
+            return self.y
+
+        def reset(self):
+            self.y = 0.0
+
+        def detach(self):
+            self.y = self.y.detach()
+
+    class SynapseFilter(MemoryModule):
+        pass
+
+    net = sn.replace(nn.Sequential(SynapseFilter(), nn.Linear(5, 3), IFNode()))
+    x = torch.rand(4, 2, 5, requires_grad=True)
+    net(x)
+    sn.detach(net)
+    assert not net[0].y.requires_grad
+    sn.reset(net)
+    assert net[0].y == 0
+
+
 @named("KLIFNode")
 class KLIFNode(Node):
     def __init__(self, **settings):
@@ -210,7 +284,7 @@ def test_cubalif_by_hand(tmp_path):
     assert ours(torch.tensor([0.6, 0.0, 0.5]).view(3, 1, 1)).flatten().tolist() == [1, 0, 1]
     torch.testing.assert_close(ours.v_seq.flatten(), torch.tensor([-0.2, 0.15, -0.2]))
     torch.testing.assert_close(ours.i, torch.tensor([[0.65]]))
-    with pytest.raises(ValueError, match="starts at v_reset, and neurons in C start at v_rest"):
+    with pytest.raises(ValueError, match=r"starts with v=-0\.2, and neurons in C start at v_rest"):
         snnfast.export_c(nn.Sequential(nn.Linear(1, 1), ours), tmp_path)
 
 

@@ -1,5 +1,7 @@
 """Sinabs' neurons and networks against themselves on our kernels, where Sinabs is installed."""
 
+import copy
+
 import pytest
 import torch
 from replaced import agrees, inputs, loud, same
@@ -144,6 +146,31 @@ def test_recordings_hold_every_step(name, settings):
         assert ours.recordings.keys() == layer.recordings.keys()
         for key, recorded in layer.recordings.items():
             same(ours.recordings[key], recorded)
+
+
+def test_states_at_rest_take_any_batch():
+    """As from_model leaves them: zeros for a batch of its own."""
+    net = nn.Sequential(nn.Linear(4, 6), layers.IAF(**SINGLE))
+    net[1].v_mem = torch.zeros(1, 6)
+    ours, x = sn.replace(net), inputs(5, 4, 4)
+    with torch.no_grad():
+        same(ours(x), nn.Sequential(net[0], layers.IAF(**SINGLE))(x))
+
+
+def test_recurrent_connections_stay_when_the_network_is_accelerated():
+    settings = {"tau_mem": 5.0, **SINGLE, **GAUSS}
+    net = nn.Sequential(layers.LIFRecurrent(rec_connect=linear(True), **settings))
+    ours = sn.replace(net)
+    x = inputs(3, 20, 6, high=3.0)
+    same(sn.accelerate(ours)(x), ours(x))
+
+
+def test_copies_take_recordings_without_their_graph():
+    ours = sn.replace(layers.LIF(tau_mem=5.0, **SINGLE, **GAUSS, record_states=True))
+    ours(inputs(3, 20, 6).requires_grad_())
+    other = copy.deepcopy(ours)
+    assert ours.recordings["v_mem"].requires_grad
+    same(other.recordings["v_mem"], ours.recordings["v_mem"].detach())
 
 
 def test_states_are_saved_reset_and_detached():

@@ -79,11 +79,6 @@ class _Neuron(Port, ABC):
         super().zero_grad(set_to_none)
         self.detach()
 
-    def __getstate__(self) -> dict[str, Any]:
-        # deepcopy refuses tensors with a graph.
-        buffers = {n: None if b is None else b.detach() for n, b in self._buffers.items()}
-        return {**self.__dict__, "_buffers": buffers}
-
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *arguments: Any
     ) -> None:
@@ -115,9 +110,11 @@ class _Neuron(Port, ABC):
 
     def _state(self, name: str, x: Tensor) -> Tensor | None:
         value = self._buffers[name]
-        if value is None or value.numel() == 0:
+        fits = value is not None and value.shape == x.shape[1:]
+        # Zeros of another shape are what from_model leaves.
+        if value is None or not (fits or value.any()):
             return None
-        if value.shape != x.shape[1:]:
+        if not fits:
             raise ValueError(
                 f"{type(self).__name__}: the state {name} has shape {list(value.shape)}, but a step has "
                 f"{list(x.shape[1:])}; call reset_states() before a batch of another shape (Sinabs draws states)"

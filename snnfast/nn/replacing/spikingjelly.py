@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -20,12 +20,79 @@ from ..izhikevich import Izhikevich
 from ..lif import IF, LIF, ParametricLIF
 from ..qif import QIF
 from ..spiking import Spiking
+from ..state import Stateful
 from .port import Library, Memo, Port, Replaced
 
 __all__ = ["SPIKINGJELLY"]
 
 
-class Node(Replaced, Spiking):
+class _Begun(Replaced, Stateful):
+    """A layer whose states begin with what they are in SpikingJelly's neuron, numbers, too, and so after a reset.
+
+    Attributes:
+        starts: by the name of a state, what it begins with where that is not what the layer makes of None.
+        resets: likewise after a reset.
+    """
+
+    theirs: ClassVar[dict[str, str]] = {}  # states with another name there
+    step_mode: str
+    v_reset: Any
+    starts: dict[str, float]
+    resets: dict[str, float]
+
+    def _take_states(self, node: Any) -> None:
+        self.starts, self.resets = {}, {}
+        for name in self.states:
+            theirs = self.theirs.get(name, name)
+            value = getattr(node, theirs, None)
+            reset = getattr(node, "_memories_rv", {}).get(theirs)
+            if isinstance(value, Tensor):
+                setattr(self, name, value.detach().clone())
+            for begin, found in ((self.starts, value), (self.resets, reset)):
+                if isinstance(found, (int, float)) and found != self._at_rest(name):
+                    begin[name] = float(found)
+
+    def _at_rest(self, name: str) -> float:
+        """What the layer makes of a state that is None."""
+        return 0.0 if name != "v" or self.v_reset is None else self.v_reset
+
+    def _start(self, x: Tensor) -> None:
+        """Before a sequence ``x``: states that begin with another value."""
+        for name, value in self.starts.items():
+            if getattr(self, name) is None:
+                state = x.new_full(x.shape[1:], value, dtype=check.state_dtype(x.dtype))
+                setattr(self, name, state)
+
+    def _keep_membranes(self, v_seq: Tensor) -> None:
+        """As ``v_seq``; in step mode ``"s"`` behind those that are there."""
+        known = self.v_seq if self.step_mode == "s" else None
+        self.v_seq = v_seq if known is None else torch.cat([known, v_seq])
+
+    @property
+    def time_dim(self) -> int | None:  # type: ignore[override]
+        """Where the steps are in what a call takes and returns; None: a call is a step."""
+        return 0 if self.step_mode == "m" else None
+
+    def over_time(self, where: str) -> None:
+        """Takes sequences ``[T, B, ...]`` from now on."""
+        if self.step_mode == "m":
+            raise ValueError(
+                f"replace: {where}, a {type(self).__name__}, already takes sequences; leave sequences=True out"
+            )
+        self.step_mode = "m"
+
+    def reset(self) -> None:
+        """Forgets the state: the next call starts at rest, with any batch size."""
+        super().reset()
+        self.v_seq, self.starts = None, dict(getattr(self, "resets", {}))
+
+    def detach(self) -> None:
+        """Keeps the values of the state, and drops its graph."""
+        super().detach()
+        self.v_seq = None if self.v_seq is None else self.v_seq.detach()
+
+
+class Node(_Begun, Spiking):
     """What these layers have besides those of this package: step modes, ``store_v_seq``, and where membranes start.
 
     Attributes:
@@ -33,42 +100,30 @@ class Node(Replaced, Spiking):
         store_v_seq: keep the membranes after every step as ``v_seq``; in step mode ``"s"`` it grows by every step.
     """
 
-    step_mode: str
-
     def __init__(self, where: str, node: Any, memo: Memo) -> None:
         super().__init__(**self._settings(where, node))
-        for name in self.states:
-            value = getattr(node, name, None)
-            if isinstance(value, Tensor):
-                setattr(self, name, value.detach().clone())
+        self._take_states(node)
         self.step_mode, self.store_v_seq = node.step_mode, bool(getattr(node, "store_v_seq", False))
         self.train(node.training)
 
     def _settings(self, where: str, node: Any) -> dict[str, Any]:
         return {
-            "v_threshold": float(node.v_threshold),
+            # Infinite, the membrane never fires; what is compared is finite.
+            "v_threshold": min(float(node.v_threshold), torch.finfo(torch.float32).max),
             "v_reset": None if node.v_reset is None else float(node.v_reset),
             "surrogate": _surrogate(node.surrogate_function),
             "detach_reset": bool(node.detach_reset),
             "stateful": True,
         }
 
-    @property
-    def time_dim(self) -> int | None:  # type: ignore[override]
-        """Where the steps are in what a call takes and returns; None: a call is a step."""
-        return 0 if self.step_mode == "m" else None
-
     def forward(self, x: Tensor) -> Tensor:
         """Input ``[T, B, ...]``, or in step mode ``"s"`` ``[B, ...]``, -> spikes of the same shape."""
         one = self.step_mode == "s"
-        if one:
-            x = x.unsqueeze(0)
-        result = super().forward(x)
+        result = super().forward(x.unsqueeze(0) if one else x)
         if self.store_v_seq:
             result, v_seq = result
-            known = self.v_seq
-            self.v_seq = v_seq if known is None or not one else torch.cat([known, v_seq])
-        return result[0] if one else result  # type: ignore[no-any-return]
+            self._keep_membranes(v_seq)
+        return result.squeeze(0) if one else result  # type: ignore[no-any-return]
 
     @property
     def calls_once(self) -> bool:
@@ -80,21 +135,7 @@ class Node(Replaced, Spiking):
         self.return_v_seq = self.store_v_seq
         return super()._given(x)
 
-    def over_time(self, where: str) -> None:
-        """Takes sequences ``[T, B, ...]`` from now on."""
-        if self.step_mode == "m":
-            raise ValueError(
-                f"replace: {where}, a {type(self).__name__}, already takes sequences; leave sequences=True out"
-            )
-        self.step_mode = "m"
-
-    def _start(self, x: Tensor) -> None:
-        """States at rest that are not this package's."""
-
-    def reset(self) -> None:
-        """Forgets the state: the next call starts at rest, with any batch size."""
-        super().reset()
-        self.v_seq = None
+    _save_to_state_dict = Port._save_to_state_dict  # SpikingJelly's files have no states
 
 
 class IFNode(Node, IF):
@@ -120,22 +161,18 @@ class ParametricLIFNode(Node, ParametricLIF):
         return {"decay_input": bool(node.decay_input)} | super()._settings(where, node)
 
 
-class Started(Node):
-    """A neuron whose membrane starts at ``v_reset``, or 0 with a soft reset, and not at ``v_rest``."""
+class _Resting(Node):
+    """A neuron whose op begins at ``v_rest``, and which itself begins at ``v_reset``, or 0 with a soft reset."""
 
-    def _start(self, x: Tensor) -> None:
-        if self.v is None:
-            rest: Any = 0.0 if self.v_reset is None else self.v_reset
-            self.v = x.new_full(x.shape[1:], rest, dtype=check.state_dtype(x.dtype))
+    def _at_rest(self, name: str) -> float:
+        v_rest: Any = self.v_rest
+        return v_rest if name == "v" else 0.0
 
 
-class CUBALIFNode(Started, CubaLIF):
+class CUBALIFNode(_Resting, CubaLIF):
     """SpikingJelly's ``CUBALIFNode``: its current is the state ``i``, theirs ``c``."""
 
-    def __init__(self, where: str, node: Any, memo: Memo) -> None:
-        super().__init__(where, node, memo)
-        if isinstance(node.c, Tensor):
-            self.i = node.c.detach().clone()
+    theirs: ClassVar[dict[str, str]] = {"i": "c"}
 
     def _settings(self, where: str, node: Any) -> dict[str, Any]:
         decays = {"decay": float(node.v_decay), "decay_syn": float(node.c_decay)}
@@ -143,7 +180,7 @@ class CUBALIFNode(Started, CubaLIF):
         return decays | own | super()._settings(where, node)
 
 
-class _Nonlinear(Started):
+class _Nonlinear(_Resting):
     """A neuron with settings of its own by SpikingJelly's names."""
 
     own: tuple[str, ...]
@@ -170,17 +207,8 @@ class IzhikevichNode(_Nonlinear, Izhikevich):
 
     own = ("tau", "v_c", "a0", "v_rest", "tau_w", "a", "b")
 
-    def __init__(self, where: str, node: Any, memo: Memo) -> None:
-        super().__init__(where, node, memo)
-        self.w_rest = float(node.w_rest)
 
-    def _start(self, x: Tensor) -> None:
-        super()._start(x)
-        if self.w is None:  # where it starts; it decays to 0 from there
-            self.w = x.new_full(x.shape[1:], self.w_rest, dtype=check.state_dtype(x.dtype))
-
-
-class KLIFNode(Port):
+class KLIFNode(_Begun, Port):
     """SpikingJelly's ``KLIFNode``: a LIF whose membrane is ``relu(k h)`` before it is compared with the threshold.
 
     ::
@@ -194,25 +222,18 @@ class KLIFNode(Port):
     """
 
     states = ("v",)
-    step_mode: str
     tau: float
     k: Tensor
     decay_input: bool
     scale_reset: bool
     v_threshold: float
-    v_reset: float | None
     detach_reset: bool
 
     def __init__(self, where: str, node: Any, memo: Memo) -> None:
         names = ("k", "tau", "decay_input", "scale_reset", "v_threshold", "v_reset", "detach_reset")
         super().__init__(node, memo, (*names, "step_mode", "store_v_seq"))
         self.spike_function = _surrogate(node.surrogate_function)
-        self.v = node.v.detach().clone() if isinstance(node.v, Tensor) else None
-
-    @property
-    def time_dim(self) -> int | None:  # type: ignore[override]
-        """Where the steps are in what a call takes and returns; None: a call is a step."""
-        return 0 if self.step_mode == "m" else None
+        self._take_states(node)
 
     def forward(self, x: Tensor) -> Tensor:
         """Input ``[T, B, ...]``, or in step mode ``"s"`` ``[B, ...]``, -> spikes of the same shape."""
@@ -223,7 +244,8 @@ class KLIFNode(Port):
         )
         one = self.step_mode == "s"
         x = x.unsqueeze(0) if one else x
-        rest = 0.0 if self.v_reset is None else self.v_reset
+        rest = self._at_rest("v")
+        self._start(x)
         (v,) = self._load_states(x)
         if v is None:
             v = x.new_full(x.shape[1:], rest, dtype=check.state_dtype(x.dtype))
@@ -243,16 +265,8 @@ class KLIFNode(Port):
             membranes.append(v)
         self._store_states(v)
         if self.store_v_seq:
-            v_seq, known = torch.stack(membranes), self.v_seq
-            self.v_seq = v_seq if known is None or not one else torch.cat([known, v_seq])
+            self._keep_membranes(torch.stack(membranes))
         return spikes[0] if one else torch.stack(spikes)
-
-    def reset(self) -> None:
-        """Forgets the state: the next call starts at rest, with any batch size."""
-        super().reset()
-        self.v_seq = None
-
-    over_time = Node.over_time
 
 
 # By the name of the class, what snnfast.surrogate has for its alpha; None: nothing for this one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from snnfast.ops.autograd import traced
 
 from ..keys import keys_of
-from ..time import Time
+from ..time import TIMELESS, Time, hooks
 
 __all__ = ["MultiStep", "in_time"]
 
@@ -30,8 +31,18 @@ class MultiStep(Time):
         keys_of(self, "layer")
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` ``[T, B, ...]`` -> ``[T, B, ...]``."""
+        """``x`` ``[T, B, ...]`` -> ``[T, B, ...]``; of a linear layer ``[T, ...]``, too."""
+        if isinstance(x, Tensor) and x.dim() < 3:
+            result: Tensor = self.layer(x)
+            return result
         return super().forward(x[:1].expand(x.shape) if _is_repeated(x) else x)
+
+    def __getattr__(self, name: str) -> Any:
+        # The layer's weights and settings, by which forward may ask for them.
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("layer"), name)
 
     @property
     def step_mode(self) -> str:
@@ -55,19 +66,33 @@ def _is_repeated(x: Tensor) -> bool:
 def in_time(net: nn.Module, *, training: bool) -> None:
     """Changes ``net``: ``layer.Conv2d`` and its like in step mode ``"m"`` and ``SeqToANNContainer`` become ``Time``.
 
-    :func:`snnfast.nn.replace` leaves them as they are. Unless ``training``, dropout becomes an identity.
+    :func:`snnfast.nn.replace` leaves them as they are. Those with hooks, which see every step, stay. Unless
+    ``training``, dropout becomes an identity.
     """
+    made: dict[nn.Module, nn.Module] = {}
     for parent in list(net.modules()):
-        for name, child in parent.named_children():
-            kind: Any = type(child)
-            if kind.__module__.partition(".")[0] != "spikingjelly":
-                continue
-            same = [base for base in kind.__mro__[1:] if base.__name__ == kind.__name__]
-            if kind.__name__ == "SeqToANNContainer":
-                setattr(parent, name, MultiStep(nn.Sequential(*child)))  # type: ignore[misc]
-            elif kind.__name__ in ("Dropout", "Dropout2d"):
-                if not training:
-                    setattr(parent, name, nn.Identity())
-            elif getattr(child, "step_mode", "s") == "m" and hasattr(nn, kind.__name__) and same:
-                child.__class__ = getattr(nn, kind.__name__)
-                setattr(parent, name, MultiStep(child))
+        for name, child in parent._modules.items():  # also one that stands in several places
+            if child is not None and child not in made:
+                made[child] = _in_time(child, training)
+            if child is not None:
+                parent._modules[name] = made[child]
+
+
+def _in_time(child: nn.Module, training: bool) -> nn.Module:
+    """What stands for ``child``: often it itself."""
+    kind: Any = type(child)
+    if kind.__module__.partition(".")[0] != "spikingjelly":
+        return child
+    if kind.__name__ in ("Dropout", "Dropout2d") and not training:
+        return nn.Identity()
+    if any(hooks(child)):
+        return child
+    if kind.__name__ == "SeqToANNContainer":
+        return MultiStep(nn.Sequential(OrderedDict(child._modules)))  # type: ignore[arg-type]
+    plain = getattr(nn, kind.__name__, None)
+    if plain in TIMELESS and plain in kind.__mro__ and getattr(child, "step_mode", "s") == "m":
+        if getattr(child, "return_indices", False):
+            return child
+        child.__class__ = plain
+        return MultiStep(child)
+    return child

@@ -13,6 +13,7 @@ from torch.nn import functional
 from snnfast import ops
 from snnfast.ops.autograd import traced
 from snnfast.ops.repeat import once, repeat
+from snnfast.ops.spike_conv2d import laid_out, layout_for
 
 from .spike_conv2d import SpikeConv2d
 from .spike_linear import SpikeLinear
@@ -51,7 +52,8 @@ class Time(nn.Module):
       time. Its gradient and the input's are, at every step, the mean over the steps: on the CPU the neurons behind it
       sum it up themselves.
     - From the first ``nn.Conv2d`` on, in float32 or bfloat16 on the CPU, images are channels-last, as after
-      ``net.to(memory_format=torch.channels_last)``: PyTorch's pooling and normalisation are several times as fast.
+      ``net.to(memory_format=torch.channels_last)``: PyTorch's pooling and normalisation are several times as fast. A
+      convolution with more than twice as many weights as it has pixels takes them as they are by default.
     - There, ``nn.MaxPool2d`` and ``nn.AvgPool2d`` whose windows lie side by side are :func:`snnfast.ops.pool2d`.
 
     The keys of a state dict are ``layer.weight`` with one layer, and ``layer.0.weight`` and so on with several. A file
@@ -103,7 +105,7 @@ class Time(nn.Module):
                 y = y.expand(steps, *y.shape).flatten(0, 1)
                 alike = False
             if type(layer) in _CONVS:
-                y = _channels_last(y)
+                y = _laid_out(layer, y)
             try:
                 if alike and type(layer) in _NORMS:
                     y = _normalize(layer, y, steps)
@@ -253,9 +255,13 @@ def _normalize(layer: nn.Module, y: Tensor, steps: int) -> Tensor:
     return result
 
 
-def _channels_last(y: Tensor) -> Tensor:
+def _laid_out(layer: nn.Module, y: Tensor) -> Tensor:
+    """Images in the layout in which the convolution is fastest."""
     if not (y.is_cpu and y.dim() == 4 and y.dtype in (torch.float32, torch.bfloat16)):
         return y
+    conv: Any = layer
+    if type(layer) is nn.Conv2d and layout_for(conv.weight, y) is torch.contiguous_format:
+        return laid_out(y, torch.contiguous_format)
     if y.shape[1] == 1:  # both formats at once, of which convolutions see the other
         n, _, h, w = y.shape
         return y.reshape(n, h, w, 1).permute(0, 3, 1, 2)

@@ -18,6 +18,7 @@ from .autograd import below_autograd, refuse_transforms, traced, wants_gradient
 
 # Behind the methods of a call: "auto", with weights [C, O, kh, kw] whose rows and columns go from the last one on.
 TURNED = len(METHODS)
+LARGE_WEIGHTS = 2  # times as many as pixels; kLargeWeights in csrc/ops/spike_conv2d.cpp
 
 
 def run(op: str, call: SpikeConv2dCall) -> Tensor:
@@ -95,10 +96,9 @@ def _gradients(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
     grad_bias = grad.sum((0, 2, 3)) if bias_wanted else None
     dense = [x_wanted and grad_x is None, weight_wanted and not ctx.by_events, False]
     if any(dense):
-        if not dense[
-            1
-        ]:  # of x only sizes are read: without strides it would be copied, and so would grad
-            x = torch.empty_like(x, memory_format=torch.channels_last)
+        # Without the gradient of the weights only its sizes are read: it has no strides, and would be copied with grad.
+        layout = layout_for(weight, x)
+        x = laid_out(x, layout) if dense[1] else torch.empty_like(x, memory_format=layout)
         dense_x, dense_weight, _ = torch.ops.aten.convolution_backward(
             grad, x, weight, None, stride, padding, [1, 1], False, [0, 0], 1, dense
         )
@@ -118,6 +118,22 @@ def _grad_x(
     # Behind max pooling, and with surrogates that are 0 from some distance on, few are not 0.
     arguments = (grad, weight, None, 1, 1, h - 1 - padding_h, w - 1 - padding_w, TURNED)
     return torch.ops.snnfast.spike_conv2d_forward(*arguments)[0]  # type: ignore[no-any-return]
+
+
+def layout_for(weight: Tensor, x: Tensor) -> torch.memory_format:
+    """The layout of ``x`` in which PyTorch's convolution is fastest on the CPU.
+
+    Channels-last it copies the weights, which costs more than the product where they are much larger than ``x``.
+    """
+    large = weight.numel() > LARGE_WEIGHTS * x.numel()
+    return torch.contiguous_format if large else torch.channels_last
+
+
+def laid_out(x: Tensor, layout: torch.memory_format) -> Tensor:
+    """Images in one of two layouts, which the strides of an image of one pixel show, too."""
+    if layout is torch.channels_last:
+        return x.contiguous(memory_format=layout)
+    return x.flatten(1).view(x.shape)
 
 
 # ---- what PyTorch knows of the kernels

@@ -379,3 +379,14 @@ def test_two_layers_behind_one_input_that_repeats():
         found.append(torch.autograd.grad(y.sum(), list(layer.parameters())))
     for a, b in zip(*found, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_convolution_with_large_weights_takes_images_by_channels(dtype):
+    conv, seen = nn.Conv2d(40, 30, 3, padding=1, dtype=dtype), []
+    conv.register_forward_pre_hook(lambda module, given: seen.append(given[0].stride()))
+    x = torch.rand(2, 3, 40, 1, 1, dtype=dtype).to(memory_format=torch.channels_last_3d)
+    torch.testing.assert_close(sn.Time(conv)(x), conv(x.flatten(0, 1)).unflatten(0, (2, 3)))
+    assert seen[0] == (40, 1, 1, 1)
+    sn.Time(conv)(torch.rand(2, 3, 40, 16, 16, dtype=dtype))
+    assert seen[-1] == (40 * 256, 1, 16 * 40, 40)

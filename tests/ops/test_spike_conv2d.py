@@ -462,6 +462,25 @@ def test_the_dense_gradient_of_images_behind_a_stride_is_channels_last():
     assert got[0].is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize("shape", [(2, 40, 1, 1), (2, 40, 2, 3)])
+def test_dense_products_with_large_weights(shape):
+    """They take images by channels, and give them channels-last."""
+    weight = torch.randn(30, 40, 3, 3, dtype=torch.float64, requires_grad=True)
+    x = (
+        torch.rand(shape, dtype=torch.float64)
+        .to(memory_format=torch.channels_last)
+        .requires_grad_()
+    )
+    for stride in (1, 2):
+        y = ops.spike_conv2d(x, weight, stride=stride, padding=1)
+        want = functional.conv2d(x, weight, stride=stride, padding=1)
+        assert y.is_contiguous(memory_format=torch.channels_last)
+        grad = torch.rand_like(y)
+        got = torch.autograd.grad(y, (x, weight), grad)
+        for a, b in zip((y, *got), (want, *torch.autograd.grad(want, (x, weight), grad))):
+            torch.testing.assert_close(a, b)
+
+
 # ---- the layer
 
 

@@ -35,7 +35,7 @@ class _Begun(Replaced, Stateful):
     """
 
     theirs: ClassVar[dict[str, str]] = {}  # states with another name there
-    step_mode: str
+    _step_mode: str
     v_reset: Any
     starts: dict[str, float]
     resets: dict[str, float]
@@ -67,6 +67,16 @@ class _Begun(Replaced, Stateful):
         """As ``v_seq``; in step mode ``"s"`` behind those that are there."""
         known = self.v_seq if self.step_mode == "s" else None
         self.v_seq = v_seq if known is None else torch.cat([known, v_seq])
+
+    @property
+    def step_mode(self) -> str:
+        """``"m"``, a call takes all steps ``[T, B, ...]``, or ``"s"``, it takes one, ``[B, ...]``."""
+        return self._step_mode
+
+    @step_mode.setter
+    def step_mode(self, mode: str) -> None:
+        check.choice(type(self).__name__, "step_mode", mode, ("s", "m"))
+        self._step_mode = mode
 
     @property
     def time_dim(self) -> int | None:  # type: ignore[override]

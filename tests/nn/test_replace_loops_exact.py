@@ -1,5 +1,6 @@
 """What ``replace(sequences=True)`` cannot follow exactly is refused, and never frozen or left out."""
 
+import copy
 import random
 
 import pytest
@@ -227,9 +228,21 @@ def scaled(self, x):
     return loop(lambda s, x, t, m: s.lif1(s.fc1(x), m))(self, x) * random.random()
 
 
+def by_gradients(self, x):
+    x = x + 0.5 if torch.is_grad_enabled() else x
+    return loop(lambda s, x, t, m: s.lif1(s.fc1(x), m))(self, x)
+
+
+def by_none(self, x, quiet=None):
+    x = x + 0.5 if quiet is None else x
+    return loop(lambda s, x, t, m: s.lif1(s.fc1(x), m))(self, x)
+
+
 @pytest.mark.parametrize(
     ("forward", "words"),
     [
+        (by_gradients, r"it is another under torch.no_grad\(\)"),
+        (by_none, "it is another where quiet is None"),
         (by_mode, r"another in train\(\) than in eval\(\)"),
         (noisy, "at _tensor_constant0 .*: it is another each time: random numbers"),
         (scaled, "at mul in forward: it is another each time"),
@@ -242,6 +255,14 @@ def test_what_is_another_at_the_next_call_is_refused(forward, words):
         with pytest.raises(ValueError, match=words):
             sn.replace(net.float(), sequences=True)
     torch.testing.assert_close(torch.random.get_rng_state(), before, rtol=0, atol=0)
+
+
+def test_an_argument_that_may_be_none_and_is_not_looked_at():
+    def forward(self, x, unused=None):
+        return loop(lambda s, x, t, m: s.lif1(s.fc1(x), m))(self, x)
+
+    net = changed(forward).float()
+    same(sn.replace(net, sequences=True)(X[0]), sn.replace(net)(X[0]))
 
 
 def test_additions_with_a_factor_are_no_sums():
@@ -297,7 +318,23 @@ def test_functions_of_every_element(name):
     same(sn.replace(net, sequences=True)(X), sn.replace(net)(X))
 
 
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda c: c.view(c.size(0), -1),
+        lambda c: c.reshape(c.shape[0], -1),
+        lambda c: c.view(c.size(0), 6),
+    ],
+)
+def test_rows_by_the_size_of_a_step(view):
+    net = changed(given(lambda s, x, t: view(s.fc1(x[t])))).float()
+    same(sn.replace(net, sequences=True)(X), sn.replace(net)(X))
+
+
 def test_plain_attributes_are_those_of_the_network():
     net = changed(given(), num_steps=7).float()
     fast = sn.replace(net, sequences=True)
-    assert fast.num_steps == 7
+    for one in (fast, copy.deepcopy(fast)):
+        assert one.num_steps == 7
+        assert list(one.state_dict()) == list(sn.replace(net).state_dict())
+        same(one(X), sn.replace(net)(X))

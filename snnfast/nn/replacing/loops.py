@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .steps import Loop
-from .traces import copied, difference, is_neuron, refuse_at, unrolled
+from .traces import copied, difference, is_neuron, may_be_none, refuse_at, unrolled
 from .unrolling import UNROLLED, Unrolling
 
 __all__ = ["without_loop"]
@@ -53,16 +53,23 @@ def without_loop(net: nn.Module, inputs: Sequence[tuple[Any, ...]] = ()) -> nn.M
 
 
 def _followed(net: nn.Module) -> Unrolling:
-    """The trace of ``net``, in whose ``forward`` nothing is random and nothing depends on ``training``."""
+    """The trace of ``net``, whose ``forward`` does the same each time and in each mode."""
     trace = unrolled(net, UNROLLED)
-    for mode, why in (
-        (None, "it is another each time: random numbers, or something that forward counts"),
-        (not net.training, "it is another in train() than in eval()"),
-    ):
-        other = unrolled(net, UNROLLED, training=mode)
+
+    def is_the_same(other: Unrolling, why: str) -> None:
         node = difference(trace.graph, other.graph, (trace.root, other.root))
         if node is not None:
             refuse_at(net, node, why)
+
+    again = unrolled(net, UNROLLED)
+    is_the_same(again, "it is another each time: random numbers, or something that forward counts")
+    other = unrolled(net, UNROLLED, training=not net.training)
+    is_the_same(other, "it is another in train() than in eval()")
+    with torch.set_grad_enabled(not torch.is_grad_enabled()):
+        is_the_same(unrolled(net, UNROLLED), "it is another under torch.no_grad()")
+    if names := may_be_none(net):
+        other = unrolled(net, UNROLLED, left_out=True)
+        is_the_same(other, f"it is another where {', '.join(names)} is None")
     return trace
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import operator
 from collections import defaultdict
 from collections.abc import Sequence
@@ -23,6 +24,23 @@ Nodes: TypeAlias = tuple[Node, ...]  # of the steps
 
 # Methods that change something else than their result. So do those whose names end in one underscore.
 _EFFECTS = ("__setitem__", "setitem", "backward", "register_hook", "retain_grad")
+
+
+class _WithoutLoop(fx.GraphModule):
+    """A GraphModule has, and copies, what its graph needs, in that order; this one has what the network has."""
+
+    def take(self, attributes: dict[str, Any]) -> None:
+        """Layers, parameters and buffers with their keys, and plain attributes."""
+        for name in ("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set"):
+            self.__dict__[name] = attributes[name]
+        for name in attributes:
+            if not hasattr(self, name):
+                self.__dict__[name] = attributes[name]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> fx.GraphModule:
+        made = super().__deepcopy__(memo)
+        made.take(copy.deepcopy(vars(self), memo))  # type: ignore[operator]
+        return made
 
 
 class Loop:
@@ -93,13 +111,8 @@ class Loop:
 
     def module(self) -> nn.Module:
         """What takes all steps, with the keys, the parameters and the plain attributes of the network."""
-        made = fx.GraphModule(self.net, self.made, type(self.net).__name__)
-        # A GraphModule has what its graph needs, in that order: keys and parameters are to be those of the network.
-        for own in ("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set"):
-            made.__dict__[own] = self.net.__dict__[own]
-        for name, value in vars(self.net).items():
-            if not hasattr(made, name):
-                setattr(made, name, value)
+        made = _WithoutLoop(self.net, self.made, type(self.net).__name__)
+        made.take(vars(self.net))
         return made.train(self.net.training)
 
     def _is_neuron(self, node: Node) -> bool:
@@ -281,6 +294,10 @@ class Loop:
             sizes = [(-1, -1) if size in ((1,), (1, -1)) else () for size in sizes]
         if any(len(size) != 2 for size in sizes):
             self.refuse(first, "it does not make a row of every sample")
+        sizes = [
+            (-1 if _is_batch_of(node.args[0], size[0]) else size[0], size[1])
+            for node, size in zip(nodes, sizes)
+        ]
         size = tuple(self._operand(first, values)[0] for values in zip(*sizes))
         x = self.stacked(tuple(node.args[0] for node in nodes))
         return self.made.call_function(rows, (x, *size))
@@ -386,6 +403,15 @@ class Loop:
             return state.target in ZEROS
         value = getattr(self.traced, str(state.target), None)
         return isinstance(value, Tensor) and not bool(value.any())
+
+
+def _is_batch_of(x: Node, size: Node) -> bool:
+    """Whether ``size`` is ``x.size(0)`` or ``x.shape[0]``."""
+    target = getattr(size, "target", None)
+    if target is operator.getitem:
+        shape, dim = size.args
+        return bool(dim == 0 and shape.args == (x, "shape"))
+    return bool(target == "size" and size.args == (x, 0))
 
 
 def _without_ends(item: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from itertools import zip_longest
 from typing import Any, NoReturn, TypeAlias
 
@@ -14,7 +15,7 @@ from ..tracer import place
 from .port import Looping
 from .unrolling import LINE, Unrolling, line_of_error, shown
 
-__all__ = ["CONSTANT", "copied", "difference", "is_neuron", "refuse_at", "unrolled"]
+__all__ = ["CONSTANT", "copied", "difference", "is_neuron", "may_be_none", "refuse_at", "unrolled"]
 
 Node: TypeAlias = Any  # of torch.fx, whose arguments may be anything
 
@@ -27,8 +28,16 @@ def copied(net: nn.Module) -> nn.Module:
     return copy.deepcopy(net, {id(parameter): parameter for parameter in net.parameters()})
 
 
-def unrolled(net: nn.Module, steps: int, *, training: bool | None = None) -> Unrolling:
-    """The trace of a copy of ``net``, in training mode or not where that is given.
+def unrolled(
+    net: nn.Module, steps: int, *, training: bool | None = None, left_out: bool = False
+) -> Unrolling:
+    """The trace of a copy of ``net``.
+
+    Args:
+        net: the network.
+        steps: how often a loop over the steps of the input is unrolled.
+        training: in training mode or not; None: as ``net`` is.
+        left_out: arguments whose default is None are None.
 
     Raises:
         ValueError: where torch.fx cannot follow ``forward``, or ``forward`` keeps something in an attribute.
@@ -42,7 +51,7 @@ def unrolled(net: nn.Module, steps: int, *, training: bool | None = None) -> Unr
     try:
         # forward may leave them switched off.
         with torch.set_grad_enabled(torch.is_grad_enabled()):
-            tracer.trace(traced)
+            tracer.trace(traced, dict.fromkeys(may_be_none(net)) if left_out else None)
     except Exception as error:  # whatever forward does with values that are not there
         where = line_of_error(error.__traceback__)
         raise ValueError(f"{start}{type(error).__name__}: {error}{where}") from error
@@ -55,9 +64,17 @@ def unrolled(net: nn.Module, steps: int, *, training: bool | None = None) -> Unr
                 raise ValueError(
                     f"{start}it keeps {key} in {name or 'the network'}, which the copy would not do"
                 )
-    for node in tracer.graph.nodes:
+    for node in list(tracer.graph.nodes):
         node.meta.pop("is_wrapped", None)
+        if getattr(node.target, "__name__", "") == "_assert_is_none":  # of what is left out
+            tracer.graph.erase_node(node)
     return tracer
+
+
+def may_be_none(net: nn.Module) -> list[str]:
+    """The arguments of ``forward`` whose default is None."""
+    parameters = inspect.signature(net.forward).parameters.values()
+    return [p.name for p in parameters if p.default is None]
 
 
 def difference(
@@ -99,7 +116,8 @@ def refuse_at(net: nn.Module, node: Node, why: str) -> NoReturn:
 
 def _described(node: Node, places: dict[Node, str]) -> tuple[Any, ...]:
     arguments = fx.node.map_arg((node.args, node.kwargs), places.__getitem__)
-    return node.op, node.target, repr(arguments)
+    # torch.fx renames inputs that are left out.
+    return node.op, None if node.op == "placeholder" else node.target, repr(arguments)
 
 
 def _attributes(module: nn.Module) -> dict[str, Any]:

@@ -29,7 +29,7 @@ UNROLLED = 5
 # In the meta data of a node: the line of forward that calls it, and whether it changes its first argument.
 LINE, IN_PLACE = "snnfast line", "snnfast in place"
 # Functions that take sizes, which torch.fx would want as numbers.
-_MAKERS = (torch.zeros, torch.ones, torch.full)
+_MAKERS = (torch.zeros, torch.ones, torch.full, torch.empty)
 
 
 class _Value(fx.Proxy):
@@ -112,7 +112,9 @@ class Unrolling(Tracer):
         """So many steps as are unrolled, if a dimension of an input is asked for."""
         known = isinstance(source, fx.Node) and source.op == "placeholder" and dim in (0, 1)
         if not known or self.given not in (None, (source, dim)):
-            raise TypeError("the number of steps is neither a constant nor the size of the input")
+            raise TypeError(
+                "the number of steps is neither a constant nor the size of an input as it is given, dimension 0 or 1"
+            )
         self.given = source, dim
         return self.steps
 

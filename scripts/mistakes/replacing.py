@@ -2,6 +2,7 @@
 
 TESTS = ("tests/nn/test_replace_traces.py", "tests/nn/test_replace.py", "tests/nn/test_presets.py")
 LOOPS = ("tests/nn/test_replace_loops.py", "tests/nn/test_replace_loops_exact.py")
+STEPS = ("tests/nn/test_replace_snntorch_steps.py",)
 VERIFY = ("tests/nn/test_replace_verify.py",)
 ACCELERATE = ("tests/nn/test_accelerate.py",)
 MISTAKES = (
@@ -62,6 +63,20 @@ MISTAKES = (
         LOOPS,
     ),
     (
+        "replace: a membrane that is detached in place keeps its graph",
+        "snnfast/nn/replacing/snntorch_functions.py",
+        "return v if same and mem.requires_grad == v.requires_grad else None",
+        "return v if same else None",
+        STEPS,
+    ),
+    (
+        "replace: a current of the last step has time",
+        "snnfast/nn/replacing/snntorch_neuron.py",
+        "shown = last if one else [*last[:-1], after[-1]]",
+        "shown = last if one else after",
+        STEPS,
+    ),
+    (
         "replace: verify does not look at what the networks return",
         "snnfast/nn/replacing/compare.py",
         "if bool(differ.any()) and not _is_left_out(differ, samples):",
@@ -107,6 +122,7 @@ MISTAKES = (
         "snnfast/nn/replacing/snntorch_neuron.py",
         "v = mem + rest - taken * (mem > threshold).to(mem)",
         "v = mem + rest",
+        STEPS,
     ),
     (
         "replace: the membrane after a reset is returned",

@@ -71,10 +71,14 @@ def test_last_states_are_those_of_the_loop(name, settings):
 
 
 def test_a_membrane_that_is_detached_in_place_has_no_graph():
-    ours, x = sn.replace(neuron().float()), inputs(2, 3, 6).requires_grad_()
+    ours, x = sn.replace(neuron().float()), inputs(2, 3, 6, high=3.0).requires_grad_()
+    spk, mem = ours(x[0], ours.init_leaky())
+    assert spk.any()
+    _, kept = ours(x[1], mem)
     _, mem = ours(x[0], ours.init_leaky())
     mem.detach_()
     _, mem = ours(x[1], mem)
+    same(mem, kept)
     (gradient,) = torch.autograd.grad(mem.sum(), x)
     assert gradient[1].any()
     assert not gradient[0].any()

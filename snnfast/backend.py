@@ -120,7 +120,7 @@ def _warn_once(message: str) -> None:
     if message not in _warned:
         _warned.add(message)
         frame, level = sys._getframe(1), 2
-        while frame.f_back and frame.f_globals["__name__"].startswith("snnfast."):
+        while frame.f_back and frame.f_globals.get("__name__", "").startswith("snnfast."):
             frame, level = frame.f_back, level + 1
         warnings.warn(message, BackendWarning, stacklevel=level)  # points to who called the package
 

@@ -1,12 +1,14 @@
 """Mistakes in what replaces neurons of other libraries: name, path, what becomes what, and tests if they are others."""
 
 TESTS = ("tests/nn/test_replace_traces.py", "tests/nn/test_replace.py", "tests/nn/test_presets.py")
-LOOPS = ("tests/nn/test_replace_loops.py",)
+LOOPS = ("tests/nn/test_replace_loops.py", "tests/nn/test_replace_loops_exact.py")
+STEPS = ("tests/nn/test_replace_snntorch_steps.py",)
+VERIFY = ("tests/nn/test_replace_verify.py",)
 ACCELERATE = ("tests/nn/test_accelerate.py",)
 MISTAKES = (
     (
         "loops: the steps of the input in any order",
-        "snnfast/nn/replacing/loops.py",
+        "snnfast/nn/replacing/steps.py",
         "if items == [step(t) for t in range(self.steps)]:",
         "if dim == (isinstance(items[0], tuple)):",
         LOOPS,
@@ -20,17 +22,73 @@ MISTAKES = (
     ),
     (
         "loops: any membrane goes into the next step",
-        "snnfast/nn/replacing/loops.py",
+        "snnfast/nn/replacing/steps.py",
         "return state.target is operator.getitem and state.args == (before, k)",
         "return True",
         LOOPS,
     ),
     (
         "loops: the number of steps is that of the trace",
-        "snnfast/nn/replacing/loops.py",
+        "snnfast/nn/replacing/steps.py",
         "if self.given is None or not self.by_input:",
         "if True:",
         LOOPS,
+    ),
+    (
+        "loops: what is made holds for one number of steps",
+        "snnfast/nn/replacing/loops.py",
+        "(MORE, *sorted(lengths))",
+        "(UNROLLED + 1,)",
+        LOOPS,
+    ),
+    (
+        "loops: what forward changes in place is left out",
+        "snnfast/nn/replacing/steps.py",
+        "            self._has_no_effect(node)\n",
+        "            pass\n",
+        LOOPS,
+    ),
+    (
+        "loops: gradients that forward switches off stay on",
+        "snnfast/nn/replacing/unrolling.py",
+        "if _modes() != self.modes:",
+        "if False:",
+        LOOPS,
+    ),
+    (
+        "loops: random numbers are drawn once",
+        "snnfast/nn/replacing/traces.py",
+        "if x.dtype != y.dtype or not torch.equal(x, y):",
+        "if x.dtype != y.dtype:",
+        LOOPS,
+    ),
+    (
+        "replace: a membrane that is detached in place keeps its graph",
+        "snnfast/nn/replacing/snntorch_functions.py",
+        "return v if same and mem.requires_grad == v.requires_grad else None",
+        "return v if same else None",
+        STEPS,
+    ),
+    (
+        "replace: a current of the last step has time",
+        "snnfast/nn/replacing/snntorch_neuron.py",
+        "shown = last if one else [*last[:-1], after[-1]]",
+        "shown = last if one else after",
+        STEPS,
+    ),
+    (
+        "replace: verify does not look at what the networks return",
+        "snnfast/nn/replacing/compare.py",
+        "if bool(differ.any()) and not _is_left_out(differ, samples):",
+        "if False:",
+        VERIFY,
+    ),
+    (
+        "replace: verify forgives membranes that are not at the threshold",
+        "snnfast/nn/replacing/compare.py",
+        "forgiven = at_threshold and",
+        "forgiven =",
+        VERIFY,
     ),
     (
         "accelerate: spikes that something else sees, too, are pooled",
@@ -75,20 +133,21 @@ MISTAKES = (
     ),
     (
         "replace: a delayed reset takes off the threshold before the decay",
-        "snnfast/nn/replacing/snntorch.py",
+        "snnfast/nn/replacing/snntorch_neuron.py",
         "taken = threshold / beta\n",
         "taken = threshold\n",
     ),
     (
         "replace: a membrane handed on forgets that it was to be reset",
-        "snnfast/nn/replacing/snntorch.py",
+        "snnfast/nn/replacing/snntorch_neuron.py",
         "v = mem + rest - taken * (mem > threshold).to(mem)",
         "v = mem + rest",
+        STEPS,
     ),
     (
         "replace: the membrane after a reset is returned",
-        "snnfast/nn/replacing/snntorch.py",
-        "membrane = v_seq - rest + taken * spikes[-len(v_seq) :].detach()",
+        "snnfast/nn/replacing/snntorch_neuron.py",
+        "membrane = v_seq - rest + taken * now.detach()",
         "membrane = v_seq - rest",
     ),
     (

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
 from snnfast import check
 
+from .order import hooked
 from .replacing import LIBRARIES, Library
 from .replacing.compare import agree
 from .replacing.loops import without_loop
-from .replacing.port import refuse, take_hooks
+from .replacing.port import Replaced, refuse, take_hooks
 from .replacing.sequences import over_time
 from .state import Stateful, without_graphs
 
@@ -23,7 +26,7 @@ def replace(
     net: nn.Module,
     *,
     sequences: bool = False,
-    verify: Tensor | Sequence[Tensor] | None = None,
+    verify: Tensor | Sequence[Tensor | tuple[Any, ...]] | None = None,
 ) -> nn.Module:
     """A copy of a network of SpikingJelly, snnTorch, Norse or Sinabs whose neurons run on the kernels here.
 
@@ -57,22 +60,23 @@ def replace(
             ``net``. :mod:`torch.fx` takes the loop apart; what it cannot take apart is refused, with its place. Keys
             stay.
         verify: an input of ``net``, or several that are given one after the other (``list(x)`` for a network that takes
-            one step a call): runs both networks from rest, and compares every neuron's spikes, which must be equal,
-            and membranes, which must agree to 1e-4 of the largest.
+            one step a call); a tuple in the list is the arguments of one call, ``[(x, y)]``. Runs both networks from
+            rest, and compares every neuron's spikes, which must be equal, its membranes and what the networks return,
+            which must agree to 1e-4 of the largest. Samples in which a membrane is within rounding of the threshold
+            may differ; they are left out with a warning, if they are few.
 
     Raises:
-        TypeError: if ``net`` is not a module, or ``verify`` is neither a tensor nor a sequence of tensors.
+        TypeError: if ``net`` is not a module, or ``verify`` is neither a tensor nor a sequence of tensors and tuples.
         ValueError: for a neuron or a setting that cannot be mapped exactly, with its name and the reason; for a
             network without neurons; and with ``verify`` where the networks differ, with the first layer and step.
     """
     if not isinstance(net, nn.Module):
         raise TypeError(f"replace: net must be a module, got {type(net).__name__}")
-    inputs = list(verify) if isinstance(verify, (list, tuple)) else [verify]
-    for x in inputs if verify is not None else []:
-        check.tensor("replace", "verify", x)
-    if sequences and verify is not None and len(inputs) != 1:
+    inputs = _calls(verify)
+    if sequences and len(inputs) > 1:
         raise ValueError(
-            f"replace: with sequences=True verify must be one sequence, got {len(inputs)}"
+            f"replace: with sequences=True verify must be one sequence, got {len(inputs)}; of a network of several "
+            "inputs give [(x, y)]"
         )
     # What is in the memo stands in the copy for its original, wherever that is mentioned.
     memo = without_graphs(net)
@@ -88,14 +92,59 @@ def replace(
         memo[id(module)] = take_hooks(library.neurons[kind](where, module, memo), module, memo)
         made.append(name)
     if not made:
+        if any(isinstance(module, Replaced) for module in net.modules()):
+            raise ValueError(
+                "replace: the neurons of net are replaced already; give sequences=True with the library's network"
+            )
         raise ValueError(f"replace: net has no neurons of {', '.join(LIBRARIES)}")
+    _warn_of_resets(net)
     result: nn.Module = copy.deepcopy(net, memo)
     by_steps = sequences and isinstance(result, (nn.Sequential, Stateful))
     if sequences:
-        result = over_time("", result) if by_steps else without_loop(result)
-    if verify is not None:
-        agree(net, result, made, inputs, sequences=sequences, by_steps=by_steps)  # type: ignore[arg-type]
+        for name, module in net.named_modules():
+            if hooked(module):
+                raise ValueError(
+                    f"replace: sequences=True: {name or 'net'} has hooks, which would see all steps at once; "
+                    "register them on the copy"
+                )
+        result = over_time("", result) if by_steps else without_loop(result, inputs)
+    if inputs:
+        agree(net, result, made, inputs, sequences=sequences, by_steps=by_steps)
     return result
+
+
+def _calls(verify: Any) -> list[tuple[Any, ...]]:
+    """The arguments of each call."""
+    if verify is None:
+        return []
+    calls = []
+    for x in verify if isinstance(verify, (list, tuple)) else [verify]:
+        if not isinstance(x, tuple) or not x:
+            check.tensor("replace", "verify", x)
+        calls.append(x if isinstance(x, tuple) else (x,))
+    if not calls:
+        raise ValueError("replace: verify must have an input, got none")
+    return calls
+
+
+def _warn_of_resets(net: nn.Module) -> None:
+    """Warns where a ``forward`` calls ``snntorch.utils.reset``, which passes over the neurons of the copy."""
+    found = []
+    for module in net.modules():
+        code = getattr(type(module).forward, "__code__", None)
+        names = getattr(code, "co_names", ())
+        known = getattr(type(module).forward, "__globals__", {})
+        for value in (known.get(name) for name in names):
+            place = getattr(value, "__module__", getattr(value, "__name__", ""))
+            of_utils = place == "snntorch.utils" or (place == "snntorch" and "utils" in names)
+            if "reset" in names and of_utils:
+                found.append(type(module).__name__)
+    if found:
+        warnings.warn(
+            f"replace: the forward of {', '.join(dict.fromkeys(found))} calls snntorch.utils.reset, which does not "
+            "reset the neurons of the copy: call snnfast.nn.reset there, too",
+            stacklevel=3,
+        )
 
 
 def _library(name: str, module: nn.Module) -> Library | None:

@@ -25,6 +25,13 @@ def own_surrogate(u):
     return surrogate.atan()(u)
 
 
+def test_a_warning_from_code_without_a_module(fresh_warnings):
+    """As torch.fx writes it."""
+    x = torch.rand(5, 3)
+    with pytest.warns(BackendWarning, match="a surrogate of your own has no kernel"):
+        exec("iaf(x, surrogate=own)", {"iaf": ops.iaf, "x": x, "own": own_surrogate})
+
+
 @each("op", firing)
 def test_surrogate_of_your_own_runs_in_the_reference_after_one_warning(op, fresh_warnings):
     x = torch.rand(5, 3) * 2

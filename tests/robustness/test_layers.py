@@ -44,11 +44,12 @@ LAYERS = {
         testing nn.spikeprop
         nn.<neuron> nn.recurrent encoder.poisson encoder.bernoulli encoder.manual encoder
         learning.stdp learning.bp_stdp learning.spikeprop learning nn.presets
-        nn.replacing.port nn.replacing.spikingjelly nn.replacing.snntorch_functions nn.replacing.snntorch
-        nn.replacing.norse
+        nn.replacing.port nn.replacing.spikingjelly nn.replacing.snntorch_functions
+        nn.replacing.snntorch_neuron nn.replacing.snntorch nn.replacing.norse
         nn.replacing.sinabs_functions nn.replacing.sinabs
         nn.replacing nn.replacing.compare nn.replacing.sequences nn.replacing.wrapped nn.pooled nn.tracer
-        nn.replacing.unrolling nn.replacing.loops nn.replace nn.order nn.fuse nn.accelerate nn
+        nn.replacing.unrolling nn.replacing.traces nn.replacing.known nn.replacing.steps
+        nn.replacing.loops nn.order nn.replace nn.fuse nn.accelerate nn
     """,
     "what a network does while it runs": """
         monitoring.operations monitoring.activity monitoring.counts monitoring.watch monitoring

@@ -2,399 +2,85 @@
 
 from __future__ import annotations
 
-import copy
-import operator
-from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, NoReturn, TypeAlias
+from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
-from torch.nn import functional
+from torch import Tensor, nn
 
-from ..time import DROPOUTS, EACH
-from ..tracer import place
-from .port import Looping
-from .unrolling import UNROLLED, Unrolling, beside, every_step, first_steps, rows
-from .wrapped import MultiStep
+from .steps import Loop
+from .traces import copied, difference, is_neuron, may_be_none, refuse_at, unrolled
+from .unrolling import UNROLLED, Unrolling
 
 __all__ = ["without_loop"]
 
-Node: TypeAlias = Any  # of torch.fx, whose arguments may be anything
-Nodes: TypeAlias = tuple[Node, ...]  # of the steps
-
-_ADDITIONS = (operator.add, torch.add)
-# Functions that do to all steps what they do to one, and change nothing.
-_ELEMENTWISE = frozenset({
-    *(operator.add, operator.sub, operator.mul, operator.truediv, operator.neg),
-    *(torch.add, torch.sub, torch.mul, torch.div, torch.relu, torch.sigmoid, torch.tanh),
-    *(functional.relu, functional.leaky_relu, functional.gelu),
-})  # fmt: skip
-_METHODS = frozenset(
-    {"add", "sub", "mul", "div", "neg", "relu", "sigmoid", "tanh", "clamp", "float"}
-)
-_ZEROS = ("new_zeros", torch.zeros, torch.zeros_like)
-_POOLS: dict[Any, type[nn.Module]] = {
-    torch.max_pool2d: nn.MaxPool2d,
-    functional.max_pool2d: nn.MaxPool2d,
-    functional.avg_pool2d: nn.AvgPool2d,
-}
+# What is made has to be the same with so many steps, too, or it would hold for UNROLLED alone.
+MORE = 40
 
 
-def without_loop(net: nn.Module) -> nn.Module:
+def without_loop(net: nn.Module, inputs: Sequence[tuple[Any, ...]] = ()) -> nn.Module:
     """``net`` with the loop over the steps in its ``forward`` taken apart: each layer takes all steps in one call.
 
     ``net`` calls neurons that hand on their states, once a step, from rest. :mod:`torch.fx` unrolls the loop. What the
     steps have in common becomes one call: of neurons over the sequence, of layers without time in
     :class:`snnfast.nn.Time`. Its layers are changed.
 
+    Args:
+        net: the network.
+        inputs: arguments of calls, whose numbers of steps are looked at, too.
+
     Raises:
         ValueError: where torch.fx cannot follow ``forward``, or steps do more than that.
     """
-    tracer, graph = _unrolled(net, UNROLLED)
+    with torch.random.fork_rng():
+        trace = _followed(net)
+        others = []
+        if trace.given is not None:
+            lengths = {_length(trace, arguments) for arguments in inputs} - {0, 1, UNROLLED, MORE}
+            others = [unrolled(net, steps) for steps in (MORE, *sorted(lengths))]
     # The size may have been asked for, and the loop have a constant number of steps all the same.
-    by_input = bool(tracer.given) and len(_unrolled(net, UNROLLED + 1)[1].nodes) > len(graph.nodes)
-    return _Loop(net, tracer, graph, by_input).without()
-
-
-def _unrolled(net: nn.Module, steps: int) -> tuple[Unrolling, fx.Graph]:
-    shared = {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())}
-    tracer = Unrolling(steps)
-    try:
-        return tracer, tracer.trace(copy.deepcopy(net, shared))
-    except Exception as error:  # whatever forward does with values that are not there
-        raise ValueError(
-            f"replace: sequences=True cannot follow the forward of {type(net).__name__}: "
-            f"{type(error).__name__}: {error}"
-        ) from error
-
-
-class _Loop:
-    """An unrolled graph, of which ``made`` is made."""
-
-    def __init__(self, net: nn.Module, tracer: Unrolling, graph: fx.Graph, by_input: bool) -> None:
-        self.net, self.traced, self.graph = net, tracer.root, graph
-        self.given, self.by_input = tracer.given, by_input
-        self.made = fx.Graph()
-        self.calls: dict[str, list[Node]] = defaultdict(list)
-        self.changing: set[Node] = set()  # what depends on neurons
-        looked_up: dict[str, Node] = {}  # what forward looks up anew in each step is one value
-        for node in graph.nodes:
-            if node.op == "get_attr" or node.target in (getattr, operator.getitem, "size"):
-                key = f"{node.op} {node.target} {node.args} {node.kwargs}"
-                node.replace_all_uses_with(looked_up.setdefault(key, node))
-            if self._is_neuron(node):
-                self.calls[str(node.target)].append(node)
-            if self._is_neuron(node) or self.changing.intersection(node.all_input_nodes):
-                self.changing.add(node)
-        for calls in self.calls.values():
-            layer = self._layer(calls[0])
-            if getattr(layer, "init_hidden", False):
-                self._refuse(
-                    calls[0],
-                    "it has init_hidden=True and may go on from the last call; take nn.Sequential",
-                )
-            if layer.time_dim is not None:
-                self._refuse(calls[0], "it takes sequences already")
-        self.known: dict[Node, Node] = {}  # values of ``graph`` in ``made``
-        self.stacks: dict[Nodes, Node] = {}
-        self.neurons: dict[str, Node | None] = {}  # None: its input is being made
-        self.wrapped: set[str] = set()  # layers that run in the loop
-        self.plain: set[str] = set()  # and outside of it
-        lengths = {len(calls) for calls in self.calls.values()}
-        self.steps = max(lengths, default=0)
-        if len(lengths) != 1 or self.steps < 2:
-            name = type(net).__name__
-            raise ValueError(
-                f"replace: sequences=True takes neurons in nn.Sequential, or in the loop of a forward that calls each "
-                f"once a step; {name} calls its neurons {', '.join(map(str, sorted(lengths)))} times"
+    by_input = any(_calls(other) != _calls(trace) for other in others)
+    loops = [Loop(copied(net), other, by_input) for other in others]
+    loop = Loop(net, trace, by_input)
+    for other in loops:
+        node = difference(loop.made, other.made, (loop.traced, other.traced))
+        if node is not None:
+            other.refuse(
+                node,
+                f"with {other.unrolled} steps it is another than with {loop.unrolled}, and there may be any number",
             )
-
-    def without(self) -> nn.Module:
-        (output,) = (node for node in self.graph.nodes if node.op == "output")
-        for node in self.graph.nodes:  # so that the arguments keep their order
-            if node.op == "placeholder":
-                self.static(node)
-        result = fx.node.map_arg(output.args[0], self.final)
-        self.made.output(result)
-        for name in self.wrapped:
-            parent, _, last = name.rpartition(".")
-            setattr(self.net.get_submodule(parent), last, MultiStep(self.net.get_submodule(name)))
-        for node in self.made.nodes:  # parameters, which are now inside
-            owner, _, last = str(node.target).rpartition(".")
-            if node.op == "get_attr" and owner in self.wrapped:
-                node.target = f"{owner}.layer.{last}"
-        made = fx.GraphModule(self.net, self.made, type(self.net).__name__)
-        # A GraphModule has what its graph needs, in that order: keys and parameters are to be those of the network.
-        for own in ("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set"):
-            made.__dict__[own] = self.net.__dict__[own]
-        return made.train(self.net.training)
-
-    def _is_neuron(self, node: Node) -> bool:
-        return node.op == "call_module" and isinstance(self._layer(node), Looping)
-
-    def _layer(self, node: Node) -> Any:
-        return self.net.get_submodule(str(node.target))
-
-    def _refuse(self, node: Node, why: str) -> NoReturn:
-        raise ValueError(
-            f"replace: sequences=True cannot take the loop in the forward of {type(self.net).__name__} apart at "
-            f"{node.target if node.op == 'call_module' else place(node)}: {why}"
-        )
-
-    @property
-    def count(self) -> Any:
-        """The number of steps."""
-        if self.given is None or not self.by_input:
-            return self.steps
-        source, dim = self.given
-        return self.made.call_method("size", (self.static(source), dim))
-
-    # ---- values that no step changes, and what forward returns
-
-    def static(self, node: Node) -> Node:
-        if node not in self.known:
-            if node in self.changing:
-                self._refuse(node, "a value of one step is used for all of them")
-            if node.op == "call_module":
-                self._once(node)
-            if node.op == "get_attr" and str(node.target).startswith("_tensor_constant"):
-                if self.given is not None:
-                    self._refuse(
-                        node, "a tensor that forward makes may depend on the size of the input"
-                    )
-                value = getattr(self.traced, str(node.target))
-                self.net.register_buffer(str(node.target), value, persistent=False)
-            self.known[node] = self.made.node_copy(node, self.static)
-        return self.known[node]
-
-    def final(self, node: Node) -> Node:
-        """What comes of the last step, or of all of them."""
-        if node not in self.changing:
-            return self.static(node)
-        if node in self.known:
-            return self.known[node]
-        self.known[node] = made = self._final(node)
-        return made
-
-    def _final(self, node: Node) -> Node:
-        if node.target is torch.stack:
-            dim = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
-            every = self.stacked(self._every(node, node.args[0]))
-            return every if dim == 0 else self.made.call_method("movedim", (every, 0, dim))
-        if node.target in _ADDITIONS and (terms := self._terms(node)):
-            return self.made.call_method("sum", (self.stacked(terms), 0))
-        if node.target is operator.getitem and node.args[0] in [c[-1] for c in self.calls.values()]:
-            name, item = str(node.args[0].target), node.args[1]
-            result = self.made.call_function(operator.getitem, (self._neuron(name), item))
-            last = item in self._layer(node.args[0]).every_step
-            return self.made.call_function(operator.getitem, (result, -1)) if last else result
-        if self._is_neuron(node):
-            self._refuse(node, "what it returns is not taken apart")
-        if node.op == "call_module":
-            self._once(node)
-        return self.made.node_copy(node, self.final)
-
-    def _once(self, node: Node) -> None:
-        if str(node.target) in self.wrapped:
-            self._refuse(node, "it runs in the loop, too")
-        self.plain.add(str(node.target))
-
-    def _every(self, node: Node, values: Any) -> Nodes:
-        found = tuple(values) if isinstance(values, (list, tuple)) else ()
-        if len(found) != self.steps or not all(isinstance(v, fx.Node) for v in found):
-            self._refuse(node, f"it does not take a value of each of {self.steps} steps")
-        return found
-
-    def _terms(self, node: Node) -> Nodes:
-        """Those of a sum over the steps, that begins with 0 or with the first; nothing if it is none."""
-        terms: list[Node] = []
-        value: Any = node
-        while isinstance(value, fx.Node) and value.target in _ADDITIONS and len(terms) < self.steps:
-            value, term = value.args[:2]
-            terms.append(term)
-        if not (isinstance(value, (int, float)) and value == 0):
-            terms.append(value)
-        every = len(terms) == self.steps and all(isinstance(term, fx.Node) for term in terms)
-        return tuple(reversed(terms)) if every else ()
-
-    # ---- a value of every step
-
-    def stacked(self, nodes: Nodes) -> Node:
-        """``[T, ...]`` of what each step computes."""
-        if nodes not in self.stacks:
-            self.stacks[nodes] = self._stacked(nodes)
-        return self.stacks[nodes]
-
-    def _stacked(self, nodes: Nodes) -> Node:
-        first = nodes[0]
-        if all(node is first for node in nodes):
-            return self.made.call_function(every_step, (self.static(first), self.count))
-        for node in nodes[1:]:
-            if (node.op, node.target, len(node.args)) != (first.op, first.target, len(first.args)):
-                self._refuse(node, "steps do not all do the same")
-        if first.op == "call_module":
-            return self._module(nodes)
-        if first.target is operator.getitem:
-            return self._item(nodes)
-        if first.target in _POOLS:
-            return self._pool(nodes)
-        name = (
-            first.target if isinstance(first.target, str) else getattr(first.target, "__name__", "")
-        )
-        if name in ("flatten", "view", "reshape") and not any(node.kwargs for node in nodes):
-            return self._rows(nodes)
-        if first.target in _ELEMENTWISE or name in _METHODS:
-            return self._elementwise(nodes)
-        self._refuse(first, "it is not known to do the same to many steps as to one")
-
-    def _elementwise(self, nodes: Nodes) -> Node:
-        first = nodes[0]
-        if any(node.kwargs != first.kwargs for node in nodes):
-            self._refuse(first, "its keywords differ between steps")
-        if any(value is True for value in (*first.args, *first.kwargs.values())):
-            self._refuse(first, "it changes its input in place")
-        found = [self._operand(first, values) for values in zip(*(n.args for n in nodes))]
-        every = next((value for value, same in found if same), None)
-        if every is None:  # computed anew at each step, from what no step changes
-            return self.made.call_function(every_step, (self.static(first), self.count))
-        arguments = tuple(
-            value
-            if value is every or not isinstance(value, fx.Node)
-            else self.made.call_function(beside, (value, every, same))
-            for value, same in found
-        )
-        return self.made.create_node(first.op, first.target, arguments, dict(first.kwargs))
-
-    def _operand(self, node: Node, values: Sequence[Any]) -> tuple[Any, bool]:
-        """An argument for all steps, and whether it has a value for each."""
-        if all(value is values[0] for value in values) or all(
-            isinstance(value, (int, float)) and value == values[0] for value in values
-        ):
-            given = values[0]
-            return (self.static(given), False) if isinstance(given, fx.Node) else (given, False)
-        if not all(isinstance(value, fx.Node) for value in values):
-            self._refuse(node, "its arguments differ between steps")
-        return self.stacked(tuple(values)), True
-
-    def _rows(self, nodes: Nodes) -> Node:
-        """Where every sample becomes a row."""
-        first = nodes[0]
-        given = [node.args[1:] for node in nodes]
-        sizes = [
-            tuple(s[0]) if len(s) == 1 and isinstance(s[0], (tuple, list)) else tuple(s)
-            for s in given
-        ]
-        if first.target in ("flatten", torch.flatten):
-            sizes = [(-1, -1) if size in ((1,), (1, -1)) else () for size in sizes]
-        if any(len(size) != 2 for size in sizes):
-            self._refuse(first, "it does not make a row of every sample")
-        size = tuple(self._operand(first, values)[0] for values in zip(*sizes))
-        x = self.stacked(tuple(node.args[0] for node in nodes))
-        return self.made.call_function(rows, (x, *size))
-
-    def _item(self, nodes: Nodes) -> Node:
-        sources, items = [n.args[0] for n in nodes], [n.args[1] for n in nodes]
-        first: Any = sources[0]
-        if all(s is first for s in sources):  # a sequence that is given
-            # x[t, :, :] is x[t].
-            items = [_without_ends(item) for item in items]
-            for dim, step in ((0, lambda t: t), (1, lambda t: (slice(None), t))):
-                if items == [step(t) for t in range(self.steps)]:
-                    sequence = self.static(first), self.count, dim
-                    return self.made.call_function(first_steps, sequence)
-            if all(item == items[0] for item in items) and first not in self.changing:
-                return self.made.call_function(every_step, (self.static(nodes[0]), self.count))
-        if not (isinstance(first, fx.Node) and sources == self.calls.get(str(first.target))):
-            self._refuse(nodes[0], "it is neither a step of what is given nor a result of a neuron")
-        if any(item != items[0] for item in items) or (
-            items[0] not in self._layer(first).every_step
-        ):
-            self._refuse(nodes[0], "of a neuron it is not known at every step")
-        return self.made.call_function(
-            operator.getitem, (self._neuron(str(first.target)), items[0])
-        )
-
-    def _module(self, nodes: Nodes) -> Node:
-        first = nodes[0]
-        layer, name = self._layer(first), str(first.target)
-        if isinstance(layer, Looping):
-            self._refuse(first, "what it returns is not taken apart, or its steps are not in order")
-        flattens = type(layer) is nn.Flatten and layer.start_dim == 1
-        if type(layer) not in (*EACH, *DROPOUTS) and not flattens:
-            self._refuse(
-                first, f"a {type(layer).__name__} may depend on the other samples, or on time"
-            )
-        if any(len(node.args) != 1 or node.kwargs for node in nodes):
-            self._refuse(first, "it takes more than one argument")
-        if getattr(layer, "inplace", False) and any(len(n.args[0].users) > 1 for n in nodes):
-            self._refuse(first, "it changes in place what something else reads, too")
-        x = self.stacked(tuple(node.args[0] for node in nodes))
-        self._wrap(first, name)
-        return self.made.call_module(name, (x,))
-
-    def _wrap(self, node: Node, name: str) -> None:
-        if name in self.plain:
-            self._refuse(node, "it runs outside of the loop, too")
-        self.wrapped.add(name)
-
-    def _pool(self, nodes: Nodes) -> Node:
-        first = nodes[0]
-        if any((node.args[1:], node.kwargs) != (first.args[1:], first.kwargs) for node in nodes):
-            self._refuse(first, "its windows differ between steps")
-        x = self.stacked(tuple(node.args[0] for node in nodes))
-        name = next(
-            n
-            for n in (f"pool_{k}" for k in range(len(self.graph.nodes)))
-            if not hasattr(self.net, n)
-        )
-        layer = _POOLS[first.target](*first.args[1:], **first.kwargs)
-        setattr(self.net, name, MultiStep(layer))
-        return self.made.call_module(name, (x,))
-
-    def _neuron(self, name: str) -> Node:
-        calls = self.calls[name]
-        if name in self.neurons:
-            found = self.neurons[name]
-            if found is None:
-                self._refuse(calls[0], "its spikes come back to it through other layers")
-            return found
-        self.neurons[name] = None
-        layer: Looping = self._layer(calls[0])
-        for before, call in zip([None, *calls], calls):
-            states = call.args[1:]
-            if before is None and layer.begins_bare and not states:
-                states = (None,)
-            if call.kwargs or len(states) != len(layer.handed_on):
-                self._refuse(
-                    call, "it is to be given its input and all of its states, in their order"
-                )
-            for state, result in zip(states, layer.handed_on):
-                if not self._hands_on(state, before, result):
-                    self._refuse(
-                        call,
-                        "it does not go on from the states of the step before, or does not begin at rest",
-                    )
-        x = self.stacked(tuple(call.args[0] for call in calls))
-        layer.take_sequence()
-        self.neurons[name] = made = self.made.call_module(name, (x,))
-        return made
-
-    def _hands_on(self, state: Any, before: Node | None, k: int) -> bool:
-        if not isinstance(state, fx.Node):
-            return before is None and state is None
-        if before is not None:
-            return state.target is operator.getitem and state.args == (before, k)
-        if state.op != "get_attr":
-            return state.target in _ZEROS
-        value = getattr(self.traced, str(state.target), None)
-        return isinstance(value, Tensor) and not bool(value.any())
+    return loop.module()
 
 
-def _without_ends(item: Any) -> Any:
-    """An index without the whole slices at its end."""
-    if not isinstance(item, tuple):
-        return item
-    while item and item[-1] in (slice(None), ...):
-        item = item[:-1]
-    return item[0] if len(item) == 1 else item
+def _followed(net: nn.Module) -> Unrolling:
+    """The trace of ``net``, whose ``forward`` does the same each time and in each mode."""
+    trace = unrolled(net, UNROLLED)
+
+    def is_the_same(other: Unrolling, why: str) -> None:
+        node = difference(trace.graph, other.graph, (trace.root, other.root))
+        if node is not None:
+            refuse_at(net, node, why)
+
+    again = unrolled(net, UNROLLED)
+    is_the_same(again, "it is another each time: random numbers, or something that forward counts")
+    other = unrolled(net, UNROLLED, training=not net.training)
+    is_the_same(other, "it is another in train() than in eval()")
+    with torch.set_grad_enabled(not torch.is_grad_enabled()):
+        is_the_same(unrolled(net, UNROLLED), "it is another under torch.no_grad()")
+    if names := may_be_none(net):
+        other = unrolled(net, UNROLLED, left_out=True)
+        is_the_same(other, f"it is another where {', '.join(names)} is None")
+    return trace
+
+
+def _length(trace: Unrolling, arguments: tuple[Any, ...]) -> int:
+    """The size that ``forward`` asks for, of a call with these arguments; 0 if it has none."""
+    source, dim = trace.given  # type: ignore[misc]
+    inputs = [node for node in trace.graph.nodes if node.op == "placeholder"]
+    position = inputs.index(source)
+    given = arguments[position] if position < len(arguments) else None
+    return given.shape[dim] if isinstance(given, Tensor) and given.dim() > dim else 0
+
+
+def _calls(trace: Unrolling) -> int:
+    return sum(is_neuron(trace.root, node) for node in trace.graph.nodes)

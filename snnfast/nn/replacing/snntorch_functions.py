@@ -45,6 +45,11 @@ class Steps(Looping):
     _returned: tuple[Tensor, int, Tensor, float] | None = None
 
     @property
+    def names_of_states(self) -> tuple[str, ...]:
+        """As snnTorch calls them."""
+        return self.states
+
+    @property
     def handed_on(self) -> tuple[int, ...]:
         """Spikes come first, then the other states."""
         others = [name for name in self.states if name != "spk"]
@@ -72,7 +77,8 @@ class Steps(Looping):
             return None
         returned, version, v, where = self._returned
         same = returned is mem and version == mem._version and where == rest
-        return v if same else None
+        # mem may have been detached in place.
+        return v if same and mem.requires_grad == v.requires_grad else None
 
     def reset(self) -> None:
         """Forgets the states: the next call starts at rest, with any batch size."""
@@ -96,7 +102,13 @@ class Steps(Looping):
         """The states but spikes after a step of ``x``, without a reset."""
 
     def steps(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """Spikes ``[T, B, ...]`` and every state after each step."""
+        """Spikes ``[T, B, ...]`` and every state after each step; of a single call without time."""
+        if self.time_dim is None:
+            spikes, *after = self._step(x[0].to(check.state_dtype(x.dtype)), *states)
+            spikes = spikes.to(x.dtype)
+            # A state is no view.
+            own = (spikes.clone(), *after) if "spk" in self.states else tuple(after)
+            return spikes.unsqueeze(0), *own
         rows = []
         for now in x.to(check.state_dtype(x.dtype)):
             spikes, *after = self._step(now, *states)

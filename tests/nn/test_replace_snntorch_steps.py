@@ -1,0 +1,109 @@
+"""Steps and last states of snnTorch's neurons, with stand-ins for them: by hand, and one way against the other."""
+
+import pytest
+import torch
+from looping import neuron
+from replaced import inputs, loud, same, stand_in, surrogate
+from torch import nn
+
+from snnfast import nn as sn
+
+
+def of(name, **settings):
+    """A stand-in for snnTorch's neuron of this name, of 6 features."""
+    states = {"Synaptic": ["syn"], "RSynaptic": ["spk", "syn"], "RLeaky": ["spk"]}
+    states = states.get(name, ["syn_exc", "syn_inh"] if name == "Alpha" else [])
+    own = {"reset_mechanism": "subtract", "reset_delay": True} | settings
+    own |= {"spike_grad": surrogate(2.0), "state_quant": False} | {
+        key: settings.get(key, False) for key in ("inhibition", "init_hidden", "output")
+    }
+    buffers = {"beta": 0.8, "alpha": 0.9, "threshold": own.pop("threshold", 1.0)}
+    buffers |= {"reset_mechanism_val": 0.0, "graded_spikes_factor": own.pop("factor", 1.0)}
+    buffers |= {state: [] for state in (*states, "mem")}
+    made = stand_in(f"snntorch._neurons.{name.lower()}", name, buffers=buffers, **own)
+    if name.startswith("R"):
+        made.recurrent = nn.Linear(6, 6)
+    return made
+
+
+class Loop(nn.Module):
+    """Returns the spikes of all steps, and the last states."""
+
+    def __init__(self, neuron):
+        super().__init__()
+        self.fc, self.neuron = loud(nn.Linear(4, 6)), neuron
+        self.sends = hasattr(neuron, "recurrent")
+
+    def forward(self, x):
+        states = self.neuron.reset_mem()
+        states = states if isinstance(states, tuple) else (states,)
+        spikes = []
+        for now in x:
+            result = self.neuron(self.fc(now), *states)
+            spikes.append(result[0])
+            states = [result[k + (not self.sends)] for k in range(len(states))]
+        return torch.stack(spikes), *states
+
+
+@pytest.mark.filterwarnings("ignore:.*runs in plain PyTorch")
+@pytest.mark.parametrize("name", ["Leaky", "Synaptic", "Alpha", "RLeaky", "RSynaptic"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {}, {"reset_mechanism": "none"}, {"reset_mechanism": "zero"},
+        {"reset_mechanism": "zero", "reset_delay": False}, {"reset_delay": False},
+    ],
+)  # fmt: skip
+def test_last_states_are_those_of_the_loop(name, settings):
+    if name == "RSynaptic" and not settings.get("reset_delay", True):
+        pytest.skip("refused")
+    torch.manual_seed(0)
+    net, x = Loop(of(name, **settings)).float(), inputs(7, 3, 4)
+    want = sn.replace(net)(x)
+    for a, b in zip(sn.replace(net, sequences=True)(x), want, strict=True):
+        same(a, b)
+    # States of a step are no views: they may be detached in place, as snnTorch's detach does.
+    spk, *states = sn.replace(of(name, **settings).float())(loud(net.fc)(x[0]))
+    for state in (*states, spk) if name.startswith("R") else states:
+        assert state.shape == (3, 6)
+        state.detach_()
+        assert not state.requires_grad
+
+
+def test_a_membrane_that_is_detached_in_place_has_no_graph():
+    ours, x = sn.replace(neuron().float()), inputs(2, 3, 6, high=3.0).requires_grad_()
+    spk, mem = ours(x[0], ours.init_leaky())
+    assert spk.any()
+    _, kept = ours(x[1], mem)
+    _, mem = ours(x[0], ours.init_leaky())
+    mem.detach_()
+    _, mem = ours(x[1], mem)
+    same(mem, kept)
+    (gradient,) = torch.autograd.grad(mem.sum(), x)
+    assert gradient[1].any()
+    assert not gradient[0].any()
+
+
+@pytest.mark.filterwarnings("ignore:Leaky runs in plain PyTorch")
+def test_inhibition_passes_over_the_factor_of_spikes():
+    ours = sn.replace(of("Leaky", inhibition=True, factor=0.5).float())
+    spikes, _ = ours(torch.tensor([[2.0, 3.0, 0.0]]))
+    assert spikes.tolist() == [[0.0, 1.0, 0.0]]
+    spikes, _ = sn.replace(of("Leaky", factor=0.5).float())(torch.tensor([[2.0, 3.0, 0.0]]))
+    assert spikes.tolist() == [[0.5, 0.5, 0.0]]
+
+
+@pytest.mark.parametrize("name", ["Leaky", "Synaptic"])
+def test_a_negative_threshold_with_a_reset_at_once(name):
+    """A membrane of 0 is above it: s = m > -0.5, r that of the membrane before; m - (s - r) m."""
+    settings = {"reset_mechanism": "zero", "reset_delay": False, "threshold": -0.5}
+    ours, steps = sn.replace(of(name, **settings).float()), []
+    states = ours.reset_mem()
+    states = states if name == "Synaptic" else (states,)
+    for x in (1.0, -1.0, 2.0):
+        with pytest.warns(UserWarning, match="its threshold is negative"):
+            spk, *states = ours(torch.full((1, 1), x), *states)
+        steps += [float(spk), float(states[-1])]
+    if name == "Leaky":
+        # r = 1, so 1 is not reset; r = 1 and -1 is below: -1 - 1; r = 0: -1.6 + 2 fires, and is reset.
+        assert steps == pytest.approx([1.0, 1.0, 0.0, -2.0, 1.0, 0.0])

@@ -82,7 +82,7 @@ def first_spike_cross_entropy(
 
     Pulls the neuron of the class before all others, by about ``temperature`` milliseconds, and asks for no time in
     particular. Silent neurons take no part, unless :func:`virtual_times` gives them times. A sample needs that where
-    the neuron of its class is silent: otherwise its loss is infinite.
+    the neuron of its class is silent: otherwise its loss is infinite, or NaN if all are.
 
     Args:
         t: spike times ``[B, classes]`` in milliseconds.
@@ -139,6 +139,8 @@ def revival(t: Tensor, u_max: Tensor, *, v_threshold: float = 1.0, share: float 
     _tensors("revival", t=t, u_max=u_max)
     v_threshold = check.positive("revival", "v_threshold", v_threshold)
     share = check.number("revival", "share", share)
+    if not 0 <= share < 1:
+        raise ValueError(f"revival: share must lie in [0, 1), got {share:g}")
     silent = t.isinf()
     dead = silent & (silent.float().mean(0) > share)
     return torch.where(dead, 1 - u_max / v_threshold, 0).sum() / len(t)

@@ -83,6 +83,8 @@ def test_revival_pushes_only_neurons_that_are_silent_nearly_always():
     value.backward()
     assert u.grad.tolist() == [[-0.25, 0, 0], [-0.25, 0, 0]]
     assert loss.revival(t, u, share=0.4).item() == (0.5 + 0 + 0.5) / 2
+    with pytest.raises(ValueError, match=r"revival: share must lie in \[0, 1\), got 2"):
+        loss.revival(t, u, share=2.0)
 
 
 @pytest.mark.parametrize(

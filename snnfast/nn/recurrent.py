@@ -77,26 +77,37 @@ class Recurrent(Stateful):
                 raise ValueError(
                     f"{layer}: {name} must have shape {list(shape)}, got {list(value.shape)}"
                 )
+        if delay is not None and not bool(delay.isfinite().all()):
+            raise ValueError(f"{layer}: delay must be finite, got {check.shown(delay)}")
         max_delay = check.at_least_zero(layer, "max_delay", max_delay)
         if delay is not None and max_delay:
             raise ValueError(f"{layer}: give delay or max_delay, not both")
-        super().__init__(stateful=neuron.stateful)
+        super().__init__()
         self.neuron = neuron
         self.features = features
         self.self_connections = bool(self_connections)
         if weight is None:
             weight = nn.init.orthogonal_(torch.empty(features, features))
         if not isinstance(weight, nn.Parameter):
-            weight = nn.Parameter(weight.detach().to(check.state_dtype(weight.dtype), copy=True))
+            weight = weight.detach().to(check.state_dtype(weight.dtype), copy=True)
+            weight = nn.Parameter(weight if self.self_connections else weight.fill_diagonal_(0.0))
         self.weight = weight
         if not self.self_connections:
-            with torch.no_grad():
-                self.weight.fill_diagonal_(0.0)
             self.register_buffer("others", 1.0 - torch.eye(features), persistent=False)
         self._add_constant("delay", None if delay is None else delay.detach())
         self.max_delay = max_delay
         if max_delay:
             self.d = nn.Parameter(torch.rand(features) * max_delay)
+
+    @property
+    def stateful(self) -> bool:
+        """Whether states are kept between calls, the neurons' and the spikes that are under way."""
+        return self.neuron.stateful
+
+    @stateful.setter
+    def stateful(self, value: bool) -> None:
+        if "neuron" in self._modules:  # else it is being made
+            self.neuron.stateful = bool(value)
 
     @property
     def surrogate(self) -> Any:  # type: ignore[override]
@@ -150,8 +161,7 @@ class Recurrent(Stateful):
             return math.ceil(self.max_delay) + 2
         if self.delay is None:
             return 1
-        longest = self.delay.max().item()
-        return math.ceil(longest) + 2 if 0 <= longest < math.inf else 1
+        return math.ceil(max(self.delay.max().item(), 0.0)) + 2
 
     def _state_shape(self, name: str, value: Tensor, x: Tensor) -> tuple[int, ...]:
         return (value.shape[0], *x.shape[1:])

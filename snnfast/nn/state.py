@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any, ClassVar, TypeAlias
 
 import torch
@@ -292,14 +293,23 @@ def _is_batched(state: Tensor) -> bool:
     return torch._C._functorch.is_batchedtensor(state)
 
 
+@cache
+def _kept_by(node: Any) -> tuple[str, ...]:
+    """What a node of autograd keeps, and gives until it is freed: of Python's functions, and of PyTorch's own."""
+    return tuple(n for n in dir(node) if n == "_raw_saved_tensors" or n.startswith("_saved_"))
+
+
 def _graph_is_freed(state: Tensor) -> bool:
     # The node of the op, or of the reference's last steps, is close; views may come before it.
     nodes: list[Any] = [] if state.grad_fn is None else [state.grad_fn]
     for node in nodes:
-        try:
-            _ = getattr(node, "_raw_saved_tensors", None)
-        except RuntimeError:
-            return True
+        kind: Any = type(node)
+        for name in _kept_by(kind):
+            try:
+                getattr(node, name)
+            except RuntimeError as error:
+                if "second time" in str(error):
+                    return True
         if type(node).__name__ == "_ScanBackward":
             return False  # an op's, which is freed with all that came before
         nodes += [n for n, _ in node.next_functions if n is not None and len(nodes) < 8]

@@ -133,6 +133,24 @@ def test_without_self_connections_the_diagonal_stays_0():
     assert_equal(layer(x(20, 3, 5)).detach(), silent(x(20, 3, 5)).detach())
 
 
+def test_a_parameter_of_the_users_is_not_written_to():
+    weight = nn.Parameter(torch.ones(3, 3))
+    layer = RLIF(3, weight=weight, self_connections=False)
+    assert weight.all()
+    other = RLIF(3, weight=torch.ones(3, 3), self_connections=False)
+    assert_equal(layer(x(9, 2, 3)), other(x(9, 2, 3)))
+
+
+def test_stateful_is_that_of_the_neurons():
+    whole = RLIF(3, 4.0, weight=torch.ones(3, 3))
+    parts = copy.deepcopy(whole)
+    parts.stateful = True
+    assert parts.neuron.stateful
+    assert_equal(torch.cat([parts(p) for p in x(9, 2, 3).split(4)]), whole(x(9, 2, 3)))
+    parts.neuron.stateful = False
+    assert not parts.stateful
+
+
 def test_learned_delays_stay_in_their_range():
     layer = made(LIF(), max_delay=3.0)
     assert layer.d.min() >= 0
@@ -175,6 +193,11 @@ def test_rlif_is_recurrent_lif():
             lambda: Recurrent(LIF(), 5, delay=torch.zeros(4)),
             ValueError,
             r"delay must have shape \[5\]",
+        ),
+        (
+            lambda: Recurrent(LIF(), 2, delay=torch.tensor([1.0, torch.inf])),
+            ValueError,
+            r"delay must be finite, got tensor\(\[1., inf\]\)",
         ),
         (lambda: Recurrent(LIF(), 5, max_delay=-1), ValueError, "max_delay must be at least 0"),
         (

@@ -114,6 +114,15 @@ def test_a_freed_graph_gives_snnfasts_own_message(layer, layout, backend):
         layer(x).sum().backward()
 
 
+def test_a_freed_graph_before_the_layer_is_told_too():
+    net = nn.Sequential(sn.Time(nn.Linear(3, 4)), sn.Delay(4, 2.0, stateful=True))
+    net(torch.rand(5, 2, 3)).sum().backward()
+    with pytest.raises(
+        RuntimeError, match="Delay: the state past carries the graph of an earlier batch"
+    ):
+        net(torch.rand(5, 2, 3))
+
+
 def test_a_first_state_can_be_learned():
     layer, v = sn.LIF(stateful=True), torch.full((2, 3), 0.5, requires_grad=True)
     layer.v = v

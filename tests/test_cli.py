@@ -109,6 +109,11 @@ def test_weights_of_an_earlier_run(tmp_path):
     call("train", "stbp", *QUICK, "--epochs", 0, "--out", tmp_path / "b", "--weights", file)
     text = call("train", "stbp", *QUICK, "--out", tmp_path / "c", "--weights", "no.pt", code=2)
     assert "there is no checkpoint no.pt" in text
+    for many in ("--seeds", 2), ("--sweep", "lr=0.1,0.2"):
+        text = call("train", "stbp", *QUICK, *many, "--weights", file, code=2)
+        assert "--weights is for one run; leave --seeds, --folds and --sweep out" in " ".join(
+            text.split()
+        )
 
 
 def test_fully_connected_and_validation(tmp_path):

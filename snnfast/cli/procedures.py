@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from snnfast.checkpoint import same_settings
 from snnfast.cli.options import (
     Device,
     Download,
@@ -57,7 +58,10 @@ def training(procedure: Procedure[Any]) -> Callable[..., None]:
         out: Out = None,
         resume: Resume = False,
         weights: Annotated[
-            Path | None, typer.Option(help="Start from the weights of this checkpoint.")
+            Path | None,
+            typer.Option(
+                help="Start from the weights of this checkpoint; not looked at with --resume."
+            ),
         ] = None,
         monitor: Watch = False,
     ) -> None:
@@ -65,8 +69,9 @@ def training(procedure: Procedure[Any]) -> Callable[..., None]:
         needs_root(settings.dataset, data)
         values = swept(procedure.Settings, sweep or [])
         many = bool(values) or seeds is not None or getattr(settings, "folds", None) is not None
-        if many and monitor:
-            raise ValueError("--monitor looks at one run; leave --seeds, --folds and --sweep out")
+        for option, named in (("--monitor", monitor), ("--weights", weights is not None)):
+            if many and named:
+                raise ValueError(f"{option} is for one run; leave --seeds, --folds and --sweep out")
         name = procedure.folder(settings) + ("-repeats" if many else "")
         folder = out or Path("runs") / name
         where: dict[str, Any] = {"root": data, "download": download}
@@ -130,7 +135,7 @@ def assign(
     out: Out = None,
 ) -> None:
     """Labels the neurons of a run by their responses to training images."""
-    folder = out or Path("runs") / stdp.folder(stdp.preset(**given))
+    folder = _trained(given, out)
     run = stdp.reopen(folder, root=data, device=chosen_device(device))
     with locked(folder):
         typer.echo(readout.assign(*run, folder, images=images).summary())
@@ -140,9 +145,17 @@ def infer(
     given: dict[str, Any], *, data: Root = None, device: Device = "auto", out: Out = None
 ) -> None:
     """Scores a run whose neurons have labels on the test images, or the validation split of its settings."""
-    folder = out or Path("runs") / stdp.folder(stdp.preset(**given))
+    folder = _trained(given, out)
     run = stdp.reopen(folder, root=data, device=chosen_device(device))
     with locked(folder):
         result = readout.infer(*run, readout.stored(*run, folder), folder)
         stdp.keep(result)
     typer.echo(result.summary())
+
+
+def _trained(given: dict[str, Any], out: Path | None) -> Path:
+    """The folder of a run, which must have the settings that are given."""
+    folder = out or Path("runs") / stdp.folder(stdp.preset(**given))
+    settings = stdp.stored(folder).plain()
+    same_settings(folder / CHECKPOINT, settings, {**settings, **given})
+    return folder

@@ -123,7 +123,7 @@ class Repeats:
             f"{held_out} accuracy {statistics.fmean(scores):.2f} %{spread}, mean over {len(scores)} seeds{over}: "
             + " ".join(f"{s:.1f}" for s in scores)
         ]
-        if self.settings.dataset == "xor":
+        if self.settings.learns_xor:
             cycles = sorted(r["converged"] for r in self.runs if r["converged"] is not None)
             lines.append(
                 f"{len(cycles)} of {len(self.runs)} seeds learned XOR within {self.settings.epochs} cycles"

@@ -143,6 +143,11 @@ class Settings(Options):
         False, "Hold out the validation part and score it instead of the test part."
     )
 
+    @property
+    def learns_xor(self) -> bool:
+        """Whether its runs learn the four patterns of XOR, and count the cycles until they know them."""
+        return False
+
 
 @dataclass(frozen=True, kw_only=True)
 class FoldedSettings(Settings):
@@ -153,6 +158,11 @@ class FoldedSettings(Settings):
     )
     fold: int = option(0, "The fold that is held out.", least=0, command=False)
     split_seed: int = option(0, "Seed of the folds.", command=False)
+
+    @property
+    def learns_xor(self) -> bool:
+        """Whether its runs learn the four patterns of XOR, and count the cycles until they know them."""
+        return self.dataset == "xor"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -85,4 +85,7 @@ def test_command(tmp_path):
     assert "one of adding, xor, copy, smnist, psmnist" in " ".join(
         call("--task", "sum", code=2).split()
     )
+    text = call("--task", "xor", *common[:-1], tmp_path / "two", "--seeds", 2)
+    assert "mean over 2 seeds" in text
+    assert "learned XOR" not in text
     assert "MNIST in torchvision's layout" in " ".join(call("--task", "psmnist", code=2).split())

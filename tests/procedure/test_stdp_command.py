@@ -106,6 +106,16 @@ def test_wrong_input_is_told_in_a_line(tmp_path, arguments, message):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_run_of_other_settings_is_neither_labelled_nor_scored(tmp_path):
+    call("train", "stdp", *QUICK, "--epochs", 0, "--out", tmp_path)
+    for command in ("assign", "infer"):
+        text = call(command, "stdp", "--dataset", "mine.npz", "--out", tmp_path, code=2)
+        assert "dataset: 'digits' there, 'mine.npz' here" in " ".join(text.split())
+        text = call(command, "stdp", "--neurons", 11, "--out", tmp_path, code=2)
+        assert "neurons: 12 there, 11 here" in " ".join(text.split())
+        call(command, "stdp", "--dataset", "digits", "--neurons", 12, "--out", tmp_path)
+
+
 @pytest.mark.parametrize("command", ["assign", "infer"])
 def test_commands_that_need_a_run_say_so(tmp_path, command):
     text = call(command, "stdp", "--out", tmp_path, code=2)

@@ -10,6 +10,7 @@ import typer
 
 from snnfast.checkpoint import same_settings
 from snnfast.cli.options import (
+    PATH,
     Device,
     Download,
     Resume,
@@ -29,7 +30,9 @@ from snnfast.processes import together
 
 Out = Annotated[
     Path | None,
-    typer.Option(help="Folder of results; default: a folder in runs/ named after the settings."),
+    typer.Option(
+        help="Folder of results; default: a folder in runs/ named after the settings.", **PATH
+    ),
 ]
 Watch = Annotated[
     bool, typer.Option("--monitor", help="Count spikes and operations of the network that results.")
@@ -60,7 +63,8 @@ def training(procedure: Procedure[Any]) -> Callable[..., None]:
         weights: Annotated[
             Path | None,
             typer.Option(
-                help="Start from the weights of this checkpoint; not looked at with --resume."
+                help="Start from the weights of this checkpoint; not looked at with --resume.",
+                **PATH,
             ),
         ] = None,
         monitor: Watch = False,
@@ -99,12 +103,14 @@ def training(procedure: Procedure[Any]) -> Callable[..., None]:
 def convert(
     given: dict[str, Any],
     *,
-    run: Annotated[Path, typer.Argument(help="Folder of a run of train diehl2015 or train vgg16.")],
+    run: Annotated[
+        Path, typer.Argument(help="Folder of a run of train diehl2015 or train vgg16.", **PATH)
+    ],
     data: Root = None,
     download: Download = False,
     device: Device = "auto",
     out: Annotated[
-        Path | None, typer.Option(help="Folder of results; default: RUN/<method>.")
+        Path | None, typer.Option(help="Folder of results; default: RUN/<method>.", **PATH)
     ] = None,
     resume: Resume = False,
     monitor: Watch = False,

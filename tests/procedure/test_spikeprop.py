@@ -236,7 +236,8 @@ def test_train_writes_checkpoint_and_figures(tmp_path):
     assert f"{100 * result.accuracy:.2f} % after 2 epochs" in result.summary()
     hidden, output = result.measured["clipped"]
     assert 0 <= hidden <= 1
-    assert f"below slope_min: {100 * hidden:.1f} %, {100 * output:.1f} % of" in result.summary()
+    shown = f"below slope_min, by layer: {100 * hidden:.1f} %, {100 * output:.1f} %"
+    assert shown in result.summary()
     with pytest.raises(FileExistsError, match="--resume"):
         spikeprop.train(preset("iris", **SMALL), tmp_path)
     with pytest.raises(CheckpointError, match=r"lr: 0[.]01 there, 0[.]5 here"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -166,6 +167,8 @@ def _parts(source: str, arrays: Mapping[str, Any]) -> tuple[Any, Any]:
 
 
 def _called(source: str, module: str, function: str) -> tuple[Any, Any]:
+    if not all(name.isidentifier() for name in (*module.split("."), function)):
+        raise ValueError(f"{source} must be module:function, names of Python")
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:
@@ -181,6 +184,11 @@ def _called(source: str, module: str, function: str) -> tuple[Any, Any]:
     made = getattr(loaded, function, None)
     if not callable(made):
         raise ValueError(f"{source}: the module {module} has no function {function!r}")
+    try:
+        with suppress(ValueError):  # some built-in functions do not tell
+            inspect.signature(made).bind()
+    except TypeError as error:
+        raise ValueError(f"{source} must be callable without arguments: {error}") from None
     returned = made()
     try:
         (a, b), (c, d) = returned

@@ -69,6 +69,13 @@ def test_a_function_of_a_module(tmp_path, monkeypatch):
         ImportError, match=r"^no_such_module:both: no module 'no_such_module' is in"
     ):
         own_images("no_such_module:both", "test")
+    for source in (":", "my_sets:", ":both", ".my_sets:both"):
+        with pytest.raises(ValueError, match=f"^{source} must be module:function"):
+            own_images(source, "test")
+    with pytest.raises(
+        ValueError, match=r"^json:loads must be callable without arguments: missing"
+    ):
+        own_images("json:loads", "test")
     (tmp_path / "needs_more.py").write_text("import not_there_either\n")
     with pytest.raises(ImportError, match=r"^No module named 'not_there_either'"):
         own_images("needs_more:both", "test")

@@ -300,9 +300,16 @@ def test_repeats_go_on_where_they_ended(tmp_path, monkeypatch):
         spikeprop.repeat(settings, [0], tmp_path)
     with pytest.raises(CheckpointError, match=r"other settings \(lr: 0[.]02 there, 0[.]3 here\)"):
         spikeprop.repeat(replace(settings, lr=0.3), [0], tmp_path, resume=True)
-    (tmp_path / "results.json").write_text("{}")
-    with pytest.raises(CheckpointError, match="holds no results"):
-        spikeprop.repeat(settings, [0], tmp_path, resume=True)
+    row = '{"fold": 0, "accuracy": 1.0, "converged": null, "seconds": 1.0}'
+    rows = f'{{"settings": {{}}, "runs": [{row}]}}'
+    for content, why in (
+        ("{}", "'settings'"),
+        ('{"settings": null, "runs": []}', ""),
+        (rows, "run 0 lacks seed"),
+    ):
+        (tmp_path / "results.json").write_text(content)
+        with pytest.raises(CheckpointError, match=f"results.json holds no results: {why}"):
+            spikeprop.repeat(settings, [0], tmp_path, resume=True)
     with pytest.raises(FileNotFoundError, match="there are no results"):
         spikeprop.repeat(settings, [0], tmp_path / "none", resume=True)
     with pytest.raises(ValueError, match="at least one seed"):

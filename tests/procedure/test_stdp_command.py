@@ -95,6 +95,8 @@ def test_options_become_settings(tmp_path):
         (["--intensity", "nan"], "intensity must be finite"),
         (["--intensity", "1500"], "intensity must be at most a spike a step, 1000 Hz, got 1500"),
         (["--set", "speed=3"], "there is no setting 'speed'"),
+        (["--set", "neurons=3"], "changes (--set) must not hold neurons, which has its own option"),
+        (["--norm", "1", "--set", "norm=2"], "changes (--set) must not hold norm, which has its"),
         (["--set", "speed"], "--set must be NAME=VALUE, got 'speed'"),
         (["--resume"], "there is no checkpoint"),
     ],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
-import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -64,10 +63,10 @@ def read_checkpoint(path: Path, kind: str | None = None) -> dict[str, Any]:
         try:
             checkpoint = torch.load(stream, map_location="cpu", weights_only=True)
         except Exception as error:  # whatever unpickling a broken or foreign file raises
-            # PyTorch's own words for such a file advise to unpickle whatever is in it.
-            own = isinstance(error, pickle.UnpicklingError)
-            line = "it is damaged, or of another program" if own else str(error).partition("\n")[0]
-            raise CheckpointError(f"{path} is no readable checkpoint: {line}") from error
+            # PyTorch's own words are of its reader, or advise to unpickle whatever is in the file.
+            raise CheckpointError(
+                f"{path} is no readable checkpoint: it is damaged, or of another program"
+            ) from error
     if not isinstance(checkpoint, dict) or checkpoint.get("format") != FORMAT:
         raise CheckpointError(
             f"{path} is no checkpoint of this version of snnfast (format {FORMAT})"

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer
 from typer.testing import CliRunner
 
 import snnfast
 from snnfast import backend, cli, data
 from snnfast.checkpoint import read_checkpoint, write_checkpoint
+from snnfast.cli.options import plain_errors
 from snnfast.procedure import Procedure, demo, run
 from snnfast.procedure.folder import locked
 
@@ -48,6 +50,32 @@ def test_info_shows_versions_and_what_runs():
     for name in ("snnfast", "torch", "cpu_isa", "cuda_archs", "cpu_backend_why"):
         assert name in text
     assert json.loads(call("info", "--json")) == snnfast.build_info()
+
+
+def test_version():
+    assert call("--version") == f"snnfast {snnfast.__version__}\n"
+
+
+def test_a_folder_without_a_name_is_refused():
+    """It would be the current one."""
+    for command in ("train", "stbp"), ("demo",):
+        text = call(*command, "--out", "", code=2)
+        assert "Invalid value for '--out'" in text
+
+
+def test_only_a_lack_of_memory_is_told_without_a_traceback():
+    with pytest.raises(typer.Exit), plain_errors():
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate")
+    with pytest.raises(RuntimeError, match="something else"), plain_errors():
+        raise RuntimeError("something else")
+
+
+def test_ctrl_c_in_the_demo(tmp_path, monkeypatch):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "shown", interrupt)
+    assert "snnfast: interrupted" in call("demo", "--out", tmp_path, code=130)
 
 
 def test_build_info_without_extension(monkeypatch):
@@ -109,6 +137,11 @@ def test_weights_of_an_earlier_run(tmp_path):
     call("train", "stbp", *QUICK, "--epochs", 0, "--out", tmp_path / "b", "--weights", file)
     text = call("train", "stbp", *QUICK, "--out", tmp_path / "c", "--weights", "no.pt", code=2)
     assert "there is no checkpoint no.pt" in text
+    for many in ("--seeds", 2), ("--sweep", "lr=0.1,0.2"):
+        text = call("train", "stbp", *QUICK, *many, "--weights", file, code=2)
+        assert "--weights is for one run; leave --seeds, --folds and --sweep out" in " ".join(
+            text.split()
+        )
 
 
 def test_fully_connected_and_validation(tmp_path):
@@ -134,6 +167,10 @@ def test_fully_connected_and_validation(tmp_path):
         (["--encoding", "morse"], "encoding must be one of"),
         (["--device", "tpu"], "--device must be auto, cpu, cuda or cuda:N"),
         (["--resume"], "there is no checkpoint"),
+        (["--seed", 10**20], "stbp: seed must lie in [-2**63, 2**63), got 1000"),
+        (["--hidden", 10**18], "there is not enough memory; a smaller network, batch"),
+        (["--threads", 10**6], "Invalid value for '--threads'"),
+        (["--data", ""], "Invalid value for '--data': must be a path, got ''"),
     ],
 )
 def test_wrong_input_is_told_in_a_line(tmp_path, arguments, message):

@@ -11,9 +11,9 @@ from typing import Annotated
 import torch
 import typer
 
-from snnfast import memory
+from snnfast import __version__, memory
 from snnfast.cli import procedures
-from snnfast.cli.options import Device, Threads, chosen_device, command, plain_errors
+from snnfast.cli.options import PATH, Device, Threads, chosen_device, command, plain_errors
 from snnfast.info import build_info
 from snnfast.procedure import PROCEDURES, conversion, stdp
 
@@ -37,17 +37,37 @@ infer.command("stdp")(command(stdp.Settings, procedures.infer, only=named))
 app.command("convert")(command(conversion.Settings, procedures.convert, defaults=True))
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"snnfast {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def everywhere(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_version, help="Show the version."),
+    ] = False,
+) -> None:
+    """Options without a command."""
+
+
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for figures and table.")] = Path("snnfast-demo"),
-    seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for figures and table.", **PATH)] = Path(
+        "snnfast-demo"
+    ),
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Seed of all random numbers.")
+    ] = 0,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
     """Train on the digits in the package and measure the speed: under a minute on 2 cores."""
-    from snnfast.procedure.demo import run
-
     with plain_errors():
+        from snnfast.procedure.demo import run
+
         if threads is not None:
             torch.set_num_threads(threads)
         run(out, seed=seed, device=chosen_device(device), echo=typer.echo)

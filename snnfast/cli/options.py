@@ -25,11 +25,33 @@ TORCHVISION = {"mnist": "MNIST", "smnist": "MNIST", "psmnist": "MNIST", "cifar10
 # Options that a sweep leaves alone: those with presets of their own, and those of which runs have all values anyway.
 KEPT = ("dataset", "preset", "seed", "folds")
 
+
+def _folder(text: str) -> Path:
+    if not text:  # Path takes it for the current folder
+        raise typer.BadParameter("must be a path, got ''")
+    return Path(text)
+
+
+PATH: dict[str, Any] = {"parser": _folder, "metavar": "PATH"}
+
+# What is told in a line, and what PyTorch says in a RuntimeError when memory ends.
+TOLD = (
+    *(ValueError, TypeError, OSError, ImportError),
+    *(CheckpointError, FolderInUseError, backend.BackendError),
+)
+OUT_OF_MEMORY = (
+    "allocate memory",
+    "not enough memory",
+    "out of memory",
+    "size calculation overflowed",
+)
+
 Root = Annotated[
     Path | None,
     typer.Option(
         help="Folder of MNIST or CIFAR-10 in torchvision's layout; of CIFAR-10 also images, train/CLASS/* and "
-        "test/CLASS/*."
+        "test/CLASS/*.",
+        **PATH,
     ),
 ]
 Download = Annotated[bool, typer.Option(help="Download the data set into --data.")]
@@ -37,7 +59,12 @@ Resume = Annotated[bool, typer.Option(help="Continue the run in --out.")]
 Device = Annotated[
     str, typer.Option(help="auto (the faster one: see snnfast info), cpu, cuda or cuda:N.")
 ]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: PyTorch's choice.")]
+# More than this the system may refuse to start, which ends the process.
+MOST_THREADS = max(64, 4 * (os.cpu_count() or 1))
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, max=MOST_THREADS, help="CPU threads; default: PyTorch's choice."),
+]
 
 
 def command(
@@ -90,7 +117,7 @@ def command(
 
 
 def _parameter(settings: type[Options], name: str, defaults: bool) -> inspect.Parameter:
-    kind, _, several = kind_of(settings, name)
+    kind, _, several, _ = kind_of(settings, name)
     annotation: Any = list[str] if kind is dict else kind
     flag = _flag(settings, name)
     if kind is bool:
@@ -111,7 +138,7 @@ def _parameter(settings: type[Options], name: str, defaults: bool) -> inspect.Pa
 
 
 def _value(settings: type[Options], name: str, value: Any) -> Any:
-    kind, _, several = kind_of(settings, name)
+    kind, _, several, _ = kind_of(settings, name)
     if several:
         return tuple(value)
     if kind is dict:
@@ -131,20 +158,19 @@ def swept(settings: type[Options], texts: list[str]) -> dict[str, list[Any]]:
         name = names[0] if names else ""
         if not names or name in KEPT or not settings.__dataclass_fields__[name].metadata["command"]:
             raise ValueError(f"--sweep {flag}: it sweeps over no such option")
-        kind, _, several = kind_of(settings, name)
+        kind, _, several, _ = kind_of(settings, name)
         try:
             each = [_swept(kind, value) for value in values.split(",")]
         except (ValueError, KeyError):
-            raise ValueError(
-                f"--sweep {flag} must be of type {kind.__name__}, got {values!r}"
-            ) from None
+            wanted = "yes or no" if kind is bool else f"of type {kind.__name__}"
+            raise ValueError(f"--sweep {flag} must be {wanted}, got {values!r}") from None
         found[name] = [(one,) for one in each] if several else each
     return found
 
 
 def _swept(kind: type, value: str) -> Any:
     if kind is bool:
-        return {"yes": True, "no": False}[value]
+        return {"yes": True, "true": True, "no": False, "false": False}[value.lower()]
     if kind is dict:
         raise ValueError
     return kind(value)
@@ -167,23 +193,29 @@ def _name_and_value(flag: str, text: str) -> tuple[str, Any]:
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Wrong input and what the system refuses are told in a line, without a traceback."""
+    """Wrong input, what the system refuses and Ctrl-C are told in a line, without a traceback."""
     try:
         yield
-    except (
-        ValueError,
-        TypeError,
-        OSError,
-        ImportError,
-        CheckpointError,
-        FolderInUseError,
-        backend.BackendError,
-    ) as error:
-        text = str(error).replace("\n", " ")
+    except TOLD as error:
+        text = str(error)
         if isinstance(error, OSError) and error.filename is not None:
             text = f"{error.filename}: {error.strerror}"
-        typer.secho(f"snnfast: {text}", err=True, fg="red")
-        raise typer.Exit(2) from error
+        _tell(text, error)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not any(w in str(error) for w in OUT_OF_MEMORY):
+            raise
+        _tell(
+            f"there is not enough memory; a smaller network, batch or data set may fit: {error}",
+            error,
+        )
+    except KeyboardInterrupt:
+        tell_interruption()
+
+
+def _tell(text: str, error: Exception) -> NoReturn:
+    one_line = text.replace("\n", " ")
+    typer.secho(f"snnfast: {one_line}", err=True, fg="red")
+    raise typer.Exit(2) from error
 
 
 def chosen_device(name: str, work: devices.Work = "batches") -> torch.device:
@@ -218,8 +250,8 @@ def needs_root(dataset: str, root: Path | None) -> None:
 
 
 def tell_interruption(*kept: Path) -> NoReturn:
-    """Ends the command as a shell expects of Ctrl-C, and says how to go on if one of the files is there."""
+    """Ends the command as a shell expects of Ctrl-C, and says how to go on if one of the files ``kept`` is there."""
     there = any(path.exists() for path in kept)
-    tip = "repeat the command with --resume to go on" if there else "nothing was saved yet"
-    typer.secho(f"\nsnnfast: interrupted; {tip}", err=True, fg="yellow")
+    tip = "; repeat the command with --resume to go on" if there else "; nothing was saved yet"
+    typer.secho(f"\nsnnfast: interrupted{tip if kept else ''}", err=True, fg="yellow")
     raise typer.Exit(130) from None

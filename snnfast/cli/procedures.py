@@ -8,7 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from snnfast.checkpoint import same_settings
 from snnfast.cli.options import (
+    PATH,
     Device,
     Download,
     Resume,
@@ -28,7 +30,9 @@ from snnfast.processes import together
 
 Out = Annotated[
     Path | None,
-    typer.Option(help="Folder of results; default: a folder in runs/ named after the settings."),
+    typer.Option(
+        help="Folder of results; default: a folder in runs/ named after the settings.", **PATH
+    ),
 ]
 Watch = Annotated[
     bool, typer.Option("--monitor", help="Count spikes and operations of the network that results.")
@@ -57,7 +61,11 @@ def training(procedure: Procedure[Any]) -> Callable[..., None]:
         out: Out = None,
         resume: Resume = False,
         weights: Annotated[
-            Path | None, typer.Option(help="Start from the weights of this checkpoint.")
+            Path | None,
+            typer.Option(
+                help="Start from the weights of this checkpoint; not looked at with --resume.",
+                **PATH,
+            ),
         ] = None,
         monitor: Watch = False,
     ) -> None:
@@ -65,8 +73,9 @@ def training(procedure: Procedure[Any]) -> Callable[..., None]:
         needs_root(settings.dataset, data)
         values = swept(procedure.Settings, sweep or [])
         many = bool(values) or seeds is not None or getattr(settings, "folds", None) is not None
-        if many and monitor:
-            raise ValueError("--monitor looks at one run; leave --seeds, --folds and --sweep out")
+        for option, named in (("--monitor", monitor), ("--weights", weights is not None)):
+            if many and named:
+                raise ValueError(f"{option} is for one run; leave --seeds, --folds and --sweep out")
         name = procedure.folder(settings) + ("-repeats" if many else "")
         folder = out or Path("runs") / name
         where: dict[str, Any] = {"root": data, "download": download}
@@ -94,12 +103,14 @@ def training(procedure: Procedure[Any]) -> Callable[..., None]:
 def convert(
     given: dict[str, Any],
     *,
-    run: Annotated[Path, typer.Argument(help="Folder of a run of train diehl2015 or train vgg16.")],
+    run: Annotated[
+        Path, typer.Argument(help="Folder of a run of train diehl2015 or train vgg16.", **PATH)
+    ],
     data: Root = None,
     download: Download = False,
     device: Device = "auto",
     out: Annotated[
-        Path | None, typer.Option(help="Folder of results; default: RUN/<method>.")
+        Path | None, typer.Option(help="Folder of results; default: RUN/<method>.", **PATH)
     ] = None,
     resume: Resume = False,
     monitor: Watch = False,
@@ -130,7 +141,7 @@ def assign(
     out: Out = None,
 ) -> None:
     """Labels the neurons of a run by their responses to training images."""
-    folder = out or Path("runs") / stdp.folder(stdp.preset(**given))
+    folder = _trained(given, out)
     run = stdp.reopen(folder, root=data, device=chosen_device(device))
     with locked(folder):
         typer.echo(readout.assign(*run, folder, images=images).summary())
@@ -140,9 +151,17 @@ def infer(
     given: dict[str, Any], *, data: Root = None, device: Device = "auto", out: Out = None
 ) -> None:
     """Scores a run whose neurons have labels on the test images, or the validation split of its settings."""
-    folder = out or Path("runs") / stdp.folder(stdp.preset(**given))
+    folder = _trained(given, out)
     run = stdp.reopen(folder, root=data, device=chosen_device(device))
     with locked(folder):
         result = readout.infer(*run, readout.stored(*run, folder), folder)
         stdp.keep(result)
     typer.echo(result.summary())
+
+
+def _trained(given: dict[str, Any], out: Path | None) -> Path:
+    """The folder of a run, which must have the settings that are given."""
+    folder = out or Path("runs") / stdp.folder(stdp.preset(**given))
+    settings = stdp.stored(folder).plain()
+    same_settings(folder / CHECKPOINT, settings, {**settings, **given})
+    return folder

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
+GESTURES = 11
 
 
 class Recording(NamedTuple):
@@ -26,7 +27,7 @@ def read_heidelberg(path: Path, units: int) -> Iterator[Recording]:
 
     Raises:
         ImportError: without h5py.
-        ValueError: a file of another kind, units that do not exist, times below 0.
+        ValueError: a file of another kind, units that do not exist, times below 0, labels that are no classes.
     """
     try:
         import h5py
@@ -49,17 +50,18 @@ def read_heidelberg(path: Path, units: int) -> Iterator[Recording]:
                 f"{len(times)}, {len(found)} and {len(labels)}"
             )
         for k in range(len(labels)):
-            seconds, addresses = (
-                np.asarray(times[k], np.float64),
-                np.asarray(found[k]).astype(np.int64),
-            )
+            seconds, addresses = np.asarray(times[k], np.float64), np.asarray(found[k])
             where = f"heidelberg: sample {k} of {path}"
             if seconds.shape != addresses.shape:
                 raise ValueError(f"{where} has {len(seconds)} times and {len(addresses)} units")
             _check(where, "units", addresses, units)
+            label = np.asarray(labels[k])
+            if label.shape or label.dtype.kind not in "iu" or label < 0:
+                raise ValueError(f"{where}: its label must be an integer from 0 on, got {label}")
             if not bool(np.all((seconds >= 0) & (seconds < 1e6))):
                 raise ValueError(f"{where}: times must lie in [0, 1e6) s")
-            yield Recording(np.rint(seconds * 1e6).astype(np.int64), addresses, int(labels[k]))
+            microseconds = np.rint(seconds * 1e6).astype(np.int64)
+            yield Recording(microseconds, addresses.astype(np.int64), int(label))
 
 
 def read_nmnist(path: Path, label: int, side: int) -> Recording:
@@ -128,7 +130,7 @@ def read_gestures(recording: Path, side: int) -> Iterator[Recording]:
 
     Raises:
         FileNotFoundError: there is no such table.
-        ValueError: a table of another kind, or a recording that is none.
+        ValueError: a table of another kind, classes that do not exist, or a recording that is none.
     """
     table = recording.with_name(f"{recording.stem}_labels.csv")
     times, addresses = read_aedat3(recording, side)
@@ -143,12 +145,19 @@ def read_gestures(recording: Path, side: int) -> Iterator[Recording]:
                     f"dvs128_gesture: {table} must have the columns class, startTime_usec and endTime_usec of "
                     f"integers, got {row}"
                 ) from error
+            _check(f"dvs128_gesture: {table}", "class", np.array(label), GESTURES, 1)
             inside = (times >= start) & (times < end)
             yield Recording(times[inside] - start, addresses[inside], label - 1)
 
 
-def _check(where: str, name: str, values: npt.NDArray[Any], count: int) -> None:
-    if values.size and not 0 <= int(values.min()) <= int(values.max()) < count:
+def _check(where: str, name: str, values: npt.NDArray[Any], count: int, first: int = 0) -> None:
+    """So many integers from ``first`` on are allowed."""
+    last = first + count - 1
+    if values.size and not bool(np.all((values >= first) & (values <= last))):
         raise ValueError(
-            f"{where}: {name} must lie in [0, {count - 1}], got values from {values.min()} to {values.max()}"
+            f"{where}: {name} must lie in [{first}, {last}], got values from {values.min()} to {values.max()}"
+        )
+    if not np.array_equal(values, np.floor(values)):
+        raise ValueError(
+            f"{where}: {name} must be integers, got {values[values != np.floor(values)].flat[0]}"
         )

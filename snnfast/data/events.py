@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +21,9 @@ __all__ = ["EventFrames", "dvs128_gesture", "heidelberg", "nmnist"]
 
 VERSION = 1  # of the cache; a change of what frames are makes it another
 UNITS, NMNIST_SIDE, GESTURE_SIDE = 700, 34, 128
-PARTS = ("frames", "labels", "lengths")
+ARRAYS = ("frames", "labels", "lengths")
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+Arrays = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]
 
 
 class EventFrames(NamedTuple):
@@ -43,8 +46,18 @@ class EventFrames(NamedTuple):
 
         Only the batch is copied. Give ``frames.float()`` to a network. ``DataLoader(range(len(labels)),
         collate_fn=batch)`` makes batches of it.
+
+        Raises:
+            TypeError: for indices that are not integers ``[B]``, such as a mask.
         """
-        chosen = torch.as_tensor(indices, dtype=torch.int64)
+        chosen = torch.as_tensor(indices)
+        if chosen.shape == (0,):
+            chosen = chosen.long()  # PyTorch takes an empty list for one of floats
+        if chosen.dim() != 1 or chosen.dtype not in INTEGERS:
+            raise TypeError(
+                f"EventFrames: indices must be integers [B], got {list(chosen.shape)} of {chosen.dtype}"
+            )
+        chosen = chosen.long()
         return self.frames[chosen].transpose(0, 1), self.labels[chosen], self.lengths[chosen]
 
     def __repr__(self) -> str:
@@ -68,8 +81,8 @@ def heidelberg(
         num_steps: steps; later events are left out.
         pool: how many neighbouring units are counted together; divides 700.
         dtype: torch.uint8 for counts, torch.bool for whether there was an event.
-        cache: folder that keeps the frames between programs. Other settings or another file make them anew. None:
-            nothing is written.
+        cache: folder that keeps the frames between programs. Other settings, a file that has changed, or damage make
+            them anew. None: nothing is written.
 
     Returns:
         Frames ``[N, num_steps, 700 / pool]``.
@@ -90,7 +103,7 @@ def heidelberg(
 
     shape = (UNITS // pool,)
     return _frames(
-        "heidelberg", [file], recordings, shape, dt, num_steps, dtype, cache, {"pool": pool}
+        "heidelberg", file, [file], recordings, shape, dt, num_steps, dtype, cache, {"pool": pool}
     )
 
 
@@ -130,9 +143,7 @@ def nmnist(
         return (read_nmnist(file, int(file.parent.name), NMNIST_SIDE) for file in files)
 
     shape = (2, NMNIST_SIDE, NMNIST_SIDE)
-    return _frames(
-        "nmnist", files, recordings, shape, dt, num_steps, dtype, cache, {"train": bool(train)}
-    )
+    return _frames("nmnist", folder, files, recordings, shape, dt, num_steps, dtype, cache, {})
 
 
 def dvs128_gesture(
@@ -180,10 +191,10 @@ def dvs128_gesture(
                 polarity, y = np.divmod(rest, GESTURE_SIDE)
                 yield r._replace(addresses=(polarity * side + y // pool) * side + x // pool)
 
-    own = {"train": bool(train), "pool": pool}
+    shape, own = (2, side, side), {"pool": pool}
     sources = [trials, *files, *tables]
     return _frames(
-        "dvs128_gesture", sources, recordings, (2, side, side), dt, num_steps, dtype, cache, own
+        "dvs128_gesture", trials, sources, recordings, shape, dt, num_steps, dtype, cache, own
     )
 
 
@@ -195,6 +206,7 @@ def _file(function: str, path: Path) -> Path:
 
 def _frames(
     name: str,
+    part: Path,
     sources: Sequence[Path],
     recordings: Callable[[], Iterable[Recording]],
     shape: tuple[int, ...],
@@ -204,7 +216,10 @@ def _frames(
     cache: str | Path | None,
     own: dict[str, Any],
 ) -> EventFrames:
-    """Frames of recordings, from the cache if they are there by the same settings of the same files."""
+    """Frames of recordings, from the cache if they are there by the same settings of the same files.
+
+    The cache holds one set of frames of each ``part``, the file or folder that the recordings are of.
+    """
     dt, num_steps = check.positive(name, "dt", dt), check.whole(name, "num_steps", num_steps)
     if dtype not in (torch.uint8, torch.bool):
         raise TypeError(f"{name}: dtype must be torch.uint8 or torch.bool, got {dtype}")
@@ -222,9 +237,11 @@ def _frames(
     if cache is None:
         return _tensors(*_counted(recordings(), shape, dt, num_steps, kind))
     folder = Path(cache).expanduser()
-    described = folder / f"{name}.json"
-    files = [folder / f"{name}-{part}.npy" for part in PARTS]
-    if not _holds(described, files, settings):
+    stem = f"{name}-{part.stem}-{zlib.crc32(str(part.resolve()).encode()):08x}"
+    described = folder / f"{stem}.json"
+    files = [folder / f"{stem}-{array}.npy" for array in ARRAYS]
+    held = _held(described, files, settings)
+    if held is None:
         arrays = _counted(recordings(), shape, dt, num_steps, kind)
         folder.mkdir(parents=True, exist_ok=True)
         described.unlink(missing_ok=True)  # while files are replaced, the cache holds nothing
@@ -236,22 +253,30 @@ def _frames(
         partial.write_text(json.dumps(settings))
         partial.replace(described)
         del arrays
+        held = _loaded(files)
+    return _tensors(*held)
+
+
+def _held(described: Path, files: Sequence[Path], settings: dict[str, Any]) -> Arrays | None:
+    """What the cache holds by the settings; None for nothing, or for files that are damaged."""
+    try:
+        if json.loads(described.read_text()) != settings:
+            return None
+        frames, labels, lengths = _loaded(files)
+    except (OSError, ValueError, EOFError):
+        return None
+    shape = (len(labels), settings["num_steps"], *settings["shape"])
+    fits = frames.shape == shape and labels.shape == lengths.shape == shape[:1]
+    return (frames, labels, lengths) if fits else None
+
+
+def _loaded(files: Sequence[Path]) -> Arrays:
     # "c": PyTorch wants to write, which changes the copy in memory and never the file.
     frames, labels, lengths = (
         np.load(file, mmap_mode="c" if k == 0 else None, allow_pickle=False)
         for k, file in enumerate(files)
     )
-    return _tensors(frames, labels, lengths)
-
-
-def _holds(described: Path, files: Sequence[Path], settings: dict[str, Any]) -> bool:
-    try:
-        return all(f.is_file() for f in files) and json.loads(described.read_text()) == settings
-    except (OSError, ValueError):
-        return False
-
-
-Arrays = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]
+    return frames, labels, lengths
 
 
 def _counted(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -24,7 +25,8 @@ def image_folder(root: str | Path, train: bool = True) -> Dataset[tuple[Tensor, 
 
     Returns:
         Data set of (image, label) pairs: uint8 [3, H, W], and the place of the class among their sorted names. Reading
-        a file that is not an image, or not as large as the first one read, is a ValueError that names it.
+        a file that is not an image, of more than 8 bits a colour, or not as large as the first one read, is a
+        ValueError that names it.
 
     Raises:
         ImportError: torchvision is not installed.
@@ -73,6 +75,10 @@ class _Decode:
             image: Tensor = io.decode_image(path, mode=io.ImageReadMode.RGB)
         except RuntimeError as error:
             raise ValueError(f"image_folder: {path} cannot be read as an image: {error}") from error
+        if image.dtype != torch.uint8:
+            raise ValueError(
+                f"image_folder: {path} must have 8 bits a colour, got {torch.iinfo(image.dtype).bits}"
+            )
         height, width = image.shape[1:]
         if self.size is None:
             self.size = height, width

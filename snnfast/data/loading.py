@@ -10,7 +10,7 @@ from torch.utils.data import Dataset, Subset
 
 from .bundled import cancer, digits, iris
 from .folder import image_folder
-from .splits import TORCHVISION_SPLITS, check_split, permutation
+from .splits import TORCHVISION_SPLITS, check_split, permutation, validation_size
 from .vision import official_name, torchvision_dataset
 
 _BUNDLED = {"cancer": cancer, "digits": digits, "iris": iris}
@@ -68,5 +68,5 @@ def load(
     if split in ("test", "train+val"):
         return whole
     order = permutation("load", len(cast(Sized, whole)), seed)
-    n_val = round(len(order) / 12)
+    n_val = validation_size(f"load: {official}", len(order))
     return Subset(whole, (order[:n_val] if split == "val" else order[n_val:]).tolist())

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from snnfast import check
+
 from .folder import image_folder
-from .splits import permutation, stratified_folds
+from .splits import permutation, stratified_folds, validation_size
 from .vision import as_tensors, official_name, torchvision_dataset
 
 __all__ = ["is_own", "label_of", "own_images"]
@@ -86,7 +87,7 @@ def own_images(
     if split == "train+val":
         return train
     order = torch.from_numpy(permutation("own_images", len(train[0]), 0))
-    n_val = round(len(order) / 12)
+    n_val = validation_size(source, len(order))
     chosen = order[:n_val] if split == "val" else order[n_val:]
     return train[0][chosen], train[1][chosen]
 
@@ -120,11 +121,14 @@ def _opened(source: str, root: str | Path | None, download: bool) -> tuple[Any, 
 
 def _npz(path: Path) -> Mapping[str, Any]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        file = np.load(path, allow_pickle=False)
+        if isinstance(file, np.ndarray):
+            raise ValueError("it is a single array without a name")
+        with file:
             return {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: there is no such file") from None
-    except (ValueError, OSError, EOFError, BadZipFile) as error:
+    except Exception as error:  # whatever reading a damaged or foreign file raises
         first = str(error).partition(". ")[0]  # numpy goes on with how to unpickle
         raise ValueError(f"{path} holds no plain arrays: {first}") from error
 
@@ -134,7 +138,7 @@ def _pt(path: Path) -> Mapping[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: there is no such file") from None
-    except (UnpicklingError, RuntimeError, EOFError, OSError) as error:
+    except Exception as error:  # whatever reading a damaged or foreign file raises
         first = str(error).partition("\n")[0]
         raise ValueError(f"{path} holds no plain tensors: {first}") from error
     if not isinstance(content, Mapping):
@@ -163,6 +167,8 @@ def _parts(source: str, arrays: Mapping[str, Any]) -> tuple[Any, Any]:
 
 
 def _called(source: str, module: str, function: str) -> tuple[Any, Any]:
+    if not all(name.isidentifier() for name in (*module.split("."), function)):
+        raise ValueError(f"{source} must be module:function, names of Python")
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:
@@ -178,6 +184,11 @@ def _called(source: str, module: str, function: str) -> tuple[Any, Any]:
     made = getattr(loaded, function, None)
     if not callable(made):
         raise ValueError(f"{source}: the module {module} has no function {function!r}")
+    try:
+        with suppress(ValueError):  # some built-in functions do not tell
+            inspect.signature(made).bind()
+    except TypeError as error:
+        raise ValueError(f"{source} must be callable without arguments: {error}") from None
     returned = made()
     try:
         (a, b), (c, d) = returned
@@ -190,11 +201,13 @@ def _called(source: str, module: str, function: str) -> tuple[Any, Any]:
 
 def _checked(source: str, name: str, part: Any) -> Part:
     try:
-        images, labels = (torch.as_tensor(value) for value in part)
+        images, labels = map(_tensor, part)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
             f"{source}: {name} images and labels must be arrays of numbers: {error}"
         ) from error
+    check.dense(source, f"{name} images", images)
+    check.dense(source, f"{name} labels", labels)
     if images.dim() == 3:
         images = images.unsqueeze(1)
     if images.dim() not in (4, 5) or not images.numel():
@@ -221,11 +234,19 @@ def _checked(source: str, name: str, part: Any) -> Part:
     return images, labels.to(torch.int64)
 
 
+def _tensor(value: Any) -> Tensor:
+    if isinstance(value, np.ndarray):  # PyTorch takes no other order of bytes
+        value = value.astype(value.dtype.newbyteorder("="), copy=False)
+    return torch.as_tensor(value)
+
+
 def _check_classes(source: str, train: Tensor, test: Tensor) -> None:
     low, high = int(min(train.min(), test.min())), int(train.max())
     if low != 0:
         raise ValueError(f"{source}: labels must count from 0, the smallest is {low}")
-    empty = (train.bincount(minlength=high + 1) == 0).nonzero().flatten().tolist()
+    # Of a label beyond the number of images there are enough classes without one below that number.
+    classes = torch.arange(min(high, len(train) + 4) + 1)
+    empty = classes[~torch.isin(classes, train)].tolist()
     if empty:
         raise ValueError(
             f"{source}: labels go up to {high}, but no training image is of class {', '.join(map(str, empty[:5]))}"

@@ -134,6 +134,16 @@ def stratified_folds(labels: Tensor, folds: int, *, seed: int = 0) -> Tensor:
     return torch.from_numpy(fold)
 
 
+def validation_size(name: str, n: int) -> int:
+    """How many of ``n`` training items are kept apart for validation: a twelfth of them, which must be one or more."""
+    size = round(n / 12)
+    if not size:
+        raise ValueError(
+            f"{name}: a twelfth of the training part is for validation, which needs 7 items, got {n}"
+        )
+    return size
+
+
 def _share(fraction: float, n: int) -> int:
     # round() goes to even, which would make neighbouring classes uneven.
     return int(fraction * n + 0.5)

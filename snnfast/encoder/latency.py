@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -22,7 +23,8 @@ class LatencyEncoder(nn.Module):
     Args:
         t_max: time of an intensity of 0, in milliseconds.
         threshold: intensities up to it do not fire; None lets all fire.
-        dt: times are multiples of it, in milliseconds (halves go to the even multiple); None does not round.
+        dt: times are multiples of it, in milliseconds (halves go to the even multiple), none of them later than
+            ``t_max``; None does not round.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type or range.
@@ -55,7 +57,7 @@ class LatencyEncoder(nn.Module):
         outside = x[(x < 0) | (x > 1)]
         if len(outside):
             raise ValueError(f"LatencyEncoder: x must lie in [0, 1], got {outside[0]:g}")
-        t = on_grid(self.t_max * (1 - x), self.dt)
+        t = on_grid(self.t_max * (1 - x), self.dt, self.t_max)
         return t if self.threshold is None else t.masked_fill(x <= self.threshold, torch.inf)
 
     def extra_repr(self) -> str:
@@ -78,6 +80,9 @@ def features(encoder: str, name: str, x: Tensor | Sequence[float]) -> Tensor:
     return x.detach() if x.dtype == torch.float64 else x.detach().float()
 
 
-def on_grid(t: Tensor, dt: float | None) -> Tensor:
-    """``t`` rounded to multiples of ``dt``."""
-    return t if dt is None else t.div(dt).round_().mul_(dt)
+def on_grid(t: Tensor, dt: float | None, last: float) -> Tensor:
+    """``t`` rounded to multiples of ``dt``, none of them after ``last``."""
+    if dt is None:
+        return t
+    steps = math.floor(last / dt + 1e-6)  # 0.3 are three of 0.1
+    return t.div(dt).round_().clamp_(max=steps).mul_(dt)

@@ -33,8 +33,9 @@ class PopulationEncoder(nn.Module):
         maximum: largest value of each feature, above ``minimum``.
         max_firing_time: time of a neuron that is not excited at all, in milliseconds.
         not_to_fire: neurons that would fire at this time or later are silent, in milliseconds.
-        dt: times are multiples of it, in milliseconds (halves go to the even multiple); None does not round. n3ml
-            takes this argument and always rounds to whole milliseconds, which ``dt=1`` does.
+        dt: times are multiples of it, in milliseconds (halves go to the even multiple), none of them later than
+            ``max_firing_time``; None does not round. n3ml takes this argument and always rounds to whole milliseconds,
+            which ``dt=1`` does.
         beta: width of the fields: 1.5 in the paper.
         centers: ``"paper"``, or ``"n3ml"`` for ``i = 0 ... m - 1``, which shifts all fields down by one spacing, so
             that none lies above the range.
@@ -112,7 +113,7 @@ class PopulationEncoder(nn.Module):
                 f"PopulationEncoder: x must have shape [..., {len(self.center)}], got {list(x.shape)}"
             )
         a = ((x[..., None].double() - self.center) / self.sigma[:, None]).square().div(-2).exp()
-        t = on_grid(self.max_firing_time * (1 - a), self.dt)
+        t = on_grid(self.max_firing_time * (1 - a), self.dt, self.max_firing_time)
         return t.masked_fill(t >= self.not_to_fire, torch.inf).to(x.dtype)
 
     def extra_repr(self) -> str:

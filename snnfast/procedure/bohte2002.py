@@ -62,7 +62,9 @@ class SpikepropSettings(FoldedSettings):
     tau: float = option(7.0, "Time constant of the potentials, ms.", above=0)
     t_max: float = option(40.0, "End of the observation, ms.", above=0)
     low: float = option(
-        -0.5, "Draw initial weights from U(low, 1), then scale them for each neuron; see --fire-at."
+        -0.5,
+        "Draw initial weights from U(low, 1), then scale them for each neuron; see --fire-at.",
+        below=1,
     )
     fire_at: tuple[float, float] = option(
         (9.0, 14.0),
@@ -215,10 +217,12 @@ class Spikeprop(Procedure[SpikepropSettings]):
     ) -> tuple[dict[str, Any], list[str]]:
         """Cycles until XOR was learned; by layer the share of spikes whose slope is bounded in the gradient."""
         clipped = clipped_shares(run.model, data.held_out[0])
-        shown = ", ".join(f"{100 * share:.1f} %" for share in clipped)
+        shown = ", ".join(
+            "no spikes" if math.isnan(share) else f"{100 * share:.1f} %" for share in clipped
+        )
         return (
             {"clipped": clipped, "converged": converged(settings, run)},
-            [f"slopes below slope_min: {shown} of the spikes, by layer"],
+            [f"spikes whose slope is below slope_min, by layer: {shown}"],
         )
 
     def figures(self, settings: SpikepropSettings, run: Run, data: Data) -> dict[str, Draw]:

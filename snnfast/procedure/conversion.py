@@ -73,7 +73,7 @@ class Settings(Options):
     images: int | None = option(
         None, "Score this many held-out images, evenly spaced; default: all.", least=1
     )
-    seed: int = option(0, "Seed of all random numbers.")
+    seed: int = option(0, "Seed of all random numbers.", least=-(2**31), most=2**32 - 1)
     validate: bool = option(False, "Score the validation split of a run with --validate.")
 
     def __post_init__(self) -> None:

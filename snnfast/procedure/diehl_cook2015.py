@@ -81,6 +81,12 @@ class StdpSettings(Settings):
         """Settings of the network for a run over ``images`` training images; of own images those of MNIST."""
         names = ("rule", "lr", "lr_final", "theta_plus", "norm", "intensity", "duration")
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        for name in ("dataset", "preset", "neurons", "presentations", *given):
+            if name in self.changes:
+                raise ValueError(
+                    f"stdp: changes (--set) must not hold {name}, which has its own option or follows from others, "
+                    f"got {self.changes[name]!r}"
+                )
         try:
             return network.for_dataset(
                 self.dataset if self.dataset in IMAGES_PER_CALL else "mnist",

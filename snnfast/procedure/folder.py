@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import math
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -72,11 +73,23 @@ def _acquire(folder: Path) -> BinaryIO:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes ``content``; ``path`` holds the old file or the new one at any moment, never a part."""
+    """Writes ``content``, null for numbers that are not finite, which JSON lacks.
+
+    ``path`` holds the old file or the new one at any moment, never a part.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+        text = json.dumps(_finite(content), indent=2, allow_nan=False)
+        temporary.write_text(f"{text}\n")
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {name: _finite(value) for name, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content

@@ -118,7 +118,7 @@ def part(
 
 def classes(dataset: str, data: Data) -> int:
     """Number of classes of a data set: ten, or those of own data."""
-    return CLASSES if dataset in IMAGE_SHAPES else int(data.train[1].max()) + 1
+    return CLASSES if dataset in IMAGE_SHAPES else data.classes
 
 
 def _is_image_folder(root: Path) -> bool:

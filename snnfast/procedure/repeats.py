@@ -123,7 +123,7 @@ class Repeats:
             f"{held_out} accuracy {statistics.fmean(scores):.2f} %{spread}, mean over {len(scores)} seeds{over}: "
             + " ".join(f"{s:.1f}" for s in scores)
         ]
-        if self.settings.dataset == "xor":
+        if self.settings.learns_xor:
             cycles = sorted(r["converged"] for r in self.runs if r["converged"] is not None)
             lines.append(
                 f"{len(cycles)} of {len(self.runs)} seeds learned XOR within {self.settings.epochs} cycles"
@@ -272,8 +272,12 @@ def _read(path: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
         raise FileNotFoundError(f"there are no results {path}")
     try:
         content = json.loads(path.read_text())
-        before, runs = content["settings"], list(content["runs"])
-    except (ValueError, TypeError, KeyError) as error:
+        before, runs = dict(content["settings"]), list(content["runs"])
+        for k, run in enumerate(runs):
+            missing = {"seed", "fold", *(f.name for f in fields(Trial))} - run.keys()
+            if missing:
+                raise ValueError(f"run {k} lacks {', '.join(sorted(missing))}")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{path} holds no results: {error}") from error
     same_settings(path, before, settings)
     return runs

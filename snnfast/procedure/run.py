@@ -50,6 +50,11 @@ class Data:
         """Where they are."""
         return self.train[0].device
 
+    @property
+    def classes(self) -> int:
+        """How many classes the labels of both parts are of."""
+        return 1 + max(int(labels.max()) for _, labels in (self.train, self.held_out))
+
 
 class Procedure(ABC, Generic[S]):
     """A training procedure; each one of the package adds its own settings, model, learning and figures.

@@ -59,6 +59,18 @@ class SequenceSettings(Settings):
     lr: float = option(3e-3, "Adam's initial learning rate.", above=0)
     clip: float = option(1.0, "Clip gradients to this norm.", above=0)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        made = f"generated sequences, {', '.join(MADE)}"
+        for name, has_effect, of, came in (
+            ("num_steps", self.dataset in MADE, made, self.dataset),
+            ("samples", self.dataset in MADE, made, self.dataset),
+            ("max_delay", self.recurrent, "recurrent layers", "recurrent=False"),
+            ("tau", self.neuron != "adlif", "lif and alif", self.neuron),
+        ):
+            if not has_effect and getattr(self, name) != self.default(name):
+                raise ValueError(f"sequence: {name} is for {of}, got {came}")
+
 
 class Sequence(Procedure[SequenceSettings]):
     """Recurrent spiking networks on sequences, by backpropagation through time."""
@@ -67,7 +79,10 @@ class Sequence(Procedure[SequenceSettings]):
 
     def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
         """The settings of docs/results.md; for own sequences those of MNIST by rows."""
-        return dict(CHOSEN.get(dataset, CHOSEN["smnist"]))
+        chosen = dict(CHOSEN.get(dataset, CHOSEN["smnist"]))
+        if not changes.get("recurrent", True):
+            chosen.pop("max_delay", None)
+        return chosen
 
     def load(
         self,

@@ -62,7 +62,7 @@ class Options:
     def __post_init__(self) -> None:
         for one in fields(self):
             value = getattr(self, one.name)
-            kind, optional, several = kind_of(type(self), one.name)
+            kind, optional, several, count = kind_of(type(self), one.name)
             if several and isinstance(value, (list, tuple)):
                 value = tuple(value)
                 object.__setattr__(self, one.name, value)
@@ -71,6 +71,10 @@ class Options:
             if several and not isinstance(value, tuple):
                 raise TypeError(
                     f"{self.name}: {one.name} must be a tuple, got {type(value).__name__}"
+                )
+            if several and count is not None and len(value) != count:
+                raise ValueError(
+                    f"{self.name}: {one.name} must be {count} values, got {len(value)}: {value}"
                 )
             for item in value if several else (value,):
                 self._check(one, kind, item)
@@ -81,6 +85,8 @@ class Options:
         if kind is int:
             if isinstance(value, bool) or not isinstance(value, int):
                 raise TypeError(f"{op}: {name} must be an integer, got {type(value).__name__}")
+            if not -(2**63) <= value < 2**63:
+                raise ValueError(f"{op}: {name} must lie in [-2**63, 2**63), got {value}")
         elif kind is float:
             check.number(op, name, value)
         elif not isinstance(value, kind):
@@ -121,15 +127,16 @@ class Options:
         return one.default_factory() if one.default is MISSING else one.default
 
 
-def kind_of(settings: type[Options], name: str) -> tuple[type, bool, bool]:
-    """What a field holds: the type of its values, whether it may be None, whether it is a tuple."""
+def kind_of(settings: type[Options], name: str) -> tuple[type, bool, bool, int | None]:
+    """What a field holds: the type of its values, whether it may be None, whether it is a tuple, and of how many."""
     annotation = typing.get_type_hints(settings)[name]
     optional = isinstance(annotation, types.UnionType)
     if optional:
         annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
     several = typing.get_origin(annotation) is tuple
-    kind = typing.get_args(annotation)[0] if several else annotation
-    return typing.get_origin(kind) or kind, optional, several
+    items = typing.get_args(annotation) if several else (annotation,)
+    count = len(items) if several and Ellipsis not in items else None
+    return typing.get_origin(items[0]) or items[0], optional, several, count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +150,11 @@ class Settings(Options):
         False, "Hold out the validation part and score it instead of the test part."
     )
 
+    @property
+    def learns_xor(self) -> bool:
+        """Whether its runs learn the four patterns of XOR, and count the cycles until they know them."""
+        return False
+
 
 @dataclass(frozen=True, kw_only=True)
 class FoldedSettings(Settings):
@@ -153,6 +165,11 @@ class FoldedSettings(Settings):
     )
     fold: int = option(0, "The fold that is held out.", least=0, command=False)
     split_seed: int = option(0, "Seed of the folds.", command=False)
+
+    @property
+    def learns_xor(self) -> bool:
+        """Whether its runs learn the four patterns of XOR, and count the cycles until they know them."""
+        return self.dataset == "xor"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -2,7 +2,6 @@
 
 import csv
 import importlib
-import json
 import struct
 import sys
 
@@ -16,7 +15,7 @@ from snnfast import data
 events = importlib.import_module("snnfast.data.events")
 
 
-def write_heidelberg(path, samples, labels):
+def write_heidelberg(path, samples, labels, kind_of_labels=np.uint16):
     h5py = pytest.importorskip("h5py")
     with h5py.File(path, "w") as file:
         group = file.create_group("spikes")
@@ -24,7 +23,7 @@ def write_heidelberg(path, samples, labels):
             made = group.create_dataset(name, (len(samples),), h5py.vlen_dtype(kind))
             for n, sample in enumerate(samples):
                 made[n] = np.array([event[k] for event in sample], kind)
-        file["labels"] = np.array(labels, np.uint16)
+        file["labels"] = np.array(labels, kind_of_labels)
     return path
 
 
@@ -163,24 +162,45 @@ def test_what_is_written_into_frames_does_not_reach_the_cache(spoken, tmp_path):
     assert data.heidelberg(spoken, num_steps=4, cache=tmp_path).frames.max() == 2
 
 
-@pytest.mark.parametrize("name", ["heidelberg.json", "heidelberg-frames.npy"])
-def test_a_damaged_or_missing_cache_is_made_anew(spoken, tmp_path, name):
-    want = data.heidelberg(spoken, num_steps=4, cache=tmp_path / "cache")
-    (tmp_path / "cache" / name).unlink()
-    found = data.heidelberg(spoken, num_steps=4, cache=tmp_path / "cache")
-    torch.testing.assert_close(tuple(found), tuple(want), rtol=0, atol=0)
-    (tmp_path / "cache/heidelberg.json").write_text("{")
-    found = data.heidelberg(spoken, num_steps=4, cache=tmp_path / "cache")
-    torch.testing.assert_close(tuple(found), tuple(want), rtol=0, atol=0)
-    assert json.loads((tmp_path / "cache/heidelberg.json").read_text())["num_steps"] == 4
+def test_the_parts_of_a_set_are_held_side_by_side(tmp_path, monkeypatch):
+    for part, label in (("Train", 3), ("Test", 7)):
+        write_nmnist(tmp_path / f"{part}/{label}/1.bin", [(1, 2, 1, 3)])
+    spoken = [write_heidelberg(tmp_path / f"{k}.h5", [[(0.001, k)]], [k]) for k in range(2)]
+
+    def read():
+        sets = [data.nmnist(tmp_path, train, cache=tmp_path / "cache") for train in (True, False)]
+        sets += [data.heidelberg(file, cache=tmp_path / "cache") for file in spoken]
+        return [one.labels.item() for one in sets]
+
+    assert read() == [3, 7, 0, 1]
+    monkeypatch.setattr(events, "_counted", None)  # nothing is read anew
+    assert read() == [3, 7, 0, 1]
 
 
-def test_nothing_is_unpickled(spoken, tmp_path):
+class Trap:
+    def __reduce__(self):
+        return print, ("unpickled",)
+
+
+@pytest.mark.parametrize("name", [".json", "-frames.npy", "-labels.npy"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "pickle", "other"])
+def test_a_damaged_cache_is_made_anew_and_never_unpickled(spoken, tmp_path, name, damage, capsys):
     cache = tmp_path / "cache"
-    data.heidelberg(spoken, num_steps=4, cache=cache)
-    np.save(cache / "heidelberg-labels.npy", np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(ValueError, match=r"allow_pickle=False"):
-        data.heidelberg(spoken, num_steps=4, cache=cache)
+    want = data.heidelberg(spoken, num_steps=4, cache=cache)
+    (file,) = cache.glob(f"heidelberg-shd-*{name}")
+    whole = file.read_bytes()
+    file.unlink()
+    if damage == "pickle":
+        np.save(file.with_suffix(".npy"), np.array([Trap()]), allow_pickle=True)
+    elif damage == "other":
+        np.save(file.with_suffix(".npy"), np.zeros((3, 5), np.int64))
+    elif damage != "missing":
+        file.write_bytes(whole[: len(whole) // 2] if damage == "cut" else b"")
+    for _ in range(2):
+        found = data.heidelberg(spoken, num_steps=4, cache=cache)
+        torch.testing.assert_close(tuple(found), tuple(want), rtol=0, atol=0)
+        assert file.read_bytes() == whole
+    assert "unpickled" not in capsys.readouterr().out
 
 
 # ---- errors
@@ -202,6 +222,28 @@ def test_nothing_is_unpickled(spoken, tmp_path):
 def test_errors_of_arguments(spoken, options, error, message):
     with pytest.raises(error, match=message):
         data.heidelberg(spoken, **options)
+
+
+@pytest.mark.parametrize("indices", [[True, False, True], torch.ones(3), [0.0], [[0]], 1])
+def test_a_batch_takes_integers_alone(spoken, indices):
+    with pytest.raises(TypeError, match=r"EventFrames: indices must be integers \[B\], got \["):
+        data.heidelberg(spoken, num_steps=4).batch(indices)
+    assert data.heidelberg(spoken, num_steps=4).batch([])[1].tolist() == []
+
+
+@pytest.mark.parametrize(("label", "kind"), [(-3, np.int64), (1.7, np.float32)])
+def test_labels_of_heidelberg_are_classes(tmp_path, label, kind):
+    file = write_heidelberg(tmp_path / "shd.h5", [[(0.1, 7)]], [label], kind)
+    with pytest.raises(ValueError, match=r"sample 0 of .*its label must be an integer from 0 on"):
+        data.heidelberg(file)
+
+
+@pytest.mark.parametrize("label", [0, 12])
+def test_labels_of_gestures_are_classes(tmp_path, label):
+    write_gestures(tmp_path, "a.aedat", [], [(label, 0, 9)])
+    (tmp_path / "trials_to_train.txt").write_text("a.aedat")
+    with pytest.raises(ValueError, match=r"a_labels.csv: class must lie in \[1, 11\], got"):
+        data.dvs128_gesture(tmp_path)
 
 
 def test_errors_of_files(tmp_path, spoken, monkeypatch):

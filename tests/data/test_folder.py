@@ -3,6 +3,7 @@
 import pickle
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torchvision import io
@@ -99,6 +100,14 @@ def test_images_of_mixed_sizes_are_told(root):
     opened = data.image_folder(root)
     with pytest.raises(ValueError, match=r"as the first, 6x5, got 5x6 in .*dog.7\.png$"):
         data.as_tensors(opened)
+
+
+def test_an_image_of_16_bits_is_told(root):
+    from PIL import Image
+
+    Image.fromarray(np.full((6, 5), 40_000, np.uint16)).save(root / "train" / "dog" / "7.png")
+    with pytest.raises(ValueError, match=r"dog.7\.png must have 8 bits a colour, got 16$"):
+        data.as_tensors(data.image_folder(root))
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", b"\xff\xd8\xff\xe0 cut off"])

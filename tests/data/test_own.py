@@ -69,6 +69,13 @@ def test_a_function_of_a_module(tmp_path, monkeypatch):
         ImportError, match=r"^no_such_module:both: no module 'no_such_module' is in"
     ):
         own_images("no_such_module:both", "test")
+    for source in (":", "my_sets:", ":both", ".my_sets:both"):
+        with pytest.raises(ValueError, match=f"^{source} must be module:function"):
+            own_images(source, "test")
+    with pytest.raises(
+        ValueError, match=r"^json:loads must be callable without arguments: missing"
+    ):
+        own_images("json:loads", "test")
     (tmp_path / "needs_more.py").write_text("import not_there_either\n")
     with pytest.raises(ImportError, match=r"^No module named 'not_there_either'"):
         own_images("needs_more:both", "test")
@@ -117,6 +124,11 @@ def test_a_set_of_torchvision_needs_its_folder():
         ),
         ({"images": np.array([None] * 36)}, r"holds no plain arrays"),
         (
+            {"labels": np.arange(36) % 3 * 10**12},
+            r"go up to 2000000000000, but no training image is of class 1, 2, 3, 4, 5$",
+        ),
+        ({"labels": (np.arange(36) % 3).astype(">i8")}, None),
+        (
             {"pixels": np.zeros(3), "images": None},
             r"must hold train_images, .*, or images and labels",
         ),
@@ -131,6 +143,58 @@ def test_what_is_wrong_with_arrays_is_told(tmp_path, change, error):
         return
     with pytest.raises((ValueError, TypeError), match=error):
         own_images(str(tmp_path / "mine.npz"), "train")
+
+
+def test_damaged_files_are_told(tmp_path):
+    """Whatever byte is wrong: either nothing of it is seen, or it is told in a ValueError."""
+    images, labels = arrays(height=3, width=2)
+    np.savez_compressed(tmp_path / "mine.npz", images=images, labels=labels)
+    torch.save(
+        {"images": torch.from_numpy(images), "labels": torch.from_numpy(labels)},
+        tmp_path / "mine.pt",
+    )
+    for suffix, kind in ("npz", "arrays"), ("pt", "tensors"):
+        file = tmp_path / f"mine.{suffix}"
+        whole = file.read_bytes()
+        told = 0
+        for k in range(0, len(whole), 7):
+            file.write_bytes(whole[:k] + bytes([whole[k] ^ 0x55]) + whole[k + 1 :])
+            try:
+                own_images(str(file), "train")
+            except (ValueError, TypeError):
+                told += 1
+        assert told
+        file.write_bytes(b"")
+        with pytest.raises(ValueError, match=f"holds no plain {kind}"):
+            own_images(str(file), "train")
+
+
+def test_what_is_no_archive_of_dense_arrays_is_told(tmp_path):
+    images, labels = arrays()
+    np.save(tmp_path / "one.npy", images)
+    (tmp_path / "one.npy").rename(tmp_path / "one.npz")
+    with pytest.raises(ValueError, match=r"one.npz holds no plain arrays: it is a single array"):
+        own_images(str(tmp_path / "one.npz"), "train")
+    sparse = {"images": torch.from_numpy(images).to_sparse(), "labels": torch.from_numpy(labels)}
+    torch.save(sparse, tmp_path / "mine.pt")
+    with pytest.raises(TypeError, match=r"mine.pt: all images must be a dense tensor, got torch"):
+        own_images(str(tmp_path / "mine.pt"), "train")
+
+
+def test_a_class_that_is_only_held_out_counts(tmp_path):
+    source = str(tmp_path / "mine.npz")
+    images, labels = arrays(classes=2)
+    parts = {"test_images": images[:4], "test_labels": labels[:4], "train_images": images}
+    for rare in range(len(labels)):
+        changed = np.where(np.arange(len(labels)) == rare, 2, labels)
+        np.savez(source, **parts, train_labels=changed)
+        if 2 in own_images(source, "val")[1]:
+            break
+    result = stbp(source, **QUIET, hidden=(3,), validate=True)
+    assert result.model(torch.rand(2, 3, 9, 6)).shape == (2, 3)
+    np.savez(source, **{**parts, "train_images": images[:6]}, train_labels=labels[:6])
+    with pytest.raises(ValueError, match=r"a twelfth of the training part .* needs 7 items, got 6"):
+        stbp(source, **QUIET, validate=True)
 
 
 class Trap:

@@ -127,6 +127,14 @@ def test_latency_worked_by_hand():
     assert LatencyEncoder(8.0)(x.double()).dtype == torch.float64
 
 
+def test_no_time_on_the_grid_is_after_the_last_one():
+    x = torch.tensor([0.01, 0.3, 1.0])
+    assert LatencyEncoder(8.0, dt=3.0)(x).tolist() == [6, 6, 0]  # 7.92 would be 9
+    assert LatencyEncoder(0.3, dt=0.1)(x).max().item() == pytest.approx(0.3)
+    encoder = PopulationEncoder(5, [0.0], [1.0], 8.0, 20.0, dt=3.0)
+    assert encoder(torch.tensor([0.0])).max() == 6
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

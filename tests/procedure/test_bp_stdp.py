@@ -327,7 +327,7 @@ def test_seeds_of_xor_and_folds_of_iris(tmp_path):
 
 
 def test_a_sweep_is_a_table(tmp_path):
-    options = ["--sweep", "steps=5,10", "--sweep", "cosine=yes,no", "--sweep", "hidden=5"]
+    options = ["--sweep", "steps=5,10", "--sweep", "cosine=yes,False", "--sweep", "hidden=5"]
     text = call(*QUICK, *options, "--out", tmp_path)
     rows = [line.split(":")[0] for line in text.splitlines() if "test accuracy" in line]
     assert rows == [
@@ -352,7 +352,7 @@ def test_a_sweep_is_a_table(tmp_path):
         (["--sweep", "rate=1,2"], "--sweep rate: it sweeps over no such option"),
         (["--sweep", "seed=1,2"], "--sweep seed: it sweeps over no such option"),
         (["--sweep", "lr=1,much"], "--sweep lr must be of type float, got '1,much'"),
-        (["--sweep", "cosine=maybe"], "--sweep cosine must be of type bool, got 'maybe'"),
+        (["--sweep", "cosine=maybe"], "--sweep cosine must be yes or no, got 'maybe'"),
         (["--sweep", "lr=0.1,-1"], "bp-stdp: lr must be more than 0, got -1.0"),
         (["--sweep", "lr=1", "--monitor"], "leave --seeds, --folds and --sweep out"),
     ],

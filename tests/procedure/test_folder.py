@@ -1,5 +1,6 @@
 """The folder of a run: one run at a time, whatever became of the one before."""
 
+import json
 import os
 import signal
 import subprocess
@@ -42,6 +43,13 @@ def test_nothing_is_left_of_a_folder_into_which_nothing_was_written(tmp_path):
     with locked(tmp_path / "a" / "run"):
         write_json(tmp_path / "a" / "run" / "x.json", [1])
     assert [p.name for p in (tmp_path / "a" / "run").iterdir()] == ["x.json"]
+
+
+def test_json_has_null_for_what_is_not_finite(tmp_path):
+    write_json(tmp_path / "x.json", {"a": [float("nan"), 1.5], "b": {"c": float("inf")}})
+    text = (tmp_path / "x.json").read_text()
+    assert json.loads(text) == {"a": [None, 1.5], "b": {"c": None}}
+    assert "NaN" not in text
 
 
 def test_a_killed_process_holds_nothing(tmp_path):

@@ -69,6 +69,22 @@ def test_learns_delayed_xor_of_few_steps():
     assert 0 < result.measured["rates"][0] < 0.9
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"recurrent": False, "max_delay": 3.0}, "max_delay is for recurrent layers, got recurr"),
+        ({"tau": 5.0}, "tau is for lif and alif, got adlif"),
+        ({"dataset": "mine.npz", "num_steps": 50}, "num_steps is for generated sequences, adding"),
+        ({"dataset": "smnist", "samples": 9}, "samples is for generated sequences, .*, got smnist"),
+    ],
+)
+def test_settings_without_effect_are_refused(changes, message):
+    with pytest.raises(ValueError, match=f"^sequence: {message}"):
+        sequence.preset(**changes)
+    assert sequence.preset("copy", recurrent=False).max_delay == 0
+    assert sequence.preset(neuron="lif", tau=5.0).tau == 5
+
+
 def test_command(tmp_path):
     def call(*arguments, code=0):
         done = CliRunner().invoke(cli.app, ["train", "sequence", *map(str, arguments)])
@@ -85,4 +101,7 @@ def test_command(tmp_path):
     assert "one of adding, xor, copy, smnist, psmnist" in " ".join(
         call("--task", "sum", code=2).split()
     )
+    text = call("--task", "xor", *common[:-1], tmp_path / "two", "--seeds", 2)
+    assert "mean over 2 seeds" in text
+    assert "learned XOR" not in text
     assert "MNIST in torchvision's layout" in " ".join(call("--task", "psmnist", code=2).split())

@@ -21,6 +21,7 @@ class Tea(Options):
     cups: int = option(2, "How many.", least=1, most=9)
     minutes: float = option(3.5, "Of steeping.", above=0, below=60)
     sugar: float | None = option(None, "Spoons.", least=0)
+    biscuits: tuple[int, int] = option((1, 2), "Plain ones and others.")
     times: tuple[int, ...] = option((8, 16), "Of the day.", least=0)
     hot: bool = option(True, "Or iced.")
     extras: dict[str, object] = option({}, "NAME=VALUE.", flag="--add")  # noqa: RUF009
@@ -42,6 +43,7 @@ class Tea(Options):
         ({"minutes": "long"}, TypeError, "minutes must be a number, got str"),
         ({"sugar": -1.0}, ValueError, "sugar must be at least 0, got -1.0"),
         ({"times": (8, -1)}, ValueError, "times must be at least 0, got -1"),
+        ({"biscuits": (5,)}, ValueError, r"biscuits must be 2 values, got 1: \(5,\)"),
         ({"times": 8}, TypeError, "times must be a tuple, got int"),
         ({"hot": 1}, TypeError, "hot must be a bool, got int"),
         ({"extras": "milk"}, TypeError, "extras must be a dict, got str"),

@@ -236,7 +236,8 @@ def test_train_writes_checkpoint_and_figures(tmp_path):
     assert f"{100 * result.accuracy:.2f} % after 2 epochs" in result.summary()
     hidden, output = result.measured["clipped"]
     assert 0 <= hidden <= 1
-    assert f"below slope_min: {100 * hidden:.1f} %, {100 * output:.1f} % of" in result.summary()
+    shown = f"below slope_min, by layer: {100 * hidden:.1f} %, {100 * output:.1f} %"
+    assert shown in result.summary()
     with pytest.raises(FileExistsError, match="--resume"):
         spikeprop.train(preset("iris", **SMALL), tmp_path)
     with pytest.raises(CheckpointError, match=r"lr: 0[.]01 there, 0[.]5 here"):
@@ -299,9 +300,16 @@ def test_repeats_go_on_where_they_ended(tmp_path, monkeypatch):
         spikeprop.repeat(settings, [0], tmp_path)
     with pytest.raises(CheckpointError, match=r"other settings \(lr: 0[.]02 there, 0[.]3 here\)"):
         spikeprop.repeat(replace(settings, lr=0.3), [0], tmp_path, resume=True)
-    (tmp_path / "results.json").write_text("{}")
-    with pytest.raises(CheckpointError, match="holds no results"):
-        spikeprop.repeat(settings, [0], tmp_path, resume=True)
+    row = '{"fold": 0, "accuracy": 1.0, "converged": null, "seconds": 1.0}'
+    rows = f'{{"settings": {{}}, "runs": [{row}]}}'
+    for content, why in (
+        ("{}", "'settings'"),
+        ('{"settings": null, "runs": []}', ""),
+        (rows, "run 0 lacks seed"),
+    ):
+        (tmp_path / "results.json").write_text(content)
+        with pytest.raises(CheckpointError, match=f"results.json holds no results: {why}"):
+            spikeprop.repeat(settings, [0], tmp_path, resume=True)
     with pytest.raises(FileNotFoundError, match="there are no results"):
         spikeprop.repeat(settings, [0], tmp_path / "none", resume=True)
     with pytest.raises(ValueError, match="at least one seed"):

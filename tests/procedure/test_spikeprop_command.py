@@ -1,5 +1,7 @@
 """The command ``snnfast train spikeprop``."""
 
+import json
+
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -38,6 +40,13 @@ def test_options_reach_the_settings(tmp_path):
     expected |= {"hidden": [4, 5], "jitter": 0.1, "batch_size": 100, "lr": 0.02, "seed": 3}
     expected |= {"validate": True, "epochs": 1, "terminals": 3, "folds": None}
     assert {name: settings[name] for name in expected} == expected
+
+
+def test_a_network_without_spikes_says_so(tmp_path):
+    text = call(*QUICK, "--tau", 1e30, "--out", tmp_path)
+    assert "spikes whose slope is below slope_min, by layer: no spikes, no spikes" in text
+    assert "nan" not in text
+    assert json.loads((tmp_path / "result.json").read_text())["clipped"] == [None, None]
 
 
 def test_images_are_moved(tmp_path):
@@ -92,6 +101,9 @@ def test_repeats_that_are_interrupted_say_so(tmp_path, monkeypatch):
         (["--epochs", "-1"], "epochs must be at least 0"),
         (["--hidden", "0"], "hidden must be at least 1, got 0"),
         (["--dataset", "xor", "--folds", "2"], "xor has four patterns"),
+        (["--low", "1.5"], "low must be less than 1, got 1.5"),
+        (["--fire-at", "5"], "fire_at must be 2 values, got 1: (5.0,)"),
+        (["--targets", "5"], "targets must be 2 values, got 1: (5.0,)"),
         (["--resume"], "there is no checkpoint"),
         (["--resume", "--seeds", "2"], "there are no results"),
     ],

@@ -95,6 +95,8 @@ def test_options_become_settings(tmp_path):
         (["--intensity", "nan"], "intensity must be finite"),
         (["--intensity", "1500"], "intensity must be at most a spike a step, 1000 Hz, got 1500"),
         (["--set", "speed=3"], "there is no setting 'speed'"),
+        (["--set", "neurons=3"], "changes (--set) must not hold neurons, which has its own option"),
+        (["--norm", "1", "--set", "norm=2"], "changes (--set) must not hold norm, which has its"),
         (["--set", "speed"], "--set must be NAME=VALUE, got 'speed'"),
         (["--resume"], "there is no checkpoint"),
     ],
@@ -104,6 +106,16 @@ def test_wrong_input_is_told_in_a_line(tmp_path, arguments, message):
     assert message in text.replace("\n", " ")
     assert "Traceback" not in text
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_of_other_settings_is_neither_labelled_nor_scored(tmp_path):
+    call("train", "stdp", *QUICK, "--epochs", 0, "--out", tmp_path)
+    for command in ("assign", "infer"):
+        text = call(command, "stdp", "--dataset", "mine.npz", "--out", tmp_path, code=2)
+        assert "dataset: 'digits' there, 'mine.npz' here" in " ".join(text.split())
+        text = call(command, "stdp", "--neurons", 11, "--out", tmp_path, code=2)
+        assert "neurons: 12 there, 11 here" in " ".join(text.split())
+        call(command, "stdp", "--dataset", "digits", "--neurons", 12, "--out", tmp_path)
 
 
 @pytest.mark.parametrize("command", ["assign", "infer"])

@@ -97,8 +97,7 @@ Tensor product(const Tensor& x, const Arguments& arguments) {
   const std::vector<int64_t> one{1, 1}, stride{arguments.stride_h, arguments.stride_w}, padding{arguments.padding_h, arguments.padding_w};
   if (arguments.method == kTurned) {
     const std::vector<int64_t> zero{0, 0}, cut{arguments.weight.size(2) - 1 - padding[0], arguments.weight.size(3) - 1 - padding[1]};
-    std::array<StableIValue, 8> stack{from(x), from(arguments.weight), from(arguments.bias), from(one), from(cut), from(zero), from(int64_t{1}),
-                                      from(one)};
+    std::array<StableIValue, 8> stack{from(x), from(arguments.weight), from(arguments.bias), from(one), from(cut), from(zero), from(int64_t{1}), from(one)};
     TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::conv_transpose2d", "input", stack.data(), TORCH_ABI_VERSION));
     return torch::stable::detail::to<Tensor>(stack[0]);
   }

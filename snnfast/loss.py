@@ -69,6 +69,12 @@ def spike_time_squared_error(t: Tensor, target: Tensor) -> Tensor:
         TypeError, ValueError: for arguments of wrong type, shape or range.
     """
     _tensors("spike_time_squared_error", t=t, target=target)
+    try:
+        target = target.expand_as(t)
+    except RuntimeError:
+        raise ValueError(
+            f"spike_time_squared_error: target must broadcast to t's {list(t.shape)}, got {list(target.shape)}"
+        ) from None
     # Masked before the square: inf - inf has no gradient, not even one that is multiplied by 0.
     counts = t.isfinite() & target.isfinite()
     distance = torch.where(counts, t, 0) - torch.where(counts, target, 0)
@@ -222,7 +228,7 @@ def ce_rate(spikes: Tensor, labels: Tensor, lengths: Tensor | None = None) -> Te
 
     Args:
         spikes: of the outputs, ``[T, B, classes]``.
-        labels: int64 ``[B]``.
+        labels: int64 ``[B]``, from 0 to ``classes - 1``, which PyTorch checks.
         lengths: steps of each sample, integers ``[B]`` from 1 to ``T``; all if None. Here and in the losses below,
             steps beyond the end do not count and have no gradient.
 

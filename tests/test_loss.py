@@ -75,6 +75,11 @@ def test_a_silent_neuron_never_wins():
     assert loss.first_spike(virtual, t_max=20.0).tolist() == [1, -1, 0]
 
 
+def test_targets_have_to_broadcast():
+    with pytest.raises(ValueError, match=r"target must broadcast to t's \[2, 3\], got \[2, 2\]"):
+        loss.spike_time_squared_error(torch.zeros(2, 3), torch.zeros(2, 2))
+
+
 def test_revival_pushes_only_neurons_that_are_silent_nearly_always():
     t = torch.tensor([[INF, INF, 1.0], [INF, 2.0, 1.0]])
     u = leaf([[0.5, 0.5, 2.0], [1.0, 2.0, 2.0]])

@@ -38,7 +38,7 @@ def fuse(net: nn.Module) -> nn.Module:
     neurons and everything else stay. Products and normalisations are found in the order in which ``net`` calls them,
     inside of :class:`snnfast.nn.Time` and across it. Where that order depends on values, :mod:`torch.fx` cannot follow
     ``forward``; then only neighbours in ``nn.Sequential`` and ``Time`` are folded, with a warning. A linear layer with
-    its normalisation takes ``[N, C]`` alone, since of ``[N, L, C]`` :class:`torch.nn.BatchNorm1d` normalises ``L``.
+    its normalisation takes ``[N, C]`` alone, since of ``[N, L, C]`` ``nn.BatchNorm1d`` normalises ``L``.
 
     A normalisation that cannot be folded stays, with a warning that names it and says why: it does not directly follow
     a product of the same number of channels, one of the two is used twice or has hooks, other layers read the product,

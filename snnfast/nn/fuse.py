@@ -93,9 +93,8 @@ def _takes_rows(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
         )
 
 
-vars(_takes_rows)["counts_steps"] = (
-    True  # as those of monitors, it may be given one step of several that are the same
-)
+# As a monitor's hook, it may be given one step of several that are the same.
+vars(_takes_rows)["counts_steps"] = True
 
 
 def _refused(norm: Any, product: Any, uses: Counter[nn.Module]) -> str:

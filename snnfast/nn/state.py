@@ -262,14 +262,14 @@ def _stateful(function: str, net: object) -> Iterator[Any]:
     if not isinstance(net, nn.Module):
         raise TypeError(f"{function}: net must be a module, got {type(net).__name__}")
     for module in net.modules():
-        if isinstance(module, Stateful) or is_spikingjellys(module, "MemoryModule"):
+        if isinstance(module, Stateful) or _is_memory(module):
             yield module
 
 
-def is_spikingjellys(module: nn.Module, base: str) -> bool:
-    """Whether ``module`` is of SpikingJelly's class ``base``."""
+def _is_memory(module: nn.Module) -> bool:
+    """Whether ``module`` is one of SpikingJelly's that keep a state; the library is not imported."""
     return any(
-        kind.__name__ == base and kind.__module__.partition(".")[0] == "spikingjelly"
+        kind.__name__ == "MemoryModule" and kind.__module__.partition(".")[0] == "spikingjelly"
         for kind in type(module).__mro__
     )
 

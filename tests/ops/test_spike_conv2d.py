@@ -1,5 +1,7 @@
 """``spike_conv2d``: PyTorch's convolution and its gradients, by the pixels that are not 0."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from backends import PRESENT
@@ -10,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import snnfast
 from snnfast import nn as layers
 from snnfast import ops, reference
-from snnfast.ops.spike_conv2d import TURNED
+from snnfast.ops.spike_conv2d import LARGE_WEIGHTS, TURNED
 
 pytestmark = pytest.mark.skipif("cpu" not in PRESENT, reason="no CPU kernels")
 SIZES = [  # N, C, H, W, O, kernel, padding
@@ -460,6 +462,11 @@ def test_the_dense_gradient_of_images_behind_a_stride_is_channels_last():
     for a, b in zip(got, torch.autograd.grad(want, inputs, grad)):
         torch.testing.assert_close(a, b)
     assert got[0].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_rule_of_large_weights_is_one_in_both_languages():
+    source = (Path(__file__).parents[2] / "csrc/ops/spike_conv2d.cpp").read_text()
+    assert f"kLargeWeights = {LARGE_WEIGHTS};" in source
 
 
 @pytest.mark.parametrize("shape", [(2, 40, 1, 1), (2, 40, 2, 3)])

@@ -106,11 +106,14 @@ def _parts(value: Any) -> Iterator[bytes | memoryview]:
 
 
 def same_settings(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    """Raises CheckpointError unless the settings in the checkpoint ``path`` are those of this run."""
+    """Raises CheckpointError unless the settings in the checkpoint ``path`` are those of this run.
+
+    A setting that the checkpoint does not name is newer than it, and was off: 0, False or None.
+    """
     differing = [
         f"{name}: {_shown(there, name)} there, {_shown(here, name)} here"
         for name in sorted({*there, *here})
-        if there.get(name) != here.get(name)
+        if (there.get(name) != here.get(name) if name in there else here[name])
     ]
     if differing:
         raise CheckpointError(

@@ -46,20 +46,19 @@ def from_activations(
     Raises:
         ValueError: for an empty loader, images of wrong shape, or a percentile out of range.
     """
+    percentile = _checked(percentile, name)
+    layers = {layer: Histogram(percentile, per_channel) for layer in network.plan.neurons}
+    for images in itertools.islice(batches(network, loader, name, progress), batches_used):
+        for layer, activation in _activations(network, images, name).items():
+            layers[layer].add(activation)
+    return [histogram.value() for histogram in layers.values()]
+
+
+def _checked(percentile: float, name: str) -> float:
     percentile = check.number(name, "percentile", percentile)
     if not 0 < percentile <= 100:
         raise ValueError(f"{name}: percentile must lie in (0, 100], got {percentile:g}")
-    layers: dict[str, Histogram] = {}
-    for images in itertools.islice(batches(network, loader, name, progress), batches_used):
-        for layer, activation in _activations(network, images, name).items():
-            channels = (
-                activation.movedim(1, 0).flatten(1) if per_channel else activation.reshape(1, -1)
-            )
-            shape = (-1, *(1,) * (activation.dim() - 2)) if per_channel else ()
-            if layer not in layers:
-                layers[layer] = Histogram(len(channels), shape, exact=percentile == 100)
-            layers[layer].add(channels)
-    return [layers[layer].percentile(percentile) for layer in network.plan.neurons]
+    return percentile
 
 
 def _activations(network: SpikingNetwork, images: Tensor, name: str) -> dict[str, Tensor]:
@@ -73,50 +72,59 @@ def _activations(network: SpikingNetwork, images: Tensor, name: str) -> dict[str
 
 
 class Histogram:
-    """Percentiles of numbers from 0 on that come in parts, for several rows at once; the largest is exact."""
+    """A percentile of numbers from 0 on that come in parts ``[B, C, ...]``; of each channel, or of all."""
 
-    def __init__(self, rows: int, shape: tuple[int, ...], *, exact: bool) -> None:
-        """``shape`` is that of the results; ``exact`` keeps the largest only."""
-        self.shape, self.rows, self.exact = shape, rows, exact
+    def __init__(self, p: float, per_channel: bool) -> None:
+        """``p`` in (0, 100]; 100 is the largest, which is exact."""
+        self.p, self.per_channel = p, per_channel
         # One in 8192 or, with a row a channel, in 1024 of the largest is the error, at the most.
-        self.bins = 1 << 14 if rows == 1 else 1 << 11
+        self.bins = 1 << 11 if per_channel else 1 << 14
+        self.shape: tuple[int, ...] = ()
         self.largest: Tensor | None = None
         self.width: Tensor | None = None
         self.counts: Tensor | None = None
 
     def add(self, values: Tensor) -> None:
-        """Takes ``[rows, n]`` more numbers."""
+        """Takes more numbers."""
         values = values.detach()
-        top = values.amax(1)
+        if self.per_channel:
+            self.shape = (-1, *(1,) * (values.dim() - 2))
+        rows = values.movedim(1, 0).flatten(1) if self.per_channel else values.reshape(1, -1)
+        top = rows.amax(1)
         self.largest = top if self.largest is None else torch.maximum(self.largest, top)
-        if self.exact:
-            return
+        if self.p == 100 or not top.isfinite().all():
+            return  # infinite and NaN are the largest then, which no threshold can be
         if self.counts is None or self.width is None:
             self.width = torch.where(top > 0, top, torch.ones_like(top)).double() / self.bins
-            self.counts = torch.zeros(self.rows, self.bins, dtype=torch.int64, device=values.device)
+            self.counts = torch.zeros(len(rows), self.bins, dtype=torch.int64, device=rows.device)
         while bool((beyond := self.largest.double() > self.width * self.bins).any()):
             # Twice the range: two neighbouring bins become one.
-            merged = self.counts.view(self.rows, -1, 2).sum(2)
+            merged = self.counts.view(len(rows), -1, 2).sum(2)
             merged = torch.cat([merged, torch.zeros_like(merged)], 1)
             self.counts = torch.where(beyond.unsqueeze(1), merged, self.counts)
             self.width = torch.where(beyond, 2 * self.width, self.width)
-        bins = (values.double() / self.width.unsqueeze(1)).long().clamp_(max=self.bins - 1)
-        bins += torch.arange(self.rows, device=bins.device).unsqueeze(1) * self.bins
+        bins = (rows.double() / self.width.unsqueeze(1)).long().clamp_(max=self.bins - 1)
+        bins += torch.arange(len(rows), device=bins.device).unsqueeze(1) * self.bins
         self.counts += torch.bincount(bins.flatten(), minlength=self.counts.numel()).view_as(
             self.counts
         )
 
-    def percentile(self, p: float) -> Tensor:
-        """The upper edge of the bin that holds the percentile, at most the largest; in ``shape``."""
+    def any(self) -> bool:
+        """Whether a number is above 0, or NaN."""
+        return self.largest is not None and not bool((self.largest <= 0).all())
+
+    def value(self) -> Tensor:
+        """The upper edge of the bin that holds the percentile, at most the largest."""
         if self.largest is None:
             raise RuntimeError("Histogram: there are no numbers yet")
         value = self.largest
         if self.counts is not None and self.width is not None:
-            wanted = self.counts.sum(1, keepdim=True) * (p / 100)
+            wanted = self.counts.sum(1, keepdim=True) * (self.p / 100)
             index = (self.counts.cumsum(1) < wanted).sum(1)
             edge = ((index + 1) * self.width).to(value.dtype)
             # Where nearly all is silent, the percentile is 0 and tells nothing.
-            value = torch.where(index > 0, torch.minimum(edge, value), value)
+            counted = (index > 0) & value.isfinite()
+            value = torch.where(counted, torch.minimum(edge, value), value)
         silent = value <= 0
         others = value.amax() if bool((value > 0).any()) else value.new_tensor(1.0)
         return torch.where(silent, others, value).view(self.shape)
@@ -128,6 +136,8 @@ def from_currents(
     *,
     num_steps: int,
     scaling_factor: float = 1.0,
+    percentile: float = 100.0,
+    per_channel: bool = False,
     batches_used: int = 1,
     encoding: Encoder | None = None,
     progress: bool | None = None,
@@ -136,28 +146,32 @@ def from_currents(
     """Spike-Norm: the largest current into every layer, one layer after the other, earlier thresholds set.
 
     For the layers in order: all steps run from the spikes of the layers before, which are kept, as one byte each; the
-    largest current times ``scaling_factor`` becomes the threshold; the layer fires, and its spikes are kept for the
-    next. Every product runs twice a step, so the cost grows in proportion to the depth. Membranes start anew for every
-    layer and batch.
+    largest current (or a percentile) times ``scaling_factor`` becomes the threshold; the layer fires, and its spikes
+    are kept for the next. Every product runs twice a step, so the cost grows in proportion to the depth. Membranes
+    start anew for every layer and batch.
 
     Args:
         network: gets the thresholds.
         loader: batches of images, or of images and labels.
         num_steps: steps of a batch, at least 1.
         scaling_factor: thresholds are this part of the largest current, above 0.
+        percentile: of the currents of all neurons and steps, those below 0 counted as 0; in (0, 100], as in
+            :func:`from_activations`.
+        per_channel: one threshold a channel, dimension 1 of the currents, ``[C, 1, ...]``.
         batches_used: batches of ``loader``, at least 1; the spikes of all are kept at once.
         encoding: from images to the input of one step; None for the network's own.
         progress: show a progress bar over layers; None: only if standard error is a terminal.
         name: what errors begin with.
 
     Returns:
-        The thresholds, scalars, in the order in which they run.
+        The thresholds, in the order in which they run.
 
     Raises:
         TypeError, ValueError: for an empty loader and arguments of wrong type or range; the network is then as it was.
     """
     T = check.whole(name, "num_steps", num_steps)
     factor = check.positive(name, "scaling_factor", scaling_factor)
+    percentile = _checked(percentile, name)
     check.whole(name, "batches_used", batches_used)
     before, shape = network.thresholds, network.input_shape
     plan = network.plan
@@ -172,14 +186,19 @@ def from_currents(
         runs = [Layers(network, network.check_images(images), T, encoding) for images in used]
         found = []
         for layer in tqdm(plan.neurons, desc=name, unit="layer", disable=disable, leave=False):
-            largest = max(run.largest_current(layer) for run in runs)
-            if not largest > 0:
+            place, currents = plan.nodes[layer].place, Histogram(percentile, per_channel)
+            for run in runs:
+                for x in run.currents(layer):
+                    currents.add(x.clamp(min=0))
+            if not currents.any():
                 raise ValueError(
-                    f"{name}: no current into {plan.nodes[layer].place} is above 0 within {T} steps; "
+                    f"{name}: no current into {place} is above 0 within {T} steps; "
                     "give more steps or images"
                 )
             neurons = network.neurons(layer)
-            neurons.threshold = neurons.checked(factor * largest, f"{name}: threshold of {layer}")
+            neurons.threshold = neurons.checked(
+                factor * currents.value().double(), f"{name}: threshold of {place}"
+            )
             found.append(neurons.threshold)
             for run in runs:
                 run.fire(layer)
@@ -210,10 +229,6 @@ class Layers(Stream):
             self._kept[plan.input] = _narrow(self._encode(num_steps))
         self._sources = {layer: self._sources_of(layer) for layer in self.plan.neurons}
 
-    def largest_current(self, layer: str) -> float:
-        """The largest current into ``layer`` over all steps."""
-        return max(float(x.max()) for x in self._currents(layer))
-
     @torch.no_grad()
     def fire(self, layer: str) -> None:
         """Runs the neurons of ``layer`` and keeps their spikes for as long as a later layer reads them."""
@@ -224,7 +239,7 @@ class Layers(Stream):
                 del self._kept[name]
         if layer in needed:
             self._v.clear()
-            rows = [self._spikes(layer, x) for x in self._currents(layer)]
+            rows = [self._spikes(layer, x) for x in self.currents(layer)]
             self._kept[layer] = torch.stack(rows)
         for name, source in self.plan.absorbing.items():
             if source == layer:
@@ -235,7 +250,8 @@ class Layers(Stream):
         return (spikes[0] != 0).to(torch.int8)
 
     @torch.no_grad()
-    def _currents(self, layer: str) -> Iterator[Tensor]:
+    def currents(self, layer: str) -> Iterator[Tensor]:
+        """The current into ``layer``, step by step."""
         self._pools.clear()
         source = self.plan.nodes[layer].source
         for t in range(self._T):

@@ -26,7 +26,7 @@ def convert(
     calibration_loader: Iterable[Any],
     *,
     method: str = "percentile",
-    percentile: float = 99.9,
+    percentile: float | None = None,
     per_channel: bool = False,
     num_steps: int = 100,
     scaling_factor: float = 1.0,
@@ -54,7 +54,7 @@ def convert(
     - ``"percentile"``: a percentile of its activations, which clips the few largest and so gives more spikes
       (Rueckauer et al. 2017);
     - ``"spikenorm"``: the largest current into it while the spiking network runs, layer by layer (Sengupta et al.
-      2019);
+      2019), or a percentile of these currents;
     - ``"qcfs"``: learned. A copy of the model is fine-tuned with activations that are quantised to ``levels`` levels
       and clipped at the thresholds (Bu et al. 2022), for inference in about ``levels`` steps. The loader must give
       labels. A model that has :class:`snnfast.conversion.QCFS` in it already is taken as it is.
@@ -64,10 +64,11 @@ def convert(
             mode.
         calibration_loader: batches of training images, or of images and labels, as the model takes them.
         method: see above.
-        percentile: in (0, 100], for ``"percentile"``.
-        per_channel: a threshold for every channel, for ``"max"`` and ``"percentile"``.
+        percentile: in (0, 100], for ``"percentile"`` and ``"spikenorm"``, whose currents of all steps and neurons
+            count, those below 0 as 0. None: 99.9 for ``"percentile"``, else the largest.
+        per_channel: a threshold for every channel; not for ``"qcfs"``.
         num_steps: steps of the run of ``"spikenorm"``, which takes one batch.
-        scaling_factor: thresholds of ``"spikenorm"`` are this fraction of the largest current.
+        scaling_factor: thresholds of ``"spikenorm"`` are this fraction of the largest current, or of the percentile.
         levels: quantisation levels of ``"qcfs"``.
         epochs: passes over the loader to fine-tune for ``"qcfs"``.
         lr: learning rate of this fine-tuning, by Adam.
@@ -87,8 +88,12 @@ def convert(
             arguments of wrong type or range.
     """
     one_of("method", method, METHODS)
-    if per_channel and method in ("spikenorm", "qcfs"):
-        raise ValueError(f"convert: per_channel is for max and percentile, not for {method}")
+    if per_channel and method == "qcfs":
+        raise ValueError("convert: per_channel is for max, percentile and spikenorm, not for qcfs")
+    if percentile is None:
+        percentile = 99.9 if method == "percentile" else 100.0
+    elif method in ("max", "qcfs"):
+        raise ValueError(f"convert: percentile is for percentile and spikenorm, not for {method}")
     learned = isinstance(model, nn.Module) and any(isinstance(m, QCFS) for m in model.modules())
     if method == "qcfs" and not learned:
         model = quantise(model, calibration_loader, levels=levels, progress=progress)
@@ -108,6 +113,8 @@ def convert(
             calibration_loader,
             num_steps=num_steps,
             scaling_factor=scaling_factor,
+            percentile=percentile,
+            per_channel=per_channel,
             progress=progress,
             name="convert",
         )
@@ -115,7 +122,7 @@ def convert(
         thresholds = from_activations(
             network,
             calibration_loader,
-            percentile=percentile if method == "percentile" else 100.0,
+            percentile=percentile,
             per_channel=per_channel,
             progress=progress,
         )

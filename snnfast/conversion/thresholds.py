@@ -65,6 +65,8 @@ def thresholds_from_currents(
     num_steps: int,
     *,
     scaling_factor: float = 1.0,
+    percentile: float = 100.0,
+    per_channel: bool = False,
     encoding: Callable[[Tensor], Tensor] | None = None,
     batches: int = 1,
     progress: bool | None = None,
@@ -84,6 +86,9 @@ def thresholds_from_currents(
         num_steps: steps, at least 1; the paper takes 2500, the manual 500.
         scaling_factor: thresholds are this fraction of the largest current, above 0. Below 1 there are more spikes
             sooner, and neurons with the largest currents saturate.
+        percentile: in (0, 100]; below 100 this percentile of the currents in place of the largest, those below 0
+            counted as 0.
+        per_channel: one threshold for every channel.
         encoding: from images ``[B, ...]`` to the input of one step, of the same shape; None for the network's own.
         batches: how many batches of ``loader`` to use.
         progress: show a progress bar over layers; None: only if standard error is a terminal.
@@ -112,6 +117,8 @@ def thresholds_from_currents(
         loader,
         num_steps=num_steps,
         scaling_factor=scaling_factor,
+        percentile=percentile,
+        per_channel=per_channel,
         batches_used=batches,
         encoding=encoding,
         progress=progress,

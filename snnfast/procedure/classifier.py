@@ -58,6 +58,11 @@ class ClassifierSettings(images.Augmented):
         least=0,
     )
     flip: bool = option(False, "Augmentation: mirror half of the images, at random.")
+    cutout: int = option(
+        0,
+        "Augmentation: side of a square, in pixels, that is set to 0 at a random place (DeVries and Taylor 2017).",
+        least=0,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -125,6 +130,8 @@ def augment(settings: ClassifierSettings) -> Callable[[Tensor], Tensor] | None:
         changes.append(partial(images.normalize, settings.dataset))
     if move is not None:
         changes.append(move)
+    if settings.cutout:
+        changes.append(partial(images.cutout, side=settings.cutout))
     if not changes:
         return None
 

@@ -43,10 +43,15 @@ class Settings(Options):
         "How thresholds are chosen: max, percentile, spikenorm or qcfs.",
         choices=METHODS,
     )
-    percentile: float = option(
-        99.9, "percentile: which percentile of the activations.", above=0, most=100
+    percentile: float | None = option(
+        None,
+        "Which percentile of the activations (percentile; default 99.9) or currents (spikenorm; default 100).",
+        above=0,
+        most=100,
     )
-    per_channel: bool = option(False, "One threshold for each channel (max, percentile).")
+    per_channel: bool = option(
+        False, "One threshold for each channel (max, percentile, spikenorm)."
+    )
     steps: tuple[int, ...] = option(
         STEPS, "Score after this many steps; repeat for more, increasing.", least=1
     )

@@ -151,6 +151,22 @@ def flip(images: Tensor) -> Tensor:
     return torch.where(mirrored, images.flip(-1), images)
 
 
+def cutout(images: Tensor, side: int) -> Tensor:
+    """Images ``[B, ..., H, W]``, each with a square of zeros at a random place, cut off at the border.
+
+    "Cutout" of DeVries and Taylor (arXiv 2017): the centre of the square is a pixel of the image, each as likely.
+    """
+    B, height, width = len(images), *images.shape[-2:]
+    # Drawn on the CPU, so that every device sees the same images.
+    top, left = (torch.randint(size, (B, 1)) - side // 2 for size in (height, width))
+    rows, columns = (
+        (start <= torch.arange(size)) & (torch.arange(size) < start + side)
+        for start, size in ((top, height), (left, width))
+    )
+    square = (rows[:, :, None] & columns[:, None, :]).to(images.device)
+    return images.masked_fill(square.view(B, *(1,) * (images.ndim - 3), height, width), 0)
+
+
 def recalibration(settings: Augmented) -> Callable[[Tensor], Tensor] | None:
     """The ``recalibrate`` of :func:`snnfast.train.fit`, or None when the settings ask for none."""
     return partial(normalize, settings.dataset) if settings.recalibrate else None

@@ -43,22 +43,22 @@ def test_largest_activation_over_all_batches():
 def test_percentile_of_a_stream(rows, p):
     values = torch.rand(rows, 20000, generator=torch.Generator().manual_seed(0)) ** 3
     values = values.sort(1).values  # later parts are larger: the range has to grow
-    histogram = Histogram(rows, (rows,), exact=False)
+    histogram = Histogram(p, per_channel=True)
     for part in values.split(1700, 1):
-        histogram.add(part)
+        histogram.add(part.T)
     want = values.quantile(p / 100, 1)
-    torch.testing.assert_close(histogram.percentile(p), want, rtol=0.01, atol=1.0 / 1024)
+    torch.testing.assert_close(histogram.value(), want, rtol=0.01, atol=1.0 / 1024)
 
 
 def test_percentile_of_what_is_mostly_silent_is_the_largest():
-    histogram = Histogram(2, (2,), exact=False)
-    values = torch.zeros(2, 10000)
-    values[0, 5] = 3.0
+    histogram = Histogram(99.9, per_channel=True)
+    values = torch.zeros(10000, 2)
+    values[5, 0] = 3.0
     histogram.add(values)
-    assert histogram.percentile(99.9).tolist() == [3.0, 3.0]
-    silent = Histogram(1, (), exact=False)
+    assert histogram.value().tolist() == [3.0, 3.0]
+    silent = Histogram(99.9, per_channel=False)
     silent.add(torch.zeros(1, 10))
-    assert silent.percentile(99.9).item() == 1.0
+    assert silent.value().item() == 1.0
 
 
 def test_balance_is_that_of_normalised_weights():
@@ -151,6 +151,23 @@ def test_spikenorm_is_the_largest_current_of_the_running_network(kind):
     for layer, threshold in enumerate(network.thresholds):
         largest = currents(network, layer, x, 12).max().item()
         assert threshold.item() == pytest.approx(0.8 * largest, rel=1e-9)
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_spikenorm_takes_a_percentile_of_the_currents(kind, per_channel):
+    model, x = make(kind, dtype=torch.float64), images(dtype=torch.float64)
+    network = snnfast.convert(
+        model, [x], method="spikenorm", num_steps=12, percentile=90, per_channel=per_channel
+    )
+    for layer, threshold in enumerate(network.thresholds):
+        seen = currents(network, layer, x, 12).clamp(min=0)
+        rows = seen.movedim(2, 0).flatten(1) if per_channel else seen.view(1, -1)
+        want, largest = rows.quantile(0.9, 1, interpolation="higher"), rows.amax(1)
+        want = torch.where(want > 0, want, largest)
+        want = torch.where(want > 0, want, want.max())
+        assert threshold.dim() == (seen.dim() - 2 if per_channel else 0)
+        assert ((threshold.flatten() - want).abs() <= largest.max() / 512).all()
 
 
 def test_spikenorm_with_the_manuals_encoder_and_several_batches():

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import snnfast
-from snnfast.checkpoint import CheckpointError
+from snnfast.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from snnfast.procedure import Procedure, ann, classifier, diehl2015
 from snnfast.procedure.ann import Ann
 
@@ -51,6 +51,20 @@ def test_a_trained_network_converts(tmp_path):
     network = snnfast.convert(run.model.eval(), [images], initial_membrane=0.5)
     accuracy = (network(images, 50).argmax(1) == labels).float().mean().item()
     assert accuracy == pytest.approx(result.accuracy, abs=0.02)
+
+
+def test_settings_that_are_newer_than_a_checkpoint_were_off(tmp_path):
+    diehl2015.train(short(), tmp_path, progress=False)
+    checkpoint = read_checkpoint(tmp_path / "checkpoint.pt")
+    del checkpoint["settings"]["cutout"]
+    write_checkpoint(tmp_path / "checkpoint.pt", checkpoint)
+    assert diehl2015.reopen(tmp_path)[0] == short()
+    with pytest.raises(CheckpointError, match=r"[(]cutout: nothing there, 2 here[)]"):
+        diehl2015.train(short(cutout=2), tmp_path, resume=True)
+    del checkpoint["settings"]["lr"]
+    write_checkpoint(tmp_path / "checkpoint.pt", checkpoint)
+    with pytest.raises(CheckpointError, match="lr: nothing there"):
+        diehl2015.train(short(), tmp_path, resume=True)
 
 
 def test_width_and_batch_norm_of_vgg16():

@@ -211,7 +211,8 @@ def test_some_images_are_of_all_classes():
         (("--steps", 0), "steps must be at least 1, got 0"),
         (("--calibration-images", 0), "calibration_images must be at least 1, got 0"),
         (("--method", "spikenorm", "--scaling-factor", -1), "scaling_factor must be positive"),
-        (("--method", "spikenorm", "--per-channel"), "per_channel is for max and percentile"),
+        (("--method", "qcfs", "--per-channel"), "per_channel is for max, percentile and spikenorm"),
+        (("--method", "max", "--percentile", 99), "percentile is for percentile and spikenorm"),
         (("--device", "tpu"), "--device must be auto, cpu, cuda"),
     ],
 )

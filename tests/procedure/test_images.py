@@ -46,6 +46,36 @@ def test_a_training_batch_of_cifar10_is_cropped_mirrored_and_normalised():
     torch.testing.assert_close(plain, images.normalize("cifar10", x), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("shape", [(3, 6, 5), (2, 1, 6, 5)])
+def test_cutout_clears_one_square_an_image(shape):
+    torch.manual_seed(0)
+    x = torch.rand(600, *shape) + 1
+    cut = images.cutout(x, 3)
+    kept = cut == x
+    assert (cut[~kept] == 0).all()
+    cleared = ~kept.flatten(1, -3)
+    assert (cleared == cleared[:, :1]).all(), "channels and frames lose the same square"
+    # The centre is one of 30 pixels, each 20 times on average; at the border a part of the square lies outside.
+    squares = {
+        (y, x): F.pad(torch.ones(3, 3), (x, 4 - x, y, 5 - y))[1:-1, 1:-1].bool()
+        for y in range(6)
+        for x in range(5)
+    }
+    found = torch.stack([(cleared[:, 0] == s).flatten(1).all(1) for s in squares.values()])
+    torch.testing.assert_close(found.sum(0), torch.ones(600, dtype=torch.int64), rtol=0, atol=0)
+    assert found.sum(1).min() > 5
+
+
+def test_a_training_batch_is_normalised_before_its_cutout():
+    x = torch.randint(256, (40, 3, 32, 32), dtype=torch.uint8)
+    settings = vgg16.preset("cifar10", crop=0, flip=False, cutout=16)
+    torch.manual_seed(1)
+    changed = classifier.augment(settings)(x)
+    torch.manual_seed(1)
+    expected = images.cutout(images.normalize("cifar10", x), 16)
+    torch.testing.assert_close(changed, expected, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("procedure", [vgg16, spiking_vgg])
 def test_recalibration_sees_images_as_they_are_scored(procedure):
     x = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)

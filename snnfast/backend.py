@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BackendError", "BackendWarning", "explain", "use"]
 
+OPS: set[str] = set()  # the names of all ops
+CPU_ONLY = ("pool2d", "spike_conv2d", "spike_linear")  # ops whose kernels are for the CPU alone
 BACKENDS = ("cpu", "cuda", "reference", "cuda_emulation")
 
 
@@ -203,7 +205,7 @@ def explain(module_or_op: nn.Module | str | Any, *tensors: Tensor) -> str:
         tensors: the input; the first one decides.
 
     Raises:
-        ValueError: without tensors.
+        ValueError: without tensors, or for what is no op.
 
     Example:
         >>> print(snnfast.backend.explain("lif", torch.zeros(4, 8)))
@@ -212,15 +214,20 @@ def explain(module_or_op: nn.Module | str | Any, *tensors: Tensor) -> str:
     from torch import nn
 
     if isinstance(module_or_op, nn.Module):
+        layers = dict(module_or_op.named_modules())
+        # The neurons of a recurrent layer run in its op.
+        inside = [m.neuron for m in layers.values() if getattr(type(m), "op", "") == "recurrent"]
         rows = [
-            (f"{name or type(module).__name__}: {module.op}", module.op, module.surrogate)
-            for name, module in module_or_op.named_modules()
-            if hasattr(module, "op") and hasattr(module, "surrogate")
+            (f"{name or type(module).__name__}: {op}", op, getattr(module, "surrogate", None))
+            for name, module in layers.items()
+            if (op := getattr(type(module), "op", "")) in OPS and module not in inside
         ]
         if not rows:
             return f"{type(module_or_op).__name__} contains no snnfast layer"
     else:
         op = module_or_op if isinstance(module_or_op, str) else module_or_op.__name__
+        if op not in OPS:
+            raise ValueError(f"explain: op must be one of {', '.join(sorted(OPS))}, got {op!r}")
         rows = [(op, op, None)]
     if not tensors:
         raise ValueError("explain: give the input tensors, so that device and dtype are known")
@@ -231,6 +238,8 @@ def explain(module_or_op: nn.Module | str | Any, *tensors: Tensor) -> str:
 
 def _describe(op: str, x: Tensor, surrogate: object) -> str:
     backend, why = choose(op, x, surrogate)
+    if op in CPU_ONLY and backend in ("cuda", "cuda_emulation"):
+        return f"PyTorch's kernels, dense: {why}"
     names = {
         "cpu": f"CPU kernels ({extension.cpu_isa()})" if extension else "",
         "cuda": f"CUDA kernels (compiled for {extension.cuda_archs})" if extension else "",

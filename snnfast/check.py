@@ -169,10 +169,19 @@ def number(op: str, name: str, value: object) -> float:
     return result
 
 
-def parameter(op: str, name: str, value: object, x: Tensor) -> float | Tensor:
-    """A number, or a tensor that broadcasts over the neurons ``x.shape[1:]``; its values are not looked at."""
+def parameter(
+    op: str,
+    name: str,
+    value: object,
+    x: Tensor,
+    checked: Callable[[str, str, object], float] = number,
+) -> float | Tensor:
+    """A number that ``checked`` lets through, or a tensor that broadcasts over the neurons ``x.shape[1:]``.
+
+    The values of a tensor are not looked at.
+    """
     if type(value) is float or not isinstance(value, Tensor):
-        return number(op, name, value)
+        return checked(op, name, value)
     neurons = x.shape[1:]
     shape = (1,) * (len(neurons) - value.dim()) + tuple(value.shape)
     if value.dim() > len(neurons) or any(p != 1 and p != n for p, n in zip(shape, neurons)):
@@ -221,6 +230,14 @@ def positive(op: str, name: str, value: object) -> float:
         raise ValueError(f"{op}: {name} must be positive, got {result:g}")
     if result < LEAST:  # 0 for a kernel that flushes what is denormal
         raise ValueError(f"{op}: {name} must lie within the range of float32, got {result:g}")
+    return result
+
+
+def not_zero(op: str, name: str, value: object) -> float:
+    """A finite number that is not 0."""
+    result = number(op, name, value)
+    if result == 0:
+        raise ValueError(f"{op}: {name} must not be 0, got {result:g}")
     return result
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from snnfast import backend
+from snnfast import backend, check
 
 __all__ = ["Statistics", "keep_freed_memory", "release", "set_limit", "statistics"]
 
@@ -37,8 +37,7 @@ def statistics() -> Statistics:
 
 def set_limit(size: int) -> None:
     """Keeps at most ``size`` bytes of free blocks from now on; 0 turns the cache off."""
-    if size < 0:
-        raise ValueError(f"memory: limit must be at least 0 bytes, got {size}")
+    size = check.whole("set_limit", "size", size, 0)
     if backend.extension:
         backend.extension.set_output_memory_limit(size)
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, NamedTuple, ParamSpec, TypeVar, get_type_hint
 import torch
 from torch import Tensor
 
+from snnfast import backend
 from snnfast.surrogate import Surrogate, SurrogateLike, numbered
 
 Parameter = float | Tensor
@@ -162,6 +163,7 @@ def public(check: Callable[P, C], run: Callable[[str, C], R], module: str) -> Ca
     ``module``.
     """
     name = check.__name__
+    backend.OPS.add(name)
     call = get_type_hints(check)["return"]
     if hasattr(call, "_fields"):  # else one of several calls
         prepare(call)

@@ -91,7 +91,7 @@ def eif(
     check.sequence("eif", x)
     check.state("eif", "v", v, x)
     own: dict[str, Any] = {
-        "delta_t": check.parameter("eif", "delta_t", delta_t, x),
+        "delta_t": check.parameter("eif", "delta_t", delta_t, x, check.not_zero),
         "theta_rh": check.parameter("eif", "theta_rh", theta_rh, x),
     }
     return EifCall(

@@ -107,7 +107,7 @@ def izhikevich(
     check.state("izhikevich", "v", v, x)
     check.state("izhikevich", "w", w, x)
     own: dict[str, Any] = {
-        "a0": check.parameter("izhikevich", "a0", a0, x),
+        "a0": check.parameter("izhikevich", "a0", a0, x, check.positive),
         "v_c": check.parameter("izhikevich", "v_c", v_c, x),
         "decay_w": check.decay("izhikevich", "decay_w", tau_w, decay_w, 10.0, x),
         "a": check.parameter("izhikevich", "a", a, x),

@@ -91,7 +91,7 @@ def qif(
     check.sequence("qif", x)
     check.state("qif", "v", v, x)
     own: dict[str, Any] = {
-        "a0": check.parameter("qif", "a0", a0, x),
+        "a0": check.parameter("qif", "a0", a0, x, check.positive),
         "v_c": check.parameter("qif", "v_c", v_c, x),
     }
     return QifCall(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -246,10 +247,11 @@ def _frames(
         folder.mkdir(parents=True, exist_ok=True)
         described.unlink(missing_ok=True)  # while files are replaced, the cache holds nothing
         for file, array in zip(files, arrays):
-            partial = file.with_suffix(".partial.npy")
+            # Another process may fill the same cache.
+            partial = file.with_suffix(f".{os.getpid()}.partial.npy")
             np.save(partial, array, allow_pickle=False)
             partial.replace(file)
-        partial = described.with_suffix(".partial")
+        partial = described.with_suffix(f".{os.getpid()}.partial")
         partial.write_text(json.dumps(settings))
         partial.replace(described)
         del arrays

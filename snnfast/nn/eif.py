@@ -7,6 +7,8 @@ from typing import Any
 from torch import Tensor
 from typing_extensions import Unpack
 
+from snnfast import check
+
 from .spiking import Firing, Spiking, add_decay, leak
 
 __all__ = ["EIF"]
@@ -52,7 +54,7 @@ class EIF(Spiking):
     ) -> None:
         super().__init__(**firing)
         add_decay(self, "", tau, decay)
-        self._add_parameter("delta_t", delta_t)
+        self._add_parameter("delta_t", delta_t, check.not_zero)
         self._add_parameter("theta_rh", theta_rh)
         self._add_parameter("v_rest", v_rest)
         self.decay_input = bool(decay_input)

@@ -7,6 +7,8 @@ from typing import Any
 from torch import Tensor
 from typing_extensions import Unpack
 
+from snnfast import check
+
 from .spiking import Firing, Spiking, add_decay, leak
 
 __all__ = ["Izhikevich"]
@@ -63,7 +65,7 @@ class Izhikevich(Spiking):
     ) -> None:
         super().__init__(**firing)
         add_decay(self, "", tau, decay)
-        self._add_parameter("a0", a0)
+        self._add_parameter("a0", a0, check.positive)
         self._add_parameter("v_c", v_c)
         add_decay(self, "_w", tau_w, decay_w, default=10.0)
         self._add_parameter("a", a)

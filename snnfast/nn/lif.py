@@ -132,7 +132,7 @@ class ParametricLIF(Spiking):
     ) -> None:
         if learnable_threshold:
             number = check.number("ParametricLIF", "v_threshold", firing.get("v_threshold", 1.0))
-            firing["v_threshold"] = nn.Parameter(one_or_each(number, channels))
+            firing["v_threshold"] = nn.Parameter(one_or_each("ParametricLIF", number, channels))
         super().__init__(**firing)
         self._add_parameter("v_rest", v_rest)
         self.w = learned_tau("ParametricLIF", "init_tau", init_tau, channels)

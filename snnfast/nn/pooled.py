@@ -61,8 +61,23 @@ class Pooled(nn.Sequential):
         neuron, time = self
         return _pooled(neuron, time, x)
 
+    def step(self, x: Tensor) -> Tensor:
+        """One step: input current ``[B, C, H, W]`` -> pooled spikes ``[B, C, H // kernel_h, W // kernel_w]``."""
+        neuron, time = self
+        pooled: Tensor = time(neuron.step(x)[None])[0]
+        return pooled
+
+    # The neuron's states and settings can be read and set here, too.
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        neuron = self.__dict__.get("_modules", {}).get("0")
+        own = name.startswith("_") or name in self.__dict__ or hasattr(type(self), name)
+        if neuron is None or own or not hasattr(neuron, name):
+            super().__setattr__(name, value)
+        else:
+            setattr(neuron, name, value)
+
     def __getattr__(self, name: str) -> Any:
-        # The neuron's states and settings.
         try:
             return super().__getattr__(name)
         except AttributeError:

@@ -7,6 +7,8 @@ from typing import Any
 from torch import Tensor
 from typing_extensions import Unpack
 
+from snnfast import check
+
 from .spiking import Firing, Spiking, add_decay, leak
 
 __all__ = ["QIF"]
@@ -52,7 +54,7 @@ class QIF(Spiking):
     ) -> None:
         super().__init__(**firing)
         add_decay(self, "", tau, decay)
-        self._add_parameter("a0", a0)
+        self._add_parameter("a0", a0, check.positive)
         self._add_parameter("v_c", v_c)
         self._add_parameter("v_rest", v_rest)
         self.decay_input = bool(decay_input)

@@ -97,15 +97,18 @@ class FirstSpike(nn.Module):
     """
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Spikes ``x`` ``[T, ...]``, 0 or 1, -> ``[...]``, float64 for float64 ``x``, else float32.
+        """Spikes ``x`` ``[T, ...]`` -> ``[...]``, float64 for float64 ``x``, else float32.
+
+        Several spikes in a step (``max_spikes=`` of a neuron) are one here, with the gradient of one.
 
         ``lengths`` as in :meth:`Rate.forward`.
         """
         check.sequence("FirstSpike", x)
-        silent = (1 - x.to(check.state_dtype(x.dtype))).cumprod(0)
-        return (
-            silent if lengths is None else torch.where(_kept("FirstSpike", x, lengths), silent, 0)
-        ).sum(0)
+        spikes = x.to(check.state_dtype(x.dtype))
+        silent = 1 - (spikes - (spikes.detach() - 1).clamp(min=0))
+        if lengths is not None:
+            silent = torch.where(_kept("FirstSpike", x, lengths), silent, 0)
+        return silent.cumprod(0).sum(0)
 
 
 def _some_steps(op: str, x: Tensor) -> None:
@@ -136,6 +139,7 @@ def _within(op: str, lengths: Tensor, num_steps: int, batch: int | None) -> Tens
         raise ValueError(
             f"{op}: lengths must have shape [{wanted}], got {list(lengths.shape)}{hint}"
         )
+    lengths = lengths.long()
     check.in_range(op, "lengths", lengths, 1, num_steps)
     return torch.arange(num_steps, device=lengths.device)[:, None] < lengths
 

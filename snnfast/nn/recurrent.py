@@ -29,8 +29,8 @@ class Recurrent(Stateful):
         features: neurons of a sample, the last dimension of ``x`` ``[T, ..., features]``.
         weight: ``[features, features]``, from neuron ``j`` to neuron ``i`` at ``[i, j]``, to start from; orthogonal
             (Saxe et al. 2014) if None.
-        self_connections: whether a neuron's spikes come back to itself; without them the diagonal of ``weight`` is held
-            at 0.
+        self_connections: whether a neuron's spikes come back to itself; without them the diagonal of ``weight`` counts
+            as 0, and is 0 unless you give ``weight`` as an ``nn.Parameter``.
         delay: how many steps longer than one the spikes of each sending neuron take (axonal), ``[features]``; kept as
             a buffer.
         max_delay: instead of ``delay``: learn a delay for each neuron, from 0 to ``max_delay`` steps (Queant et al.
@@ -92,8 +92,6 @@ class Recurrent(Stateful):
             weight = weight.detach().to(check.state_dtype(weight.dtype), copy=True)
             weight = nn.Parameter(weight if self.self_connections else weight.fill_diagonal_(0.0))
         self.weight = weight
-        if not self.self_connections:
-            self.register_buffer("others", 1.0 - torch.eye(features), persistent=False)
         self._add_constant("delay", None if delay is None else delay.detach())
         self.max_delay = max_delay
         if max_delay:
@@ -129,7 +127,7 @@ class Recurrent(Stateful):
         if delay is not None:
             delay = delay.to(weight.dtype)
         if not self.self_connections:
-            weight = weight * self._constant("others", x)
+            weight = torch.diagonal_scatter(weight, weight.new_zeros(self.features))
         if past is not None:
             past = past.to(x.dtype)
         states = dict(zip(neuron.states, neuron._load_states(x)))

@@ -32,6 +32,8 @@ class SpikeConv2d(nn.Conv2d):
         >>> net = nn.Sequential(LIF(tau=2.0), Time(SpikeConv2d(16, 32, 3, padding=1)))
     """
 
+    op = "spike_conv2d"
+
     def __init__(
         self,
         in_channels: int,

@@ -28,6 +28,8 @@ class SpikeLinear(nn.Linear):
         torch.Size([25, 64, 1000])
     """
 
+    op = "spike_linear"
+
     def __init__(
         self,
         in_features: int,

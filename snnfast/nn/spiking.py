@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Callable
 from typing import Any, TypedDict
 
 import torch
@@ -108,9 +109,14 @@ class Spiking(Stateful):
         self.detach_reset = bool(detach_reset)
         self.return_v_seq = bool(return_v_seq)
 
-    def _add_parameter(self, name: str, value: float | Tensor | None) -> None:
+    def _add_parameter(
+        self,
+        name: str,
+        value: float | Tensor | None,
+        checked: Callable[[str, str, object], float] = check.number,
+    ) -> None:
         if value is not None and not isinstance(value, Tensor):
-            check.number(type(self).__name__, name, value)
+            checked(type(self).__name__, name, value)
         self._add_constant(name, value)
 
     def forward(self, x: Tensor) -> Any:
@@ -203,7 +209,7 @@ def learned_tau(layer: str, name: str, tau: object, channels: int | None) -> nn.
     number = check.number(layer, name, tau)
     if number <= 1:
         raise ValueError(f"{layer}: {name} must be above 1 step to be learned, got {number}")
-    return nn.Parameter(one_or_each(-math.log(number - 1), channels))
+    return nn.Parameter(one_or_each(layer, -math.log(number - 1), channels))
 
 
 def learned_decay(layer: Stateful, name: str, x: Tensor) -> Tensor:
@@ -223,9 +229,9 @@ def per_channel(layer: Stateful, name: str, value: Tensor, x: Tensor) -> Tensor:
     return value.view(-1, *(1,) * (x.dim() - 3))
 
 
-def one_or_each(value: float, channels: int | None) -> Tensor:
-    """``value`` for the layer, ``[1]``, or for each channel, ``[C]``."""
+def one_or_each(layer: str, value: float, channels: int | None) -> Tensor:
+    """``value`` for the ``layer``, ``[1]``, or for each channel, ``[C]``."""
     if channels is not None:
-        check.whole("layer", "channels", channels)
+        check.whole(layer, "channels", channels)
     # FSDP refuses parameters without dimensions.
     return torch.full((1 if channels is None else channels,), value)

@@ -19,7 +19,14 @@ def dense_order(x: Tensor) -> list[int] | None:
     if x.is_contiguous() or x.dim() < 3 or x.numel() == 0:
         return None
     row = x[0]
-    order = sorted(range(row.dim()), key=row.stride, reverse=True)
+    order: list[int] = []
+    for d in range(
+        row.dim()
+    ):  # sorted by strides, which torch.compile can do with comparisons alone
+        at = len(order)
+        while at and row.stride(order[at - 1]) < row.stride(d):
+            at -= 1
+        order.insert(at, d)
     if order == list(range(row.dim())) or not row.permute(order).is_contiguous():
         return None
     return [0, *(d + 1 for d in order)]
@@ -94,10 +101,17 @@ def one_by_one(kernel: Any) -> Callable[..., Any]:
     """A kernel under ``torch.vmap`` by a call a sample, which may have weights, and a gradient of them, of its own."""
 
     def mapped(info: Any, in_dims: tuple[int | None, ...], *flat: Any) -> Any:
-        samples = [
-            kernel(*(v if d is None else v.select(d, k) for v, d in zip(flat, in_dims)))
-            for k in range(info.batch_size)
-        ]
-        return tuple(map(torch.stack, zip(*samples))), (0,) * len(samples[0])
+        def of(k: int) -> Any:
+            return kernel(*(v if d is None else v.select(d, k) for v, d in zip(flat, in_dims)))
+
+        if info.batch_size:
+            outputs = tuple(map(torch.stack, zip(*map(of, range(info.batch_size)))))
+        else:  # a sample of zeros tells shapes
+            zeros = [
+                v if d is None else v.new_zeros(v.movedim(d, 0).shape[1:])
+                for v, d in zip(flat, in_dims)
+            ]
+            outputs = tuple(value.new_empty((0, *value.shape)) for value in kernel(*zeros))
+        return outputs, (0,) * len(outputs)
 
     return mapped

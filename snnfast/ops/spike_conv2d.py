@@ -172,13 +172,15 @@ def register(namespace: str) -> None:
         _save(ctx, unflatten(SpikeConv2dCall, inputs), bits, found)
         ctx.mark_non_differentiable(bits, found)
 
-    torch.library.register_autograd(
-        forward, lambda ctx, grad, *_: _gradients(ctx, grad), setup_context=setup_context
-    )
-
     def no_second_derivative(ctx: Any, grad: Tensor) -> Any:
         raise RuntimeError(
             "spike_conv2d: a second derivative was asked for, but only first derivatives are implemented"
         )
+
+    def differentiate(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+        # TURNED is the gradient of an input: this is its own.
+        return no_second_derivative(ctx, grad) if ctx.more[-1] == TURNED else _gradients(ctx, grad)
+
+    torch.library.register_autograd(forward, differentiate, setup_context=setup_context)
 
     torch.library.register_autograd(backward, no_second_derivative)

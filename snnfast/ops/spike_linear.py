@@ -16,6 +16,7 @@ from snnfast.calls.spike_linear import SpikeLinearCall
 from snnfast.reference.spike_linear import spike_linear as reference
 
 from .autograd import below_autograd, refuse_transforms, traced, wants_gradient
+from .layout import one_by_one
 
 # Where the kernel says how many elements are neither 0 nor 1; csrc/ops/spike_linear.cpp.
 _OTHERS = 1
@@ -129,15 +130,5 @@ def register(namespace: str) -> None:
         (kernels.spike_linear_forward, forward),
         (kernels.spike_linear_backward, backward),
     ):
-        _register_vmap(name, kernel)
-
-
-def _register_vmap(name: str, kernel: Any) -> None:
-    @torch.library.register_vmap(name)
-    def _(info: Any, in_dims: tuple[int | None, ...], *flat: Any) -> Any:
         # One call after the other: the share of spikes, by which each is done, is its own.
-        def of(k: int) -> list[Any]:
-            return [a if dim is None else a.select(dim, k) for a, dim in zip(flat, in_dims)]
-
-        calls = [kernel(*of(k)) for k in range(info.batch_size)]
-        return tuple(torch.stack(outputs) for outputs in zip(*calls)), (0,) * len(calls[0])
+        torch.library.register_vmap(name, one_by_one(kernel))

@@ -12,7 +12,7 @@ from torch import Tensor
 from snnfast import check
 from snnfast.calls.call import equation
 from snnfast.calls.neuron import NEURONS, answer, may_be_refractory, refractory_of
-from snnfast.surrogate import resolve
+from snnfast.surrogate import differentiable, resolve
 
 P = ParamSpec("P")
 
@@ -87,7 +87,7 @@ def fire(
         s = torch.where(silent, 0.0, before + s)
     s_reset = s.detach() if call.detach_reset else s
     if call.hard_reset:
-        v: Tensor = _HardReset.apply(h, s_reset, call.v_reset)  # type: ignore[no-untyped-call]
+        v: Tensor = differentiable(_HardReset)(h, s_reset, call.v_reset)
         return s, h, v
     return s, h, h - s_reset * call.v_threshold
 

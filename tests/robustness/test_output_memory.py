@@ -64,7 +64,7 @@ def test_limit_of_the_environment_is_in_mib(text, limit):
 
 
 def test_negative_limit_is_refused():
-    with pytest.raises(ValueError, match="limit must be at least 0 bytes, got -1"):
+    with pytest.raises(ValueError, match="set_limit: size must be at least 0, got -1"):
         memory.set_limit(-1)
 
 

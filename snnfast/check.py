@@ -356,6 +356,13 @@ def finite(op: str, name: str, values: Tensor) -> None:
         raise ValueError(f"{op}: {name} must be finite, got NaN or infinity")
 
 
+def flag(op: str, name: str, value: object) -> bool:
+    """True or False, and no other value that counts as one."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{op}: {name} must be True or False, got {shown(value)}")
+    return value
+
+
 def choice(op: str, name: str, value: object, choices: Sequence[str]) -> None:
     """One of some words."""
     if value not in choices:

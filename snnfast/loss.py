@@ -45,8 +45,12 @@ def virtual_times(
         t_max: end of the observation.
         v_threshold: threshold.
         scale: by how many milliseconds a neuron that stays at 0 comes after ``t_max``.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type, shape or range, also in the losses below.
     """
-    _tensors("virtual_times", t=t, u_max=u_max)
+    _times("virtual_times", t)
+    check.shape("virtual_times", "u_max", u_max, t.shape)
     t_max = check.number("virtual_times", "t_max", t_max)
     v_threshold = check.positive("virtual_times", "v_threshold", v_threshold)
     scale = check.number("virtual_times", "scale", scale)
@@ -68,7 +72,8 @@ def spike_time_squared_error(t: Tensor, target: Tensor) -> Tensor:
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape or range.
     """
-    _tensors("spike_time_squared_error", t=t, target=target)
+    _times("spike_time_squared_error", t)
+    check.tensor("spike_time_squared_error", "target", target)
     try:
         target = target.expand_as(t)
     except RuntimeError:
@@ -101,7 +106,8 @@ def first_spike_cross_entropy(
     Source: Mostafa, Supervised learning based on temporal coding in spiking neural networks, IEEE TNNLS 29 (2018),
     with -t for his exp(t).
     """
-    _tensors("first_spike_cross_entropy", t=t, labels=labels)
+    _times("first_spike_cross_entropy", t)
+    check.tensor("first_spike_cross_entropy", "labels", labels)
     temperature = check.positive("first_spike_cross_entropy", "temperature", temperature)
     if t_max is not None:
         t_max = check.number("first_spike_cross_entropy", "t_max", t_max)
@@ -114,16 +120,17 @@ def first_spike(t: Tensor, t_max: float = torch.inf) -> Tensor:
 
     Args:
         t: spike times ``[B, O]``, ``inf`` (or virtual, after ``t_max``) for silent neurons; the lower index wins a tie.
+            With NaN among them none wins.
         t_max: end of the observation.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape or range.
     """
-    _tensors("first_spike", t=t)
+    _times("first_spike", t)
     if t_max != torch.inf:
         t_max = check.number("first_spike", "t_max", t_max)
     time, index = t.min(1)
-    return index.masked_fill((time > t_max) | time.isinf(), -1)
+    return index.masked_fill(~(time <= t_max) | time.isinf(), -1)
 
 
 def revival(t: Tensor, u_max: Tensor, *, v_threshold: float = 1.0, share: float = 0.9) -> Tensor:
@@ -142,7 +149,8 @@ def revival(t: Tensor, u_max: Tensor, *, v_threshold: float = 1.0, share: float 
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape or range.
     """
-    _tensors("revival", t=t, u_max=u_max)
+    _times("revival", t)
+    check.shape("revival", "u_max", u_max, t.shape)
     v_threshold = check.positive("revival", "v_threshold", v_threshold)
     share = check.number("revival", "share", share)
     if not 0 <= share < 1:
@@ -228,7 +236,8 @@ def ce_rate(spikes: Tensor, labels: Tensor, lengths: Tensor | None = None) -> Te
 
     Args:
         spikes: of the outputs, ``[T, B, classes]``.
-        labels: int64 ``[B]``, from 0 to ``classes - 1``, which PyTorch checks.
+        labels: int64 ``[B]``, from 0 to ``classes - 1``, which PyTorch checks; a sample with -100 does not count, as
+            in ``torch.nn.functional.cross_entropy``.
         lengths: steps of each sample, integers ``[B]`` from 1 to ``T``; all if None. Here and in the losses below,
             steps beyond the end do not count and have no gradient.
 
@@ -295,6 +304,7 @@ def mse_count(
     correct = check.number("mse_count", "correct", correct)
     incorrect = check.number("mse_count", "incorrect", incorrect)
     rates = Rate()(spikes, lengths)
+    check.in_range("mse_count", "labels", labels, 0, rates.shape[1] - 1)
     own = F.one_hot(labels, rates.shape[1]).to(rates)
     return F.mse_loss(rates, incorrect + (correct - incorrect) * own)
 
@@ -353,6 +363,10 @@ def _sequence(function: str, name: str, x: Tensor, labels: Tensor) -> None:
         )
     if labels.dtype != torch.int64:
         raise TypeError(f"{function}: labels must be int64, got {labels.dtype}")
+
+
+def _times(function: str, t: Tensor) -> None:
+    check.shape(function, "t", t, ("B", "O"))
 
 
 def _tensors(function: str, **arguments: object) -> None:

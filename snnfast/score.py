@@ -116,7 +116,11 @@ def evaluate(
         batch_size: images in each batch.
         precision: bfloat16 for autocast, float32 for none.
         processes: those that share the batches; None for one process.
+
+    Raises:
+        ValueError: for another number of labels than images.
     """
+    as_many_labels("evaluate", "data", data)
     model.eval()
     score = Score(decide)
     devices = {p.device for p in model.parameters() if p.is_cuda}
@@ -132,6 +136,15 @@ def evaluate(
     if processes is not None:
         score.gather(processes)
     return score
+
+
+def as_many_labels(function: str, name: str, part: Part) -> None:
+    """Raises ValueError unless ``part`` holds as many labels as images."""
+    images, labels = part
+    if len(images) != len(labels):
+        raise ValueError(
+            f"{function}: {name} must hold as many labels as images, got {len(images)} images and {len(labels)} labels"
+        )
 
 
 def batches(

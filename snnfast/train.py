@@ -15,9 +15,20 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 from tqdm import tqdm
 
+from snnfast import check
 from snnfast.checkpoint import CheckpointError, read_checkpoint, same_settings, write_checkpoint
 from snnfast.processes import Processes
-from snnfast.score import EVALUATED, Loss, Part, Score, answer, batches, evaluate, largest
+from snnfast.score import (
+    EVALUATED,
+    Loss,
+    Part,
+    Score,
+    answer,
+    as_many_labels,
+    batches,
+    evaluate,
+    largest,
+)
 from snnfast.whole_batch import shared
 
 __all__ = ["Run", "Score", "evaluate", "fit", "largest"]
@@ -111,7 +122,7 @@ def fit(
     step: Step | None = None,
     order: Callable[[int], Tensor] | None = None,
     processes: Processes | None = None,
-    checkpoint: Path | None = None,
+    checkpoint: str | Path | None = None,
     save_every: float = float("inf"),
     progress: bool | None = None,
     echo: Callable[[str], object] | None = tqdm.write,
@@ -162,17 +173,22 @@ def fit(
         after_epoch: called after every epoch.
 
     Raises:
-        ValueError: for a negative number of epochs, a batch size below 1, no training images, ``recalibrate`` without
-            batch normalisation, or a loss that is not finite.
+        TypeError, ValueError: for a negative number of epochs, a batch size below 1, no training images, another number
+            of labels, ``recalibrate`` without batch normalisation, or a loss that is not finite.
         RuntimeError: in an epoch in which processes have drawn different random numbers where all draw the same.
     """
-    if epochs < 0:
-        raise ValueError(f"fit: epochs must not be negative, got {epochs}")
-    if batch_size < 1:
-        raise ValueError(f"fit: batch_size must be at least 1, got {batch_size}")
+    epochs = check.whole("fit", "epochs", epochs, 0)
+    batch_size = check.whole("fit", "batch_size", batch_size)
+    clip = None if clip is None else check.positive("fit", "clip", clip)
+    if not isinstance(precision, torch.dtype):
+        raise TypeError(f"fit: precision must be a torch.dtype, got {check.shown(precision)}")
+    checkpoint = None if checkpoint is None else Path(checkpoint)
     n = len(train[0])
     if n == 0:
         raise ValueError("fit: train holds no images")
+    for name, part in {"train": train, "held_out": held_out}.items():
+        if part is not None:
+            as_many_labels("fit", name, part)
     if run.order is not None and len(run.order) != n:
         raise ValueError(f"fit: the epoch began with {len(run.order)} training images, got {n}")
     if held_out is not None and loss is None:

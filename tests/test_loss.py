@@ -73,6 +73,24 @@ def test_a_silent_neuron_never_wins():
     assert loss.first_spike(t).tolist() == [2, -1, 0]
     virtual = torch.tensor([[21.0, 5.0], [20.5, 23.0], [20.0, 23.0]])
     assert loss.first_spike(virtual, t_max=20.0).tolist() == [1, -1, 0]
+    assert loss.first_spike(torch.tensor([[5.0, math.nan, INF]])).tolist() == [-1]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: loss.first_spike(torch.rand(3)), r"first_spike: t must have shape \[B, O\], got \[3\]"),
+        (lambda: loss.spike_time_squared_error(torch.rand(3), torch.rand(3)), r"t must have shape \[B, O\]"),
+        (lambda: loss.first_spike_cross_entropy(torch.rand(3), LABELS), r"t must have shape \[B, O\]"),
+        (lambda: loss.virtual_times(torch.rand(4, 3), torch.rand(1, 3), t_max=9.0),
+         r"virtual_times: u_max must have shape \[4, 3\], got \[1, 3\]"),
+        (lambda: loss.revival(torch.rand(4, 3), torch.rand(1, 3)), r"revival: u_max must have shape \[4, 3\]"),
+        (lambda: loss.mse_count(SPIKES, torch.tensor([3])), r"mse_count: labels must lie in \[0, 2\], got"),
+    ],
+)  # fmt: skip
+def test_shapes_of_spike_times(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
 
 
 def test_targets_have_to_broadcast():

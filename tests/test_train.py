@@ -310,7 +310,16 @@ def test_foreign_and_missing_checkpoints_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"epochs": -1}, "epochs must not be negative, got -1"),
+        ({"epochs": -1}, "epochs must be at least 0, got -1"),
+        ({"clip": -1.0}, "fit: clip must be positive, got -1"),
+        (
+            {"train": (DATA[0], DATA[1][:7])},
+            "train must hold as many labels as images, got 40 images and 7 l",
+        ),
+        (
+            {"held_out": (DATA[0][:7], DATA[1])},
+            "held_out must hold as many labels as images, got 7",
+        ),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         (
             {"loss": None, "step": lambda x, y: (x, None)},
@@ -329,6 +338,28 @@ def test_fit_names_what_is_wrong(change, message):
     arguments = {"train": DATA, "held_out": DATA, "epochs": 1, "batch_size": 16, "loss": rate_error}
     with pytest.raises(ValueError, match=message):
         fit(run, **(arguments | change), progress=False, echo=None)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 1.5}, "fit: epochs must be an integer, got float"),
+        ({"batch_size": 2.5}, "fit: batch_size must be an integer, got float"),
+        ({"precision": "bf16"}, "fit: precision must be a torch.dtype, got 'bf16'"),
+    ],
+)
+def test_fit_names_what_is_of_the_wrong_type(change, message):
+    _, run = tiny()
+    arguments = {"train": DATA, "held_out": DATA, "epochs": 1, "batch_size": 16, "loss": rate_error}
+    with pytest.raises(TypeError, match=message):
+        fit(run, **(arguments | change), progress=False, echo=None)
+
+
+def test_a_checkpoint_may_be_named_by_a_string(tmp_path):
+    _, run = tiny()
+    arguments = {"epochs": 1, "batch_size": 16, "loss": rate_error, "progress": False, "echo": None}
+    fit(run, DATA, None, checkpoint=str(tmp_path / "c.pt"), **arguments)
+    assert read_checkpoint(tmp_path / "c.pt")["epoch"] == 1
 
 
 @pytest.mark.parametrize(

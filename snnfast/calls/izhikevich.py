@@ -80,7 +80,7 @@ def izhikevich(
         w: recovery before the first step, ``x.shape[1:]``; 0 if None.
         tau: membrane time constant in steps, at least 1; 2.0 if neither ``tau`` nor ``decay`` is given.
         decay: ``1 - 1/tau`` instead of ``tau``, in [0, 1].
-        a0: curvature, above 0.
+        a0: curvature, at least 0.
         v_c: the critical voltage; above it the membrane runs away.
         tau_w: time constant of the recovery in steps, at least 1; 10.0 if neither it nor ``decay_w`` is given.
         decay_w: ``1 - 1/tau_w`` instead of ``tau_w``, in [0, 1].
@@ -107,7 +107,7 @@ def izhikevich(
     check.state("izhikevich", "v", v, x)
     check.state("izhikevich", "w", w, x)
     own: dict[str, Any] = {
-        "a0": check.parameter("izhikevich", "a0", a0, x, check.positive),
+        "a0": check.parameter("izhikevich", "a0", a0, x, check.at_least_zero),
         "v_c": check.parameter("izhikevich", "v_c", v_c, x),
         "decay_w": check.decay("izhikevich", "decay_w", tau_w, decay_w, 10.0, x),
         "a": check.parameter("izhikevich", "a", a, x),

@@ -69,7 +69,7 @@ def qif(
         v: membrane before the first step, ``x.shape[1:]``; ``v_rest`` if None.
         tau: membrane time constant in steps, at least 1; 2.0 if neither ``tau`` nor ``decay`` is given.
         decay: ``1 - 1/tau`` instead of ``tau``, in [0, 1].
-        a0: curvature, above 0.
+        a0: curvature, at least 0.
         v_c: the critical voltage; above it the membrane runs away.
         decay_input: scale the input by ``1 - decay``.
         v_threshold: a neuron fires from this membrane on. It and every other parameter of the neuron is a number, or a
@@ -91,7 +91,7 @@ def qif(
     check.sequence("qif", x)
     check.state("qif", "v", v, x)
     own: dict[str, Any] = {
-        "a0": check.parameter("qif", "a0", a0, x, check.positive),
+        "a0": check.parameter("qif", "a0", a0, x, check.at_least_zero),
         "v_c": check.parameter("qif", "v_c", v_c, x),
     }
     return QifCall(

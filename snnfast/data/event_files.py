@@ -44,14 +44,20 @@ def read_heidelberg(path: Path, units: int) -> Iterator[Recording]:
             if name not in file:
                 raise ValueError(f"heidelberg: {path} must have {name}, got {', '.join(file)}")
         times, found, labels = file["spikes/times"], file["spikes/units"], file["labels"]
-        if not len(times) == len(found) == len(labels):
+        shapes = [getattr(part, "shape", ()) for part in (times, found, labels)]
+        if not (len(shapes[0]) == 1 and shapes[0] == shapes[1] == shapes[2]):
             raise ValueError(
-                f"heidelberg: {path} must hold equally many times, units and labels, got "
-                f"{len(times)}, {len(found)} and {len(labels)}"
+                f"heidelberg: {path} must hold equally many times, units and labels, got shapes "
+                f"{', '.join(str(list(shape)) for shape in shapes)}"
             )
         for k in range(len(labels)):
-            seconds, addresses = np.asarray(times[k], np.float64), np.asarray(found[k])
             where = f"heidelberg: sample {k} of {path}"
+            seconds, addresses = np.asarray(times[k]), np.asarray(found[k])
+            if not (seconds.dtype.kind in "iuf" and addresses.dtype.kind in "iuf"):
+                raise ValueError(
+                    f"{where}: times and units must be numbers, got {seconds.dtype} and {addresses.dtype}"
+                )
+            seconds = seconds.astype(np.float64)
             if seconds.shape != addresses.shape:
                 raise ValueError(f"{where} has {len(seconds)} times and {len(addresses)} units")
             _check(where, "units", addresses, units)

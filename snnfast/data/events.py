@@ -82,8 +82,8 @@ def heidelberg(
         num_steps: steps; later events are left out.
         pool: how many neighbouring units are counted together; divides 700.
         dtype: torch.uint8 for counts, torch.bool for whether there was an event.
-        cache: folder that keeps the frames between programs. Other settings, a file that has changed, or damage make
-            them anew. None: nothing is written.
+        cache: folder that keeps the frames between programs. Other settings, a file of the data set that has changed,
+            or files in the cache that are cut off make them anew. None: nothing is written.
 
     Returns:
         Frames ``[N, num_steps, 700 / pool]``.
@@ -135,7 +135,7 @@ def nmnist(
 
     Source: Orchard et al., Converting static image datasets to spiking neuromorphic datasets using saccades (2015).
     """
-    folder = Path(root).expanduser() / ("Train" if train else "Test")
+    folder = Path(root).expanduser() / ("Train" if check.flag("nmnist", "train", train) else "Test")
     files = sorted(folder.glob("[0-9]/*.bin"))
     if not files:
         raise FileNotFoundError(f"nmnist: {folder} must hold recordings 0/*.bin to 9/*.bin")
@@ -180,8 +180,11 @@ def dvs128_gesture(
     if GESTURE_SIDE % pool:
         raise ValueError(f"dvs128_gesture: pool must divide {GESTURE_SIDE}, got {pool}")
     folder, side = Path(root).expanduser(), GESTURE_SIDE // pool
-    trials = _file("dvs128_gesture", folder / f"trials_to_{'train' if train else 'test'}.txt")
+    part = "train" if check.flag("dvs128_gesture", "train", train) else "test"
+    trials = _file("dvs128_gesture", folder / f"trials_to_{part}.txt")
     names = [line.strip() for line in trials.read_text().splitlines() if line.strip()]
+    if not names:
+        raise ValueError(f"dvs128_gesture: {trials} must name recordings, it is empty")
     files = [_file("dvs128_gesture", folder / name) for name in names]
     tables = [_file("dvs128_gesture", f.with_name(f"{f.stem}_labels.csv")) for f in files]
 
@@ -269,6 +272,8 @@ def _held(described: Path, files: Sequence[Path], settings: dict[str, Any]) -> A
         return None
     shape = (len(labels), settings["num_steps"], *settings["shape"])
     fits = frames.shape == shape and labels.shape == lengths.shape == shape[:1]
+    fits = fits and labels.dtype == lengths.dtype == np.int64
+    fits = fits and settings["dtype"] == f"torch.{frames.dtype}"
     return (frames, labels, lengths) if fits else None
 
 
@@ -289,9 +294,10 @@ def _counted(
     kind: npt.DTypeLike,
 ) -> Arrays:
     cells = int(np.prod(shape))
+    width = round(1000 * dt, 9)  # microseconds: 1000 * 16.1 is more than 16100
     frames, labels, lengths = [], [], []
     for r in recordings:
-        steps = np.floor(r.times / (1000 * dt)).astype(np.int64)
+        steps = np.floor(r.times / width).astype(np.int64)
         inside = steps < num_steps
         places = steps[inside] * cells + r.addresses[inside]
         counts = np.bincount(places, minlength=num_steps * cells)

@@ -28,7 +28,7 @@ class Izhikevich(Spiking):
         tau: membrane time constant in steps, at least 1; 2.0 if neither it nor ``decay`` is given.
         decay: ``1 - 1/tau``, in [0, 1], instead of ``tau``. These and the other parameters may be tensors that
             broadcast to ``x.shape[1:]``: kept as buffers, or learned if they are an ``nn.Parameter``.
-        a0: curvature, above 0.
+        a0: curvature, at least 0.
         v_c: the critical voltage; above it the membrane runs away.
         tau_w: time constant of the recovery in steps, at least 1; 10.0 if neither it nor ``decay_w`` is given.
         decay_w: ``1 - 1/tau_w`` instead of ``tau_w``.
@@ -65,7 +65,7 @@ class Izhikevich(Spiking):
     ) -> None:
         super().__init__(**firing)
         add_decay(self, "", tau, decay)
-        self._add_parameter("a0", a0, check.positive)
+        self._add_parameter("a0", a0, check.at_least_zero)
         self._add_parameter("v_c", v_c)
         add_decay(self, "_w", tau_w, decay_w, default=10.0)
         self._add_parameter("a", a)

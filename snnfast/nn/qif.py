@@ -27,7 +27,7 @@ class QIF(Spiking):
         tau: membrane time constant in steps, at least 1; 2.0 if neither it nor ``decay`` is given.
         decay: ``1 - 1/tau``, in [0, 1], instead of ``tau``. These and the other parameters may be tensors that
             broadcast to ``x.shape[1:]``: kept as buffers, or learned if they are an ``nn.Parameter``.
-        a0: curvature, above 0.
+        a0: curvature, at least 0.
         v_c: the critical voltage; above it the membrane runs away.
         decay_input: scale the input by ``1 - decay``.
         v_rest: the resting potential; ``v_reset``, or 0 with soft reset, if None.
@@ -54,7 +54,7 @@ class QIF(Spiking):
     ) -> None:
         super().__init__(**firing)
         add_decay(self, "", tau, decay)
-        self._add_parameter("a0", a0, check.positive)
+        self._add_parameter("a0", a0, check.at_least_zero)
         self._add_parameter("v_c", v_c)
         self._add_parameter("v_rest", v_rest)
         self.decay_input = bool(decay_input)

@@ -120,7 +120,7 @@ class Time(nn.Module):
                 if type(error) not in (RuntimeError, ValueError):
                     raise
                 raise type(error)(_refused(layer, x, y, error)) from error
-        return repeat(y, steps) if alike else _unfold(y, steps, batch)
+        return repeat(_one_tensor(y), steps) if alike else _unfold(y, steps, batch)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *arguments: Any
@@ -160,9 +160,14 @@ def _refused(layer: nn.Module, x: Tensor, y: Tensor, error: Exception) -> str:
     )
 
 
-def _unfold(y: Tensor, steps: int, batch: int) -> Tensor:
+def _one_tensor(y: Tensor) -> Tensor:
     if not isinstance(y, Tensor):
         raise TypeError(f"Time: the layer must return a tensor, got {type(y).__name__}")
+    return y
+
+
+def _unfold(y: Tensor, steps: int, batch: int) -> Tensor:
+    y = _one_tensor(y)
     if y.dim() == 0 or y.shape[0] != steps * batch:
         raise ValueError(
             f"Time: the layer must keep the batch of T B = {steps * batch}, got shape {list(y.shape)}"

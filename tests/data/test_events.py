@@ -2,6 +2,7 @@
 
 import csv
 import importlib
+import io
 import struct
 import sys
 
@@ -183,7 +184,7 @@ class Trap:
 
 
 @pytest.mark.parametrize("name", [".json", "-frames.npy", "-labels.npy"])
-@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "pickle", "other"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "pickle", "other", "dtype"])
 def test_a_damaged_cache_is_made_anew_and_never_unpickled(spoken, tmp_path, name, damage, capsys):
     cache = tmp_path / "cache"
     want = data.heidelberg(spoken, num_steps=4, cache=cache)
@@ -194,6 +195,9 @@ def test_a_damaged_cache_is_made_anew_and_never_unpickled(spoken, tmp_path, name
         np.save(file.with_suffix(".npy"), np.array([Trap()]), allow_pickle=True)
     elif damage == "other":
         np.save(file.with_suffix(".npy"), np.zeros((3, 5), np.int64))
+    elif damage == "dtype":
+        array = np.zeros((0,)) if name == ".json" else np.load(io.BytesIO(whole)).astype(np.float64)
+        np.save(file.with_suffix(".npy"), array)
     elif damage != "missing":
         file.write_bytes(whole[: len(whole) // 2] if damage == "cut" else b"")
     for _ in range(2):
@@ -222,6 +226,19 @@ def test_a_damaged_cache_is_made_anew_and_never_unpickled(spoken, tmp_path, name
 def test_errors_of_arguments(spoken, options, error, message):
     with pytest.raises(error, match=message):
         data.heidelberg(spoken, **options)
+
+
+def test_an_event_at_the_border_of_steps_belongs_to_the_later_one(tmp_path):
+    write_nmnist(
+        tmp_path / "Train/0/1.bin", [(0, 0, 0, 16_100)]
+    )  # 1000 * 16.1 is more in floating point
+    assert data.nmnist(tmp_path, dt=16.1, num_steps=3).lengths.tolist() == [2]
+
+
+@pytest.mark.parametrize("function", [data.nmnist, data.dvs128_gesture])
+def test_the_part_is_a_truth_value(tmp_path, function):
+    with pytest.raises(TypeError, match="train must be True or False, got 'test'"):
+        function(tmp_path, "test")
 
 
 @pytest.mark.parametrize("indices", [[True, False, True], torch.ones(3), [0.0], [[0]], 1])
@@ -261,6 +278,24 @@ def test_errors_of_files(tmp_path, spoken, monkeypatch):
     file = write_heidelberg(tmp_path / "times.h5", [[(-0.1, 7)]], [0])
     with pytest.raises(ValueError, match=r"sample 0 of .*times.h5: times must lie in \[0, 1e6\) s"):
         data.heidelberg(file)
+    h5py = pytest.importorskip("h5py")
+    for name, value, message in (
+        ("labels", 3, r"equally many times, units and labels, got shapes \[3\], \[3\], \[\]"),
+        (
+            "spikes/times",
+            [b"a", b"b", b"c"],
+            "sample 0 of .*: times and units must be numbers, got",
+        ),
+    ):
+        file = write_heidelberg(tmp_path / "odd.h5", SPOKEN, [4, 0, 19])
+        with h5py.File(file, "a") as content:
+            del content[name]
+            content[name] = value
+        with pytest.raises(ValueError, match=message):
+            data.heidelberg(file)
+    (tmp_path / "trials_to_train.txt").write_text("\n")
+    with pytest.raises(ValueError, match=r"trials_to_train.txt must name recordings, it is empty"):
+        data.dvs128_gesture(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"nmnist: .*Train must hold recordings"):
         data.nmnist(tmp_path)
     write_nmnist(tmp_path / "Train/1/1.bin", [(34, 0, 0, 1)])

@@ -378,6 +378,11 @@ def test_repr_shows_the_constants():
         (lambda: sn.CubaLIF(tau_syn=0), ValueError, "CubaLIF: tau_syn must be at least 1"),
         (lambda: sn.CubaLIF(tau_syn=2, decay_syn=0.5), ValueError, "give tau_syn or decay_syn"),
         (lambda: sn.CubaLIF(channels=3), ValueError, "channels needs learnable=True"),
+        (
+            lambda: sn.ParametricLIF(channels=0),
+            ValueError,
+            "ParametricLIF: channels must be at least 1, got 0",
+        ),
         (lambda: sn.CubaLIF(learnable=True, decay=0.5), ValueError, "starts from tau and tau_syn"),
         (lambda: sn.CubaLIF(1.0, learnable=True), ValueError, "tau must be above 1"),
         (lambda: sn.ALIF(0.5), ValueError, "ALIF: tau must be at least 1"),

@@ -1,8 +1,11 @@
 """``Pooled``: neurons and the pooling of their spikes in one pass, as one after the other, bit for bit."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from backends import PRESENT, force
+from samples import assert_equal
 from torch import nn
 
 import snnfast
@@ -190,6 +193,30 @@ def test_elsewhere_the_two_layers_run(case, passes):
     want = net[1](net[0](x))
     torch.testing.assert_close(net(x), want, rtol=0, atol=0)
     assert not passes
+
+
+def test_steps_equal_the_sequence():
+    layer = sn.Pooled(sn.LIF(2.0, stateful=True), nn.MaxPool2d(2))
+    x = images(5, 2, 6, 6)
+    steps = torch.stack([layer.step(each) for each in x])
+    sn.reset(layer)
+    assert_equal([steps], [layer(x)])
+
+
+def test_what_is_set_reaches_the_neuron():
+    layer = sn.Pooled(sn.LIF(2.0), nn.MaxPool2d(2))
+    copy = deepcopy(layer)
+    layer.v_threshold, layer.stateful = 1e6, True
+    assert (layer[0].v_threshold, layer[0].stateful) == (layer.v_threshold, layer.stateful)
+    assert (copy[0].v_threshold, copy.stateful) == (1.0, False)
+    x = images(3, 2, 6, 6)
+    assert copy(x).any()
+    assert not layer(x).any()
+    layer.v = torch.full_like(layer.v, 1e7)
+    assert layer(x).any()
+    layer.name, layer.training = "mine", False
+    assert not hasattr(layer[0], "name")
+    assert layer[0].training
 
 
 def test_membranes_are_refused():

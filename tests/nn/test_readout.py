@@ -38,8 +38,6 @@ def test_nothing_beyond_the_end_counts_and_none_of_it_has_a_gradient(readout, fi
     filled = x.masked_fill(beyond[..., None], filling).requires_grad_()
     got = readout(filled, LENGTHS)
     assert_equal([got.detach()], [readout(x, LENGTHS)])
-    if name(readout) == "FirstSpike" and filling != 1.0:
-        return  # spikes are 0 or 1
     got.sum().backward()
     assert not filled.grad[beyond].any()
     assert filled.grad[~beyond].any()
@@ -84,6 +82,24 @@ def test_first_spike_and_its_gradient_by_hand():
     assert s.grad[:, 1].tolist() == [-5, -4, -3, -2, -1]
     assert s.grad[:, 2].tolist() == [-2, 0, 0, 0, 0]
     assert sn.FirstSpike()(s.unsqueeze(-1), torch.tensor([1, 3, 2])).flatten().tolist() == [1, 3, 0]
+
+
+def test_several_spikes_in_a_step_are_one_for_the_first_spike():
+    s = torch.tensor([0.0, 3.0, 0.0, 1.0], requires_grad=True)
+    t = sn.FirstSpike()(s)
+    t.backward()
+    assert (t.item(), s.grad.tolist()) == (1, [-1, -2, 0, 0])
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int16, torch.uint16])
+def test_lengths_may_be_narrower_than_the_number_of_steps(dtype):
+    x = spikes(300, 2, 3)
+    lengths = torch.tensor([100, 127])
+    assert_equal([sn.Rate()(x, lengths.to(dtype))], [sn.Rate()(x, lengths)])
+    with pytest.raises(
+        ValueError, match=r"lengths must lie in \[1, 300\], got values from 0 to 127"
+    ):
+        sn.Rate()(x, torch.tensor([0, 127]).to(dtype))
 
 
 def test_within_by_hand():

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import math
 
 import pytest
 import torch
@@ -133,8 +134,17 @@ def test_without_self_connections_the_diagonal_stays_0():
     assert_equal(layer(x(20, 3, 5)).detach(), silent(x(20, 3, 5)).detach())
 
 
-def test_a_parameter_of_the_users_is_not_written_to():
-    weight = nn.Parameter(torch.ones(3, 3))
+def test_a_layer_made_without_memory_loads():
+    layer = made(LIF(), self_connections=False)
+    with torch.device("meta"):
+        other = made(LIF(), self_connections=False)
+    other.load_state_dict(layer.state_dict(), assign=True)
+    assert_equal(layer(x(20, 3, 5)), other(x(20, 3, 5)))
+
+
+@pytest.mark.parametrize("own", [1.0, math.inf])
+def test_a_parameter_of_the_users_is_not_written_to(own):
+    weight = nn.Parameter(torch.ones(3, 3).fill_diagonal_(own))
     layer = RLIF(3, weight=weight, self_connections=False)
     assert weight.all()
     other = RLIF(3, weight=torch.ones(3, 3), self_connections=False)

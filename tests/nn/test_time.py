@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from backends import PRESENT
+from samples import assert_equal
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -121,6 +122,8 @@ def test_what_is_no_layer_is_refused(layer, shown):
 def test_wrong_use_of_time_raises():
     with pytest.raises(TypeError, match=r"^Time: the layer must return a tensor, got tuple"):
         sn.Time(nn.GRU(2, 2))(torch.rand(4, 3, 2))
+    with pytest.raises(TypeError, match=r"^Time: the layer must return a tensor, got tuple"):
+        sn.Time(nn.MaxPool2d(2, return_indices=True))(torch.rand(2, 3, 4, 4).expand(4, 2, 3, 4, 4))
     with pytest.raises(ValueError, match="at least one layer"):
         sn.Time()
     with pytest.raises(ValueError, match="LIF needs"):
@@ -225,6 +228,19 @@ def test_the_gradient_of_an_expanded_input_is_its_mean_at_every_step():
     torch.testing.assert_close(grads[True][3], grads[False].mean(0))
 
 
+@pytest.mark.parametrize("layer", [nn.ReLU, nn.Hardtanh, nn.SiLU])
+def test_a_layer_that_works_in_place_leaves_the_repeated_input_alone(layer):
+    torch.manual_seed(0)
+    image = torch.randn(2, 3, 4, 4)
+    given, x = image.clone(), image.expand(5, *image.shape)
+    y = sn.Time(nn.Identity(), layer(inplace=True))(x)
+    assert_equal(image, given)
+    assert_equal(y, layer()(x))
+    net = nn.Sequential(sn.Time(nn.Conv2d(3, 4, 3)), sn.Time(layer(inplace=True)), sn.LIF())
+    net(x).sum().backward()
+    assert net[0].layer.weight.grad.any()
+
+
 def test_a_gradient_without_time_is_not_summed():
     x = torch.rand(2, 3, requires_grad=True)
     y = sn.Time(nn.Identity())(x.expand(5, 2, 3))
@@ -266,6 +282,16 @@ def test_images_are_channels_last_from_the_first_convolution_on():
     assert plain.is_contiguous()
     torch.testing.assert_close(y, plain)
     assert sn.Time(*layers).double()(x.double()).is_contiguous()
+
+
+def test_permuted_sequences_compile_in_one_graph_for_every_size(fresh_compiler):
+    def layer(x):
+        return sn.LIF()(x.permute(0, 1, 4, 2, 3))
+
+    compiled = torch.compile(layer, backend="eager", fullgraph=True)
+    for width in (3, 5, 6):
+        x = 3 * torch.rand(4, 2, 5, width, 8)
+        assert_equal(compiled(x), layer(x))
 
 
 def test_gradients_stay_channels_last():

@@ -433,6 +433,8 @@ def test_vmap_equals_a_loop(backend, in_dims):
     want = torch.stack([op(*of(n)) for n in range(batch)])
     got = torch.vmap(op, in_dims=in_dims)(*arguments)
     torch.testing.assert_close(got, want, rtol=0, atol=1e-13)
+    none = [a if d is None else a.narrow(d, 0, 0) for a, d in zip(arguments, in_dims)]
+    assert torch.vmap(op, in_dims=in_dims)(*none).shape == (0, *got.shape[1:])
     grad = uniform(*got.shape, seed=5).to(backend.device)
     ours = torch.autograd.grad(got, arguments[1:], grad)
     torch.testing.assert_close(ours, torch.autograd.grad(want, arguments[1:], grad))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from samples import PRIMITIVES, SURROGATES
 
-from snnfast import surrogate
+from snnfast import backend, ops, surrogate
 from snnfast.surrogate import _DEFAULT_ALPHA as DEFAULT_ALPHA
 
 
@@ -49,7 +49,25 @@ def test_calling_a_surrogate_gives_spikes_with_its_gradient(name):
     torch.testing.assert_close(grad, chosen.derivative(u.detach()), rtol=0, atol=0)
 
 
+def test_a_surrogate_under_torch_func_is_itself():
+    """A slower form runs there, in the references, too."""
+    chosen = surrogate.atan()
+    u = torch.linspace(-1, 1, 12).view(3, 4)
+    torch.testing.assert_close(torch.vmap(chosen)(u), chosen(u), rtol=0, atol=0)
+    grad = torch.func.grad(lambda u: chosen(u).sum())
+    for got in (grad(u), torch.vmap(grad)(u)):
+        torch.testing.assert_close(got, chosen.derivative(u), rtol=0, atol=0)
+    with backend.use("reference"):
+        x = 3 * torch.rand(2, 9, 4)
+        for v_reset in (0.0, None):
+            got = torch.vmap(lambda x, reset=v_reset: ops.lif(x, v_reset=reset)[0])(x)
+            want = torch.stack([ops.lif(each, v_reset=v_reset)[0] for each in x])
+            torch.testing.assert_close(got, want, rtol=0, atol=0)
+
+
 def test_surrogate_of_bad_width_is_refused():
+    with pytest.raises(TypeError, match="surrogate: alpha must be a number, got str"):
+        surrogate.atan("2")
     for alpha in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(
             ValueError, match=re.escape(f"must be positive and finite, got {alpha}")

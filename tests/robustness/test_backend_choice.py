@@ -169,9 +169,19 @@ def test_explain_names_backend_and_reason():
     with pytest.raises(ValueError, match="give the input tensors"):
         explain("lif")
     assert explain(torch.nn.Linear(2, 2), x) == "Linear contains no snnfast layer"
+    with pytest.raises(ValueError, match=r"explain: op must be one of adlif, .*, got 'lief'"):
+        explain("lief", x)
 
 
 @needs_kernels
 def test_explain_lists_the_layers_of_a_module():
-    module = torch.nn.Sequential(torch.nn.Linear(2, 2), nn.LIF())
-    assert "CPU kernels" in explain(module, torch.zeros(2, 2))
+    layers = (nn.LIF(), nn.SpikeLinear(2, 2), nn.SpikeConv2d(1, 1, 1), nn.RLIF(2), nn.Delay(2, 1))
+    pooled = nn.Pooled(nn.CubaLIF(), torch.nn.MaxPool2d(2))
+    module = torch.nn.Sequential(torch.nn.Linear(2, 2), *layers, pooled)
+    lines = [line.split(": ", 2) for line in explain(module, torch.zeros(2, 2)).splitlines()]
+    # The neurons of a recurrent layer run in its op.
+    ops = ("lif", "spike_linear", "spike_conv2d", "recurrent", "delay", "cuba")
+    assert [line[:2] for line in lines] == [
+        [name, op] for name, op in zip(("1", "2", "3", "4", "5", "6.0"), ops)
+    ]
+    assert all(line[2].startswith("CPU kernels") for line in lines)

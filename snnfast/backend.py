@@ -60,7 +60,24 @@ def _load() -> tuple[Any, str]:
     return _C, ""
 
 
+def _warn_of_variables() -> None:
+    """Of the environment, which the extension reads for itself."""
+    text = os.environ.get("SNNFAST_CPU_CACHE_MB", "0")
+    if not text.isdecimal():
+        warnings.warn(
+            f"SNNFAST_CPU_CACHE_MB must be a whole number of MiB, at least 0, got {text!r}; it counts as 0",
+            BackendWarning,
+            stacklevel=2,
+        )
+    if extension is not None and (problem := extension.cpu_isa_problem()):
+        isa = os.environ["SNNFAST_CPU_ISA"]
+        warnings.warn(
+            f"{problem}, got {isa!r}; {extension.cpu_isa()} runs", BackendWarning, stacklevel=2
+        )
+
+
 extension, load_problem = _load()
+_warn_of_variables()
 
 
 def _from_environment() -> str | None:

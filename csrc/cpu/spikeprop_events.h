@@ -240,16 +240,16 @@ struct Grid {
   }
 };
 
-// Returns the first point that is not before the first event.
+// Returns the first point behind the first event. An event at the time of a point has no influence there yet.
 template <class C>
 int64_t find_grid(const SpikePropEvents& a, const Intervals<C>& v, int64_t intervals, const Grid<C>& grid) {
   if (intervals == 0) return 0;
   for (int64_t k = 0; k < a.grid_points; k++) grid.time[k] = static_cast<C>(static_cast<double>(k) * a.dt);
   int64_t first = 0;
-  while (first < a.grid_points && grid.time[first] < v.begin[0]) first++;
+  while (first < a.grid_points && grid.time[first] <= v.begin[0]) first++;
   int64_t k = first;
   for (int64_t g = 0; g < intervals; g++) {
-    for (; k < a.grid_points && (g + 1 == intervals || grid.time[k] < v.begin[g + 1]); k++) grid.after[k] = grid.time[k] - v.begin[g];
+    for (; k < a.grid_points && (g + 1 == intervals || grid.time[k] <= v.begin[g + 1]); k++) grid.after[k] = grid.time[k] - v.begin[g];
     grid.end[g] = static_cast<int32_t>(k);
   }
   const C inverse_tau = static_cast<C>(1 / spikeprop_tau<C>(a));
@@ -278,7 +278,7 @@ template <class C>
 struct SpikePropMemory {
   int64_t lanes, blocks, pieces;
   char *intervals, *grid;
-  int32_t *counts, *first_points, *problems;  // [B]: intervals, points of the grid before the first event, what is wrong
+  int32_t *counts, *first_points, *problems;  // [B]: intervals, points of the grid up to the first event, what is wrong
   uint8_t* used;                              // [N]: whether it is an event of any sample
   C* packed;                                  // [blocks, N, lanes]: weights
   C* sums;                                    // [blocks, pieces, N, lanes]: gradients of the weights

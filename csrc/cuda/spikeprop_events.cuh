@@ -203,12 +203,13 @@ struct Event {
   int32_t number, first_point, last_point;
 };
 
+// The first point of the grid behind a time: an event has no influence at its own.
 template <class C>
-__device__ int32_t first_point_from(const SpikePropEvents& a, C time) {
+__device__ int32_t first_point_behind(const SpikePropEvents& a, C time) {
   int64_t low = 0, high = a.grid_points;
   while (low < high) {
     const int64_t middle = (low + high) / 2;
-    if (static_cast<C>(static_cast<double>(middle) * a.dt) < time)
+    if (static_cast<C>(static_cast<double>(middle) * a.dt) <= time)
       low = middle + 1;
     else
       high = middle;
@@ -229,8 +230,8 @@ __device__ Event<C> event_of(const SpikePropEvents& a, int64_t b, int64_t e, int
   event.bound = length > 0 ? spikeprop_bound<C>(length, inverse_tau, threshold) : infinity<C>();
   event.first_point = event.last_point = 0;
   if (a.grid_points) {
-    event.first_point = first_point_from(a, event.time);
-    event.last_point = e + 1 < n ? first_point_from(a, event.end) : static_cast<int32_t>(a.grid_points);
+    event.first_point = first_point_behind(a, event.time);
+    event.last_point = e + 1 < n ? first_point_behind(a, event.end) : static_cast<int32_t>(a.grid_points);
   }
   return event;
 }

@@ -81,6 +81,10 @@ def fire(
         threshold, before = multiple * threshold, multiple - 1
     u = h - threshold
     s = resolve(call.surrogate)(u)
+    if s.shape != u.shape or s.dtype != u.dtype:  # of a surrogate of one's own
+        raise ValueError(
+            f"surrogate: spikes must be like u, {list(u.shape)} of {u.dtype}, got {list(s.shape)} of {s.dtype}"
+        )
     if call.strict:  # as the kernels have it where denormal numbers are flushed
         s = torch.where(u < torch.finfo(u.dtype).tiny, s - s.detach(), s)
     if silent is not None:

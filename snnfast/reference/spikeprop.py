@@ -147,7 +147,8 @@ def _on_grid(events: Events, tau: float | Tensor, a: SpikePropCall) -> _Candidat
         return _Candidates(q, q.long(), q)
     grid = torch.arange(a.grid_points, dtype=torch.float64, device=q.device) * a.dt
     grid = grid.to(q.dtype).expand(len(q), -1).contiguous()
-    event = torch.searchsorted(events.times, grid, right=True) - 1
+    # An event at a time of the grid has no influence there yet.
+    event = torch.searchsorted(events.times, grid) - 1
     event = torch.minimum(event, events.active[:, None] - 1)
     before = (event < 0)[:, None]
     event = event.clamp(min=0)[:, None].expand(-1, q.shape[1], -1)

@@ -197,6 +197,19 @@ def test_grid_does_not_see_what_happens_between_its_points(backend):
     assert ops.spikeprop(t_in, w, t_in.new_zeros(1), tau=2.0, t_max=6.0, dt=0.5).item() == 1.5
 
 
+@pytest.mark.parametrize("weight", [-2.0, 3.0])
+def test_an_event_at_the_time_of_the_spike_has_no_influence_on_the_grid_either(backend, weight):
+    """u(4) = eps(4) = 4/7 exp(3/7) is the first above 0.8, and u' = 3/49 exp(3/7), whatever arrives at 4."""
+    t_in = torch.tensor([[0.0, 4.0]], dtype=F64, device=backend.device, requires_grad=True)
+    w = torch.tensor([[[1.0], [weight]]], dtype=F64, device=backend.device, requires_grad=True)
+    more = {"tau": 7.0, "v_threshold": 0.8, "t_max": 30.0, "dt": 1.0}
+    t, slope = ops.spikeprop(t_in, w, t_in.new_zeros(1), return_slope=True, **more)
+    t.sum().backward()
+    assert (t.item(), slope.item()) == (4, pytest.approx(3 / 49 * math.exp(3 / 7)))
+    assert t_in.grad.tolist() == [[pytest.approx(1), 0]]
+    assert w.grad.flatten().tolist() == [pytest.approx(-28 / 3), 0]
+
+
 # ---- by brute force
 
 

@@ -65,6 +65,15 @@ def test_a_surrogate_under_torch_func_is_itself():
             torch.testing.assert_close(got, want, rtol=0, atol=0)
 
 
+@pytest.mark.filterwarnings("ignore::snnfast.backend.BackendWarning")
+@pytest.mark.parametrize("wrong", [lambda u: u[:1], lambda u: u.double()])
+def test_a_surrogate_of_ones_own_gives_spikes_like_u(wrong):
+    with pytest.raises(
+        ValueError, match=r"surrogate: spikes must be like u, \[2, 4\] of torch.float32"
+    ):
+        ops.lif(torch.rand(3, 2, 4), surrogate=wrong)
+
+
 def test_surrogate_of_bad_width_is_refused():
     with pytest.raises(TypeError, match="surrogate: alpha must be a number, got str"):
         surrogate.atan("2")

@@ -63,8 +63,8 @@ class Pooled(nn.Sequential):
 
     def step(self, x: Tensor) -> Tensor:
         """One step: input current ``[B, C, H, W]`` -> pooled spikes ``[B, C, H // kernel_h, W // kernel_w]``."""
-        neuron, time = self
-        pooled: Tensor = time(neuron.step(x)[None])[0]
+        neuron: Any = self[0]
+        pooled: Tensor = self[1](neuron.step(x)[None])[0]
         return pooled
 
     # The neuron's states and settings can be read and set here, too.

@@ -172,7 +172,7 @@ def register(namespace: str) -> None:
         _save(ctx, unflatten(SpikeConv2dCall, inputs), bits, found)
         ctx.mark_non_differentiable(bits, found)
 
-    def no_second_derivative(ctx: Any, grad: Tensor) -> Any:
+    def no_second_derivative(ctx: Any, grad: Tensor | None) -> Any:
         raise RuntimeError(
             "spike_conv2d: a second derivative was asked for, but only first derivatives are implemented"
         )

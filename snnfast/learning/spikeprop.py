@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ class SpikePropDescent:
     Args:
         lr: learning rate.
         minimum: weights are kept at least this large; None: no bound. n3ml keeps them between 0.02 and 1, so that no
-            neuron can inhibit, which learns slower and reaches less.
+            neuron can inhibit, which learns slower and reaches less. Learned delays and ``tau`` have no bounds.
         maximum: weights are kept at most this large.
 
     Example:
@@ -40,7 +40,14 @@ class SpikePropDescent:
         self.lr = check.number("SpikePropDescent", "lr", lr)
         if self.lr <= 0:
             raise ValueError(f"SpikePropDescent: lr must be positive, got {self.lr:g}")
+        for name, bound in (("minimum", minimum), ("maximum", maximum)):
+            if bound is not None:
+                check.number("SpikePropDescent", name, bound)
         self.minimum, self.maximum = minimum, maximum
+        if minimum is not None and maximum is not None and minimum > maximum:
+            raise ValueError(
+                f"SpikePropDescent: minimum must be at most maximum, {maximum:g}, got {minimum:g}"
+            )
 
     def step(self, model: Bohte2002, t_in: Tensor, target: Tensor) -> Tensor:
         """Runs the network, changes its weights, and returns its answer from before the change.
@@ -48,12 +55,17 @@ class SpikePropDescent:
         Args:
             model: the network to train: all its parameters, so delays, too, if they are learned.
             t_in: spike times of the inputs ``[in_features]`` or ``[B, in_features]``; -1 or ``inf`` for silent.
-            target: the times that the outputs should have, ``[out_features]`` or ``[B, out_features]``.
+            target: the times that the outputs should have, ``[out_features]`` or ``[B, out_features]``; an output with
+                ``inf`` changes nothing.
 
         Returns:
             the outputs' spike times before the change, shaped like ``target``. A silent output is ``inf``, and
             changes nothing, unless the model gives it a virtual time.
+
+        Raises:
+            TypeError, ValueError: for arguments of wrong type, shape or range; nothing has changed then.
         """
+        check.tensor("SpikePropDescent", "target", target)
         batch = t_in if t_in.dim() == 2 else t_in[None]
         t, pull = self._run(model, batch)
         shape = t.shape[2 - t_in.dim() :]
@@ -62,14 +74,19 @@ class SpikePropDescent:
                 f"SpikePropDescent: target must have the shape of the outputs, {list(shape)}, "
                 f"got {list(target.shape)}"
             )
+        if bool(target.isnan().any()):
+            raise ValueError("SpikePropDescent: target must be times, or inf, got NaN")
         with torch.no_grad():
             # dE/dt of spike_time_squared_error: inf where a neuron is silent, which then does not count.
             error = (t - target.to(t)) / len(t)
             error.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
             for parameter, gradient in pull(error):
                 parameter.sub_(gradient, alpha=self.lr)
-                if self.minimum is not None or self.maximum is not None:
-                    parameter.clamp_(self.minimum, self.maximum)
+            if self.minimum is not None or self.maximum is not None:
+                for layer in model.layers:
+                    weight = cast(Tensor, layer.weight)
+                    if weight.requires_grad:
+                        weight.clamp_(self.minimum, self.maximum)
         return t.detach().view(shape)
 
     def _run(self, model: Bohte2002, batch: Tensor) -> tuple[Tensor, Callable[[Tensor], Gradients]]:

@@ -175,7 +175,7 @@ class SpikeProp(nn.Module):
 
     def extra_repr(self) -> str:
         """What ``print`` shows."""
-        tau = "learned" if isinstance(self.tau, Tensor) else f"{self.tau:g}"
+        tau = "learned" if isinstance(self.tau, nn.Parameter) else f"{float(self.tau):g}"
         learned = ", learn_delays=True" if self.delays.requires_grad else ""
         return (
             f"{self.in_features}, {self.out_features}, terminals={self.delays.shape[-1]}, tau={tau}, "

@@ -125,8 +125,9 @@ def test_a_step_lowers_the_error_and_takes_batches():
     assert errors[-1] < 0.5 * errors[0]
 
 
-def test_bounds_hold_for_weights():
-    net = Bohte2002(4, 5, 2)
+@pytest.mark.parametrize("options", [{}, {"learn_delays": True}], ids=["weights", "delays"])
+def test_bounds_hold_for_weights_alone(options):
+    net = Bohte2002(4, 5, 2, **options)
     net.initialize()
     optimizer = Bohte(lr=1.0, minimum=0.02, maximum=0.08)
     for _ in range(3):
@@ -134,22 +135,41 @@ def test_bounds_hold_for_weights():
     for layer in net.layers:
         assert layer.weight.min().item() >= 0.02 - 1e-7
         assert layer.weight.max().item() <= 0.08 + 1e-7
+        assert layer.delays.max().item() > 10
 
 
 @pytest.mark.parametrize(
-    ("lr", "error", "message"),
-    [(0, ValueError, "lr must be positive, got 0"), ("a", TypeError, "lr must be a number")],
+    ("arguments", "error", "message"),
+    [
+        ({"lr": 0}, ValueError, "lr must be positive, got 0"),
+        ({"lr": "a"}, TypeError, "lr must be a number"),
+        ({"minimum": "a"}, TypeError, "minimum must be a number, got str"),
+        ({"maximum": float("nan")}, ValueError, "maximum must be finite, got nan"),
+        (
+            {"minimum": 1.0, "maximum": 0.0},
+            ValueError,
+            "minimum must be at most maximum, 0, got 1",
+        ),
+    ],
 )
-def test_errors_of_bohte(lr, error, message):
+def test_errors_of_bohte(arguments, error, message):
     with pytest.raises(error, match=f"SpikePropDescent: {message}"):
-        Bohte(lr)
+        Bohte(**arguments)
 
 
-def test_labels_of_another_shape_are_named():
+@pytest.mark.parametrize(
+    ("target", "error", "message"),
+    [
+        (torch.rand(3), ValueError, r"the shape of the outputs, \[2\], got \[3\]"),
+        ([8.0, 13.0], TypeError, "target must be a tensor, got list"),
+        (torch.tensor([8.0, torch.nan]), ValueError, "target must be times, or inf, got NaN"),
+    ],
+)
+def test_wrong_targets_are_named_and_change_nothing(target, error, message):
     net = Bohte2002(4, 5, 2)
     before = [p.detach().clone() for p in net.parameters()]
-    with pytest.raises(ValueError, match=r"the shape of the outputs, \[2\], got \[3\]"):
-        Bohte().step(net, torch.rand(4), torch.rand(3))
+    with pytest.raises(error, match=f"SpikePropDescent: .*{message}"):
+        Bohte().step(net, torch.rand(4), target)
     for a, b in zip(before, net.parameters()):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
 

@@ -90,6 +90,11 @@ def test_learned_delays_and_tau_have_gradients():
     assert all(p.grad.abs().sum() > 0 for p in layer.parameters())
 
 
+def test_print_says_what_is_learned():
+    assert "tau=7," in repr(SpikeProp(3, 2, tau=torch.tensor(7.0)))
+    assert "tau=learned," in repr(SpikeProp(3, 2, tau=torch.nn.Parameter(torch.tensor(7.0))))
+
+
 def test_learned_delays_are_reflected_at_zero():
     layer = SpikeProp(2, 3, [1.0, 2.0], learn_delays=True)
     t = torch.rand(5, 2)

@@ -80,9 +80,10 @@ def spikeprop(
         slope_min: least slope in the gradient, in units of ``v_threshold / tau``.
         return_u_max: also return the largest potential of silent neurons.
         return_slope: also return the slopes at the spikes, to see how many ``slope_min`` replaces.
-        validate: check the values of ``t_in``, ``delays`` and a ``tau`` tensor. Warn if all outputs are silent where
-            that leaves training without a gradient: where a gradient is recorded, and not for ``u_max``. On CUDA this
-            waits for the device. Under ``torch.compile``, ``torch.vmap`` and in a CUDA graph values cannot be checked.
+        validate: check the values of ``t_in``, ``w``, ``delays`` and a ``tau`` tensor. Warn if all outputs are silent
+            where that leaves training without a gradient: where a gradient is recorded, and not for ``u_max``. On CUDA
+            this waits for the device. Under ``torch.compile``, ``torch.vmap`` and in a CUDA graph values cannot be
+            checked.
 
     Returns:
         ``t_out`` ``[B, O]``; or a tuple of it and, as asked for, in this order
@@ -154,7 +155,7 @@ def looks(call: SpikePropCall) -> bool:
 
 
 def look_at_values(call: SpikePropCall) -> None:
-    """Raises a ValueError for times, delays or a time constant that are out of range."""
+    """Raises a ValueError for times, weights, delays or a time constant that are out of range."""
     t_in, delays, tau, t_max = call.t_in.detach(), call.delays.detach(), call.tau, call.t_max
     if t_in.numel():
         earliest, latest = t_in.aminmax()
@@ -179,6 +180,12 @@ def look_at_values(call: SpikePropCall) -> None:
             )
     if isinstance(tau, Tensor) and not 0 < tau.item() < math.inf:
         raise ValueError(f"spikeprop: tau must be positive and finite, got {tau.item():g}")
+    look_at_weights(call)
+
+
+def look_at_weights(call: SpikePropCall) -> None:
+    """Raises a ValueError for weights that are not finite, at which kernels do not look."""
+    check.finite("spikeprop", "w", call.w)
 
 
 def needs_spikes(call: SpikePropCall) -> bool:

@@ -15,6 +15,7 @@ from snnfast.calls.spikeprop import (
     SpikePropCall,
     answer,
     look_at_values,
+    look_at_weights,
     looks,
     needs_spikes,
     result,
@@ -66,6 +67,7 @@ def _contiguous(call: SpikePropCall) -> list[Any]:
 def _report(call: SpikePropCall, found: int, t_out: Tensor, learns: bool) -> None:
     if found & _BAD:
         look_at_values(call)
+    look_at_weights(call)
     if not found & _FIRED and t_out.numel() and learns:
         warn_silent(call)
 

@@ -752,6 +752,11 @@ def good(device="cpu"):
         ({"t_max": math.inf}, ValueError, "t_max must be finite, got inf"),
         ({"t_max": 0}, ValueError, "t_max must be positive, got 0"),
         ({"dt": 0.0}, ValueError, "dt must be positive, got 0"),
+        (
+            {"w": torch.full((4, 3, 2), math.nan)},
+            ValueError,
+            "w must be finite, got NaN or infinity",
+        ),
         ({"dt": True}, TypeError, "dt must be a number, got bool"),
         ({"slope_min": 0.0}, ValueError, "slope_min must be positive, got 0"),
     ],

@@ -184,9 +184,10 @@ def diehl_cook_(
             :class:`Events`, or :class:`Rates` (Poisson spikes made inside).
         w: weights ``[N, I]`` or ``[K, N, I]``, float32 or float64, within the bounds of ``rule``. Fastest if ``w.mT``
             is contiguous.
-        theta: adaptive part of the thresholds ``[N]``, mV, of the dtype of ``w``.
+        theta: adaptive part of the thresholds ``[N]``, mV, of the dtype of ``w``; shares no memory with it.
         rule: how ``w`` learns, from :mod:`snnfast.plasticity`; None: it does not.
-        norm: sum to which the weights are normalised after a presentation; None: they are not normalised.
+        norm: sum to which the weights are normalised after a presentation; needs ``rule``, whose bounds hold; None:
+            they are not normalised.
         state: the state to go on from, as returned; None: rest.
         dt: length of a step, ms.
         tau: membrane time constant, ms.
@@ -227,7 +228,7 @@ def diehl_cook_(
         """What networks may differ in, of one of them, in the order of the call."""
         return {
             "rule": (rule or NOTHING).constants(step),
-            "norm": 0.0 if norm is None else check.positive(op, "norm", norm),
+            "norm": sum_of_weights(op, norm, rule),
             "decay": math.exp(-step / check.positive(op, "tau", tau)),
             "v_threshold": check.number(op, "v_threshold", v_threshold),
             "v_reset": check.number(op, "v_reset", v_reset),
@@ -291,6 +292,15 @@ def at_rest(w: Tensor, inhibition_delay: int) -> DiehlCookState:
 NOTHING = Rule("additive")  # where no rule is given
 
 
+def sum_of_weights(op: str, norm: float | None, rule: Rule | None) -> float:
+    """What ``norm`` is for kernels, where 0 stands for None."""
+    if norm is None:
+        return 0.0
+    if rule is None:
+        raise ValueError(f"{op}: norm must be None without a rule, got {norm}")
+    return check.positive(op, "norm", norm)
+
+
 def theta_decay(op: str, tau_theta: float | None, step: float) -> float:
     """Of the threshold in a step of ``step`` ms."""
     return (
@@ -344,6 +354,9 @@ def plastic_weights(
         check.beside(op, "theta", theta, "w", w)
     else:
         check.fits(op, "theta", theta, w.shape[:-1], theta_dtype, w.device)
+    check.separate(op, "theta", theta)
+    if theta.dtype == w.dtype and check.overlap(theta, w):
+        raise ValueError(f"{op}: theta and w must not share memory: each changes by itself")
     rules = rules_of(op, w, rule)
     for one in rules:
         if one.tau_eligibility is not None:

@@ -23,6 +23,7 @@ from .diehl_cook import (
     plastic_weights,
     rules_of,
     settings_of_networks,
+    sum_of_weights,
     theta_decay,
     whole_steps,
 )
@@ -237,7 +238,7 @@ def diehl_cook_conductance_(
         w: weights ``[N, I]`` or ``[K, N, I]``, float32 or float64, at least 0 and within the bounds of ``rule``.
             Fastest if ``w.mT`` is contiguous.
         theta: adaptive part of the thresholds ``[N]``, mV, float64: its decay of 5e-8 a step is below the resolution of
-            float32. The authors start at 20.
+            float32. Shares no memory with ``w``. The authors start at 20.
         rule: how ``w`` learns, from :mod:`snnfast.plasticity` (the authors': ``triplet()``); None: it does not.
         norm: sum to which the weights are normalised before a presentation (the authors': 78); needs ``rule``, whose
             bounds hold; None: they are not normalised.
@@ -325,7 +326,7 @@ def diehl_cook_conductance_(
         exc, inh = population("", held[0]), population("_inh", held[1])
         return {
             "rule": (rule or NOTHING).constants(step),
-            "norm": 0.0 if norm is None else check.positive(op, "norm", norm),
+            "norm": sum_of_weights(op, norm, rule),
             "exc": exc,
             "inh": inh,
             "g": Conductances(

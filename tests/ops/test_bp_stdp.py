@@ -123,6 +123,12 @@ def test_any_strides(kernels):
     equal(result, passed)
 
 
+def test_no_weights_of_any_strides(kernels):
+    _, pre, error = (x.to(kernels.device) for x in sample((3, 2, 5, 0)))
+    w = pre.new_zeros(9, dtype=error.dtype).as_strided((0, 5), (1, 7))
+    equal(ops.bp_stdp_(w, pre, error), torch.zeros_like(pre, dtype=w.dtype))
+
+
 def test_no_error_is_asked_for(kernels):
     w, pre, error = (x.to(kernels.device) for x in sample((9, 3, 21, 17)))
     expected = w.clone()

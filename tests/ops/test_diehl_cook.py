@@ -503,6 +503,11 @@ ERRORS = {
         {"rule": plasticity.reward_modulated(plasticity.pair(), 9.0)},
     ),
     "norm": (ValueError, "norm must be positive, got -1", {"norm": -1.0}),
+    "norm, fixed": (
+        ValueError,
+        "norm must be None without a rule, got 2",
+        {"norm": 2.0, "rule": None},
+    ),
     "state": (TypeError, "state must be a DiehlCookState or None, got tuple", {"state": ()}),
     "dt": (ValueError, "dt must be positive, got 0", {"dt": 0.0}),
     "tau": (ValueError, "tau must be positive, got -3", {"tau": -3.0}),

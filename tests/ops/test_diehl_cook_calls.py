@@ -67,9 +67,31 @@ def test_what_cannot_change_keeps_its_version(backend, name):
         w, theta = w.to(on.device), theta.to(on.device)
         factor = torch.ones_like(w, requires_grad=True)
         loss = (factor * w).sum()
-        run(name, x, w, theta, **FROZEN)
+        run(name, x, w, theta, norm=None, **FROZEN)
         loss.backward()
         assert_exact(factor.grad, w)
+
+
+OVERLAPS = {
+    r"theta must not overlap itself, got strides \[0\]": lambda w: (w, w.new_zeros(1).expand(4)),
+    "theta and w must not share memory": lambda w: (w, w[:, 0]),
+    r"w must not overlap itself, got strides \[4, 4, 1\]": lambda w: (
+        w.as_strided((2, 3, 5), (4, 4, 1)),
+        w.new_zeros(2, 3),
+    ),
+}
+
+
+@pytest.mark.parametrize("backend", ["reference", *PRESENT])
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("message", OVERLAPS)
+def test_tensors_that_overlap_are_refused_and_stay(backend, name, message):
+    with force(backend) as on:
+        w, theta = OVERLAPS[message](torch.full((4, 5), 0.5, dtype=torch.float64, device=on.device))
+        before = w.clone(), theta.clone()
+        with pytest.raises(ValueError, match=f"^{name}: {message}"):
+            run(name, torch.ones(2, 3, 5, device=on.device), w, theta)
+        assert_exact([w, theta], list(before))
 
 
 @pytest.mark.parametrize("backend", ["reference", *PRESENT])

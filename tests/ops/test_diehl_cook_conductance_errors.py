@@ -92,6 +92,11 @@ ERRORS = {
         {"rule": plasticity.pair(w_min=-1.0)},
     ),
     "norm": (ValueError, "norm must be positive, got -1", {"norm": -1.0}),
+    "norm, fixed": (
+        ValueError,
+        "norm must be None without a rule, got 2",
+        {"norm": 2.0, "rule": None},
+    ),
     "state": (TypeError, "state must be a DiehlCookConductanceState or None", {"state": ()}),
     "delays": (TypeError, "delays must be a tensor, got int", {"delays": 3}),
     "delays dtype": (

@@ -315,6 +315,23 @@ def test_layout_of_weights_does_not_matter(backend, view):
     equal(viewed, before)
 
 
+def test_strides_whose_steps_miss_each_other_do_not_overlap(backend):
+    w = torch.zeros(20, device=backend.device).as_strided((3, 4), (3, 4))
+    expected = w.clone(memory_format=torch.contiguous_format)
+    _, pre, post, _ = on(backend.device, *sample((6, 2, 4, 3), torch.float32))
+    for weights in (w, expected):
+        ops.stdp_(weights, pre, post, rule=PLAIN["pair"])
+    equal(w, expected)
+
+
+@pytest.mark.parametrize("strides", [(1, 7), (0, 0)])
+def test_no_weights_of_any_strides(backend, strides):
+    w = torch.zeros(9, device=backend.device).as_strided((0, 4), strides)
+    pre, post = torch.ones(1, 2, 4, device=w.device), torch.ones(1, 2, 0, device=w.device)
+    state = ops.stdp_(w, pre, post, rule=PLAIN["pair"])
+    equal(state.trace_pre, pre[0])
+
+
 def test_parameters_learn_in_place(backend):
     linear = nn.Linear(20, 9, bias=False).to(backend.device)
     with torch.no_grad():
@@ -425,6 +442,11 @@ REWARDED = MODULATED["reward, pair"]
             {"w": torch.zeros(1, 5).expand(4, 5)},
             ValueError,
             "w must not overlap itself, got strides [0, 1]",
+        ),
+        (
+            {"w": torch.zeros(8).as_strided((4, 5), (1, 1))},
+            ValueError,
+            "w must not overlap itself, got strides [1, 1]",
         ),
         ({"pre": None}, TypeError, "pre must be a tensor, got NoneType"),
         (

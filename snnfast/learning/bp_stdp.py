@@ -22,7 +22,7 @@ class BpStdp:
     The whole loop in one call, with the same result, is :meth:`snnfast.model.TavanaeiAndMaida2017.fit`.
 
     Args:
-        model: the network to train.
+        model: the network to train, a single one (``networks=None``).
         lr: learning rate.
         epsilon: how many steps a window reaches back.
 
@@ -36,6 +36,10 @@ class BpStdp:
     def __init__(
         self, model: TavanaeiAndMaida2017, lr: float = 0.0005, *, epsilon: int = 4
     ) -> None:
+        if model.networks is not None:
+            raise ValueError(
+                f"BpStdp: model must be a single network, got networks={model.networks}; its fit trains several"
+            )
         self.model, self.lr, self.epsilon = model, lr, epsilon
         check.at_least_zero("BpStdp", "lr", lr)
         check.whole("BpStdp", "epsilon", epsilon)
@@ -50,9 +54,10 @@ class BpStdp:
 
         Args:
             windows: for the inputs and every layer, in order, the spikes of the last steps, the newest last, each
-                ``[N]`` or ``[B, N]``. Only the last ``epsilon + 1`` steps count.
-            desired: spikes desired in this step, ``[classes]`` or ``[B, classes]``; where that of the class is 0,
-                nothing changes.
+                ``[N]`` or ``[B, N]``; anything but 0 is a spike. Only the last ``epsilon + 1`` steps count, of which
+                all windows must hold as many.
+            desired: spikes desired in this step, ``[classes]`` for all samples or ``[B, classes]``; where that of the
+                class is 0, nothing changes.
             label: the class, or the classes, int64 ``[B]``.
 
         Raises:
@@ -64,18 +69,21 @@ class BpStdp:
             raise ValueError(
                 f"BpStdp: windows must be of the inputs and of {len(layers)} layers, got {len(windows)}"
             )
-        *before, outputs = (self._window(depth, steps) for depth, steps in enumerate(windows))
+        sizes = [layers[0].weight.shape[1], *(layer.weight.shape[0] for layer in layers)]
+        last = [self._last(depth, steps, n) for depth, (steps, n) in enumerate(zip(windows, sizes))]
+        for depth, window in enumerate(last):
+            if window.shape[:2] != last[0].shape[:2]:
+                raise ValueError(
+                    f"BpStdp: windows[{depth}] must hold as many steps and samples as windows[0], "
+                    f"{list(last[0].shape[:2])}, got {list(window.shape[:2])}"
+                )
+        *before, outputs = last
+        check.shape("BpStdp", "desired", desired, outputs.shape[2:], outputs.shape[1:])
         wanted = torch.zeros_like(outputs)
-        wanted[-1] = desired if desired.dim() == 2 else desired[None]
-        error = bp_stdp_error(outputs, wanted, label, self.epsilon).to(outputs.dtype)
+        wanted[-1] = desired != 0
+        error = bp_stdp_error(outputs, wanted, label, self.epsilon).to(layers[0].weight.dtype)
         if not bool(error.any()):
             return
-        for layer, pre in zip(layers, before):
-            if pre.shape[2] != layer.weight.shape[1]:
-                raise ValueError(
-                    f"BpStdp: windows must hold {layer.weight.shape[1]} neurons "
-                    f"before {layer}, got {pre.shape[2]}"
-                )
         for layer in layers:
             check.finite("BpStdp", "weights", layer.weight)
         for depth in reversed(range(len(layers))):
@@ -93,9 +101,19 @@ class BpStdp:
                 passed[:-1] = 0
                 error = passed
 
-    def _window(self, depth: int, steps: Sequence[Tensor]) -> Tensor:
-        last = list(steps)[-(self.epsilon + 1) :]
+    def _last(self, depth: int, steps: Sequence[Tensor], neurons: int) -> Tensor:
+        """The steps of a window that count, ``[T, B, neurons]``."""
+        name, last = f"windows[{depth}]", list(steps)[-(self.epsilon + 1) :]
         if not last:
-            raise ValueError(f"BpStdp: windows[{depth}] must hold a step or more")
+            raise ValueError(f"BpStdp: {name} must hold a step or more")
+        for spikes in last:
+            check.shape("BpStdp", name, spikes, [neurons], ["B", neurons])
+            check.dtype("BpStdp", name, spikes.dtype, check.SPIKE_DTYPES)
+            check.on_device("BpStdp", name, spikes, "the weights", self.model.weights[0].device)
+            if spikes.shape != last[0].shape:
+                raise ValueError(
+                    f"BpStdp: {name} must hold steps of one shape, "
+                    f"got {list(last[0].shape)} and {list(spikes.shape)}"
+                )
         window = torch.stack(last)
         return window if window.dim() == 3 else window[:, None]

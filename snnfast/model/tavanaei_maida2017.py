@@ -43,7 +43,8 @@ class TavanaeiAndMaida2017(nn.Module):
 
     With ``networks=K`` it is K networks that know nothing of each other, for example to train several seeds at once:
     each is, bit for bit, the model that is made alone after ``torch.manual_seed`` of its seed, if the encoder has no
-    generator of its own. Every tensor has the dimension K before its others, and so have results; what is presented may
+    generator of its own and the loader draws nothing from PyTorch's (a ``DataLoader`` does, unless it has a
+    ``generator=``). Every tensor has the dimension K before its others, and so have results; what is presented may
     have it, or is presented to all. Thresholds, deviations and learning rates may be K numbers: network k is the model
     with the k-th of each. Sizes, steps and batches are the same for all.
 
@@ -266,7 +267,8 @@ class TavanaeiAndMaida2017(nn.Module):
 
         Args:
             loader: batches ``(images [B, ...], labels [B])``.
-            encoder: images to spikes ``[T, B, ...]``; None for ``BernoulliEncoder(num_steps=20)``.
+            encoder: images to spikes ``[T, B, ...]``, anything but 0 being one; None for
+                ``BernoulliEncoder(num_steps=20)``.
             lr: learning rate, or one a network.
             epsilon: steps that a window reaches back.
             beta: rate at which the output of the class should fire, in Hz for steps of 1 ms.
@@ -338,6 +340,11 @@ class TavanaeiAndMaida2017(nn.Module):
         """Spikes ``[T, P, ...]`` or ``[K, T, P, ...]`` with the inputs as their last dimension."""
         if isinstance(spikes, Rates):
             return spikes
+        check.tensor(NAME, "spikes", spikes)
+        if spikes.dim() < 3:
+            raise ValueError(
+                f"{NAME}: spikes must have shape [T, B, ...], got {list(spikes.shape)}"
+            )
         own = self.networks is not None and spikes.dim() > 3 and spikes.shape[0] == self.networks
         own = own and spikes[0, :1, :1].numel() <= self.weights[0].shape[-1]
         return spikes.flatten(3 if own else 2)
@@ -373,7 +380,7 @@ class TavanaeiAndMaida2017(nn.Module):
         if isinstance(encoder, BernoulliEncoder):
             data, seeds, steps = images, encoder.seeds(samples), encoder.num_steps
         else:
-            data = encoder(images.to(self.weights[0].device)).flatten(2).to(torch.uint8)
+            data = encoder(images.to(self.weights[0].device)).flatten(2) != 0
             seeds, steps = torch.empty(0, dtype=torch.int64), len(data)
         return data, seeds, torch.rand(samples, steps)
 

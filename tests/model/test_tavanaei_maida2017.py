@@ -5,6 +5,7 @@ import torch
 
 import snnfast
 from snnfast.encoder import BernoulliEncoder, label_encoder
+from snnfast.learning import BpStdp
 from snnfast.model import TavanaeiAndMaida2017, TravanaeiAndMaida2017
 from snnfast.optimizer import TavanaeiAndMaida
 
@@ -149,11 +150,105 @@ def test_wrong_networks_and_buffers():
         TavanaeiAndMaida2017(hidden=5, std=(1.0,))
     with pytest.raises(ValueError, match=r"x must have shape \[in_features\] or .*, got \[\]"):
         network()(torch.tensor(1.0))
+    with pytest.raises(ValueError, match=r"spikes must have shape \[T, B, ...\], got \[20, 16\]"):
+        network().present(torch.ones(20, 16))
+    with pytest.raises(ValueError, match="BpStdp: model must be a single network, got networks=2"):
+        BpStdp(TavanaeiAndMaida2017(16, 12, 3, networks=2))
     optimizer, buffer = TavanaeiAndMaida(network()), {"inp": [torch.zeros(16)], "fc1": []}
     with pytest.raises(ValueError, match=r"windows\[1\] must hold a step or more"):
         optimizer.step({**buffer, "fc2": []}, torch.ones(3), 1)
     with pytest.raises(KeyError, match="fc2"):
         optimizer.step({**buffer, "fc1": [torch.zeros(12)]}, torch.ones(3), 1)
+
+
+def steps(*spikes):
+    """Windows of 16 inputs and of layers of 12 and 3 neurons, in which all fire, with others in their places."""
+    return [[torch.ones(n)] * 5 if s is None else s for n, s in zip((16, 12, 3), spikes)]
+
+
+@pytest.mark.parametrize(
+    ("windows", "desired", "error", "message"),
+    [
+        (
+            steps([torch.ones(16)], None, None),
+            None,
+            ValueError,
+            r"windows\[1\] must hold as many steps and samples as windows\[0\], \[1, 1\], got \[5, 1\]",
+        ),
+        (
+            steps(None, [torch.ones(2, 12)] * 5, None),
+            None,
+            ValueError,
+            r"windows\[1\] must hold as many .* \[5, 1\], got \[5, 2\]",
+        ),
+        (
+            steps(None, [torch.ones(1, 12), torch.ones(2, 12)], None),
+            None,
+            ValueError,
+            r"windows\[1\] must hold steps of one shape, got \[1, 12\] and \[2, 12\]",
+        ),
+        (
+            steps([torch.ones(16).long()] * 5, None, None),
+            None,
+            TypeError,
+            r"windows\[0\] must have one of the dtypes bool, .*, got torch.int64",
+        ),
+        (
+            steps([torch.ones(16, device="meta")] * 5, None, None),
+            None,
+            ValueError,
+            r"windows\[0\] must be on the device of the weights, cpu, got meta",
+        ),
+        (
+            steps(None, None, [torch.ones(4)] * 5),
+            None,
+            ValueError,
+            r"windows\[2\] must have shape \[3\] or \[B, 3\], got \[4\]",
+        ),
+        (steps(None, None, None), [0, 1, 0], TypeError, "desired must be a tensor, got list"),
+        (
+            steps(None, None, None),
+            torch.ones(1),
+            ValueError,
+            r"desired must have shape \[3\] or \[1, 3\], got \[1\]",
+        ),
+    ],
+)
+def test_wrong_windows_are_named_and_change_nothing(windows, desired, error, message):
+    model = network()
+    before = [w.clone() for w in model.weights]
+    with pytest.raises(error, match=f"^BpStdp: {message}"):
+        BpStdp(model).step(windows, torch.eye(3)[1] if desired is None else desired, 1)
+    torch.testing.assert_close(model.weights, before, rtol=0, atol=0)
+
+
+def test_windows_of_bool_are_spikes():
+    models = network(), network()
+    for model, dtype in zip(models, (torch.bool, torch.float32)):
+        windows = [[s.to(dtype) for s in window] for window in steps(None, None, None)]
+        BpStdp(model, 0.1).step(windows, torch.eye(3, dtype=dtype)[1], 1)
+    torch.testing.assert_close(models[0].weights, models[1].weights, rtol=0, atol=0)
+    assert not torch.equal(models[0].fc1.weight, network().fc1.weight)
+
+
+def test_weak_spikes_of_an_encoder_are_spikes():
+    images, models = torch.rand(2, 16), (network(), network())
+    for model, size in zip(models, (0.5, 1.0)):
+        torch.manual_seed(1)
+        model.fit([(images, torch.tensor([0, 1]))], Constant(size), lr=0.05)
+    torch.testing.assert_close(models[0].weights, models[1].weights, rtol=0, atol=0)
+    assert not torch.equal(models[0].fc1.weight, network().fc1.weight)
+
+
+class Constant(torch.nn.Module):
+    """Spikes of one size for every bright pixel in every step."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.size = size
+
+    def forward(self, images):
+        return self.size * (images > 0.5).float().expand(T, *images.shape)
 
 
 def test_loss_counts_errors_of_both_signs():

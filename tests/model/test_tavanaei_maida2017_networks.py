@@ -56,6 +56,23 @@ def test_each_is_the_one_made_alone_with_its_seed(encode):
     assert (together.fc1.weight[0] != together.fc1.weight[1]).any()
 
 
+def test_a_loader_with_a_generator_of_its_own_leaves_those_of_the_networks_alone():
+    together, alone = networks()
+    images = torch.rand(10, 16, generator=torch.Generator().manual_seed(0))
+    data = torch.utils.data.TensorDataset(images, torch.arange(10) % 3)
+
+    def fit(model):
+        own = torch.Generator().manual_seed(0)
+        loader = torch.utils.data.DataLoader(data, batch_size=4, shuffle=True, generator=own)
+        model.fit(loader, BernoulliEncoder(num_steps=8), lr=0.05)
+
+    fit(together)
+    for one, state in alone:
+        torch.set_rng_state(state)
+        fit(one)
+    assert_each_is(together, alone)
+
+
 def test_each_has_its_own_settings():
     """Network k is the model with the k-th of them."""
     lr, threshold, output = (0.05, 0.0, 0.2), [0.5, 0.9, 1.3], (1.0, 0.7, 2.0)

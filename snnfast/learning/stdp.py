@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from snnfast import check, ops
 from snnfast.calls.stdp import Reduction, Update
@@ -40,7 +38,8 @@ class STDP:
         dt: length of a step, ms.
         reduction: ``"sum"`` or ``"mean"`` over the batch.
         update: ``"step"`` or ``"sequence"``: after each step, or after each call.
-        norm: sum of magnitudes to which the weights of every neuron are scaled after each call; None: they are not.
+        norm: sum of magnitudes to which the weights of every neuron are scaled after each call, also of :meth:`reward`;
+            None: they are not.
 
     Attributes:
         state: :class:`snnfast.ops.StdpState` after the last step, or None after :meth:`reset`.
@@ -87,6 +86,8 @@ class STDP:
         """
         if reward is None and self.rule.tau_eligibility is not None:
             reward = 0.0
+        if isinstance(reward, Tensor):
+            check.finite("STDP", "reward", reward)
         self.state = ops.stdp_(
             self.linear.weight,
             pre,
@@ -113,7 +114,10 @@ class STDP:
         self.run(pre[None], post[None], reward)
 
     def reward(self, reward: float | Tensor) -> None:
-        """Turns eligibility into weight, as if ``reward`` had come with the last step; a number or ``[B]``."""
+        """Turns eligibility into weight, as if ``reward`` had come with the last step; a number or ``[B]``.
+
+        With ``norm`` the weights have been scaled before, by the last call, and are scaled again.
+        """
         if self.state is None or self.state.eligibility is None:
             raise ValueError(
                 "STDP: reward needs eligibility: a reward-modulated rule, and spikes since the last reset"
@@ -122,48 +126,57 @@ class STDP:
         if not isinstance(reward, Tensor):
             reward = w.new_full((), check.number("STDP", "reward", reward))
         batch = len(eligibility)
+        check.dtype("STDP", "reward", reward.dtype, check.FLOATING)
         if reward.shape not in ((), (batch,)):
             raise ValueError(
                 f"STDP: reward must be a number or have shape [{batch}], got {list(reward.shape)}"
             )
+        check.on_device("STDP", "reward", reward, "linear.weight", w.device)
+        check.finite("STDP", "reward", reward)
         change = torch.einsum("b,bji->ji", reward.to(w).expand(batch), eligibility)
         scale = 1 / max(batch, 1) if self.reduction == "mean" else 1.0
         w.add_(change, alpha=scale).clamp_(self.rule.w_min, self.rule.w_max)
+        if self.norm is not None:  # which a call of no steps scales to, too
+            n_post, n_pre = w.shape
+            self.run(w.new_zeros((0, batch, n_pre)), w.new_zeros((0, batch, n_post)))
 
     def listen(self, neurons: nn.Module) -> Listening:
         """Learns in every forward pass of ``neurons`` in training mode, from the last input of ``linear``.
 
         ``neurons`` gives spikes ``[T, B, out_features]``, alone or first in a tuple, and ``linear`` must have been
         given spikes ``[T, B, in_features]`` before, alone or in :class:`snnfast.nn.Time`. ``remove()`` of the returned
-        handle ends it.
+        handle ends it. A deep copy of a network that holds both learns for itself, as this one does; so does one that
+        is pickled and loaded.
         """
-        heard: list[Tensor] = []
-
-        def hear(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            heard[:] = [inputs[0].detach()]
-
-        def learn(module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
-            if module.training and heard:
-                pre, post = heard.pop(), output[0] if isinstance(output, tuple) else output
-                if pre.dim() == 2 and len(pre) == math.prod(post.shape[:2]):
-                    pre = pre.unflatten(0, post.shape[:2])  # Time folds it
-                self.run(pre, post)
-
-        first = self.linear.register_forward_pre_hook(hear)
-        second = neurons.register_forward_hook(learn)
-        return Listening((first, second))
+        return Listening(self, neurons)
 
     def __repr__(self) -> str:
         return f"STDP({self.linear}, {self.rule})"
 
 
-@dataclass(frozen=True)
 class Listening:
-    """The hooks of :meth:`STDP.listen`."""
+    """The hooks of :meth:`STDP.listen`: its methods, since a function inside a function cannot be copied or pickled."""
 
-    handles: tuple[RemovableHandle, ...]
+    def __init__(self, learner: STDP, neurons: nn.Module) -> None:
+        self._learner = learner
+        self._heard: Tensor | None = None
+        self.handles = (
+            learner.linear.register_forward_pre_hook(self._hear),
+            neurons.register_forward_hook(self._learn),
+        )
 
     def remove(self) -> None:
         """Ends learning by forward passes."""
         for handle in self.handles:
             handle.remove()
+
+    def _hear(self, _module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        self._heard = inputs[0].detach()
+
+    def _learn(self, module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
+        if module.training and self._heard is not None:
+            pre, post = self._heard, output[0] if isinstance(output, tuple) else output
+            self._heard = None
+            if pre.dim() == 2 and len(pre) == math.prod(post.shape[:2]):
+                pre = pre.unflatten(0, post.shape[:2])  # Time folds it
+            self._learner.run(pre, post)

@@ -1,5 +1,8 @@
 """A linear layer learns by STDP: the object does what the op does, by call, by step and by hook."""
 
+import copy
+import math
+import pickle
 import re
 import runpy
 import sys
@@ -80,6 +83,18 @@ def test_reward_afterwards_is_reward_with_the_last_step(layer, reduction, reward
     torch.testing.assert_close(linear.weight.detach(), expected, rtol=1e-12, atol=1e-12)
 
 
+def test_reward_afterwards_keeps_the_norm(layer):
+    linear, pre, post = layer
+    with torch.no_grad():
+        linear.weight.mul_(3 / linear.weight.sum(1, keepdim=True))
+    expected = linear.weight.detach().clone()
+    ops.stdp_(expected, pre[:1], post[:1], rule=REWARDED, reward=0.5, norm=3.0)
+    learner = STDP(linear, REWARDED, norm=3.0)
+    learner.step(pre[0], post[0])
+    learner.reward(0.5)
+    torch.testing.assert_close(linear.weight.detach(), expected, rtol=1e-12, atol=1e-12)
+
+
 def test_reward_with_every_step(layer):
     linear, pre, post = layer
     expected = linear.weight.detach().clone()
@@ -114,6 +129,21 @@ def test_listening_learns_in_training_mode_only(layer, stateful, folded):
     handle.remove()
     network(pre)
     torch.testing.assert_close(linear.weight, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda network: pickle.loads(pickle.dumps(network))]
+)
+def test_a_copy_of_a_network_that_listens_teaches_itself(layer, copied):
+    linear, pre, _ = layer
+    network = nn.Sequential(linear, LIF(tau=3.0, v_threshold=0.4))
+    STDP(linear, RULE).listen(network[1])
+    twin, before = copied(network), linear.weight.detach().clone()
+    twin(pre)
+    torch.testing.assert_close(linear.weight.detach(), before, rtol=0, atol=0)
+    network(pre)
+    assert not torch.equal(linear.weight, before)
+    torch.testing.assert_close(twin[0].weight, linear.weight, rtol=0, atol=0)
 
 
 def test_autograd_notices_that_weights_changed(layer):
@@ -160,6 +190,16 @@ def test_errors_of_steps_and_rewards(layer):
         ValueError, match=r"STDP: reward must be a number or have shape \[3\], got \[2\]"
     ):
         learner.reward(torch.zeros(2))
+    before = linear.weight.detach().clone()
+    for wrong in (torch.tensor([math.nan, 1.0, 1.0]), torch.tensor(math.inf)):
+        with pytest.raises(ValueError, match="STDP: reward must be finite, got NaN or infinity"):
+            learner.reward(wrong)
+    with pytest.raises(ValueError, match="STDP: reward must be finite, got NaN or infinity"):
+        learner.run(pre, post, torch.full((10,), math.nan))
+    for dtype in (torch.bool, torch.complex64):
+        with pytest.raises(TypeError, match="STDP: reward must have one of the dtypes float32"):
+            learner.reward(torch.ones(3, dtype=dtype))
+    torch.testing.assert_close(linear.weight.detach(), before, rtol=0, atol=0)
     with pytest.raises(
         ValueError, match=r"stdp_: state.trace_pre must have shape \[2, 12\], got \[3, 12\]"
     ):

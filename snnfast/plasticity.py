@@ -43,6 +43,15 @@ Trace = Literal["nearest", "all"]
 KINDS = ("additive", "linear", "power", "exponential", "triplet")
 
 
+# Which kinds have the constants that not all have.
+_HAVE = {
+    "x_tar": ("additive", "linear", "power", "exponential"),
+    "mu": ("power",),
+    "beta": ("exponential",),
+    **dict.fromkeys(("lr_pre_triplet", "lr_post_triplet", "tau_pre2", "tau_post2"), ("triplet",)),
+}
+
+
 class Constants(NamedTuple):
     """A rule in steps, as equations and kernels use it; see :meth:`Rule.constants`.
 
@@ -165,6 +174,10 @@ class Rule:
                 f"plasticity: w_min must be below w_max, got {self.w_min:g} and {self.w_max:g}"
             )
         check.choice("plasticity", "trace", self.trace, ("nearest", "all"))
+
+    def has(self, name: str) -> bool:
+        """Whether the attribute ``name`` takes part in the formula."""
+        return self.kind in _HAVE.get(name, KINDS)
 
     def constants(self, dt: float) -> Constants:
         """The rule in steps of ``dt`` ms."""
@@ -410,4 +423,8 @@ def reward_modulated(rule: Rule, tau_eligibility: float = 100.0) -> Rule:
     The learning rate is that of ``rule``; ``e`` is proportional to it. A reward of 0 changes no weight. The trace acts
     at once: a spike counts for the reward of its own step.
     """
+    if not isinstance(rule, Rule):
+        raise TypeError(
+            f"reward_modulated: rule must be a rule of snnfast.plasticity, got {type(rule).__name__}"
+        )
     return replace(rule, tau_eligibility=tau_eligibility)

@@ -54,7 +54,8 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
     which their neuron was plastic, so that between presentations the weights of every neuron have the sum ``norm``.
 
     ``networks=K`` makes K independent networks, for example to train several seeds at once. Each is, bit for bit, the
-    model that is made alone after ``torch.manual_seed`` of its seed. All tensors and results begin with the dimension
+    model that is made alone after ``torch.manual_seed`` of its seed, if a loader draws nothing from PyTorch's generator
+    (a ``DataLoader`` does, unless it has a ``generator=``). All tensors and results begin with the dimension
     K. A stimulus with this dimension gives each network its own; one without is presented to all. Networks may differ
     in settings: K numbers for one of ``changes``, or K settings for ``preset``. What must be the same are delays,
     refractory times and other counts of steps, the kind and traces of the rule, and how images are presented.
@@ -290,7 +291,7 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
             return_spikes: return the raster.
             validate: check the values of ``x`` and the weights; on CUDA this waits for the device. Without it
                 floating point always means rates. Weights are looked at again only after something other than a
-                presentation has changed them.
+                presentation has changed them; changes through ``.data`` go unseen.
 
         Returns:
             ``counts``, spikes of every neuron for every image, int32 ``[P, neurons]``; ``spikes`` bool
@@ -378,8 +379,15 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
                 have a length if learning rates fall.
             epochs: passes over ``loader``.
         """
+        check.whole("DiehlAndCook2015", "epochs", epochs, 0)
         falls = any(one.lr_final != 1 for one in self._every)
-        batches = epochs * len(loader) if falls else 0  # type: ignore[arg-type]
+        try:
+            batches = epochs * len(loader) if falls else 0  # type: ignore[arg-type]
+        except TypeError:
+            raise TypeError(
+                "DiehlAndCook2015: loader must have a length, since learning rates fall (lr_final), "
+                f"got {type(loader).__name__}"
+            ) from None
         self.train()
         done = 0
         for _ in range(epochs):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -93,6 +94,14 @@ class Excitatory(nn.Module):
         self.neurons, self._every, self._now = neurons, every, now
         theta = torch.empty((*networks, neurons), dtype=every[0].neurons.theta_dtype or dtype)
         self.register_buffer("theta", _filled(theta, [one.theta_init for one in every]))
+
+    def _apply(self, *arguments: Any, **keywords: Any) -> Any:
+        before = self.theta
+        result = super()._apply(*arguments, **keywords)  # type: ignore[no-untyped-call]
+        # It moves, but is never rounded: another dtype is meant for the weights.
+        if self._every[0].neurons.theta_dtype not in (None, self.theta.dtype):
+            self.theta = before.to(self.theta.device)
+        return result
 
     @property
     def v(self) -> Tensor:

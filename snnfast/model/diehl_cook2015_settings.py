@@ -72,7 +72,8 @@ class Settings:
     Attributes:
         rule: how the weights learn.
         neurons: dynamics of the neurons, and the op that computes them.
-        norm: sum to which the weights of a neuron are normalised, per input.
+        norm: sum to which the weights of a neuron are normalised, per input; between ``w_min`` and ``w_max`` of the
+            rule, or it could not be reached.
         w_init: weights are drawn from U(0, w_init).
         theta_init: adaptive part of the thresholds at the beginning, mV.
         max_delay: delays from inputs to neurons are drawn from U(0, max_delay), ms; conductance-based neurons only.
@@ -80,7 +81,7 @@ class Settings:
         intensity: rate of a white pixel, Hz. The model itself takes rates: multiply pixels by it.
         min_spikes: an image given as rates, to which the neurons answer with fewer spikes, is presented again with
             higher rates, until they answer with this many or a rate has reached one spike a step.
-        boost: by what part of the first rates they rise each time.
+        boost: by what part of the first rates they rise each time; counts only with ``min_spikes``.
         lr_final: learning rates at the end of training, as a part of those at the beginning; in between they fall
             exponentially.
     """
@@ -109,6 +110,7 @@ class Settings:
                 f"got {self.intensity:g}"
             )
         check.number("settings", "theta_init", self.theta_init)
+        check.whole("settings", "min_spikes", self.min_spikes, 0)
         if not 0 <= self.max_delay <= (255 * self.neurons.dt if self.delayed else 0):
             raise ValueError(
                 "settings: max_delay must be 0 for current-based neurons and at most 255 steps for the others, "
@@ -120,6 +122,18 @@ class Settings:
             raise ValueError(
                 f"settings: w_init must be at most w_max, {self.rule.w_max:g}, got {self.w_init:g}"
             )
+        if not self.rule.w_min <= self.norm <= self.rule.w_max:
+            raise ValueError(
+                "settings: norm, the mean weight of an input, must lie between w_min and w_max, "
+                f"{self.rule.w_min:g} and {self.rule.w_max:g}, got {self.norm:g}"
+            )
+        # The op knows what else may be wrong: asked here, it says so before anything is trained.
+        w = torch.zeros(1, 1, dtype=torch.float32)
+        stimulus = ops.Rates(w, self.num_steps, torch.zeros(1, dtype=torch.int64))
+        theta = torch.zeros(1, dtype=self.neurons.theta_dtype or w.dtype)
+        self.neurons.op.check(  # type: ignore[attr-defined]
+            stimulus, w, theta, rule=self.rule, validate=False, **self.keywords()
+        )
 
     @property
     def num_steps(self) -> int:
@@ -295,7 +309,8 @@ def change(settings: Settings, **changes: Any) -> Settings:
     the rule's potentiation, whatever it is called there.
 
     Raises:
-        ValueError: for an unknown name, or a value out of range.
+        TypeError, ValueError: for an unknown name, one that the rule in force does not have, or a value of wrong type
+            or out of range.
     """
     changes = dict(changes)
     rule = changes.pop("rule", settings.rule)
@@ -315,13 +330,18 @@ def change(settings: Settings, **changes: Any) -> Settings:
         if name not in homes:
             known = ", ".join(sorted({*homes, "lr", "rule"}))
             raise ValueError(f"there is no setting {name!r}; known: {known}")
+        if homes[name] == "rule" and not rule.has(name):
+            raise ValueError(f"the rule in force, {rule.kind}, has no {name}, got {value!r}")
         parts[homes[name]][name] = value
-    return replace(
+    changed = replace(
         settings,
         rule=replace(rule, **parts["rule"]),
         neurons=replace(settings.neurons, **parts["neurons"]),
         **parts["settings"],
     )
+    if "boost" in changes and not changed.min_spikes:
+        raise ValueError(f"boost needs min_spikes, got boost={changed.boost:g} and min_spikes=0")
+    return changed
 
 
 # What networks of one model may differ in: numbers, but those that say how many steps something takes.

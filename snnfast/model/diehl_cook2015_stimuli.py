@@ -29,6 +29,8 @@ def stimuli_of(
     if not isinstance(x, Tensor):
         raise TypeError(f"{name}: x must be a tensor, Events or Rates, got {type(x).__name__}")
     check.dense(name, "x", x)
+    if seeds is not None:
+        check.tensor(name, "seeds", seeds)
     x = x.detach().to(device)
     spikes = x.dtype in (torch.bool, torch.uint8)
     if not (spikes or x.is_floating_point()):

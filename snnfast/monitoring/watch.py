@@ -182,7 +182,10 @@ class Monitor:
             ValueError: if nothing has run.
         """
         if not self.samples:
-            raise ValueError("monitor: the network has not run since the monitor is on")
+            raise ValueError(
+                "monitor: the network has not run since the monitor is on; only calls of the network itself count, "
+                "not those of its other methods, such as present"
+            )
         return Activity(
             tuple(part.report(name, self.samples) for name, part in self._neurons.items()),
             tuple(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -172,4 +173,11 @@ def answers(
         for part, of_part in parts:
             counts.append(model.present(part * intensity, seeds=of_part).counts)
             bar.update(len(part))
-    return torch.cat(counts, -2)
+    spikes = torch.cat(counts, -2)
+    silent = float((spikes.sum(-1) == 0).double().mean())
+    if silent > 0.5:
+        warnings.warn(
+            f"stdp: {title}: {100 * silent:.0f} % of the images made no neuron spike; raise --intensity or --norm",
+            stacklevel=2,
+        )
+    return spikes

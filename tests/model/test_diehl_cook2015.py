@@ -411,6 +411,18 @@ def test_every_setting_can_be_changed_by_its_name():
         ({"norm": 0.0}, ValueError, "norm must be positive, got 0"),
         ({"w_init": 1.5}, ValueError, "w_init must be at most w_max, 1, got 1.5"),
         ({"lr_final": 0.0}, ValueError, r"lr_final must lie in \(0, 1\], got 0"),
+        ({"norm": 2.0}, ValueError, "norm, .*, must lie between w_min and w_max, 0 and 1, got 2"),
+        ({"one_winner": "maybe"}, TypeError, "one_winner must be True or False, got 'maybe'"),
+        ({"refractory": -1.0}, ValueError, "refractory must be at least 0, got -1"),
+        ({"min_spikes": 0.5}, TypeError, "min_spikes must be an integer, got float"),
+        ({"boost": 0.9}, ValueError, "boost needs min_spikes, got boost=0.9 and min_spikes=0"),
+        (
+            {"preset": "tuned", "x_tar": 0.3},
+            ValueError,
+            "the rule in force, triplet, has no x_tar, got 0.3",
+        ),
+        ({"preset": "n3ml", "mu": 0.9}, ValueError, "the rule in force, additive, has no mu"),
+        ({"beta": 2.0}, ValueError, "the rule in force, power, has no beta, got 2.0"),
         ({"tau_syn": 3.0}, ValueError, "there is no setting 'tau_syn'; known: beta, boost, dt,"),
     ],
 )
@@ -457,6 +469,24 @@ def test_wrong_stimuli_are_named_and_change_nothing(x, error, message):
     with pytest.raises(error, match=message):
         model.present(x)
     assert_same(model.state_dict(), before)
+
+
+def test_wrong_arguments_of_calls_are_named():
+    model = lively(lr_final=0.5)
+    with pytest.raises(TypeError, match="DiehlAndCook2015: seeds must be a tensor, got list"):
+        model.present(rates(), seeds=[1, 2, 3])
+    with pytest.raises(TypeError, match="DiehlAndCook2015: epochs must be an integer, got float"):
+        model.fit([rates()], epochs=1.5)
+    with pytest.raises(TypeError, match=r"loader must have a length, since .*, got generator"):
+        model.fit(rates() for _ in range(2))
+
+
+def test_thresholds_of_conductances_stay_float64():
+    model = paper().to(torch.float32)
+    assert (model.xe.w.dtype, model.exc.theta.dtype) == (torch.float32, torch.float64)
+    assert_exact(model.exc.theta, paper().exc.theta)
+    model.present(rates())
+    assert lively().to(torch.float32).exc.theta.dtype == torch.float32
 
 
 def test_wrong_steps_are_named_and_change_nothing():

@@ -208,6 +208,15 @@ def test_labels_and_scores_follow_from_the_checkpoint(tmp_path):
     assert not torch.equal(fewer.rates, assigned.assigned.rates)
 
 
+def test_silence_is_warned_of(tmp_path, few_images):
+    chosen = settings(changes={**QUICK, "v_threshold": 1000.0})
+    with (
+        pytest.warns(UserWarning, match="stdp: assign: 100 % of the images .* raise --intensity"),
+        pytest.raises(ValueError, match="no neuron has a class"),
+    ):
+        train(tmp_path, chosen)
+
+
 @pytest.mark.parametrize(("least", "images"), [(100, 200), (300, 300)])
 def test_more_neurons_are_labelled_by_more_images(tmp_path, monkeypatch, least, images):
     monkeypatch.setattr(readout, "ASSIGNMENT_IMAGES", least)

@@ -131,7 +131,7 @@ class Settings:
         w = torch.zeros(1, 1, dtype=torch.float32)
         stimulus = ops.Rates(w, self.num_steps, torch.zeros(1, dtype=torch.int64))
         theta = torch.zeros(1, dtype=self.neurons.theta_dtype or w.dtype)
-        self.neurons.op.check(  # type: ignore[attr-defined]
+        self.neurons.op.check(  # type: ignore[union-attr]
             stimulus, w, theta, rule=self.rule, validate=False, **self.keywords()
         )
 

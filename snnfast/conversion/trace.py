@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,12 +11,10 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.nn.parameter import is_lazy
-from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
-from torch.nn.utils.spectral_norm import SpectralNorm
-from torch.nn.utils.weight_norm import WeightNorm
 
 from snnfast.nn.fuse import folded
-from snnfast.nn.tracer import place
+from snnfast.nn.plain import plain_copy
+from snnfast.nn.tracer import InPlace, place
 
 from .analog import Node, Read
 from .kinds import (
@@ -78,31 +75,12 @@ def max_pool2d(*args: Any, **kwargs: Any) -> Tensor:
 SAVED: dict[Any, Callable[..., Any]] = {F.max_pool1d: max_pool1d, F.max_pool2d: max_pool2d}
 
 
-class _Proxy(fx.Proxy):
-    """Tells ``x += y`` from ``x = x + y``, which fx does not."""
-
-    def __iadd__(self, other: Any) -> Any:
-        return self._change(operator.iadd, other)
-
-    def __isub__(self, other: Any) -> Any:
-        return self._change(operator.isub, other)
-
-    def __imul__(self, other: Any) -> Any:
-        return self._change(operator.imul, other)
-
-    def __itruediv__(self, other: Any) -> Any:
-        return self._change(operator.itruediv, other)
-
-    def _change(self, operation: Callable[..., Any], other: Any) -> Any:
-        return self.tracer.create_proxy("call_function", operation, (self, other), {})
-
-
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, name: str) -> bool:
         return type(m) is QCFS or super().is_leaf_module(m, name)
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
-        return _Proxy(node, self)
+        return InPlace(node, self)
 
 
 def trace(model: nn.Module, *, max_pool: str = "rate") -> Traced:
@@ -115,11 +93,14 @@ def trace(model: nn.Module, *, max_pool: str = "rate") -> Traced:
     if not isinstance(model, nn.Module):
         raise TypeError(f"convert: model must be a torch.nn.Module, got {type(model).__name__}")
     try:
-        model = _plain_copy(model)
+        model = plain_copy(model)
     except Exception as error:
         raise ValueError(
             f"convert: {type(model).__name__} cannot be copied ({error}); take out what copy.deepcopy refuses"
         ) from error
+    for tensor in (*model.parameters(), *model.buffers()):
+        if not is_lazy(tensor):
+            tensor.data = tensor.data.contiguous()
     try:
         graph = _Tracer().trace(model)
     except Exception as error:
@@ -128,43 +109,6 @@ def trace(model: nn.Module, *, max_pool: str = "rate") -> Traced:
             "on the values of tensors"
         ) from error
     return _Conversion(model, graph).traced(max_pool)
-
-
-def _plain_copy(model: nn.Module) -> nn.Module:
-    """A copy in evaluation mode, contiguous, whose weights are parameters: not pruned, normed or parametrised."""
-    memo: dict[int, Any] = {}
-    for module in model.modules():
-        for value in vars(module).values():
-            if isinstance(value, Tensor) and not value.is_leaf:
-                memo[id(value)] = value.detach().clone()  # deepcopy refuses it
-    model = copy.deepcopy(model, memo).eval()
-    for module in list(model.modules()):
-        if parametrize.is_parametrized(module):
-            # PyTorch's own removal takes the weight from the class, which is that of the model that is copied, too.
-            names = list(module.parametrizations)  # type: ignore[arg-type]
-            values = [getattr(module, name).detach().clone() for name in names]
-            module.__class__ = parametrize.type_before_parametrizations(module)
-            del module._modules["parametrizations"]
-            for name, value in zip(names, values):
-                module._parameters[name] = nn.Parameter(value, value.is_floating_point())
-        for hook in list(module._forward_pre_hooks.values()):
-            if isinstance(hook, prune.BasePruningMethod):
-                _untie(module, f"{hook._tensor_name}_orig")
-                prune.remove(module, hook._tensor_name)
-            elif isinstance(hook, WeightNorm):
-                remove_weight_norm(module, hook.name)
-            elif isinstance(hook, SpectralNorm):
-                remove_spectral_norm(module, hook.name)
-    for tensor in (*model.parameters(), *model.buffers()):
-        if not is_lazy(tensor):
-            tensor.data = tensor.data.contiguous()
-    return model
-
-
-def _untie(module: nn.Module, name: str) -> None:
-    """What follows writes into the parameter, which other modules may share."""
-    value = module.get_parameter(name)
-    module._parameters[name] = nn.Parameter(value.detach().clone(), value.requires_grad)
 
 
 class _Conversion:

@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable
+from typing import Any
+
 from torch import fx, nn
 
 from .pooled import Pooled, PooledSequential
 from .state import Stateful
 
-__all__ = ["Tracer", "place"]
+__all__ = ["InPlace", "Tracer", "place"]
+
+
+class InPlace(fx.Proxy):
+    """Tells ``x += y`` from ``x = x + y``, which fx does not."""
+
+    def __iadd__(self, other: Any) -> Any:
+        return self._change(operator.iadd, other)
+
+    def __isub__(self, other: Any) -> Any:
+        return self._change(operator.isub, other)
+
+    def __imul__(self, other: Any) -> Any:
+        return self._change(operator.imul, other)
+
+    def __itruediv__(self, other: Any) -> Any:
+        return self._change(operator.itruediv, other)
+
+    def _change(self, operation: Callable[..., Any], other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", operation, (self, other), {})
 
 
 class Tracer(fx.Tracer):
@@ -23,6 +46,10 @@ class Tracer(fx.Tracer):
         own = own and not isinstance(module, (Pooled, PooledSequential))
         leaf = own or isinstance(module, (Stateful, *self.more))
         return leaf or super().is_leaf_module(module, name)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """A value that tells changes in place."""
+        return InPlace(node, self)
 
 
 def place(node: fx.Node) -> str:

@@ -47,7 +47,7 @@ LAYERS = {
         nn.replacing.port nn.replacing.spikingjelly nn.replacing.snntorch_functions
         nn.replacing.snntorch_neuron nn.replacing.snntorch nn.replacing.norse
         nn.replacing.sinabs_functions nn.replacing.sinabs
-        nn.replacing nn.replacing.compare nn.replacing.sequences nn.replacing.wrapped nn.pooled nn.tracer
+        nn.replacing nn.replacing.compare nn.replacing.sequences nn.replacing.wrapped nn.pooled nn.tracer nn.plain
         nn.replacing.unrolling nn.replacing.traces nn.replacing.known nn.replacing.steps
         nn.replacing.loops nn.order nn.replace nn.fuse nn.accelerate nn
     """,

@@ -1,0 +1,82 @@
+"""Copies of networks for those who read the layers instead of calling them."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+
+from torch import nn
+from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+
+from .state import without_graphs
+
+__all__ = ["plain_copy", "refuse_hooks", "takes_one"]
+
+
+def takes_one(function: str, net: object) -> None:
+    """Refuses what is no module, and one that wants more than its input.
+
+    Raises:
+        TypeError, ValueError: with the name of the ``function`` whose argument ``net`` is.
+    """
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"{function}: net must be a module, got {type(net).__name__}")
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    wanted = [
+        p.name
+        for p in inspect.signature(net.forward).parameters.values()
+        if p.kind in kinds and p.default is p.empty
+    ]
+    if len(wanted) > 1:
+        raise ValueError(
+            f"{function}: net must take its input [T, B, ...] alone, but a {type(net).__name__} takes "
+            f"{' and '.join(wanted)}"
+        )
+
+
+def plain_copy(net: nn.Module) -> nn.Module:
+    """A copy in evaluation mode, whose weights are parameters: not pruned, normed or parametrised."""
+    net = copy.deepcopy(net, without_graphs(net)).eval()
+    for module in list(net.modules()):
+        if parametrize.is_parametrized(module):
+            # PyTorch's own removal takes the weight from the class, which is that of the network that is copied, too.
+            names = list(module.parametrizations)  # type: ignore[arg-type]
+            values = [getattr(module, name).detach().clone() for name in names]
+            module.__class__ = parametrize.type_before_parametrizations(module)
+            del module._modules["parametrizations"]
+            for name, value in zip(names, values):
+                module._parameters[name] = nn.Parameter(value, value.is_floating_point())
+        for hook in list(module._forward_pre_hooks.values()):
+            if isinstance(hook, prune.BasePruningMethod):
+                _untie(module, f"{hook._tensor_name}_orig")
+                prune.remove(module, hook._tensor_name)
+            elif isinstance(hook, WeightNorm):
+                remove_weight_norm(module, hook.name)
+            elif isinstance(hook, SpectralNorm):
+                remove_spectral_norm(module, hook.name)
+    return net
+
+
+def _untie(module: nn.Module, name: str) -> None:
+    """What follows writes into the parameter, which other modules may share."""
+    value = module.get_parameter(name)
+    module._parameters[name] = nn.Parameter(value.detach().clone(), value.requires_grad)
+
+
+def refuse_hooks(function: str, net: nn.Module) -> None:
+    """Takes the hooks that only watch, a monitor's, from ``net``, and refuses others.
+
+    Raises:
+        ValueError: for a layer with hooks or a forward of its own, by name.
+    """
+    for name, module in net.named_modules():
+        for attached in (module._forward_hooks, module._forward_pre_hooks):
+            for key in [k for k, hook in attached.items() if getattr(hook, "counts_steps", False)]:
+                del attached[key]
+        if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
+            what = f"{name or 'net'}, a {type(module).__name__},"
+            raise ValueError(
+                f"{function}: {what} has a forward hook or a forward of its own, which would be lost; remove it"
+            )

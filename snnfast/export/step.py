@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from snnfast.nn import Count, FirstSpike, Last, Max, Rate, reset
+from snnfast.nn.plain import plain_copy, takes_one
 from snnfast.nn.state import Stateful
 
 __all__ = ["Step"]
@@ -18,7 +18,7 @@ class Step(nn.Module):
     """``net`` for one step: ``(x, *states) -> (y, *states)``, all states as tensors of one shape.
 
     What ``torch.export``, ``torch.onnx.export`` and AOTInductor want: they trace a function, and would take a state
-    that a layer keeps for a constant. ``net`` is copied, in evaluation.
+    that a layer keeps for a constant. ``net`` is copied, in evaluation; pruned and parametrised weights become plain.
 
     Args:
         net: takes ``[T, B, ...]``, and gives ``[T, B, ...]``: no readouts over time.
@@ -29,7 +29,8 @@ class Step(nn.Module):
 
     Raises:
         TypeError: if ``net`` is no module.
-        ValueError: if it holds a readout, now; if it does not give ``[T, B, ...]``, by :meth:`start`.
+        ValueError: if it takes more than its input, or holds a readout, now; if it does not give ``[T, B, ...]``, by
+            :meth:`start`.
 
     Example:
         >>> step = snnfast.export.Step(net)
@@ -39,15 +40,14 @@ class Step(nn.Module):
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
-        if not isinstance(net, nn.Module):
-            raise TypeError(f"Step: net must be a module, got {type(net).__name__}")
+        takes_one("Step", net)
         for name, module in net.named_modules():
             if isinstance(module, (Count, FirstSpike, Last, Max, Rate)):
                 raise ValueError(
                     f"Step: {name or 'net'}, a {type(module).__name__}, reads out all steps; leave it out of net, and "
                     "give it the outputs of the steps"
                 )
-        self.net = copy.deepcopy(net).requires_grad_(False)
+        self.net = plain_copy(net).requires_grad_(False)
         self.eval()
         reset(self.net)
         self.names: list[str] = []
@@ -69,7 +69,7 @@ class Step(nn.Module):
             value: Tensor = getattr(layer, name)
             if name == "past":  # spikes under way: none, in a memory of the longest that it becomes
                 value = value.new_zeros(layer._longest(), *value.shape[1:])
-            states.append(value)
+            states.append(value.clone())  # torch.export takes two names of a tensor for one input
         reset(self.net)
         return tuple(states)
 

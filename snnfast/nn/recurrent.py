@@ -141,7 +141,9 @@ class Recurrent(Stateful):
             **neuron._arguments(x),
         )
         if self.stateful:
-            longest = self._longest()
+            # torch.export cannot look at delays; the memory that it is given stays as long as it is.
+            exporting = torch.compiler.is_exporting()
+            longest = len(past) if past is not None and exporting else self._longest()
             known = spikes if past is None or len(x) >= longest else torch.cat([past, spikes])
             self._store_states(known[-longest:].clone())
         return neuron._finish(spikes, *after)

@@ -83,6 +83,57 @@ def test_a_readout_is_named():
         Step(nn.Sequential(LIF(), Rate()))
 
 
+def test_a_converted_network_is_refused():
+    net = snnfast.convert(nn.Sequential(nn.Linear(3, 3), nn.ReLU()), [torch.rand(5, 3)])
+    with pytest.raises(ValueError, match=r"^Step: net must take .* a SpikingNetwork takes images"):
+        Step(net)
+
+
+def exported(net, x, strict=False):
+    """The steps of ``x`` by the program that torch.export makes."""
+    step = Step(net)
+    start = step.start(x[0])
+    program = torch.export.export(step, (x[0], *start), strict=strict).module()
+    return stepped(program, x, start)
+
+
+@pytest.mark.parametrize("layer", ["ALIF", "CubaLIF", "AdLIF"])
+def test_every_state_is_an_input_of_its_own(layer):
+    """The reference starts all states from one tensor."""
+    net = nn.Sequential(
+        getattr(sn, layer)(v_threshold=0.3, refractory=2),
+        sn.Recurrent(sn.ALIF(v_threshold=0.2, refractory=1), 4),
+    )
+    x = torch.rand(20, 1, 4, generator=torch.Generator().manual_seed(1)) * 6
+    with snnfast.backend.use("reference"), torch.no_grad():
+        want = net(x)
+        torch.testing.assert_close(exported(net, x), want, rtol=0, atol=0)
+    assert 0 < want.mean() < 1
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.filterwarnings("ignore:While compiling, we found certain side effects")
+def test_given_delays_of_recurrence_are_exported(strict):
+    torch.manual_seed(0)
+    layer = sn.Recurrent(LIF(v_threshold=0.3), 4, delay=torch.tensor([0.0, 1.0, 2.0, 3.5]))
+    x = torch.rand(20, 1, 4)
+    for late in (0.0, 2.0):  # also after delays have changed
+        layer.delay += late
+        with torch.no_grad():
+            want = layer(x)
+            torch.testing.assert_close(exported(layer, x, strict), want, rtol=0, atol=0)
+        assert 0 < want.mean() < 1
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_hooks_run_and_weights_are_worked_out():
+    net = nn.Sequential(Time(nn.utils.weight_norm(nn.Linear(4, 3))), LI()).eval()
+    net[1].register_forward_hook(lambda layer, given, result: result * 2)
+    x = torch.rand(5, 1, 4)
+    want = net(x)  # leaves a weight with a graph
+    torch.testing.assert_close(exported(net, x), want)
+
+
 def test_a_program_for_onnx_has_no_kernels(monkeypatch):
     step = Step(nn.Sequential(Time(SpikeLinear(4, 3)), LIF()))
     x = torch.rand(2, 4)

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from snnfast.nn import Recurrent, SpikeConv2d, SpikeLinear, reset
-from snnfast.nn.fuse import folded
-from snnfast.nn.replacing.wrapped import in_time
 from snnfast.nn.spike_conv2d import has_events
-from snnfast.nn.tracer import Tracer
 
-from .plan import Node, layers_of
+from .plan import NORMS, Node, fold, layers_of
 
 __all__ = ["OrderedConv2d", "Quantised", "exact", "paddings"]
 
 PRODUCTS = (nn.Linear, nn.Conv2d)
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
-NOTHING = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
 
 
 class Quantised(NamedTuple):
@@ -100,23 +94,16 @@ def paddings(conv: nn.Conv2d) -> tuple[tuple[int, int], tuple[int, int]]:
     return (a, b), (c, d)
 
 
-def exact(
-    net: nn.Module, input_shape: Sequence[int], quantise: bool
-) -> tuple[nn.Module, dict[str, Quantised]]:
-    """A copy of ``net`` that computes as the program in C, and the weights of 8 bits by name.
+def exact(still: nn.Module, input_shape: Sequence[int], quantise: bool) -> dict[str, Quantised]:
+    """Changes a network at rest to one that computes as the program in C, and gives the weights of 8 bits by name.
 
     Raises:
-        ValueError: for a normalisation that no product stands directly before.
+        ValueError: for what is no layer, and a normalisation that no product stands directly before, by name.
     """
-    still = copy.deepcopy(net).cpu().float().eval().requires_grad_(False)
-    if Tracer().is_leaf_module(still, ""):
-        still = nn.Sequential(still)
-    in_time(still, training=False)
-    reset(still)
     nodes = layers_of(still, input_shape)
+    fold(nodes)
     for node in nodes:
         if isinstance(node.module, NORMS):
-            _fold(nodes, node)
             _replace(still, node.name, nn.Identity())
     quantised: dict[str, Quantised] = {}
     for node in nodes:
@@ -128,30 +115,12 @@ def exact(
         elif isinstance(node.module, nn.AdaptiveAvgPool2d):
             _replace(still, node.name, _windows(node))
     reset(still)
-    return still, quantised
+    return quantised
 
 
 def _replace(net: nn.Module, name: str, layer: nn.Module) -> None:
     parent, _, last = name.rpartition(".")
     setattr(net.get_submodule(parent), last, layer)
-
-
-def _fold(nodes: list[Node], node: Node) -> None:
-    norm = cast(nn.BatchNorm2d, node.module)
-    (place,) = node.inputs
-    # What stands between a product and its norm and does nothing.
-    while place >= 0 and isinstance(nodes[place].module, NOTHING):
-        (place,) = nodes[place].inputs
-    product = nodes[place].module if place >= 0 else None
-    fed = sum(place in other.inputs for other in nodes)
-    if not isinstance(product, PRODUCTS) or fed != 1:
-        raise ValueError(
-            f"{node.name}, a {type(norm).__name__}, normalises what is not directly a product"
-        )
-    if norm.running_var is None or norm.running_mean is None:
-        raise ValueError(f"{node.name}, a {type(norm).__name__}, has no running statistics")
-    same: Any = folded(product, norm)
-    product.weight, product.bias = same.weight, same.bias
 
 
 def _ordered(name: str, product: nn.Linear | nn.Conv2d) -> nn.Module:

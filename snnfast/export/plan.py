@@ -9,12 +9,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx, nn
 
-from snnfast.nn import Time
+from snnfast.nn import Time, reset
+from snnfast.nn.fuse import folded
+from snnfast.nn.plain import plain_copy, refuse_hooks, takes_one
+from snnfast.nn.replacing.wrapped import in_time
 from snnfast.nn.tracer import Tracer, place
 
-__all__ = ["Node", "layers_of"]
+__all__ = ["NORMS", "Node", "at_rest", "fold", "layers_of"]
 
-_SUMS = (operator.add, operator.iadd, torch.add)
+_PRODUCTS = (nn.Linear, nn.Conv1d, nn.Conv2d)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+NOTHING = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)  # in evaluation
+_IN_PLACE = (operator.iadd, "add_")
+_SUMS = (operator.add, torch.add, "add", *_IN_PLACE)
 
 
 class Node(NamedTuple):
@@ -24,8 +31,7 @@ class Node(NamedTuple):
         name: of the layer in the network's ``named_modules``.
         module: the layer; None for the sum of two ``inputs``.
         inputs: the places of those in the list that feed it; -1 is the network's input.
-        before, after: shapes of a sample, without steps and batch.
-        lead: how many dimensions the layer sees before those of a sample.
+        before, after: shapes of a sample, without steps and batch, of which the dimensions of a Flatten are.
     """
 
     name: str
@@ -33,7 +39,51 @@ class Node(NamedTuple):
     inputs: tuple[int, ...]
     before: tuple[int, ...]
     after: tuple[int, ...]
-    lead: int
+
+
+def at_rest(function: str, net: nn.Module, *leaves: type[nn.Module]) -> nn.Module:
+    """A copy of ``net`` that :func:`layers_of` takes: in evaluation on the CPU, with plain weights in float32.
+
+    Raises:
+        TypeError, ValueError: with the name of the ``function``, if ``net`` is no module, takes more than one input, or
+            has hooks.
+    """
+    takes_one(function, net)
+    still = plain_copy(net).cpu().float().requires_grad_(False)
+    refuse_hooks(function, still)
+    if Tracer(*leaves).is_leaf_module(still, ""):
+        still = nn.Sequential(still)
+    in_time(still, training=False)
+    reset(still)
+    return still
+
+
+def layers_of(net: nn.Module, input_shape: Sequence[int], *leaves: type[nn.Module]) -> list[Node]:
+    """The layers of ``net``, which :func:`at_rest` gave; the last one gives its output.
+
+    Additions in place are sums that later layers read. Layers that do nothing are left out.
+
+    Args:
+        net: the network.
+        input_shape: of a sample.
+        leaves: types that count as one layer, besides those of ``torch.nn`` and :mod:`snnfast.nn`.
+
+    Raises:
+        ValueError: for what is neither a layer nor a sum, by name.
+    """
+    walk = _Walk(net, tuple(input_shape))
+    for node in Tracer(*leaves).trace(net).nodes:
+        if node.op == "placeholder":
+            walk.begin(node)
+        elif node.op == "call_module" and len(node.args) == 1 and not node.kwargs:
+            walk.layer(node)
+        elif node.op in ("call_function", "call_method") and walk.adds(node):
+            walk.sum(node)
+        elif node.op == "output":
+            walk.end(node.args[0])
+        else:
+            raise ValueError(f"{place(node)} is no layer")
+    return walk.nodes
 
 
 class _Found(NamedTuple):
@@ -43,76 +93,112 @@ class _Found(NamedTuple):
     x: Tensor
     timed: bool
 
+    @property
+    def lead(self) -> int:
+        return 2 if self.timed else 1
 
-def layers_of(net: nn.Module, input_shape: Sequence[int]) -> list[Node]:
-    """The layers of ``net``, a ``nn.Sequential`` or another container; the last one gives its output.
 
-    Raises:
-        ValueError: for what is neither a layer nor a sum, by name.
-    """
-    nodes: list[Node] = []
-    values: dict[fx.Node, _Found] = {}
-    used: set[str] = set()
-    given: Any = None
+class _Walk:
+    """The list of layers, made along a traced network."""
 
-    def add(
-        name: str,
-        module: nn.Module | None,
-        sources: Sequence[_Found],
-        y: Tensor,
-        lead: int,
-        after: int,
+    def __init__(self, net: nn.Module, input_shape: tuple[int, ...]) -> None:
+        self.net, self.input_shape = net, input_shape
+        self.nodes: list[Node] = []
+        self.values: dict[fx.Node, _Found] = {}
+        self.changed: dict[fx.Node, fx.Node] = {}  # by an addition in place of another name
+        self.used: set[str] = set()
+
+    def begin(self, node: fx.Node) -> None:
+        """The network's input."""
+        if self.values:
+            raise ValueError(f"net must take one input, got also {node.name}")
+        self.values[node] = _Found(-1, torch.zeros(1, 1, *self.input_shape), True)
+
+    def layer(self, node: fx.Node) -> None:
+        """A call of a layer."""
+        name = str(node.target)
+        module, found = self.net.get_submodule(name), self._read(node.args[0])
+        if isinstance(module, Time):
+            now = found._replace(x=found.x.flatten(0, 1), timed=False)
+            for inner_name, inner in _one_by_one(f"{name}.layer", module.layer):
+                now = self._run(inner_name, inner, now)
+            found = now._replace(x=now.x.unflatten(0, (1, 1)), timed=True)
+        else:
+            found = self._run(name, module, found)
+        self.values[node] = found
+
+    def adds(self, node: fx.Node) -> bool:
+        """Whether ``node`` is a sum of two values."""
+        plain = len(node.args) == 2 and all(a in self.values for a in node.args)
+        return plain and not node.kwargs and node.target in _SUMS
+
+    def sum(self, node: fx.Node) -> None:
+        """A sum of two values."""
+        a, b = map(self._read, node.args)
+        if a.x.shape != b.x.shape:
+            raise ValueError(
+                f"{place(node)} adds samples {list(a.x.shape[a.lead :])} and {list(b.x.shape[b.lead :])}"
+            )
+        total = self._add(node.name, None, [a, b], a.x + b.x, a.lead)
+        if node.target in _IN_PLACE:
+            memory = a.x.untyped_storage().data_ptr()
+            for other, value in self.values.items():
+                if value is a:  # another name of the same tensor
+                    self.values[other] = total
+                elif value.x.untyped_storage().data_ptr() == memory:
+                    self.changed[other] = node
+        self.values[node] = total
+
+    def end(self, given: Any) -> None:
+        """What the network returns."""
+        one = isinstance(given, fx.Node) and bool(self.nodes)
+        if not one or self._read(given).place != len(self.nodes) - 1:
+            raise ValueError("net must return one tensor, what its last layer gives")
+
+    def _read(self, node: Any) -> _Found:
+        if node in self.changed:
+            raise ValueError(
+                f"{place(self.changed[node])} changes in place what is read again by another name; write it without "
+                "changing it"
+            )
+        return self.values[node]
+
+    def _run(self, name: str, layer: nn.Module, given: _Found) -> _Found:
+        what, shape = f"{name}, a {type(layer).__name__},", list(given.x.shape[given.lead :])
+        if isinstance(layer, NOTHING):
+            return given
+        if name in self.used:
+            raise ValueError(f"{name} runs twice; give each place a layer of its own")
+        self.used.add(name)
+        if isinstance(layer, NORMS) and (layer.running_mean is None or layer.running_var is None):
+            raise ValueError(f"{what} has no running statistics")
+        try:
+            with torch.no_grad():
+                y = layer(given.x)
+        except Exception as error:  # whatever layers say of shapes
+            raise ValueError(
+                f"{what} does not take {shape}, which input_shape = {list(self.input_shape)} leads to: {error}"
+            ) from error
+        if not isinstance(y, Tensor):
+            raise ValueError(f"{what} returns more than one tensor")
+        if isinstance(layer, nn.Flatten):
+            start, end = (d % given.x.dim() - given.lead for d in (layer.start_dim, layer.end_dim))
+            if start < 0:
+                raise ValueError(
+                    f"{what} mixes samples; start_dim must be at least {given.lead}, got {layer.start_dim}"
+                )
+            return self._add(name, nn.Flatten(start, end), [given], y, given.lead)
+        lost = given.x.dim() - y.dim() == 1  # a readout takes the steps away
+        return self._add(name, layer, [given], y, given.lead - lost)
+
+    def _add(
+        self, name: str, module: nn.Module | None, sources: Sequence[_Found], y: Tensor, lead: int
     ) -> _Found:
         first = sources[0]
         places = tuple(s.place for s in sources)
-        before = first.x.shape[2 if first.timed else 1 :]
-        nodes.append(Node(name, module, places, tuple(before), tuple(y.shape[after:]), lead))
-        return _Found(len(nodes) - 1, y, after == 2)
-
-    for node in Tracer().trace(net).nodes:
-        if node.op == "placeholder":
-            if values:
-                raise ValueError(f"net must take one input, got also {node.name}")
-            values[node] = _Found(-1, torch.zeros(1, 1, *input_shape), True)
-        elif node.op == "call_module" and len(node.args) == 1 and not node.kwargs:
-            module, before = net.get_submodule(node.target), values[node.args[0]]
-            if node.target in used:
-                raise ValueError(f"{node.target} runs twice; give each place a layer of its own")
-            used.add(node.target)
-            if isinstance(module, Time):
-                now = before._replace(x=before.x.flatten(0, 1), timed=False)
-                for name, layer in _one_by_one(f"{node.target}.layer", module.layer):
-                    now = add(name, layer, [now], _run(name, layer, now.x), 1, 1)
-                values[node] = _Found(now.place, now.x.unflatten(0, (1, 1)), True)
-            else:
-                y = _run(node.target, module, before.x)
-                # A readout takes the steps away.
-                lost = len(before.x.shape) - len(y.shape) == 1 and not isinstance(
-                    module, nn.Flatten
-                )
-                lead = 2 if before.timed else 1
-                values[node] = add(node.target, module, [before], y, lead, lead - lost)
-        elif node.op in ("call_function", "call_method") and _is_sum(node, values):
-            a, b = (values[n] for n in node.args)
-            if a.x.shape != b.x.shape:
-                raise ValueError(f"{node.name} adds {list(a.x.shape)} and {list(b.x.shape)}")
-            lead = 2 if a.timed else 1
-            values[node] = add(node.name, None, [a, b], a.x + b.x, lead, lead)
-        elif node.op == "output":
-            (given,) = node.args
-        else:
-            raise ValueError(f"{place(node)} is no layer")
-    if not isinstance(given, fx.Node) or values[given].place != len(nodes) - 1 or not nodes:
-        raise ValueError("net must return one tensor, what its last layer gives")
-    return nodes
-
-
-def _run(name: str, layer: nn.Module, x: Tensor) -> Tensor:
-    with torch.no_grad():
-        y = layer(x)
-    if not isinstance(y, Tensor):
-        raise ValueError(f"{name}, a {type(layer).__name__}, returns more than one tensor")
-    return y
+        before, after = tuple(first.x.shape[first.lead :]), tuple(y.shape[lead:])
+        self.nodes.append(Node(name, module, places, before, after))
+        return _Found(len(self.nodes) - 1, y, lead == 2)
 
 
 def _one_by_one(name: str, layer: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -123,6 +209,26 @@ def _one_by_one(name: str, layer: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         yield name, layer
 
 
-def _is_sum(node: fx.Node, values: dict[fx.Node, Any]) -> bool:
-    plain = len(node.args) == 2 and all(a in values for a in node.args) and not node.kwargs
-    return plain and (node.target in _SUMS or node.target in ("add", "add_"))
+def fold(nodes: Sequence[Node]) -> None:
+    """Changes products so that they do what the batch normalisations directly behind them do, too.
+
+    Raises:
+        ValueError: for a normalisation that no product stands directly before, or one that others read, by name.
+    """
+    for node in nodes:
+        norm: Any = node.module
+        if not isinstance(norm, NORMS):
+            continue
+        (place,) = node.inputs
+        product: Any = nodes[place].module if place >= 0 else None
+        readers = sum(place in other.inputs for other in nodes)
+        if (
+            not isinstance(product, _PRODUCTS)
+            or readers != 1
+            or len(product.weight) != norm.num_features
+        ):
+            raise ValueError(
+                f"{node.name}, a {type(norm).__name__}, normalises what is not directly a product, or is read elsewhere"
+            )
+        same: Any = folded(product, norm)
+        product.weight, product.bias = same.weight, same.bias

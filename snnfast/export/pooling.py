@@ -64,15 +64,13 @@ def pool(source: Source, id: str, layer: Any, x: Value, y: Value) -> None:
     )
 
 
-def flatten(source: Source, id: str, layer: nn.Flatten, lead: int, x: Value, y: Value) -> None:
+def flatten(source: Source, id: str, layer: nn.Flatten, x: Value, y: Value) -> None:
     """All of a sample in one dimension.
 
     Raises:
-        ValueError: for a part of it, or the batch.
+        ValueError: for a part of it.
     """
-    dims = lead + len(x.shape)
-    start, end = (d % dims for d in (layer.start_dim, layer.end_dim))
-    if (start, end) != (lead, dims - 1):
+    if (layer.start_dim, layer.end_dim) != (0, len(x.shape) - 1):
         raise ValueError(f"flattens other dimensions than all of a sample {list(x.shape)}")
     reordered(source, id, x, y.array, to_image=False)
 

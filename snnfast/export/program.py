@@ -67,13 +67,13 @@ MAIN = r"""
 static float input[SNN_INPUTS], output[SNN_OUTPUTS];
 
 static int binary(void) {
-  size_t found;
-  while ((found = fread(input, sizeof(float), SNN_INPUTS, stdin)) == SNN_INPUTS) {
+  size_t found; /* in bytes: of a number that is cut off, fread would not tell */
+  while ((found = fread(input, 1, sizeof(input), stdin)) == sizeof(input)) {
     snn_step(input, output);
     if (fwrite(output, sizeof(float), SNN_OUTPUTS, stdout) != SNN_OUTPUTS) return 1;
   }
   if (found == 0) return 0;
-  fprintf(stderr, "snn: the last frame has %lu numbers of %d\n", (unsigned long)found, SNN_INPUTS);
+  fprintf(stderr, "snn: the last frame has %lu bytes of %lu\n", (unsigned long)found, (unsigned long)sizeof(input));
   return 1;
 }
 

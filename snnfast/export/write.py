@@ -16,9 +16,9 @@ from snnfast.nn import Delay, Recurrent, SpikeLinear, reset
 from snnfast.nn.state import Stateful
 from snnfast.table import markdown
 
-from .exact import NOTHING, OrderedConv2d, Quantised, exact
+from .exact import OrderedConv2d, Quantised, exact
 from .neurons import neuron
-from .plan import Node, layers_of
+from .plan import Node, at_rest, layers_of
 from .pooling import flatten, pool, reordered
 from .products import conv2d, linear
 from .program import HEADER, MAIN, MAKEFILE, NETWORK
@@ -103,25 +103,25 @@ def export_c(
         net: layers of ``torch.nn`` (Linear, Conv2d, AvgPool2d, MaxPool2d, AdaptiveAvgPool2d, Flatten, BatchNorm,
             Dropout, Identity) in :class:`snnfast.nn.Time`, of :mod:`snnfast.nn` (IF, LIF, ParametricLIF, LI, CubaLIF,
             CubaLI, ALIF, AdLIF, Recurrent, RLIF, Delay, SpikeLinear, SpikeConv2d, readouts), and sums of their outputs.
-        folder: where to write; it is made if it is not there.
+        folder: where to write; it is made if it is not there. A ``main.c`` or ``Makefile`` that is there stays.
         input_shape: of a sample, ``[features]`` or ``[C, H, W]``; may be None where the first layer is linear.
         weights: ``"float32"``, or ``"int8"``: the weights of each output as ``scale q`` with ``q`` from -127 to 127.
             The result's ``losses`` say how far these are from the weights, and its ``network`` has them, to be
             validated; biases and neurons stay in float32.
 
     Raises:
-        TypeError, ValueError: for arguments of wrong type or range, and for a layer that C has no equal for, by name.
+        TypeError, ValueError: for arguments of wrong type or range, and for a layer that C has no equal for or that has
+            hooks, by name.
         OSError: the files cannot be written.
 
     Example:
         >>> print(snnfast.export_c(net, "firmware"))   # then: make -C firmware && firmware/snn < frames.txt
     """
-    if not isinstance(net, nn.Module):
-        raise TypeError(f"export_c: net must be a module, got {type(net).__name__}")
     check.choice("export_c", "weights", weights, WEIGHTS)
-    shape = _input_shape(net, input_shape)
+    network = at_rest("export_c", net)
+    shape = _input_shape(network, input_shape)
     try:
-        network, quantised = exact(net, shape, weights == "int8")
+        quantised = exact(network, shape, weights == "int8")
         nodes = layers_of(network, shape)
     except ValueError as error:
         raise ValueError(f"export_c: {error}") from None
@@ -168,9 +168,6 @@ def _program(
     for place, node in enumerate(nodes):
         kind = "sum" if node.module is None else type(node.module).__name__
         given = [values[i] for i in node.inputs]
-        if isinstance(node.module, NOTHING):
-            values[place] = given[0]
-            continue
         id = f"{kind.lower()}_{place}"
         y = Value(source.memory(f"{id}_y", math.prod(node.after)), node.after)
         try:
@@ -203,7 +200,7 @@ def _emit(
     elif isinstance(module, POOLS):
         pool(source, id, module, x, y)
     elif isinstance(module, nn.Flatten):
-        flatten(source, id, module, node.lead, x, y)
+        flatten(source, id, module, x, y)
     elif isinstance(module, Recurrent):
         recurrent(source, id, module, x, y, quantised)
     elif isinstance(module, Delay):
@@ -245,4 +242,5 @@ def _write(
     for name, template in files.items():
         (made.folder / name).write_text(Template(template.lstrip("\n")).substitute(words))
     for name, text in {"main.c": MAIN, "Makefile": MAKEFILE}.items():
-        (made.folder / name).write_text(text.lstrip("\n"))
+        if not (made.folder / name).exists():  # one that is there may be yours
+            (made.folder / name).write_text(text.lstrip("\n"))

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import copy
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from snnfast import check
-from snnfast.nn import IF, LI, LIF, CubaLIF, Delay, ParametricLIF, Recurrent, Time, reset
-from snnfast.nn.replacing.wrapped import in_time
-from snnfast.nn.state import Stateful
-from snnfast.nn.tracer import Tracer, place
+from snnfast.export.plan import NORMS, Node, at_rest, fold, layers_of
+from snnfast.nn import IF, LI, LIF, CubaLI, CubaLIF, Delay, ParametricLIF, Recurrent, Time
 
-from .layers import CubaLI, Graph, Offset, Scale, SumPool2d, Threshold
+from .layers import CubaLI as TwoLI
+from .layers import Graph, Offset, Scale, SumPool2d, Threshold
 from .package import package
 from .scheme import Steps, checked
 
 __all__ = ["to_nir"]
 
-_SUMS = (operator.add, operator.iadd, torch.add)
+_LEAVES = (Scale, Offset, SumPool2d, TwoLI)
 
 
 def to_nir(net: nn.Module, input_shape: Sequence[int], *, dt: float, scheme: str) -> Any:
@@ -44,29 +41,26 @@ def to_nir(net: nn.Module, input_shape: Sequence[int], *, dt: float, scheme: str
     Raises:
         ImportError: without the package ``nir``.
         TypeError, ValueError: for arguments of wrong type or range, and for a layer that NIR has no equal for, by name:
-            soft reset, adaptive thresholds, readouts such as ``Rate``.
+            soft reset, adaptive thresholds, readouts such as ``Rate``, hooks.
     """
     nir = package("to_nir")
-    if not isinstance(net, nn.Module):
-        raise TypeError(f"to_nir: net must be a module, got {type(net).__name__}")
     steps = checked("to_nir", dt, scheme)
     shape = tuple(check.sizes("to_nir", "input_shape", input_shape))
-    still = copy.deepcopy(net).cpu().eval()
-    reset(still)
-    in_time(still, training=False)
-    tracer = Tracer(Scale, Offset, SumPool2d, CubaLI)
-    if tracer.is_leaf_module(still, ""):
-        still = nn.Sequential(still)
-    graph = tracer.trace(still)
+    still = at_rest("to_nir", net, *_LEAVES)
+    try:
+        layers = layers_of(still, shape, *_LEAVES)
+        fold(layers)
+    except ValueError as error:
+        raise ValueError(f"to_nir: {error}") from None
     found = _Export(nir, steps, still)
-    found.run(graph, torch.zeros(1, 1, *shape))
+    found.run(layers, shape)
     result = nir.NIRGraph(found.nodes, found.edges, type_check=False)
     result.metadata = {"dt": steps.dt, "scheme": steps.scheme, "source": "snnfast"}
     return result
 
 
 class _Export:
-    """Nodes and edges, made along a traced network."""
+    """Nodes and edges, made along a list of layers."""
 
     def __init__(self, nir: Any, steps: Steps, net: nn.Module) -> None:
         self.nir, self.steps, self.net = nir, steps, net
@@ -75,140 +69,76 @@ class _Export:
         self.nodes: dict[str, Any] = {}
         self.edges: list[tuple[str, str]] = []
 
-    def run(self, graph: fx.Graph, x: Tensor) -> None:
-        """Walks along ``graph``, with ``x`` ``[1, 1, ...]`` to know the shapes."""
-        values: dict[fx.Node, tuple[tuple[str, ...], Tensor]] = {}
-        inputs = 0
-        for node in graph.nodes:
-            if node.op == "placeholder":
-                inputs += 1
-                if inputs > 1:
-                    raise ValueError(f"to_nir: net must take one input, got also {node.name}")
-                shape = {"input": np.array(x.shape[2:])}
-                self.nodes["input"] = self.nir.Input(input_type=shape)
-                values[node] = (("input",), x)
-            elif node.op == "call_module":
-                sources, given = values[node.args[0]]
-                values[node] = self._module(
-                    node.target, self.net.get_submodule(node.target), sources, given
-                )
-            elif node.op in ("call_function", "call_method") and self._is_sum(node, values):
-                (a, before), (b, after) = (values[n] for n in node.args)
-                values[node] = ((*a, *b), before + after)
-            elif node.op == "output":
-                (result,) = node.args
-                if not isinstance(result, fx.Node):
-                    raise ValueError("to_nir: net must return one tensor")
-                sources, y = values[result]
-                shape = {"output": np.array(y.shape[2:])}
-                self._add("output", self.nir.Output(output_type=shape), sources)
+    def run(self, nodes: Sequence[Node], shape: tuple[int, ...]) -> None:
+        """Makes all of ``nodes``, for samples of ``shape``."""
+        values = {-1: self._add("input", self.nir.Input(input_type={"input": np.array(shape)}), ())}
+        for place, node in enumerate(nodes):
+            given = [values[i] for i in node.inputs]
+            if node.module is None:
+                values[place] = self._sum(node, *given)
+            elif isinstance(node.module, NORMS):  # folded into the product before it
+                values[place] = given[0]
             else:
-                raise ValueError(f"to_nir: NIR has no equal for {place(node)}")
+                values[place] = self._layer(node._replace(name=self._name(node.name)), *given)
+        end = {"output": np.array(nodes[-1].after)}
+        self._add("output", self.nir.Output(output_type=end), values[len(nodes) - 1])
 
-    @staticmethod
-    def _is_sum(node: fx.Node, values: dict[fx.Node, Any]) -> bool:
-        plain = len(node.args) == 2 and all(a in values for a in node.args) and not node.kwargs
-        return plain and (node.target in _SUMS or node.target in ("add", "add_"))
+    def _name(self, name: str) -> str:
+        """Of a layer: without the ``layer`` of :class:`snnfast.nn.Time`; nodes of a graph keep theirs."""
+        words: list[str] = []
+        module: Any = self.net
+        for word in name.split("."):
+            words += [] if isinstance(module, Time) else [word]
+            module = getattr(module, word)
+        name = ".".join(words)
+        whole = next((n for n in self.names if name == n or name.startswith(f"{n}.")), "")
+        return self.names.get(whole, "") + name[len(whole) :]
 
     def _add(self, name: str, made: Any, sources: Sequence[str]) -> tuple[str, ...]:
-        # A graph that was imported keeps the names of its nodes.
-        whole = next((n for n in self.names if name == n or name.startswith(f"{n}.")), "")
-        name = self.names.get(whole, "") + name[len(whole) :]
-        if name in self.nodes:
-            raise ValueError(f"to_nir: {name} runs twice; NIR has no shared layers")
+        while name in self.nodes:
+            name += "_"
         self.nodes[name] = made
         self.edges += [(source, name) for source in sources]
         return (name,)
 
-    def _module(
-        self, name: str, module: nn.Module, sources: tuple[str, ...], x: Tensor
-    ) -> tuple[tuple[str, ...], Tensor]:
-        if isinstance(module, Time):
-            inner: Any = module.layer
-            several = type(inner) is nn.Sequential
-            layers = list(inner) if several else [inner]
-            y = x.flatten(0, 1)
-            for i, layer in enumerate(layers):
-                at = f"{name}.{i}" if several else name
-                sources, y = self._layer(at, layer, sources, y)
-            return sources, y.unflatten(0, (1, 1))
-        if isinstance(module, Recurrent):
-            return self._recurrent(name, module, sources, x)
-        if isinstance(module, (Stateful, Scale, Offset, CubaLI)):
-            with torch.no_grad():
-                y = module(x)
-            y = y[0] if isinstance(y, tuple) else y
-            make = next((f for kind, f in _NEURONS.items() if isinstance(module, kind)), None)
-            if make is None:
-                raise ValueError(f"to_nir: NIR has no equal for {name}, a {type(module).__name__}")
-            return self._add(name, make(self, name, module, tuple(y.shape[2:])), sources), y
-        sources, y = self._layer(name, module, sources, x.flatten(0, 1))
-        return sources, y.unflatten(0, (1, 1))
+    def _sum(self, node: Node, a: tuple[str, ...], b: tuple[str, ...]) -> tuple[str, ...]:
+        """NIR adds up what leads to a node, one after the other, and none of it twice."""
+        if len(b) > 1 or b[0] in a:
+            b = self._add(node.name, self.nir.Scale(scale=_filled(1.0, node.after)), b)
+        return (*a, *b)
 
-    def _recurrent(
-        self, name: str, module: Recurrent, sources: tuple[str, ...], x: Tensor
-    ) -> tuple[tuple[str, ...], Tensor]:
-        """Neurons, and a cycle through a Linear, with a Delay before it where spikes take more than one step."""
-        make = next((f for kind, f in _NEURONS.items() if isinstance(module.neuron, kind)), None)
-        shape = tuple(x.shape[2:])
-        if make is None or len(shape) != 1:
-            what = f"a {type(module).__name__} of {type(module.neuron).__name__} for {list(shape)}"
-            raise ValueError(f"to_nir: NIR has no equal for {name}, {what}")
-        with torch.no_grad():
-            y = module(x)
-        (neuron,) = self._add(name, make(self, name, module.neuron, shape), sources)
-        way: tuple[str, ...] = (neuron,)
-        if module.delays is not None:
-            seconds = module.delays.detach().double().clamp(min=0).numpy() * self.steps.dt
-            way = self._add(f"{name}.delay", self.nir.Delay(delay=seconds), way)
-        weight = module.weight.detach()
-        if not module.self_connections:
-            weight = weight * (1 - torch.eye(module.features))
-        back = self.nir.Linear(weight=_array(weight), metadata=_exact({"steps": 1}))
-        (last,) = self._add(f"{name}.recurrent", back, way)
-        self.edges.append((last, neuron))
-        return (neuron,), y[0] if isinstance(y, tuple) else y
+    def _layer(self, node: Node, sources: tuple[str, ...]) -> tuple[str, ...]:
+        if isinstance(node.module, Recurrent):
+            return self._recurrent(node, node.module, sources)
+        return self._add(node.name, self._made(node), sources)
 
-    def _layer(
-        self, name: str, layer: nn.Module, sources: tuple[str, ...], x: Tensor
-    ) -> tuple[tuple[str, ...], Tensor]:
-        """A layer without time, on ``[1, ...]``."""
-        with torch.no_grad():
-            y = layer(x)
-        if isinstance(layer, (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)):
-            return sources, y
-        if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
-            self._fold(name, layer, sources)
-            return sources, y
-        make = next((f for kind, f in _LAYERS.items() if isinstance(layer, kind)), None)
+    def _made(self, node: Node) -> Any:
+        make = next((f for kind, f in _KINDS.items() if isinstance(node.module, kind)), None)
         if make is None:
-            raise ValueError(f"to_nir: NIR has no equal for {name}, a {type(layer).__name__}")
-        return self._add(name, make(self, name, layer, tuple(x.shape[1:])), sources), y
-
-    def _fold(self, name: str, norm: Any, sources: tuple[str, ...]) -> None:
-        """Batch normalisation into the product before it."""
-        product = self.nodes[sources[0]] if len(sources) == 1 else None
-        fed = [edge for edge in self.edges if edge[0] in sources]
-        if fed or not isinstance(
-            product, (self.nir.Affine, self.nir.Linear, self.nir.Conv1d, self.nir.Conv2d)
-        ):
             raise ValueError(
-                f"to_nir: {name} normalises what is not directly a product; NIR has no equal"
+                f"to_nir: NIR has no equal for {node.name}, a {type(node.module).__name__}"
             )
-        if norm.running_var is None:
-            raise ValueError(f"to_nir: {name} has no running statistics; NIR has no equal")
-        gain = (1 if norm.weight is None else norm.weight.detach().double()) / torch.sqrt(
-            norm.running_var.double() + norm.eps
-        )
-        shift = (0 if norm.bias is None else norm.bias.detach().double()) - gain * norm.running_mean
-        scale = gain.numpy()
-        weight = product.weight * scale.reshape(-1, *(1,) * (product.weight.ndim - 1))
-        bias = getattr(product, "bias", 0.0) * scale + shift.numpy()
-        weight, bias = (value.astype(np.float32) for value in (weight, bias))
-        if isinstance(product, self.nir.Linear):
-            self.nodes[sources[0]] = self.nir.Affine(weight=weight, bias=bias)
-        else:
-            product.weight, product.bias = weight, bias
+        return make(self, node.name, node.module, node.before)
+
+    def _recurrent(self, node: Node, layer: Recurrent, sources: tuple[str, ...]) -> tuple[str, ...]:
+        """Neurons, and a cycle through a Linear, with a Delay before it where spikes take more than one step."""
+        if not isinstance(layer.neuron, tuple(_KINDS)) or len(node.after) != 1:
+            what = (
+                f"a {type(layer).__name__} of {type(layer.neuron).__name__} for {list(node.after)}"
+            )
+            raise ValueError(f"to_nir: NIR has no equal for {node.name}, {what}")
+        neuron = self._add(node.name, self._made(node._replace(module=layer.neuron)), sources)
+        way = neuron
+        if layer.delays is not None:
+            seconds = layer.delays.detach().double().clamp(min=0).numpy() * self.steps.dt
+            way = self._add(f"{node.name}.delay", self.nir.Delay(delay=seconds), way)
+        weight = layer.weight.detach()
+        if not layer.self_connections:
+            weight = weight * (1 - torch.eye(layer.features))
+        back = self.nir.Linear(weight=_array(weight), metadata=_exact({"steps": 1}))
+        way = self._add(f"{node.name}.recurrent", back, way)
+        self.edges.append((way[0], neuron[0]))
+        return neuron
 
     # One function a kind of node.
 
@@ -265,13 +195,8 @@ class _Export:
         return made
 
     def _flatten(self, name: str, layer: nn.Flatten, shape: tuple[int, ...]) -> Any:
-        start = layer.start_dim if layer.start_dim >= 0 else layer.start_dim + len(shape) + 1
-        end = layer.end_dim if layer.end_dim >= 0 else layer.end_dim + len(shape) + 1
-        if start < 1:
-            raise ValueError(f"to_nir: {name} flattens the batch; NIR has no equal")
-        return self.nir.Flatten(
-            input_type={"input": np.array(shape)}, start_dim=start - 1, end_dim=end - 1
-        )
+        before = {"input": np.array(shape)}
+        return self.nir.Flatten(before, start_dim=layer.start_dim, end_dim=layer.end_dim)
 
     def _scale(self, name: str, layer: Scale, shape: tuple[int, ...]) -> Any:
         return self.nir.Scale(scale=_filled(layer.scale, shape))
@@ -330,11 +255,20 @@ class _Export:
         return self.nir.CubaLIF(**leak, **current, **firing, metadata=_exact(metadata))
 
     def _cuba_li(self, name: str, layer: CubaLI, shape: tuple[int, ...]) -> Any:
+        decay, syn = _decay(layer, shape), _decay(layer, shape, "_syn")
+        return self._filtered(name, layer, decay, syn, shape, scaled=False)
+
+    def _two_li(self, name: str, layer: TwoLI, shape: tuple[int, ...]) -> Any:
         synapse: Any = layer[0]
-        membrane = layer[1]
-        leak, metadata = self._leak(name, membrane, _decay(membrane, shape), shape)
-        syn = _decay(synapse, shape)
-        current, of_current = self._current(name, syn, shape, scaled=synapse.decay_input)
+        membrane, syn = layer[1], _decay(synapse, shape)
+        decay = _decay(membrane, shape)
+        return self._filtered(name, membrane, decay, syn, shape, scaled=synapse.decay_input)
+
+    def _filtered(
+        self, name: str, membrane: Any, decay: Any, syn: Any, shape: tuple[int, ...], scaled: bool
+    ) -> Any:
+        leak, metadata = self._leak(name, membrane, decay, shape)
+        current, of_current = self._current(name, syn, shape, scaled=scaled)
         leak["tau_mem"] = leak.pop("tau")
         return self.nir.CubaLI(**leak, **current, metadata=_exact(metadata | of_current))
 
@@ -382,7 +316,7 @@ class _Export:
         }
 
 
-_NEURONS: dict[type[nn.Module], Callable[..., Any]] = {
+_KINDS: dict[type[nn.Module], Callable[..., Any]] = {
     Threshold: _Export._threshold,
     IF: _Export._iaf,
     LIF: _Export._lif,
@@ -390,11 +324,10 @@ _NEURONS: dict[type[nn.Module], Callable[..., Any]] = {
     CubaLIF: _Export._cuba_lif,
     LI: _Export._li,
     CubaLI: _Export._cuba_li,
+    TwoLI: _Export._two_li,
     Delay: _Export._delay,
     Scale: _Export._scale,
     Offset: _Export._offset,
-}
-_LAYERS: dict[type[nn.Module], Callable[..., Any]] = {
     nn.Linear: _Export._linear,
     nn.Conv1d: _Export._conv,
     nn.Conv2d: _Export._conv,

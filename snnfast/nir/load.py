@@ -117,6 +117,9 @@ def _taken_apart(graph: Any, prefix: str = "") -> tuple[dict[str, Any], dict[str
     for name in inside:  # the ends of an inner graph pass on what they get
         nodes[name] = _PassOn()
     for a, b in graph.edges:
+        for name in (str(a), str(b)):
+            if name not in enter:
+                raise ValueError(f"from_nir: the edge from {a} to {b} names no node {prefix}{name}")
         sources[enter[str(b)]].append(leave[str(a)])
     return nodes, sources
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
 import snnfast
 from snnfast import nn as sn
@@ -69,6 +70,21 @@ class Residual(nn.Module):
         return self.back(x + self.lif(self.fc(x)))
 
 
+class Added(Residual):
+    """Additions in place, read by the name before and by another one."""
+
+    def __init__(self):
+        super().__init__()
+        self.same = nn.Identity()
+
+    def forward(self, x):
+        y = self.fc(x)
+        same = self.same(y)
+        y.add_(self.lif(y))
+        y += x
+        return self.back(same)
+
+
 def learned(kind, **options):
     layer = kind(8, **options)
     with torch.no_grad():
@@ -121,6 +137,7 @@ NETWORKS = {
     ),
     "Delay": (lambda: nn.Sequential(behind(LIF(), 9, 3), trained_delay(), Time(events(3, 2))), FEATURES),
     "a sum": (Residual, FEATURES),
+    "sums in place": (Added, FEATURES),
     "a convolution": (
         lambda: nn.Sequential(
             Time(SpikeConv2d(2, 5, 3, padding=(1, 2), method="events")),
@@ -254,8 +271,50 @@ def test_the_program_reads_frames(tmp_path):
     assert sizes[-1] == f"all,,{totals[0]},{totals[1]}"
     assert b"the last frame has 2 numbers of 3" in say(b"1 2", code=1)
     assert b"x is no number" in say(b"1 x 2", code=1)
-    assert b"the last frame has 1 numbers" in say(b"1234", "--binary", code=1)
+    for few in (1, 4, 11):
+        error = say(x.numpy().tobytes()[: 12 + few], "--binary", code=1)
+        assert f"the last frame has {few} bytes of 12".encode() in error
     assert b"usage" in say(b"", "--more", code=2)
+
+
+WEIGHTS = {
+    "pruned": lambda layer: prune.l1_unstructured(layer, "weight", 0.5),
+    "weight_norm": weight_norm,
+    "spectral_norm": spectral_norm,
+    "parametrised": parametrizations.weight_norm,
+    "parametrised by its spectrum": parametrizations.spectral_norm,
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+@pytest.mark.parametrize("how", WEIGHTS)
+def test_weights_that_are_worked_out_are_written_as_they_are(how, tmp_path):
+    torch.manual_seed(0)
+    net = nn.Sequential(Time(nn.Linear(9, 6), nn.BatchNorm1d(6)), sn.LI()).eval()
+    WEIGHTS[how](net[0].layer[0])
+    x = torch.rand(5, 2, 9)
+    want = net(x)  # leaves weights with a graph
+    found = snnfast.export_c(net, tmp_path).network(x)
+    torch.testing.assert_close(found, want)
+    same(net(x), want)
+
+
+def test_a_monitor_does_not_see_the_export(tmp_path):
+    net = behind(LIF())
+    with snnfast.monitor(net) as watching:
+        snnfast.export_c(net, tmp_path)
+    assert watching.samples == 0
+
+
+def test_what_you_wrote_stays(tmp_path):
+    net = behind(LIF())
+    snnfast.export_c(net, tmp_path)
+    for name in ("main.c", "Makefile", "snn.c", "snn.h"):
+        (tmp_path / name).write_text("mine")
+    (tmp_path / "Makefile").unlink()
+    snnfast.export_c(net, tmp_path)
+    kept = {path.name for path in tmp_path.iterdir() if path.read_text() == "mine"}
+    assert kept == {"main.c"}
 
 
 @needs_compiler
@@ -295,6 +354,31 @@ class Functional(nn.Module):
         return torch.relu(x)
 
 
+class Viewed(Twice):
+    def forward(self, x):
+        last = self.lif(x)
+        view = self.view(last)
+        last += x
+        return self.back(view)
+
+    def __init__(self):
+        super().__init__()
+        self.view, self.back = Time(nn.Flatten()), LIF()
+
+
+def hooked(pre):
+    net = nn.Sequential(Time(nn.Linear(3, 3)), LIF())
+    if pre:
+        net[1].register_forward_pre_hook(lambda layer, given: (given[0] * 2,))
+    else:
+        net[1].register_forward_hook(lambda layer, given, result: result * 2)
+    return net
+
+
+def converted():
+    return snnfast.convert(nn.Sequential(nn.Linear(3, 3), nn.ReLU()), [torch.rand(5, 3)])
+
+
 @pytest.mark.parametrize(
     ("net", "error"),
     [
@@ -305,6 +389,15 @@ class Functional(nn.Module):
         (nn.Sequential(LIF(v_threshold=torch.tensor([1.0, torch.inf, 1.0]))), r"^export_c: 0, a LIF, .*finite"),
         (nn.Sequential(LIF(max_spikes=3, v_reset=None)), r"^export_c: 0, a LIF, has max_spikes=3"),
         (Twice(), r"^export_c: lif runs twice"),
+        (Viewed(), r"^export_c: iadd in forward changes in place what is read again by another name"),
+        (hooked(pre=False), r"^export_c: 1, a LIF, has a forward hook"),
+        (hooked(pre=True), r"^export_c: 1, a LIF, has a forward hook"),
+        (converted(), r"^export_c: net must take its input .* alone, but a SpikingNetwork takes images and num_steps"),
+        (nn.Sequential(Time(nn.Linear(4, 3))), r"^export_c: 0\.layer, a Linear, does not take \[3\], which"),
+        (
+            nn.Sequential(Time(nn.Linear(3, 3), nn.BatchNorm1d(3, track_running_stats=False))),
+            r"^export_c: 0\.layer\.1, a BatchNorm1d, has no running statistics",
+        ),
         (nn.Sequential(Functional()), r"^export_c: relu in 0 is no layer"),
         (3, r"^export_c: net must be a module, got int"),
     ],

@@ -85,7 +85,7 @@ MISTAKES = (
     (
         "self-connections are off at the beginning only",
         "snnfast/nn/recurrent.py",
-        'weight = weight * self._constant("others", x)',
+        "weight = torch.diagonal_scatter(weight, weight.new_zeros(self.features))",
         "pass",
         LAYER,
     ),

@@ -80,10 +80,10 @@ def spikeprop(
         slope_min: least slope in the gradient, in units of ``v_threshold / tau``.
         return_u_max: also return the largest potential of silent neurons.
         return_slope: also return the slopes at the spikes, to see how many ``slope_min`` replaces.
-        validate: check the values of ``t_in``, ``w``, ``delays`` and a ``tau`` tensor. Warn if all outputs are silent
-            where that leaves training without a gradient: where a gradient is recorded, and not for ``u_max``. On CUDA
-            this waits for the device. Under ``torch.compile``, ``torch.vmap`` and in a CUDA graph values cannot be
-            checked.
+        validate: check the values of ``t_in``, ``delays`` and a ``tau`` tensor, and where all outputs are silent those
+            of ``w``. Warn if they are silent where that leaves training without a gradient: where a gradient is
+            recorded, and not for ``u_max``. On CUDA this waits for the device. Under ``torch.compile``, ``torch.vmap``
+            and in a CUDA graph values cannot be checked.
 
     Returns:
         ``t_out`` ``[B, O]``; or a tuple of it and, as asked for, in this order
@@ -155,7 +155,7 @@ def looks(call: SpikePropCall) -> bool:
 
 
 def look_at_values(call: SpikePropCall) -> None:
-    """Raises a ValueError for times, weights, delays or a time constant that are out of range."""
+    """Raises a ValueError for times, delays or a time constant that are out of range."""
     t_in, delays, tau, t_max = call.t_in.detach(), call.delays.detach(), call.tau, call.t_max
     if t_in.numel():
         earliest, latest = t_in.aminmax()
@@ -180,12 +180,6 @@ def look_at_values(call: SpikePropCall) -> None:
             )
     if isinstance(tau, Tensor) and not 0 < tau.item() < math.inf:
         raise ValueError(f"spikeprop: tau must be positive and finite, got {tau.item():g}")
-    look_at_weights(call)
-
-
-def look_at_weights(call: SpikePropCall) -> None:
-    """Raises a ValueError for weights that are not finite, at which kernels do not look."""
-    check.finite("spikeprop", "w", call.w)
 
 
 def needs_spikes(call: SpikePropCall) -> bool:
@@ -199,8 +193,11 @@ def needs_spikes(call: SpikePropCall) -> bool:
 LAYER: ContextVar[str] = ContextVar("LAYER", default="")
 
 
-def warn_silent(call: SpikePropCall) -> None:
-    """Warns that no neuron fired."""
+def look_at_silence(call: SpikePropCall, learns: bool) -> None:
+    """Where no neuron fired: raises a ValueError for weights that are not finite, else warns if it ``learns``."""
+    check.finite("spikeprop", "w", call.w)
+    if not learns:
+        return
     layer = LAYER.get() and f"{LAYER.get()}, "
     warnings.warn(
         f"spikeprop: all outputs are silent: no neuron of {layer}w {list(call.w.shape)} reached v_threshold = "
@@ -224,7 +221,6 @@ def answer(call: SpikePropCall, outputs: tuple[Tensor, Tensor, Tensor]) -> Any:
     """The same, of what the reference gives, after a look at values."""
     if looks(call):
         look_at_values(call)
-        silent = needs_spikes(call) and outputs[0].numel() > 0
-        if silent and outputs[0].detach().amin() == math.inf:
-            warn_silent(call)
+        if outputs[0].numel() and outputs[0].detach().amin() == math.inf:
+            look_at_silence(call, needs_spikes(call))
     return result(call, *outputs)

@@ -14,12 +14,11 @@ from snnfast.calls.call import flatten, positions, unflatten
 from snnfast.calls.spikeprop import (
     SpikePropCall,
     answer,
+    look_at_silence,
     look_at_values,
-    look_at_weights,
     looks,
     needs_spikes,
     result,
-    warn_silent,
 )
 from snnfast.reference.spikeprop import spikeprop as reference
 
@@ -67,9 +66,8 @@ def _contiguous(call: SpikePropCall) -> list[Any]:
 def _report(call: SpikePropCall, found: int, t_out: Tensor, learns: bool) -> None:
     if found & _BAD:
         look_at_values(call)
-    look_at_weights(call)
-    if not found & _FIRED and t_out.numel() and learns:
-        warn_silent(call)
+    if not found & _FIRED and t_out.numel():
+        look_at_silence(call, learns)
 
 
 def untracked(t_in: Tensor, w: Tensor, delays: Tensor, **constants: Any) -> tuple[Tensor, Pull]:

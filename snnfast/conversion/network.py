@@ -20,7 +20,7 @@ from .trace import trace
 ENCODINGS = ("constant", "poisson", "saturating")
 RESETS = ("soft", "hard")
 # Names of what is set on the network itself.
-RESERVED = ("spiking", "input_shape", "batch_size")
+RESERVED = ("spiking", "input_shape", "batch_size", "_fitted")
 
 
 class SpikingNetwork(Analog, Telling):
@@ -49,6 +49,9 @@ class SpikingNetwork(Analog, Telling):
     Raises:
         TypeError, ValueError: for arguments of wrong type or range; for a network that cannot be converted.
     """
+
+    # The shape of the images for which the neurons know theirs.
+    _fitted: torch.Size | None = None
 
     def __init__(
         self,
@@ -80,7 +83,11 @@ class SpikingNetwork(Analog, Telling):
         super().__init__()
         self.encoding = encoding
         self.unit_spikes, self.spiking_output = bool(unit_spikes), bool(spiking_output)
-        self.input_shape: tuple[int, ...] | None = getattr(model, "input_shape", None)
+        # What another model has by this name may be anything.
+        own = type(model).__module__.startswith("snnfast.model.")
+        self.input_shape: tuple[int, ...] | None = (
+            getattr(model, "input_shape", None) if own else None
+        )
         self.plan = Plan(
             nodes,
             result,
@@ -119,7 +126,8 @@ class SpikingNetwork(Analog, Telling):
         """Sets the thresholds, one a layer of neurons, in the order in which they run.
 
         Raises:
-            TypeError, ValueError: for a wrong number of thresholds, and for one that is not above 0.
+            TypeError, ValueError: for a wrong number of thresholds, for one that is not above 0, and for one that is
+                neither a number nor ``[C]`` or ``[C, 1, ...]``, one a channel.
         """
         if not isinstance(threshold, (Sequence, Tensor)) or isinstance(threshold, str):
             raise TypeError(
@@ -226,11 +234,13 @@ class SpikingNetwork(Analog, Telling):
                 f"SpikingNetwork: there are no thresholds yet at {', '.join(unset)}; calibrate with "
                 "snnfast.convert, or give them to update_threshold"
             )
+        images = self.check_images(images)
+        self._fit(images)
         return Stream(
             self.plan.by_step if record or watch else self.plan,
             self,
             {name: self.neurons(name) for name in self.plan.neurons},
-            self.check_images(images),
+            images,
             encoding=self.encoding,
             record=record,
             watch=watch,
@@ -262,8 +272,25 @@ class SpikingNetwork(Analog, Telling):
 
         With ``spiking_output`` the scores count among the activations.
         """
-        values = self.run(self.plan.nodes.values(), self.check_images(images))
+        images = self.check_images(images)
+        self._fit(images)
+        values = self.run(self.plan.nodes.values(), images)
         return values[self.plan.result], {name: values[name] for name in self.plan.neurons}
+
+    @torch.no_grad()
+    def _fit(self, images: Tensor) -> None:
+        """Learns the shapes of activations from the first image, and that the model keeps images apart."""
+        if self._fitted == images.shape[1:]:
+            return
+        # A mean over one image is the image, and another size than the batch's may be as large as one of these.
+        for count in (2, 3):
+            batch = images[:1].repeat(count, *(1,) * (images.dim() - 1))
+            values = self.run(self.plan.nodes.values(), batch)
+        for name, place in zip(self.plan.neurons, self.places):
+            self.neurons(name).fit(
+                values[name].shape[1:], f"SpikingNetwork: the threshold of {place}"
+            )
+        self._fitted = images.shape[1:]
 
     def extra_repr(self) -> str:
         """What the layers do not show."""

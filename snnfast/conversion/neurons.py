@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -21,11 +22,13 @@ class Neurons(nn.Module):
 
     Attributes:
         threshold: a scalar or one value a channel, ``[C, 1, ...]``; NaN until it is calibrated.
+        shape: of the activations of one image; None until :meth:`fit` was called.
         reset: "soft" subtracts the threshold at a spike, "hard" sets the membrane to 0.
         initial: membrane before the first step, as a part of the threshold.
     """
 
     threshold: Tensor
+    shape: tuple[int, ...] | None = None
 
     def __init__(self, reset: str, initial: float, like: Tensor) -> None:
         super().__init__()
@@ -39,7 +42,7 @@ class Neurons(nn.Module):
         return None if self.reset == "soft" else 0.0
 
     def checked(self, value: object, name: str) -> Tensor:
-        """``value`` as a threshold of these neurons, above 0; ``name`` is what errors call it."""
+        """``value`` as a threshold of these neurons, above 0, in its shape; ``name`` is what errors call it."""
         try:
             result = torch.as_tensor(
                 value, dtype=self.threshold.dtype, device=self.threshold.device
@@ -50,7 +53,29 @@ class Neurons(nn.Module):
             ) from None
         if not (result.numel() and result.isfinite().all() and (result > 0).all()):
             raise ValueError(f"{name} must be positive and finite, got {_short(result)}")
-        return result.detach().clone()
+        return self._by_channel(result.detach().clone(), name)
+
+    def fit(self, shape: Sequence[int], name: str) -> None:
+        """Tells the shape of the activations of one image; ``name`` is what errors call the threshold."""
+        before, self.shape = self.shape, tuple(shape)
+        try:
+            self.threshold = self._by_channel(self.threshold, name)
+        except ValueError:
+            self.shape = before
+            raise
+
+    def _by_channel(self, value: Tensor, name: str) -> Tensor:
+        """One number as a scalar, one a channel as ``[C, 1, ...]``."""
+        if value.numel() == 1:
+            return value.view(())
+        channels = value.shape[:1] if self.shape is None else self.shape[:1]
+        if tuple(value.shape[:1]) != tuple(channels) or value.numel() != len(value):
+            size = "C" if self.shape is None else channels[0] if channels else 1
+            raise ValueError(
+                f"{name} must be a number or one a channel, [{size}] or [{size}, 1, ...], got {list(value.shape)}"
+            )
+        dims = value.dim() if self.shape is None else len(self.shape)
+        return value.view(-1, *(1,) * (dims - 1))
 
     def rest(self, like: Tensor) -> Tensor:
         """The membrane before the first step, for a current ``like`` of one step."""
@@ -62,9 +87,17 @@ class Neurons(nn.Module):
         return f"threshold={_short(self.threshold)}, reset={self.reset!r}, initial={self.initial:g}"
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
-        value = state_dict.get(prefix + "threshold")
-        if value is not None and value.shape != self.threshold.shape:
+        key = f"{prefix}threshold"
+        value = state_dict.get(key)
+        if isinstance(value, Tensor):
+            try:
+                # NaN is a threshold that was not calibrated.
+                value = value if bool(value.isnan().all()) else self.checked(value, key)
+            except ValueError as error:
+                args[-1].append(str(error))
+                return
             self.threshold = self.threshold.new_full(value.shape, math.nan)
+            state_dict = {**state_dict, key: value}
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 

@@ -130,6 +130,56 @@ def test_balance_needs_a_chain_without_biases():
         activation_based([images()], small())
 
 
+def test_thresholds_of_channels_have_one_form():
+    """Before the shapes of activations are known, and after."""
+    model, x = make(Functional), images()
+    each = torch.rand(6) + 0.1
+    known = snnfast.convert(model, [x], method="max")
+    other = SpikingNetwork(model)
+    rest = known.thresholds[1:]
+    want = None
+    for network in (known, other):
+        for first in (each, each.view(-1, 1, 1), each.view(-1, 1)):
+            network.update_threshold([first, *rest])
+            want = network(x, 20) if want is None else want
+            torch.testing.assert_close(network(x, 20), want, rtol=0, atol=0)
+            assert network.thresholds[0].shape == (6, 1, 1)
+    state = {**known.state_dict(), "spiking.relu.threshold": each}
+    other.load_state_dict(state)
+    torch.testing.assert_close(other(x, 20), want, rtol=0, atol=0)
+    other = SpikingNetwork(model)
+    other.load_state_dict(state)
+    torch.testing.assert_close(other(x, 20), want, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("shape", [(3,), (6, 8, 8), (1, 6, 1), (8,)], ids=str)
+def test_thresholds_of_other_shapes_are_refused(shape):
+    model, x = make(Functional), images()
+    network = snnfast.convert(model, [x], method="max")
+    before, wrong = network.thresholds, torch.ones(shape)
+    message = rf"must be a number or one a channel, \[6\] or \[6, 1, ...\], got \{list(shape)}"
+    with pytest.raises(ValueError, match=rf"update_threshold: threshold\[0\] {message}"):
+        network.update_threshold([wrong, *before[1:]])
+    with pytest.raises(RuntimeError, match=f"spiking.relu.threshold {message}"):
+        network.load_state_dict({**network.state_dict(), "spiking.relu.threshold": wrong})
+    assert network.thresholds == before
+    unseen = SpikingNetwork(model)
+
+    def used():
+        unseen.update_threshold([wrong, *before[1:]])
+        unseen(x, 3)
+
+    with pytest.raises(ValueError, match=r"must be a number or one a channel"):
+        used()
+
+
+def test_a_threshold_below_0_is_not_loaded():
+    network = snnfast.convert(make(Functional), [images()], method="max")
+    state = {**network.state_dict(), "spiking.relu.threshold": torch.tensor(-1.0)}
+    with pytest.raises(RuntimeError, match=r"relu\.threshold must be positive and finite, got -1"):
+        network.load_state_dict(state)
+
+
 def currents(network, layer, x, T):
     """The currents into one layer of a running network, by a recording of all its layers."""
     name = network.plan.neurons[layer]
@@ -196,7 +246,7 @@ def test_spikenorm_with_the_manuals_encoder_and_several_batches():
 
 
 def test_spikenorm_runs_every_product_twice_a_step(monkeypatch):
-    """Not once more for each of the layers after it; and once before, to see that the images fit."""
+    """Not once more for each of the layers after it; and three times before, to see that the images fit."""
     torch.manual_seed(0)
     ann = VGG16((4, 4, 4, 4, 4, 4), (8,), input_shape=(1, 4, 4))
     snn = SVGG16(ann)
@@ -210,7 +260,7 @@ def test_spikenorm_runs_every_product_twice_a_step(monkeypatch):
 
         monkeypatch.setattr(owner, name, counted)
     spikenorm([torch.rand(2, 1, 4, 4)], None, snn, 10)
-    assert len(calls) == 6 * 10 * 2 + 6
+    assert len(calls) == 6 * 10 * 2 + 6 * 3
 
 
 def test_kept_spikes_are_bytes_and_go_when_nobody_reads_them():

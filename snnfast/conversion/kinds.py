@@ -43,6 +43,8 @@ QUOTIENTS = {operator.truediv, torch.div, torch.divide, torch.true_divide}
 SCALINGS = {operator.mul, torch.mul, torch.multiply} | QUOTIENTS
 CONCATENATIONS = {torch.cat, torch.concat, torch.concatenate}
 OTHER_LINEAR = {operator.neg, operator.getitem, torch.mean, torch.reshape, torch.Tensor.contiguous}
+# What does the same at every run, though none of PyTorch's kernels has its name.
+COMPOSED = {F.normalize, getattr}
 METHODS: dict[str, Callable[..., Any]] = {
     "add": torch.add,
     "sub": torch.sub,
@@ -101,6 +103,7 @@ MIXES = "it mixes the images of a batch; the first dimension must stay whole"
 INDICES = "it returns indices, which spikes do not have"
 ROUNDS = "it rounds, which is not linear; divide without rounding_mode"
 RANDOM = "it draws at random in evaluation as well; give training=self.training"
+VARIES = "it may give another result at every run, or change what it reads, so that no weights can be computed with it"
 WRITES = "it writes into a tensor that is given to it; take its result"
 NEGATIVE = "it passes or makes negative values, which no rate can be; train with ReLU"
 CLIPPED = (
@@ -133,7 +136,9 @@ REASONS = {
 def kind_of(
     node: fx.Node, layer: nn.Module | None, kinds: Mapping[fx.Node, str]
 ) -> tuple[str, str]:
-    """What ``node`` becomes, see :class:`Node`, or an empty string and why it cannot be converted.
+    """What ``node`` becomes, see :class:`Node`, and why it cannot be converted, empty where it can.
+
+    What cannot be converted is of no kind, unless it reads no signal: then it is "static", as its readers should know.
 
     Args:
         node: its arguments in their places, not by name.
@@ -148,11 +153,27 @@ def kind_of(
     fx.map_arg((node.args, node.kwargs), reads.append)  # one that is read twice counts twice
     signals = [i for i in reads if kinds[i] not in ("static", "size")]
     kind, why = _kind_of_module(layer) if layer is not None else _kind_of_function(node, signals)
-    if reads and not signals and why not in (UNKNOWN, RANDOM, WRITES):
-        return "static", ""
+    if reads and not signals:
+        if why == UNKNOWN:
+            why = "" if layer is None and _is_fixed(node) else VARIES
+        return "static", why if why in (RANDOM, WRITES, VARIES) else ""
     if why == MIXES and not all(kinds[i] for i in reads):
         return "linear", ""  # what is indexed is refused itself
     return kind, why
+
+
+def _is_fixed(node: fx.Node) -> bool:
+    """Whether the arguments alone decide the result, and stay as they are, as PyTorch marks its kernels."""
+    module = getattr(node.target, "__module__", None) or "torch"
+    if node.target in COMPOSED or module == "_operator":
+        return True
+    name = str(getattr(node.target, "__name__", node.target))
+    kernel = getattr(torch.ops.aten, name, None)
+    is_known = node.op == "call_method" or (kernel is not None and module.startswith("torch"))
+    if name.endswith("_") or not is_known:
+        return False
+    overloads = [] if kernel is None else [getattr(kernel, o) for o in kernel.overloads()]
+    return not any(torch.Tag.nondeterministic_seeded in one.tags for one in overloads)
 
 
 def function_of(node: fx.Node) -> Any:

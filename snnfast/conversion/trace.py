@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,6 +41,14 @@ READ_LATER = (
     "it changes in place what is read again by another name; write it without the underscore"
 )
 KEPT = "it changes a parameter or buffer in place at every run, which a spiking network would not"
+# By a part of what torch.fx says.
+UNTRACEABLE = {
+    "inputs to control flow": "its forward branches on values or on the shape of a tensor, as by if, while or assert, "
+    "and only one way can be converted; take the branch out",
+    "does not support item assignment": "its forward writes into a part of a tensor; make a new one, as by torch.cat",
+    "cannot be iterated": "its forward goes through the rows of a tensor; let one layer take them all",
+    "'len' is not supported": "its forward takes the len() of a tensor; write x.shape[0]",
+}
 # What gives another view of its input's memory.
 VIEWS = {"view", "reshape", "flatten", "contiguous"}
 VIEW_FUNCTIONS = {operator.getitem, getattr, torch.flatten, torch.reshape}
@@ -79,8 +88,22 @@ class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, name: str) -> bool:
         return type(m) is QCFS or super().is_leaf_module(m, name)
 
+    def create_args_for_root(
+        self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
+    ) -> tuple[Any, list[Any]]:
+        """The first argument is the signal; the others keep their defaults, if all of them have one."""
+        _, *signals = inspect.signature(root_fn).parameters.values()
+        if signals[1:] and all(map(_is_optional, signals[1:])):
+            call, root_fn = root_fn, lambda model, x: call(model, x)
+        return super().create_args_for_root(root_fn, is_module, concrete_args)
+
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return InPlace(node, self)
+
+
+def _is_optional(parameter: inspect.Parameter) -> bool:
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return parameter.kind in several or parameter.default is not inspect.Parameter.empty
 
 
 def trace(model: nn.Module, *, max_pool: str = "rate") -> Traced:
@@ -101,14 +124,31 @@ def trace(model: nn.Module, *, max_pool: str = "rate") -> Traced:
     for tensor in (*model.parameters(), *model.buffers()):
         if not is_lazy(tensor):
             tensor.data = tensor.data.contiguous()
+    drawn, written = torch.get_rng_state(), _versions(model)
     try:
         graph = _Tracer().trace(model)
     except Exception as error:
         raise ValueError(
-            f"convert: {type(model).__name__} cannot be traced by torch.fx ({error}); its forward must not branch "
-            "on the values of tensors"
+            f"convert: {type(model).__name__} cannot be traced by torch.fx: {_cause(error)}"
         ) from error
+    # What forward does without the images has run, and would stay what it was.
+    drew = not torch.equal(drawn, torch.get_rng_state())
+    if drew or written != _versions(model):
+        why = "it draws at random in evaluation as well" if drew else KEPT
+        raise ValueError(
+            f"convert: cannot be converted:\n  forward of {type(model).__name__}: {why}"
+        )
     return _Conversion(model, graph).traced(max_pool)
+
+
+def _versions(model: nn.Module) -> list[int]:
+    tensors = (*model.parameters(), *model.buffers())
+    return [tensor._version for tensor in tensors if not tensor.is_inference()]
+
+
+def _cause(error: Exception) -> str:
+    text = str(error)
+    return next((cause for part, cause in UNTRACEABLE.items() if part in text), text)
 
 
 class _Conversion:
@@ -235,11 +275,10 @@ class _Conversion:
         for node in ordered:
             layer = self.layers[node.target] if node.op == "call_module" else None
             kind, why = kind_of(node, layer, kinds)
-            if kind == "max_pool" and max_pool == "refuse":
-                kind = ""
-                why = "max_pool='refuse' was given; use average pooling, or max_pool='rate'"
             kinds[node] = kind
-            if not kind:
+            if kind == "max_pool" and max_pool == "refuse":
+                why = "max_pool='refuse' was given; use average pooling, or max_pool='rate'"
+            if why:
                 self.refused.setdefault(node, f"{self._place(node)}: {why}")
             elif isinstance(layer, QCFS) and kind == "spiking":
                 thresholds[node.name] = layer.threshold.detach().clone()

@@ -4,6 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
+import snnfast
+
 
 class Functional(nn.Module):
     """Functions and methods in place of modules, one ReLU of each spelling."""
@@ -124,3 +126,28 @@ def make(kind, seed=0, dtype=torch.float32):
 def images(batch=4, seed=1, dtype=torch.float32):
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(batch, 2, 8, 8, generator=generator).to(dtype)
+
+
+X = images(6, dtype=torch.float64)
+
+
+def norm(features=16, kind=nn.BatchNorm1d, **arguments):
+    layer = kind(features, **arguments)
+    nn.init.uniform_(layer.running_mean, -0.5, 0.5)
+    nn.init.uniform_(layer.running_var, 0.3, 2)
+    return layer
+
+
+def follows(model, x=X, **arguments):
+    """The converted network, once its activations, and the spikes of any chunk, have been looked at."""
+    model = model.to(x.dtype).eval()
+    network = snnfast.convert(model, [x], method="max", **arguments)
+    want = model(x).detach()
+    torch.testing.assert_close(network.analog(x)[0], want, rtol=1e-10, atol=1e-10)
+    assert (network(x, 200) - want).abs().max() < 0.05 * want.abs().max()
+    scores = network(x, 20)
+    torch.testing.assert_close(network(x, 20, chunk=1), scores, rtol=0, atol=0)
+    torch.testing.assert_close(network(x, 20, chunk=7), scores, rtol=0, atol=0)
+    recorded = network.stream(x, record=True).advance(20).output()
+    torch.testing.assert_close(recorded, scores, rtol=1e-10, atol=1e-10)
+    return network

@@ -2,38 +2,13 @@
 
 import pytest
 import torch
-from networks import Dense, Functional, Written, images, make
+from networks import Dense, Functional, Written, X, follows, images, make, norm
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
-from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
 import snnfast
 from snnfast.conversion import QCFS, SpikingNetwork
 from snnfast.threshold import activation_based
-
-X = images(6, dtype=torch.float64)
-
-
-def norm(features=16, kind=nn.BatchNorm1d, **arguments):
-    layer = kind(features, **arguments)
-    nn.init.uniform_(layer.running_mean, -0.5, 0.5)
-    nn.init.uniform_(layer.running_var, 0.3, 2)
-    return layer
-
-
-def follows(model, x=X, **arguments):
-    """The converted network, once its activations, and the spikes of any chunk, have been looked at."""
-    model = model.to(x.dtype).eval()
-    network = snnfast.convert(model, [x], method="max", **arguments)
-    want = model(x).detach()
-    torch.testing.assert_close(network.analog(x)[0], want, rtol=1e-10, atol=1e-10)
-    assert (network(x, 200) - want).abs().max() < 0.05 * want.abs().max()
-    scores = network(x, 20)
-    torch.testing.assert_close(network(x, 20, chunk=1), scores, rtol=0, atol=0)
-    torch.testing.assert_close(network(x, 20, chunk=7), scores, rtol=0, atol=0)
-    recorded = network.stream(x, record=True).advance(20).output()
-    torch.testing.assert_close(recorded, scores, rtol=1e-10, atol=1e-10)
-    return network
 
 
 def refused(model, message):
@@ -227,6 +202,16 @@ def test_constants_and_sizes_are_worked_out(forward):
     follows(Written(forward, same=nn.Linear(16, 16)))
 
 
+def test_arguments_that_have_a_default_keep_it():
+    class Options(Functional):
+        def forward(self, x, scale=0.5, features=False, *more, mask=None, sizes=(8, 8), **others):
+            y = super().forward(x[:, :, : sizes[0]]) * scale
+            return x if features or more or others or mask is not None else y
+
+    torch.manual_seed(0)
+    follows(Options())
+
+
 def test_a_shape_that_is_told_of_spikes():
     """Read before the last neurons and after them."""
 
@@ -254,7 +239,8 @@ def test_a_shape_that_is_told_of_spikes():
 @pytest.mark.parametrize("what", ["model", "images", "both"])
 def test_channels_last(method, what):
     """The same bits as of the same network in the usual layout."""
-    arguments = {"method": method, "num_steps": 5, "epochs": 1, "progress": False}
+    few = {"spikenorm": {"num_steps": 5}, "qcfs": {"epochs": 1}}.get(method, {})
+    arguments = {"method": method, "progress": False, **few}
     found = []
     for last in (False, True):
         model, x = make(Functional), images()
@@ -278,51 +264,6 @@ def test_a_network_that_is_made_channels_last_keeps_its_bits():
     want = network(images(), 9)
     for chunk in (1, 4):
         torch.testing.assert_close(network(images(), 9, chunk=chunk), want, rtol=0, atol=0)
-
-
-def pruned(layer):
-    prune.l1_unstructured(layer, "weight", 0.5)
-    return prune.random_unstructured(layer, "weight", 0.3)
-
-
-WEIGHTS = {
-    "pruned": pruned,
-    "weight_norm": parametrizations.weight_norm,
-    "spectral_norm": parametrizations.spectral_norm,
-    "orthogonal": parametrizations.orthogonal,
-    "old_weight_norm": pytest.param(
-        weight_norm, marks=pytest.mark.filterwarnings("ignore::FutureWarning")
-    ),
-    "old_spectral_norm": pytest.param(
-        spectral_norm, marks=pytest.mark.filterwarnings("ignore::FutureWarning")
-    ),
-}
-
-
-@pytest.mark.parametrize("change", WEIGHTS.values(), ids=WEIGHTS)
-@pytest.mark.parametrize("tied", [False, True])
-def test_weights_that_are_worked_out_at_every_call(change, tied):
-    """Also after a training step, and where another layer has the parameter they are made of."""
-    model = Written(
-        lambda m, h: m.other(F.relu(m.norm(m.same(h)))),
-        same=nn.Linear(16, 16),
-        other=nn.Linear(16, 16),
-        norm=norm(),
-    ).double()
-    plain = nn.Parameter(model.same.weight.detach().clone())
-    model.same.weight = plain
-    if tied:
-        model.other.weight = plain
-    change(model.same)
-    change(model.conv)
-    model(X).sum().backward()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    network = follows(model)
-    assert not any("orig" in name or "weight_g" in name for name in network.state_dict())
-    model.train()
-    assert not follows(model).training
-    for name, value in model.state_dict().items():
-        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
 
 
 NAMES = (
@@ -418,6 +359,19 @@ def test_a_parameter_that_changes_at_every_run_is_refused():
         return h * scale
 
     refused(Written(forward), "it changes a parameter or buffer in place")
+
+
+def counts_up(m, h):
+    m.norm.running_mean += 1
+    return h + m.norm.running_mean
+
+
+@pytest.mark.parametrize(
+    ("forward", "message"),
+    [(lambda m, h: h + torch.rand(16), "it draws at random"), (counts_up, "buffer in place")],
+)
+def test_what_runs_without_the_images_must_be_the_same_at_every_run(forward, message):
+    refused(Written(forward, norm=norm()), f"forward of Written: .*{message}")
 
 
 class Shift(nn.Module):

@@ -207,9 +207,10 @@ def try_convert(d: Draw) -> None:
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.running_mean, -0.5, 0.5)
     images = torch.rand(4, channels, 8, 8)
+    method = d.choice(("max", "percentile", "spikenorm"))
     kwargs = {
-        "method": d.choice(("max", "percentile", "spikenorm")),
-        "num_steps": 5,
+        "method": method,
+        **({"num_steps": 5} if method == "spikenorm" else {}),
         "progress": False,
         "reset": d.choice(("soft", "hard")),
         "initial_membrane": d.choice((None, 0.0, 0.5)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -12,10 +12,9 @@ from tqdm import tqdm
 
 from snnfast import check
 
+from .loader import Loader, each_batch, images_and_labels
 from .network import SpikingNetwork
 from .stream import Encoder, Stream
-
-Loader = Iterable[Any]
 
 
 def from_activations(
@@ -65,7 +64,7 @@ def _activations(network: SpikingNetwork, images: Tensor, name: str) -> dict[str
     network.check_images(images)
     try:
         return network.analog(images)[1]
-    except RuntimeError as error:  # of a layer of PyTorch
+    except (RuntimeError, IndexError) as error:  # of a layer of PyTorch
         raise ValueError(
             f"{name}: the model does not take images of shape {list(images.shape)}: {error}"
         ) from error
@@ -295,16 +294,9 @@ def batches(
     network: SpikingNetwork, loader: Loader, name: str, progress: bool | None
 ) -> Iterator[Tensor]:
     """The images of ``loader``; sets the network's input shape by the first of them."""
-    disable = None if progress is None else not progress
     empty = True
-    try:
-        items = iter(loader)
-    except TypeError:
-        raise TypeError(
-            f"{name}: the loader must give batches of images, got {type(loader).__name__}"
-        ) from None
-    for item in tqdm(items, desc=name, unit="batch", disable=disable, leave=False):
-        images = item[0] if isinstance(item, (tuple, list)) else item
+    for batch in each_batch(loader, name, progress=progress):
+        images, _ = images_and_labels(batch)
         if network.input_shape is None and isinstance(images, Tensor) and images.dim() > 1:
             network.input_shape = tuple(images.shape[1:])
         if isinstance(images, Tensor) and images.dim() and len(images) == 0:

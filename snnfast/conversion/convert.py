@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
-from tqdm import tqdm
 
 from snnfast import check
 
 from .calibration import from_activations, from_currents
+from .loader import checked_labels, each_batch, images_and_labels
 from .network import SpikingNetwork, one_of
 from .qcfs import QCFS, Quantised
 from .stream import Encoder
 
-METHODS = ("max", "percentile", "spikenorm", "qcfs")
+# The options of every method, and what they are where they are not given.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "max": {"per_channel": False},
+    "percentile": {"per_channel": False, "percentile": 99.9},
+    "spikenorm": {
+        "per_channel": False,
+        "percentile": 100.0,
+        "num_steps": 100,
+        "scaling_factor": 1.0,
+    },
+    "qcfs": {"levels": 4, "epochs": 1, "lr": 1e-3},
+}
+METHODS = tuple(OPTIONS)
 
 
 def convert(
@@ -28,11 +40,11 @@ def convert(
     method: str = "percentile",
     percentile: float | None = None,
     per_channel: bool = False,
-    num_steps: int = 100,
-    scaling_factor: float = 1.0,
-    levels: int = 4,
-    epochs: int = 1,
-    lr: float = 1e-3,
+    num_steps: int | None = None,
+    scaling_factor: float | None = None,
+    levels: int | None = None,
+    epochs: int | None = None,
+    lr: float | None = None,
     reset: str = "soft",
     initial_membrane: float | None = None,
     max_pool: str = "rate",
@@ -59,6 +71,8 @@ def convert(
       and clipped at the thresholds (Bu et al. 2022), for inference in about ``levels`` steps. The loader must give
       labels. A model that has :class:`snnfast.conversion.QCFS` in it already is taken as it is.
 
+    An option of another method than the one that is chosen is an error.
+
     Args:
         model: a trained network that takes one tensor ``[B, ...]`` and returns scores; it is copied, in evaluation
             mode.
@@ -67,15 +81,16 @@ def convert(
         percentile: in (0, 100], for ``"percentile"`` and ``"spikenorm"``, whose currents of all steps and neurons
             count, those below 0 as 0. None: 99.9 for ``"percentile"``, else the largest.
         per_channel: a threshold for every channel; not for ``"qcfs"``.
-        num_steps: steps of the run of ``"spikenorm"``, which takes one batch.
+        num_steps: steps of the run of ``"spikenorm"``, which takes one batch. None: 100.
         scaling_factor: thresholds of ``"spikenorm"`` are this fraction of the largest current, or of the percentile.
-        levels: quantisation levels of ``"qcfs"``.
-        epochs: passes over the loader to fine-tune for ``"qcfs"``.
-        lr: learning rate of this fine-tuning, by Adam.
+            None: 1.
+        levels: quantisation levels of ``"qcfs"``. None: 4.
+        epochs: passes over the loader to fine-tune for ``"qcfs"``. None: 1.
+        lr: learning rate of this fine-tuning, by Adam. None: 0.001.
         reset: "soft" subtracts the threshold at a spike, "hard" sets the membrane to 0 and loses what was above the
-            threshold.
+            threshold; not for ``"qcfs"``.
         initial_membrane: membrane before the first step, as a fraction of the threshold, in [0, 1). 0.5 rounds rates
-            to the nearest; 0 rounds them down. None: 0.5 for ``"qcfs"``, which needs it, else 0.
+            to the nearest; 0 rounds them down. None: 0.5 for ``"qcfs"``, which takes no other, else 0.
         max_pool: "rate" for spiking max pooling, "refuse" to make it an error.
         encoding: "constant" current, "poisson" spikes, or a callable; see :class:`snnfast.conversion.SpikingNetwork`.
         progress: show a progress bar; None: only if standard error is a terminal.
@@ -84,53 +99,70 @@ def convert(
         The network, calibrated, on the device of the model: ``network(images, num_steps)`` gives scores.
 
     Raises:
-        TypeError, ValueError: for a model that cannot be converted, an empty loader, images of wrong shape, and
-            arguments of wrong type or range.
+        TypeError, ValueError: for a model that cannot be converted, an empty loader, images of wrong shape, labels
+            that are not a class an image, and arguments of wrong type or range.
     """
     one_of("method", method, METHODS)
-    if per_channel and method == "qcfs":
-        raise ValueError("convert: per_channel is for max, percentile and spikenorm, not for qcfs")
-    if percentile is None:
-        percentile = 99.9 if method == "percentile" else 100.0
-    elif method in ("max", "qcfs"):
-        raise ValueError(f"convert: percentile is for percentile and spikenorm, not for {method}")
-    learned = isinstance(model, nn.Module) and any(isinstance(m, QCFS) for m in model.modules())
-    if method == "qcfs" and not learned:
-        model = quantise(model, calibration_loader, levels=levels, progress=progress)
-        fine_tune(model, calibration_loader, epochs=epochs, lr=lr, progress=progress)
-    if initial_membrane is None:
-        initial_membrane = 0.5 if method == "qcfs" else 0.0
+    given = {
+        "percentile": percentile,
+        "per_channel": per_channel,
+        "num_steps": num_steps,
+        "scaling_factor": scaling_factor,
+        "levels": levels,
+        "epochs": epochs,
+        "lr": lr,
+    }
+    options = options_of(method, given)
+    if method == "qcfs":
+        if reset != "soft" or initial_membrane not in (None, 0.5):
+            raise ValueError(
+                f"convert: qcfs needs reset='soft' and initial_membrane=0.5, got {reset!r} and {initial_membrane!r}"
+            )
+        initial_membrane = 0.5
+        if not (isinstance(model, nn.Module) and any(isinstance(m, QCFS) for m in model.modules())):
+            model = quantise(
+                model, calibration_loader, levels=options.pop("levels"), progress=progress
+            )
+            fine_tune(model, calibration_loader, **options, progress=progress)
+        elif unused := [name for name in options if given[name] is not None]:
+            raise ValueError(
+                f"convert: {unused[0]} is for a model without QCFS; this one is taken as it is"
+            )
     network = SpikingNetwork(
         model,
         reset=reset,
-        initial_membrane=initial_membrane,
+        initial_membrane=0.0 if initial_membrane is None else initial_membrane,
         max_pool=max_pool,
         encoding=encoding,
     )
     if method == "spikenorm":
-        from_currents(
-            network,
-            calibration_loader,
-            num_steps=num_steps,
-            scaling_factor=scaling_factor,
-            percentile=percentile,
-            per_channel=per_channel,
-            progress=progress,
-            name="convert",
-        )
+        from_currents(network, calibration_loader, **options, progress=progress, name="convert")
     elif method != "qcfs":
-        thresholds = from_activations(
-            network,
-            calibration_loader,
-            percentile=percentile,
-            per_channel=per_channel,
-            progress=progress,
-        )
+        thresholds = from_activations(network, calibration_loader, **options, progress=progress)
         network.update_threshold(thresholds)
     else:
         # Shapes are checked, and the batch is not mixed, as the other methods see on the way.
         from_activations(network, calibration_loader, batches_used=1, progress=False)
     return network
+
+
+def options_of(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of ``method``, by their defaults where ``given`` has None; raises for one of another method."""
+    for name, value in given.items():
+        check_option(method, name, value)
+    return {
+        name: default if given[name] is None else given[name]
+        for name, default in OPTIONS[method].items()
+    }
+
+
+def check_option(method: str, option: str, value: object, name: str | None = None) -> None:
+    """Raises if ``method`` has no such option and it was given; ``name`` is what the error calls it."""
+    if value is None or value is False or option in OPTIONS[method]:
+        return
+    *others, last = (m for m, options in OPTIONS.items() if option in options)
+    of = f"{', '.join(others)} and {last}" if others else last
+    raise ValueError(f"convert: {name or option} is for {of}, not for {method}")
 
 
 def quantise(
@@ -181,19 +213,22 @@ def fine_tune(
         progress: show a progress bar; None: only if standard error is a terminal.
 
     Raises:
-        TypeError, ValueError: for a loader without labels or without images, in any epoch, and for arguments out of
-            range; the model is then as it was.
+        TypeError, ValueError: for a loader without labels or without images, in any epoch, for labels that are not a
+            class an image, for a model without parameters, and for arguments out of range; the model is then as it was.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"fine_tune: model must be a torch.nn.Module, got {type(model).__name__}")
+    if next(model.parameters(), None) is None:
+        raise ValueError("fine_tune: model must have parameters, got none")
     check.whole("fine_tune", "epochs", epochs, least=0)
     optimizer = torch.optim.Adam(model.parameters(), lr=check.positive("fine_tune", "lr", lr))
-    disable = None if progress is None else not progress
     before = copy.deepcopy(model.state_dict())
     modes = [(module, module.training) for module in model.modules()]
     try:
         model.train()
         for epoch in range(epochs):
-            bar = tqdm(loader, desc=f"fine-tuning {epoch + 1}", disable=disable, leave=False)
-            _train(model, optimizer, bar)
+            what = f"fine-tuning {epoch + 1}"
+            _train(model, optimizer, each_batch(loader, "fine_tune", progress=progress, what=what))
         model.eval()
     except Exception:
         model.load_state_dict(before)
@@ -205,11 +240,15 @@ def fine_tune(
 def _train(model: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterable[Any]) -> None:
     device = next(model.parameters()).device
     empty = True
-    for item in batches:
-        if not isinstance(item, (tuple, list)) or len(item) < 2:
+    for batch in batches:
+        images, labels = images_and_labels(batch)
+        if labels is None:
             raise TypeError("fine_tune: the loader must give images and labels for method='qcfs'")
-        images, labels = item[0].to(device).contiguous(), item[1].to(device)
-        value = F.cross_entropy(model(images), labels)
+        check.tensor("fine_tune", "images", images)
+        scores = model(images.to(device).contiguous())
+        check.shape("fine_tune", "the scores of model", scores, (len(images), "classes"))
+        classes = checked_labels("fine_tune", labels, scores).to(device)
+        value = F.cross_entropy(scores, classes)
         optimizer.zero_grad()
         value.backward()
         optimizer.step()

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from snnfast import check
 from snnfast.table import markdown
 
+from .loader import checked_labels, each_batch, images_and_labels
 from .network import SpikingNetwork
 from .stream import Stream
 
@@ -167,13 +167,12 @@ def conversion_report(
         The report: ``print`` shows its tables, ``report.figure()`` draws it.
 
     Raises:
-        TypeError, ValueError: for an empty loader, images of wrong shape, networks with outputs of different shapes,
-            and arguments of wrong type or range.
+        TypeError, ValueError: for an empty loader, images of wrong shape, labels that are not a class an image,
+            networks with outputs of different shapes, and arguments of wrong type or range.
     """
     comparison = Comparison(ann, snn, steps)
-    disable = None if progress is None else not progress
-    for item in tqdm(loader, desc="report", unit="batch", disable=disable, leave=False):
-        comparison.add(*item[:2]) if isinstance(item, (tuple, list)) else comparison.add(item)
+    for batch in each_batch(loader, "conversion_report", progress=progress, what="report"):
+        comparison.add(*images_and_labels(batch))
     return comparison.report()
 
 
@@ -185,6 +184,10 @@ class Comparison:
     """
 
     def __init__(self, ann: nn.Module, snn: SpikingNetwork, steps: Sequence[int] = STEPS) -> None:
+        if not isinstance(ann, nn.Module):
+            raise TypeError(
+                f"conversion_report: ann must be a torch.nn.Module, got {type(ann).__name__}"
+            )
         if not isinstance(snn, SpikingNetwork):
             raise TypeError(
                 f"conversion_report: snn must be a spiking network, got {type(snn).__name__}; make it with "
@@ -206,6 +209,7 @@ class Comparison:
     def add(self, images: Tensor, labels: Tensor | None = None) -> None:
         """Runs a batch ``[B, ...]`` through both networks; ``labels`` are ``[B]``."""
         snn = self.snn
+        snn.check_images(images)
         device = next((p.device for p in self.ann.parameters()), torch.device("cpu"))
         modes = [(module, module.training) for module in self.ann.modules()]
         try:
@@ -213,9 +217,13 @@ class Comparison:
         finally:
             for module, was_training in modes:
                 module.training = was_training
+        check.shape("conversion_report", "the scores of ann", scores, (len(images), "classes"))
+        if labels is None:
+            truth = scores.argmax(1)
+        else:
+            truth = checked_labels("conversion_report", labels, scores).to(images.device)
         _, activations = snn.analog(images)
         stream = snn.stream(images, record=True)
-        truth = scores.argmax(1) if labels is None else labels.to(images.device)
         right = []
         for count in self.steps:
             output = stream.advance(count - stream.steps).output().to(images.device)

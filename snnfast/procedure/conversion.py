@@ -15,6 +15,7 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorData
 import snnfast
 from snnfast.checkpoint import CheckpointError, read_checkpoint, same_settings, write_checkpoint
 from snnfast.conversion import METHODS, ConversionReport, SpikingNetwork
+from snnfast.conversion.convert import check_option
 from snnfast.conversion.report import STEPS, Comparison
 from snnfast.monitoring import Activity, Monitor
 from snnfast.procedure import images, repeats
@@ -29,6 +30,10 @@ from snnfast.train import progress_bar
 CHECKPOINT, FIGURE, KIND = "snn.pt", "report.png", "conversion"
 # Seconds between checkpoints while the images are scored.
 SAVE_EVERY = 60.0
+# Settings that not every method has, and what snnfast.convert calls them.
+OF_METHODS = {
+    name: name for name in ("percentile", "per_channel", "scaling_factor", "levels", "epochs", "lr")
+} | {"calibration_steps": "num_steps"}
 ANN = Ann()
 
 
@@ -62,16 +67,21 @@ class Settings(Options):
     initial_membrane: float = option(
         0.5, "Membrane before the first step, as a share of the threshold."
     )
-    scaling_factor: float = option(1.0, "spikenorm: thresholds, as a share of the largest current.")
-    calibration_steps: int = option(100, "spikenorm: steps of its run.", least=1)
+    scaling_factor: float | None = option(
+        None,
+        "spikenorm: thresholds, as a share of the largest current (default 1).",
+    )
+    calibration_steps: int | None = option(
+        None, "spikenorm: steps of its run (default 100).", least=1
+    )
     calibration_images: int | None = option(
         None,
         "How many training images choose the thresholds, drawn at random; default: all.",
         least=1,
     )
-    levels: int = option(4, "qcfs: levels to quantise to.", least=1)
-    epochs: int = option(1, "qcfs: epochs of fine-tuning.")
-    lr: float = option(1e-3, "qcfs: learning rate of the fine-tuning.")
+    levels: int | None = option(None, "qcfs: levels to quantise to (default 4).", least=1)
+    epochs: int | None = option(None, "qcfs: epochs of fine-tuning (default 1).")
+    lr: float | None = option(None, "qcfs: learning rate of the fine-tuning (default 0.001).")
     batch_size: int = option(
         100, "Images in each batch; spikenorm calibrates on one batch.", least=1
     )
@@ -83,6 +93,8 @@ class Settings(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name, theirs in OF_METHODS.items():
+            check_option(self.method, theirs, getattr(self, name), name)
         if not self.steps or list(self.steps) != sorted(set(self.steps)):
             raise ValueError(
                 f"convert: steps must be increasing numbers from 1 on, got {self.steps}"
@@ -263,13 +275,7 @@ def calibrated(
         model,
         DataLoader(pairs, sampler=sampler, batch_size=None),
         method=settings.method,
-        percentile=settings.percentile,
-        per_channel=settings.per_channel,
-        num_steps=settings.calibration_steps,
-        scaling_factor=settings.scaling_factor,
-        levels=settings.levels,
-        epochs=settings.epochs,
-        lr=settings.lr,
+        **{theirs: getattr(settings, name) for name, theirs in OF_METHODS.items()},
         reset=settings.reset,
         initial_membrane=settings.initial_membrane,
         encoding=settings.encoder,
@@ -286,8 +292,10 @@ def converted(out: Path, model: nn.Module) -> SpikingNetwork:
     path = out / CHECKPOINT
     checkpoint = read_checkpoint(path, KIND)
     try:
-        own = {k: v for k, v in checkpoint["settings"].items() if k != "run"}
-        settings = Settings(**own)
+        kept = checkpoint["settings"]
+        settings = Settings(
+            **{name: kept[name] for name in ("reset", "initial_membrane", "encoder")}
+        )
     except (TypeError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} is not of a conversion: {error}") from error
     return _stored(path, checkpoint, settings, model)

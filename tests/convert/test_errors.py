@@ -104,6 +104,27 @@ def test_what_cannot_be_traced_is_told():
         SpikingNetwork(Branch())
 
 
+def writes(x):
+    x[:, 0] = 0
+    return F.relu(x)
+
+
+@pytest.mark.parametrize(
+    ("function", "cause"),
+    [
+        (lambda x: F.relu(x) if x.dim() == 2 else x, "branches on values or on the shape"),
+        (writes, "writes into a part of a tensor"),
+        (lambda x: F.relu(x)[: len(x)], r"write x.shape\[0\]"),
+        (lambda x: torch.stack([F.relu(row) for row in x]), "goes through the rows"),
+        (lambda x: F.relu(x).nothing, "nothing|no spiking form"),
+    ],
+)
+def test_why_a_model_cannot_be_traced(function, cause):
+    with pytest.raises(ValueError, match=cause) as error:
+        SpikingNetwork(Function(function))
+    assert ("branch" in str(error.value)) is ("branch" in cause)
+
+
 def test_what_cannot_be_copied_is_told():
     model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
     model.log = (line for line in ())
@@ -146,12 +167,43 @@ def test_a_model_that_mixes_images_is_refused():
         snnfast.convert(Mixes(), [images()])
 
 
+class Centred(nn.Module):
+    """Its mean goes over the images where there are no rows."""
+
+    def forward(self, x):
+        y = F.relu(x.flatten(1))
+        return y - y.mean(-2, keepdim=True)
+
+
+class Chooses(nn.Module):
+    def forward(self, x):
+        return F.relu(x.flatten(1))[..., :2, :]
+
+
+@pytest.mark.parametrize("model", [Mixes(), Centred(), Chooses()], ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_model_that_mixes_images_is_refused_for_any_batch(model, batch):
+    with pytest.raises(ValueError, match="in forward mixes the images of a batch"):
+        snnfast.convert(model, [X[:batch]])
+    network = SpikingNetwork(model)
+    network.update_threshold([1.0])
+    with pytest.raises(ValueError, match="in forward mixes the images of a batch"):
+        network(X[:batch], 3)
+
+
+@pytest.mark.parametrize("shape", [6, (8, 8, 2), "abc"], ids=str)
+def test_an_input_shape_that_a_model_has_of_its_own_is_left_alone(shape):
+    model = make(Functional)
+    model.input_shape = shape
+    assert snnfast.convert(model, [X]).input_shape == (2, 8, 8)
+
+
 def test_a_model_that_is_no_module():
     with pytest.raises(TypeError, match=r"convert: model must be a torch.nn.Module, got function"):
         SpikingNetwork(F.relu)
 
 
-X = images()
+X, Y = images(), torch.arange(4)
 WRONG = (
     ({"method": "balance"}, ValueError, "method must be one of max, percentile, spikenorm, qcfs"),
     ({"percentile": -1.0}, ValueError, r"percentile must lie in \(0, 100\], got -1"),
@@ -173,6 +225,19 @@ WRONG = (
     ({"method": "qcfs", "lr": -1.0}, ValueError, "lr must be positive, got -1"),
     ({"method": "qcfs", "epochs": -1}, ValueError, "epochs must be at least 0, got -1"),
     ({"method": "qcfs"}, TypeError, "the loader must give images and labels"),
+    ({"method": "qcfs", "reset": "hard"}, ValueError, "qcfs needs reset='soft' .* got 'hard'"),
+    ({"method": "qcfs", "initial_membrane": 0.0}, ValueError,
+     "qcfs needs .* initial_membrane=0.5, got 'soft' and 0.0"),
+    ({"method": "max", "levels": -3, "lr": None}, ValueError, "levels is for qcfs, not for max"),
+    ({"epochs": 0}, ValueError, "epochs is for qcfs, not for percentile"),
+    ({"method": "spikenorm", "lr": 1e-3}, ValueError, "lr is for qcfs, not for spikenorm"),
+    ({"num_steps": 9}, ValueError, "num_steps is for spikenorm, not for percentile"),
+    ({"method": "qcfs", "scaling_factor": 1.0}, ValueError,
+     "scaling_factor is for spikenorm, not for qcfs"),
+    ({"method": "qcfs", "levels": 4, "model": nn.Sequential(nn.Flatten(), QCFS())}, ValueError,
+     "levels is for a model without QCFS"),
+    ({"method": "qcfs", "calibration_loader": [(X, torch.arange(4) * 2)]}, ValueError,
+     r"fine_tune: labels must lie in \[0, 4\], got values from 0 to 6"),
     ({"calibration_loader": []}, ValueError, "the loader holds no images"),
     ({"calibration_loader": [X[:0]]}, ValueError, "the loader holds no images"),
     ({"calibration_loader": 3}, TypeError, "the loader must give batches of images, got int"),
@@ -246,6 +311,26 @@ def network():
         (lambda n: QCFS(1.0, 0), ValueError, "QCFS: levels must be at least 1"),
         (lambda n: quantise(make(Functional), []), ValueError, "quantise: the loader holds no"),
         (lambda n: fine_tune(make(Functional), [X]), TypeError, "must give images and labels"),
+        (lambda n: fine_tune(make(Functional), 3), TypeError, "fine_tune: the loader must give"),
+        (lambda n: fine_tune(make(Functional), [([1], Y)]), TypeError, "images must be a tensor"),
+        (lambda n: fine_tune(3, [(X, Y)]), TypeError, "model must be a torch.nn.Module, got int"),
+        (lambda n: fine_tune(nn.ReLU(), [(X, Y)]), ValueError, "model must have parameters"),
+        (
+            lambda n: fine_tune(nn.Conv2d(2, 3, 1), [(X, Y)]),
+            ValueError,
+            r"the scores of model must have shape \[4, classes\], got \[4, 3, 8, 8\]",
+        ),
+        (
+            lambda n: snnfast.conversion_report(make(Functional), n, None),
+            TypeError,
+            "conversion_report: the loader must give batches of images, got NoneType",
+        ),
+        (
+            lambda n: snnfast.conversion_report(make(Functional), n, [X.numpy()]),
+            TypeError,
+            "images must be a tensor, got ndarray",
+        ),
+        (lambda n: snnfast.conversion_report(3, n, [X]), TypeError, "ann must be a torch.nn.Mod"),
     ],
 )
 def test_wrong_calls_change_nothing(network, call, error, message):
@@ -254,6 +339,25 @@ def test_wrong_calls_change_nothing(network, call, error, message):
         call(network)
     for a, b in zip(before, network.thresholds):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "error", "message"),
+    [
+        (Y[:, None], ValueError, r"labels must have shape \[4\], got \[4, 1\]"),
+        (Y[:1], ValueError, r"labels must have shape \[4\], got \[1\]"),
+        (F.one_hot(Y), ValueError, r"labels must have shape \[4\], got \[4, 4\]"),
+        (Y.float(), TypeError, r"labels must be .* integers, got \[4\] of torch.float32"),
+        (Y.tolist(), TypeError, "labels must be a tensor, got list"),
+        (Y - 1, ValueError, r"labels must lie in \[0, 4\], got values from -1 to 2"),
+    ],
+)
+def test_labels_are_a_class_an_image(network, labels, error, message):
+    model, loader = make(Functional), [(X, labels)]
+    with pytest.raises(error, match=f"conversion_report: {message}"):
+        snnfast.conversion_report(model, network, loader)
+    with pytest.raises(error, match=f"fine_tune: {message}"):
+        fine_tune(model, loader)
 
 
 def test_without_thresholds_nothing_runs():
@@ -300,7 +404,7 @@ def test_a_module_named_spiking_is_refused():
 def test_images_that_the_model_does_not_take_are_told(method, shape):
     model = nn.Sequential(nn.Flatten(), nn.Linear(128, 4), nn.ReLU(), nn.Linear(4, 2))
     with pytest.raises(ValueError, match="images"):
-        snnfast.convert(model, [torch.rand(shape)], method=method, num_steps=3)
+        snnfast.convert(model, [torch.rand(shape)], method=method)
 
 
 def test_sparse_images_are_refused():

@@ -97,7 +97,10 @@ def test_convert_reports_and_keeps_the_network(run, tmp_path, method):
     assert result["report"]["steps"] == [2, 9]
     assert len(result["report"]["layers"]) == 2
     assert result["settings"]["run"]["network"] == "cnn"
-    # The kept network gives the same.
+    # The kept network gives the same, also with the options of all methods, which older versions kept.
+    kept = read_checkpoint(tmp_path / "snn.pt")
+    kept["settings"] |= {"levels": 4, "scaling_factor": 1.0}
+    write_checkpoint(tmp_path / "snn.pt", kept)
     _, trained, _ = diehl2015.reopen(run)
     network = conversion.converted(tmp_path, trained.model.eval())
     pixels, labels = conversion.spread(images.part("digits", "test"), 40)
@@ -213,6 +216,11 @@ def test_some_images_are_of_all_classes():
         (("--method", "spikenorm", "--scaling-factor", -1), "scaling_factor must be positive"),
         (("--method", "qcfs", "--per-channel"), "per_channel is for max, percentile and spikenorm"),
         (("--method", "max", "--percentile", 99), "percentile is for percentile and spikenorm"),
+        (("--scaling-factor", 0.1), "scaling_factor is for spikenorm, not for percentile"),
+        (("--calibration-steps", 100), "calibration_steps is for spikenorm, not for percentile"),
+        (("--method", "max", "--levels", 9), "levels is for qcfs, not for max"),
+        (("--method", "spikenorm", "--epochs", 4), "epochs is for qcfs, not for spikenorm"),
+        (("--method", "qcfs", "--reset", "hard"), "qcfs needs reset='soft'"),
         (("--device", "tpu"), "--device must be auto, cpu, cuda"),
     ],
 )

@@ -62,7 +62,7 @@ LAYERS = {
         nir.scheme nir.layers nir.package nir.export nir.cycles nir.load nir.file nir
     """,
     "any ReLU network as a spiking one": """
-        conversion.analog conversion.shortcuts conversion.neurons conversion.qcfs
+        conversion.analog conversion.shortcuts conversion.neurons conversion.qcfs conversion.loader
         conversion.plan conversion.kinds conversion.trace conversion.stream
         conversion.network conversion.report conversion.calibration conversion.convert
         conversion.thresholds conversion

@@ -192,7 +192,8 @@ class Stream:
         """The input of the next steps, ``[steps, B, ...]``."""
         images, encoding = self._images, self._encoding
         if callable(encoding):
-            rows = [encoding(images) for _ in range(steps)]
+            # A copy each: it may work in place.
+            rows = [encoding(images.clone()) for _ in range(steps)]
             for row in rows:
                 if not isinstance(row, Tensor) or row.shape != images.shape:
                     got = list(row.shape) if isinstance(row, Tensor) else type(row).__name__

@@ -29,8 +29,8 @@ class AnnSettings(ClassifierSettings):
 
     network: str = option(
         "cnn",
-        "cnn or dense (Diehl et al. 2015); vgg16 or resnet20 (Sengupta et al. 2019), or vgg, a small one with batch "
-        "norm and max pooling.",
+        "train diehl2015: cnn or dense. train vgg16: vgg16 or resnet20 (Sengupta et al. 2019), or vgg, a small one "
+        "with batch norm and max pooling.",
         choices=NETWORKS,
     )
     width: float = option(1.0, "vgg16: factor on the channels and hidden neurons.", above=0)
@@ -71,7 +71,7 @@ class Ann(Classifier[AnnSettings]):
         network = changes.get("network", self.usual(dataset))
         if network not in self.networks:
             raise ValueError(
-                f"ann: network must be one of {', '.join(self.networks)}, got {network!r}"
+                f"{self.name}: network must be one of {', '.join(self.networks)}, got {network!r}"
             )
         chosen: dict[str, Any] = {"network": network}
         if dataset not in ("mnist", "cifar10"):

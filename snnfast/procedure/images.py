@@ -71,12 +71,18 @@ def load(
         ValueError, FileNotFoundError, ImportError: a torchvision set without ``root``, not there, damaged, or without
             torchvision; images in folders that are not as :func:`snnfast.data.image_folder` wants them; images or
             labels that are not of the size and in as many classes as the data set; frames where none are taken;
-            pixels out of range.
+            pixels out of range; a border (crop) or a square (cutout) as wide as an image.
     """
     names = ("train", "val") if settings.validate else ("train+val", "test")
     train, held_out = (
         part(settings.dataset, n, root, download, device, frames, unit) for n in names
     )
+    for name in ("crop", "cutout"):
+        value, side = getattr(settings, name, 0), min(train[0].shape[-2:])
+        if value >= side:
+            raise ValueError(
+                f"{settings.name}: {name} must be less than the side of an image, {side}, got {value}"
+            )
     ready = normalize(settings.dataset, held_out[0]), held_out[1]
     return Data(train, ready, "validation" if settings.validate else "test")
 

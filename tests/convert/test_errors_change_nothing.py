@@ -191,6 +191,13 @@ def test_qcfs_of_no_module():
         snnfast.convert(make, [X], method="qcfs")
 
 
+def test_an_encoding_may_work_in_place():
+    model, x = make(Functional), images()
+    network = snnfast.convert(model, [x], method="max", encoding=lambda images: images.mul_(0.5))
+    network(x, 3)
+    torch.testing.assert_close(x, images(), rtol=0, atol=0)
+
+
 def test_a_report_keeps_the_modes_of_the_model():
     """Of every layer: some stay in evaluation mode while others train."""
     model = make(Residual).train()

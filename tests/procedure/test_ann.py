@@ -195,7 +195,9 @@ def test_wrong_settings(changes, message):
 
 
 def test_each_command_has_its_networks():
-    with pytest.raises(ValueError, match=r"^ann: network must be one of cnn, dense, got 'vgg'"):
+    with pytest.raises(
+        ValueError, match=r"^diehl2015: network must be one of cnn, dense, got 'vgg'"
+    ):
         diehl2015.preset("digits", network="vgg")
 
 

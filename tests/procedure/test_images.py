@@ -86,6 +86,13 @@ def test_recalibration_sees_images_as_they_are_scored(procedure):
     torch.testing.assert_close(learning["recalibrate"](x), expected, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("name", ["crop", "cutout"])
+def test_what_may_clear_the_whole_image_is_refused(name):
+    assert images.load(vgg16.preset("digits", **{name: 7})).train[0].shape[-2:] == (8, 8)
+    with pytest.raises(ValueError, match=f"{name} must be less than .* image, 8, got 8"):
+        images.load(vgg16.preset("digits", **{name: 8}))
+
+
 def settings(validate=False):
     return vgg16.preset("cifar10", validate=validate)
 

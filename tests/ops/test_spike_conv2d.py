@@ -280,10 +280,9 @@ def test_second_derivatives_raise():
     with pytest.raises(RuntimeError, match="spike_conv2d: a second derivative"):
         grad.sum().backward()
     for outputs in (4, 3):  # as many channels as x, and fewer
-        weight = torch.randn(outputs, 4, 3, 3, requires_grad=True)
-        x4 = torch.rand(2, 4, 6, 6).round().requires_grad_()
-        y = events(x4, weight, padding=1)
-        (grad,) = torch.autograd.grad(y.square().sum(), x4, create_graph=True)
+        spikes = torch.rand(2, 4, 6, 6).round().requires_grad_()
+        y = events(spikes, torch.randn(outputs, 4, 3, 3, requires_grad=True), padding=1)
+        (grad,) = torch.autograd.grad(y.square().sum(), spikes, create_graph=True)
         with pytest.raises(RuntimeError, match="spike_conv2d: a second derivative"):
             grad.sum().backward()
     with torch.autograd.forward_ad.dual_level():

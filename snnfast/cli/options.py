@@ -204,10 +204,8 @@ def plain_errors() -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not any(w in str(error) for w in OUT_OF_MEMORY):
             raise
-        _tell(
-            f"there is not enough memory; a smaller network, batch or data set may fit: {error}",
-            error,
-        )
+        text = "there is not enough memory; a smaller network, batch or data set may fit"
+        _tell(f"{text}: {error}" if str(error) else text, error)
     except KeyboardInterrupt:
         tell_interruption()
 

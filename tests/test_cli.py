@@ -170,6 +170,7 @@ def test_fully_connected_and_validation(tmp_path):
         (["--seed", 10**20], "stbp: seed must lie in [-2**63, 2**63), got 1000"),
         (["--hidden", 10**18], "there is not enough memory; a smaller network, batch"),
         (["--threads", 10**6], "Invalid value for '--threads'"),
+        (["--seeds", 10**30], "Invalid value for '--seeds'"),
         (["--data", ""], "Invalid value for '--data': must be a path, got ''"),
     ],
 )

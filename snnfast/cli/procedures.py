@@ -47,7 +47,9 @@ def training(procedure: Procedure[Any]) -> Callable[..., None]:
         *,
         seeds: Annotated[
             int | None,
-            typer.Option(min=1, help="Train once for each of N seeds and show the mean."),
+            typer.Option(
+                min=1, max=10**6, help="Train once for each of N seeds and show the mean."
+            ),
         ] = None,
         sweep: Annotated[
             list[str] | None,

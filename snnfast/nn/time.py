@@ -100,12 +100,12 @@ class Time(nn.Module):
         steps, batch = x.shape[:2]
         alike = steps > 1 and x.stride(0) == 0 and x.numel() > 0
         y = once(x) if alike else x.flatten(0, 1)
-        if alike and any(getattr(layer, "inplace", False) for layer in self.layer.modules()):
-            y = y.clone()  # not the caller's image
         for layer in _one_by_one(self.layer):
             if alike and not _same_at_every_step(layer, y):
                 y = y.expand(steps, *y.shape).flatten(0, 1)
                 alike = False
+            if alike and getattr(layer, "inplace", False) and y.data_ptr() == x.data_ptr():
+                y = y.clone()  # the step is the caller's
             if type(layer) in _CONVS:
                 y = _laid_out(layer, y)
             try:

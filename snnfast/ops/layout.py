@@ -18,13 +18,11 @@ def dense_order(x: Tensor) -> list[int] | None:
     """
     if x.is_contiguous() or x.dim() < 3 or x.numel() == 0:
         return None
-    row = x[0]
+    row, strides = x[0], x.stride()[1:]
     order: list[int] = []
-    for d in range(
-        row.dim()
-    ):  # sorted by strides, which torch.compile can do with comparisons alone
+    for d in range(len(strides)):  # sorted by comparisons alone, which torch.compile can do
         at = len(order)
-        while at and row.stride(order[at - 1]) < row.stride(d):
+        while at and strides[order[at - 1]] < strides[d]:
             at -= 1
         order.insert(at, d)
     if order == list(range(row.dim())) or not row.permute(order).is_contiguous():

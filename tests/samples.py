@@ -87,6 +87,7 @@ class Op:
         fires: whether its first output is spikes.
         inverse: its arguments in the unit of one over a membrane.
         ranges: of the numbers to try for a parameter, where not any will do.
+        refused: for a parameter that does not take all numbers, one that it refuses, and what it says.
         runs_away: whether a membrane far above its threshold grows on by itself.
         exact: whether a membrane at rest takes in its input as it is.
         steady: keyword arguments with which it fires at ``v_threshold`` whatever it did before.
@@ -106,6 +107,7 @@ class Op:
     options: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     inverse: tuple[str, ...] = ()
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    refused: dict[str, tuple[float, str]] = field(default_factory=dict)
     runs_away: bool = False
     exact: bool = True
     fires: bool = True

@@ -85,8 +85,8 @@ MISTAKES = (
     (
         "self-connections are off at the beginning only",
         "snnfast/nn/recurrent.py",
-        "weight = torch.diagonal_scatter(weight, weight.new_zeros(self.features))",
-        "pass",
+        "return torch.diagonal_scatter(weight, weight.new_zeros(self.features))",
+        "return weight",
         LAYER,
     ),
 )

@@ -251,8 +251,6 @@ def diehl_cook_(
         tau_theta=tau_theta,
     )
     delay = check.whole(op, "inhibition_delay", inhibition_delay, 0)
-    if not isinstance(one_winner, bool):
-        raise TypeError(f"{op}: one_winner must be True or False, got {one_winner!r}")
     return DiehlCookCall(
         w=w.detach(),
         theta=theta.detach(),
@@ -260,7 +258,7 @@ def diehl_cook_(
         learns=rule is not None,
         refractory=whole_steps(op, "refractory", refractory, step),
         inhibition_delay=delay,
-        one_winner=one_winner,
+        one_winner=check.flag(op, "one_winner", one_winner),
         **own,
         state=own_state(
             op, state, DiehlCookState, return_state, w.device, lambda: at_rest(w, delay)

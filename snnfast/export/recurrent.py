@@ -81,9 +81,7 @@ def recurrent(
             for name, part in (("early", 1 - (late - whole)), ("late", late - whole))
         )
         arrived = f"{early} * {row % ago} + {late_part} * {row % f'({ago} + 1)'}"
-    weight = layer.weight if quantised is None else quantised.q
-    if not layer.self_connections:
-        weight = weight * (1 - torch.eye(size))
+    weight = layer.connected(layer.weight if quantised is None else quantised.q)
     current = Value(source.memory(f"{id}_current", size), x.shape)
     source.function(
         RECURRENT,

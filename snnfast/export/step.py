@@ -69,7 +69,7 @@ class Step(nn.Module):
             value: Tensor = getattr(layer, name)
             if name == "past":  # spikes under way: none, in a memory of the longest that it becomes
                 value = value.new_zeros(layer._longest(), *value.shape[1:])
-            states.append(value.clone())  # torch.export takes two names of a tensor for one input
+            states.append(value)
         reset(self.net)
         return tuple(states)
 

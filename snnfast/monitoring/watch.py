@@ -374,11 +374,8 @@ class Monitor:
     def _add_recurrent(self, name: str, module: nn.Module, spikes: Tensor) -> None:
         if not isinstance(module, Recurrent):
             return
-        weight: Tensor = module.weight
-        if not module.self_connections:
-            weight = weight - weight.diag().diag()
         arrived = arriving(spikes, module.delays, beyond=module.stateful)
-        self.add_linear(name, type(module).__name__, arrived, weight)
+        self.add_linear(name, type(module).__name__, arrived, module.connected(module.weight))
 
     @torch.no_grad()
     def _add_times(

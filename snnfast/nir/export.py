@@ -132,9 +132,7 @@ class _Export:
         if layer.delays is not None:
             seconds = layer.delays.detach().double().clamp(min=0).numpy() * self.steps.dt
             way = self._add(f"{node.name}.delay", self.nir.Delay(delay=seconds), way)
-        weight = layer.weight.detach()
-        if not layer.self_connections:
-            weight = weight * (1 - torch.eye(layer.features))
+        weight = layer.connected(layer.weight.detach())
         back = self.nir.Linear(weight=_array(weight), metadata=_exact({"steps": 1}))
         way = self._add(f"{node.name}.recurrent", back, way)
         self.edges.append((way[0], neuron[0]))

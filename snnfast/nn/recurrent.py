@@ -123,11 +123,9 @@ class Recurrent(Stateful):
             raise ValueError(
                 f"{type(self).__name__}: x must have shape [T, ..., {self.features}], got {list(x.shape)}"
             )
-        weight, delay = self._constant("weight", x), self.delays
+        weight, delay = self.connected(self._constant("weight", x)), self.delays
         if delay is not None:
             delay = delay.to(weight.dtype)
-        if not self.self_connections:
-            weight = torch.diagonal_scatter(weight, weight.new_zeros(self.features))
         if past is not None:
             past = past.to(x.dtype)
         states = dict(zip(neuron.states, neuron._load_states(x)))
@@ -147,6 +145,12 @@ class Recurrent(Stateful):
             known = spikes if past is None or len(x) >= longest else torch.cat([past, spikes])
             self._store_states(known[-longest:].clone())
         return neuron._finish(spikes, *after)
+
+    def connected(self, weight: Tensor) -> Tensor:
+        """The weights that count, of ``self.weight`` or what stands for it: without self-connections the others."""
+        if self.self_connections:
+            return weight
+        return torch.diagonal_scatter(weight, weight.new_zeros(self.features))
 
     @property
     def delays(self) -> Tensor | None:

@@ -113,7 +113,10 @@ def over_time(
     dtype = check.state_dtype(x.dtype)
     zeros = torch.zeros(x.shape[1:], dtype=dtype, device=x.device)
     v, *others = states
-    now = (zeros + call.v_rest if v is None else v, *(zeros if s is None else s for s in others))
+    now = (
+        zeros + call.v_rest if v is None else v,
+        *(zeros.clone() if s is None else s for s in others),
+    )
     refractory = "refractory" in call._fields
     r = call.r if refractory and call.r is not None else zeros
     spikes, v_seq = [], []

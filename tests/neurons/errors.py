@@ -143,6 +143,8 @@ def mistakes(op):
             mistake(
                 f"{name}-{kind}", {name: value}, TypeError, f"{name} must be a number, got {kind}"
             )
+    for name, (value, message) in op.refused.items():
+        mistake(f"{name}-{value}", {name: value}, ValueError, f"{name} {message}")
     for decay, tau in zip(op.decays, taus, strict=True):
         for value in (-0.1, 1.1, 2):
             mistake(

@@ -386,6 +386,9 @@ def test_repr_shows_the_constants():
         (lambda: sn.CubaLIF(learnable=True, decay=0.5), ValueError, "starts from tau and tau_syn"),
         (lambda: sn.CubaLIF(1.0, learnable=True), ValueError, "tau must be above 1"),
         (lambda: sn.ALIF(0.5), ValueError, "ALIF: tau must be at least 1"),
+        (lambda: sn.EIF(delta_t=0.0), ValueError, "EIF: delta_t must not be 0, got 0"),
+        (lambda: sn.QIF(a0=-1.0), ValueError, "QIF: a0 must be at least 0, got -1"),
+        (lambda: sn.Izhikevich(a0=-1.0), ValueError, "Izhikevich: a0 must be at least 0, got -1"),
         (lambda: sn.ALIF(tau_adapt=0), ValueError, "ALIF: tau_adapt must be at least 1"),
         (lambda: sn.ALIF(decay_adapt=1.5), ValueError, r"decay_adapt must lie in \[0, 1\]"),
         (

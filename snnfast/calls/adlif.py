@@ -136,7 +136,7 @@ def adlif(
         w=w,
         **own,
         decay=check.decay("adlif", "decay", tau, decay, 2.0, x),
-        decay_input=bool(decay_input),
+        decay_input=check.flag("adlif", "decay_input", decay_input),
         **firing(
             "adlif",
             x,

@@ -114,7 +114,7 @@ def alif(
         beta=check.parameter("alif", "beta", beta, x),
         decay_adapt=check.decay("alif", "decay_adapt", tau_adapt, decay_adapt, 100.0, x),
         decay=check.decay("alif", "decay", tau, decay, 2.0, x),
-        decay_input=bool(decay_input),
+        decay_input=check.flag("alif", "decay_input", decay_input),
         **firing(
             "alif",
             x,

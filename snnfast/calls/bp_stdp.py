@@ -84,7 +84,7 @@ def bp_stdp_(
     check.choice(op, "update", update, ("step", "sequence"))
     check.choice(op, "reduction", reduction, ("sum", "mean"))
     rate = check.at_least_zero(op, "lr", lr)
-    if validate:
+    if check.flag(op, "validate", validate):
         check.finite(op, "w", w)
         check.finite(op, "error", error)
     return BpStdpCall(
@@ -94,5 +94,5 @@ def bp_stdp_(
         scale=rate / max(batch, 1) if reduction == "mean" else rate,
         epsilon=epsilon,
         each_step=update == "step",
-        return_error=bool(return_error),
+        return_error=check.flag(op, "return_error", return_error),
     )

@@ -138,6 +138,7 @@ def bp_stdp_network_(
     Neurocomputing 330 (2019), section 3 and algorithm 1.
     """
     op = "bp_stdp_network_"
+    check.flag(op, "validate", validate)
     _weights(op, weights)
     first, step = weights[0], check.positive(op, "dt", dt)
     inputs, networks = first.shape[-1], networks_of(first)
@@ -184,8 +185,8 @@ def bp_stdp_network_(
         each_step=update == "step",
         batch=max(samples, 1) if batch is None else check.whole(op, "batch", batch),
         state=[] if state is None else [v.detach() for v in state],
-        return_hidden=bool(return_hidden),
-        return_state=bool(return_state),
+        return_hidden=check.flag(op, "return_hidden", return_hidden),
+        return_state=check.flag(op, "return_state", return_state),
     )
 
 

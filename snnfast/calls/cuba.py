@@ -103,7 +103,7 @@ def cuba(
         i=i,
         decay_syn=check.decay("cuba", "decay_syn", tau_syn, decay_syn, 2.0, x),
         decay=check.decay("cuba", "decay", tau, decay, 2.0, x),
-        decay_input=bool(decay_input),
+        decay_input=check.flag("cuba", "decay_input", decay_input),
         **firing(
             "cuba",
             x,
@@ -154,6 +154,6 @@ def cubali(
         i=i,
         decay_syn=check.decay("cubali", "decay_syn", tau_syn, decay_syn, 2.0, x),
         decay=check.decay("cubali", "decay", tau, decay, 2.0, x),
-        decay_input=bool(decay_input),
+        decay_input=check.flag("cubali", "decay_input", decay_input),
         **reading("cubali", x, v_rest),
     )

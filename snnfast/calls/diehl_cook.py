@@ -210,6 +210,7 @@ def diehl_cook_(
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
     """
     op = "diehl_cook_"
+    check.flag(op, "validate", validate)
     plastic_weights(op, w, theta, rule, validate)
     step = check.positive(op, "dt", dt)
 
@@ -264,8 +265,8 @@ def diehl_cook_(
             op, state, DiehlCookState, return_state, w.device, lambda: at_rest(w, delay)
         ),
         carry=state is not None,
-        return_spikes=bool(return_spikes),
-        return_state=bool(return_state),
+        return_spikes=check.flag(op, "return_spikes", return_spikes),
+        return_state=check.flag(op, "return_state", return_state),
     )
 
 

@@ -280,6 +280,7 @@ def diehl_cook_conductance_(
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
     """
     op = "diehl_cook_conductance_"
+    check.flag(op, "validate", validate)
     plastic_weights(op, w, theta, rule, validate, theta_dtype=torch.float64)
     rules = rules_of(op, w, rule)
     if any(one.w_min < 0 for one in rules):
@@ -385,8 +386,8 @@ def diehl_cook_conductance_(
             lambda: at_rest(w, longest, v_rest, v_rest_inh),
         ),
         carry=state is not None,
-        return_spikes=bool(return_spikes),
-        return_state=bool(return_state),
+        return_spikes=check.flag(op, "return_spikes", return_spikes),
+        return_state=check.flag(op, "return_state", return_state),
     )
 
 

@@ -99,7 +99,7 @@ def eif(
         v=v,
         **own,
         decay=check.decay("eif", "decay", tau, decay, 2.0, x),
-        decay_input=bool(decay_input),
+        decay_input=check.flag("eif", "decay_input", decay_input),
         **firing(
             "eif",
             x,

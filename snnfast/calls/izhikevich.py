@@ -119,7 +119,7 @@ def izhikevich(
         w=w,
         **own,
         decay=check.decay("izhikevich", "decay", tau, decay, 2.0, x),
-        decay_input=bool(decay_input),
+        decay_input=check.flag("izhikevich", "decay_input", decay_input),
         **firing(
             "izhikevich",
             x,

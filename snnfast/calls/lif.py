@@ -106,7 +106,7 @@ def lif(
         x=x,
         v=v,
         decay=check.decay("lif", "decay", tau, decay, 2.0, x),
-        decay_input=bool(decay_input),
+        decay_input=check.flag("lif", "decay_input", decay_input),
         **firing(
             "lif",
             x,
@@ -188,6 +188,6 @@ def li(
         x=x,
         v=v,
         decay=check.decay("li", "decay", tau, decay, 2.0, x),
-        decay_input=bool(decay_input),
+        decay_input=check.flag("li", "decay_input", decay_input),
         **reading("li", x, v_rest),
     )

@@ -59,11 +59,11 @@ def firing(
         "v_rest": rest,
         "hard_reset": reset is not None,
         "fires": True,
-        "strict": bool(strict),
+        "strict": check.flag(op, "strict", strict),
         "surrogate": resolve(surrogate),
-        "detach_reset": bool(detach_reset),
-        "return_state": bool(return_state),
-        "return_v_seq": bool(return_v_seq),
+        "detach_reset": check.flag(op, "detach_reset", detach_reset),
+        "return_state": check.flag(op, "return_state", return_state),
+        "return_v_seq": check.flag(op, "return_v_seq", return_v_seq),
     }
 
 

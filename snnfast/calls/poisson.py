@@ -73,7 +73,7 @@ def poisson(
     check.elements("poisson", "num_steps", (num_steps, *p.shape))
     check.spike_dtype("poisson", dtype)
     p = p.detach() if p.requires_grad else p
-    if validate:
+    if check.flag("poisson", "validate", validate):
         check.in_range("poisson", "p", p, 0.0, 1.0)
     return PoissonCall(
         p if p.dtype == torch.float32 else p.to(torch.float32),

@@ -99,7 +99,7 @@ def qif(
         v=v,
         **own,
         decay=check.decay("qif", "decay", tau, decay, 2.0, x),
-        decay_input=bool(decay_input),
+        decay_input=check.flag("qif", "decay_input", decay_input),
         **firing(
             "qif",
             x,

@@ -143,9 +143,9 @@ def spikeprop(
         dt=step,
         grid_points=points,
         slope_min=check.positive("spikeprop", "slope_min", slope_min),
-        return_u_max=bool(return_u_max),
-        return_slope=bool(return_slope),
-        validate=bool(validate),
+        return_u_max=check.flag("spikeprop", "return_u_max", return_u_max),
+        return_slope=check.flag("spikeprop", "return_slope", return_slope),
+        validate=check.flag("spikeprop", "validate", validate),
     )
 
 

@@ -107,6 +107,7 @@ def stdp_(
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
     """
     op = "stdp_"
+    check.flag(op, "validate", validate)
     check.weights(op, "w", w, ("N_post", "N_pre"))
     check.spikes(op, "pre", pre, ("T", "B", w.shape[1]), w)
     check.spikes(op, "post", post, (*pre.shape[:2], w.shape[0]), w)

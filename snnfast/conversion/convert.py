@@ -105,7 +105,7 @@ def convert(
     one_of("method", method, METHODS)
     given = {
         "percentile": percentile,
-        "per_channel": per_channel,
+        "per_channel": check.flag("convert", "per_channel", per_channel),
         "num_steps": num_steps,
         "scaling_factor": scaling_factor,
         "levels": levels,

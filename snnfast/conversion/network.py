@@ -82,7 +82,8 @@ class SpikingNetwork(Analog, Telling):
             nodes = {**nodes, result: output}
         super().__init__()
         self.encoding = encoding
-        self.unit_spikes, self.spiking_output = bool(unit_spikes), bool(spiking_output)
+        self.unit_spikes = check.flag("convert", "unit_spikes", unit_spikes)
+        self.spiking_output = check.flag("convert", "spiking_output", spiking_output)
         # What another model has by this name may be anything.
         own = type(model).__module__.startswith("snnfast.model.")
         self.input_shape: tuple[int, ...] | None = (

@@ -47,7 +47,8 @@ class BernoulliEncoder(nn.Module):
         check.generator("BernoulliEncoder", generator)
         check.spike_dtype("BernoulliEncoder", dtype)
         self.scale = check.positive("BernoulliEncoder", "scale", scale)
-        self.generator, self.dtype, self.validate = generator, dtype, validate
+        self.validate = check.flag("BernoulliEncoder", "validate", validate)
+        self.generator, self.dtype = generator, dtype
 
     def forward(self, x: Tensor) -> Tensor:
         """Spikes ``[num_steps, ...]`` of intensities ``[...]``, each at least 0.

@@ -54,7 +54,8 @@ class PoissonEncoder(nn.Module):
                 f"PoissonEncoder: duration must be a multiple of dt = {self.dt:g} ms, "
                 f"got {self.duration:g} ms"
             )
-        self.generator, self.dtype, self.validate = generator, dtype, validate
+        self.validate = check.flag("PoissonEncoder", "validate", validate)
+        self.generator, self.dtype = generator, dtype
 
     def forward(self, rates: Tensor) -> Tensor:
         """Spikes ``[duration / dt, ...]`` of rates ``[...]`` in Hz, each in [0, 1000 / dt].

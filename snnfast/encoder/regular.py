@@ -55,7 +55,8 @@ class RegularEncoder(nn.Module):
         check.generator("RegularEncoder", generator)
         check.spike_dtype("RegularEncoder", dtype)
         self.scale = check.positive("RegularEncoder", "scale", scale)
-        self.generator, self.dtype, self.validate = generator, dtype, validate
+        self.validate = check.flag("RegularEncoder", "validate", validate)
+        self.generator, self.dtype = generator, dtype
 
     def forward(self, x: Tensor) -> Tensor:
         """Spikes ``[num_steps, ...]`` of intensities ``[...]``, each at least 0.

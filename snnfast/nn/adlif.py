@@ -105,7 +105,7 @@ class AdLIF(Spiking):
         published = PUBLISHED[form]
         super().__init__(
             v_reset=published.v_reset if _of_form(v_reset) else v_reset,  # type: ignore[arg-type]
-            detach_reset=published.detach_reset if _of_form(detach_reset) else bool(detach_reset),
+            detach_reset=published.detach_reset if _of_form(detach_reset) else detach_reset,  # type: ignore[arg-type]
             **firing,
         )
         self.form, self.bounds = form, bounds

@@ -7,6 +7,8 @@ from typing import Any
 from torch import Tensor
 from typing_extensions import Unpack
 
+from snnfast import check
+
 from .spiking import Firing, Spiking, add_decay, leak
 
 __all__ = ["ALIF"]
@@ -62,7 +64,7 @@ class ALIF(Spiking):
         add_decay(self, "_adapt", tau_adapt, decay_adapt, default=100.0)
         self._add_parameter("beta", beta)
         self._add_parameter("v_rest", v_rest)
-        self.decay_input = bool(decay_input)
+        self.decay_input = check.flag(type(self).__name__, "decay_input", decay_input)
 
     def _shown(self) -> dict[str, Any]:
         own = leak(self, "") | {"beta": self.beta} | leak(self, "_adapt")

@@ -67,8 +67,8 @@ class CubaLIF(Spiking):
     ) -> None:
         super().__init__(**firing)
         self._add_parameter("v_rest", v_rest)
-        self.learnable = bool(learnable)
-        self.decay_input = bool(decay_input)
+        self.learnable = check.flag(type(self).__name__, "learnable", learnable)
+        self.decay_input = check.flag(type(self).__name__, "decay_input", decay_input)
         if learnable:
             if decay is not None or decay_syn is not None:
                 raise ValueError("CubaLIF: learnable=True starts from tau and tau_syn, not decay")
@@ -122,7 +122,7 @@ class CubaLI(Stateful):
         super().__init__(stateful=stateful)
         add_decay(self, "", tau, decay)
         add_decay(self, "_syn", tau_syn, decay_syn)
-        self.decay_input = bool(decay_input)
+        self.decay_input = check.flag(type(self).__name__, "decay_input", decay_input)
         if not isinstance(v_rest, Tensor):
             check.number("CubaLI", "v_rest", v_rest)
         self._add_constant("v_rest", v_rest)

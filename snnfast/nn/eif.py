@@ -57,7 +57,7 @@ class EIF(Spiking):
         self._add_parameter("delta_t", delta_t, check.not_zero)
         self._add_parameter("theta_rh", theta_rh)
         self._add_parameter("v_rest", v_rest)
-        self.decay_input = bool(decay_input)
+        self.decay_input = check.flag(type(self).__name__, "decay_input", decay_input)
 
     def _shown(self) -> dict[str, Any]:
         own = leak(self, "") | {"delta_t": self.delta_t, "theta_rh": self.theta_rh}

@@ -71,7 +71,7 @@ class Izhikevich(Spiking):
         self._add_parameter("a", a)
         self._add_parameter("b", b)
         self._add_parameter("v_rest", v_rest)
-        self.decay_input = bool(decay_input)
+        self.decay_input = check.flag(type(self).__name__, "decay_input", decay_input)
 
     def _shown(self) -> dict[str, Any]:
         own = (

@@ -87,7 +87,7 @@ class LIF(Spiking):
         super().__init__(**firing)
         self._add_parameter("v_rest", v_rest)
         add_decay(self, "", tau, decay)
-        self.decay_input = bool(decay_input)
+        self.decay_input = check.flag(type(self).__name__, "decay_input", decay_input)
 
     def _shown(self) -> dict[str, Any]:
         return leak(self, "") | {"decay_input": self.decay_input} | super()._shown()
@@ -136,8 +136,10 @@ class ParametricLIF(Spiking):
         super().__init__(**firing)
         self._add_parameter("v_rest", v_rest)
         self.w = learned_tau("ParametricLIF", "init_tau", init_tau, channels)
-        self.learnable_threshold = bool(learnable_threshold)
-        self.decay_input = bool(decay_input)
+        self.learnable_threshold = check.flag(
+            type(self).__name__, "learnable_threshold", learnable_threshold
+        )
+        self.decay_input = check.flag(type(self).__name__, "decay_input", decay_input)
 
     @property
     def tau(self) -> Tensor:
@@ -187,7 +189,7 @@ class LI(Stateful):
     ) -> None:
         super().__init__(stateful=stateful)
         add_decay(self, "", tau, decay)
-        self.decay_input = bool(decay_input)
+        self.decay_input = check.flag(type(self).__name__, "decay_input", decay_input)
         if not isinstance(v_rest, Tensor):
             check.number("LI", "v_rest", v_rest)
         self._add_constant("v_rest", v_rest)

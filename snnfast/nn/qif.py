@@ -57,7 +57,7 @@ class QIF(Spiking):
         self._add_parameter("a0", a0, check.at_least_zero)
         self._add_parameter("v_c", v_c)
         self._add_parameter("v_rest", v_rest)
-        self.decay_input = bool(decay_input)
+        self.decay_input = check.flag(type(self).__name__, "decay_input", decay_input)
 
     def _shown(self) -> dict[str, Any]:
         own = leak(self, "") | {"a0": self.a0, "v_c": self.v_c}

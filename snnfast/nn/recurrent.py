@@ -85,7 +85,7 @@ class Recurrent(Stateful):
         super().__init__()
         self.neuron = neuron
         self.features = features
-        self.self_connections = bool(self_connections)
+        self.self_connections = check.flag(layer, "self_connections", self_connections)
         if weight is None:
             weight = nn.init.orthogonal_(torch.empty(features, features))
         if not isinstance(weight, nn.Parameter):
@@ -105,7 +105,7 @@ class Recurrent(Stateful):
     @stateful.setter
     def stateful(self, value: bool) -> None:
         if "neuron" in self._modules:  # else it is being made
-            self.neuron.stateful = bool(value)
+            self.neuron.stateful = check.flag(type(self).__name__, "stateful", value)
 
     @property
     def surrogate(self) -> Any:  # type: ignore[override]

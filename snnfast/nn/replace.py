@@ -73,7 +73,7 @@ def replace(
     if not isinstance(net, nn.Module):
         raise TypeError(f"replace: net must be a module, got {type(net).__name__}")
     inputs = _calls(verify)
-    if sequences and len(inputs) > 1:
+    if check.flag("replace", "sequences", sequences) and len(inputs) > 1:
         raise ValueError(
             f"replace: with sequences=True verify must be one sequence, got {len(inputs)}; of a network of several "
             "inputs give [(x, y)]"

@@ -43,6 +43,7 @@ class SpikeLinear(nn.Linear):
         check.choice("SpikeLinear", "method", method, METHODS)
         in_features = check.whole("SpikeLinear", "in_features", in_features, 0)
         out_features = check.whole("SpikeLinear", "out_features", out_features, 0)
+        check.flag("SpikeLinear", "bias", bias)
         super().__init__(in_features, out_features, bias, device, dtype)
         self.method: Method = method
 

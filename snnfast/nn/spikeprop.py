@@ -88,14 +88,14 @@ class SpikeProp(nn.Module):
         self.t_max = check.positive("SpikeProp", "t_max", t_max)
         self.dt = None if dt is None else check.positive("SpikeProp", "dt", dt)
         self.slope_min = check.positive("SpikeProp", "slope_min", slope_min)
-        self.validate = validate
+        self.validate = check.flag("SpikeProp", "validate", validate)
         self.tau: float | Tensor
         if isinstance(tau, Tensor) and not isinstance(tau, nn.Parameter):
             self.register_buffer("tau", tau)
         else:
             self.tau = tau if isinstance(tau, Tensor) else check.positive("SpikeProp", "tau", tau)
         d = _delays(delays, delay_range, self.in_features)
-        if learn_delays:
+        if check.flag("SpikeProp", "learn_delays", learn_delays):
             self.delays = nn.Parameter(d)
         else:
             self.register_buffer("delays", d)

@@ -102,12 +102,12 @@ class Spiking(Stateful):
         if self.refractory:
             self.states = (*type(self).states, "r")
         super().__init__(stateful=stateful)
-        self.strict = bool(strict)
+        self.strict = check.flag(layer, "strict", strict)
         self._add_parameter("v_threshold", v_threshold)
         self._add_parameter("v_reset", v_reset)
         self.surrogate = resolve(surrogate)
-        self.detach_reset = bool(detach_reset)
-        self.return_v_seq = bool(return_v_seq)
+        self.detach_reset = check.flag(layer, "detach_reset", detach_reset)
+        self.return_v_seq = check.flag(layer, "return_v_seq", return_v_seq)
 
     def _add_parameter(
         self,

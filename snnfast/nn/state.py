@@ -39,7 +39,7 @@ class Stateful(nn.Module):
 
     def __init__(self, *, stateful: bool = False) -> None:
         super().__init__()
-        self.stateful = bool(stateful)
+        self.stateful = check.flag(type(self).__name__, "stateful", stateful)
         # Attributes, not buffers: DistributedDataParallel copies rank 0's buffers to every rank.
         self.reset()
 

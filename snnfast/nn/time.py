@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn import functional
 
-from snnfast import ops
+from snnfast import check, ops
 from snnfast.ops.autograd import traced
 from snnfast.ops.repeat import once, repeat
 from snnfast.ops.spike_conv2d import laid_out, layout_for
@@ -81,7 +81,7 @@ class Time(nn.Module):
                 what = f"the class {layer.__name__}" if kind else f"a {type(layer).__name__}"
                 raise TypeError(f"Time: layers must be modules, one after the other, got {what}")
         self.layer = layers[0] if len(layers) == 1 else nn.Sequential(*layers)
-        self.fast = bool(fast)
+        self.fast = check.flag("Time", "fast", fast)
         for module in self.layer.modules():
             if isinstance(module, Stateful):
                 raise ValueError(

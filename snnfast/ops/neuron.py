@@ -135,6 +135,8 @@ def _scan(
         on_cpu = kernels is torch.ops.snnfast and x.is_cpu
         every = CHECKPOINT_EVERY["cpu" if on_cpu else "cuda"]
         if traced():
+            # How many states are kept would tie an exported program to a number of steps: it keeps none.
+            every = 0 if torch.compiler.is_exporting() else every
             outputs = getattr(kernels, kind.forward)(*flat, every)
         else:
             again = on_cpu and not kind.more and repeats(x)

@@ -94,19 +94,29 @@ def test_compiled_in_inference_gives_the_same(op):
 
 @needs_kernels
 @pytest.mark.usefixtures("fresh_compiler")
-def test_exported_program_gives_the_same_for_any_number_of_steps(op):
+@pytest.mark.parametrize("learned", [False, True], ids=["", "learned"])
+def test_exported_program_gives_the_same_for_any_number_of_steps(op, learned):
     class Network(torch.nn.Module):
-        def forward(self, x):
-            return op(x=x)[0]
+        def __init__(self):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(5), requires_grad=learned)
 
-    x = Sample(op, "plain", (6, 5), torch.float32).arguments()["x"]
+        def forward(self, x):
+            return op(x=x * self.scale)[0]
+
+    net, x = Network(), Sample(op, "plain", (6, 5), torch.float32).arguments()["x"]
     steps = torch.export.Dim("T", min=2, max=1000)
-    program = torch.export.export(Network(), (x,), dynamic_shapes=({0: steps},))
+    program = torch.export.export(net, (x,), dynamic_shapes=({0: steps},)).module()
     kernels = [n for n in program.graph.nodes if f"{op.kernel}_forward" in str(n.target)]
     assert len(kernels) == 1
     for T in (6, 50):
         x = Sample(op, "plain", (T, 5), torch.float32).arguments()["x"]
-        assert_equal(program.module()(x), op(x=x)[0])
+        assert_equal(program(x), net(x))
+        if learned:
+            grads = [
+                torch.autograd.grad((made(x) * x).sum(), made.scale)[0] for made in (program, net)
+            ]
+            assert_equal(*grads)
 
 
 @needs_kernels

@@ -43,7 +43,8 @@ class SpikingNetwork(Analog, Telling):
         encoding: "constant": the image is the input current of every step; "poisson": at every step a value fires with
             its magnitude as probability and with its own sign, and values beyond 1 are an error; "saturating": the
             same, but values beyond 1 fire at every step; or a callable from images to the input of one step.
-        unit_spikes: a spike counts 1 instead of its threshold; thresholds are then ratios, as in the manual's networks.
+        unit_spikes: a spike counts 1 instead of its threshold; thresholds are then ratios, one a layer, as in the manual's
+            networks.
         spiking_output: put neurons on the output, too; the result is their number of spikes.
 
     Raises:
@@ -101,7 +102,7 @@ class SpikingNetwork(Analog, Telling):
         self.spiking = nn.ModuleDict()
         for name in self.plan.neurons:
             # Not by its own method, which refuses names such as "values".
-            self.spiking._modules[name] = Neurons(reset, initial, like)
+            self.spiking._modules[name] = Neurons(reset, initial, like, self.unit_spikes)
         for name, value in traced.thresholds.items():
             neurons = self.neurons(name)
             neurons.threshold = neurons.checked(value, nodes[name].place)
@@ -128,7 +129,7 @@ class SpikingNetwork(Analog, Telling):
 
         Raises:
             TypeError, ValueError: for a wrong number of thresholds, for one that is not above 0, and for one that is
-                neither a number nor ``[C]`` or ``[C, 1, ...]``, one a channel.
+                neither a number nor, without ``unit_spikes``, ``[C]`` or ``[C, 1, ...]``, one a channel.
         """
         if not isinstance(threshold, (Sequence, Tensor)) or isinstance(threshold, str):
             raise TypeError(

@@ -16,7 +16,7 @@ class Neurons(nn.Module):
     """Integrate-and-fire neurons in the place of a ReLU: ``h[t] = v[t-1] + x[t]``, a spike where ``h >= threshold``.
 
     A spike counts for ``threshold`` in the units of the ReLU's activations, so that ``rate * threshold`` is the
-    activation, as long as that is at most the threshold.
+    activation, as long as that is at most the threshold. With ``unit_spikes`` it counts 1.
 
     ``like`` is a tensor of the dtype and device of the images.
 
@@ -30,9 +30,9 @@ class Neurons(nn.Module):
     threshold: Tensor
     shape: tuple[int, ...] | None = None
 
-    def __init__(self, reset: str, initial: float, like: Tensor) -> None:
+    def __init__(self, reset: str, initial: float, like: Tensor, unit_spikes: bool) -> None:
         super().__init__()
-        self.reset, self.initial = reset, initial
+        self.reset, self.initial, self.unit_spikes = reset, initial, unit_spikes
         dtype = check.state_dtype(like.dtype)
         self.register_buffer("threshold", torch.tensor(math.nan, dtype=dtype, device=like.device))
 
@@ -68,6 +68,11 @@ class Neurons(nn.Module):
         """One number as a scalar, one a channel as ``[C, 1, ...]``."""
         if value.numel() == 1:
             return value.view(())
+        if self.unit_spikes:
+            raise ValueError(
+                f"{name} must be a number, since with unit_spikes a spike counts the same for every channel, got "
+                f"{list(value.shape)}"
+            )
         channels = value.shape[:1] if self.shape is None else self.shape[:1]
         if tuple(value.shape[:1]) != tuple(channels) or value.numel() != len(value):
             size = "C" if self.shape is None else channels[0] if channels else 1

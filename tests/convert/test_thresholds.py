@@ -173,6 +173,18 @@ def test_thresholds_of_other_shapes_are_refused(shape):
         used()
 
 
+def test_of_unit_spikes_a_layer_has_one_threshold():
+    """Of a spike that counts 1 the next layer cannot know what the threshold of its channel was."""
+    network = SpikingNetwork(make(Functional), unit_spikes=True)
+    message = "must be a number, since with unit_spikes a spike counts the same for every channel"
+    ones = [1.0] * len(network.plan.neurons)
+    with pytest.raises(ValueError, match=rf"threshold\[0\] {message}, got \[6\]"):
+        network.update_threshold([torch.ones(6), *ones[1:]])
+    with pytest.raises(ValueError, match=message):
+        spikenorm([images()], None, network, 5, per_channel=True)
+    network.update_threshold(ones)
+
+
 def test_a_threshold_below_0_is_not_loaded():
     network = snnfast.convert(make(Functional), [images()], method="max")
     state = {**network.state_dict(), "spiking.relu.threshold": torch.tensor(-1.0)}

@@ -43,8 +43,8 @@ class SpikingNetwork(Analog, Telling):
         encoding: "constant": the image is the input current of every step; "poisson": at every step a value fires with
             its magnitude as probability and with its own sign, and values beyond 1 are an error; "saturating": the
             same, but values beyond 1 fire at every step; or a callable from images to the input of one step.
-        unit_spikes: a spike counts 1 instead of its threshold; thresholds are then ratios, one a layer, as in the manual's
-            networks.
+        unit_spikes: a spike counts 1 instead of its threshold; thresholds are then ratios, one a layer, as in the
+            manual's networks.
         spiking_output: put neurons on the output, too; the result is their number of spikes.
 
     Raises:

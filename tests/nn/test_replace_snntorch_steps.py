@@ -91,6 +91,29 @@ def test_inhibition_passes_over_the_factor_of_spikes():
     assert spikes.tolist() == [[0.0, 1.0, 0.0]]
     spikes, _ = sn.replace(of("Leaky", factor=0.5).float())(torch.tensor([[2.0, 3.0, 0.0]]))
     assert spikes.tolist() == [[0.5, 0.5, 0.0]]
+    # The reset divides by it all the same: 3 - 1 / 0.5.
+    ours = sn.replace(of("Leaky", inhibition=True, factor=0.5, reset_delay=False).float())
+    assert ours(torch.tensor([[2.0, 3.0, 0.0]]))[1].tolist() == [[2.0, 1.0, 0.0]]
+
+
+@pytest.mark.filterwarnings("ignore:Leaky runs in plain PyTorch")
+def test_inhibition_leaves_who_is_highest_above_its_own_threshold():
+    ours = sn.replace(of("Leaky", inhibition=True, threshold=[1.0, 2.5, 0.5]).float())
+    spikes, _ = ours(torch.tensor([[2.0, 3.0, 0.0]]))
+    assert spikes.tolist() == [[1.0, 0.0, 0.0]]
+
+
+@pytest.mark.filterwarnings("ignore:Alpha runs in plain PyTorch")
+def test_alpha_without_a_reset_keeps_its_currents_where_it_runs_by_steps():
+    none = {"reset_mechanism": "none", "threshold": 0.1}
+    ours, plain = (sn.replace(of("Alpha", **none, inhibition=i).float()) for i in (True, False))
+    states = kept = ours.reset_mem()
+    for x in torch.tensor([[[2.0, 3.0, 0.0]]] * 4):
+        spikes, *states = ours(x, *states)
+        _, *kept = plain(x, *kept)
+        for own, other in zip(states, kept):
+            same(own, other)
+    assert spikes.tolist() == [[0.0, 1.0, 0.0]]
 
 
 @pytest.mark.parametrize("name", ["Leaky", "Synaptic"])

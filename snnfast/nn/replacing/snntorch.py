@@ -135,7 +135,9 @@ class Alpha(Neuron):
         self, reset: Tensor, x: Tensor, before: tuple[Tensor, ...], after: tuple[Tensor, ...]
     ) -> tuple[Tensor, ...]:
         """All states at 0; by subtraction as snnTorch has it, the threshold off one current and the other one at 0."""
-        if self.mechanism != "subtract":
+        if self.mechanism == "none":
+            return after
+        if self.mechanism == "zero":
             return tuple(state - reset * state for state in after)
         exc, inh, mem = after
         return exc - reset * self.threshold, inh - reset * inh, mem + reset * before[1]

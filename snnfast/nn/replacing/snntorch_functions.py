@@ -123,11 +123,12 @@ class Steps(Looping):
             mem = (1 - reset) * mem
         after = self.reset_by(reset, x, before, self.charge(x, *others, mem))
         if self.state_quant:
-            after = tuple(self.state_quant(state) for state in after)
+            after = tuple(self.state_quant(state).to(state) for state in after)
         *currents, mem = after
         spikes = self._fire(mem)
         if not self.reset_delay:
-            again = spikes - reset
+            # Where neurons inhibit each other, snnTorch divides by a factor that these spikes do not have.
+            again = spikes / (self.graded_spikes_factor if self.inhibition else 1) - reset
             if self.mechanism == "subtract":
                 mem = mem - again * self.threshold
             elif self.mechanism == "zero":
@@ -147,9 +148,10 @@ class Steps(Looping):
 
     def _fire(self, mem: Tensor) -> Tensor:
         if not self.inhibition:
-            mem = self.state_quant(mem) if self.state_quant else mem
+            mem = self.state_quant(mem).to(mem) if self.state_quant else mem
             return fire(self.spike_grad, mem, self.threshold)
-        largest = functional.one_hot(mem.argmax(1), mem.shape[1]).to(mem)
+        above = (mem - self.threshold).argmax(1)
+        largest = functional.one_hot(above, mem.shape[1]).to(mem)
         return fire(self.spike_grad, mem, self.threshold) * largest
 
 

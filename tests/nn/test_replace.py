@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from replaced import agrees, inputs, loud, same
+from replaced import agrees, inputs, leaky, loud, same
 from torch import nn
 
 import snnfast
@@ -30,7 +30,10 @@ class Surrogate:
         self.alpha, self.spiking = alpha, True
 
 
-Sigmoid, ATan = (type(n, (Surrogate,), {}) for n in ("Sigmoid", "ATan"))
+Sigmoid, ATan = (
+    named(n, "spikingjelly.activation_based.surrogate")(type(n, (Surrogate,), {}))
+    for n in ("Sigmoid", "ATan")
+)
 
 
 class Node(nn.Module):
@@ -219,6 +222,40 @@ def test_files_and_copies_after_a_call_are_those_before_it():
     assert ours[1].v_seq.requires_grad
     sn.detach(ours)
     assert not ours[1].v_seq.requires_grad
+
+
+def test_surrogates_of_the_user_are_kept():
+    """Whatever their name, by which SpikingJelly's are known."""
+
+    class Mine(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, u):
+            return (u >= 0).to(u)
+
+        @staticmethod
+        def backward(ctx, grad):
+            return 7 * grad
+
+    class Sigmoid(nn.Module):
+        alpha = 4.0
+
+        def forward(self, u):
+            return Mine.apply(u)
+
+    for kind in (LIFNode, IFNode):
+        x = torch.full((1, 2, 3), 0.3, requires_grad=True)
+        with pytest.warns(snnfast.backend.BackendWarning, match="runs in plain PyTorch"):
+            sn.replace(kind(surrogate_function=Sigmoid(), tau=2.0))(x).sum().backward()
+        assert x.grad.unique().tolist() == [3.5 if kind is LIFNode else 7.0]
+    learned = Sigmoid()
+    learned.width = nn.Parameter(torch.ones(()))
+    with pytest.raises(ValueError, match=r"a LIFNode .*: its surrogate_function has parameters"):
+        sn.replace(LIFNode(surrogate_function=learned))
+    other = leaky({"beta": 0.5, "threshold": 1.0, "reset_mechanism": "zero", "reset_delay": True})
+    other.spike_grad = learned
+    ours = sn.replace(other)
+    assert ours.state_dict()["spike_grad.width"] == 1
+    assert ours.spike_grad.width is not learned.width
 
 
 def test_memories_that_stay_spikingjellys_are_reset_and_detached():

@@ -20,7 +20,9 @@ class IFNode(nn.Module):
         super().__init__()
         self.v_threshold, self.v_reset, self.v, self.more = 1.0, 0.0, 0.0, more
         self.step_mode, self.detach_reset, self.store_v_seq = "m", False, False
-        self.surrogate_function = type("Sigmoid", (), {"alpha": 4.0, "spiking": True})()
+        self.surrogate_function = type(
+            "Sigmoid", (), {"__module__": "spikingjelly", "alpha": 4.0, "spiking": True}
+        )()
 
     def reset(self):
         self.v = 0.0

@@ -47,7 +47,7 @@ class IFNode(torch.nn.Module):
 
     __module__ = "spikingjelly.activation_based.neuron"
     step_mode, v_threshold, v_reset, detach_reset = "m", 1.0, 0.0, False
-    surrogate_function = type("Sigmoid", (), {"alpha": 4.0})()
+    surrogate_function = type("Sigmoid", (), {"__module__": "spikingjelly", "alpha": 4.0})()
 
 
 X = torch.zeros(3, 2, 4)

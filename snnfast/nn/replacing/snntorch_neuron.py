@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable
@@ -48,7 +49,7 @@ class Neuron(Steps):
             state = getattr(original, name)
             setattr(self, name, state.detach().clone() if state.numel() else None)
         self.init_hidden, self.output = original.init_hidden, original.output
-        self.spike_grad = surrogate_of(original)
+        self.spike_grad = copy.deepcopy(surrogate_of(original), memo)
         self.least = LEAST_BETA if self.mechanism == "subtract" else 0.0
         self.why = self._why()
         self.least = 0.0 if self.why else self.least

@@ -21,7 +21,7 @@ from ..lif import IF, LIF, ParametricLIF
 from ..qif import QIF
 from ..spiking import Spiking
 from ..state import Stateful
-from .port import Library, Memo, Port, Replaced
+from .port import Library, Memo, Port, Replaced, refuse
 
 __all__ = ["SPIKINGJELLY"]
 
@@ -121,7 +121,7 @@ class Node(_Begun, Spiking):
             # Infinite, the membrane never fires; what is compared is finite.
             "v_threshold": min(float(node.v_threshold), torch.finfo(torch.float32).max),
             "v_reset": None if node.v_reset is None else float(node.v_reset),
-            "surrogate": _surrogate(node.surrogate_function),
+            "surrogate": _surrogate(where, node.surrogate_function),
             "detach_reset": bool(node.detach_reset),
             "stateful": True,
         }
@@ -242,7 +242,7 @@ class KLIFNode(_Begun, Port):
     def __init__(self, where: str, node: Any, memo: Memo) -> None:
         names = ("k", "tau", "decay_input", "scale_reset", "v_threshold", "v_reset", "detach_reset")
         super().__init__(node, memo, (*names, "step_mode", "store_v_seq"))
-        self.spike_function = _surrogate(node.surrogate_function)
+        self.spike_function = _surrogate(where, node.surrogate_function)
         self._take_states(node)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -291,9 +291,13 @@ _SURROGATES: dict[str, Callable[[float], Surrogate | None]] = {
 }
 
 
-def _surrogate(function: Any) -> Surrogate | Callable[[Tensor], Tensor]:
+def _surrogate(where: str, function: Any) -> Surrogate | Callable[[Tensor], Tensor]:
     """What the kernels know by name; any other function as it is, which the reference runs."""
-    make = _SURROGATES.get(type(function).__name__)
+    if isinstance(function, torch.nn.Module) and function.state_dict():
+        refuse(where, "its surrogate_function has parameters or buffers")
+    kind = type(function)
+    library = kind.__module__.partition(".")[0] == "spikingjelly"  # a user's may have the same name
+    make = _SURROGATES.get(kind.__name__) if library else None
     known = make(float(function.alpha)) if make and getattr(function, "spiking", True) else None
     return function if known is None else known
 

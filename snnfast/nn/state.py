@@ -29,9 +29,11 @@ class Stateful(nn.Module):
         stateful: whether the state is kept between calls and saved in ``state_dict``.
         states: the names of the state tensors, each ``x.shape[1:]``, or None at rest.
         constants: the names of the attributes that the op takes as arguments of these names.
+        saved: whether a ``state_dict`` holds the states, and one without them resets.
     """
 
     op: ClassVar[str]
+    saved: ClassVar[bool] = True
     states: tuple[str, ...] = ("v",)
     surrogate: Surrogate | Callable[[Tensor], Tensor] | None
     v: Tensor | None
@@ -172,7 +174,7 @@ class Stateful(nn.Module):
         self, destination: dict[str, Any], prefix: str, keep_vars: bool
     ) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        if self.stateful:
+        if self.stateful and self.saved:
             for name in self.states:
                 value = getattr(self, name)
                 if value is not None:
@@ -191,7 +193,7 @@ class Stateful(nn.Module):
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
-        if not self.stateful:
+        if not (self.stateful and self.saved):
             return
         for name in self.states:
             key = prefix + name

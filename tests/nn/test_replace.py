@@ -224,6 +224,24 @@ def test_files_and_copies_after_a_call_are_those_before_it():
     assert not ours[1].v_seq.requires_grad
 
 
+def test_a_file_that_is_loaded_leaves_the_states():
+    """As in SpikingJelly and snnTorch, whose files have no states."""
+    net = network()
+    ours, jelly = sn.replace(net), torch.rand(20, 3, 5) * 3
+    torch_net = sn.replace(
+        leaky({"beta": 0.5, "threshold": 1.0, "reset_mechanism": "zero", "reset_delay": True})
+    )
+    torch_net(torch.full((1, 1), 0.5))
+    expected = copy.deepcopy(ours)
+    for one in (ours, expected):
+        one(jelly)
+    ours.load_state_dict(net.state_dict())
+    assert ours[1].v.any()
+    same(ours(jelly), expected(jelly), exact=True)
+    torch_net.load_state_dict(torch_net.state_dict())
+    assert float(torch_net(torch.full((1, 1), 0.5))[1]) == 0.75
+
+
 def test_surrogates_of_the_user_are_kept():
     """Whatever their name, by which SpikingJelly's are known."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, NoReturn, TypeAlias
+from typing import Any, ClassVar, NamedTuple, NoReturn, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +71,8 @@ class Replaced:
         store_v_seq: keep the membranes of a call, those that the library returns, as ``v_seq`` ``[T, B, ...]``.
     """
 
+    # States are what the other library makes of them: kept aside, whatever file is loaded, or among the buffers.
+    saved: ClassVar[bool] = False
     fires = True
     time_dim: int | None = 0
     store_v_seq = False
@@ -126,12 +128,6 @@ class Port(Replaced, Stateful):
 
     def _registered(self, name: str) -> bool:
         return any(name in kind for kind in (self._parameters, self._buffers, self._modules))
-
-    def _save_to_state_dict(
-        self, destination: dict[str, Any], prefix: str, keep_vars: bool
-    ) -> None:
-        # States are what the other library makes of them: kept aside, or among the buffers.
-        nn.Module._save_to_state_dict(self, destination, prefix, keep_vars)
 
 
 class Looping(Port):

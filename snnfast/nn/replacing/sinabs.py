@@ -87,7 +87,7 @@ class _Neuron(Port, ABC):
             saved, own = state_dict.get(prefix + name), self._buffers.get(name)
             if saved is not None and own is not None and saved.shape != own.shape:
                 self._buffers[name] = own.new_zeros(saved.shape)
-        nn.Module._load_from_state_dict(self, state_dict, prefix, *arguments)
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
     def forward(self, input_data: Tensor) -> Tensor:
         """Input ``[B, T, ...]`` -> spikes, or a membrane, of the same shape."""

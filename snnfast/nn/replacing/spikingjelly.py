@@ -145,8 +145,6 @@ class Node(_Begun, Spiking):
         self.return_v_seq = self.store_v_seq
         return super()._given(x)
 
-    _save_to_state_dict = Port._save_to_state_dict  # SpikingJelly's files have no states
-
 
 class IFNode(Node, IF):
     """SpikingJelly's ``IFNode``."""

@@ -88,6 +88,24 @@ def test_a_readout_gives_the_same_membranes(name):
     agrees(getattr(norse, name)(), run, inputs(30, 4, 6, **X), fires=False)
 
 
+@pytest.mark.parametrize(
+    "name", ["LI", "LIF", "LIFRecurrent", "LSNN", "LSNNRecurrent", "LIFBoxCell", "LIBoxCell"]
+)
+def test_a_learned_leak_or_threshold_learns_nothing_from_where_states_begin(name):
+    torch.manual_seed(0)
+    sizes = (6, 5) if name.endswith("Recurrent") else ()
+    layer = getattr(norse, name)(*sizes)
+    names = ["v_leak", "v_th"] if hasattr(layer.p, "v_th") else ["v_leak"]
+    layer.p = layer.p._replace(**{n: nn.Parameter(getattr(layer.p, n).clone()) for n in names})
+    run = step_by_step if name.endswith("Cell") else in_two_parts
+    gradients = []
+    for one in (layer, sn.replace(layer)):
+        learned = [getattr(one.p, n) for n in names]
+        gradients.append(torch.autograd.grad(loss_of(run(one, inputs(20, 4, 6, **X))), learned))
+    for ours, theirs in zip(*gradients):
+        same(ours, theirs)
+
+
 @pytest.mark.parametrize("name", ["LIF", "LI", "LIFRecurrent", "LSNN", "LSNNRecurrent", "IAF"])
 def test_recorded_states_are_those_of_every_step(name):
     torch.manual_seed(0)

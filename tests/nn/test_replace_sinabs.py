@@ -69,6 +69,14 @@ def test_a_layer_gives_the_same_spikes_states_and_gradients(name, settings):
     agrees(getattr(layers, name)(**settings), twice, inputs(4, 30, 6, low=-1.0, high=4.0))
 
 
+@pytest.mark.filterwarnings("ignore:LIF runs in plain")
+@pytest.mark.parametrize("settings", [{}, ZERO])
+def test_a_threshold_learns_from_resets_alone(settings):
+    layer = layers.LIF(tau_mem=5.0, **SINGLE, **GAUSS, **settings)
+    layer.spike_threshold.requires_grad_()
+    agrees(layer, twice, inputs(4, 30, 6, low=-1.0, high=4.0))
+
+
 @pytest.mark.parametrize("tau_syn", [None, 3.0])
 @pytest.mark.parametrize("reset_fn", [activation.MembraneReset(), activation.MembraneSubtract(1.0)])
 def test_an_adaptive_layer_without_gradients_runs_all_steps_at_once(reset_fn, tau_syn):

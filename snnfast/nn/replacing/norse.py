@@ -151,9 +151,18 @@ class _Neuron(Looping, ABC):
         reset = {"v_reset": as_number(self.p.v_reset, x)}
         return self._leak(x) | reset | fires_above(self.spike_function, threshold, x)
 
+    def _membrane(self, x: Tensor, state: Any) -> Tensor:
+        """That before the first step: at rest ``v_leak``, which learns nothing from it."""
+        return self._state(_at_rest(self.p.v_leak) if state is None else state.v, x)
+
     def _state(self, value: Any, x: Tensor) -> Tensor:
         state = torch.as_tensor(value).to(x.device, check.state_dtype(x.dtype))
         return state if state.shape == x.shape[1:] else state.expand(x.shape[1:])
+
+
+def _at_rest(value: Any) -> Tensor:
+    """A parameter as a state that a neuron begins with."""
+    return torch.as_tensor(value).detach()
 
 
 class LIFBox(_Neuron):
@@ -167,7 +176,7 @@ class LIFBox(_Neuron):
         self.soft = reset == "reset_subtract"
 
     def scan(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
-        v = None if state is None else self._state(state.v, x)
+        v = self._membrane(x, state)
         firing = self._firing(x) | ({"v_reset": None} if self.soft else {})
         spikes, v, *v_seq = ops.lif(x, v, **firing, return_v_seq=self.store_v_seq)
         self._show(v_seq)
@@ -192,7 +201,7 @@ class LIBox(_Neuron):
     fires = False
 
     def scan(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
-        v = None if state is None else self._state(state.v, x)
+        v = self._membrane(x, state)
         v_seq, v = ops.li(x, v, **self._leak(x))
         return v_seq, BoxState(v)
 
@@ -200,14 +209,15 @@ class LIBox(_Neuron):
 class _Synaptic(_Neuron):
     """A neuron whose input jumps into a current, which drives the membrane and then decays."""
 
-    def _begin(self, x: Tensor, state: Any) -> tuple[Tensor, Tensor | None]:
+    def _begin(self, x: Tensor, state: Any) -> tuple[Tensor, Tensor]:
         """The input with the current that is there, and the membrane."""
+        v = self._membrane(x, state)
         if state is None:
-            return x, None
+            return x, v
         # The current that Norse keeps has decayed already: it is an input of the first step.
         i = self._state(state.i, x)
         drive = x + i if len(x) == 1 else torch.cat([x[:1] + i, x[1:]])
-        return drive, self._state(state.v, x)
+        return drive, v
 
     def _currents(self, drive: Tensor, decay_syn: Any) -> Tensor:
         """Norse's current after every step."""
@@ -253,13 +263,8 @@ class _Recurrent(_Neuron, ABC):
     autapses: bool
 
     names = (
-        "p",
-        "dt",
-        "autapses",
-        "input_size",
-        "hidden_size",
-        "input_weights",
-        "recurrent_weights",
+        *_Neuron.names,
+        *("autapses", "input_size", "hidden_size", "input_weights", "recurrent_weights"),
     )
 
     def _weight(self, x: Tensor) -> Tensor:
@@ -315,10 +320,8 @@ class LSNN(_Neuron):
         decay_syn, decay_b = self._decay("tau_syn_inv", x), self._decay("tau_adapt_inv", x)
         beta, v_th = as_number(self.p.beta, x), as_number(self.p.v_th, x)
         i = self._state(0.0 if state is None else state.i, x)
-        v = a = None
-        if state is not None:
-            v = self._state(state.v, x)
-            a = (self._state(state.b, x) - v_th) / beta
+        v = self._membrane(x, state)
+        a = (self._state(_at_rest(self.p.v_th) if state is None else state.b, x) - v_th) / beta
         currents, i_last = ops.li(x, i, decay=decay_syn, decay_input=False)
         drive = torch.cat([i.unsqueeze(0), currents[:-1]])
         drive = drive.to(x.dtype)
@@ -345,7 +348,7 @@ class LSNNRecurrent(_Recurrent):
         weight, firing = self._weight(x), self._firing(x)
         decay_syn, decay_b = self._decay("tau_syn_inv", x), self._decay("tau_adapt_inv", x)
         beta, v_th = as_number(self.p.beta, x), as_number(self.p.v_th, x)
-        rest: Any = (0.0, self.p.v_leak, 0.0, self.p.v_th)
+        rest: Any = (0.0, _at_rest(self.p.v_leak), 0.0, _at_rest(self.p.v_th))
         z, v, i, b = (self._state(value, x) for value in (rest if state is None else state))
         rows = []
         for now in x:

@@ -155,9 +155,12 @@ class _Neuron(Port, ABC):
             return f"no kernel resets by {self.reset_fn}"
         if self.most != 1 and self.reset_to["v_reset"] is not None:
             return "no kernel fires several times in a step and resets to a value"
-        if self.most != 1 and torch.is_grad_enabled():
+        learns = torch.is_grad_enabled()
+        if self.most != 1 and learns:
             return "the gradient of several spikes a step is Sinabs' own"
-        return ""
+        threshold = self.spike_threshold  # of adaptive neurons a state
+        learns = learns and isinstance(threshold, nn.Parameter) and threshold.requires_grad
+        return "its threshold learns from resets alone" if learns else ""
 
     def _fire(self, h: Tensor, threshold: Any) -> tuple[Tensor, Tensor]:
         """Spikes and membranes of one step, by Sinabs' own functions."""

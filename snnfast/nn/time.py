@@ -99,7 +99,7 @@ class Time(nn.Module):
             return _unfold(self.layer(x.flatten(0, 1)), *x.shape[:2])
         steps, batch = x.shape[:2]
         alike = steps > 1 and x.stride(0) == 0 and x.numel() > 0
-        y = once(x) if alike else x.flatten(0, 1)
+        y = _with_size_as_stride(once(x) if alike else x.flatten(0, 1))
         for layer in _one_by_one(self.layer):
             if alike and not _same_at_every_step(layer, y):
                 y = y.expand(steps, *y.shape).flatten(0, 1)
@@ -260,6 +260,17 @@ def _normalize(layer: nn.Module, y: Tensor, steps: int) -> Tensor:
         kept = before * (1 - weight)
         before.copy_(kept + (after - kept) * correction)
     return result
+
+
+def _with_size_as_stride(y: Tensor) -> Tensor:
+    """A single channels-last image with its size as the stride of the batch, in which it does not step.
+
+    With another, as views have it, PyTorch's batch normalisation has a wrong gradient on the CPU.
+    """
+    single = y.dim() == 4 and y.shape[0] == 1 and y.stride(0) != y.numel()
+    if single and y.is_contiguous(memory_format=torch.channels_last):
+        return y.as_strided(y.shape, (y.numel(), *y.stride()[1:]))
+    return y
 
 
 def _laid_out(layer: nn.Module, y: Tensor) -> Tensor:

@@ -306,6 +306,23 @@ def test_gradients_stay_channels_last():
     assert not seen[0].is_contiguous()
 
 
+def test_batch_norm_of_a_single_image_behind_a_convolution():
+    """PyTorch's has a wrong gradient for images that step otherwise from one to the next than by their size."""
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
+    x = torch.rand(1, 1, 3, 8, 8, requires_grad=True)
+    weight = torch.randn(1, 1, 8, 6, 6)  # not channels-last
+    for fast in (True, False):
+        y = x
+        for layer in layers:
+            y = sn.Time(layer, fast=fast)(y)
+        gradients = torch.autograd.grad(y, (x, *layers.parameters()), weight)
+        if fast:
+            expected = gradients
+    for found, wanted in zip(gradients, expected):
+        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3)
+
+
 def test_a_layer_that_refuses_the_shape_is_named_with_the_shape_wanted():
     images = torch.rand(4, 1, 8, 8)  # no time
     with pytest.raises(

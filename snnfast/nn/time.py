@@ -108,6 +108,9 @@ class Time(nn.Module):
                 y = y.clone()  # the step is the caller's
             if type(layer) in _CONVS:
                 y = _laid_out(layer, y)
+            elif type(layer) is nn.GroupNorm and torch.is_grad_enabled() and not y.requires_grad:
+                # The backward pass of PyTorch's, for its weights alone, ends the process for channels-last images.
+                y = y.contiguous()
             try:
                 if alike and type(layer) in _NORMS:
                     y = _normalize(layer, y, steps)

@@ -323,6 +323,21 @@ def test_batch_norm_of_a_single_image_behind_a_convolution():
         torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3)
 
 
+def test_group_norm_of_images_without_a_gradient():
+    """PyTorch's ends the process in its backward pass if they are channels-last."""
+    torch.manual_seed(0)
+    conv, norm = nn.Conv2d(3, 4, 3).requires_grad_(False), nn.GroupNorm(2, 4)
+    x = torch.rand(2, 3, 3, 6, 6)
+    y = sn.Time(conv, norm)(x)
+    assert y.is_contiguous()
+    plain = sn.Time(conv, norm, fast=False)(x)
+    weight = torch.randn(y.shape)
+    for found, wanted in zip(
+        *(torch.autograd.grad(z, norm.parameters(), weight) for z in (y, plain))
+    ):
+        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3)
+
+
 def test_a_layer_that_refuses_the_shape_is_named_with_the_shape_wanted():
     images = torch.rand(4, 1, 8, 8)  # no time
     with pytest.raises(

@@ -3,8 +3,8 @@
 NIR's ``tau dv/dt = (v_leak - v) + r I`` becomes ``v[t] = v_leak + decay (v[t-1] - v_leak) + (1 - decay) r I[t]`` with
 
 - ``"euler"``: ``decay = 1 - dt / tau``, as snnTorch and Norse step;
-- ``"exponential"``: ``decay = exp(-dt / tau)``, exact for a current that is constant within a step. Sinabs and Rockpool
-  have the same decay, and Euler's factor ``dt / tau`` for the current.
+- ``"exponential"``: ``decay = exp(-dt / tau)``, exact for a current that is constant within a step. Sinabs with
+  ``norm_input`` steps so; Rockpool has the same decay, and Euler's factor ``dt / tau`` for the current.
 """
 
 from __future__ import annotations

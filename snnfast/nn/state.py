@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from snnfast import check
 from snnfast.surrogate import Surrogate
 
-__all__ = ["Memo", "Stateful", "detach", "reset", "without_graphs"]
+__all__ = ["Memo", "Stateful", "detach", "is_memory", "reset", "without_graphs"]
 
 Memo: TypeAlias = dict[int, Any]  # of a copy
 
@@ -264,11 +264,11 @@ def _stateful(function: str, net: object) -> Iterator[Any]:
     if not isinstance(net, nn.Module):
         raise TypeError(f"{function}: net must be a module, got {type(net).__name__}")
     for module in net.modules():
-        if isinstance(module, Stateful) or _is_memory(module):
+        if isinstance(module, Stateful) or is_memory(module):
             yield module
 
 
-def _is_memory(module: nn.Module) -> bool:
+def is_memory(module: nn.Module) -> bool:
     """Whether ``module`` is one of SpikingJelly's that keep a state; the library is not imported."""
     return any(
         kind.__name__ == "MemoryModule" and kind.__module__.partition(".")[0] == "spikingjelly"

@@ -303,6 +303,36 @@ def test_memories_that_stay_spikingjellys_are_reset_and_detached():
     assert net[0].y == 0
 
 
+def test_memories_that_stay_spikingjellys_take_sequences_themselves():
+    """In nn.Time they would take all steps for one."""
+
+    @named("MemoryModule", "spikingjelly.activation_based.base")
+    class MemoryModule(nn.Module):
+        step_mode, y = "s", 0.0
+
+        def forward(self, x):
+            steps = x if self.step_mode == "m" else x[None]
+            y = torch.cumsum(steps, 0) + self.y
+            self.y = y[-1]
+            return y if self.step_mode == "m" else y[0]
+
+    class Block(nn.Sequential):
+        pass
+
+    def net(outer=nn.Sequential):
+        torch.manual_seed(0)
+        inner = outer(nn.Linear(5, 4), MemoryModule())
+        return nn.Sequential(inner, nn.Linear(4, 3), IFNode(step_mode="s"))
+
+    x = inputs(6, 2, 5, high=3.0)
+    steps, whole = sn.replace(net()), sn.replace(net(), sequences=True)
+    expected = torch.stack([steps(now) for now in x])
+    assert expected.any()
+    same(whole(x), expected, exact=True)
+    with pytest.raises(ValueError, match=r"0 is a Block, which runs its steps itself"):
+        sn.replace(net(Block), sequences=True)
+
+
 @named("KLIFNode")
 class KLIFNode(Node):
     def __init__(self, **settings):

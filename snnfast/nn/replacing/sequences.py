@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from ..state import Stateful
+from ..state import Stateful, is_memory
 from ..time import Time
 
 __all__ = ["over_time"]
@@ -15,8 +15,9 @@ __all__ = ["over_time"]
 class OverTime(nn.Sequential):
     """``nn.Sequential`` of neurons and of layers without time, for sequences ``[T, B, ...]``; with the same keys.
 
-    Layers without time run in :class:`snnfast.nn.Time`, as many at once as follow each other. Batch normalisation may
-    not train there: it would take its statistics over all steps.
+    Layers without time run in :class:`snnfast.nn.Time`, as many at once as follow each other. Those of SpikingJelly that
+    keep something from step to step, as its dropout does, take sequences themselves. Batch normalisation may not train
+    there: it would take its statistics over all steps.
     """
 
     folds_time = True  # as in Time
@@ -29,7 +30,7 @@ class OverTime(nn.Sequential):
                     raise RuntimeError(f"{type(self).__name__}: {_why_not(name, module)}")
         waiting: list[nn.Module] = []
         for layer in self:
-            if isinstance(layer, (Stateful, OverTime)):
+            if isinstance(layer, (Stateful, OverTime)) or is_memory(layer):
                 x = layer(Time(*waiting)(x) if waiting else x)
                 waiting = []
             else:
@@ -71,13 +72,16 @@ def over_time(name: str, module: nn.Module) -> nn.Module:
         tell(name or "net")
         return module
     neurons = [(n, inner) for n, inner in module.named_modules() if isinstance(inner, Stateful)]
-    if not neurons:
+    if is_memory(module) and not neurons:
+        module.step_mode = "m"  # type: ignore[assignment]
+        return module
+    if not neurons and not any(map(is_memory, module.modules())):
         for key, inner in module.named_modules():
             if _trains_by_steps(inner):
                 raise ValueError(f"replace: {_why_not('.'.join(filter(None, (name, key))), inner)}")
         return module
     if type(module) is not nn.Sequential:
-        if not any(hasattr(neuron, "over_time") for _, neuron in neurons):
+        if neurons and not any(hasattr(neuron, "over_time") for _, neuron in neurons):
             key, neuron = neurons[0]
             where = ".".join(filter(None, (name, key)))
             raise ValueError(f"replace: {where}, a {type(neuron).__name__}, {_takes(neuron)}")

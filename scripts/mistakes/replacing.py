@@ -195,7 +195,7 @@ MISTAKES = (
     (
         "replace: snnTorch's neurons without a delayed reset are reset twice",
         "snnfast/nn/replacing/snntorch_functions.py",
-        "again = spikes - reset",
-        "again = spikes",
+        "again = fired - reset",
+        "again = fired",
     ),
 )

@@ -15,8 +15,8 @@ __all__ = ["over_time"]
 class OverTime(nn.Sequential):
     """``nn.Sequential`` of neurons and of layers without time, for sequences ``[T, B, ...]``; with the same keys.
 
-    Layers without time run in :class:`snnfast.nn.Time`, as many at once as follow each other. Those of SpikingJelly that
-    keep something from step to step, as its dropout does, take sequences themselves. Batch normalisation may not train
+    Layers without time run in :class:`snnfast.nn.Time`, as many at once as follow each other. SpikingJelly's that keep
+    something from step to step, as its dropout does, take sequences themselves. Batch normalisation may not train
     there: it would take its statistics over all steps.
     """
 

@@ -128,7 +128,8 @@ class Steps(Looping):
         spikes = self._fire(mem)
         if not self.reset_delay:
             # Where neurons inhibit each other, snnTorch divides by a factor that these spikes do not have.
-            again = spikes / (self.graded_spikes_factor if self.inhibition else 1) - reset
+            fired = spikes / self.graded_spikes_factor if self.inhibition else spikes
+            again = fired - reset
             if self.mechanism == "subtract":
                 mem = mem - again * self.threshold
             elif self.mechanism == "zero":

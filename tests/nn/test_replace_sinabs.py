@@ -173,6 +173,31 @@ def test_recurrent_connections_stay_when_the_network_is_accelerated():
     same(sn.accelerate(ours)(x), ours(x))
 
 
+@pytest.mark.filterwarnings("ignore:LIF runs in plain")
+def test_functions_and_thresholds_that_are_set_or_loaded_later():
+    settings = {"reset_fn": activation.MembraneSubtract(1.0), **SINGLE, **GAUSS}
+    layer = layers.LIF(tau_mem=5.0, norm_input=False, **settings)
+    ours = sn.replace(layer)
+    x = inputs(4, 30, 6, low=-1.0, high=2.0)
+    with torch.no_grad():
+        layer.spike_threshold.fill_(0.5)
+        ours.load_state_dict(layer.state_dict())
+        same(ours(x), layer(x), exact=True)
+        for one in (layer, ours):
+            one.reset_fn, one.spike_fn = activation.MembraneSubtract(), activation.MultiSpike
+        expected = layer(x)
+        assert expected.max() > 1
+        same(ours(x), expected, exact=True)
+    for one in (layer, ours):
+        one.reset_states()
+        one.spike_fn, one.surrogate_grad_fn = activation.SingleSpike, activation.Heaviside()
+    gradients = [torch.autograd.grad(one(x).sum(), one.tau_mem)[0] for one in (layer, ours)]
+    same(*gradients)
+    ours.spike_fn = torch.round
+    with pytest.raises(ValueError, match=r"its spike_fn .* is not one of Sinabs'"), torch.no_grad():
+        ours(x)
+
+
 def test_copies_take_recordings_without_their_graph():
     ours = sn.replace(layers.LIF(tau_mem=5.0, **SINGLE, **GAUSS, record_states=True))
     ours(inputs(3, 20, 6).requires_grad_())

@@ -16,14 +16,14 @@ from snnfast import check, ops, surrogate
 from snnfast.backend import BackendWarning
 
 from .port import Library, Memo, Port, as_number, refuse
-from .sinabs_functions import SpikeFunction, gradient_of, reset_arguments, spikes_a_step
+from .sinabs_functions import Functions, SpikeFunction
 
 __all__ = ["SINABS"]
 
 OF_THE_NEXT = "record_states=True records states of the step after, before their reset"
 
 
-class _Neuron(Port, ABC):
+class _Neuron(Functions, Port, ABC):
     """A neuron that takes ``[B, T, ...]``, or with ``batch_size`` or ``num_timesteps`` ``[B T, ...]``."""
 
     time_dim: int | None = 1
@@ -35,22 +35,13 @@ class _Neuron(Port, ABC):
     norm_input: bool
     train_alphas: bool
     record_states: bool
-    surrogate_grad_fn: Any
     spike_threshold: Any
-    spike_fn: Any
-    reset_fn: Any
     min_v_mem: Any
-    most: float  # spikes of a neuron in a step
-    reset_to: dict[str, Any] | None  # as arguments of an op; None: no op resets so
-    gradient: surrogate.Surrogate | None
 
     def __init__(self, where: str, original: Any, memo: Memo) -> None:
-        most = spikes_a_step(original.spike_fn)
-        if most is None:
-            refuse(where, f"its spike_fn {original.spike_fn} is not one of Sinabs'")
-        self.most = most
         squeezed = ("batch_size", "num_timesteps") if hasattr(original, "squeeze_init") else ()
         super().__init__(original, memo, (*self.names, *squeezed))
+        self.check_functions(where)
         self.squeezed = bool(squeezed)
         if self.squeezed:
             self.time_dim = None
@@ -197,10 +188,7 @@ class LIF(_Neuron):
         self.names = (*time, *states, *settings, *functions, *self.names)
         super().__init__(where, original, memo)
         self.fires = original.spike_fn is not None
-        if self.fires:
-            self.reset_to = reset_arguments(where, original.reset_fn, self.spike_threshold)
-            self.gradient = gradient_of(original.surrogate_grad_fn)
-        elif self.min_v_mem is not None:
+        if not self.fires and self.min_v_mem is not None:
             refuse(where, "min_v_mem bounds its membrane from below after every step")
 
     def _leak(self, x: Tensor) -> dict[str, Any]:
@@ -341,6 +329,7 @@ class ALIF(_Neuron):
         *("spike_fn", "reset_fn", "surrogate_grad_fn"),
     )
     kept: tuple[str, ...] = ("v_mem", "b", "spike_threshold")
+    at_rest = "b0"
     adapt_scale: Any
     b0: Any
     rec_connect: Any
@@ -357,10 +346,12 @@ class ALIF(_Neuron):
             self.kept += ("i_syn",)
         super().__init__(where, original, memo)
         self.recurrent = bool(recurrent)
-        self.reset_to = reset_arguments(where, original.reset_fn, self.b0)
+
+    @property
+    def takes_adapted(self) -> bool:
+        """Whether a reset takes the adapted threshold off."""
         soft = self.reset_to is not None and self.reset_to["v_reset"] is None
-        self.takes_adapted = soft and original.reset_fn.subtract_value is None
-        self.gradient = gradient_of(original.surrogate_grad_fn)
+        return soft and self.reset_fn.subtract_value is None
 
     def scan(self, x: Tensor) -> Tensor:
         rho = self._alpha("adapt", x)

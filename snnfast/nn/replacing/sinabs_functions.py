@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from snnfast import surrogate
 
 from .port import refuse
 
-__all__ = ["SpikeFunction", "gradient_of", "reset_arguments", "spikes_a_step"]
+__all__ = ["Functions", "SpikeFunction"]
 
 
 class SpikeFunction:
@@ -32,28 +32,54 @@ class SpikeFunction:
         return self.gradient(u + threshold, threshold)
 
 
-def spikes_a_step(function: Any) -> float | None:
-    """How many times a neuron may fire in a step; None: of a function that is not Sinabs'."""
+class Functions:
+    """What Sinabs' functions of a layer are to an op. They and the threshold may be set, or loaded, at any time.
+
+    Attributes:
+        at_rest: the name of the threshold without adaptation.
+    """
+
+    at_rest: ClassVar[str] = "spike_threshold"
+    spike_fn: Any
+    reset_fn: Any
+    surrogate_grad_fn: Any
+
+    def check_functions(self, where: str) -> None:
+        """Refuses functions that are not Sinabs'."""
+        _spikes_a_step(where, self.spike_fn)
+        kind = type(self.reset_fn).__name__
+        if self.spike_fn is not None and kind not in ("MembraneReset", "MembraneSubtract"):
+            refuse(where, f"its reset_fn {kind} is not one of Sinabs'")
+
+    @property
+    def most(self) -> float:
+        """How many times a neuron may fire in a step."""
+        return _spikes_a_step(type(self).__name__, self.spike_fn)
+
+    @property
+    def reset_to(self) -> dict[str, Any] | None:
+        """The reset as arguments of an op; None: no op resets so."""
+        function = self.reset_fn
+        if type(function).__name__ == "MembraneReset":
+            # Sinabs adds reset_value to every membrane, fired or not.
+            return {"v_reset": 0.0, "detach_reset": True} if function.reset_value == 0 else None
+        taken, threshold = function.subtract_value, getattr(self, self.at_rest)
+        if taken is not None and not bool((torch.as_tensor(taken) == threshold).all()):
+            return None
+        return {"v_reset": None, "detach_reset": False}
+
+    @property
+    def gradient(self) -> surrogate.Surrogate | None:
+        """The kernels' equal of the surrogate gradient, or None: the reference runs Sinabs' own."""
+        own = self.surrogate_grad_fn
+        plain = type(own).__name__ == "Gaussian" and own.mu == 0 and own.grad_scale == 1
+        return surrogate.gaussian(1 / (math.sqrt(2) * own.sigma)) if plain else None
+
+
+def _spikes_a_step(where: str, function: Any) -> float:
     name = getattr(function, "__name__", type(function).__name__)
     most = getattr(function, "max_num_spikes_per_bin", None) or math.inf
-    return {"NoneType": 1, "SingleSpike": 1, "MultiSpike": math.inf, "MaxSpike": most}.get(name)
-
-
-def reset_arguments(where: str, function: Any, threshold: Any) -> dict[str, Any] | None:
-    """The arguments of an op for Sinabs' ``reset_fn``; None if there are none."""
-    kind = type(function).__name__
-    if kind == "MembraneReset":
-        # Sinabs adds reset_value to every membrane, fired or not.
-        return {"v_reset": 0.0, "detach_reset": True} if function.reset_value == 0 else None
-    if kind != "MembraneSubtract":
-        refuse(where, f"its reset_fn {kind} is not one of Sinabs'")
-    taken = function.subtract_value
-    if taken is not None and not bool((torch.as_tensor(taken) == threshold).all()):
-        return None
-    return {"v_reset": None, "detach_reset": False}
-
-
-def gradient_of(function: Any) -> surrogate.Surrogate | None:
-    """The kernels' equal of a surrogate gradient, or None: the reference runs Sinabs' own."""
-    plain = type(function).__name__ == "Gaussian" and function.mu == 0 and function.grad_scale == 1
-    return surrogate.gaussian(1 / (math.sqrt(2) * function.sigma)) if plain else None
+    known = {"NoneType": 1, "SingleSpike": 1, "MultiSpike": math.inf, "MaxSpike": most}
+    if name not in known:
+        refuse(where, f"its spike_fn {function} is not one of Sinabs'")
+    return known[name]

@@ -116,6 +116,32 @@ def test_alpha_without_a_reset_keeps_its_currents_where_it_runs_by_steps():
     assert spikes.tolist() == [[0.0, 1.0, 0.0]]
 
 
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"beta": 0.0}, "less than 0.001 of its membrane"),
+        ({"threshold": -0.5, "reset_mechanism": "zero"}, "its threshold is negative"),
+    ],
+)
+def test_constants_that_are_loaded_choose_the_way_of_the_steps(settings, why):
+    own = {"reset_mechanism": "subtract", "reset_delay": "beta" in settings} | settings
+    other = {"reset_mechanism": own["reset_mechanism"], "reset_delay": own["reset_delay"]}
+    beta = own.pop("beta", 0.8)
+    theirs, ours = of("Leaky", **own).float(), sn.replace(of("Leaky", **other).float())
+    theirs.beta.fill_(beta)
+    x = torch.tensor([[1.5, -1.0, 2.0]])
+    assert not ours.why
+    ours.load_state_dict(theirs.state_dict(), strict=False)
+    runs = []
+    for one in (ours, sn.replace(theirs)):
+        with pytest.warns(UserWarning, match=why):
+            runs.append([one(x)[1] for _ in range(3)])
+    for found, expected in zip(*runs):
+        same(found, expected, exact=True)
+    ours.load_state_dict(of("Leaky", **other).float().state_dict(), strict=False)
+    assert not ours.why
+
+
 @pytest.mark.parametrize("name", ["Leaky", "Synaptic"])
 def test_a_negative_threshold_with_a_reset_at_once(name):
     """A membrane of 0 is above it: s = m > -0.5, r that of the membrane before; m - (s - r) m."""

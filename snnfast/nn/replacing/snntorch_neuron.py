@@ -50,9 +50,17 @@ class Neuron(Steps):
             setattr(self, name, state.detach().clone() if state.numel() else None)
         self.init_hidden, self.output = original.init_hidden, original.output
         self.spike_grad = copy.deepcopy(surrogate_of(original), memo)
+        self._choose()
+
+    def _choose(self) -> None:
+        """Whether an op does the steps, by the constants that there are."""
         self.least = LEAST_BETA if self.mechanism == "subtract" else 0.0
         self.why = self._why()
         self.least = 0.0 if self.why else self.least
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        super()._load_from_state_dict(*arguments)
+        self._choose()
 
     def _why(self) -> str:
         """Why every step runs in plain PyTorch; nothing where an op does the same."""

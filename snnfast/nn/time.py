@@ -99,7 +99,7 @@ class Time(nn.Module):
             return _unfold(self.layer(x.flatten(0, 1)), *x.shape[:2])
         steps, batch = x.shape[:2]
         alike = steps > 1 and x.stride(0) == 0 and x.numel() > 0
-        y = _with_size_as_stride(once(x) if alike else x.flatten(0, 1))
+        y = _single(once(x) if alike else x.flatten(0, 1))
         for layer in _one_by_one(self.layer):
             if alike and not _same_at_every_step(layer, y):
                 y = y.expand(steps, *y.shape).flatten(0, 1)
@@ -110,7 +110,7 @@ class Time(nn.Module):
                 y = _laid_out(layer, y)
             elif type(layer) is nn.GroupNorm and torch.is_grad_enabled() and not y.requires_grad:
                 # The backward pass of PyTorch's, for its weights alone, ends the process for channels-last images.
-                y = y.contiguous()
+                y = laid_out(y, torch.contiguous_format)
             try:
                 if alike and type(layer) in _NORMS:
                     y = _normalize(layer, y, steps)
@@ -118,12 +118,15 @@ class Time(nn.Module):
                     y = ops.pool2d(y, found[:2], method="average" if found[2] else "max")
                 else:
                     y = layer(y)
+                if type(layer) is nn.InstanceNorm2d:
+                    y = _single(y)
             except (RuntimeError, ValueError) as error:
                 # Subclasses, such as that of memory, say what they are.
                 if type(error) not in (RuntimeError, ValueError):
                     raise
                 raise type(error)(_refused(layer, x, y, error)) from error
-        return repeat(_one_tensor(y), steps) if alike else _unfold(y, steps, batch)
+        y = _single(_one_tensor(y))
+        return repeat(y, steps) if alike else _unfold(y, steps, batch)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *arguments: Any
@@ -265,15 +268,14 @@ def _normalize(layer: nn.Module, y: Tensor, steps: int) -> Tensor:
     return result
 
 
-def _with_size_as_stride(y: Tensor) -> Tensor:
-    """A single channels-last image with its size as the stride of the batch, in which it does not step.
+def _single(y: Tensor) -> Tensor:
+    """A single image, that steps from one to the next by its size; and so does its gradient.
 
-    With another, as views have it, PyTorch's batch normalisation has a wrong gradient on the CPU.
+    Views have other strides there, with which PyTorch's normalisations have wrong gradients on the CPU.
     """
-    single = y.dim() == 4 and y.shape[0] == 1 and y.stride(0) != y.numel()
-    if single and y.is_contiguous(memory_format=torch.channels_last):
-        return y.as_strided(y.shape, (y.numel(), *y.stride()[1:]))
-    return y
+    if y.dim() != 4 or y.shape[0] != 1:
+        return y
+    return y.as_strided(y.shape, (y.numel(), *y.stride()[1:]))
 
 
 def _laid_out(layer: nn.Module, y: Tensor) -> Tensor:

@@ -176,7 +176,8 @@ def test_recurrent_connections_stay_when_the_network_is_accelerated():
 @pytest.mark.filterwarnings("ignore:LIF runs in plain")
 def test_functions_and_thresholds_that_are_set_or_loaded_later():
     settings = {"reset_fn": activation.MembraneSubtract(1.0), **SINGLE, **GAUSS}
-    layer = layers.LIF(tau_mem=5.0, norm_input=False, **settings)
+    own = torch.tensor(1.0)  # the default is one tensor for all layers
+    layer = layers.LIF(tau_mem=5.0, norm_input=False, spike_threshold=own, **settings)
     ours = sn.replace(layer)
     x = inputs(4, 30, 6, low=-1.0, high=2.0)
     with torch.no_grad():

@@ -51,7 +51,8 @@ def below_autograd(kernel: Any, *arguments: Any) -> tuple[Tensor, ...]:
     """Calls a kernel without the way through Python's autograd: its gradient is not wanted or taken care of."""
     if traced():
         return kernel(*arguments)  # type: ignore[no-any-return]
-    with torch._C._AutoDispatchBelowAutograd():
+    # Nor is autograd told of views that the kernel takes: it would let no one change its result in place.
+    with torch._C._AutoDispatchBelowADInplaceOrView():
         if has_torch_function(arguments):
             return kernel.default._op(*arguments)  # type: ignore[no-any-return]
         # Asks no argument once more whether it is of a class that wants to be asked: a fifth of a small call.

@@ -421,6 +421,18 @@ def test_an_input_changed_afterwards():
             y.sum().backward()
 
 
+@pytest.mark.parametrize("size", [(1, 2, 6, 6), (1, 2, 6, 1), (2, 2, 1, 1)], ids=str)
+def test_a_result_may_be_changed_in_place(size):
+    torch.manual_seed(0)
+    conv, x = layers.SpikeConv2d(2, 3, 3, padding=1), torch.rand(size).round()
+    grads = []
+    for in_place in (True, False):
+        conv.zero_grad()
+        nn.Sequential(conv, nn.ReLU(in_place))(x).sum().backward()
+        grads.append(conv.weight.grad)
+    torch.testing.assert_close(*grads, rtol=0, atol=0)
+
+
 def test_the_gradient_of_the_bias_alone_computes_no_other():
     x, weight, bias, padding = sample(SIZES[0])
     y = events(x, weight, bias.requires_grad_(), padding=padding)

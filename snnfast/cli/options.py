@@ -23,7 +23,7 @@ from snnfast.procedure.settings import Options, kind_of
 TORCHVISION = {"mnist": "MNIST", "smnist": "MNIST", "psmnist": "MNIST", "cifar10": "CIFAR-10"}
 
 # Options that a sweep leaves alone: those with presets of their own, and those of which runs have all values anyway.
-KEPT = ("dataset", "preset", "seed", "folds")
+KEPT = ("dataset", "preset", "code", "seed", "folds")
 
 
 def _folder(text: str) -> Path:

@@ -56,8 +56,7 @@ class AnnSettings(ClassifierSettings):
         super().__post_init__()
         for name in ("width", "hidden", "pooling", "batch_norm"):
             networks = ("vgg16", "resnet20") if name == "batch_norm" else ("vgg16",)
-            if self.network not in networks and getattr(self, name) != self.default(name):
-                raise ValueError(f"ann: {name} is for {' and '.join(networks)}, got {self.network}")
+            self._only(name, self.network in networks, " and ".join(networks), self.network)
 
 
 class Ann(Classifier[AnnSettings]):

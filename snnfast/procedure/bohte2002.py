@@ -111,8 +111,11 @@ class SpikepropSettings(FoldedSettings):
             raise ValueError(
                 "spikeprop: xor has four patterns and one output: no validation, no folds, loss squared-error"
             )
-        if self.shift and self.dataset not in IMAGES:
-            raise ValueError(f"spikeprop: shift is for {' and '.join(IMAGES)}, got {self.dataset}")
+        for name in ("fields", "beta"):
+            self._only(name, self.code == "population", "the population code", self.code)
+        self._only("threshold", self.code == "latency", "the latency code", self.code)
+        self._only("targets", self.loss == "squared-error", "squared-error", self.loss)
+        self._only("shift", self.dataset in IMAGES, " and ".join(IMAGES), self.dataset)
 
 
 class Spikeprop(Procedure[SpikepropSettings]):
@@ -136,8 +139,9 @@ class Spikeprop(Procedure[SpikepropSettings]):
                 else {"epochs": 60, "lr": 0.02}
             )
         elif dataset == "cancer":
-            chosen |= {"fields": 7, "hidden": (15,), "terminals": 8, "epochs": 10}
-            chosen |= {"batch_size": 32, "lr": 0.003, "loss": "squared-error", "tau": 30.0}
+            chosen |= {"hidden": (15,), "terminals": 8, "epochs": 10, "batch_size": 32}
+            chosen |= {"lr": 0.003, "loss": "squared-error", "tau": 30.0}
+            chosen |= {"fields": 7} if code == "population" else {}
         else:
             chosen |= {"terminals": 1, "tau": 60.0, "t_max": 30.0, "fire_at": (6.0, 9.0)}
             chosen |= {"low": -0.6, "threshold": 0.0, "batch_size": 32, "hidden": (400,)}

@@ -66,8 +66,8 @@ class ClassifierSettings(images.Augmented):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.nesterov and self.optimizer != "sgd":
-            raise ValueError(f"{self.name}: nesterov is for sgd, got {self.optimizer}")
+        self._only("nesterov", self.optimizer == "sgd", "sgd", self.optimizer)
+        self._only("warm_up", self.schedule == "one-cycle", "one-cycle", self.schedule)
 
 
 C = TypeVar("C", bound=ClassifierSettings)

@@ -62,14 +62,10 @@ class SequenceSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         made = f"generated sequences, {', '.join(MADE)}"
-        for name, has_effect, of, came in (
-            ("num_steps", self.dataset in MADE, made, self.dataset),
-            ("samples", self.dataset in MADE, made, self.dataset),
-            ("max_delay", self.recurrent, "recurrent layers", "recurrent=False"),
-            ("tau", self.neuron != "adlif", "lif and alif", self.neuron),
-        ):
-            if not has_effect and getattr(self, name) != self.default(name):
-                raise ValueError(f"sequence: {name} is for {of}, got {came}")
+        self._only("num_steps", self.dataset in MADE, made, self.dataset)
+        self._only("samples", self.dataset in MADE, made, self.dataset)
+        self._only("max_delay", self.recurrent, "recurrent layers", "recurrent=False")
+        self._only("tau", self.neuron != "adlif", "lif and alif", self.neuron)
 
 
 class Sequence(Procedure[SequenceSettings]):

@@ -104,6 +104,11 @@ class Options:
                 most = f"at most {limits['most']:.15g}"
             raise ValueError(f"{op}: {name} must be {most}, got {value}")
 
+    def _only(self, name: str, has_effect: bool, of: str, came: str) -> None:
+        """Raises ValueError if a field that has no effect here is set."""
+        if not has_effect and getattr(self, name) != self.default(name):
+            raise ValueError(f"{self.name}: {name} is for {of}, got {came}")
+
     def plain(self) -> dict[str, Any]:
         """The values by name as a checkpoint keeps them: lists for tuples."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}

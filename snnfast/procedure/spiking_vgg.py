@@ -38,7 +38,12 @@ class SpikingVgg(Classifier[SpikingVggSettings]):
             return small | ({"epochs": 6} if dataset == "mnist" else {"batch_size": 32})
         chosen = {"epochs": 30, "batch_size": 128, "optimizer": "sgd", "nesterov": True, "lr": 0.1}
         chosen |= {"weight_decay": 5e-4, "schedule": "one-cycle", "warm_up": 0.2}
-        return chosen | {"label_smoothing": 0.1, "crop": 4, "flip": True}
+        chosen |= {"label_smoothing": 0.1, "crop": 4, "flip": True}
+        if changes.get("optimizer", "sgd") != "sgd":
+            chosen.pop("nesterov")
+        if changes.get("schedule", "one-cycle") != "one-cycle":
+            chosen.pop("warm_up")
+        return chosen
 
     def model(self, settings: SpikingVggSettings, data: Data) -> SpikingVGG:
         """The network at its beginning."""

@@ -80,10 +80,8 @@ class BpStdpSettings(FoldedSettings):
         super().__post_init__()
         if self.dataset == "xor" and (self.validate or self.folds):
             raise ValueError("bp-stdp: xor has four patterns: no validation, no folds")
-        if self.shift and self.dataset not in samples.IMAGES:
-            raise ValueError(
-                f"bp-stdp: shift is for {' and '.join(samples.IMAGES)}, got {self.dataset}"
-            )
+        images = samples.IMAGES
+        self._only("shift", self.dataset in images, " and ".join(images), self.dataset)
         if len(self.std) not in (1, len(self.hidden) + 1):
             raise ValueError(
                 f"bp-stdp: std must be one number, or one a layer, {len(self.hidden) + 1}, got {len(self.std)}"

@@ -181,6 +181,7 @@ def test_augmentation_flips_half_of_the_images():
         ({"weight_decay": -1.0}, "weight_decay must be at least 0"),
         ({"label_smoothing": 1.0}, "label_smoothing must be less than 1"),
         ({"warm_up": 0.0}, "warm_up must be more than 0"),
+        ({"warm_up": 0.5}, "warm_up is for one-cycle, got cosine"),
         ({"crop": -1}, "crop must be at least 0"),
         ({"epochs": -1}, "epochs must be at least 0"),
         ({"batch_size": 0}, "batch_size must be at least 1"),

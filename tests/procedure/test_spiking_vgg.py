@@ -58,6 +58,9 @@ def test_the_command_learns_and_keeps(tmp_path):
 def test_the_preset_of_cifar10():
     settings = spiking_vgg.preset("cifar10")
     assert (settings.optimizer, settings.nesterov, settings.crop) == ("sgd", True, 4)
+    # Without what another optimizer or schedule does not have.
+    settings = spiking_vgg.preset("cifar10", optimizer="adam", schedule="cosine")
+    assert (settings.nesterov, settings.warm_up) == (False, 0.3)
 
 
 @pytest.mark.parametrize(

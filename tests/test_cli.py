@@ -14,7 +14,7 @@ import typer
 from typer.testing import CliRunner
 
 import snnfast
-from snnfast import backend, cli, data
+from snnfast import backend, cli, data, procedure
 from snnfast.checkpoint import read_checkpoint, write_checkpoint
 from snnfast.cli.options import plain_errors
 from snnfast.procedure import Procedure, demo, run
@@ -61,6 +61,14 @@ def test_a_folder_without_a_name_is_refused():
     for command in ("train", "stbp"), ("demo",):
         text = call(*command, "--out", "", code=2)
         assert "Invalid value for '--out'" in text
+
+
+def test_a_folder_at_home(tmp_path, monkeypatch):
+    """A shell leaves ``--out=~/run`` as it is."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    call("train", "stbp", *QUICK, "--hidden", 3, "--epochs", 0, "--out=~/run")
+    assert (tmp_path / "run" / "checkpoint.pt").is_file()
+    procedure.stbp(hidden=(3,), epochs=0, weights="~/run/checkpoint.pt", progress=False)
 
 
 def test_only_a_lack_of_memory_is_told_without_a_traceback():

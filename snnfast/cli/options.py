@@ -29,7 +29,7 @@ KEPT = ("dataset", "preset", "code", "seed", "folds")
 def _folder(text: str) -> Path:
     if not text:  # Path takes it for the current folder
         raise typer.BadParameter("must be a path, got ''")
-    return Path(text)
+    return Path(text).expanduser()  # a shell leaves --out=~/run as it is
 
 
 PATH: dict[str, Any] = {"parser": _folder, "metavar": "PATH"}
@@ -158,6 +158,8 @@ def swept(settings: type[Options], texts: list[str]) -> dict[str, list[Any]]:
         name = names[0] if names else ""
         if not names or name in KEPT or not settings.__dataclass_fields__[name].metadata["command"]:
             raise ValueError(f"--sweep {flag}: it sweeps over no such option")
+        if name in found:
+            raise ValueError(f"--sweep {flag} must be given once, with all values: {flag}=V1,V2")
         kind, _, several, _ = kind_of(settings, name)
         try:
             each = [_swept(kind, value) for value in values.split(",")]

@@ -106,7 +106,10 @@ def convert(
     given: dict[str, Any],
     *,
     run: Annotated[
-        Path, typer.Argument(help="Folder of a run of train diehl2015 or train vgg16.", **PATH)
+        Path,
+        typer.Argument(
+            help="Folder of a run of train diehl2015 or train vgg16.", **{**PATH, "metavar": "RUN"}
+        ),
     ],
     data: Root = None,
     download: Download = False,

@@ -259,7 +259,7 @@ def coder(settings: SpikepropSettings, train: Tensor) -> torch.nn.Module:
     latency = LatencyEncoder(settings.span, threshold=settings.threshold)
     if settings.dataset in ("iris", "cancer", "xor"):
         return _Code(latency, settings.bias, low, high)
-    return _Code(latency, settings.bias)  # pixels, from 0 to 1
+    return _Code(latency, settings.bias, 0.0, 1.0)  # pixels, which noise may move out of bounds
 
 
 class _Code(torch.nn.Module):

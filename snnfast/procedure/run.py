@@ -242,7 +242,7 @@ class Procedure(ABC, Generic[S]):
             data = self._load(settings, root, download, device, processes)
             run = self.prepare(settings, data)
             if weights is not None:
-                load_weights(run.model, Path(weights))
+                load_weights(run.model, Path(weights).expanduser())
             self.fit(settings, run, data, **said)
             result = self.result(settings, run, data, progress=progress)
             return self._watched(result, data) if monitor else result
@@ -260,7 +260,7 @@ class Procedure(ABC, Generic[S]):
             if resume:
                 run.load(checkpoint)
             elif weights is not None:
-                load_weights(run.model, Path(weights))
+                load_weights(run.model, Path(weights).expanduser())
             if processes is not None:
                 processes.wait()  # all have seen what was there before the first one writes
             if not writes:

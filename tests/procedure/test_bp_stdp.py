@@ -352,6 +352,7 @@ def test_a_sweep_is_a_table(tmp_path):
         (["--sweep", "rate=1,2"], "--sweep rate: it sweeps over no such option"),
         (["--sweep", "seed=1,2"], "--sweep seed: it sweeps over no such option"),
         (["--sweep", "lr=1,much"], "--sweep lr must be of type float, got '1,much'"),
+        (["--sweep", "lr=1", "--sweep", "lr=2"], "--sweep lr must be given once, with all values"),
         (["--sweep", "cosine=maybe"], "--sweep cosine must be yes or no, got 'maybe'"),
         (["--sweep", "lr=0.1,-1"], "bp-stdp: lr must be more than 0, got -1.0"),
         (["--sweep", "lr=1", "--monitor"], "leave --seeds, --folds and --sweep out"),

@@ -230,6 +230,13 @@ def test_wrong_options_of_convert(run, tmp_path, arguments, message):
     assert not (tmp_path / "snn.pt").exists()
 
 
+def test_the_result_of_a_run_is_not_replaced(run):
+    before = (run / "result.json").read_text()
+    text = call("convert", run, *QUICK, "--out", run / ".", code=2)
+    assert "out (--out) must be another folder than the run's" in " ".join(text.split())
+    assert (run / "result.json").read_text() == before
+
+
 def test_a_run_that_is_not_finished_is_not_converted(run, tmp_path):
     checkpoint = read_checkpoint(run / "checkpoint.pt")
     write_checkpoint(tmp_path / "checkpoint.pt", {**checkpoint, "epoch": 0})

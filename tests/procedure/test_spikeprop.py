@@ -124,6 +124,8 @@ def test_noise_is_of_the_training_copies_alone():
     distance = (noisy[0].train[0].view(20, -1, 5) - plain.train[0])[:, inside]
     assert distance.mean().abs() < 0.1
     assert distance.std() == pytest.approx(1.0, abs=0.1)
+    times = spikeprop.load(preset("digits", noise=0.5)).train[0]  # of pixels within their bounds
+    assert times[times.isfinite()].max() <= preset("digits").span
 
 
 # Objectives and decisions.

@@ -24,6 +24,7 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent.resolve()
 DEFAULT_ARCHS = "8.0;9.0;10.0+PTX"
+OLDEST_TORCH = (2, 10)
 
 
 def compiler() -> str:
@@ -118,9 +119,18 @@ class CMakeBuild(build_ext):
         cmake, ninja = shutil.which("cmake"), shutil.which("ninja")
         if not cmake or not ninja:
             sys.exit("snnfast: building needs cmake and ninja (pip install cmake ninja)")
+        # pip sees to these, but not with --no-build-isolation.
+        missing = [package for package in ("torch", "pybind11") if find_spec(package) is None]
+        if missing:
+            sys.exit(
+                f"snnfast: building needs {' and '.join(missing)} (pip install {' '.join(missing)})"
+            )
+        torch = metadata.version("torch")
+        if tuple(map(int, torch.split(".")[:2])) < OLDEST_TORCH:
+            sys.exit(f"snnfast: building needs PyTorch 2.10 or later, got {torch}")
         cxx = compiler()
         sanitize = env.get("SNNFAST_SANITIZE", "")
-        name = f"torch{metadata.version('torch')}"  # shared by all Pythons: kernels know none
+        name = f"torch{torch}"  # shared by all Pythons: kernels know none
         tree = (
             ROOT
             / "build"

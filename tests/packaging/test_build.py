@@ -74,6 +74,20 @@ def test_missing_cmake_or_ninja_is_one_clear_message(tmp_path, missing):
     )
 
 
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        ("find_spec = lambda name: None", "torch and pybind11 (pip install torch pybind11)"),
+        ("metadata.version = lambda name: '2.9.1+cpu'", "PyTorch 2.10 or later, got 2.9.1+cpu"),
+    ],
+)
+def test_missing_or_old_packages_are_one_clear_message(tmp_path, prepare, message):
+    env = build_environment(tmp_path, ("cmake", "ninja", "g++"))
+    result = ask(BUILD % "inplace = True" + f"module.{prepare}\ncommand.tree()", **env)
+    assert result.returncode == 1
+    assert result.stderr.strip() == f"snnfast: building needs {message}"
+
+
 def test_cuda_1_without_nvcc_is_an_error(tmp_path):
     env = build_environment(tmp_path, ("cmake", "ninja", "g++"))
     question = BUILD % "inplace = True" + "module.nvcc = lambda: None\ncommand.tree()"

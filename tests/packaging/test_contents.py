@@ -75,8 +75,9 @@ def test_source_archive_builds_from_what_it_holds(source_files):
     assert native | beside <= source_files
 
 
-def test_source_archive_holds_nothing_built(source_files):
+def test_source_archive_holds_nothing_built_and_no_tests(source_files):
     assert not [name for name in source_files if name.endswith((".so", ".o", ".pyc"))]
+    assert not [name for name in source_files if name.startswith("tests")]
 
 
 def test_version_stands_in_one_place():

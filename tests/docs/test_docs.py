@@ -1,6 +1,7 @@
 """The documentation is true: its code runs, its links lead somewhere, every environment variable is listed."""
 
 import re
+import shlex
 import subprocess
 import sys
 import types
@@ -8,8 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer
 
 import snnfast
+from snnfast import cli
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("csrc/*.md")])
@@ -28,6 +31,19 @@ def test_code_of_a_page_runs(page, tmp_path, monkeypatch):
     torch.manual_seed(0)
     code = "\n".join(re.findall(r"^```python\n(.*?)^```", page.read_text(), re.S | re.M))
     exec(compile(code, str(page), "exec"), {"__name__": "page"})
+
+
+def test_commands_of_the_pages_have_options_that_exist():
+    pages = [p.read_text().replace("\\\n", " ") for p in PAGES if p.name != "CHANGELOG.md"]
+    inline = r"snnfast ((?:train|assign|infer) [^\n`#|]*--[^\n`#|]*)"
+    whole = r"^ *snnfast (convert [^\n`#|]*)"
+    lines = re.findall(f"{inline}|{whole}", "\n".join(pages), re.M)
+    assert len(lines) > 50
+    for line in lines:
+        words, command = shlex.split("".join(line)), typer.main.get_command(cli.app)
+        while hasattr(command, "commands"):
+            command = command.commands[words.pop(0)]
+        command.make_context("", words)
 
 
 def test_the_api_reference_has_every_public_name():

@@ -49,7 +49,9 @@ class StbpSettings(images.Augmented):
     num_steps: int = option(
         5, "Time steps per image; frames have their own.", least=1, flag="--steps"
     )
-    encoding: str = option("bernoulli", "bernoulli or direct.", choices=("bernoulli", "direct"))
+    encoding: str = option(
+        "bernoulli", "bernoulli or direct; frames are direct.", choices=("bernoulli", "direct")
+    )
     batch_norm: bool = option(False, "Batch norm over images and steps before all neurons.")
     epochs: int = option(20, "Epochs; also the length of the learning rate's cosine to 0.", least=0)
     batch_size: int = option(100, "Images in each step.", least=1)
@@ -83,6 +85,8 @@ class Stbp(Procedure[StbpSettings]):
 
     def model(self, settings: StbpSettings, data: Data) -> Wu2018:
         """The network at its beginning."""
+        if data.train[0].dim() == 5 and settings.encoding != "direct":
+            raise ValueError(f"stbp: encoding {settings.encoding} is for images, got frames")
         model = Wu2018(
             num_steps=settings.num_steps,
             input_shape=data.train[0].shape[-3:],

@@ -285,6 +285,8 @@ def test_frames_of_events_are_currents_of_their_steps(tmp_path):
     same(own_images(source, "train+val")[0].amax(), torch.tensor(3.0))  # counts stay
     with pytest.raises(ValueError, match=r"^Wu2018: images must have shape \[B, T, 2, 8, 6\], got"):
         result.model(x[..., 1:])
+    with pytest.raises(ValueError, match=r"^stbp: encoding bernoulli is for images, got frames"):
+        stbp(source, **QUIET, encoding="bernoulli")
     data = sequence.load(sequence.preset(source))
     assert data.train[0].shape == (15, 5, 2 * 8 * 6)
     with pytest.raises(

@@ -66,7 +66,7 @@ def izhikevich(
     For every neuron and ``t = 0 ... T-1``::
 
         h[t] = v[t-1] + (1 - decay) a0 (v[t-1] - v_rest) (v[t-1] - v_c) + gain (x[t] - w[t-1])
-        s[t], v[t] = spike and reset as in :func:`snnfast.ops.lif`
+        s[t], v[t] = spike and reset of lif
         w[t] = decay_w w[t-1] + (1 - decay_w) a (h[t] - v_rest) + b s[t]
 
     with ``decay = 1 - 1/tau``, ``gain = 1 - decay`` if ``decay_input`` else 1, and ``decay_w = 1 - 1/tau_w``

@@ -99,12 +99,11 @@ class Classifier(Procedure[C]):
         if settings.schedule == "cosine":
             return super().scheduler(settings, optimizer)
         # One step more than epochs: the last epoch learns, too.
+        steps, rising = max(settings.epochs, 1) + 1, settings.warm_up
+        if rising * steps == 1:  # the first epoch has the top, where PyTorch divides 0 by 0
+            rising -= 1e-9
         return torch.optim.lr_scheduler.OneCycleLR(
-            optimizer,
-            settings.lr,
-            max(settings.epochs, 1) + 1,
-            pct_start=settings.warm_up,
-            cycle_momentum=False,
+            optimizer, settings.lr, steps, pct_start=rising, cycle_momentum=False
         )
 
     def learning(self, settings: C, run: Run, data: Data) -> dict[str, Any]:

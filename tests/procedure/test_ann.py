@@ -140,6 +140,10 @@ def test_schedules():
     # Half of the epochs upwards.
     found = rates(schedule="one-cycle", warm_up=0.5)
     assert found.index(max(found)) in (4, 5)
+    # From the top on: one of the eleven steps.
+    found = rates(schedule="one-cycle", warm_up=1 / 11)
+    assert found[0] == pytest.approx(1)
+    assert found == sorted(found, reverse=True)
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "one-cycle"])

@@ -24,8 +24,9 @@ from snnfast.nn import LIF, Rate, Time
 # %%
 # The device
 # ----------
-# Layers follow their input: on the CPU they run CPU kernels, on CUDA the CUDA kernels. Every op has
-# both, with the same equations. ``backend.explain`` says which runs, and why.
+# Layers follow their input: on the CPU they run CPU kernels, on CUDA the CUDA kernels, with the same
+# equations. ``SpikeLinear``, ``SpikeConv2d`` and the pooling in ``Time`` have kernels for the CPU alone;
+# on CUDA they are PyTorch's. ``backend.explain`` says which runs, and why.
 
 device = "cuda" if torch.cuda.is_available() else "cpu"
 torch.manual_seed(0)

@@ -64,6 +64,7 @@ class SequenceSettings(Settings):
         made = f"generated sequences, {', '.join(MADE)}"
         self._only("num_steps", self.dataset in MADE, made, self.dataset)
         self._only("samples", self.dataset in MADE, made, self.dataset)
+        self._only("readout", self.dataset != "copy", "tasks with one answer", self.dataset)
         self._only("max_delay", self.recurrent, "recurrent layers", "recurrent=False")
         self._only("tau", self.neuron != "adlif", "lif and alif", self.neuron)
 

@@ -74,6 +74,7 @@ def test_learns_delayed_xor_of_few_steps():
     [
         ({"recurrent": False, "max_delay": 3.0}, "max_delay is for recurrent layers, got recurr"),
         ({"tau": 5.0}, "tau is for lif and alif, got adlif"),
+        ({"dataset": "copy", "readout": "mean"}, "readout is for tasks with one answer, got copy"),
         ({"dataset": "mine.npz", "num_steps": 50}, "num_steps is for generated sequences, adding"),
         ({"dataset": "smnist", "samples": 9}, "samples is for generated sequences, .*, got smnist"),
     ],

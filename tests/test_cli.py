@@ -341,6 +341,10 @@ def test_demo_has_a_row_a_procedure(tmp_path, monkeypatch):
     assert (tmp_path / "summary.md").read_text().count("50.00 %") == 5
 
 
+def test_demo_has_no_option_without_effect():
+    assert "--threads" not in call("demo", "--help")  # it runs on one
+
+
 def test_demo_without_kernels_says_so(monkeypatch):
     with backend.use("reference"):
         assert demo.speed().startswith("No fused layer runs here")

@@ -8,12 +8,11 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
 from snnfast import __version__, memory
 from snnfast.cli import procedures
-from snnfast.cli.options import PATH, Device, Threads, chosen_device, command, plain_errors
+from snnfast.cli.options import PATH, Device, chosen_device, command, plain_errors
 from snnfast.info import build_info
 from snnfast.procedure import PROCEDURES, conversion, stdp
 
@@ -62,14 +61,11 @@ def demo(
         int, typer.Option(min=0, max=2**32 - 1, help="Seed of all random numbers.")
     ] = 0,
     device: Device = "auto",
-    threads: Threads = None,
 ) -> None:
     """Train on the digits in the package and measure the speed: under a minute on 2 cores."""
     with plain_errors():
         from snnfast.procedure.demo import run
 
-        if threads is not None:
-            torch.set_num_threads(threads)
         run(out, seed=seed, device=chosen_device(device), echo=typer.echo)
 
 

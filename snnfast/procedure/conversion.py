@@ -159,20 +159,17 @@ def convert(
         progress: show a progress bar; None: only if standard error is a terminal.
 
     Raises:
-        FileExistsError: ``out`` holds a checkpoint and ``resume`` is False.
+        FileExistsError: ``out`` holds a checkpoint or a result, and ``resume`` is False.
         FileNotFoundError, snnfast.checkpoint.CheckpointError: there is no such run, or nothing to resume, or it does
             not fit.
-        ValueError: ``out`` is ``run``, whose result the conversion's would replace.
         TypeError, ValueError, ImportError: see :func:`snnfast.convert` and :func:`snnfast.procedure.images.load`.
     """
     from snnfast import visual
 
-    if out.resolve() == run.resolve():
-        raise ValueError(f"convert: out (--out) must be another folder than the run's, got {out}")
     with locked(out):
         path = out / CHECKPOINT
-        if path.exists() and not resume:
-            raise repeats.exists(path)
+        if not resume:
+            repeats.refuse_to_replace(path, out / RESULT)
         trained = ANN.stored(run)
         if settings.validate and not trained.validate:
             raise ValueError(

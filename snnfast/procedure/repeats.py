@@ -180,9 +180,7 @@ def repeat(
     plain = replace(settings, seed=0, **dict.fromkeys(cut, cast(Any, 0))).plain()
     begun = unfinished(out)
     if not resume:
-        for file in (path, *begun):
-            if file.exists():
-                raise exists(file)
+        refuse_to_replace(path, *begun)
     varied = {"seed", *cut, *(name for one in sweep for name in one)}
     for file in begun:
         _same(file, read_checkpoint(file)["settings"], plain, varied)
@@ -248,9 +246,13 @@ def combinations(values: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     return [dict(zip(values, chosen)) for chosen in itertools.product(*values.values())]
 
 
-def exists(path: Path) -> FileExistsError:
-    """The error of a run that would replace another one's file."""
-    return FileExistsError(f"{path} exists: resume it (--resume), or give another folder (--out)")
+def refuse_to_replace(*paths: Path) -> None:
+    """Raises FileExistsError if one of the files that a run would replace is there."""
+    for path in paths:
+        if path.exists():
+            raise FileExistsError(
+                f"{path} exists: resume it (--resume), or give another folder (--out)"
+            )
 
 
 def _same(

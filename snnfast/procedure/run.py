@@ -229,7 +229,7 @@ class Procedure(ABC, Generic[S]):
             echo: called with one line for each epoch; None for silence.
 
         Raises:
-            FileExistsError: ``out`` holds a checkpoint and ``resume`` is False.
+            FileExistsError: ``out`` holds a checkpoint or a result, and ``resume`` is False.
             FileNotFoundError, snnfast.checkpoint.CheckpointError: there is nothing to resume, or it does not fit.
             snnfast.procedure.folder.FolderInUseError: another run writes into ``out``.
             OSError: ``out`` cannot be written.
@@ -253,8 +253,8 @@ class Procedure(ABC, Generic[S]):
             if resume:
                 stored = read_checkpoint(checkpoint, self.Settings.name)["settings"]
                 same_settings(checkpoint, stored, settings.plain())
-            elif checkpoint.exists():
-                raise repeats.exists(checkpoint)
+            else:
+                repeats.refuse_to_replace(checkpoint, out / RESULT)
             data = self._load(settings, root, download, device, processes)
             run = self.prepare(settings, data)
             if resume:

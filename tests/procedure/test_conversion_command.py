@@ -230,11 +230,15 @@ def test_wrong_options_of_convert(run, tmp_path, arguments, message):
     assert not (tmp_path / "snn.pt").exists()
 
 
-def test_the_result_of_a_run_is_not_replaced(run):
-    before = (run / "result.json").read_text()
-    text = call("convert", run, *QUICK, "--out", run / ".", code=2)
-    assert "out (--out) must be another folder than the run's" in " ".join(text.split())
-    assert (run / "result.json").read_text() == before
+def test_a_result_is_not_replaced(run, tmp_path):
+    call("convert", run, *QUICK, *STEPS, "--out", tmp_path)
+    for folder in (run, tmp_path):
+        before = (folder / "result.json").read_text()
+        text = call("convert", run, *QUICK, *STEPS, "--out", folder, code=2)
+        assert "exists: resume it (--resume), or give another folder" in " ".join(text.split())
+        assert (folder / "result.json").read_text() == before
+    with pytest.raises(FileExistsError, match=r"result\.json exists"):
+        diehl2015("digits", epochs=0, out=tmp_path, progress=False)
 
 
 def test_a_run_that_is_not_finished_is_not_converted(run, tmp_path):

@@ -49,23 +49,24 @@ def active_inputs(product: nn.Module, x: Tensor) -> Tensor:
     return active.sum(0, dtype=torch.float64)
 
 
-def arriving(spikes: Tensor, delays: Tensor | None, *, beyond: bool) -> Tensor:
-    """What comes back to recurrent neurons at the steps from the second on, of their ``spikes`` ``[T, ..., H]``.
+def arriving(spikes: Tensor, delays: Tensor | None, past: Tensor | None) -> Tensor:
+    """What comes back to recurrent neurons in a call, at all its steps but the first of all.
 
     Args:
-        spikes: all that were sent.
+        spikes: those of the call, ``[T, ..., H]``.
         delays: ``[H]``, beyond the step that all take, as in :func:`snnfast.ops.recurrent`.
-        beyond: also what arrives after the last step, in a call to come that remembers.
+        past: the spikes before it, ``[P, ..., H]``, in a layer that remembers them; None: there were none.
     """
+    sent = spikes if past is None else torch.cat([past.to(spikes), spikes])
+    first = max(len(sent) - len(spikes), 1)
     if delays is None:
-        return spikes if beyond else spikes[:-1]
-    delays = delays.detach().clamp(0, len(spikes) + 1).to(check.state_dtype(spikes.dtype))
+        return sent[first - 1 : -1]
+    delays = delays.detach().clamp(0, len(sent) + 1).to(check.state_dtype(spikes.dtype))
     whole = delays.floor()
-    late, longest = (delays - whole).to(spikes), int(whole.max()) + 1
-    # Nothing was sent before, and nothing will be after: rows of zeros around.
-    before, after = longest, longest if beyond else 0
-    rows = torch.nn.functional.pad(spikes, (0, 0) * (spikes.dim() - 1) + (before, after))
-    steps = torch.arange(len(spikes) + after - (0 if beyond else 1), device=spikes.device)
+    late, before = (delays - whole).to(spikes), int(whole.max()) + 1
+    # Nothing was sent before: rows of zeros.
+    rows = torch.nn.functional.pad(sent, (0, 0) * (sent.dim() - 1) + (before, 0))
+    steps = torch.arange(len(sent), device=spikes.device)[first:] - 1
     at = (steps[:, None] + before - whole.long()).view(-1, *(1,) * (spikes.dim() - 2), len(whole))
     at = at.expand(-1, *spikes.shape[1:])
     return (1 - late) * rows.gather(0, at) + late * rows.gather(0, at - 1)

@@ -251,9 +251,13 @@ class Monitor:
         """Counts spikes; lets the layer return membranes, too, and keeps that from its caller."""
         source = getattr(module, "neuron", module)
         shows = self._membranes > 0 and _fires(module) and not source.return_v_seq
+        past: list[Tensor | None] = []
 
         def before(module: nn.Module, inputs: tuple[Any, ...]) -> None:
             source.return_v_seq = True
+
+        def remember(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            past[:] = [module.past if module.stateful else None]  # type: ignore[list-item]
 
         def after(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
             if shows:
@@ -266,12 +270,15 @@ class Monitor:
             with torch.no_grad():
                 if spikes is not None:
                     self.add_spikes(name, type(module).__name__, spikes)
-                    self._add_recurrent(name, module, spikes)
+                    if isinstance(module, Recurrent):
+                        self._add_recurrent(name, module, spikes, past.pop())
                 self._keep_membranes(name, v_seq)
             return spikes if shows else None
 
         if shows:
             self._before(module, before)
+        if isinstance(module, Recurrent):
+            self._before(module, remember)
         self._after(module, after, always=shows)
 
     def _watch_replaced(self, name: str, module: Replaced) -> None:
@@ -371,10 +378,10 @@ class Monitor:
         operations = active * fan_out(product, active.shape)
         self._add(place, type(product).__name__, operations, dense, spikes)
 
-    def _add_recurrent(self, name: str, module: nn.Module, spikes: Tensor) -> None:
-        if not isinstance(module, Recurrent):
-            return
-        arrived = arriving(spikes, module.delays, beyond=module.stateful)
+    def _add_recurrent(
+        self, name: str, module: Recurrent, spikes: Tensor, past: Tensor | None
+    ) -> None:
+        arrived = arriving(spikes, module.delays, past)
         self.add_linear(name, type(module).__name__, arrived, module.connected(module.weight))
 
     @torch.no_grad()

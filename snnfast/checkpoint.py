@@ -9,10 +9,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 FORMAT = 2
+# What is read without being executed, besides tensors, dictionaries, lists and tuples.
+VALUES = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size)
 
 
 class CheckpointError(RuntimeError):
@@ -24,13 +27,15 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
 
     Args:
         path: the file; missing folders are made.
-        content: plain values, containers and tensors; ``"kind"`` says in a few words what it is a checkpoint of.
+        content: plain values, containers and tensors; ``"kind"`` says in a few words what it is a checkpoint of. Of
+            NumPy's numbers Python's are written.
 
     Raises:
         OSError: the file cannot be written; the old one is untouched.
+        TypeError: ``content`` has a value that could not be read again.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
-    whole = {**content, "format": FORMAT}
+    whole = _plain("checkpoint", {**content, "format": FORMAT})
     whole["checksum"] = checksum(whole)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -103,6 +108,19 @@ def _parts(value: Any) -> Iterator[bytes | memoryview]:
             yield from _parts(item)
     else:
         yield f"{value!r};".encode()
+
+
+def _plain(place: str, value: Any) -> Any:
+    """``value``, which stands at ``place``, as :func:`read_checkpoint` can read it."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if type(value) is dict:
+        return {key: _plain(f"{place}[{key!r}]", item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_plain(f"{place}[{k}]", item) for k, item in enumerate(value))
+    if not isinstance(value, (Tensor, Mapping)) and type(value) not in VALUES:
+        raise TypeError(f"{place} must be a plain value or a tensor, got {type(value).__name__}")
+    return value
 
 
 def same_settings(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:

@@ -1,7 +1,9 @@
 """Checkpoints: a checksum over all that they hold, what they are of, and errors of the system."""
 
 import errno
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -24,6 +26,16 @@ def test_what_is_written_is_read(tmp_path):
     for name in ("model", "half", "empty"):
         torch.testing.assert_close(read[name], CONTENT[name], rtol=0, atol=0)
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["c.pt"]
+
+
+def test_numbers_of_numpy_can_be_read_and_what_could_not_is_not_written(tmp_path):
+    write_checkpoint(tmp_path / "c.pt", {"lr": [np.float64(0.1)], "of": {"n": (np.int64(3),)}})
+    read = read_checkpoint(tmp_path / "c.pt")
+    assert (read["lr"], read["of"]) == ([0.1], {"n": (3,)})
+    for value in (np.zeros(3), Path("a"), {1, 2}, abs):
+        with pytest.raises(TypeError, match=r"checkpoint\['of'\]\[1\] must be a plain value or"):
+            write_checkpoint(tmp_path / "c.pt", {"of": [0, value]})
+    assert read_checkpoint(tmp_path / "c.pt")["lr"] == [0.1]
 
 
 def test_a_flipped_bit_is_never_taken_for_data(tmp_path):

@@ -174,14 +174,17 @@ def fit(
 
     Raises:
         TypeError, ValueError: for a negative number of epochs, a batch size below 1, no training images, another number
-            of labels, ``recalibrate`` without batch normalisation, or a loss that is not finite.
+            of labels or in an order, another precision, ``recalibrate`` without batch normalisation, or a loss that is
+            not finite.
         RuntimeError: in an epoch in which processes have drawn different random numbers where all draw the same.
     """
     epochs = check.whole("fit", "epochs", epochs, 0)
     batch_size = check.whole("fit", "batch_size", batch_size)
     clip = None if clip is None else check.positive("fit", "clip", clip)
-    if not isinstance(precision, torch.dtype):
-        raise TypeError(f"fit: precision must be a torch.dtype, got {check.shown(precision)}")
+    if precision not in (torch.float32, torch.bfloat16):
+        raise ValueError(
+            f"fit: precision must be torch.float32 or torch.bfloat16, got {check.shown(precision)}"
+        )
     checkpoint = None if checkpoint is None else Path(checkpoint)
     n = len(train[0])
     if n == 0:
@@ -215,7 +218,9 @@ def fit(
             clock = saved = time.perf_counter()
             if run.order is None:
                 run.score.start()
-                run.order = torch.randperm(n) if order is None else order(run.epoch)
+                images_in_order = torch.randperm(n) if order is None else order(run.epoch)
+                check.shape("fit", "order", images_in_order, (n,))
+                run.order = images_in_order
             with progress_bar(title, n, done=run.images, progress=progress) as bar:
                 run.model.train()
                 for images, labels in batches(

@@ -330,6 +330,9 @@ def test_foreign_and_missing_checkpoints_are_refused(tmp_path):
             "give run an optimizer and fit a loss, or give fit a step",
         ),
         ({"train": (DATA[0][:0], DATA[1][:0])}, "train holds no images"),
+        ({"precision": "bf16"}, "precision must be torch.float32 or torch.bfloat16, got 'bf16'"),
+        ({"precision": torch.float16}, "precision must be .*, got torch.float16"),
+        ({"order": lambda epoch: torch.arange(7)}, r"order must have shape \[\d+\], got \[7\]"),
         ({"loss": lambda o, y: o.sum() * float("nan")}, "the loss became nan in epoch 1/1"),
     ],
 )
@@ -345,7 +348,7 @@ def test_fit_names_what_is_wrong(change, message):
     [
         ({"epochs": 1.5}, "fit: epochs must be an integer, got float"),
         ({"batch_size": 2.5}, "fit: batch_size must be an integer, got float"),
-        ({"precision": "bf16"}, "fit: precision must be a torch.dtype, got 'bf16'"),
+        ({"order": lambda epoch: range(100)}, "fit: order must be a tensor, got range"),
     ],
 )
 def test_fit_names_what_is_of_the_wrong_type(change, message):

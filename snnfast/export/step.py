@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -29,8 +30,8 @@ class Step(nn.Module):
 
     Raises:
         TypeError: if ``net`` is no module.
-        ValueError: if it takes more than its input, or holds a readout, now; if it does not give ``[T, B, ...]``, by
-            :meth:`start`.
+        ValueError: if it takes more than its input, or holds a readout, now; if it does not give ``[T, B, ...]``, or
+            runs a layer with a state twice, by :meth:`start`.
 
     Example:
         >>> step = snnfast.export.Step(net)
@@ -58,17 +59,24 @@ class Step(nn.Module):
 
     def start(self, x: Tensor) -> tuple[Tensor, ...]:
         """The states before the first step, for inputs like ``x`` ``[B, ...]``."""
-        with torch.no_grad():
+        ran: list[nn.Module] = []
+        with torch.no_grad(), ExitStack() as hooks:
+            for layer in self.net.modules():
+                if isinstance(layer, Stateful):
+                    hooks.enter_context(layer.register_forward_pre_hook(lambda m, _: ran.append(m)))
             y = self.net(x[None][:0])  # a sequence without steps leaves every layer at rest
+        for path, layer in self.net.named_modules():
+            if ran.count(layer) > 1:
+                raise ValueError(f"Step: {path} runs twice; give each place a layer of its own")
         if not isinstance(y, Tensor) or len(y) != 0:
             raise ValueError(
                 "Step: net must return one tensor [T, B, ...]; take what reads out all steps from the outputs of steps"
             )
         states = []
-        for layer, name in self._states():
-            value: Tensor = getattr(layer, name)
+        for owner, name in self._states():
+            value: Tensor = getattr(owner, name)
             if name == "past":  # spikes under way: none, in a memory of the longest that it becomes
-                value = value.new_zeros(layer._longest(), *value.shape[1:])
+                value = value.new_zeros(owner._longest(), *value.shape[1:])
             states.append(value)
         reset(self.net)
         return tuple(states)

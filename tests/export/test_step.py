@@ -83,6 +83,13 @@ def test_a_readout_is_named():
         Step(nn.Sequential(LIF(), Rate()))
 
 
+def test_a_state_that_two_places_would_share_is_refused():
+    for layer in (LIF(), sn.Pooled(LIF(), nn.MaxPool2d(1)), sn.Delay(2, 3.0)):
+        step = Step(nn.Sequential(layer, nn.Identity(), layer))
+        with pytest.raises(ValueError, match=r"^Step: 0(\.0)? runs twice; give each place a layer"):
+            step.start(torch.rand(3, 2, 4, 4))
+
+
 def test_a_converted_network_is_refused():
     net = snnfast.convert(nn.Sequential(nn.Linear(3, 3), nn.ReLU()), [torch.rand(5, 3)])
     with pytest.raises(ValueError, match=r"^Step: net must take .* a SpikingNetwork takes images"):

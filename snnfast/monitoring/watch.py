@@ -130,7 +130,7 @@ class Monitor:
                 continue
             if isinstance(module, Replaced) and isinstance(module, Stateful):
                 self._watch_replaced(name, module)
-            elif module in firing or _has_membrane(module):
+            elif isinstance(module, Stateful):
                 self._watch_neurons(name, module)
             elif isinstance(module, Time):
                 self._before(module, self._enter)
@@ -243,6 +243,7 @@ class Monitor:
 
     def _enter(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         self._inside.append(inputs[0].shape[:2])
+        self._look_at_batch(inputs[0])
 
     def _leave(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         self._inside.pop()
@@ -256,24 +257,25 @@ class Monitor:
         def before(module: nn.Module, inputs: tuple[Any, ...]) -> None:
             source.return_v_seq = True
 
-        def remember(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            past[:] = [module.past if module.stateful else None]  # type: ignore[list-item]
+        def remember(module: Recurrent, inputs: tuple[Any, ...]) -> None:
+            past[:] = [module.past if module.stateful else None]
 
-        def after(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+        def after(module: Stateful, inputs: tuple[Any, ...], output: Any) -> Any:
             if shows:
                 source.return_v_seq = False
             if output is None:  # the layer has raised
                 return None
-            spikes, v_seq = output if isinstance(output, tuple) else (output, None)
-            if not _fires(module):
-                spikes, v_seq = None, output
+            y, v_seq = output if isinstance(output, tuple) else (output, None)
+            self._look_at_batch(y)
             with torch.no_grad():
-                if spikes is not None:
-                    self.add_spikes(name, type(module).__name__, spikes)
-                    if isinstance(module, Recurrent):
-                        self._add_recurrent(name, module, spikes, past.pop())
+                if _fires(module):
+                    self.add_spikes(name, type(module).__name__, y)
+                elif "v" in module.states:  # a readout
+                    v_seq = y
+                if isinstance(module, Recurrent):
+                    self._add_recurrent(name, module, y, past.pop())
                 self._keep_membranes(name, v_seq)
-            return spikes if shows else None
+            return y if shows else None
 
         if shows:
             self._before(module, before)
@@ -313,6 +315,11 @@ class Monitor:
             self._before(module, begin)  # type: ignore[arg-type]
         self._after(module, end, always=shows)  # type: ignore[arg-type]
 
+    def _look_at_batch(self, x: Tensor) -> None:
+        """Takes the samples of the call from a sequence ``[T, B, ...]``."""
+        if x.dim() > 1:
+            self._batch = x.shape[1]
+
     def _keep_membranes(self, name: str, v_seq: Tensor | None) -> None:
         if v_seq is not None and self._membranes and v_seq.dim() > 1 and v_seq.shape[1]:
             kept = v_seq[:, 0].flatten(1) if v_seq.dim() > 2 else v_seq
@@ -320,8 +327,7 @@ class Monitor:
 
     def add_spikes(self, place: str, kind: str, spikes: Tensor) -> None:
         """Counts spikes ``[T, B, ...]`` of a layer that no hook sees."""
-        if spikes.dim() > 1:
-            self._batch = spikes.shape[1]
+        self._look_at_batch(spikes)
         samples = spikes.flatten(2) if spikes.dim() > 2 else spikes.unsqueeze(-1)
         fired = samples != 0
         part = self._neurons.setdefault(place, NeuronCounts(kind, steps=True))
@@ -428,7 +434,3 @@ def _fires(module: nn.Module) -> bool:
     if isinstance(module, Replaced):
         return module.fires and isinstance(module, Stateful)
     return isinstance(module, Stateful) and module.surrogate is not None
-
-
-def _has_membrane(module: nn.Module) -> bool:
-    return isinstance(module, Stateful) and module.states == ("v",)

@@ -15,7 +15,9 @@ from snnfast.nn import (
     LI,
     LIF,
     RLIF,
+    CubaLI,
     CubaLIF,
+    Delay,
     Rate,
     Recurrent,
     SpikeConv2d,
@@ -126,13 +128,25 @@ def test_operations_are_neurobenchs(layer, shape):
         net(x * 0.5)
     (found,) = watching.activity().products
     folded = x.flatten(0, 1)
-    # No neurons say what the batch is: the first dimension of what the network was given, 4, is.
-    assert watching.samples == 8
-    assert found.accumulates * 8 == brute_force(layer, folded)
-    assert found.multiply_accumulates * 8 == brute_force(layer, folded)
+    assert watching.samples == 6
+    assert found.accumulates * 6 == pytest.approx(brute_force(layer, folded))
+    assert found.multiply_accumulates * 6 == pytest.approx(brute_force(layer, folded))
     with torch.no_grad():
         layer.weight.fill_(1.0)
-    assert found.dense * 8 == 2 * brute_force(layer, torch.ones_like(folded))
+    assert found.dense * 6 == 2 * brute_force(layer, torch.ones_like(folded))
+
+
+@pytest.mark.parametrize("layer", [LI(), CubaLI(), Delay(4, 2.0)], ids=lambda v: type(v).__name__)
+def test_layers_that_do_not_fire_say_what_the_batch_is(layer):
+    net = nn.Sequential(layer, nn.Linear(4, 2))
+    with snnfast.monitor(net, membranes=3) as watching:
+        net(torch.ones(5, 2, 4))
+    assert watching.samples == 2
+    assert watching.activity().products[0].dense == 5 * 4 * 2
+    kept = {} if isinstance(layer, Delay) else {"0": layer(torch.ones(5, 2, 4))[:, 0, :3]}
+    assert watching.membranes.keys() == kept.keys()
+    for name, v in kept.items():
+        same(watching.membranes[name], v)
 
 
 @pytest.mark.parametrize("encoding", ["direct", "bernoulli"])

@@ -269,7 +269,8 @@ class Monitor:
             self._look_at_batch(y)
             with torch.no_grad():
                 if _fires(module):
-                    self.add_spikes(name, type(module).__name__, y)
+                    several = getattr(source, "max_spikes", 1) != 1
+                    self.add_spikes(name, type(module).__name__, y, several=several)
                 elif "v" in module.states:  # a readout
                     v_seq = y
                 if isinstance(module, Recurrent):
@@ -302,7 +303,8 @@ class Monitor:
             with torch.no_grad():
                 first = module.time_first(output[0] if isinstance(output, tuple) else output)
                 if module.fires:
-                    self.add_spikes(name, type(module).__name__, first)
+                    several = module.most != 1
+                    self.add_spikes(name, type(module).__name__, first, several=several)
                     x = module.time_first(inputs[0])
                     for inner, weight, factor in module.products(x, first):
                         self.add_linear(f"{name}.{inner}", "Linear", factor, weight)
@@ -325,13 +327,21 @@ class Monitor:
             kept = v_seq[:, 0].flatten(1) if v_seq.dim() > 2 else v_seq
             self.membranes[name] = kept[:, : self._membranes].detach().clone()
 
-    def add_spikes(self, place: str, kind: str, spikes: Tensor) -> None:
-        """Counts spikes ``[T, B, ...]`` of a layer that no hook sees."""
+    def add_spikes(self, place: str, kind: str, spikes: Tensor, *, several: bool = False) -> None:
+        """Counts spikes ``[T, B, ...]`` of a layer that no hook sees.
+
+        Args:
+            place: where it stands.
+            kind: what it is.
+            spikes: every value but 0 is one.
+            several: values are numbers of spikes.
+        """
         self._look_at_batch(spikes)
         samples = spikes.flatten(2) if spikes.dim() > 2 else spikes.unsqueeze(-1)
         fired = samples != 0
+        count = (samples.long() if several else fired).sum((0, 1))
         part = self._neurons.setdefault(place, NeuronCounts(kind, steps=True))
-        part.add(place, fired.sum((0, 1)), fired.all(0).any(0), fired.shape[0] * fired.shape[1])
+        part.add(place, count, fired.all(0).any(0), fired.shape[0] * fired.shape[1])
         if fired.shape[1]:
             self.spikes[place] = fired[:, 0].detach()
 

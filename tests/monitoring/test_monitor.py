@@ -12,6 +12,7 @@ import snnfast
 from snnfast import visual
 from snnfast.model import Wu2018
 from snnfast.nn import (
+    IF,
     LI,
     LIF,
     RLIF,
@@ -86,6 +87,15 @@ def test_counts_by_hand():
     assert activity.scalars()["fc1.layer/accumulates"] == 3.0
     assert "| lif " in str(activity)
     assert json.loads(json.dumps(activity.as_dict()))["samples"] == 2
+
+
+def test_several_spikes_in_a_step_all_count():
+    net = IF(v_reset=None, max_spikes=None)
+    with snnfast.monitor(net) as watching:
+        spikes = net(torch.tensor([[[3.5, 0.25]], [[1.0, 0.25]]]))
+    assert spikes.flatten().tolist() == [3.0, 0.0, 1.0, 0.0]
+    (found,) = watching.activity().neurons
+    assert (found.spikes, found.rate, found.silent, found.saturated) == (4.0, 1.0, 0.5, 0.5)
 
 
 def test_inputs_between_spikes_are_multiplied():

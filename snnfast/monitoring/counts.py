@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
 from .activity import NeuronActivity, ProductActivity
 
@@ -15,12 +15,15 @@ class Counts:
 
     names: tuple[str, ...]
 
-    def reduce(self) -> None:
-        """Adds up what all processes have; all have to call it."""
+    def to_cpu(self) -> None:
+        """Moves the tensors to the CPU."""
         for name in self.names:
-            value = getattr(self, name).clone()
-            distributed.all_reduce(value)
-            setattr(self, name, value)
+            setattr(self, name, getattr(self, name).cpu())
+
+    def join(self, other: Counts) -> None:
+        """Adds what another process has counted."""
+        for name in self.names:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
 class NeuronCounts(Counts):

@@ -166,11 +166,17 @@ class Monitor:
     def reduce(self) -> Monitor:
         """Adds up what the monitors of all processes of ``torch.distributed`` have counted; all have to call it."""
         for part in (*self._neurons.values(), *self._products.values()):
-            part.reduce()
-        device = next((p.device for p in self._net.parameters()), torch.device("cpu"))
-        samples = torch.tensor(self.samples, device=device)
-        distributed.all_reduce(samples)
-        self.samples = int(samples)
+            part.to_cpu()
+        every: list[Any] = [None] * distributed.get_world_size()
+        distributed.all_gather_object(every, (self._neurons, self._products, self.samples))
+        self._neurons, self._products, self.samples = every[0]
+        for neurons, products, samples in every[1:]:
+            # One that has had no samples knows of no layers.
+            for known, others in ((self._neurons, neurons), (self._products, products)):
+                for place, part in others.items():
+                    if known.setdefault(place, part) is not part:
+                        known[place].join(part)
+            self.samples += samples
         return self
 
     # What comes of it.

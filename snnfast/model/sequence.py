@@ -33,12 +33,13 @@ class SequenceNetwork(nn.Module):
         neuron: ``"lif"``, ``"alif"`` or ``"adlif"``.
         recurrent: whether the spikes of a layer come back to it.
         max_delay: longest delay of the spikes that come back, in steps. Each neuron's delay is learned, and starts
-            uniform between 0 and this. 0: no delays.
+            uniform between 0 and this. 0, or not ``recurrent``: no delays.
         readout: of the membrane over time, ``"last"``, ``"max"`` or ``"mean"``.
         tau: membrane time constant of ``"lif"`` and ``"alif"`` in steps.
         tau_out: membrane time constant of the readout in steps.
         surrogate: surrogate gradient of the spikes, as in :class:`snnfast.nn.spiking.Spiking`.
-        gain: how many times as large as those of :class:`torch.nn.Linear` the weights of the inputs are drawn.
+        gain: how many times as large as those of :class:`torch.nn.Linear` the weights before each layer of neurons are
+            drawn.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type or range; by ``forward`` for sequences of another shape.

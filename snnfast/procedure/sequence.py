@@ -53,7 +53,9 @@ class SequenceSettings(Settings):
     tau: float = option(20.0, "Time constant of lif and alif, in steps.", least=1)
     tau_out: float = option(5.0, "Time constant of the readout, in steps.", least=1)
     surrogate: str = option("fast_sigmoid", "Surrogate gradient of the spikes.", choices=SURROGATES)
-    gain: float = option(20.0, "Factor on the initial input weights.", above=0)
+    gain: float = option(
+        20.0, "Factor on the initial input weights of every layer of neurons.", above=0
+    )
     epochs: int = option(50, "Epochs; also the length of the learning rate's cosine.", least=0)
     batch_size: int = option(64, "Sequences in each step.", least=1)
     lr: float = option(3e-3, "Adam's initial learning rate.", above=0)

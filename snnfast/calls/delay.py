@@ -42,7 +42,8 @@ def delay(
         x: sequence ``[T, ...]``; float32, float64, bfloat16 or float16, any strides.
         d: delay in steps, at least 0; a number, or a tensor that broadcasts to ``x.shape[1:]`` (one per channel:
             ``[C, 1, 1]``), float64 for float64 ``x``, else float32. The values of a tensor are not checked: a delay
-            below 0 counts as 0 and has no gradient, nor has one beyond ``past``; NaN makes its neuron NaN.
+            below 0 counts as 0 and has no gradient, nor has one that is longer than ``past`` and ``x`` by ``sigma`` or
+            more; NaN makes its neuron NaN.
         past: the inputs before the first step, ``[P, *x.shape[1:]]``, the latest last, in the dtype of ``x``; with
             ``P >= d + sigma + 1`` a sequence in parts gives the bits of the whole.
         sigma: by how many steps the kernel is wider than linear interpolation, on each side; at least 0.

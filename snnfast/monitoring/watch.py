@@ -61,7 +61,7 @@ def monitor(
         >>> print(watching.activity())
 
     Raises:
-        TypeError, ValueError: for arguments of wrong type or range.
+        TypeError, ValueError: for arguments of wrong type or range, or a network made by ``torch.compile``.
     """
     return Monitor(net, membranes=membranes, energy_ac=energy_ac, energy_mac=energy_mac)
 
@@ -116,6 +116,12 @@ class Monitor:
         """Counts from now on."""
         if self._handles:
             return self
+        for path, module in self._net.named_modules():
+            if "_orig_mod" in module._modules or module._compiled_call_impl is not None:
+                raise ValueError(
+                    f"monitor: {path or 'net'} is compiled, and hooks do not see what it does; give the network from "
+                    "before torch.compile, and call that"
+                )
         firing = [m for m in self._net.modules() if _fires(m)]
         # Of a replaced neuron only the kernels know its weights: what it calls itself is seen like any layer.
         inner = {c for m in firing if not isinstance(m, Replaced) for c in m.children()}

@@ -89,6 +89,17 @@ def test_counts_by_hand():
     assert json.loads(json.dumps(activity.as_dict()))["samples"] == 2
 
 
+def test_a_compiled_network_is_refused():
+    """Its hooks are left out: some or all layers would be missing."""
+    net = nn.Sequential(LIF(), nn.Linear(3, 3))
+    with pytest.raises(ValueError, match=r"^monitor: net is compiled, .* before torch\.compile"):
+        snnfast.monitor(torch.compile(net))
+    net[1].compile()
+    with pytest.raises(ValueError, match=r"^monitor: 1 is compiled"):
+        snnfast.monitor(net)
+    assert hooks(net) == 0
+
+
 def test_several_spikes_in_a_step_all_count():
     net = IF(v_reset=None, max_spikes=None)
     with snnfast.monitor(net) as watching:

@@ -240,10 +240,13 @@ class Monitor:
     # Hooks.
 
     def _before(self, module: nn.Module, call: Callable[..., Any]) -> None:
-        self._handles.append(module.register_forward_pre_hook(_Hook(call)))
+        self._handles.append(module.register_forward_pre_hook(_Hook(call), with_kwargs=True))
 
     def _after(self, module: nn.Module, call: Callable[..., Any], always: bool = False) -> None:
-        self._handles.append(module.register_forward_hook(_Hook(call), always_call=always))
+        hook = _Hook(call)
+        self._handles.append(
+            module.register_forward_hook(hook, with_kwargs=True, always_call=always)
+        )
 
     def _begin(self, net: nn.Module, inputs: tuple[Any, ...]) -> None:
         self._batch = None
@@ -382,7 +385,7 @@ class Monitor:
     def _add_product(
         self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any
     ) -> None:
-        (x,) = inputs
+        x, *_ = inputs  # a transposed convolution may also be given the size of its output
         sample = x.shape[x.dim() - sample_dims(module) :]
         # Inside Time what is the same at every step runs once.
         steps, batch = self._inside[-1] if self._inside else (1, None)
@@ -444,8 +447,10 @@ class _Hook:
     def __init__(self, call: Callable[..., Any]) -> None:
         self.call = call
 
-    def __call__(self, *arguments: Any) -> Any:
-        return self.call(*arguments)
+    def __call__(
+        self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], *output: Any
+    ) -> Any:
+        return self.call(module, (*inputs, *named.values()), *output)
 
 
 def _named(name: str, call: Callable[..., None]) -> Callable[..., None]:

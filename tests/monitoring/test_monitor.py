@@ -89,6 +89,28 @@ def test_counts_by_hand():
     assert json.loads(json.dumps(activity.as_dict()))["samples"] == 2
 
 
+class Named(nn.Sequential):
+    """Gives every layer its input by name."""
+
+    def forward(self, *, x):
+        time, neurons, linear = self
+        return linear(input=neurons(x=time(x=x)))
+
+
+def test_inputs_given_by_name_are_seen():
+    net = Named(Time(nn.Linear(3, 3)), RLIF(3), nn.Linear(3, 2))
+    x = torch.rand(4, 2, 3)
+    with snnfast.monitor(net, membranes=1) as watching:
+        net(x=x)
+    with snnfast.monitor(nn.Sequential(*net), membranes=1) as by_place:
+        by_place._net(x)
+    assert watching.activity() == by_place.activity()
+    net = nn.ConvTranspose2d(1, 1, 1, stride=2)
+    with snnfast.monitor(net) as watching:
+        net(torch.ones(1, 1, 2, 2), output_size=[4, 4])
+    assert watching.activity().products[0].dense == 4
+
+
 def test_a_compiled_network_is_refused():
     """Its hooks are left out: some or all layers would be missing."""
     net = nn.Sequential(LIF(), nn.Linear(3, 3))

@@ -1,8 +1,10 @@
 """Settings: checked by what their fields say, and the source of the commands' options."""
 
 import inspect
+import json
 from dataclasses import dataclass, fields
 
+import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -60,6 +62,13 @@ def test_plain_values_make_the_same_settings_again():
     assert Tea(**tea.plain()) == tea
     assert tea.plain()["times"] == [9]
     assert Tea().extras is not Tea().extras
+
+
+def test_numbers_of_numpy_become_those_of_python():
+    """JSON has no others."""
+    tea = Tea(cups=np.int64(3), minutes=np.float32(0.5), times=[np.int8(9)], hot=np.bool_(False))
+    of_python = Tea(cups=3, minutes=0.5, times=(9,), hot=False, biscuits=(1, 2))
+    assert json.loads(json.dumps(tea.plain())) == of_python.plain()
 
 
 def serve(*arguments):

@@ -63,7 +63,7 @@ def arriving(spikes: Tensor, delays: Tensor | None, past: Tensor | None) -> Tens
         return sent[first - 1 : -1]
     delays = delays.detach().clamp(0, len(sent) + 1).to(check.state_dtype(spikes.dtype))
     whole = delays.floor()
-    late, before = (delays - whole).to(spikes), int(whole.max()) + 1
+    late, before = delays - whole, int(whole.max()) + 1
     # Nothing was sent before: rows of zeros.
     rows = torch.nn.functional.pad(sent, (0, 0) * (sent.dim() - 1) + (before, 0))
     steps = torch.arange(len(sent), device=spikes.device)[first:] - 1

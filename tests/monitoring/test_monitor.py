@@ -392,21 +392,22 @@ def test_every_procedure_can_be_watched(procedure, tmp_path):
 
 
 @pytest.mark.parametrize("parts", [(9,), (0, 2, 1, 6), (1,) * 9], ids=["whole", "parts", "steps"])
-@pytest.mark.parametrize("delay", [None, [0.0, 0.25, 3.0, 4.5, 0.0]])
+@pytest.mark.parametrize("delay", [None, [0.0, 0.999, 3.0, 4.5, 0.0]])
 @pytest.mark.parametrize("self_connections", [True, False])
-def test_recurrent_weights_are_counted_where_spikes_arrive(delay, self_connections, parts):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_recurrent_weights_are_counted_where_spikes_arrive(dtype, delay, self_connections, parts):
     torch.manual_seed(0)
     delay = None if delay is None else torch.tensor(delay)
     lif = LIF(stateful=len(parts) > 1)
     net = Recurrent(lif, 5, self_connections=self_connections, delay=delay)
-    x = torch.rand(9, 3, 5) * 4
+    x = torch.rand(9, 3, 5).to(dtype) * 4
     with snnfast.monitor(net, membranes=2) as watching:
         spikes = torch.cat([net(part) for part in x.split(parts)]).detach()
     (neurons,), (product,) = watching.activity().neurons, watching.activity().products
     assert (neurons.kind, neurons.neurons) == ("Recurrent", 5)
     samples = 3 * len(parts)  # each call's
     assert neurons.spikes == spikes.sum() / samples > 0
-    same(watching.spikes["Recurrent"].float(), spikes[9 - parts[-1] :, 0])
+    same(watching.spikes["Recurrent"].to(dtype), spikes[9 - parts[-1] :, 0])
     # By hand: what arrives at each step, and each weight that it meets.
     late = torch.zeros(5) if delay is None else delay
     count = single = 0

@@ -76,8 +76,10 @@ def fan_out(product: nn.Module, shape: torch.Size, *, dense: bool = False) -> Te
     """To how many outputs each input of a sample of ``shape`` leads, float64; with ``dense`` also by weights of 0."""
     kind = _kind(product)
     weight: Tensor = product.weight  # type: ignore[assignment]
-    # Inside inference mode, and under autocast, there would be no such gradient.
+    # Inside inference mode, and under autocast, there would be no such gradient. An activation checkpoint around the
+    # product would wait for what is saved here, too.
     with (
+        torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t),
         torch.inference_mode(False),
         torch.enable_grad(),
         torch.autocast(weight.device.type, enabled=False),

@@ -97,6 +97,7 @@ class Monitor:
         )
         self._handles: list[Any] = []
         self._telling: list[Telling] = []
+        self._running = False  # the network; a layer may run alone, or anew for a checkpoint
         self.clear()
         self.on()
 
@@ -249,12 +250,13 @@ class Monitor:
         )
 
     def _begin(self, net: nn.Module, inputs: tuple[Any, ...]) -> None:
-        self._batch = None
+        self._batch, self._running = None, True
 
     def _end(self, net: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         if self._batch is None:
             self._batch = next((len(x) for x in inputs if isinstance(x, Tensor) and x.dim()), 1)
         self.samples += self._batch
+        self._running = False
 
     def _enter(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         self._inside.append(inputs[0].shape[:2])
@@ -281,6 +283,8 @@ class Monitor:
             if output is None:  # the layer has raised
                 return None
             y, v_seq = output if isinstance(output, tuple) else (output, None)
+            if not self._running:
+                return y if shows else None
             self._look_at_batch(y)
             with torch.no_grad():
                 if _fires(module):
@@ -313,7 +317,7 @@ class Monitor:
             if shows:
                 module.store_v_seq, kept = before
                 module.v_seq = v_seq if module.store_v_seq else kept
-            if output is None:  # the layer has raised
+            if output is None or not self._running:  # None: the layer has raised
                 return
             with torch.no_grad():
                 first = module.time_first(output[0] if isinstance(output, tuple) else output)
@@ -385,6 +389,8 @@ class Monitor:
     def _add_product(
         self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any
     ) -> None:
+        if not self._running:
+            return
         x, *_ = inputs  # a transposed convolution may also be given the size of its output
         sample = x.shape[x.dim() - sample_dims(module) :]
         # Inside Time what is the same at every step runs once.
@@ -419,6 +425,8 @@ class Monitor:
     def _add_times(
         self, name: str, module: SpikeProp, inputs: tuple[Any, ...], output: Any
     ) -> None:
+        if not self._running:
+            return
         times = output[0] if isinstance(output, tuple) else output
         fired = times.isfinite()
         kind = type(module).__name__

@@ -7,6 +7,7 @@ import pytest
 import torch
 from procedures import SMALL
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import snnfast
 from snnfast import visual
@@ -109,6 +110,25 @@ def test_inputs_given_by_name_are_seen():
     with snnfast.monitor(net) as watching:
         net(torch.ones(1, 1, 2, 2), output_size=[4, 4])
     assert watching.activity().products[0].dense == 4
+
+
+def test_only_calls_of_the_network_count():
+    net = nn.Sequential(Time(nn.Linear(3, 3)), RLIF(3))
+    again = nn.Module()
+    again.net, again.forward = net, lambda x: checkpoint(net, x, use_reentrant=False)
+    x = torch.rand(4, 2, 3)
+    with snnfast.monitor(net, membranes=1) as once:
+        net[1](x)
+        net(x)
+        net[1](x)
+    with snnfast.monitor(again, membranes=1) as watching:
+        again(x).sum().backward()  # runs the layers once more
+    counts = [
+        [(n.spikes, n.rate, n.saturated) for n in of.activity().neurons] for of in (once, watching)
+    ]
+    assert counts[0] == counts[1]
+    assert once.activity().total == watching.activity().total
+    assert once.activity().products[0].dense == 4 * 9
 
 
 def test_a_compiled_network_is_refused():

@@ -67,7 +67,6 @@ class Replaced:
 
     Attributes:
         fires: whether it returns spikes, or spikes first; else it returns membranes.
-        most: spikes of a neuron in a step.
         time_dim: where the steps are in what a call takes and returns; None: a call is a step.
         store_v_seq: keep the membranes of a call, those that the library returns, as ``v_seq`` ``[T, B, ...]``.
     """
@@ -75,10 +74,14 @@ class Replaced:
     # States are what the other library makes of them: kept aside, whatever file is loaded, or among the buffers.
     saved: ClassVar[bool] = False
     fires = True
-    most: float = 1
     time_dim: int | None = 0
     store_v_seq = False
     v_seq: Tensor | None = None
+
+    @property
+    def most(self) -> float:
+        """How many times a neuron may fire in a step."""
+        return 1
 
     def time_first(self, t: Tensor) -> Tensor:
         """What a call takes or returns as ``[T, B, ...]``."""

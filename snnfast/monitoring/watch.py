@@ -1,13 +1,13 @@
-"""The monitor: hooks that count while a network runs, and what is made of the counts."""
+"""The monitor: hooks that count while a network runs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from snnfast import check
@@ -17,19 +17,15 @@ from snnfast.nn.spikeprop import SpikeProp
 from snnfast.nn.state import Stateful
 from snnfast.nn.time import Time
 
-from .activity import Activity
-from .counts import NeuronCounts, ProductCounts
-from .operations import active_inputs, are_spikes, arriving, fan_out, is_product, sample_dims
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from .counts import NeuronCounts
+from .operations import active_inputs, are_spikes, arriving, is_product, sample_dims
+from .tally import Tally
 
 __all__ = ["Monitor", "monitor"]
 
 # Of 32-bit floats in 45 nm, in joules: an addition takes 0.9 pJ, a multiplication 3.7 pJ (Horowitz, "Computing's energy
 # problem (and what we can do about it)", ISSCC 2014, figure 1.1.9).
 ENERGY_AC, ENERGY_MAC = 0.9e-12, 4.6e-12
-MOST_DRAWN = 256  # neurons of a layer in a raster, evenly spaced
 
 
 def monitor(
@@ -66,7 +62,7 @@ def monitor(
     return Monitor(net, membranes=membranes, energy_ac=energy_ac, energy_mac=energy_mac)
 
 
-class Monitor:
+class Monitor(Tally):
     """What :func:`monitor` makes, with the same arguments; on from the beginning.
 
     Attributes:
@@ -87,31 +83,23 @@ class Monitor:
             raise TypeError(f"monitor: net must be a module, got {type(net).__name__}")
         if isinstance(net, DistributedDataParallel):
             net = net.module
-        self._net = net
-        self._membranes = check.whole("monitor", "membranes", membranes, 0)
-        if self._membranes > 16:
+        kept = check.whole("monitor", "membranes", membranes, 0)
+        if kept > 16:
             raise ValueError(f"monitor: membranes must be at most 16, got {membranes}")
-        self._energy = (
+        energy = (
             check.at_least_zero("monitor", "energy_ac", energy_ac),
             check.at_least_zero("monitor", "energy_mac", energy_mac),
         )
         self._handles: list[Any] = []
         self._telling: list[Telling] = []
         self._running = False  # the network; a layer may run alone, or anew for a checkpoint
-        self.clear()
+        super().__init__(net, kept, energy)
         self.on()
-
-    # Counting.
 
     def clear(self) -> None:
         """Forgets what it has counted."""
-        self._neurons: dict[str, NeuronCounts] = {}
-        self._products: dict[str, ProductCounts] = {}
+        super().clear()
         self._inside: list[torch.Size] = []  # [T, B] of the Time that runs
-        self._batch: int | None = None  # of the call that runs
-        self.spikes: dict[str, Tensor] = {}
-        self.membranes: dict[str, Tensor] = {}
-        self.samples = 0
 
     def on(self) -> Monitor:
         """Counts from now on."""
@@ -147,7 +135,7 @@ class Monitor:
             elif is_product(module):
                 self._after(module, _named(name, self._add_product))
         self._before(self._net, self._begin)
-        self._after(self._net, self._end)
+        self._after(self._net, self._end, always=True)
         return self
 
     def off(self) -> None:
@@ -170,74 +158,6 @@ class Monitor:
     ) -> None:
         self.off()
 
-    def reduce(self) -> Monitor:
-        """Adds up what the monitors of all processes of ``torch.distributed`` have counted; all have to call it."""
-        for part in (*self._neurons.values(), *self._products.values()):
-            part.to_cpu()
-        every: list[Any] = [None] * distributed.get_world_size()
-        distributed.all_gather_object(every, (self._neurons, self._products, self.samples))
-        self._neurons, self._products, self.samples = every[0]
-        for neurons, products, samples in every[1:]:
-            # One that has had no samples knows of no layers.
-            for known, others in ((self._neurons, neurons), (self._products, products)):
-                for place, part in others.items():
-                    if known.setdefault(place, part) is not part:
-                        known[place].join(part)
-            self.samples += samples
-        return self
-
-    # What comes of it.
-
-    def activity(self) -> Activity:
-        """The counts so far, as numbers a sample.
-
-        Raises:
-            ValueError: if nothing has run.
-        """
-        if not self.samples:
-            raise ValueError(
-                "monitor: the network has not run since the monitor is on; only calls of the network itself count, "
-                "not those of its other methods, such as present"
-            )
-        return Activity(
-            tuple(part.report(name, self.samples) for name, part in self._neurons.items()),
-            tuple(
-                part.report(name, self.samples, *self._energy)
-                for name, part in self._products.items()
-            ),
-            self.samples,
-            *self._energy,
-        )
-
-    def rates(self) -> dict[str, Tensor]:
-        """By layer the spikes a step of every neuron, ``[neurons]``; for neurons with spike times those a sample."""
-        return {name: part.count.double() / part.slots for name, part in self._neurons.items()}
-
-    def write(self, writer: Any, step: int | None = None) -> None:
-        """Adds every number of :meth:`Activity.scalars` to a ``torch.utils.tensorboard.SummaryWriter``."""
-        for name, value in self.activity().scalars().items():
-            writer.add_scalar(name, value, step)
-
-    def figures(self) -> dict[str, Figure]:
-        """``rates`` and ``weights`` as histograms, ``raster``, and ``membranes`` if some are kept."""
-        from snnfast import visual
-
-        drawn: dict[str, Figure] = {}
-        if self._neurons:
-            drawn["rates"] = visual.histograms(self.rates(), xlabel="Spikes a step")
-        if self.spikes:
-            drawn["raster"] = visual.rasters(
-                {name: s[:, :: -(-s.shape[1] // MOST_DRAWN)] for name, s in self.spikes.items()}
-            )
-        if self.membranes:
-            drawn["membranes"] = visual.traces(self.membranes)
-        modules = {path or type(m).__name__: m for path, m in self._net.named_modules()}
-        found = {name: getattr(modules.get(name), "weight", None) for name in self._products}
-        weights = {name: w for name, w in found.items() if isinstance(w, Tensor)}
-        if weights:
-            drawn["weights"] = visual.histograms(weights, xlabel="Weight")
-        return drawn
-
     # Hooks.
 
     def _before(self, module: nn.Module, call: Callable[..., Any]) -> None:
@@ -253,10 +173,12 @@ class Monitor:
         self._batch, self._running = None, True
 
     def _end(self, net: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        self._running = False
+        if output is None:  # the network has raised
+            return
         if self._batch is None:
             self._batch = next((len(x) for x in inputs if isinstance(x, Tensor) and x.dim()), 1)
         self.samples += self._batch
-        self._running = False
 
     def _enter(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         self._inside.append(inputs[0].shape[:2])
@@ -336,55 +258,6 @@ class Monitor:
             self._before(module, begin)  # type: ignore[arg-type]
         self._after(module, end, always=shows)  # type: ignore[arg-type]
 
-    def _look_at_batch(self, x: Tensor) -> None:
-        """Takes the samples of the call from a sequence ``[T, B, ...]``."""
-        if x.dim() > 1:
-            self._batch = x.shape[1]
-
-    def _keep_membranes(self, name: str, v_seq: Tensor | None) -> None:
-        if v_seq is not None and self._membranes and v_seq.dim() > 1 and v_seq.shape[1]:
-            kept = v_seq[:, 0].flatten(1) if v_seq.dim() > 2 else v_seq
-            self.membranes[name] = kept[:, : self._membranes].detach().clone()
-
-    def add_spikes(self, place: str, kind: str, spikes: Tensor, *, several: bool = False) -> None:
-        """Counts spikes ``[T, B, ...]`` of a layer that no hook sees.
-
-        Args:
-            place: where it stands.
-            kind: what it is.
-            spikes: every value but 0 is one.
-            several: values are numbers of spikes.
-        """
-        self._look_at_batch(spikes)
-        samples = spikes.flatten(2) if spikes.dim() > 2 else spikes.unsqueeze(-1)
-        fired = samples != 0
-        count = (samples.long() if several else fired).sum((0, 1))
-        part = self._neurons.setdefault(place, NeuronCounts(kind, steps=True))
-        part.add(place, count, fired.all(0).any(0), fired.shape[0] * fired.shape[1])
-        if fired.shape[1]:
-            self.spikes[place] = fired[:, 0].detach()
-
-    def add_counts(
-        self, place: str, kind: str, count: Tensor, num_steps: int, first: Tensor
-    ) -> None:
-        """Adds numbers of spikes ``[B, ...]`` in ``num_steps`` steps, and those of the first sample ``[T, ...]``."""
-        each = count.flatten(1).long()
-        part = self._neurons.setdefault(place, NeuronCounts(kind, steps=True))
-        part.add(place, each.sum(0), (each == num_steps).any(0), len(each) * num_steps)
-        self.spikes[place] = first.flatten(1)
-
-    def add_linear(self, place: str, kind: str, x: Tensor, weight: Tensor) -> None:
-        """Counts the operations of ``x`` ``[..., I]`` times ``weight`` ``[O, I]``, a product that no hook sees."""
-        active = (x != 0).flatten(0, -2).sum(0, dtype=torch.float64)
-        dense = active.new_tensor(float(x.numel() * len(weight)))
-        self._add(place, kind, active * (weight != 0).sum(0), dense, are_spikes(x))
-
-    def _add(
-        self, place: str, kind: str, operations: Tensor, dense: Tensor, spikes: Tensor
-    ) -> None:
-        part = self._products.setdefault(place, ProductCounts(kind))
-        part.add(operations.sum(), dense, spikes)
-
     @torch.no_grad()
     def _add_product(
         self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any
@@ -398,22 +271,6 @@ class Monitor:
         times = steps if batch is not None and len(x) == batch != steps * batch else 1
         presented = x.numel() // max(sample.numel(), 1) * times
         self.add_inputs(name, module, active_inputs(module, x) * times, presented, are_spikes(x))
-
-    def add_inputs(
-        self, place: str, product: nn.Module, active: Tensor, presented: int, spikes: Tensor
-    ) -> None:
-        """Counts the operations of a product.
-
-        Args:
-            place: where it stands.
-            product: the Linear or convolution.
-            active: how often each input of a sample was not 0, float64, in the shape of a sample.
-            presented: in how many presentations of a sample.
-            spikes: whether all inputs were -1, 0 or 1, a tensor.
-        """
-        dense = fan_out(product, active.shape, dense=True).sum() * presented
-        operations = active * fan_out(product, active.shape)
-        self._add(place, type(product).__name__, operations, dense, spikes)
 
     def _add_recurrent(
         self, name: str, module: Recurrent, spikes: Tensor, past: Tensor | None

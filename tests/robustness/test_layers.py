@@ -52,7 +52,7 @@ LAYERS = {
         nn.replacing.loops nn.order nn.replace nn.fuse nn.accelerate nn
     """,
     "what a network does while it runs": """
-        monitoring.operations monitoring.activity monitoring.counts monitoring.watch monitoring
+        monitoring.operations monitoring.activity monitoring.counts monitoring.tally monitoring.watch monitoring
     """,
     "networks without Python": """
         export.source export.plan export.exact export.products export.pooling export.neurons export.recurrent

@@ -154,8 +154,8 @@ def batches(
     order: Tensor | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of ``data``, in ``order`` if given, on the device of ``model``."""
-    device = next(model.parameters()).device
     images, labels = data
+    device = next((p.device for p in model.parameters()), images.device)
     indices = torch.arange(len(images)) if order is None else order
     for chosen in indices.split(batch_size):
         yield (

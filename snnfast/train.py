@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.optim.swa_utils import update_bn
 from tqdm import tqdm
 
@@ -199,6 +200,10 @@ def fit(
     if processes is not None and step is not None:
         raise ValueError(
             "fit: a rule with a step of its own trains in one process; use several for seeds side by side (--seeds)"
+        )
+    if isinstance(run.scheduler, ReduceLROnPlateau):
+        raise TypeError(
+            "fit: run.scheduler must step without a value; step ReduceLROnPlateau in after_epoch, by run.history"
         )
     if recalibrate is not None and not any(isinstance(m, _BatchNorm) for m in run.model.modules()):
         raise ValueError("fit: recalibrate needs batch normalisation, the model has none")

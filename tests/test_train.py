@@ -214,11 +214,7 @@ def test_a_recalibrated_run_is_resumed_bit_for_bit(tmp_path, precision):
 
 
 def test_evaluate_counts():
-    class Fixed(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.p = nn.Parameter(torch.zeros(1))
-
+    class Fixed(nn.Module):  # without parameters
         def forward(self, x):
             return torch.eye(10)[x.long().flatten()]
 
@@ -356,6 +352,17 @@ def test_fit_names_what_is_of_the_wrong_type(change, message):
     arguments = {"train": DATA, "held_out": DATA, "epochs": 1, "batch_size": 16, "loss": rate_error}
     with pytest.raises(TypeError, match=message):
         fit(run, **(arguments | change), progress=False, echo=None)
+
+
+def test_a_scheduler_that_wants_a_loss_steps_after_the_epoch():
+    _, run = tiny()
+    run.scheduler = plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(run.optimizer, patience=0)
+    arguments = {"epochs": 3, "batch_size": 16, "loss": rate_error, "progress": False, "echo": None}
+    with pytest.raises(TypeError, match="scheduler must step without a value"):
+        fit(run, DATA, None, **arguments)
+    run.scheduler, before = None, run.optimizer.param_groups[0]["lr"]
+    fit(run, DATA, None, after_epoch=lambda run: plateau.step(run.epoch), **arguments)
+    assert run.optimizer.param_groups[0]["lr"] == pytest.approx(before / 100)
 
 
 def test_a_checkpoint_may_be_named_by_a_string(tmp_path):

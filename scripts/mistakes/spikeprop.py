@@ -1,6 +1,13 @@
 """Mistakes in spikeprop: name, path, what becomes what, and tests if they are others."""
 
-TESTS = ("tests/ops/test_spikeprop.py",)
+TESTS = (
+    "tests/ops/test_spikeprop.py",
+    "tests/ops/test_spikeprop_grid.py",
+    "tests/ops/test_spikeprop_gradients.py",
+    "tests/ops/test_spikeprop_layouts.py",
+    "tests/ops/test_spikeprop_errors.py",
+    "tests/ops/test_spikeprop_registration.py",
+)
 MISTAKES = (
     (
         "spikeprop: second piece of the batch dropped",

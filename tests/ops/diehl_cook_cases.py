@@ -1,0 +1,83 @@
+"""Rules, dynamics and random calls of the network of Diehl and Cook, and how results are compared."""
+
+import torch
+
+from snnfast import ops, plasticity
+from snnfast.ops import DiehlCookState, Rates
+
+RULES = {
+    "none": None,
+    "pair": plasticity.pair(1e-3, 0.01),
+    "pair, all spikes": plasticity.pair(1e-3, 0.01, trace="all"),
+    "power law": plasticity.power_law(0.05, x_tar=0.1),
+    "exponential": plasticity.exponential(0.05),
+    "pre and post": plasticity.pre_post(1e-3, 0.03),
+    "triplet": plasticity.triplet(1e-3, 0.03, lr_pre_triplet=1e-3, lr_post_pair=1e-3),
+    "soft bounds": plasticity.soft_bounds(1e-3, 0.03),
+    "negative weights": plasticity.pair(1e-3, 0.01, w_min=-0.2, w_max=0.5),
+}
+ROUNDED = ("power law", "exponential", "pre and post")  # float32 has functions of its own there
+DYNAMICS = {
+    "one winner at once": {"inhibition_delay": 0, "one_winner": True},
+    "many winners at once": {"inhibition_delay": 0, "inhibition": 9.0, "refractory": 2.5},
+    "one winner a step later": {"inhibition_delay": 1, "one_winner": True, "inhibition": 17.0},
+    "many winners two steps later": {"inhibition_delay": 2},
+    "threshold that decays": {"tau_theta": 300.0, "theta_plus": 0.4, "inhibition": 5.0},
+    "frozen": {"theta_plus": 0.0, "inhibition": 3.0},
+}
+
+
+def sample(sizes, dtype=torch.float64, count=3, steps=60, seed=0, low=0.0):
+    """Weights, thresholds and rates that make some, not all, neurons spike."""
+    n, i = sizes
+    generator = torch.Generator().manual_seed(seed)
+    w = (torch.rand(n, i, generator=generator, dtype=torch.float64) * 0.4 + low).to(dtype)
+    theta = torch.rand(n, generator=generator, dtype=torch.float64).to(dtype)
+    hz = (
+        torch.rand(count, i, generator=generator)
+        * 300
+        * (torch.rand(count, i, generator=generator) < 0.4)
+    )
+    return w, theta, Rates(hz, steps, torch.arange(count) + 7)
+
+
+def dense(x, i, dt=1.0):
+    return torch.stack(
+        [
+            ops.poisson(hz * (dt / 1000), x.num_steps, seed=seed.view(1), dtype=torch.uint8)
+            for hz, seed in zip(x.hz, x.seeds, strict=True)
+        ]
+    ).view(len(x.hz), x.num_steps, i)
+
+
+def run(f, x, w, theta, **arguments):
+    """The result, and weights and thresholds after it; those given stay."""
+    w, theta = w.clone(), theta.clone()
+    return f(x, w, theta, v_threshold=4.0, v_reset=1.0, **arguments), w, theta
+
+
+def assert_exact(got, expected, name=""):
+    torch.testing.assert_close(got, expected, rtol=0, atol=0, msg=lambda text: f"{name} {text}")
+
+
+def assert_same(got, expected, weights_close=False):
+    (a, w_a, theta_a), (b, w_b, theta_b) = got, expected
+    assert_exact(a.counts, b.counts, "counts")
+    if a.spikes is not None and b.spikes is not None:
+        assert_exact(a.spikes, b.spikes, "spikes")
+    if a.state is not None and b.state is not None and not weights_close:
+        for name, x, y in zip(DiehlCookState._fields, a.state, b.state, strict=True):
+            assert_exact(x, y, name)
+    assert_exact(theta_a, theta_b, "theta")
+    torch.testing.assert_close(w_a, w_b, rtol=0, atol=1e-5 if weights_close else 0)
+
+
+def moved(values, device):
+    """A tuple of tensors, and tuples of them, on another device."""
+
+    def move(value):
+        if isinstance(value, torch.Tensor):
+            return value.to(device)
+        return type(value)(*map(move, value)) if isinstance(value, tuple) else value
+
+    return tuple(move(value) for value in values)

@@ -1,0 +1,243 @@
+"""What the network of Diehl and Cook refuses, by the name of the argument and without a change."""
+
+import pytest
+import torch
+from backends import PRESENT, force
+from diehl_cook_cases import assert_exact
+
+from snnfast import ops, plasticity
+from snnfast.ops import DiehlCookState, Events, Rates
+
+
+def arguments(**changes):
+    """Those of a valid call of 2 presentations, 3 steps, 5 inputs, 4 neurons, changed."""
+    given = {
+        "x": torch.ones(2, 3, 5),
+        "w": torch.full((4, 5), 0.5),
+        "theta": torch.zeros(4),
+        "rule": plasticity.pair(),
+    }
+    return {**given, **changes}
+
+
+HZ, SEEDS = torch.ones(2, 5), torch.arange(2)
+ERRORS = {
+    "x": (TypeError, "x must be a tensor, Events or Rates, got list", {"x": [1]}),
+    "x shape": (
+        ValueError,
+        r"x must have shape \[P, T, 5\], got \[3, 5\]",
+        {"x": torch.ones(3, 5)},
+    ),
+    "x inputs": (
+        ValueError,
+        r"x must have shape \[P, T, 5\], got \[2, 3, 4\]",
+        {"x": torch.ones(2, 3, 4)},
+    ),
+    "x dtype": (
+        TypeError,
+        "x must have one of the dtypes bool, uint8, float32, float64, got torch.int64",
+        {"x": torch.ones(2, 3, 5).long()},
+    ),
+    "x device": (
+        ValueError,
+        "x must be on the device of w, cpu, got meta",
+        {"x": torch.ones(2, 3, 5, device="meta")},
+    ),
+    "w": (TypeError, "w must be a tensor, got list", {"w": [1]}),
+    "w dtype": (
+        TypeError,
+        "w must have dtype float32 or float64, got torch.float16",
+        {"w": torch.ones(4, 5).half()},
+    ),
+    "w shape": (
+        ValueError,
+        r"w must have shape \[N, I\] or \[K, N, I\], got \[5\]",
+        {"w": torch.ones(5)},
+    ),
+    "w overlaps": (
+        ValueError,
+        "w must not overlap itself",
+        {"w": torch.full((1, 5), 0.5).expand(4, 5)},
+    ),
+    "w above": (
+        ValueError,
+        r"w must lie in \[0, 1\], got values from 1.5 to 1.5",
+        {"w": torch.full((4, 5), 1.5)},
+    ),
+    "w NaN": (ValueError, "w must lie in", {"w": torch.full((4, 5), float("nan"))}),
+    "w infinite": (
+        ValueError,
+        "w must be finite",
+        {"w": torch.full((4, 5), float("inf")), "rule": None},
+    ),
+    "theta": (TypeError, "theta must be a tensor, got float", {"theta": 0.0}),
+    "theta dtype": (
+        TypeError,
+        "theta must have the dtype of w, torch.float32, got torch.float64",
+        {"theta": torch.zeros(4).double()},
+    ),
+    "theta shape": (
+        ValueError,
+        r"theta must have shape \[4\], got \[5\]",
+        {"theta": torch.zeros(5)},
+    ),
+    "theta NaN": (ValueError, "theta must be finite", {"theta": torch.full((4,), float("nan"))}),
+    "rule": (
+        TypeError,
+        "rule must be a rule of snnfast.plasticity or None, got str",
+        {"rule": "pair"},
+    ),
+    "rule with reward": (
+        ValueError,
+        "rule must not wait for a reward",
+        {"rule": plasticity.reward_modulated(plasticity.pair(), 9.0)},
+    ),
+    "norm": (ValueError, "norm must be positive, got -1", {"norm": -1.0}),
+    "norm, fixed": (
+        ValueError,
+        "norm must be None without a rule, got 2",
+        {"norm": 2.0, "rule": None},
+    ),
+    "state": (TypeError, "state must be a DiehlCookState or None, got tuple", {"state": ()}),
+    "dt": (ValueError, "dt must be positive, got 0", {"dt": 0.0}),
+    "tau": (ValueError, "tau must be positive, got -3", {"tau": -3.0}),
+    "tau NaN": (ValueError, "tau must be finite", {"tau": float("nan")}),
+    "tau_theta": (ValueError, "tau_theta must be positive, got 0", {"tau_theta": 0.0}),
+    "refractory": (ValueError, "refractory must be at least 0, got -1", {"refractory": -1.0}),
+    "inhibition": (ValueError, "inhibition must be at least 0, got -1", {"inhibition": -1.0}),
+    "theta_plus": (ValueError, "theta_plus must be at least 0, got -1", {"theta_plus": -1.0}),
+    "v_threshold": (TypeError, "v_threshold must be a number, got str", {"v_threshold": "13"}),
+    "delay": (
+        ValueError,
+        "inhibition_delay must be at least 0, got -1",
+        {"inhibition_delay": -1},
+    ),
+    "delay type": (
+        TypeError,
+        "inhibition_delay must be an integer, got float",
+        {"inhibition_delay": 1.0},
+    ),
+    "one_winner": (TypeError, "one_winner must be True or False, got 'no'", {"one_winner": "no"}),
+    "hz shape": (
+        ValueError,
+        r"x.hz must have shape \[P, 5\], got \[2, 4\]",
+        {"x": Rates(torch.ones(2, 4), 3, SEEDS)},
+    ),
+    "hz dtype": (
+        TypeError,
+        "x.hz must have dtype float32, got torch.float64",
+        {"x": Rates(HZ.double(), 3, SEEDS)},
+    ),
+    "hz negative": (
+        ValueError,
+        r"x.hz must lie in \[0, 1000\] Hz, got values from -1",
+        {"x": Rates(-HZ, 3, SEEDS)},
+    ),
+    "hz NaN": (
+        ValueError,
+        r"x.hz must lie in \[0, 1000\] Hz",
+        {"x": Rates(HZ * float("nan"), 3, SEEDS)},
+    ),
+    "hz above 1/dt": (
+        ValueError,
+        r"x.hz must lie in \[0, 2000\] Hz, got values from 2001",
+        {"x": Rates(HZ * 2001, 3, SEEDS), "dt": 0.5},
+    ),
+    "num_steps": (
+        ValueError,
+        "x.num_steps must be at least 0, got -1",
+        {"x": Rates(HZ, -1, SEEDS)},
+    ),
+    "num_steps type": (
+        TypeError,
+        "x.num_steps must be an integer, got float",
+        {"x": Rates(HZ, 3.0, SEEDS)},
+    ),
+    "seeds shape": (
+        ValueError,
+        r"x.seeds must have shape \[2\], got \[3\]",
+        {"x": Rates(HZ, 3, torch.arange(3))},
+    ),
+    "seeds dtype": (
+        TypeError,
+        "x.seeds must have dtype int64, got torch.float32",
+        {"x": Rates(HZ, 3, SEEDS.float())},
+    ),
+    "inputs": (
+        ValueError,
+        r"x.inputs must lie in \[0, 4\], got values from 5 to 5",
+        {"x": Events(torch.tensor([5]).int(), torch.tensor([[0, 1]]))},
+    ),
+    "inputs order": (
+        ValueError,
+        "x.inputs must ascend within a step",
+        {"x": Events(torch.tensor([3, 1]).int(), torch.tensor([[0, 2]]))},
+    ),
+    "inputs twice": (
+        ValueError,
+        "x.inputs must ascend within a step",
+        {"x": Events(torch.tensor([3, 3]).int(), torch.tensor([[0, 2]]))},
+    ),
+    "offsets": (
+        ValueError,
+        r"x.offsets must ascend within each presentation and lie in \[0, 1\]",
+        {"x": Events(torch.tensor([3]).int(), torch.tensor([[0, 2]]))},
+    ),
+    "offsets order": (
+        ValueError,
+        "x.offsets must ascend",
+        {"x": Events(torch.tensor([3]).int(), torch.tensor([[1, 0]]))},
+    ),
+    "offsets shape": (
+        ValueError,
+        r"x.offsets must have shape \[P, T \+ 1\], got \[2\]",
+        {"x": Events(torch.tensor([3]).int(), torch.tensor([0, 1]))},
+    ),
+}
+
+
+@pytest.mark.parametrize("backend", ["reference", *PRESENT])
+@pytest.mark.parametrize("case", ERRORS)
+def test_errors_name_the_argument_and_change_nothing(backend, case):
+    error, text, changes = ERRORS[case]
+    given = arguments(**changes)
+    before = {
+        k: v.clone()
+        for k, v in given.items()
+        if isinstance(v, torch.Tensor) and v.device.type == "cpu"
+    }
+    if backend == "cuda":
+        given = {
+            k: v.cuda() if isinstance(v, torch.Tensor) and v.device.type == "cpu" else v
+            for k, v in given.items()
+        }
+        if isinstance(given["x"], tuple):
+            given["x"] = type(given["x"])(
+                *(v.cuda() if isinstance(v, torch.Tensor) else v for v in given["x"])
+            )
+        text = text.replace("of w, cpu,", "of w, cuda:0,")
+    with force(backend), pytest.raises(error, match=f"diehl_cook_: {text}"):
+        ops.diehl_cook_(**given)
+    for k, v in before.items():
+        torch.testing.assert_close(given[k].cpu(), v, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("field", DiehlCookState._fields)
+def test_errors_name_the_part_of_the_state(field):
+    given = arguments()
+    state = ops.diehl_cook_(**given, return_state=True).state
+    for wrong, error in (
+        (torch.zeros(3, 3), ValueError),
+        (None, TypeError),
+        (getattr(state, field).to(torch.int64), TypeError),
+    ):
+        with pytest.raises(error, match=rf"diehl_cook_: state\.{field} must"):
+            ops.diehl_cook_(**given, state=state._replace(**{field: wrong}))
+
+
+def test_the_state_given_is_not_changed():
+    given = arguments()
+    state = ops.diehl_cook_(**given, return_state=True).state
+    before = [s.clone() for s in state]
+    ops.diehl_cook_(**given, state=state, return_state=True)
+    assert_exact(list(state), before)

@@ -1,6 +1,15 @@
 """Mistakes in diehl_cook: name, path, what becomes what, and tests if they are others."""
 
-TESTS = ("tests/ops/test_diehl_cook_winners.py", "tests/ops/test_diehl_cook.py")
+TESTS = (
+    "tests/ops/test_diehl_cook_winners.py",
+    "tests/ops/test_diehl_cook.py",
+    "tests/ops/test_diehl_cook_by_hand.py",
+    "tests/ops/test_diehl_cook_errors.py",
+)
+CONDUCTANCE = (
+    "tests/ops/test_diehl_cook_conductance.py",
+    "tests/ops/test_diehl_cook_conductance_by_hand.py",
+)
 MISTAKES = (
     (
         "diehl_cook: the numbers of the first network",
@@ -91,41 +100,41 @@ MISTAKES = (
         "csrc/cpu/diehl_cook_conductance.cpp",
         "exc = g_exc[n] * mean_exc, inh",
         "exc = g_exc[n], inh",
-        ("tests/ops/test_diehl_cook_conductance.py",),
+        CONDUCTANCE,
     ),
     (
         "diehl_cook_conductance: partner inhibits its own neuron",
         "csrc/cpu/diehl_cook_conductance.cpp",
         "(C(spikes_inh) - C(o_.spiked_inh[n]))",
         "C(spikes_inh)",
-        ("tests/ops/test_diehl_cook_conductance.py",),
+        CONDUCTANCE,
     ),
     (
         "diehl_cook_conductance: second trace after the spike",
         "csrc/cpu/diehl_cook_conductance.cpp",
         "o_.trace_pre2[row(sent - 1) + i]",
         "o_.trace_pre2[row(sent) + i]",
-        ("tests/ops/test_diehl_cook_conductance.py",),
+        CONDUCTANCE,
     ),
     (
         "diehl_cook_conductance: spikes learn twice",
         "csrc/cpu/diehl_cook_conductance.cpp",
         "w[n] = Spikes && spiked[n] ? w[n] : less;",
         "w[n] = less;",
-        ("tests/ops/test_diehl_cook_conductance.py",),
+        CONDUCTANCE,
     ),
     (
         "diehl_cook_conductance cuda: partner inhibits its own neuron",
         "csrc/cuda/diehl_cook_conductance.cu",
         "(C(shared_.inhibiting) - C(m_.spiked_inh[n]))",
         "C(shared_.inhibiting)",
-        ("tests/ops/test_diehl_cook_conductance.py",),
+        CONDUCTANCE,
     ),
     (
         "diehl_cook_conductance cuda: arrivals a step late",
         "csrc/cuda/diehl_cook_conductance.cu",
         "delay(inputs[k], n) == ages[k]",
         "delay(inputs[k], n) + 1 == ages[k]",
-        ("tests/ops/test_diehl_cook_conductance.py",),
+        CONDUCTANCE,
     ),
 )

@@ -1,0 +1,26 @@
+"""Random calls of the network of Diehl and Cook with conductances."""
+
+import torch
+
+from snnfast import ops
+from snnfast.ops import Rates
+
+
+def sample(sizes, dtype=torch.float64, count=2, steps=50, seed=0):
+    """Weights, thresholds and rates that make some, not all, neurons spike."""
+    n, i = sizes
+    generator = torch.Generator().manual_seed(seed)
+    w = (torch.rand(n, i, generator=generator, dtype=torch.float64) * 0.4).to(dtype)
+    theta = 20 + torch.rand(n, generator=generator, dtype=torch.float64)
+    on = torch.rand(count, i, generator=generator) < 0.5
+    hz = torch.rand(count, i, generator=generator) * 400 * on
+    return w, theta, Rates(hz, steps, torch.arange(count) + 7)
+
+
+def dense(x, i, dt=0.5):
+    return torch.stack(
+        [
+            ops.poisson(hz * (dt / 1000), x.num_steps, seed=seed.view(1), dtype=torch.uint8)
+            for hz, seed in zip(x.hz, x.seeds, strict=True)
+        ]
+    ).view(len(x.hz), x.num_steps, i)

@@ -1,6 +1,16 @@
 """Mistakes in stdp and in the rules of plasticity: name, path, what becomes what."""
 
-TESTS = ("tests/ops/test_stdp.py",)
+TESTS = (
+    "tests/ops/test_stdp.py",
+    "tests/ops/test_stdp_by_hand.py",
+    "tests/ops/test_stdp_layouts.py",
+    "tests/ops/test_stdp_errors.py",
+)
+DIEHL_COOK = (
+    "tests/ops/test_diehl_cook.py",
+    "tests/ops/test_diehl_cook_by_hand.py",
+    "tests/ops/test_diehl_cook_errors.py",
+)
 CPU, CUDA, RULE = "csrc/cpu/stdp.cpp", "csrc/cuda/stdp.cu", "csrc/core/plasticity.h"
 MISTAKES = (
     (
@@ -8,7 +18,7 @@ MISTAKES = (
         RULE,
         "(all ? decayed + C(1) : C(1))",
         "C(1)",
-        (*TESTS, "tests/ops/test_diehl_cook.py"),
+        (*TESTS, *DIEHL_COOK),
     ),
     ("bounds swapped", RULE, "w < p.w_min ? p.w_min", "w < p.w_min ? p.w_max"),
     ("second trace not decayed", CPU, "x2[i] = trace2[i] * decay2;", "x2[i] = trace2[i];"),

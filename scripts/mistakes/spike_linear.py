@@ -1,6 +1,12 @@
 """Mistakes in spike_linear: name, path, what becomes what, and tests if they are others."""
 
-TESTS = ("tests/ops/test_spike_linear.py",)
+TESTS = (
+    "tests/ops/test_spike_linear.py",
+    "tests/ops/test_spike_linear_gradients.py",
+    "tests/ops/test_spike_linear_registration.py",
+    "tests/ops/test_spike_linear_errors.py",
+    "tests/ops/test_spike_linear_layer.py",
+)
 MISTAKES = (
     ("events up to another share", "csrc/core/spike_linear.h", "? 0.15 : 0.4", "? 0.15 : 0.41"),
     (

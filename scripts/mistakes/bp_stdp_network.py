@@ -2,6 +2,7 @@
 
 TESTS = (
     "tests/ops/test_bp_stdp_network.py",
+    "tests/ops/test_bp_stdp_network_errors.py",
     "tests/ops/test_bp_stdp_networks.py",
     "tests/ops/test_presentations.py",
 )

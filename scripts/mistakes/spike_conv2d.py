@@ -1,6 +1,11 @@
 """Mistakes in spike_conv2d: name, path, what becomes what, and tests if they are others."""
 
-TESTS = ("tests/ops/test_spike_conv2d.py",)
+TESTS = (
+    "tests/ops/test_spike_conv2d.py",
+    "tests/ops/test_spike_conv2d_gradients.py",
+    "tests/ops/test_spike_conv2d_errors.py",
+    "tests/ops/test_spike_conv2d_layer.py",
+)
 MISTAKES = (
     (
         "spike_conv2d: a value that is not 1 counts as 1",

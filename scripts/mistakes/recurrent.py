@@ -1,6 +1,11 @@
 """Mistakes in recurrent: name, path, what becomes what, and tests if they are others."""
 
-TESTS = ("tests/ops/test_recurrent.py",)
+TESTS = (
+    "tests/ops/test_recurrent.py",
+    "tests/ops/test_recurrent_by_hand.py",
+    "tests/ops/test_recurrent_registration.py",
+    "tests/ops/test_recurrent_errors.py",
+)
 LAYER = ("tests/nn/test_recurrent.py",)
 MISTAKES = (
     (

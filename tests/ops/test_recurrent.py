@@ -9,9 +9,9 @@ import torch
 from backends import PRESENT, force
 from cases import check_each
 from interpreter import python
+from recurrent_cases import KERNELS, LIF, OPS, Recurrent, case, each_kernel, needs_kernels
 from samples import (
     PRIMITIVES,
-    Sample,
     assert_equal,
     assert_gradients_close,
     cotangents,
@@ -20,46 +20,9 @@ from samples import (
 )
 
 from snnfast import ops, reference
-from snnfast.calls import neuron as calls
-from snnfast.calls.call import flatten, schema
-from snnfast.calls.recurrent import firing, recurrent_of
-from snnfast.check import state_dtype
 
-OPS = [op for op in samples.neurons() if op.fires]
-KERNELS = [op for op in OPS if op.name == op.kernel]
-LIF = next(op for op in OPS if op.name == "lif")
-needs_kernels = pytest.mark.skipif("cpu" not in PRESENT, reason="no CPU kernels")
 each_op = pytest.mark.parametrize("op", OPS, ids=str)
-each_kernel = pytest.mark.parametrize("op", KERNELS, ids=str)
 DELAYS = (None, "whole", "real")
-
-
-class Recurrent:
-    """A neuron with recurrent connections, as a function of its arguments."""
-
-    def __init__(self, op, run=ops.recurrent):
-        self.op, self.run = op, run
-
-    def __call__(self, **arguments):
-        return self.run(neuron=self.op.name, **arguments)
-
-
-def case(
-    op, variant="plain", shape=(35, 3, 7), dtype=torch.float64, past=0, delay=None, device="cpu"
-):
-    """The arguments of a neuron, and weights, spikes before the first step, and delays."""
-    sample = Sample(op, variant if variant in op.variants else "plain", shape, dtype)
-    generator, wide, H = sample.generator(), state_dtype(dtype), shape[-1]
-    arguments = sample.arguments(device)
-    weight = torch.randn(H, H, generator=generator, dtype=torch.float64) / max(H, 1) ** 0.5
-    arguments["weight"] = weight.to(wide).to(device)
-    if past:
-        spikes = torch.rand(past, *shape[1:], generator=generator) < 0.3
-        arguments["past"] = spikes.to(dtype).to(device)
-    if delay:
-        d = torch.rand(H, generator=generator, dtype=torch.float64) * 6 - 1
-        arguments["delay"] = (d.floor() if delay == "whole" else d).to(wide).to(device)
-    return arguments
 
 
 def agree(op, arguments, exact=True):
@@ -231,49 +194,6 @@ def test_its_delay_is_that_of_the_op_delay(backend, P):
     assert_equal(again, spikes)
 
 
-# Two neurons, decay 1/2, threshold 1, hard reset, ds/dh = 1: h = v/2 + x + W s[t-1]
-#   h = (1, 1/2), (1/4, 3/2), (9/8, 3/4);  s = (1, 0), (0, 1), (1, 0);  v = (0, 1/2), (1/4, 0), (0, 3/4)
-# Backwards: dL/ds = its weight + W^T dL/dh[t+1] - dL/dv h, dL/dh = dL/dv (1 - s) + dL/ds
-#   t = 2: dL/dv = (4, 4):              dL/ds = (-1/2, 1);             dL/dh = (-1/2, 5);           W^T dL/dh = 5, -3/2
-#   t = 1: dL/dv = (-1/4, 5/2):         dL/ds = (7.0625, -3.25);       dL/dh = (6.8125, -3.25);     (-3.25, 4.21875)
-#   t = 0: dL/dv = (3.40625, -1.625):   dL/ds = (-5.65625, 6.03125);   dL/dh = (-5.65625, 4.40625)
-#   dL/dW_ij = sum dL/dh_i[t] s_j[t-1]
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-def test_a_run_worked_by_hand(backend, dtype):
-    def tensor(value):
-        return torch.tensor(value, dtype=dtype, device=backend.device).requires_grad_()
-
-    x = tensor([[1.0, 0.5], [0.25, 0.25], [0.5, 1.0]])
-    weight, past, v = tensor([[0.0, 0.5], [1.0, -0.25]]), tensor([[0.0, 0.0]]), tensor([0.0, 0.0])
-    spikes, last = ops.recurrent(
-        x, weight, past, v=v, decay=0.5, decay_input=False, surrogate="straight_through"
-    )
-    assert spikes.tolist() == [[1, 0], [0, 1], [1, 0]]
-    assert last.tolist() == [0, 0.75]
-    weights = torch.tensor([[1.0], [2.0], [4.0]], dtype=dtype, device=backend.device)
-    loss = (spikes * weights).sum() + 4 * last.sum()
-    grads = [g.tolist() for g in torch.autograd.grad(loss, (x, weight, past, v))]
-    assert grads == [
-        [[-5.65625, 4.40625], [6.8125, -3.25], [-0.5, 5.0]],
-        [[6.8125, -0.5], [-3.25, 5.0]],
-        [[4.40625, -3.9296875]],
-        [-2.828125, 2.203125],
-    ]
-
-
-def test_a_delayed_spike_worked_by_hand(backend):
-    """One neuron that fires at step 0 alone; a delay of 1.25 brings 3/4 of its spike at step 2 and 1/4 at step 3."""
-    x = torch.tensor([[1.0], [0.0], [0.0], [0.0], [0.0]], device=backend.device)
-    weight = torch.tensor([[0.5]], device=backend.device)
-    delay = torch.tensor([1.25], device=backend.device).requires_grad_()
-    options = {"decay": 0.0, "decay_input": False, "surrogate": "rectangle", "return_v_seq": True}
-    _, _, v_seq = ops.recurrent(x, weight, delay=delay, **options)
-    assert v_seq[:, 0].tolist() == [0, 0, 0.375, 0.125, 0]
-    weights = torch.tensor([[0.0], [0.0], [1.0], [4.0], [0.0]], device=backend.device)
-    # dL/dd = sum of the weights times dv/dd = 0.5 (s[t-3] - s[t-2]); no surrogate reaches 1 from there
-    assert torch.autograd.grad((v_seq * weights).sum(), delay)[0].tolist() == [1.5]
-
-
 @pytest.mark.parametrize(("op", "v_reset"), [(LIF, None), *((op, 0.0) for op in KERNELS)], ids=str)
 def test_gradient_of_the_soft_recursion_is_that_of_finite_differences(op, v_reset):
     arguments = case(op, "decay_each", (6, 1, 3), past=2, delay="real")
@@ -304,218 +224,6 @@ def test_what_is_kept_for_the_backward_pass():
         spikes, _ = ops.recurrent(x, weight)
     own = sum(n for p, n in seen.items() if p not in (x.data_ptr(), spikes.data_ptr()))
     assert own == weight.numel() + 2 * x[0].numel()
-
-
-# ---- as PyTorch sees it
-
-
-@needs_kernels
-@pytest.mark.parametrize("name", sorted(calls.NEURONS))
-def test_kernels_take_the_fields_of_the_call(name):
-    if name not in firing():
-        return
-    call = ops.recurrent.check(torch.zeros(2, 3), torch.zeros(3, 3), neuron=name)
-    stem = type(call).neuron.__module__.rpartition(".")[2]
-    fields = torch._C.parse_schema(f"op({schema(type(call))}) -> ()").arguments
-    for way in ("forward", "backward"):
-        kernel = getattr(torch.ops.snnfast, f"recurrent_{stem}_{way}").default._schema
-        got = [(a.name, str(a.type)) for a in kernel.arguments[: len(fields)]]
-        assert got == [(a.name, str(a.type)) for a in fields]
-        assert not kernel.is_mutable
-    assert len(flatten(call)) == len(fields)
-    assert recurrent_of(type(call).neuron) is type(call)
-
-
-def test_every_neuron_that_fires_is_tested():
-    assert sorted(op.name for op in OPS) == firing()
-
-
-@needs_kernels
-@each_kernel
-def test_opcheck_finds_nothing(op):
-    for past, delay in ((0, None), (2, "real"))[op is not LIF :]:
-        arguments = require_grad(case(op, "plain", (9, 2, 3), torch.float32, past, delay))
-        call = ops.recurrent.check(neuron=op.name, **arguments)
-        forward = getattr(torch.ops.snnfast, f"recurrent_{op.kernel}_forward")
-        torch.library.opcheck(forward, (*flatten(call), 4))
-        with torch.no_grad():
-            spikes, *states, _, checkpoints = forward(*flatten(call), 4)
-            more = (checkpoints, 4, True, torch.ones_like(spikes), *(None for _ in states), None)
-        backward = getattr(torch.ops.snnfast, f"recurrent_{op.kernel}_backward")
-        plain = [a.detach() if isinstance(a, torch.Tensor) else a for a in flatten(call)]
-        torch.library.opcheck(backward, (*plain, spikes, *more))
-
-
-@pytest.mark.parametrize("wanted", ["x", "weight", "past", "delay", "v"])
-def test_vmap_over_any_argument_equals_a_loop(kernels, wanted):
-    arguments = case(LIF, "v_seq", (12, 2, 4), past=2, delay="real", device=kernels.device)
-    generator = torch.Generator().manual_seed(5)
-    batch = torch.stack(
-        [
-            arguments[wanted]
-            + torch.rand(arguments[wanted].shape, generator=generator).to(arguments[wanted])
-            for _ in range(3)
-        ]
-    )
-
-    def run(value):
-        return Recurrent(LIF)(**arguments | {wanted: value})
-
-    want = [torch.stack(ts) for ts in zip(*map(run, batch), strict=True)]
-    assert_equal(list(torch.vmap(run)(batch)), want)
-    leaf, single = batch.clone().requires_grad_(), batch.clone().requires_grad_()
-    weights = cotangents(tuple(want))
-    (got,) = torch.autograd.grad(torch.vmap(run)(leaf), leaf, weights)
-    looped = [torch.stack(ts) for ts in zip(*map(run, single.unbind()), strict=True)]
-    (want_grad,) = torch.autograd.grad(looped, single, weights)
-    assert_gradients_close({"x": got}, {"x": want_grad})
-
-
-def test_vmap_over_the_backward_pass_gives_weights_a_gradient_each(kernels):
-    arguments = require_grad(case(LIF, shape=(9, 2, 4), device=kernels.device))
-    spikes, v = Recurrent(LIF)(**arguments)
-    grads = torch.randn(3, *spikes.shape, dtype=spikes.dtype).to(spikes.device)
-
-    def backward(grad):
-        return torch.autograd.grad(spikes, arguments["weight"], grad, retain_graph=True)[0]
-
-    assert_equal(torch.vmap(backward)(grads), torch.stack([backward(g) for g in grads]))
-    assert v.requires_grad
-
-
-@needs_kernels
-@pytest.mark.usefixtures("fresh_compiler")
-def test_compiled_and_exported_give_the_same():
-    def function(x, weight, delay):
-        return ops.recurrent(x, weight, neuron="alif", delay=delay, tau=3.0)
-
-    arguments = case(LIF, shape=(9, 2, 4), dtype=torch.float32, delay="real")
-    given = [arguments[k].requires_grad_() for k in ("x", "weight", "delay")]
-    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
-    want, got = function(*given), compiled(*given)
-    assert_equal(list(got), [w.detach() for w in want] if not got[0].requires_grad else list(want))
-    weights = cotangents(want)
-    assert_gradients_close(
-        dict(zip("xwd", torch.autograd.grad(got, given, weights), strict=True)),
-        dict(zip("xwd", torch.autograd.grad(want, given, weights), strict=True)),
-    )
-
-    class Module(torch.nn.Module):
-        def forward(self, *given):
-            return function(*given)
-
-    exported = torch.export.export(Module(), tuple(given)).module()
-    assert_equal(list(exported(*given)), list(function(*given)))
-
-
-def test_second_derivatives_and_tangents_are_refused(kernels):
-    arguments = require_grad(case(LIF, device=kernels.device))
-    spikes, _ = Recurrent(LIF)(**arguments)
-    (grad,) = torch.autograd.grad(spikes.sum(), arguments["weight"], create_graph=True)
-    with pytest.raises(RuntimeError, match="recurrent_lif: a second derivative"):
-        grad.sum().backward()
-    with torch.autograd.forward_ad.dual_level():
-        weight = torch.autograd.forward_ad.make_dual(
-            arguments["weight"].detach(), torch.ones_like(arguments["weight"])
-        )
-        with pytest.raises(RuntimeError, match=r"^recurrent: forward-mode"):
-            ops.recurrent(arguments["x"].detach(), weight)
-
-
-def test_spikes_changed_in_place_before_the_backward_pass_are_noticed(kernels):
-    arguments = require_grad(case(LIF, device=kernels.device))
-    spikes, v = Recurrent(LIF)(**arguments)
-    with torch.no_grad():
-        spikes.zero_()
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        v.sum().backward()
-
-
-# ---- errors
-
-X, W = torch.zeros(4, 2, 3), torch.zeros(3, 3)
-MISTAKES = {
-    "x has no neurons": ((torch.zeros(4), W), {}, ValueError, r"x must have shape \[T, ..., H\]"),
-    "weight is no tensor": ((X, 3.0), {}, TypeError, "weight must be a tensor, got float"),
-    "weight is not square": (
-        (X, torch.zeros(3, 2)),
-        {},
-        ValueError,
-        r"weight must have shape \[3, 3\], got \[3, 2\]",
-    ),
-    "weight is wide": (
-        (X, W.double()),
-        {},
-        TypeError,
-        "weight must have dtype torch.float32 for x of dtype torch.float32, got torch.float64",
-    ),
-    "past lacks time": (
-        (X, W, X[0]),
-        {},
-        ValueError,
-        r"past must have shape \[P, 2, 3\], got \[2, 3\]",
-    ),
-    "past is of another dtype": (
-        (X, W, X.bool()),
-        {},
-        TypeError,
-        "past must have the dtype of x, torch.float32, got torch.bool",
-    ),
-    "delay for each synapse": (
-        (X, W),
-        {"delay": W},
-        ValueError,
-        r"delay must have shape \[3\], got \[3, 3\]",
-    ),
-    "no such neuron": ((X, W), {"neuron": "no such"}, ValueError, "neuron must be one of .*lif"),
-    "no name of a neuron": ((X, W), {"neuron": 3}, ValueError, "neuron must be one of .*lif"),
-    "a readout": ((X, W), {"neuron": "li"}, ValueError, "neuron must be one of .*, got 'li'"),
-    "unknown argument": ((X, W), {"no_such": 3}, TypeError, "no_such"),
-    "wrong state": ((X, W), {"v": X}, ValueError, r"v must have shape x.shape\[1:\] = \[2, 3\]"),
-}
-
-
-@pytest.mark.parametrize("label", MISTAKES)
-def test_errors_name_the_argument(backend, label):
-    args, kwargs, error, message = MISTAKES[label]
-    with pytest.raises(error, match=message):
-        ops.recurrent(*args, **kwargs)
-
-
-def raw(changes, backward=False):
-    call = ops.recurrent.check(X, W, past=X, delay=torch.zeros(3))
-    if not backward:
-        flat = flatten(call._replace(**changes))
-        return torch.ops.snnfast.recurrent_lif_forward(*flat, 0)
-    kept = {"spikes": X, "checkpoints": torch.zeros(0, 1, 2, 3), "every": 8} | changes
-    more = (kept["spikes"], kept["checkpoints"], kept["every"], True, X, None, None)
-    return torch.ops.snnfast.recurrent_lif_backward(*flatten(call), *more)
-
-
-@needs_kernels
-@pytest.mark.parametrize(
-    ("changes", "backward"),
-    [
-        ({"x": torch.zeros(4)}, False),
-        ({"weight": torch.zeros(3, 2)}, False),
-        ({"weight": W.double()}, False),
-        ({"past": X[:, 0]}, False),
-        ({"past": X.double()}, False),
-        ({"past": torch.zeros(())}, False),
-        ({"delay": torch.zeros(2)}, False),
-        ({"delay": torch.zeros(3).half()}, False),
-        ({"fires": False}, False),
-        ({"spikes": X[:2]}, True),
-        ({"spikes": X.double()}, True),
-        ({"checkpoints": torch.zeros(1, 1, 2, 3)}, True),
-        ({"every": 0}, True),
-    ],
-    ids=str,
-)
-def test_raw_calls_with_wrong_tensors_are_refused(changes, backward):
-    with pytest.raises(RuntimeError, match="recurrent_lif: "):
-        raw(changes, backward)
-    raw({}, backward)
 
 
 @needs_kernels

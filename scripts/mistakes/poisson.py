@@ -1,6 +1,10 @@
 """Mistakes in poisson: name, path, what becomes what, and tests if they are others."""
 
-TESTS = ("tests/ops/test_poisson.py",)
+TESTS = (
+    "tests/ops/test_poisson.py",
+    "tests/ops/test_poisson_distribution.py",
+    "tests/ops/test_poisson_errors.py",
+)
 MISTAKES = (
     ("poisson: <= for <", "csrc/core/poisson.h", "return uniform < p;", "return uniform <= p;"),
     ("poisson: 23 bits", "csrc/core/poisson.h", "word >> 8)", "word >> 9)"),

@@ -1,4 +1,4 @@
-"""Training in epochs: checkpoints, exact resumption, errors."""
+"""Training in epochs: exact resumption, checkpoints, history, interruption."""
 
 import copy
 import functools
@@ -11,45 +11,14 @@ import time
 import pytest
 import torch
 from torch import nn
+from train_cases import DATA, go, tiny
+from train_cases import one_thread as one_thread  # a fixture
 
 from snnfast.checkpoint import CheckpointError, load_weights, read_checkpoint
-from snnfast.procedure import images, stbp
+from snnfast.procedure import stbp
 from snnfast.procedure.run import Data
 from snnfast.procedure.wu2018 import rate_error
 from snnfast.train import Run, evaluate, fit
-
-DATA = (torch.rand(40, 1, 8, 8), torch.arange(40) % 10)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Networks this small only wait for each other's threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def tiny(seed=0, epochs=4, **changes):
-    settings = stbp.Settings(
-        num_steps=3, epochs=epochs, batch_size=16, shift=1.0, seed=seed, **changes
-    )
-    return settings, stbp.prepare(settings, Data(DATA, DATA))
-
-
-def go(settings, run, epochs, **options):
-    return fit(
-        run,
-        DATA,
-        DATA,
-        epochs=epochs,
-        batch_size=settings.batch_size,
-        loss=rate_error,
-        augment=images.augmentation(settings),
-        progress=False,
-        echo=None,
-        **options,
-    )
 
 
 def without_time(history):
@@ -182,13 +151,6 @@ def test_recalibration_computes_statistics_over_plain_images_after_the_last_epoc
     assert run.history[-1]["held_out_accuracy"] == scored.accuracy
 
 
-def test_recalibration_of_a_model_without_batch_norm_is_refused_before_it_learns():
-    settings, run = tiny()
-    with pytest.raises(ValueError, match="fit: recalibrate needs batch normalisation, the model"):
-        go(settings, run, 2, recalibrate=lambda images: images)
-    assert run.history == []
-
-
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_recalibrated_run_is_resumed_bit_for_bit(tmp_path, precision):
     changes = {"batch_norm": True, "recalibrate": True, "precision": precision, "epochs": 2}
@@ -250,23 +212,6 @@ def test_failed_write_keeps_the_old_checkpoint(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["c.pt"]
 
 
-def test_other_settings_are_refused_and_named(tmp_path):
-    _, run = tiny()
-    run.save(tmp_path / "c.pt")
-    _, other = tiny(seed=5)
-    with pytest.raises(CheckpointError, match="seed: 0 there, 5 here"):
-        other.load(tmp_path / "c.pt")
-
-
-def test_checkpoint_of_another_network_is_refused(tmp_path):
-    _, run = tiny()
-    run.settings, run.kind = {}, "run"
-    run.save(tmp_path / "c.pt")
-    model = nn.Linear(2, 2)
-    with pytest.raises(CheckpointError, match="does not fit this run"):
-        Run(model, torch.optim.Adam(model.parameters())).load(tmp_path / "c.pt")
-
-
 def test_weights_of_another_run_start_a_run(tmp_path):
     settings, run = tiny()
     go(settings, run, 1, checkpoint=tmp_path / "c.pt")
@@ -277,81 +222,6 @@ def test_weights_of_another_run_start_a_run(tmp_path):
         torch.testing.assert_close(one, two, rtol=0, atol=0)
     with pytest.raises(CheckpointError, match="does not fit this network"):
         load_weights(nn.Linear(2, 2), tmp_path / "c.pt")
-
-
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 half a zip"])
-def test_bad_checkpoint_files_are_refused(tmp_path, content):
-    (tmp_path / "c.pt").write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"c\.pt is no readable checkpoint: it is damaged"):
-        read_checkpoint(tmp_path / "c.pt")
-
-
-def test_truncated_checkpoint_is_refused(tmp_path):
-    _, run = tiny()
-    run.save(tmp_path / "c.pt")
-    whole = (tmp_path / "c.pt").read_bytes()
-    (tmp_path / "c.pt").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(CheckpointError, match=r"c\.pt is no readable checkpoint: it is damaged"):
-        read_checkpoint(tmp_path / "c.pt")
-
-
-def test_foreign_and_missing_checkpoints_are_refused(tmp_path):
-    torch.save({"weights": torch.ones(2)}, tmp_path / "c.pt")
-    with pytest.raises(CheckpointError, match="no checkpoint of this version"):
-        read_checkpoint(tmp_path / "c.pt")
-    with pytest.raises(FileNotFoundError, match="there is no checkpoint"):
-        read_checkpoint(tmp_path / "missing.pt")
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"epochs": -1}, "epochs must be at least 0, got -1"),
-        ({"clip": -1.0}, "fit: clip must be positive, got -1"),
-        (
-            {"train": (DATA[0], DATA[1][:7])},
-            "train must hold as many labels as images, got 40 images and 7 l",
-        ),
-        (
-            {"held_out": (DATA[0][:7], DATA[1])},
-            "held_out must hold as many labels as images, got 7",
-        ),
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        (
-            {"loss": None, "step": lambda x, y: (x, None)},
-            "held_out needs a loss to score it by, got loss=None",
-        ),
-        (
-            {"loss": None, "held_out": None},
-            "give run an optimizer and fit a loss, or give fit a step",
-        ),
-        ({"train": (DATA[0][:0], DATA[1][:0])}, "train holds no images"),
-        ({"precision": "bf16"}, "precision must be torch.float32 or torch.bfloat16, got 'bf16'"),
-        ({"precision": torch.float16}, "precision must be .*, got torch.float16"),
-        ({"order": lambda epoch: torch.arange(7)}, r"order must have shape \[\d+\], got \[7\]"),
-        ({"loss": lambda o, y: o.sum() * float("nan")}, "the loss became nan in epoch 1/1"),
-    ],
-)
-def test_fit_names_what_is_wrong(change, message):
-    _, run = tiny()
-    arguments = {"train": DATA, "held_out": DATA, "epochs": 1, "batch_size": 16, "loss": rate_error}
-    with pytest.raises(ValueError, match=message):
-        fit(run, **(arguments | change), progress=False, echo=None)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"epochs": 1.5}, "fit: epochs must be an integer, got float"),
-        ({"batch_size": 2.5}, "fit: batch_size must be an integer, got float"),
-        ({"order": lambda epoch: range(100)}, "fit: order must be a tensor, got range"),
-    ],
-)
-def test_fit_names_what_is_of_the_wrong_type(change, message):
-    _, run = tiny()
-    arguments = {"train": DATA, "held_out": DATA, "epochs": 1, "batch_size": 16, "loss": rate_error}
-    with pytest.raises(TypeError, match=message):
-        fit(run, **(arguments | change), progress=False, echo=None)
 
 
 def test_a_scheduler_that_wants_a_loss_steps_after_the_epoch():
@@ -370,54 +240,6 @@ def test_a_checkpoint_may_be_named_by_a_string(tmp_path):
     arguments = {"epochs": 1, "batch_size": 16, "loss": rate_error, "progress": False, "echo": None}
     fit(run, DATA, None, checkpoint=str(tmp_path / "c.pt"), **arguments)
     assert read_checkpoint(tmp_path / "c.pt")["epoch"] == 1
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"dataset": "cifar"}, "dataset must be one of digits, mnist, or your own: "),
-        ({"epochs": -3}, "epochs must be at least 0, got -3"),
-        ({"lr": 0.0}, "lr must be more than 0, got 0.0"),
-        ({"precision": "float16"}, "precision must be one of float32, bfloat16"),
-        ({"shift": -1.0}, "shift must be at least 0, got -1.0"),
-        ({"batch_size": 0}, "batch_size must be at least 1"),
-    ],
-)
-def test_settings_name_what_is_wrong(change, message):
-    with pytest.raises(ValueError, match=message):
-        stbp.Settings(**change)
-
-
-def test_augmentation_moves_images_by_the_shift_asked_for():
-    settings = stbp.Settings(shift=1.0)
-    pixels = torch.zeros(200, 1, 9, 9)
-    pixels[:, :, 4, 4] = 1
-    moved = images.augmentation(settings)(pixels)
-    where = torch.arange(9.0) - 4
-    y = (moved.sum((1, 3)) * where).sum(1)
-    x = (moved.sum((1, 2)) * where).sum(1)
-    torch.testing.assert_close(moved.sum((1, 2, 3)), torch.ones(200))
-    for offset in (x, y):
-        assert offset.abs().max() <= 1 + 1e-5
-        assert offset.min() < -0.8
-        assert offset.max() > 0.8
-    assert images.augmentation(stbp.Settings()) is None
-
-
-def test_elastic_displacements_are_smooth_and_of_the_size_asked_for():
-    torch.manual_seed(0)
-    # Pixels that hold their column show from where they are moved.
-    columns = torch.arange(29.0).expand(400, 1, 29, 29)
-    moved = images.augmentation(stbp.Settings(elastic=0.5))(columns) - columns
-    # At points, and away from the border, behind which images are 0.
-    points = moved[:, 0, 7:22:7, 7:22:7]
-    torch.testing.assert_close(points.std(0), torch.full((3, 3), 0.5), rtol=0.15, atol=0)
-    assert points.mean().abs() < 0.05
-    # Half way between two points that are drawn on their own a cubic has less than either.
-    assert moved[:, 0, 10, 10].std() < 0.4
-    inside = moved[:, 0, 5:24, 5:24]
-    assert inside.diff(dim=1).abs().max() < 1
-    assert inside.diff(dim=1).std() < 0.15
 
 
 def test_interrupt_leaves_a_checkpoint_that_resumes(tmp_path):

@@ -1,0 +1,42 @@
+"""A small network, and how it is trained."""
+
+import pytest
+import torch
+
+from snnfast.procedure import images, stbp
+from snnfast.procedure.run import Data
+from snnfast.procedure.wu2018 import rate_error
+from snnfast.train import fit
+
+DATA = (torch.rand(40, 1, 8, 8), torch.arange(40) % 10)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Networks this small only wait for each other's threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def tiny(seed=0, epochs=4, **changes):
+    settings = stbp.Settings(
+        num_steps=3, epochs=epochs, batch_size=16, shift=1.0, seed=seed, **changes
+    )
+    return settings, stbp.prepare(settings, Data(DATA, DATA))
+
+
+def go(settings, run, epochs, **options):
+    return fit(
+        run,
+        DATA,
+        DATA,
+        epochs=epochs,
+        batch_size=settings.batch_size,
+        loss=rate_error,
+        augment=images.augmentation(settings),
+        progress=False,
+        echo=None,
+        **options,
+    )

@@ -1,7 +1,12 @@
 """Mistakes in Pooled and in sums of gradients over steps: name, path, what becomes what, tests if they are others."""
 
 TESTS = ("tests/nn/test_pooled.py",)
-TIME = ("tests/nn/test_time.py",)
+TIME = (
+    "tests/nn/test_time.py",
+    "tests/nn/test_time_formats.py",
+    "tests/nn/test_time_readouts.py",
+    "tests/nn/test_time_repeats.py",
+)
 MISTAKES = (
     (
         "pooled: every step is pooled into the first",

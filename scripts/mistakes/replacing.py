@@ -1,6 +1,11 @@
 """Mistakes in what replaces neurons of other libraries: name, path, what becomes what, and tests if they are others."""
 
-TESTS = ("tests/nn/test_replace_traces.py", "tests/nn/test_replace.py", "tests/nn/test_presets.py")
+TESTS = (
+    "tests/nn/test_replace_traces.py",
+    "tests/nn/test_replace.py",
+    "tests/nn/test_replace_spikingjelly.py",
+    "tests/nn/test_presets.py",
+)
 LOOPS = ("tests/nn/test_replace_loops.py", "tests/nn/test_replace_loops_exact.py")
 STEPS = ("tests/nn/test_replace_snntorch_steps.py",)
 VERIFY = ("tests/nn/test_replace_verify.py",)

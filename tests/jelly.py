@@ -1,0 +1,68 @@
+"""Stand-ins for SpikingJelly's neurons: for the tests of snnfast.nn.replace."""
+
+import torch
+from torch import nn
+
+
+def named(name, library="spikingjelly.activation_based.neuron"):
+    """A class that stands for another library's."""
+
+    def decorate(cls):
+        cls.__module__, cls.__name__ = library, name
+        return cls
+
+    return decorate
+
+
+class Surrogate:
+    def __init__(self, alpha):
+        self.alpha, self.spiking = alpha, True
+
+
+Sigmoid, ATan = (
+    named(n, "spikingjelly.activation_based.surrogate")(type(n, (Surrogate,), {}))
+    for n in ("Sigmoid", "ATan")
+)
+
+
+class Node(nn.Module):
+    def __init__(self, **settings):
+        super().__init__()
+        defaults = {"tau": 2.0, "decay_input": True, "v_threshold": 1.0, "v_reset": 0.0}
+        defaults |= {"detach_reset": False, "step_mode": "m", "surrogate_function": Sigmoid(4.0)}
+        for key, value in {**defaults, **settings}.items():
+            setattr(self, key, value)
+        self.v = 0.0 if self.v_reset is None else self.v_reset
+        self._memories_rv = {"v": self.v}
+
+    def reset(self):
+        self.v = self._memories_rv["v"]
+
+
+@named("LIFNode")
+class LIFNode(Node):
+    """SpikingJelly's equation: v + (x - (v - v_reset)) / tau, or v - (v - v_reset) / tau + x; then fire and reset."""
+
+    def charge(self, x):
+        rest = 0.0 if self.v_reset is None else self.v_reset
+        if self.decay_input:
+            return self.v + (x - (self.v - rest)) / self.tau
+        return self.v - (self.v - rest) / self.tau + x
+
+    def forward(self, x):
+        spikes = []
+        for now in x:
+            v = self.charge(now)
+            fired = (v >= self.v_threshold).to(v)
+            soft = self.v_reset is None
+            self.v = (
+                v - fired * self.v_threshold if soft else torch.where(fired > 0, self.v_reset, v)
+            )
+            spikes.append(fired)
+        return torch.stack(spikes)
+
+
+@named("IFNode")
+class IFNode(LIFNode):
+    def charge(self, x):
+        return self.v + x

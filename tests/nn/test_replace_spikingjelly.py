@@ -1,0 +1,253 @@
+"""Networks of SpikingJelly on our layers: against its recorded traces, and against itself where it is installed."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from jelly import ATan, IFNode, LIFNode, Node, Sigmoid, named
+from replaced import agrees, inputs, loud, same
+from torch import nn
+
+import snnfast
+from snnfast import nn as sn
+
+TRACES = Path(__file__).parent / "traces"
+
+
+@pytest.mark.parametrize("name", ["spikingjelly_lif", "spikingjelly_if"])
+def test_neurons_reproduce_recorded_traces(name):
+    trace = json.loads((TRACES / f"{name}.json").read_text())
+    kind = LIFNode if name.endswith("lif") else IFNode
+    x, v0 = (torch.tensor(trace[k], dtype=torch.float64) for k in ("x", "v0"))
+    for case in trace["cases"]:
+        own = dict(case["settings"])
+        own["surrogate_function"] = {"Sigmoid": Sigmoid(4.0), "ATan": ATan(2.0)}[
+            own["surrogate_function"]
+        ]
+        layer = sn.replace(kind(**own, store_v_seq=True))
+        layer.v = v0
+        assert layer(x).long().tolist() == case["spikes"]
+        same(layer.v_seq, torch.tensor(case["v_seq"], dtype=torch.float64))
+
+
+def test_memories_that_stay_spikingjellys_are_reset_and_detached():
+    @named("MemoryModule", "spikingjelly.activation_based.base")
+    class MemoryModule(nn.Module):
+        y = 0.0
+
+        def forward(self, x):
+            self.y = self.y + x
+            return self.y
+
+        def reset(self):
+            self.y = 0.0
+
+        def detach(self):
+            self.y = self.y.detach()
+
+    class SynapseFilter(MemoryModule):
+        pass
+
+    net = sn.replace(nn.Sequential(SynapseFilter(), nn.Linear(5, 3), IFNode()))
+    x = torch.rand(4, 2, 5, requires_grad=True)
+    net(x)
+    sn.detach(net)
+    assert not net[0].y.requires_grad
+    sn.reset(net)
+    assert net[0].y == 0
+
+
+def test_memories_that_stay_spikingjellys_take_sequences_themselves():
+    """In nn.Time they would take all steps for one."""
+
+    @named("MemoryModule", "spikingjelly.activation_based.base")
+    class MemoryModule(nn.Module):
+        step_mode, y = "s", 0.0
+
+        def forward(self, x):
+            steps = x if self.step_mode == "m" else x[None]
+            y = torch.cumsum(steps, 0) + self.y
+            self.y = y[-1]
+            return y if self.step_mode == "m" else y[0]
+
+    class Block(nn.Sequential):
+        pass
+
+    def net(outer=nn.Sequential):
+        torch.manual_seed(0)
+        inner = outer(nn.Linear(5, 4), MemoryModule())
+        return nn.Sequential(inner, nn.Linear(4, 3), IFNode(step_mode="s"))
+
+    x = inputs(6, 2, 5, high=3.0)
+    steps, whole = sn.replace(net()), sn.replace(net(), sequences=True)
+    expected = torch.stack([steps(now) for now in x])
+    assert expected.any()
+    same(whole(x), expected, exact=True)
+    with pytest.raises(ValueError, match=r"0 is a Block, which runs its steps itself"):
+        sn.replace(net(Block), sequences=True)
+
+
+@named("KLIFNode")
+class KLIFNode(Node):
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.k = nn.Parameter(torch.tensor(2.0))
+
+
+@pytest.mark.filterwarnings("ignore:KLIFNode runs in plain")
+@pytest.mark.parametrize(
+    ("settings", "spikes", "v_seq"),
+    [
+        # h = 0.5, f = 1 fires; 0.4, 0.8; 0.8 - 1.9 = -1.1, 0; 0.3, 0.6
+        ({"scale_reset": False}, [1, 0, 0, 0], [0.0, 0.8, 0.0, 0.6]),
+        # f = 1 leaves 0.5 - 0.5; h = 0.4 stays 0.4; 0.4 - 1.7 = -1.3, 0; 0.3 stays
+        ({"scale_reset": True, "v_reset": None}, [1, 0, 0, 0], [0.0, 0.4, 0.0, 0.3]),
+    ],
+)
+def test_klif_by_hand(settings, spikes, v_seq):
+    net = KLIFNode(**settings, store_v_seq=True)
+    ours = sn.replace(net)
+    x = torch.tensor([1.0, 0.8, -3.0, 0.6]).view(4, 1, 1)
+    assert ours(x).flatten().tolist() == spikes
+    torch.testing.assert_close(ours.v_seq.flatten(), torch.tensor(v_seq))
+
+
+@named("CUBALIFNode")
+class CUBALIFNode(Node):
+    c, c_decay, v_decay = 0.0, 0.5, 0.75
+
+
+def test_cubalif_by_hand(tmp_path):
+    """c = 0.6, 0.3, 0.65; h = 0.6 - 0.15 fires at 0.45; -0.2 0.75 + 0.3 = 0.15; 0.1125 + 0.65 fires."""
+    ours = sn.replace(CUBALIFNode(v_reset=-0.2, v_threshold=0.45, store_v_seq=True))
+    assert ours(torch.tensor([0.6, 0.0, 0.5]).view(3, 1, 1)).flatten().tolist() == [1, 0, 1]
+    torch.testing.assert_close(ours.v_seq.flatten(), torch.tensor([-0.2, 0.15, -0.2]))
+    torch.testing.assert_close(ours.i, torch.tensor([[0.65]]))
+    with pytest.raises(ValueError, match=r"starts with v=-0\.2, and neurons in C start at v_rest"):
+        snnfast.export_c(nn.Sequential(nn.Linear(1, 1), ours), tmp_path)
+
+
+@named("Dropout", "spikingjelly.activation_based.layer")
+class Dropout(nn.Module):
+    def forward(self, x):
+        return x
+
+
+@named("Linear", "spikingjelly.activation_based.layer")
+class Linear(nn.Linear):
+    step_mode = "m"
+
+
+def test_a_replaced_network_goes_on_to_c_and_nir(tmp_path):
+    torch.manual_seed(0)
+    layers = loud(Linear(5, 6)), LIFNode(), Dropout(), Linear(6, 4), IFNode()
+    net = nn.Sequential(*layers).eval()
+    ours, x = sn.replace(net), torch.rand(20, 1, 5) * 2
+    wanted = ours(x)
+    assert wanted.any()
+    program = snnfast.export_c(ours, tmp_path).network
+    graph = snnfast.nir.to_nir(ours, (5,), dt=1e-3, scheme="euler")
+    for other in (program, snnfast.nir.from_nir(graph)):
+        torch.testing.assert_close(other(x), wanted, rtol=0, atol=0)
+    assert type(ours[0]) is Linear
+
+
+class TestTheLibraryItself:
+    """Where SpikingJelly is installed."""
+
+    @pytest.fixture(autouse=True)
+    def jelly(self):
+        pytest.importorskip("spikingjelly.activation_based")
+        from spikingjelly.activation_based import functional, layer, neuron, surrogate
+
+        self.functional, self.layer, self.neuron = functional, layer, neuron
+        self.surrogate = surrogate
+
+    def test_a_network(self):
+        functional, layer, neuron = self.functional, self.layer, self.neuron
+        torch.manual_seed(0)
+        net = nn.Sequential(
+            layer.Conv2d(1, 4, 3), neuron.LIFNode(), layer.Dropout(0.2), layer.Flatten(), loud(layer.Linear(144, 5)),
+            neuron.IFNode(v_reset=None), loud(layer.Linear(5, 4)), neuron.ParametricLIFNode(),
+        ).eval()  # fmt: skip
+        functional.set_step_mode(net, "m")
+        assert net[-1].w.dim() == 0
+        x = torch.rand(8, 2, 1, 8, 8) * 6
+        ours = sn.replace(net, verify=x)
+        ours.load_state_dict(net.state_dict())
+        for _ in range(2):
+            expected = net(x)
+            assert expected.any()
+            same(ours(x), expected, exact=True)
+        for one in (net, ours):
+            functional.reset_net(one)
+        same(ours(x), net(x), exact=True)
+        # The same a step a call.
+        for one in (net, ours):
+            functional.reset_net(one)
+            functional.set_step_mode(one, "s")
+        for now in x:
+            same(ours(now), net(now), exact=True)
+        # What is made of a network in use goes on where that is.
+        same(sn.replace(net, verify=list(x))(x[0]), net(x[0]), exact=True)
+
+    def test_containers_stay(self):
+        layer, neuron = self.layer, self.neuron
+        torch.manual_seed(0)
+        net = nn.Sequential(
+            layer.SeqToANNContainer(loud(nn.Conv2d(1, 3, 3)), nn.BatchNorm2d(3)), neuron.LIFNode(step_mode="m"),
+            layer.MultiStepContainer(neuron.IFNode()), nn.Flatten(2),
+            layer.LinearRecurrentContainer(neuron.LIFNode(), 48, 48, step_mode="m"),
+        )  # fmt: skip
+        x = inputs(10, 4, 1, 6, 6, high=3.0)
+        ours = sn.replace(net, verify=x)
+        assert type(ours[0]) is layer.SeqToANNContainer
+        assert isinstance(ours[2][0], sn.IF)
+        assert isinstance(ours[4].sub_module, sn.LIF)
+        assert list(ours.state_dict()) == list(net.state_dict())
+
+    @pytest.mark.parametrize(
+        ("name", "settings"),
+        [
+            ("LIFNode", {"tau": 3.0, "decay_input": False}),
+            ("ParametricLIFNode", {"init_tau": 3.0, "v_reset": None}),
+            ("QIFNode", {"v_reset": -0.2}),
+            ("EIFNode", {"delta_T": 0.5, "v_reset": -0.3}),
+            ("KLIFNode", {"tau": 3.0, "scale_reset": True, "v_reset": -0.2}),
+            ("KLIFNode", {"decay_input": False, "v_reset": None, "detach_reset": True}),
+            ("CUBALIFNode", {"c_decay": 0.3, "v_reset": -0.2}),
+            ("IzhikevichNode", {"tau_w": 4.0, "a": 0.5, "b": 0.25, "v_reset": -0.2, "w_rest": 0.3}),
+        ],
+    )
+    @pytest.mark.parametrize("step_mode", ["m", "s"])
+    @pytest.mark.filterwarnings("ignore:KLIFNode runs in plain")
+    def test_a_neuron(self, name, settings, step_mode):
+        node = getattr(self.neuron, name)(**settings)
+        node.step_mode, node.store_v_seq = step_mode, True
+        if name == "KLIFNode":
+            nn.init.constant_(node.k, 1.3)
+
+        def run(module, x):
+            module.reset()
+            spikes = torch.stack([module(now) for now in x]) if step_mode == "s" else module(x)
+            return spikes, module.v_seq
+
+        agrees(node, run, inputs(30, 4, 6, high=4.0))
+
+    @pytest.mark.parametrize(
+        ("name", "alpha", "kernel"),
+        [
+            ("Sigmoid", 3.0, "sigmoid"), ("ATan", 3.0, "atan"), ("Erf", 1.5, "gaussian"), ("Rect", 0.7, "rectangle"),
+            ("PiecewiseQuadratic", 0.8, "triangle"), ("SoftSign", 2.0, "fast_sigmoid"),
+            ("SuperSpike", 1.0, "fast_sigmoid"), ("SuperSpike", 3.0, None), ("SoftSign", 1.0, None),
+            ("PiecewiseExp", 2.0, None),
+        ],
+    )  # fmt: skip
+    @pytest.mark.filterwarnings("ignore:lif runs in plain")
+    def test_a_surrogate(self, name, alpha, kernel):
+        node = self.neuron.LIFNode(
+            step_mode="m", surrogate_function=getattr(self.surrogate, name)(alpha)
+        )
+        ours = agrees(node, lambda m, x: (m.reset(), m(x))[1:], inputs(20, 4, 6, high=4.0))
+        assert getattr(ours.surrogate, "name", None) == kernel

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from neurons import *  # noqa: F403
 from neurons.properties import runs, wide_dtypes
-from samples import FIRING, LEAKY, LEAKY_FIRING, REFRACTORY, Op, Sample, Values, assert_equal
+from samples import Op, Sample, Values, assert_equal
+from variants import FIRING, LEAKY, LEAKY_FIRING, REFRACTORY
 
 from snnfast import ops
 

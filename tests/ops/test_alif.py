@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from neurons import *  # noqa: F403
 from neurons.properties import runs, wide_dtypes
-from samples import FIRING, LEAKY, LEAKY_FIRING, REFRACTORY, Op, Sample, Values, assert_equal
+from samples import Op, Sample, Values, assert_equal
+from variants import FIRING, LEAKY, LEAKY_FIRING, REFRACTORY
 
 from snnfast import ops
 

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 from neurons import *  # noqa: F403
-from samples import FIRING, LEAKY, Op, Sample, Values, assert_equal
+from samples import Op, Sample, Values, assert_equal
+from variants import FIRING, LEAKY
 
 from snnfast import ops
 from snnfast.reference.exp import exp_saturating

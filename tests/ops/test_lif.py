@@ -9,18 +9,8 @@ from hypothesis import strategies as st
 from neurons import *  # noqa: F403
 from neurons.properties import runs, seeds, wide_dtypes
 from neurons.values import INF, NAN, run
-from samples import (
-    FIRING,
-    LEAKY,
-    LEAKY_FIRING,
-    NOT_RETURNED,
-    REFRACTORY,
-    Op,
-    Sample,
-    assert_equal,
-    each,
-    firing,
-)
+from samples import Op, Sample, assert_equal, each, firing
+from variants import FIRING, LEAKY, LEAKY_FIRING, NOT_RETURNED, REFRACTORY
 
 from snnfast import ops, surrogate
 

@@ -1,6 +1,6 @@
 """Refractory periods, several spikes a step and ``strict`` of ``lif``, ``iaf``, ``cuba``, ``alif`` and ``adlif``.
 
-Outputs and gradients against the reference are among the variants of each neuron (``samples.REFRACTORY``).
+Outputs and gradients against the reference are among the variants of each neuron (``variants.REFRACTORY``).
 """
 
 import math

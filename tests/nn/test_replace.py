@@ -159,7 +159,7 @@ def test_a_file_that_is_loaded_leaves_the_states():
     assert float(torch_net(torch.full((1, 1), 0.5))[1]) == 0.75
 
 
-def test_surrogates_of_the_user_are_kept():
+def test_surrogates_of_the_user_are_kept(monkeypatch):
     """Whatever their name, by which SpikingJelly's are known."""
 
     class Mine(torch.autograd.Function):
@@ -177,6 +177,7 @@ def test_surrogates_of_the_user_are_kept():
         def forward(self, u):
             return Mine.apply(u)
 
+    monkeypatch.setattr(snnfast.backend, "_warned", set())  # of each op once
     for kind in (LIFNode, IFNode):
         x = torch.full((1, 2, 3), 0.3, requires_grad=True)
         with pytest.warns(snnfast.backend.BackendWarning, match="runs in plain PyTorch"):

@@ -98,6 +98,14 @@ def test_what_differs_from_the_cpu_is_a_failure(stages):
         compare([], want)
 
 
+def test_convolutions_are_compared_in_float32(stages, job, monkeypatch):
+    from stages import smoke
+
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    smoke.parts(job())
+    assert not torch.backends.cudnn.allow_tf32
+
+
 def test_spikes_that_repeat_themselves_are_a_failure(stages, monkeypatch):
     from stages.job import PartError
     from stages.smoke import drawn_anew

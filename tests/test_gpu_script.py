@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -147,6 +148,23 @@ def test_sanitizers_errors_are_counted(stages):
     memory = "========= ERROR SUMMARY: 3 errors\n"
     races = "========= RACECHECK SUMMARY: 2 hazards displayed (1 error, 1 warning)\n"
     assert errors(memory + races) == 5
+
+
+def test_what_pytorch_asks_the_driver_in_vain_is_no_error(stages, monkeypatch):
+    from stages import sanitizer
+
+    seen = []
+    job = SimpleNamespace(
+        rehearse=False, command=lambda _, words, *__: seen.append(words) or (0, "")
+    )
+    monkeypatch.setattr(sanitizer.shutil, "which", lambda program: program)
+    for tool in sanitizer.TOOLS:
+        sanitizer.check(job, tool, "ops")
+    assert len(seen) == 4
+    for words in seen:
+        at = words.index("--report-api-errors")
+        assert words[at + 1] == "no"
+        assert at < words.index(sys.executable)
 
 
 def test_nsight_computes_table_is_read(stages):

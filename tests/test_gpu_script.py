@@ -47,6 +47,20 @@ def test_examples_do_something_and_change_none_of_their_inputs(stages):
             torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True, msg=name)
 
 
+def test_examples_that_fill_a_gpu_run_in_few_launches(stages):
+    """A kernel takes 8000 recurrent neurons at most; and the profiler looks at 200 launches in all."""
+    from stages.ops import examples
+
+    from snnfast import backend, testing
+
+    large = examples("cpu", steps=20, neurons=8192)
+    _, passed = large["bp_stdp_"].run()
+    assert len(passed) == 12
+    if testing.load_cuda_emulation():
+        with backend.use("cuda_emulation"):
+            large["recurrent"].run()
+
+
 def test_a_run_goes_on_where_it_ended(job):
     ran = []
 

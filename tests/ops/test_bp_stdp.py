@@ -259,8 +259,9 @@ def test_opcheck(kernels, shape, return_error):
 )
 def test_the_op_itself_is_safe(kernels, field, value, message):
     call = ops.bp_stdp_.check(*(x.to(kernels.device) for x in sample((3, 2, 5, 4))))
-    if isinstance(value, torch.Tensor):
-        value = value.to(kernels.device)
+    if isinstance(value, torch.Tensor):  # moved to a GPU it would be contiguous
+        options = {"dtype": value.dtype, "device": kernels.device}
+        value = torch.empty_strided(value.shape, value.stride(), **options)
     with pytest.raises(RuntimeError, match="bp_stdp_: ") as caught:
         kernels.ops.bp_stdp_(*flatten(call._replace(**{field: value})))
     assert message in str(caught.value)

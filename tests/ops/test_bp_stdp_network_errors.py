@@ -169,7 +169,7 @@ EVENTS = {"inputs": torch.zeros(1).int(), "offsets": torch.zeros(2, 4).long()}
             "weights must be float32, got float64",
         ),
         (
-            {"weights": [torch.zeros(4, 5), torch.zeros(3, 5)[:, :4]]},
+            {"weights": [torch.zeros(4, 5), torch.zeros(4, 3).T]},  # whose strides move to a GPU
             "weights must be contiguous, got",
         ),
         (

@@ -207,10 +207,12 @@ def test_errors_name_the_argument_and_change_nothing(backend, case):
         if isinstance(v, torch.Tensor) and v.device.type == "cpu"
     }
     if backend == "cuda":
-        given = {
-            k: v.cuda() if isinstance(v, torch.Tensor) and v.device.type == "cpu" else v
-            for k, v in given.items()
-        }
+
+        def moved(v):  # rows that are one row stay so
+            there = isinstance(v, torch.Tensor) and v.device.type == "cpu"
+            return v.cuda().as_strided(v.shape, v.stride()) if there else v
+
+        given = {k: moved(v) for k, v in given.items()}
         if isinstance(given["x"], tuple):
             given["x"] = type(given["x"])(
                 *(v.cuda() if isinstance(v, torch.Tensor) else v for v in given["x"])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from backends import PRESENT, force
 
-from snnfast import ops, plasticity
+from snnfast import ops, plasticity, reference
 from snnfast.calls.call import flatten
 from snnfast.ops import Events, Rates
 
@@ -37,7 +37,7 @@ def forms(x):
     p = x.hz / 1000
     spikes = torch.stack(
         [
-            ops.poisson(p[k % count], x.num_steps, seed=seed.view(1), dtype=torch.uint8)
+            reference.poisson(p[k % count], x.num_steps, seed=seed.view(1), dtype=torch.uint8)
             for k, seed in enumerate(x.seeds.flatten())
         ]
     ).view(networks, count, x.num_steps, -1)

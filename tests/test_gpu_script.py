@@ -212,6 +212,15 @@ def test_nsight_computes_table_is_read(stages):
     assert rows[0]["bandwidth_percent"] == 1234.5
 
 
+@pytest.mark.parametrize("unnamed", ["<unnamed>", "(anonymous namespace)"])
+def test_kernels_keep_their_template_arguments(stages, unnamed):
+    from stages.profile import short
+
+    arguments = "snnfast::Lif, float, snnfast::BFloat16, (snnfast::Reset)0, (int)4, (bool)1"
+    name = f"void snnfast::{unnamed}::kernel<{arguments}>(snnfast::NeuronForward<T1>)"
+    assert short(name) == "kernel<Lif, float, BFloat16, 0, 4, 1>"
+
+
 def measured(implementation, **seconds):
     row = {"benchmark": "lif", "implementation": implementation, "shape": [10, 1000]}
     row |= {"dtype": "float32", "device": "cuda", "seconds": seconds}

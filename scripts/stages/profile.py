@@ -78,7 +78,9 @@ def number(text: str | None) -> float | None:
 
 
 def short(name: str) -> str:
-    return re.sub(r"\(.*|void |snnfast::|\(anonymous namespace\)::|<unnamed>::", "", name)[:120]
+    """Without namespaces, types of the numbers among template arguments, and parameters."""
+    unnamed = r"\(anonymous namespace\)::|<unnamed>::"  # as compilers and NVIDIA's tools have it
+    return re.sub(rf"{unnamed}|void |snnfast::|\([\w:]+\)(?=\d)|\(.*", "", name)[:120]
 
 
 def hottest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ numbers = {"rank": int(os.environ["RANK"]), "world_size": 2}
 import torch._dynamo  # as snnfast.processes.together does
 distributed.init_process_group("gloo", init_method="file://" + sys.argv[1], **numbers)
 for command in sys.argv[2:]:
-    app(command.split("|"), standalone_mode=False)
+    app([*command.split("|"), "--device", "cpu"], standalone_mode=False)  # else a GPU for each, and there may be one
 distributed.destroy_process_group()
 """
 STBP = {

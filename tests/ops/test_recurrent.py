@@ -185,10 +185,11 @@ def test_its_delay_is_that_of_the_op_delay(backend, P):
     d = torch.randint(0, 12, (6,), generator=generator).double() / 4
     x = torch.randint(0, 24, (40, 2, 6), generator=generator).double() / 16
     past = (torch.rand(P, 2, 6, generator=generator) < 0.5).double()
+    weight, d, x, past = (value.to(backend.device) for value in (weight, d, x, past))
     spikes, _ = ops.recurrent(x, weight, past, delay=d, decay=0.5, v_reset=None)
     assert 0.05 < spikes.mean() < 0.9
     before = torch.cat([past, spikes])
-    before = torch.cat([torch.zeros(1, 2, 6, dtype=x.dtype), before])[:-1]
+    before = torch.cat([x.new_zeros(1, 2, 6), before])[:-1]
     arrived = ops.delay(before, d)[P:]
     again, _ = ops.lif(x + arrived @ weight.T, decay=0.5, v_reset=None)
     assert_equal(again, spikes)

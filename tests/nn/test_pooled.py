@@ -81,7 +81,7 @@ def run(net, x, repeats=0):
     states = [getattr(net[0], name) for name in net[0].states if net[0].stateful]
     outputs += [state for state in states if state.requires_grad]
     generator = torch.Generator().manual_seed(1)
-    grads = [torch.randn(y.shape, generator=generator, dtype=y.dtype) for y in outputs]
+    grads = [torch.randn(y.shape, generator=generator, dtype=y.dtype).to(y.device) for y in outputs]
     wanted = [leaf, *net.parameters()]
     return outputs, torch.autograd.grad(outputs, wanted, grads)
 

@@ -33,11 +33,12 @@ def made(neuron, **options):
 
 @pytest.mark.parametrize("neuron", NEURONS, ids=lambda n: n.__name__)
 def test_it_is_the_op_with_the_arguments_of_the_neuron(backend, neuron):
-    layer = made(neuron(return_v_seq=True))
-    spikes, v_seq = layer(20 * x(20, 3, 5))
+    layer = made(neuron(return_v_seq=True)).to(backend.device)
+    sequence = 20 * x(20, 3, 5).to(backend.device)
+    spikes, v_seq = layer(sequence)
     inner = layer.neuron
     want, *_, want_v = ops.recurrent(
-        20 * x(20, 3, 5), layer.weight, neuron=inner.op, **inner._arguments(20 * x(20, 3, 5))
+        sequence, layer.weight, neuron=inner.op, **inner._arguments(sequence)
     )
     assert_equal(spikes.detach(), want.detach())
     assert_equal(v_seq.detach(), want_v.detach())

@@ -347,10 +347,11 @@ else:
     raise AssertionError("one value was normalised")
 assert type(norm) is nn.BatchNorm1d
 
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 sharded = nn.Sequential(sn.Time(nn.Linear(3, 8)), sn.ParametricLIF(stateful=True), sn.Rate())
-fully_shard(sharded)
+fully_shard(sharded, mesh=init_device_mesh("cpu", (2,)))  # else on a GPU, where there is one
 sharded(mine).sum().backward()
 assert sharded[1].w.grad.full_tensor().abs() > 0
 assert sharded[1].v.shape == (2, 8)

@@ -47,6 +47,25 @@ def test_examples_do_something_and_change_none_of_their_inputs(stages):
             torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True, msg=name)
 
 
+@pytest.mark.parametrize("place", ["results", "results/of/a/card"])
+def test_results_are_not_copied_into_themselves(stages, tmp_path, monkeypatch, place):
+    from stages import build
+
+    (tmp_path / "snnfast").mkdir()
+    (tmp_path / "setup.py").touch()
+    (tmp_path / place).mkdir(parents=True)
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    job = SimpleNamespace(
+        folder=tmp_path / place,
+        rehearse=True,
+        parts={"environment": {}},
+        command=lambda *_, **__: (0, "{}"),
+    )
+    tree = Path(build.build(job)["tree"])
+    assert (tree / "setup.py").exists()
+    assert not (tree / place).exists()
+
+
 def test_examples_that_fill_a_gpu_run_in_few_launches(stages):
     """A kernel takes 8000 recurrent neurons at most; and the profiler looks at 200 launches in all."""
     from stages.ops import examples

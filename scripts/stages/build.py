@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 from .job import ROOT, Job, PartError, Parts
@@ -51,8 +52,13 @@ def environment() -> dict[str, Any]:
 def build(job: Job) -> dict[str, Any]:
     tree = job.folder / "tree"
     shutil.rmtree(tree, ignore_errors=True)
-    inside = job.folder.name if job.folder.parent == ROOT else ".git"
-    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(*MADE, ".git", inside), symlinks=True)
+    made = shutil.ignore_patterns(*MADE, ".git")
+
+    def ignored(folder: str, names: list[str]) -> set[str]:
+        ours = {job.folder.name} if Path(folder) == job.folder.parent else set()
+        return made(folder, names) | ours
+
+    shutil.copytree(ROOT, tree, ignore=ignored, symlinks=True)
     setup = [sys.executable, "setup.py", "-q", "egg_info"]
     variables = {"SNNFAST_CUDA": "1", "SNNFAST_EMULATION": "0"}
     card = job.parts["environment"].get("result", {}).get("capability")

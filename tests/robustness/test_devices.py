@@ -14,6 +14,14 @@ from snnfast.procedure import PROCEDURES
 OLD = "the NVIDIA driver is for CUDA 12.4, but snnfast was built with CUDA 13.0: update the driver"
 
 
+@pytest.fixture(autouse=True)
+def fresh_driver():
+    """What is kept of the driver is that of this test, and of no later one."""
+    backend._driver_problem.cache_clear()
+    yield
+    backend._driver_problem.cache_clear()
+
+
 @pytest.fixture
 def machine(monkeypatch):
     """A machine with a GPU or without, and a build with kernels for it or without."""
@@ -27,8 +35,7 @@ def machine(monkeypatch):
         monkeypatch.setattr(backend, "extension", extension)
         backend._driver_problem.cache_clear()
 
-    yield make
-    backend._driver_problem.cache_clear()
+    return make
 
 
 @pytest.mark.parametrize(

@@ -110,9 +110,8 @@ class Names(TorchFunctionMode):
         if func is torch.Tensor.tolist:
             return func(args[0].cpu())
         result = func(*args, **kwargs)
-        return (
-            DEVICE if result == META else result
-        )  # of a tensor around one of ours, as vmap has them
+        meta = isinstance(result, torch.device) and result == META
+        return DEVICE if meta else result  # of a tensor around one of ours, as vmap has them
 
 
 def numbered(value):

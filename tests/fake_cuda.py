@@ -17,15 +17,21 @@ from torch.utils._pytree import tree_flatten, tree_map
 WANTED = os.environ.get("SNNFAST_FAKE_CUDA", "0") == "1"
 DEVICE = torch.device("cuda", 0)
 # Tests of what the fake has not: addresses, views with their own dispatch, other threads, PyTorch's own messages,
-# generators of the device, streams, autocast, tracing.
+# generators of the device, streams, autocast, tracing, other layouts, lists as indices, Tensor.cuda.
 UNABLE = (
     "test_argument_on_another_device_is_named",
     "test_autocast",
+    "test_delays_out_of_range",
     "test_eight_python_threads",
+    "test_errors_name_the_argument_and_change_nothing",
+    "test_gradients_are_the_same_however_it_runs",
     "test_mistakes_are_named_for_input_that_wants",
     "test_mistakes_are_named_in_every_grad_mode",
+    "test_mistakes_are_named_on_every_backend",
     "test_no_graph_without_gradient",
+    "test_one_neuron_by_hand",
     "test_outputs_share_memory",
+    "test_weights_may_want_a_gradient_and_be_made_in_inference_mode",
     "compile",
     "export",
     "opcheck",
@@ -106,7 +112,9 @@ class Names(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         args, kwargs = tree_map(numbered, (args, kwargs or {}))
         if func in (torch.tensor, torch.as_tensor) and kwargs.get("device") == DEVICE:
-            return func(*args, **{**kwargs, "device": "cpu"}).to(DEVICE)
+            wanted = kwargs.pop("requires_grad", False)
+            made = func(*args, **{**kwargs, "device": "cpu"}).to(DEVICE)
+            return made.requires_grad_() if wanted else made
         if func is torch.Tensor.tolist:
             return func(args[0].cpu())
         result = func(*args, **kwargs)

@@ -152,7 +152,8 @@ class TavanaeiAndMaida2017(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """One step: input spikes ``[in_features]`` or ``[B, in_features]`` -> output spikes, like ``layers[-1].o``.
 
-        K networks all get these inputs; ``[K, B, in_features]`` gives each its own.
+        K networks all get these inputs; ``[K, B, in_features]`` gives each its own. They may be on another device than
+        the network, on which the spikes are.
         """
         check.tensor("TavanaeiAndMaida2017", "x", x)
         own = self.networks is not None and x.dim() == 3
@@ -163,7 +164,7 @@ class TavanaeiAndMaida2017(nn.Module):
             raise ValueError(
                 f"TavanaeiAndMaida2017: x must have shape {wanted}, got {list(x.shape)}"
             )
-        batch = x if x.dim() > 1 else x[None]
+        batch = (x if x.dim() > 1 else x[None]).to(self.weights[0].device)
         shape = (*self.weights[0].shape[:-2], *x.shape[own:-1])
         state = []
         for layer in self.layers:

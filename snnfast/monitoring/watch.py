@@ -46,7 +46,7 @@ def monitor(
     input counts at every step, as if the product ran there. A sample is one of the batch of one call of ``net``.
 
     Args:
-        net: the network; inside ``DistributedDataParallel``, too: see :meth:`snnfast.monitoring.Monitor.reduce`.
+        net: the network; inside ``DistributedDataParallel``, too: see :meth:`snnfast.monitoring.Tally.reduce`.
         membranes: keep membranes of so many neurons of each layer, at most 16, of the first sample of the last call.
         energy_ac: joules of an accumulate: 0.9e-12, a 32-bit float addition in 45 nm (Horowitz, ISSCC 2014).
         energy_mac: joules of a multiply-accumulate: 4.6e-12, of the same source.

@@ -110,10 +110,14 @@ def _parts(value: Any) -> Iterator[bytes | memoryview]:
         yield f"{value!r};".encode()
 
 
+def of_python(value: Any) -> Any:
+    """Python's number for one of NumPy, which neither checkpoints nor JSON can hold; anything else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def _plain(place: str, value: Any) -> Any:
     """``value``, which stands at ``place``, as :func:`read_checkpoint` can read it."""
-    if isinstance(value, np.generic):
-        value = value.item()
+    value = of_python(value)
     if type(value) is dict:
         return {key: _plain(f"{place}[{key!r}]", item) for key, item in value.items()}
     if type(value) in (list, tuple):

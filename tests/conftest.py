@@ -42,6 +42,15 @@ def kernels(request):
         yield chosen
 
 
+@pytest.fixture
+def one_thread():
+    """Networks as small as those of tests only wait for each other's threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def pytest_configure(config):
     if workers := getattr(config.option, "numprocesses", None):
         # Of pytest-xdist, on the same cores: threads that wait for one another would burn more than they do.
@@ -55,7 +64,7 @@ def pytest_collection_modifyitems(items):
     for item in items if fake_cuda.WANTED else ():
         of_cuda = re.search(r"[\[-]cuda[]-]|TestCuda", item.nodeid)
         if of_cuda and any(name in item.nodeid for name in fake_cuda.UNABLE):
-            item.add_marker(pytest.mark.skip("a fake GPU cannot show it"))
+            item.add_marker(pytest.mark.skip("fake_cuda.UNABLE: needs what the fake GPU has not"))
 
 
 def pytest_generate_tests(metafunc):

@@ -23,13 +23,7 @@ from snnfast.procedure.folder import locked
 QUICK = ["--steps", "2", "--batch-size", "200", "--device", "cpu"]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Networks this small only wait for each other's threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def call(*arguments, code=0):

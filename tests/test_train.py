@@ -12,13 +12,14 @@ import pytest
 import torch
 from torch import nn
 from train_cases import DATA, go, tiny
-from train_cases import one_thread as one_thread  # a fixture
 
 from snnfast.checkpoint import CheckpointError, load_weights, read_checkpoint
 from snnfast.procedure import stbp
 from snnfast.procedure.run import Data
 from snnfast.procedure.wu2018 import rate_error
 from snnfast.train import Run, evaluate, fit
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def without_time(history):

@@ -1,9 +1,11 @@
 """What augmentation does to images in training."""
 
+import pytest
 import torch
-from train_cases import one_thread as one_thread  # a fixture
 
 from snnfast.procedure import images, stbp
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_augmentation_moves_images_by_the_shift_asked_for():

@@ -4,12 +4,13 @@ import pytest
 import torch
 from torch import nn
 from train_cases import DATA, go, tiny
-from train_cases import one_thread as one_thread  # a fixture
 
 from snnfast.checkpoint import CheckpointError, read_checkpoint
 from snnfast.procedure import stbp
 from snnfast.procedure.wu2018 import rate_error
 from snnfast.train import Run, fit
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_recalibration_of_a_model_without_batch_norm_is_refused_before_it_learns():

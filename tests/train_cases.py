@@ -1,6 +1,5 @@
 """A small network, and how it is trained."""
 
-import pytest
 import torch
 
 from snnfast.procedure import images, stbp
@@ -9,15 +8,6 @@ from snnfast.procedure.wu2018 import rate_error
 from snnfast.train import fit
 
 DATA = (torch.rand(40, 1, 8, 8), torch.arange(40) % 10)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Networks this small only wait for each other's threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def tiny(seed=0, epochs=4, **changes):

@@ -8,9 +8,8 @@ import typing
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from typing import Any, ClassVar
 
-import numpy as np
-
 from snnfast import check
+from snnfast.checkpoint import of_python
 from snnfast.data.own import is_own
 
 # How the help of an option names a user's own data.
@@ -66,8 +65,8 @@ class Options:
             value = getattr(self, one.name)
             kind, optional, several, count = kind_of(type(self), one.name)
             if several and isinstance(value, (list, tuple)):
-                value = tuple(map(_of_python, value))
-            value = _of_python(value)
+                value = tuple(map(of_python, value))
+            value = of_python(value)
             object.__setattr__(self, one.name, value)
             if value is None and optional:
                 continue
@@ -133,11 +132,6 @@ class Options:
         """The value of a field that nobody sets."""
         one: Any = cls.__dataclass_fields__[name]
         return one.default_factory() if one.default is MISSING else one.default
-
-
-def _of_python(value: Any) -> Any:
-    """A number of NumPy as JSON and checkpoints can have it."""
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def kind_of(settings: type[Options], name: str) -> tuple[type, bool, bool, int | None]:

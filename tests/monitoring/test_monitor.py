@@ -23,6 +23,8 @@ from snnfast.nn import (
 )
 from snnfast.procedure import PROCEDURES
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 class Given(nn.Module):
     """Passes spikes on through two layers whose every number is known."""

@@ -19,6 +19,8 @@ from snnfast.nn import (
     Time,
 )
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.mark.parametrize(
     ("layer", "shape"),

@@ -1,9 +1,11 @@
-"""Rules, dynamics and random calls of the network of Diehl and Cook, and how results are compared."""
+"""Rules, dynamics and random calls of the network of Diehl and Cook, and how results and errors are compared."""
 
+import pytest
 import torch
+from backends import force
 
 from snnfast import ops, plasticity
-from snnfast.ops import DiehlCookState, Rates
+from snnfast.ops import Rates
 
 RULES = {
     "none": None,
@@ -66,18 +68,38 @@ def assert_same(got, expected, weights_close=False):
     if a.spikes is not None and b.spikes is not None:
         assert_exact(a.spikes, b.spikes, "spikes")
     if a.state is not None and b.state is not None and not weights_close:
-        for name, x, y in zip(DiehlCookState._fields, a.state, b.state, strict=True):
+        for name, x, y in zip(a.state._fields, a.state, b.state, strict=True):
             assert_exact(x, y, name)
     assert_exact(theta_a, theta_b, "theta")
     torch.testing.assert_close(w_a, w_b, rtol=0, atol=1e-5 if weights_close else 0)
 
 
-def moved(values, device):
-    """A tuple of tensors, and tuples of them, on another device."""
+def moved(value, device):
+    """A tensor, or a tuple of such and of anything else, on another device."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    if not isinstance(value, tuple):
+        return value
+    parts = [moved(part, device) for part in value]
+    return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
 
-    def move(value):
-        if isinstance(value, torch.Tensor):
-            return value.to(device)
-        return type(value)(*map(move, value)) if isinstance(value, tuple) else value
 
-    return tuple(move(value) for value in values)
+def assert_refused(op, backend, given, error, message):
+    """``op(**given)`` raises, on the backend's device, and leaves the tensors given as they are."""
+    here = {
+        k: v for k, v in given.items() if isinstance(v, torch.Tensor) and v.device.type == "cpu"
+    }
+    before = {k: v.clone() for k, v in here.items()}
+    with force(backend) as on:
+        if backend == "cuda":
+            # Rows that are one row stay so.
+            there = {k: v.to(on.device).as_strided(v.shape, v.stride()) for k, v in here.items()}
+            given = {
+                k: there.get(k, moved(v, on.device) if isinstance(v, tuple) else v)
+                for k, v in given.items()
+            }
+            message = message.replace("of w, cpu,", "of w, cuda:0,")
+        with pytest.raises(error, match=f"{op.__name__}: {message}"):
+            op(**given)
+        for k, v in before.items():
+            torch.testing.assert_close(given[k].cpu(), v, rtol=0, atol=0, equal_nan=True)

@@ -1,8 +1,8 @@
 """Random calls of the network of Diehl and Cook with conductances."""
 
+import diehl_cook_cases
 import torch
 
-from snnfast import ops
 from snnfast.ops import Rates
 
 
@@ -18,9 +18,4 @@ def sample(sizes, dtype=torch.float64, count=2, steps=50, seed=0):
 
 
 def dense(x, i, dt=0.5):
-    return torch.stack(
-        [
-            ops.poisson(hz * (dt / 1000), x.num_steps, seed=seed.view(1), dtype=torch.uint8)
-            for hz, seed in zip(x.hz, x.seeds, strict=True)
-        ]
-    ).view(len(x.hz), x.num_steps, i)
+    return diehl_cook_cases.dense(x, i, dt)

@@ -1,26 +1,19 @@
 """The network of Diehl and Cook with conductances: the same on every backend, cut in time, of any layout and size."""
 
+import diehl_cook_cases
 import pytest
 import torch
 from backends import PRESENT, force
+from diehl_cook_cases import ROUNDED, assert_exact, assert_same, moved
 from diehl_cook_conductance_cases import dense, sample
 from interpreter import python
 
 from snnfast import ops, plasticity, reference
 from snnfast.calls.call import flatten
-from snnfast.ops import DiehlCookConductanceState, Events, Rates
+from snnfast.ops import Events, Rates
 
-RULES = {
-    "none": None,
-    "pair": plasticity.pair(1e-3, 0.01),
-    "pair, all spikes": plasticity.pair(1e-3, 0.01, trace="all"),
-    "power law": plasticity.power_law(0.05, x_tar=0.1),
-    "exponential": plasticity.exponential(0.05),
-    "pre and post": plasticity.pre_post(1e-3, 0.03),
-    "triplet": plasticity.triplet(1e-3, 0.03, lr_pre_triplet=1e-3, lr_post_pair=1e-3),
-    "soft bounds": plasticity.soft_bounds(1e-3, 0.03),
-}
-ROUNDED = ("power law", "exponential", "pre and post")  # float32 has functions of its own there
+# Conductances are not negative.
+RULES = {name: rule for name, rule in diehl_cook_cases.RULES.items() if name != "negative weights"}
 DYNAMICS = {
     "the authors'": {},
     "delays": {"delays": 6},
@@ -63,45 +56,12 @@ def delays_to(longest, w):
     return drawn.to(w.device)
 
 
-def moved(x, device):
-    if isinstance(x, torch.Tensor):
-        return x.to(device)
-    return type(x)(*(v.to(device) if isinstance(v, torch.Tensor) else v for v in x))
-
-
 def run(f, x, w, theta, **arguments):
     """The result, and weights and thresholds after it; those given stay."""
     w, theta = w.clone(), theta.clone()
     if isinstance(arguments.get("delays"), int):
         arguments["delays"] = delays_to(arguments["delays"], w)
     return f(x, w, theta, **{"tau": 20.0, "rest": 5.0, **arguments}), w, theta
-
-
-def assert_exact(got, expected, name=""):
-    torch.testing.assert_close(got, expected, rtol=0, atol=0, msg=lambda text: f"{name} {text}")
-
-
-def assert_same(got, expected, weights_close=False):
-    (a, w_a, theta_a), (b, w_b, theta_b) = got, expected
-    assert_exact(a.counts, b.counts, "counts")
-    if a.spikes is not None and b.spikes is not None:
-        assert_exact(a.spikes, b.spikes, "spikes")
-    if a.state is not None and b.state is not None and not weights_close:
-        for name, x, y in zip(DiehlCookConductanceState._fields, a.state, b.state, strict=True):
-            assert_exact(x, y, name)
-    assert_exact(theta_a, theta_b, "theta")
-    torch.testing.assert_close(w_a, w_b, rtol=0, atol=1e-5 if weights_close else 0)
-
-
-def on_cpu(result):
-    """What :func:`run` gave, on the CPU."""
-
-    def move(value):
-        if isinstance(value, torch.Tensor):
-            return value.cpu()
-        return type(value)(*map(move, value)) if isinstance(value, tuple) else value
-
-    return tuple(map(move, result))
 
 
 def assert_equals_reference(name, given, rule, **arguments):
@@ -115,7 +75,7 @@ def assert_equals_reference(name, given, rule, **arguments):
         given = [moved(v, on.device) for v in given]
         for asked in ({}, all_of_it):
             got = run(ops.diehl_cook_conductance_, *given, **asked, **arguments)
-            assert_same(on_cpu(got), expected, close)
+            assert_same(moved(got, "cpu"), expected, close)
 
 
 @pytest.mark.parametrize("name", PRESENT)

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from backends import PRESENT, force
+from backends import PRESENT
+from diehl_cook_cases import assert_refused
 
 from snnfast import ops, plasticity
 from snnfast.ops import DiehlCookConductanceState, Events, Rates
@@ -162,27 +163,8 @@ ERRORS = {
 @pytest.mark.parametrize("backend", ["reference", *PRESENT])
 @pytest.mark.parametrize("case", ERRORS)
 def test_errors_name_the_argument_and_change_nothing(backend, case):
-    error, text, changes = ERRORS[case]
-    given = arguments(**changes)
-    before = {
-        k: v.clone()
-        for k, v in given.items()
-        if isinstance(v, torch.Tensor) and v.device.type == "cpu"
-    }
-    if backend == "cuda":
-        given = {
-            k: v.cuda() if isinstance(v, torch.Tensor) and v.device.type == "cpu" else v
-            for k, v in given.items()
-        }
-        if isinstance(given["x"], tuple):
-            given["x"] = type(given["x"])(
-                *(v.cuda() if isinstance(v, torch.Tensor) else v for v in given["x"])
-            )
-        text = text.replace("of w, cpu,", "of w, cuda:0,")
-    with force(backend), pytest.raises(error, match=f"diehl_cook_conductance_: {text}"):
-        ops.diehl_cook_conductance_(**given)
-    for k, v in before.items():
-        torch.testing.assert_close(given[k].cpu(), v, rtol=0, atol=0, equal_nan=True)
+    error, message, changes = ERRORS[case]
+    assert_refused(ops.diehl_cook_conductance_, backend, arguments(**changes), error, message)
 
 
 @pytest.mark.parametrize("field", DiehlCookConductanceState._fields)

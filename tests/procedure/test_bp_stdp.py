@@ -18,13 +18,7 @@ SMALL = {"hidden": (8,), "epochs": 3, "num_steps": 10}
 Settings, preset = bp_stdp.Settings, bp_stdp.preset
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Networks this small only wait for each other's threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def go(settings, **options):

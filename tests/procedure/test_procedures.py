@@ -9,14 +9,7 @@ import snnfast
 from snnfast.model import Diehl2015, DiehlAndCook2015, TavanaeiAndMaida2017, Wu2018
 from snnfast.procedure import PROCEDURES, bp_stdp, diehl2015, stbp, stdp
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Networks this small only wait for each other's threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("procedure", PROCEDURES, ids=lambda p: p.name)

@@ -15,12 +15,7 @@ from snnfast.procedure.sequence import answer, cross_entropy, rows
 SMALL = {"progress": False, "echo": None, "num_steps": 12, "samples": 64, "hidden": (12,)}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("task", ["adding", "xor", "copy"])

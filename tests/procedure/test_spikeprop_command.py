@@ -13,13 +13,7 @@ from snnfast.procedure import Procedure, spikeprop
 QUICK = ["--hidden", "4", "--terminals", "3", "--device", "cpu", "--epochs", "2"]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Networks this small only wait for each other's threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def call(*arguments, code=0):

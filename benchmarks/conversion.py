@@ -79,7 +79,7 @@ def passes(
     import snnfast
     from snnfast.conversion import shortcuts
 
-    arguments: dict[str, Any] = {"percentile": PERCENTILE, "initial_membrane": 0.5}
+    arguments: dict[str, Any] = {"percentile": PERCENTILE}
     constant = snnfast.convert(model, calibration, **arguments)
     poisson = snnfast.convert(model, calibration, encoding="poisson", **arguments)
 

@@ -48,7 +48,7 @@ ann.eval()
 # ----------
 # Training images choose the thresholds: here the 99.9th percentile of each layer's activations.
 
-snn = snnfast.convert(ann, [(images, labels)], method="percentile", initial_membrane=0.5)
+snn = snnfast.convert(ann, [(images, labels)], method="percentile")
 scores = snn(test[0], num_steps=32)
 print(f"{(scores.argmax(1) == test[1]).float().mean():.1%} at 32 steps")
 

@@ -213,7 +213,7 @@ def try_convert(d: Draw) -> None:
         **({"num_steps": 5} if method == "spikenorm" else {}),
         "progress": False,
         "reset": d.choice(("soft", "hard")),
-        "initial_membrane": d.choice((None, 0.0, 0.5)),
+        "initial_membrane": d.choice((0.0, 0.5)),
     }
     key = "images"
     if d.chance(0.4):

@@ -46,7 +46,7 @@ def convert(
     epochs: int | None = None,
     lr: float | None = None,
     reset: str = "soft",
-    initial_membrane: float | None = None,
+    initial_membrane: float = 0.5,
     max_pool: str = "rate",
     encoding: str | Encoder = "constant",
     progress: bool | None = None,
@@ -90,7 +90,8 @@ def convert(
         reset: "soft" subtracts the threshold at a spike, "hard" sets the membrane to 0 and loses what was above the
             threshold; not for ``"qcfs"``.
         initial_membrane: membrane before the first step, as a fraction of the threshold, in [0, 1). 0.5 rounds rates
-            to the nearest; 0 rounds them down. None: 0.5 for ``"qcfs"``, which takes no other, else 0.
+            to the nearest (Bu et al. 2022); 0 rounds them down, and deep networks need several times as many steps.
+            ``"qcfs"`` takes no other than 0.5.
         max_pool: "rate" for spiking max pooling, "refuse" to make it an error.
         encoding: "constant" current, "poisson" spikes, or a callable; see :class:`snnfast.conversion.SpikingNetwork`.
         progress: show a progress bar; None: only if standard error is a terminal.
@@ -114,11 +115,10 @@ def convert(
     }
     options = options_of(method, given)
     if method == "qcfs":
-        if reset != "soft" or initial_membrane not in (None, 0.5):
+        if reset != "soft" or initial_membrane != 0.5:
             raise ValueError(
                 f"convert: qcfs needs reset='soft' and initial_membrane=0.5, got {reset!r} and {initial_membrane!r}"
             )
-        initial_membrane = 0.5
         if not (isinstance(model, nn.Module) and any(isinstance(m, QCFS) for m in model.modules())):
             model = quantise(
                 model, calibration_loader, levels=options.pop("levels"), progress=progress
@@ -131,7 +131,7 @@ def convert(
     network = SpikingNetwork(
         model,
         reset=reset,
-        initial_membrane=0.0 if initial_membrane is None else initial_membrane,
+        initial_membrane=initial_membrane,
         max_pool=max_pool,
         encoding=encoding,
     )

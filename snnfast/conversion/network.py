@@ -59,7 +59,7 @@ class SpikingNetwork(Analog, Telling):
         model: nn.Module,
         *,
         reset: str = "soft",
-        initial_membrane: float = 0.0,
+        initial_membrane: float = 0.5,
         max_pool: str = "rate",
         encoding: str | Encoder = "constant",
         unit_spikes: bool = False,
@@ -154,6 +154,7 @@ class SpikingNetwork(Analog, Telling):
         images: Tensor,
         num_steps: int,
         *,
+        warm_up: int = 0,
         chunk: int | None = None,
         confidence: float | None = None,
     ) -> Tensor:
@@ -162,6 +163,8 @@ class SpikingNetwork(Analog, Telling):
         Args:
             images: ``[B, ...]``, floating point, as the ReLU network takes them; they may be on another device.
             num_steps: steps, at least 1.
+            warm_up: how many steps at the beginning the scores leave out, less than ``num_steps``: the rates of deep
+                layers need some time to settle.
             chunk: how many steps run layer by layer at once; any number gives the same result, and memory grows with
                 it.
             confidence: an image is finished as soon as the softmax of its scores reaches this, checked after every
@@ -180,22 +183,32 @@ class SpikingNetwork(Analog, Telling):
                 raise ValueError(
                     "SpikingNetwork: a monitor counts all steps of all images; leave confidence out"
                 )
-            return self.classify(images, num_steps, confidence=confidence, chunk=chunk)[0]
-        stream = self.stream(images, watch=self.monitor is not None)
-        stream.advance(check.whole("SpikingNetwork", "num_steps", num_steps), chunk=chunk)
+            return self.classify(
+                images, num_steps, confidence=confidence, warm_up=warm_up, chunk=chunk
+            )[0]
+        stream = self.stream(images, warm_up=warm_up, watch=self.monitor is not None)
+        self._check_steps(num_steps, warm_up)
+        stream.advance(num_steps, chunk=chunk)
         if self.monitor is not None:
             stream.tell(self.monitor)
         return stream.output().to(images.device)
 
     def classify(
-        self, images: Tensor, num_steps: int, *, confidence: float, chunk: int | None = None
+        self,
+        images: Tensor,
+        num_steps: int,
+        *,
+        confidence: float,
+        warm_up: int = 0,
+        chunk: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Scores, and how many steps each image took, ``[B]``; arguments are those of :meth:`forward`."""
         if not 0 < check.number("SpikingNetwork", "confidence", confidence) <= 1:
             raise ValueError(f"SpikingNetwork: confidence must lie in (0, 1], got {confidence}")
-        check.whole("SpikingNetwork", "num_steps", num_steps)
         step = check.whole("SpikingNetwork", "chunk", CHUNK if chunk is None else chunk)
-        stream = self.stream(images)
+        stream = self.stream(images, warm_up=warm_up)
+        self._check_steps(num_steps, warm_up)
+        stream.advance(warm_up, chunk=step)
         scores: Tensor | None = None
         left = torch.arange(len(images), device=stream.device)
         steps = torch.full((len(images),), num_steps, device=stream.device)
@@ -204,7 +217,7 @@ class SpikingNetwork(Analog, Telling):
             output = stream.output()
             scores = output.new_empty(len(images), *output.shape[1:]) if scores is None else scores
             scores[left] = output
-            rates = output / stream.steps if self.spiking_output else output
+            rates = output / (stream.steps - warm_up) if self.spiking_output else output
             sure = rates.softmax(1).amax(1) >= confidence
             if stream.steps < num_steps and bool(sure.any()):
                 steps[left[sure]] = stream.steps
@@ -215,21 +228,25 @@ class SpikingNetwork(Analog, Telling):
         return scores.to(images.device), steps.to(images.device)
 
     def over_time(
-        self, images: Tensor, steps: Sequence[int], *, chunk: int | None = None
+        self, images: Tensor, steps: Sequence[int], *, warm_up: int = 0, chunk: int | None = None
     ) -> Tensor:
         """Scores after each number of steps in ``steps``, which must increase, ``[len(steps), B, classes]``."""
         wanted = check.sizes("SpikingNetwork", "steps", steps)
         if not wanted or any(b <= a for a, b in itertools.pairwise(wanted)):
             raise ValueError(f"SpikingNetwork: steps must be increasing numbers, got {wanted}")
-        stream = self.stream(images)
+        stream = self.stream(images, warm_up=warm_up)
+        self._check_steps(wanted[0], warm_up)
         outputs = []
         for count in wanted:
             stream.advance(count - stream.steps, chunk=chunk)
             outputs.append(stream.output())
         return torch.stack(outputs).to(images.device)
 
-    def stream(self, images: Tensor, *, record: bool = False, watch: bool = False) -> Stream:
+    def stream(
+        self, images: Tensor, *, warm_up: int = 0, record: bool = False, watch: bool = False
+    ) -> Stream:
         """A run over ``images`` that you can continue step by step; see :class:`Stream`."""
+        check.whole("SpikingNetwork", "warm_up", warm_up, least=0)
         unset = [place for place, th in zip(self.places, self.thresholds) if bool(th.isnan().any())]
         if unset:
             raise RuntimeError(
@@ -244,9 +261,16 @@ class SpikingNetwork(Analog, Telling):
             {name: self.neurons(name) for name in self.plan.neurons},
             images,
             encoding=self.encoding,
+            warm_up=warm_up,
             record=record,
             watch=watch,
         )
+
+    def _check_steps(self, num_steps: int, warm_up: int) -> None:
+        if check.whole("SpikingNetwork", "num_steps", num_steps) <= warm_up:
+            raise ValueError(
+                f"SpikingNetwork: num_steps must be more than warm_up, got {num_steps} and {warm_up}"
+            )
 
     def check_images(self, images: Tensor) -> Tensor:
         """``images`` on the network's device, once they are what it takes."""

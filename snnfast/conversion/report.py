@@ -149,6 +149,7 @@ def conversion_report(
     loader: Iterable[Any],
     *,
     steps: Sequence[int] = STEPS,
+    warm_up: int = 0,
     progress: bool | None = None,
 ) -> ConversionReport:
     """Compares a spiking network with the ReLU network that it was made of.
@@ -161,6 +162,7 @@ def conversion_report(
         snn: the spiking network.
         loader: batches of images and labels, or of images.
         steps: increasing numbers of steps after which to score; the layers are compared after the last.
+        warm_up: how many steps at the beginning the scores leave out; those of the layers count all.
         progress: show a progress bar; None: only if standard error is a terminal.
 
     Returns:
@@ -170,7 +172,7 @@ def conversion_report(
         TypeError, ValueError: for an empty loader, images of wrong shape, labels that are not a class an image,
             networks with outputs of different shapes, and arguments of wrong type or range.
     """
-    comparison = Comparison(ann, snn, steps)
+    comparison = Comparison(ann, snn, steps, warm_up)
     for batch in each_batch(loader, "conversion_report", progress=progress, what="report"):
         comparison.add(*images_and_labels(batch))
     return comparison.report()
@@ -183,7 +185,9 @@ class Comparison:
         images: how many it has seen.
     """
 
-    def __init__(self, ann: nn.Module, snn: SpikingNetwork, steps: Sequence[int] = STEPS) -> None:
+    def __init__(
+        self, ann: nn.Module, snn: SpikingNetwork, steps: Sequence[int] = STEPS, warm_up: int = 0
+    ) -> None:
         if not isinstance(ann, nn.Module):
             raise TypeError(
                 f"conversion_report: ann must be a torch.nn.Module, got {type(ann).__name__}"
@@ -196,7 +200,11 @@ class Comparison:
         wanted = check.sizes("conversion_report", "steps", steps)
         if not wanted or any(b <= a for a, b in itertools.pairwise(wanted)):
             raise ValueError(f"conversion_report: steps must be increasing numbers, got {wanted}")
-        self.ann, self.snn, self.steps = ann, snn, wanted
+        if check.whole("conversion_report", "warm_up", warm_up, least=0) >= wanted[0]:
+            raise ValueError(
+                f"conversion_report: warm_up must be less than the first of steps, got {warm_up} and {wanted}"
+            )
+        self.ann, self.snn, self.steps, self.warm_up = ann, snn, wanted, warm_up
         self.images, self.labelled = 0, True
         self.right, self.right_ann = [0] * len(wanted), 0
         nodes = [node for node in snn.plan.nodes.values() if node.is_product]
@@ -223,7 +231,7 @@ class Comparison:
         else:
             truth = checked_labels("conversion_report", labels, scores).to(images.device)
         _, activations = snn.analog(images)
-        stream = snn.stream(images, record=True)
+        stream = snn.stream(images, warm_up=self.warm_up, record=True)
         right = []
         for count in self.steps:
             output = stream.advance(count - stream.steps).output().to(images.device)
@@ -272,7 +280,7 @@ class Comparison:
 
     def state_dict(self) -> dict[str, Any]:
         """All that was added up, in plain containers and tensors."""
-        fixed = ("ann", "snn", "steps", "_products", "_layers")
+        fixed = ("ann", "snn", "steps", "warm_up", "_products", "_layers")
         state = {name: value for name, value in vars(self).items() if name not in fixed}
         return {**state, "layers": [vars(layer) for layer in self._layers.values()]}
 

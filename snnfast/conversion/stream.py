@@ -37,6 +37,7 @@ class Stream:
         neurons: by name, with their thresholds.
         images: ``[B, ...]``, on the network's device.
         encoding: what makes the input of a step of the images, see :class:`SpikingNetwork`.
+        warm_up: how many steps at the beginning :meth:`output` leaves out.
         record: count the spikes of all layers and what products read.
         watch: and all that :meth:`tell` tells.
 
@@ -57,11 +58,13 @@ class Stream:
         images: Tensor,
         *,
         encoding: str | Encoder,
+        warm_up: int = 0,
         record: bool = False,
         watch: bool = False,
     ) -> None:
         self.plan, self.network, self.neurons = plan, network, neurons
         self.device, self.steps, self.record, self.watch = images.device, 0, record or watch, watch
+        self.warm_up = warm_up
         self.counts: dict[str, Tensor] = {}
         self.active: dict[str, Tensor] = {}
         self._first: dict[str, list[Tensor]] = {}
@@ -70,6 +73,7 @@ class Stream:
         self._images, self._encoding, self._seed = images, encoding, 0
         self._v: dict[str, Tensor] = {}
         self._sums: dict[str, Tensor] = {}
+        self._warm: Tensor | None = None  # the scores at the end of the warm-up
         self._buffers: dict[str, Tensor] = {}
         self._pools: dict[str, tuple[Tensor, Tensor]] = {}
         self._calls = {
@@ -95,7 +99,10 @@ class Stream:
         size = check.whole("SpikingNetwork", "chunk", CHUNK if chunk is None else chunk)
         end = self.steps + check.whole("SpikingNetwork", "num_steps", num_steps, least=0)
         while self.steps < end:
-            self._chunk(min(size, end - self.steps))
+            until = self.warm_up if self.steps < self.warm_up < end else end
+            self._chunk(min(size, until - self.steps))
+            if self.steps == self.warm_up:
+                self._warm = self._scores()
         return self
 
     @torch.no_grad()
@@ -125,8 +132,19 @@ class Stream:
     @torch.no_grad()
     def output(self) -> Tensor:
         """The scores after the steps so far; see :meth:`SpikingNetwork.forward`."""
-        if not self.steps:
-            raise RuntimeError("SpikingNetwork: there is no output before the first step")
+        if self.steps <= self.warm_up:
+            after = f" after a warm-up of {self.warm_up}" if self.warm_up else ""
+            raise RuntimeError(f"SpikingNetwork: there is no output before the first step{after}")
+        scores = self._scores()
+        if self._warm is None:
+            return scores
+        if self.plan.counts_spikes:
+            return scores - self._warm
+        steps = self.steps - self.warm_up
+        return scores * (self.steps / steps) - self._warm * (self.warm_up / steps)
+
+    def _scores(self) -> Tensor:
+        """The scores of all steps so far."""
         if self.plan.counts_spikes:
             return self._sums[self.plan.result].clone()
         values: dict[str, Any] = dict(self.constant)
@@ -145,6 +163,7 @@ class Stream:
         """Goes on with a part of the batch: indices, or a mask ``[B]``."""
         B = len(self._images)
         self._images = self._images[chosen]
+        self._warm = None if self._warm is None else self._warm[chosen]
         for state in (self._v, self._sums, self.counts, self.active):
             for name in state:
                 state[name] = state[name][chosen]

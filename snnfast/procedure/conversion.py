@@ -60,6 +60,11 @@ class Settings(Options):
     steps: tuple[int, ...] = option(
         STEPS, "Score after this many steps; repeat for more, increasing.", least=1
     )
+    warm_up: int = option(
+        0,
+        "How many steps at the beginning the scores leave out; less than all of --steps.",
+        least=0,
+    )
     reset: str = option("soft", "soft (subtracts the threshold) or hard.")
     encoder: str = option(
         "constant", "constant current, poisson spikes, or saturating ones (values beyond 1)."
@@ -98,6 +103,10 @@ class Settings(Options):
         if not self.steps or list(self.steps) != sorted(set(self.steps)):
             raise ValueError(
                 f"convert: steps must be increasing numbers from 1 on, got {self.steps}"
+            )
+        if self.warm_up >= self.steps[0]:
+            raise ValueError(
+                f"convert: warm_up must be less than the first of steps, got {self.warm_up} and {self.steps}"
             )
 
 
@@ -193,14 +202,14 @@ def convert(
             same_settings(path, checkpoint["settings"], identity)
             network = _stored(path, checkpoint, settings, model)
             seconds = checkpoint["seconds"]
-            comparison = Comparison(model, network, settings.steps)
+            comparison = Comparison(model, network, settings.steps, settings.warm_up)
             comparison.load_state_dict(checkpoint["comparison"])
         else:
             start = time.perf_counter()
             train = images.normalize(trained.dataset, data.train[0]), data.train[1]
             network = calibrated(settings, model, train, progress=progress)
             seconds["calibrating"] = time.perf_counter() - start
-            comparison = Comparison(model, network, settings.steps)
+            comparison = Comparison(model, network, settings.steps, settings.warm_up)
 
         def save() -> None:
             own = {k: v for k, v in network.state_dict().items() if not k.startswith("spiking.")}

@@ -10,6 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 
 import snnfast
 from snnfast.conversion import SpikingNetwork
+from snnfast.model import ResNet20
 
 KINDS = [pytest.param(k, id=k.__name__) for k in NETWORKS]
 
@@ -83,13 +84,13 @@ def test_equals_a_loop_over_steps():
         nn.Linear(12, 5),
     ).double()
     x = images(dtype=torch.float64)
-    for reset, initial in (("soft", 0.0), ("soft", 0.5), ("hard", 0.25)):
+    for reset, initial, warm_up in (("soft", 0.0, 0), ("soft", 0.5, 7), ("hard", 0.25, 24)):
         network = snnfast.convert(model, [x], method="max", reset=reset, initial_membrane=initial)
         th1, th2 = network.thresholds
         v1 = torch.full((4, 4, 6, 6), float(th1) * initial, dtype=torch.float64)
         v2 = torch.full((4, 3, 2, 2), float(th2) * initial, dtype=torch.float64)
         count1, pooled, total = torch.zeros_like(v1), 0.0, torch.zeros_like(v2)
-        for _ in range(25):
+        for t in range(25):
             v1 = v1 + model[0](x)
             s1 = (v1 >= th1).double()
             v1 = v1 - s1 * th1 if reset == "soft" else v1 * (1 - s1)
@@ -100,9 +101,56 @@ def test_equals_a_loop_over_steps():
             v2 = v2 + model[3](out * th1)
             s2 = (v2 >= th2).double()
             v2 = v2 - s2 * th2 if reset == "soft" else v2 * (1 - s2)
-            total = total + s2
-        want = model[6]((total / 25 * th2).flatten(1)).detach()
-        torch.testing.assert_close(network(x, 25), want, rtol=1e-12, atol=1e-12)
+            total = total + s2 * (t >= warm_up)
+        want = model[6]((total / (25 - warm_up) * th2).flatten(1)).detach()
+        scores = network(x, 25, warm_up=warm_up)
+        torch.testing.assert_close(scores, want, rtol=1e-12, atol=1e-12)
+
+
+def test_half_a_threshold_and_a_warm_up_settle_a_deep_network():
+    """Started at rest, every layer waits for the first spikes of the one before."""
+    torch.manual_seed(3)
+    model = ResNet20(8, 1, input_shape=(3, 8, 8), batch_norm=True, dropout=0.0)
+    for _ in range(10):
+        model(torch.randn(16, 3, 8, 8))
+    x = torch.randn(8, 3, 8, 8)
+    want = model.eval()(x).detach()
+
+    def error(warm_up=0, **arguments):
+        network = snnfast.convert(model, [x], method="max", per_channel=True, **arguments)
+        return ((network(x, 64, warm_up=warm_up) - want).norm() / want.norm()).item()
+
+    late, half = error(initial_membrane=0.0), error()
+    assert half < late / 2
+    assert error(warm_up=32) < half / 1.5
+
+
+@pytest.mark.parametrize("spiking_output", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_scores_leave_the_warm_up_out(kind, spiking_output):
+    model, x = make(kind), images()
+    network = SpikingNetwork(model, spiking_output=spiking_output)
+    network.update_threshold([a.amax() for a in network.analog(x)[1].values()])
+    for warm_up in (5, 16):
+        want = network(x, 20, warm_up=warm_up)
+        again = network(x, 20, warm_up=warm_up, chunk=3)
+        torch.testing.assert_close(again, want, rtol=0, atol=0)
+        over = network.over_time(x, [17, 20], warm_up=warm_up)
+        torch.testing.assert_close(over[1], want, rtol=0, atol=0)
+        stream = network.stream(x, warm_up=warm_up, record=True).advance(3).advance(17)
+        torch.testing.assert_close(stream.output(), want, rtol=1e-5, atol=1e-5)
+        whole = network.stream(x, record=True).advance(20)
+        assert all(stream.counts[n].equal(whole.counts[n]) for n in network.plan.neurons)
+        if spiking_output:
+            both = network.over_time(x, [warm_up, 20])
+            torch.testing.assert_close(both[1] - both[0], want, rtol=0, atol=0)
+        stream = network.stream(x, warm_up=warm_up).advance(18)
+        stream.select(torch.tensor([3, 1]))
+        stream.advance(2)
+        torch.testing.assert_close(stream.output(), want[[3, 1]], rtol=1e-5, atol=1e-5)
+        scores, steps = network.classify(x, 20, confidence=1.0, warm_up=warm_up)
+        torch.testing.assert_close(scores, want, rtol=0, atol=0)
+        assert steps.tolist() == [20] * 4
 
 
 def test_rate_of_a_pool_is_the_largest_rate_at_every_step():

@@ -288,6 +288,28 @@ def network():
         (lambda n: n.over_time(X, []), ValueError, "steps must be increasing numbers"),
         (lambda n: n.over_time(X, 5), TypeError, "steps must be a sequence of integers, got int"),
         (lambda n: n.stream(X).output(), RuntimeError, "no output before the first step"),
+        (
+            lambda n: n.stream(X, warm_up=3).advance(3).output(),
+            RuntimeError,
+            "no output before the first step after a warm-up of 3",
+        ),
+        (lambda n: n.stream(X, warm_up=-1), ValueError, "warm_up must be at least 0, got -1"),
+        (lambda n: n(X, 5, warm_up=1.0), TypeError, "warm_up must be an integer, got float"),
+        (
+            lambda n: n(X, 5, warm_up=5),
+            ValueError,
+            "num_steps must be more than warm_up, got 5 and 5",
+        ),
+        (
+            lambda n: n.over_time(X, [3, 9], warm_up=4),
+            ValueError,
+            "num_steps must be more than warm_up, got 3 and 4",
+        ),
+        (
+            lambda n: n.classify(X, 2, confidence=0.9, warm_up=2),
+            ValueError,
+            "num_steps must be more than warm_up, got 2 and 2",
+        ),
         (lambda n: n.update_threshold([1.0]), ValueError, "each of the 3 layers of neurons, got 1"),
         (
             lambda n: n.update_threshold([1.0, 0.0, 1.0]),
@@ -306,6 +328,11 @@ def network():
             lambda n: snnfast.conversion_report(make(Functional), n, [X], steps=[3, 1]),
             ValueError,
             "steps must be increasing",
+        ),
+        (
+            lambda n: snnfast.conversion_report(make(Functional), n, [X], steps=[3], warm_up=3),
+            ValueError,
+            "warm_up must be less than the first of steps, got 3",
         ),
         (lambda n: QCFS(0.0), ValueError, "QCFS: threshold must be positive"),
         (lambda n: QCFS(1.0, 0), ValueError, "QCFS: levels must be at least 1"),

@@ -93,7 +93,9 @@ def test_balance_is_that_of_convert(reset):
     snn = SNN_Diehl2015(input_shape=(1, 8, 8), kernel_size=3, padding=1, reset=reset).double()
     snn.load_state_dict(model.state_dict(), strict=False)
     snn.update_threshold(activation_based([x], model))
-    ours = snnfast.convert(model, [x], method="max", reset=reset, encoding="poisson")
+    ours = snnfast.convert(
+        model, [x], method="max", reset=reset, encoding="poisson", initial_membrane=0.0
+    )
     torch.manual_seed(0)
     a = snn.stream(x, record=True).advance(50)
     torch.manual_seed(0)
@@ -220,7 +222,13 @@ def test_spikenorm_is_the_largest_current_of_the_running_network(kind):
 def test_spikenorm_takes_a_percentile_of_the_currents(kind, per_channel):
     model, x = make(kind, dtype=torch.float64), images(dtype=torch.float64)
     network = snnfast.convert(
-        model, [x], method="spikenorm", num_steps=12, percentile=90, per_channel=per_channel
+        model,
+        [x],
+        method="spikenorm",
+        num_steps=12,
+        percentile=90,
+        per_channel=per_channel,
+        initial_membrane=0.0,
     )
     for layer, threshold in enumerate(network.thresholds):
         seen = currents(network, layer, x, 12).clamp(min=0)
@@ -395,6 +403,10 @@ def test_report_of_a_hand_worked_layer():
     assert len(report.figure().axes) == 3
     more = [(x, torch.tensor([0, 1]), "what else a loader gives")]
     assert snnfast.conversion_report(model, network, more, steps=[2, 4]) == report
+    # The scores leave the warm-up out, the layers do not.
+    later = snnfast.conversion_report(model, network, more, steps=[4], warm_up=2)
+    assert later.accuracy == (float((network(x, 4, warm_up=2).argmax(1) == more[0][1]).sum()) / 2,)
+    assert later.layers == report.layers
     unlabelled = snnfast.conversion_report(model, network, [x], steps=[4])
     assert not unlabelled.labelled
     assert unlabelled.accuracy == (1.0,)

@@ -84,7 +84,9 @@ class Summary:
 @pytest.mark.parametrize("method", ["percentile", "spikenorm", "qcfs"])
 def test_convert_reports_and_keeps_the_network(run, tmp_path, method):
     monitor = ["--monitor"] if method == "percentile" else []
-    text = call("convert", run, "--method", method, *QUICK, *STEPS, "--out", tmp_path, *monitor)
+    warm_up = 1 if method == "spikenorm" else 0
+    more = ("--warm-up", warm_up, "--out", tmp_path, *monitor)
+    text = call("convert", run, "--method", method, *QUICK, *STEPS, *more)
     assert text.startswith("test split: 40 images, 9 steps")
     drawn = {f"monitor_{name}.png" for name in ("rates", "raster", "weights") if monitor}
     assert {p.name for p in tmp_path.iterdir()} == {"snn.pt", "result.json", "report.png"} | drawn
@@ -104,7 +106,8 @@ def test_convert_reports_and_keeps_the_network(run, tmp_path, method):
     _, trained, _ = diehl2015.reopen(run)
     network = conversion.converted(tmp_path, trained.model.eval())
     pixels, labels = conversion.spread(images.part("digits", "test"), 40)
-    accuracy = (network(pixels, 9).argmax(1) == labels).double().mean().item()
+    scores = network(pixels, 9, warm_up=warm_up)
+    accuracy = (scores.argmax(1) == labels).double().mean().item()
     assert accuracy == pytest.approx(result["report"]["accuracy"][1])
     assert method == "qcfs" or torch.equal(network.conv1.weight, trained.model.conv1.weight)
 
@@ -212,6 +215,8 @@ def test_some_images_are_of_all_classes():
         (("--initial-membrane", 1), "initial_membrane must lie in [0, 1)"),
         (("--steps", 5, "--steps", 2), "steps must be increasing numbers from 1 on"),
         (("--steps", 0), "steps must be at least 1, got 0"),
+        (("--warm-up", -1), "warm_up must be at least 0, got -1"),
+        ((*STEPS, "--warm-up", 2), "warm_up must be less than the first of steps, got 2"),
         (("--calibration-images", 0), "calibration_images must be at least 1, got 0"),
         (("--method", "spikenorm", "--scaling-factor", -1), "scaling_factor must be positive"),
         (("--method", "qcfs", "--per-channel"), "per_channel is for max, percentile and spikenorm"),

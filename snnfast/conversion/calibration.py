@@ -245,7 +245,7 @@ class Layers(Stream):
                 self._calls[name] = self._call(self.plan.nodes[name])
 
     def _spikes(self, layer: str, x: Tensor) -> Tensor:
-        spikes: Tensor = self._fire(layer, x.unsqueeze(0), 1)  # type: ignore[assignment]
+        spikes: Tensor = self._fire(layer, x.unsqueeze(0))  # type: ignore[assignment]
         return (spikes[0] != 0).to(torch.int8)
 
     @torch.no_grad()

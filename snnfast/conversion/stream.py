@@ -244,7 +244,7 @@ class Stream:
         for name in plan.stored:
             kind = plan.nodes[name].kind
             if kind == "spiking":
-                value = self._fire(name, self._sequence(name, values, steps), steps)
+                value = self._fire(name, self._sequence(name, values, steps))
             elif kind == "max_pool":
                 value = self._pool(name, self._sequence(name, values, steps))
             else:
@@ -267,7 +267,7 @@ class Stream:
         constant: Tensor = self.constant[source]
         return constant.unsqueeze(0).expand(steps, *constant.shape)
 
-    def _fire(self, name: str, x: Tensor, steps: int) -> Tensor | None:
+    def _fire(self, name: str, x: Tensor) -> Tensor | None:
         layer = self.neurons[name]
         v = self._v.get(name)
         if v is None:

@@ -17,7 +17,6 @@ from .scheme import Steps, checked
 
 __all__ = ["from_nir"]
 
-_NEURONS = ("IF", "LIF", "CubaLIF")
 _DIMENSIONS = {"Affine": 1, "Linear": 1, "Conv1d": 2, "Conv2d": 3, "SumPool2d": 3, "AvgPool2d": 3}
 
 

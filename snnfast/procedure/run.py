@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 from snnfast.checkpoint import CheckpointError, load_weights, read_checkpoint, same_settings
@@ -442,8 +442,3 @@ class Procedure(ABC, Generic[S]):
             return None
         series = {name: [row[key] for row in run.history] for name, key in names.items()}
         return visual.curves(series, title=f"{self.title}, {label_of(settings.dataset)}")
-
-
-def first(part: Part) -> tuple[Tensor, int]:
-    """The first sample ``[1, ...]`` and its label."""
-    return part[0][:1], int(part[1][0])

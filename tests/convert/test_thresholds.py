@@ -200,9 +200,9 @@ def currents(network, layer, x, T):
     seen = []
     stream = network.stream(x, record=True)
     call = stream._fire
-    stream._fire = lambda n, x, steps: (
+    stream._fire = lambda n, x: (
         seen.append(x.clone()) if n == name else None,
-        call(n, x, steps),
+        call(n, x),
     )[1]
     stream.advance(T, chunk=1)
     return torch.cat(seen)

@@ -18,6 +18,7 @@ from snnfast.nn import LIF
 from snnfast.procedure import conversion
 from snnfast.procedure.result import Result
 from snnfast.procedure.run import CHECKPOINT, Procedure
+from snnfast.table import markdown
 
 TIMED_SHAPE = (32, 64, 1024)
 
@@ -56,9 +57,9 @@ def run(
     out.mkdir(parents=True, exist_ok=True)
     how: dict[str, Any] = {"device": device, "progress": progress}
     rows = [*(shown(demo, out, seed, **how) for demo in DEMOS), converted(out, seed, **how)]
-    lines = [*table(rows), "", speed(device)]
-    (out / "summary.md").write_text("\n".join(lines) + "\n")
-    for line in lines:
+    summary = f"{table(rows)}\n\n{speed(device)}"
+    (out / "summary.md").write_text(f"{summary}\n")
+    for line in summary.splitlines():
         echo(line)
     echo(f"\nFigures and this table: {out.resolve()}")
     return rows
@@ -129,18 +130,14 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def table(rows: list[Row]) -> list[str]:
+def table(rows: list[Row]) -> str:
     """The rows as a Markdown table, aligned for the terminal."""
+    head = ["procedure", "data", "network", "held-out accuracy", "training"]
     cells = [
-        ["procedure", "data", "network", "held-out accuracy", "training"],
-        *(
-            [r.procedure, r.data, r.network, f"{100 * r.accuracy:.2f} %", f"{r.seconds:.1f} s"]
-            for r in rows
-        ),
+        [r.procedure, r.data, r.network, f"{100 * r.accuracy:.2f} %", f"{r.seconds:.1f} s"]
+        for r in rows
     ]
-    widths = [max(map(len, column)) for column in zip(*cells)]
-    cells.insert(1, ["-" * width for width in widths])
-    return ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths)) + " |" for row in cells]
+    return markdown(head, cells)
 
 
 def speed(device: torch.device | str = "cpu") -> str:

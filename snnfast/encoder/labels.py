@@ -70,11 +70,7 @@ def label_encoder(
     """
     labels = check.labels("label_encoder", "label", label).cpu()
     check.whole("label_encoder", "num_classes", num_classes)
-    if labels.numel() and not bool(((labels >= 0) & (labels < num_classes)).all()):
-        low, high = (int(v) for v in labels.aminmax())
-        raise ValueError(
-            f"label_encoder: label must lie in [0, {num_classes - 1}], got values from {low} to {high}"
-        )
+    check.in_range("label_encoder", "label", labels, 0, num_classes - 1)
     own = F.one_hot(labels.view(-1), num_classes)
     times = desired_times(len(own), beta, num_steps, generator=generator)
     spikes = times[..., None] * own.float()

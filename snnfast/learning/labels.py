@@ -44,28 +44,17 @@ def assign_labels(counts: Tensor, labels: Tensor, num_classes: int | None = None
         TypeError, ValueError: for arguments of wrong type, shape, device or range.
     """
     op = "assign_labels"
-    _counts(op, counts)
-    if not isinstance(labels, Tensor):
-        raise TypeError(f"{op}: labels must be a tensor, got {type(labels).__name__}")
+    _check_counts(op, counts)
+    check.shape(op, "labels", labels, (len(counts),))
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise TypeError(f"{op}: labels must be integers, got {labels.dtype}")
-    if labels.shape != counts.shape[:1]:
-        raise ValueError(f"{op}: labels must have shape [{len(counts)}], got {list(labels.shape)}")
     check.on_device(op, "labels", labels, "counts", counts.device)
     if num_classes is None:
         if len(labels) == 0:
             raise ValueError(f"{op}: without images num_classes must be given")
         num_classes = int(labels.max()) + 1
-    elif isinstance(num_classes, bool) or not isinstance(num_classes, int):
-        raise TypeError(f"{op}: num_classes must be an integer, got {type(num_classes).__name__}")
-    if num_classes < 1:
-        raise ValueError(f"{op}: num_classes must be at least 1, got {num_classes}")
-    if len(labels):
-        low, high = (int(v) for v in labels.aminmax())
-        if low < 0 or high >= num_classes:
-            raise ValueError(
-                f"{op}: labels must lie in [0, {num_classes - 1}], got values from {low} to {high}"
-            )
+    num_classes = check.whole(op, "num_classes", num_classes)
+    check.in_range(op, "labels", labels, 0, num_classes - 1)
     return assignment(*class_sums(counts, labels, num_classes))
 
 
@@ -107,16 +96,13 @@ def predict(counts: Tensor, assigned: Assignment, *, vote: str = "mean") -> Tens
         TypeError, ValueError: for arguments of wrong type, shape, device or range, or when no neuron has a class.
     """
     op = "predict"
-    _counts(op, counts)
+    _check_counts(op, counts)
     if vote not in VOTES:
         raise ValueError(f"{op}: vote must be one of {', '.join(VOTES)}, got {vote!r}")
     if not isinstance(assigned, Assignment):
         raise TypeError(f"{op}: assigned must be an Assignment, got {type(assigned).__name__}")
     labels, rates = assigned
-    if counts.shape[1] != len(labels):
-        raise ValueError(
-            f"{op}: counts must have shape [P, {len(labels)}], got {list(counts.shape)}"
-        )
+    check.shape(op, "counts", counts, ("P", len(labels)))
     check.on_device(op, "assigned", labels, "counts", counts.device)
     if vote == "mean":
         weights = (labels[:, None] == torch.arange(rates.shape[1], device=labels.device)).double()
@@ -137,13 +123,10 @@ def predict(counts: Tensor, assigned: Assignment, *, vote: str = "mean") -> Tens
     return torch.cat([winners(part) for part in counts.split(1000)])
 
 
-def _counts(op: str, counts: Tensor) -> None:
-    if not isinstance(counts, Tensor):
-        raise TypeError(f"{op}: counts must be a tensor, got {type(counts).__name__}")
+def _check_counts(op: str, counts: Tensor) -> None:
+    check.shape(op, "counts", counts, ("P", "N"))
     if counts.dtype == torch.bool or counts.is_complex():
         raise TypeError(f"{op}: counts must be numbers of spikes, got {counts.dtype}")
-    if counts.dim() != 2:
-        raise ValueError(f"{op}: counts must have shape [P, N], got {list(counts.shape)}")
     # `not >= 0` finds NaN, too.
     if counts.numel() and not bool((counts >= 0).all()):
         raise ValueError(f"{op}: counts must be at least 0, got {counts.min().item():g}")

@@ -37,9 +37,7 @@ class SpikePropDescent:
     def __init__(
         self, lr: float = 0.0075, *, minimum: float | None = None, maximum: float | None = None
     ) -> None:
-        self.lr = check.number("SpikePropDescent", "lr", lr)
-        if self.lr <= 0:
-            raise ValueError(f"SpikePropDescent: lr must be positive, got {self.lr:g}")
+        self.lr = check.positive("SpikePropDescent", "lr", lr)
         for name, bound in (("minimum", minimum), ("maximum", maximum)):
             if bound is not None:
                 check.number("SpikePropDescent", name, bound)

@@ -391,11 +391,7 @@ class TavanaeiAndMaida2017(nn.Module):
         """What the op takes: spikes or their rates, labels, desired times; several batches, one after the other."""
         device, classes = self.weights[0].device, self.weights[-1].shape[-2]
         labels = torch.cat([batch.labels for batch in batches])
-        low, high = (int(v) for v in labels.aminmax())
-        if low < 0 or high >= classes:
-            raise ValueError(
-                f"{NAME}: labels must lie in [0, {classes - 1}], got values from {low} to {high}"
-            )
+        check.in_range(NAME, "labels", labels, 0, classes - 1)
         spikes: Tensor | Rates
         if isinstance(encoder, BernoulliEncoder):
             images = torch.cat([batch.data for batch in batches]).to(device)

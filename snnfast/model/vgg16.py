@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from snnfast.check import number, sizes, whole
+from snnfast.check import choice, number, sizes, whole
 from snnfast.conversion import SpikingNetwork
 from snnfast.conversion.stream import Encoder
 
@@ -58,8 +58,7 @@ class VGG16(nn.Module):
             raise TypeError(f"{name}: dropout must be two numbers, got {dropout!r}")
         for value in dropout:
             number(name, "dropout", value)
-        if pooling not in ("average", "max"):
-            raise ValueError(f"{name}: pooling must be average or max, got {pooling!r}")
+        choice(name, "pooling", pooling, ("average", "max"))
         pool = nn.AvgPool2d if pooling == "average" else nn.MaxPool2d
         channels, height, width = self.input_shape
         layers: list[nn.Module] = []

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from snnfast import check, ops
 from snnfast.ops import Rates
 
+from .latency import real
 from .regular import number_of_steps
 
 
@@ -85,11 +86,7 @@ class BernoulliEncoder(nn.Module):
         return Rates(hz, self.num_steps, seeds.to(hz.device))
 
     def _probability(self, x: Tensor) -> Tensor:
-        if not isinstance(x, Tensor):
-            raise TypeError(f"BernoulliEncoder: x must be a tensor, got {type(x).__name__}")
-        if x.is_complex():
-            raise TypeError(f"BernoulliEncoder: x must be real numbers, got {x.dtype}")
-        x = x.detach().to(torch.float32)
+        x = real("BernoulliEncoder", "x", x).to(torch.float32)
         if self.validate:
             check.in_range("BernoulliEncoder", "x", x, 0.0, math.inf)
         return x / self.scale

@@ -72,12 +72,20 @@ def features(encoder: str, name: str, x: Tensor | Sequence[float]) -> Tensor:
             x = torch.as_tensor(x, dtype=torch.float64)
         except (TypeError, ValueError, RuntimeError, OverflowError):
             raise TypeError(f"{encoder}: {name} must be a tensor, got {type(x).__name__}") from None
-    if x.is_complex():
-        raise TypeError(f"{encoder}: {name} must be real numbers, got {x.dtype}")
+    x = real(encoder, name, x)
     if not x.isfinite().all():
         bad = x[~x.isfinite()][0]
         raise ValueError(f"{encoder}: {name} must be finite, got {bad:g}")
-    return x.detach() if x.dtype == torch.float64 else x.detach().float()
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def real(encoder: str, name: str, x: object) -> Tensor:
+    """``x`` without its gradient, once it is a tensor of real numbers."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{encoder}: {name} must be a tensor, got {type(x).__name__}")
+    if x.is_complex():
+        raise TypeError(f"{encoder}: {name} must be real numbers, got {x.dtype}")
+    return x.detach()
 
 
 def on_grid(t: Tensor, dt: float | None, last: float) -> Tensor:

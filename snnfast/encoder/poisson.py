@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from snnfast import check, ops
 
+from .latency import real
+
 
 class PoissonEncoder(nn.Module):
     """Poisson spike trains of given rates, in steps of ``dt`` milliseconds.
@@ -64,11 +66,7 @@ class PoissonEncoder(nn.Module):
             TypeError: if ``rates`` is not a tensor of real numbers.
             ValueError: if a rate is negative, NaN, or more than one spike a step.
         """
-        if not isinstance(rates, Tensor):
-            raise TypeError(f"PoissonEncoder: rates must be a tensor, got {type(rates).__name__}")
-        if rates.is_complex():
-            raise TypeError(f"PoissonEncoder: rates must be real numbers, got {rates.dtype}")
-        rates = rates.detach().to(torch.float32)
+        rates = real("PoissonEncoder", "rates", rates).to(torch.float32)
         if self.validate:
             check.in_range("PoissonEncoder", "rates", rates, 0.0, 1000.0 / self.dt, " Hz")
         return ops.poisson(

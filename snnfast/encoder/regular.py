@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from snnfast import check, whole_batch
 
+from .latency import real
+
 UNITS = 2**29  # of 1; twice as many are still an int32
 
 
@@ -65,11 +67,7 @@ class RegularEncoder(nn.Module):
             TypeError: if ``x`` is not a tensor of real numbers.
             ValueError: if an intensity is negative or NaN.
         """
-        if not isinstance(x, Tensor):
-            raise TypeError(f"RegularEncoder: x must be a tensor, got {type(x).__name__}")
-        if x.is_complex():
-            raise TypeError(f"RegularEncoder: x must be real numbers, got {x.dtype}")
-        x = x.detach()
+        x = real("RegularEncoder", "x", x)
         if self.validate:
             check.in_range("RegularEncoder", "x", x.to(torch.float32), 0.0, math.inf)
         # Whole numbers, drawn on the CPU: no step is lost to rounding, and every device sees the same.

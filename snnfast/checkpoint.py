@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from snnfast.atomic import replacing
+
 FORMAT = 2
 # What is read without being executed, besides tensors, dictionaries, lists and tuples.
 VALUES = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size)
@@ -34,21 +36,15 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
         OSError: the file cannot be written; the old one is untouched.
         TypeError: ``content`` has a value that could not be read again.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
     whole = _plain("checkpoint", {**content, "format": FORMAT})
     whole["checksum"] = checksum(whole)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as stream:
+        with replacing(path) as new, new.open("wb") as stream:
             torch.save(whole, stream)
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.replace(path)
     except (OSError, RuntimeError) as error:  # what PyTorch makes of a full disk
         raise OSError(f"{path} cannot be written: {error}") from error
-    finally:
-        if temporary.exists():
-            temporary.unlink()
 
 
 def read_checkpoint(path: Path, kind: str | None = None) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from snnfast import check
+from snnfast.atomic import replacing
 
 from .event_files import Recording, read_gestures, read_heidelberg, read_nmnist
 
@@ -247,16 +247,12 @@ def _frames(
     held = _held(described, files, settings)
     if held is None:
         arrays = _counted(recordings(), shape, dt, num_steps, kind)
-        folder.mkdir(parents=True, exist_ok=True)
         described.unlink(missing_ok=True)  # while files are replaced, the cache holds nothing
         for file, array in zip(files, arrays):
-            # Another process may fill the same cache.
-            partial = file.with_suffix(f".{os.getpid()}.partial.npy")
-            np.save(partial, array, allow_pickle=False)
-            partial.replace(file)
-        partial = described.with_suffix(f".{os.getpid()}.partial")
-        partial.write_text(json.dumps(settings))
-        partial.replace(described)
+            with replacing(file) as new, new.open("wb") as stream:
+                np.save(stream, array, allow_pickle=False)
+        with replacing(described) as new:
+            new.write_text(json.dumps(settings))
         del arrays
         held = _loaded(files)
     return _tensors(*held)

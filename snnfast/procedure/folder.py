@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from snnfast.atomic import replacing
+
 LOCK = ".lock"
 
 
@@ -77,14 +79,9 @@ def write_json(path: Path, content: Any) -> None:
 
     ``path`` holds the old file or the new one at any moment, never a part.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
-    try:
-        text = json.dumps(_finite(content), indent=2, allow_nan=False)
-        temporary.write_text(f"{text}\n")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    text = json.dumps(_finite(content), indent=2, allow_nan=False)
+    with replacing(path) as new:
+        new.write_text(f"{text}\n")
 
 
 def _finite(content: Any) -> Any:

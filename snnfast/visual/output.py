@@ -11,6 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.registry import BackendFilter, backend_registry
 from matplotlib.figure import Figure
 
+from snnfast.atomic import replacing
+
 
 def save(figure: Figure, path: str | Path, *, dpi: int = 150) -> Path:
     """Write a figure to a file, in the format of its suffix (PNG without one).
@@ -40,13 +42,8 @@ def save(figure: Figure, path: str | Path, *, dpi: int = 150) -> Path:
         raise ValueError(
             f"save: path must end in one of {', '.join(sorted(supported))}, got {target.name!r}"
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    try:
-        figure.savefig(partial, dpi=dpi, format=kind)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(target) as new:
+        figure.savefig(new, dpi=dpi, format=kind)
     return target
 
 

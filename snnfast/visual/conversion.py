@@ -2,63 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
 from .style import BLUE, GREEN, VERMILION, finite_array, head, label_axes, new_figure
 
-
-class Layer(Protocol):
-    """What is drawn of a layer."""
-
-    @property
-    def correlation(self) -> float:
-        """Correlation of activation and rate."""
-
-    @property
-    def error(self) -> float:
-        """Error of the rate, as a fraction of the activation."""
-
-    @property
-    def dead(self) -> float:
-        """Fraction of the neurons that never fired."""
-
-    @property
-    def saturated(self) -> float:
-        """Fraction of the neurons that fired at every step for some image."""
-
-    @property
-    def rate(self) -> float:
-        """Spikes per step and neuron."""
+if TYPE_CHECKING:
+    from snnfast.conversion import ConversionReport
 
 
-class Report(Protocol):
-    """What is drawn; a :class:`snnfast.conversion.ConversionReport`."""
-
-    @property
-    def layers(self) -> Sequence[Layer]:
-        """Layers in the order in which they run."""
-
-    @property
-    def steps(self) -> Sequence[int]:
-        """Numbers of steps."""
-
-    @property
-    def accuracy(self) -> Sequence[float]:
-        """Accuracy after each of them, in [0, 1]."""
-
-    @property
-    def ann_accuracy(self) -> float:
-        """Accuracy of the ReLU network, in [0, 1]."""
-
-    @property
-    def labelled(self) -> bool:
-        """Whether there were labels."""
-
-
-def conversion(report: Report, *, title: str | None = None) -> Figure:
+def conversion(report: ConversionReport, *, title: str | None = None) -> Figure:
     """Draw a conversion report: by layer correlation and error, and the state of the neurons; accuracy against steps.
 
     Args:

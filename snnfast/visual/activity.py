@@ -8,9 +8,18 @@ from typing import cast
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from .style import BLUE, VERMILION, Array, Values, finite_array, head, label_axes, new_figure
+from .style import (
+    BLUE,
+    VERMILION,
+    Array,
+    Values,
+    finite_array,
+    head,
+    label_axes,
+    new_figure,
+    whole_ticks,
+)
 
 _MAX_MEMBRANES = 16
 
@@ -75,9 +84,9 @@ def raster(
     )
     ax.set_xlim(-0.5 * dt, (steps - 0.5) * dt)
     ax.set_ylim(-0.5, neurons - 0.5)
-    ax.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+    whole_ticks(ax.yaxis, 6)
     if dt == 1:
-        ax.xaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True, min_n_ticks=1))
+        whole_ticks(ax.xaxis)
     label_axes(ax, f"Time ({unit})", "Neuron", title)
     return figure
 
@@ -142,34 +151,33 @@ def potentials(
     highest = max(float(values.max()), float("-inf") if levels is None else float(levels.max()))
     span = highest - float(values.min()) or 1.0
     for neuron, ax in enumerate(rows):
-        (trace,) = ax.plot(time, values[:, neuron], color=BLUE, linewidth=1.3)
-        handles, names = [trace], ["membrane"]
+        ax.plot(time, values[:, neuron], color=BLUE, linewidth=1.3, label="membrane")
         if levels is not None:
-            line = ax.axhline(levels[neuron], color=VERMILION, linewidth=1.1, linestyle="--")
-            handles, names = [*handles, line], [*names, "threshold"]
+            ax.axhline(
+                levels[neuron], color=VERMILION, linewidth=1.1, linestyle="--", label="threshold"
+            )
         if fired is not None:
             at = time[fired[:, neuron] > 0]
-            marks = ax.scatter(
+            ax.scatter(
                 at,
                 np.full(len(at), highest + 0.12 * span),
                 marker="v",
                 s=22,
                 color="black",
                 linewidths=0,
+                label="spike",
             )
-            handles, names = [*handles, marks], [*names, "spike"]
         label_axes(ax, None, f"Neuron {neuron}" if neurons > 1 else "Membrane potential", None)
-        if len(handles) > 1 and neuron == 0:
-            figure.legend(
-                handles, names, loc="outside upper right", ncols=3, frameon=False, fontsize=9
-            )
+    handles, names = rows[0].get_legend_handles_labels()
+    if len(handles) > 1:
+        figure.legend(handles, names, loc="outside upper right", ncols=3, frameon=False, fontsize=9)
     rows[0].set_ylim(
         float(values.min()) - 0.08 * span, highest + (0.25 if spikes is not None else 0.08) * span
     )
     rows[-1].set_xlim(time[0] - 0.5 * dt, time[-1] + 0.5 * dt)
     rows[-1].set_xlabel(f"Time ({unit})")
     if dt == 1:
-        rows[-1].xaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True, min_n_ticks=1))
+        whole_ticks(rows[-1].xaxis)
     if neurons > 1:
         figure.supylabel("Membrane potential", fontsize=10)
     head(figure, title)

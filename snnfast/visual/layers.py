@@ -7,10 +7,19 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from .activity import raster
-from .style import BLUE, COLORS, Array, Values, finite_array, head, label_axes, new_figure
+from .style import (
+    BLUE,
+    COLORS,
+    Array,
+    Values,
+    finite_array,
+    head,
+    label_axes,
+    new_figure,
+    whole_ticks,
+)
 
 _MAX_COLUMNS = 3
 
@@ -75,7 +84,7 @@ def traces(
         label_axes(ax, None, "Membrane", name)
     rows[-1].set_xlabel(f"Time ({unit})")
     if dt == 1:
-        rows[-1].xaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True, min_n_ticks=1))
+        whole_ticks(rows[-1].xaxis)
     head(figure, title)
     return figure
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 Array = npt.NDArray[np.float64]
@@ -22,6 +24,18 @@ COLORS = (BLUE, VERMILION, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 def finite_array(function: str, argument: str, value: Any) -> Array:
     """``value`` as finite, non-empty float64."""
+    array = filled_array(function, argument, value)
+    if not np.isfinite(array).all():
+        where = np.argwhere(~np.isfinite(array))[0]
+        raise ValueError(
+            f"{function}: {argument} must be finite, got {array[tuple(where)]} "
+            f"at index {where.tolist()}"
+        )
+    return array
+
+
+def filled_array(function: str, argument: str, value: Any) -> Array:
+    """``value`` as non-empty float64, which may hold inf and NaN."""
     if isinstance(value, Tensor):
         value = value.detach().to("cpu", torch.float64).numpy()
     try:
@@ -32,12 +46,6 @@ def finite_array(function: str, argument: str, value: Any) -> Array:
         ) from None
     if array.size == 0:
         raise ValueError(f"{function}: {argument} must not be empty, got shape {list(array.shape)}")
-    if not np.isfinite(array).all():
-        where = np.argwhere(~np.isfinite(array))[0]
-        raise ValueError(
-            f"{function}: {argument} must be finite, got {array[tuple(where)]} "
-            f"at index {where.tolist()}"
-        )
     return array
 
 
@@ -57,6 +65,11 @@ def label_axes(ax: Axes, x: str | None, y: str, title: str | None) -> None:
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(alpha=0.25, linewidth=0.6)
     ax.set_axisbelow(True)
+
+
+def whole_ticks(axis: Axis, most: int | Literal["auto"] = "auto") -> None:
+    """Ticks at whole numbers only, ``most`` at the most."""
+    axis.set_major_locator(MaxNLocator(nbins=most, integer=True, min_n_ticks=1))
 
 
 def head(figure: Figure, title: str | None) -> None:

@@ -7,10 +7,19 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-from torch import Tensor
 
-from .style import BLUE, VERMILION, Array, Values, finite_array, head, label_axes, new_figure
+from .style import (
+    BLUE,
+    VERMILION,
+    Array,
+    Values,
+    filled_array,
+    finite_array,
+    head,
+    label_axes,
+    new_figure,
+    whole_ticks,
+)
 
 
 def spike_times(
@@ -86,15 +95,12 @@ def _draw(ax: Axes, times: Array, mark: int | None) -> None:
     if silent:
         ax.set_title(f"{silent} silent", loc="right", fontsize=8, pad=3)
     ax.set_ylim(-0.7, len(times) - 0.3)
-    ax.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, min_n_ticks=1))
+    whole_ticks(ax.yaxis, 4)
 
 
 def _times(name: str, raw: Values) -> Array:
-    if isinstance(raw, Tensor):
-        raw = raw.detach().cpu().double().numpy()
-    values = np.asarray(raw, dtype=np.float64)
-    silent = np.isposinf(values)
-    finite_array("spike_times", name, np.where(silent, 0, values))
+    values = filled_array("spike_times", name, raw)
+    finite_array("spike_times", name, np.where(np.isposinf(values), 0, values))
     if values.ndim != 1:
         raise ValueError(f"spike_times: {name} must have shape [N], got {list(values.shape)}")
     if values.min() < 0:

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from .style import COLORS, Array, Values, finite_array, head, label_axes, new_figure
+from .style import COLORS, Array, Values, finite_array, head, label_axes, new_figure, whole_ticks
 
 _LINES = ("-", "--", "-.", ":")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -152,7 +151,7 @@ def _draw_panel(ax: Axes, series: Mapping[str, Array]) -> None:
             markersize=4,
             linewidth=1.6,
         )
-    ax.xaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True, min_n_ticks=1))
+    whole_ticks(ax.xaxis)
     if len(series) > 1:
         ax.legend(frameon=False, fontsize=9)
 

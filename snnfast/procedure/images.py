@@ -73,9 +73,9 @@ def load(
             labels that are not of the size and in as many classes as the data set; frames where none are taken;
             pixels out of range; a border (crop) or a square (cutout) as wide as an image.
     """
-    names = ("train", "val") if settings.validate else ("train+val", "test")
     train, held_out = (
-        part(settings.dataset, n, root, download, device, frames, unit) for n in names
+        part(settings.dataset, split, root, download, device, frames, unit)
+        for split in settings.splits
     )
     for name in ("crop", "cutout"):
         value, side = getattr(settings, name, 0), min(train[0].shape[-2:])
@@ -84,7 +84,7 @@ def load(
                 f"{settings.name}: {name} must be less than the side of an image, {side}, got {value}"
             )
     ready = normalize(settings.dataset, held_out[0]), held_out[1]
-    return Data(train, ready, "validation" if settings.validate else "test")
+    return Data(train, ready, settings.held_out)
 
 
 def part(

@@ -115,13 +115,12 @@ class Repeats:
 
     def _lines(self) -> list[str]:
         scores = [100 * a for a in self.by_seed().values()]
-        held_out = "validation" if self.settings.validate else "test"
         spread = f" (standard deviation {statistics.stdev(scores):.2f})" if len(scores) > 1 else ""
         folds = _folds(self.settings)
         over = f", {folds} folds each" if folds else ""
         lines = [
-            f"{held_out} accuracy {statistics.fmean(scores):.2f} %{spread}, mean over {len(scores)} seeds{over}: "
-            + " ".join(f"{s:.1f}" for s in scores)
+            f"{self.settings.held_out} accuracy {statistics.fmean(scores):.2f} %{spread}, "
+            f"mean over {len(scores)} seeds{over}: {' '.join(f'{s:.1f}' for s in scores)}"
         ]
         if self.settings.learns_xor:
             cycles = sorted(r["converged"] for r in self.runs if r["converged"] is not None)

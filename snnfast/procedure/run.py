@@ -425,7 +425,7 @@ class Procedure(ABC, Generic[S]):
 
     def curves(self, settings: S, run: Run) -> Figure | None:
         """Loss and accuracy over the epochs of a run; None before the first."""
-        held_out = "val" if settings.validate else "test"
+        _, held_out = settings.splits
         names = {
             "train_loss": "loss",
             "train_accuracy": "accuracy",

@@ -60,10 +60,9 @@ def load(
         values, labels = data.as_tensors(part)
         return values.flatten(1), labels
 
-    split = "validation" if settings.validate else "test"
     if settings.folds is None:
-        names = ("train", "val") if settings.validate else ("train+val", "test")
-        return Data(named(names[0]), named(names[1]), split)
+        train, held_out = map(named, settings.splits)
+        return Data(train, held_out, settings.held_out)
     values, labels = named("all")
     fold = data.stratified_folds(labels, settings.folds, seed=settings.split_seed)
     kept = fold != settings.fold
@@ -73,7 +72,7 @@ def load(
         inner = data.stratified_folds(labels, 5, seed=settings.split_seed) == 0
         held_out = values[inner], labels[inner]
         values, labels = values[~inner], labels[~inner]
-    return Data((values, labels), held_out, split)
+    return Data((values, labels), held_out, settings.held_out)
 
 
 def moved(x: Tensor, shift: int, *, empty: float = 0.0) -> Tensor:

@@ -92,20 +92,20 @@ class Sequence(Procedure[SequenceSettings]):
         device: torch.device | str = "cpu",
     ) -> Data:
         """Sequences ``[N, T, in_features]`` and labels: made by seeds that no other part has, or images, or own."""
-        split = "validation" if settings.validate else "test"
         if settings.dataset in MADE:
             make, num_steps = MADE[settings.dataset], settings.num_steps
             parts = (
                 make(count, num_steps, seed=SEEDS[name])
-                for name, count in (("train", settings.samples), (split, HELD_OUT))
+                for name, count in (("train", settings.samples), (settings.held_out, HELD_OUT))
             )
         else:
-            names = ("train", "val") if settings.validate else ("train+val", "test")
             of = "mnist" if settings.dataset in IMAGES else settings.dataset
-            opened = (images.part(of, name, root, download, frames=True) for name in names)
+            opened = (
+                images.part(of, split, root, download, frames=True) for split in settings.splits
+            )
             parts = ((rows(settings.dataset, x), labels) for x, labels in opened)
         train, held_out = ((x.to(device), labels.to(device)) for x, labels in parts)
-        return Data(train, held_out, split)
+        return Data(train, held_out, settings.held_out)
 
     def model(self, settings: SequenceSettings, data: Data) -> SequenceNetwork:
         """The network at its beginning."""

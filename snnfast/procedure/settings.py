@@ -158,6 +158,16 @@ class Settings(Options):
     )
 
     @property
+    def held_out(self) -> str:
+        """The part that is scored: "validation" or "test"."""
+        return "validation" if self.validate else "test"
+
+    @property
+    def splits(self) -> tuple[str, str]:
+        """The splits of :func:`snnfast.data.load` to train on and to score."""
+        return ("train", "val") if self.validate else ("train+val", "test")
+
+    @property
     def learns_xor(self) -> bool:
         """Whether its runs learn the four patterns of XOR, and count the cycles until they know them."""
         return False

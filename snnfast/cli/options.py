@@ -91,8 +91,7 @@ def command(
             "threads", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Threads
         )
     )
-    known = [f.name for f in fields(settings) if f.metadata["command"]]
-    known = [name for name in known if only is None or name in only]
+    known = [name for name in _commanded(settings) if only is None or name in only]
     # Arguments come first, those of one procedure before those of all.
     own.sort(key=lambda p: p.default is not inspect.Parameter.empty)
     first = sum(p.default is inspect.Parameter.empty for p in own)
@@ -116,17 +115,21 @@ def command(
     return call
 
 
+def _commanded(settings: type[Options]) -> list[str]:
+    """The names of the fields that a command has as options."""
+    return [f.name for f in fields(settings) if f.metadata["command"]]
+
+
 def _parameter(settings: type[Options], name: str, defaults: bool) -> inspect.Parameter:
-    kind, _, several, _ = kind_of(settings, name)
-    annotation: Any = list[str] if kind is dict else kind
-    flag = _flag(settings, name)
-    if kind is bool:
+    kind, flag = kind_of(settings, name), _flag(settings, name)
+    annotation: Any = list[str] if kind.item is dict else kind.item
+    if kind.item is bool:
         flag = f"{flag}/--no-{flag[2:]}"
-    if several:
-        annotation = list[kind]  # type: ignore[valid-type]
+    if kind.several:
+        annotation = list[kind.item]  # type: ignore[name-defined]
     text, default = settings.__dataclass_fields__[name].metadata["help"], settings.default(name)
     if defaults and default not in (None, False):
-        shown = " ".join(map(str, default)) if several else default
+        shown = " ".join(map(str, default)) if kind.several else default
         text = f"{text} Default: {shown}."
     option = typer.Option(*flag.split(), help=text, show_default=False)
     return inspect.Parameter(
@@ -138,10 +141,10 @@ def _parameter(settings: type[Options], name: str, defaults: bool) -> inspect.Pa
 
 
 def _value(settings: type[Options], name: str, value: Any) -> Any:
-    kind, _, several, _ = kind_of(settings, name)
-    if several:
+    kind = kind_of(settings, name)
+    if kind.several:
         return tuple(value)
-    if kind is dict:
+    if kind.item is dict:
         return dict(_name_and_value(_flag(settings, name), text) for text in value)
     choices = settings.__dataclass_fields__[name].metadata["choices"]
     return value.lower() if name == "dataset" and value.lower() in choices else value
@@ -154,19 +157,20 @@ def swept(settings: type[Options], texts: list[str]) -> dict[str, list[Any]]:
         flag, equals, values = text.partition("=")
         if not equals or not values:
             raise ValueError(f"--sweep must be NAME=VALUE,VALUE,..., got {text!r}")
-        names = [f.name for f in fields(settings) if f"--{flag}" in _flag(settings, f.name).split()]
-        name = names[0] if names else ""
-        if not names or name in KEPT or not settings.__dataclass_fields__[name].metadata["command"]:
+        name = next(
+            (n for n in _commanded(settings) if f"--{flag}" in _flag(settings, n).split()), None
+        )
+        if name is None or name in KEPT:
             raise ValueError(f"--sweep {flag}: it sweeps over no such option")
         if name in found:
             raise ValueError(f"--sweep {flag} must be given once, with all values: {flag}=V1,V2")
-        kind, _, several, _ = kind_of(settings, name)
+        kind = kind_of(settings, name)
         try:
-            each = [_swept(kind, value) for value in values.split(",")]
+            each = [_swept(kind.item, value) for value in values.split(",")]
         except (ValueError, KeyError):
-            wanted = "yes or no" if kind is bool else f"of type {kind.__name__}"
+            wanted = "yes or no" if kind.item is bool else f"of type {kind.item.__name__}"
             raise ValueError(f"--sweep {flag} must be {wanted}, got {values!r}") from None
-        found[name] = [(one,) for one in each] if several else each
+        found[name] = [(one,) for one in each] if kind.several else each
     return found
 
 

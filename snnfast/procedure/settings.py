@@ -6,7 +6,7 @@ import math
 import types
 import typing
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from snnfast import check
 from snnfast.checkpoint import of_python
@@ -63,23 +63,23 @@ class Options:
     def __post_init__(self) -> None:
         for one in fields(self):
             value = getattr(self, one.name)
-            kind, optional, several, count = kind_of(type(self), one.name)
-            if several and isinstance(value, (list, tuple)):
+            kind = kind_of(type(self), one.name)
+            if kind.several and isinstance(value, (list, tuple)):
                 value = tuple(map(of_python, value))
             value = of_python(value)
             object.__setattr__(self, one.name, value)
-            if value is None and optional:
+            if value is None and kind.optional:
                 continue
-            if several and not isinstance(value, tuple):
+            if kind.several and not isinstance(value, tuple):
                 raise TypeError(
                     f"{self.name}: {one.name} must be a tuple, got {type(value).__name__}"
                 )
-            if several and count is not None and len(value) != count:
+            if kind.length is not None and len(value) != kind.length:
                 raise ValueError(
-                    f"{self.name}: {one.name} must be {count} values, got {len(value)}: {value}"
+                    f"{self.name}: {one.name} must be {kind.length} values, got {len(value)}: {value}"
                 )
-            for item in value if several else (value,):
-                self._check(one, kind, item)
+            for item in value if kind.several else (value,):
+                self._check(one, kind.item, item)
 
     def _check(self, one: Field[Any], kind: type, value: Any) -> None:
         limits, op, name = one.metadata, self.name, one.name
@@ -134,16 +134,32 @@ class Options:
         return one.default_factory() if one.default is MISSING else one.default
 
 
-def kind_of(settings: type[Options], name: str) -> tuple[type, bool, bool, int | None]:
-    """What a field holds: the type of its values, whether it may be None, whether it is a tuple, and of how many."""
+class Kind(NamedTuple):
+    """What a field holds.
+
+    Attributes:
+        item: the type of its value, or of those in its tuple.
+        optional: whether it may be None.
+        several: whether it is a tuple.
+        length: how many values the tuple must have; None for any number, and for no tuple.
+    """
+
+    item: type
+    optional: bool
+    several: bool
+    length: int | None
+
+
+def kind_of(settings: type[Options], name: str) -> Kind:
+    """What a field holds, by its annotation."""
     annotation = typing.get_type_hints(settings)[name]
     optional = isinstance(annotation, types.UnionType)
     if optional:
         annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
     several = typing.get_origin(annotation) is tuple
     items = typing.get_args(annotation) if several else (annotation,)
-    count = len(items) if several and Ellipsis not in items else None
-    return typing.get_origin(items[0]) or items[0], optional, several, count
+    length = len(items) if several and Ellipsis not in items else None
+    return Kind(typing.get_origin(items[0]) or items[0], optional, several, length)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-__all__ = ["Processes", "together"]
+__all__ = ["Alone", "Processes", "together"]
 
 T = TypeVar("T")
 
@@ -37,8 +37,7 @@ class Processes:
 
     def sums(self, values: list[float]) -> list[float]:
         """Sums over all processes."""
-        kind = torch.float64
-        total = torch.tensor(values, dtype=kind, device=self.device)
+        total = torch.tensor(values, dtype=torch.float64, device=self.device)
         distributed.all_reduce(total)
         found: list[float] = total.tolist()
         return found
@@ -66,6 +65,19 @@ class Processes:
         """Whether the next random numbers of all are the same."""
         first, *others = self.gather(random_state(self.device))
         return all(torch.equal(*pair) for other in others for pair in zip(first, other))
+
+
+class Alone:
+    """A program of one process, by those calls of :class:`Processes` that need no other one."""
+
+    rank, size = 0, 1
+
+    def gather(self, value: T) -> list[T]:
+        """What the only process has."""
+        return [value]
+
+    def wait(self) -> None:
+        """For nobody."""
 
 
 def random_state(device: torch.device) -> list[Tensor]:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from snnfast.checkpoint import CheckpointError, read_checkpoint, same_settings
 from snnfast.procedure.folder import write_json
 from snnfast.procedure.settings import Settings
-from snnfast.processes import Processes
+from snnfast.processes import Alone, Processes
 from snnfast.train import Run
 
 RESULTS = "results.json"
@@ -188,10 +188,9 @@ def repeat(
     variants = {json.dumps(own): replace(settings, **own) for own in sweep}
     wanted = [(own, s, fold) for own in variants for s in seeds for fold in range(folds or 1)]
     left = [key for key in wanted if key not in known]
-    size = 1 if processes is None else processes.size
-    if processes is not None:
-        processes.wait()  # all have read what was there before the first one writes
-    writes = processes is None or processes.rank == 0
+    group = processes or Alone()
+    group.wait()  # all have read what was there before the first one writes
+    writes = group.rank == 0
     shown = progress if writes else False
     bar = tqdm(
         total=len(wanted),
@@ -202,13 +201,12 @@ def repeat(
         dynamic_ncols=True,
     )
     with bar:
-        for begin in range(0, len(left), size * at_once):
-            now = left[begin : begin + size * at_once]
-            each = -(-len(now) // size)
-            first = 0 if processes is None else processes.rank * each
+        for begin in range(0, len(left), group.size * at_once):
+            now = left[begin : begin + group.size * at_once]
+            each = -(-len(now) // group.size)
+            first = group.rank * each
             mine = _run(partial(trials, progress=shown), variants, now[first : first + each], cut)
-            every = [mine] if processes is None else processes.gather(mine)
-            known |= dict(zip(now, (row for rows in every for row in rows)))
+            known |= dict(zip(now, itertools.chain(*group.gather(mine))))
             bar.update(len(now))
             if writes:
                 write_json(path, {"settings": plain, "runs": list(known.values())})

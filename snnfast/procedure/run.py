@@ -24,7 +24,7 @@ from snnfast.procedure.figures import Draw, Figures
 from snnfast.procedure.folder import locked, write_json
 from snnfast.procedure.result import Result
 from snnfast.procedure.settings import Settings
-from snnfast.processes import Processes
+from snnfast.processes import Alone, Processes
 from snnfast.score import Decide, Part
 from snnfast.train import Run, Score, evaluate, fit, largest
 
@@ -236,17 +236,16 @@ class Procedure(ABC, Generic[S]):
             ValueError, ImportError: see :meth:`load`.
         """
         said: dict[str, Any] = {"progress": progress, "echo": echo, "processes": processes}
+        group = processes or Alone()
+        start = partial(self._start, settings, root, download, device, group, weights=weights)
         if out is None:
             if resume:
                 raise ValueError(f"{self.name}: resume needs out, the folder of the run, got None")
-            data = self._load(settings, root, download, device, processes)
-            run = self.prepare(settings, data)
-            if weights is not None:
-                load_weights(run.model, Path(weights).expanduser())
+            run, data = start()
             self.fit(settings, run, data, **said)
             result = self.result(settings, run, data, progress=progress)
             return self._watched(result, data) if monitor else result
-        checkpoint, writes = out / CHECKPOINT, processes is None or processes.rank == 0
+        checkpoint, writes = out / CHECKPOINT, group.rank == 0
         with locked(out) if writes else nullcontext():
             # What is wrong with a checkpoint is told before the data are read, what is wrong with the folder before
             # the first epoch.
@@ -255,14 +254,8 @@ class Procedure(ABC, Generic[S]):
                 same_settings(checkpoint, stored, settings.plain())
             else:
                 repeats.refuse_to_replace(checkpoint, out / RESULT)
-            data = self._load(settings, root, download, device, processes)
-            run = self.prepare(settings, data)
-            if resume:
-                run.load(checkpoint)
-            elif weights is not None:
-                load_weights(run.model, Path(weights).expanduser())
-            if processes is not None:
-                processes.wait()  # all have seen what was there before the first one writes
+            run, data = start(checkpoint if resume else None)
+            group.wait()  # all have seen what was there before the first one writes
             if not writes:
                 self.fit(settings, run, data, **said)
                 return self.result(settings, run, data, progress=False)
@@ -277,24 +270,32 @@ class Procedure(ABC, Generic[S]):
             result = self.result(settings, run, data, out, progress=progress)
             return self._watched(result, data) if monitor else result
 
-    def _load(
+    def _start(
         self,
         settings: S,
         root: str | Path | None,
         download: bool,
         device: torch.device | str,
-        processes: Processes | None,
-    ) -> Data:
-        """As :meth:`load`; of several processes the first one alone downloads, before the others look."""
-        how: dict[str, Any] = {"device": device}
-        if processes is None or not download:
-            return self.load(settings, root, download=download, **how)
-        if processes.rank:
-            processes.wait()
-        data = self.load(settings, root, download=processes.rank == 0, **how)
-        if not processes.rank:
-            processes.wait()
-        return data
+        group: Processes | Alone,
+        checkpoint: Path | None = None,
+        weights: str | Path | None = None,
+    ) -> tuple[Run, Data]:
+        """The run at its beginning, or where ``checkpoint`` ended, and its data.
+
+        Of several processes the first one alone downloads, before the others look.
+        """
+        first = group.rank == 0
+        if download and not first:
+            group.wait()
+        data = self.load(settings, root, download=download and first, device=device)
+        if download and first:
+            group.wait()
+        run = self.prepare(settings, data)
+        if checkpoint is not None:
+            run.load(checkpoint)
+        elif weights is not None:
+            load_weights(run.model, Path(weights).expanduser())
+        return run, data
 
     def fit(self, settings: S, run: Run, data: Data, **options: Any) -> Run:
         """Trains ``run`` to its end; ``options`` as in :func:`snnfast.train.fit`."""
@@ -418,9 +419,7 @@ class Procedure(ABC, Generic[S]):
     ) -> tuple[S, Run, Data]:
         """Settings, run and data of the checkpoint in ``folder``; errors as in :meth:`stored` and :meth:`load`."""
         settings = self.stored(folder)
-        data = self.load(settings, root, download=download, device=device)
-        run = self.prepare(settings, data)
-        run.load(folder / CHECKPOINT)
+        run, data = self._start(settings, root, download, device, Alone(), folder / CHECKPOINT)
         return settings, run, data
 
     def curves(self, settings: S, run: Run) -> Figure | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -91,6 +91,11 @@ def set_random_state(device: torch.device, states: list[Tensor]) -> None:
     torch.set_rng_state(states[0])
     if device.type == "cuda":
         torch.cuda.set_rng_state(states[1], device)
+
+
+def put_back(device: torch.device) -> AbstractContextManager[None]:
+    """What is drawn inside counts for nothing: the next random numbers are those that came next before."""
+    return torch.random.fork_rng([] if device.type == "cpu" else [device])
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from snnfast.procedure.result import Result
 from snnfast.procedure.run import WATCHED, Data
 from snnfast.procedure.settings import SOURCES, Settings, option
 from snnfast.procedure.together import Together, side_by_side, together
+from snnfast.processes import put_back
 from snnfast.train import Run, Score
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ class Stdp(Together[StdpSettings]):
         model = cast(DiehlAndCook2015, run.model)
         rates = data.held_out[0][:WATCHED] * (model.settings.intensity * model.settings.neurons.dt)
         p = (rates.flatten(1) / 1000).clamp(max=1)
-        with torch.random.fork_rng([] if p.device.type == "cpu" else [p.device]):
+        with put_back(p.device):
             spikes = ops.poisson(p, model.settings.num_steps, dtype=torch.uint8)
         model.eval()
         fired = model.present(spikes.transpose(0, 1), return_spikes=True).spikes

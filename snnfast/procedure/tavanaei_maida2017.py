@@ -26,6 +26,7 @@ from snnfast.procedure.repeats import Trial
 from snnfast.procedure.run import WATCHED, Data
 from snnfast.procedure.settings import SOURCES, FoldedSettings, option
 from snnfast.procedure.together import Together, side_by_side, together
+from snnfast.processes import put_back
 from snnfast.score import Decide, Part
 from snnfast.train import Run, Step
 
@@ -220,7 +221,7 @@ class BpStdp(Together[BpStdpSettings]):
     def watch(self, settings: BpStdpSettings, run: Run, data: Data) -> Monitor:
         """A monitor that has seen the network answer the first samples held out."""
         model, x = cast(Spiking, run.model), data.held_out[0][:WATCHED]
-        with torch.random.fork_rng([] if x.device.type == "cpu" else [x.device]):
+        with put_back(x.device):
             spikes = model.encoder(x)
         answer = model.network.present(spikes, dt=SECOND, return_hidden=True)
         watching = Monitor(model)
@@ -348,7 +349,7 @@ def raster(model: nn.Module, part: Part) -> Figure:
     from snnfast import visual
 
     x, labels = part
-    with torch.random.fork_rng([] if x.device.type == "cpu" else [x.device]):
+    with put_back(x.device):
         spikes = model(x[:1])
     title = f"class {int(labels[0])}, seen as {int(most_spikes(spikes))}: spikes of the outputs"
     return visual.raster(spikes, unit="ms", title=title)

@@ -17,6 +17,7 @@ from snnfast.procedure import images
 from snnfast.procedure.figures import Draw
 from snnfast.procedure.run import Data, Procedure
 from snnfast.procedure.settings import SOURCES, option
+from snnfast.processes import put_back
 from snnfast.score import Part
 from snnfast.train import Run, evaluate
 
@@ -148,7 +149,7 @@ def raster(model: nn.Module, images: Part, *, num_steps: int = 40) -> Figure:
     hook = model.layers[-3].register_forward_hook(lambda m, x, spikes: recorded.append(spikes))  # type: ignore[index, union-attr]
     device = next(model.parameters()).device
     try:
-        with torch.no_grad(), torch.random.fork_rng([] if device.type == "cpu" else [device]):
+        with torch.no_grad(), put_back(device):
             rates = model(images[0][:1].to(device), num_steps)
     finally:
         hook.remove()

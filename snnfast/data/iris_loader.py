@@ -35,8 +35,8 @@ class IRISDataLoader:
             raise ValueError(f"IRISDataLoader: ratio must lie in (0, 1), got {self.ratio:g}")
         self.seed = seed
         self._parts = {
-            part: iris(split, seed=seed, test_fraction=1 - self.ratio, val_fraction=0.0).tensors
-            for part, split in (("train", "train"), ("test", "test"))
+            part: iris(part, seed=seed, test_fraction=1 - self.ratio, val_fraction=0.0).tensors
+            for part in ("train", "test")
         }
 
     def run(self) -> dict[str, Tensor]:

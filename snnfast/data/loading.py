@@ -10,7 +10,7 @@ from torch.utils.data import Dataset, Subset
 
 from .bundled import cancer, digits, iris
 from .folder import image_folder
-from .splits import TORCHVISION_SPLITS, check_split, permutation, validation_size
+from .splits import TORCHVISION_SPLITS, check_split, train_or_val
 from .vision import official_name, torchvision_dataset
 
 _BUNDLED = {"cancer": cancer, "digits": digits, "iris": iris}
@@ -67,6 +67,5 @@ def load(
         whole = torchvision_dataset(official, root, split != "test", transform, download, **options)
     if split in ("test", "train+val"):
         return whole
-    order = permutation("load", len(cast(Sized, whole)), seed)
-    n_val = validation_size(f"load: {official}", len(order))
-    return Subset(whole, (order[:n_val] if split == "val" else order[n_val:]).tolist())
+    chosen = train_or_val(f"load: {official}", split, len(cast(Sized, whole)), seed)
+    return Subset(whole, chosen.tolist())

@@ -17,7 +17,7 @@ from torch import Tensor
 from snnfast import check
 
 from .folder import image_folder
-from .splits import permutation, stratified_folds, validation_size
+from .splits import stratified_folds, train_or_val
 from .vision import as_tensors, official_name, torchvision_dataset
 
 __all__ = ["is_own", "label_of", "own_images"]
@@ -86,9 +86,7 @@ def own_images(
         return test
     if split == "train+val":
         return train
-    order = torch.from_numpy(permutation("own_images", len(train[0]), 0))
-    n_val = validation_size(source, len(order))
-    chosen = order[:n_val] if split == "val" else order[n_val:]
+    chosen = torch.from_numpy(train_or_val(source, split, len(train[0]), 0))
     return train[0][chosen], train[1][chosen]
 
 

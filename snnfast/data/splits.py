@@ -134,14 +134,18 @@ def stratified_folds(labels: Tensor, folds: int, *, seed: int = 0) -> Tensor:
     return torch.from_numpy(fold)
 
 
-def validation_size(name: str, n: int) -> int:
-    """How many of ``n`` training items are kept apart for validation: a twelfth of them, which must be one or more."""
-    size = round(n / 12)
-    if not size:
+def train_or_val(name: str, split: str, n: int, seed: int) -> npt.NDArray[np.int64]:
+    """Which of ``n`` training items are in "val", a random twelfth of them, or in "train", the others.
+
+    Raises:
+        ValueError: Too few items for a twelfth; the error begins with ``name``.
+    """
+    order, n_val = permutation(name, n, seed), round(n / 12)
+    if not n_val:
         raise ValueError(
             f"{name}: a twelfth of the training part is for validation, which needs 7 items, got {n}"
         )
-    return size
+    return order[:n_val] if split == "val" else order[n_val:]
 
 
 def _share(fraction: float, n: int) -> int:

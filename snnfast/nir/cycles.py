@@ -17,8 +17,12 @@ from .scheme import Steps
 
 __all__ = ["Cycle", "cycles_of", "recurrent"]
 
-_NEURONS = ("IF", "LIF", "CubaLIF")
-_PRODUCTS = ("Linear", "Affine", "Scale")
+# What a cycle may have one of, by the names of NIR's nodes.
+_PARTS = {
+    "neuron": ("IF", "LIF", "CubaLIF"),
+    "product": ("Linear", "Affine", "Scale"),
+    "delay": ("Delay",),
+}
 
 
 class Cycle(NamedTuple):
@@ -69,9 +73,6 @@ def cycles_of(
             del sources[name]
         found[cycle.neuron] = cycle
     return found
-
-
-_PARTS = {"neuron": _NEURONS, "product": _PRODUCTS, "delay": ("Delay",)}
 
 
 def recurrent(neuron: nn.Module, cycle: Cycle, nodes: Mapping[str, Any], steps: Steps) -> nn.Module:

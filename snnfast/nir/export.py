@@ -186,10 +186,8 @@ class _Export:
         made = kind(**values)
         with torch.no_grad():
             y = layer(torch.zeros(1, *shape))
-        made.input_type, made.output_type = (
-            {"input": np.array(shape)},
-            {"output": np.array(y.shape[1:])},
-        )
+        made.input_type = {"input": np.array(shape)}
+        made.output_type = {"output": np.array(y.shape[1:])}
         return made
 
     def _flatten(self, name: str, layer: nn.Flatten, shape: tuple[int, ...]) -> Any:
@@ -278,11 +276,11 @@ class _Export:
         rest = layer.v_rest
         if rest is None:
             rest = getattr(layer, "v_reset", 0.0)
-        r = 1.0 if layer.decay_input else 1 / (1 - left) if (left < 1).all() else None
-        if r is None:
+        if not layer.decay_input and (left >= 1).any():
             raise ValueError(
                 f"to_nir: {name} mixes neurons with and without leak; NIR has no equal"
             )
+        r = 1.0 if layer.decay_input else 1 / (1 - left)
         fields = {"tau": self.steps.tau(f"to_nir: {name}", left), "r": r, "v_leak": rest}
         filled = {n: _filled(v, shape) for n, v in fields.items()}
         return filled, {"decay": left, "decay_input": layer.decay_input}
@@ -307,9 +305,8 @@ class _Export:
             value = getattr(layer, extra, usual)
             if value != usual:
                 raise ValueError(f"to_nir: {name} has {extra}={value}; NIR has no equal")
-        threshold = layer.v_threshold
         return {
-            "v_threshold": _filled(threshold, shape),
+            "v_threshold": _filled(layer.v_threshold, shape),
             "v_reset": _filled(layer.v_reset, shape),
         }
 

@@ -108,13 +108,9 @@ def _taken_apart(graph: Any, prefix: str = "") -> tuple[dict[str, Any], dict[str
                     f"from_nir: the graph {whole} must have one {kind}, got {len(names)}"
                 )
             side[name] = names[0]
+            inner[names[0]] = _PassOn()
         nodes |= inner
         sources |= of_inner
-    inside = {leave[n] for n in leave if enter[n] != leave[n]} | {
-        enter[n] for n in enter if enter[n] != leave[n]
-    }
-    for name in inside:  # the ends of an inner graph pass on what they get
-        nodes[name] = _PassOn()
     for a, b in graph.edges:
         for name in (str(a), str(b)):
             if name not in enter:
@@ -124,7 +120,7 @@ def _taken_apart(graph: Any, prefix: str = "") -> tuple[dict[str, Any], dict[str
 
 
 class _PassOn:
-    """The input or output of a graph in the graph."""
+    """The input or output of a graph in the graph, which passes on what it gets."""
 
 
 def _kind(node: Any) -> str:
@@ -152,10 +148,8 @@ class _Load:
         make = getattr(self, f"_{kind.lower().strip('_')}", None)
         if make is None:
             raise ValueError(f"from_nir: there is no equal for {self.name}, a {kind}")
-        made = make()
-        return made, self.dimensions if kind == "Flatten" else _DIMENSIONS.get(
-            kind, self.dimensions
-        )
+        made = make()  # of a Flatten it sets the dimensions anew
+        return made, _DIMENSIONS.get(kind, self.dimensions)
 
     def _output(self) -> nn.Module:
         return nn.Identity()
@@ -247,10 +241,10 @@ class _Load:
 
     def _cubali(self) -> nn.Module:
         leak, scale = self._leak(self.node.tau_mem)
-        decay, w_in = self._current(bool(self.exact.get("scaled_syn", True)))
-        synapse = LI(decay=decay, decay_input=bool(self.exact.get("scaled_syn", True)))
-        both = self._both(w_in, scale)
-        return self._scaled(CubaLI(synapse, LI(**leak)), both)
+        scaled = bool(self.exact.get("scaled_syn", True))
+        decay, w_in = self._current(scaled)
+        made = CubaLI(LI(decay=decay, decay_input=scaled), LI(**leak))
+        return self._scaled(made, self._both(w_in, scale))
 
     def _cubalif(self) -> nn.Module:
         leak, scale = self._leak(self.node.tau_mem)
@@ -310,12 +304,9 @@ class _Load:
         )
         return kept if same else left
 
-    def _strict(self) -> bool:
-        return bool(self.exact.get("strict", True))
-
     def _firing(self) -> dict[str, Any]:
         made = {n: self._constant(getattr(self.node, n)) for n in ("v_threshold", "v_reset")}
-        return made | {"strict": self._strict()}
+        return made | {"strict": bool(self.exact.get("strict", True))}
 
     def _constant(self, value: Any) -> float | Tensor:
         """A number where all neurons have the same, else a tensor that broadcasts to a sample."""

@@ -45,7 +45,7 @@ def from_activations(
     Raises:
         ValueError: for an empty loader, images of wrong shape, or a percentile out of range.
     """
-    percentile = _checked(percentile, name)
+    percentile = _checked_percentile(percentile, name)
     layers = {layer: Histogram(percentile, per_channel) for layer in network.plan.neurons}
     for images in itertools.islice(batches(network, loader, name, progress), batches_used):
         for layer, activation in _activations(network, images, name).items():
@@ -53,7 +53,7 @@ def from_activations(
     return [histogram.value() for histogram in layers.values()]
 
 
-def _checked(percentile: float, name: str) -> float:
+def _checked_percentile(percentile: float, name: str) -> float:
     percentile = check.number(name, "percentile", percentile)
     if not 0 < percentile <= 100:
         raise ValueError(f"{name}: percentile must lie in (0, 100], got {percentile:g}")
@@ -170,7 +170,7 @@ def from_currents(
     """
     T = check.whole(name, "num_steps", num_steps)
     factor = check.positive(name, "scaling_factor", scaling_factor)
-    percentile = _checked(percentile, name)
+    percentile = _checked_percentile(percentile, name)
     check.whole(name, "batches_used", batches_used)
     before, shape = network.thresholds, network.input_shape
     plan = network.plan
@@ -233,9 +233,8 @@ class Layers(Stream):
         """Runs the neurons of ``layer`` and keeps their spikes for as long as a later layer reads them."""
         later = self.plan.neurons[self.plan.neurons.index(layer) + 1 :]
         needed = {source for other in later for source in self._sources[other]}
-        for name in [name for name in self._kept if name not in needed]:
-            if name not in self._sources[layer]:
-                del self._kept[name]
+        for name in self._kept.keys() - needed - self._sources[layer]:
+            del self._kept[name]
         if layer in needed:
             self._v.clear()
             rows = [self._spikes(layer, x) for x in self.currents(layer)]

@@ -231,9 +231,7 @@ class SpikingNetwork(Analog, Telling):
         self, images: Tensor, steps: Sequence[int], *, warm_up: int = 0, chunk: int | None = None
     ) -> Tensor:
         """Scores after each number of steps in ``steps``, which must increase, ``[len(steps), B, classes]``."""
-        wanted = check.sizes("SpikingNetwork", "steps", steps)
-        if not wanted or any(b <= a for a, b in itertools.pairwise(wanted)):
-            raise ValueError(f"SpikingNetwork: steps must be increasing numbers, got {wanted}")
+        wanted = increasing("SpikingNetwork", steps)
         stream = self.stream(images, warm_up=warm_up)
         self._check_steps(wanted[0], warm_up)
         outputs = []
@@ -321,6 +319,14 @@ class SpikingNetwork(Analog, Telling):
     def extra_repr(self) -> str:
         """What the layers do not show."""
         return f"encoding={self.encoding!r}, unit_spikes={self.unit_spikes}, spiking_output={self.spiking_output}"
+
+
+def increasing(op: str, steps: Sequence[int]) -> tuple[int, ...]:
+    """Numbers of steps, once there is one and each is larger than the one before; errors begin with ``op``."""
+    wanted = check.sizes(op, "steps", steps)
+    if not wanted or any(b <= a for a, b in itertools.pairwise(wanted)):
+        raise ValueError(f"{op}: steps must be increasing numbers, got {wanted}")
+    return wanted
 
 
 def one_of(name: str, value: object, allowed: Iterable[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +15,7 @@ from snnfast import check
 from snnfast.table import markdown
 
 from .loader import checked_labels, each_batch, images_and_labels
-from .network import SpikingNetwork
+from .network import SpikingNetwork, increasing
 from .stream import Stream
 
 if TYPE_CHECKING:
@@ -197,9 +196,7 @@ class Comparison:
                 f"conversion_report: snn must be a spiking network, got {type(snn).__name__}; make it with "
                 "snnfast.convert"
             )
-        wanted = check.sizes("conversion_report", "steps", steps)
-        if not wanted or any(b <= a for a, b in itertools.pairwise(wanted)):
-            raise ValueError(f"conversion_report: steps must be increasing numbers, got {wanted}")
+        wanted = increasing("conversion_report", steps)
         if check.whole("conversion_report", "warm_up", warm_up, least=0) >= wanted[0]:
             raise ValueError(
                 f"conversion_report: warm_up must be less than the first of steps, got {warm_up} and {wanted}"

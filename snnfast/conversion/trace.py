@@ -285,7 +285,8 @@ class _Conversion:
             elif layer is not None and kind != "spiking":
                 parts[str(node.target)] = layer
             elif node.op == "get_attr":
-                parts.setdefault(str(node.target), _attribute(self.model, str(node.target)))
+                path = str(node.target)
+                parts.setdefault(path, operator.attrgetter(path)(self.model))
             nodes[node.name] = self._node(node, kind, layer)
         if self.refused:
             raise ValueError("\n  ".join(["convert: cannot be converted:", *self.refused.values()]))
@@ -350,10 +351,3 @@ def _by_position(node: fx.Node) -> None:
             break
         args.append(kwargs.pop(name))
     node.args, node.kwargs = tuple(args), kwargs
-
-
-def _attribute(model: nn.Module, path: str) -> Tensor:
-    value: Any = model
-    for name in path.split("."):
-        value = getattr(value, name)
-    return value  # type: ignore[no-any-return]

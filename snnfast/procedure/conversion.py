@@ -19,13 +19,13 @@ from snnfast.conversion.convert import check_option
 from snnfast.conversion.report import STEPS, Comparison
 from snnfast.monitoring import Activity, Monitor
 from snnfast.procedure import images, repeats
-from snnfast.procedure.ann import Ann
+from snnfast.procedure.ann import Ann, AnnSettings
 from snnfast.procedure.folder import locked, write_json
 from snnfast.procedure.result import files
-from snnfast.procedure.run import RESULT, WATCHED
+from snnfast.procedure.run import RESULT, WATCHED, Data
 from snnfast.procedure.settings import Options, option
 from snnfast.score import Part
-from snnfast.train import progress_bar
+from snnfast.train import Run, progress_bar
 
 CHECKPOINT, FIGURE, KIND = "snn.pt", "report.png", "conversion"
 # Seconds between checkpoints while the images are scored.
@@ -179,22 +179,8 @@ def convert(
         path = out / CHECKPOINT
         if not resume:
             repeats.refuse_to_replace(path, out / RESULT)
-        trained = ANN.stored(run)
-        if settings.validate and not trained.validate:
-            raise ValueError(
-                f"convert: the run in {run} was trained on the validation split; score the test images, or train with "
-                "--validate"
-            )
-        _, finished, data = ANN.reopen(run, root=root, download=download, device=device)
-        if finished.epoch < trained.epochs:
-            raise ValueError(
-                f"convert: the run in {run} is at epoch {finished.epoch} of {trained.epochs}; finish it with --resume"
-            )
+        trained, finished, data = _finished(settings, run, root, download, device)
         model = finished.model.eval()
-        held_out, split = data.held_out, data.split
-        if trained.validate and not settings.validate:
-            pixels, labels = images.part(trained.dataset, "test", root, download, device)
-            held_out, split = (images.normalize(trained.dataset, pixels), labels), "test"
         identity = {**settings.plain(), "run": {**trained.plain(), "epoch": finished.epoch}}
         seconds = {"calibrating": 0.0, "scoring": 0.0}
         if resume:
@@ -225,7 +211,7 @@ def convert(
 
         save()
         saved = time.perf_counter()
-        for batch in _batches(comparison, held_out, settings, progress):
+        for batch in _batches(comparison, data.held_out, settings, progress):
             start = time.perf_counter()
             comparison.add(*batch)
             seconds["scoring"] += time.perf_counter() - start
@@ -236,21 +222,53 @@ def convert(
         report = comparison.report()
         visual.save(report.figure(), out / FIGURE)
         numbers = {
-            **{"settings": identity, "split": split, "report": report.as_dict()},
+            **{"settings": identity, "split": data.split, "report": report.as_dict()},
             **{f"seconds_{name}": round(value, 3) for name, value in seconds.items()},
             "threads": torch.get_num_threads(),
         }
         activity = None
         if monitor:
-            few = spread(held_out, min(WATCHED, settings.images or WATCHED))[0]
+            few = spread(data.held_out, min(WATCHED, settings.images or WATCHED))[0]
             watching = watch(network, few, settings)
             activity = watching.activity()
             numbers["activity"] = activity.as_dict()
             for name, figure in watching.figures().items():
                 visual.save(figure, out / f"monitor_{name}.png")
         write_json(out / RESULT, numbers)
-        own = (seconds["calibrating"], seconds["scoring"], out, activity)
-        return Result(network, report, split, *own)
+        return Result(
+            network,
+            report,
+            data.split,
+            seconds_calibrating=seconds["calibrating"],
+            seconds_scoring=seconds["scoring"],
+            out=out,
+            activity=activity,
+        )
+
+
+def _finished(
+    settings: Settings,
+    run: Path,
+    root: Path | None,
+    download: bool,
+    device: torch.device | str,
+) -> tuple[AnnSettings, Run, Data]:
+    """Settings, run and data of the ReLU network; what is held out are the images to score."""
+    trained = ANN.stored(run)
+    if settings.validate and not trained.validate:
+        raise ValueError(
+            f"convert: the run in {run} was trained on the validation split; score the test images, or train with "
+            "--validate"
+        )
+    _, finished, data = ANN.reopen(run, root=root, download=download, device=device)
+    if finished.epoch < trained.epochs:
+        raise ValueError(
+            f"convert: the run in {run} is at epoch {finished.epoch} of {trained.epochs}; finish it with --resume"
+        )
+    if trained.validate and not settings.validate:
+        pixels, labels = images.part(trained.dataset, "test", root, download, device)
+        data = Data(data.train, (images.normalize(trained.dataset, pixels), labels), "test")
+    return trained, finished, data
 
 
 def watch(network: SpikingNetwork, images: Tensor, settings: Settings) -> Monitor:

@@ -54,9 +54,10 @@ class AnnSettings(ClassifierSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("width", "hidden", "pooling", "batch_norm"):
-            networks = ("vgg16", "resnet20") if name == "batch_norm" else ("vgg16",)
-            self._only(name, self.network in networks, " and ".join(networks), self.network)
+        for name in ("width", "hidden", "pooling"):
+            self._only(name, self.network == "vgg16", "vgg16", self.network)
+        large = self.network in ("vgg16", "resnet20")
+        self._only("batch_norm", large, "vgg16 and resnet20", self.network)
 
 
 class Ann(Classifier[AnnSettings]):
@@ -73,16 +74,19 @@ class Ann(Classifier[AnnSettings]):
                 f"{self.name}: network must be one of {', '.join(self.networks)}, got {network!r}"
             )
         chosen: dict[str, Any] = {"network": network}
-        if dataset not in ("mnist", "cifar10"):
-            chosen |= {"epochs": 20, "batch_size": 32, "lr": 4e-3}
         if dataset == "mnist":
             chosen |= {"lr": 2e-3, "shift": 1.0, "rotate": 10.0, "scale": 0.1}
-            chosen |= {"epochs": 12, "dropout": 0.1} if network == "cnn" else {}
-            chosen |= {"epochs": 6} if network == "vgg" else {}
-            chosen |= {"epochs": 15, "lr": 1e-3, "dropout": 0.2} if network == "dense" else {}
-        if dataset == "cifar10":
+            if network == "cnn":
+                chosen |= {"epochs": 12, "dropout": 0.1}
+            elif network == "vgg":
+                chosen |= {"epochs": 6}
+            elif network == "dense":
+                chosen |= {"epochs": 15, "lr": 1e-3, "dropout": 0.2}
+        elif dataset == "cifar10":
             chosen |= {"epochs": 300, "batch_size": 64, "optimizer": "sgd", "lr": 1e-2}
             chosen |= {"weight_decay": 5e-4, "dropout": 0.5, "crop": 4, "flip": True}
+        else:
+            chosen |= {"epochs": 20, "batch_size": 32, "lr": 4e-3}
         return chosen
 
     def usual(self, dataset: str) -> str:
@@ -94,7 +98,7 @@ class Ann(Classifier[AnnSettings]):
         shape, classes = data.train[0].shape[1:], images.classes(settings.dataset, data)
         model = network(settings, shape, classes).to(data.device)
         if settings.precision == "bfloat16":
-            # Faster, most of all in bfloat16.
+            # Convolutions and poolings in bfloat16 are faster so.
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model
 

@@ -133,23 +133,23 @@ class Spikeprop(Procedure[SpikepropSettings]):
             chosen |= {"epochs": 100, "batch_size": 4, "lr": 0.05, "cosine": False}
         elif dataset == "iris":
             chosen |= {"loss": "squared-error"}
-            chosen |= (
-                {"bias": 2, "tau": 30.0, "beta": 0.4, "copies": 5, "noise": 0.1, "epochs": 6}
-                if code == "population"
-                else {"epochs": 60, "lr": 0.02}
-            )
+            if code == "population":
+                chosen |= {"bias": 2, "tau": 30.0, "beta": 0.4, "copies": 5, "noise": 0.1}
+                chosen |= {"epochs": 6}
+            else:
+                chosen |= {"epochs": 60, "lr": 0.02}
         elif dataset == "cancer":
             chosen |= {"hidden": (15,), "terminals": 8, "epochs": 10, "batch_size": 32}
             chosen |= {"lr": 0.003, "loss": "squared-error", "tau": 30.0}
-            chosen |= {"fields": 7} if code == "population" else {}
+            if code == "population":
+                chosen |= {"fields": 7}
         else:
             chosen |= {"terminals": 1, "tau": 60.0, "t_max": 30.0, "fire_at": (6.0, 9.0)}
-            chosen |= {"low": -0.6, "threshold": 0.0, "batch_size": 32, "hidden": (400,)}
-            chosen |= (
-                {"jitter": 2.0, "slope_min": 18.0, "epochs": 80}
-                if dataset != "mnist"
-                else {"span": 8.0, "threshold": 0.3, "epochs": 12, "lr": 0.002, "shift": 1}
-            )
+            chosen |= {"low": -0.6, "batch_size": 32, "hidden": (400,)}
+            if dataset == "mnist":
+                chosen |= {"span": 8.0, "threshold": 0.3, "epochs": 12, "lr": 0.002, "shift": 1}
+            else:
+                chosen |= {"threshold": 0.0, "jitter": 2.0, "slope_min": 18.0, "epochs": 80}
         return chosen
 
     def load(
@@ -248,7 +248,7 @@ def _noisy(settings: SpikepropSettings, x: Tensor) -> Tensor:
     return copies + spread * torch.randn(copies.shape, generator=generator)
 
 
-def coder(settings: SpikepropSettings, train: Tensor) -> torch.nn.Module:
+def coder(settings: SpikepropSettings, train: Tensor) -> nn.Module:
     """From features ``[N, F]`` to input spike times ``[N, I]``, fitted to the training part."""
     low, high = train.amin(0), train.amax(0)
     if settings.code == "population":
@@ -262,12 +262,10 @@ def coder(settings: SpikepropSettings, train: Tensor) -> torch.nn.Module:
     return _Code(latency, settings.bias, 0.0, 1.0)  # pixels, which noise may move out of bounds
 
 
-class _Code(torch.nn.Module):
-    """An encoder, after scaling to [0, 1] if there are bounds, and inputs that always fire at 0."""
+class _Code(nn.Module):
+    """An encoder of features, scaled to [0, 1] where there are bounds, and ``bias`` inputs that always fire at 0."""
 
-    def __init__(
-        self, encoder: torch.nn.Module, bias: int, low: Any = None, high: Any = None
-    ) -> None:
+    def __init__(self, encoder: nn.Module, bias: int, low: Any = None, high: Any = None) -> None:
         super().__init__()
         self.encoder, self.bias, self.low, self.high = encoder, bias, low, high
 

@@ -121,17 +121,18 @@ def infer(
         from snnfast import visual
 
         visual.save(visual.confusion(confusion), out / CONFUSION)
+    silent, an_image = float((spikes == 0).double().mean()), float(spikes.mean())
     measured = {
         "votes": votes,
-        "silent": float((spikes == 0).double().mean()),
-        "spikes": float(spikes.mean()),
+        "silent": silent,
+        "spikes": an_image,
         "confusion": confusion.tolist(),
         "assignment_images": labels.images,
     }
     remarks = (
         labels.summary(),
         f"{100 * votes['mean']:.2f} % (mean vote), {100 * votes['proportion']:.2f} % (proportion vote); "
-        f"{measured['spikes']:.1f} spikes an image, {100 * float(spikes.eq(0).double().mean()):.2f} % silent",
+        f"{an_image:.1f} spikes an image, {100 * silent:.2f} % silent",
     )
     return Result(settings, run, data.split, votes["mean"], measured, remarks, out)
 

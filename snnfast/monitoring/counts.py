@@ -27,18 +27,21 @@ class Counts:
 
 
 class NeuronCounts(Counts):
-    """Sums of a layer of neurons."""
+    """Sums of a layer of neurons.
 
-    names = ("count", "always", "calls")
+    Attributes:
+        kind: its class.
+        steps: whether its neurons fire in steps; else they have spike times.
+        count: spikes of each neuron ``[N]``.
+        always: for how many calls each fired at every step of some sample ``[N]``.
+        slots: at how many steps, over all samples, a neuron might have fired; without steps the samples.
+    """
+
+    names = ("count", "always", "slots")
 
     def __init__(self, kind: str, steps: bool) -> None:
         self.kind, self.steps = kind, steps
-        self.count = self.always = self.calls = torch.zeros((), dtype=torch.int64)
-
-    @property
-    def slots(self) -> int:
-        """At how many steps, over all samples, a neuron might have fired; without steps the samples."""
-        return int(self.calls)
+        self.count = self.always = self.slots = torch.zeros((), dtype=torch.int64)
 
     def add(self, place: str, count: Tensor, always: Tensor, slots: int) -> None:
         """Spikes of each neuron ``[N]``, whether it fired at every step of some sample, and slots.
@@ -50,7 +53,7 @@ class NeuronCounts(Counts):
             raise ValueError(
                 f"monitor: {place} had {len(self.count)} neurons, now {len(count)}; call clear() in between"
             )
-        self.calls = self.calls.to(count.device) + slots
+        self.slots = self.slots.to(count.device) + slots
         self.count = self.count.to(count.device) + count
         self.always = self.always.to(count.device) + always.long()
 
@@ -58,7 +61,7 @@ class NeuronCounts(Counts):
         """The numbers of the layer at ``place``, of so many samples."""
         rate = saturated = float("nan")
         if self.steps:
-            rate = float(self.count.double().mean()) / max(self.slots, 1)
+            rate = float(self.count.double().mean()) / max(int(self.slots), 1)
             saturated = float((self.always > 0).double().mean())
         return NeuronActivity(
             place,

@@ -7,6 +7,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.utils import _pair
 
 from snnfast import ops
 from snnfast.nn.spike_conv2d import has_events
@@ -68,7 +69,3 @@ def _window(pool: nn.AvgPool2d) -> int:
 
 def _fits(x: Tensor, size: int) -> bool:
     return x.device.type == "cpu" and all(side % size == 0 for side in x.shape[-2:])
-
-
-def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else value

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.utils import _pair
 
 from .source import Source, Value
 
@@ -84,7 +85,3 @@ def reordered(source: Source, id: str, x: Value, y: str, *, to_image: bool) -> N
     to, start = (image, plain) if to_image else (plain, image)
     values = {"pixels": pixels, "channels": channels}
     source.function(REORDER, id=id, to=f"{y}[{to}]", **{"from": f"{x.array}[{start}]"}, **values)
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else tuple(value)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.utils import _pair
 
 from snnfast import check
 from snnfast.export.plan import NORMS, Node, at_rest, fold, layers_of
@@ -368,7 +369,3 @@ def _filled(value: Any, shape: tuple[int, ...]) -> Any:
     """One value for each neuron, float32."""
     whole = np.broadcast_to(_values(value), shape)
     return np.ascontiguousarray(whole, dtype=np.float32)
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else tuple(value)

@@ -43,7 +43,7 @@ DELAY = """
 static void $id(void) {
   for (int n = 0; n < $size; n++) ${past}[$now * $size + n] = ${x}[n];
   for (int n = 0; n < $size; n++) {
-    const int c = $channel;
+    const int c = n % $channels;
     float y = 0.0f;
     for (int k = 0; k < $taps; k++) {
       const int ago = ${id}_first[c] + k;
@@ -110,7 +110,6 @@ def delay(source: Source, id: str, layer: Delay, x: Value, y: Value) -> None:
         size=x.size,
         x=x.array,
         y=y.array,
-        channel=f"n % {channels}",
         channels=channels,
         taps=taps,
         steps=steps,

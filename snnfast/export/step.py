@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snnfast.nn import Count, FirstSpike, Last, Max, Rate, reset
+from snnfast.nn import reset
 from snnfast.nn.plain import plain_copy, takes_one
 from snnfast.nn.state import Stateful
+
+from .readout import READOUTS
 
 __all__ = ["Step"]
 
@@ -43,7 +45,7 @@ class Step(nn.Module):
         super().__init__()
         takes_one("Step", net)
         for name, module in net.named_modules():
-            if isinstance(module, (Count, FirstSpike, Last, Max, Rate)):
+            if isinstance(module, tuple(READOUTS)):
                 raise ValueError(
                     f"Step: {name or 'net'}, a {type(module).__name__}, reads out all steps; leave it out of net, and "
                     "give it the outputs of the steps"

@@ -280,6 +280,7 @@ def write_mnist(root, images=60, labels=60, largest=9, part="train"):
         ({"largest": 11}, "train-labels-idx1-ubyte must hold labels from 0 to 9, got 11"),
         ("empty", "train-images-idx3-ubyte is empty"),
         ("cut", "train-images-idx3-ubyte must have 47056 bytes for 60x28x28, got 40000"),
+        ("short", "train-images-idx3-ubyte must begin with 16 bytes of sizes, got 13"),
         ("gz", "must begin with 0x803, got 0x1f8b0800, which is a compressed file: unpack it"),
         (
             "packed",
@@ -298,6 +299,8 @@ def test_damaged_mnist_is_told_in_a_line(tmp_path, damage, message, command):
         images.write_bytes(b"")
     elif damage == "cut":
         images.write_bytes(whole[:40_000])
+    elif damage == "short":
+        images.write_bytes(whole[:13])
     elif damage == "gz":
         images.write_bytes(gzip.compress(whole, mtime=0))
     elif damage == "packed":

@@ -34,15 +34,18 @@ def check_files(raw: Path, train: bool) -> None:
 
 
 def _count(path: Path, magic: int, words: int) -> int:
+    size = path.stat().st_size
+    if size == 0:
+        raise ValueError(f"{path} is empty")
     with path.open("rb") as stream:
-        header = np.frombuffer(stream.read(4 * words), dtype=">u4")
-        size = path.stat().st_size
-        if size == 0:
-            raise ValueError(f"{path} is empty")
-        if len(header) < words or header[0] != magic:
-            came = f"0x{int(header[0]):x}" if len(header) else f"{size} bytes"
-            kind = ", which is a compressed file: unpack it" if came[:6] == "0x1f8b" else ""
-            raise ValueError(f"{path} must begin with 0x{magic:x}, got {came}{kind}")
+        start = stream.read(4 * words)
+        found = int.from_bytes(start[:4], "big")
+        if found != magic:
+            kind = ", which is a compressed file: unpack it" if start[:2] == b"\x1f\x8b" else ""
+            raise ValueError(f"{path} must begin with 0x{magic:x}, got 0x{found:x}{kind}")
+        if len(start) < 4 * words:
+            raise ValueError(f"{path} must begin with {4 * words} bytes of sizes, got {size}")
+        header = np.frombuffer(start, dtype=">u4")
         expected = 4 * words + int(np.prod(header[1:].astype(np.int64)))
         if size != expected:
             raise ValueError(

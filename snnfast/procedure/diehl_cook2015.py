@@ -174,11 +174,14 @@ class Stdp(Together[StdpSettings]):
         """As many as find room side by side; one where images are presented again."""
         return 1 if settings.network(1).min_spikes else side_by_side(device)
 
-    def several(self, every: Sequence[StdpSettings], **where: Any) -> list[Trial]:
+    def several(
+        self, every: Sequence[StdpSettings], *, progress: bool | None = None, **where: Any
+    ) -> list[Trial]:
         """Runs that differ in seeds and in what networks may differ in, several as one model of so many networks."""
 
         def trials(group: list[StdpSettings]) -> list[Trial]:
-            return [Trial(one) for one in networks.train(group, self.load(group[0], **where))]
+            data = self.load(group[0], **where)
+            return [Trial(one) for one in networks.train(group, data, progress=progress)]
 
         return together(every, alike, trials)
 

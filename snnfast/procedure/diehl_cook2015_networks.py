@@ -26,7 +26,9 @@ def draw(seed: int, images: int, epoch: int) -> tuple[Tensor, Tensor]:
     return order, torch.randint(2**63 - 1, (images,), generator=generator)
 
 
-def train(every: Sequence[StdpSettings], data: Data) -> list[float]:
+def train(
+    every: Sequence[StdpSettings], data: Data, *, progress: bool | None = None
+) -> list[float]:
     """The accuracy of each run on what is held out, in [0, 1], bit for bit as of the run alone."""
     settings, seeds = every[0], [one.seed for one in every]
     pixels, labels = data.train
@@ -38,7 +40,8 @@ def train(every: Sequence[StdpSettings], data: Data) -> list[float]:
         networks=len(every),
         seeds=seeds,
     ).to(data.device)
-    with progress_bar(f"train {len(every)} networks", settings.epochs * n) as bar:
+    title = f"train {len(every)} networks"
+    with progress_bar(title, settings.epochs * n, progress=progress) as bar:
         for epoch in range(settings.epochs):
             order, of_spikes = map(torch.stack, zip(*(draw(seed, n, epoch) for seed in seeds)))
             for first in range(0, n, size):
@@ -50,7 +53,11 @@ def train(every: Sequence[StdpSettings], data: Data) -> list[float]:
     images = readout.assignment_images(settings)
     counts = [
         readout.answers(
-            model, part, torch.stack([readout.seeds_of(s, len(part), k) for s in seeds]), title
+            model,
+            part,
+            torch.stack([readout.seeds_of(s, len(part), k) for s in seeds]),
+            title,
+            progress,
         )
         for k, title, part in (
             (1, "assign", pixels[-images:]),

@@ -191,7 +191,9 @@ class BpStdp(Together[BpStdpSettings]):
         """As many as find room side by side."""
         return side_by_side(device)
 
-    def several(self, every: Sequence[BpStdpSettings], **where: Any) -> list[Trial]:
+    def several(
+        self, every: Sequence[BpStdpSettings], *, progress: bool | None = None, **where: Any
+    ) -> list[Trial]:
         """Runs of as many samples that differ in what networks may differ in, as one model of so many networks."""
         loaded: dict[BpStdpSettings, Data] = {}
 
@@ -208,8 +210,9 @@ class BpStdp(Together[BpStdpSettings]):
 
         def trials(group: list[BpStdpSettings]) -> list[Trial]:
             model = self.model(group[0], data(group[0]), group)
+            size = samples_a_call(group[0])
             last, epochs = networks.train(
-                group, model, [data(one) for one in group], samples_a_call(group[0])
+                group, model, [data(one) for one in group], size, progress=progress
             )
             return [
                 Trial(float(last[k]), converged(one, [float(of[k]) for of in epochs]))

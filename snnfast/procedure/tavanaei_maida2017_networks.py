@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 
 def train(
-    every: Sequence[BpStdpSettings], model: Spiking, data: Sequence[Data], size: int
+    every: Sequence[BpStdpSettings],
+    model: Spiking,
+    data: Sequence[Data],
+    size: int,
+    *,
+    progress: bool | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
     """Trains ``model``, whose networks draw all that a run alone draws, and in its order, ``size`` samples a call.
 
@@ -29,6 +34,7 @@ def train(
         model: a network for each.
         data: of each, as many samples as of all others.
         size: samples a call.
+        progress: progress bar; see :func:`snnfast.train.fit`.
 
     Returns:
         The accuracy of each run on what is held out ``[K]``, in [0, 1], bit for bit as of the run alone; and of XOR
@@ -36,7 +42,8 @@ def train(
     """
     draws, settings, held_out = model.network.draws, every[0], [one.held_out for one in data]
     n, epochs = len(data[0].train[0]), []
-    with progress_bar(f"train {len(every)} networks", settings.epochs * n) as bar:
+    title = f"train {len(every)} networks"
+    with progress_bar(title, settings.epochs * n, progress=progress) as bar:
         for epoch in range(settings.epochs):
             order = torch.stack(draws.each(lambda _: torch.randperm(n)))
             for of_networks in order.split(size, 1):

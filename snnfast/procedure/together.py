@@ -21,15 +21,17 @@ class Together(Procedure[S]):
         """How many runs are best trained together."""
 
     @abstractmethod
-    def several(self, every: Sequence[S], **where: Any) -> list[Trial]:
-        """Trains two runs or more."""
+    def several(
+        self, every: Sequence[S], *, progress: bool | None = None, **where: Any
+    ) -> list[Trial]:
+        """Trains two runs or more; arguments are those of :meth:`trials`."""
 
     def trials(
         self, every: Sequence[S], *, out: Path, progress: bool | None = None, **where: Any
     ) -> list[Trial]:
         """Trains one run as any procedure does, or several."""
         if len(every) > 1:
-            return self.several(every, **where)
+            return self.several(every, progress=progress, **where)
         return super().trials(every, out=out, progress=progress, **where)
 
 

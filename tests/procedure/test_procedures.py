@@ -4,6 +4,7 @@ import pytest
 import torch
 from interpreter import python
 from procedures import SMALL
+from tqdm import tqdm
 
 import snnfast
 from snnfast.model import Diehl2015, DiehlAndCook2015, TavanaeiAndMaida2017, Wu2018
@@ -32,6 +33,21 @@ def test_a_procedure_is_a_call(procedure, tmp_path):
         state = result.model.state_dict()
         torch.testing.assert_close(other.model.state_dict(), state, rtol=0, atol=0)
     assert str(tmp_path) in kept.summary()
+
+
+@pytest.mark.parametrize("progress", [True, False, None])
+@pytest.mark.parametrize("procedure", [stdp, bp_stdp], ids=lambda p: p.name)
+def test_runs_that_train_together_show_their_bars_as_asked(
+    procedure, progress, tmp_path, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(
+        snnfast.train, "tqdm", lambda **how: asked.append(how["disable"]) or tqdm(disable=True)
+    )
+    settings = procedure.preset("digits", **SMALL[procedure.name], epochs=1)
+    procedure.repeat(settings, (3, 5), tmp_path, progress=progress)
+    assert set(asked) == {None if progress is None else not progress}
 
 
 def test_what_is_wrong_with_a_call_is_told():

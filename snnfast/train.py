@@ -67,11 +67,13 @@ class Run:
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
 
+    # What a checkpoint takes by its value, and by its state_dict.
     _plain = ("epoch", "images", "order", "seconds", "history")
+    _stateful = ("model", "optimizer", "scheduler", "score")
 
     def save(self, path: Path) -> None:
         """Writes a checkpoint; ``path`` holds the old one or the new one at any moment, never a part."""
-        parts = {name: getattr(self, name) for name in ("model", "optimizer", "scheduler", "score")}
+        parts = {name: getattr(self, name) for name in self._stateful}
         content = {
             "kind": self.kind,
             "settings": dict(self.settings),
@@ -92,7 +94,7 @@ class Run:
         checkpoint = read_checkpoint(path, self.kind)
         try:
             same_settings(path, checkpoint["settings"], self.settings)
-            for name in ("model", "optimizer", "scheduler", "score"):
+            for name in self._stateful:
                 part = getattr(self, name)
                 if part is not None:
                     part.load_state_dict(checkpoint[name])
@@ -102,9 +104,9 @@ class Run:
                 torch.cuda.set_rng_state_all(checkpoint["rng_cuda"][: torch.cuda.device_count()])
             for name in self._plain:
                 setattr(self, name, checkpoint[name])
+        except CheckpointError:
+            raise
         except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
-            if isinstance(error, CheckpointError):
-                raise
             raise CheckpointError(f"{path} does not fit this run: {error}") from error
 
 

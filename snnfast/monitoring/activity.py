@@ -10,6 +10,8 @@ from snnfast.table import markdown
 
 __all__ = ["Activity", "NeuronActivity", "ProductActivity"]
 
+_OPERATIONS = ("accumulates", "multiply_accumulates", "dense", "energy")  # of a product
+
 
 @dataclass(frozen=True)
 class NeuronActivity:
@@ -79,8 +81,7 @@ class Activity:
     @property
     def total(self) -> ProductActivity:
         """All products together, "network"; neurons and memory take energy that is not in it."""
-        names = ("accumulates", "multiply_accumulates", "dense", "energy")
-        sums = [sum(getattr(p, name) for p in self.products) for name in names]
+        sums = [sum(getattr(p, name) for p in self.products) for name in _OPERATIONS]
         return ProductActivity("network", "", *sums)
 
     def table(self) -> str:
@@ -122,9 +123,10 @@ class Activity:
             for n in self.neurons
             for name in ("spikes", "rate", "silent", "saturated")
         }
-        names = ("accumulates", "multiply_accumulates", "dense", "energy")
         named |= {
-            f"{p.place}/{name}": getattr(p, name) for p in self._with_total() for name in names
+            f"{p.place}/{name}": getattr(p, name)
+            for p in self._with_total()
+            for name in _OPERATIONS
         }
         return {name: value for name, value in named.items() if not math.isnan(value)}
 

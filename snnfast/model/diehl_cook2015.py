@@ -302,8 +302,8 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
         self.reset()
 
         def present(stimuli: Tensor | Events | Rates) -> Result:
-            looked_at = validate and self._looked_at is not None
-            if looked_at and self._looked_at == self._versions():
+            unchanged = self._looked_at is not None and self._looked_at == self._versions()
+            if validate and unchanged:  # the weights need no look, the stimuli do
                 w, neurons = self.xe.w, self.settings.neurons
                 presentations(
                     neurons.op.__name__,
@@ -314,14 +314,12 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
                     True,
                     self.networks,
                 )
-            else:
-                looked_at = False
             result = self._op(
                 stimuli,
                 None,
                 self.rule if self.training else None,
                 theta=self.exc.theta,
-                validate=validate and not looked_at,
+                validate=validate and not unchanged,
                 norm=self.norm if self.training else None,
                 stepwise=False,
                 return_spikes=return_spikes,

@@ -38,8 +38,8 @@ def stimuli_of(
             f"{name}: x must be rates in Hz (floating point) or spikes (bool, uint8), got {x.dtype}"
         )
     batches = _before_images(model, x)
-    if not spikes and validate and any(batches) and x.numel() and float(x.max()) == 1:
-        spikes = bool(((x == 0) | (x == 1)).all())
+    if not spikes and validate and any(batches):
+        spikes = _are_spikes(x)
     leading = 2 if spikes else 1
     batch = next(
         (
@@ -59,7 +59,6 @@ def stimuli_of(
         raise ValueError(
             f"{name}: x of {x.dtype} must have shape {' or '.join(wanted)}, got {list(x.shape)}"
         )
-    floating = x.is_floating_point()
     x = x.reshape(*((1,) * (leading - len(batch))), *batch, n_inputs)
     if spikes:
         if seeds is not None:
@@ -69,8 +68,8 @@ def stimuli_of(
                 f"{name}: x of uint8 must be spikes, 0 or 1, got {int(x.max())}; give rates in Hz "
                 "as floating point"
             )
-        return x.bool() if floating else x
-    if validate and x.numel() and float(x.max()) == 1 and bool(((x == 0) | (x == 1)).all()):
+        return x.bool() if x.is_floating_point() else x
+    if validate and _are_spikes(x):
         raise ValueError(
             f"{name}: x of {x.dtype} must be rates in Hz, but is 0 or 1 everywhere; give spikes as "
             "[T, ...] or [P, T, ...]"
@@ -79,6 +78,11 @@ def stimuli_of(
         count = x.shape[-2]
         seeds = model._draws(lambda _: torch.randint(2**63 - 1, (count,)))
     return Rates(x.float(), model.settings.num_steps, seeds.to(device))
+
+
+def _are_spikes(x: Tensor) -> bool:
+    """Whether all values are 0 or 1, and one is 1."""
+    return bool(x.numel()) and float(x.max()) == 1 and bool(((x == 0) | (x == 1)).all())
 
 
 def _before_images(model: DiehlAndCook2015, x: Tensor) -> list[tuple[int, ...]]:

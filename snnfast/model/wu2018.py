@@ -166,11 +166,11 @@ def preset(dataset: str, hidden: Sequence[int] | None = None) -> dict[str, Any]:
         raise ValueError(
             f"Wu2018: dataset must be one of {', '.join(shapes)}, got {dataset!r}; give the arguments themselves"
         )
-    shape = {"input_shape": shapes[dataset], "hidden": hidden}
-    small = dataset == "mnist" and hidden is None
+    convolutions_of_mnist = dataset == "mnist" and hidden is None
     return {
-        **shape,
-        "num_steps": 5 if small else 8,
+        "input_shape": shapes[dataset],
+        "hidden": hidden,
+        "num_steps": 5 if convolutions_of_mnist else 8,
         "encoding": "direct",
         "batch_norm": dataset == "mnist",
     }

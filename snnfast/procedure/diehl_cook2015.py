@@ -26,7 +26,7 @@ from snnfast.procedure.repeats import Trial
 from snnfast.procedure.result import Result
 from snnfast.procedure.run import WATCHED, Data
 from snnfast.procedure.settings import SOURCES, Settings, option
-from snnfast.procedure.together import Together, side_by_side, together
+from snnfast.procedure.together import Together, in_groups, side_by_side
 from snnfast.processes import put_back
 from snnfast.train import Run, Score
 
@@ -183,7 +183,7 @@ class Stdp(Together[StdpSettings]):
             data = self.load(group[0], **where)
             return [Trial(one) for one in networks.train(group, data, progress=progress)]
 
-        return together(every, alike, trials)
+        return in_groups(every, alike, trials)
 
     def watch(self, settings: StdpSettings, run: Run, data: Data) -> Monitor:
         """A monitor that has seen the network answer the first samples held out, each presented once."""

@@ -25,7 +25,7 @@ from snnfast.procedure.figures import Draw
 from snnfast.procedure.repeats import Trial
 from snnfast.procedure.run import WATCHED, Data
 from snnfast.procedure.settings import SOURCES, FoldedSettings, option
-from snnfast.procedure.together import Together, side_by_side, together
+from snnfast.procedure.together import Together, in_groups, side_by_side
 from snnfast.processes import put_back
 from snnfast.score import Decide, Part
 from snnfast.train import Run, Step
@@ -219,7 +219,7 @@ class BpStdp(Together[BpStdpSettings]):
                 for k, one in enumerate(group)
             ]
 
-        return together(every, key, trials)
+        return in_groups(every, key, trials)
 
     def watch(self, settings: BpStdpSettings, run: Run, data: Data) -> Monitor:
         """A monitor that has seen the network answer the first samples held out."""

@@ -55,7 +55,7 @@ def train(
                         images = samples.moved(images, every[k].shift)
                     return model.drawn(every[k], images, labels)
 
-                model.learn(every, epoch, *_together(draws.each(drawn)))
+                model.learn(every, epoch, *_stacked(draws.each(drawn)))
                 bar.update(chosen.shape[1])
             if settings.dataset == "xor":
                 epochs.append(scored(every, model, held_out, size))
@@ -75,7 +75,7 @@ def scored(
                 x, labels = (values[first : first + size] for values in parts[k])
                 return model.drawn(every[k], x, labels)
 
-            spikes, labels, _ = _together(draws.each(drawn))
+            spikes, labels, _ = _stacked(draws.each(drawn))
             right = right + (model.answer(spikes).sum(1).argmax(-1) == labels).sum(1)
     return torch.as_tensor(right).double() / max(samples, 1)
 
@@ -90,7 +90,7 @@ def uncut(settings: BpStdpSettings) -> BpStdpSettings:
     return replace(settings, fold=0, split_seed=0)
 
 
-def _together(drawn: Sequence[Drawn]) -> Drawn:
+def _stacked(drawn: Sequence[Drawn]) -> Drawn:
     """What was drawn for each network with the dimension of the networks before all others."""
     spikes, labels, desired = zip(*drawn)
     first = spikes[0]

@@ -35,12 +35,12 @@ class Together(Procedure[S]):
         return super().trials(every, out=out, progress=progress, **where)
 
 
-def together(
+def in_groups(
     every: Sequence[Any],
     key: Callable[[Any], object],
     trials: Callable[[list[Any]], Sequence[Trial]],
 ) -> list[Trial]:
-    """``trials`` of the settings with one ``key`` in one call, of each key; in the order of ``every``."""
+    """The trials of all settings, in their order, of one call of ``trials`` for those with the same ``key``."""
     groups: dict[object, list[int]] = {}
     for k, one in enumerate(every):
         groups.setdefault(key(one), []).append(k)

@@ -147,9 +147,9 @@ def assign(
 ) -> None:
     """Labels the neurons of a run by their responses to training images."""
     folder = _trained(given, out)
-    run = stdp.reopen(folder, root=data, device=chosen_device(device))
+    settings, run, loaded = stdp.reopen(folder, root=data, device=chosen_device(device))
     with locked(folder):
-        typer.echo(readout.assign(*run, folder, images=images).summary())
+        typer.echo(readout.assign(settings, run, loaded, folder, images=images).summary())
 
 
 def infer(
@@ -157,9 +157,10 @@ def infer(
 ) -> None:
     """Scores a run whose neurons have labels on the test images, or the validation split of its settings."""
     folder = _trained(given, out)
-    run = stdp.reopen(folder, root=data, device=chosen_device(device))
+    settings, run, loaded = stdp.reopen(folder, root=data, device=chosen_device(device))
     with locked(folder):
-        result = readout.infer(*run, readout.stored(*run, folder), folder)
+        labels = readout.stored(settings, run, loaded, folder)
+        result = readout.infer(settings, run, loaded, labels, folder)
         stdp.keep(result)
     typer.echo(result.summary())
 

@@ -68,10 +68,8 @@ class BernoulliEncoder(nn.Module):
 
     def seeds(self, samples: int) -> Tensor:
         """The seeds, int64 ``[samples]``, that as many calls of one sample each would draw; for :meth:`rates`."""
-        generator = self.generator
-        if generator is None:
-            return torch.randint(2**63 - 1, (samples,))
-        return torch.randint(2**63 - 1, (samples,), generator=generator, device=generator.device)
+        device = None if self.generator is None else self.generator.device
+        return torch.randint(2**63 - 1, (samples,), generator=self.generator, device=device)
 
     def rates(self, x: Tensor, seeds: Tensor | None = None) -> Rates:
         """The spikes of a call for each sample of ``x`` ``[B, ...]``, not drawn yet, for an op that draws them itself.

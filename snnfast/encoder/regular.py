@@ -11,7 +11,8 @@ from snnfast import check, whole_batch
 
 from .latency import real
 
-UNITS = 2**29  # of 1; twice as many are still an int32
+# Phases and rates are whole numbers of 1 / UNITS; the sum of two, at most 2, is still an int32.
+UNITS = 2**29
 
 
 class RegularEncoder(nn.Module):

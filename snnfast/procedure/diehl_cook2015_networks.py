@@ -52,17 +52,8 @@ def train(
                 bar.update(chosen.shape[1])
     images = readout.assignment_images(settings)
     counts = [
-        readout.answers(
-            model,
-            part,
-            torch.stack([readout.seeds_of(s, len(part), k) for s in seeds]),
-            title,
-            progress,
-        )
-        for k, title, part in (
-            (1, "assign", pixels[-images:]),
-            (2, "infer", data.held_out[0]),
-        )
+        readout.responses(model, part, seeds, purpose, progress)
+        for purpose, part in (("assign", pixels[-images:]), ("infer", data.held_out[0]))
     ]
     accuracies, known = [], classes(settings.dataset, data)
     for training, held_out in zip(*counts):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 LABELS, CONFUSION, KIND = "labels.pt", "confusion.png", "labels of stdp"
 ASSIGNMENT_IMAGES, ASSIGNMENT_IMAGES_A_NEURON = 10_000, 10
 IMAGES_PER_CALL = 1000
+# A run has numbered generators: epochs draw from those from 0 on, what does not learn from these, counted from the end.
+STREAMS = {"assign": 1, "infer": 2}
 
 
 class Labels(NamedTuple):
@@ -58,7 +61,8 @@ def assign(
     if images < 1:
         raise ValueError(f"stdp: images must be at least 1, got {images}")
     pixels, labels = (part[-images:] for part in data.train)
-    counts = responses(settings, run, pixels, stream=1, title="assign", progress=progress)
+    model = cast(DiehlAndCook2015, run.model)
+    counts = responses(model, pixels, settings.seed, "assign", progress)
     assigned = assign_labels(counts, labels, classes(settings.dataset, data))
     if out is not None:
         content = {
@@ -110,7 +114,7 @@ def infer(
     the true classes; ``assignment_images``.
     """
     pixels, true = data.held_out
-    counts = responses(settings, run, pixels, stream=2, title="infer", progress=progress)
+    counts = responses(cast(DiehlAndCook2015, run.model), pixels, settings.seed, "infer", progress)
     predicted = {vote: predict(counts, labels.assigned, vote=vote) for vote in VOTES}
     votes = {vote: float((p == true).double().mean()) for vote, p in predicted.items()}
     spikes = counts.sum(1).double()
@@ -137,39 +141,35 @@ def infer(
     return Result(settings, run, data.split, votes["mean"], measured, remarks, out)
 
 
-def responses(
-    settings: StdpSettings,
-    run: Run,
-    pixels: Tensor,
-    *,
-    stream: int,
-    title: str,
-    progress: bool | None = None,
-) -> Tensor:
-    """Spikes ``[P, N]`` for images in [0, 1], without learning; another ``stream`` draws other input spikes."""
-    seeds = seeds_of(settings.seed, len(pixels), stream)
-    return answers(cast(DiehlAndCook2015, run.model), pixels, seeds, title, progress)
-
-
 def assignment_images(settings: StdpSettings) -> int:
     """How many training images decide on the labels of the neurons, if there are so many."""
     return max(ASSIGNMENT_IMAGES, ASSIGNMENT_IMAGES_A_NEURON * settings.neurons)
 
 
-def seeds_of(seed: int, images: int, stream: int) -> Tensor:
-    """The seeds of the spikes of images that are presented without learning in the run of ``seed``."""
-    generator = torch.Generator().manual_seed((seed << 20) + 2**20 - stream)
-    return torch.randint(2**63 - 1, (images,), generator=generator)
-
-
-def answers(
-    model: DiehlAndCook2015, pixels: Tensor, seeds: Tensor, title: str, progress: bool | None = None
+def responses(
+    model: DiehlAndCook2015,
+    pixels: Tensor,
+    seed: int | Sequence[int],
+    purpose: str,
+    progress: bool | None = None,
 ) -> Tensor:
-    """Spikes ``[P, N]`` for images in [0, 1], without learning; of K networks ``[K, P, N]``, for seeds ``[K, P]``."""
+    """Spikes ``[P, N]`` for images in [0, 1], without learning; of K networks ``[K, P, N]``.
+
+    Args:
+        model: the network, or K.
+        pixels: the images.
+        seed: of the run, or one a network.
+        purpose: "assign" or "infer", which draw different input spikes.
+        progress: progress bar; see :func:`snnfast.train.fit`.
+    """
     model.eval()
+    if isinstance(seed, int):
+        seeds = _spike_seeds(seed, len(pixels), purpose)
+    else:
+        seeds = torch.stack([_spike_seeds(one, len(pixels), purpose) for one in seed])
     intensity = model.settings.intensity
     counts = []
-    with progress_bar(title, len(pixels), progress=progress) as bar:
+    with progress_bar(purpose, len(pixels), progress=progress) as bar:
         parts = zip(pixels.split(IMAGES_PER_CALL), seeds.split(IMAGES_PER_CALL, -1))
         for part, of_part in parts:
             counts.append(model.present(part * intensity, seeds=of_part).counts)
@@ -178,7 +178,13 @@ def answers(
     silent = float((spikes.sum(-1) == 0).double().mean())
     if silent > 0.5:
         warnings.warn(
-            f"stdp: {title}: {100 * silent:.0f} % of the images made no neuron spike; raise --intensity or --norm",
+            f"stdp: {purpose}: {100 * silent:.0f} % of the images made no neuron spike; raise --intensity or --norm",
             stacklevel=2,
         )
     return spikes
+
+
+def _spike_seeds(seed: int, images: int, purpose: str) -> Tensor:
+    """The seeds of the spikes of images that are presented without learning in the run of ``seed``."""
+    generator = torch.Generator().manual_seed((seed << 20) + 2**20 - STREAMS[purpose])
+    return torch.randint(2**63 - 1, (images,), generator=generator)

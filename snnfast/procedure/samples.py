@@ -15,8 +15,6 @@ from snnfast.procedure.run import Data
 from snnfast.procedure.settings import FoldedSettings
 from snnfast.score import Part
 
-__all__ = ["CLASSES", "IMAGES", "Data", "Part", "classes", "load", "moved"]
-
 CLASSES = {"xor": 2, "iris": 3, "cancer": 2, "digits": 10, "mnist": 10}
 IMAGES = ("digits", "mnist")
 

@@ -66,10 +66,10 @@ def scored(
     every: Sequence[BpStdpSettings], model: Spiking, parts: Sequence[Part], size: int
 ) -> Tensor:
     """The accuracy of each network ``[K]``, by what :func:`snnfast.train.evaluate` would draw for it alone."""
-    draws, samples = model.network.draws, len(parts[0][1])
+    draws, count = model.network.draws, len(parts[0][1])
     right: int | Tensor = 0
     with draws.put_back():
-        for first in range(0, samples, size):
+        for first in range(0, count, size):
 
             def drawn(k: int, first: int = first) -> Drawn:
                 x, labels = (values[first : first + size] for values in parts[k])
@@ -77,7 +77,7 @@ def scored(
 
             spikes, labels, _ = _stacked(draws.each(drawn))
             right = right + (model.answer(spikes).sum(1).argmax(-1) == labels).sum(1)
-    return torch.as_tensor(right).double() / max(samples, 1)
+    return torch.as_tensor(right).double() / max(count, 1)
 
 
 def alike(settings: BpStdpSettings) -> BpStdpSettings:

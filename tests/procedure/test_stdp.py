@@ -201,7 +201,7 @@ def test_labels_and_scores_follow_from_the_checkpoint(tmp_path):
     }
     # The same labels from the responses to the last training images.
     pixels, labels = parts.train
-    counts = readout.responses(stored, run, pixels[-500:], stream=1, title="", progress=False)
+    counts = readout.responses(run.model, pixels[-500:], stored.seed, "assign", progress=False)
     again = assign_labels(counts, labels[-500:], 10)
     fewer = readout.assign(stored, run, parts, images=500, progress=False).assigned
     torch.testing.assert_close(fewer.rates, again.rates, rtol=0, atol=0)

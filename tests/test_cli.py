@@ -4,13 +4,15 @@ import errno
 import gzip
 import json
 import os
-import struct
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import typer
+from command import call
+from mnist import lay_mnist
 from typer.testing import CliRunner
 
 import snnfast
@@ -24,12 +26,6 @@ QUICK = ["--steps", "2", "--batch-size", "200", "--device", "cpu"]
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def call(*arguments, code=0):
-    result = CliRunner().invoke(cli.app, [str(a) for a in arguments])
-    assert result.exit_code == code, result.output + repr(result.exception)
-    return result.output
 
 
 def test_help_names_every_command():
@@ -264,13 +260,9 @@ def test_whoever_validates_never_sees_the_test_part(tmp_path, monkeypatch, comma
 
 
 def write_mnist(root, images=60, labels=60, largest=9, part="train"):
-    raw = root / "MNIST" / "raw"
-    raw.mkdir(parents=True, exist_ok=True)
-    header = struct.pack(">4I", 0x803, images, 28, 28)
-    (raw / f"{part}-images-idx3-ubyte").write_bytes(header + bytes(images * 784))
-    classes = bytes(i % (largest + 1) for i in range(labels))
-    (raw / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x801, labels) + classes)
-    return raw
+    black = np.zeros((images, 28, 28), dtype=np.uint8)
+    classes = np.arange(labels, dtype=np.uint8) % (largest + 1)
+    return lay_mnist(root, **{part: (black, classes)})
 
 
 @pytest.mark.parametrize(

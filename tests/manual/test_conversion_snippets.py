@@ -1,11 +1,11 @@
 """The two conversion sections of n3ml's manual, as printed, with ``n3ml`` replaced by ``snnfast``."""
 
-import struct
 from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
+from mnist import lay_mnist, rows_of_classes
 from torch import nn
 
 import snnfast.model
@@ -243,21 +243,6 @@ CUDA = pytest.param(
 )
 
 
-def lay_mnist(root, sizes):
-    """A small data set in torchvision's layout: class c lights rows of its own."""
-    raw = root / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    for part, n in sizes.items():
-        labels = torch.arange(n) % 10
-        images = torch.zeros(n, 28, 28, dtype=torch.uint8)
-        for image, label in zip(images, labels.tolist()):
-            image[2 * label + 2 : 2 * label + 5, 4:24] = 200
-        files = {"labels-idx1": (labels.to(torch.uint8), 1), "images-idx3": (images, 3)}
-        for name, (values, dimensions) in files.items():
-            head = struct.pack(f">{1 + dimensions}i", 0x800 + dimensions, *values.shape)
-            (raw / f"{part}-{name}-ubyte").write_bytes(head + values.numpy().tobytes())
-
-
 def run(opt, cuda, monkeypatch, parts, *, ann):
     """Executes the listings and returns their names; ``ann`` makes the network they call so."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
@@ -277,7 +262,7 @@ def run(opt, cuda, monkeypatch, parts, *, ann):
 
 @pytest.mark.parametrize("cuda", [False, CUDA])
 def test_diehl_snippet_runs_as_printed(tmp_path, monkeypatch, capsys, cuda):
-    lay_mnist(tmp_path, {"train": 40, "t10k": 20})
+    lay_mnist(tmp_path, train=rows_of_classes(40), t10k=rows_of_classes(20))
     opt = SimpleNamespace(
         data=str(tmp_path), save=tmp_path / "ann.pt", batch_size=10, num_epochs=4, num_steps=30
     )

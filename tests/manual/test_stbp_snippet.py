@@ -2,12 +2,12 @@
 
 # ruff: noqa: W291  the manual as printed
 
-import struct
 from types import SimpleNamespace
 
 import matplotlib as mpl
 import pytest
 import torch
+from mnist import lay_mnist, rows_of_classes
 
 pytest.importorskip("torchvision")
 
@@ -184,21 +184,6 @@ def train(train_loader, model, criterion, optimizer):
 """
 
 
-def lay_mnist(root, sizes):
-    """A small data set in torchvision's layout: class c lights rows of its own."""
-    raw = root / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    for part, n in sizes.items():
-        labels = torch.arange(n) % 10
-        images = torch.zeros(n, 28, 28, dtype=torch.uint8)
-        for image, label in zip(images, labels.tolist()):
-            image[2 * label + 2 : 2 * label + 5, 4:24] = 200
-        files = {"labels-idx1": (labels.to(torch.uint8), 1), "images-idx3": (images, 3)}
-        for name, (values, dimensions) in files.items():
-            head = struct.pack(f">{1 + dimensions}i", 0x800 + dimensions, *values.shape)
-            (raw / f"{part}-{name}-ubyte").write_bytes(head + values.numpy().tobytes())
-
-
 @pytest.mark.parametrize(
     "cuda",
     [
@@ -212,7 +197,7 @@ def lay_mnist(root, sizes):
 def test_stbp_snippet_runs_as_printed(tmp_path, monkeypatch, capsys, cuda):
     mpl.use("Agg")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
-    lay_mnist(tmp_path, {"train": 48, "t10k": 32})
+    lay_mnist(tmp_path, train=rows_of_classes(48), t10k=rows_of_classes(32))
     torch.manual_seed(0)
     opt = SimpleNamespace(data=str(tmp_path), batch_size=16, time_interval=3, lr=1e-3, num_epochs=2)
     names = {"opt": opt}

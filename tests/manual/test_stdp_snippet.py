@@ -2,12 +2,12 @@
 
 # ruff: noqa: W291, W293  the manual as printed
 
-import struct
 from types import SimpleNamespace
 
 import matplotlib as mpl
 import pytest
 import torch
+from mnist import lay_mnist
 
 pytest.importorskip("torchvision")
 
@@ -78,23 +78,13 @@ for epoch in range(opt.num_epochs):
 """
 
 
-def lay_mnist(root, images):
-    """Training images in torchvision's layout."""
-    raw = root / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    labels = torch.arange(len(images), dtype=torch.uint8)
-    for part in ("train", "t10k"):
-        for name, values in {"labels-idx1": labels, "images-idx3": images}.items():
-            head = struct.pack(f">{1 + values.dim()}i", 0x800 + values.dim(), *values.shape)
-            (raw / f"{part}-{name}-ubyte").write_bytes(head + values.numpy().tobytes())
-
-
 def test_stdp_snippet_runs_as_printed(tmp_path):
     mpl.use("Agg")
     images = torch.zeros(3, 28, 28, dtype=torch.uint8)
     for i, image in enumerate(images):
         image[8 * i + 2 : 8 * i + 8, 6:22] = 255
-    lay_mnist(tmp_path, images)
+    part = images.numpy(), torch.arange(len(images), dtype=torch.uint8).numpy()
+    lay_mnist(tmp_path, train=part, t10k=part)
     torch.manual_seed(0)
     opt = SimpleNamespace(data=str(tmp_path), batch_size=1, time_interval=60, num_epochs=1)
     names = {"opt": opt}

@@ -1,13 +1,14 @@
 """The procedure BP-STDP: data as intensities, training, resumption, XOR, figures, and its command."""
 
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
+import command
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from snnfast import cli, data
+from snnfast import data
 from snnfast.checkpoint import CheckpointError, read_checkpoint
 from snnfast.encoder import RegularEncoder
 from snnfast.procedure import Procedure, bp_stdp, tavanaei_maida2017
@@ -275,13 +276,7 @@ def test_settings_name_what_is_wrong(change, message):
 # The command.
 
 
-def call(*arguments, code=0):
-    command = ["train", "bp-stdp", *map(str, arguments)]
-    result = CliRunner().invoke(cli.app, command)
-    assert result.exit_code == code, result.output + repr(result.exception)
-    return result.output
-
-
+call = partial(command.call, "train", "bp-stdp")
 QUICK = ["--dataset", "iris", "--hidden", 6, "--device", "cpu", "--epochs", 2, "--steps", 10]
 
 

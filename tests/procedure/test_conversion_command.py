@@ -5,22 +5,15 @@ import json
 
 import pytest
 import torch
+from command import call
 from torch import nn
 from torchvision.io import write_png
-from typer.testing import CliRunner
 
-from snnfast import cli
 from snnfast.checkpoint import read_checkpoint, write_checkpoint
 from snnfast.conversion.report import Comparison
 from snnfast.procedure import Procedure, ann, conversion, diehl2015, images
 from snnfast.procedure.ann import Ann
 from snnfast.procedure.run import RESULT
-
-
-def call(*arguments, code=0):
-    result = CliRunner().invoke(cli.app, [str(a) for a in arguments])
-    assert result.exit_code == code, result.output + repr(result.exception)
-    return result.output
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,13 @@
 """The procedure for sequences: its data, its answers, that it learns, and the command."""
 
 import json
+from functools import partial
 
+import command
 import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
-from typer.testing import CliRunner
 
-from snnfast import cli
 from snnfast.data.sequences import copy_memory
 from snnfast.procedure import sequence
 from snnfast.procedure.sequence import answer, cross_entropy, rows
@@ -82,11 +82,7 @@ def test_settings_without_effect_are_refused(changes, message):
 
 
 def test_command(tmp_path):
-    def call(*arguments, code=0):
-        done = CliRunner().invoke(cli.app, ["train", "sequence", *map(str, arguments)])
-        assert done.exit_code == code, done.output
-        return done.output
-
+    call = partial(command.call, "train", "sequence")
     common = ("--steps", 12, "--samples", 64, "--hidden", 8, "--epochs", 1, "--out", tmp_path)
     text = call("--task", "copy", "--neuron", "lif", *common)
     assert "test accuracy" in text

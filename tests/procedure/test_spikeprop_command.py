@@ -1,12 +1,12 @@
 """The command ``snnfast train spikeprop``."""
 
 import json
+from functools import partial
 
+import command
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from snnfast import cli
 from snnfast.checkpoint import read_checkpoint
 from snnfast.procedure import Procedure, spikeprop
 
@@ -16,11 +16,7 @@ QUICK = ["--hidden", "4", "--terminals", "3", "--device", "cpu", "--epochs", "2"
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def call(*arguments, code=0):
-    command = ["train", "spikeprop", *map(str, arguments)]
-    result = CliRunner().invoke(cli.app, command)
-    assert result.exit_code == code, result.output + repr(result.exception)
-    return result.output
+call = partial(command.call, "train", "spikeprop")
 
 
 def test_options_reach_the_settings(tmp_path):

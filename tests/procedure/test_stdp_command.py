@@ -3,20 +3,13 @@
 import json
 
 import pytest
-from typer.testing import CliRunner
+from command import call
 
-from snnfast import cli
 from snnfast.checkpoint import read_checkpoint
 from snnfast.procedure import diehl_cook2015, run, stdp
 from snnfast.procedure.figures import Figures
 
 QUICK = ["--neurons", "12", "--duration", "50", "--theta-plus", "0.1", "--device", "cpu"]
-
-
-def call(*arguments, code=0):
-    result = CliRunner().invoke(cli.app, [str(a) for a in arguments])
-    assert result.exit_code == code, result.output + repr(result.exception)
-    return result.output
 
 
 def test_train_ends_with_labels_scores_and_figures(tmp_path):

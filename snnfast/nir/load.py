@@ -194,12 +194,13 @@ class _Load:
     _avgpool2d = _sumpool2d
 
     def _flatten(self) -> nn.Module:
-        start, end = int(self.node.start_dim), int(self.node.end_dim)
+        given = int(self.node.start_dim), int(self.node.end_dim)
         shape = (self.node.input_type or {}).get("input")
         count = self.dimensions if shape is None else int(np.size(shape))
-        last = end if end >= 0 else end + count
-        self.dimensions = count - (last - start)
-        return Time(nn.Flatten(start + 1, end + 1 if end >= 0 else end))
+        first, last = (d if d >= 0 else d + count for d in given)
+        self.dimensions = count - (last - first)
+        # NIR counts without the batch, but from the end as PyTorch does.
+        return Time(nn.Flatten(*(d + 1 if d >= 0 else d for d in given)))
 
     def _scale(self) -> nn.Module:
         return Scale(self._tensor("scale"))

@@ -378,3 +378,14 @@ def test_a_network_goes_on_learning_after_a_round_trip():
         one(x).square().sum().backward()
     for a, b in zip(net.parameters(), back.parameters(), strict=True):
         same(b.grad, a.grad)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "shape"),
+    [(1, -1, (2, 12)), (-2, -1, (2, 12)), (-3, -2, (6, 4)), (0, 1, (6, 4)), (0, -1, (24,))],
+)
+def test_a_flatten_may_count_from_the_end(start, end, shape):
+    flatten = nir.Flatten({"input": np.array([2, 3, 4])}, start, end)
+    net = sn.from_nir(graph_of(flatten, shape=(2, 3, 4)), dt=1.0, scheme="euler")
+    x = torch.arange(120.0).view(5, 1, 2, 3, 4)
+    same(net(x), x.view(5, 1, *shape))

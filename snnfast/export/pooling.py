@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import nn
 from torch.nn.modules.utils import _pair
 
@@ -40,24 +38,25 @@ static void $id(void) {
 """
 
 
-def pool(source: Source, id: str, layer: Any, x: Value, y: Value) -> None:
-    """The largest, the mean or the sum of windows, as PyTorch takes them at the edges.
+def pool(source: Source, id: str, layer: nn.MaxPool2d | nn.AvgPool2d, x: Value, y: Value) -> None:
+    """The largest or the mean of windows, as PyTorch takes them at the edges.
 
     Raises:
         ValueError: for dilated windows.
     """
-    is_max = isinstance(layer, nn.MaxPool2d)
-    if is_max and _pair(layer.dilation) != (1, 1):
-        raise ValueError("has dilated windows")
     sides = {n: _pair(getattr(layer, n)) for n in ("kernel_size", "stride", "padding")}
     values = {f"{name[0]}{side}": sides[name][k] for name in sides for k, side in enumerate("hw")}
-    if is_max:
+    if isinstance(layer, nn.MaxPool2d):
+        if _pair(layer.dilation) != (1, 1):
+            raise ValueError("has dilated windows")
         words = {"start": "-INFINITY", "step": "if (x > y) y = x;", "end": "y"}
     else:
-        divisor = getattr(layer, "divisor_override", 1)
-        if divisor is None:
-            inside = "(bottom - top) * (right - left)"
-            divisor = "(r1 - r0) * (s1 - s0)" if layer.count_include_pad else inside
+        if layer.divisor_override is not None:
+            divisor = str(layer.divisor_override)
+        elif layer.count_include_pad:
+            divisor = "(r1 - r0) * (s1 - s0)"
+        else:
+            divisor = "(bottom - top) * (right - left)"
         words = {"start": "0.0f", "step": "y += x;", "end": f"y / (float)({divisor})"}
     shapes = {"channels": x.shape[0], "h": x.shape[1], "w": x.shape[2], "out_h": y.shape[1]}
     source.function(

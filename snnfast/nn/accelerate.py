@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from .order import hooked, order
+from .hooks import hooked
+from .order import order
 from .pooled import Pooled, PooledSequential, pools
 from .replacing.norse import Lift
 from .replacing.sequences import OverTime

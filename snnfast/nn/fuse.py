@@ -10,7 +10,8 @@ from typing import Any
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from .order import hooked, order
+from .hooks import hooked
+from .order import order
 from .spike_conv2d import SpikeConv2d
 from .spike_linear import SpikeLinear
 from .state import without_graphs

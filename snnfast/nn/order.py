@@ -10,12 +10,13 @@ from typing import NamedTuple
 
 from torch import fx, nn
 
+from .hooks import HOOKS, hooked
 from .pooled import PooledSequential
 from .state import without_graphs
-from .time import HOOKS, Time, hooks
+from .time import Time
 from .tracer import Tracer
 
-__all__ = ["Order", "hooked", "order"]
+__all__ = ["Order", "order"]
 
 
 class Order(NamedTuple):
@@ -90,8 +91,3 @@ def _layers(module: nn.Module) -> Iterator[nn.Module]:
             yield from _layers(inner)
     else:
         yield module
-
-
-def hooked(module: nn.Module) -> bool:
-    """Whether ``module`` has hooks."""
-    return any(hooks(module))

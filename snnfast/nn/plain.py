@@ -10,6 +10,7 @@ from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weig
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from .hooks import counts_steps
 from .state import without_graphs
 
 __all__ = ["plain_copy", "refuse_hooks", "takes_one"]
@@ -73,7 +74,7 @@ def refuse_hooks(function: str, net: nn.Module) -> None:
     """
     for name, module in net.named_modules():
         for attached in (module._forward_hooks, module._forward_pre_hooks):
-            for key in [k for k, hook in attached.items() if getattr(hook, "counts_steps", False)]:
+            for key in [k for k, hook in attached.items() if counts_steps(hook)]:
                 del attached[key]
         if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
             what = f"{name or 'net'}, a {type(module).__name__},"

@@ -12,9 +12,10 @@ from snnfast import ops
 from snnfast.ops.autograd import traced
 from snnfast.ops.neuron import pooled
 
+from .hooks import hooked
 from .keys import keys_of
 from .spiking import Spiking
-from .time import Time, hooks, window
+from .time import Time, window
 
 __all__ = ["Pooled"]
 
@@ -131,7 +132,8 @@ def _window(neuron: Any, time: Any, x: Tensor) -> tuple[int, int, bool] | None:
         or traced()
         or not neuron.calls_once
         or not time.fast
-        or any(hook for layer in (neuron, time) for hook in hooks(layer))
+        or hooked(neuron)
+        or hooked(time)
         or forward_ad._current_level >= 0
     ):
         return None

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from snnfast import check
 
-from .order import hooked
+from .hooks import hooked, take_hooks
 from .replacing import LIBRARIES, Library
 from .replacing.compare import agree
 from .replacing.loops import without_loop
-from .replacing.port import Replaced, refuse, take_hooks
+from .replacing.port import Replaced, refuse
 from .replacing.sequences import over_time
 from .state import Stateful, without_graphs
 

@@ -15,6 +15,7 @@ from snnfast.ops.autograd import traced
 from snnfast.ops.repeat import once, repeat
 from snnfast.ops.spike_conv2d import laid_out, layout_for
 
+from .hooks import hooked, sees_every_step
 from .spike_conv2d import SpikeConv2d
 from .spike_linear import SpikeLinear
 from .state import Stateful
@@ -182,29 +183,16 @@ def _unfold(y: Tensor, steps: int, batch: int) -> Tensor:
 
 
 def _one_by_one(layer: nn.Module) -> Iterator[nn.Module]:
-    if type(layer) is nn.Sequential and not _has_hooks(layer):
+    if type(layer) is nn.Sequential and not sees_every_step(layer):
         for inner in layer:
             yield from _one_by_one(inner)
     else:
         yield layer
 
 
-def _has_hooks(layer: nn.Module) -> bool:
-    """Whether ``layer`` has hooks that expect to see every step; a monitor's count the steps themselves."""
-    return not all(getattr(hook, "counts_steps", False) for hook in hooks(layer))
-
-
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-
-
-def hooks(layer: nn.Module) -> Iterator[Any]:
-    for attribute in HOOKS:
-        yield from getattr(layer, attribute).values()
-
-
 def _same_at_every_step(layer: nn.Module, y: Tensor) -> bool:
     """Whether the layer gives for T times the batch ``y`` T times what it gives for ``y``."""
-    if _has_hooks(layer):
+    if sees_every_step(layer):
         return False
     if type(layer) is nn.Flatten:
         first = layer.start_dim
@@ -218,7 +206,7 @@ def _same_at_every_step(layer: nn.Module, y: Tensor) -> bool:
 
 def window(layer: nn.Module, y: Tensor) -> tuple[int, int, bool] | None:
     """The window, and whether it takes the average, of a layer that pools channels-last images side by side."""
-    if type(layer) not in _POOLS or any(hooks(layer)):
+    if type(layer) not in _POOLS or hooked(layer):
         return None
     pool: Any = layer
     kernel, stride, padding = (_two(v) for v in (pool.kernel_size, pool.stride, pool.padding))

@@ -195,6 +195,18 @@ def test_elsewhere_the_two_layers_run(case, passes):
     assert not passes
 
 
+def test_a_hook_that_is_an_empty_list_is_called():
+    class Record(list):
+        def __call__(self, layer, args):
+            self.append(args)
+
+    for place in ("0", "1.layer"):
+        net, record = sn.Pooled(sn.LIF(2.0), nn.MaxPool2d(2)), Record()
+        net.get_submodule(place).register_forward_pre_hook(record)
+        net(images(3, 2, 6, 6))
+        assert len(record) == 1
+
+
 def test_steps_equal_the_sequence():
     layer = sn.Pooled(sn.LIF(2.0, stateful=True), nn.MaxPool2d(2))
     x = images(5, 2, 6, 6)

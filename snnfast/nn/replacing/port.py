@@ -16,9 +16,8 @@ from snnfast.surrogate import Surrogate
 
 from ..spiking import show
 from ..state import Memo, Stateful
-from ..time import HOOKS
 
-__all__ = ["Library", "Looping", "Memo", "Port", "Replaced", "refuse", "take_hooks"]
+__all__ = ["Library", "Looping", "Memo", "Port", "Replaced", "refuse"]
 
 _OF_MODULES = ("training", "call_super_init", "dump_patches", "stateful", "store_v_seq")
 Number: TypeAlias = Any  # a float, or a tensor that broadcasts
@@ -27,21 +26,6 @@ Number: TypeAlias = Any  # a float, or a tensor that broadcasts
 def refuse(where: str, reason: str) -> NoReturn:
     """Says which neuron has no exact equal, and why."""
     raise ValueError(f"replace: {where} cannot be mapped exactly: {reason}")
-
-
-# What a module keeps of its hooks besides them.
-_OF_HOOKS = (
-    *("_forward_hooks_with_kwargs", "_forward_hooks_always_called"),
-    *("_forward_pre_hooks_with_kwargs", "_is_full_backward_hook"),
-)
-
-
-def take_hooks(made: nn.Module, original: nn.Module, memo: Memo) -> nn.Module:
-    """``made`` with the hooks of ``original``."""
-    made.__dict__.update(
-        {n: copy.deepcopy(original.__dict__[n], memo) for n in (*HOOKS, *_OF_HOOKS)}
-    )
-    return made
 
 
 class Library(NamedTuple):

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from snnfast.ops.autograd import traced
 
+from ..hooks import hooked
 from ..keys import keys_of
-from ..time import TIMELESS, Time, hooks
+from ..time import TIMELESS, Time
 
 __all__ = ["MultiStep", "in_time"]
 
@@ -85,7 +86,7 @@ def _in_time(child: nn.Module, training: bool) -> nn.Module:
         return child
     if kind.__name__ in ("Dropout", "Dropout2d") and not training:
         return nn.Identity()
-    if any(hooks(child)):
+    if hooked(child):
         return child
     if kind.__name__ == "SeqToANNContainer":
         return MultiStep(nn.Sequential(OrderedDict(child._modules)))  # type: ignore[arg-type]

@@ -1,0 +1,51 @@
+"""Hooks of PyTorch on a module: whether there are any, and whether they want to see every step."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+
+from .state import Memo
+
+__all__ = ["HOOKS", "counts_steps", "hooked", "hooks", "sees_every_step", "take_hooks"]
+
+# The attributes in which a module keeps its hooks,
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+# and those in which it keeps how to call them.
+_CALLED = (
+    *("_forward_hooks_with_kwargs", "_forward_hooks_always_called"),
+    *("_forward_pre_hooks_with_kwargs", "_is_full_backward_hook"),
+)
+
+
+def hooks(module: nn.Module) -> Iterator[Any]:
+    """The hooks of ``module``."""
+    for attribute in HOOKS:
+        yield from getattr(module, attribute).values()
+
+
+def hooked(module: nn.Module) -> bool:
+    """Whether ``module`` has hooks."""
+    # Not any(hooks(module)): a hook that records may be a list, and false while it is empty.
+    return any(True for _ in hooks(module))
+
+
+def counts_steps(hook: Any) -> bool:
+    """Whether ``hook`` only watches, and may be given one step of several that are the same, as a monitor's may."""
+    return bool(getattr(hook, "counts_steps", False))
+
+
+def sees_every_step(module: nn.Module) -> bool:
+    """Whether ``module`` has hooks that expect to see every step."""
+    return not all(map(counts_steps, hooks(module)))
+
+
+def take_hooks(made: nn.Module, original: nn.Module, memo: Memo) -> nn.Module:
+    """``made`` with copies of the hooks of ``original``; ``memo`` is that of the copy of the network."""
+    made.__dict__.update(
+        {name: copy.deepcopy(original.__dict__[name], memo) for name in (*HOOKS, *_CALLED)}
+    )
+    return made

@@ -82,9 +82,9 @@ MISTAKES = (
     ),
     (
         "the layer forgets the spikes of an earlier call",
-        "snnfast/nn/recurrent.py",
-        "else torch.cat([past, spikes])",
-        "else spikes",
+        "snnfast/nn/delaying.py",
+        "else torch.cat([past, x])",
+        "else x",
         LAYER,
     ),
     (

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from snnfast import check, ops
 
+from .delaying import Delaying
 from .spiking import per_channel, show
-from .state import Stateful
 
 __all__ = ["Delay"]
 
 
-class Delay(Stateful):
+class Delay(Delaying):
     """Delays that are learned, one a channel: ``y[t] = (1 - f) x[t - n] + f x[t - n - 1]``.
 
     By :func:`snnfast.ops.delay`. ``n`` and ``f`` are the whole part and the fraction of the channel's delay ``d``, in
@@ -41,9 +41,6 @@ class Delay(Stateful):
 
     op = "delay"
     surrogate = None
-    states = ("past",)
-    past: Tensor | None
-    d: nn.Parameter
 
     def __init__(
         self, channels: int, max_delay: float, *, sigma: float = 0.0, stateful: bool = False
@@ -57,7 +54,7 @@ class Delay(Stateful):
     @property
     def delays(self) -> Tensor:
         """The delays now, in steps, ``[channels]``, from 0 to ``max_delay``."""
-        return self.d.detach().clamp(0.0, self.max_delay) + (self.d - self.d.detach())
+        return self._learned_delays()
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` ``[T, B, channels, ...]`` -> the same shape, each channel later by its delay."""
@@ -66,29 +63,16 @@ class Delay(Stateful):
             raise ValueError(
                 f"Delay: x must have shape [T, B, {len(self.d)}, ...], got {list(x.shape)}"
             )
-        past = self._load_past(x)
+        (past,) = self._load_states(x)
+        past = None if past is None else past.to(x.dtype)
         d = per_channel(self, "d", self.delays.to(check.state_dtype(x.dtype)), x)
         y = ops.delay(x, d, past, sigma=self.sigma)
         if self.stateful:
-            longest = self._longest()
-            known = x if past is None or len(x) >= longest else torch.cat([past, x])
-            self._store_states(known[-longest:].clone())
+            self._keep_past(past, x, self._longest())
         return y
 
     def _longest(self) -> int:
-        """How many steps inputs may be under way."""
         return math.ceil(self.max_delay + self.sigma + 1)
-
-    def _load_past(self, x: Tensor) -> Tensor | None:
-        past = self.past
-        if not self.stateful or past is None:
-            return None
-        if past.shape[1:] != x.shape[1:]:
-            raise ValueError(
-                f"Delay: the state past has shape {list(past.shape)}, but x.shape[1:] is "
-                f"{list(x.shape[1:])}; call reset() before a batch of another shape"
-            )
-        return self._carried("past", past).to(device=x.device, dtype=x.dtype)
 
     def extra_repr(self) -> str:
         """Channels and longest delay; what else is not the default."""

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from snnfast import check, ops
 
+from .delaying import Delaying
 from .lif import LIF
 from .spiking import Spiking, show
-from .state import Stateful
 
 __all__ = ["RLIF", "Recurrent"]
 
 
-class Recurrent(Stateful):
+class Recurrent(Delaying):
     """Neurons whose spikes come back to all neurons of the layer: their input is ``x[t] + weight s[t-1]``.
 
     All steps run in one call of :func:`snnfast.ops.recurrent`. The state, ``stateful`` and ``return_v_seq`` are those
@@ -47,10 +47,7 @@ class Recurrent(Stateful):
     """
 
     op = "recurrent"
-    states = ("past",)
-    past: Tensor | None
     delay: Tensor | None
-    d: nn.Parameter
 
     def __init__(
         self,
@@ -142,8 +139,7 @@ class Recurrent(Stateful):
             # torch.export cannot look at delays; the memory that it is given stays as long as it is.
             exporting = torch.compiler.is_exporting()
             longest = len(past) if past is not None and exporting else self._longest()
-            known = spikes if past is None or len(x) >= longest else torch.cat([past, spikes])
-            self._store_states(known[-longest:].clone())
+            self._keep_past(past, spikes, longest)
         return neuron._finish(spikes, *after)
 
     def connected(self, weight: Tensor) -> Tensor:
@@ -155,20 +151,14 @@ class Recurrent(Stateful):
     @property
     def delays(self) -> Tensor | None:
         """The delays now, in steps, ``[features]``; None without."""
-        if not self.max_delay:
-            return self.delay
-        return self.d.detach().clamp(0.0, self.max_delay) + (self.d - self.d.detach())
+        return self._learned_delays() if self.max_delay else self.delay
 
     def _longest(self) -> int:
-        """How many steps spikes may be under way."""
         if self.max_delay:
             return math.ceil(self.max_delay) + 2
         if self.delay is None:
             return 1
         return math.ceil(max(self.delay.max().item(), 0.0)) + 2
-
-    def _state_shape(self, name: str, value: Tensor, x: Tensor) -> tuple[int, ...]:
-        return (value.shape[0], *x.shape[1:])
 
     def reset(self) -> None:
         """Forgets the state, also that of the neurons: the next call starts at rest, with any batch size."""

@@ -1,0 +1,46 @@
+"""What the layers with delays share: what is under way between two calls, and delays that are learned."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from .state import Stateful
+
+__all__ = ["Delaying"]
+
+
+class Delaying(Stateful):
+    """Base of the layers whose state is what has not arrived yet.
+
+    Attributes:
+        past: what is under way, ``[P, *x.shape[1:]]``, the latest step last; None at rest.
+        max_delay: the longest delay that is learned, in steps.
+        d: the parameter that learns delays, one a channel.
+    """
+
+    states = ("past",)
+    past: Tensor | None
+    max_delay: float
+    d: nn.Parameter
+
+    def _learned_delays(self) -> Tensor:
+        """``d`` clamped to 0 ... ``max_delay``.
+
+        The gradient passes the clamp, so that a delay that has left the range can come back.
+        """
+        return self.d.detach().clamp(0.0, self.max_delay) + (self.d - self.d.detach())
+
+    @abstractmethod
+    def _longest(self) -> int:
+        """How many steps something may be under way."""
+
+    def _keep_past(self, past: Tensor | None, x: Tensor, longest: int) -> None:
+        """Keeps the last ``longest`` steps of ``past`` and, after it, ``x``."""
+        known = x if past is None or len(x) >= longest else torch.cat([past, x])
+        self._store_states(known[-longest:].clone())
+
+    def _state_shape(self, name: str, value: Tensor, x: Tensor) -> tuple[int, ...]:
+        return (value.shape[0], *x.shape[1:])

@@ -72,15 +72,6 @@ _DERIVATIVES: dict[str, Callable[[Tensor, float], Tensor]] = {
     "straight_through": _straight_through,
 }
 _NUMBERS = {name: number for number, name in enumerate(_DERIVATIVES)}
-_DEFAULT_ALPHA = {
-    "atan": 2.0,
-    "sigmoid": 4.0,
-    "fast_sigmoid": 25.0,
-    "rectangle": 1.0,
-    "triangle": 1.0,
-    "gaussian": 2.0,
-    "straight_through": 1.0,
-}
 
 
 @dataclass(frozen=True)
@@ -99,10 +90,7 @@ class Surrogate:
     alpha: float
 
     def __post_init__(self) -> None:
-        if self.name not in _DERIVATIVES:
-            raise ValueError(
-                f"surrogate: name must be one of {', '.join(_DERIVATIVES)}, got {self.name!r}"
-            )
+        _is_known(self.name)
         if isinstance(self.alpha, bool) or not isinstance(self.alpha, Real):
             raise TypeError(f"surrogate: alpha must be a number, got {type(self.alpha).__name__}")
         if not 0 < self.alpha < math.inf:
@@ -120,6 +108,11 @@ class Surrogate:
     def __call__(self, u: Tensor) -> Tensor:
         """Spikes ``u >= 0`` in ``u``'s dtype, with the surrogate's gradient."""
         return spike(u, self)
+
+
+def _is_known(name: str) -> None:
+    if name not in _DERIVATIVES:
+        raise ValueError(f"surrogate: name must be one of {', '.join(_DERIVATIVES)}, got {name!r}")
 
 
 def spike(u: Tensor, surrogate: Any) -> Tensor:
@@ -209,7 +202,13 @@ def straight_through() -> Surrogate:
     return Surrogate("straight_through", 1.0)
 
 
-_DEFAULTS = {name: Surrogate(name, alpha) for name, alpha in _DEFAULT_ALPHA.items()}
+_DEFAULTS = {
+    made.name: made
+    for made in (
+        *(atan(), sigmoid(), fast_sigmoid(), rectangle(), triangle(), gaussian()),
+        straight_through(),
+    )
+}
 
 
 def numbered(number: int, alpha: float) -> Surrogate:
@@ -231,10 +230,7 @@ def resolve(surrogate: SurrogateLike) -> Surrogate | Callable[[Tensor], Tensor]:
         TypeError, ValueError: for an unknown name, and for anything that is not a surrogate.
     """
     if isinstance(surrogate, str):
-        if surrogate not in _DERIVATIVES:
-            raise ValueError(
-                f"surrogate: name must be one of {', '.join(_DERIVATIVES)}, got {surrogate!r}"
-            )
+        _is_known(surrogate)
         return _DEFAULTS[surrogate]
     if isinstance(surrogate, Surrogate):
         return surrogate

@@ -7,13 +7,12 @@ import torch
 from samples import PRIMITIVES, SURROGATES
 
 from snnfast import backend, ops, surrogate
-from snnfast.surrogate import _DEFAULT_ALPHA as DEFAULT_ALPHA
 
 
 @pytest.mark.parametrize("name", SURROGATES)
 @pytest.mark.parametrize("alpha", [None, 0.7, 3.0])
 def test_surrogate_is_the_derivative_of_its_soft_spike(name, alpha):
-    chosen = surrogate.Surrogate(name, alpha or DEFAULT_ALPHA[name])
+    chosen = surrogate.Surrogate(name, alpha or surrogate.resolve(name).alpha)
     u = torch.linspace(-3, 3, 1001, dtype=torch.float64) + 1e-4  # no kink among them
     u.requires_grad_()
     (want,) = torch.autograd.grad(PRIMITIVES[name](u, chosen.alpha).sum(), u)

@@ -42,5 +42,5 @@ class Delaying(Stateful):
         known = x if past is None or len(x) >= longest else torch.cat([past, x])
         self._store_states(known[-longest:].clone())
 
-    def _state_shape(self, name: str, value: Tensor, x: Tensor) -> tuple[int, ...]:
+    def _state_shape(self, value: Tensor, x: Tensor) -> tuple[int, ...]:
         return (value.shape[0], *x.shape[1:])

@@ -91,7 +91,7 @@ class Stateful(nn.Module):
                     raise TypeError(
                         f"{layer}: the state {name} must be a tensor or None, got {type(value).__name__}"
                     )
-                if value.shape != self._state_shape(name, value, x):
+                if value.shape != self._state_shape(value, x):
                     hint = ""
                     if value.shape == x.shape:
                         hint = "; x must have shape [T, B, ...]: of one step [B, ...] call step(x)"
@@ -121,7 +121,7 @@ class Stateful(nn.Module):
         # Autograd cannot save it, and training may well follow a validation.
         return value.clone() if _is_left_by_inference_mode(value) else value
 
-    def _state_shape(self, name: str, value: Tensor, x: Tensor) -> tuple[int, ...]:
+    def _state_shape(self, value: Tensor, x: Tensor) -> tuple[int, ...]:
         """The shape that a state must have for ``x``."""
         return tuple(x.shape[1:])
 

@@ -149,7 +149,7 @@ class _Neuron(Looping, ABC):
     def _firing(self, x: Tensor) -> dict[str, Any]:
         threshold = as_number(self.p.v_th, x)
         reset = {"v_reset": as_number(self.p.v_reset, x)}
-        return self._leak(x) | reset | fires_above(self.spike_function, threshold, x)
+        return self._leak(x) | reset | fires_above(self.spike_function, threshold)
 
     def _membrane(self, x: Tensor, state: Any) -> Tensor:
         """That before the first step: at rest ``v_leak``, which learns nothing from it."""
@@ -189,7 +189,7 @@ class IAF(_Neuron):
     def scan(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         v_reset = as_number(self.p.v_reset, x)
         v = self._state(self.p.v_reset if state is None else state.v, x)
-        firing = fires_above(self.spike_function, as_number(self.p.v_th, x), x)
+        firing = fires_above(self.spike_function, as_number(self.p.v_th, x))
         spikes, v, *v_seq = ops.iaf(x, v, v_reset=v_reset, **firing, return_v_seq=self._watched)
         self._show(v_seq)
         return spikes, BoxState(v_seq[0] if self.record_states else v)

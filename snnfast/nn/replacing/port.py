@@ -155,7 +155,7 @@ def as_number(value: float | Tensor, x: Tensor) -> Number:
 
 
 def fires_above(
-    surrogate: Surrogate | Callable[[Tensor], Tensor], threshold: Number, x: Tensor
+    surrogate: Surrogate | Callable[[Tensor], Tensor], threshold: Number
 ) -> dict[str, Any]:
     """Arguments of an op for spikes above the threshold; a function of the other library sees to that itself."""
     strict = isinstance(surrogate, Surrogate)
@@ -183,6 +183,6 @@ def with_spikes(x: Tensor, spk: Tensor, weight: Tensor, spikes: Tensor) -> Tenso
 
 def fire(surrogate: Any, membrane: Tensor, threshold: Number) -> Tensor:
     """Spikes of membranes of any shape above the threshold, without a reset."""
-    arguments = fires_above(surrogate, threshold, membrane)
+    arguments = fires_above(surrogate, threshold)
     spikes: Tensor = ops.iaf(membrane.unsqueeze(0), **arguments, return_state=False)[0]
     return spikes[0]

@@ -112,7 +112,7 @@ class _Neuron(Functions, Port, ABC):
             )
         return self._carried(name, value).to(x.device, check.state_dtype(x.dtype))
 
-    def _keep(self, x: Tensor, **states: Tensor) -> None:
+    def _keep(self, **states: Tensor) -> None:
         for name, value in states.items():
             self._buffers[name] = value
 
@@ -215,7 +215,7 @@ class LIF(_Neuron):
             out, *states, v_seq = self._run(
                 x, v, {**leak, **firing, **current, "return_v_seq": True}
             )
-        self._keep(x, **dict(zip(self.kept, states)))
+        self._keep(**dict(zip(self.kept, states)))
         recorded = {"v_mem": v_seq}
         if current and self.record_states:
             recorded["i_syn"] = ops.li(
@@ -356,7 +356,7 @@ class ALIF(_Neuron):
     def scan(self, x: Tensor) -> Tensor:
         rho = self._alpha("adapt", x)
         if self.has_current and self._state("i_syn", x) is None:
-            self._keep(x, i_syn=x.new_zeros(x.shape[1:], dtype=check.state_dtype(x.dtype)))
+            self._keep(i_syn=x.new_zeros(x.shape[1:], dtype=check.state_dtype(x.dtype)))
         scale, b0 = as_number(self.adapt_scale, x), as_number(self.b0, x)
         v, b = self._state("v_mem", x), self._state("b", x)
         why = "no kernel fires several times in a step here" if self.most != 1 else ""
@@ -367,7 +367,7 @@ class ALIF(_Neuron):
         run = self._each_step if each else self._at_once
         spikes, v_seq, b = run(x, v, b, rho, scale, b0)
         self._record(v_mem=v_seq)
-        self._keep(x, v_mem=v_seq[-1], b=b, spike_threshold=b0 + scale * b)
+        self._keep(v_mem=v_seq[-1], b=b, spike_threshold=b0 + scale * b)
         return spikes
 
     def _leak(self, x: Tensor) -> dict[str, Any]:

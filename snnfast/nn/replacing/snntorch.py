@@ -132,7 +132,7 @@ class Alpha(Neuron):
         return exc, inh, self._membrane(exc, inh, alpha, beta)
 
     def reset_by(
-        self, reset: Tensor, x: Tensor, before: tuple[Tensor, ...], after: tuple[Tensor, ...]
+        self, reset: Tensor, before: tuple[Tensor, ...], after: tuple[Tensor, ...]
     ) -> tuple[Tensor, ...]:
         """All states at 0; by subtraction as snnTorch has it, the threshold off one current and the other one at 0."""
         if self.mechanism == "none":
@@ -169,7 +169,7 @@ class _Recurrent(Neuron):
             "no kernel is recurrent without a reset" if self.mechanism == "none" else ""
         )
 
-    def _back(self, x: Tensor, spk: Tensor) -> Tensor:
+    def _back(self, spk: Tensor) -> Tensor:
         """What comes back of the spikes of the step before."""
         if isinstance(self.recurrent, nn.Linear) or not self.is_matrix:
             back: Tensor = self.recurrent(spk)
@@ -220,7 +220,7 @@ class RLeaky(_Recurrent):
     def charge(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """That of :class:`Leaky`, and what comes back."""
         spk, mem = states
-        return (self._decay("beta", x) * mem + x + self._back(x, spk),)
+        return (self._decay("beta", x) * mem + x + self._back(spk),)
 
     init_rleaky = Neuron.reset_mem
 
@@ -250,7 +250,7 @@ class RSynaptic(_Recurrent):
     def charge(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """That of :class:`Synaptic`, and what comes back, in its current."""
         spk, syn, mem = states
-        syn = self._decay("alpha", x) * syn + x + self._back(x, spk)
+        syn = self._decay("alpha", x) * syn + x + self._back(spk)
         return syn, self._decay("beta", x) * mem + syn
 
     init_rsynaptic = Neuron.reset_mem

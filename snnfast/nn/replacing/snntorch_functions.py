@@ -121,7 +121,7 @@ class Steps(Looping):
         reset = fire(self.spike_grad, mem, self.threshold).detach()
         if self.mechanism == "zero" and not self.drops:
             mem = (1 - reset) * mem
-        after = self.reset_by(reset, x, before, self.charge(x, *others, mem))
+        after = self.reset_by(reset, before, self.charge(x, *others, mem))
         if self.state_quant:
             after = tuple(self.state_quant(state).to(state) for state in after)
         *currents, mem = after
@@ -137,7 +137,7 @@ class Steps(Looping):
         return spikes, *currents, mem
 
     def reset_by(
-        self, reset: Tensor, x: Tensor, before: tuple[Tensor, ...], after: tuple[Tensor, ...]
+        self, reset: Tensor, before: tuple[Tensor, ...], after: tuple[Tensor, ...]
     ) -> tuple[Tensor, ...]:
         """The states after a step, reset where the membrane was above the threshold before it."""
         *currents, mem = after

@@ -211,7 +211,7 @@ class Neuron(Steps):
             reset = {"v_reset": 0.0, "v_rest": 0.0, "detach_reset": delayed}
             if delayed and self.drops:
                 reset |= {"refractory": 1, "r": fired.to(mem)}
-        firing = fires_above(self.spike_grad, taken, x)
+        firing = fires_above(self.spike_grad, taken)
         # Only what comes next needs the last one.
         one = self.time_dim is None
         every = self._shows() or (self.mechanism == "zero" and self.reset_delay)

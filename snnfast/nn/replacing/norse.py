@@ -87,9 +87,11 @@ class Threshold:
 class _Neuron(Looping, ABC):
     """A neuron with its parameters ``p``, which keeps no state of its own.
 
+    A call of a ``...Cell`` is a step, one of the others a sequence ``[T, ...]``.
+
     Args:
-        where, original, memo: as in :class:`Port`.
-        cell: whether a call is a step; else it is a sequence ``[T, ...]``.
+        where: names the neuron in errors.
+        original, memo: as in :class:`Port`.
     """
 
     names: tuple[str, ...] = ("p", "dt")
@@ -99,14 +101,13 @@ class _Neuron(Looping, ABC):
     p: Any
     dt: Any
 
-    def __init__(self, where: str, original: Any, memo: Memo, *, cell: bool) -> None:
-        if getattr(original, "activation", None) is not None:
-            step = getattr(original.activation, "__name__", "")
-            if "adjoint" in step:
-                refuse(where, f"{step} has the gradient of an adjoint equation")
+    def __init__(self, where: str, original: Any, memo: Memo) -> None:
+        step = getattr(getattr(original, "activation", None), "__name__", "")
+        if "adjoint" in step:
+            refuse(where, f"{step} has the gradient of an adjoint equation")
         super().__init__(original, memo, self.names)
         self.record_states = bool(getattr(original, "record_states", False))
-        self.time_dim = None if cell else 0
+        self.time_dim = None if type(original).__name__.endswith("Cell") else 0
         method = getattr(self.p, "method", "super")
         if method == "logistic":
             refuse(where, "its method 'logistic' draws spikes at random")
@@ -168,8 +169,8 @@ def _at_rest(value: Any) -> Tensor:
 class LIFBox(_Neuron):
     """Norse's ``LIFBoxCell``: ``v[t] = v + dt / tau_mem (v_leak - v + x[t])``."""
 
-    def __init__(self, where: str, original: Any, memo: Memo, *, cell: bool) -> None:
-        super().__init__(where, original, memo, cell=cell)
+    def __init__(self, where: str, original: Any, memo: Memo) -> None:
+        super().__init__(where, original, memo)
         reset = getattr(self.p.reset_method, "__name__", "")
         if reset not in ("reset_value", "reset_subtract"):
             refuse(where, f"its reset_method {reset or self.p.reset_method} is not one of Norse's")
@@ -311,8 +312,8 @@ class LIFRecurrent(_Recurrent, _Synaptic):
 class LSNN(_Neuron):
     """Norse's ``LSNN`` and ``LSNNCell``: driven by the current of the step before; ``b`` decays to ``v_th``."""
 
-    def __init__(self, where: str, original: Any, memo: Memo, *, cell: bool) -> None:
-        super().__init__(where, original, memo, cell=cell)
+    def __init__(self, where: str, original: Any, memo: Memo) -> None:
+        super().__init__(where, original, memo)
         if bool((torch.as_tensor(self.p.beta) == 0).any()):
             refuse(where, "beta must not be 0")
 
@@ -416,25 +417,21 @@ def _lift(where: str, original: Any, memo: Memo) -> nn.Module:
     return Lift(made)
 
 
-def _maker(kind: type[_Neuron], cell: bool) -> Callable[[str, Any, Memo], nn.Module]:
-    return lambda where, original, memo: kind(where, original, memo, cell=cell)
-
-
 _NEURONS: dict[str, Callable[[str, Any, Memo], nn.Module]] = {
-    "LIFBoxCell": _maker(LIFBox, cell=True),
-    "LIBoxCell": _maker(LIBox, cell=True),
-    "IAFCell": _maker(IAF, cell=True),
-    "IAF": _maker(IAF, cell=False),
-    "LIFCell": _maker(LIF, cell=True),
-    "LIF": _maker(LIF, cell=False),
-    "LICell": _maker(LI, cell=True),
-    "LI": _maker(LI, cell=False),
-    "LIFRecurrentCell": _maker(LIFRecurrent, cell=True),
-    "LIFRecurrent": _maker(LIFRecurrent, cell=False),
-    "LSNNCell": _maker(LSNN, cell=True),
-    "LSNN": _maker(LSNN, cell=False),
-    "LSNNRecurrentCell": _maker(LSNNRecurrent, cell=True),
-    "LSNNRecurrent": _maker(LSNNRecurrent, cell=False),
+    "LIFBoxCell": LIFBox,
+    "LIBoxCell": LIBox,
+    "IAFCell": IAF,
+    "IAF": IAF,
+    "LIFCell": LIF,
+    "LIF": LIF,
+    "LICell": LI,
+    "LI": LI,
+    "LIFRecurrentCell": LIFRecurrent,
+    "LIFRecurrent": LIFRecurrent,
+    "LSNNCell": LSNN,
+    "LSNN": LSNN,
+    "LSNNRecurrentCell": LSNNRecurrent,
+    "LSNNRecurrent": LSNNRecurrent,
 }
 NORSE = Library(
     name="norse",

@@ -1,6 +1,6 @@
 """Neurons and their replacements side by side: for the tests of snnfast.nn.replace."""
 
-from collections import namedtuple
+from types import SimpleNamespace
 
 import torch
 from torch import nn
@@ -118,17 +118,14 @@ def leaky(settings):
     )
 
 
+def reset_value():
+    """Norse's function of this name."""
+
+
 def norse(name, library):
     def make(settings):
         own = {k: torch.tensor(v, dtype=torch.float64) for k, v in settings.items() if k != "dt"}
-        own |= {"method": "super", "alpha": 100.0}
-        if name == "LIFBoxCell":
-
-            def reset_value():
-                pass
-
-            own["reset_method"] = reset_value
-        p = namedtuple("Parameters", own)(**own)
-        return stand_in(library, name, p=p, dt=settings["dt"])
+        own |= {"method": "super", "alpha": 100.0, "reset_method": reset_value}
+        return stand_in(library, name, p=SimpleNamespace(**own), dt=settings["dt"])
 
     return make

@@ -116,6 +116,7 @@ NETWORKS = {
         BatchFirst,
         torch.rand(5, 13, 4, generator=torch.Generator().manual_seed(1)) * 2,
     ),
+    "cells": (Cells, torch.rand(9, 5, 4, generator=torch.Generator().manual_seed(1)) * 2),
 }
 
 

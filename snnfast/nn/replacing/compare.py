@@ -22,6 +22,7 @@ TOLERANCE = 1e-4
 FEW = 1e-4
 
 Arguments: TypeAlias = tuple[Any, ...]  # of a call
+Returned: TypeAlias = dict[str, Tensor]  # by a call of a network: its tensors, by their places
 
 
 def agree(
@@ -49,16 +50,15 @@ def agree(
         by_steps: ``inputs`` is one sequence, of which ``net`` takes a step a call.
     """
     calls = [(now,) for now in inputs[0][0]] if by_steps else inputs
-    theirs, expected = _outputs(net, names, calls)
-    ours, returned = _outputs(result, names, inputs)
+    theirs, expected = _run(net, names, calls)
+    ours, returned = _run(result, names, inputs)
     if sequences:
         theirs = {
             name: [[torch.stack(part) for part in zip(*calls)]] if calls else []
             for name, calls in theirs.items()
         }
     if by_steps:
-        steps = [dict(_leaves(value)) for value in expected]
-        expected = [{key: torch.stack([step[key] for step in steps]) for key in steps[0]}]
+        expected = [{key: torch.stack([step[key] for step in expected]) for key in expected[0]}]
     samples = _Samples()
     try:
         for name in names:
@@ -73,7 +73,7 @@ def agree(
             for a, b in zip(theirs[name], ours[name]):
                 step += _compare(where, layer, a, b, step, samples)
         for call, (value, own) in enumerate(zip(expected, returned)):
-            _compare_outputs(call, value, own, by_steps, samples)
+            _compare_outputs(call, value, own, samples)
     except ValueError as error:
         raise ValueError(f"{error}{_hint(net)}") from error
     if samples.neurons:
@@ -160,7 +160,7 @@ def _compare(
         if state.shape != own.shape:
             continue
         differ = ~_close(state, own)
-        differ = differ if own.shape == ours[0].shape else differ.unsqueeze(0)
+        # What has no time is the state after the last step.
         differ = differ if differ.dim() == a.dim() else differ.unsqueeze(0)
         if bool(samples.within(differ).any()):
             raise ValueError(f"replace: states of {where} differ after step {step + len(a) - 1}")
@@ -179,11 +179,8 @@ def _near(layer: Any, theirs: list[Tensor], ours: list[Tensor]) -> Tensor | None
     return _time_first(layer, near[0] & near[1])
 
 
-def _compare_outputs(call: int, theirs: Any, ours: Any, by_steps: bool, samples: _Samples) -> None:
+def _compare_outputs(call: int, expected: Returned, returned: Returned, samples: _Samples) -> None:
     """What a call of the networks returns."""
-    expected, returned = (dict(_leaves(value)) for value in (theirs, ours))
-    if by_steps:
-        expected = theirs
     start = f"replace: outputs differ in call {call}: "
     if expected.keys() != returned.keys():
         raise ValueError(
@@ -212,7 +209,7 @@ def _is_left_out(differ: Tensor, samples: _Samples) -> bool:
 
 
 def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Tensor]]:
-    """All tensors in tuples, lists and dictionaries, with their places."""
+    """All tensors in tuples, lists and dictionaries, without their graph, with their places."""
     if isinstance(value, Tensor):
         yield key, value.detach()
     elif isinstance(value, (tuple, list, dict)):
@@ -233,10 +230,10 @@ def _close(a: Tensor, b: Tensor) -> Tensor:
     return torch.isclose(a, b, rtol=TOLERANCE, atol=TOLERANCE * scale, equal_nan=True)
 
 
-def _outputs(
+def _run(
     net: nn.Module, names: list[str], inputs: Sequence[Arguments]
-) -> tuple[dict[str, list[list[Tensor]]], list[Any]]:
-    """What layers return, by name and call, and the network, without a trace in ``net``."""
+) -> tuple[dict[str, list[list[Tensor]]], list[Returned]]:
+    """What layers return, by name and call, and what the network returns in each call; ``net`` stays as it is."""
     net = _copied(net, names)
     for module in net.modules():
         for name in ("reset", "reset_mem", "reset_states"):
@@ -247,14 +244,14 @@ def _outputs(
 
     def keep(name: str) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            found[name].append([t.detach().clone() for t in _tensors(output)])
+            found[name].append([tensor.clone() for _, tensor in _leaves(output)])
 
         return hook
 
     for name in names:
         net.get_submodule(name).register_forward_hook(keep(name))
     with torch.no_grad(), torch.random.fork_rng():
-        returned = [net(*arguments) for arguments in inputs]
+        returned = [dict(_leaves(net(*arguments))) for arguments in inputs]
     return found, returned
 
 
@@ -268,9 +265,3 @@ def _copied(net: nn.Module, names: list[str]) -> nn.Module:
     for layer in own:
         memo[id(layer)].__dict__.update(copy.deepcopy(layer.__dict__, memo))
     return copy.deepcopy(net, memo)
-
-
-def _tensors(output: Any) -> list[Tensor]:
-    if isinstance(output, Tensor):
-        return [output]
-    return [t for part in output for t in _tensors(part)] if isinstance(output, tuple) else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -49,9 +49,7 @@ class _Neuron(Functions, Port, ABC):
 
     def reset(self) -> None:
         """Forgets the states: the next call starts at rest, with any batch size."""
-        for name in self.kept:
-            if name in self._buffers and self._buffers[name] is not None:
-                self._buffers[name] = self._buffers[name].new_zeros(0)  # type: ignore[union-attr]
+        self._change_states(lambda state: state.new_zeros(0))
 
     def reset_states(self, randomize: bool = False) -> None:
         """Sinabs' name for :meth:`reset`."""
@@ -61,9 +59,13 @@ class _Neuron(Functions, Port, ABC):
 
     def detach(self) -> None:
         """Keeps the values of the states and drops their graph."""
+        self._change_states(Tensor.detach)
+
+    def _change_states(self, change: Callable[[Tensor], Tensor]) -> None:
         for name in self.kept:
-            value = self._buffers.get(name)
-            self._buffers[name] = None if value is None else value.detach()
+            state = self._buffers.get(name)
+            if state is not None:
+                self._buffers[name] = change(state)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forgets gradients, and the graph of the states, as Sinabs' does."""
@@ -180,7 +182,7 @@ class LIF(_Neuron):
     kept = ("v_mem", "i_syn")
 
     def __init__(self, where: str, original: Any, memo: Memo) -> None:
-        self.leaks = original.tau_mem is not None if not original.train_alphas else True
+        self.leaks = original.train_alphas or original.tau_mem is not None
         time = ("alpha_mem", "alpha_syn") if original.train_alphas else ("tau_mem", "tau_syn")
         states = [n for n in self.kept if n in original._buffers]
         settings = ("spike_threshold", "min_v_mem", "norm_input", "train_alphas", "record_states")

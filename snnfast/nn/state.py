@@ -14,7 +14,7 @@ from snnfast.surrogate import Surrogate
 
 __all__ = ["Memo", "Stateful", "detach", "is_memory", "reset", "without_graphs"]
 
-Memo: TypeAlias = dict[int, Any]  # of a copy
+Memo: TypeAlias = dict[int, Any]  # that of copy.deepcopy: by id, what stands in the copy
 
 
 class Stateful(nn.Module):
@@ -79,32 +79,36 @@ class Stateful(nn.Module):
 
     def _load_states(self, x: Tensor) -> tuple[Tensor | None, ...]:
         """The states before the first step of ``x``, as its op takes them."""
-        layer = type(self).__name__
-        check.sequence(layer, x)
+        check.sequence(type(self).__name__, x)
         if not self.stateful:
             return (None,) * len(self.states)
         states = []
         for name in self.states:
             value = getattr(self, name)
             if value is not None:
-                if not isinstance(value, Tensor):
-                    raise TypeError(
-                        f"{layer}: the state {name} must be a tensor or None, got {type(value).__name__}"
-                    )
-                if value.shape != self._state_shape(value, x):
-                    hint = ""
-                    if value.shape == x.shape:
-                        hint = "; x must have shape [T, B, ...]: of one step [B, ...] call step(x)"
-                    elif value.shape == (x.shape[0], *x.shape[2:]):
-                        hint = "; x must have shape [T, B, ...]: of a batch-first sequence give x.transpose(0, 1)"
-                    raise ValueError(
-                        f"{layer}: the state {name} has shape {list(value.shape)}, but x.shape[1:] "
-                        f"is {list(x.shape[1:])}; call reset() before a batch of another shape{hint}"
-                    )
+                self._check_state(name, value, x)
                 value = self._carried(name, value)
                 value = value.to(device=x.device, dtype=check.state_dtype(x.dtype))
             states.append(value)
         return tuple(states)
+
+    def _check_state(self, name: str, value: object, x: Tensor) -> None:
+        """A state must be a tensor for batches of the shape of ``x``."""
+        layer = type(self).__name__
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"{layer}: the state {name} must be a tensor or None, got {type(value).__name__}"
+            )
+        if value.shape != self._state_shape(value, x):
+            hint = ""
+            if value.shape == x.shape:
+                hint = "; x must have shape [T, B, ...]: of one step [B, ...] call step(x)"
+            elif value.shape == (x.shape[0], *x.shape[2:]):
+                hint = "; x must have shape [T, B, ...]: of a batch-first sequence give x.transpose(0, 1)"
+            raise ValueError(
+                f"{layer}: the state {name} has shape {list(value.shape)}, but x.shape[1:] "
+                f"is {list(x.shape[1:])}; call reset() before a batch of another shape{hint}"
+            )
 
     def _carried(self, name: str, value: Tensor) -> Tensor:
         """A state of an earlier call, as this call may use it."""
@@ -221,7 +225,7 @@ def _without_graph(value: Any) -> Any:
 def reset(net: nn.Module) -> None:
     """Forgets the state of every snnfast layer in ``net``: the next batch starts at rest.
 
-    So it does of what :func:`snnfast.nn.replace` leaves to SpikingJelly, its ``MemoryModule``.
+    The same goes for each ``MemoryModule`` of SpikingJelly that :func:`snnfast.nn.replace` leaves as it is.
 
     Raises:
         TypeError: if ``net`` is no module.
@@ -233,8 +237,8 @@ def reset(net: nn.Module) -> None:
 def detach(net: nn.Module) -> None:
     """Keeps the state of every snnfast layer in ``net`` and drops its graph.
 
-    Between chunks of a long sequence this is truncated backpropagation through time. So it does of what
-    :func:`snnfast.nn.replace` leaves to SpikingJelly, its ``MemoryModule``.
+    Between chunks of a long sequence this is truncated backpropagation through time. The same goes for each
+    ``MemoryModule`` of SpikingJelly that :func:`snnfast.nn.replace` leaves as it is.
 
     Raises:
         TypeError: if ``net`` is no module.

@@ -81,12 +81,12 @@ def shared(model: nn.Module, processes: Processes, total: int, first: int = 0) -
         first: a number of the batch, by which own numbers differ.
     """
     global _now
-    layers = [(module, type(module)) for module in model.modules() if type(module) in _KINDS]
+    layers: list[tuple[Any, type]] = [(m, type(m)) for m in model.modules() if type(m) in _KINDS]
     folding = [m for m in model.modules() if getattr(m, "folds_time", False)]
     folded = {inner for module in folding for inner in module.modules()}
     share = _Share(processes, total, first)
     for layer, kind in layers:
-        layer.__class__ = _KINDS[kind][layer in folded]
+        layer.__class__, layer.folded = _KINDS[kind], layer in folded
     _now = share
     try:
         with share.computing(), over_all_processes(model):
@@ -95,6 +95,7 @@ def shared(model: nn.Module, processes: Processes, total: int, first: int = 0) -
         _now = None
         for layer, kind in layers:
             layer.__class__ = kind
+            del layer.folded
 
 
 def is_shared() -> bool:
@@ -140,8 +141,7 @@ def drawn(draw: Callable[[Tensor], Tensor], x: Tensor, *, folded: bool = False) 
     order = sorted(range(x.dim()), key=strides.__getitem__, reverse=True)
     sizes = list(x.shape)
     sizes[second] = sizes[second] // b * B
-    whole = x.new_zeros([sizes[d] for d in order])
-    whole = whole.permute([order.index(d) for d in range(x.dim())])
+    whole = torch.empty_permuted(sizes, order, dtype=x.dtype, device=x.device).zero_()
     own = share(whole)
     own.copy_(x.reshape(own.shape))
     with _now.drawing():
@@ -150,7 +150,7 @@ def drawn(draw: Callable[[Tensor], Tensor], x: Tensor, *, folded: bool = False) 
 
 
 class _Dropout(nn.modules.dropout._DropoutNd):
-    folded = False
+    folded: bool  # whether time is folded into the batch that it is given
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0:
@@ -158,11 +158,6 @@ class _Dropout(nn.modules.dropout._DropoutNd):
         return drawn(super().forward, x, folded=self.folded)
 
 
-class _Folded(_Dropout):
-    folded = True
-
-
-_KINDS: dict[type[nn.Module], tuple[type[nn.Module], type[nn.Module]]] = {
-    kind: (type(kind.__name__, (_Dropout, kind), {}), type(kind.__name__, (_Folded, kind), {}))
-    for kind in _DROPOUTS
+_KINDS: dict[type[nn.Module], type[nn.Module]] = {
+    kind: type(kind.__name__, (_Dropout, kind), {}) for kind in _DROPOUTS
 }

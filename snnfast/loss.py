@@ -193,13 +193,10 @@ def bp_stdp_error(r: Tensor, z: Tensor, label: int | Tensor, epsilon: int = 4) -
         raise ValueError(
             f"bp_stdp_error: label must have shape [{fired.shape[1]}], got {list(labels.shape)}"
         )
-    if labels.numel() and not bool(((labels >= 0) & (labels < r.shape[-1])).all()):
-        low, high = (int(v) for v in labels.aminmax())
-        raise ValueError(
-            f"bp_stdp_error: label must lie in [0, {r.shape[-1] - 1}], got values from {low} to {high}"
-        )
+    check.in_range("bp_stdp_error", "label", labels, 0, r.shape[-1] - 1)
+    # Whether each fired in the last ``steps`` steps, twice as many each time: quicker than a running count.
     in_window, steps = fired, 1
-    while steps <= epsilon:  # twice as many steps each time
+    while steps <= epsilon:
         back = min(steps, epsilon + 1 - steps)
         in_window = in_window | F.pad(in_window, (0, 0, 0, 0, back, 0))[: len(fired)]
         steps += back

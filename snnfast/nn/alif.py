@@ -28,7 +28,8 @@ class ALIF(Spiking):
 
     Args:
         tau: membrane time constant in steps, at least 1; 2.0 if neither it nor ``decay`` is given.
-        decay: ``1 - 1/tau``, in [0, 1], instead of ``tau``.
+        decay: ``1 - 1/tau``, in [0, 1], instead of ``tau``. These and the other parameters may be tensors that
+            broadcast to ``x.shape[1:]``: kept as buffers, or learned if they are an ``nn.Parameter``.
         beta: how much of the adaptation adds to the threshold.
         tau_adapt: time constant of the adaptation in steps, at least 1; 100.0 if neither it nor ``decay_adapt`` is
             given.
@@ -68,4 +69,4 @@ class ALIF(Spiking):
 
     def _shown(self) -> dict[str, Any]:
         own = leak(self, "") | {"beta": self.beta} | leak(self, "_adapt")
-        return own | {"decay_input": self.decay_input} | super()._shown()
+        return own | super()._shown()

@@ -31,7 +31,7 @@ class CubaLIF(Spiking):
         tau_syn: synaptic time constant in steps, at least 1; 2.0 likewise.
         decay: ``1 - 1/tau``, in [0, 1], instead of ``tau``.
         decay_syn: ``1 - 1/tau_syn`` instead of ``tau_syn``. All four may be tensors that broadcast
-            to ``x.shape[1:]``, kept as buffers.
+            to ``x.shape[1:]``: kept as buffers, or learned if they are an ``nn.Parameter``.
         learnable: learn both decays as ``1 - sigmoid(w)`` and ``1 - sigmoid(w_syn)``, starting from
             ``tau`` and ``tau_syn``, which must be numbers above 1.
         channels: with ``learnable``, learn one of each decay for every channel of ``x`` ``[T, B, C, ...]``; None
@@ -90,9 +90,9 @@ class CubaLIF(Spiking):
         return arguments
 
     def _shown(self) -> dict[str, Any]:
-        learned = {"w": self._parameters.get("w"), "w_syn": self._parameters.get("w_syn")}
-        decays = learned if self.learnable else leak(self, "") | leak(self, "_syn")
-        return decays | {"decay_input": self.decay_input} | super()._shown()
+        if self.learnable:
+            return {"w": self.w, "w_syn": self.w_syn} | super()._shown()
+        return leak(self, "") | leak(self, "_syn") | super()._shown()
 
 
 class CubaLI(Stateful):

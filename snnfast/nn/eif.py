@@ -61,4 +61,4 @@ class EIF(Spiking):
 
     def _shown(self) -> dict[str, Any]:
         own = leak(self, "") | {"delta_t": self.delta_t, "theta_rh": self.theta_rh}
-        return own | {"decay_input": self.decay_input} | super()._shown()
+        return own | super()._shown()

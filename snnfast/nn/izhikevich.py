@@ -74,9 +74,5 @@ class Izhikevich(Spiking):
         self.decay_input = check.flag(type(self).__name__, "decay_input", decay_input)
 
     def _shown(self) -> dict[str, Any]:
-        own = (
-            leak(self, "")
-            | {"a0": self.a0, "v_c": self.v_c, "a": self.a, "b": self.b}
-            | leak(self, "_w")
-        )
-        return own | {"decay_input": self.decay_input} | super()._shown()
+        own = {"a0": self.a0, "v_c": self.v_c, "a": self.a, "b": self.b}
+        return leak(self, "") | own | leak(self, "_w") | super()._shown()

@@ -90,7 +90,7 @@ class LIF(Spiking):
         self.decay_input = check.flag(type(self).__name__, "decay_input", decay_input)
 
     def _shown(self) -> dict[str, Any]:
-        return leak(self, "") | {"decay_input": self.decay_input} | super()._shown()
+        return leak(self, "") | super()._shown()
 
 
 class ParametricLIF(Spiking):
@@ -164,7 +164,7 @@ class ParametricLIF(Spiking):
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 
     def _shown(self) -> dict[str, Any]:
-        return {"w": self.w, "decay_input": self.decay_input} | super()._shown()
+        return {"w": self.w} | super()._shown()
 
 
 class LI(Stateful):

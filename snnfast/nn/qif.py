@@ -61,4 +61,4 @@ class QIF(Spiking):
 
     def _shown(self) -> dict[str, Any]:
         own = leak(self, "") | {"a0": self.a0, "v_c": self.v_c}
-        return own | {"decay_input": self.decay_input} | super()._shown()
+        return own | super()._shown()

@@ -153,8 +153,9 @@ class Spiking(Stateful):
         return show(self._shown())
 
     def _shown(self) -> dict[str, Any]:
+        gain = ["decay_input"] if "decay_input" in self.constants else []
         rest = [] if getattr(self, "v_rest", None) is None else ["v_rest"]
-        names = ["v_threshold", "v_reset", *rest, "surrogate"]
+        names = [*gain, "v_threshold", "v_reset", *rest, "surrogate"]
         flags = ("strict", "detach_reset", "stateful", "return_v_seq")
         shown: dict[str, Any] = {name: True for name in flags if getattr(self, name)}
         shown |= {"refractory": self.refractory} if self.refractory else {}

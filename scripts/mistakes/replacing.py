@@ -14,8 +14,8 @@ MISTAKES = (
     (
         "loops: the steps of the input in any order",
         "snnfast/nn/replacing/steps.py",
-        "if items == [step(t) for t in range(self.steps)]:",
-        "if dim == (isinstance(items[0], tuple)):",
+        "of_dims = [list(steps), ",
+        "of_dims = [[] if isinstance(items[0], tuple) else items, ",
         LOOPS,
     ),
     (

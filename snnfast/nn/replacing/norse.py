@@ -95,6 +95,7 @@ class _Neuron(Looping, ABC):
     """
 
     names: tuple[str, ...] = ("p", "dt")
+    names_of_states = ("state",)
     handed_on = (1,)
     every_step = (0,)
     begins_bare = True

@@ -130,6 +130,11 @@ class Looping(Port):
 
     @property
     @abstractmethod
+    def names_of_states(self) -> tuple[str, ...]:
+        """The names of its arguments besides the input, which are its states."""
+
+    @property
+    @abstractmethod
     def handed_on(self) -> tuple[int, ...]:
         """For each state that it is given, which result of the step before that is."""
 

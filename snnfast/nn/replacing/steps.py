@@ -6,6 +6,7 @@ import copy
 import operator
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import count, pairwise
 from typing import Any, NoReturn, TypeAlias
 
 import torch
@@ -308,10 +309,11 @@ class Loop:
         if all(s is first for s in sources):  # a sequence that is given
             # x[t, :, :] is x[t].
             items = [_without_ends(item) for item in items]
-            for dim, step in ((0, lambda t: t), (1, lambda t: (slice(None), t))):
-                if items == [step(t) for t in range(self.steps)]:
-                    sequence = self.static(first), self.count, dim
-                    return self.made.call_function(first_steps, sequence)
+            steps = range(self.steps)
+            of_dims = [list(steps), [(slice(None), t) for t in steps]]  # time first, or second
+            if items in of_dims:
+                sequence = self.static(first), self.count, of_dims.index(items)
+                return self.made.call_function(first_steps, sequence)
             if all(item == items[0] for item in items) and first not in self.changing:
                 return self.made.call_function(every_step, (self.static(nodes[0]), self.count))
         if not (isinstance(first, fx.Node) and sources == self.calls.get(str(first.target))):
@@ -350,11 +352,8 @@ class Loop:
         if any((node.args[1:], node.kwargs) != (first.args[1:], first.kwargs) for node in nodes):
             self.refuse(first, "its windows differ between steps")
         x = self.stacked(tuple(node.args[0] for node in nodes))
-        name = next(
-            n
-            for n in (f"pool_{k}" for k in range(len(self.graph.nodes)))
-            if not hasattr(self.net, n)
-        )
+        names = (f"pool_{k}" for k in count())
+        name = next(name for name in names if not hasattr(self.net, name))
         layer = POOLS[first.target](*first.args[1:], **first.kwargs)
         setattr(self.net, name, MultiStep(layer))
         return self.made.call_module(name, (x,))
@@ -367,32 +366,31 @@ class Loop:
                 self.refuse(calls[0], "its spikes come back to it through other layers")
             return found
         self.neurons[name] = None
-        layer: Looping = self._layer(calls[0])
-        for before, call in zip([None, *calls], calls):
-            states = call.args[1:]
-            named = getattr(layer, "names_of_states", ("state",))[len(states) :]
-            states += tuple(call.kwargs[name] for name in named if name in call.kwargs)
-            if before is None and layer.begins_bare and not states:
-                states = (None,)
-            given = len(call.args) - 1 + len(call.kwargs)
-            if given > len(states) or len(states) != len(layer.handed_on):
-                self.refuse(
-                    call, "it is to be given its input and all of its states, in their order"
-                )
-            for state, result in zip(states, layer.handed_on):
-                if state is None and layer.begins_bare:
-                    begins = before is None
-                else:
-                    begins = self._hands_on(state, before, result)
-                if not begins:
-                    self.refuse(
-                        call,
-                        "it does not go on from the states of the step before, or does not begin at rest",
-                    )
+        for before, call in pairwise([None, *calls]):
+            self._goes_on(call, before)
         x = self.stacked(tuple(call.args[0] for call in calls))
-        layer.take_sequence()
+        self._layer(calls[0]).take_sequence()
         self.neurons[name] = made = self.made.call_module(name, (x,))
         return made
+
+    def _goes_on(self, call: Node, before: Node | None) -> None:
+        """Refuses a step of a neuron that does not go on from the one ``before``, or else does not begin at rest."""
+        layer: Looping = self._layer(call)
+        states = call.args[1:]
+        named = layer.names_of_states[len(states) :]
+        states += tuple(call.kwargs[name] for name in named if name in call.kwargs)
+        if before is None and layer.begins_bare and not states:
+            states = (None,)
+        given = len(call.args) - 1 + len(call.kwargs)
+        if given > len(states) or len(states) != len(layer.handed_on):
+            self.refuse(call, "it is to be given its input and all of its states, in their order")
+        for state, result in zip(states, layer.handed_on):
+            bare = state is None and layer.begins_bare
+            if not (before is None if bare else self._hands_on(state, before, result)):
+                self.refuse(
+                    call,
+                    "it does not go on from the states of the step before, or does not begin at rest",
+                )
 
     def _hands_on(self, state: Any, before: Node | None, k: int) -> bool:
         if not isinstance(state, fx.Node):

@@ -107,20 +107,8 @@ class Time(nn.Module):
                 alike = False
             if alike and getattr(layer, "inplace", False) and y.data_ptr() == x.data_ptr():
                 y = y.clone()  # the step is the caller's
-            if type(layer) in _CONVS:
-                y = _laid_out(layer, y)
-            elif type(layer) is nn.GroupNorm and torch.is_grad_enabled() and not y.requires_grad:
-                # The backward pass of PyTorch's, for its weights alone, ends the process for channels-last images.
-                y = laid_out(y, torch.contiguous_format)
             try:
-                if alike and type(layer) in _NORMS:
-                    y = _normalize(layer, y, steps)
-                elif found := window(layer, y):
-                    y = ops.pool2d(y, found[:2], method="average" if found[2] else "max")
-                else:
-                    y = layer(y)
-                if type(layer) is nn.InstanceNorm2d:
-                    y = _single(y)
+                y = _run(layer, y, steps if alike else 1)
             except (RuntimeError, ValueError) as error:
                 # Subclasses, such as that of memory, say what they are.
                 if type(error) not in (RuntimeError, ValueError):
@@ -149,6 +137,22 @@ class Time(nn.Module):
     def extra_repr(self) -> str:
         """Whether it is slow."""
         return "" if self.fast else "fast=False"
+
+
+def _run(layer: nn.Module, y: Tensor, steps: int) -> Tensor:
+    """``layer(y)`` in the quickest way; the images ``y`` stand for so many steps that are the same."""
+    if type(layer) in _CONVS:
+        y = _laid_out(layer, y)
+    elif type(layer) is nn.GroupNorm and torch.is_grad_enabled() and not y.requires_grad:
+        # The backward pass of PyTorch's, for its weights alone, ends the process for channels-last images.
+        y = laid_out(y, torch.contiguous_format)
+    if steps > 1 and type(layer) in _NORMS:
+        return _normalize(layer, y, steps)
+    if found := window(layer, y):
+        height, width, average = found
+        return ops.pool2d(y, (height, width), method="average" if average else "max")
+    y = layer(y)
+    return _single(y) if type(layer) is nn.InstanceNorm2d else y
 
 
 def _refused(layer: nn.Module, x: Tensor, y: Tensor, error: Exception) -> str:

@@ -119,8 +119,8 @@ class SpikeProp(nn.Module):
         """Spike times ``[B, I]`` -> spike times ``[B, O]``, in milliseconds; ``inf`` for silent neurons.
 
         With ``return_u_max`` ``(times, u_max)``: also the largest potential of each silent neuron, ``[B, O]``, which
-        has a gradient; see :func:`snnfast.loss.virtual_times`. Warns if no
-        neuron fires for any sample of the batch and so nothing has a gradient.
+        has a gradient; see :func:`snnfast.loss.virtual_times`. Warns if no neuron fires for any sample of the batch
+        and so nothing has a gradient.
         """
         w, d = self.effective()
         if torch.compiler.is_compiling():  # where nothing warns
@@ -246,30 +246,26 @@ def calibrate(layer: SpikeProp, t: Tensor, mean_time: float, *, steps: int = 40)
 def _delays(
     delays: int | Sequence[float] | Tensor, drawn_from: tuple[float, float] | None, inputs: int
 ) -> Tensor:
-    if isinstance(delays, int) and not isinstance(delays, bool):
-        terminals = check.whole("SpikeProp", "delays", delays)
-        if drawn_from is None:
-            return torch.arange(1.0, terminals + 1)
-        if (
-            not isinstance(drawn_from, Sequence)
-            or isinstance(drawn_from, str)
-            or len(drawn_from) != 2
-        ):
-            raise TypeError(f"SpikeProp: delay_range must be two times, got {drawn_from!r}")
-        low, high = (check.number("SpikeProp", "delay_range", v) for v in drawn_from)
-        if not 0 <= low <= high:
-            raise ValueError(
-                f"SpikeProp: delay_range must be two times, 0 <= low <= high, got ({low:g}, {high:g})"
-            )
-        return torch.empty(inputs, terminals).uniform_(low, high)
-    if drawn_from is not None:
-        raise ValueError("SpikeProp: give delays as a number of terminals with delay_range")
-    try:
-        d = torch.as_tensor(delays).detach().clone()
-    except (TypeError, ValueError, RuntimeError, OverflowError):
-        raise TypeError(
-            f"SpikeProp: delays must be a number of terminals or their delays, got {type(delays).__name__}"
-        ) from None
+    """Delays ``[K]`` or ``[I, K]``: 1 to K, drawn, or as they are given."""
+    if not isinstance(delays, int) or isinstance(delays, bool):
+        if drawn_from is not None:
+            raise ValueError("SpikeProp: give delays as a number of terminals with delay_range")
+        return _given_delays(delays, inputs)
+    terminals = check.whole("SpikeProp", "delays", delays)
+    if drawn_from is None:
+        return torch.arange(1.0, terminals + 1)
+    if not isinstance(drawn_from, Sequence) or isinstance(drawn_from, str) or len(drawn_from) != 2:
+        raise TypeError(f"SpikeProp: delay_range must be two times, got {drawn_from!r}")
+    low, high = (check.number("SpikeProp", "delay_range", v) for v in drawn_from)
+    if not 0 <= low <= high:
+        raise ValueError(
+            f"SpikeProp: delay_range must be two times, 0 <= low <= high, got ({low:g}, {high:g})"
+        )
+    return torch.empty(inputs, terminals).uniform_(low, high)
+
+
+def _given_delays(delays: object, inputs: int) -> Tensor:
+    d = _as_tensor("delays", delays, "a number of terminals or their delays")
     d = d if d.dtype == torch.float64 else d.float()
     if d.numel() == 0 or d.dim() not in (1, 2) or (d.dim() == 2 and len(d) != inputs):
         raise ValueError(
@@ -284,14 +280,17 @@ def _delays(
 
 
 def _signs(signs: Sequence[float] | Tensor, inputs: int) -> Tensor:
-    try:
-        s = torch.as_tensor(signs).detach().float()
-    except (TypeError, ValueError, RuntimeError, OverflowError):
-        raise TypeError(
-            f"SpikeProp: signs must be a tensor or numbers, got {type(signs).__name__}"
-        ) from None
+    s = _as_tensor("signs", signs, "a tensor or numbers").float()
     if s.shape != (inputs,) or not (s.abs() == 1).all():
         raise ValueError(
             f"SpikeProp: signs must be +1 or -1 for each of {inputs} inputs, got {signs}"
         )
-    return s.clone()
+    return s
+
+
+def _as_tensor(name: str, value: object, wanted: str) -> Tensor:
+    """A tensor of its own with the values of the argument ``name``."""
+    try:
+        return torch.as_tensor(value).detach().clone()
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise TypeError(f"SpikeProp: {name} must be {wanted}, got {type(value).__name__}") from None

@@ -22,10 +22,7 @@ class Leaky(Neuron):
     drops = False
 
     def scan(self, x: Tensor, mem: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
-        beta = self._decay("beta", x)
-        if self.mechanism == "none":
-            return self._without_reset(x, mem, beta)
-        return self._integrate(ops.lif, x, mem, beta)
+        return self._leaky(x, mem, self._decay("beta", x))
 
     def charge(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """``beta mem + x``."""
@@ -60,10 +57,7 @@ class Lapicque(Neuron):
     def scan(self, x: Tensor, mem: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         r, c, step = (as_number(getattr(self, name), x) for name in self.own)
         x = x * (r * (1 / (r * c)) * step)
-        beta = 1 - step / (r * c)
-        if self.mechanism == "none":
-            return self._without_reset(x, mem, beta)
-        return self._integrate(ops.lif, x, mem, beta)
+        return self._leaky(x, mem, 1 - step / (r * c))
 
     init_lapicque = Neuron.reset_mem
 

@@ -175,7 +175,10 @@ class Neuron(Steps):
         """The state after the last step, as :meth:`scan` returns it."""
         return state if self.time_dim is None else state.unsqueeze(0)
 
-    def _without_reset(self, x: Tensor, mem: Tensor, beta: Any) -> tuple[Tensor, Tensor]:
+    def _leaky(self, x: Tensor, mem: Tensor, beta: Any) -> tuple[Tensor, ...]:
+        """Spikes and membranes before their reset, of a membrane with the decay ``beta`` that ``x`` charges."""
+        if self.mechanism != "none":
+            return self._integrate(ops.lif, x, mem, beta)
         membrane = self._low_passed(x, mem, beta)
         return self._fires_at(membrane, x), membrane
 

@@ -50,6 +50,10 @@ def _takes(neuron: Any) -> str:
     return "already takes sequences; leave sequences=True out"
 
 
+def _path(outer: str, inner: str) -> str:
+    return ".".join(filter(None, (outer, inner)))
+
+
 def _why_not(name: str, module: nn.Module) -> str:
     return (
         f"{name}, a {type(module).__name__}, takes its statistics at every step, which sequences=True does not: call "
@@ -78,18 +82,19 @@ def over_time(name: str, module: nn.Module) -> nn.Module:
     if not neurons and not any(map(is_memory, module.modules())):
         for key, inner in module.named_modules():
             if _trains_by_steps(inner):
-                raise ValueError(f"replace: {_why_not('.'.join(filter(None, (name, key))), inner)}")
+                raise ValueError(f"replace: {_why_not(_path(name, key), inner)}")
         return module
     if type(module) is not nn.Sequential:
         if neurons and not any(hasattr(neuron, "over_time") for _, neuron in neurons):
             key, neuron = neurons[0]
-            where = ".".join(filter(None, (name, key)))
-            raise ValueError(f"replace: {where}, a {type(neuron).__name__}, {_takes(neuron)}")
+            raise ValueError(
+                f"replace: {_path(name, key)}, a {type(neuron).__name__}, {_takes(neuron)}"
+            )
         raise ValueError(
             f"replace: sequences=True takes neurons in nn.Sequential, and {name or 'net'} is a "
             f"{type(module).__name__}, which runs its steps itself"
         )
     made = OverTime()
     for key, child in module.named_children():
-        made.add_module(key, over_time(f"{name}.{key}" if name else key, child))
+        made.add_module(key, over_time(_path(name, key), child))
     return made.train(module.training)

@@ -26,7 +26,7 @@ __all__ = [
 
 EVALUATED = 500  # images that evaluate takes at a time
 
-Part = tuple[Tensor, Tensor]
+Part = tuple[Tensor, Tensor]  # images and labels
 Loss = Callable[[Tensor, Tensor], Tensor]
 Decide = Callable[[Tensor], Tensor]
 

@@ -95,7 +95,7 @@ def _takes_rows(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
 
 
 # As a monitor's hook, it may be given one step of several that are the same.
-vars(_takes_rows)["counts_steps"] = True
+_takes_rows.counts_steps = True  # type: ignore[attr-defined]
 
 
 def _refused(norm: Any, product: Any, uses: Counter[nn.Module]) -> str:

@@ -156,11 +156,10 @@ def _norse_lif_box(
     stateful: bool = False,
     return_v_seq: bool = False,
 ) -> LIF:
-    rate = check.number("norse.LIFBoxCell", "dt", dt) * check.number(
-        "norse.LIFBoxCell", "tau_mem_inv", tau_mem_inv
-    )
+    dt = check.number("norse.LIFBoxCell", "dt", dt)
+    tau_mem_inv = check.number("norse.LIFBoxCell", "tau_mem_inv", tau_mem_inv)
     return LIF(
-        decay=1 - rate,
+        decay=1 - dt * tau_mem_inv,
         v_threshold=v_th,
         v_reset=v_reset,
         v_rest=v_leak,

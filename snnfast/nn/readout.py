@@ -105,6 +105,7 @@ class FirstSpike(nn.Module):
         """
         check.sequence("FirstSpike", x)
         spikes = x.to(check.state_dtype(x.dtype))
+        # Several spikes count 1, and the gradient is not cut, as clamp(max=1) would.
         silent = 1 - (spikes - (spikes.detach() - 1).clamp(min=0))
         if lengths is not None:
             silent = torch.where(_kept("FirstSpike", x, lengths), silent, 0)

@@ -115,6 +115,7 @@ class Spiking(Stateful):
         value: float | Tensor | None,
         checked: Callable[[str, str, object], float] = check.number,
     ) -> None:
+        """A constant: None, a number that ``checked`` lets through, or a tensor, whose shape the op checks."""
         if value is not None and not isinstance(value, Tensor):
             checked(type(self).__name__, name, value)
         self._add_constant(name, value)
@@ -176,6 +177,7 @@ def add_decay(
         if tau is not None and decay is not None:
             raise ValueError(f"{name}: give tau{suffix} or decay{suffix}, not both")
     else:
+        # The tensor is what tensors would have to fit; there are none.
         check.decay(name, f"decay{suffix}", tau, decay, default, torch.empty(0))
     tau = default if tau is None and decay is None else tau
     taken = f"tau{suffix}" if decay is None else f"decay{suffix}"
@@ -194,15 +196,14 @@ def leak(layer: Stateful, suffix: str) -> dict[str, Any]:
 
 
 def show(values: dict[str, Any]) -> str:
-    """The values for ``extra_repr``; tensors by their shape."""
-    return ", ".join(
-        f"{name}=[{', '.join(map(str, value.shape))}]"
-        if isinstance(value, Tensor) and value.numel() != 1
-        else f"{name}={value.item():g}"
-        if isinstance(value, Tensor)
-        else f"{name}={value}"
-        for name, value in values.items()
-    )
+    """The values for ``extra_repr``; a tensor by its shape, or by its only element."""
+    return ", ".join(f"{name}={_shown(value)}" for name, value in values.items())
+
+
+def _shown(value: Any) -> str:
+    if not isinstance(value, Tensor):
+        return str(value)
+    return f"{value.item():g}" if value.numel() == 1 else str(list(value.shape))
 
 
 def learned_tau(layer: str, name: str, tau: object, channels: int | None) -> nn.Parameter:

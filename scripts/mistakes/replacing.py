@@ -119,8 +119,8 @@ MISTAKES = (
     (
         "accelerate: a layer in two places becomes two",
         "snnfast/nn/replacing/wrapped.py",
-        "if child is not None and child not in made:",
-        "if child is not None:",
+        "if child not in made:",
+        "if True:",
         ACCELERATE,
     ),
     (

@@ -43,9 +43,9 @@ class _Begun(Replaced, Stateful):
     def _take_states(self, node: Any) -> None:
         self.starts, self.resets = {}, {}
         for name in self.states:
-            theirs = self.theirs.get(name, name)
-            value = getattr(node, theirs, None)
-            reset = getattr(node, "_memories_rv", {}).get(theirs)
+            own = self.theirs.get(name, name)
+            value = getattr(node, own, None)
+            reset = getattr(node, "_memories_rv", {}).get(own)
             if isinstance(value, Tensor):
                 setattr(self, name, value.detach().clone())
             for begin, found in ((self.starts, value), (self.resets, reset)):
@@ -309,10 +309,10 @@ SPIKINGJELLY = Library(
             *(QIFNode, EIFNode, IzhikevichNode),
         )
     },
-    refused={
-        name: "it returns a list of membranes, or one that is decoded; snnfast.nn.LI and a readout do that"
-        for name in ("NonSpikingIFNode", "NonSpikingLIFNode")
-    },
+    refused=dict.fromkeys(
+        ("NonSpikingIFNode", "NonSpikingLIFNode"),
+        "it returns a list of membranes, or one that is decoded; snnfast.nn.LI and a readout do that",
+    ),
     bases=frozenset(),
     package="neuron",
 )

@@ -73,10 +73,11 @@ def in_time(net: nn.Module, *, training: bool) -> None:
     made: dict[nn.Module, nn.Module] = {}
     for parent in list(net.modules()):
         for name, child in parent._modules.items():  # also one that stands in several places
-            if child is not None and child not in made:
+            if child is None:
+                continue
+            if child not in made:
                 made[child] = _in_time(child, training)
-            if child is not None:
-                parent._modules[name] = made[child]
+            parent._modules[name] = made[child]
 
 
 def _in_time(child: nn.Module, training: bool) -> nn.Module:

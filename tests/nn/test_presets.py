@@ -1,10 +1,8 @@
 """The presets against traces of the libraries they are named for (scripts/record_traces.py)."""
 
-import json
-from pathlib import Path
-
 import pytest
 import torch
+from recorded import inputs_of, recorded
 
 from snnfast import nn as sn
 
@@ -22,7 +20,7 @@ TRACES = {
 
 def cases():
     for name, neuron in TRACES.items():
-        trace = json.loads((Path(__file__).parent / "traces" / f"{name}.json").read_text())
+        trace = recorded(name)
         for k, case in enumerate(trace["cases"]):
             yield pytest.param(trace, neuron, case, id=f"{name}-{k}")
 
@@ -35,7 +33,7 @@ def arguments(settings):
 
 def replay(trace, neuron, case, dtype):
     settings = case["settings"]
-    x, v0, weights = (torch.tensor(trace[k], dtype=dtype) for k in ("x", "v0", "weights"))
+    x, v0, weights = inputs_of(trace, dtype)
     x.requires_grad_()
     v0.requires_grad_()
     layer = sn.like(neuron, **arguments(settings), stateful=True, return_v_seq=True)
@@ -71,8 +69,8 @@ def test_preset_reproduces_the_spikes_in_float32(trace, neuron, case):
 
 
 def test_parametric_lif_reproduces_spikingjelly():
-    trace = json.loads((Path(__file__).parent / "traces" / "spikingjelly_plif.json").read_text())
-    x, v0, weights = (torch.tensor(trace[k], dtype=torch.float64) for k in ("x", "v0", "weights"))
+    trace = recorded("spikingjelly_plif")
+    x, v0, weights = inputs_of(trace)
     x.requires_grad_()
     for case in trace["cases"]:
         layer = sn.ParametricLIF(**arguments(case["settings"]), stateful=True).double()

@@ -1,25 +1,21 @@
 """Networks of SpikingJelly on our layers: against its recorded traces, and against itself where it is installed."""
 
-import json
-from pathlib import Path
-
 import pytest
 import torch
 from jelly import ATan, IFNode, LIFNode, Node, Sigmoid, named
+from recorded import inputs_of, recorded
 from replaced import agrees, inputs, loud, same
 from torch import nn
 
 import snnfast
 from snnfast import nn as sn
 
-TRACES = Path(__file__).parent / "traces"
-
 
 @pytest.mark.parametrize("name", ["spikingjelly_lif", "spikingjelly_if"])
 def test_neurons_reproduce_recorded_traces(name):
-    trace = json.loads((TRACES / f"{name}.json").read_text())
+    trace = recorded(name)
     kind = LIFNode if name.endswith("lif") else IFNode
-    x, v0 = (torch.tensor(trace[k], dtype=torch.float64) for k in ("x", "v0"))
+    x, v0, _ = inputs_of(trace)
     for case in trace["cases"]:
         own = dict(case["settings"])
         own["surrogate_function"] = {"Sigmoid": Sigmoid(4.0), "ATan": ATan(2.0)}[

@@ -1,11 +1,10 @@
 """What replaces neurons of snnTorch, Norse and Sinabs, against traces recorded from them, without these libraries."""
 
-import json
 from collections import namedtuple
-from pathlib import Path
 
 import pytest
 import torch
+from recorded import inputs_of, recorded
 from replaced import leaky, norse, stand_in
 
 from snnfast import nn as sn
@@ -77,9 +76,9 @@ NEURONS = {
 @pytest.mark.filterwarnings("ignore:lif runs in plain", "ignore:Leaky runs in plain")
 @pytest.mark.parametrize("name", NEURONS)
 def test_a_neuron_reproduces_its_trace(name):
-    trace = json.loads((Path(__file__).parent / "traces" / f"{name}.json").read_text())
+    trace = recorded(name)
     make, run = NEURONS[name]
-    x, v0, weights = (torch.tensor(trace[k], dtype=torch.float64) for k in ("x", "v0", "weights"))
+    x, v0, weights = inputs_of(trace)
     x.requires_grad_()
     v0.requires_grad_()
     seen = 0

@@ -64,6 +64,10 @@ class Recurrent(Delaying):
             raise TypeError(
                 f"{layer}: neuron must be a layer of neurons that fire, got {type(neuron).__name__}"
             )
+        if neuron.return_v_seq and type(neuron).forward is not Spiking.forward:
+            raise ValueError(
+                f"{layer}: neuron must have return_v_seq=False: its membranes are not those of its op, which runs here"
+            )
         features = check.whole(layer, "features", features)
         given = {"weight": (weight, (features, features)), "delay": (delay, (features,))}
         for name, (value, shape) in given.items():

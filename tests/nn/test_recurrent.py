@@ -194,6 +194,11 @@ def test_rlif_is_recurrent_lif():
     [
         (lambda: Recurrent(nn.ReLU(), 5), TypeError, "neuron must be a layer of neurons that fire"),
         (lambda: Recurrent(snnfast.nn.LI(), 5), TypeError, "that fire, got LI"),
+        (
+            lambda: Recurrent(snnfast.nn.like("snntorch.Leaky", beta=0.9, return_v_seq=True), 5),
+            ValueError,
+            "neuron must have return_v_seq=False: its membranes are not those of its op",
+        ),
         (lambda: Recurrent(LIF(), 0), ValueError, "features must be at least 1"),
         (
             lambda: Recurrent(LIF(), 5, weight=torch.zeros(4, 5)),

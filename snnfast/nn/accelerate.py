@@ -31,8 +31,8 @@ def accelerate(net: nn.Module) -> nn.Module:
     """A copy of a network for training and evaluation that does the same in less time.
 
     - Every ``nn.Linear`` becomes a :class:`snnfast.nn.SpikeLinear`, and every ``nn.Conv2d`` in
-      :class:`snnfast.nn.Time` a :class:`snnfast.nn.SpikeConv2d`, if that has events for it: they leave out the products
-      with zeros where that is faster, as behind neurons.
+      :class:`snnfast.nn.Time` a :class:`snnfast.nn.SpikeConv2d`, if that takes its dilation, groups and padding: they
+      leave out the products with zeros where that is faster, as behind neurons.
     - Neurons and the pooling right behind them run in one pass, as in :class:`snnfast.nn.Pooled`: in ``nn.Sequential``,
       and where :mod:`torch.fx` sees in ``forward`` that nothing else takes their spikes.
     - Layers of SpikingJelly in step mode ``"m"``, and its ``SeqToANNContainer``, run in :class:`snnfast.nn.Time`.

@@ -80,7 +80,7 @@ class SpikeConv2d(nn.Conv2d):
 
 
 def has_events(layer: nn.Conv2d) -> bool:
-    """Whether :func:`snnfast.ops.spike_conv2d` has the dilation, groups and padding of ``layer``."""
+    """Whether :func:`snnfast.ops.spike_conv2d` takes the dilation, groups and padding of ``layer``."""
     ones = (*layer.dilation, layer.groups) == (1,) * 3
     return (
         ones

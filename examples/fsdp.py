@@ -1,8 +1,8 @@
-"""Train a network whose parameters are spread over several processes, by FSDP2.
+"""Train a network whose parameters are sharded over several processes, by FSDP2.
 
     torchrun --nproc-per-node 2 examples/fsdp.py --epochs 3
 
-Without torchrun it is one process. Each takes its share of every batch; on GPUs by NCCL, on CPUs by Gloo.
+Without torchrun there is one process. Each takes its share of every batch; on GPUs with NCCL, on CPUs with Gloo.
 """
 
 import argparse

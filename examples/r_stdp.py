@@ -1,8 +1,8 @@
-"""R-STDP: a layer learns by reward alone which action each stimulus wants.
+"""R-STDP: a layer learns from rewards alone which action belongs to each stimulus.
 
 A stimulus makes one group of inputs fire; the output that fires most is the action and silences the others. At the end
-of the trial comes the reward, 1 for the right action and 0 for a wrong one, less what this stimulus usually brings. No
-synapse is told which action would have been right.
+of the trial comes the reward: 1 for the right action and 0 for a wrong one, minus a running mean for this stimulus. The
+synapses do not get the right action.
 
 python examples/r_stdp.py
 """

@@ -2,7 +2,7 @@
 BP-STDP: errors meet windows of spikes
 ======================================
 
-A network that learns by spikes and errors of each time step (:doc:`/bp_stdp`).
+A network that learns from the spikes and errors of each time step (:doc:`/bp_stdp`).
 
 .. code-block:: shell
 

@@ -2,7 +2,8 @@
 Sequences: recurrent neurons
 ============================
 
-Were two spikes, far apart in time, on the same input? Recurrent neurons with adaptation learn it (:doc:`/sequence`).
+Recurrent neurons with adaptation learn whether two spikes, far apart in time, came on the same input
+(:doc:`/sequence`).
 
 .. code-block:: shell
 

@@ -2,8 +2,8 @@
 SpikeProp: times of first spikes
 ================================
 
-A flower is a volley of spikes; its class is the output that fires first (:doc:`/spikeprop`). Spikes of one flower
-before and after training, and the membranes of the three outputs.
+A flower is coded by spike times; its class is the output that fires first (:doc:`/spikeprop`). The figures show the
+spikes for one flower before and after training, and the membranes of the three outputs.
 
 .. code-block:: shell
 

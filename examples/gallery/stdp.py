@@ -2,8 +2,8 @@
 STDP: digits without labels
 ===========================
 
-A hundred neurons compete for images (:doc:`/stdp`). Each picture is what one of them has learned to answer. The
-accuracy grows over the images seen, while neurons answer with fewer spikes.
+A hundred neurons compete for images (:doc:`/stdp`). Each picture shows the weights of one neuron. The
+accuracy grows with the number of images, while the neurons need fewer spikes for each.
 
 .. code-block:: shell
 

@@ -35,7 +35,7 @@ figure.tight_layout()
 
 # %%
 # The membrane climbs towards the threshold (dotted), is reset by a spike, and climbs again. A
-# stronger current gives more spikes: the number of spikes in a window is the neuron's answer.
+# stronger current gives more spikes: the number of spikes in a window is the neuron's output.
 #
 # Data
 # ----
@@ -50,7 +50,7 @@ print(images.shape, labels.shape)
 # %%
 # A network
 # ---------
-# Neurons are modules like any other. :class:`~snnfast.nn.Time` runs layers that know no time over
+# Neurons are modules like any other. :class:`~snnfast.nn.Time` runs layers without time over
 # the whole sequence, and :class:`~snnfast.nn.Rate` takes the mean over time. All 8 steps of a layer run
 # in one kernel.
 
@@ -63,8 +63,8 @@ net = nn.Sequential(
 )
 
 # %%
-# The same image is shown at every step: each pixel is a current. ``expand`` needs no memory for
-# that, and ``Time`` computes the first layer once.
+# The network gets the same image at every step: each pixel is a current. ``expand`` needs no memory
+# for this, and ``Time`` computes the first layer once.
 
 
 def shown(batch: torch.Tensor, steps: int = 8) -> torch.Tensor:
@@ -87,7 +87,7 @@ axis.set(xlabel="step of the optimizer", ylabel="loss")
 figure.tight_layout()
 
 # %%
-# How good is it on images that it has not seen?
+# The accuracy on images that it has not seen:
 
 with torch.no_grad():
     rates = net(shown(test[0]))
@@ -97,8 +97,8 @@ print(f"{accuracy:.1%} of {len(test[0])} test images")
 # %%
 # Look inside
 # -----------
-# The spikes of the hidden layer for one image. Most neurons are silent at any step: that is what
-# makes spiking networks cheap where silence costs nothing.
+# The spikes of the hidden layer for one image. Most neurons are silent at any step. On hardware that
+# computes only for spikes, this makes spiking networks cheap.
 
 from snnfast import visual
 

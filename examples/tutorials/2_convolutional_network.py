@@ -2,7 +2,7 @@
 A convolutional network, and where its time goes
 =================================================
 
-Convolutions, batch normalisation and pooling know no time: :class:`snnfast.nn.Time` runs them over
+Convolutions, batch normalisation and pooling have no time: :class:`snnfast.nn.Time` runs them over
 all steps at once. Neurons run all their steps in one kernel. This tutorial trains such a network
 and compares the neurons' kernel with a loop over time in plain PyTorch.
 """
@@ -24,8 +24,8 @@ test_images, test_labels = digits("test").tensors
 # %%
 # The network
 # -----------
-# Every neuron is a LIF neuron with the surrogate ``"atan"`` for its derivative. Pooling after the
-# neurons works on spikes.
+# Every neuron is a LIF neuron with the surrogate gradient ``"atan"``. Pooling after the neurons
+# works on spikes.
 
 net = nn.Sequential(
     Time(nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16)),
@@ -67,7 +67,7 @@ print(" ".join(f"{a:.1%}" for a in accuracies))
 # Kernel and reference
 # --------------------
 # Every op has a reference in plain PyTorch, a loop over time. ``backend.use`` forces it. Spikes are
-# equal bit for bit; the time is not.
+# equal bit for bit; the times differ.
 
 x = torch.rand(16, 32, 4096, requires_grad=True)
 layer = LIF()

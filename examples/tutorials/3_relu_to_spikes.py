@@ -2,9 +2,9 @@
 From a ReLU network to spikes
 =============================
 
-A trained network with ReLUs becomes a spiking one without training: a neuron that integrates its
-input and fires has a rate proportional to what a ReLU would give. This tutorial trains a small
-network, converts it, and looks at how many time steps the spikes need.
+A trained network with ReLUs becomes a spiking one without further training: an integrate-and-fire
+neuron has a rate proportional to the output of a ReLU. This tutorial trains a small network,
+converts it, and shows how many time steps the spikes need.
 """
 
 import torch
@@ -55,8 +55,8 @@ print(f"{(scores.argmax(1) == test[1]).float().mean():.1%} at 32 steps")
 # %%
 # The report
 # ----------
-# It says how far rates are from activations in each layer, which neurons are silent or saturated,
-# how many operations the spikes cost, and the accuracy by steps:
+# It shows the difference between rates and activations in each layer, the silent and saturated
+# neurons, the number of operations of the spikes, and the accuracy for each number of steps:
 
 report = snnfast.conversion_report(ann, snn, [test], steps=(1, 2, 4, 8, 16, 32))
 print(report)

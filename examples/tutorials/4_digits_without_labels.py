@@ -2,9 +2,9 @@
 Digits without labels
 =====================
 
-In the network of Diehl and Cook (2015) neurons compete: one that fires inhibits the others, moves
-its weights towards what it saw, and becomes harder to excite. No label is needed. This tutorial
-watches the weights as they take the shape of digits.
+In the network of Diehl and Cook (2015) neurons compete: a neuron that fires inhibits the others,
+moves its weights towards its input, and becomes harder to excite. No label is needed. This tutorial
+shows how the weights take the shape of digits.
 """
 
 import torch
@@ -32,7 +32,7 @@ figure = visual.receptive_fields(model.xe.w, shape=(8, 8), title="before any ima
 # Learning
 # --------
 # A pixel's brightness is the rate of its spikes, up to 300 Hz. ``fit`` presents all images in one
-# call of a kernel that follows the spikes, learning included.
+# call of a kernel, learning included.
 
 rates = images * 300
 model.fit([(rates, labels)], epochs=1)
@@ -46,7 +46,7 @@ figure = visual.receptive_fields(model.xe.w, shape=(8, 8), title="after four tim
 # %%
 # What the neurons stand for
 # --------------------------
-# Only now do labels come in: a neuron gets the class for which it fires most. Then the neurons
+# Only now are labels used: a neuron gets the class for which it fires most. Then the neurons
 # vote on test images.
 
 counts, of = model.respond([(rates, labels)])

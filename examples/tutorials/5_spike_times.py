@@ -2,9 +2,9 @@
 Exact spike times
 =================
 
-In SpikeProp (Bohte et al. 2002) a neuron fires once, and *when* it fires is the answer. The time of
-a spike is found exactly, without time steps, and its gradient is exact. This tutorial trains a
-network on Iris and looks at when its neurons fire.
+In SpikeProp (Bohte et al. 2002) a neuron fires at most once, and the *time* of its spike is its
+output. This time is computed exactly, without time steps, and its gradient is exact. This tutorial
+trains a network on Iris and looks at the times at which its neurons fire.
 """
 
 import torch
@@ -33,7 +33,7 @@ print(times.shape, "spike times in ms, inf for silent neurons")
 # Two layers
 # ----------
 # Each connection has four synapses with delays of 1 to 4 ms. ``calibrate`` scales the weights so
-# that neurons fire at a sensible time to begin with.
+# that neurons fire at suitable times before training.
 
 hidden, output = SpikeProp(times.shape[1], 10, delays=4), SpikeProp(10, 3, delays=4)
 calibrate(hidden, times, 8.0)
@@ -44,7 +44,7 @@ with torch.no_grad():
 # %%
 # Training
 # --------
-# The first output to fire decides. The loss asks that it is the right one.
+# The first output to fire decides. The loss requires that it is the right one.
 
 optimizer = torch.optim.Adam([*hidden.parameters(), *output.parameters()], lr=0.02)
 for _ in range(150):

@@ -35,10 +35,10 @@ print("step and input of its spikes:", x[0].nonzero().tolist(), "label:", int(la
 # %%
 # Four networks
 # -------------
-# :class:`snnfast.nn.Recurrent` goes around a layer of neurons: their spikes come back to all of them
-# with the next step, through learned weights. With ``max_delay`` each neuron's spikes take their own
-# time on the way, which is learned, too. :class:`snnfast.nn.AdLIF` has a second, slow state that
-# follows its membrane and its spikes. In all of them the steps of a layer run in one kernel.
+# :class:`snnfast.nn.Recurrent` wraps a layer of neurons: their spikes reach all of them in the next
+# step, through learned weights. With ``max_delay`` the spikes of each neuron also have a learned
+# delay. :class:`snnfast.nn.AdLIF` has a second, slow state, driven by membrane and spikes. In all
+# of them the steps of a layer run in one kernel.
 #
 # The readout, :class:`snnfast.nn.LI`, leaks and does not fire. :class:`snnfast.nn.Last` takes its
 # membrane after the last step.
@@ -65,8 +65,8 @@ def network(hidden: nn.Module) -> nn.Sequential:
 # %%
 # Training
 # --------
-# Backpropagation through all 40 steps. Gradients are cut to norm 1, since they pass the recurrent
-# weights once a step.
+# Backpropagation through all 40 steps. Gradients are clipped to norm 1, since they are multiplied
+# by the recurrent weights in every step.
 
 
 def train(net: nn.Module, epochs: int = 10) -> list[float]:
@@ -103,8 +103,8 @@ figure.tight_layout()
 
 # %%
 # Half of the answers are right by chance (dotted). The first spike is up to 40 steps old when it is
-# needed, and a LIF neuron with ``tau=5`` has forgotten it. Delays keep it under way, adaptation keeps
-# it in the neuron. Recurrent LIF neurons can only keep activity going round, and learn that late.
+# needed, and a LIF neuron with ``tau=5`` has forgotten it. Delays deliver it later, adaptation keeps
+# it in the neuron. Recurrent LIF neurons can only keep up activity, and learn this late.
 #
 # How they remember
 # -----------------
@@ -125,7 +125,7 @@ axes[0].set_ylabel("neuron")
 figure.tight_layout()
 
 # %%
-# And the delays that were learned, of those that were drawn evenly between 0 and 13 steps:
+# The learned delays; they were drawn uniformly between 0 and 13 steps before training:
 
 delays = networks["recurrent LIF with delays"][1].delays.detach()
 print(f"from {delays.min():.1f} to {delays.max():.1f} steps, {delays.mean():.1f} on average")

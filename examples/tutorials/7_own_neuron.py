@@ -3,8 +3,8 @@ Write your own neuron
 =====================
 
 A neuron is a rule for one time step. This tutorial writes one that the package does not have, in
-plain PyTorch, and uses it in a network. Then it shows what a kernel would win, and what it takes to
-write one.
+plain PyTorch, and uses it in a network. Then it shows what a kernel would gain, and how to write
+one.
 """
 
 import math
@@ -22,9 +22,9 @@ torch.manual_seed(0)
 # %%
 # A neuron in PyTorch
 # -------------------
-# The resonate-and-fire neuron (Izhikevich 2001) has two states, which turn around each other like a
-# spring and its velocity. It fires when the second one reaches the threshold. The spike has no
-# derivative; :mod:`snnfast.surrogate` supplies the usual stand-ins.
+# The resonate-and-fire neuron (Izhikevich 2001) has two states, which oscillate like the position
+# and the velocity of a spring. It fires when the second one reaches the threshold. The spike has no
+# useful derivative; :mod:`snnfast.surrogate` has the usual surrogate gradients.
 
 
 class ResonateAndFire(nn.Module):
@@ -54,7 +54,7 @@ class ResonateAndFire(nn.Module):
 
 
 # %%
-# It answers pulses that come with its own period, and no others:
+# It fires for pulses with its own period, and for no others:
 
 neuron = ResonateAndFire(period=10.0)
 figure, axes = plt.subplots(3, 1, sharex=True, figsize=(7, 4))
@@ -70,7 +70,7 @@ axes[-1].set_xlabel("time step (pulses gray, spikes red)")
 figure.tight_layout()
 
 # %%
-# It is a module like any other. Its gradient reaches the period: the neuron learns to answer pulses
+# It is a module like any other. The period has a gradient: the neuron learns to fire for pulses
 # that come every 14 steps.
 
 pulses = torch.zeros(100, 1)
@@ -90,8 +90,8 @@ print(f"spikes: {counts[0]} before, {counts[-1]} after; period {neuron.period.it
 # What a kernel wins
 # ------------------
 # Every operation of the loop writes a tensor, which the backward pass reads again. A kernel keeps
-# the states in registers and recomputes. Here is a neuron that the package has both ways: ALIF,
-# whose threshold grows by its own spikes.
+# the states in registers and recomputes them. Here is a neuron that the package has in both forms:
+# ALIF, whose threshold rises with its own spikes.
 
 
 def alif(x: Tensor, decay: float, beta: float, decay_adapt: float) -> Tensor:
@@ -128,9 +128,9 @@ print(f"loop {loop:.0f} ms, kernel {kernel:.1f} ms: {loop / kernel:.0f} times as
 # %%
 # Write the kernel
 # ----------------
-# A kernel is one file of maths, ``csrc/core/<name>.h``: how the input charges the states, what the
-# threshold is, what a spike does to every state, and the derivatives of all three. This is all of
-# ALIF's threshold and what its spike does, as an extension of LIF:
+# A kernel is one file of maths, ``csrc/core/<name>.h``: how the input charges the states, the
+# threshold, the effect of a spike on every state, and the derivatives of all three. This is the
+# whole threshold of ALIF and the effect of its spike, as an extension of LIF:
 #
 # .. code-block:: cpp
 #
@@ -139,12 +139,12 @@ print(f"loop {loop:.0f} ms, kernel {kernel:.1f} ms: {loop / kernel:.0f} times as
 #       return c[kThreshold] + c[kScale] * charged[kA];
 #     }
 #
-#     template <Reset R, class C>
-#     static SNNFAST_HD void fire(bool fired, const C* c, C* state) {
-#       Lif::fire<R>(fired, c, state);
-#       state[kA] = c[kLeakAdapt] * state[kA] + (fired ? C(1) : C(0));
+#     template <Reset R, class Spikes, class C>
+#     static SNNFAST_HD void fire(Spikes s, const C* c, C* state) {
+#       Lif::fire<R>(s, c, state);
+#       state[kA] = c[kLeakAdapt] * state[kA] + times(s, C(1));
 #     }
 #
-# Loops over time, instruction sets, CUDA, gradients of parameters, autograd, ``torch.compile``,
-# recurrence and the tests of all of it follow by themselves. CONTRIBUTING.md in the source lists
-# the eight files, with their lengths; :doc:`/architecture` shows how they fit together.
+# The build makes everything else: loops over time, instruction sets, CUDA, gradients of parameters,
+# autograd, ``torch.compile``, recurrence. The tests of neurons cover it, too. CONTRIBUTING.md in the
+# source lists the eight files, with their lengths; :doc:`/architecture` shows how they fit together.

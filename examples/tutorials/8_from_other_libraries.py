@@ -47,8 +47,8 @@ figure.tight_layout()
 #
 # Is it the same neuron?
 # ----------------------
-# This is what snnTorch's page says of ``Leaky``, as a loop over time. A layer takes all steps
-# ``[T, B, ...]`` in one call and starts at rest.
+# These are the equations of ``Leaky`` on snnTorch's page, as a loop over time. A layer takes all
+# steps ``[T, B, ...]`` in one call and starts at rest.
 
 
 def leaky(x: Tensor, beta: float) -> Tensor:
@@ -68,8 +68,8 @@ same = (layer(x) == leaky(x, 0.9)).float().mean()
 print(f"{same:.2%} of {x.numel():,} spikes are the same")
 
 # %%
-# Both compute the same sum in another order, so a membrane within rounding of the threshold may
-# differ. The kernel does not loop in Python:
+# Both compute the same sum in a different order, so a neuron whose membrane is within rounding of
+# the threshold may fire in only one of them. The kernel does not loop in Python:
 
 
 def milliseconds(neurons) -> float:
@@ -88,7 +88,7 @@ print(f"loop {loop:.1f} ms, kernel {kernel:.1f} ms")
 # %%
 # Trained weights
 # ---------------
-# Weights live in linear and convolutional layers, which are PyTorch's in every library. A saved
+# Weights are in linear and convolutional layers, which are PyTorch's in every library. A saved
 # network of snnTorch with the layers ``fc1`` and ``fc2`` has these keys:
 
 saved = {
@@ -99,7 +99,7 @@ saved = {
 print(list(saved))
 
 # %%
-# In a network of this package they go where the linear layers are:
+# In a network of this package they belong to the linear layers in ``Time``:
 
 net = nn.Sequential(
     Time(nn.Linear(64, 100)),
@@ -127,8 +127,9 @@ print(net(torch.rand(25, 8, 64)).shape)
 # ``verify`` runs both networks and compares spikes and membranes; an error names the first layer and
 # step that differ. A neuron without an exact equal is refused, with the reason.
 #
-# A loop over steps stays a loop, and gains little. ``sequences=True`` turns an ``nn.Sequential`` that
-# takes one step a call into one that takes all steps at once, and that is fast.
+# A loop over steps stays a loop, and gains little. With ``sequences=True`` every layer takes all
+# steps in one call, which is fast: for an ``nn.Sequential`` that takes one step a call, and for a
+# loop in the ``forward`` of a network of snnTorch or Norse.
 #
 # Where next
 # ----------

@@ -3,7 +3,7 @@ On a GPU, and on several
 ========================
 
 A network of this package moves to a GPU as any other, and PyTorch's tools train it in several
-processes. This tutorial runs where it finds itself: on a GPU if there is one, else on the CPU.
+processes. This tutorial runs on a GPU if there is one, else on the CPU.
 """
 
 import inspect
@@ -25,7 +25,7 @@ from snnfast.nn import LIF, Rate, Time
 # The device
 # ----------
 # Layers follow their input: on the CPU they run CPU kernels, on CUDA the CUDA kernels, with the same
-# equations. ``SpikeLinear``, ``SpikeConv2d`` and the pooling in ``Time`` have kernels for the CPU alone;
+# equations. ``SpikeLinear``, ``SpikeConv2d`` and the pooling in ``Time`` have kernels only for the CPU;
 # on CUDA they are PyTorch's. ``backend.explain`` says which runs, and why.
 
 device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -41,11 +41,11 @@ images, labels = (t.to(device) for t in digits("train").tensors)
 print(backend.explain(net, images))
 
 # %%
-# Nothing falls back in silence. Without a kernel for its device a layer runs in plain PyTorch, with a
+# There is no silent fallback. Without a kernel for its device a layer runs in plain PyTorch, with a
 # warning that says why. ``backend.use("cuda")``, or ``SNNFAST_BACKEND=cuda`` in the environment, makes
 # that an error. ``snnfast info`` lists the graphics card, its driver, and what was built for it.
 #
-# Spikes that are drawn are the same on every device for the same seed:
+# The same seed draws the same spikes on every device:
 
 spikes = ops.poisson(images, num_steps=20, seed=7)
 print(f"{spikes.device}: {int(spikes.sum())} spikes")
@@ -63,8 +63,8 @@ print(rates.dtype, net[1](torch.ones(8, 1, 1, device=device, dtype=torch.bfloat1
 # %%
 # Fewer launches
 # --------------
-# On a GPU a layer of neurons is one launch for all steps. What remains between small layers goes away
-# with a CUDA graph, which every op can be part of:
+# On a GPU a layer of neurons is one launch for all steps. A CUDA graph also removes the launch
+# overhead between small layers; every op can be captured:
 #
 # .. code-block:: python
 #
@@ -73,10 +73,10 @@ print(rates.dtype, net[1](torch.ones(8, 1, 1, device=device, dtype=torch.bfloat1
 #     graph = torch.cuda.CUDAGraph()
 #     with torch.cuda.graph(graph):
 #         y = net(x)
-#     graph.replay()  # with what x holds now; y is written again
+#     graph.replay()  # with the current values of x; writes y again
 #
-# ``torch.compile(net, mode="reduce-overhead")`` does the same by itself. :doc:`/gpu` lists what each op
-# can do, and what has been measured.
+# ``torch.compile(net, mode="reduce-overhead")`` makes such a graph for you. :doc:`/gpu` lists what
+# each op can do, and what has been measured.
 #
 # Several processes
 # -----------------
@@ -156,17 +156,17 @@ axis.legend()
 figure.tight_layout()
 
 # %%
-# Both draw the same curve: the mean gradient of two halves of a batch is that of the whole, but for
-# rounding.
+# Both give the same curve: the mean gradient of two halves of a batch equals that of the whole, but
+# for rounding.
 #
 # By command
 # ----------
-# The commands do all of this by themselves, checkpoints and results included:
+# The commands do all of this for you, including checkpoints and results:
 #
 # .. code-block:: shell
 #
 #     torchrun --nproc-per-node 2 -m snnfast train stbp --dataset digits
 #     torchrun --nproc-per-node 4 -m snnfast train stdp --dataset digits --seeds 8
 #
-# The first trains one network together. The second trains eight, each process its own. :doc:`/processes`
-# has the details, and ``examples/fsdp.py`` spreads the parameters themselves.
+# In the first the processes train one network together. In the second they train eight networks,
+# each process its own. :doc:`/processes` has the details, and ``examples/fsdp.py`` shards the parameters.

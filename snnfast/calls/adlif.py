@@ -66,7 +66,7 @@ def adlif(
     return_state: bool = True,
     return_v_seq: bool = False,
 ) -> AdlifCall:
-    """Adaptive LIF neurons whose adaptation follows the membrane and the spikes (adLIF), over all steps of ``x``.
+    """LIF neurons with an adaptation current, driven by membrane and spikes (adLIF), over all steps of ``x``.
 
     For every neuron and ``t = 0 ... T-1``::
 
@@ -83,8 +83,8 @@ def adlif(
     ``"baronig2025"`` is the symplectic form (Baronig et al., Advancing spatio-temporal processing through adaptation
     in spiking neural networks, Nature Communications 16, 2025); the paper resets to ``v_reset=0.0`` with
     ``detach_reset=True``. ``"bittar2022"`` is that of Bittar and Garner (A surrogate gradient spiking baseline for
-    speech command recognition, Frontiers in Neuroscience 16, 2022) as its code runs it: ``w`` takes in a step's
-    membrane and spike before the next step; the paper resets with ``v_reset=None``. Gradients flow to ``x``, ``v``,
+    speech command recognition, Frontiers in Neuroscience 16, 2022) as in its code: a step's membrane and spike change
+    ``w`` before the next step; the paper resets with ``v_reset=None``. Gradients flow to ``x``, ``v``,
     ``w`` and every parameter that is a tensor, also through ``w`` from step to step.
 
     Args:
@@ -96,18 +96,18 @@ def adlif(
         decay: ``1 - 1/tau`` instead of ``tau``, in [0, 1].
         tau_w: time constant of the adaptation in steps, at least 1; 100.0 if neither it nor ``decay_w`` is given.
         decay_w: ``1 - 1/tau_w`` instead of ``tau_w``, in [0, 1].
-        a: how much the membrane drives ``w``.
-        b: how much a spike drives ``w``.
+        a: strength with which the membrane drives ``w``.
+        b: strength with which a spike drives ``w``.
         q: factor on both in ``"baronig2025"``; ``"bittar2022"`` has none.
         decay_input: scale the input and ``w`` by ``1 - decay``.
         v_threshold: threshold. It and every other parameter of the neuron is a number, or a tensor that broadcasts to
             ``x.shape[1:]``, as in :func:`snnfast.ops.lif`.
         v_reset: membrane after a spike; None subtracts ``v_threshold`` instead.
-        v_rest: where the membrane decays to; ``v_reset``, or 0 with soft reset, if None.
-        strict: fire only where ``h`` is above the threshold, not at it.
-        refractory: how many steps a neuron is silent after it has fired; see :func:`snnfast.ops.lif`.
-        r: with ``refractory``: how many steps of silence are left before the first step, ``x.shape[1:]``; 0 if None.
-        max_spikes: how many times a neuron may fire in a step, as in :func:`snnfast.ops.lif`; None for any number.
+        v_rest: value to which the membrane decays; ``v_reset``, or 0 with soft reset, if None.
+        strict: fire only if ``h`` is above the threshold, not at it.
+        refractory: number of steps without spikes after a spike; see :func:`snnfast.ops.lif`.
+        r: with ``refractory``: refractory steps that are left before the first step, ``x.shape[1:]``; 0 if None.
+        max_spikes: largest number of spikes in a step, as in :func:`snnfast.ops.lif`; None for any number.
         surrogate: name, :class:`snnfast.surrogate.Surrogate`, or a callable ``u -> spikes`` (runs in the reference).
         detach_reset: no gradient through the spike into the reset of the membrane; that into ``w`` by ``b`` stays.
         return_state: return the last membrane and adaptation; without it they are None.

@@ -58,7 +58,7 @@ def alif(
     return_state: bool = True,
     return_v_seq: bool = False,
 ) -> AlifCall:
-    """Adaptive LIF neurons, whose threshold grows by each of their spikes, over all time steps of ``x``.
+    """LIF neurons with an adaptive threshold, which each spike raises, over all time steps of ``x``.
 
     For every neuron and ``t = 0 ... T-1``::
 
@@ -80,7 +80,7 @@ def alif(
         a: adaptation before the first step, ``x.shape[1:]``; 0 if None.
         tau: membrane time constant in steps, at least 1; 2.0 if neither ``tau`` nor ``decay`` is given.
         decay: ``1 - 1/tau`` instead of ``tau``, in [0, 1].
-        beta: how much of the adaptation adds to the threshold.
+        beta: factor of the adaptation in the threshold.
         tau_adapt: time constant of the adaptation in steps, at least 1; 100.0 if neither it nor ``decay_adapt`` is
             given.
         decay_adapt: ``1 - 1/tau_adapt`` instead of ``tau_adapt``, in [0, 1].
@@ -88,11 +88,11 @@ def alif(
         v_threshold: threshold of a neuron that has been silent for long. It and every other parameter of the neuron is
             a number, or a tensor that broadcasts to ``x.shape[1:]``, as in :func:`snnfast.ops.lif`.
         v_reset: membrane after a spike; None subtracts ``v_threshold`` instead.
-        v_rest: where the membrane decays to; ``v_reset``, or 0 with soft reset, if None.
-        strict: fire only where ``h`` is above the threshold, not at it.
-        refractory: how many steps a neuron is silent after it has fired; see :func:`snnfast.ops.lif`.
-        r: with ``refractory``: how many steps of silence are left before the first step, ``x.shape[1:]``; 0 if None.
-        max_spikes: how many times a neuron may fire in a step, as in :func:`snnfast.ops.lif`; None for any number.
+        v_rest: value to which the membrane decays; ``v_reset``, or 0 with soft reset, if None.
+        strict: fire only if ``h`` is above the threshold, not at it.
+        refractory: number of steps without spikes after a spike; see :func:`snnfast.ops.lif`.
+        r: with ``refractory``: refractory steps that are left before the first step, ``x.shape[1:]``; 0 if None.
+        max_spikes: largest number of spikes in a step, as in :func:`snnfast.ops.lif`; None for any number.
         surrogate: name, :class:`snnfast.surrogate.Surrogate`, or a callable ``u -> spikes`` (runs in the reference).
         detach_reset: no gradient through the spike into the reset of the membrane; that into ``a`` stays.
         return_state: return the last membrane and adaptation; without it they are None.

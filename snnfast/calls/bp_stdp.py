@@ -45,7 +45,7 @@ def bp_stdp_(
         passed[t, b, i] = sum_o error[t, b, o] w[o, i]               where c[t, b, i] > 0, else 0
 
     The changes are added one after the other: steps in order, and within a step the samples in order. With
-    ``update="step"`` the next step sees them; the errors passed back are of the weights before the step. With
+    ``update="step"`` the next step sees them; errors are passed back through the weights before the step. With
     ``update="sequence"`` weights change after the last step. All samples of a step see the same weights; to learn from
     one sample after the other, call with ``B = 1``.
 

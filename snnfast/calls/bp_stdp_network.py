@@ -21,14 +21,14 @@ SHAPES = ("N_post", "N_pre"), ("K", "N_post", "N_pre")
 
 
 class BpStdpNetworkResult(NamedTuple):
-    """What a network answered.
+    """The result of presentations to a network.
 
     For K networks at once each tensor is ``[K, ...]``.
 
     Attributes:
         spikes: of the outputs, bool ``[T, P, O]``.
-        hidden: of every hidden layer, bool ``[T, P, H]`` each; None unless asked for.
-        state: membranes of every layer after the last step, ``[P, N]`` each; None unless asked for.
+        hidden: spikes of every hidden layer, bool ``[T, P, H]`` each; None without ``return_hidden``.
+        state: membranes of every layer after the last step, ``[P, N]`` each; None without ``return_state``.
     """
 
     spikes: Tensor
@@ -86,7 +86,7 @@ def bp_stdp_network_(
 ) -> BpStdpNetworkCall:
     """Presents spikes to a network of integrate-and-fire neurons, which learns to fire at desired times.
 
-    In each step, layer after layer, with the spikes of the layer before in the same step::
+    In each step layers are computed one after the other, with the spikes of the layer before in the same step::
 
         v <- v + sum of w[:, i] over the neurons i of the layer before that fire, in the order of i
         s = v >= threshold;  v <- 0 where s
@@ -94,36 +94,37 @@ def bp_stdp_network_(
     With ``labels`` and ``desired`` it learns, in the steps in which ``desired[t, p]`` asks the output of class
     ``labels[p]`` for a spike. With the window of :func:`bp_stdp_`, the error of that output is 1 if it did not fire in
     the window; the error of any other output is -1 if it did. :func:`bp_stdp_` then changes the weights of the last
-    layer, passes the error back, and so on to the first layer; all errors are of the weights before any change.
+    layer, passes the error back, and so on to the first layer; all errors are computed with the weights before any
+    change.
 
-    The samples are presented ``batch`` at a time, from rest, and each with the weights that the presentation before
-    left. Within a presentation the changes of all samples are added in each step or after the last, as ``update``
+    ``batch`` samples are presented at a time, from rest, with the weights after the presentation before.
+    Within a presentation the changes of all samples are added in each step or after the last, as ``update``
     says, in the order of the steps and then of the samples. Without labels nothing changes.
 
-    The weights are **changed in place**; nothing is changed when an error is raised. There is no gradient. Work follows
-    the spikes; the CPU kernels equal the reference bit for bit. On CUDA all steps of all samples are one launch.
+    The weights are **changed in place**; nothing is changed when an error is raised. There is no gradient. Work grows
+    with the spikes; the CPU kernels equal the reference bit for bit. On CUDA all steps of all samples are one launch.
 
-    Weights ``[K, N, N of the layer before]`` make it K independent networks at once; each is, bit for bit, what it is
-    alone. ``state`` and results then begin with the dimension K; ``x``, its rates or seeds, ``labels`` and ``desired``
-    need none where all networks get the same. The rate and each threshold may be K
-    numbers, one a network. On the CPU each thread takes a network; on CUDA all networks are one
+    Weights ``[K, N, N of the layer before]`` are K independent networks at once; each equals a single network bit for
+    bit. ``state`` and results then have K as first dimension; ``x``, its rates or seeds, ``labels`` and ``desired``
+    do not need it if all networks get the same. The learning rate and each threshold may be K
+    numbers, one for each network. On the CPU each thread takes a network; on CUDA all networks are one
     launch.
 
     Args:
-        weights: one matrix a layer, ``[N, N of the layer before]``, or ``[K, ...]`` of several networks, float32 or
-            float64, 16 layers at most, no two of which share memory.
+        weights: one matrix for each layer, ``[N, N of the layer before]``, or ``[K, ...]`` of several networks, float32
+            or float64, 16 layers at most, no two of which share memory.
         x: input spikes ``[T, P, I]`` of P samples, bool, uint8 or floating point (anything but 0 is a spike), or
-            :class:`Rates`, whose spikes are drawn inside and never written.
+            :class:`Rates`, whose spikes are drawn in the kernel and never stored.
         labels: class of each sample, int64 ``[P]``.
         desired: when the output of the class should fire, bool ``[T, P]``; from :func:`snnfast.encoder.desired_times`.
-        thresholds: one a layer, each a number or K of them, above 0 in the dtype of the weights.
+        thresholds: one for each layer, each a number or K of them, above 0 in the dtype of the weights.
         dt: length of a step in ms, for :class:`Rates`; nothing else depends on it.
         lr: learning rate, at least 0, a number or K of them.
         epsilon: how many steps a window reaches back, at least 1.
         update: ``"step"`` or ``"sequence"``.
         reduction: ``"sum"`` or ``"mean"`` of the changes over the samples of a presentation.
         batch: samples presented at a time; None: all.
-        state: membranes ``[P, N]`` of each layer to go on from, only without labels; they are not changed. None: 0.
+        state: membranes ``[P, N]`` of each layer to start from, only without labels; they are not changed. None: 0.
         return_hidden: return the spikes of the hidden layers.
         return_state: return the membranes.
         validate: check the values of ``weights`` and ``labels``; on CUDA this waits for the device.

@@ -78,11 +78,11 @@ def cuba(
         v_threshold: threshold. It and every other parameter of the neuron is a number, or a tensor that broadcasts to
             ``x.shape[1:]``, as in :func:`snnfast.ops.lif`.
         v_reset: membrane after a spike; None subtracts ``v_threshold`` instead.
-        v_rest: where the membrane decays to; ``v_reset``, or 0 with soft reset, if None.
-        strict: fire only where ``h`` is above the threshold, not at it.
-        refractory: how many steps a neuron is silent after it has fired; see :func:`snnfast.ops.lif`.
-        r: with ``refractory``: how many steps of silence are left before the first step, ``x.shape[1:]``; 0 if None.
-        max_spikes: how many times a neuron may fire in a step, as in :func:`snnfast.ops.lif`; None for any number.
+        v_rest: value to which the membrane decays; ``v_reset``, or 0 with soft reset, if None.
+        strict: fire only if ``h`` is above the threshold, not at it.
+        refractory: number of steps without spikes after a spike; see :func:`snnfast.ops.lif`.
+        r: with ``refractory``: refractory steps that are left before the first step, ``x.shape[1:]``; 0 if None.
+        max_spikes: largest number of spikes in a step, as in :func:`snnfast.ops.lif`; None for any number.
         surrogate: name, :class:`snnfast.surrogate.Surrogate`, or a callable ``u -> spikes`` (runs in the reference).
         detach_reset: no gradient through the spike into the reset.
         return_state: return the last membrane and current; without it they are None.

@@ -23,34 +23,34 @@ class DelayCall(NamedTuple):
 def delay(
     x: Tensor, d: float | Tensor, past: Tensor | None = None, *, sigma: float = 0.0
 ) -> DelayCall:
-    """``x`` shifted in time by ``d`` steps, a real number, linear between two steps.
+    """``x`` delayed by ``d`` steps, a real number, with linear interpolation between two steps.
 
     For every neuron and ``t = 0 ... T-1``, with ``n = floor(d)`` and ``f = d - n``::
 
         y[t] = (1 - f) x[t - n] + f x[t - n - 1]
 
     where ``x[-1], x[-2], ...`` are the steps of ``past``, and 0 before them. ``sigma`` above 0 spreads each step over
-    its neighbours by a triangle, so that the gradient of ``d`` looks beyond the next step. Training narrows it to 0,
-    where the two equations agree::
+    its neighbours by a triangular kernel, so that the gradient of ``d`` depends on more than the next step. Reduce it
+    to 0 during training; at 0 the two equations agree::
 
         y[t] = sum over j >= 0 of max(0, 1 + sigma - |j - d|) / (1 + sigma)^2 x[t - j]
 
-    Gradients flow to ``x``, ``d`` and ``past``. That of ``d`` is the derivative to the right where ``d`` is a whole
-    number: ``dy[t]/dd = x[t - n - 1] - x[t - n]``.
+    Gradients flow to ``x``, ``d`` and ``past``. If ``d`` is a whole number, its gradient is the right-hand derivative:
+    ``dy[t]/dd = x[t - n - 1] - x[t - n]``.
 
     Args:
         x: sequence ``[T, ...]``; float32, float64, bfloat16 or float16, any strides.
         d: delay in steps, at least 0; a number, or a tensor that broadcasts to ``x.shape[1:]`` (one per channel:
             ``[C, 1, 1]``), float64 for float64 ``x``, else float32. The values of a tensor are not checked: a delay
-            below 0 counts as 0 and has no gradient, nor has one that is longer than ``past`` and ``x`` by ``sigma`` or
-            more; NaN makes its neuron NaN.
+            below 0 counts as 0 and has no gradient; a delay that is longer than ``past`` and ``x`` by ``sigma`` or more
+            has none either; NaN makes the output of its neuron NaN.
         past: the inputs before the first step, ``[P, *x.shape[1:]]``, the latest last, in the dtype of ``x``; with
-            ``P >= d + sigma + 1`` a sequence in parts gives the bits of the whole.
-        sigma: by how many steps the kernel is wider than linear interpolation, on each side; at least 0.
+            ``P >= d + sigma + 1`` a sequence in parts gives the same bits as the whole.
+        sigma: steps by which the kernel is wider than linear interpolation, on each side; at least 0.
 
     Returns:
-        ``y``, like ``x``. A step that is infinite or NaN reaches every output in which it has a weight, even a weight
-        of 0: for a whole ``d`` the weights are 1 and 0.
+        ``y``, like ``x``. A step that is infinite or NaN reaches every output in whose sum it appears, even with weight
+        0: for a whole ``d`` the weights are 1 and 0.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.

@@ -50,14 +50,14 @@ class DiehlCookState(NamedTuple):
 
 
 class DiehlCookResult(NamedTuple):
-    """What P presentations gave.
+    """The result of P presentations.
 
     For K networks at once each tensor is ``[K, ...]``.
 
     Attributes:
         counts: spikes of every neuron in every presentation, int32 ``[P, N]``.
-        spikes: the same step by step, bool ``[P, T, N]``; None unless asked for.
-        state: after the last step; None unless asked for.
+        spikes: spikes of every step, bool ``[P, T, N]``; None without ``return_spikes``.
+        state: after the last step; None without ``return_state``.
     """
 
     counts: Tensor
@@ -159,36 +159,36 @@ def diehl_cook_(
         theta_j[t] += theta_plus s[j, t]
         v_j[t] -= inhibition sum_k s[k, t], where neither spiking nor refractory       (D = 0)
 
-    then traces and weights as :mod:`snnfast.plasticity` says, with the spikes ``s_in[t]`` and ``s[t]``. Inhibition is
-    direct: in the paper an excitatory spike makes its inhibitory partner fire, which reaches all others; with the
-    constants of n3ml that is the formula above with D = 2.
+    Then traces and weights change as in :mod:`snnfast.plasticity`, with the spikes ``s_in[t]`` and ``s[t]``. Inhibition
+    is direct: in the paper an excitatory spike makes its inhibitory partner fire, which inhibits all others; with the
+    constants of n3ml this equals the formula above with D = 2.
 
-    After each presentation the weights to neurons that were plastic in it (that spiked, or entered it with a trace) are
+    After each presentation the weights to neurons that learned in it (that spiked, or started it with a trace) are
     scaled to the sum ``norm``. A presentation starts at rest unless ``state`` is given; then nothing is reset, and a
-    sequence in two parts gives what the whole gives. ``w`` and ``theta`` are **changed in place**; nothing is changed
-    when an error is raised. There is no gradient.
+    sequence in two parts gives the result of the whole. ``w`` and ``theta`` are **changed in place**; nothing is
+    changed when an error is raised. There is no gradient.
 
-    On the CPU the work follows the spikes: as long as a bound says that no neuron of a group of 64 can reach its
-    threshold, the group's steps are only noted down. Spikes, weights and thresholds are those of the step-by-step
+    On the CPU the work grows with the spikes: as long as a bound shows that no neuron of a group of 64 can reach its
+    threshold, the steps of the group are postponed. Spikes, weights and thresholds are those of the step-by-step
     evaluation, bit for bit. Without learning (``rule=None, theta_plus=0, tau_theta=None``) and ``state`` presentations
     run in parallel. On CUDA all presentations are one launch.
 
-    Weights ``[K, N, I]`` make it K independent networks at once; each is, bit for bit, what it is alone. All tensors
-    then begin with the dimension K, except that ``x``, its rates or its seeds need none where all networks get the
+    Weights ``[K, N, I]`` are K independent networks at once; each equals a single network bit for bit. All tensors
+    then have K as first dimension, except that ``x``, its rates or its seeds do not need it if all networks get the
     same. ``rule``, ``norm``, ``tau``, ``v_threshold``, ``v_reset``, ``inhibition``, ``theta_plus`` and ``tau_theta``
-    may be sequences of K, one a network; rules then have one kind and trace. On the CPU each thread takes a network; on
-    CUDA all networks are one launch.
+    may be sequences with one value for each network; rules must then have the same kind and trace. On the CPU each
+    thread takes a network; on CUDA all networks are one launch.
 
     Args:
         x: the stimuli: spikes ``[P, T, I]`` (bool, uint8, float32 or float64; anything but 0 is a spike),
-            :class:`Events`, or :class:`Rates` (Poisson spikes made inside).
+            :class:`Events`, or :class:`Rates` (Poisson spikes drawn in the kernel).
         w: weights ``[N, I]`` or ``[K, N, I]``, float32 or float64, within the bounds of ``rule``. Fastest if ``w.mT``
             is contiguous.
         theta: adaptive part of the thresholds ``[N]``, mV, of the dtype of ``w``; shares no memory with it.
         rule: how ``w`` learns, from :mod:`snnfast.plasticity`; None: it does not.
-        norm: sum to which the weights are normalised after a presentation; needs ``rule``, whose bounds hold; None:
-            they are not normalised.
-        state: the state to go on from, as returned; None: rest.
+        norm: sum to which the weights are normalised after a presentation; needs ``rule``, and weights stay within its
+            bounds; None: no normalisation.
+        state: the state to start from, as returned; None: rest.
         dt: length of a step, ms.
         tau: membrane time constant, ms.
         v_threshold: threshold above rest, mV.

@@ -64,14 +64,14 @@ class DiehlCookConductanceState(NamedTuple):
 
 
 class DiehlCookConductanceResult(NamedTuple):
-    """What P presentations of T steps and R steps of rest gave.
+    """The result of P presentations of T steps and R steps of rest.
 
     For K networks at once each tensor is ``[K, ...]``.
 
     Attributes:
         counts: spikes of every excitatory neuron in every presentation, rest included, int32 ``[P, N]``.
-        spikes: the same step by step, bool ``[P, T + R, N]``; None unless asked for.
-        state: after the last step; None unless asked for.
+        spikes: spikes of every step, bool ``[P, T + R, N]``; None without ``return_spikes``.
+        state: after the last step; None without ``return_state``.
     """
 
     counts: Tensor
@@ -212,7 +212,7 @@ def diehl_cook_conductance_(
         inhibitory neuron k != j spikes:        g_inh += w_inh_exc
         v >= v_threshold + theta:               spike; v = v_reset, held for the refractory time; theta += theta_plus
 
-    Its inhibitory partner has constants of its own, ``g_exc += w_exc_inh`` when neuron j spikes, and no inhibition. In
+    Its inhibitory partner has its own constants, ``g_exc += w_exc_inh`` when neuron j spikes, and no inhibition. In
     a step, with ``m = tau_g (1 - exp(-dt / tau_g)) / dt`` the mean of a conductance over the step::
 
         G = 1 + m_exc g_exc + m_inh g_inh       target = (v_rest + m_exc g_exc e_exc + m_inh g_inh e_inh) / G
@@ -220,46 +220,46 @@ def diehl_cook_conductance_(
         g <- g exp(-dt / tau_g),    theta <- theta exp(-dt / tau_theta)
         spikes of both populations;    arrivals, which act from the next step on;    resets;    plasticity
 
-    so that a spike carries the same charge whatever ``dt`` is, and no inhibition, however strong, carries the membrane
-    beyond ``e_inh``. Traces and weights follow :mod:`snnfast.plasticity`; a synapse sees the spikes and traces of its
-    input as they were one delay ago, and its weight first drives the neuron, then learns.
+    so that a spike carries the same charge for every ``dt``, and inhibition of any strength cannot move the membrane
+    beyond ``e_inh``. Traces and weights change as in :mod:`snnfast.plasticity`; a synapse uses the spikes and traces of
+    its input from one delay ago, and its weight first drives the neuron, then learns.
 
     A presentation is the stimulus and then ``rest`` without input. It starts at rest unless ``state`` is given; then
-    nothing is reset, and a sequence in two parts gives what the whole gives. Before each presentation the weights to
+    nothing is reset, and a sequence in two parts gives the result of the whole. Before each presentation the weights to
     every neuron are scaled to the sum ``norm``. ``w`` and ``theta`` are **changed in place**; nothing is changed when
     an error is raised. There is no gradient.
 
-    Weights ``[K, N, I]`` make it K networks at once, as in :func:`diehl_cook_`. ``rule``, and every number that is no
-    time in whole steps (``dt``, ``rest``, refractory times) may be a sequence of K, one a network.
+    Weights ``[K, N, I]`` are K networks at once, as in :func:`diehl_cook_`. ``rule`` and every number except the times
+    in whole steps (``dt``, ``rest``, refractory times) may be a sequence with one value for each network.
 
     Args:
         x: the stimuli: spikes ``[P, T, I]`` (bool, uint8, float32 or float64; anything but 0 is a spike),
-            :class:`Events`, or :class:`Rates` (Poisson spikes made inside).
+            :class:`Events`, or :class:`Rates` (Poisson spikes drawn in the kernel).
         w: weights ``[N, I]`` or ``[K, N, I]``, float32 or float64, at least 0 and within the bounds of ``rule``.
             Fastest if ``w.mT`` is contiguous.
         theta: adaptive part of the thresholds ``[N]``, mV, float64: its decay of 5e-8 a step is below the resolution of
             float32. Shares no memory with ``w``. The authors start at 20.
         rule: how ``w`` learns, from :mod:`snnfast.plasticity` (the authors': ``triplet()``); None: it does not.
-        norm: sum to which the weights are normalised before a presentation (the authors': 78); needs ``rule``, whose
-            bounds hold; None: they are not normalised.
-        state: the state to go on from, as returned; None: rest.
+        norm: sum to which the weights are normalised before a presentation (the authors': 78); needs ``rule``, and
+            weights stay within its bounds; None: no normalisation.
+        state: the state to start from, as returned; None: rest.
         delays: steps from an input's spike to its arrival at each neuron, uint8 ``[N, I]`` (the authors': uniform in 0
             to 10 ms, ``torch.randint(0, 21, w.shape, dtype=torch.uint8)``); None: 0.
-        longest_delay: steps that no delay exceeds, at most 255; None: the largest of ``delays``, which on CUDA waits
-            for the device, or 255 where values cannot be looked at (torch.compile, CUDA graphs). The shapes of
+        longest_delay: upper bound of the delays in steps, at most 255; None: the largest of ``delays``, which on CUDA
+            waits for the device, or 255 if values cannot be read (torch.compile, CUDA graphs). The shapes of
             ``state`` depend on it.
         dt: length of a step, ms.
         rest: time without input after each stimulus, ms.
         tau: membrane time constant of the excitatory neurons, ms.
         v_rest: their resting potential, mV.
-        v_reset: where a spike resets them, mV.
-        v_threshold: their threshold without ``theta``, mV: -52, less the 20 with which theta starts.
-        refractory: for how long a spike holds them, ms, counted from the step after it.
+        v_reset: their membrane after a spike, mV.
+        v_threshold: their threshold without ``theta``, mV: -52, minus the initial theta of 20.
+        refractory: their refractory time, ms, counted from the step after the spike.
         tau_inh: membrane time constant of the inhibitory neurons, ms.
         v_rest_inh: their resting potential, mV.
-        v_reset_inh: where a spike resets them, mV.
+        v_reset_inh: their membrane after a spike, mV.
         v_threshold_inh: their threshold, mV.
-        refractory_inh: for how long a spike holds them, ms.
+        refractory_inh: their refractory time, ms.
         tau_g_exc: time constant of the excitatory conductances, ms.
         tau_g_inh: time constant of the inhibitory conductance, ms.
         e_exc: reversal potential of the excitatory conductances, mV.

@@ -61,7 +61,7 @@ def izhikevich(
     return_state: bool = True,
     return_v_seq: bool = False,
 ) -> IzhikevichCall:
-    """Izhikevich's neurons: a quadratic membrane with a recovery, over all time steps of ``x``.
+    """Izhikevich's neurons: a quadratic membrane with a recovery variable, over all time steps of ``x``.
 
     For every neuron and ``t = 0 ... T-1``::
 
@@ -77,21 +77,21 @@ def izhikevich(
     Args:
         x: input current ``[T, ...]``; float32, float64, bfloat16 or float16, any strides.
         v: membrane before the first step, ``x.shape[1:]``; ``v_rest`` if None.
-        w: recovery before the first step, ``x.shape[1:]``; 0 if None.
+        w: recovery variable before the first step, ``x.shape[1:]``; 0 if None.
         tau: membrane time constant in steps, at least 1; 2.0 if neither ``tau`` nor ``decay`` is given.
         decay: ``1 - 1/tau`` instead of ``tau``, in [0, 1].
         a0: curvature, at least 0.
-        v_c: the critical voltage; above it the membrane runs away.
-        tau_w: time constant of the recovery in steps, at least 1; 10.0 if neither it nor ``decay_w`` is given.
+        v_c: the critical voltage; above it the membrane grows until the neuron fires.
+        tau_w: time constant of the recovery variable in steps, at least 1; 10.0 if neither it nor ``decay_w`` is given.
         decay_w: ``1 - 1/tau_w`` instead of ``tau_w``, in [0, 1].
-        a: how much the membrane drives ``w``.
-        b: what a spike adds to ``w``.
+        a: strength with which the membrane drives ``w``.
+        b: increase of ``w`` by a spike.
         decay_input: scale the input by ``1 - decay``.
         v_threshold: a neuron fires from this membrane on. It and every other parameter of the neuron is a number, or a
             tensor that broadcasts to ``x.shape[1:]``, as in :func:`snnfast.ops.lif`.
         v_reset: membrane after a spike; None subtracts ``v_threshold`` instead.
         v_rest: the resting potential; ``v_reset``, or 0 with soft reset, if None.
-        strict: fire only where ``h > v_threshold``, not at it.
+        strict: fire only if ``h > v_threshold``, not at it.
         surrogate: name, :class:`snnfast.surrogate.Surrogate`, or a callable ``u -> spikes`` (runs in the reference).
         detach_reset: no gradient through the spike into the reset of the membrane; that into ``w`` stays.
         return_state: return the last states; without it they are None.

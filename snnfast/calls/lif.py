@@ -64,9 +64,9 @@ def lif(
     section 1.3; the discretisation and the names are SpikingJelly's). Gradients flow to ``x``, ``v`` and every
     parameter that is a tensor, by backpropagation through time with ``ds/dh`` replaced by the surrogate.
 
-    With ``refractory=n`` a neuron that has fired is silent for ``n`` steps: ``h[t] = v[t-1]``, whatever the input, and
-    ``s[t] = 0`` where ``r[t-1] > 0``, with ``r[t] = n`` after a spike, else ``max(r[t-1] - 1, 0)``. Other states go on
-    as usual (Brian2's ``unless refractory``, NEST, Norse). Inputs during the silence have no gradient through the
+    With ``refractory=n`` a neuron does not fire for ``n`` steps after a spike: ``h[t] = v[t-1]``, whatever the input,
+    and ``s[t] = 0`` where ``r[t-1] > 0``, with ``r[t] = n`` after a spike, else ``max(r[t-1] - 1, 0)``. Other states
+    change as usual (Brian2's ``unless refractory``, NEST, Norse). Inputs in these steps have no gradient through the
     membrane. With ``max_spikes=m`` and a soft reset ``s[t] = min(max(floor(h[t] / v_threshold), 0), m)``; the
     surrogate is taken at the nearest multiple of the threshold (Weidel and Sheik 2021; Sinabs' ``MultiSpike`` and
     ``MaxSpike``).
@@ -77,16 +77,16 @@ def lif(
         tau: membrane time constant in steps, at least 1; 2.0 if neither ``tau`` nor ``decay`` is given. It and every
             other parameter of the neuron is a number, or a tensor that broadcasts to ``x.shape[1:]`` (one per channel:
             ``[C, 1, 1]``), in the dtype of ``v``.
-        decay: what is left of the membrane after one step, in [0, 1], instead of ``tau``.
+        decay: factor of the membrane in a step, in [0, 1], instead of ``tau``.
         decay_input: scale the input by ``1 - decay``.
         v_threshold: threshold.
         v_reset: membrane after a spike; None subtracts ``v_threshold`` instead.
-        v_rest: where the membrane decays to; ``v_reset``, or 0 with soft reset, if None.
-        strict: fire only where ``h > v_threshold``, not at it.
-        refractory: how many steps a neuron is silent after it has fired.
-        r: with ``refractory``: how many steps of silence are left before the first step, ``x.shape[1:]``, in the dtype
+        v_rest: value to which the membrane decays; ``v_reset``, or 0 with soft reset, if None.
+        strict: fire only if ``h > v_threshold``, not at it.
+        refractory: number of steps without spikes after a spike.
+        r: with ``refractory``: refractory steps that are left before the first step, ``x.shape[1:]``, in the dtype
             of ``v``; 0 if None.
-        max_spikes: how many times a neuron may fire in a step; None for any number. More than 1 needs a soft reset.
+        max_spikes: largest number of spikes in a step; None for any number. More than 1 needs a soft reset.
         surrogate: name, :class:`snnfast.surrogate.Surrogate`, or a callable ``u -> spikes`` (runs in the reference).
         detach_reset: no gradient through the spike into the reset.
         return_state: return the last membrane; without it the second result is None, and no membrane is written.
@@ -94,7 +94,7 @@ def lif(
 
     Returns:
         ``(spikes, v)``, with ``refractory`` then ``r``, with ``return_v_seq`` then ``v_seq``: spikes ``[T, ...]`` in
-        the dtype of ``x``, the membrane and the steps of silence that are left after the last step ``x.shape[1:]``,
+        the dtype of ``x``, the membrane and the refractory steps that are left after the last step ``x.shape[1:]``,
         and the membrane after every step ``[T, ...]``.
 
     Raises:

@@ -47,7 +47,7 @@ def poisson(
       spikes of the CPU;
     - a number drawn from PyTorch's CPU generator, so that after ``torch.manual_seed`` spikes are
       the same on every device. Under ``torch.compile`` and in a CUDA graph it is the generator of
-      ``p``'s device, which draws anew in every run.
+      ``p``'s device, which draws a new number in every run.
 
     Args:
         p: probability of a spike per step, in [0, 1]; any shape, any strides, float32, float64,

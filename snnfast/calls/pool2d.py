@@ -31,12 +31,12 @@ def pool2d(x: Tensor, kernel: int | Sequence[int], *, method: Method = "max") ->
         y[n, c, i, j] = max over r, s of x[n, c, i kernel_h + r, j kernel_w + s]      "max"
         y[n, c, i, j] = sum over r, s of the same / (kernel_h kernel_w)               "average"
 
-    Rows and columns behind the last whole window are left out. Results and gradients are PyTorch's: the gradient of a
-    maximum goes to the first pixel that has it (in a window without spikes the first pixel of all); a NaN is greater
-    than all numbers. On the CPU, for channels-last images in float32, bfloat16 or float64 with at least 4 channels (2
-    in float64) and maxima of at most 256 pixels, the backward pass keeps one byte a window, the place of its maximum,
-    and of an average nothing; ``x`` may change. In all other cases, and under ``torch.compile``, ``torch.vmap`` and
-    others that record or transform, it is PyTorch's.
+    Rows and columns after the last whole window are ignored. Results and gradients are PyTorch's: the gradient of a
+    maximum goes to the first pixel that has the maximum (in a window without spikes to its first pixel); a NaN is
+    greater than all numbers. The kernels are for the CPU, for channels-last images in float32, bfloat16 or float64 with
+    at least 4 channels (2 in float64) and maxima of at most 256 pixels. For the backward pass they keep one byte for
+    each window, the place of its maximum, and nothing for an average; ``x`` may change. In all other cases, and under
+    ``torch.compile``, ``torch.vmap`` and others that record or transform, it is PyTorch's.
 
     Args:
         x: ``[N, C, H, W]``, any values.
@@ -48,7 +48,7 @@ def pool2d(x: Tensor, kernel: int | Sequence[int], *, method: Method = "max") ->
 
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape or dtype.
-        RuntimeError: for second derivatives and forward-mode differentiation where it is not PyTorch's.
+        RuntimeError: for second derivatives and forward-mode differentiation of the kernels.
     """
     check.tensor(OP, "x", x)
     check.dtype(OP, "x", x.dtype, check.FLOATING)

@@ -46,7 +46,7 @@ def recurrent(
     delay: Tensor | None = None,
     **arguments: Any,
 ) -> Any:
-    """Neurons whose spikes come back to them through ``weight``, over all time steps of ``x``.
+    """Neurons with recurrent connections ``weight``, over all time steps of ``x``.
 
     For the neurons of a sample, the last dimension of ``x``, and ``t = 0 ... T-1``::
 
@@ -56,19 +56,19 @@ def recurrent(
 
     where ``I[t]`` is the input of the neuron, whose state and spikes ``s[t]`` follow the equation of its op (Bellec et
     al., Long short-term memory and learning-to-learn in networks of spiking neurons, NeurIPS 2018). The sum begins
-    with ``x`` and goes on in the order of ``j``; a neuron whose ``r_j`` is 0 adds nothing. Gradients flow to ``x``,
+    with ``x`` and continues in the order of ``j``; a neuron whose ``r_j`` is 0 adds nothing. Gradients flow to ``x``,
     ``weight``, ``past``, ``delay``, the states and every parameter that is a tensor.
 
     Args:
         x: input current ``[T, ..., H]``; float32, float64, bfloat16 or float16, any strides.
         weight: ``[H, H]``, from neuron ``j`` to neuron ``i`` at ``[i, j]``, as in ``torch.nn.Linear``; float64 for
             float64 ``x``, else float32.
-        past: spikes of the ``P`` steps before the first, ``[P, *x.shape[1:]]`` in the dtype of ``x``, such as the last
-            of an earlier call. None: there were none.
-        neuron: the name of the neuron's op in :mod:`snnfast.ops`: one that fires.
-        delay: how many steps longer than one the spikes of each sending neuron take (axonal), ``[H]`` in the dtype of
-            ``weight``; any real number. One below 0 counts as 0 and has no gradient. None: 0.
-        arguments: those of ``snnfast.ops.<neuron>`` but ``x``, states included, by name.
+        past: spikes of the ``P`` steps before the first, ``[P, *x.shape[1:]]`` in the dtype of ``x``, for example the
+            last of an earlier call. None: no spikes.
+        neuron: the name of a spiking neuron's op in :mod:`snnfast.ops`.
+        delay: axonal delay of each sending neuron in steps, in addition to the one step, ``[H]`` in the dtype of
+            ``weight``; any real number. A delay below 0 counts as 0 and has no gradient. None: 0.
+        arguments: those of ``snnfast.ops.<neuron>`` except ``x``, by name, including states.
 
     Returns:
         What the neuron's op returns: ``(spikes, *states)``, with ``return_v_seq`` ``(spikes, *states, v_seq)``.

@@ -38,7 +38,7 @@ def spike_conv2d(
     padding: int | Sequence[int] = 0,
     method: Method = "auto",
 ) -> SpikeConv2dCall:
-    """A convolution of spikes: :func:`torch.nn.functional.conv2d`, on the CPU without the products with 0.
+    """A convolution of spikes: :func:`torch.nn.functional.conv2d`, which skips products with 0 on the CPU.
 
     That is::
 
@@ -47,25 +47,25 @@ def spike_conv2d(
 
     where ``x`` is 0 outside of the image; the dilation is 1. Gradients are those of this equation. By events,
     ``y`` and the gradient of ``weight`` are sums over the ``x`` that are not 0, in a fixed order, the same for any
-    number of threads. So is, with a stride of 1, the gradient of ``x``, a convolution of ``dL/dy``, where few ``dL/dy``
-    are not 0, as behind max pooling. The gradient of ``bias`` is PyTorch's. Where all ``x`` are 0 or 1, the backward
-    pass by events keeps one bit of each instead of ``x``, which then may change; else it keeps ``x``. A 0 then adds
-    nothing, even where it meets a weight that is infinite or NaN. On CUDA, for 16-bit dtypes, under
+    number of threads. With a stride of 1 the gradient of ``x``, a convolution of ``dL/dy``, is also such a sum if few
+    ``dL/dy`` are not 0, as after max pooling. The gradient of ``bias`` is PyTorch's. If all ``x`` are 0 or 1, events
+    keep one bit of each for the backward pass instead of ``x``, which then may change; else they keep ``x``. By events
+    an ``x`` of 0 adds nothing, even if its weight is infinite or NaN. On CUDA, for 16-bit dtypes, under
     ``torch.autocast``, ``torch.compile``, ``torch.vmap`` and others that record or transform, it is PyTorch's
     convolution.
 
     Args:
-        x: ``[N, C, H, W]``, any values; channels-last it is read in place.
+        x: ``[N, C, H, W]``, any values; read in place if channels-last.
         weight: ``[O, C, kh, kw]``, in the dtype of ``x``.
         bias: ``[O]``, in the dtype of ``x``, or None.
         stride: pixels from one output to the next: a number, or one for rows and one for columns.
         padding: zeros on each side, less than the kernel's size: a number, or one for rows and one for columns.
-        method: ``"events"``, for float32 and float64; ``"dense"``, PyTorch's convolution; or ``"auto"``, events where
-            few ``x`` are not 0, which is counted, by the rule in ``docs/ops/spike_conv2d.md``.
+        method: ``"events"``, for float32 and float64; ``"dense"``, PyTorch's convolution; or ``"auto"``, which counts
+            the ``x`` that are not 0 and chooses events if they are few, by the rule in ``docs/ops/spike_conv2d.md``.
 
     Returns:
         ``y`` ``[N, O, (H + 2 padding_h - kh) // stride_h + 1, (W + 2 padding_w - kw) // stride_w + 1]``; on the
-        CPU in float32 and float64 channels-last in memory, but for ``"dense"``.
+        CPU in float32 and float64 channels-last in memory, except with ``"dense"``.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype or device.

@@ -30,7 +30,7 @@ def spike_count(
     v_threshold: float | Tensor = 1.0,
     v_reset: float | None = None,
 ) -> SpikeCountCall:
-    """Number of spikes of integrate-and-fire neurons over all time steps of ``x``; no spike train is written.
+    """Number of spikes of integrate-and-fire neurons over all time steps of ``x``; spikes are not stored.
 
     The neurons are those of :func:`snnfast.ops.iaf`, and fire at the same steps::
 
@@ -40,9 +40,9 @@ def spike_count(
         v[t] = h[t] - s[t] v_threshold                soft reset (v_reset None)
         count = count + sum over t of s[t]
 
-    This is the readout of converted networks (Diehl et al. 2015), and of any layer of which only rates are read. Split
-    a long run into calls over chunks of steps, and give ``v`` and ``count`` of one call to the next. Counts have no
-    gradient.
+    This is the readout of converted networks (Diehl et al. 2015), and of any layer whose rates alone are needed. You
+    may split a long run into calls over chunks of steps; give ``v`` and ``count`` of one call to the next. Counts have
+    no gradient.
 
     Args:
         x: input current ``[T, ...]``; float32, float64, bfloat16 or float16, any strides; a current that is the same at
@@ -59,7 +59,7 @@ def spike_count(
 
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
-        RuntimeError: where a gradient would be needed.
+        RuntimeError: if a gradient is needed.
     """
     check.sequence("spike_count", x)
     check.state("spike_count", "v", v, x)

@@ -28,7 +28,7 @@ class SpikeLinearCall(NamedTuple):
 def spike_linear(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, *, method: Method = "auto"
 ) -> SpikeLinearCall:
-    """A linear map of spikes: :func:`torch.nn.functional.linear`, on the CPU without the products with 0.
+    """A linear map of spikes: :func:`torch.nn.functional.linear`, which skips products with 0 on the CPU.
 
         y[..., o] = bias[o] + sum over i of x[..., i] weight[o, i]
 
@@ -39,19 +39,19 @@ def spike_linear(
 
     By events, ``y`` and the gradient of ``weight`` are sums over the ``x`` that are not 0, in their order, in float64
     for float64 and else in float32, and are the same for any number of rows and threads. An ``x`` of 0 then adds
-    nothing, even where its weight is infinite or NaN. The gradient of ``x`` is always a product of matrices. Second
-    derivatives raise an error. For the backward pass one bit of each ``x`` is kept where all are 0 or 1, else ``x``
-    itself.
+    nothing, even if its weight is infinite or NaN. The gradient of ``x`` is a dense matrix product, or for up to 16
+    outputs in float32 and float64 a sum in the order of ``o``. Second derivatives raise an error. For the backward pass
+    one bit of each ``x`` is kept if all are 0 or 1, else ``x`` itself.
 
     On CUDA it is PyTorch's dense product. Under ``torch.autocast`` all arguments are cast as for ``linear``.
 
     Args:
         x: ``[..., in]``, any strides; any values, in the dtype of ``weight``, or bool.
-        weight: ``[out, in]``, float32, float64, bfloat16 or float16, any strides. Where each input's weights lie side
-            by side (``w.t()`` of a ``w`` ``[in, out]``) they are not copied.
+        weight: ``[out, in]``, float32, float64, bfloat16 or float16, any strides. If the weights of each input are
+            contiguous (``w.t()`` of a ``w`` ``[in, out]``), they are not copied.
         bias: ``[out]``, in the dtype of ``weight``, or None.
-        method: ``"events"``; ``"dense"``, PyTorch's product; or ``"auto"``, events where few ``x`` are not 0, which is
-            measured, by the rule in ``docs/ops/spike_linear.md``.
+        method: ``"events"``; ``"dense"``, PyTorch's product; or ``"auto"``, which counts the ``x`` that are not 0 and
+            chooses events if they are few, by the rule in ``docs/ops/spike_linear.md``.
 
     Returns:
         ``y`` ``[..., out]``, in the dtype of ``weight``.

@@ -56,7 +56,7 @@ def spikeprop(
         eps(s)     = (s / tau) exp(1 - s / tau) for s > 0, else 0
         t_out[b, o] = the first t <= t_max with u[b, o](t) = v_threshold, inf if there is none
 
-    The time is exact: events are sorted; between two of them ``u`` has a closed form, whose crossing is solved for.
+    The time is exact: events are sorted; between two of them ``u`` has a closed form, for which the crossing is solved.
     With ``dt`` it is the first ``t = k dt`` (k = 0, 1, ...) with ``u >= v_threshold`` instead.
 
     Gradients flow to ``t_in``, ``w``, ``delays`` and ``tau``, by implicit differentiation of ``u(t_out) = v_threshold``
@@ -64,9 +64,9 @@ def spikeprop(
 
         dt_out = -du / max(u'(t_out), slope_min v_threshold / tau)
 
-    where ``du`` is the change of the potential at the fixed time ``t_out``. The bound guards against contacts that
-    graze the threshold, where the true gradient is infinite. A silent neuron has no gradient through ``t_out``, only
-    through ``u_max``. With ``dt`` times do not move smoothly; the same formula stands in for their derivative. Second
+    where ``du`` is the change of the potential at the fixed time ``t_out``. The bound is for potentials that barely
+    reach the threshold, where the true gradient is very large. A silent neuron has no gradient through ``t_out``, only
+    through ``u_max``. With ``dt``, times change in steps; the same formula is used as their derivative. Second
     derivatives raise an error.
 
     Args:
@@ -75,22 +75,22 @@ def spikeprop(
         delays: ``[K]``, the same for all inputs, or ``[I, K]``; at least 0.
         tau: time constant of the response, in the unit of the times; a number or a tensor without dimensions.
         v_threshold: threshold, positive.
-        t_max: where to stop looking for spikes; not before the last spike of ``t_in``.
+        t_max: end of the time in which neurons may fire; not before the last spike of ``t_in``.
         dt: step of the grid of spike times; exact times if None.
         slope_min: least slope in the gradient, in units of ``v_threshold / tau``.
         return_u_max: also return the largest potential of silent neurons.
         return_slope: also return the slopes at the spikes, to see how many ``slope_min`` replaces.
-        validate: check the values of ``t_in``, ``delays`` and a ``tau`` tensor, and where all outputs are silent those
-            of ``w``. Warn if they are silent where that leaves training without a gradient: where a gradient is
-            recorded, and not for ``u_max``. On CUDA this waits for the device. Under ``torch.compile``, ``torch.vmap``
+        validate: check the values of ``t_in``, ``delays`` and a ``tau`` tensor, and those of ``w`` if all outputs are
+            silent. Warn if all are silent and training therefore has no gradient: while a gradient is recorded,
+            without ``return_u_max``. On CUDA this waits for the device. Under ``torch.compile``, ``torch.vmap``
             and in a CUDA graph values cannot be checked.
 
     Returns:
-        ``t_out`` ``[B, O]``; or a tuple of it and, as asked for, in this order
+        ``t_out`` ``[B, O]``; or a tuple of it and of these, if requested, in this order
 
         - ``u_max`` ``[B, O]``: the largest potential until the first spike or ``t_max``, with ``dt`` that at the times
           of the grid. It is at least 0, and differentiable; for a neuron that fires it is ``v_threshold``, a constant.
-          If the maximum sits at an event that pulls the potential down, it moves with that event; of several such
+          If the maximum is at an event that lowers the potential, it moves with that event; of several such
           events at one time, with the one after which the potential falls.
         - ``slope`` ``[B, O]``: ``u'(t_out)``, inf for silent neurons; has no gradient. The share of replaced slopes is
           ``(slope < slope_min * v_threshold / tau).sum() / t_out.isfinite().sum()``.

@@ -18,7 +18,7 @@ Update = Literal["step", "sequence"]
 
 
 class StdpState(NamedTuple):
-    """What synapses remember from one step to the next, besides their weights.
+    """The state of synapses from one step to the next, besides their weights.
 
     Attributes:
         trace_pre, trace_pre2: first and second traces of the presynaptic neurons ``[B, N_pre]``.
@@ -79,10 +79,10 @@ def stdp_(
         grown = sum_b reward[t, b] e[b]        lost = 0
 
     ``w`` is **changed in place**; nothing is changed when an error is raised. There is no gradient. A sequence in two
-    parts, with the state of the first given to the second, gives what the whole gives (with ``update="step"`` and
+    parts gives the result of the whole if the second part gets the state of the first (with ``update="step"`` and
     without ``norm``, which acts at the end of each call).
 
-    Work follows the spikes, except for reward-modulated rules, whose eligibility decays everywhere in each step. The
+    Work grows with the spikes, except for reward-modulated rules, whose eligibility decays everywhere in each step. The
     CPU kernels equal the reference bit for bit, except in float32 for rules with a power or exponential of the weight,
     which agree to rounding. Sources of the rules: :mod:`snnfast.plasticity`.
 
@@ -92,12 +92,12 @@ def stdp_(
         post: postsynaptic spikes ``[T, B, N_post]``, likewise.
         rule: from :mod:`snnfast.plasticity`.
         dt: length of a step, ms.
-        state: the state to go on from, as returned; it is not changed. None: no neuron has spiked before.
+        state: the state to start from, as returned; it is not changed. None: no neuron has spiked before.
         reward: for a reward-modulated rule: a number, ``[T]`` or ``[T, B]``.
         reduction: ``"sum"`` or ``"mean"`` of the changes over the batch.
         update: ``"step"`` or ``"sequence"``.
         norm: sum of magnitudes to which the weights of every postsynaptic neuron are scaled after the last step (rows
-            of zeros stay; bounds hold); None: they are not.
+            of zeros stay; weights stay within the bounds); None: no scaling.
         validate: check the values of ``w`` and ``reward``; on CUDA this waits for the device.
 
     Returns:

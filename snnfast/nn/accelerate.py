@@ -28,29 +28,29 @@ _FOLDING = (Time, OverTime, Lift)
 
 
 def accelerate(net: nn.Module) -> nn.Module:
-    """A copy of a network for training and evaluation that does the same in less time.
+    """A faster copy of a network, for training and evaluation, with the same results but for rounding.
 
     - Every ``nn.Linear`` becomes a :class:`snnfast.nn.SpikeLinear`, and every ``nn.Conv2d`` in
-      :class:`snnfast.nn.Time` a :class:`snnfast.nn.SpikeConv2d`, if that takes its dilation, groups and padding: they
-      leave out the products with zeros where that is faster, as behind neurons.
-    - Neurons and the pooling right behind them run in one pass, as in :class:`snnfast.nn.Pooled`: in ``nn.Sequential``,
-      and where :mod:`torch.fx` sees in ``forward`` that nothing else takes their spikes.
+      :class:`snnfast.nn.Time` a :class:`snnfast.nn.SpikeConv2d`, if that supports events for it: they skip products
+      with zeros if that is faster, as after neurons.
+    - Neurons and a pooling directly after them run in one pass, as in :class:`snnfast.nn.Pooled`: in ``nn.Sequential``,
+      and elsewhere if :mod:`torch.fx` shows that ``forward`` uses their spikes for nothing else.
     - Layers of SpikingJelly in step mode ``"m"``, and its ``SeqToANNContainer``, run in :class:`snnfast.nn.Time`.
-      Images that are the same at every step, ``x.expand(T, *x.shape)`` or copies, are then computed once; what the
-      first layers give is then one step in memory, so ``forward`` must not write into it.
-    - ``inplace=True`` of activations is switched off: what they are given may be kept.
+      Images that are the same at every step, ``x.expand(T, *x.shape)`` or copies, are then computed once; the result of
+      the first layers is then one step in memory, so ``forward`` must not write into it.
+    - ``inplace=True`` of activations is switched off, since their input may be kept for the backward pass.
 
-    Spikes and gradients are those of ``net`` but for rounding; a membrane within rounding of its threshold may fire in
-    one and not in the other. The keys of the state dict are those of ``net``, so files load either way. States are
-    copied without their graphs. A network of another library goes through :func:`snnfast.nn.replace` first, so that its
-    neurons are this package's; then it has to take sequences ``[T, B, ...]``.
+    A membrane within rounding of its threshold may fire in only one of the two networks. The keys of the state dict are
+    those of ``net``, so files load either way. States are copied without their graphs. Call
+    :func:`snnfast.nn.replace` first for a network of another library, so that its neurons are this package's; it must
+    then take sequences ``[T, B, ...]``.
 
     Args:
         net: the network; it is not changed. Subclasses of PyTorch's layers stay as they are, and so do neurons and
             poolings that have hooks or are used twice.
 
     Returns:
-        The copy, with parameters of its own: give these to the optimizer.
+        The copy, with its own parameters: give these to the optimizer.
 
     Raises:
         TypeError: if ``net`` is not a module.

@@ -37,7 +37,7 @@ PUBLISHED = {
 
 
 class AdLIF(Spiking):
-    """LIF neurons with an adaptation current that follows their membrane and their spikes (adLIF), all of it learned.
+    """LIF neurons with a learned adaptation current, driven by membrane and spikes (adLIF).
 
     For every neuron and ``t = 0 ... T-1``::
 

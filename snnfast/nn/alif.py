@@ -15,7 +15,7 @@ __all__ = ["ALIF"]
 
 
 class ALIF(Spiking):
-    """LIF neurons whose threshold grows by each of their spikes and decays back.
+    """LIF neurons with an adaptive threshold: each spike raises it, and it decays back.
 
     For every neuron and ``t = 0 ... T-1``::
 
@@ -30,12 +30,12 @@ class ALIF(Spiking):
         tau: membrane time constant in steps, at least 1; 2.0 if neither it nor ``decay`` is given.
         decay: ``1 - 1/tau``, in [0, 1], instead of ``tau``. These and the other parameters may be tensors that
             broadcast to ``x.shape[1:]``: kept as buffers, or learned if they are an ``nn.Parameter``.
-        beta: how much of the adaptation adds to the threshold.
+        beta: factor of the adaptation in the threshold.
         tau_adapt: time constant of the adaptation in steps, at least 1; 100.0 if neither it nor ``decay_adapt`` is
             given.
         decay_adapt: ``1 - 1/tau_adapt`` instead of ``tau_adapt``.
         decay_input: scale the input by ``1 - decay``.
-        v_rest: where the membrane decays to; ``v_reset``, or 0 with soft reset, if None.
+        v_rest: value to which the membrane decays; ``v_reset``, or 0 with soft reset, if None.
         firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``v_reset``, ``strict``,
             ``refractory``, ``max_spikes``, ``surrogate``, ``detach_reset``, ``stateful``, ``return_v_seq``.
 

@@ -37,7 +37,7 @@ class CubaLIF(Spiking):
         channels: with ``learnable``, learn one of each decay for every channel of ``x`` ``[T, B, C, ...]``; None
             learns one for the layer.
         decay_input: scale the current by ``1 - decay``.
-        v_rest: where the membrane decays to; ``v_reset``, or 0 with soft reset, if None.
+        v_rest: value to which the membrane decays; ``v_reset``, or 0 with soft reset, if None.
         firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``v_reset``, ``strict``,
             ``refractory``, ``max_spikes``, ``surrogate``, ``detach_reset``, ``stateful``, ``return_v_seq``.
 

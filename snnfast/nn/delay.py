@@ -16,24 +16,24 @@ __all__ = ["Delay"]
 
 
 class Delay(Delaying):
-    """Delays that are learned, one a channel: ``y[t] = (1 - f) x[t - n] + f x[t - n - 1]``.
+    """Learned delays, one for each channel: ``y[t] = (1 - f) x[t - n] + f x[t - n - 1]``.
 
     By :func:`snnfast.ops.delay`. ``n`` and ``f`` are the whole part and the fraction of the channel's delay ``d``, in
-    steps. Between two layers it delays the axons of the first one; delays of single synapses take more parameters and
-    do no better (Queant et al. 2025).
+    steps. Between two layers they are axonal delays of the first one; delays of single synapses have more parameters
+    and are no better (Queant et al. 2025).
 
     Args:
         channels: the channels of ``x`` ``[T, B, channels, ...]``.
         max_delay: the longest delay, in steps; whole or not.
-        sigma: by how many steps the kernel is wider than linear interpolation, on each side; see
+        sigma: steps by which the kernel is wider than linear interpolation, on each side; see
             :func:`snnfast.ops.delay`. Narrow it during training (DCLS, DelRec) by ``layer.sigma *= 0.95``, and set it
             to 0 at the end.
-        stateful: between calls keep the inputs that have not come out yet; see :class:`snnfast.nn.state.Stateful`.
+        stateful: keep between calls the inputs that are still delayed; see :class:`snnfast.nn.state.Stateful`.
 
     Attributes:
         d: the parameter ``[channels]``, drawn evenly from 0 to ``max_delay``. Used clamped to this range; its gradient
             passes the clamp, so that a delay that has left the range can come back.
-        past: the inputs that have not come out yet, ``[P, B, channels, ...]``, the latest last; None at rest.
+        past: the inputs that are still delayed, ``[P, B, channels, ...]``, the latest last; None at rest.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.

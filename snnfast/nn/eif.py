@@ -28,7 +28,7 @@ class EIF(Spiking):
         decay: ``1 - 1/tau``, in [0, 1], instead of ``tau``. These and the other parameters may be tensors that
             broadcast to ``x.shape[1:]``: kept as buffers, or learned if they are an ``nn.Parameter``.
         delta_t: sharpness of the upstroke, not 0.
-        theta_rh: rheobase threshold, where the upstroke sets in.
+        theta_rh: rheobase threshold, at which the upstroke begins.
         decay_input: scale the input by ``1 - decay``.
         v_rest: the resting potential; ``v_reset``, or 0 with soft reset, if None.
         firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``v_reset``, ``strict``,

@@ -35,11 +35,11 @@ def fuse(net: nn.Module) -> nn.Module:
         g (y - m) / sqrt(q + eps) + c = W' x + b'
         W' = g / sqrt(q + eps) W          b' = g / sqrt(q + eps) (b - m) + c
 
-    The new weights are computed in float64. Without the normalisations the copy computes the same but for rounding;
-    neurons and everything else stay. Products and normalisations are found in the order in which ``net`` calls them,
-    inside of :class:`snnfast.nn.Time` and across it. Where that order depends on values, :mod:`torch.fx` cannot follow
+    The new weights are computed in float64. The results of the copy are equal but for rounding;
+    neurons and all other layers stay. Products and normalisations are found in the order in which ``net`` calls them,
+    inside of :class:`snnfast.nn.Time` and across it. If that order depends on values, :mod:`torch.fx` cannot trace
     ``forward``; then only neighbours in ``nn.Sequential`` and ``Time`` are folded, with a warning. A linear layer with
-    its normalisation takes ``[N, C]`` alone, since of ``[N, L, C]`` ``nn.BatchNorm1d`` normalises ``L``.
+    its normalisation takes only ``[N, C]``, since in ``[N, L, C]`` ``nn.BatchNorm1d`` normalises ``L``.
 
     A normalisation that cannot be folded stays, with a warning that names it and says why: it does not directly follow
     a product of the same number of channels, one of the two is used twice or has hooks, other layers read the product,

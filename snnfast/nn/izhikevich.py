@@ -15,7 +15,7 @@ __all__ = ["Izhikevich"]
 
 
 class Izhikevich(Spiking):
-    """Izhikevich's neurons: a quadratic membrane with a recovery.
+    """Izhikevich's neurons: a quadratic membrane with a recovery variable.
 
     For every neuron and ``t = 0 ... T-1``::
 
@@ -29,11 +29,11 @@ class Izhikevich(Spiking):
         decay: ``1 - 1/tau``, in [0, 1], instead of ``tau``. These and the other parameters may be tensors that
             broadcast to ``x.shape[1:]``: kept as buffers, or learned if they are an ``nn.Parameter``.
         a0: curvature, at least 0.
-        v_c: the critical voltage; above it the membrane runs away.
-        tau_w: time constant of the recovery in steps, at least 1; 10.0 if neither it nor ``decay_w`` is given.
+        v_c: the critical voltage; above it the membrane grows until the neuron fires.
+        tau_w: time constant of the recovery variable in steps, at least 1; 10.0 if neither it nor ``decay_w`` is given.
         decay_w: ``1 - 1/tau_w`` instead of ``tau_w``.
-        a: how much the membrane drives ``w``.
-        b: what a spike adds to ``w``.
+        a: strength with which the membrane drives ``w``.
+        b: increase of ``w`` by a spike.
         decay_input: scale the input by ``1 - decay``.
         v_rest: the resting potential; ``v_reset``, or 0 with soft reset, if None.
         firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``v_reset``, ``strict``,

@@ -60,11 +60,11 @@ class LIF(Spiking):
 
     Args:
         tau: membrane time constant in steps, at least 1; 2.0 if neither it nor ``decay`` is given.
-        decay: what is left of the membrane after one step, in [0, 1], instead of ``tau``. Both may
+        decay: factor of the membrane in a step, in [0, 1], instead of ``tau``. Both may
             be tensors that broadcast to ``x.shape[1:]`` (one per channel: ``[C, 1, 1]``): kept as
             buffers, or learned if they are an ``nn.Parameter``.
         decay_input: scale the input by ``1 - decay``.
-        v_rest: where the membrane decays to; ``v_reset``, or 0 with soft reset, if None.
+        v_rest: value to which the membrane decays; ``v_reset``, or 0 with soft reset, if None.
         firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``v_reset``, ``strict``,
             ``refractory``, ``max_spikes``, ``surrogate``, ``detach_reset``, ``stateful``, ``return_v_seq``.
 
@@ -105,7 +105,7 @@ class ParametricLIF(Spiking):
             ``[T, B, C, ...]``; None learns a single one for the layer.
         learnable_threshold: learn ``v_threshold`` too, with the shape of ``w``, from the number given.
         decay_input: scale the input by ``1 - decay``.
-        v_rest: where the membrane decays to; ``v_reset``, or 0 with soft reset, if None.
+        v_rest: value to which the membrane decays; ``v_reset``, or 0 with soft reset, if None.
         firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``v_reset``, ``strict``,
             ``refractory``, ``max_spikes``, ``surrogate``, ``detach_reset``, ``stateful``, ``return_v_seq``.
 

@@ -23,14 +23,14 @@ __all__ = ["Pooled"]
 class Pooled(nn.Sequential):
     """Neurons and the pooling of their spikes in one pass: ``Pooled(neuron, pool)`` for ``neuron, Time(pool)``.
 
-    On the CPU some rows of images at a time go through all steps, and are pooled while a cache holds their spikes.
-    Forward, no spikes are written to memory, backward, no gradients of spikes: only what is pooled. Spikes, states and
-    gradients are those of the two layers bit for bit.
+    On the CPU the kernel takes a few rows of the images through all steps, and pools their spikes while they are in a
+    cache. The forward pass writes only the pooled values to memory, no spikes; the backward pass writes no gradients of
+    spikes. Spikes, states and gradients are those of the two layers bit for bit.
 
-    That is so where :func:`snnfast.ops.pool2d` has a kernel (channels-last images, as after ``Time(nn.Conv2d(...))``),
-    and for parameters that are the same for all images. Everywhere else, with hooks on one of the two, and under
-    ``torch.compile`` and the like, the two layers run one after the other. The keys of its state dict are those of
-    ``neuron``.
+    The single pass needs images for which :func:`snnfast.ops.pool2d` has a kernel (channels-last, as after
+    ``Time(nn.Conv2d(...))``), and parameters that are the same for all images. In all other cases, with hooks on one of
+    the two, and under ``torch.compile`` and the like, the two layers run one after the other. The keys of its state
+    dict are those of ``neuron``.
 
     Args:
         neuron: a spiking layer, with ``return_v_seq=False``.

@@ -28,7 +28,7 @@ class QIF(Spiking):
         decay: ``1 - 1/tau``, in [0, 1], instead of ``tau``. These and the other parameters may be tensors that
             broadcast to ``x.shape[1:]``: kept as buffers, or learned if they are an ``nn.Parameter``.
         a0: curvature, at least 0.
-        v_c: the critical voltage; above it the membrane runs away.
+        v_c: the critical voltage; above it the membrane grows until the neuron fires.
         decay_input: scale the input by ``1 - decay``.
         v_rest: the resting potential; ``v_reset``, or 0 with soft reset, if None.
         firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``v_reset``, ``strict``,

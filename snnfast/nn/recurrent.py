@@ -18,20 +18,20 @@ __all__ = ["RLIF", "Recurrent"]
 
 
 class Recurrent(Delaying):
-    """Neurons whose spikes come back to all neurons of the layer: their input is ``x[t] + weight s[t-1]``.
+    """Neurons with recurrent connections within the layer: their input is ``x[t] + weight s[t-1]``.
 
     All steps run in one call of :func:`snnfast.ops.recurrent`. The state, ``stateful`` and ``return_v_seq`` are those
     of ``neuron``; the last spikes are kept with the state.
 
     Args:
-        neuron: the neurons, a layer of this package that fires, such as :class:`snnfast.nn.LIF`; call this layer in
-            its place, and not ``neuron`` itself.
+        neuron: the neurons, a spiking layer of this package such as :class:`snnfast.nn.LIF`; call this layer
+            instead of ``neuron`` itself.
         features: neurons of a sample, the last dimension of ``x`` ``[T, ..., features]``.
-        weight: ``[features, features]``, from neuron ``j`` to neuron ``i`` at ``[i, j]``, to start from; orthogonal
+        weight: initial weights ``[features, features]``, from neuron ``j`` to neuron ``i`` at ``[i, j]``; orthogonal
             (Saxe et al. 2014) if None.
-        self_connections: whether a neuron's spikes come back to itself; without them the diagonal of ``weight`` counts
+        self_connections: whether a neuron receives its own spikes; without them the diagonal of ``weight`` counts
             as 0, and is 0 unless you give ``weight`` as an ``nn.Parameter``.
-        delay: how many steps longer than one the spikes of each sending neuron take (axonal), ``[features]``; kept as
+        delay: axonal delay of each sending neuron in steps, in addition to the one step, ``[features]``; kept as
             a buffer.
         max_delay: instead of ``delay``: learn a delay for each neuron, from 0 to ``max_delay`` steps (Queant et al.
             2025, DelRec, without its widening).
@@ -184,7 +184,7 @@ class Recurrent(Delaying):
 
 
 class RLIF(Recurrent):
-    """Leaky integrate-and-fire neurons whose spikes come back to them: :class:`Recurrent` with :class:`snnfast.nn.LIF`.
+    """Leaky integrate-and-fire neurons with recurrent connections: :class:`Recurrent` with :class:`snnfast.nn.LIF`.
 
     Args:
         features: neurons of a sample, the last dimension of ``x`` ``[T, ..., features]``.

@@ -30,12 +30,13 @@ def replace(
 ) -> nn.Module:
     """A copy of a network of SpikingJelly, snnTorch, Norse or Sinabs whose neurons run on the kernels here.
 
-    Call the copy as you call ``net``: its neurons take a step or a sequence, and get and return states, as the
-    library's do. It computes the same but for rounding, and the membranes that it returns are the library's.
-    Parameters, buffers and the keys of the state dict are those of ``net``, so its files load, too; everything that is
-    no neuron stays, for :func:`snnfast.nn.accelerate` to look after, and so do hooks. The copy takes over the states of
-    ``net``, without their graph, and keeps between calls what the library's neurons keep; :func:`snnfast.nn.reset` and
-    :func:`snnfast.nn.detach` work on all. Neurons are known by the names of their classes: no library is imported.
+    Call the copy as you call ``net``: its neurons take a step or a sequence, and take and return states, as those of
+    the library. The results are equal but for rounding, and the membranes that it returns are the library's.
+    Parameters, buffers and the keys of the state dict are those of ``net``, so its files load, too. All other layers
+    stay (:func:`snnfast.nn.accelerate` speeds them up), and so do hooks. The copy takes over the states of
+    ``net``, without their graph, and keeps the same states between calls as the library's neurons;
+    :func:`snnfast.nn.reset` and :func:`snnfast.nn.detach` work on all. Neurons are recognised by the names of their
+    classes: no library is imported.
 
     ============ ===================================================================================================
     SpikingJelly ``IFNode``, ``LIFNode``, ``ParametricLIFNode``, ``KLIFNode`` (in plain PyTorch), ``CUBALIFNode``,
@@ -47,28 +48,28 @@ def replace(
     Sinabs       ``LIF``, ``IAF``, ``ExpLeak``, ``ALIF``, ``LIFRecurrent``, ``IAFRecurrent``, squeezed or not
     ============ ===================================================================================================
 
-    What no kernel does runs step by step in plain PyTorch, with a warning that says why; the page about each library
-    lists it. Surrogate gradients that :mod:`snnfast.surrogate` has run in the kernels. Any other function is kept as it
-    is; with it, the neurons run on the reference backend while gradients are recorded.
+    Neurons without a kernel run step by step in plain PyTorch, with a warning that says why; the page about each
+    library lists them. Surrogate gradients of :mod:`snnfast.surrogate` run in the kernels. Any other function is kept;
+    with it, the neurons run on the reference backend while gradients are recorded.
 
     Args:
         net: the network; it is not changed.
         sequences: layers take all steps in one call, which is much faster. For an ``nn.Sequential`` that takes one step
-            a call, with ``init_hidden=True`` in neurons of snnTorch: the copy takes ``[T, B, ...]``; ``verify`` is then
-            a sequence, of which ``net`` is given one step after the other. For another network of snnTorch, or with
-            cells of Norse, whose ``forward`` runs the steps in a loop and hands on the states: the copy is called as
-            ``net``. :mod:`torch.fx` takes the loop apart; what it cannot take apart is refused, with its place. Keys
-            stay.
+            a call, with ``init_hidden=True`` in neurons of snnTorch, the copy takes ``[T, B, ...]``; ``verify`` is then
+            a sequence, whose steps ``net`` gets one after the other. For another network of snnTorch, or with
+            cells of Norse, whose ``forward`` runs the steps in a loop and passes on the states, you call the copy as
+            ``net``. :mod:`torch.fx` takes the loop apart; code that it cannot take apart is refused, with its place.
+            Keys stay.
         verify: an input of ``net``, or several that are given one after the other (``list(x)`` for a network that takes
             one step a call); a tuple in the list is the arguments of one call, ``[(x, y)]``. Runs both networks from
-            rest, and compares every neuron's spikes, which must be equal, its membranes and what the networks return,
-            which must agree to 1e-4 of the largest. Samples in which a membrane is within rounding of the threshold
-            may differ; they are left out with a warning, if they are few.
+            rest, and compares every neuron's spikes, which must be equal, its membranes and the results of the
+            networks, which must agree to 1e-4 of the largest. Samples in which a membrane is within rounding of the
+            threshold may differ; if they are few, they are ignored with a warning.
 
     Raises:
         TypeError: if ``net`` is not a module, or ``verify`` is neither a tensor nor a sequence of tensors and tuples.
         ValueError: for a neuron or a setting that cannot be mapped exactly, with its name and the reason; for a
-            network without neurons; and with ``verify`` where the networks differ, with the first layer and step.
+            network without neurons; and with ``verify`` if the networks differ, with the first layer and step.
     """
     if not isinstance(net, nn.Module):
         raise TypeError(f"replace: net must be a module, got {type(net).__name__}")

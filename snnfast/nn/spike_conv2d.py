@@ -14,10 +14,10 @@ __all__ = ["SpikeConv2d"]
 
 
 class SpikeConv2d(nn.Conv2d):
-    """:class:`torch.nn.Conv2d` for images most of whose pixels are 0, as spikes are; :func:`snnfast.ops.spike_conv2d`.
+    """:class:`torch.nn.Conv2d` for images with few nonzero pixels, such as spikes; :func:`snnfast.ops.spike_conv2d`.
 
     Parameters, their initial values, the state dict and, but for rounding, the result are those of ``nn.Conv2d``: to
-    use it, change the name. Where that is faster, the CPU sums only the pixels that are not 0. It runs as
+    use it, replace the name. On the CPU it sums only the pixels that are not 0, if that is faster. It runs as
     ``nn.Conv2d`` with a dilation or groups other than 1, with padding that is not of zeros or not less than
     the kernel, and for a single image ``[C, H, W]``.
 
@@ -26,7 +26,7 @@ class SpikeConv2d(nn.Conv2d):
         method: ``"auto"``, ``"events"`` or ``"dense"``, as in :func:`snnfast.ops.spike_conv2d`.
 
     Raises:
-        TypeError, ValueError: for wrong sizes, and for ``method="events"`` where it cannot run.
+        TypeError, ValueError: for wrong sizes, and for ``method="events"`` if it cannot run.
 
     Example:
         >>> net = nn.Sequential(LIF(tau=2.0), Time(SpikeConv2d(16, 32, 3, padding=1)))

@@ -12,10 +12,10 @@ __all__ = ["SpikeLinear"]
 
 
 class SpikeLinear(nn.Linear):
-    """:class:`torch.nn.Linear` for inputs most of which are 0, as spikes are; :func:`snnfast.ops.spike_linear`.
+    """:class:`torch.nn.Linear` for inputs that are mostly 0, such as spikes; :func:`snnfast.ops.spike_linear`.
 
     Parameters, their initial values, the state dict and, but for rounding, the result are those of ``nn.Linear``: to
-    use it, change the name. Where that is faster, the CPU sums only the inputs that are not 0; on CUDA it is
+    use it, replace the name. On the CPU it sums only the inputs that are not 0, if that is faster; on CUDA it is
     ``nn.Linear``.
 
     Args:

@@ -42,11 +42,11 @@ class Spiking(Stateful):
     Args:
         v_threshold: threshold.
         v_reset: membrane after a spike; None subtracts ``v_threshold`` instead (soft reset).
-        strict: spike where ``h > v_threshold``, not at it; snnTorch's and Norse's rule.
-        refractory: how many steps a neuron is silent after it has fired; its membrane stays where the reset left it.
+        strict: spike only if ``h > v_threshold``, not at it, as in snnTorch and Norse.
+        refractory: number of steps without spikes after a spike; the membrane keeps its value after the reset.
             This and ``max_spikes`` are for :class:`IF`, :class:`LIF`, :class:`ParametricLIF`, :class:`CubaLIF`,
             :class:`ALIF` and :class:`AdLIF`; :func:`snnfast.ops.lif` has the equation.
-        max_spikes: how many times a neuron may fire in a step; None for any number. More than 1 needs a soft reset.
+        max_spikes: largest number of spikes in a step; None for any number. More than 1 needs a soft reset.
         surrogate: a name, a :class:`snnfast.surrogate.Surrogate` or a callable; see :mod:`snnfast.surrogate`.
         detach_reset: no gradient through the spike into the reset.
         stateful: keep the states between calls; see :class:`snnfast.nn.state.Stateful`.

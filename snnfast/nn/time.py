@@ -44,30 +44,30 @@ class Time(nn.Module):
 
     Both foldings are views of contiguous and of channels-last sequences: after a channels-last
     convolution the neurons read its channels-last output in place. Batch normalisation takes its
-    statistics over batch and steps; dropout draws anew at every step.
+    statistics over batch and steps; dropout draws a new mask at every step.
 
     Three things make it faster, and change results by no more than rounding:
 
     - An input that is the same at every step, ``images.expand(T, *images.shape)``, is computed once, up to the first
       layer that draws random numbers or is not one of PyTorch's. The result is such a view again, with stride 0 over
-      time. Its gradient and the input's are, at every step, the mean over the steps: on the CPU the neurons behind it
-      sum it up themselves.
+      time. Its gradient, and that of the input, has the mean over the steps at every step; on the CPU the neurons after
+      this layer compute it themselves.
     - From the first ``nn.Conv2d`` on, in float32 or bfloat16 on the CPU, images are channels-last, as after
       ``net.to(memory_format=torch.channels_last)``: PyTorch's pooling and normalisation are several times as fast. A
-      convolution with more than twice as many weights as it has pixels takes them as they are by default.
+      convolution with more than twice as many weights as its input has values takes contiguous images instead.
     - There, ``nn.MaxPool2d`` and ``nn.AvgPool2d`` whose windows lie side by side are :func:`snnfast.ops.pool2d`.
 
     The keys of a state dict are ``layer.weight`` with one layer, and ``layer.0.weight`` and so on with several. A file
-    of the other kind loads, too: the one layer is the first of several, and the other way round.
+    with the other kind of keys loads, too: the one layer is the first of several, and the other way round.
 
     Args:
         layers: one layer, or several that run one after the other inside one folding.
-        fast: do these three things; False runs the layers on all ``T B`` images as they are.
+        fast: do these three things; False runs the layers on all ``T B`` images without them.
 
     Raises:
         ValueError: if a layer needs time itself (an snnfast neuron), if ``x`` has fewer than two
             dimensions, or if the layers change the size of the batch.
-        RuntimeError, ValueError: as a layer raises them for a shape, with the shape of ``x`` and the one wanted.
+        RuntimeError, ValueError: as a layer raises them for a shape, with the shape of ``x`` and the expected one.
     """
 
     folds_time = True  # which dropouts inside have to know, for snnfast.whole_batch

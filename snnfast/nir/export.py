@@ -13,6 +13,7 @@ from torch.nn.modules.utils import _pair
 from snnfast import check
 from snnfast.export.plan import NORMS, Node, at_rest, fold, layers_of
 from snnfast.nn import IF, LI, LIF, CubaLI, CubaLIF, Delay, ParametricLIF, Recurrent, Time
+from snnfast.nn.spiking import leak
 
 from .layers import CubaLI as TwoLI
 from .layers import Graph, Offset, Scale, SumPool2d, Threshold
@@ -340,10 +341,8 @@ def _decay(layer: Any, shape: tuple[int, ...], suffix: str = "") -> Any:
         # As the layer computes it, in float32.
         decay = torch.sigmoid(-w.detach())
         return decay.view(()) if decay.numel() == 1 else decay.view(-1, *(1,) * (len(shape) - 1))
-    decay = getattr(layer, f"decay{suffix}")
-    if decay is not None:
-        return decay
-    return 1 - 1 / getattr(layer, f"tau{suffix}")
+    ((name, value),) = leak(layer, suffix).items()
+    return value if name.startswith("decay") else 1 - 1 / value
 
 
 def _values(value: Any) -> Any:

@@ -182,6 +182,16 @@ def test_fields_are_nirs(tmp_path):
     assert [cuba.tau_mem.item(), cuba.tau_syn.item(), cuba.w_in.item()] == [1.0, 2.0, 4.0]
 
 
+def test_a_time_constant_that_was_set_anew_is_written():
+    layer = CubaLIF(2.0, 4.0)
+    layer.tau, layer.tau_syn = 8.0, 5.0
+    graph = sn.to_nir(layer, (4,), dt=1.0, scheme="euler")
+    (node,) = (n for n in graph.nodes.values() if isinstance(n, nir.CubaLIF))
+    assert [node.tau_mem[0], node.tau_syn[0]] == [8.0, 5.0]
+    x = torch.rand(9, 2, 4, generator=torch.Generator().manual_seed(1)) * 3
+    same(sn.from_nir(graph)(x), layer(x))
+
+
 # Steps with an input, of the single neuron of the NIR paper (Pedersen et al. 2024, figure 2): 1,000 steps of 0.1 ms.
 INPUT = [
     *(60, 220, 270, 310, 320, 350, 370, 400, 410, 430, 440, 450, 460, 470, 480, 490, 500, 510, 520),

@@ -90,7 +90,7 @@ class Spiking(Stateful):
             raise TypeError(
                 f"{layer}: there is no argument {name!r}; snnfast.nn.like takes other libraries' arguments"
             )
-        self.refractory = check.whole(layer, "refractory", refractory, 0)
+        self.refractory = refractory
         self.max_spikes = (
             None if max_spikes is None else check.whole(layer, "max_spikes", max_spikes)
         )
@@ -99,8 +99,6 @@ class Spiking(Stateful):
             raise ValueError(f"{layer}: its neurons have no refractory period and no max_spikes")
         if self.max_spikes != 1 and v_reset is not None:
             raise ValueError(f"{layer}: max_spikes above 1 needs a soft reset, v_reset=None")
-        if self.refractory:
-            self.states = (*type(self).states, "r")
         super().__init__(stateful=stateful)
         self.strict = check.flag(layer, "strict", strict)
         self._add_parameter("v_threshold", v_threshold)
@@ -108,6 +106,20 @@ class Spiking(Stateful):
         self.surrogate = resolve(surrogate)
         self.detach_reset = check.flag(layer, "detach_reset", detach_reset)
         self.return_v_seq = check.flag(layer, "return_v_seq", return_v_seq)
+
+    @property
+    def refractory(self) -> int:
+        """How many steps a neuron is silent after it has fired; with any, the steps that are left are a state."""
+        return self._refractory
+
+    @refractory.setter
+    def refractory(self, value: int) -> None:
+        self._refractory = check.whole(type(self).__name__, "refractory", value, 0)
+        self.states = (*type(self).states, *("r",) * (self._refractory > 0))
+        if self._refractory:
+            self.__dict__.setdefault("r", None)
+        else:
+            self.__dict__.pop("r", None)
 
     def _add_parameter(
         self,

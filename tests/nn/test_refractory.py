@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from samples import assert_equal
 
 import snnfast.nn as sn
 
@@ -38,6 +39,22 @@ def test_a_refractory_layer_steps_as_the_whole_sequence(layer, recurrent):
         assert "refractory=" in repr(net)
         if "max_spikes" not in options:  # two spikes are three steps apart
             assert (whole[:-2] + whole[1:-1] + whole[2:]).max() == 1
+
+
+def test_a_refractory_period_may_be_set_later():
+    x = sequence(30, 2, 3) * 3
+    net = sn.LIF(stateful=True, return_v_seq=True)
+    net.refractory = 2
+    spikes, v_seq = sn.LIF(refractory=2, return_v_seq=True)(x)
+    parts = [net(part) for part in x.split(4)]
+    assert_equal([torch.cat(part) for part in zip(*parts)], [spikes, v_seq])
+    net.refractory = 5
+    assert net.r is not None
+    net.refractory = 0
+    net(x)
+    assert set(net.state_dict()) == {"v"}
+    with pytest.raises(ValueError, match=r"^LIF: refractory must be at least 0, got -1"):
+        net.refractory = -1
 
 
 def test_several_spikes_without_a_refractory_period_have_no_count():

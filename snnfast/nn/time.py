@@ -46,7 +46,8 @@ class Time(nn.Module):
     convolution the neurons read its channels-last output in place. Batch normalisation takes its
     statistics over batch and steps; dropout draws a new mask at every step.
 
-    Three things make it faster, and change results by no more than rounding:
+    Three things make it faster. They change results by rounding only, and the masks of dropout, which are drawn in the
+    order of memory:
 
     - An input that is the same at every step, ``images.expand(T, *images.shape)``, is computed once, up to the first
       layer that draws random numbers or is not one of PyTorch's. The result is such a view again, with stride 0 over
@@ -55,7 +56,8 @@ class Time(nn.Module):
     - From the first ``nn.Conv2d`` on, in float32 or bfloat16 on the CPU, images are channels-last, as after
       ``net.to(memory_format=torch.channels_last)``: PyTorch's pooling and normalisation are several times as fast. A
       convolution with more than twice as many weights as its input has values takes contiguous images instead.
-    - There, ``nn.MaxPool2d`` and ``nn.AvgPool2d`` whose windows lie side by side are :func:`snnfast.ops.pool2d`.
+    - There, ``nn.MaxPool2d`` and ``nn.AvgPool2d`` whose windows lie side by side are :func:`snnfast.ops.pool2d`, which
+      has no second derivative.
 
     The keys of a state dict are ``layer.weight`` with one layer, and ``layer.0.weight`` and so on with several. A file
     with the other kind of keys loads, too: the one layer is the first of several, and the other way round.

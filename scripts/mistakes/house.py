@@ -1,12 +1,20 @@
 """Mistakes in arguments, memory, threads and in Python: name, path, what becomes what, and other tests."""
 
-TESTS = (
-    "tests/ops/test_lif.py",
-    "tests/ops/test_cuba.py",
-    "tests/ops/test_alif.py",
+NEURONS = ("tests/ops/test_lif.py", "tests/ops/test_cuba.py", "tests/ops/test_alif.py")
+TESTS = (*NEURONS, "-k", "by_hand or follows_the_equations or finite_differences")
+HALVES = (*NEURONS, "-k", "16_bit or special_values or nan or infinit")
+LAYOUTS = (*NEURONS, "-k", "layout or strides or expanded or window")
+AUTOGRAD = (
+    *NEURONS,
     "-k",
-    "by_hand or follows_the_equations or finite_differences",
+    "second_derivative or vmap or weightings or raw_call or traced or exported_program_are",
 )
+VALUES = (
+    *NEURONS,
+    "-k",
+    "by_hand or outputs_equal_the_reference or test_gradients_equal_the_reference or distance_of",
+)
+ERRORS = (*NEURONS, "-k", "mistake or device")
 MISTAKES = (
     (
         "hostile: numbers too large for a float",
@@ -69,130 +77,70 @@ MISTAKES = (
         "csrc/core/half.h",
         "(u + 0x7fffu + ((u >> 16) & 1u)) >> 16",
         "u >> 16",
-        (
-            "tests/ops/test_lif.py",
-            "tests/ops/test_cuba.py",
-            "tests/ops/test_alif.py",
-            "-k",
-            "16_bit or special_values or nan or infinit",
-        ),
+        HALVES,
     ),
     (
         "half: infinity read as a number",
         "csrc/core/half.h",
         "magnitude >= 0x0f800000u ? 0x7f800000u : 0u",
         "0u",
-        (
-            "tests/ops/test_lif.py",
-            "tests/ops/test_cuba.py",
-            "tests/ops/test_alif.py",
-            "-k",
-            "16_bit or special_values or nan or infinit",
-        ),
+        HALVES,
     ),
     (
         "dimensions not put back",
         "snnfast/ops/neuron.py",
         "back = inverse(order)",
         "back = order",
-        (
-            "tests/ops/test_lif.py",
-            "tests/ops/test_cuba.py",
-            "tests/ops/test_alif.py",
-            "-k",
-            "layout or strides or expanded or window",
-        ),
+        LAYOUTS,
     ),
     (
         "second derivative zero",
         "snnfast/ops/neuron.py",
         '        raise RuntimeError(\n            f"{stem}: a second',
         '        return None\n        raise RuntimeError(\n            f"{stem}: a second',
-        (
-            "tests/ops/test_lif.py",
-            "tests/ops/test_cuba.py",
-            "tests/ops/test_alif.py",
-            "-k",
-            "second_derivative or vmap or weightings or raw_call or traced or exported_program_are",
-        ),
+        AUTOGRAD,
     ),
     (
         "state gradients swapped",
         "snnfast/ops/neuron.py",
         '("x", *self.neurons, *self.more)',
         '("x", *self.neurons[1::-1], *self.neurons[2:], *self.more)',
-        (
-            "tests/ops/test_lif.py",
-            "tests/ops/test_cuba.py",
-            "tests/ops/test_alif.py",
-            "-k",
-            "by_hand or outputs_equal_the_reference or test_gradients_equal_the_reference or distance_of",
-        ),
+        VALUES,
     ),
     (
         "parameters' gradients of the next one",
         "snnfast/ops/neuron.py",
         '("x", *self.neurons, *self.more)',
         '("x", self.neurons[0], *self.neurons[:0:-1], *self.more)',
-        (
-            "tests/ops/test_lif.py",
-            "tests/ops/test_cuba.py",
-            "tests/ops/test_alif.py",
-            "-k",
-            "by_hand or outputs_equal_the_reference or test_gradients_equal_the_reference or distance_of",
-        ),
+        VALUES,
     ),
     (
         "raw call without checkpoints",
         "snnfast/ops/neuron.py",
         "    if not every:  # a raw call that kept no checkpoints\n",
         "    if not every and False:\n",
-        (
-            "tests/ops/test_lif.py",
-            "tests/ops/test_cuba.py",
-            "tests/ops/test_alif.py",
-            "-k",
-            "second_derivative or vmap or weightings or raw_call or traced or exported_program_are",
-        ),
+        AUTOGRAD,
     ),
     (
         "vmap: batch behind time",
         "snnfast/ops/neuron.py",
         '{at["x"]: 1}, size)',
         '{at["x"]: 0}, size)',
-        (
-            "tests/ops/test_lif.py",
-            "tests/ops/test_cuba.py",
-            "tests/ops/test_alif.py",
-            "-k",
-            "second_derivative or vmap or weightings or raw_call or traced or exported_program_are",
-        ),
+        AUTOGRAD,
     ),
     (
         "vmap: gradients of another dimension",
         "snnfast/ops/neuron.py",
         'batch_at = {at["x"]: 1, first - 3: 2, first: 1,',
         'batch_at = {at["x"]: 1, first - 3: 1, first: 1,',
-        (
-            "tests/ops/test_lif.py",
-            "tests/ops/test_cuba.py",
-            "tests/ops/test_alif.py",
-            "-k",
-            "second_derivative or vmap or weightings or raw_call or traced or exported_program_are",
-        ),
+        AUTOGRAD,
     ),
     (
         "autograd hidden",
         "snnfast/ops/neuron.py",
         "        if traced():\n",
         "        if False:\n",
-        (
-            "tests/ops/test_lif.py",
-            "tests/ops/test_cuba.py",
-            "tests/ops/test_alif.py",
-            "-k",
-            "second_derivative or vmap or weightings or raw_call or traced or exported_program_are",
-        ),
+        AUTOGRAD,
     ),
     (
         "a call's number and tensor swapped",
@@ -227,26 +175,14 @@ MISTAKES = (
         "snnfast/check.py",
         "not time_constant >= 1",
         "not time_constant >= 0",
-        (
-            "tests/ops/test_lif.py",
-            "tests/ops/test_cuba.py",
-            "tests/ops/test_alif.py",
-            "-k",
-            "mistake or device",
-        ),
+        ERRORS,
     ),
     (
         "device unchecked",
         "snnfast/check.py",
         "value.device != device",
         "False",
-        (
-            "tests/ops/test_lif.py",
-            "tests/ops/test_cuba.py",
-            "tests/ops/test_alif.py",
-            "-k",
-            "mistake or device",
-        ),
+        ERRORS,
     ),
     ("reference: > for >=", "snnfast/surrogate.py", "(u >= 0).to(u)", "(u > 0).to(u)"),
     (

@@ -11,41 +11,15 @@ from typing import Annotated
 import torch
 import typer
 
-from benchmarks import (
-    bp_stdp_network,
-    conversion,
-    delay,
-    export_c,
-    machine,
-    machine_code,
-    network,
-    neuron,
-    neurons,
-    recurrent,
-    report,
-    resources,
-    spike_linear,
-    spikeprop,
-    zoo,
-)
+from benchmarks import machine, machine_code, neurons, report, resources, zoo
 from benchmarks.timing import Task, measure, measure_isolated
 
 app = typer.Typer(
     help="Benchmarks of snnfast against plain PyTorch and other libraries.", no_args_is_help=True
 )
 
-JUDGES = {
-    "lif": report.verdicts,
-    "spike_linear": spike_linear.verdicts,
-    "spikeprop": spikeprop.verdicts,
-    "bp_stdp_network": bp_stdp_network.verdicts,
-    "conversion": conversion.verdicts,
-    "network": network.verdicts,
-    "delay": delay.verdicts,
-    "export_c": export_c.verdicts,
-    "recurrent": recurrent.verdicts,
-    **dict.fromkeys(neuron.LIMITS, neuron.verdicts),
-}
+# Limits are promised on the CPU in float32.
+JUDGED = ("cpu", "float32")
 
 
 def add_command(benchmark: str) -> None:
@@ -104,8 +78,8 @@ def add_command(benchmark: str) -> None:
             else:
                 results[task] = measurement
         rows = report.rows(results, module.FLOOR)
-        judge = JUDGES.get(benchmark)
-        verdicts = judge(rows) if judge and not quick else []
+        judge = getattr(module, "verdicts", None)
+        verdicts = judge(rows) if judge and not quick and (device, dtype) == JUDGED else []
         typer.echo(report.timing_table(rows, module.FLOOR))
         if verdicts:
             typer.echo(f"\n{report.verdict_table(verdicts)}")

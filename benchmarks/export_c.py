@@ -96,7 +96,7 @@ def prepare(task: Task) -> Prepared:
 
 
 def verdicts(rows: list[report.Row]) -> list[dict[str, Any]]:
-    """The promise of issue 14."""
+    """Whether the promise is kept."""
     return [
         report.verdict(row.task.shape, STEP, "snntorch / snnfast", row.per_ours, ">=", LIMIT)
         for row in rows

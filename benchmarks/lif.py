@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from benchmarks import neurons
+from benchmarks import neurons, report
 from benchmarks.timing import Prepared, Task
 
 SHAPES = ((16, 64, 1024), (32, 32, 4096), (100, 32, 4096), (4, 32, 4096))
@@ -23,7 +23,7 @@ TENSORS_MOVED = {FORWARD: 2, TRAINING: 5, BACKWARD: 3, "copy": 2}
 
 
 class Limit(NamedTuple):
-    """What snnfast promises on the CPU with one thread and float32."""
+    """What snnfast promises with one thread."""
 
     shape: tuple[int, ...]
     name: str
@@ -41,10 +41,6 @@ LIMITS = (
 )
 
 
-def bytes_moved(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> int:
-    return TENSORS_MOVED[name] * torch.Size(shape).numel() * dtype.itemsize
-
-
 def inputs(task: Task) -> tuple[Tensor, Tensor]:
     generator = torch.Generator(task.device).manual_seed(0)
     x = 1 + torch.randn(task.shape, generator=generator, device=task.device)
@@ -56,8 +52,12 @@ def prepare(task: Task) -> Prepared:
     x, grad = inputs(task)
     if task.implementation == FLOOR:
         out = torch.empty_like(x)
-        return Prepared({FLOOR: x.clone, "copy": lambda: out.copy_(x)}, {})
-    return passes(neurons.lif(task.implementation), x, grad)
+        prepared = Prepared({FLOOR: x.clone, "copy": lambda: out.copy_(x)}, {})
+    else:
+        prepared = passes(neurons.lif(task.implementation), x, grad)
+    return prepared._replace(
+        bytes_moved={name: count * x.nbytes for name, count in TENSORS_MOVED.items()}
+    )
 
 
 def passes(run: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor) -> Prepared:
@@ -77,3 +77,49 @@ def passes(run: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor) -> Prepared
         spikes = run(leaf)
         timed[BACKWARD] = lambda: torch.autograd.grad(spikes, leaf, grad, retain_graph=True)
     return Prepared(timed, facts)
+
+
+def verdicts(rows: list[report.Row]) -> list[dict[str, Any]]:
+    """Whether the promises are kept."""
+    return [*limit_verdicts(rows), *thread_verdicts(rows)]
+
+
+def limit_verdicts(rows: list[report.Row]) -> list[dict[str, Any]]:
+    """One thread against the clone and the baselines; None where the shape was not asked for."""
+    measured = {
+        (row.task.shape, row.name, row.task.implementation): row
+        for row in rows
+        if row.task.threads == 1
+    }
+    found = []
+    for limit in LIMITS:
+        ours = measured.get((limit.shape, limit.name, neurons.OURS))
+        if ours is None:
+            continue
+        judged = [("clones", ours.floors, "<=", limit.clones)]
+        for baseline in ("spikingjelly", "tuned_loop"):
+            row = measured.get((limit.shape, limit.name, baseline))
+            ratio = row.per_ours if row else None
+            judged.append((f"{baseline} / snnfast", ratio, ">=", getattr(limit, baseline)))
+        found += [report.verdict(limit.shape, limit.name, *judgement) for judgement in judged]
+    return found
+
+
+def thread_verdicts(rows: list[report.Row]) -> list[dict[str, Any]]:
+    """More threads must not be slower than one."""
+    ours = [row for row in rows if row.task.implementation == neurons.OURS]
+    alone = {
+        (row.task.shape, row.name): row.minimum_seconds for row in ours if row.task.threads == 1
+    }
+    return [
+        report.verdict(
+            row.task.shape,
+            row.name,
+            f"{row.task.threads} threads / 1 thread",
+            row.minimum_seconds / alone[row.task.shape, row.name],
+            "<=",
+            1.0,
+        )
+        for row in ours
+        if row.task.threads > 1 and (row.task.shape, row.name) in alone
+    ]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks import lif, machine, neurons
+from benchmarks import machine, neurons
 from benchmarks.timing import Measurement, Task
 
 
@@ -36,25 +37,22 @@ Results = dict[Task, Measurement]
 def rows(results: Results, floor: str) -> list[Row]:
     found = []
     for task, measurement in results.items():
-        base = results.get(with_implementation(task, floor), Measurement())
-        ours = results.get(with_implementation(task, neurons.OURS), Measurement())
+        base = results.get(replace(task, implementation=floor), Measurement())
+        ours = results.get(replace(task, implementation=neurons.OURS), Measurement())
         for name, seconds in measurement.seconds.items():
-            minimum, median = min(seconds), measurement.median(name)
-            assert median is not None
+            minimum = min(seconds)
             floor_seconds = base.minimum(floor) or base.minimum(name)
             ours_seconds = ours.minimum(name)
-            moved = fraction = None
-            if task.benchmark == "lif" and name in lif.TENSORS_MOVED:
-                moved = lif.bytes_moved(name, task.shape, task.torch_dtype)
-                if copy := base.minimum("copy"):
-                    copied = lif.bytes_moved("copy", task.shape, task.torch_dtype)
-                    fraction = moved / minimum / (copied / copy)
+            moved, copy = measurement.bytes_moved.get(name), base.minimum("copy")
+            fraction = None
+            if moved and copy:
+                fraction = moved / minimum / (base.bytes_moved["copy"] / copy)
             found.append(
                 Row(
                     task=task,
                     name=name,
                     minimum_seconds=minimum,
-                    median_seconds=median,
+                    median_seconds=statistics.median(seconds),
                     runs=len(seconds),
                     floors=minimum / floor_seconds if floor_seconds else None,
                     per_ours=minimum / ours_seconds if ours_seconds else None,
@@ -66,10 +64,6 @@ def rows(results: Results, floor: str) -> list[Row]:
                 )
             )
     return found
-
-
-def with_implementation(task: Task, implementation: str) -> Task:
-    return Task(**{**asdict(task), "implementation": implementation})
 
 
 def shape_text(shape: Iterable[int]) -> str:
@@ -120,53 +114,6 @@ def timing_table(found: list[Row], floor: str) -> str:
         for row in found
     ]
     return table(header, lines)
-
-
-def verdicts(found: list[Row]) -> list[dict[str, Any]]:
-    """Whether snnfast keeps its promises on the CPU in float32."""
-    rows = [row for row in found if (row.task.device, row.task.dtype) == ("cpu", "float32")]
-    return [*limit_verdicts(rows), *thread_verdicts(rows)]
-
-
-def limit_verdicts(rows: list[Row]) -> list[dict[str, Any]]:
-    """One thread against the clone and the baselines; None where the shape was not asked for."""
-    measured = {
-        (row.task.shape, row.name, row.task.implementation): row
-        for row in rows
-        if row.task.threads == 1
-    }
-    found = []
-    for limit in lif.LIMITS:
-        ours = measured.get((limit.shape, limit.name, neurons.OURS))
-        if ours is None:
-            continue
-        judged = [("clones", ours.floors, "<=", limit.clones)]
-        for baseline in ("spikingjelly", "tuned_loop"):
-            row = measured.get((limit.shape, limit.name, baseline))
-            ratio = row.per_ours if row else None
-            judged.append((f"{baseline} / snnfast", ratio, ">=", getattr(limit, baseline)))
-        found += [verdict(limit.shape, limit.name, *judgement) for judgement in judged]
-    return found
-
-
-def thread_verdicts(rows: list[Row]) -> list[dict[str, Any]]:
-    """More threads must not be slower than one."""
-    ours = [row for row in rows if row.task.implementation == neurons.OURS]
-    alone = {
-        (row.task.shape, row.name): row.minimum_seconds for row in ours if row.task.threads == 1
-    }
-    return [
-        verdict(
-            row.task.shape,
-            row.name,
-            f"{row.task.threads} threads / 1 thread",
-            row.minimum_seconds / alone[row.task.shape, row.name],
-            "<=",
-            1.0,
-        )
-        for row in ours
-        if row.task.threads > 1 and (row.task.shape, row.name) in alone
-    ]
 
 
 def verdict(

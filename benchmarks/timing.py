@@ -46,12 +46,14 @@ class Task:
 class Prepared(NamedTuple):
     """What a benchmark hands to the timer: the passes by name, and facts that must agree.
 
-    A pass that does its work several times is timed for one of them: ``times`` says how many.
+    A pass that does its work several times is timed for one of them: ``times`` says how many. ``bytes_moved`` is what a
+    pass must read and write at least, where memory is what limits it.
     """
 
     passes: dict[str, Callable[[], object]]
     facts: dict[str, float]
     times: dict[str, int] = {}  # noqa: RUF012
+    bytes_moved: dict[str, int] = {}  # noqa: RUF012
 
 
 @dataclass
@@ -60,6 +62,7 @@ class Measurement:
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
     facts: dict[str, float] = field(default_factory=dict)
+    bytes_moved: dict[str, int] = field(default_factory=dict)
     version: str = ""
     note: str = ""
     skipped: str = ""
@@ -135,7 +138,7 @@ def measure(task: Task) -> Measurement:
         timed = {name: time_runs(run, task) for name, run in prepared.passes.items()}
     except (ImportError, neurons.Skip, RuntimeError, TypeError) as error:
         return Measurement(skipped=f"{type(error).__name__}: {str(error).splitlines()[0]}")
-    measurement = Measurement(facts=prepared.facts)
+    measurement = Measurement(facts=prepared.facts, bytes_moved=prepared.bytes_moved)
     if task.implementation == neurons.OURS or neurons.is_baseline(task.implementation):
         measurement.version = neurons.version_of(task.implementation)
         measurement.note = neurons.note(task.implementation)

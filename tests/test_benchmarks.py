@@ -197,7 +197,6 @@ def test_promises_of_networks_are_judged(benchmarks):
 def test_promises_of_bp_stdp_are_judged(benchmarks):
     from benchmarks import bp_stdp_network as benchmark
     from benchmarks import report
-    from benchmarks.__main__ import JUDGES
     from benchmarks.timing import Measurement, Task
 
     batches, single = benchmark.SHAPES[:2]
@@ -206,7 +205,7 @@ def test_promises_of_bp_stdp_are_judged(benchmarks):
         Task("bp_stdp_network", "snnfast", single): Measurement({"fit": [1e-5]}),
         Task("bp_stdp_network", "manual_loop", single): Measurement({"fit": [0.99e-3]}),
     }
-    verdicts = JUDGES["bp_stdp_network"](report.rows(results, "products"))
+    verdicts = benchmark.verdicts(report.rows(results, "products"))
     assert [(v["value"], v["kept"]) for v in verdicts] == [
         (120.0, True),
         (pytest.approx(99.0), False),
@@ -269,7 +268,7 @@ def test_limits_are_judged(benchmarks):
         Task("lif", "snnfast", limit.shape, threads=2): Measurement({limit.name: [9e9]}),
         Task("lif", "tuned_loop", limit.shape): Measurement({limit.name: [limit.clones]}),
     }
-    verdicts = report.verdicts(report.rows(results, "clone"))
+    verdicts = lif.verdicts(report.rows(results, "clone"))
     assert [v["kept"] for v in verdicts] == [True, None, False, False]
     assert "FAIL" in report.verdict_table(verdicts)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch.nn import functional
@@ -25,29 +26,16 @@ def prepare(task: Task) -> Prepared:
     x = (torch.rand(task.shape, generator=generator, device=task.device) < 0.1).to(**like)
     x = x.contiguous(memory_format=torch.channels_last)
     if task.implementation == FLOOR:
-        return Prepared(dict.fromkeys(names("forward", "gradient"), x.clone), {})
+        names = (f"{method} {name}" for method in PYTORCH for name in ("forward", "gradient"))
+        return Prepared(dict.fromkeys(names, x.clone), {})
+    x.requires_grad_()
     passes: dict[str, Callable[[], object]] = {}
-    leaf = x.requires_grad_()
     for method, pytorch in PYTORCH.items():
-
-        def run(x: torch.Tensor, method: str = method, pytorch: object = pytorch) -> torch.Tensor:
-            if task.implementation == neurons.OURS:
-                return snnfast.ops.pool2d(x, 2, method=method)
-            return pytorch(x, 2)
-
-        y = run(leaf)
-        grad = torch.randn_like(y)
-
-        def forward(run: Callable[[torch.Tensor], torch.Tensor] = run) -> object:
-            with torch.no_grad():
-                return run(leaf)
-
-        def gradient(y: torch.Tensor = y, grad: torch.Tensor = grad) -> object:
-            return torch.autograd.grad(y, leaf, grad, retain_graph=True)
-
-        passes |= {f"{method} forward": forward, f"{method} gradient": gradient}
+        ours = partial(snnfast.ops.pool2d, method=method)
+        run = partial(ours if task.implementation == neurons.OURS else pytorch, x, 2)
+        passes[f"{method} forward"] = torch.no_grad()(run)
+        y = run()
+        passes[f"{method} gradient"] = partial(
+            torch.autograd.grad, y, x, torch.randn_like(y), retain_graph=True
+        )
     return Prepared(passes, {})
-
-
-def names(*passes: str) -> list[str]:
-    return [f"{method} {name}" for method in PYTORCH for name in passes]

@@ -6,7 +6,6 @@ the two dense matrix products of which the rule consists, windows given.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 
 import torch
@@ -58,7 +57,7 @@ def prepare(task: Task) -> Prepared:
     elif task.implementation == neurons.OURS:
         learners = ours()
     else:
-        learners = importlib.import_module(f"benchmarks.baselines.{task.implementation}").bp_stdp()
+        learners = neurons.baseline(task.implementation).bp_stdp()
 
     def run(learn: Learn) -> Tensor:
         w.copy_(start)

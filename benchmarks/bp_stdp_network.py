@@ -12,7 +12,6 @@ weight where its neuron has an error and a spike of its input is in the window.
 from __future__ import annotations
 
 import functools
-import importlib
 import math
 from itertools import pairwise
 from typing import Any
@@ -169,9 +168,7 @@ def prepare(task: Task) -> Prepared:
         return products(task)
     if task.implementation == neurons.OURS:
         return ours(task)
-    return importlib.import_module(f"benchmarks.baselines.{task.implementation}").bp_stdp_network(
-        task
-    )
+    return neurons.baseline(task.implementation).bp_stdp_network(task)
 
 
 def verdicts(rows: list[report.Row]) -> list[dict[str, Any]]:

@@ -11,7 +11,6 @@ The fact "agreement" is the share of images that get the ReLU network's class af
 from __future__ import annotations
 
 import functools
-import importlib
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
@@ -64,7 +63,7 @@ def prepare(task: Task) -> Prepared:
     if task.implementation == neurons.OURS:
         runs = passes(x, model, calibration, steps)
     else:
-        library = importlib.import_module(f"benchmarks.baselines.{task.implementation}")
+        library = neurons.baseline(task.implementation)
         runs = {CONSTANT: library.conversion(x, model, calibration, steps)}
     with torch.no_grad():
         same = model(x).argmax(1) == runs[CONSTANT]().argmax(1)

@@ -32,9 +32,7 @@ def prepare(task: Task) -> Prepared:
         "reference": snnfast.reference.delay,
         neurons.OURS: snnfast.ops.delay,
     }
-    if task.implementation not in ops:
-        raise neurons.Skip(f"choose from {FLOOR}, {', '.join(ops)}")
-    op = ops[task.implementation]
+    op = neurons.chosen(task.implementation, ops)
     leaves = (x.clone().requires_grad_(), d.clone().requires_grad_())
 
     def training() -> tuple[torch.Tensor, ...]:

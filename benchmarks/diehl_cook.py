@@ -7,7 +7,6 @@ Before it is timed, the network has learned from 60,000 presentations. The image
 from __future__ import annotations
 
 import functools
-import importlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -146,7 +145,7 @@ def prepare(task: Task) -> Prepared:
         return Prepared({RUN: lambda: w.clone()}, {})
     if task.implementation != neurons.OURS:
         network = on(task.device, learned(inputs, outputs, 0))
-        baseline = importlib.import_module(f"benchmarks.baselines.{task.implementation}")
+        baseline = neurons.baseline(task.implementation)
         return Prepared({RUN: baseline.diehl_cook(network, trains(network, 1, steps)[0])}, {})
     network = on(task.device, learned(inputs, outputs, 200 if quick else LEARNED))
     passes = ours(network, steps)

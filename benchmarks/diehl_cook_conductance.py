@@ -8,7 +8,6 @@ in the authors' program: about 3 input spikes a step. ``weights`` only copies th
 from __future__ import annotations
 
 import functools
-import importlib
 from collections.abc import Callable
 
 import torch
@@ -112,7 +111,7 @@ def prepare(task: Task) -> Prepared:
         return Prepared({RUN: lambda: w.clone()}, {})
     if task.implementation != neurons.OURS:
         network = diehl_cook.on(task.device, learned(inputs, outputs, 0))
-        baseline = importlib.import_module(f"benchmarks.baselines.{task.implementation}")
+        baseline = neurons.baseline(task.implementation)
         spikes = trains(network, 1, steps)[0]
         return Prepared({RUN: baseline.diehl_cook_conductance(network, spikes)}, {})
     network = diehl_cook.on(task.device, learned(inputs, outputs, 20 if quick else LEARNED))

@@ -7,7 +7,6 @@ process, called through ctypes; its time has these calls in it. Needs a C compil
 from __future__ import annotations
 
 import ctypes
-import importlib
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -89,9 +88,7 @@ def prepare(task: Task) -> Prepared:
     elif task.implementation == FLOOR:
         run = pytorch(net, frames)
     else:
-        run = importlib.import_module(f"benchmarks.baselines.{task.implementation}").steps(
-            net, frames, BETA
-        )
+        run = neurons.baseline(task.implementation).steps(net, frames, BETA)
     return Prepared({STEP: run}, {"spikes out": run().sum().item()}, {STEP: STEPS})
 
 

@@ -13,7 +13,6 @@ same at every step, but for those of the block of a ResNet, which stands in the 
 from __future__ import annotations
 
 import functools
-import importlib
 import itertools
 import resource
 import sys
@@ -245,8 +244,7 @@ def ours(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor], list[nn.Mod
 
 def theirs(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor], list[nn.Module]]:
     """The same of the peer."""
-    peer = importlib.import_module(f"benchmarks.baselines.{EVERY[task.shape].peer}")
-    return peer.network(task)  # type: ignore[no-any-return]
+    return neurons.baseline(EVERY[task.shape].peer).network(task)  # type: ignore[no-any-return]
 
 
 def ported(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor], list[nn.Module]]:

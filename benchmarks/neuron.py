@@ -26,9 +26,7 @@ def prepare(task: Task) -> Prepared:
         "reference": getattr(snnfast.reference, name),
         "lif": snnfast.ops.lif,
     }
-    if task.implementation not in implementations:
-        raise neurons.Skip(f"choose from {', '.join(implementations)}")
-    run = implementations[task.implementation]
+    run = neurons.chosen(task.implementation, implementations)
     x, grad = lif.inputs(task)
     return lif.passes(lambda x: run(x, return_state=False)[0], x, grad)
 

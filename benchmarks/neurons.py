@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +20,29 @@ OPTIONAL_BASELINES = ("compiled_loop",)
 
 class Skip(Exception):  # noqa: N818
     """Raised for what an implementation does not do, with the reason: a benchmark leaves it out and says so."""
+
+
+T = TypeVar("T")
+
+
+def chosen(name: str, implementations: Mapping[str, T]) -> T:
+    """The implementation of that name.
+
+    Raises:
+        Skip: if there is none.
+    """
+    if name not in implementations:
+        raise Skip(f"choose from {', '.join(implementations)}")
+    return implementations[name]
+
+
+def baseline(name: str) -> Any:
+    """The module ``baselines.<name>``.
+
+    Raises:
+        ImportError: if its library is not installed.
+    """
+    return importlib.import_module(f"benchmarks.baselines.{name}")
 
 
 def lif(name: str) -> Callable[[Tensor], Tensor]:
@@ -34,7 +58,7 @@ def lif(name: str) -> Callable[[Tensor], Tensor]:
 
         return lambda x: snnfast.ops.lif(x, tau=2.0, surrogate="atan", return_state=False)[0]
     library, _, backend = name.partition(":")
-    module = importlib.import_module(f"benchmarks.baselines.{library}")
+    module = baseline(library)
     return module.lif(backend) if backend else module.lif()
 
 
@@ -61,7 +85,7 @@ def is_baseline(name: str) -> bool:
 
 
 def note(name: str) -> str:
-    return "" if name == OURS else importlib.import_module(f"benchmarks.baselines.{name}").NOTE
+    return "" if name == OURS else baseline(name).NOTE
 
 
 def version_of(name: str) -> str:

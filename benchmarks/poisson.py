@@ -30,7 +30,5 @@ def prepare(task: Task) -> Prepared:
         "bernoulli": lambda: torch.bernoulli(p.expand(task.shape)),
         neurons.OURS: lambda: snnfast.ops.poisson(p, steps, dtype=p.dtype),
     }
-    if task.implementation not in implementations:
-        raise neurons.Skip(f"choose from {', '.join(implementations)}")
-    run = implementations[task.implementation]
+    run = neurons.chosen(task.implementation, implementations)
     return Prepared({ENCODE: run}, {"spikes a step": run().double().mean().item()})

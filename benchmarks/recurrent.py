@@ -6,7 +6,6 @@ loop's step through torch.compile. The gradients are those of ``x`` and the weig
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -69,8 +68,7 @@ def implementation(name: str, weight: Tensor) -> Run:
         import snnfast
 
         return lambda x, w: snnfast.ops.lif(x, return_state=False)[0]
-    module = importlib.import_module(f"benchmarks.baselines.{name}")
-    run: Run = module.recurrent(weight)
+    run: Run = neurons.baseline(name).recurrent(weight)
     return run
 
 

@@ -24,8 +24,6 @@ def prepare(task: Task) -> Prepared:
 
     if task.implementation == FLOOR:
         return lif.prepare(task)
-    if task.implementation not in CHOICES:
-        raise neurons.Skip(f"choose from {', '.join(CHOICES)}")
-    choice = CHOICES[task.implementation]
+    choice = neurons.chosen(task.implementation, CHOICES)
     x, grad = lif.inputs(task)
     return lif.passes(lambda x: snnfast.ops.lif(x, return_state=False, **choice)[0], x, grad)

@@ -67,16 +67,14 @@ def prepare(task: Task) -> Prepared:
             for fixed in (False, True)
         }
 
-    name, ours = task.implementation, snnfast.ops.spike_linear
+    ours = snnfast.ops.spike_linear
     of_linear = steps(F.linear, (NEVER_SLOWER,), True)
     passes = {
         FLOOR: {FLOOR: products},
         "linear": of_linear,
         neurons.OURS: {FLOOR: products, **steps(ours, PARTS, False), **of_linear},
     }
-    if name not in passes:
-        raise neurons.Skip(f"choose from {', '.join(passes)}")
-    return Prepared(passes[name], {})
+    return Prepared(neurons.chosen(task.implementation, passes), {})
 
 
 def verdicts(found: list[Row]) -> list[dict[str, Any]]:

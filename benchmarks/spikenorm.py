@@ -56,13 +56,10 @@ def prepare(task: Task) -> Prepared:
         "anew": lambda: anew(ann, images, steps),
         neurons.OURS: calibrate,
     }
-    if task.implementation not in runs:
-        raise neurons.Skip(f"choose from {', '.join(runs)}")
-    name = FLOOR if task.implementation == FLOOR else CALIBRATION
-    facts = {}
-    if task.implementation != FLOOR:
-        facts = {"threshold of the last": float(runs[task.implementation]()[-1])}
-    return Prepared({name: runs[task.implementation]}, facts)
+    run = neurons.chosen(task.implementation, runs)
+    if task.implementation == FLOOR:
+        return Prepared({FLOOR: run}, {})
+    return Prepared({CALIBRATION: run}, {"threshold of the last": float(run()[-1])})
 
 
 def encode(images: Tensor) -> Tensor:

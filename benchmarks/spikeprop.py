@@ -8,7 +8,6 @@ by the manual's calls, a step a flower.
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable
 from functools import partial
@@ -79,7 +78,7 @@ def prepare(task: Task) -> Prepared:
         return manual(task)
     if name == neurons.OURS:
         return one_layer(ours, task) if len(task.shape) == 4 else training(None, task, BATCHES)
-    op = importlib.import_module(f"benchmarks.baselines.{name}").spikeprop
+    op = neurons.baseline(name).spikeprop
     return one_layer(op, task) if len(task.shape) == 4 else training(op, task, 1)
 
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 
 import torch
@@ -61,7 +60,7 @@ def prepare(task: Task) -> Prepared:
     elif task.implementation == neurons.OURS:
         learners = rules()
     else:
-        learners = importlib.import_module(f"benchmarks.baselines.{task.implementation}").stdp()
+        learners = neurons.baseline(task.implementation).stdp()
 
     def run(learn: Learn) -> Tensor:
         w.copy_(start)

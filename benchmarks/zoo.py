@@ -7,7 +7,6 @@ they give from what the library gives, in float64: in float32 rounding turns a s
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks import report
+from benchmarks import neurons, report
 from benchmarks.timing import Task, time_runs
 
 LIBRARIES = ("spikingjelly", "norse")
@@ -35,7 +34,7 @@ class Model(NamedTuple):
 
 def models(library: str) -> Iterator[tuple[str, Model]]:
     """The networks of a library, each made when it is asked for."""
-    for name, make in importlib.import_module(f"benchmarks.baselines.{library}").ZOO.items():
+    for name, make in neurons.baseline(library).ZOO.items():
         torch.manual_seed(0)
         model: Model = make()
         for module in model.net.modules():

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from benchmarks import neurons, report
+from benchmarks.digits import enlarged
 from benchmarks.timing import Prepared, Task
 
 SHAPES = ((50, 100, 784, 500, 10), (20, 1, 784, 500, 10), (50, 100, 784, 500, 150, 10))
@@ -31,10 +32,8 @@ OP, FIT = "op", "fit"
 # Enough networks for the threads of a CPU, the blocks of a GPU.
 TOGETHER, NETWORKS, FEW = "networks at once", {"cpu": 8, "cuda": 128}, 500
 LR, EPSILON, BETA, SCALE = 5e-4, 4, 250.0, 5.0
-LIT, BRIGHTNESS = (
-    0.19,
-    0.143,
-)  # as of MNIST: share of pixels that are not black, mean (0.13 after clamping)
+# As of MNIST: share of pixels that are not black, mean (0.13 after clamping).
+LIT, BRIGHTNESS = 0.19, 0.143
 EPOCH, EPOCH_SECONDS, PER_MANUAL_LOOP = 60_000, 120.0, 100.0  # what is promised
 LENGTH = 4_000  # images a pass
 LEARNED = 2_000
@@ -43,15 +42,7 @@ LEARNED = 2_000
 @functools.cache
 def samples(inputs: int) -> tuple[Tensor, Tensor]:
     """The digits in the package, larger, with as many dark pixels and as bright as MNIST: ``[N, inputs]`` in [0, 1]."""
-    from snnfast import data
-
-    digits, labels = data.as_tensors(data.digits())
-    side = math.isqrt(inputs)
-    inner = side * 5 // 7  # the rest is border, as in MNIST
-    before = (side - inner) // 2
-    after = side - inner - before
-    large = F.interpolate(digits, (inner, inner), mode="bilinear", antialias=True)
-    pixels = F.pad(large.clamp(0, 1), (before, after, before, after)).flatten(1)
+    pixels, labels = enlarged(math.isqrt(inputs))
     dark = pixels.flatten().kthvalue(int((1 - LIT) * pixels.numel())).values
     pixels = (pixels - dark).clamp(min=0)
     return (pixels * (BRIGHTNESS * inputs / pixels.sum(1).mean())).clamp(max=1), labels

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import neurons, report
+from benchmarks.digits import enlarged
 from benchmarks.timing import Prepared, Task
 
 SHAPES = ((128, 50, 16, 16), (64, 785, 1, 400), (32, 785, 1, 400, 10), (1, 50, 16, 10, 3))
@@ -224,17 +225,10 @@ def products(task: Task) -> Prepared:
 
 def pixels(inputs: int) -> tuple[Tensor, Tensor]:
     """Spike times of enlarged digits ``[images, inputs]``, in milliseconds, and labels."""
-    from snnfast import data
     from snnfast.encoder import LatencyEncoder
 
-    images, labels = data.as_tensors(data.digits())
-    side = math.isqrt(inputs - 1)
-    inner = side * 5 // 7  # the rest is border, as in MNIST
-    before = (side - inner) // 2
-    after = side - inner - before
-    large = nn.functional.interpolate(images, (inner, inner), mode="bilinear", antialias=True)
-    whole = nn.functional.pad(large.clamp(0, 1), (before, after, before, after)).flatten(1)
-    times = LatencyEncoder(8.0, threshold=0.5)(whole.mul(255).round().div(255))
+    images, labels = enlarged(math.isqrt(inputs - 1))
+    times = LatencyEncoder(8.0, threshold=0.5)(images.mul(255).round().div(255))
     return nn.functional.pad(times, (0, inputs - times.shape[1])), labels
 
 

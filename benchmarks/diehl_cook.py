@@ -69,7 +69,7 @@ def learned(inputs: int, outputs: int, presentations: int) -> Network:
     for first in range(0, presentations, 1000):
         count = min(1000, presentations - first)
         order = torch.randint(len(network.hz), (count,), generator=generator)
-        learn(network, _rates(network.hz[order], first))
+        learn(network, rates(network.hz[order], first, 250))
     torch.set_num_threads(threads)
     return network
 
@@ -78,7 +78,8 @@ def on(device: str, network: Network) -> Network:
     return Network(*(tensor.to(device) for tensor in network))
 
 
-def _rates(hz: Tensor, seed: int, steps: int = 250):  # type: ignore[no-untyped-def]
+def rates(hz: Tensor, seed: int, steps: int):  # type: ignore[no-untyped-def]
+    """Presentations of so many steps at these rates, seeds counted up from ``seed``."""
     from snnfast import ops
 
     return ops.Rates(hz, steps, torch.arange(seed, seed + len(hz), device=hz.device))
@@ -106,13 +107,13 @@ def learn(
     return (op or ops.diehl_cook_)(x, network.w, network.theta, **{**arguments, **changes})
 
 
-def trains(network: Network, count: int, steps: int) -> Tensor:
-    """Spikes ``[count, steps, inputs]``, uint8."""
+def trains(network: Network, count: int, steps: int, dt: float = 1.0) -> Tensor:
+    """Spikes ``[count, steps, inputs]``, uint8, in steps of ``dt`` ms."""
     from snnfast import ops
 
     return torch.stack(
         [
-            ops.poisson(hz / 1000, steps, seed=p, dtype=torch.uint8)
+            ops.poisson(hz * dt / 1000, steps, seed=p, dtype=torch.uint8)
             for p, hz in enumerate(network.hz[:count])
         ]
     )
@@ -123,7 +124,7 @@ def ours(network: Network, steps: int) -> dict[str, Callable[[], object]]:
 
     spikes = trains(network, LENGTH, steps)
     run, alone = ops.Events.from_dense(spikes), ops.Events.from_dense(spikes[:1])
-    rates = _rates(network.hz[:LENGTH], 0, steps)
+    encoded = rates(network.hz[:LENGTH], 0, steps)
     frozen = {"rule": None, "theta_plus": 0.0, "norm": None}
     count = NETWORKS[network.w.device.type]
     w = network.w.mT.repeat(count, 1, 1).mT
@@ -131,7 +132,7 @@ def ours(network: Network, steps: int) -> dict[str, Callable[[], object]]:
     return {
         RUN: lambda: learn(network, run),
         ALONE: lambda: learn(network, alone),
-        ENCODED: lambda: learn(network, rates),
+        ENCODED: lambda: learn(network, encoded),
         FROZEN: lambda: learn(network, run, **frozen),
         TOGETHER: lambda: learn(several, run),
     }

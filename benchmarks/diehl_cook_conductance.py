@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import diehl_cook, neurons
-from benchmarks.diehl_cook import ALONE, ENCODED, FROZEN, RUN, Network
+from benchmarks.diehl_cook import ALONE, ENCODED, FROZEN, RUN, Network, rates, trains
 from benchmarks.timing import Prepared, Task
 
 SHAPES = ((700, 784, 100), (700, 784, 400))
@@ -50,12 +50,6 @@ def learned(inputs: int, outputs: int, presentations: int) -> Network:
     return network
 
 
-def rates(hz: Tensor, seed: int, steps: int):  # type: ignore[no-untyped-def]
-    from snnfast import ops
-
-    return ops.Rates(hz, steps, torch.arange(seed, seed + len(hz), device=hz.device))
-
-
 def learn(
     network: Network, x: object, op: Callable[..., object] | None = None, **changes: object
 ) -> object:
@@ -76,22 +70,10 @@ def learn(
     )
 
 
-def trains(network: Network, count: int, steps: int) -> Tensor:
-    """Spikes ``[count, steps, inputs]``, uint8."""
-    from snnfast import ops
-
-    return torch.stack(
-        [
-            ops.poisson(hz * (DT / 1000), steps, seed=p, dtype=torch.uint8)
-            for p, hz in enumerate(network.hz[:count])
-        ]
-    )
-
-
 def ours(network: Network, steps: int) -> dict[str, Callable[[], object]]:
     from snnfast import ops
 
-    spikes = trains(network, LENGTH, steps)
+    spikes = trains(network, LENGTH, steps, DT)
     run, alone = ops.Events.from_dense(spikes), ops.Events.from_dense(spikes[:1])
     encoded = rates(network.hz[:LENGTH], 0, steps)
     frozen = {"rule": None, "theta_plus": 0.0, "tau_theta": None, "norm": None}
@@ -112,7 +94,7 @@ def prepare(task: Task) -> Prepared:
     if task.implementation != neurons.OURS:
         network = diehl_cook.on(task.device, learned(inputs, outputs, 0))
         baseline = neurons.baseline(task.implementation)
-        spikes = trains(network, 1, steps)[0]
+        spikes = trains(network, 1, steps, DT)[0]
         return Prepared({RUN: baseline.diehl_cook_conductance(network, spikes)}, {})
     network = diehl_cook.on(task.device, learned(inputs, outputs, 20 if quick else LEARNED))
     passes = ours(network, steps)

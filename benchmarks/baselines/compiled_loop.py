@@ -28,14 +28,4 @@ def lif() -> Callable[[Tensor], Tensor]:
 
 def recurrent(weight: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
     """The plain loop with its step compiled: all steps together compile for too long."""
-    step = torch.compile(plain_loop.step, dynamic=False)
-
-    def run(x: Tensor, w: Tensor) -> Tensor:
-        s = v = torch.zeros_like(x[0])
-        spikes = []
-        for t in range(x.shape[0]):
-            s, v = step(x[t], s, v, w)
-            spikes.append(s)
-        return torch.stack(spikes)
-
-    return run
+    return plain_loop.recurrent(weight, torch.compile(plain_loop.step, dynamic=False))

@@ -24,6 +24,16 @@ from benchmarks.zoo import Model
 NOTE = "spikes at h > 1; SuperSpike surrogate"
 
 
+def over_time(cell: nn.Module, x: Tensor) -> Tensor:
+    """The spikes of a cell that begins at rest."""
+    state = None
+    spikes = []
+    for x_t in x.unbind(0):
+        s, state = cell(x_t, state)
+        spikes.append(s)
+    return torch.stack(spikes)
+
+
 def lif() -> Callable[[Tensor], Tensor]:
     def run(x: Tensor) -> Tensor:
         parameters = LIFBoxParameters(
@@ -32,13 +42,7 @@ def lif() -> Callable[[Tensor], Tensor]:
             v_th=torch.tensor(1.0, dtype=x.dtype, device=x.device),
             v_reset=torch.tensor(0.0, dtype=x.dtype, device=x.device),
         )
-        cell = LIFBoxCell(parameters, dt=0.001)
-        state = None
-        spikes = []
-        for x_t in x.unbind(0):
-            s, state = cell(x_t, state)
-            spikes.append(s)
-        return torch.stack(spikes)
+        return over_time(LIFBoxCell(parameters, dt=0.001), x)
 
     return run
 
@@ -49,15 +53,7 @@ def recurrent(weight: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
         cell.recurrent_weights.copy_(weight)
         cell.input_weights.copy_(torch.eye(len(weight)))
 
-    def run(x: Tensor, w: Tensor) -> Tensor:
-        state = None
-        spikes = []
-        for x_t in x.unbind(0):
-            s, state = cell(x_t, state)
-            spikes.append(s)
-        return torch.stack(spikes)
-
-    return run
+    return lambda x, w: over_time(cell, x)
 
 
 class Recurrent(nn.Module):

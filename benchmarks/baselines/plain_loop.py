@@ -20,7 +20,9 @@ def step(x: Tensor, s: Tensor, v: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
     return s, h * (1.0 - s)
 
 
-def recurrent(weight: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+def recurrent(
+    weight: Tensor, step: Callable[..., tuple[Tensor, Tensor]] = step
+) -> Callable[[Tensor, Tensor], Tensor]:
     def run(x: Tensor, w: Tensor) -> Tensor:
         s = v = torch.zeros_like(x[0])
         spikes = []

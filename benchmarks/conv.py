@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -26,14 +26,14 @@ class Net(nn.Module):
     """Two convolutions and a linear readout of the mean; the stateless layers see time as batch."""
 
     def __init__(
-        self, size: tuple[int, ...], run: Callable[[], Callable[[Tensor], Tensor]]
+        self, size: tuple[int, ...], neurons: Sequence[Callable[[Tensor], Tensor]]
     ) -> None:
         super().__init__()
         in_channels, height, width = size
         self.conv1 = nn.Conv2d(in_channels, CHANNELS, 3, padding=1)
         self.conv2 = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1)
         self.readout = nn.Linear(CHANNELS * (height // 4) * (width // 4), CLASSES)
-        self.neurons = [run(), run()]
+        self.neurons = neurons
 
     def forward(self, x: Tensor) -> Tensor:
         time = x.shape[:2]
@@ -44,13 +44,11 @@ class Net(nn.Module):
 
 
 def prepare(task: Task) -> Prepared:
-    run: Callable[[], Callable[[Tensor], Tensor]] = (
-        (lambda: functional.relu)
-        if task.implementation == FLOOR
-        else lambda: neurons.lif(task.implementation)
-    )
+    def neuron() -> Callable[[Tensor], Tensor]:
+        return functional.relu if task.implementation == FLOOR else neurons.lif(task.implementation)
+
     torch.manual_seed(0)
-    net = Net(task.shape[2:], run).to(task.device, task.torch_dtype)
+    net = Net(task.shape[2:], [neuron(), neuron()]).to(task.device, task.torch_dtype)
     x = (3 * torch.randn(task.shape)).to(task.device, task.torch_dtype)
     labels = torch.randint(CLASSES, (task.shape[1],)).to(task.device)
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)

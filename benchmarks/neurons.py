@@ -79,17 +79,16 @@ def module_of(benchmark: str) -> ModuleType:
     return importlib.import_module(f"benchmarks.{benchmark if own else 'neuron'}")
 
 
-def is_baseline(name: str) -> bool:
-    """Whether ``baselines`` has a file of that name."""
-    return (Path(__file__).parent / "baselines" / f"{name}.py").exists()
-
-
-def note(name: str) -> str:
-    return "" if name == OURS else baseline(name).NOTE
-
-
-def version_of(name: str) -> str:
+def described(name: str) -> tuple[str, str]:
+    """Version and note of ours or of a baseline; of anything else, as a floor, empty ones."""
+    library = name.partition(":")[0]
+    if library == OURS:
+        note = ""
+    elif (Path(__file__).parent / "baselines" / f"{library}.py").exists():
+        note = baseline(library).NOTE
+    else:
+        return "", ""
     try:
-        return version(name)
-    except PackageNotFoundError:
-        return torch.__version__
+        return version(library), note
+    except PackageNotFoundError:  # plain PyTorch
+        return torch.__version__, note

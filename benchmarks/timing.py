@@ -138,14 +138,12 @@ def measure(task: Task) -> Measurement:
         timed = {name: time_runs(run, task) for name, run in prepared.passes.items()}
     except (ImportError, neurons.Skip, RuntimeError, TypeError) as error:
         return Measurement(skipped=f"{type(error).__name__}: {str(error).splitlines()[0]}")
-    measurement = Measurement(facts=prepared.facts, bytes_moved=prepared.bytes_moved)
-    if task.implementation == neurons.OURS or neurons.is_baseline(task.implementation):
-        measurement.version = neurons.version_of(task.implementation)
-        measurement.note = neurons.note(task.implementation)
-    for name, seconds in timed.items():
-        times = prepared.times.get(name, 1)
-        measurement.seconds[name] = [of_all / times for of_all in seconds]
-    return measurement
+    seconds = {
+        name: [of_all / prepared.times.get(name, 1) for of_all in runs]
+        for name, runs in timed.items()
+    }
+    version, note = neurons.described(task.implementation)
+    return Measurement(seconds, prepared.facts, prepared.bytes_moved, version, note)
 
 
 def measure_isolated(task: Task) -> Measurement:

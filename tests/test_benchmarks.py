@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 ROOT = Path(__file__).parents[1]
@@ -232,6 +233,13 @@ def test_missing_library_is_skipped_with_reason(benchmarks, tmp_path):
     assert "no_such_library 3x2x5, 1 threads: skipped, ModuleNotFoundError" in output
     (skipped,) = json.loads(file.read_text())["skipped"]
     assert skipped["implementation"] == "no_such_library"
+
+
+def test_a_backend_has_the_version_of_its_library(benchmarks):
+    from benchmarks import neurons
+
+    assert neurons.described("tuned_loop:any") == (torch.__version__, "")
+    assert neurons.described("clone") == ("", "")
 
 
 def test_cpu_time_is_counted_with_one_thread_only(benchmarks):

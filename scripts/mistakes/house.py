@@ -95,9 +95,9 @@ MISTAKES = (
     ),
     (
         "second derivative zero",
-        "snnfast/ops/neuron.py",
-        '        raise RuntimeError(\n            f"{stem}: a second',
-        '        return None\n        raise RuntimeError(\n            f"{stem}: a second',
+        "snnfast/ops/autograd.py",
+        '        raise RuntimeError(f"{op}: a second',
+        '        return None\n        raise RuntimeError(f"{op}: a second',
         AUTOGRAD,
     ),
     (

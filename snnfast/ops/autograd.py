@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -36,6 +36,17 @@ def wants_gradient(arguments: Iterable[Any]) -> bool:
             if isinstance(a, Tensor) and a.requires_grad:
                 return True
     return False
+
+
+def no_double_backward(
+    op: str, why: str = "only first derivatives are implemented"
+) -> Callable[..., Any]:
+    """The derivative of a backward kernel: it raises, and says ``why``."""
+
+    def refuse(ctx: Any, *grads: Tensor | None) -> Any:
+        raise RuntimeError(f"{op}: a second derivative was asked for, but {why}")
+
+    return refuse
 
 
 def traced() -> bool:

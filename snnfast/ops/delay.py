@@ -14,7 +14,7 @@ from snnfast.calls.delay import DelayCall
 from snnfast.check import state_dtype
 from snnfast.reference.delay import delay as reference
 
-from .autograd import below_autograd, refuse_transforms, traced, wants_gradient
+from .autograd import below_autograd, no_double_backward, refuse_transforms, traced, wants_gradient
 from .layout import batched, dense_order, inverse, parameter_run, permute_neurons
 
 _AT = positions(DelayCall)
@@ -112,12 +112,7 @@ def register(namespace: str) -> None:
         setup_context=lambda ctx, inputs, output: _save(ctx, kernels, inputs),
     )
 
-    def no_second_derivative(ctx: Any, *grads: Tensor) -> Any:
-        raise RuntimeError(
-            "delay: a second derivative was asked for, but only first derivatives are implemented"
-        )
-
-    torch.library.register_autograd(backward, no_second_derivative)
+    torch.library.register_autograd(backward, no_double_backward("delay"))
     sequences = dict.fromkeys((_AT["x"], _AT["past"]), 1)
 
     @torch.library.register_vmap(forward)

@@ -14,7 +14,7 @@ from snnfast.calls.neuron import answer, may_be_refractory, refractory_of
 from snnfast.calls.recurrent import FIELDS, recurrent_of
 from snnfast.check import state_dtype
 
-from .autograd import below_autograd, refuse_transforms, traced, wants_gradient
+from .autograd import below_autograd, no_double_backward, refuse_transforms, traced, wants_gradient
 from .layout import (
     batched,
     dense_order,
@@ -256,7 +256,7 @@ def register(namespace: str) -> None:
 
 
 def _register(namespace: str, kind: _Kind) -> None:
-    kernels, call_type, stem, at = getattr(torch.ops, namespace), kind.call, kind.stem, kind.at
+    kernels, call_type, at = getattr(torch.ops, namespace), kind.call, kind.at
     states, params = kind.states, kind.params
     forward, backward = f"{namespace}::{kind.forward}", f"{namespace}::{kind.backward}"
 
@@ -308,12 +308,8 @@ def _register(namespace: str, kind: _Kind) -> None:
 
     torch.library.register_autograd(forward, differentiate, setup_context=setup_context)
 
-    def no_second_derivative(ctx: Any, *grads: Tensor) -> Any:
-        raise RuntimeError(
-            f"{stem}: a second derivative was asked for, but the surrogate gradient has none"
-        )
-
-    torch.library.register_autograd(backward, no_second_derivative)
+    refuse = no_double_backward(kind.stem, "the surrogate gradient has none")
+    torch.library.register_autograd(backward, refuse)
     if kind.more or kind.pooled:
         for name, kernel in ((forward, kind.forward), (backward, kind.backward)):
             torch.library.register_vmap(name, one_by_one(getattr(kernels, kernel)))

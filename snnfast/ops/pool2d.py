@@ -14,7 +14,7 @@ from snnfast.calls.call import flatten, unflatten
 from snnfast.calls.pool2d import Pool2dCall
 from snnfast.reference.pool2d import pool2d as reference
 
-from .autograd import below_autograd, refuse_transforms, traced, wants_gradient
+from .autograd import below_autograd, no_double_backward, refuse_transforms, traced, wants_gradient
 
 # How many channels the narrowest vector has, of the dtypes that there are kernels for.
 _CHANNELS = {torch.float32: 4, torch.float64: 2, torch.bfloat16: 4}
@@ -117,9 +117,4 @@ def register(namespace: str) -> None:
         forward, lambda ctx, grad, _: _gradients(ctx, grad), setup_context=setup_context
     )
 
-    def no_second_derivative(ctx: Any, grad: Tensor) -> Any:
-        raise RuntimeError(
-            "pool2d: a second derivative was asked for, but only first derivatives are implemented"
-        )
-
-    torch.library.register_autograd(backward, no_second_derivative)
+    torch.library.register_autograd(backward, no_double_backward("pool2d"))

@@ -14,7 +14,7 @@ from snnfast.calls.call import flatten, unflatten
 from snnfast.calls.spike_conv2d import METHODS, SpikeConv2dCall
 from snnfast.reference.spike_conv2d import spike_conv2d as reference
 
-from .autograd import below_autograd, refuse_transforms, traced, wants_gradient
+from .autograd import below_autograd, no_double_backward, refuse_transforms, traced, wants_gradient
 
 # Behind the methods of a call: "auto", with weights [C, O, kh, kw] whose rows and columns go from the last one on.
 TURNED = len(METHODS)
@@ -172,15 +172,11 @@ def register(namespace: str) -> None:
         _save(ctx, unflatten(SpikeConv2dCall, inputs), bits, found)
         ctx.mark_non_differentiable(bits, found)
 
-    def no_second_derivative(ctx: Any, grad: Tensor | None) -> Any:
-        raise RuntimeError(
-            "spike_conv2d: a second derivative was asked for, but only first derivatives are implemented"
-        )
+    refuse = no_double_backward("spike_conv2d")
 
     def differentiate(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
         # TURNED is the gradient of an input: this is its own.
-        return no_second_derivative(ctx, grad) if ctx.more[-1] == TURNED else _gradients(ctx, grad)
+        return refuse(ctx, grad) if ctx.more[-1] == TURNED else _gradients(ctx, grad)
 
     torch.library.register_autograd(forward, differentiate, setup_context=setup_context)
-
-    torch.library.register_autograd(backward, no_second_derivative)
+    torch.library.register_autograd(backward, refuse)

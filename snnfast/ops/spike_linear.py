@@ -15,7 +15,7 @@ from snnfast.calls.call import flatten, unflatten
 from snnfast.calls.spike_linear import SpikeLinearCall
 from snnfast.reference.spike_linear import spike_linear as reference
 
-from .autograd import below_autograd, refuse_transforms, traced, wants_gradient
+from .autograd import below_autograd, no_double_backward, refuse_transforms, traced, wants_gradient
 from .layout import one_by_one
 
 # Where the kernel says how many elements are neither 0 nor 1; csrc/ops/spike_linear.cpp.
@@ -120,12 +120,7 @@ def register(namespace: str) -> None:
         forward, lambda ctx, grad, *_: _gradients(ctx, grad), setup_context=setup_context
     )
 
-    def no_second_derivative(ctx: Any, *grads: Tensor) -> Any:
-        raise RuntimeError(
-            "spike_linear: a second derivative was asked for, but only first derivatives are implemented"
-        )
-
-    torch.library.register_autograd(backward, no_second_derivative)
+    torch.library.register_autograd(backward, no_double_backward("spike_linear"))
     for kernel, name in (
         (kernels.spike_linear_forward, forward),
         (kernels.spike_linear_backward, backward),

@@ -22,7 +22,7 @@ from snnfast.calls.spikeprop import (
 )
 from snnfast.reference.spikeprop import spikeprop as reference
 
-from .autograd import below_autograd, refuse_transforms, traced, wants_gradient
+from .autograd import below_autograd, no_double_backward, refuse_transforms, traced, wants_gradient
 
 # Bits of what the kernels find in the values; csrc/core/spikeprop.h.
 _BAD, _FIRED = 15, 16
@@ -194,12 +194,7 @@ def register(namespace: str) -> None:
 
     torch.library.register_autograd(forward, differentiate, setup_context=setup_context)
 
-    def no_second_derivative(ctx: Any, *grads: Tensor) -> Any:
-        raise RuntimeError(
-            "spikeprop: a second derivative was asked for, but only first derivatives are implemented"
-        )
-
-    torch.library.register_autograd(backward, no_second_derivative)
+    torch.library.register_autograd(backward, no_double_backward("spikeprop"))
     for name in ("forward", "backward"):
         _register_vmap(f"{namespace}::spikeprop_{name}", getattr(kernels, f"spikeprop_{name}"))
 

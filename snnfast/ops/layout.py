@@ -104,12 +104,9 @@ def one_by_one(kernel: Any) -> Callable[..., Any]:
 
         if info.batch_size:
             outputs = tuple(map(torch.stack, zip(*map(of, range(info.batch_size)))))
-        else:  # a sample of zeros tells shapes
-            zeros = [
-                v if d is None else v.new_zeros(v.movedim(d, 0).shape[1:])
-                for v, d in zip(flat, in_dims)
-            ]
-            outputs = tuple(value.new_empty((0, *value.shape)) for value in kernel(*zeros))
+        else:  # a sample of zeros tells shapes; sums over no samples give it, with a graph for the gradients
+            zeros = [v if d is None else v.sum(d, dtype=v.dtype) for v, d in zip(flat, in_dims)]
+            outputs = tuple(value[None][:0] for value in kernel(*zeros))
         return outputs, (0,) * len(outputs)
 
     return mapped

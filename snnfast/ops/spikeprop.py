@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from snnfast.calls.spikeprop import (
 from snnfast.reference.spikeprop import spikeprop as reference
 
 from .autograd import below_autograd, no_double_backward, refuse_transforms, traced, wants_gradient
+from .layout import one_by_one
 
 # Bits of what the kernels find in the values; csrc/core/spikeprop.h.
 _BAD, _FIRED = 15, 16
@@ -195,18 +196,13 @@ def register(namespace: str) -> None:
     torch.library.register_autograd(forward, differentiate, setup_context=setup_context)
 
     torch.library.register_autograd(backward, no_double_backward("spikeprop"))
-    for name in ("forward", "backward"):
-        _register_vmap(f"{namespace}::spikeprop_{name}", getattr(kernels, f"spikeprop_{name}"))
+    for name, kernel in (
+        (forward, kernels.spikeprop_forward),
+        (backward, kernels.spikeprop_backward),
+    ):
+        # There is no batch of weights in the kernels, nor one of tapes.
+        torch.library.register_vmap(name, one_by_one(_of_contiguous(kernel)))
 
 
-def _register_vmap(name: str, kernel: Any) -> None:
-    @torch.library.register_vmap(name)
-    def _(info: Any, in_dims: tuple[int | None, ...], *flat: Any) -> Any:
-        # One call after the other: there is no batch of weights in the kernels, nor one of tapes.
-        def of(k: int) -> Iterable[Any]:
-            return (
-                a if dim is None else a.select(dim, k).contiguous() for a, dim in zip(flat, in_dims)
-            )
-
-        calls = [kernel(*of(k)) for k in range(info.batch_size)]
-        return tuple(torch.stack(outputs) for outputs in zip(*calls)), (0,) * len(calls[0])
+def _of_contiguous(kernel: Any) -> Callable[..., Any]:
+    return lambda *flat: kernel(*(a.contiguous() if isinstance(a, Tensor) else a for a in flat))

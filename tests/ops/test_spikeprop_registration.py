@@ -87,6 +87,16 @@ def test_vmap_equals_a_loop(kernels, name):
     torch.testing.assert_close(grads, expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.filterwarnings(SILENT)
+def test_vmap_over_nothing_gives_nothing(kernels):
+    a = on(kernels.device, case(**CASES["real"]))
+    w = a["w"].new_empty(0, *a["w"].shape).requires_grad_()
+    t = torch.vmap(lambda w: ops.spikeprop(**{**a, "w": w}))(w)
+    assert t.shape == (0, len(a["t_in"]), w.shape[1])
+    t.sum().backward()
+    assert w.grad.shape == w.shape
+
+
 @pytest.mark.parametrize("return_u_max", [False, True])
 def test_opcheck(kernels, return_u_max):
     a = on(kernels.device, case(**CASES["one_lane_more"], dtype=torch.float32))

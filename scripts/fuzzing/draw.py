@@ -68,6 +68,10 @@ class Draw(random.Random):
             return wide[..., ::2]
         return self.guarded(t)
 
+    def plain(self, *shape: int, dtype: torch.dtype, high: float = 1.0) -> Tensor:
+        """Uniform values from 0 on; contiguous, none of them special."""
+        return self.guarded((high * torch.rand(shape, dtype=torch.float64)).to(dtype))
+
     def spikes(self, *shape: int) -> Tensor:
         """Spikes in any dtype that spikes have, few or many."""
         dtype = self.choice((torch.bool, torch.uint8, torch.float32, torch.float64))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from snnfast import ops, plasticity, reference
+from snnfast.check import state_dtype
 
 from .draw import (
     ERRORS,
@@ -33,7 +36,7 @@ def shape_of_neurons(d: Draw) -> tuple[int, ...]:
 
 def neuron(d: Draw, name: str) -> dict[str, Any]:
     dtype = d.choice((torch.float32, torch.float32, torch.float64, *HALF))
-    shape, state = shape_of_neurons(d), torch.float64 if dtype == torch.float64 else torch.float32
+    shape, state = shape_of_neurons(d), state_dtype(dtype)
     kwargs: dict[str, Any] = {"x": d.tensor(shape, dtype, -1.0, d.choice((1.0, 3.0)))}
     for key, parameter in inspect.signature(getattr(ops, name)).parameters.items():
         text = str(parameter.annotation)
@@ -53,29 +56,29 @@ def neuron(d: Draw, name: str) -> dict[str, Any]:
             group = key.replace("tau", "decay")
             if any(k.replace("tau", "decay") == group for k in kwargs):
                 continue
-            low, high = (
-                (1.0, 5.0)
-                if "tau" in key
-                else (0.0, 1.0)
-                if "decay" in key
-                else (-0.5, 0.5)
-                if "re" in key[2:4]
-                else (0.5, 1.5)
-            )
+            low, high = usual(key)
             few = tuple(s if d.chance(0.5) else 1 for s in shape[1:])
             as_tensor = "Tensor" in text and d.chance(0.4)
             kwargs[key] = d.tensor(few, state, low, high) if as_tensor else d.uniform(low, high)
     return kwargs
 
 
+def usual(parameter: str) -> tuple[float, float]:
+    """Where values of a neuron's parameter lie, mostly."""
+    if "tau" in parameter:
+        return 1.0, 5.0
+    if "decay" in parameter:
+        return 0.0, 1.0
+    return (-0.5, 0.5) if parameter in ("v_reset", "v_rest") else (0.5, 1.5)
+
+
 def silenced(d: Draw, kwargs: dict[str, Any]) -> dict[str, Any]:
     """With a refractory period, several spikes a step, or both."""
     x = kwargs["x"]
-    state = torch.float64 if x.dtype == torch.float64 else torch.float32
     if d.chance(0.7):
         kwargs["refractory"] = d.choice((0, 1, 2, 40))
         if d.chance(0.5):
-            kwargs["r"] = d.tensor(tuple(x.shape[1:]), state, -1, 3)
+            kwargs["r"] = d.tensor(tuple(x.shape[1:]), state_dtype(x.dtype), -1, 3)
     if d.chance(0.7):
         kwargs |= {"max_spikes": d.choice((None, 1, 2, 7)), "v_reset": None}
     return kwargs
@@ -106,48 +109,54 @@ def rule_of(d: Draw) -> Any:
     return made(trace=d.choice(("nearest", "all")))
 
 
-def learning(d: Draw, name: str) -> dict[str, Any]:
+def weights(d: Draw) -> Tensor:
+    """Of a layer that learns, ``[N, I]``."""
     dtype = d.choice((torch.float32, torch.float64))
-    n, i = d.choice((1, 3, 8, 17)), d.choice((0, 1, 5, 17, 40))
-    w = d.guarded(torch.rand(n, i, dtype=torch.float64).to(dtype))
-    if name in ("stdp_", "bp_stdp_"):
-        t, b = d.choice((0, 1, 6, 30)), d.choice((0, 1, 4))
-        kwargs = {"w": w, "pre": d.spikes(t, b, i)}
-        if name == "bp_stdp_":
-            kwargs |= {
-                "error": d.guarded(torch.randint(-1, 2, (t, b, n)).to(dtype)),
-                "epsilon": d.choice((1, 4, 9)),
-            }
-        else:
-            kwargs |= {"post": d.spikes(t, b, n), "rule": rule_of(d)}
-        return kwargs | {
-            "reduction": d.choice(("sum", "mean")),
-            "update": d.choice(("step", "batch", "sequence")),
-        }
-    if name == "bp_stdp_network_":
-        out = d.choice((1, 3, 9))
-        last = d.guarded(torch.randn(out, n, dtype=torch.float64).to(dtype))
-        x = presented(d, i, rates=False)
-        count, steps = (len(x.hz), x.num_steps) if isinstance(x, ops.Rates) else x.shape[1::-1]
-        every = (d.choice((0, 1, 3)),) if d.chance(0.25) else ()  # several networks at once
-        w, last = (d.guarded(v.repeat(*every, 1, 1)) for v in (w, last))
-        thresholds = [1e-46, 1e-46] if d.chance(0.25) else [0.5, 0.9]
-        kwargs = {
-            "weights": [w, last],
-            "x": x,
-            "thresholds": thresholds,
-            "return_hidden": d.chance(0.7),
-        }
-        if d.chance(0.5):
-            kwargs["labels"] = d.guarded(torch.randint(0, out, (*every, count)))
-            if steps < 1000 and d.chance(0.9):
-                kwargs["desired"] = d.guarded(torch.rand(*every, steps, count) < 0.3)
-            kwargs["update"] = d.choice(("step", "sequence"))
-        return kwargs | {"return_state": d.chance(0.5)}
-    thresholds = torch.zeros(n, dtype=torch.float64 if "conductance" in name else dtype)
+    return d.plain(d.choice((1, 3, 8, 17)), d.choice((0, 1, 5, 17, 40)), dtype=dtype)
+
+
+def layer_pair(d: Draw, name: str) -> dict[str, Any]:
+    w = weights(d)
+    n, i = w.shape
+    t, b = d.choice((0, 1, 6, 30)), d.choice((0, 1, 4))
+    kwargs = {"w": w, "pre": d.spikes(t, b, i)}
+    if name == "bp_stdp_":
+        kwargs["error"] = d.guarded(torch.randint(-1, 2, (t, b, n)).to(w.dtype))
+        kwargs["epsilon"] = d.choice((1, 4, 9))
+    else:
+        kwargs |= {"post": d.spikes(t, b, n), "rule": rule_of(d)}
+    return kwargs | {
+        "reduction": d.choice(("sum", "mean")),
+        "update": d.choice(("step", "batch", "sequence")),
+    }
+
+
+def bp_stdp_network(d: Draw) -> dict[str, Any]:
+    w, out = weights(d), d.choice((1, 3, 9))
+    n, i = w.shape
+    last = d.guarded(torch.randn(out, n, dtype=torch.float64).to(w.dtype))
+    x = presented(d, i, rates=False)
+    count, steps = (len(x.hz), x.num_steps) if isinstance(x, ops.Rates) else x.shape[1::-1]
+    every = (d.choice((0, 1, 3)),) if d.chance(0.25) else ()  # several networks at once
+    w, last = (d.guarded(v.repeat(*every, 1, 1)) for v in (w, last))
+    thresholds = [1e-46, 1e-46] if d.chance(0.25) else [0.5, 0.9]
+    kwargs: dict[str, Any] = {"weights": [w, last], "x": x, "thresholds": thresholds}
+    kwargs["return_hidden"] = d.chance(0.7)
+    if d.chance(0.5):
+        kwargs["labels"] = d.guarded(torch.randint(0, out, (*every, count)))
+        if steps < 1000 and d.chance(0.9):
+            kwargs["desired"] = d.guarded(torch.rand(*every, steps, count) < 0.3)
+        kwargs["update"] = d.choice(("step", "sequence"))
+    return kwargs | {"return_state": d.chance(0.5)}
+
+
+def diehl_cook(d: Draw, name: str) -> dict[str, Any]:
+    w = weights(d)
+    n, i = w.shape
+    thresholds = torch.zeros(n, dtype=torch.float64 if "conductance" in name else w.dtype)
     if d.chance(0.25):  # several networks at once
         networks = d.choice((0, 1, 3))
-        w = d.guarded(torch.rand(networks, n, i, dtype=torch.float64).to(dtype))
+        w = d.plain(networks, n, i, dtype=w.dtype)
         thresholds = thresholds.repeat(networks, 1)
     return {
         **{"x": presented(d, i), "w": w, "theta": d.guarded(thresholds)},
@@ -156,39 +165,34 @@ def learning(d: Draw, name: str) -> dict[str, Any]:
     }
 
 
-def other(d: Draw, name: str) -> dict[str, Any]:
-    if name == "poisson":
-        p = d.tensor(shape_of_neurons(d), d.choice((torch.float32, torch.float64, *HALF)))
-        steps = d.choice((0, 1, 9, 40)) if d.chance(0.9) else d.choice(HUGE)
-        return {
-            "p": p,
-            "num_steps": steps,
-            "seed": d.getrandbits(60),
-            "dtype": d.choice((torch.float32, torch.bool)),
-        }
+def poisson(d: Draw) -> dict[str, Any]:
+    return {
+        "p": d.tensor(shape_of_neurons(d), d.choice((torch.float32, torch.float64, *HALF))),
+        "num_steps": d.choice((0, 1, 9, 40)) if d.chance(0.9) else d.choice(HUGE),
+        "seed": d.getrandbits(60),
+        "dtype": d.choice((torch.float32, torch.bool)),
+    }
+
+
+def spikeprop(d: Draw) -> dict[str, Any]:
     dtype = d.choice((torch.float32, torch.float64))
     b, i, o, k = d.choice((0, 1, 3, 20)), d.choice((0, 1, 4)), d.choice((0, 1, 5)), d.choice((1, 4))
-    t = d.guarded((torch.rand(b, i, dtype=torch.float64) * 8).to(dtype))
-    w, delays = (
-        d.guarded(torch.rand(o, i, k, dtype=torch.float64).to(dtype)),
-        torch.arange(1.0, k + 1, dtype=dtype),
-    )
-    flags = {key: d.chance(0.5) for key in ("return_u_max", "return_slope")}
     return {
-        "t_in": t,
-        "w": w,
-        "delays": d.guarded(delays),
+        "t_in": d.plain(b, i, dtype=dtype, high=8.0),
+        "w": d.plain(o, i, k, dtype=dtype),
+        "delays": d.guarded(torch.arange(1.0, k + 1, dtype=dtype)),
         "tau": 3.0,
         "t_max": 20.0,
+        "return_u_max": d.chance(0.5),
+        "return_slope": d.chance(0.5),
         "dt": d.choice((None, 0.5)),
-        **flags,
     }
 
 
 def delayed(d: Draw) -> dict[str, Any]:
     dtype = d.choice((torch.float32, torch.float64, torch.bfloat16, torch.float16))
     shape = d.choice(((0, 3), (5,), (7, 2, 3), (30, 300), (4, 2, 3, 5)))
-    state = torch.float64 if dtype == torch.float64 else torch.float32
+    state = state_dtype(dtype)
     few = tuple(s if d.chance(0.5) else 1 for s in shape[1:])
     kwargs: dict[str, Any] = {
         "x": d.tensor(shape, dtype, -2, 2),
@@ -208,7 +212,7 @@ def recurrent(d: Draw) -> dict[str, Any]:
     x = kwargs["x"]
     if x.dim() < 2:
         return {"x": x, "weight": d.tensor((3, 3), torch.float32), "neuron": name}
-    state = torch.float64 if x.dtype == torch.float64 else torch.float32
+    state = state_dtype(x.dtype)
     kwargs |= {"neuron": name, "weight": d.tensor((x.shape[-1], x.shape[-1]), state, -0.5, 0.5)}
     if d.chance(0.5):
         kwargs["past"] = d.spikes(d.choice((0, 1, 5)), *x.shape[1:]).to(x.dtype)
@@ -263,17 +267,24 @@ LINEAR = ("spike_linear", "spike_conv2d")
 SILENT = ("lif", "iaf", "cuba", "alif", "adlif")
 DIFFERENTIABLE = (*NEURONS[:-1], *LINEAR, "delay", "pool2d", "recurrent", "spikeprop")
 LEARNING = ("stdp_", "bp_stdp_", "bp_stdp_network_", "diehl_cook_", "diehl_cook_conductance_")
+ARGUMENTS: dict[str, Callable[[Draw], dict[str, Any]]] = {
+    **{name: partial(neuron, name=name) for name in NEURONS},
+    **{name: partial(linear, name=name) for name in LINEAR},
+    **{name: partial(layer_pair, name=name) for name in ("stdp_", "bp_stdp_")},
+    "bp_stdp_network_": bp_stdp_network,
+    **{name: partial(diehl_cook, name=name) for name in LEARNING[-2:]},
+    "delay": delayed,
+    "recurrent": recurrent,
+    "pool2d": pooled,
+    "poisson": poisson,
+    "spikeprop": spikeprop,
+}
 
 
 def arguments_of(d: Draw) -> tuple[str, dict[str, Any]]:
     """An op and arguments of it."""
-    more = {"delay": delayed, "recurrent": recurrent, "pool2d": pooled}
-    name = d.choice((*NEURONS, *LINEAR, *LEARNING, *more, "poisson", "spikeprop"))
-    if name in more:
-        return name, more[name](d)
-    kinds = ((NEURONS, neuron), (LINEAR, linear), (LEARNING, learning))
-    made = next((made for names, made in kinds if name in names), other)
-    kwargs = made(d, name)
+    name = d.choice(tuple(ARGUMENTS))
+    kwargs = ARGUMENTS[name](d)
     return name, silenced(d, kwargs) if name in SILENT and d.chance(0.3) else kwargs
 
 
@@ -326,30 +337,38 @@ def try_op(d: Draw) -> None:
         raise Finding(f"{name}: {problem or 'a result'}, but the reference: {told or 'a result'}")
     if problem:
         return
-    rtol = 0.0
     threshold = kwargs.get("v_threshold")
     endless = isinstance(threshold, Tensor) and not threshold.isfinite().all()
-    if (
-        endless and kwargs.get("v_reset") is None
-    ):  # docs/testing.md: the reference's membrane is NaN
-        return
+    if endless and kwargs.get("v_reset") is None:
+        return  # docs/testing.md: the reference's membrane is NaN
     if name in LINEAR and d.special:  # by events 0 times infinity adds nothing
         return
-    if name in LINEAR or kwargs.get("method") == "average":  # sums in another order
-        of = kwargs["weight" if name in LINEAR else "x"]
-        rtol = {torch.float64: 1e-12, torch.float32: 1e-4}.get(of.dtype, 2.0**-6)
-    if name == "spikeprop":  # docs/ops/spikeprop.md
-        rtol = 1e-4 if kwargs["t_in"].dtype == torch.float32 else 1e-11
+    rtol = tolerance(name, kwargs)
     same(got, want, f"{name}: the result", rtol, rtol)
-    # Promised to rounding only in float32: conductances, and rules with a power or exponential of the weight.
-    kind = getattr(kwargs.get("rule"), "kind", "")
-    rounds = name == "diehl_cook_conductance_" or kind in ("power", "exponential")
-    w = kwargs.get("w")
-    if name in LEARNING and rounds and isinstance(w, torch.Tensor) and w.dtype == torch.float32:
-        rtol = 1e-5
+    rtol = tolerance_in_place(name, kwargs)
     same(mine, there, f"{name}: an argument", rtol, rtol)
     if any(t.requires_grad for t in wants) and not d.special and not hostile:
         gradients(name, got, want, mine, there)
+
+
+def tolerance(name: str, kwargs: dict[str, Any]) -> float:
+    """How far a result may be from the reference's."""
+    if name in LINEAR or kwargs.get("method") == "average":  # sums in another order
+        of = kwargs["weight" if name in LINEAR else "x"]
+        return {torch.float64: 1e-12, torch.float32: 1e-4}.get(of.dtype, 2.0**-6)
+    if name == "spikeprop":  # docs/ops/spikeprop.md
+        return 1e-4 if kwargs["t_in"].dtype == torch.float32 else 1e-11
+    return 0.0
+
+
+def tolerance_in_place(name: str, kwargs: dict[str, Any]) -> float:
+    """How far an argument that an op changes may be from what the reference makes of it.
+
+    Promised to rounding only in float32: conductances, and rules with a power or exponential of the weight.
+    """
+    w, kind = kwargs.get("w"), getattr(kwargs.get("rule"), "kind", "")
+    rounds = name == "diehl_cook_conductance_" or kind in ("power", "exponential")
+    return 1e-5 if rounds and isinstance(w, Tensor) and w.dtype == torch.float32 else 0.0
 
 
 def gradients(name: str, got: Any, want: Any, mine: Any, there: Any) -> None:
@@ -374,11 +393,9 @@ def gradients(name: str, got: Any, want: Any, mine: Any, there: Any) -> None:
     for a, b in zip(*found):
         if not b.numel() or not bool(b.isfinite().all()):
             continue
-        tolerance = {torch.float64: 1e-12, torch.float32: 1e-4}.get(a.dtype, 2.0**-7)
-        tolerance = (
-            max(tolerance, 1e-3) if name == "spikeprop" and a.dtype == torch.float32 else tolerance
-        )
-        same(a, b, f"{name}: a gradient", atol=tolerance * max(float(b.abs().max()), 1e-3))
+        rough = 1e-3 if name == "spikeprop" else 1e-4
+        share = {torch.float64: 1e-12, torch.float32: rough}.get(a.dtype, 2.0**-7)
+        same(a, b, f"{name}: a gradient", atol=share * max(float(b.abs().max()), 1e-3))
 
 
 class Recorder(TorchDispatchMode):

@@ -19,6 +19,15 @@ from snnfast.checkpoint import load_weights, write_checkpoint
 from .draw import Draw, Finding, copied, same, tensors_in, too_large, tried
 
 
+def loaded_again(module: torch.nn.Module) -> torch.nn.Module:
+    """The module, saved and loaded."""
+    file = io.BytesIO()
+    torch.save(module, file)
+    file.seek(0)
+    again: torch.nn.Module = torch.load(file, weights_only=False)
+    return again
+
+
 def try_layer(d: Draw) -> None:
     """A layer: kernel and reference, whole and by step, saved and loaded, and gradients of what stands before it."""
     name = d.choice(("IF", "LI", "LIF", "ParametricLIF", "CubaLIF", "ALIF", "AdLIF"))
@@ -52,10 +61,7 @@ def try_layer(d: Draw) -> None:
         return
     with backend.use("reference"):
         same(got, run(layer), f"{name}: unlike the reference")
-    again = io.BytesIO()
-    torch.save(layer, again)
-    again.seek(0)
-    for other in (copy.deepcopy(layer), torch.load(again, weights_only=False)):
+    for other in (copy.deepcopy(layer), loaded_again(layer)):
         same(run(other), got, f"{name}: a copy")
     if layer.stateful and not len(given):
         return
@@ -137,12 +143,15 @@ def try_model(d: Draw) -> None:
     given = d.hostile(x) if ours and d.chance(0.4) else x
     if too_large(given):
         return
-    act = model.present if name == "DiehlAndCook2015" else model
+
+    def run(net: Any) -> Any:
+        return net.present(given) if name == "DiehlAndCook2015" else net(given)
+
     before, seed = copied(dict(model.state_dict())), d.getrandbits(60)
     twin = copy.deepcopy(model)
     torch.manual_seed(seed)
     got, problem = tried(
-        lambda: act(given),
+        lambda: run(model),
         name,
         (name, "spikeprop", "bp_stdp_network", "diehl_cook", "images", "shape"),
         ours,
@@ -151,8 +160,7 @@ def try_model(d: Draw) -> None:
         same(dict(model.state_dict()), before, f"{name}: weights after an error ({problem})")
         return
     torch.manual_seed(seed)
-    again = (twin.present if name == "DiehlAndCook2015" else twin)(given)
-    same(again, got, f"{name}: a copy")
+    same(run(twin), got, f"{name}: a copy")
     wrong = {**before, "no such": torch.zeros(1)}
     first = next(iter(wrong))
     kept = copied(dict(model.state_dict()))
@@ -260,7 +268,4 @@ def try_convert(d: Draw) -> None:
     same(network(images, 7, chunk=2), got, "SpikingNetwork: in chunks")
     with backend.use("reference"):
         same(network(images, 7), got, "SpikingNetwork: unlike the reference", 1e-6, 1e-6)
-    again = io.BytesIO()
-    torch.save(network, again)
-    again.seek(0)
-    same(torch.load(again, weights_only=False)(images, 7), got, "SpikingNetwork: saved and loaded")
+    same(loaded_again(network)(images, 7), got, "SpikingNetwork: saved and loaded")

@@ -54,6 +54,11 @@ def commands(rows: Iterable[dict[str, Any]]) -> str:
     return "\n\n```\n" + "\n".join(lines) + "\n```"
 
 
+def cells(row: dict[str, Any], *names: str) -> list[str]:
+    """What a row has under these names; our accuracy is bold."""
+    return [f"**{row[name]}**" if name == "ours" else str(row.get(name) or "") for name in names]
+
+
 def results() -> str:
     """Every row, and below the table the commands by the same numbers."""
     head = ("", "procedure", "data", "network", "accuracy", "paper", "seeds", "time", "processor")
@@ -61,13 +66,7 @@ def results() -> str:
         (
             str(number),
             f"[{procedure['title']}](measurements/{procedure['page']}.md)",
-            row["data"],
-            row["network"],
-            f"**{row['ours']}**",
-            row["paper"],
-            str(row["seeds"] or ""),
-            row["time"],
-            row["processor"],
+            *cells(row, "data", "network", "ours", "paper", "seeds", "time", "processor"),
         )
         for number, (procedure, row) in enumerate(ENTRIES, 1)
     ]
@@ -77,19 +76,8 @@ def results() -> str:
 def results_of(rows: Sequence[dict[str, Any]]) -> str:
     """The rows of one procedure, with what was missed, and the commands by the same numbers."""
     head = ("", "data", "network", "accuracy", "paper", "time", "processor", "not reached")
-    lines = [
-        (
-            str(number),
-            row["data"],
-            row["network"],
-            f"**{row['ours']}**",
-            row["paper"],
-            row["time"],
-            row["processor"],
-            row.get("missed", ""),
-        )
-        for number, row in enumerate(rows, 1)
-    ]
+    names = ("data", "network", "ours", "paper", "time", "processor", "missed")
+    lines = [(str(number), *cells(row, *names)) for number, row in enumerate(rows, 1)]
     return table(head, lines) + commands(rows)
 
 
@@ -122,6 +110,11 @@ class File:
         zen5 = " (Zen 5)" if stem.endswith("-zen5") else ""
         self.processor = "Intel Xeon" if "Intel" in cpu else cpu + zen5
 
+    @property
+    def footer(self) -> str:
+        """A line for below a table."""
+        return f"\n\nOne thread of an {self.processor}, CPU time."
+
     def row(self, shape: Sequence[int], implementation: str, name: str) -> dict[str, Any]:
         """The one row of these names; ValueError if there is none."""
         wanted = (list(shape), implementation, name)
@@ -134,9 +127,14 @@ class File:
         """The minimum of a row's runs."""
         return self.row(*row)["minimum_seconds"]  # type: ignore[no-any-return]
 
-    def times(self, shape: Sequence[int], other: tuple[str, str], ours: tuple[str, str]) -> str:
+    def ratio(self, shape: Sequence[int], other: tuple[str, str], ours: tuple[str, str]) -> str:
         """How many times as long as ours the other takes."""
         return f"{short(self.seconds(shape, *other) / self.seconds(shape, *ours))} ×"
+
+
+def size(shape: Iterable[int]) -> str:
+    """``16×64×1024``."""
+    return "×".join(map(str, shape))
 
 
 def short(value: float) -> str:
@@ -167,13 +165,13 @@ def networks() -> str:
         (
             label,
             duration(file.seconds(shape, "snnfast", name)),
-            f"{PEERS[peer]}: {file.times(shape, (peer, name), ('snnfast', name))}",
-            file.times(shape, ("relu", name), ("snnfast", name)),
+            f"{PEERS[peer]}: {file.ratio(shape, (peer, name), ('snnfast', name))}",
+            file.ratio(shape, ("relu", name), ("snnfast", name)),
         )
         for label, shape, peer in NETWORKS
     ]
     head = ("a training step", "snnfast", "a peer takes", "the same network of ReLUs takes")
-    return table(head, lines) + f"\n\nOne thread of an {file.processor}, CPU time."
+    return table(head, lines) + file.footer
 
 
 def networks_figure(ink: str) -> Figure:
@@ -208,11 +206,10 @@ def neurons() -> str:
     lines = []
     for shape in LIF_SHAPES:
         others = (
-            file.times(shape, (other, ours[1]), ours)
+            file.ratio(shape, (other, ours[1]), ours)
             for other in ("reference_loop", "tuned_loop", "spikingjelly")
         )
-        size = "×".join(map(str, shape))
-        lines.append((size, duration(file.seconds(shape, *ours)), *others))
+        lines.append((size(shape), duration(file.seconds(shape, *ours)), *others))
     head = ("x [T, B, N]", "snnfast", "plain PyTorch", "tuned PyTorch loop", "SpikingJelly 2.0")
     return table(head, lines) + f"\n\nForward and backward, one thread of an {file.processor}."
 
@@ -232,17 +229,15 @@ def speed() -> str:
         file = File(stem)
         mine = ("snnfast", ours)
         beside = "; ".join(
-            f"{title} {file.times(shape, (name, row), mine)}" for title, name, row in others
+            f"{title} {file.ratio(shape, (name, row), mine)}" for title, name, row in others
         )
         time = duration(file.seconds(shape, *mine))
         lines.append((f"[{label}](measurements/{page}.md)", time, beside, file.processor))
 
     for shape in LIF_SHAPES:
-        size = "×".join(map(str, shape))
-        rows = [("tuned loop", "tuned_loop"), ("SpikingJelly", "spikingjelly")]
         row = "forward+backward"
-        others = [(title, name, row) for title, name in rows]
-        add("lif", f"LIF {size}, forward and backward", "speed_neurons", shape, row, *others)
+        others = [("tuned loop", "tuned_loop", row), ("SpikingJelly", "spikingjelly", row)]
+        add("lif", f"LIF {size(shape)}, forward and backward", "speed_neurons", shape, row, *others)
     row = "training step"
     for label, shape, peer in NETWORKS:
         other = (PEERS[peer], peer, row)
@@ -296,10 +291,9 @@ def times(stem: str, columns: dict[str, tuple[str, str]]) -> str:
     file = File(stem)
     shapes = dict.fromkeys(tuple(row["shape"]) for row in file.rows)
     lines = [
-        ("×".join(map(str, s)), *(duration(file.seconds(s, *at)) for at in columns.values()))
-        for s in shapes
+        (size(s), *(duration(file.seconds(s, *at)) for at in columns.values())) for s in shapes
     ]
-    return table(("x", *columns), lines) + f"\n\nOne thread of an {file.processor}, CPU time."
+    return table(("x", *columns), lines) + file.footer
 
 
 def judged(stem: str) -> str:
@@ -312,9 +306,9 @@ def judged(stem: str) -> str:
     lines = []
     for (shape, name), found in passes.items():
         ours = duration(file.seconds(shape, "snnfast", name))
-        lines.append(("×".join(map(str, shape)), name, ours, *(found[one] for one in ratios)))
+        lines.append((size(shape), name, ours, *(found[one] for one in ratios)))
     head = ("x", "pass", "snnfast", *(PEERS.get(one, one.replace("_", " ")) for one in ratios))
-    return table(head, lines) + f"\n\nOne thread of an {file.processor}, CPU time."
+    return table(head, lines) + file.footer
 
 
 def network_steps(stem: str) -> str:
@@ -330,7 +324,7 @@ def network_steps(stem: str) -> str:
         lines.append((label, duration(ours), other, found[f"{peer} / snnfast"], beside, memory))
     head = ("network", "snnfast", "peer", "peer / snnfast", "snnfast / ReLU")
     memory = "MB: snnfast, ReLU, peer"
-    return table((*head, memory), lines) + f"\n\nOne thread of an {file.processor}, CPU time."
+    return table((*head, memory), lines) + file.footer
 
 
 def ported() -> str:
@@ -353,7 +347,7 @@ def kept(verdict: dict[str, Any]) -> str:
 def goals(stem: str) -> str:
     """The ratios that have a limit, and whether they keep it."""
     lines = [
-        ("×".join(map(str, v["shape"])), v["pass"], v["ratio"], short(v["value"]), goal(v), reached)
+        (size(v["shape"]), v["pass"], v["ratio"], short(v["value"]), goal(v), reached)
         for v in File(stem).verdicts
         if (reached := {True: "reached", False: "**not reached**"}.get(v["kept"]))
     ]
@@ -373,9 +367,8 @@ def missed_speed() -> str:
         file = File(stem)
         for v in file.verdicts:
             if v["kept"] is False:
-                size = "×".join(map(str, v["shape"]))
                 op = stem.removesuffix("-xeon").removesuffix("-zen5")
-                what = f"{op}, {size}, {v['pass']}, {file.processor}"
+                what = f"{op}, {size(v['shape'])}, {v['pass']}, {file.processor}"
                 found.append(f"- {what}: {v['ratio']} {short(v['value'])}, goal {goal(v)}.")
     return "\n".join(found)
 
@@ -429,14 +422,15 @@ def written(page: str) -> str:
 
 
 def main() -> None:
+    check = "--check" in sys.argv
     for page in PAGES:
         text = written(page)
         if text == (ROOT / page).read_text():
             continue
-        if "--check" in sys.argv:
+        if check:
             sys.exit(f"tables: {page} differs from the JSON; run python scripts/tables.py")
         (ROOT / page).write_text(text)
-    if "--check" not in sys.argv:
+    if not check:
         import matplotlib
 
         rc = {"svg.fonttype": "none", "svg.hashsalt": "snnfast", "font.family": "sans-serif"}

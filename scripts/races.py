@@ -23,12 +23,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import torch
+
+from snnfast import backend, ops, plasticity
+
 ROOT = Path(__file__).resolve().parents[1]
 FOUND = 66  # exit code of ThreadSanitizer
 # Kernels whose threads meet, and the operators around them. In neurons' scans no thread reads what another wrote.
 KERNELS = (
-    *("stdp", "bp_stdp_network", "spikeprop", "diehl_cook", "diehl_cook_conductance"),
-    "recurrent",
+    *("stdp", "bp_stdp_network", "spikeprop"),
+    *("diehl_cook", "diehl_cook_conductance", "recurrent"),
 )
 SOURCES = (
     *(f"ops/{name}.cpp" for name in (*KERNELS, "check", "device", "neuron", "output_memory")),
@@ -52,14 +56,8 @@ SMALL = {
 }
 # Barriers that may be missing without a report, as the how-manieth of their file, and why.
 SPARE: dict[tuple[str, int], str] = {
-    (
-        "cuda/diehl_cook.cu",
-        10,
-    ): "no step reads the number that is set to 0, and the next barrier orders the rest",
-    (
-        "cuda/diehl_cook_conductance.cu",
-        1,
-    ): "behind a step's last barrier threads touch their own only",
+    ("cuda/diehl_cook.cu", 10): "no step reads what is set to 0; the next barrier orders the rest",
+    ("cuda/diehl_cook_conductance.cu", 1): "after a step's last barrier each touches its own",
     ("cuda/recurrent_kernel.cuh", 1): "the list of the first step meets before a weight is read",
     ("cuda/spikeprop.cu", 4): "the threads have met to know that all are done",
 }
@@ -71,12 +69,7 @@ MEETS = re.compile(r"^\s*(?:__syncthreads|__syncwarp|__threadfence)\(\);", re.M)
 
 def build(folder: Path) -> Path:
     """The operators on emulated CUDA, instrumented."""
-    from importlib.util import find_spec
-
-    spec = find_spec("torch")
-    assert spec is not None
-    assert spec.submodule_search_locations
-    torch = Path(spec.submodule_search_locations[0])
+    pytorch = Path(torch.__file__).parent
     sources = folder / "csrc"
     shutil.copytree(ROOT / "csrc", sources, dirs_exist_ok=True)
     for file, constants in SMALL.items():
@@ -97,7 +90,7 @@ def build(folder: Path) -> Path:
     flags = ["-std=c++17", "-O1", "-g1", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"]
     flags += ["-fsanitize=thread", "--param=tsan-distinguish-volatile=1", "-Wno-unknown-pragmas"]
     flags += ["-DSNNFAST_CUDA_EMULATION", "-DTORCH_TARGET_VERSION=0x020a000000000000"]
-    flags += [f"-I{sources}/cuda_emulation", f"-I{sources}", "-isystem", f"{torch}/include"]
+    flags += [f"-I{sources}/cuda_emulation", f"-I{sources}", "-isystem", f"{pytorch}/include"]
     compiler = os.environ.get("CXX", "g++")
     launcher = os.environ.get("CMAKE_CXX_COMPILER_LAUNCHER", "").split()
 
@@ -111,7 +104,7 @@ def build(folder: Path) -> Path:
     with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS", os.cpu_count() or 1))) as pool:
         objects = list(pool.map(compile_, (*SOURCES, *TEMPLATES.values())))
     library = folder / "races.so"
-    links = ["-shared", "-fsanitize=thread", f"-L{torch}/lib", "-ltorch", "-ltorch_cpu"]
+    links = ["-shared", "-fsanitize=thread", f"-L{pytorch}/lib", "-ltorch", "-ltorch_cpu"]
     subprocess.run([compiler, *map(str, objects), *links, "-o", str(library)], check=True)
     return library
 
@@ -129,10 +122,6 @@ def meetings(sources: Path) -> Iterator[tuple[str, int, int]]:
 
 
 def stdp() -> None:
-    import torch
-
-    from snnfast import ops, plasticity
-
     torch.manual_seed(0)
     pre, post = torch.rand(4, 2, 40) < 0.3, torch.rand(4, 2, 36) < 0.3
     for rule, reward in ((plasticity.triplet(), None), (plasticity.pair(), 0.5)):
@@ -142,10 +131,6 @@ def stdp() -> None:
 
 
 def bp_stdp_network() -> None:
-    import torch
-
-    from snnfast import ops
-
     torch.manual_seed(0)
     for networks, samples in ((1, 1), (1, 3), (9, 1)):
         weights = [torch.randn(networks, o, i) for i, o in ((20, 40), (40, 36), (36, 3))]
@@ -158,10 +143,6 @@ def bp_stdp_network() -> None:
 
 
 def spikeprop() -> None:
-    import torch
-
-    from snnfast import ops
-
     for outputs in (5, 70):
         t_in, w = 8 * torch.rand(2, 40), 0.1 * torch.rand(outputs, 40, 3)
         delays, tau = torch.rand(40, 3), torch.tensor(7.0)
@@ -173,10 +154,6 @@ def spikeprop() -> None:
 
 def presented() -> list[object]:
     """The three forms of two presentations of 8 steps of 20 inputs."""
-    import torch
-
-    from snnfast import ops
-
     torch.manual_seed(0)
     spikes = torch.rand(2, 8, 20) < 0.3
     rates = ops.Rates(600 * torch.rand(2, 20), 8, torch.tensor([3, 4]))
@@ -184,10 +161,6 @@ def presented() -> list[object]:
 
 
 def diehl_cook() -> None:
-    import torch
-
-    from snnfast import ops, plasticity
-
     rule = plasticity.triplet(1e-2, 1e-1)
     for x in presented():
         for neurons in (40, 130):
@@ -204,10 +177,6 @@ def diehl_cook() -> None:
 
 
 def conductance() -> None:
-    import torch
-
-    from snnfast import ops, plasticity
-
     for x in presented():
         for neurons in (40, 130):
             w, theta = 9 * torch.rand(neurons, 20), torch.zeros(neurons, dtype=torch.float64)
@@ -226,10 +195,6 @@ def conductance() -> None:
 
 
 def recurrent() -> None:
-    import torch
-
-    from snnfast import ops
-
     for neurons in (40, 100):
         x, w = 2 * torch.rand(9, 3, neurons), 0.2 * torch.rand(neurons, neurons)
         for delay in (None, 2 * torch.rand(neurons)):
@@ -257,10 +222,6 @@ def calls_of(file: str) -> tuple[Callable[[], None], ...]:
 
 def inside(library: Path) -> int:
     """All kernels as they are, then with each barrier missing; each in a process that ends with its first report."""
-    import torch
-
-    from snnfast import backend
-
     torch.set_num_threads(1)
     torch.ops.load_library(library)
     drop = ctypes.CDLL(str(library)).emulation_drop

@@ -240,14 +240,8 @@ def main() -> None:
         "spikes": times(monitors["spikes"], finer),
     }
     (out / "brian2_diehl_cook_fine.json").write_text(json.dumps(fine, separators=(",", ":")) + "\n")
-    print(
-        len(record["spikes"]),
-        "spikes;",
-        len(record["spikes_inh"]),
-        "inhibitory;",
-        len(fine["spikes"]),
-        "at the finer step",
-    )
+    counts = [len(spikes) for spikes in (record["spikes"], record["spikes_inh"], fine["spikes"])]
+    print("{} spikes; {} inhibitory; {} at the finer step".format(*counts))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,15 +54,13 @@ def what_failed(stages: Stages) -> str:
         for name, part in found["parts"].items():
             if part["state"] == "done":
                 continue
-            words = part.get("error", part["state"]).splitlines() or [""]
-            rows.append((stage, name, words[0].replace("|", "/")[:160]))
+            error = part.get("error", part["state"]).partition("\n")[0]
+            rows.append((stage, name, error.replace("|", "/")[:160]))
             result = part.get("result")
-            for file, tests in (
-                (result.get("failed") or {}).items() if isinstance(result, dict) else ()
-            ):
-                rows.append(
-                    (stage, file, f"{len(tests)} tests, {next(iter(tests))}".replace("|", "/"))
-                )
+            failed = result.get("failed", {}) if isinstance(result, dict) else {}
+            for file, tests in failed.items():  # of the suite
+                words = f"{len(tests)} tests, {next(iter(tests))}".replace("|", "/")
+                rows.append((stage, file, words))
     return table(("stage", "part", "error"), rows) if rows else "Nothing."
 
 
@@ -75,10 +74,8 @@ def copies(rows: list[dict[str, Any]]) -> dict[tuple[str, str], float]:
 
 
 def moved(row: dict[str, Any], tensors: int) -> int:
-    count = tensors * ITEM[row["dtype"]]
-    for extent in row["shape"]:
-        count *= extent
-    return count
+    """Bytes of so many tensors of x's size."""
+    return tensors * ITEM[row["dtype"]] * math.prod(row["shape"])
 
 
 def shares(stages: Stages) -> list[dict[str, Any]]:

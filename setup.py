@@ -88,6 +88,46 @@ def switch(name: str, default: bool) -> bool:
     return choice(name, str(int(default)), str(int(not default))) == "1"
 
 
+def tools() -> tuple[str, str]:
+    """CMake and ninja, where PyTorch and pybind11 are there, too."""
+    cmake, ninja = shutil.which("cmake"), shutil.which("ninja")
+    if not cmake or not ninja:
+        sys.exit("snnfast: building needs cmake and ninja (pip install cmake ninja)")
+    # pip sees to these, but not with --no-build-isolation.
+    missing = [package for package in ("torch", "pybind11") if find_spec(package) is None]
+    if missing:
+        sys.exit(
+            f"snnfast: building needs {' and '.join(missing)} (pip install {' '.join(missing)})"
+        )
+    torch = metadata.version("torch")
+    if tuple(map(int, torch.split(".")[:2])) < OLDEST_TORCH:
+        sys.exit(f"snnfast: building needs PyTorch 2.10 or later, got {torch}")
+    return cmake, ninja
+
+
+def cuda_arguments() -> list[str]:
+    """Whether to build the CUDA kernels, and for which cards, in CMake's words."""
+    cuda, found = choice("SNNFAST_CUDA", "auto", "0", "1"), nvcc()
+    if cuda == "1" and found is None:
+        sys.exit("snnfast: SNNFAST_CUDA=1, but no CUDA compiler (nvcc) was found; set CUDA_HOME")
+    if cuda == "0" or found is None:
+        return ["-DSNNFAST_CUDA=0"]
+    here = cards()
+    if cuda == "auto" and not (here or torch_for_cuda()):
+        print(
+            "snnfast: no CUDA kernels are built: there is neither an NVIDIA card nor a PyTorch for CUDA "
+            "(SNNFAST_CUDA=1 builds them all the same)",
+            flush=True,
+        )
+        return ["-DSNNFAST_CUDA=0"]
+    archs = cuda_archs(os.environ.get("TORCH_CUDA_ARCH_LIST") or here or DEFAULT_ARCHS)
+    return [
+        "-DSNNFAST_CUDA=1",
+        f"-DCMAKE_CUDA_COMPILER={found}",
+        f"-DSNNFAST_CUDA_ARCHS={archs}",
+    ]
+
+
 class CMakeBuild(build_ext):
     """Each Extension is a CMake target of the same name; setuptools knows where the result belongs."""
 
@@ -115,27 +155,12 @@ class CMakeBuild(build_ext):
         """Configures and builds once; returns the build tree, which is kept so that the next build is incremental."""
         if hasattr(self, "_tree"):
             return self._tree
-        env = os.environ
-        cmake, ninja = shutil.which("cmake"), shutil.which("ninja")
-        if not cmake or not ninja:
-            sys.exit("snnfast: building needs cmake and ninja (pip install cmake ninja)")
-        # pip sees to these, but not with --no-build-isolation.
-        missing = [package for package in ("torch", "pybind11") if find_spec(package) is None]
-        if missing:
-            sys.exit(
-                f"snnfast: building needs {' and '.join(missing)} (pip install {' '.join(missing)})"
-            )
-        torch = metadata.version("torch")
-        if tuple(map(int, torch.split(".")[:2])) < OLDEST_TORCH:
-            sys.exit(f"snnfast: building needs PyTorch 2.10 or later, got {torch}")
+        cmake, ninja = tools()
         cxx = compiler()
-        sanitize = env.get("SNNFAST_SANITIZE", "")
-        name = f"torch{torch}"  # shared by all Pythons: kernels know none
-        tree = (
-            ROOT
-            / "build"
-            / (name + ("-debug" if self.debug else "") + ("-sanitize" if sanitize else ""))
-        )
+        sanitize = os.environ.get("SNNFAST_SANITIZE", "")
+        name = f"torch{metadata.version('torch')}"  # shared by all Pythons: kernels know none
+        kind = ("-debug" if self.debug else "") + ("-sanitize" if sanitize else "")
+        tree = ROOT / "build" / f"{name}{kind}"
         args = [
             "-G",
             "Ninja",
@@ -147,23 +172,7 @@ class CMakeBuild(build_ext):
             f"-DSNNFAST_SANITIZE={sanitize}",
             f"-DCMAKE_BUILD_TYPE={'Debug' if self.debug else 'Release'}",
         ]
-        cuda = choice("SNNFAST_CUDA", "auto", "0", "1")
-        with_cuda = cuda != "0" and nvcc() is not None
-        if cuda == "1" and not with_cuda:
-            sys.exit(
-                "snnfast: SNNFAST_CUDA=1, but no CUDA compiler (nvcc) was found; set CUDA_HOME"
-            )
-        if cuda == "auto" and with_cuda and not (cards() or torch_for_cuda()):
-            with_cuda = False
-            print(
-                "snnfast: no CUDA kernels are built: there is neither an NVIDIA card nor a PyTorch for CUDA "
-                "(SNNFAST_CUDA=1 builds them all the same)",
-                flush=True,
-            )
-        args.append(f"-DSNNFAST_CUDA={int(with_cuda)}")
-        if with_cuda:
-            archs = env.get("TORCH_CUDA_ARCH_LIST") or cards() or DEFAULT_ARCHS
-            args += [f"-DCMAKE_CUDA_COMPILER={nvcc()}", f"-DSNNFAST_CUDA_ARCHS={cuda_archs(archs)}"]
+        args += cuda_arguments()
         # A build environment that pip makes for one build is gone at the next: then configure anew, but keep the object
         # files (--fresh would delete them), so that ninja compiles only what has changed.
         where = [find_spec(package).origin for package in ("torch", "pybind11")]
@@ -175,9 +184,9 @@ class CMakeBuild(build_ext):
                 shutil.rmtree(detected)
         subprocess.run([cmake, "-S", str(ROOT), "-B", str(tree), *args], check=True)
         stamp.write_text(signature)
-        jobs = env.get("MAX_JOBS") or str(os.cpu_count() or 1)
+        jobs = os.environ.get("MAX_JOBS") or str(os.cpu_count() or 1)
         # pip shows the build's lines with -v: how many files of how many are compiled, and for how long.
-        status = {"NINJA_STATUS": "[%f/%t, %e s] ", **env}
+        status = {"NINJA_STATUS": "[%f/%t, %e s] ", **os.environ}
         subprocess.run([cmake, "--build", str(tree), "-j", jobs], check=True, env=status)
         self._tree = tree
         return tree

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from torch import Tensor
 
 from snnfast import check
 
 OP = "pool2d"
-METHODS = ("max", "average")
 Method = Literal["max", "average"]
+METHODS = get_args(Method)
 
 
 class Pool2dCall(NamedTuple):

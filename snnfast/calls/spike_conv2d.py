@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from torch import Tensor
 
@@ -12,8 +12,8 @@ from snnfast import check
 from .autocast import autocast
 
 OP = "spike_conv2d"
-METHODS = ("auto", "events", "dense")
 Method = Literal["auto", "events", "dense"]
+METHODS = get_args(Method)
 
 
 class SpikeConv2dCall(NamedTuple):

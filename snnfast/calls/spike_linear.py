@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -12,8 +12,8 @@ from snnfast import check
 from .autocast import autocast
 
 OP = "spike_linear"
-METHODS = ("auto", "events", "dense")
 Method = Literal["auto", "events", "dense"]
+METHODS = get_args(Method)
 
 
 class SpikeLinearCall(NamedTuple):

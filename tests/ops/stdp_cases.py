@@ -43,6 +43,4 @@ def on(device, *values):
 
 def kernel_call(shape, name, device, dtype=torch.float64):
     w, pre, post, reward = on(device, *sample(shape, dtype))
-    return ops.stdp_.check(
-        w, pre, post, rule=RULES[name], **({"reward": reward} if name in MODULATED else {})
-    )
+    return ops.stdp_.check(w, pre, post, rule=RULES[name], **with_reward(name, reward))

@@ -127,7 +127,7 @@ def layer_pair(d: Draw, name: str) -> dict[str, Any]:
         kwargs |= {"post": d.spikes(t, b, n), "rule": rule_of(d)}
     return kwargs | {
         "reduction": d.choice(("sum", "mean")),
-        "update": d.choice(("step", "batch", "sequence")),
+        "update": d.choice(("step", "sequence")),
     }
 
 

@@ -21,6 +21,7 @@ FIRING = {
     **{s: {"surrogate": s} for s in SURROGATES},
     **{f"{s}_soft": {"surrogate": s, "v_reset": None} for s in SURROGATES},
 }
+HARD_FIRING = {k: v for k, v in FIRING.items() if v.get("v_reset", 0.0) is not None}
 LEAKY = {
     "tau": {"tau": 3.7},
     "tau_1": {"tau": 1.0},

@@ -4,7 +4,7 @@ import pytest
 import torch
 from neurons import *  # noqa: F403
 from samples import Op, Sample, Values, assert_equal
-from variants import FIRING, LEAKY
+from variants import HARD_FIRING, LEAKY
 
 from snnfast import ops
 
@@ -80,7 +80,7 @@ QIF = Op(
     variants={
         "plain": {},
         **LEAKY,
-        **{n: options for n, options in FIRING.items() if options.get("v_reset", 0.0) is not None},
+        **HARD_FIRING,
         **OWN,
     },
     worked={"hard": HARD},

@@ -7,10 +7,6 @@ import torch
 from snnfast import ops
 
 
-def equal(actual, expected):
-    torch.testing.assert_close(actual, expected, rtol=0, atol=0, equal_nan=True)
-
-
 def sample(shape, dtype=torch.float64, seed=0):
     """Weights, input spikes, labels and desired times."""
     num_steps, samples, sizes = shape

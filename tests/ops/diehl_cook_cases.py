@@ -3,6 +3,7 @@
 import pytest
 import torch
 from backends import force
+from samples import assert_equal
 
 from snnfast import ops, plasticity
 from snnfast.ops import Rates
@@ -58,19 +59,15 @@ def run(f, x, w, theta, **arguments):
     return f(x, w, theta, v_threshold=4.0, v_reset=1.0, **arguments), w, theta
 
 
-def assert_exact(got, expected, name=""):
-    torch.testing.assert_close(got, expected, rtol=0, atol=0, msg=lambda text: f"{name} {text}")
-
-
 def assert_same(got, expected, weights_close=False):
     (a, w_a, theta_a), (b, w_b, theta_b) = got, expected
-    assert_exact(a.counts, b.counts, "counts")
+    assert_equal(a.counts, b.counts, "counts")
     if a.spikes is not None and b.spikes is not None:
-        assert_exact(a.spikes, b.spikes, "spikes")
+        assert_equal(a.spikes, b.spikes, "spikes")
     if a.state is not None and b.state is not None and not weights_close:
         for name, x, y in zip(a.state._fields, a.state, b.state, strict=True):
-            assert_exact(x, y, name)
-    assert_exact(theta_a, theta_b, "theta")
+            assert_equal(x, y, name)
+    assert_equal(theta_a, theta_b, "theta")
     torch.testing.assert_close(w_a, w_b, rtol=0, atol=1e-5 if weights_close else 0)
 
 

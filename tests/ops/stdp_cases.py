@@ -17,10 +17,6 @@ MODULATED = {f"reward, {k}": plasticity.reward_modulated(r, 7.0) for k, r in PLA
 RULES = PLAIN | MODULATED
 
 
-def equal(actual, expected):
-    torch.testing.assert_close(actual, expected, rtol=0, atol=0, equal_nan=True)
-
-
 def sample(shape, dtype=torch.float64, rate=0.2, seed=0):
     """Weights, spikes of both sides and rewards."""
     num_steps, batch, n_pre, n_post = shape

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from backends import PRESENT, force
+from samples import assert_equal
 
 from snnfast import ops, reference
 from snnfast.calls.call import flatten
@@ -22,10 +23,6 @@ SHAPES = (
     (20, 2, 150, 15),
     (7, 40, 8, 6),
 )
-
-
-def equal(actual, expected):
-    torch.testing.assert_close(actual, expected, rtol=0, atol=0, equal_nan=True)
 
 
 def sample(shape, dtype=torch.float64, seed=0):
@@ -109,7 +106,7 @@ def test_what_is_not_zero_is_a_spike(kernels, dtype):
     if dtype.is_floating_point:
         spikes[spikes == 0] = -0.0
     ops.bp_stdp_(w, spikes, error)
-    equal(w, expected)
+    assert_equal(w, expected)
 
 
 def test_any_strides(kernels):
@@ -119,14 +116,14 @@ def test_any_strides(kernels):
     transposed = w.t().clone().t()
     wide = pre.repeat_interleave(2, 2)[:, :, ::2]
     result = ops.bp_stdp_(transposed, wide, error.transpose(0, 1).clone().transpose(0, 1))
-    equal(transposed, expected)
-    equal(result, passed)
+    assert_equal(transposed, expected)
+    assert_equal(result, passed)
 
 
 def test_no_weights_of_any_strides(kernels):
     _, pre, error = (x.to(kernels.device) for x in sample((3, 2, 5, 0)))
     w = pre.new_zeros(9, dtype=error.dtype).as_strided((0, 5), (1, 7))
-    equal(ops.bp_stdp_(w, pre, error), torch.zeros_like(pre, dtype=w.dtype))
+    assert_equal(ops.bp_stdp_(w, pre, error), torch.zeros_like(pre, dtype=w.dtype))
 
 
 def test_no_error_is_asked_for(kernels):
@@ -134,7 +131,7 @@ def test_no_error_is_asked_for(kernels):
     expected = w.clone()
     ops.bp_stdp_(expected, pre, error)
     assert ops.bp_stdp_(w, pre, error, return_error=False) is None
-    equal(w, expected)
+    assert_equal(w, expected)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -148,8 +145,8 @@ def test_number_of_threads_does_not_matter(threads):
         result = ops.bp_stdp_(w, pre, error)
     finally:
         torch.set_num_threads(before)
-    equal(w, expected)
-    equal(result, passed)
+    assert_equal(w, expected)
+    assert_equal(result, passed)
 
 
 def test_uninitialised_memory_is_not_read(kernels, nan_memory):
@@ -225,7 +222,7 @@ def test_errors(name, change, error, message):
         ops.bp_stdp_(**arguments)
     assert str(caught.value) == f"bp_stdp_: {message}"
     if before is not None:
-        equal(given, before)
+        assert_equal(given, before)
 
 
 @pytest.mark.parametrize("shape", [(3, 2, 5, 4), (0, 1, 3, 2), (2, 1, 0, 2)])
@@ -273,16 +270,16 @@ def test_more_steps_and_samples_than_are_added_at_a_time(kernels, update):
     expected, pre, error = (x.clone() for x in tensors)
     passed = reference.bp_stdp_(expected, pre, error, update=update)
     w, pre, error = (x.to(kernels.device) for x in tensors)
-    equal(ops.bp_stdp_(w, pre, error, update=update).cpu(), passed)
-    equal(w.cpu(), expected)
+    assert_equal(ops.bp_stdp_(w, pre, error, update=update).cpu(), passed)
+    assert_equal(w.cpu(), expected)
 
 
 def test_an_endless_window_forgets_nothing(backend):
     w, pre, error = (x.to(backend.device) for x in sample((9, 3, 21, 17)))
     expected = w.clone()
     passed = ops.bp_stdp_(expected, pre, error, epsilon=9)
-    equal(ops.bp_stdp_(w, pre, error, epsilon=2**63 - 1), passed)
-    equal(w, expected)
+    assert_equal(ops.bp_stdp_(w, pre, error, epsilon=2**63 - 1), passed)
+    assert_equal(w, expected)
 
 
 def test_raises_the_version_of_the_weights(backend):
@@ -301,5 +298,5 @@ def test_compiles_to_one_graph(kernels):
     expected = w.clone()
     passed = learn(expected, pre, error)
     compiled = torch.compile(learn, fullgraph=True, backend="aot_eager")
-    equal(compiled(w, pre, error), passed)
-    equal(w, expected)
+    assert_equal(compiled(w, pre, error), passed)
+    assert_equal(w, expected)

@@ -5,8 +5,9 @@ import itertools
 import pytest
 import torch
 from backends import PRESENT
-from bp_stdp_network_cases import equal, kernel_call, on, rates, sample
+from bp_stdp_network_cases import kernel_call, on, rates, sample
 from interpreter import python
+from samples import assert_equal
 
 from snnfast import check, loss, ops, reference
 from snnfast.calls.call import flatten
@@ -79,7 +80,7 @@ class TestWorkedByHand:
         ops.bp_stdp_network_(
             weights, x, labels, torch.zeros_like(desired), thresholds=[0.9, 0.9], lr=1.0
         )
-        equal(weights, before)
+        assert_equal(weights, before)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -142,12 +143,12 @@ def test_rates_are_poisson_spikes_drawn_inside(backend, inputs, batch):
     arguments = {"thresholds": [0.9, 0.9], "lr": 0.1, "batch": batch, "return_hidden": True}
     wanted = ops.bp_stdp_network_(expected, torch.stack(drawn, 1), labels, desired, **arguments)
     result = ops.bp_stdp_network_(weights, x, labels, desired, dt=0.5, **arguments)
-    equal(result.spikes, wanted.spikes)
-    equal(result.hidden[0], wanted.hidden[0])
-    equal(weights, expected)
+    assert_equal(result.spikes, wanted.spikes)
+    assert_equal(result.hidden[0], wanted.hidden[0])
+    assert_equal(weights, expected)
     without = {"thresholds": [0.9, 0.9], "dt": 0.5}
     answer = ops.bp_stdp_network_(weights, x, **without).spikes
-    equal(answer, ops.bp_stdp_network_(weights, torch.stack(drawn, 1), **without)[0])
+    assert_equal(answer, ops.bp_stdp_network_(weights, torch.stack(drawn, 1), **without)[0])
 
 
 def test_presentations_in_one_call_or_in_many(backend):
@@ -161,8 +162,8 @@ def test_presentations_in_one_call_or_in_many(backend):
             ops.bp_stdp_network_(expected, x[:, part], labels[part], desired[:, part], **arguments)
         )
     result = ops.bp_stdp_network_(weights, x, labels, desired, batch=3, **arguments)
-    equal(weights, expected)
-    equal(result.spikes, torch.cat([p.spikes for p in parts], 1))
+    assert_equal(weights, expected)
+    assert_equal(result.spikes, torch.cat([p.spikes for p in parts], 1))
 
 
 @pytest.mark.parametrize("samples", [1, 5])
@@ -175,11 +176,11 @@ def test_cut_in_time_with_a_state(backend, samples):
         before = None if state is None else [v.clone() for v in state]
         result = ops.bp_stdp_network_(weights, part, state=state, **arguments)
         if state is not None:
-            equal(list(state), before)
+            assert_equal(list(state), before)
         state = result.state
         spikes.append(result.spikes)
-    equal(torch.cat(spikes), whole.spikes)
-    equal(state, whole.state)
+    assert_equal(torch.cat(spikes), whole.spikes)
+    assert_equal(state, whole.state)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +194,7 @@ def test_what_is_not_zero_is_a_spike(kernels, dtype):
     if dtype.is_floating_point:
         spikes[spikes == 0] = -0.0
     ops.bp_stdp_network_(weights, spikes, labels, desired, thresholds=[0.9, 0.9])
-    equal(weights, expected)
+    assert_equal(weights, expected)
 
 
 def test_any_strides(kernels):
@@ -209,7 +210,7 @@ def test_any_strides(kernels):
         thresholds=[0.9, 0.9],
         lr=0.1,
     )
-    equal(transposed, expected)
+    assert_equal(transposed, expected)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -226,8 +227,8 @@ def test_number_of_threads_does_not_matter(threads, update):
         result = ops.bp_stdp_network_(weights, x, labels, desired, **arguments)
     finally:
         torch.set_num_threads(before)
-    equal(result.spikes, wanted.spikes)
-    equal(weights, expected)
+    assert_equal(result.spikes, wanted.spikes)
+    assert_equal(weights, expected)
 
 
 def test_instruction_set_does_not_matter():
@@ -290,8 +291,8 @@ def test_layers_without_neurons_keep_the_state_of_others(backend):
     state = [w.new_zeros((2, len(w))) for w in weights]
     state[1] += 5.0
     result = ops.bp_stdp_network_(weights, x, thresholds=[1.0, 1.0], state=state, return_state=True)
-    equal(result.spikes.sum(0), torch.ones(2, 3, dtype=torch.int64, device=backend.device))
-    equal(result.state[1], torch.zeros_like(state[1]))
+    assert_equal(result.spikes.sum(0), torch.ones(2, 3, dtype=torch.int64, device=backend.device))
+    assert_equal(result.state[1], torch.zeros_like(state[1]))
 
 
 @pytest.mark.parametrize("samples", [1, 40])
@@ -329,5 +330,5 @@ def test_compiles_to_one_graph(kernels):
     expected = [w.clone() for w in weights]
     counts = learn(*expected, *tensors)
     compiled = torch.compile(learn, fullgraph=True, backend="aot_eager")
-    equal(compiled(*weights, *tensors), counts)
-    equal(weights, expected)
+    assert_equal(compiled(*weights, *tensors), counts)
+    assert_equal(weights, expected)

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 from backends import PRESENT, force
-from bp_stdp_network_cases import equal, kernel_call, rates, sample
+from bp_stdp_network_cases import kernel_call, rates, sample
+from samples import assert_equal
 
 from snnfast import ops
 from snnfast.calls.call import flatten
@@ -146,7 +147,7 @@ def test_errors(name, change, error, message):
     with force(name), pytest.raises(error) as caught:
         ops.bp_stdp_network_(**arguments)
     assert str(caught.value) == f"bp_stdp_network_: {message}"
-    equal([w for w in given if w is not None and not w.is_meta], before)
+    assert_equal([w for w in given if w is not None and not w.is_meta], before)
 
 
 EVENTS = {"inputs": torch.zeros(1).int(), "offsets": torch.zeros(2, 4).long()}

@@ -9,7 +9,6 @@ from diehl_cook_cases import (
     DYNAMICS,
     ROUNDED,
     RULES,
-    assert_exact,
     assert_same,
     dense,
     moved,
@@ -17,6 +16,7 @@ from diehl_cook_cases import (
     sample,
 )
 from interpreter import python
+from samples import assert_equal
 
 from snnfast import ops, plasticity, reference
 from snnfast.calls.call import flatten
@@ -170,9 +170,9 @@ def test_layouts(backend, layout):
         result = ops.diehl_cook_(
             x, laid, thresholds, v_threshold=4.0, v_reset=1.0, rule=RULES["triplet"], norm=7.0
         )
-        assert_exact(result.counts.cpu(), expected[0].counts)
-        assert_exact(laid.cpu(), expected[1])
-        assert_exact(thresholds.cpu(), expected[2])
+        assert_equal(result.counts.cpu(), expected[0].counts)
+        assert_equal(laid.cpu(), expected[1])
+        assert_equal(thresholds.cpu(), expected[2])
         if layout == "sliced":
             laid.fill_(0.5)
             assert (room == 0.5).all()
@@ -196,9 +196,9 @@ def test_many_presentations_in_one_call_or_in_many(backend):
                 part, w_cut, theta_cut, v_threshold=4.0, v_reset=1.0, **arguments
             )
             counts.append(result.counts)
-        assert_exact(torch.cat(counts), whole[0].counts)
-        assert_exact(w_cut, whole[1])
-        assert_exact(theta_cut, whole[2])
+        assert_equal(torch.cat(counts), whole[0].counts)
+        assert_equal(w_cut, whole[1])
+        assert_equal(theta_cut, whole[2])
 
 
 @pytest.mark.parametrize("name", ["reference", *PRESENT])
@@ -217,7 +217,7 @@ def test_weights_keep_their_sum_and_bounds(name):
     torch.testing.assert_close(
         after[plastic].sum(1), torch.full((int(plastic.sum()),), 7.0, dtype=w.dtype)
     )
-    assert_exact(after[~plastic], before[~plastic])
+    assert_equal(after[~plastic], before[~plastic])
     assert after.min() >= 0
     assert after.max() <= 1
 

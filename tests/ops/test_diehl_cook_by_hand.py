@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from backends import PRESENT, force
-from diehl_cook_cases import assert_exact
+from samples import assert_equal
 
 from snnfast import ops, plasticity
 
@@ -94,5 +94,5 @@ def test_direct_inhibition_is_that_of_inhibitory_partners(name):
             spikes.to(on.device), w.to(on.device), adaptive, return_spikes=True
         )
     assert raster.sum() > 10
-    assert_exact(result.spikes[0].cpu(), raster)
+    assert_equal(result.spikes[0].cpu(), raster)
     torch.testing.assert_close(adaptive.cpu(), theta, rtol=0, atol=1e-12)

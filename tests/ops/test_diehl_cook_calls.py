@@ -3,6 +3,7 @@
 import pytest
 import torch
 from backends import PRESENT, force
+from samples import assert_equal
 from torch import nn
 
 from snnfast import ops, plasticity, reference
@@ -35,10 +36,6 @@ def run(name, x, w, theta, op=None, **changes):
     return (op or getattr(ops, name))(x, w, theta, **settings)
 
 
-def assert_exact(got, expected):
-    torch.testing.assert_close(got, expected, rtol=0, atol=0)
-
-
 # ---- versions
 
 
@@ -69,7 +66,7 @@ def test_what_cannot_change_keeps_its_version(backend, name):
         loss = (factor * w).sum()
         run(name, x, w, theta, norm=None, **FROZEN)
         loss.backward()
-        assert_exact(factor.grad, w)
+        assert_equal(factor.grad, w)
 
 
 OVERLAPS = {
@@ -91,7 +88,7 @@ def test_tensors_that_overlap_are_refused_and_stay(backend, name, message):
         before = w.clone(), theta.clone()
         with pytest.raises(ValueError, match=f"^{name}: {message}"):
             run(name, torch.ones(2, 3, 5, device=on.device), w, theta)
-        assert_exact([w, theta], list(before))
+        assert_equal([w, theta], list(before))
 
 
 @pytest.mark.parametrize("backend", ["reference", *PRESENT])
@@ -103,12 +100,12 @@ def test_weights_may_want_a_gradient_and_be_made_in_inference_mode(backend, name
         plain, theta_plain = w.clone().to(on.device), theta.clone().to(on.device)
         expected = run(name, x, plain, theta_plain).counts
         learned = nn.Parameter(w.clone().to(on.device))
-        assert_exact(run(name, x, learned, theta.clone().to(on.device)).counts, expected)
-        assert_exact(learned.detach(), plain)
+        assert_equal(run(name, x, learned, theta.clone().to(on.device)).counts, expected)
+        assert_equal(learned.detach(), plain)
         with torch.inference_mode():
             inferred = w.clone().to(on.device)
-            assert_exact(run(name, x, inferred, theta.clone().to(on.device)).counts, expected)
-            assert_exact(inferred, plain)
+            assert_equal(run(name, x, inferred, theta.clone().to(on.device)).counts, expected)
+            assert_equal(inferred, plain)
 
 
 # ---- compiled and exported
@@ -153,9 +150,9 @@ def test_compiled_is_eager(backend, name, dynamic):
         graph = torch.compile(compiled, fullgraph=True, dynamic=dynamic)
         for count in (2, 1):
             hz, seeds = x.hz[:count].to(on.device), x.seeds[:count].to(on.device)
-            assert_exact(graph(hz, seeds), eager(hz, seeds))
-            assert_exact(compiled.w, eager.w)
-            assert_exact(compiled.theta, eager.theta)
+            assert_equal(graph(hz, seeds), eager(hz, seeds))
+            assert_equal(compiled.w, eager.w)
+            assert_equal(compiled.theta, eager.theta)
         assert (eager.w.cpu() != w).any()
 
 
@@ -178,9 +175,9 @@ def test_exported_is_eager(name):
     eager, kept = (Network(name, w, theta, **settings_of(name)) for _ in range(2))
     exported = torch.export.export(kept, (x.hz, x.seeds)).module()
     for _ in range(2):
-        assert_exact(exported(x.hz, x.seeds), eager(x.hz, x.seeds))
-    assert_exact(exported.w, eager.w)
-    assert_exact(exported.theta, eager.theta)
+        assert_equal(exported(x.hz, x.seeds), eager(x.hz, x.seeds))
+    assert_equal(exported.w, eager.w)
+    assert_equal(exported.theta, eager.theta)
     assert (eager.w != w).any()
 
 
@@ -193,8 +190,8 @@ def test_delays_that_cannot_be_looked_at_may_be_any():
         return run("diehl_cook_conductance_", x, w, theta, delays=delays).counts
 
     w2, theta2 = w.clone(), theta.clone()
-    assert_exact(torch.compile(present, fullgraph=True)(w, theta), present(w2, theta2))
-    assert_exact(w, w2)
+    assert_equal(torch.compile(present, fullgraph=True)(w, theta), present(w2, theta2))
+    assert_equal(w, w2)
 
 
 # ---- raw
@@ -252,7 +249,7 @@ def test_events_out_of_range_touch_nothing_but_the_weights(backend, name, case, 
                 )
         except RuntimeError as error:
             assert "must ascend" in str(error)  # noqa: PT017
-            assert_exact(inside.cpu(), w)
+            assert_equal(inside.cpu(), w)
         assert torch.isfinite(inside).all()
         inside.fill_(0.25)
         assert (room == 0.25).all()
@@ -283,7 +280,7 @@ def test_delays_beyond_the_longest_count_as_the_longest(backend, carry):
                 result = run(name, x, w, theta, state=result.state, **settings)
             results.append((result.counts, *result.state, w, theta))
     assert results[0][0].sum() > 0
-    assert_exact(*results)
+    assert_equal(*results)
 
 
 @pytest.mark.parametrize("backend", PRESENT)
@@ -372,8 +369,8 @@ def test_a_longer_longest_delay_changes_nothing_but_the_state(backend):
                 return_spikes=True,
             )
             results.append((result.spikes, w, theta))
-    assert_exact(results[1], results[0])
-    assert_exact(results[2], results[0])
+    assert_equal(results[1], results[0])
+    assert_equal(results[2], results[0])
 
 
 @pytest.mark.parametrize("backend", ["reference", *PRESENT])
@@ -383,7 +380,7 @@ def test_rates_without_inputs_are_silence(backend, name):
         x = Rates(torch.zeros(3, 0, device=on.device), 17, torch.arange(3, device=on.device))
         _, w, theta = sample(name, inputs=0)
         result = run(name, x, w.to(on.device), theta.to(on.device), return_spikes=True)
-        assert_exact(result.counts.cpu(), torch.zeros(3, 6, dtype=torch.int32))
+        assert_equal(result.counts.cpu(), torch.zeros(3, 6, dtype=torch.int32))
         assert not result.spikes.any()
 
 
@@ -394,4 +391,4 @@ def test_the_reference_is_the_op_forced_to_it(name):
     with force("reference"):
         expected = run(name, x, w, theta, return_spikes=True)
     got = run(name, x, w2, theta2, op=getattr(reference, name), return_spikes=True)
-    assert_exact((got.counts, got.spikes, w2, theta2), (expected.counts, expected.spikes, w, theta))
+    assert_equal((got.counts, got.spikes, w2, theta2), (expected.counts, expected.spikes, w, theta))

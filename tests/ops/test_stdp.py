@@ -6,7 +6,8 @@ import itertools
 import pytest
 import torch
 from cases import check_each
-from stdp_cases import MODULATED, PLAIN, RULES, equal, kernel_call, on, sample, with_reward
+from samples import assert_equal
+from stdp_cases import MODULATED, PLAIN, RULES, kernel_call, on, sample, with_reward
 
 from snnfast import ops, reference
 from snnfast.calls.call import flatten
@@ -32,7 +33,7 @@ def assert_same(actual, expected, exact):
         assert (a is None) == (e is None)
         if a is not None:
             if exact:
-                equal(a.cpu(), e)
+                assert_equal(a.cpu(), e)
             else:
                 tolerance = 1e-5 if e.dtype == torch.float32 else 1e-12
                 torch.testing.assert_close(a.cpu(), e, rtol=tolerance, atol=tolerance)
@@ -98,7 +99,7 @@ def test_cut_in_two(backend, name):
     )
     for k, h in zip(kept, half, strict=True):
         if k is not None:
-            equal(k, h)
+            assert_equal(k, h)
 
 
 @pytest.mark.parametrize("reward", [0.5, "step", "scalar"])
@@ -110,14 +111,14 @@ def test_forms_of_reward(backend, reward):
     expected = w.clone()
     ops.stdp_(expected, pre, post, rule=rule, reward=spread)
     ops.stdp_(w, pre, post, rule=rule, reward=given)
-    equal(w, expected)
+    assert_equal(w, expected)
 
 
 def test_without_reward_nothing_is_learned_and_eligibility_builds_up(backend):
     w, pre, post, _ = on(backend.device, *sample((6, 2, 20, 9)))
     before = w.clone()
     state = ops.stdp_(w, pre, post, rule=MODULATED["reward, pair"], reward=0.0)
-    equal(w, before)
+    assert_equal(w, before)
     assert state.eligibility.abs().sum() > 0
 
 
@@ -147,5 +148,5 @@ def test_compiles_to_one_graph(kernels):
     expected = w.clone()
     trace = learn(expected, pre, post)
     compiled = torch.compile(learn, fullgraph=True, backend="aot_eager")
-    equal(compiled(w, pre, post), trace)
-    equal(w, expected)
+    assert_equal(compiled(w, pre, post), trace)
+    assert_equal(w, expected)

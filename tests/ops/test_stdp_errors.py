@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 from backends import PRESENT, force
-from stdp_cases import MODULATED, PLAIN, equal, kernel_call, sample
+from samples import assert_equal
+from stdp_cases import MODULATED, PLAIN, kernel_call, sample
 
 from snnfast import ops, plasticity
 from snnfast.calls.call import flatten
@@ -147,7 +148,7 @@ def test_errors(name, change, error, message):
         ops.stdp_(w, arguments.pop("pre"), arguments.pop("post"), **arguments)
     assert str(caught.value) == f"stdp_: {message}"
     if before is not None:
-        equal(w, before)
+        assert_equal(w, before)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ import pytest
 import torch
 from backends import PRESENT
 from interpreter import python
-from stdp_cases import PLAIN, RULES, equal, on, sample, with_reward
+from samples import assert_equal
+from stdp_cases import PLAIN, RULES, on, sample, with_reward
 from torch import nn
 
 from snnfast import ops, reference
@@ -25,7 +26,7 @@ def test_a_spike_is_what_is_not_0(backend, dtype):
     if dtype.is_floating_point:
         pre[pre == 0] = -0.0
     ops.stdp_(w, pre, post, rule=PLAIN["triplet"])
-    equal(w, expected)
+    assert_equal(w, expected)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +44,7 @@ def test_layout_of_spikes_does_not_matter(backend, view):
     expected = w.clone()
     ops.stdp_(expected, view(pre).contiguous(), view(post).contiguous(), rule=PLAIN["pair"])
     ops.stdp_(w, view(pre), view(post), rule=PLAIN["pair"])
-    equal(w, expected)
+    assert_equal(w, expected)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ def test_layout_of_weights_does_not_matter(backend, view):
     viewed, before = view(w), view(w).clone()
     ops.stdp_(viewed, pre, post, rule=PLAIN["soft bounds"], norm=4.0)
     ops.stdp_(before, pre, post, rule=PLAIN["soft bounds"], norm=4.0)
-    equal(viewed, before)
+    assert_equal(viewed, before)
 
 
 def test_strides_whose_steps_miss_each_other_do_not_overlap(backend):
@@ -68,7 +69,7 @@ def test_strides_whose_steps_miss_each_other_do_not_overlap(backend):
     _, pre, post, _ = on(backend.device, *sample((6, 2, 4, 3), torch.float32))
     for weights in (w, expected):
         ops.stdp_(weights, pre, post, rule=PLAIN["pair"])
-    equal(w, expected)
+    assert_equal(w, expected)
 
 
 @pytest.mark.parametrize("strides", [(1, 7), (0, 0)])
@@ -76,7 +77,7 @@ def test_no_weights_of_any_strides(backend, strides):
     w = torch.zeros(9, device=backend.device).as_strided((0, 4), strides)
     pre, post = torch.ones(1, 2, 4, device=w.device), torch.ones(1, 2, 0, device=w.device)
     state = ops.stdp_(w, pre, post, rule=PLAIN["pair"])
-    equal(state.trace_pre, pre[0])
+    assert_equal(state.trace_pre, pre[0])
 
 
 def test_parameters_learn_in_place(backend):
@@ -104,7 +105,7 @@ def test_number_of_threads_does_not_matter(threads):
         ops.stdp_(w, pre, post, rule=PLAIN["triplet"], norm=30.0)
     finally:
         torch.set_num_threads(before)
-    equal(w, expected)
+    assert_equal(w, expected)
 
 
 def test_instruction_set_does_not_matter():

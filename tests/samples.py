@@ -269,6 +269,11 @@ def few(op: Op, dtype: torch.dtype = torch.float32, *variants: str) -> list[Samp
     ]
 
 
+def owner(op: Op) -> list[Op]:
+    """The neuron that its kernels are called after: one of those that share them, for slow tests."""
+    return [op] if op.kernel == op.name else []
+
+
 @functools.cache
 def neurons() -> list[Op]:
     """The neurons of all test files, for the few tests that need them at once."""

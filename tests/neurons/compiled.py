@@ -3,14 +3,9 @@
 import pytest
 import torch
 from backends import PRESENT
-from samples import Sample, assert_equal, assert_gradients_close, each
+from samples import Sample, assert_equal, assert_gradients_close, each, owner
 
 needs_kernels = pytest.mark.skipif("cpu" not in PRESENT, reason="no CPU kernels")
-
-
-def owner(op):
-    """The neuron that its kernels are called after: one in a file, for slow tests."""
-    return [op] if op.kernel == op.name else []
 
 
 def network(op):

@@ -12,6 +12,7 @@ from samples import (
     cotangents,
     each,
     few,
+    owner,
     require_grad,
     rich,
 )
@@ -57,11 +58,6 @@ def opchecked(op, kernels):
         *(Sample(op, v, (40, 3), torch.bfloat16) for v in ("v_seq",) if v in op.variants),
         *few(op, torch.float64, "return_state"),
     ]
-
-
-def owner(op):
-    """The neuron that its kernels are called after."""
-    return [op] if op.kernel == op.name else []
 
 
 def kernel_names(op):

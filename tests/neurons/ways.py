@@ -12,6 +12,7 @@ from samples import (
     cotangents,
     each,
     learned,
+    owner,
     tensors,
 )
 
@@ -209,7 +210,7 @@ def test_second_derivative_of_a_compiled_module_is_refused(op):
 
 
 @needs_kernels
-@each("op", lambda op: [op] if op.kernel == op.name else [])
+@each("op", owner)
 @pytest.mark.usefixtures("fresh_compiler")
 def test_gradients_of_a_module_compiled_to_code_are_the_same(op):
     function = Function(op, functions(op)[-1][1], (6, 2, 3))

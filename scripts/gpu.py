@@ -63,7 +63,7 @@ def outside(stage: str, folder: Path, rehearse: bool) -> None:
                 ).returncode
             except subprocess.TimeoutExpired:
                 return
-        if code == 0 or (code > 0 and code != LOST):
+        if code >= 0 and code != LOST:
             return
 
 
@@ -94,7 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
         outside(stage, folder, chosen.rehearse)
         parts = job.results(folder).get(stage, {"parts": {"start": {"state": "failed"}}})["parts"]
         states = [part["state"] for part in parts.values()]
-        bad = len(states) - states.count("done") - states.count("skipped")
+        bad = sum(state not in ("done", "skipped") for state in states)
         failed += bad
         seconds = time.monotonic() - begin
         print(

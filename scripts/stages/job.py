@@ -71,27 +71,28 @@ class Job:
 
     def run(self, parts: Parts) -> int:
         """Runs what is not done yet. Returns 0 if all is done, or ``LOST``."""
-        done = self.parts
-        done.pop("start", None)
+        self.parts.pop("start", None)
         for name, work in parts.items():
-            if done.get(name, {}).get("state") == "started":
-                done[name] |= {"state": "failed", "error": "the process ended"}
-            if name in done and done[name]["state"] in ("done", "failed", "skipped"):
+            state = self.parts.get(name, {}).get("state")
+            if state == "started":
+                self.parts[name] |= {"state": "failed", "error": "the process ended"}
+            if state in ("started", "done", "failed", "skipped"):
                 continue
             if self.left <= 0:
-                done[name] = {"state": "out of time"}
+                self.parts[name] = {"state": "out of time"}
                 continue
-            done[name] = {"state": "started"}
+            self.parts[name] = {"state": "started"}
             self.keep()
             begin = time.monotonic()
             try:
-                done[name] = {"state": "done", "result": work()}
+                part = {"state": "done", "result": work()}
             except Exception as error:
-                done[name] = failure(error)
-                print(f"{self.stage}, {name}: {done[name]['error']}", flush=True)
-            done[name]["seconds"] = round(time.monotonic() - begin, 3)
+                part = failure(error)
+                print(f"{self.stage}, {name}: {part['error']}", flush=True)
+            part["seconds"] = round(time.monotonic() - begin, 3)
+            self.parts[name] = part
             self.keep()
-            if done[name]["state"] == "failed" and not self.answers():
+            if part["state"] == "failed" and not self.answers():
                 return LOST
         self.keep()
         return 0

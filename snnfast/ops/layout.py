@@ -83,16 +83,15 @@ def batched(
         missing = len(neurons) - value.dim()
         return value.reshape(size, *(1,) * missing, *value.shape[1:]).expand(neurons)
 
-    return [
-        value
-        if not isinstance(value, Tensor)
-        else before(value, dim, batch_at[k]).contiguous()
-        if batch_at.get(k, 1) != 1
-        else before(value, dim, 1)
-        if k in batch_at
-        else broadcast(value, dim)
-        for k, (value, dim) in enumerate(zip(flat, in_dims))
-    ]
+    def with_batch(k: int, value: Any, dim: int | None) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        if k not in batch_at:
+            return broadcast(value, dim)
+        moved = before(value, dim, batch_at[k])
+        return moved if batch_at[k] == 1 else moved.contiguous()
+
+    return [with_batch(k, value, dim) for k, (value, dim) in enumerate(zip(flat, in_dims))]
 
 
 def one_by_one(kernel: Any) -> Callable[..., Any]:

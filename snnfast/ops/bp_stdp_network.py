@@ -28,17 +28,16 @@ def run(op: str, call: BpStdpNetworkCall) -> BpStdpNetworkResult:
     fired, hidden, state = kernels.bp_stdp_network_(*flatten(call._replace(weights=weights, x=x)))
     if call.labels is not None:
         changed(*zip(call.weights, weights))
-    sizes, before = [w.shape[-2] for w in weights], (*weights[0].shape[:-2], call.x.shape[0])
-    each = math.prod(before)
-    membranes = (
-        [v.view(*before, n) for n, v in zip(sizes, state.split([each * n for n in sizes]))]
-        if call.return_state
-        else []
-    )
+    sizes = [w.shape[-2] for w in weights]
+    membranes = None
+    if call.return_state:
+        before = (*weights[0].shape[:-2], call.x.shape[0])
+        layers = state.split([math.prod(before) * n for n in sizes])
+        membranes = tuple(v.view(*before, n) for n, v in zip(sizes, layers))
     return BpStdpNetworkResult(
         fired,
         hidden.split(sizes[:-1], -1) if call.return_hidden else None,
-        tuple(membranes) if call.return_state else None,
+        membranes,
     )
 
 

@@ -91,10 +91,8 @@ def noticed(copy: Path, tests: tuple[str, ...]) -> tuple[bool, str]:
     command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *tests]
     result = run(command, copy, PYTHONPATH=str(copy), PYTHONDONTWRITEBYTECODE="1")
     lines = result.stdout.strip().splitlines() or result.stderr.strip().splitlines() or [""]
-    if result.returncode not in (
-        0,
-        1,
-    ):  # 1: tests failed; anything else is not an answer, or a crash
+    # 1: tests failed; anything else is not an answer, or a crash.
+    if result.returncode not in (0, 1):
         return result.returncode < 0, f"exit {result.returncode}: {lines[-1]}"
     failed = [line for line in lines if line.startswith("FAILED")]
     return result.returncode == 1, (failed or lines)[-1]

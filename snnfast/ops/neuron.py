@@ -329,9 +329,8 @@ def _register(namespace: str, kind: _Kind) -> None:
     @torch.library.register_vmap(backward)
     def _(info: Any, in_dims: tuple[int | None, ...], *flat: Any) -> Any:
         call, size, count = unflatten(call_type, flat), info.batch_size, len(states)
-        first = (
-            len(flat) - count - 2
-        )  # of the gradients; checkpoints [count, states, neurons] stand before
+        # The first of the gradients; checkpoints [count, states, neurons] stand before them.
+        first = len(flat) - count - 2
         batch_at = {at["x"]: 1, first - 3: 2, first: 1, len(flat) - 1: 1}
         given = batched(flat, in_dims, at["x"], batch_at, size)
         return getattr(kernels, kind.backward)(*given), (

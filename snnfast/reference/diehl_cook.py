@@ -44,9 +44,8 @@ def step(call: DiehlCookCall, s: DiehlCookState, inputs: Tensor) -> tuple[Tensor
     """Spikes ``[N]`` and the state after them: dynamics first, then plasticity."""
     delay = call.inhibition_delay
     current = torch.zeros_like(s.v)
-    for i in (
-        s.last_input.nonzero().flatten().tolist()
-    ):  # in this order, so that sums round alike everywhere
+    # In this order, so that sums round alike everywhere.
+    for i in s.last_input.nonzero().flatten().tolist():
         current = current + call.w[:, i]
     if delay:
         arriving = s.last_spikes[0]

@@ -29,9 +29,8 @@ def recurrent(call: Any) -> tuple[Tensor, ...]:
         arrived = _arriving(spikes, call.delay, len(call.x) + len(before), x)
         for j in range(call.x.shape[-1]):
             r, w = arrived[..., j, None], call.weight[:, j]
-            x = x + torch.where(
-                (r == 0) & ~w.isfinite(), 0.0, r * w
-            )  # 0 times infinity adds nothing
+            # 0 times infinity adds nothing.
+            x = x + torch.where((r == 0) & ~w.isfinite(), 0.0, r * w)
         now = neuron._replace(x=x[None], **dict(zip(names, states)))
         s, *states, v = step(now)
         spikes.append(s[0])

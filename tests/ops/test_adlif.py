@@ -216,9 +216,8 @@ def test_the_symplectic_form_oscillates_where_the_other_grows():
     v_seq = ops.adlif(x, a=strength / 120, **options)[-1]
     assert v_seq[-50:].abs().max() < v_seq[:50].abs().max() / 100
     assert (v_seq[:100].sign().diff(dim=0) != 0).sum() > 4
-    late = torch.zeros(
-        401, 1, dtype=torch.float64
-    )  # the Euler form: w takes the membrane of the step before
+    # The Euler form: w takes the membrane of the step before.
+    late = torch.zeros(401, 1, dtype=torch.float64)
     v, w = torch.zeros(1).double(), torch.zeros(1).double()
     for t in range(400):
         late[t + 1] = decay * v + (1 - decay) * (x[t] - w)

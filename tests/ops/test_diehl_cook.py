@@ -76,9 +76,8 @@ def test_kernels_equal_reference(name, rule, dynamics, dtype):
 def test_more_neurons_than_a_block_of_cuda_takes(name, dynamics, sizes):
     """Blocks of a grid wait for each other; in the larger one a thread has several neurons."""
     rule = "pre and post" if sizes[0] == 1100 else "triplet"
-    weak = (
-        {"inhibition": 0.5} if "one winner" in dynamics else {}
-    )  # else one neuron spikes and no other
+    # Else one neuron spikes and no other.
+    weak = {"inhibition": 0.5} if "one winner" in dynamics else {}
     assert_equals_reference(name, rule, dynamics, torch.float64, sizes, 2, 25, **weak)
 
 

@@ -147,9 +147,8 @@ def test_the_count_has_no_gradient(kernels):
     assert not found["x"][:9, 3].any()
     torch.testing.assert_close(found["x"], want["x"], rtol=0, atol=1e-12)
     count = torch.ones(4, device=kernels.device, requires_grad=True)
-    left = ops.lif(torch.zeros(0, 4, device=kernels.device), refractory=2, r=count)[
-        2
-    ]  # no steps: the same count
+    # No steps: the same count.
+    _, _, left = ops.lif(torch.zeros(0, 4, device=kernels.device), refractory=2, r=count)
     assert left.tolist() == [1.0] * 4
     assert not left.requires_grad or torch.autograd.grad(left.sum(), count, allow_unused=True) == (
         None,

@@ -159,9 +159,8 @@ def test_values_are_not_looked_at_without_validate(backend):
         late = torch.tensor([[0.0, 9.5, math.nan]], device=backend.device)
         t = ops.spikeprop(**{**a, "t_in": late}, validate=False)
     alone = ops.spikeprop(**{**a, "t_in": torch.tensor([[0.0, math.inf, math.inf]]).to(late)})
-    torch.testing.assert_close(
-        t, alone, rtol=0, atol=0
-    )  # later than t_max and NaN count as no spike
+    # Later than t_max and NaN count as no spike.
+    torch.testing.assert_close(t, alone, rtol=0, atol=0)
 
 
 def test_warns_if_training_cannot_proceed_and_says_what_to_do(backend):

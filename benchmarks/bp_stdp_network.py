@@ -54,7 +54,7 @@ def loader(inputs: int, classes: int, batch: int, count: int) -> list[tuple[Tens
     return list(zip(pixels[order].split(batch), labels[order].remainder(classes).split(batch)))
 
 
-def network(sizes: tuple[int, ...], steps: int, batch: int, learned: int):  # type: ignore[no-untyped-def]
+def network(sizes: tuple[int, ...], steps: int, learned: int):  # type: ignore[no-untyped-def]
     """The model, after ``learned`` images, and its encoder."""
     from snnfast import encoder, model
 
@@ -72,7 +72,7 @@ def ours(task: Task) -> Prepared:
     steps, batch, *sizes = task.shape
     quick = task.shape in QUICK_SHAPES
     count = 2 * batch if quick else LENGTH
-    net, encode = network(tuple(sizes), steps, batch, 20 if quick else LEARNED)
+    net, encode = network(tuple(sizes), steps, 20 if quick else LEARNED)
     net.to(task.device)
     update = "step" if batch == 1 else "sequence"
     drawn = loader(sizes[0], sizes[-1], batch, count)

@@ -90,7 +90,7 @@ def _gradients(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
         # with create_graph=True the kernel says that it has no second derivative
         grad_weight = kernel(x, weight, None, *ctx.more, bits, found, grad)
     grad_x = (
-        _grad_x(x, weight, padding[0], padding[1], grad) if x_wanted and stride == [1, 1] else None
+        _grad_x(weight, padding[0], padding[1], grad) if x_wanted and stride == [1, 1] else None
     )
     # Asked for the bias, convolution_backward computes the gradient of the weight as well.
     grad_bias = grad.sum((0, 2, 3)) if bias_wanted else None
@@ -107,10 +107,8 @@ def _gradients(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
     return grad_x, grad_weight, grad_bias, *nothing[3:]
 
 
-def _grad_x(
-    x: Tensor, weight: Tensor, padding_h: int, padding_w: int, grad: Tensor
-) -> Tensor | None:
-    """The gradient of ``x`` as a convolution of ``grad``, by events where few of it are not 0; None: not so."""
+def _grad_x(weight: Tensor, padding_h: int, padding_w: int, grad: Tensor) -> Tensor | None:
+    """The gradient of images as a convolution of ``grad``, by events where few of it are not 0; None: not so."""
     h, w = weight.shape[2:]
     channels, rows, columns = grad.shape[1:]
     if channels > 2**20 or channels * (rows + 2 * h) * (columns + 2 * w) >= 2**31:

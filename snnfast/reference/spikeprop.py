@@ -55,8 +55,8 @@ class _FirstSpike(torch.autograd.Function):
         a: SpikePropCall,
     ) -> tuple[Tensor, Tensor, Tensor]:
         events = _evolve(t_in, w, delays, tau, a.t_max)
-        candidates = _on_grid if a.grid_points else _tops
-        fired, spike, peak = _first_and_largest(events, candidates(events, tau, a), tau, a)
+        candidates = _on_grid(events, tau, a) if a.grid_points else _tops(events, tau)
+        fired, spike, peak = _first_and_largest(events, candidates, tau, a)
         t_out = torch.where(fired, spike.time, math.inf)
         point = Point(*(torch.where(fired, s, k) for s, k in zip(spike, peak)))
         u_max = peak.potential.clone() if a.return_u_max else t_in.new_empty(0)
@@ -127,7 +127,7 @@ class _Candidates(NamedTuple):
     after: Tensor  # time since that event
 
 
-def _tops(events: Events, tau: float | Tensor, a: SpikePropCall) -> _Candidates:
+def _tops(events: Events, tau: float | Tensor) -> _Candidates:
     """The highest point after every event and before the next, if the potential rises at all."""
     q, p = events.q, events.p
     length = events.length[:, None].expand_as(q)

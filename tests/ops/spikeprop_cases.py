@@ -37,7 +37,7 @@ def on(device, arguments):
     return {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in arguments.items()}
 
 
-def potential(a, t, strictly=True):
+def potential(a, t):
     """The potential ``[B, O]`` at times ``t`` ``[B, O]``, as the equation says."""
     events = (a["t_in"][:, :, None] + a["delays"]).flatten(1)
     s = (t[:, :, None] - events[:, None]).clamp(min=0) / a["tau"]

@@ -186,8 +186,8 @@ class SpikingNetwork(Analog, Telling):
             return self.classify(
                 images, num_steps, confidence=confidence, warm_up=warm_up, chunk=chunk
             )[0]
+        _check_warm_up("SpikingNetwork", "num_steps", num_steps, warm_up)
         stream = self.stream(images, warm_up=warm_up, watch=self.monitor is not None)
-        self._check_steps(num_steps, warm_up)
         stream.advance(num_steps, chunk=chunk)
         if self.monitor is not None:
             stream.tell(self.monitor)
@@ -206,8 +206,8 @@ class SpikingNetwork(Analog, Telling):
         if not 0 < check.number("SpikingNetwork", "confidence", confidence) <= 1:
             raise ValueError(f"SpikingNetwork: confidence must lie in (0, 1], got {confidence}")
         step = check.whole("SpikingNetwork", "chunk", CHUNK if chunk is None else chunk)
+        _check_warm_up("SpikingNetwork", "num_steps", num_steps, warm_up)
         stream = self.stream(images, warm_up=warm_up)
-        self._check_steps(num_steps, warm_up)
         stream.advance(warm_up, chunk=step)
         scores: Tensor | None = None
         left = torch.arange(len(images), device=stream.device)
@@ -231,9 +231,8 @@ class SpikingNetwork(Analog, Telling):
         self, images: Tensor, steps: Sequence[int], *, warm_up: int = 0, chunk: int | None = None
     ) -> Tensor:
         """Scores after each number of steps in ``steps``, which must increase, ``[len(steps), B, classes]``."""
-        wanted = increasing("SpikingNetwork", steps)
+        wanted = increasing("SpikingNetwork", steps, warm_up)
         stream = self.stream(images, warm_up=warm_up)
-        self._check_steps(wanted[0], warm_up)
         outputs = []
         for count in wanted:
             stream.advance(count - stream.steps, chunk=chunk)
@@ -263,12 +262,6 @@ class SpikingNetwork(Analog, Telling):
             record=record,
             watch=watch,
         )
-
-    def _check_steps(self, num_steps: int, warm_up: int) -> None:
-        if check.whole("SpikingNetwork", "num_steps", num_steps) <= warm_up:
-            raise ValueError(
-                f"SpikingNetwork: num_steps must be more than warm_up, got {num_steps} and {warm_up}"
-            )
 
     def check_images(self, images: Tensor) -> Tensor:
         """``images`` on the network's device, once they are what it takes."""
@@ -321,12 +314,19 @@ class SpikingNetwork(Analog, Telling):
         return f"encoding={self.encoding!r}, unit_spikes={self.unit_spikes}, spiking_output={self.spiking_output}"
 
 
-def increasing(op: str, steps: Sequence[int]) -> tuple[int, ...]:
-    """Numbers of steps, once there is one and each is larger than the one before; errors begin with ``op``."""
+def increasing(op: str, steps: Sequence[int], warm_up: int) -> tuple[int, ...]:
+    """Numbers of steps, once there is one, and each is larger than the one before and than ``warm_up``."""
     wanted = check.sizes(op, "steps", steps)
     if not wanted or any(b <= a for a, b in itertools.pairwise(wanted)):
-        raise ValueError(f"{op}: steps must be increasing numbers, got {wanted}")
+        raise ValueError(f"{op}: steps must be increasing numbers from 1 on, got {wanted}")
+    _check_warm_up(op, "steps", wanted[0], warm_up)
     return wanted
+
+
+def _check_warm_up(op: str, name: str, num_steps: int, warm_up: int) -> None:
+    check.whole(op, name, num_steps)
+    if check.whole(op, "warm_up", warm_up, least=0) >= num_steps:
+        raise ValueError(f"{op}: {name} must be more than warm_up, got {num_steps} and {warm_up}")
 
 
 def one_of(name: str, value: object, allowed: Iterable[str]) -> None:

@@ -196,11 +196,7 @@ class Comparison:
                 f"conversion_report: snn must be a spiking network, got {type(snn).__name__}; make it with "
                 "snnfast.convert"
             )
-        wanted = increasing("conversion_report", steps)
-        if check.whole("conversion_report", "warm_up", warm_up, least=0) >= wanted[0]:
-            raise ValueError(
-                f"conversion_report: warm_up must be less than the first of steps, got {warm_up} and {wanted}"
-            )
+        wanted = increasing("conversion_report", steps, warm_up)
         self.ann, self.snn, self.steps, self.warm_up = ann, snn, wanted, warm_up
         self.images, self.labelled = 0, True
         self.right, self.right_ann = [0] * len(wanted), 0

@@ -16,6 +16,7 @@ import snnfast
 from snnfast.checkpoint import CheckpointError, read_checkpoint, same_settings, write_checkpoint
 from snnfast.conversion import METHODS, ConversionReport, SpikingNetwork
 from snnfast.conversion.convert import check_option
+from snnfast.conversion.network import increasing
 from snnfast.conversion.report import STEPS, Comparison
 from snnfast.monitoring import Activity, Monitor
 from snnfast.procedure import images, repeats
@@ -100,14 +101,7 @@ class Settings(Options):
         super().__post_init__()
         for name, theirs in OF_METHODS.items():
             check_option(self.method, theirs, getattr(self, name), name)
-        if not self.steps or list(self.steps) != sorted(set(self.steps)):
-            raise ValueError(
-                f"convert: steps must be increasing numbers from 1 on, got {self.steps}"
-            )
-        if self.warm_up >= self.steps[0]:
-            raise ValueError(
-                f"convert: warm_up must be less than the first of steps, got {self.warm_up} and {self.steps}"
-            )
+        increasing("convert", self.steps, self.warm_up)
 
 
 @dataclass(frozen=True)

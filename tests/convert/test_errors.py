@@ -303,7 +303,7 @@ def network():
         (
             lambda n: n.over_time(X, [3, 9], warm_up=4),
             ValueError,
-            "num_steps must be more than warm_up, got 3 and 4",
+            "steps must be more than warm_up, got 3 and 4",
         ),
         (
             lambda n: n.classify(X, 2, confidence=0.9, warm_up=2),
@@ -332,7 +332,7 @@ def network():
         (
             lambda n: snnfast.conversion_report(make(Functional), n, [X], steps=[3], warm_up=3),
             ValueError,
-            "warm_up must be less than the first of steps, got 3",
+            "steps must be more than warm_up, got 3 and 3",
         ),
         (lambda n: QCFS(0.0), ValueError, "QCFS: threshold must be positive"),
         (lambda n: QCFS(1.0, 0), ValueError, "QCFS: levels must be at least 1"),

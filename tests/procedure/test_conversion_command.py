@@ -209,7 +209,7 @@ def test_some_images_are_of_all_classes():
         (("--steps", 5, "--steps", 2), "steps must be increasing numbers from 1 on"),
         (("--steps", 0), "steps must be at least 1, got 0"),
         (("--warm-up", -1), "warm_up must be at least 0, got -1"),
-        ((*STEPS, "--warm-up", 2), "warm_up must be less than the first of steps, got 2"),
+        ((*STEPS, "--warm-up", 2), "steps must be more than warm_up, got 2 and 2"),
         (("--calibration-images", 0), "calibration_images must be at least 1, got 0"),
         (("--method", "spikenorm", "--scaling-factor", -1), "scaling_factor must be positive"),
         (("--method", "qcfs", "--per-channel"), "per_channel is for max, percentile and spikenorm"),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +21,9 @@ from .event_files import Recording, read_gestures, read_heidelberg, read_nmnist
 
 __all__ = ["EventFrames", "dvs128_gesture", "heidelberg", "nmnist"]
 
-VERSION = 1  # of the cache; a change of what frames are makes it another
+VERSION = 2  # of the cache; a change of what frames are, or of its files, makes it another
 UNITS, NMNIST_SIDE, GESTURE_SIDE = 700, 34, 128
-ARRAYS = ("frames", "labels", "lengths")
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-Arrays = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]
 
 
 class EventFrames(NamedTuple):
@@ -228,6 +227,7 @@ def _frames(
     if dtype not in (torch.uint8, torch.bool):
         raise TypeError(f"{name}: dtype must be torch.uint8 or torch.bool, got {dtype}")
     kind: npt.DTypeLike = np.uint8 if dtype == torch.uint8 else np.bool_
+    size = (num_steps, *shape)
     settings = {
         "version": VERSION,
         "name": name,
@@ -239,70 +239,64 @@ def _frames(
         "sources": [[str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns] for p in sources],
     }
     if cache is None:
-        return _tensors(*_counted(recordings(), shape, dt, num_steps, kind))
+        room = io.BytesIO()
+        table = _count(recordings(), size, dt, kind, room)
+        frames = np.frombuffer(room.getbuffer(), kind)
+        return _tensors(frames.reshape(len(table[0]), *size), table)
     folder = Path(cache).expanduser()
     stem = f"{name}-{part.stem}-{zlib.crc32(str(part.resolve()).encode()):08x}"
-    described = folder / f"{stem}.json"
-    files = [folder / f"{stem}-{array}.npy" for array in ARRAYS]
-    held = _held(described, files, settings)
-    if held is None:
-        arrays = _counted(recordings(), shape, dt, num_steps, kind)
-        described.unlink(missing_ok=True)  # while files are replaced, the cache holds nothing
-        for file, array in zip(files, arrays):
-            with replacing(file) as new, new.open("wb") as stream:
-                np.save(stream, array, allow_pickle=False)
-        with replacing(described) as new:
-            new.write_text(json.dumps(settings))
-        del arrays
-        held = _loaded(files)
-    return _tensors(*held)
-
-
-def _held(described: Path, files: Sequence[Path], settings: dict[str, Any]) -> Arrays | None:
-    """What the cache holds by the settings; None for nothing, or for files that are damaged."""
-    try:
-        if json.loads(described.read_text()) != settings:
-            return None
-        frames, labels, lengths = _loaded(files)
-    except (OSError, ValueError, EOFError):
-        return None
-    shape = (len(labels), settings["num_steps"], *settings["shape"])
-    fits = frames.shape == shape and labels.shape == lengths.shape == shape[:1]
-    fits = fits and labels.dtype == lengths.dtype == np.int64
-    fits = fits and settings["dtype"] == f"torch.{frames.dtype}"
-    return (frames, labels, lengths) if fits else None
-
-
-def _loaded(files: Sequence[Path]) -> Arrays:
-    # "c": PyTorch wants to write, which changes the copy in memory and never the file.
-    frames, labels, lengths = (
-        np.load(file, mmap_mode="c" if k == 0 else None, allow_pickle=False)
-        for k, file in enumerate(files)
+    described, counted, tabled = (
+        folder / f"{stem}{end}" for end in (".json", "-frames.bin", "-labels.npy")
     )
-    return frames, labels, lengths
+    try:
+        if json.loads(described.read_text()) == settings:
+            return _held(counted, tabled, size, kind)
+    except (OSError, ValueError, EOFError):
+        pass  # there is nothing, or it is damaged
+    described.unlink(missing_ok=True)  # while files are replaced, the cache holds nothing
+    with replacing(counted) as new, new.open("wb") as stream:
+        table = _count(recordings(), size, dt, kind, stream)
+    with replacing(tabled) as new, new.open("wb") as stream:
+        np.save(stream, table, allow_pickle=False)
+    with replacing(described) as new:
+        new.write_text(json.dumps(settings))
+    return _held(counted, tabled, size, kind)
 
 
-def _counted(
+def _held(counted: Path, tabled: Path, size: tuple[int, ...], kind: npt.DTypeLike) -> EventFrames:
+    """What the cache's files hold; ValueError if they do not fit each other."""
+    table = np.load(tabled, allow_pickle=False)
+    if table.ndim != 2 or len(table) != 2 or table.dtype != np.int64:
+        raise ValueError(f"{tabled} must hold labels and lengths")
+    shape = (table.shape[1], *size)
+    if counted.stat().st_size != np.prod(shape, dtype=np.int64):
+        raise ValueError(f"{counted} must hold frames {list(shape)}")
+    # "c": PyTorch wants to write, which changes the copy in memory and never the file.
+    frames = np.memmap(counted, kind, "c", shape=shape) if len(table[0]) else np.zeros(shape, kind)
+    return _tensors(frames, table)
+
+
+def _count(
     recordings: Iterable[Recording],
-    shape: tuple[int, ...],
+    size: tuple[int, ...],
     dt: float,
-    num_steps: int,
     kind: npt.DTypeLike,
-) -> Arrays:
-    cells = int(np.prod(shape))
+    room: IO[bytes],
+) -> npt.NDArray[np.int64]:
+    """Writes the frames of all recordings, a byte a cell, and gives their labels and lengths ``[2, N]``."""
+    num_steps, cells = size[0], int(np.prod(size[1:]))
     width = round(1000 * dt, 9)  # microseconds: 1000 * 16.1 is more than 16100
-    frames, labels, lengths = [], [], []
+    labels, lengths = [], []
     for r in recordings:
         steps = np.floor(r.times / width).astype(np.int64)
         inside = steps < num_steps
         places = steps[inside] * cells + r.addresses[inside]
         counts = np.bincount(places, minlength=num_steps * cells)
-        frames.append(np.minimum(counts, 255).astype(kind).reshape(num_steps, *shape))
+        room.write(np.minimum(counts, 255).astype(kind).tobytes())
         labels.append(r.label)
         lengths.append(int(steps[inside].max()) + 1 if inside.any() else 1)
-    whole = np.stack(frames) if frames else np.zeros((0, num_steps, *shape), kind)
-    return whole, np.array(labels, np.int64), np.array(lengths, np.int64)
+    return np.array([labels, lengths], np.int64)
 
 
-def _tensors(*arrays: npt.NDArray[Any]) -> EventFrames:
-    return EventFrames(*(torch.from_numpy(array) for array in arrays))
+def _tensors(frames: npt.NDArray[Any], table: npt.NDArray[np.int64]) -> EventFrames:
+    return EventFrames(torch.from_numpy(frames), *torch.from_numpy(table))

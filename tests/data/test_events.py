@@ -2,7 +2,6 @@
 
 import csv
 import importlib
-import io
 import struct
 import sys
 
@@ -138,8 +137,8 @@ def test_the_cache_is_used_and_notices_other_settings_and_other_files(
     spoken, tmp_path, monkeypatch
 ):
     reads = []
-    counted = events._counted
-    monkeypatch.setattr(events, "_counted", lambda *a: reads.append(1) or counted(*a))
+    count = events._count
+    monkeypatch.setattr(events, "_count", lambda *a: reads.append(1) or count(*a))
     cache = tmp_path / "cache"
 
     def read(**changes):
@@ -174,7 +173,7 @@ def test_the_parts_of_a_set_are_held_side_by_side(tmp_path, monkeypatch):
         return [one.labels.item() for one in sets]
 
     assert read() == [3, 7, 0, 1]
-    monkeypatch.setattr(events, "_counted", None)  # nothing is read anew
+    monkeypatch.setattr(events, "_count", None)  # nothing is read anew
     assert read() == [3, 7, 0, 1]
 
 
@@ -183,7 +182,7 @@ class Trap:
         return print, ("unpickled",)
 
 
-@pytest.mark.parametrize("name", [".json", "-frames.npy", "-labels.npy"])
+@pytest.mark.parametrize("name", [".json", "-frames.bin", "-labels.npy"])
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut", "pickle", "other", "dtype"])
 def test_a_damaged_cache_is_made_anew_and_never_unpickled(spoken, tmp_path, name, damage, capsys):
     cache = tmp_path / "cache"
@@ -191,15 +190,16 @@ def test_a_damaged_cache_is_made_anew_and_never_unpickled(spoken, tmp_path, name
     (file,) = cache.glob(f"heidelberg-shd-*{name}")
     whole = file.read_bytes()
     file.unlink()
-    if damage == "pickle":
-        np.save(file.with_suffix(".npy"), np.array([Trap()]), allow_pickle=True)
-    elif damage == "other":
-        np.save(file.with_suffix(".npy"), np.zeros((3, 5), np.int64))
-    elif damage == "dtype":
-        array = np.zeros((0,)) if name == ".json" else np.load(io.BytesIO(whole)).astype(np.float64)
-        np.save(file.with_suffix(".npy"), array)
-    elif damage != "missing":
+    if damage in ("empty", "cut"):
         file.write_bytes(whole[: len(whole) // 2] if damage == "cut" else b"")
+    elif damage != "missing":
+        array = {
+            "pickle": np.array([Trap()]),
+            "other": np.zeros((3, 5), np.int64),
+            "dtype": want.labels.new_zeros(2, len(want.labels)).double().numpy(),
+        }[damage]
+        with file.open("wb") as stream:
+            np.save(stream, array, allow_pickle=True)
     for _ in range(2):
         found = data.heidelberg(spoken, num_steps=4, cache=cache)
         torch.testing.assert_close(tuple(found), tuple(want), rtol=0, atol=0)

@@ -34,6 +34,9 @@ def add_command(benchmark: str) -> None:
         threads: Annotated[str, typer.Option(help="CPU threads, one or several: 1,2.")] = "1",
         shapes: Annotated[str, typer.Option(help="Time first, one or several: 16x64x1024.")] = "",
         repeats: Annotated[int, typer.Option(help="Runs a process; fewer if they are slow.")] = 20,
+        budget: Annotated[
+            float, typer.Option(help="Seconds after which a slow pass is not repeated.")
+        ] = 2.0,
         rounds: Annotated[int, typer.Option(help="Processes an implementation, in turn.")] = 1,
         baselines: Annotated[str, typer.Option(help="Some of them only.")] = ",".join(
             module.BASELINES
@@ -69,6 +72,7 @@ def add_command(benchmark: str) -> None:
                 device,
                 threads=count,
                 repeats=3 if quick else repeats,
+                budget=budget,
                 clock=clock,
             )
             measurement = measure(task) if quick else measure_isolated(task)
@@ -108,6 +112,7 @@ for name in (
     "delay",
     "export_c",
     "recurrent",
+    "sequence",
     "spike_linear",
     "stdp",
     "bp_stdp",

@@ -46,13 +46,14 @@ class Task:
 class Prepared(NamedTuple):
     """What a benchmark hands to the timer: the passes by name, and facts that must agree.
 
-    A pass that does its work several times is timed for one of them: ``times`` says how many. ``bytes_moved`` is what a
+    A pass that does its work several times, or a part of it, is timed for all of it once: ``times`` says how many times
+    it does it. ``bytes_moved`` is what a
     pass must read and write at least, where memory is what limits it.
     """
 
     passes: dict[str, Callable[[], object]]
     facts: dict[str, float]
-    times: dict[str, int] = {}  # noqa: RUF012
+    times: dict[str, float] = {}  # noqa: RUF012
     bytes_moved: dict[str, int] = {}  # noqa: RUF012
 
 

@@ -118,12 +118,17 @@ def _some_steps(op: str, x: Tensor) -> None:
         raise ValueError(f"{op}: x must have at least one step, got shape {list(x.shape)}")
 
 
-def _kept(op: str, x: Tensor, lengths: Tensor) -> Tensor:
-    """Which of ``x`` ``[T, B, ...]`` lies before the end of its sample, to broadcast over ``x``."""
+def steps_within(op: str, x: Tensor, lengths: Tensor) -> Tensor:
+    """:func:`within` for ``x`` ``[T, B, ...]``, on its device."""
     if x.dim() < 2:
         raise ValueError(f"{op}: with lengths x must have shape [T, B, ...], got {list(x.shape)}")
-    kept = _within(op, lengths, len(x), x.shape[1])
-    return kept.to(x.device).view(*kept.shape, *(1,) * (x.dim() - 2))
+    return _within(op, lengths, len(x), x.shape[1]).to(x.device)
+
+
+def _kept(op: str, x: Tensor, lengths: Tensor) -> Tensor:
+    """:func:`steps_within`, to broadcast over ``x``."""
+    kept = steps_within(op, x, lengths)
+    return kept.view(*kept.shape, *(1,) * (x.dim() - 2))
 
 
 def _within(op: str, lengths: Tensor, num_steps: int, batch: int | None) -> Tensor:

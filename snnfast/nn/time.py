@@ -16,6 +16,7 @@ from snnfast.ops.repeat import once, repeat
 from snnfast.ops.spike_conv2d import laid_out, layout_for
 
 from .hooks import hooked, sees_every_step
+from .readout import steps_within
 from .spike_conv2d import SpikeConv2d
 from .spike_linear import SpikeLinear
 from .state import Stateful
@@ -92,12 +93,22 @@ class Time(nn.Module):
                     "[T, B, ...]; put it outside"
                 )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``x`` ``[T, B, ...]`` -> ``[T, B, ...]``."""
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """``x`` ``[T, B, ...]`` -> ``[T, B, ...]``.
+
+        Args:
+            x: sequence.
+            lengths: steps of each sample, integers ``[B]`` from 1 to ``T``; all if None. Steps beyond the end are not
+                computed: batch normalisation does not see them, their results are 0, and they have no gradient.
+        """
         if not isinstance(x, Tensor):
             raise TypeError(f"Time: x must be a tensor, got {type(x).__name__}")
         if x.dim() < 2:
             raise ValueError(f"Time: x must have shape [T, B, ...], got {list(x.shape)}")
+        if lengths is not None:
+            kept = steps_within("Time", x, lengths)
+            y = self.forward(x[kept].unsqueeze(0))[0]
+            return y.new_zeros(*kept.shape, *y.shape[1:]).index_put((kept,), y)
         if not self.fast or traced() or forward_ad._current_level >= 0:
             return _unfold(self.layer(x.flatten(0, 1)), *x.shape[:2])
         steps, batch = x.shape[:2]

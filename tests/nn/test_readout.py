@@ -1,5 +1,7 @@
 """Readouts of sequences of one length and of several: values by hand, and that the end of a sample is its end."""
 
+import copy
+
 import pytest
 import torch
 from samples import assert_equal
@@ -59,6 +61,31 @@ def test_a_network_does_not_see_the_filling():
     for k, n in enumerate(lengths):
         (loss.ce_membrane(net(x[:n, k : k + 1]), labels[k : k + 1]) / 3).backward()
     torch.testing.assert_close(got, [p.grad for p in net.parameters()], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("filling", [0.0, 50.0, torch.nan])
+def test_batch_norm_does_not_see_the_filling_if_time_knows_the_lengths(filling):
+    torch.manual_seed(0)
+    time = sn.Time(torch.nn.Linear(4, 6), torch.nn.BatchNorm1d(6))
+    x, kept = torch.randn(7, 3, 4), sn.within(LENGTHS, 7)
+    filled = x.masked_fill(~kept[..., None], filling).requires_grad_()
+    got = time(filled, LENGTHS)
+    wanted = copy.deepcopy(time).layer(x[kept])
+    assert_equal([got[kept]], [wanted])
+    assert not got[~kept].any()
+    got.square().sum().backward()
+    assert filled.grad[kept].any()
+    assert not filled.grad[~kept].any()
+    plain = sn.Time(torch.nn.Linear(4, 6))
+    assert_equal([plain(x, LENGTHS)], [torch.where(kept[..., None], plain(x), 0)])
+
+
+def test_lengths_that_do_not_fit_the_sequence_are_refused_by_time():
+    time, x = sn.Time(torch.nn.Linear(4, 6)), torch.rand(7, 3, 4)
+    with pytest.raises(ValueError, match=r"Time: lengths must have shape \[3\], got \[2\]"):
+        time(x, torch.tensor([7, 7]))
+    with pytest.raises(ValueError, match=r"Time: lengths must lie in \[1, 7\]"):
+        time(x, torch.tensor([7, 8, 1]))
 
 
 def test_by_hand():

@@ -67,7 +67,7 @@ def test_results_are_not_copied_into_themselves(stages, tmp_path, monkeypatch, p
 
 
 def test_examples_that_fill_a_gpu_run_in_few_launches(stages):
-    """A kernel takes 8000 recurrent neurons at most; and the profiler looks at 200 launches in all."""
+    """The profiler looks at 200 launches in all; and 8192 recurrent neurons would be 67 million weights."""
     from stages.ops import examples
 
     from snnfast import backend, testing

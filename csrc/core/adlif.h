@@ -1,8 +1,8 @@
-// Adaptive LIF with two coupled states: the neuron of lif.h with the input x - w; the adaptation current w follows the membrane
+// Adaptive LIF with two coupled states: the neuron of leaky.h with the input x - w; the adaptation current w follows the membrane
 // and grows by a spike, w = decay_w w + k (a (m - v_rest) + b s). Bittar and Garner, Frontiers in Neuroscience 16 (2022): m is the
 // membrane before the reset, k = 1. Baronig et al., Nature Communications 16 (2025), symplectic: after it, k = (1 - decay_w) q.
 #pragma once
-#include "lif.h"
+#include "leaky.h"
 
 #define SNNFAST_ADLIF_ARGUMENTS(FIELD) \
   FIELD(Tensor, x)                     \
@@ -19,26 +19,27 @@
   FIELD(double, q)                     \
   FIELD(bool, decay_input)             \
   SNNFAST_FIRING_ARGUMENTS(FIELD)
+#define SNNFAST_ADLIF_REFRACTORY  // the build makes it with a refractory period, too (refractory.h)
 
 namespace snnfast {
 
-struct Adlif : Lif {
-  enum { kW = Lif::kStates, kStates };
-  enum { kDecayW = Lif::kParams, kA, kB, kParams };
-  enum { kSymplectic = Lif::kSettings, kQ, kSettings };
-  enum { kLeakW = Lif::kCoefficients, kGainW, kGainSlope, kOfMembrane, kOfSpike, kAfterReset, kCoefficients };  // gain slope: -dk/d(decay_w)
+struct Adlif : Leaky {
+  enum { kW = Leaky::kStates, kStates };
+  enum { kDecayW = Leaky::kParams, kA, kB, kParams };
+  enum { kSymplectic = Leaky::kSettings, kQ, kSettings };
+  enum { kLeakW = Leaky::kCoefficients, kGainW, kGainSlope, kOfMembrane, kOfSpike, kAfterReset, kCoefficients };  // gain slope: -dk/d(decay_w)
   static constexpr int kTape = 2;
 
   template <class Arguments>
   static void settings(const Arguments& a, double* out) {
-    Lif::settings(a, out);
+    Leaky::settings(a, out);
     out[kSymplectic] = a.symplectic;
     out[kQ] = a.q;
   }
 
   template <class C, class Scan>
   static SNNFAST_HD void coefficients(const C* params, const Scan& a, C* c) {
-    Lif::coefficients(params, a, c);
+    Leaky::coefficients(params, a, c);
     const Param& decay = a.param[kDecayW];
     c[kLeakW] = params[kDecayW];
     c[kGainW] = a.settings[kSymplectic] == 0 ? C(1)
@@ -52,11 +53,11 @@ struct Adlif : Lif {
 
   template <class C>
   static SNNFAST_HD void charge(C x, const C* c, C* state) {
-    Lif::charge(x - state[kW], c, state);
+    Leaky::charge(x - state[kW], c, state);
   }
   template <class C>
   static SNNFAST_HD C charge_backward(C x, const C* before, const C* c, const C* settings, C* grad, C* grad_params) {
-    const C grad_input = Lif::charge_backward(x - before[kW], before, c, settings, grad, grad_params);
+    const C grad_input = Leaky::charge_backward(x - before[kW], before, c, settings, grad, grad_params);
     grad[kW] -= grad_input;
     return grad_input;
   }
@@ -70,14 +71,14 @@ struct Adlif : Lif {
   template <Reset R, class Spikes, class C>
   static SNNFAST_HD void fire(Spikes s, const C* c, C* state) {
     const C h = state[kV];
-    Lif::fire<R>(s, c, state);
+    Leaky::fire<R>(s, c, state);
     state[kW] = c[kLeakW] * state[kW] + c[kGainW] * drive(s, c[kAfterReset] != C(0) ? state[kV] : h, c);
   }
   template <Reset R, class Spikes, class C>
   static SNNFAST_HD C fire_backward(Spikes s, const C* charged, const C* c, C attached, C* grad, C* grad_params) {
     const C grad_w = grad[kW], grad_drive = grad_w * c[kGainW], grad_m = grad_drive * c[kOfMembrane];
     C after[] = {charged[kV]};
-    Lif::fire<R>(s, c, after);
+    Leaky::fire<R>(s, c, after);
     const C m = c[kAfterReset] != C(0) ? after[kV] : charged[kV];
     grad_params[kDecayW] += grad_w * (charged[kW] - c[kGainSlope] * drive(s, m, c));
     grad_params[kA] += grad_drive * (m - c[kRest]);
@@ -85,7 +86,7 @@ struct Adlif : Lif {
     grad_params[kVRest] -= grad_m;
     grad[kW] = grad_w * c[kLeakW];
     grad[kV] += c[kAfterReset] != C(0) ? grad_m : C(0);
-    const C grad_reset = Lif::fire_backward<R>(s, charged, c, attached, grad, grad_params);
+    const C grad_reset = Leaky::fire_backward<R>(s, charged, c, attached, grad, grad_params);
     grad[kV] += c[kAfterReset] != C(0) ? C(0) : grad_m;
     return grad_drive * c[kOfSpike] + grad_reset;
   }

@@ -1,7 +1,7 @@
-// Adaptive LIF: the neuron of lif.h with the threshold A = v_threshold + beta a; the adaptation decays and grows by a spike,
+// Adaptive LIF: the neuron of leaky.h with the threshold A = v_threshold + beta a; the adaptation decays and grows by a spike,
 // a = decay_adapt a + s. Bellec et al., Nature Communications 11 (2020): a solution to the learning dilemma.
 #pragma once
-#include "lif.h"
+#include "leaky.h"
 
 #define SNNFAST_ALIF_ARGUMENTS(FIELD) \
   FIELD(Tensor, x)                    \
@@ -15,19 +15,20 @@
   FIELD(Parameter, decay_adapt)       \
   FIELD(bool, decay_input)            \
   SNNFAST_FIRING_ARGUMENTS(FIELD)
+#define SNNFAST_ALIF_REFRACTORY  // the build makes it with a refractory period, too (refractory.h)
 
 namespace snnfast {
 
-struct Alif : Lif {
-  enum { kA = Lif::kStates, kStates };
-  enum { kBeta = Lif::kParams, kDecayAdapt, kParams };
-  enum { kScale = Lif::kCoefficients, kLeakAdapt, kCoefficients };
+struct Alif : Leaky {
+  enum { kA = Leaky::kStates, kStates };
+  enum { kBeta = Leaky::kParams, kDecayAdapt, kParams };
+  enum { kScale = Leaky::kCoefficients, kLeakAdapt, kCoefficients };
   static constexpr int kTape = 2;
   static constexpr bool kMoves = true;
 
   template <class C, class Scan>
   static SNNFAST_HD void coefficients(const C* params, const Scan& a, C* c) {
-    Lif::coefficients(params, a, c);
+    Leaky::coefficients(params, a, c);
     c[kScale] = params[kBeta];
     c[kLeakAdapt] = params[kDecayAdapt];
   }
@@ -45,7 +46,7 @@ struct Alif : Lif {
 
   template <Reset R, class Spikes, class C>
   static SNNFAST_HD void fire(Spikes s, const C* c, C* state) {
-    Lif::fire<R>(s, c, state);
+    Leaky::fire<R>(s, c, state);
     state[kA] = c[kLeakAdapt] * state[kA] + times(s, C(1));
   }
   template <Reset R, class Spikes, class C>
@@ -53,7 +54,7 @@ struct Alif : Lif {
     const C grad_a = grad[kA];
     grad_params[kDecayAdapt] += grad_a * charged[kA];
     grad[kA] = grad_a * c[kLeakAdapt];
-    return grad_a + Lif::fire_backward<R>(s, charged, c, attached, grad, grad_params);
+    return grad_a + Leaky::fire_backward<R>(s, charged, c, attached, grad, grad_params);
   }
 };
 

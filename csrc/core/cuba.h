@@ -1,6 +1,6 @@
-// Current-based LIF: i = decay_syn i + x, then the neuron of lif.h with the current i for its input.
+// Current-based LIF: i = decay_syn i + x, then the neuron of leaky.h with the current i for its input.
 #pragma once
-#include "lif.h"
+#include "leaky.h"
 
 #define SNNFAST_CUBA_ARGUMENTS(FIELD) \
   FIELD(Tensor, x)                    \
@@ -13,29 +13,30 @@
   FIELD(Parameter, decay_syn)         \
   FIELD(bool, decay_input)            \
   SNNFAST_FIRING_ARGUMENTS(FIELD)
+#define SNNFAST_CUBA_REFRACTORY  // the build makes it with a refractory period, too (refractory.h)
 
 namespace snnfast {
 
-struct Cuba : Lif {
-  enum { kI = Lif::kStates, kStates };
-  enum { kDecaySyn = Lif::kParams, kParams };
-  enum { kLeakSyn = Lif::kCoefficients, kCoefficients };
+struct Cuba : Leaky {
+  enum { kI = Leaky::kStates, kStates };
+  enum { kDecaySyn = Leaky::kParams, kParams };
+  enum { kLeakSyn = Leaky::kCoefficients, kCoefficients };
 
   template <class C, class Scan>
   static SNNFAST_HD void coefficients(const C* params, const Scan& a, C* c) {
-    Lif::coefficients(params, a, c);
+    Leaky::coefficients(params, a, c);
     c[kLeakSyn] = params[kDecaySyn];
   }
 
   template <class C>
   static SNNFAST_HD void charge(C x, const C* c, C* state) {
     state[kI] = c[kLeakSyn] * state[kI] + x;
-    Lif::charge(state[kI], c, state);
+    Leaky::charge(state[kI], c, state);
   }
   template <class C>
   static SNNFAST_HD C charge_backward(C x, const C* before, const C* c, const C* settings, C* grad, C* grad_params) {
     const C current = c[kLeakSyn] * before[kI] + x;
-    const C grad_current = grad[kI] + Lif::charge_backward(current, before, c, settings, grad, grad_params);
+    const C grad_current = grad[kI] + Leaky::charge_backward(current, before, c, settings, grad, grad_params);
     grad_params[kDecaySyn] += grad_current * before[kI];
     grad[kI] = grad_current * c[kLeakSyn];
     return grad_current;

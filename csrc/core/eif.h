@@ -1,8 +1,8 @@
 // Exponential integrate and fire: h = v + (1 - decay) (delta_t exp((v - theta_rh) / delta_t) - (v - v_rest)) + gain x, then spike and
-// reset as in lif.h. Gerstner et al., Neuronal Dynamics, section 5.2; the discretisation is SpikingJelly's.
+// reset as in leaky.h. Gerstner et al., Neuronal Dynamics, section 5.2; the discretisation is SpikingJelly's.
 #pragma once
 #include "exp.h"
-#include "lif.h"
+#include "leaky.h"
 
 #define SNNFAST_EIF_ARGUMENTS(FIELD) \
   FIELD(Tensor, x)                   \
@@ -18,14 +18,14 @@
 
 namespace snnfast {
 
-struct Eif : Lif {
-  enum { kDeltaT = Lif::kParams, kThetaRh, kParams };
-  enum { kRate = Lif::kCoefficients, kSharpness, kRheobase, kCoefficients };
+struct Eif : Leaky {
+  enum { kDeltaT = Leaky::kParams, kThetaRh, kParams };
+  enum { kRate = Leaky::kCoefficients, kSharpness, kRheobase, kCoefficients };
   static constexpr bool kLinear = false;
 
   template <class C, class Scan>
   static SNNFAST_HD void coefficients(const C* params, const Scan& a, C* c) {
-    Lif::coefficients(params, a, c);
+    Leaky::coefficients(params, a, c);
     c[kRate] = input_gain(params[kDecay], a.param[kDecay], true);
     c[kSharpness] = params[kDeltaT];
     c[kRheobase] = params[kThetaRh];

@@ -51,7 +51,7 @@ struct Izhikevich : Qif {
   template <Reset R, class Spikes, class C>
   static SNNFAST_HD void fire(Spikes s, const C* c, C* state) {
     const C h = state[kV];
-    Lif::fire<R>(s, c, state);
+    Leaky::fire<R>(s, c, state);
     state[kW] = c[kLeakW] * state[kW] + c[kRateW] * (c[kOfMembrane] * (h - c[kRest])) + c[kOfSpike] * times(s, C(1));
   }
   template <Reset R, class Spikes, class C>
@@ -62,7 +62,7 @@ struct Izhikevich : Qif {
     grad_params[kB] += times(s, grad_w);
     grad_params[kVRest] -= grad_m * c[kOfMembrane];
     grad[kW] = grad_w * c[kLeakW];
-    const C grad_reset = Lif::fire_backward<R>(s, charged, c, attached, grad, grad_params);
+    const C grad_reset = Leaky::fire_backward<R>(s, charged, c, attached, grad, grad_params);
     grad[kV] += grad_m * c[kOfMembrane];
     return grad_w * c[kOfSpike] + grad_reset;
   }

@@ -1,5 +1,5 @@
 // The frame around a neuron's maths: what the scans over time (csrc/cpu, csrc/cuda) are given, and one step forward and
-// backward, the same on every device. The maths itself is a struct a neuron (lif.h is the example), which holds all that
+// backward, the same on every device. The maths itself is a struct a neuron (alif.h is the example), which holds all that
 // the scans do not know:
 //
 //   enum { ..., kStates }        states; the first is the membrane

@@ -1,7 +1,7 @@
-// Quadratic integrate and fire: h = v + (1 - decay) a0 (v - v_rest) (v - v_c) + gain x, then spike and reset as in lif.h. Above v_c
+// Quadratic integrate and fire: h = v + (1 - decay) a0 (v - v_rest) (v - v_c) + gain x, then spike and reset as in leaky.h. Above v_c
 // the membrane runs away. Gerstner et al., Neuronal Dynamics, section 5.3; the discretisation is SpikingJelly's.
 #pragma once
-#include "lif.h"
+#include "leaky.h"
 
 #define SNNFAST_QIF_ARGUMENTS(FIELD) \
   FIELD(Tensor, x)                   \
@@ -17,14 +17,14 @@
 
 namespace snnfast {
 
-struct Qif : Lif {
-  enum { kA0 = Lif::kParams, kVC, kParams };
-  enum { kRate = Lif::kCoefficients, kCurvature, kCritical, kCoefficients };
+struct Qif : Leaky {
+  enum { kA0 = Leaky::kParams, kVC, kParams };
+  enum { kRate = Leaky::kCoefficients, kCurvature, kCritical, kCoefficients };
   static constexpr bool kLinear = false;
 
   template <class C, class Scan>
   static SNNFAST_HD void coefficients(const C* params, const Scan& a, C* c) {
-    Lif::coefficients(params, a, c);
+    Leaky::coefficients(params, a, c);
     c[kRate] = input_gain(params[kDecay], a.param[kDecay], true);
     c[kCurvature] = params[kA0];
     c[kCritical] = params[kVC];

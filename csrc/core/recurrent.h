@@ -17,6 +17,7 @@ struct Recurrence {
   int64_t ring;         // steps that spikes under way are kept: a power of 2, the longest delay and 3 at least
   const void* to_post;  // [H, padded(H)] in C, row j: weight_ij over i; with 0 behind
   const void* to_pre;   // [H, padded(H)] in C, row i: weight_ij over j
+  void* room;           // [samples, recurrent_room(H)] in C, on CUDA beyond kRecurrentThreads neurons
 };
 
 template <class Neuron>
@@ -37,8 +38,10 @@ struct RecurrentBackward : NeuronBackward<Neuron> {
   void* columns;       // [recurrent_columns, N] in C, on CUDA: what a neuron keeps
 };
 
-constexpr int64_t kRecurrentThreads = 512;   // of a CUDA block, which is one sample; up to so many neurons keep their states in registers
-constexpr int64_t kRecurrentNeurons = 8000;  // of a sample on CUDA: shared memory holds a list of their spikes
+constexpr int64_t kRecurrentThreads = 512;  // of a CUDA block, which is one sample; up to so many neurons keep their states in registers
+
+// Numbers that a CUDA block needs at a step: the events that arrive (Events), and gradients of the inputs.
+SNNFAST_HD int64_t recurrent_room(int64_t H) { return 3 * H + (H + 31) / 32 + 128; }
 
 // What a neuron keeps in memory on CUDA: its states, their gradients and those of parameters, of what arrived and of the delay, and the
 // tape between checkpoints.

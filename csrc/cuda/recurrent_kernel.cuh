@@ -1,6 +1,7 @@
 // The scan over time of neurons that feed each other on CUDA: a block is a sample and runs through all steps, so nothing but its own
 // threads wait for each other. A thread has one neuron, whose states are in its registers, or, beyond kRecurrentThreads, several in
-// memory. The weights are in shared memory where they fit, else they are read from the cache.
+// memory, as is what arrives at a step, which otherwise is in shared memory. The weights are there if they fit, else they are read from
+// the cache.
 #pragma once
 #include "cuda/neuron_kernel.cuh"
 #include "cuda/recurrent_steps.cuh"
@@ -36,6 +37,12 @@ __device__ __forceinline__ const C* staged_rows(const void* given, int64_t size,
   return memory;
 }
 
+// The block's recurrent_room; in shared memory it lies behind the weights.
+template <bool kOne, class C>
+__device__ __forceinline__ C* room_of_block(const Recurrence& r, bool staged, C* memory) {
+  return kOne ? memory + (staged ? r.H * padded(r.H) : 0) : static_cast<C*>(r.room) + blockIdx.x * recurrent_room(r.H);
+}
+
 template <class Neuron, class C, class Rows_>
 __device__ __forceinline__ void initial_state(const NeuronScan<Neuron>& a, const C* c, int64_t n, Rows_& state) {
 #pragma unroll
@@ -50,7 +57,7 @@ __global__ void __launch_bounds__(kRecurrentThreads) recurrent_forward_kernel(co
   SNNFAST_DYN_SHARED(C, memory);
   const Recurrence& r = a.recurrence;
   const int64_t H = r.H, width = padded(H), first = blockIdx.x * H;
-  Events<C> events(memory + (staged ? H * width : 0), H);
+  Events<C> events(room_of_block<kOne>(r, staged, memory), H);
   const C* rows = staged_rows<C>(r.to_post, H * width, staged, memory);
   const Rows spikes = {a.spikes, a.x.dtype, a.N, 1};
   Column<C, Neuron::kStates, kOne> state{{}, static_cast<C*>(a.columns), a.N};
@@ -91,7 +98,7 @@ __global__ void __launch_bounds__(kRecurrentThreads) recurrent_backward_kernel(c
   enum { kTapeX = Neuron::kTape, kTapeState };
   const Recurrence& r = a.recurrence;
   const int64_t H = r.H, width = padded(H), first = blockIdx.x * H, K = a.checkpoint_every;
-  C* current = memory + (staged ? H * width : 0);  // dL/d(input of this step) of all neurons
+  C* current = room_of_block<kOne>(r, staged, memory);  // dL/d(input of this step) of all neurons
   Events<C> events(current + H, H);
   const C* to_pre = staged_rows<C>(r.to_pre, H * width, staged, memory);
   const C* to_post = static_cast<const C*>(r.to_post);
@@ -216,10 +223,11 @@ __global__ void __launch_bounds__(kRecurrentThreads) recurrent_backward_kernel(c
 
 // ---- launchers
 
-// Shared memory of `bytes`, and of the weights where they fit beside it.
+// With shared memory for the room of a block, unless it is elsewhere, and for the weights if they fit beside it.
 template <class C, class Kernel, class Scan>
-int launch_samples(Kernel kernel, const Scan& a, int64_t bytes, cudaStream_t stream) {
-  const int64_t H = a.recurrence.H, weights = H * padded(H) * static_cast<int64_t>(sizeof(C));
+int launch_samples(Kernel kernel, const Scan& a, cudaStream_t stream) {
+  const int64_t H = a.recurrence.H, number = static_cast<int64_t>(sizeof(C)), weights = H * padded(H) * number;
+  int64_t bytes = a.recurrence.room ? 0 : recurrent_room(H) * number;
   int device = 0, most = 0;
   cudaError_t error = cudaGetDevice(&device);
   if (error == cudaSuccess) error = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
@@ -234,16 +242,14 @@ int launch_samples(Kernel kernel, const Scan& a, int64_t bytes, cudaStream_t str
 
 template <class Neuron, class C, class T, Reset R>
 int launch_recurrent_scan(const RecurrentForward<Neuron>& a, cudaStream_t stream) {
-  const int64_t bytes = Events<C>::bytes(a.recurrence.H);
-  return a.columns ? launch_samples<C>(recurrent_forward_kernel<Neuron, C, T, R, false>, a, bytes, stream)
-                   : launch_samples<C>(recurrent_forward_kernel<Neuron, C, T, R, true>, a, bytes, stream);
+  return a.recurrence.room ? launch_samples<C>(recurrent_forward_kernel<Neuron, C, T, R, false>, a, stream)
+                           : launch_samples<C>(recurrent_forward_kernel<Neuron, C, T, R, true>, a, stream);
 }
 
 template <class Neuron, class C, class T, Reset R>
 int launch_recurrent_scan(const RecurrentBackward<Neuron>& a, cudaStream_t stream) {
-  const int64_t H = a.recurrence.H, bytes = Events<C>::bytes(H) + H * static_cast<int64_t>(sizeof(C));
-  const int error = H > kRecurrentThreads ? launch_samples<C>(recurrent_backward_kernel<Neuron, C, T, R, false>, a, bytes, stream)
-                                          : launch_samples<C>(recurrent_backward_kernel<Neuron, C, T, R, true>, a, bytes, stream);
+  const int error = a.recurrence.room ? launch_samples<C>(recurrent_backward_kernel<Neuron, C, T, R, false>, a, stream)
+                                      : launch_samples<C>(recurrent_backward_kernel<Neuron, C, T, R, true>, a, stream);
   return error ? error : launch_recurrent_weight({a.T, a.N, a.recurrence, a.spikes, a.grad_current, a.grad_weight}, stream);
 }
 

@@ -28,13 +28,12 @@ __device__ __forceinline__ C arriving(const Rows& spikes, const Recurrence& r, i
   return lag.late * spike_at<T, C>(spikes, r, t - 2 - lag.steps, n) + lag.early * spike_at<T, C>(spikes, r, t - 1 - lag.steps, n);
 }
 
-// The events of a sample at a step, in the order of its neurons, in shared memory.
+// The events of a sample at a step, in the order of its neurons.
 template <class C>
 struct Events {
   C* value;
-  int32_t *index, *counts;  // [H], [warps of all neurons]
+  int32_t *index, *counts;  // [H], [warps of all neurons and of a block more]
 
-  static __host__ __device__ int64_t bytes(int64_t H) { return H * static_cast<int64_t>(sizeof(C) + sizeof(int32_t)) + (H + 31) / 32 * 4 + 128 * 4; }
   __device__ Events(C* memory, int64_t H) : value(memory), index(reinterpret_cast<int32_t*>(memory + H)), counts(index + H) {}
 
   // Of what(i), for neurons i < H; all threads of the block call it. Returns how many.

@@ -18,16 +18,14 @@ template <class Device>
 class RecurrentTensors {
  public:
   Recurrence recurrence{};
-  Tensor to_post, to_pre;
+  Tensor to_post, to_pre, room;
 
   RecurrentTensors(const Device& device, const Tensor& x, NeuronTensors& tensors, const Tensor& weight, const Optional& past, const Optional& delay)
-      : to_post(tensors.nothing()), to_pre(tensors.nothing()) {
+      : to_post(tensors.nothing()), to_pre(tensors.nothing()), room(tensors.nothing()) {
     const char* op = tensors.op();
     SNNFAST_CHECK(x.dim() >= 2, op, ": x must have shape [T, ..., H], got ", shape_of(x));
     Recurrence& r = recurrence;
     r.H = x.size(x.dim() - 1);
-    SNNFAST_CHECK(!Device::kCuda || r.H <= kRecurrentNeurons, op, ": x must have at most ", kRecurrentNeurons, " neurons in its last dimension on CUDA, got ",
-                  r.H);
     r.weight = tensors.of_shape(weight, "weight", {r.H, r.H});
     r.delay = delay ? tensors.of_shape(*delay, "delay", {r.H}) : nullptr;
     if (past) {
@@ -47,6 +45,10 @@ class RecurrentTensors {
     to_pre = device.allocate(x, rows, tensors.state_type());
     r.to_post = to_post.mutable_data_ptr();
     r.to_pre = to_pre.mutable_data_ptr();
+    if (Device::kCuda && r.H > kRecurrentThreads) {
+      room = device.allocate(x, {tensors.count() / r.H, recurrent_room(r.H)}, tensors.state_type());
+      r.room = room.mutable_data_ptr();
+    }
     if (r.H > 0) recurrent_pack(device, r, tensors.state_type() == ScalarType::Double, to_post.mutable_data_ptr(), to_pre.mutable_data_ptr());
   }
 

@@ -35,7 +35,7 @@ MISTAKES = (
     ),
     (
         "several: a reset by one",
-        "csrc/core/lif.h",
+        "csrc/core/leaky.h",
         "h - times(s, c[kThreshold])",
         "h - times(s != 0, c[kThreshold])",
     ),

@@ -2,7 +2,6 @@
 
 #include <cstring>
 
-#include "core/half.h"
 #include "cpu/lanes.h"
 
 namespace snnfast::cpu::SNNFAST_ISA {
@@ -43,14 +42,19 @@ void find(const SpikeBits& a, int64_t begin, int64_t end, U magnitude, U one, Sp
   found->nonzeros = nonzeros, found->others = others;
 }
 
-template <class T>
-void expand(const SpikeBits& a, int64_t begin, int64_t end, T one, T* x) {
-  for (int64_t r = begin; r < end; r++)
-    for (int64_t w = 0; w < a.words; w++) {
-      const uint64_t bits = a.bits[r * a.words + w];
-      const int64_t left = a.inputs - w * 64 < 64 ? a.inputs - w * 64 : 64;
-      for (int64_t l = 0; l < left; l++) x[r * a.inputs + w * 64 + l] = bits >> l & 1 ? one : T{};
+// U: an integer as large as an element, whose bits for 1 are `one`.
+template <class U>
+void expand(const SpikeBits& a, int64_t begin, int64_t end, U one, void* x) {
+  for (int64_t r = begin; r < end; r++) {
+    U* row = static_cast<U*>(x) + r * a.inputs;
+    for (int64_t i = 0; i < a.inputs; i += 32) {
+      const uint32_t bits = static_cast<uint32_t>(a.bits[r * a.words + i / 64] >> i % 64);
+      U values[32];
+      // arithmetic and not a choice, which GCC makes a branch for each element
+      for (int l = 0; l < 32; l++) values[l] = static_cast<U>(U{0} - static_cast<U>(bits >> l & 1)) & one;
+      memcpy(row + i, values, sizeof(U) * static_cast<size_t>(a.inputs - i < 32 ? a.inputs - i : 32));
     }
+  }
 }
 
 }  // namespace
@@ -69,10 +73,10 @@ void spike_bits(const SpikeBits& a, int64_t begin, int64_t end, SpikesFound* fou
 // 0 and 1 in `x`, for the rows [begin, end).
 void spike_values(const SpikeBits& a, int64_t begin, int64_t end, void* x) {
   switch (a.dtype) {
-    case Dtype::f32: return expand<float>(a, begin, end, 1, static_cast<float*>(x));
-    case Dtype::f64: return expand<double>(a, begin, end, 1, static_cast<double*>(x));
-    case Dtype::bf16: return expand<BFloat16>(a, begin, end, {0x3f80}, static_cast<BFloat16*>(x));
-    case Dtype::f16: return expand<Half>(a, begin, end, {0x3c00}, static_cast<Half*>(x));
+    case Dtype::f32: return expand<uint32_t>(a, begin, end, 0x3f800000u, x);
+    case Dtype::f64: return expand<uint64_t>(a, begin, end, 0x3ff0000000000000u, x);
+    case Dtype::bf16: return expand<uint16_t>(a, begin, end, 0x3f80, x);
+    case Dtype::f16: return expand<uint16_t>(a, begin, end, 0x3c00, x);
   }
 }
 

@@ -165,6 +165,8 @@ SHAPES = (
 # without spikes. The tests of a neuron's maths run over every neuron.
 SCANNED = ("lif", "li", "cuba", "alif")
 FEW_SHAPES = ((33, 12), (3, 2, 4, 3, 5))
+# Bytes of four steps from which on neurons fill a GPU, and the emulated one (kBytesThatFill in csrc/cuda/launch.h).
+FILL = {"cuda": 1 << 21, "cuda_emulation": 192}
 
 
 @dataclass(frozen=True)
@@ -280,6 +282,11 @@ def neurons() -> list[Op]:
     files = sorted((Path(__file__).parent / "ops").glob("test_*.py"))
     found = [runpy.run_path(str(f))["NEURONS"] for f in files if "\nNEURONS = " in f.read_text()]
     return [op for ops in found for op in ops]
+
+
+def neurons_that_fill(dtype: torch.dtype, backend: str = "cuda") -> int:
+    """The fewest neurons of which a thread of a GPU has several."""
+    return FILL.get(backend, FILL["cuda_emulation"]) // (4 * dtype.itemsize)
 
 
 def tensors(arguments: dict[str, Any]) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from samples import DTYPES, neurons_that_fill
 
 ROOT = Path(__file__).parents[1]
 
@@ -67,11 +68,13 @@ def test_results_are_not_copied_into_themselves(stages, tmp_path, monkeypatch, p
 
 
 def test_examples_that_fill_a_gpu_run_in_few_launches(stages):
-    """The profiler looks at 200 launches in all; and 8192 recurrent neurons would be 67 million weights."""
-    from stages.ops import examples
+    """The profiler looks at 200 launches in all; and as many recurrent neurons would have billions of weights."""
+    from stages.ops import LARGE, examples
 
     from snnfast import backend, testing
 
+    large = examples("cpu", **{**LARGE, "steps": 1})["lif"].inputs[0]
+    assert all(large[0].numel() >= neurons_that_fill(dtype) for dtype in DTYPES)
     large = examples("cpu", steps=20, neurons=8192)
     _, passed = large["bp_stdp_"].run()
     assert len(passed) == 12

@@ -11,6 +11,10 @@ from torch import Tensor
 from snnfast import ops, plasticity
 from snnfast.calls.neuron import NEURONS
 
+# Of every op: its neurons fill a GPU whatever the size of an element, so that a thread has several (fills in
+# csrc/cuda/launch.h).
+LARGE = {"steps": 100, "neurons": 1 << 17}
+
 
 def drawn(*shape: int, device: str, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
@@ -111,7 +115,7 @@ if __name__ == "__main__":
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--large", action="store_true", help="sizes that fill a GPU")
     chosen = parser.parse_args()
-    sizes = {"steps": 100, "neurons": 1 << 15} if chosen.large else {}
+    sizes = LARGE if chosen.large else {}
     for name, example in examples(chosen.device, **sizes).items():
         if not chosen.only or name in chosen.only:
             example.run()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from samples import DTYPES, neurons_that_fill
 
 ROOT = Path(__file__).parents[2]
 SOURCE = Path(__file__).with_name("selftest.cu")
@@ -170,9 +171,11 @@ def test_an_error_says_what_to_do_and_is_not_the_next_launchs(library, driver, e
     assert text.value.decode().startswith(expected)
 
 
-@pytest.mark.parametrize(("bytes", "neurons"), [(2, 1 << 18), (4, 1 << 17), (8, 1 << 16)])
-def test_neurons_share_a_thread_only_where_they_fill_an_h100(library, bytes, neurons):
-    size, steps = ctypes.c_int64(bytes), ctypes.c_int64(4)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_neurons_share_a_thread_only_where_they_fill_an_h100(library, dtype):
+    neurons = neurons_that_fill(dtype)
+    size, steps = ctypes.c_int64(dtype.itemsize), ctypes.c_int64(4)
+    assert neurons * dtype.itemsize == 1 << 19
     assert library.st_fills(ctypes.c_int64(neurons), size, steps)
     assert not library.st_fills(ctypes.c_int64(neurons - 1), size, steps)
 

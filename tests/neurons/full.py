@@ -1,0 +1,80 @@
+"""Neurons that fill a GPU, whose threads then have several each (``fills`` in ``csrc/cuda/launch.h``)."""
+
+import torch
+from cases import check_each
+from samples import (
+    Sample,
+    assert_equal,
+    assert_gradients_close,
+    by_dtype,
+    cotangents,
+    each,
+    neurons_that_fill,
+    require_grad,
+    rich,
+    tensors,
+)
+
+HALVES = 2
+
+
+def run(op, arguments, weights):
+    """Outputs, and the gradients of their sum with ``weights``."""
+    arguments = require_grad(arguments)
+    outputs = op(**arguments)
+    pairs = [(out, g) for out, g in zip(outputs, weights, strict=True) if out is not None]
+    inputs = tensors(arguments)
+    grads = torch.autograd.grad(
+        [out for out, _ in pairs],
+        list(inputs.values()),
+        [g for _, g in pairs],
+        allow_unused=True,
+    )
+    return [out if out is None else out.detach() for out in outputs], dict(
+        zip(inputs, grads, strict=True)
+    )
+
+
+def half(value, k, neurons):
+    """The k-th half of the neurons in what has one value for each; all of what they share."""
+    of_neurons = isinstance(value, torch.Tensor) and value.shape[-1:] == (neurons,)
+    return value.chunk(HALVES, dim=-1)[k] if of_neurons else value
+
+
+def joined(values, neurons):
+    """What two halves give: side by side, or the sum where they share what it is the gradient of."""
+    if values[0] is None:
+        return None
+    of_neurons = values[0].shape[-1:] == (neurons // HALVES,)
+    return torch.cat(values, dim=-1) if of_neurons else sum(values)
+
+
+@each("op dtype", by_dtype)
+def test_neurons_that_fill_a_gpu_do_what_half_of_them_do(kernels, op, dtype):
+    """Those that fill it share threads; the others have one each, as in all other tests on a GPU."""
+    neurons = neurons_that_fill(dtype, kernels.name)
+    variants = [name for name in ("plain", rich(op), "v_seq") if name in op.variants]
+
+    def check(variant):
+        # Beyond a checkpoint, with groups of four steps and some that are left over.
+        arguments = Sample(op, variant, (22, neurons), dtype).arguments(kernels.device)
+        weights = cotangents(op(**arguments))
+        outputs, grads = run(op, arguments, weights)
+        halves = [
+            run(
+                op,
+                {name: half(value, k, neurons) for name, value in arguments.items()},
+                [half(weight, k, neurons) for weight in weights],
+            )
+            for k in range(HALVES)
+        ]
+        of_halves = zip(*(half[0] for half in halves), strict=True)
+        assert_equal(outputs, [joined(parts, neurons) for parts in of_halves])
+        want = {name: joined([half[1][name] for half in halves], neurons) for name in grads}
+        for name, grad in grads.items():
+            if arguments[name].shape[-1:] == (neurons,):  # no sum over neurons, which has an order
+                assert_equal(grad, want[name], f"grad {name}")
+        assert_gradients_close(grads, want)
+        assert all(g is None or g.isfinite().all() for g in grads.values())
+
+    check_each(variants, check)

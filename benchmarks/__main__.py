@@ -11,7 +11,7 @@ from typing import Annotated
 import torch
 import typer
 
-from benchmarks import machine, machine_code, neurons, report, resources, zoo
+from benchmarks import budget, machine, machine_code, neurons, report, resources, zoo
 from benchmarks.timing import Task, measure, measure_isolated
 
 app = typer.Typer(
@@ -153,15 +153,17 @@ def print_machine_code(
     except RuntimeError as error:
         typer.echo(error, err=True)
         raise typer.Exit(1) from None
-    typer.echo(machine_code.table(found))
+    for lines in (budget.budget(found), budget.by_shape(found), budget.by_card(found)):
+        header, *rows = lines
+        typer.echo(report.table(header, rows) + "\n")
     if keep:
-        machine_code.keep(compiler, found)
+        budget.keep(compiler, machine_code.ARCH, found)
     if check:
-        kept = loads(machine_code.KEPT.read_text())
+        kept = loads(budget.KEPT.read_text())
         if kept["nvcc"] != compiler:
             typer.echo(f"not judged: what is kept is of {kept['nvcc']}, this is {compiler}")
             return
-        complaints = machine_code.worse(kept, found)
+        complaints = budget.worse(kept, found)
         for complaint in complaints:
             typer.echo(f"WORSE: {complaint}")
         if complaints:

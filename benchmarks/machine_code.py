@@ -1,8 +1,8 @@
-"""The machine code of the hot kernels: every neuron, forward and backward, fp32 and bf16, parameters that are numbers.
+"""The machine code of the hot kernels: every neuron, forward and backward, fp32 and bf16.
 
-Of each, and of the loop that has most loads in flight: registers, spills, loads that are issued before one is waited
-for, the bytes of a load and of a store, instructions an element. ``machine-code.json`` keeps them; a kernel may get
-better, not worse. Instructions are counted as they stand: those of all seven surrogates in the backward pass.
+Parameters are numbers; of LIF there are kernels for tensors, too. Of each kernel, and of the loops in which it spends
+its time (two in the backward pass), :class:`benchmarks.budget.Code` lists what is counted. ``machine-code.json`` keeps
+it; a kernel may get better, not worse. Then the share of a GPU's bandwidth that follows, by arithmetic.
 
 Needs nvcc and nvdisasm (a CUDA toolkit, or ``pip install nvidia-cuda-nvdisasm``), and no GPU. Scoreboards are read from
 the control bits of instructions of sm_70 to sm_90: bits 105 to 125 of 128 are stall, yield, write and read barrier and
@@ -11,20 +11,20 @@ wait mask.
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import site
 import subprocess
 import tempfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from benchmarks import neurons, report, resources
+from benchmarks import budget, neurons, resources
+from benchmarks.budget import Code
 
-KEPT = Path(__file__).parent / "results/machine-code.json"
 ARCH = "sm_90"
-DTYPES = {"float32": ("float", 4), "bfloat16": ("BFloat16", 2)}
+ELEMENTS = ("float", "BFloat16")
 PASSES = ("forward", "backward")
 # Only these kernels, each with several neurons a thread and with one.
 SOURCE = """#include "core/{stem}.h"
@@ -37,42 +37,6 @@ int hot(const NeuronForward<{neuron}>& f, const NeuronBackward<{neuron}>& b, cud
 }}
 }}  // namespace snnfast
 """
-
-
-class Card(NamedTuple):
-    bytes_a_second: float
-    multiprocessors: int
-    hertz: float
-
-
-# Bandwidth as NVIDIA states it, and the clock under load.
-CARDS = {
-    "A100": Card(2.04e12, 108, 1.41e9),
-    "H100": Card(3.35e12, 132, 1.75e9),
-    "H200": Card(4.80e12, 132, 1.75e9),
-    "B200": Card(8.00e12, 148, 1.85e9),
-}
-LATENCY = 7e-7  # seconds until a load from memory is there, under load
-THREADS = 128  # of a block
-
-
-class Code(NamedTuple):
-    """One kernel. Words that a loop loads or stores are those of most bytes in it."""
-
-    kernel: str
-    registers: int
-    spill_bytes: int
-    loads_in_flight: int
-    load_bytes: int
-    store_bytes: int
-    narrow_stores: int
-    instructions_an_element: float
-
-
-WORSE = {  # by which sign a change is one for the worse
-    **dict.fromkeys(("registers", "spill_bytes", "narrow_stores", "instructions_an_element"), 1),
-    **dict.fromkeys(("loads_in_flight", "load_bytes", "store_bytes"), -1),
-}
 
 
 def nvdisasm() -> str | None:
@@ -90,10 +54,12 @@ def release(compiler: str) -> str:
 
 def codes(compiler: str, disassembler: str, stem: str, folder: Path) -> list[Code]:
     neuron = stem.capitalize()
+    numbers = ("true", "false") if stem == "lif" else ("true",)
     calls = [
-        f"launch_{name}<{neuron}, float, {element}, Reset::hard, true>({name[0]}, s)"
+        f"launch_{name}<{neuron}, float, {element}, Reset::hard, {known}>({name[0]}, s)"
+        for known in numbers
         for name in PASSES
-        for element, _ in DTYPES.values()
+        for element in ELEMENTS
     ]
     source, cubin = folder / f"{stem}.cu", folder / f"{stem}.cubin"
     source.write_text(SOURCE.format(stem=stem, neuron=neuron, calls=" + ".join(calls)))
@@ -146,13 +112,64 @@ def instructions(lines: list[str]) -> tuple[list[Instruction], dict[str, int]]:
     return found, labels
 
 
-def loops(found: list[Instruction], labels: dict[str, int]) -> list[list[Instruction]]:
+class Loop(NamedTuple):
+    """Instructions from the ``begin``-th to the ``end``-th, which jumps back."""
+
+    begin: int
+    end: int
+    body: list[Instruction]
+
+    @property
+    def loads(self) -> list[Instruction]:
+        return [each for each in self.body if is_load(each)]
+
+    @property
+    def stores(self) -> list[Instruction]:
+        return [each for each in self.body if re.search(r"\bSTG\b", each.text)]
+
+
+def loops(found: list[Instruction], labels: dict[str, int]) -> list[Loop]:
     jumps = [
         (labels.get(m[1], end), end)
         for end, each in enumerate(found)
         if (m := re.search(r"BRA(?:\.\S+)?\s+.*`\((\.L_x_\d+)\)", each.text))
     ]
-    return [found[begin : end + 1] for begin, end in jumps if end - begin > 3]
+    return [Loop(begin, end, found[begin : end + 1]) for begin, end in jumps if end - begin > 3]
+
+
+def hottest(found: list[Loop], storing: bool) -> Loop:
+    """Of the innermost loops that load, and store or do not: the one of most steps, else of most loads in flight."""
+    inner = [
+        a for a in found if not any(a != b and a.begin <= b.begin and b.end <= a.end for b in found)
+    ]
+    wanted = [loop for loop in inner if loop.loads and bool(loop.stores) == storing]
+    return max(wanted, key=lambda loop: (len(loop.loads), in_flight(loop.body), -len(loop.body)))
+
+
+def way(
+    found: list[Instruction],
+    labels: dict[str, int],
+    begin: int,
+    end: int,
+    best: Callable[[list[int]], int],
+) -> int:
+    """Instructions on the longest or shortest way from one to the other.
+
+    A jump by a table takes its first entry, that of the default surrogate. No way calls a function: those are divisions
+    whose result no usual number is.
+    """
+    steps: dict[int, int] = {end: 1}
+    for at in range(end - 1, begin - 1, -1):
+        text = found[at].text
+        conditional = text.startswith("@")
+        after = [at + 1]
+        if m := re.search(r"\bBR[AX]\b.*?(\.L_x_\d+)", text):
+            after = [labels[m[1]], *after] if conditional else [labels[m[1]]]
+        elif re.search(r"\b(?:CALL|EXIT|RET)\b", text) and not conditional:
+            after = []
+        if known := [steps[next_] for next_ in after if at < next_ and next_ in steps]:
+            steps[at] = 1 + best(known)
+    return steps[begin]
 
 
 def in_flight(loop: list[Instruction]) -> int:
@@ -174,51 +191,42 @@ def is_load(each: Instruction) -> bool:
 
 def word(each: Instruction) -> int:
     """Bytes that a load or store moves."""
-    width = re.search(r"\b(?:LDG|STG)\S*\.(128|64|U16|U8|S16)\b", each.text)
+    width = re.search(r"\b(?:LDG|STG|STS)\S*\.(128|64|U16|U8|S16)\b", each.text)
     return {"128": 16, "64": 8, "U16": 2, "S16": 2, "U8": 1}[width[1]] if width else 4
 
 
 def code(
     name: str, parsed: tuple[list[Instruction], dict[str, int]], used: resources.Kernel
 ) -> Code:
-    candidates = [loop for loop in loops(*parsed) if any(map(is_load, loop))]
-    # A loop around loops counts their loads again: of equals the shortest.
-    best = max(candidates, key=lambda loop: (in_flight(loop), -len(loop)))
-    loads = [word(each) for each in best if is_load(each)]
-    stores = [word(each) for each in best if re.search(r"\bSTG\b", each.text)]
-    lanes = int(re.search(r", (\d+), true>", name)[1])  # type: ignore[index]
-    streams = 2 if "backward" in name else 1  # gradients of spikes and of membranes
-    elements = lanes * len(loads) / streams
-    item = min(loads) // lanes
+    name = name.removeprefix("neuron_")
+    every = loops(*parsed)
+    last = hottest(every, storing=True)
+    # The backward pass has two: it computes the states of a segment anew, and then the gradients.
+    hot = [hottest(every, storing=False), last] if name.startswith("backward") else [last]
+    lanes, item = int(re.split(r",\s*", name)[4]), 2 if "BFloat16" in name else 4
+    rows = len(hot[0].loads)  # of x, one a step
+    # Every other loop stores one row a step; of its loads one is of an optional tensor, the gradient of membranes.
+    streams = [1, len(last.loads) // len(last.stores) - 1, 1] if len(hot) == 2 else [1, 1]
+    steps = [rows, len(last.stores) if len(hot) == 2 else rows]
+    kept = [word(each) for each in hot[0].body if re.search(r"\bSTS\b", each.text)]
+
+    def an_element(counts: Iterable[int]) -> float:
+        return round(sum(n / (lanes * s) for n, s in zip(counts, steps)), 1)
+
     return Code(
-        name.removeprefix("neuron_"),
+        name,
         used.registers,
         used.spill_bytes,
-        in_flight(best),
-        max(loads),
-        max(stores),
-        sum(width < item * lanes for width in stores),
-        round(len(best) / elements, 1),
+        sum(kept) // rows * budget.THREADS * budget.SEGMENT,
+        max(in_flight(loop.body) for loop in hot),
+        round(sum(len(loop.loads) / in_flight(loop.body) for loop in hot), 2),
+        min(word(each) for loop in hot for each in loop.loads),
+        min(word(each) for loop in hot for each in loop.stores),
+        item * sum(streams),
+        an_element(len(loop.body) for loop in hot),
+        an_element(way(*parsed, loop.begin, loop.end, max) for loop in hot),
+        way(*parsed, 0, hot[0].begin, min),
     )
-
-
-def blocks(code: Code) -> int:
-    """How many blocks its registers let a multiprocessor hold at a time."""
-    return min(65536 // (THREADS * -(-code.registers // 8) * 8), 2048 // THREADS)
-
-
-def shares(code: Code) -> dict[str, float]:
-    """The share of each card's bandwidth that a forward pass can reach by its loads in flight and its instructions."""
-    item = 2 if "BFloat16" in code.kernel else 4
-    found = {}
-    for name, card in CARDS.items():
-        flying = (
-            code.loads_in_flight * code.load_bytes * blocks(code) * THREADS * card.multiprocessors
-        )
-        by_latency = 2 * flying / LATENCY / card.bytes_a_second  # as much is written as is read
-        issued = card.multiprocessors * 4 * 32 * card.hertz / code.instructions_an_element
-        found[name] = min(1.0, by_latency, issued * 2 * item / card.bytes_a_second)
-    return found
 
 
 def measure() -> tuple[str, list[Code]]:
@@ -235,31 +243,3 @@ def measure() -> tuple[str, list[Code]]:
     with tempfile.TemporaryDirectory() as made:
         found = [codes(compiler, disassembler, stem, Path(made)) for stem in neurons.stems()]
     return release(compiler), [code for of_neuron in found for code in of_neuron]
-
-
-def table(found: list[Code]) -> str:
-    header = [*(name.replace("_", " ") for name in Code._fields), "blocks", *CARDS]
-    lines = []
-    for code in found:
-        reached = shares(code) if code.kernel.startswith("forward") else {}
-        percent = (f"{100 * reached[name]:.0f} %" if reached else "-" for name in CARDS)
-        lines.append((*map(str, code), str(blocks(code)), *percent))
-    return report.table(header, lines)
-
-
-def worse(kept: dict[str, Any], found: list[Code]) -> list[str]:
-    """In words, what got worse than what is kept."""
-    before = {row["kernel"]: row for row in kept["kernels"]}
-    complaints = [f"{name} is no more" for name in before.keys() - {code.kernel for code in found}]
-    for code in found:
-        for key, sign in WORSE.items():
-            old, new = before.get(code.kernel, {}).get(key), getattr(code, key)
-            if old is not None and sign * (new - old) > 0:
-                complaints.append(f"{code.kernel}: {key.replace('_', ' ')} was {old}, is {new}")
-    return complaints
-
-
-def keep(compiler: str, found: list[Code]) -> None:
-    rows = [code._asdict() for code in found]
-    document = {"nvcc": compiler, "arch": ARCH, "kernels": rows}
-    KEPT.write_text(json.dumps(document, indent=1) + "\n")

@@ -27,6 +27,7 @@ PAGES = [
     "docs/results.md",
     "docs/benchmarks.md",
     *(f"docs/measurements/{procedure['page']}.md" for procedure in PROCEDURES),
+    "docs/measurements/machine_code.md",
     "docs/measurements/speed_neurons.md",
     "docs/measurements/speed_networks.md",
     *(f"docs/ops/{op}.md" for op in ("adlif", "alif", "delay", "recurrent")),
@@ -187,13 +188,8 @@ def networks_figure(ink: str) -> Figure:
         bars = axis.barh((place, place - 0.28), (theirs, 1), 0.26, color=("#9aa0ab", "#2a6fdb"))
         ends = (f"{PEERS[peer]}, {short(theirs)} ×", f"snnfast, {duration(ours)}")
         axis.bar_label(bars, ends, padding=3, size=9, color=ink)
-        axis.text(
-            0,
-            place + 0.18,
-            label.replace("batch norm, max pooling", "max pooling"),
-            size=9,
-            color=ink,
-        )
+        layers = label.replace("batch norm, max pooling", "max pooling")
+        axis.text(0, place + 0.18, layers, size=9, color=ink)
     axis.set_xlim(right=1.35 * axis.dataLim.x1)  # room for the text behind the longest bar
     axis.set_ylim(-0.5, len(NETWORKS) - 0.55)
     axis.set_axis_off()
@@ -242,15 +238,9 @@ def speed() -> str:
     for label, shape, peer in NETWORKS:
         other = (PEERS[peer], peer, row)
         add("network", f"training step of {label}", "speed_networks", shape, row, other)
-    shape = (1600, 1024, 1024)
-    add(
-        "spike-linear",
-        "training step of SpikeLinear 1600×1024×1024, 5 % spikes",
-        "speed_networks",
-        shape,
-        "5 %",
-        ("three dense products", "products", "products"),
-    )
+    label, shape = "training step of SpikeLinear 1600×1024×1024, 5 % spikes", (1600, 1024, 1024)
+    other = ("three dense products", "products", "products")
+    add("spike-linear", label, "speed_networks", shape, "5 %", other)
     others = [("snnTorch", "snntorch", "step"), ("PyTorch here", "pytorch", "step")]
     label = "a step of 784-256-10 as C, one sample, 13 % spikes"
     add("export-c", label, "speed_networks", (784, 256, 10), "step", *others)
@@ -361,16 +351,24 @@ def goal(verdict: dict[str, Any]) -> str:
 
 def missed_speed() -> str:
     """Limits that the kept runs did not keep."""
-    files = sorted((ROOT / "benchmarks/results").glob("*-cpu-1-thread.json"))
-    found = []
-    for stem in (path.name.removesuffix("-cpu-1-thread.json") for path in files):
-        file = File(stem)
+    found, end = [], "-cpu-1-thread.json"
+    for path in sorted((ROOT / "benchmarks/results").glob(f"*{end}")):
+        file = File(stem := path.name.removesuffix(end))
         for v in file.verdicts:
             if v["kept"] is False:
-                op = stem.removesuffix("-xeon").removesuffix("-zen5")
+                op = re.sub("-(xeon|zen5)$", "", stem)
                 what = f"{op}, {size(v['shape'])}, {v['pass']}, {file.processor}"
                 found.append(f"- {what}: {v['ratio']} {short(v['value'])}, goal {goal(v)}.")
     return "\n".join(found)
+
+
+def machine_code(name: str, *neurons: str) -> str:
+    """What benchmarks.budget says of the kernels that are kept."""
+    sys.path.append(str(ROOT))
+    from benchmarks import budget
+
+    head, *lines = getattr(budget, name)(budget.kept(), *neurons)
+    return table(head, lines)
 
 
 BOTH = "forward+backward"
@@ -410,8 +408,12 @@ TABLES: dict[str, Callable[[], str]] = {
     **{stem: partial(judged, stem) for stem in ("lif", "lif-zen5", "lif-xeon")},
     "ported": ported,
     **{stem: partial(network_steps, stem) for stem in ("network", "network-zen5", "network-xeon")},
-    **{f"goals-{op}": partial(goals, op) for op in ("adlif", "alif", "delay", "recurrent")},
-    **{f"goals-{stem}": partial(goals, stem) for stem in ("delay-zen5", "delay-xeon")},
+    **{
+        f"goals-{stem}": partial(goals, stem)
+        for stem in ("adlif", "alif", "delay", "delay-zen5", "delay-xeon", "recurrent")
+    },
+    "budget-lif": partial(machine_code, "budget", "lif", "lif, tensors"),
+    **{f"gpu-{name}": partial(machine_code, name) for name in ("by_shape", "by_card", "misses")},
     **{f"results-{p['page']}": partial(results_of, p["rows"]) for p in PROCEDURES},
 }
 

@@ -1,0 +1,120 @@
+"""Reading machine code, and what :mod:`benchmarks.budget` makes of it."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1]))
+
+from benchmarks import budget, machine_code, neurons, resources
+from benchmarks.budget import Code
+
+LISTING = """
+	.section	.text._Z1kv,"ax",@progbits
+.L_x_0:
+        /*0000*/                   LDG.E.128 R4, desc[UR4][R2.64] ;  /* 0x0000000402047981 */
+                                                                     /* 0x000ea2000c1e1d00 */
+        /*0010*/                   LDG.E.128 R8, desc[UR4][R2.64] ;  /* 0x0000000402047981 */
+                                                                     /* 0x000ee2000c1e1d00 */
+        /*0020*/                   FADD R4, R4, R8 ;                 /* 0x0000000402047981 */
+                                                                     /* 0x00cfe20000000000 */
+        /*0030*/                   STG.E.EF.128 desc[UR4][R2.64], R4 ;  /* 0x0000000402047981 */
+                                                                     /* 0x000fe2000c1e1d00 */
+        /*0040*/                   BRA `(.L_x_0) ;                   /* 0x0000000402047981 */
+                                                                     /* 0x000fea000383ffff */
+"""
+
+
+def test_machine_code_is_read():
+    (lines,) = machine_code.functions(LISTING).values()
+    parsed = machine_code.instructions(lines)
+    (loop,) = machine_code.loops(*parsed)
+    assert [each.text.split()[0] for each in loop.body] == [
+        *["LDG.E.128"] * 2,
+        *["FADD", "STG.E.EF.128", "BRA"],
+    ]
+    assert machine_code.in_flight(loop.body) == 2
+    assert [machine_code.word(each) for each in loop.loads] == [16, 16]
+    assert machine_code.way(*parsed, loop.begin, loop.end, max) == 5
+
+
+def backward_listing():
+    """A loop that keeps two steps in shared memory, and one that chooses among two surrogates for two steps."""
+    recompute = [".L_x_0:", *["LDG.E.128 R4, [R2.64]"] * 2, "FADD R4, R4, R8"]
+    recompute += [*["STS.128 [R2], R4"] * 2, "@P0 BRA `(.L_x_0)"]
+    gradients = [".L_x_1:", *["@P0 LDG.E.64 R4, [R2.64]"] * 2, *["@P1 LDG.E.128 R4, [R2.64]"] * 2]
+    choice = ['BRX R2 -0x10 (*"BRANCH_TARGETS .L_x_2,.L_x_3"*)']
+    first = [
+        ".L_x_2:",
+        "@!P0 BRA `(.L_x_4)",
+        "CALL.REL.NOINC `(slow)",
+        ".L_x_4:",
+        "MUFU.RCP R4, R4",
+    ]
+    second = ["BRA `(.L_x_5)", ".L_x_3:", *["FADD R4, R4, R8"] * 9, ".L_x_5:"]
+    stores = [*["STG.E.EF.64 [R2.64], R4"] * 2, "@P0 BRA `(.L_x_1)", "EXIT"]
+    found = ["MOV R1, R1", *recompute, *gradients, *choice, *first, *second, *stores]
+    return [line if line.endswith(":") else f"/*0000*/ {line} ; /* 0x{0:016x} */" for line in found]
+
+
+def test_both_loops_of_a_backward_pass_are_counted():
+    used = resources.Kernel("lif", "", 96, 0, 0, 0)
+    parsed = machine_code.instructions(backward_listing())
+    name = "neuron_backward_kernel<Lif, float, BFloat16, 0, 4, true>"
+    code = machine_code.code(name, parsed, used)
+    assert code.instructions_an_element == round((6 + 21) / 8, 1)
+    assert code.executed_an_element == round((6 + 11) / 8, 1)  # no call, and the first surrogate
+    assert code.executed_once == 2  # and the first of the loop
+    assert code.waits == 2
+    assert code.bytes_an_element == 2 * 3  # x, the gradients of spikes and of x
+    assert (code.load_bytes, code.store_bytes) == (8, 8)  # not those of an optional tensor
+    assert code.shared_bytes == 16 * 16 * 128
+
+
+def code_of_lif(**changed):
+    name = "forward_kernel<Lif, float, float, 0, 4, true>"
+    return Code(name, 72, 0, 0, 4, 1.0, 16, 16, 8, 16.0, 16.0, 100)._replace(**changed)
+
+
+def test_machine_code_that_gets_worse_is_named():
+    code = code_of_lif()
+    assert (budget.blocks(code), budget.blocks(code._replace(registers=73))) == (7, 6)
+    assert budget.blocks(code._replace(shared_bytes=48 << 10)) == 4
+    kept = {"kernels": [code._asdict()]}
+    better = code._replace(registers=60, loads_in_flight=8, instructions_an_element=12.0)
+    assert budget.worse(kept, [code]) == budget.worse(kept, [better]) == []
+    bad = code._replace(registers=80, store_bytes=4, executed_an_element=17.0)
+    assert budget.worse(kept, [bad]) == [
+        f"{code.kernel}: registers was 72, is 80",
+        f"{code.kernel}: store bytes was 16, is 4",
+        f"{code.kernel}: executed an element was 16.0, is 17.0",
+    ]
+    assert budget.worse(kept, []) == [f"{code.kernel} is no more"]
+
+
+def test_the_least_time_is_that_of_memory_of_instructions_or_of_waiting():
+    card, code, count = budget.CARDS["H100"], code_of_lif(executed_once=0), 1 << 22
+    elements = 16 * count
+    assert budget.seconds(code, 16, count, card) == elements * 8 / card.bytes_a_second
+    slow = code._replace(executed_an_element=200.0)
+    lanes = card.multiprocessors * 128
+    assert budget.seconds(slow, 16, count, card) == pytest.approx(
+        elements * 200 / lanes / card.hertz, rel=0.01
+    )
+    # One block: 125 groups of four steps, each of which waits.
+    alone = budget.seconds(code, 500, 512, card)
+    assert alone == pytest.approx(125 * (budget.LATENCY + 256 / card.hertz))
+
+
+def test_kept_machine_code_is_of_neurons_and_stores_wide():
+    codes = budget.kept()
+    assert {code.neuron for code in codes} == {*neurons.stems(), "lif, tensors"}
+    for code in codes:
+        assert code.spill_bytes == 0
+        item = budget.ITEM[code.dtype]
+        assert code.load_bytes == code.store_bytes == code.lanes * item
+        # x and spikes; x and two gradients, and x again where it needs more than the charged states.
+        again = code.neuron in ("eif", "izhikevich", "qif", "lif, tensors")
+        moved = 2 if code.direction == "forward" else 4 if again else 3
+        assert code.bytes_an_element == moved * item

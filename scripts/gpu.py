@@ -9,7 +9,7 @@
 
 A stage is parts; each leaves its result in DIR/results.json as soon as it ends, and its log in DIR/logs. DIR/page.md
 and DIR/shares.png are made from that. A part that fails is a result; a process that crashes costs one part; what one
-run has no time for, the next goes on with. Exit code 1 if a part failed or was not run.
+run has no time for, or cuts off, the next goes on with. Exit code 1 if a part failed or was not run.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ def outside(stage: str, folder: Path, rehearse: bool) -> None:
                     timeout=max(left, 1) + 10,
                 ).returncode
             except subprocess.TimeoutExpired:
+                Job(stage, folder, rehearse).cut_off()
                 return
         if code >= 0 and code != LOST:
             return

@@ -1,9 +1,12 @@
 """``scripts/gpu.py``: what can be known of it without a GPU. CI rehearses all of its stages (``.ci/run``)."""
 
 import json
+import math
 import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -113,6 +116,32 @@ def test_a_part_whose_process_ended_has_failed(job):
     assert second.parts["b"]["result"] == 2
 
 
+def test_what_the_end_of_a_stage_cuts_off_is_begun_again(job):
+    """Unless it had all the time of a stage, and so will not do better."""
+    from stages.job import LIMIT, PartError
+
+    def run(work):
+        def wait():
+            work.deadline = time.monotonic() + 0.2
+            code, _ = work.command("wait", [sys.executable, "-c", "import time; time.sleep(60)"])
+            raise PartError(f"ended with {code}")
+
+        work.run({"a": wait})
+        return job().parts["a"]["state"]
+
+    assert run(job()) == "out of time"
+    assert run(job(LIMIT)) == "failed"
+
+
+def test_what_is_cut_off_with_its_process_is_begun_again(job):
+    work = job()
+    work.parts |= {name: {"state": "started", "whole": name == "all"} for name in ("all", "late")}
+    work.parts["before"] = {"state": "done"}
+    work.cut_off()
+    states = {name: part["state"] for name, part in job().parts.items()}
+    assert states == {"all": "failed", "late": "out of time", "before": "done"}
+
+
 def test_commands_end_at_their_limit_and_leave_a_log(job, tmp_path):
     words = [sys.executable, "-c", "import time; print('begun', flush=True); time.sleep(60)"]
     code, text = job().command("wait", words, 2.0)
@@ -171,6 +200,18 @@ def test_failures_of_the_suite_are_listed_by_file(stages, tmp_path):
     assert "test_b" in found["failed"]["test_it.py"]
 
 
+def test_every_file_of_tests_is_in_one_group(stages):
+    from stages.tests import grouped
+
+    found = grouped(ROOT)
+    files = [file for group in found.values() for file in group]
+    assert sorted(files) == sorted(
+        f.relative_to(ROOT).as_posix() for f in ROOT.glob("tests/**/test_*.py")
+    )
+    assert len(files) == len(set(files))
+    assert min(map(len, found.values())) > 5
+
+
 def test_a_suite_that_left_nothing_has_passed_nothing(stages, tmp_path):
     from stages.tests import summary
 
@@ -184,6 +225,22 @@ def test_sanitizers_errors_are_counted(stages):
     memory = "========= ERROR SUMMARY: 3 errors\n"
     races = "========= RACECHECK SUMMARY: 2 hazards displayed (1 error, 1 warning)\n"
     assert errors(memory + races) == 5
+
+
+def test_a_rehearsal_says_that_it_has_no_sanitizer(stages):
+    from stages import sanitizer
+    from stages.job import SkippedError
+
+    ran = []
+    job = SimpleNamespace(
+        rehearse=True, command=lambda name, words, *_: ran.append(words) or (0, "")
+    )
+    for name in sanitizer.LISTS:
+        for tool in sanitizer.TOOLS[1:]:
+            with pytest.raises(SkippedError, match="without a tool"):
+                sanitizer.check(job, tool, name)
+        sanitizer.check(job, sanitizer.TOOLS[0], name)
+    assert len(ran) == len(sanitizer.LISTS)
 
 
 def test_what_pytorch_asks_the_driver_in_vain_is_no_error(stages, monkeypatch):
@@ -279,12 +336,44 @@ def test_the_page_says_what_was_reached_and_what_failed(stages, results, tmp_pat
     docs = tmp_path / "gpu.md"
     docs.write_text(f"before\n{page.BEGIN}\nold\n{page.END}\nafter\n")
     made = page.write(tmp_path, docs)
-    assert "| lif | forward | [10, 1000] | float32 | 2 | 0 | 50 % | 100 % |" in made
+    assert "| lif | forward | [10, 1000] | float32 | 2 | 0 | 50 % | - |" in made
     assert "| lif | backward | [10, 1000] | float32 | 2 | 0 | 75 % | - |" in made
     assert "| tests | f.py | 1 tests, t |" in made
     assert "**A card**" in made
     assert (tmp_path / "shares.png").read_bytes().startswith(b"\x89PNG")
     assert docs.read_text() == f"before\n{page.BEGIN}\n{made}{page.END}\nafter\n"
+
+
+def test_predictions_are_those_of_shape_dtype_pass_and_card(stages):
+    from stages import page
+
+    from benchmarks import budget
+
+    def predicted(gpu="NVIDIA H100 80GB HBM3", multiprocessors=132, **changed):
+        row = {"benchmark": "lif", "shape": [100, 1 << 17], "dtype": "bfloat16", "pass": "backward"}
+        row |= changed
+        moved = page.MOVED[row["pass"]] * page.ITEM[row["dtype"]] * math.prod(row["shape"])
+        here = {"gpu": gpu, "multiprocessors": multiprocessors}
+        build = {"parts": {"environment": {"state": "done", "result": here}}}
+        return page.predicted({"build": build}, {**row, "seconds": 0.5, "rate": moved / 0.5})
+
+    card = budget.CARDS["H100"]
+    code = budget.taken(budget.kept(), "lif", "backward", "bfloat16", 1 << 17)
+    assert predicted() == pytest.approx(budget.share(code, 100, 1 << 17, card))
+    changes = [
+        {},
+        {"shape": [500, 1 << 13]},
+        {"dtype": "float32"},
+        {"pass": "forward"},
+        {"benchmark": "alif"},
+        {"gpu": "NVIDIA B200", "multiprocessors": 148},
+    ]
+    assert len({predicted(**change) for change in changes}) == len(changes)
+    both = predicted(**{"pass": "forward+backward"})
+    assert predicted() < both < predicted(**{"pass": "forward"})
+    # No kernel, no card, and one that only has a name in common.
+    assert predicted(dtype="float16") is predicted(gpu="A card") is None
+    assert predicted(multiprocessors=114) is None
 
 
 def test_the_page_says_where_auto_takes_the_slower_device(stages, results):
@@ -301,7 +390,7 @@ def test_the_page_says_where_auto_takes_the_slower_device(stages, results):
     assert "The GPU was faster: in none of them." in page.against_auto(results)
     slower |= {"c": row("bp_stdp", "cpu", 4e-3), "d": row("bp_stdp", "cuda", 2e-3)}
     assert "faster: bp_stdp [10, 1000] step (2 times)." in page.against_auto(results)
-    assert page.against_auto(results) in page.text(results, {})
+    assert page.against_auto(results) in page.text(results)
 
 
 def test_a_rehearsal_is_not_documented(stages, results, tmp_path):
@@ -321,6 +410,15 @@ def test_the_documentation_has_a_place_for_the_page(stages):
 
     text = (ROOT / "docs/gpu.md").read_text()
     assert text.count(page.BEGIN) == text.count(page.END) == 1
+
+
+def test_the_table_of_modes_lists_every_op(stages):
+    from stages.ops import examples
+
+    _, _, table = (ROOT / "docs/gpu.md").read_text().partition("| op | graph |")
+    first = [line.split("|")[1] for line in table.partition("\n\n")[0].split("\n")[2:]]
+    named = [name for cell in first for name in re.findall(r"`(\w+)`", cell)]
+    assert sorted(named) == sorted(examples("cpu"))
 
 
 def test_unknown_stages_are_refused(stages, capsys):

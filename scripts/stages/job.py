@@ -25,6 +25,10 @@ class SkippedError(Exception):
     """A part that has nothing to do here: a library that is not installed, a case that is none."""
 
 
+class OutOfTimeError(Exception):
+    """A part that the end of its stage cut off. The next run begins it again."""
+
+
 class PartError(Exception):
     """A part that ran to its end and found that something is wrong."""
 
@@ -45,6 +49,7 @@ class Job:
     def __init__(self, stage: str, folder: Path, rehearse: bool, limit: float = LIMIT) -> None:
         self.stage, self.folder, self.rehearse = stage, folder, rehearse
         self.deadline = time.monotonic() + limit
+        self.had = limit  # seconds that the part now at work had when it began
         self.parts: dict[str, Any] = results(folder).get(stage, {}).get("parts", {})
 
     @property
@@ -62,6 +67,11 @@ class Job:
     def left(self) -> float:
         """Seconds until :attr:`deadline`."""
         return self.deadline - time.monotonic()
+
+    @property
+    def whole(self) -> bool:
+        """Whether the part now at work had a whole stage for itself, and so will not do better in the next run."""
+        return self.had >= 0.9 * LIMIT
 
     def keep(self) -> None:
         """Writes what was found so far."""
@@ -81,11 +91,14 @@ class Job:
             if self.left <= 0:
                 self.parts[name] = {"state": "out of time"}
                 continue
-            self.parts[name] = {"state": "started"}
+            self.had = self.left
+            self.parts[name] = {"state": "started", "whole": self.whole}
             self.keep()
             begin = time.monotonic()
             try:
                 part = {"state": "done", "result": work()}
+            except OutOfTimeError:
+                part = {"state": "out of time"}
             except Exception as error:
                 part = failure(error)
                 print(f"{self.stage}, {name}: {part['error']}", flush=True)
@@ -96,6 +109,14 @@ class Job:
                 return LOST
         self.keep()
         return 0
+
+    def cut_off(self) -> None:
+        """Notes that the end of the stage ended its process. A part that had a whole stage for itself has failed."""
+        for name, part in self.parts.items():
+            if part["state"] == "started":
+                failed = {"state": "failed", "error": f"not finished in {LIMIT:.0f} s"}
+                self.parts[name] = failed if part["whole"] else {"state": "out of time"}
+        self.keep()
 
     def answers(self) -> bool:
         """Whether the GPU still does what it is asked; an illegal address ends all work of a process."""
@@ -119,7 +140,10 @@ class Job:
         """Runs a command in :attr:`tree`.
 
         Returns:
-            Its exit code, None if it took longer than ``seconds``, and its output.
+            Its exit code, None if it took longer than ``seconds`` or than a whole stage, and its output.
+
+        Raises:
+            OutOfTimeError: if the end of the stage ended it, and the next run leaves it more time.
         """
         log = self.folder / "logs" / f"{self.stage}-{name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -136,11 +160,14 @@ class Job:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+            left = max(self.left, 1)
             try:
-                code: int | None = process.wait(min(seconds or self.left, max(self.left, 1)))
+                code: int | None = process.wait(min(seconds or left, left))
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, 9)
                 process.wait()
+                if not self.whole and (seconds is None or seconds > left):
+                    raise OutOfTimeError from None
                 code = None
         return code, log.read_text(errors="replace")
 

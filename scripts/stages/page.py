@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -98,22 +97,34 @@ def shares(stages: Stages) -> list[dict[str, Any]]:
     return found
 
 
-def neurons(stages: Stages, predictions: dict[str, float]) -> str:
+def neurons(stages: Stages) -> str:
     rows = []
     for found in shares(stages):
-        key = f"{found['benchmark']} {found['pass']} {found['dtype']}"
-        share, predicted = found["share"], predictions.get(key)
+        cells = (found["share"], predicted(stages, found))
         rows.append(
             (
                 *(found["benchmark"], found["pass"], size(found["shape"]), found["dtype"]),
                 milliseconds(found["seconds"]),
                 f"{found['rate'] / 1e9:.0f}",
-                "-" if share is None else f"{100 * share:.0f} %",
-                "-" if predicted is None else f"{100 * predicted:.0f} %",
+                *("-" if cell is None else f"{100 * cell:.0f} %" for cell in cells),
             )
         )
     header = ("neuron", "pass", "[T, N]", "dtype", "ms", "GB/s", "of a copy", "predicted at most")
     return table(header, rows)
+
+
+def predicted(stages: Stages, found: dict[str, Any]) -> float | None:
+    """The share of its card's bandwidth that machine code allows a pass; None for a card or a kernel not known."""
+    from benchmarks import budget
+
+    here = next(iter(results(stages, "build")), {})
+    cards = (card for name, card in budget.CARDS.items() if name in (here.get("gpu") or ""))
+    card = next(cards, None)
+    if card is None or here.get("multiprocessors") != card.multiprocessors:
+        return None
+    of = (found["benchmark"], found["pass"], found["dtype"], found["shape"])
+    seconds = budget.least(budget.kept(), *of, card)
+    return seconds and found["rate"] * found["seconds"] / seconds / card.bytes_a_second
 
 
 def passes(
@@ -171,7 +182,7 @@ def draw(stages: Stages, path: Path) -> None:
     pyplot.close(figure)
 
 
-def text(stages: Stages, predictions: dict[str, float]) -> str:
+def text(stages: Stages) -> str:
     environment = next(iter(results(stages, "build")), {})
     card = environment.get("gpu") or "no GPU"
     where = ", ".join(
@@ -185,7 +196,7 @@ def text(stages: Stages, predictions: dict[str, float]) -> str:
         "A rehearsal on the CPU: no figure here is one of a GPU." if rehearsed else "",
         f"### What ran\n\n{what_ran(stages)}",
         f"### What failed, or was not run\n\n{what_failed(stages)}",
-        f"### Neurons\n\n{neurons(stages, predictions)}",
+        f"### Neurons\n\n{neurons(stages)}",
         f"### LIF beside others\n\n{beside(stages, 'neurons', ('lif',), 'implementation')}",
         f"### Networks\n\n{beside(stages, 'network', ('network',), 'implementation')}",
         "### Plasticity\n\n" + beside(stages, "plasticity", plastic(stages), "device"),
@@ -220,7 +231,7 @@ def write(folder: Path, docs: Path | None = None) -> str:
         ValueError: for ``docs`` of a rehearsal.
     """
     stages: Stages = job.results(folder)
-    made = text(stages, predictions())
+    made = text(stages)
     (folder / "page.md").write_text(made)
     draw(stages, folder / "shares.png")
     if docs is not None:
@@ -232,18 +243,3 @@ def write(folder: Path, docs: Path | None = None) -> str:
         _, _, after = rest.partition(END)
         docs.write_text(f"{before}{BEGIN}\n{made}{END}{after}")
     return made
-
-
-def predictions() -> dict[str, float]:
-    """The share of an H100's bandwidth that machine code allows a forward pass, by neuron and dtype."""
-    from benchmarks import machine_code
-
-    found: dict[str, float] = {}
-    for row in json.loads(machine_code.KEPT.read_text())["kernels"]:
-        code = machine_code.Code(**row)
-        name, _, element = (word.strip() for word in code.kernel.partition("<")[2].split(",")[:3])
-        dtype = "bfloat16" if element == "BFloat16" else "float32"
-        if code.kernel.startswith("forward"):
-            key = f"{name.lower()} forward {dtype}"
-            found[key] = max(found.get(key, 0.0), machine_code.shares(code)["H100"])
-    return found

@@ -8,14 +8,21 @@ import sys
 from functools import partial
 from typing import Any
 
-from .job import Job, PartError, Parts
+from .job import Job, PartError, Parts, SkippedError
 
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 SECONDS = 220  # of one tool over one list
-# What is tried: every op, and small tests of the scan over time, one launch a test.
+# What is tried: every op; so many neurons that a thread has several; small tests of the scan, one launch a test.
 LISTS = {
     "ops": ["-m", "stages.ops", "cuda"],
+    "many": ["-m", "stages.ops", "cuda", "--large", "--only", "lif", "cuba", "adlif"],
     "tests": ["-m", "pytest", "-x", "tests/ops", "-k", "worked_by_hand and cuda and not emulation"],
+}
+# The same on the CPU, at toy size.
+REHEARSED = {
+    "ops": ["-m", "stages.ops", "cpu", "--only", "lif", "stdp_"],
+    "many": ["-m", "stages.ops", "cpu", "--only", "lif", "cuba", "adlif"],
+    "tests": ["-m", "pytest", "-x", "tests/ops/test_alif.py", "-k", "worked_by_hand and cpu"],
 }
 
 
@@ -24,11 +31,10 @@ def parts(job: Job) -> Parts:
 
 
 def check(job: Job, tool: str, name: str) -> dict[str, Any]:
-    words = [sys.executable, "-P", *LISTS[name]]
-    if job.rehearse:  # the list itself, on the CPU
-        words = [sys.executable, "-P", "-m", "stages.ops", "cpu", "--only", "lif", "stdp_"]
-        if (tool, name) != ("memcheck", "ops"):
-            return {"errors": 0}
+    words = [sys.executable, "-P", *(REHEARSED if job.rehearse else LISTS)[name]]
+    if job.rehearse:
+        if tool != TOOLS[0]:
+            raise SkippedError("a rehearsal runs each list once, without a tool")
     else:
         program = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
         if shutil.which(program) is None:

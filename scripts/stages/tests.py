@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections import Counter
 from functools import partial
@@ -12,17 +13,31 @@ from typing import Any
 
 from .job import Job, PartError, Parts
 
+# Each file of tests is in the first group whose pattern it fits; a group must end within a stage.
 GROUPS = {
-    "ops": ["tests/ops", "tests/property", "tests/reference"],
-    "rest": ["tests", "--ignore=tests/ops", "--ignore=tests/property", "--ignore=tests/reference"],
+    "neurons": r"tests/ops/test_(adlif|alif|cuba|eif|izhikevich|lif|qif|refractory)\.py",
+    "plasticity": r"tests/ops/test_(stdp|bp_stdp|diehl_cook|presentations)",
+    "ops": r"tests/(ops|property|reference)/",
+    "modules": r"tests/(nn|convert|nir|export|encoder|learning)/",
+    "models": r"tests/(procedure|model|manual|examples|data|monitoring)/",
+    "rest": r"tests/",
 }
 REHEARSED = {"ops": ["tests/ops/test_alif.py", "-k", "worked_by_hand"]}
 MEMORY = 3 << 30  # bytes of a GPU that a process of the suite may take
 
 
 def parts(job: Job) -> Parts:
-    groups = REHEARSED if job.rehearse else GROUPS
+    groups = REHEARSED if job.rehearse else grouped(job.tree)
     return {name: partial(suite, job, name, chosen) for name, chosen in groups.items()}
+
+
+def grouped(tree: Path) -> dict[str, list[str]]:
+    """The files of tests in each group."""
+    found: dict[str, list[str]] = {name: [] for name in GROUPS}
+    for file in sorted(tree.glob("tests/**/test_*.py")):
+        path = file.relative_to(tree).as_posix()
+        found[next(name for name, which in GROUPS.items() if re.match(which, path))].append(path)
+    return found
 
 
 def processes() -> int:

@@ -44,7 +44,8 @@ def auto(work: Work) -> Choice:
 
     Args:
         work: ``"batches"``: many samples at a time, in training by gradients, conversion and inference;
-            ``"plasticity"``: one network that learns from one image after the other.
+            ``"plasticity"``: a network that learns from one image after the other, or several at once, for which no
+            GPU has been measured.
     """
     problem = gpu_problem() or backend.why_not("cuda")
     if problem:

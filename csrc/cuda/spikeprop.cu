@@ -155,7 +155,8 @@ __global__ void __launch_bounds__(kThreads) spikeprop_status_kernel(const SpikeP
   for (int64_t b = threadIdx.x; b < events.B; b += kThreads) input |= problems[b];
   for (int64_t k = threadIdx.x; k < (events.delay_stride ? events.N : events.K); k += kThreads) delay |= !(delays[k] >= 0 && delays[k] < infinity<C>());
   for (int64_t i = threadIdx.x; i < events.B * events.O && !fired; i += kThreads) fired = t_out[i] < infinity<C>();
-  const int bad = __syncthreads_or(input & kBadInput), late = __syncthreads_or(input & kLateInput);
+  const int bad = __syncthreads_or(input & kBadInput);
+  const int late = __syncthreads_or(input & kLateInput);
   delay = __syncthreads_or(delay);
   fired = __syncthreads_or(fired);
   if (threadIdx.x) return;

@@ -17,9 +17,7 @@ KEPT = Path(__file__).parent / "results/machine-code.json"
 ITEM = {"float32": 4, "bfloat16": 2}
 LATENCY = 7e-7  # seconds until a load from memory is there, under load
 THREADS = 128  # of a block: a warp for each of a multiprocessor's four schedulers
-FILL = (
-    1 << 21
-)  # bytes of four steps from which on a thread has several neurons (csrc/cuda/launch.h)
+FILL = 1 << 21  # bytes of four steps from which on threads have several neurons (cuda/launch.h)
 SEGMENT = 16  # steps between two checkpoints
 SHAPES = ((16, 1 << 22), (100, 1 << 17), (500, 1 << 13), (32, 1 << 15))
 GOALS = {"float32": 0.8, "bfloat16": 0.6}  # shares of an H100's bandwidth, at the first two shapes

@@ -4,6 +4,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from samples import FILL
+
+from snnfast.ops.neuron import CHECKPOINT_EVERY
 
 sys.path.append(str(Path(__file__).parents[1]))
 
@@ -105,6 +108,15 @@ def test_the_least_time_is_that_of_memory_of_instructions_or_of_waiting():
     # One block: 125 groups of four steps, each of which waits.
     alone = budget.seconds(code, 500, 512, card)
     assert alone == pytest.approx(125 * (budget.LATENCY + 256 / card.hertz))
+
+
+def test_predictions_are_for_what_is_launched_and_measured(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "scripts")
+    from stages.neurons import SHAPES
+
+    assert SHAPES == budget.SHAPES
+    assert FILL["cuda"] == budget.FILL
+    assert CHECKPOINT_EVERY["cuda"] == budget.SEGMENT
 
 
 def test_kept_machine_code_is_of_neurons_and_stores_wide():

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from snnfast.check import sizes, whole
-from snnfast.nn import LIF, Pooled, Time
+from snnfast.nn import LIF, Pooled, SpikeConv2d, Time
 
 PLAN = (64, 64, "P", 128, 128, "P", 256, 256)
 
@@ -73,7 +73,9 @@ class SpikingVGG(nn.Module):
                     pools.append(nn.AvgPool2d(2))
                 continue
             out = whole(name, "plan", entry)
-            convolution = nn.Conv2d(channels, out, 3, padding=1, bias=False)
+            # images are no spikes
+            kind = SpikeConv2d if layers else nn.Conv2d
+            convolution = kind(channels, out, 3, padding=1, bias=False)
             nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
             layers.append(Time(*pools, convolution, nn.BatchNorm2d(out)))
             layers.append(

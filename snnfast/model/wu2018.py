@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from snnfast import check, ops
-from snnfast.nn import LIF, Pooled, Rate, Time
+from snnfast.nn import LIF, Pooled, Rate, SpikeLinear, Time
 
 ENCODINGS = ("bernoulli", "direct")
 
@@ -200,7 +200,7 @@ def _fully_connected(
     input_shape: Sequence[int], hidden: Sequence[int], outputs: int
 ) -> list[list[nn.Module]]:
     sizes = [math.prod(input_shape), *hidden, outputs]
-    synapses: list[list[nn.Module]] = [[nn.Linear(n_in, n_out)] for n_in, n_out in pairwise(sizes)]
+    synapses: list[list[nn.Module]] = [[SpikeLinear(*two)] for two in pairwise(sizes)]
     synapses[0].insert(0, nn.Flatten())
     return synapses
 

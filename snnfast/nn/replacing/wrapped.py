@@ -31,8 +31,10 @@ class MultiStep(Time):
         super().__init__(layer)
         keys_of(self, "layer")
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """``x`` ``[T, B, ...]`` -> ``[T, B, ...]``; of a linear layer ``[T, ...]``, too."""
+        if lengths is not None:
+            return super().forward(x, lengths)
         if isinstance(x, Tensor) and x.dim() < 3:
             result: Tensor = self.layer(x)
             return result

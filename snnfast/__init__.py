@@ -9,6 +9,7 @@ from . import backend, nn, ops, plasticity, reference, surrogate
 
 if TYPE_CHECKING:
     from . import (
+        checkpoint,
         conversion,
         data,
         encoder,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         nir,
         optimizer,
         procedure,
+        processes,
         testing,
         threshold,
         train,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "backend",
     "build_info",
+    "checkpoint",
     "conversion",
     "conversion_report",
     "convert",
@@ -55,6 +58,7 @@ __all__ = [
     "optimizer",
     "plasticity",
     "procedure",
+    "processes",
     "reference",
     "surrogate",
     "testing",

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from snnfast.atomic import replacing
 
+__all__ = ["CheckpointError"]
+
 FORMAT = 2
 # What is read without being executed, besides tensors, dictionaries, lists and tuples.
 VALUES = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size)

@@ -12,10 +12,12 @@ import snnfast
 
 NAMES = {
     "snnfast": (
-        "backend build_info conversion conversion_report convert data encoder export export_c learning loss memory "
-        "model monitor monitoring nir nn ops optimizer plasticity procedure reference surrogate testing threshold "
-        "train visual visualizer"
+        "backend build_info checkpoint conversion conversion_report convert data encoder export export_c learning loss "
+        "memory model monitor monitoring nir nn ops optimizer plasticity procedure processes reference surrogate "
+        "testing threshold train visual visualizer"
     ),
+    "snnfast.checkpoint": "CheckpointError",
+    "snnfast.processes": "Alone Processes together",
     "snnfast.conversion": (
         "METHODS QCFS ConversionReport LayerReport Neurons ProductReport SpikingNetwork Stream "
         "conversion_report convert fine_tune quantise thresholds_from_activations thresholds_from_currents"

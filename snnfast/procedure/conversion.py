@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
-import snnfast
+from snnfast import conversion
 from snnfast.checkpoint import CheckpointError, read_checkpoint, same_settings, write_checkpoint
 from snnfast.conversion import METHODS, ConversionReport, SpikingNetwork
 from snnfast.conversion.convert import check_option
@@ -292,7 +292,7 @@ def calibrated(
     order = RandomSampler(pairs, generator=generator)
     # Whole batches are indexed at once.
     sampler = BatchSampler(order, settings.batch_size, drop_last=False)
-    return snnfast.convert(
+    return conversion.convert(
         model,
         DataLoader(pairs, sampler=sampler, batch_size=None),
         method=settings.method,

@@ -10,7 +10,7 @@ from snnfast import check
 from snnfast.surrogate import SurrogateLike
 
 from .call import Parameter
-from .neuron import firing, silenced
+from .neuron import firing, neuron, silenced
 
 FORMS = ("baronig2025", "bittar2022")
 
@@ -40,6 +40,7 @@ class AdlifCall(NamedTuple):
     return_v_seq: bool
 
 
+@neuron
 def adlif(
     x: Tensor,
     v: Tensor | None = None,

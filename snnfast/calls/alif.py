@@ -10,7 +10,7 @@ from snnfast import check
 from snnfast.surrogate import SurrogateLike
 
 from .call import Parameter
-from .neuron import firing, silenced
+from .neuron import firing, neuron, silenced
 
 
 class AlifCall(NamedTuple):
@@ -35,6 +35,7 @@ class AlifCall(NamedTuple):
     return_v_seq: bool
 
 
+@neuron
 def alif(
     x: Tensor,
     v: Tensor | None = None,

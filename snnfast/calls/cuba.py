@@ -10,7 +10,7 @@ from snnfast import check
 from snnfast.surrogate import SurrogateLike
 
 from .call import Parameter
-from .neuron import firing, reading, silenced
+from .neuron import firing, neuron, reading, silenced
 
 
 class CubaCall(NamedTuple):
@@ -34,6 +34,7 @@ class CubaCall(NamedTuple):
     return_v_seq: bool
 
 
+@neuron
 def cuba(
     x: Tensor,
     v: Tensor | None = None,
@@ -120,6 +121,7 @@ def cuba(
     return silenced("cuba", call, r, refractory, max_spikes)
 
 
+@neuron
 def cubali(
     x: Tensor,
     v: Tensor | None = None,

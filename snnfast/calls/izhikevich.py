@@ -10,7 +10,7 @@ from snnfast import check
 from snnfast.surrogate import SurrogateLike
 
 from .call import Parameter
-from .neuron import firing
+from .neuron import firing, neuron
 
 
 class IzhikevichCall(NamedTuple):
@@ -38,6 +38,7 @@ class IzhikevichCall(NamedTuple):
     return_v_seq: bool
 
 
+@neuron
 def izhikevich(
     x: Tensor,
     v: Tensor | None = None,

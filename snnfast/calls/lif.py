@@ -10,7 +10,7 @@ from snnfast import check
 from snnfast.surrogate import SurrogateLike
 
 from .call import Parameter
-from .neuron import firing, reading, silenced
+from .neuron import firing, neuron, reading, silenced
 
 
 class LifCall(NamedTuple):
@@ -32,6 +32,7 @@ class LifCall(NamedTuple):
     return_v_seq: bool
 
 
+@neuron
 def lif(
     x: Tensor,
     v: Tensor | None = None,
@@ -123,6 +124,7 @@ def lif(
     return silenced("lif", call, r, refractory, max_spikes)
 
 
+@neuron
 def iaf(
     x: Tensor,
     v: Tensor | None = None,
@@ -165,6 +167,7 @@ def iaf(
     return silenced("iaf", call, r, refractory, max_spikes)
 
 
+@neuron
 def li(
     x: Tensor,
     v: Tensor | None = None,

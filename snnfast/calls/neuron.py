@@ -33,8 +33,16 @@ from snnfast.surrogate import SurrogateLike, resolve, straight_through
 
 from .call import prepare
 
-# The check of every neuron by the name of its op, entered by snnfast.reference.
+F = TypeVar("F", bound=Callable[..., Any])
+
+# The check of every neuron by the name of its op.
 NEURONS: dict[str, Callable[..., Any]] = {}
+
+
+def neuron(check: F) -> F:
+    """Enters the check of a neuron's op in :data:`NEURONS`."""
+    NEURONS[check.__name__] = check
+    return check
 
 
 def firing(

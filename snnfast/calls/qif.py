@@ -10,7 +10,7 @@ from snnfast import check
 from snnfast.surrogate import SurrogateLike
 
 from .call import Parameter
-from .neuron import firing
+from .neuron import firing, neuron
 
 
 class QifCall(NamedTuple):
@@ -34,6 +34,7 @@ class QifCall(NamedTuple):
     return_v_seq: bool
 
 
+@neuron
 def qif(
     x: Tensor,
     v: Tensor | None = None,

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snnfast import reference  # noqa: F401  enters every neuron in NEURONS
 from snnfast.calls.neuron import NEURONS
 from snnfast.nn.state import Stateful
 

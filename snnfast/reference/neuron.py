@@ -11,7 +11,7 @@ from torch import Tensor
 
 from snnfast import check
 from snnfast.calls.call import equation
-from snnfast.calls.neuron import NEURONS, answer, may_be_refractory, refractory_of
+from snnfast.calls.neuron import answer, may_be_refractory, refractory_of
 from snnfast.surrogate import differentiable, resolve
 
 P = ParamSpec("P")
@@ -27,7 +27,6 @@ def neuron(
     check: Callable[P, Any],
 ) -> Callable[[Callable[[Any], tuple[Tensor, ...]]], Callable[P, tuple[Tensor, ...]]]:
     """Makes an equation that gives spikes, states and membranes the public op of ``snnfast.reference``."""
-    NEURONS[check.__name__] = check
     publish = equation(check, answer)
 
     def enter(function: Callable[[Any], tuple[Tensor, ...]]) -> Callable[P, tuple[Tensor, ...]]:

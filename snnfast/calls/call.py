@@ -117,6 +117,15 @@ def prepare(call: Any) -> Any:
     return call
 
 
+def extended(call: Any, name: str, fields: dict[str, Any]) -> Any:
+    """The type ``name`` of a call that has the fields of ``call``, then ``fields``, a type for each name."""
+    hints = get_type_hints(call, include_extras=True)
+    every = {field: hints[field] for field in call._fields} | fields
+    longer = NamedTuple(name, list(every.items()))  # type: ignore[misc]
+    longer.__module__ = call.__module__
+    return prepare(longer)
+
+
 def schema(call: Any) -> str:
     """The arguments of a call's kernel in PyTorch's notation."""
     kinds = prepare(call).kinds

@@ -24,14 +24,14 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar, get_type_hints
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from snnfast import check
 from snnfast.surrogate import SurrogateLike, resolve, straight_through
 
-from .call import prepare
+from .call import extended
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -103,11 +103,8 @@ def may_be_refractory(check: Callable[..., Any]) -> bool:
 def refractory_of(neuron: Any) -> Any:
     """The type of a neuron's call when it has a refractory period or several spikes a step."""
     if neuron not in _REFRACTORY:
-        fields = {name: get_type_hints(neuron)[name] for name in neuron._fields}
-        fields |= {"r": Tensor | None, "refractory": int, "max_spikes": float}
-        call = NamedTuple(f"Refractory{neuron.__name__}", list(fields.items()))  # type: ignore[misc]
-        call.__module__ = neuron.__module__
-        _REFRACTORY[neuron] = prepare(call)
+        fields = {"r": Tensor | None, "refractory": int, "max_spikes": float}
+        _REFRACTORY[neuron] = extended(neuron, f"Refractory{neuron.__name__}", fields)
     return _REFRACTORY[neuron]
 
 

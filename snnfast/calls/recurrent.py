@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any
 
 from torch import Tensor
 
 from snnfast import check
 
-from .call import prepare
+from .call import extended
 from .neuron import NEURONS
 
 # What a recurrent call has behind the fields of its neuron's call.
@@ -24,11 +24,8 @@ def recurrent_of(neuron: Any) -> Any:
     Its attribute ``neuron`` is the type of the neuron's call.
     """
     if neuron not in _CALLS:
-        fields = {name: get_type_hints(neuron)[name] for name in neuron._fields} | FIELDS
-        call = NamedTuple(f"Recurrent{neuron.__name__}", list(fields.items()))  # type: ignore[misc]
-        call.__module__ = neuron.__module__
-        call.neuron = neuron  # type: ignore[attr-defined]
-        _CALLS[neuron] = prepare(call)
+        _CALLS[neuron] = extended(neuron, f"Recurrent{neuron.__name__}", FIELDS)
+        _CALLS[neuron].neuron = neuron
     return _CALLS[neuron]
 
 

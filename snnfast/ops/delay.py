@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from snnfast import backend
-from snnfast.calls.call import flatten, positions, unflatten
+from snnfast.calls.call import extended, flatten, positions, unflatten
 from snnfast.calls.delay import DelayCall
 from snnfast.check import state_dtype
 from snnfast.reference.delay import delay as reference
@@ -20,6 +20,11 @@ from .layout import batched, dense_order, inverse, parameter_run, permute_neuron
 _AT = positions(DelayCall)
 # Where x, a d tensor and past stand among the plain arguments.
 _TENSORS = (_AT["x"], _AT["d"] + 1, _AT["past"])
+BackwardDelayCall = extended(
+    DelayCall,
+    "BackwardDelayCall",
+    {"grad_y": Tensor, "x_needed": bool, "d_needed": bool, "past_needed": bool},
+)
 
 
 def run(op: str, call: DelayCall) -> Tensor:
@@ -57,7 +62,8 @@ class _Delay(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        return None, *_gradients(ctx, ctx.needs_input_grad[1:], grads)
+        _, *needed = ctx.needs_input_grad
+        return None, *_gradients(ctx, needed, grads)
 
 
 def _save(ctx: Any, kernels: Any, flat: Sequence[Any]) -> None:
@@ -97,13 +103,13 @@ def register(namespace: str) -> None:
 
     @torch.library.register_fake(backward)
     def _(*flat: Any) -> tuple[Tensor, ...]:
-        call, (x_needed, d_needed, past_needed) = unflatten(DelayCall, flat), flat[-3:]
+        call = unflatten(BackwardDelayCall, flat)
         x, dtype = call.x, state_dtype(call.x.dtype)
         nothing = x.new_empty((0,), dtype=dtype)
         return (
-            x.new_empty(x.shape) if x_needed else nothing,
-            x.new_empty(x.shape[1:], dtype=dtype) if d_needed else nothing.clone(),
-            x.new_empty(call.past.shape) if past_needed else nothing.clone(),  # type: ignore[union-attr]
+            x.new_empty(x.shape) if call.x_needed else nothing,
+            x.new_empty(x.shape[1:], dtype=dtype) if call.d_needed else nothing.clone(),
+            x.new_empty(call.past.shape) if call.past_needed else nothing.clone(),
         )
 
     torch.library.register_autograd(
@@ -123,8 +129,12 @@ def register(namespace: str) -> None:
 
     @torch.library.register_vmap(backward)
     def _(info: Any, in_dims: tuple[int | None, ...], *flat: Any) -> Any:
-        batch_at = sequences | {len(flat) - 4: 1}  # of grad_y
-        given = batched(flat, in_dims, _AT["x"], batch_at, info.batch_size)
-        return kernels.delay_backward(*given), tuple(
-            dim if is_wanted else None for dim, is_wanted in zip((1, 0, 1), flat[-3:])
+        call = unflatten(BackwardDelayCall, flat)
+        batch_at = sequences | {positions(BackwardDelayCall)["grad_y"]: 1}
+        return kernels.delay_backward(
+            *batched(flat, in_dims, _AT["x"], batch_at, info.batch_size)
+        ), (
+            1 if call.x_needed else None,
+            0 if call.d_needed else None,
+            1 if call.past_needed else None,
         )

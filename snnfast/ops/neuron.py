@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar, get_type_hints
 
@@ -9,7 +10,15 @@ import torch
 from torch import Tensor
 
 from snnfast import backend
-from snnfast.calls.call import Parameter, fields_of_kind, flatten, positions, public, unflatten
+from snnfast.calls.call import (
+    Parameter,
+    extended,
+    fields_of_kind,
+    flatten,
+    positions,
+    public,
+    unflatten,
+)
 from snnfast.calls.neuron import answer, may_be_refractory, refractory_of
 from snnfast.calls.recurrent import FIELDS, recurrent_of
 from snnfast.check import state_dtype
@@ -30,7 +39,9 @@ from .repeat import repeats
 # counts as CUDA.
 CHECKPOINT_EVERY = {"cpu": 32, "cuda": 16}
 
-Window = tuple[int, int, bool]  # of pooling: rows, columns, and whether it takes the average
+# Of pooling: rows, columns, and whether it takes the average.
+Window = tuple[int, int, bool]
+WINDOW = {"kernel_h": int, "kernel_w": int, "average": bool}
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -68,6 +79,23 @@ class _Kind:
         tensors = ("x", *self.neurons, *self.more)
         self.gradient = {self.at[name]: k for k, name in enumerate(tensors)}
         self.forward, self.backward = f"{self.stem}_forward", f"{self.stem}_backward"
+
+    @functools.cached_property
+    def forward_call(self) -> Any:
+        """The type of a call with all arguments of the forward kernel."""
+        fields = (WINDOW if self.pooled else {}) | {"checkpoint_every": int}
+        return extended(self.call, f"Forward{self.call.__name__}", fields)
+
+    @functools.cached_property
+    def backward_call(self) -> Any:
+        """The type of a call with all arguments of the backward kernel."""
+        places = WINDOW | {"places": Tensor} if self.pooled else {}
+        fields = {
+            **({"spikes": Tensor} if self.more else {**places, "x_repeats": bool}),
+            **{"checkpoints": Tensor, "checkpoint_every": int, "state_needed": bool},
+            **{f"grad_{name}": Tensor | None for name in ("spikes", *self.states, "v_seq")},
+        }
+        return extended(self.call, f"Backward{self.call.__name__}", fields)
 
 
 _CHANNELS_LAST = [0, 1, 3, 4, 2]  # of [T, B, C, H, W]
@@ -256,8 +284,7 @@ def register(namespace: str) -> None:
 
 
 def _register(namespace: str, kind: _Kind) -> None:
-    kernels, call_type, at = getattr(torch.ops, namespace), kind.call, kind.at
-    states, params = kind.states, kind.params
+    kernels, states, params = getattr(torch.ops, namespace), kind.states, kind.params
     forward, backward = f"{namespace}::{kind.forward}", f"{namespace}::{kind.backward}"
 
     def neurons(x: Tensor, wanted: bool) -> Tensor:
@@ -265,27 +292,27 @@ def _register(namespace: str, kind: _Kind) -> None:
 
     @torch.library.register_fake(forward)
     def _(*flat: Any) -> tuple[Tensor, ...]:
-        call, every = unflatten(call_type, flat), flat[-1]
-        x, dtype = call.x, state_dtype(call.x.dtype)
+        call = unflatten(kind.forward_call, flat)
+        x, every, dtype = call.x, call.checkpoint_every, state_dtype(call.x.dtype)
         count = (x.shape[0] + every - 1) // every - 1 if every else 0
         spikes = x.new_empty(x.shape if call.fires else (0,))
         v_seq = x.new_empty(x.shape if call.return_v_seq else (0,), dtype=dtype)
         if kind.pooled:
-            rows, columns, average = flat[-4:-1]
             steps, batch, height, width, channels = x.shape
-            spikes = x.new_empty(steps, batch, height // rows, width // columns, channels)
-            v_seq = x.new_empty((0,) if average else spikes.shape, dtype=torch.uint8)
+            size = height // call.kernel_h, width // call.kernel_w
+            spikes = x.new_empty(steps, batch, *size, channels)
+            v_seq = x.new_empty((0,) if call.average else spikes.shape, dtype=torch.uint8)
         kept = (torch.sym_max(count, 0), len(states), *x.shape[1:]) if every else (0,)
         states_out = (neurons(x, call.return_state) for _ in states)
         return spikes, *states_out, v_seq, x.new_empty(kept, dtype=dtype)
 
     @torch.library.register_fake(backward)
     def _(*flat: Any) -> tuple[Tensor, ...]:
-        call, needed = unflatten(call_type, flat), flat[-3 - len(states)]
-        x_repeats = not kind.more and flat[-6 - len(states)]
+        call = unflatten(kind.backward_call, flat)
+        x_repeats = not kind.more and call.x_repeats
         grads = (
             call.x.new_empty((1, *call.x.shape[1:]) if x_repeats else call.x.shape),
-            *(neurons(call.x, needed) for _ in states),
+            *(neurons(call.x, call.state_needed) for _ in states),
             *(neurons(call.x, isinstance(getattr(call, name), Tensor)) for name in params),
         )
         if not kind.more:
@@ -295,10 +322,10 @@ def _register(namespace: str, kind: _Kind) -> None:
         return *grads, *(value.new_empty(value.shape) for value in more)
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        flat = list(inputs[:-1])
+        *flat, every = inputs
         places = [place for place in kind.gradient if isinstance(flat[place], Tensor)]
         tensors = [flat[place] for place in places]
-        _save(ctx, kernels, kind, inputs[-1], False, flat, places, tensors, output)
+        _save(ctx, kernels, kind, every, False, flat, places, tensors, output)
 
     def differentiate(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         result: list[Tensor | None] = [None] * (len(ctx.flat) + 1)
@@ -317,24 +344,23 @@ def _register(namespace: str, kind: _Kind) -> None:
 
     @torch.library.register_vmap(forward)
     def _(info: Any, in_dims: tuple[int | None, ...], *flat: Any) -> Any:
-        call, size = unflatten(call_type, flat), info.batch_size
-        given = batched(flat, in_dims, at["x"], {at["x"]: 1}, size)
+        call, at_x = unflatten(kind.forward_call, flat), kind.at["x"]
+        given = batched(flat, in_dims, at_x, {at_x: 1}, info.batch_size)
         return getattr(kernels, kind.forward)(*given), (
             1 if call.fires else None,
             *(0 if call.return_state else None for _ in states),
             1 if call.return_v_seq else None,
-            2 if flat[-1] else None,
+            2 if call.checkpoint_every else None,
         )
 
     @torch.library.register_vmap(backward)
     def _(info: Any, in_dims: tuple[int | None, ...], *flat: Any) -> Any:
-        call, size, count = unflatten(call_type, flat), info.batch_size, len(states)
-        # The first of the gradients; checkpoints [count, states, neurons] stand before them.
-        first = len(flat) - count - 2
-        batch_at = {at["x"]: 1, first - 3: 2, first: 1, len(flat) - 1: 1}
-        given = batched(flat, in_dims, at["x"], batch_at, size)
+        call, at = unflatten(kind.backward_call, flat), positions(kind.backward_call)
+        batch_at = dict.fromkeys((at["x"], at["grad_spikes"], at["grad_v_seq"]), 1)
+        batch_at[at["checkpoints"]] = 2  # [count, states, neurons]
+        given = batched(flat, in_dims, at["x"], batch_at, info.batch_size)
         return getattr(kernels, kind.backward)(*given), (
             1,
-            *(0 if flat[-3 - count] else None for _ in states),
+            *(0 if call.state_needed else None for _ in states),
             *(0 if isinstance(getattr(call, name), Tensor) else None for name in params),
         )

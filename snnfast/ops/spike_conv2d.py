@@ -27,16 +27,16 @@ def run(op: str, call: SpikeConv2dCall) -> Tensor:
     if kernels is None and not torch.compiler.is_exporting():
         return reference.equation(call)  # type: ignore[attr-defined,no-any-return]
     # A program that is exported without the kernels has one product, not one for each weight.
-    x, weight, bias, *sides, method = call
-    stride, padding = tuple(sides[:2]), tuple(sides[2:])
+    x, weight, bias = call.x, call.weight, call.bias
     if (
         kernels is not torch.ops.snnfast
         or not x.is_cpu
         or x.dtype.itemsize < 4
-        or METHODS[method] == "dense"
+        or METHODS[call.method] == "dense"
         or traced()
         or torch.is_autocast_enabled("cpu")
     ):
+        stride, padding = (call.stride_h, call.stride_w), (call.padding_h, call.padding_w)
         return F.conv2d(x, weight, bias, stride, padding)
     tensors = (x, weight, bias)
     refuse_transforms(op, tensors)
@@ -57,7 +57,8 @@ class _Convolution(torch.autograd.Function):
         y, bits, found = below_autograd(torch.ops.snnfast.spike_conv2d_forward, *flat)
         call = unflatten(SpikeConv2dCall, flat)
         _, others, by_events = found.tolist()
-        if not (ctx.needs_input_grad[1] and (others or not by_events)):
+        _, weight_wanted, *_ = ctx.needs_input_grad
+        if not (weight_wanted and (others or not by_events)):
             # The bits are all that the backward pass reads: x has its sizes, and no memory.
             call = call._replace(x=call.x.new_empty(1).expand(call.x.shape))
         _save(ctx, call, bits, found)
@@ -71,27 +72,26 @@ class _Convolution(torch.autograd.Function):
 
 def _save(ctx: Any, call: SpikeConv2dCall, bits: Tensor, found: Tensor) -> None:
     ctx.save_for_backward(call.x, call.weight, bits, found)
-    ctx.more = call[3:]
+    ctx.call = call._replace(x=None, weight=None, bias=None)  # type: ignore[arg-type]
     ctx.by_events = True
     ctx.set_materialize_grads(False)
 
 
 def _gradients(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
     """Gradients of the plain arguments from that of ``y``."""
-    nothing = (None,) * (3 + len(ctx.more))
+    nothing: Any = SpikeConv2dCall(*(None,) * len(ctx.call))  # type: ignore[arg-type]
     if grad is None:
-        return nothing
+        return nothing  # type: ignore[no-any-return]
     x, weight, bits, found = ctx.saved_tensors
-    x_wanted, weight_wanted, bias_wanted = ctx.needs_input_grad[:3]
-    stride, padding = list(ctx.more[:2]), list(ctx.more[2:4])
+    x_wanted, weight_wanted, bias_wanted, *_ = ctx.needs_input_grad
+    call = ctx.call._replace(x=x, weight=weight)
+    stride, padding = [call.stride_h, call.stride_w], [call.padding_h, call.padding_w]
     grad_weight = None
     if weight_wanted and ctx.by_events:
         kernel = torch.ops.snnfast.spike_conv2d_backward
         # with create_graph=True the kernel says that it has no second derivative
-        grad_weight = kernel(x, weight, None, *ctx.more, bits, found, grad)
-    grad_x = (
-        _grad_x(weight, padding[0], padding[1], grad) if x_wanted and stride == [1, 1] else None
-    )
+        grad_weight = kernel(*flatten(call), bits, found, grad)
+    grad_x = _grad_x(call, grad) if x_wanted and stride == [1, 1] else None
     # Asked for the bias, convolution_backward computes the gradient of the weight as well.
     grad_bias = grad.sum((0, 2, 3)) if bias_wanted else None
     dense = [x_wanted and grad_x is None, weight_wanted and not ctx.by_events, False]
@@ -104,18 +104,19 @@ def _gradients(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
         )
         grad_x = dense_x if grad_x is None else grad_x
         grad_weight = dense_weight if grad_weight is None else grad_weight
-    return grad_x, grad_weight, grad_bias, *nothing[3:]
+    return nothing._replace(x=grad_x, weight=grad_weight, bias=grad_bias)  # type: ignore[no-any-return]
 
 
-def _grad_x(weight: Tensor, padding_h: int, padding_w: int, grad: Tensor) -> Tensor | None:
+def _grad_x(call: SpikeConv2dCall, grad: Tensor) -> Tensor | None:
     """The gradient of images as a convolution of ``grad``, by events where few of it are not 0; None: not so."""
-    h, w = weight.shape[2:]
+    h, w = call.weight.shape[2:]
     channels, rows, columns = grad.shape[1:]
     if channels > 2**20 or channels * (rows + 2 * h) * (columns + 2 * w) >= 2**31:
         return None  # the kernel's keys are 32 bits wide
     # Behind max pooling, and with surrogates that are 0 from some distance on, few are not 0.
-    arguments = (grad, weight, None, 1, 1, h - 1 - padding_h, w - 1 - padding_w, TURNED)
-    return torch.ops.snnfast.spike_conv2d_forward(*arguments)[0]  # type: ignore[no-any-return]
+    rows, columns = h - 1 - call.padding_h, w - 1 - call.padding_w
+    turned = call._replace(x=grad, padding_h=rows, padding_w=columns, method=TURNED)
+    return torch.ops.snnfast.spike_conv2d_forward(*flatten(turned))[0]  # type: ignore[no-any-return]
 
 
 def layout_for(weight: Tensor, x: Tensor) -> torch.memory_format:
@@ -174,7 +175,7 @@ def register(namespace: str) -> None:
 
     def differentiate(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
         # TURNED is the gradient of an input: this is its own.
-        return refuse(ctx, grad) if ctx.more[-1] == TURNED else _gradients(ctx, grad)
+        return refuse(ctx, grad) if ctx.call.method == TURNED else _gradients(ctx, grad)
 
     torch.library.register_autograd(forward, differentiate, setup_context=setup_context)
     torch.library.register_autograd(backward, refuse)

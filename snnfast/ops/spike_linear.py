@@ -11,13 +11,19 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from snnfast import backend
-from snnfast.calls.call import flatten, unflatten
+from snnfast.calls.call import extended, flatten, unflatten
 from snnfast.calls.spike_linear import SpikeLinearCall
 from snnfast.reference.spike_linear import spike_linear as reference
 
 from .autograd import below_autograd, no_double_backward, refuse_transforms, traced, wants_gradient
 from .layout import one_by_one
 
+_WANTED = ("x_wanted", "weight_wanted", "bias_wanted")
+BackwardSpikeLinearCall = extended(
+    SpikeLinearCall,
+    "BackwardSpikeLinearCall",
+    {"bits": Tensor, "found": Tensor, "grad_y": Tensor, **dict.fromkeys(_WANTED, bool)},
+)
 # Where the kernel says how many elements are neither 0 nor 1; csrc/ops/spike_linear.cpp.
 _OTHERS = 1
 
@@ -52,7 +58,8 @@ class _Product(torch.autograd.Function):
         y, bits, found = below_autograd(
             torch.ops.snnfast.spike_linear_forward, x, weight, bias, method
         )
-        if not (ctx.needs_input_grad[1] and found[_OTHERS]):
+        _, weight_wanted, *_ = ctx.needs_input_grad
+        if not (weight_wanted and found[_OTHERS]):
             x = x.new_empty(0)  # the bits are all that the backward pass reads
         _save(ctx, SpikeLinearCall(x, weight, bias, method), bits, found)
         return y
@@ -72,7 +79,7 @@ def _gradients(ctx: Any, grad: Tensor | None) -> Sequence[Tensor | None]:
     """Gradients of the plain arguments from that of ``y``."""
     if grad is None:
         return (None,) * 4
-    wanted = ctx.needs_input_grad[:3]
+    *wanted, _ = ctx.needs_input_grad
     x, weight, bias, bits, found = ctx.saved_tensors
     call = SpikeLinearCall(x, weight, bias, ctx.method)
     kernel = torch.ops.snnfast.spike_linear_backward
@@ -104,11 +111,12 @@ def register(namespace: str) -> None:
 
     @torch.library.register_fake(backward)
     def _(*flat: Any) -> tuple[Tensor, ...]:
-        weight, grad, wanted = unflatten(SpikeLinearCall, flat).weight, flat[-4], flat[-3:]
-        shapes = ((*grad.shape[:-1], weight.shape[1]), weight.shape, weight.shape[:1])
+        call = unflatten(BackwardSpikeLinearCall, flat)
+        weight, before = call.weight, call.grad_y.shape[:-1]
+        shapes = ((*before, weight.shape[1]), weight.shape, weight.shape[:1])
         return tuple(
-            weight.new_empty(shape if is_wanted else (0,))
-            for shape, is_wanted in zip(shapes, wanted)
+            weight.new_empty(shape if getattr(call, wanted) else (0,))
+            for shape, wanted in zip(shapes, _WANTED)
         )
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

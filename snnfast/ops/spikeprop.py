@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from snnfast import backend
-from snnfast.calls.call import flatten, positions, unflatten
+from snnfast.calls.call import extended, flatten, positions, unflatten
 from snnfast.calls.spikeprop import (
     SpikePropCall,
     answer,
@@ -29,7 +29,18 @@ from .layout import one_by_one
 _BAD, _FIRED = 15, 16
 _AT = positions(SpikePropCall)
 # Where t_in, w, delays and a tau tensor stand among the plain arguments.
-_TENSORS = (_AT["t_in"], _AT["w"], _AT["delays"], _AT["tau"] + 1)
+_STRIDED = (_AT["t_in"], _AT["w"], _AT["delays"])
+_TENSORS = (*_STRIDED, _AT["tau"] + 1)
+_WANTED = ("t_in_wanted", "w_wanted", "delays_wanted", "tau_wanted")
+BackwardSpikePropCall = extended(
+    SpikePropCall,
+    "BackwardSpikePropCall",
+    {
+        **{"t_out": Tensor, "slope": Tensor, "tape": Tensor},
+        **{"grad_t": Tensor | None, "grad_u": Tensor | None},
+        **dict.fromkeys(_WANTED, bool),
+    },
+)
 
 Pull = Callable[[Tensor, bool], tuple[Tensor | None, Tensor]]
 
@@ -59,7 +70,7 @@ def run(op: str, call: SpikePropCall) -> Any:
 def _contiguous(call: SpikePropCall) -> list[Any]:
     """The call in plain arguments."""
     flat = flatten(call)
-    for k in _TENSORS[:3]:
+    for k in _STRIDED:
         flat[k] = flat[k].contiguous()
     return flat
 
@@ -121,7 +132,8 @@ class _FirstSpike(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_t: Tensor | None, grad_u: Tensor | None, *_: Any) -> Any:
-        return None, None, *_gradients(ctx, ctx.needs_input_grad[2:], grad_t, grad_u)
+        _, _, *wanted = ctx.needs_input_grad
+        return None, None, *_gradients(ctx, wanted, grad_t, grad_u)
 
 
 def _save(ctx: Any, kernels: Any, flat: Sequence[Any], *found: Tensor) -> None:
@@ -172,11 +184,11 @@ def register(namespace: str) -> None:
 
     @torch.library.register_fake(backward)
     def _(*flat: Any) -> tuple[Tensor, ...]:
-        call = unflatten(SpikePropCall, flat)
+        call = unflatten(BackwardSpikePropCall, flat)
         shapes = (call.t_in.shape, call.w.shape, call.delays.shape, ())
         return tuple(
-            call.w.new_empty(shape if is_wanted else (0,))
-            for shape, is_wanted in zip(shapes, flat[-4:])
+            call.w.new_empty(shape if getattr(call, wanted) else (0,))
+            for shape, wanted in zip(shapes, _WANTED)
         )
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

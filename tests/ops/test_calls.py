@@ -25,6 +25,7 @@ from snnfast.calls.call import (
     schema,
     unflatten,
 )
+from snnfast.ops import neuron
 from snnfast.surrogate import SurrogateLike, resolve
 
 PACKAGE = Path(snnfast.__file__).parent
@@ -99,6 +100,31 @@ def test_every_op_with_a_kernel_has_a_call(op):
             return
         assert call in CALLS.values()
         assert checks(call)[op] is check
+
+
+BACKWARD = {
+    stem: call
+    for stem in CALLS
+    if (PACKAGE / f"ops/{stem}.py").exists()
+    for name, call in vars(importlib.import_module(f"snnfast.ops.{stem}")).items()
+    if name == f"Backward{CALLS[stem].__name__}"
+}
+
+
+@needs_kernels
+@pytest.mark.parametrize("stem", BACKWARD)
+def test_fields_of_a_backward_call_are_all_arguments_of_its_kernel(stem):
+    assert of_call(BACKWARD[stem]) == kernels(stem)["_backward"]
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    "kind", [*neuron._KINDS.values(), *neuron._POOLED.values()], ids=lambda k: k.stem
+)
+def test_fields_of_a_neuron_s_calls_are_all_arguments_of_its_kernels(kind):
+    found = kernels(kind.stem)
+    assert of_call(kind.forward_call) == found["_forward"]
+    assert of_call(kind.backward_call) == found["_backward"]
 
 
 def test_every_call_serves_an_op():
@@ -213,7 +239,7 @@ def written_by_calls():
 
 @pytest.mark.parametrize("path", written_by_calls(), ids=lambda path: path.stem)
 def test_fakes_take_plain_arguments_by_name(path):
-    """They take them all as one list and ``unflatten`` it; nothing is found by counting from its start."""
+    """They take them all as one list and ``unflatten`` it; nothing is found by counting from its start or end."""
     fakes = [
         f
         for f in functions_of(path)
@@ -223,7 +249,25 @@ def test_fakes_take_plain_arguments_by_name(path):
         names = [a.arg for a in (*fake.args.posonlyargs, *fake.args.args, *fake.args.kwonlyargs)]
         assert fake.args.vararg, f"{path}:{fake.lineno}"
         assert not names, f"{path}:{fake.lineno} takes {names}"
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Subscript) and ast.unparse(node.value) in ("flat", "args"):
-            counted = isinstance(node.slice, ast.Constant)
-            assert not counted, f"{path}:{node.lineno}: {ast.unparse(node)}"
+    assert not list(counted(path.read_text())), path
+
+
+ARGUMENTS = re.compile(r"flat|args|inputs|given|call|ctx\.(flat|plain|call|needs_input_grad)")
+
+
+def counted(source):
+    """Where an argument is found by a number: ``flat[0]``, ``flat[-1]``, ``flat[2:]``, ``flat[-3 - n]``."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Subscript) and ARGUMENTS.fullmatch(ast.unparse(node.value)):
+            inner = [n.value for n in ast.walk(node.slice) if isinstance(n, ast.Constant)]
+            if any(type(value) is int for value in inner):
+                yield f"line {node.lineno}: {ast.unparse(node)}"
+
+
+@pytest.mark.parametrize(
+    "read",
+    ["flat[0]", "flat[-1]", "flat[2:]", "flat[-3 - n]", "call[3:]", "ctx.needs_input_grad[1]"],
+)
+def test_an_argument_found_by_a_number_is_seen(read):
+    assert list(counted(f"a = {read}")) == [f"line 1: {read}"]
+    assert not list(counted("a = flat[at['x']], flat[place], call.x.shape[0], outputs[-1]"))

@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.overrides import has_torch_function
 
+from snnfast.first_order import WHY, first_order, refusal
+
 
 def refuse_transforms(op: str, arguments: Iterable[Any]) -> None:
     """Raises under forward-mode differentiation, and where ``torch.func`` asks for a gradient."""
@@ -38,15 +40,20 @@ def wants_gradient(arguments: Iterable[Any]) -> bool:
     return False
 
 
-def no_double_backward(
-    op: str, why: str = "only first derivatives are implemented"
-) -> Callable[..., Any]:
+def no_double_backward(op: str, why: str = WHY) -> Callable[..., Any]:
     """The derivative of a backward kernel: it raises, and says ``why``."""
 
     def refuse(ctx: Any, *grads: Tensor | None) -> Any:
-        raise RuntimeError(f"{op}: a second derivative was asked for, but {why}")
+        raise refusal(op, why)
 
     return refuse
+
+
+def backward_pass(op: str, kernel: Any, *arguments: Any, why: str = WHY) -> tuple[Tensor, ...]:
+    """Calls a backward kernel of ``op``; a second derivative (``create_graph=True``) raises, and says ``why``."""
+    if traced():  # the kernel says it itself
+        return kernel(*arguments)  # type: ignore[no-any-return]
+    return first_order(op, below_autograd, kernel, *arguments, why=why)  # type: ignore[no-any-return]
 
 
 def traced() -> bool:

@@ -14,7 +14,14 @@ from snnfast.calls.delay import DelayCall
 from snnfast.check import state_dtype
 from snnfast.reference.delay import delay as reference
 
-from .autograd import below_autograd, no_double_backward, refuse_transforms, traced, wants_gradient
+from .autograd import (
+    backward_pass,
+    below_autograd,
+    no_double_backward,
+    refuse_transforms,
+    traced,
+    wants_gradient,
+)
 from .layout import batched, dense_order, inverse, parameter_run, permute_neurons
 
 _AT = positions(DelayCall)
@@ -79,8 +86,7 @@ def _gradients(ctx: Any, needed: Sequence[bool], grads: Sequence[Tensor]) -> lis
         flat[k] = value
     wanted = [needed[k] for k in _TENSORS]
     kernel, arguments = ctx.kernels.delay_backward, (*flat, *grads, *wanted)
-    # with create_graph=True the kernel says that it has no second derivative
-    found = kernel(*arguments) if torch.is_grad_enabled() else below_autograd(kernel, *arguments)
+    found = backward_pass("delay", kernel, *arguments)
     of_flat: list[Tensor | None] = [None] * len(flat)
     for k, grad, is_wanted in zip(_TENSORS, found, wanted):
         if is_wanted:

@@ -23,7 +23,14 @@ from snnfast.calls.neuron import answer, may_be_refractory, refractory_of
 from snnfast.calls.recurrent import FIELDS, recurrent_of
 from snnfast.check import state_dtype
 
-from .autograd import below_autograd, no_double_backward, refuse_transforms, traced, wants_gradient
+from .autograd import (
+    backward_pass,
+    below_autograd,
+    no_double_backward,
+    refuse_transforms,
+    traced,
+    wants_gradient,
+)
 from .layout import (
     batched,
     dense_order,
@@ -38,6 +45,8 @@ from .repeat import repeats
 # The kernels keep the state every so many steps and recompute the steps between in the backward pass. Emulated CUDA
 # counts as CUDA.
 CHECKPOINT_EVERY = {"cpu": 32, "cuda": 16}
+
+NO_SECOND = "the surrogate gradient has none"
 
 # Of pooling: rows, columns, and whether it takes the average.
 Window = tuple[int, int, bool]
@@ -168,7 +177,9 @@ def _scan(
             outputs = getattr(kernels, kind.forward)(*flat, every)
         else:
             again = on_cpu and not kind.more and repeats(x)
-            outputs = _Scan.apply(kernels, kind, every, again, flat, tuple(given), *given.values())  # type: ignore[no-untyped-call]
+            outputs = _Scan.apply(
+                op, kernels, kind, every, again, flat, tuple(given), *given.values()
+            )  # type: ignore[no-untyped-call]
     outputs = outputs[: len(kind.states) + 2]
     if order is None:
         return outputs
@@ -201,6 +212,7 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
+        op: str,
         kernels: Any,
         kind: _Kind,
         every: int,
@@ -210,16 +222,17 @@ class _Scan(torch.autograd.Function):
         *tensors: Tensor,
     ) -> Any:
         outputs = below_autograd(getattr(kernels, kind.forward), *flat, every)
-        _save(ctx, kernels, kind, every, x_repeats, flat, places, tensors, outputs)
+        _save(ctx, op, kernels, kind, every, x_repeats, flat, places, tensors, outputs)
         return outputs[:-1]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-        return (*(None,) * 6, *_gradients(ctx, grads))
+        return (*(None,) * 7, *_gradients(ctx, grads))
 
 
 def _save(
     ctx: Any,
+    op: str,
     kernels: Any,
     kind: _Kind,
     every: int,
@@ -236,7 +249,7 @@ def _save(
     for place in places:
         flat[place] = None
     ctx.kernels, ctx.kind, ctx.every, ctx.flat, ctx.places = kernels, kind, every, flat, places
-    ctx.x_repeats = x_repeats
+    ctx.op, ctx.x_repeats = op, x_repeats
 
 
 def _gradients(ctx: Any, grads: Sequence[Tensor | None]) -> list[Tensor]:
@@ -260,8 +273,7 @@ def _gradients(ctx: Any, grads: Sequence[Tensor | None]) -> list[Tensor]:
     kernel = getattr(ctx.kernels, kind.backward)
     kept = (also,) if kind.more else (also, ctx.x_repeats) if kind.pooled else (ctx.x_repeats,)
     arguments = (*flat, *kept, checkpoints, every, state_needed, *grad_outputs, grad_v_seq)
-    # with create_graph=True the kernel says that it has no second derivative
-    outputs = kernel(*arguments) if torch.is_grad_enabled() else below_autograd(kernel, *arguments)
+    outputs = backward_pass(ctx.op, kernel, *arguments, why=NO_SECOND)
     found = [outputs[kind.gradient[place]] for place in places]
     if ctx.x_repeats:
         found[0] = found[0].expand_as(tensors[0])  # x is the first
@@ -325,7 +337,7 @@ def _register(namespace: str, kind: _Kind) -> None:
         *flat, every = inputs
         places = [place for place in kind.gradient if isinstance(flat[place], Tensor)]
         tensors = [flat[place] for place in places]
-        _save(ctx, kernels, kind, every, False, flat, places, tensors, output)
+        _save(ctx, kind.stem, kernels, kind, every, False, flat, places, tensors, output)
 
     def differentiate(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         result: list[Tensor | None] = [None] * (len(ctx.flat) + 1)
@@ -335,7 +347,7 @@ def _register(namespace: str, kind: _Kind) -> None:
 
     torch.library.register_autograd(forward, differentiate, setup_context=setup_context)
 
-    refuse = no_double_backward(kind.stem, "the surrogate gradient has none")
+    refuse = no_double_backward(kind.stem, NO_SECOND)
     torch.library.register_autograd(backward, refuse)
     if kind.more or kind.pooled:
         for name, kernel in ((forward, kind.forward), (backward, kind.backward)):

@@ -15,7 +15,14 @@ from snnfast.calls.call import extended, flatten, unflatten
 from snnfast.calls.spike_linear import SpikeLinearCall
 from snnfast.reference.spike_linear import spike_linear as reference
 
-from .autograd import below_autograd, no_double_backward, refuse_transforms, traced, wants_gradient
+from .autograd import (
+    backward_pass,
+    below_autograd,
+    no_double_backward,
+    refuse_transforms,
+    traced,
+    wants_gradient,
+)
 from .layout import one_by_one
 
 _WANTED = ("x_wanted", "weight_wanted", "bias_wanted")
@@ -84,8 +91,7 @@ def _gradients(ctx: Any, grad: Tensor | None) -> Sequence[Tensor | None]:
     call = SpikeLinearCall(x, weight, bias, ctx.method)
     kernel = torch.ops.snnfast.spike_linear_backward
     arguments = (*flatten(call), bits, found, grad, *wanted)
-    # with create_graph=True the kernel says that it has no second derivative
-    grads = kernel(*arguments) if torch.is_grad_enabled() else below_autograd(kernel, *arguments)
+    grads = backward_pass("spike_linear", kernel, *arguments)
     return *(g if is_wanted else None for g, is_wanted in zip(grads, wanted)), None
 
 

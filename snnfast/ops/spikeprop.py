@@ -22,7 +22,14 @@ from snnfast.calls.spikeprop import (
 )
 from snnfast.reference.spikeprop import spikeprop as reference
 
-from .autograd import below_autograd, no_double_backward, refuse_transforms, traced, wants_gradient
+from .autograd import (
+    backward_pass,
+    below_autograd,
+    no_double_backward,
+    refuse_transforms,
+    traced,
+    wants_gradient,
+)
 from .layout import one_by_one
 
 # Bits of what the kernels find in the values; csrc/core/spikeprop.h.
@@ -154,8 +161,7 @@ def _gradients(
     given = [g if g is None else g.contiguous() for g in (grad_t, grad_u)]
     arguments = (*flat, t_out, slope, tape, *given, *wanted)
     kernel = ctx.kernels.spikeprop_backward
-    # with create_graph=True the kernel says that it has no second derivative
-    grads = kernel(*arguments) if torch.is_grad_enabled() else below_autograd(kernel, *arguments)
+    grads = backward_pass("spikeprop", kernel, *arguments)
     return [grad if is_wanted else None for grad, is_wanted in zip(grads, wanted)]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from snnfast.calls import spikeprop as calls
 from snnfast.calls.call import equation
 from snnfast.calls.spikeprop import SpikePropCall, answer
+from snnfast.first_order import first_order
 
 
 @equation(calls.spikeprop, answer)
@@ -89,7 +89,7 @@ class _FirstSpike(torch.autograd.Function):
             found = iter(torch.autograd.grad(u, wanted, torch.where(fired, by_spike, by_peak)))
             return tuple(None if v is None else next(found) for v in values)
 
-        return *first_order(gradients, grad_t, grad_u), None
+        return *first_order("spikeprop", gradients, grad_t, grad_u), None
 
 
 def _evolve(t_in: Tensor, w: Tensor, delays: Tensor, tau: float | Tensor, t_max: float) -> Events:
@@ -231,23 +231,3 @@ def _potential(
     s = torch.where(index < before[:, :, None], time[:, :, None] - events[:, None], 0.0) / tau
     kernel = s * torch.exp(1 - s)
     return torch.where(index < before[:, :, None], weights * kernel, 0.0).sum(2)
-
-
-class _FirstOrder(torch.autograd.Function):
-    # Without this a second derivative would silently be wrong.
-    @staticmethod
-    def forward(ctx: Any, function: Callable[..., Any], *args: Any) -> Any:
-        return function(*args)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        raise RuntimeError(
-            "spikeprop: a second derivative was asked for, but only first derivatives are implemented"
-        )
-
-
-def first_order(function: Callable[..., Any], *args: Any) -> Any:
-    """``function(*args)`` inside a backward pass; differentiating it again raises an error."""
-    if torch.is_grad_enabled():  # create_graph=True
-        return _FirstOrder.apply(function, *args)  # type: ignore[no-untyped-call]
-    return function(*args)

@@ -94,9 +94,11 @@ def test_tau_and_its_decay_have_gradients_by_the_chain_rule(kernels, op):
 
 def test_second_derivative_is_refused_by_name(kernels, op):
     x = torch.randn(4, 3, device=kernels.device, requires_grad=True)
-    (grad,) = torch.autograd.grad(op(x=x)[0].sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match=rf"^{op.kernel}: a second derivative was asked for"):
-        grad.sum().backward()
+    more = ({}, {"refractory": 1}) if "refractory" in op.signature else ({},)
+    for arguments in more:
+        (grad,) = torch.autograd.grad(op(x=x, **arguments)[0].sum(), x, create_graph=True)
+        with pytest.raises(RuntimeError, match=rf"^{op.name}: a second derivative was asked for"):
+            grad.sum().backward()
 
 
 def test_input_changed_before_backward_is_refused(kernels, op):

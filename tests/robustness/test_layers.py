@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[2] / "snnfast"
 # docs/architecture.md draws the layers.
 LAYERS = {
     "what everything stands on": """
-        check table atomic surrogate checkpoint processes batch_norm whole_batch plasticity
+        check first_order table atomic surrogate checkpoint processes batch_norm whole_batch plasticity
         visual.style visual.output backend devices
         visual.activity visual.layers visual.conversion visual.training visual.weights visual.timing
         memory info visual visualizer

@@ -1,0 +1,33 @@
+"""Results without a derivative: where only first derivatives are implemented, a second one would silently be wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+WHY = "only first derivatives are implemented"
+
+
+class _FirstOrder(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, op: str, why: str, function: Callable[..., Any], *args: Any) -> Any:
+        ctx.op, ctx.why = op, why
+        return function(*args)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        raise refusal(ctx.op, ctx.why)
+
+
+def refusal(op: str, why: str) -> RuntimeError:
+    """What is raised for a second derivative of ``op``."""
+    return RuntimeError(f"{op}: a second derivative was asked for, but {why}")
+
+
+def first_order(op: str, function: Callable[..., Any], *args: Any, why: str = WHY) -> Any:
+    """``function(*args)`` inside a backward pass of ``op``; differentiating it again raises an error."""
+    if torch.is_grad_enabled():  # create_graph=True
+        return _FirstOrder.apply(op, why, function, *args)  # type: ignore[no-untyped-call]
+    return function(*args)

@@ -15,9 +15,8 @@ import tempfile
 from pathlib import Path
 
 import snnfast
-from snnfast.procedure.conversion import Settings, convert
 
-ann, folder = Path(tempfile.mkdtemp()), Path(tempfile.mkdtemp())
+ann = Path(tempfile.mkdtemp())
 snnfast.procedure.diehl2015("digits", out=ann)
-result = convert(Settings(), ann, folder)
-pictures = [folder / "report.png"]
+result = snnfast.procedure.convert(ann)
+pictures = [result.out / "report.png"]

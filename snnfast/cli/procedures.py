@@ -121,12 +121,13 @@ def convert(
     monitor: Watch = False,
 ) -> None:
     """Convert a trained ReLU network to a spiking one, and report how well it follows."""
-    settings = conversion.Settings(**given)
+    folder = out or run / conversion.Settings(**given).method
     needs_root(conversion.ANN.stored(run).dataset, data)
-    folder = out or run / settings.method
     where: dict[str, Any] = {"root": data, "download": download, "device": chosen_device(device)}
     try:
-        result = conversion.convert(settings, run, folder, resume=resume, monitor=monitor, **where)
+        result = conversion.convert(
+            run, out=folder, resume=resume, monitor=monitor, **where, **given
+        )
     except KeyboardInterrupt:
         tell_interruption(folder / conversion.CHECKPOINT)
     typer.echo(result.summary())

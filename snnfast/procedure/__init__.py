@@ -1,11 +1,13 @@
 """Training procedures, each a call: ``snnfast.procedure.stbp("mnist", root="data")`` trains and returns a result.
 
 A procedure takes a data set, the settings that should differ from those of docs/results.md, and where to read and
-write; see :class:`Procedure`. ``snnfast train`` has the same procedures as commands.
+write; see :class:`Procedure`. :func:`convert` makes a spiking network of a trained ReLU network. ``snnfast train`` and
+``snnfast convert`` are the same as commands.
 """
 
 from .ann import AnnOfDiehl2015, AnnOfSengupta2019
 from .bohte2002 import Spikeprop
+from .conversion import convert
 from .diehl_cook2015 import Stdp
 from .result import Result
 from .run import Procedure
@@ -28,6 +30,7 @@ __all__ = [
     "Procedure",
     "Result",
     "bp_stdp",
+    "convert",
     "diehl2015",
     "sequence",
     "spikeprop",

@@ -137,29 +137,29 @@ class Result:
 
 
 def convert(
-    settings: Settings,
-    run: Path,
-    out: Path,
+    run: str | Path,
     *,
-    root: Path | None = None,
+    out: str | Path | None = None,
+    root: str | Path | None = None,
     download: bool = False,
     device: torch.device | str = "cpu",
     resume: bool = False,
     monitor: bool = False,
     progress: bool | None = None,
+    **options: Any,
 ) -> Result:
     """Converts the network of a run and scores it; keeps checkpoint, result and picture in ``out``.
 
     Args:
-        settings: what decides the conversion.
-        run: folder of a run of ``snnfast train diehl2015`` or ``vgg16``.
-        out: folder, made if missing.
+        run: folder of a run of ``snnfast train diehl2015`` or ``vgg16``, or of these procedures as calls.
+        out: folder, made if missing; None: a folder in ``run``, named after the method.
         root: folder of the data set.
         download: let torchvision download the data set.
         device: where it runs.
         resume: go on from the checkpoint in ``out``, which must be of the same settings and the same run.
         monitor: count what the spiking network does; see :func:`snnfast.monitor`. Its figures are ``monitor_*.png``.
         progress: show a progress bar; None: only if standard error is a terminal.
+        **options: any of the :class:`Settings`, which decide the conversion: ``method``, ``steps``, ...
 
     Raises:
         FileExistsError: ``out`` holds a checkpoint or a result, and ``resume`` is False.
@@ -169,6 +169,9 @@ def convert(
     """
     from snnfast import visual
 
+    Settings.check_names("convert", options)
+    settings, run = Settings(**options), Path(run).expanduser()
+    out = run / settings.method if out is None else Path(out).expanduser()
     with locked(out):
         path = out / CHECKPOINT
         if not resume:
@@ -243,7 +246,7 @@ def convert(
 def _finished(
     settings: Settings,
     run: Path,
-    root: Path | None,
+    root: str | Path | None,
     download: bool,
     device: torch.device | str,
 ) -> tuple[AnnSettings, Run, Data]:

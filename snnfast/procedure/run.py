@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from inspect import getfullargspec
 from pathlib import Path
@@ -95,12 +95,7 @@ class Procedure(ABC, Generic[S]):
         """The settings of docs/results.md for a data set, with ``changes``."""
         dataset = self.Settings.default("dataset") if dataset is None else dataset
         self.Settings.check_choice("dataset", dataset)
-        known = [one.name for one in fields(self.Settings)]
-        for name in changes:
-            if name not in known:
-                raise TypeError(
-                    f"{self.name}: there is no setting {name!r}; known: {', '.join(known)}"
-                )
+        self.Settings.check_names(self.name, changes)
         return self.Settings(**{"dataset": dataset, **self.chosen(dataset, changes), **changes})
 
     @abstractmethod

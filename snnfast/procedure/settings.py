@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import types
 import typing
+from collections.abc import Iterable
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from typing import Any, ClassVar, NamedTuple
 
@@ -114,6 +115,14 @@ class Options:
     def plain(self) -> dict[str, Any]:
         """The values by name as a checkpoint keeps them: lists for tuples."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def check_names(cls, op: str, names: Iterable[str]) -> None:
+        """Raises TypeError if one of ``names`` is not that of a field."""
+        known = [one.name for one in fields(cls)]
+        for name in names:
+            if name not in known:
+                raise TypeError(f"{op}: there is no setting {name!r}; known: {', '.join(known)}")
 
     @classmethod
     def check_choice(cls, name: str, value: Any) -> None:

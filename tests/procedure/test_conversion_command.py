@@ -9,6 +9,7 @@ from command import call
 from torch import nn
 from torchvision.io import write_png
 
+import snnfast
 from snnfast.checkpoint import read_checkpoint, write_checkpoint
 from snnfast.conversion.report import Comparison
 from snnfast.procedure import Procedure, ann, conversion, diehl2015, images
@@ -103,6 +104,20 @@ def test_convert_reports_and_keeps_the_network(run, tmp_path, method):
     accuracy = (scores.argmax(1) == labels).double().mean().item()
     assert accuracy == pytest.approx(result["report"]["accuracy"][1])
     assert method == "qcfs" or torch.equal(network.conv1.weight, trained.model.conv1.weight)
+
+
+def test_a_conversion_is_a_call(run, tmp_path):
+    """The same as the command, which gives it its options."""
+    settings = {"images": 40, "batch_size": 20, "calibration_images": 60, "steps": (2, 9)}
+    result = snnfast.procedure.convert(str(run), out=tmp_path / "call", progress=False, **settings)
+    call("convert", run, *QUICK, *STEPS, "--out", tmp_path / "command")
+    one, other = (result_of(tmp_path / name) for name in ("call", "command"))
+    assert (one["settings"], one["report"]) == (other["settings"], other["report"])
+    assert result.report.accuracy == tuple(one["report"]["accuracy"])
+    beside = snnfast.procedure.convert(run, method="max", progress=False, **settings)
+    assert beside.out == run / "max"
+    with pytest.raises(TypeError, match=r"^convert: there is no setting 'lrr'; known: method, "):
+        snnfast.procedure.convert(run, lrr=1)
 
 
 def write_images(root):

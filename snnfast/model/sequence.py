@@ -28,7 +28,7 @@ class SequenceNetwork(nn.Module):
     Args:
         in_features: number of inputs.
         hidden: neurons of each layer.
-        classes: number of classes of each answer.
+        num_classes: number of classes of each answer.
         outputs: number of answers. One is read out by ``readout``; several are the membranes at as many last steps.
         neuron: ``"lif"``, ``"alif"`` or ``"adlif"``.
         recurrent: whether the spikes of a layer come back to it.
@@ -49,7 +49,7 @@ class SequenceNetwork(nn.Module):
         self,
         in_features: int,
         hidden: Sequence[int],
-        classes: int,
+        num_classes: int,
         *,
         outputs: int = 1,
         neuron: str = "adlif",
@@ -64,7 +64,7 @@ class SequenceNetwork(nn.Module):
         super().__init__()
         op = "SequenceNetwork"
         self.in_features = check.whole(op, "in_features", in_features)
-        self.classes = check.whole(op, "classes", classes)
+        self.num_classes = check.whole(op, "num_classes", num_classes)
         self.outputs = check.whole(op, "outputs", outputs)
         check.choice(op, "neuron", neuron, NEURONS)
         check.choice(op, "readout", readout, tuple(READOUTS))
@@ -79,12 +79,12 @@ class SequenceNetwork(nn.Module):
             with torch.no_grad():
                 linear.weight.mul_(gain)
             layers += [Time(linear), _layer(neuron, features, recurrent, max_delay, tau, surrogate)]
-        layers += [Time(SpikeLinear(sizes[-1], classes)), LI(tau_out)]
+        layers += [Time(SpikeLinear(sizes[-1], num_classes)), LI(tau_out)]
         self.layers = nn.Sequential(*layers)
         self.readout = READOUTS[readout]()
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` ``[B, T, in_features]`` -> logits ``[B, classes]``, with several answers ``[B, outputs, classes]``."""
+        """``x`` ``[B, T, in_features]`` -> logits ``[B, num_classes]``; several answers: ``[B, outputs, num_classes]``."""
         check.tensor("SequenceNetwork", "x", x)
         if x.dim() != 3 or x.shape[2] != self.in_features or x.shape[1] < self.outputs:
             raise ValueError(

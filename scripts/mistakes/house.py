@@ -95,9 +95,16 @@ MISTAKES = (
     ),
     (
         "second derivative zero",
+        "snnfast/first_order.py",
+        "        raise refusal(ctx.op, ctx.why)",
+        "        return (None,) * len(ctx.needs_input_grad)",
+        AUTOGRAD,
+    ),
+    (
+        "second derivative of a raw call zero",
         "snnfast/ops/autograd.py",
-        '        raise RuntimeError(f"{op}: a second',
-        '        return None\n        raise RuntimeError(f"{op}: a second',
+        "        raise refusal(op, why)",
+        "        return None",
         AUTOGRAD,
     ),
     (
@@ -124,15 +131,15 @@ MISTAKES = (
     (
         "vmap: batch behind time",
         "snnfast/ops/neuron.py",
-        '{at["x"]: 1}, size)',
-        '{at["x"]: 0}, size)',
+        "{at_x: 1}, info.batch_size)",
+        "{at_x: 0}, info.batch_size)",
         AUTOGRAD,
     ),
     (
         "vmap: gradients of another dimension",
         "snnfast/ops/neuron.py",
-        'batch_at = {at["x"]: 1, first - 3: 2, first: 1,',
-        'batch_at = {at["x"]: 1, first - 3: 1, first: 1,',
+        'batch_at[at["checkpoints"]] = 2',
+        'batch_at[at["checkpoints"]] = 1',
         AUTOGRAD,
     ),
     (

@@ -100,13 +100,13 @@ MISTAKES = (
     (
         "spike_conv2d: the padding of the gradient of x is that of x",
         "snnfast/ops/spike_conv2d.py",
-        "h - 1 - padding_h,",
-        "padding_h,",
+        "h - 1 - call.padding_h,",
+        "call.padding_h,",
     ),
     (
         "spike_conv2d: the padding of the dense product is its stride",
         "snnfast/ops/spike_conv2d.py",
-        "stride, padding = tuple(sides[:2]), tuple(sides[2:])",
-        "padding, stride = tuple(sides[:2]), tuple(sides[2:])",
+        "stride, padding = (call.stride_h, call.stride_w), (call.padding_h,",
+        "padding, stride = (call.stride_h, call.stride_w), (call.padding_h,",
     ),
 )

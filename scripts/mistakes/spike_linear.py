@@ -84,7 +84,7 @@ MISTAKES = (
     (
         "values kept as bits",
         "snnfast/ops/spike_linear.py",
-        "if not (ctx.needs_input_grad[1] and found[_OTHERS]):",
+        "if not (weight_wanted and found[_OTHERS]):",
         "if True:",
     ),
     (

@@ -84,7 +84,7 @@ class SequenceNetwork(nn.Module):
         self.readout = READOUTS[readout]()
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` ``[B, T, in_features]`` -> logits ``[B, num_classes]``; several answers: ``[B, outputs, num_classes]``."""
+        """``x`` ``[B, T, in_features]`` -> logits ``[B, num_classes]`` or ``[B, outputs, num_classes]``."""
         check.tensor("SequenceNetwork", "x", x)
         if x.dim() != 3 or x.shape[2] != self.in_features or x.shape[1] < self.outputs:
             raise ValueError(

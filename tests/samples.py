@@ -126,7 +126,7 @@ class Op:
         return argument in inspect.signature(getattr(ops, self.name)).parameters
 
 
-# Around the vector widths, the 64-neuron unit of work, the 512-neuron block, and the checkpoints
+# Around the vector widths, the 64-neuron unit of work, the 256-neuron block, and the checkpoints
 # every 16 and 32 steps.
 SHAPES = (
     (0, 3),
@@ -338,6 +338,11 @@ def gradients(
         allow_unused=True,
     )
     return dict(zip(inputs, grads, strict=True))
+
+
+def assert_all(actual: Tensor, value: float) -> None:
+    """Every element is ``value``."""
+    assert_equal(actual, torch.full_like(actual, value))
 
 
 def assert_equal(actual: Any, expected: Any, what: str = "") -> None:

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from networks import NETWORKS, Dense, Functional, Residual, Series, images, make
+from samples import assert_all
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
@@ -190,7 +191,7 @@ def test_early_exit_keeps_each_images_scores():
     confidence = network(x, 60).softmax(1).amax(1).median().item()
     scores, steps = network.classify(x, 60, confidence=confidence, chunk=5)
     assert steps.min() < 60
-    assert (steps % 5 == 0).all()
+    assert_all(steps % 5, 0)
     full = network.over_time(x, range(5, 61, 5))
     for i in range(12):
         torch.testing.assert_close(scores[i], full[steps[i] // 5 - 1, i], rtol=1e-5, atol=1e-5)
@@ -208,7 +209,7 @@ def test_early_exit_of_nobody_is_the_whole_run(kind):
     network = snnfast.convert(model, [x], method="max")
     scores, steps = network.classify(x, 9, confidence=1.0, chunk=2)
     torch.testing.assert_close(scores, network(x, 9), rtol=0, atol=0)
-    assert (steps == 9).all()
+    assert_all(steps, 9)
 
 
 @pytest.mark.parametrize("kind", [Residual, Dense, Series])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from samples import DTYPES, neurons_that_fill
+from samples import DTYPES, assert_all, neurons_that_fill
 
 ROOT = Path(__file__).parents[2]
 SOURCE = Path(__file__).with_name("selftest.cu")
@@ -82,14 +82,14 @@ def test_halves_of_a_warp_may_diverge(library):
 def test_barriers_in_a_loop_count(library):
     x = torch.zeros(3 * 96)
     assert library.st_barriers(pointer(x), 3, 96, 50) == 0
-    assert (x == 50).all()
+    assert_all(x, 50)
 
 
 def test_static_shared_memory_begins_as_nan(library):
     out = torch.zeros(3, 2)
     assert library.st_unwritten(pointer(out), 3) == 0
     assert out[:, 0].isnan().all()
-    assert (out[:, 1] == 1).all()
+    assert_all(out[:, 1], 1)
 
 
 def test_missing_barrier_shows(library):

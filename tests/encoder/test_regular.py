@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from samples import assert_all
 
 from snnfast.encoder import RegularEncoder
 
@@ -23,7 +24,7 @@ def test_spikes_are_evenly_spaced_and_lag_is_random():
     assert set(first.tolist()) == {0, 1, 2, 3, 4}
     for t in range(0, 60, 5):
         torch.testing.assert_close(spikes[t : t + 5].argmax(0), first, rtol=0, atol=0)
-        assert (spikes[t : t + 5].sum(0) == 1).all()
+        assert_all(spikes[t : t + 5].sum(0), 1)
 
 
 def test_highest_rate_fires_in_every_step():

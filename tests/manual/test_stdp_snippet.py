@@ -5,6 +5,7 @@
 from types import SimpleNamespace
 
 import matplotlib as mpl
+import numpy
 import pytest
 import torch
 from mnist import lay_mnist
@@ -103,7 +104,7 @@ def test_stdp_snippet_runs_as_printed(tmp_path):
     # 100 neurons as 10 by 10 tiles with a pixel between them, showing the weights of now.
     shown = names["mat"].get_array()
     assert shown.shape == (289, 289)
-    assert (shown[29:57, 58:86] == names["w"][12].reshape(28, 28)).all()
+    numpy.testing.assert_array_equal(shown[29:57, 58:86], names["w"][12].reshape(28, 28))
     from matplotlib import pyplot
 
     pyplot.close(names["fig"])

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from diehl_cook2015_cases import CURRENT_BASED, assert_exact, assert_same, lively, rates, spikes
+from samples import assert_all
 
 from snnfast import ops
 from snnfast.model import DiehlAndCook2015
@@ -220,9 +221,9 @@ def test_parts_show_the_last_step():
         model.run({"inp": s})
         model.update()
         assert_exact(model.inp.s, s.flatten())
-        assert (model.inp.x[model.inp.s] == 1).all()
-        assert (model.exc.v[model.exc.s] == -65).all()
-        assert (model.exc.x[model.exc.s] == 1).all()
+        assert_all(model.inp.x[model.inp.s], 1)
+        assert_all(model.exc.v[model.exc.s], -65)
+        assert_all(model.exc.x[model.exc.s], 1)
     assert model.exc.theta.sum() > 0
     model.init_param()
     assert model.exc.v.tolist() == [-65] * 6

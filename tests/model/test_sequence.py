@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from samples import assert_all
 
 from snnfast.data.sequences import binary_adding, copy_memory, delayed_xor
 from snnfast.model import SequenceNetwork
@@ -14,8 +15,8 @@ def test_binary_adding_adds_the_marked_bits(num_steps):
     assert x.dtype == torch.uint8
     assert x.shape == (400, num_steps, 2)
     markers, half = x[..., 1], num_steps // 2
-    assert markers[:, :half].sum(1).eq(1).all()
-    assert markers[:, half:].sum(1).eq(1).all()
+    assert_all(markers[:, :half].sum(1), 1)
+    assert_all(markers[:, half:].sum(1), 1)
     torch.testing.assert_close((x[..., 0] & markers).sum(1), labels, rtol=0, atol=0)
     assert (labels.bincount() / 400).tolist() == pytest.approx([0.25, 0.5, 0.25], abs=0.07)
     assert x[..., 0].float().mean().item() == pytest.approx(0.5, abs=0.05)
@@ -23,10 +24,10 @@ def test_binary_adding_adds_the_marked_bits(num_steps):
 
 def test_delayed_xor_compares_two_spikes_far_apart():
     x, labels = delayed_xor(400, 40, seed=4)
-    assert x.sum((1, 2)).eq(2).all()
+    assert_all(x.sum((1, 2)), 2)
     first, last = x[:, :10], x[:, 30:]
-    assert first.sum((1, 2)).eq(1).all()
-    assert last.sum((1, 2)).eq(1).all()
+    assert_all(first.sum((1, 2)), 1)
+    assert_all(last.sum((1, 2)), 1)
     want = (first.sum(1).argmax(1) != last.sum(1).argmax(1)).long()
     torch.testing.assert_close(labels, want, rtol=0, atol=0)
     assert labels.float().mean().item() == pytest.approx(0.5, abs=0.07)
@@ -35,7 +36,7 @@ def test_delayed_xor_compares_two_spikes_far_apart():
 def test_copy_memory_asks_for_the_symbols_at_the_end():
     x, labels = copy_memory(50, 12, seed=4)
     assert x.shape == (50, 12, 9)
-    assert x[:, :5, :8].sum(2).eq(1).all()
+    assert_all(x[:, :5, :8].sum(2), 1)
     assert not x[:, 5:, :8].any()
     assert x[..., 8].sum(0).tolist() == [0] * 7 + [50] * 5
     digits = x[:, :5, :8].argmax(2)

@@ -16,7 +16,7 @@ from diehl_cook_cases import (
     sample,
 )
 from interpreter import python
-from samples import assert_equal
+from samples import assert_all, assert_equal
 
 from snnfast import ops, plasticity, reference
 from snnfast.calls.call import flatten
@@ -174,7 +174,7 @@ def test_layouts(backend, layout):
         assert_equal(thresholds.cpu(), expected[2])
         if layout == "sliced":
             laid.fill_(0.5)
-            assert (room == 0.5).all()
+            assert_all(room, 0.5)
 
 
 @pytest.mark.parametrize("backend", ["reference", *PRESENT])

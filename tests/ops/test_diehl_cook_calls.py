@@ -3,7 +3,7 @@
 import pytest
 import torch
 from backends import PRESENT, force
-from samples import assert_equal
+from samples import assert_all, assert_equal
 from torch import nn
 
 from snnfast import ops, plasticity, reference
@@ -252,7 +252,7 @@ def test_events_out_of_range_touch_nothing_but_the_weights(backend, name, case, 
             assert_equal(inside.cpu(), w)
         assert torch.isfinite(inside).all()
         inside.fill_(0.25)
-        assert (room == 0.25).all()
+        assert_all(room, 0.25)
 
 
 @pytest.mark.parametrize("backend", ["reference", *PRESENT])

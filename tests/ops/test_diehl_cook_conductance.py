@@ -7,7 +7,7 @@ from backends import PRESENT, force
 from diehl_cook_cases import ROUNDED, assert_same, moved
 from diehl_cook_conductance_cases import dense, sample
 from interpreter import python
-from samples import assert_equal
+from samples import assert_all, assert_equal
 
 from snnfast import ops, plasticity, reference
 from snnfast.calls.call import flatten
@@ -257,7 +257,7 @@ def test_layouts(backend, layout):
         assert_equal(thresholds.cpu(), expected[2])
         if layout == "sliced":
             laid.fill_(0.5)
-            assert (room == 0.5).all()
+            assert_all(room, 0.5)
 
 
 @pytest.mark.parametrize("backend", PRESENT)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from samples import assert_all
 
 from snnfast import data, loss
 from snnfast.checkpoint import CheckpointError
@@ -31,7 +32,7 @@ def test_sizes_are_the_papers():
         settings = preset(dataset, code)
         parts = spikeprop.load(settings)
         assert parts.train[0].shape[1] == inputs
-        assert (parts.train[0][:, -settings.bias :] == 0).all()
+        assert_all(parts.train[0][:, -settings.bias :], 0)
     assert [preset(d).hidden for d in ("iris", "cancer", "xor", "mnist")] == [
         (10,),
         (15,),
@@ -180,9 +181,9 @@ def test_shift_moves_images_and_nothing_else():
     times[:, 27], times[:, 64] = 3.0, 0.0  # row 3, column 3, and the input that always fires
     torch.manual_seed(0)
     moved = bohte2002.augmentation(settings)(times)
-    assert (moved[:, 64] == 0).all()
+    assert_all(moved[:, 64], 0)
     where = moved[:, :64].argmin(1)
-    assert (moved[:, :64].isfinite().sum(1) == 1).all()
+    assert_all(moved[:, :64].isfinite().sum(1), 1)
     assert set(where.tolist()) == {8 * row + column for row in (2, 3, 4) for column in (2, 3, 4)}
     times[:, 27], times[:, 0] = INF, 3.0  # leaves the image in five of nine cases
     gone = bohte2002.augmentation(settings)(times)[:, :64].isinf().all(1).float().mean()

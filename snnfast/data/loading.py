@@ -8,9 +8,11 @@ from typing import Any, cast
 
 from torch.utils.data import Dataset, Subset
 
+from snnfast import check
+
 from .bundled import cancer, digits, iris
 from .folder import image_folder
-from .splits import TORCHVISION_SPLITS, check_split, train_or_val
+from .splits import TORCHVISION_SPLITS, train_or_val
 from .vision import official_name, torchvision_dataset
 
 _BUNDLED = {"cancer": cancer, "digits": digits, "iris": iris}
@@ -58,7 +60,7 @@ def load(
         raise ValueError(f"load: transform is for torchvision sets, {official} takes none")
     if official in _BUNDLED:
         return _BUNDLED[official](split, seed=seed, **options)
-    check_split("load", split, TORCHVISION_SPLITS)
+    check.choice("load", "split", split, TORCHVISION_SPLITS)
     if root is None:
         raise ValueError(f"load: {official} needs root, the folder that holds it, got None")
     if official == "folder":

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
-
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from snnfast import check
+
 BUNDLED_SPLITS = ("train", "val", "train+val", "test", "all")
 TORCHVISION_SPLITS = ("train", "val", "train+val", "test")
 
 
-def check_split(name: str, split: object, allowed: tuple[str, ...]) -> str:
-    """Return ``split`` when it is one of ``allowed``; the error begins with ``name``."""
-    if not isinstance(split, str) or split not in allowed:
-        raise ValueError(f"{name}: split must be one of {', '.join(allowed)}, got {split!r}")
-    return split
-
-
 def check_fraction(name: str, argument: str, value: object) -> float:
     """Return ``value`` as a float when it lies in [0, 1)."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name}: {argument} must be a number, got {type(value).__name__}")
-    fraction = float(value)
+    fraction = check.number(name, argument, value)
     if not 0 <= fraction < 1:
         raise ValueError(f"{name}: {argument} must lie in [0, 1), got {fraction}")
     return fraction
@@ -36,11 +27,7 @@ def permutation(name: str, n: int, seed: object) -> npt.NDArray[np.int64]:
     NumPy promises the raw stream of PCG64 for all versions, but not ``Generator.permutation``: so
     the order is the rank of raw numbers.
     """
-    if isinstance(seed, bool) or not isinstance(seed, Integral):
-        raise TypeError(f"{name}: seed must be an integer, got {type(seed).__name__}")
-    if seed < 0:
-        raise ValueError(f"{name}: seed must not be negative, got {seed}")
-    raw = np.random.PCG64(int(seed)).random_raw(n)
+    raw = np.random.PCG64(check.whole(name, "seed", seed, 0)).random_raw(n)
     return np.argsort(raw, kind="stable").astype(np.int64)
 
 
@@ -67,7 +54,7 @@ def stratified(
         test_fraction: Share of all items that is test, in [0, 1).
         val_fraction: Share of the remaining items that is validation, in [0, 1).
     """
-    check_split(name, split, BUNDLED_SPLITS)
+    check.choice(name, "split", split, BUNDLED_SPLITS)
     test_fraction = check_fraction(name, "test_fraction", test_fraction)
     val_fraction = check_fraction(name, "val_fraction", val_fraction)
     order = permutation(name, len(labels), seed)
@@ -118,13 +105,12 @@ def stratified_folds(labels: Tensor, folds: int, *, seed: int = 0) -> Tensor:
         raise ValueError(
             f"stratified_folds: labels must have shape [N], N at least 1, got {list(labels.shape)}"
         )
-    if isinstance(folds, bool) or not isinstance(folds, Integral):
-        raise TypeError(f"stratified_folds: folds must be an integer, got {type(folds).__name__}")
+    folds = check.whole("stratified_folds", "folds", folds, 2)
     classes = labels.cpu().numpy()
     smallest = int(np.unique(classes, return_counts=True)[1].min())
-    if not 2 <= folds <= smallest:
+    if folds > smallest:
         raise ValueError(
-            f"stratified_folds: folds must lie in [2, {smallest}], the size of the smallest class, got {folds}"
+            f"stratified_folds: folds must be at most {smallest}, the size of the smallest class, got {folds}"
         )
     order = permutation("stratified_folds", len(classes), seed)
     # One class after the other, each in random order, and the folds in turn through all of them.

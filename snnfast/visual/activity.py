@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import cast
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from snnfast import check
 
 from .style import (
     BLUE,
@@ -58,7 +59,7 @@ def raster(
         )
     if values.min() < 0:
         raise ValueError(f"raster: spikes must not be negative, got {values.min():g}")
-    _check_dt("raster", dt)
+    check.positive("raster", "dt", dt)
     if values.ndim > 2:
         if not 0 <= sample < values.shape[1]:
             raise ValueError(
@@ -127,7 +128,7 @@ def potentials(
             f"potentials: v must have at most {_MAX_MEMBRANES} neurons, got {neurons}; "
             f"choose some, such as v[:, :{_MAX_MEMBRANES}]"
         )
-    _check_dt("potentials", dt)
+    check.positive("potentials", "dt", dt)
     levels: Array | None = None
     if threshold is not None:
         levels = finite_array("potentials", "threshold", threshold)
@@ -182,11 +183,6 @@ def potentials(
         figure.supylabel("Membrane potential", fontsize=10)
     head(figure, title)
     return figure
-
-
-def _check_dt(function: str, dt: float) -> None:
-    if not (math.isfinite(dt) and dt > 0):
-        raise ValueError(f"{function}: dt must be above 0, got {dt}")
 
 
 def _figure_of(ax: Axes) -> Figure:

@@ -139,7 +139,7 @@ def test_load_gives_bundled_sets():
     assert len(data.load("IRIS", split="train+val")) == 120
     with pytest.raises(ValueError, match="transform is for torchvision sets"):
         data.load("iris", transform=lambda x: x)
-    with pytest.raises(ValueError, match="split must be one of"):
+    with pytest.raises(ValueError, match="split must be train or val"):
         data.load("iris", split="valid")
 
 
@@ -167,5 +167,5 @@ def test_val_part_of_60000_images_is_fixed():
 def test_load_needs_root_and_a_known_split(mnist_root):
     with pytest.raises(ValueError, match="load: MNIST needs root"):
         data.load("mnist")
-    with pytest.raises(ValueError, match=re.escape("load: split must be one of train, val")):
+    with pytest.raises(ValueError, match=re.escape("load: split must be train or val")):
         data.load("mnist", mnist_root, "all")

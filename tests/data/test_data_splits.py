@@ -68,13 +68,13 @@ def test_changing_a_data_set_does_not_change_the_next():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"split": "tset"}, ValueError, "split must be one of train, val, train+val, test, all"),
-        ({"split": None}, ValueError, "split must be one of"),
+        ({"split": "tset"}, ValueError, "split must be train or val or train+val or test or all"),
+        ({"split": None}, ValueError, "split must be train or val"),
         ({"test_fraction": 1.0}, ValueError, "test_fraction must lie in [0, 1), got 1.0"),
         ({"test_fraction": -0.1}, ValueError, "test_fraction must lie in [0, 1), got -0.1"),
-        ({"val_fraction": float("nan")}, ValueError, "val_fraction must lie in [0, 1), got nan"),
+        ({"val_fraction": float("nan")}, ValueError, "val_fraction must be finite, got nan"),
         ({"val_fraction": "0.1"}, TypeError, "val_fraction must be a number, got str"),
-        ({"seed": -1}, ValueError, "seed must not be negative, got -1"),
+        ({"seed": -1}, ValueError, "seed must be at least 0, got -1"),
         ({"seed": 0.5}, TypeError, "seed must be an integer, got float"),
         ({"split": "test", "test_fraction": 0}, ValueError, "split 'test' holds nothing"),
         ({"split": "val", "val_fraction": 0.0}, ValueError, "split 'val' holds nothing"),
@@ -105,8 +105,8 @@ def test_folds_are_the_same_on_every_machine():
         ([0, 1], 2, TypeError, "labels must be a tensor of integers, got list"),
         (torch.rand(4), 2, TypeError, "labels must be a tensor of integers, got torch.float32"),
         (torch.zeros(0, dtype=torch.int64), 2, ValueError, "labels must have shape [N]"),
-        (torch.arange(8) // 4, 1, ValueError, "folds must lie in [2, 4]"),
-        (torch.arange(8) // 4, 5, ValueError, "folds must lie in [2, 4], the size of the smallest"),
+        (torch.arange(8) // 4, 1, ValueError, "folds must be at least 2, got 1"),
+        (torch.arange(8) // 4, 5, ValueError, "folds must be at most 4, the size of the smallest"),
         (torch.arange(8) // 4, 2.0, TypeError, "folds must be an integer, got float"),
     ],
 )

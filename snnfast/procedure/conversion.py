@@ -254,13 +254,13 @@ def _finished(
     trained = ANN.stored(run)
     if settings.validate and not trained.validate:
         raise ValueError(
-            f"convert: the run in {run} was trained on the validation split; score the test images, or train with "
-            "--validate"
+            f"convert: the run in {run} was trained on the validation split; score the test images, or train anew "
+            "with validation"
         )
     _, finished, data = ANN.reopen(run, root=root, download=download, device=device)
     if finished.epoch < trained.epochs:
         raise ValueError(
-            f"convert: the run in {run} is at epoch {finished.epoch} of {trained.epochs}; finish it with --resume"
+            f"convert: the run in {run} is at epoch {finished.epoch} of {trained.epochs}; resume it"
         )
     if trained.validate and not settings.validate:
         pixels, labels = images.part(trained.dataset, "test", root, download, device)

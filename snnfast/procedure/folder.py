@@ -61,7 +61,7 @@ def _acquire(folder: Path) -> BinaryIO:
             holder = stream.read().decode() or "another process"
             stream.close()
             raise FolderInUseError(
-                f"{folder} is in use by {holder}; wait for it, or give another folder (--out)"
+                f"{folder} is in use by {holder}; wait for it, or give another folder"
             ) from None
         except OSError as error:
             # A file system without locks: better than no run at all.

@@ -248,7 +248,7 @@ def test_a_result_is_not_replaced(run, tmp_path):
     for folder in (run, tmp_path):
         before = (folder / "result.json").read_text()
         text = call("convert", run, *QUICK, *STEPS, "--out", folder, code=2)
-        assert "exists: resume it (--resume), or give another folder" in " ".join(text.split())
+        assert "exists: resume it, or give another folder" in " ".join(text.split())
         assert (folder / "result.json").read_text() == before
     with pytest.raises(FileExistsError, match=r"result\.json exists"):
         diehl2015("digits", epochs=0, out=tmp_path, progress=False)
@@ -258,7 +258,7 @@ def test_a_run_that_is_not_finished_is_not_converted(run, tmp_path):
     checkpoint = read_checkpoint(run / "checkpoint.pt")
     write_checkpoint(tmp_path / "checkpoint.pt", {**checkpoint, "epoch": 0})
     text = call("convert", tmp_path, code=2)
-    assert "is at epoch 0 of 1; finish it with --resume" in " ".join(text.split())
+    assert "is at epoch 0 of 1; resume it" in " ".join(text.split())
 
 
 def test_wrong_folders_and_options_of_training(tmp_path):

@@ -103,6 +103,9 @@ def together(device: torch.device) -> Iterator[Processes | None]:
     """The processes of ``torchrun``, joined for a while; None for a program that runs alone.
 
     NCCL joins GPUs, Gloo CPUs.
+
+    Args:
+        device: where this process runs.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         yield None

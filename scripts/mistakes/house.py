@@ -101,7 +101,7 @@ MISTAKES = (
         AUTOGRAD,
     ),
     (
-        "second derivative of a raw call zero",
+        "second derivative under vmap zero",
         "snnfast/ops/autograd.py",
         "        raise refusal(op, why)",
         "        return None",

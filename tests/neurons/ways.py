@@ -148,6 +148,18 @@ def test_gradients_of_many_weightings_at_once_are_those_of_a_loop(kernels, op, v
             )
 
 
+def test_second_derivative_of_many_weightings_is_refused(kernels, op):
+    x = torch.randn(4, 3, device=kernels.device, requires_grad=True)
+    out = op(x=x)[0]
+
+    def gradient(weights):
+        return torch.autograd.grad(out, x, weights, create_graph=True)[0]
+
+    many = torch.vmap(gradient)(torch.rand(2, 4, 3, device=kernels.device))
+    with pytest.raises(RuntimeError, match=refusal(op)):
+        many.sum().backward()
+
+
 def test_second_derivative_under_vmap_is_refused(kernels, op):
     function = Function(op, "plain")
     function.arguments = {

@@ -29,7 +29,12 @@ MISTAKES = (
         "grad_h * (before[kV] - c[kRest])",
         "grad_h * before[kV]",
     ),
-    ("rest gradient not decayed", "csrc/core/leaky.h", "+= grad_h - grad_h * c[kLeak]", "+= grad_h"),
+    (
+        "rest gradient not decayed",
+        "csrc/core/leaky.h",
+        "+= grad_h - grad_h * c[kLeak]",
+        "+= grad_h",
+    ),
     ("rest before the first step", "csrc/core/leaky.h", "grad_params[kVRest] += grad;", ""),
     (
         "gradient not decayed",

@@ -15,11 +15,21 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def cpu_model() -> str:
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    if not cpuinfo.exists():
+        return platform.processor() or platform.machine()
+    first = cpuinfo.read_text().split("\n\n")[0].splitlines()
+    about = {
+        name.strip(): value.strip() for name, _, value in (line.partition(":") for line in first)
+    }
+    core = amd_core(int(about.get("cpu family", 0)), int(about.get("model", 0)))
+    return about.get("model name", platform.machine()) + (f" ({core})" if core else "")
+
+
+def amd_core(family: int, model: int) -> str:
+    """The generation of an AMD processor, which its name may hide in a virtual machine; "" if it is none of these."""
+    if family == 25:
+        return "Zen 4" if model in range(0x10, 0x20) or model >= 0x60 else "Zen 3"
+    return "Zen 5" if family == 26 else ""
 
 
 def device_name(device: str) -> str:

@@ -108,8 +108,7 @@ class File:
         content = json.loads((ROOT / f"benchmarks/results/{stem}-cpu-1-thread.json").read_text())
         self.rows, self.verdicts = content["rows"], content["verdicts"]
         cpu = content["machine"]["cpu"]
-        zen5 = " (Zen 5)" if stem.endswith("-zen5") else ""
-        self.processor = "Intel Xeon" if "Intel" in cpu else cpu + zen5
+        self.processor = "Intel Xeon" if "Intel" in cpu else cpu
 
     @property
     def footer(self) -> str:

@@ -129,6 +129,27 @@ def test_quick_recurrent_runs_with_the_spikes_of_the_loops(benchmarks, tmp_path)
     assert rates["plain_loop"] == rates["tuned_loop"] == rates["snnfast"]
 
 
+def test_quick_sequence_runs_with_the_loss_of_the_loop(benchmarks, tmp_path):
+    benchmarks("sequence", "--quick", "--json", str(tmp_path / "x.json"))
+    rows = {
+        row["implementation"]: row for row in json.loads((tmp_path / "x.json").read_text())["rows"]
+    }
+    assert set(rows) == {"products", "snnfast", "delays", "plain_loop"}
+    losses = [rows[name]["facts"]["loss"] for name in ("snnfast", "plain_loop")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("family", "model", "core"),
+    [(26, 2, "Zen 5"), (25, 17, "Zen 4"), (25, 160, "Zen 4"), (25, 1, "Zen 3"), (6, 143, "")],
+)
+def test_the_core_of_an_amd_processor(monkeypatch, family, model, core):
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks.machine import amd_core
+
+    assert amd_core(family, model) == core
+
+
 def test_quick_delay_runs(benchmarks):
     output = benchmarks("delay", "--quick")
     assert all(name in output for name in ("copy", "snnfast", "reference", "forward+backward"))

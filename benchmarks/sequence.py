@@ -59,7 +59,7 @@ def plain_loop(net: SequenceNetwork) -> Net:
         ]
         couplings = [[layer.neuron.value(name) for name in ("a", "b")] for _, layer in hidden]
         states = [x.new_zeros(3, len(x), layer.features).unbind() for _, layer in hidden]
-        v_out, total = x.new_zeros(len(x), net.classes), x.new_zeros(len(x), net.classes)
+        v_out, total = x.new_zeros(len(x), net.num_classes), x.new_zeros(len(x), net.num_classes)
         for t in range(x.shape[1]):
             y = x[:, t]
             for k, (linear, layer) in enumerate(hidden):

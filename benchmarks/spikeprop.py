@@ -239,9 +239,7 @@ def flowers() -> tuple[Tensor, Tensor]:
 
     loader = IRISDataLoader(ratio=0.8)
     train, summary = loader.run(), loader.summarize()
-    code = PopulationEncoder(
-        12, summary["min"], summary["max"], max_firing_time=30, not_to_fire=28, dt=1
-    )
+    code = PopulationEncoder(12, summary["min"], summary["max"], t_max=30, silent_from=28, dt=1)
     times = nn.functional.pad(code(train["train.data"]).flatten(1), (0, 2)).float()
     wanted = torch.full((len(times), 3), 13.0)
     wanted[torch.arange(len(times)), train["train.target"]] = 8.0

@@ -25,7 +25,7 @@ test_values, test_labels = iris("test").tensors
 # earlier that neuron fires.
 
 low, high = values.amin(0).tolist(), values.amax(0).tolist()
-code = PopulationEncoder(8, low, high, max_firing_time=10, not_to_fire=10)
+code = PopulationEncoder(8, low, high, t_max=10, silent_from=10)
 times, test_times = code(values).flatten(1), code(test_values).flatten(1)
 print(times.shape, "spike times in ms, inf for silent neurons")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -26,7 +27,25 @@ class Simple(BernoulliEncoder):
 
 
 class Population(PopulationEncoder):
-    """:class:`PopulationEncoder` with n3ml's call ``run``."""
+    """:class:`PopulationEncoder` as n3ml calls it.
+
+    Args:
+        neurons: as there, and so are ``minimum``, ``maximum`` and the others.
+        max_firing_time: its ``t_max``.
+        not_to_fire: its ``silent_from``.
+    """
+
+    def __init__(
+        self,
+        neurons: int,
+        minimum: Tensor | Sequence[float],
+        maximum: Tensor | Sequence[float],
+        max_firing_time: float,
+        not_to_fire: float,
+        *options: Any,
+        **more: Any,
+    ) -> None:
+        super().__init__(neurons, minimum, maximum, max_firing_time, not_to_fire, *options, **more)
 
     def run(self, x: Tensor) -> Tensor:
         """Spike times of values, with -1 for silent neurons."""

@@ -23,18 +23,18 @@ class PopulationEncoder(nn.Module):
         mu[i] = min + (2 i - 3) / 2 (max - min) / (m - 2)        i = 1 ... m
         sigma = (max - min) / (beta (m - 2))
         a[i]  = exp(-(x - mu[i])^2 / (2 sigma^2))
-        t[i]  = T (1 - a[i])       rounded to multiples of dt; silent if t[i] >= not_to_fire
+        t[i]  = t_max (1 - a[i])   rounded to multiples of dt; silent if t[i] >= silent_from
 
-    with ``T = max_firing_time``. Not differentiable.
+    Not differentiable.
 
     Args:
         neurons: neurons a feature, m, at least 3.
         minimum: smallest value of each feature, ``[F]``, a tensor or numbers.
         maximum: largest value of each feature, above ``minimum``.
-        max_firing_time: time of a neuron that is not excited at all, in milliseconds.
-        not_to_fire: neurons that would fire at this time or later are silent, in milliseconds.
+        t_max: time of a neuron that is not excited at all, in milliseconds.
+        silent_from: neurons that would fire at this time or later are silent, in milliseconds.
         dt: times are multiples of it, in milliseconds (halves go to the even multiple), none of them later than
-            ``max_firing_time``; None does not round. n3ml takes this argument and always rounds to whole milliseconds,
+            ``t_max``; None does not round. n3ml takes this argument and always rounds to whole milliseconds,
             which ``dt=1`` does.
         beta: width of the fields: 1.5 in the paper.
         centers: ``"paper"``, or ``"n3ml"`` for ``i = 0 ... m - 1``, which shifts all fields down by one spacing, so
@@ -57,8 +57,8 @@ class PopulationEncoder(nn.Module):
         neurons: int,
         minimum: Tensor | Sequence[float],
         maximum: Tensor | Sequence[float],
-        max_firing_time: float,
-        not_to_fire: float,
+        t_max: float,
+        silent_from: float,
         dt: float | None = 1.0,
         beta: float = 1.5,
         *,
@@ -85,10 +85,8 @@ class PopulationEncoder(nn.Module):
                 f"PopulationEncoder: centers must be one of {', '.join(CENTERS)}, got {centers!r}"
             )
         self.neurons = neurons
-        self.max_firing_time = check.positive(
-            "PopulationEncoder", "max_firing_time", max_firing_time
-        )
-        self.not_to_fire = check.positive("PopulationEncoder", "not_to_fire", not_to_fire)
+        self.t_max = check.positive("PopulationEncoder", "t_max", t_max)
+        self.silent_from = check.positive("PopulationEncoder", "silent_from", silent_from)
         self.dt = None if dt is None else check.positive("PopulationEncoder", "dt", dt)
         self.beta = check.positive("PopulationEncoder", "beta", beta)
         i = torch.arange(neurons, dtype=torch.float64) + CENTERS[centers]
@@ -113,12 +111,12 @@ class PopulationEncoder(nn.Module):
                 f"PopulationEncoder: x must have shape [..., {len(self.center)}], got {list(x.shape)}"
             )
         a = ((x[..., None].double() - self.center) / self.sigma[:, None]).square().div(-2).exp()
-        t = on_grid(self.max_firing_time * (1 - a), self.dt, self.max_firing_time)
-        return t.masked_fill(t >= self.not_to_fire, torch.inf).to(x.dtype)
+        t = on_grid(self.t_max * (1 - a), self.dt, self.t_max)
+        return t.masked_fill(t >= self.silent_from, torch.inf).to(x.dtype)
 
     def extra_repr(self) -> str:
         """What ``print`` shows."""
         return (
-            f"neurons={self.neurons}, features={len(self.center)}, max_firing_time={self.max_firing_time:g}, "
-            f"not_to_fire={self.not_to_fire:g}, dt={self.dt}, beta={self.beta:g}"
+            f"neurons={self.neurons}, features={len(self.center)}, t_max={self.t_max:g}, "
+            f"silent_from={self.silent_from:g}, dt={self.dt}, beta={self.beta:g}"
         )

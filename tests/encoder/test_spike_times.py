@@ -12,7 +12,7 @@ INF = math.inf
 
 def two_features(encoder=PopulationEncoder, **changes):
     arguments = {"neurons": 6, "minimum": [0.0, -2.0], "maximum": [4.0, 2.0]}
-    return encoder(**(arguments | {"max_firing_time": 10, "not_to_fire": 10} | changes))
+    return encoder(**(arguments | {"t_max": 10, "silent_from": 10} | changes))
 
 
 def test_population_has_the_fields_of_the_paper():
@@ -27,7 +27,7 @@ def test_population_times_worked_by_hand():
     # those 3 sigma away at 9.89, which rounds to the silent 10.
     times = two_features()(torch.tensor([1.5, 0.5]))
     assert times.tolist() == [[INF, 7, 0, 7, INF, INF], [INF, INF, 7, 0, 7, INF]]
-    exact = two_features(dt=None, not_to_fire=9.0)(torch.tensor([1.5, 0.5]))
+    exact = two_features(dt=None, silent_from=9.0)(torch.tensor([1.5, 0.5]))
     near = 10 * (1 - math.exp(-9 / 8))
     torch.testing.assert_close(exact[0], torch.tensor([INF, near, 0, near, INF, INF]))
 
@@ -56,7 +56,7 @@ def test_population_batches_and_keeps_float64():
 
 
 def test_population_run_is_n3mls_call():
-    encoder = two_features(Population)
+    encoder = Population(6, [0.0, -2.0], [4.0, 2.0], max_firing_time=10, not_to_fire=10)
     x = torch.tensor([1.5, 0.5], dtype=torch.float64)
     run = encoder.run(x)
     assert run.tolist() == [[-1, 7, 0, 7, -1, -1], [-1, -1, 7, 0, 7, -1]]
@@ -87,8 +87,8 @@ def test_population_takes_tensors_and_moves_with_the_module():
         ),
         ({"minimum": [0.0, math.nan]}, ValueError, "minimum must be finite, got nan"),
         ({"centers": "none"}, ValueError, "centers must be one of paper, n3ml, got 'none'"),
-        ({"max_firing_time": 0}, ValueError, "max_firing_time must be positive, got 0"),
-        ({"not_to_fire": -1.0}, ValueError, "not_to_fire must be positive, got -1"),
+        ({"t_max": 0}, ValueError, "t_max must be positive, got 0"),
+        ({"silent_from": -1.0}, ValueError, "silent_from must be positive, got -1"),
         ({"dt": 0.0}, ValueError, "dt must be positive, got 0"),
         ({"beta": math.inf}, ValueError, "beta must be finite, got inf"),
     ],

@@ -58,8 +58,8 @@ FIELDS = {
     "neurons": 4,
     "minimum": [0.0],
     "maximum": [1.0],
-    "max_firing_time": 9.0,
-    "not_to_fire": 8.0,
+    "t_max": 9.0,
+    "silent_from": 8.0,
 }
 # What each is called with while one argument after the other is replaced; layers are given an input, too.
 GOOD = {

@@ -82,8 +82,8 @@ MISTAKES = (
     (
         "current gradient dropped",
         "csrc/core/cuba.h",
-        "grad[kI] + Lif::charge_backward",
-        "Lif::charge_backward",
+        "grad[kI] + Leaky::charge_backward",
+        "Leaky::charge_backward",
     ),
     (
         "current decays by the membrane",
@@ -108,7 +108,7 @@ MISTAKES = (
     (
         "alif: no gradient from spike to spike",
         "csrc/core/alif.h",
-        "return grad_a + Lif",
+        "return grad_a + Leaky",
         "return Lif",
     ),
     (
@@ -139,8 +139,8 @@ MISTAKES = (
     (
         "adlif: w not taken off the input",
         "csrc/core/adlif.h",
-        "Lif::charge(x - state[kW]",
-        "Lif::charge(x",
+        "Leaky::charge(x - state[kW]",
+        "Leaky::charge(x",
     ),
     (
         "adlif: w added to the input",

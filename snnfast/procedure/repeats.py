@@ -247,7 +247,9 @@ def refuse_to_replace(*paths: Path) -> None:
     """Raises FileExistsError if one of the files that a run would replace is there."""
     for path in paths:
         if path.exists():
-            raise FileExistsError(f"{path} exists: resume it, or give another folder")
+            raise FileExistsError(
+                f"{path} exists: resume it (resume=True, --resume), or give another folder (out, --out)"
+            )
 
 
 def _same(

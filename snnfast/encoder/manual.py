@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
+from snnfast import check
+
 from .bernoulli import BernoulliEncoder
 from .population import PopulationEncoder
 from .regular import number_of_steps
@@ -45,7 +47,9 @@ class Population(PopulationEncoder):
         *options: Any,
         **more: Any,
     ) -> None:
-        super().__init__(neurons, minimum, maximum, max_firing_time, not_to_fire, *options, **more)
+        latest = check.positive("Population", "max_firing_time", max_firing_time)
+        silent_from = check.positive("Population", "not_to_fire", not_to_fire)
+        super().__init__(neurons, minimum, maximum, latest, silent_from, *options, **more)
 
     def run(self, x: Tensor) -> Tensor:
         """Spike times of values, with -1 for silent neurons."""

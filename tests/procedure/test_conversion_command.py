@@ -248,7 +248,9 @@ def test_a_result_is_not_replaced(run, tmp_path):
     for folder in (run, tmp_path):
         before = (folder / "result.json").read_text()
         text = call("convert", run, *QUICK, *STEPS, "--out", folder, code=2)
-        assert "exists: resume it (resume=True, --resume), or give another folder" in " ".join(text.split())
+        assert "exists: resume it (resume=True, --resume), or give another folder" in " ".join(
+            text.split()
+        )
         assert (folder / "result.json").read_text() == before
     with pytest.raises(FileExistsError, match=r"result\.json exists"):
         diehl2015("digits", epochs=0, out=tmp_path, progress=False)

@@ -54,13 +54,7 @@ X = torch.zeros(3, 2, 4)
 T = torch.tensor([[1.0, 2.0], [3.0, math.inf]])
 W = torch.full((3, 4), 0.5)
 COMPETITION = {"x": spikes(2, 5, 4), "w": W, "theta": torch.zeros(3)}
-FIELDS = {
-    "neurons": 4,
-    "minimum": [0.0],
-    "maximum": [1.0],
-    "t_max": 9.0,
-    "silent_from": 8.0,
-}
+FIELDS = {"neurons": 4, "minimum": [0.0], "maximum": [1.0]}
 # What each is called with while one argument after the other is replaced; layers are given an input, too.
 GOOD = {
     **{op: {"x": X} for op in NEURONS},
@@ -107,8 +101,8 @@ GOOD = {
     "BernoulliEncoder": {},
     "LatencyEncoder": {"t_max": 9.0},
     "PoissonEncoder": {"duration": 5.0},
-    "Population": FIELDS,
-    "PopulationEncoder": FIELDS,
+    "Population": FIELDS | {"max_firing_time": 9.0, "not_to_fire": 8.0},
+    "PopulationEncoder": FIELDS | {"t_max": 9.0, "silent_from": 8.0},
     "RegularEncoder": {},
     "Simple": {},
     "desired_times": {"samples": 2, "beta": 250.0, "num_steps": 5},

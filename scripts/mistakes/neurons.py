@@ -109,7 +109,7 @@ MISTAKES = (
         "alif: no gradient from spike to spike",
         "csrc/core/alif.h",
         "return grad_a + Leaky",
-        "return Lif",
+        "return Leaky",
     ),
     (
         "alif: adaptation's gradient of the threshold dropped",

@@ -8,5 +8,5 @@ fields are the arguments of the C++ operator in the same order (``csrc/core/<ste
 from importlib import import_module
 from pkgutil import iter_modules
 
-for module in iter_modules(__path__):  # each neuron enters itself in snnfast.calls.neuron.NEURONS
-    import_module(f"{__name__}.{module.name}")
+for _module in iter_modules(__path__):  # each neuron enters itself in snnfast.calls.neuron.NEURONS
+    import_module(f"{__name__}.{_module.name}")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import glob
+import hashlib
 import io
 import json
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -245,22 +248,22 @@ def _frames(
         return _tensors(frames.reshape(len(table[0]), *size), table)
     folder = Path(cache).expanduser()
     stem = f"{name}-{part.stem}-{zlib.crc32(str(part.resolve()).encode()):08x}"
-    described, counted, tabled = (
-        folder / f"{stem}{end}" for end in (".json", "-frames.bin", "-labels.npy")
-    )
+    digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
+    counted, tabled = (folder / f"{stem}-{digest}{end}" for end in (".bin", ".npy"))
     try:
-        if json.loads(described.read_text()) == settings:
-            return _held(counted, tabled, size, kind)
-    except (OSError, ValueError, EOFError):
+        return _held(counted, tabled, size, kind)
+    except (OSError, ValueError, EOFError, BadZipFile):
         pass  # there is nothing, or it is damaged
-    described.unlink(missing_ok=True)  # while files are replaced, the cache holds nothing
-    with replacing(counted) as new, new.open("wb") as stream:
-        table = _count(recordings(), size, dt, kind, stream)
+    with replacing(counted) as new:
+        with new.open("wb") as stream:
+            table = _count(recordings(), size, dt, kind, stream)
+        frames = _mapped(new, (table.shape[1], *size), kind)
     with replacing(tabled) as new, new.open("wb") as stream:
         np.save(stream, table, allow_pickle=False)
-    with replacing(described) as new:
-        new.write_text(json.dumps(settings))
-    return _held(counted, tabled, size, kind)
+    for other in folder.glob(f"{glob.escape(stem)}-*"):  # by other settings, or of other files
+        if other not in (counted, tabled):
+            other.unlink(missing_ok=True)
+    return _tensors(frames, table)
 
 
 def _held(counted: Path, tabled: Path, size: tuple[int, ...], kind: npt.DTypeLike) -> EventFrames:
@@ -271,9 +274,12 @@ def _held(counted: Path, tabled: Path, size: tuple[int, ...], kind: npt.DTypeLik
     shape = (table.shape[1], *size)
     if counted.stat().st_size != np.prod(shape, dtype=np.int64):
         raise ValueError(f"{counted} must hold frames {list(shape)}")
+    return _tensors(_mapped(counted, shape, kind), table)
+
+
+def _mapped(file: Path, shape: tuple[int, ...], kind: npt.DTypeLike) -> npt.NDArray[Any]:
     # "c": PyTorch wants to write, which changes the copy in memory and never the file.
-    frames = np.memmap(counted, kind, "c", shape=shape) if len(table[0]) else np.zeros(shape, kind)
-    return _tensors(frames, table)
+    return np.memmap(file, kind, "c", shape=shape) if shape[0] else np.zeros(shape, kind)
 
 
 def _count(

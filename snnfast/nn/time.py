@@ -99,7 +99,8 @@ class Time(nn.Module):
         Args:
             x: sequence.
             lengths: steps of each sample, integers ``[B]`` from 1 to ``T``; all if None. Steps beyond the end are not
-                computed: batch normalisation does not see them, their results are 0, and they have no gradient.
+                computed: batch normalisation does not see them, their results are 0, and they have no gradient. How
+                many are left decides shapes, so ``torch.export`` refuses it.
         """
         if not isinstance(x, Tensor):
             raise TypeError(f"Time: x must be a tensor, got {type(x).__name__}")
@@ -107,8 +108,7 @@ class Time(nn.Module):
             raise ValueError(f"Time: x must have shape [T, B, ...], got {list(x.shape)}")
         if lengths is not None:
             kept = steps_within("Time", x, lengths)
-            y = self.forward(x[kept].unsqueeze(0))[0]
-            return y.new_zeros(*kept.shape, *y.shape[1:]).index_put((kept,), y)
+            return _put(self.forward(_taken(x, kept).unsqueeze(0)).squeeze(0), kept)
         if not self.fast or traced() or forward_ad._current_level >= 0:
             return _unfold(self.layer(x.flatten(0, 1)), *x.shape[:2])
         steps, batch = x.shape[:2]
@@ -150,6 +150,21 @@ class Time(nn.Module):
     def extra_repr(self) -> str:
         """Whether it is slow."""
         return "" if self.fast else "fast=False"
+
+
+def _taken(x: Tensor, kept: Tensor) -> Tensor:
+    """The images of ``x`` ``[T, B, ...]`` where ``kept`` ``[T, B]``; on the CPU channels-last, as layers want them."""
+    if x.dim() == 5 and x.is_cpu:
+        return x.movedim(2, -1)[kept].movedim(-1, 1)
+    return x[kept]
+
+
+def _put(y: Tensor, kept: Tensor) -> Tensor:
+    """``y`` ``[N, ...]`` where ``kept`` ``[T, B]``, else 0, in the memory format of ``y``."""
+    last = y.dim() == 4 and not y.is_contiguous()
+    rows = y.movedim(1, -1) if last else y
+    sequence = rows.new_zeros(*kept.shape, *rows.shape[1:]).index_put((kept,), rows)
+    return sequence.movedim(-1, 2) if last else sequence
 
 
 def _run(layer: nn.Module, y: Tensor, steps: int) -> Tensor:

@@ -7,7 +7,7 @@ write; see :class:`Procedure`. :func:`convert` makes a spiking network of a trai
 
 from .ann import AnnOfDiehl2015, AnnOfSengupta2019
 from .bohte2002 import Spikeprop
-from .conversion import convert
+from .conversion import ConversionResult, convert
 from .diehl_cook2015 import Stdp
 from .result import Result
 from .run import Procedure
@@ -27,6 +27,7 @@ spiking_vgg = SpikingVgg()
 PROCEDURES = (stbp, stdp, spikeprop, bp_stdp, diehl2015, vgg16, spiking_vgg, sequence)
 
 __all__ = [
+    "ConversionResult",
     "Procedure",
     "Result",
     "bp_stdp",

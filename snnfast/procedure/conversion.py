@@ -105,7 +105,7 @@ class Settings(Options):
 
 
 @dataclass(frozen=True)
-class Result:
+class ConversionResult:
     """A finished conversion.
 
     Attributes:
@@ -147,7 +147,7 @@ def convert(
     monitor: bool = False,
     progress: bool | None = None,
     **options: Any,
-) -> Result:
+) -> ConversionResult:
     """Converts the network of a run and scores it; keeps checkpoint, result and picture in ``out``.
 
     Args:
@@ -232,7 +232,7 @@ def convert(
             for name, figure in watching.figures().items():
                 visual.save(figure, out / f"monitor_{name}.png")
         write_json(out / RESULT, numbers)
-        return Result(
+        return ConversionResult(
             network,
             report,
             data.split,

@@ -182,8 +182,8 @@ class Trap:
         return print, ("unpickled",)
 
 
-@pytest.mark.parametrize("name", [".json", "-frames.bin", "-labels.npy"])
-@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "pickle", "other", "dtype"])
+@pytest.mark.parametrize("name", [".bin", ".npy"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "pickle", "other", "dtype", "zip"])
 def test_a_damaged_cache_is_made_anew_and_never_unpickled(spoken, tmp_path, name, damage, capsys):
     cache = tmp_path / "cache"
     want = data.heidelberg(spoken, num_steps=4, cache=cache)
@@ -197,14 +197,49 @@ def test_a_damaged_cache_is_made_anew_and_never_unpickled(spoken, tmp_path, name
             "pickle": np.array([Trap()]),
             "other": np.zeros((3, 5), np.int64),
             "dtype": want.labels.new_zeros(2, len(want.labels)).double().numpy(),
-        }[damage]
+        }.get(damage)
         with file.open("wb") as stream:
-            np.save(stream, array, allow_pickle=True)
+            if array is None:
+                stream.write(b"PK\3\4")  # as a zip file begins
+            else:
+                np.save(stream, array, allow_pickle=True)
     for _ in range(2):
         found = data.heidelberg(spoken, num_steps=4, cache=cache)
         torch.testing.assert_close(tuple(found), tuple(want), rtol=0, atol=0)
         assert file.read_bytes() == whole
     assert "unpickled" not in capsys.readouterr().out
+
+
+def test_the_cache_keeps_its_set_until_another_is_whole(spoken, tmp_path, monkeypatch):
+    want = data.heidelberg(spoken, num_steps=4, cache=tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(events, "_count", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            data.heidelberg(spoken, num_steps=5, cache=tmp_path)
+        found = data.heidelberg(spoken, num_steps=4, cache=tmp_path)
+    torch.testing.assert_close(tuple(found), tuple(want), rtol=0, atol=0)
+    data.heidelberg(spoken, num_steps=5, cache=tmp_path)
+    assert len(list(tmp_path.glob("*heidelberg*"))) == 2
+
+
+def test_two_programs_with_other_settings_get_each_its_own(spoken, tmp_path, monkeypatch):
+    """The second one begins and ends while the first one writes its labels."""
+    want = [data.heidelberg(spoken, num_steps=steps) for steps in (4, 5)]
+    save, second = np.save, []
+
+    def between(*arguments, **options):
+        monkeypatch.setattr(np, "save", save)
+        second.append(data.heidelberg(spoken, num_steps=5, cache=tmp_path))
+        save(*arguments, **options)
+
+    monkeypatch.setattr(np, "save", between)
+    first = data.heidelberg(spoken, num_steps=4, cache=tmp_path)
+    for found in (
+        [first, *second],
+        [data.heidelberg(spoken, num_steps=n, cache=tmp_path) for n in (4, 5)],
+    ):
+        for one, wanted in zip(found, want):
+            torch.testing.assert_close(tuple(one), tuple(wanted), rtol=0, atol=0)
 
 
 # ---- errors

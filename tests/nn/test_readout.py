@@ -80,6 +80,20 @@ def test_batch_norm_does_not_see_the_filling_if_time_knows_the_lengths(filling):
     assert_equal([plain(x, LENGTHS)], [torch.where(kept[..., None], plain(x), 0)])
 
 
+def test_images_beyond_the_end_are_skipped_and_stay_channels_last():
+    torch.manual_seed(0)
+    layers = [torch.nn.Conv2d(2, 5, 3, padding=1), torch.nn.BatchNorm2d(5), torch.nn.MaxPool2d(2)]
+    time = sn.Time(*layers)
+    x, kept = torch.randn(7, 3, 2, 4, 6, requires_grad=True), sn.within(LENGTHS, 7)
+    got = time(x, LENGTHS)
+    assert got.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
+    assert_equal([got[kept]], [sn.Time(*copy.deepcopy(layers))(x[kept][None])[0]])
+    assert not got[~kept].any()
+    got.square().sum().backward()
+    assert x.grad[kept].any()
+    assert not x.grad[~kept].any()
+
+
 def test_lengths_that_do_not_fit_the_sequence_are_refused_by_time():
     time, x = sn.Time(torch.nn.Linear(4, 6)), torch.rand(7, 3, 4)
     with pytest.raises(ValueError, match=r"Time: lengths must have shape \[3\], got \[2\]"):

@@ -112,6 +112,16 @@ BACKWARD = {
 
 
 @needs_kernels
+def test_every_backward_kernel_has_a_call():
+    own = {stem for stem in CALLS if (PACKAGE / f"ops/{stem}.py").exists()}
+    # The kernels of these two take no call, but what their forward pass found.
+    assert set(BACKWARD) == {k for k in own if "_backward" in kernels(k)} - {
+        "pool2d",
+        "spike_conv2d",
+    }
+
+
+@needs_kernels
 @pytest.mark.parametrize("stem", BACKWARD)
 def test_fields_of_a_backward_call_are_all_arguments_of_its_kernel(stem):
     assert of_call(BACKWARD[stem]) == kernels(stem)["_backward"]

@@ -18,9 +18,9 @@ LAYERS = {
         memory info visual visualizer
     """,
     "signatures, checks, calls": """
-        calls calls.autocast calls.call calls.networks calls.presentations calls.poisson calls.neuron calls.spikeprop
+        calls.autocast calls.call calls.networks calls.presentations calls.poisson calls.neuron calls.spikeprop
         calls.pool2d calls.spike_conv2d calls.spike_count calls.spike_linear calls.delay calls.diehl_cook calls.stdp
-        calls.<neuron> calls.recurrent calls.diehl_cook_conductance calls.bp_stdp calls.bp_stdp_network
+        calls.<neuron> calls.recurrent calls.diehl_cook_conductance calls.bp_stdp calls.bp_stdp_network calls
     """,
     "equations": """
         reference reference.exp reference.poisson reference.neuron reference.spikeprop

@@ -409,7 +409,10 @@ TABLES: dict[str, Callable[[], str]] = {
     **{stem: partial(network_steps, stem) for stem in ("network", "network-zen5", "network-xeon")},
     **{
         f"goals-{stem}": partial(goals, stem)
-        for stem in ("adlif", "alif", "delay", "delay-zen5", "delay-xeon", "recurrent")
+        for stem in (
+            *("adlif", "alif", "delay", "delay-zen5", "delay-xeon"),
+            *("recurrent", "recurrent-zen5"),
+        )
     },
     "budget-lif": partial(machine_code, "budget", "lif", "lif, tensors"),
     **{f"gpu-{name}": partial(machine_code, name) for name in ("by_shape", "by_card", "misses")},

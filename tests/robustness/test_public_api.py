@@ -25,7 +25,9 @@ NAMES = {
     "snnfast.export": "CExport Layer Loss Step export_c",
     "snnfast.monitoring": "Activity Monitor NeuronActivity ProductActivity Tally monitor",
     "snnfast.nir": "CubaLI Graph Offset Scale SumPool2d Threshold from_nir read to_nir write",
-    "snnfast.procedure": "ConversionResult Procedure Result bp_stdp convert diehl2015 sequence spikeprop spiking_vgg stbp stdp vgg16",
+    "snnfast.procedure": (
+        "ConversionResult Procedure Result bp_stdp convert diehl2015 sequence spikeprop spiking_vgg stbp stdp vgg16"
+    ),
     "snnfast.threshold": "activation_based spikenorm",
     "snnfast.encoder": (
         "BernoulliEncoder LatencyEncoder PoissonEncoder PopulationEncoder RegularEncoder "

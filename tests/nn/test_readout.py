@@ -8,6 +8,7 @@ from samples import assert_equal
 
 from snnfast import loss
 from snnfast import nn as sn
+from snnfast.nn.replacing.wrapped import MultiStep
 
 READOUTS = (sn.Rate(), sn.Count(), sn.Last(), sn.Max(), sn.FirstSpike())
 LENGTHS = torch.tensor([7, 3, 1])
@@ -78,6 +79,11 @@ def test_batch_norm_does_not_see_the_filling_if_time_knows_the_lengths(filling):
     assert not filled.grad[~kept].any()
     plain = sn.Time(torch.nn.Linear(4, 6))
     assert_equal([plain(x, LENGTHS)], [torch.where(kept[..., None], plain(x), 0)])
+
+
+def test_layers_in_spikingjelly_s_step_mode_take_lengths():
+    layer, x = torch.nn.Linear(4, 6), torch.randn(7, 3, 4)
+    assert_equal([MultiStep(layer)(x, LENGTHS)], [sn.Time(layer)(x, LENGTHS)])
 
 
 def test_images_beyond_the_end_are_skipped_and_stay_channels_last():

@@ -165,7 +165,7 @@ def convert(
         FileExistsError: ``out`` holds a checkpoint or a result, and ``resume`` is False.
         FileNotFoundError, snnfast.checkpoint.CheckpointError: there is no such run, or nothing to resume, or it does
             not fit.
-        TypeError, ValueError, ImportError: see :func:`snnfast.convert` and :func:`snnfast.procedure.images.load`.
+        TypeError, ValueError, ImportError: see :func:`snnfast.convert` and ``snnfast.procedure.images.load``.
     """
     from snnfast import visual
 

@@ -108,6 +108,7 @@ for name in (
     "pool2d",
     "spike_conv2d",
     "spike_count",
+    "readout",
     "refractory",
     "delay",
     "export_c",

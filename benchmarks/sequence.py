@@ -18,7 +18,6 @@ from torch.nn import functional
 from benchmarks import neurons
 from benchmarks.digits import enlarged
 from benchmarks.timing import Prepared, Task
-from snnfast.model import SequenceNetwork
 from snnfast.nn import Time
 from snnfast.procedure.run import Data
 from snnfast.procedure.sequence import Sequence, rows
@@ -29,54 +28,7 @@ FLOOR, DELAYS, PLAIN = "products", "delays", "plain_loop"
 BASELINES = (DELAYS, PLAIN)
 EPOCH, IMAGES = "epoch", 60_000
 PSMNIST = Sequence()
-ALPHA = 25.0  # of the fast sigmoid
 Net = Callable[[Tensor], Tensor]
-
-
-class Spike(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, u: Tensor) -> Tensor:
-        ctx.save_for_backward(u)
-        return (u >= 0).to(u.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (u,) = ctx.saved_tensors
-        return grad / (1 + ALPHA * u.abs()).square()
-
-
-def plain_loop(net: SequenceNetwork) -> Net:
-    """The network of ``net`` as a user writes it: all layers of a step, then the next step."""
-    layers: list[Any] = list(net.layers)
-    hidden = [(time.layer, layer) for time, layer in zip(layers[:-2:2], layers[1:-2:2])]
-    readout, out = layers[-2].layer, layers[-1]
-    keep = 1 - 1 / out.tau
-
-    def run(x: Tensor) -> Tensor:
-        decays = [
-            [torch.exp(-1 / layer.neuron.value(name)) for name in ("tau", "tau_w")]
-            for _, layer in hidden
-        ]
-        couplings = [[layer.neuron.value(name) for name in ("a", "b")] for _, layer in hidden]
-        states = [x.new_zeros(3, len(x), layer.features).unbind() for _, layer in hidden]
-        v_out, total = x.new_zeros(len(x), net.num_classes), x.new_zeros(len(x), net.num_classes)
-        for t in range(x.shape[1]):
-            y = x[:, t]
-            for k, (linear, layer) in enumerate(hidden):
-                (decay, decay_w), (a, b), (s, v, w) = decays[k], couplings[k], states[k]
-                current = functional.linear(y, linear.weight, linear.bias)
-                current = current + functional.linear(s, layer.weight)
-                h = decay * v + (1 - decay) * (current - w)
-                y = Spike.apply(h - 1.0)
-                v = h * (1 - y.detach())
-                w = decay_w * w + (1 - decay_w) * layer.neuron.q * (a * v + b * y)
-                states[k] = (y, v, w)
-            current = functional.linear(y, readout.weight, readout.bias)
-            v_out = keep * v_out + (1 - keep) * current
-            total = total + v_out
-        return total / x.shape[1]
-
-    return run
 
 
 def prepare(task: Task) -> Prepared:
@@ -90,7 +42,7 @@ def prepare(task: Task) -> Prepared:
     settings = PSMNIST.preset("psmnist", max_delay=300.0 if name == DELAYS else 0.0)
     torch.manual_seed(0)
     net: Any = PSMNIST.model(settings, Data((x, labels), (x, labels), "test")).to(task.torch_dtype)
-    run: Net = plain_loop(net) if name == PLAIN else net
+    run: Net = neurons.baseline(PLAIN).sequence(net) if name == PLAIN else net
     if name == FLOOR:
         plain = [module for module in net.layers if isinstance(module, Time)]
         run = nn.Sequential(*plain)

@@ -51,6 +51,13 @@ def test_quick_refractory_runs(benchmarks):
     assert all(name in output for name in ("clone", "snnfast", "soft_reset", "several"))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_quick_readouts_run(benchmarks, dtype):
+    output = benchmarks("readout", "--quick", "--dtype", dtype)
+    assert all(name in output for name in ("clone", "snnfast", "cubali", "reference", "lif"))
+    assert "skipped" not in output
+
+
 def test_quick_checkpoints_run(benchmarks):
     output = benchmarks("checkpoints", "--quick")
     assert all(name in output for name in ("clone", "snnfast", "every_1 ", "every_64"))

@@ -105,6 +105,7 @@ for name in (
     "network",
     "loops",
     "poisson",
+    "patch_conv2d",
     "pool2d",
     "spike_conv2d",
     "spike_count",

@@ -9,6 +9,7 @@ from .eif import EIF
 from .fuse import fuse
 from .izhikevich import Izhikevich
 from .lif import IF, LI, LIF, ParametricLIF
+from .patch_conv2d import PatchConv2d
 from .pooled import Pooled
 from .presets import like
 from .qif import QIF
@@ -39,6 +40,7 @@ __all__ = [
     "Last",
     "Max",
     "ParametricLIF",
+    "PatchConv2d",
     "Pooled",
     "Rate",
     "Recurrent",

@@ -12,6 +12,7 @@ from torch import nn
 from snnfast.data.own import label_of
 from snnfast.model import VGG16, Diehl2015, ResNet20
 from snnfast.model.vgg16 import HIDDEN, PLAN
+from snnfast.nn import PatchConv2d
 from snnfast.procedure import images
 from snnfast.procedure.classifier import Classifier, ClassifierSettings
 from snnfast.procedure.images import IMAGE_SHAPES
@@ -100,6 +101,9 @@ class Ann(Classifier[AnnSettings]):
         if settings.precision == "bfloat16":
             # Convolutions and poolings in bfloat16 are faster so.
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            for layer in model.modules():
+                if type(layer) is nn.Conv2d:
+                    layer.__class__ = PatchConv2d  # for the small images of the last layers
         return model
 
     def folder(self, settings: AnnSettings) -> str:

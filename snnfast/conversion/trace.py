@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.nn.parameter import is_lazy
 
+from snnfast.nn import PatchConv2d, SpikeConv2d, SpikeLinear
 from snnfast.nn.fuse import folded
 from snnfast.nn.plain import plain_copy
 from snnfast.nn.tracer import InPlace, place
@@ -48,6 +49,12 @@ UNTRACEABLE = {
     "does not support item assignment": "its forward writes into a part of a tensor; make a new one, as by torch.cat",
     "cannot be iterated": "its forward goes through the rows of a tensor; let one layer take them all",
     "'len' is not supported": "its forward takes the len() of a tensor; write x.shape[0]",
+}
+# Layers that compute what these do.
+DROP_INS: dict[type[nn.Module], type[nn.Module]] = {
+    PatchConv2d: nn.Conv2d,
+    SpikeConv2d: nn.Conv2d,
+    SpikeLinear: nn.Linear,
 }
 # What gives another view of its input's memory.
 VIEWS = {"view", "reshape", "flatten", "contiguous"}
@@ -124,6 +131,8 @@ def trace(model: nn.Module, *, max_pool: str = "rate") -> Traced:
     for tensor in (*model.parameters(), *model.buffers()):
         if not is_lazy(tensor):
             tensor.data = tensor.data.contiguous()
+    for module in model.modules():
+        module.__class__ = DROP_INS.get(type(module), type(module))
     drawn, written = torch.get_rng_state(), _versions(model)
     try:
         graph = _Tracer().trace(model)

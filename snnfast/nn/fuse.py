@@ -12,6 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from .hooks import hooked
 from .order import order
+from .patch_conv2d import PatchConv2d
 from .spike_conv2d import SpikeConv2d
 from .spike_linear import SpikeLinear
 from .state import without_graphs
@@ -22,7 +23,7 @@ _LINEAR = (nn.Linear, SpikeLinear)
 # The products that a normalisation may stand behind: those of as many dimensions.
 _PRODUCTS: dict[type[nn.Module], tuple[type[nn.Module], ...]] = {
     nn.BatchNorm1d: (nn.Conv1d, *_LINEAR),
-    nn.BatchNorm2d: (nn.Conv2d, SpikeConv2d),
+    nn.BatchNorm2d: (nn.Conv2d, PatchConv2d, SpikeConv2d),
     nn.BatchNorm3d: (nn.Conv3d,),
 }
 

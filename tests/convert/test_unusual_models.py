@@ -8,6 +8,7 @@ from torch.nn import functional as F  # noqa: N812
 
 import snnfast
 from snnfast.conversion import QCFS, SpikingNetwork
+from snnfast.nn import PatchConv2d, SpikeConv2d, SpikeLinear
 from snnfast.threshold import activation_based
 
 
@@ -38,6 +39,20 @@ def test_a_weight_shared_by_two_layers():
     )
     model.two.weight = model.one.weight
     follows(model)
+
+
+def test_layers_that_stand_in_for_those_of_pytorch():
+    follows(
+        nn.Sequential(
+            PatchConv2d(2, 4, 3, padding=1),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            SpikeConv2d(4, 4, 3),
+            nn.ReLU(),
+            nn.Flatten(),
+            SpikeLinear(4 * (X.shape[2] - 2) * (X.shape[3] - 2), 5),
+        )
+    )
 
 
 @pytest.mark.parametrize("affine", [True, False])

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from snnfast import check, ops, surrogate
 
+from ..patch_conv2d import PatchConv2d
 from ..spike_conv2d import SpikeConv2d
 from ..spike_linear import SpikeLinear
 from ..time import Time
@@ -379,6 +380,7 @@ _SAMPLE_DIMS: dict[type[nn.Module], int] = {
     nn.MaxPool1d: 2,
     nn.AvgPool1d: 2,
     nn.Conv2d: 3,
+    PatchConv2d: 3,
     SpikeConv2d: 3,
     nn.MaxPool2d: 3,
     nn.AvgPool2d: 3,

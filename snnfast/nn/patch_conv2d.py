@@ -33,8 +33,8 @@ class PatchConv2d(nn.Conv2d):
     zeros or not less than the kernel, and for a single image ``[C, H, W]``.
 
     Args:
-        in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype: those
-            of ``nn.Conv2d``.
+        in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype: as
+            those of ``nn.Conv2d``.
 
     Raises:
         RuntimeError: for a second derivative through the product; only the first is implemented.

@@ -1,6 +1,6 @@
 // Work follows the spikes: currents are sums of the weights of those that occur, changes touch the weights of the neurons
 // in whose windows they are. For this, weights lie in blocks of neurons, input by input, that the caches hold.
-#include "cpu/bp_stdp_network.h"
+#include "cpu/parallel_for.h"
 
 #include "core/arena.h"
 #include "core/bp_stdp_network.h"

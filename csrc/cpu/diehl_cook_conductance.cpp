@@ -1,5 +1,5 @@
 // The network with conductances: membranes of all neurons in SIMD in every step, input by the spikes that arrive in it.
-#include "cpu/diehl_cook_conductance.h"
+#include "cpu/diehl_cook_conductance_memory.h"
 
 #include <cstring>
 

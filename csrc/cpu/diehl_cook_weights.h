@@ -2,9 +2,7 @@
 #pragma once
 #include <cstring>
 
-#include "cpu/diehl_cook.h"
-
-#define SNNFAST_SIMD _Pragma("GCC ivdep")
+#include "cpu/diehl_cook_memory.h"
 
 namespace snnfast::cpu {
 namespace {

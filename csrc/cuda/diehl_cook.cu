@@ -5,7 +5,7 @@
 // With anything that one presentation leaves to the next, a network is one team and the launch presents all in order; its
 // blocks wait for each other every step, or `inhibition_delay` steps later if no winner has to be found. Else a team
 // of one block (of several, where images are few) takes the next image that no other has.
-#include "cuda/diehl_cook.cuh"
+#include "cuda/diehl_cook_memory.cuh"
 
 #include "cuda/normalize.cuh"
 

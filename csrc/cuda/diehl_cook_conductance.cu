@@ -3,7 +3,7 @@
 //
 // With anything that one presentation leaves to the next, a network is one team and the launch presents all in order. Else a
 // team of one block (of several, where images are few) takes the next image that no other has.
-#include "cuda/diehl_cook_conductance.cuh"
+#include "cuda/diehl_cook_conductance_memory.cuh"
 
 namespace snnfast {
 namespace {

@@ -4,7 +4,7 @@
 #include <limits>
 #include <tuple>
 
-#include "cpu/bp_stdp_network.h"
+#include "cpu/parallel_for.h"
 #include "cpu/dispatch.h"
 #include "ops/presentations.h"
 

@@ -58,7 +58,7 @@ struct BpStdpNetwork {
   // What an error of a presentation of B samples of network k is multiplied by.
   SNNFAST_HD double scale(int64_t k, int64_t B) const { return mean ? rate(k) / static_cast<double>(B) : rate(k); }
   // Samples of a presentation.
-  SNNFAST_HD int64_t samples() const { return batch < x.P ? batch : x.P; }
+  SNNFAST_HD int64_t samples() const { return min(batch, x.P); }
   // Whether copies of the weights, input by input, are worth making: not for a few samples.
   SNNFAST_HD bool packs() const { return learns || x.T * x.P > 16; }
 };

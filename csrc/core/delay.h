@@ -50,7 +50,7 @@ struct DelayTaps {
   bool clamped;   // d lies outside of what the sequence can tell apart, and has no gradient
 
   SNNFAST_HD DelayTaps(const DelayScan& a, int64_t n) {
-    d = a.d.data ? static_cast<const C*>(a.d.data)[n / a.d.inner % a.d.count] : static_cast<C>(a.d.value);
+    d = param_of_neuron<C>(a.d, n);
     radius = static_cast<C>(a.radius);
     scale = static_cast<C>(1. / (a.radius * a.radius));
     const double steps = static_cast<double>(a.T + a.P), reach = ::ceil(2. * a.radius);

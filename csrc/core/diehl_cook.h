@@ -85,7 +85,7 @@ struct DiehlCook : DiehlCookNumbers {
   // Whether a step cannot end before all neurons have told whether they spike.
   SNNFAST_HD bool waits() const { return one_winner || inhibition_delay == 0; }
   // Steps after which it must be known.
-  SNNFAST_HD int64_t lag() const { return inhibition_delay > 1 ? inhibition_delay : 1; }
+  SNNFAST_HD int64_t lag() const { return max(inhibition_delay, 1); }
 };
 
 namespace {

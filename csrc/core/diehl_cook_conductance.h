@@ -134,7 +134,7 @@ struct DiehlCookConductance : DiehlCookConductanceNumbers {
   SNNFAST_HD bool in_order() const { return changes() || carry; }
   SNNFAST_HD int64_t delay(int64_t n, int64_t i) const {
     const int64_t d = delays ? delays[n * x.I + i] : 0;
-    return d < longest_delay ? d : longest_delay;
+    return min(d, longest_delay);
   }
 };
 

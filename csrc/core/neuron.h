@@ -60,7 +60,7 @@ struct Param {
 template <class Neuron>
 struct NeuronScan {
   int64_t T, N;
-  int64_t all;                            // neurons of which these N are some, so that rows of checkpoints and gradients lie farther apart; on a GPU N
+  int64_t N_all;                          // neurons of the whole call, of which these are N (ops/pooled.h): rows of checkpoints and gradients are so long
   Rows x;                                 // [T, N]
   const void* state_in[Neuron::kStates];  // [N], null: at rest
   const void* checkpoints;                // [(T - 1) / checkpoint_every, states, N]: the state before step k * checkpoint_every, k >= 1
@@ -92,7 +92,7 @@ struct NeuronBackward : NeuronScan<Neuron> {
   int32_t surrogate;
   double alpha;
   bool detach_reset;
-  void* grad_x;                          // [T, all] in x's dtype; of an x that repeats its mean over the steps, [all]
+  void* grad_x;                          // [T, N_all] in x's dtype; of an x that repeats its mean over the steps, [N_all]
   bool x_repeats;                        // false on a GPU
   void* grad_state_in[Neuron::kStates];  // [N] or null
   void* grad_param[Neuron::kParams];     // [N] or null: per neuron, summed over time
@@ -104,6 +104,11 @@ template <class Neuron>
 constexpr int64_t kNeuronTapeRows = Neuron::kTape + 1 + Neuron::kStates;
 
 namespace {
+
+template <class C>
+SNNFAST_HD C param_of_neuron(const Param& p, int64_t n) {
+  return p.data ? static_cast<const C*>(p.data)[n / p.inner % p.count] : static_cast<C>(p.value);
+}
 
 // The gain of the input that goes with a decay: 1 - decay where the input is scaled, else 1.
 template <class C>
@@ -158,10 +163,7 @@ template <class Neuron, class C>
 SNNFAST_HD void neuron_coefficients(const NeuronScan<Neuron>& a, int64_t n, C* c) {
   C params[Neuron::kParams];
   SNNFAST_UNROLL
-  for (int k = 0; k < Neuron::kParams; k++) {
-    const Param& p = a.param[k];
-    params[k] = p.data ? static_cast<const C*>(p.data)[n / p.inner % p.count] : static_cast<C>(p.value);
-  }
+  for (int k = 0; k < Neuron::kParams; k++) params[k] = param_of_neuron<C>(a.param[k], n);
   neuron_coefficients(a, params, c);
 }
 
@@ -202,8 +204,8 @@ SNNFAST_HD C neuron_step(C x, const C* c, C* state, C* charged) {
 }
 
 // The gradient of one step. Flags (settings, attached: whether the gradient goes through the spike into the reset) are numbers
-// that are 0 or not: a loop over neurons with a bool as a condition is not vectorised. grad: dL/d(states after) on entry, dL/d(states before) on return. Adds
-// to grad_params; returns dL/dx.
+// that are 0 or not: a loop over neurons with a bool as a condition is not vectorised. grad: dL/d(states after) on entry,
+// dL/d(states before) on return. Adds to grad_params; returns dL/dx.
 template <class Neuron, Reset R, class C>
 SNNFAST_HD C neuron_step_backward(C x, const C* before, const C* charged, const C* c, const C* settings, C grad_spike, C slope, C attached, C* grad,
                                   C* grad_params) {

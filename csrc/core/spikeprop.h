@@ -59,7 +59,7 @@ SNNFAST_HD double spikeprop_tau(const SpikePropEvents& a) {
 // Events of sample b up to t_max. A tape that comes from elsewhere may say anything.
 SNNFAST_HD int64_t spikeprop_kept(const SpikePropEvents& a, int64_t b) {
   const int64_t kept = a.counts[2 * b + 1];
-  return kept < a.N ? kept : a.N;
+  return min(kept, a.N);
 }
 
 // Numbers of one call, in the compute type.

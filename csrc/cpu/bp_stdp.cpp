@@ -13,12 +13,15 @@ void windows(const BpStdp& a, int64_t t0, int64_t t1, int64_t begin, int64_t end
     for (int64_t t = t0; t < t1; t++) {
       const Bits* enters = pre + (t * a.B + b) * a.I;
       C* window = static_cast<C*>(a.windows) + ((t - t0) * a.B + b) * a.I;
-      _Pragma("GCC ivdep") for (int64_t i = 0; i < a.I; i++) counts[i] += (enters[i] & significant) != 0;
+      SNNFAST_SIMD
+      for (int64_t i = 0; i < a.I; i++) counts[i] += (enters[i] & significant) != 0;
       if (t > a.epsilon) {
         const Bits* leaves = enters - (a.epsilon + 1) * a.B * a.I;
-        _Pragma("GCC ivdep") for (int64_t i = 0; i < a.I; i++) counts[i] -= (leaves[i] & significant) != 0;
+        SNNFAST_SIMD
+        for (int64_t i = 0; i < a.I; i++) counts[i] -= (leaves[i] & significant) != 0;
       }
-      _Pragma("GCC ivdep") for (int64_t i = 0; i < a.I; i++) window[i] = static_cast<C>(counts[i]);
+      SNNFAST_SIMD
+      for (int64_t i = 0; i < a.I; i++) window[i] = static_cast<C>(counts[i]);
       if (a.passed)
         pass_back(static_cast<const C*>(a.w), a.I, a.O, static_cast<const C*>(a.error) + (t * a.B + b) * a.O, counts,
                   static_cast<C*>(a.passed) + (t * a.B + b) * a.I);

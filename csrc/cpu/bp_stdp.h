@@ -1,24 +1,12 @@
 // What BP-STDP does with rows of weights, for one layer pair and for networks.
 #pragma once
 #include <cstdint>
-#include <cstring>
 
+#include "core/host_device.h"
 #include "cpu/lanes.h"
 
 namespace snnfast::cpu {
 namespace {
-
-template <class C>
-inline typename Vectors<C>::Type load(const C* from) {
-  typename Vectors<C>::Type v;
-  memcpy(&v, from, sizeof v);
-  return v;
-}
-
-template <class C>
-inline void store(C* to, const typename Vectors<C>::Type& v) {
-  memcpy(to, &v, sizeof v);
-}
 
 constexpr int64_t kSlots = 128;  // whose windows the second-level cache holds beside the weights
 
@@ -45,7 +33,7 @@ void add_changes(C* w, int64_t I, const C* errors, int64_t error_stride, C scale
   int32_t slots[kSlots];
   C factors[kSlots];
   for (int64_t k0 = 0; k0 < count; k0 += kSlots) {
-    const int64_t last = count - k0 < kSlots ? count - k0 : kSlots;
+    const int64_t last = min(count - k0, kSlots);
     const C* own = windows + k0 * window_stride;
     for (int64_t o = begin; o < end; o++) {
       int64_t used = 0;
@@ -73,9 +61,11 @@ void pass_back(const C* w, int64_t I, int64_t O, const C* error, const int32_t* 
     const C factor = error[o];
     if (factor == 0) continue;
     const C* row = w + o * I;
-    _Pragma("GCC ivdep") for (int64_t i = 0; i < I; i++) to[i] += factor * row[i];
+    SNNFAST_SIMD
+    for (int64_t i = 0; i < I; i++) to[i] += factor * row[i];
   }
-  _Pragma("GCC ivdep") for (int64_t i = 0; i < I; i++) to[i] = window[i] > 0 ? to[i] : 0;
+  SNNFAST_SIMD
+  for (int64_t i = 0; i < I; i++) to[i] = window[i] > 0 ? to[i] : 0;
 }
 
 }  // namespace

@@ -87,7 +87,7 @@ class Network {
   void run() {
     if (packs_)
       for (int64_t l = 0; l < a_.layers; l++) parallel(blocks(l), layers_[l].I * kLanes * kBlockVectors, [&](int64_t k) { pack(layers_[l], k); });
-    for (int64_t p0 = 0; p0 < a_.x.P; p0 += B_) present(p0, p0 + B_ < a_.x.P ? B_ : a_.x.P - p0);
+    for (int64_t p0 = 0; p0 < a_.x.P; p0 += B_) present(p0, min(B_, a_.x.P - p0));
     if (a_.learns) parallel(blocks(0), layers_[0].I * kLanes * kBlockVectors, [&](int64_t k) { unpack(layers_[0], k); });
   }
 
@@ -109,7 +109,7 @@ class Network {
       int64_t slots = 0;
       for (int64_t t = 0; t < a_.x.T; t++)
         for (int64_t p = p0; p < p0 + B_ && p < a_.x.P; p++) slots += a_.desired[t * a_.x.P + p];
-      most = slots > most ? slots : most;
+      most = max(slots, most);
     }
     return most;
   }
@@ -335,7 +335,7 @@ class Network {
       // Errors are passed back along the rows.
       if (l > 0)
         parallel((y.O + 7) / 8, slots * y.I,
-                 [&](int64_t k) { add_changes(y.w, y.I, out.error, out.padded, scale, x.windows, x.N, slots, 8 * k, 8 * k + 8 < y.O ? 8 * k + 8 : y.O); });
+                 [&](int64_t k) { add_changes(y.w, y.I, out.error, out.padded, scale, x.windows, x.N, slots, 8 * k, min(8 * k + 8, y.O)); });
     }
   }
 

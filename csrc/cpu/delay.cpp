@@ -186,7 +186,7 @@ void block(const DelayForward& a, Delays<C, Taps>& delays, int64_t n0, int64_t m
   alignas(64) C x_buffer[kRows][kBlock] = {}, y_buffer[kRows][kBlock];
   delays.start(n0, m);
   const bool lines = streams_lines<C>(a, m), streaming = !lines && streams<C>(a.T, a.N), whole = m % Vectors<C>::kLanes == 0;
-  for (int64_t t0 = -(delays.reach() < a.P ? delays.reach() : a.P); t0 < a.T; t0 += kRows) {
+  for (int64_t t0 = -min(delays.reach(), a.P); t0 < a.T; t0 += kRows) {
     const C* x[kRows];
     C* y[kRows];
     for (int64_t k = 0; k < kRows; k++) {
@@ -217,7 +217,7 @@ void block(const DelayBackward& a, Delays<C, Taps>& delays, int64_t n0, int64_t 
   const auto gradient = [&](int64_t t) { return t < 0 ? a.grad_past : a.grad_x; };
   const auto offset = [&](int64_t t) { return (t < 0 ? t + a.P : t) * a.N + n0; };
   for (int64_t end = a.T; end > -a.P; end -= kRows) {
-    const int64_t count = end + a.P < kRows ? end + a.P : kRows;
+    const int64_t count = min(end + a.P, kRows);
     const C *x[kRows], *grad_y[kRows];
     C* out[kRows];
     for (int64_t k = 0; k < kRows; k++) {
@@ -253,7 +253,7 @@ void block(const DelayBackward& a, Delays<C, Taps>& delays, int64_t n0, int64_t 
 template <class C, int Taps, class Scan>
 void blocks(const Scan& a, int64_t begin, int64_t end, void* scratch) {
   Delays<C, Taps> delays(a, static_cast<C*>(scratch));
-  for (int64_t n0 = begin; n0 < end; n0 += kBlock) block(a, delays, n0, end - n0 < kBlock ? end - n0 : kBlock);
+  for (int64_t n0 = begin; n0 < end; n0 += kBlock) block(a, delays, n0, min(end - n0, kBlock));
   stream_done();
 }
 

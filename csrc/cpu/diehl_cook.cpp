@@ -277,7 +277,7 @@ class Presentation {
   void normalize() {
     constexpr int kTogether = 4;
     for (int64_t k0 = 0; k0 < o_.count; k0 += kTogether) {
-      const int64_t many = o_.count - k0 < kTogether ? o_.count - k0 : kTogether;
+      const int64_t many = min(o_.count - k0, kTogether);
       const C* columns[kTogether];
       double sum[kTogether] = {};
       for (int64_t m = 0; m < kTogether; m++) columns[m] = o_.columns + (k0 + (m < many ? m : 0)) * a_.x.I;

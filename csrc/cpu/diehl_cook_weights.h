@@ -28,7 +28,7 @@ inline C magnitude(C x) {
 
 template <class C>
 void bound_group(const DiehlCook& a, const DiehlCookWeights<C>& w, int64_t g) {
-  const int64_t lanes = a.N - g * kGroup < kGroup ? a.N - g * kGroup : kGroup;
+  const int64_t lanes = min(a.N - g * kGroup, kGroup);
   C largest = *w.largest;
   for (int64_t i = 0; i < a.x.I; i++) {
     const C* row = w.weights[g] + i * w.stride[g];
@@ -61,7 +61,7 @@ void prepare(const DiehlCook& a, char* memory) {
   *w.largest = 0;
   if (w.lazy) memset(w.bound, 0, sizeof(C) * static_cast<size_t>(a.x.I * w.padded_groups));
   for (int64_t g = 0; g < w.groups; g++) {
-    const int64_t n0 = g * kGroup, lanes = a.N - n0 < kGroup ? a.N - n0 : kGroup;
+    const int64_t n0 = g * kGroup, lanes = min(a.N - n0, kGroup);
     w.changed[g] = false;
     if (a.w_stride_neuron == 1 && lanes == kGroup && a.x.P < kWorthCopying) {
       w.weights[g] = static_cast<C*>(a.w) + n0;
@@ -93,7 +93,7 @@ void finish(const DiehlCook& a, char* memory) {
   Arena arena(memory);
   const DiehlCookWeights<C> w(a, arena);
   for (int64_t g = 0; g < w.groups; g++) {
-    const int64_t n0 = g * kGroup, lanes = a.N - n0 < kGroup ? a.N - n0 : kGroup;
+    const int64_t n0 = g * kGroup, lanes = min(a.N - n0, kGroup);
     C* const to = static_cast<C*>(a.w) + n0 * a.w_stride_neuron;
     if (!w.changed[g] || w.weights[g] == to) continue;
     if (a.w_stride_neuron == 1) {

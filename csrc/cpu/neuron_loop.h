@@ -7,9 +7,8 @@
 #include "core/surrogate.h"
 #include "cpu/rows.h"
 
-#define SNNFAST_SIMD _Pragma("GCC ivdep")
-// Over the numbers of one line. Unrolled before it is vectorised, it would not be.
-#define SNNFAST_LINE_SIMD _Pragma("GCC ivdep") _Pragma("GCC unroll 1")
+// SNNFAST_SIMD over the numbers of one line. Unrolled before it is vectorised, it would not be.
+#define SNNFAST_LINE_SIMD SNNFAST_SIMD _Pragma("GCC unroll 1")
 
 namespace snnfast::cpu::SNNFAST_ISA {
 
@@ -55,7 +54,7 @@ struct Coefficients {
   Coefficients(const NeuronScan<Neuron>& a, int64_t n0, int64_t m) {
     for (int64_t i = 0; i < (Uniform ? 1 : whole_lines<C>(m)); i++) {
       C c[Neuron::kCoefficients];
-      neuron_coefficients<Neuron, C>(a, n0 + (i < m ? i : m - 1), c);
+      neuron_coefficients<Neuron, C>(a, n0 + min(i, m - 1), c);
       SNNFAST_UNROLL
       for (int k = 0; k < Neuron::kCoefficients; k++) values[k][i] = c[k];
     }
@@ -86,7 +85,7 @@ void load_initial_state(const NeuronScan<Neuron>& a, const Coefficients<Neuron, 
 
 enum class Record { nothing, spikes, tape };
 
-// Rows from number i on.
+// The same rows from neuron i of the block on.
 template <class C>
 inline auto from(C (*rows)[kBlock], int64_t i) {
   return reinterpret_cast<C(*)[kBlock]>(reinterpret_cast<C*>(rows) + i);
@@ -141,13 +140,13 @@ void forward_block(const NeuronForward<Neuron>& a, int64_t n0, int64_t m, RowsAh
   const int64_t lines = whole_lines<C>(m);
   const Coefficients<Neuron, C, Uniform> coefficients(a, n0, m);
   const bool streaming = streams<C>(a.T, a.N);
-  const int64_t left = a.N - n0 - m, next_block = left < kBlock ? left : kBlock;
+  const int64_t next_block = min(a.N - n0 - m, kBlock);
   load_initial_state(a, coefficients, n0, m, state);
   fill_line(x_buffer, m);
   for (int64_t t = 0; t < a.T; t++) {
     if (a.checkpoints_out && t > 0 && t % a.checkpoint_every == 0)
       for (int k = 0; k < Neuron::kStates; k++)
-        copy(static_cast<C*>(a.checkpoints_out) + ((t / a.checkpoint_every - 1) * Neuron::kStates + k) * a.all + n0, state[k], m);
+        copy(static_cast<C*>(a.checkpoints_out) + ((t / a.checkpoint_every - 1) * Neuron::kStates + k) * a.N_all + n0, state[k], m);
     const C* x = read_lines<C>(a.x, t, n0, m, x_buffer);
     if (t + kAhead < a.T)
       prefetch_row(a.x, t + kAhead, n0, m);
@@ -257,13 +256,13 @@ __attribute__((noinline)) void segment_backward(const NeuronBackward<Neuron>& a,
                                                 TapeRows<Neuron, C, Uniform> tape, int64_t t0, int64_t steps, int64_t n0, int64_t m,
                                                 BlockGradients<Neuron, C, Uniform>& grad, RowsAhead& grad_ahead) {
   alignas(64) C spike_buffer[kBlock], v_buffer[kBlock], out_buffer[kBlock], zeros[kBlock] = {};
-  const bool streaming = streams<C>(a.T, a.all);
-  const int64_t left = a.N - n0 - m, next_block = left < kBlock ? left : kBlock;
+  const bool streaming = streams<C>(a.T, a.N_all);
+  const int64_t next_block = min(a.N - n0 - m, kBlock);
   const int64_t K = a.checkpoint_every, lines = whole_lines<C>(m);
   fill_line(spike_buffer, m);
   fill_line(v_buffer, m);
   for (int64_t j = steps - 1; j >= 0; j--) {
-    const int64_t t = t0 + j, offset = t * a.all + n0;
+    const int64_t t = t0 + j, offset = t * a.N_all + n0;
     const C* grad_spikes = a.grad_spikes.data ? read_lines<C>(a.grad_spikes, t, n0, m, spike_buffer) : zeros;
     const C* grad_v = a.grad_v_seq.data ? read_lines<C>(a.grad_v_seq, t, n0, m, v_buffer) : zeros;
     if (j >= kAhead)
@@ -303,11 +302,11 @@ void backward_block(const NeuronBackward<Neuron>& a, SegmentBackward<Neuron, C, 
   fill_line(x_buffer, m);
 
   for (int64_t segment = a.T ? (a.T - 1) / K : -1; segment >= 0; segment--) {
-    const int64_t t0 = segment * K, steps = a.T - t0 < K ? a.T - t0 : K;
+    const int64_t t0 = segment * K, steps = min(a.T - t0, K);
     if (segment == 0) {
       load_initial_state(a, coefficients, n0, m, state);
     } else {
-      for (int k = 0; k < Neuron::kStates; k++) copy(state[k], static_cast<const C*>(a.checkpoints) + ((segment - 1) * Neuron::kStates + k) * a.all + n0, m);
+      for (int k = 0; k < Neuron::kStates; k++) copy(state[k], static_cast<const C*>(a.checkpoints) + ((segment - 1) * Neuron::kStates + k) * a.N_all + n0, m);
     }
     for (int64_t j = 0; j < steps; j++) {
       const C* x = read_lines<C>(a.x, t0 + j, n0, m, x_buffer);
@@ -347,8 +346,8 @@ template <class Neuron, class C, Reset R>
 void forward_blocks(const NeuronForward<Neuron>& a, int64_t begin, int64_t end) {
   constexpr bool own = kOwnForNumbers<Neuron>;
   const auto run = own && a.uniform() ? &forward_block<Neuron, C, R, own> : &forward_block<Neuron, C, R, false>;
-  RowsAhead ahead(a.x, a.T, a.T, begin, end, kBlock, Order::forward, beyond_caches<C>(a.T, a.all));
-  for (int64_t n0 = begin; n0 < end; n0 += kBlock) run(a, n0, end - n0 < kBlock ? end - n0 : kBlock, ahead);
+  RowsAhead ahead(a.x, a.T, a.T, begin, end, kBlock, Order::forward, beyond_caches<C>(a.T, a.N_all));
+  for (int64_t n0 = begin; n0 < end; n0 += kBlock) run(a, n0, min(end - n0, kBlock), ahead);
   stream_done();
 }
 
@@ -365,16 +364,6 @@ void forward_as(const NeuronForward<Neuron>& a, int64_t begin, int64_t end) {
 template <class Neuron>
 void forward(const NeuronForward<Neuron>& a, int64_t begin, int64_t end) {
   a.x.dtype == Dtype::f64 ? forward_as<Neuron, double>(a, begin, end) : forward_as<Neuron, float>(a, begin, end);
-}
-
-template <class Neuron, class C, Reset R, bool Uniform>
-void backward_each(const NeuronBackward<Neuron>& a, SegmentBackward<Neuron, C, Uniform> run_segment, int64_t begin, int64_t end, void* scratch) {
-  const bool far = beyond_caches<C>(a.T, a.all);
-  RowsAhead x_ahead(a.x, a.T, a.checkpoint_every, begin, end, kBlock, Order::forward, far);
-  RowsAhead grad_ahead(a.grad_spikes, a.T, a.checkpoint_every, begin, end, kBlock, Order::backward, far);
-  for (int64_t n0 = begin; n0 < end; n0 += kBlock)
-    backward_block<Neuron, C, R, Uniform>(a, run_segment, n0, end - n0 < kBlock ? end - n0 : kBlock, static_cast<TapeRows<Neuron, C, Uniform>>(scratch),
-                                          x_ahead, grad_ahead);
 }
 
 template <class Neuron, class C, Reset R, bool Uniform>
@@ -398,7 +387,12 @@ SegmentBackward<Neuron, C, Uniform> segment_of(int32_t surrogate) {
 
 template <class Neuron, class C, Reset R, bool Uniform>
 void backward_parameters(const NeuronBackward<Neuron>& a, int64_t begin, int64_t end, void* scratch) {
-  backward_each<Neuron, C, R, Uniform>(a, segment_of<Neuron, C, R, Uniform>(a.surrogate), begin, end, scratch);
+  const auto run_segment = segment_of<Neuron, C, R, Uniform>(a.surrogate);
+  const bool far = beyond_caches<C>(a.T, a.N_all);
+  RowsAhead x_ahead(a.x, a.T, a.checkpoint_every, begin, end, kBlock, Order::forward, far);
+  RowsAhead grad_ahead(a.grad_spikes, a.T, a.checkpoint_every, begin, end, kBlock, Order::backward, far);
+  const auto tape = static_cast<TapeRows<Neuron, C, Uniform>>(scratch);
+  for (int64_t n0 = begin; n0 < end; n0 += kBlock) backward_block<Neuron, C, R, Uniform>(a, run_segment, n0, min(end - n0, kBlock), tape, x_ahead, grad_ahead);
 }
 
 template <class Neuron, class C, Reset R>

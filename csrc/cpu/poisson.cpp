@@ -36,7 +36,7 @@ void run(const Poisson& a, int64_t begin, int64_t end) {
   const int64_t seed = *a.seed;
   for (int64_t e = begin; e < end; e += kBlock) {
     draw(e / 4, seed, uniform);
-    const int64_t count = end - e < kBlock ? end - e : kBlock, n = e % a.N;
+    const int64_t count = min(end - e, kBlock), n = e % a.N;
     const auto compare = [&](int64_t from, int64_t to, const float* p) {
       Bits* spikes = static_cast<Bits*>(a.spikes) + e + from;
       const float* u = uniform + from;
@@ -46,7 +46,7 @@ void run(const Poisson& a, int64_t begin, int64_t end) {
     if (tiled) {
       compare(0, count, tile + n);
     } else {
-      const int64_t split = a.N - n < count ? a.N - n : count;
+      const int64_t split = min(a.N - n, count);
       compare(0, split, a.p + n);
       compare(split, count, a.p);
     }

@@ -71,7 +71,7 @@ void pool_rows(const Pool2d& a, int64_t begin, int64_t end) {
     const T* x = static_cast<const T*>(a.x) + (u / a.out_h * a.H + u % a.out_h * kh) * row;
     for (int64_t ox = 0; ox < a.out_w; ox++)
       for (int64_t c = 0; c < C; c += L) {
-        const int64_t channel = c < C - L ? c : C - L, to = (u * a.out_w + ox) * C + channel;
+        const int64_t channel = min(c, C - L), to = (u * a.out_w + ox) * C + channel;
         V best = V{} - std::numeric_limits<Compute>::infinity(), sum{};
         Places at{};
         for (int64_t r = 0; r < kh; r++)
@@ -103,7 +103,7 @@ void pool_gradients(const Pool2d& a, int64_t begin, int64_t end) {
     T* grad_x = static_cast<T*>(a.grad_x) + (u / a.out_h * a.H + u % a.out_h * kh) * row;
     for (int64_t ox = 0; ox < a.out_w; ox++)
       for (int64_t c = 0; c < C; c += L) {
-        const int64_t channel = c < C - L ? c : C - L, from = (u * a.out_w + ox) * C + channel;
+        const int64_t channel = min(c, C - L), from = (u * a.out_w + ox) * C + channel;
         const V given = Stored::load(static_cast<const T*>(a.grad) + from);
         const V g = Average ? Stored::round(given / static_cast<Compute>(kh * kw)) : given;
         const Places at = Average ? Places{} : Bytes<Places, L>::load(a.places + from);

@@ -14,7 +14,7 @@ void pack(const C* weight, int64_t H, C* to_post, C* to_pre) {
     for (int64_t j = 0; j < width; j++) to_pre[i * width + j] = j < H ? weight[i * H + j] : C(0);
   for (int64_t j0 = 0; j0 < H; j0 += kTile)
     for (int64_t i0 = 0; i0 < width; i0 += kTile)
-      for (int64_t j = j0; j < (j0 + kTile < H ? j0 + kTile : H); j++)
+      for (int64_t j = j0; j < min(j0 + kTile, H); j++)
         for (int64_t i = i0; i < i0 + kTile; i++) to_post[j * width + i] = i < H ? weight[i * H + j] : C(0);
 }
 
@@ -25,8 +25,8 @@ void sum(C* parts, int64_t count, int64_t H, C* grad_weight) {
     for (int64_t k = 0; k < size; k++) parts[k] += parts[part * size + k];
   for (int64_t i0 = 0; i0 < H; i0 += kTile)
     for (int64_t j0 = 0; j0 < H; j0 += kTile)
-      for (int64_t i = i0; i < (i0 + kTile < H ? i0 + kTile : H); i++)
-        for (int64_t j = j0; j < (j0 + kTile < H ? j0 + kTile : H); j++) grad_weight[i * H + j] = count ? parts[j * width + i] : C(0);
+      for (int64_t i = i0; i < min(i0 + kTile, H); i++)
+        for (int64_t j = j0; j < min(j0 + kTile, H); j++) grad_weight[i * H + j] = count ? parts[j * width + i] : C(0);
 }
 
 template <class C>
@@ -38,15 +38,14 @@ void groups(const RecurrentForwardScan& a, const RecurrentNeuron<C>& neuron, int
 
 template <class C>
 void parts_of_groups(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& neuron, int64_t begin, int64_t end, char* scratch) {
-  const int64_t H = a.recurrence.H, size = H * padded(H), steps = a.T < a.checkpoint_every ? a.T : a.checkpoint_every;
+  const int64_t H = a.recurrence.H, size = H * padded(H), steps = min(a.T, a.checkpoint_every);
   const RecurrentMemory<C> memory(scratch, neuron.piece_rows, neuron.tape_rows, a.recurrence, steps, true);
   const RecurrentParts parts(a.N / H);
   for (int64_t part = begin; part < end; part++) {
     C* grad_weight = static_cast<C*>(a.grad_weight) + part * size;
     for (int64_t i = 0; i < size; i++) grad_weight[i] = C(0);
     const int64_t first = part * parts.groups_a_part, left = parts.groups - first;
-    for (int64_t group = first; group < first + (left < parts.groups_a_part ? left : parts.groups_a_part); group++)
-      backward_group(a, neuron, group, memory, grad_weight);
+    for (int64_t group = first; group < first + min(left, parts.groups_a_part); group++) backward_group(a, neuron, group, memory, grad_weight);
   }
   stream_done();
 }

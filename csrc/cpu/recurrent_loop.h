@@ -39,7 +39,7 @@ struct Group {
         r(scan.recurrence),
         memory(given),
         first(group * kRecurrentGroup),
-        samples(scan.N / r.H - first < kRecurrentGroup ? scan.N / r.H - first : kRecurrentGroup),
+        samples(min(scan.N / r.H - first, kRecurrentGroup)),
         H(r.H),
         width(padded(r.H)),
         pieces((r.H + kBlock - 1) / kBlock),
@@ -59,7 +59,7 @@ struct Group {
   template <class Visit>
   inline void each_piece(const Visit& visit) const {
     for (int64_t g = 0; g < samples; g++)
-      for (int64_t p = 0; p < pieces; p++) visit(g, p, (first + g) * H + p * kBlock, H - p * kBlock < kBlock ? H - p * kBlock : kBlock);
+      for (int64_t p = 0; p < pieces; p++) visit(g, p, (first + g) * H + p * kBlock, min(H - p * kBlock, kBlock));
   }
 
   using Block = C (*)[kBlock];
@@ -112,7 +112,7 @@ struct Group {
     if (!r.delay) return;
     clear(memory.under_way, r.ring * kRecurrentGroup * width);
     for (int64_t g = 0; g < samples; g++)
-      for (int64_t sent = t - r.ring > -r.K ? t - r.ring : -r.K; sent < t - 1; sent++) {
+      for (int64_t sent = max(t - r.ring, -r.K); sent < t - 1; sent++) {
         if (sent + kAhead >= 0 && sent + kAhead < t) prefetch_row(rows, sent + kAhead, (first + g) * H, H);
         send(sent, g, spikes_at(rows, sent, g, memory.row));
         clear(ring(memory.under_way, sent + 1, g), width);
@@ -212,7 +212,7 @@ void forward_group(const RecurrentForwardScan& a, const RecurrentNeuron<C>& neur
       group.arrive(t > 0 ? spikes : group.spikes_at(none, -1, g, memory.row), t, 0, g);
       const C* current = group.charge(t, 0, g);
       for (int64_t p = 0; p < group.pieces; p++) {
-        const int64_t h0 = p * kBlock, m = H - h0 < kBlock ? H - h0 : kBlock;
+        const int64_t h0 = p * kBlock, m = min(H - h0, kBlock);
         neuron.step(current + h0, group.state(g, p), spikes + h0, nullptr, group.coefficients(g, p), m);
         if (a.v_seq) copy(static_cast<C*>(a.v_seq) + t * a.N + n0 + h0, group.state(g, p)[0], m);
       }
@@ -245,7 +245,7 @@ void backward_group(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& ne
   alignas(64) C v_buffer[kBlock], slope[kBlock];
   int64_t known = a.T;  // list 0 is that of this step
   for (int64_t segment = a.T ? (a.T - 1) / K : -1; segment >= 0; segment--) {
-    const int64_t t0 = segment * K, steps = a.T - t0 < K ? a.T - t0 : K;
+    const int64_t t0 = segment * K, steps = min(a.T - t0, K);
     group.each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) {
       if (segment == 0)
         neuron.initial_state(neuron.scan, group.coefficients(g, p), n0, m, group.state(g, p));
@@ -266,7 +266,7 @@ void backward_group(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& ne
         if (!r.delay) group.arrive(j > 0 ? spikes : group.spikes_at(a.spikes, t0 - 1, g, memory.row), t0 + j, j, g);
         const C* current = group.charge(t0 + j, t0 - known + j, g);
         for (int64_t p = 0; p < group.pieces; p++) {
-          const int64_t h0 = p * kBlock, m = H - h0 < kBlock ? H - h0 : kBlock;
+          const int64_t h0 = p * kBlock, m = min(H - h0, kBlock);
           neuron.step(current + h0, group.state(g, p), spikes + h0, group.tape(j, g, p), group.coefficients(g, p), m);
         }
       }
@@ -286,7 +286,7 @@ void backward_group(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& ne
         }
         C* grad_x = memory.current + g * width;
         for (int64_t p = 0; p < group.pieces; p++) {
-          const int64_t h0 = p * kBlock, m = H - h0 < kBlock ? H - h0 : kBlock;
+          const int64_t h0 = p * kBlock, m = min(H - h0, kBlock);
           const C* grad_v = v_buffer;
           if (a.grad_v_seq.data)
             grad_v = read_samples<C>(a.grad_v_seq, t, n0 + h0, m, v_buffer);

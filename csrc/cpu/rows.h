@@ -100,7 +100,7 @@ class RowsAhead {
   void fetch() {
     if (!wanted_) return;
     const int64_t left = end_ - n0_;
-    if (left > 0) prefetch_row<2>(rows_, t0_ + (order_ == Order::forward ? j_ : length_ - 1 - j_), n0_, left < block_ ? left : block_);
+    if (left > 0) prefetch_row<2>(rows_, t0_ + (order_ == Order::forward ? j_ : length_ - 1 - j_), n0_, min(left, block_));
     next();
   }
 

@@ -52,7 +52,7 @@ void expand(const SpikeBits& a, int64_t begin, int64_t end, U one, void* x) {
       U values[32];
       // arithmetic and not a choice, which GCC makes a branch for each element
       for (int l = 0; l < 32; l++) values[l] = static_cast<U>(U{0} - static_cast<U>(bits >> l & 1)) & one;
-      memcpy(row + i, values, sizeof(U) * static_cast<size_t>(a.inputs - i < 32 ? a.inputs - i : 32));
+      memcpy(row + i, values, sizeof(U) * static_cast<size_t>(min(a.inputs - i, 32)));
     }
   }
 }

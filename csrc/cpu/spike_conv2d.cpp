@@ -11,9 +11,6 @@ struct Lanes {
   static constexpr int64_t kCount = Vectors<T>::kLanes, kLine = kConvLine / kCount;
 };
 
-inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
-
 // The bits of an image, and its values where they are not all 1.
 template <class T>
 struct Image {
@@ -30,7 +27,7 @@ Image<T> image(const SpikeConv2d& a, int64_t n) {
 template <class T, class Found>
 inline void each_event(const SpikeConv2d& a, const Image<T>& image, int64_t p, const Found& found) {
   for (int64_t c = 0; c < a.C; c += 64) {
-    const int64_t first = p * a.C + c, at = first & 63, n = smaller(a.C - c, 64);
+    const int64_t first = p * a.C + c, at = first & 63, n = min(a.C - c, 64);
     uint64_t bits = image.bits[first >> 6] >> at;
     if (at + n > 64) bits |= image.bits[(first >> 6) + 1] << (64 - at);
     if (n < 64) bits &= (uint64_t{1} << n) - 1;
@@ -75,11 +72,11 @@ void sum_image(const SpikeConv2d& a, const Events<T>& e, const T* table, int64_t
   T bias[width], out[width];
   const T* given = static_cast<const T*>(a.bias);
   for (int64_t i = 0; i < width; i++) bias[i] = given && o + i < a.O ? given[o + i] : T(0);
-  const int64_t outputs = smaller(width, a.O - o);
+  const int64_t outputs = min(width, a.O - o);
   for (int64_t oy = 0; oy < a.out_h; oy++) {
-    const int64_t y0 = oy * a.stride_h - a.pad_h, r0 = larger(0, -y0), r1 = smaller(a.kh, a.H - y0);
+    const int64_t y0 = oy * a.stride_h - a.pad_h, r0 = max(0, -y0), r1 = min(a.kh, a.H - y0);
     for (int64_t ox = 0; ox < a.out_w; ox++) {
-      const int64_t x0 = ox * a.stride_w - a.pad_w, first = larger(0, x0), last = larger(first, smaller(a.W, x0 + a.kw));
+      const int64_t x0 = ox * a.stride_w - a.pad_w, first = max(0, x0), last = max(first, min(a.W, x0 + a.kw));
       Loose sums[V];
       for (int64_t v = 0; v < V; v++) sums[v] = *reinterpret_cast<const Loose*>(bias + v * lanes);
       for (int64_t r = r0; r < r1; r++) {
@@ -247,7 +244,7 @@ void sum_gradient(const SpikeConv2d& a, const ChannelEvents<T>& e, Phase phase, 
 // The gradient of an image, and where that is asked for the zeros around it, which stay from one image to the next.
 template <class T>
 void pad(const SpikeConv2d& a, const T* grad, int64_t o, int64_t width, T* padded, bool zeros) {
-  const int64_t padded_w = a.out_w + 2 * (a.kw - 1), rows = a.out_h + 2 * (a.kh - 1), outputs = smaller(width, a.O - o);
+  const int64_t padded_w = a.out_w + 2 * (a.kw - 1), rows = a.out_h + 2 * (a.kh - 1), outputs = min(width, a.O - o);
   for (int64_t i = 0; i < (zeros ? rows * padded_w * width : 0); i++) padded[i] = T(0);
   for (int64_t y = 0; y < a.out_h; y++)
     for (int64_t x = 0; x < a.out_w; x++) {
@@ -264,7 +261,7 @@ void pad(const SpikeConv2d& a, const T* grad, int64_t o, int64_t width, T* padde
 // run(lines, o, offset of its part of the table) for each block of outputs.
 template <class Run>
 void each_block(const SpikeConv2d& a, const Run& run) {
-  for (int64_t o = 0; o < a.O; o += kConvBlock) run((smaller(kConvBlock, a.O - o) + kConvLine - 1) / kConvLine, o, a.kh * a.kw * a.C * o);
+  for (int64_t o = 0; o < a.O; o += kConvBlock) run((min(kConvBlock, a.O - o) + kConvLine - 1) / kConvLine, o, a.kh * a.kw * a.C * o);
 }
 
 // choice(Lines, Ones) as template arguments of one of eight functions.
@@ -284,7 +281,7 @@ void each_weight(const SpikeConv2d& a, int64_t o, int64_t W, const At& at) {
   const int64_t taps = a.kh * a.kw;
   for (int64_t c0 = 0; c0 < a.C; c0 += inputs)
     for (int64_t i = 0; i < W; i++)
-      for (int64_t c = c0; c < smaller(c0 + inputs, a.C); c++)
+      for (int64_t c = c0; c < min(c0 + inputs, a.C); c++)
         for (int64_t tap = 0; tap < taps; tap++) {
           const int64_t place = a.turned ? (c * a.O + o + i) * taps + taps - 1 - tap : ((o + i) * a.C + c) * taps + tap;
           at(o + i < a.O ? place : -1, (tap * a.C + c) * W + i);
@@ -333,9 +330,9 @@ void backward_groups(const SpikeConv2d& a, int64_t begin, int64_t end, char* scr
     T* table = static_cast<T*>(a.grad_tables) + group * size;
     for (int64_t i = 0; i < size; i++) table[i] = T(0);
     int64_t padded_for = 0;  // lines
-    for (int64_t n = group * a.images; n < smaller((group + 1) * a.images, a.N); n++) {
-      for (Phase phase{0, 0}; phase.r < smaller(a.kh, a.stride_h); phase.r++)
-        for (phase.s = 0; phase.s < smaller(a.kw, a.stride_w); phase.s++) {
+    for (int64_t n = group * a.images; n < min((group + 1) * a.images, a.N); n++) {
+      for (Phase phase{0, 0}; phase.r < min(a.kh, a.stride_h); phase.r++)
+        for (phase.s = 0; phase.s < min(a.kw, a.stride_w); phase.s++) {
           const ChannelEvents<T> e = list_by_channel(a, image<T>(a, n), phase, scratch);
           each_block(a, [&](int64_t lines, int64_t o, int64_t offset) {
             pad(a, static_cast<const T*>(a.grad) + n * a.out_h * a.out_w * a.O, o, lines * kConvLine, e.padded, lines != padded_for);

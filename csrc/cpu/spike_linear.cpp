@@ -49,7 +49,7 @@ void lists_of(const SpikeLists& a, int64_t begin, int64_t end) {
 template <class C, class T>
 void pack(const SpikeSums& a, int64_t k0, int64_t k1, int64_t o0, int64_t width, C* table) {
   const T* source = static_cast<const T*>(a.source) + k0 * a.source_row + o0 * a.source_column;
-  const int64_t K = k1 - k0, used = a.O - o0 < width ? a.O - o0 : width;
+  const int64_t K = k1 - k0, used = min(a.O - o0, width);
   if (a.source_column == 1) {
     for (int64_t k = 0; k < K; k++) {
       const T* from = source + k * a.source_row;
@@ -67,7 +67,7 @@ void pack(const SpikeSums& a, int64_t k0, int64_t k1, int64_t o0, int64_t width,
                   width);
   constexpr int64_t kLine = 64 / sizeof(T);
   for (int64_t k = done; k < K; k += kLine) {
-    const int64_t last = K - k < kLine ? K - k : kLine;
+    const int64_t last = min(K - k, kLine);
     for (int64_t o = 0; o < width; o++)
       for (int64_t l = 0; l < last; l++) table[(k + l) * width + o] = o < used ? load_as<C>(source[k + l + o * a.source_column]) : C(0);
   }
@@ -101,7 +101,7 @@ void sum_rows(const SpikeSums& a, int64_t c, int64_t n0, int64_t n1, const C* ta
     for (int r = 0; r < R; r++) {
       for (int v = 0; v < V; v++) sum[r][v] = at(from + r * from_stride + v * kLanes);
       e[r] = a.starts[(n + r) * a.chunks + c], end[r] = a.starts[(n + r) * a.chunks + c + 1];
-      common = end[r] - e[r] < common ? end[r] - e[r] : common;
+      common = min(end[r] - e[r], common);
     }
     for (int64_t k = 0; k < common; k++) {
       SNNFAST_UNROLL
@@ -150,7 +150,7 @@ void write(const SpikeSums& a, int64_t n0, int64_t n1, int64_t o0, int64_t used,
                   a.result_column);
   constexpr int64_t kLine = 64 / sizeof(T);
   for (int64_t n = done; n < N; n += kLine) {
-    const int64_t last = N - n < kLine ? N - n : kLine;
+    const int64_t last = min(N - n, kLine);
     for (int64_t o = 0; o < used; o++)
       for (int64_t l = 0; l < last; l++) result[n + l + o * a.result_column] = Store<T>::from(sums[(n + l) * width + o]);
   }
@@ -159,7 +159,7 @@ void write(const SpikeSums& a, int64_t n0, int64_t n1, int64_t o0, int64_t used,
 template <class C, class T>
 void sums_of(const SpikeSums& a, int64_t block, int64_t begin, int64_t end, char* scratch) {
   constexpr int64_t kBlock = kSpikeBlock / sizeof(C), kLanes = Vectors<C>::kLanes;
-  const int64_t o0 = block * kBlock, used = a.O - o0 < kBlock ? a.O - o0 : kBlock, width = (used + kLanes - 1) / kLanes * kLanes;
+  const int64_t o0 = block * kBlock, used = min(a.O - o0, kBlock), width = (used + kLanes - 1) / kLanes * kLanes;
   alignas(64) C bias[kBlock] = {};
   if (a.bias)
     for (int64_t o = 0; o < used; o++) bias[o] = load_as<C>(static_cast<const T*>(a.bias)[o0 + o]);
@@ -237,7 +237,7 @@ void grad_of_few(const FewOutputs& a, int64_t begin, int64_t end) {
 void spike_transpose(const SpikeTranspose& a, int64_t begin, int64_t end) {
   for (int64_t w = begin; w < end; w++)
     for (int64_t t = 0; t < a.words; t++) {
-      const int64_t rows = a.of.rows - t * 64 < 64 ? a.of.rows - t * 64 : 64, inputs = a.of.inputs - w * 64 < 64 ? a.of.inputs - w * 64 : 64;
+      const int64_t rows = min(a.of.rows - t * 64, 64), inputs = min(a.of.inputs - w * 64, 64);
       uint64_t square[64];
       for (int64_t r = 0; r < 64; r++) square[r] = r < rows ? a.of.bits[(t * 64 + r) * a.of.words + w] : 0;
       transpose_bits(square);
@@ -250,7 +250,7 @@ void spike_counts(const SpikeLists& a, int64_t begin, int64_t end) {
   const int64_t chunk_words = a.chunk / 64;
   for (int64_t r = begin; r < end; r++)
     for (int64_t c = 0; c < a.chunks; c++) {
-      const int64_t last = (c + 1) * chunk_words < a.of.words ? (c + 1) * chunk_words : a.of.words;
+      const int64_t last = min((c + 1) * chunk_words, a.of.words);
       int64_t count = 0;
       for (int64_t w = c * chunk_words; w < last; w++) count += __builtin_popcountll(a.of.bits[r * a.of.words + w]);
       a.starts[r * a.chunks + c] = count;

@@ -218,7 +218,7 @@ void fire(const SpikePropForward& a, const SpikePropConstants<C>& c, const Spike
   constexpr int L = NV * Vectors<C>::kLanes;
   const SpikePropEvents& events = a.events;
   const Site<C> s = site_of(events, c, m, block, b);
-  const int64_t j0 = block * L, rows = events.O - j0 < L ? events.O - j0 : L;
+  const int64_t j0 = block * L, rows = min(events.O - j0, L);
   const uint32_t all = rows == 32 ? ~uint32_t{0} : (uint32_t{1} << rows) - 1;
   Found<C> f;
   const uint32_t silent = find_crossings<C, NV>(s, all, f), fired = all & ~silent;
@@ -292,9 +292,9 @@ void pack_blocks(const SpikePropEvents& a, const void* weights, const SpikePropM
   const C* w = static_cast<const C*>(weights);
   for (int64_t block = begin; block < end; block++) {
     C* packed = m.packed + block * a.N * m.lanes;
-    const int64_t j0 = block * m.lanes, rows = a.O - j0 < m.lanes ? a.O - j0 : m.lanes;
+    const int64_t j0 = block * m.lanes, rows = min(a.O - j0, m.lanes);
     for (int64_t i0 = 0; i0 < a.N; i0 += kTile) {
-      const int64_t last = i0 + kTile < a.N ? i0 + kTile : a.N;
+      const int64_t last = min(i0 + kTile, a.N);
       for (int64_t i = i0; i < last; i++) {
         if (!m.used[i]) continue;
         C* row = packed + i * m.lanes;

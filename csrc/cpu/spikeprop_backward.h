@@ -129,7 +129,7 @@ void sum_of_samples(const SpikePropBackward& a, const SpikePropConstants<C>& c, 
   typedef typename Vectors<C>::Type V;
   constexpr int L = NV * Vectors<C>::kLanes;
   const SpikePropEvents& events = a.events;
-  const int64_t j0 = block * L, rows = events.O - j0 < L ? events.O - j0 : L;
+  const int64_t j0 = block * L, rows = min(events.O - j0, L);
   __builtin_memset(sum, 0, static_cast<size_t>(events.N * L) * sizeof(C));
   for (int64_t b = begin; b < end; b++) {
     const int32_t* order = events.order + b * events.N;
@@ -147,9 +147,9 @@ void sum_of_samples(const SpikePropBackward& a, const SpikePropConstants<C>& c, 
 template <class C>
 void unpack(const SpikePropEvents& a, int64_t block, int64_t lanes, int64_t pieces, const C* sums, C* grad_w) {
   constexpr int64_t kTile = 16;
-  const int64_t j0 = block * lanes, rows = a.O - j0 < lanes ? a.O - j0 : lanes, size = a.N * lanes;
+  const int64_t j0 = block * lanes, rows = min(a.O - j0, lanes), size = a.N * lanes;
   for (int64_t i0 = 0; i0 < a.N; i0 += kTile) {
-    const int64_t width = a.N - i0 < kTile ? a.N - i0 : kTile;
+    const int64_t width = min(a.N - i0, kTile);
     for (int64_t l = 0; l < rows; l++) {
       C* row = grad_w + (j0 + l) * a.N + i0;
       const C* from = sums + i0 * lanes + l;
@@ -192,7 +192,7 @@ void go_back_for_events(const SpikePropBackward& a, const SpikePropConstants<C>&
   __builtin_memset(sums, 0, static_cast<size_t>(n * L) * sizeof(C));
   V by_tau[NV] = {};
   for (int64_t block = 0; block < m.blocks; block++) {
-    const int64_t j0 = block * L, rows = events.O - j0 < L ? events.O - j0 : L;
+    const int64_t j0 = block * L, rows = min(events.O - j0, L);
     const C* w = m.packed + block * events.N * L;
     const Starts<C> s = starts_of(a, c, v, b, j0, rows);
     go_back<kWithTau, NV>(s, v, [&](int64_t first, int64_t last, const V* dq, const V* dp, const V* dr) {

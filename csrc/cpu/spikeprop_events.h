@@ -27,7 +27,7 @@ void merge_sort(int64_t n, C* times, int32_t* order, C* spare_times, int32_t* sp
   int32_t *from_order = order, *to_order = spare_order;
   for (int64_t width = 1; width < n; width *= 2) {
     for (int64_t begin = 0; begin < n; begin += 2 * width) {
-      const int64_t middle = begin + width < n ? begin + width : n, end = begin + 2 * width < n ? begin + 2 * width : n;
+      const int64_t middle = min(begin + width, n), end = min(begin + 2 * width, n);
       merge_sorted(from_times, from_order, begin, middle, end, to_times, to_order);
     }
     C* const t = from_times;
@@ -79,7 +79,7 @@ Range<C> input_range(const SpikePropEvents& a, const C* t_in, int32_t* problems)
   int32_t bad[kChains] = {}, late[kChains] = {};
   for (int k = 0; k < kChains; k++) low[k] = kInfinity<C>, high[k] = -kInfinity<C>;
   for (int64_t i = 0; i < a.I; i += kChains) {
-    const int64_t width = a.I - i < kChains ? a.I - i : kChains;
+    const int64_t width = min(a.I - i, kChains);
     for (int64_t k = 0; k < width; k++) {
       const C t = t_in[i + k];
       bad[k] |= !(t >= 0);
@@ -271,7 +271,7 @@ inline int64_t lanes_of(int64_t neurons) {
 // is always the same.
 inline int64_t pieces_of(int64_t blocks, int64_t samples) {
   const int64_t wanted = blocks >= 8 ? 1 : 8 / blocks, most = (samples + 15) / 16;
-  return wanted < most ? wanted : most > 0 ? most : 1;
+  return max(min(wanted, most), 1);
 }
 
 template <class C>

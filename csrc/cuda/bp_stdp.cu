@@ -85,7 +85,7 @@ int run(const BpStdp& a, cudaStream_t stream) {
   const Trains pre{a.pre, a.I, a.B, a.width};
   C *w = static_cast<C*>(a.w), *windows = static_cast<C*>(a.windows);
   for (int64_t t0 = 0; t0 < a.T; t0 += a.span) {
-    const int64_t t1 = t0 + a.span < a.T ? t0 + a.span : a.T, slots = (t1 - t0) * a.B;
+    const int64_t t1 = min(t0 + a.span, a.T), slots = (t1 - t0) * a.B;
     const C* error = static_cast<const C*>(a.error) + t0 * a.B * a.O;
     launch_windows(pre, a.epsilon, t0, t1, static_cast<int32_t*>(a.counts), windows, stream);
     if (a.passed) launch_pass_back(w, a.I, a.O, error, windows, slots, static_cast<C*>(a.passed) + t0 * a.B * a.I, stream);

@@ -61,7 +61,7 @@ class Block {
     }
     meet();
     for (p0_ = 0; p0_ < x_.P; p0_ += a_.samples()) {
-      B_ = a_.samples() < x_.P - p0_ ? a_.samples() : x_.P - p0_;
+      B_ = min(a_.samples(), x_.P - p0_);
       present();
     }
     if (!a_.learns) return;
@@ -275,7 +275,7 @@ class Block {
     for_warps((x.N + kTogether - 1) / kTogether * out.words, [&](int64_t item) {
       const int64_t i = item / out.words * kTogether, o = item % out.words * 32 + lane_;
       if (o >= out.N) return;
-      const int64_t inputs = x.N - i < kTogether ? x.N - i : kTogether;
+      const int64_t inputs = min(x.N - i, kTogether);
       C* const packed = own(out.packed) + i * out.N + o;
       C weight[kTogether];
 #pragma unroll
@@ -313,8 +313,8 @@ cudaError_t plan_of(const BpStdpNetwork& a, Teams& plan) {
   int64_t wanted = 1;
   for (int64_t l = 0; l < a.layers; l++) {
     const int64_t I = a.layer[l].I, O = a.layer[l].O, B = a.samples(), changes = a.learns ? a.span * B * I * O / kChanges : 0;
-    const int64_t threads = (O + 31) / 32 * 32 * B > changes ? (O + 31) / 32 * 32 * B : changes;
-    wanted = threads > wanted ? threads : wanted;
+    const int64_t threads = max((O + 31) / 32 * 32 * B, changes);
+    wanted = max(threads, wanted);
   }
   return plan_teams(bp_stdp_network_kernel<C>, a.networks, wanted, 1, threads_of_block(wanted, kAlone, kAlone, kSharedThreads), plan);
 }

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "core/host_device.h"
+
 namespace snnfast {
 
 // The GPU that launches are planned for, an H100: it is busy with so many bytes under way, its 3.35 TB/s times the 630 ns of a
@@ -20,7 +22,7 @@ constexpr int64_t kBytesThatFill = kBytesInFlight, kMostRows = 65535;
 constexpr bool fills(int64_t N, int64_t bytes, int64_t steps, int64_t enough = kBytesThatFill) { return N * bytes * steps >= enough; }
 
 // Rows of a grid, each of which goes on with every gridDim.y-th of `rows`.
-constexpr unsigned grid_rows(int64_t rows) { return static_cast<unsigned>(rows < kMostRows ? rows : kMostRows); }
+constexpr unsigned grid_rows(int64_t rows) { return static_cast<unsigned>(min(rows, kMostRows)); }
 
 }  // namespace snnfast
 

@@ -94,7 +94,7 @@ class BlockInputs {
  public:
   // Steps that a block of `threads` encodes at a time, for memory of rows(...) I and counts(...) int32_t.
   static SNNFAST_HD int64_t chunk(const Presentations& x, int64_t threads) {
-    const int64_t room = (int64_t{1} << 20) / (x.I + 1), warps = threads / 32, most = room < warps ? room : warps;
+    const int64_t room = (int64_t{1} << 20) / (x.I + 1), warps = threads / 32, most = min(room, warps);
     return listed(x) || most < 1 ? 1 : most;
   }
   static SNNFAST_HD int64_t rows(const Presentations& x, int64_t threads) { return chunk(x, threads) + 1; }
@@ -118,7 +118,7 @@ class BlockInputs {
     row_ = row_ + 1 == rows_ ? 0 : row_ + 1;
     if (t == 0) ready_ = 0;
     if (ready_ == 0) {
-      ready_ = chunk_ < x_.T - t ? chunk_ : x_.T - t;
+      ready_ = min(chunk_, x_.T - t);
       for (int64_t k = threadIdx.x / 32; k < ready_; k += blockDim.x / 32) {
         const int64_t row = (row_ + k) % rows_;
         const int32_t count = encode(p, t + k, lists_ + row * x_.I);

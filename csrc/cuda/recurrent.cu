@@ -27,7 +27,7 @@ __global__ void weight_kernel(const RecurrentWeightGradient a) {
   const int column = static_cast<int>(threadIdx.x) % kSide, row = static_cast<int>(threadIdx.x) / kSide;
   const int64_t i0 = static_cast<int64_t>(blockIdx.x) * kSide, j0 = static_cast<int64_t>(blockIdx.y) * kSide, part = blockIdx.z;
   const int64_t first = part * parts.groups_a_part, left = parts.groups - first;
-  const int64_t all = (left < parts.groups_a_part ? left : parts.groups_a_part) * a.T * kRecurrentGroup;
+  const int64_t all = min(left, parts.groups_a_part) * a.T * kRecurrentGroup;
   C sum = C(0);
   for (int64_t k0 = 0; k0 < all; k0 += kSide) {
     const int64_t k = k0 + row, of_group = k % (a.T * kRecurrentGroup);

@@ -132,7 +132,7 @@ __global__ void __launch_bounds__(kRecurrentThreads) recurrent_backward_kernel(c
     for (int k = kGradParam; k < kOwn; k++) own.set(k, n, C(0));
   }
   for (int64_t segment = a.T ? (a.T - 1) / K : -1; segment >= 0; segment--) {
-    const int64_t t0 = segment * K, steps = a.T - t0 < K ? a.T - t0 : K;
+    const int64_t t0 = segment * K, steps = min(a.T - t0, K);
     for (int64_t i = threadIdx.x; i < H; i += blockDim.x) {
       const int64_t n = first + i;
       if constexpr (!kOne) neuron_coefficients<Neuron, C, 1>(a, n, &c);

@@ -43,7 +43,7 @@ __global__ void __launch_bounds__(kThreads) spikeprop_fire_many_kernel(const Spi
       else
         events[threadIdx.x].number = 0;  // its weight comes and is not used
       __syncthreads();
-      const int64_t last = n - e0 < kThreads ? n - e0 : kThreads;
+      const int64_t last = min(n - e0, kThreads);
       for (int64_t k = 0; k < last && !done; k++) {
         const Event<C>& event = events[k];
         if (k % kWeights == 0) {

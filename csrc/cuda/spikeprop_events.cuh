@@ -118,7 +118,7 @@ __device__ inline void sum_before(uint32_t* counters, uint32_t* of_warps) {
 template <class K>
 __device__ void sort_block(K* keys, int32_t* numbers, K* keys_out, int32_t* numbers_out, int64_t N, uint32_t* counters, uint32_t* of_warps) {
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
-  const int64_t each = (N + blockDim.x - 1) / blockDim.x * 32, begin = warp * each, end = begin + each < N ? begin + each : N;
+  const int64_t each = (N + blockDim.x - 1) / blockDim.x * 32, begin = warp * each, end = min(begin + each, N);
   for (int shift = 0; shift < 8 * static_cast<int>(sizeof(K)); shift += kDigit) {
     for (int k = threadIdx.x; k < kDigits * warps; k += blockDim.x) counters[k] = 0;
     __syncthreads();

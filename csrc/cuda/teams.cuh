@@ -21,7 +21,7 @@ struct Teams {
 // Up to `alone` neurons are one block, which waits for no other, of at most `most` threads; more are blocks of `shared` threads.
 inline int64_t threads_of_block(int64_t N, int64_t alone, int64_t most, int64_t shared) {
   const int64_t warps = (N + 31) / 32 * 32;
-  return N > alone ? shared : warps < kLeastThreads ? kLeastThreads : warps < most ? warps : most;
+  return N > alone ? shared : min(max(warps, kLeastThreads), most);
 }
 
 // `images` of a network that teams may present at the same time: 1 in order.
@@ -35,12 +35,12 @@ cudaError_t plan_teams(Kernel kernel, int64_t networks, int64_t N, int64_t image
   const int64_t resident = static_cast<int64_t>(multiprocessors) * each;
   const int64_t wanted = (N + threads - 1) / threads, share = resident / (networks * images);
   plan.threads = threads;
-  plan.blocks = share < 1 ? 1 : share < wanted ? share : wanted;
+  plan.blocks = share < 1 ? 1 : min(share, wanted);
   const int64_t most = resident / plan.blocks;
-  plan.networks = networks < most ? networks : most;
+  plan.networks = min(networks, most);
   if (plan.networks < 1) return cudaErrorInvalidConfiguration;
   const int64_t each_network = most / plan.networks;
-  plan.teams = images < each_network ? images : each_network;
+  plan.teams = min(images, each_network);
   return cudaSuccess;
 }
 

@@ -53,7 +53,7 @@ template <class Neuron, class Arguments>
 NeuronScan<Neuron> neuron_scan(const Arguments& arguments, Reset reset, NeuronTensors& tensors) {
   NeuronScan<Neuron> a{};
   a.T = arguments.x.size(0);
-  a.N = a.all = tensors.count();
+  a.N = a.N_all = tensors.count();
   a.x = tensors.rows(arguments.x, "x");
   int state = 0, param = 0;
   arguments.each([&](const char* name, const auto& field) {

@@ -84,7 +84,7 @@ MISTAKES = (
     (
         "diehl_cook_conductance: delays not bounded",
         "csrc/core/diehl_cook_conductance.h",
-        "return d < longest_delay ? d : longest_delay;",
+        "return min(d, longest_delay);",
         "return d;",
         ("tests/ops/test_diehl_cook_calls.py",),
     ),

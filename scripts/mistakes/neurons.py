@@ -304,8 +304,8 @@ MISTAKES = (
     (
         "cpu: last segment short",
         "csrc/cpu/neuron_loop.h",
-        "a.T - t0 < K ? a.T - t0 : K",
-        "a.T - t0 < K ? a.T - t0 : K - 1",
+        "min(a.T - t0, K)",
+        "min(a.T - t0, K - 1)",
     ),
     (
         "cpu: stride of time",

@@ -23,7 +23,7 @@ MISTAKES = (
     (
         "pool2d: channels behind the last whole vector are read too far",
         "csrc/cpu/pool2d.cpp",
-        "c < C - L ? c : C - L",
+        "min(c, C - L)",
         "c",
     ),
     (

@@ -35,7 +35,7 @@ MISTAKES = (
     (
         "pooled: checkpoints of a part lie as if it were all",
         "csrc/cpu/neuron_loop.h",
-        "((segment - 1) * Neuron::kStates + k) * a.all + n0",
+        "((segment - 1) * Neuron::kStates + k) * a.N_all + n0",
         "((segment - 1) * Neuron::kStates + k) * a.N + n0",
     ),
     (

@@ -52,8 +52,8 @@ MISTAKES = (
     (
         "spike_conv2d: the first column is left out",
         "csrc/cpu/spike_conv2d.cpp",
-        "first = larger(0, x0)",
-        "first = larger(1, x0)",
+        "first = max(0, x0)",
+        "first = max(1, x0)",
     ),
     (
         "spike_conv2d: groups of gradients but the first are lost",

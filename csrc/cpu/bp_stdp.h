@@ -16,13 +16,13 @@ inline void add_windows(C* row, const C* windows, int64_t stride, const int32_t*
   using Vector = typename Vectors<C>::Type;
   constexpr int kLanes = Vectors<C>::kLanes;
   Vector sum[V];
-  for (int v = 0; v < V; v++) sum[v] = load(row + v * kLanes);
+  for (int v = 0; v < V; v++) sum[v] = vector_at(row + v * kLanes);
   for (int64_t k = 0; k < count; k++) {
     const C* window = windows + slots[k] * stride;
     const C factor = factors[k];
-    for (int v = 0; v < V; v++) sum[v] += factor * load(window + v * kLanes);
+    for (int v = 0; v < V; v++) sum[v] += factor * vector_at(window + v * kLanes);
   }
-  for (int v = 0; v < V; v++) store(row + v * kLanes, sum[v]);
+  for (int v = 0; v < V; v++) vector_at(row + v * kLanes) = sum[v];
 }
 
 // w[o, i] += scale error[k, o] windows[k, i], k = 0, 1, ..., for o in [begin, end).

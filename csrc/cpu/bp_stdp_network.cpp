@@ -240,7 +240,7 @@ class Network {
   template <int V>
   static void add_row(const C* w, int32_t input, Vector (&sum)[V]) {
     const C* row = w + input * (V * kLanes);
-    for (int k = 0; k < V; k++) sum[k] += load(row + k * kLanes);
+    for (int k = 0; k < V; k++) sum[k] += vector_at(row + k * kLanes);
   }
 
   template <int V>
@@ -252,7 +252,7 @@ class Network {
     C* membranes = y.v + (b * y.vectors + first) * kLanes;
     const Vector threshold = Vector{} + y.threshold, zero = {};
     Vector v[V];
-    for (int k = 0; k < V; k++) v[k] = load(membranes + k * kLanes);
+    for (int k = 0; k < V; k++) v[k] = vector_at(membranes + k * kLanes);
     Vector ahead[V];  // the currents of the next step, where they are known
     bool known = false;
     for (int64_t t = t0; t < t1; t++) {
@@ -275,7 +275,7 @@ class Network {
         v[k] = v[k] >= threshold ? zero : v[k];
       }
     }
-    for (int k = 0; k < V; k++) store(membranes + k * kLanes, v[k]);
+    for (int k = 0; k < V; k++) vector_at(membranes + k * kLanes) = v[k];
   }
 
   // The same from the weights as they are.
@@ -409,12 +409,12 @@ class Network {
       if (n == 0) continue;
       const C* error = out.error + slot * out.padded + first * kLanes;
       Vector factor[V];
-      for (int k = 0; k < V; k++) factor[k] = scale * load(error + k * kLanes);
+      for (int k = 0; k < V; k++) factor[k] = scale * vector_at(error + k * kLanes);
       const int32_t *inputs = x.inputs + slot * x.N, *times = x.times + slot * x.N;
       for (int32_t e = 0; e < n; e++) {
         C* row = w + inputs[e] * (V * kLanes);
         const C count = static_cast<C>(times[e]);
-        for (int k = 0; k < V; k++) store(row + k * kLanes, load(row + k * kLanes) + factor[k] * count);
+        for (int k = 0; k < V; k++) vector_at(row + k * kLanes) += factor[k] * count;
       }
     }
   }

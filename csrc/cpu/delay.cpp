@@ -15,19 +15,12 @@ namespace {
 constexpr int64_t kBlock = kDelayBlock;
 constexpr int kRows = kVectorBytes == 64 ? 16 : 8;  // taken at a time: half as many as there are registers
 
-template <class V>
-inline V load(const void* p) {
-  V v;
-  __builtin_memcpy(&v, p, sizeof(v));
-  return v;
-}
-template <class V>
-inline void save(void* p, const V& v) {
-  __builtin_memcpy(p, &v, sizeof(v));
-}
-template <class V>
-inline void save(void* p, const V& v, bool past_caches) {
-  past_caches ? stream_line(p, &v) : save(p, v);
+template <class C>
+inline void save(C* p, const typename Vectors<C>::Type& v, bool past_caches) {
+  if (past_caches)
+    stream_line(p, &v);
+  else
+    vector_at(p) = v;
 }
 
 // The delays of a block of neurons. Taps: those of them all, or 0 for any number.
@@ -61,7 +54,7 @@ class Delays {
   class Sum {
    public:
     Sum(const Delays& delays, const C* factors) : taps_(delays.taps_), factors_(factors) {
-      for (int j = 0; j < Taps; j++) own_[j] = load<Vector>(factors + j * kBlock);
+      for (int j = 0; j < Taps; j++) own_[j] = vector_at(factors + j * kBlock);
     }
     Vector operator()(const Vector* step) const {
       Vector total = {};
@@ -69,7 +62,7 @@ class Delays {
         total = own_[0] * step[0];
         for (int j = 1; j < Taps; j++) total += own_[j] * step[-j];
       } else {
-        for (int64_t j = 0; j < taps_; j++) total += load<Vector>(factors_ + j * kBlock) * step[-j];
+        for (int64_t j = 0; j < taps_; j++) total += vector_at(factors_ + j * kBlock) * step[-j];
       }
       return total;
     }
@@ -88,16 +81,16 @@ class Delays {
       Vector v[1 + kRows];
       Vector* const now = v + 1;
 #pragma GCC unroll 16
-      for (int k = 0; k < kRows; k++) now[k] = load<Vector>(rows[k] + i);
+      for (int k = 0; k < kRows; k++) now[k] = vector_at(rows[k] + i);
       shift<1>(i, now);
       C* const last = shifted_ + i * (taps_ - 1 + kRows);
       if constexpr (Taps == 2) {
-        v[0] = load<Vector>(last);
-        save(last, now[kRows - 1]);
+        v[0] = vector_at(last);
+        vector_at(last) = now[kRows - 1];
         use(i, now, Sum(*this, weights_ + i), Sum(*this, slopes_ + i));
       } else {
-        for (int64_t k = 0; k < taps_ - 1; k++) save(last + k * L, load<Vector>(last + (k + kRows) * L));
-        for (int k = 0; k < kRows; k++) save(last + (taps_ - 1 + k) * L, now[k]);
+        for (int64_t k = 0; k < taps_ - 1; k++) vector_at(last + k * L) = vector_at(last + (k + kRows) * L);
+        for (int k = 0; k < kRows; k++) vector_at(last + (taps_ - 1 + k) * L) = now[k];
         use(i, reinterpret_cast<const Vector*>(last) + taps_ - 1, Sum(*this, weights_ + i), Sum(*this, slopes_ + i));
       }
     }
@@ -134,13 +127,13 @@ class Delays {
     constexpr int s = __builtin_ctz(Q);
     if constexpr (Q < kRows) {
       if (s >= stages_) return;
-      const Bits later = load<Bits>(bits_ + s * kBlock + i);
+      const Bits later = vector_at(bits_ + s * kBlock + i);
       C* const kept = kept_ + (Q - 1) * kBlock + i * Q;
       Vector before[Q];
 #pragma GCC unroll 16
       for (int k = 0; k < Q; k++) {
-        before[k] = load<Vector>(kept + k * L);
-        save(kept + k * L, now[kRows - Q + k]);
+        before[k] = vector_at(kept + k * L);
+        vector_at(kept + k * L) = now[kRows - Q + k];
       }
 #pragma GCC unroll 16
       for (int k = kRows - 1; k >= 0; k--) now[k] = later ? (k < Q ? before[k] : now[k - Q]) : now[k];
@@ -148,12 +141,12 @@ class Delays {
     } else {
       for (int64_t t = s; t < stages_; t++) {
         const int64_t q = int64_t{1} << t;
-        const Bits later = load<Bits>(bits_ + t * kBlock + i);
+        const Bits later = vector_at(bits_ + t * kBlock + i);
         C* const kept = kept_ + (q - 1) * kBlock + i * q + (tiles_ & (q / kRows - 1)) * kRows * L;
 #pragma GCC unroll 16
         for (int k = 0; k < kRows; k++) {
-          const Vector before = load<Vector>(kept + k * L);
-          save(kept + k * L, now[k]);
+          const Vector before = vector_at(kept + k * L);
+          vector_at(kept + k * L) = now[k];
           now[k] = later ? before : now[k];
         }
       }
@@ -233,14 +226,14 @@ void block(const DelayBackward& a, Delays<C, Taps>& delays, int64_t n0, int64_t 
     delays.push(grad_y, [&](int64_t i, const Vector* steps, const auto& weighted, const auto& sloped) {
       if (a.grad_x || a.grad_past) {
 #pragma GCC unroll 16
-        for (int k = 0; k < kRows; k++) save(out[k] + i, weighted(steps + k));
+        for (int k = 0; k < kRows; k++) vector_at(out[k] + i) = weighted(steps + k);
       }
       if (!a.grad_d) return;
-      Vector sums = load<Vector>(total + i);
+      Vector sums = vector_at(total + i);
 #pragma GCC unroll 16
       for (int k = 0; k < kRows; k++)
-        if (k < count) sums += load<Vector>(x[k] + i) * sloped(steps + k);
-      save(total + i, sums);
+        if (k < count) sums += vector_at(x[k] + i) * sloped(steps + k);
+      vector_at(total + i) = sums;
     });
     for (int64_t k = 0; k < count; k++) {
       const int64_t t = end - 1 - k;

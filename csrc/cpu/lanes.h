@@ -21,8 +21,18 @@ constexpr int kVectorBytes = 16;
 template <class C>
 struct Vectors {
   typedef C Type __attribute__((vector_size(kVectorBytes)));
+  typedef C Loose __attribute__((vector_size(kVectorBytes), aligned(sizeof(C)), may_alias));  // anywhere in memory
   static constexpr int kLanes = kVectorBytes / sizeof(C);
 };
+
+template <class C>
+inline typename Vectors<C>::Loose& vector_at(C* p) {
+  return *reinterpret_cast<typename Vectors<C>::Loose*>(p);
+}
+template <class C>
+inline const typename Vectors<C>::Loose& vector_at(const C* p) {
+  return *reinterpret_cast<const typename Vectors<C>::Loose*>(p);
+}
 
 using FloatVector = Vectors<float>::Type;
 using DoubleVector = Vectors<double>::Type;

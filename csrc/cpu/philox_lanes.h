@@ -11,23 +11,23 @@ namespace snnfast {
 namespace {
 
 #if defined(__AVX512F__)
-constexpr int kLanes = 8;
+constexpr int kPhiloxLanes = 8;
 #elif defined(__AVX2__)
-constexpr int kLanes = 4;
+constexpr int kPhiloxLanes = 4;
 #else
-constexpr int kLanes = 2;
+constexpr int kPhiloxLanes = 2;
 #endif
-using Lanes = uint64_t __attribute__((vector_size(8 * kLanes)));
+using PhiloxLanes = uint64_t __attribute__((vector_size(8 * kPhiloxLanes)));
 
 template <>
-struct Multiply<Lanes> {
-  static SNNFAST_HD Lanes by(Lanes a, uint32_t b) {
+struct Multiply<PhiloxLanes> {
+  static SNNFAST_HD PhiloxLanes by(PhiloxLanes a, uint32_t b) {
 #if defined(__AVX512F__)
-    return reinterpret_cast<Lanes>(_mm512_mul_epu32(reinterpret_cast<__m512i>(a), _mm512_set1_epi64(b)));
+    return reinterpret_cast<PhiloxLanes>(_mm512_mul_epu32(reinterpret_cast<__m512i>(a), _mm512_set1_epi64(b)));
 #elif defined(__AVX2__)
-    return reinterpret_cast<Lanes>(_mm256_mul_epu32(reinterpret_cast<__m256i>(a), _mm256_set1_epi64x(b)));
+    return reinterpret_cast<PhiloxLanes>(_mm256_mul_epu32(reinterpret_cast<__m256i>(a), _mm256_set1_epi64x(b)));
 #elif defined(__SSE2__)
-    return reinterpret_cast<Lanes>(_mm_mul_epu32(reinterpret_cast<__m128i>(a), _mm_set1_epi64x(b)));
+    return reinterpret_cast<PhiloxLanes>(_mm_mul_epu32(reinterpret_cast<__m128i>(a), _mm_set1_epi64x(b)));
 #else
     return (a & 0xffffffffu) * b;
 #endif

@@ -11,12 +11,13 @@ constexpr int64_t kBlock = 256;
 inline void draw(int64_t counter, int64_t seed, float* uniform) {
   const uint64_t key = static_cast<uint64_t>(seed);
   alignas(64) uint64_t pairs[kBlock / 2];
-  for (int64_t i = 0; i < kBlock / 4; i += kLanes) {
-    Lanes c;
-    for (int k = 0; k < kLanes; k++) c[k] = static_cast<uint64_t>(counter + i + k);
-    const Words<Lanes> words = philox4x32_10<Lanes>({c, c >> 32, Lanes{}, Lanes{}}, static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32));
-    const Lanes xy = (words.x & 0xffffffffu) | words.y << 32, zw = (words.z & 0xffffffffu) | words.w << 32;
-    for (int k = 0; k < kLanes; k++) pairs[2 * (i + k)] = xy[k], pairs[2 * (i + k) + 1] = zw[k];
+  for (int64_t i = 0; i < kBlock / 4; i += kPhiloxLanes) {
+    PhiloxLanes c;
+    for (int k = 0; k < kPhiloxLanes; k++) c[k] = static_cast<uint64_t>(counter + i + k);
+    const Words<PhiloxLanes> words =
+        philox4x32_10<PhiloxLanes>({c, c >> 32, PhiloxLanes{}, PhiloxLanes{}}, static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32));
+    const PhiloxLanes xy = (words.x & 0xffffffffu) | words.y << 32, zw = (words.z & 0xffffffffu) | words.w << 32;
+    for (int k = 0; k < kPhiloxLanes; k++) pairs[2 * (i + k)] = xy[k], pairs[2 * (i + k) + 1] = zw[k];
   }
   uint32_t words[kBlock];
   __builtin_memcpy(words, pairs, sizeof pairs);

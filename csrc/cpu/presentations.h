@@ -46,12 +46,12 @@ inline void encode_events(const Presentations& x, int64_t p, const SpikeTrain& o
   if (fired > 0) memcpy(out.inputs, x.inputs + offsets[0], sizeof(int32_t) * static_cast<size_t>(fired));  // none may have no pointer
 }
 
-// Where the words of kLanes counters lie once x, y, z and w are interleaved: counter k's begin at word 4 k.
-constexpr int kBatch = 4 * kLanes;
+// Where the words of kPhiloxLanes counters lie once x, y, z and w are interleaved: counter k's begin at word 4 k.
+constexpr int kBatch = 4 * kPhiloxLanes;
 
 // Appends those of inputs[kBatch] whose word, as a 24-bit number, is below its threshold. Writes up to 16 beyond the end.
-inline int32_t* append_fired(const Words<Lanes>& words, const uint32_t* threshold, const int32_t* inputs, int32_t* out) {
-  const Lanes xy = (words.x & 0xffffffffu) | words.y << 32, zw = (words.z & 0xffffffffu) | words.w << 32;
+inline int32_t* append_fired(const Words<PhiloxLanes>& words, const uint32_t* threshold, const int32_t* inputs, int32_t* out) {
+  const PhiloxLanes xy = (words.x & 0xffffffffu) | words.y << 32, zw = (words.z & 0xffffffffu) | words.w << 32;
 #if defined(__AVX512F__)
   // The unpacking takes every second lane: rate_groups puts the counters there.
   const __m512i halves[2] = {_mm512_unpacklo_epi64(reinterpret_cast<__m512i>(xy), reinterpret_cast<__m512i>(zw)),
@@ -63,7 +63,7 @@ inline int32_t* append_fired(const Words<Lanes>& words, const uint32_t* threshol
   }
 #else
   uint32_t word[kBatch];
-  for (int k = 0; k < kLanes; k++) {
+  for (int k = 0; k < kPhiloxLanes; k++) {
     const uint64_t pair[2] = {xy[k], zw[k]};
     memcpy(word + 4 * k, pair, sizeof pair);
   }
@@ -78,7 +78,7 @@ inline int32_t* append_fired(const Words<Lanes>& words, const uint32_t* threshol
 // Lane of the k-th counter of a batch.
 inline int lane_of(int k) {
 #if defined(__AVX512F__)
-  return k < kLanes / 2 ? 2 * k : 2 * (k - kLanes / 2) + 1;
+  return k < kPhiloxLanes / 2 ? 2 * k : 2 * (k - kPhiloxLanes / 2) + 1;
 #else
   return k;
 #endif
@@ -93,7 +93,7 @@ struct RateGroups {
   int32_t* input;       // [count, 4]
 };
 
-inline int64_t rate_groups_room(int64_t inputs) { return (inputs / 4 + 2 + kLanes) / 8 * 8 + 8; }
+inline int64_t rate_groups_room(int64_t inputs) { return (inputs / 4 + 2 + kPhiloxLanes) / 8 * 8 + 8; }
 
 // Bytes of scratch memory for rate_groups.
 inline int64_t rate_groups_bytes(int64_t inputs) {
@@ -109,7 +109,7 @@ inline RateGroups rate_groups(const float* hz, float per_hz, int64_t inputs, int
   g.count = 0;
   const auto add = [&](int64_t counter) {
     const int64_t k = g.count++;
-    g.counter[k / kLanes * kLanes + lane_of(static_cast<int>(k % kLanes))] = static_cast<uint64_t>(counter);
+    g.counter[k / kPhiloxLanes * kPhiloxLanes + lane_of(static_cast<int>(k % kPhiloxLanes))] = static_cast<uint64_t>(counter);
     for (int64_t word = 0; word < 4; word++) g.threshold[4 * k + word] = 0, g.input[4 * k + word] = static_cast<int32_t>(4 * counter + word - phase);
   };
   int64_t last = -1;
@@ -122,7 +122,7 @@ inline RateGroups rate_groups(const float* hz, float per_hz, int64_t inputs, int
     const uint32_t whole = static_cast<uint32_t>(up);
     g.threshold[4 * (g.count - 1) + word] = whole + (static_cast<float>(whole) < up);  // k < p 2^24 for whole k: k < ceil(p 2^24)
   }
-  while (g.count % kLanes) add(0);
+  while (g.count % kPhiloxLanes) add(0);
   return g;
 }
 
@@ -136,11 +136,12 @@ inline void encode_rates(const Presentations& x, int64_t p, char* memory, const 
   for (int64_t t = 0; t < x.T; t++) {
     const uint64_t first = static_cast<uint64_t>(t * x.I / 4);
     const RateGroups& g = groups[t * x.I % 4 * phases / 4];
-    for (int64_t k = 0; k < g.count; k += kLanes) {
-      Lanes c;
+    for (int64_t k = 0; k < g.count; k += kPhiloxLanes) {
+      PhiloxLanes c;
       memcpy(&c, g.counter + k, sizeof c);
       c += first;
-      const Words<Lanes> words = philox4x32_10<Lanes>({c, c >> 32, Lanes{}, Lanes{}}, static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32));
+      const Words<PhiloxLanes> words =
+          philox4x32_10<PhiloxLanes>({c, c >> 32, PhiloxLanes{}, PhiloxLanes{}}, static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32));
       next = append_fired(words, g.threshold + 4 * k, g.input + 4 * k, next);
     }
     out.offsets[t + 1] = static_cast<int32_t>(next - out.inputs);

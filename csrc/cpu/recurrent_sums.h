@@ -7,20 +7,6 @@
 namespace snnfast::cpu {
 namespace {
 
-template <class C>
-struct Loose {  // a vector anywhere in memory
-  typedef C Type __attribute__((vector_size(kVectorBytes), aligned(sizeof(C)), may_alias));
-};
-
-template <class C>
-inline typename Loose<C>::Type& vector_at(C* p) {
-  return *reinterpret_cast<typename Loose<C>::Type*>(p);
-}
-template <class C>
-inline const typename Loose<C>::Type& vector_at(const C* p) {
-  return *reinterpret_cast<const typename Loose<C>::Type*>(p);
-}
-
 // Which of n numbers are not 0, and these; returns how many. Writes up to 16 beyond the end.
 inline int32_t list_events(const float* row, int64_t n, int32_t* index, float* value) {
   int32_t found = 0;

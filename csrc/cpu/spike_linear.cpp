@@ -85,13 +85,11 @@ void sum_rows(const SpikeSums& a, int64_t c, int64_t n0, int64_t n1, const C* ta
               int64_t to_stride) {
   using Vector = typename Vectors<C>::Type;
   constexpr int kLanes = Vectors<C>::kLanes;
-  typedef C Anywhere __attribute__((vector_size(kVectorBytes), aligned(sizeof(C)), may_alias));
-  const auto at = [](const C* p) { return *reinterpret_cast<const Anywhere*>(p); };
   const auto add = [&](Vector* sum, int64_t e) {
     const C* row = table + a.indices[e] * stride;
     const C value = kScaled ? static_cast<const C*>(a.values)[e] : C(1);
     SNNFAST_UNROLL
-    for (int v = 0; v < V; v++) sum[v] += kScaled ? value * at(row + v * kLanes) : at(row + v * kLanes);
+    for (int v = 0; v < V; v++) sum[v] += kScaled ? value * vector_at(row + v * kLanes) : vector_at(row + v * kLanes);
   };
   int64_t n = n0;
   for (; n + R <= n1; n += R, from += R * from_stride, to += R * to_stride) {
@@ -99,7 +97,7 @@ void sum_rows(const SpikeSums& a, int64_t c, int64_t n0, int64_t n1, const C* ta
     int64_t e[R], end[R], common = INT64_MAX;
     SNNFAST_UNROLL
     for (int r = 0; r < R; r++) {
-      for (int v = 0; v < V; v++) sum[r][v] = at(from + r * from_stride + v * kLanes);
+      for (int v = 0; v < V; v++) sum[r][v] = vector_at(from + r * from_stride + v * kLanes);
       e[r] = a.starts[(n + r) * a.chunks + c], end[r] = a.starts[(n + r) * a.chunks + c + 1];
       common = min(end[r] - e[r], common);
     }
@@ -110,7 +108,7 @@ void sum_rows(const SpikeSums& a, int64_t c, int64_t n0, int64_t n1, const C* ta
     SNNFAST_UNROLL
     for (int r = 0; r < R; r++) {
       for (; e[r] < end[r]; e[r]++) add(sum[r], e[r]);
-      for (int v = 0; v < V; v++) *reinterpret_cast<Anywhere*>(to + r * to_stride + v * kLanes) = sum[r][v];
+      for (int v = 0; v < V; v++) vector_at(to + r * to_stride + v * kLanes) = sum[r][v];
     }
   }
   if constexpr (R > 1) sum_rows<C, V, 1, kScaled>(a, c, n, n1, table, stride, from, from_stride, to, to_stride);
@@ -194,7 +192,6 @@ template <class C, int R, int V>
 inline void grad_inputs(const FewOutputs& a, int64_t r, int64_t i) {
   using Vector = typename Vectors<C>::Type;
   constexpr int kLanes = Vectors<C>::kLanes;
-  typedef C Anywhere __attribute__((vector_size(kVectorBytes), aligned(sizeof(C)), may_alias));
   const C* grad = static_cast<const C*>(a.grad) + r * a.outputs;
   const C* weight = static_cast<const C*>(a.weight) + i;
   C* grad_x = static_cast<C*>(a.grad_x) + r * a.inputs + i;
@@ -202,7 +199,7 @@ inline void grad_inputs(const FewOutputs& a, int64_t r, int64_t i) {
   for (int64_t o = 0; o < a.outputs; o++) {
     SNNFAST_UNROLL
     for (int v = 0; v < V; v++) {
-      const Vector w = *reinterpret_cast<const Anywhere*>(weight + o * a.inputs + v * kLanes);
+      const Vector w = vector_at(weight + o * a.inputs + v * kLanes);
       SNNFAST_UNROLL
       for (int k = 0; k < R; k++) sum[k][v] += grad[k * a.outputs + o] * w;
     }
@@ -210,7 +207,7 @@ inline void grad_inputs(const FewOutputs& a, int64_t r, int64_t i) {
   SNNFAST_UNROLL
   for (int k = 0; k < R; k++) {
     SNNFAST_UNROLL
-    for (int v = 0; v < V; v++) *reinterpret_cast<Anywhere*>(grad_x + k * a.inputs + v * kLanes) = sum[k][v];
+    for (int v = 0; v < V; v++) vector_at(grad_x + k * a.inputs + v * kLanes) = sum[k][v];
   }
 }
 

@@ -53,8 +53,8 @@ MISTAKES = (
     (
         "delay: cpu: a sum from other rows",
         "csrc/cpu/delay.cpp",
-        "save(last, now[kRows - 1]);",
-        "save(last, now[kRows - 2]);",
+        "vector_at(last) = now[kRows - 1];",
+        "vector_at(last) = now[kRows - 2];",
     ),
     (
         "delay: cuda: past from its first step",

@@ -8,8 +8,6 @@ namespace {
 
 constexpr int kThreads = 256;
 
-inline unsigned blocks_of(int64_t elements) { return static_cast<unsigned>((elements + kThreads - 1) / kThreads); }
-
 __device__ inline int64_t element() { return static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; }
 
 // Spikes [T, B, N].
@@ -66,30 +64,21 @@ __global__ void __launch_bounds__(kThreads) bp_stdp_weights_kernel(C* w, int64_t
 }
 
 template <class C>
-void launch_windows(const Trains& x, int64_t epsilon, int64_t t0, int64_t t1, int32_t* counts, C* windows, cudaStream_t stream) {
-  if (x.B * x.N > 0) SNNFAST_LAUNCH((bp_stdp_windows_kernel<C>), blocks_of(x.B * x.N), kThreads, 0, stream, x, epsilon, t0, t1, counts, windows);
-}
-
-template <class C>
-void launch_pass_back(const C* w, int64_t I, int64_t O, const C* error, const C* windows, int64_t slots, C* passed, cudaStream_t stream) {
-  if (slots * I > 0) SNNFAST_LAUNCH((bp_stdp_pass_back_kernel<C>), blocks_of(slots * I), kThreads, 0, stream, w, I, O, error, windows, slots, passed);
-}
-
-template <class C>
-void launch_weights(C* w, int64_t I, int64_t O, const C* error, C scale, const C* windows, int64_t slots, cudaStream_t stream) {
-  if (O * I > 0) SNNFAST_LAUNCH((bp_stdp_weights_kernel<C>), blocks_of(O * I), kThreads, 0, stream, w, I, O, error, scale, windows, slots);
-}
-
-template <class C>
 int run(const BpStdp& a, cudaStream_t stream) {
   const Trains pre{a.pre, a.I, a.B, a.width};
   C *w = static_cast<C*>(a.w), *windows = static_cast<C*>(a.windows);
   for (int64_t t0 = 0; t0 < a.T; t0 += a.span) {
     const int64_t t1 = min(t0 + a.span, a.T), slots = (t1 - t0) * a.B;
     const C* error = static_cast<const C*>(a.error) + t0 * a.B * a.O;
-    launch_windows(pre, a.epsilon, t0, t1, static_cast<int32_t*>(a.counts), windows, stream);
-    if (a.passed) launch_pass_back(w, a.I, a.O, error, windows, slots, static_cast<C*>(a.passed) + t0 * a.B * a.I, stream);
-    launch_weights(w, a.I, a.O, error, static_cast<C>(a.scale), windows, slots, stream);
+    SNNFAST_LAUNCH(bp_stdp_windows_kernel<C>, blocks_of(a.B * a.I, kThreads), kThreads, 0, stream, pre, a.epsilon, t0, t1, static_cast<int32_t*>(a.counts),
+                   windows);
+    if (a.passed) {
+      C* passed = static_cast<C*>(a.passed) + t0 * a.B * a.I;
+      SNNFAST_LAUNCH(bp_stdp_pass_back_kernel<C>, blocks_of(slots * a.I, kThreads), kThreads, 0, stream, w, a.I, a.O, error, windows, slots, passed);
+    }
+    if (a.O > 0)
+      SNNFAST_LAUNCH(bp_stdp_weights_kernel<C>, blocks_of(a.O * a.I, kThreads), kThreads, 0, stream, w, a.I, a.O, error, static_cast<C>(a.scale), windows,
+                     slots);
   }
   return cudaGetLastError();
 }

@@ -53,11 +53,11 @@ __global__ void __launch_bounds__(kThreads) delay_backward_kernel(const DelayBac
 
 template <class C, class T>
 void start(const DelayForward& a, cudaStream_t stream) {
-  SNNFAST_LAUNCH((delay_forward_kernel<C, T>), static_cast<unsigned>((a.N + kThreads - 1) / kThreads), kThreads, 0, stream, a, delay_taps(a));
+  SNNFAST_LAUNCH((delay_forward_kernel<C, T>), blocks_of(a.N, kThreads), kThreads, 0, stream, a, delay_taps(a));
 }
 template <class C, class T>
 void start(const DelayBackward& a, cudaStream_t stream) {
-  SNNFAST_LAUNCH((delay_backward_kernel<C, T>), static_cast<unsigned>((a.N + kThreads - 1) / kThreads), kThreads, 0, stream, a, delay_taps(a));
+  SNNFAST_LAUNCH((delay_backward_kernel<C, T>), blocks_of(a.N, kThreads), kThreads, 0, stream, a, delay_taps(a));
 }
 
 template <class Scan>

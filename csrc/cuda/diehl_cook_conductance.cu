@@ -394,8 +394,8 @@ struct Kernel {
     if (error != cudaSuccess) return error;
     if (a.delays && a.x.I) {
       uint8_t* arranged = reinterpret_cast<uint8_t*>(memory + kernel_memory(a, g.plan));
-      const int64_t blocks = (a.networks * a.N * a.x.I + 255) / 256;
-      SNNFAST_LAUNCH(arrange_delays_kernel, static_cast<unsigned>(blocks < 4096 ? blocks : 4096), 256, 0, stream, a.delays, a.networks, a.N, a.x.I,
+      const int64_t bytes = a.networks * a.N * a.x.I;
+      SNNFAST_LAUNCH(arrange_delays_kernel, bytes < 4096 * 256 ? blocks_of(bytes, 256) : 4096, 256, 0, stream, a.delays, a.networks, a.N, a.x.I,
                      a.longest_delay, arranged);
       g.delays = arranged;
     }

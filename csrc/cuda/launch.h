@@ -21,6 +21,9 @@ constexpr int64_t kBytesThatFill = kBytesInFlight, kMostRows = 65535;
 // all the threads it can get, one a neuron, and more steps under way.
 constexpr bool fills(int64_t N, int64_t bytes, int64_t steps, int64_t enough = kBytesThatFill) { return N * bytes * steps >= enough; }
 
+// Blocks of `each` threads for n items.
+constexpr unsigned blocks_of(int64_t n, int64_t each) { return static_cast<unsigned>((n + each - 1) / each); }
+
 // Rows of a grid, each of which goes on with every gridDim.y-th of `rows`.
 constexpr unsigned grid_rows(int64_t rows) { return static_cast<unsigned>(min(rows, kMostRows)); }
 

@@ -71,8 +71,7 @@ __global__ void __launch_bounds__(kThreads) poisson_kernel(const Poisson a) {
 
 template <class Bits, class Index, bool Whole>
 int launch_as(const Poisson& a, cudaStream_t stream) {
-  const int64_t blocks = (a.total + kElements * kThreads - 1) / (kElements * kThreads);
-  SNNFAST_LAUNCH((poisson_kernel<Bits, Index, Whole>), static_cast<unsigned>(blocks), kThreads, 0, stream, a);
+  SNNFAST_LAUNCH((poisson_kernel<Bits, Index, Whole>), blocks_of(a.total, kElements * kThreads), kThreads, 0, stream, a);
   return cudaGetLastError();
 }
 

@@ -17,9 +17,7 @@ __global__ void __launch_bounds__(kThreads) bound_kernel(const T* from, int64_t 
 
 template <class T>
 void bound(const T* from, int64_t count, int64_t most, T* to, void* stream) {
-  if (count > 0)
-    SNNFAST_LAUNCH((bound_kernel<T>), static_cast<unsigned>((count + kThreads - 1) / kThreads), kThreads, 0, static_cast<cudaStream_t>(stream), from, count,
-                   most, to);
+  if (count > 0) SNNFAST_LAUNCH((bound_kernel<T>), blocks_of(count, kThreads), kThreads, 0, static_cast<cudaStream_t>(stream), from, count, most, to);
 }
 
 }  // namespace

@@ -56,11 +56,12 @@ __global__ void sum_kernel(const C* parts, int64_t count, int64_t H, C* grad_wei
   }
 }
 
-unsigned blocks_of(int64_t size) { return static_cast<unsigned>(size < 256 * 1024 ? (size + 255) / 256 : 1024); }
+// For a loop that strides by the grid.
+unsigned some_blocks(int64_t size) { return size < 256 * 1024 ? blocks_of(size, 256) : 1024; }
 
 template <class C, class T>
 int launch_weight(const RecurrentWeightGradient& a, cudaStream_t stream) {
-  const unsigned tiles = static_cast<unsigned>((a.recurrence.H + kSide - 1) / kSide);
+  const unsigned tiles = blocks_of(a.recurrence.H, kSide);
   const dim3 grid(tiles, tiles, static_cast<unsigned>(RecurrentParts(a.N / a.recurrence.H).parts));
   SNNFAST_LAUNCH((weight_kernel<C, T>), grid, kSide * kSide, 0, stream, a);
   return cudaGetLastError();

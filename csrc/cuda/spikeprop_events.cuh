@@ -50,8 +50,6 @@ __device__ C infinity() {
   return static_cast<C>(INFINITY);
 }
 
-inline unsigned blocks_of(int64_t n, int64_t size) { return static_cast<unsigned>((n + size - 1) / size); }
-
 // ---- sorting
 
 constexpr int kSortThreads = 512;  // of a block that sorts in global memory

@@ -173,8 +173,7 @@ __global__ void __launch_bounds__(kThreads) stdp_normalize_kernel(const Stdp a, 
 
 template <PlasticityKind K, class C>
 void launch_weights(const Stdp& a, const Plasticity<C>& p, cudaStream_t stream) {
-  const int64_t columns = (a.N_pre + kTile - 1) / kTile, rows = (a.N_post + kTile - 1) / kTile;
-  const dim3 grid(static_cast<unsigned>(columns), grid_rows(rows));
+  const dim3 grid(blocks_of(a.N_pre, kTile), grid_rows(blocks_of(a.N_post, kTile)));
   if (a.modulated)
     SNNFAST_LAUNCH((stdp_weights_kernel<K, C, true>), grid, kThreads, 0, stream, a, p);
   else
@@ -183,8 +182,8 @@ void launch_weights(const Stdp& a, const Plasticity<C>& p, cudaStream_t stream) 
 
 template <class C>
 void launch_traces(const Stdp& a, const Plasticity<C>& p, const Side<C>& side, cudaStream_t stream) {
-  const int64_t blocks = (a.B * side.N + kThreads - 1) / kThreads;
-  if (blocks > 0) SNNFAST_LAUNCH((stdp_traces_kernel<C>), static_cast<unsigned>(blocks), kThreads, 0, stream, side, p.all, a.B, a.t0, a.steps);
+  const int64_t neurons = a.B * side.N;
+  if (neurons > 0) SNNFAST_LAUNCH((stdp_traces_kernel<C>), blocks_of(neurons, kThreads), kThreads, 0, stream, side, p.all, a.B, a.t0, a.steps);
 }
 
 template <class C>

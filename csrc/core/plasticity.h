@@ -2,6 +2,7 @@
 #pragma once
 #include <cmath>
 #include <cstdint>
+#include <type_traits>
 
 #include "exp.h"
 #include "host_device.h"
@@ -41,6 +42,18 @@ struct Plasticity {
 
   SNNFAST_HD bool depresses() const { return lr_pre != 0 || lr_pre_triplet != 0; }
 };
+
+// f(std::integral_constant) of a kind, which templates then know.
+template <class F>
+inline auto with_kind(PlasticityKind kind, const F& f) {
+  switch (kind) {
+    case PlasticityKind::additive: return f(std::integral_constant<PlasticityKind, PlasticityKind::additive>{});
+    case PlasticityKind::linear: return f(std::integral_constant<PlasticityKind, PlasticityKind::linear>{});
+    case PlasticityKind::power: return f(std::integral_constant<PlasticityKind, PlasticityKind::power>{});
+    case PlasticityKind::exponential: return f(std::integral_constant<PlasticityKind, PlasticityKind::exponential>{});
+    default: return f(std::integral_constant<PlasticityKind, PlasticityKind::triplet>{});
+  }
+}
 
 // In numbers of type C, from those of another type or from the arguments of an operator.
 template <class C, class Constants>

@@ -1,5 +1,7 @@
 // Derivatives of the spike with respect to u = h - v_threshold. Names, order and formulas are those of snnfast/surrogate.py.
 #pragma once
+#include <type_traits>
+
 #include "exp.h"
 #include "host_device.h"
 
@@ -32,6 +34,20 @@ SNNFAST_HD C surrogate_derivative(C u, C alpha) {
     return alpha * C(0.5641895835477563) * exp_nonpositive(-q * q);  // 1 / sqrt(pi)
   } else {
     return C(1);
+  }
+}
+
+// f(std::integral_constant) of the surrogate of this number, which templates then know.
+template <class F>
+inline auto with_surrogate(int32_t number, const F& f) {
+  switch (static_cast<Surrogate>(number)) {
+    case Surrogate::atan: return f(std::integral_constant<Surrogate, Surrogate::atan>{});
+    case Surrogate::sigmoid: return f(std::integral_constant<Surrogate, Surrogate::sigmoid>{});
+    case Surrogate::fast_sigmoid: return f(std::integral_constant<Surrogate, Surrogate::fast_sigmoid>{});
+    case Surrogate::rectangle: return f(std::integral_constant<Surrogate, Surrogate::rectangle>{});
+    case Surrogate::triangle: return f(std::integral_constant<Surrogate, Surrogate::triangle>{});
+    case Surrogate::gaussian: return f(std::integral_constant<Surrogate, Surrogate::gaussian>{});
+    default: return f(std::integral_constant<Surrogate, Surrogate::straight_through>{});
   }
 }
 

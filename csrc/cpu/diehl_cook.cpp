@@ -211,13 +211,7 @@ class Presentation {
       SNNFAST_SIMD
       for (int64_t i = 0; i < a_.x.I; i++) o_.trace_pre2[i] *= rule_.decay_pre2;
     }
-    switch (rule_.kind) {
-      case PlasticityKind::additive: change<PlasticityKind::additive>(pre, t); break;
-      case PlasticityKind::linear: change<PlasticityKind::linear>(pre, t); break;
-      case PlasticityKind::power: change<PlasticityKind::power>(pre, t); break;
-      case PlasticityKind::exponential: change<PlasticityKind::exponential>(pre, t); break;
-      default: change<PlasticityKind::triplet>(pre, t);
-    }
+    with_kind(rule_.kind, [&](auto kind) { change<decltype(kind)::value>(pre, t); });
     if (second)
       for (const int32_t* i = pre.begin; i != pre.end; i++) o_.trace_pre2[*i] = stdp_trace(o_.trace_pre2[*i], true, rule_.all);
   }

@@ -144,17 +144,10 @@ class ConductancePresentation {
     const int32_t spikes_inh = charge_inhibitory();
     count_ = 0;
     if (charge_excitatory()) collect(t);
-    if (!a_.learns) {
+    if (a_.learns)
+      with_kind(rule_.kind, [&](auto kind) { learn<decltype(kind)::value>(t); });
+    else
       arrive<PlasticityKind::count, false, false>(t);
-    } else {
-      switch (rule_.kind) {
-        case PlasticityKind::additive: learn<PlasticityKind::additive>(t); break;
-        case PlasticityKind::linear: learn<PlasticityKind::linear>(t); break;
-        case PlasticityKind::power: learn<PlasticityKind::power>(t); break;
-        case PlasticityKind::exponential: learn<PlasticityKind::exponential>(t); break;
-        default: learn<PlasticityKind::triplet>(t);
-      }
-    }
     if (a_.state.v && !a_.learns) mark_step(t);
     if (spikes_inh) {
       const C w = C(a_.g.w_inh_exc);

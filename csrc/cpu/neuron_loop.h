@@ -373,15 +373,7 @@ SegmentBackward<Neuron, C, Uniform> segment_of(int32_t surrogate) {
   } else if constexpr (!kOwnForSurrogates<C, Uniform>) {
     return &segment_backward<Neuron, C, R, Surrogate::count, Uniform>;
   } else {
-    switch (static_cast<Surrogate>(surrogate)) {
-      case Surrogate::atan: return &segment_backward<Neuron, C, R, Surrogate::atan, Uniform>;
-      case Surrogate::sigmoid: return &segment_backward<Neuron, C, R, Surrogate::sigmoid, Uniform>;
-      case Surrogate::fast_sigmoid: return &segment_backward<Neuron, C, R, Surrogate::fast_sigmoid, Uniform>;
-      case Surrogate::rectangle: return &segment_backward<Neuron, C, R, Surrogate::rectangle, Uniform>;
-      case Surrogate::triangle: return &segment_backward<Neuron, C, R, Surrogate::triangle, Uniform>;
-      case Surrogate::gaussian: return &segment_backward<Neuron, C, R, Surrogate::gaussian, Uniform>;
-      default: return &segment_backward<Neuron, C, R, Surrogate::straight_through, Uniform>;
-    }
+    return with_surrogate(surrogate, [](auto known) { return &segment_backward<Neuron, C, R, decltype(known)::value, Uniform>; });
   }
 }
 

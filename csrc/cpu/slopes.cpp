@@ -12,15 +12,7 @@ void slopes_of(C* row, C alpha, int64_t m) {
 
 template <class C>
 void slopes_as(int32_t surrogate, C* row, C alpha, int64_t m) {
-  switch (static_cast<Surrogate>(surrogate)) {
-    case Surrogate::atan: return slopes_of<Surrogate::atan>(row, alpha, m);
-    case Surrogate::sigmoid: return slopes_of<Surrogate::sigmoid>(row, alpha, m);
-    case Surrogate::fast_sigmoid: return slopes_of<Surrogate::fast_sigmoid>(row, alpha, m);
-    case Surrogate::rectangle: return slopes_of<Surrogate::rectangle>(row, alpha, m);
-    case Surrogate::triangle: return slopes_of<Surrogate::triangle>(row, alpha, m);
-    case Surrogate::gaussian: return slopes_of<Surrogate::gaussian>(row, alpha, m);
-    default: return slopes_of<Surrogate::straight_through>(row, alpha, m);
-  }
+  with_surrogate(surrogate, [&](auto known) { slopes_of<decltype(known)::value>(row, alpha, m); });
 }
 
 }  // namespace

@@ -342,14 +342,7 @@ void run_blocks(const Stdp& a, int64_t begin, int64_t end, void* scratch) {
 
 template <class C>
 void blocks_of(const Stdp& a, int64_t begin, int64_t end, void* scratch) {
-  switch (plasticity<C>(a.rule).kind) {
-    case PlasticityKind::additive: return run_blocks<PlasticityKind::additive, C>(a, begin, end, scratch);
-    case PlasticityKind::linear: return run_blocks<PlasticityKind::linear, C>(a, begin, end, scratch);
-    case PlasticityKind::power: return run_blocks<PlasticityKind::power, C>(a, begin, end, scratch);
-    case PlasticityKind::exponential: return run_blocks<PlasticityKind::exponential, C>(a, begin, end, scratch);
-    case PlasticityKind::triplet: return run_blocks<PlasticityKind::triplet, C>(a, begin, end, scratch);
-    case PlasticityKind::count: return;
-  }
+  with_kind(a.rule.kind, [&](auto kind) { run_blocks<decltype(kind)::value, C>(a, begin, end, scratch); });
 }
 
 template <class C>

@@ -406,13 +406,7 @@ struct Kernel {
 // f(Kernel<K, C>{}) of the kernel that the call needs.
 template <class C, class F>
 int64_t with_kernel(const DiehlCookConductance& a, const F& f) {
-  switch (a.learns ? a.rule.kind : PlasticityKind::additive) {
-    case PlasticityKind::linear: return f(Kernel<PlasticityKind::linear, C>{});
-    case PlasticityKind::power: return f(Kernel<PlasticityKind::power, C>{});
-    case PlasticityKind::exponential: return f(Kernel<PlasticityKind::exponential, C>{});
-    case PlasticityKind::triplet: return f(Kernel<PlasticityKind::triplet, C>{});
-    default: return f(Kernel<PlasticityKind::additive, C>{});
-  }
+  return with_kind(a.learns ? a.rule.kind : PlasticityKind::additive, [&](auto kind) { return f(Kernel<decltype(kind)::value, C>{}); });
 }
 
 template <class F>

@@ -196,20 +196,8 @@ int launch(const Stdp& a, cudaStream_t stream) {
                   stream);
   }
   if (a.N_pre == 0 || a.N_post == 0) return cudaGetLastError();
-  if (a.steps > 0) {
-    switch (p.kind) {
-      case PlasticityKind::additive: launch_weights<PlasticityKind::additive>(a, p, stream); break;
-      case PlasticityKind::linear: launch_weights<PlasticityKind::linear>(a, p, stream); break;
-      case PlasticityKind::power: launch_weights<PlasticityKind::power>(a, p, stream); break;
-      case PlasticityKind::exponential: launch_weights<PlasticityKind::exponential>(a, p, stream); break;
-      case PlasticityKind::triplet: launch_weights<PlasticityKind::triplet>(a, p, stream); break;
-      case PlasticityKind::count: break;
-    }
-  }
-  if (a.last && a.norm > 0) {
-    const int64_t blocks = (a.N_post + kWarps - 1) / kWarps;
-    SNNFAST_LAUNCH((stdp_normalize_kernel<C>), static_cast<unsigned>(blocks), kThreads, 0, stream, a, p);
-  }
+  if (a.steps > 0) with_kind(p.kind, [&](auto kind) { launch_weights<decltype(kind)::value>(a, p, stream); });
+  if (a.last && a.norm > 0) SNNFAST_LAUNCH((stdp_normalize_kernel<C>), blocks_of(a.N_post, kWarps), kThreads, 0, stream, a, p);
   return cudaGetLastError();
 }
 

@@ -29,9 +29,9 @@ struct BpStdpNetwork {
   const double* lrs;         // [K] one a network, in place of lr; or null
   const double* thresholds;  // [K, layers] in place of those of the layers; or null
   bool is_double, mean, learns, carry, return_state;
-  const int64_t* labels;                    // [P], where it learns
-  const bool* desired;                      // [T, P]
-  int64_t labels_network, desired_network;  // elements from a network's to those of the next one; 0: all have the same
+  const int64_t* labels;                  // [P], where it learns
+  const bool* desired;                    // [T, P]
+  int64_t labels_stride, desired_stride;  // from a network's to those of the next one; 0: all have the same
   BpStdpLayer layer[kBpStdpLayers];
 
   // Network k, alone.
@@ -40,7 +40,7 @@ struct BpStdpNetwork {
     a.networks = 1;
     a.x = x.of(k);
     a.lr = rate(k), a.lrs = nullptr, a.thresholds = nullptr;
-    if (learns) a.labels += k * labels_network, a.desired += k * desired_network;
+    if (learns) a.labels += k * labels_stride, a.desired += k * desired_stride;
     for (int64_t l = 0; l < layers; l++) {
       BpStdpLayer& y = a.layer[l];
       y.threshold = threshold(k, l);

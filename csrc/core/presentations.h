@@ -12,9 +12,9 @@ struct Presentations {
   int64_t P, T, I;
   PresentationForm form;
   // dense
-  const void* spikes;          // [P, T, I]; a spike is what is not 0
-  int64_t presentation, step;  // elements from one to the next
-  int32_t width;               // bytes of a spike
+  const void* spikes;                        // [P, T, I]; a spike is what is not 0
+  int64_t presentation_stride, step_stride;  // in elements, as all strides
+  int32_t width;                             // bytes of a spike
   // events
   const int32_t* inputs;   // of all presentations
   const int64_t* offsets;  // [P, T + 1]
@@ -22,16 +22,16 @@ struct Presentations {
   const float* hz;       // [P, I]
   const int64_t* seeds;  // [P]
   float per_hz;          // probability of a spike in a step at 1 Hz
-  // Elements from a network's spikes, offsets or rates to those of the next one, and of seeds; 0: all have the same.
-  int64_t network, network_seeds;
+  // From a network's spikes, offsets or rates to those of the next one, and of seeds; 0: all have the same.
+  int64_t network_stride, seeds_stride;
 
   // Those of network k.
   SNNFAST_HD Presentations of(int64_t k) const {
     Presentations x = *this;
     switch (form) {
-      case PresentationForm::dense: x.spikes = static_cast<const char*>(spikes) + k * network * width; break;
-      case PresentationForm::events: x.offsets += k * network; break;
-      case PresentationForm::rates: x.hz += k * network, x.seeds += k * network_seeds;
+      case PresentationForm::dense: x.spikes = static_cast<const char*>(spikes) + k * network_stride * width; break;
+      case PresentationForm::events: x.offsets += k * network_stride; break;
+      case PresentationForm::rates: x.hz += k * network_stride, x.seeds += k * seeds_stride;
     }
     return x;
   }

@@ -7,9 +7,9 @@ namespace snnfast {
 // Spikes [T, B, N] of any dtype and strides (in elements): a spike is a value of which not all bits but the sign are 0.
 struct StridedSpikes {
   const void* data;
-  int64_t time, batch, neuron;  // strides
-  int32_t width;                // bytes of a value
-  bool floating;                // its top bit is a sign
+  int64_t time_stride, batch_stride, neuron_stride;
+  int32_t width;  // bytes of a value
+  bool floating;  // its top bit is a sign
 };
 
 struct Stdp {

@@ -34,7 +34,7 @@ template <class Bits>
 void encode_dense(const Presentations& x, int64_t p, Bits significant, const SpikeTrain& out) {
   int32_t* next = out.inputs;
   for (int64_t t = 0; t < x.T; t++) {
-    next = append_row(static_cast<const Bits*>(x.spikes) + p * x.presentation + t * x.step, x.I, significant, next);
+    next = append_row(static_cast<const Bits*>(x.spikes) + p * x.presentation_stride + t * x.step_stride, x.I, significant, next);
     out.offsets[t + 1] = static_cast<int32_t>(next - out.inputs);
   }
 }

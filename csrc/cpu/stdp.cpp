@@ -14,12 +14,12 @@ constexpr int64_t kRows = 64 / sizeof(C);
 template <class Bits>
 inline void flags_as(const StridedSpikes& s, int64_t t, int64_t b, int64_t n, uint8_t* flags) {
   const Bits mask = s.floating ? static_cast<Bits>(static_cast<Bits>(~Bits(0)) >> 1) : static_cast<Bits>(~Bits(0));
-  const Bits* row = static_cast<const Bits*>(s.data) + t * s.time + b * s.batch;
-  if (s.neuron == 1) {
+  const Bits* row = static_cast<const Bits*>(s.data) + t * s.time_stride + b * s.batch_stride;
+  if (s.neuron_stride == 1) {
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) flags[i] = (row[i] & mask) != 0;
   } else {
-    for (int64_t i = 0; i < n; i++) flags[i] = (row[i * s.neuron] & mask) != 0;
+    for (int64_t i = 0; i < n; i++) flags[i] = (row[i * s.neuron_stride] & mask) != 0;
   }
 }
 

@@ -84,7 +84,7 @@ class Block {
     return reinterpret_cast<T*>(reinterpret_cast<char*>(of_first_row) + blockIdx.y * g_.row);
   }
   __device__ C* weights(int64_t l) const { return static_cast<C*>(a_.layer[l].w) + network_ * a_.layer[l].O * a_.layer[l].I; }
-  __device__ bool desired(int64_t t, int64_t b) const { return a_.desired[network_ * a_.desired_network + t * x_.P + p0_ + b]; }
+  __device__ bool desired(int64_t t, int64_t b) const { return a_.desired[network_ * a_.desired_stride + t * x_.P + p0_ + b]; }
 
   // f(k) for k in [0, n), a warp each.
   template <class F>
@@ -142,7 +142,8 @@ class Block {
     }
     for_warps(B_ * x_.T * x.words, [&](int64_t k) {
       const int64_t row = k / x.words, n = k % x.words * 32 + lane_, b = row / x_.T, t = row % x_.T;
-      const bool fires = n < x.N && (drawn ? own(x.drawn)[row * x.N + n] != 0 : is_spike(x_.spikes, x_.width, (p0_ + b) * x_.presentation + t * x_.step + n));
+      const bool fires =
+          n < x.N && (drawn ? own(x.drawn)[row * x.N + n] != 0 : is_spike(x_.spikes, x_.width, (p0_ + b) * x_.presentation_stride + t * x_.step_stride + n));
       const uint32_t bits = __ballot_sync(~0u, fires);
       if (lane_ == 0) own(x.fired)[k] = bits;
     });
@@ -221,7 +222,7 @@ class Block {
   }
 
   __device__ C error_of_output(int64_t t, int64_t b, int64_t o, bool fired) const {
-    const bool right = a_.labels[network_ * a_.labels_network + p0_ + b] == o;
+    const bool right = a_.labels[network_ * a_.labels_stride + p0_ + b] == o;
     return !desired(t, b) || right == fired ? C(0) : right ? C(1) : C(-1);
   }
 

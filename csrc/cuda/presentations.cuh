@@ -147,7 +147,7 @@ class BlockInputs {
 
   __device__ int32_t encode(int64_t p, int64_t t, int32_t* out) const {
     const Presentations x = x_.of(network_);
-    const int64_t row = p * x.presentation + t * x.step;
+    const int64_t row = p * x.presentation_stride + t * x.step_stride;
     if (x.form == PresentationForm::rates) return list_rates(x, p, t, out);
     switch (x.width) {
       case 1: return list_spikes<uint8_t>(static_cast<const uint8_t*>(x.spikes) + row, x.I, 0xff, out);

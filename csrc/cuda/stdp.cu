@@ -13,7 +13,7 @@ constexpr int kWarps = kTile / kRows;
 constexpr int kThreads = 32 * kWarps;
 
 __device__ bool spike(const StridedSpikes& s, int64_t t, int64_t b, int64_t n) {
-  const int64_t at = t * s.time + b * s.batch + n * s.neuron;
+  const int64_t at = t * s.time_stride + b * s.batch_stride + n * s.neuron_stride;
   switch (s.width) {
     case 1: return static_cast<const uint8_t*>(s.data)[at] != 0;
     case 2: return (static_cast<const uint16_t*>(s.data)[at] & 0x7fffu) != 0;

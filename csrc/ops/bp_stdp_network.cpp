@@ -122,9 +122,9 @@ std::tuple<Tensor, Tensor, Tensor> bp_stdp_network(const Arguments& arguments) {
       kept.push_back(torch::stable::contiguous(t));
       return own && a.networks > 0 ? t.numel() / a.networks : 0;
     };
-    a.labels_network = taught("labels", *arguments.labels, ScalarType::Long, {a.x.P});
+    a.labels_stride = taught("labels", *arguments.labels, ScalarType::Long, {a.x.P});
     a.labels = kept.back().const_data_ptr<int64_t>();
-    a.desired_network = taught("desired", *arguments.desired, ScalarType::Bool, {a.x.T, a.x.P});
+    a.desired_stride = taught("desired", *arguments.desired, ScalarType::Bool, {a.x.T, a.x.P});
     a.desired = kept.back().const_data_ptr<bool>();
   }
   int64_t neurons = 0, hidden_neurons = 0;

@@ -107,7 +107,7 @@ Presentations presentations_of(const char* op, const Device& device, const Tenso
     x.form = PresentationForm::dense;
     x.P = t.size(-3), x.T = t.size(-2);
     x.spikes = t.const_data_ptr();
-    x.network = own ? t.stride(0) : 0, x.presentation = t.stride(-3), x.step = t.stride(-2);
+    x.network_stride = own ? t.stride(0) : 0, x.presentation_stride = t.stride(-3), x.step_stride = t.stride(-2);
     x.width = static_cast<int32_t>(t.element_size());
   } else if (given.inputs && given.offsets) {
     const Tensor &inputs = *given.inputs, &offsets = *given.offsets;
@@ -120,7 +120,7 @@ Presentations presentations_of(const char* op, const Device& device, const Tenso
     check_like(op, "offsets", offsets, w, ScalarType::Long, own ? of_networks(w, part) : part);
     x.form = PresentationForm::events;
     x.P = part[0], x.T = part[1] - 1;
-    x.network = own ? part[0] * part[1] : 0;
+    x.network_stride = own ? part[0] * part[1] : 0;
     x.inputs = keep(inputs).template const_data_ptr<int32_t>();
     x.offsets = keep(offsets).template const_data_ptr<int64_t>();
   } else {
@@ -133,7 +133,7 @@ Presentations presentations_of(const char* op, const Device& device, const Tenso
     check_like(op, "hz", *given.hz, w, ScalarType::Float, own ? of_networks(w, part) : part);
     check_like(op, "seeds", *given.seeds, w, ScalarType::Long, own_seeds ? of_networks(w, part_seeds) : part_seeds);
     x.form = PresentationForm::rates;
-    x.network = own ? x.P * x.I : 0, x.network_seeds = own_seeds ? x.P : 0;
+    x.network_stride = own ? x.P * x.I : 0, x.seeds_stride = own_seeds ? x.P : 0;
     x.hz = keep(*given.hz).template const_data_ptr<float>();
     x.seeds = keep(*given.seeds).template const_data_ptr<int64_t>();
     x.per_hz = static_cast<float>(given.per_hz);
@@ -142,7 +142,7 @@ Presentations presentations_of(const char* op, const Device& device, const Tenso
   SNNFAST_CHECK(x.I < most && x.T < most && x.T * (x.I > 1 ? x.I : 1) < most, op, ": a presentation must have fewer than 2^31 elements, got ", x.T,
                 " steps of ", x.I, " inputs");
   if (x.form == PresentationForm::events) {
-    const int64_t fired = given.inputs->size(0), networks = x.network ? networks_of(w) : 1;
+    const int64_t fired = given.inputs->size(0), networks = x.network_stride ? networks_of(w) : 1;
     if constexpr (Device::kCuda) {
       // A look at values would wait for the device: bounded copies.
       const Tensor inputs = kept.emplace_back(torch::stable::empty_like(kept[0]));

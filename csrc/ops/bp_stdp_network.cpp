@@ -102,7 +102,7 @@ std::tuple<Tensor, Tensor, Tensor> bp_stdp_network(const Arguments& arguments) {
   // Settings of each network, where they differ.
   const auto own = [&](const char* name, const Tensor& t, const std::vector<int64_t>& part) {
     check_like(kOp, name, t, first, ScalarType::Double, of_networks(first, part));
-    kept.push_back(torch::stable::contiguous(t));
+    kept.push_back(contiguous_of(t));
     return kept.back().const_data_ptr<double>();
   };
   a.lr = arguments.lr.value;
@@ -119,7 +119,7 @@ std::tuple<Tensor, Tensor, Tensor> bp_stdp_network(const Arguments& arguments) {
     const auto taught = [&](const char* name, const Tensor& t, ScalarType type, const std::vector<int64_t>& part) {
       const bool own = is_of_networks(first, t, static_cast<int64_t>(part.size()));
       check_like(kOp, name, t, first, type, own ? of_networks(first, part) : part);
-      kept.push_back(torch::stable::contiguous(t));
+      kept.push_back(contiguous_of(t));
       return own && a.networks > 0 ? t.numel() / a.networks : 0;
     };
     a.labels_stride = taught("labels", *arguments.labels, ScalarType::Long, {a.x.P});
@@ -150,7 +150,7 @@ std::tuple<Tensor, Tensor, Tensor> bp_stdp_network(const Arguments& arguments) {
     }
     if (a.carry) {
       check_like(kOp, "state", arguments.state[l], first, first.scalar_type(), of_networks(first, {a.x.P, layer.O}));
-      kept.push_back(torch::stable::contiguous(arguments.state[l]));
+      kept.push_back(contiguous_of(arguments.state[l]));
       layer.v_before = kept.back().const_data_ptr();
     }
     if (a.return_state) {
@@ -160,7 +160,7 @@ std::tuple<Tensor, Tensor, Tensor> bp_stdp_network(const Arguments& arguments) {
   }
   if (a.networks == 0 || a.x.P == 0) return {spikes, hidden, state};
   if constexpr (Device::kCuda) {
-    Tensor workspace = torch::stable::new_empty(first, {bp_stdp_network_workspace(a)}, ScalarType::Byte);
+    Tensor workspace = device.allocate(first, {bp_stdp_network_workspace(a)}, ScalarType::Byte);
     device.launch(kOp, [&](void* stream) { return launch_bp_stdp_network(a, workspace.mutable_data_ptr(), stream); });
   } else {
     present_on_cpu(a, first);

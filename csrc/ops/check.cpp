@@ -56,6 +56,13 @@ void check_device(const char* op, const char* name, const Tensor& t, const char*
                 " must be on the device of ", other_name, ", ", device_of(other), ", got ", device_of(t));
 }
 
+void check_tensor(const char* op, const char* name, const Tensor& t, ScalarType type, const std::vector<int64_t>& shape, const char* other_name,
+                  const Tensor& other) {
+  check_shape(op, name, t, shape);
+  check_dtype(op, name, t, type);
+  check_device(op, name, t, other_name, other);
+}
+
 void check_contiguous(const char* op, const char* name, const Tensor& t) {
   if (t.is_contiguous()) return;
   const auto strides = t.strides();

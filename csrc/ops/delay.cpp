@@ -21,19 +21,8 @@ DelayScan scan_of(const Arguments& arguments, NeuronTensors& tensors) {
   DelayScan a{};
   a.T = x.size(0);
   a.N = tensors.count();
-  a.x = a.past = tensors.rows(x, "x");
-  if (arguments.past) {
-    const Tensor& past = *arguments.past;
-    std::vector<int64_t> shape = sizes_of(past);
-    SNNFAST_CHECK(!shape.empty(), "delay: past must have shape [P, *x.shape[1:]], got []");
-    a.P = shape[0];
-    shape.erase(shape.begin());
-    SNNFAST_CHECK(shape == tensors.shape(), "delay: past must have shape [P, *x.shape[1:]], x.shape[1:] = ", text_of(tensors.shape()), ", got ",
-                  shape_of(past));
-    check_dtype("delay", "past", past, x.scalar_type());
-    elements("delay", sizes_of(past));
-    a.past = tensors.rows(past, "past");
-  }
+  a.x = tensors.rows(x, "x");
+  a.past = tensors.past(arguments.past, &a.P);
   a.d = tensors.param(arguments.d, "d");
   SNNFAST_CHECK(arguments.sigma >= 0, "delay: sigma must be at least 0, got ", arguments.sigma);
   a.radius = 1. + arguments.sigma;

@@ -6,6 +6,7 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -23,6 +24,12 @@ Tensor contiguous_of(const Tensor& t);
 inline Tensor channels_last(const Tensor& t) { return torch::stable::transpose(torch::stable::transpose(t, 1, 2), 2, 3); }
 inline Tensor channels_first(const Tensor& t) { return torch::stable::transpose(torch::stable::transpose(t, 2, 3), 1, 2); }
 
+// kernel(begin, end) over ranges of [0, n) by threads, with about `work` operations an item.
+template <class Kernel>
+void in_parallel(int64_t n, int64_t work, const Kernel& kernel) {
+  torch::stable::parallel_for(0, n, std::max<int64_t>(32768 / std::max<int64_t>(work, 1), 1), kernel);
+}
+
 struct Cpu {
   static constexpr bool kCuda = false;
   explicit Cpu(const Tensor&) {}
@@ -37,10 +44,9 @@ struct Cpu {
   template <class Kernel>
   void parallel(int64_t n, int64_t work, const Kernel& kernel) const {
     constexpr int64_t kUnit = 64;
-    const int64_t per_unit = kUnit * (work > 1 ? work : 1);
+    const int64_t per_unit = kUnit * std::max<int64_t>(work, 1);
     const int64_t grain = per_unit < 65536 ? 65536 / per_unit : 1;
-    torch::stable::parallel_for(0, (n + kUnit - 1) / kUnit, grain,
-                                [&](int64_t begin, int64_t end) { kernel(begin * kUnit, end * kUnit < n ? end * kUnit : n); });
+    torch::stable::parallel_for(0, (n + kUnit - 1) / kUnit, grain, [&](int64_t begin, int64_t end) { kernel(begin * kUnit, std::min(end * kUnit, n)); });
   }
 };
 

@@ -80,7 +80,7 @@ std::tuple<Tensor, Tensor> diehl_cook(const Arguments& from) {
   a.state = state_of(from.state.tensors, w, from.inhibition_delay);
   return present(from, a, tensors, [&] {
     if constexpr (Device::kCuda) {
-      Tensor workspace = torch::stable::new_empty(w, {diehl_cook_workspace(a)}, ScalarType::Byte);
+      Tensor workspace = device.allocate(w, {diehl_cook_workspace(a)}, ScalarType::Byte);
       device.launch(kOp, [&](void* stream) { return launch_diehl_cook(a, workspace.mutable_data_ptr(), stream); });
     } else {
       present_on_cpu<DiehlCook>(

@@ -59,7 +59,7 @@ void enter_weights(const char* op, const Device& device, const Arguments& from, 
   a.w_stride_network = w.dim() == 3 ? w.stride(0) : 0;
   a.w_stride_neuron = w.stride(-2);
   a.w_stride_input = w.stride(-1);
-  tensors.theta = theta.is_contiguous() ? theta : torch::stable::contiguous(theta);
+  tensors.theta = contiguous_of(theta);
   a.x = presentations_of(op, device, w, from.x, tensors.kept);
   a.rule = rule_of(op, from.rule);
   a.learns = from.learns;
@@ -68,7 +68,7 @@ void enter_weights(const char* op, const Device& device, const Arguments& from, 
   a.theta_decay = from.theta_decay;
   if (from.numbers) {
     check_like(op, "numbers", *from.numbers, w, ScalarType::Double, of_networks(w, {Network::kCount}));
-    a.numbers = tensors.kept.emplace_back(torch::stable::contiguous(*from.numbers)).template const_data_ptr<double>();
+    a.numbers = tensors.kept.emplace_back(contiguous_of(*from.numbers)).template const_data_ptr<double>();
   }
   a.carry = from.carry && !from.state.tensors.empty();
   a.return_state = from.return_state && !from.state.tensors.empty();

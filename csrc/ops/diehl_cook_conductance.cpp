@@ -81,7 +81,7 @@ std::tuple<Tensor, Tensor> diehl_cook_conductance(const Arguments& from) {
   a.rest_steps = from.rest_steps;
   if (from.delays) {
     check_like(kOp, "delays", *from.delays, w, ScalarType::Byte, of_networks(w, {a.N, a.x.I}));
-    a.delays = tensors.kept.emplace_back(torch::stable::contiguous(*from.delays)).template const_data_ptr<uint8_t>();
+    a.delays = tensors.kept.emplace_back(contiguous_of(*from.delays)).template const_data_ptr<uint8_t>();
   }
   a.longest_delay = from.longest_delay;
   a.exc = population(from.exc);
@@ -90,7 +90,7 @@ std::tuple<Tensor, Tensor> diehl_cook_conductance(const Arguments& from) {
   a.state = state_of(from.state.tensors, w, from.longest_delay);
   return present(from, a, tensors, [&] {
     if constexpr (Device::kCuda) {
-      Tensor workspace = torch::stable::new_empty(w, {diehl_cook_conductance_workspace(a)}, ScalarType::Byte);
+      Tensor workspace = device.allocate(w, {diehl_cook_conductance_workspace(a)}, ScalarType::Byte);
       device.launch(kOp, [&](void* stream) { return launch_diehl_cook_conductance(a, workspace.mutable_data_ptr(), stream); });
     } else {
       present_on_cpu<DiehlCookConductance>(a, w,

@@ -44,12 +44,22 @@ Rows NeuronTensors::optional_rows(const Optional& t, const char* name, ScalarTyp
   return rows(*t, name);
 }
 
+Rows NeuronTensors::past(const Optional& t, int64_t* steps) {
+  if (!t) return {nullptr, dtype_, 0, 1};
+  std::vector<int64_t> shape = sizes_of(*t);
+  SNNFAST_CHECK(!shape.empty(), op_, ": past must have shape [P, *x.shape[1:]], got []");
+  *steps = shape[0];
+  shape.erase(shape.begin());
+  SNNFAST_CHECK(shape == shape_, op_, ": past must have shape [P, *x.shape[1:]], x.shape[1:] = ", text_of(shape_), ", got ", shape_of(*t));
+  check_dtype(op_, "past", *t, x_.scalar_type());
+  elements(op_, sizes_of(*t));
+  return rows(*t, "past");
+}
+
 const void* NeuronTensors::neurons(const Optional& t, const char* name) { return t ? of_shape(*t, name, shape_) : nullptr; }
 
 const void* NeuronTensors::of_shape(const Tensor& t, const char* name, const std::vector<int64_t>& shape) {
-  check_device(op_, name, t, "x", x_);
-  check_shape(op_, name, t, shape);
-  check_dtype(op_, name, t, state_type());
+  check_tensor(op_, name, t, state_type(), shape, "x", x_);
   return keep(contiguous_of(t)).const_data_ptr();
 }
 

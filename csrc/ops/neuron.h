@@ -27,6 +27,8 @@ class NeuronTensors {
   // A [T, ...] tensor as rows: in place where a row is contiguous or repeats one value, else from a contiguous copy.
   Rows rows(const Tensor& given, const char* name);
   Rows optional_rows(const Optional& t, const char* name, ScalarType type);
+  // The rows [P, ...] before the first step, and how many.
+  Rows past(const Optional& t, int64_t* steps);
   const void* neurons(const Optional& t, const char* name);
   const void* of_shape(const Tensor& t, const char* name, const std::vector<int64_t>& shape);
 
@@ -70,8 +72,8 @@ NeuronScan<Neuron> neuron_scan(const Arguments& arguments, Reset reset, NeuronTe
 // What a CPU's backward kernel works in, a thread.
 template <class Neuron>
 size_t neuron_tape_bytes(const NeuronBackward<Neuron>& a) {
-  const int64_t steps = a.T < a.checkpoint_every ? a.T : a.checkpoint_every;
-  return sizeof(double) * static_cast<size_t>((steps > 0 ? steps : 1) * kNeuronTapeRows<Neuron> * kNeuronBlock);
+  const int64_t steps = std::max<int64_t>(std::min(a.T, a.checkpoint_every), 1);
+  return sizeof(double) * static_cast<size_t>(steps * kNeuronTapeRows<Neuron> * kNeuronBlock);
 }
 
 template <class T, size_t>

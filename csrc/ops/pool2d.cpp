@@ -39,8 +39,7 @@ Pool2d sizes(const Arguments& arguments) {
 
 template <class Run>
 void each_row(const Pool2d& a, const Run& run) {
-  const int64_t work = a.kh * a.W * a.C;
-  torch::stable::parallel_for(0, a.N * a.out_h, work < 32768 ? 32768 / work : 1, run);
+  in_parallel(a.N * a.out_h, a.kh * a.W * a.C, run);
 }
 
 // y and, of a maximum, its place in each window.
@@ -63,12 +62,8 @@ template <class Device>
 Tensor pool2d_backward(const Arguments& arguments, Tensor places, Tensor grad_y) {
   Pool2d a = sizes(arguments);
   const Tensor& x = arguments.x;
-  check_shape(kOp, "grad_y", grad_y, {a.N, a.C, a.out_h, a.out_w});
-  check_dtype(kOp, "grad_y", grad_y, x.scalar_type());
-  check_device(kOp, "grad_y", grad_y, "x", x);
-  check_shape(kOp, "places", places, a.average ? std::vector<int64_t>{0} : std::vector<int64_t>{a.N, a.out_h, a.out_w, a.C});
-  check_dtype(kOp, "places", places, ScalarType::Byte);
-  check_device(kOp, "places", places, "x", x);
+  check_tensor(kOp, "grad_y", grad_y, x.scalar_type(), {a.N, a.C, a.out_h, a.out_w}, "x", x);
+  check_tensor(kOp, "places", places, ScalarType::Byte, a.average ? std::vector<int64_t>{0} : std::vector<int64_t>{a.N, a.out_h, a.out_w, a.C}, "x", x);
   check_contiguous(kOp, "places", places);
   const Tensor grad = contiguous_of(channels_last(grad_y)), grad_x = Device(grad).allocate(grad, {a.N, a.H, a.W, a.C}, grad.scalar_type());
   if (a.N > 0) {

@@ -32,8 +32,7 @@ class PooledImages {
     }
     if (by_rows) window_.N *= window_.out_h, window_.H = kernel_h, window_.out_h = 1;
     neurons_ = window_.H * window_.W * window_.C, windows_ = window_.out_h * window_.out_w * window_.C;
-    most_ = T_ * neurons_ > 0 ? kPooledBytes / (T_ * neurons_ * size_) : 1;
-    most_ = most_ < 1 ? 1 : most_;
+    most_ = T_ * neurons_ > 0 ? std::max<int64_t>(kPooledBytes / (T_ * neurons_ * size_), 1) : 1;
   }
 
   Dtype dtype() const { return window_.dtype; }
@@ -47,7 +46,7 @@ class PooledImages {
   template <class Run>
   void each(const Run& run) const {
     torch::stable::parallel_for(0, window_.N, most_, [&](int64_t begin, int64_t end) {
-      for (int64_t u = begin; u < end; u += most_) run(u, end - u < most_ ? end - u : most_);
+      for (int64_t u = begin; u < end; u += most_) run(u, std::min(end - u, most_));
     });
   }
 
@@ -144,15 +143,11 @@ struct PooledOperators<Neuron, Arguments, Kernels, std::index_sequence<S...>, st
     const typename Operators::Backward outputs = Operators::backward_tensors(arguments, x_repeats, checkpoints, checkpoint_every, state_needed, std::nullopt,
                                                                              grad_states..., std::nullopt, tensors, device, a);
     const PooledImages images(op, x, kernel_h, kernel_w, average, a);
-    check_shape(op, "places", places, images.places_shape());
-    check_dtype(op, "places", places, ScalarType::Byte);
-    check_device(op, "places", places, "x", x);
+    check_tensor(op, "places", places, ScalarType::Byte, images.places_shape(), "x", x);
     check_contiguous(op, "places", places);
     Optional grad;
     if (grad_y) {
-      check_shape(op, "grad_y", *grad_y, images.pooled_shape());
-      check_dtype(op, "grad_y", *grad_y, x.scalar_type());
-      check_device(op, "grad_y", *grad_y, "x", x);
+      check_tensor(op, "grad_y", *grad_y, x.scalar_type(), images.pooled_shape(), "x", x);
       grad = contiguous_of(*grad_y);
     }
     if (a.N == 0) return outputs;

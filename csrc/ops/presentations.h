@@ -94,7 +94,7 @@ template <class Device>
 Presentations presentations_of(const char* op, const Device& device, const Tensor& w, const PresentationsArguments& given, std::vector<Tensor>& kept) {
   Presentations x{};
   x.I = w.size(-1);
-  const auto keep = [&](const Tensor& t) -> const Tensor& { return kept.emplace_back(t.is_contiguous() ? t : torch::stable::contiguous(t)); };
+  const auto keep = [&](const Tensor& t) -> const Tensor& { return kept.emplace_back(contiguous_of(t)); };
   kept.reserve(4);  // references stay valid
   if (given.spikes) {
     const Tensor& spikes = *given.spikes;
@@ -139,7 +139,7 @@ Presentations presentations_of(const char* op, const Device& device, const Tenso
     x.per_hz = static_cast<float>(given.per_hz);
   }
   const int64_t most = int64_t{1} << 31;
-  SNNFAST_CHECK(x.I < most && x.T < most && x.T * (x.I > 1 ? x.I : 1) < most, op, ": a presentation must have fewer than 2^31 elements, got ", x.T,
+  SNNFAST_CHECK(x.I < most && x.T < most && x.T * std::max<int64_t>(x.I, 1) < most, op, ": a presentation must have fewer than 2^31 elements, got ", x.T,
                 " steps of ", x.I, " inputs");
   if (x.form == PresentationForm::events) {
     const int64_t fired = given.inputs->size(0), networks = x.network_stride ? networks_of(w) : 1;
@@ -183,8 +183,8 @@ class Trains {
 // encodes ahead.
 template <class Encode, class Present>
 void present_in_order(const Tensor& like, const Presentations& x, int64_t own_bytes, int64_t scratch, const Encode& encode, const Present& present) {
-  const int64_t room = (int64_t{1} << 24) / (4 * (x.T * x.I + 1)), chunk = room < 1 ? 1 : room < 16 ? room : 16;
-  const auto end = [&](int64_t p) { return p + chunk < x.P ? p + chunk : x.P; };
+  const int64_t chunk = std::clamp<int64_t>((int64_t{1} << 24) / (4 * (x.T * x.I + 1)), 1, 16);
+  const auto end = [&](int64_t p) { return std::min(p + chunk, x.P); };
   const WorkMemory own(like, own_bytes);
   const Trains<Encode> now(like, x, end(0), scratch, encode), next(like, x, end(end(0)) - end(0), scratch, encode);
   const Trains<Encode>*current = &now, *ahead = &next;

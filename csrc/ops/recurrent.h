@@ -28,16 +28,7 @@ class RecurrentTensors {
     r.H = x.size(x.dim() - 1);
     r.weight = tensors.of_shape(weight, "weight", {r.H, r.H});
     r.delay = delay ? tensors.of_shape(*delay, "delay", {r.H}) : nullptr;
-    if (past) {
-      std::vector<int64_t> shape = sizes_of(*past);
-      SNNFAST_CHECK(!shape.empty(), op, ": past must have shape [P, *x.shape[1:]], got []");
-      r.K = shape[0];
-      shape.erase(shape.begin());
-      SNNFAST_CHECK(shape == tensors.shape(), op, ": past must have shape [P, *x.shape[1:]], x.shape[1:] = ", text_of(tensors.shape()), ", got ",
-                    shape_of(*past));
-      check_dtype(op, "past", *past, x.scalar_type());
-      r.past = tensors.rows(*past, "past");
-    }
+    r.past = tensors.past(past, &r.K);
     r.ring = 2;
     if constexpr (!Device::kCuda) r.ring = ring(x.size(0), tensors.state_type() == ScalarType::Double);
     const std::vector<int64_t> rows = {r.H, padded(r.H)};
@@ -125,7 +116,7 @@ struct RecurrentOperators<Neuron, Arguments, Kernels, Device, std::index_sequenc
       };
       take(0, true, a.T, a.grad_current);
       take(1, delay.has_value(), a.T, a.returned);
-      take(2, true, recurrent_columns<Neuron>(a.T < checkpoint_every ? a.T : checkpoint_every), a.columns);
+      take(2, true, recurrent_columns<Neuron>(std::min(a.T, checkpoint_every)), a.columns);
     }
     if (a.N > 0) Kernels::backward(device, a);
     if (r.H > 0) recurrent_sum(device, partial.mutable_data_ptr(), parts, r.H, type == ScalarType::Double, grad_weight.mutable_data_ptr());

@@ -1,6 +1,5 @@
 // What operators that sum spikes do with their bits.
 #pragma once
-#include <algorithm>
 #include <atomic>
 
 #include "core/spike_bits.h"
@@ -14,12 +13,6 @@ namespace snnfast {
 
 // What the tensor `found` holds, which goes with the bits.
 enum { kNonzeros, kOthers, kByEvents, kFound };
-
-// kernel(begin, end) over [0, n) by threads, with about `work` operations an item.
-template <class Kernel>
-void in_parallel(int64_t n, int64_t work, const Kernel& kernel) {
-  torch::stable::parallel_for(0, n, std::max<int64_t>(32768 / std::max<int64_t>(work, 1), 1), kernel);
-}
 
 inline SpikesFound find_bits(const SpikeBits& a) {
   std::atomic<int64_t> nonzeros{0}, others{0};

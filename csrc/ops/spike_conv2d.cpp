@@ -32,9 +32,7 @@ constexpr const char* kOp = "spike_conv2d";
 enum Method : int64_t { kAuto, kEvents, kDense, kTurned };  // kTurned: kAuto, with the weight turned round for the gradient of x
 
 void check(const char* name, const Tensor& t, const Tensor& x, const std::vector<int64_t>& shape) {
-  check_shape(kOp, name, t, shape);
-  check_dtype(kOp, name, t, x.scalar_type());
-  check_device(kOp, name, t, "x", x);
+  check_tensor(kOp, name, t, x.scalar_type(), shape, "x", x);
 }
 
 SpikeConv2d sizes(const Arguments& arguments) {
@@ -78,14 +76,10 @@ void check_dtype(const SpikeConv2d& a) {
 }
 
 void check_bits(const SpikeConv2d& a, const Tensor& x, const Tensor& bits, const Tensor& found) {
-  const std::pair<const char*, const Tensor&> given[] = {{"bits", bits}, {"found", found}};
-  for (const auto& [name, t] : given) {
-    snnfast::check_dtype(kOp, name, t, ScalarType::Long);
-    check_device(kOp, name, t, "x", x);
-    check_contiguous(kOp, name, t);
-  }
-  check_shape(kOp, "bits", bits, {a.N, conv_words(a)});
-  check_shape(kOp, "found", found, {kFound});
+  check_tensor(kOp, "bits", bits, ScalarType::Long, {a.N, conv_words(a)}, "x", x);
+  check_tensor(kOp, "found", found, ScalarType::Long, {kFound}, "x", x);
+  check_contiguous(kOp, "bits", bits);
+  check_contiguous(kOp, "found", found);
 }
 
 // PyTorch's product. Channels-last it copies the weights, which costs more than what they are multiplied with where they are
@@ -120,9 +114,7 @@ template <class Device>
 std::tuple<Tensor, Tensor, Tensor> spike_conv2d_forward(const Arguments& arguments) {
   SpikeConv2d a = sizes(arguments);
   const Optional& bias = arguments.bias;
-  if (bias) {
-    check("bias", *bias, arguments.x, {a.O});
-  }
+  if (bias) check("bias", *bias, arguments.x, {a.O});
   SNNFAST_CHECK(arguments.method >= kAuto && arguments.method <= kTurned, kOp, ": method must be 0, 1, 2 or 3, got ", arguments.method);
   if (arguments.method == kEvents) check_dtype(a);
   const Device device(arguments.x);
@@ -160,7 +152,7 @@ Tensor spike_conv2d_backward(const Arguments& arguments, Tensor bits, Tensor fou
   a.bits = static_cast<const uint64_t*>(bits.const_data_ptr());
   a.ones = static_cast<const int64_t*>(found.const_data_ptr())[kOthers] == 0;
   const Tensor x = a.ones ? arguments.x : contiguous_of(channels_last(arguments.x)), grad = contiguous_of(channels_last(grad_y));
-  if (a.N == 0 || conv_table_size(a) == 0) return torch::stable::new_zeros(x, sizes_of(arguments.weight));
+  if (a.N == 0 || conv_table_size(a) == 0) return zeros(x, sizes_of(arguments.weight), x.scalar_type());
   const Tensor grad_weight = device.allocate(x, sizes_of(arguments.weight), x.scalar_type());
   const Tensor tables = device.allocate(x, {a.groups, conv_table_size(a)}, x.scalar_type());
   a.x = x.const_data_ptr(), a.grad = grad.const_data_ptr();

@@ -28,9 +28,7 @@ constexpr const char* kOp = "spike_linear";
 enum Method : int64_t { kAuto, kEvents, kDense };
 
 void check(const char* name, const Tensor& t, const Tensor& weight, ScalarType type, const std::vector<int64_t>& shape) {
-  check_shape(kOp, name, t, shape);
-  check_dtype(kOp, name, t, type);
-  check_device(kOp, name, t, "weight", weight);
+  check_tensor(kOp, name, t, type, shape, "weight", weight);
 }
 
 // What both passes know of weights, and of inputs as rows.

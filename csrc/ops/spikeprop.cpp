@@ -1,12 +1,13 @@
 #include "core/spikeprop.h"
 
-#include <algorithm>
 #include <atomic>
 #include <vector>
 
+#include "core/arena.h"
 #include "cpu/dispatch.h"
 #include "ops/arguments.h"
 #include "ops/scratch.h"
+#include "ops/weights.h"
 
 SNNFAST_CPU_KERNEL(spikeprop_sizes, (const SpikePropEvents&, bool backward, SpikePropSizes*))
 SNNFAST_CPU_KERNEL(spikeprop_sort, (const SpikePropForward&, char* memory, int64_t begin, int64_t end, void* scratch))
@@ -27,12 +28,6 @@ int launch_spikeprop_backward(const SpikePropBackward&, void* workspace, void* s
 
 namespace {
 
-// kernel(begin, end) over [0, n) by threads, with about `work` operations an item.
-template <class Kernel>
-void in_parallel(int64_t n, int64_t work, const Kernel& kernel) {
-  torch::stable::parallel_for(0, n, std::max<int64_t>(32768 / std::max<int64_t>(work, 1), 1), kernel);
-}
-
 template <class Device>
 void run_forward(const Device& device, const Tensor& like, const SpikePropForward& a) {
   if constexpr (Device::kCuda) {
@@ -43,8 +38,7 @@ void run_forward(const Device& device, const Tensor& like, const SpikePropForwar
     SpikePropSizes sizes;
     cpu::spikeprop_sizes()(events, false, &sizes);
     const Tensor memory = device.allocate(like, {sizes.memory + 64}, ScalarType::Byte);
-    char* m = static_cast<char*>(memory.mutable_data_ptr());
-    m += (64 - reinterpret_cast<uintptr_t>(m) % 64) % 64;
+    char* const m = aligned(static_cast<char*>(memory.mutable_data_ptr()));
     const size_t scratch = static_cast<size_t>(sizes.sort_scratch);
     in_parallel(events.B, 8 * events.N + events.grid_points,
                 [&](int64_t begin, int64_t end) { cpu::spikeprop_sort()(a, m, begin, end, thread_scratch(scratch)); });
@@ -65,8 +59,7 @@ void run_backward(const Device& device, const Tensor& like, const SpikePropBackw
     SpikePropSizes sizes;
     cpu::spikeprop_sizes()(events, true, &sizes);
     const Tensor memory = device.allocate(like, {sizes.memory + 64}, ScalarType::Byte);
-    char* m = static_cast<char*>(memory.mutable_data_ptr());
-    m += (64 - reinterpret_cast<uintptr_t>(m) % 64) % 64;
+    char* const m = aligned(static_cast<char*>(memory.mutable_data_ptr()));
     const size_t scratch = static_cast<size_t>(sizes.sum_scratch);
     std::atomic<bool> fits{true};
     in_parallel(events.B, 8 * events.N, [&](int64_t begin, int64_t end) {
@@ -106,9 +99,7 @@ void run_backward(const Device& device, const Tensor& like, const SpikePropBackw
 SNNFAST_ARGUMENTS(Arguments, SNNFAST_SPIKEPROP_ARGUMENTS)
 
 void check(const char* name, const Tensor& t, const Tensor& w, ScalarType type, const std::vector<int64_t>& shape) {
-  check_shape("spikeprop", name, t, shape);
-  check_dtype("spikeprop", name, t, type);
-  check_device("spikeprop", name, t, "w", w);
+  check_like("spikeprop", name, t, w, type, shape);
   check_contiguous("spikeprop", name, t);
 }
 

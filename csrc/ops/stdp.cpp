@@ -88,10 +88,8 @@ void run_chunk(const Device& device, const Stdp& a) {
     const int64_t real = a.is_double ? 8 : 4, rows = 64 / real, blocks = a.padded_post / rows;
     const size_t flag_bytes = static_cast<size_t>(std::max(a.N_pre, a.N_post) + 8);
     const size_t block_bytes = static_cast<size_t>((2 * rows + 3) * a.N_pre * real);
-    // kernel(a, begin, end, scratch) over [0, n), with about `work` operations an item.
     const auto parallel = [&](int64_t n, int64_t work, auto kernel, size_t bytes) {
-      const int64_t grain = std::max<int64_t>(32768 / std::max<int64_t>(work, 1), 1);
-      torch::stable::parallel_for(0, n, grain, [&](int64_t begin, int64_t end) { kernel(a, begin, end, thread_scratch(bytes)); });
+      in_parallel(n, work, [&](int64_t begin, int64_t end) { kernel(a, begin, end, thread_scratch(bytes)); });
     };
     parallel(2 * a.B, a.steps * a.N_pre, cpu::stdp_traces(), flag_bytes);
     if (a.each_step && !a.modulated) parallel(a.steps, a.B * a.N_pre / 8, cpu::stdp_touched(), flag_bytes);

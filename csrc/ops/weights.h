@@ -7,9 +7,7 @@
 namespace snnfast {
 
 inline void check_like(const char* op, const char* name, const Tensor& t, const Tensor& w, ScalarType type, const std::vector<int64_t>& shape) {
-  check_shape(op, name, t, shape);
-  check_dtype(op, name, t, type);
-  check_device(op, name, t, "w", w);
+  check_tensor(op, name, t, type, shape, "w", w);
 }
 
 // A matrix of contiguous rows, which may lie apart.

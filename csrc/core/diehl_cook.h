@@ -47,7 +47,7 @@ struct DiehlCook : DiehlCookNumbers {
   int64_t networks;  // that know nothing of each other; what follows is the first one's, and after it come the others'
   void* w;           // [N, I]
   int64_t N, w_stride_network, w_stride_neuron, w_stride_input;
-  bool f64;
+  bool is_double;
   void* theta;  // [N]
   Presentations x;
   const double* numbers;  // [K, kCount] the numbers of each network, in place of those here; or null
@@ -65,7 +65,7 @@ struct DiehlCook : DiehlCookNumbers {
   SNNFAST_HD DiehlCook network(int64_t k) const {
     DiehlCook a = *this;
     const int64_t n = k * N, i = k * x.I;
-    const auto move = [&](void*& values, int64_t by) { values = static_cast<char*>(values) + by * (f64 ? 8 : 4); };
+    const auto move = [&](void*& values, int64_t by) { values = static_cast<char*>(values) + by * (is_double ? 8 : 4); };
     a.networks = 1;
     if (numbers) a.read(numbers + k * kCount), a.numbers = nullptr;
     move(a.w, k * w_stride_network), move(a.theta, n);

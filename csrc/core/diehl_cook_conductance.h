@@ -93,7 +93,7 @@ struct DiehlCookConductance : DiehlCookConductanceNumbers {
   int64_t networks;  // that know nothing of each other; what follows is the first one's, and after it come the others'
   void* w;           // [N, I]
   int64_t N, w_stride_network, w_stride_neuron, w_stride_input;
-  bool f64;
+  bool is_double;
   double* theta;  // [N]
   Presentations x;
   int64_t rest_steps;
@@ -111,7 +111,7 @@ struct DiehlCookConductance : DiehlCookConductanceNumbers {
   SNNFAST_HD DiehlCookConductance network(int64_t k) const {
     DiehlCookConductance a = *this;
     const int64_t n = k * N, i = k * x.I;
-    const auto move = [&](void*& values, int64_t by) { values = static_cast<char*>(values) + by * (f64 ? 8 : 4); };
+    const auto move = [&](void*& values, int64_t by) { values = static_cast<char*>(values) + by * (is_double ? 8 : 4); };
     a.networks = 1;
     if (numbers) a.read(numbers + k * kCount), a.numbers = nullptr;
     move(a.w, k * w_stride_network);

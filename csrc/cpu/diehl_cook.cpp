@@ -365,18 +365,18 @@ void measure(const DiehlCook& a, int64_t* shared, int64_t* own) {
 
 // Bytes of memory that all threads share, that each thread works in, and that each encodes in.
 void diehl_cook_memory(const DiehlCook& a, int64_t* shared, int64_t* own, int64_t* encoding) {
-  a.f64 ? measure<double>(a, shared, own) : measure<float>(a, shared, own);
+  a.is_double ? measure<double>(a, shared, own) : measure<float>(a, shared, own);
   *encoding = encode_bytes(a.x);
 }
 
-void diehl_cook_prepare(const DiehlCook& a, char* shared) { a.f64 ? prepare<double>(a, shared) : prepare<float>(a, shared); }
+void diehl_cook_prepare(const DiehlCook& a, char* shared) { a.is_double ? prepare<double>(a, shared) : prepare<float>(a, shared); }
 
-void diehl_cook_finish(const DiehlCook& a, char* shared) { a.f64 ? finish<double>(a, shared) : finish<float>(a, shared); }
+void diehl_cook_finish(const DiehlCook& a, char* shared) { a.is_double ? finish<double>(a, shared) : finish<float>(a, shared); }
 
 void diehl_cook_encode(const DiehlCook& a, int64_t p, char* memory, const SpikeTrain& train) { encode_presentation(a.x, p, memory, train); }
 
 void diehl_cook_present(const DiehlCook& a, char* shared, char* own, const SpikeTrain& train, int64_t p) {
-  a.f64 ? present<double>(a, shared, own, train, p) : present<float>(a, shared, own, train, p);
+  a.is_double ? present<double>(a, shared, own, train, p) : present<float>(a, shared, own, train, p);
 }
 
 }  // namespace snnfast::cpu::SNNFAST_ISA

@@ -65,15 +65,15 @@ void recurrent_parts(const RecurrentBackwardScan& a, const RecurrentNeuron<doubl
   parts_of_groups(a, neuron, begin, end, scratch);
 }
 
-void recurrent_pack(const Recurrence& r, bool wide, void* to_post, void* to_pre) {
-  if (wide)
+void recurrent_pack(const Recurrence& r, bool is_double, void* to_post, void* to_pre) {
+  if (is_double)
     pack(static_cast<const double*>(r.weight), r.H, static_cast<double*>(to_post), static_cast<double*>(to_pre));
   else
     pack(static_cast<const float*>(r.weight), r.H, static_cast<float*>(to_post), static_cast<float*>(to_pre));
 }
 
-void recurrent_sum(void* parts, int64_t count, int64_t H, bool wide, void* grad_weight) {
-  if (wide)
+void recurrent_sum(void* parts, int64_t count, int64_t H, bool is_double, void* grad_weight) {
+  if (is_double)
     sum(static_cast<double*>(parts), count, H, static_cast<double*>(grad_weight));
   else
     sum(static_cast<float*>(parts), count, H, static_cast<float*>(grad_weight));

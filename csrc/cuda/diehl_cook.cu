@@ -421,7 +421,7 @@ int64_t with_kernel(const DiehlCook& a, const F& f) {
 
 template <class F>
 int64_t with_kernel(const DiehlCook& a, const F& f) {
-  return a.f64 ? with_kernel<double>(a, f) : with_kernel<float>(a, f);
+  return a.is_double ? with_kernel<double>(a, f) : with_kernel<float>(a, f);
 }
 
 }  // namespace

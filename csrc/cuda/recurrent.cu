@@ -69,10 +69,10 @@ int launch_weight(const RecurrentWeightGradient& a, cudaStream_t stream) {
 
 }  // namespace
 
-int launch_recurrent_pack(const Recurrence& r, bool wide, void* to_post, void* to_pre, void* stream_pointer) {
+int launch_recurrent_pack(const Recurrence& r, bool is_double, void* to_post, void* to_pre, void* stream_pointer) {
   const cudaStream_t stream = static_cast<cudaStream_t>(stream_pointer);
-  const unsigned blocks = blocks_of(r.H * padded(r.H));
-  if (wide)
+  const unsigned blocks = some_blocks(r.H * padded(r.H));
+  if (is_double)
     SNNFAST_LAUNCH(pack_kernel<double>, blocks, 256, 0, stream, static_cast<const double*>(r.weight), r.H, static_cast<double*>(to_post),
                    static_cast<double*>(to_pre));
   else
@@ -81,10 +81,10 @@ int launch_recurrent_pack(const Recurrence& r, bool wide, void* to_post, void* t
   return cudaGetLastError();
 }
 
-int launch_recurrent_sum(void* parts, int64_t count, int64_t H, bool wide, void* grad_weight, void* stream_pointer) {
+int launch_recurrent_sum(void* parts, int64_t count, int64_t H, bool is_double, void* grad_weight, void* stream_pointer) {
   const cudaStream_t stream = static_cast<cudaStream_t>(stream_pointer);
-  const unsigned blocks = blocks_of(H * H);
-  if (wide)
+  const unsigned blocks = some_blocks(H * H);
+  if (is_double)
     SNNFAST_LAUNCH(sum_kernel<double>, blocks, 256, 0, stream, static_cast<const double*>(parts), count, H, static_cast<double*>(grad_weight));
   else
     SNNFAST_LAUNCH(sum_kernel<float>, blocks, 256, 0, stream, static_cast<const float*>(parts), count, H, static_cast<float*>(grad_weight));

@@ -54,7 +54,7 @@ void enter_weights(const char* op, const Device& device, const Arguments& from, 
   const int64_t I = w.size(-1), most = int64_t{1} << 31;
   SNNFAST_CHECK(a.networks < most && a.N < most && I < most && a.N * I < int64_t{1} << 48, op, ": w is too large, got ", a.networks, " times ", a.N, " times ",
                 I);
-  a.f64 = type == ScalarType::Double;
+  a.is_double = type == ScalarType::Double;
   a.w = w.mutable_data_ptr();
   a.w_stride_network = w.dim() == 3 ? w.stride(0) : 0;
   a.w_stride_neuron = w.stride(-2);

@@ -7,11 +7,11 @@
 namespace snnfast {
 
 // What recurrent layers of all neurons share (recurrent.cpp): the weights as rows that the kernels read, and the sum of `count` parts
-// of their gradient. wide: float64.
-void recurrent_pack(const Cpu&, const Recurrence& r, bool wide, void* to_post, void* to_pre);
-void recurrent_pack(const Cuda&, const Recurrence& r, bool wide, void* to_post, void* to_pre);
-void recurrent_sum(const Cpu&, void* parts, int64_t count, int64_t H, bool wide, void* grad_weight);
-void recurrent_sum(const Cuda&, void* parts, int64_t count, int64_t H, bool wide, void* grad_weight);
+// of their gradient.
+void recurrent_pack(const Cpu&, const Recurrence& r, bool is_double, void* to_post, void* to_pre);
+void recurrent_pack(const Cuda&, const Recurrence& r, bool is_double, void* to_post, void* to_pre);
+void recurrent_sum(const Cpu&, void* parts, int64_t count, int64_t H, bool is_double, void* grad_weight);
+void recurrent_sum(const Cuda&, void* parts, int64_t count, int64_t H, bool is_double, void* grad_weight);
 
 // The arguments of `recurrence`, as kernels read them; owns the rows of weights.
 template <class Device>
@@ -45,13 +45,13 @@ class RecurrentTensors {
 
  private:
   // Steps that spikes are under way, at most.
-  int64_t ring(int64_t T, bool wide) const {
+  int64_t ring(int64_t T, bool is_double) const {
     int64_t longest = 0, size = 2;
     for (int64_t j = 0; j < (recurrence.delay ? recurrence.H : 0); j++) {
       const int64_t most = T + recurrence.K;
       const int64_t steps =
-          wide ? lag_of(static_cast<const double*>(recurrence.delay)[j], most).steps : lag_of(static_cast<const float*>(recurrence.delay)[j], most).steps;
-      longest = steps > longest ? steps : longest;
+          is_double ? lag_of(static_cast<const double*>(recurrence.delay)[j], most).steps : lag_of(static_cast<const float*>(recurrence.delay)[j], most).steps;
+      longest = std::max(steps, longest);
     }
     while (size < longest + 3) size *= 2;
     return recurrence.delay ? size : 2;

@@ -51,8 +51,8 @@ class Code(NamedTuple):
         load_bytes: of the narrowest load of a loop.
         store_bytes: of the narrowest store of a loop.
         bytes_an_element: that are read and written; optional tensors and checkpoints not counted.
-        instructions_an_element: as they stand, those of all surrogates in the backward pass.
-        executed_an_element: of these, on the longest way with the default surrogate.
+        instructions_an_element: as they stand.
+        executed_an_element: of these, on the longest way.
         executed_once: by a thread before its first step.
     """
 

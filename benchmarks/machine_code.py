@@ -1,6 +1,7 @@
 """The machine code of the hot kernels: every neuron, forward and backward, fp32 and bf16.
 
-Parameters are numbers; of LIF there are kernels for tensors, too. Of each kernel, and of the loops in which it spends
+Parameters are numbers; of LIF there are kernels for tensors, too. The surrogate is the default, which has kernels of
+its own. Of each kernel, and of the loops in which it spends
 its time (two in the backward pass), :class:`benchmarks.budget.Code` lists what is counted. ``machine-code.json`` keeps
 it; a kernel may get better, not worse. Then the share of a GPU's bandwidth that follows, by arithmetic.
 
@@ -25,7 +26,7 @@ from benchmarks.budget import Code
 
 ARCH = "sm_90"
 ELEMENTS = ("float", "BFloat16")
-PASSES = ("forward", "backward")
+PASSES = {"forward": "", "backward": ", Surrogate::atan"}  # and more template arguments
 # Only these kernels, each with several neurons a thread and with one.
 SOURCE = """#include "core/{stem}.h"
 
@@ -56,9 +57,9 @@ def codes(compiler: str, disassembler: str, stem: str, folder: Path) -> list[Cod
     neuron = stem.capitalize()
     numbers = ("true", "false") if stem == "lif" else ("true",)
     calls = [
-        f"launch_{name}<{neuron}, float, {element}, Reset::hard, {known}>({name[0]}, s)"
+        f"launch_{name}<{neuron}, float, {element}, Reset::hard, {known}{own}>({name[0]}, s)"
         for known in numbers
-        for name in PASSES
+        for name, own in PASSES.items()
         for element in ELEMENTS
     ]
     source, cubin = folder / f"{stem}.cu", folder / f"{stem}.cubin"
@@ -155,15 +156,14 @@ def way(
 ) -> int:
     """Instructions on the longest or shortest way from one to the other.
 
-    A jump by a table takes its first entry, that of the default surrogate. No way calls a function: those are divisions
-    whose result no usual number is.
+    No way calls a function: those are divisions whose result no usual number is.
     """
     steps: dict[int, int] = {end: 1}
     for at in range(end - 1, begin - 1, -1):
         text = found[at].text
         conditional = text.startswith("@")
         after = [at + 1]
-        if m := re.search(r"\bBR[AX]\b.*?(\.L_x_\d+)", text):
+        if m := re.search(r"\bBRA\b.*?(\.L_x_\d+)", text):
             after = [labels[m[1]], *after] if conditional else [labels[m[1]]]
         elif re.search(r"\b(?:CALL|EXIT|RET)\b", text) and not conditional:
             after = []

@@ -1,6 +1,8 @@
 // Exponential integrate and fire: h = v + (1 - decay) (delta_t exp((v - theta_rh) / delta_t) - (v - v_rest)) + gain x, then spike and
 // reset as in leaky.h. Gerstner et al., Neuronal Dynamics, section 5.2; the discretisation is SpikingJelly's.
 #pragma once
+#include <cmath>
+
 #include "exp.h"
 #include "leaky.h"
 
@@ -20,7 +22,7 @@ namespace snnfast {
 
 struct Eif : Leaky {
   enum { kDeltaT = Leaky::kParams, kThetaRh, kParams };
-  enum { kRate = Leaky::kCoefficients, kSharpness, kRheobase, kCoefficients };
+  enum { kRate = Leaky::kCoefficients, kSharpness, kPerSharpness, kRheobase, kCoefficients };
   static constexpr bool kLinear = false;
 
   template <class C, class Scan>
@@ -28,25 +30,34 @@ struct Eif : Leaky {
     Leaky::coefficients(params, a, c);
     c[kRate] = input_gain(params[kDecay], a.param[kDecay], true);
     c[kSharpness] = params[kDeltaT];
+    c[kPerSharpness] = C(1) / params[kDeltaT];
     c[kRheobase] = params[kThetaRh];
   }
 
-  // exp(z), at most what exp_nonpositive has an inverse of: e^87 in float.
+  // exp(over / delta_t), at most what exp_nonpositive has an inverse of: e^87 in float.
   template <class C>
-  static SNNFAST_HD C exponential(C z) {
-    const C small = exp_nonpositive(z < C(0) ? z : -z);
+  static SNNFAST_HD C exponential(C over, const C* c) {
+    const C z = over / c[kSharpness], small = exp_nonpositive(z < C(0) ? z : -z);
     return z < C(0) ? small : C(1) / small;
   }
+#if defined(__CUDACC__) || defined(SNNFAST_CUDA_EMULATION)
+  // The same bits, for a |delta_t| from 2^-77 to 2^126, without a division: the guess's remainder is exact where exp(z) is not 1.
+  static SNNFAST_HD float exponential(float over, const float* c) {
+    const float guess = fminf(fmaxf(over * c[kPerSharpness], -128.f), 128.f);
+    const float z = fmaf(fmaf(guess, -c[kSharpness], over), c[kPerSharpness], guess), small = exp_nonpositive(-fabsf(z));
+    return z < 0.f ? small : 1.f / small;
+  }
+#endif
 
   template <class C>
   static SNNFAST_HD void charge(C x, const C* c, C* state) {
-    const C v = state[kV], upstroke = c[kSharpness] * exponential((v - c[kRheobase]) / c[kSharpness]);
+    const C v = state[kV], upstroke = c[kSharpness] * exponential(v - c[kRheobase], c);
     state[kV] = v + c[kRate] * (upstroke - (v - c[kRest])) + c[kGain] * x;
   }
   template <class C>
   static SNNFAST_HD C charge_backward(C x, const C* before, const C* c, const C* settings, C* grad, C* grad_params) {
     const C grad_h = grad[kV], grad_pull = grad_h * c[kRate], over_rest = before[kV] - c[kRest];
-    const C z = (before[kV] - c[kRheobase]) / c[kSharpness], e = exponential(z);
+    const C over = before[kV] - c[kRheobase], z = over / c[kSharpness], e = exponential(over, c);
     grad_params[kDecay] -= grad_h * (c[kSharpness] * e - over_rest) + (settings[kDecayInput] != C(0) ? grad_h * x : C(0));
     grad_params[kVRest] += grad_pull;
     grad_params[kDeltaT] += grad_pull * (e - z * e);

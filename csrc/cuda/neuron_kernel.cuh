@@ -14,10 +14,14 @@ struct Lanes {
   C coefficients[Uniform ? 1 : V][Neuron::kCoefficients];
 
   __device__ __forceinline__ Lanes(const NeuronScan<Neuron>& a, int64_t n) {
-    if constexpr (Uniform)
-      neuron_coefficients<Neuron, C>(a, n, coefficients[0]);
-    else
+    if constexpr (Uniform) {
+      NeuronScan<Neuron> numbers = a;  // of which the compiler sees that none is a tensor
+#pragma unroll
+      for (int k = 0; k < Neuron::kParams; k++) numbers.param[k].data = nullptr;
+      neuron_coefficients<Neuron, C>(numbers, n, coefficients[0]);
+    } else {
       neuron_coefficients<Neuron, C, V>(a, n, coefficients);
+    }
   }
   __device__ __forceinline__ const C* of(int i) const { return coefficients[Uniform ? 0 : i]; }
 };
@@ -71,20 +75,21 @@ __global__ void __launch_bounds__(kThreads, 1) neuron_forward_kernel(const Neuro
   const Lanes<Neuron, C, V, Uniform> lanes(a, n);
   C state[Neuron::kStates][V];
   load_initial_state(a, lanes, n, state);
-  int64_t until_checkpoint = a.checkpoint_every, checkpoint = 0;
-  for_rows<T, V>(a.x, a.T, n, [&](const Pack<T, V>& row, int64_t t) {
-    if (a.checkpoints_out && until_checkpoint-- == 0) {
+  const int64_t every = a.checkpoints_out ? a.checkpoint_every : a.T;
+  Sequence<T, V> rows(a.x, a.T, n);
+  for (int64_t begin = 0; begin < a.T; begin += every) {
+    if (begin > 0) {
 #pragma unroll
-      for (int k = 0; k < Neuron::kStates; k++) store<C, V>(a.checkpoints_out, (checkpoint * Neuron::kStates + k) * a.N + n, state[k]);
-      checkpoint++;
-      until_checkpoint = a.checkpoint_every - 1;
+      for (int k = 0; k < Neuron::kStates; k++) store<C, V>(a.checkpoints_out, ((begin / every - 1) * Neuron::kStates + k) * a.N + n, state[k]);
     }
-    C x[V], spikes[V], kept[Kept<Neuron, Uniform>::kRows][V];
-    widen(row, x);
-    step<Neuron, C, R, V, Uniform>(x, lanes, state, spikes, kept);
-    if constexpr (R != Reset::none) store<T, V>(a.spikes, t * a.N + n, spikes);
-    if (a.v_seq) store<C, V>(a.v_seq, t * a.N + n, state[0]);
-  });
+    rows.each(begin, a.T - begin < every ? a.T : begin + every, [&](const Pack<T, V>& row, int64_t t) {
+      C x[V], spikes[V], kept[Kept<Neuron, Uniform>::kRows][V];
+      widen(row, x);
+      step<Neuron, C, R, V, Uniform>(x, lanes, state, spikes, kept);
+      if constexpr (R != Reset::none) store<T, V>(a.spikes, t * a.N + n, spikes);
+      if (a.v_seq) store<C, V>(a.v_seq, t * a.N + n, state[0]);
+    });
+  }
 #pragma unroll
   for (int k = 0; k < Neuron::kStates; k++)
     if (a.state_out[k]) store<C, V>(a.state_out[k], n, state[k]);
@@ -96,10 +101,11 @@ __device__ __forceinline__ void derivatives(const C* u, C alpha, C* out) {
   for (int i = 0; i < V; i++) out[i] = surrogate_derivative<S, C>(u[i], alpha);
 }
 
-// The surrogate is a run-time choice here: the branch is the same for all threads, and as a template argument it would
-// multiply the kernels to compile by seven.
-template <class C, int V>
+// The default surrogate has kernels of its own; for the others, Surrogate::count, it is a run-time choice: the branch is the same for
+// all threads, and as template arguments they would multiply the kernels to compile.
+template <Surrogate S, class C, int V>
 __device__ __forceinline__ void derivatives(int32_t surrogate, const C* u, C alpha, C* out) {
+  if constexpr (S != Surrogate::count) return derivatives<S, C, V>(u, alpha, out);
   switch (static_cast<Surrogate>(surrogate)) {
     case Surrogate::atan: return derivatives<Surrogate::atan, C, V>(u, alpha, out);
     case Surrogate::sigmoid: return derivatives<Surrogate::sigmoid, C, V>(u, alpha, out);
@@ -118,7 +124,7 @@ constexpr bool kSlopesAhead = V == 1 && R != Reset::none && Kept<Neuron, Uniform
 
 // Gradient of one step of V neurons. kept: the rows of Kept; slope: the surrogate's derivatives if kSlopesAhead; grad: dL/d(states
 // after), becomes dL/d(states before).
-template <class Neuron, class C, Reset R, int V, bool Uniform>
+template <class Neuron, class C, Reset R, int V, bool Uniform, Surrogate S>
 __device__ __forceinline__ void step_backward(const NeuronBackward<Neuron>& a, const Lanes<Neuron, C, V, Uniform>& lanes, const C* x, const C (*kept)[V],
                                               C* slope, const C* grad_spikes, const C* grad_v, C (*grad)[V], C (*grad_params)[V], C* grad_x) {
   using Kept = Kept<Neuron, Uniform>;
@@ -143,7 +149,7 @@ __device__ __forceinline__ void step_backward(const NeuronBackward<Neuron>& a, c
   C settings[Neuron::kSettings];
   neuron_settings(a, settings);
   const C attached = a.detach_reset ? C(0) : C(1);
-  if constexpr (R != Reset::none && !kSlopesAhead<Neuron, R, V, Uniform>) derivatives<C, V>(a.surrogate, slope, static_cast<C>(a.alpha), slope);
+  if constexpr (R != Reset::none && !kSlopesAhead<Neuron, R, V, Uniform>) derivatives<S, C, V>(a.surrogate, slope, static_cast<C>(a.alpha), slope);
 #pragma unroll
   for (int i = 0; i < V; i++) {
     C g[Neuron::kStates], gp[Neuron::kParams];
@@ -162,7 +168,7 @@ __device__ __forceinline__ void step_backward(const NeuronBackward<Neuron>& a, c
   }
 }
 
-template <class Neuron, class C, class T, Reset R, int V, bool Uniform>
+template <class Neuron, class C, class T, Reset R, int V, bool Uniform, Surrogate S>
 __global__ void __launch_bounds__(kThreads, 1) neuron_backward_kernel(const NeuronBackward<Neuron> a) {
   using Column = Pack<C, V>;
   using Kept = Kept<Neuron, Uniform>;
@@ -190,11 +196,16 @@ __global__ void __launch_bounds__(kThreads, 1) neuron_backward_kernel(const Neur
       for (int k = 0; k < Neuron::kStates; k++)
         load_neurons<C, V>(static_cast<const C*>(a.checkpoints) + ((segment - 1) * Neuron::kStates + k) * a.N, n, C(0), state[k]);
     }
+    Reader<T, V> x_rows(a.x, begin, n), grad_spikes_rows = Reader<T, V>::optional(a.grad_spikes, begin + steps, n);
+    Reader<C, V> grad_v_rows = Reader<C, V>::optional(a.grad_v_seq, begin + steps, n);
+    char* grad_x_row = static_cast<char*>(a.grad_x) + ((begin + steps) * a.N + n) * static_cast<int64_t>(sizeof(T));
+    const int64_t grad_x_stride = a.N * static_cast<int64_t>(sizeof(T));
     in_groups<V>(0, steps, [&](auto count, int64_t j) {
       constexpr int kSteps = decltype(count)::value;
       Pack<T, V> rows[kSteps];
 #pragma unroll
-      for (int u = 0; u < kSteps; u++) rows[u] = load_row<T, V>(a.x, begin + j + u, n);
+      for (int u = 0; u < kSteps; u++) rows[u] = x_rows.load(u);
+      x_rows.skip(kSteps);
 #pragma unroll
       for (int u = 0; u < kSteps; u++) {
         C x[V], spikes[V], kept[Kept::kRows][V];
@@ -208,15 +219,19 @@ __global__ void __launch_bounds__(kThreads, 1) neuron_backward_kernel(const Neur
     });
     in_groups_back<V>(steps, [&](auto count, int64_t j) {
       constexpr int kSteps = decltype(count)::value;
-      Pack<T, V> rows[kSteps], of_spikes[kSteps];
+      Pack<T, V> rows[kSteps] = {}, of_spikes[kSteps];  // bits of zeros are 0
       Pack<C, V> of_v[kSteps];
+      if constexpr (!Kept::kCharged) {
+        x_rows.skip(-kSteps);
+#pragma unroll
+        for (int u = 0; u < kSteps; u++) rows[u] = x_rows.load(u);
+      }
+      grad_spikes_rows.skip(-kSteps);
+      grad_v_rows.skip(-kSteps);
 #pragma unroll
       for (int u = 0; u < kSteps; u++) {
-        rows[u] = of_spikes[u] = {};  // bits of zeros are 0
-        of_v[u] = {};
-        if constexpr (!Kept::kCharged) rows[u] = load_row<T, V>(a.x, begin + j + u, n);
-        if (a.grad_spikes.data) of_spikes[u] = load_row<T, V>(a.grad_spikes, begin + j + u, n);
-        if (a.grad_v_seq.data) of_v[u] = load_row<C, V>(a.grad_v_seq, begin + j + u, n);
+        of_spikes[u] = grad_spikes_rows.load(u);
+        of_v[u] = grad_v_rows.load(u);
       }
       C slopes[kSteps][V] = {};
       if constexpr (kSlopesAhead<Neuron, R, V, Uniform>) {
@@ -227,7 +242,7 @@ __global__ void __launch_bounds__(kThreads, 1) neuron_backward_kernel(const Neur
           for (int k = 0; k < Neuron::kTape; k++) charged[k] = column(j + u, k).at[0];
           slopes[u][0] = neuron_margin<Neuron>(charged, lanes.of(0));
         }
-        derivatives<C, kSteps>(a.surrogate, slopes[0], static_cast<C>(a.alpha), slopes[0]);
+        derivatives<S, C, kSteps>(a.surrogate, slopes[0], static_cast<C>(a.alpha), slopes[0]);
       }
 #pragma unroll
       for (int u = kSteps - 1; u >= 0; u--) {
@@ -239,8 +254,9 @@ __global__ void __launch_bounds__(kThreads, 1) neuron_backward_kernel(const Neur
         for (int k = 0; k < Kept::kRows; k++)
 #pragma unroll
           for (int i = 0; i < V; i++) kept[k][i] = column(j + u, k).at[i];
-        step_backward<Neuron, C, R, V, Uniform>(a, lanes, x, kept, slopes[u], grad_spikes, grad_v, grad, grad_params, grad_x);
-        store<T, V>(a.grad_x, (begin + j + u) * a.N + n, grad_x);
+        step_backward<Neuron, C, R, V, Uniform, S>(a, lanes, x, kept, slopes[u], grad_spikes, grad_v, grad, grad_params, grad_x);
+        grad_x_row -= grad_x_stride;
+        store<T, V>(grad_x_row, 0, grad_x);
       }
     });
   }
@@ -288,7 +304,7 @@ int launch_forward(const NeuronForward<Neuron>& a, cudaStream_t stream) {
   return cudaGetLastError();
 }
 
-template <class Neuron, class C, class T, Reset R, bool Uniform>
+template <class Neuron, class C, class T, Reset R, bool Uniform, Surrogate S>
 int launch_backward(const NeuronBackward<Neuron>& a, cudaStream_t stream) {
   constexpr int V = wide<Neuron, C, Uniform>();  // of C, whose states and gradients fill the registers
   bool vector = scan_aligned<C, T, V>(a) && rows_aligned<T, V>(a.grad_spikes) && rows_aligned<C, V>(a.grad_v_seq);
@@ -298,9 +314,9 @@ int launch_backward(const NeuronBackward<Neuron>& a, cudaStream_t stream) {
   const size_t shared = static_cast<size_t>(column_bytes * (vector ? V : 1));
   if (shared > 48 * 1024) return cudaErrorInvalidValue;  // more steps between checkpoints than shared memory holds
   if (vector)
-    SNNFAST_LAUNCH((neuron_backward_kernel<Neuron, C, T, R, V, Uniform>), blocks(a.N, V), kThreads, shared, stream, a);
+    SNNFAST_LAUNCH((neuron_backward_kernel<Neuron, C, T, R, V, Uniform, S>), blocks(a.N, V), kThreads, shared, stream, a);
   else
-    SNNFAST_LAUNCH((neuron_backward_kernel<Neuron, C, T, R, 1, Uniform>), blocks(a.N, 1), kThreads, shared, stream, a);
+    SNNFAST_LAUNCH((neuron_backward_kernel<Neuron, C, T, R, 1, Uniform, S>), blocks(a.N, 1), kThreads, shared, stream, a);
   return cudaGetLastError();
 }
 
@@ -308,6 +324,13 @@ int launch_backward(const NeuronBackward<Neuron>& a, cudaStream_t stream) {
 template <class Neuron, class C, class T, Reset R>
 int launch_scan(const NeuronForward<Neuron>& a, cudaStream_t stream) {
   return !Neuron::kSeldom && a.uniform() ? launch_forward<Neuron, C, T, R, !Neuron::kSeldom>(a, stream) : launch_forward<Neuron, C, T, R, false>(a, stream);
+}
+template <class Neuron, class C, class T, Reset R, bool Uniform>
+int launch_backward(const NeuronBackward<Neuron>& a, cudaStream_t stream) {
+  constexpr bool kOwn = !Neuron::kSeldom && R != Reset::none;
+  return kOwn && a.surrogate == static_cast<int32_t>(Surrogate::atan)
+             ? launch_backward<Neuron, C, T, R, Uniform, kOwn ? Surrogate::atan : Surrogate::count>(a, stream)
+             : launch_backward<Neuron, C, T, R, Uniform, Surrogate::count>(a, stream);
 }
 template <class Neuron, class C, class T, Reset R>
 int launch_scan(const NeuronBackward<Neuron>& a, cudaStream_t stream) {

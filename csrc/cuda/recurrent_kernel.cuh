@@ -71,7 +71,7 @@ __global__ void __launch_bounds__(kRecurrentThreads) recurrent_forward_kernel(co
     for (int64_t i = threadIdx.x; i < H; i += blockDim.x) {
       const int64_t n = first + i;
       C x, s[Neuron::kStates], charged[Neuron::kTape];
-      widen(load_row<T, 1>(a.x, t, n), &x);
+      widen(Reader<T, 1>(a.x, t, n).load(0), &x);
       if constexpr (!kOne) neuron_coefficients<Neuron, C, 1>(a, n, &c);
 #pragma unroll
       for (int k = 0; k < Neuron::kStates; k++) s[k] = state.get(k, n);
@@ -148,7 +148,7 @@ __global__ void __launch_bounds__(kRecurrentThreads) recurrent_backward_kernel(c
       for (int64_t i = threadIdx.x; i < H; i += blockDim.x) {
         const int64_t n = first + i;
         C x, s[Neuron::kStates], charged[Neuron::kTape];
-        widen(load_row<T, 1>(a.x, t, n), &x);
+        widen(Reader<T, 1>(a.x, t, n).load(0), &x);
         x = events.add(x, to_post, width, i, count);
         if constexpr (!kOne) neuron_coefficients<Neuron, C, 1>(a, n, &c);
         tape(j, kTapeX, n) = x;
@@ -173,12 +173,12 @@ __global__ void __launch_bounds__(kRecurrentThreads) recurrent_backward_kernel(c
         for (int k = 0; k < Neuron::kStates; k++) before[k] = tape(j, kTapeState + k, n), g[k] = own.get(kGrad + k, n);
 #pragma unroll
         for (int k = 0; k < Neuron::kParams; k++) gp[k] = own.get(kGradParam + k, n);
-        if (a.grad_spikes.data) widen(load_row<T, 1>(a.grad_spikes, t, n), &grad_spike);
-        if (a.grad_v_seq.data) widen(load_row<C, 1>(a.grad_v_seq, t, n), &grad_v);
+        if (a.grad_spikes.data) widen(Reader<T, 1>(a.grad_spikes, t, n).load(0), &grad_spike);
+        if (a.grad_v_seq.data) widen(Reader<C, 1>(a.grad_v_seq, t, n).load(0), &grad_v);
         grad_spike += through(t, n);
         g[0] += grad_v;
         C slope = neuron_margin<Neuron>(charged, c);
-        derivatives<C, 1>(a.surrogate, &slope, static_cast<C>(a.alpha), &slope);
+        derivatives<Surrogate::count, C, 1>(a.surrogate, &slope, static_cast<C>(a.alpha), &slope);
         const C grad_x = neuron_step_backward<Neuron, R>(tape(j, kTapeX, n), before, charged, c, settings, grad_spike, slope, attached, g, gp);
         store<T, 1>(a.grad_x, t * a.N + n, &grad_x);
         static_cast<C*>(a.grad_current)[t * a.N + n] = current[i] = grad_x;

@@ -7,6 +7,10 @@
 #include "core/half.h"
 #include "core/neuron.h"
 #include "cuda/launch.h"
+#ifdef __CUDACC__
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#endif
 
 namespace snnfast {
 namespace {
@@ -17,23 +21,101 @@ constexpr int kThreads = 128;  // of a block
 template <int V>
 constexpr int kUnroll = V == 1 ? 16 : 4;
 
+// V neighbours as they stand in memory: those of 16 bits in pairs, for which a GPU has instructions.
 template <class T, int V>
 struct alignas(sizeof(T) * V) Pack {
-  T at[V];
+  static constexpr bool kPairs = sizeof(T) == 2 && V > 1;
+  std::conditional_t<kPairs, uint32_t, T> at[kPairs ? V / 2 : V];
 };
 
-// V neighbours of row t, as they stand in memory; more than one only where they stand side by side.
-template <class T, int V>
-__device__ __forceinline__ Pack<T, V> load_row(const Rows& rows, int64_t t, int64_t n) {
-  const T* p = static_cast<const T*>(rows.data) + t * rows.time_stride + (V == 1 ? n * rows.inner_stride : n);
-  return *reinterpret_cast<const Pack<T, V>*>(p);
-}
+// Two values of 16 bits as one word. NaN becomes the GPU's, whose bits are not the CPU's.
+template <class T>
+struct Pair;
+template <>
+struct Pair<BFloat16> {
+  static __device__ __forceinline__ void widen(uint32_t pair, float* out) {
+    out[0] = bit_cast<float>(pair << 16);
+    out[1] = bit_cast<float>(pair & 0xffff0000u);
+  }
+  static __device__ __forceinline__ uint32_t narrow(float first, float second) {
+#ifdef __CUDA_ARCH__
+    return bit_cast<uint32_t>(__floats2bfloat162_rn(first, second));
+#else
+    return Store<BFloat16>::from(first).bits | static_cast<uint32_t>(Store<BFloat16>::from(second).bits) << 16;
+#endif
+  }
+};
+template <>
+struct Pair<Half> {
+  static __device__ __forceinline__ void widen(uint32_t pair, float* out) {
+#ifdef __CUDA_ARCH__
+    const float2 both = __half22float2(bit_cast<__half2>(pair));
+    out[0] = both.x, out[1] = both.y;
+#else
+    out[0] = load_as<float>(Half{static_cast<uint16_t>(pair)});
+    out[1] = load_as<float>(Half{static_cast<uint16_t>(pair >> 16)});
+#endif
+  }
+  static __device__ __forceinline__ uint32_t narrow(float first, float second) {
+#ifdef __CUDA_ARCH__
+    return bit_cast<uint32_t>(__floats2half2_rn(first, second));
+#else
+    return Store<Half>::from(first).bits | static_cast<uint32_t>(Store<Half>::from(second).bits) << 16;
+#endif
+  }
+};
 
 template <class T, class C, int V>
 __device__ __forceinline__ void widen(const Pack<T, V>& pack, C* out) {
+  if constexpr (sizeof(T) == 2) {
+    float both[V + 1];
 #pragma unroll
-  for (int i = 0; i < V; i++) out[i] = load_as<C>(pack.at[i]);
+    for (int i = 0; i < V; i += 2) {
+      if constexpr (V == 1)
+        Pair<T>::widen(pack.at[0].bits, both);
+      else
+        Pair<T>::widen(pack.at[i / 2], both + i);
+    }
+#pragma unroll
+    for (int i = 0; i < V; i++) out[i] = both[i];
+  } else {
+#pragma unroll
+    for (int i = 0; i < V; i++) out[i] = pack.at[i];
+  }
 }
+
+template <class T, class C, int V>
+__device__ __forceinline__ void narrow(const C* values, Pack<T, V>& pack) {
+  if constexpr (sizeof(T) == 2) {
+    if constexpr (V == 1) {
+      pack.at[0].bits = static_cast<uint16_t>(Pair<T>::narrow(values[0], 0));
+    } else {
+#pragma unroll
+      for (int i = 0; i < V; i += 2) pack.at[i / 2] = Pair<T>::narrow(values[i], values[i + 1]);
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < V; i++) pack.at[i] = values[i];
+  }
+}
+
+__device__ const uint4 kZeros = {};
+
+// The rows of a sequence, as a thread of V neighbours reads them from step t on; more than one only where they stand side by side.
+template <class T, int V>
+struct Reader {
+  const T* at;
+  int64_t stride;
+
+  __device__ __forceinline__ Reader(const Rows& rows, int64_t t, int64_t n)
+      : at(static_cast<const T*>(rows.data) + t * rows.time_stride + (V == 1 ? n * rows.inner_stride : n)), stride(rows.time_stride) {}
+  // Of a sequence that may be missing: then zeros.
+  static __device__ __forceinline__ Reader optional(const Rows& rows, int64_t t, int64_t n) {
+    return rows.data ? Reader(rows, t, n) : Reader({&kZeros, rows.dtype, 0, 0}, 0, 0);
+  }
+  __device__ __forceinline__ Pack<T, V> load(int64_t step) const { return *reinterpret_cast<const Pack<T, V>*>(at + step * stride); }
+  __device__ __forceinline__ void skip(int64_t steps) { at += steps * stride; }
+};
 
 // A word of so many bytes, which a thread stores at once.
 template <size_t Bytes>
@@ -63,8 +145,7 @@ __device__ __forceinline__ void store(void* data, int64_t offset, const C* value
 #pragma unroll
   for (int part = 0; part < V; part += kWide) {
     Pack<T, kWide> pack;
-#pragma unroll
-    for (int i = 0; i < kWide; i++) pack.at[i] = Store<T>::from(values[part + i]);
+    narrow(values + part, pack);
     Bits bits;
     memcpy(&bits, &pack, sizeof bits);
     __stcs(reinterpret_cast<Bits*>(static_cast<T*>(data) + offset + part), bits);
@@ -90,32 +171,45 @@ __device__ __forceinline__ void in_groups_back(int64_t end, const Group& group) 
   }
 }
 
-// Calls use(row of V neighbours, step) for all steps in order. Of few neurons the rows of the next steps are under way while those
-// of the present ones are used.
-template <class T, int V, class Use>
-__device__ __forceinline__ void for_rows(const Rows& x, int64_t steps, int64_t n, const Use& use) {
-  constexpr bool kTwice = V == 1;
+// The rows of a sequence, read step by step. Of few neurons those of the next steps are under way while the present ones are used.
+template <class T, int V>
+class Sequence {
+  static constexpr bool kTwice = V == 1;
+  const Rows& x;
+  int64_t steps, n, fetched = -1;  // the step from which on rows are under way
   Pack<T, V> ahead[kTwice ? kUnroll<V> : 1];
-  const auto fetch = [&](int64_t begin) {
+
+  __device__ __forceinline__ void fetch(int64_t begin) {
+    const Reader<T, V> rows(x, begin, n);
 #pragma unroll
-    for (int u = 0; u < kUnroll<V>; u++) ahead[kTwice ? u : 0] = load_row<T, V>(x, begin + u, n);
-  };
-  if (kTwice && steps >= kUnroll<V>) fetch(0);
-  in_groups<V>(0, steps, [&](auto count, int64_t begin) {
-    constexpr int kSteps = decltype(count)::value;
-    Pack<T, V> rows[kSteps];
-    if constexpr (kTwice && kSteps == kUnroll<V>) {
+    for (int u = 0; u < kUnroll<V>; u++) ahead[kTwice ? u : 0] = rows.load(u);
+    fetched = begin;
+  }
+
+ public:
+  __device__ __forceinline__ Sequence(const Rows& x, int64_t steps, int64_t n) : x(x), steps(steps), n(n) {}
+
+  // Calls use(row of V neighbours, step) for the steps of [begin, end) in order.
+  template <class Use>
+  __device__ __forceinline__ void each(int64_t begin, int64_t end, const Use& use) {
+    if (kTwice && begin + kUnroll<V> <= end && fetched != begin) fetch(begin);
+    in_groups<V>(begin, end, [&](auto count, int64_t first) {
+      constexpr int kSteps = decltype(count)::value;
+      Pack<T, V> rows[kSteps];
+      if constexpr (kTwice && kSteps == kUnroll<V>) {
 #pragma unroll
-      for (int u = 0; u < kSteps; u++) rows[u] = ahead[u];
-      if (begin + 2 * kSteps <= steps) fetch(begin + kSteps);
-    } else {
+        for (int u = 0; u < kSteps; u++) rows[u] = ahead[u];
+        if (first + 2 * kSteps <= steps) fetch(first + kSteps);
+      } else {
+        const Reader<T, V> reader(x, first, n);
 #pragma unroll
-      for (int u = 0; u < kSteps; u++) rows[u] = load_row<T, V>(x, begin + u, n);
-    }
+        for (int u = 0; u < kSteps; u++) rows[u] = reader.load(u);
+      }
 #pragma unroll
-    for (int u = 0; u < kSteps; u++) use(rows[u], begin + u);
-  });
-}
+      for (int u = 0; u < kSteps; u++) use(rows[u], first + u);
+    });
+  }
+};
 
 template <class C, int V>
 __device__ __forceinline__ void load_neurons(const void* data, int64_t n, C otherwise, C* out) {

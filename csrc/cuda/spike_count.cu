@@ -14,7 +14,7 @@ __global__ void __launch_bounds__(kThreads) spike_count_kernel(const NeuronForwa
   load_params<C, V>(a.param, n, threshold);
   load_neurons<C, V>(a.state_in[SpikeCount::kV], n, v_reset, v);
   load_neurons<C, V>(a.state_in[SpikeCount::kCount], n, C(0), count);
-  for_rows<T, V>(a.x, a.T, n, [&](const Pack<T, V>& row, int64_t) {
+  Sequence<T, V>(a.x, a.T, n).each(0, a.T, [&](const Pack<T, V>& row, int64_t) {
     C x[V];
     widen(row, x);
 #pragma unroll

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -20,34 +21,7 @@ _REDUCTION = {
         1023,
     ),
 }
-_TAYLOR = {
-    torch.float32: (
-        1.98412698e-4,
-        1.38888889e-3,
-        8.33333333e-3,
-        4.16666667e-2,
-        1.66666667e-1,
-        0.5,
-        1.0,
-        1.0,
-    ),
-    torch.float64: (
-        1.6059043836821613e-10,
-        2.08767569878681e-09,
-        2.505210838544172e-08,
-        2.755731922398589e-07,
-        2.7557319223985893e-06,
-        2.48015873015873e-05,
-        1.984126984126984e-04,
-        1.388888888888889e-03,
-        8.333333333333333e-03,
-        4.1666666666666664e-02,
-        1.6666666666666666e-01,
-        0.5,
-        1.0,
-        1.0,
-    ),
-}
+_DEGREE = {torch.float32: 7, torch.float64: 13}  # of the Taylor polynomial
 
 
 def exp_nonpositive(x: Tensor) -> Tensor:
@@ -57,10 +31,10 @@ def exp_nonpositive(x: Tensor) -> Tensor:
     shifted = x * log2e + magic
     n = shifted - magic
     r = (x - n * ln2_high) - n * ln2_low
-    leading, *others = _TAYLOR[x.dtype]
-    p = torch.full_like(r, leading)
-    for coefficient in others:
-        p = p * r + coefficient
+    degree = _DEGREE[x.dtype]
+    p = torch.full_like(r, 1 / math.factorial(degree))
+    for k in reversed(range(degree)):
+        p = p * r + 1 / math.factorial(k)
     integer = torch.int32 if x.dtype == torch.float32 else torch.int64
     return p * ((shifted.view(integer) + one) << shift).view(x.dtype)
 

@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 from snnfast.nn import PatchConv2d, SpikeConv2d, SpikeLinear
 from snnfast.nn.fuse import folded
 from snnfast.nn.plain import plain_copy
-from snnfast.nn.tracer import InPlace, place
+from snnfast.nn.tracer import Tracer, place
 
 from .analog import Node, Read
 from .kinds import (
@@ -91,9 +91,8 @@ def max_pool2d(*args: Any, **kwargs: Any) -> Tensor:
 SAVED: dict[Any, Callable[..., Any]] = {F.max_pool1d: max_pool1d, F.max_pool2d: max_pool2d}
 
 
-class _Tracer(fx.Tracer):
-    def is_leaf_module(self, m: nn.Module, name: str) -> bool:
-        return type(m) is QCFS or super().is_leaf_module(m, name)
+class _OneSignal(Tracer):
+    """Traces a network as its first argument alone would run it."""
 
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
@@ -103,9 +102,6 @@ class _Tracer(fx.Tracer):
         if signals[1:] and all(map(_is_optional, signals[1:])):
             call, root_fn = root_fn, lambda model, x: call(model, x)
         return super().create_args_for_root(root_fn, is_module, concrete_args)
-
-    def proxy(self, node: fx.Node) -> fx.Proxy:
-        return InPlace(node, self)
 
 
 def _is_optional(parameter: inspect.Parameter) -> bool:
@@ -135,7 +131,7 @@ def trace(model: nn.Module, *, max_pool: str = "rate") -> Traced:
         module.__class__ = DROP_INS.get(type(module), type(module))
     drawn, written = torch.get_rng_state(), _versions(model)
     try:
-        graph = _Tracer().trace(model)
+        graph = _OneSignal(QCFS).trace(model)
     except Exception as error:
         raise ValueError(
             f"convert: {type(model).__name__} cannot be traced by torch.fx: {_cause(error)}"

@@ -12,7 +12,7 @@ from torch.nn import functional
 from snnfast.nn import Recurrent, SpikeConv2d, SpikeLinear, reset
 from snnfast.nn.spike_conv2d import has_events
 
-from .plan import NORMS, Node, fold, layers_of
+from .plan import NORMS, LayerNode, fold, layers_of
 
 __all__ = ["OrderedConv2d", "Quantised", "exact", "paddings"]
 
@@ -143,7 +143,7 @@ def _ordered(name: str, product: nn.Linear | nn.Conv2d) -> nn.Module:
     return same
 
 
-def _windows(node: Node) -> nn.Module:
+def _windows(node: LayerNode) -> nn.Module:
     """Windows of one size, instead of a number of them."""
     if any(size % parts for size, parts in zip(node.before[1:], node.after[1:])):
         raise ValueError(

@@ -15,7 +15,7 @@ from snnfast.nn.plain import plain_copy, refuse_hooks, takes_one
 from snnfast.nn.replacing.wrapped import in_time
 from snnfast.nn.tracer import Tracer, place
 
-__all__ = ["NORMS", "Node", "at_rest", "fold", "layers_of"]
+__all__ = ["NORMS", "LayerNode", "at_rest", "fold", "layers_of"]
 
 _PRODUCTS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -24,8 +24,8 @@ _IN_PLACE = (operator.iadd, "add_")
 _SUMS = (operator.add, torch.add, "add", *_IN_PLACE)
 
 
-class Node(NamedTuple):
-    """A layer, or a sum.
+class LayerNode(NamedTuple):
+    """A node of the list of layers: a layer, or a sum.
 
     Attributes:
         name: of the layer in the network's ``named_modules``.
@@ -58,7 +58,9 @@ def at_rest(function: str, net: nn.Module, *leaves: type[nn.Module]) -> nn.Modul
     return still
 
 
-def layers_of(net: nn.Module, input_shape: Sequence[int], *leaves: type[nn.Module]) -> list[Node]:
+def layers_of(
+    net: nn.Module, input_shape: Sequence[int], *leaves: type[nn.Module]
+) -> list[LayerNode]:
     """The layers of ``net``, which :func:`at_rest` gave; the last one gives its output.
 
     Additions in place are sums that later layers read. Layers that do nothing are left out.
@@ -103,7 +105,7 @@ class _Walk:
 
     def __init__(self, net: nn.Module, input_shape: tuple[int, ...]) -> None:
         self.net, self.input_shape = net, input_shape
-        self.nodes: list[Node] = []
+        self.nodes: list[LayerNode] = []
         self.values: dict[fx.Node, _Found] = {}
         self.changed: dict[fx.Node, fx.Node] = {}  # by an addition in place of another name
         self.used: set[str] = set()
@@ -197,7 +199,7 @@ class _Walk:
         first = sources[0]
         places = tuple(s.place for s in sources)
         before, after = tuple(first.x.shape[first.lead :]), tuple(y.shape[lead:])
-        self.nodes.append(Node(name, module, places, before, after))
+        self.nodes.append(LayerNode(name, module, places, before, after))
         return _Found(len(self.nodes) - 1, y, lead == 2)
 
 
@@ -209,7 +211,7 @@ def _one_by_one(name: str, layer: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         yield name, layer
 
 
-def fold(nodes: Sequence[Node]) -> None:
+def fold(nodes: Sequence[LayerNode]) -> None:
     """Changes products so that they do what the batch normalisations directly behind them do, too.
 
     Raises:

@@ -18,7 +18,7 @@ from snnfast.table import markdown
 
 from .exact import OrderedConv2d, Quantised, exact
 from .neurons import neuron
-from .plan import Node, at_rest, layers_of
+from .plan import LayerNode, at_rest, layers_of
 from .pooling import flatten, pool, reordered
 from .products import conv2d, linear
 from .program import HEADER, MAIN, MAKEFILE, NETWORK
@@ -153,7 +153,7 @@ def _input_shape(net: nn.Module, given: Sequence[int] | None) -> tuple[int, ...]
 
 
 def _program(
-    nodes: list[Node], shape: tuple[int, ...], quantised: dict[str, Quantised]
+    nodes: list[LayerNode], shape: tuple[int, ...], quantised: dict[str, Quantised]
 ) -> tuple[Source, str]:
     """The source of all layers, and the array of the last one's output."""
     source = Source()
@@ -188,7 +188,12 @@ def _program(
 
 
 def _emit(
-    source: Source, id: str, node: Node, given: list[Value], y: Value, quantised: Quantised | None
+    source: Source,
+    id: str,
+    node: LayerNode,
+    given: list[Value],
+    y: Value,
+    quantised: Quantised | None,
 ) -> None:
     module, x = node.module, given[0]
     if module is None:

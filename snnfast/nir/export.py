@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
 from snnfast import check
-from snnfast.export.plan import NORMS, Node, at_rest, fold, layers_of
+from snnfast.export.plan import NORMS, LayerNode, at_rest, fold, layers_of
 from snnfast.nn import IF, LI, LIF, CubaLI, CubaLIF, Delay, ParametricLIF, Recurrent, Time
 from snnfast.nn.spiking import leak
 
@@ -71,7 +71,7 @@ class _Export:
         self.nodes: dict[str, Any] = {}
         self.edges: list[tuple[str, str]] = []
 
-    def run(self, nodes: Sequence[Node], shape: tuple[int, ...]) -> None:
+    def run(self, nodes: Sequence[LayerNode], shape: tuple[int, ...]) -> None:
         """Makes all of ``nodes``, for samples of ``shape``."""
         values = {-1: self._add("input", self.nir.Input(input_type={"input": np.array(shape)}), ())}
         for place, node in enumerate(nodes):
@@ -103,18 +103,18 @@ class _Export:
         self.edges += [(source, name) for source in sources]
         return (name,)
 
-    def _sum(self, node: Node, a: tuple[str, ...], b: tuple[str, ...]) -> tuple[str, ...]:
+    def _sum(self, node: LayerNode, a: tuple[str, ...], b: tuple[str, ...]) -> tuple[str, ...]:
         """NIR adds up what leads to a node, one after the other, and none of it twice."""
         if len(b) > 1 or b[0] in a:
             b = self._add(node.name, self.nir.Scale(scale=_filled(1.0, node.after)), b)
         return (*a, *b)
 
-    def _layer(self, node: Node, sources: tuple[str, ...]) -> tuple[str, ...]:
+    def _layer(self, node: LayerNode, sources: tuple[str, ...]) -> tuple[str, ...]:
         if isinstance(node.module, Recurrent):
             return self._recurrent(node, node.module, sources)
         return self._add(node.name, self._made(node), sources)
 
-    def _made(self, node: Node) -> Any:
+    def _made(self, node: LayerNode) -> Any:
         make = next((f for kind, f in _KINDS.items() if isinstance(node.module, kind)), None)
         if make is None:
             raise ValueError(
@@ -122,7 +122,9 @@ class _Export:
             )
         return make(self, node.name, node.module, node.before)
 
-    def _recurrent(self, node: Node, layer: Recurrent, sources: tuple[str, ...]) -> tuple[str, ...]:
+    def _recurrent(
+        self, node: LayerNode, layer: Recurrent, sources: tuple[str, ...]
+    ) -> tuple[str, ...]:
         """Neurons, and a cycle through a Linear, with a Delay before it where spikes take more than one step."""
         if not isinstance(layer.neuron, tuple(_KINDS)) or len(node.after) != 1:
             what = (

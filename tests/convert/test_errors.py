@@ -8,6 +8,7 @@ from torch.nn import functional as F  # noqa: N812
 
 import snnfast
 from snnfast.conversion import QCFS, SpikingNetwork, fine_tune, quantise
+from snnfast.nn import LIF
 
 
 def wrap(*layers):
@@ -29,6 +30,7 @@ def wrap(*layers):
         (nn.LayerNorm(4), "statistic of every sample"),
         (nn.BatchNorm1d(4, track_running_stats=False), "no running statistics"),
         (nn.Bilinear(4, 4, 4), "no spiking form"),
+        (LIF(), "no spiking form"),
     ],
     ids=lambda a: type(a).__name__ if isinstance(a, nn.Module) else "",
 )

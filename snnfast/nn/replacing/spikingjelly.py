@@ -102,7 +102,7 @@ class _Begun(Replaced, Stateful):
         self.v_seq = None if self.v_seq is None else self.v_seq.detach()
 
 
-class Node(_Begun, Spiking):
+class BaseNode(_Begun, Spiking):
     """What these layers have besides those of this package: step modes, ``store_v_seq``, and where membranes start.
 
     Attributes:
@@ -146,11 +146,11 @@ class Node(_Begun, Spiking):
         return super()._given(x)
 
 
-class IFNode(Node, IF):
+class IFNode(BaseNode, IF):
     """SpikingJelly's ``IFNode``."""
 
 
-class LIFNode(Node, LIF):
+class LIFNode(BaseNode, LIF):
     """SpikingJelly's ``LIFNode``."""
 
     def _settings(self, where: str, node: Any) -> dict[str, Any]:
@@ -158,7 +158,7 @@ class LIFNode(Node, LIF):
         return own | super()._settings(where, node)
 
 
-class ParametricLIFNode(Node, ParametricLIF):
+class ParametricLIFNode(BaseNode, ParametricLIF):
     """SpikingJelly's ``ParametricLIFNode``, with its parameter ``w``."""
 
     def __init__(self, where: str, node: Any, memo: Memo) -> None:
@@ -169,7 +169,7 @@ class ParametricLIFNode(Node, ParametricLIF):
         return {"decay_input": bool(node.decay_input)} | super()._settings(where, node)
 
 
-class _Resting(Node):
+class _Resting(BaseNode):
     """A neuron whose op begins at ``v_rest``, and which itself begins at ``v_reset``, or 0 with a soft reset."""
 
     def _at_rest(self, name: str) -> float:

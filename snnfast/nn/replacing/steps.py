@@ -15,12 +15,11 @@ from torch import Tensor, fx, nn
 from .known import ADDITIONS, LAYERS, POOLS, ZEROS, is_elementwise, is_fresh
 from .port import Looping
 from .traces import CONSTANT, is_neuron, refuse_at
-from .unrolling import IN_PLACE, Unrolling, beside, every_step, first_steps, rows
+from .unrolling import IN_PLACE, Node, Unrolling, beside, every_step, first_steps, rows
 from .wrapped import MultiStep
 
 __all__ = ["Loop"]
 
-Node: TypeAlias = Any  # of torch.fx, whose arguments may be anything
 Nodes: TypeAlias = tuple[Node, ...]  # of the steps
 
 # Methods that change something else than their result. So do those whose names end in one underscore.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from itertools import zip_longest
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, fx, nn
@@ -13,11 +13,9 @@ from torch import Tensor, fx, nn
 from ..state import Stateful
 from ..tracer import place
 from .port import Looping
-from .unrolling import LINE, Unrolling, line_of_error, shown
+from .unrolling import LINE, Node, Unrolling, line_of_error, shown
 
 __all__ = ["CONSTANT", "copied", "difference", "is_neuron", "may_be_none", "refuse_at", "unrolled"]
-
-Node: TypeAlias = Any  # of torch.fx, whose arguments may be anything
 
 # How torch.fx names the tensors that forward makes.
 CONSTANT = "_tensor_constant"

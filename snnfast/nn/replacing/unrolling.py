@@ -17,7 +17,7 @@ from torch.overrides import handle_torch_function, has_torch_function
 from ..tracer import Tracer
 
 __all__ = [
-    *("IN_PLACE", "LINE", "UNROLLED", "Unrolling", "beside", "every_step", "first_steps"),
+    *("IN_PLACE", "LINE", "UNROLLED", "Node", "Unrolling", "beside", "every_step", "first_steps"),
     *("line_of_error", "rows", "shown"),
 ]
 

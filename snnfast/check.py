@@ -197,30 +197,22 @@ def decay(
     op: str, name: str, tau: object, decay: object, default_tau: float, x: Tensor
 ) -> float | Tensor:
     """The decay per step from ``tau`` (steps, ``decay = 1 - 1/tau``) or from ``decay``; not from both."""
-    if tau is None and decay is None:
-        return 1.0 - 1.0 / default_tau
-    tau_name = name.replace("decay", "tau")
-    if tau is not None and decay is not None:
-        raise ValueError(f"{op}: give {tau_name} or {name}, not both")
-    if decay is not None:
+    if tau is None:
+        if decay is None:
+            return 1.0 - 1.0 / default_tau
+        if type(decay) is float and 0.0 <= decay <= 1.0:
+            return decay
         result = parameter(op, name, decay, x)
         if not isinstance(result, Tensor) and not 0 <= result <= 1:
             raise ValueError(f"{op}: {name} must lie in [0, 1], got {result}")
         return result
+    tau_name = name.replace("decay", "tau")
+    if decay is not None:
+        raise ValueError(f"{op}: give {tau_name} or {name}, not both")
     time_constant = parameter(op, tau_name, tau, x)
     if not isinstance(time_constant, Tensor) and not time_constant >= 1:
         raise ValueError(f"{op}: {tau_name} must be at least 1 step, got {time_constant}")
     return 1.0 - 1.0 / time_constant
-
-
-def rest(
-    op: str, v_reset: object, v_rest: object, x: Tensor
-) -> tuple[float | Tensor | None, float | Tensor]:
-    """Reset and resting potential; without ``v_rest`` the membrane rests at ``v_reset``, or at 0."""
-    reset = None if v_reset is None else parameter(op, "v_reset", v_reset, x)
-    if v_rest is None:
-        return reset, 0.0 if reset is None else reset
-    return reset, parameter(op, "v_rest", v_rest, x)
 
 
 def positive(op: str, name: str, value: object) -> float:

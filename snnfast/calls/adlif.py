@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -10,7 +10,8 @@ from snnfast import check
 from snnfast.surrogate import SurrogateLike
 
 from .call import Parameter
-from .neuron import firing, neuron, silenced
+from .lif import lif
+from .neuron import membrane, neuron, silenced, spiking
 
 FORMS = ("baronig2025", "bittar2022")
 
@@ -40,7 +41,7 @@ class AdlifCall(NamedTuple):
     return_v_seq: bool
 
 
-@neuron
+@neuron(lif)
 def adlif(
     x: Tensor,
     v: Tensor | None = None,
@@ -86,69 +87,39 @@ def adlif(
     ``detach_reset=True``. ``"bittar2022"`` is that of Bittar and Garner (A surrogate gradient spiking baseline for
     speech command recognition, Frontiers in Neuroscience 16, 2022) as in its code: a step's membrane and spike change
     ``w`` before the next step; the paper resets with ``v_reset=None``. Gradients flow to ``x``, ``v``,
-    ``w`` and every parameter that is a tensor, also through ``w`` from step to step.
+    ``w`` and every parameter that is a tensor, also through ``w`` from step to step. Refractory periods and several
+    spikes in a step are those of :func:`snnfast.ops.lif`.
 
     Args:
-        x: input current ``[T, ...]``; float32, float64, bfloat16 or float16, any strides.
-        v: membrane before the first step, ``x.shape[1:]``; ``v_rest`` if None.
         w: adaptation current before the first step, ``x.shape[1:]``; 0 if None.
         form: ``"baronig2025"`` or ``"bittar2022"``: what drives ``w``.
-        tau: membrane time constant in steps, at least 1; 2.0 if neither ``tau`` nor ``decay`` is given.
-        decay: ``1 - 1/tau`` instead of ``tau``, in [0, 1].
         tau_w: time constant of the adaptation in steps, at least 1; 100.0 if neither it nor ``decay_w`` is given.
         decay_w: ``1 - 1/tau_w`` instead of ``tau_w``, in [0, 1].
         a: strength with which the membrane drives ``w``.
         b: strength with which a spike drives ``w``.
         q: factor on both in ``"baronig2025"``; ``"bittar2022"`` has none.
         decay_input: scale the input and ``w`` by ``1 - decay``.
-        v_threshold: threshold. It and every other parameter of the neuron is a number, or a tensor that broadcasts to
-            ``x.shape[1:]``, as in :func:`snnfast.ops.lif`.
-        v_reset: membrane after a spike; None subtracts ``v_threshold`` instead.
-        v_rest: value to which the membrane decays; ``v_reset``, or 0 with soft reset, if None.
-        strict: fire only if ``h`` is above the threshold, not at it.
-        refractory: number of steps without spikes after a spike; see :func:`snnfast.ops.lif`.
-        r: with ``refractory``: refractory steps that are left before the first step, ``x.shape[1:]``; 0 if None.
-        max_spikes: largest number of spikes in a step, as in :func:`snnfast.ops.lif`; None for any number.
-        surrogate: name, :class:`snnfast.surrogate.Surrogate`, or a callable ``u -> spikes`` (runs in the reference).
         detach_reset: no gradient through the spike into the reset of the membrane; that into ``w`` by ``b`` stays.
         return_state: return the last membrane and adaptation; without it they are None.
-        return_v_seq: also return the membrane after every step.
 
     Returns:
         ``(spikes, v, w)``, with ``refractory`` then ``r``, with ``return_v_seq`` then ``v_seq``.
-
-    Raises:
-        TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
     """
-    check.sequence("adlif", x)
-    check.state("adlif", "v", v, x)
-    check.state("adlif", "w", w, x)
-    check.choice("adlif", "form", form, FORMS)
-    own: dict[str, Any] = {
-        "decay_w": check.decay("adlif", "decay_w", tau_w, decay_w, 100.0, x),
-        "a": check.parameter("adlif", "a", a, x),
-        "b": check.parameter("adlif", "b", b, x),
-        "symplectic": form == "baronig2025",
-        "q": check.number("adlif", "q", q),
-    }
+    op = "adlif"
+    check.sequence(op, x)
+    check.state(op, "v", v, x)
+    check.state(op, "w", w, x)
+    check.choice(op, "form", form, FORMS)
     call = AdlifCall(
         x=x,
         v=v,
         w=w,
-        **own,
-        decay=check.decay("adlif", "decay", tau, decay, 2.0, x),
-        decay_input=check.flag("adlif", "decay_input", decay_input),
-        **firing(
-            "adlif",
-            x,
-            v_threshold=v_threshold,
-            v_reset=v_reset,
-            v_rest=v_rest,
-            strict=strict,
-            surrogate=surrogate,
-            detach_reset=detach_reset,
-            return_state=return_state,
-            return_v_seq=return_v_seq,
-        ),
+        decay_w=check.decay(op, "decay_w", tau_w, decay_w, 100.0, x),
+        a=check.parameter(op, "a", a, x),
+        b=check.parameter(op, "b", b, x),
+        symplectic=form == "baronig2025",
+        q=check.number(op, "q", q),
+        **membrane(op, x, tau, decay, decay_input, v_threshold, v_reset, v_rest),
+        **spiking(op, strict, surrogate, detach_reset, return_state, return_v_seq),
     )
-    return silenced("adlif", call, r, refractory, max_spikes)
+    return silenced(op, call, r, refractory, max_spikes)

@@ -10,7 +10,8 @@ from snnfast import check
 from snnfast.surrogate import SurrogateLike
 
 from .call import Parameter
-from .neuron import firing, neuron, silenced
+from .lif import lif
+from .neuron import membrane, neuron, silenced, spiking
 
 
 class AlifCall(NamedTuple):
@@ -35,7 +36,7 @@ class AlifCall(NamedTuple):
     return_v_seq: bool
 
 
-@neuron
+@neuron(lif)
 def alif(
     x: Tensor,
     v: Tensor | None = None,
@@ -73,60 +74,33 @@ def alif(
     with ``decay = 1 - 1/tau``, ``gain = 1 - decay`` if ``decay_input`` else 1, and ``decay_adapt = 1 - 1/tau_adapt``
     (Bellec et al., A solution to the learning dilemma for recurrent networks of spiking neurons, Nature
     Communications 11, 2020, whose ``a`` at step t is ``a[t-1]`` here). Gradients flow to ``x``, ``v``, ``a`` and every
-    parameter that is a tensor, also through ``a`` from spike to spike.
+    parameter that is a tensor, also through ``a`` from spike to spike. Refractory periods and several spikes in a step
+    are those of :func:`snnfast.ops.lif`.
 
     Args:
-        x: input current ``[T, ...]``; float32, float64, bfloat16 or float16, any strides.
-        v: membrane before the first step, ``x.shape[1:]``; ``v_rest`` if None.
         a: adaptation before the first step, ``x.shape[1:]``; 0 if None.
-        tau: membrane time constant in steps, at least 1; 2.0 if neither ``tau`` nor ``decay`` is given.
-        decay: ``1 - 1/tau`` instead of ``tau``, in [0, 1].
         beta: factor of the adaptation in the threshold.
         tau_adapt: time constant of the adaptation in steps, at least 1; 100.0 if neither it nor ``decay_adapt`` is
             given.
         decay_adapt: ``1 - 1/tau_adapt`` instead of ``tau_adapt``, in [0, 1].
-        decay_input: scale the input by ``1 - decay``.
-        v_threshold: threshold of a neuron that has been silent for long. It and every other parameter of the neuron is
-            a number, or a tensor that broadcasts to ``x.shape[1:]``, as in :func:`snnfast.ops.lif`.
-        v_reset: membrane after a spike; None subtracts ``v_threshold`` instead.
-        v_rest: value to which the membrane decays; ``v_reset``, or 0 with soft reset, if None.
-        strict: fire only if ``h`` is above the threshold, not at it.
-        refractory: number of steps without spikes after a spike; see :func:`snnfast.ops.lif`.
-        r: with ``refractory``: refractory steps that are left before the first step, ``x.shape[1:]``; 0 if None.
-        max_spikes: largest number of spikes in a step, as in :func:`snnfast.ops.lif`; None for any number.
-        surrogate: name, :class:`snnfast.surrogate.Surrogate`, or a callable ``u -> spikes`` (runs in the reference).
+        v_threshold: threshold of a neuron that has been silent for long.
         detach_reset: no gradient through the spike into the reset of the membrane; that into ``a`` stays.
         return_state: return the last membrane and adaptation; without it they are None.
-        return_v_seq: also return the membrane after every step.
 
     Returns:
         ``(spikes, v, a)``, with ``refractory`` then ``r``, with ``return_v_seq`` then ``v_seq``.
-
-    Raises:
-        TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
     """
-    check.sequence("alif", x)
-    check.state("alif", "v", v, x)
-    check.state("alif", "a", a, x)
+    op = "alif"
+    check.sequence(op, x)
+    check.state(op, "v", v, x)
+    check.state(op, "a", a, x)
     call = AlifCall(
         x=x,
         v=v,
         a=a,
-        beta=check.parameter("alif", "beta", beta, x),
-        decay_adapt=check.decay("alif", "decay_adapt", tau_adapt, decay_adapt, 100.0, x),
-        decay=check.decay("alif", "decay", tau, decay, 2.0, x),
-        decay_input=check.flag("alif", "decay_input", decay_input),
-        **firing(
-            "alif",
-            x,
-            v_threshold=v_threshold,
-            v_reset=v_reset,
-            v_rest=v_rest,
-            strict=strict,
-            surrogate=surrogate,
-            detach_reset=detach_reset,
-            return_state=return_state,
-            return_v_seq=return_v_seq,
-        ),
+        beta=check.parameter(op, "beta", beta, x),
+        decay_adapt=check.decay(op, "decay_adapt", tau_adapt, decay_adapt, 100.0, x),
+        **membrane(op, x, tau, decay, decay_input, v_threshold, v_reset, v_rest),
+        **spiking(op, strict, surrogate, detach_reset, return_state, return_v_seq),
     )
-    return silenced("alif", call, r, refractory, max_spikes)
+    return silenced(op, call, r, refractory, max_spikes)

@@ -10,7 +10,8 @@ from snnfast import check
 from snnfast.surrogate import SurrogateLike
 
 from .call import Parameter
-from .neuron import firing, neuron, reading, silenced
+from .lif import lif
+from .neuron import membrane, neuron, reading, silenced, spiking
 
 
 class CubaCall(NamedTuple):
@@ -34,7 +35,7 @@ class CubaCall(NamedTuple):
     return_v_seq: bool
 
 
-@neuron
+@neuron(lif)
 def cuba(
     x: Tensor,
     v: Tensor | None = None,
@@ -69,59 +70,31 @@ def cuba(
 
     Args:
         x: synaptic input ``[T, ...]``; float32, float64, bfloat16 or float16, any strides.
-        v: membrane before the first step, ``x.shape[1:]``; ``v_rest`` if None.
         i: synaptic current before the first step, ``x.shape[1:]``; 0 if None.
-        tau: membrane time constant in steps, at least 1; 2.0 if neither ``tau`` nor ``decay`` is given.
-        decay: ``1 - 1/tau`` instead of ``tau``, in [0, 1].
         tau_syn: synaptic time constant in steps, at least 1; 2.0 if neither ``tau_syn`` nor ``decay_syn`` is given.
         decay_syn: ``1 - 1/tau_syn`` instead of ``tau_syn``, in [0, 1].
         decay_input: scale the current by ``1 - decay``.
-        v_threshold: threshold. It and every other parameter of the neuron is a number, or a tensor that broadcasts to
-            ``x.shape[1:]``, as in :func:`snnfast.ops.lif`.
-        v_reset: membrane after a spike; None subtracts ``v_threshold`` instead.
-        v_rest: value to which the membrane decays; ``v_reset``, or 0 with soft reset, if None.
-        strict: fire only if ``h`` is above the threshold, not at it.
-        refractory: number of steps without spikes after a spike; see :func:`snnfast.ops.lif`.
-        r: with ``refractory``: refractory steps that are left before the first step, ``x.shape[1:]``; 0 if None.
-        max_spikes: largest number of spikes in a step, as in :func:`snnfast.ops.lif`; None for any number.
-        surrogate: name, :class:`snnfast.surrogate.Surrogate`, or a callable ``u -> spikes`` (runs in the reference).
-        detach_reset: no gradient through the spike into the reset.
         return_state: return the last membrane and current; without it they are None.
-        return_v_seq: also return the membrane after every step.
 
     Returns:
         ``(spikes, v, i)``, with ``refractory`` then ``r``, with ``return_v_seq`` then ``v_seq``.
-
-    Raises:
-        TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
     """
-    check.sequence("cuba", x)
-    check.state("cuba", "v", v, x)
-    check.state("cuba", "i", i, x)
+    op = "cuba"
+    check.sequence(op, x)
+    check.state(op, "v", v, x)
+    check.state(op, "i", i, x)
     call = CubaCall(
         x=x,
         v=v,
         i=i,
-        decay_syn=check.decay("cuba", "decay_syn", tau_syn, decay_syn, 2.0, x),
-        decay=check.decay("cuba", "decay", tau, decay, 2.0, x),
-        decay_input=check.flag("cuba", "decay_input", decay_input),
-        **firing(
-            "cuba",
-            x,
-            v_threshold=v_threshold,
-            v_reset=v_reset,
-            v_rest=v_rest,
-            strict=strict,
-            surrogate=surrogate,
-            detach_reset=detach_reset,
-            return_state=return_state,
-            return_v_seq=return_v_seq,
-        ),
+        decay_syn=check.decay(op, "decay_syn", tau_syn, decay_syn, 2.0, x),
+        **membrane(op, x, tau, decay, decay_input, v_threshold, v_reset, v_rest),
+        **spiking(op, strict, surrogate, detach_reset, return_state, return_v_seq),
     )
-    return silenced("cuba", call, r, refractory, max_spikes)
+    return silenced(op, call, r, refractory, max_spikes)
 
 
-@neuron
+@neuron(cuba)
 def cubali(
     x: Tensor,
     v: Tensor | None = None,
@@ -141,21 +114,21 @@ def cubali(
         i[t] = decay_syn i[t-1] + x[t]
         v[t] = v_rest + decay (v[t-1] - v_rest) + gain i[t]
 
-    Arguments are those of :func:`snnfast.ops.cuba`.
+    Args:
+        v_rest: value to which the membrane decays.
 
     Returns:
         ``(v_seq, v, i)``: the membrane after every step ``[T, ...]``, and membrane and current after the last, float64
         for float64 ``x``, else float32.
     """
-    check.sequence("cubali", x)
-    check.state("cubali", "v", v, x)
-    check.state("cubali", "i", i, x)
+    op = "cubali"
+    check.sequence(op, x)
+    check.state(op, "v", v, x)
+    check.state(op, "i", i, x)
     return CubaCall(
         x=x,
         v=v,
         i=i,
-        decay_syn=check.decay("cubali", "decay_syn", tau_syn, decay_syn, 2.0, x),
-        decay=check.decay("cubali", "decay", tau, decay, 2.0, x),
-        decay_input=check.flag("cubali", "decay_input", decay_input),
-        **reading("cubali", x, v_rest),
+        decay_syn=check.decay(op, "decay_syn", tau_syn, decay_syn, 2.0, x),
+        **reading(op, x, tau, decay, decay_input, v_rest),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -10,7 +10,8 @@ from snnfast import check
 from snnfast.surrogate import SurrogateLike
 
 from .call import Parameter
-from .neuron import firing, neuron
+from .lif import lif
+from .neuron import membrane, neuron, spiking
 
 
 class EifCall(NamedTuple):
@@ -34,7 +35,7 @@ class EifCall(NamedTuple):
     return_v_seq: bool
 
 
-@neuron
+@neuron(lif)
 def eif(
     x: Tensor,
     v: Tensor | None = None,
@@ -66,51 +67,22 @@ def eif(
     on (708 in float64). Gradients flow to ``x``, ``v`` and every parameter that is a tensor.
 
     Args:
-        x: input current ``[T, ...]``; float32, float64, bfloat16 or float16, any strides.
-        v: membrane before the first step, ``x.shape[1:]``; ``v_rest`` if None.
-        tau: membrane time constant in steps, at least 1; 2.0 if neither ``tau`` nor ``decay`` is given.
-        decay: ``1 - 1/tau`` instead of ``tau``, in [0, 1].
         delta_t: sharpness of the upstroke, not 0.
         theta_rh: rheobase threshold, at which the upstroke begins.
-        decay_input: scale the input by ``1 - decay``.
-        v_threshold: a neuron fires from this membrane on. It and every other parameter of the neuron is a number, or a
-            tensor that broadcasts to ``x.shape[1:]``, as in :func:`snnfast.ops.lif`.
-        v_reset: membrane after a spike; None subtracts ``v_threshold`` instead.
+        v_threshold: a neuron fires from this membrane on.
         v_rest: the resting potential; ``v_reset``, or 0 with soft reset, if None.
-        strict: fire only if ``h > v_threshold``, not at it.
-        surrogate: name, :class:`snnfast.surrogate.Surrogate`, or a callable ``u -> spikes`` (runs in the reference).
-        detach_reset: no gradient through the spike into the reset.
-        return_state: return the last states; without it they are None.
-        return_v_seq: also return the membrane after every step.
 
     Returns:
         ``(spikes, v)``, with ``return_v_seq`` ``(spikes, v, v_seq)``.
-
-    Raises:
-        TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
     """
-    check.sequence("eif", x)
-    check.state("eif", "v", v, x)
-    own: dict[str, Any] = {
-        "delta_t": check.parameter("eif", "delta_t", delta_t, x, check.not_zero),
-        "theta_rh": check.parameter("eif", "theta_rh", theta_rh, x),
-    }
+    op = "eif"
+    check.sequence(op, x)
+    check.state(op, "v", v, x)
     return EifCall(
         x=x,
         v=v,
-        **own,
-        decay=check.decay("eif", "decay", tau, decay, 2.0, x),
-        decay_input=check.flag("eif", "decay_input", decay_input),
-        **firing(
-            "eif",
-            x,
-            v_threshold=v_threshold,
-            v_reset=v_reset,
-            v_rest=v_rest,
-            strict=strict,
-            surrogate=surrogate,
-            detach_reset=detach_reset,
-            return_state=return_state,
-            return_v_seq=return_v_seq,
-        ),
+        delta_t=check.parameter(op, "delta_t", delta_t, x, check.not_zero),
+        theta_rh=check.parameter(op, "theta_rh", theta_rh, x),
+        **membrane(op, x, tau, decay, decay_input, v_threshold, v_reset, v_rest),
+        **spiking(op, strict, surrogate, detach_reset, return_state, return_v_seq),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -10,7 +10,8 @@ from snnfast import check
 from snnfast.surrogate import SurrogateLike
 
 from .call import Parameter
-from .neuron import firing, neuron
+from .neuron import membrane, neuron, spiking
+from .qif import qif
 
 
 class IzhikevichCall(NamedTuple):
@@ -38,7 +39,7 @@ class IzhikevichCall(NamedTuple):
     return_v_seq: bool
 
 
-@neuron
+@neuron(qif)
 def izhikevich(
     x: Tensor,
     v: Tensor | None = None,
@@ -76,61 +77,30 @@ def izhikevich(
     tensor, also through ``w`` from step to step.
 
     Args:
-        x: input current ``[T, ...]``; float32, float64, bfloat16 or float16, any strides.
-        v: membrane before the first step, ``x.shape[1:]``; ``v_rest`` if None.
         w: recovery variable before the first step, ``x.shape[1:]``; 0 if None.
-        tau: membrane time constant in steps, at least 1; 2.0 if neither ``tau`` nor ``decay`` is given.
-        decay: ``1 - 1/tau`` instead of ``tau``, in [0, 1].
-        a0: curvature, at least 0.
-        v_c: the critical voltage; above it the membrane grows until the neuron fires.
         tau_w: time constant of the recovery variable in steps, at least 1; 10.0 if neither it nor ``decay_w`` is given.
         decay_w: ``1 - 1/tau_w`` instead of ``tau_w``, in [0, 1].
         a: strength with which the membrane drives ``w``.
         b: increase of ``w`` by a spike.
-        decay_input: scale the input by ``1 - decay``.
-        v_threshold: a neuron fires from this membrane on. It and every other parameter of the neuron is a number, or a
-            tensor that broadcasts to ``x.shape[1:]``, as in :func:`snnfast.ops.lif`.
-        v_reset: membrane after a spike; None subtracts ``v_threshold`` instead.
-        v_rest: the resting potential; ``v_reset``, or 0 with soft reset, if None.
-        strict: fire only if ``h > v_threshold``, not at it.
-        surrogate: name, :class:`snnfast.surrogate.Surrogate`, or a callable ``u -> spikes`` (runs in the reference).
         detach_reset: no gradient through the spike into the reset of the membrane; that into ``w`` stays.
-        return_state: return the last states; without it they are None.
-        return_v_seq: also return the membrane after every step.
+        return_state: return the last membrane and recovery variable; without it they are None.
 
     Returns:
         ``(spikes, v, w)``, with ``return_v_seq`` ``(spikes, v, w, v_seq)``.
-
-    Raises:
-        TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
     """
-    check.sequence("izhikevich", x)
-    check.state("izhikevich", "v", v, x)
-    check.state("izhikevich", "w", w, x)
-    own: dict[str, Any] = {
-        "a0": check.parameter("izhikevich", "a0", a0, x, check.at_least_zero),
-        "v_c": check.parameter("izhikevich", "v_c", v_c, x),
-        "decay_w": check.decay("izhikevich", "decay_w", tau_w, decay_w, 10.0, x),
-        "a": check.parameter("izhikevich", "a", a, x),
-        "b": check.parameter("izhikevich", "b", b, x),
-    }
+    op = "izhikevich"
+    check.sequence(op, x)
+    check.state(op, "v", v, x)
+    check.state(op, "w", w, x)
     return IzhikevichCall(
         x=x,
         v=v,
         w=w,
-        **own,
-        decay=check.decay("izhikevich", "decay", tau, decay, 2.0, x),
-        decay_input=check.flag("izhikevich", "decay_input", decay_input),
-        **firing(
-            "izhikevich",
-            x,
-            v_threshold=v_threshold,
-            v_reset=v_reset,
-            v_rest=v_rest,
-            strict=strict,
-            surrogate=surrogate,
-            detach_reset=detach_reset,
-            return_state=return_state,
-            return_v_seq=return_v_seq,
-        ),
+        a0=check.parameter(op, "a0", a0, x, check.at_least_zero),
+        v_c=check.parameter(op, "v_c", v_c, x),
+        decay_w=check.decay(op, "decay_w", tau_w, decay_w, 10.0, x),
+        a=check.parameter(op, "a", a, x),
+        b=check.parameter(op, "b", b, x),
+        **membrane(op, x, tau, decay, decay_input, v_threshold, v_reset, v_rest),
+        **spiking(op, strict, surrogate, detach_reset, return_state, return_v_seq),
     )

@@ -10,7 +10,7 @@ from snnfast import check
 from snnfast.surrogate import SurrogateLike
 
 from .call import Parameter
-from .neuron import firing, neuron, reading, silenced
+from .neuron import membrane, neuron, reading, silenced, spiking
 
 
 class LifCall(NamedTuple):
@@ -32,7 +32,7 @@ class LifCall(NamedTuple):
     return_v_seq: bool
 
 
-@neuron
+@neuron()
 def lif(
     x: Tensor,
     v: Tensor | None = None,
@@ -78,12 +78,12 @@ def lif(
         tau: membrane time constant in steps, at least 1; 2.0 if neither ``tau`` nor ``decay`` is given. It and every
             other parameter of the neuron is a number, or a tensor that broadcasts to ``x.shape[1:]`` (one per channel:
             ``[C, 1, 1]``), in the dtype of ``v``.
-        decay: factor of the membrane in a step, in [0, 1], instead of ``tau``.
+        decay: ``1 - 1/tau``, in [0, 1], instead of ``tau``.
         decay_input: scale the input by ``1 - decay``.
         v_threshold: threshold.
         v_reset: membrane after a spike; None subtracts ``v_threshold`` instead.
         v_rest: value to which the membrane decays; ``v_reset``, or 0 with soft reset, if None.
-        strict: fire only if ``h > v_threshold``, not at it.
+        strict: fire only if ``h`` is above the threshold, not at it.
         refractory: number of steps without spikes after a spike.
         r: with ``refractory``: refractory steps that are left before the first step, ``x.shape[1:]``, in the dtype
             of ``v``; 0 if None.
@@ -101,30 +101,19 @@ def lif(
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
     """
-    check.sequence("lif", x)
-    check.state("lif", "v", v, x)
+    op = "lif"
+    check.sequence(op, x)
+    check.state(op, "v", v, x)
     call = LifCall(
         x=x,
         v=v,
-        decay=check.decay("lif", "decay", tau, decay, 2.0, x),
-        decay_input=check.flag("lif", "decay_input", decay_input),
-        **firing(
-            "lif",
-            x,
-            v_threshold=v_threshold,
-            v_reset=v_reset,
-            v_rest=v_rest,
-            strict=strict,
-            surrogate=surrogate,
-            detach_reset=detach_reset,
-            return_state=return_state,
-            return_v_seq=return_v_seq,
-        ),
+        **membrane(op, x, tau, decay, decay_input, v_threshold, v_reset, v_rest),
+        **spiking(op, strict, surrogate, detach_reset, return_state, return_v_seq),
     )
-    return silenced("lif", call, r, refractory, max_spikes)
+    return silenced(op, call, r, refractory, max_spikes)
 
 
-@neuron
+@neuron(lif)
 def iaf(
     x: Tensor,
     v: Tensor | None = None,
@@ -142,32 +131,25 @@ def iaf(
 ) -> LifCall:
     """Integrate-and-fire neurons: :func:`lif` without leak (``decay = 1``) and without input scaling.
 
-    Arguments and results are those of :func:`lif`.
+    Args:
+        v: membrane before the first step, ``x.shape[1:]``, float64 for float64 ``x``, else float32; ``v_reset``, or 0
+            with soft reset, if None.
+        v_threshold: threshold; it and ``v_reset`` are numbers, or tensors that broadcast to ``x.shape[1:]`` (one per
+            channel: ``[C, 1, 1]``), in the dtype of ``v``.
     """
-    check.sequence("iaf", x)
-    check.state("iaf", "v", v, x)
+    op = "iaf"
+    check.sequence(op, x)
+    check.state(op, "v", v, x)
     call = LifCall(
         x=x,
         v=v,
-        decay=1.0,
-        decay_input=False,
-        **firing(
-            "iaf",
-            x,
-            v_threshold=v_threshold,
-            v_reset=v_reset,
-            v_rest=None,
-            strict=strict,
-            surrogate=surrogate,
-            detach_reset=detach_reset,
-            return_state=return_state,
-            return_v_seq=return_v_seq,
-        ),
+        **membrane(op, x, None, 1.0, False, v_threshold, v_reset, None),
+        **spiking(op, strict, surrogate, detach_reset, return_state, return_v_seq),
     )
-    return silenced("iaf", call, r, refractory, max_spikes)
+    return silenced(op, call, r, refractory, max_spikes)
 
 
-@neuron
+@neuron(lif)
 def li(
     x: Tensor,
     v: Tensor | None = None,
@@ -179,18 +161,16 @@ def li(
 ) -> LifCall:
     """Leaky integrators that never fire, a readout: ``v[t] = v_rest + decay (v[t-1] - v_rest) + gain x[t]``.
 
-    Arguments are those of :func:`lif`.
+    Decay and gain are those of :func:`lif`.
+
+    Args:
+        v_rest: value to which the membrane decays.
 
     Returns:
         ``(v_seq, v)``: the membrane after every step ``[T, ...]`` and after the last, float64 for float64 ``x``, else
         float32.
     """
-    check.sequence("li", x)
-    check.state("li", "v", v, x)
-    return LifCall(
-        x=x,
-        v=v,
-        decay=check.decay("li", "decay", tau, decay, 2.0, x),
-        decay_input=check.flag("li", "decay_input", decay_input),
-        **reading("li", x, v_rest),
-    )
+    op = "li"
+    check.sequence(op, x)
+    check.state(op, "v", v, x)
+    return LifCall(x=x, v=v, **reading(op, x, tau, decay, decay_input, v_rest))

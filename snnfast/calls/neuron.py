@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -39,33 +40,73 @@ F = TypeVar("F", bound=Callable[..., Any])
 NEURONS: dict[str, Callable[..., Any]] = {}
 
 
-def neuron(check: F) -> F:
-    """Enters the check of a neuron's op in :data:`NEURONS`."""
-    NEURONS[check.__name__] = check
-    return check
+def neuron(like: Callable[..., Any] | None = None) -> Callable[[F], F]:
+    """Enters the check of a neuron's op in :data:`NEURONS`.
+
+    What its docstring leaves out of arguments, result and errors is that of the neuron ``like``.
+    """
+
+    def enter(check: F) -> F:
+        NEURONS[check.__name__] = check
+        if like is not None and check.__doc__ is not None:  # python -OO has none
+            check.__doc__ = _completed(check, _sections(like))
+        return check
+
+    return enter
 
 
-def firing(
+def _completed(check: Callable[..., Any], like: dict[str, str]) -> str:
+    own = _sections(check)
+    said = _arguments(like["Args"]) | _arguments(own.get("Args", ""))
+    arguments = "\n".join(said[name] for name in inspect.signature(check).parameters)
+    whole = like | own | {"Args": arguments}
+    return "\n\n".join(f"{title}:\n{text}" if title else text for title, text in whole.items())
+
+
+def _sections(check: Callable[..., Any]) -> dict[str, str]:
+    """The texts of a docstring by their titles; what is before has none."""
+    before, *rest = re.split(r"^(\w+):\n", inspect.getdoc(check) or "", flags=re.MULTILINE)
+    return {"": before.rstrip()} | {t: text.rstrip() for t, text in zip(rest[::2], rest[1::2])}
+
+
+def _arguments(text: str) -> dict[str, str]:
+    """The lines of every argument."""
+    entries = re.split(r"\n(?=    \w)", text)
+    return {entry.split(":")[0].strip(): entry for entry in entries}
+
+
+def membrane(
     op: str,
     x: Tensor,
-    *,
+    tau: object,
+    decay: object,
+    decay_input: object,
     v_threshold: object,
     v_reset: object,
     v_rest: object,
+) -> dict[str, Any]:
+    """The fields of a membrane that leaks and is reset; without ``v_rest`` it rests at ``v_reset``, or at 0."""
+    reset = 0.0 if v_reset is None else check.parameter(op, "v_reset", v_reset, x)
+    return {
+        "decay": check.decay(op, "decay", tau, decay, 2.0, x),
+        "decay_input": check.flag(op, "decay_input", decay_input),
+        "v_threshold": check.parameter(op, "v_threshold", v_threshold, x),
+        "v_reset": reset,
+        "v_rest": reset if v_rest is None else check.parameter(op, "v_rest", v_rest, x),
+        "hard_reset": v_reset is not None,
+    }
+
+
+def spiking(
+    op: str,
     strict: object,
     surrogate: SurrogateLike,
     detach_reset: object,
     return_state: object,
     return_v_seq: object,
 ) -> dict[str, Any]:
-    """The fields of a neuron that fires and is reset."""
-    v_threshold = check.parameter(op, "v_threshold", v_threshold, x)
-    reset, rest = check.rest(op, v_reset, v_rest, x)
+    """The fields of a neuron that fires."""
     return {
-        "v_threshold": v_threshold,
-        "v_reset": 0.0 if reset is None else reset,
-        "v_rest": rest,
-        "hard_reset": reset is not None,
         "fires": True,
         "strict": check.flag(op, "strict", strict),
         "surrogate": resolve(surrogate),
@@ -75,9 +116,13 @@ def firing(
     }
 
 
-def reading(op: str, x: Tensor, v_rest: object) -> dict[str, Any]:
+def reading(
+    op: str, x: Tensor, tau: object, decay: object, decay_input: object, v_rest: object
+) -> dict[str, Any]:
     """The fields of a readout: a membrane that never fires, given after every step."""
     return {
+        "decay": check.decay(op, "decay", tau, decay, 2.0, x),
+        "decay_input": check.flag(op, "decay_input", decay_input),
         "v_threshold": 1.0,
         "v_reset": 0.0,
         "v_rest": check.parameter(op, "v_rest", v_rest, x),
@@ -111,11 +156,8 @@ def refractory_of(neuron: Any) -> Any:
 def silenced(op: str, call: C, r: Any, refractory: Any, max_spikes: Any) -> C:
     """``call``, or if its neurons have a refractory period or several spikes a step the call of such neurons."""
     given: Any = call
-    if (
-        r is None
-        and type(refractory) is type(max_spikes) is int
-        and (refractory, max_spikes) == (0, 1)
-    ):
+    plain = type(refractory) is type(max_spikes) is int and refractory == 0 and max_spikes == 1
+    if plain and r is None:
         return call
     refractory = check.whole(op, "refractory", refractory, 0)
     if refractory >= 2**24:  # which float32 counts one by one

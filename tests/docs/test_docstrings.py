@@ -1,13 +1,16 @@
 """Docstrings of public names say what the arguments are; those of ops also shapes, errors and source."""
 
+import ast
 import importlib
 import inspect
+import itertools
 import re
 import types
 
 import pytest
 
 import snnfast
+from snnfast import ops
 
 VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 SHAPE = r"``\[|shape"
@@ -50,6 +53,23 @@ def said(value, depth=2):
             if not reference.lstrip("~").startswith(("torch.", "numpy.")):
                 text += said(named(reference, value), depth - 1)
     return text
+
+
+@pytest.mark.parametrize("name", [name for name in ops.__all__ if name.islower()])
+def test_arguments_of_an_op_are_documented_in_their_order(name):
+    """Also of a neuron whose docstring leaves out what another's says, and nothing that it says is left out."""
+    check = getattr(ops, name).check
+    parameters = list(inspect.signature(check).parameters)
+    assert documented(inspect.getdoc(getattr(ops, name))) == parameters
+    (function,) = ast.parse(inspect.getsource(check)).body
+    assert set(documented(ast.get_docstring(function))) <= set(parameters)
+
+
+def documented(docstring):
+    """The arguments that a docstring names, in order."""
+    _, _, text = docstring.partition("\nArgs:\n")
+    lines = itertools.takewhile(lambda line: not line or line.startswith("    "), text.split("\n"))
+    return [name for line in lines for name in re.findall(r"^    (\w+): ", line)]
 
 
 def checks(value):

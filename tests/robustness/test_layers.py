@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "snnfast"
 
 # From the ground up, and within a layer in this order: a module imports modules before it, and none after it, so there
-# can be no circle. A new module wants its place here; <neuron> stands for each neuron of csrc/core.
+# can be no circle. A new module wants its place here; <neuron> stands for each other neuron of csrc/core.
 # docs/architecture.md draws the layers.
 LAYERS = {
     "what everything stands on": """
@@ -20,7 +20,8 @@ LAYERS = {
     "signatures, checks, calls": """
         calls.autocast calls.call calls.networks calls.presentations calls.poisson calls.neuron calls.spikeprop
         calls.pool2d calls.spike_conv2d calls.spike_count calls.spike_linear calls.delay calls.diehl_cook calls.stdp
-        calls.<neuron> calls.recurrent calls.diehl_cook_conductance calls.bp_stdp calls.bp_stdp_network calls
+        calls.lif calls.qif calls.<neuron> calls.recurrent calls.diehl_cook_conductance calls.bp_stdp
+        calls.bp_stdp_network calls
     """,
     "equations": """
         reference reference.exp reference.poisson reference.neuron reference.spikeprop
@@ -95,12 +96,14 @@ NEURONS = sorted(
     for path in (PACKAGE.parent / "csrc/core").glob("*.h")
     if "  SNNFAST_FIRING_ARGUMENTS(FIELD)" in path.read_text()
 )
-ORDER = [
-    name.replace("<neuron>", neuron)
-    for names in LAYERS.values()
-    for name in names.split()
-    for neuron in (NEURONS if "<neuron>" in name else ["-"])
-]
+ORDER = list(
+    dict.fromkeys(
+        name.replace("<neuron>", neuron)
+        for names in LAYERS.values()
+        for name in names.split()
+        for neuron in (NEURONS if "<neuron>" in name else ["-"])
+    )
+)
 
 
 def modules():

@@ -77,7 +77,7 @@ MISTAKES = (
     (
         "diehl_cook: versions not raised",
         "snnfast/ops/diehl_cook.py",
-        "raise_versions(*call.changed)",
+        "raise_versions(*changed)",
         "pass",
         ("tests/ops/test_diehl_cook_calls.py",),
     ),

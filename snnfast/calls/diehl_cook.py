@@ -107,11 +107,6 @@ class DiehlCookCall(NamedTuple):
         """Steps of a presentation."""
         return self.x.shape[1]
 
-    @property
-    def changed(self) -> list[Tensor]:
-        """The tensors of the caller that do not stay as they are."""
-        return changed(self)
-
     def network(self, k: int) -> DiehlCookCall:
         """The call of network ``k`` alone, which changes its part of the tensors."""
         return self._replace(**part_of_network(self, k, NUMBERS))
@@ -214,34 +209,21 @@ def diehl_cook_(
     plastic_weights(op, w, theta, rule, validate)
     step = check.positive(op, "dt", dt)
 
-    def settings(
-        op: str,
-        *,
-        rule: Rule | None,
-        norm: float | None,
-        tau: float,
-        v_threshold: float,
-        v_reset: float,
-        inhibition: float,
-        theta_plus: float,
-        tau_theta: float | None,
+    def own(
+        op: str, tau: float, v_threshold: float, v_reset: float, inhibition: float
     ) -> dict[str, Any]:
-        """What networks may differ in, of one of them, in the order of the call."""
         return {
-            "rule": (rule or NOTHING).constants(step),
-            "norm": sum_of_weights(op, norm, rule),
             "decay": math.exp(-step / check.positive(op, "tau", tau)),
             "v_threshold": check.number(op, "v_threshold", v_threshold),
             "v_reset": check.number(op, "v_reset", v_reset),
             "inhibition": check.at_least_zero(op, "inhibition", inhibition),
-            "theta_plus": check.at_least_zero(op, "theta_plus", theta_plus),
-            "theta_decay": theta_decay(op, tau_theta, step),
         }
 
-    own = settings_of_networks(
+    settings = settings_of_networks(
         op,
         w,
-        settings,
+        step,
+        own,
         rule=rule,
         norm=norm,
         tau=tau,
@@ -260,7 +242,7 @@ def diehl_cook_(
         refractory=whole_steps(op, "refractory", refractory, step),
         inhibition_delay=delay,
         one_winner=check.flag(op, "one_winner", one_winner),
-        **own,
+        **settings,
         state=own_state(
             op, state, DiehlCookState, return_state, w.device, lambda: at_rest(w, delay)
         ),
@@ -291,26 +273,31 @@ def at_rest(w: Tensor, inhibition_delay: int) -> DiehlCookState:
 NOTHING = Rule("additive")  # where no rule is given
 
 
-def sum_of_weights(op: str, norm: float | None, rule: Rule | None) -> float:
-    """What ``norm`` is for kernels, where 0 stands for None."""
-    if norm is None:
-        return 0.0
-    if rule is None:
-        raise ValueError(f"{op}: norm must be None without a rule, got {norm}")
-    return check.positive(op, "norm", norm)
-
-
-def theta_decay(op: str, tau_theta: float | None, step: float) -> float:
-    """Of the threshold in a step of ``step`` ms."""
-    return (
-        1.0 if tau_theta is None else math.exp(-step / check.positive(op, "tau_theta", tau_theta))
-    )
-
-
 def settings_of_networks(
-    op: str, w: Tensor, settings: Callable[..., dict[str, Any]], **given: Any
+    op: str, w: Tensor, step: float, own: Callable[..., dict[str, Any]], **given: Any
 ) -> dict[str, Any]:
-    """The fields ``NUMBERS`` of a call by its ``settings``, some of them given for each network, and ``numbers``."""
+    """The fields ``NUMBERS`` of a call, by ``own`` those that one op has, and ``numbers``, if networks differ."""
+
+    def settings(
+        op: str,
+        rule: Rule | None,
+        norm: float | None,
+        theta_plus: float,
+        tau_theta: float | None,
+        **others: float,
+    ) -> dict[str, Any]:
+        """Of one network, in the order of the call."""
+        if norm is not None and rule is None:
+            raise ValueError(f"{op}: norm must be None without a rule, got {norm}")
+        fade = 0.0 if tau_theta is None else step / check.positive(op, "tau_theta", tau_theta)
+        return {
+            "rule": (rule or NOTHING).constants(step),
+            "norm": 0.0 if norm is None else check.positive(op, "norm", norm),
+            **own(op, **others),
+            "theta_plus": check.at_least_zero(op, "theta_plus", theta_plus),
+            "theta_decay": math.exp(-fade),
+        }
+
     networks = networks_of(w)
     if networks is None:  # asked first: to look for sequences takes a small call 3 us
         return {**settings(op, **given), "numbers": None}
@@ -433,9 +420,3 @@ def own_state(
     for name, value, like in zip(expected._fields, state, expected):  # type: ignore[call-overload]
         check.fits(op, f"state.{name}", value, like.shape, like.dtype, device)
     return [value.detach().clone(memory_format=torch.contiguous_format) for value in state]  # type: ignore[attr-defined]
-
-
-def changed(call: Any) -> list[Tensor]:
-    """The tensors of the caller that do not stay as they are."""
-    adapts = call.theta_plus != 0 or call.theta_decay != 1
-    return [*([call.w] if call.learns else []), *([call.theta] if adapts else [])]

@@ -15,16 +15,12 @@ from snnfast.plasticity import Constants, Rule
 from . import presentations
 from .call import Changed, ChangedList
 from .diehl_cook import (
-    NOTHING,
     Setting,
-    changed,
     own_state,
     part_of_network,
     plastic_weights,
     rules_of,
     settings_of_networks,
-    sum_of_weights,
-    theta_decay,
     whole_steps,
 )
 from .networks import networks_of
@@ -149,11 +145,6 @@ class DiehlCookConductanceCall(NamedTuple):
     def steps(self) -> int:
         """Steps of a presentation, rest included."""
         return self.x.shape[1] + self.rest_steps
-
-    @property
-    def changed(self) -> list[Tensor]:
-        """The tensors of the caller that do not stay as they are."""
-        return changed(self)
 
     def network(self, k: int) -> DiehlCookConductanceCall:
         """The call of network ``k`` alone, which changes its part of the tensors."""
@@ -301,17 +292,7 @@ def diehl_cook_conductance_(
         """Mean of exp(-t / tau) over a step."""
         return -math.expm1(-step / tau) * tau / step
 
-    def settings(
-        op: str,
-        *,
-        rule: Rule | None,
-        norm: float | None,
-        theta_plus: float,
-        tau_theta: float | None,
-        **of: float,
-    ) -> dict[str, Any]:
-        """What networks may differ in, of one of them, in the order of the call."""
-
+    def own(op: str, **of: float) -> dict[str, Any]:
         def decay(name: str) -> float:
             return math.exp(-step / check.positive(op, name, of[name]))
 
@@ -326,8 +307,6 @@ def diehl_cook_conductance_(
 
         exc, inh = population("", held[0]), population("_inh", held[1])
         return {
-            "rule": (rule or NOTHING).constants(step),
-            "norm": sum_of_weights(op, norm, rule),
             "exc": exc,
             "inh": inh,
             "g": Conductances(
@@ -340,15 +319,14 @@ def diehl_cook_conductance_(
                 w_exc_inh=check.at_least_zero(op, "w_exc_inh", of["w_exc_inh"]),
                 w_inh_exc=check.at_least_zero(op, "w_inh_exc", of["w_inh_exc"]),
             ),
-            "theta_plus": check.at_least_zero(op, "theta_plus", theta_plus),
-            "theta_decay": theta_decay(op, tau_theta, step),
         }
 
     held = steps("refractory", refractory), steps("refractory_inh", refractory_inh)
-    own = settings_of_networks(
+    settings = settings_of_networks(
         op,
         w,
-        settings,
+        step,
+        own,
         rule=rule,
         norm=norm,
         tau=tau,
@@ -376,7 +354,7 @@ def diehl_cook_conductance_(
         delays=delays,
         longest_delay=longest,
         learns=rule is not None,
-        **own,
+        **settings,
         state=own_state(
             op,
             state,

@@ -37,7 +37,9 @@ def present(
     if kernels is None:
         return equation(call)
     outputs: tuple[Tensor, Tensor] = getattr(kernels, op)(*flatten(call))
-    raise_versions(*call.changed)
+    adapts = call.theta_plus != 0 or call.theta_decay != 1
+    changed = [*([call.w] if call.learns else []), *([call.theta] if adapts else [])]
+    raise_versions(*changed)
     return outputs
 
 

@@ -189,6 +189,12 @@ def public(check: Callable[P, C], run: Callable[[str, C], R], module: str) -> Ca
     return op
 
 
+def public_op(reference: Callable[P, Any]) -> Callable[[Callable[[str, Any], R]], Callable[P, R]]:
+    """Makes a function of an op's name and call the public op beside ``reference``, with its arguments."""
+    check = reference.check  # type: ignore[attr-defined]
+    return lambda run: public(check, run, "snnfast.ops")
+
+
 def equation(
     check: Callable[P, C], answer: Callable[[C, Any], Any] = lambda call, outputs: outputs
 ) -> Callable[[Callable[[C], R]], Callable[P, R]]:

@@ -9,14 +9,15 @@ from torch import Tensor
 
 from snnfast import backend
 from snnfast.calls.bp_stdp import BpStdpCall
-from snnfast.calls.call import flatten, unflatten
+from snnfast.calls.call import flatten, public_op, unflatten
 from snnfast.calls.presentations import DTYPES
 from snnfast.reference.bp_stdp import bp_stdp_ as reference
 
 from .in_place import buffer, changed
 
 
-def run(op: str, call: BpStdpCall) -> Tensor | None:
+@public_op(reference)
+def bp_stdp_(op: str, call: BpStdpCall) -> Tensor | None:
     """The errors of the presynaptic neurons."""
     kernels = backend.library(op, call.w)
     if kernels is None:

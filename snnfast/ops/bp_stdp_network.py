@@ -10,14 +10,15 @@ from torch import Tensor
 
 from snnfast import backend
 from snnfast.calls.bp_stdp_network import BpStdpNetworkCall, BpStdpNetworkResult
-from snnfast.calls.call import flatten, unflatten
+from snnfast.calls.call import flatten, public_op, unflatten
 from snnfast.calls.presentations import DTYPES
 from snnfast.reference.bp_stdp_network import bp_stdp_network_ as reference
 
 from .in_place import buffer, changed
 
 
-def run(op: str, call: BpStdpNetworkCall) -> BpStdpNetworkResult:
+@public_op(reference)
+def bp_stdp_network_(op: str, call: BpStdpNetworkCall) -> BpStdpNetworkResult:
     """What the network answers."""
     kernels = backend.library(op, call.weights[0])
     if kernels is None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from snnfast import backend
-from snnfast.calls.call import extended, flatten, positions, unflatten
+from snnfast.calls.call import extended, flatten, positions, public_op, unflatten
 from snnfast.calls.delay import DelayCall
 from snnfast.check import state_dtype
 from snnfast.reference.delay import delay as reference
@@ -34,7 +34,8 @@ BackwardDelayCall = extended(
 )
 
 
-def run(op: str, call: DelayCall) -> Tensor:
+@public_op(reference)
+def delay(op: str, call: DelayCall) -> Tensor:
     """The shifted sequence."""
     kernels = backend.library(op, call.x)
     if kernels is None:

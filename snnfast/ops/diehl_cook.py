@@ -9,14 +9,15 @@ import torch
 from torch import Tensor
 
 from snnfast import backend
-from snnfast.calls.call import flatten, unflatten
+from snnfast.calls.call import flatten, public_op, unflatten
 from snnfast.calls.diehl_cook import DiehlCookCall, DiehlCookResult
 from snnfast.reference.diehl_cook import diehl_cook_ as reference
 
 from .in_place import raise_versions
 
 
-def run(op: str, call: DiehlCookCall) -> DiehlCookResult:
+@public_op(reference)
+def diehl_cook_(op: str, call: DiehlCookCall) -> DiehlCookResult:
     """What the presentations gave; weights and thresholds have changed."""
     return call.answer(present(op, call, reference.equation))  # type: ignore[attr-defined]
 

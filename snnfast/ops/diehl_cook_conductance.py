@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from snnfast.calls.call import public_op
 from snnfast.calls.diehl_cook_conductance import (
     DiehlCookConductanceCall,
     DiehlCookConductanceResult,
@@ -11,7 +12,8 @@ from snnfast.reference.diehl_cook_conductance import diehl_cook_conductance_ as 
 from .diehl_cook import present, register_network
 
 
-def run(op: str, call: DiehlCookConductanceCall) -> DiehlCookConductanceResult:
+@public_op(reference)
+def diehl_cook_conductance_(op: str, call: DiehlCookConductanceCall) -> DiehlCookConductanceResult:
     """What the presentations gave; weights and thresholds have changed."""
     return call.answer(present(op, call, reference.equation))  # type: ignore[attr-defined]
 

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from snnfast import backend, whole_batch
-from snnfast.calls.call import flatten, unflatten
+from snnfast.calls.call import flatten, public_op, unflatten
 from snnfast.calls.poisson import PoissonCall
 from snnfast.reference.poisson import poisson as reference
 
 
-def run(op: str, call: PoissonCall) -> Tensor:
+@public_op(reference)
+def poisson(op: str, call: PoissonCall) -> Tensor:
     """Spikes ``[num_steps, *p.shape]``."""
     if whole_batch.is_shared():
         last = whole_batch.drawn(lambda p: _run(op, call._replace(p=p)).movedim(0, -1), call.p)

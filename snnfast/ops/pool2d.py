@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from snnfast import backend
-from snnfast.calls.call import flatten, unflatten
+from snnfast.calls.call import flatten, public_op, unflatten
 from snnfast.calls.pool2d import Pool2dCall
 from snnfast.reference.pool2d import pool2d as reference
 
@@ -22,7 +22,8 @@ _CHANNELS = {torch.float32: 4, torch.float64: 2, torch.bfloat16: 4}
 _PLACES = 256
 
 
-def run(op: str, call: Pool2dCall) -> Tensor:
+@public_op(reference)
+def pool2d(op: str, call: Pool2dCall) -> Tensor:
     """What the call asks for."""
     kernels = backend.library(op, call.x)
     if kernels is None:

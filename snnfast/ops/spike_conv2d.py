@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from snnfast import backend
-from snnfast.calls.call import flatten, unflatten
+from snnfast.calls.call import flatten, public_op, unflatten
 from snnfast.calls.spike_conv2d import METHODS, SpikeConv2dCall
 from snnfast.reference.spike_conv2d import spike_conv2d as reference
 
@@ -21,7 +21,8 @@ TURNED = len(METHODS)
 LARGE_WEIGHTS = 2  # times as many as pixels; kLargeWeights in csrc/ops/spike_conv2d.cpp
 
 
-def run(op: str, call: SpikeConv2dCall) -> Tensor:
+@public_op(reference)
+def spike_conv2d(op: str, call: SpikeConv2dCall) -> Tensor:
     """What the call asks for."""
     kernels = backend.library(op, call.x)
     if kernels is None and not torch.compiler.is_exporting():

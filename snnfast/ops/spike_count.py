@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from snnfast import backend
-from snnfast.calls.call import flatten, unflatten
+from snnfast.calls.call import flatten, public_op, unflatten
 from snnfast.calls.spike_count import SpikeCountCall
 from snnfast.check import state_dtype
 from snnfast.reference.spike_count import spike_count as reference
@@ -16,7 +16,8 @@ from snnfast.reference.spike_count import spike_count as reference
 from .layout import dense_order, inverse, parameter_run, permute_neurons
 
 
-def run(op: str, call: SpikeCountCall) -> tuple[Tensor, Tensor]:
+@public_op(reference)
+def spike_count(op: str, call: SpikeCountCall) -> tuple[Tensor, Tensor]:
     """Counts and membranes after the last step."""
     kernels = backend.library(op, call.x)
     if kernels is None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from snnfast import backend
-from snnfast.calls.call import extended, flatten, unflatten
+from snnfast.calls.call import extended, flatten, public_op, unflatten
 from snnfast.calls.spike_linear import SpikeLinearCall
 from snnfast.reference.spike_linear import spike_linear as reference
 
@@ -35,7 +35,8 @@ BackwardSpikeLinearCall = extended(
 _OTHERS = 1
 
 
-def run(op: str, call: SpikeLinearCall) -> Tensor:
+@public_op(reference)
+def spike_linear(op: str, call: SpikeLinearCall) -> Tensor:
     """What the call asks for."""
     kernels = backend.library(op, call.x)
     x, weight, bias, method = call

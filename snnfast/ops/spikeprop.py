@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from snnfast import backend
-from snnfast.calls.call import extended, flatten, positions, unflatten
+from snnfast.calls.call import extended, flatten, positions, public_op, unflatten
 from snnfast.calls.spikeprop import (
     SpikePropCall,
     answer,
@@ -52,7 +52,8 @@ BackwardSpikePropCall = extended(
 Pull = Callable[[Tensor, bool], tuple[Tensor | None, Tensor]]
 
 
-def run(op: str, call: SpikePropCall) -> Any:
+@public_op(reference)
+def spikeprop(op: str, call: SpikePropCall) -> Any:
     """What the call asks for."""
     kernels = backend.library(op, call.t_in)
     if kernels is None:

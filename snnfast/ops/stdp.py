@@ -7,14 +7,15 @@ from typing import Any
 import torch
 
 from snnfast import backend
-from snnfast.calls.call import flatten
+from snnfast.calls.call import flatten, public_op
 from snnfast.calls.stdp import StdpCall, StdpState
 from snnfast.reference.stdp import stdp_ as reference
 
 from .in_place import buffer, changed
 
 
-def run(op: str, call: StdpCall) -> StdpState:
+@public_op(reference)
+def stdp_(op: str, call: StdpCall) -> StdpState:
     """The state after the last step."""
     kernels = backend.library(op, call.w)
     if kernels is None:

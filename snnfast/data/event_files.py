@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
 GESTURES = 11
+COLUMNS = ("class", "startTime_usec", "endTime_usec")
 
 
 class Recording(NamedTuple):
@@ -140,17 +141,18 @@ def read_gestures(recording: Path, side: int) -> Iterator[Recording]:
     """
     table = recording.with_name(f"{recording.stem}_labels.csv")
     times, addresses = read_aedat3(recording, side)
+    wanted = "must have the columns class, startTime_usec and endTime_usec of integers"
     with table.open(newline="") as stream:
-        for row in csv.DictReader(stream):
+        rows = csv.DictReader(stream)
+        if not {*COLUMNS} <= {*(rows.fieldnames or ())}:
+            raise ValueError(
+                f"dvs128_gesture: {table} {wanted}, got {', '.join(rows.fieldnames or ()) or 'none'}"
+            )
+        for row in rows:
             try:
-                label, start, end = (
-                    int(row[n]) for n in ("class", "startTime_usec", "endTime_usec")
-                )
-            except (KeyError, TypeError, ValueError) as error:
-                raise ValueError(
-                    f"dvs128_gesture: {table} must have the columns class, startTime_usec and endTime_usec of "
-                    f"integers, got {row}"
-                ) from error
+                label, start, end = (int(row[n]) for n in COLUMNS)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"dvs128_gesture: {table} {wanted}, got {row}") from error
             _check(f"dvs128_gesture: {table}", "class", np.array(label), GESTURES, 1)
             inside = (times >= start) & (times < end)
             yield Recording(times[inside] - start, addresses[inside], label - 1)

@@ -25,6 +25,7 @@ from .event_files import Recording, read_gestures, read_heidelberg, read_nmnist
 __all__ = ["EventFrames", "dvs128_gesture", "heidelberg", "nmnist"]
 
 VERSION = 2  # of the cache; a change of what frames are, or of its files, makes it another
+LEAST_DT = 1e-6  # of a step; recordings count microseconds
 UNITS, NMNIST_SIDE, GESTURE_SIDE = 700, 34, 128
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
@@ -53,7 +54,12 @@ class EventFrames(NamedTuple):
         Raises:
             TypeError: for indices that are not integers ``[B]``, such as a mask.
         """
-        chosen = torch.as_tensor(indices)
+        try:
+            chosen = torch.as_tensor(indices)
+        except (RuntimeError, TypeError, ValueError):
+            raise TypeError(
+                f"EventFrames: indices must be integers [B], got {check.shown(indices)}"
+            ) from None
         if chosen.shape == (0,):
             chosen = chosen.long()  # PyTorch takes an empty list for one of floats
         if chosen.dim() != 1 or chosen.dtype not in INTEGERS:
@@ -227,6 +233,8 @@ def _frames(
     The cache holds one set of frames of each ``part``, the file or folder that the recordings are of.
     """
     dt, num_steps = check.positive(name, "dt", dt), check.whole(name, "num_steps", num_steps)
+    if dt < LEAST_DT:
+        raise ValueError(f"{name}: dt must be at least {LEAST_DT:g} ms, got {dt:g}")
     if dtype not in (torch.uint8, torch.bool):
         raise TypeError(f"{name}: dtype must be torch.uint8 or torch.bool, got {dtype}")
     kind: npt.DTypeLike = np.uint8 if dtype == torch.uint8 else np.bool_
@@ -294,13 +302,14 @@ def _count(
     width = round(1000 * dt, 9)  # microseconds: 1000 * 16.1 is more than 16100
     labels, lengths = [], []
     for r in recordings:
-        steps = np.floor(r.times / width).astype(np.int64)
+        steps = np.floor(r.times / width)  # may be more than an integer holds
         inside = steps < num_steps
-        places = steps[inside] * cells + r.addresses[inside]
+        steps = steps[inside].astype(np.int64)
+        places = steps * cells + r.addresses[inside]
         counts = np.bincount(places, minlength=num_steps * cells)
         room.write(np.minimum(counts, 255).astype(kind).tobytes())
         labels.append(r.label)
-        lengths.append(int(steps[inside].max()) + 1 if inside.any() else 1)
+        lengths.append(int(steps.max()) + 1 if steps.size else 1)
     return np.array([labels, lengths], np.int64)
 
 

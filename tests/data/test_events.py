@@ -249,6 +249,7 @@ def test_two_programs_with_other_settings_get_each_its_own(spoken, tmp_path, mon
     ("options", "error", "message"),
     [
         ({"dt": 0}, ValueError, "heidelberg: dt must be positive, got 0"),
+        ({"dt": 1e-10}, ValueError, "heidelberg: dt must be at least 1e-06 ms, got 1e-10"),
         ({"num_steps": 0}, ValueError, "heidelberg: num_steps must be at least 1, got 0"),
         ({"pool": 3}, ValueError, "heidelberg: pool must divide 700, got 3"),
         (
@@ -276,9 +277,9 @@ def test_the_part_is_a_truth_value(tmp_path, function):
         function(tmp_path, "test")
 
 
-@pytest.mark.parametrize("indices", [[True, False, True], torch.ones(3), [0.0], [[0]], 1])
+@pytest.mark.parametrize("indices", [[True, False, True], torch.ones(3), [0.0], [[0]], 1, slice(2)])
 def test_a_batch_takes_integers_alone(spoken, indices):
-    with pytest.raises(TypeError, match=r"EventFrames: indices must be integers \[B\], got \["):
+    with pytest.raises(TypeError, match=r"EventFrames: indices must be integers \[B\], got "):
         data.heidelberg(spoken, num_steps=4).batch(indices)
     assert data.heidelberg(spoken, num_steps=4).batch([])[1].tolist() == []
 
@@ -374,6 +375,12 @@ def test_errors_of_tables_of_gestures(tmp_path):
     with pytest.raises(
         ValueError, match=r"a_labels.csv must have the columns class, startTime_usec"
     ):
+        data.dvs128_gesture(tmp_path)
+    (tmp_path / "a_labels.csv").write_text("class,start,end\n")
+    with pytest.raises(ValueError, match=r"columns class, .* of integers, got class, start, end"):
+        data.dvs128_gesture(tmp_path)
+    (tmp_path / "a_labels.csv").write_text("")
+    with pytest.raises(ValueError, match=r"columns class, .* of integers, got none"):
         data.dvs128_gesture(tmp_path)
     (tmp_path / "a_labels.csv").unlink()
     with pytest.raises(FileNotFoundError, match=r"there is no file .*a_labels.csv"):

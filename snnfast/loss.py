@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from snnfast import check
-from snnfast.nn.readout import Count, FirstSpike, Last, Max, Rate
+from snnfast.nn.readout import Count, FirstSpike, Last, Max, Rate, steps_within
 from snnfast.reference.bp_stdp_network import output_error
 
 __all__ = [
@@ -241,13 +241,13 @@ def ce_rate(spikes: Tensor, labels: Tensor, lengths: Tensor | None = None) -> Te
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape or range, also in the losses below.
     """
-    _sequence("ce_rate", "spikes", spikes, labels)
+    _sequence("ce_rate", "spikes", spikes, labels, lengths)
     return F.cross_entropy(Rate()(spikes, lengths), labels)
 
 
 def ce_count(spikes: Tensor, labels: Tensor, lengths: Tensor | None = None) -> Tensor:
     """Cross-entropy of the outputs' spike counts, ``softmax(sum over time of s)``; as :func:`ce_rate`."""
-    _sequence("ce_count", "spikes", spikes, labels)
+    _sequence("ce_count", "spikes", spikes, labels, lengths)
     return F.cross_entropy(Count()(spikes, lengths), labels)
 
 
@@ -262,8 +262,12 @@ def ce_membrane(
         lengths: as in :func:`ce_rate`.
         readout: ``"max"`` or ``"mean"`` over time, or the ``"last"``.
     """
-    _sequence("ce_membrane", "v_seq", v_seq, labels)
+    _sequence("ce_membrane", "v_seq", v_seq, labels, lengths)
     check.choice("ce_membrane", "readout", readout, ("max", "mean", "last"))
+    if readout != "mean" and len(v_seq) == 0:
+        raise ValueError(
+            f"ce_membrane: v_seq must have at least one step, got shape {list(v_seq.shape)}"
+        )
     read = {"max": Max, "mean": Rate, "last": Last}[readout]()
     return F.cross_entropy(read(v_seq, lengths), labels)
 
@@ -273,7 +277,7 @@ def ce_time(spikes: Tensor, labels: Tensor, lengths: Tensor | None = None) -> Te
 
     The times are those of :class:`snnfast.nn.FirstSpike`.
     """
-    _sequence("ce_time", "spikes", spikes, labels)
+    _sequence("ce_time", "spikes", spikes, labels, lengths)
     return F.cross_entropy(-FirstSpike()(spikes, lengths), labels)
 
 
@@ -297,7 +301,7 @@ def mse_count(
         correct: share of the steps at which the output of the class should fire.
         incorrect: the same for the other outputs.
     """
-    _sequence("mse_count", "spikes", spikes, labels)
+    _sequence("mse_count", "spikes", spikes, labels, lengths)
     correct = check.number("mse_count", "correct", correct)
     incorrect = check.number("mse_count", "incorrect", incorrect)
     rates = Rate()(spikes, lengths)
@@ -313,7 +317,7 @@ def rate_l1(spikes: Tensor, lengths: Tensor | None = None) -> Tensor:
         spikes: of a layer, ``[T, B, ...]``.
         lengths: as in :func:`ce_rate`.
     """
-    _spikes("rate_l1", spikes)
+    _spikes("rate_l1", spikes, lengths)
     rates: Tensor = Rate()(spikes, lengths)
     return rates.mean()
 
@@ -332,7 +336,7 @@ def rate_bounds(
         low: spikes a step; a neuron with fewer fires too little.
         high: spikes a step, at least ``low``; a neuron with more fires too much.
     """
-    _spikes("rate_bounds", spikes)
+    _spikes("rate_bounds", spikes, lengths)
     low, high = check.number("rate_bounds", "low", low), check.number("rate_bounds", "high", high)
     if low > high:
         raise ValueError(f"rate_bounds: low must be at most high = {high:g}, got {low:g}")
@@ -340,17 +344,19 @@ def rate_bounds(
     return (rates - rates.clamp(low, high)).square().mean()
 
 
-def _spikes(function: str, spikes: Tensor) -> None:
+def _spikes(function: str, spikes: Tensor, lengths: Tensor | None) -> None:
     check.tensor(function, "spikes", spikes)
     check.dtype(function, "spikes", spikes.dtype, check.FLOATING)
     if spikes.dim() < 2:
         raise ValueError(
             f"{function}: spikes must have shape [T, B, ...], got {list(spikes.shape)}"
         )
+    _lengths(function, spikes, lengths)
 
 
-def _sequence(function: str, name: str, x: Tensor, labels: Tensor) -> None:
+def _sequence(function: str, name: str, x: Tensor, labels: Tensor, lengths: Tensor | None) -> None:
     _tensors(function, **{name: x, "labels": labels})
+    check.dtype(function, name, x.dtype, check.FLOATING)
     if x.dim() != 3 or labels.shape != x.shape[1:2]:
         batch_first = x.dim() == 3 and labels.shape == x.shape[:1]
         hint = f"; of a batch-first sequence give {name}.transpose(0, 1)" if batch_first else ""
@@ -360,6 +366,13 @@ def _sequence(function: str, name: str, x: Tensor, labels: Tensor) -> None:
         )
     if labels.dtype != torch.int64:
         raise TypeError(f"{function}: labels must be int64, got {labels.dtype}")
+    _lengths(function, x, lengths)
+
+
+def _lengths(function: str, x: Tensor, lengths: Tensor | None) -> None:
+    """What the readout checks, too, in the name of the loss."""
+    if lengths is not None:
+        steps_within(function, x, lengths)
 
 
 def _times(function: str, t: Tensor) -> None:

@@ -196,8 +196,24 @@ def test_losses_of_sequences_leave_out_what_is_beyond_the_end(function):
         (lambda: loss.rate_bounds(SPIKES, low=0.6), ValueError, "low must be at most high = 0.5, got 0.6"),
         (lambda: loss.rate_bounds(SPIKES[:, 0, 0]), ValueError, r"spikes must have shape \[T, B, ...\]"),
         (lambda: loss.rate_l1(SPIKES.bool()), TypeError, "rate_l1: spikes must have one of the dtypes"),
+        (lambda: loss.ce_count(SPIKES.bool(), LABELS), TypeError, "ce_count: spikes must have one of the dtypes"),
+        (lambda: loss.ce_membrane(SPIKES[:0], LABELS), ValueError, "ce_membrane: v_seq must have at least one step"),
     ],
 )  # fmt: skip
 def test_errors_of_losses_of_sequences(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    "function",
+    [loss.ce_rate, loss.ce_count, loss.ce_time, loss.ce_membrane, loss.mse_count, loss.rate_l1, loss.rate_bounds],
+)  # fmt: skip
+def test_errors_of_lengths_name_the_loss(function):
+    labels = () if function in (loss.rate_l1, loss.rate_bounds) else (LABELS,)
+    with pytest.raises(
+        TypeError, match=f"^{function.__name__}: lengths must be a tensor, got list"
+    ):
+        function(SPIKES, *labels, [4])
+    with pytest.raises(ValueError, match=rf"^{function.__name__}: lengths must lie in \[1, 4\]"):
+        function(SPIKES, *labels, torch.tensor([5]))

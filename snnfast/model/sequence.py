@@ -66,6 +66,10 @@ class SequenceNetwork(nn.Module):
         self.in_features = check.whole(op, "in_features", in_features)
         self.num_classes = check.whole(op, "num_classes", num_classes)
         self.outputs = check.whole(op, "outputs", outputs)
+        recurrent = check.flag(op, "recurrent", recurrent)
+        for name, value in (("tau", tau), ("tau_out", tau_out)):
+            if check.number(op, name, value) < 1:
+                raise ValueError(f"{op}: {name} must be at least 1 step, got {value:g}")
         check.choice(op, "neuron", neuron, NEURONS)
         check.choice(op, "readout", readout, tuple(READOUTS))
         check.at_least_zero(op, "max_delay", max_delay)
@@ -85,14 +89,7 @@ class SequenceNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` ``[B, T, in_features]`` -> logits ``[B, num_classes]`` or ``[B, outputs, num_classes]``."""
-        check.tensor("SequenceNetwork", "x", x)
-        if x.dim() != 3 or x.shape[2] != self.in_features or x.shape[1] < self.outputs:
-            raise ValueError(
-                f"SequenceNetwork: x must have shape [B, T, {self.in_features}], T at least {self.outputs}, got "
-                f"{list(x.shape)}"
-            )
-        weight = next(self.parameters())
-        v: Tensor = self.layers(x.to(weight).transpose(0, 1))
+        v: Tensor = self.layers(self._time_first(x))
         if self.outputs > 1:
             return v[-self.outputs :].transpose(0, 1)
         read: Tensor = self.readout(v)
@@ -100,12 +97,21 @@ class SequenceNetwork(nn.Module):
 
     def spikes(self, x: Tensor) -> list[Tensor]:
         """The spikes of every layer of neurons, ``[T, B, features]``."""
-        v, found = x.to(next(self.parameters())).transpose(0, 1), []
+        v, found = self._time_first(x), []
         for layer in list(self.layers)[:-2]:
             v = layer(v)
             if not isinstance(layer, Time):
                 found.append(v)
         return found
+
+    def _time_first(self, x: Tensor) -> Tensor:
+        check.tensor("SequenceNetwork", "x", x)
+        if x.dim() != 3 or x.shape[2] != self.in_features or x.shape[1] < self.outputs:
+            raise ValueError(
+                f"SequenceNetwork: x must have shape [B, T, {self.in_features}], T at least {self.outputs}, got "
+                f"{list(x.shape)}"
+            )
+        return x.to(next(self.parameters())).transpose(0, 1)
 
 
 def _layer(

@@ -37,9 +37,9 @@ def looks(validate: object, device: torch.device) -> bool:
     """Whether a call looks at values, for which a GPU is waited for: if asked to, and where values can be looked at.
 
     A CUDA graph therefore records every op with its default arguments; what wants to be checked is checked by the calls
-    before it, which warm it up.
+    before it, which warm it up. Tensors on the device "meta" have no values.
     """
-    return bool(validate) and not is_recorded(device)
+    return bool(validate) and device.type != "meta" and not is_recorded(device)
 
 
 def tensor(op: str, name: str, value: object) -> None:

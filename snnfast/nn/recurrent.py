@@ -78,8 +78,8 @@ class Recurrent(Delaying):
                 raise ValueError(
                     f"{layer}: {name} must have shape {list(shape)}, got {list(value.shape)}"
                 )
-        if delay is not None and not bool(delay.isfinite().all()):
-            raise ValueError(f"{layer}: delay must be finite, got {check.shown(delay)}")
+        if delay is not None:
+            check.finite(layer, "delay", delay)
         max_delay = check.at_least_zero(layer, "max_delay", max_delay)
         if delay is not None and max_delay:
             raise ValueError(f"{layer}: give delay or max_delay, not both")

@@ -184,6 +184,11 @@ def test_errors(readout, x, lengths, error, message):
         readout(x, lengths)
 
 
+@pytest.mark.parametrize("readout", READOUTS, ids=name)
+def test_lengths_without_memory_have_no_values_to_check(readout):
+    assert readout(X.to("meta"), LENGTHS.to("meta")).shape == (3, 4)
+
+
 @pytest.mark.parametrize("readout", [sn.Last(), sn.Max()], ids=name)
 def test_no_steps_have_neither_a_last_nor_a_largest(readout):
     with pytest.raises(ValueError, match=f"{name(readout)}: x must have at least one step"):

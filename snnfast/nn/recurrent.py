@@ -129,15 +129,13 @@ class Recurrent(Delaying):
             delay = delay.to(weight.dtype)
         if past is not None:
             past = past.to(x.dtype)
-        states = dict(zip(neuron.states, neuron._load_states(x)))
         spikes, *after = ops.recurrent(
             x,
             weight,
             past,
             neuron=neuron.op,
             delay=delay,
-            **states,
-            **neuron._arguments(x),
+            **neuron._given(x),
         )
         if self.stateful:
             # torch.export cannot look at delays; the memory that it is given stays as long as it is.

@@ -124,6 +124,14 @@ def test_cubalif_by_hand(tmp_path):
         snnfast.export_c(nn.Sequential(nn.Linear(1, 1), ours), tmp_path)
 
 
+def test_neurons_with_recurrent_connections_begin_where_theirs_do():
+    """h = 0.7 + (1.5 - 0.7) / 2 fires; then 0 + 1.5 / 2 does not."""
+    node = LIFNode()
+    node.v = 0.7
+    layer = sn.Recurrent(sn.replace(node), 1, weight=torch.zeros(1, 1))
+    assert layer(torch.full((2, 1, 1), 1.5)).flatten().tolist() == [1, 0]
+
+
 @named("Dropout", "spikingjelly.activation_based.layer")
 class Dropout(nn.Module):
     def forward(self, x):

@@ -39,7 +39,7 @@ def looks(validate: object, device: torch.device) -> bool:
     A CUDA graph therefore records every op with its default arguments; what wants to be checked is checked by the calls
     before it, which warm it up. Tensors on the device "meta" have no values.
     """
-    return bool(validate) and device.type != "meta" and not is_recorded(device)
+    return bool(validate) and not is_recorded(device) and device.type != "meta"
 
 
 def tensor(op: str, name: str, value: object) -> None:

@@ -71,10 +71,14 @@ def layers_of(
         leaves: types that count as one layer, besides those of ``torch.nn`` and :mod:`snnfast.nn`.
 
     Raises:
-        ValueError: for what is neither a layer nor a sum, by name.
+        ValueError: for what is neither a layer nor a sum, by name, and for a ``forward`` that cannot be traced.
     """
     walk = _Walk(net, tuple(input_shape))
-    for node in Tracer(*leaves).trace(net).nodes:
+    try:
+        graph = Tracer(*leaves).trace(net)
+    except Exception as error:  # whatever forward says of what is no tensor
+        raise ValueError(f"{type(net).__name__} cannot be traced by torch.fx: {error}") from error
+    for node in graph.nodes:
         if node.op == "placeholder":
             walk.begin(node)
         elif node.op == "call_module" and len(node.args) == 1 and not node.kwargs:

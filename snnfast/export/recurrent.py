@@ -92,7 +92,10 @@ def recurrent(
         arrived=arrived,
         **weights(source, f"{id}_weight", weight.t(), quantised),
     )
-    neuron(source, f"{id}_neuron", layer.neuron, current, y)
+    try:
+        neuron(source, f"{id}_neuron", layer.neuron, current, y)
+    except ValueError as error:
+        raise ValueError(f"holds a {type(layer.neuron).__name__} that {error}") from None
     remembered = {"past": past, "now": now, "steps": steps, "size": size}
     source.function(REMEMBER, id=f"{id}_remember", x=y.array, **remembered)
 

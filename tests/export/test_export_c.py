@@ -366,6 +366,11 @@ class Viewed(Twice):
         self.view, self.back = Time(nn.Flatten()), LIF()
 
 
+class Branching(Twice):
+    def forward(self, x):
+        return self.lif(x) if x.sum() > 0 else x
+
+
 def hooked(pre):
     net = nn.Sequential(Time(nn.Linear(3, 3)), LIF())
     if pre:
@@ -399,6 +404,8 @@ def converted():
             r"^export_c: 0\.layer\.1, a BatchNorm1d, has no running statistics",
         ),
         (nn.Sequential(Functional()), r"^export_c: relu in 0 is no layer"),
+        (Branching(), r"^export_c: Branching cannot be traced by torch\.fx: symbolically traced variables"),
+        (nn.Sequential(sn.Recurrent(sn.EIF(), 3)), r"^export_c: 0, a Recurrent, holds a EIF that has no equal in C"),
         (3, r"^export_c: net must be a module, got int"),
     ],
 )  # fmt: skip

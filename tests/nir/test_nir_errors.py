@@ -10,6 +10,7 @@ from torch import nn
 
 import snnfast
 from snnfast import nir as sn
+from snnfast.model import SequenceNetwork
 from snnfast.nn import (
     ALIF,
     LI,
@@ -70,6 +71,7 @@ def converted():
         (nn.Sequential(Time(nn.BatchNorm1d(3))), r"^to_nir: 0\.layer, a BatchNorm1d, normalises what is not"),
         (NormalisedBesides(), r"^to_nir: bn\.layer, a BatchNorm1d, normalises .* or is read elsewhere"),
         (Viewed(), r"^to_nir: iadd in forward changes in place what is read again by another name"),
+        (SequenceNetwork(3, (4,), 2), r"^to_nir: SequenceNetwork cannot be traced by torch\.fx: Seq.*: x must"),
         (Broadcast(), r"^to_nir: add in forward adds samples \[3\] and \[1\]"),
         (hooked(), r"^to_nir: 0\.layer, a Linear, has a forward hook"),
         (converted(), r"^to_nir: net must take its input .* alone, but a SpikingNetwork takes images and num_steps"),

@@ -230,7 +230,8 @@ def resolve(surrogate: SurrogateLike) -> Surrogate | Callable[[Tensor], Tensor]:
         TypeError, ValueError: for an unknown name, and for anything that is not a surrogate.
     """
     if isinstance(surrogate, str):
-        _is_known(surrogate)
+        if surrogate not in _DEFAULTS:  # asked here: a call would cost every small op
+            _is_known(surrogate)
         return _DEFAULTS[surrogate]
     if isinstance(surrogate, Surrogate):
         return surrogate

@@ -88,7 +88,8 @@ class Recurrent(Delaying):
         self.features = features
         self.self_connections = check.flag(layer, "self_connections", self_connections)
         if weight is None:
-            weight = nn.init.orthogonal_(torch.empty(features, features))
+            dtype = check.state_dtype(torch.get_default_dtype())
+            weight = nn.init.orthogonal_(torch.empty(features, features, dtype=dtype))
         if not isinstance(weight, nn.Parameter):
             weight = weight.detach().to(check.state_dtype(weight.dtype), copy=True)
             weight = nn.Parameter(weight if self.self_connections else weight.fill_diagonal_(0.0))

@@ -143,6 +143,16 @@ def test_a_layer_made_without_memory_loads():
     assert_equal(layer(x(20, 3, 5)), other(x(20, 3, 5)))
 
 
+def test_weights_are_drawn_where_the_default_has_16_bits():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        weight = RLIF(3, max_delay=2.0).weight
+    finally:
+        torch.set_default_dtype(before)
+    torch.testing.assert_close(weight @ weight.t(), torch.eye(3))
+
+
 def test_delays_may_be_without_memory():
     with torch.device("meta"), snnfast.backend.use("reference"):
         layer = RLIF(5, delay=torch.ones(5))

@@ -119,12 +119,13 @@ class Recurrent(Delaying):
 
         With ``return_v_seq`` of the neurons ``(spikes, v_seq)``.
         """
-        neuron = self.neuron
-        (past,) = self._load_states(x)
-        if x.shape[-1:] != (self.features,):
+        neuron, layer = self.neuron, type(self).__name__
+        check.sequence(layer, x)
+        if x.dim() < 2 or x.shape[-1] != self.features:
             raise ValueError(
-                f"{type(self).__name__}: x must have shape [T, ..., {self.features}], got {list(x.shape)}"
+                f"{layer}: x must have shape [T, ..., {self.features}], got {list(x.shape)}"
             )
+        (past,) = self._load_states(x)
         weight, delay = self.connected(self._constant("weight", x)), self.delays
         if delay is not None:
             delay = delay.to(weight.dtype)

@@ -242,9 +242,19 @@ def test_rlif_is_recurrent_lif():
             ValueError,
             r"RLIF: x must have shape \[T, ..., 5\]",
         ),
+        (lambda: RLIF(5)(torch.zeros(5)), ValueError, r"RLIF: x must have shape \[T, ..., 5\]"),
         (lambda: RLIF(5).step(torch.zeros(2, 5)), RuntimeError, "RLIF.step: needs stateful=True"),
     ],
 )
 def test_errors(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def test_a_layer_with_a_state_says_how_many_features_it_takes():
+    layer = RLIF(5, stateful=True)
+    layer(x(3, 2, 5))
+    with pytest.raises(
+        ValueError, match=r"^RLIF: x must have shape \[T, ..., 5\], got \[3, 2, 4\]"
+    ):
+        layer(x(3, 2, 4))

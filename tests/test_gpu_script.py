@@ -364,7 +364,7 @@ def test_predictions_are_those_of_shape_dtype_pass_and_card(stages):
         {},
         {"shape": [500, 1 << 13]},
         {"dtype": "float32"},
-        {"pass": "forward"},
+        {"pass": "forward", "shape": [500, 1 << 13]},
         {"benchmark": "alif"},
         {"gpu": "NVIDIA B200", "multiprocessors": 148},
     ]

@@ -38,7 +38,7 @@ struct Pair<BFloat16> {
     out[1] = bit_cast<float>(pair & 0xffff0000u);
   }
   static __device__ __forceinline__ uint32_t narrow(float first, float second) {
-#ifdef __CUDA_ARCH__
+#ifdef __CUDACC__
     return bit_cast<uint32_t>(__floats2bfloat162_rn(first, second));
 #else
     return Store<BFloat16>::from(first).bits | static_cast<uint32_t>(Store<BFloat16>::from(second).bits) << 16;
@@ -48,7 +48,7 @@ struct Pair<BFloat16> {
 template <>
 struct Pair<Half> {
   static __device__ __forceinline__ void widen(uint32_t pair, float* out) {
-#ifdef __CUDA_ARCH__
+#ifdef __CUDACC__
     const float2 both = __half22float2(bit_cast<__half2>(pair));
     out[0] = both.x, out[1] = both.y;
 #else
@@ -57,7 +57,7 @@ struct Pair<Half> {
 #endif
   }
   static __device__ __forceinline__ uint32_t narrow(float first, float second) {
-#ifdef __CUDA_ARCH__
+#ifdef __CUDACC__
     return bit_cast<uint32_t>(__floats2half2_rn(first, second));
 #else
     return Store<Half>::from(first).bits | static_cast<uint32_t>(Store<Half>::from(second).bits) << 16;

@@ -342,8 +342,8 @@ MISTAKES = (
     (
         "cuda: checkpoints off by one",
         "csrc/cuda/neuron_kernel.cuh",
-        "until_checkpoint = a.checkpoint_every - 1;",
-        "until_checkpoint = a.checkpoint_every;",
+        "a.checkpoints_out ? a.checkpoint_every : a.T;",
+        "a.checkpoints_out ? a.checkpoint_every + 1 : a.T;",
     ),
     (
         "cuda: alignment not checked",

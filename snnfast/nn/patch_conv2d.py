@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,10 +34,10 @@ class PatchConv2d(nn.Conv2d):
     zeros or not less than the kernel, and for a single image ``[C, H, W]``.
 
     Args:
-        in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype: as
-            those of ``nn.Conv2d``.
+        in_channels, out_channels, kernel_size, more: as those of ``nn.Conv2d``.
 
     Raises:
+        TypeError, ValueError: for wrong sizes.
         RuntimeError: for a second derivative through the product; only the first is implemented.
 
     Example:
@@ -44,6 +45,18 @@ class PatchConv2d(nn.Conv2d):
         >>> with torch.autocast("cpu", torch.bfloat16):
         ...     y = conv(torch.rand(8, 256, 4, 4))
     """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int],
+        *more: Any,
+        **keywords: Any,
+    ) -> None:
+        super().__init__(
+            *checked("PatchConv2d", in_channels, out_channels, kernel_size), *more, **keywords
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` ``[N, C, H, W]`` -> ``[N, O, ...]``."""
@@ -70,6 +83,19 @@ class PatchConv2d(nn.Conv2d):
         few = self.in_channels * self.out_channels <= FEW_CHANNELS
         most = MOST_OF_FEW_CHANNELS if few else MOST_PIXELS
         return min(height, width) >= 1 and height * width <= most
+
+
+def checked(
+    layer: str, in_channels: int, out_channels: int, kernel_size: int | Sequence[int]
+) -> tuple[int, int, tuple[int, int]]:
+    """The sizes of a convolution; errors begin with the name of the ``layer``."""
+    if isinstance(kernel_size, check.INTEGERS):
+        kernel_size = (kernel_size, kernel_size)
+    return (
+        check.whole(layer, "in_channels", in_channels),
+        check.whole(layer, "out_channels", out_channels),
+        cast(tuple[int, int], check.sizes(layer, "kernel_size", kernel_size, 2)),
+    )
 
 
 class _PatchConv2d(torch.autograd.Function):

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from snnfast import check, ops
 from snnfast.calls.spike_conv2d import METHODS, Method
 
+from .patch_conv2d import checked
+
 __all__ = ["SpikeConv2d"]
 
 
@@ -44,13 +46,8 @@ class SpikeConv2d(nn.Conv2d):
         **keywords: Any,
     ) -> None:
         check.choice("SpikeConv2d", "method", method, METHODS)
-        in_channels = check.whole("SpikeConv2d", "in_channels", in_channels)
-        out_channels = check.whole("SpikeConv2d", "out_channels", out_channels)
-        if isinstance(kernel_size, check.INTEGERS):
-            kernel_size = (kernel_size, kernel_size)
-        kernel = check.sizes("SpikeConv2d", "kernel_size", kernel_size, 2)
         super().__init__(
-            in_channels, out_channels, cast(tuple[int, int], kernel), *more, **keywords
+            *checked("SpikeConv2d", in_channels, out_channels, kernel_size), *more, **keywords
         )
         self.method: Method = method
         if method == "events" and not has_events(self):

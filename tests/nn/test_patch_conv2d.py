@@ -131,7 +131,7 @@ def test_otherwise_it_is_conv2d(change, size):
     x = small_integers(2, conv.in_channels, *size).requires_grad_()
     y = conv(x)
     assert not by_product(y)
-    assert torch.equal(y, nn.Conv2d.forward(conv, x))
+    torch.testing.assert_close(y, nn.Conv2d.forward(conv, x), rtol=0, atol=0)
 
 
 def test_other_dtypes_and_single_images_are_conv2d():
@@ -164,7 +164,7 @@ def test_state_dict_copies_and_vmap():
     torch.manual_seed(0)
     conv, plain = PatchConv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
     conv.load_state_dict(plain.state_dict())
-    assert torch.equal(copy.deepcopy(conv).weight, plain.weight)
+    torch.testing.assert_close(copy.deepcopy(conv).weight, plain.weight, rtol=0, atol=0)
     conv = layer(4, 4, 3, padding=1)
     x = small_integers(3, 2, 4, 2, 2)
     torch.testing.assert_close(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,8 @@ from torch.nn import functional
 
 from snnfast import check
 from snnfast.first_order import first_order
+
+from .spike_conv2d import checked, has_events
 
 __all__ = ["PatchConv2d"]
 
@@ -71,31 +73,14 @@ class PatchConv2d(nn.Conv2d):
 
     def _small(self, x: Tensor) -> bool:
         """Whether the product of patches is there for this layer, and pays for images like ``x``."""
-        if x.dim() != 4 or x.shape[1] != self.in_channels or isinstance(self.padding, str):
+        if x.dim() != 4 or x.shape[1] != self.in_channels:
             return False
-        ones = (*self.stride, *self.dilation, self.groups) == (1,) * 5
-        if not ones or self.padding_mode != "zeros":
-            return False
-        sides = zip(x.shape[2:], self.kernel_size, self.padding)
-        if any(padding >= kernel for _, kernel, padding in sides):
+        if self.stride != (1, 1) or not has_events(self):
             return False
         height, width = _result(x, self.kernel_size, self.padding)
         few = self.in_channels * self.out_channels <= FEW_CHANNELS
         most = MOST_OF_FEW_CHANNELS if few else MOST_PIXELS
         return min(height, width) >= 1 and height * width <= most
-
-
-def checked(
-    layer: str, in_channels: int, out_channels: int, kernel_size: int | Sequence[int]
-) -> tuple[int, int, tuple[int, int]]:
-    """The sizes of a convolution; errors begin with the name of the ``layer``."""
-    if isinstance(kernel_size, check.INTEGERS):
-        kernel_size = (kernel_size, kernel_size)
-    return (
-        check.whole(layer, "in_channels", in_channels),
-        check.whole(layer, "out_channels", out_channels),
-        cast(tuple[int, int], check.sizes(layer, "kernel_size", kernel_size, 2)),
-    )
 
 
 class _PatchConv2d(torch.autograd.Function):

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from snnfast import check, ops
 from snnfast.calls.spike_conv2d import METHODS, Method
 
-from .patch_conv2d import checked
-
 __all__ = ["SpikeConv2d"]
 
 
@@ -76,8 +74,21 @@ class SpikeConv2d(nn.Conv2d):
         return shown + chosen
 
 
+def checked(
+    layer: str, in_channels: int, out_channels: int, kernel_size: int | Sequence[int]
+) -> tuple[int, int, tuple[int, int]]:
+    """The sizes of a convolution; errors begin with the name of the ``layer``."""
+    if isinstance(kernel_size, check.INTEGERS):
+        kernel_size = (kernel_size, kernel_size)
+    return (
+        check.whole(layer, "in_channels", in_channels),
+        check.whole(layer, "out_channels", out_channels),
+        cast(tuple[int, int], check.sizes(layer, "kernel_size", kernel_size, 2)),
+    )
+
+
 def has_events(layer: nn.Conv2d) -> bool:
-    """Whether :func:`snnfast.ops.spike_conv2d` takes the dilation, groups and padding of ``layer``."""
+    """Whether ``layer`` has a dilation and groups of 1, and zeros as padding, less than the kernel."""
     ones = (*layer.dilation, layer.groups) == (1,) * 3
     return (
         ones

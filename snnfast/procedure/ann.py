@@ -101,9 +101,10 @@ class Ann(Classifier[AnnSettings]):
         if settings.precision == "bfloat16":
             # Convolutions and poolings in bfloat16 are faster so.
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            for layer in model.modules():
-                if type(layer) is nn.Conv2d:
-                    layer.__class__ = PatchConv2d  # for the small images of the last layers
+            if torch.cpu._is_amx_tile_supported():  # where it is known to be faster
+                for layer in model.modules():
+                    if type(layer) is nn.Conv2d:
+                        layer.__class__ = PatchConv2d  # for the small images of the last layers
         return model
 
     def folder(self, settings: AnnSettings) -> str:

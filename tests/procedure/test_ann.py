@@ -8,6 +8,7 @@ from torch import nn
 
 import snnfast
 from snnfast.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
+from snnfast.nn import PatchConv2d
 from snnfast.procedure import Procedure, ann, classifier, diehl2015
 from snnfast.procedure.ann import Ann
 
@@ -41,6 +42,16 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, changes):
         diehl2015.train(settings, tmp_path / "parts")
     with pytest.raises(CheckpointError, match="other settings"):
         diehl2015.train(short(seed=4), tmp_path / "parts", resume=True)
+
+
+@pytest.mark.parametrize("amx", [True, False])
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_small_images_in_bfloat16_are_products_of_patches_with_amx(monkeypatch, precision, amx):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    settings = short(precision=precision)
+    model = diehl2015.model(settings, diehl2015.load(settings))
+    convolutions = {type(m) for m in model.modules() if isinstance(m, nn.Conv2d)}
+    assert convolutions == {PatchConv2d if amx and precision == "bfloat16" else nn.Conv2d}
 
 
 def test_a_trained_network_converts(tmp_path):

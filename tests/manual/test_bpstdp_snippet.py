@@ -1,4 +1,4 @@
-"""The BP-STDP part of n3ml's user manual, with n3ml -> snnfast; only a comment in Korean, n3ml's TODO, is translated."""
+"""The BP-STDP part of n3ml's user manual, with n3ml -> snnfast; a comment in Korean, n3ml's TODO, is translated."""
 
 import io
 from contextlib import redirect_stdout

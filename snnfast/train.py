@@ -119,6 +119,7 @@ def fit(
     batch_size: int,
     loss: Loss | None = None,
     augment: Callable[[Tensor], Tensor] | None = None,
+    mix: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
     precision: torch.dtype = torch.float32,
     clip: float | None = None,
     recalibrate: Callable[[Tensor], Tensor] | None = None,
@@ -158,6 +159,9 @@ def fit(
         loss: scores ``[B, classes]`` and labels ``[B]`` to a scalar; may be None where there is a ``step`` and nothing
             is held out.
         augment: changes the training images ``[B, ...]`` of a batch.
+        mix: from the images, after ``augment``, and the labels of a batch to those that ``loss`` gets, for example
+            torchvision's ``v2.CutMix(num_classes=10)``, whose labels are shares ``[B, classes]``. Accuracies still
+            count the labels of ``train``.
         precision: ``torch.bfloat16`` runs convolutions and products under autocast.
         clip: the largest norm of the gradient over all parameters; a larger gradient is scaled down to it. None: no
             limit.
@@ -234,7 +238,8 @@ def fit(
                     run.model, train, batch_size, run.order[run.images :]
                 ):
                     images = images if augment is None else augment(images)
-                    outputs, value = learn(images, labels)
+                    images, targets = (images, labels) if mix is None else mix(images, labels)
+                    outputs, value = learn(images, targets)
                     mine = labels if processes is None else labels[processes.share(len(labels))]
                     run.score.add(outputs, mine, value)
                     run.images += len(labels)

@@ -1,9 +1,14 @@
-"""What augmentation does to images in training."""
+"""What augmentation does to images and labels in training."""
+
+import math
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
 
 from snnfast.procedure import images, stbp
+from snnfast.train import Run, fit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -38,3 +43,30 @@ def test_elastic_displacements_are_smooth_and_of_the_size_asked_for():
     inside = moved[:, 0, 5:24, 5:24]
     assert inside.diff(dim=1).abs().max() < 1
     assert inside.diff(dim=1).std() < 0.15
+
+
+def test_the_loss_gets_mixed_images_and_labels_and_the_accuracy_the_first_labels():
+    model = nn.Linear(2, 2, bias=False)
+    model.weight.data = torch.eye(2)
+    run = Run(model, torch.optim.SGD(model.parameters(), 1.0))
+    data = torch.eye(2), torch.tensor([0, 1])
+
+    def double_and_swap(x, labels):
+        return 2 * x, F.one_hot(1 - labels, 2).float()
+
+    fit(
+        run,
+        data,
+        None,
+        epochs=1,
+        batch_size=2,
+        loss=F.cross_entropy,
+        mix=double_and_swap,
+        echo=None,
+    )
+    # Each image has the outputs 2 and 0, and the label of the 0.
+    assert run.history[0]["loss"] == pytest.approx(math.log(1 + math.exp(2)))
+    assert run.history[0]["accuracy"] == 1
+    wrong = 1 / (1 + math.exp(-2))
+    expected = torch.tensor([[1 - wrong, wrong], [wrong, 1 - wrong]])
+    torch.testing.assert_close(model.weight.detach(), expected)

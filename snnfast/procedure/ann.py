@@ -101,7 +101,7 @@ class Ann(Classifier[AnnSettings]):
         if settings.precision == "bfloat16":
             # Convolutions and poolings in bfloat16 are faster so.
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            if torch.cpu._is_amx_tile_supported():  # where it is known to be faster
+            if torch.cpu._is_avx512_bf16_supported():  # where it is known to be faster
                 for layer in model.modules():
                     if type(layer) is nn.Conv2d:
                         layer.__class__ = PatchConv2d  # for the small images of the last layers

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from snnfast.data.vision import torchvision_modules
 from snnfast.procedure import images
 from snnfast.procedure.images import IMAGE_SHAPES
 from snnfast.procedure.run import Data, Procedure
@@ -64,6 +65,14 @@ class ClassifierSettings(images.Augmented):
         least=0,
     )
 
+    cutmix: float = option(
+        0.0,
+        "Augmentation: share of the batches in which every image gets a rectangle of another one, and of its label as "
+        "much (Yun et al. 2019); needs torchvision.",
+        least=0,
+        most=1,
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self._only("nesterov", self.optimizer == "sgd", "sgd", self.optimizer)
@@ -112,6 +121,7 @@ class Classifier(Procedure[C]):
             "batch_size": settings.batch_size,
             "loss": partial(F.cross_entropy, label_smoothing=settings.label_smoothing),
             "augment": augment(settings),
+            "mix": mix(settings, data),
             "precision": getattr(torch, settings.precision),
             "recalibrate": images.recalibration(settings),
         }
@@ -140,3 +150,19 @@ def augment(settings: ClassifierSettings) -> Callable[[Tensor], Tensor] | None:
         return batch
 
     return change
+
+
+def mix(
+    settings: ClassifierSettings, data: Data
+) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
+    """CutMix of torchvision in a share of the batches, or None when the settings ask for none."""
+    if not settings.cutmix:
+        return None
+    classes = images.classes(settings.dataset, data)
+    torchvision_modules(f"{settings.name}: cutmix")
+    from torchvision.transforms import v2
+
+    mixed: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = v2.RandomApply(
+        [v2.CutMix(num_classes=classes)], p=settings.cutmix
+    )
+    return mixed

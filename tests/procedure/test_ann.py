@@ -44,14 +44,14 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, changes):
         diehl2015.train(short(seed=4), tmp_path / "parts", resume=True)
 
 
-@pytest.mark.parametrize("amx", [True, False])
+@pytest.mark.parametrize("fast", [True, False])
 @pytest.mark.parametrize("precision", ["bfloat16", "float32"])
-def test_small_images_in_bfloat16_are_products_of_patches_with_amx(monkeypatch, precision, amx):
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+def test_small_images_are_products_of_patches_where_bfloat16_is_fast(monkeypatch, precision, fast):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: fast)
     settings = short(precision=precision)
     model = diehl2015.model(settings, diehl2015.load(settings))
     convolutions = {type(m) for m in model.modules() if isinstance(m, nn.Conv2d)}
-    assert convolutions == {PatchConv2d if amx and precision == "bfloat16" else nn.Conv2d}
+    assert convolutions == {PatchConv2d if fast and precision == "bfloat16" else nn.Conv2d}
 
 
 def test_a_trained_network_converts(tmp_path):

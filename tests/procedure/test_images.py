@@ -78,6 +78,29 @@ def test_a_training_batch_is_normalised_before_its_cutout():
     torch.testing.assert_close(changed, expected, rtol=0, atol=0)
 
 
+def test_cutmix_gives_as_much_of_a_label_as_of_its_image():
+    settings = vgg16.preset("digits", cutmix=1.0)
+    mix = classifier.mix(settings, images.load(settings))
+    x = (
+        torch.arange(1.0, 7).view(6, 1, 1, 1).expand(-1, -1, 8, 8)
+    )  # an image of each of six classes
+    torch.manual_seed(2)
+    mixed, labels = mix(x.contiguous(), torch.arange(6))
+    areas = torch.stack([(mixed == k + 1).float().mean((1, 2, 3)) for k in range(10)], 1)
+    torch.testing.assert_close(labels, areas)
+    assert_all((labels > 0).sum(1), 2)
+
+
+def test_cutmix_changes_the_share_of_batches_asked_for():
+    assert vgg16.learning(vgg16.preset("digits"), None, None)["mix"] is None
+    settings = vgg16.preset("digits", cutmix=0.25)
+    mix = vgg16.learning(settings, None, images.load(settings))["mix"]
+    x, labels = torch.rand(2, 1, 8, 8), torch.arange(2)
+    torch.manual_seed(0)
+    mixed = sum(mix(x, labels)[1].is_floating_point() for _ in range(400))
+    assert 80 <= mixed <= 120
+
+
 @pytest.mark.parametrize("procedure", [vgg16, spiking_vgg])
 def test_recalibration_sees_images_as_they_are_scored(procedure):
     x = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)

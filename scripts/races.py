@@ -4,8 +4,9 @@
     python scripts/races.py --folder DIR    keeps the build in DIR, for the next time
     python scripts/races.py --only NAME     plants only in files with this in their names
 
-Barriers, __syncwarp and fences are all that orders two threads (csrc/cuda_emulation/cuda_runtime.h). Blocks are made
-small, since ThreadSanitizer remembers few accesses to a word. First the kernels run as they are: a report is a race.
+Barriers, those of clusters, __syncwarp and fences are all that orders two threads (csrc/cuda_emulation/cuda_runtime.h). Blocks
+are made small, since ThreadSanitizer remembers few accesses to a word. Kernels that choose where their memory lies run with
+much, little and no shared memory (:data:`DEVICES`), so that their blocks are one, a cluster, and a grid. First the kernels run as they are: a report is a race.
 Then each barrier and fence is planted as missing, one at a time: it stays, but orders nothing, and that must be
 reported, but for those that :data:`SPARE` says why of. Exit code 1 if a race is found or a missing barrier is not.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import functools
 import os
 import re
 import shutil
@@ -49,7 +51,7 @@ SMALL = {
     "cuda/bp_stdp_network.cu": {"kAlone": 64, "kSharedThreads": 32, "kChanges": 16},
     "cuda/diehl_cook.cu": {"kAlone": 64, "kMostThreads": 64, "kSharedThreads": 32},
     "cuda/diehl_cook_conductance.cu": {"kAlone": 64, "kSharedThreads": 32},
-    "cuda/teams.cuh": {"kLeastThreads": 64},
+    "cuda/teams.cuh": {"kLeastThreads": 64, "kClusterThreads": 64},
     "cuda/spikeprop_events.cuh": {"kThreads": 64, "kSortThreads": 64},
     "cuda/spikeprop.cu": {"kTile": 8},
     "cuda/recurrent.cu": {"kSide": 8},
@@ -66,7 +68,11 @@ SPARE: dict[tuple[str, int], str] = {
     **{("cuda/spikeprop.cu", k): VOTE for k in (6, 7, 8, 9)},
     **{("cuda/spikeprop_events.cuh", k): "two votes in turn: one is enough" for k in (8, 9)},
 }
-MEETS = re.compile(r"\b__(?:syncthreads|syncwarp|threadfence)(?:_or|_and|_count)?\(")
+MEETS = re.compile(
+    r"\b(?:__(?:syncthreads|syncwarp|threadfence)(?:_or|_and|_count)?|cluster_(?:arrive|wait))\("
+)
+# Shared memory of a block and clusters of the emulated device.
+DEVICES = (("232448", "1"), ("13000", "1"), ("0", "0"))
 
 
 # ---- the build
@@ -166,6 +172,18 @@ def presented() -> list[object]:
     return [spikes, ops.Events.from_dense(spikes), rates]
 
 
+def on_each_device(call: Callable[[], None]) -> Callable[[], None]:
+    @functools.wraps(call)
+    def calls() -> None:
+        for shared, clusters in DEVICES:
+            os.environ["SNNFAST_EMULATION_SHARED"] = shared
+            os.environ["SNNFAST_EMULATION_CLUSTERS"] = clusters
+            call()
+
+    return calls
+
+
+@on_each_device
 def diehl_cook() -> None:
     rule = plasticity.triplet(1e-2, 1e-1)
     for x in presented():
@@ -182,6 +200,7 @@ def diehl_cook() -> None:
         ops.diehl_cook_(x, w, theta, rule=rule, norm=5.0, v_threshold=0.5)
 
 
+@on_each_device
 def conductance() -> None:
     for x in presented():
         for neurons in (40, 130):
@@ -218,6 +237,7 @@ CALLS: dict[str, tuple[Callable[[], None], ...]] = {
     "cuda/diehl_cook_conductance.cu": (conductance,),
     "cuda/presentations.cuh": (diehl_cook,),
     "cuda/grid_tally.cuh": (diehl_cook, conductance, bp_stdp_network),
+    "cuda/cluster_tally.cuh": (diehl_cook, conductance),
     "cuda/recurrent": (recurrent,),
 }
 

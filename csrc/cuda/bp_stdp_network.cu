@@ -5,7 +5,6 @@
 #include "core/bp_stdp_network.h"
 
 #include "core/arena.h"
-#include "cuda/grid_tally.cuh"
 #include "cuda/presentations.cuh"
 #include "cuda/teams.cuh"
 
@@ -35,8 +34,8 @@ template <class C>
 struct Arguments {
   BpStdpNetwork a;
   Teams plan;
-  GridTally::Word* words;
-  int64_t row;  // bytes from the memory of a row of the grid to that of the next one
+  char* workspace;  // words of the tallies, and then the memory of each row of the grid
+  int64_t row;      // bytes from the memory of a row of the grid to that of the next one
   Neurons<C> neurons[kBpStdpLayers + 1];
 };
 
@@ -51,7 +50,7 @@ class Block {
         thread_(static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x),
         threads_(static_cast<int64_t>(gridDim.x) * blockDim.x),
         lane_(static_cast<int>(threadIdx.x) % 32),
-        tally_(g.words + blockIdx.y * GridTally::words(1), 1, blockIdx.x, gridDim.x) {}
+        tally_(g.plan.team_memory(g.workspace).template take<TallyWord>(GridTally::words(1, gridDim.x)), 1, blockIdx.x, gridDim.x) {}
 
   __device__ void run() {
     for (int64_t l = 0; l < a_.layers && a_.packs(); l++) {
@@ -96,10 +95,8 @@ class Block {
   __device__ void meet() {
     __syncthreads();
     if (gridDim.x == 1) return;
-    if (threadIdx.x == 0) {
-      tally_.tell(met_, 0);
-      tally_.total(met_);
-    }
+    tally_.tell(met_, 0);
+    tally_.total(met_);
     met_++;
     __syncthreads();
   }
@@ -317,7 +314,12 @@ cudaError_t plan_of(const BpStdpNetwork& a, Teams& plan) {
     const int64_t threads = max((O + 31) / 32 * 32 * B, changes);
     wanted = max(threads, wanted);
   }
-  return plan_teams(bp_stdp_network_kernel<C>, a.networks, wanted, 1, threads_of_block(wanted, kAlone, kAlone, kSharedThreads), plan);
+  const TeamSizes sizes{kAlone, kAlone, kSharedThreads};
+  const cudaError_t error = plan_teams(bp_stdp_network_kernel<C>, a.networks, wanted, 1, sizes.threads(wanted), plan);
+  Arena team(nullptr);
+  team.take<TallyWord>(GridTally::words(1, plan.blocks));
+  plan.team_bytes = team.used();
+  return error;
 }
 
 // Memory of a row of the grid.
@@ -339,24 +341,20 @@ int64_t lay_out(const BpStdpNetwork& a, char* memory, Neurons<C> (&neurons)[kBpS
   return arena.used();
 }
 
-int64_t bytes_of_words(const Teams& plan) { return (plan.networks * GridTally::words(1) * static_cast<int64_t>(sizeof(GridTally::Word)) + 63) / 64 * 64; }
-
 template <class C>
 int64_t workspace(const BpStdpNetwork& a) {
   Teams plan;
   Neurons<C> neurons[kBpStdpLayers + 1];
-  return plan_of<C>(a, plan) == cudaSuccess ? bytes_of_words(plan) + plan.networks * lay_out<C>(a, nullptr, neurons) : 0;
+  return plan_of<C>(a, plan) == cudaSuccess ? plan.workspace() + plan.networks * lay_out<C>(a, nullptr, neurons) : 0;
 }
 
 template <class C>
 int launch(const BpStdpNetwork& a, char* memory, cudaStream_t stream) {
-  Arguments<C> g{a, {}, reinterpret_cast<GridTally::Word*>(memory), 0, {}};
-  cudaError_t error = plan_of<C>(a, g.plan);
+  Arguments<C> g{a, {}, memory, 0, {}};
+  const cudaError_t error = plan_of<C>(a, g.plan);
   if (error != cudaSuccess) return error;
-  g.row = lay_out<C>(a, memory + bytes_of_words(g.plan), g.neurons);
-  error = cudaMemsetAsync(memory, 0, static_cast<size_t>(bytes_of_words(g.plan)), stream);
-  if (error != cudaSuccess) return error;
-  return launch_teams(bp_stdp_network_kernel<C>, g.plan, stream, g);
+  g.row = lay_out<C>(a, memory + g.plan.workspace(), g.neurons);
+  return launch_teams(TeamKernels<Arguments<C>>{bp_stdp_network_kernel<C>, nullptr}, stream, g);
 }
 
 }  // namespace

@@ -4,7 +4,8 @@
 //
 // With anything that one presentation leaves to the next, a network is one team and the launch presents all in order; its
 // blocks wait for each other every step, or `inhibition_delay` steps later if no winner has to be found. Else a team
-// of one block (of several, where images are few) takes the next image that no other has.
+// of one block (of several, where images are few) takes the next image that no other has. Where weights and state lie, and how
+// blocks meet, is decided in teams.cuh.
 #include "cuda/diehl_cook_memory.cuh"
 
 #include "cuda/normalize.cuh"
@@ -12,11 +13,11 @@
 namespace snnfast {
 namespace {
 
-constexpr int64_t kAlone = 1024;         // up to as many neurons are one block, which waits for no other
+constexpr int64_t kAlone = 1024;         // up to as many neurons are one block
 constexpr int64_t kMostThreads = 512;    // with more, registers spill
 constexpr int64_t kSharedThreads = 256;  // of a block of several
+constexpr TeamSizes kSizes{kAlone, kMostThreads, kSharedThreads};
 
-template <class C>
 struct Arguments {
   DiehlCook a;
   Teams plan;
@@ -32,12 +33,14 @@ struct Shared {
   int64_t arriving, spikes, winner;
 };
 
-// K: of the rule, or PlasticityKind::count where nothing is learned.
-template <PlasticityKind K, class C>
+// K: of the rule, or PlasticityKind::count where nothing is learned. Tally: how blocks meet. Neurons are counted from the first
+// of the block on.
+template <PlasticityKind K, class C, class Tally>
 class Block {
  public:
-  __device__ Block(const Arguments<C>& g, Shared<C>& shared, Arena arena, int64_t network)
-      : a_(g.a),
+  __device__ Block(const Arguments& g, Shared<C>& shared, Arena team, Arena block, int64_t network)
+      : g_(g),
+        a_(g.a),
         network_(network),
         own_(shared.own),
         rule_(shared.rule),
@@ -45,15 +48,17 @@ class Block {
         blocks_(g.plan.blocks),
         team_(blockIdx.x / g.plan.blocks),
         block_(blockIdx.x % g.plan.blocks),
-        m_(g.a, g.plan, arena, blockIdx.y * g.plan.teams + team_, block_),
+        first_(block_ * g.plan.own(a_.N)),
+        own_neurons_(max(min(a_.N - first_, g.plan.own(a_.N)), int64_t{0})),
+        m_(g.a, g.plan, team, block),
         tally_(m_.words, g.a.lag(), block_, blocks_),
         inputs_(a_.x, network, m_.input_lists, m_.input_counts),
-        w_(static_cast<C*>(a_.network(network).w)),
-        theta_(static_cast<C*>(a_.network(network).theta)),
+        w_(g.plan.weights ? BlockWeights<C>::in_memory(m_.w, own_neurons_) : given()),
         second_(a_.state.v || shared.rule.lr_pre_triplet != 0),
         delay_(a_.inhibition_delay) {}
 
   __device__ void run(int64_t teams) {
+    tally_.begin();
     begin();
     int64_t p = team_;
     for (; p < a_.x.P; p += teams) {
@@ -63,21 +68,25 @@ class Block {
       if constexpr (kLearns)
         if (own_.norm > 0) normalize();
     }
+    __syncthreads();
+    if (a_.in_order()) keep_learned();
     if (a_.return_state && p - teams == a_.x.P - 1) keep_state();
+    tally_.end();
   }
 
  private:
   static constexpr bool kLearns = K != PlasticityKind::count;
+  const Arguments& g_;
   const DiehlCook& a_;  // of all networks
   const int64_t network_;
   const DiehlCookNumbers& own_;
   const Plasticity<C>& rule_;
   Shared<C>& shared_;
-  const int64_t blocks_, team_, block_;
+  const int64_t blocks_, team_, block_, first_, own_neurons_;
   const DiehlCookMemory<C> m_;
-  const GridTally tally_;
+  Tally tally_;
   BlockInputs inputs_;
-  C *const w_, *const theta_;
+  const BlockWeights<C> w_;
   const bool second_;
   const int64_t delay_;
   StepInputs before_{};  // what fired in the step before
@@ -86,26 +95,33 @@ class Block {
 
   template <class F>
   __device__ void for_own_neurons(const F& f) const {
-    for (int64_t n = block_ * blockDim.x + threadIdx.x; n < a_.N; n += blocks_ * blockDim.x) f(n);
+    for (int64_t n = threadIdx.x; n < own_neurons_; n += blockDim.x) f(n);
   }
   template <class F>
   __device__ void for_all_inputs(const F& f) const {
     for (int64_t i = threadIdx.x; i < a_.x.I; i += blockDim.x) f(i);
   }
-  __device__ C* weight(int64_t n, int64_t i) const { return w_ + n * a_.w_stride_neuron + i * a_.w_stride_input; }
+  // The weights where the caller has them.
+  __device__ BlockWeights<C> given() const {
+    return {static_cast<C*>(a_.network(network_).w) + first_ * a_.w_stride_neuron, a_.w_stride_neuron, a_.w_stride_input};
+  }
+  __device__ bool by_input() const { return a_.w_stride_input <= a_.w_stride_neuron; }
+  __device__ C* theta() const { return at(a_.network(network_).theta) + first_; }
   static __device__ C* at(void* state) { return static_cast<C*>(state); }
 
   // What was before the first step.
   __device__ void begin() {
     const DiehlCookState s = a_.network(network_).state;
+    if (g_.plan.weights) given().copy_to(w_, own_neurons_, a_.x.I, by_input());
+    for_own_neurons([&](int64_t n) { m_.theta[n] = theta()[n]; });
     if (a_.carry) {
       before_ = inputs_.of(s.last_input);
       for_own_neurons([&](int64_t n) {
-        m_.v[n] = at(s.v)[n];
-        m_.refractory[n] = s.refractory[n];
-        m_.trace_post[n] = at(s.trace_post)[n];
-        m_.trace_post2[n] = at(s.trace_post2)[n];
-        for (int64_t d = 0; d < delay_; d++) m_.history[d * a_.N + n] = s.last_spikes[d * a_.N + n];
+        m_.v[n] = at(s.v)[first_ + n];
+        m_.refractory[n] = s.refractory[first_ + n];
+        m_.trace_post[n] = at(s.trace_post)[first_ + n];
+        m_.trace_post2[n] = at(s.trace_post2)[first_ + n];
+        for (int64_t d = 0; d < delay_; d++) history(d, n) = s.last_spikes[d * a_.N + first_ + n];
       });
       for_all_inputs([&](int64_t i) {
         m_.trace_pre[i] = at(s.trace_pre)[i];
@@ -120,10 +136,11 @@ class Block {
       __syncthreads();
       if (a_.carry)
         for_own_neurons([&](int64_t n) {
-          if (m_.history[now_ * a_.N + n]) atomicAdd(&shared_.listed, 1);
+          if (history(now_, n)) atomicAdd(&shared_.listed, 1);
         });
       __syncthreads();
-      if (threadIdx.x == 0) tally_.tell(now_, shared_.listed);
+      tally_.tell(now_, shared_.listed);
+      __syncthreads();
     }
   }
 
@@ -135,7 +152,7 @@ class Block {
         m_.v[n] = 0;
         m_.refractory[n] = 0;
         if (traced) m_.trace_post[n] = m_.trace_post2[n] = 0;
-        for (int64_t d = 0; d < delay_; d++) m_.history[d * a_.N + n] = false;
+        for (int64_t d = 0; d < delay_; d++) history(d, n) = false;
       });
       if (traced)
         for_all_inputs([&](int64_t i) {
@@ -149,16 +166,17 @@ class Block {
 
   __device__ void step(int64_t p, int64_t t) {
     const StepInputs inputs = inputs_.next(p, t);
-    if (threadIdx.x == 0) shared_.arriving = delay_ ? arriving(t) : 0;
+    const int64_t told = delay_ ? tally_.total(now_ - delay_) : 0;
+    if (threadIdx.x == 0) shared_.arriving = arriving(t, told);
     __syncthreads();
     if (threadIdx.x == 0) shared_.found[(now_ + 1) % 2] = 0;  // that of the last step, which all have read
     for_own_neurons([&](int64_t n) { charge(n); });
     __syncthreads();
     const int32_t found = shared_.found[now_ % 2];
     if (a_.waits()) {
-      if (threadIdx.x < 32) agree(found);
+      agree(found);
       __syncthreads();
-    } else if (threadIdx.x == 0) {
+    } else {
       tally_.tell(now_, found);
     }
     for_spiking(found, [&](int64_t n) { spike(n, p, t); });
@@ -174,10 +192,9 @@ class Block {
     slot_ = slot_ + 1 < delay_ ? slot_ + 1 : 0;
   }
 
-  // How many spikes of `delay_` steps ago arrive. Asked for also where nothing of that time is left to arrive: blocks must
-  // not run away from each other.
-  __device__ int64_t arriving(int64_t t) const {
-    const int64_t total = tally_.total(now_ - delay_);
+  // How many spikes of `delay_` steps ago arrive, of `total`. That is asked for also where nothing of that time is left to
+  // arrive: blocks must not run away from each other.
+  __device__ int64_t arriving(int64_t t, int64_t total) const {
     if (!a_.carry && t < delay_) return 0;
     const bool candidates = a_.one_winner && now_ >= 2 * delay_;
     return candidates && total ? 1 : total;
@@ -188,20 +205,19 @@ class Block {
     const int32_t refractory = m_.refractory[n];
     C current = 0;
     if (refractory == 0) {
-      const C* const w = weight(n, 0);
 #pragma unroll 8
-      for (int32_t k = 0; k < before_.count; k++) current += w[before_.begin[k] * a_.w_stride_input];
-      if (delay_) current -= C(own_.inhibition) * (C(shared_.arriving) - C(m_.history[slot_ * a_.N + n]));
+      for (int32_t k = 0; k < before_.count; k++) current += w_(n, before_.begin[k]);
+      if (delay_) current -= C(own_.inhibition) * (C(shared_.arriving) - C(history(slot_, n)));
     }
     const C v = diehl_cook_charge(m_.v[n], C(own_.decay), current);
-    C theta = theta_[n];
-    if (own_.theta_decay != 1) theta_[n] = theta = theta * C(own_.theta_decay);
+    C theta = m_.theta[n];
+    if (own_.theta_decay != 1) m_.theta[n] = theta = theta * C(own_.theta_decay);
     const C margin = v - (C(own_.v_threshold) + theta);
     m_.v[n] = v;
     m_.margin[n] = margin;
     m_.refractory[n] = refractory ? refractory - 1 : 0;
     if (delay_)
-      m_.history[slot_ * a_.N + n] = false;
+      history(slot_, n) = false;
     else
       m_.open[n] = refractory == 0;
     if (kLearns) {
@@ -225,28 +241,25 @@ class Block {
     return best;
   }
 
-  // By one warp: with the other blocks, how many neurons spike in this step, or which.
+  // With the other blocks, how many neurons spike in this step, or which.
   __device__ void agree(int32_t found) {
     const int lane = static_cast<int>(threadIdx.x);
-    Candidate<C>* const candidates = m_.candidates + tally_.place(now_) * blocks_;
     Candidate<C> best{C(0), -1};
-    if (a_.one_winner) {
+    if (a_.one_winner && lane < 32) {
       for (int32_t k = lane; k < found; k += 32) {
         const int64_t n = m_.found[k];
-        if (better(m_.margin[n], n, best)) best = {m_.margin[n], n};
+        if (better(m_.margin[n], first_ + n, best)) best = {m_.margin[n], first_ + n};
       }
-      best = best_of_warp(best);
-      if (lane == 0) candidates[block_] = best;
+      if (found) best = best_of_warp(best);
+      tally_.leave(m_.candidates, now_, best);
     }
-    int64_t total = 0;
-    if (lane == 0) {
-      tally_.tell(now_, found);
-      total = tally_.total(now_);
-    }
+    tally_.tell(now_, found);
+    int64_t total = tally_.total(now_);
+    if (lane >= 32) return;
     __syncwarp();
     total = __shfl_sync(~0u, total, 0);
     if (a_.one_winner && total && blocks_ > 1) {
-      const volatile Candidate<C>* const theirs = candidates;
+      const volatile Candidate<C>* const theirs = tally_.notes_of(m_.candidates, now_);
       best = {C(0), -1};
       for (int64_t b = lane; b < blocks_; b += 32) {
         const C margin = theirs[b].margin;
@@ -261,7 +274,9 @@ class Block {
     }
   }
 
-  __device__ bool spikes(int64_t n) const { return m_.margin[n] >= 0 && (!a_.one_winner || n == shared_.winner); }
+  __device__ bool spikes(int64_t n) const { return m_.margin[n] >= 0 && (!a_.one_winner || first_ + n == shared_.winner); }
+  // Whether neuron n spiked in the step that is now in place d of the last ones.
+  __device__ bool& history(int64_t d, int64_t n) const { return m_.history[d * own_neurons_ + n]; }
 
   // f(n) for the neurons of this block that spike, a thread each.
   template <class F>
@@ -273,11 +288,11 @@ class Block {
   __device__ void spike(int64_t n, int64_t p, int64_t t) {
     m_.v[n] = C(own_.v_reset);
     m_.refractory[n] = a_.refractory;
-    if (delay_) m_.history[slot_ * a_.N + n] = true;
-    if (own_.theta_plus != 0) theta_[n] += C(own_.theta_plus);
+    if (delay_) history(slot_, n) = true;
+    if (own_.theta_plus != 0) m_.theta[n] += C(own_.theta_plus);
     const int64_t presentation = network_ * a_.x.P + p;
-    a_.counts[presentation * a_.N + n]++;
-    if (a_.spikes) a_.spikes[(presentation * a_.x.T + t) * a_.N + n] = true;
+    a_.counts[presentation * a_.N + first_ + n]++;
+    if (a_.spikes) a_.spikes[(presentation * a_.x.T + t) * a_.N + first_ + n] = true;
     if (!kLearns) return;
     m_.plastic[n] = true;
     m_.trace_post[n] = stdp_trace(m_.trace_post[n], true, rule_.all);
@@ -325,18 +340,18 @@ class Block {
 
   // Neuron n spikes.
   __device__ void grow(const Plasticity<C>& rule, int64_t n, int64_t i) const {
-    C* const w = weight(n, i);
-    C change = stdp_potentiation<K>(rule, *w, m_.trace_pre[i], m_.trace_post2[n]);
-    if (m_.last_spike[i] == now_ && rule.depresses()) change -= stdp_depression<K>(rule, *w, m_.trace_post[n], m_.trace_pre2[i]);
-    *w = stdp_clamp(rule, *w + change);
+    C& w = w_(n, i);
+    C change = stdp_potentiation<K>(rule, w, m_.trace_pre[i], m_.trace_post2[n]);
+    if (m_.last_spike[i] == now_ && rule.depresses()) change -= stdp_depression<K>(rule, w, m_.trace_post[n], m_.trace_pre2[i]);
+    w = stdp_clamp(rule, w + change);
   }
 
   // Inputs spike, neuron n does not.
   __device__ void shrink(const Plasticity<C>& rule, int64_t n, const StepInputs& inputs) const {
     const C trace_post = m_.trace_post[n];
     for (int32_t k = 0; k < inputs.count; k++) {
-      C* const w = weight(n, inputs.begin[k]);
-      *w = stdp_clamp(rule, *w - stdp_depression<K>(rule, *w, trace_post, m_.trace_pre2[inputs.begin[k]]));
+      C& w = w_(n, inputs.begin[k]);
+      w = stdp_clamp(rule, w - stdp_depression<K>(rule, w, trace_post, m_.trace_pre2[inputs.begin[k]]));
     }
   }
 
@@ -349,18 +364,23 @@ class Block {
     });
     __syncthreads();
     for (int32_t k = static_cast<int32_t>(threadIdx.x / 32); k < shared_.listed; k += static_cast<int32_t>(blockDim.x / 32))
-      normalize_row(rule_, weight(m_.found[k], 0), a_.x.I, a_.w_stride_input, own_.norm);
+      normalize_row(rule_, &w_(m_.found[k], 0), a_.x.I, w_.stride_input, own_.norm);
+  }
+
+  // Weights, where they are not the caller's, and thresholds.
+  __device__ void keep_learned() const {
+    if (kLearns && g_.plan.weights) w_.copy_to(given(), own_neurons_, a_.x.I, by_input());
+    for_own_neurons([&](int64_t n) { theta()[n] = m_.theta[n]; });
   }
 
   __device__ void keep_state() {
     const DiehlCookState s = a_.network(network_).state;
-    __syncthreads();
     for_own_neurons([&](int64_t n) {
-      at(s.v)[n] = m_.v[n];
-      s.refractory[n] = m_.refractory[n];
-      at(s.trace_post)[n] = m_.trace_post[n];
-      at(s.trace_post2)[n] = m_.trace_post2[n];
-      for (int64_t d = 0; d < delay_; d++) s.last_spikes[d * a_.N + n] = m_.history[(slot_ + d) % delay_ * a_.N + n];
+      at(s.v)[first_ + n] = m_.v[n];
+      s.refractory[first_ + n] = m_.refractory[n];
+      at(s.trace_post)[first_ + n] = m_.trace_post[n];
+      at(s.trace_post2)[first_ + n] = m_.trace_post2[n];
+      for (int64_t d = 0; d < delay_; d++) s.last_spikes[d * a_.N + first_ + n] = history((slot_ + d) % delay_, n);
     });
     if (block_) return;
     now_--;
@@ -375,63 +395,51 @@ class Block {
   }
 };
 
-template <PlasticityKind K, class C>
-__global__ void __launch_bounds__(kMostThreads) diehl_cook_kernel(const Arguments<C> g) {
-  __shared__ Shared<C> shared;
-  for (int64_t network = blockIdx.y; network < g.a.networks; network += gridDim.y) {
-    __syncthreads();  // what is shared was the last network's
-    if (threadIdx.x == 0) {
-      shared.own = g.a.network(network);
-      shared.rule = plasticity<C>(shared.own.rule);
+template <PlasticityKind K, class C, class Tally>
+__global__ void __launch_bounds__(kMostThreads) diehl_cook_kernel(const Arguments g) {
+  if constexpr (Tally::kPossible) {
+    SNNFAST_DYN_SHARED(char, memory);
+    __shared__ Shared<C> shared;
+    for (int64_t network = blockIdx.y; network < g.a.networks; network += gridDim.y) {
+      __syncthreads();  // what is shared was the last network's
+      if (threadIdx.x == 0) {
+        shared.own = g.a.network(network);
+        shared.rule = plasticity<C>(shared.own.rule);
+      }
+      __syncthreads();
+      Block<K, C, Tally>(g, shared, g.plan.team_memory(g.workspace), g.plan.block_memory(g.workspace, memory), network).run(g.plan.teams);
     }
-    __syncthreads();
-    Block<K, C>(g, shared, Arena(g.workspace), network).run(g.plan.teams);
   }
 }
 
 template <PlasticityKind K, class C>
-struct Kernel {
-  static cudaError_t plan(const DiehlCook& a, Teams& plan) {
-    return plan_teams(diehl_cook_kernel<K, C>, a.networks, a.N, a.in_order() ? 1 : a.x.P, threads_of_block(a.N, kAlone, kMostThreads, kSharedThreads), plan);
-  }
-
-  static int64_t workspace(const DiehlCook& a) {
-    Teams p;
-    if (plan(a, p) != cudaSuccess) return 0;
-    Arena arena(nullptr);
-    DiehlCookMemory<C>(a, p, arena, 0, 0);
-    return arena.used();
-  }
-
-  static int launch(const DiehlCook& a, void* memory, cudaStream_t stream) {
-    Arguments<C> g{a, {}, static_cast<char*>(memory)};
-    cudaError_t error = plan(a, g.plan);
-    if (error == cudaSuccess) error = cudaMemsetAsync(memory, 0, static_cast<size_t>(DiehlCookMemory<C>::words_bytes(a, g.plan)), stream);
-    if (error != cudaSuccess) return error;
-    return launch_teams(diehl_cook_kernel<K, C>, g.plan, stream, g);
-  }
-};
-
-// f(Kernel<K, C>{}) of the kernel that the call needs.
-template <class C, class F>
-int64_t with_kernel(const DiehlCook& a, const F& f) {
-  if (!a.learns) return f(Kernel<PlasticityKind::count, C>{});
-  return with_kind(a.rule.kind, [&](auto kind) { return f(Kernel<decltype(kind)::value, C>{}); });
+TeamKernels<Arguments> kernels() {
+  return {diehl_cook_kernel<K, C, GridTally>, diehl_cook_kernel<K, C, ClusterTally>};
 }
 
-template <class F>
-int64_t with_kernel(const DiehlCook& a, const F& f) {
-  return a.is_double ? with_kernel<double>(a, f) : with_kernel<float>(a, f);
+template <class C>
+TeamKernels<Arguments> kernels_of(const DiehlCook& a) {
+  if (!a.learns) return kernels<PlasticityKind::count, C>();
+  return with_kind(a.rule.kind, [](auto kind) { return kernels<decltype(kind)::value, C>(); });
+}
+
+cudaError_t plan_of(const DiehlCook& a, Teams& plan) {
+  const int64_t images = a.in_order() ? 1 : a.x.P;
+  return a.is_double ? plan_teams<DiehlCookMemory<double>>(kernels_of<double>(a), a, images, kSizes, plan)
+                     : plan_teams<DiehlCookMemory<float>>(kernels_of<float>(a), a, images, kSizes, plan);
 }
 
 }  // namespace
 
 int64_t diehl_cook_workspace(const DiehlCook& a) {
-  return with_kernel(a, [&](auto kernel) { return kernel.workspace(a); });
+  Teams plan;
+  return plan_of(a, plan) == cudaSuccess ? plan.workspace() : 0;
 }
 
 int launch_diehl_cook(const DiehlCook& a, void* workspace, void* stream) {
-  return static_cast<int>(with_kernel(a, [&](auto kernel) -> int64_t { return kernel.launch(a, workspace, static_cast<cudaStream_t>(stream)); }));
+  Arguments g{a, {}, static_cast<char*>(workspace)};
+  const cudaError_t error = plan_of(a, g.plan);
+  return error == cudaSuccess ? launch_teams(a.is_double ? kernels_of<double>(a) : kernels_of<float>(a), static_cast<cudaStream_t>(stream), g) : error;
 }
 
 }  // namespace snnfast

@@ -2,17 +2,18 @@
 // their weights; all that they tell each other is how many inhibitory neurons spiked, which acts in the next step.
 //
 // With anything that one presentation leaves to the next, a network is one team and the launch presents all in order. Else a
-// team of one block (of several, where images are few) takes the next image that no other has.
+// team of one block (of several, where images are few) takes the next image that no other has. Where weights and state lie, and
+// how blocks meet, is decided in teams.cuh.
 #include "cuda/diehl_cook_conductance_memory.cuh"
 
 namespace snnfast {
 namespace {
 
-constexpr int64_t kAlone = 512;          // up to as many neurons are one block, which waits for no other
+constexpr int64_t kAlone = 512;          // up to as many neurons are one block
 constexpr int64_t kSharedThreads = 128;  // of a block of several
-constexpr uint32_t kNever = 256;         // no delay
+constexpr TeamSizes kSizes{kAlone, kAlone, kSharedThreads};
+constexpr uint32_t kNever = 256;  // no delay
 
-template <class C>
 struct Arguments {
   DiehlCookConductance a;
   Teams plan;
@@ -30,22 +31,25 @@ struct Shared {
   int64_t oldest, under_way;  // of the inputs under way: where the oldest one stands, and how many they are
 };
 
-template <PlasticityKind K, class C>
+// Tally: how blocks meet. Neurons are counted from the first of the block on.
+template <PlasticityKind K, class C, class Tally>
 class ConductanceBlock {
  public:
-  __device__ ConductanceBlock(const Arguments<C>& g, Shared<C>& shared, int64_t network)
-      : a_(g.a),
+  __device__ ConductanceBlock(const Arguments& g, Shared<C>& shared, int64_t network)
+      : g_(g),
+        a_(g.a),
         network_(network),
         own_(shared.own),
         rule_(shared.rule),
         shared_(shared),
-        w_(static_cast<C*>(a_.network(network).w)),
-        theta_(a_.network(network).theta),
-        delays_(g.delays ? g.delays + network * g.a.N * g.a.x.I : nullptr),
         blocks_(g.plan.blocks),
         team_(blockIdx.x / g.plan.blocks),
         block_(blockIdx.x % g.plan.blocks),
+        first_(block_ * g.plan.own(a_.N)),
+        own_neurons_(max(min(a_.N - first_, g.plan.own(a_.N)), int64_t{0})),
         m_(shared.memory),
+        w_(g.plan.weights ? BlockWeights<C>::in_memory(m_.w, own_neurons_) : given()),
+        delays_(g.delays ? g.delays + network * g.a.N * g.a.x.I + first_ : nullptr),
         tally_(m_.words, 1, block_, blocks_),
         inputs_(a_.x, network, m_.input_lists, m_.input_counts),
         history_(a_.history()),
@@ -54,27 +58,33 @@ class ConductanceBlock {
         second_(a_.state.v || shared.rule.lr_pre_triplet != 0) {}
 
   __device__ void run(int64_t teams) {
+    tally_.begin();
+    if (g_.plan.weights) given().copy_to(w_, own_neurons_, a_.x.I, by_input());
+    for_own_neurons([&](int64_t n) { m_.theta[n] = theta()[n]; });
     int64_t p = team_;
     for (; p < a_.x.P; p += teams) {
       __syncthreads();
       enter(p == team_);
       for (int64_t t = 0; t < a_.steps(); t++) step(p, t);
     }
+    __syncthreads();
+    if (a_.in_order()) keep_learned();
     if (a_.return_state) keep_state();
+    tally_.end();
   }
 
  private:
+  const Arguments& g_;
   const DiehlCookConductance& a_;  // of all networks
   const int64_t network_;
   const DiehlCookConductanceNumbers& own_;
   const Plasticity<C>& rule_;
   Shared<C>& shared_;
-  C* const w_;
-  double* const theta_;
-  const uint8_t* const delays_;
-  const int64_t blocks_, team_, block_;
+  const int64_t blocks_, team_, block_, first_, own_neurons_;
   const ConductanceMemory<C>& m_;  // the block's, in shared memory: as many registers would spill
-  const GridTally tally_;
+  const BlockWeights<C> w_;
+  const uint8_t* const delays_;  // to the first neuron of the block
+  Tally tally_;
   BlockInputs inputs_;
   const int64_t history_;
   const bool learns_, remembers_;
@@ -84,13 +94,18 @@ class ConductanceBlock {
 
   template <class F>
   __device__ void for_own_neurons(const F& f) const {
-    for (int64_t n = block_ * blockDim.x + threadIdx.x; n < a_.N; n += blocks_ * blockDim.x) f(n);
+    for (int64_t n = threadIdx.x; n < own_neurons_; n += blockDim.x) f(n);
   }
   template <class F>
   __device__ void for_all_inputs(const F& f) const {
     for (int64_t i = threadIdx.x; i < a_.x.I; i += blockDim.x) f(i);
   }
-  __device__ C& weight(int64_t n, int64_t i) const { return w_[n * a_.w_stride_neuron + i * a_.w_stride_input]; }
+  // The weights where the caller has them.
+  __device__ BlockWeights<C> given() const {
+    return {static_cast<C*>(a_.network(network_).w) + first_ * a_.w_stride_neuron, a_.w_stride_neuron, a_.w_stride_input};
+  }
+  __device__ bool by_input() const { return a_.w_stride_input <= a_.w_stride_neuron; }
+  __device__ double* theta() const { return a_.network(network_).theta + first_; }
   __device__ int64_t row(int64_t step) const { return (step + history_) % history_ * a_.x.I; }
   static __device__ C* at(void* state) { return static_cast<C*>(state); }
 
@@ -109,23 +124,23 @@ class ConductanceBlock {
   // The sum is taken in order, as in the reference.
   __device__ void normalize(int64_t n) const {
     double sum = 0;
-    for (int64_t i = 0; i < a_.x.I; i++) sum += fabs(static_cast<double>(weight(n, i)));
+    for (int64_t i = 0; i < a_.x.I; i++) sum += fabs(static_cast<double>(w_(n, i)));
     if (!(sum > 0)) return;
     const double factor = own_.norm / sum;
-    for (int64_t i = 0; i < a_.x.I; i++) weight(n, i) = stdp_clamp(rule_, static_cast<C>(static_cast<double>(weight(n, i)) * factor));
+    for (int64_t i = 0; i < a_.x.I; i++) w_(n, i) = stdp_clamp(rule_, static_cast<C>(static_cast<double>(w_(n, i)) * factor));
   }
 
   __device__ void begin_neuron(int64_t n) const {
     const DiehlCookConductanceState s = a_.network(network_).state;
-    m_.v[n] = a_.carry ? at(s.v)[n] : C(own_.exc.v_rest);
-    m_.g_exc[n] = a_.carry ? at(s.g_exc)[n] : C(0);
-    m_.g_inh[n] = a_.carry ? at(s.g_inh)[n] : C(0);
-    m_.refractory[n] = a_.carry ? s.refractory[n] : 0;
-    m_.v_inh[n] = a_.carry ? at(s.v_inh)[n] : C(own_.inh.v_rest);
-    m_.g_exc_inh[n] = a_.carry ? at(s.g_exc_inh)[n] : C(0);
-    m_.refractory_inh[n] = a_.carry ? s.refractory_inh[n] : 0;
-    m_.trace_post[n] = a_.carry ? at(s.trace_post)[n] : C(0);
-    m_.trace_post2[n] = a_.carry ? at(s.trace_post2)[n] : C(0);
+    m_.v[n] = a_.carry ? at(s.v)[first_ + n] : C(own_.exc.v_rest);
+    m_.g_exc[n] = a_.carry ? at(s.g_exc)[first_ + n] : C(0);
+    m_.g_inh[n] = a_.carry ? at(s.g_inh)[first_ + n] : C(0);
+    m_.refractory[n] = a_.carry ? s.refractory[first_ + n] : 0;
+    m_.v_inh[n] = a_.carry ? at(s.v_inh)[first_ + n] : C(own_.inh.v_rest);
+    m_.g_exc_inh[n] = a_.carry ? at(s.g_exc_inh)[first_ + n] : C(0);
+    m_.refractory_inh[n] = a_.carry ? s.refractory_inh[first_ + n] : 0;
+    m_.trace_post[n] = a_.carry ? at(s.trace_post)[first_ + n] : C(0);
+    m_.trace_post2[n] = a_.carry ? at(s.trace_post2)[first_ + n] : C(0);
   }
 
   __device__ void begin_input(int64_t i) const {
@@ -162,9 +177,10 @@ class ConductanceBlock {
 
   __device__ void step(int64_t p, int64_t t) {
     const StepInputs inputs = t < a_.x.T ? inputs_.next(p, t) : StepInputs{nullptr, 0};
+    // Asked for also where nothing of it arrives: blocks must not run away from each other.
+    const int64_t told = now_ > 0 ? tally_.total(now_ - 1) : 0;
     if (threadIdx.x == 0) {
-      // Asked for also where nothing of it arrives: blocks must not run away from each other.
-      shared_.inhibiting = now_ > 0 ? tally_.total(now_ - 1) : 0;
+      shared_.inhibiting = told;
       shared_.found = shared_.spikes_inh = 0;
       int32_t& sent = m_.sent_counts[now_ % history_];
       shared_.oldest = place(sent);  // those of this place are no longer under way
@@ -193,7 +209,7 @@ class ConductanceBlock {
     inhibited_ = true;
     __syncthreads();
     const int32_t found = shared_.found;
-    if (threadIdx.x == 0) tally_.tell(now_, shared_.spikes_inh);
+    tally_.tell(now_, shared_.spikes_inh);
     for_own_neurons([&](int64_t n) { arrive(n); });
     __syncthreads();  // weights have driven before they learn
     if (learns_) learn(found);
@@ -218,8 +234,8 @@ class ConductanceBlock {
   }
 
   __device__ void charge_excitatory(int64_t n, int64_t p, int64_t t) const {
-    double theta = theta_[n];
-    if (own_.theta_decay != 1) theta_[n] = theta *= own_.theta_decay;
+    double theta = m_.theta[n];
+    if (own_.theta_decay != 1) m_.theta[n] = theta *= own_.theta_decay;
     const C exc = m_.g_exc[n] * C(own_.g.mean_exc), inh = m_.g_inh[n] * C(own_.g.mean_inh), v = m_.v[n];
     const int32_t refractory = m_.refractory[n];
     const C pull = (C(own_.exc.v_rest) + exc * C(own_.g.e_exc)) + inh * C(own_.g.e_inh);
@@ -237,10 +253,10 @@ class ConductanceBlock {
     if (!spike) return;
     m_.found[atomicAdd(&shared_.found, 1)] = static_cast<int32_t>(n);
     m_.g_exc_inh[n] += C(own_.g.w_exc_inh);
-    if (own_.theta_plus != 0) theta_[n] = theta + own_.theta_plus;
+    if (own_.theta_plus != 0) m_.theta[n] = theta + own_.theta_plus;
     const int64_t presentation = network_ * a_.x.P + p;
-    a_.counts[presentation * a_.N + n]++;
-    if (a_.spikes) a_.spikes[(presentation * a_.steps() + t) * a_.N + n] = true;
+    a_.counts[presentation * a_.N + first_ + n]++;
+    if (a_.spikes) a_.spikes[(presentation * a_.steps() + t) * a_.N + first_ + n] = true;
   }
 
   __device__ uint8_t delay(int32_t i, int64_t n) const {
@@ -271,7 +287,7 @@ class ConductanceBlock {
       for (; arriving; arriving &= arriving - 1) {
         const int k = __ffs(static_cast<int>(arriving)) - 1;
         const int64_t i = under_way[k];
-        C& w = weight(n, i);
+        C& w = w_(n, i);
         g_exc += w;
         if (!depresses) continue;
         const C trace_pre2 = second_ ? fade(m_.trace_pre2[row(now_ - delay(i, n) - 1) + i], rule.decay_pre2) : C(0);
@@ -303,8 +319,8 @@ class ConductanceBlock {
 
   // Neuron n spikes.
   __device__ void grow(const Plasticity<C>& rule, int64_t n, int64_t i) const {
-    const int64_t sent = now_ - a_.delay(network_ * a_.N + n, i), then = row(sent) + i;
-    C& w = weight(n, i);
+    const int64_t sent = now_ - a_.delay(network_ * a_.N + first_ + n, i), then = row(sent) + i;
+    C& w = w_(n, i);
     C change = stdp_potentiation<K>(rule, w, m_.trace_pre[then], m_.trace_post2[n]);
     if (m_.fired[then] && rule.depresses()) {
       const C trace_pre2 = second_ ? fade(m_.trace_pre2[row(sent - 1) + i], rule.decay_pre2) : C(0);
@@ -313,22 +329,29 @@ class ConductanceBlock {
     w = stdp_clamp(rule, w + change);
   }
 
+  // Weights, where they are not the caller's, and thresholds.
+  __device__ void keep_learned() const {
+    if (learns_ && g_.plan.weights) w_.copy_to(given(), own_neurons_, a_.x.I, by_input());
+    for_own_neurons([&](int64_t n) { theta()[n] = m_.theta[n]; });
+  }
+
   // After the last presentation.
-  __device__ void keep_state() const {
+  __device__ void keep_state() {
     const DiehlCookConductanceState s = a_.network(network_).state;
-    if (threadIdx.x == 0) shared_.inhibiting = now_ > 0 ? tally_.total(now_ - 1) : 0;
+    const int64_t told = now_ > 0 ? tally_.total(now_ - 1) : 0;
+    if (threadIdx.x == 0) shared_.inhibiting = told;
     __syncthreads();
     for_own_neurons([&](int64_t n) {
       inhibit(n);
-      at(s.v)[n] = m_.v[n];
-      at(s.g_exc)[n] = m_.g_exc[n];
-      at(s.g_inh)[n] = m_.g_inh[n];
-      s.refractory[n] = m_.refractory[n];
-      at(s.v_inh)[n] = m_.v_inh[n];
-      at(s.g_exc_inh)[n] = m_.g_exc_inh[n];
-      s.refractory_inh[n] = m_.refractory_inh[n];
-      at(s.trace_post)[n] = m_.trace_post[n];
-      at(s.trace_post2)[n] = m_.trace_post2[n];
+      at(s.v)[first_ + n] = m_.v[n];
+      at(s.g_exc)[first_ + n] = m_.g_exc[n];
+      at(s.g_inh)[first_ + n] = m_.g_inh[n];
+      s.refractory[first_ + n] = m_.refractory[n];
+      at(s.v_inh)[first_ + n] = m_.v_inh[n];
+      at(s.g_exc_inh)[first_ + n] = m_.g_exc_inh[n];
+      s.refractory_inh[first_ + n] = m_.refractory_inh[n];
+      at(s.trace_post)[first_ + n] = m_.trace_post[n];
+      at(s.trace_post2)[first_ + n] = m_.trace_post2[n];
     });
     if (block_) return;
     for_all_inputs([&](int64_t i) {
@@ -343,20 +366,22 @@ class ConductanceBlock {
   }
 };
 
-template <PlasticityKind K, class C>
-__global__ void __launch_bounds__(kAlone) diehl_cook_conductance_kernel(const Arguments<C> g) {
-  __shared__ Shared<C> shared;
-  for (int64_t network = blockIdx.y; network < g.a.networks; network += gridDim.y) {
-    __syncthreads();  // what is shared was the last network's
-    if (threadIdx.x == 0) {
-      shared.own = g.a.network(network);
-      shared.rule = plasticity<C>(shared.own.rule);
-      Arena arena(g.workspace);
-      const int64_t team = blockIdx.x / g.plan.blocks, block = blockIdx.x % g.plan.blocks;
-      shared.memory = ConductanceMemory<C>(g.a, g.plan, arena, blockIdx.y * g.plan.teams + team, block);
+template <PlasticityKind K, class C, class Tally>
+__global__ void __launch_bounds__(kAlone) diehl_cook_conductance_kernel(const Arguments g) {
+  if constexpr (Tally::kPossible) {
+    SNNFAST_DYN_SHARED(char, memory);
+    __shared__ Shared<C> shared;
+    for (int64_t network = blockIdx.y; network < g.a.networks; network += gridDim.y) {
+      __syncthreads();  // what is shared was the last network's
+      if (threadIdx.x == 0) {
+        shared.own = g.a.network(network);
+        shared.rule = plasticity<C>(shared.own.rule);
+        Arena team = g.plan.team_memory(g.workspace), block = g.plan.block_memory(g.workspace, memory);
+        shared.memory = ConductanceMemory<C>(g.a, g.plan, team, block);
+      }
+      __syncthreads();
+      ConductanceBlock<K, C, Tally>(g, shared, network).run(g.plan.teams);
     }
-    __syncthreads();
-    ConductanceBlock<K, C>(g, shared, network).run(g.plan.teams);
   }
 }
 
@@ -369,60 +394,41 @@ __global__ void arrange_delays_kernel(const uint8_t* delays, int64_t networks, i
 }
 
 template <PlasticityKind K, class C>
-struct Kernel {
-  static cudaError_t plan(const DiehlCookConductance& a, Teams& plan) {
-    return plan_teams(diehl_cook_conductance_kernel<K, C>, a.networks, a.N, a.in_order() || a.state.v ? 1 : a.x.P,
-                      threads_of_block(a.N, kAlone, kAlone, kSharedThreads), plan);
-  }
-
-  static int64_t kernel_memory(const DiehlCookConductance& a, const Teams& plan) {
-    Arena arena(nullptr);
-    ConductanceMemory<C>(a, plan, arena, 0, 0);
-    return arena.used();
-  }
-
-  static int64_t workspace(const DiehlCookConductance& a) {
-    Teams p;
-    if (plan(a, p) != cudaSuccess) return 0;
-    return kernel_memory(a, p) + (a.delays ? a.networks * a.N * a.x.I : 0);
-  }
-
-  static int launch(const DiehlCookConductance& a, char* memory, cudaStream_t stream) {
-    Arguments<C> g{a, {}, nullptr, memory};
-    cudaError_t error = plan(a, g.plan);
-    if (error == cudaSuccess) error = cudaMemsetAsync(memory, 0, static_cast<size_t>(ConductanceMemory<C>::words_bytes(g.plan)), stream);
-    if (error != cudaSuccess) return error;
-    if (a.delays && a.x.I) {
-      uint8_t* arranged = reinterpret_cast<uint8_t*>(memory + kernel_memory(a, g.plan));
-      const int64_t bytes = a.networks * a.N * a.x.I;
-      SNNFAST_LAUNCH(arrange_delays_kernel, bytes < 4096 * 256 ? blocks_of(bytes, 256) : 4096, 256, 0, stream, a.delays, a.networks, a.N, a.x.I,
-                     a.longest_delay, arranged);
-      g.delays = arranged;
-    }
-    return launch_teams(diehl_cook_conductance_kernel<K, C>, g.plan, stream, g);
-  }
-};
-
-// f(Kernel<K, C>{}) of the kernel that the call needs.
-template <class C, class F>
-int64_t with_kernel(const DiehlCookConductance& a, const F& f) {
-  return with_kind(a.learns ? a.rule.kind : PlasticityKind::additive, [&](auto kind) { return f(Kernel<decltype(kind)::value, C>{}); });
+TeamKernels<Arguments> kernels() {
+  return {diehl_cook_conductance_kernel<K, C, GridTally>, diehl_cook_conductance_kernel<K, C, ClusterTally>};
 }
 
-template <class F>
-int64_t with_kernel(const DiehlCookConductance& a, const F& f) {
-  return a.is_double ? with_kernel<double>(a, f) : with_kernel<float>(a, f);
+template <class C>
+TeamKernels<Arguments> kernels_of(const DiehlCookConductance& a) {
+  return with_kind(a.learns ? a.rule.kind : PlasticityKind::additive, [](auto kind) { return kernels<decltype(kind)::value, C>(); });
+}
+
+cudaError_t plan_of(const DiehlCookConductance& a, Teams& plan) {
+  const int64_t images = a.in_order() || a.state.v ? 1 : a.x.P;
+  return a.is_double ? plan_teams<ConductanceMemory<double>>(kernels_of<double>(a), a, images, kSizes, plan)
+                     : plan_teams<ConductanceMemory<float>>(kernels_of<float>(a), a, images, kSizes, plan);
 }
 
 }  // namespace
 
 int64_t diehl_cook_conductance_workspace(const DiehlCookConductance& a) {
-  return with_kernel(a, [&](auto kernel) { return kernel.workspace(a); });
+  Teams plan;
+  return plan_of(a, plan) == cudaSuccess ? plan.workspace() + (a.delays ? a.networks * a.N * a.x.I : 0) : 0;
 }
 
-int launch_diehl_cook_conductance(const DiehlCookConductance& a, void* workspace, void* stream) {
-  return static_cast<int>(
-      with_kernel(a, [&](auto kernel) -> int64_t { return kernel.launch(a, static_cast<char*>(workspace), static_cast<cudaStream_t>(stream)); }));
+int launch_diehl_cook_conductance(const DiehlCookConductance& a, void* workspace, void* stream_pointer) {
+  const cudaStream_t stream = static_cast<cudaStream_t>(stream_pointer);
+  Arguments g{a, {}, nullptr, static_cast<char*>(workspace)};
+  const cudaError_t error = plan_of(a, g.plan);
+  if (error != cudaSuccess) return error;
+  if (a.delays && a.x.I) {
+    uint8_t* arranged = reinterpret_cast<uint8_t*>(g.workspace + g.plan.workspace());
+    const int64_t bytes = a.networks * a.N * a.x.I;
+    SNNFAST_LAUNCH(arrange_delays_kernel, bytes < 4096 * 256 ? blocks_of(bytes, 256) : 4096, 256, 0, stream, a.delays, a.networks, a.N, a.x.I, a.longest_delay,
+                   arranged);
+    g.delays = arranged;
+  }
+  return launch_teams(a.is_double ? kernels_of<double>(a) : kernels_of<float>(a), stream, g);
 }
 
 }  // namespace snnfast

@@ -1,8 +1,7 @@
 // Memory of the network of Diehl and Cook on CUDA.
 #pragma once
-#include "core/arena.h"
 #include "core/diehl_cook.h"
-#include "cuda/grid_tally.cuh"
+#include "cuda/block_weights.cuh"
 #include "cuda/presentations.cuh"
 #include "cuda/teams.cuh"
 
@@ -18,43 +17,39 @@ struct Candidate {
 
 template <class C>
 struct DiehlCookMemory {
-  GridTally::Word* words;
-  // Of a team, of all networks' teams. margin: membrane minus threshold; history: spikes of the last D steps.
-  C *v, *margin, *trace_post, *trace_post2;  // [N]
-  int32_t* refractory;                       // [N]
-  bool *open, *plastic, *history;            // [N], [N], [D, N]
-  Candidate<C>* candidates;                  // [words, blocks]
-  // Of a block. The traces of an input are those after step `date`.
+  TallyWord* words;
+  Candidate<C>* candidates;  // notes of the tally: [places, blocks]
+  // Of a block, its own neurons side by side. margin: membrane minus threshold; history: spikes of the last D steps.
+  C *v, *margin, *theta, *trace_post, *trace_post2;  // [own]
+  int32_t* refractory;                               // [own]
+  bool *open, *plastic, *history;                    // [own], [own], [D, own]
+  C* w;                                              // of BlockWeights
+  // The traces of an input are those after step `date`.
   C *trace_pre, *trace_pre2;                    // [I]
   int64_t *date, *last_spike;                   // [I]
-  int32_t *found, *input_lists, *input_counts;  // neurons [N / blocks]; of BlockInputs
+  int32_t *found, *input_lists, *input_counts;  // neurons that are above threshold: [own]; of BlockInputs
 
-  // All words are the first of the memory, zeros before the launch.
-  static SNNFAST_HD int64_t words_bytes(const DiehlCook& a, const Teams& plan) {
-    return plan.all_teams() * GridTally::words(a.lag()) * static_cast<int64_t>(sizeof(GridTally::Word));
-  }
-
-  SNNFAST_HD DiehlCookMemory(const DiehlCook& a, const Teams& plan, Arena& memory, int64_t team, int64_t block) {
-    const int64_t N = a.N, I = a.x.I, teams = plan.all_teams(), at = team * plan.blocks + block, blocks = teams * plan.blocks;
-    const int64_t traced = a.learns || a.state.v ? 1 : 0, rows = BlockInputs::rows(a.x, plan.threads);
-    const int64_t each = (N + plan.blocks * plan.threads - 1) / (plan.blocks * plan.threads) * plan.threads;
-    words = memory.take<GridTally::Word>(teams * GridTally::words(a.lag())) + team * GridTally::words(a.lag());
-    v = memory.take<C>(teams * N) + team * N;
-    margin = memory.take<C>(teams * N) + team * N;
-    trace_post = memory.take<C>(teams * N * traced) + team * N * traced;
-    trace_post2 = memory.take<C>(teams * N * traced) + team * N * traced;
-    refractory = memory.take<int32_t>(teams * N) + team * N;
-    open = memory.take<bool>(teams * N) + team * N;
-    plastic = memory.take<bool>(teams * N) + team * N;
-    history = memory.take<bool>(teams * N * a.inhibition_delay) + team * N * a.inhibition_delay;
-    candidates = memory.take<Candidate<C>>(teams * GridTally::words(a.lag()) * plan.blocks) + team * GridTally::words(a.lag()) * plan.blocks;
-    trace_pre = memory.take<C>(blocks * I * traced) + at * I * traced;
-    trace_pre2 = memory.take<C>(blocks * I * traced) + at * I * traced;
-    date = memory.take<int64_t>(blocks * I * traced) + at * I * traced;
-    last_spike = memory.take<int64_t>(blocks * I * traced) + at * I * traced;
-    found = memory.take<int32_t>(blocks * each) + at * each;
-    input_lists = memory.take<int32_t>(blocks * rows * I) + at * rows * I;
-    input_counts = memory.take<int32_t>(blocks * rows) + at * rows;
+  SNNFAST_HD DiehlCookMemory(const DiehlCook& a, const Teams& plan, Arena& team, Arena& block) {
+    const int64_t own = plan.own(a.N), I = a.x.I, traced = a.learns || a.state.v ? 1 : 0, rows = BlockInputs::rows(a.x, plan.threads);
+    words = plan.take_told<TallyWord>(team, block, plan.tally_words(a.lag()));
+    candidates = plan.take_told<Candidate<C>>(team, block, tally_places(a.lag()) * plan.blocks);
+    v = block.take<C>(own);
+    margin = block.take<C>(own);
+    theta = block.take<C>(own);
+    trace_post = block.take<C>(own * traced);
+    trace_post2 = block.take<C>(own * traced);
+    refractory = block.take<int32_t>(own);
+    open = block.take<bool>(own);
+    plastic = block.take<bool>(own);
+    history = block.take<bool>(own * a.inhibition_delay);
+    trace_pre = block.take<C>(I * traced);
+    trace_pre2 = block.take<C>(I * traced);
+    date = block.take<int64_t>(I * traced);
+    last_spike = block.take<int64_t>(I * traced);
+    found = block.take<int32_t>(own);
+    input_lists = block.take<int32_t>(rows * I);
+    input_counts = block.take<int32_t>(rows);
+    w = block.take<C>(plan.weights ? BlockWeights<C>::count(own, I) : 0);
   }
 };
 

@@ -1,51 +1,62 @@
-// What the blocks of a grid have to tell each other in every step: how much each counted (spikes, in most cases). It is a
+// What the blocks of a team have to tell each other in every step: how much each counted (spikes, in most cases). It is a
 // barrier at the same time: who knows the total of a step knows that every block has come that far, and sees what it wrote
 // before. Telling and asking are two calls, so that a total that is needed `lag` steps later costs no waiting in between.
 //
-// All blocks must be resident: SNNFAST_LAUNCH_COOPERATIVE. Sums of integers are the same in any order of arrival.
+// This one tells by words in global memory, so that a team may have as many blocks as are resident: launch_cooperative. Another
+// one, for the blocks of a cluster, is cluster_tally.cuh. Sums of integers are the same in any order of arrival.
 #pragma once
 #include <cstdint>
 
-#include "core/host_device.h"
 #include "cuda/launch.h"
 
 namespace snnfast {
 namespace {
 
-// In every step s = 0, 1, ... thread 0 of each of `blocks` blocks calls, in this order: total(s - lag), if s >= lag;
-// tell(s, count). With lag 1 it may call total(s) right after tell(s) instead, and with a greater lag that as well. A total
-// can be asked for again until the block tells of step s + lag.
+using TallyWord = unsigned long long;
+
+// Places of a ring in which nobody writes what another may still read.
+SNNFAST_HD int64_t tally_places(int64_t lag) {
+  int64_t count = 4;
+  while (count < 3 * lag) count *= 2;  // 64-bit division would take as long as an atomic operation
+  return count;
+}
+
+// In every step s = 0, 1, ... all threads of each of `blocks` blocks call, in this order: total(s - lag), if s >= lag;
+// tell(s, count). With lag 1 they may call total(s) right after tell(s) instead, and with a greater lag that as well. A total
+// can be asked for again until the block tells of step s + lag. All threads tell the same count; thread 0 gets the total. What
+// others than it wrote is seen by other blocks if a __syncthreads lies before tell(), and they see what others wrote behind the
+// next one after total().
 class GridTally {
  public:
-  using Word = unsigned long long;  // arrivals in the upper half, the sum of counts in the lower
+  static constexpr bool kPossible = true;
 
-  // Words of memory, zeros before the launch.
-  static SNNFAST_HD int64_t words(int64_t lag) {
-    int64_t count = 4;
-    while (count < 3 * lag) count *= 2;  // 64-bit division would take as long as an atomic operation
-    return count;
-  }
+  // Words of memory, zeros before the launch: arrivals in the upper half, the sum of counts in the lower.
+  static SNNFAST_HD int64_t words(int64_t lag, int64_t) { return tally_places(lag); }
 
-  __device__ GridTally(Word* words, int64_t lag, int64_t block, int64_t blocks)
-      : words_(words), lag_(lag), mask_(GridTally::words(lag) - 1), block_(block), blocks_(blocks) {}
+  __device__ GridTally(TallyWord* words, int64_t lag, int64_t block, int64_t blocks)
+      : words_(words), lag_(lag), mask_(tally_places(lag) - 1), block_(block), blocks_(blocks) {}
 
-  // Threads other than 0 have their writes seen if a __syncthreads lies before.
+  __device__ void begin() const {}
+  __device__ void end() const {}
+
   __device__ void tell(int64_t s, int64_t count) const {
+    if (threadIdx.x) return;
     // All have told of step s - lag (or s - 1), so that nobody asks for s - 2 lag any more: its word will be that of s + lag
     // or later, of which nobody tells before the total of s, this call included.
     if (block_ == 0 && s >= 2 * lag_) *word(s - 2 * lag_) = 0;
     if (blocks_ == 1) {
-      *word(s) = static_cast<Word>(count);
+      *word(s) = static_cast<TallyWord>(count);
       return;
     }
     __threadfence();
-    atomicAdd(word(s), (Word{1} << 32) + static_cast<Word>(count));
+    atomicAdd(word(s), (TallyWord{1} << 32) + static_cast<TallyWord>(count));
   }
 
   __device__ int64_t total(int64_t s) const {
+    if (threadIdx.x) return 0;
     if (blocks_ == 1) return static_cast<int64_t>(*word(s));
-    const volatile Word* const w = word(s);
-    Word seen = *w;
+    const volatile TallyWord* const w = word(s);
+    TallyWord seen = *w;
     while (static_cast<int64_t>(seen >> 32) < blocks_) {
       SNNFAST_SPIN();
       seen = *w;
@@ -54,13 +65,21 @@ class GridTally {
     return static_cast<int64_t>(seen & 0xffffffffu);
   }
 
-  // Of step s in a ring of words(lag), for what else blocks leave for each other.
-  __device__ int64_t place(int64_t s) const { return s & mask_; }
+  // By the first warp, before it tells of step s: lane 0's note for all blocks. Who has the total of s finds them at notes(...).
+  template <class Note>
+  __device__ void leave(Note* notes, int64_t s, const Note& note) const {
+    if (threadIdx.x == 0) notes_of(notes, s)[block_] = note;
+  }
+  template <class Note>
+  __device__ Note* notes_of(Note* notes, int64_t s) const {
+    return notes + place(s) * blocks_;
+  }
 
  private:
-  Word* words_;
+  TallyWord* words_;
   int64_t lag_, mask_, block_, blocks_;
-  __device__ Word* word(int64_t s) const { return words_ + place(s); }
+  __device__ int64_t place(int64_t s) const { return s & mask_; }
+  __device__ TallyWord* word(int64_t s) const { return words_ + place(s); }
 };
 
 }  // namespace

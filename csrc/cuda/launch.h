@@ -31,9 +31,6 @@ constexpr unsigned grid_rows(int64_t rows) { return static_cast<unsigned>(min(ro
 
 #ifdef SNNFAST_CUDA_EMULATION
 #define SNNFAST_LAUNCH(KERNEL, GRID, BLOCK, SMEM, STREAM, ...) ((void)(STREAM), emulation::launch((GRID), (BLOCK), (SMEM), [&] { KERNEL(__VA_ARGS__); }))
-// Of a grid whose blocks wait for each other, so that all must be resident; refused if they cannot be.
-#define SNNFAST_LAUNCH_COOPERATIVE(KERNEL, GRID, BLOCK, SMEM, STREAM, ...) \
-  ((void)(STREAM), emulation::launch_cooperative((GRID), (BLOCK), (SMEM), [&] { KERNEL(__VA_ARGS__); }))
 #define SNNFAST_DYN_SHARED(T, NAME) T* NAME = emulation::dyn_smem<T>()
 // In every loop that waits for memory to change.
 #define SNNFAST_SPIN() emulation::spin()
@@ -43,26 +40,40 @@ constexpr unsigned grid_rows(int64_t rows) { return static_cast<unsigned>(min(ro
   extern __shared__ __align__(16) unsigned char snnfast_dyn_smem_[]; \
   T* NAME = reinterpret_cast<T*>(snnfast_dyn_smem_)
 #define SNNFAST_SPIN() ((void)0)
-#define SNNFAST_LAUNCH_COOPERATIVE(KERNEL, GRID, BLOCK, SMEM, STREAM, ...) snnfast::launch_cooperative((GRID), (BLOCK), (SMEM), (STREAM), (KERNEL), __VA_ARGS__)
+#endif
 
 namespace snnfast {
 namespace {
 
+inline cudaLaunchConfig_t launch_config(dim3 grid, dim3 block, size_t smem, cudaStream_t stream, cudaLaunchAttribute& attribute) {
+  return {grid, block, smem, stream, &attribute, 1};
+}
+
+inline cudaLaunchAttribute cluster_of_blocks(unsigned blocks) {
+  cudaLaunchAttribute cluster{};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim = {blocks, 1, 1};
+  return cluster;
+}
+
+// Of a grid whose blocks wait for each other, so that all must be resident; refused if they cannot be. What goes wrong is
+// cudaGetLastError's, here and below.
 template <class... Parameters, class... Arguments>
 void launch_cooperative(dim3 grid, dim3 block, size_t smem, cudaStream_t stream, void (*kernel)(Parameters...), const Arguments&... arguments) {
   cudaLaunchAttribute cooperative{};
   cooperative.id = cudaLaunchAttributeCooperative;
   cooperative.val.cooperative = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = grid;
-  config.blockDim = block;
-  config.dynamicSmemBytes = smem;
-  config.stream = stream;
-  config.attrs = &cooperative;
-  config.numAttrs = 1;
-  (void)cudaLaunchKernelEx(&config, kernel, arguments...);  // what it returns is cudaGetLastError's, too
+  const cudaLaunchConfig_t config = launch_config(grid, block, smem, stream, cooperative);
+  (void)cudaLaunchKernelEx(&config, kernel, arguments...);
+}
+
+// Every `blocks` blocks that follow each other in x are a cluster.
+template <class... Parameters, class... Arguments>
+void launch_clusters(unsigned blocks, dim3 grid, dim3 block, size_t smem, cudaStream_t stream, void (*kernel)(Parameters...), const Arguments&... arguments) {
+  cudaLaunchAttribute cluster = cluster_of_blocks(blocks);
+  const cudaLaunchConfig_t config = launch_config(grid, block, smem, stream, cluster);
+  (void)cudaLaunchKernelEx(&config, kernel, arguments...);
 }
 
 }  // namespace
 }  // namespace snnfast
-#endif

@@ -2,40 +2,67 @@
 // own. Where a presentation leaves something to the next, a network is one team, which presents all in order. Networks are the
 // rows of the grid, which go on with the next one that no other row has; only where teams are one block, since there are
 // several only if all find room.
+//
+// Where the memory of a block lies, and whether a team is a cluster, is choose_memory()'s rule:
+// 1. In order, weights are read again and again: a block takes those of its neurons into shared memory with its state, if one
+//    block, or the fewest of a cluster (2, 4, 8), have room for all and all networks still run at the same time.
+// 2. Else the state alone lies in shared memory, if as many blocks are resident with it as would be without.
+// 3. Else all lies in global memory.
 #pragma once
 #include <cstdint>
 
+#include "core/arena.h"
+#include "cuda/cluster.cuh"
+#include "cuda/cluster_tally.cuh"
+#include "cuda/grid_tally.cuh"
 #include "cuda/launch.h"
 
 namespace snnfast {
 namespace {
 
-constexpr int64_t kLeastThreads = 128;  // inputs are encoded a warp a step
+constexpr int64_t kLeastThreads = 128;    // inputs are encoded a warp a step
+constexpr int64_t kClusterThreads = 256;  // at least, of a block of a cluster: each encodes all inputs
 
 struct Teams {
   int64_t threads, blocks, teams, networks;  // threads of a block, blocks of a team, teams of a network, networks at the same time
+  bool shared, weights;                      // whether a block's memory is shared memory; whether it holds the weights of its neurons
+  int64_t team_bytes, block_bytes;           // of the memory that the blocks of a team share, and of that of a block
 
+  // Blocks meet by the cluster's barrier where they have their weights.
+  SNNFAST_HD bool cluster() const { return weights && blocks > 1; }
+  SNNFAST_HD bool alone() const { return blocks == 1; }
   SNNFAST_HD int64_t all_teams() const { return networks * teams; }
+  SNNFAST_HD int64_t all_blocks() const { return all_teams() * blocks; }
+  // Neurons of a block.
+  SNNFAST_HD int64_t own(int64_t N) const { return (N + blocks - 1) / blocks; }
+  int64_t dynamic_shared() const { return shared ? block_bytes : 0; }
+  int64_t workspace() const { return all_teams() * team_bytes + (shared ? 0 : all_blocks() * block_bytes); }
+
+  SNNFAST_HD int64_t tally_words(int64_t lag) const { return cluster() ? ClusterTally::words(lag, blocks) : GridTally::words(lag, blocks); }
+  // Memory of a tally: blocks that meet through global memory have it in that of the team.
+  template <class T>
+  SNNFAST_HD T* take_told(Arena& team, Arena& block, int64_t count) const {
+    return alone() || cluster() ? block.take<T>(count) : team.take<T>(count);
+  }
+  // Of the block that asks.
+  __device__ int64_t team() const { return blockIdx.y * teams + blockIdx.x / blocks; }
+  __device__ Arena team_memory(char* workspace) const { return Arena(workspace + team() * team_bytes); }
+  __device__ Arena block_memory(char* workspace, char* shared_memory) const {
+    return Arena(shared ? shared_memory : workspace + all_teams() * team_bytes + (team() * blocks + blockIdx.x % blocks) * block_bytes);
+  }
 };
 
 // Up to `alone` neurons are one block, which waits for no other, of at most `most` threads; more are blocks of `shared` threads.
-inline int64_t threads_of_block(int64_t N, int64_t alone, int64_t most, int64_t shared) {
-  const int64_t warps = (N + 31) / 32 * 32;
-  return N > alone ? shared : min(max(warps, kLeastThreads), most);
-}
+struct TeamSizes {
+  int64_t alone, most, shared;
 
-// `images` of a network that teams may present at the same time: 1 in order.
-template <class Kernel>
-cudaError_t plan_teams(Kernel kernel, int64_t networks, int64_t N, int64_t images, int64_t threads, Teams& plan) {
-  int device = 0, multiprocessors = 0, each = 0;
-  cudaError_t error = cudaGetDevice(&device);
-  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
-  if (error == cudaSuccess) error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, kernel, static_cast<int>(threads), 0);
-  if (error != cudaSuccess) return error;
-  const int64_t resident = static_cast<int64_t>(multiprocessors) * each;
+  int64_t threads(int64_t N) const { return N > alone ? shared : min(max((N + 31) / 32 * 32, kLeastThreads), most); }
+};
+
+// For `images` of a network that teams may present at the same time (1 in order) and room for `resident` blocks.
+inline cudaError_t divide(int64_t resident, int64_t networks, int64_t N, int64_t images, int64_t threads, Teams& plan) {
   const int64_t wanted = (N + threads - 1) / threads, share = resident / (networks * images);
-  plan.threads = threads;
-  plan.blocks = share < 1 ? 1 : min(share, wanted);
+  plan = Teams{threads, share < 1 ? 1 : min(share, wanted), 1, 0, false, false, 0, 0};
   const int64_t most = resident / plan.blocks;
   plan.networks = min(networks, most);
   if (plan.networks < 1) return cudaErrorInvalidConfiguration;
@@ -44,14 +71,121 @@ cudaError_t plan_teams(Kernel kernel, int64_t networks, int64_t N, int64_t image
   return cudaSuccess;
 }
 
-template <class Kernel, class Arguments>
-cudaError_t launch_teams(Kernel kernel, const Teams& plan, cudaStream_t stream, const Arguments& arguments) {
+// The rule above, for a plan without shared memory. lay_out(plan) measures its memory, of which a block may have `room` bytes in
+// shared memory; resident(plan) is how many of its blocks run at the same time.
+template <class LayOut, class Resident>
+void choose_memory(int64_t networks, int64_t N, bool in_order, int64_t room, bool clusters, const TeamSizes& sizes, const LayOut& lay_out,
+                   const Resident& resident, Teams& plan) {
+  const auto fits = [&](const Teams& p, int64_t blocks) { return p.block_bytes <= room && resident(p) >= blocks; };
+  for (int64_t blocks = 1; in_order && blocks <= (clusters ? kLargestCluster : 1); blocks *= 2) {
+    Teams p{0, blocks, 1, blocks == 1 ? plan.networks : networks, true, true, 0, 0};
+    if (p.own(N) > sizes.alone) continue;
+    p.threads = blocks == 1 ? plan.threads : max(sizes.threads(p.own(N)), min(kClusterThreads, sizes.most));
+    lay_out(p);
+    if (!fits(p, p.all_blocks())) continue;
+    plan = p;
+    return;
+  }
+  lay_out(plan);
+  Teams p = plan;
+  p.shared = true;
+  if (fits(p, p.all_blocks())) plan = p;
+}
+
+// The kernels of one body, for blocks that meet through global memory and for those of a cluster.
+template <class Arguments>
+struct TeamKernels {
+  void (*grid)(Arguments);
+  void (*cluster)(Arguments);
+
+  auto of(const Teams& plan) const { return plan.cluster() ? cluster : grid; }
+};
+
+// Blocks of a plan that run at the same time.
+template <class Kernel>
+cudaError_t resident_blocks(Kernel kernel, const Teams& plan, int64_t multiprocessors, int64_t& resident) {
+  const size_t bytes = static_cast<size_t>(plan.dynamic_shared());
+  int found = 0;
+  cudaError_t error;
+  if (plan.cluster()) {
+    const unsigned blocks = static_cast<unsigned>(plan.blocks);
+    cudaLaunchAttribute cluster = cluster_of_blocks(blocks);
+    const cudaLaunchConfig_t config = launch_config(blocks, static_cast<unsigned>(plan.threads), bytes, nullptr, cluster);
+    error = cudaOccupancyMaxActiveClusters(&found, kernel, &config);
+    resident = found * plan.blocks;
+  } else {
+    error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&found, kernel, static_cast<int>(plan.threads), bytes);
+    resident = found * multiprocessors;
+  }
+  return error;
+}
+
+// Without shared memory.
+template <class Kernel>
+cudaError_t plan_teams(Kernel kernel, int64_t networks, int64_t N, int64_t images, int64_t threads, Teams& plan) {
+  int device = 0, multiprocessors = 0;
+  int64_t resident = 0;
+  cudaError_t error = cudaGetDevice(&device);
+  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+  if (error == cudaSuccess) error = resident_blocks(kernel, Teams{threads, 1, 1, 1, false, false, 0, 0}, multiprocessors, resident);
+  return error == cudaSuccess ? divide(resident, networks, N, images, threads, plan) : error;
+}
+
+// What a block of a kernel may have in shared memory beside what is declared in it; the kernel is allowed to.
+template <class Kernel>
+cudaError_t allow_shared(Kernel kernel, int device, int64_t& room) {
+  int most = 0;
+  cudaFuncAttributes attributes{};
+  cudaError_t error = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, kernel);
+  room = most - static_cast<int64_t>(attributes.sharedSizeBytes);
+  if (error != cudaSuccess || room <= 0) return error;
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(room));
+}
+
+// Memory: the pieces of a team and of a block, Memory(network, plan, team, block) by two arenas.
+template <class Memory, class Network, class Arguments>
+cudaError_t plan_teams(const TeamKernels<Arguments>& kernels, const Network& a, int64_t images, const TeamSizes& sizes, Teams& plan) {
+  int device = 0, multiprocessors = 0, clusters = 0;
+  int64_t room = 0;
+  cudaError_t error = plan_teams(kernels.grid, a.networks, a.N, images, sizes.threads(a.N), plan);
+  if (error == cudaSuccess) error = cudaGetDevice(&device);
+  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&clusters, cudaDevAttrClusterLaunch, device);
+  if (error == cudaSuccess) error = allow_shared(kernels.cluster, device, room);
+  if (error == cudaSuccess) error = allow_shared(kernels.grid, device, room);
+  if (error != cudaSuccess) return error;
+  const auto resident = [&](const Teams& p) {
+    int64_t blocks = 0;
+    if (error == cudaSuccess) error = resident_blocks(kernels.of(p), p, multiprocessors, blocks);
+    return blocks;
+  };
+  const auto lay_out = [&](Teams& p) {
+    Arena team(nullptr), block(nullptr);
+    Memory(a, p, team, block);
+    p.team_bytes = team.used();
+    p.block_bytes = block.used();
+  };
+  choose_memory(a.networks, a.N, a.in_order(), room, clusters != 0, sizes, lay_out, resident, plan);
+  return error;
+}
+
+// The workspace lies at the arguments' `workspace`.
+template <class Arguments>
+cudaError_t launch_teams(const TeamKernels<Arguments>& kernels, cudaStream_t stream, const Arguments& arguments) {
+  const Teams& plan = arguments.plan;
   const dim3 blocks(static_cast<unsigned>(plan.teams * plan.blocks), static_cast<unsigned>(plan.networks));
   const unsigned threads = static_cast<unsigned>(plan.threads);
-  if (plan.blocks > 1)
-    SNNFAST_LAUNCH_COOPERATIVE(kernel, blocks, threads, 0, stream, arguments);
+  const size_t shared = static_cast<size_t>(plan.dynamic_shared()), told = static_cast<size_t>(plan.all_teams() * plan.team_bytes);
+  cudaError_t error = told ? cudaMemsetAsync(arguments.workspace, 0, told, stream) : cudaSuccess;
+  if (error != cudaSuccess) return error;
+  const auto kernel = kernels.of(plan);
+  if (plan.cluster())
+    launch_clusters(static_cast<unsigned>(plan.blocks), blocks, threads, shared, stream, kernel, arguments);
+  else if (plan.blocks > 1)
+    launch_cooperative(blocks, threads, shared, stream, kernel, arguments);
   else
-    SNNFAST_LAUNCH(kernel, blocks, threads, 0, stream, arguments);
+    SNNFAST_LAUNCH(kernel, blocks, threads, shared, stream, arguments);
   return cudaGetLastError();
 }
 

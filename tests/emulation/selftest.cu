@@ -1,6 +1,7 @@
 // Kernels that use what the emulator has to get right: barriers, shared memory, shuffles, ballots, atomics, grids whose
-// blocks wait for each other.
-#include "cuda/grid_tally.cuh"
+// blocks wait for each other, clusters. And the plan of launches of teams.
+#include "cuda/cluster_tally.cuh"
+#include "cuda/diehl_cook_memory.cuh"
 #include "cuda/launch.h"
 #include "cuda/error.cu"
 #include <cstdint>
@@ -84,7 +85,7 @@ __global__ void oob_kernel(float* x, int n) {
   if (threadIdx.x <= n) x[threadIdx.x] = 1.f;
 }  // off by one
 // Every step moves all values one place to the left, across blocks, by way of shared memory; totals[s] is asked for lag steps later.
-__global__ void rotate_kernel(int* x, int* y, int64_t n, int64_t steps, int64_t lag, snnfast::GridTally::Word* words, int64_t* totals) {
+__global__ void rotate_kernel(int* x, int* y, int64_t n, int64_t steps, int64_t lag, snnfast::TallyWord* words, int64_t* totals) {
   __shared__ int mine[32];
   __shared__ int64_t asked;
   const snnfast::GridTally tally(words, lag, blockIdx.x, gridDim.x);
@@ -106,7 +107,7 @@ __global__ void rotate_kernel(int* x, int* y, int64_t n, int64_t steps, int64_t 
   }
 }
 // As far as blocks may be from each other: lag steps.
-__global__ void ahead_kernel(int* step, int64_t steps, int64_t lag, snnfast::GridTally::Word* words, int* farthest, int64_t* totals) {
+__global__ void ahead_kernel(int* step, int64_t steps, int64_t lag, snnfast::TallyWord* words, int* farthest, int64_t* totals) {
   const snnfast::GridTally tally(words, lag, blockIdx.x, gridDim.x);
   for (int64_t s = 0; s < steps; s++) {
     if (s >= lag) {
@@ -118,7 +119,7 @@ __global__ void ahead_kernel(int* step, int64_t steps, int64_t lag, snnfast::Gri
     tally.tell(s, s * blockIdx.x);
   }
 }
-__global__ void absent_kernel(snnfast::GridTally::Word* words) {  // block 1 goes without a word
+__global__ void absent_kernel(snnfast::TallyWord* words) {  // block 1 goes without a word
   if (blockIdx.x == 1) return;
   const snnfast::GridTally tally(words, 1, blockIdx.x, gridDim.x);
   if (threadIdx.x == 0) {
@@ -127,19 +128,86 @@ __global__ void absent_kernel(snnfast::GridTally::Word* words) {  // block 1 goe
   }
   __syncthreads();
 }
+// Every step each block tells the others of its number and the step, and leaves them a note of both.
+__global__ void told_kernel(int64_t steps, int64_t lag, int64_t* totals, int64_t* notes) {
+  SNNFAST_DYN_SHARED(snnfast::TallyWord, words);
+  int64_t* left = reinterpret_cast<int64_t*>(words + snnfast::ClusterTally::words(lag, gridDim.x));
+  snnfast::ClusterTally tally(words, lag, blockIdx.x, gridDim.x);
+  tally.begin();
+  for (int64_t s = 0; s < steps; s++) {
+    int64_t total = s >= lag ? tally.total(s - lag) : 0;
+    if (threadIdx.x == 0 && s >= lag && blockIdx.x == s % gridDim.x) totals[s - lag] = total;
+    if (threadIdx.x < 32) tally.leave(left, s, (int64_t)(100 * s + blockIdx.x));
+    tally.tell(s, s + blockIdx.x);
+    if (lag > 1) continue;
+    tally.total(s);
+    if (threadIdx.x == 0)
+      for (unsigned b = 0; b < gridDim.x; b++) notes[(s * gridDim.x + blockIdx.x) * gridDim.x + b] = tally.notes_of(left, s)[b];
+  }
+  tally.end();
+}
+enum Mistake { kNoBegin, kNoEnd, kTwice, kNotArrived, kOneStays };
+__global__ void mistaken_kernel(Mistake mistake) {
+  SNNFAST_DYN_SHARED(int, memory);
+  const auto meet = [] { cluster_arrive(), cluster_wait(); };
+  if (mistake == kTwice) cluster_arrive(), cluster_arrive();
+  if (mistake == kNotArrived) cluster_wait();
+  if (mistake == kOneStays && blockIdx.x == 1 && threadIdx.x == 0) return;
+  if (mistake != kNoBegin) meet();
+  if (mistake == kNoEnd && blockIdx.x == 0) return;
+  if (mistake == kNoEnd) emulation::spin();  // block 0 ends first
+  *in_block(memory, (blockIdx.x + 1) % gridDim.x) = 1;
+  meet();
+}
 extern "C" {
+int st_told(int blocks, int64_t steps, int64_t lag, int64_t* totals, int64_t* notes) {
+  const size_t bytes = 8 * (snnfast::ClusterTally::words(lag, blocks) + snnfast::tally_places(lag) * blocks);
+  snnfast::launch_clusters(blocks, blocks, 64, bytes, nullptr, told_kernel, steps, lag, totals, notes);
+  return cudaGetLastError();
+}
+int st_mistaken(int mistake) {
+  try {
+    snnfast::launch_clusters(2, 2, 32, 4, nullptr, mistaken_kernel, (Mistake)mistake);
+  } catch (const std::exception& e) {
+    fprintf(stderr, "%s\n", e.what());
+    return -1;
+  }
+  return 0;
+}
+// The plan of a float32 network of Diehl and Cook for a device of so many multiprocessors, where a thread takes 128 registers.
+void st_plan(int64_t N, int64_t I, int64_t networks, int64_t images, int learns, int64_t multiprocessors, int64_t most_shared, int clusters, int64_t* plan) {
+  using namespace snnfast;
+  DiehlCook a{};
+  a.networks = networks, a.N = N, a.x.I = I, a.x.T = 250, a.x.P = images, a.x.form = PresentationForm::rates, a.learns = learns;
+  a.theta_decay = 1, a.one_winner = true;
+  const TeamSizes sizes{1024, 512, 256};
+  const auto resident = [&](const Teams& p) {
+    const int64_t blocks = min(65536 / (p.threads * 128), (most_shared + 1024) / (p.dynamic_shared() + 1024));
+    return multiprocessors * blocks / p.blocks * p.blocks;
+  };
+  const auto lay_out = [&](Teams& p) {
+    Arena team(nullptr), block(nullptr);
+    DiehlCookMemory<float>(a, p, team, block);
+    p.team_bytes = team.used(), p.block_bytes = block.used();
+  };
+  Teams bare{sizes.threads(N), 1, 1, 1, false, false, 0, 0}, p;
+  divide(resident(bare), networks, N, a.in_order() ? 1 : images, bare.threads, p);
+  choose_memory(networks, N, a.in_order(), most_shared, clusters, sizes, lay_out, resident, p);
+  const int64_t found[] = {p.threads, p.blocks, p.teams, p.networks, p.shared, p.weights, p.cluster(), p.dynamic_shared()};
+  memcpy(plan, found, sizeof found);
+}
 int st_rotate(int* x, int* y, int blocks, int64_t steps, int64_t lag, uint64_t* words, int64_t* totals) {
-  SNNFAST_LAUNCH_COOPERATIVE(rotate_kernel, blocks, 32, 0, nullptr, x, y, blocks * 32, steps, lag, (snnfast::GridTally::Word*)words, totals);
+  snnfast::launch_cooperative(blocks, 32, 0, nullptr, rotate_kernel, x, y, blocks * 32, steps, lag, (snnfast::TallyWord*)words, totals);
   return cudaGetLastError();
 }
 int st_ahead(int* step, int blocks, int64_t steps, int64_t lag, uint64_t* words, int* farthest, int64_t* totals) {
-  SNNFAST_LAUNCH_COOPERATIVE(ahead_kernel, blocks, 1, 0, nullptr, step, steps, lag, (snnfast::GridTally::Word*)words, farthest, totals);
+  snnfast::launch_cooperative(blocks, 1, 0, nullptr, ahead_kernel, step, steps, lag, (snnfast::TallyWord*)words, farthest, totals);
   return cudaGetLastError();
 }
 int st_absent(uint64_t* words) {
 #ifdef SNNFAST_CUDA_EMULATION
   try {
-    SNNFAST_LAUNCH_COOPERATIVE(absent_kernel, 3, 32, 0, nullptr, (snnfast::GridTally::Word*)words);
+    snnfast::launch_cooperative(3, 32, 0, nullptr, absent_kernel, (snnfast::TallyWord*)words);
   } catch (const std::exception& e) {
     fprintf(stderr, "%s\n", e.what());
     return -1;

@@ -117,6 +117,89 @@ def test_blocks_wait_for_each_other(library, blocks, lag):
     torch.testing.assert_close(totals, expected, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize(("blocks", "lag"), [(1, 1), (2, 1), (8, 1), (4, 2), (8, 3)])
+def test_blocks_of_a_cluster_tell_each_other(library, blocks, lag):
+    steps = 21
+    totals = torch.full((steps - lag,), -1)
+    notes = torch.zeros(steps, blocks, blocks, dtype=torch.int64)
+    numbers = blocks, ctypes.c_int64(steps), ctypes.c_int64(lag)
+    assert library.st_told(*numbers, pointer(totals), pointer(notes)) == 0
+    expected = blocks * torch.arange(steps - lag) + blocks * (blocks - 1) // 2
+    torch.testing.assert_close(totals, expected, rtol=0, atol=0)
+    if lag == 1:
+        expected = 100 * torch.arange(steps)[:, None, None] + torch.arange(blocks)
+        torch.testing.assert_close(notes, expected.expand_as(notes), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        (0, "a block is reached that has not begun, or has ended"),
+        (1, "a block is reached that has not begun, or has ended"),
+        (2, "arrived twice"),
+        (3, "without having arrived"),
+        (4, "deadlock"),
+    ],
+)
+def test_what_is_wrong_with_a_cluster_is_reported(library, mistake, message, schedule, capfd):
+    if mistake < 2 and schedule.startswith("rand"):
+        return  # the other block may have begun by chance, or not have ended
+    assert library.st_mistaken(mistake) == -1
+    assert message in capfd.readouterr().err
+
+
+def test_clusters_that_a_device_does_not_have_are_refused(library, monkeypatch):
+    numbers = ctypes.c_int64(1), ctypes.c_int64(1)
+    tensors = pointer(torch.zeros(0)), pointer(torch.zeros(99, dtype=torch.int64))
+    assert library.st_told(9, *numbers, *tensors) == 912  # cudaErrorInvalidClusterSize
+    monkeypatch.setenv("SNNFAST_EMULATION_CLUSTERS", "0")
+    assert library.st_told(2, *numbers, *tensors) == 912
+    monkeypatch.setenv("SNNFAST_EMULATION_CLUSTERS", "1")
+    monkeypatch.setenv("SNNFAST_EMULATION_SHARED", "1100")  # 1024 are every kernel's
+    assert library.st_told(2, *numbers, *tensors) == 1
+
+
+H100, A100 = (132, 232448 - 272, 1), (108, 166912 - 272, 0)  # less what the kernel declares
+PLANS = {
+    # N, I, networks, images, learns, device -> threads, blocks, teams, networks; state and weights in shared memory, cluster
+    "weights need a cluster": ((400, 784, 1, 99, 1, H100), (256, 8, 1, 1), (1, 1, 1)),
+    "a cluster each": ((400, 784, 16, 99, 1, H100), (256, 8, 1, 16), (1, 1, 1)),
+    "no room for as many clusters": ((400, 784, 17, 99, 1, H100), (416, 1, 1, 17), (1, 0, 0)),
+    "no clusters": ((400, 784, 1, 99, 1, A100), (416, 1, 1, 1), (1, 0, 0)),
+    "weights fit the fewest blocks": ((100, 784, 1, 99, 1, H100), (256, 2, 1, 1), (1, 1, 1)),
+    "weights fit one block": ((400, 100, 1, 99, 1, H100), (416, 1, 1, 1), (1, 1, 0)),
+    "and one of a device without clusters": ((300, 100, 1, 99, 1, A100), (320, 1, 1, 1), (1, 1, 0)),
+    "weights would cost networks their place": (
+        (100, 150, 528, 9, 1, H100),
+        (128, 1, 1, 528),
+        (1, 0, 0),
+    ),
+    "so would the state": ((100, 1200, 528, 9, 1, A100), (128, 1, 1, 432), (0, 0, 0)),
+    "many neurons": ((6400, 784, 1, 99, 1, H100), (256, 25, 1, 1), (1, 0, 0)),
+    "more neurons than a block of a cluster": (
+        (2000, 20, 1, 99, 1, H100),
+        (512, 2, 1, 1),
+        (1, 1, 1),
+    ),
+    "nothing fits": ((400, 60000, 1, 99, 1, H100), (416, 1, 1, 1), (0, 0, 0)),
+    "images at the same time": ((400, 784, 1, 999, 0, H100), (416, 1, 132, 1), (1, 0, 0)),
+}
+
+
+@pytest.mark.parametrize("case", PLANS)
+def test_where_memory_lies_and_when_a_team_is_a_cluster(library, case):
+    """The rule at the top of csrc/cuda/teams.cuh."""
+    (n, i, networks, images, learns, device), sizes, ways = PLANS[case]
+    plan = torch.zeros(8, dtype=torch.int64)
+    numbers = (ctypes.c_int64(v) for v in (n, i, networks, images))
+    multiprocessors, shared, clusters = device
+    on = ctypes.c_int64(multiprocessors), ctypes.c_int64(shared), clusters
+    library.st_plan(*numbers, learns, *on, pointer(plan))
+    assert tuple(plan[:4].tolist()) == sizes
+    assert tuple(plan[4:7].tolist()) == ways
+    assert (plan[7] <= shared) == bool(ways[0]) or plan[7] == 0
+
+
 @pytest.mark.parametrize("lag", [1, 2, 5])
 def test_a_lag_lets_blocks_run_ahead_but_not_further(library, lag):
     blocks, steps = 5, 60

@@ -9,8 +9,10 @@ from diehl_cook_cases import (
     DYNAMICS,
     ROUNDED,
     RULES,
+    WAYS,
     assert_same,
     dense,
+    emulate,
     moved,
     run,
     sample,
@@ -79,6 +81,19 @@ def test_more_neurons_than_a_block_of_cuda_takes(name, dynamics, sizes):
     # Else one neuron spikes and no other.
     weak = {"inhibition": 0.5} if "one winner" in dynamics else {}
     assert_equals_reference(name, rule, dynamics, torch.float64, sizes, 2, 25, **weak)
+
+
+@pytest.mark.parametrize("name", [n for n in PRESENT if n == "cuda_emulation"])
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("dynamics", DYNAMICS)
+def test_wherever_cuda_has_its_memory(name, way, dynamics, monkeypatch):
+    """130 neurons are one block, if all fits, and a cluster of 2 or 4; 1100 a cluster of 2, or a grid."""
+    emulate(monkeypatch, way, SCHEDULE="rand:3")
+    rule = list(RULES)[1 + list(DYNAMICS).index(dynamics)]
+    assert_equals_reference(name, rule, dynamics, torch.float64, (130, 49), 2, 25, **WEAK)
+    if way in ("all in one block", "a cluster of 4", "nothing"):
+        many = (1100, 12), 2, 25
+        assert_equals_reference(name, "pre and post", dynamics, torch.float64, *many, **WEAK)
 
 
 @pytest.mark.parametrize("name", PRESENT)

@@ -4,7 +4,7 @@ import diehl_cook_cases
 import pytest
 import torch
 from backends import PRESENT, force
-from diehl_cook_cases import ROUNDED, assert_same, moved
+from diehl_cook_cases import ROUNDED, WAYS, assert_same, emulate, moved
 from diehl_cook_conductance_cases import dense, sample
 from interpreter import python
 from samples import assert_all, assert_equal
@@ -114,6 +114,16 @@ def test_many_images_at_once_without_learning(name, sizes, count):
     w, theta, x = sample(sizes, torch.float32, count=count, steps=14)
     frozen = {"theta_plus": 0.0, "tau_theta": None}
     assert_equals_reference(name, (x, w, theta), "none", **MANY, **frozen)
+
+
+@pytest.mark.parametrize("name", [n for n in PRESENT if n == "cuda_emulation"])
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_wherever_cuda_has_its_memory(name, way, dtype, monkeypatch):
+    emulate(monkeypatch, way, SCHEDULE="rand:3")
+    for rule, delays in (("triplet", 2), ("pair", 0)):
+        w, theta, x = sample((130, 49), dtype, count=2, steps=14)
+        assert_equals_reference(name, (x, w, theta), rule, **{**MANY, "delays": delays})
 
 
 @pytest.mark.parametrize("schedule", ["rev", "rand:1", "rand:2"])

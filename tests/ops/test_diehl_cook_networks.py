@@ -3,6 +3,7 @@
 import pytest
 import torch
 from backends import PRESENT, force
+from diehl_cook_cases import WAYS, emulate
 
 from snnfast import ops, plasticity, reference
 from snnfast.calls.call import flatten
@@ -119,6 +120,18 @@ def test_each_is_what_it_is_alone(backend, name, form):
     with force(backend) as on:
         x, w, theta = (on_device(v, on.device) for v in (forms(x)[form], w, theta))
         arguments = {key: on_device(value, on.device) for key, value in arguments.items()}
+        assert_each_is_what_it_is_alone(name, x, w, theta, arguments, [LEARNS, LEARNS])
+        assert_each_is_what_it_is_alone(name, x, w, theta, arguments, [FROZEN])
+
+
+@pytest.mark.skipif("cuda_emulation" not in PRESENT, reason="no emulated CUDA")
+@pytest.mark.parametrize("name", OPS)
+@pytest.mark.parametrize("way", WAYS)
+def test_wherever_cuda_has_their_memory(name, way, monkeypatch):
+    """Two are two clusters of 2 blocks; there is no room for two of 4."""
+    emulate(monkeypatch, way)
+    x, w, theta, arguments = sample(name, 2, 130, 49, 2, 12)
+    with force("cuda_emulation"):
         assert_each_is_what_it_is_alone(name, x, w, theta, arguments, [LEARNS, LEARNS])
         assert_each_is_what_it_is_alone(name, x, w, theta, arguments, [FROZEN])
 

@@ -1,0 +1,69 @@
+// What GridTally is, for a team that is a cluster: its blocks write their counts into each other's shared memory and meet at the
+// cluster's barrier, so that nothing goes through global memory. They are never further apart than a step, whatever the lag.
+#pragma once
+#include "cuda/cluster.cuh"
+#include "cuda/grid_tally.cuh"
+
+namespace snnfast {
+namespace {
+
+class ClusterTally {
+ public:
+  static constexpr bool kPossible = kHasClusters;
+
+  // Words of the shared memory of every block, at the same place of it: a count of each block.
+  static SNNFAST_HD int64_t words(int64_t lag, int64_t blocks) { return tally_places(lag) * blocks; }
+
+  __device__ ClusterTally(TallyWord* words, int64_t lag, int64_t block, int64_t blocks)
+      : words_(words), mask_(tally_places(lag) - 1), block_(block), blocks_(blocks) {}
+
+  // Before the first step: all blocks are there, and none reads any more what was told before.
+  __device__ void begin() {
+    cluster_arrive();
+    cluster_wait();
+  }
+
+  // After the last step: no block leaves while another may write into its memory.
+  __device__ void end() {
+    meet();
+    cluster_arrive();
+    cluster_wait();
+  }
+
+  __device__ void tell(int64_t s, int64_t count) {
+    meet();
+    if (threadIdx.x < blocks_) *in_block(notes_of(words_, s) + block_, threadIdx.x) = static_cast<TallyWord>(count);
+    cluster_arrive();
+    told_ = true;
+  }
+
+  __device__ int64_t total(int64_t s) {
+    meet();
+    if (threadIdx.x) return 0;
+    int64_t sum = 0;
+    for (int64_t b = 0; b < blocks_; b++) sum += static_cast<int64_t>(notes_of(words_, s)[b]);
+    return sum;
+  }
+
+  template <class Note>
+  __device__ void leave(Note* notes, int64_t s, const Note& note) const {
+    if (threadIdx.x < blocks_) *in_block(notes_of(notes, s) + block_, threadIdx.x) = note;
+  }
+  template <class Note>
+  __device__ Note* notes_of(Note* notes, int64_t s) const {
+    return notes + (s & mask_) * blocks_;
+  }
+
+ private:
+  TallyWord* words_;
+  int64_t mask_, block_, blocks_;
+  bool told_ = false;  // of a step that not all are known to have come to
+
+  __device__ void meet() {
+    if (told_) cluster_wait();
+    told_ = false;
+  }
+};
+
+}  // namespace
+}  // namespace snnfast

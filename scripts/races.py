@@ -4,9 +4,10 @@
     python scripts/races.py --folder DIR    keeps the build in DIR, for the next time
     python scripts/races.py --only NAME     plants only in files with this in their names
 
-Barriers, those of clusters, __syncwarp and fences are all that orders two threads (csrc/cuda_emulation/cuda_runtime.h). Blocks
-are made small, since ThreadSanitizer remembers few accesses to a word. Kernels that choose where their memory lies run with
-much, little and no shared memory (:data:`DEVICES`), so that their blocks are one, a cluster, and a grid. First the kernels run as they are: a report is a race.
+Barriers, those of clusters, __syncwarp and fences are all that orders two threads (csrc/cuda_emulation/cuda_runtime.h).
+Blocks are made small, since ThreadSanitizer remembers few accesses to a word. Kernels that choose where their memory
+lies run with much, little and no shared memory (:data:`DEVICES`): as one block, as a cluster, as a grid. First the
+kernels run as they are: a report is a race.
 Then each barrier and fence is planted as missing, one at a time: it stays, but orders nothing, and that must be
 reported, but for those that :data:`SPARE` says why of. Exit code 1 if a race is found or a missing barrier is not.
 """
@@ -71,7 +72,7 @@ SPARE: dict[tuple[str, int], str] = {
 MEETS = re.compile(
     r"\b(?:__(?:syncthreads|syncwarp|threadfence)(?:_or|_and|_count)?|cluster_(?:arrive|wait))\("
 )
-# Shared memory of a block and clusters of the emulated device.
+# Shared memory that a block may have, and whether teams may be clusters.
 DEVICES = (("232448", "1"), ("13000", "1"), ("0", "0"))
 
 
@@ -132,6 +133,17 @@ def meetings(sources: Path) -> Iterator[tuple[str, int, int]]:
 # ---- the calls, in a process that ThreadSanitizer has been loaded into
 
 
+def on_each_device(call: Callable[[], None]) -> Callable[[], None]:
+    @functools.wraps(call)
+    def calls() -> None:
+        for shared, clusters in DEVICES:
+            os.environ["SNNFAST_EMULATION_SHARED"] = shared
+            os.environ["SNNFAST_CLUSTERS"] = clusters
+            call()
+
+    return calls
+
+
 def stdp() -> None:
     torch.manual_seed(0)
     pre, post = torch.rand(4, 2, 40) < 0.3, torch.rand(4, 2, 36) < 0.3
@@ -141,6 +153,7 @@ def stdp() -> None:
         ops.stdp_(torch.rand(36, 40), pre, post, rule=rule, reward=reward, norm=5.0)
 
 
+@on_each_device
 def bp_stdp_network() -> None:
     torch.manual_seed(0)
     for networks, samples in ((1, 1), (1, 3), (9, 1)):
@@ -170,17 +183,6 @@ def presented() -> list[object]:
     spikes = torch.rand(2, 8, 20) < 0.3
     rates = ops.Rates(600 * torch.rand(2, 20), 8, torch.tensor([3, 4]))
     return [spikes, ops.Events.from_dense(spikes), rates]
-
-
-def on_each_device(call: Callable[[], None]) -> Callable[[], None]:
-    @functools.wraps(call)
-    def calls() -> None:
-        for shared, clusters in DEVICES:
-            os.environ["SNNFAST_EMULATION_SHARED"] = shared
-            os.environ["SNNFAST_EMULATION_CLUSTERS"] = clusters
-            call()
-
-    return calls
 
 
 @on_each_device
@@ -237,7 +239,7 @@ CALLS: dict[str, tuple[Callable[[], None], ...]] = {
     "cuda/diehl_cook_conductance.cu": (conductance,),
     "cuda/presentations.cuh": (diehl_cook,),
     "cuda/grid_tally.cuh": (diehl_cook, conductance, bp_stdp_network),
-    "cuda/cluster_tally.cuh": (diehl_cook, conductance),
+    "cuda/cluster_tally.cuh": (diehl_cook, conductance, bp_stdp_network),
     "cuda/recurrent": (recurrent,),
 }
 

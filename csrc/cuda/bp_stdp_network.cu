@@ -1,7 +1,8 @@
 // A network is a team of blocks, and one launch presents everything to all networks. A warp has 32 neurons of a sample for all
 // steps that see the same weights, a lane each, and leaves their spikes as the bits of a word. Currents are sums over the bits,
 // in the order of the inputs; for them the weights lie input by input, in a copy that changes as they do. Between layers, and
-// before and after a change of the weights, the blocks wait for each other.
+// before and after a change of the weights, the blocks wait for each other: at the barrier of their cluster, if they are few.
+// One block has all of that, and its copy of the weights, in shared memory, if they fit.
 #include "core/bp_stdp_network.h"
 
 #include "core/arena.h"
@@ -17,7 +18,7 @@ constexpr int kAhead = 8;                // weights of a current that are loaded
 constexpr int kTogether = 4;             // inputs whose weights a thread changes together
 constexpr int64_t kChanges = 64;         // a thread more is worth waiting for with so many changes of weights
 
-// The neurons of a layer, or the inputs, and the weights to them; pointers are those of the first row of the grid.
+// The neurons of a layer, or the inputs, and the weights to them; addresses count from the memory of the network.
 template <class C>
 struct Neurons {
   int64_t N, words;  // words of a bit a neuron
@@ -34,15 +35,15 @@ template <class C>
 struct Arguments {
   BpStdpNetwork a;
   Teams plan;
-  char* workspace;  // words of the tallies, and then the memory of each row of the grid
-  int64_t row;      // bytes from the memory of a row of the grid to that of the next one
+  char* workspace;  // words of the tallies, and then the memory of each row of the grid, if it is not shared memory
+  int64_t row;      // bytes of the memory of a row of the grid
   Neurons<C> neurons[kBpStdpLayers + 1];
 };
 
-template <class C>
+template <class C, class Tally>
 class Block {
  public:
-  __device__ Block(const Arguments<C>& g, int64_t network)
+  __device__ Block(const Arguments<C>& g, char* shared_memory, int64_t network)
       : g_(g),
         a_(g.a),
         x_(g.a.x.of(network)),
@@ -50,6 +51,7 @@ class Block {
         thread_(static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x),
         threads_(static_cast<int64_t>(gridDim.x) * blockDim.x),
         lane_(static_cast<int>(threadIdx.x) % 32),
+        memory_(g.plan.shared ? shared_memory : g.workspace + g.plan.workspace() + blockIdx.y * g.row),
         tally_(g.plan.team_memory(g.workspace).template take<TallyWord>(GridTally::words(1, gridDim.x)), 1, blockIdx.x, gridDim.x) {}
 
   __device__ void run() {
@@ -75,12 +77,13 @@ class Block {
   const Presentations x_;   // of this one
   const int64_t network_, thread_, threads_;
   const int lane_;
-  const GridTally tally_;
+  char* const memory_;
+  Tally tally_;
   int64_t met_ = 0, p0_ = 0, B_ = 0;  // the samples [p0, p0 + B) are presented
 
   template <class T>
-  __device__ T* own(T* of_first_row) const {
-    return reinterpret_cast<T*>(reinterpret_cast<char*>(of_first_row) + blockIdx.y * g_.row);
+  __device__ T* own(T* address) const {
+    return reinterpret_cast<T*>(memory_ + reinterpret_cast<uintptr_t>(address));
   }
   __device__ C* weights(int64_t l) const { return static_cast<C*>(a_.layer[l].w) + network_ * a_.layer[l].O * a_.layer[l].I; }
   __device__ bool desired(int64_t t, int64_t b) const { return a_.desired[network_ * a_.desired_stride + t * x_.P + p0_ + b]; }
@@ -95,9 +98,7 @@ class Block {
   __device__ void meet() {
     __syncthreads();
     if (gridDim.x == 1) return;
-    tally_.tell(met_, 0);
-    tally_.total(met_);
-    met_++;
+    tally_.meet(met_++);
     __syncthreads();
   }
 
@@ -298,34 +299,26 @@ class Block {
   }
 };
 
-template <class C>
+template <class C, class Tally>
 __global__ void __launch_bounds__(kAlone) bp_stdp_network_kernel(const Arguments<C> g) {
-  for (int64_t network = blockIdx.y; network < g.a.networks; network += gridDim.y) {
-    Block<C>(g, network).run();
-    __syncthreads();  // before the memory is the next network's
+  if constexpr (Tally::kPossible) {
+    SNNFAST_DYN_SHARED(char, memory);
+    for (int64_t network = blockIdx.y; network < g.a.networks; network += gridDim.y) {
+      Block<C, Tally>(g, memory, network).run();
+      __syncthreads();  // before the memory is the next network's
+    }
   }
 }
 
 template <class C>
-cudaError_t plan_of(const BpStdpNetwork& a, Teams& plan) {
-  int64_t wanted = 1;
-  for (int64_t l = 0; l < a.layers; l++) {
-    const int64_t I = a.layer[l].I, O = a.layer[l].O, B = a.samples(), changes = a.learns ? a.span * B * I * O / kChanges : 0;
-    const int64_t threads = max((O + 31) / 32 * 32 * B, changes);
-    wanted = max(threads, wanted);
-  }
-  const TeamSizes sizes{kAlone, kAlone, kSharedThreads};
-  const cudaError_t error = plan_teams(bp_stdp_network_kernel<C>, a.networks, wanted, 1, sizes.threads(wanted), plan);
-  Arena team(nullptr);
-  team.take<TallyWord>(GridTally::words(1, plan.blocks));
-  plan.team_bytes = team.used();
-  return error;
+TeamKernels<Arguments<C>> kernels() {
+  return {bp_stdp_network_kernel<C, GridTally>, bp_stdp_network_kernel<C, ClusterTally>};
 }
 
-// Memory of a row of the grid.
+// Memory of a row of the grid, from 0 on.
 template <class C>
-int64_t lay_out(const BpStdpNetwork& a, char* memory, Neurons<C> (&neurons)[kBpStdpLayers + 1]) {
-  Arena arena(memory);
+int64_t lay_out(const BpStdpNetwork& a, Neurons<C> (&neurons)[kBpStdpLayers + 1]) {
+  Arena arena(nullptr);
   const int64_t B = a.samples(), slots = a.learns ? a.span * B : 0;
   for (int64_t n = 0; n <= a.layers; n++) {
     Neurons<C>& x = neurons[n];
@@ -341,20 +334,52 @@ int64_t lay_out(const BpStdpNetwork& a, char* memory, Neurons<C> (&neurons)[kBpS
   return arena.used();
 }
 
+// Up to kLargestCluster times kAlone threads are a cluster, if the device has them and all networks run at the same time.
+// One block has its memory, `row` bytes, in shared memory, if as many are resident with it.
+template <class C>
+cudaError_t plan_of(const BpStdpNetwork& a, int64_t row, Teams& plan) {
+  int64_t wanted = 1, room = 0, resident = 0;
+  for (int64_t l = 0; l < a.layers; l++) {
+    const int64_t I = a.layer[l].I, O = a.layer[l].O, B = a.samples(), changes = a.learns ? a.span * B * I * O / kChanges : 0;
+    const int64_t threads = max((O + 31) / 32 * 32 * B, changes);
+    wanted = max(threads, wanted);
+  }
+  const TeamSizes sizes{kAlone, kAlone, kSharedThreads};
+  TeamDevice on;
+  cudaError_t error = on.ask();
+  if (error == cudaSuccess) error = plan_teams(kernels<C>().grid, on, a.networks, wanted, 1, sizes.threads(wanted), plan);
+  if (error == cudaSuccess) error = allow_shared(kernels<C>().grid, on, room);
+  if (error != cudaSuccess) return error;
+  Teams other = plan;
+  if (plan.alone()) {
+    other.shared = true, other.block_bytes = row;
+  } else {
+    other.threads = kAlone, other.networks = a.networks, other.cluster = true;
+    for (other.blocks = 2; other.blocks * kAlone < wanted;) other.blocks *= 2;
+    Arena team(nullptr);
+    team.take<TallyWord>(GridTally::words(1, plan.blocks));
+    plan.team_bytes = team.used();
+  }
+  if (other.cluster ? !on.clusters || other.blocks > kLargestCluster : row > room) return cudaSuccess;
+  error = resident_blocks(kernels<C>().of(other), on, other, resident);
+  if (error == cudaSuccess && resident >= other.all_blocks()) plan = other;
+  return error;
+}
+
 template <class C>
 int64_t workspace(const BpStdpNetwork& a) {
   Teams plan;
   Neurons<C> neurons[kBpStdpLayers + 1];
-  return plan_of<C>(a, plan) == cudaSuccess ? plan.workspace() + plan.networks * lay_out<C>(a, nullptr, neurons) : 0;
+  const int64_t row = lay_out<C>(a, neurons);
+  return plan_of<C>(a, row, plan) == cudaSuccess ? plan.workspace() + (plan.shared ? 0 : plan.networks * row) : 0;
 }
 
 template <class C>
 int launch(const BpStdpNetwork& a, char* memory, cudaStream_t stream) {
   Arguments<C> g{a, {}, memory, 0, {}};
-  const cudaError_t error = plan_of<C>(a, g.plan);
-  if (error != cudaSuccess) return error;
-  g.row = lay_out<C>(a, memory + g.plan.workspace(), g.neurons);
-  return launch_teams(TeamKernels<Arguments<C>>{bp_stdp_network_kernel<C>, nullptr}, stream, g);
+  g.row = lay_out<C>(a, g.neurons);
+  const cudaError_t error = plan_of<C>(a, g.row, g.plan);
+  return error == cudaSuccess ? launch_teams(kernels<C>(), stream, g) : error;
 }
 
 }  // namespace

@@ -23,26 +23,28 @@ class ClusterTally {
     cluster_wait();
   }
 
-  // After the last step: no block leaves while another may write into its memory.
-  __device__ void end() {
-    meet();
-    cluster_arrive();
-    cluster_wait();
-  }
+  // After the last step: no block leaves before the others have written into its memory for the last time.
+  __device__ void end() { settle(); }
 
   __device__ void tell(int64_t s, int64_t count) {
-    meet();
+    settle();
     if (threadIdx.x < blocks_) *in_block(notes_of(words_, s) + block_, threadIdx.x) = static_cast<TallyWord>(count);
     cluster_arrive();
     told_ = true;
   }
 
   __device__ int64_t total(int64_t s) {
-    meet();
+    settle();
     if (threadIdx.x) return 0;
     int64_t sum = 0;
     for (int64_t b = 0; b < blocks_; b++) sum += static_cast<int64_t>(notes_of(words_, s)[b]);
     return sum;
+  }
+
+  // Of a team that has no words.
+  __device__ void meet(int64_t) const {
+    cluster_arrive();
+    cluster_wait();
   }
 
   template <class Note>
@@ -59,7 +61,7 @@ class ClusterTally {
   int64_t mask_, block_, blocks_;
   bool told_ = false;  // of a step that not all are known to have come to
 
-  __device__ void meet() {
+  __device__ void settle() {
     if (told_) cluster_wait();
     told_ = false;
   }

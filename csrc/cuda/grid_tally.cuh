@@ -65,6 +65,12 @@ class GridTally {
     return static_cast<int64_t>(seen & 0xffffffffu);
   }
 
+  // Where there is nothing to tell: what any thread of the team wrote before it and a __syncthreads, all see behind it and another one.
+  __device__ void meet(int64_t s) const {
+    tell(s, 0);
+    total(s);
+  }
+
   // By the first warp, before it tells of step s: lane 0's note for all blocks. Who has the total of s finds them at notes(...).
   template <class Note>
   __device__ void leave(Note* notes, int64_t s, const Note& note) const {

@@ -10,6 +10,8 @@
 // 3. Else all lies in global memory.
 #pragma once
 #include <cstdint>
+#include <cstdlib>
+#include <cstring>
 
 #include "core/arena.h"
 #include "cuda/cluster.cuh"
@@ -26,10 +28,9 @@ constexpr int64_t kClusterThreads = 256;  // at least, of a block of a cluster: 
 struct Teams {
   int64_t threads, blocks, teams, networks;  // threads of a block, blocks of a team, teams of a network, networks at the same time
   bool shared, weights;                      // whether a block's memory is shared memory; whether it holds the weights of its neurons
+  bool cluster;                              // whether the blocks of a team are one
   int64_t team_bytes, block_bytes;           // of the memory that the blocks of a team share, and of that of a block
 
-  // Blocks meet by the cluster's barrier where they have their weights.
-  SNNFAST_HD bool cluster() const { return weights && blocks > 1; }
   SNNFAST_HD bool alone() const { return blocks == 1; }
   SNNFAST_HD int64_t all_teams() const { return networks * teams; }
   SNNFAST_HD int64_t all_blocks() const { return all_teams() * blocks; }
@@ -38,11 +39,11 @@ struct Teams {
   int64_t dynamic_shared() const { return shared ? block_bytes : 0; }
   int64_t workspace() const { return all_teams() * team_bytes + (shared ? 0 : all_blocks() * block_bytes); }
 
-  SNNFAST_HD int64_t tally_words(int64_t lag) const { return cluster() ? ClusterTally::words(lag, blocks) : GridTally::words(lag, blocks); }
+  SNNFAST_HD int64_t tally_words(int64_t lag) const { return cluster ? ClusterTally::words(lag, blocks) : GridTally::words(lag, blocks); }
   // Memory of a tally: blocks that meet through global memory have it in that of the team.
   template <class T>
   SNNFAST_HD T* take_told(Arena& team, Arena& block, int64_t count) const {
-    return alone() || cluster() ? block.take<T>(count) : team.take<T>(count);
+    return alone() || cluster ? block.take<T>(count) : team.take<T>(count);
   }
   // Of the block that asks.
   __device__ int64_t team() const { return blockIdx.y * teams + blockIdx.x / blocks; }
@@ -62,7 +63,7 @@ struct TeamSizes {
 // For `images` of a network that teams may present at the same time (1 in order) and room for `resident` blocks.
 inline cudaError_t divide(int64_t resident, int64_t networks, int64_t N, int64_t images, int64_t threads, Teams& plan) {
   const int64_t wanted = (N + threads - 1) / threads, share = resident / (networks * images);
-  plan = Teams{threads, share < 1 ? 1 : min(share, wanted), 1, 0, false, false, 0, 0};
+  plan = Teams{threads, share < 1 ? 1 : min(share, wanted), 1, 0, false, false, false, 0, 0};
   const int64_t most = resident / plan.blocks;
   plan.networks = min(networks, most);
   if (plan.networks < 1) return cudaErrorInvalidConfiguration;
@@ -78,7 +79,7 @@ void choose_memory(int64_t networks, int64_t N, bool in_order, int64_t room, boo
                    const Resident& resident, Teams& plan) {
   const auto fits = [&](const Teams& p, int64_t blocks) { return p.block_bytes <= room && resident(p) >= blocks; };
   for (int64_t blocks = 1; in_order && blocks <= (clusters ? kLargestCluster : 1); blocks *= 2) {
-    Teams p{0, blocks, 1, blocks == 1 ? plan.networks : networks, true, true, 0, 0};
+    Teams p{0, blocks, 1, blocks == 1 ? plan.networks : networks, true, true, blocks > 1, 0, 0};
     if (p.own(N) > sizes.alone) continue;
     p.threads = blocks == 1 ? plan.threads : max(sizes.threads(p.own(N)), min(kClusterThreads, sizes.most));
     lay_out(p);
@@ -98,16 +99,34 @@ struct TeamKernels {
   void (*grid)(Arguments);
   void (*cluster)(Arguments);
 
-  auto of(const Teams& plan) const { return plan.cluster() ? cluster : grid; }
+  auto of(const Teams& plan) const { return plan.cluster ? cluster : grid; }
+};
+
+// SNNFAST_CLUSTERS=0: teams are no clusters, for comparisons.
+inline bool may_be_clusters() {
+  const char* chosen = std::getenv("SNNFAST_CLUSTERS");
+  return !chosen || std::strcmp(chosen, "0") != 0;
+}
+
+// What a plan is chosen by.
+struct TeamDevice {
+  int device = 0, multiprocessors = 0, clusters = 0;
+
+  cudaError_t ask() {
+    cudaError_t error = cudaGetDevice(&device);
+    if (error == cudaSuccess) error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+    if (error == cudaSuccess && may_be_clusters()) error = cudaDeviceGetAttribute(&clusters, cudaDevAttrClusterLaunch, device);
+    return error;
+  }
 };
 
 // Blocks of a plan that run at the same time.
 template <class Kernel>
-cudaError_t resident_blocks(Kernel kernel, const Teams& plan, int64_t multiprocessors, int64_t& resident) {
+cudaError_t resident_blocks(Kernel kernel, const TeamDevice& on, const Teams& plan, int64_t& resident) {
   const size_t bytes = static_cast<size_t>(plan.dynamic_shared());
   int found = 0;
   cudaError_t error;
-  if (plan.cluster()) {
+  if (plan.cluster) {
     const unsigned blocks = static_cast<unsigned>(plan.blocks);
     cudaLaunchAttribute cluster = cluster_of_blocks(blocks);
     const cudaLaunchConfig_t config = launch_config(blocks, static_cast<unsigned>(plan.threads), bytes, nullptr, cluster);
@@ -115,28 +134,25 @@ cudaError_t resident_blocks(Kernel kernel, const Teams& plan, int64_t multiproce
     resident = found * plan.blocks;
   } else {
     error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&found, kernel, static_cast<int>(plan.threads), bytes);
-    resident = found * multiprocessors;
+    resident = static_cast<int64_t>(found) * on.multiprocessors;
   }
   return error;
 }
 
 // Without shared memory.
 template <class Kernel>
-cudaError_t plan_teams(Kernel kernel, int64_t networks, int64_t N, int64_t images, int64_t threads, Teams& plan) {
-  int device = 0, multiprocessors = 0;
+cudaError_t plan_teams(Kernel kernel, const TeamDevice& on, int64_t networks, int64_t N, int64_t images, int64_t threads, Teams& plan) {
   int64_t resident = 0;
-  cudaError_t error = cudaGetDevice(&device);
-  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
-  if (error == cudaSuccess) error = resident_blocks(kernel, Teams{threads, 1, 1, 1, false, false, 0, 0}, multiprocessors, resident);
+  const cudaError_t error = resident_blocks(kernel, on, Teams{threads, 1, 1, 1, false, false, false, 0, 0}, resident);
   return error == cudaSuccess ? divide(resident, networks, N, images, threads, plan) : error;
 }
 
 // What a block of a kernel may have in shared memory beside what is declared in it; the kernel is allowed to.
 template <class Kernel>
-cudaError_t allow_shared(Kernel kernel, int device, int64_t& room) {
+cudaError_t allow_shared(Kernel kernel, const TeamDevice& on, int64_t& room) {
   int most = 0;
   cudaFuncAttributes attributes{};
-  cudaError_t error = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  cudaError_t error = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, on.device);
   if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, kernel);
   room = most - static_cast<int64_t>(attributes.sharedSizeBytes);
   if (error != cudaSuccess || room <= 0) return error;
@@ -146,18 +162,16 @@ cudaError_t allow_shared(Kernel kernel, int device, int64_t& room) {
 // Memory: the pieces of a team and of a block, Memory(network, plan, team, block) by two arenas.
 template <class Memory, class Network, class Arguments>
 cudaError_t plan_teams(const TeamKernels<Arguments>& kernels, const Network& a, int64_t images, const TeamSizes& sizes, Teams& plan) {
-  int device = 0, multiprocessors = 0, clusters = 0;
+  TeamDevice on;
   int64_t room = 0;
-  cudaError_t error = plan_teams(kernels.grid, a.networks, a.N, images, sizes.threads(a.N), plan);
-  if (error == cudaSuccess) error = cudaGetDevice(&device);
-  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
-  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&clusters, cudaDevAttrClusterLaunch, device);
-  if (error == cudaSuccess) error = allow_shared(kernels.cluster, device, room);
-  if (error == cudaSuccess) error = allow_shared(kernels.grid, device, room);
+  cudaError_t error = on.ask();
+  if (error == cudaSuccess) error = plan_teams(kernels.grid, on, a.networks, a.N, images, sizes.threads(a.N), plan);
+  if (error == cudaSuccess) error = allow_shared(kernels.cluster, on, room);
+  if (error == cudaSuccess) error = allow_shared(kernels.grid, on, room);
   if (error != cudaSuccess) return error;
   const auto resident = [&](const Teams& p) {
     int64_t blocks = 0;
-    if (error == cudaSuccess) error = resident_blocks(kernels.of(p), p, multiprocessors, blocks);
+    if (error == cudaSuccess) error = resident_blocks(kernels.of(p), on, p, blocks);
     return blocks;
   };
   const auto lay_out = [&](Teams& p) {
@@ -166,7 +180,7 @@ cudaError_t plan_teams(const TeamKernels<Arguments>& kernels, const Network& a, 
     p.team_bytes = team.used();
     p.block_bytes = block.used();
   };
-  choose_memory(a.networks, a.N, a.in_order(), room, clusters != 0, sizes, lay_out, resident, plan);
+  choose_memory(a.networks, a.N, a.in_order(), room, on.clusters != 0, sizes, lay_out, resident, plan);
   return error;
 }
 
@@ -180,7 +194,7 @@ cudaError_t launch_teams(const TeamKernels<Arguments>& kernels, cudaStream_t str
   cudaError_t error = told ? cudaMemsetAsync(arguments.workspace, 0, told, stream) : cudaSuccess;
   if (error != cudaSuccess) return error;
   const auto kernel = kernels.of(plan);
-  if (plan.cluster())
+  if (plan.cluster)
     launch_clusters(static_cast<unsigned>(plan.blocks), blocks, threads, shared, stream, kernel, arguments);
   else if (plan.blocks > 1)
     launch_cooperative(blocks, threads, shared, stream, kernel, arguments);

@@ -216,9 +216,9 @@ def against_auto(stages: Stages) -> str:
     faster = [
         f"{key[0]} {key[1]} {key[3]} ({found['cpu'] / found['cuda']:.3g} times)"
         for key, found in cells.items()
-        if len(found) == 2 and found["cuda"] < found["cpu"]
+        if found.keys() >= {"cpu", "cuda"} and found["cuda"] < found["cpu"]
     ]
-    if not any(len(found) == 2 for found in cells.values()):
+    if not any(found.keys() >= {"cpu", "cuda"} for found in cells.values()):
         return ""
     found = ", ".join(faster) or "in none of them"
     return f"`--device auto` takes the CPU for plasticity. The GPU was faster: {found}."

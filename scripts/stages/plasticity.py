@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
+from typing import Any
 
 from .job import Job, Parts
 from .neurons import timed
@@ -16,6 +18,18 @@ BENCHMARKS = (
     "spikeprop",
 )
 REHEARSED = ("stdp", "bp_stdp", "spikeprop")
+CLUSTERED = ("diehl_cook", "diehl_cook_conductance")
+
+
+def without_clusters(job: Job, benchmark: str, shape: tuple[int, ...]) -> dict[str, Any]:
+    from benchmarks import neurons
+
+    os.environ["SNNFAST_CLUSTERS"] = "0"
+    try:
+        found = timed(job, benchmark, neurons.OURS, shape, "float32", "cuda")
+    finally:
+        del os.environ["SNNFAST_CLUSTERS"]
+    return {**found, "device": "cuda, no clusters"}
 
 
 def parts(job: Job) -> Parts:
@@ -28,4 +42,6 @@ def parts(job: Job) -> Parts:
             for device in dict.fromkeys(("cpu", job.device)):
                 name = f"{benchmark} {'x'.join(map(str, shape))} {device}"
                 found[name] = partial(timed, job, benchmark, neurons.OURS, shape, "float32", device)
+            if benchmark in CLUSTERED and job.device == "cuda":
+                found[f"{name}, no clusters"] = partial(without_clusters, job, benchmark, shape)
     return found

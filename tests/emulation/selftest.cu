@@ -190,10 +190,10 @@ void st_plan(int64_t N, int64_t I, int64_t networks, int64_t images, int learns,
     DiehlCookMemory<float>(a, p, team, block);
     p.team_bytes = team.used(), p.block_bytes = block.used();
   };
-  Teams bare{sizes.threads(N), 1, 1, 1, false, false, 0, 0}, p;
+  Teams bare{sizes.threads(N), 1, 1, 1, false, false, false, 0, 0}, p;
   divide(resident(bare), networks, N, a.in_order() ? 1 : images, bare.threads, p);
   choose_memory(networks, N, a.in_order(), most_shared, clusters, sizes, lay_out, resident, p);
-  const int64_t found[] = {p.threads, p.blocks, p.teams, p.networks, p.shared, p.weights, p.cluster(), p.dynamic_shared()};
+  const int64_t found[] = {p.threads, p.blocks, p.teams, p.networks, p.shared, p.weights, p.cluster, p.dynamic_shared()};
   memcpy(plan, found, sizeof found);
 }
 int st_rotate(int* x, int* y, int blocks, int64_t steps, int64_t lag, uint64_t* words, int64_t* totals) {

@@ -152,16 +152,13 @@ def test_clusters_that_a_device_does_not_have_are_refused(library, monkeypatch):
     numbers = ctypes.c_int64(1), ctypes.c_int64(1)
     tensors = pointer(torch.zeros(0)), pointer(torch.zeros(99, dtype=torch.int64))
     assert library.st_told(9, *numbers, *tensors) == 912  # cudaErrorInvalidClusterSize
-    monkeypatch.setenv("SNNFAST_EMULATION_CLUSTERS", "0")
-    assert library.st_told(2, *numbers, *tensors) == 912
-    monkeypatch.setenv("SNNFAST_EMULATION_CLUSTERS", "1")
     monkeypatch.setenv("SNNFAST_EMULATION_SHARED", "1100")  # 1024 are every kernel's
     assert library.st_told(2, *numbers, *tensors) == 1
 
 
 H100, A100 = (132, 232448 - 272, 1), (108, 166912 - 272, 0)  # less what the kernel declares
 PLANS = {
-    # N, I, networks, images, learns, device -> threads, blocks, teams, networks; state and weights in shared memory, cluster
+    # N, I, networks, images, learns, device -> threads, blocks, teams, networks; shared memory has state, weights; cluster
     "weights need a cluster": ((400, 784, 1, 99, 1, H100), (256, 8, 1, 1), (1, 1, 1)),
     "a cluster each": ((400, 784, 16, 99, 1, H100), (256, 8, 1, 16), (1, 1, 1)),
     "no room for as many clusters": ((400, 784, 17, 99, 1, H100), (416, 1, 1, 17), (1, 0, 0)),

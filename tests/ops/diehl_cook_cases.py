@@ -33,16 +33,16 @@ DYNAMICS = {
 # The emulated device, so that weights and state of small networks lie here or there (csrc/cuda/teams.cuh).
 WAYS = {
     "all in one block": {},
-    "a cluster of 2": {"SHARED": 46000},
-    "a cluster of 4": {"SHARED": 28000},
-    "the state alone": {"SHARED": 28000, "CLUSTERS": 0},
-    "nothing": {"SHARED": 0},
+    "a cluster of 2": {"EMULATION_SHARED": 46000},
+    "a cluster of 4": {"EMULATION_SHARED": 28000},
+    "the state alone": {"EMULATION_SHARED": 28000, "CLUSTERS": 0},
+    "nothing": {"EMULATION_SHARED": 0},
 }
 
 
 def emulate(monkeypatch, way, **others):
     for variable, value in {**WAYS[way], **others}.items():
-        monkeypatch.setenv(f"SNNFAST_EMULATION_{variable}", str(value))
+        monkeypatch.setenv(f"SNNFAST_{variable}", str(value))
 
 
 def sample(sizes, dtype=torch.float64, count=3, steps=60, seed=0, low=0.0):

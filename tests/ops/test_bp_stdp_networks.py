@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from backends import PRESENT, force
+from samples import assert_equal
 
 from snnfast import ops
 from snnfast.calls.call import flatten
@@ -110,6 +111,22 @@ def test_each_is_what_it_is_alone(backend, form, update):
     weights = [w.to(backend.device) for w in sample(3)[0]]
     given = (on_device(v, backend.device) for v in forms(3)[form])
     assert_each_is_what_it_is_alone(weights, *given, update=update, batch=2)
+
+
+@pytest.mark.skipif("cuda_emulation" not in PRESENT, reason="no emulated CUDA")
+@pytest.mark.parametrize("schedule", ["fwd", "rand:3"])
+@pytest.mark.parametrize("changed", ["CLUSTERS", "EMULATION_SHARED"])
+@pytest.mark.parametrize("samples", [2, 20])
+def test_without_clusters_or_shared_memory(samples, changed, schedule, monkeypatch):
+    """A block with its memory in shared memory (2 samples) or a cluster (20), and neither."""
+    weights, *given = sample(2, samples=samples, num_steps=3)
+    options = {"update": "sequence", "batch": samples}
+    monkeypatch.setenv("SNNFAST_EMULATION_SCHEDULE", schedule)
+    with force("cuda_emulation"):
+        expected = everything(weights, *given, 0.05, THRESHOLDS, **options)
+        assert_each_is_what_it_is_alone(weights, *given, **options)
+        monkeypatch.setenv(f"SNNFAST_{changed}", "0")
+        assert_equal(everything(weights, *given, 0.05, THRESHOLDS, **options), expected)
 
 
 @pytest.mark.parametrize("networks", [2, 9])

@@ -88,7 +88,7 @@ def test_more_neurons_than_a_block_of_cuda_takes(name, dynamics, sizes):
 @pytest.mark.parametrize("dynamics", DYNAMICS)
 def test_wherever_cuda_has_its_memory(name, way, dynamics, monkeypatch):
     """130 neurons are one block, if all fits, and a cluster of 2 or 4; 1100 a cluster of 2, or a grid."""
-    emulate(monkeypatch, way, SCHEDULE="rand:3")
+    emulate(monkeypatch, way, EMULATION_SCHEDULE="rand:3")
     rule = list(RULES)[1 + list(DYNAMICS).index(dynamics)]
     assert_equals_reference(name, rule, dynamics, torch.float64, (130, 49), 2, 25, **WEAK)
     if way in ("all in one block", "a cluster of 4", "nothing"):

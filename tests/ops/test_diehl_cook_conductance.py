@@ -120,7 +120,7 @@ def test_many_images_at_once_without_learning(name, sizes, count):
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 def test_wherever_cuda_has_its_memory(name, way, dtype, monkeypatch):
-    emulate(monkeypatch, way, SCHEDULE="rand:3")
+    emulate(monkeypatch, way, EMULATION_SCHEDULE="rand:3")
     for rule, delays in (("triplet", 2), ("pair", 0)):
         w, theta, x = sample((130, 49), dtype, count=2, steps=14)
         assert_equals_reference(name, (x, w, theta), rule, **{**MANY, "delays": delays})

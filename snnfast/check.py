@@ -8,7 +8,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 FLOATING = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 SPIKE_DTYPES = (torch.bool, torch.uint8, *FLOATING)
@@ -25,10 +25,11 @@ def state_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def is_recorded(device: torch.device) -> bool:
-    """Whether values cannot be looked at: this code is recorded to run again later, or runs under ``torch.vmap``."""
+    """Whether values cannot be looked at: this is recorded to run again, or runs under ``torch.vmap`` or on fakes."""
     return (
         torch.compiler.is_compiling()
         or torch._C._are_functorch_transforms_active()
+        or torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None
         or (device.type == "cuda" and torch.cuda.is_current_stream_capturing())
     )
 
@@ -45,7 +46,7 @@ def looks(validate: object, device: torch.device) -> bool:
 def tensor(op: str, name: str, value: object) -> None:
     """A tensor."""
     if not isinstance(value, Tensor):
-        raise TypeError(f"{op}: {name} must be a tensor, got {type(value).__name__}")
+        raise TypeError(f"{op}: {name} must be a tensor, got {kind(value)}")
     dense(op, name, value)
 
 
@@ -294,6 +295,19 @@ def shown(value: object) -> str:
     except ValueError:  # more digits than Python prints
         return "a number of thousands of digits"
     return text if len(text) <= 40 else f"{text[:20]}... ({len(text)} characters)"
+
+
+def kind(value: object) -> str:
+    """What a value of a wrong type is, as errors show it; a class where an object is wanted often lacks its ``()``."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}, not an instance of it"
+    return type(value).__name__
+
+
+def module(op: str, name: str, value: object) -> None:
+    """A module."""
+    if not isinstance(value, nn.Module):
+        raise TypeError(f"{op}: {name} must be a module, got {kind(value)}")
 
 
 def labels(op: str, name: str, value: object) -> Tensor:

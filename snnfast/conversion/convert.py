@@ -216,8 +216,7 @@ def fine_tune(
         TypeError, ValueError: for a loader without labels or without images, in any epoch, for labels that are not a
             class an image, for a model without parameters, and for arguments out of range; the model is then as it was.
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"fine_tune: model must be a torch.nn.Module, got {type(model).__name__}")
+    check.module("fine_tune", "model", model)
     if next(model.parameters(), None) is None:
         raise ValueError("fine_tune: model must have parameters, got none")
     check.whole("fine_tune", "epochs", epochs, least=0)

@@ -187,10 +187,7 @@ class Comparison:
     def __init__(
         self, ann: nn.Module, snn: SpikingNetwork, steps: Sequence[int] = STEPS, warm_up: int = 0
     ) -> None:
-        if not isinstance(ann, nn.Module):
-            raise TypeError(
-                f"conversion_report: ann must be a torch.nn.Module, got {type(ann).__name__}"
-            )
+        check.module("conversion_report", "ann", ann)
         if not isinstance(snn, SpikingNetwork):
             raise TypeError(
                 f"conversion_report: snn must be a spiking network, got {type(snn).__name__}; make it with "

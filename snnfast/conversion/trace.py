@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.nn.parameter import is_lazy
 
+from snnfast import check
 from snnfast.nn import PatchConv2d, SpikeConv2d, SpikeLinear
 from snnfast.nn.fuse import folded
 from snnfast.nn.plain import plain_copy
@@ -116,8 +117,7 @@ def trace(model: nn.Module, *, max_pool: str = "rate") -> Traced:
         TypeError: ``model`` is no module.
         ValueError: it cannot be traced, or holds what cannot be converted; all of it is named.
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"convert: model must be a torch.nn.Module, got {type(model).__name__}")
+    check.module("convert", "model", model)
     try:
         model = plain_copy(model)
     except Exception as error:

@@ -61,7 +61,7 @@ class STDP:
         norm: float | None = None,
     ) -> None:
         if not isinstance(linear, nn.Linear):
-            raise TypeError(f"STDP: linear must be an nn.Linear, got {type(linear).__name__}")
+            raise TypeError(f"STDP: linear must be an nn.Linear, got {check.kind(linear)}")
         if not isinstance(rule, Rule):
             raise TypeError(
                 f"STDP: rule must be a rule of snnfast.plasticity, got {type(rule).__name__}"

@@ -78,8 +78,7 @@ class Monitor(Tally):
         energy_ac: float = ENERGY_AC,
         energy_mac: float = ENERGY_MAC,
     ) -> None:
-        if not isinstance(net, nn.Module):
-            raise TypeError(f"monitor: net must be a module, got {type(net).__name__}")
+        check.module("monitor", "net", net)
         if isinstance(net, DistributedDataParallel):
             net = net.module
         kept = check.whole("monitor", "membranes", membranes, 0)

@@ -40,6 +40,7 @@ class Delay(Delaying):
     """
 
     op = "delay"
+    d: nn.Parameter
     surrogate = None
 
     def __init__(
@@ -54,7 +55,7 @@ class Delay(Delaying):
     @property
     def delays(self) -> Tensor:
         """The delays now, in steps, ``[channels]``, from 0 to ``max_delay``."""
-        return self._learned_delays()
+        return self._learned_delays(self.d)
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` ``[T, B, channels, ...]`` -> the same shape, each channel later by its delay."""

@@ -7,6 +7,8 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
+from snnfast import check
+
 from .state import Stateful
 
 __all__ = ["Delaying"]
@@ -24,14 +26,15 @@ class Delaying(Stateful):
     states = ("past",)
     past: Tensor | None
     max_delay: float
-    d: nn.Parameter
+    d: nn.Parameter | None
 
-    def _learned_delays(self) -> Tensor:
+    def _learned_delays(self, d: nn.Parameter) -> Tensor:
         """``d`` clamped to 0 ... ``max_delay``.
 
         The gradient passes the clamp, so that a delay that has left the range can come back.
         """
-        return self.d.detach().clamp(0.0, self.max_delay) + (self.d - self.d.detach())
+        most = check.at_least_zero(type(self).__name__, "max_delay", self.max_delay)
+        return d.detach().clamp(0.0, most) + (d - d.detach())
 
     @abstractmethod
     def _longest(self) -> int:

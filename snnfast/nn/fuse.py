@@ -10,6 +10,8 @@ from typing import Any
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from snnfast import check
+
 from .hooks import hooked
 from .order import order
 from .patch_conv2d import PatchConv2d
@@ -56,8 +58,7 @@ def fuse(net: nn.Module) -> nn.Module:
         TypeError: if ``net`` is not a module.
         ValueError: if it has no batch normalisation.
     """
-    if not isinstance(net, nn.Module):
-        raise TypeError(f"fuse: net must be a module, got {type(net).__name__}")
+    check.module("fuse", "net", net)
     names = {module: name for name, module in net.named_modules()}
     norms: list[Any] = [module for module in names if isinstance(module, tuple(_PRODUCTS))]
     if not norms:

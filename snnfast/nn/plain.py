@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 import inspect
+from typing import Any
 
 from torch import nn
 from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
+
+from snnfast import check
 
 from .hooks import counts_steps
 from .state import without_graphs
@@ -16,14 +19,13 @@ from .state import without_graphs
 __all__ = ["plain_copy", "refuse_hooks", "takes_one"]
 
 
-def takes_one(function: str, net: object) -> None:
+def takes_one(function: str, net: Any) -> None:
     """Refuses what is no module, and one that wants more than its input.
 
     Raises:
         TypeError, ValueError: with the name of the ``function`` whose argument ``net`` is.
     """
-    if not isinstance(net, nn.Module):
-        raise TypeError(f"{function}: net must be a module, got {type(net).__name__}")
+    check.module(function, "net", net)
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     wanted = [
         p.name

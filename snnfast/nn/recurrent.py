@@ -38,8 +38,8 @@ class Recurrent(Delaying):
 
     Attributes:
         weight: the parameter ``[features, features]``.
-        d: with ``max_delay`` the parameter ``[features]``, drawn evenly from 0 to ``max_delay``. Used clamped to this
-            range; its gradient passes the clamp, as in :class:`snnfast.nn.Delay`.
+        d: with ``max_delay`` the parameter ``[features]``, drawn evenly from 0 to ``max_delay``; else None. Used
+            clamped to this range; its gradient passes the clamp, as in :class:`snnfast.nn.Delay`.
         past: the spikes that have not arrived yet, ``[P, ..., features]``, the latest last; None at rest.
 
     Raises:
@@ -48,6 +48,8 @@ class Recurrent(Delaying):
 
     op = "recurrent"
     delay: Tensor | None
+    # How long spikes may be under way by a fixed delay, as far as it is known.
+    _steps: int | None = None
 
     def __init__(
         self,
@@ -62,7 +64,7 @@ class Recurrent(Delaying):
         layer = type(self).__name__
         if not isinstance(neuron, Spiking):
             raise TypeError(
-                f"{layer}: neuron must be a layer of neurons that fire, got {type(neuron).__name__}"
+                f"{layer}: neuron must be a layer of neurons that fire, such as LIF(), got {check.kind(neuron)}"
             )
         if neuron.return_v_seq and type(neuron).forward is not Spiking.forward:
             raise ValueError(
@@ -96,8 +98,8 @@ class Recurrent(Delaying):
         self.weight = weight
         self._add_constant("delay", None if delay is None else delay.detach())
         self.max_delay = max_delay
-        if max_delay:
-            self.d = nn.Parameter(torch.rand(features) * max_delay)
+        self.d = nn.Parameter(torch.rand(features) * max_delay) if max_delay else None
+        self._look_at_delay()
 
     @property
     def stateful(self) -> bool:
@@ -127,7 +129,7 @@ class Recurrent(Delaying):
             )
         (past,) = self._load_states(x)
         weight, delay = self.connected(self._constant("weight", x)), self.delays
-        if delay is not None:
+        if isinstance(delay, Tensor):  # the op refuses what is none
             delay = delay.to(weight.dtype)
         if past is not None:
             past = past.to(x.dtype)
@@ -140,10 +142,7 @@ class Recurrent(Delaying):
             **neuron._given(x),
         )
         if self.stateful:
-            # torch.export cannot look at delays; the memory that it is given stays as long as it is.
-            exporting = torch.compiler.is_exporting()
-            longest = len(past) if past is not None and exporting else self._longest()
-            self._keep_past(past, spikes, longest)
+            self._keep_past(past, spikes, self._longest())
         return neuron._finish(spikes, *after)
 
     def connected(self, weight: Tensor) -> Tensor:
@@ -155,14 +154,39 @@ class Recurrent(Delaying):
     @property
     def delays(self) -> Tensor | None:
         """The delays now, in steps, ``[features]``; None without."""
-        return self._learned_delays() if self.max_delay else self.delay
+        layer = type(self).__name__
+        if self.d is None:
+            if self.max_delay:
+                raise ValueError(
+                    f"{layer}: max_delay must be given when the layer is made, which draws d"
+                )
+            return self.delay
+        if self.delay is not None:
+            raise ValueError(f"{layer}: give delay or max_delay, not both")
+        return self._learned_delays(self.d)
 
     def _longest(self) -> int:
-        if self.max_delay:
+        if self.d is not None:
             return math.ceil(self.max_delay) + 2
         if self.delay is None:
             return 1
-        return math.ceil(max(self.delay.max().item(), 0.0)) + 2
+        self._look_at_delay()
+        if self._steps is None:
+            raise RuntimeError(
+                f"{type(self).__name__}: with stateful=True the longest delay decides how many spikes are kept, but "
+                "delay has no values here; make the layer where it has, outside of FakeTensorMode and the device meta"
+            )
+        if not check.looks(True, self.delay.device):
+            # An op, so that a compiled layer looks at its delays in every call and not while it is traced.
+            torch._assert_async(
+                self.delay.amax() <= self._steps - 2,
+                f"{type(self).__name__}: delay is longer than it was; call it once without torch.compile",
+            )
+        return self._steps
+
+    def _look_at_delay(self) -> None:
+        if self.delay is not None and check.looks(True, self.delay.device):
+            self._steps = math.ceil(max(self.delay.max().item(), 0.0)) + 2
 
     def reset(self) -> None:
         """Forgets the state, also that of the neurons: the next call starts at rest, with any batch size."""

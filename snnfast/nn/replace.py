@@ -71,8 +71,7 @@ def replace(
         ValueError: for a neuron or a setting that cannot be mapped exactly, with its name and the reason; for a
             network without neurons; and with ``verify`` if the networks differ, with the first layer and step.
     """
-    if not isinstance(net, nn.Module):
-        raise TypeError(f"replace: net must be a module, got {type(net).__name__}")
+    check.module("replace", "net", net)
     inputs = _calls(verify)
     if check.flag("replace", "sequences", sequences) and len(inputs) > 1:
         raise ValueError(

@@ -133,12 +133,23 @@ class Stateful(nn.Module):
         if not self.stateful:
             return
         for name, value in zip(self.states, states):
-            if value is not None and _is_batched(value):
+            if value is not None and (where := self._loses(name, value)):
                 raise RuntimeError(
                     f"{type(self).__name__}: a layer with stateful=True cannot keep its state "
-                    "under torch.vmap; use stateful=False"
+                    f"{where}; use stateful=False"
                 )
             setattr(self, name, value)
+
+    def _loses(self, name: str, value: Tensor) -> str:
+        """Where this runs, if a state cannot be kept there."""
+        if torch.compiler.is_compiling():
+            return ""
+        if torch._C._functorch.is_batchedtensor(value):
+            return "under torch.vmap"
+        # A layer that is given its states, as by snnfast.export.Step, gives them back.
+        return (
+            "in torch.jit.trace" if torch._C._is_tracing() and getattr(self, name) is None else ""
+        )
 
     def _add_constant(self, name: str, value: float | Tensor | None) -> None:
         """A tensor becomes a buffer, a parameter stays one, a number is a plain attribute."""
@@ -264,9 +275,8 @@ def without_graphs(net: nn.Module) -> Memo:
     return memo
 
 
-def _stateful(function: str, net: object) -> Iterator[Any]:
-    if not isinstance(net, nn.Module):
-        raise TypeError(f"{function}: net must be a module, got {type(net).__name__}")
+def _stateful(function: str, net: Any) -> Iterator[Any]:
+    check.module(function, "net", net)
     for module in net.modules():
         if isinstance(module, Stateful) or is_memory(module):
             yield module
@@ -291,12 +301,6 @@ def _is_left_by_inference_mode(state: Tensor) -> bool:
     if torch.compiler.is_compiling():
         return False
     return state.is_inference() and not torch.is_inference_mode_enabled()
-
-
-def _is_batched(state: Tensor) -> bool:
-    if torch.compiler.is_compiling():
-        return False
-    return torch._C._functorch.is_batchedtensor(state)
 
 
 @cache

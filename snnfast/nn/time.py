@@ -82,9 +82,9 @@ class Time(nn.Module):
             raise ValueError("Time: give at least one layer")
         for layer in layers:
             if not isinstance(layer, nn.Module):
-                kind = isinstance(layer, type)
-                what = f"the class {layer.__name__}" if kind else f"a {type(layer).__name__}"
-                raise TypeError(f"Time: layers must be modules, one after the other, got {what}")
+                raise TypeError(
+                    f"Time: layers must be modules, one after the other, got {check.kind(layer)}"
+                )
         self.layer = layers[0] if len(layers) == 1 else nn.Sequential(*layers)
         self.fast = check.flag("Time", "fast", fast)
         for module in self.layer.modules():

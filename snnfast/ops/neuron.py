@@ -172,8 +172,9 @@ def _scan(
         on_cpu = kernels is torch.ops.snnfast and x.is_cpu
         every = CHECKPOINT_EVERY["cpu" if on_cpu else "cuda"]
         if traced():
-            # How many states are kept would tie an exported program to a number of steps: it keeps none.
-            every = 0 if torch.compiler.is_exporting() else every
+            # How many states are kept would tie a program to a number of steps, and to a gradient: it keeps none.
+            compiling, exporting = torch.compiler.is_compiling(), torch.compiler.is_exporting()
+            every = 0 if exporting or (not compiling and torch._C._is_tracing()) else every
             outputs = getattr(kernels, kind.forward)(*flat, every)
         else:
             again = on_cpu and not kind.more and repeats(x)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from snnfast import backend
+from snnfast import backend, check
 from snnfast.calls.call import flatten, public_op, unflatten
 from snnfast.calls.spike_conv2d import METHODS, SpikeConv2dCall
 from snnfast.reference.spike_conv2d import spike_conv2d as reference
@@ -35,6 +35,7 @@ def spike_conv2d(op: str, call: SpikeConv2dCall) -> Tensor:
         or x.dtype.itemsize < 4
         or METHODS[call.method] == "dense"
         or traced()
+        or check.is_recorded(x.device)
         or torch.is_autocast_enabled("cpu")
     ):
         stride, padding = (call.stride_h, call.stride_w), (call.padding_h, call.padding_w)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from snnfast import backend
+from snnfast import backend, check
 from snnfast.calls.call import extended, flatten, public_op, unflatten
 from snnfast.calls.spike_linear import SpikeLinearCall
 from snnfast.reference.spike_linear import spike_linear as reference
@@ -49,7 +49,7 @@ def spike_linear(op: str, call: SpikeLinearCall) -> Tensor:
     refuse_transforms(op, tensors)
     if not wants_gradient(tensors):
         y, *_ = below_autograd(kernels.spike_linear_forward, *flatten(call))
-    elif traced():
+    elif traced() or check.is_recorded(x.device):
         y, *_ = kernels.spike_linear_forward(*flatten(call))
     else:
         y = _Product.apply(*tensors, method)  # type: ignore[no-untyped-call]

@@ -115,13 +115,17 @@ class Repeats:
 
     def _lines(self) -> list[str]:
         scores = [100 * a for a in self.by_seed().values()]
-        spread = f" (standard deviation {statistics.stdev(scores):.2f})" if len(scores) > 1 else ""
         folds = _folds(self.settings)
-        over = f", {folds} folds each" if folds else ""
-        lines = [
-            f"{self.settings.held_out} accuracy {statistics.fmean(scores):.2f} %{spread}, "
-            f"mean over {len(scores)} seeds{over}: {' '.join(f'{s:.1f}' for s in scores)}"
-        ]
+        result = f"{self.settings.held_out} accuracy {statistics.fmean(scores):.2f} %"
+        if len(scores) > 1:
+            over = f", {folds} folds each" if folds else ""
+            result += (
+                f" (standard deviation {statistics.stdev(scores):.2f}), "
+                f"mean over {len(scores)} seeds{over}: {' '.join(f'{s:.1f}' for s in scores)}"
+            )
+        else:
+            result += f", 1 seed, mean over {folds} folds" if folds else ", 1 seed"
+        lines = [result]
         if self.settings.learns_xor:
             cycles = sorted(r["converged"] for r in self.runs if r["converged"] is not None)
             lines.append(

@@ -187,7 +187,7 @@ def test_a_network_with_qcfs_in_it_needs_images(loader):
 
 
 def test_qcfs_of_no_module():
-    with pytest.raises(TypeError, match=r"model must be a torch.nn.Module, got function"):
+    with pytest.raises(TypeError, match=r"model must be a module, got function"):
         snnfast.convert(make, [X], method="qcfs")
 
 

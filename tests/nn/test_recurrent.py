@@ -209,7 +209,12 @@ def test_rlif_is_recurrent_lif():
     ("make", "error", "message"),
     [
         (lambda: Recurrent(nn.ReLU(), 5), TypeError, "neuron must be a layer of neurons that fire"),
-        (lambda: Recurrent(snnfast.nn.LI(), 5), TypeError, "that fire, got LI"),
+        (lambda: Recurrent(snnfast.nn.LI(), 5), TypeError, r"such as LIF\(\), got LI$"),
+        (
+            lambda: Recurrent(LIF, 5),
+            TypeError,
+            r"such as LIF\(\), got the class LIF, not an instance of it",
+        ),
         (
             lambda: Recurrent(snnfast.nn.like("snntorch.Leaky", beta=0.9, return_v_seq=True), 5),
             ValueError,
@@ -249,6 +254,49 @@ def test_rlif_is_recurrent_lif():
 def test_errors(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def test_settings_of_delays_may_change_later_or_say_why_not():
+    layer = RLIF(5)
+    assert layer.d is layer.delay is layer.delays is None
+    layer.max_delay = 3
+    with pytest.raises(ValueError, match="^RLIF: max_delay must be given when the layer is made"):
+        layer(x(3, 2, 5))
+    layer = RLIF(5, max_delay=4.0)
+    layer.max_delay = 0.5
+    assert layer.delays.max() <= 0.5
+    layer.max_delay = "long"
+    with pytest.raises(TypeError, match="^RLIF: max_delay must be a number, got str"):
+        layer(x(3, 2, 5))
+    layer.max_delay, layer.delay = 4.0, torch.ones(5)
+    with pytest.raises(ValueError, match="^RLIF: give delay or max_delay, not both"):
+        layer(x(3, 2, 5))
+    layer = RLIF(5)
+    layer.delay = 3
+    with pytest.raises(TypeError, match="^recurrent: delay must be a tensor, got int"):
+        layer(x(3, 2, 5))
+
+
+@pytest.mark.parametrize("options", DELAYS, ids=str)
+def test_a_layer_with_a_state_compiles_in_one_graph(options, fresh_compiler):
+    layer = made(LIF(stateful=True), **options)
+    plain = copy.deepcopy(layer)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    for part in x(12, 2, 5).split(4):
+        assert_equal(compiled(part).detach(), plain(part).detach())
+    assert_equal(layer.past.detach(), plain.past.detach())
+
+
+def test_a_compiled_layer_notices_longer_delays(fresh_compiler):
+    layer = made(LIF(stateful=True), delay=torch.ones(5))
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    compiled(x(4, 2, 5))
+    layer.delay.fill_(6.0)
+    with pytest.raises(RuntimeError, match="Recurrent: delay is longer than it was"):
+        compiled(x(4, 2, 5))
+    layer(x(4, 2, 5))
+    compiled(x(9, 2, 5))
+    assert len(layer.past) == 8
 
 
 def test_a_layer_with_a_state_says_how_many_features_it_takes():

@@ -60,7 +60,11 @@ def test_folding_is_a_view():
 
 @pytest.mark.parametrize(
     ("layer", "shown"),
-    [(nn.Linear, "the class Linear"), ([nn.Linear(2, 2)], "a list"), (torch.relu, "a builtin_")],
+    [
+        (nn.Linear, "the class Linear"),
+        ([nn.Linear(2, 2)], "list"),
+        (torch.relu, "builtin_"),
+    ],
 )
 def test_what_is_no_layer_is_refused(layer, shown):
     with pytest.raises(TypeError, match=f"^Time: layers must be modules, .* got {shown}"):

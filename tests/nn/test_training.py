@@ -240,12 +240,21 @@ def test_an_ensemble_is_trained_under_vmap():
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
-def test_a_traced_layer_trains_what_comes_before_it():
-    net, x = small_net()[:2], sequence(5, 4, 3)
-    with torch.no_grad():  # where PyTorch traces again to check
-        traced = torch.jit.trace(net, (x,))
+@pytest.mark.parametrize("neuron", [sn.ParametricLIF(), sn.RLIF(8, max_delay=2.0)])
+def test_a_traced_layer_trains_what_comes_before_it(neuron):
+    """PyTorch traces again without gradients, and compares."""
+    net, x = nn.Sequential(*small_net()[:1], neuron), sequence(5, 4, 3)
+    traced = torch.jit.trace(net, (x,))
     plain = gradients(net, net(x).square().sum())
     assert_same(gradients(net, traced(x).square().sum()), plain)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_a_trace_of_a_stateful_layer_refuses():
+    """It would begin every call with the state of the trace."""
+    with pytest.raises(RuntimeError, match=r"cannot keep its state in torch\.jit\.trace"):
+        torch.jit.trace(sn.LIF(stateful=True), (sequence(5, 4, 3),))
 
 
 def test_an_exported_net_trains():

@@ -318,7 +318,9 @@ def test_seeds_of_xor_and_folds_of_iris(tmp_path):
 def test_a_sweep_is_a_table(tmp_path):
     options = ["--sweep", "steps=5,10", "--sweep", "cosine=yes,False", "--sweep", "hidden=5"]
     text = call(*QUICK, *options, "--out", tmp_path)
-    rows = [line.split(":")[0] for line in text.splitlines() if "test accuracy" in line]
+    lines = [line for line in text.splitlines() if "test accuracy" in line]
+    assert all(line.endswith(" %, 1 seed") for line in lines)
+    rows = [line.split(":")[0] for line in lines]
     assert rows == [
         f"num_steps={steps} cosine={cosine} hidden=[5]"
         for steps in (5, 10)

@@ -368,6 +368,8 @@ def test_repeats_tell_how_many_learned_xor(tmp_path):
     assert expected in result.summary()
     silent = repeats.Repeats(preset("xor"), runs[1:2], tmp_path)
     assert "0 of 1 seeds learned XOR within 100 cycles\n" in silent.summary()
+    folds = repeats.Repeats(preset("iris", folds=3), runs[1:2], tmp_path)
+    assert "accuracy 100.00 %, 1 seed, mean over 3 folds\n" in folds.summary()
 
 
 # Figures.

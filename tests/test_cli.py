@@ -126,6 +126,7 @@ def test_resume_equals_the_uninterrupted_run(tmp_path, monkeypatch):
 def test_finished_run_resumes_to_its_result(tmp_path):
     common = ("train", "stbp", *QUICK, "--epochs", 1, "--out", tmp_path)
     text = call(*common)
+    assert "after 1 epoch, " in text
     assert call(*common, "--resume").splitlines()[-2:] == text.splitlines()[-2:]
 
 

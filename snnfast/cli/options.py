@@ -155,7 +155,7 @@ def swept(settings: type[Options], texts: list[str]) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
     for text in texts:
         flag, equals, values = text.partition("=")
-        if not equals or not values:
+        if not (flag and equals and values):
             raise ValueError(f"--sweep must be NAME=VALUE,VALUE,..., got {text!r}")
         name = next(
             (n for n in _commanded(settings) if f"--{flag}" in _flag(settings, n).split()), None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
+import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -29,7 +30,7 @@ _PARTS = ("train_images", "train_labels", "test_images", "test_labels")
 
 def is_own(source: object) -> bool:
     """Whether ``source`` names data of one of the kinds of :func:`own_images`; the data need not be there."""
-    if not isinstance(source, str):
+    if not isinstance(source, str) or not source:  # which pathlib takes for the current folder
         return False
     if Path(source).suffix in _FILES or "/" in source or "\\" in source or ":" in source:
         return True
@@ -212,6 +213,13 @@ def _checked(source: str, name: str, part: Any) -> Part:
         raise ValueError(
             f"{source}: {name} images must have shape [N, C, H, W] or [N, H, W], frames [N, T, C, H, W], none of them "
             f"0, got {list(images.shape)}"
+        )
+    channels, height, *width = images.shape[1:]
+    if width in ([1], [3]) and channels == height > 4:
+        warnings.warn(
+            f"{source}: {name} images of shape {list(images.shape)} have {channels} channels of {height}x{width[0]}; "
+            "if that is [N, H, W, C], move the channels: images.transpose(0, 3, 1, 2) of an array",
+            stacklevel=2,
         )
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise TypeError(f"{source}: {name} labels must be integers, got {labels.dtype}")

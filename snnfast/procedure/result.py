@@ -52,8 +52,9 @@ class Result:
         """The result in some lines."""
         cycles = self.measured.get("converged")
         learned = "" if cycles is None else f", learned after {cycles} cycles"
+        epochs = "1 epoch" if self.run.epoch == 1 else f"{self.run.epoch} epochs"
         lines = [
-            f"{self.split} accuracy {100 * self.accuracy:.2f} % after {self.run.epoch} epochs{learned}, "
+            f"{self.split} accuracy {100 * self.accuracy:.2f} % after {epochs}{learned}, "
             f"{self.seconds:.1f} s",
             *self.remarks,
         ]

@@ -43,6 +43,13 @@ def test_a_file_with_both_parts(tmp_path):
     assert label_of(source) == "mine"
 
 
+def test_channels_that_may_be_last_are_told(tmp_path):
+    images, labels = arrays(channels=12, height=12, width=3)
+    np.savez(tmp_path / "mine.npz", images=images, labels=labels)
+    with pytest.warns(UserWarning, match=r"have 12 channels of 12x3; if that is \[N, H, W, C\]"):
+        own_images(str(tmp_path / "mine.npz"), "test")
+
+
 def test_a_file_of_one_part_is_cut_by_class(tmp_path):
     images, labels = arrays(dtype=np.float64)
     np.savez(tmp_path / "mine.npz", images=images[:, 0], labels=labels)

@@ -260,20 +260,20 @@ def test_settings_of_delays_may_change_later_or_say_why_not():
     layer = RLIF(5)
     assert layer.d is layer.delay is layer.delays is None
     layer.max_delay = 3
-    with pytest.raises(ValueError, match="^RLIF: max_delay must be given when the layer is made"):
+    with pytest.raises(ValueError, match=r"^RLIF: max_delay must be given when the layer is made"):
         layer(x(3, 2, 5))
     layer = RLIF(5, max_delay=4.0)
     layer.max_delay = 0.5
     assert layer.delays.max() <= 0.5
     layer.max_delay = "long"
-    with pytest.raises(TypeError, match="^RLIF: max_delay must be a number, got str"):
+    with pytest.raises(TypeError, match=r"^RLIF: max_delay must be a number, got str"):
         layer(x(3, 2, 5))
     layer.max_delay, layer.delay = 4.0, torch.ones(5)
-    with pytest.raises(ValueError, match="^RLIF: give delay or max_delay, not both"):
+    with pytest.raises(ValueError, match=r"^RLIF: give delay or max_delay, not both"):
         layer(x(3, 2, 5))
     layer = RLIF(5)
     layer.delay = 3
-    with pytest.raises(TypeError, match="^recurrent: delay must be a tensor, got int"):
+    with pytest.raises(TypeError, match=r"^recurrent: delay must be a tensor, got int"):
         layer(x(3, 2, 5))
 
 

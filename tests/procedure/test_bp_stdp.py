@@ -340,6 +340,8 @@ def test_a_sweep_is_a_table(tmp_path):
         (["--resume"], "there is no checkpoint"),
         (["--resume", "--seeds", "2"], "there are no results"),
         (["--sweep", "lr"], "--sweep must be NAME=VALUE,VALUE,..., got 'lr'"),
+        (["--sweep", "=1"], "--sweep must be NAME=VALUE,VALUE,..., got '=1'"),
+        (["--dataset", ""], "dataset must be one of xor, iris, digits, mnist"),
         (["--sweep", "rate=1,2"], "--sweep rate: it sweeps over no such option"),
         (["--sweep", "seed=1,2"], "--sweep seed: it sweeps over no such option"),
         (["--sweep", "lr=1,much"], "--sweep lr must be of type float, got '1,much'"),

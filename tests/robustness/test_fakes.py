@@ -1,4 +1,4 @@
-"""Values that are not there: every op and layer gives shapes under FakeTensorMode, though it looks at values elsewhere."""
+"""Values that are not there: ops and layers give shapes under FakeTensorMode, also those that look at values."""
 
 from pathlib import Path
 

@@ -346,7 +346,7 @@ cudaError_t plan_of(const BpStdpNetwork& a, int64_t row, Teams& plan) {
   }
   const TeamSizes sizes{kAlone, kAlone, kSharedThreads};
   TeamDevice on;
-  cudaError_t error = on.ask();
+  cudaError_t error = on.ask(kernels<C>());
   if (error == cudaSuccess) error = plan_teams(kernels<C>().grid, on, a.networks, wanted, 1, sizes.threads(wanted), plan);
   if (error == cudaSuccess) error = allow_shared(kernels<C>().grid, on, room);
   if (error != cudaSuccess) return error;

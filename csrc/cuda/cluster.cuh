@@ -6,6 +6,7 @@
 namespace snnfast {
 
 constexpr int64_t kLargestCluster = 8;  // blocks that every device with clusters takes
+constexpr int kClusterPtx = 90;         // as cudaFuncAttributes has it
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
 constexpr bool kHasClusters = false;

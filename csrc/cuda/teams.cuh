@@ -112,10 +112,15 @@ inline bool may_be_clusters() {
 struct TeamDevice {
   int device = 0, multiprocessors = 0, clusters = 0;
 
-  cudaError_t ask() {
+  template <class Arguments>
+  cudaError_t ask(const TeamKernels<Arguments>& kernels) {
+    cudaFuncAttributes attributes{};
     cudaError_t error = cudaGetDevice(&device);
     if (error == cudaSuccess) error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
     if (error == cudaSuccess && may_be_clusters()) error = cudaDeviceGetAttribute(&clusters, cudaDevAttrClusterLaunch, device);
+    if (error == cudaSuccess && clusters) error = cudaFuncGetAttributes(&attributes, kernels.cluster);
+    // A driver may have compiled for this device what was written for an older one, where the kernel has no body.
+    if (attributes.ptxVersion < kClusterPtx) clusters = 0;
     return error;
   }
 };
@@ -164,7 +169,7 @@ template <class Memory, class Network, class Arguments>
 cudaError_t plan_teams(const TeamKernels<Arguments>& kernels, const Network& a, int64_t images, const TeamSizes& sizes, Teams& plan) {
   TeamDevice on;
   int64_t room = 0;
-  cudaError_t error = on.ask();
+  cudaError_t error = on.ask(kernels);
   if (error == cudaSuccess) error = plan_teams(kernels.grid, on, a.networks, a.N, images, sizes.threads(a.N), plan);
   if (error == cudaSuccess) error = allow_shared(kernels.cluster, on, room);
   if (error == cudaSuccess) error = allow_shared(kernels.grid, on, room);

@@ -6,6 +6,8 @@
 #include "cuda/error.cu"
 #include <cstdint>
 
+__global__ void bodiless_kernel(int) {}
+
 template <int TILE>
 __global__ void transpose_kernel(const float* __restrict__ in, float* __restrict__ out, int rows, int cols) {
   __shared__ float tile[TILE][TILE + 1];
@@ -195,6 +197,11 @@ void st_plan(int64_t N, int64_t I, int64_t networks, int64_t images, int learns,
   choose_memory(networks, N, a.in_order(), most_shared, clusters, sizes, lay_out, resident, p);
   const int64_t found[] = {p.threads, p.blocks, p.teams, p.networks, p.shared, p.weights, p.cluster, p.dynamic_shared()};
   memcpy(plan, found, sizeof found);
+}
+int st_clusters() {
+  snnfast::TeamDevice on;
+  on.ask(snnfast::TeamKernels<int>{bodiless_kernel, bodiless_kernel});
+  return on.clusters;
 }
 int st_rotate(int* x, int* y, int blocks, int64_t steps, int64_t lag, uint64_t* words, int64_t* totals) {
   snnfast::launch_cooperative(blocks, 32, 0, nullptr, rotate_kernel, x, y, blocks * 32, steps, lag, (snnfast::TallyWord*)words, totals);

@@ -156,6 +156,12 @@ def test_clusters_that_a_device_does_not_have_are_refused(library, monkeypatch):
     assert library.st_told(2, *numbers, *tensors) == 1
 
 
+def test_a_kernel_from_an_older_architectures_code_has_no_clusters(library, monkeypatch):
+    assert library.st_clusters() == 1
+    monkeypatch.setenv("SNNFAST_EMULATION_PTX", "80")
+    assert library.st_clusters() == 0
+
+
 H100, A100 = (132, 232448 - 272, 1), (108, 166912 - 272, 0)  # less what the kernel declares
 PLANS = {
     # N, I, networks, images, learns, device -> threads, blocks, teams, networks; shared memory has state, weights; cluster

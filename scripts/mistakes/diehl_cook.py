@@ -59,8 +59,20 @@ MISTAKES = (
     (
         "diehl_cook cuda: own spike inhibits",
         "csrc/cuda/diehl_cook.cu",
-        "(C(shared_.arriving) - C(m_.history[slot_ * a_.N + n]))",
+        "(C(shared_.arriving) - C(history(slot_, n)))",
         "C(shared_.arriving)",
+    ),
+    (
+        "diehl_cook cuda: weights stay in shared memory",
+        "csrc/cuda/diehl_cook.cu",
+        "if (kLearns && g_.plan.weights)",
+        "if (false)",
+    ),
+    (
+        "diehl_cook cuda: of a cluster the first block counts",
+        "csrc/cuda/cluster_tally.cuh",
+        "b < blocks_; b++) sum",
+        "b < 1; b++) sum",
     ),
     (
         "diehl_cook cuda: ties go to the last",

@@ -164,7 +164,7 @@ def test_a_kernel_from_an_older_architectures_code_has_no_clusters(library, monk
 
 H100, A100 = (132, 232448 - 272, 1), (108, 166912 - 272, 0)  # less what the kernel declares
 PLANS = {
-    # N, I, networks, images, learns, device -> threads, blocks, teams, networks; shared memory has state, weights; cluster
+    # N, I, networks, images, learns, device -> threads, blocks, teams, networks; state, weights shared; cluster
     "weights need a cluster": ((400, 784, 1, 99, 1, H100), (256, 8, 1, 1), (1, 1, 1)),
     "a cluster each": ((400, 784, 16, 99, 1, H100), (256, 8, 1, 16), (1, 1, 1)),
     "no room for as many clusters": ((400, 784, 17, 99, 1, H100), (416, 1, 1, 17), (1, 0, 0)),

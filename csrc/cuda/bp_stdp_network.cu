@@ -299,8 +299,9 @@ class Block {
   }
 };
 
+// One block a multiprocessor: for a second one nvcc would spill registers.
 template <class C, class Tally>
-__global__ void __launch_bounds__(kAlone) bp_stdp_network_kernel(const Arguments<C> g) {
+__global__ void __launch_bounds__(kAlone, 1) bp_stdp_network_kernel(const Arguments<C> g) {
   if constexpr (Tally::kPossible) {
     SNNFAST_DYN_SHARED(char, memory);
     for (int64_t network = blockIdx.y; network < g.a.networks; network += gridDim.y) {

@@ -37,7 +37,7 @@ struct Teams {
   // Neurons of a block.
   SNNFAST_HD int64_t own(int64_t N) const { return (N + blocks - 1) / blocks; }
   int64_t dynamic_shared() const { return shared ? block_bytes : 0; }
-  int64_t workspace() const { return all_teams() * team_bytes + (shared ? 0 : all_blocks() * block_bytes); }
+  SNNFAST_HD int64_t workspace() const { return all_teams() * team_bytes + (shared ? 0 : all_blocks() * block_bytes); }
 
   SNNFAST_HD int64_t tally_words(int64_t lag) const { return cluster ? ClusterTally::words(lag, blocks) : GridTally::words(lag, blocks); }
   // Memory of a tally: blocks that meet through global memory have it in that of the team.

@@ -63,7 +63,7 @@ VOTE = "it counts votes, and no thread reads there what another wrote"
 SPARE: dict[tuple[str, int], str] = {
     ("cuda/bp_stdp_network.cu", 3): VOTE,
     ("cuda/diehl_cook.cu", 12): "no step reads what is set to 0; the next barrier orders the rest",
-    ("cuda/diehl_cook_conductance.cu", 1): "after a step's last barrier each touches its own",
+    ("cuda/diehl_cook_conductance.cu", 2): "only without steps are weights as they were before a barrier",
     ("cuda/recurrent_kernel.cuh", 1): "the list of the first step meets before a weight is read",
     ("cuda/spikeprop.cu", 5): "the threads have met to know that all are done",
     **{("cuda/spikeprop.cu", k): VOTE for k in (6, 7, 8, 9)},
@@ -199,7 +199,8 @@ def diehl_cook() -> None:
                 ops.diehl_cook_(x, w, theta, rule=None, theta_plus=0.0, tau_theta=None, **how)
         # More networks than blocks at the same time.
         w, theta = torch.rand(9, 40, 20), torch.zeros(9, 40)
-        ops.diehl_cook_(x, w, theta, rule=rule, norm=5.0, v_threshold=0.5)
+        how = dict(norm=5.0, v_threshold=0.5, return_state=True)
+        ops.diehl_cook_(x, w, theta, rule=rule, **how)
 
 
 @on_each_device

@@ -5,7 +5,8 @@
 //
 // Where the memory of a block lies, and whether a team is a cluster, is choose_memory()'s rule:
 // 1. In order, weights are read again and again: a block takes those of its neurons into shared memory with its state, if one
-//    block, or the fewest of a cluster (2, 4, 8), have room for all and all networks still run at the same time.
+//    block, or the fewest of a cluster (2, 4, 8), have room for all, and as many networks run at the same time as would without;
+//    of clusters all.
 // 2. Else the state alone lies in shared memory, if as many blocks are resident with it as would be without.
 // 3. Else all lies in global memory.
 #pragma once

@@ -63,7 +63,10 @@ VOTE = "it counts votes, and no thread reads there what another wrote"
 SPARE: dict[tuple[str, int], str] = {
     ("cuda/bp_stdp_network.cu", 3): VOTE,
     ("cuda/diehl_cook.cu", 12): "no step reads what is set to 0; the next barrier orders the rest",
-    ("cuda/diehl_cook_conductance.cu", 2): "only without steps are weights as they were before a barrier",
+    (
+        "cuda/diehl_cook_conductance.cu",
+        2,
+    ): "only without steps are weights as they were before a barrier",
     ("cuda/recurrent_kernel.cuh", 1): "the list of the first step meets before a weight is read",
     ("cuda/spikeprop.cu", 5): "the threads have met to know that all are done",
     **{("cuda/spikeprop.cu", k): VOTE for k in (6, 7, 8, 9)},

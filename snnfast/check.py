@@ -52,8 +52,9 @@ def tensor(op: str, name: str, value: object) -> None:
 
 def dense(op: str, name: str, value: Tensor) -> None:
     """A tensor with an element in memory for each of its own: no sparse one."""
-    if value.layout is not torch.strided:
-        raise TypeError(f"{op}: {name} must be a dense tensor, got {value.layout}")
+    if value.layout is not torch.strided or value.is_nested:
+        got = "a nested one" if value.is_nested else value.layout
+        raise TypeError(f"{op}: {name} must be a dense tensor, got {got}")
 
 
 def dtype(op: str, name: str, value: torch.dtype, allowed: Sequence[torch.dtype]) -> None:
@@ -134,6 +135,7 @@ def state(op: str, name: str, value: Tensor | None, x: Tensor) -> None:
         return
     if not isinstance(value, Tensor):
         raise TypeError(f"{op}: {name} must be a tensor or None, got {type(value).__name__}")
+    dense(op, name, value)
     if value.shape != x.shape[1:]:
         raise ValueError(
             f"{op}: {name} must have shape x.shape[1:] = {list(x.shape[1:])}, got {list(value.shape)}"
@@ -143,7 +145,6 @@ def state(op: str, name: str, value: Tensor | None, x: Tensor) -> None:
 
 def of_state(op: str, name: str, value: Tensor, x: Tensor) -> None:
     """With the state dtype of ``x``, on its device."""
-    dense(op, name, value)
     if value.dtype != state_dtype(x.dtype):
         raise TypeError(
             f"{op}: {name} must have dtype {state_dtype(x.dtype)} for x of dtype {x.dtype}, got {value.dtype}"
@@ -183,6 +184,7 @@ def parameter(
     """
     if type(value) is float or not isinstance(value, Tensor):
         return checked(op, name, value)
+    dense(op, name, value)
     neurons = x.shape[1:]
     shape = (1,) * (len(neurons) - value.dim()) + tuple(value.shape)
     if value.dim() > len(neurons) or any(p != 1 and p != n for p, n in zip(shape, neurons)):

@@ -165,7 +165,7 @@ def bp_stdp_network_(
         _taught(op, "labels", labels, (samples,), torch.int64, first)
         _taught(op, "desired", desired, (num_steps, samples), torch.bool, first)
         if validate:
-            _look_at_labels(op, labels, weights[-1].shape[-2])
+            check.in_range(op, "labels", labels, 0, weights[-1].shape[-2] - 1)
     if state is not None:
         _one_a_layer(op, "state", state, weights)
         for depth, (v, w) in enumerate(zip(state, weights)):
@@ -217,15 +217,6 @@ def _taught(
     """Checks what is taught: the same to all networks, or to each its own."""
     each = isinstance(value, Tensor) and w.dim() == 3 and value.dim() == len(shape) + 1
     check.fits(op, name, value, (w.shape[0], *shape) if each else shape, dtype, w.device)
-
-
-def _look_at_labels(op: str, labels: Tensor, classes: int) -> None:
-    if labels.numel() and check.looks(True, labels.device):
-        low, high = (int(v) for v in labels.aminmax())
-        if low < 0 or high >= classes:
-            raise ValueError(
-                f"{op}: labels must lie in [0, {classes - 1}], got values from {low} to {high}"
-            )
 
 
 def _one_a_layer(op: str, name: str, values: object, weights: Sequence[Tensor]) -> None:

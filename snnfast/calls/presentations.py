@@ -178,11 +178,7 @@ def _look_at_events(op: str, x: Events, inputs: int) -> None:
                 f"got values from {low} to {high}"
             )
     if fired:
-        low, high = (int(v) for v in x.inputs.aminmax())
-        if low < 0 or high >= inputs:
-            raise ValueError(
-                f"{op}: x.inputs must lie in [0, {inputs - 1}], got values from {low} to {high}"
-            )
+        check.in_range(op, "x.inputs", x.inputs, 0, inputs - 1)
         starts = torch.zeros(fired + 1, dtype=torch.bool, device=x.inputs.device)
         starts[x.offsets.flatten()] = True
         if bool(((x.inputs.diff() <= 0) & ~starts[1:-1]).any()):

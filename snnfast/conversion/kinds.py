@@ -56,7 +56,6 @@ METHODS: dict[str, Callable[..., Any]] = {
     "flatten": torch.flatten,
     "contiguous": torch.Tensor.contiguous,
     "relu": torch.relu,
-    "relu_": torch.relu,
 }
 SIZE_METHODS = {"size", "dim"}
 SIZE_ATTRIBUTES = {"shape", "ndim", "dtype", "device"}
@@ -69,7 +68,8 @@ SIZE_ARITHMETIC = {
     operator.neg,
     operator.getitem,
 }
-OUT_OF_PLACE: dict[Any, Callable[..., Any]] = {
+OUT_OF_PLACE: dict[Any, Any] = {
+    **{f"{method}_": method for method in ("add", "sub", "mul", "div", "relu")},
     operator.iadd: operator.add,
     operator.isub: operator.sub,
     operator.imul: operator.mul,

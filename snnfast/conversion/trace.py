@@ -226,7 +226,7 @@ class _Conversion:
         if node.op == "call_module":
             return bool(getattr(self.layers[node.target], "inplace", False))
         if node.op == "call_method":
-            return node.target == "relu_"
+            return node.target in OUT_OF_PLACE
         is_relu = node.target is F.relu and bool(node.kwargs.get("inplace"))
         return node.op == "call_function" and (node.target in OUT_OF_PLACE or is_relu)
 

@@ -132,7 +132,7 @@ def test_division_that_rounds_is_refused(divide, mode):
         (lambda m, h: F.dropout(h), "dropout in forward: it draws at random"),
         (lambda m, h: torch.dropout(h, 0.5, True), "dropout in forward: it draws at random"),
         (lambda m, h: h.data, "getattr in forward: it has no spiking form"),
-        (lambda m, h: h.div_(2), "div_ in forward: it has no spiking form"),
+        (lambda m, h: h.pow_(2), "pow_ in forward: it has no spiking form"),
         (lambda m, h: torch.mul(h, 2, out=h), "mul in forward: it writes into a tensor"),
         (lambda m, h: h - h.mean(0, keepdim=True), "mean in forward: it mixes the images"),
         (lambda m, h: h - torch.mean(h), "mean in forward: it mixes the images"),
@@ -165,13 +165,19 @@ def adds_in_place(m, h):
     return before + h
 
 
+def methods_in_place(m, h):
+    before = h
+    h.mul_(0.5).add_(m.same(before))
+    return before + h.relu_()
+
+
 def shortcut_of_an_inplace_relu(m, h):
     return m.same(m.relu(h)) + h
 
 
 @pytest.mark.parametrize(
     "forward",
-    [changes_in_place, adds_in_place, shortcut_of_an_inplace_relu],
+    [changes_in_place, adds_in_place, methods_in_place, shortcut_of_an_inplace_relu],
     ids=lambda f: f.__name__,
 )
 def test_in_place_changes_reach_later_readers(forward):

@@ -11,7 +11,7 @@ struct Leaky {
   enum { kDecay, kVThreshold, kVReset, kVRest, kParams };
   enum { kDecayInput, kStrict, kSettings };  // gain = 1 - decay, else 1; fires above the threshold, not at it
   enum { kLeast, kLeak, kGain, kThreshold, kResetTo, kRest, kCoefficients };
-  static constexpr int kTape = 1;
+  static constexpr int kTape = 1, kEach = 0;
   static constexpr bool kMoves = false, kLinear = true, kSeldom = false;
 
   template <class Arguments>

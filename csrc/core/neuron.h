@@ -10,6 +10,7 @@
 //   kMoves                       the threshold changes with the charged states
 //   kTape                        how many of the charged states, from the first on, the functions *_backward read
 //   kLinear                      charge_backward reads `x` and `before` for the gradients of parameters alone
+//   kEach                        how many of the last parameters, and of the last coefficients, may be tensors in the kernel for numbers, too
 //   kSeldom                      one kernel serves numbers and tensors and all surrogates: slower, and quick to build
 //   coefficients                 coefficients of one neuron from its parameters
 //   rest, rest_backward          the states of a neuron without input
@@ -69,10 +70,10 @@ struct NeuronScan {
   double settings[Neuron::kSettings];
   Reset reset;
 
-  // Whether every parameter is a number, so that all neurons share their coefficients and no parameter has a gradient.
+  // Whether every parameter is a number, but for the last kEach: all neurons share the coefficients of these, which have no gradient.
   SNNFAST_HD bool uniform() const {
     bool all = true;
-    for (int k = 0; k < Neuron::kParams; k++) all = all && !param[k].data;
+    for (int k = 0; k < Neuron::kParams - Neuron::kEach; k++) all = all && !param[k].data;
     return all;
   }
 };
@@ -108,6 +109,12 @@ namespace {
 template <class C>
 SNNFAST_HD C param_of_neuron(const Param& p, int64_t n) {
   return p.data ? static_cast<const C*>(p.data)[n / p.inner % p.count] : static_cast<C>(p.value);
+}
+
+// Whether a parameter, or a coefficient, is the same for all neurons: k of so many.
+template <class Neuron, bool Uniform>
+SNNFAST_HD constexpr bool shared_by_all(int k, int count) {
+  return Uniform && k < count - Neuron::kEach;
 }
 
 // The gain of the input that goes with a decay: 1 - decay where the input is scaled, else 1.

@@ -46,27 +46,52 @@ inline void fill_line(C* row, int64_t m) {
   for (int64_t i = m; i < whole_lines<C>(m); i++) row[i] = C(0);
 }
 
+// Whether nothing of the parameters differs from neuron to neuron.
+template <class Neuron, bool Uniform>
+constexpr bool kAlike = Uniform && Neuron::kEach == 0;
+
 // Coefficients of a block: one value each (Uniform), or one per neuron.
 template <class Neuron, class C, bool Uniform>
 struct Coefficients {
-  alignas(64) C values[Neuron::kCoefficients][Uniform ? 1 : kBlock];
+  alignas(64) C values[Neuron::kCoefficients][kAlike<Neuron, Uniform> ? 1 : kBlock];
 
   Coefficients(const NeuronScan<Neuron>& a, int64_t n0, int64_t m) {
-    for (int64_t i = 0; i < (Uniform ? 1 : whole_lines<C>(m)); i++) {
+    if constexpr (Uniform) {
       C c[Neuron::kCoefficients];
-      neuron_coefficients<Neuron, C>(a, n0 + min(i, m - 1), c);
+      neuron_coefficients<Neuron, C>(a, n0, c);
       SNNFAST_UNROLL
-      for (int k = 0; k < Neuron::kCoefficients; k++) values[k][i] = c[k];
+      for (int k = 0; k < Neuron::kCoefficients; k++) values[k][0] = c[k];
     }
+    if constexpr (!kAlike<Neuron, Uniform>) of_each(a, n0, m);
   }
   inline __attribute__((always_inline)) void of(int64_t i, C* c) const {
     SNNFAST_UNROLL
-    for (int k = 0; k < Neuron::kCoefficients; k++) c[k] = values[k][Uniform ? 0 : i];
+    for (int k = 0; k < Neuron::kCoefficients; k++) c[k] = values[k][shared_by_all<Neuron, Uniform>(k, Neuron::kCoefficients) ? 0 : i];
   }
   // In a loop over neurons, with those of neuron 0 read before it: so shared ones stay in registers, whatever the loop writes.
   inline __attribute__((always_inline)) void of(int64_t i, const C* shared, C* c) const {
     SNNFAST_UNROLL
-    for (int k = 0; k < Neuron::kCoefficients; k++) c[k] = Uniform || (!kByMembrane<Neuron> && k == Neuron::kLeast) ? shared[k] : values[k][Uniform ? 0 : i];
+    for (int k = 0; k < Neuron::kCoefficients; k++) {
+      const bool one = shared_by_all<Neuron, Uniform>(k, Neuron::kCoefficients);
+      c[k] = one || (!kByMembrane<Neuron> && k == Neuron::kLeast) ? shared[k] : values[k][one ? 0 : i];
+    }
+  }
+
+ private:
+  // Of parameters as rows: to find those of one neuron takes two divisions each, which few steps would not hide.
+  void of_each(const NeuronScan<Neuron>& a, int64_t n0, int64_t m) {
+    alignas(64) C params[Neuron::kParams][kBlock];
+    for (int k = 0; k < Neuron::kParams; k++)
+      if (!shared_by_all<Neuron, Uniform>(k, Neuron::kParams)) SNNFAST_ISA::read_param(a.param[k], n0, m, whole_lines<C>(m), params[k]);
+    for (int64_t i = 0; i < whole_lines<C>(m); i++) {
+      C c[Neuron::kCoefficients], own[Neuron::kParams];
+      SNNFAST_UNROLL
+      for (int k = 0; k < Neuron::kParams; k++) own[k] = shared_by_all<Neuron, Uniform>(k, Neuron::kParams) ? C(0) : params[k][i];
+      neuron_coefficients<Neuron, C>(a, own, c);
+      SNNFAST_UNROLL
+      for (int k = 0; k < Neuron::kCoefficients; k++)
+        if (!shared_by_all<Neuron, Uniform>(k, Neuron::kCoefficients)) values[k][i] = c[k];
+    }
   }
 };
 
@@ -95,8 +120,8 @@ inline auto from(C (*rows)[kBlock], int64_t i) {
 // the states before the step.
 template <class Neuron, bool Uniform>
 struct Tape {
-  static constexpr bool kBefore = !Uniform || !Neuron::kLinear;
-  enum : int { kX = Neuron::kTape, kState = kX + 1, kRows = kBefore ? kState + Neuron::kStates : kX };
+  static constexpr bool kBefore = !Uniform || !Neuron::kLinear, kInput = kBefore || Neuron::kEach > 0;
+  enum : int { kX = Neuron::kTape, kState = kX + kInput, kRows = kState + kBefore * Neuron::kStates };
   static_assert(kRows <= kNeuronTapeRows<Neuron>);
 };
 // One step of m neurons, which are whole lines; out is the row of spikes, maybe past the caches, or the tape's rows of this step.
@@ -115,8 +140,8 @@ inline void step(const C* x, C (*states)[kBlock], C (*out)[kBlock], const Coeffi
       coefficients.of(i + l, shared, c);
       SNNFAST_UNROLL
       for (int k = 0; k < Neuron::kStates; k++) state[k] = states_line[k][l];
+      if constexpr (Out == Record::tape && Rows::kInput) out_line[Rows::kX][l] = x_line[l];
       if constexpr (Out == Record::tape && Rows::kBefore) {
-        out_line[Rows::kX][l] = x_line[l];
         SNNFAST_UNROLL
         for (int k = 0; k < Neuron::kStates; k++) out_line[Rows::kState + k][l] = state[k];
       }
@@ -208,11 +233,11 @@ inline void step_backward(const C (*tape)[kBlock], const C* grad_spikes, const C
       coefficients.of(i, shared, c);
       SNNFAST_UNROLL
       for (int k = 0; k < Neuron::kTape; k++) charged[k] = tape[k][i];
-      const C x = Rows::kBefore ? tape[Rows::kBefore ? Rows::kX : 0][i] : C(0);
+      const C x = Rows::kInput ? tape[Rows::kInput ? Rows::kX : 0][i] : C(0);
       SNNFAST_UNROLL
       for (int k = 0; k < Neuron::kStates; k++) before[k] = Rows::kBefore ? tape[Rows::kBefore ? Rows::kState + k : 0][i] : C(0), g[k] = grad[k][i];
       SNNFAST_UNROLL
-      for (int k = 0; k < Neuron::kParams; k++) gp[k] = Uniform ? C(0) : grad_params[k][i];
+      for (int k = 0; k < Neuron::kParams; k++) gp[k] = shared_by_all<Neuron, Uniform>(k, Neuron::kParams) ? C(0) : grad_params[k][i];
       g[0] += grad_v[i];
       C slope = C(0);
       if constexpr (S == Surrogate::count)
@@ -222,10 +247,9 @@ inline void step_backward(const C (*tape)[kBlock], const C* grad_spikes, const C
       line[l] = neuron_step_backward<Neuron, R>(x, before, charged, c, settings, grad_spikes[i], slope, attached[l], g, gp);
       SNNFAST_UNROLL
       for (int k = 0; k < Neuron::kStates; k++) grad[k][i] = g[k];
-      if constexpr (!Uniform) {
-        SNNFAST_UNROLL
-        for (int k = 0; k < Neuron::kParams; k++) grad_params[k][i] = gp[k];
-      }
+      SNNFAST_UNROLL
+      for (int k = 0; k < Neuron::kParams; k++)
+        if (!shared_by_all<Neuron, Uniform>(k, Neuron::kParams)) grad_params[k][i] = gp[k];
     }
     write_line(grad_x + i0, line, past);
   }
@@ -242,7 +266,7 @@ __attribute__((noinline)) void add_row(C* sums, const C* row, int64_t m) {
 template <class Neuron, class C, bool Uniform>
 struct BlockGradients {
   alignas(64) C states[Neuron::kStates][kBlock];
-  alignas(64) C params[Neuron::kParams][Uniform ? 1 : kBlock];
+  alignas(64) C params[Neuron::kParams][kAlike<Neuron, Uniform> ? 1 : kBlock];
   alignas(64) C x[kBlock];  // the sum over the steps, where that is wanted
 };
 
@@ -297,7 +321,7 @@ void backward_block(const NeuronBackward<Neuron>& a, SegmentBackward<Neuron, C, 
     fill_line(grad.states[k], m);
   }
   for (int k = 0; k < Neuron::kParams; k++)
-    for (int64_t i = 0; i < (Uniform ? 1 : lines); i++) grad.params[k][i] = C(0);
+    for (int64_t i = 0; i < (shared_by_all<Neuron, Uniform>(k, Neuron::kParams) ? 0 : lines); i++) grad.params[k][i] = C(0);
   for (int64_t i = 0; i < (a.x_repeats ? m : 0); i++) grad.x[i] = C(0);
   fill_line(x_buffer, m);
 
@@ -335,6 +359,8 @@ void backward_block(const NeuronBackward<Neuron>& a, SegmentBackward<Neuron, C, 
         Neuron::rest_backward(k, grad.states[k][i], gp);
         for (int p = 0; p < Neuron::kParams; p++) grad.params[p][i] = gp[p];
       }
+  }
+  if constexpr (!kAlike<Neuron, Uniform>) {
     for (int k = 0; k < Neuron::kParams; k++)
       if (a.grad_param[k]) copy(static_cast<C*>(a.grad_param[k]) + n0, grad.params[k], m);
   }

@@ -14,6 +14,9 @@ namespace snnfast::cpu::SNNFAST_ISA {
 const float* read_rare_row(const Rows& rows, int64_t t, int64_t n0, int64_t m, float* buffer);
 const double* read_rare_row(const Rows& rows, int64_t t, int64_t n0, int64_t m, double* buffer);
 void flush_half(void* out, int64_t m, const float* buffer);
+// A parameter of neurons [n0, n0 + m); behind them the last one's, up to `lines`.
+void read_param(const Param& p, int64_t n0, int64_t m, int64_t lines, float* row);
+void read_param(const Param& p, int64_t n0, int64_t m, int64_t lines, double* row);
 
 }  // namespace snnfast::cpu::SNNFAST_ISA
 

@@ -8,22 +8,26 @@
 namespace snnfast {
 namespace {
 
-// Coefficients of V neighbouring neurons; Uniform: of all neurons, which are numbers.
+// Whether nothing of the parameters differs from neuron to neuron.
+template <class Neuron, bool Uniform>
+constexpr bool kAlike = Uniform && Neuron::kEach == 0;
+
+// Coefficients of V neighbouring neurons; Uniform: of all neurons, which are numbers, but for the last kEach.
 template <class Neuron, class C, int V, bool Uniform>
 struct Lanes {
-  C coefficients[Uniform ? 1 : V][Neuron::kCoefficients];
+  C coefficients[kAlike<Neuron, Uniform> ? 1 : V][Neuron::kCoefficients];
 
   __device__ __forceinline__ Lanes(const NeuronScan<Neuron>& a, int64_t n) {
     if constexpr (Uniform) {
       NeuronScan<Neuron> numbers = a;  // of which the compiler sees that none is a tensor
 #pragma unroll
-      for (int k = 0; k < Neuron::kParams; k++) numbers.param[k].data = nullptr;
-      neuron_coefficients<Neuron, C>(numbers, n, coefficients[0]);
+      for (int k = 0; k < Neuron::kParams - Neuron::kEach; k++) numbers.param[k].data = nullptr;
+      neuron_coefficients<Neuron, C, kAlike<Neuron, Uniform> ? 1 : V>(numbers, n, coefficients);
     } else {
       neuron_coefficients<Neuron, C, V>(a, n, coefficients);
     }
   }
-  __device__ __forceinline__ const C* of(int i) const { return coefficients[Uniform ? 0 : i]; }
+  __device__ __forceinline__ const C* of(int i) const { return coefficients[kAlike<Neuron, Uniform> ? 0 : i]; }
 };
 
 template <class Neuron, class C, int V, bool Uniform>
@@ -41,7 +45,7 @@ __device__ __forceinline__ void load_initial_state(const NeuronScan<Neuron>& a, 
 // or where the maths reads them, the states before the step, from which the charged ones follow with x.
 template <class Neuron, bool Uniform>
 struct Kept {
-  static constexpr bool kCharged = Uniform && Neuron::kLinear;
+  static constexpr bool kCharged = kAlike<Neuron, Uniform> && Neuron::kLinear;
   static constexpr int kRows = kCharged ? Neuron::kTape : Neuron::kStates;
 };
 
@@ -156,15 +160,14 @@ __device__ __forceinline__ void step_backward(const NeuronBackward<Neuron>& a, c
 #pragma unroll
     for (int k = 0; k < Neuron::kStates; k++) g[k] = grad[k][i];
 #pragma unroll
-    for (int k = 0; k < Neuron::kParams; k++) gp[k] = Uniform ? C(0) : grad_params[k][i];
+    for (int k = 0; k < Neuron::kParams; k++) gp[k] = shared_by_all<Neuron, Uniform>(k, Neuron::kParams) ? C(0) : grad_params[k][i];
     g[0] += grad_v[i];
     grad_x[i] = neuron_step_backward<Neuron, R>(x[i], before[i], charged[i], lanes.of(i), settings, grad_spikes[i], slope[i], attached, g, gp);
 #pragma unroll
     for (int k = 0; k < Neuron::kStates; k++) grad[k][i] = g[k];
-    if constexpr (!Uniform) {
 #pragma unroll
-      for (int k = 0; k < Neuron::kParams; k++) grad_params[k][i] = gp[k];
-    }
+    for (int k = 0; k < Neuron::kParams; k++)
+      if (!shared_by_all<Neuron, Uniform>(k, Neuron::kParams)) grad_params[k][i] = gp[k];
   }
 }
 
@@ -277,6 +280,8 @@ __global__ void __launch_bounds__(kThreads, 1) neuron_backward_kernel(const Neur
         for (int p = 0; p < Neuron::kParams; p++) grad_params[p][i] = gp[p];
       }
     }
+  }
+  if constexpr (!kAlike<Neuron, Uniform>) {
 #pragma unroll
     for (int k = 0; k < Neuron::kParams; k++)
       if (a.grad_param[k]) store<C, V>(a.grad_param[k], n, grad_params[k]);
@@ -290,7 +295,7 @@ template <class Neuron, class T, bool Uniform>
 constexpr int wide() {
   if (Neuron::kSeldom) return 1;
   constexpr int numbers = static_cast<int>(16 / sizeof(T)) / Neuron::kStates;
-  return Uniform || numbers < 2 ? numbers : numbers / 2;  // parameters and their gradients take a register a neuron each
+  return kAlike<Neuron, Uniform> || numbers < 2 ? numbers : numbers / 2;  // parameters and their gradients take a register a neuron each
 }
 
 template <class Neuron, class C, class T, Reset R, bool Uniform>

@@ -9,6 +9,7 @@ from .eif import EIF
 from .fuse import fuse
 from .izhikevich import Izhikevich
 from .lif import IF, LI, LIF, ParametricLIF
+from .normlif import NormLIF
 from .patch_conv2d import PatchConv2d
 from .pooled import Pooled
 from .presets import like
@@ -39,6 +40,7 @@ __all__ = [
     "Izhikevich",
     "Last",
     "Max",
+    "NormLIF",
     "ParametricLIF",
     "PatchConv2d",
     "Pooled",

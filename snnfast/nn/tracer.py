@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import fx, nn
 
+from .normlif import NormLIF
 from .pooled import Pooled, PooledSequential
 from .state import Stateful
 
@@ -43,7 +44,7 @@ class Tracer(fx.Tracer):
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
         """Whether the tracer looks no deeper."""
         own = type(module).__module__.startswith("snnfast.nn.")
-        own = own and not isinstance(module, (Pooled, PooledSequential))
+        own = own and not isinstance(module, (NormLIF, Pooled, PooledSequential))
         leaf = own or isinstance(module, Stateful) or type(module) in self.more
         return leaf or super().is_leaf_module(module, name)
 

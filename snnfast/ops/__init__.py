@@ -21,6 +21,7 @@ from snnfast.reference.izhikevich import izhikevich as _izhikevich
 from snnfast.reference.lif import iaf as _iaf
 from snnfast.reference.lif import li as _li
 from snnfast.reference.lif import lif as _lif
+from snnfast.reference.normlif import normlif as _normlif
 from snnfast.reference.qif import qif as _qif
 from snnfast.reference.recurrent import recurrent as _recurrent
 
@@ -61,6 +62,7 @@ __all__ = [
     "izhikevich",
     "li",
     "lif",
+    "normlif",
     "poisson",
     "pool2d",
     "qif",
@@ -82,6 +84,7 @@ iaf = _neuron.neuron(_iaf)
 izhikevich = _neuron.neuron(_izhikevich)
 li = _neuron.neuron(_li)
 lif = _neuron.neuron(_lif)
+normlif = _neuron.neuron(_normlif)
 qif = _neuron.neuron(_qif)
 recurrent = _neuron.neuron(_recurrent)
 

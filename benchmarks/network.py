@@ -6,6 +6,7 @@ same at every step, but for those of the block of a ResNet, which stands in the 
 ``fused`` is what :func:`snnfast.nn.fuse` makes of the network for evaluation, with statistics of the batch.
 ``ported`` is the peer's network after :func:`snnfast.nn.replace` and :func:`snnfast.nn.accelerate`.
 ``apart`` has neurons and the pooling of their spikes as two layers, where ``snnfast`` has them in one pass.
+``normlif`` has every batch normalisation in the pass of the neurons behind it (:class:`snnfast.nn.NormLIF`).
 ``relu`` is the same network with ReLU on T x B images; ``products`` has nothing in the place of neurons. The fact
 "peak MB" is how much the process grew for a step at most.
 """
@@ -31,8 +32,9 @@ FLOOR = "relu"
 PRODUCTS = "products"
 FUSED = "fused"
 APART = "apart"
+NORMLIF = "normlif"
 PORTED = "ported"
-BASELINES = (FUSED, APART, PORTED, "spikingjelly", "snntorch")
+BASELINES = (FUSED, APART, NORMLIF, PORTED, "spikingjelly", "snntorch")
 STEP = "training step"
 EVALUATION = "evaluation"
 PER_RELU = 1.1  # what a convolutional network may take, beside ReLU
@@ -238,8 +240,31 @@ def ours(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor], list[nn.Mod
             raise neurons.Skip("the network pools no spikes")
         layers = ((*layer,) if isinstance(layer, Pooled) else (layer,) for layer in net.children())
         net = nn.Sequential(*itertools.chain(*layers))
+    if task.implementation == NORMLIF:
+        if not any(isinstance(module, nn.BatchNorm2d) for module in net.modules()):
+            raise neurons.Skip("the network has no batch normalisation")
+        net = in_one_pass(net)
     fire = [module for module in net.modules() if isinstance(module, Spiking)]
     return net, functools.partial(over_time, task, net), fire
+
+
+def in_one_pass(net: nn.Module) -> nn.Module:
+    """``net`` with every batch normalisation in the pass of the neurons behind it, and their pooling behind that."""
+    from snnfast.nn import LIF, NormLIF, Pooled, Time
+
+    for name, inner in net.named_children():
+        setattr(net, name, in_one_pass(inner))
+    if type(net) is not nn.Sequential:
+        return net
+    layers: list[nn.Module] = []
+    for layer in net:
+        neuron, *pool = layer if isinstance(layer, Pooled) else (layer,)
+        before: Any = layers[-1].layer if layers and isinstance(layers[-1], Time) else None
+        if type(before) is nn.Sequential and isinstance(neuron, LIF):
+            layers[-1:] = [Time(*before[:-1]), NormLIF(before[-1], neuron), *pool]
+        else:
+            layers.append(layer)
+    return nn.Sequential(*layers)
 
 
 def theirs(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor], list[nn.Module]]:
@@ -316,7 +341,7 @@ def prepare(task: Task) -> Prepared:
     network = EVERY[task.shape]
     if task.implementation == FUSED:
         return fused(task)
-    if task.implementation in (neurons.OURS, FLOOR, PRODUCTS, APART):
+    if task.implementation in (neurons.OURS, FLOOR, PRODUCTS, APART, NORMLIF):
         net, run, fire = ours(task)
     elif task.implementation == network.peer:
         net, run, fire = theirs(task)
@@ -348,7 +373,7 @@ def prepare(task: Task) -> Prepared:
     if task.implementation not in (FLOOR, PRODUCTS):
         facts |= {"first loss": loss, "spikes a step": fired(fire, lambda: run(x))}
     passes = {STEP: step}
-    if task.implementation in (neurons.OURS, FLOOR):
+    if task.implementation in (neurons.OURS, FLOOR, NORMLIF):
         passes[EVALUATION] = functools.partial(evaluate, net, run, x)
     return Prepared(passes, facts)
 

@@ -204,7 +204,7 @@ def test_quick_spikeprop_runs(benchmarks, tmp_path):
 
 def test_quick_network_runs(benchmarks):
     output = benchmarks("network", "--quick")
-    assert all(name in output for name in ("relu", "snnfast", "spikes a step"))
+    assert all(name in output for name in ("relu", "snnfast", "normlif", "spikes a step"))
 
 
 def test_promises_of_networks_are_judged(benchmarks):

@@ -260,7 +260,7 @@ def pooled(d: Draw) -> dict[str, Any]:
 
 
 NEURONS = (
-    *("lif", "iaf", "li", "cuba", "alif", "adlif", "cubali", "qif", "eif", "izhikevich"),
+    *("lif", "iaf", "li", "cuba", "alif", "adlif", "cubali", "normlif", "qif", "eif", "izhikevich"),
     "spike_count",
 )
 LINEAR = ("spike_linear", "spike_conv2d")

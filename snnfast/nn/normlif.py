@@ -56,7 +56,7 @@ class NormLIF(nn.Sequential):
         TypeError: if they are anything else.
     """
 
-    def __init__(self, norm: nn.Module, neuron: LIF | ParametricLIF) -> None:
+    def __init__(self, norm: nn.Module, neuron: Spiking) -> None:
         layer = norm.layer if isinstance(norm, Time) else norm
         if not isinstance(layer, tuple(_DIMENSIONS)):
             raise TypeError(

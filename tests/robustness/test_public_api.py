@@ -51,12 +51,12 @@ NAMES = {
         "DiehlCookConductanceResult DiehlCookConductanceState DiehlCookResult DiehlCookState "
         "Events Rates StdpState BpStdpNetworkResult "
         "adlif alif bp_stdp_ bp_stdp_network_ cuba cubali delay diehl_cook_ diehl_cook_conductance_ eif "
-        "iaf izhikevich li lif poisson pool2d qif recurrent spike_conv2d spike_count spike_linear spikeprop "
+        "iaf izhikevich li lif normlif poisson pool2d qif recurrent spike_conv2d spike_count spike_linear spikeprop "
         "stdp_"
     ),
     "snnfast.reference": (
         "adlif alif bp_stdp_ bp_stdp_network_ cuba cubali delay diehl_cook_ diehl_cook_conductance_ eif "
-        "iaf izhikevich li lif poisson pool2d qif recurrent spike_conv2d spike_count spike_linear spikeprop "
+        "iaf izhikevich li lif normlif poisson pool2d qif recurrent spike_conv2d spike_count spike_linear spikeprop "
         "stdp_"
     ),
     "snnfast.surrogate": (

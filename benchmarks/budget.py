@@ -17,6 +17,7 @@ KEPT = Path(__file__).parent / "results/machine-code.json"
 ITEM = {"float32": 4, "bfloat16": 2}
 LATENCY = 7e-7  # seconds until a load from memory is there, under load
 THREADS = 128  # of a block: a warp for each of a multiprocessor's four schedulers
+NARROW = 64  # of a block whose threads have one neuron each
 FILL = 1 << 21  # bytes of four steps from which on threads have several neurons (cuda/launch.h)
 SEGMENT = 16  # steps between two checkpoints
 SHAPES = ((16, 1 << 22), (100, 1 << 17), (500, 1 << 13), (32, 1 << 15))
@@ -91,6 +92,11 @@ class Code(NamedTuple):
         """Neurons of a thread."""
         return int(self.arguments[4])
 
+    @property
+    def threads(self) -> int:
+        """Of a block."""
+        return NARROW if self.lanes == 1 else THREADS
+
 
 FALLING = {"loads_in_flight", "load_bytes", "store_bytes"}  # worse where they are less
 JUDGED = tuple(name for name in Code._fields if name != "kernel")
@@ -119,24 +125,26 @@ def worse(before: dict[str, Any], found: list[Code]) -> list[str]:
 
 def blocks(code: Code, card: Card = CARDS["H100"]) -> int:
     """How many a multiprocessor holds at a time."""
-    by_registers = 65536 // (THREADS * -(-code.registers // 8) * 8)
+    by_registers = 65536 // (code.threads * -(-code.registers // 8) * 8)
     by_shared = card.shared_bytes // (code.shared_bytes + 1024)
-    return min(by_registers, by_shared, 2048 // THREADS)
+    return min(by_registers, by_shared, 2048 // code.threads)
 
 
 def seconds(code: Code, steps: int, neurons: int, card: Card) -> float:
     """The least time of a launch."""
-    all_blocks = math.ceil(neurons / (THREADS * code.lanes))
-    together = min(blocks(code, card), math.ceil(all_blocks / card.multiprocessors))
-    waves = max(1.0, all_blocks / (together * card.multiprocessors))
+    all_blocks = math.ceil(neurons / (code.threads * code.lanes))
+    resident = min(blocks(code, card), math.ceil(all_blocks / card.multiprocessors))
+    waves = max(1.0, all_blocks / (resident * card.multiprocessors))
+    together = math.ceil(resident * code.threads / THREADS)  # warps of a scheduler
     group = SEGMENT if code.lanes == 1 else 4  # steps whose loads are in flight together
     issued = group * code.lanes * code.executed_an_element
     waited = code.waits * LATENCY * card.hertz
-    # Of few neurons the forward pass loads the next group meanwhile.
-    ahead = code.direction == "forward" and code.lanes == 1
-    alone = max(issued, waited) if ahead else issued + waited
+    # Of few neurons the next groups come meanwhile, and only the first is waited for.
+    alone, first = (
+        (max(issued, waited), LATENCY * card.hertz) if code.lanes == 1 else (issued + waited, 0)
+    )
     cycles = together * code.executed_once + steps / group * max(together * issued, alone)
-    return max(waves * cycles / card.hertz, memory_seconds(code, steps, neurons, card))
+    return max((waves * cycles + first) / card.hertz, memory_seconds(code, steps, neurons, card))
 
 
 def memory_seconds(code: Code, steps: int, neurons: int, card: Card) -> float:

@@ -25,6 +25,7 @@ from benchmarks import budget, neurons, resources
 from benchmarks.budget import Code
 
 ARCH = "sm_90"
+WAIT = re.compile(r"DEPBAR\.LE SB0, (0x\w+)")  # for all but so many groups of copies
 ELEMENTS = ("float", "BFloat16")
 PASSES = {"forward": "", "backward": ", Surrogate::atan"}  # and more template arguments
 # Only these kernels, each with several neurons a thread and with one.
@@ -125,6 +126,10 @@ class Loop(NamedTuple):
         return [each for each in self.body if is_load(each)]
 
     @property
+    def saves(self) -> list[Instruction]:
+        return [each for each in self.body if re.search(r"\bSTS\b", each.text)]
+
+    @property
     def stores(self) -> list[Instruction]:
         return [each for each in self.body if re.search(r"\bSTG\b", each.text)]
 
@@ -161,7 +166,7 @@ def way(
     steps: dict[int, int] = {end: 1}
     for at in range(end - 1, begin - 1, -1):
         text = found[at].text
-        conditional = text.startswith("@")
+        conditional = text.startswith("@") or "BRA.DIV" in text
         after = [at + 1]
         if m := re.search(r"\bBRA\b.*?(\.L_x_\d+)", text):
             after = [labels[m[1]], *after] if conditional else [labels[m[1]]]
@@ -169,7 +174,7 @@ def way(
             after = []
         if known := [steps[next_] for next_ in after if at < next_ and next_ in steps]:
             steps[at] = 1 + best(known)
-    return steps[begin]
+    return steps.get(begin, 0)
 
 
 def in_flight(loop: list[Instruction]) -> int:
@@ -199,6 +204,8 @@ def code(
     name: str, parsed: tuple[list[Instruction], dict[str, int]], used: resources.Kernel
 ) -> Code:
     name = name.removeprefix("neuron_")
+    if any("LDGSTS" in each.text for each in parsed[0]):
+        return narrow_code(name, parsed, used)
     every = loops(*parsed)
     last = hottest(every, storing=True)
     # The backward pass has two: it computes the states of a segment anew, and then the gradients.
@@ -226,6 +233,64 @@ def code(
         an_element(len(loop.body) for loop in hot),
         an_element(way(*parsed, loop.begin, loop.end, max) for loop in hot),
         way(*parsed, 0, hot[0].begin, min),
+    )
+
+
+def is_wide_copy(each: Instruction) -> bool:
+    """Whether it copies 16 bytes from global to shared memory."""
+    return re.search(r"\bLDGSTS\S*\.128\b", each.text) is not None
+
+
+def has_copies(loop: Loop) -> bool:
+    return any("LDGSTS" in each.text for each in loop.body)
+
+
+def narrow_code(
+    name: str, parsed: tuple[list[Instruction], dict[str, int]], used: resources.Kernel
+) -> Code:
+    """Of a kernel with one neuron a thread, which copies tiles of the sequence into shared memory.
+
+    It has a loop over tiles. In that are loops over the steps of a tile, two in the backward pass, and loops that begin
+    copies, once each tile; and loops for steps that are left over and rows that cannot be copied 16 bytes at a time,
+    which do not count.
+    """
+    every = loops(*parsed)
+    whole = [loop for loop in every if loop.stores and way(*parsed, loop.begin, loop.end, max)]
+    waiting = [loop for loop in whole if any(WAIT.search(each.text) for each in loop.body)]
+    tiles = min(waiting, key=lambda loop: len(loop.body))
+    inner = [a for a in every if tiles.begin < a.begin and a.end < tiles.end]
+    backward, item = name.startswith("backward"), 2 if "BFloat16" in name else 4
+    last = max(inner, key=lambda loop: len(loop.stores))
+    before = [loop for loop in inner if not loop.stores and not has_copies(loop)]
+    kept = max(before, key=lambda loop: len(loop.saves), default=last) if backward else last
+    copying = [loop for loop in inner if any(map(is_wide_copy, loop.body))]
+    ways = sorted([last, *copying, *([kept] if backward else [])], key=lambda loop: loop.begin)
+    executed, at = 0, tiles.begin
+    for loop in ways:
+        executed += way(*parsed, at, loop.begin, min) - 1 + way(*parsed, loop.begin, loop.end, max)
+        at = loop.end + 1
+    executed += way(*parsed, at, tiles.end, min)
+    stand = len(tiles.body) - sum(len(loop.body) for loop in inner if loop not in ways)
+    (behind,) = {int(m[1], 16) for each in tiles.body if (m := WAIT.search(each.text))}
+    sequences = (
+        2 if backward else 1
+    )  # that are copied; each has tiles that are waited for later, and the present one
+    a_step = sequences * (behind + 1) * item
+    if backward:
+        a_step += sum(word(each) for each in kept.saves) // budget.SEGMENT
+    return Code(
+        name,
+        used.registers,
+        used.spill_bytes,
+        a_step * budget.NARROW * budget.SEGMENT,
+        sequences * behind * budget.SEGMENT,
+        round(1 / behind, 2),
+        16 if copying else item,
+        min(word(each) for each in last.stores),
+        item * (sequences + 1),
+        round(stand / budget.SEGMENT, 1),
+        round(executed / budget.SEGMENT, 1),
+        way(*parsed, 0, tiles.begin, min),
     )
 
 

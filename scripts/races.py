@@ -33,7 +33,7 @@ from snnfast import backend, ops, plasticity
 
 ROOT = Path(__file__).resolve().parents[1]
 FOUND = 66  # exit code of ThreadSanitizer
-# Kernels whose threads meet, and the operators around them. In neurons' scans no thread reads what another wrote.
+# Kernels whose threads meet, and the operators around them; of the neurons' scans one.
 KERNELS = (
     *("stdp", "bp_stdp_network", "spikeprop"),
     *("diehl_cook", "diehl_cook_conductance", "recurrent"),
@@ -43,6 +43,8 @@ SOURCES = (
     *(f"cuda/{name}.cu" for name in (*KERNELS, "error", "presentations")),
 )
 TEMPLATES = {
+    "ops/neuron.cpp.in": "ops/lif.cpp",
+    "cuda/neuron.cu.in": "cuda/lif.cu",
     "ops/recurrent_neuron.cpp.in": "ops/recurrent_lif.cpp",
     "cuda/recurrent_neuron.cu.in": "cuda/recurrent_lif.cu",
 }
@@ -225,6 +227,14 @@ def conductance() -> None:
         ops.diehl_cook_conductance_(x, w, theta, norm=90.0, return_state=True, **how)
 
 
+def lif() -> None:
+    """Few neurons by the place of their states; rows that a warp copies for all, and others."""
+    for neurons in (64, 40):
+        x, v = 2 * torch.rand(70, neurons), torch.rand(neurons + 1)[1:]
+        inputs = [value.requires_grad_() for value in (x, v)]
+        torch.autograd.grad(ops.lif(x, v)[0].sum(), inputs)
+
+
 def recurrent() -> None:
     for neurons in (40, 100):
         x, w = 2 * torch.rand(9, 3, neurons), 0.2 * torch.rand(neurons, neurons)
@@ -245,6 +255,8 @@ CALLS: dict[str, tuple[Callable[[], None], ...]] = {
     "cuda/grid_tally.cuh": (diehl_cook, conductance, bp_stdp_network),
     "cuda/cluster_tally.cuh": (diehl_cook, conductance, bp_stdp_network),
     "cuda/recurrent": (recurrent,),
+    "cuda/rows.cuh": (lif,),
+    "cuda/neuron_kernel.cuh": (lif,),
 }
 
 

@@ -51,7 +51,38 @@ def backward_listing():
     more = ["@P1 BRA `(.L_x_3)", *["FADD R4, R4, R8"] * 9, ".L_x_3:"]
     stores = [*["STG.E.EF.64 [R2.64], R4"] * 2, "@P0 BRA `(.L_x_1)", "EXIT"]
     found = ["MOV R1, R1", *recompute, *gradients, *division, *more, *stores]
-    return [line if line.endswith(":") else f"/*0000*/ {line} ; /* 0x{0:016x} */" for line in found]
+    return as_listed(found)
+
+
+def as_listed(lines):
+    return [line if line.endswith(":") else f"/*0000*/ {line} ; /* 0x{0:016x} */" for line in lines]
+
+
+def narrow_listing():
+    """A loop over tiles, which waits for one, keeps 16 steps, goes back through them, and copies the next two."""
+    keep = [".L_x_1:", *["STS [R2], R4"] * 16, "@P0 BRA `(.L_x_1)"]
+    left = ["@P1 BRA `(.L_x_3)", ".L_x_2:", "LDS R4, [R2]", *["MOV R1, R1"] * 30]
+    left += ["@P0 BRA `(.L_x_2)", ".L_x_3:"]
+    gradients = [".L_x_4:", *["STG.E.EF.U16 [R2.64], R4"] * 16, "FADD R4, R4, R8"]
+    gradients += ["@P0 BRA `(.L_x_4)"]
+    copies = [".L_x_5:", *["@P2 LDGSTS.E.BYPASS.128 [R47], [R38.64]"] * 4, "@P0 BRA `(.L_x_5)"]
+    others = ["@P1 BRA `(.L_x_7)", ".L_x_6:", *["LDGSTS.E [R47], [R38.64]"] * 4]
+    others += ["@P0 BRA `(.L_x_6)", ".L_x_7:", "LDGDEPBAR"]
+    tiles = [".L_x_0:", "DEPBAR.LE SB0, 0x2", *keep, *left, *gradients, *copies, *others]
+    return as_listed(["MOV R1, R1", *tiles, "@P0 BRA `(.L_x_0)", "EXIT"])
+
+
+def test_of_few_neurons_a_whole_tile_is_counted():
+    used = resources.Kernel("lif", "", 96, 0, 0, 0)
+    parsed = machine_code.instructions(narrow_listing())
+    name = "neuron_backward_kernel<Lif, float, BFloat16, 0, 1, true, 0>"
+    code = machine_code.code(name, parsed, used)
+    # The wait, loops over steps and over copies, 2 branches past others, the commit and the way back.
+    assert code.executed_an_element == round((1 + 17 + 18 + 5 + 2 + 2) / 16, 1)
+    assert code.instructions_an_element == code.executed_an_element
+    assert (code.waits, code.loads_in_flight, code.executed_once) == (0.5, 2 * 2 * 16, 2)
+    assert (code.load_bytes, code.store_bytes, code.bytes_an_element) == (16, 2, 2 * 3)
+    assert code.shared_bytes == (2 * 3 * 2 + 4) * 16 * 64  # three tiles of x and of gradients
 
 
 def test_both_loops_of_a_backward_pass_are_counted():
@@ -101,6 +132,14 @@ def test_the_least_time_is_that_of_memory_of_instructions_or_of_waiting():
     # One block: 125 groups of four steps, each of which waits.
     alone = budget.seconds(code, 500, 512, card)
     assert alone == pytest.approx(125 * (budget.LATENCY + 256 / card.hertz))
+    # Of few neurons only the first tile is waited for, if two come while the instructions of one are issued.
+    name = "forward_kernel<Lif, float, float, 0, 1, true>"
+    few = code._replace(kernel=name, waits=0.5, executed_an_element=40.0)
+    assert budget.seconds(few, 496, 64, card) == pytest.approx(
+        budget.LATENCY + 31 * 640 / card.hertz
+    )
+    far = few._replace(waits=1.0)
+    assert budget.seconds(far, 496, 64, card) == pytest.approx(32 * budget.LATENCY)
 
 
 def test_predictions_are_for_what_is_launched_and_measured(monkeypatch):
@@ -118,8 +157,9 @@ def test_kept_machine_code_is_of_neurons_and_stores_wide():
     for code in codes:
         assert code.spill_bytes == 0
         item = budget.ITEM[code.dtype]
-        assert code.load_bytes == code.store_bytes == code.lanes * item
-        # x and spikes; x and two gradients, and x again where it needs more than the charged states.
-        again = code.neuron in ("eif", "izhikevich", "qif", "lif, tensors")
+        assert code.store_bytes == code.lanes * item
+        assert code.load_bytes == (16 if code.lanes == 1 else code.lanes * item)
+        # x and spikes; x and two gradients, and x again where the steps are taken again from the states before them.
+        again = code.neuron == "lif, tensors" and code.lanes > 1
         moved = 2 if code.direction == "forward" else 4 if again else 3
         assert code.bytes_an_element == moved * item

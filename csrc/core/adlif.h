@@ -28,7 +28,7 @@ struct Adlif : Leaky {
   enum { kDecayW = Leaky::kParams, kA, kB, kParams };
   enum { kSymplectic = Leaky::kSettings, kQ, kSettings };
   enum { kLeakW = Leaky::kCoefficients, kGainW, kGainSlope, kOfMembrane, kOfSpike, kAfterReset, kCoefficients };  // gain slope: -dk/d(decay_w)
-  static constexpr int kTape = 2;
+  static constexpr int kTape = 2, kSpare = 1;
 
   template <class Arguments>
   static void settings(const Arguments& a, double* out) {
@@ -52,12 +52,12 @@ struct Adlif : Leaky {
   }
 
   template <class C>
-  static SNNFAST_HD void charge(C x, const C* c, C* state) {
-    Leaky::charge(x - state[kW], c, state);
+  static SNNFAST_HD void charge(C x, const C* c, C* state, C* left) {
+    Leaky::charge(x - state[kW], c, state, left);
   }
   template <class C>
-  static SNNFAST_HD C charge_backward(C x, const C* before, const C* c, const C* settings, C* grad, C* grad_params) {
-    const C grad_input = Leaky::charge_backward(x - before[kW], before, c, settings, grad, grad_params);
+  static SNNFAST_HD C charge_backward(C x, const C* before, const C* left, const C* c, const C* settings, C* grad, C* grad_params) {
+    const C grad_input = Leaky::charge_backward(x - before[kW], before, left, c, settings, grad, grad_params);
     grad[kW] -= grad_input;
     return grad_input;
   }

@@ -29,14 +29,14 @@ struct Cuba : Leaky {
   }
 
   template <class C>
-  static SNNFAST_HD void charge(C x, const C* c, C* state) {
+  static SNNFAST_HD void charge(C x, const C* c, C* state, C* left) {
     state[kI] = c[kLeakSyn] * state[kI] + x;
-    Leaky::charge(state[kI], c, state);
+    Leaky::charge(state[kI], c, state, left);
   }
   template <class C>
-  static SNNFAST_HD C charge_backward(C x, const C* before, const C* c, const C* settings, C* grad, C* grad_params) {
+  static SNNFAST_HD C charge_backward(C x, const C* before, const C* left, const C* c, const C* settings, C* grad, C* grad_params) {
     const C current = c[kLeakSyn] * before[kI] + x;
-    const C grad_current = grad[kI] + Leaky::charge_backward(current, before, c, settings, grad, grad_params);
+    const C grad_current = grad[kI] + Leaky::charge_backward(current, before, left, c, settings, grad, grad_params);
     grad_params[kDecaySyn] += grad_current * before[kI];
     grad[kI] = grad_current * c[kLeakSyn];
     return grad_current;

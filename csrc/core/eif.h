@@ -23,7 +23,7 @@ namespace snnfast {
 struct Eif : Leaky {
   enum { kDeltaT = Leaky::kParams, kThetaRh, kParams };
   enum { kRate = Leaky::kCoefficients, kSharpness, kPerSharpness, kRheobase, kCoefficients };
-  static constexpr bool kLinear = false;
+  static constexpr int kTape = 2, kLeft = 1;  // the exponential
 
   template <class C, class Scan>
   static SNNFAST_HD void coefficients(const C* params, const Scan& a, C* c) {
@@ -42,22 +42,23 @@ struct Eif : Leaky {
   }
 #if defined(__CUDACC__) || defined(SNNFAST_CUDA_EMULATION)
   // The same bits, for a |delta_t| from 2^-77 to 2^126, without a division: the guess's remainder is exact where exp(z) is not 1.
+  // Where the guess is infinite z is NaN, which fminf takes for 87.
   static SNNFAST_HD float exponential(float over, const float* c) {
-    const float guess = fminf(fmaxf(over * c[kPerSharpness], -128.f), 128.f);
-    const float z = fmaf(fmaf(guess, -c[kSharpness], over), c[kPerSharpness], guess), small = exp_nonpositive(-fabsf(z));
-    return z < 0.f ? small : 1.f / small;
+    const float guess = over * c[kPerSharpness];
+    const float z = fmaf(fmaf(guess, -c[kSharpness], over), c[kPerSharpness], guess), small = exp_within(-fminf(fabsf(z), 87.f));
+    return guess < 0.f ? small : reciprocal(small);
   }
 #endif
 
   template <class C>
-  static SNNFAST_HD void charge(C x, const C* c, C* state) {
-    const C v = state[kV], upstroke = c[kSharpness] * exponential(v - c[kRheobase], c);
+  static SNNFAST_HD void charge(C x, const C* c, C* state, C* left) {
+    const C v = state[kV], upstroke = c[kSharpness] * (left[0] = exponential(v - c[kRheobase], c));
     state[kV] = v + c[kRate] * (upstroke - (v - c[kRest])) + c[kGain] * x;
   }
   template <class C>
-  static SNNFAST_HD C charge_backward(C x, const C* before, const C* c, const C* settings, C* grad, C* grad_params) {
+  static SNNFAST_HD C charge_backward(C x, const C* before, const C* left, const C* c, const C* settings, C* grad, C* grad_params) {
     const C grad_h = grad[kV], grad_pull = grad_h * c[kRate], over_rest = before[kV] - c[kRest];
-    const C over = before[kV] - c[kRheobase], z = over / c[kSharpness], e = exponential(over, c);
+    const C over = before[kV] - c[kRheobase], z = over / c[kSharpness], e = left[0];
     grad_params[kDecay] -= grad_h * (c[kSharpness] * e - over_rest) + (settings[kDecayInput] != C(0) ? grad_h * x : C(0));
     grad_params[kVRest] += grad_pull;
     grad_params[kDeltaT] += grad_pull * (e - z * e);

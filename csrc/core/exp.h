@@ -2,15 +2,34 @@
 // Cody-Waite reduction and the Taylor polynomial on |r| <= ln(2)/2: relative error below 2 ulp.
 #pragma once
 #include "bit_cast.h"
+#if defined(__CUDACC__) || defined(SNNFAST_CUDA_EMULATION)
+#include <cmath>
+#endif
 
 namespace snnfast {
 namespace {
 
-SNNFAST_HD float exp_nonpositive(float x) {
-  x = x < -87.f ? -87.f : x;
+#if defined(__CUDACC__)
+// 1 / x of a number from 2^-126 to 2^126, rounded alike: nvcc's division without its look for others.
+__device__ __forceinline__ float reciprocal(float x) {
+  float guess;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(guess) : "f"(x));
+  return fmaf(guess, fmaf(-x, guess, 1.f), guess);
+}
+#else
+SNNFAST_HD float reciprocal(float x) { return 1.f / x; }
+#endif
+
+// exp(x) for x from -87 to 0.
+SNNFAST_HD float exp_within(float x) {
   const float shifted = x * 1.44269504f + 12582912.f;  // 1.5 * 2^23: the low bits now hold round(x / ln 2)
   const float n = shifted - 12582912.f;
-  const float r = (x - n * 0.693145752f) - n * 1.42860677e-6f;
+#if defined(__CUDACC__) || defined(SNNFAST_CUDA_EMULATION)
+  const float high = fmaf(n, -0.693145752f, x);  // the product has no rounding
+#else
+  const float high = x - n * 0.693145752f;
+#endif
+  const float r = high - n * 1.42860677e-6f;
   float p = 1.98412698e-4f;
   p = p * r + 1.38888889e-3f;
   p = p * r + 8.33333333e-3f;
@@ -19,8 +38,9 @@ SNNFAST_HD float exp_nonpositive(float x) {
   p = p * r + 0.5f;
   p = p * r + 1.f;
   p = p * r + 1.f;
-  return p * bit_cast<float>((bit_cast<uint32_t>(shifted) + 127u) << 23);
+  return p * bit_cast<float>((bit_cast<uint32_t>(shifted) << 23) + (127u << 23));
 }
+SNNFAST_HD float exp_nonpositive(float x) { return exp_within(x < -87.f ? -87.f : x); }
 
 SNNFAST_HD double exp_nonpositive(double x) {
   x = x < -708. ? -708. : x;

@@ -26,7 +26,7 @@ struct Izhikevich : Qif {
   enum { kW = Qif::kStates, kStates };
   enum { kDecayW = Qif::kParams, kA, kB, kParams };
   enum { kLeakW = Qif::kCoefficients, kRateW, kOfMembrane, kOfSpike, kCoefficients };
-  static constexpr int kTape = 2;
+  static constexpr int kTape = 3, kSpare = 1;
 
   template <class C, class Scan>
   static SNNFAST_HD void coefficients(const C* params, const Scan& a, C* c) {
@@ -38,12 +38,12 @@ struct Izhikevich : Qif {
   }
 
   template <class C>
-  static SNNFAST_HD void charge(C x, const C* c, C* state) {
-    Qif::charge(x - state[kW], c, state);
+  static SNNFAST_HD void charge(C x, const C* c, C* state, C* left) {
+    Qif::charge(x - state[kW], c, state, left);
   }
   template <class C>
-  static SNNFAST_HD C charge_backward(C x, const C* before, const C* c, const C* settings, C* grad, C* grad_params) {
-    const C grad_input = Qif::charge_backward(x - before[kW], before, c, settings, grad, grad_params);
+  static SNNFAST_HD C charge_backward(C x, const C* before, const C* left, const C* c, const C* settings, C* grad, C* grad_params) {
+    const C grad_input = Qif::charge_backward(x - before[kW], before, left, c, settings, grad, grad_params);
     grad[kW] -= grad_input;
     return grad_input;
   }

@@ -11,8 +11,8 @@ struct Leaky {
   enum { kDecay, kVThreshold, kVReset, kVRest, kParams };
   enum { kDecayInput, kStrict, kSettings };  // gain = 1 - decay, else 1; fires above the threshold, not at it
   enum { kLeast, kLeak, kGain, kThreshold, kResetTo, kRest, kCoefficients };
-  static constexpr int kTape = 1, kEach = 0;
-  static constexpr bool kMoves = false, kLinear = true, kSeldom = false;
+  static constexpr int kTape = 1, kLeft = 0, kSpare = 0, kEach = 0;
+  static constexpr bool kMoves = false, kSeldom = false;
 
   template <class Arguments>
   static void settings(const Arguments& a, double* out) {
@@ -39,11 +39,11 @@ struct Leaky {
   }
 
   template <class C>
-  static SNNFAST_HD void charge(C x, const C* c, C* state) {
+  static SNNFAST_HD void charge(C x, const C* c, C* state, C*) {
     state[kV] = c[kRest] + c[kLeak] * (state[kV] - c[kRest]) + c[kGain] * x;
   }
   template <class C>
-  static SNNFAST_HD C charge_backward(C x, const C* before, const C* c, const C* settings, C* grad, C* grad_params) {
+  static SNNFAST_HD C charge_backward(C x, const C* before, const C*, const C* c, const C* settings, C* grad, C* grad_params) {
     const C grad_h = grad[kV];
     grad_params[kDecay] += grad_h * (before[kV] - c[kRest]) - (settings[kDecayInput] != C(0) ? grad_h * x : C(0));
     grad_params[kVRest] += grad_h - grad_h * c[kLeak];

@@ -8,13 +8,15 @@
 //   enum { ..., kSettings }      numbers and flags that are the same for all neurons and have no gradient
 //   settings                     these from the operator's arguments
 //   kMoves                       the threshold changes with the charged states
-//   kTape                        how many of the charged states, from the first on, the functions *_backward read
-//   kLinear                      charge_backward reads `x` and `before` for the gradients of parameters alone
+//   kTape                        how many numbers of a step the functions *_backward read: of the charged states, from the first on, and
+//   kLeft                        so many, the last of them, that charge leaves for charge_backward
+//   kSpare                       so many of the charged states, the last of them, that they read for the gradients of parameters alone
 //   kEach                        how many of the last parameters, and of the last coefficients, may be tensors in the kernel for numbers, too
 //   kSeldom                      one kernel serves numbers and tensors and all surrogates: slower, and quick to build
 //   coefficients                 coefficients of one neuron from its parameters
 //   rest, rest_backward          the states of a neuron without input
-//   charge, charge_backward      the states when the input has come, before a spike; returns dL/dx
+//   charge, charge_backward      the states when the input has come, before a spike; returns dL/dx; reads `x` and `before` for the
+//                                gradients of parameters alone
 //   threshold, threshold_backward  at which membrane it fires, of the charged states
 //   silent                       whether it cannot fire now, of the charged states
 //   spikes                       how many spikes those are: the bool itself, or a number of type C
@@ -100,7 +102,7 @@ struct NeuronBackward : NeuronScan<Neuron> {
 };
 
 constexpr int64_t kNeuronBlock = 256;  // neurons that a CPU takes through all steps at a time; one tape of 32 steps in float is 32 KiB
-// Rows of that tape a step, at most: the charged states that the backward pass reads, x, and the states before the step.
+// Rows of that tape a step, at most: what the backward pass reads of the charged states, x, and the states before the step.
 template <class Neuron>
 constexpr int64_t kNeuronTapeRows = Neuron::kTape + 1 + Neuron::kStates;
 
@@ -195,12 +197,13 @@ SNNFAST_HD auto neuron_spikes(const C* charged, const C* c) {
   return Neuron::spikes((kByMembrane<Neuron> ? charged[0] : neuron_margin<Neuron>(charged, c)) >= c[Neuron::kLeast], charged, c);
 }
 
-// One step: states before -> after. `charged` gets the states that the backward pass reads. Returns its spikes.
+// One step: states before -> after. `charged` gets the kTape numbers that the backward pass reads. Returns its spikes.
 template <class Neuron, Reset R, class C>
 SNNFAST_HD C neuron_step(C x, const C* c, C* state, C* charged) {
-  Neuron::charge(x, c, state);
+  constexpr int kCharged = Neuron::kTape - Neuron::kLeft;
+  Neuron::charge(x, c, state, charged + kCharged);
   SNNFAST_UNROLL
-  for (int k = 0; k < Neuron::kTape; k++) charged[k] = state[k];
+  for (int k = 0; k < kCharged; k++) charged[k] = state[k];
   if constexpr (R == Reset::none) {
     return C(0);
   } else {
@@ -223,7 +226,7 @@ SNNFAST_HD C neuron_step_backward(C x, const C* before, const C* charged, const 
     grad[0] += grad_margin;
     Neuron::threshold_backward(charged, c, -grad_margin, grad, grad_params);
   }
-  return Neuron::charge_backward(x, before, c, settings, grad, grad_params);
+  return Neuron::charge_backward(x, before, charged + Neuron::kTape - Neuron::kLeft, c, settings, grad, grad_params);
 }
 
 }  // namespace

@@ -30,12 +30,12 @@ struct Normlif : Leaky {
   }
 
   template <class C>
-  static SNNFAST_HD void charge(C x, const C* c, C* state) {
-    Leaky::charge(c[kFactor] * x + c[kSummand], c, state);
+  static SNNFAST_HD void charge(C x, const C* c, C* state, C* left) {
+    Leaky::charge(c[kFactor] * x + c[kSummand], c, state, left);
   }
   template <class C>
-  static SNNFAST_HD C charge_backward(C x, const C* before, const C* c, const C* settings, C* grad, C* grad_params) {
-    const C grad_input = Leaky::charge_backward(c[kFactor] * x + c[kSummand], before, c, settings, grad, grad_params);
+  static SNNFAST_HD C charge_backward(C x, const C* before, const C* left, const C* c, const C* settings, C* grad, C* grad_params) {
+    const C grad_input = Leaky::charge_backward(c[kFactor] * x + c[kSummand], before, left, c, settings, grad, grad_params);
     grad_params[kScale] += grad_input * x;
     grad_params[kShift] += grad_input;
     return grad_input * c[kFactor];

@@ -20,7 +20,7 @@ namespace snnfast {
 struct Qif : Leaky {
   enum { kA0 = Leaky::kParams, kVC, kParams };
   enum { kRate = Leaky::kCoefficients, kCurvature, kCritical, kCoefficients };
-  static constexpr bool kLinear = false;
+  static constexpr int kTape = 2, kLeft = 1;  // the membrane before the step
 
   template <class C, class Scan>
   static SNNFAST_HD void coefficients(const C* params, const Scan& a, C* c) {
@@ -31,13 +31,13 @@ struct Qif : Leaky {
   }
 
   template <class C>
-  static SNNFAST_HD void charge(C x, const C* c, C* state) {
-    const C v = state[kV];
+  static SNNFAST_HD void charge(C x, const C* c, C* state, C* left) {
+    const C v = left[0] = state[kV];
     state[kV] = v + c[kRate] * (c[kCurvature] * ((v - c[kRest]) * (v - c[kCritical]))) + c[kGain] * x;
   }
   template <class C>
-  static SNNFAST_HD C charge_backward(C x, const C* before, const C* c, const C* settings, C* grad, C* grad_params) {
-    const C grad_h = grad[kV], over_rest = before[kV] - c[kRest], over_critical = before[kV] - c[kCritical];
+  static SNNFAST_HD C charge_backward(C x, const C*, const C* left, const C* c, const C* settings, C* grad, C* grad_params) {
+    const C grad_h = grad[kV], over_rest = left[0] - c[kRest], over_critical = left[0] - c[kCritical];
     const C grad_pull = grad_h * c[kRate], grad_product = grad_pull * c[kCurvature];
     grad_params[kDecay] -= grad_h * (c[kCurvature] * (over_rest * over_critical)) + (settings[kDecayInput] != C(0) ? grad_h * x : C(0));
     grad_params[kA0] += grad_pull * (over_rest * over_critical);

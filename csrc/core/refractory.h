@@ -20,8 +20,8 @@ struct Refractory : Neuron {
   enum { kR = Neuron::kStates, kStates };
   enum { kPeriod = Neuron::kSettings, kMaxSpikes, kSettings };
   enum { kSilence = Neuron::kCoefficients, kMost, kCoefficients };
-  static constexpr int kTape = kStates;
-  static constexpr bool kMoves = true, kLinear = false, kSeldom = true;
+  static constexpr int kTape = kStates + Neuron::kLeft, kSpare = 0;
+  static constexpr bool kMoves = true, kSeldom = true;
 
   template <class Arguments>
   static void settings(const Arguments& a, double* out) {
@@ -43,17 +43,17 @@ struct Refractory : Neuron {
   }
 
   template <class C>
-  static SNNFAST_HD void charge(C x, const C* c, C* state) {
+  static SNNFAST_HD void charge(C x, const C* c, C* state, C* left) {
     const C held = state[0];
-    Neuron::charge(x, c, state);
+    Neuron::charge(x, c, state, left);
     state[0] = silent(state) ? held : state[0];
   }
   template <class C>
-  static SNNFAST_HD C charge_backward(C x, const C* before, const C* c, const C* settings, C* grad, C* grad_params) {
+  static SNNFAST_HD C charge_backward(C x, const C* before, const C* left, const C* c, const C* settings, C* grad, C* grad_params) {
     const C grad_held = silent(before) ? grad[0] : C(0);
     grad[0] = silent(before) ? C(0) : grad[0];
     grad[kR] = C(0);
-    const C grad_x = Neuron::charge_backward(x, before, c, settings, grad, grad_params);
+    const C grad_x = Neuron::charge_backward(x, before, left, c, settings, grad, grad_params);
     grad[0] += grad_held;
     return grad_x;
   }

@@ -120,7 +120,7 @@ inline auto from(C (*rows)[kBlock], int64_t i) {
 // the states before the step.
 template <class Neuron, bool Uniform>
 struct Tape {
-  static constexpr bool kBefore = !Uniform || !Neuron::kLinear, kInput = kBefore || Neuron::kEach > 0;
+  static constexpr bool kBefore = !Uniform, kInput = kBefore || Neuron::kEach > 0;
   enum : int { kX = Neuron::kTape, kState = kX + kInput, kRows = kState + kBefore * Neuron::kStates };
   static_assert(kRows <= kNeuronTapeRows<Neuron>);
 };

@@ -7,6 +7,7 @@
 #include "core/half.h"
 #include "core/neuron.h"
 #include "cuda/launch.h"
+#include "cuda/tiles.cuh"
 #ifdef __CUDACC__
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -15,9 +16,10 @@
 namespace snnfast {
 namespace {
 
-constexpr int kThreads = 128;  // of a block
+template <int V>
+constexpr int kThreads = V == 1 ? kNarrowThreads : 128;  // of a block
 
-// Steps whose loads are in flight together: more of few neurons, which take a thread each; forward, as many again come meanwhile.
+// Steps whose loads are in flight together: more of few neurons, which take a thread each.
 template <int V>
 constexpr int kUnroll = V == 1 ? 16 : 4;
 
@@ -153,15 +155,15 @@ __device__ __forceinline__ void store(void* data, int64_t offset, const C* value
 }
 
 // Calls group(number of steps, first step) over [begin, end), as many steps at a time as are in flight together.
-template <int V, class Group>
-__device__ __forceinline__ void in_groups(int64_t begin, int64_t end, const Group& group) {
+template <int V, class Int, class Group>
+__device__ __forceinline__ void in_groups(Int begin, Int end, const Group& group) {
   if constexpr (kUnroll<V> > 4)
     for (; begin + kUnroll<V> <= end; begin += kUnroll<V>) group(std::integral_constant<int, kUnroll<V>>{}, begin);
   for (; begin + 4 <= end; begin += 4) group(std::integral_constant<int, 4>{}, begin);
   for (; begin < end; begin++) group(std::integral_constant<int, 1>{}, begin);
 }
 template <int V, class Group>
-__device__ __forceinline__ void in_groups_back(int64_t end, const Group& group) {
+__device__ __forceinline__ void in_groups_back(int end, const Group& group) {
   for (; end % 4; end--) group(std::integral_constant<int, 1>{}, end - 1);
   if constexpr (kUnroll<V> > 4) {
     for (; end % kUnroll<V>; end -= 4) group(std::integral_constant<int, 4>{}, end - 4);
@@ -171,32 +173,33 @@ __device__ __forceinline__ void in_groups_back(int64_t end, const Group& group) 
   }
 }
 
-// The rows of a sequence, read step by step. Of few neurons those of the next steps are under way while the present ones are used.
-template <class T, int V>
+// The rows of a sequence, read step by step. Where `Twice` says so, those of the next steps are under way while the present ones are
+// used.
+template <class T, int V, bool Twice = false>
 class Sequence {
-  static constexpr bool kTwice = V == 1;
   const Rows& x;
   int64_t steps, n, fetched = -1;  // the step from which on rows are under way
-  Pack<T, V> ahead[kTwice ? kUnroll<V> : 1];
+  Pack<T, V> ahead[Twice ? kUnroll<V> : 1];
 
   __device__ __forceinline__ void fetch(int64_t begin) {
     const Reader<T, V> rows(x, begin, n);
 #pragma unroll
-    for (int u = 0; u < kUnroll<V>; u++) ahead[kTwice ? u : 0] = rows.load(u);
+    for (int u = 0; u < kUnroll<V>; u++) ahead[Twice ? u : 0] = rows.load(u);
     fetched = begin;
   }
 
  public:
-  __device__ __forceinline__ Sequence(const Rows& x, int64_t steps, int64_t n) : x(x), steps(steps), n(n) {}
+  static constexpr size_t kShared = 0;  // bytes of a block
+  __device__ __forceinline__ Sequence(const Rows& x, int64_t steps, int64_t n, int64_t, void*) : x(x), steps(steps), n(n) {}
 
-  // Calls use(row of V neighbours, step) for the steps of [begin, end) in order.
+  // Calls use(row of V neighbours) for the steps of [begin, end) in order.
   template <class Use>
   __device__ __forceinline__ void each(int64_t begin, int64_t end, const Use& use) {
-    if (kTwice && begin + kUnroll<V> <= end && fetched != begin) fetch(begin);
+    if (Twice && begin + kUnroll<V> <= end && fetched != begin) fetch(begin);
     in_groups<V>(begin, end, [&](auto count, int64_t first) {
       constexpr int kSteps = decltype(count)::value;
       Pack<T, V> rows[kSteps];
-      if constexpr (kTwice && kSteps == kUnroll<V>) {
+      if constexpr (Twice && kSteps == kUnroll<V>) {
 #pragma unroll
         for (int u = 0; u < kSteps; u++) rows[u] = ahead[u];
         if (first + 2 * kSteps <= steps) fetch(first + kSteps);
@@ -206,9 +209,89 @@ class Sequence {
         for (int u = 0; u < kSteps; u++) rows[u] = reader.load(u);
       }
 #pragma unroll
-      for (int u = 0; u < kSteps; u++) use(rows[u], first + u);
+      for (int u = 0; u < kSteps; u++) use(rows[u]);
     });
   }
+};
+
+// Of few neurons all but one of the tiles of a ring are under way.
+template <class T, bool Twice>
+class Sequence<T, 1, Twice> {
+  static constexpr int kTiles = 16 / sizeof(T);
+  const int64_t steps;
+  const Tiles<T> tiles;
+  int tile = 0;
+
+  __device__ __forceinline__ void copy(int64_t first) {
+    tiles.copy(tile, first, static_cast<int>(min(steps - first, kTile)));
+    copies_commit();
+    tile = (tile + 1) % kTiles;
+  }
+
+ public:
+  static constexpr size_t kShared = Tiles<T>::bytes(kTiles, kTile);
+  __device__ __forceinline__ Sequence(const Rows& x, int64_t steps, int64_t n, int64_t N, void* shared) : steps(steps), tiles(x, shared, kTiles, kTile, n, N) {
+    if (n < N)
+#pragma unroll 1
+      for (int k = 0; k < kTiles; k++) copy(k * kTile);
+  }
+
+  template <class Use>
+  __device__ __forceinline__ void each(int64_t begin, int64_t end, const Use& use) {
+    for (int64_t t = begin; t < end;) {
+      const int at = static_cast<int>(t % kTile), stop = static_cast<int>(min(end - t + at, kTile));
+      if (at == 0) {
+        copies_wait<kTiles - 1>();
+        __syncwarp();
+      }
+      in_groups<1>(at, stop, [&](auto count, int first) {
+        constexpr int kSteps = decltype(count)::value;
+#pragma unroll
+        for (int u = 0; u < kSteps; u++) use(Pack<T, 1>{tiles.at(tile, first + u)});
+      });
+      t += stop - at;
+      if (stop < kTile) continue;
+      __syncwarp();
+      copy(t + (kTiles - 1) * kTile);
+    }
+  }
+};
+
+// The rows of a sequence, which may be missing if it is not `Given`, read segment by segment in any order.
+template <class T, int V, bool Given = true>
+struct Segments {
+  const Rows& rows;
+  const int64_t n;
+
+  static SNNFAST_HD constexpr int64_t bytes(int64_t) { return 0; }  // of shared memory
+  __device__ __forceinline__ Segments(const Rows& rows, void*, int64_t, int64_t n, int64_t) : rows(rows), n(n) {}
+  __device__ __forceinline__ void copy(int, int64_t, int64_t) const {}
+  __device__ __forceinline__ Reader<T, V> from(int, int64_t begin, int64_t step) const {
+    if constexpr (Given) return Reader<T, V>(rows, begin + step, n);
+    return Reader<T, V>::optional(rows, begin + step, n);
+  }
+};
+
+// Of few neurons all but one of the tiles of a ring are under way; a tile is a segment. In float64 there is room for one.
+template <class T, bool Given>
+struct Segments<T, 1, Given> {
+  static constexpr int kTiles = sizeof(T) == 8 ? 1 : 3;
+  struct Tile {
+    const Tiles<T>& tiles;
+    const int tile;
+    int at;
+
+    __device__ __forceinline__ Pack<T, 1> load(int step) const { return {tiles.at(tile, at + step)}; }
+    __device__ __forceinline__ void skip(int steps) { at += steps; }
+  };
+  const Tiles<T> tiles;
+
+  static SNNFAST_HD constexpr int64_t bytes(int64_t steps) { return Tiles<T>::bytes(kTiles, steps); }
+  // steps: of the longest segment.
+  __device__ __forceinline__ Segments(const Rows& rows, void* shared, int64_t steps, int64_t n, int64_t N)
+      : tiles(rows, shared, kTiles, static_cast<int>(steps), n, N) {}
+  __device__ __forceinline__ void copy(int tile, int64_t begin, int64_t steps) const { tiles.copy(tile, begin, static_cast<int>(steps)); }
+  __device__ __forceinline__ Tile from(int tile, int64_t, int64_t step) const { return {tiles, tile, static_cast<int>(step)}; }
 };
 
 template <class C, int V>
@@ -288,7 +371,10 @@ bool scan_aligned(const NeuronScan<Neuron>& a) {
   return ok;
 }
 
-inline unsigned blocks(int64_t N, int V) { return static_cast<unsigned>((N / V + kThreads - 1) / kThreads + (N % V != 0)); }
+template <int V>
+unsigned blocks(int64_t N) {
+  return blocks_of(N / V + (N % V != 0), kThreads<V>);
+}
 
 }  // namespace
 }  // namespace snnfast

@@ -6,15 +6,17 @@ namespace snnfast {
 namespace {
 
 template <class C, class T, Reset R, int V>
-__global__ void __launch_bounds__(kThreads) spike_count_kernel(const NeuronForward<SpikeCount> a) {
-  const int64_t n = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * V;
+__global__ void __launch_bounds__(kThreads<V>) spike_count_kernel(const NeuronForward<SpikeCount> a) {
+  const int64_t n = (static_cast<int64_t>(blockIdx.x) * kThreads<V> + threadIdx.x) * V;
+  SNNFAST_DYN_SHARED(char, shared);
+  Sequence<T, V> rows(a.x, a.T, n, a.N, shared);
   if (n >= a.N) return;
   const C v_reset = static_cast<C>(a.settings[SpikeCount::kVReset]);
   C threshold[V][SpikeCount::kParams], v[V], count[V];
   load_params<C, V>(a.param, n, threshold);
   load_neurons<C, V>(a.state_in[SpikeCount::kV], n, v_reset, v);
   load_neurons<C, V>(a.state_in[SpikeCount::kCount], n, C(0), count);
-  Sequence<T, V>(a.x, a.T, n).each(0, a.T, [&](const Pack<T, V>& row, int64_t) {
+  rows.each(0, a.T, [&](const Pack<T, V>& row) {
     C x[V];
     widen(row, x);
 #pragma unroll
@@ -28,9 +30,9 @@ template <class C, class T, Reset R>
 int launch_as(const NeuronForward<SpikeCount>& a, cudaStream_t stream) {
   constexpr int V = 16 / sizeof(T);
   if (scan_aligned<C, T, V>(a))
-    SNNFAST_LAUNCH((spike_count_kernel<C, T, R, V>), blocks(a.N, V), kThreads, 0, stream, a);
+    SNNFAST_LAUNCH((spike_count_kernel<C, T, R, V>), blocks<V>(a.N), kThreads<V>, (Sequence<T, V>::kShared), stream, a);
   else
-    SNNFAST_LAUNCH((spike_count_kernel<C, T, R, 1>), blocks(a.N, 1), kThreads, 0, stream, a);
+    SNNFAST_LAUNCH((spike_count_kernel<C, T, R, 1>), blocks<1>(a.N), kThreads<1>, (Sequence<T, 1>::kShared), stream, a);
   return cudaGetLastError();
 }
 

@@ -317,8 +317,26 @@ MISTAKES = (
     (
         "cuda: states of x alone",
         "csrc/cuda/neuron_kernel.cuh",
-        "Neuron::charge(x[i], lanes.of(i), s);",
+        "Neuron::charge(x[i], lanes.of(i), s, charged[i] + kCharged);",
         "",
+    ),
+    (
+        "cuda: a tile is read before it has come",
+        "csrc/cuda/rows.cuh",
+        "copies_wait<kTiles - 1>();",
+        "copies_wait<kTiles>();",
+    ),
+    (
+        "cuda: a segment is read before other threads have its rows",
+        "csrc/cuda/neuron_kernel.cuh",
+        "      copies_wait<kTiles - 1>();\n      __syncwarp();\n",
+        "      copies_wait<kTiles - 1>();\n",
+    ),
+    (
+        "cuda: last rows of a tile are not copied",
+        "csrc/cuda/tiles.cuh",
+        "for (int left = count - row;",
+        "for (int left = count - row - 1;",
     ),
     (
         "cuda: neighbours share a parameter that is not theirs",

@@ -3,6 +3,7 @@
 #include "cuda/cluster_tally.cuh"
 #include "cuda/diehl_cook_memory.cuh"
 #include "cuda/launch.h"
+#include "cuda/tiles.cuh"
 #include "cuda/error.cu"
 #include <cstdint>
 
@@ -64,6 +65,23 @@ __global__ void racy_kernel(const float* in, float* out) {  // the barrier is mi
   __shared__ float s[128];
   s[threadIdx.x] = in[threadIdx.x];
   out[threadIdx.x] = s[127 - threadIdx.x];
+}
+// Each thread copies four numbers, in two groups, and reads what its right neighbour copied first; a step of it may be missing.
+template <bool Waits, bool Meets>
+__global__ void copy_kernel(const float* in, float* out) {
+  __shared__ __align__(16) float first[32 * 4];
+  __shared__ __align__(16) float second[32 * 4];
+  const unsigned i = threadIdx.x, right = (i + 1) % 32;
+  snnfast::copy_async<16>(snnfast::shared_address(first + 4 * i), in + 4 * i);
+  snnfast::copies_commit();
+  snnfast::copy_async<16>(snnfast::shared_address(second + 4 * i), in + 4 * i);
+  snnfast::copies_commit();
+  if (Waits) snnfast::copies_wait<1>();
+  if (Meets) __syncwarp();
+  for (int k = 0; k < 4; k++) out[4 * i + k] = first[4 * right + k];
+  out[128 + i] = second[4 * i];  // before its group has come
+  snnfast::copies_wait<0>();
+  out[160 + i] = second[4 * i];
 }
 __global__ void unwritten_kernel(float* out) {  // a block may not find what another one left
   __shared__ float once[2];
@@ -250,6 +268,15 @@ int st_halves(int* o) {
 }
 int st_racy(const float* a, float* b) {
   SNNFAST_LAUNCH(racy_kernel, 1, 128, 0, nullptr, a, b);
+  return cudaGetLastError();
+}
+int st_copy(const float* a, float* o, int waits, int meets) {
+  if (waits && meets)
+    SNNFAST_LAUNCH((copy_kernel<true, true>), 1, 32, 0, nullptr, a, o);
+  else if (waits)
+    SNNFAST_LAUNCH((copy_kernel<true, false>), 1, 32, 0, nullptr, a, o);
+  else
+    SNNFAST_LAUNCH((copy_kernel<false, true>), 1, 32, 0, nullptr, a, o);
   return cudaGetLastError();
 }
 int st_unwritten(float* o, int blocks) {

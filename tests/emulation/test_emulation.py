@@ -98,6 +98,18 @@ def test_missing_barrier_shows(library):
     assert not torch.equal(b, a.flip(0))
 
 
+@pytest.mark.parametrize(("waits", "meets"), [(True, True), (True, False), (False, True)])
+def test_a_copy_comes_when_its_group_is_waited_for(library, waits, meets):
+    """A missing wait reads NaN, and so does a missing barrier after it where another thread has begun the copy."""
+    a, out = torch.randn(32, 4), torch.zeros(6, 32)
+    assert library.st_copy(pointer(a), pointer(out), waits, meets) == 0
+    neighbours = out[:4].reshape(32, 4)
+    assert torch.equal(neighbours, a.roll(-1, 0)) == (waits and meets)
+    assert neighbours.isnan().any() == (not (waits and meets))
+    assert out[4].isnan().all()
+    torch.testing.assert_close(out[5], a[:, 0], rtol=0, atol=0)
+
+
 def test_deadlock_is_reported_instead_of_hanging(library, capfd):
     assert library.st_stuck(pointer(torch.zeros(32, dtype=torch.int32))) == -1
     assert "deadlock in block (0,0,0)" in capfd.readouterr().err

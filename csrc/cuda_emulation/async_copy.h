@@ -1,0 +1,23 @@
+// cp.async as the emulator has it: a copy begins by making its destination NaN and comes no sooner than the thread that began it
+// waits for its group. So a missing wait reads NaN, as does a thread that reads another's copy without a barrier after that wait.
+#pragma once
+#include <cuda_runtime.h>
+
+namespace emulation {
+template <unsigned Bytes>
+void copy_async(void* to, const void* from) {
+  static_assert(Bytes == 4 || Bytes == 8 || Bytes == 16, "a copy is of 4, 8 or 16 bytes");
+  if ((reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(from)) % Bytes) fail("emulation: misaligned cp.async");
+  std::memset(to, 0xff, Bytes);
+  Thread* t = W().cur;
+  t->copies.push_back({to, from, Bytes, t->groups});
+}
+inline void copies_commit() { W().cur->groups++; }
+template <unsigned Behind>
+void copies_wait() {
+  Thread* t = W().cur;
+  auto here = t->copies.begin();
+  for (; here != t->copies.end() && here->group + Behind < t->groups; here++) std::memcpy(here->to, here->from, here->bytes);
+  t->copies.erase(t->copies.begin(), here);
+}
+}  // namespace emulation

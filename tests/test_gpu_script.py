@@ -172,6 +172,15 @@ def test_convolutions_are_compared_in_float32(stages, job, monkeypatch):
     assert not torch.backends.cudnn.allow_tf32
 
 
+def test_clusters_are_compared_with_none(stages, monkeypatch):
+    from stages import plasticity
+
+    monkeypatch.setattr(plasticity, "timed", lambda *_: {"seen": os.environ["SNNFAST_CLUSTERS"]})
+    part = plasticity.parts(SimpleNamespace(rehearse=False, device="cuda"))
+    found = part["diehl_cook 250x784x400 cuda, no clusters"]()
+    assert found == {"seen": "0", "device": "cuda, no clusters"}
+
+
 def test_spikes_that_repeat_themselves_are_a_failure(stages, monkeypatch):
     from stages.job import PartError
     from stages.smoke import drawn_anew
@@ -389,6 +398,7 @@ def test_the_page_says_where_auto_takes_the_slower_device(stages, results):
     results["plasticity"] = {"rehearsed": False, "parts": slower}
     assert "The GPU was faster: in none of them." in page.against_auto(results)
     slower |= {"c": row("bp_stdp", "cpu", 4e-3), "d": row("bp_stdp", "cuda", 2e-3)}
+    slower["e"] = row("bp_stdp", "cuda, no clusters", 1e-3)
     assert "faster: bp_stdp [10, 1000] step (2 times)." in page.against_auto(results)
     assert page.against_auto(results) in page.text(results)
 

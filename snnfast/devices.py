@@ -12,7 +12,7 @@ __all__ = ["Choice", "Work", "auto", "gpu_problem"]
 
 Work = Literal["batches", "plasticity"]
 
-# Plasticity of one network takes its images in order: a block of a GPU or a cluster of 8, while the others wait, against a
+# Plasticity of one network takes its images in order: one block of a GPU, or 8, while the others wait, against a
 # core of the CPU with twice the clock. Milliseconds of an image of diehl_cook_, 400 neurons and 250 steps; of the GPU
 # not measured yet but read off the machine code for an H100. scripts/gpu.py measures both (docs/gpu.md).
 PLASTICITY_CPU, PLASTICITY_GPU = 0.055, 0.2

@@ -401,8 +401,7 @@ __global__ void __launch_bounds__(kMostThreads) diehl_cook_kernel(const Argument
     SNNFAST_DYN_SHARED(char, memory);
     __shared__ Shared<C> shared;
     for (int64_t network = blockIdx.y; network < g.a.networks; network += gridDim.y) {
-      __syncthreads();  // what is shared was the last network's
-      if (threadIdx.x == 0) {
+      if (threadIdx.x == 0) {  // nobody reads the last network's any more
         shared.own = g.a.network(network);
         shared.rule = plasticity<C>(shared.own.rule);
       }

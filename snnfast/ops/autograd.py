@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.overrides import has_torch_function
 
+from snnfast import check
 from snnfast.first_order import WHY, first_order, refusal
 
 
@@ -63,6 +64,11 @@ def traced() -> bool:
         or torch._C._are_functorch_transforms_active()
         or torch._C._is_tracing()
     )
+
+
+def has_values(x: Tensor) -> bool:
+    """Whether values can be looked at: what runs is neither recorded nor transformed, nor on fakes."""
+    return not (check.is_recorded(x.device) or torch._C._is_tracing())
 
 
 def below_autograd(kernel: Any, *arguments: Any) -> tuple[Tensor, ...]:

@@ -9,12 +9,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from snnfast import backend, check
+from snnfast import backend
 from snnfast.calls.call import flatten, public_op, unflatten
 from snnfast.calls.spike_conv2d import METHODS, SpikeConv2dCall
 from snnfast.reference.spike_conv2d import spike_conv2d as reference
 
-from .autograd import below_autograd, no_double_backward, refuse_transforms, traced, wants_gradient
+from .autograd import (
+    below_autograd,
+    has_values,
+    no_double_backward,
+    refuse_transforms,
+    wants_gradient,
+)
 
 # Behind the methods of a call: "auto", with weights [C, O, kh, kw] whose rows and columns go from the last one on.
 TURNED = len(METHODS)
@@ -34,8 +40,7 @@ def spike_conv2d(op: str, call: SpikeConv2dCall) -> Tensor:
         or not x.is_cpu
         or x.dtype.itemsize < 4
         or METHODS[call.method] == "dense"
-        or traced()
-        or check.is_recorded(x.device)
+        or not has_values(x)
         or torch.is_autocast_enabled("cpu")
     ):
         stride, padding = (call.stride_h, call.stride_w), (call.padding_h, call.padding_w)

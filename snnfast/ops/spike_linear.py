@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from snnfast import backend, check
+from snnfast import backend
 from snnfast.calls.call import extended, flatten, public_op, unflatten
 from snnfast.calls.spike_linear import SpikeLinearCall
 from snnfast.reference.spike_linear import spike_linear as reference
@@ -18,9 +18,9 @@ from snnfast.reference.spike_linear import spike_linear as reference
 from .autograd import (
     backward_pass,
     below_autograd,
+    has_values,
     no_double_backward,
     refuse_transforms,
-    traced,
     wants_gradient,
 )
 from .layout import one_by_one
@@ -49,10 +49,10 @@ def spike_linear(op: str, call: SpikeLinearCall) -> Tensor:
     refuse_transforms(op, tensors)
     if not wants_gradient(tensors):
         y, *_ = below_autograd(kernels.spike_linear_forward, *flatten(call))
-    elif traced() or check.is_recorded(x.device):
-        y, *_ = kernels.spike_linear_forward(*flatten(call))
-    else:
+    elif has_values(x):
         y = _Product.apply(*tensors, method)  # type: ignore[no-untyped-call]
+    else:
+        y, *_ = kernels.spike_linear_forward(*flatten(call))
     return y
 
 

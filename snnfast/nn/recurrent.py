@@ -32,7 +32,8 @@ class Recurrent(Delaying):
         self_connections: whether a neuron receives its own spikes; without them the diagonal of ``weight`` counts
             as 0, and is 0 unless you give ``weight`` as an ``nn.Parameter``.
         delay: axonal delay of each sending neuron in steps, in addition to the one step, ``[features]``; kept as
-            a buffer.
+            a buffer. With ``stateful`` the longest one is looked at in every call, and under ``torch.compile``, which
+            cannot, must not be longer than in the last call without it.
         max_delay: instead of ``delay``: learn a delay for each neuron, from 0 to ``max_delay`` steps (Queant et al.
             2025, DelRec, without its widening).
 

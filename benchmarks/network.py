@@ -259,9 +259,9 @@ def in_one_pass(net: nn.Module) -> nn.Module:
     layers: list[nn.Module] = []
     for layer in net:
         neuron, *pool = layer if isinstance(layer, Pooled) else (layer,)
-        before: Any = layers[-1].layer if layers and isinstance(layers[-1], Time) else None
-        if type(before) is nn.Sequential and isinstance(neuron, LIF):
-            layers[-1:] = [Time(*before[:-1]), NormLIF(before[-1], neuron), *pool]
+        inside = [*layers[-1].layer.children()] if layers and isinstance(layers[-1], Time) else []
+        if inside and isinstance(inside[-1], nn.BatchNorm2d) and isinstance(neuron, LIF):
+            layers[-1:] = [Time(*inside[:-1]), NormLIF(inside[-1], neuron), *pool]
         else:
             layers.append(layer)
     return nn.Sequential(*layers)

@@ -22,7 +22,10 @@ struct Lanes {
       NeuronScan<Neuron> numbers = a;  // of which the compiler sees that none is a tensor
 #pragma unroll
       for (int k = 0; k < Neuron::kParams - Neuron::kEach; k++) numbers.param[k].data = nullptr;
-      neuron_coefficients<Neuron, C, kAlike<Neuron, Uniform> ? 1 : V>(numbers, n, coefficients);
+      if constexpr (kAlike<Neuron, Uniform>)
+        neuron_coefficients<Neuron, C>(numbers, n, coefficients[0]);
+      else
+        neuron_coefficients<Neuron, C, V>(numbers, n, coefficients);
     } else {
       neuron_coefficients<Neuron, C, V>(a, n, coefficients);
     }

@@ -66,12 +66,6 @@ def spike_linear(
         check.tensor(OP, "bias", bias)
     check.choice(OP, "method", method, METHODS)
     x, weight, bias = autocast(x, weight, bias)
-    _check_shapes(x, weight, bias)
-    _check_dtypes(x, weight, bias)
-    return SpikeLinearCall(x=x, weight=weight, bias=bias, method=METHODS.index(method))
-
-
-def _check_shapes(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
     check.dtype(OP, "weight", weight.dtype, check.FLOATING)
     check.shape(OP, "weight", weight, ("out", "in"))
     outputs, inputs = weight.shape
@@ -80,15 +74,12 @@ def _check_shapes(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
             f"{OP}: x must have shape [..., {inputs}] for a weight of shape {list(weight.shape)}, "
             f"got {list(x.shape)}"
         )
-    if bias is not None:
-        check.shape(OP, "bias", bias, (outputs,))
-
-
-def _check_dtypes(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
     if x.dtype not in (weight.dtype, torch.bool):
         raise TypeError(
             f"{OP}: x must have the dtype of weight, {weight.dtype}, or torch.bool, got {x.dtype}"
         )
     check.on_device(OP, "weight", weight, "x", x.device)
     if bias is not None:
+        check.shape(OP, "bias", bias, (outputs,))
         check.beside(OP, "bias", bias, "weight", weight)
+    return SpikeLinearCall(x=x, weight=weight, bias=bias, method=METHODS.index(method))

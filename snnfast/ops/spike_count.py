@@ -42,8 +42,5 @@ def register(namespace: str) -> None:
     @torch.library.register_fake(f"{namespace}::spike_count")
     def _(*flat: Any) -> tuple[Tensor, Tensor]:
         x = unflatten(SpikeCountCall, flat).x
-
-        def neurons() -> Tensor:
-            return x.new_empty(x.shape[1:], dtype=state_dtype(x.dtype))
-
-        return neurons(), neurons()
+        v = x.new_empty(x.shape[1:], dtype=state_dtype(x.dtype))
+        return v.clone(), v

@@ -177,8 +177,8 @@ class Recurrent(Delaying):
                 f"{type(self).__name__}: with stateful=True the longest delay decides how many spikes are kept, but "
                 "delay has no values here; make the layer where it has, outside of FakeTensorMode and the device meta"
             )
-        if not check.looks(True, self.delay.device):
-            # An op, so that a compiled layer looks at its delays in every call and not while it is traced.
+        # An op, so that a compiled layer looks at its delays in every call; an exported program keeps its own.
+        if not (check.looks(True, self.delay.device) or torch.compiler.is_exporting()):
             torch._assert_async(
                 self.delay.amax() <= self._steps - 2,
                 f"{type(self).__name__}: delay is longer than it was; call it once without torch.compile",

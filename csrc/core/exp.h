@@ -5,20 +5,20 @@
 #if defined(__CUDACC__) || defined(SNNFAST_CUDA_EMULATION)
 #include <cmath>
 #endif
+#ifdef __CUDACC__
+#include <nv/target>
+#endif
 
 namespace snnfast {
 namespace {
 
-#if defined(__CUDACC__)
-// 1 / x of a number from 2^-126 to 2^126, rounded alike: nvcc's division without its look for others.
-__device__ __forceinline__ float reciprocal(float x) {
-  float guess;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(guess) : "f"(x));
-  return fmaf(guess, fmaf(-x, guess, 1.f), guess);
-}
-#else
-SNNFAST_HD float reciprocal(float x) { return 1.f / x; }
+// 1 / x of a number from 2^-126 to 2^126: on a GPU nvcc's division without its look for others, which rounds alike.
+SNNFAST_HD float reciprocal(float x) {
+#ifdef __CUDACC__
+  NV_IF_TARGET(NV_IS_DEVICE, (float guess; asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(guess) : "f"(x)); return fmaf(guess, fmaf(-x, guess, 1.f), guess);))
 #endif
+  return 1.f / x;
+}
 
 // exp(x) for x from -87 to 0.
 SNNFAST_HD float exp_within(float x) {

@@ -16,7 +16,7 @@
 //   coefficients                 coefficients of one neuron from its parameters
 //   rest, rest_backward          the states of a neuron without input
 //   charge, charge_backward      the states when the input has come, before a spike; returns dL/dx; reads `x` and `before` for the
-//                                gradients of parameters alone
+//                                gradients of parameters alone, unless kSeldom
 //   threshold, threshold_backward  at which membrane it fires, of the charged states
 //   silent                       whether it cannot fire now, of the charged states
 //   spikes                       how many spikes those are: the bool itself, or a number of type C

@@ -1,6 +1,6 @@
 // The scan over time on CUDA, forward and backward, for any neuron whose one-step maths stands in csrc/core.
 // A thread runs V neighbouring neurons through all time steps (rows.cuh). The backward pass recomputes the states of one segment
-// between checkpoints into shared memory, a private column a thread, so it needs no barrier.
+// between checkpoints into shared memory, a private column a thread; only rows that a warp has copied for its threads need a barrier.
 #pragma once
 #include "core/surrogate.h"
 #include "cuda/rows.cuh"

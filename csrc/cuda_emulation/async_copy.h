@@ -3,11 +3,23 @@
 #pragma once
 #include <cuda_runtime.h>
 
+#if defined(__SANITIZE_THREAD__)
+extern "C" void __tsan_write_range(void* p, unsigned long bytes);
+#endif
+
 namespace emulation {
+// For ThreadSanitizer, which does not see what the compiler makes of memset and memcpy.
+inline void writes([[maybe_unused]] void* to, [[maybe_unused]] unsigned bytes) {
+#if defined(__SANITIZE_THREAD__)
+  __tsan_write_range(to, bytes);
+#endif
+}
+
 template <unsigned Bytes>
 void copy_async(void* to, const void* from) {
   static_assert(Bytes == 4 || Bytes == 8 || Bytes == 16, "a copy is of 4, 8 or 16 bytes");
   if ((reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(from)) % Bytes) fail("emulation: misaligned cp.async");
+  writes(to, Bytes);
   std::memset(to, 0xff, Bytes);
   Thread* t = W().cur;
   t->copies.push_back({to, from, Bytes, t->groups});
@@ -17,7 +29,10 @@ template <unsigned Behind>
 void copies_wait() {
   Thread* t = W().cur;
   auto here = t->copies.begin();
-  for (; here != t->copies.end() && here->group + Behind < t->groups; here++) std::memcpy(here->to, here->from, here->bytes);
+  for (; here != t->copies.end() && here->group + Behind < t->groups; here++) {
+    writes(here->to, here->bytes);
+    std::memcpy(here->to, here->from, here->bytes);
+  }
   t->copies.erase(t->copies.begin(), here);
 }
 }  // namespace emulation

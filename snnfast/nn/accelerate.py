@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import nn
 
+from snnfast import check
+
 from .hooks import hooked
 from .order import order
 from .pooled import Pooled, PooledSequential, pools
@@ -61,8 +63,7 @@ def accelerate(net: nn.Module) -> nn.Module:
         >>> fast.load_state_dict(net.state_dict())
         <All keys matched successfully>
     """
-    if not isinstance(net, nn.Module):
-        raise TypeError(f"accelerate: net must be a module, got {type(net).__name__}")
+    check.module("accelerate", "net", net)
     fast = copy.deepcopy(net, without_graphs(net))
     in_time(fast, training=True)
     folded = {

@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from snnfast import ops
-from snnfast.check import state_dtype
+from snnfast.check import kind, state_dtype
 from snnfast.ops.autograd import traced
 
 from .hooks import hooked
@@ -59,12 +59,10 @@ class NormLIF(nn.Sequential):
     def __init__(self, norm: nn.Module, neuron: Spiking) -> None:
         layer = norm.layer if isinstance(norm, Time) else norm
         if not isinstance(layer, tuple(_DIMENSIONS)):
-            raise TypeError(
-                f"NormLIF: norm must be nn.BatchNorm1d, 2d or 3d, got {type(layer).__name__}"
-            )
+            raise TypeError(f"NormLIF: norm must be nn.BatchNorm1d, 2d or 3d, got {kind(layer)}")
         if not isinstance(neuron, (LIF, ParametricLIF)):
             raise TypeError(
-                f"NormLIF: neuron must be LIF or ParametricLIF of snnfast.nn, got {type(neuron).__name__}"
+                f"NormLIF: neuron must be LIF or ParametricLIF of snnfast.nn, got {kind(neuron)}"
             )
         super().__init__(norm if isinstance(norm, Time) else Time(norm), neuron)
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from snnfast import ops
+from snnfast import check, ops
 from snnfast.ops.autograd import traced
 from snnfast.ops.neuron import pooled
 
@@ -43,7 +43,7 @@ class Pooled(nn.Sequential):
     def __init__(self, neuron: Spiking, pool: nn.Module) -> None:
         if not isinstance(neuron, Spiking):
             raise TypeError(
-                f"Pooled: neuron must be a spiking layer of snnfast.nn, got {type(neuron).__name__}"
+                f"Pooled: neuron must be a spiking layer of snnfast.nn, got {check.kind(neuron)}"
             )
         if neuron.return_v_seq:
             raise ValueError(
@@ -52,7 +52,7 @@ class Pooled(nn.Sequential):
         layer = pool.layer if isinstance(pool, Time) else pool
         if not isinstance(layer, (nn.MaxPool2d, nn.AvgPool2d)):
             raise TypeError(
-                f"Pooled: pool must be nn.MaxPool2d or nn.AvgPool2d, got {type(layer).__name__}"
+                f"Pooled: pool must be nn.MaxPool2d or nn.AvgPool2d, got {check.kind(layer)}"
             )
         super().__init__(neuron, pool if isinstance(pool, Time) else Time(pool))
         keys_of(self, "0")

@@ -322,6 +322,7 @@ def test_a_second_derivative_is_refused():
     ("arguments", "message"),
     [
         ((nn.ReLU(), nn.MaxPool2d(2)), "neuron must be a spiking layer of snnfast.nn, got ReLU"),
+        ((sn.LIF, nn.MaxPool2d(2)), "neuron must be .*, got the class LIF, not an instance of it"),
         ((sn.LIF(2.0), nn.ReLU()), "pool must be nn.MaxPool2d or nn.AvgPool2d, got ReLU"),
         ((sn.LIF(2.0), sn.Time(nn.MaxPool2d(2), nn.ReLU())), "pool must be .*, got Sequential"),
         ((sn.LIF(2.0), 2), "pool must be .*, got int"),

@@ -160,6 +160,6 @@ def test_kept_machine_code_is_of_neurons_and_stores_wide():
         assert code.store_bytes == code.lanes * item
         assert code.load_bytes == (16 if code.lanes == 1 else code.lanes * item)
         # x and spikes; x and two gradients, and x again where the steps are taken again from the states before them.
-        again = code.neuron == "lif, tensors" and code.lanes > 1
+        again = code.neuron in ("lif, tensors", "normlif") and code.lanes > 1
         moved = 2 if code.direction == "forward" else 4 if again else 3
         assert code.bytes_an_element == moved * item

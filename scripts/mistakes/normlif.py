@@ -10,8 +10,8 @@ MISTAKES = (
     (
         "normlif: shift dropped",
         "csrc/core/normlif.h",
-        "Leaky::charge(c[kFactor] * x + c[kSummand], c, state);",
-        "Leaky::charge(c[kFactor] * x, c, state);",
+        "Leaky::charge(c[kFactor] * x + c[kSummand], c, state, left);",
+        "Leaky::charge(c[kFactor] * x, c, state, left);",
     ),
     (
         "normlif: gradient of the scale without its input",

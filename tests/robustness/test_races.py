@@ -22,7 +22,9 @@ def test_every_barrier_of_a_kernel_is_planted(races):
     found = set()
     for file in [*(ROOT / "csrc/cuda").glob("*.cu"), *(ROOT / "csrc/cuda").glob("*.cuh")]:
         for number, line in enumerate(file.read_text().splitlines(), 1):
-            calls = re.findall(r"__(?:sync|threadfence|barrier)\w*\(", line.partition("//")[0])
+            code = line.partition("//")[0]
+            calls = re.findall(r"__(?:sync|threadfence|barrier)\w*\(", code)
+            calls += re.findall(r"(?<!void )\bcluster_(?:arrive|wait)\w*\(", code)
             assert len(calls) <= 1, (file.name, number)
             found |= {(f"cuda/{file.name}", number) for _ in calls}
     assert there == found

@@ -99,6 +99,7 @@ def add_command(benchmark: str) -> None:
 
 for name in (
     *neurons.stems(),
+    "batch_norm",
     "checkpoints",
     "layer",
     "conv",

@@ -122,6 +122,11 @@ def test_quick_pool2d_runs(benchmarks):
     assert all(name in output for name in ("clone", "snnfast", "pytorch", "average gradient"))
 
 
+def test_quick_batch_norm_runs(benchmarks):
+    output = benchmarks("batch_norm", "--quick")
+    assert all(name in output for name in ("snnfast", "layers", "evaluation, channels-last"))
+
+
 def test_quick_patch_conv2d_runs(benchmarks):
     output = benchmarks("patch_conv2d", "--quick", "--dtype", "bfloat16")
     assert all(name in output for name in ("clone", "snnfast", "pytorch", "forward+backward"))

@@ -64,7 +64,6 @@ class ClassifierSettings(images.Augmented):
         "Augmentation: side of a square, in pixels, that is set to 0 at a random place (DeVries and Taylor 2017).",
         least=0,
     )
-
     cutmix: float = option(
         0.0,
         "Augmentation: share of the batches in which every image gets a rectangle of another one, and of its label as "

@@ -370,7 +370,11 @@ ERRORS = {
     "norm": (lambda: sn.NormLIF(nn.LayerNorm(3), sn.LIF()), TypeError, f"{NO_NORM}LayerNorm"),
     "no norm": (lambda: sn.NormLIF(3, sn.LIF()), TypeError, f"{NO_NORM}int"),
     "neuron": (lambda: sn.NormLIF(nn.BatchNorm1d(3), sn.IF()), TypeError, f"{NO_NEURON}IF"),
-    "class": (lambda: sn.NormLIF(nn.BatchNorm1d(3), sn.LIF), TypeError, f"{NO_NEURON}type"),
+    "class": (
+        lambda: sn.NormLIF(nn.BatchNorm1d(3), sn.LIF),
+        TypeError,
+        f"{NO_NEURON}the class LIF",
+    ),
     "channels": (lambda: layer()(torch.zeros(2, 2, 4)), RuntimeError, REFUSED),
     "dimensions": (lambda: layer()(torch.zeros(2, 2, 3, 4, 5)), ValueError, REFUSED),
     "one value": (lambda: layer()(torch.zeros(1, 1, 3)), ValueError, "more than 1 value"),

@@ -53,7 +53,7 @@ MISTAKES = (
     ),
     (
         "emulation: static shared memory keeps what another block left",
-        "csrc/cuda_emulation/cuda_runtime.h",
+        "csrc/cuda_emulation/blocks.h",
         "  poison_statics(w);\n",
         "",
         ("tests/emulation/test_emulation.py", "-k", "static"),

@@ -300,7 +300,9 @@ int st_error(int driver, int error, char* text, int size) {
   snprintf(text, static_cast<size_t>(size), "%s", snnfast::cuda_error(error).c_str());
   return cudaPeekAtLastError();
 }
-int st_fills(int64_t N, int64_t bytes, int64_t steps) { return snnfast::fills(N, bytes, steps, snnfast::kBytesInFlight); }
+int st_fills(int64_t N, int64_t bytes, int pairs) {
+  return snnfast::fills(N, bytes, pairs ? snnfast::kStepsOfPairs : snnfast::kStepsThatFill, snnfast::kBytesInFlight);
+}
 int st_stuck(int* o) {
 #ifdef SNNFAST_CUDA_EMULATION
   try {

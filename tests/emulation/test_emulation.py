@@ -271,11 +271,11 @@ def test_an_error_says_what_to_do_and_is_not_the_next_launchs(library, driver, e
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_neurons_share_a_thread_only_where_they_fill_an_h100(library, dtype):
-    neurons = neurons_that_fill(dtype)
-    size, steps = ctypes.c_int64(dtype.itemsize), ctypes.c_int64(4)
-    assert neurons * dtype.itemsize == 1 << 19
-    assert library.st_fills(ctypes.c_int64(neurons), size, steps)
-    assert not library.st_fills(ctypes.c_int64(neurons - 1), size, steps)
+    for pairs, least in ((False, 1 << 19), (True, 1 << 16)):  # pairs: of 16 bits, 2^15 neurons
+        neurons, size = neurons_that_fill(dtype, pairs=pairs), ctypes.c_int64(dtype.itemsize)
+        assert neurons * dtype.itemsize == least
+        assert library.st_fills(ctypes.c_int64(neurons), size, pairs)
+        assert not library.st_fills(ctypes.c_int64(neurons - 1), size, pairs)
 
 
 def test_address_sanitizer_finds_a_write_out_of_bounds(tmp_path, schedule):

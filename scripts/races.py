@@ -235,10 +235,11 @@ def conductance() -> None:
 
 
 def lif() -> None:
-    """A thread each by the place of their states. No thread ends before the others begin, which take its stack."""
-    x, v = 2 * torch.rand(150, 64), torch.rand(65)[1:]
-    inputs = [value.requires_grad_() for value in (x, v)]
-    torch.autograd.grad(ops.lif(x, v)[0].sum(), inputs)
+    """A thread each, or each pair, by where states lie; none ends before the others begin, which take its stack."""
+    for dtype, each in ((torch.float32, 1), (torch.bfloat16, 2)):
+        x, v = 2 * torch.rand(150, 64 * each, dtype=dtype), torch.rand(65 * each)[each:]
+        inputs = [value.requires_grad_() for value in (x, v)]
+        torch.autograd.grad(ops.lif(x, v)[0].sum(), inputs)
 
 
 def recurrent() -> None:

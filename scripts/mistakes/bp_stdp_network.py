@@ -30,10 +30,10 @@ MISTAKES = (
     ("cuda: rows not changed", CUDA, "rows = l > 0 &&", "rows = l > 1 &&"),
     ("cuda: a part's weights to others not changed", CUDA, "      w = weight;\n", ""),
     (
-        "cuda: parts pass errors of the first neurons back",
+        "cuda: parts pass errors of others' neurons back",
         CUDA,
         "at = k * x.N + first + j;",
-        "at = k * x.N + j;",
+        "at = k * x.N + first / 2 + j;",
     ),
     ("cuda: labels of the first network", CUDA, "network_ * a_.labels_stride + p0_", "p0_"),
     ("labels of the first network", CORE, "a.labels += k * labels_stride", "a.labels += 0"),

@@ -18,7 +18,8 @@ ITEM = {"float32": 4, "bfloat16": 2}
 LATENCY = 7e-7  # seconds until a load from memory is there, under load
 THREADS = 128  # of a block: a warp for each of a multiprocessor's four schedulers
 NARROW = 64  # of a block whose threads have one neuron each
-FILL = 1 << 21  # bytes of four steps from which on threads have several neurons (cuda/launch.h)
+# A launch takes threads of several neurons, or of pairs of 16 bits, where so many steps have so many bytes (launch.h).
+FILL, STEPS = 1 << 21, {"several": 4, "pairs": 32}
 SEGMENT = 16  # steps between two checkpoints
 SHAPES = ((16, 1 << 22), (100, 1 << 17), (500, 1 << 13), (32, 1 << 15))
 GOALS = {"float32": 0.8, "bfloat16": 0.6}  # shares of an H100's bandwidth, at the first two shapes
@@ -93,9 +94,14 @@ class Code(NamedTuple):
         return int(self.arguments[4])
 
     @property
+    def narrow(self) -> bool:
+        """Whether its threads copy their rows into shared memory: of one neuron, or of a pair of 16 bits."""
+        return self.arguments[6] == "true"
+
+    @property
     def threads(self) -> int:
         """Of a block."""
-        return NARROW if self.lanes == 1 else THREADS
+        return NARROW if self.narrow else THREADS
 
 
 FALLING = {"loads_in_flight", "load_bytes", "store_bytes"}  # worse where they are less
@@ -136,12 +142,12 @@ def seconds(code: Code, steps: int, neurons: int, card: Card) -> float:
     resident = min(blocks(code, card), math.ceil(all_blocks / card.multiprocessors))
     waves = max(1.0, all_blocks / (resident * card.multiprocessors))
     together = math.ceil(resident * code.threads / THREADS)  # warps of a scheduler
-    group = SEGMENT if code.lanes == 1 else 4  # steps whose loads are in flight together
+    group = SEGMENT if code.narrow else 4  # steps whose loads are in flight together
     issued = group * code.lanes * code.executed_an_element
     waited = code.waits * LATENCY * card.hertz
     # Of few neurons the next groups come meanwhile, and only the first is waited for.
     alone, first = (
-        (max(issued, waited), LATENCY * card.hertz) if code.lanes == 1 else (issued + waited, 0)
+        (max(issued, waited), LATENCY * card.hertz) if code.narrow else (issued + waited, 0)
     )
     cycles = together * code.executed_once + steps / group * max(together * issued, alone)
     return max((waves * cycles + first) / card.hertz, memory_seconds(code, steps, neurons, card))
@@ -161,12 +167,16 @@ def taken(
     codes: Iterable[Code], neuron: str, direction: str, dtype: str, neurons: int
 ) -> Code | None:
     """The kernel that a launch over so many neurons takes; None if it is not among ``codes``."""
-    many = neurons * ITEM.get(dtype, 0) * 4 >= FILL
-    for code in codes:
-        of = (code.neuron, code.direction, code.dtype, code.lanes > 1)
-        if of == (neuron, direction, dtype, many):
-            return code
-    return None
+    of = (neuron, direction, dtype)
+    ways = {
+        "one" if code.lanes == 1 else "pairs" if code.narrow else "several": code
+        for code in codes
+        if (code.neuron, code.direction, code.dtype) == of
+    }
+    for way, steps in STEPS.items():
+        if way in ways and neurons * ITEM[dtype] * steps >= FILL:
+            return ways[way]
+    return ways.get("one")
 
 
 def least(

@@ -31,7 +31,7 @@ PASSES = {"forward": "", "backward": ", Surrogate::atan"}  # and more template a
 # Only these kernels, each with several neurons a thread and with one.
 SOURCE = """#include "core/{stem}.h"
 
-#include "cuda/neuron_kernel.cuh"
+#include "cuda/neuron_launch.cuh"
 
 namespace snnfast {{
 int hot(const NeuronForward<{neuron}>& f, const NeuronBackward<{neuron}>& b, cudaStream_t s) {{
@@ -254,6 +254,7 @@ def narrow_code(
     copies, once each tile; and loops for steps that are left over and rows that cannot be copied 16 bytes at a time,
     which do not count.
     """
+    lanes = int(re.split(r",\s*", name)[4])
     every = loops(*parsed)
     whole = [loop for loop in every if loop.stores and way(*parsed, loop.begin, loop.end, max)]
     waiting = [loop for loop in whole if any(WAIT.search(each.text) for each in loop.body)]
@@ -275,7 +276,7 @@ def narrow_code(
     sequences = (
         2 if backward else 1
     )  # that are copied; each has tiles that are waited for later, and the present one
-    a_step = sequences * (behind + 1) * item
+    a_step = sequences * (behind + 1) * item * lanes
     if backward:
         a_step += sum(word(each) for each in kept.saves) // budget.SEGMENT
     return Code(
@@ -285,11 +286,11 @@ def narrow_code(
         a_step * budget.NARROW * budget.SEGMENT,
         sequences * behind * budget.SEGMENT,
         round(1 / behind, 2),
-        16 if copying else item,
+        16 if copying else item * lanes,
         min(word(each) for each in last.stores),
         item * (sequences + 1),
-        round(stand / budget.SEGMENT, 1),
-        round(executed / budget.SEGMENT, 1),
+        round(stand / (lanes * budget.SEGMENT), 1),
+        round(executed / (lanes * budget.SEGMENT), 1),
         way(*parsed, 0, tiles.begin, min),
     )
 

@@ -51,7 +51,7 @@ TEMPLATES = {
 # Threads and neurons of blocks, made small.
 SMALL = {
     "cuda/stdp.cu": {"kRows": 16},
-    "cuda/bp_stdp_network.cu": {"kAlone": 64, "kSharedThreads": 32, "kChanges": 16},
+    "cuda/bp_stdp_network_memory.cuh": {"kAlone": 64, "kSharedThreads": 32, "kChanges": 16},
     "cuda/diehl_cook.cu": {"kAlone": 64, "kMostThreads": 64, "kSharedThreads": 32},
     "cuda/diehl_cook_conductance.cu": {"kAlone": 64, "kSharedThreads": 32},
     "cuda/teams.cuh": {"kLeastThreads": 64, "kClusterThreads": 64},
@@ -64,6 +64,7 @@ SMALL = {
 VOTE = "it counts votes, and no thread reads there what another wrote"
 SPARE: dict[tuple[str, int], str] = {
     ("cuda/bp_stdp_network.cu", 3): VOTE,
+    ("cuda/bp_stdp_network.cu", 5): "threads overwrite no weights but those that they have read",
     ("cuda/diehl_cook.cu", 12): "no step reads what is set to 0; the next barrier orders the rest",
     (
         "cuda/diehl_cook_conductance.cu",
@@ -138,15 +139,20 @@ def meetings(sources: Path) -> Iterator[tuple[str, int, int]]:
 # ---- the calls, in a process that ThreadSanitizer has been loaded into
 
 
-def on_each_device(call: Callable[[], None]) -> Callable[[], None]:
-    @functools.wraps(call)
-    def calls() -> None:
-        for shared, clusters in DEVICES:
-            os.environ["SNNFAST_EMULATION_SHARED"] = shared
-            os.environ["SNNFAST_CLUSTERS"] = clusters
-            call()
+def on_each_device(
+    *devices: tuple[str, str],
+) -> Callable[[Callable[[], None]], Callable[[], None]]:
+    def on_each(call: Callable[[], None]) -> Callable[[], None]:
+        @functools.wraps(call)
+        def calls() -> None:
+            for shared, clusters in devices:
+                os.environ["SNNFAST_EMULATION_SHARED"] = shared
+                os.environ["SNNFAST_CLUSTERS"] = clusters
+                call()
 
-    return calls
+        return calls
+
+    return on_each
 
 
 def stdp() -> None:
@@ -158,7 +164,8 @@ def stdp() -> None:
         ops.stdp_(torch.rand(36, 40), pre, post, rule=rule, reward=reward, norm=5.0)
 
 
-@on_each_device
+# With little shared memory clusters have parts of networks in it, with less they have them in global memory.
+@on_each_device(*DEVICES, ("2000", "1"))
 def bp_stdp_network() -> None:
     torch.manual_seed(0)
     for networks, samples in ((1, 1), (1, 3), (9, 1)):
@@ -190,7 +197,7 @@ def presented() -> list[object]:
     return [spikes, ops.Events.from_dense(spikes), rates]
 
 
-@on_each_device
+@on_each_device(*DEVICES)
 def diehl_cook() -> None:
     rule = plasticity.triplet(1e-2, 1e-1)
     for x in presented():
@@ -208,7 +215,7 @@ def diehl_cook() -> None:
         ops.diehl_cook_(x, w, theta, rule=rule, **how)
 
 
-@on_each_device
+@on_each_device(*DEVICES)
 def conductance() -> None:
     for x in presented():
         for neurons in (40, 130):
@@ -228,10 +235,11 @@ def conductance() -> None:
 
 
 def lif() -> None:
-    """A thread each by the place of their states. No thread ends before the others begin, which take its stack."""
-    x, v = 2 * torch.rand(150, 64), torch.rand(65)[1:]
-    inputs = [value.requires_grad_() for value in (x, v)]
-    torch.autograd.grad(ops.lif(x, v)[0].sum(), inputs)
+    """A thread each, or each pair, by where states lie; none ends before the others begin, which take its stack."""
+    for dtype, each in ((torch.float32, 1), (torch.bfloat16, 2)):
+        x, v = 2 * torch.rand(150, 64 * each, dtype=dtype), torch.rand(65 * each)[each:]
+        inputs = [value.requires_grad_() for value in (x, v)]
+        torch.autograd.grad(ops.lif(x, v)[0].sum(), inputs)
 
 
 def recurrent() -> None:

@@ -415,7 +415,7 @@ TABLES: dict[str, Callable[[], str]] = {
         )
     },
     "budget-lif": partial(machine_code, "budget", "lif", "lif, tensors"),
-    **{f"gpu-{name}": partial(machine_code, name) for name in ("by_shape", "by_card", "misses")},
+    **{f"gpu-{name}": partial(machine_code, name) for name in ("by_shape", "by_card")},
     **{f"results-{p['page']}": partial(results_of, p["rows"]) for p in PROCEDURES},
 }
 

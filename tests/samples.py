@@ -167,6 +167,7 @@ SCANNED = ("lif", "li", "cuba", "alif")
 FEW_SHAPES = ((33, 12), (3, 2, 4, 3, 5))
 # Bytes of four steps from which on neurons fill a GPU, and the emulated one (kBytesThatFill in csrc/cuda/launch.h).
 FILL = {"cuda": 1 << 21, "cuda_emulation": 192}
+STEPS = {"several": 4, "pairs": 32}  # of so many neurons, that fill it
 
 
 @dataclass(frozen=True)
@@ -284,9 +285,10 @@ def neurons() -> list[Op]:
     return [op for ops in found for op in ops]
 
 
-def neurons_that_fill(dtype: torch.dtype, backend: str = "cuda") -> int:
-    """The fewest neurons of which a thread of a GPU has several."""
-    return FILL.get(backend, FILL["cuda_emulation"]) // (4 * dtype.itemsize)
+def neurons_that_fill(dtype: torch.dtype, backend: str = "cuda", pairs: bool = False) -> int:
+    """The fewest neurons of which a thread of a GPU has several; or, of 16 bits, a pair."""
+    steps = STEPS["pairs" if pairs else "several"]
+    return FILL.get(backend, FILL["cuda_emulation"]) // (steps * dtype.itemsize)
 
 
 def tensors(arguments: dict[str, Any]) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from samples import FILL
+from samples import FILL, STEPS
 
 from snnfast.ops.neuron import CHECKPOINT_EVERY
 
@@ -75,7 +75,7 @@ def narrow_listing():
 def test_of_few_neurons_a_whole_tile_is_counted():
     used = resources.Kernel("lif", "", 96, 0, 0, 0)
     parsed = machine_code.instructions(narrow_listing())
-    name = "neuron_backward_kernel<Lif, float, BFloat16, 0, 1, true, 0>"
+    name = "neuron_backward_kernel<Lif, float, BFloat16, 0, 1, true, true, 0>"
     code = machine_code.code(name, parsed, used)
     # The wait, loops over steps and over copies, 2 branches past others, the commit and the way back.
     assert code.executed_an_element == round((1 + 17 + 18 + 5 + 2 + 2) / 16, 1)
@@ -83,12 +83,15 @@ def test_of_few_neurons_a_whole_tile_is_counted():
     assert (code.waits, code.loads_in_flight, code.executed_once) == (0.5, 2 * 2 * 16, 2)
     assert (code.load_bytes, code.store_bytes, code.bytes_an_element) == (16, 2, 2 * 3)
     assert code.shared_bytes == (2 * 3 * 2 + 4) * 16 * 64  # three tiles of x and of gradients
+    pairs = machine_code.code(name.replace(" 1, true", " 2, true"), parsed, used)
+    assert pairs.executed_an_element == round((1 + 17 + 18 + 5 + 2 + 2) / 32, 1)
+    assert pairs.shared_bytes == (2 * 3 * 4 + 4) * 16 * 64
 
 
 def test_both_loops_of_a_backward_pass_are_counted():
     used = resources.Kernel("lif", "", 96, 0, 0, 0)
     parsed = machine_code.instructions(backward_listing())
-    name = "neuron_backward_kernel<Lif, float, BFloat16, 0, 4, true, 0>"
+    name = "neuron_backward_kernel<Lif, float, BFloat16, 0, 4, true, false, 0>"
     code = machine_code.code(name, parsed, used)
     assert code.instructions_an_element == round((6 + 20) / 8, 1)
     assert code.executed_an_element == round((6 + 19) / 8, 1)  # no call, and the longer way
@@ -100,7 +103,7 @@ def test_both_loops_of_a_backward_pass_are_counted():
 
 
 def code_of_lif(**changed):
-    name = "forward_kernel<Lif, float, float, 0, 4, true>"
+    name = "forward_kernel<Lif, float, float, 0, 4, true, false>"
     return Code(name, 72, 0, 0, 4, 1.0, 16, 16, 8, 16.0, 16.0, 100)._replace(**changed)
 
 
@@ -133,7 +136,7 @@ def test_the_least_time_is_that_of_memory_of_instructions_or_of_waiting():
     alone = budget.seconds(code, 500, 512, card)
     assert alone == pytest.approx(125 * (budget.LATENCY + 256 / card.hertz))
     # Of few neurons only the first tile is waited for, if two come while the instructions of one are issued.
-    name = "forward_kernel<Lif, float, float, 0, 1, true>"
+    name = "forward_kernel<Lif, float, float, 0, 1, true, true>"
     few = code._replace(kernel=name, waits=0.5, executed_an_element=40.0)
     assert budget.seconds(few, 496, 64, card) == pytest.approx(
         budget.LATENCY + 31 * 640 / card.hertz
@@ -148,7 +151,26 @@ def test_predictions_are_for_what_is_launched_and_measured(monkeypatch):
 
     assert SHAPES == budget.SHAPES
     assert FILL["cuda"] == budget.FILL
+    assert STEPS == budget.STEPS
     assert CHECKPOINT_EVERY["cuda"] == budget.SEGMENT
+
+
+def test_a_launch_takes_the_kernel_of_most_neurons_a_thread_that_fills_the_gpu():
+    for dtype, way, sizes in (
+        ("float32", "forward", {(1 << 17) - 1: 1, 1 << 17: 4}),
+        ("bfloat16", "forward", {(1 << 15) - 1: 1, 1 << 15: 2, (1 << 18) - 1: 2, 1 << 18: 8}),
+        ("bfloat16", "backward", {(1 << 15) - 1: 1, 1 << 15: 2, (1 << 18) - 1: 2, 1 << 18: 4}),
+    ):
+        for neurons_, lanes in sizes.items():
+            code = budget.taken(budget.kept(), "lif", way, dtype, neurons_)
+            assert (code.lanes, code.narrow) == (lanes, lanes < 4)
+    assert budget.taken(budget.kept(), "lif", "forward", "float16", 1 << 18) is None
+
+
+def test_every_neuron_reaches_its_share_of_the_bandwidth():
+    """The goals of docs/measurements/machine_code.md, by arithmetic."""
+    _, *missed = budget.misses(budget.kept())
+    assert missed == []
 
 
 def test_kept_machine_code_is_of_neurons_and_stores_wide():
@@ -158,8 +180,8 @@ def test_kept_machine_code_is_of_neurons_and_stores_wide():
         assert code.spill_bytes == 0
         item = budget.ITEM[code.dtype]
         assert code.store_bytes == code.lanes * item
-        assert code.load_bytes == (16 if code.lanes == 1 else code.lanes * item)
+        assert code.load_bytes == (16 if code.narrow else code.lanes * item)
         # x and spikes; x and two gradients, and x again where the steps are taken again from the states before them.
-        again = code.neuron in ("lif, tensors", "normlif") and code.lanes > 1
+        again = code.neuron in ("lif, tensors", "normlif") and not code.narrow
         moved = 2 if code.direction == "forward" else 4 if again else 3
         assert code.bytes_an_element == moved * item

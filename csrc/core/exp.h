@@ -20,9 +20,9 @@ SNNFAST_HD float reciprocal(float x) {
   return 1.f / x;
 }
 
-// exp(x) for x from -87 to 0.
-SNNFAST_HD float exp_within(float x) {
-  const float shifted = x * 1.44269504f + 12582912.f;  // 1.5 * 2^23: the low bits now hold round(x / ln 2)
+// exp(x) for x from -87 to 0 is 2^n times what this returns, for an n in the low bits of `shifted`.
+SNNFAST_HD float exp_remainder(float x, float& shifted) {
+  shifted = x * 1.44269504f + 12582912.f;  // 1.5 * 2^23: the low bits now hold round(x / ln 2)
   const float n = shifted - 12582912.f;
 #if defined(__CUDACC__) || defined(SNNFAST_CUDA_EMULATION)
   const float high = fmaf(n, -0.693145752f, x);  // the product has no rounding
@@ -38,9 +38,19 @@ SNNFAST_HD float exp_within(float x) {
   p = p * r + 0.5f;
   p = p * r + 1.f;
   p = p * r + 1.f;
+  return p;
+}
+SNNFAST_HD float exp_nonpositive(float x) {
+  float shifted;
+  const float p = exp_remainder(x < -87.f ? -87.f : x, shifted);
   return p * bit_cast<float>((bit_cast<uint32_t>(shifted) << 23) + (127u << 23));
 }
-SNNFAST_HD float exp_nonpositive(float x) { return exp_within(x < -87.f ? -87.f : x); }
+// The same of a number from -87 to 0, which is not NaN: no product is denormal, so that the exponents can be added.
+SNNFAST_HD float exp_within(float x) {
+  float shifted;
+  const float p = exp_remainder(x, shifted);
+  return bit_cast<float>(bit_cast<uint32_t>(p) + (bit_cast<uint32_t>(shifted) << 23));
+}
 
 SNNFAST_HD double exp_nonpositive(double x) {
   x = x < -708. ? -708. : x;

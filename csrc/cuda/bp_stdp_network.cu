@@ -2,42 +2,35 @@
 // steps that see the same weights, a lane each, and leaves their spikes as the bits of a word. Currents are sums over the bits,
 // in the order of the inputs; for them the weights lie input by input, in a copy that changes as they do. Between layers, and
 // before and after a change of the weights, the blocks wait for each other: at the barrier of their cluster, if they are few.
-// One block has all of that, and its copy of the weights, in shared memory, if they fit.
-#include "core/bp_stdp_network.h"
-
-#include "core/arena.h"
+//
+// One block has all of that, and its copy of the weights, in shared memory, if they fit. Else the blocks of a cluster are parts of the
+// network, if each has room for its part: its neurons with the weights to them, and from them to the next layer, which it changes
+// as well, and so passes errors back without asking. Parts tell each other spikes, windows and errors: each writes those of its
+// neurons into the shared memory of all. Else memory is global, and the blocks divide all work.
+#include "cuda/bp_stdp_network_memory.cuh"
 #include "cuda/presentations.cuh"
-#include "cuda/teams.cuh"
 
 namespace snnfast {
 namespace {
 
-constexpr int64_t kAlone = 512;          // up to as many threads are one block, which waits for no other
-constexpr int64_t kSharedThreads = 256;  // of a block of several
-constexpr int kAhead = 8;                // weights of a current that are loaded at a time
-constexpr int kTogether = 4;             // inputs whose weights a thread changes together
-constexpr int64_t kChanges = 64;         // a thread more is worth waiting for with so many changes of weights
-
-// The neurons of a layer, or the inputs, and the weights to them; addresses count from the memory of the network.
-template <class C>
-struct Neurons {
-  int64_t N, words;  // words of a bit a neuron
-  uint8_t* drawn;    // [B, T, N] of the inputs, where they are drawn
-  uint32_t* fired;   // [B, T, words]
-  int32_t* counts;   // [B, N] spikes in the window, running
-  C* windows;        // [slots, N] the same of steps and samples that change weights
-  C* error;          // [slots, N]
-  C* v;              // [B, N]
-  C* packed;         // [I, N]
-};
+constexpr int kAhead = 4;     // weights of a current that are loaded at a time
+constexpr int kTogether = 4;  // inputs whose weights a thread changes together, of those that are in a window
 
 template <class C>
 struct Arguments {
   BpStdpNetwork a;
   Teams plan;
   char* workspace;  // words of the tallies, and then the memory of each row of the grid, if it is not shared memory
+  int64_t parts;    // of a network, or 1
   int64_t row;      // bytes of the memory of a row of the grid
   Neurons<C> neurons[kBpStdpLayers + 1];
+};
+
+// Where the k-th of rows of n numbers stands.
+struct Cell {
+  int64_t row, at;
+
+  __device__ Cell(int64_t k, int64_t n) : row(divided(k, n)), at(k - row * n) {}
 };
 
 template <class C, class Tally>
@@ -48,34 +41,35 @@ class Block {
         a_(g.a),
         x_(g.a.x.of(network)),
         network_(network),
-        thread_(static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x),
-        threads_(static_cast<int64_t>(gridDim.x) * blockDim.x),
+        part_(parts() > 1 ? blockIdx.x : 0),
+        thread_(parts() > 1 ? threadIdx.x : static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x),
+        threads_(parts() > 1 ? blockDim.x : static_cast<int64_t>(gridDim.x) * blockDim.x),
         lane_(static_cast<int>(threadIdx.x) % 32),
         memory_(g.plan.shared ? shared_memory : g.workspace + g.plan.workspace() + blockIdx.y * g.row),
         tally_(g.plan.team_memory(g.workspace).template take<TallyWord>(GridTally::words(1, gridDim.x)), 1, blockIdx.x, gridDim.x) {}
 
   __device__ void run() {
     for (int64_t l = 0; l < a_.layers && a_.packs(); l++) {
-      const Neurons<C>& y = g_.neurons[l + 1];
-      const int64_t I = a_.layer[l].I;
-      for (int64_t e = thread_; e < I * y.N; e += threads_) own(y.packed)[e] = weights(l)[e % y.N * I + e / y.N];
+      for_weights_to(g_.neurons[l + 1], a_.layer[l].I, [&](int64_t at, int64_t there) { own(g_.neurons[l + 1].packed)[at] = weights(l)[there]; });
+      if (parts() > 1 && a_.learns && l > 0) copy_back(l);
     }
     meet();
     for (p0_ = 0; p0_ < x_.P; p0_ += a_.samples()) {
       B_ = min(a_.samples(), x_.P - p0_);
       present();
     }
-    if (!a_.learns) return;
-    // Rows of the other layers have changed as well, since errors are passed back along them.
-    const int64_t I = a_.layer[0].I, O = a_.layer[0].O;
-    for (int64_t e = thread_; e < I * O; e += threads_) weights(0)[e] = own(g_.neurons[1].packed)[e % I * O + e / I];
+    // Where there are no parts, rows of the other layers have changed as well, since errors are passed back along them.
+    for (int64_t l = 0; a_.learns && l < (parts() > 1 ? a_.layers : 1); l++)
+      for_weights_to(g_.neurons[l + 1], a_.layer[l].I, [&](int64_t at, int64_t there) { weights(l)[there] = own(g_.neurons[l + 1].packed)[at]; });
   }
 
  private:
+  static constexpr bool kParts = std::is_same_v<Tally, ClusterTally>;
   const Arguments<C>& g_;
-  const BpStdpNetwork& a_;  // of all networks
-  const Presentations x_;   // of this one
-  const int64_t network_, thread_, threads_;
+  const BpStdpNetwork& a_;          // of all networks
+  const Presentations x_;           // of this one
+  const int64_t network_, part_;    // of the parts this one
+  const int64_t thread_, threads_;  // of a part, or of the team
   const int lane_;
   char* const memory_;
   Tally tally_;
@@ -87,6 +81,40 @@ class Block {
   }
   __device__ C* weights(int64_t l) const { return static_cast<C*>(a_.layer[l].w) + network_ * a_.layer[l].O * a_.layer[l].I; }
   __device__ bool desired(int64_t t, int64_t b) const { return a_.desired[network_ * a_.desired_stride + t * x_.P + p0_ + b]; }
+
+  __device__ int64_t parts() const { return kParts ? g_.parts : 1; }
+  // The first of the neurons that this part has, and how many they are.
+  __device__ int64_t first_of(const Neurons<C>& x) const { return part_ * x.own; }
+  __device__ int64_t own_of(const Neurons<C>& x) const { return max(min(x.N - first_of(x), x.own), int64_t{0}); }
+
+  // The same place in the memory of a part.
+  template <class T>
+  __device__ T* of_part(T* address, int64_t part) const {
+    T* const here = own(address);
+    if constexpr (kParts)
+      if (part != part_) return in_block(here, static_cast<unsigned>(part));
+    return here;
+  }
+  // To all parts.
+  template <class T>
+  __device__ void tell(T* address, T value) const {
+    for (int64_t part = 0; part < parts(); part++) *of_part(address, part) = value;
+  }
+  // The same by a warp, of which all lanes have the value.
+  template <class T>
+  __device__ void tell_together(T* address, T value) const {
+    if (lane_ < parts()) *of_part(address, lane_) = value;
+  }
+
+  // f(place in `packed`, place in the weights of the layer) for those to the neurons of this part.
+  template <class F>
+  __device__ void for_weights_to(const Neurons<C>& y, int64_t I, const F& f) const {
+    const int64_t count = own_of(y), first = first_of(y);
+    for (int64_t e = thread_; e < I * count; e += threads_) {
+      const auto [i, j] = Cell(e, count);
+      f(i * y.own + j, (first + j) * I + i);
+    }
+  }
 
   // f(k) for k in [0, n), a warp each.
   template <class F>
@@ -128,53 +156,55 @@ class Block {
     return x_.T;
   }
 
-  // ---- spikes
-
   __device__ void inputs() {
     const Neurons<C>& x = g_.neurons[0];
     const bool drawn = x_.form == PresentationForm::rates;
+    const int64_t most = (x_.T + parts() - 1) / parts(), from = min(part_ * most, x_.T), steps = min(x_.T - from, most);
     if (drawn) {
-      const int64_t size = x_.T * x.N, counters = (size + 3) / 4;
-      for (int64_t e = thread_; e < B_ * counters; e += threads_) draw(e / counters, e % counters, size);
+      const int64_t begin = from * x.N, end = begin + steps * x.N, counter = begin / 4, counters = (end + 3) / 4 - counter;
+      for (int64_t e = thread_; e < B_ * counters; e += threads_)
+        draw(e / counters, counter + e % counters, begin, end, own(x.drawn) + e / counters * most * x.N);
       meet();
     }
-    for_warps(B_ * x_.T * x.words, [&](int64_t k) {
-      const int64_t row = k / x.words, n = k % x.words * 32 + lane_, b = row / x_.T, t = row % x_.T;
-      const bool fires =
-          n < x.N && (drawn ? own(x.drawn)[row * x.N + n] != 0 : is_spike(x_.spikes, x_.width, (p0_ + b) * x_.presentation_stride + t * x_.step_stride + n));
-      const uint32_t bits = __ballot_sync(~0u, fires);
-      if (lane_ == 0) own(x.fired)[k] = bits;
+    for_warps(B_ * steps * x.words, [&](int64_t k) {
+      const auto [row, word] = Cell(k, x.words);
+      const auto [b, step] = Cell(row, steps);
+      const int64_t n = word * 32 + lane_, t = from + step;
+      const bool fires = n < x.N && (drawn ? own(x.drawn)[(b * most + step) * x.N + n] != 0
+                                           : is_spike(x_.spikes, x_.width, (p0_ + b) * x_.presentation_stride + t * x_.step_stride + n));
+      tell_together(x.fired + (b * x_.T + t) * x.words + word, __ballot_sync(~0u, fires));
     });
     meet();
   }
 
-  // Four elements of poisson(hz per_hz, T, seed).
-  __device__ void draw(int64_t b, int64_t counter, int64_t size) const {
-    const Neurons<C>& x = g_.neurons[0];
-    const float* hz = x_.hz + (p0_ + b) * x.N;
+  // Four elements of poisson(hz per_hz, T, seed), of which those from `begin` on are wanted.
+  __device__ void draw(int64_t b, int64_t counter, int64_t begin, int64_t end, uint8_t* to) const {
+    const int64_t N = g_.neurons[0].N;
+    const float* hz = x_.hz + (p0_ + b) * N;
     const Words<uint32_t> drawn = poisson_words(counter, x_.seeds[p0_ + b]);
     const uint32_t words[4] = {drawn.x, drawn.y, drawn.z, drawn.w};
 #pragma unroll
     for (int k = 0; k < 4; k++) {
       const int64_t e = 4 * counter + k;
-      if (e < size) own(x.drawn)[b * size + e] = poisson_fires(poisson_uniform(words[k]), hz[e % x.N] * x_.per_hz);
+      if (e >= begin && e < end) to[e - begin] = poisson_fires(poisson_uniform(words[k]), hz[e % N] * x_.per_hz);
     }
   }
 
-  // Sum of the weights w[i stride] of the inputs that fired.
-  __device__ static C current(const uint32_t* fired, int64_t words, const C* w, int64_t stride) {
+  // Sum of the weights w[i stride] of the neurons i of x that fired.
+  __device__ static C current(const Neurons<C>& x, const uint32_t* fired, const C* w, int64_t stride) {
     C total = 0;
-    for (int64_t word = 0; word < words; word++)
-      for (uint32_t bits = fired[word]; bits;) {
-        C part[kAhead];
+    for (int64_t first = 0; first < x.N; first += x.own)
+      for (int64_t k = 0; k < x.own_words; k++)
+        for (uint32_t bits = *fired++; bits;) {
+          C part[kAhead];
 #pragma unroll
-        for (int k = 0; k < kAhead; k++) {
-          part[k] = bits ? w[(32 * word + __ffs(static_cast<int>(bits)) - 1) * stride] : C(0);
-          bits &= bits - 1;
+          for (int j = 0; j < kAhead; j++) {
+            part[j] = bits ? w[(first + 32 * k + __ffs(static_cast<int>(bits)) - 1) * stride] : C(0);
+            bits &= bits - 1;
+          }
+#pragma unroll
+          for (int j = 0; j < kAhead; j++) total += part[j];
         }
-#pragma unroll
-        for (int k = 0; k < kAhead; k++) total += part[k];
-      }
     return total;
   }
 
@@ -182,40 +212,40 @@ class Block {
     const BpStdpLayer& y = a_.layer[l];
     const Neurons<C>&x = g_.neurons[l], &out = g_.neurons[l + 1];
     const C threshold = static_cast<C>(a_.threshold(network_, l));
-    const int64_t stride = a_.packs() ? y.O : 1;
-    for_warps(B_ * out.words, [&](int64_t k) {
-      const int64_t b = k / out.words, word = k % out.words, n = 32 * word + lane_, e = b * y.O + n, before = (network_ * x_.P + p0_) * y.O + e;
-      const bool mine = n < y.O;
-      const int64_t neuron = mine ? n : y.O - 1;
-      const C* w = a_.packs() ? own(out.packed) + neuron : weights(l) + neuron * y.I;
+    const int64_t stride = a_.packs() ? out.own : 1, count_here = own_of(out);
+    for_warps(B_ * out.own_words, [&](int64_t item) {
+      const auto [b, word] = Cell(item, out.own_words);
+      const int64_t j = 32 * word + lane_, n = first_of(out) + j;
+      const bool mine = j < count_here;
+      const int64_t near = mine ? j : 0, e = b * out.own + j, outside = (network_ * x_.P + p0_ + b) * y.O + n;
+      const C* w = a_.packs() ? own(out.packed) + near : weights(l) + near * y.I;
       C v = 0;
       int32_t count = 0;
       if (mine && t0 > 0) v = own(out.v)[e];
-      if (mine && t0 == 0 && a_.carry) v = static_cast<const C*>(y.v_before)[before];
+      if (mine && t0 == 0 && a_.carry) v = static_cast<const C*>(y.v_before)[outside];
       if (mine && t0 > 0 && a_.learns) count = own(out.counts)[e];
       for (int64_t t = t0; t < t1; t++) {
-        v += current(own(x.fired) + (b * x_.T + t) * x.words, x.words, w, stride);
+        v += current(x, own(x.fired) + (b * x_.T + t) * x.words, w, stride);
         const bool fires = mine && v >= threshold;
         if (fires) v = 0;
-        const uint32_t bits = __ballot_sync(~0u, fires);
-        uint32_t* const fired = own(out.fired) + (b * x_.T + t) * out.words + word;
-        if (lane_ == 0) *fired = bits;
+        uint32_t* const fired = out.fired + (b * x_.T + t) * out.words + part_ * out.own_words + word;
+        tell_together(fired, __ballot_sync(~0u, fires));
         if (fires && y.spikes) y.spikes[((network_ * x_.T + t) * x_.P + p0_ + b) * y.spikes_stride + n] = true;
         if (!a_.learns) continue;
         __syncwarp();
         count += fires;
-        if (t > a_.epsilon) count -= fired[-(a_.epsilon + 1) * out.words] >> lane_ & 1;
+        if (t > a_.epsilon) count -= own(fired)[-(a_.epsilon + 1) * out.words] >> lane_ & 1;
         if (!mine || t < first) continue;
         const int64_t slot = ((t - first) * B_ + b) * y.O + n;
         if (l + 1 < a_.layers)
-          own(out.windows)[slot] = static_cast<C>(count);
+          tell(out.windows + slot, static_cast<C>(count));
         else
-          own(out.error)[slot] = error_of_output(t, b, n, count > 0);
+          tell(out.error + slot, error_of_output(t, b, n, count > 0));
       }
       if (!mine) return;
       own(out.v)[e] = v;
       if (a_.learns) own(out.counts)[e] = count;
-      if (a_.return_state && t1 == x_.T) static_cast<C*>(y.v_after)[before] = v;
+      if (a_.return_state && t1 == x_.T) static_cast<C*>(y.v_after)[outside] = v;
     });
   }
 
@@ -227,7 +257,8 @@ class Block {
   __device__ void windows_of_inputs(int64_t t0, int64_t t1, int64_t first) const {
     const Neurons<C>& x = g_.neurons[0];
     for_warps(B_ * x.words, [&](int64_t k) {
-      const int64_t b = k / x.words, word = k % x.words, n = 32 * word + lane_;
+      const auto [b, word] = Cell(k, x.words);
+      const int64_t n = 32 * word + lane_;
       if (n >= x.N) return;
       int32_t count = t0 > 0 ? own(x.counts)[b * x.N + n] : 0;
       for (int64_t t = t0; t < t1; t++) {
@@ -239,8 +270,6 @@ class Block {
       own(x.counts)[b * x.N + n] = count;
     });
   }
-
-  // ---- learning
 
   __device__ void learn(int64_t slots) {
     for (int64_t l = a_.layers - 1; l > 0; l--) {
@@ -254,47 +283,102 @@ class Block {
   // error[k, i] = sum of error[k, o] w[o, i] over o, where a spike is in the window.
   __device__ void pass_back(int64_t l, int64_t slots) const {
     const Neurons<C>&x = g_.neurons[l], &out = g_.neurons[l + 1];
-    const C* w = weights(l);
-    for (int64_t e = thread_; e < slots * x.N; e += threads_) {
-      const int64_t k = e / x.N, i = e % x.N;
+    const int64_t count = own_of(x), first = first_of(x), stride = parts() > 1 ? x.own : x.N;
+    const C* w = parts() > 1 ? own(x.back) : weights(l);
+    for (int64_t e = thread_; e < slots * count; e += threads_) {
+      const auto [k, j] = Cell(e, count);
+      const int64_t at = k * x.N + first + j;
       C total = 0;
-      if (own(x.windows)[e] > 0)
+      if (own(x.windows)[at] > 0)
         for (int64_t o = 0; o < out.N; o++) {
           const C factor = own(out.error)[k * out.N + o];
-          if (factor != 0) total += factor * w[o * x.N + i];
+          if (factor != 0) total += factor * w[o * stride + j];
         }
-      own(x.error)[e] = total;
+      tell(x.error + at, total);
     }
   }
 
   // w[o, i] += (scale error[k, o]) windows[k, i] for one k after the other.
   __device__ void change(int64_t l, int64_t slots) const {
     const Neurons<C>&x = g_.neurons[l], &out = g_.neurons[l + 1];
+    const int64_t count = own_of(out), first = first_of(out), inputs = inputs_of_a_warp(x.N, out.own_words);
     const C scale = static_cast<C>(a_.scale(network_, B_));
-    for_warps((x.N + kTogether - 1) / kTogether * out.words, [&](int64_t item) {
-      const int64_t i = item / out.words * kTogether, o = item % out.words * 32 + lane_;
-      if (o >= out.N) return;
-      const int64_t inputs = min(x.N - i, kTogether);
-      C* const packed = own(out.packed) + i * out.N + o;
-      C weight[kTogether];
+    for_warps((x.N + inputs - 1) / inputs * out.own_words, [&](int64_t item) {
+      const auto [group, word] = Cell(item, out.own_words);
+      const int64_t i = group * inputs, j = word * 32 + lane_;
+      uint32_t bits = __ballot_sync(~0u, lane_ < inputs && i + lane_ < x.N && has_any(x.windows, x.N, i + lane_, slots));
+      if (j >= count || !has_any(out.error, out.N, first + j, slots)) return;
+      C* const rows = l > 0 && parts() == 1 ? weights(l) + (first + j) * x.N + i : nullptr;
+      while (bits) change(l, slots, scale, own(x.windows) + i, own(out.error) + first + j, own(out.packed) + i * out.own + j, rows, bits);
+    });
+    if (l > 0 && parts() > 1) change_back(l, slots);
+  }
+
+  // A lane each, and so many that each warp has some.
+  __device__ int64_t inputs_of_a_warp(int64_t N, int64_t words) const {
+    int64_t inputs = kTogether;
+    while (inputs < 32 && N * words >= 2 * inputs * (threads_ / 32)) inputs *= 2;
+    return inputs;
+  }
+
+  // Whether any of [slots, N] is not 0 in column n.
+  __device__ bool has_any(C* values, int64_t N, int64_t n, int64_t slots) const {
+    for (int64_t k = 0; k < slots; k++)
+      if (own(values)[k * N + n] != 0) return true;
+    return false;
+  }
+
+  // The weights to a neuron of the next inputs whose bits are set; those bits are then 0. Beyond the last bit it is that of the first.
+  __device__ void change(int64_t l, int64_t slots, C scale, const C* windows, const C* error, C* packed, C* rows, uint32_t& bits) const {
+    const int64_t stride = g_.neurons[l + 1].own;
+    int at[kTogether];
+    C weight[kTogether];
 #pragma unroll
-      for (int j = 0; j < kTogether; j++) weight[j] = j < inputs ? packed[j * out.N] : C(0);
-      bool changes = false;
+    for (int q = 0; q < kTogether; q++) {
+      at[q] = bits ? __ffs(static_cast<int>(bits)) - 1 : at[0];
+      bits &= bits - 1;
+      weight[q] = packed[at[q] * stride];
+    }
+#pragma unroll 1
+    for (int64_t k = 0; k < slots; k++, error += g_.neurons[l + 1].N, windows += g_.neurons[l].N) {
+      if (*error == 0) continue;
+      const C factor = scale * *error;
+#pragma unroll
+      for (int q = 0; q < kTogether; q++) weight[q] += factor * windows[at[q]];
+    }
+#pragma unroll
+    for (int q = 0; q < kTogether; q++) {
+      packed[at[q] * stride] = weight[q];
+      if (rows) rows[at[q]] = weight[q];
+    }
+  }
+
+  __device__ void copy_back(int64_t l) const {
+    for_weights_from(l, [&](C& w, int64_t o, int64_t i) { w = weights(l)[o * g_.neurons[l].N + i]; });
+  }
+  // As change() does, of the weights from neurons of this part to those of the next layer, which it has beside their owners.
+  __device__ void change_back(int64_t l, int64_t slots) const {
+    const Neurons<C>&x = g_.neurons[l], &out = g_.neurons[l + 1];
+    const C scale = static_cast<C>(a_.scale(network_, B_));
+    for_weights_from(l, [&](C& w, int64_t o, int64_t i) {
+      if (!has_any(out.error, out.N, o, slots)) return;
+      C weight = w;
       for (int64_t k = 0; k < slots; k++) {
         const C factor = own(out.error)[k * out.N + o];
-        if (factor == 0) continue;
-        changes = true;
-#pragma unroll
-        for (int j = 0; j < kTogether; j++)
-          if (j < inputs) weight[j] += (scale * factor) * own(x.windows)[k * x.N + i + j];
+        if (factor != 0) weight += (scale * factor) * own(x.windows)[k * x.N + i];
       }
-      if (!changes) return;
-#pragma unroll
-      for (int j = 0; j < kTogether; j++) {
-        if (j >= inputs) continue;
-        packed[j * out.N] = weight[j];
-        if (l > 0) weights(l)[o * x.N + i + j] = weight[j];
-      }
+      w = weight;
+    });
+  }
+  // f(weight, o, neuron), for the same o by a warp.
+  template <class F>
+  __device__ void for_weights_from(int64_t l, const F& f) const {
+    const Neurons<C>& x = g_.neurons[l];
+    const int64_t count = own_of(x);
+    for_warps(g_.neurons[l + 1].N * x.own_words, [&](int64_t item) {
+      const auto [o, word] = Cell(item, x.own_words);
+      const int64_t j = word * 32 + lane_;
+      if (j < count) f(own(x.back)[o * x.own + j], o, first_of(x) + j);
     });
   }
 };
@@ -316,54 +400,22 @@ TeamKernels<Arguments<C>> kernels() {
   return {bp_stdp_network_kernel<C, GridTally>, bp_stdp_network_kernel<C, ClusterTally>};
 }
 
-// Memory of a row of the grid, from 0 on.
 template <class C>
-int64_t lay_out(const BpStdpNetwork& a, Neurons<C> (&neurons)[kBpStdpLayers + 1]) {
-  Arena arena(nullptr);
-  const int64_t B = a.samples(), slots = a.learns ? a.span * B : 0;
-  for (int64_t n = 0; n <= a.layers; n++) {
-    Neurons<C>& x = neurons[n];
-    x.N = n == 0 ? a.layer[0].I : a.layer[n - 1].O, x.words = (x.N + 31) / 32;
-    x.drawn = arena.take<uint8_t>(n == 0 && a.x.form == PresentationForm::rates ? B * a.x.T * x.N : 0);
-    x.fired = arena.take<uint32_t>(B * a.x.T * x.words);
-    x.counts = arena.take<int32_t>(slots ? B * x.N : 0);
-    x.windows = arena.take<C>(n < a.layers ? slots * x.N : 0);
-    x.error = arena.take<C>(n > 0 ? slots * x.N : 0);
-    x.v = arena.take<C>(n > 0 ? B * x.N : 0);
-    x.packed = arena.take<C>(n > 0 && a.packs() ? a.layer[n - 1].I * x.N : 0);
-  }
-  return arena.used();
-}
-
-// Up to kLargestCluster times kAlone threads are a cluster, if the device has them and all networks run at the same time.
-// One block has its memory, `row` bytes, in shared memory, if as many are resident with it.
-template <class C>
-cudaError_t plan_of(const BpStdpNetwork& a, int64_t row, Teams& plan) {
-  int64_t wanted = 1, room = 0, resident = 0;
-  for (int64_t l = 0; l < a.layers; l++) {
-    const int64_t I = a.layer[l].I, O = a.layer[l].O, B = a.samples(), changes = a.learns ? a.span * B * I * O / kChanges : 0;
-    const int64_t threads = max((O + 31) / 32 * 32 * B, changes);
-    wanted = max(threads, wanted);
-  }
-  const TeamSizes sizes{kAlone, kAlone, kSharedThreads};
+cudaError_t plan_of(const BpStdpNetwork& a, Teams& plan) {
+  const int64_t wanted = threads_wanted(a), threads = TeamSizes{kAlone, kAlone, kSharedThreads}.threads(wanted);
+  int64_t room = 0;
   TeamDevice on;
   cudaError_t error = on.ask(kernels<C>());
-  if (error == cudaSuccess) error = plan_teams(kernels<C>().grid, on, a.networks, wanted, 1, sizes.threads(wanted), plan);
+  if (error == cudaSuccess) error = plan_teams(kernels<C>().grid, on, a.networks, wanted, 1, threads, plan);
+  if (error == cudaSuccess) error = allow_shared(kernels<C>().cluster, on, room);
   if (error == cudaSuccess) error = allow_shared(kernels<C>().grid, on, room);
   if (error != cudaSuccess) return error;
-  Teams other = plan;
-  if (plan.alone()) {
-    other.shared = true, other.block_bytes = row;
-  } else {
-    other.threads = kAlone, other.networks = a.networks, other.cluster = true;
-    for (other.blocks = 2; other.blocks * kAlone < wanted;) other.blocks *= 2;
-    Arena team(nullptr);
-    team.take<TallyWord>(GridTally::words(1, plan.blocks));
-    plan.team_bytes = team.used();
-  }
-  if (other.cluster ? !on.clusters || other.blocks > kLargestCluster : row > room) return cudaSuccess;
-  error = resident_blocks(kernels<C>().of(other), on, other, resident);
-  if (error == cudaSuccess && resident >= other.all_blocks()) plan = other;
+  const auto resident = [&](const Teams& p) {
+    int64_t blocks = 0;
+    if (error == cudaSuccess) error = resident_blocks(kernels<C>().of(p), on, p, blocks);
+    return blocks;
+  };
+  choose_blocks<C>(a, room, on.clusters != 0, resident, plan);
   return error;
 }
 
@@ -371,16 +423,18 @@ template <class C>
 int64_t workspace(const BpStdpNetwork& a) {
   Teams plan;
   Neurons<C> neurons[kBpStdpLayers + 1];
-  const int64_t row = lay_out<C>(a, neurons);
-  return plan_of<C>(a, row, plan) == cudaSuccess ? plan.workspace() + (plan.shared ? 0 : plan.networks * row) : 0;
+  if (plan_of<C>(a, plan) != cudaSuccess) return 0;
+  return plan.workspace() + (plan.shared ? 0 : plan.networks * lay_out<C>(a, 1, neurons));
 }
 
 template <class C>
 int launch(const BpStdpNetwork& a, char* memory, cudaStream_t stream) {
-  Arguments<C> g{a, {}, memory, 0, {}};
-  g.row = lay_out<C>(a, g.neurons);
-  const cudaError_t error = plan_of<C>(a, g.row, g.plan);
-  return error == cudaSuccess ? launch_teams(kernels<C>(), stream, g) : error;
+  Arguments<C> g{a, {}, memory, 1, 0, {}};
+  const cudaError_t error = plan_of<C>(a, g.plan);
+  if (error != cudaSuccess) return error;
+  g.parts = parts_of(g.plan);
+  g.row = lay_out<C>(a, g.parts, g.neurons);
+  return launch_teams(kernels<C>(), stream, g);
 }
 
 }  // namespace

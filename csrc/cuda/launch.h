@@ -18,7 +18,9 @@ constexpr int64_t kBytesThatFill = kBytesInFlight, kMostRows = 65535;
 #endif
 
 // Whether N neurons with `bytes` of a step's input each, `steps` of them under way, fill such a GPU. If not, a scan over them wants
-// all the threads it can get, one a neuron, and more steps under way.
+// all the threads it can get, one a neuron, and more steps under way. Where 32 steps of 16 bits fill it, threads of a pair of neurons
+// are a warp for each of its 528 schedulers, and so enough.
+constexpr int64_t kStepsThatFill = 4, kStepsOfPairs = 32;
 constexpr bool fills(int64_t N, int64_t bytes, int64_t steps, int64_t enough = kBytesThatFill) { return N * bytes * steps >= enough; }
 
 // Blocks of `each` threads for n items.
@@ -44,6 +46,11 @@ constexpr unsigned grid_rows(int64_t rows) { return static_cast<unsigned>(min(ro
 
 namespace snnfast {
 namespace {
+
+// a / b, not negative: with 64 bits that is many times as slow as with 32.
+__device__ __forceinline__ int64_t divided(int64_t a, int64_t b) {
+  return (a | b) >> 32 ? a / b : static_cast<int64_t>(static_cast<uint32_t>(a) / static_cast<uint32_t>(b));
+}
 
 inline cudaLaunchConfig_t launch_config(dim3 grid, dim3 block, size_t smem, cudaStream_t stream, cudaLaunchAttribute& attribute) {
   return {grid, block, smem, stream, &attribute, 1};

@@ -77,12 +77,12 @@ __device__ __forceinline__ void step(const C* x, const Lanes<Neuron, C, V, Unifo
   }
 }
 
-template <class Neuron, class C, class T, Reset R, int V, bool Uniform>
-__global__ void __launch_bounds__(kThreads<V>, 1) neuron_forward_kernel(const NeuronForward<Neuron> a) {
-  const int64_t n = (static_cast<int64_t>(blockIdx.x) * kThreads<V> + threadIdx.x) * V;
+template <class Neuron, class C, class T, Reset R, int V, bool Uniform, bool Narrow>
+__global__ void __launch_bounds__(kThreads<Narrow>, 1) neuron_forward_kernel(const NeuronForward<Neuron> a) {
+  const int64_t n = (static_cast<int64_t>(blockIdx.x) * kThreads<Narrow> + threadIdx.x) * V;
   SNNFAST_DYN_SHARED(char, shared);
   // A step that leaves something is a long one, in which ptxas would load each row next to its use.
-  Sequence<T, V, Neuron::kLeft != 0> rows(a.x, a.T, n, a.N, shared);
+  Sequence<T, V, Narrow, Neuron::kLeft != 0> rows(a.x, a.T, n, a.N, shared);
   if (n >= a.N) return;
   const Lanes<Neuron, C, V, Uniform> lanes(a, n);
   C state[Neuron::kStates][V];
@@ -191,16 +191,15 @@ __device__ __forceinline__ void step_backward(const NeuronBackward<Neuron>& a, c
 template <class C, class T, Reset R>
 using Incoming = std::conditional_t<R == Reset::none, C, T>;
 
-template <class Neuron, class C, class T, Reset R, int V, bool Uniform, Surrogate S>
-__global__ void __launch_bounds__(kThreads<V>, 1) neuron_backward_kernel(const NeuronBackward<Neuron> a) {
+template <class Neuron, class C, class T, Reset R, int V, bool Uniform, bool Narrow, Surrogate S>
+__global__ void __launch_bounds__(kThreads<Narrow>, 1) neuron_backward_kernel(const NeuronBackward<Neuron> a) {
   using Column = Pack<C, V>;
   using Kept = Kept<Neuron, Uniform>;
-  constexpr bool kNarrow = V == 1;
-  SNNFAST_DYN_SHARED(Column, columns);  // [steps of a segment][rows of Kept][kThreads<V>]
-  const int64_t n = (static_cast<int64_t>(blockIdx.x) * kThreads<V> + threadIdx.x) * V, K = a.checkpoint_every, longest = min(a.T, K);
+  SNNFAST_DYN_SHARED(Column, columns);  // [steps of a segment][rows of Kept][kThreads<Narrow>]
+  const int64_t n = (static_cast<int64_t>(blockIdx.x) * kThreads<Narrow> + threadIdx.x) * V, K = a.checkpoint_every, longest = min(a.T, K);
   if (n >= a.N) return;
   const Lanes<Neuron, C, V, Uniform> lanes(a, n);
-  const auto column = [&](int j, int k) -> Column& { return columns[(j * Kept::kRows + k) * kThreads<V> + threadIdx.x]; };
+  const auto column = [&](int j, int k) -> Column& { return columns[(j * Kept::kRows + k) * kThreads<Narrow> + threadIdx.x]; };
   C grad[Neuron::kStates][V], grad_params[Neuron::kParams][V], state[Neuron::kStates][V];
 #pragma unroll
   for (int k = 0; k < Neuron::kStates; k++) load_neurons<C, V>(a.grad_state_out[k], n, C(0), grad[k]);
@@ -216,12 +215,13 @@ __global__ void __launch_bounds__(kThreads<V>, 1) neuron_backward_kernel(const N
   };
 
   using G = Incoming<C, T, R>;
-  constexpr int kTiles = Segments<C, 1>::kTiles;
-  char* const behind = reinterpret_cast<char*>(columns + longest * Kept::kRows * kThreads<V>);
-  const Segments<T, V> all_x(a.x, behind, longest, n, a.N);
-  const Segments<G, V, false> all_grads(R == Reset::none ? a.grad_v_seq : a.grad_spikes, behind + Segments<T, V>::bytes(longest), longest, n, a.N);
+  constexpr int kTiles = Segments<T, V, Narrow>::kTiles;
+  char* const behind = reinterpret_cast<char*>(columns + longest * Kept::kRows * kThreads<Narrow>);
+  const Segments<T, V, Narrow> all_x(a.x, behind, longest, n, a.N);
+  const Segments<G, V, Narrow, false> all_grads(R == Reset::none ? a.grad_v_seq : a.grad_spikes, behind + Segments<T, V, Narrow>::bytes(longest), longest, n,
+                                                a.N);
   const auto copy = [&](int tile, int64_t segment) {
-    if constexpr (!kNarrow) return;
+    if constexpr (!Narrow) return;
     const int64_t begin = segment * K, steps = min(a.T - begin, K);
     if (segment >= 0) all_x.copy(tile, begin, steps), all_grads.copy(tile, begin, steps);
     copies_commit();
@@ -229,7 +229,7 @@ __global__ void __launch_bounds__(kThreads<V>, 1) neuron_backward_kernel(const N
   const int64_t last = (a.T + K - 1) / K - 1;
 #pragma unroll 1
   for (int k = 0; k < kTiles; k++) copy(k, last - k);
-  if (kNarrow) load_state(last);
+  if (Narrow) load_state(last);
   const auto grad_v_before = [&](int64_t t) { return Reader<C, V>::optional(a.grad_v_seq, t, n); };
   const auto grad_x_before = [&](int64_t t) { return static_cast<char*>(a.grad_x) + (t * a.N + n) * static_cast<int64_t>(sizeof(T)); };
   const int64_t grad_x_stride = a.N * static_cast<int64_t>(sizeof(T));
@@ -239,7 +239,7 @@ __global__ void __launch_bounds__(kThreads<V>, 1) neuron_backward_kernel(const N
   for (int64_t segment = last; segment >= 0; segment--) {
     const int64_t begin = segment * K;
     const int steps = static_cast<int>(min(a.T - begin, K));
-    if constexpr (kNarrow) {
+    if constexpr (Narrow) {
       copies_wait<kTiles - 1>();
       __syncwarp();
     } else {  // again, or they would take registers meanwhile
@@ -249,14 +249,14 @@ __global__ void __launch_bounds__(kThreads<V>, 1) neuron_backward_kernel(const N
     }
     auto x_rows = all_x.from(tile, begin, 0);
     auto grad_rows = all_grads.from(tile, begin, steps);
-    constexpr bool kTwice = !kNarrow && Neuron::kLeft != 0;  // as in the forward pass
-    Pack<T, V> ahead[kTwice ? kUnroll<V> : 1];
-    if (kTwice && steps >= kUnroll<V>) {
+    constexpr bool kTwice = !Narrow && Neuron::kLeft != 0;  // as in the forward pass
+    Pack<T, V> ahead[kTwice ? kUnroll<Narrow> : 1];
+    if (kTwice && steps >= kUnroll<Narrow>) {
 #pragma unroll
-      for (int u = 0; u < kUnroll<V>; u++) ahead[kTwice ? u : 0] = x_rows.load(u);
+      for (int u = 0; u < kUnroll<Narrow>; u++) ahead[kTwice ? u : 0] = x_rows.load(u);
     }
-    in_groups<V>(0, steps, [&](auto count, int j) {
-      constexpr int kSteps = decltype(count)::value, kNext = kTwice && kSteps == kUnroll<V> ? kSteps : 0;
+    in_groups<kUnroll<Narrow>>(0, steps, [&](auto count, int j) {
+      constexpr int kSteps = decltype(count)::value, kNext = kTwice && kSteps == kUnroll<Narrow> ? kSteps : 0;
       Pack<T, V> rows[kSteps];
 #pragma unroll
       for (int u = 0; u < kSteps; u++) rows[u] = kNext ? ahead[kNext ? u : 0] : x_rows.load(u);
@@ -276,8 +276,8 @@ __global__ void __launch_bounds__(kThreads<V>, 1) neuron_backward_kernel(const N
           for (int i = 0; i < V; i++) column(j + u, k).at[i] = kept[k][i];
       }
     });
-    if (kNarrow && segment > 0) load_state(segment - 1);
-    in_groups_back<V>(steps, [&](auto count, int j) {
+    if (Narrow && segment > 0) load_state(segment - 1);
+    in_groups_back<kUnroll<Narrow>>(steps, [&](auto count, int j) {
       constexpr int kSteps = decltype(count)::value;
       Pack<T, V> rows[kSteps] = {};  // bits of zeros are 0
       Pack<G, V> grads[kSteps];
@@ -292,7 +292,7 @@ __global__ void __launch_bounds__(kThreads<V>, 1) neuron_backward_kernel(const N
 #pragma unroll
       for (int u = 0; u < kSteps; u++) grads[u] = grad_rows.load(u);
       // Of many neurons without a condition, before which ptxas would wait for the other loads.
-      if (R != Reset::none && (!kNarrow || a.grad_v_seq.data)) {
+      if (R != Reset::none && (!Narrow || a.grad_v_seq.data)) {
 #pragma unroll
         for (int u = 0; u < kSteps; u++) of_v[u] = grad_v_rows.load(u);
       }
@@ -322,7 +322,7 @@ __global__ void __launch_bounds__(kThreads<V>, 1) neuron_backward_kernel(const N
         store<T, V>(grad_x_row, 0, grad_x);
       }
     });
-    if constexpr (kNarrow) __syncwarp();
+    if constexpr (Narrow) __syncwarp();
     copy(tile, segment - kTiles);
     tile = tile + 1 < kTiles ? tile + 1 : 0;
   }
@@ -348,89 +348,6 @@ __global__ void __launch_bounds__(kThreads<V>, 1) neuron_backward_kernel(const N
 #pragma unroll
     for (int k = 0; k < Neuron::kParams; k++)
       if (a.grad_param[k]) store<C, V>(a.grad_param[k], n, grad_params[k]);
-  }
-}
-
-// ---- launchers: from run-time choices to template arguments
-
-constexpr int kShared = 48 * 1024;  // bytes that a block may have without asking
-
-// Neurons a thread: 16 bytes of T, but fewer of many states; in the backward pass, of which a step keeps `rows`, no more than shared
-// memory holds.
-template <class Neuron, class T, bool Uniform>
-constexpr int wide(int rows = 0) {
-  if (Neuron::kSeldom) return 1;
-  int numbers = static_cast<int>(16 / sizeof(T)) / Neuron::kStates;
-  while (numbers > 1 && 16 * rows * kThreads<2> * static_cast<int>(sizeof(T)) * numbers > kShared) numbers /= 2;
-  return kAlike<Neuron, Uniform> || numbers < 2 ? numbers : numbers / 2;  // parameters and their gradients take a register a neuron each
-}
-
-template <class Neuron, class C, class T, Reset R, bool Uniform>
-int launch_forward(const NeuronForward<Neuron>& a, cudaStream_t stream) {
-  constexpr int V = wide<Neuron, T, Uniform>();
-  // Outputs are fresh allocations, aligned whenever N is a multiple of V.
-  if (scan_aligned<C, T, V>(a))
-    SNNFAST_LAUNCH((neuron_forward_kernel<Neuron, C, T, R, V, Uniform>), blocks<V>(a.N), kThreads<V>, (Sequence<T, V>::kShared), stream, a);
-  else
-    SNNFAST_LAUNCH((neuron_forward_kernel<Neuron, C, T, R, 1, Uniform>), blocks<1>(a.N), kThreads<1>, (Sequence<T, 1>::kShared), stream, a);
-  return cudaGetLastError();
-}
-
-template <class Neuron, class C, class T, Reset R, bool Uniform, Surrogate S, int V>
-int launch_backward(const NeuronBackward<Neuron>& a, cudaStream_t stream) {
-  const int64_t steps = min(a.T, a.checkpoint_every), columns = steps * Kept<Neuron, Uniform>::kRows * kThreads<V> * V * static_cast<int64_t>(sizeof(C));
-  const int64_t shared = columns + Segments<T, V>::bytes(steps) + Segments<Incoming<C, T, R>, V>::bytes(steps);
-  if (shared > kShared) return cudaErrorInvalidValue;  // more steps between checkpoints than shared memory holds
-  SNNFAST_LAUNCH((neuron_backward_kernel<Neuron, C, T, R, V, Uniform, S>), blocks<V>(a.N), kThreads<V>, static_cast<size_t>(shared), stream, a);
-  return cudaGetLastError();
-}
-template <class Neuron, class C, class T, Reset R, bool Uniform, Surrogate S>
-int launch_backward(const NeuronBackward<Neuron>& a, cudaStream_t stream) {
-  constexpr int V = wide<Neuron, C, Uniform>(Kept<Neuron, Uniform>::kRows);  // of C, whose states and gradients fill the registers
-  bool vector = scan_aligned<C, T, V>(a) && rows_aligned<T, V>(a.grad_spikes) && rows_aligned<C, V>(a.grad_v_seq);
-  for (int k = 0; k < Neuron::kStates; k++) vector = vector && aligned(a.grad_state_out[k], sizeof(C) * V);
-  return vector ? launch_backward<Neuron, C, T, R, Uniform, S, V>(a, stream) : launch_backward<Neuron, C, T, R, Uniform, S, 1>(a, stream);
-}
-
-// Overloads on what is launched, so that the choice of template arguments is written once.
-template <class Neuron, class C, class T, Reset R>
-int launch_scan(const NeuronForward<Neuron>& a, cudaStream_t stream) {
-  return !Neuron::kSeldom && a.uniform() ? launch_forward<Neuron, C, T, R, !Neuron::kSeldom>(a, stream) : launch_forward<Neuron, C, T, R, false>(a, stream);
-}
-template <class Neuron, class C, class T, Reset R, bool Uniform>
-int launch_backward(const NeuronBackward<Neuron>& a, cudaStream_t stream) {
-  constexpr bool kOwn = !Neuron::kSeldom && R != Reset::none;
-  return kOwn && a.surrogate == static_cast<int32_t>(Surrogate::atan)
-             ? launch_backward<Neuron, C, T, R, Uniform, kOwn ? Surrogate::atan : Surrogate::count>(a, stream)
-             : launch_backward<Neuron, C, T, R, Uniform, Surrogate::count>(a, stream);
-}
-template <class Neuron, class C, class T, Reset R>
-int launch_scan(const NeuronBackward<Neuron>& a, cudaStream_t stream) {
-  return !Neuron::kSeldom && a.uniform() ? launch_backward<Neuron, C, T, R, !Neuron::kSeldom>(a, stream) : launch_backward<Neuron, C, T, R, false>(a, stream);
-}
-
-template <class Neuron, class C, class T, class Scan>
-int launch_as(const Scan& a, cudaStream_t stream) {
-  switch (a.reset) {
-    case Reset::hard: return launch_scan<Neuron, C, T, Reset::hard>(a, stream);
-    case Reset::soft: return launch_scan<Neuron, C, T, Reset::soft>(a, stream);
-    default:
-      if constexpr (Neuron::kSeldom)
-        return cudaErrorInvalidValue;
-      else
-        return launch_scan<Neuron, C, T, Reset::none>(a, stream);
-  }
-}
-
-// Scan is NeuronForward or NeuronBackward.
-template <class Neuron, class Scan>
-int launch(const Scan& a, void* stream_pointer) {
-  const cudaStream_t stream = static_cast<cudaStream_t>(stream_pointer);
-  switch (a.x.dtype) {
-    case Dtype::f32: return launch_as<Neuron, float, float>(a, stream);
-    case Dtype::f64: return launch_as<Neuron, double, double>(a, stream);
-    case Dtype::bf16: return launch_as<Neuron, float, BFloat16>(a, stream);
-    default: return launch_as<Neuron, float, Half>(a, stream);
   }
 }
 

@@ -16,18 +16,20 @@
 namespace snnfast {
 namespace {
 
-template <int V>
-constexpr int kThreads = V == 1 ? kNarrowThreads : 128;  // of a block
+// Narrow: threads of one neuron, or of a pair of 16 bits, of which a warp copies the rows into shared memory; else threads read their own.
+template <bool Narrow>
+constexpr int kThreads = Narrow ? kNarrowThreads : 128;  // of a block
 
-// Steps whose loads are in flight together: more of few neurons, which take a thread each.
-template <int V>
-constexpr int kUnroll = V == 1 ? 16 : 4;
+// Steps whose rows are read together: more of few neurons.
+template <bool Narrow>
+constexpr int kUnroll = Narrow ? 16 : 4;
 
 // V neighbours as they stand in memory: those of 16 bits in pairs, for which a GPU has instructions.
 template <class T, int V>
 struct alignas(sizeof(T) * V) Pack {
   static constexpr bool kPairs = sizeof(T) == 2 && V > 1;
-  std::conditional_t<kPairs, uint32_t, T> at[kPairs ? V / 2 : V];
+  using Word = std::conditional_t<kPairs, uint32_t, T>;
+  Word at[kPairs ? V / 2 : V];
 };
 
 // Two values of 16 bits as one word. NaN becomes the GPU's, whose bits are not the CPU's.
@@ -155,19 +157,19 @@ __device__ __forceinline__ void store(void* data, int64_t offset, const C* value
 }
 
 // Calls group(number of steps, first step) over [begin, end), as many steps at a time as are in flight together.
-template <int V, class Int, class Group>
+template <int Most, class Int, class Group>
 __device__ __forceinline__ void in_groups(Int begin, Int end, const Group& group) {
-  if constexpr (kUnroll<V> > 4)
-    for (; begin + kUnroll<V> <= end; begin += kUnroll<V>) group(std::integral_constant<int, kUnroll<V>>{}, begin);
+  if constexpr (Most > 4)
+    for (; begin + Most <= end; begin += Most) group(std::integral_constant<int, Most>{}, begin);
   for (; begin + 4 <= end; begin += 4) group(std::integral_constant<int, 4>{}, begin);
   for (; begin < end; begin++) group(std::integral_constant<int, 1>{}, begin);
 }
-template <int V, class Group>
+template <int Most, class Group>
 __device__ __forceinline__ void in_groups_back(int end, const Group& group) {
   for (; end % 4; end--) group(std::integral_constant<int, 1>{}, end - 1);
-  if constexpr (kUnroll<V> > 4) {
-    for (; end % kUnroll<V>; end -= 4) group(std::integral_constant<int, 4>{}, end - 4);
-    for (; end > 0; end -= kUnroll<V>) group(std::integral_constant<int, kUnroll<V>>{}, end - kUnroll<V>);
+  if constexpr (Most > 4) {
+    for (; end % Most; end -= 4) group(std::integral_constant<int, 4>{}, end - 4);
+    for (; end > 0; end -= Most) group(std::integral_constant<int, Most>{}, end - Most);
   } else {
     for (; end > 0; end -= 4) group(std::integral_constant<int, 4>{}, end - 4);
   }
@@ -175,16 +177,16 @@ __device__ __forceinline__ void in_groups_back(int end, const Group& group) {
 
 // The rows of a sequence, read step by step. Where `Twice` says so, those of the next steps are under way while the present ones are
 // used.
-template <class T, int V, bool Twice = false>
+template <class T, int V, bool Narrow, bool Twice = false>
 class Sequence {
   const Rows& x;
   int64_t steps, n, fetched = -1;  // the step from which on rows are under way
-  Pack<T, V> ahead[Twice ? kUnroll<V> : 1];
+  Pack<T, V> ahead[Twice ? kUnroll<false> : 1];
 
   __device__ __forceinline__ void fetch(int64_t begin) {
     const Reader<T, V> rows(x, begin, n);
 #pragma unroll
-    for (int u = 0; u < kUnroll<V>; u++) ahead[Twice ? u : 0] = rows.load(u);
+    for (int u = 0; u < kUnroll<false>; u++) ahead[Twice ? u : 0] = rows.load(u);
     fetched = begin;
   }
 
@@ -195,11 +197,11 @@ class Sequence {
   // Calls use(row of V neighbours) for the steps of [begin, end) in order.
   template <class Use>
   __device__ __forceinline__ void each(int64_t begin, int64_t end, const Use& use) {
-    if (Twice && begin + kUnroll<V> <= end && fetched != begin) fetch(begin);
-    in_groups<V>(begin, end, [&](auto count, int64_t first) {
+    if (Twice && begin + kUnroll<false> <= end && fetched != begin) fetch(begin);
+    in_groups<kUnroll<false>>(begin, end, [&](auto count, int64_t first) {
       constexpr int kSteps = decltype(count)::value;
       Pack<T, V> rows[kSteps];
-      if constexpr (Twice && kSteps == kUnroll<V>) {
+      if constexpr (Twice && kSteps == kUnroll<false>) {
 #pragma unroll
         for (int u = 0; u < kSteps; u++) rows[u] = ahead[u];
         if (first + 2 * kSteps <= steps) fetch(first + kSteps);
@@ -215,11 +217,12 @@ class Sequence {
 };
 
 // Of few neurons all but one of the tiles of a ring are under way.
-template <class T, bool Twice>
-class Sequence<T, 1, Twice> {
-  static constexpr int kTiles = 16 / sizeof(T);
+template <class T, int V, bool Twice>
+class Sequence<T, V, true, Twice> {
+  using Ring = Tiles<typename Pack<T, V>::Word, V>;
+  static constexpr int kTiles = 16 / sizeof(Pack<T, V>);
   const int64_t steps;
-  const Tiles<T> tiles;
+  const Ring tiles;
   int tile = 0;
 
   __device__ __forceinline__ void copy(int64_t first) {
@@ -229,7 +232,7 @@ class Sequence<T, 1, Twice> {
   }
 
  public:
-  static constexpr size_t kShared = Tiles<T>::bytes(kTiles, kTile);
+  static constexpr size_t kShared = Ring::bytes(kTiles, kTile);
   __device__ __forceinline__ Sequence(const Rows& x, int64_t steps, int64_t n, int64_t N, void* shared) : steps(steps), tiles(x, shared, kTiles, kTile, n, N) {
     if (n < N)
 #pragma unroll 1
@@ -244,10 +247,10 @@ class Sequence<T, 1, Twice> {
         copies_wait<kTiles - 1>();
         __syncwarp();
       }
-      in_groups<1>(at, stop, [&](auto count, int first) {
+      in_groups<kUnroll<true>>(at, stop, [&](auto count, int first) {
         constexpr int kSteps = decltype(count)::value;
 #pragma unroll
-        for (int u = 0; u < kSteps; u++) use(Pack<T, 1>{tiles.at(tile, first + u)});
+        for (int u = 0; u < kSteps; u++) use(Pack<T, V>{tiles.at(tile, first + u)});
       });
       t += stop - at;
       if (stop < kTile) continue;
@@ -258,8 +261,9 @@ class Sequence<T, 1, Twice> {
 };
 
 // The rows of a sequence, which may be missing if it is not `Given`, read segment by segment in any order.
-template <class T, int V, bool Given = true>
+template <class T, int V, bool Narrow, bool Given = true>
 struct Segments {
+  static constexpr int kTiles = 1;
   const Rows& rows;
   const int64_t n;
 
@@ -272,21 +276,23 @@ struct Segments {
   }
 };
 
-// Of few neurons all but one of the tiles of a ring are under way; a tile is a segment. In float64 there is room for one.
-template <class T, bool Given>
-struct Segments<T, 1, Given> {
-  static constexpr int kTiles = sizeof(T) == 8 ? 1 : 3;
+// Of few neurons all but one of the tiles of a ring are under way; a tile is a segment. In float64 there is room for one, and with a
+// pair a thread for two.
+template <class T, int V, bool Given>
+struct Segments<T, V, true, Given> {
+  using Ring = Tiles<typename Pack<T, V>::Word, V>;
+  static constexpr int kTiles = sizeof(T) == 8 ? 1 : V == 1 ? 3 : 2;
   struct Tile {
-    const Tiles<T>& tiles;
+    const Ring& tiles;
     const int tile;
     int at;
 
-    __device__ __forceinline__ Pack<T, 1> load(int step) const { return {tiles.at(tile, at + step)}; }
+    __device__ __forceinline__ Pack<T, V> load(int step) const { return {tiles.at(tile, at + step)}; }
     __device__ __forceinline__ void skip(int steps) { at += steps; }
   };
-  const Tiles<T> tiles;
+  const Ring tiles;
 
-  static SNNFAST_HD constexpr int64_t bytes(int64_t steps) { return Tiles<T>::bytes(kTiles, steps); }
+  static SNNFAST_HD constexpr int64_t bytes(int64_t steps) { return Ring::bytes(kTiles, steps); }
   // steps: of the longest segment.
   __device__ __forceinline__ Segments(const Rows& rows, void* shared, int64_t steps, int64_t n, int64_t N)
       : tiles(rows, shared, kTiles, static_cast<int>(steps), n, N) {}
@@ -303,11 +309,6 @@ __device__ __forceinline__ void load_neurons(const void* data, int64_t n, C othe
 #pragma unroll
     for (int i = 0; i < V; i++) out[i] = pack.at[i];
   }
-}
-
-// a / b, not negative: with 64 bits that is many times as slow as with 32.
-__device__ __forceinline__ int64_t divided(int64_t a, int64_t b) {
-  return (a | b) >> 32 ? a / b : static_cast<int64_t>(static_cast<uint32_t>(a) / static_cast<uint32_t>(b));
 }
 
 // Where neuron n has its value of a parameter, and how many neurons from n on share it: for neighbours without another division.
@@ -363,17 +364,17 @@ bool rows_aligned(const Rows& r) {
   return !r.data || (r.inner_stride && r.time_stride % V == 0 && aligned(r.data, sizeof(T) * V));
 }
 
-// Whether threads of V neurons fill the GPU and find their rows and states where they can be loaded at once.
+// Whether so many steps of the neurons fill the GPU, and threads of V find their rows and states where they can be loaded at once.
 template <class C, class T, int V, class Neuron>
-bool scan_aligned(const NeuronScan<Neuron>& a) {
-  bool ok = fills(a.N, sizeof(T), kUnroll<V>) && a.N % V == 0 && rows_aligned<T, V>(a.x) && aligned(a.checkpoints, sizeof(C) * V);
+bool scan_aligned(const NeuronScan<Neuron>& a, int64_t steps) {
+  bool ok = fills(a.N, sizeof(T), steps) && a.N % V == 0 && rows_aligned<T, V>(a.x) && aligned(a.checkpoints, sizeof(C) * V);
   for (int k = 0; k < Neuron::kStates; k++) ok = ok && aligned(a.state_in[k], sizeof(C) * V);
   return ok;
 }
 
-template <int V>
+template <int V, bool Narrow>
 unsigned blocks(int64_t N) {
-  return blocks_of(N / V + (N % V != 0), kThreads<V>);
+  return blocks_of(N / V + (N % V != 0), kThreads<Narrow>);
 }
 
 }  // namespace

@@ -6,10 +6,10 @@ namespace snnfast {
 namespace {
 
 template <class C, class T, Reset R, int V>
-__global__ void __launch_bounds__(kThreads<V>) spike_count_kernel(const NeuronForward<SpikeCount> a) {
-  const int64_t n = (static_cast<int64_t>(blockIdx.x) * kThreads<V> + threadIdx.x) * V;
+__global__ void __launch_bounds__(kThreads<V == 1>) spike_count_kernel(const NeuronForward<SpikeCount> a) {
+  const int64_t n = (static_cast<int64_t>(blockIdx.x) * kThreads<V == 1> + threadIdx.x) * V;
   SNNFAST_DYN_SHARED(char, shared);
-  Sequence<T, V> rows(a.x, a.T, n, a.N, shared);
+  Sequence<T, V, V == 1> rows(a.x, a.T, n, a.N, shared);
   if (n >= a.N) return;
   const C v_reset = static_cast<C>(a.settings[SpikeCount::kVReset]);
   C threshold[V][SpikeCount::kParams], v[V], count[V];
@@ -29,10 +29,10 @@ __global__ void __launch_bounds__(kThreads<V>) spike_count_kernel(const NeuronFo
 template <class C, class T, Reset R>
 int launch_as(const NeuronForward<SpikeCount>& a, cudaStream_t stream) {
   constexpr int V = 16 / sizeof(T);
-  if (scan_aligned<C, T, V>(a))
-    SNNFAST_LAUNCH((spike_count_kernel<C, T, R, V>), blocks<V>(a.N), kThreads<V>, (Sequence<T, V>::kShared), stream, a);
+  if (scan_aligned<C, T, V>(a, kStepsThatFill))
+    SNNFAST_LAUNCH((spike_count_kernel<C, T, R, V>), (blocks<V, false>(a.N)), kThreads<false>, (Sequence<T, V, false>::kShared), stream, a);
   else
-    SNNFAST_LAUNCH((spike_count_kernel<C, T, R, 1>), blocks<1>(a.N), kThreads<1>, (Sequence<T, 1>::kShared), stream, a);
+    SNNFAST_LAUNCH((spike_count_kernel<C, T, R, 1>), (blocks<1, true>(a.N)), kThreads<true>, (Sequence<T, 1, true>::kShared), stream, a);
   return cudaGetLastError();
 }
 

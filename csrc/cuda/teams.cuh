@@ -73,25 +73,32 @@ inline cudaError_t divide(int64_t resident, int64_t networks, int64_t N, int64_t
   return cudaSuccess;
 }
 
-// The rule above, for a plan without shared memory. lay_out(plan) measures its memory, of which a block may have `room` bytes in
-// shared memory; resident(plan) is how many of its blocks run at the same time.
+// The first of the rule above, for a plan without shared memory; returns whether it holds. lay_out(plan) measures its memory, of
+// which a block may have `room` bytes in shared memory; resident(plan) is how many of its blocks run at the same time.
 template <class LayOut, class Resident>
-void choose_memory(int64_t networks, int64_t N, bool in_order, int64_t room, bool clusters, const TeamSizes& sizes, const LayOut& lay_out,
-                   const Resident& resident, Teams& plan) {
-  const auto fits = [&](const Teams& p, int64_t blocks) { return p.block_bytes <= room && resident(p) >= blocks; };
-  for (int64_t blocks = 1; in_order && blocks <= (clusters ? kLargestCluster : 1); blocks *= 2) {
+bool hold_weights(int64_t networks, int64_t N, int64_t room, bool clusters, const TeamSizes& sizes, const LayOut& lay_out, const Resident& resident,
+                  Teams& plan) {
+  for (int64_t blocks = 1; blocks <= (clusters ? kLargestCluster : 1); blocks *= 2) {
     Teams p{0, blocks, 1, blocks == 1 ? plan.networks : networks, true, true, blocks > 1, 0, 0};
     if (p.own(N) > sizes.alone) continue;
     p.threads = blocks == 1 ? plan.threads : max(sizes.threads(p.own(N)), min(kClusterThreads, sizes.most));
     lay_out(p);
-    if (!fits(p, p.all_blocks())) continue;
+    if (p.block_bytes > room || resident(p) < p.all_blocks()) continue;
     plan = p;
-    return;
+    return true;
   }
+  return false;
+}
+
+// All of it.
+template <class LayOut, class Resident>
+void choose_memory(int64_t networks, int64_t N, bool in_order, int64_t room, bool clusters, const TeamSizes& sizes, const LayOut& lay_out,
+                   const Resident& resident, Teams& plan) {
+  if (in_order && hold_weights(networks, N, room, clusters, sizes, lay_out, resident, plan)) return;
   lay_out(plan);
   Teams p = plan;
   p.shared = true;
-  if (fits(p, p.all_blocks())) plan = p;
+  if (p.block_bytes <= room && resident(p) >= p.all_blocks()) plan = p;
 }
 
 // The kernels of one body, for blocks that meet through global memory and for those of a cluster.

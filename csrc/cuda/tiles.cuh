@@ -37,32 +37,33 @@ __device__ __forceinline__ void copies_wait() {
 constexpr int kNarrowThreads = 64;  // of a block
 constexpr int kTile = 16;           // steps
 
-// A ring of tiles of a sequence, as the threads of a warp see it that have neurons. Of a missing sequence they are zeros.
-template <class T>
+// A ring of tiles of a sequence, as the threads of a warp see it that have neurons: V neighbours each, in a Word. Of a missing sequence
+// they are zeros.
+template <class Word, int V>
 class Tiles {
-  static constexpr int kRow = 32 * sizeof(T);                                                 // bytes
-  static constexpr int kChunk = 16 / sizeof(T), kChunks = 32 / kChunk, kPass = 32 / kChunks;  // neurons of a copy, copies of a row, rows at a time
-  T* const ring;                                                                              // of this warp: [tiles][steps][32]
-  const T* const data;
-  const int64_t stride, inner;
+  static constexpr int kRow = 32 * sizeof(Word);                                                 // bytes
+  static constexpr int kChunk = 16 / sizeof(Word), kChunks = 32 / kChunk, kPass = 32 / kChunks;  // words of a copy, copies of a row, rows at a time
+  Word* const ring;                                                                              // of this warp: [tiles][steps][32]
+  const Word* const data;
+  const int64_t stride, inner;  // in words
   const int steps, lane;
   const bool whole;  // rows that can be copied 16 bytes at a time
 
  public:
-  static SNNFAST_HD constexpr int64_t bytes(int64_t tiles, int64_t steps) { return tiles * steps * kNarrowThreads * static_cast<int64_t>(sizeof(T)); }
+  static SNNFAST_HD constexpr int64_t bytes(int64_t tiles, int64_t steps) { return tiles * steps * kNarrowThreads * static_cast<int64_t>(sizeof(Word)); }
 
-  // n: this thread's neuron, of N. shared: bytes(tiles, steps) of the block.
+  // n: this thread's first neuron, of N. shared: bytes(tiles, steps) of the block.
   __device__ __forceinline__ Tiles(const Rows& rows, void* shared, int tiles, int steps, int64_t n, int64_t N)
-      : ring(static_cast<T*>(shared) + static_cast<int>(threadIdx.x / 32) * tiles * steps * 32),
-        data(rows.data ? static_cast<const T*>(rows.data) + (n - threadIdx.x % 32) * rows.inner_stride : nullptr),
-        stride(rows.time_stride),
+      : ring(static_cast<Word*>(shared) + static_cast<int>(threadIdx.x / 32) * tiles * steps * 32),
+        data(rows.data ? static_cast<const Word*>(rows.data) + (n / V - threadIdx.x % 32) * rows.inner_stride : nullptr),
+        stride(rows.time_stride / V),
         inner(rows.inner_stride),
         steps(steps),
         lane(threadIdx.x % 32),
-        whole(inner == 1 && n - lane + 32 <= N && (reinterpret_cast<uintptr_t>(data) | static_cast<uintptr_t>(stride) * sizeof(T)) % 16 == 0) {
+        whole(inner == 1 && n / V - lane + 32 <= N / V && (reinterpret_cast<uintptr_t>(data) | static_cast<uintptr_t>(stride) * sizeof(Word)) % 16 == 0) {
     if (!data)
 #pragma unroll 1
-      for (int i = 0; i < tiles * steps; i++) ring[i * 32 + lane] = T{};
+      for (int i = 0; i < tiles * steps; i++) ring[i * 32 + lane] = Word{};
   }
 
   // Begins to copy `count` rows from step t on into a tile.
@@ -70,7 +71,7 @@ class Tiles {
     if (!data) return;
     if (whole) {
       const int row = lane / kChunks, column = lane % kChunks * kChunk;
-      const T* from = data + (t + row) * stride + column;
+      const Word* from = data + (t + row) * stride + column;
       SharedAddress to = shared_address(ring + (tile * steps + row) * 32 + column);
 #pragma unroll 1
       for (int left = count - row; left > 0; left -= kTile, to += kTile * kRow) {
@@ -81,19 +82,19 @@ class Tiles {
         }
       }
     } else {
-      const T* from = data + t * stride + lane * inner;
-      T* to = ring + tile * steps * 32 + lane;
+      const Word* from = data + t * stride + lane * inner;
+      Word* to = ring + tile * steps * 32 + lane;
 #pragma unroll 1
       for (int u = 0; u < count; u++, from += stride, to += 32) {
-        if constexpr (sizeof(T) >= 4)
-          copy_async<sizeof(T)>(shared_address(to), from);
+        if constexpr (sizeof(Word) >= 4)
+          copy_async<sizeof(Word)>(shared_address(to), from);
         else
           *to = *from;
       }
     }
   }
-  // What this thread's neuron has at a step of a tile.
-  __device__ __forceinline__ T at(int tile, int step) const { return ring[(tile * steps + step) * 32 + lane]; }
+  // What this thread's neurons have at a step of a tile.
+  __device__ __forceinline__ Word at(int tile, int step) const { return ring[(tile * steps + step) * 32 + lane]; }
 };
 
 }  // namespace

@@ -3,6 +3,7 @@
 TESTS = (
     "tests/ops/test_bp_stdp_network.py",
     "tests/ops/test_bp_stdp_network_errors.py",
+    "tests/ops/test_bp_stdp_network_parts.py",
     "tests/ops/test_bp_stdp_networks.py",
     "tests/ops/test_presentations.py",
 )
@@ -24,9 +25,16 @@ MISTAKES = (
         "if (false) parallel",
     ),
     ("cuda: > for >=", CUDA, "mine && v >= threshold;", "mine && v > threshold;"),
-    ("cuda: old weights", CUDA, "        packed[j * out.N] = weight[j];\n", ""),
+    ("cuda: old weights", CUDA, "      packed[at[q] * stride] = weight[q];\n", ""),
     ("cuda: weights change at the end", CUDA, "_or(any)) return t + 1;", "_or(any)) return x_.T;"),
-    ("cuda: rows not changed", CUDA, "if (l > 0) weights(l)", "if (l > 1) weights(l)"),
+    ("cuda: rows not changed", CUDA, "rows = l > 0 &&", "rows = l > 1 &&"),
+    ("cuda: a part's weights to others not changed", CUDA, "      w = weight;\n", ""),
+    (
+        "cuda: parts pass errors of others' neurons back",
+        CUDA,
+        "at = k * x.N + first + j;",
+        "at = k * x.N + first / 2 + j;",
+    ),
     ("cuda: labels of the first network", CUDA, "network_ * a_.labels_stride + p0_", "p0_"),
     ("labels of the first network", CORE, "a.labels += k * labels_stride", "a.labels += 0"),
     ("membranes of the first network", CORE, "membranes = k *", "membranes = 0 *"),

@@ -1,5 +1,6 @@
 // Kernels that use what the emulator has to get right: barriers, shared memory, shuffles, ballots, atomics, grids whose
 // blocks wait for each other, clusters. And the plan of launches of teams.
+#include "cuda/bp_stdp_network_memory.cuh"
 #include "cuda/cluster_tally.cuh"
 #include "cuda/diehl_cook_memory.cuh"
 #include "cuda/launch.h"
@@ -216,6 +217,24 @@ void st_plan(int64_t N, int64_t I, int64_t networks, int64_t images, int learns,
   const int64_t found[] = {p.threads, p.blocks, p.teams, p.networks, p.shared, p.weights, p.cluster, p.dynamic_shared()};
   memcpy(plan, found, sizeof found);
 }
+// That of a float32 network of BP-STDP, where a thread takes as many.
+void st_parts(int64_t I, int64_t hidden, int64_t O, int64_t networks, int64_t batch, int64_t span, int learns, int64_t multiprocessors, int64_t most_shared,
+              int clusters, int64_t* plan) {
+  using namespace snnfast;
+  BpStdpNetwork a{};
+  a.networks = networks, a.x.I = I, a.x.T = 50, a.x.P = 1000, a.x.form = PresentationForm::rates, a.learns = learns;
+  a.batch = batch, a.span = span, a.layers = 2, a.layer[0].I = I, a.layer[0].O = a.layer[1].I = hidden, a.layer[1].O = O;
+  const auto resident = [&](const Teams& p) {
+    const int64_t blocks = min(65536 / (p.threads * 128), (most_shared + 1024) / (p.dynamic_shared() + 1024));
+    return multiprocessors * blocks / p.blocks * p.blocks;
+  };
+  const int64_t wanted = threads_wanted(a), threads = TeamSizes{kAlone, kAlone, kSharedThreads}.threads(wanted);
+  Teams p, bare{threads, 1, 1, 1, false, false, false, 0, 0};
+  divide(resident(bare), networks, wanted, 1, threads, p);
+  choose_blocks<float>(a, most_shared, clusters, resident, p);
+  const int64_t found[] = {p.threads, p.blocks, p.teams, p.networks, p.shared, p.weights, p.cluster, p.dynamic_shared()};
+  memcpy(plan, found, sizeof found);
+}
 int st_clusters() {
   snnfast::TeamDevice on;
   on.ask(snnfast::TeamKernels<int>{bodiless_kernel, bodiless_kernel});
@@ -300,7 +319,9 @@ int st_error(int driver, int error, char* text, int size) {
   snprintf(text, static_cast<size_t>(size), "%s", snnfast::cuda_error(error).c_str());
   return cudaPeekAtLastError();
 }
-int st_fills(int64_t N, int64_t bytes, int64_t steps) { return snnfast::fills(N, bytes, steps, snnfast::kBytesInFlight); }
+int st_fills(int64_t N, int64_t bytes, int pairs) {
+  return snnfast::fills(N, bytes, pairs ? snnfast::kStepsOfPairs : snnfast::kStepsThatFill, snnfast::kBytesInFlight);
+}
 int st_stuck(int* o) {
 #ifdef SNNFAST_CUDA_EMULATION
   try {

@@ -201,6 +201,60 @@ PLANS = {
 }
 
 
+PARTS = {
+    # I, hidden, O, networks, batch, steps between changes, learns, device -> as above
+    "weights need a cluster": ((784, 500, 10, 1, 1, 1, 1, H100), (512, 8, 1, 1), (1, 1, 1)),
+    "the same without learning": ((784, 500, 10, 1, 1, 1, 0, H100), (256, 8, 1, 1), (1, 1, 1)),
+    "a cluster each": ((784, 500, 10, 16, 1, 1, 1, H100), (512, 8, 1, 16), (1, 1, 1)),
+    "no room for as many clusters": (
+        (784, 500, 10, 17, 1, 1, 1, H100),
+        (256, 15, 1, 17),
+        (0, 0, 0),
+    ),
+    "no clusters": ((784, 500, 10, 1, 1, 1, 1, A100), (256, 24, 1, 1), (0, 0, 0)),
+    "weights fit the fewest blocks": ((784, 100, 10, 1, 1, 1, 1, H100), (320, 4, 1, 1), (1, 1, 1)),
+    "weights fit one block": ((100, 50, 10, 132, 1, 1, 1, H100), (128, 1, 1, 132), (1, 1, 0)),
+    "and one of a device without clusters": (
+        (100, 50, 10, 1, 1, 1, 1, A100),
+        (128, 1, 1, 1),
+        (1, 1, 0),
+    ),
+    "weights that no cluster holds": (
+        (784, 1000, 10, 1, 1, 1, 1, H100),
+        (256, 48, 1, 1),
+        (0, 0, 0),
+    ),
+    "a cluster whose memory is global": (
+        (784, 900, 10, 1, 4, 1, 0, H100),
+        (512, 8, 1, 1),
+        (0, 0, 1),
+    ),
+    "more threads than a cluster has": (
+        (784, 100, 10, 1, 100, 1, 1, H100),
+        (256, 264, 1, 1),
+        (0, 0, 0),
+    ),
+    "windows of a whole presentation": (
+        (784, 100, 10, 1, 2, 50, 1, H100),
+        (256, 264, 1, 1),
+        (0, 0, 0),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PARTS)
+def test_when_blocks_are_parts_of_a_network_of_bp_stdp(library, case):
+    """The rule of csrc/cuda/bp_stdp_network_memory.cuh."""
+    (*sizes, learns, device), threads, ways = PARTS[case]
+    plan = torch.zeros(8, dtype=torch.int64)
+    multiprocessors, shared, clusters = device
+    on = ctypes.c_int64(multiprocessors), ctypes.c_int64(shared), clusters
+    library.st_parts(*(ctypes.c_int64(v) for v in sizes), learns, *on, pointer(plan))
+    assert tuple(plan[:4].tolist()) == threads
+    assert tuple(plan[4:7].tolist()) == ways
+    assert (0 < plan[7] <= shared) == bool(ways[0])
+
+
 @pytest.mark.parametrize("case", PLANS)
 def test_where_memory_lies_and_when_a_team_is_a_cluster(library, case):
     """The rule at the top of csrc/cuda/teams.cuh."""
@@ -271,11 +325,11 @@ def test_an_error_says_what_to_do_and_is_not_the_next_launchs(library, driver, e
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_neurons_share_a_thread_only_where_they_fill_an_h100(library, dtype):
-    neurons = neurons_that_fill(dtype)
-    size, steps = ctypes.c_int64(dtype.itemsize), ctypes.c_int64(4)
-    assert neurons * dtype.itemsize == 1 << 19
-    assert library.st_fills(ctypes.c_int64(neurons), size, steps)
-    assert not library.st_fills(ctypes.c_int64(neurons - 1), size, steps)
+    for pairs, least in ((False, 1 << 19), (True, 1 << 16)):  # pairs: of 16 bits, 2^15 neurons
+        neurons, size = neurons_that_fill(dtype, pairs=pairs), ctypes.c_int64(dtype.itemsize)
+        assert neurons * dtype.itemsize == least
+        assert library.st_fills(ctypes.c_int64(neurons), size, pairs)
+        assert not library.st_fills(ctypes.c_int64(neurons - 1), size, pairs)
 
 
 def test_address_sanitizer_finds_a_write_out_of_bounds(tmp_path, schedule):

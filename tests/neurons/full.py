@@ -83,20 +83,21 @@ def test_neurons_that_fill_a_gpu_do_what_half_of_them_do(kernels, op, dtype):
 
 
 @each("op dtype", by_dtype)
-def test_neurons_whose_states_are_not_aligned_have_a_thread_each(kernels, op, dtype):
+def test_neurons_whose_states_are_not_aligned_share_no_thread_or_one_of_two(kernels, op, dtype):
     """They do what those do that share one. Their warps are whole, so that these copy rows 16 bytes at a time."""
     neurons = max(64, neurons_that_fill(dtype, kernels.name))
 
     def check(variant):
         # Beyond two tiles, so that the first comes again; and a part of one.
         arguments = Sample(op, variant, (70, neurons), dtype).arguments(kernels.device)
-        room = torch.rand(neurons + 1).to(kernels.device, state_dtype(dtype))
+        room = torch.rand(neurons + 2).to(kernels.device, state_dtype(dtype))
         weights = cotangents(op(**arguments))
-        (outputs, grads), (want, want_grads) = (
-            run(op, {**arguments, op.states[0]: v}, weights) for v in (room[1:], room[1:].clone())
-        )
-        assert_equal(outputs, want)
-        for name, grad in grads.items():
-            assert_equal(grad, want_grads[name], f"grad {name}")
+        for v in (room[1:-1], room[2:]):
+            (outputs, grads), (want, want_grads) = (
+                run(op, {**arguments, op.states[0]: values}, weights) for values in (v, v.clone())
+            )
+            assert_equal(outputs, want)
+            for name, grad in grads.items():
+                assert_equal(grad, want_grads[name], f"grad {name}")
 
     check_each([name for name in ("plain", rich(op), "v_seq") if name in op.variants], check)

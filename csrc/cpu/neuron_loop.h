@@ -1,14 +1,8 @@
 // The scan over time on the CPU, forward and backward, for any neuron whose one-step maths stands in csrc/core.
-// A block of neurons runs through all time steps before the next, so that its state stays in L1; within a step the
-// neurons are SIMD lanes. Keep standard-library templates out of what the instruction-set builds include: the linker
-// could keep an AVX-512 copy of one for everybody.
+// A block of neurons runs through all time steps before the next, so that its state stays in L1.
 #pragma once
-#include "core/neuron.h"
-#include "core/surrogate.h"
-#include "cpu/rows.h"
-
-// SNNFAST_SIMD over the numbers of one line. Unrolled before it is vectorised, it would not be.
-#define SNNFAST_LINE_SIMD SNNFAST_SIMD _Pragma("GCC unroll 1")
+#include "cpu/neuron_lines.h"
+#include "cpu/neuron_strip.h"
 
 namespace snnfast::cpu::SNNFAST_ISA {
 
@@ -22,137 +16,15 @@ void slopes(int32_t surrogate, double* row, double alpha, int64_t m);
 namespace snnfast::cpu {
 namespace {
 
-constexpr int64_t kBlock = kNeuronBlock;
-
-// What has a kernel of its own, which is fast and takes long to compile: parameters that are all numbers, and with them each
-// surrogate in float.
-#ifdef SNNFAST_COMPACT
-template <class Neuron>
-constexpr bool kOwnForNumbers = false;
-#else
-template <class Neuron>
-constexpr bool kOwnForNumbers = !Neuron::kSeldom;
-#endif
-template <class C, bool Uniform>
-constexpr bool kOwnForSurrogates = Uniform && sizeof(C) == sizeof(float);
-
-// A step takes whole lines of 64 bytes. What a block's last line has behind neuron m is computed, too, and kept by nobody.
-template <class C>
-inline int64_t whole_lines(int64_t m) {
-  return (m + kLine<C> - 1) / kLine<C> * kLine<C>;
-}
-template <class C>
-inline void fill_line(C* row, int64_t m) {
-  for (int64_t i = m; i < whole_lines<C>(m); i++) row[i] = C(0);
-}
-
-// Whether nothing of the parameters differs from neuron to neuron.
-template <class Neuron, bool Uniform>
-constexpr bool kAlike = Uniform && Neuron::kEach == 0;
-
-// Coefficients of a block: one value each (Uniform), or one per neuron.
-template <class Neuron, class C, bool Uniform>
-struct Coefficients {
-  alignas(64) C values[Neuron::kCoefficients][kAlike<Neuron, Uniform> ? 1 : kBlock];
-
-  Coefficients(const NeuronScan<Neuron>& a, int64_t n0, int64_t m) {
-    if constexpr (Uniform) {
-      C c[Neuron::kCoefficients];
-      neuron_coefficients<Neuron, C>(a, n0, c);
-      SNNFAST_UNROLL
-      for (int k = 0; k < Neuron::kCoefficients; k++) values[k][0] = c[k];
-    }
-    if constexpr (!kAlike<Neuron, Uniform>) of_each(a, n0, m);
-  }
-  inline __attribute__((always_inline)) void of(int64_t i, C* c) const {
-    SNNFAST_UNROLL
-    for (int k = 0; k < Neuron::kCoefficients; k++) c[k] = values[k][shared_by_all<Neuron, Uniform>(k, Neuron::kCoefficients) ? 0 : i];
-  }
-  // In a loop over neurons, with those of neuron 0 read before it: so shared ones stay in registers, whatever the loop writes.
-  inline __attribute__((always_inline)) void of(int64_t i, const C* shared, C* c) const {
-    SNNFAST_UNROLL
-    for (int k = 0; k < Neuron::kCoefficients; k++) {
-      const bool one = shared_by_all<Neuron, Uniform>(k, Neuron::kCoefficients);
-      c[k] = one || (!kByMembrane<Neuron> && k == Neuron::kLeast) ? shared[k] : values[k][one ? 0 : i];
-    }
-  }
-
- private:
-  // Of parameters as rows: to find those of one neuron takes two divisions each, which few steps would not hide.
-  void of_each(const NeuronScan<Neuron>& a, int64_t n0, int64_t m) {
-    alignas(64) C params[Neuron::kParams][kBlock];
-    for (int k = 0; k < Neuron::kParams; k++)
-      if (!shared_by_all<Neuron, Uniform>(k, Neuron::kParams)) SNNFAST_ISA::read_param(a.param[k], n0, m, whole_lines<C>(m), params[k]);
-    for (int64_t i = 0; i < whole_lines<C>(m); i++) {
-      C c[Neuron::kCoefficients], own[Neuron::kParams];
-      SNNFAST_UNROLL
-      for (int k = 0; k < Neuron::kParams; k++) own[k] = shared_by_all<Neuron, Uniform>(k, Neuron::kParams) ? C(0) : params[k][i];
-      neuron_coefficients<Neuron, C>(a, own, c);
-      SNNFAST_UNROLL
-      for (int k = 0; k < Neuron::kCoefficients; k++)
-        if (!shared_by_all<Neuron, Uniform>(k, Neuron::kCoefficients)) values[k][i] = c[k];
-    }
-  }
-};
-
-template <class Neuron, class C, bool Uniform>
-void load_initial_state(const NeuronScan<Neuron>& a, const Coefficients<Neuron, C, Uniform>& coefficients, int64_t n0, int64_t m, C (*state)[kBlock]) {
-  for (int k = 0; k < Neuron::kStates; k++) {
-    const C* in = static_cast<const C*>(a.state_in[k]);
-    for (int64_t i = 0; i < m; i++) {
-      C c[Neuron::kCoefficients];
-      coefficients.of(i, c);
-      state[k][i] = in ? in[n0 + i] : Neuron::rest(k, c);
-    }
-    fill_line(state[k], m);
-  }
-}
-
-enum class Record { nothing, spikes, tape };
-
-// The same rows from neuron i of the block on.
-template <class C>
-inline auto from(C (*rows)[kBlock], int64_t i) {
-  return reinterpret_cast<C(*)[kBlock]>(reinterpret_cast<C*>(rows) + i);
-}
-
-// What the backward pass needs of one step, as rows of a block: the charged states and, where its maths reads them, x and
-// the states before the step.
-template <class Neuron, bool Uniform>
-struct Tape {
-  static constexpr bool kBefore = !Uniform, kInput = kBefore || Neuron::kEach > 0;
-  enum : int { kX = Neuron::kTape, kState = kX + kInput, kRows = kState + kBefore * Neuron::kStates };
-  static_assert(kRows <= kNeuronTapeRows<Neuron>);
-};
 // One step of m neurons, which are whole lines; out is the row of spikes, maybe past the caches, or the tape's rows of this step.
 template <class Neuron, class C, Reset R, bool Uniform, Record Out>
 inline void step(const C* x, C (*states)[kBlock], C (*out)[kBlock], const Coefficients<Neuron, C, Uniform>& coefficients, int64_t m, bool past = false) {
-  using Rows = Tape<Neuron, Uniform>;
   C shared[Neuron::kCoefficients];
   coefficients.of(0, shared);
   for (int64_t i = 0; i < m; i += kLine<C>) {
     alignas(64) C spikes[kLine<C>];
-    const C* const x_line = x + i;
-    const auto states_line = from(states, i), out_line = from(out, i);
-    SNNFAST_LINE_SIMD
-    for (int64_t l = 0; l < kLine<C>; l++) {
-      C c[Neuron::kCoefficients], state[Neuron::kStates], charged[Neuron::kTape];
-      coefficients.of(i + l, shared, c);
-      SNNFAST_UNROLL
-      for (int k = 0; k < Neuron::kStates; k++) state[k] = states_line[k][l];
-      if constexpr (Out == Record::tape && Rows::kInput) out_line[Rows::kX][l] = x_line[l];
-      if constexpr (Out == Record::tape && Rows::kBefore) {
-        SNNFAST_UNROLL
-        for (int k = 0; k < Neuron::kStates; k++) out_line[Rows::kState + k][l] = state[k];
-      }
-      spikes[l] = neuron_step<Neuron, R>(x_line[l], c, state, charged);
-      if constexpr (Out == Record::tape) {
-        SNNFAST_UNROLL
-        for (int k = 0; k < Neuron::kTape; k++) out_line[k][l] = charged[k];
-      }
-      SNNFAST_UNROLL
-      for (int k = 0; k < Neuron::kStates; k++) states_line[k][l] = state[k];
-    }
+    const auto out_line = from(out, i);
+    step_line<Neuron, C, R, Uniform, Out>(x + i, from(states, i), out_line, spikes, coefficients, shared, i);
     if constexpr (Out == Record::spikes) write_line(*out_line, spikes, past);
   }
 }
@@ -206,60 +78,23 @@ void margins(const C (*tape)[kBlock], const Coefficients<Neuron, C, Uniform>& co
   }
 }
 
-// Gradient of one step of m neurons, which are whole lines. grad: dL/d(states after the step) on entry, dL/d(states before it) on return. S is `count` where
-// the surrogate is not known before.
+// Gradient of one step of m neurons, which are whole lines.
 template <class Neuron, class C, Reset R, Surrogate S, bool Uniform>
 inline void step_backward(const C (*tape)[kBlock], const C* grad_spikes, const C* grad_v, C (*grad)[kBlock], C* grad_x, C (*grad_params)[kBlock],
                           const Coefficients<Neuron, C, Uniform>& coefficients, const NeuronBackward<Neuron>& a, int64_t m, bool past) {
-  using Rows = Tape<Neuron, Uniform>;
-  const C alpha = static_cast<C>(a.alpha);
-  // As a line: GCC would compile the loop once more for 0, and its result would no longer stay in a register.
-  alignas(64) C attached[kLine<C>];
-  for (C& one : attached) one = a.detach_reset ? C(0) : C(1);
-  C settings[Neuron::kSettings], shared[Neuron::kCoefficients];
-  neuron_settings(a, settings);
-  coefficients.of(0, shared);
-  alignas(64) C slope_row[S == Surrogate::count ? kBlock : 1];
-  if constexpr (S == Surrogate::count) {
+  const LineConstants<Neuron, C, Uniform> constants(a, coefficients);
+  constexpr bool given = S == Surrogate::count;
+  alignas(64) C slope_row[given ? kBlock : 1];
+  if constexpr (given) {
     margins(tape, coefficients, slope_row, m);
-    SNNFAST_ISA::slopes(a.surrogate, slope_row, alpha, m);
+    SNNFAST_ISA::slopes(a.surrogate, slope_row, constants.alpha, m);
   }
-  for (int64_t i0 = 0; i0 < m; i0 += kLine<C>) {
+  for (int64_t i = 0; i < m; i += kLine<C>) {
     alignas(64) C line[kLine<C>];
-    SNNFAST_LINE_SIMD
-    for (int64_t l = 0; l < kLine<C>; l++) {
-      const int64_t i = i0 + l;
-      C c[Neuron::kCoefficients], charged[Neuron::kTape], before[Neuron::kStates], g[Neuron::kStates], gp[Neuron::kParams];
-      coefficients.of(i, shared, c);
-      SNNFAST_UNROLL
-      for (int k = 0; k < Neuron::kTape; k++) charged[k] = tape[k][i];
-      const C x = Rows::kInput ? tape[Rows::kInput ? Rows::kX : 0][i] : C(0);
-      SNNFAST_UNROLL
-      for (int k = 0; k < Neuron::kStates; k++) before[k] = Rows::kBefore ? tape[Rows::kBefore ? Rows::kState + k : 0][i] : C(0), g[k] = grad[k][i];
-      SNNFAST_UNROLL
-      for (int k = 0; k < Neuron::kParams; k++) gp[k] = shared_by_all<Neuron, Uniform>(k, Neuron::kParams) ? C(0) : grad_params[k][i];
-      g[0] += grad_v[i];
-      C slope = C(0);
-      if constexpr (S == Surrogate::count)
-        slope = slope_row[i];
-      else if constexpr (R != Reset::none)
-        slope = surrogate_derivative<S, C>(neuron_margin<Neuron>(charged, c), alpha);
-      line[l] = neuron_step_backward<Neuron, R>(x, before, charged, c, settings, grad_spikes[i], slope, attached[l], g, gp);
-      SNNFAST_UNROLL
-      for (int k = 0; k < Neuron::kStates; k++) grad[k][i] = g[k];
-      SNNFAST_UNROLL
-      for (int k = 0; k < Neuron::kParams; k++)
-        if (!shared_by_all<Neuron, Uniform>(k, Neuron::kParams)) grad_params[k][i] = gp[k];
-    }
-    write_line(grad_x + i0, line, past);
+    line_backward<Neuron, C, R, S, Uniform>(from(tape, i), grad_spikes + i, grad_v + i, slope_row + (given ? i : 0), from(grad, i), line, from(grad_params, i),
+                                            coefficients, constants, i);
+    write_line(grad_x + i, line, past);
   }
-}
-
-// Not inline: seldom, and the loop that calls it would be slower.
-template <class C>
-__attribute__((noinline)) void add_row(C* sums, const C* row, int64_t m) {
-  SNNFAST_SIMD
-  for (int64_t i = 0; i < m; i++) sums[i] += row[i];
 }
 
 // What a block carries backward through its steps.
@@ -279,7 +114,7 @@ template <class Neuron, class C, Reset R, Surrogate S, bool Uniform>
 __attribute__((noinline)) void segment_backward(const NeuronBackward<Neuron>& a, const Coefficients<Neuron, C, Uniform>& coefficients,
                                                 TapeRows<Neuron, C, Uniform> tape, int64_t t0, int64_t steps, int64_t n0, int64_t m,
                                                 BlockGradients<Neuron, C, Uniform>& grad, RowsAhead& grad_ahead) {
-  alignas(64) C spike_buffer[kBlock], v_buffer[kBlock], out_buffer[kBlock], zeros[kBlock] = {};
+  alignas(64) C spike_buffer[kBlock], v_buffer[kBlock], out_buffer[kBlock];
   const bool streaming = streams<C>(a.T, a.N_all);
   const int64_t next_block = min(a.N - n0 - m, kBlock);
   const int64_t K = a.checkpoint_every, lines = whole_lines<C>(m);
@@ -287,8 +122,8 @@ __attribute__((noinline)) void segment_backward(const NeuronBackward<Neuron>& a,
   fill_line(v_buffer, m);
   for (int64_t j = steps - 1; j >= 0; j--) {
     const int64_t t = t0 + j, offset = t * a.N_all + n0;
-    const C* grad_spikes = a.grad_spikes.data ? read_lines<C>(a.grad_spikes, t, n0, m, spike_buffer) : zeros;
-    const C* grad_v = a.grad_v_seq.data ? read_lines<C>(a.grad_v_seq, t, n0, m, v_buffer) : zeros;
+    const C* grad_spikes = a.grad_spikes.data ? read_lines<C>(a.grad_spikes, t, n0, m, spike_buffer) : kZeros<C>;
+    const C* grad_v = a.grad_v_seq.data ? read_lines<C>(a.grad_v_seq, t, n0, m, v_buffer) : kZeros<C>;
     if (j >= kAhead)
       prefetch_row(a.grad_spikes, t - kAhead, n0, m);
     else if (t0 > 0)
@@ -343,12 +178,7 @@ void backward_block(const NeuronBackward<Neuron>& a, SegmentBackward<Neuron, C, 
     }
     run_segment(a, coefficients, tape, t0, steps, n0, m, grad, grad_ahead);
   }
-  if (a.x_repeats) {
-    const C share = C(1) / static_cast<C>(a.T);
-    SNNFAST_SIMD
-    for (int64_t i = 0; i < m; i++) grad.x[i] *= share;
-    flush_row(a.grad_x, a.x.dtype, n0, m, false, grad.x);
-  }
+  if (a.x_repeats) write_mean(a, grad.x, n0, m);
   for (int k = 0; k < Neuron::kStates; k++)
     if (a.grad_state_in[k]) copy(static_cast<C*>(a.grad_state_in[k]) + n0, grad.states[k], m);
   if constexpr (!Uniform) {
@@ -415,8 +245,11 @@ void backward_parameters(const NeuronBackward<Neuron>& a, int64_t begin, int64_t
 
 template <class Neuron, class C, Reset R>
 void backward_blocks(const NeuronBackward<Neuron>& a, int64_t begin, int64_t end, void* scratch) {
-  constexpr bool own = kOwnForNumbers<Neuron>;
-  const auto run = own && a.uniform() ? &backward_parameters<Neuron, C, R, own> : &backward_parameters<Neuron, C, R, false>;
+  auto run = &backward_parameters<Neuron, C, R, false>;
+  if constexpr (kInStrips<Neuron, C>)
+    run = a.uniform() ? &backward_strips<Neuron, C, R> : run;
+  else if constexpr (kOwnForNumbers<Neuron>)
+    run = a.uniform() ? &backward_parameters<Neuron, C, R, true> : run;
   run(a, begin, end, scratch);
   stream_done();
 }

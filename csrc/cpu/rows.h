@@ -65,15 +65,18 @@ inline const C* read_lines(const Rows& rows, int64_t t, int64_t n0, int64_t m, C
 
 inline int64_t bytes_of(Dtype dtype) { return dtype == Dtype::f64 ? 8 : dtype == Dtype::f32 ? 4 : 2; }
 
+inline const char* address(const Rows& rows, int64_t t, int64_t n0) {
+  return static_cast<const char*>(rows.data) + (t * rows.time_stride + n0 * rows.inner_stride) * bytes_of(rows.dtype);
+}
+
 // The rows of a block lie far apart, so the hardware does not see the next one coming. A row that does not exist costs
 // nothing but the instruction. Cache: 3 for L1, 2 for L2.
 constexpr int64_t kAhead = 2;
 template <int Cache = 3>
 inline void prefetch_row(const Rows& rows, int64_t t, int64_t n0, int64_t m) {
   if (!rows.data) return;
-  const int64_t size = bytes_of(rows.dtype);
-  const char* row = static_cast<const char*>(rows.data) + (t * rows.time_stride + n0 * rows.inner_stride) * size;
-  const int64_t end = rows.inner_stride ? m * size : 1;
+  const char* row = address(rows, t, n0);
+  const int64_t end = rows.inner_stride ? m * bytes_of(rows.dtype) : 1;
   for (int64_t i = 0; i < end; i += 64) __builtin_prefetch(row + i, 0, Cache);
 }
 
@@ -104,6 +107,18 @@ class RowsAhead {
     if (!wanted_) return;
     const int64_t left = end_ - n0_;
     if (left > 0) prefetch_row<2>(rows_, t0_ + (order_ == Order::forward ? j_ : length_ - 1 - j_), n0_, min(left, block_));
+    next();
+  }
+
+  // The same of rows that are so many lines.
+  template <int Lines>
+  inline void fetch_lines() {
+    if (!wanted_) return;
+    if (n0_ < end_ && rows_.data) {
+      const char* row = address(rows_, t0_ + (order_ == Order::forward ? j_ : length_ - 1 - j_), n0_);
+      SNNFAST_UNROLL
+      for (int l = 0; l < Lines; l++) __builtin_prefetch(row + 64 * l, 0, 2);
+    }
     next();
   }
 
@@ -161,15 +176,20 @@ inline void stream_done() {}
 // Whether a row of an output, which begins there, is written past the caches.
 inline bool writes_past(const void* row, bool streaming) { return kStreamLine && streaming && reinterpret_cast<uintptr_t>(row) % 64 == 0; }
 
+// A line past the caches.
+template <class C>
+inline __attribute__((always_inline)) void stream_whole(C* to, const C* line) {
+  for (int64_t i = 0; i < 64; i += kStreamLine ? kStreamLine : 64) stream_line(to + i / sizeof(C), line + i / sizeof(C));
+}
+
 // Writes a line that was just computed. Inlined, it takes it from the register where it was: a line that went through a buffer
 // would be stored twice, and stores are what such loops wait for.
 template <class C>
 inline __attribute__((always_inline)) void write_line(C* to, const C* line, bool past) {
-  if (__builtin_expect(kStreamLine && past, 0)) {
-    for (int64_t i = 0; i < 64; i += kStreamLine ? kStreamLine : 64) stream_line(to + i / sizeof(C), line + i / sizeof(C));
-  } else {
+  if (__builtin_expect(kStreamLine && past, 0))
+    stream_whole(to, line);
+  else
     __builtin_memcpy(to, line, 64);
-  }
 }
 
 template <class C>

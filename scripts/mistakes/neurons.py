@@ -288,12 +288,12 @@ MISTAKES = (
         "C(0.5) * alpha / (C(1) + q * q)",
         "alpha / (C(1) + q * q)",
     ),
-    ("cpu: gradient of v_seq dropped", "csrc/cpu/neuron_loop.h", "g[0] += grad_v[i];", ""),
+    ("cpu: gradient of v_seq dropped", "csrc/cpu/neuron_lines.h", "g[0] += grad_v[l];", ""),
     (
         "cpu: tape of x empty",
-        "csrc/cpu/neuron_loop.h",
-        "out_line[Rows::kX][l] = x_line[l];",
-        "out_line[Rows::kX][l] = C(0);",
+        "csrc/cpu/neuron_lines.h",
+        "out[Rows::kX][l] = x[l];",
+        "out[Rows::kX][l] = C(0);",
     ),
     (
         "cpu: checkpoint one step late",
@@ -306,6 +306,30 @@ MISTAKES = (
         "csrc/cpu/neuron_loop.h",
         "min(a.T - t0, K)",
         "min(a.T - t0, K - 1)",
+    ),
+    (
+        "cpu: last segment of a strip short",
+        "csrc/cpu/neuron_strip.h",
+        "min(a.T - t0, K)",
+        "min(a.T - t0, K - 1)",
+    ),
+    (
+        "cpu: a strip reads the gradient in another dtype, or repeated, in place",
+        "csrc/cpu/neuron_strip.h",
+        "m == kStrip<C> && rows.inner_stride && rows.dtype == native<C>()",
+        "m == kStrip<C>",
+    ),
+    (
+        "cpu: a strip forgets the gradient of the state after the last step",
+        "csrc/cpu/neuron_strip.h",
+        "of_strip(a.grad_state_out[k])",
+        "of_strip(nullptr)",
+    ),
+    (
+        "cpu: a strip starts each segment at rest",
+        "csrc/cpu/neuron_strip.h",
+        "of_strip(t0 ? kept + k * a.N_all : a.state_in[k])",
+        "of_strip(a.state_in[k])",
     ),
     (
         "cpu: stride of time",

@@ -39,6 +39,12 @@ MISTAKES = (
         "((segment - 1) * Neuron::kStates + k) * a.N + n0",
     ),
     (
+        "pooled: checkpoints of a strip of a part lie as if it were all",
+        "csrc/cpu/neuron_strip.h",
+        "(t0 / K - 1) * Neuron::kStates * a.N_all",
+        "(t0 / K - 1) * Neuron::kStates * a.N",
+    ),
+    (
         "pooled: channels-last is found by strides, which one image does not have",
         "snnfast/ops/neuron.py",
         "order = _CHANNELS_LAST if kind.pooled else None",
@@ -46,14 +52,14 @@ MISTAKES = (
     ),
     (
         "repeat: the sum over the steps instead of the mean",
-        "csrc/cpu/neuron_loop.h",
-        "grad.x[i] *= share;",
-        "grad.x[i] *= 1;",
+        "csrc/cpu/neuron_lines.h",
+        "sum[i] *= share;",
+        "sum[i] *= 1;",
         TIME,
     ),
     (
         "repeat: only the last segment counts",
-        "csrc/cpu/neuron_loop.h",
+        "csrc/cpu/neuron_lines.h",
         "sums[i] += row[i];",
         "sums[i] = row[i];",
         TIME,

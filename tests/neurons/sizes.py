@@ -2,7 +2,16 @@
 
 import pytest
 import torch
-from samples import Sample, assert_equal, assert_gradients_close, each, gradients, tensors
+from samples import (
+    Sample,
+    assert_equal,
+    assert_gradients_close,
+    cotangents,
+    each,
+    gradients,
+    require_grad,
+    tensors,
+)
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 
@@ -38,6 +47,33 @@ def test_one_neuron_without_dimensions_equals_one_in_a_row(backend, op):
     got = op(**arguments)
     wide = op(**arguments | {k: a[..., None] for k, a in tensors(arguments).items()})
     assert_equal(got, [out[..., 0] for out in wide])
+
+
+@each(
+    "op variant",
+    lambda op: [(op, v) for v in op.variants if v in ("plain", "v_seq")],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("expanded", [False, True], ids=["random", "ones"])
+def test_many_neurons_have_the_bits_of_a_few_at_a_time(kernels, op, variant, dtype, expanded):
+    """With numbers as parameters a CPU takes 128 through all steps at a time: here twice, and a part of as many."""
+
+    def run(arguments, grads=None):
+        arguments = require_grad(arguments)
+        outputs = [out for out in op(**arguments) if out is not None]
+        grads = cotangents(outputs) if grads is None else grads
+        if expanded:
+            grads = [torch.ones((), dtype=g.dtype, device=g.device).expand(g.shape) for g in grads]
+        found = torch.autograd.grad(outputs, list(tensors(arguments).values()), grads)
+        return grads, [*(out.detach() for out in outputs), *found]
+
+    arguments = Sample(op, variant, (70, 2 * 128 + 37), dtype).arguments(kernels.device)
+    grads, whole = run(arguments)
+    for begin in range(0, 2 * 128 + 37, 50):
+        some = slice(begin, begin + 50)
+        part = {k: a[..., some] if isinstance(a, torch.Tensor) else a for k, a in arguments.items()}
+        _, found = run(part, [g[..., some] for g in grads])
+        assert_equal(found, [value[..., some] for value in whole])
 
 
 def test_hundred_thousand_steps_equal_those_run_in_parts(kernels, op):

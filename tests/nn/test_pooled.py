@@ -101,7 +101,7 @@ def test_every_neuron_equals_the_two_layers(neuron, shape, passes):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("T", [1, 5])
+@pytest.mark.parametrize("T", [1, 5, 70])
 def test_every_shape_equals_the_two_layers(shape, dtype, T, passes):
     B, H, W, pool = SHAPES[shape]
     one, two = both(NEURONS["stateful"], pool)

@@ -1,0 +1,212 @@
+// One step of a line of neurons on the CPU, forward and backward, for any neuron whose one-step maths stands in csrc/core: the
+// neurons are SIMD lanes. Keep standard-library templates out of what the instruction-set builds include: the linker could keep an
+// AVX-512 copy of one for everybody.
+#pragma once
+#include "core/neuron.h"
+#include "core/surrogate.h"
+#include "cpu/rows.h"
+
+// SNNFAST_SIMD over the numbers of one line. Unrolled before it is vectorised, it would not be.
+#define SNNFAST_LINE_SIMD SNNFAST_SIMD _Pragma("GCC unroll 1")
+
+namespace snnfast::cpu {
+namespace {
+
+constexpr int64_t kBlock = kNeuronBlock;
+
+// What has a kernel of its own, which is fast and takes long to compile: parameters that are all numbers, and with them each
+// surrogate in float.
+#ifdef SNNFAST_COMPACT
+template <class Neuron>
+constexpr bool kOwnForNumbers = false;
+#else
+template <class Neuron>
+constexpr bool kOwnForNumbers = !Neuron::kSeldom;
+#endif
+template <class C, bool Uniform>
+constexpr bool kOwnForSurrogates = Uniform && sizeof(C) == sizeof(float);
+
+// A step takes whole lines of 64 bytes. What a block's last line has behind neuron m is computed, too, and kept by nobody.
+template <class C>
+inline int64_t whole_lines(int64_t m) {
+  return (m + kLine<C> - 1) / kLine<C> * kLine<C>;
+}
+template <class C>
+inline void fill_line(C* row, int64_t m) {
+  for (int64_t i = m; i < whole_lines<C>(m); i++) row[i] = C(0);
+}
+
+// Whether nothing of the parameters differs from neuron to neuron.
+template <class Neuron, bool Uniform>
+constexpr bool kAlike = Uniform && Neuron::kEach == 0;
+
+// Coefficients of a block: one value each (Uniform), or one per neuron.
+template <class Neuron, class C, bool Uniform>
+struct Coefficients {
+  alignas(64) C values[Neuron::kCoefficients][kAlike<Neuron, Uniform> ? 1 : kBlock];
+
+  Coefficients(const NeuronScan<Neuron>& a, int64_t n0, int64_t m) {
+    if constexpr (Uniform) {
+      C c[Neuron::kCoefficients];
+      neuron_coefficients<Neuron, C>(a, n0, c);
+      SNNFAST_UNROLL
+      for (int k = 0; k < Neuron::kCoefficients; k++) values[k][0] = c[k];
+    }
+    if constexpr (!kAlike<Neuron, Uniform>) of_each(a, n0, m);
+  }
+  inline __attribute__((always_inline)) void of(int64_t i, C* c) const {
+    SNNFAST_UNROLL
+    for (int k = 0; k < Neuron::kCoefficients; k++) c[k] = values[k][shared_by_all<Neuron, Uniform>(k, Neuron::kCoefficients) ? 0 : i];
+  }
+  // In a loop over neurons, with those of neuron 0 read before it: so shared ones stay in registers, whatever the loop writes.
+  inline __attribute__((always_inline)) void of(int64_t i, const C* shared, C* c) const {
+    SNNFAST_UNROLL
+    for (int k = 0; k < Neuron::kCoefficients; k++) {
+      const bool one = shared_by_all<Neuron, Uniform>(k, Neuron::kCoefficients);
+      c[k] = one || (!kByMembrane<Neuron> && k == Neuron::kLeast) ? shared[k] : values[k][one ? 0 : i];
+    }
+  }
+
+ private:
+  // Of parameters as rows: to find those of one neuron takes two divisions each, which few steps would not hide.
+  void of_each(const NeuronScan<Neuron>& a, int64_t n0, int64_t m) {
+    alignas(64) C params[Neuron::kParams][kBlock];
+    for (int k = 0; k < Neuron::kParams; k++)
+      if (!shared_by_all<Neuron, Uniform>(k, Neuron::kParams)) SNNFAST_ISA::read_param(a.param[k], n0, m, whole_lines<C>(m), params[k]);
+    for (int64_t i = 0; i < whole_lines<C>(m); i++) {
+      C c[Neuron::kCoefficients], own[Neuron::kParams];
+      SNNFAST_UNROLL
+      for (int k = 0; k < Neuron::kParams; k++) own[k] = shared_by_all<Neuron, Uniform>(k, Neuron::kParams) ? C(0) : params[k][i];
+      neuron_coefficients<Neuron, C>(a, own, c);
+      SNNFAST_UNROLL
+      for (int k = 0; k < Neuron::kCoefficients; k++)
+        if (!shared_by_all<Neuron, Uniform>(k, Neuron::kCoefficients)) values[k][i] = c[k];
+    }
+  }
+};
+
+template <class Neuron, class C, bool Uniform>
+void load_initial_state(const NeuronScan<Neuron>& a, const Coefficients<Neuron, C, Uniform>& coefficients, int64_t n0, int64_t m, C (*state)[kBlock]) {
+  for (int k = 0; k < Neuron::kStates; k++) {
+    const C* in = static_cast<const C*>(a.state_in[k]);
+    for (int64_t i = 0; i < m; i++) {
+      C c[Neuron::kCoefficients];
+      coefficients.of(i, c);
+      state[k][i] = in ? in[n0 + i] : Neuron::rest(k, c);
+    }
+    fill_line(state[k], m);
+  }
+}
+
+enum class Record { nothing, spikes, tape };
+
+// The same rows from neuron i of the block on.
+template <class C, int64_t Width>
+inline auto from(C (*rows)[Width], int64_t i) {
+  return reinterpret_cast<C(*)[Width]>(reinterpret_cast<C*>(rows) + i);
+}
+
+// What the backward pass needs of one step, as rows of a block: the charged states and, where its maths reads them, x and
+// the states before the step.
+template <class Neuron, bool Uniform>
+struct Tape {
+  static constexpr bool kBefore = !Uniform, kInput = kBefore || Neuron::kEach > 0;
+  enum : int { kX = Neuron::kTape, kState = kX + kInput, kRows = kState + kBefore * Neuron::kStates };
+  static_assert(kRows <= kNeuronTapeRows<Neuron>);
+};
+// One step of a line of neurons, from neuron i of the block on. out: the tape's rows of this step.
+template <class Neuron, class C, Reset R, bool Uniform, Record Out, int64_t Width, int64_t TapeWidth>
+inline __attribute__((always_inline)) void step_line(const C* x, C (*states)[Width], C (*out)[TapeWidth], C* spikes,
+                                                     const Coefficients<Neuron, C, Uniform>& coefficients, const C* shared, int64_t i) {
+  using Rows = Tape<Neuron, Uniform>;
+  SNNFAST_LINE_SIMD
+  for (int64_t l = 0; l < kLine<C>; l++) {
+    C c[Neuron::kCoefficients], state[Neuron::kStates], charged[Neuron::kTape];
+    coefficients.of(i + l, shared, c);
+    SNNFAST_UNROLL
+    for (int k = 0; k < Neuron::kStates; k++) state[k] = states[k][l];
+    if constexpr (Out == Record::tape && Rows::kInput) out[Rows::kX][l] = x[l];
+    if constexpr (Out == Record::tape && Rows::kBefore) {
+      SNNFAST_UNROLL
+      for (int k = 0; k < Neuron::kStates; k++) out[Rows::kState + k][l] = state[k];
+    }
+    spikes[l] = neuron_step<Neuron, R>(x[l], c, state, charged);
+    if constexpr (Out == Record::tape) {
+      SNNFAST_UNROLL
+      for (int k = 0; k < Neuron::kTape; k++) out[k][l] = charged[k];
+    }
+    SNNFAST_UNROLL
+    for (int k = 0; k < Neuron::kStates; k++) states[k][l] = state[k];
+  }
+}
+
+// What the gradients of all lines need.
+template <class Neuron, class C, bool Uniform>
+struct LineConstants {
+  C alpha, settings[Neuron::kSettings], shared[Neuron::kCoefficients];
+  // As a line: GCC would compile the loop once more for 0, and its result would no longer stay in a register.
+  alignas(64) C attached[kLine<C>];
+
+  inline __attribute__((always_inline)) LineConstants(const NeuronBackward<Neuron>& a, const Coefficients<Neuron, C, Uniform>& coefficients)
+      : alpha(static_cast<C>(a.alpha)) {
+    for (C& one : attached) one = a.detach_reset ? C(0) : C(1);
+    neuron_settings(a, settings);
+    coefficients.of(0, shared);
+  }
+};
+
+// Gradient of one step of a line of neurons, from neuron i of the block on. grad: dL/d(states after the step) on entry, dL/d(states
+// before it) on return. S is `count` where the surrogate is not known before, and its slopes are given.
+template <class Neuron, class C, Reset R, Surrogate S, bool Uniform, int64_t Width, int64_t TapeWidth, int64_t ParamsWidth>
+inline __attribute__((always_inline)) void line_backward(const C (*tape)[TapeWidth], const C* grad_spikes, const C* grad_v, const C* slopes, C (*grad)[Width],
+                                                         C* grad_x, C (*grad_params)[ParamsWidth], const Coefficients<Neuron, C, Uniform>& coefficients,
+                                                         const LineConstants<Neuron, C, Uniform>& constants, int64_t i) {
+  using Rows = Tape<Neuron, Uniform>;
+  SNNFAST_LINE_SIMD
+  for (int64_t l = 0; l < kLine<C>; l++) {
+    C c[Neuron::kCoefficients], charged[Neuron::kTape], before[Neuron::kStates], g[Neuron::kStates], gp[Neuron::kParams];
+    coefficients.of(i + l, constants.shared, c);
+    SNNFAST_UNROLL
+    for (int k = 0; k < Neuron::kTape; k++) charged[k] = tape[k][l];
+    const C x = Rows::kInput ? tape[Rows::kInput ? Rows::kX : 0][l] : C(0);
+    SNNFAST_UNROLL
+    for (int k = 0; k < Neuron::kStates; k++) before[k] = Rows::kBefore ? tape[Rows::kBefore ? Rows::kState + k : 0][l] : C(0), g[k] = grad[k][l];
+    SNNFAST_UNROLL
+    for (int k = 0; k < Neuron::kParams; k++) gp[k] = shared_by_all<Neuron, Uniform>(k, Neuron::kParams) ? C(0) : grad_params[k][l];
+    g[0] += grad_v[l];
+    C slope = C(0);
+    if constexpr (S == Surrogate::count)
+      slope = slopes[l];
+    else if constexpr (R != Reset::none)
+      slope = surrogate_derivative<S, C>(neuron_margin<Neuron>(charged, c), constants.alpha);
+    grad_x[l] = neuron_step_backward<Neuron, R>(x, before, charged, c, constants.settings, grad_spikes[l], slope, constants.attached[l], g, gp);
+    SNNFAST_UNROLL
+    for (int k = 0; k < Neuron::kStates; k++) grad[k][l] = g[k];
+    SNNFAST_UNROLL
+    for (int k = 0; k < Neuron::kParams; k++)
+      if (!shared_by_all<Neuron, Uniform>(k, Neuron::kParams)) grad_params[k][l] = gp[k];
+  }
+}
+
+// Where a gradient is not given.
+template <class C>
+alignas(64) constexpr C kZeros[kBlock] = {};
+
+// Not inline: seldom, and the loop that calls it would be slower.
+template <class C>
+__attribute__((noinline)) void add_row(C* sums, const C* row, int64_t m) {
+  SNNFAST_SIMD
+  for (int64_t i = 0; i < m; i++) sums[i] += row[i];
+}
+
+// The mean of x's gradient over the steps, from its sum.
+template <class Neuron, class C>
+__attribute__((noinline)) void write_mean(const NeuronBackward<Neuron>& a, C* sum, int64_t n0, int64_t m) {
+  const C share = C(1) / static_cast<C>(a.T);
+  SNNFAST_SIMD
+  for (int64_t i = 0; i < m; i++) sum[i] *= share;
+  flush_row(a.grad_x, a.x.dtype, n0, m, false, sum);
+}
+
+}  // namespace
+}  // namespace snnfast::cpu

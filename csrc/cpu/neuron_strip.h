@@ -1,0 +1,239 @@
+// The backward pass of neurons whose parameters are all numbers. A strip of lines goes through all steps between two checkpoints with
+// its state, and then the state's gradient, in registers: to load and store them at every step took a third of the time. The loops
+// over the steps hold no call, which no register would survive: rows that do not lie as they are computed are converted before, or
+// after.
+#pragma once
+#include "cpu/lanes.h"
+#include "cpu/neuron_lines.h"
+
+namespace snnfast::cpu {
+namespace {
+
+template <class Neuron, class C>
+constexpr bool kInStrips = kOwnForNumbers<Neuron> && kOwnForSurrogates<C, true> && kAlike<Neuron, true>;
+
+// Side by side, since each waits for its own last step; with AVX-512 they take 8 of 32 registers a state.
+constexpr int kStripLines = 8;
+template <class C>
+constexpr int64_t kStrip = kStripLines * kLine<C>;
+
+// A line as vectors: an array would not stay in registers from one step to the next.
+template <class C>
+struct Kept {
+  static constexpr int kLanes = Vectors<C>::kLanes, kParts = 64 / kVectorBytes;
+  typename Vectors<C>::Type part[kParts];
+
+  inline __attribute__((always_inline)) void read(const C* line) {
+    SNNFAST_UNROLL
+    for (int p = 0; p < kParts; p++) part[p] = vector_at(line + p * kLanes);
+  }
+  inline __attribute__((always_inline)) void write(C* line) const {
+    SNNFAST_UNROLL
+    for (int p = 0; p < kParts; p++) vector_at(line + p * kLanes) = part[p];
+  }
+};
+
+// The states of a strip, or their gradients.
+template <class Neuron, class C>
+struct KeptStates {
+  Kept<C> line[kStripLines][Neuron::kStates];
+
+  inline __attribute__((always_inline)) void read(int g, const C* rows, int64_t stride) {
+    SNNFAST_UNROLL
+    for (int k = 0; k < Neuron::kStates; k++) line[g][k].read(rows + k * stride);
+  }
+  inline __attribute__((always_inline)) void write(int g, C* rows, int64_t stride) const {
+    SNNFAST_UNROLL
+    for (int k = 0; k < Neuron::kStates; k++) line[g][k].write(rows + k * stride);
+  }
+  inline __attribute__((always_inline)) void read_all(const C (*rows)[kStrip<C>]) {
+    SNNFAST_UNROLL
+    for (int g = 0; g < kStripLines; g++) read(g, rows[0] + g * kLine<C>, kStrip<C>);
+  }
+  inline __attribute__((always_inline)) void write_all(C (*rows)[kStrip<C>]) const {
+    SNNFAST_UNROLL
+    for (int g = 0; g < kStripLines; g++) write(g, rows[0] + g * kLine<C>, kStrip<C>);
+  }
+};
+
+template <class Neuron, class C>
+using StripTape = C (*)[Neuron::kTape][kStrip<C>];  // of every step of a segment
+
+// A strip's rows of a sequence, in C.
+template <class C>
+struct StripRows {
+  C* data;
+  int64_t stride;
+
+  inline C* at(int64_t j) const { return data + j * stride; }
+};
+
+template <class C>
+struct StripGradients {
+  StripRows<const C> spikes, v;
+  StripRows<C> x;  // maybe in the place of those of the spikes
+  bool past;       // x is written past the caches
+};
+
+// Fills the tape of some steps. x may lie in the tape's first rows.
+template <class Neuron, class C, Reset R>
+__attribute__((noinline)) void record_strip(StripRows<const C> x, int64_t steps, const Coefficients<Neuron, C, true>& coefficients,
+                                            const C (*before)[kStrip<C>], StripTape<Neuron, C> tape, RowsAhead& ahead) {
+  C shared[Neuron::kCoefficients];
+  coefficients.of(0, shared);
+  KeptStates<Neuron, C> kept;
+  kept.read_all(before);
+  for (int64_t j = 0; j < steps; j++) {
+    const C* const row = x.at(j);
+    ahead.fetch_lines<kStripLines>();
+    SNNFAST_UNROLL
+    for (int g = 0; g < kStripLines; g++) {
+      const int64_t i = g * kLine<C>;
+      alignas(64) C spikes[kLine<C>], state[Neuron::kStates][kLine<C>];
+      kept.write(g, state[0], kLine<C>);
+      step_line<Neuron, C, R, true, Record::tape>(row + i, state, from(tape[j], i), spikes, coefficients, shared, i);
+      kept.read(g, state[0], kLine<C>);
+    }
+  }
+}
+
+// The gradient of these steps. grad: dL/d(states after them) on entry, dL/d(states before them) on return.
+template <class Neuron, class C, Reset R, Surrogate S>
+__attribute__((noinline)) void strip_backward(const NeuronBackward<Neuron>& a, const Coefficients<Neuron, C, true>& coefficients, StripTape<Neuron, C> tape,
+                                              int64_t steps, const StripGradients<C>& rows, C (*grad)[kStrip<C>], RowsAhead& ahead) {
+  const LineConstants<Neuron, C, true> constants(a, coefficients);
+  KeptStates<Neuron, C> kept;
+  kept.read_all(grad);
+  C no_params[Neuron::kParams][1];
+  for (int64_t j = steps - 1; j >= 0; j--) {
+    const C *const spikes = rows.spikes.at(j), *const v = rows.v.at(j);
+    C* const out = rows.x.at(j);
+    Kept<C> result[kStripLines];
+    ahead.fetch_lines<kStripLines>();
+    SNNFAST_UNROLL
+    for (int g = 0; g < kStripLines; g++) {
+      const int64_t i = g * kLine<C>;
+      alignas(64) C line[kLine<C>], state[Neuron::kStates][kLine<C>];
+      kept.write(g, state[0], kLine<C>);
+      line_backward<Neuron, C, R, S, true>(from(tape[j], i), spikes + i, v + i, nullptr, state, line, no_params, coefficients, constants, i);
+      kept.read(g, state[0], kLine<C>);
+      result[g].read(line);
+    }
+    // One branch a row: one a line costs 4 % of the pass.
+    if (rows.past) {
+      SNNFAST_UNROLL
+      for (int g = 0; g < kStripLines; g++) {
+        alignas(64) C line[kLine<C>];
+        result[g].write(line);
+        stream_whole(out + g * kLine<C>, line);
+      }
+    } else {
+      SNNFAST_UNROLL
+      for (int g = 0; g < kStripLines; g++) result[g].write(out + g * kLine<C>);
+    }
+  }
+  kept.write_all(grad);
+}
+
+template <class Neuron, class C>
+using StripBackward = decltype(&strip_backward<Neuron, C, Reset::none, Surrogate::straight_through>);
+
+// Steps [t0, t0 + steps) of neurons [n0, n0 + m).
+struct StripPart {
+  int64_t t0, steps, n0, m;
+};
+
+// Its rows: in place where they lie as they are computed, else in `buffer`.
+template <class C>
+StripRows<const C> strip_rows(const Rows& rows, const StripPart& part, C* buffer, int64_t stride) {
+  const auto [t0, steps, n0, m] = part;
+  if (m == kStrip<C> && rows.inner_stride && rows.dtype == native<C>()) return {row_at<C>(rows, t0, n0), rows.time_stride};
+  for (int64_t j = 0; j < steps; j++) {
+    C* const to = buffer + j * stride;
+    const C* const row = read_row(rows, t0 + j, n0, m, to);
+    if (row != to) copy(to, row, m);
+    for (int64_t i = m; i < kStrip<C>; i++) to[i] = C(0);
+  }
+  return {buffer, stride};
+}
+
+// A row of m numbers, or of one value where there are none. What stands behind them is computed, too, and kept by nobody.
+template <class C>
+inline void set_row(C* row, const C* numbers, C value, int64_t m) {
+  for (int64_t i = 0; i < kStrip<C>; i++) row[i] = value;
+  if (numbers) copy(row, numbers, m);
+}
+
+// What all strips of a call share.
+template <class Neuron, class C>
+struct StripWork {
+  const Coefficients<Neuron, C, true> coefficients;
+  StripBackward<Neuron, C> run;
+  StripTape<Neuron, C> tape;
+  C *buffer, *v_buffer;
+  RowsAhead x_ahead, grad_ahead;
+  C rest[Neuron::kStates];
+  alignas(64) C state[Neuron::kStates][kStrip<C>], grad[Neuron::kStates][kStrip<C>], sum[kStrip<C>];
+
+  StripWork(const NeuronBackward<Neuron>& a, StripBackward<Neuron, C> run, int64_t begin, int64_t end, void* scratch)
+      : coefficients(a, begin, min(end - begin, kStrip<C>)),
+        run(run),
+        tape(static_cast<StripTape<Neuron, C>>(scratch)),
+        buffer(tape[min(a.T, a.checkpoint_every)][0]),
+        v_buffer(buffer + min(a.T, a.checkpoint_every) * kStrip<C>),
+        x_ahead(a.x, a.T, a.checkpoint_every, begin, end, kStrip<C>, Order::forward, beyond_caches<C>(a.T, a.N_all)),
+        grad_ahead(a.grad_spikes, a.T, a.checkpoint_every, begin, end, kStrip<C>, Order::backward, beyond_caches<C>(a.T, a.N_all)) {
+    static_assert(sizeof(C) * kStrip<C> * (Neuron::kTape + 2) <= sizeof(double) * kNeuronTapeRows<Neuron> * kNeuronBlock);  // neuron_tape_bytes
+    C c[Neuron::kCoefficients];
+    coefficients.of(0, c);
+    for (int k = 0; k < Neuron::kStates; k++) rest[k] = Neuron::rest(k, c);
+  }
+};
+
+// A part, whose states before it are in `work`.
+template <class Neuron, class C, Reset R>
+void strip_segment(const NeuronBackward<Neuron>& a, const StripPart& part, StripWork<Neuron, C>& work) {
+  const bool in_place = part.m == kStrip<C> && a.x.dtype == native<C>() && !a.x_repeats, streaming = streams<C>(a.T, a.N_all);
+  const int64_t offset = part.t0 * a.N_all + part.n0;
+  const StripRows<const C> x = strip_rows<C>(a.x, part, work.tape[0][0], Neuron::kTape * kStrip<C>);
+  record_strip<Neuron, C, R>(x, part.steps, work.coefficients, work.state, work.tape, work.x_ahead);
+  StripGradients<C> rows{{kZeros<C>, 0}, {kZeros<C>, 0}, {work.buffer, kStrip<C>}, false};
+  if (a.grad_spikes.data) rows.spikes = strip_rows<C>(a.grad_spikes, part, work.buffer, kStrip<C>);
+  if (a.grad_v_seq.data) rows.v = strip_rows<C>(a.grad_v_seq, part, work.v_buffer, kStrip<C>);
+  if (in_place) {
+    rows.x = {static_cast<C*>(a.grad_x) + offset, a.N_all};
+    rows.past = a.N_all % kLine<C> == 0 && writes_past(rows.x.data, streaming);
+  }
+  work.run(a, work.coefficients, work.tape, part.steps, rows, work.grad, work.grad_ahead);
+  for (int64_t j = 0; j < (in_place ? 0 : part.steps); j++)
+    a.x_repeats ? add_row(work.sum, rows.x.at(j), part.m) : flush_row(a.grad_x, a.x.dtype, offset + j * a.N_all, part.m, streaming, rows.x.at(j));
+}
+
+// Neurons [n0, n0 + m) through all steps.
+template <class Neuron, class C, Reset R>
+void backward_strip(const NeuronBackward<Neuron>& a, int64_t n0, int64_t m, StripWork<Neuron, C>& work) {
+  const auto of_strip = [&](const void* row) { return row ? static_cast<const C*>(row) + n0 : nullptr; };
+  const int64_t K = a.checkpoint_every;
+  for (int k = 0; k < Neuron::kStates; k++) set_row(work.grad[k], of_strip(a.grad_state_out[k]), C(0), m);
+  if (a.x_repeats) set_row<C>(work.sum, nullptr, C(0), m);
+  for (int64_t t0 = a.T ? (a.T - 1) / K * K : -1; t0 >= 0; t0 -= K) {
+    const C* const kept = static_cast<const C*>(a.checkpoints) + (t0 / K - 1) * Neuron::kStates * a.N_all;
+    for (int k = 0; k < Neuron::kStates; k++) set_row(work.state[k], of_strip(t0 ? kept + k * a.N_all : a.state_in[k]), work.rest[k], m);
+    strip_segment<Neuron, C, R>(a, {t0, min(a.T - t0, K), n0, m}, work);
+  }
+  if (a.x_repeats) write_mean(a, work.sum, n0, m);
+  for (int k = 0; k < Neuron::kStates; k++)
+    if (a.grad_state_in[k]) copy(static_cast<C*>(a.grad_state_in[k]) + n0, work.grad[k], m);
+}
+
+template <class Neuron, class C, Reset R>
+void backward_strips(const NeuronBackward<Neuron>& a, int64_t begin, int64_t end, void* scratch) {
+  StripBackward<Neuron, C> run = &strip_backward<Neuron, C, Reset::none, Surrogate::straight_through>;
+  if constexpr (R != Reset::none)
+    run = with_surrogate(a.surrogate, [](auto known) -> StripBackward<Neuron, C> { return &strip_backward<Neuron, C, R, decltype(known)::value>; });
+  StripWork<Neuron, C> work(a, run, begin, end, scratch);
+  for (int64_t n0 = begin; n0 < end; n0 += kStrip<C>) backward_strip<Neuron, C, R>(a, n0, min(end - n0, kStrip<C>), work);
+}
+
+}  // namespace
+}  // namespace snnfast::cpu

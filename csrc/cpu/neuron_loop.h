@@ -78,10 +78,11 @@ void margins(const C (*tape)[kBlock], const Coefficients<Neuron, C, Uniform>& co
   }
 }
 
-// Gradient of one step of m neurons, which are whole lines.
+// Gradient of one step of m neurons, which are whole lines. Not inline: its caller would leave it too few registers for addresses.
 template <class Neuron, class C, Reset R, Surrogate S, bool Uniform>
-inline void step_backward(const C (*tape)[kBlock], const C* grad_spikes, const C* grad_v, C (*grad)[kBlock], C* grad_x, C (*grad_params)[kBlock],
-                          const Coefficients<Neuron, C, Uniform>& coefficients, const NeuronBackward<Neuron>& a, int64_t m, bool past) {
+__attribute__((noinline)) void step_backward(const C (*tape)[kBlock], const C* grad_spikes, const C* grad_v, C (*grad)[kBlock], C* grad_x,
+                                             C (*grad_params)[kBlock], const Coefficients<Neuron, C, Uniform>& coefficients, const NeuronBackward<Neuron>& a,
+                                             int64_t m, bool past) {
   const LineConstants<Neuron, C, Uniform> constants(a, coefficients);
   constexpr bool given = S == Surrogate::count;
   alignas(64) C slope_row[given ? kBlock : 1];

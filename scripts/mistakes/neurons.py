@@ -316,8 +316,8 @@ MISTAKES = (
     (
         "cpu: a strip reads the gradient in another dtype, or repeated, in place",
         "csrc/cpu/neuron_strip.h",
-        "m == kStrip<C> && rows.inner_stride && rows.dtype == native<C>()",
-        "m == kStrip<C>",
+        "if (whole && rows.dtype == native<C>())",
+        "if (m == kStrip<C>)",
     ),
     (
         "cpu: a strip forgets the gradient of the state after the last step",

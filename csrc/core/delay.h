@@ -47,7 +47,7 @@ struct DelayTaps {
   C d, radius, scale;
   int64_t begin;  // the first step back, at least 0
   double end;     // behind the last
-  bool clamped;   // d lies outside of what the sequence can tell apart, and has no gradient
+  bool clamped;   // d lies outside of what the sequence can tell apart, or is NaN, and has no gradient
 
   SNNFAST_HD DelayTaps(const DelayScan& a, int64_t n) {
     d = param_of_neuron<C>(a.d, n);
@@ -55,7 +55,7 @@ struct DelayTaps {
     scale = static_cast<C>(1. / (a.radius * a.radius));
     const double steps = static_cast<double>(a.T + a.P), reach = ::ceil(2. * a.radius);
     const C most = static_cast<C>(steps + reach);
-    clamped = d < C(0) || d > most;
+    clamped = !(d >= C(0) && d <= most);
     d = d < C(0) ? C(0) : d > most ? most : d;
     // NaN begins anywhere: its weights are NaN.
     const double first = ::floor(static_cast<double>(d - radius)) + 1.;

@@ -15,15 +15,29 @@ namespace {
 constexpr int64_t kBlock = kDelayBlock;
 constexpr int kRows = kVectorBytes == 64 ? 16 : 8;  // taken at a time: half as many as there are registers
 
+// Rows equally far apart, of which there may be fewer than kRows: the others are the last one again, so write it last.
 template <class C>
-inline void save(C* p, const typename Vectors<C>::Type& v, bool past_caches) {
-  if (past_caches)
-    stream_line(p, &v);
-  else
-    vector_at(p) = v;
+struct Tile {
+  C* first;
+  int64_t stride, last;
+  C* operator[](int64_t k) const { return first + min(k, last) * stride; }
+};
+
+// Of kRows steps the sums, into their rows. Lines: past the caches.
+template <bool Lines, class C, class Vector, class Sum>
+inline void store(const Tile<C>& rows, int64_t i, const Vector* steps, const Sum& sum) {
+#pragma GCC unroll 16
+  for (int j = 0; j < kRows; j++) {
+    const int k = Lines ? j : kRows - 1 - j;
+    const Vector v = sum(steps + k);
+    if constexpr (Lines)
+      stream_line(rows.first + k * rows.stride + i, &v);
+    else
+      vector_at(rows[k] + i) = v;
+  }
 }
 
-// The delays of a block of neurons. Taps: those of them all, or 0 for any number.
+// The delays of a block of neurons. Taps: those of them all, 2 of linear interpolation, or 0 for any number.
 template <class C, int Taps>
 class Delays {
   using Vector = typename Vectors<C>::Type;
@@ -32,10 +46,10 @@ class Delays {
   static constexpr int64_t L = Vectors<C>::kLanes;
 
  public:
-  Delays(const DelayScan& a, C* scratch) : a_(a), taps_(Taps ? Taps : delay_taps(a)), weights_(scratch) {
+  Delays(const DelayScan& a, C* scratch) : a_(a), taps_(Taps ? Taps : delay_taps(a)), span_(Taps ? Taps - 1 : taps_ - 1 + kRows), weights_(scratch) {
     slopes_ = weights_ + taps_ * kBlock;
     shifted_ = slopes_ + taps_ * kBlock;
-    bits_ = reinterpret_cast<Int*>(shifted_ + (taps_ - 1 + kRows) * kBlock);
+    bits_ = reinterpret_cast<Int*>(shifted_ + span_ * kBlock);
   }
 
   // Before the first row of m neurons from n0. Where delays come again, as they do in a batch, so do weights.
@@ -43,17 +57,17 @@ class Delays {
     if (m > m_ || (a_.d.data && (n0 - n0_) % (a_.d.count * a_.d.inner))) weigh(n0, m);
     width_ = (m + L - 1) / L * L;
     tiles_ = 0;
-    for (int64_t i = 0; i < (taps_ - 1 + kRows) * kBlock; i++) shifted_[i] = C(0);
+    for (int64_t i = 0; i < span_ * kBlock; i++) shifted_[i] = C(0);
     for (int64_t i = 0; i < ((int64_t{1} << stages_) - 1) * kBlock; i++) kept_[i] = C(0);
   }
 
   // Steps before an output that it reads.
   int64_t reach() const { return longest_ + taps_ - 1; }
 
-  // Of a step and those before it the sum that the delays make, or its derivative by them.
+  // Of a step and those before it the sum that the delays make.
   class Sum {
    public:
-    Sum(const Delays& delays, const C* factors) : taps_(delays.taps_), factors_(factors) {
+    Sum(const C* factors, int64_t taps) : taps_(taps), factors_(factors) {
       for (int j = 0; j < Taps; j++) own_[j] = vector_at(factors + j * kBlock);
     }
     Vector operator()(const Vector* step) const {
@@ -73,25 +87,51 @@ class Delays {
     Vector own_[Taps ? Taps : 1];
   };
 
+  // Its derivative by the delays. Of linear interpolation that is a difference, but for the factor of settle.
+  class Slope {
+   public:
+    Slope(const C* factors, int64_t taps) : taps_(taps), factors_(factors) {}
+    Vector operator()(const Vector* step) const {
+      if constexpr (Taps == 2) return step[-1] - step[0];
+      Vector total = {};
+      for (int64_t j = 0; j < taps_; j++) total += vector_at(factors_ + j * kBlock) * step[-j];
+      return total;
+    }
+
+   private:
+    int64_t taps_;
+    const C* factors_;
+  };
+  void settle(C* totals) const {
+    // Adding 0 makes a sum of nothing, -0, the 0 that it is elsewhere.
+    for (int64_t i = 0; Taps == 2 && i < width_; i++) totals[i] = totals[i] * slopes_[kBlock + i] + C(0);
+  }
+
   // The next rows, of which whole vectors can be read. Of each vector of neurons, from i on, use(i, steps, weighted, sloped) gets
-  // them by whole delays, and the sums to make of them.
-  template <class Use>
-  void push(const C* const (&rows)[kRows], const Use& use) {
-    for (int64_t i = 0; i < width_; i += L) {
+  // them by whole delays, and the sums to make of them. Meanwhile fetch(k) is called once for each row.
+  template <class Fetch, class Use>
+  void push(const Tile<const C>& rows, const Fetch& fetch, const Use& use) {
+    // Copies: a store of a vector might change members.
+    const Stages stages{kept_, bits_, stages_, tiles_};
+    const int64_t width = width_, taps = taps_, span = span_;
+    C *const shifted = shifted_, *const weights = weights_, *const slopes = slopes_;
+    int64_t fetched = 0;
+    for (int64_t i = 0; i < width; i += L) {
       Vector v[1 + kRows];
       Vector* const now = v + 1;
 #pragma GCC unroll 16
       for (int k = 0; k < kRows; k++) now[k] = vector_at(rows[k] + i);
-      shift<1>(i, now);
-      C* const last = shifted_ + i * (taps_ - 1 + kRows);
+      for (; fetched * width < (i + L) * kRows; fetched++) fetch(fetched);
+      stages.template shift<1>(i, now);
+      C* const last = shifted + i * span;
       if constexpr (Taps == 2) {
         v[0] = vector_at(last);
         vector_at(last) = now[kRows - 1];
-        use(i, now, Sum(*this, weights_ + i), Sum(*this, slopes_ + i));
+        use(i, now, Sum(weights + i, taps), Slope(slopes + i, taps));
       } else {
-        for (int64_t k = 0; k < taps_ - 1; k++) vector_at(last + k * L) = vector_at(last + (k + kRows) * L);
-        for (int k = 0; k < kRows; k++) vector_at(last + (taps_ - 1 + k) * L) = now[k];
-        use(i, reinterpret_cast<const Vector*>(last) + taps_ - 1, Sum(*this, weights_ + i), Sum(*this, slopes_ + i));
+        for (int64_t k = 0; k < taps - 1; k++) vector_at(last + k * L) = vector_at(last + (k + kRows) * L);
+        for (int k = 0; k < kRows; k++) vector_at(last + (taps - 1 + k) * L) = now[k];
+        use(i, reinterpret_cast<const Vector*>(last) + taps - 1, Sum(weights + i, taps), Slope(slopes + i, taps));
       }
     }
     tiles_++;
@@ -99,7 +139,7 @@ class Delays {
 
  private:
   const DelayScan& a_;
-  int64_t n0_ = 0, m_ = 0, width_ = 0, taps_, stages_ = 0, longest_ = 0, tiles_ = 0;
+  int64_t n0_ = 0, m_ = 0, width_ = 0, taps_, span_, stages_ = 0, longest_ = 0, tiles_ = 0;
   C *weights_, *slopes_, *shifted_, *kept_ = nullptr;
   Int* bits_;
 
@@ -121,79 +161,138 @@ class Delays {
     kept_ = reinterpret_cast<C*>(bits_ + stages_ * kBlock);
   }
 
-  // The stage that keeps Q rows, and those after it.
-  template <int Q>
-  void shift(int64_t i, Vector* now) {
-    constexpr int s = __builtin_ctz(Q);
-    if constexpr (Q < kRows) {
-      if (s >= stages_) return;
-      const Bits later = vector_at(bits_ + s * kBlock + i);
-      C* const kept = kept_ + (Q - 1) * kBlock + i * Q;
-      Vector before[Q];
+  struct Stages {
+    C* kept;
+    const Int* bits;
+    int64_t count, tiles;
+
+    // The stage that keeps Q rows, and those after it.
+    template <int Q>
+    void shift(int64_t i, Vector* now) const {
+      constexpr int s = __builtin_ctz(Q);
+      if constexpr (Q < kRows) {
+        if (s >= count) return;
+        const Bits later = vector_at(bits + s * kBlock + i);
+        C* const rows = kept + (Q - 1) * kBlock + i * Q;
+        Vector before[Q];
 #pragma GCC unroll 16
-      for (int k = 0; k < Q; k++) {
-        before[k] = vector_at(kept + k * L);
-        vector_at(kept + k * L) = now[kRows - Q + k];
-      }
+        for (int k = 0; k < Q; k++) {
+          before[k] = vector_at(rows + k * L);
+          vector_at(rows + k * L) = now[kRows - Q + k];
+        }
 #pragma GCC unroll 16
-      for (int k = kRows - 1; k >= 0; k--) now[k] = later ? (k < Q ? before[k] : now[k - Q]) : now[k];
-      shift<2 * Q>(i, now);
-    } else {
-      for (int64_t t = s; t < stages_; t++) {
-        const int64_t q = int64_t{1} << t;
-        const Bits later = vector_at(bits_ + t * kBlock + i);
-        C* const kept = kept_ + (q - 1) * kBlock + i * q + (tiles_ & (q / kRows - 1)) * kRows * L;
+        for (int k = kRows - 1; k >= 0; k--) now[k] = later ? (k < Q ? before[k] : now[k - Q]) : now[k];
+        shift<2 * Q>(i, now);
+      } else {
+        for (int64_t t = s; t < count; t++) {
+          const int64_t q = int64_t{1} << t;
+          const Bits later = vector_at(bits + t * kBlock + i);
+          C* const rows = kept + (q - 1) * kBlock + i * q + (tiles & (q / kRows - 1)) * kRows * L;
 #pragma GCC unroll 16
-        for (int k = 0; k < kRows; k++) {
-          const Vector before = vector_at(kept + k * L);
-          vector_at(kept + k * L) = now[k];
-          now[k] = later ? before : now[k];
+          for (int k = 0; k < kRows; k++) {
+            const Vector before = vector_at(rows + k * L);
+            vector_at(rows + k * L) = now[k];
+            now[k] = later ? before : now[k];
+          }
         }
       }
     }
+  };
+};
+
+// Rows that are read next, as far as there are any.
+struct Ahead {
+  const char* first;
+  int64_t stride, last, bytes;
+
+  Ahead(const Rows& rows, int64_t t, int64_t by, int64_t T, int64_t n0, int64_t m) : last(by > 0 ? T - 1 - t : t) {
+    const int64_t size = bytes_of(rows.dtype);
+    const bool there = rows.data && t >= 0 && last >= 0;
+    first = static_cast<const char*>(rows.data) + (there ? (t * rows.time_stride + n0 * rows.inner_stride) * size : 0);
+    stride = by * rows.time_stride * size;
+    bytes = there ? rows.inner_stride ? m * size : 1 : 0;
+  }
+  void operator()(int64_t k) const {
+    const char* row = first + min(k, last) * stride;
+    for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(row + i, 0, 2);
   }
 };
 
-// Row t, at least -P, of m neurons from n0, of which whole vectors can be read.
+// Rows of m neurons from n0 that are taken at a time: `count` of them, from step t on, each `by` steps after the one before, 1 or -1.
+struct Taken {
+  int64_t n0, m, t, by, count;
+
+  int64_t step(int64_t k) const { return t + by * k; }
+  bool past() const { return min(t, step(count - 1)) < 0; }
+};
+
 template <class C>
-inline const C* block_row(const DelayScan& a, int64_t t, int64_t n0, int64_t m, C* buffer) {
-  const Rows& rows = t < 0 ? a.past : a.x;
-  const C* row = read_row<C>(rows, t < 0 ? t + a.P : t, n0, m, buffer);
-  if (m % Vectors<C>::kLanes == 0 || row == buffer) return row;
-  copy(buffer, row, m);
-  return buffer;
+inline bool whole_vectors(const Taken& r) {
+  return r.m % Vectors<C>::kLanes == 0;
 }
 
-// Whether outputs go past the caches straight from registers: a vector must be a whole line of 64 bytes. Measured: a tenth less
-// time for what no cache holds, a tenth more at 6 MiB, which the third-level cache holds.
+// Rows of x: in place where they lie so, else in buffer. Before the first step they are those of past, and before these 0.
 template <class C>
-inline bool streams_lines(const DelayForward& a, int64_t m) {
-  constexpr int64_t L = Vectors<C>::kLanes;
-  return kVectorBytes == 64 && a.x.dtype == native<C>() && beyond_caches<C>(a.T, a.N) && a.N % L == 0 && m % L == 0 &&
-         reinterpret_cast<uintptr_t>(a.y) % 64 == 0;
+inline Tile<const C> inputs(const DelayScan& a, const Taken& r, C (*buffer)[kBlock]) {
+  if (a.x.data && a.x.inner_stride && a.x.dtype == native<C>() && whole_vectors<C>(r) && !r.past())
+    return {row_at<C>(a.x, r.t, r.n0), r.by * a.x.time_stride, r.count - 1};
+  for (int64_t k = 0; k < kRows; k++) {
+    const int64_t t = r.step(min(k, r.count - 1));
+    const C* const row = t < -a.P ? nullptr : read_row<C>(t < 0 ? a.past : a.x, t < 0 ? t + a.P : t, r.n0, r.m, buffer[k]);
+    for (int64_t i = row ? r.m : 0; i < kBlock; i++) buffer[k][i] = C(0);
+    if (row && row != buffer[k]) copy(buffer[k], row, r.m);
+  }
+  return {buffer[0], kBlock, kRows - 1};
 }
+
+// Where rows of an output of T steps, and of one of those before it, are computed.
+template <class C>
+class Outputs {
+ public:
+  Outputs(const DelayScan& a, void* data, void* past, int64_t m)
+      : a_(a),
+        data_(data),
+        past_(past),
+        streaming_(streams<C>(a.T, a.N)),
+        lines_(kVectorBytes == 64 && streaming_ && a.N % kLine<C> == 0 && m % kLine<C> == 0 && reinterpret_cast<uintptr_t>(data) % 64 == 0) {}
+
+  Tile<C> rows(const Taken& r, C (*buffer)[kBlock]) const {
+    if (data_ && a_.x.dtype == native<C>() && whole_vectors<C>(r) && (lines_ || !streaming_) && !r.past())
+      return {static_cast<C*>(data_) + r.t * a_.N + r.n0, r.by * a_.N, r.count - 1};
+    return {buffer[0], kBlock, kRows - 1};
+  }
+
+  // Whether they go past the caches straight from registers: a vector must be a whole line of 64 bytes, and written once.
+  bool lines(const Taken& r, const Tile<C>& rows, C (*buffer)[kBlock]) const { return lines_ && r.count == kRows && rows.first != buffer[0]; }
+
+  void flush(const Taken& r, const Tile<C>& rows, C (*buffer)[kBlock]) const {
+    for (int64_t k = 0; k < r.count && rows.first == buffer[0]; k++) {
+      const int64_t t = r.step(k);
+      if (void* const to = t < 0 ? past_ : data_) flush_row(to, a_.x.dtype, (t < 0 ? t + a_.P : t) * a_.N + r.n0, r.m, streaming_, buffer[k]);
+    }
+  }
+
+ private:
+  const DelayScan& a_;
+  void *data_, *past_;
+  bool streaming_, lines_;
+};
 
 template <class C, int Taps>
 void block(const DelayForward& a, Delays<C, Taps>& delays, int64_t n0, int64_t m) {
-  using Vector = typename Vectors<C>::Type;
-  alignas(64) C x_buffer[kRows][kBlock] = {}, y_buffer[kRows][kBlock];
+  alignas(64) C x_buffer[kRows][kBlock], y_buffer[kRows][kBlock];
   delays.start(n0, m);
-  const bool lines = streams_lines<C>(a, m), streaming = !lines && streams<C>(a.T, a.N), whole = m % Vectors<C>::kLanes == 0;
-  for (int64_t t0 = -min(delays.reach(), a.P); t0 < a.T; t0 += kRows) {
-    const C* x[kRows];
-    C* y[kRows];
-    for (int64_t k = 0; k < kRows; k++) {
-      const int64_t t = t0 + k;
-      if (t >= 0 && t + kRows < a.T) prefetch_row<2>(a.x, t + kRows, n0, m);
-      x[k] = t < a.T ? block_row(a, t, n0, m, x_buffer[k]) : x_buffer[k];
-      y[k] = t >= 0 && t < a.T && whole ? output_row<C>(a.y, a.x.dtype, t * a.N + n0, streaming, y_buffer[k]) : y_buffer[k];
-    }
-    delays.push(x, [&](int64_t i, const Vector* steps, const auto& weighted, const auto&) {
-#pragma GCC unroll 16
-      for (int k = 0; k < kRows; k++) save(y[k] + i, weighted(steps + k), lines);
-    });
-    for (int64_t k = t0 < 0 ? -t0 : 0; k < kRows && t0 + k < a.T; k++)
-      if (y[k] == y_buffer[k]) flush_row(a.y, a.x.dtype, (t0 + k) * a.N + n0, m, streaming, y_buffer[k]);
+  const Outputs<C> outputs(a, a.y, nullptr, m);
+  for (int64_t t = -min(delays.reach(), a.P); t < a.T; t += kRows) {
+    const Taken taken{n0, m, t, 1, min(a.T - t, kRows)};
+    const Tile<const C> x = inputs(a, taken, x_buffer);
+    const Tile<C> y = outputs.rows(taken, y_buffer);
+    const Ahead fetch(a.x, t + kRows, 1, a.T, n0, m);
+    const auto run = [&](auto lines) {
+      delays.push(x, fetch, [&](int64_t i, const auto* steps, const auto& weighted, const auto&) { store<decltype(lines)::value>(y, i, steps, weighted); });
+    };
+    outputs.lines(taken, y, y_buffer) ? run(std::true_type{}) : run(std::false_type{});
+    outputs.flush(taken, y, y_buffer);
   }
 }
 
@@ -201,46 +300,38 @@ void block(const DelayForward& a, Delays<C, Taps>& delays, int64_t n0, int64_t m
 template <class C, int Taps>
 void block(const DelayBackward& a, Delays<C, Taps>& delays, int64_t n0, int64_t m) {
   using Vector = typename Vectors<C>::Type;
-  alignas(64) C x_buffer[kRows][kBlock] = {}, grad_buffer[kRows][kBlock] = {}, out_buffer[kRows][kBlock], total[kBlock] = {};
-  const C silence[kBlock] = {};
+  alignas(64) C x_buffer[kRows][kBlock], grad_buffer[kRows][kBlock], out_buffer[kRows][kBlock], total[kBlock] = {};
   delays.start(n0, m);
-  const bool streaming = streams<C>(a.T, a.N), whole = m % Vectors<C>::kLanes == 0;
+  const Outputs<C> outputs(a, a.grad_x, a.grad_past, m);
+  const bool any = a.grad_x || a.grad_past;
   DelayScan grads = a;
   grads.x = a.grad_y;
-  const auto gradient = [&](int64_t t) { return t < 0 ? a.grad_past : a.grad_x; };
-  const auto offset = [&](int64_t t) { return (t < 0 ? t + a.P : t) * a.N + n0; };
-  for (int64_t end = a.T; end > -a.P; end -= kRows) {
-    const int64_t count = min(end + a.P, kRows);
-    const C *x[kRows], *grad_y[kRows];
-    C* out[kRows];
-    for (int64_t k = 0; k < kRows; k++) {
-      const int64_t t = end - 1 - k;
-      grad_y[k] = t < 0 ? silence : block_row(grads, t, n0, m, grad_buffer[k]);
-      out[k] = out_buffer[k];
-      if (k >= count) continue;
-      if (t >= kRows) prefetch_row<2>(a.grad_y, t - kRows, n0, m);
-      if (t >= kRows && a.grad_d) prefetch_row<2>(a.x, t - kRows, n0, m);
-      if (a.grad_d) x[k] = block_row(a, t, n0, m, x_buffer[k]);
-      if (gradient(t) && whole) out[k] = output_row<C>(gradient(t), a.x.dtype, offset(t), streaming, out_buffer[k]);
-    }
-    delays.push(grad_y, [&](int64_t i, const Vector* steps, const auto& weighted, const auto& sloped) {
-      if (a.grad_x || a.grad_past) {
+  grads.P = 0;
+  for (int64_t t = a.T - 1; t >= -a.P; t -= kRows) {
+    const Taken taken{n0, m, t, -1, min(t + 1 + a.P, kRows)};
+    const Tile<const C> grad_y = inputs(grads, taken, grad_buffer), x = a.grad_d ? inputs(a, taken, x_buffer) : grad_y;
+    const Tile<C> out = outputs.rows(taken, out_buffer);
+    const Ahead grad_ahead(a.grad_y, t - kRows, -1, a.T, n0, m), x_ahead(a.x, t - kRows, -1, a.T, n0, m);
+    const int64_t count = taken.count;
+    for (int64_t k = 0; k < kRows && a.grad_d; k++) x_ahead(k);
+    const auto run = [&](auto lines, auto of_d) {
+      delays.push(grad_y, grad_ahead, [&](int64_t i, const Vector* steps, const auto& weighted, const auto& sloped) {
+        if (any) store<decltype(lines)::value>(out, i, steps, weighted);
+        if (!of_d) return;
+        Vector sums = vector_at(total + i);
 #pragma GCC unroll 16
-        for (int k = 0; k < kRows; k++) vector_at(out[k] + i) = weighted(steps + k);
-      }
-      if (!a.grad_d) return;
-      Vector sums = vector_at(total + i);
-#pragma GCC unroll 16
-      for (int k = 0; k < kRows; k++)
-        if (k < count) sums += vector_at(x[k] + i) * sloped(steps + k);
-      vector_at(total + i) = sums;
-    });
-    for (int64_t k = 0; k < count; k++) {
-      const int64_t t = end - 1 - k;
-      if (gradient(t) && out[k] == out_buffer[k]) flush_row(gradient(t), a.x.dtype, offset(t), m, streaming, out_buffer[k]);
-    }
+        for (int k = 0; k < kRows; k++)
+          if (lines || k < count) sums += vector_at(x[k] + i) * sloped(steps + k);
+        vector_at(total + i) = sums;
+      });
+    };
+    const auto choose = [&](auto lines) { a.grad_d ? run(lines, std::true_type{}) : run(lines, std::false_type{}); };
+    outputs.lines(taken, out, out_buffer) ? choose(std::true_type{}) : choose(std::false_type{});
+    outputs.flush(taken, out, out_buffer);
   }
-  if (a.grad_d) copy(static_cast<C*>(a.grad_d) + n0, total, m);
+  if (!a.grad_d) return;
+  delays.settle(total);
+  copy(static_cast<C*>(a.grad_d) + n0, total, m);
 }
 
 template <class C, int Taps, class Scan>
@@ -250,10 +341,9 @@ void blocks(const Scan& a, int64_t begin, int64_t end, void* scratch) {
   stream_done();
 }
 
-// Two taps are linear interpolation.
 template <class C, class Scan>
 void run(const Scan& a, int64_t begin, int64_t end, void* scratch) {
-  delay_taps(a) == 2 ? blocks<C, 2>(a, begin, end, scratch) : blocks<C, 0>(a, begin, end, scratch);
+  a.radius == 1 && delay_taps(a) == 2 ? blocks<C, 2>(a, begin, end, scratch) : blocks<C, 0>(a, begin, end, scratch);
 }
 
 }  // namespace

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from snnfast import check
 from snnfast.nn import ALIF, LI, LIF, AdLIF, Last, Max, Rate, Recurrent, SpikeLinear, Time
+from snnfast.nn.spiking import Spiking
 from snnfast.surrogate import SurrogateLike
 
 NEURONS = ("lif", "alif", "adlif")
@@ -32,6 +33,8 @@ class SequenceNetwork(nn.Module):
         outputs: number of answers. One is read out by ``readout``; several are the membranes at as many last steps.
         neuron: ``"lif"``, ``"alif"`` or ``"adlif"``.
         recurrent: whether the spikes of a layer come back to it.
+        spikes_adapt: whether only spikes drive the adaptation of ``"adlif"``, and not the membrane: ``a`` is 0. It then
+            decays without oscillations, and remembers longer.
         max_delay: longest delay of the spikes that come back, in steps. Each neuron's delay is learned, and starts
             uniform between 0 and this. 0, or not ``recurrent``: no delays.
         readout: of the membrane over time, ``"last"``, ``"max"`` or ``"mean"``.
@@ -54,6 +57,7 @@ class SequenceNetwork(nn.Module):
         outputs: int = 1,
         neuron: str = "adlif",
         recurrent: bool = True,
+        spikes_adapt: bool = False,
         max_delay: float = 0.0,
         readout: str = "mean",
         tau: float = 20.0,
@@ -72,6 +76,7 @@ class SequenceNetwork(nn.Module):
                 raise ValueError(f"{op}: {name} must be at least 1 step, got {value:g}")
         check.choice(op, "neuron", neuron, NEURONS)
         check.choice(op, "readout", readout, tuple(READOUTS))
+        spikes_adapt = check.flag(op, "spikes_adapt", spikes_adapt)
         check.at_least_zero(op, "max_delay", max_delay)
         gain = check.positive(op, "gain", gain)
         sizes = check.sizes(op, "hidden", hidden)
@@ -82,7 +87,9 @@ class SequenceNetwork(nn.Module):
             linear = SpikeLinear(inputs, features) if layers else nn.Linear(inputs, features)
             with torch.no_grad():
                 linear.weight.mul_(gain)
-            layers += [Time(linear), _layer(neuron, features, recurrent, max_delay, tau, surrogate)]
+            made = _neurons(neuron, features, spikes_adapt, tau, surrogate)
+            cell = Recurrent(made, features, max_delay=max_delay) if recurrent else made
+            layers += [Time(linear), cell]
         layers += [Time(SpikeLinear(sizes[-1], num_classes)), LI(tau_out)]
         self.layers = nn.Sequential(*layers)
         self.readout = READOUTS[readout]()
@@ -114,21 +121,11 @@ class SequenceNetwork(nn.Module):
         return x.to(next(self.parameters())).transpose(0, 1)
 
 
-def _layer(
-    neuron: str,
-    features: int,
-    recurrent: bool,
-    max_delay: float,
-    tau: float,
-    surrogate: SurrogateLike,
-) -> nn.Module:
-    made: LIF | ALIF | AdLIF
+def _neurons(
+    neuron: str, features: int, spikes_adapt: bool, tau: float, surrogate: SurrogateLike
+) -> Spiking:
     if neuron == "lif":
-        made = LIF(tau, surrogate=surrogate)
-    elif neuron == "alif":
-        made = ALIF(tau, surrogate=surrogate)
-    else:
-        made = AdLIF(features, surrogate=surrogate)
-    if not recurrent:
-        return made
-    return Recurrent(made, features, max_delay=max_delay)
+        return LIF(tau, surrogate=surrogate)
+    if neuron == "alif":
+        return ALIF(tau, surrogate=surrogate)
+    return AdLIF(features, a=(0.0, 0.0) if spikes_adapt else None, surrogate=surrogate)

@@ -46,6 +46,9 @@ class SequenceSettings(Settings):
     hidden: tuple[int, ...] = option((192,), "Neurons of a layer; repeat for more layers.", least=1)
     neuron: str = option("adlif", "lif, alif or adlif.", choices=NEURONS)
     recurrent: bool = option(True, "Feed the spikes of a layer back to it.")
+    spikes_adapt: bool = option(
+        False, "Only spikes drive the adaptation of adlif (a is 0), which then remembers longer."
+    )
     max_delay: float = option(
         0.0, "Longest learned delay of the spikes that are fed back, in steps.", least=0
     )
@@ -68,6 +71,7 @@ class SequenceSettings(Settings):
         self._only("samples", self.dataset in MADE, made, self.dataset)
         self._only("readout", self.dataset != "copy", "tasks with one answer", self.dataset)
         self._only("max_delay", self.recurrent, "recurrent layers", "recurrent=False")
+        self._only("spikes_adapt", self.neuron == "adlif", "adlif", self.neuron)
         self._only("tau", self.neuron != "adlif", "lif and alif", self.neuron)
 
 
@@ -115,6 +119,7 @@ class Sequence(Procedure[SequenceSettings]):
         names = (
             "neuron",
             "recurrent",
+            "spikes_adapt",
             "max_delay",
             "readout",
             "tau",

@@ -79,6 +79,10 @@ def test_network_is_made_of_what_was_asked_for():
     assert layer.delays.requires_grad
     assert SequenceNetwork(2, (8,), 3).layers[1].delays is None
     assert isinstance(SequenceNetwork(2, (8,), 3, neuron="lif", recurrent=False).layers[1], LIF)
+    assert layer.neuron.ranges["a"] == (0, 1)
+    only = SequenceNetwork(2, (8,), 3, spikes_adapt=True).layers[1].neuron
+    assert_all(only.value("a"), 0)
+    assert only.value("b").min() > 0
 
 
 def test_several_answers_are_the_last_membranes():
@@ -100,6 +104,7 @@ def test_several_answers_are_the_last_membranes():
         (lambda: SequenceNetwork(2, (8,), 3, readout="sum"), ValueError, "readout must be last or max or mean"),
         (lambda: SequenceNetwork(2, (8,), 3, gain=0), ValueError, "gain must be positive, got 0"),
         (lambda: SequenceNetwork(2, (8,), 3, recurrent=1), TypeError, "recurrent must be True or False, got 1"),
+        (lambda: SequenceNetwork(2, (8,), 3, spikes_adapt=0.0), TypeError, "spikes_adapt must be True or False, got 0"),
         (lambda: SequenceNetwork(2, (8,), 3, tau=0.5), ValueError, "tau must be at least 1 step, got 0.5"),
         (lambda: SequenceNetwork(2, (8,), 3, tau_out="5"), TypeError, "tau_out must be a number, got str"),
         (lambda: SequenceNetwork(2, (8,), 3).spikes(torch.zeros(4, 5)), ValueError, r"x must have shape \[B, T, 2\]"),

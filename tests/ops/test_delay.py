@@ -134,6 +134,8 @@ def test_delays_out_of_range(backend):
     assert y[:, 3].isnan().all()
     assert d.grad[[0, 1, 2, 4]].tolist() == [0, 0, 0, 0]
     assert not x.grad[:, [1, 4]].any()
+    (slope,) = torch.autograd.grad(ops.delay(x.detach(), d), d, x.detach().flip(0))
+    assert slope.tolist() == [0] * 5
 
 
 @pytest.mark.parametrize("sigma", [1e-9, 7.5, 1e6, 1e38])

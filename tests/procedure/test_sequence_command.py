@@ -68,6 +68,7 @@ def test_learns_delayed_xor_of_few_steps():
     ("changes", "message"),
     [
         ({"recurrent": False, "max_delay": 3.0}, "max_delay is for recurrent layers, got recurr"),
+        ({"neuron": "lif", "spikes_adapt": True}, "spikes_adapt is for adlif, got lif"),
         ({"tau": 5.0}, "tau is for lif and alif, got adlif"),
         ({"dataset": "copy", "readout": "mean"}, "readout is for tasks with one answer, got copy"),
         ({"dataset": "mine.npz", "num_steps": 50}, "num_steps is for generated sequences, adding"),
@@ -79,6 +80,16 @@ def test_settings_without_effect_are_refused(changes, message):
         sequence.preset(**changes)
     assert sequence.preset("copy", recurrent=False).max_delay == 0
     assert sequence.preset(neuron="lif", tau=5.0).tau == 5
+
+
+def test_spikes_alone_drive_the_adaptation_if_asked_for_also_after_resuming(tmp_path):
+    call = partial(command.call, "train", "sequence", "--task", "copy", "--max-delay", 0)
+    common = ("--steps", 12, "--samples", 64, "--hidden", 8, "--epochs", 1, "--out", tmp_path)
+    call("--spikes-adapt", *common)
+    assert json.loads((tmp_path / "result.json").read_text())["settings"]["spikes_adapt"] is True
+    call("--spikes-adapt", *common, "--resume")
+    text = " ".join(call(*common, "--resume", code=2).split())
+    assert "spikes_adapt: True there, False here" in text
 
 
 def test_command(tmp_path):

@@ -47,7 +47,7 @@ MISTAKES = (
     (
         "delay: cpu: a stage keeps too few rows",
         "csrc/cpu/delay.cpp",
-        "(tiles_ & (q / kRows - 1)) * kRows * L",
+        "(tiles & (q / kRows - 1)) * kRows * L",
         "0",
     ),
     (

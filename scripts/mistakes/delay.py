@@ -65,8 +65,8 @@ MISTAKES = (
     (
         "delay: no gradient of past",
         "csrc/cpu/delay.cpp",
-        "t < 0 ? a.grad_past : a.grad_x",
-        "t < 0 ? nullptr : a.grad_x",
+        "t < 0 ? past_ : data_",
+        "t < 0 ? nullptr : data_",
     ),
     (
         "delay: layer: what is under way is cut",

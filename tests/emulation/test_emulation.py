@@ -242,31 +242,31 @@ PARTS = {
 }
 
 
+def planned(plan_of, sizes, learns, device):
+    """Threads, blocks, teams and networks; three flags; bytes of dynamic shared memory."""
+    plan = torch.zeros(8, dtype=torch.int64)
+    multiprocessors, shared, clusters = device
+    on = ctypes.c_int64(multiprocessors), ctypes.c_int64(shared), clusters
+    plan_of(*(ctypes.c_int64(v) for v in sizes), learns, *on, pointer(plan))
+    return tuple(plan[:4].tolist()), tuple(plan[4:7].tolist()), plan[7].item()
+
+
 @pytest.mark.parametrize("case", PARTS)
 def test_when_blocks_are_parts_of_a_network_of_bp_stdp(library, case):
     """The rule of csrc/cuda/bp_stdp_network_memory.cuh."""
     (*sizes, learns, device), threads, ways = PARTS[case]
-    plan = torch.zeros(8, dtype=torch.int64)
-    multiprocessors, shared, clusters = device
-    on = ctypes.c_int64(multiprocessors), ctypes.c_int64(shared), clusters
-    library.st_parts(*(ctypes.c_int64(v) for v in sizes), learns, *on, pointer(plan))
-    assert tuple(plan[:4].tolist()) == threads
-    assert tuple(plan[4:7].tolist()) == ways
-    assert (0 < plan[7] <= shared) == bool(ways[0])
+    *found, bytes_shared = planned(library.st_parts, sizes, learns, device)
+    assert found == [threads, ways]
+    assert (0 < bytes_shared <= device[1]) == bool(ways[0])
 
 
 @pytest.mark.parametrize("case", PLANS)
 def test_where_memory_lies_and_when_a_team_is_a_cluster(library, case):
     """The rule at the top of csrc/cuda/teams.cuh."""
-    (n, i, networks, images, learns, device), sizes, ways = PLANS[case]
-    plan = torch.zeros(8, dtype=torch.int64)
-    numbers = (ctypes.c_int64(v) for v in (n, i, networks, images))
-    multiprocessors, shared, clusters = device
-    on = ctypes.c_int64(multiprocessors), ctypes.c_int64(shared), clusters
-    library.st_plan(*numbers, learns, *on, pointer(plan))
-    assert tuple(plan[:4].tolist()) == sizes
-    assert tuple(plan[4:7].tolist()) == ways
-    assert (plan[7] <= shared) == bool(ways[0]) or plan[7] == 0
+    (*sizes, learns, device), threads, ways = PLANS[case]
+    *found, bytes_shared = planned(library.st_plan, sizes, learns, device)
+    assert found == [threads, ways]
+    assert (bytes_shared <= device[1]) == bool(ways[0]) or bytes_shared == 0
 
 
 @pytest.mark.parametrize("lag", [1, 2, 5])

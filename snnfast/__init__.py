@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .export.write import export_c
     from .info import build_info
     from .monitoring.watch import monitor
+    from .nn.own_neuron import neuron
 
 __all__ = [
     "backend",
@@ -52,6 +53,7 @@ __all__ = [
     "model",
     "monitor",
     "monitoring",
+    "neuron",
     "nir",
     "nn",
     "ops",
@@ -78,6 +80,7 @@ _HOMES = {
     "convert": "conversion",
     "export_c": "export",
     "monitor": "monitoring",
+    "neuron": "nn.own_neuron",
 }
 
 if not TYPE_CHECKING:

@@ -23,8 +23,18 @@
 //   fire, fire_backward          what so many spikes do to every state; returns dL/d(spikes)
 //
 // The functions *_backward find in `grad` dL/d(states after) and leave dL/d(states before); they add to `grad_params`.
+//
+// A generated neuron (snnfast/compiler) is a whole step instead, for one reset and one surrogate, and has kWhole = true:
+//
+//   kEachCoefficients            how many of the last coefficients depend on the last kEach parameters
+//   kMore                        whether it has more inputs and outputs than one (MoreRows)
+//   kTape                        how many numbers `step` saves in `tape` for `step_backward`
+//   coefficients, rest, rest_backward   as above
+//   step                         states before -> after, in place; returns its first output
+//   step_backward                in `grad`, dL/d(states after) -> dL/d(states before); adds to `grad_params`; returns dL/dx
 #pragma once
 #include <cstdint>
+#include <type_traits>
 
 #include "bit_cast.h"
 
@@ -59,6 +69,16 @@ struct Param {
   int64_t count, inner;
 };
 
+constexpr int kMostStates = 16;
+// Inputs and outputs of a generated neuron besides the first of each. Each has a place among the states: an input is read into it
+// before a step, an output is written from it after a step. data is null at the other places.
+struct MoreRows {
+  Rows inputs[kMostStates];
+  void* outputs[kMostStates];       // [T, N] in C
+  Rows grad_outputs[kMostStates];   // in C
+  void* grad_inputs[kMostStates];   // [T, N] in the dtype of x
+};
+
 // The compute type C is double for f64 and float for every other dtype. All state is in C.
 template <class Neuron>
 struct NeuronScan {
@@ -71,6 +91,7 @@ struct NeuronScan {
   Param param[Neuron::kParams];
   double settings[Neuron::kSettings];
   Reset reset;
+  const MoreRows* more;                   // null: none
 
   // Whether every parameter is a number, but for the last kEach: all neurons share the coefficients of these, which have no gradient.
   SNNFAST_HD bool uniform() const {
@@ -108,15 +129,38 @@ constexpr int64_t kNeuronTapeRows = Neuron::kTape + 1 + Neuron::kStates;
 
 namespace {
 
+// Whether a neuron is generated as a whole step.
+template <class Neuron, class = void>
+constexpr bool kWhole = false;
+template <class Neuron>
+constexpr bool kWhole<Neuron, std::enable_if_t<Neuron::kWhole>> = true;
+
+// Whether a neuron has more inputs and outputs than one.
+template <class Neuron>
+constexpr bool has_more() {
+  if constexpr (kWhole<Neuron>)
+    return Neuron::kMore;
+  else
+    return false;
+}
+
 template <class C>
 SNNFAST_HD C param_of_neuron(const Param& p, int64_t n) {
   return p.data ? static_cast<const C*>(p.data)[n / p.inner % p.count] : static_cast<C>(p.value);
 }
 
-// Whether a parameter, or a coefficient, is the same for all neurons: k of so many.
+// Whether a parameter is the same for all neurons.
 template <class Neuron, bool Uniform>
-SNNFAST_HD constexpr bool shared_by_all(int k, int count) {
-  return Uniform && k < count - Neuron::kEach;
+SNNFAST_HD constexpr bool shared_parameter(int k) {
+  return Uniform && k < Neuron::kParams - Neuron::kEach;
+}
+// Whether a coefficient is.
+template <class Neuron, bool Uniform>
+SNNFAST_HD constexpr bool shared_coefficient(int k) {
+  if constexpr (kWhole<Neuron>)
+    return Uniform && k < Neuron::kCoefficients - Neuron::kEachCoefficients;
+  else
+    return Uniform && k < Neuron::kCoefficients - Neuron::kEach;
 }
 
 // The gain of the input that goes with a decay: 1 - decay where the input is scaled, else 1.
@@ -163,8 +207,8 @@ SNNFAST_HD void neuron_settings(const NeuronScan<Neuron>& a, C* settings) {
 template <class Neuron, class C>
 SNNFAST_HD void neuron_coefficients(const NeuronScan<Neuron>& a, const C* params, C* c) {
   Neuron::coefficients(params, a, c);
-  c[Neuron::kLeast] = least_margin<C>(a.settings[Neuron::kStrict] != 0);
-  if constexpr (kByMembrane<Neuron>) c[Neuron::kLeast] = least_membrane(Neuron::threshold(static_cast<const C*>(nullptr), c), c[Neuron::kLeast]);
+  if constexpr (!kWhole<Neuron>) c[Neuron::kLeast] = least_margin<C>(a.settings[Neuron::kStrict] != 0);
+  if constexpr (!kWhole<Neuron> && kByMembrane<Neuron>) c[Neuron::kLeast] = least_membrane(Neuron::threshold(static_cast<const C*>(nullptr), c), c[Neuron::kLeast]);
 }
 
 // The coefficients of neuron n.
@@ -200,6 +244,9 @@ SNNFAST_HD auto neuron_spikes(const C* charged, const C* c) {
 // One step: states before -> after. `charged` gets the kTape numbers that the backward pass reads. Returns its spikes.
 template <class Neuron, Reset R, class C>
 SNNFAST_HD C neuron_step(C x, const C* c, C* state, C* charged) {
+  if constexpr (kWhole<Neuron>) {
+    return Neuron::step(x, c, state, charged);
+  } else {
   constexpr int kCharged = Neuron::kTape - Neuron::kLeft;
   Neuron::charge(x, c, state, charged + kCharged);
   SNNFAST_UNROLL
@@ -211,6 +258,7 @@ SNNFAST_HD C neuron_step(C x, const C* c, C* state, C* charged) {
     Neuron::template fire<R>(spikes, c, state);
     return times(spikes, C(1));
   }
+  }
 }
 
 // The gradient of one step. Flags (settings, attached: whether the gradient goes through the spike into the reset) are numbers
@@ -219,6 +267,9 @@ SNNFAST_HD C neuron_step(C x, const C* c, C* state, C* charged) {
 template <class Neuron, Reset R, class C>
 SNNFAST_HD C neuron_step_backward(C x, const C* before, const C* charged, const C* c, const C* settings, C grad_spike, C slope, C attached, C* grad,
                                   C* grad_params) {
+  if constexpr (kWhole<Neuron>) {
+    return Neuron::step_backward(charged, c, grad_spike, grad, grad_params);
+  } else {
   if constexpr (R != Reset::none) {
     const auto spikes = neuron_spikes<Neuron>(charged, c);
     const C grad_spikes = grad_spike + Neuron::template fire_backward<R>(spikes, charged, c, attached, grad, grad_params);
@@ -227,6 +278,7 @@ SNNFAST_HD C neuron_step_backward(C x, const C* before, const C* charged, const 
     Neuron::threshold_backward(charged, c, -grad_margin, grad, grad_params);
   }
   return Neuron::charge_backward(x, before, charged + Neuron::kTape - Neuron::kLeft, c, settings, grad, grad_params);
+  }
 }
 
 }  // namespace

@@ -56,14 +56,14 @@ struct Coefficients {
   }
   inline __attribute__((always_inline)) void of(int64_t i, C* c) const {
     SNNFAST_UNROLL
-    for (int k = 0; k < Neuron::kCoefficients; k++) c[k] = values[k][shared_by_all<Neuron, Uniform>(k, Neuron::kCoefficients) ? 0 : i];
+    for (int k = 0; k < Neuron::kCoefficients; k++) c[k] = values[k][shared_coefficient<Neuron, Uniform>(k) ? 0 : i];
   }
   // In a loop over neurons, with those of neuron 0 read before it: so shared ones stay in registers, whatever the loop writes.
   inline __attribute__((always_inline)) void of(int64_t i, const C* shared, C* c) const {
     SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kCoefficients; k++) {
-      const bool one = shared_by_all<Neuron, Uniform>(k, Neuron::kCoefficients);
-      c[k] = one || (!kByMembrane<Neuron> && k == Neuron::kLeast) ? shared[k] : values[k][one ? 0 : i];
+      const bool one = shared_coefficient<Neuron, Uniform>(k), least = !kWhole<Neuron> && !kByMembrane<Neuron> && k == 0;
+      c[k] = one || least ? shared[k] : values[k][one ? 0 : i];
     }
   }
 
@@ -72,15 +72,15 @@ struct Coefficients {
   void of_each(const NeuronScan<Neuron>& a, int64_t n0, int64_t m) {
     alignas(64) C params[Neuron::kParams][kBlock];
     for (int k = 0; k < Neuron::kParams; k++)
-      if (!shared_by_all<Neuron, Uniform>(k, Neuron::kParams)) SNNFAST_ISA::read_param(a.param[k], n0, m, whole_lines<C>(m), params[k]);
+      if (!shared_parameter<Neuron, Uniform>(k)) SNNFAST_ISA::read_param(a.param[k], n0, m, whole_lines<C>(m), params[k]);
     for (int64_t i = 0; i < whole_lines<C>(m); i++) {
       C c[Neuron::kCoefficients], own[Neuron::kParams];
       SNNFAST_UNROLL
-      for (int k = 0; k < Neuron::kParams; k++) own[k] = shared_by_all<Neuron, Uniform>(k, Neuron::kParams) ? C(0) : params[k][i];
+      for (int k = 0; k < Neuron::kParams; k++) own[k] = shared_parameter<Neuron, Uniform>(k) ? C(0) : params[k][i];
       neuron_coefficients<Neuron, C>(a, own, c);
       SNNFAST_UNROLL
       for (int k = 0; k < Neuron::kCoefficients; k++)
-        if (!shared_by_all<Neuron, Uniform>(k, Neuron::kCoefficients)) values[k][i] = c[k];
+        if (!shared_coefficient<Neuron, Uniform>(k)) values[k][i] = c[k];
     }
   }
 };
@@ -110,7 +110,7 @@ inline auto from(C (*rows)[Width], int64_t i) {
 // the states before the step.
 template <class Neuron, bool Uniform>
 struct Tape {
-  static constexpr bool kBefore = !Uniform, kInput = kBefore || Neuron::kEach > 0;
+  static constexpr bool kBefore = !Uniform && !kWhole<Neuron>, kInput = !kWhole<Neuron> && (kBefore || Neuron::kEach > 0);
   enum : int { kX = Neuron::kTape, kState = kX + kInput, kRows = kState + kBefore * Neuron::kStates };
   static_assert(kRows <= kNeuronTapeRows<Neuron>);
 };
@@ -172,19 +172,19 @@ inline __attribute__((always_inline)) void line_backward(const C (*tape)[TapeWid
     SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kStates; k++) before[k] = Rows::kBefore ? tape[Rows::kBefore ? Rows::kState + k : 0][l] : C(0), g[k] = grad[k][l];
     SNNFAST_UNROLL
-    for (int k = 0; k < Neuron::kParams; k++) gp[k] = shared_by_all<Neuron, Uniform>(k, Neuron::kParams) ? C(0) : grad_params[k][l];
+    for (int k = 0; k < Neuron::kParams; k++) gp[k] = shared_parameter<Neuron, Uniform>(k) ? C(0) : grad_params[k][l];
     g[0] += grad_v[l];
     C slope = C(0);
     if constexpr (S == Surrogate::count)
       slope = slopes[l];
-    else if constexpr (R != Reset::none)
+    else if constexpr (R != Reset::none && !kWhole<Neuron>)
       slope = surrogate_derivative<S, C>(neuron_margin<Neuron>(charged, c), constants.alpha);
     grad_x[l] = neuron_step_backward<Neuron, R>(x, before, charged, c, constants.settings, grad_spikes[l], slope, constants.attached[l], g, gp);
     SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kStates; k++) grad[k][l] = g[k];
     SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kParams; k++)
-      if (!shared_by_all<Neuron, Uniform>(k, Neuron::kParams)) grad_params[k][l] = gp[k];
+      if (!shared_parameter<Neuron, Uniform>(k)) grad_params[k][l] = gp[k];
   }
 }
 

@@ -29,6 +29,19 @@ inline void step(const C* x, C (*states)[kBlock], C (*out)[kBlock], const Coeffi
   }
 }
 
+// More inputs of a step, into their places among the states.
+template <class Neuron, class C>
+inline void read_more(const NeuronScan<Neuron>& a, int64_t t, int64_t n0, int64_t m, C (*state)[kBlock]) {
+  if constexpr (has_more<Neuron>()) {
+    for (int k = 0; k < Neuron::kStates; k++) {
+      const Rows& rows = a.more->inputs[k];
+      if (!rows.data) continue;
+      const C* row = read_row<C>(rows, t, n0, m, state[k]);
+      if (row != state[k]) copy(state[k], row, m);
+    }
+  }
+}
+
 template <class Neuron, class C, Reset R, bool Uniform>
 void forward_block(const NeuronForward<Neuron>& a, int64_t n0, int64_t m, RowsAhead& ahead) {
   alignas(64) C state[Neuron::kStates][kBlock];
@@ -50,6 +63,7 @@ void forward_block(const NeuronForward<Neuron>& a, int64_t n0, int64_t m, RowsAh
     else
       prefetch_row(a.x, t + kAhead - a.T, n0 + m, next_block);
     ahead.fetch();
+    read_more(a, t, n0, m, state);
     if constexpr (R == Reset::none) {
       step<Neuron, C, R, Uniform, Record::nothing>(x, state, &spike_buffer, coefficients, lines);
     } else {
@@ -60,6 +74,9 @@ void forward_block(const NeuronForward<Neuron>& a, int64_t n0, int64_t m, RowsAh
       if (spikes == spike_buffer) flush_row(a.spikes, a.x.dtype, offset, m, streaming, spike_buffer);
     }
     if (a.v_seq) copy(static_cast<C*>(a.v_seq) + t * a.N + n0, state[0], m);
+    if constexpr (has_more<Neuron>())
+      for (int k = 0; k < Neuron::kStates; k++)
+        if (a.more->outputs[k]) copy(static_cast<C*>(a.more->outputs[k]) + t * a.N + n0, state[k], m);
   }
   for (int k = 0; k < Neuron::kStates; k++)
     if (a.state_out[k]) copy(static_cast<C*>(a.state_out[k]) + n0, state[k], m);
@@ -132,9 +149,18 @@ __attribute__((noinline)) void segment_backward(const NeuronBackward<Neuron>& a,
     else
       prefetch_row(a.x, (a.T - 1) / K * K + kAhead - 1 - j, n0 + m, next_block);
     grad_ahead.fetch();
+    if constexpr (has_more<Neuron>())
+      for (int k = 0; k < Neuron::kStates; k++)
+        if (a.more->grad_outputs[k].data) add_row(grad.states[k], read_row<C>(a.more->grad_outputs[k], t, n0, m, v_buffer), m);
     C* grad_x = output_row<C>(a.grad_x, a.x.dtype, offset, lines != m || a.x_repeats, out_buffer);
     step_backward<Neuron, C, R, S, Uniform>(tape[j], grad_spikes, grad_v, grad.states, grad_x, reinterpret_cast<C(*)[kBlock]>(&grad.params[0][0]), coefficients,
                                             a, lines, writes_past(grad_x, streaming && grad_x != out_buffer));
+    if constexpr (has_more<Neuron>())
+      for (int k = 0; k < Neuron::kStates; k++)
+        if (a.more->inputs[k].data) {
+          if (a.more->grad_inputs[k]) flush_row(a.more->grad_inputs[k], a.x.dtype, offset, m, false, grad.states[k]);
+          for (int64_t i = 0; i < lines; i++) grad.states[k][i] = C(0);
+        }
     if (grad_x == out_buffer) a.x_repeats ? add_row(grad.x, out_buffer, m) : flush_row(a.grad_x, a.x.dtype, offset, m, streaming, out_buffer);
   }
 }
@@ -157,7 +183,7 @@ void backward_block(const NeuronBackward<Neuron>& a, SegmentBackward<Neuron, C, 
     fill_line(grad.states[k], m);
   }
   for (int k = 0; k < Neuron::kParams; k++)
-    for (int64_t i = 0; i < (shared_by_all<Neuron, Uniform>(k, Neuron::kParams) ? 0 : lines); i++) grad.params[k][i] = C(0);
+    for (int64_t i = 0; i < (shared_parameter<Neuron, Uniform>(k) ? 0 : lines); i++) grad.params[k][i] = C(0);
   for (int64_t i = 0; i < (a.x_repeats ? m : 0); i++) grad.x[i] = C(0);
   fill_line(x_buffer, m);
 
@@ -175,6 +201,7 @@ void backward_block(const NeuronBackward<Neuron>& a, SegmentBackward<Neuron, C, 
       else
         prefetch_row(a.grad_spikes, t0 + j, n0, m);
       x_ahead.fetch();
+      read_more(a, t0 + j, n0, m, state);
       step<Neuron, C, R, Uniform, Record::tape>(x, state, tape[j], coefficients, lines);
     }
     run_segment(a, coefficients, tape, t0, steps, n0, m, grad, grad_ahead);
@@ -182,7 +209,7 @@ void backward_block(const NeuronBackward<Neuron>& a, SegmentBackward<Neuron, C, 
   if (a.x_repeats) write_mean(a, grad.x, n0, m);
   for (int k = 0; k < Neuron::kStates; k++)
     if (a.grad_state_in[k]) copy(static_cast<C*>(a.grad_state_in[k]) + n0, grad.states[k], m);
-  if constexpr (!Uniform) {
+  if constexpr (!Uniform || (kWhole<Neuron> && Neuron::kEach > 0)) {
     for (int k = 0; k < Neuron::kStates; k++)
       for (int64_t i = 0; i < (a.state_in[k] ? 0 : m); i++) {
         C gp[Neuron::kParams];
@@ -199,13 +226,17 @@ void backward_block(const NeuronBackward<Neuron>& a, SegmentBackward<Neuron, C, 
 
 // ---- from run-time choices to template arguments, a block at a time over neurons [begin, end)
 
+template <class Neuron, class C, Reset R, bool Uniform>
+void forward_uniform(const NeuronForward<Neuron>& a, int64_t begin, int64_t end) {
+  RowsAhead ahead(a.x, a.T, a.T, begin, end, kBlock, Order::forward, beyond_caches<C>(a.T, a.N_all));
+  for (int64_t n0 = begin; n0 < end; n0 += kBlock) forward_block<Neuron, C, R, Uniform>(a, n0, min(end - n0, kBlock), ahead);
+  stream_done();
+}
+
 template <class Neuron, class C, Reset R>
 void forward_blocks(const NeuronForward<Neuron>& a, int64_t begin, int64_t end) {
   constexpr bool own = kOwnForNumbers<Neuron>;
-  const auto run = own && a.uniform() ? &forward_block<Neuron, C, R, own> : &forward_block<Neuron, C, R, false>;
-  RowsAhead ahead(a.x, a.T, a.T, begin, end, kBlock, Order::forward, beyond_caches<C>(a.T, a.N_all));
-  for (int64_t n0 = begin; n0 < end; n0 += kBlock) run(a, n0, min(end - n0, kBlock), ahead);
-  stream_done();
+  own && a.uniform() ? forward_uniform<Neuron, C, R, own>(a, begin, end) : forward_uniform<Neuron, C, R, false>(a, begin, end);
 }
 
 template <class Neuron, class C>
@@ -225,7 +256,7 @@ void forward(const NeuronForward<Neuron>& a, int64_t begin, int64_t end) {
 
 template <class Neuron, class C, Reset R, bool Uniform>
 SegmentBackward<Neuron, C, Uniform> segment_of(int32_t surrogate) {
-  if constexpr (R == Reset::none) {
+  if constexpr (R == Reset::none || kWhole<Neuron>) {
     return &segment_backward<Neuron, C, R, Surrogate::straight_through, Uniform>;
   } else if constexpr (!kOwnForSurrogates<C, Uniform>) {
     return &segment_backward<Neuron, C, R, Surrogate::count, Uniform>;

@@ -10,7 +10,7 @@ namespace snnfast::cpu {
 namespace {
 
 template <class Neuron, class C>
-constexpr bool kInStrips = kOwnForNumbers<Neuron> && kOwnForSurrogates<C, true> && kAlike<Neuron, true>;
+constexpr bool kInStrips = kOwnForNumbers<Neuron> && kOwnForSurrogates<C, true> && kAlike<Neuron, true> && !has_more<Neuron>();
 
 // Side by side, since each waits for its own last step; with AVX-512 they take 8 of 32 registers a state.
 constexpr int kStripLines = 8;
@@ -247,8 +247,8 @@ void backward_strip(const NeuronBackward<Neuron>& a, int64_t n0, int64_t m, Stri
 
 template <class Neuron, class C, Reset R>
 void backward_strips(const NeuronBackward<Neuron>& a, int64_t begin, int64_t end, void* scratch) {
-  StripBackward<Neuron, C> run = &strip_backward<Neuron, C, Reset::none, Surrogate::straight_through>;
-  if constexpr (R != Reset::none)
+  StripBackward<Neuron, C> run = &strip_backward<Neuron, C, kWhole<Neuron> ? R : Reset::none, Surrogate::straight_through>;
+  if constexpr (R != Reset::none && !kWhole<Neuron>)
     run = with_surrogate(a.surrogate, [](auto known) -> StripBackward<Neuron, C> { return &strip_backward<Neuron, C, R, decltype(known)::value>; });
   StripWork<Neuron, C> work(a, run, begin, end, scratch);
   for (int64_t n0 = begin; n0 < end; n0 += kStrip<C>) backward_strip<Neuron, C, R>(a, n0, min(end - n0, kStrip<C>), work);

@@ -1,5 +1,6 @@
 // What recurrent layers of all neurons share on the CPU: the loop over time, weights in the rows that it reads, and the sum of their
 // gradients.
+#include "core/own_neuron.h"
 #include "cpu/recurrent_loop.h"
 
 namespace snnfast::cpu::SNNFAST_ISA {
@@ -63,6 +64,22 @@ void recurrent_parts(const RecurrentBackwardScan& a, const RecurrentNeuron<float
 }
 void recurrent_parts(const RecurrentBackwardScan& a, const RecurrentNeuron<double>& neuron, int64_t begin, int64_t end, char* scratch) {
   parts_of_groups(a, neuron, begin, end, scratch);
+}
+
+// A neuron that is compiled while the program runs; `neuron` is a RecurrentNeuron of its type.
+void own_recurrent_forward(const RecurrentForward<OwnNeuron>& a, const void* neuron, int64_t begin, int64_t end, void* scratch) {
+  const auto run = [&](auto own) {
+    own.scan = static_cast<const NeuronScan<OwnNeuron>*>(&a);
+    groups(forward_scan(a), own, begin, end, static_cast<char*>(scratch));
+  };
+  a.x.dtype == Dtype::f64 ? run(*static_cast<const RecurrentNeuron<double>*>(neuron)) : run(*static_cast<const RecurrentNeuron<float>*>(neuron));
+}
+void own_recurrent_backward(const RecurrentBackward<OwnNeuron>& a, const void* neuron, int64_t begin, int64_t end, void* scratch) {
+  const auto run = [&](auto own) {
+    own.scan = static_cast<const NeuronScan<OwnNeuron>*>(&a);
+    parts_of_groups(backward_scan(a), own, begin, end, static_cast<char*>(scratch));
+  };
+  a.x.dtype == Dtype::f64 ? run(*static_cast<const RecurrentNeuron<double>*>(neuron)) : run(*static_cast<const RecurrentNeuron<float>*>(neuron));
 }
 
 void recurrent_pack(const Recurrence& r, bool is_double, void* to_post, void* to_pre) {

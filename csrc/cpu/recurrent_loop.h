@@ -292,8 +292,10 @@ void backward_group(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& ne
             grad_v = read_samples<C>(a.grad_v_seq, t, n0 + h0, m, v_buffer);
           else
             group.clear(v_buffer, m);
-          neuron.margins(group.tape(j, g, p), group.coefficients(g, p), slope, m);
-          SNNFAST_ISA::slopes(a.surrogate, slope, static_cast<C>(a.alpha), m);
+          if (neuron.margins) {
+            neuron.margins(group.tape(j, g, p), group.coefficients(g, p), slope, m);
+            SNNFAST_ISA::slopes(a.surrogate, slope, static_cast<C>(a.alpha), m);
+          }
           neuron.step_backward(neuron.scan, group.tape(j, g, p), grad_spikes + h0, grad_v, slope, group.grad(g, p), grad_x + h0, group.grad_params(g, p),
                                group.coefficients(g, p), m);
         }

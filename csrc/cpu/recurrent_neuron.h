@@ -18,7 +18,7 @@ struct RecurrentNeuron {
   void (*coefficients)(const void* scan, int64_t n0, int64_t m, Block out);
   void (*initial_state)(const void* scan, Given coefficients, int64_t n0, int64_t m, Block states);
   void (*step)(const C* x, Block states, C* spikes, Block tape, Given coefficients, int64_t m);
-  // Of the backward pass alone:
+  // Of the backward pass alone; without margins a step knows its surrogate:
   void (*margins)(Given tape, Given coefficients, C* out, int64_t m);
   void (*step_backward)(const void* scan, Given tape, const C* grad_spikes, const C* grad_v, const C* slope, Block grad, C* grad_x, Block grad_params,
                         Given coefficients, int64_t m);
@@ -84,7 +84,7 @@ void recurrent_step(const C* x, C (*states)[kBlock], C* spikes, C (*tape)[kBlock
     coefficients.of(i, c);
     SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kStates; k++) state[k] = states[k][i];
-    if constexpr (Taped) {
+    if constexpr (Taped && Rows::kBefore) {
       tape[Rows::kX][i] = x[i];
       SNNFAST_UNROLL
       for (int k = 0; k < Neuron::kStates; k++) tape[Rows::kState + k][i] = state[k];
@@ -104,11 +104,13 @@ template <class Neuron, class C, Reset R>
 void recurrent_step_backward(const void* scan, const C (*tape)[kBlock], const C* grad_spikes, const C* grad_v, const C* slope, C (*grad)[kBlock], C* grad_x,
                              C (*grad_params)[kBlock], const C (*given)[kBlock], int64_t m) {
   using Rows = Tape<Neuron, false>;
-  const auto& a = static_cast<const NeuronBackward<Neuron>&>(*static_cast<const NeuronScan<Neuron>*>(scan));
   const auto& coefficients = coefficients_in<Neuron>(given);
-  const C attached = a.detach_reset ? C(0) : C(1);
-  C settings[Neuron::kSettings];
-  neuron_settings(a, settings);
+  C attached = C(1), settings[Neuron::kSettings];
+  if constexpr (!kWhole<Neuron>) {
+    const auto& a = static_cast<const NeuronBackward<Neuron>&>(*static_cast<const NeuronScan<Neuron>*>(scan));
+    attached = a.detach_reset ? C(0) : C(1);
+    neuron_settings(a, settings);
+  }
   SNNFAST_SIMD
   for (int64_t i = 0; i < m; i++) {
     C c[Neuron::kCoefficients], charged[Neuron::kTape], before[Neuron::kStates], g[Neuron::kStates], gp[Neuron::kParams];
@@ -116,11 +118,11 @@ void recurrent_step_backward(const void* scan, const C (*tape)[kBlock], const C*
     SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kTape; k++) charged[k] = tape[k][i];
     SNNFAST_UNROLL
-    for (int k = 0; k < Neuron::kStates; k++) before[k] = tape[Rows::kState + k][i], g[k] = grad[k][i];
+    for (int k = 0; k < Neuron::kStates; k++) before[k] = Rows::kBefore ? tape[Rows::kBefore ? Rows::kState + k : 0][i] : C(0), g[k] = grad[k][i];
     SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kParams; k++) gp[k] = grad_params[k][i];
     g[0] += grad_v[i];
-    grad_x[i] = neuron_step_backward<Neuron, R>(tape[Rows::kX][i], before, charged, c, settings, grad_spikes[i], slope[i], attached, g, gp);
+    grad_x[i] = neuron_step_backward<Neuron, R>(tape[Rows::kBefore ? Rows::kX : 0][i], before, charged, c, settings, grad_spikes[i], slope[i], attached, g, gp);
     SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kStates; k++) grad[k][i] = g[k];
     SNNFAST_UNROLL
@@ -165,10 +167,14 @@ void recurrent_forward_as(const NeuronScan<Neuron>& a, const SNNFAST_ISA::Recurr
 }
 
 template <class Neuron>
+SNNFAST_ISA::RecurrentForwardScan forward_scan(const RecurrentForward<Neuron>& a) {
+  return {{a.T, a.N, a.checkpoint_every, a.x, a.recurrence}, a.spikes, a.v_seq, a.checkpoints_out, a.state_out};
+}
+
+template <class Neuron>
 void recurrent_forward(const RecurrentForward<Neuron>& a, int64_t begin, int64_t end, void* scratch) {
-  const SNNFAST_ISA::RecurrentForwardScan scan{{a.T, a.N, a.checkpoint_every, a.x, a.recurrence}, a.spikes, a.v_seq, a.checkpoints_out, a.state_out};
-  a.x.dtype == Dtype::f64 ? recurrent_forward_as<Neuron, double>(a, scan, begin, end, scratch)
-                          : recurrent_forward_as<Neuron, float>(a, scan, begin, end, scratch);
+  a.x.dtype == Dtype::f64 ? recurrent_forward_as<Neuron, double>(a, forward_scan(a), begin, end, scratch)
+                          : recurrent_forward_as<Neuron, float>(a, forward_scan(a), begin, end, scratch);
 }
 
 template <class Neuron, class C>
@@ -181,24 +187,28 @@ void recurrent_backward_as(const NeuronBackward<Neuron>& a, const SNNFAST_ISA::R
 }
 
 template <class Neuron>
+SNNFAST_ISA::RecurrentBackwardScan backward_scan(const RecurrentBackward<Neuron>& a) {
+  return {{a.T, a.N, a.checkpoint_every, a.x, a.recurrence},
+          a.checkpoints,
+          a.state_in,
+          a.spikes,
+          a.grad_spikes,
+          a.grad_v_seq,
+          a.grad_state_out,
+          a.surrogate,
+          a.alpha,
+          a.grad_x,
+          a.grad_weight,
+          a.grad_past,
+          a.grad_delay,
+          a.grad_state_in,
+          a.grad_param};
+}
+
+template <class Neuron>
 void recurrent_backward(const RecurrentBackward<Neuron>& a, int64_t begin, int64_t end, void* scratch) {
-  const SNNFAST_ISA::RecurrentBackwardScan scan{{a.T, a.N, a.checkpoint_every, a.x, a.recurrence},
-                                                a.checkpoints,
-                                                a.state_in,
-                                                a.spikes,
-                                                a.grad_spikes,
-                                                a.grad_v_seq,
-                                                a.grad_state_out,
-                                                a.surrogate,
-                                                a.alpha,
-                                                a.grad_x,
-                                                a.grad_weight,
-                                                a.grad_past,
-                                                a.grad_delay,
-                                                a.grad_state_in,
-                                                a.grad_param};
-  a.x.dtype == Dtype::f64 ? recurrent_backward_as<Neuron, double>(a, scan, begin, end, scratch)
-                          : recurrent_backward_as<Neuron, float>(a, scan, begin, end, scratch);
+  a.x.dtype == Dtype::f64 ? recurrent_backward_as<Neuron, double>(a, backward_scan(a), begin, end, scratch)
+                          : recurrent_backward_as<Neuron, float>(a, backward_scan(a), begin, end, scratch);
 }
 
 }  // namespace

@@ -176,14 +176,14 @@ __device__ __forceinline__ void step_backward(const NeuronBackward<Neuron>& a, c
 #pragma unroll
     for (int k = 0; k < Neuron::kStates; k++) g[k] = grad[k][i];
 #pragma unroll
-    for (int k = 0; k < Neuron::kParams; k++) gp[k] = shared_by_all<Neuron, Uniform>(k, Neuron::kParams) ? C(0) : grad_params[k][i];
+    for (int k = 0; k < Neuron::kParams; k++) gp[k] = shared_parameter<Neuron, Uniform>(k) ? C(0) : grad_params[k][i];
     g[0] += grad_v[i];
     grad_x[i] = neuron_step_backward<Neuron, R>(x[i], before[i], charged[i], lanes.of(i), settings, grad_spikes[i], slope[i], attached, g, gp);
 #pragma unroll
     for (int k = 0; k < Neuron::kStates; k++) grad[k][i] = g[k];
 #pragma unroll
     for (int k = 0; k < Neuron::kParams; k++)
-      if (!shared_by_all<Neuron, Uniform>(k, Neuron::kParams)) grad_params[k][i] = gp[k];
+      if (!shared_parameter<Neuron, Uniform>(k)) grad_params[k][i] = gp[k];
   }
 }
 

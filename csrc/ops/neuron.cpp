@@ -17,7 +17,7 @@ NeuronTensors::NeuronTensors(const char* op, const Tensor& x) : op_(op), x_(x), 
   elements(op, shape_);
   shape_.erase(shape_.begin());
   count_ = elements(op, shape_);
-  kept_.reserve(32);  // references stay valid
+  kept_.reserve(128);  // references stay valid
 }
 
 Tensor NeuronTensors::nothing() const { return fresh(x_, {0}, state_type()); }

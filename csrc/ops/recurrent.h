@@ -58,6 +58,40 @@ class RecurrentTensors {
   }
 };
 
+// The gradients of weight, past and delay; those of the last two are empty where there is none.
+template <class Device>
+class RecurrentGradients {
+ public:
+  Tensor weight, past, delay;
+
+  template <class Neuron>
+  RecurrentGradients(const Device& device, const Tensor& x, NeuronTensors& tensors, const Recurrence& r, const Optional& given_past, bool delayed,
+                     const Tensor& spikes, RecurrentBackward<Neuron>& a)
+      : weight(device.allocate(x, {r.H, r.H}, tensors.state_type())),
+        past(given_past ? device.allocate(x, sizes_of(*given_past), x.scalar_type()) : tensors.nothing()),
+        delay(delayed ? device.allocate(x, tensors.shape(), tensors.state_type()) : tensors.nothing()),
+        H_(r.H),
+        parts_(r.H > 0 ? RecurrentParts(a.N / r.H).parts : 0),
+        is_double_(tensors.state_type() == ScalarType::Double),
+        partial_(device.allocate(x, {parts_, r.H, padded(r.H)}, tensors.state_type())) {
+    a.recurrence = r;
+    a.spikes = tensors.optional_rows(spikes, "spikes", x.scalar_type());
+    a.grad_past = given_past ? past.mutable_data_ptr() : nullptr;
+    a.grad_delay = delayed ? delay.mutable_data_ptr() : nullptr;
+    a.grad_weight = partial_.mutable_data_ptr();
+  }
+
+  // After the kernel: adds up the parts of the weights' gradient.
+  void sum(const Device& device) {
+    if (H_ > 0) recurrent_sum(device, partial_.mutable_data_ptr(), parts_, H_, is_double_, weight.mutable_data_ptr());
+  }
+
+ private:
+  int64_t H_, parts_;
+  bool is_double_;
+  Tensor partial_;
+};
+
 // Kernels has forward(device, RecurrentForward) and backward(device, RecurrentBackward).
 template <class Neuron, class Arguments, class Kernels, class Device, class States = std::make_index_sequence<Neuron::kStates>,
           class Params = std::make_index_sequence<Neuron::kParams>>
@@ -96,17 +130,8 @@ struct RecurrentOperators<Neuron, Arguments, Kernels, Device, std::index_sequenc
     const typename Operators::Backward outputs =
         Operators::backward_tensors(arguments, false, checkpoints, checkpoint_every, state_needed, grad_spikes, grad_states..., grad_v_seq, tensors, device, a);
     const RecurrentTensors<Device> recurrent(device, x, tensors, weight, past, delay);
-    const Recurrence& r = a.recurrence = recurrent.recurrence;
-    a.spikes = tensors.optional_rows(spikes, "spikes", x.scalar_type());
     const ScalarType type = tensors.state_type();
-    const Tensor grad_weight = device.allocate(x, {r.H, r.H}, type);
-    const Tensor grad_past = past ? device.allocate(x, sizes_of(*past), x.scalar_type()) : tensors.nothing();
-    const Tensor grad_delay = delay ? device.allocate(x, tensors.shape(), type) : tensors.nothing();
-    a.grad_past = past ? grad_past.mutable_data_ptr() : nullptr;
-    a.grad_delay = delay ? grad_delay.mutable_data_ptr() : nullptr;
-    const int64_t parts = r.H > 0 ? RecurrentParts(a.N / r.H).parts : 0;
-    const Tensor partial = device.allocate(x, {parts, r.H, padded(r.H)}, type);
-    a.grad_weight = partial.mutable_data_ptr();
+    RecurrentGradients<Device> more(device, x, tensors, recurrent.recurrence, past, delay.has_value(), spikes, a);
     Tensor scratch[3] = {tensors.nothing(), tensors.nothing(), tensors.nothing()};
     if constexpr (Device::kCuda) {
       const auto take = [&](int k, bool wanted, int64_t rows, void*& pointer) {
@@ -119,17 +144,21 @@ struct RecurrentOperators<Neuron, Arguments, Kernels, Device, std::index_sequenc
       take(2, true, recurrent_columns<Neuron>(std::min(a.T, checkpoint_every)), a.columns);
     }
     if (a.N > 0) Kernels::backward(device, a);
-    if (r.H > 0) recurrent_sum(device, partial.mutable_data_ptr(), parts, r.H, type == ScalarType::Double, grad_weight.mutable_data_ptr());
-    return std::tuple_cat(outputs, std::make_tuple(grad_weight, grad_past, grad_delay));
+    more.sum(device);
+    return std::tuple_cat(outputs, std::make_tuple(more.weight, more.past, more.delay));
   }
 };
 
 // kernel(begin, end, scratch) over `units` groups or parts of groups.
+template <class Kernel>
+void recurrent_units(const Cpu& device, const Recurrence& r, int64_t T, int64_t units, size_t bytes, const Kernel& kernel) {
+  constexpr int64_t kOne = 64;  // what Cpu::parallel does not split
+  device.parallel(units * kOne, T * r.H, [&](int64_t begin, int64_t end) { kernel(begin / kOne, end / kOne, thread_scratch(bytes)); });
+}
 template <class Neuron, class Kernel>
 void recurrent_units(const Cpu& device, const Recurrence& r, int64_t T, int64_t steps, bool backward, int64_t units, const Kernel& kernel) {
-  constexpr int64_t kOne = 64;  // what Cpu::parallel does not split
   const size_t bytes = static_cast<size_t>(RecurrentMemory<double>(nullptr, kRecurrentPieceRows<Neuron>, kNeuronTapeRows<Neuron>, r, steps, backward).bytes);
-  device.parallel(units * kOne, T * r.H, [&](int64_t begin, int64_t end) { kernel(begin / kOne, end / kOne, thread_scratch(bytes)); });
+  recurrent_units(device, r, T, units, bytes, kernel);
 }
 
 template <class Arguments, class Library>

@@ -74,27 +74,34 @@ def recurrent(
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
     """
     check.sequence("recurrent", x)
-    if x.dim() < 2:
-        raise ValueError(f"recurrent: x must have shape [T, ..., H], got {list(x.shape)}")
     if not isinstance(neuron, str) or neuron not in NEURONS:
         raise ValueError(
             f"recurrent: neuron must be one of {', '.join(firing())}, got {check.shown(neuron)}"
         )
-    sent = x.shape[-1:]
-    check.shape("recurrent", "weight", weight, (*sent, *sent))
-    check.of_state("recurrent", "weight", weight, x)
-    if past is not None:
-        check.shape("recurrent", "past", past, ("P", *x.shape[1:]))
-        check.beside("recurrent", "past", past, "x", x)
-    if delay is not None:
-        check.shape("recurrent", "delay", delay, sent)
-        check.of_state("recurrent", "delay", delay, x)
+    connections("recurrent", x, weight, past, delay)
     call: Any = NEURONS[neuron](x, **arguments)
     if not call.fires:
         raise ValueError(
             f"recurrent: neuron must be one of {', '.join(firing())}, got {check.shown(neuron)}"
         )
     return recurrent_of(call.__class__)(*call, weight, past, delay)
+
+
+def connections(
+    op: str, x: Tensor, weight: Tensor, past: Tensor | None, delay: Tensor | None
+) -> None:
+    """Checks the weights, the spikes before the first step and the delays of neurons with input ``x``."""
+    if x.dim() < 2:
+        raise ValueError(f"{op}: x must have shape [T, ..., H], got {list(x.shape)}")
+    sent = x.shape[-1:]
+    check.shape(op, "weight", weight, (*sent, *sent))
+    check.of_state(op, "weight", weight, x)
+    if past is not None:
+        check.shape(op, "past", past, ("P", *x.shape[1:]))
+        check.beside(op, "past", past, "x", x)
+    if delay is not None:
+        check.shape(op, "delay", delay, sent)
+        check.of_state(op, "delay", delay, x)
 
 
 def firing() -> list[str]:

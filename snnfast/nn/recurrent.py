@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snnfast import check, ops
+from snnfast import check
 
 from .delaying import Delaying
 from .lif import LIF
@@ -134,14 +134,7 @@ class Recurrent(Delaying):
             delay = delay.to(weight.dtype)
         if past is not None:
             past = past.to(x.dtype)
-        spikes, *after = ops.recurrent(
-            x,
-            weight,
-            past,
-            neuron=neuron.op,
-            delay=delay,
-            **neuron._given(x),
-        )
+        spikes, *after = neuron.recurrent(x, weight, past, delay=delay, **neuron._given(x))
         if self.stateful:
             self._keep_past(past, spikes, self._longest())
         return neuron._finish(spikes, *after)

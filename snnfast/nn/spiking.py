@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Callable
@@ -94,7 +95,7 @@ class Spiking(Stateful):
         self.max_spikes = (
             None if max_spikes is None else check.whole(layer, "max_spikes", max_spikes)
         )
-        own = may_be_refractory(getattr(ops, self.op).check)
+        own = may_be_refractory(getattr(self.function, "check", self.function))
         if not own and (self.refractory or self.max_spikes != 1):
             raise ValueError(f"{layer}: its neurons have no refractory period and no max_spikes")
         if self.max_spikes != 1 and v_reset is not None:
@@ -138,7 +139,17 @@ class Spiking(Stateful):
         With ``return_v_seq`` ``(spikes, v_seq)``: also the membrane after every step, ``[T, B, ...]``, float64 for
         float64 ``x``, else float32.
         """
-        return self._finish(*getattr(ops, self.op)(x, **self._given(x)))
+        return self._finish(*self.function(x, **self._given(x)))
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """The op."""
+        return getattr(ops, self.op)  # type: ignore[no-any-return]
+
+    @property
+    def recurrent(self) -> Callable[..., Any]:
+        """The op with recurrent connections."""
+        return functools.partial(ops.recurrent, neuron=self.op)
 
     @property
     def calls_once(self) -> bool:

@@ -44,7 +44,7 @@ class _HardReset(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, h: Tensor, s: Tensor, v_reset: float | Tensor) -> Tensor:
-        is_tensor = isinstance(v_reset, Tensor)
+        is_tensor = not isinstance(v_reset, (int, float))  # a tensor, or a value that is traced
         ctx.save_for_backward(h, s, *(v_reset,) * is_tensor)
         ctx.v_reset = None if is_tensor else v_reset
         # (1 - s) h + s v_reset, also where what does not count is infinite or NaN
@@ -62,18 +62,24 @@ class _HardReset(torch.autograd.Function):
 
 
 def fire(
-    call: Any, h: Tensor, threshold: float | Tensor, held: Tensor, silent: Tensor | None
+    call: Any,
+    h: Tensor,
+    threshold: float | Tensor,
+    held: Tensor,
+    silent: Tensor | None,
+    subtract: float | Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Spikes where ``h >= threshold`` (strictly above, if the call says so), ``h``, and the membrane after the reset.
 
     Where the neuron is ``silent`` it does not fire and ``h`` is ``held``, the membrane before. None: no neuron ever is,
-    and none fires several times in a step.
+    and none fires several times in a step. A soft reset takes off ``subtract``, or ``v_threshold`` of the call.
     """
     if not call.fires:
         return h.new_empty(0), h, h
     before: float | Tensor = 0.0
     if silent is not None:
         h = torch.where(silent, held, h)
+    if silent is not None and not (type(call.max_spikes) is float and call.max_spikes == 1):
         # which multiple of the threshold h is nearest to: a spike comes or goes there
         multiple = (h / threshold).detach().round()
         multiple = torch.where(multiple > 1, multiple.clamp(max=call.max_spikes), 1.0)
@@ -92,7 +98,7 @@ def fire(
     if call.hard_reset:
         v: Tensor = differentiable(_HardReset)(h, s_reset, call.v_reset)
         return s, h, v
-    return s, h, h - s_reset * call.v_threshold
+    return s, h, h - s_reset * (call.v_threshold if subtract is None else subtract)
 
 
 def gain(call: Any) -> float | Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,24 +19,41 @@ from .neuron import EQUATIONS
 @equation(calls.recurrent, answer)
 def recurrent(call: Any) -> tuple[Tensor, ...]:
     neuron, dtype = calls.neuron_of(call), check.state_dtype(call.x.dtype)
-    step = EQUATIONS[type(neuron)]
+    whole = EQUATIONS[type(neuron)]
     if len(call.x) == 0:
-        return step(neuron)
+        return whole(neuron)
     names = fields_of_kind(type(neuron), Tensor | None)
+
+    def step(x: Tensor, states: list[Tensor | None]) -> tuple[Tensor, list[Tensor | None]]:
+        s, *states, _ = whole(neuron._replace(x=x[None], **dict(zip(names, states))))  # type: ignore[assignment]
+        return s[0], states
+
     states = [getattr(neuron, name) for name in names]
-    before = [] if call.past is None else list(call.past.to(dtype))
+    spikes, states, v_seq = fed_back(step, call.x.to(dtype), states, call.weight, call.past, call.delay)
+    return spikes.to(call.x.dtype), *states, v_seq
+
+
+def fed_back(
+    step: Callable[[Tensor, list[Any]], tuple[Tensor, list[Any]]],
+    x: Tensor,
+    states: list[Any],
+    weight: Tensor,
+    past: Tensor | None,
+    delay: Tensor | None,
+) -> tuple[Tensor, list[Any], Tensor]:
+    """Spikes, last states and first states of ``step(x[t] + what arrives, states) -> spikes, states``."""
+    before = [] if past is None else list(past.to(x.dtype))
     spikes, v_seq = list(before), []
-    for x in call.x.to(dtype):
-        arrived = _arriving(spikes, call.delay, len(call.x) + len(before), x)
-        for j in range(call.x.shape[-1]):
-            r, w = arrived[..., j, None], call.weight[:, j]
+    for current in x:
+        arrived = _arriving(spikes, delay, len(x) + len(before), current)
+        for j in range(x.shape[-1]):
+            r, w = arrived[..., j, None], weight[:, j]
             # 0 times infinity adds nothing.
-            x = x + torch.where((r == 0) & ~w.isfinite(), 0.0, r * w)
-        now = neuron._replace(x=x[None], **dict(zip(names, states)))
-        s, *states, v = step(now)
-        spikes.append(s[0])
-        v_seq.append(v[0])
-    return torch.stack(spikes[len(before) :]).to(call.x.dtype), *states, torch.stack(v_seq)
+            current = current + torch.where((r == 0) & ~w.isfinite(), 0.0, r * w)
+        s, states = step(current, states)
+        spikes.append(s)
+        v_seq.append(states[0])
+    return torch.stack(spikes[len(before) :]), states, torch.stack(v_seq)
 
 
 def _arriving(spikes: list[Tensor], delay: Tensor | None, most: int, x: Tensor) -> Tensor:

@@ -1,0 +1,144 @@
+"""Reverse-mode differentiation of an expression graph, by the rules of PyTorch's autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from .expression import COMPARISONS, LOGICAL, Graph, Node, number, plain, where
+
+__all__ = ["computed", "gradients"]
+
+
+def _below(roots: Iterable[Node]) -> list[Node]:
+    """All nodes that the roots are computed from, and the roots; operands first."""
+    found: dict[int, Node] = {}
+    stack = list(roots)
+    while stack:
+        node = stack.pop()
+        if node.id not in found:
+            found[node.id] = node
+            stack += node.args
+    return [found[key] for key in sorted(found)]
+
+
+def computed(roots: Iterable[Node]) -> list[Node]:
+    """All nodes whose values the values of the roots are computed from; operands first."""
+    found: dict[int, Node] = {}
+    stack = [plain(root) for root in roots]
+    while stack:
+        node = stack.pop()
+        if node.id not in found:
+            found[node.id] = node
+            stack += map(plain, node.args)
+    return [found[key] for key in sorted(found)]
+
+
+def _zero(node: Node) -> bool:
+    return node.op == "constant" and node.value == 0
+
+
+def _product(grad: Node, factor: Node) -> Node:
+    """``grad * factor`` without multiplications by 1 and -1."""
+    for a, b in ((grad, factor), (factor, grad)):
+        if a.op == "constant" and abs(a.value) == 1:
+            return b if a.value == 1 else _negative(b)
+    return grad * factor  # type: ignore[operator, no-any-return]
+
+
+def _negative(node: Node) -> Node:
+    return node.args[0] if node.op == "neg" else -node  # type: ignore[operator, no-any-return]
+
+
+def _sum(a: Node | None, b: Node) -> Node:
+    if a is None:
+        return b
+    if b.op == "neg":
+        return a - b.args[0]  # type: ignore[operator, no-any-return]
+    return a + b  # type: ignore[operator, no-any-return]
+
+
+def _clamp(n: Node, grad: Node) -> list[Node]:
+    x, *bounds = n.args
+    has_low, has_high = n.value
+    inside: Any = None
+    result = []
+    for bound, is_low in zip(bounds, [True] * has_low + [False] * has_high):
+        within = x >= bound if is_low else x <= bound
+        inside = within if inside is None else inside & within
+        if bound.level:  # a number has no gradient
+            result.append(where(within, 0.0, grad))
+        else:
+            result.append(n.graph.constant(0))
+    return [where(inside, grad, 0.0), *result]
+
+
+def _extremum(n: Node, grad: Node, wins: Node) -> list[Node]:
+    a, b = n.args
+    half = _product(grad, n.graph.constant(0.5))
+    even = a == b
+    return [where(even, half, where(wins, grad, 0.0)), where(even, half, where(wins, 0.0, grad))]
+
+
+def _quotient(n: Node, grad: Node) -> list[Node]:
+    a, b = n.args
+    share = grad / b  # type: ignore[operator]
+    return [share, _negative(share * n) if b.level else n.graph.constant(0)]
+
+
+RULES: dict[str, Callable[[Node, Node], list[Node]]] = {
+    "add": lambda n, g: [g, g],
+    "sub": lambda n, g: [g, _negative(g)],
+    "mul": lambda n, g: [_product(g, n.args[1]), _product(g, n.args[0])],
+    "div": _quotient,
+    "neg": lambda n, g: [_negative(g)],
+    "abs": lambda n, g: [where(n.args[0] > 0, g, where(n.args[0] < 0, -g, 0.0))],  # type: ignore[operator]
+    "relu": lambda n, g: [where(n.args[0] <= 0, 0.0, g)],  # type: ignore[operator]
+    "sqrt": lambda n, g: [g / (n + n)],  # type: ignore[operator]
+    "power": lambda n, g: [g * (n.value * n.args[0] ** (n.value - 1))],  # type: ignore[operator]
+    "clamp": _clamp,
+    "maximum": lambda n, g: _extremum(n, g, n.args[0] > n.args[1]),  # type: ignore[operator]
+    "minimum": lambda n, g: _extremum(n, g, n.args[0] < n.args[1]),  # type: ignore[operator]
+    "where": lambda n, g: [n.graph.constant(0), where(n.args[0], g, 0.0), where(n.args[0], 0.0, g)],
+}
+FLAT = ("constant", "detach", "sign", "floor", "ceil", "round", "trunc", *COMPARISONS, *LOGICAL)
+
+
+def gradients(
+    outputs: Iterable[tuple[Node, Node]], graph: Graph, leaves: Iterable[Node]
+) -> list[Node]:
+    """Gradients of the leaves, from ``outputs``: each node with its own gradient; 0 where nothing flows.
+
+    Args:
+        outputs: nodes and their gradients.
+        graph: their graph, to which nodes are added.
+        leaves: inputs, states or parameters.
+    """
+    pairs = list(outputs)
+    found: dict[int, Node] = {}
+    for node, grad in pairs:
+        found[node.id] = _sum(found.get(node.id), grad)
+    wanted = {leaf.id for leaf in leaves}
+    reaches = dict.fromkeys(wanted, True)
+    nodes = _below(node for node, _ in pairs)
+    for node in nodes:
+        reaches.setdefault(node.id, any(reaches[a.id] for a in node.args))
+    for node in reversed(nodes):
+        if node.id not in found or node.op in FLAT or not node.args or not reaches[node.id]:
+            continue
+        for arg, grad in zip(node.args, _local(node, found[node.id])):
+            if reaches[arg.id] and not _zero(grad):
+                found[arg.id] = _sum(found.get(arg.id), grad)
+    return [found.get(leaf.id, graph.constant(0)) for leaf in leaves]
+
+
+def _local(node: Node, grad: Node) -> list[Node]:
+    """The gradient of every operand."""
+    if node.op != "custom":
+        return RULES[node.op](node, grad)
+    zero = node.graph.constant(0)
+    returned = node.value.backward(grad)
+    grads = returned if isinstance(returned, tuple) else (returned,)
+    by_place = [zero if g is None else number(g) if isinstance(g, Node) else node.graph.constant(g) for g in grads]
+    # The first operand is the value; the others are what the function was called with.
+    return [zero, *(by_place[place] for place in node.value.places)]

@@ -1,0 +1,176 @@
+"""Trace of a step function: its graph for one choice of reset, surrogate and parameters that are tensors."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import CodeType
+from typing import Any, NamedTuple
+
+import torch
+
+from .expression import NEURON, NUMBER, Graph, Node, Untraceable, lift, number, user_line
+
+__all__ = ["Step", "trace", "traced_functions"]
+
+
+class Step(NamedTuple):
+    """One traced step.
+
+    Attributes:
+        graph: its graph.
+        inputs, states: leaves, as the step is given them.
+        numbers, tensors: leaves of the parameters by name.
+        outputs: what the step returns for its caller.
+        after: the states after the step.
+        names: variables of the source by the id of their node.
+    """
+
+    graph: Graph
+    inputs: list[Node]
+    states: list[Node]
+    numbers: dict[str, Node]
+    tensors: dict[str, Node]
+    outputs: list[Node]
+    after: list[Node]
+    names: dict[int, str]
+
+
+class _Custom:
+    """A call of a ``torch.autograd.Function`` on traced values."""
+
+    def __init__(self, function: Any, arguments: Sequence[Any]) -> None:
+        self.function, self.arguments = function, arguments
+        self.places = [k for k, a in enumerate(arguments) if isinstance(a, Node)]
+        self.saved_tensors: tuple[Any, ...] = ()
+        self.needs_input_grad = tuple(isinstance(a, Node) for a in arguments)
+
+    def save_for_backward(self, *tensors: Any) -> None:
+        self.saved_tensors = tensors
+
+    def mark_non_differentiable(self, *tensors: Any) -> None:
+        pass
+
+    def set_materialize_grads(self, value: bool) -> None:
+        pass
+
+    def backward(self, grad: Node) -> Any:
+        return self.function.backward(self, grad)
+
+
+def _apply_traced(function: Any, *arguments: Any) -> Node:
+    custom = _Custom(function, arguments)
+    if function.setup_context is not torch.autograd.function._SingleLevelFunction.setup_context:
+        result = function.forward(*arguments)
+        function.setup_context(custom, arguments, result)
+    else:
+        result = function.forward(custom, *arguments)
+    if not isinstance(result, Node):
+        raise Untraceable(
+            f"{user_line()}: {function.__name__} must return one value, got {type(result).__name__}"
+        )
+    inputs = [a for a in arguments if isinstance(a, Node)]
+    result = number(result)
+    return result.graph.node("custom", result, *inputs, value=_Identity(custom))
+
+
+class _Identity:
+    """The value of a call's node: two calls are the same node if function and arguments are the same."""
+
+    def __init__(self, custom: _Custom) -> None:
+        self.custom = custom
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.custom, name)
+
+    def __repr__(self) -> str:
+        function = self.custom.function
+        others = [repr(a) for a in self.custom.arguments if not isinstance(a, Node)]
+        return f"{function.__module__}.{function.__qualname__}({', '.join(others)})"
+
+
+_patching = threading.RLock()
+
+
+@contextmanager
+def traced_functions() -> Iterator[None]:
+    """Inside, ``apply`` of an autograd function traces its forward and backward when it is called on a traced value."""
+    plain = torch.autograd.Function.__dict__["apply"]
+
+    def apply(cls: Any, *arguments: Any, **named: Any) -> Any:
+        if any(isinstance(a, Node) for a in arguments):
+            return _apply_traced(cls, *arguments)
+        return plain.__get__(None, cls)(*arguments, **named)
+
+    with _patching:
+        torch.autograd.Function.apply = classmethod(apply)  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            torch.autograd.Function.apply = plain
+
+
+@contextmanager
+def _local_names(code: CodeType, names: dict[int, str]) -> Iterator[None]:
+    """Collects the names of local variables that hold nodes when the function returns."""
+    before = sys.getprofile()
+
+    def profile(frame: Any, event: str, argument: Any) -> None:
+        if event == "return" and frame.f_code is code:
+            for name, value in frame.f_locals.items():
+                if isinstance(value, Node):
+                    names.setdefault(value.id, name)
+
+    sys.setprofile(profile)
+    try:
+        yield
+    finally:
+        sys.setprofile(before)
+
+
+def trace(
+    step: Callable[..., Any],
+    *,
+    inputs: int,
+    states: int,
+    numbers: Sequence[str],
+    tensors: Sequence[str],
+    dtype: torch.dtype,
+    frame: Callable[[dict[str, Node]], Callable[..., Any]],
+    own: Sequence[str],
+) -> Step:
+    """Runs ``step(fire, *inputs, *states, **parameters)`` on leaves of a new graph.
+
+    Args:
+        step: the step function.
+        inputs, states: how many there are.
+        numbers, tensors: names of the parameters that are numbers, and tensors.
+        dtype: that of the state.
+        frame: makes ``fire`` from the parameters' leaves.
+        own: names of the parameters that the step takes; the others are those of the frame.
+
+    Raises:
+        Untraceable: with the line of the step.
+    """
+    graph = Graph(dtype)
+    xs = [graph.leaf("input", k) for k in range(inputs)]
+    before = [graph.leaf("state", k) for k in range(states)]
+    of_numbers = {name: graph.leaf("number", name, NUMBER) for name in numbers}
+    of_tensors = {name: graph.leaf("tensor", name, NEURON) for name in tensors}
+    parameters = of_numbers | of_tensors
+    names: dict[int, str] = {}
+    code = inspect.unwrap(step).__code__
+    with traced_functions(), _local_names(code, names):
+        returned = step(frame(parameters), *xs, *before, **{name: parameters[name] for name in own})
+    results = list(returned) if isinstance(returned, tuple) else [returned]
+    for place, value in enumerate(results):
+        if not isinstance(value, (Node, int, float)):
+            raise Untraceable(
+                f"{step.__name__}: result {place} of the step must be a value of the step, got {type(value).__name__}"
+            )
+    results = [number(lift(graph, value)) for value in results]
+    at = len(results) - states
+    return Step(graph, xs, before, of_numbers, of_tensors, results[:at], results[at:], names)

@@ -1,0 +1,255 @@
+"""Derivatives of traced steps, evaluated node by node, against autograd; and what cannot be traced, with its line."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from snnfast.compiler import functions
+from snnfast.compiler.expression import Node, Untraceable, plain
+from snnfast.compiler.plan import make_plan, minimum_cut
+from snnfast.compiler.trace import trace
+
+OPERATIONS = {
+    "add": torch.add,
+    "sub": torch.sub,
+    "mul": torch.mul,
+    "div": torch.div,
+    "neg": torch.neg,
+    "abs": torch.abs,
+    "sign": torch.sign,
+    "relu": torch.relu,
+    "sqrt": torch.sqrt,
+    "floor": torch.floor,
+    "ceil": torch.ceil,
+    "round": torch.round,
+    "trunc": torch.trunc,
+    "minimum": torch.minimum,
+    "maximum": torch.maximum,
+    "where": torch.where,
+    "lt": torch.lt,
+    "le": torch.le,
+    "gt": torch.gt,
+    "ge": torch.ge,
+    "eq": torch.eq,
+    "ne": torch.ne,
+    "and": torch.logical_and,
+    "or": torch.logical_or,
+    "not": torch.logical_not,
+    "exp_nonpositive": functions._exp_nonpositive,
+}
+
+
+def evaluate(node: Node, leaves: dict[int, torch.Tensor]) -> torch.Tensor:
+    node = plain(node)
+    if node.id in leaves:
+        return leaves[node.id]
+    if node.op == "constant":
+        return torch.tensor(node.value, dtype=torch.float64)
+    arguments = [evaluate(a, leaves) for a in node.args]
+    if node.op == "clamp":
+        low, high = node.value
+        bounds = dict(zip(["min"] * low + ["max"] * high, arguments[1:]))
+        return torch.clamp(arguments[0], **bounds)
+    if node.op == "power":
+        return arguments[0] ** node.value
+    if node.op in ("mantissa", "exponent"):
+        m, e = torch.frexp(arguments[0])
+        return m if node.op == "mantissa" else e.double()
+    return OPERATIONS[node.op](*arguments)
+
+
+def traced(step, *, inputs=1, states=1, numbers=(), tensors=("p",)):
+    return trace(
+        step,
+        inputs=inputs,
+        states=states,
+        numbers=numbers,
+        tensors=tensors,
+        dtype=torch.float64,
+        frame=lambda parameters: parameters,
+        own=(*numbers, *tensors),
+    )
+
+
+UNARY = [
+    *(torch.neg, torch.abs, torch.relu, torch.sigmoid, torch.tanh, torch.sin, torch.cos, torch.sign, torch.floor),
+    *(torch.square, lambda a: torch.exp(a.clamp(max=3)), lambda a: torch.log(a.abs() + 0.5)),
+    *(lambda a: torch.sqrt(a * a + 0.1), lambda a: a.clamp(-0.5, 0.75), lambda a: a**3),
+    *(lambda a: a + (torch.round(a) - a).detach(), lambda a: a.detach() * a),
+]
+BINARY = [
+    *(torch.add, torch.sub, torch.mul, torch.minimum, torch.maximum, lambda a, b: a / (b * b + 0.5)),
+    *(lambda a, b: torch.where(a > b, a * 0.5, b), lambda a, b: torch.where((a > 0) & ~(b >= 0.3), b, a)),
+    *(lambda a, b: 1.5 - a * 0.25 + (a < b) * b, lambda a, b: torch.clamp(a, min=b)),
+]
+
+
+@st.composite
+def programs(draw):
+    """Instructions of a step: each appends a value to the list that starts with x, v and p."""
+    instructions = []
+    for k in range(draw(st.integers(2, 9))):
+        if draw(st.booleans()):
+            instructions.append((draw(st.sampled_from(UNARY)), [draw(st.integers(0, k + 2))]))
+        else:
+            operands = [draw(st.integers(0, k + 2)), draw(st.integers(0, k + 2))]
+            instructions.append((draw(st.sampled_from(BINARY)), operands))
+    return instructions
+
+
+def run(instructions, values):
+    values = list(values)
+    for function, operands in instructions:
+        values.append(function(*(values[k] for k in operands)))
+    return values[-1], values[-2] * 0.5 + values[3 if len(values) > 3 else 0]
+
+
+@given(programs(), st.integers(0, 2**16))
+def test_gradients_of_random_steps_are_those_of_autograd(instructions, seed):
+    def step(fire, x, v, *, p):
+        return run(instructions, (x, v, p))
+
+    plan = make_plan(traced(step))
+    generator = torch.Generator().manual_seed(seed)
+    x, v, p, g, g_v = (torch.randn(20, generator=generator, dtype=torch.float64) for _ in range(5))
+    real = [t.clone().requires_grad_() for t in (x, v, p)]
+    s, v_after = run(instructions, real)
+    expected = torch.autograd.grad([s, v_after], real, [g, g_v], allow_unused=True, materialize_grads=True)
+    found = plan.step
+    leaves = {found.inputs[0].id: x, found.states[0].id: v, found.tensors["p"].id: p}
+    torch.testing.assert_close(evaluate(found.outputs[0], leaves), s.detach(), rtol=1e-12, atol=1e-12)
+    # The backward pass has nothing but the tape, coefficients and gradients.
+    tape = {node.id: evaluate(node, leaves) for node in plan.tape}
+    known = {found.tensors["p"].id: p, plan.grad_outputs[0].id: g, plan.grad_after[0].id: g_v} | tape
+    for node, right in zip((*plan.grad_inputs, *plan.grad_states, *plan.grad_tensors), expected):
+        got = evaluate(node, known).expand(20)
+        torch.testing.assert_close(got, right, rtol=1e-11, atol=1e-11, equal_nan=True)
+
+
+def below(roots, known):
+    found, stack = {}, [plain(root) for root in roots]
+    while stack:
+        node = stack.pop()
+        if node.id not in found and node.id not in known:
+            found[node.id] = node
+            stack += map(plain, node.args)
+    return found.values()
+
+
+def test_the_backward_pass_computes_no_exponential_again():
+    def step(fire, x, v, *, p):
+        h = torch.tanh(p * v + x)
+        return torch.sigmoid(h) * h, h
+
+    plan = make_plan(traced(step))
+    computed = below((*plan.grad_inputs, *plan.grad_states, *plan.grad_tensors), {n.id for n in plan.tape})
+    assert "exp_nonpositive" in {n.op for n in below(plan.step.outputs, ())}
+    assert not {"exp_nonpositive", "input", "state"} & {n.op for n in computed}
+    assert len(plan.tape) == 3  # v, for the gradient of p, and both functions
+
+
+def test_minimum_cut_of_a_diamond():
+    def step(fire, x, v, *, p):
+        middle = x * v + p  # everything goes through it
+        return torch.sin(middle) + torch.cos(middle), middle
+
+    plan = make_plan(traced(step))
+    # d/dx needs v, d/dv needs x, and both the middle: x and v give all
+    assert len(plan.tape) == 2
+    assert minimum_cut([], set(), set()) == []
+
+
+def test_names_of_the_source_are_kept():
+    def step(fire, x, v, *, p):
+        leaky = p * v + x
+        spiking = leaky * 2
+        return spiking, leaky
+
+    assert {"leaky", "spiking"} <= set(traced(step).names.values())
+
+
+def branches(fire, x, v, *, p):
+    if v > 1:
+        v = v * 0
+    return x, v
+
+
+def loops_until_it_converges(fire, x, v, *, p):
+    while (v - x).abs() > 0.1:
+        v = 0.5 * v
+    return x, v
+
+
+def takes_the_mean(fire, x, v, *, p):
+    return x - torch.mean(x), v
+
+
+def takes_it_out(fire, x, v, *, p):
+    return x * math.exp(v), v
+
+
+def indexes(fire, x, v, *, p):
+    return x[0], v
+
+
+def reads_a_tensor(fire, x, v, *, p):
+    return x * torch.ones(3), v
+
+
+def reshapes(fire, x, v, *, p):
+    return x.view(-1), v
+
+
+def returns_text(fire, x, v, *, p):
+    return "s", v
+
+
+def power(fire, x, v, *, p):
+    return x**p, v
+
+
+@pytest.mark.parametrize(
+    ("step", "line", "way_out"),
+    [
+        (branches, "if v > 1:", "torch.where"),
+        (loops_until_it_converges, "while (v - x).abs() > 0.1:", "torch.where"),
+        (takes_the_mean, "return x - torch.mean(x), v", "torch.mean cannot be compiled"),
+        (takes_it_out, "math.exp(v)", "torch functions"),
+        (indexes, "return x[0], v", "elements"),
+        (reads_a_tensor, "torch.ones(3)", "make it a parameter"),
+        (reshapes, "x.view(-1)", ".view cannot be compiled"),
+        (returns_text, "", "must be a value of the step, got str"),
+        (power, "x**p", "exponents"),
+    ],
+)
+def test_what_cannot_be_traced_is_refused_with_its_line(step, line, way_out):
+    with pytest.raises(Untraceable) as error:
+        traced(step)
+    assert line in str(error.value) and way_out in str(error.value)
+
+
+def test_a_surrogate_of_ones_own_is_traced_with_its_gradient():
+    class Half(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, u):
+            ctx.save_for_backward(u)
+            return (u >= 0).to(u)
+
+        @staticmethod
+        def backward(ctx, grad):
+            (u,) = ctx.saved_tensors
+            return grad * (u.abs() < 0.5)
+
+    def step(fire, x, v, *, p):
+        return Half.apply(x - p), v
+
+    plan = make_plan(traced(step))
+    x = torch.tensor([-1.0, -0.2, 0.3, 2.0], dtype=torch.float64)
+    leaves = {plan.step.inputs[0].id: x, plan.step.tensors["p"].id: torch.zeros(4)}
+    assert evaluate(plan.step.outputs[0], leaves).tolist() == [0, 0, 1, 1]
+    leaves |= {plan.grad_outputs[0].id: torch.full((4,), 3.0, dtype=torch.float64)}
+    assert evaluate(plan.grad_inputs[0], leaves).tolist() == [0, 3, 3, 0]
+    assert Half.apply(torch.ones(1)).item() == 1  # untouched outside

@@ -1,0 +1,332 @@
+"""Neurons from step functions: kernels against the loop in plain PyTorch, bit for bit forward and to 1e-12 backward."""
+
+import copy
+import pickle
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import snnfast
+from snnfast.compiler.build import CompileError
+from snnfast.compiler.expression import Untraceable
+from snnfast.ops import own_neuron
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
+from own_neurons import gated, glif, klif, resonator, two_compartments
+
+needs_kernels = pytest.mark.skipif(snnfast.backend.extension is None, reason="the extension is not built")
+
+
+@snnfast.neuron
+def plain_lif(fire, x, v, *, decay=0.5, v_threshold=1.0, v_rest=0.0):
+    h = v_rest + decay * (v - v_rest) + (1.0 - decay) * x
+    s, h, v = fire(h, v_threshold)
+    return s, v
+
+
+@snnfast.neuron
+def readout(fire, x, v, *, decay=0.5):
+    v = decay * v + x
+    return torch.sin(v) + torch.log(1.5 + torch.cos(v)), v
+
+
+class Half(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, u):
+        ctx.save_for_backward(u)
+        return (u >= 0).to(u)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (u,) = ctx.saved_tensors
+        return grad * torch.exp(-u.abs())
+
+
+def half(u):
+    return Half.apply(u)
+
+
+def draw(*shape, seed=0, dtype=torch.float64, scale=1.0):
+    return scale * torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def compare(op, inputs, tolerance=1e-12, **arguments):
+    """Results and gradients of kernel and reference."""
+    results = []
+    for run in (op, op.reference):
+        leaves = {k: v.clone().requires_grad_() for k, v in arguments.items() if isinstance(v, torch.Tensor)}
+        xs = [x.clone().requires_grad_() for x in inputs]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            outputs = [o for o in run(*xs, **(arguments | leaves)) if o is not None]
+        total = sum((o.double() * draw(*o.shape, seed=k)).sum() for k, o in enumerate(outputs))
+        grads = torch.autograd.grad(total, [*xs, *leaves.values()], allow_unused=True, materialize_grads=True)
+        results.append((outputs, grads))
+    (kernel, grads), (reference, expected) = results
+    assert len(kernel) == len(reference)
+    for got, right in zip(kernel, reference):
+        assert got.dtype == right.dtype and torch.equal(got, right)
+    for got, right in zip(grads, expected):
+        torch.testing.assert_close(got, right, rtol=tolerance, atol=tolerance)
+    return kernel
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    ("op", "arguments"),
+    [
+        (klif, {"k": draw(7).abs(), "decay": 0.8, "v": draw(3, 7), "v_reset": None, "return_v_seq": True}),
+        (klif, {"k": 1.3, "surrogate": snnfast.surrogate.sigmoid(3.0), "detach_reset": True}),
+        (glif, {"alpha": draw(7).sigmoid(), "beta": draw(1).sigmoid(), "gamma": draw(7).sigmoid()}),
+        (two_compartments, {"refractory": 2, "strict": True, "beta_d": draw(7), "v_reset": -0.2}),
+        (two_compartments, {"v_reset": None, "max_spikes": 3, "surrogate": "triangle"}),
+        (resonator, {"omega": draw(7).abs() * 10, "b_offset": 0.5, "u": draw(3, 7)}),
+        (gated, {"decay": draw(7).sigmoid()}),
+        (plain_lif, {"v_rest": draw(7), "v_threshold": draw(1, 7).abs(), "v_reset": draw(7)}),
+        (plain_lif, {"surrogate": half}),
+        (readout, {"decay": draw(7).sigmoid(), "return_v_seq": True}),
+    ],
+)
+def test_kernels_equal_the_reference(op, arguments):
+    inputs = [draw(70, 3, 7, seed=k, scale=1.5) for k in range(len(op.inputs))]
+    outputs = compare(op, inputs, **arguments)
+    assert op is readout or 0.01 < outputs[0].clamp(max=1).mean() < 0.99
+
+
+@needs_kernels
+def test_float32_over_many_blocks_and_channels_last():
+    x = draw(37, 4, 6, 20, 20, dtype=torch.float32).to(memory_format=torch.contiguous_format)
+    compare(klif, [x], 1e-4)
+    last = x.flatten(0, 1).to(memory_format=torch.channels_last).unflatten(0, (37, 4))
+    spikes, _ = klif(last, k=1.2)
+    assert torch.equal(spikes, klif(x, k=1.2)[0])
+    assert spikes.stride() == last.stride()
+
+
+@needs_kernels
+def test_several_inputs_in_16_bits():
+    inputs = [draw(40, 5, 3, seed=k).to(torch.bfloat16) for k in range(2)]
+    outputs = gated(*inputs)
+    for got, right in zip(outputs, gated.reference(*inputs)):
+        assert got.dtype == right.dtype
+        torch.testing.assert_close(got, right)
+
+
+@needs_kernels
+def test_is_the_packages_own_neuron():
+    x = draw(50, 4, 9)
+    spikes, v = plain_lif(x, decay=0.75, v_reset=None)
+    expected, expected_v = snnfast.ops.lif(x, decay=0.75, v_reset=None)
+    assert torch.equal(spikes, expected) and torch.equal(v, expected_v)
+
+
+@needs_kernels
+@pytest.mark.parametrize("delay", [None, 0.7])
+def test_recurrent_kernels_equal_the_reference(delay):
+    class Op:
+        def __call__(self, x, **more):
+            return klif.recurrent(x, **more)
+
+        def reference(self, x, **more):
+            with snnfast.backend.use("reference"):
+                return klif.recurrent(x, **more)
+
+    more = {"weight": draw(7, 7, seed=3), "k": draw(7).abs(), "v": draw(3, 7, seed=4), "return_v_seq": True}
+    if delay is not None:
+        more |= {"delay": draw(7, seed=5).abs() * 3, "past": (draw(4, 3, 7, seed=6) > 0.5).double()}
+    compare(Op(), [draw(40, 3, 7)], 1e-11, **more)
+
+
+@needs_kernels
+def test_recurrent_lif_is_the_packages():
+    x, weight = draw(40, 3, 7), draw(7, 7, seed=3)
+    got = plain_lif.recurrent(x, weight, decay=0.6)
+    assert torch.equal(got[0], snnfast.ops.recurrent(x, weight, decay=0.6)[0])
+
+
+def test_a_run_worked_by_hand():
+    # h = relu(2 (0.5 v + x)): 1.0 fires and resets to 0; 0.4; 2 (0.2 + 0.1) = 0.6; 2 (0.3 - 1) = -1.4 is cut off
+    x = torch.tensor([[0.5], [0.2], [0.1], [-1.0]], dtype=torch.float64, requires_grad=True)
+    for run in (klif, klif.reference):
+        spikes, v, v_seq = run(x, k=2.0, return_v_seq=True, surrogate="straight_through")
+        assert spikes.flatten().tolist() == [1, 0, 0, 0]
+        assert v_seq.flatten().tolist() == pytest.approx([0, 0.4, 0.6, 0])
+        (grad,) = torch.autograd.grad(spikes.sum() + v.sum(), x)
+        # With slope 1 dL/dh is (1 + g (v_reset - h)) + g (1 - s), where g is dL/dv of the step: 0 behind the cut-off of the
+        # last step, 1 and 1.6. dL/dx is 2 dL/dh, and dL/dv of the step before dL/dh, or 0 where h is cut off.
+        assert grad.flatten().tolist() == pytest.approx([-1.2, 3.2, 2.0, 0.0])
+
+
+def test_numbers_outside_are_followed():
+    space = {"snnfast": snnfast, "SCALE": 1.0}
+    exec("def step(fire, x, v):\n    s, h, v = fire(v + SCALE * x, 1.0)\n    return s, v", space)
+    op = snnfast.neuron(space["step"])
+    x = torch.full((4, 1), 0.3)
+    assert op(x, v_reset=None)[1].item() == pytest.approx(0.2)
+    space["SCALE"] = 2.0
+    assert op(x, v_reset=None)[1].item() == pytest.approx(0.4)
+
+
+def test_no_steps_and_no_neurons():
+    for shape in ((0, 3), (5, 0)):
+        spikes, v = klif(torch.zeros(shape))
+        assert spikes.shape == shape and v.shape == shape[1:]
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (lambda: snnfast.neuron(lambda fire, x: x), "at least one state by position"),
+        (lambda: snnfast.neuron(lambda fire, x, v, *more: (x, v)), "have no names"),
+        (lambda: snnfast.neuron(lambda fire, x, v, *, k: (x, v)), "k needs a default"),
+        (lambda: snnfast.neuron(lambda fire, x, v, *, strict=1: (x, v)), "strict is an argument of every neuron"),
+        (lambda: snnfast.neuron(lambda fire, x, v: v), "must return its outputs"),
+        (lambda: snnfast.neuron(3), "step must be a function, got int"),
+        (lambda: klif(torch.zeros(3, 2), q=1), "there is no argument 'q'"),
+        (lambda: klif(torch.zeros(3, 2), k="a"), "k must be a number, got str"),
+        (lambda: klif(torch.zeros(3, 2), k=torch.ones(5)), "k must be a number or broadcast"),
+        (lambda: klif(torch.zeros(3, 2), torch.zeros(3)), "v must have shape"),
+        (lambda: gated(torch.zeros(3, 2)), "the input gate is missing"),
+        (lambda: gated(torch.zeros(3, 2), torch.zeros(3, 4)), "gate must have shape"),
+        (lambda: klif(torch.zeros(3, 2), max_spikes=2), "max_spikes above 1 needs a soft reset"),
+        (lambda: readout(torch.zeros(3, 2), strict=True), "strict needs spikes"),
+        (lambda: gated.recurrent(torch.zeros(3, 2), torch.zeros(2, 2)), "one input"),
+        (lambda: klif.layer(q=1), "there is no argument 'q'"),
+    ],
+)
+def test_errors_say_what_is_wrong(make, error):
+    with pytest.raises((TypeError, ValueError), match=error):
+        make()
+
+
+@needs_kernels
+def test_a_step_that_cannot_be_compiled_says_so_with_its_line():
+    @snnfast.neuron
+    def step(fire, x, v):
+        s, h, v = fire(v + x - x.mean(), 1.0)
+        return s, v
+
+    with pytest.raises(Untraceable, match=r"test_own_neuron.py:\d+ \(`s, h, v = fire\(v \+ x - x.mean\(\), 1.0\)`\)"):
+        step(torch.zeros(3, 2))
+
+    @snnfast.neuron(compile=False)
+    def plain(fire, x, v):
+        s, h, v = fire(v + x - x.mean(), 1.0)
+        return s, v
+
+    assert plain(torch.ones(3, 2))[0].sum() == 0
+
+
+@needs_kernels
+def test_without_a_compiler_it_runs_in_pytorch_and_warns_once(monkeypatch):
+    def broken(name, source):
+        raise CompileError("no compiler was found")
+
+    @snnfast.neuron
+    def step(fire, x, v):
+        s, h, v = fire(v + x, 1.0)
+        return s, v
+
+    monkeypatch.setattr(own_neuron, "library", broken)
+    with pytest.warns(snnfast.backend.BackendWarning, match="step runs in plain PyTorch, which is slow: no compiler"):
+        spikes, _ = step(torch.ones(3, 2))
+    assert spikes.sum() == 6
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        step(torch.ones(3, 2))
+    with snnfast.backend.use("cpu"), pytest.raises(snnfast.backend.BackendError, match="no compiler was found"):
+        step(torch.ones(3, 2))
+
+
+@needs_kernels
+def test_two_neurons_of_one_name_stay_apart():
+    def make(factor):
+        def same(fire, x, v):
+            s, h, v = fire(v + factor * x, 1.0)
+            return s, v
+
+        return snnfast.neuron(same)
+
+    one, two = make(1.0), make(0.25)
+    x = torch.full((4, 1), 0.5)
+    assert one(x)[0].sum() == 2 and two(x)[0].sum() == 0 and one(x)[0].sum() == 2
+
+
+# ---- layers
+
+
+def test_a_layer_is_the_op_with_learned_parameters():
+    layer = klif.layer(k=nn.Parameter(torch.full((5, 1, 1), 1.5)), decay=0.75, v_reset=None)
+    x = torch.rand(6, 2, 5, 4, 4)
+    spikes = layer(x)
+    assert torch.equal(spikes, klif(x, k=layer.k, decay=0.75, v_reset=None)[0])
+    spikes.sum().backward()
+    assert layer.k.grad.shape == (5, 1, 1) and layer.k.grad.abs().sum() > 0
+    assert [name for name, _ in layer.named_parameters()] == ["k"]
+    assert "k=[5, 1, 1]" in repr(layer) and "decay=0.75" in repr(layer)
+
+
+def test_a_stateful_layer_goes_on_and_is_saved():
+    layer = two_compartments.layer(stateful=True, refractory=1)
+    x = torch.rand(8, 3, 4)
+    whole = two_compartments(x, refractory=1)[0]
+    assert torch.equal(torch.cat([layer(x[:5]), layer(x[5:])]), whole)
+    again = two_compartments.layer(stateful=True, refractory=1)
+    again.load_state_dict(layer.state_dict())
+    assert torch.equal(again(x), layer(x))
+    snnfast.nn.reset(layer)
+    assert layer.d is None and torch.equal(layer(x), whole)
+
+
+def test_a_layer_of_several_inputs_and_outputs():
+    layer = gated.layer(decay=0.8)
+    x, gate = torch.rand(8, 3, 4), torch.rand(8, 3, 4)
+    spikes, carried = layer(x, gate)
+    assert torch.equal(spikes, gated(x, gate, decay=0.8)[0]) and carried.shape == x.shape
+
+
+def test_layers_and_ops_are_pickled_by_import_path():
+    assert pickle.loads(pickle.dumps(klif)) is klif
+    layer = klif.layer(k=2.0)
+    again = pickle.loads(pickle.dumps(layer))
+    assert type(again) is klif.layer and again.k == 2.0
+    assert type(copy.deepcopy(layer)) is klif.layer
+
+
+def test_it_is_a_citizen():
+    net = nn.Sequential(
+        snnfast.nn.Time(nn.Conv2d(1, 3, 3)),
+        klif.layer(k=nn.Parameter(torch.full((3, 1, 1), 2.0))),
+        snnfast.nn.Time(nn.Flatten()),
+        snnfast.nn.Time(nn.Linear(108, 6)),
+        snnfast.nn.Recurrent(two_compartments.layer(), 6),
+        snnfast.nn.Rate(),
+    )
+    x = torch.rand(5, 2, 1, 8, 8)
+    with snnfast.monitor(net) as watching:
+        net(x).sum().backward()
+    assert "Klif" in str(watching.activity()) and net[1].k.grad is not None
+    checkpointed = torch.utils.checkpoint.checkpoint(net[1], net[0](x), use_reentrant=False)
+    assert torch.equal(checkpointed, net[1](net[0](x)))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert net[1](net[0](x)).dtype == torch.bfloat16
+
+
+@needs_kernels
+def test_another_process_finds_the_kernel_in_the_cache():
+    code = (
+        "import torch, own_neurons, time, snnfast.compiler.build as build\n"
+        "x = torch.rand(3, 2)\n"
+        "def broken(*a, **k): raise AssertionError('compiled again')\n"
+        "build.subprocess.run = broken\n"
+        "print(own_neurons.klif(x)[0].sum().item())\n"
+    )
+    klif(torch.rand(3, 2))
+    folder = str(Path(__file__).parents[2] / "examples")
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=folder)
+    assert done.returncode == 0, done.stderr

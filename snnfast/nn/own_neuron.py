@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, overload
 
@@ -19,7 +20,7 @@ class OwnLayer(Spiking):
     """A layer of neurons that :func:`neuron` made; ``its_neuron.layer`` is its class.
 
     Args:
-        arguments: the parameters of the step: numbers, tensors that broadcast to ``x.shape[1:]`` (buffers) or
+        firing: the parameters of the step: numbers, tensors that broadcast to ``x.shape[1:]`` (buffers) or
             ``nn.Parameter`` (learned); and those of every :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_reset``,
             ``strict``, ``refractory``, ``max_spikes``, ``surrogate``, ``detach_reset``, ``stateful``, ``return_v_seq``.
 
@@ -30,8 +31,14 @@ class OwnLayer(Spiking):
     op = "own_neuron"
     neuron: OwnNeuron
 
-    def __init__(self, **arguments: Any) -> None:
-        own = self.neuron.parameters
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        own = {name: inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value) for name, value in cls.neuron.parameters.items()}
+        shared = {k: v for k, v in cls.__signature__.parameters.items() if k != "v_threshold"}  # type: ignore[attr-defined]
+        cls.__signature__ = inspect.Signature([*(shared | own).values()])  # type: ignore[attr-defined]
+
+    def __init__(self, **firing: Any) -> None:
+        own, arguments = self.neuron.parameters, firing
         if "v_threshold" in arguments and "v_threshold" not in own:
             raise TypeError(f"{type(self).__name__}: there is no argument 'v_threshold'")
         given = own | arguments

@@ -197,13 +197,13 @@ class OwnNeuron:
         self, x: Tensor, weight: Tensor, past: Tensor | None = None, *, delay: Tensor | None = None, **arguments: Any
     ) -> tuple[Any, ...]:
         """The neurons with recurrent connections: :func:`snnfast.ops.recurrent`, which says what the arguments are."""
-        call = self._bind((x,), arguments)
-        connections(self.name, x, weight, past, delay)
         if len(self.inputs) > 1 or self.outputs > 1 or not self.fires:
             raise ValueError(
                 f"{self.name}: recurrent connections need neurons with one input and one output, its spikes; these have "
                 f"{len(self.inputs)} and {self.outputs}"
             )
+        call = self._bind((x,), arguments)
+        connections(self.name, x, weight, past, delay)
         kernel = self._kernel(call.variant._replace(recurrent=True), x)
         if kernel is not None:
             found = _call_recurrent(kernel, self._rest_or_none(call), call, weight, past, delay)

@@ -85,7 +85,7 @@ def compare(op, inputs, tolerance=1e-12, **arguments):
         (glif, {"alpha": draw(7).sigmoid(), "beta": draw(1).sigmoid(), "gamma": draw(7).sigmoid()}),
         (two_compartments, {"refractory": 2, "strict": True, "beta_d": draw(7), "v_reset": -0.2}),
         (two_compartments, {"v_reset": None, "max_spikes": 3, "surrogate": "triangle"}),
-        (resonator, {"omega": draw(7).abs() * 10, "b_offset": 0.5, "u": draw(3, 7)}),
+        (resonator, {"omega": draw(7).abs() * 10, "b_offset": 0.5, "u": draw(3, 7), "v_threshold": 0.3}),
         (gated, {"decay": draw(7).sigmoid()}),
         (plain_lif, {"v_rest": draw(7), "v_threshold": draw(1, 7).abs(), "v_reset": draw(7)}),
         (plain_lif, {"surrogate": half}),

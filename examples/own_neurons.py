@@ -21,7 +21,9 @@ def klif(fire, x, v, *, decay=0.5, k=1.0, v_threshold=1.0):
 
 
 @snnfast.neuron
-def glif(fire, x, v, *, alpha=0.5, beta=0.5, gamma=0.5, decay=0.75, leak=0.1, g=0.5, v_threshold=1.0):
+def glif(
+    fire, x, v, *, alpha=0.5, beta=0.5, gamma=0.5, decay=0.75, leak=0.1, g=0.5, v_threshold=1.0
+):
     """GLIF (Yao et al. 2022): learned gates between exponential and linear leak, gains, and hard and soft reset."""
     a, b, c = (1 / (1 + (1 - gate) / gate) for gate in (alpha, beta, gamma))
     h = (1 - a * (1 - decay)) * v - (1 - a) * leak + (1 - b * (1 - g)) * x
@@ -68,7 +70,9 @@ def main() -> None:
 
         step(op)  # compiles
         kernel, loop = min(step(op) for _ in range(5)), min(step(op.reference) for _ in range(2))
-        print(f"{op.name:>16}: kernel {kernel:6.1f} ms, loop {loop:6.1f} ms, {loop / kernel:4.1f} times")
+        print(
+            f"{op.name:>16}: kernel {kernel:6.1f} ms, loop {loop:6.1f} ms, {loop / kernel:4.1f} times"
+        )
 
 
 if __name__ == "__main__":

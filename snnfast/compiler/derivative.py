@@ -139,6 +139,9 @@ def _local(node: Node, grad: Node) -> list[Node]:
     zero = node.graph.constant(0)
     returned = node.value.backward(grad)
     grads = returned if isinstance(returned, tuple) else (returned,)
-    by_place = [zero if g is None else number(g) if isinstance(g, Node) else node.graph.constant(g) for g in grads]
+    by_place = [
+        zero if g is None else number(g) if isinstance(g, Node) else node.graph.constant(g)
+        for g in grads
+    ]
     # The first operand is the value; the others are what the function was called with.
     return [zero, *(by_place[place] for place in node.value.places)]

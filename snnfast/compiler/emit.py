@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+import struct as struct_module
+from collections.abc import Callable, Iterable
 
 from .expression import COMPARISONS, NUMBER, STEP, Node, plain
 from .plan import Plan
 
-__all__ = ["library_source", "struct"]
+__all__ = ["c99_step", "library_source", "struct"]
 
 INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "and": "&", "or": "|", **COMPARISONS}
 CALLS = {
@@ -20,12 +21,90 @@ CALLS = {
 }
 # Words that a variable of the source may not take: C++'s, and the names that the code around it has.
 RESERVED = {
-    *("auto", "bool", "case", "char", "const", "default", "do", "double", "enum", "float", "goto", "int", "long", "new"),
-    *("short", "signed", "sizeof", "static", "struct", "switch", "this", "true", "false", "union", "unsigned", "void"),
-    *("template", "typename", "using", "namespace", "operator", "private", "public", "protected", "volatile", "x", "c"),
-    *("state", "tape", "grad", "grad_params", "grad_output", "params", "C", "throw", "catch", "inline", "delete", "typedef"),
-    *("min", "max", "register", "extern", "explicit", "virtual", "friend", "export", "mutable", "concept", "requires"),
-    *("absolute", "sign_of", "larger", "smaller", "truncated", "and", "or", "not", "xor", "asm", "wchar_t", "signed"),
+    *(
+        "auto",
+        "bool",
+        "case",
+        "char",
+        "const",
+        "default",
+        "do",
+        "double",
+        "enum",
+        "float",
+        "goto",
+        "int",
+        "long",
+        "new",
+    ),
+    *(
+        "short",
+        "signed",
+        "sizeof",
+        "static",
+        "struct",
+        "switch",
+        "this",
+        "true",
+        "false",
+        "union",
+        "unsigned",
+        "void",
+    ),
+    *(
+        "template",
+        "typename",
+        "using",
+        "namespace",
+        "operator",
+        "private",
+        "public",
+        "protected",
+        "volatile",
+        "x",
+        "c",
+    ),
+    *(
+        "state",
+        "tape",
+        "grad",
+        "grad_params",
+        "grad_output",
+        "params",
+        "C",
+        "throw",
+        "catch",
+        "inline",
+        "delete",
+        "typedef",
+    ),
+    *(
+        "min",
+        "max",
+        "register",
+        "extern",
+        "explicit",
+        "virtual",
+        "friend",
+        "export",
+        "mutable",
+        "concept",
+        "requires",
+    ),
+    *(
+        "absolute",
+        "sign_of",
+        "larger",
+        "smaller",
+        "truncated",
+        "and",
+        "or",
+        "not",
+        "xor",
+        "asm",
+        "wchar_t",
+        "signed",
+    ),
 }
 
 
@@ -45,7 +124,9 @@ def struct(name: str, plan: Plan, states: list[str]) -> str:
     return _Struct(name, plan, states).text()
 
 
-def library_source(name: str, plan: Plan, states: list[str], *, double: bool, recurrent: bool) -> str:
+def library_source(
+    name: str, plan: Plan, states: list[str], *, double: bool, recurrent: bool
+) -> str:
     """The source of the shared library with a neuron's kernels for the CPU, for spikes that come back to it or not."""
     return f"""#include "core/functions.h"
 #include "core/neuron.h"
@@ -61,7 +142,33 @@ SNNFAST_OWN_{"RECURRENT" if recurrent else "NEURON"}({name}, {"double" if double
 """
 
 
+def c99_step(
+    plan: Plan, states: list[str], coefficients: dict[int, str], places: dict[str, str]
+) -> list[str]:
+    """Statements of C99 that take one neuron through one step.
+
+    Args:
+        plan: what it computes; one input and one output.
+        states: names of the states.
+        coefficients: the text of each coefficient by the id of its node.
+        places: what the input ``x``, the output ``y`` and each state are called.
+    """
+    printer = _C99("", plan, states)
+    printer.texts = coefficients
+    known = {plan.step.inputs[0].id: places["x"]}
+    known |= {node.id: places[name] for name, node in zip(states, plan.step.states)}
+    outputs = {places[name]: node for name, node in zip(states, plan.step.after)}
+    return printer.function(known, outputs | {places["y"]: plan.step.outputs[0]})
+
+
 class _Struct:
+    kinds = ("C", "bool")  # of numbers, and of conditions
+
+    @staticmethod
+    def constant(value: float) -> str:
+        """A number that stands in the step."""
+        return f"C({literal(value)})"
+
     def __init__(self, name: str, plan: Plan, states: list[str]) -> None:
         self.name, self.plan = name, plan
         step = plan.step
@@ -73,13 +180,17 @@ class _Struct:
         self.numbers, self.tensors = list(step.numbers), list(step.tensors)
         self.coefficients: dict[int, str] = {}
         # Variables of the source, and what is read before it is overwritten.
-        self.names = {plain(node).id: name for node in step.graph.nodes if (name := step.names.get(node.id))}
+        self.names = {
+            plain(node).id: name for node in step.graph.nodes if (name := step.names.get(node.id))
+        }
         self.names |= {node.id: f"{states[k]}_before" for k, node in enumerate(step.states)}
         self.names |= {node.id: f"grad_{states[k]}" for k, node in enumerate(plan.grad_after)}
         taken = {"kCoefficients"}
         for node in (*plan.numbers, *plan.neuron):
             named = node.op in ("number", "tensor")
-            wanted = "k" + (camel(node.value) if named else camel(self.names.get(node.id, "")) or "Derived")
+            wanted = "k" + (
+                camel(node.value) if named else camel(self.names.get(node.id, "")) or "Derived"
+            )
             label, again = wanted, 1
             while label in taken or (label == "kDerived"):
                 label, again = f"{wanted}{again}", again + 1
@@ -92,45 +203,18 @@ class _Struct:
         """An expression in numbers, in double, as Python rounds it."""
         if node.op == "number":
             return f"a.param[kOf{camel(node.value)}].value"
-        return self.formula(node, [self.number(a) for a in node.args], "")
+        return formula(node, [self.number(a) for a in node.args], literal)
 
     def neuron(self, node: Node) -> str:
         """An expression in parameters of a neuron, in C, as PyTorch rounds it."""
         if node.op == "constant":
-            return self.formula(node, [], "C")
+            return self.constant(node.value)
         if node.level == NUMBER:
             text = self.number(node)
             return text if node.is_condition else f"static_cast<C>({strip(text)})"
         if node.op == "tensor":
             return f"params[kOf{camel(node.value)}]"
-        return self.formula(node, [self.neuron(a) for a in node.args], "C")
-
-    @staticmethod
-    def formula(node: Node, args: list[str], kind: str) -> str:
-        op = node.op
-        if op == "constant":
-            return f"{kind}({literal(node.value)})" if kind else literal(node.value)
-        if op in INFIX:
-            return f"({args[0]} {INFIX[op]} {args[1]})"
-        if op == "neg":
-            return f"(-{args[0]})"
-        if op == "not":
-            return f"(!{args[0]})"
-        if op == "where":
-            return f"({args[0]} ? {args[1]} : {args[2]})"
-        if op == "relu":
-            return f"({args[0]} <= {kind or 'double'}(0) ? {kind or 'double'}(0) : {args[0]})"
-        if op == "power":
-            return "(" + " * ".join([args[0]] * node.value) + ")"
-        if op == "clamp":
-            text, bounds = args[0], args[1:]
-            has_low, has_high = node.value
-            if has_low:
-                text = f"({text} < {bounds[0]} ? {bounds[0]} : {text})"
-            if has_high:
-                text = f"({text} > {bounds[-1]} ? {bounds[-1]} : {text})"
-            return text
-        return f"{CALLS[op]}({', '.join(args)})"
+        return formula(node, [self.neuron(a) for a in node.args], self.constant)
 
     def function(self, known: dict[int, str], outputs: dict[str, Node]) -> list[str]:
         """Statements that compute ``outputs``, by where they are written, from nodes whose text is ``known``.
@@ -141,7 +225,9 @@ class _Struct:
         uses: dict[int, int] = {}
         for node in order:
             for arg in map(plain, node.args):
-                uses[arg.id] = uses.get(arg.id, 0) + (2 if node.op in ("relu", "power", "clamp") else 1)
+                uses[arg.id] = uses.get(arg.id, 0) + (
+                    2 if node.op in ("relu", "power", "clamp") else 1
+                )
         for node in map(plain, outputs.values()):
             uses[node.id] = uses.get(node.id, 0) + 1
         lines, texts, taken = [], {}, set(RESERVED)
@@ -157,10 +243,14 @@ class _Struct:
             text = self.known(node, known)
             is_read = node.op in ("state", "grad_state") and text in outputs  # before it is written
             if not text:
-                text = self.formula(node, [texts[plain(a).id] for a in node.args], "C")
-            if is_read or (node.id not in known and self.is_computed(node) and (uses[node.id] > 1 or node.id in self.names)):
+                text = formula(node, [texts[plain(a).id] for a in node.args], self.constant)
+            if is_read or (
+                node.id not in known
+                and self.is_computed(node)
+                and (uses[node.id] > 1 or node.id in self.names)
+            ):
                 name = name_of(node)
-                lines.append(f"const {'bool' if node.is_condition else 'C'} {name} = {strip(text)};")
+                lines.append(f"const {self.kinds[node.is_condition]} {name} = {strip(text)};")
                 text = name
             texts[node.id] = text
         texts |= {node.id: texts[plain(node).id] for node in outputs.values()}
@@ -186,7 +276,11 @@ class _Struct:
         """The text of a node that is not computed here: a leaf, or a coefficient."""
         if node.id in known:
             return known[node.id]
-        return f"c[{self.coefficients[node.id]}]" if self.is_coefficient(node) else ""
+        return self.coefficient(node) if self.is_coefficient(node) else ""
+
+    def coefficient(self, node: Node) -> str:
+        """The text of a coefficient."""
+        return f"c[{self.coefficients[node.id]}]"
 
     @staticmethod
     def is_coefficient(node: Node) -> bool:
@@ -202,25 +296,44 @@ class _Struct:
         states = [f"k{camel(row)}Row" for row in self.rows]
         params = [f"kOf{camel(p)}" for p in (*self.numbers, *self.tensors)]
         coefficients = [self.coefficients[n.id] for n in (*plan.numbers, *plan.neuron)]
-        setup = [f"c[{self.coefficients[n.id]}] = static_cast<C>({strip(self.number(n))});" for n in plan.numbers]
+        setup = [
+            f"c[{self.coefficients[n.id]}] = static_cast<C>({strip(self.number(n))});"
+            for n in plan.numbers
+        ]
         setup += [f"c[{self.coefficients[n.id]}] = {strip(self.neuron(n))};" for n in plan.neuron]
         inputs = {step.inputs[0].id: "x"} | {
-            step.inputs[k].id: f"state[{states[self.first_input + k]}]" for k in range(1, len(step.inputs))
+            step.inputs[k].id: f"state[{states[self.first_input + k]}]"
+            for k in range(1, len(step.inputs))
         }
         before = {node.id: f"state[{states[k]}]" for k, node in enumerate(step.states)}
-        outputs = {f"state[{states[self.first_output + k]}]": step.outputs[k] for k in range(1, len(step.outputs))}
+        outputs = {
+            f"state[{states[self.first_output + k]}]": step.outputs[k]
+            for k in range(1, len(step.outputs))
+        }
         after = {f"state[{states[k]}]": node for k, node in enumerate(step.after)}
         tape = {f"tape[{k}]": node for k, node in enumerate(plan.tape)}
-        forward = self.function(inputs | before, tape | after | outputs | {"return": step.outputs[0]})
+        forward = self.function(
+            inputs | before, tape | after | outputs | {"return": step.outputs[0]}
+        )
         known = {node.id: f"tape[{k}]" for k, node in enumerate(plan.tape)}
         known |= {plan.grad_outputs[0].id: "grad_output"}
-        known |= {plan.grad_outputs[k].id: f"grad[{states[self.first_output + k]}]" for k in range(1, len(step.outputs))}
+        known |= {
+            plan.grad_outputs[k].id: f"grad[{states[self.first_output + k]}]"
+            for k in range(1, len(step.outputs))
+        }
         known |= {node.id: f"grad[{states[k]}]" for k, node in enumerate(plan.grad_after)}
         grads = {f"grad[{states[k]}]": node for k, node in enumerate(plan.grad_states)}
-        grads |= {f"grad[{states[self.first_input + k]}]": plan.grad_inputs[k] for k in range(1, len(step.inputs))}
+        grads |= {
+            f"grad[{states[self.first_input + k]}]": plan.grad_inputs[k]
+            for k in range(1, len(step.inputs))
+        }
         zero = step.graph.constant(0)
-        grads |= {f"grad[{states[self.first_output + k]}]": zero for k in range(1, len(step.outputs))}
-        of_params = {f"grad_params[kOf{camel(p)}]": g for p, g in zip(self.tensors, plan.grad_tensors)}
+        grads |= {
+            f"grad[{states[self.first_output + k]}]": zero for k in range(1, len(step.outputs))
+        }
+        of_params = {
+            f"grad_params[kOf{camel(p)}]": g for p, g in zip(self.tensors, plan.grad_tensors)
+        }
         # Sums are written as the old value plus what the step adds.
         backward = self.function(known, of_params | grads | {"return": plan.grad_inputs[0]})
         backward = [re.sub(r"^(grad_params\[\w+\]) =", r"\1 +=", line) for line in backward]
@@ -263,6 +376,51 @@ class _Struct:
   }}
 }};
 """
+
+
+class _C99(_Struct):
+    kinds = ("float", "int")
+    texts: dict[int, str]
+
+    @staticmethod
+    def constant(value: float) -> str:
+        if not math.isfinite(value):
+            return "(0.0f / 0.0f)" if math.isnan(value) else f"({math.copysign(1, value)}f / 0.0f)"
+        single = struct_module.unpack("f", struct_module.pack("f", value))[0]
+        text = f"{single:.9g}"
+        text = f"{text if set(text) & set('.e') else f'{text}.0'}f"
+        return text if single >= 0 else f"({text})"
+
+    def coefficient(self, node: Node) -> str:
+        return self.texts[node.id]
+
+
+def formula(node: Node, args: list[str], constant: Callable[[float], str]) -> str:
+    """One operation in C++ or C, from its operands' text."""
+    op = node.op
+    if op == "constant":
+        return constant(node.value)
+    if op in INFIX:
+        return f"({args[0]} {INFIX[op]} {args[1]})"
+    if op == "neg":
+        return f"(-{args[0]})"
+    if op == "not":
+        return f"(!{args[0]})"
+    if op == "where":
+        return f"({args[0]} ? {args[1]} : {args[2]})"
+    if op == "relu":
+        return f"({args[0]} <= {constant(0)} ? {constant(0)} : {args[0]})"
+    if op == "power":
+        return "(" + " * ".join([args[0]] * node.value) + ")"
+    if op == "clamp":
+        text, bounds = args[0], args[1:]
+        has_low, has_high = node.value
+        if has_low:
+            text = f"({text} < {bounds[0]} ? {bounds[0]} : {text})"
+        if has_high:
+            text = f"({text} > {bounds[-1]} ? {bounds[-1]} : {text})"
+        return text
+    return f"{CALLS[op]}({', '.join(args)})"
 
 
 def indent(lines: list[str]) -> str:

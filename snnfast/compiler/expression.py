@@ -215,8 +215,10 @@ def plain(node: Node) -> Node:
 
 
 def _is_one_or_zero(node: Node) -> bool:
-    return node.op == "where" and [a.op for a in node.args[1:]] == ["constant"] * 2 and (
-        [a.value for a in node.args[1:]] == [1.0, 0.0]
+    return (
+        node.op == "where"
+        and [a.op for a in node.args[1:]] == ["constant"] * 2
+        and ([a.value for a in node.args[1:]] == [1.0, 0.0])
     )
 
 
@@ -333,7 +335,10 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
     **{op: _scaled_add(op) for op in ("add", "sub", "mul", "div")},
     **{name: _scaled_add("div") for name in ("true_divide", "divide")},
     **{"multiply": _scaled_add("mul"), "subtract": _scaled_add("sub")},
-    **{op: _unary(op) for op in ("neg", "abs", "sign", "relu", "sqrt", "floor", "ceil", "round", "trunc")},
+    **{
+        op: _unary(op)
+        for op in ("neg", "abs", "sign", "relu", "sqrt", "floor", "ceil", "round", "trunc")
+    },
     **{"negative": _unary("neg"), "absolute": _unary("abs"), "detach": _unary("detach")},
     **{op: lambda a, b, op=op: _call(op, a, b) for op in ("minimum", "maximum")},
     **{op: lambda a, b, op=op: _compare(op, a, b) for op in COMPARISONS},
@@ -373,7 +378,21 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "exponent": _unary("exponent"),
 }
 _PUBLIC = (
-    *("+ - * / **", "comparisons", "& | ~", "exp", "log", "sqrt", "abs", "sign", "relu", "sigmoid", "tanh", "sin", "cos"),
+    *(
+        "+ - * / **",
+        "comparisons",
+        "& | ~",
+        "exp",
+        "log",
+        "sqrt",
+        "abs",
+        "sign",
+        "relu",
+        "sigmoid",
+        "tanh",
+        "sin",
+        "cos",
+    ),
     *("where", "minimum", "maximum", "clamp", "floor", "ceil", "round", "detach"),
 )
 

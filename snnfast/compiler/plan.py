@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from .derivative import computed, gradients
@@ -51,7 +50,9 @@ def make_plan(step: Step) -> Plan:
     found = gradients(given, graph, leaves)
     at = len(step.inputs), len(step.inputs) + len(step.states)
     tape = _tape([*step.outputs, *step.after], found)
-    rest = [p["v_rest"] for p in (step.numbers, step.tensors) if "v_rest" in p]  # where the first state starts
+    rest = [
+        p["v_rest"] for p in (step.numbers, step.tensors) if "v_rest" in p
+    ]  # where the first state starts
     coefficients = _coefficients([*step.outputs, *step.after, *found, *tape, *rest])
     return Plan(
         step,
@@ -105,7 +106,9 @@ def _tape(forward: list[Node], backward: list[Node]) -> list[Node]:
 
 def minimum_cut(nodes: list[Node], sources: set[int], sinks: set[int]) -> list[Node]:
     """The fewest nodes on all paths from sources to sinks, as near to the sinks as possible; conditions are not cut."""
-    flow: dict[tuple[int, int], int] = {}  # residual capacities between halves of nodes: 2 id enters, 2 id + 1 leaves
+    flow: dict[
+        tuple[int, int], int
+    ] = {}  # residual capacities between halves of nodes: 2 id enters, 2 id + 1 leaves
     beside: dict[int, set[int]] = {}
 
     def edge(a: int, b: int, capacity: int) -> None:
@@ -155,9 +158,7 @@ def _path(
     return path
 
 
-def _reaching(
-    end: int, flow: dict[tuple[int, int], int], beside: dict[int, set[int]]
-) -> set[int]:
+def _reaching(end: int, flow: dict[tuple[int, int], int], beside: dict[int, set[int]]) -> set[int]:
     """All from which there is a way with capacity left to ``end``."""
     found = {end}
     queue = deque([end])
@@ -168,5 +169,3 @@ def _reaching(
                 found.add(there)
                 queue.append(there)
     return found
-
-

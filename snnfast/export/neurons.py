@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from snnfast.calls.neuron import NEURONS
+from snnfast.nn.own_neuron import OwnLayer
 from snnfast.nn.state import Stateful
 
-from .source import Source, Value, literal
+from .own_neuron import own_neuron
+from .source import Source, Value, each, literal
 
 __all__ = ["call_of", "neuron"]
 
@@ -94,13 +96,15 @@ def call_of(layer: Stateful, shape: tuple[int, ...]) -> Any:
 
 def neuron(source: Source, id: str, layer: Stateful, x: Value, y: Value) -> None:
     """All neurons of a layer, from the currents ``x`` to the spikes, or membranes, ``y``."""
+    if isinstance(layer, OwnLayer):
+        return own_neuron(source, id, layer, x, y)
     call, op, size = call_of(layer, x.shape), layer.op, x.size
     symplectic = getattr(call, "symplectic", False)
     values = {name: getattr(call, name) for name in (*SHARED, *PARAMETERS.get(op, ()))}
     values["gain"] = _gain(call.decay, 1.0) if call.decay_input else 1.0
     if op == "adlif":
         values["gain_w"] = _gain(call.decay_w, call.q) if symplectic else 1.0
-    text = {name: _each(source, f"{id}_{name}", value, x.shape) for name, value in values.items()}
+    text = {name: each(source, f"{id}_{name}", value, x.shape) for name, value in values.items()}
     text |= {"v": source.kept(f"{id}_v", size, text["v_rest"])}
     text |= {name: source.kept(f"{id}_{name}", size) for name in STATES.get(op, ())}
     text["above"] = ">" if call.strict else ">="
@@ -120,17 +124,3 @@ def neuron(source: Source, id: str, layer: Stateful, x: Value, y: Value) -> None
 def _gain(decay: float | Tensor, factor: float) -> float | Tensor:
     """``(1 - decay) factor``, rounded as the kernels do: of a number in float64, of a tensor in float32."""
     return (1.0 - decay) * factor
-
-
-def _each(source: Source, array: str, value: float | Tensor, shape: tuple[int, ...]) -> str:
-    """A parameter of neuron ``n``: a number, or an element of an array, one a neuron or one a channel of an image."""
-    if not isinstance(value, Tensor) or value.numel() == 1:
-        return literal(float(value))
-    if not value.isfinite().all():
-        raise ValueError(f"has {array.rpartition('_')[2]} that is not finite")
-    if len(shape) != 3:
-        return f"{source.floats(array, value.expand(shape))}[n]"
-    channels = value.expand(torch.broadcast_shapes(value.shape, (1, 1, 1)))
-    if channels.shape[1:] == (1, 1):
-        return f"{source.floats(array, channels.expand(shape[0], 1, 1))}[n % {shape[0]}]"
-    return f"{source.floats(array, value.expand(shape).permute(1, 2, 0))}[n]"

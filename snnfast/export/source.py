@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Layer", "Source", "Value", "literal"]
+__all__ = ["Layer", "Source", "Value", "each", "literal"]
 
 
 class Value(NamedTuple):
@@ -49,6 +49,7 @@ class Source:
     def __init__(self) -> None:
         self.constants: list[str] = []
         self.variables: list[str] = []
+        self.helpers: list[str] = []
         self.functions: list[str] = []
         self.calls: list[str] = []
         self.resets: list[str] = []
@@ -93,6 +94,11 @@ class Source:
         self.resets.append(f"{name} = 0;")
         return name
 
+    def helper(self, text: str) -> None:
+        """A function that others call, once."""
+        if text not in self.helpers:
+            self.helpers.append(text)
+
     def function(self, template: str, **values: object) -> None:
         """A function without arguments named ``$id``, called in every step after those before it."""
         self.functions.append(Template(template.strip("\n")).substitute(values))
@@ -115,3 +121,17 @@ def _array(kind: str, array: str, values: Sequence[str]) -> str:
     lines = [", ".join(values[i : i + 12]) for i in range(0, len(values), 12)]
     body = ",\n  ".join(lines)
     return f"static const {kind} {array}[{len(values)}] = {{\n  {body}}};"
+
+
+def each(source: Source, array: str, value: float | Tensor, shape: tuple[int, ...]) -> str:
+    """A parameter of neuron ``n``: a number, or an element of an array, one a neuron or one a channel of an image."""
+    if not isinstance(value, Tensor) or value.numel() == 1:
+        return literal(float(value))
+    if not value.isfinite().all():
+        raise ValueError(f"has {array.rpartition('_')[2]} that is not finite")
+    if len(shape) != 3:
+        return f"{source.floats(array, value.expand(shape))}[n]"
+    channels = value.expand(torch.broadcast_shapes(value.shape, (1, 1, 1)))
+    if channels.shape[1:] == (1, 1):
+        return f"{source.floats(array, channels.expand(shape[0], 1, 1))}[n % {shape[0]}]"
+    return f"{source.floats(array, value.expand(shape).permute(1, 2, 0))}[n]"

@@ -235,7 +235,7 @@ def _write(
         "memory_bytes": str(sum(layer.memory for layer in made.layers)),
         "constants": "\n\n".join(source.constants),
         "variables": "\n".join(source.variables),
-        "functions": "\n\n".join(source.functions),
+        "functions": "\n\n".join([*source.helpers, *source.functions]),
         "resets": "\n  ".join(source.resets),
         "calls": "\n  ".join(source.calls),
         "output": output,

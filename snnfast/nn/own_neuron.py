@@ -33,7 +33,10 @@ class OwnLayer(Spiking):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        own = {name: inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value) for name, value in cls.neuron.parameters.items()}
+        own = {
+            name: inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value)
+            for name, value in cls.neuron.parameters.items()
+        }
         shared = {k: v for k, v in cls.__signature__.parameters.items() if k != "v_threshold"}  # type: ignore[attr-defined]
         cls.__signature__ = inspect.Signature([*(shared | own).values()])  # type: ignore[attr-defined]
 
@@ -84,11 +87,19 @@ class Neuron(OwnNeuron):
     def layer(self) -> type[OwnLayer]:
         """The class of its layers."""
         for name in (*self.parameters, *self.states):
-            if hasattr(nn.Module, name) or name in ("neuron", "function", "op", "states", "constants"):
+            if hasattr(nn.Module, name) or name in (
+                "neuron",
+                "function",
+                "op",
+                "states",
+                "constants",
+            ):
                 raise TypeError(
                     f"neuron {self.name}: {name} is an attribute of every module; call this parameter or state otherwise"
                 )
-        firing = [name for name in Spiking.constants if name not in ("v_threshold", *self.parameters)]
+        firing = [
+            name for name in Spiking.constants if name not in ("v_threshold", *self.parameters)
+        ]
         name = "".join(part[:1].upper() + part[1:] for part in self.name.split("_"))
         space = {
             "neuron": self,
@@ -105,7 +116,9 @@ class Neuron(OwnNeuron):
 def neuron(step: Callable[..., Any], /) -> Neuron: ...
 @overload
 def neuron(*, inputs: int = 1, compile: bool = True) -> Callable[[Callable[..., Any]], Neuron]: ...
-def neuron(step: Callable[..., Any] | None = None, /, *, inputs: int = 1, compile: bool = True) -> Any:
+def neuron(
+    step: Callable[..., Any] | None = None, /, *, inputs: int = 1, compile: bool = True
+) -> Any:
     """Makes an op, its reference in plain PyTorch, and a layer from the equation of one time step.
 
     On the CPU the step is traced, differentiated and compiled when it is first called for a dtype, a reset, a surrogate

@@ -6,7 +6,6 @@ import inspect
 import re
 import threading
 from collections.abc import Callable, Sequence
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
@@ -14,12 +13,12 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from snnfast import backend, check
+from snnfast.calls.recurrent import connections
 from snnfast.compiler import emit, functions
 from snnfast.compiler.build import CompileError, library
 from snnfast.compiler.expression import Node
 from snnfast.compiler.plan import make_plan
 from snnfast.compiler.trace import trace
-from snnfast.calls.recurrent import connections
 from snnfast.reference.own_neuron import over_time, whole_step
 from snnfast.reference.recurrent import fed_back
 from snnfast.surrogate import Surrogate, resolve, spike
@@ -64,6 +63,32 @@ class Variant(NamedTuple):
     globals: tuple[Any, ...]
 
 
+class Call(NamedTuple):
+    """The checked arguments of a call; refractory period and reset are among states and parameters."""
+
+    inputs: list[Tensor]
+    states: list[Tensor | None]
+    parameters: dict[str, Any]
+    variant: Variant
+    surrogate: Any
+    return_state: bool
+    return_v_seq: bool
+
+
+class Frame(NamedTuple):
+    """What :func:`snnfast.reference.own_neuron.whole_step` needs of a call."""
+
+    v_reset: Any
+    strict: bool
+    detach_reset: bool
+    hard_reset: bool
+    surrogate: Any
+    refractory: Any
+    max_spikes: Any
+    fires: bool = True
+    v_threshold: None = None
+
+
 class Kernel(NamedTuple):
     """A compiled kernel: its name in the operator, and the order of its parameters."""
 
@@ -80,7 +105,9 @@ KERNELS: dict[str, Kernel] = {}
 class _Functions(TorchFunctionMode):
     """Computes exp and the like as the kernels do."""
 
-    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         name = getattr(function, "__name__", "")
         if name in functions.__all__ and len(args) == 1 and not kwargs:
             with torch._C.DisableTorchFunction():
@@ -101,10 +128,16 @@ class OwnNeuron:
     def __init__(self, step: Callable[..., Any], *, inputs: int, compile: bool) -> None:
         self.step, self.name, self.compile = step, step.__name__, compile
         self.__doc__ = step.__doc__
-        self.__name__, self.__qualname__, self.__module__ = step.__name__, step.__qualname__, step.__module__
+        self.__name__, self.__qualname__, self.__module__ = (
+            step.__name__,
+            step.__qualname__,
+            step.__module__,
+        )
         self._read_signature(check.whole(f"neuron {self.name}", "inputs", inputs))
         self.outputs, self.fires = self._try_out()
-        self._variants: dict[Variant, Kernel | str] = {}
+        self._variants: dict[Variant, Kernel] = {}
+        self._place = len(_NEURONS)
+        _NEURONS.append(self)
         self._lock = threading.Lock()
         self._globals = _numbers_outside(step)
         self.__signature__ = self._signature()
@@ -129,13 +162,17 @@ class OwnNeuron:
         self.parameters: dict[str, float] = {}
         for p in by_name:
             if p.name in FIRING and p.name != "v_reset":
-                raise TypeError(f"{op}: {p.name} is an argument of every neuron; call this parameter otherwise")
+                raise TypeError(
+                    f"{op}: {p.name} is an argument of every neuron; call this parameter otherwise"
+                )
             if p.default is p.empty:
                 raise TypeError(f"{op}: the parameter {p.name} needs a default, a number")
             self.parameters[p.name] = check.number(op, p.name, p.default)
         taken = [name for name in names if name in FIRING or name in self.parameters]
         if taken:
-            raise TypeError(f"{op}: {taken[0]} is an argument of every neuron; call this input or state otherwise")
+            raise TypeError(
+                f"{op}: {taken[0]} is an argument of every neuron; call this input or state otherwise"
+            )
 
     def _try_out(self) -> tuple[int, bool]:
         """How many outputs the step has, and whether it fires, from a step of one neuron."""
@@ -147,7 +184,9 @@ class OwnNeuron:
             return spikes[-1], h, h
 
         with torch.no_grad():
-            returned = self.step(fire, *[zero] * len(self.inputs), *[zero] * len(self.states), **self.parameters)
+            returned = self.step(
+                fire, *[zero] * len(self.inputs), *[zero] * len(self.states), **self.parameters
+            )
         results = returned if isinstance(returned, tuple) else (returned,)
         outputs = len(results) - len(self.states)
         if outputs < 1:
@@ -168,12 +207,20 @@ class OwnNeuron:
 
     def _signature(self) -> inspect.Signature:
         kind, hint = inspect.Parameter, "float | Tensor"
-        parameters = [kind(name, kind.POSITIONAL_OR_KEYWORD, annotation="Tensor") for name in self.inputs]
-        parameters += [
-            kind(name, kind.POSITIONAL_OR_KEYWORD, default=None, annotation="Tensor | None") for name in self.states
+        parameters = [
+            kind(name, kind.POSITIONAL_OR_KEYWORD, annotation="Tensor") for name in self.inputs
         ]
-        defaults = {**self.parameters, **{k: v for k, v in FIRING.items() if k not in self.parameters}}
-        parameters += [kind(name, kind.KEYWORD_ONLY, default=value) for name, value in defaults.items()]
+        parameters += [
+            kind(name, kind.POSITIONAL_OR_KEYWORD, default=None, annotation="Tensor | None")
+            for name in self.states
+        ]
+        defaults = {
+            **self.parameters,
+            **{k: v for k, v in FIRING.items() if k not in self.parameters},
+        }
+        parameters += [
+            kind(name, kind.KEYWORD_ONLY, default=value) for name, value in defaults.items()
+        ]
         del hint
         return inspect.Signature(parameters)
 
@@ -194,7 +241,13 @@ class OwnNeuron:
         return self._answer(call := self._bind(arguments, keywords), *self._reference(call))
 
     def recurrent(
-        self, x: Tensor, weight: Tensor, past: Tensor | None = None, *, delay: Tensor | None = None, **arguments: Any
+        self,
+        x: Tensor,
+        weight: Tensor,
+        past: Tensor | None = None,
+        *,
+        delay: Tensor | None = None,
+        **arguments: Any,
     ) -> tuple[Any, ...]:
         """The neurons with recurrent connections: :func:`snnfast.ops.recurrent`, which says what the arguments are."""
         if len(self.inputs) > 1 or self.outputs > 1 or not self.fires:
@@ -210,7 +263,10 @@ class OwnNeuron:
             return self._answer(call, found[:1], found[1:-1], found[-1])
         if len(x) == 0:
             return self._answer(call, *self._reference(call))
-        frame, own = self._frame(call.variant, call.parameters, call.surrogate), self._own(call.parameters)
+        frame, own = (
+            self._frame(call.variant, call.parameters, call.surrogate),
+            self._own(call.parameters),
+        )
 
         def step(value: Tensor, states: list[Any]) -> tuple[Tensor, list[Any]]:
             outputs, after = whole_step(self.step, frame, [value], states, own)
@@ -221,8 +277,8 @@ class OwnNeuron:
             spikes, states, v_seq = fed_back(step, wide, self._rest(call), weight, past, delay)
         return self._answer(call, [spikes.to(x.dtype)], states, v_seq)
 
-    def _bind(self, arguments: Sequence[Any], keywords: dict[str, Any]) -> Any:
-        op, count = self.name, len(self.inputs)
+    def _bind(self, arguments: Sequence[Any], keywords: dict[str, Any]) -> Call:
+        op = self.name
         places = (*self.inputs, *self.states)
         if len(arguments) > len(places):
             raise TypeError(
@@ -234,7 +290,9 @@ class OwnNeuron:
                 raise TypeError(f"{op}: {name} is given twice")
             if name not in places and name not in self.parameters and name not in FIRING:
                 known = (*self.states, *self.parameters, *FIRING)
-                raise TypeError(f"{op}: there is no argument {name!r}; there are {', '.join(known)}")
+                raise TypeError(
+                    f"{op}: there is no argument {name!r}; there are {', '.join(known)}"
+                )
             given[name] = value
         for name in self.inputs:
             if name not in given:
@@ -254,7 +312,11 @@ class OwnNeuron:
             for name, default in self.parameters.items()
             if name != "v_reset" or given.get(name, default) is not None
         }
-        v_reset = parameters.get("v_reset", firing["v_reset"]) if "v_reset" not in given else given["v_reset"]
+        v_reset = (
+            parameters.get("v_reset", firing["v_reset"])
+            if "v_reset" not in given
+            else given["v_reset"]
+        )
         hard = v_reset is not None
         if hard and self.fires:
             parameters["v_reset"] = check.parameter(op, "v_reset", v_reset, x)
@@ -296,8 +358,7 @@ class OwnNeuron:
             tuple(name for name, value in parameters.items() if isinstance(value, Tensor)),
             tuple(read() for read in self._globals),
         )
-        del count
-        return SimpleNamespace(
+        return Call(
             inputs=inputs,
             states=states,
             parameters=parameters,
@@ -307,24 +368,21 @@ class OwnNeuron:
             return_v_seq=check.flag(op, "return_v_seq", firing["return_v_seq"]),
         )
 
-    def _frame(self, variant: Variant, parameters: dict[str, Any], surrogate: Any) -> Any:
-        """What :func:`snnfast.reference.own_neuron.whole_step` needs of a call."""
-        return SimpleNamespace(
-            fires=True,
-            hard_reset=variant.hard_reset,
-            v_reset=parameters.get("v_reset"),
-            v_threshold=None,
-            strict=variant.strict,
-            detach_reset=variant.detach_reset,
-            surrogate=surrogate,
-            refractory=parameters.get(PERIOD),
-            max_spikes=parameters.get(MOST, 1.0),
+    def _frame(self, variant: Variant, parameters: dict[str, Any], surrogate: Any) -> Frame:
+        return Frame(
+            parameters.get("v_reset"),
+            variant.strict,
+            variant.detach_reset,
+            variant.hard_reset,
+            surrogate,
+            parameters.get(PERIOD),
+            parameters.get(MOST, 1.0),
         )
 
     def _own(self, parameters: dict[str, Any]) -> dict[str, Any]:
         return {name: parameters.get(name) for name in self.parameters}
 
-    def _rest(self, call: Any) -> list[Tensor]:
+    def _rest(self, call: Call) -> list[Tensor]:
         """The states before the first step: given, or at rest."""
         x = call.inputs[0]
         zeros = torch.zeros(x.shape[1:], dtype=check.state_dtype(x.dtype), device=x.device)
@@ -332,14 +390,14 @@ class OwnNeuron:
         at_rest = [zeros + rest, *(zeros for _ in call.states[1:])]
         return [rest if value is None else value for value, rest in zip(call.states, at_rest)]
 
-    def _rest_or_none(self, call: Any) -> list[Tensor]:
+    def _rest_or_none(self, call: Call) -> list[Tensor]:
         """The states before the first step; none where all are at rest, which the kernel knows."""
         if all(value is None for value in call.states):
             return []
         dtype = check.state_dtype(call.inputs[0].dtype)
         return [value.to(dtype) for value in self._rest(call)]
 
-    def _reference(self, call: Any) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    def _reference(self, call: Call) -> tuple[list[Tensor], list[Tensor], Tensor]:
         x, dtype = call.inputs[0], check.state_dtype(call.inputs[0].dtype)
         if len(x) == 0:
             empty = torch.empty(x.shape, dtype=dtype, device=x.device)
@@ -355,11 +413,11 @@ class OwnNeuron:
         )
         return [value.to(x.dtype) for value in outputs], states, v_seq
 
-    def _answer(self, call: Any, outputs: Any, states: Any, v_seq: Any) -> tuple[Any, ...]:
+    def _answer(self, call: Call, outputs: Any, states: Any, v_seq: Any) -> tuple[Any, ...]:
         states = states if call.return_state else [None] * len(states)
         return (*outputs, *states, v_seq) if call.return_v_seq else (*outputs, *states)
 
-    def _run(self, call: Any) -> tuple[Any, ...]:
+    def _run(self, call: Call) -> tuple[Any, ...]:
         x = call.inputs[0]
         kernel = self._kernel(call.variant, x)
         found = self._reference(call) if kernel is None else self._scan(kernel, call)
@@ -369,13 +427,17 @@ class OwnNeuron:
 
     def _kernel(self, variant: Variant, x: Tensor) -> Kernel | None:
         """The kernel that runs this call; None for plain PyTorch, which warns once with the reason."""
+        if x.is_cpu and not torch.compiler.is_compiling() and not torch.onnx.is_in_onnx_export():
+            known = self._variants.get(variant)
+            if known is not None and backend.forced() is None:
+                return known
+        return _kernel_for(self._place, tuple(variant), x)
+
+    def _choose(self, variant: Variant, x: Tensor) -> Kernel | None:
         if not self.compile:
             return None
         which, why = backend.choose(self.name, x)
         if which == "cpu":
-            known = self._variants.get(variant)
-            if isinstance(known, Kernel):
-                return known
             try:
                 return self._compiled(variant)
             except CompileError as error:
@@ -385,20 +447,19 @@ class OwnNeuron:
                     ) from error
                 why = str(error)
         elif which != "reference":
+            why = "a neuron from a step function has kernels for the CPU alone"
             if backend.forced() == which:
                 raise backend.BackendError(
-                    f"{self.name}: backend {which!r} was asked for, but a neuron of one's own has kernels for the CPU alone"
+                    f"{self.name}: backend {which!r} was asked for, but {why}"
                 )
-            why = "a neuron of one's own has kernels for the CPU alone"
-        if backend.forced() != "reference":
+        if backend.forced() != "reference" and not torch.onnx.is_in_onnx_export():
             backend._warn_once(f"{self.name} runs in plain PyTorch, which is slow: {why}")
         return None
 
     def _compiled(self, variant: Variant) -> Kernel:
         with self._lock:
-            known = self._variants.get(variant)
-            if isinstance(known, Kernel):
-                return known
+            if variant in self._variants:
+                return self._variants[variant]
             source, numbers, rows = self.source(variant)
             path = library(self.name, source)
             kernel = Kernel(path.stem, numbers, variant.tensors, rows)
@@ -418,7 +479,9 @@ class OwnNeuron:
 
     def plan(self, variant: Variant) -> tuple[Any, list[str]]:
         """What the kernel for ``variant`` computes, and the names of its states."""
-        hidden = [name for name, is_there in (("v_reset", variant.hard_reset and self.fires),) if is_there]
+        hidden = [
+            name for name, is_there in (("v_reset", variant.hard_reset and self.fires),) if is_there
+        ]
         hidden += [ALPHA] * (isinstance(variant.surrogate, str) and self.fires)
         hidden += [PERIOD] * variant.refractory + [MOST] * variant.several
         own = [name for name in self.parameters if name != "v_reset" or variant.hard_reset]
@@ -450,7 +513,7 @@ class OwnNeuron:
         )
         return make_plan(found), states
 
-    def _scan(self, kernel: Kernel, call: Any) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    def _scan(self, kernel: Kernel, call: Call) -> tuple[list[Tensor], list[Tensor], Tensor]:
         x = call.inputs[0]
         given = self._rest_or_none(call)
         parameters = [call.parameters[name] for name in kernel.tensors]
@@ -467,7 +530,9 @@ class OwnNeuron:
             inputs = call.inputs
         parameters = [parameter_run(value, shape) for value in parameters]
         numbers = [call.parameters[name] for name in kernel.numbers]
-        results = _call(kernel.name, inputs, given, numbers, parameters, self.outputs, call.return_v_seq)
+        results = _call(
+            kernel.name, inputs, given, numbers, parameters, self.outputs, call.return_v_seq
+        )
         outputs, states = results[: self.outputs], results[self.outputs : -1]
         v_seq = results[-1]
         states = states[: len(call.states)]
@@ -478,6 +543,15 @@ class OwnNeuron:
             states = [permute_neurons(value, back) for value in states]  # type: ignore[misc]
             v_seq = v_seq.permute(back) if call.return_v_seq else v_seq
         return outputs, states, v_seq
+
+
+_NEURONS: list[OwnNeuron] = []
+
+
+# torch.compile cannot look into a compiler: it keeps the kernel that it is told.
+@torch.compiler.assume_constant_result  # type: ignore[misc, untyped-decorator]
+def _kernel_for(place: int, variant: tuple[Any, ...], x: Tensor) -> Kernel | None:
+    return _NEURONS[place]._choose(Variant(*variant), x)
 
 
 class _Traced:
@@ -534,7 +608,16 @@ class _Scan(torch.autograd.Function):
         lists = _split(tensors, counts)
         found = below_autograd(
             torch.ops.snnfast.own_neuron_forward,
-            *(kernel, lists[0], lists[1], numbers, lists[2], outputs, return_v_seq, CHECKPOINT_EVERY),
+            *(
+                kernel,
+                lists[0],
+                lists[1],
+                numbers,
+                lists[2],
+                outputs,
+                return_v_seq,
+                CHECKPOINT_EVERY,
+            ),
         )
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(found[-1], *tensors)
@@ -548,7 +631,12 @@ class _Scan(torch.autograd.Function):
 
 
 def _call_recurrent(
-    kernel: Kernel, states: list[Tensor], call: Any, weight: Tensor, past: Tensor | None, delay: Tensor | None
+    kernel: Kernel,
+    states: list[Tensor],
+    call: Any,
+    weight: Tensor,
+    past: Tensor | None,
+    delay: Tensor | None,
 ) -> list[Tensor]:
     """Spikes, states and membranes of neurons with recurrent connections, with gradients where they are wanted."""
     (x,) = call.inputs
@@ -580,12 +668,28 @@ class _RecurrentScan(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, kernel: str, counts: Any, numbers: list[float], return_v_seq: bool, *tensors: Tensor
+        ctx: Any,
+        kernel: str,
+        counts: Any,
+        numbers: list[float],
+        return_v_seq: bool,
+        *tensors: Tensor,
     ) -> Any:
         x, states, parameters, weight, past, delay = _RecurrentScan.lists(counts, tensors)
         found = below_autograd(
             torch.ops.snnfast.own_recurrent_forward,
-            *(kernel, x, states, numbers, parameters, return_v_seq, weight, past, delay, CHECKPOINT_EVERY),
+            *(
+                kernel,
+                x,
+                states,
+                numbers,
+                parameters,
+                return_v_seq,
+                weight,
+                past,
+                delay,
+                CHECKPOINT_EVERY,
+            ),
         )
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(found[0], found[-1], *tensors)
@@ -597,6 +701,21 @@ class _RecurrentScan(torch.autograd.Function):
         kernel, counts, numbers, return_v_seq = ctx.arguments
         spikes, checkpoints, *tensors = ctx.saved_tensors
         x, states, parameters, weight, past, delay = _RecurrentScan.lists(counts, tensors)
+        if not checkpoints.numel() and len(x) > CHECKPOINT_EVERY:
+            forward = torch.ops.snnfast.own_recurrent_forward
+            plain = (
+                kernel,
+                x,
+                states,
+                numbers,
+                parameters,
+                False,
+                weight,
+                past,
+                delay,
+                CHECKPOINT_EVERY,
+            )
+            checkpoints = forward(*plain)[-1]
         none = x.new_empty(0)
         given = [none if g is None else g for g in grads]
         given[-1] = given[-1] if return_v_seq else none
@@ -604,8 +723,20 @@ class _RecurrentScan(torch.autograd.Function):
             backward_pass(
                 kernel.rpartition("-")[0],
                 torch.ops.snnfast.own_recurrent_backward,
-                *(kernel, x, states, numbers, parameters, weight, past, delay, spikes, checkpoints, CHECKPOINT_EVERY),
-                given,
+                *(
+                    kernel,
+                    x,
+                    states,
+                    numbers,
+                    parameters,
+                    weight,
+                    past,
+                    delay,
+                    spikes,
+                    checkpoints,
+                    CHECKPOINT_EVERY,
+                    given,
+                ),
                 why=NO_SECOND,
             )
         )
@@ -629,6 +760,10 @@ def _gradients(
 ) -> list[Tensor]:
     kernel, counts, numbers, outputs, return_v_seq = arguments
     inputs, states, parameters = _split(tensors, counts)
+    if not checkpoints.numel() and len(inputs[0]) > CHECKPOINT_EVERY:  # a raw call that kept none
+        forward = torch.ops.snnfast.own_neuron_forward
+        plain = kernel, inputs, states, numbers, parameters, outputs, False, CHECKPOINT_EVERY
+        checkpoints = forward(*plain)[-1]
     carried = KERNELS[kernel].rows - (len(inputs) - 1) - (outputs - 1)
     none = inputs[0].new_empty(0)
     given = [none if g is None else g for g in grads[: outputs + carried]]
@@ -637,7 +772,17 @@ def _gradients(
     found = backward_pass(
         kernel.rpartition("-")[0],
         torch.ops.snnfast.own_neuron_backward,
-        *(kernel, inputs, states, numbers, parameters, outputs, checkpoints, CHECKPOINT_EVERY, given),
+        *(
+            kernel,
+            inputs,
+            states,
+            numbers,
+            parameters,
+            outputs,
+            checkpoints,
+            CHECKPOINT_EVERY,
+            given,
+        ),
         why=NO_SECOND,
     )
     return [
@@ -679,8 +824,6 @@ def _camel(name: str) -> str:
     return "".join(part[:1].upper() + part[1:] for part in text.split("_")) or "Neuron"
 
 
-
-
 # ---- what PyTorch knows of the operators
 
 
@@ -691,7 +834,9 @@ def register(namespace: str) -> None:
     forward, backward = "snnfast::own_neuron_forward", "snnfast::own_neuron_backward"
     recurrent = "snnfast::own_recurrent_forward", "snnfast::own_recurrent_backward"
 
-    def results(x: Tensor, kernel: str, inputs: int, outputs: int, v_seq: bool, every: int) -> list[Tensor]:
+    def results(
+        x: Tensor, kernel: str, inputs: int, outputs: int, v_seq: bool, every: int
+    ) -> list[Tensor]:
         dtype, rows = check.state_dtype(x.dtype), KERNELS[kernel].rows
         carried = rows - (inputs - 1) - (outputs - 1)
         count = torch.sym_max((x.shape[0] + every - 1) // every - 1, 0) if every else 0
@@ -707,7 +852,16 @@ def register(namespace: str) -> None:
         return [x.new_empty(x.shape[1:], dtype=check.state_dtype(x.dtype)) for _ in range(count)]
 
     @torch.library.register_fake(forward)
-    def _(kernel: str, inputs: Any, states: Any, numbers: Any, parameters: Any, outputs: int, v_seq: bool, every: int) -> Any:
+    def _(
+        kernel: str,
+        inputs: Any,
+        states: Any,
+        numbers: Any,
+        parameters: Any,
+        outputs: int,
+        v_seq: bool,
+        every: int,
+    ) -> Any:
         return results(inputs[0], kernel, len(inputs), outputs, v_seq, every)
 
     @torch.library.register_fake(backward)
@@ -722,7 +876,10 @@ def register(namespace: str) -> None:
         every: int,
         grads: Any,
     ) -> Any:
-        return [*(x.new_empty(x.shape) for x in inputs), *neurons(inputs[0], len(states) + len(parameters))]
+        return [
+            *(x.new_empty(x.shape) for x in inputs),
+            *neurons(inputs[0], len(states) + len(parameters)),
+        ]
 
     @torch.library.register_fake(recurrent[0])
     def _(
@@ -765,8 +922,6 @@ def register(namespace: str) -> None:
 
     def keep(ctx: Any, inputs: tuple[Any, ...], output: Sequence[Tensor]) -> None:
         kernel, xs, states, numbers, parameters, outputs, v_seq, every = inputs
-        if not every:
-            raise RuntimeError(f"neuron: checkpoint_every must be {CHECKPOINT_EVERY} for a gradient, got 0")
         ctx.arguments = kernel, (len(xs), len(states), len(parameters)), numbers, outputs, v_seq
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(output[-1], *xs, *states, *parameters)
@@ -781,8 +936,6 @@ def register(namespace: str) -> None:
 
     def keep_recurrent(ctx: Any, inputs: tuple[Any, ...], output: Sequence[Tensor]) -> None:
         kernel, x, states, numbers, parameters, v_seq, weight, past, delay, every = inputs
-        if not every:
-            raise RuntimeError(f"neuron: checkpoint_every must be {CHECKPOINT_EVERY} for a gradient, got 0")
         counts = len(states), len(parameters), past is not None, delay is not None
         ctx.arguments = kernel, counts, numbers, v_seq
         ctx.set_materialize_grads(False)
@@ -794,7 +947,9 @@ def register(namespace: str) -> None:
         x, states, parameters, weight, past, delay = _RecurrentScan.lists(ctx.arguments[1], found)
         return None, x, states, None, parameters, None, weight, past, delay, None
 
-    torch.library.register_autograd(recurrent[0], differentiate_recurrent, setup_context=keep_recurrent)
+    torch.library.register_autograd(
+        recurrent[0], differentiate_recurrent, setup_context=keep_recurrent
+    )
     for name in (backward, recurrent[1]):
         torch.library.register_autograd(name, no_double_backward("neuron", NO_SECOND))
 
@@ -806,7 +961,9 @@ def register(namespace: str) -> None:
         def behind(values: Sequence[Tensor], dims: Any, at: int) -> list[Tensor]:
             dims = [None] * len(values) if dims is None else dims
             return [
-                v.unsqueeze(at).expand(*v.shape[:at], size, *v.shape[at:]) if d is None else v.movedim(d, at)
+                v.unsqueeze(at).expand(*v.shape[:at], size, *v.shape[at:])
+                if d is None
+                else v.movedim(d, at)
                 for v, d in zip(values, dims)
             ]
 
@@ -844,7 +1001,8 @@ def _one_by_one(kernel: Any) -> Callable[..., Any]:
             return value if dim is None else value.select(dim, k)
 
         found = [
-            kernel(*(pick(v, d, k) for v, d in zip(arguments, in_dims))) for k in range(info.batch_size)
+            kernel(*(pick(v, d, k) for v, d in zip(arguments, in_dims)))
+            for k in range(info.batch_size)
         ]
         outputs = [torch.stack(column) for column in zip(*found)]
         return outputs, [0] * len(outputs)

@@ -15,7 +15,11 @@ __all__ = ["over_time", "whole_step"]
 
 
 def whole_step(
-    step: Callable[..., Any], call: Any, inputs: Sequence[Any], states: Sequence[Any], parameters: dict[str, Any]
+    step: Callable[..., Any],
+    call: Any,
+    inputs: Sequence[Any],
+    states: Sequence[Any],
+    parameters: dict[str, Any],
 ) -> tuple[list[Any], list[Any]]:
     """One step, with refractory period and reset: outputs, and the states after it.
 

@@ -29,7 +29,9 @@ def recurrent(call: Any) -> tuple[Tensor, ...]:
         return s[0], states
 
     states = [getattr(neuron, name) for name in names]
-    spikes, states, v_seq = fed_back(step, call.x.to(dtype), states, call.weight, call.past, call.delay)
+    spikes, states, v_seq = fed_back(
+        step, call.x.to(dtype), states, call.weight, call.past, call.delay
+    )
     return spikes.to(call.x.dtype), *states, v_seq
 
 

@@ -7,58 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snnfast.compiler import functions
-from snnfast.compiler.expression import Node, Untraceable, plain
+from snnfast.compiler.evaluate import evaluate
+from snnfast.compiler.expression import Untraceable, plain
 from snnfast.compiler.plan import make_plan, minimum_cut
 from snnfast.compiler.trace import trace
-
-OPERATIONS = {
-    "add": torch.add,
-    "sub": torch.sub,
-    "mul": torch.mul,
-    "div": torch.div,
-    "neg": torch.neg,
-    "abs": torch.abs,
-    "sign": torch.sign,
-    "relu": torch.relu,
-    "sqrt": torch.sqrt,
-    "floor": torch.floor,
-    "ceil": torch.ceil,
-    "round": torch.round,
-    "trunc": torch.trunc,
-    "minimum": torch.minimum,
-    "maximum": torch.maximum,
-    "where": torch.where,
-    "lt": torch.lt,
-    "le": torch.le,
-    "gt": torch.gt,
-    "ge": torch.ge,
-    "eq": torch.eq,
-    "ne": torch.ne,
-    "and": torch.logical_and,
-    "or": torch.logical_or,
-    "not": torch.logical_not,
-    "exp_nonpositive": functions._exp_nonpositive,
-}
-
-
-def evaluate(node: Node, leaves: dict[int, torch.Tensor]) -> torch.Tensor:
-    node = plain(node)
-    if node.id in leaves:
-        return leaves[node.id]
-    if node.op == "constant":
-        return torch.tensor(node.value, dtype=torch.float64)
-    arguments = [evaluate(a, leaves) for a in node.args]
-    if node.op == "clamp":
-        low, high = node.value
-        bounds = dict(zip(["min"] * low + ["max"] * high, arguments[1:]))
-        return torch.clamp(arguments[0], **bounds)
-    if node.op == "power":
-        return arguments[0] ** node.value
-    if node.op in ("mantissa", "exponent"):
-        m, e = torch.frexp(arguments[0])
-        return m if node.op == "mantissa" else e.double()
-    return OPERATIONS[node.op](*arguments)
 
 
 def traced(step, *, inputs=1, states=1, numbers=(), tensors=("p",)):
@@ -75,14 +27,34 @@ def traced(step, *, inputs=1, states=1, numbers=(), tensors=("p",)):
 
 
 UNARY = [
-    *(torch.neg, torch.abs, torch.relu, torch.sigmoid, torch.tanh, torch.sin, torch.cos, torch.sign, torch.floor),
+    *(
+        torch.neg,
+        torch.abs,
+        torch.relu,
+        torch.sigmoid,
+        torch.tanh,
+        torch.sin,
+        torch.cos,
+        torch.sign,
+        torch.floor,
+    ),
     *(torch.square, lambda a: torch.exp(a.clamp(max=3)), lambda a: torch.log(a.abs() + 0.5)),
     *(lambda a: torch.sqrt(a * a + 0.1), lambda a: a.clamp(-0.5, 0.75), lambda a: a**3),
     *(lambda a: a + (torch.round(a) - a).detach(), lambda a: a.detach() * a),
 ]
 BINARY = [
-    *(torch.add, torch.sub, torch.mul, torch.minimum, torch.maximum, lambda a, b: a / (b * b + 0.5)),
-    *(lambda a, b: torch.where(a > b, a * 0.5, b), lambda a, b: torch.where((a > 0) & ~(b >= 0.3), b, a)),
+    *(
+        torch.add,
+        torch.sub,
+        torch.mul,
+        torch.minimum,
+        torch.maximum,
+        lambda a, b: a / (b * b + 0.5),
+    ),
+    *(
+        lambda a, b: torch.where(a > b, a * 0.5, b),
+        lambda a, b: torch.where((a > 0) & ~(b >= 0.3), b, a),
+    ),
     *(lambda a, b: 1.5 - a * 0.25 + (a < b) * b, lambda a, b: torch.clamp(a, min=b)),
 ]
 
@@ -117,13 +89,21 @@ def test_gradients_of_random_steps_are_those_of_autograd(instructions, seed):
     x, v, p, g, g_v = (torch.randn(20, generator=generator, dtype=torch.float64) for _ in range(5))
     real = [t.clone().requires_grad_() for t in (x, v, p)]
     s, v_after = run(instructions, real)
-    expected = torch.autograd.grad([s, v_after], real, [g, g_v], allow_unused=True, materialize_grads=True)
+    expected = torch.autograd.grad(
+        [s, v_after], real, [g, g_v], allow_unused=True, materialize_grads=True
+    )
     found = plan.step
     leaves = {found.inputs[0].id: x, found.states[0].id: v, found.tensors["p"].id: p}
-    torch.testing.assert_close(evaluate(found.outputs[0], leaves), s.detach(), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        evaluate(found.outputs[0], leaves), s.detach(), rtol=1e-12, atol=1e-12
+    )
     # The backward pass has nothing but the tape, coefficients and gradients.
     tape = {node.id: evaluate(node, leaves) for node in plan.tape}
-    known = {found.tensors["p"].id: p, plan.grad_outputs[0].id: g, plan.grad_after[0].id: g_v} | tape
+    known = {
+        found.tensors["p"].id: p,
+        plan.grad_outputs[0].id: g,
+        plan.grad_after[0].id: g_v,
+    } | tape
     for node, right in zip((*plan.grad_inputs, *plan.grad_states, *plan.grad_tensors), expected):
         got = evaluate(node, known).expand(20)
         torch.testing.assert_close(got, right, rtol=1e-11, atol=1e-11, equal_nan=True)
@@ -145,7 +125,9 @@ def test_the_backward_pass_computes_no_exponential_again():
         return torch.sigmoid(h) * h, h
 
     plan = make_plan(traced(step))
-    computed = below((*plan.grad_inputs, *plan.grad_states, *plan.grad_tensors), {n.id for n in plan.tape})
+    computed = below(
+        (*plan.grad_inputs, *plan.grad_states, *plan.grad_tensors), {n.id for n in plan.tape}
+    )
     assert "exp_nonpositive" in {n.op for n in below(plan.step.outputs, ())}
     assert not {"exp_nonpositive", "input", "state"} & {n.op for n in computed}
     assert len(plan.tape) == 3  # v, for the gradient of p, and both functions

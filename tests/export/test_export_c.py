@@ -8,6 +8,7 @@ import subprocess
 import numpy as np
 import pytest
 import torch
+from equations import klif, plain_lif, two_compartments
 from torch import nn
 from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
@@ -99,6 +100,19 @@ def trained_delay():
     return layer
 
 
+@snnfast.neuron
+def many_functions(fire, x, v, u, *, k=0.3):
+    u = torch.tanh(u) * 0.5 + torch.sin(x) + torch.sigmoid(k * v) * torch.exp(-torch.abs(u))
+    u = (
+        u
+        + torch.floor(x) * 0.1
+        + torch.sign(v) * torch.cos(u).clamp(-0.5, 0.5)
+        - torch.round(u) * 0.01
+    )
+    s, h, v = fire(v * 0.8 + torch.relu(x) + torch.maximum(u, x) * k, 1.0)
+    return s, v, u
+
+
 FEATURES, IMAGE = (9,), (2, 7, 6)
 # Networks that give the program's bits as they are: their products sum by events.
 NETWORKS = {
@@ -136,6 +150,14 @@ NETWORKS = {
         FEATURES,
     ),
     "Delay": (lambda: nn.Sequential(behind(LIF(), 9, 3), trained_delay(), Time(events(3, 2))), FEATURES),
+    "own KLIF": (lambda: behind(klif.layer(k=each(8, low=0.8, high=1.5), decay=0.7)), FEATURES),
+    "own two compartments": (
+        lambda: behind(two_compartments.layer(refractory=2, strict=True, v_threshold=0.4)),
+        FEATURES,
+    ),
+    "own functions": (lambda: behind(many_functions.layer(v_reset=None, max_spikes=3)), FEATURES),
+    "own recurrent": (lambda: behind(learned(functools.partial(sn.Recurrent, klif.layer(k=1.2)))), FEATURES),
+    "own image": (lambda: nn.Sequential(plain_lif.layer(v_rest=each(2, 1, 1) / 9, decay=each(2, 1, 1) / 7)), IMAGE),
     "a sum": (Residual, FEATURES),
     "sums in place": (Added, FEATURES),
     "a convolution": (

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from equations import gated, glif, klif, plain_lif, resonator, two_compartments
 from torch import nn
 
 import snnfast
@@ -16,17 +17,9 @@ from snnfast.compiler.build import CompileError
 from snnfast.compiler.expression import Untraceable
 from snnfast.ops import own_neuron
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-from own_neurons import gated, glif, klif, resonator, two_compartments
-
-needs_kernels = pytest.mark.skipif(snnfast.backend.extension is None, reason="the extension is not built")
-
-
-@snnfast.neuron
-def plain_lif(fire, x, v, *, decay=0.5, v_threshold=1.0, v_rest=0.0):
-    h = v_rest + decay * (v - v_rest) + (1.0 - decay) * x
-    s, h, v = fire(h, v_threshold)
-    return s, v
+needs_kernels = pytest.mark.skipif(
+    snnfast.backend.extension is None, reason="the extension is not built"
+)
 
 
 @snnfast.neuron
@@ -59,13 +52,19 @@ def compare(op, inputs, tolerance=1e-12, **arguments):
     """Results and gradients of kernel and reference."""
     results = []
     for run in (op, op.reference):
-        leaves = {k: v.clone().requires_grad_() for k, v in arguments.items() if isinstance(v, torch.Tensor)}
+        leaves = {
+            k: v.clone().requires_grad_()
+            for k, v in arguments.items()
+            if isinstance(v, torch.Tensor)
+        }
         xs = [x.clone().requires_grad_() for x in inputs]
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             outputs = [o for o in run(*xs, **(arguments | leaves)) if o is not None]
         total = sum((o.double() * draw(*o.shape, seed=k)).sum() for k, o in enumerate(outputs))
-        grads = torch.autograd.grad(total, [*xs, *leaves.values()], allow_unused=True, materialize_grads=True)
+        grads = torch.autograd.grad(
+            total, [*xs, *leaves.values()], allow_unused=True, materialize_grads=True
+        )
         results.append((outputs, grads))
     (kernel, grads), (reference, expected) = results
     assert len(kernel) == len(reference)
@@ -80,12 +79,24 @@ def compare(op, inputs, tolerance=1e-12, **arguments):
 @pytest.mark.parametrize(
     ("op", "arguments"),
     [
-        (klif, {"k": draw(7).abs(), "decay": 0.8, "v": draw(3, 7), "v_reset": None, "return_v_seq": True}),
+        (
+            klif,
+            {
+                "k": draw(7).abs(),
+                "decay": 0.8,
+                "v": draw(3, 7),
+                "v_reset": None,
+                "return_v_seq": True,
+            },
+        ),
         (klif, {"k": 1.3, "surrogate": snnfast.surrogate.sigmoid(3.0), "detach_reset": True}),
         (glif, {"alpha": draw(7).sigmoid(), "beta": draw(1).sigmoid(), "gamma": draw(7).sigmoid()}),
         (two_compartments, {"refractory": 2, "strict": True, "beta_d": draw(7), "v_reset": -0.2}),
         (two_compartments, {"v_reset": None, "max_spikes": 3, "surrogate": "triangle"}),
-        (resonator, {"omega": draw(7).abs() * 10, "b_offset": 0.5, "u": draw(3, 7), "v_threshold": 0.3}),
+        (
+            resonator,
+            {"omega": draw(7).abs() * 10, "b_offset": 0.5, "u": draw(3, 7), "v_threshold": 0.3},
+        ),
         (gated, {"decay": draw(7).sigmoid()}),
         (plain_lif, {"v_rest": draw(7), "v_threshold": draw(1, 7).abs(), "v_reset": draw(7)}),
         (plain_lif, {"surrogate": half}),
@@ -136,7 +147,12 @@ def test_recurrent_kernels_equal_the_reference(delay):
             with snnfast.backend.use("reference"):
                 return klif.recurrent(x, **more)
 
-    more = {"weight": draw(7, 7, seed=3), "k": draw(7).abs(), "v": draw(3, 7, seed=4), "return_v_seq": True}
+    more = {
+        "weight": draw(7, 7, seed=3),
+        "k": draw(7).abs(),
+        "v": draw(3, 7, seed=4),
+        "return_v_seq": True,
+    }
     if delay is not None:
         more |= {"delay": draw(7, seed=5).abs() * 3, "past": (draw(4, 3, 7, seed=6) > 0.5).double()}
     compare(Op(), [draw(40, 3, 7)], 1e-11, **more)
@@ -184,7 +200,10 @@ def test_no_steps_and_no_neurons():
         (lambda: snnfast.neuron(lambda fire, x: x), "at least one state by position"),
         (lambda: snnfast.neuron(lambda fire, x, v, *more: (x, v)), "have no names"),
         (lambda: snnfast.neuron(lambda fire, x, v, *, k: (x, v)), "k needs a default"),
-        (lambda: snnfast.neuron(lambda fire, x, v, *, strict=1: (x, v)), "strict is an argument of every neuron"),
+        (
+            lambda: snnfast.neuron(lambda fire, x, v, *, strict=1: (x, v)),
+            "strict is an argument of every neuron",
+        ),
         (lambda: snnfast.neuron(lambda fire, x, v: v), "must return its outputs"),
         (lambda: snnfast.neuron(3), "step must be a function, got int"),
         (lambda: klif(torch.zeros(3, 2), q=1), "there is no argument 'q'"),
@@ -211,7 +230,10 @@ def test_a_step_that_cannot_be_compiled_says_so_with_its_line():
         s, h, v = fire(v + x - x.mean(), 1.0)
         return s, v
 
-    with pytest.raises(Untraceable, match=r"test_own_neuron.py:\d+ \(`s, h, v = fire\(v \+ x - x.mean\(\), 1.0\)`\)"):
+    with pytest.raises(
+        Untraceable,
+        match=r"test_own_neuron.py:\d+ \(`s, h, v = fire\(v \+ x - x.mean\(\), 1.0\)`\)",
+    ):
         step(torch.zeros(3, 2))
 
     @snnfast.neuron(compile=False)
@@ -233,13 +255,19 @@ def test_without_a_compiler_it_runs_in_pytorch_and_warns_once(monkeypatch):
         return s, v
 
     monkeypatch.setattr(own_neuron, "library", broken)
-    with pytest.warns(snnfast.backend.BackendWarning, match="step runs in plain PyTorch, which is slow: no compiler"):
+    with pytest.warns(
+        snnfast.backend.BackendWarning,
+        match="step runs in plain PyTorch, which is slow: no compiler",
+    ):
         spikes, _ = step(torch.ones(3, 2))
     assert spikes.sum() == 6
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         step(torch.ones(3, 2))
-    with snnfast.backend.use("cpu"), pytest.raises(snnfast.backend.BackendError, match="no compiler was found"):
+    with (
+        snnfast.backend.use("cpu"),
+        pytest.raises(snnfast.backend.BackendError, match="no compiler was found"),
+    ):
         step(torch.ones(3, 2))
 
 
@@ -318,6 +346,80 @@ def test_it_is_a_citizen():
 
 
 @needs_kernels
+def test_vmap_gives_what_a_call_a_sample_gives():
+    xs, k = torch.rand(5, 8, 3, 6, requires_grad=True), torch.rand(5, 6) + 0.5
+    got = torch.vmap(lambda x, k: klif(x, k=k)[0])(xs, k)
+    (grad,) = torch.autograd.grad(got.square().sum(), xs)
+    expected = torch.stack([klif(x, k=k)[0] for x, k in zip(xs, k)])
+    assert torch.equal(got, expected)
+    torch.testing.assert_close(grad, torch.autograd.grad(expected.square().sum(), xs)[0])
+    weight = torch.rand(5, 6, 6)
+    got = torch.vmap(lambda x, w: klif.recurrent(x, w)[0])(xs, weight)
+    assert torch.equal(got, torch.stack([klif.recurrent(x, w)[0] for x, w in zip(xs, weight)]))
+
+
+@needs_kernels
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_torch_compile_and_export_hold_the_kernel(recurrent):
+    layer = klif.layer(k=nn.Parameter(torch.full((6,), 1.5)))
+    layer = snnfast.nn.Recurrent(layer, 6) if recurrent else layer
+    x = torch.rand(40, 3, 6)
+    expected = layer(x)
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)(x)
+    assert torch.equal(compiled, expected)
+    parameters = list(layer.parameters())
+    grads = [torch.autograd.grad(y.square().sum(), parameters) for y in (compiled, expected)]
+    for got, right in zip(*grads):
+        torch.testing.assert_close(got, right)
+    program = torch.export.export(layer, (x,), strict=False)
+    assert torch.equal(program.module()(x), expected)
+    assert any("snnfast.own_" in str(node.target) for node in program.graph.nodes)
+
+
+@needs_kernels
+def test_opcheck():
+    klif(torch.rand(3, 2), k=torch.ones(2))
+    name = next(
+        k.name
+        for v, k in klif._variants.items()
+        if v.tensors == ("k",) and not v.double and not v.recurrent
+    )
+    kernel = own_neuron.KERNELS[name]
+    numbers = [0.5 + n for n in range(len(kernel.numbers))]
+    x, k = torch.rand(40, 6, requires_grad=True), torch.rand(6, requires_grad=True)
+    for every in (0, 32):
+        arguments = (name, [x], [torch.rand(6, requires_grad=True)], numbers, [k], 1, True, every)
+        torch.library.opcheck(torch.ops.snnfast.own_neuron_forward.default, arguments)
+
+
+@needs_kernels
+def test_raw_calls_are_checked():
+    call = torch.ops.snnfast.own_neuron_forward
+    with pytest.raises(
+        RuntimeError, match="the kernel nothing is not loaded in this process; import the module"
+    ):
+        call("nothing", [torch.rand(3, 2)], [], [], [], 1, False, 0)
+    klif(torch.rand(3, 2))
+    name = next(
+        k.name
+        for v, k in klif._variants.items()
+        if not v.tensors and not v.double and not v.recurrent
+    )
+    numbers = [1.0] * len(own_neuron.KERNELS[name].numbers)
+    for broken, error in (
+        ((name, [torch.rand(3, 2)], [], numbers[1:], [], 1, False, 0), "parameters, got"),
+        ((name, [torch.rand(3, 2).double()], [], numbers, [], 1, False, 0), "is for float32"),
+        (
+            (name, [torch.rand(3, 2)], [torch.rand(3)], numbers, [], 1, False, 0),
+            "a state must have shape",
+        ),
+        ((name, [torch.rand(3, 2)] * 2, [], numbers, [], 1, False, 0), "do not fit the kernel"),
+    ):
+        with pytest.raises(RuntimeError, match=error):
+            call(*broken)
+
+
+@needs_kernels
 def test_another_process_finds_the_kernel_in_the_cache():
     code = (
         "import torch, own_neurons, time, snnfast.compiler.build as build\n"
@@ -328,5 +430,7 @@ def test_another_process_finds_the_kernel_in_the_cache():
     )
     klif(torch.rand(3, 2))
     folder = str(Path(__file__).parents[2] / "examples")
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=folder)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=folder
+    )
     assert done.returncode == 0, done.stderr

@@ -1,0 +1,66 @@
+"""The value of an expression of a graph, in PyTorch, operation by operation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snnfast.reference.exp import exp_nonpositive
+
+from .expression import NUMBER, Node, plain
+
+__all__ = ["evaluate"]
+
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    **{
+        op: getattr(torch, op)
+        for op in ("add", "sub", "mul", "div", "neg", "abs", "sign", "relu", "sqrt", "floor")
+    },
+    **{op: getattr(torch, op) for op in ("ceil", "round", "trunc", "minimum", "maximum", "where")},
+    **{op: getattr(torch, op) for op in ("lt", "le", "gt", "ge", "eq", "ne")},
+    **{op: getattr(torch, f"logical_{op}") for op in ("and", "or", "not")},
+    "exp_nonpositive": exp_nonpositive,
+    "mantissa": lambda x: torch.frexp(x)[0],
+    "exponent": lambda x: torch.frexp(x)[1].to(x.dtype),
+}
+
+
+def evaluate(node: Node, leaves: dict[int, Tensor]) -> Tensor:
+    """The value of ``node``.
+
+    Args:
+        node: an expression.
+        leaves: values of leaves, or of any other nodes, by id. Those of numbers are in float64, so that they are computed
+            as Python computes them, and rounded where they meet a tensor.
+    """
+    known = dict(leaves)
+
+    def value(node: Node) -> Tensor:
+        node = plain(node)
+        if node.id not in known:
+            dtype = torch.float64 if node.level == NUMBER else node.graph.dtype
+            if node.op == "constant":
+                known[node.id] = torch.tensor(node.value, dtype=torch.float64)
+            else:
+                args = [value(a) for a in node.args]
+                if node.op == "where":  # numbers would decide on the dtype
+                    args[1:] = [a.to(dtype) for a in args[1:]]
+                known[node.id] = _operation(node, args)
+        return known[node.id]
+
+    return value(node)
+
+
+def _operation(node: Node, args: list[Tensor]) -> Tensor:
+    if node.op == "clamp":
+        names = ["min"] * node.value[0] + ["max"] * node.value[1]
+        return torch.clamp(args[0], **dict(zip(names, args[1:])))
+    if node.op == "power":
+        result = args[0]
+        for _ in range(node.value - 1):
+            result = result * args[0]
+        return result
+    return OPERATIONS[node.op](*args)  # type: ignore[no-any-return]

@@ -6,6 +6,7 @@ import inspect
 import re
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from snnfast import backend, check
 from snnfast.calls.recurrent import connections
 from snnfast.compiler import emit, functions
-from snnfast.compiler.build import CompileError, library
+from snnfast.compiler.build import CompileError, command, library
 from snnfast.compiler.expression import Node, Untraceable
 from snnfast.compiler.plan import make_plan
 from snnfast.compiler.trace import trace
@@ -36,6 +37,7 @@ from .layout import dense_order, inverse, parameter_run, permute_neurons
 __all__ = ["OwnNeuron"]
 
 CHECKPOINT_EVERY = 32
+CPU_ALONE = "a neuron from a step function has kernels for the CPU alone"
 NO_SECOND = "the surrogate gradient has none"
 MOST_ROWS, MOST_PARAMETERS = 16, 48  # csrc/core/own_neuron.h
 
@@ -451,7 +453,7 @@ class OwnNeuron:
                     ) from error
                 why = str(error)
         elif which != "reference":
-            why = "a neuron from a step function has kernels for the CPU alone"
+            why = CPU_ALONE
             if backend.forced() == which:
                 raise backend.BackendError(
                     f"{self.name}: backend {which!r} was asked for, but {why}"
@@ -459,6 +461,29 @@ class OwnNeuron:
         if backend.forced() != "reference" and not torch.onnx.is_in_onnx_export():
             backend._warn_once(f"{self.name} runs in plain PyTorch, which is slow: {why}")
         return None
+
+    def explain(self, x: Tensor, surrogate: Any = None) -> str:
+        """Which kernel runs for an input like ``x``, and why: a line of :func:`snnfast.backend.explain`."""
+        if not self.compile:
+            return "plain PyTorch reference: it was made with compile=False"
+        which, why = backend.choose(self.name, x)
+        if which == "cpu":
+            try:
+                command(Path("kernel.so"))
+                self.plan(self._plainest(x, surrogate))
+            except (CompileError, Untraceable) as error:
+                which, why = "reference", str(error)
+            else:
+                assert backend.extension is not None, "the CPU's backend was chosen"
+                return f"CPU kernel compiled from its step ({backend.extension.cpu_isa()}): {why}"
+        if which != "reference":
+            why = CPU_ALONE
+        return f"plain PyTorch reference: {why}"
+
+    def _plainest(self, x: Tensor, surrogate: Any) -> Variant:
+        """The variant of a call with numbers alone, which are traced alike."""
+        zero = x.new_zeros((1, 1))
+        return self._bind([zero] * len(self.inputs), {"surrogate": surrogate or "atan"}).variant
 
     def _compiled(self, variant: Variant) -> Kernel:
         with self._lock:

@@ -308,6 +308,8 @@ class GatedLIFNode(_Begun, equations.glif.layer):
     call begins without the reset of a spike at the end of the last one, as SpikingJelly's does.
     """
 
+    op = "gated_lif"  # the input is scaled before the step, and the op does not know of it
+
     def __init__(self, where: str, node: Any, memo: Memo) -> None:
         function = _surrogate(where, node.surrogate_function)
         super().__init__(surrogate=function, v_reset=None, stateful=True)  # type: ignore[call-arg]
@@ -330,6 +332,11 @@ class GatedLIFNode(_Begun, equations.glif.layer):
         if self.store_v_seq:
             result, self.v_seq = result
         return result  # type: ignore[no-any-return]
+
+    @property
+    def recurrent(self) -> Callable[..., Any]:
+        """None: spikes that come back would have to pass the gates of the input."""
+        raise ValueError("GatedLIFNode: its input has gates; recurrent connections have none")
 
     def _shown(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("T", *self._parameters, "surrogate")}

@@ -167,7 +167,7 @@ def test_a_network_of_step_functions_is_watched_and_explained():
         # h = 2.6 gives 3 and leaves -0.4; -0.2; -0.1 + 0.4
         assert net[0](x).flatten().tolist() == [3, 0, 0]
         net(x)
-    rows = {row.name: row for row in watching.activity().neurons}
+    rows = {row.place: row for row in watching.activity().neurons}
     assert rows["0"].kind == "ILIFNode"
     assert rows["0"].spikes == 3
     assert rows["2"].kind == "KLIFNode"

@@ -16,7 +16,7 @@ import snnfast
 def klif(fire, x, v, *, decay=0.5, k=1.0, v_threshold=1.0):
     """KLIF (Jiang and Zhang 2023): the membrane is scaled by ``k``, which is learned, and cut off below 0."""
     h = torch.relu(k * (decay * v + x))
-    s, h, v = fire(h, v_threshold)
+    s, _, v = fire(h, v_threshold)
     return s, v
 
 
@@ -35,7 +35,7 @@ def glif(
 def two_compartments(fire, x, v, d, *, beta_d=-0.5, beta_s=0.5, gamma=0.5, v_threshold=1.0):
     """TC-LIF (Zhang et al. 2024): a dendrite ``d`` and a soma ``v`` that drive each other."""
     d = d + beta_d * v + x
-    s, h, v = fire(v + beta_s * d, v_threshold)
+    s, _, v = fire(v + beta_s * d, v_threshold)
     return s, v, d - gamma * s
 
 
@@ -52,7 +52,7 @@ def resonator(fire, x, u, w, q, *, omega=10.0, b_offset=1.0, dt=0.01, v_threshol
 def gated(fire, x, gate, v, u, *, decay=0.9, v_threshold=1.0):
     """Two inputs, two states, two outputs: a current, a gate that lets it in, and the spikes with what they carry."""
     u = decay * u + torch.sigmoid(gate) * x
-    s, h, v = fire(decay * v + u, v_threshold)
+    s, _, v = fire(decay * v + u, v_threshold)
     return s, s * torch.tanh(u), v, u
 
 
@@ -60,16 +60,17 @@ def main() -> None:
     """Times each neuron on ``[64, 32, 1024]``, one thread."""
     torch.set_num_threads(1)
     x = torch.randn(64, 32, 1024, requires_grad=True)
+
+    def training(call, inputs) -> float:
+        start = time.process_time()
+        call(*inputs)[0].sum().backward()
+        return 1e3 * (time.process_time() - start)
+
     for op in (klif, glif, two_compartments, resonator, gated):
         inputs = [x] * len(op.inputs)
-
-        def step(call) -> float:
-            start = time.process_time()
-            call(*inputs)[0].sum().backward()
-            return 1e3 * (time.process_time() - start)
-
-        step(op)  # compiles
-        kernel, loop = min(step(op) for _ in range(5)), min(step(op.reference) for _ in range(2))
+        training(op, inputs)  # compiles
+        kernel = min(training(op, inputs) for _ in range(5))
+        loop = min(training(op.reference, inputs) for _ in range(2))
         print(
             f"{op.name:>16}: kernel {kernel:6.1f} ms, loop {loop:6.1f} ms, {loop / kernel:4.1f} times"
         )

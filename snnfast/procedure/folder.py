@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import math
-import os
-import platform
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from snnfast.atomic import replacing
+from snnfast.lock_file import HeldError, holding
 
 LOCK = ".lock"
 
@@ -27,51 +23,23 @@ class FolderInUseError(RuntimeError):
 def locked(folder: Path) -> Iterator[None]:
     """Holds ``folder`` for this run; made if missing, and taken away again if nothing was written.
 
-    The lock is the operating system's, so that it ends with its process however that ends.
-
     Raises:
         FolderInUseError: another run holds it; the message says which.
         OSError: the folder cannot be written.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    stream = _acquire(folder)
     try:
-        now = time.strftime("%Y-%m-%d %H:%M:%S")
-        stream.truncate(0)
-        stream.write(f"process {os.getpid()} on {platform.node()}, since {now}".encode())
-        stream.flush()
-        yield
+        with holding(folder / LOCK):
+            yield
+    except HeldError as error:
+        raise FolderInUseError(
+            f"{folder} is in use by {error}; wait for it, or give another folder"
+        ) from None
     finally:
         with suppress(OSError):
-            (folder / LOCK).unlink()
             for path in made:
                 path.rmdir()
-        stream.close()
-
-
-def _acquire(folder: Path) -> BinaryIO:
-    path = folder / LOCK
-    while True:
-        stream = path.open("a+b")
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            stream.seek(0)
-            holder = stream.read().decode() or "another process"
-            stream.close()
-            raise FolderInUseError(
-                f"{folder} is in use by {holder}; wait for it, or give another folder"
-            ) from None
-        except OSError as error:
-            # A file system without locks: better than no run at all.
-            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
-                stream.close()
-                raise
-        with suppress(FileNotFoundError):
-            if os.fstat(stream.fileno()).st_ino == path.stat().st_ino:
-                return stream
-        stream.close()  # its holder took the file away in between
 
 
 def write_json(path: Path, content: Any) -> None:

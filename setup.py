@@ -21,10 +21,12 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent.resolve()
 DEFAULT_ARCHS = "8.0;9.0;10.0+PTX"
 OLDEST_TORCH = (2, 10)
+HEADERS = ("core/*.h", "cpu/*.h", "cpu/rows.cpp")  # as in snnfast/compiler/build.py
 
 
 def compiler() -> str:
@@ -192,4 +194,20 @@ class CMakeBuild(build_ext):
         return tree
 
 
-setup(ext_modules=[Extension("snnfast._C", sources=[])], cmdclass={"build_ext": CMakeBuild})
+class BuildPython(build_py):
+    """The modules, and the headers for neurons that are compiled when they are first used; a checkout has those in csrc."""
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:
+            return
+        for path in (path for pattern in HEADERS for path in (ROOT / "csrc").glob(pattern)):
+            out = Path(self.build_lib, "snnfast/include", path.relative_to(ROOT / "csrc"))
+            self.mkpath(str(out.parent))
+            self.copy_file(str(path), str(out))
+
+
+setup(
+    ext_modules=[Extension("snnfast._C", sources=[])],
+    cmdclass={"build_ext": CMakeBuild, "build_py": BuildPython},
+)

@@ -9,6 +9,7 @@ from typing import Any, get_args
 import torch
 
 from snnfast import backend, devices
+from snnfast.compiler import build
 
 __all__ = ["build_info"]
 
@@ -20,13 +21,14 @@ def build_info() -> dict[str, Any]:
         Plain values by name. What the compiled extension knows (``cpu_isa`` to ``torch_headers``) is None when it did
         not load; ``extension_problem`` then says why. ``cpu_backend`` and ``cuda_backend`` say what runs for tensors on
         that device, and the ``_why`` beside them the reason; ``auto_batches`` and ``auto_plasticity`` the device that
-        ``--device auto`` takes for that kind of work.
+        ``--device auto`` takes for that kind of work. ``cache`` is the folder of compiled neurons.
     """
     C = backend.extension
     driver, runtime = (0, 0) if C is None else C.cuda_versions()
     autos = {work: devices.auto(work) for work in get_args(devices.Work)}
     cpu_backend, cpu_why = _choice("cpu")
     cuda_backend, cuda_why = _choice("cuda")
+    libraries, size = build.kept()
     return {
         "snnfast": version("snnfast"),
         "python": platform.python_version(),
@@ -48,6 +50,9 @@ def build_info() -> dict[str, Any]:
         "compiler": None if C is None else C.compiler,
         "torch_headers": None if C is None else C.torch_headers,
         "torch_has_cuda": None if C is None else C.torch_has_cuda(),
+        "cache": str(build.folder()),
+        "cache_libraries": libraries,
+        "cache_bytes": size,
         "cpu_backend": cpu_backend,
         "cpu_backend_why": cpu_why,
         "cuda_backend": cuda_backend,

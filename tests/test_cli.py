@@ -31,15 +31,28 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def test_help_names_every_command():
     text = call("--help")
     assert all(name in text for name in ("train", "convert", "assign", "infer", "demo"))
-    assert all(name in text for name in ("info", "bench"))
+    assert all(name in text for name in ("info", "bench", "cache"))
     assert all(name in call("train", "--help") for name in ("stbp", "diehl2015", "vgg16"))
 
 
-def test_info_shows_versions_and_what_runs():
+def test_info_shows_versions_and_what_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("SNNFAST_CACHE_DIR", str(tmp_path))  # no other test fills it meanwhile
     text = call("info")
     for name in ("snnfast", "torch", "cpu_isa", "cuda_archs", "cpu_backend_why"):
         assert name in text
     assert json.loads(call("info", "--json")) == snnfast.build_info()
+
+
+def test_cache_shows_compiled_neurons_and_deletes_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("SNNFAST_CACHE_DIR", str(tmp_path))
+    library = tmp_path / f"klif-{'0' * 64}.so"
+    library.write_bytes(bytes(1500))
+    assert call("cache") == f"1 libraries (1,500 bytes) in {tmp_path}\n"
+    info = snnfast.build_info()
+    assert (info["cache"], info["cache_libraries"], info["cache_bytes"]) == (str(tmp_path), 1, 1500)
+    assert call("cache", "--clear") == f"1 libraries (1,500 bytes) deleted from {tmp_path}\n"
+    assert not library.exists()
+    assert call("cache") == f"0 libraries (0 bytes) in {tmp_path}\n"
 
 
 def test_version():

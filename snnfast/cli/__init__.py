@@ -13,6 +13,7 @@ import typer
 from snnfast import __version__, memory
 from snnfast.cli import procedures
 from snnfast.cli.options import PATH, Device, chosen_device, command, plain_errors
+from snnfast.compiler import build
 from snnfast.info import build_info
 from snnfast.procedure import PROCEDURES, conversion, stdp
 
@@ -82,6 +83,17 @@ def info(
     for name, value in values.items():
         shown = "-" if value in (None, "") else value
         typer.echo(f"{name:{width}}  {shown}")
+
+
+@app.command()
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Delete them.")] = False,
+) -> None:
+    """Show how many compiled neurons are kept, and where, or delete them."""
+    with plain_errors():
+        number, size = build.clear() if clear else build.kept()
+    said = "deleted from" if clear else "in"
+    typer.echo(f"{number} libraries ({size:,} bytes) {said} {build.folder()}")
 
 
 @app.command(

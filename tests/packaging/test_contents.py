@@ -14,6 +14,7 @@ import pytest
 
 import snnfast
 from snnfast import backend
+from snnfast.compiler import build
 
 ROOT = Path(__file__).parents[2]
 pytest.importorskip("setuptools")
@@ -63,6 +64,19 @@ def test_wheel_holds_types_and_data(python_files):
 def test_wheel_holds_every_module(python_files):
     modules = {str(p.relative_to(ROOT)) for p in (ROOT / "snnfast").rglob("*.py")}
     assert modules <= python_files
+
+
+def test_wheel_holds_the_headers_of_neurons_that_are_compiled_later(python_files):
+    """And all that these include, so that a compiler needs nothing else of this package."""
+    csrc = ROOT / "csrc"
+    expected = {path for pattern in build.HEADERS for path in csrc.glob(pattern)}
+    home = "snnfast/include/"
+    held = {csrc / name.removeprefix(home) for name in python_files if name.startswith(home)}
+    assert held == expected
+    assert csrc / "cpu/rows.cpp" in held
+    for path in held:
+        for name in re.findall(r'#include "(.*)"', path.read_text()):
+            assert {path.parent / name, csrc / name} & held, f"{path} includes {name}"
 
 
 def test_source_archive_builds_from_what_it_holds(source_files):

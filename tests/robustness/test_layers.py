@@ -15,7 +15,7 @@ LAYERS = {
         check first_order table atomic surrogate checkpoint processes batch_norm whole_batch plasticity
         visual.style visual.output backend devices
         visual.activity visual.layers visual.conversion visual.training visual.weights visual.timing
-        lock_file memory info visual visualizer
+        lock_file compiler.build compiler memory info visual visualizer
     """,
     "signatures, checks, calls": """
         calls.autocast calls.call calls.networks calls.presentations calls.poisson calls.neuron calls.spikeprop

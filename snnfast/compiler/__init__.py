@@ -1,0 +1,1 @@
+"""A neuron that was written in Python, compiled when it is first used."""

@@ -1,0 +1,282 @@
+"""From C++ text to a shared library on disk: compiled once, then taken from a cache.
+
+The cache is a folder of files ``<name>-<key>.so``. The key is a hash of everything that decides what the compiler makes
+of the source. A file ends with the SHA-256 of the bytes before it, which loaders ignore, so that damage is noticed.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+
+from snnfast import backend
+from snnfast.atomic import replacing
+from snnfast.lock_file import HeldError, holding
+
+__all__ = ["BeingCompiledError", "CompileError", "clear", "command", "folder", "kept", "library"]
+
+# The flags of CPU kernels in CMakeLists.txt; tests/compiler/test_flags.py compares them.
+FLAGS = (
+    *("-std=c++17", "-O3", "-shared", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"),
+    *("-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math"),
+)
+NO_REP = ("-mmemset-strategy=libcall:-1:noalign", "-mmemcpy-strategy=libcall:-1:noalign")
+ISA_FLAGS: dict[str, tuple[str, ...]] = {
+    "base": (),
+    "avx2": ("-march=x86-64-v3",),
+    "avx512": ("-march=x86-64-v4", "-mprefer-vector-width=512"),
+}
+# In csrc; an installation has them in snnfast/include (setup.py).
+HEADERS = ("core/*.h", "cpu/*.h", "cpu/rows.cpp")
+MOST_FILES = 200
+MOST_BYTES = 256 * 2**20
+TIMEOUT = 120.0  # seconds
+OURS = re.compile(r"\.?\w+-[0-9a-f]{64}\.(so|lock|so\.\d+\.new)", re.ASCII)
+DIGEST = hashlib.sha256().digest_size
+OTHER_COMPILER = "set CXX to a C++17 compiler that works"
+OTHER_FOLDER = "set SNNFAST_CACHE_DIR to a folder of your own"
+
+_announced = False
+_failed: dict[str, str] = {}  # messages by source: a training loop starts a broken compiler once
+_locks: dict[str, threading.Lock] = {}  # by source: a second thread waits for the first one
+os.register_at_fork(after_in_child=_locks.clear)  # the thread that holds one is not in the child
+
+
+class CompileError(RuntimeError):
+    """There is no library, and the message says why. It stays so in this process."""
+
+
+class BeingCompiledError(CompileError):
+    """Another process is compiling the same library, so that a later call finds it."""
+
+
+def library(name: str, source: str) -> Path:
+    """Return the shared library of ``source``: from the cache, or compiled now.
+
+    Args:
+        name: part of the file name, and named on stderr when the first compilation of this process starts.
+        source: C++17, which may include the headers of ``csrc/core`` and ``csrc/cpu`` and ``cpu/rows.cpp``.
+
+    Raises:
+        BeingCompiledError: another process is compiling it.
+        CompileError: no compiler, an error of it, no headers, or no safe or writable folder for the result. The same
+            source raises the same error again, without another try.
+    """
+    with _locks.setdefault(source, threading.Lock()):
+        if source in _failed:
+            raise CompileError(_failed[source])
+        try:
+            return _library(name, source)
+        except BeingCompiledError:
+            raise
+        except CompileError as error:
+            _failed[source] = str(error)
+            raise
+
+
+def command(output: Path) -> list[str]:
+    """Return the command that compiles its standard input to the library ``output``.
+
+    Raises:
+        CompileError: no compiler, no headers, or no compiled extension, which knows the instruction set.
+    """
+    return [*_compiler()[0], *_flags(), f"-I{_headers()[0]}", "-x", "c++", "-", "-o", str(output)]
+
+
+def folder() -> Path:
+    """Return the folder of the cache: ``$SNNFAST_CACHE_DIR``, ``$XDG_CACHE_HOME/snnfast`` or ``~/.cache/snnfast``."""
+    own, caches = (os.environ.get(name) for name in ("SNNFAST_CACHE_DIR", "XDG_CACHE_HOME"))
+    # Not Path.expanduser, which raises an error where a user has no home.
+    return Path(os.path.expanduser(own or f"{caches or '~/.cache'}/snnfast"))  # noqa: PTH111
+
+
+def kept() -> tuple[int, int]:
+    """Return number and bytes of the libraries in the cache."""
+    sizes = [size for _, size, path in _files(folder()) if path.suffix == ".so"]
+    return len(sizes), sum(sizes)
+
+
+def clear() -> tuple[int, int]:
+    """Empty the cache, and return number and bytes of the libraries that were in it.
+
+    Raises:
+        OSError: a file cannot be deleted.
+    """
+    found = kept()
+    for _, _, path in _files(folder()):
+        path.unlink(missing_ok=True)
+    return found
+
+
+def _library(name: str, source: str) -> Path:
+    stem = re.sub(r"\W", "_", name, flags=re.ASCII)[:60]
+    path = _safe_folder() / f"{stem}-{_key(source)}.so"
+    if _is_whole(path):
+        return path
+    try:
+        with holding(path.with_suffix(".lock")):
+            if not _is_whole(path):  # another process may just have finished it
+                _announce(name, path.parent)
+                _compile(source, path)
+    except HeldError:
+        raise BeingCompiledError("another process is compiling it") from None
+    except OSError as error:
+        raise CompileError(f"{path.parent}: {error.strerror}; {OTHER_FOLDER}") from error
+    _evict(path)
+    return path
+
+
+def _compile(source: str, path: Path) -> None:
+    with replacing(path) as new:
+        words = command(new)
+        _run(words, source.encode())
+        if not (new.is_file() and new.stat().st_size):
+            raise CompileError(f"{words[0]} wrote no library; {OTHER_COMPILER}")
+        digest = hashlib.sha256(new.read_bytes()).digest()
+        with new.open("ab") as stream:
+            stream.write(digest)
+
+
+def _run(words: list[str], text: bytes = b"") -> str:
+    """Run a compiler, and return what it prints."""
+    try:
+        process = subprocess.Popen(
+            words,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "LC_ALL": "C"},
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise CompileError(
+            f"{words[0]} did not start: {error.strerror}; {OTHER_COMPILER}"
+        ) from error
+    with process:
+        try:
+            printed, complaint = process.communicate(text, TIMEOUT)
+        except subprocess.TimeoutExpired:
+            raise CompileError(
+                f"{words[0]} took more than {TIMEOUT:g} s; {OTHER_COMPILER}"
+            ) from None
+        finally:
+            if process.returncode is None:  # also after Ctrl-C
+                os.killpg(process.pid, signal.SIGKILL)  # with the processes that it started
+    if process.returncode:
+        lines = [*filter(None, complaint.decode(errors="replace").splitlines())]
+        lines.append(f"exit status {process.returncode}")
+        first = next((line for line in lines if "error" in line.lower()), lines[0])
+        raise CompileError(f"{words[0]} failed: {first[:300]}; {OTHER_COMPILER}")
+    return printed.decode(errors="replace")
+
+
+def _announce(name: str, where: Path) -> None:
+    global _announced
+    if not _announced:
+        _announced = True
+        text = f"compiling the neuron {name} for this processor (about 3 s; kept in {where})"
+        print(f"snnfast: {text}", file=sys.stderr, flush=True)
+
+
+@functools.cache
+def _compiler() -> tuple[list[str], str]:
+    """The command of the compiler, found as in setup.py, and the text of its version."""
+    tries = [os.environ.get("CXX"), "c++", "g++", "clang++"]
+    found = next((t.split() for t in tries if t and shutil.which(t.split()[0])), None)
+    if found is None:
+        raise CompileError(
+            "no C++ compiler was found (tried $CXX, c++, g++, clang++); install one, for example: apt-get install g++"
+        )
+    words = [str(shutil.which(found[0])), *found[1:]]
+    return words, _run([*words, "--version"])
+
+
+def _flags() -> list[str]:
+    if backend.extension is None:
+        raise CompileError(backend.load_problem)
+    isa = backend.extension.cpu_isa()
+    # GCC says so in its version; what it fills and copies by is an option for x86 alone.
+    gcc = "Free Software Foundation" in _compiler()[1]
+    no_rep = NO_REP if gcc and platform.machine() in ("x86_64", "AMD64") else ()
+    return [*FLAGS, *no_rep, *ISA_FLAGS[isa], f"-DSNNFAST_ISA={isa}"]
+
+
+@functools.cache
+def _headers() -> tuple[Path, str]:
+    """The folder of the headers, and a hash of what they say."""
+    package = Path(__file__).parents[1]
+    for home in (package.parent / "csrc", package / "include"):  # of a checkout, of an installation
+        if (home / "core/neuron.h").exists():
+            digest = hashlib.sha256()
+            for path in sorted(path for pattern in HEADERS for path in home.glob(pattern)):
+                digest.update(f"{path.relative_to(home)}\n".encode() + path.read_bytes())
+            return home, digest.hexdigest()
+    raise CompileError(f"{package / 'include'} has no C++ headers; install snnfast again")
+
+
+def _key(source: str) -> str:
+    words, compiler = _compiler()
+    parts = [source, _headers()[1], version("snnfast"), *words, compiler, *_flags()]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _safe_folder() -> Path:
+    """The folder of the cache, which nobody else can write: what is loaded from it runs as this user."""
+    where = folder()
+    if not where.is_absolute():
+        raise CompileError(f"the cache must be an absolute path, got {where}; {OTHER_FOLDER}")
+    try:
+        where.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = where.stat()
+    except OSError as error:
+        raise CompileError(f"{where}: {error.strerror}; {OTHER_FOLDER}") from error
+    if status.st_uid != os.getuid():
+        raise CompileError(f"{where} belongs to another user; {OTHER_FOLDER}")
+    if status.st_mode & 0o022:
+        raise CompileError(f"others can write {where}; run chmod 700 {where}, or {OTHER_FOLDER}")
+    return where
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a library is there and undamaged; it then counts as used now."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return False
+    whole = hashlib.sha256(content[:-DIGEST]).digest() == content[-DIGEST:]
+    if whole:
+        with suppress(OSError):  # on a file system that is only read
+            os.utime(path)
+    return whole
+
+
+def _files(where: Path) -> list[tuple[int, int, Path]]:
+    """Time of the last use, bytes and path of each file of the cache, the last used first."""
+    found = []
+    for path in where.iterdir() if where.is_dir() else ():
+        if OURS.fullmatch(path.name):
+            with suppress(FileNotFoundError):  # another process deleted it
+                status = path.lstat()
+                found.append((status.st_mtime_ns, status.st_size, path))
+    return sorted(found, reverse=True)
+
+
+def _evict(newest: Path) -> None:
+    """Delete the least recently used files beyond the bounds."""
+    total = 0
+    for number, (_, size, path) in enumerate(_files(newest.parent)):
+        total += size
+        if path != newest and (number >= MOST_FILES or total > MOST_BYTES):
+            with suppress(OSError):
+                path.unlink()

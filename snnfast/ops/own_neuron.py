@@ -155,8 +155,8 @@ class OwnNeuron:
         if len(by_place) < inputs + 2:
             raise TypeError(
                 f"{op}: the step must take fire, {inputs} input{'s' * (inputs > 1)} and at least one state by "
-                f"position, got {len(by_place)} arguments; {expected}. Without a state it is a function of PyTorch, which needs "
-                "no neuron"
+                f"position, got {len(by_place)} arguments; {expected}. Without a state it is a function of PyTorch, "
+                "which needs no neuron"
             )
         names = [p.name for p in by_place[1:]]
         self.inputs, self.states = tuple(names[:inputs]), tuple(names[inputs:])
@@ -468,7 +468,10 @@ class OwnNeuron:
             path = library(self.name, source)
             kernel = Kernel(path.stem, numbers, variant.tensors, rows)
             assert backend.extension is not None, "the CPU's backend was chosen"
-            backend.extension.load_own_kernel(kernel.name, str(path))
+            try:
+                backend.extension.load_own_kernel(kernel.name, str(path))
+            except RuntimeError as error:
+                raise CompileError(f"what was compiled cannot be loaded: {error}") from None
             KERNELS[kernel.name] = kernel
             self._variants[variant] = kernel
             return kernel

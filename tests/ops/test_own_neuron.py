@@ -235,7 +235,7 @@ def test_a_step_that_cannot_be_compiled_says_so_with_its_line():
 
     with pytest.raises(
         TraceError,
-        match=r"test_own_neuron.py:\d+ \(`s, h, v = fire\(v \+ x - x.mean\(\), 1.0\)`\)",
+        match=r"test_own_neuron.py:\d+ \(`s, _, v = fire\(v \+ x - x.mean\(\), 1.0\)`\)",
     ):
         step(torch.zeros(3, 2))
 

@@ -12,7 +12,7 @@ import torch
 import typer
 
 from benchmarks import budget, machine, machine_code, neurons, report, resources, zoo
-from benchmarks.timing import Task, measure, measure_isolated
+from benchmarks.timing import Task, measure, measure_isolated, require_kernels
 
 app = typer.Typer(
     help="Benchmarks of snnfast against plain PyTorch and other libraries.", no_args_is_help=True
@@ -59,6 +59,7 @@ def add_command(benchmark: str) -> None:
         if cpu_time and (device != "cpu" or counts != [1]):
             raise typer.BadParameter("--cpu-time counts on the CPU with one thread only")
         clock = "cpu" if cpu_time else "wall"
+        require_kernels(device)
         names = [module.FLOOR, neurons.OURS, *filter(None, baselines.split(","))]
         names += neurons.OPTIONAL_BASELINES if compiled else ()
         results: report.Results = {}
@@ -138,6 +139,7 @@ def print_zoo(
     cpu_time: Annotated[bool, typer.Option(help="CPU seconds, for a busy machine.")] = False,
 ) -> None:
     torch.set_num_threads(1)
+    require_kernels("cpu")
     lines = []
     for library in libraries.split(","):
         for name, model in zoo.models(library):

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from difflib import get_close_matches
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -31,6 +32,7 @@ __all__ = ["BackendError", "BackendWarning", "explain", "use"]
 
 OPS: set[str] = set()  # the names of all ops
 CPU_ONLY = ("pool2d", "spike_conv2d", "spike_linear")  # ops whose kernels are for the CPU alone
+VARIABLES = ("BACKEND", "CLUSTERS", "CPU_CACHE_MB", "CPU_ISA")  # of the environment, after SNNFAST_
 BACKENDS = ("cpu", "cuda", "reference", "cuda_emulation")
 
 
@@ -61,14 +63,28 @@ def _load() -> tuple[Any, str]:
 
 
 def _warn_of_variables() -> None:
-    """Of the environment, which the extension reads for itself."""
+    """Warn of variables of the environment that are misspelt or wrong; the extension reads them for itself."""
+    problems = []
     text = os.environ.get("SNNFAST_CPU_CACHE_MB", "0")
-    if not text.isdecimal():
-        warnings.warn(
-            f"SNNFAST_CPU_CACHE_MB must be a whole number of MiB, at least 0, got {text!r}; it counts as 0",
-            BackendWarning,
-            stacklevel=2,
+    if not (text.isascii() and text.isdecimal()):
+        problems.append(
+            f"SNNFAST_CPU_CACHE_MB must be a whole number of MiB, at least 0, got {text!r}; it counts as 0"
         )
+    elif sys.platform == "linux":  # elsewhere nothing is cached
+        most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE") >> 20
+        # Compared by their lengths first: int() refuses thousands of digits.
+        if len(digits := text.lstrip("0")) > len(str(most)) or int(digits or 0) > most:
+            problems.append(
+                f"SNNFAST_CPU_CACHE_MB must be at most the machine's memory of {most} MiB, got {text}; that counts"
+            )
+    if (clusters := os.environ.get("SNNFAST_CLUSTERS", "1")) not in ("0", "1"):
+        problems.append(f"SNNFAST_CLUSTERS must be 0 or 1, got {clusters!r}; it counts as 1")
+    for name in os.environ:
+        word = name.removeprefix("SNNFAST_")
+        close = [] if word in (name, *VARIABLES) else get_close_matches(word, VARIABLES, 1, 0.75)
+        problems += [f"{name} is not read; is SNNFAST_{meant} meant?" for meant in close]
+    for problem in problems:
+        warnings.warn(problem, BackendWarning, stacklevel=2)
     if extension is not None and (problem := extension.cpu_isa_problem()):
         isa = os.environ["SNNFAST_CPU_ISA"]
         warnings.warn(

@@ -1,14 +1,15 @@
-"""One small call of every op, forward and backward, the same on every device."""
+"""One small call of every op, forward and backward, the same on every device; and the ways that blocks meet."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from snnfast import ops, plasticity
+from snnfast import backend, ops, plasticity
 from snnfast.calls.neuron import NEURONS
 
 # Of every op: its neurons fill a GPU whatever the size of an element, so that a thread has several (fills in
@@ -31,11 +32,16 @@ def tensors(result: object) -> list[Tensor]:
 
 
 class Example(NamedTuple):
-    """``function`` of copies of ``inputs``, which it may change; ``smooth``: it has gradients for all of them."""
+    """``function`` of copies of ``inputs``, which it may change.
+
+    ``smooth``: it has gradients for all of them, of a weighted sum as training has it, or of the plain sum if ``summed``:
+    the gradient of that is one value, which kernels read another way.
+    """
 
     function: Callable[..., object]
     inputs: tuple[Tensor, ...]
     smooth: bool
+    summed: bool = False
 
     def run(self, function: Callable[..., object] | None = None) -> list[Tensor]:
         """The inputs as they are afterwards, what is returned, and gradients; of ``function``, if it is given."""
@@ -43,7 +49,14 @@ class Example(NamedTuple):
         outputs = tensors((function or self.function)(*inputs))
         found = [x.detach() for x in (*inputs, *outputs)]
         if self.smooth:
-            found += torch.autograd.grad([y.sum() for y in outputs if y.requires_grad], inputs)
+            wanted = [y for y in outputs if y.requires_grad]
+            weights = [
+                torch.ones((), device=y.device).to(y.dtype).expand_as(y)
+                if self.summed
+                else drawn(*y.shape, device=str(y.device), seed=20 + k).to(y.dtype) - 0.25
+                for k, y in enumerate(wanted)
+            ]
+            found += torch.autograd.grad(wanted, inputs, weights)
         return found
 
 
@@ -107,6 +120,87 @@ def examples(device: str, steps: int = 12, neurons: int = 96) -> dict[str, Examp
     }
 
 
+class Size(NamedTuple):
+    """``steps`` of ``inputs`` to ``neurons`` neurons, the layers between them; of so many networks at once."""
+
+    inputs: int
+    neurons: int
+    networks: int = 1
+    steps: int = 30
+
+    def small(self) -> Size:
+        return Size(12, 3 + self.neurons // 300, self.networks, 6)
+
+
+# Learning networks by how their blocks meet on an H100: in a cluster, in a cooperative grid without clusters, or alone
+# (tests/emulation/test_plans.py).
+SIZES = {
+    "784x400": Size(784, 400),  # a cluster of 8 blocks, or one block
+    "9x2100": Size(9, 2100),  # a cluster of 4, or a grid of 9
+    "12x1100": Size(12, 1100),  # a cluster of 2, or a grid of 5
+    "4 networks of 784x400": Size(784, 400, 4),
+    "4 networks of 12x1100": Size(12, 1100, 4),
+}
+
+
+def networks(device: str, small: bool = False) -> dict[str, Example]:
+    """Networks whose blocks tell each other something in every step, while they learn."""
+    found: dict[str, Example] = {}
+    for name, size in SIZES.items():
+        size = size.small() if small else size
+        many = (size.networks,) if size.networks > 1 else ()
+        I, N = size.inputs, size.neurons
+        spikes = (drawn(2, size.steps, I, device=device, seed=7) < min(0.3, 13 / I)).byte()
+        w = 13 / I * drawn(*many, N, I, device=device, seed=3)
+        theta = torch.zeros(*many, N, device=device)
+        delays = torch.arange(I, device=device).remainder(5).byte().expand(*many, N, I).contiguous()
+        for delay in (0, 3):
+
+            def learn(w: Tensor, theta: Tensor, spikes: Tensor = spikes, **more: Any) -> object:
+                rule = plasticity.triplet(1e-4, 1e-2)
+                return ops.diehl_cook_(
+                    spikes, w, theta, rule=rule, norm=13.0, v_threshold=1.0, theta_plus=0.05, **more
+                )
+
+            call = partial(learn, inhibition_delay=delay, one_winner=not delay)
+            found[f"diehl_cook_ {name}, inhibition delay {delay}"] = Example(call, (w, theta), False)
+        if I < 100 or size.networks == 1:
+
+            def conduct(w: Tensor, theta: Tensor, spikes: Tensor, delays: Tensor) -> object:
+                rule = plasticity.triplet(1e-4, 1e-2)
+                return ops.diehl_cook_conductance_(
+                    spikes, w, theta, rule=rule, delays=delays, norm=13.0
+                )
+
+            call = partial(conduct, spikes=spikes, delays=delays)
+            found[f"diehl_cook_conductance_ {name}"] = Example(call, (w, theta.double()), False)
+    for count in (1, 4):
+        many = (count,) if count > 1 else ()
+        I, hidden = (12, 9) if small else (784, 500)
+        first, last = (
+            (drawn(*many, o, i, device=device, seed=o) - 0.4) / i**0.5
+            for o, i in ((hidden, I), (10, hidden))
+        )
+        trains = drawn(20, 3, I, device=device, seed=1) < 0.05
+        labels = torch.arange(3, device=device)
+        desired = drawn(20, 3, device=device, seed=6) < 0.5
+
+        def step(
+            first: Tensor,
+            last: Tensor,
+            trains: Tensor = trains,
+            labels: Tensor = labels,
+            desired: Tensor = desired,
+        ) -> object:
+            return ops.bp_stdp_network_([first, last], trains, labels, desired, thresholds=[0.9, 1.0])
+
+        name = f"{count} networks of " * (count > 1) + f"{I}-{hidden}-10"
+        found[f"bp_stdp_network_ {name}"] = Example(step, (first, last), False)
+    x = 2.5 * drawn(12, 3, 96 if small else 1 << 17, device=device)
+    found["lif, gradient of the sum"] = Example(ops.lif, (x,), True, summed=True)
+    return found
+
+
 if __name__ == "__main__":
     import argparse
 
@@ -114,10 +208,14 @@ if __name__ == "__main__":
     parser.add_argument("device", choices=("cpu", "cuda"))
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--large", action="store_true", help="sizes that fill a GPU")
+    parser.add_argument("--networks", action="store_true", help="the ways that blocks meet, too")
     chosen = parser.parse_args()
-    sizes = LARGE if chosen.large else {}
-    for name, example in examples(chosen.device, **sizes).items():
-        if not chosen.only or name in chosen.only:
+    cases = examples(chosen.device, **(LARGE if chosen.large else {}))
+    cases = {name: e for name, e in cases.items() if not chosen.only or name in chosen.only}
+    if chosen.networks:
+        cases |= networks(chosen.device, small=chosen.device == "cpu")
+    with backend.use(chosen.device):
+        for name, example in cases.items():
             example.run()
             print(name, flush=True)
     if chosen.device == "cuda":

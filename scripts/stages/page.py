@@ -79,13 +79,13 @@ def moved(row: dict[str, Any], tensors: int) -> int:
 
 def shares(stages: Stages) -> list[dict[str, Any]]:
     """Of each pass of our neurons: seconds, bytes a second, and the share of a copy's."""
-    rows = results(stages, "neurons")
+    rows = results(stages, "neurons") + results(stages, "others")
     copied = copies(rows)
     found = []
     for row in rows:
         bandwidth = copied.get((size(row["shape"]), row["dtype"]))
         for name, seconds in row["seconds"].items():
-            if row["implementation"] == "snnfast" and name in MOVED:
+            if row["implementation"] == "snnfast" and name in MOVED and row["benchmark"] not in ("delay", "recurrent"):
                 rate = moved(row, MOVED[name]) / seconds
                 found.append(
                     {
@@ -109,7 +109,7 @@ def neurons(stages: Stages) -> str:
                 *("-" if cell is None else f"{100 * cell:.0f} %" for cell in cells),
             )
         )
-    header = ("neuron", "pass", "[T, N]", "dtype", "ms", "GB/s", "of a copy", "predicted at most")
+    header = ("neuron", "pass", "[T, N]", "dtype", "ms", "GB/s", "of a copy", "bound by machine code")
     return table(header, rows)
 
 
@@ -128,11 +128,11 @@ def predicted(stages: Stages, found: dict[str, Any]) -> float | None:
 
 
 def passes(
-    stages: Stages, stage: str, benchmarks: Sequence[str], column: str
+    stages: Stages, chosen: Sequence[str], benchmarks: Sequence[str], column: str
 ) -> dict[tuple[str, ...], dict[str, float]]:
     """Seconds of each pass, for each value of ``column``."""
     cells: dict[tuple[str, ...], dict[str, float]] = {}
-    for row in results(stages, stage):
+    for row in (row for stage in chosen for row in results(stages, stage)):
         if row["benchmark"] in benchmarks and row["implementation"] != "clone":
             for name, seconds in row["seconds"].items():
                 key = (row["benchmark"], size(row["shape"]), row["dtype"], name)
@@ -140,9 +140,9 @@ def passes(
     return cells
 
 
-def beside(stages: Stages, stage: str, benchmarks: Sequence[str], column: str) -> str:
+def beside(stages: Stages, chosen: Sequence[str], benchmarks: Sequence[str], column: str) -> str:
     """Milliseconds of each pass, with one column for each value of ``column``."""
-    cells = passes(stages, stage, benchmarks, column)
+    cells = passes(stages, chosen, benchmarks, column)
     names = list(dict.fromkeys(name for found in cells.values() for name in found))
     lines = [
         (*key, *(milliseconds(found.get(name)) for name in names))
@@ -197,9 +197,9 @@ def text(stages: Stages) -> str:
         f"### What ran\n\n{what_ran(stages)}",
         f"### What failed, or was not run\n\n{what_failed(stages)}",
         f"### Neurons\n\n{neurons(stages)}",
-        f"### LIF beside others\n\n{beside(stages, 'neurons', ('lif',), 'implementation')}",
-        f"### Networks\n\n{beside(stages, 'network', ('network',), 'implementation')}",
-        "### Plasticity\n\n" + beside(stages, "plasticity", plastic(stages), "device"),
+        f"### Scans beside others\n\n{beside(stages, ('neurons', 'others'), ('lif', 'delay', 'recurrent'), 'implementation')}",
+        f"### Networks\n\n{beside(stages, ('network',), ('network',), 'implementation')}",
+        "### Plasticity\n\n" + beside(stages, ("plasticity",), plastic(stages), "device"),
         against_auto(stages),
         f"### The kernels that take longest\n\n{hottest(stages)}",
     ]
@@ -212,7 +212,7 @@ def plastic(stages: Stages) -> tuple[str, ...]:
 
 def against_auto(stages: Stages) -> str:
     """Where ``--device auto`` takes the slower device: it takes the CPU for plasticity (snnfast/devices.py)."""
-    cells = passes(stages, "plasticity", plastic(stages), "device")
+    cells = passes(stages, ("plasticity",), plastic(stages), "device")
     faster = [
         f"{key[0]} {key[1]} {key[3]} ({found['cpu'] / found['cuda']:.3g} times)"
         for key, found in cells.items()

@@ -86,7 +86,9 @@ def cuda_archs(text: str, compiler: str | None = None) -> str:
         else:
             out[f"{number}{m[3]}{'' if m[4] else '-real'}"] = None
     with_ptx = {arch for arch in out if not arch.endswith("-real")}
-    return ";".join(arch for arch in out if arch in with_ptx or arch.removesuffix("-real") not in with_ptx)
+    return ";".join(
+        arch for arch in out if arch in with_ptx or arch.removesuffix("-real") not in with_ptx
+    )
 
 
 def leave_out(arch: str, why: str) -> None:

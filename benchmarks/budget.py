@@ -1,8 +1,8 @@
 """What the hot kernels cost by their machine code (``results/machine-code.json``), and what follows for a GPU.
 
 :func:`seconds` is a bound by arithmetic, not a prediction and no measurement: a kernel takes at least the time in which
-the card's memory moves its bytes, in which its schedulers issue its instructions, one a cycle, and in which one warp issues
-its own, each of which waits for those that it needs the results of, or for its loads.
+the card's memory moves its bytes, in which its schedulers issue its instructions, one a cycle, and in which one warp
+issues its own, each of which waits for the results that it needs, or for its loads.
 """
 
 from __future__ import annotations
@@ -147,7 +147,9 @@ def seconds(code: Code, steps: int, neurons: int, card: Card) -> float:
     together = math.ceil(resident * code.threads / THREADS)  # warps of a scheduler
     group = SEGMENT if code.narrow else 4  # steps whose loads are in flight together
     issued = group * code.lanes * code.executed_an_element
-    stalled = group * code.cycles_a_step  # more than its instructions, where one needs the last one's result
+    stalled = (
+        group * code.cycles_a_step
+    )  # more than its instructions, where one needs the last one's result
     waited = code.waits * LATENCY * card.hertz
     # Of few neurons the next groups come meanwhile, and only the first is waited for.
     alone, first = (

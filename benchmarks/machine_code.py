@@ -5,10 +5,10 @@ its own. Of each kernel, and of the loops in which it spends
 its time (two in the backward pass), :class:`benchmarks.budget.Code` lists what is counted. ``machine-code.json`` keeps
 it; a kernel may get better, not worse. Then the share of a GPU's bandwidth that follows, by arithmetic.
 
-Needs nvcc and nvdisasm (a CUDA toolkit, or ``pip install nvidia-cuda-nvdisasm``), and no GPU. Scoreboards and stalls are
-read from the control bits of instructions of sm_70 to sm_90: bits 105 to 125 of 128 are stall, yield, write and read
-barrier and wait mask. The stall is the number of cycles until the warp may issue its next instruction, which has the
-result of this one in time; what takes a scoreboard (memory, special functions) comes on top of it.
+Needs nvcc and nvdisasm (a CUDA toolkit, or ``pip install nvidia-cuda-nvdisasm``), and no GPU. Scoreboards and stalls
+are read from the control bits of instructions of sm_70 to sm_90: bits 105 to 125 of 128 are stall, yield, write and
+read barrier and wait mask. The stall is the number of cycles until the warp may issue its next instruction, which has
+the result of this one in time; what takes a scoreboard (memory, special functions) comes on top of it.
 """
 
 from __future__ import annotations

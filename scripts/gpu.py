@@ -1,17 +1,17 @@
 """Tries and measures everything on a machine with a GPU, in calls of at most 9 minutes.
 
-    python scripts/gpu.py                          as many stages as fit, results in ./gpu-results; again goes on
+    python scripts/gpu.py                          as many stages as fit, results in ./gpu-results; again: goes on
     python scripts/gpu.py build smoke              some stages
     python scripts/gpu.py --minutes 20             a longer call
-    python scripts/gpu.py --archive FILE           results, logs and page, packed after every part; default: in the folder
+    python scripts/gpu.py --archive FILE           results, logs and page, packed after every part
     python scripts/gpu.py --again tests            a stage anew
     python scripts/gpu.py --rehearse               all stages on the CPU, at toy size: does the script itself work?
     python scripts/gpu.py --page --docs            no stage: the page from what there is, and docs/gpu.md
 
-Stages stand in the order of what is worth most. Each is parts; a part leaves its result in DIR/results.json as soon as it
-ends, and its log in DIR/logs. A part that fails is a result; a process that crashes costs one part; what one call has no
-time for, or cuts off, the next goes on with. Without the kernels of this build on this GPU nothing is measured. Exit code
-1 if a part failed or was not run.
+Stages stand in the order of what is worth most. Each is parts; a part leaves its result in DIR/results.json as soon as
+it ends, and its log in DIR/logs. A part that fails is a result; a process that crashes costs one part; what one call
+has no time for, or cuts off, the next goes on with. Without the kernels of this build on this GPU nothing is measured.
+Exit code 1 if a part failed or was not run.
 """
 
 from __future__ import annotations
@@ -106,7 +106,9 @@ def main(arguments: list[str] | None = None) -> int:
     if chosen.inside is not None:
         return inside(Job(chosen.stages[0], folder, chosen.rehearse, chosen.inside, archive))
     (folder / "logs").mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + 60 * chosen.minutes - 10  # to end the last part, and to write the page
+    deadline = (
+        time.monotonic() + 60 * chosen.minutes - 10
+    )  # to end the last part, and to write the page
     failed = 0
     for stage in () if chosen.page else chosen.stages or STAGES:
         if chosen.again:

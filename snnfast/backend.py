@@ -184,7 +184,7 @@ def _card_problem(device: int | None) -> str:
 
 
 def _runs_on(arch: str, capability: int) -> bool:
-    """Whether code of an architecture in CMake's notation runs on a GPU: machine code within a major version, PTX later, too."""
+    """Whether code for ``arch`` (as CMake has it) runs on a GPU: machine code in its major version, PTX later, too."""
     number, letter = re.match(r"(\d+)([af]?)", arch).groups()  # type: ignore[union-attr]
     built = int(number)
     if letter == "a":

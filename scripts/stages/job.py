@@ -76,6 +76,7 @@ class Job:
 
     @property
     def built(self) -> bool:
+        """Whether the stage ``build`` left its library here."""
         return any((self.folder / "tree").glob("snnfast/_C*.so"))
 
     @property
@@ -231,7 +232,7 @@ def pack(folder: Path, archive: Path) -> None:
     archive.parent.mkdir(parents=True, exist_ok=True)
     half = archive.with_name(archive.name + ".new")
     with tarfile.open(half, "w:gz", compresslevel=3) as packed:
-        for name in (RESULTS, "logs", "page.md", "shares.png"):
+        for name in (RESULTS, "logs", "page.md"):
             if (folder / name).exists():
                 packed.add(folder / name, f"gpu-results/{name}")
     half.replace(archive)

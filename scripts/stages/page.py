@@ -11,6 +11,7 @@ from . import job
 
 # Tensors of x's size that a pass must move.
 MOVED = {"forward": 2, "backward": 3, "forward+backward": 5}
+SCANS, OWN = ("neurons", "others"), ("lif", "delay", "recurrent")
 ITEM = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
@@ -79,13 +80,14 @@ def moved(row: dict[str, Any], tensors: int) -> int:
 
 def shares(stages: Stages) -> list[dict[str, Any]]:
     """Of each pass of our neurons: seconds, bytes a second, and the share of a copy's."""
-    rows = results(stages, "neurons") + results(stages, "others")
+    rows = [row for stage in SCANS for row in results(stages, stage)]
     copied = copies(rows)
     found = []
     for row in rows:
         bandwidth = copied.get((size(row["shape"]), row["dtype"]))
         for name, seconds in row["seconds"].items():
-            if row["implementation"] == "snnfast" and name in MOVED and row["benchmark"] not in ("delay", "recurrent"):
+            ours = row["implementation"] == "snnfast" and row["benchmark"] != "recurrent"
+            if ours and name in MOVED:
                 rate = moved(row, MOVED[name]) / seconds
                 found.append(
                     {
@@ -109,7 +111,16 @@ def neurons(stages: Stages) -> str:
                 *("-" if cell is None else f"{100 * cell:.0f} %" for cell in cells),
             )
         )
-    header = ("neuron", "pass", "[T, N]", "dtype", "ms", "GB/s", "of a copy", "bound by machine code")
+    header = (
+        "neuron",
+        "pass",
+        "[T, N]",
+        "dtype",
+        "ms",
+        "GB/s",
+        "of a copy",
+        "bound by machine code",
+    )
     return table(header, rows)
 
 
@@ -163,25 +174,6 @@ def hottest(stages: Stages) -> str:
     return table(header, cells)
 
 
-def draw(stages: Stages, path: Path) -> None:
-    """What share of a copy each pass reached."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    found = [row for row in shares(stages) if row["share"] is not None]
-    labels = [f"{r['benchmark']} {r['pass']} {size(r['shape'])} {r['dtype']}" for r in found]
-    figure, axis = pyplot.subplots(figsize=(9, 1 + 0.18 * len(found)), layout="constrained")
-    axis.barh(labels, [100 * row["share"] for row in found])
-    axis.axvline(100, color="black", linewidth=0.8)
-    axis.set(title="share of the bandwidth of a copy, %")
-    axis.invert_yaxis()
-    axis.tick_params(labelsize=7)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
-
-
 def text(stages: Stages) -> str:
     environment = next(iter(results(stages, "build")), {})
     card = environment.get("gpu") or "no GPU"
@@ -197,7 +189,7 @@ def text(stages: Stages) -> str:
         f"### What ran\n\n{what_ran(stages)}",
         f"### What failed, or was not run\n\n{what_failed(stages)}",
         f"### Neurons\n\n{neurons(stages)}",
-        f"### Scans beside others\n\n{beside(stages, ('neurons', 'others'), ('lif', 'delay', 'recurrent'), 'implementation')}",
+        "### Scans beside others\n\n" + beside(stages, SCANS, OWN, "implementation"),
         f"### Networks\n\n{beside(stages, ('network',), ('network',), 'implementation')}",
         "### Plasticity\n\n" + beside(stages, ("plasticity",), plastic(stages), "device"),
         against_auto(stages),
@@ -225,7 +217,7 @@ def against_auto(stages: Stages) -> str:
 
 
 def write(folder: Path, docs: Path | None = None) -> str:
-    """``page.md`` and ``shares.png`` in the folder; with ``docs`` that file's measured part, too.
+    """``page.md`` in the folder; with ``docs`` that file's measured part, too.
 
     Raises:
         ValueError: for ``docs`` of a rehearsal.
@@ -233,7 +225,6 @@ def write(folder: Path, docs: Path | None = None) -> str:
     stages: Stages = job.results(folder)
     made = text(stages)
     (folder / "page.md").write_text(made)
-    draw(stages, folder / "shares.png")
     if docs is not None:
         if any(found["rehearsed"] for found in stages.values()):
             raise ValueError(

@@ -32,7 +32,18 @@ METRICS = {
     },
 }
 HOTTEST = 10
-CHOSEN = ("lif", "cuba", "eif", "delay", "recurrent", "spike_count", "poisson", "stdp_", "diehl_cook_", "spikeprop")
+CHOSEN = (
+    "lif",
+    "cuba",
+    "eif",
+    "delay",
+    "recurrent",
+    "spike_count",
+    "poisson",
+    "stdp_",
+    "diehl_cook_",
+    "spikeprop",
+)
 SECONDS = 240
 
 

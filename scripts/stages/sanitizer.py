@@ -12,17 +12,28 @@ from .job import Job, PartError, Parts, SkippedError
 
 TOOLS = ("memcheck", "racecheck", "synccheck", "initcheck")
 SECONDS = 220  # of one tool over one list
-# What is tried: every op that has kernels on CUDA (the others are PyTorch's, whose libraries read workspaces that nobody
-# wrote), the ways that blocks meet; and so many neurons that a thread has several.
-OURS = ("lif", "alif", "normlif", "delay", "spike_count", "poisson", "stdp_", "bp_stdp_", "spikeprop", "recurrent")
+# What is tried: ops that have kernels on CUDA (the others are PyTorch's, whose libraries read workspaces that nobody
+# wrote) and the ways that blocks meet; and so many neurons that a thread has several.
+OURS = (
+    "lif",
+    "alif",
+    "normlif",
+    "delay",
+    "spike_count",
+    "poisson",
+    "stdp_",
+    "bp_stdp_",
+    "spikeprop",
+    "recurrent",
+)
 MANY = ("lif", "cuba", "adlif", "delay")
 LISTS = {
-    "ops": ["-m", "stages.ops", "cuda", "--networks", "--only", *OURS],
+    "ops": ["-m", "stages.ops", "cuda", "--meeting", "--only", *OURS],
     "many": ["-m", "stages.ops", "cuda", "--large", "--only", *MANY],
 }
 # The same on the CPU, at toy size.
 REHEARSED = {
-    "ops": ["-m", "stages.ops", "cpu", "--networks", "--only", *OURS],
+    "ops": ["-m", "stages.ops", "cpu", "--meeting", "--only", *OURS],
     "many": ["-m", "stages.ops", "cpu", "--only", *MANY],
 }
 

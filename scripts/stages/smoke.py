@@ -22,7 +22,7 @@ ANOTHER = 1e-3  # share of elements that may differ: spikes at the very threshol
 
 
 def parts(job: Job) -> Parts:
-    from .ops import examples, networks
+    from .ops import examples, meeting
 
     # cuDNN multiplies float32 with 10 bits of the mantissa, else: 40 % of a convolution would differ from the CPU's.
     torch.backends.cudnn.allow_tf32 = False
@@ -32,8 +32,8 @@ def parts(job: Job) -> Parts:
     for name, example in there.items():
         want = here[name].run
         found[f"launch {name}"] = partial(launch, example.run, want, job.rehearse)
-    cpu = networks("cpu", small=job.rehearse)
-    for name, example in networks(device, small=job.rehearse).items():
+    cpu = meeting("cpu", small=job.rehearse)
+    for name, example in meeting(device, small=job.rehearse).items():
         for wanted in (True, False):
             found[f"{name}, {'clusters' if wanted else 'no clusters'}"] = partial(
                 repeated, example.run, cpu[name].run, wanted, job.rehearse

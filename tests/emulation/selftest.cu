@@ -199,6 +199,15 @@ int st_clusters() {
   on.ask(snnfast::TeamKernels<int>{bodiless_kernel, bodiless_kernel});
   return on.clusters;
 }
+// Blocks of clusters of 2 that are resident; -1 if an error is left for the next launch.
+int64_t st_resident_clusters() {
+  snnfast::TeamDevice on;
+  on.ask(snnfast::TeamKernels<int>{bodiless_kernel, bodiless_kernel});
+  int64_t blocks = -1;
+  const snnfast::Teams pairs{32, 2, 1, 1, true, true, true, 0, 0};
+  const cudaError_t error = snnfast::resident_blocks(bodiless_kernel, on, pairs, blocks);
+  return error == cudaSuccess && cudaPeekAtLastError() == cudaSuccess ? blocks : -1;
+}
 int st_rotate(int* x, int* y, int blocks, int64_t steps, int64_t lag, uint64_t* words, int64_t* totals) {
   snnfast::launch_cooperative(blocks, 32, 0, nullptr, rotate_kernel, x, y, blocks * 32, steps, lag, (snnfast::TallyWord*)words, totals);
   return cudaGetLastError();

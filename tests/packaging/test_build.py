@@ -162,13 +162,17 @@ def test_a_card_that_is_too_old_leaves_the_cpu(tmp_path):
     words = configured(tmp_path, "")
     assert "-DSNNFAST_CUDA=0" in words
     (said,) = [line for line in words if line.startswith("snnfast: no CUDA kernels are built")]
-    assert said.endswith("architecture 7.5+PTX: the CUDA kernels need compute capability 8.0 or later")
+    assert said.endswith(
+        "architecture 7.5+PTX: the CUDA kernels need compute capability 8.0 or later"
+    )
     env = build_environment(tmp_path, ("cmake", "ninja", "g++"))
     question = BUILD % "inplace = True" + "module.nvcc = lambda: 'nvcc'\ncommand.tree()"
     smi.write_text("#!/bin/sh\necho 7.5\n")
     refused = ask(question, SNNFAST_CUDA="1", TORCH_CUDA_ARCH_LIST="7.0 7.5", **env)
     assert refused.returncode == 1
-    assert "need compute capability 8.0 or later, and TORCH_CUDA_ARCH_LIST has none" in refused.stderr
+    assert (
+        "need compute capability 8.0 or later, and TORCH_CUDA_ARCH_LIST has none" in refused.stderr
+    )
 
 
 @pytest.mark.parametrize(
@@ -183,7 +187,9 @@ def test_architectures_that_the_compiler_does_not_know_get_ptx_of_an_older_one(
     tmp_path, asked, archs
 ):
     compiler = tmp_path / "nvcc"
-    compiler.write_text("#!/bin/sh\nprintf 'compute_75\\ncompute_80\\ncompute_86\\ncompute_90\\n'\n")
+    compiler.write_text(
+        "#!/bin/sh\nprintf 'compute_75\\ncompute_80\\ncompute_86\\ncompute_90\\n'\n"
+    )
     compiler.chmod(0o755)
     result = ask(f"print(module.cuda_archs({asked!r}, {str(compiler)!r}))")
     *said, found = result.stdout.splitlines()

@@ -51,7 +51,10 @@ def machine(monkeypatch):
         ({"gpu": False}, "sees no GPU"),
         ({"kernels": False}, "built without CUDA kernels"),
         ({"driver_problem": OLD}, OLD),
-        ({"capability": (7, 5)}, "A card has compute capability 7.5, and the CUDA kernels need 8.0"),
+        (
+            {"capability": (7, 5)},
+            "A card has compute capability 7.5, and the CUDA kernels need 8.0",
+        ),
     ],
 )
 def test_without_a_gpu_that_runs_kernels_it_is_the_cpu(machine, there, why):

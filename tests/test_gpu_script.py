@@ -379,9 +379,8 @@ def test_failures_of_the_suite_are_listed_by_file(stages, tmp_path):
         "def test_b(): assert 1 == 2\n"
     )
     words = [sys.executable, "-P", "-m", "pytest", "-vv", "-n", "1", "-p", "no:cacheprovider"]
-    ended = subprocess.run(
-        [*words, f"--rootdir={tmp_path}", str(tmp_path)], capture_output=True, text=True
-    )
+    words += [f"--rootdir={tmp_path}", str(tmp_path)]
+    ended = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
     assert summary(ended.stdout) == {
         "passed": 2,
         "skipped": 0,

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <map>
+#include <mutex>
+#include <utility>
 #include "blocks.h"
 
 namespace emulation {
@@ -61,10 +64,16 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, K kernel) {
   *attributes = {other ? (size_t)other->use((const void*)kernel).static_shared : emulation::kStaticShared, e ? atoi(e) : 90};
   return cudaSuccess;
 }
+// What a kernel is allowed may not be lowered: a thread of the host that launches it with more would have lost its launch to another.
 template <class K>
-cudaError_t cudaFuncSetAttribute(K, cudaFuncAttribute a, int v) {
-  if (a != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
-  if (emulation::device()) return cudaSuccess;
+cudaError_t cudaFuncSetAttribute(K kernel, cudaFuncAttribute a, int v) {
+  if (a != cudaFuncAttributeMaxDynamicSharedMemorySize || emulation::device()) return cudaSuccess;
+  static std::mutex one_by_one;
+  static std::map<std::pair<const void*, size_t>, int> allowed;
+  const std::lock_guard<std::mutex> lock(one_by_one);
+  int& before = allowed[{(const void*)kernel, emulation::most_shared()}];
+  if (v < before) return emulation::last_error = cudaErrorInvalidValue;
+  before = v;
   if (v > 0 && v + emulation::kStaticShared > emulation::most_shared()) return emulation::last_error = cudaErrorInvalidValue;
   emulation::max_dyn_smem = std::max<size_t>(emulation::max_dyn_smem, v);
   return cudaSuccess;

@@ -11,7 +11,7 @@ from typing import Annotated
 import torch
 import typer
 
-from benchmarks import budget, machine, machine_code, neurons, report, resources, zoo
+from benchmarks import budget, machine, machine_code, neurons, plans, report, resources, zoo
 from benchmarks.timing import Task, measure, measure_isolated, require_kernels
 
 app = typer.Typer(
@@ -173,6 +173,20 @@ def print_machine_code(
             typer.echo(f"WORSE: {complaint}")
         if complaints:
             raise typer.Exit(1)
+
+
+@app.command("plans", help=plans.__doc__)
+def print_plans(
+    keep: Annotated[bool, typer.Option(help="Compile the kernels, keep nvcc's report.")] = False,
+) -> None:
+    try:
+        if keep:
+            plans.keep(plans.measure())
+        header, *rows = plans.table()
+    except RuntimeError as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(1) from None
+    typer.echo(report.table(header, rows))
 
 
 @app.command("resources", help=resources.__doc__)

@@ -9,6 +9,7 @@ these kernels.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ __all__ = ["BackendError", "BackendWarning", "explain", "use"]
 
 OPS: set[str] = set()  # the names of all ops
 CPU_ONLY = ("pool2d", "spike_conv2d", "spike_linear")  # ops whose kernels are for the CPU alone
-VARIABLES = ("BACKEND", "CLUSTERS", "CPU_CACHE_MB", "CPU_ISA")  # of the environment, after SNNFAST_
+VARIABLES = ("BACKEND", "CACHE_DIR", "CLUSTERS", "CPU_CACHE_MB", "CPU_ISA")  # of the environment, after SNNFAST_
 BACKENDS = ("cpu", "cuda", "reference", "cuda_emulation")
 
 
@@ -160,8 +161,11 @@ def _warn_once(message: str) -> None:
         warnings.warn(message, BackendWarning, stacklevel=level)  # points to who called the package
 
 
-def why_not(kernel: str) -> str:
-    """Why `kernel` (cpu, cuda or cuda_emulation) cannot run here, whatever its input; empty if it can."""
+def why_not(kernel: str, device: int | None = None) -> str:
+    """Why `kernel` (cpu, cuda or cuda_emulation) cannot run here, whatever its input; empty if it can.
+
+    ``device``: the GPU that is asked about; default: PyTorch's current one.
+    """
     if extension is None:
         return load_problem
     if kernel != "cuda":
@@ -169,7 +173,7 @@ def why_not(kernel: str) -> str:
     if not extension.with_cuda:
         return "snnfast was built without CUDA kernels; rebuild with SNNFAST_CUDA=1 where nvcc is installed"
     # The compiler cannot look into the extension; a launch tells the same.
-    return "" if torch.compiler.is_compiling() else _driver_problem()
+    return "" if torch.compiler.is_compiling() else _driver_problem() or _card_problem(device)
 
 
 @cache
@@ -178,12 +182,39 @@ def _driver_problem() -> str:
     return problem
 
 
+@cache
+def _card_problem(device: int | None) -> str:
+    """Why no kernel of this build runs on a GPU; empty if one does, or if PyTorch sees no GPU."""
+    if not torch.cuda.is_available():
+        return ""
+    major, minor = torch.cuda.get_device_capability(device)
+    if any(_runs_on(arch, 10 * major + minor) for arch in extension.cuda_archs.split(";")):
+        return ""
+    why = f"{torch.cuda.get_device_name(device)} has compute capability {major}.{minor}"
+    if major < 8:
+        return f"{why}, and the CUDA kernels need 8.0 or later"
+    return (
+        f"{why}, for which snnfast was not built ({extension.cuda_archs}); rebuild it with "
+        f"TORCH_CUDA_ARCH_LIST={major}.{minor}"
+    )
+
+
+def _runs_on(arch: str, capability: int) -> bool:
+    """Whether code for ``arch`` (as CMake has it) runs on a GPU: machine code in its major version, PTX later, too."""
+    number, letter = re.match(r"(\d+)([af]?)", arch).groups()  # type: ignore[union-attr]
+    built = int(number)
+    if letter == "a":
+        return built == capability
+    same = built // 10 == capability // 10
+    return built <= capability and (same or not (arch.endswith("-real") or letter))
+
+
 def _why_not(kernel: str, x: Tensor, surrogate: object) -> str:
     """Why `kernel` cannot run on `x`; empty if it can."""
     device = "cuda" if kernel == "cuda" else "cpu"
     if extension is not None and x.device.type != device:
         return f"the {kernel} kernels need input on {device}, got {x.device.type}"
-    problem = why_not(kernel)
+    problem = why_not(kernel, x.device.index)
     if problem:
         return problem
     if surrogate is not None and not isinstance(surrogate, Surrogate):

@@ -215,7 +215,7 @@ class OwnNeuron:
         return f"<neuron {self.__module__}.{self.__qualname__}{self.__signature__}>"
 
     def __reduce__(self) -> Any:
-        return _by_path, (self.__module__, self.__qualname__)
+        return self.__qualname__  # pickled by import path; a copy is the neuron itself
 
     # ---- calls
 
@@ -791,16 +791,6 @@ def _numbers_outside(step: Callable[..., Any]) -> list[Callable[[], Any]]:
             continue
         if isinstance(value, (bool, int, float)):
             found.append(lambda cell=cell: cell.cell_contents)  # type: ignore[misc]
-    return found
-
-
-def _by_path(module: str, name: str) -> Any:
-    """A neuron by where it is defined, as pickle finds it."""
-    from importlib import import_module
-
-    found: Any = import_module(module)
-    for part in name.split("."):
-        found = getattr(found, part)
     return found
 
 

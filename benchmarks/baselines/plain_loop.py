@@ -75,3 +75,22 @@ def sequence(net: Any) -> Callable[[Tensor], Tensor]:
         return total / x.shape[1]
 
     return run
+
+
+def fire(h: Tensor, threshold: Any) -> tuple[Tensor, Tensor, Tensor]:
+    s: Tensor = Spike.apply(h - threshold)
+    return s, h, h * (1 - s)
+
+
+def own_neuron(op: Any) -> Callable[[Tensor], Tensor]:
+    """The step function of a neuron of :func:`snnfast.neuron`, with a hard reset to 0."""
+
+    def run(x: Tensor) -> Tensor:
+        states = [torch.zeros_like(x[0]) for _ in op.states]
+        spikes = []
+        for x_t in x:
+            s, *states = op.step(fire, x_t, *states)
+            spikes.append(s)
+        return torch.stack(spikes)
+
+    return run

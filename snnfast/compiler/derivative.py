@@ -43,19 +43,19 @@ def _product(grad: Node, factor: Node) -> Node:
     for a, b in ((grad, factor), (factor, grad)):
         if a.op == "constant" and abs(a.value) == 1:
             return b if a.value == 1 else _negative(b)
-    return grad * factor  # type: ignore[operator, no-any-return]
+    return grad * factor
 
 
 def _negative(node: Node) -> Node:
-    return node.args[0] if node.op == "neg" else -node  # type: ignore[operator, no-any-return]
+    return node.args[0] if node.op == "neg" else -node
 
 
 def _sum(a: Node | None, b: Node) -> Node:
     if a is None:
         return b
     if b.op == "neg":
-        return a - b.args[0]  # type: ignore[operator, no-any-return]
-    return a + b  # type: ignore[operator, no-any-return]
+        return a - b.args[0]
+    return a + b
 
 
 def _clamp(n: Node, grad: Node) -> list[Node]:
@@ -81,8 +81,8 @@ def _extremum(n: Node, grad: Node, wins: Node) -> list[Node]:
 
 
 def _quotient(n: Node, grad: Node) -> list[Node]:
-    a, b = n.args
-    share = grad / b  # type: ignore[operator]
+    b = n.args[1]
+    share = grad / b
     return [share, _negative(share * n) if b.level else n.graph.constant(0)]
 
 
@@ -92,13 +92,13 @@ RULES: dict[str, Callable[[Node, Node], list[Node]]] = {
     "mul": lambda n, g: [_product(g, n.args[1]), _product(g, n.args[0])],
     "div": _quotient,
     "neg": lambda n, g: [_negative(g)],
-    "abs": lambda n, g: [where(n.args[0] > 0, g, where(n.args[0] < 0, -g, 0.0))],  # type: ignore[operator]
-    "relu": lambda n, g: [where(n.args[0] <= 0, 0.0, g)],  # type: ignore[operator]
-    "sqrt": lambda n, g: [g / (n + n)],  # type: ignore[operator]
-    "power": lambda n, g: [g * (n.value * n.args[0] ** (n.value - 1))],  # type: ignore[operator]
+    "abs": lambda n, g: [where(n.args[0] > 0, g, where(n.args[0] < 0, -g, 0.0))],
+    "relu": lambda n, g: [where(n.args[0] <= 0, 0.0, g)],
+    "sqrt": lambda n, g: [g / (n + n)],
+    "power": lambda n, g: [g * (n.value * n.args[0] ** (n.value - 1))],
     "clamp": _clamp,
-    "maximum": lambda n, g: _extremum(n, g, n.args[0] > n.args[1]),  # type: ignore[operator]
-    "minimum": lambda n, g: _extremum(n, g, n.args[0] < n.args[1]),  # type: ignore[operator]
+    "maximum": lambda n, g: _extremum(n, g, n.args[0] > n.args[1]),
+    "minimum": lambda n, g: _extremum(n, g, n.args[0] < n.args[1]),
     "where": lambda n, g: [n.graph.constant(0), where(n.args[0], g, 0.0), where(n.args[0], 0.0, g)],
 }
 FLAT = ("constant", "detach", "sign", "floor", "ceil", "round", "trunc", *COMPARISONS, *LOGICAL)

@@ -154,8 +154,9 @@ class OwnNeuron:
             raise TypeError(f"{op}: *args and **kwargs have no names; {expected}")
         if len(by_place) < inputs + 2:
             raise TypeError(
-                f"{op}: the step must take fire, {inputs} input{'s' * (inputs > 1)} and at least one state by position, got "
-                f"{len(by_place)} arguments; {expected}. Without a state it is a function of PyTorch, which needs no neuron"
+                f"{op}: the step must take fire, {inputs} input{'s' * (inputs > 1)} and at least one state by "
+                f"position, got {len(by_place)} arguments; {expected}. Without a state it is a function of PyTorch, "
+                "which needs no neuron"
             )
         names = [p.name for p in by_place[1:]]
         self.inputs, self.states = tuple(names[:inputs]), tuple(names[inputs:])
@@ -233,12 +234,13 @@ class OwnNeuron:
     # ---- calls
 
     def __call__(self, *arguments: Any, **keywords: Any) -> tuple[Any, ...]:
-        """Outputs, states and, with ``return_v_seq``, the first state after every step; see the page "Your own neuron"."""
+        """Outputs, states and, with ``return_v_seq``, the first state after every step."""
         return self._run(self._bind(arguments, keywords))
 
     def reference(self, *arguments: Any, **keywords: Any) -> tuple[Any, ...]:
         """The same in plain PyTorch, one step after the other."""
-        return self._answer(call := self._bind(arguments, keywords), *self._reference(call))
+        call = self._bind(arguments, keywords)
+        return self._answer(call, *self._reference(call))
 
     def recurrent(
         self,
@@ -252,8 +254,8 @@ class OwnNeuron:
         """The neurons with recurrent connections: :func:`snnfast.ops.recurrent`, which says what the arguments are."""
         if len(self.inputs) > 1 or self.outputs > 1 or not self.fires:
             raise ValueError(
-                f"{self.name}: recurrent connections need neurons with one input and one output, its spikes; these have "
-                f"{len(self.inputs)} and {self.outputs}"
+                f"{self.name}: recurrent connections need neurons with one input and one output, its spikes; these "
+                f"have {len(self.inputs)} and {self.outputs}"
             )
         call = self._bind((x,), arguments)
         connections(self.name, x, weight, past, delay)
@@ -282,7 +284,8 @@ class OwnNeuron:
         places = (*self.inputs, *self.states)
         if len(arguments) > len(places):
             raise TypeError(
-                f"{op}: takes {', '.join(places)} by position, and parameters by keyword; got {len(arguments)} arguments"
+                f"{op}: takes {', '.join(places)} by position, and parameters by keyword; got {len(arguments)} "
+                "arguments"
             )
         given: dict[str, Any] = dict(zip(places, arguments))
         for name, value in keywords.items():
@@ -431,7 +434,8 @@ class OwnNeuron:
             known = self._variants.get(variant)
             if known is not None and backend.forced() is None:
                 return known
-        return _kernel_for(self._place, tuple(variant), x)
+        kernel: Kernel | None = _kernel_for(self._place, tuple(variant), x)
+        return kernel
 
     def _choose(self, variant: Variant, x: Tensor) -> Kernel | None:
         if not self.compile:
@@ -464,7 +468,10 @@ class OwnNeuron:
             path = library(self.name, source)
             kernel = Kernel(path.stem, numbers, variant.tensors, rows)
             assert backend.extension is not None, "the CPU's backend was chosen"
-            backend.extension.load_own_kernel(kernel.name, str(path))
+            try:
+                backend.extension.load_own_kernel(kernel.name, str(path))
+            except RuntimeError as error:
+                raise CompileError(f"what was compiled cannot be loaded: {error}") from None
             KERNELS[kernel.name] = kernel
             self._variants[variant] = kernel
             return kernel
@@ -549,7 +556,7 @@ _NEURONS: list[OwnNeuron] = []
 
 
 # torch.compile cannot look into a compiler: it keeps the kernel that it is told.
-@torch.compiler.assume_constant_result  # type: ignore[misc, untyped-decorator]
+@torch.compiler.assume_constant_result
 def _kernel_for(place: int, variant: tuple[Any, ...], x: Tensor) -> Kernel | None:
     return _NEURONS[place]._choose(Variant(*variant), x)
 
@@ -792,7 +799,7 @@ def _gradients(
 
 
 def _numbers_outside(step: Callable[..., Any]) -> list[Callable[[], Any]]:
-    """Readers of numbers that the step takes from outside, which a kernel holds: a kernel is compiled for their values."""
+    """Readers of numbers that the step takes from outside: a kernel is compiled for their values."""
     found: list[Callable[[], Any]] = []
     function = inspect.unwrap(step)
     space = function.__globals__
@@ -921,7 +928,7 @@ def register(namespace: str) -> None:
         ]
 
     def keep(ctx: Any, inputs: tuple[Any, ...], output: Sequence[Tensor]) -> None:
-        kernel, xs, states, numbers, parameters, outputs, v_seq, every = inputs
+        kernel, xs, states, numbers, parameters, outputs, v_seq, _every = inputs
         ctx.arguments = kernel, (len(xs), len(states), len(parameters)), numbers, outputs, v_seq
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(output[-1], *xs, *states, *parameters)
@@ -935,7 +942,7 @@ def register(namespace: str) -> None:
     torch.library.register_autograd(forward, differentiate, setup_context=keep)
 
     def keep_recurrent(ctx: Any, inputs: tuple[Any, ...], output: Sequence[Tensor]) -> None:
-        kernel, x, states, numbers, parameters, v_seq, weight, past, delay, every = inputs
+        kernel, x, states, numbers, parameters, v_seq, weight, past, delay, _every = inputs
         counts = len(states), len(parameters), past is not None, delay is not None
         ctx.arguments = kernel, counts, numbers, v_seq
         ctx.set_materialize_grads(False)

@@ -109,7 +109,7 @@ def many_functions(fire, x, v, u, *, k=0.3):
         + torch.sign(v) * torch.cos(u).clamp(-0.5, 0.5)
         - torch.round(u) * 0.01
     )
-    s, h, v = fire(v * 0.8 + torch.relu(x) + torch.maximum(u, x) * k, 1.0)
+    s, _, v = fire(v * 0.8 + torch.relu(x) + torch.maximum(u, x) * k, 1.0)
     return s, v, u
 
 

@@ -37,5 +37,5 @@ def own_neuron(op: Any) -> Callable[[Tensor], Tensor]:
     import torch._inductor.config as inductor
 
     inductor.compile_threads, inductor.force_disable_caches = 1, True
-    run: Callable[[Tensor], Tensor] = torch.compile(plain_loop.own_neuron(op), dynamic=False)
+    run: Callable[[Tensor], Tensor] = torch.compile(tuned_loop.own_neuron(op), dynamic=False)
     return run

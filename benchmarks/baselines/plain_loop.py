@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .tuned_loop import Spike
+from .tuned_loop import Spike, fire
 
 NOTE = ""
 ALPHA = 25.0  # of the fast sigmoid
@@ -77,19 +77,14 @@ def sequence(net: Any) -> Callable[[Tensor], Tensor]:
     return run
 
 
-def fire(h: Tensor, threshold: Any) -> tuple[Tensor, Tensor, Tensor]:
-    s: Tensor = Spike.apply(h - threshold)
-    return s, h, h * (1 - s)
-
-
 def own_neuron(op: Any) -> Callable[[Tensor], Tensor]:
     """The step function of a neuron of :func:`snnfast.neuron`, with a hard reset to 0."""
 
     def run(x: Tensor) -> Tensor:
         states = [torch.zeros_like(x[0]) for _ in op.states]
         spikes = []
-        for x_t in x:
-            s, *states = op.step(fire, x_t, *states)
+        for t in range(x.shape[0]):
+            s, *states = op.step(fire, x[t], *states)
             spikes.append(s)
         return torch.stack(spikes)
 

@@ -47,7 +47,7 @@ def lif(backend: str | None = None) -> Callable[[Tensor], Tensor]:
 
 def own_neuron(op: Any) -> Callable[[Tensor], Tensor]:
     """Its ``FlexSN`` of a step function of :func:`snnfast.neuron`; on the CPU a loop over the steps."""
-    from benchmarks.baselines.plain_loop import fire
+    from benchmarks.baselines.tuned_loop import fire
 
     def core(*values: Tensor) -> tuple[Tensor, ...]:
         return op.step(fire, *values)  # type: ignore[no-any-return]

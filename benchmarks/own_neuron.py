@@ -1,9 +1,9 @@
 """Neurons of examples/own_neurons.py, compiled from their step functions, ``x [T, B, N]``, forward and backward.
 
-``plain_loop`` is the same step function in a loop over ``x[t]``, as a user writes it; ``tuned_loop`` unbinds ``x``, as an
-expert does; ``compiled_loop`` is the tuned one through torch.compile; ``spikingjelly`` its FlexSN; ``jax`` a
-``jax.lax.scan`` compiled by XLA. A pass is a neuron, and ``lif`` has one state, for comparison. Facts: spikes a step, and
-CPU seconds of compilations, children included.
+``plain_loop`` is the same step function in a loop over ``x[t]``, as a user writes it; ``tuned_loop`` unbinds ``x``, as
+an expert does; ``compiled_loop`` is the tuned one through torch.compile; ``spikingjelly`` its FlexSN; ``jax`` a
+``jax.lax.scan`` compiled by XLA. A pass is a neuron, and ``lif`` has one state, for comparison. Facts: spikes a step,
+and CPU seconds of compilations, children included.
 """
 
 from __future__ import annotations

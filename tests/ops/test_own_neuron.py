@@ -290,6 +290,16 @@ def test_two_neurons_of_one_name_stay_apart():
     assert one(x)[0].sum() == 2
 
 
+@needs_kernels
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_second_derivatives_are_refused(recurrent):
+    x, weight = torch.rand(40, 3, 7, requires_grad=True), torch.rand(7, 7)
+    spikes = klif.recurrent(x, weight)[0] if recurrent else klif(x)[0]
+    (grad,) = torch.autograd.grad(spikes.square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="klif: a second derivative was asked for"):
+        grad.sum().backward()
+
+
 # ---- layers
 
 

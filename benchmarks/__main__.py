@@ -11,8 +11,8 @@ from typing import Annotated
 import torch
 import typer
 
-from benchmarks import budget, machine, machine_code, neurons, report, resources, zoo
-from benchmarks.timing import Task, measure, measure_isolated
+from benchmarks import budget, machine, machine_code, neurons, plans, report, resources, zoo
+from benchmarks.timing import Task, measure, measure_isolated, require_kernels
 
 app = typer.Typer(
     help="Benchmarks of snnfast against plain PyTorch and other libraries.", no_args_is_help=True
@@ -59,6 +59,7 @@ def add_command(benchmark: str) -> None:
         if cpu_time and (device != "cpu" or counts != [1]):
             raise typer.BadParameter("--cpu-time counts on the CPU with one thread only")
         clock = "cpu" if cpu_time else "wall"
+        require_kernels(device)
         names = [module.FLOOR, neurons.OURS, *filter(None, baselines.split(","))]
         names += neurons.OPTIONAL_BASELINES if compiled else ()
         results: report.Results = {}
@@ -139,6 +140,7 @@ def print_zoo(
     cpu_time: Annotated[bool, typer.Option(help="CPU seconds, for a busy machine.")] = False,
 ) -> None:
     torch.set_num_threads(1)
+    require_kernels("cpu")
     lines = []
     for library in libraries.split(","):
         for name, model in zoo.models(library):
@@ -172,6 +174,20 @@ def print_machine_code(
             typer.echo(f"WORSE: {complaint}")
         if complaints:
             raise typer.Exit(1)
+
+
+@app.command("plans", help=plans.__doc__)
+def print_plans(
+    keep: Annotated[bool, typer.Option(help="Compile the kernels, keep nvcc's report.")] = False,
+) -> None:
+    try:
+        if keep:
+            plans.keep(plans.measure())
+        header, *rows = plans.table()
+    except RuntimeError as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(1) from None
+    typer.echo(report.table(header, rows))
 
 
 @app.command("resources", help=resources.__doc__)

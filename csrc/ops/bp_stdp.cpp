@@ -29,7 +29,7 @@ constexpr const char* kOp = "bp_stdp_";
 
 void run_on_cpu(const BpStdp& a) {
   const auto parallel = [](int64_t n, int64_t work, const auto& kernel) {
-    torch::stable::parallel_for(0, n, std::max<int64_t>(65536 / std::max<int64_t>(work, 1), 1), kernel);
+    parallel_for(n, std::max<int64_t>(65536 / std::max<int64_t>(work, 1), 1), kernel);
   };
   for (int64_t t0 = 0; t0 < a.T; t0 += a.span) {
     const int64_t t1 = std::min(t0 + a.span, a.T), steps = t1 - t0;

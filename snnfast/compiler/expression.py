@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from . import functions
+
 __all__ = ["ELEMENTWISE", "Graph", "Node", "TraceError", "plain", "where"]
 
 # Which values an expression depends on: numbers that all neurons share, parameters of a neuron, or values of a step.
@@ -364,8 +366,6 @@ def _function(name: str) -> Callable[..., Node]:
     """One of :mod:`snnfast.compiler.functions`, which PyTorch and the kernel round alike."""
 
     def call(x: Node) -> Node:
-        from . import functions
-
         return getattr(functions, name)(number(x))  # type: ignore[no-any-return]
 
     return call

@@ -128,11 +128,8 @@ class OwnNeuron:
     def __init__(self, step: Callable[..., Any], *, inputs: int, compile: bool) -> None:
         self.step, self.name, self.compile = step, step.__name__, compile
         self.__doc__ = step.__doc__
-        self.__name__, self.__qualname__, self.__module__ = (
-            step.__name__,
-            step.__qualname__,
-            step.__module__,
-        )
+        self.__name__, self.__qualname__ = step.__name__, step.__qualname__
+        self.__module__ = step.__module__
         self._read_signature(check.whole(f"neuron {self.name}", "inputs", inputs))
         self.outputs, self.fires = self._try_out()
         self._variants: dict[Variant, Kernel] = {}
@@ -207,22 +204,11 @@ class OwnNeuron:
         return outputs, bool(spikes)
 
     def _signature(self) -> inspect.Signature:
-        kind, hint = inspect.Parameter, "float | Tensor"
-        parameters = [
-            kind(name, kind.POSITIONAL_OR_KEYWORD, annotation="Tensor") for name in self.inputs
-        ]
-        parameters += [
-            kind(name, kind.POSITIONAL_OR_KEYWORD, default=None, annotation="Tensor | None")
-            for name in self.states
-        ]
-        defaults = {
-            **self.parameters,
-            **{k: v for k, v in FIRING.items() if k not in self.parameters},
-        }
-        parameters += [
-            kind(name, kind.KEYWORD_ONLY, default=value) for name, value in defaults.items()
-        ]
-        del hint
+        by_place, by_name = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+        parameters = [inspect.Parameter(name, by_place) for name in self.inputs]
+        parameters += [inspect.Parameter(name, by_place, default=None) for name in self.states]
+        defaults = self.parameters | {k: v for k, v in FIRING.items() if k not in self.parameters}
+        parameters += [inspect.Parameter(n, by_name, default=v) for n, v in defaults.items()]
         return inspect.Signature(parameters)
 
     def __repr__(self) -> str:
@@ -265,10 +251,8 @@ class OwnNeuron:
             return self._answer(call, found[:1], found[1:-1], found[-1])
         if len(x) == 0:
             return self._answer(call, *self._reference(call))
-        frame, own = (
-            self._frame(call.variant, call.parameters, call.surrogate),
-            self._own(call.parameters),
-        )
+        frame = self._frame(call.variant, call.parameters, call.surrogate)
+        own = self._own(call.parameters)
 
         def step(value: Tensor, states: list[Any]) -> tuple[Tensor, list[Any]]:
             outputs, after = whole_step(self.step, frame, [value], states, own)
@@ -309,20 +293,14 @@ class OwnNeuron:
         states = [given.get(name) for name in self.states]
         for name, value in zip(self.states, states):
             check.state(op, name, value, x)
-        firing = FIRING | {k: v for k, v in given.items() if k in FIRING}
-        parameters: dict[str, Any] = {
-            name: check.parameter(op, name, given.get(name, default), x)
-            for name, default in self.parameters.items()
-            if name != "v_reset" or given.get(name, default) is not None
-        }
-        v_reset = (
-            parameters.get("v_reset", firing["v_reset"])
-            if "v_reset" not in given
-            else given["v_reset"]
-        )
+        firing = FIRING | self.parameters | given
+        v_reset = firing["v_reset"]
         hard = v_reset is not None
-        if hard and self.fires:
-            parameters["v_reset"] = check.parameter(op, "v_reset", v_reset, x)
+        parameters: dict[str, Any] = {
+            name: check.parameter(op, name, firing[name], x)
+            for name in (*self.parameters, "v_reset")
+            if name != "v_reset" or (hard and (self.fires or name in self.parameters))
+        }
         surrogate = resolve(firing["surrogate"])
         strict = check.flag(op, "strict", firing["strict"])
         detach = check.flag(op, "detach_reset", firing["detach_reset"])

@@ -13,8 +13,8 @@ import snnfast
 NAMES = {
     "snnfast": (
         "backend build_info checkpoint conversion conversion_report convert data encoder export export_c learning loss "
-        "memory model monitor monitoring nir nn ops optimizer plasticity procedure processes reference surrogate "
-        "testing threshold train visual visualizer"
+        "memory model monitor monitoring neuron nir nn ops optimizer plasticity procedure processes reference "
+        "surrogate testing threshold train visual visualizer"
     ),
     "snnfast.checkpoint": "CheckpointError",
     "snnfast.processes": "Alone Processes together",

@@ -1,6 +1,7 @@
 """Neurons from step functions: kernels against the loop in plain PyTorch, bit for bit forward and to 1e-12 backward."""
 
 import copy
+import math
 import pickle
 import subprocess
 import sys
@@ -288,6 +289,35 @@ def test_two_neurons_of_one_name_stay_apart():
     assert one(x)[0].sum() == 2
     assert two(x)[0].sum() == 0
     assert one(x)[0].sum() == 2
+
+
+@snnfast.neuron
+def constants(fire, x, v, u, *, tau=3.0, period=9.0, v_threshold=0.4):
+    angle = 2 * math.pi / period
+    decay = torch.exp(-1 / tau)
+    u, v = (
+        decay * (torch.cos(angle) * u - torch.sin(angle) * v) + torch.sigmoid(tau - period) * x,
+        decay * (torch.sin(angle) * u + torch.cos(angle) * v + torch.tanh(tau).clamp(max=0.9) * x),
+    )
+    s, _, v = fire(v, torch.sqrt(v_threshold))
+    return s, v, u
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"tau": torch.tensor([2.5] * 7)}, {"period": torch.tensor([8.0] * 7), "tau": 4.0}],
+)
+def test_functions_of_parameters_that_are_numbers_or_tensors(arguments, dtype):
+    arguments = {k: v.to(dtype) if isinstance(v, torch.Tensor) else v for k, v in arguments.items()}
+    spikes, *_ = compare(
+        constants,
+        [draw(40, 3, 7, dtype=dtype)],
+        1e-12 if dtype == torch.float64 else 1e-4,
+        **arguments,
+    )
+    assert 0.01 < spikes.mean() < 0.99
 
 
 @needs_kernels

@@ -1,10 +1,11 @@
 """Neurons that the package does not have, each from the equation of one step: they run as fast as its own.
 
-    python examples/own_neurons.py
+    python examples/own_neurons.py [--num-steps 64]
 
 prints the time of a training step of each, in a kernel and as a loop of PyTorch.
 """
 
+import argparse
 import time
 
 import torch
@@ -68,9 +69,10 @@ def seconds(call, inputs) -> float:
 
 
 def main() -> None:
-    """Times each neuron on ``[64, 32, 1024]``, one thread."""
-    torch.set_num_threads(1)
-    x = torch.randn(64, 32, 1024, requires_grad=True)
+    """Times each neuron on ``[num_steps, 32, 1024]``."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--num-steps", type=int, default=64)
+    x = torch.randn(parser.parse_args().num_steps, 32, 1024, requires_grad=True)
     for op in (klif, glif, two_compartments, resonator, gated):
         inputs = [x] * len(op.inputs)
         seconds(op, inputs)  # compiles

@@ -181,6 +181,35 @@ def test_a_run_worked_by_hand():
         assert grad.flatten().tolist() == pytest.approx([-1.2, 3.2, 2.0, 0.0])
 
 
+def test_glif_is_that_of_spikingjelly():
+    neurons = pytest.importorskip("spikingjelly.activation_based.neuron")
+    from spikingjelly.activation_based import surrogate
+
+    layer = neurons.GatedLIFNode(T=12, inplane=4, surrogate_function=surrogate.ATan(2.0)).double()
+    with torch.no_grad():
+        for seed, p in enumerate(layer.parameters()):
+            p.add_(draw(*p.shape, seed=seed, scale=0.5))
+        layer.conduct[:] = layer.conduct[0]  # one gain for all steps
+    names = {"decay": "tau", "leak": "linear_decay", "v_subtract": "v_subreset"}
+    own = {
+        name: getattr(layer, names.get(name, name)).sigmoid().view(-1, 1, 1)
+        for name in glif.parameters
+        if name != "g"
+    }
+    x = draw(12, 3, 4, 5, 5, scale=1.5).requires_grad_()
+    spikes = glif(x, g=layer.conduct[0].sigmoid().view(-1, 1, 1), **own)[0]
+    expected = layer(x)
+    assert torch.equal(spikes, expected)
+    leaves = [x, layer.tau, layer.gamma, layer.v_subreset]
+    weights = draw(*x.shape, seed=9)
+    grads = [
+        torch.autograd.grad((y * weights).sum(), leaves, retain_graph=True)
+        for y in (spikes, expected)
+    ]
+    for got, right in zip(*grads):
+        torch.testing.assert_close(got, right, rtol=1e-12, atol=1e-12)
+
+
 def test_numbers_outside_are_followed():
     space = {"snnfast": snnfast, "SCALE": 1.0}
     exec("def step(fire, x, v):\n    s, _, v = fire(v + SCALE * x, 1.0)\n    return s, v", space)

@@ -115,6 +115,7 @@ for name in (
     "refractory",
     "delay",
     "export_c",
+    "own_neuron",
     "recurrent",
     "sequence",
     "spike_linear",

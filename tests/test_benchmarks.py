@@ -199,6 +199,17 @@ def test_quick_recurrent_runs_with_the_spikes_of_the_loops(benchmarks, tmp_path)
     assert rates["plain_loop"] == rates["tuned_loop"] == rates["snnfast"]
 
 
+def test_quick_own_neuron_runs_with_the_spikes_of_the_loops(benchmarks, tmp_path):
+    file = tmp_path / "result.json"
+    output = benchmarks(
+        "own_neuron", "--quick", "--baselines", "lif,plain_loop,tuned_loop", "--json", str(file)
+    )
+    assert all(name in output for name in ("klif", "two_compartments", "resonator", "lif"))
+    rows = json.loads(file.read_text())["rows"]
+    rates = {r["implementation"]: r["facts"].get("spikes a step, klif") for r in rows}
+    assert rates["plain_loop"] == rates["tuned_loop"] == rates["snnfast"]
+
+
 def test_quick_sequence_runs_with_the_loss_of_the_loop(benchmarks, tmp_path):
     benchmarks("sequence", "--quick", "--json", str(tmp_path / "x.json"))
     rows = {

@@ -124,12 +124,14 @@ class _Struct:
 
     def number(self, node: Node) -> str:
         """An expression in numbers, in double, as Python rounds it."""
+        node = plain(node)
         if node.op == "number":
             return f"a.param[kOf{camel(node.value)}].value"
         return formula(node, [self.number(a) for a in node.args], literal)
 
     def neuron(self, node: Node) -> str:
         """An expression in parameters of a neuron, in C, as PyTorch rounds it."""
+        node = plain(node)
         if node.op == "constant":
             return self.constant(node.value)
         if node.level == NUMBER:

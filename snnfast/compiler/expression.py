@@ -77,11 +77,14 @@ class Node:
     # A tensor of one element a neuron, as far as the code of a step can tell.
     shape = torch.Size(())
     is_floating_point = True
+    is_cpu = True
 
     @property
     def dtype(self) -> torch.dtype:
-        """torch.bool of a condition, else that of the states."""
-        return torch.bool if self.is_condition else self.graph.dtype
+        """torch.bool of a condition, torch.float64 of what depends on numbers alone, else that of the states."""
+        if self.is_condition:
+            return torch.bool
+        return torch.float64 if self.level == NUMBER else self.graph.dtype
 
     @classmethod
     def __torch_function__(

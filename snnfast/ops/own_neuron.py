@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools as tools
 import inspect
 import re
 import threading
@@ -109,10 +110,54 @@ class _Functions(TorchFunctionMode):
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         name = getattr(function, "__name__", "")
-        if name in functions.__all__ and len(args) == 1 and not kwargs:
+        known = name in functions.__all__ and len(args) == 1 and not kwargs
+        if known and not isinstance(args[0], _Number):
             with torch._C.DisableTorchFunction():
                 return getattr(functions, name)(args[0])
         return function(*args, **(kwargs or {}))
+
+
+class _Number(float):
+    """A parameter that is a number, which PyTorch's functions take: ``torch.exp(-1 / tau)`` is a number again."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or not callable(function := getattr(torch, name, None)):
+            raise AttributeError(name)
+        return tools.partial(function, self)
+
+    @classmethod
+    def __torch_function__(
+        cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        named = kwargs or {}
+        if any(isinstance(a, Tensor) for a in (*args, *named.values())):
+            plain = [float(a) if isinstance(a, cls) else a for a in args]
+            return function(
+                *plain, **{k: float(a) if isinstance(a, cls) else a for k, a in named.items()}
+            )
+        wide = [
+            torch.tensor(float(a), dtype=torch.float64) if type(a) in (cls, float) else a
+            for a in args
+        ]
+        wide = [torch.tensor(a) if isinstance(a, bool) else a for a in wide]
+        return cls(_Functions().__torch_function__(function, types, wide, named))
+
+
+def _computes(name: str) -> Callable[..., Any]:
+    plain = getattr(float, name)
+
+    def compute(*values: Any) -> Any:
+        found = plain(*values)
+        return _Number(found) if isinstance(found, float) else found
+
+    return compute
+
+
+for _name in ("add", "sub", "mul", "truediv", "pow"):
+    setattr(_Number, f"__{_name}__", _computes(f"__{_name}__"))
+    setattr(_Number, f"__r{_name}__", _computes(f"__r{_name}__"))
+for _name in ("neg", "abs"):
+    setattr(_Number, f"__{_name}__", _computes(f"__{_name}__"))
 
 
 class OwnNeuron:
@@ -183,7 +228,10 @@ class OwnNeuron:
 
         with torch.no_grad():
             returned = self.step(
-                fire, *[zero] * len(self.inputs), *[zero] * len(self.states), **self.parameters
+                fire,
+                *[zero] * len(self.inputs),
+                *[zero] * len(self.states),
+                **self._own(self.parameters),
             )
         results = returned if isinstance(returned, tuple) else (returned,)
         outputs = len(results) - len(self.states)
@@ -361,7 +409,8 @@ class OwnNeuron:
         )
 
     def _own(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        return {name: parameters.get(name) for name in self.parameters}
+        own = {name: parameters.get(name) for name in self.parameters}
+        return {k: _Number(v) if isinstance(v, float) else v for k, v in own.items()}
 
     def _rest(self, call: Call) -> list[Tensor]:
         """The states before the first step: given, or at rest."""

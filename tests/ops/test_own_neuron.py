@@ -1,6 +1,7 @@
 """Neurons from step functions: kernels against the loop in plain PyTorch, bit for bit forward and to 1e-12 backward."""
 
 import copy
+import math
 import pickle
 import subprocess
 import sys
@@ -180,6 +181,35 @@ def test_a_run_worked_by_hand():
         assert grad.flatten().tolist() == pytest.approx([-1.2, 3.2, 2.0, 0.0])
 
 
+def test_glif_is_that_of_spikingjelly():
+    neurons = pytest.importorskip("spikingjelly.activation_based.neuron")
+    from spikingjelly.activation_based import surrogate
+
+    layer = neurons.GatedLIFNode(T=12, inplane=4, surrogate_function=surrogate.ATan(2.0)).double()
+    with torch.no_grad():
+        for seed, p in enumerate(layer.parameters()):
+            p.add_(draw(*p.shape, seed=seed, scale=0.5))
+        layer.conduct[:] = layer.conduct[0]  # one gain for all steps
+    names = {"decay": "tau", "leak": "linear_decay", "v_subtract": "v_subreset"}
+    own = {
+        name: getattr(layer, names.get(name, name)).sigmoid().view(-1, 1, 1)
+        for name in glif.parameters
+        if name != "g"
+    }
+    x = draw(12, 3, 4, 5, 5, scale=1.5).requires_grad_()
+    spikes = glif(x, g=layer.conduct[0].sigmoid().view(-1, 1, 1), **own)[0]
+    expected = layer(x)
+    assert torch.equal(spikes, expected)
+    leaves = [x, layer.tau, layer.gamma, layer.v_subreset]
+    weights = draw(*x.shape, seed=9)
+    grads = [
+        torch.autograd.grad((y * weights).sum(), leaves, retain_graph=True)
+        for y in (spikes, expected)
+    ]
+    for got, right in zip(*grads):
+        torch.testing.assert_close(got, right, rtol=1e-12, atol=1e-12)
+
+
 def test_numbers_outside_are_followed():
     space = {"snnfast": snnfast, "SCALE": 1.0}
     exec("def step(fire, x, v):\n    s, _, v = fire(v + SCALE * x, 1.0)\n    return s, v", space)
@@ -288,6 +318,45 @@ def test_two_neurons_of_one_name_stay_apart():
     assert one(x)[0].sum() == 2
     assert two(x)[0].sum() == 0
     assert one(x)[0].sum() == 2
+
+
+@snnfast.neuron
+def constants(fire, x, v, u, *, tau=3.0, period=9.0, v_threshold=0.4):
+    angle = 2 * math.pi / period
+    decay = torch.exp(-1 / tau)
+    u, v = (
+        decay * (torch.cos(angle) * u - torch.sin(angle) * v) + torch.sigmoid(tau - period) * x,
+        decay * (torch.sin(angle) * u + torch.cos(angle) * v + torch.tanh(tau).clamp(max=0.9) * x),
+    )
+    s, _, v = fire(v, torch.sqrt(v_threshold))
+    return s, v, u
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"tau": torch.tensor([2.5] * 7)}, {"period": torch.tensor([8.0] * 7), "tau": 4.0}],
+)
+def test_functions_of_parameters_that_are_numbers_or_tensors(arguments, dtype):
+    arguments = {k: v.to(dtype) if isinstance(v, torch.Tensor) else v for k, v in arguments.items()}
+    spikes, *_ = compare(
+        constants,
+        [draw(40, 3, 7, dtype=dtype)],
+        1e-12 if dtype == torch.float64 else 1e-4,
+        **arguments,
+    )
+    assert 0.01 < spikes.mean() < 0.99
+
+
+@needs_kernels
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_second_derivatives_are_refused(recurrent):
+    x, weight = torch.rand(40, 3, 7, requires_grad=True), torch.rand(7, 7)
+    spikes = klif.recurrent(x, weight)[0] if recurrent else klif(x)[0]
+    (grad,) = torch.autograd.grad(spikes.square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="klif: a second derivative was asked for"):
+        grad.sum().backward()
 
 
 # ---- layers

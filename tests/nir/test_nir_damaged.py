@@ -114,6 +114,22 @@ def test_without_a_shape_of_the_input_a_node_may_have_any_size():
     assert read(graph)(torch.rand(5, 2, 4)).shape == (5, 2, 4)
 
 
+@pytest.mark.parametrize("shape", [[2**62, 2**62], [10**15]])
+def test_an_input_of_any_size_takes_no_memory(shape):
+    with pytest.raises(ValueError, match=r"^from_nir: (in|n0), a"):
+        read(graph_of(lif(4), shape=shape))
+
+
+def test_reading_depends_on_no_default():
+    graph = graph_of(nir.Affine(weight=np.eye(3), bias=np.ones(3)), lif(3))
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert read(graph)(torch.rand(5, 2, 3, dtype=torch.float32)).dtype == torch.float32
+    finally:
+        torch.set_default_dtype(before)
+
+
 def test_a_field_that_is_missing_is_named():
     for field in vars(lif(3)):
         node = lif(3)

@@ -157,6 +157,7 @@ def networks(
         min(0.3, 12 / i) * drawn(*many, o, i, device=device, seed=3)
         for i, o in ((inputs, neurons), (inputs, hidden), (hidden, 10))
     )
+    batch = 3 if delay is None else 1  # of one the memory fits a cluster
     more: dict[str, Any] = (
         {} if delay is None else {"inhibition_delay": delay, "one_winner": not delay}
     )
@@ -173,7 +174,9 @@ def networks(
 
     def layers(first: Tensor, last: Tensor) -> object:
         spikes = presented.transpose(0, 1).bool()
-        return ops.bp_stdp_network_([first, last], spikes, labels, desired, thresholds=[0.9, 1.0])
+        return ops.bp_stdp_network_(
+            [first, last], spikes, labels, desired, thresholds=[0.9, 1.0], batch=batch
+        )
 
     return {
         "diehl_cook_": Example(current, (w, theta), False),

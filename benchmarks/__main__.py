@@ -100,6 +100,7 @@ def add_command(benchmark: str) -> None:
 for name in (
     *neurons.stems(),
     "batch_norm",
+    "norm_lif",
     "checkpoints",
     "layer",
     "conv",

@@ -30,7 +30,12 @@ if TYPE_CHECKING:
 __all__ = ["BackendError", "BackendWarning", "explain", "use"]
 
 OPS: set[str] = set()  # the names of all ops
-CPU_ONLY = ("pool2d", "spike_conv2d", "spike_linear")  # ops whose kernels are for the CPU alone
+CPU_ONLY = (
+    "batch_norm",
+    "pool2d",
+    "spike_conv2d",
+    "spike_linear",
+)  # ops whose kernels are for the CPU alone
 BACKENDS = ("cpu", "cuda", "reference", "cuda_emulation")
 
 

@@ -259,13 +259,30 @@ def pooled(d: Draw) -> dict[str, Any]:
     }
 
 
+def normalised(d: Draw) -> dict[str, Any]:
+    """Images, channels-last or not, with or without parameters and statistics."""
+    dtype = d.choice((torch.float32, torch.float32, torch.float64, *HALF))
+    sizes = d.choice((0, 1, 3)), d.choice((3, 8)), d.choice((2, 5)), d.choice((1, 2, 5, 19))
+    x = d.tensor(sizes, dtype, -2, 2)
+    x = x.permute(0, 3, 1, 2) if d.chance(0.7) else x
+    kwargs: dict[str, Any] = {"x": x, "eps": d.choice((1e-5, 0.1))}
+    for name in ("weight", "bias"):
+        if d.chance(0.7):
+            kwargs[name] = d.tensor((x.shape[1],), dtype, -2, 2)
+    if d.chance(0.4):
+        state = state_dtype(dtype)
+        kwargs["mean"] = d.plain(x.shape[1], dtype=state)
+        kwargs["var"] = d.plain(x.shape[1], dtype=state).abs()
+    return kwargs
+
+
 NEURONS = (
     *("lif", "iaf", "li", "cuba", "alif", "adlif", "cubali", "normlif", "qif", "eif", "izhikevich"),
     "spike_count",
 )
 LINEAR = ("spike_linear", "spike_conv2d")
 SILENT = ("lif", "iaf", "cuba", "alif", "adlif")
-DIFFERENTIABLE = (*NEURONS[:-1], *LINEAR, "delay", "pool2d", "recurrent", "spikeprop")
+DIFFERENTIABLE = (*NEURONS[:-1], *LINEAR, "batch_norm", "delay", "pool2d", "recurrent", "spikeprop")
 LEARNING = ("stdp_", "bp_stdp_", "bp_stdp_network_", "diehl_cook_", "diehl_cook_conductance_")
 ARGUMENTS: dict[str, Callable[[Draw], dict[str, Any]]] = {
     **{name: partial(neuron, name=name) for name in NEURONS},
@@ -275,6 +292,7 @@ ARGUMENTS: dict[str, Callable[[Draw], dict[str, Any]]] = {
     **{name: partial(diehl_cook, name=name) for name in LEARNING[-2:]},
     "delay": delayed,
     "recurrent": recurrent,
+    "batch_norm": normalised,
     "pool2d": pooled,
     "poisson": poisson,
     "spikeprop": spikeprop,
@@ -308,7 +326,7 @@ def try_op(d: Draw) -> None:
         if isinstance(t, Tensor)
         and t.is_floating_point()
         and t.layout == torch.strided
-        and k not in ("theta", "p", "pre", "post", "error", "count")
+        and k not in ("theta", "p", "pre", "post", "error", "count", "mean", "var")
     ]
     if name in DIFFERENTIABLE and d.chance(0.5):
         for t in wants:
@@ -356,6 +374,8 @@ def tolerance(name: str, kwargs: dict[str, Any]) -> float:
     if name in LINEAR or kwargs.get("method") == "average":  # sums in another order
         of = kwargs["weight" if name in LINEAR else "x"]
         return {torch.float64: 1e-12, torch.float32: 1e-4}.get(of.dtype, 2.0**-6)
+    if name == "batch_norm":  # a variance near 0 magnifies what x rounds
+        return {torch.float64: 1e-10, torch.float32: 1e-3}.get(kwargs["x"].dtype, 0.05)
     if name == "spikeprop":  # docs/ops/spikeprop.md
         return 1e-4 if kwargs["t_in"].dtype == torch.float32 else 1e-11
     return 0.0

@@ -10,12 +10,13 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks import report
+from benchmarks.machine import describe
 
 LIMIT = 3  # times PyTorch's error
 FLOOR = 1.5e-7  # an error that is rounding: a bit of float32
@@ -220,8 +221,8 @@ def _replaced() -> Case:
     return Case(lambda net: replace(net), nn.Sequential(linear, _IF()), _eighths(6, 64, 16))
 
 
-def errors(case: Case) -> dict[str, tuple[float, float]]:
-    """The errors here and of PyTorch, by part."""
+def errors(case: Case) -> dict[str, dict[str, tuple[float, float]]]:
+    """The errors here and of PyTorch, by part and name."""
     plain = case.plain.train(case.train)
     with torch.no_grad():
         for name, parameter in plain.named_parameters():
@@ -236,8 +237,14 @@ def errors(case: Case) -> dict[str, tuple[float, float]]:
     images = case.x[:1].float().expand(case.x.shape) if repeated else case.x.float()
     given = images if repeated else images.contiguous()
     found = (_values(net, x, case.gradients) for net, x in ((with_ours, images), (plain, given)))
-    here, there = ({part: _worst(of[part], exact[part]) for part in PARTS} for of in found)
-    return {part: (here[part], there[part]) for part in PARTS}
+    here, there = found
+    return {
+        part: {
+            name: (_error(value, exact[part][name]), _error(there[part][name], exact[part][name]))
+            for name, value in here[part].items()
+        }
+        for part in PARTS
+    }
 
 
 def _values(net: nn.Module, x: Tensor, wanted: tuple[str, ...]) -> dict[str, dict[str, Tensor]]:
@@ -258,21 +265,29 @@ def _values(net: nn.Module, x: Tensor, wanted: tuple[str, ...]) -> dict[str, dic
     }
 
 
-def _worst(found: dict[str, Tensor], exact: dict[str, Tensor]) -> float:
-    pairs = ((value, exact[name]) for name, value in found.items())
-    return max((_error(value, wanted) for value, wanted in pairs), default=0.0)
-
-
 def _error(value: Tensor, wanted: Tensor) -> float:
     return ((value.double() - wanted).norm() / wanted.norm().clamp_min(1e-30)).item()
 
 
-def table() -> str:
-    """All cases."""
-    lines = []
+def lines() -> list[tuple[str, ...]]:
+    """Rows of a table with this header: the worst errors of every case."""
+    found = []
     for name, kind, make in cases():
         torch.manual_seed(0)
-        found = errors(make())
-        cells = (f"{e:.1e}" if e else "" for part in PARTS for e in found[part])
-        lines.append((name, kind, *cells))
-    return report.table(HEADER, lines)
+        cells = []
+        for pairs in errors(make()).values():
+            worst = [max(pair) for pair in zip(*pairs.values())] or [None, None]
+            cells += ["–" if e is None else f"{e:.1e}" if e else "0" for e in worst]
+        found.append((name, kind, *cells))
+    return found
+
+
+def write(page: Path, found: list[tuple[str, ...]]) -> None:
+    """The table between the two marks of a page in Markdown, with the machine."""
+    machine = describe("cpu")
+    rows = [HEADER, ("---",) * len(HEADER), *found]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    where = f"{machine['cpu']} ({machine['isa']}), PyTorch {machine['torch']}"
+    before, begin, rest = page.read_text().partition("<!-- measured: begin -->\n")
+    _, end, after = rest.partition("<!-- measured: end -->")
+    page.write_text(f"{before}{begin}{table}\n\nOn an {where}.\n{end}{after}")

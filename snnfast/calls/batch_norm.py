@@ -54,7 +54,7 @@ def batch_norm(
         bias: the same; 0 if None.
         mean: ``[C]``, without gradient, for example a running mean; that of ``x`` if None.
         var: ``[C]``; given if ``mean`` is.
-        eps: added to the variance, at least 0.
+        eps: added to the variance; positive, or with ``mean`` and ``var`` at least 0.
 
     Returns:
         ``(y, mean, var)``: ``y`` as ``x``, and what it was normalised by, ``[C]`` in float64, without gradients.
@@ -90,4 +90,5 @@ def batch_norm(
         raise ValueError(
             f"{OP}: x must have more than 1 value a channel to take its mean and variance of, got shape {list(x.shape)}"
         )
-    return BatchNormCall(x, weight, bias, mean, var, check.at_least_zero(OP, "eps", eps))
+    above = check.positive if mean is None else check.at_least_zero
+    return BatchNormCall(x, weight, bias, mean, var, above(OP, "eps", eps))

@@ -218,14 +218,11 @@ class _OfBatch(torch.autograd.Function):
         g = grad_scale - mean * grad_shift
         scale = rstd if weight is None else weight * rstd
         n = x.numel() // x.shape[2]
-        values = (
-            mean,
-            torch.ones_like(mean),
-            -g * scale * rstd.square() / n,
-            -scale * grad_shift / n,
-        )
-        # dL/dx of mean and variance is a scaled and shifted x - mean, in one pass in any memory format
-        values = (value.to(grad_shift.dtype) for value in values)
-        grad_x = functional.batch_norm(x.flatten(0, 1), *values, eps=0.0).view(x.shape)
+        slope = -g * scale * rstd.square() / n
+        summand = -scale * grad_shift / n
+        # slope (x - mean) + summand, in one pass in any memory format
+        one = torch.ones_like(mean)
+        m, one, slope, summand = (v.to(grad_shift.dtype) for v in (mean, one, slope, summand))
+        grad_x = functional.batch_norm(x.flatten(0, 1), m, one, slope, summand, eps=0.0)
         affine = (None, None) if weight is None else ((g * rstd).to(weight.dtype), grad_shift)
-        return grad_x + grad, *affine, None
+        return grad_x.view(x.shape) + grad, *affine, None

@@ -50,7 +50,7 @@ class Time(nn.Module):
     convolution the neurons read its channels-last output in place. Batch normalisation takes its
     statistics over batch and steps; dropout draws a new mask at every step.
 
-    Three things make it faster. They change results by rounding only, and the masks of dropout, which are drawn in the
+    Four things make it faster. They change results by rounding only, and the masks of dropout, which are drawn in the
     order of memory:
 
     - An input that is the same at every step, ``images.expand(T, *images.shape)``, is computed once, up to the first
@@ -58,8 +58,11 @@ class Time(nn.Module):
       time. Its gradient, and that of the input, has the mean over the steps at every step; on the CPU the neurons after
       this layer compute it themselves.
     - From the first ``nn.Conv2d`` on, in float32 or bfloat16 on the CPU, images are channels-last, as after
-      ``net.to(memory_format=torch.channels_last)``: PyTorch's pooling and normalisation are several times as fast. A
-      convolution with more than twice as many weights as its input has values takes contiguous images instead.
+      ``net.to(memory_format=torch.channels_last)``: PyTorch's pooling is several times as fast. A convolution with more
+      than twice as many weights as its input has values takes contiguous images instead, and so do layers that ``Time``
+      does not know and that contain a batch normalisation.
+    - There, ``nn.BatchNorm2d`` and ``nn.BatchNorm3d`` are :func:`snnfast.ops.batch_norm`, which has no second
+      derivative: channels-last PyTorch's sums have errors of 1e-5 to 1e-4.
     - There, ``nn.MaxPool2d`` and ``nn.AvgPool2d`` whose windows lie side by side are :func:`snnfast.ops.pool2d`, which
       has no second derivative.
 
@@ -68,7 +71,7 @@ class Time(nn.Module):
 
     Args:
         layers: one layer, or several that run one after the other inside one folding.
-        fast: do these three things; False runs the layers on all ``T B`` images without them.
+        fast: do these things; False runs the layers on all ``T B`` images without them.
 
     Raises:
         ValueError: if a layer needs time itself (an snnfast neuron), if ``x`` has fewer than two

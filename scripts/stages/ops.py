@@ -98,6 +98,7 @@ def examples(device: str, steps: int = 12, neurons: int = 96) -> dict[str, Examp
                 ops.recurrent, (x[..., :few], 0.1 * drawn(few, few, device=device)), True
             ),
             "spike_linear": Example(ops.spike_linear, (pre.to(w.dtype), w), True),
+            "batch_norm": Example(lambda x: ops.batch_norm(x)[0], (images,), True),
             "pool2d": Example(lambda x: ops.pool2d(x, 2), (images,), True),
             "spike_conv2d": Example(ops.spike_conv2d, (images, kernels), True),
         }

@@ -17,7 +17,7 @@ from snnfast import backend, check
 from snnfast.calls.recurrent import connections
 from snnfast.compiler import emit, functions
 from snnfast.compiler.build import CompileError, library
-from snnfast.compiler.expression import Node
+from snnfast.compiler.expression import Node, Untraceable
 from snnfast.compiler.plan import make_plan
 from snnfast.compiler.trace import trace
 from snnfast.reference.own_neuron import over_time, whole_step
@@ -178,6 +178,7 @@ class OwnNeuron:
         self._read_signature(check.whole(f"neuron {self.name}", "inputs", inputs))
         self.outputs, self.fires = self._try_out()
         self._variants: dict[Variant, Kernel] = {}
+        self._untraceable: dict[Variant, str] = {}
         self._place = len(_NEURONS)
         _NEURONS.append(self)
         self._lock = threading.Lock()
@@ -471,7 +472,10 @@ class OwnNeuron:
         if which == "cpu":
             try:
                 return self._compiled(variant)
-            except CompileError as error:
+            except (CompileError, Untraceable) as error:
+                # A step can be rewritten, but the surrogate may be another library's.
+                if isinstance(error, Untraceable) and isinstance(variant.surrogate, str):
+                    raise
                 if backend.forced() == "cpu":
                     raise backend.BackendError(
                         f"{self.name}: backend 'cpu' was asked for, but {error}"
@@ -491,7 +495,13 @@ class OwnNeuron:
         with self._lock:
             if variant in self._variants:
                 return self._variants[variant]
-            source, numbers, rows = self.source(variant)
+            if variant in self._untraceable:
+                raise Untraceable(self._untraceable[variant])
+            try:
+                source, numbers, rows = self.source(variant)
+            except Untraceable as error:
+                self._untraceable[variant] = str(error)
+                raise
             path = library(self.name, source)
             kernel = Kernel(path.stem, numbers, variant.tensors, rows)
             assert backend.extension is not None, "the CPU's backend was chosen"

@@ -11,7 +11,17 @@ from typing import Annotated
 import torch
 import typer
 
-from benchmarks import accuracy, budget, machine, machine_code, neurons, plans, report, resources, zoo
+from benchmarks import (
+    accuracy,
+    budget,
+    machine,
+    machine_code,
+    neurons,
+    plans,
+    report,
+    resources,
+    zoo,
+)
 from benchmarks.timing import Task, measure, measure_isolated, require_kernels
 
 app = typer.Typer(

@@ -1,7 +1,7 @@
 """Builds snnfast._C by running CMake (CMakeLists.txt is the build definition).
 
 SNNFAST_CUDA=auto|0|1      CUDA kernels: where nvcc and a use for them are found (default), never, or fail without nvcc
-TORCH_CUDA_ARCH_LIST       e.g. "8.0;9.0+PTX"; default: the cards in this machine, or 8.0;9.0;10.0+PTX if there are none
+TORCH_CUDA_ARCH_LIST       e.g. "8.0;9.0+PTX"; default: the cards in this machine, or 8.0;9.0;10.0+PTX;12.0 if there are none
 SNNFAST_EMULATION=0|1      also build the CUDA kernels for the CPU, for tests; default 1 for an editable install, else 0
 SNNFAST_BEST_ISA=isa       the best instruction set to build CPU kernels for: base, avx2 or avx512 (default)
 SNNFAST_SANITIZE=list      sanitizers, e.g. address,undefined (tests)
@@ -24,7 +24,8 @@ from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent.resolve()
-DEFAULT_ARCHS = "8.0;9.0;10.0+PTX"
+DEFAULT_ARCHS = "8.0;9.0;10.0+PTX;12.0"
+OLDEST_ARCH = 80  # kernels copy by cp.async
 OLDEST_TORCH = (2, 10)
 HEADERS = ("core/*.h", "cpu/*.h", "cpu/rows.cpp")  # as in snnfast/compiler/build.py
 
@@ -47,13 +48,12 @@ def nvcc() -> str | None:
     return next(filter(None, (shutil.which(t) for t in tries if t)), None)
 
 
-def cards() -> str | None:
-    """The architectures of the cards in this machine, as in TORCH_CUDA_ARCH_LIST; None without a driver."""
+def cards() -> list[str]:
+    """The architectures of the cards in this machine, as in TORCH_CUDA_ARCH_LIST; none without a driver."""
     smi = shutil.which("nvidia-smi")
     ask = [smi, "--query-gpu=compute_cap", "--format=csv,noheader"]
     found = subprocess.run(ask, capture_output=True, text=True).stdout if smi else ""
-    archs = sorted(set(re.findall(r"^\d+\.\d+$", found, re.M)), key=float)
-    return ";".join(archs) + "+PTX" if archs else None
+    return sorted(set(re.findall(r"^\d+\.\d+$", found, re.M)), key=float)
 
 
 def torch_for_cuda() -> bool:
@@ -64,17 +64,43 @@ def torch_for_cuda() -> bool:
     return re.search(r"^cuda\b.*= *['\"]", (home / "version.py").read_text(), re.M) is not None
 
 
-def cuda_archs(text: str) -> str:
-    """PyTorch's notation ("8.0;9.0+PTX") in CMake's ("80-real;90")."""
-    out = []
+def cuda_archs(text: str, compiler: str | None = None) -> str:
+    """PyTorch's notation ("8.0;9.0+PTX") in CMake's ("80-real;90"), of what the kernels and the compiler allow.
+
+    Architectures below 8.0 are left out. For one that the compiler does not know, PTX of an older one is built, which the
+    driver compiles for the card. Empty if nothing is left.
+    """
+    known = known_archs(compiler) if compiler else set()
+    out: dict[str, None] = {}
     for arch in re.split(r"[;,\s]+", text.strip()):
         m = re.fullmatch(r"(\d+)\.(\d+)([af]?)(\+PTX)?", arch)
         if not m:
             sys.exit(
                 f"snnfast: TORCH_CUDA_ARCH_LIST: expected entries like 9.0 or 9.0+PTX, got {arch!r}"
             )
-        out.append(m[1] + m[2] + m[3] + ("" if m[4] else "-real"))
-    return ";".join(out)
+        number = int(m[1] + m[2])
+        if number < OLDEST_ARCH:
+            leave_out(arch, "the CUDA kernels need compute capability 8.0 or later")
+        elif known and number not in known:
+            leave_out(arch, f"{compiler} does not know it")
+            if older := [other for other in known if OLDEST_ARCH <= other < number]:
+                out[str(max(older))] = None
+        else:
+            out[f"{number}{m[3]}{'' if m[4] else '-real'}"] = None
+    with_ptx = {arch for arch in out if not arch.endswith("-real")}
+    return ";".join(
+        arch for arch in out if arch in with_ptx or arch.removesuffix("-real") not in with_ptx
+    )
+
+
+def leave_out(arch: str, why: str) -> None:
+    print(f"snnfast: no CUDA kernels are built for architecture {arch}: {why}", flush=True)
+
+
+def known_archs(compiler: str) -> set[int]:
+    """Architectures that an nvcc compiles for; none if it does not say."""
+    asked = subprocess.run([compiler, "--list-gpu-arch"], capture_output=True, text=True)
+    return {int(number) for number in re.findall(r"compute_(\d+)", asked.stdout)}
 
 
 def choice(name: str, default: str, *others: str) -> str:
@@ -122,7 +148,16 @@ def cuda_arguments() -> list[str]:
             flush=True,
         )
         return ["-DSNNFAST_CUDA=0"]
-    archs = cuda_archs(os.environ.get("TORCH_CUDA_ARCH_LIST") or here or DEFAULT_ARCHS)
+    asked = os.environ.get("TORCH_CUDA_ARCH_LIST")
+    archs = cuda_archs(asked or ";".join(here) + "+PTX" * bool(here) or DEFAULT_ARCHS, found)
+    if not archs:
+        if cuda == "1":
+            sys.exit(
+                f"snnfast: SNNFAST_CUDA=1, but the CUDA kernels need compute capability 8.0 or later, and "
+                f"{'TORCH_CUDA_ARCH_LIST has' if asked else 'the cards in this machine have'} none of that: "
+                f'set TORCH_CUDA_ARCH_LIST, e.g. to "{DEFAULT_ARCHS}"'
+            )
+        return ["-DSNNFAST_CUDA=0"]
     return [
         "-DSNNFAST_CUDA=1",
         f"-DCMAKE_CUDA_COMPILER={found}",

@@ -11,8 +11,18 @@ from typing import Annotated
 import torch
 import typer
 
-from benchmarks import budget, machine, machine_code, neurons, report, resources, zoo
-from benchmarks.timing import Task, measure, measure_isolated
+from benchmarks import (
+    accuracy,
+    budget,
+    machine,
+    machine_code,
+    neurons,
+    plans,
+    report,
+    resources,
+    zoo,
+)
+from benchmarks.timing import Task, measure, measure_isolated, require_kernels
 
 app = typer.Typer(
     help="Benchmarks of snnfast against plain PyTorch and other libraries.", no_args_is_help=True
@@ -59,6 +69,7 @@ def add_command(benchmark: str) -> None:
         if cpu_time and (device != "cpu" or counts != [1]):
             raise typer.BadParameter("--cpu-time counts on the CPU with one thread only")
         clock = "cpu" if cpu_time else "wall"
+        require_kernels(device)
         names = [module.FLOOR, neurons.OURS, *filter(None, baselines.split(","))]
         names += neurons.OPTIONAL_BASELINES if compiled else ()
         results: report.Results = {}
@@ -100,6 +111,7 @@ def add_command(benchmark: str) -> None:
 for name in (
     *neurons.stems(),
     "batch_norm",
+    "norm_lif",
     "checkpoints",
     "layer",
     "conv",
@@ -114,6 +126,7 @@ for name in (
     "refractory",
     "delay",
     "export_c",
+    "own_neuron",
     "recurrent",
     "sequence",
     "spike_linear",
@@ -138,12 +151,23 @@ def print_zoo(
     cpu_time: Annotated[bool, typer.Option(help="CPU seconds, for a busy machine.")] = False,
 ) -> None:
     torch.set_num_threads(1)
+    require_kernels("cpu")
     lines = []
     for library in libraries.split(","):
         for name, model in zoo.models(library):
             lines.append(zoo.line(name, model, repeats, "cpu" if cpu_time else "wall"))
             typer.echo("  ".join(lines[-1]), err=True)
     typer.echo(report.table(zoo.HEADER, lines))
+
+
+@app.command("accuracy", help=accuracy.__doc__)
+def print_accuracy(
+    page: Annotated[Path | None, typer.Option(help="Write the table into this page.")] = None,
+) -> None:
+    found = accuracy.lines()
+    typer.echo(report.table(accuracy.HEADER, found))
+    if page is not None:
+        accuracy.write(page, found)
 
 
 @app.command("machine_code", help=machine_code.__doc__)
@@ -171,6 +195,20 @@ def print_machine_code(
             typer.echo(f"WORSE: {complaint}")
         if complaints:
             raise typer.Exit(1)
+
+
+@app.command("plans", help=plans.__doc__)
+def print_plans(
+    keep: Annotated[bool, typer.Option(help="Compile the kernels, keep nvcc's report.")] = False,
+) -> None:
+    try:
+        if keep:
+            plans.keep(plans.measure())
+        header, *rows = plans.table()
+    except RuntimeError as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(1) from None
+    typer.echo(report.table(header, rows))
 
 
 @app.command("resources", help=resources.__doc__)

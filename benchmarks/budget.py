@@ -1,7 +1,8 @@
 """What the hot kernels cost by their machine code (``results/machine-code.json``), and what follows for a GPU.
 
-:func:`seconds` is a bound by arithmetic, not a measurement: a kernel takes at least the time in which the card's memory
-moves its bytes, and at least that in which its schedulers issue its instructions, one a cycle, or wait for its loads.
+:func:`seconds` is a bound by arithmetic, not a prediction and no measurement: a kernel takes at least the time in which
+the card's memory moves its bytes, in which its schedulers issue its instructions, one a cycle, and in which one warp
+issues its own, each of which waits for the results that it needs, or for its loads.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ class Code(NamedTuple):
         instructions_an_element: as they stand.
         executed_an_element: of these, on the longest way.
         executed_once: by a thread before its first step.
+        cycles_a_step: of a warp that has a scheduler for itself, at least: the stalls of the longest way.
     """
 
     kernel: str
@@ -70,6 +72,7 @@ class Code(NamedTuple):
     instructions_an_element: float
     executed_an_element: float
     executed_once: int
+    cycles_a_step: float
 
     @property
     def arguments(self) -> list[str]:
@@ -144,10 +147,13 @@ def seconds(code: Code, steps: int, neurons: int, card: Card) -> float:
     together = math.ceil(resident * code.threads / THREADS)  # warps of a scheduler
     group = SEGMENT if code.narrow else 4  # steps whose loads are in flight together
     issued = group * code.lanes * code.executed_an_element
+    stalled = (
+        group * code.cycles_a_step
+    )  # more than its instructions, where one needs the last one's result
     waited = code.waits * LATENCY * card.hertz
     # Of few neurons the next groups come meanwhile, and only the first is waited for.
     alone, first = (
-        (max(issued, waited), LATENCY * card.hertz) if code.narrow else (issued + waited, 0)
+        (max(stalled, waited), LATENCY * card.hertz) if code.narrow else (stalled + waited, 0)
     )
     cycles = together * code.executed_once + steps / group * max(together * issued, alone)
     return max((waves * cycles + first) / card.hertz, memory_seconds(code, steps, neurons, card))

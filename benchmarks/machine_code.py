@@ -5,9 +5,10 @@ its own. Of each kernel, and of the loops in which it spends
 its time (two in the backward pass), :class:`benchmarks.budget.Code` lists what is counted. ``machine-code.json`` keeps
 it; a kernel may get better, not worse. Then the share of a GPU's bandwidth that follows, by arithmetic.
 
-Needs nvcc and nvdisasm (a CUDA toolkit, or ``pip install nvidia-cuda-nvdisasm``), and no GPU. Scoreboards are read from
-the control bits of instructions of sm_70 to sm_90: bits 105 to 125 of 128 are stall, yield, write and read barrier and
-wait mask.
+Needs nvcc and nvdisasm (a CUDA toolkit, or ``pip install nvidia-cuda-nvdisasm``), and no GPU. Scoreboards and stalls
+are read from the control bits of instructions of sm_70 to sm_90: bits 105 to 125 of 128 are stall, yield, write and
+read barrier and wait mask. The stall is the number of cycles until the warp may issue its next instruction, which has
+the result of this one in time; what takes a scoreboard (memory, special functions) comes on top of it.
 """
 
 from __future__ import annotations
@@ -98,6 +99,7 @@ class Instruction(NamedTuple):
     text: str
     writes: int  # the scoreboard that it releases when its result is there; 7: none
     waits: int  # a bit for each that it waits for
+    stall: int = 1  # cycles until the warp may issue the next one
 
 
 def instructions(lines: list[str]) -> tuple[list[Instruction], dict[str, int]]:
@@ -110,7 +112,11 @@ def instructions(lines: list[str]) -> tuple[list[Instruction], dict[str, int]]:
         elif m := re.search(r"/\*[0-9a-f]{4,}\*/\s+(.*?);\s+/\* 0x[0-9a-f]{16} \*/", line):
             high = re.search(r"/\* 0x([0-9a-f]{16}) \*/", after)
             control = int(high[1], 16) >> (105 - 64) if high else 7 << 5
-            found.append(Instruction(m[1].strip(), control >> 5 & 7, control >> 11 & 0x3F))
+            found.append(
+                Instruction(
+                    m[1].strip(), control >> 5 & 7, control >> 11 & 0x3F, max(control & 0xF, 1)
+                )
+            )
     return found, labels
 
 
@@ -158,12 +164,13 @@ def way(
     begin: int,
     end: int,
     best: Callable[[list[int]], int],
+    cost: Callable[[Instruction], int] = lambda each: 1,
 ) -> int:
-    """Instructions on the longest or shortest way from one to the other.
+    """Instructions on the longest or shortest way from one to the other, or the sum of another cost.
 
     No way calls a function: those are divisions whose result no usual number is.
     """
-    steps: dict[int, int] = {end: 1}
+    steps: dict[int, int] = {end: cost(found[end]) if end < len(found) else 1}
     for at in range(end - 1, begin - 1, -1):
         text = found[at].text
         conditional = text.startswith("@") or "BRA.DIV" in text
@@ -173,7 +180,7 @@ def way(
         elif re.search(r"\b(?:CALL|EXIT|RET)\b", text) and not conditional:
             after = []
         if known := [steps[next_] for next_ in after if at < next_ and next_ in steps]:
-            steps[at] = 1 + best(known)
+            steps[at] = cost(found[at]) + best(known)
     return steps.get(begin, 0)
 
 
@@ -217,8 +224,11 @@ def code(
     steps = [rows, len(last.stores) if len(hot) == 2 else rows]
     kept = [word(each) for each in hot[0].body if re.search(r"\bSTS\b", each.text)]
 
+    def a_step(counts: Iterable[int]) -> float:
+        return sum(n / s for n, s in zip(counts, steps))
+
     def an_element(counts: Iterable[int]) -> float:
-        return round(sum(n / (lanes * s) for n, s in zip(counts, steps)), 1)
+        return round(a_step(counts) / lanes, 1)
 
     return Code(
         name,
@@ -233,7 +243,12 @@ def code(
         an_element(len(loop.body) for loop in hot),
         an_element(way(*parsed, loop.begin, loop.end, max) for loop in hot),
         way(*parsed, 0, hot[0].begin, min),
+        round(a_step(way(*parsed, loop.begin, loop.end, max, stall_of) for loop in hot), 1),
     )
+
+
+def stall_of(each: Instruction) -> int:
+    return each.stall
 
 
 def is_wide_copy(each: Instruction) -> bool:
@@ -266,11 +281,16 @@ def narrow_code(
     kept = max(before, key=lambda loop: len(loop.saves), default=last) if backward else last
     copying = [loop for loop in inner if any(map(is_wide_copy, loop.body))]
     ways = sorted([last, *copying, *([kept] if backward else [])], key=lambda loop: loop.begin)
-    executed, at = 0, tiles.begin
-    for loop in ways:
-        executed += way(*parsed, at, loop.begin, min) - 1 + way(*parsed, loop.begin, loop.end, max)
-        at = loop.end + 1
-    executed += way(*parsed, at, tiles.end, min)
+
+    def of_tile(cost: Callable[[Instruction], int]) -> int:
+        total, at = 0, tiles.begin
+        for loop in ways:
+            before = way(*parsed, at, loop.begin, min, cost) - cost(parsed[0][loop.begin])
+            total += before + way(*parsed, loop.begin, loop.end, max, cost)
+            at = loop.end + 1
+        return total + way(*parsed, at, tiles.end, min, cost)
+
+    executed = of_tile(lambda each: 1)
     stand = len(tiles.body) - sum(len(loop.body) for loop in inner if loop not in ways)
     (behind,) = {int(m[1], 16) for each in tiles.body if (m := WAIT.search(each.text))}
     sequences = (
@@ -292,6 +312,7 @@ def narrow_code(
         round(stand / (lanes * budget.SEGMENT), 1),
         round(executed / (lanes * budget.SEGMENT), 1),
         way(*parsed, 0, tiles.begin, min),
+        round(of_tile(stall_of) / budget.SEGMENT, 1),
     )
 
 

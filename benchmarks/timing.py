@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -127,16 +128,37 @@ def time_runs(run: Callable[[], object], task: Task) -> list[float]:
     return seconds
 
 
+def require_kernels(device: str) -> None:
+    """End with the reason unless the kernels of snnfast run here; from here on a fallback to its reference is an error.
+
+    Raises:
+        SystemExit: with the reason.
+    """
+    from snnfast import backend
+
+    asked = backend.forced()
+    problem = backend.why_not(device)
+    if asked not in (None, device):
+        problem = f"SNNFAST_BACKEND asks for {asked}"
+    if problem:
+        sys.exit(f"benchmarks: the {device} kernels of snnfast cannot run: {problem}")
+    warnings.filterwarnings("error", category=backend.BackendWarning)
+
+
 def measure(task: Task) -> Measurement:
     """Measures in this process."""
     from benchmarks import neurons
+    from snnfast.backend import BackendWarning
 
     torch.set_num_threads(task.threads)
+    require_kernels(task.device)
     try:
         prepared = neurons.module_of(task.benchmark).prepare(task)
         gc.collect()
         gc.freeze()  # all that is imported by now: each collection before a pass would walk it, a tenth of a second
         timed = {name: time_runs(run, task) for name, run in prepared.passes.items()}
+    except BackendWarning as error:
+        sys.exit(f"benchmarks: {error}")
     except (ImportError, neurons.Skip, RuntimeError, TypeError) as error:
         return Measurement(skipped=f"{type(error).__name__}: {str(error).splitlines()[0]}")
     seconds = {

@@ -1,4 +1,4 @@
-"""Tries ops, layers, models, conversion, commands and checkpoints with arguments drawn at random, many of them hostile.
+"""Tries ops, layers, models, networks, files and commands with arguments drawn at random, many of them hostile.
 
     python scripts/fuzz.py                          2,000 cases of seed 0
     python scripts/fuzz.py --seed 7 --minutes 120   as many cases as two hours take
@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fuzzing import files, networks, ops
+from fuzzing import files, float64, networks, ops, transforms
 from fuzzing.draw import Draw, Finding
 from tqdm import tqdm
 
@@ -42,6 +42,12 @@ TARGETS: dict[str, tuple[Callable[[Draw], None], int]] = {
     "convert": (networks.try_convert, 4),
     "checkpoints": (files.try_checkpoint, 6),
     "commands": (files.try_command, 3),
+    "float64": (float64.try_float64, 14),
+    "transforms": (transforms.try_transform, 5),
+    "libraries": (transforms.try_library, 3),
+    "lengths": (transforms.try_lengths, 4),
+    "nir": (files.try_nir, 4),
+    "runs": (files.try_run, 1),
 }
 
 

@@ -30,6 +30,7 @@ PAGES = [
     "docs/measurements/machine_code.md",
     "docs/measurements/speed_neurons.md",
     "docs/measurements/speed_networks.md",
+    "docs/own_neuron.md",
     *(f"docs/ops/{op}.md" for op in ("adlif", "alif", "delay", "recurrent")),
 ]
 
@@ -361,6 +362,58 @@ def missed_speed() -> str:
     return "\n".join(found)
 
 
+def own_neurons() -> str:
+    """Neurons from step functions: time, and how many times as long the same neuron takes elsewhere."""
+    file = File("own-neuron")
+    (shape,) = {tuple(row["shape"]) for row in file.rows}
+    columns = {
+        "plain_loop": "loop",
+        "compiled_loop": "`torch.compile` of the loop",
+        "spikingjelly": "SpikingJelly's FlexSN",
+        "jax": "XLA",
+    }
+    measured = {row["implementation"]: row["facts"] for row in file.rows}
+    lines = []
+    for name in ("klif", "two_compartments", "resonator"):
+        ours = file.row(shape, "snnfast", name)
+
+        def beside(other: str, name: str = name) -> str:
+            if name not in {r["name"] for r in file.rows if r["implementation"] == other}:
+                return ""
+            compiled = measured[other].get(f"s {name}, compiled")
+            compiling = f", compiled in {duration(compiled)}" if compiled else ""
+            return file.ratio(shape, (other, name), ("snnfast", name)) + compiling
+
+        first, cached = (ours["facts"][f"s {name}, {when}"] for when in ("first call", "cached"))
+        lines.append(
+            (
+                f"`{name}`",
+                duration(ours["minimum_seconds"]),
+                *map(beside, columns),
+                duration(first),
+                duration(cached),
+            )
+        )
+    head = ("neuron", "snnfast", *columns.values(), "first call", "from the cache")
+    return (
+        table(head, lines)
+        + f"\n\n`x` is {size(shape)}; LIF takes {duration(file.seconds(shape, 'lif', 'lif'))}."
+        + (" " + file.footer.strip())
+    )
+
+
+def generated(name: str) -> str:
+    """The struct that the package's compiler makes of a neuron of examples/own_neurons.py."""
+    sys.path[:0] = [str(ROOT), str(ROOT / "examples")]
+    import own_neurons
+    import torch
+
+    op = getattr(own_neurons, name)
+    source = op.source(op._bind((torch.zeros(1, 1),), {}).variant)[0]
+    text = source[source.index("struct") : source.index("}  // namespace")].rstrip()
+    return "```cpp\n" + "\n".join(map(str.rstrip, text.splitlines())) + "\n```"
+
+
 def machine_code(name: str, *neurons: str) -> str:
     """What benchmarks.budget says of the kernels that are kept."""
     sys.path.append(str(ROOT))
@@ -406,12 +459,14 @@ TABLES: dict[str, Callable[[], str]] = {
     },
     **{stem: partial(judged, stem) for stem in ("lif", "lif-zen5", "lif-xeon")},
     "ported": ported,
+    "own-neuron": own_neurons,
+    "struct-klif": partial(generated, "klif"),
     **{stem: partial(network_steps, stem) for stem in ("network", "network-zen5", "network-xeon")},
     **{
         f"goals-{stem}": partial(goals, stem)
         for stem in (
             *("adlif", "alif", "delay", "delay-zen5", "delay-xeon"),
-            *("recurrent", "recurrent-zen5"),
+            *("recurrent", "recurrent-zen5", "own-neuron"),
         )
     },
     "budget-lif": partial(machine_code, "budget", "lif", "lif, tensors"),

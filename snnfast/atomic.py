@@ -17,7 +17,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Missing folders are made.
 
     Raises:
-        OSError: the folder cannot be made, or the file cannot be replaced.
+        OSError: the folder cannot be made, or the file cannot be written or replaced; it names ``path``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # In the same folder, since a file moves in one step only within a file system; another process may write it, too.
@@ -25,5 +25,10 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        # A write to a full disk does not say where.
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -9,11 +9,13 @@ these kernels.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from difflib import get_close_matches
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -30,7 +32,10 @@ if TYPE_CHECKING:
 __all__ = ["BackendError", "BackendWarning", "explain", "use"]
 
 OPS: set[str] = set()  # the names of all ops
-CPU_ONLY = ("pool2d", "spike_conv2d", "spike_linear")  # ops whose kernels are for the CPU alone
+# Ops whose kernels are for the CPU alone.
+CPU_ONLY = ("batch_norm", "pool2d", "spike_conv2d", "spike_linear")
+# Variables of the environment, after SNNFAST_.
+VARIABLES = ("BACKEND", "CACHE_DIR", "CLUSTERS", "CPU_CACHE_MB", "CPU_ISA")
 BACKENDS = ("cpu", "cuda", "reference", "cuda_emulation")
 
 
@@ -61,14 +66,28 @@ def _load() -> tuple[Any, str]:
 
 
 def _warn_of_variables() -> None:
-    """Of the environment, which the extension reads for itself."""
+    """Warn of variables of the environment that are misspelt or wrong; the extension reads them for itself."""
+    problems = []
     text = os.environ.get("SNNFAST_CPU_CACHE_MB", "0")
-    if not text.isdecimal():
-        warnings.warn(
-            f"SNNFAST_CPU_CACHE_MB must be a whole number of MiB, at least 0, got {text!r}; it counts as 0",
-            BackendWarning,
-            stacklevel=2,
+    if not (text.isascii() and text.isdecimal()):
+        problems.append(
+            f"SNNFAST_CPU_CACHE_MB must be a whole number of MiB, at least 0, got {text!r}; it counts as 0"
         )
+    elif sys.platform == "linux":  # elsewhere nothing is cached
+        most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE") >> 20
+        # Compared by their lengths first: int() refuses thousands of digits.
+        if len(digits := text.lstrip("0")) > len(str(most)) or int(digits or 0) > most:
+            problems.append(
+                f"SNNFAST_CPU_CACHE_MB must be at most the machine's memory of {most} MiB, got {text}; that counts"
+            )
+    if (clusters := os.environ.get("SNNFAST_CLUSTERS", "1")) not in ("0", "1"):
+        problems.append(f"SNNFAST_CLUSTERS must be 0 or 1, got {clusters!r}; it counts as 1")
+    for name in os.environ:
+        word = name.removeprefix("SNNFAST_")
+        close = [] if word in (name, *VARIABLES) else get_close_matches(word, VARIABLES, 1, 0.75)
+        problems += [f"{name} is not read; is SNNFAST_{meant} meant?" for meant in close]
+    for problem in problems:
+        warnings.warn(problem, BackendWarning, stacklevel=2)
     if extension is not None and (problem := extension.cpu_isa_problem()):
         isa = os.environ["SNNFAST_CPU_ISA"]
         warnings.warn(
@@ -144,8 +163,11 @@ def _warn_once(message: str) -> None:
         warnings.warn(message, BackendWarning, stacklevel=level)  # points to who called the package
 
 
-def why_not(kernel: str) -> str:
-    """Why `kernel` (cpu, cuda or cuda_emulation) cannot run here, whatever its input; empty if it can."""
+def why_not(kernel: str, device: int | None = None) -> str:
+    """Why `kernel` (cpu, cuda or cuda_emulation) cannot run here, whatever its input; empty if it can.
+
+    ``device``: the GPU that is asked about; default: PyTorch's current one.
+    """
     if extension is None:
         return load_problem
     if kernel != "cuda":
@@ -153,7 +175,7 @@ def why_not(kernel: str) -> str:
     if not extension.with_cuda:
         return "snnfast was built without CUDA kernels; rebuild with SNNFAST_CUDA=1 where nvcc is installed"
     # The compiler cannot look into the extension; a launch tells the same.
-    return "" if torch.compiler.is_compiling() else _driver_problem()
+    return "" if torch.compiler.is_compiling() else _driver_problem() or _card_problem(device)
 
 
 @cache
@@ -162,12 +184,39 @@ def _driver_problem() -> str:
     return problem
 
 
+@cache
+def _card_problem(device: int | None) -> str:
+    """Why no kernel of this build runs on a GPU; empty if one does, or if PyTorch sees no GPU."""
+    if not torch.cuda.is_available():
+        return ""
+    major, minor = torch.cuda.get_device_capability(device)
+    if any(_runs_on(arch, 10 * major + minor) for arch in extension.cuda_archs.split(";")):
+        return ""
+    why = f"{torch.cuda.get_device_name(device)} has compute capability {major}.{minor}"
+    if major < 8:
+        return f"{why}, and the CUDA kernels need 8.0 or later"
+    return (
+        f"{why}, for which snnfast was not built ({extension.cuda_archs}); rebuild it with "
+        f"TORCH_CUDA_ARCH_LIST={major}.{minor}"
+    )
+
+
+def _runs_on(arch: str, capability: int) -> bool:
+    """Whether code for ``arch`` (as CMake has it) runs on a GPU: machine code in its major version, PTX later, too."""
+    number, letter = re.match(r"(\d+)([af]?)", arch).groups()  # type: ignore[union-attr]
+    built = int(number)
+    if letter == "a":
+        return built == capability
+    same = built // 10 == capability // 10
+    return built <= capability and (same or not (arch.endswith("-real") or letter))
+
+
 def _why_not(kernel: str, x: Tensor, surrogate: object) -> str:
     """Why `kernel` cannot run on `x`; empty if it can."""
     device = "cuda" if kernel == "cuda" else "cpu"
     if extension is not None and x.device.type != device:
         return f"the {kernel} kernels need input on {device}, got {x.device.type}"
-    problem = why_not(kernel)
+    problem = why_not(kernel, x.device.index)
     if problem:
         return problem
     if surrogate is not None and not isinstance(surrogate, Surrogate):

@@ -45,8 +45,12 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
             torch.save(whole, stream)
             stream.flush()
             os.fsync(stream.fileno())
-    except (OSError, RuntimeError) as error:  # what PyTorch makes of a full disk
-        raise OSError(f"{path} cannot be written: {error}") from error
+    except (OSError, RuntimeError) as error:
+        # PyTorch's own error follows that of a full disk, and hides it.
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, OSError):
+            cause = cause.__context__
+        raise OSError(f"{path} cannot be written: {cause or error}") from error
 
 
 def read_checkpoint(path: Path, kind: str | None = None) -> dict[str, Any]:

@@ -12,9 +12,12 @@ WHY = "only first derivatives are implemented"
 
 class _FirstOrder(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, op: str, why: str, function: Callable[..., Any], *args: Any) -> Any:
+    def forward(
+        ctx: Any, op: str, why: str, function: Callable[..., Any], args: Any, *tensors: Any
+    ) -> Any:
         ctx.op, ctx.why = op, why
-        return function(*args)
+        result = function(*args)
+        return tuple(result) if isinstance(result, list) else result
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
@@ -29,5 +32,7 @@ def refusal(op: str, why: str) -> RuntimeError:
 def first_order(op: str, function: Callable[..., Any], *args: Any, why: str = WHY) -> Any:
     """``function(*args)`` inside a backward pass of ``op``; differentiating it again raises an error."""
     if torch.is_grad_enabled():  # create_graph=True
-        return _FirstOrder.apply(op, why, function, *args)  # type: ignore[no-untyped-call]
+        # autograd looks for tensors in no list
+        tensors = [t for a in args for t in (a if isinstance(a, (list, tuple)) else [a])]
+        return _FirstOrder.apply(op, why, function, args, *tensors)  # type: ignore[no-untyped-call]
     return function(*args)

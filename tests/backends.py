@@ -47,6 +47,10 @@ def why_absent(name):
 PRESENT = [name for name in KERNELS if not why_absent(name)]
 
 
+# With clusters, and on a GPU also without them, where the blocks of a grid meet; emulated, other tests take every way.
+MEETING = [(name, way) for name in PRESENT for way in ("1", "0") if way == "1" or name == "cuda"]
+
+
 @contextmanager
 def force(name):
     fake = fake_cuda.present() if name == "cuda" and fake_cuda.WANTED else nullcontext()

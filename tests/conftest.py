@@ -4,6 +4,7 @@ import gc
 import os
 import re
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from backends import PRESENT, force
 from cases import case_name
 
 from snnfast import memory
+from snnfast.compiler.build import BeingCompiledError, library
+from snnfast.ops import own_neuron
 
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 settings.register_profile("explore", deadline=None, max_examples=2000)
@@ -51,7 +54,25 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def wait_for_kernels():
+    """Waits while another worker compiles the same kernel; users get plain PyTorch for that call."""
+
+    def patient(name, source):
+        while True:
+            try:
+                return library(name, source)
+            except BeingCompiledError:
+                time.sleep(0.1)
+
+    own_neuron.library = patient
+    yield
+    own_neuron.library = library
+
+
 def pytest_configure(config):
+    # Kernels that tests compile are for this checkout, not for the user's cache.
+    os.environ.setdefault("SNNFAST_CACHE_DIR", str(Path(__file__).parents[1] / "build" / "kernels"))
     if workers := getattr(config.option, "numprocesses", None):
         # Of pytest-xdist, on the same cores: threads that wait for one another would burn more than they do.
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, os.cpu_count() // workers)))

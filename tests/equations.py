@@ -14,5 +14,5 @@ __all__ = ["gated", "glif", "klif", "plain_lif", "resonator", "two_compartments"
 @snnfast.neuron
 def plain_lif(fire, x, v, *, decay=0.5, v_threshold=1.0, v_rest=0.0):
     h = v_rest + decay * (v - v_rest) + (1.0 - decay) * x
-    s, h, v = fire(h, v_threshold)
+    s, _, v = fire(h, v_threshold)
     return s, v

@@ -41,6 +41,59 @@ def test_quick_run_writes_json(benchmarks, name, dtype, tmp_path):
         assert all(fact == pytest.approx(facts[0]) for fact in facts)
 
 
+@pytest.mark.parametrize(
+    "command", [("lif", "--quick"), ("lif", "--quick", "--device", "cuda"), ("zoo",)]
+)
+def test_what_would_time_the_reference_ends_with_the_reason(monkeypatch, command):
+    """A build that failed, a source folder in which nothing is built, an old driver."""
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks.__main__ import app
+    from snnfast import backend
+
+    problem = "the source folder /there is imported, in which nothing is built for this Python"
+    if "cuda" in command:
+        monkeypatch.setattr(backend, "why_not", lambda kernel: f"driver for {kernel} too old")
+        problem = "driver for cuda too old"
+    else:
+        monkeypatch.setattr(backend, "extension", None)
+        monkeypatch.setattr(backend, "load_problem", problem)
+    result = CliRunner().invoke(app, command)
+    device = "cuda" if "cuda" in command else "cpu"
+    assert result.exit_code == 1
+    assert f"benchmarks: the {device} kernels of snnfast cannot run: {problem}" in result.output
+
+
+def test_a_forced_reference_is_not_timed(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks.__main__ import app
+    from snnfast import backend
+
+    with backend.use("reference"):
+        result = CliRunner().invoke(app, ("cuba", "--quick"))
+    assert result.exit_code == 1
+    assert "cannot run: SNNFAST_BACKEND asks for reference" in result.output
+
+
+def test_an_op_that_falls_back_is_not_timed(monkeypatch):
+    """Of one op alone, such as a surrogate without a kernel: it is skipped, with the reason."""
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks import lif
+    from benchmarks.timing import Prepared, Task, measure
+    from snnfast import backend, ops
+
+    def prepare(task):
+        x = torch.rand(3, 4)
+        return Prepared({"forward": lambda: ops.lif(x, surrogate=lambda u: (u >= 0).float())}, {})
+
+    monkeypatch.setattr(lif, "prepare", prepare)
+    monkeypatch.setattr(backend, "_warned", set())
+    with pytest.raises(
+        SystemExit,
+        match="benchmarks: lif runs in plain PyTorch, which is slow: a surrogate of your own",
+    ):
+        measure(Task("lif", "snnfast", (3, 4)))
+
+
 def test_quick_cuba_runs(benchmarks):
     output = benchmarks("cuba", "--quick")
     assert all(name in output for name in ("clone", "snnfast", "reference"))
@@ -124,6 +177,12 @@ def test_quick_pool2d_runs(benchmarks):
 
 def test_quick_batch_norm_runs(benchmarks):
     output = benchmarks("batch_norm", "--quick")
+    names = ("clone", "snnfast", "pytorch", "contiguous", "evaluation gradient")
+    assert all(name in output for name in names)
+
+
+def test_quick_norm_lif_runs(benchmarks):
+    output = benchmarks("norm_lif", "--quick")
     assert all(name in output for name in ("snnfast", "layers", "evaluation, channels-last"))
 
 
@@ -143,6 +202,17 @@ def test_quick_recurrent_runs_with_the_spikes_of_the_loops(benchmarks, tmp_path)
     assert all(name in output for name in ("clone", "snnfast", "adlif", "delays"))
     rows = json.loads(file.read_text())["rows"]
     rates = {r["implementation"]: r["facts"].get("rate") for r in rows}
+    assert rates["plain_loop"] == rates["tuned_loop"] == rates["snnfast"]
+
+
+def test_quick_own_neuron_runs_with_the_spikes_of_the_loops(benchmarks, tmp_path):
+    file = tmp_path / "result.json"
+    output = benchmarks(
+        "own_neuron", "--quick", "--baselines", "lif,plain_loop,tuned_loop", "--json", str(file)
+    )
+    assert all(name in output for name in ("klif", "two_compartments", "resonator", "lif"))
+    rows = json.loads(file.read_text())["rows"]
+    rates = {r["implementation"]: r["facts"].get("spikes a step, klif") for r in rows}
     assert rates["plain_loop"] == rates["tuned_loop"] == rates["snnfast"]
 
 

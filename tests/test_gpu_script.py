@@ -1,12 +1,16 @@
 """``scripts/gpu.py``: what can be known of it without a GPU. CI rehearses all of its stages (``.ci/run``)."""
 
+import importlib
 import json
 import math
 import os
 import re
 import subprocess
 import sys
+import tarfile
 import time
+import warnings
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -116,30 +120,174 @@ def test_a_part_whose_process_ended_has_failed(job):
     assert second.parts["b"]["result"] == 2
 
 
-def test_what_the_end_of_a_stage_cuts_off_is_begun_again(job):
-    """Unless it had all the time of a stage, and so will not do better."""
-    from stages.job import LIMIT, PartError
+def test_what_the_end_of_a_call_cuts_off_is_begun_again_once(job):
+    def wait(work):
+        work.deadline = time.monotonic() + 0.2
+        work.command("wait", [sys.executable, "-c", "import time; time.sleep(60)"])
 
-    def run(work):
-        def wait():
-            work.deadline = time.monotonic() + 0.2
-            code, _ = work.command("wait", [sys.executable, "-c", "import time; time.sleep(60)"])
-            raise PartError(f"ended with {code}")
-
-        work.run({"a": wait})
-        return job().parts["a"]["state"]
-
-    assert run(job()) == "out of time"
-    assert run(job(LIMIT)) == "failed"
+    for state in ("out of time", "failed"):
+        work = job()
+        work.run({"a": partial(wait, work)})
+        assert job().parts["a"]["state"] == state
+    assert job().parts["a"]["error"] == "cut off by the end of 2 calls"
 
 
 def test_what_is_cut_off_with_its_process_is_begun_again(job):
     work = job()
-    work.parts |= {name: {"state": "started", "whole": name == "all"} for name in ("all", "late")}
+    work.parts |= {name: {"state": "started", "tries": k} for name, k in (("late", 1), ("all", 2))}
     work.parts["before"] = {"state": "done"}
     work.cut_off()
     states = {name: part["state"] for name, part in job().parts.items()}
     assert states == {"all": "failed", "late": "out of time", "before": "done"}
+
+
+def test_results_are_packed_after_every_part(job, tmp_path):
+    work = job()
+    work.archive = tmp_path / "out/of/it.tar.gz"
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/smoke.log").write_text("a line")
+    seen = []
+
+    def look():
+        with tarfile.open(work.archive) as packed:
+            seen.append(packed.extractfile("gpu-results/results.json").read().decode())
+            assert packed.extractfile("gpu-results/logs/smoke.log").read() == b"a line"
+
+    work.run({"a": lambda: "of a", "b": look})
+    assert "of a" in seen[0]
+
+
+def on_a_gpu(job, tmp_path, monkeypatch, capability=(9, 0), built=True):
+    """A stage that is no rehearsal, on a GPU that is not there."""
+    from snnfast import backend
+
+    if built:
+        (tmp_path / "tree/snnfast").mkdir(parents=True)
+        (tmp_path / "tree/snnfast/_C.so").touch()
+    backend._card_problem.cache_clear()
+    backend._driver_problem.cache_clear()
+    extension = SimpleNamespace(
+        with_cuda=True, cuda_driver_problem=lambda: "", cuda_archs="90-real"
+    )
+    monkeypatch.setattr(backend, "extension", extension)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "A card")
+    x = SimpleNamespace(device=torch.device("cuda", 0), is_cpu=False)
+    monkeypatch.setattr(torch, "zeros", lambda *_, **__: x)
+    work = job()
+    work.rehearse = False
+    return work
+
+
+def test_nothing_but_kernels_is_measured(stages, job, tmp_path, monkeypatch):
+    """Neither the reference in place of a build that is not there, nor on a card that the build is not for."""
+    from stages.job import PartError
+
+    from snnfast import backend
+
+    with warnings.catch_warnings():
+        with pytest.raises(PartError, match="nothing is built in this folder"):
+            on_a_gpu(job, tmp_path, monkeypatch, built=False).demand_kernels()
+        work = on_a_gpu(job, tmp_path, monkeypatch, capability=(8, 0))
+        with pytest.raises(PartError, match=r"the kernels do not run.*compute capability 8\.0"):
+            work.demand_kernels()
+        monkeypatch.setattr(backend, "_card_problem", lambda device: "")
+        work.demand_kernels()
+        assert work.backend == "cuda"
+    backend._driver_problem.cache_clear()
+
+
+def test_a_stage_without_kernels_runs_no_part(stages, job, tmp_path, monkeypatch):
+    import gpu
+    from stages import smoke
+
+    monkeypatch.setattr(smoke, "parts", lambda work: pytest.fail("parts were made"))
+    work = on_a_gpu(job, tmp_path, monkeypatch, built=False)
+    assert gpu.inside(work) == 1
+    assert "run the stage build first" in work.parts["start"]["error"]
+
+
+def test_an_op_that_falls_back_is_an_error_in_every_part(stages, job):
+    from snnfast import backend
+
+    def fall_back():
+        backend._warn_once("lif runs in plain PyTorch, which is slow")
+
+    work = job()
+    with warnings.catch_warnings():
+        work.demand_kernels()
+        work.run({"a": fall_back, "b": fall_back})
+    assert [work.parts[name]["state"] for name in "ab"] == ["failed", "failed"]
+
+
+def test_a_build_that_is_not_here_is_made_again(stages, job):
+    from stages import build
+
+    work = job()
+    work.parts |= {name: {"state": "done"} for name in ("environment", "build")}
+    build.parts(work)
+    assert list(work.parts) == ["environment"]
+
+
+def test_a_build_keeps_its_object_files(stages, tmp_path, monkeypatch):
+    from stages import build
+
+    root, folder = tmp_path / "source", tmp_path / "results"
+    (root / "snnfast").mkdir(parents=True)
+    (root / "setup.py").touch()
+    (folder / "tree/build").mkdir(parents=True)
+    (folder / "tree/build/lif.o").touch()
+    (folder / "tree/gone.py").touch()
+    monkeypatch.setattr(build, "ROOT", root)
+    job = SimpleNamespace(
+        folder=folder, rehearse=True, parts={"environment": {}}, command=lambda *_, **__: (0, "{}")
+    )
+    tree = Path(build.build(job)["tree"])
+    assert (tree / "build/lif.o").exists()
+    assert (tree / "setup.py").exists()
+    assert not (tree / "gone.py").exists()
+
+
+def test_gradients_are_those_of_a_weighted_sum(stages):
+    """A plain sum's gradient is one value, which no kernel of training sees."""
+    from stages.ops import Example, examples, meeting
+
+    for summed in (False, True):
+        x, seen = torch.ones(3, 5), []
+
+        def function(x, seen=seen):
+            y = 1 * x
+            y.register_hook(seen.append)
+            return y
+
+        Example(function, (x,), True, summed).run()
+        assert (len(seen[0].unique()) > 1) != summed
+        assert (seen[0].stride() == (0, 0)) == summed
+    assert not any(example.summed for example in examples("cpu").values())
+    assert meeting("cpu", small=True)["lif, gradient of the sum"].summed
+
+
+def test_networks_whose_blocks_meet_learn_and_are_repeated(stages, monkeypatch):
+    from stages import smoke
+    from stages.job import PartError
+    from stages.ops import meeting
+
+    cases = meeting("cpu", small=True)
+    for name, example in cases.items():
+        before, after = example.inputs[0], example.run()[0]
+        assert example.smooth or not torch.equal(before, after), name
+    seen = []
+
+    def run():
+        seen.append(os.environ["SNNFAST_CLUSTERS"])
+        return [torch.tensor([len(seen) // 2])]
+
+    monkeypatch.setattr(smoke, "ran", lambda run, emulated: run())
+    with pytest.raises(PartError, match="run 2 differs from the first"):
+        smoke.repeated(run, run, False, True)
+    assert seen == ["0", "0"]
+    assert smoke.repeated(lambda: [torch.ones(1)], lambda: [torch.ones(1)], True, False)
 
 
 def test_commands_end_at_their_limit_and_leave_a_log(job, tmp_path):
@@ -172,13 +320,41 @@ def test_convolutions_are_compared_in_float32(stages, job, monkeypatch):
     assert not torch.backends.cudnn.allow_tf32
 
 
-def test_clusters_are_compared_with_none(stages, monkeypatch):
-    from stages import plasticity
+def test_clusters_are_compared_with_none(stages, job, monkeypatch):
+    from stages import timings
 
-    monkeypatch.setattr(plasticity, "timed", lambda *_: {"seen": os.environ["SNNFAST_CLUSTERS"]})
-    part = plasticity.parts(SimpleNamespace(rehearse=False, device="cuda"))
-    found = part["diehl_cook 250x784x400 cuda, no clusters"]()
-    assert found == {"seen": "0", "device": "cuda, no clusters"}
+    from benchmarks import timing
+
+    seen = []
+
+    def measure(task):
+        seen.append((task.device, os.environ["SNNFAST_CLUSTERS"]))
+        return timing.Measurement()
+
+    monkeypatch.setattr(timing, "measure", measure)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(type(job()), "device", "cuda")
+    parts = timings.plasticity(SimpleNamespace(rehearse=False, device="cuda"))
+    work = job()
+    for device in ("cuda, no clusters", "cuda", "cpu"):
+        (name,) = timings.part(work, "diehl_cook", "snnfast", (250, 784, 400), "float32", device)
+        assert name in parts
+        assert (
+            timings.timed(work, "diehl_cook", "snnfast", (1,), "float32", device)["device"]
+            == device
+        )
+    assert seen == [("cuda", "0"), ("cuda", "1"), ("cpu", "1")]
+    assert "SNNFAST_CLUSTERS" not in os.environ
+
+
+def test_what_takes_longest_to_learn_comes_last(stages):
+    from stages import timings
+
+    names = list(timings.plasticity(SimpleNamespace(rehearse=False, device="cuda")))
+    assert names.index("diehl_cook snnfast float32 250x784x400 cuda") < names.index(
+        "diehl_cook snnfast float32 250x784x6400 cpu"
+    )
 
 
 def test_spikes_that_repeat_themselves_are_a_failure(stages, monkeypatch):
@@ -196,17 +372,37 @@ def test_spikes_that_repeat_themselves_are_a_failure(stages, monkeypatch):
 def test_failures_of_the_suite_are_listed_by_file(stages, tmp_path):
     from stages.tests import summary
 
-    (tmp_path / "test_it.py").write_text("def test_a(): pass\ndef test_b(): assert 1 == 2\n")
-    record = tmp_path / "record.jsonl"
-    words = [sys.executable, "-P", "-m", "pytest", "-p", "stages.record", "-p", "no:cacheprovider"]
-    environment = {**os.environ, "SNNFAST_TEST_RECORD": str(record)}
-    environment["PYTHONPATH"] = str(ROOT / "scripts")
-    environment.pop("PYTEST_XDIST_WORKER", None)
-    subprocess.run([*words, f"--rootdir={tmp_path}", str(tmp_path)], env=environment)
-    found = summary(record)
-    assert found["passed"] == 1
-    assert list(found["failed"]) == ["test_it.py"]
-    assert "test_b" in found["failed"]["test_it.py"]
+    (tmp_path / "test_it.py").write_text(
+        "import pytest\n"
+        "@pytest.mark.parametrize('v', ['a b', 'c'])\n"
+        "def test_a(v): pass\n"
+        "def test_b(): assert 1 == 2\n"
+    )
+    words = [sys.executable, "-P", "-m", "pytest", "-vv", "-n", "1", "-p", "no:cacheprovider"]
+    words += [f"--rootdir={tmp_path}", str(tmp_path)]
+    ended = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert summary(ended.stdout) == {
+        "passed": 2,
+        "skipped": 0,
+        "failed": {"test_it.py": {"test_b": "assert 1 == 2"}},
+    }
+    # One that was cut off has no summary.
+    cut = ended.stdout.partition("short test summary")[0]
+    assert summary(cut)["failed"] == {"test_it.py": {"test_b": ""}}
+
+
+def test_the_suite_runs_what_is_on_a_gpu(stages, monkeypatch):
+    from stages import tests
+
+    seen = []
+    work = SimpleNamespace(
+        rehearse=False,
+        command=lambda name, words, **more: seen.append((words, more)) or (5, ""),
+    )
+    assert tests.suite(work, "ops", ["tests/ops"])["passed"] == 0  # no test of this group is one
+    ((words, more),) = seen
+    assert words[words.index("-k") + 1] == "cuda and not emulation"
+    assert more["environment"]["SNNFAST_FAIL_WITHOUT_CUDA"] == "1"
 
 
 def test_every_file_of_tests_is_in_one_group(stages):
@@ -221,10 +417,10 @@ def test_every_file_of_tests_is_in_one_group(stages):
     assert min(map(len, found.values())) > 5
 
 
-def test_a_suite_that_left_nothing_has_passed_nothing(stages, tmp_path):
+def test_a_suite_that_left_nothing_has_passed_nothing(stages):
     from stages.tests import summary
 
-    assert summary(tmp_path / "none") == {"passed": 0, "skipped": 0, "failed": {}}
+    assert summary("") == {"passed": 0, "skipped": 0, "failed": {}}
 
 
 def test_sanitizers_errors_are_counted(stages):
@@ -349,7 +545,6 @@ def test_the_page_says_what_was_reached_and_what_failed(stages, results, tmp_pat
     assert "| lif | backward | [10, 1000] | float32 | 2 | 0 | 75 % | - |" in made
     assert "| tests | f.py | 1 tests, t |" in made
     assert "**A card**" in made
-    assert (tmp_path / "shares.png").read_bytes().startswith(b"\x89PNG")
     assert docs.read_text() == f"before\n{page.BEGIN}\n{made}{page.END}\nafter\n"
 
 
@@ -441,8 +636,42 @@ def test_unknown_stages_are_refused(stages, capsys):
 
 def test_a_stage_that_cannot_start_is_a_failure(stages, tmp_path, monkeypatch):
     import gpu
-    from stages import job, network
+    from stages import job, timings
 
-    monkeypatch.setattr(network, "parts", lambda job: {}["nothing"])
-    assert gpu.inside("network", tmp_path, True, 60.0) == 1
+    monkeypatch.setattr(timings, "networks", lambda job: {}["nothing"])
+    with warnings.catch_warnings():
+        assert gpu.inside(job.Job("network", tmp_path, True)) == 1
     assert "KeyError" in job.results(tmp_path)["network"]["parts"]["start"]["error"]
+
+
+def test_a_call_ends_in_time_and_says_where_the_next_goes_on(stages, tmp_path, monkeypatch, capsys):
+    import gpu
+
+    now = [0.0]
+    monkeypatch.setattr(gpu.time, "monotonic", lambda: now[0])
+    ran = []
+
+    def outside(work, deadline):
+        ran.append(work.stage)
+        assert deadline == 9 * 60 - 10
+        now[0] += 300
+        work.parts["a"] = {"state": "done", "result": {}}
+        work.keep()
+
+    monkeypatch.setattr(gpu, "outside", outside)
+    archive = tmp_path / "out/results.tar.gz"
+    assert gpu.main(["--folder", str(tmp_path / "r"), "--archive", str(archive)]) == 1
+    assert ran == ["build", "smoke"]
+    assert "neurons: not begun; the next call goes on here" in capsys.readouterr().out
+    assert archive.exists()
+
+
+def test_every_stage_is_made_and_documented(stages):
+    import gpu
+
+    _, _, table = (ROOT / "docs/gpu.md").read_text().partition("| stage | what |")
+    rows = re.findall(r"^\| `(\w+)` \|", table.partition("\n\n")[0], re.M)
+    assert rows == list(gpu.STAGES)
+    for where in gpu.STAGES.values():
+        module, _, name = where.partition(":")
+        assert callable(getattr(importlib.import_module(f"stages.{module}"), name))

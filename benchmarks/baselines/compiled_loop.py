@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,3 +30,12 @@ def lif() -> Callable[[Tensor], Tensor]:
 def recurrent(weight: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
     """The plain loop with its step compiled: all steps together compile for too long."""
     return plain_loop.recurrent(weight, torch.compile(plain_loop.step, dynamic=False))
+
+
+def own_neuron(op: Any) -> Callable[[Tensor], Tensor]:
+    """All steps in one graph; compiled in this process, without a cache, so that the seconds are its own."""
+    import torch._inductor.config as inductor
+
+    inductor.compile_threads, inductor.force_disable_caches = 1, True
+    run: Callable[[Tensor], Tensor] = torch.compile(tuned_loop.own_neuron(op), dynamic=False)
+    return run

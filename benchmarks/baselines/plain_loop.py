@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .tuned_loop import Spike
+from .tuned_loop import Spike, fire
 
 NOTE = ""
 ALPHA = 25.0  # of the fast sigmoid
@@ -73,5 +73,19 @@ def sequence(net: Any) -> Callable[[Tensor], Tensor]:
             v_out = keep * v_out + (1 - keep) * current
             total = total + v_out
         return total / x.shape[1]
+
+    return run
+
+
+def own_neuron(op: Any) -> Callable[[Tensor], Tensor]:
+    """The step function of a neuron of :func:`snnfast.neuron`, with a hard reset to 0."""
+
+    def run(x: Tensor) -> Tensor:
+        states = [torch.zeros_like(x[0]) for _ in op.states]
+        spikes = []
+        for t in range(x.shape[0]):
+            s, *states = op.step(fire, x[t], *states)
+            spikes.append(s)
+        return torch.stack(spikes)
 
     return run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -40,6 +41,27 @@ def lif(backend: str | None = None) -> Callable[[Tensor], Tensor]:
     def run(x: Tensor) -> Tensor:
         functional.reset_net(neurons)
         return neurons(x)
+
+    return run
+
+
+def own_neuron(op: Any) -> Callable[[Tensor], Tensor]:
+    """Its ``FlexSN`` of a step function of :func:`snnfast.neuron`; on the CPU a loop over the steps."""
+    from benchmarks.baselines.tuned_loop import fire
+
+    def core(*values: Tensor) -> tuple[Tensor, ...]:
+        return op.step(fire, *values)  # type: ignore[no-any-return]
+
+    # FlexSN counts the arguments.
+    kind = inspect.Parameter.POSITIONAL_ONLY
+    names = (*op.inputs, *op.states)
+    core.__signature__ = inspect.Signature([inspect.Parameter(n, kind) for n in names])  # type: ignore[attr-defined]
+    node = neuron.FlexSN(core, num_states=len(op.states))
+
+    def run(x: Tensor) -> Tensor:
+        functional.reset_net(node)
+        result = node(x)
+        return result if isinstance(result, Tensor) else result[0]
 
     return run
 

@@ -24,6 +24,11 @@ class Spike(torch.autograd.Function):
         return grad / (1 + (math.pi * u).square())
 
 
+def fire(h: Tensor, threshold: Any) -> tuple[Tensor, Tensor, Tensor]:
+    s: Tensor = Spike.apply(h - threshold)
+    return s, h, torch.addcmul(h, h, s, value=-1)
+
+
 def run(x: Tensor) -> Tensor:
     v = torch.zeros_like(x[0])
     spikes = []
@@ -48,6 +53,20 @@ def recurrent(weight: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
             h = torch.lerp(v, torch.addmm(x_t, s, w.T), 0.5)
             s = Spike.apply(h - 1.0)
             v = torch.addcmul(h, h, s, value=-1)
+            spikes.append(s)
+        return torch.stack(spikes)
+
+    return run
+
+
+def own_neuron(op: Any) -> Callable[[Tensor], Tensor]:
+    """The step function of a neuron of :func:`snnfast.neuron`, with a hard reset to 0."""
+
+    def run(x: Tensor) -> Tensor:
+        states = [torch.zeros_like(x[0]) for _ in op.states]
+        spikes = []
+        for x_t in x.unbind(0):
+            s, *states = op.step(fire, x_t, *states)
             spikes.append(s)
         return torch.stack(spikes)
 

@@ -80,7 +80,7 @@ struct Adlif : Leaky {
     C after[] = {charged[kV]};
     Leaky::fire<R>(s, c, after);
     const C m = c[kAfterReset] != C(0) ? after[kV] : charged[kV];
-    grad_params[kDecayW] += grad_w * (charged[kW] - c[kGainSlope] * drive(s, m, c));
+    grad_params[kDecayW] += grad_w * charged[kW] - grad_w * drive(s, m, c) * c[kGainSlope];  // the drive times q may be infinite
     grad_params[kA] += grad_drive * (m - c[kRest]);
     grad_params[kB] += times(s, grad_drive);
     grad_params[kVRest] -= grad_m;

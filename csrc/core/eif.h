@@ -58,11 +58,11 @@ struct Eif : Leaky {
   template <class C>
   static SNNFAST_HD C charge_backward(C x, const C* before, const C* left, const C* c, const C* settings, C* grad, C* grad_params) {
     const C grad_h = grad[kV], grad_pull = grad_h * c[kRate], over_rest = before[kV] - c[kRest];
-    const C over = before[kV] - c[kRheobase], z = over / c[kSharpness], e = left[0];
+    const C over = before[kV] - c[kRheobase], z = over / c[kSharpness], e = left[0], grad_e = grad_pull * e;
     grad_params[kDecay] -= grad_h * (c[kSharpness] * e - over_rest) + (settings[kDecayInput] != C(0) ? grad_h * x : C(0));
     grad_params[kVRest] += grad_pull;
-    grad_params[kDeltaT] += grad_pull * (e - z * e);
-    grad_params[kThetaRh] -= grad_pull * e;
+    grad_params[kDeltaT] += grad_e - grad_e * z;  // not grad_pull * (e - e * z): e * z may be infinite where grad_pull is 0
+    grad_params[kThetaRh] -= grad_e;
     grad[kV] = grad_h + grad_pull * (e - C(1));
     return grad_h * c[kGain];
   }

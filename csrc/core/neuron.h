@@ -74,9 +74,9 @@ constexpr int kMostStates = 16;
 // before a step, an output is written from it after a step. data is null at the other places.
 struct MoreRows {
   Rows inputs[kMostStates];
-  void* outputs[kMostStates];       // [T, N] in C
-  Rows grad_outputs[kMostStates];   // in C
-  void* grad_inputs[kMostStates];   // [T, N] in the dtype of x
+  void* outputs[kMostStates];      // [T, N] in C
+  Rows grad_outputs[kMostStates];  // in C
+  void* grad_inputs[kMostStates];  // [T, N] in the dtype of x
 };
 
 // The compute type C is double for f64 and float for every other dtype. All state is in C.
@@ -91,7 +91,7 @@ struct NeuronScan {
   Param param[Neuron::kParams];
   double settings[Neuron::kSettings];
   Reset reset;
-  const MoreRows* more;                   // null: none
+  const MoreRows* more;  // null: none
 
   // Whether every parameter is a number, but for the last kEach: all neurons share the coefficients of these, which have no gradient.
   SNNFAST_HD bool uniform() const {
@@ -208,7 +208,8 @@ template <class Neuron, class C>
 SNNFAST_HD void neuron_coefficients(const NeuronScan<Neuron>& a, const C* params, C* c) {
   Neuron::coefficients(params, a, c);
   if constexpr (!kWhole<Neuron>) c[Neuron::kLeast] = least_margin<C>(a.settings[Neuron::kStrict] != 0);
-  if constexpr (!kWhole<Neuron> && kByMembrane<Neuron>) c[Neuron::kLeast] = least_membrane(Neuron::threshold(static_cast<const C*>(nullptr), c), c[Neuron::kLeast]);
+  if constexpr (!kWhole<Neuron> && kByMembrane<Neuron>)
+    c[Neuron::kLeast] = least_membrane(Neuron::threshold(static_cast<const C*>(nullptr), c), c[Neuron::kLeast]);
 }
 
 // The coefficients of neuron n.
@@ -247,17 +248,17 @@ SNNFAST_HD C neuron_step(C x, const C* c, C* state, C* charged) {
   if constexpr (kWhole<Neuron>) {
     return Neuron::step(x, c, state, charged);
   } else {
-  constexpr int kCharged = Neuron::kTape - Neuron::kLeft;
-  Neuron::charge(x, c, state, charged + kCharged);
-  SNNFAST_UNROLL
-  for (int k = 0; k < kCharged; k++) charged[k] = state[k];
-  if constexpr (R == Reset::none) {
-    return C(0);
-  } else {
-    const auto spikes = neuron_spikes<Neuron>(state, c);
-    Neuron::template fire<R>(spikes, c, state);
-    return times(spikes, C(1));
-  }
+    constexpr int kCharged = Neuron::kTape - Neuron::kLeft;
+    Neuron::charge(x, c, state, charged + kCharged);
+    SNNFAST_UNROLL
+    for (int k = 0; k < kCharged; k++) charged[k] = state[k];
+    if constexpr (R == Reset::none) {
+      return C(0);
+    } else {
+      const auto spikes = neuron_spikes<Neuron>(state, c);
+      Neuron::template fire<R>(spikes, c, state);
+      return times(spikes, C(1));
+    }
   }
 }
 
@@ -270,14 +271,14 @@ SNNFAST_HD C neuron_step_backward(C x, const C* before, const C* charged, const 
   if constexpr (kWhole<Neuron>) {
     return Neuron::step_backward(charged, c, grad_spike, grad, grad_params);
   } else {
-  if constexpr (R != Reset::none) {
-    const auto spikes = neuron_spikes<Neuron>(charged, c);
-    const C grad_spikes = grad_spike + Neuron::template fire_backward<R>(spikes, charged, c, attached, grad, grad_params);
-    const C grad_margin = Neuron::silent(charged) ? C(0) : grad_spikes * slope;
-    grad[0] += grad_margin;
-    Neuron::threshold_backward(charged, c, -grad_margin, grad, grad_params);
-  }
-  return Neuron::charge_backward(x, before, charged + Neuron::kTape - Neuron::kLeft, c, settings, grad, grad_params);
+    if constexpr (R != Reset::none) {
+      const auto spikes = neuron_spikes<Neuron>(charged, c);
+      const C grad_spikes = grad_spike + Neuron::template fire_backward<R>(spikes, charged, c, attached, grad, grad_params);
+      const C grad_margin = Neuron::silent(charged) ? C(0) : grad_spikes * slope;
+      grad[0] += grad_margin;
+      Neuron::threshold_backward(charged, c, -grad_margin, grad, grad_params);
+    }
+    return Neuron::charge_backward(x, before, charged + Neuron::kTape - Neuron::kLeft, c, settings, grad, grad_params);
   }
 }
 

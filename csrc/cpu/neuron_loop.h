@@ -236,7 +236,7 @@ void forward_uniform(const NeuronForward<Neuron>& a, int64_t begin, int64_t end)
 template <class Neuron, class C, Reset R>
 void forward_blocks(const NeuronForward<Neuron>& a, int64_t begin, int64_t end) {
   constexpr bool own = kOwnForNumbers<Neuron>;
-  own && a.uniform() ? forward_uniform<Neuron, C, R, own>(a, begin, end) : forward_uniform<Neuron, C, R, false>(a, begin, end);
+  own&& a.uniform() ? forward_uniform<Neuron, C, R, own>(a, begin, end) : forward_uniform<Neuron, C, R, false>(a, begin, end);
 }
 
 template <class Neuron, class C>

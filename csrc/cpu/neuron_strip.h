@@ -247,7 +247,7 @@ void backward_strip(const NeuronBackward<Neuron>& a, int64_t n0, int64_t m, Stri
 
 template <class Neuron, class C, Reset R>
 void backward_strips(const NeuronBackward<Neuron>& a, int64_t begin, int64_t end, void* scratch) {
-  StripBackward<Neuron, C> run = &strip_backward<Neuron, C, kWhole<Neuron> ? R : Reset::none, Surrogate::straight_through>;
+  StripBackward<Neuron, C> run = &strip_backward < Neuron, C, kWhole<Neuron> ? R : Reset::none, Surrogate::straight_through > ;
   if constexpr (R != Reset::none && !kWhole<Neuron>)
     run = with_surrogate(a.surrogate, [](auto known) -> StripBackward<Neuron, C> { return &strip_backward<Neuron, C, R, decltype(known)::value>; });
   StripWork<Neuron, C> work(a, run, begin, end, scratch);

@@ -45,15 +45,15 @@ void own_backward(const NeuronBackward<OwnNeuron>& from, int64_t begin, int64_t 
 }  // namespace
 }  // namespace snnfast::cpu
 
-#define SNNFAST_OWN_KERNEL(NEURON, TYPE, ...)                                                       \
-  extern "C" __attribute__((visibility("default"))) const snnfast::OwnKernel snnfast_own_kernel = { \
-      sizeof(snnfast::NeuronForward<snnfast::OwnNeuron>),                                           \
-      sizeof(snnfast::NeuronBackward<snnfast::OwnNeuron>),                                          \
-      snnfast::NEURON::kStates,                                                                     \
-      snnfast::NEURON::kParams,                                                                     \
-      static_cast<int32_t>(snnfast::kNeuronTapeRows<snnfast::NEURON>),                              \
-      static_cast<int32_t>(snnfast::kRecurrentPieceRows<snnfast::NEURON>),                          \
-      sizeof(TYPE) == 8,                                                                            \
-      __VA_ARGS__};
+#define SNNFAST_OWN_KERNEL(NEURON, TYPE, ...)                                                                         \
+  extern "C" __attribute__((visibility("default")))                                                                   \
+  const snnfast::OwnKernel snnfast_own_kernel = {sizeof(snnfast::NeuronForward<snnfast::OwnNeuron>),                  \
+                                                 sizeof(snnfast::NeuronBackward<snnfast::OwnNeuron>),                 \
+                                                 snnfast::NEURON::kStates,                                            \
+                                                 snnfast::NEURON::kParams,                                            \
+                                                 static_cast<int32_t>(snnfast::kNeuronTapeRows<snnfast::NEURON>),     \
+                                                 static_cast<int32_t>(snnfast::kRecurrentPieceRows<snnfast::NEURON>), \
+                                                 sizeof(TYPE) == 8,                                                   \
+                                                 __VA_ARGS__};
 #define SNNFAST_OWN_NEURON(NEURON, TYPE) \
   SNNFAST_OWN_KERNEL(NEURON, TYPE, &snnfast::cpu::own_forward<snnfast::NEURON, TYPE>, &snnfast::cpu::own_backward<snnfast::NEURON, TYPE>, nullptr, nullptr)

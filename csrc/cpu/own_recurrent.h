@@ -36,6 +36,6 @@ constexpr SNNFAST_ISA::RecurrentNeuron<C> kOwnRecurrent = {Neuron::kStates,
 }  // namespace
 }  // namespace snnfast::cpu
 
-#define SNNFAST_OWN_RECURRENT(NEURON, TYPE)                                                                     \
+#define SNNFAST_OWN_RECURRENT(NEURON, TYPE)                                                                      \
   SNNFAST_OWN_KERNEL(NEURON, TYPE, nullptr, nullptr, &snnfast::cpu::kOwnRecurrent<snnfast::NEURON, TYPE, false>, \
                      &snnfast::cpu::kOwnRecurrent<snnfast::NEURON, TYPE, true>)

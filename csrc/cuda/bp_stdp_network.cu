@@ -407,8 +407,8 @@ cudaError_t plan_of(const BpStdpNetwork& a, Teams& plan) {
   TeamDevice on;
   cudaError_t error = on.ask(kernels<C>());
   if (error == cudaSuccess) error = plan_teams(kernels<C>().grid, on, a.networks, wanted, 1, threads, plan);
-  if (error == cudaSuccess) error = allow_shared(kernels<C>().cluster, on, room);
-  if (error == cudaSuccess) error = allow_shared(kernels<C>().grid, on, room);
+  if (error == cudaSuccess) error = allow_shared(kernels<C>().cluster, on.device, room);
+  if (error == cudaSuccess) error = allow_shared(kernels<C>().grid, on.device, room);
   if (error != cudaSuccess) return error;
   const auto resident = [&](const Teams& p) {
     int64_t blocks = 0;

@@ -22,6 +22,13 @@ __device__ __forceinline__ void cluster_arrive() {
 #endif
 }
 
+// The same by a thread that has nothing to show to other blocks, or met one that arrives with a fence: it waits for none of its stores.
+__device__ __forceinline__ void cluster_arrive_relaxed() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
+#endif
+}
+
 __device__ __forceinline__ void cluster_wait() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("barrier.cluster.wait.acquire;" ::: "memory");

@@ -29,7 +29,11 @@ class ClusterTally {
   __device__ void tell(int64_t s, int64_t count) {
     settle();
     if (threadIdx.x < blocks_) *in_block(notes_of(words_, s) + block_, threadIdx.x) = static_cast<TallyWord>(count);
-    cluster_arrive();
+    // The first warp wrote all that other blocks read. A fence of every warp would wait for stores that none of them does.
+    if (threadIdx.x < 32)
+      cluster_arrive();
+    else
+      cluster_arrive_relaxed();
     told_ = true;
   }
 

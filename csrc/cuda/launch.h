@@ -52,6 +52,19 @@ __device__ __forceinline__ int64_t divided(int64_t a, int64_t b) {
   return (a | b) >> 32 ? a / b : static_cast<int64_t>(static_cast<uint32_t>(a) / static_cast<uint32_t>(b));
 }
 
+// What a block of a kernel may have in shared memory beside what is declared in it. The kernel is allowed all of it, whatever a
+// launch takes: two threads of the host may launch it with different sizes.
+template <class Kernel>
+cudaError_t allow_shared(Kernel kernel, int device, int64_t& room) {
+  int most = 0;
+  cudaFuncAttributes attributes{};
+  cudaError_t error = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, kernel);
+  room = most - static_cast<int64_t>(attributes.sharedSizeBytes);
+  if (error != cudaSuccess || room <= 0) return error;
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(room));
+}
+
 inline cudaLaunchConfig_t launch_config(dim3 grid, dim3 block, size_t smem, cudaStream_t stream, cudaLaunchAttribute& attribute) {
   return {grid, block, smem, stream, &attribute, 1};
 }

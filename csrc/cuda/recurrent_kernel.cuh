@@ -28,6 +28,18 @@ struct Column {
   }
 };
 
+// The neuron of a thread that has one, with loads that are under way before its block meets.
+template <bool kOne, class T>
+struct Mine {
+  bool has;
+  int64_t n;
+
+  __device__ __forceinline__ Mine(int64_t H, int64_t first) : has(kOne && threadIdx.x < H), n(first + threadIdx.x) {}
+  __device__ __forceinline__ Pack<T, 1> row(const Rows& x, int64_t t, int64_t steps) const {
+    return has && t < steps ? Reader<T, 1>(x, t, n).load(0) : Pack<T, 1>{};
+  }
+};
+
 template <class C>
 __device__ __forceinline__ const C* staged_rows(const void* given, int64_t size, bool staged, C* memory) {
   const C* rows = static_cast<const C*>(given);
@@ -53,7 +65,7 @@ __device__ __forceinline__ void initial_state(const NeuronScan<Neuron>& a, const
 }
 
 template <class Neuron, class C, class T, Reset R, bool kOne>
-__global__ void __launch_bounds__(kRecurrentThreads) recurrent_forward_kernel(const RecurrentForward<Neuron> a, bool staged) {
+__global__ void __launch_bounds__(kRecurrentThreads, 1) recurrent_forward_kernel(const RecurrentForward<Neuron> a, bool staged) {
   SNNFAST_DYN_SHARED(C, memory);
   const Recurrence& r = a.recurrence;
   const int64_t H = r.H, width = padded(H), first = blockIdx.x * H;
@@ -66,12 +78,19 @@ __global__ void __launch_bounds__(kRecurrentThreads) recurrent_forward_kernel(co
     neuron_coefficients<Neuron, C, 1>(a, first + i, &c);
     initial_state<Neuron>(a, c, first + i, state);
   }
+  const Mine<kOne, T> mine(H, first);
+  C last = C(0);  // of a thread with one neuron: its spike of the step before, as it stands in memory
+  if (mine.has && !r.delay) last = spike_at<T, C>(spikes, r, -1, mine.n);
+  Pack<T, 1> ahead = mine.row(a.x, 0, a.T);
   for (int64_t t = 0; t < a.T; t++) {
-    const int32_t count = events.list(H, [&](int64_t i) { return arriving<T, C>(spikes, r, a.T, t, first + i); });
+    const Pack<T, 1> now = ahead;
+    ahead = mine.row(a.x, t + 1, a.T);
+    if (mine.has && r.delay) last = arriving<T, C>(spikes, r, a.T, t, mine.n);
+    const int32_t count = events.list(H, [&](int64_t i) { return kOne ? last : arriving<T, C>(spikes, r, a.T, t, first + i); });
     for (int64_t i = threadIdx.x; i < H; i += blockDim.x) {
       const int64_t n = first + i;
       C x, s[Neuron::kStates], charged[Neuron::kTape];
-      widen(Reader<T, 1>(a.x, t, n).load(0), &x);
+      widen(kOne ? now : Reader<T, 1>(a.x, t, n).load(0), &x);
       if constexpr (!kOne) neuron_coefficients<Neuron, C, 1>(a, n, &c);
 #pragma unroll
       for (int k = 0; k < Neuron::kStates; k++) s[k] = state.get(k, n);
@@ -80,6 +99,7 @@ __global__ void __launch_bounds__(kRecurrentThreads) recurrent_forward_kernel(co
         for (int k = 0; k < Neuron::kStates; k++) store<C, 1>(a.checkpoints_out, ((t / a.checkpoint_every - 1) * Neuron::kStates + k) * a.N + n, &s[k]);
       const C spike = neuron_step<Neuron, R>(events.add(x, rows, width, i, count), c, s, charged);
       store<T, 1>(a.spikes, t * a.N + n, &spike);
+      last = load_as<C>(Store<T>::from(spike));
       if (a.v_seq) store<C, 1>(a.v_seq, t * a.N + n, &s[0]);
 #pragma unroll
       for (int k = 0; k < Neuron::kStates; k++) state.set(k, n, s[k]);
@@ -92,7 +112,7 @@ __global__ void __launch_bounds__(kRecurrentThreads) recurrent_forward_kernel(co
 }
 
 template <class Neuron, class C, class T, Reset R, bool kOne>
-__global__ void __launch_bounds__(kRecurrentThreads) recurrent_backward_kernel(const RecurrentBackward<Neuron> a, bool staged) {
+__global__ void __launch_bounds__(kRecurrentThreads, 1) recurrent_backward_kernel(const RecurrentBackward<Neuron> a, bool staged) {
   SNNFAST_DYN_SHARED(C, memory);
   enum { kGrad = Neuron::kStates, kGradParam = kGrad + Neuron::kStates, kReturned = kGradParam + Neuron::kParams, kGradDelay, kOwn };
   enum { kTapeX = Neuron::kTape, kTapeState };
@@ -103,6 +123,7 @@ __global__ void __launch_bounds__(kRecurrentThreads) recurrent_backward_kernel(c
   const C* to_pre = staged_rows<C>(r.to_pre, H * width, staged, memory);
   const C* to_post = static_cast<const C*>(r.to_post);
   C* columns = static_cast<C*>(a.columns);
+  const Mine<kOne, T> mine(H, first);
   Column<C, kOwn, kOne> own{{}, columns, a.N};
   const auto tape = [&](int64_t j, int k, int64_t n) -> C& { return columns[(kOwn + j * kNeuronTapeRows<Neuron> + k) * a.N + n]; };
   C c[Neuron::kCoefficients], settings[Neuron::kSettings];
@@ -142,13 +163,19 @@ __global__ void __launch_bounds__(kRecurrentThreads) recurrent_backward_kernel(c
 #pragma unroll
         for (int k = 0; k < Neuron::kStates; k++) own.set(k, n, static_cast<const C*>(a.checkpoints)[((segment - 1) * Neuron::kStates + k) * a.N + n]);
     }
+    Pack<T, 1> ahead = mine.row(a.x, t0, a.T);
+    const auto arrives = [&](int64_t t) { return mine.has && t < a.T ? arriving<T, C>(a.spikes, r, a.T, t, mine.n) : C(0); };
+    C coming = arrives(t0);
     for (int64_t j = 0; j < steps; j++) {
       const int64_t t = t0 + j;
-      const int32_t count = events.list(H, [&](int64_t i) { return arriving<T, C>(a.spikes, r, a.T, t, first + i); });
+      const Pack<T, 1> now = ahead;
+      const C here = coming;
+      ahead = mine.row(a.x, t + 1, a.T), coming = arrives(t + 1);
+      const int32_t count = events.list(H, [&](int64_t i) { return kOne ? here : arriving<T, C>(a.spikes, r, a.T, t, first + i); });
       for (int64_t i = threadIdx.x; i < H; i += blockDim.x) {
         const int64_t n = first + i;
         C x, s[Neuron::kStates], charged[Neuron::kTape];
-        widen(Reader<T, 1>(a.x, t, n).load(0), &x);
+        widen(kOne ? now : Reader<T, 1>(a.x, t, n).load(0), &x);
         x = events.add(x, to_post, width, i, count);
         if constexpr (!kOne) neuron_coefficients<Neuron, C, 1>(a, n, &c);
         tape(j, kTapeX, n) = x;
@@ -228,13 +255,13 @@ template <class C, class Kernel, class Scan>
 int launch_samples(Kernel kernel, const Scan& a, cudaStream_t stream) {
   const int64_t H = a.recurrence.H, number = static_cast<int64_t>(sizeof(C)), weights = H * padded(H) * number;
   int64_t bytes = a.recurrence.room ? 0 : recurrent_room(H) * number;
-  int device = 0, most = 0;
+  int device = 0;
+  int64_t most = 0;
   cudaError_t error = cudaGetDevice(&device);
-  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  if (error == cudaSuccess) error = allow_shared(kernel, device, most);
+  if (error != cudaSuccess) return error;
   const bool staged = bytes + weights <= most;
   if (staged) bytes += weights;
-  if (error == cudaSuccess) error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
-  if (error != cudaSuccess) return error;
   const int64_t threads = H < kRecurrentThreads ? (H + 31) / 32 * 32 : kRecurrentThreads;
   SNNFAST_LAUNCH(kernel, static_cast<unsigned>(a.N / H), static_cast<unsigned>(threads), static_cast<size_t>(bytes), stream, a, staged);
   return cudaGetLastError();

@@ -67,7 +67,16 @@ struct Events {
 
   // sum[i] + sum over events of value * rows[index][i], in their order.
   __device__ __forceinline__ C add(C sum, const C* rows, int64_t width, int64_t i, int32_t count) const {
-    for (int32_t e = 0; e < count; e++) sum += value[e] * rows[index[e] * width + i];
+    constexpr int kAhead = 4;  // weights under way
+    int32_t e = 0;
+    for (; e + kAhead <= count; e += kAhead) {
+      C weights[kAhead];
+#pragma unroll
+      for (int k = 0; k < kAhead; k++) weights[k] = rows[index[e + k] * width + i];
+#pragma unroll
+      for (int k = 0; k < kAhead; k++) sum += value[e + k] * weights[k];
+    }
+    for (; e < count; e++) sum += value[e] * rows[index[e] * width + i];
     return sum;
   }
 };

@@ -144,6 +144,11 @@ cudaError_t resident_blocks(Kernel kernel, const TeamDevice& on, const Teams& pl
     cudaLaunchAttribute cluster = cluster_of_blocks(blocks);
     const cudaLaunchConfig_t config = launch_config(blocks, static_cast<unsigned>(plan.threads), bytes, nullptr, cluster);
     error = cudaOccupancyMaxActiveClusters(&found, kernel, &config);
+    if (error != cudaSuccess) {  // a part of a GPU, or a virtual one: other teams do
+      found = 0;
+      error = cudaSuccess;
+      (void)cudaGetLastError();
+    }
     resident = found * plan.blocks;
   } else {
     error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&found, kernel, static_cast<int>(plan.threads), bytes);
@@ -160,18 +165,6 @@ cudaError_t plan_teams(Kernel kernel, const TeamDevice& on, int64_t networks, in
   return error == cudaSuccess ? divide(resident, networks, N, images, threads, plan) : error;
 }
 
-// What a block of a kernel may have in shared memory beside what is declared in it; the kernel is allowed to.
-template <class Kernel>
-cudaError_t allow_shared(Kernel kernel, const TeamDevice& on, int64_t& room) {
-  int most = 0;
-  cudaFuncAttributes attributes{};
-  cudaError_t error = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, on.device);
-  if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, kernel);
-  room = most - static_cast<int64_t>(attributes.sharedSizeBytes);
-  if (error != cudaSuccess || room <= 0) return error;
-  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(room));
-}
-
 // Memory: the pieces of a team and of a block, Memory(network, plan, team, block) by two arenas.
 template <class Memory, class Network, class Arguments>
 cudaError_t plan_teams(const TeamKernels<Arguments>& kernels, const Network& a, int64_t images, const TeamSizes& sizes, Teams& plan) {
@@ -179,8 +172,8 @@ cudaError_t plan_teams(const TeamKernels<Arguments>& kernels, const Network& a, 
   int64_t room = 0;
   cudaError_t error = on.ask(kernels);
   if (error == cudaSuccess) error = plan_teams(kernels.grid, on, a.networks, a.N, images, sizes.threads(a.N), plan);
-  if (error == cudaSuccess) error = allow_shared(kernels.cluster, on, room);
-  if (error == cudaSuccess) error = allow_shared(kernels.grid, on, room);
+  if (error == cudaSuccess) error = allow_shared(kernels.cluster, on.device, room);
+  if (error == cudaSuccess) error = allow_shared(kernels.grid, on.device, room);
   if (error != cudaSuccess) return error;
   const auto resident = [&](const Teams& p) {
     int64_t blocks = 0;

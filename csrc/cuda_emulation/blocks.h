@@ -7,6 +7,7 @@
 #include <type_traits>
 #include <utility>
 #include <vector>
+#include "occupancy.h"
 #include "turns.h"
 #include "warps.h"
 
@@ -113,7 +114,7 @@ EMULATOR inline std::string run_block(Worker& w, Sched sc) {
 
 inline bool refuses(dim3 g, dim3 b, size_t smem) {
   const size_t n = (size_t)b.x * b.y * b.z;
-  const bool fits = smem <= max_dyn_smem && (smem == 0 || smem + kStaticShared <= most_shared());
+  const bool fits = device() || (smem <= max_dyn_smem && (smem == 0 || smem + kStaticShared <= most_shared()));
   if (n && n <= 1024 && b.z <= 64 && g.x && g.y && g.z && g.x <= 2147483647u && g.y <= 65535 && g.z <= 65535 && fits) return false;
   last_error = n > 1024 || n == 0 ? cudaErrorInvalidConfiguration : cudaErrorInvalidValue;
   return true;
@@ -130,9 +131,20 @@ void prepare(Worker& w, dim3 g, dim3 b, size_t smem, F& f, int64_t block) {
   w.block = {(unsigned)(block % g.x), (unsigned)(block / g.x % g.y), (unsigned)(block / ((int64_t)g.x * g.y))};
 }
 
+// A line of the trace. Whether the launch is planned alone.
+inline bool note(const char* way, size_t together, dim3 g, dim3 b, size_t smem) {
+  const char* path = getenv("SNNFAST_EMULATION_TRACE");
+  if (std::FILE* file = path ? std::fopen(path, "a") : nullptr) {
+    std::fprintf(file, "%s %zu %u %u %u %u %zu\n", way, together, g.x, g.y, g.z, b.x * b.y * b.z, smem);
+    std::fclose(file);
+  }
+  return device() != nullptr;
+}
+
 template <class F>
 void launch(dim3 g, dim3 b, size_t smem, F&& f) {
   if (refuses(g, b, smem)) return;
+  if (note("blocks", 1, g, b, smem)) return;
   const Sched sc = sched();
   const int64_t nb = (int64_t)g.x * g.y * g.z;
   std::string err;
@@ -187,7 +199,7 @@ void launch_together(dim3 g, dim3 b, size_t smem, F& f, size_t first, size_t nb,
 
 template <class F>
 void launch_cooperative(dim3 g, dim3 b, size_t smem, F&& f) {
-  if (refuses(g, b, smem)) return;
+  if (refuses(g, b, smem) || note("grid", g.x, g, b, smem)) return;
   const size_t nb = (size_t)g.x * g.y * g.z;
   if (nb > (size_t)kMultiprocessors * resident_blocks(smem)) {
     last_error = cudaErrorCooperativeLaunchTooLarge;
@@ -201,7 +213,7 @@ inline size_t resident_clusters(size_t blocks, size_t smem) { return (size_t)kMu
 // Clusters of `blocks` blocks that follow each other in x.
 template <class F>
 void launch_clusters(dim3 g, dim3 b, size_t smem, size_t blocks, F&& f) {
-  if (refuses(g, b, smem)) return;
+  if (refuses(g, b, smem) || note("cluster", blocks, g, b, smem)) return;
   if (blocks < 1 || blocks > kLargestCluster || g.x % blocks || resident_clusters(blocks, smem) < 1) {
     last_error = cudaErrorInvalidClusterSize;
     return;

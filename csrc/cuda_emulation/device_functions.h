@@ -51,18 +51,21 @@ inline int __syncthreads_and(int p, EMULATION_HERE) {
 inline void __syncwarp(unsigned m = ~0u, EMULATION_HERE) { emulation::warp_barrier(m, file, line); }
 // ---- clusters, as csrc/cuda/cluster.cuh has them on a GPU
 // All threads of all blocks arrive; who waits, once for each time, goes on when they have, and sees what they did before.
-EMULATOR inline void cluster_arrive(EMULATION_HERE) {
+EMULATOR inline void cluster_arrive_relaxed() {
   emulation::Cluster& c = emulation::own_cluster();
   emulation::Thread* t = emulation::W().cur;
   if (std::exchange(t->arrived, true)) emulation::fail("emulation: a thread arrived twice at the barrier of its cluster");
   t->phase = c.phase;
-#if defined(__SANITIZE_THREAD__)
-  if (emulation::orders(file, line)) emulation::release(c.barrier_places + t->phase % 2);
-#endif
   if (++c.arrived < c.threads) return;
   c.arrived = 0;
   c.phase++;
   emulation::W().moved = true;
+}
+EMULATOR inline void cluster_arrive(EMULATION_HERE) {
+#if defined(__SANITIZE_THREAD__)
+  if (emulation::orders(file, line)) emulation::release(emulation::own_cluster().barrier_places + emulation::own_cluster().phase % 2);
+#endif
+  cluster_arrive_relaxed();
 }
 EMULATOR inline void cluster_wait(EMULATION_HERE) {
   emulation::Cluster& c = emulation::own_cluster();

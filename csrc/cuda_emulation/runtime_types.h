@@ -32,6 +32,7 @@ enum cudaError_t {
   cudaErrorInsufficientDriver = 35,
   cudaErrorNoKernelImageForDevice = 209,
   cudaErrorCooperativeLaunchTooLarge = 720,
+  cudaErrorNotSupported = 801,
   cudaErrorInvalidClusterSize = 912
 };
 using cudaStream_t = struct emulation_stream*;

@@ -37,8 +37,8 @@ SNNFAST_ARGUMENTS(Arguments, SNNFAST_BP_STDP_NETWORK_ARGUMENTS)
 
 constexpr const char* kOp = "bp_stdp_network_";
 
-void parallel_for(int64_t n, int64_t grain, const void* context, void (*body)(const void*, int64_t, int64_t)) {
-  torch::stable::parallel_for(0, n, grain, [&](int64_t begin, int64_t end) { body(context, begin, end); });
+void over_ranges(int64_t n, int64_t grain, const void* context, void (*body)(const void*, int64_t, int64_t)) {
+  parallel_for(n, grain, [&](int64_t begin, int64_t end) { body(context, begin, end); });
 }
 
 void check_threshold(double threshold, const Tensor& w) {
@@ -73,13 +73,13 @@ void present_on_cpu(const BpStdpNetwork& a, const Tensor& first) {
       int64_t bytes;
       cpu::bp_stdp_network_bytes()(one, &bytes);
       const WorkMemory memory(first, bytes);
-      cpu::bp_stdp_network()(one, parallel_for, memory.get());
+      cpu::bp_stdp_network()(one, over_ranges, memory.get());
     }
   };
   if (a.networks == 1)
     present(0, 1);
   else
-    torch::stable::parallel_for(0, a.networks, 1, present);
+    parallel_for(a.networks, 1, present);
 }
 
 template <class Device>

@@ -56,7 +56,7 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Arguments& arguments, Tensor g
   DelayBackward a{};
   static_cast<DelayScan&>(a) = scan_of(arguments, tensors);
   SNNFAST_CHECK(!past_needed || arguments.past, "delay: past_needed must be false without past, got true");
-  a.grad_y = tensors.optional_rows(grad_y, "grad_y", x.scalar_type());
+  a.grad_y = tensors.optional_rows(grad_y, "grad_y", x.scalar_type(), Device::kCuda);
   const auto output = [&](bool wanted, const std::vector<int64_t>& shape, ScalarType type, void*& pointer) {
     const Tensor t = wanted ? device.allocate(x, shape, type) : tensors.nothing();
     pointer = wanted ? t.mutable_data_ptr() : nullptr;

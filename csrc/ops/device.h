@@ -8,6 +8,8 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <exception>
+#include <mutex>
 #include <vector>
 
 #include "ops/check.h"
@@ -24,10 +26,26 @@ Tensor contiguous_of(const Tensor& t);
 inline Tensor channels_last(const Tensor& t) { return torch::stable::transpose(torch::stable::transpose(t, 1, 2), 2, 3); }
 inline Tensor channels_first(const Tensor& t) { return torch::stable::transpose(torch::stable::transpose(t, 2, 3), 1, 2); }
 
+// body(begin, end) over ranges of [0, n) by PyTorch's threads. Rethrows the first error of a body: across the stable ABI its text is lost.
+template <class Body>
+void parallel_for(int64_t n, int64_t grain, const Body& body) {
+  std::mutex mutex;
+  std::exception_ptr error;
+  torch::stable::parallel_for(0, n, grain, [&](int64_t begin, int64_t end) {
+    try {
+      body(begin, end);
+    } catch (...) {
+      const std::lock_guard<std::mutex> lock(mutex);
+      if (!error) error = std::current_exception();
+    }
+  });
+  if (error) std::rethrow_exception(error);
+}
+
 // kernel(begin, end) over ranges of [0, n) by threads, with about `work` operations an item.
 template <class Kernel>
 void in_parallel(int64_t n, int64_t work, const Kernel& kernel) {
-  torch::stable::parallel_for(0, n, std::max<int64_t>(32768 / std::max<int64_t>(work, 1), 1), kernel);
+  parallel_for(n, std::max<int64_t>(32768 / std::max<int64_t>(work, 1), 1), kernel);
 }
 
 struct Cpu {
@@ -46,7 +64,7 @@ struct Cpu {
     constexpr int64_t kUnit = 64;
     const int64_t per_unit = kUnit * std::max<int64_t>(work, 1);
     const int64_t grain = per_unit < 65536 ? 65536 / per_unit : 1;
-    torch::stable::parallel_for(0, (n + kUnit - 1) / kUnit, grain, [&](int64_t begin, int64_t end) { kernel(begin * kUnit, std::min(end * kUnit, n)); });
+    parallel_for((n + kUnit - 1) / kUnit, grain, [&](int64_t begin, int64_t end) { kernel(begin * kUnit, std::min(end * kUnit, n)); });
   }
 };
 

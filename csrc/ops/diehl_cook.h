@@ -124,7 +124,7 @@ void present_on_cpu(const Network& a, const Tensor& w, const CpuKernels<Network>
   if (a.networks == 1 || (!in_order && a.x.P >= a.networks))
     present(0, a.networks);
   else
-    torch::stable::parallel_for(0, a.networks, 1, present);
+    parallel_for(a.networks, 1, present);
 }
 
 }  // namespace snnfast

@@ -22,7 +22,7 @@ NeuronTensors::NeuronTensors(const char* op, const Tensor& x) : op_(op), x_(x), 
 
 Tensor NeuronTensors::nothing() const { return fresh(x_, {0}, state_type()); }
 
-Rows NeuronTensors::rows(const Tensor& given, const char* name) {
+Rows NeuronTensors::rows(const Tensor& given, const char* name, bool wide) {
   check_device(op_, name, given, "x", x_);
   bool repeats = true, contiguous = true;
   int64_t expected = 1;
@@ -32,16 +32,21 @@ Rows NeuronTensors::rows(const Tensor& given, const char* name) {
     contiguous = contiguous && given.stride(d) == expected;
     expected *= given.size(d);
   }
-  const Tensor& t = repeats || contiguous ? given : keep(contiguous_of(given));
   const bool row_of_one_value = repeats && !contiguous;
+  if (wide && row_of_one_value && given.size(0) > 0 && (given.size(0) == 1 || given.stride(0) == 0)) {
+    Tensor whole = given;
+    const Tensor& row = keep(contiguous_of(torch::stable::narrow(whole, 0, 0, 1)));
+    return {row.const_data_ptr(), dtype_of(op_, name, row), 0, 1};
+  }
+  const Tensor& t = repeats || contiguous ? given : keep(contiguous_of(given));
   return {t.const_data_ptr(), dtype_of(op_, name, t), t.dim() ? t.stride(0) : 0, row_of_one_value ? 0 : 1};
 }
 
-Rows NeuronTensors::optional_rows(const Optional& t, const char* name, ScalarType type) {
+Rows NeuronTensors::optional_rows(const Optional& t, const char* name, ScalarType type, bool wide) {
   if (!t) return {nullptr, Dtype::f32, 0, 1};
   check_shape(op_, name, *t, sizes_of(x_));
   check_dtype(op_, name, *t, type);
-  return rows(*t, name);
+  return rows(*t, name, wide);
 }
 
 Rows NeuronTensors::past(const Optional& t, int64_t* steps) {

@@ -24,9 +24,10 @@ class NeuronTensors {
   // An output that was not asked for.
   Tensor nothing() const;
 
-  // A [T, ...] tensor as rows: in place where a row is contiguous or repeats one value, else from a contiguous copy.
-  Rows rows(const Tensor& given, const char* name);
-  Rows optional_rows(const Optional& t, const char* name, ScalarType type);
+  // A [T, ...] tensor as rows: in place where a row is contiguous or repeats one value, else from a contiguous copy. `wide`: a kernel
+  // loads several neighbours at a time, so one value for all steps, as in the gradient of a sum, becomes one contiguous row.
+  Rows rows(const Tensor& given, const char* name, bool wide = false);
+  Rows optional_rows(const Optional& t, const char* name, ScalarType type, bool wide = false);
   // The rows [P, ...] before the first step, and how many.
   Rows past(const Optional& t, int64_t* steps);
   const void* neurons(const Optional& t, const char* name);
@@ -149,8 +150,8 @@ struct NeuronOperators<Neuron, Arguments, Kernels, Device, std::index_sequence<S
     static_cast<NeuronScan<Neuron>&>(a) = neuron_scan<Neuron>(arguments, reset(arguments), tensors);
     a.checkpoints = tensors.checkpoints(checkpoints, checkpoint_count(a.T, checkpoint_every), Neuron::kStates);
     a.checkpoint_every = checkpoint_every;
-    a.grad_spikes = tensors.optional_rows(grad_spikes, "grad_spikes", x.scalar_type());
-    a.grad_v_seq = tensors.optional_rows(grad_v_seq, "grad_v_seq", tensors.state_type());
+    a.grad_spikes = tensors.optional_rows(grad_spikes, "grad_spikes", x.scalar_type(), Device::kCuda);
+    a.grad_v_seq = tensors.optional_rows(grad_v_seq, "grad_v_seq", tensors.state_type(), Device::kCuda);
     ((a.grad_state_out[S] = tensors.neurons(grad_states, "the gradient of a state")), ...);
     a.surrogate = static_cast<int32_t>(arguments.surrogate.number);
     a.alpha = arguments.surrogate.alpha;

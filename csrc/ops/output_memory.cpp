@@ -48,8 +48,9 @@ struct Cache {
     limit = std::min<int64_t>(int64_t{1} << 30, memory / 16);
     if (const char* text = std::getenv("SNNFAST_CPU_CACHE_MB")) {
       int64_t megabytes = 0;
-      std::from_chars(text, text + std::strlen(text), megabytes);  // atoll, compiled here, would need glibc 2.38
-      limit = std::max<int64_t>(0, megabytes) << 20;
+      const auto read = std::from_chars(text, text + std::strlen(text), megabytes);  // atoll, compiled here, would need glibc 2.38
+      const int64_t most = memory >> 20;
+      limit = (read.ec == std::errc::result_out_of_range ? most : std::clamp<int64_t>(megabytes, 0, most)) << 20;
     }
   }
 

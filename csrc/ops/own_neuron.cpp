@@ -111,8 +111,8 @@ Tensors outputs_of(Call& call, const Tensor& x, bool return_v_seq, int64_t check
 
 // Allocates what a backward pass gives, the gradients of inputs, states and parameters, and reads what it is given: the gradients of
 // outputs, of states and of the first state after every step; one without elements is 0.
-Tensors gradients_of(Call& call, const Tensor& x, const Tensors& states, size_t numbers, size_t parameters, const Tensor& checkpoints,
-                     int64_t checkpoint_every, const Tensors& grads, NeuronBackward<OwnNeuron>& a) {
+Tensors gradients_of(Call& call, const Tensor& x, const Tensors& states, size_t numbers, size_t parameters, const Tensor& checkpoints, int64_t checkpoint_every,
+                     const Tensors& grads, NeuronBackward<OwnNeuron>& a) {
   NeuronTensors& tensors = call.tensors;
   const Cpu device(x);
   SNNFAST_CHECK(checkpoint_every >= 1, Call::kName, ": checkpoint_every must be at least 1, got ", checkpoint_every);
@@ -126,8 +126,7 @@ Tensors gradients_of(Call& call, const Tensor& x, const Tensors& states, size_t 
     return t.numel() ? Optional(t) : Optional();
   };
   a.grad_spikes = tensors.optional_rows(given(), "a gradient", x.scalar_type());
-  for (int64_t k = 1; k < call.outputs; k++)
-    call.more.grad_outputs[call.output_place(k)] = tensors.optional_rows(given(), "a gradient", tensors.state_type());
+  for (int64_t k = 1; k < call.outputs; k++) call.more.grad_outputs[call.output_place(k)] = tensors.optional_rows(given(), "a gradient", tensors.state_type());
   for (int64_t k = 0; k < call.states; k++) a.grad_state_out[k] = tensors.neurons(given(), "the gradient of a state");
   a.grad_v_seq = tensors.optional_rows(given(), "a gradient", tensors.state_type());
   Tensors result;
@@ -163,8 +162,7 @@ Tensors backward(std::string name, Tensors inputs, Tensors states, std::vector<d
   if (a.N > 0) {
     const int64_t steps = std::max<int64_t>(std::min(a.T, checkpoint_every), 1);
     const size_t bytes = sizeof(double) * static_cast<size_t>(steps * call.kernel.tape_rows * kNeuronBlock);
-    Cpu(inputs[0]).parallel(a.N, 2 * a.T * call.kernel.states,
-                            [&](int64_t begin, int64_t end) { call.kernel.backward(a, begin, end, thread_scratch(bytes)); });
+    Cpu(inputs[0]).parallel(a.N, 2 * a.T * call.kernel.states, [&](int64_t begin, int64_t end) { call.kernel.backward(a, begin, end, thread_scratch(bytes)); });
   }
   return result;
 }
@@ -187,9 +185,8 @@ Tensors recurrent_forward(std::string name, Tensor x, Tensors states, std::vecto
   const RecurrentTensors<Cpu> recurrent(Cpu(x), x, call.tensors, weight, past, delay);
   const Recurrence& r = a.recurrence = recurrent.recurrence;
   if (a.N > 0)
-    in_units(Cpu(x), call.kernel, r, a.T, 1, false, RecurrentParts(a.N / r.H).groups, [&](int64_t begin, int64_t end, void* scratch) {
-      cpu::own_recurrent_forward()(a, call.kernel.recurrent_forward, begin, end, scratch);
-    });
+    in_units(Cpu(x), call.kernel, r, a.T, 1, false, RecurrentParts(a.N / r.H).groups,
+             [&](int64_t begin, int64_t end, void* scratch) { cpu::own_recurrent_forward()(a, call.kernel.recurrent_forward, begin, end, scratch); });
   return result;
 }
 
@@ -207,9 +204,8 @@ Tensors recurrent_backward(std::string name, Tensor x, Tensors states, std::vect
   RecurrentGradients<Cpu> more(device, x, call.tensors, recurrent.recurrence, past, delay.has_value(), spikes, a);
   const Recurrence& r = a.recurrence;
   if (a.N > 0)
-    in_units(Cpu(x), call.kernel, r, a.T, std::min(a.T, checkpoint_every), true, RecurrentParts(a.N / r.H).parts, [&](int64_t begin, int64_t end, void* scratch) {
-      cpu::own_recurrent_backward()(a, call.kernel.recurrent_backward, begin, end, scratch);
-    });
+    in_units(Cpu(x), call.kernel, r, a.T, std::min(a.T, checkpoint_every), true, RecurrentParts(a.N / r.H).parts,
+             [&](int64_t begin, int64_t end, void* scratch) { cpu::own_recurrent_backward()(a, call.kernel.recurrent_backward, begin, end, scratch); });
   more.sum(device);
   result.insert(result.end(), {more.weight, more.past, more.delay});
   return result;

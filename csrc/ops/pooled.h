@@ -45,7 +45,7 @@ class PooledImages {
   // run(first unit, how many)
   template <class Run>
   void each(const Run& run) const {
-    torch::stable::parallel_for(0, window_.N, most_, [&](int64_t begin, int64_t end) {
+    parallel_for(window_.N, most_, [&](int64_t begin, int64_t end) {
       for (int64_t u = begin; u < end; u += most_) run(u, std::min(end - u, most_));
     });
   }

@@ -190,7 +190,7 @@ void present_in_order(const Tensor& like, const Presentations& x, int64_t own_by
   const Trains<Encode>*current = &now, *ahead = &next;
   current->encode(0, end(0));
   for (int64_t p = 0; p < x.P; p = end(p)) {
-    torch::stable::parallel_for(0, end(p) < x.P ? 2 : 1, 1, [&](int64_t first, int64_t last) {
+    parallel_for(end(p) < x.P ? 2 : 1, 1, [&](int64_t first, int64_t last) {
       for (int64_t task = first; task < last; task++) {
         if (task == 1)
           ahead->encode(end(p), end(end(p)));
@@ -205,7 +205,7 @@ void present_in_order(const Tensor& like, const Presentations& x, int64_t own_by
 // The same in any order.
 template <class Encode, class Present>
 void present_in_parallel(const Tensor& like, const Presentations& x, int64_t own_bytes, int64_t scratch, const Encode& encode, const Present& present) {
-  torch::stable::parallel_for(0, x.P, 1, [&](int64_t first, int64_t last) {
+  parallel_for(x.P, 1, [&](int64_t first, int64_t last) {
     const WorkMemory own(like, own_bytes);
     const Trains<Encode> trains(like, x, 1, scratch, encode);
     for (int64_t p = first; p < last; p++) {

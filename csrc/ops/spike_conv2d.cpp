@@ -135,7 +135,7 @@ std::tuple<Tensor, Tensor, Tensor> spike_conv2d_forward(const Arguments& argumen
   a.weight = weight.const_data_ptr(), a.bias = bias ? kept.const_data_ptr() : nullptr;
   a.table = table.mutable_data_ptr(), a.y = y.mutable_data_ptr();
   cpu::spike_conv2d_pack()(a);
-  torch::stable::parallel_for(0, a.N, 1, [&](int64_t begin, int64_t end) {
+  parallel_for(a.N, 1, [&](int64_t begin, int64_t end) {
     cpu::spike_conv2d_forward()(a, begin, end, static_cast<char*>(thread_scratch(static_cast<size_t>(conv_scratch(a)))));
   });
   return {channels_first(y), bits, found};
@@ -157,7 +157,7 @@ Tensor spike_conv2d_backward(const Arguments& arguments, Tensor bits, Tensor fou
   const Tensor tables = device.allocate(x, {a.groups, conv_table_size(a)}, x.scalar_type());
   a.x = x.const_data_ptr(), a.grad = grad.const_data_ptr();
   a.grad_tables = tables.mutable_data_ptr(), a.grad_weight = grad_weight.mutable_data_ptr();
-  torch::stable::parallel_for(0, a.groups, 1, [&](int64_t begin, int64_t end) {
+  parallel_for(a.groups, 1, [&](int64_t begin, int64_t end) {
     cpu::spike_conv2d_backward()(a, begin, end, static_cast<char*>(thread_scratch(static_cast<size_t>(conv_scratch(a)))));
   });
   cpu::spike_conv2d_unpack()(a);

@@ -2,67 +2,55 @@
 Write your own neuron
 =====================
 
-A neuron is a rule for one time step. This tutorial writes one that the package does not have, in
-plain PyTorch, and uses it in a network. Then it shows what a kernel would gain, and how to write
-one.
+A neuron is an equation for one time step. This tutorial writes one that the package does not have.
+It becomes a layer that runs all time steps in one kernel, learns its parameters, and is exported as
+C. :doc:`/own_neuron` is the reference.
 """
 
 import math
+import tempfile
 import time
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
 from torch import Tensor, nn
 
+import snnfast
 from snnfast import surrogate
-from snnfast.nn import ALIF
 
 torch.manual_seed(0)
 
 # %%
-# A neuron in PyTorch
-# -------------------
+# The equation
+# ------------
 # The resonate-and-fire neuron (Izhikevich 2001) has two states, which oscillate like the position
-# and the velocity of a spring. It fires when the second one reaches the threshold. The spike has no
-# useful derivative; :mod:`snnfast.surrogate` has the usual surrogate gradients.
+# and the velocity of a spring. It fires when the first one reaches the threshold. The function
+# below computes one time step of one neuron. It takes ``fire``, the input and the states by
+# position, and the parameters by keyword; it returns the spikes and the new states. ``fire`` makes
+# the spikes, with a surrogate gradient, and returns the membrane after the reset.
 
 
-class ResonateAndFire(nn.Module):
-    """``x`` ``[T, B, ...]`` -> spikes of the same shape.
-
-    Args:
-        period: steps of one turn, learned.
-        decay: factor on both states a step.
-    """
-
-    def __init__(self, period: float, decay: float = 0.97) -> None:
-        super().__init__()
-        self.period = nn.Parameter(torch.tensor(period))
-        self.decay = decay
-        self.spike = surrogate.atan()
-
-    def forward(self, x: Tensor) -> Tensor:
-        angle = 2 * math.pi / self.period
-        turn, across = self.decay * torch.cos(angle), self.decay * torch.sin(angle)
-        u, v = torch.zeros_like(x[0]), torch.zeros_like(x[0])
-        spikes = []
-        for now in x:
-            u, v = turn * u - across * v + now, across * u + turn * v
-            spikes.append(self.spike(v - 1))
-            v = v - spikes[-1].detach()
-        return torch.stack(spikes)
+@snnfast.neuron
+def resonate(fire, x, v, u, *, period=10.0, decay=0.97, v_threshold=1.0):
+    """Resonate and fire: ``period`` in steps, ``decay`` of both states a step."""
+    angle = 2 * math.pi / period
+    turn, across = decay * torch.cos(angle), decay * torch.sin(angle)
+    u, v = turn * u - across * v + x, across * u + turn * v
+    s, _, v = fire(v, v_threshold)
+    return s, v, u
 
 
 # %%
-# It fires for pulses with its own period, and for no others:
+# That is all: ``resonate`` is an op. The first call compiles a kernel for all time steps, forward
+# and backward, and keeps it on disk. The neuron fires for pulses with its own period, and for no
+# others:
 
-neuron = ResonateAndFire(period=10.0)
 figure, axes = plt.subplots(3, 1, sharex=True, figsize=(7, 4))
 for axis, gap in zip(axes, (7, 10, 14), strict=True):
     pulses = torch.zeros(100, 1)
     pulses[::gap] = 0.8
-    with torch.no_grad():
-        spikes = neuron(pulses)
+    spikes, v, u = resonate(pulses, v_reset=None)  # None: a soft reset
     axis.vlines(pulses.nonzero()[:, 0], 0, 0.8, color="gray")
     axis.vlines(spikes.nonzero()[:, 0], 0, 1, color="crimson")
     axis.set(ylabel=f"every {gap}", yticks=[])
@@ -70,46 +58,47 @@ axes[-1].set_xlabel("time step (pulses gray, spikes red)")
 figure.tight_layout()
 
 # %%
-# It is a module like any other. The period has a gradient: the neuron learns to fire for pulses
-# that come every 14 steps.
+# A layer that learns
+# -------------------
+# ``resonate.layer`` is a class of layers. A parameter given as an ``nn.Parameter`` is learned. Here
+# the neuron learns to fire for pulses that come every 14 steps.
 
+layer = resonate.layer(period=nn.Parameter(torch.tensor([10.0])), v_reset=None, detach_reset=True)
+print(layer)
 pulses = torch.zeros(100, 1)
 pulses[::14] = 0.8
-optimizer = torch.optim.Adam(neuron.parameters(), lr=0.1)
+optimizer = torch.optim.Adam(layer.parameters(), lr=0.1)
 counts = []
 for _ in range(60):
-    count = neuron(pulses).sum()
+    count = layer(pulses).sum()
     loss = (count - 4).square()
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
     counts.append(int(count))
-print(f"spikes: {counts[0]} before, {counts[-1]} after; period {neuron.period.item():.1f}")
+print(f"spikes: {counts[0]} before, {counts[-1]} after; period {layer.period.item():.1f}")
 
 # %%
-# What a kernel wins
-# ------------------
-# Every operation of the loop writes a tensor, which the backward pass reads again. A kernel keeps
-# the states in registers and recomputes them. Here is a neuron that the package has in both forms:
-# ALIF, whose threshold rises with its own spikes.
+# What the kernel wins
+# --------------------
+# Without a kernel every operation of every step writes a tensor, which the backward pass reads
+# again. The kernel keeps the states in registers. This is the loop that one would write, and the
+# same neuron as the op:
 
 
-def alif(x: Tensor, decay: float, beta: float, decay_adapt: float) -> Tensor:
-    v, a = torch.zeros_like(x[0]), torch.zeros_like(x[0])
+def loop(x: Tensor) -> Tensor:
+    angle = torch.tensor(2 * math.pi / 10)
+    turn, across = 0.97 * torch.cos(angle), 0.97 * torch.sin(angle)
+    u, v = torch.zeros_like(x[0]), torch.zeros_like(x[0])
     spike, spikes = surrogate.atan(), []
     for now in x:
-        h = decay * v + (1 - decay) * now
-        s = spike(h - (1 + beta * a))
-        v = h * (1 - s)
-        a = decay_adapt * a + s
-        spikes.append(s)
+        u, v = turn * u - across * v + now, across * u + turn * v
+        spikes.append(spike(v - 1))
+        v = v - spikes[-1]
     return torch.stack(spikes)
 
 
-arguments = {"decay": 0.5, "beta": 0.2, "decay_adapt": 0.95}
-layer = ALIF(**arguments)
-x = (2 * torch.rand(100, 16, 512)).requires_grad_()
-print("equal spikes:", torch.equal(layer(x), alif(x, **arguments)))
+x = torch.randn(100, 16, 512, requires_grad=True)
 
 
 def milliseconds(neurons) -> float:
@@ -122,29 +111,30 @@ def milliseconds(neurons) -> float:
     return best * 1e3
 
 
-loop, kernel = milliseconds(lambda x: alif(x, **arguments)), milliseconds(layer)
-print(f"loop {loop:.0f} ms, kernel {kernel:.1f} ms: {loop / kernel:.0f} times as fast")
+slow, fast = milliseconds(loop), milliseconds(lambda x: resonate(x, v_reset=None)[0])
+print(f"loop {slow:.0f} ms, kernel {fast:.1f} ms: {slow / fast:.0f} times as fast")
 
 # %%
-# Write the kernel
-# ----------------
-# A kernel is one file of maths, ``csrc/core/<name>.h``: how the input charges the states, the
-# threshold, the effect of a spike on every state, and the derivatives of all three. This is the
-# whole threshold of ALIF and the effect of its spike, as an extension of LIF:
-#
-# .. code-block:: cpp
-#
-#     template <class C>
-#     static SNNFAST_HD C threshold(const C* charged, const C* c) {
-#       return c[kThreshold] + c[kScale] * charged[kA];
-#     }
-#
-#     template <Reset R, class Spikes, class C>
-#     static SNNFAST_HD void fire(Spikes s, const C* c, C* state) {
-#       Lif::fire<R>(s, c, state);
-#       state[kA] = c[kLeakAdapt] * state[kA] + times(s, C(1));
-#     }
-#
-# The build makes everything else: loops over time, instruction sets, CUDA, gradients of parameters,
-# autograd, ``torch.compile``, recurrence. The tests of neurons cover it, too. CONTRIBUTING.md in the
-# source lists the eight files, with their lengths; :doc:`/architecture` shows how they fit together.
+# ``resonate.reference`` runs the same step in plain PyTorch, a step at a time. The spikes of the
+# kernel equal its spikes bit for bit; this is how the package tests its own neurons, too.
+
+expected = resonate.reference(x, v_reset=None)[0]
+print("equal spikes:", torch.equal(resonate(x, v_reset=None)[0], expected))
+
+# %%
+# In a network, and in C
+# ----------------------
+# The layer works wherever those of the package do: with recurrent connections and delays, in a
+# monitor, under ``torch.compile``. ``export_c`` writes a network with it as plain C.
+
+net = nn.Sequential(
+    snnfast.nn.Time(nn.Linear(20, 64)),
+    resonate.layer(period=nn.Parameter(torch.linspace(5, 20, 64)), v_reset=None),
+    snnfast.nn.Time(nn.Linear(64, 5)),
+    snnfast.nn.Rate(),
+)
+with tempfile.TemporaryDirectory() as folder:
+    snnfast.export_c(net, folder)
+    code = (Path(folder) / "snn.c").read_text()
+start = code.index("static void resonate_1(void)")
+print(code[start : code.index("\n}", start) + 2])

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from typer.testing import CliRunner
 
-from snnfast import cli
+from snnfast import cli, nir
 from snnfast.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
+from snnfast.nn import LIF, CubaLIF, Delay, Recurrent, Time
+from snnfast.procedure.folder import locked
 
 from .draw import Draw, Finding, copied, same
 
@@ -36,8 +40,12 @@ QUICK = {
     "spikeprop": ("--dataset", "xor", "--epochs", "1"),
     "bp-stdp": ("--dataset", "xor", "--epochs", "1"),
     "stbp": ("--hidden", "4", "--epochs", "1", "--steps", "1", "--batch-size", "500"),
-    "stdp": ("--neurons", "4", "--epochs", "1", "--time-interval", "5"),
+    "stdp": ("--neurons", "4", "--epochs", "1", "--duration", "5"),
     "diehl2015": ("--network", "dense", "--epochs", "1", "--batch-size", "500"),
+    "sequence": (
+        *("--task", "copy", "--steps", "12", "--samples", "64", "--hidden", "4", "--epochs", "1"),
+        *("--batch-size", "64"),
+    ),
 }
 OPTIONS = (  # but --download: nothing is fetched here
     "--dataset",
@@ -110,6 +118,129 @@ def try_command(d: Draw) -> None:
         in_one_line = len(told) == 1 and result.output.rstrip().endswith(told[0])
         if result.exit_code == 2 and "Usage:" not in result.output and not in_one_line:
             raise Finding(f"{shown}: not told in one line: {result.output}")
+
+
+def try_run(d: Draw) -> None:
+    """A run that is resumed, and one in a folder in which another trains."""
+    name = d.choice(sorted(QUICK))
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out"
+        words = [
+            "train",
+            name,
+            *QUICK[name],
+            "--device",
+            "cpu",
+            "--out",
+            str(out),
+            "--seed",
+            str(d.randrange(9)),
+        ]
+        if d.chance(0.3):
+            with locked(out):
+                before = sorted(p.name for p in out.iterdir())
+                result = CliRunner().invoke(cli.app, words + ["--resume"] * d.chance(0.5))
+                if result.exit_code != 2 or "is in use by process" not in " ".join(
+                    result.output.split()
+                ):
+                    raise Finding(
+                        f"{' '.join(words)} beside a run: exit code {result.exit_code}: {result.output}"
+                    )
+                if sorted(p.name for p in out.iterdir()) != before:
+                    raise Finding(f"{' '.join(words)} beside a run wrote into its folder")
+            return
+        first = CliRunner().invoke(cli.app, words)
+        if first.exit_code:
+            raise Finding(f"{' '.join(words)}: exit code {first.exit_code}: {first.output}")
+        read = {p.name: p.read_bytes() for p in out.glob("*.pt")}
+        again = CliRunner().invoke(cli.app, [*words, "--resume"])
+        if again.exit_code:
+            raise Finding(
+                f"{' '.join(words)} --resume: exit code {again.exit_code}: {again.output}"
+            )
+        for path, whole in read.items():
+            same(
+                torch.load(out / path, weights_only=True).get("model"),
+                read_checkpoint_bytes(Path(folder) / path, whole).get("model"),
+                f"{' '.join(words)} --resume of a finished run: {path}",
+            )
+
+
+def read_checkpoint_bytes(path: Path, whole: bytes) -> dict[str, Any]:
+    """A checkpoint that was kept in memory."""
+    path.write_bytes(whole)
+    found: dict[str, Any] = torch.load(path, weights_only=True)
+    return found
+
+
+def nir_network(d: Draw) -> torch.nn.Module:
+    """A network that NIR can say."""
+    layers: list[torch.nn.Module] = [Time(torch.nn.Linear(3, 3)), LIF(d.choice((2.0, 7.0)))]
+    for _ in range(d.randrange(3)):
+        layers.append(
+            d.choice(
+                (
+                    lambda: CubaLIF(tau=4.0, tau_syn=3.0),
+                    lambda: Delay(3, 2.0),
+                    lambda: Recurrent(LIF(), 3, delay=torch.randn(3)),
+                    lambda: Recurrent(LIF(3.0), 3),
+                    lambda: Time(torch.nn.Linear(3, 3, bias=False)),
+                )
+            )()
+        )
+    return torch.nn.Sequential(*layers)
+
+
+def try_nir(d: Draw) -> None:
+    """A NIR file: read, it does the same; damaged, it is a ValueError with its path, or does something finite."""
+    if find_spec("nir") is None:
+        return
+    import h5py
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "net.nir"
+        net = nir_network(d)
+        nir.write(path, net, (3,), dt=1.0, scheme="euler")
+        x = torch.rand(7, 2, 3) * 2
+        with torch.no_grad():
+            same(nir.read(path)(x), net(x), "a network from its NIR file", 1e-6, 1e-6)
+        if d.chance(0.5):
+            data = bytearray(path.read_bytes())
+            for _ in range(d.choice((1, 8, 100))):
+                data[d.randrange(len(data))] ^= 1 << d.randrange(8)
+            path.write_bytes(data[: d.choice((len(data), d.randrange(len(data))))])
+        else:
+            values = (
+                np.zeros(0),
+                np.array(b"text"),
+                np.array(-1),
+                np.ones((2, 2, 2)),
+                np.ones(4),
+                np.array(np.nan),
+            )
+            values += (
+                np.ones(3) * 1j,
+                np.ones(3),
+                -np.ones(3),
+                np.array(b"LIF"),
+                np.array([b"a", b"b", b"c"]),
+            )
+            with h5py.File(path, "r+") as file:
+                found: list[str] = []
+                file.visit(found.append)
+                where = d.choice(found)
+                del file[where]
+                if d.chance(0.7):
+                    file[where] = d.choice(values)
+        try:
+            read = nir.read(path)
+        except ValueError as error:
+            if str(path) not in str(error):
+                raise Finding(f"an error that does not name the file: {error}") from error
+            return
+        with torch.no_grad():
+            if read(x).shape[:2] != x.shape[:2]:
+                raise Finding("a damaged file gave a network of other steps or samples")
 
 
 def value_of(d: Draw, depth: int = 0) -> Any:

@@ -59,8 +59,20 @@ MISTAKES = (
     (
         "delay: cuda: past from its first step",
         "csrc/cuda/delay.cu",
-        "(t < 0 ? t + a.P : t) * rows.time_stride",
-        "(t < 0 ? -1 - t : t) * rows.time_stride",
+        "Reader<T, V>(a.past, t + a.P, n)",
+        "Reader<T, V>(a.past, -1 - t, n)",
+    ),
+    (
+        "delay: cuda: x before all lanes are past the beginning",
+        "csrc/cuda/delay.cu",
+        "value = max(value, __shfl_xor_sync(~0u, value, offset));",
+        "value = min(value, __shfl_xor_sync(~0u, value, offset));",
+    ),
+    (
+        "delay: cuda: neighbours with delays of their own share one",
+        "csrc/cuda/delay.cu",
+        "a.d.inner % V == 0",
+        "true",
     ),
     (
         "delay: no gradient of past",

@@ -15,6 +15,8 @@ MADE = ("build", "dist", "site", "*.so", "*.egg-info", "__pycache__", ".*_cache"
 
 
 def parts(job: Job) -> Parts:
+    if not job.built:
+        job.parts.pop("build", None)  # results that came from another machine, without its build
     return {"environment": environment, "build": lambda: build(job)}
 
 
@@ -51,14 +53,16 @@ def environment() -> dict[str, Any]:
 
 def build(job: Job) -> dict[str, Any]:
     tree = job.folder / "tree"
-    shutil.rmtree(tree, ignore_errors=True)
+    for old in tree.glob("*"):  # but not its object files: a build that was cut off goes on
+        if old.name != "build":
+            shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
     made = shutil.ignore_patterns(*MADE, ".git")
 
     def ignored(folder: str, names: list[str]) -> set[str]:
         ours = {job.folder.name} if Path(folder) == job.folder.parent else set()
         return made(folder, names) | ours
 
-    shutil.copytree(ROOT, tree, ignore=ignored, symlinks=True)
+    shutil.copytree(ROOT, tree, ignore=ignored, symlinks=True, dirs_exist_ok=True)
     setup = [sys.executable, "setup.py", "-q", "egg_info"]
     variables = {"SNNFAST_CUDA": "1", "SNNFAST_EMULATION": "0"}
     card = job.parts["environment"].get("result", {}).get("capability")

@@ -6,15 +6,17 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-LIMIT = 470.0  # seconds of a stage
 LOST = 3  # exit code: the device no longer answers, another process may go on
+TRIES = 2  # of a part that the end of a call cuts off
 
 RESULTS = "results.json"
 
@@ -26,7 +28,7 @@ class SkippedError(Exception):
 
 
 class OutOfTimeError(Exception):
-    """A part that the end of its stage cut off. The next run begins it again."""
+    """A part that the end of its call cut off. The next call begins it again."""
 
 
 class PartError(Exception):
@@ -44,12 +46,22 @@ class Job:
         folder: of all results: ``results.json``, and ``logs``.
         rehearse: on the CPU, at toy size.
         deadline: seconds of the monotonic clock, after which no part begins.
+        archive: the file that results and logs are packed into after every part.
+        backend: what the kernels that are tried run on, once :meth:`demand_kernels` has seen it.
     """
 
-    def __init__(self, stage: str, folder: Path, rehearse: bool, limit: float = LIMIT) -> None:
+    def __init__(
+        self,
+        stage: str,
+        folder: Path,
+        rehearse: bool,
+        limit: float = 60.0,
+        archive: Path | None = None,
+    ) -> None:
         self.stage, self.folder, self.rehearse = stage, folder, rehearse
         self.deadline = time.monotonic() + limit
-        self.had = limit  # seconds that the part now at work had when it began
+        self.archive = archive or folder / "results.tar.gz"
+        self.backend = ""
         self.parts: dict[str, Any] = results(folder).get(stage, {}).get("parts", {})
 
     @property
@@ -59,46 +71,70 @@ class Job:
 
     @property
     def tree(self) -> Path:
-        """The sources that are tried: those that the stage ``build`` built, else this checkout."""
-        built = self.folder / "tree"
-        return built if any(built.glob("snnfast/_C*.so")) else ROOT
+        """The sources that are tried: those that the stage ``build`` built, in a rehearsal without it this checkout."""
+        return self.folder / "tree" if self.built else ROOT
+
+    @property
+    def built(self) -> bool:
+        """Whether the stage ``build`` left its library here."""
+        return any((self.folder / "tree").glob("snnfast/_C*.so"))
 
     @property
     def left(self) -> float:
         """Seconds until :attr:`deadline`."""
         return self.deadline - time.monotonic()
 
-    @property
-    def whole(self) -> bool:
-        """Whether the part now at work had a whole stage for itself, and so will not do better in the next run."""
-        return self.had >= 0.9 * LIMIT
+    def demand_kernels(self) -> None:
+        """Makes sure that kernels run, and not the reference in their place.
+
+        Raises:
+            PartError: if there is no build, or its kernels do not run on this GPU.
+        """
+        if not self.rehearse and not self.built:
+            raise PartError("nothing is built in this folder: run the stage build first")
+        import torch
+
+        from snnfast import backend
+
+        warnings.simplefilter("error", backend.BackendWarning)
+        x = torch.zeros(1, device=self.device)
+        self.backend, why = backend.choose("lif", x)
+        if self.backend != self.device:
+            raise PartError(f"the kernels do not run, so there is nothing to measure: {why}")
 
     def keep(self) -> None:
         """Writes what was found so far."""
         found = results(self.folder)
-        found[self.stage] = {"rehearsed": self.rehearse, "parts": self.parts}
+        found[self.stage] = {
+            "rehearsed": self.rehearse,
+            "backend": self.backend,
+            "parts": self.parts,
+        }
         write(self.folder, found)
+        pack(self.folder, self.archive)
 
     def run(self, parts: Parts) -> int:
         """Runs what is not done yet. Returns 0 if all is done, or ``LOST``."""
         self.parts.pop("start", None)
         for name, work in parts.items():
-            state = self.parts.get(name, {}).get("state")
-            if state == "started":
+            part = self.parts.get(name, {})
+            if part.get("state") == "started":
                 self.parts[name] |= {"state": "failed", "error": "the process ended"}
-            if state in ("started", "done", "failed", "skipped"):
+            if part.get("state") in ("started", "done", "failed", "skipped"):
                 continue
+            tries = part.get("tries", 0)
             if self.left <= 0:
-                self.parts[name] = {"state": "out of time"}
+                self.parts[name] = {"state": "out of time", "tries": tries}
                 continue
-            self.had = self.left
-            self.parts[name] = {"state": "started", "whole": self.whole}
+            self.parts[name] = {"state": "started", "tries": tries + 1}
             self.keep()
+            if backend := sys.modules.get("snnfast.backend"):
+                backend._warned.clear()  # an op that falls back is an error in every part, not only in the first
             begin = time.monotonic()
             try:
                 part = {"state": "done", "result": work()}
             except OutOfTimeError:
-                part = {"state": "out of time"}
+                part = self.late(tries + 1)
             except Exception as error:
                 part = failure(error)
                 print(f"{self.stage}, {name}: {part['error']}", flush=True)
@@ -110,12 +146,18 @@ class Job:
         self.keep()
         return 0
 
+    @staticmethod
+    def late(tries: int) -> dict[str, Any]:
+        """A part that the end of a call cut off; that of several calls has failed."""
+        if tries < TRIES:
+            return {"state": "out of time", "tries": tries}
+        return {"state": "failed", "error": f"cut off by the end of {tries} calls"}
+
     def cut_off(self) -> None:
-        """Notes that the end of the stage ended its process. A part that had a whole stage for itself has failed."""
+        """Notes that the end of the call ended the stage's process."""
         for name, part in self.parts.items():
             if part["state"] == "started":
-                failed = {"state": "failed", "error": f"not finished in {LIMIT:.0f} s"}
-                self.parts[name] = failed if part["whole"] else {"state": "out of time"}
+                self.parts[name] = self.late(part["tries"])
         self.keep()
 
     def answers(self) -> bool:
@@ -140,10 +182,10 @@ class Job:
         """Runs a command in :attr:`tree`.
 
         Returns:
-            Its exit code, None if it took longer than ``seconds`` or than a whole stage, and its output.
+            Its exit code, None if it took longer than ``seconds``, and its output.
 
         Raises:
-            OutOfTimeError: if the end of the stage ended it, and the next run leaves it more time.
+            OutOfTimeError: if the end of the call ended it.
         """
         log = self.folder / "logs" / f"{self.stage}-{name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -166,7 +208,7 @@ class Job:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, 9)
                 process.wait()
-                if not self.whole and (seconds is None or seconds > left):
+                if seconds is None or seconds > left:
                     raise OutOfTimeError from None
                 code = None
         return code, log.read_text(errors="replace")
@@ -183,6 +225,17 @@ def write(folder: Path, found: dict[str, Any]) -> None:
     half = folder / f"{RESULTS}.new"
     half.write_text(json.dumps(found, indent=1) + "\n")
     half.replace(folder / RESULTS)
+
+
+def pack(folder: Path, archive: Path) -> None:
+    """Results, logs and the page in one file: a machine may be taken away, and give back few files."""
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    half = archive.with_name(archive.name + ".new")
+    with tarfile.open(half, "w:gz", compresslevel=3) as packed:
+        for name in (RESULTS, "logs", "page.md"):
+            if (folder / name).exists():
+                packed.add(folder / name, f"gpu-results/{name}")
+    half.replace(archive)
 
 
 def failure(error: Exception) -> dict[str, Any]:

@@ -1,14 +1,14 @@
-"""One small call of every op, forward and backward, the same on every device."""
+"""One small call of every op, forward and backward, the same on every device; and the ways that blocks meet."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from snnfast import ops, plasticity
+from snnfast import backend, ops, plasticity
 from snnfast.calls.neuron import NEURONS
 
 # Of every op: its neurons fill a GPU whatever the size of an element, so that a thread has several (fills in
@@ -31,11 +31,16 @@ def tensors(result: object) -> list[Tensor]:
 
 
 class Example(NamedTuple):
-    """``function`` of copies of ``inputs``, which it may change; ``smooth``: it has gradients for all of them."""
+    """``function`` of copies of ``inputs``, which it may change.
+
+    ``smooth``: it has gradients for all of them, of a weighted sum as training has it; if ``summed`` of the plain sum,
+    whose gradient is one value, which kernels read another way.
+    """
 
     function: Callable[..., object]
     inputs: tuple[Tensor, ...]
     smooth: bool
+    summed: bool = False
 
     def run(self, function: Callable[..., object] | None = None) -> list[Tensor]:
         """The inputs as they are afterwards, what is returned, and gradients; of ``function``, if it is given."""
@@ -43,7 +48,14 @@ class Example(NamedTuple):
         outputs = tensors((function or self.function)(*inputs))
         found = [x.detach() for x in (*inputs, *outputs)]
         if self.smooth:
-            found += torch.autograd.grad([y.sum() for y in outputs if y.requires_grad], inputs)
+            wanted = [y for y in outputs if y.requires_grad]
+            weights = [
+                torch.ones((), device=y.device).to(y.dtype).expand_as(y)
+                if self.summed
+                else drawn(*y.shape, device=str(y.device), seed=20 + k).to(y.dtype) - 0.25
+                for k, y in enumerate(wanted)
+            ]
+            found += torch.autograd.grad(wanted, inputs, weights)
         return found
 
 
@@ -58,52 +70,119 @@ def examples(device: str, steps: int = 12, neurons: int = 96) -> dict[str, Examp
     post = drawn(steps, 3, neurons, device=device, seed=2) < 0.1
     w = 0.3 * drawn(neurons, 40, device=device, seed=3)
     error = drawn(steps, 3, neurons, device=device, seed=4).sub(0.5).mul(2).round()
-    hidden, out = 0.3 * drawn(64, 40, device=device), 0.3 * drawn(10, 64, device=device, seed=5)
-    desired = drawn(steps, 3, device=device, seed=6) < 0.5
-    labels = torch.arange(3, device=device)
-    theta = torch.zeros(neurons, device=device)
-    presented = (drawn(3, steps, 40, device=device, seed=7) < 0.2).byte()
-    delays = torch.arange(40, device=device).remainder(9).byte().expand(neurons, 40).contiguous()
     t_in = 8 * drawn(3, 40, device=device, seed=8)
     terminals = 0.1 * drawn(neurons, 40, 4, device=device, seed=9)
     waits = torch.arange(1.0, 5.0, device=device)
 
     images = (drawn(steps, 3, 8, 8, device=device, seed=10) < 0.1).to(w.dtype)
     kernels = drawn(4, 3, 3, 3, device=device, seed=11)
-    rule = plasticity.triplet(1e-4, 1e-2)
 
     def learn(w: Tensor) -> object:
         return ops.stdp_(w, pre, post, rule=plasticity.pair(1e-4, 1e-3))
-
-    def network(first: Tensor, last: Tensor) -> object:
-        return ops.bp_stdp_network_([first, last], pre, labels, desired, thresholds=[0.9, 1.0])
-
-    def current(w: Tensor, theta: Tensor) -> object:
-        return ops.diehl_cook_(presented, w, theta, rule=rule, norm=4.0, v_threshold=1.0)
-
-    def conductance(w: Tensor, theta: Tensor) -> object:
-        return ops.diehl_cook_conductance_(presented, w, theta, rule=rule, delays=delays, norm=4.0)
 
     def times(t_in: Tensor, w: Tensor) -> Tensor:
         return ops.spikeprop(t_in, w, waits, tau=7.0, t_max=40.0).nan_to_num(posinf=0.0)
 
     of_neurons = {name: Example(getattr(ops, name), (x,), True) for name in NEURONS}
-    return of_neurons | {
-        "delay": Example(lambda x: ops.delay(x, 1.5), (x,), True),
-        "spike_count": Example(ops.spike_count, (x,), False),
-        "poisson": Example(lambda p: ops.poisson(p, steps, seed=7), (x[0] / 3,), False),
-        "stdp_": Example(learn, (w,), False),
-        "bp_stdp_": Example(lambda w: ops.bp_stdp_(w, pre[:12], error[:12]), (w,), False),
-        "bp_stdp_network_": Example(network, (hidden, out), False),
+    return (
+        of_neurons
+        | networks(device, 40, neurons, 64, steps)
+        | {
+            "delay": Example(lambda x: ops.delay(x, 1.5), (x,), True),
+            "spike_count": Example(ops.spike_count, (x,), False),
+            "poisson": Example(lambda p: ops.poisson(p, steps, seed=7), (x[0] / 3,), False),
+            "stdp_": Example(learn, (w,), False),
+            "bp_stdp_": Example(lambda w: ops.bp_stdp_(w, pre[:12], error[:12]), (w,), False),
+            "spikeprop": Example(times, (t_in, terminals), True),
+            "recurrent": Example(
+                ops.recurrent, (x[..., :few], 0.1 * drawn(few, few, device=device)), True
+            ),
+            "spike_linear": Example(ops.spike_linear, (pre.to(w.dtype), w), True),
+            "batch_norm": Example(lambda x: ops.batch_norm(x)[0], (images,), True),
+            "pool2d": Example(lambda x: ops.pool2d(x, 2), (images,), True),
+            "spike_conv2d": Example(ops.spike_conv2d, (images, kernels), True),
+        }
+    )
+
+
+# Networks, by inputs and neurons, whose blocks meet in every step on an H100: as a cluster, without clusters as a
+# cooperative grid, or a block each (tests/emulation/test_plans.py).
+MEETING = {
+    "784x400": (784, 400, ()),
+    "9x2100": (9, 2100, ()),
+    "12x1100": (12, 1100, ()),
+    "4 of 784x400": (784, 400, (4,)),
+    "4 of 12x1100": (12, 1100, (4,)),
+}
+
+
+def meeting(device: str, small: bool = False) -> dict[str, Example]:
+    """The networks above, and what else takes another way than :func:`examples`."""
+    x = 2.5 * drawn(12, 3, 96 if small else 1 << 17, device=device)
+    found = {"lif, gradient of the sum": Example(ops.lif, (x,), True, summed=True)}
+    for size, (inputs, neurons, many) in MEETING.items():
+        for delay in (0, 3):
+            hidden = 9 if small else 500
+            made = networks(
+                device,
+                *((12, 3 + neurons // 300) if small else (inputs, neurons)),
+                hidden,
+                6 if small else 30,
+                many,
+                delay,
+            )
+            if delay:  # which the others have not
+                made = {"diehl_cook_": made["diehl_cook_"]}
+            found |= {f"{op} {size}, inhibition delay {delay}": e for op, e in made.items()}
+    return found
+
+
+def networks(
+    device: str,
+    inputs: int,
+    neurons: int,
+    hidden: int,
+    steps: int,
+    many: tuple[int, ...] = (),
+    delay: int | None = None,
+) -> dict[str, Example]:
+    """Learning networks of so many inputs: one, or ``many`` at once."""
+    rule = plasticity.triplet(1e-4, 1e-2)
+    share = min(0.2, 13 / inputs)  # of inputs that fire
+    presented = (drawn(3, steps, inputs, device=device, seed=7) < share).byte()
+    labels, desired = torch.arange(3, device=device), drawn(steps, 3, device=device, seed=6) < 0.5
+    delays = torch.arange(inputs, device=device).remainder(9).byte()
+    delays = delays.expand(*many, neurons, inputs).contiguous()
+    theta = torch.zeros(*many, neurons, device=device)
+    w, first, last = (
+        min(0.3, 12 / i) * drawn(*many, o, i, device=device, seed=3)
+        for i, o in ((inputs, neurons), (inputs, hidden), (hidden, 10))
+    )
+    batch = 3 if delay is None else 1  # of one the memory fits a cluster
+    more: dict[str, Any] = (
+        {} if delay is None else {"inhibition_delay": delay, "one_winner": not delay}
+    )
+
+    def current(w: Tensor, theta: Tensor) -> object:
+        return ops.diehl_cook_(
+            presented, w, theta, rule=rule, norm=0.1 * inputs, v_threshold=1.0, **more
+        )
+
+    def conductance(w: Tensor, theta: Tensor) -> object:
+        return ops.diehl_cook_conductance_(
+            presented, w, theta, rule=rule, delays=delays, norm=0.1 * inputs
+        )
+
+    def layers(first: Tensor, last: Tensor) -> object:
+        spikes = presented.transpose(0, 1).bool()
+        return ops.bp_stdp_network_(
+            [first, last], spikes, labels, desired, thresholds=[0.9, 1.0], batch=batch
+        )
+
+    return {
         "diehl_cook_": Example(current, (w, theta), False),
         "diehl_cook_conductance_": Example(conductance, (w, theta.double()), False),
-        "spikeprop": Example(times, (t_in, terminals), True),
-        "recurrent": Example(
-            ops.recurrent, (x[..., :few], 0.1 * drawn(few, few, device=device)), True
-        ),
-        "spike_linear": Example(ops.spike_linear, (pre.to(w.dtype), w), True),
-        "pool2d": Example(lambda x: ops.pool2d(x, 2), (images,), True),
-        "spike_conv2d": Example(ops.spike_conv2d, (images, kernels), True),
+        "bp_stdp_network_": Example(layers, (first, last), False),
     }
 
 
@@ -114,10 +193,14 @@ if __name__ == "__main__":
     parser.add_argument("device", choices=("cpu", "cuda"))
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--large", action="store_true", help="sizes that fill a GPU")
+    parser.add_argument("--meeting", action="store_true", help="the ways that blocks meet, too")
     chosen = parser.parse_args()
-    sizes = LARGE if chosen.large else {}
-    for name, example in examples(chosen.device, **sizes).items():
-        if not chosen.only or name in chosen.only:
+    cases = examples(chosen.device, **(LARGE if chosen.large else {}))
+    cases = {name: e for name, e in cases.items() if not chosen.only or name in chosen.only}
+    if chosen.meeting:
+        cases |= meeting(chosen.device, small=chosen.device == "cpu")
+    with backend.use(chosen.device):
+        for name, example in cases.items():
             example.run()
             print(name, flush=True)
     if chosen.device == "cuda":

@@ -11,6 +11,7 @@ from . import job
 
 # Tensors of x's size that a pass must move.
 MOVED = {"forward": 2, "backward": 3, "forward+backward": 5}
+SCANS, OWN = ("neurons", "others"), ("lif", "delay", "recurrent")
 ITEM = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
@@ -79,13 +80,14 @@ def moved(row: dict[str, Any], tensors: int) -> int:
 
 def shares(stages: Stages) -> list[dict[str, Any]]:
     """Of each pass of our neurons: seconds, bytes a second, and the share of a copy's."""
-    rows = results(stages, "neurons")
+    rows = [row for stage in SCANS for row in results(stages, stage)]
     copied = copies(rows)
     found = []
     for row in rows:
         bandwidth = copied.get((size(row["shape"]), row["dtype"]))
         for name, seconds in row["seconds"].items():
-            if row["implementation"] == "snnfast" and name in MOVED:
+            ours = row["implementation"] == "snnfast" and row["benchmark"] != "recurrent"
+            if ours and name in MOVED:
                 rate = moved(row, MOVED[name]) / seconds
                 found.append(
                     {
@@ -109,7 +111,16 @@ def neurons(stages: Stages) -> str:
                 *("-" if cell is None else f"{100 * cell:.0f} %" for cell in cells),
             )
         )
-    header = ("neuron", "pass", "[T, N]", "dtype", "ms", "GB/s", "of a copy", "predicted at most")
+    header = (
+        "neuron",
+        "pass",
+        "[T, N]",
+        "dtype",
+        "ms",
+        "GB/s",
+        "of a copy",
+        "bound by machine code",
+    )
     return table(header, rows)
 
 
@@ -128,11 +139,11 @@ def predicted(stages: Stages, found: dict[str, Any]) -> float | None:
 
 
 def passes(
-    stages: Stages, stage: str, benchmarks: Sequence[str], column: str
+    stages: Stages, chosen: Sequence[str], benchmarks: Sequence[str], column: str
 ) -> dict[tuple[str, ...], dict[str, float]]:
     """Seconds of each pass, for each value of ``column``."""
     cells: dict[tuple[str, ...], dict[str, float]] = {}
-    for row in results(stages, stage):
+    for row in (row for stage in chosen for row in results(stages, stage)):
         if row["benchmark"] in benchmarks and row["implementation"] != "clone":
             for name, seconds in row["seconds"].items():
                 key = (row["benchmark"], size(row["shape"]), row["dtype"], name)
@@ -140,9 +151,9 @@ def passes(
     return cells
 
 
-def beside(stages: Stages, stage: str, benchmarks: Sequence[str], column: str) -> str:
+def beside(stages: Stages, chosen: Sequence[str], benchmarks: Sequence[str], column: str) -> str:
     """Milliseconds of each pass, with one column for each value of ``column``."""
-    cells = passes(stages, stage, benchmarks, column)
+    cells = passes(stages, chosen, benchmarks, column)
     names = list(dict.fromkeys(name for found in cells.values() for name in found))
     lines = [
         (*key, *(milliseconds(found.get(name)) for name in names))
@@ -163,25 +174,6 @@ def hottest(stages: Stages) -> str:
     return table(header, cells)
 
 
-def draw(stages: Stages, path: Path) -> None:
-    """What share of a copy each pass reached."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    found = [row for row in shares(stages) if row["share"] is not None]
-    labels = [f"{r['benchmark']} {r['pass']} {size(r['shape'])} {r['dtype']}" for r in found]
-    figure, axis = pyplot.subplots(figsize=(9, 1 + 0.18 * len(found)), layout="constrained")
-    axis.barh(labels, [100 * row["share"] for row in found])
-    axis.axvline(100, color="black", linewidth=0.8)
-    axis.set(title="share of the bandwidth of a copy, %")
-    axis.invert_yaxis()
-    axis.tick_params(labelsize=7)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
-
-
 def text(stages: Stages) -> str:
     environment = next(iter(results(stages, "build")), {})
     card = environment.get("gpu") or "no GPU"
@@ -197,9 +189,9 @@ def text(stages: Stages) -> str:
         f"### What ran\n\n{what_ran(stages)}",
         f"### What failed, or was not run\n\n{what_failed(stages)}",
         f"### Neurons\n\n{neurons(stages)}",
-        f"### LIF beside others\n\n{beside(stages, 'neurons', ('lif',), 'implementation')}",
-        f"### Networks\n\n{beside(stages, 'network', ('network',), 'implementation')}",
-        "### Plasticity\n\n" + beside(stages, "plasticity", plastic(stages), "device"),
+        "### Scans beside others\n\n" + beside(stages, SCANS, OWN, "implementation"),
+        f"### Networks\n\n{beside(stages, ('network',), ('network',), 'implementation')}",
+        "### Plasticity\n\n" + beside(stages, ("plasticity",), plastic(stages), "device"),
         against_auto(stages),
         f"### The kernels that take longest\n\n{hottest(stages)}",
     ]
@@ -212,7 +204,7 @@ def plastic(stages: Stages) -> tuple[str, ...]:
 
 def against_auto(stages: Stages) -> str:
     """Where ``--device auto`` takes the slower device: it takes the CPU for plasticity (snnfast/devices.py)."""
-    cells = passes(stages, "plasticity", plastic(stages), "device")
+    cells = passes(stages, ("plasticity",), plastic(stages), "device")
     faster = [
         f"{key[0]} {key[1]} {key[3]} ({found['cpu'] / found['cuda']:.3g} times)"
         for key, found in cells.items()
@@ -225,7 +217,7 @@ def against_auto(stages: Stages) -> str:
 
 
 def write(folder: Path, docs: Path | None = None) -> str:
-    """``page.md`` and ``shares.png`` in the folder; with ``docs`` that file's measured part, too.
+    """``page.md`` in the folder; with ``docs`` that file's measured part, too.
 
     Raises:
         ValueError: for ``docs`` of a rehearsal.
@@ -233,7 +225,6 @@ def write(folder: Path, docs: Path | None = None) -> str:
     stages: Stages = job.results(folder)
     made = text(stages)
     (folder / "page.md").write_text(made)
-    draw(stages, folder / "shares.png")
     if docs is not None:
         if any(found["rehearsed"] for found in stages.values()):
             raise ValueError(

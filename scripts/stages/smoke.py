@@ -1,6 +1,6 @@
 """One launch of every kernel on a stream of its own, on a second device, from a CUDA graph and from compiled code.
 
-What comes out is compared with the CPU.
+What comes out is compared with the CPU. Networks whose blocks meet run with clusters and without, again and again.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ import torch
 from torch import Tensor
 
 from .job import Job, PartError, Parts
+from .timings import clusters
 
+REPEATS = 20  # of networks whose blocks meet: the same bits each time
 MODES = ("default", "reduce-overhead", "max-autotune")
 ANOTHER = 1e-3  # share of elements that may differ: spikes at the very threshold
 
 
 def parts(job: Job) -> Parts:
-    from .ops import examples
+    from .ops import examples, meeting
 
     # cuDNN multiplies float32 with 10 bits of the mantissa, else: 40 % of a convolution would differ from the CPU's.
     torch.backends.cudnn.allow_tf32 = False
@@ -30,6 +32,12 @@ def parts(job: Job) -> Parts:
     for name, example in there.items():
         want = here[name].run
         found[f"launch {name}"] = partial(launch, example.run, want, job.rehearse)
+    cpu = meeting("cpu", small=job.rehearse)
+    for name, example in meeting(device, small=job.rehearse).items():
+        for wanted in (True, False):
+            found[f"{name}, {'clusters' if wanted else 'no clusters'}"] = partial(
+                repeated, example.run, cpu[name].run, wanted, job.rehearse
+            )
     if device == "cuda" and torch.cuda.device_count() > 1:
         for name, example in examples("cuda:1").items():
             found[f"second device {name}"] = partial(launch, example.run, here[name].run, False)
@@ -37,9 +45,18 @@ def parts(job: Job) -> Parts:
         run = partial(captured, example.run) if device == "cuda" else example.run
         found[f"capture {name}"] = partial(launch, run, here[name].run, job.rehearse)
     found["replays draw anew"] = partial(drawn_anew, device)
-    modes = (None,) if job.rehearse else MODES
-    for name in ("lif",) if job.rehearse else there:
-        for mode in modes:
+    return found
+
+
+def compile(job: Job) -> Parts:
+    """Every op in every mode of torch.compile."""
+    from .ops import examples
+
+    torch.backends.cudnn.allow_tf32 = False
+    here, there = examples("cpu"), examples(job.device)
+    found: dict[str, Callable[[], Any]] = {}
+    for mode in (None,) if job.rehearse else MODES:
+        for name in ("lif",) if job.rehearse else there:
             run = partial(compiled, there[name], mode)
             found[f"compile {name} {mode or ''}".strip()] = partial(
                 launch, run, here[name].run, False
@@ -57,18 +74,41 @@ def launch(
     run: Callable[[], list[Tensor]], want: Callable[[], list[Tensor]], emulated: bool
 ) -> Any:
     """Runs on a stream of its own, or by emulation, and compares."""
+    return compare(ran(run, emulated), want())
+
+
+def ran(run: Callable[[], list[Tensor]], emulated: bool) -> list[Tensor]:
     from snnfast import backend, testing
 
     if torch.cuda.is_available() and not emulated:
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
+        with torch.cuda.stream(stream), backend.use("cuda"):
             got = run()
         stream.synchronize()
-    else:
-        with backend.use("cuda_emulation") if testing.load_cuda_emulation() else nullcontext():
-            got = run()
-    return compare(got, want())
+        return got
+    with backend.use("cuda_emulation") if testing.load_cuda_emulation() else nullcontext():
+        return run()
+
+
+def repeated(
+    run: Callable[[], list[Tensor]],
+    want: Callable[[], list[Tensor]],
+    with_clusters: bool,
+    emulated: bool,
+) -> Any:
+    """Runs again and again, with clusters or without, and compares the first with the CPU and the others with it.
+
+    Raises:
+        PartError: if a run differs from the first in a bit.
+    """
+    with clusters(with_clusters):
+        first = ran(run, emulated)
+        for k in range(1, 2 if emulated else REPEATS):
+            for a, b in zip(first, ran(run, emulated)):
+                if not torch.equal(a.nan_to_num(), b.nan_to_num()):
+                    raise PartError(f"run {k + 1} differs from the first: blocks did not wait")
+    return compare(first, want())
 
 
 def graph_of(run: Callable[[], list[Tensor]]) -> tuple[torch.cuda.CUDAGraph, list[Tensor]]:

@@ -20,92 +20,13 @@ CALLS = {
     **{"exponent": "exponent_of"},
 }
 # Words that a variable of the source may not take: C++'s, and the names that the code around it has.
-RESERVED = {
-    *(
-        "auto",
-        "bool",
-        "case",
-        "char",
-        "const",
-        "default",
-        "do",
-        "double",
-        "enum",
-        "float",
-        "goto",
-        "int",
-        "long",
-        "new",
-    ),
-    *(
-        "short",
-        "signed",
-        "sizeof",
-        "static",
-        "struct",
-        "switch",
-        "this",
-        "true",
-        "false",
-        "union",
-        "unsigned",
-        "void",
-    ),
-    *(
-        "template",
-        "typename",
-        "using",
-        "namespace",
-        "operator",
-        "private",
-        "public",
-        "protected",
-        "volatile",
-        "x",
-        "c",
-    ),
-    *(
-        "state",
-        "tape",
-        "grad",
-        "grad_params",
-        "grad_output",
-        "params",
-        "C",
-        "throw",
-        "catch",
-        "inline",
-        "delete",
-        "typedef",
-    ),
-    *(
-        "min",
-        "max",
-        "register",
-        "extern",
-        "explicit",
-        "virtual",
-        "friend",
-        "export",
-        "mutable",
-        "concept",
-        "requires",
-    ),
-    *(
-        "absolute",
-        "sign_of",
-        "larger",
-        "smaller",
-        "truncated",
-        "and",
-        "or",
-        "not",
-        "xor",
-        "asm",
-        "wchar_t",
-        "signed",
-    ),
-}
+_WORDS = """
+auto bool case char const default do double enum float goto int long new short signed sizeof static struct switch this
+true false union unsigned void template typename using namespace operator private public protected volatile throw catch
+inline delete typedef register extern explicit virtual friend export mutable concept requires and or not xor asm wchar_t
+min max absolute sign_of larger smaller truncated x c C state tape grad grad_params grad_output params n
+"""
+RESERVED = set(_WORDS.split())
 
 
 def camel(name: str) -> str:
@@ -181,7 +102,9 @@ class _Struct:
         self.coefficients: dict[int, str] = {}
         # Variables of the source, and what is read before it is overwritten.
         self.names = {
-            plain(node).id: name for node in step.graph.nodes if (name := step.names.get(node.id))
+            plain(node).id: step.names[node.id]
+            for node in step.graph.nodes
+            if node.id in step.names
         }
         self.names |= {node.id: f"{states[k]}_before" for k, node in enumerate(step.states)}
         self.names |= {node.id: f"grad_{states[k]}" for k, node in enumerate(plan.grad_after)}
@@ -201,12 +124,14 @@ class _Struct:
 
     def number(self, node: Node) -> str:
         """An expression in numbers, in double, as Python rounds it."""
+        node = plain(node)
         if node.op == "number":
             return f"a.param[kOf{camel(node.value)}].value"
         return formula(node, [self.number(a) for a in node.args], literal)
 
     def neuron(self, node: Node) -> str:
         """An expression in parameters of a neuron, in C, as PyTorch rounds it."""
+        node = plain(node)
         if node.op == "constant":
             return self.constant(node.value)
         if node.level == NUMBER:
@@ -230,7 +155,9 @@ class _Struct:
                 )
         for node in map(plain, outputs.values()):
             uses[node.id] = uses.get(node.id, 0) + 1
-        lines, texts, taken = [], {}, set(RESERVED)
+        lines: list[str] = []
+        texts: dict[int, str] = {}
+        taken = set(RESERVED)
 
         def name_of(node: Node) -> str:
             wanted = self.names.get(node.id, "")
@@ -353,25 +280,24 @@ class _Struct:
   static constexpr bool kMoves = true, kSeldom = false;
 
   template <class C, class Scan>
-  static SNNFAST_HD void coefficients([[maybe_unused]] const C* params, [[maybe_unused]] const Scan& a, [[maybe_unused]] C* c) {{
+  static SNNFAST_HD void coefficients(const C* params, const Scan& a, C* c) {{
 {indent(setup)}
   }}
   template <class C>
-  static SNNFAST_HD C rest([[maybe_unused]] int state, [[maybe_unused]] const C* c) {{
+  static SNNFAST_HD C rest(int state, const C* c) {{
     return {rest_value};
   }}
   template <class C>
-  static SNNFAST_HD void rest_backward([[maybe_unused]] int state, [[maybe_unused]] C grad, [[maybe_unused]] C* grad_params) {{
+  static SNNFAST_HD void rest_backward(int state, C grad, C* grad_params) {{
     {"if (state == 0) grad_params[kOfVRest] += grad;" if "v_rest" in self.tensors else ""}
   }}
 
   template <class C>
-  static SNNFAST_HD C step([[maybe_unused]] C x, [[maybe_unused]] const C* c, C* state, [[maybe_unused]] C* tape) {{
+  static SNNFAST_HD C step(C x, const C* c, C* state, C* tape) {{
 {indent(forward)}
   }}
   template <class C>
-  static SNNFAST_HD C step_backward([[maybe_unused]] const C* tape, [[maybe_unused]] const C* c, [[maybe_unused]] C grad_output, C* grad,
-                                    [[maybe_unused]] C* grad_params) {{
+  static SNNFAST_HD C step_backward(const C* tape, const C* c, C grad_output, C* grad, C* grad_params) {{
 {indent(backward)}
   }}
 }};

@@ -33,8 +33,8 @@ def evaluate(node: Node, leaves: dict[int, Tensor]) -> Tensor:
 
     Args:
         node: an expression.
-        leaves: values of leaves, or of any other nodes, by id. Those of numbers are in float64, so that they are computed
-            as Python computes them, and rounded where they meet a tensor.
+        leaves: values of leaves, or of any other nodes, by id. Those of numbers are in float64, so that they are
+            computed as Python computes them, and rounded where they meet a tensor.
     """
     known = dict(leaves)
 

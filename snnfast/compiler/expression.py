@@ -11,10 +11,14 @@ from typing import Any
 
 import torch
 
-__all__ = ["ELEMENTWISE", "Graph", "Node", "Untraceable", "plain", "where"]
+from . import functions
+
+__all__ = ["ELEMENTWISE", "Graph", "Node", "TraceError", "plain", "where"]
 
 # Which values an expression depends on: numbers that all neurons share, parameters of a neuron, or values of a step.
 NUMBER, NEURON, STEP = range(3)
+
+Value = Any  # a node or a number
 
 COMPARISONS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
 LOGICAL = ("and", "or", "not")
@@ -27,11 +31,11 @@ ARITHMETIC: dict[str, Callable[..., float]] = {
 }
 
 
-class Untraceable(TypeError):
+class TraceError(TypeError):
     """A step function does what cannot be compiled; the message has the line and the way out."""
 
 
-class UntraceableAttribute(Untraceable, AttributeError):
+class TraceAttributeError(TraceError, AttributeError):
     """The same, of an attribute that a traced value lacks."""
 
 
@@ -67,16 +71,20 @@ class Node:
     ) -> None:
         self.graph, self.op, self.args, self.value = graph, op, args, value
         self.id = len(graph.nodes)
-        self.level = max((a.level for a in args), default=NUMBER) if level is None else level
+        self.level: int = max((a.level for a in args), default=NUMBER) if level is None else level
         self.is_condition = op in COMPARISONS or op in LOGICAL
 
     # A tensor of one element a neuron, as far as the code of a step can tell.
     shape = torch.Size(())
     is_floating_point = True
+    is_cpu = True
 
     @property
     def dtype(self) -> torch.dtype:
-        return torch.bool if self.is_condition else self.graph.dtype
+        """torch.bool of a condition, torch.float64 of what depends on numbers alone, else that of the states."""
+        if self.is_condition:
+            return torch.bool
+        return torch.float64 if self.level == NUMBER else self.graph.dtype
 
     @classmethod
     def __torch_function__(
@@ -84,7 +92,7 @@ class Node:
     ) -> Any:
         name = getattr(function, "__name__", str(function))
         if name not in ELEMENTWISE:
-            raise Untraceable(
+            raise TraceError(
                 f"{user_line()}: torch.{name} cannot be compiled in a step function. What can: {', '.join(_PUBLIC)}; "
                 "write it with these, take it out of the step, or give compile=False, which runs plain PyTorch"
             )
@@ -95,29 +103,29 @@ class Node:
             return functools.partial(ELEMENTWISE[name], self)
         if name.startswith("__"):
             raise AttributeError(name)
-        raise UntraceableAttribute(
+        raise TraceAttributeError(
             f"{user_line()}: .{name} cannot be compiled in a step function, whose values are numbers of one neuron and "
             f"step. What can: {', '.join(_PUBLIC)}; compile=False runs plain PyTorch"
         )
 
     def __bool__(self) -> bool:
-        raise Untraceable(
-            f"{user_line()}: the step branches on a value, which differs from neuron to neuron; use torch.where(condition, "
-            "a, b), or give compile=False, which runs plain PyTorch"
+        raise TraceError(
+            f"{user_line()}: the step branches on a value, which differs from neuron to neuron; use "
+            "torch.where(condition, a, b), or give compile=False, which runs plain PyTorch"
         )
 
     def __float__(self) -> float:
-        raise Untraceable(
-            f"{user_line()}: the step takes a value out of PyTorch, which differs from neuron to neuron; use torch functions, "
-            "or give compile=False, which runs plain PyTorch"
+        raise TraceError(
+            f"{user_line()}: the step takes a value out of PyTorch, which differs from neuron to neuron; use torch "
+            "functions, or give compile=False, which runs plain PyTorch"
         )
 
-    __int__ = __index__ = item = tolist = __float__  # type: ignore[assignment]
+    __int__ = __index__ = item = tolist = __float__
 
     def __iter__(self) -> Any:
-        raise Untraceable(
-            f"{user_line()}: the step looks at elements; its values are numbers of one neuron and step. compile=False runs "
-            "plain PyTorch"
+        raise TraceError(
+            f"{user_line()}: the step looks at elements; its values are numbers of one neuron and step. compile=False "
+            "runs plain PyTorch"
         )
 
     def __len__(self) -> int:
@@ -133,6 +141,63 @@ class Node:
 
     def __ne__(self, other: object) -> Node:  # type: ignore[override]
         return _compare("ne", self, other)
+
+    def __lt__(self, other: Value) -> Node:
+        return _compare("lt", self, other)
+
+    def __le__(self, other: Value) -> Node:
+        return _compare("le", self, other)
+
+    def __gt__(self, other: Value) -> Node:
+        return _compare("gt", self, other)
+
+    def __ge__(self, other: Value) -> Node:
+        return _compare("ge", self, other)
+
+    def __add__(self, other: Value) -> Node:
+        return _call("add", self, other)
+
+    def __radd__(self, other: Value) -> Node:
+        return _call("add", other, self)
+
+    def __sub__(self, other: Value) -> Node:
+        return _call("sub", self, other)
+
+    def __rsub__(self, other: Value) -> Node:
+        return _call("sub", other, self)
+
+    def __mul__(self, other: Value) -> Node:
+        return _call("mul", self, other)
+
+    def __rmul__(self, other: Value) -> Node:
+        return _call("mul", other, self)
+
+    def __truediv__(self, other: Value) -> Node:
+        return _call("div", self, other)
+
+    def __rtruediv__(self, other: Value) -> Node:
+        return _call("div", other, self)
+
+    def __pow__(self, exponent: float) -> Node:
+        return _power(self, exponent)
+
+    def __neg__(self) -> Node:
+        return _call("neg", self)
+
+    def __pos__(self) -> Node:
+        return self
+
+    def __abs__(self) -> Node:
+        return _call("abs", self)
+
+    def __and__(self, other: Node) -> Node:
+        return _logical("and", self, other)
+
+    def __or__(self, other: Node) -> Node:
+        return _logical("or", self, other)
+
+    def __invert__(self) -> Node:
+        return _not(self)
 
     def __repr__(self) -> str:
         inner = ", ".join(map(repr, self.args)) if self.args else repr(self.value)
@@ -186,12 +251,13 @@ def lift(graph: Graph, value: Any) -> Node:
     if isinstance(value, (bool, int, float)):
         return graph.constant(value)
     if isinstance(value, torch.Tensor):
-        raise Untraceable(
-            f"{user_line()}: the step reads a tensor from outside, of shape {list(value.shape)}, which would not be learned or "
-            "moved; make it a parameter of the step, by keyword"
+        raise TraceError(
+            f"{user_line()}: the step reads a tensor from outside, of shape {list(value.shape)}, which would not be "
+            "learned or moved; make it a parameter of the step, by keyword"
         )
-    raise Untraceable(
-        f"{user_line()}: the step calculates with a {type(value).__name__}; numbers and its own arguments can be compiled"
+    raise TraceError(
+        f"{user_line()}: the step calculates with a {type(value).__name__}; numbers and its own arguments can be "
+        "compiled"
     )
 
 
@@ -208,7 +274,7 @@ def _call(op: str, *args: Any) -> Node:
 
 
 def plain(node: Node) -> Node:
-    """The node that has the same value and is computed: calls of functions and ``detach`` say something of gradients alone."""
+    """The node that computes the same value; ``detach`` and calls of autograd functions only change gradients."""
     while node.op in ("custom", "detach"):
         node = node.args[0]
     return node
@@ -226,48 +292,48 @@ def _compare(op: str, a: Any, b: Any) -> Node:
     graph = _graph((a, b))
     left, right = number(lift(graph, a)), number(lift(graph, b))
     spikes = plain(left)
-    if op in ("eq", "ne") and _is_one_or_zero(spikes) and right.op == "constant":
-        if right.value in (0.0, 1.0):
-            same = (right.value == 1.0) == (op == "eq")
-            return spikes.args[0] if same else _not(spikes.args[0])
+    of_spikes = op in ("eq", "ne") and _is_one_or_zero(spikes)
+    if of_spikes and right.op == "constant" and right.value in (0.0, 1.0):
+        same = (right.value == 1.0) == (op == "eq")
+        return spikes.args[0] if same else _not(spikes.args[0])
     return graph.node(op, left, right)
 
 
 def _condition(value: Any) -> Node:
     if isinstance(value, Node) and value.is_condition:
         return value
-    raise Untraceable(
+    raise TraceError(
         f"{user_line()}: a condition is expected, such as v > 0, got {type(value).__name__}"
     )
 
 
 def _not(a: Any) -> Node:
-    a = _condition(a)
-    return a.args[0] if a.op == "not" else a.graph.node("not", a)
+    inner = _condition(a)
+    return inner.args[0] if inner.op == "not" else inner.graph.node("not", inner)
 
 
 def _logical(op: str, a: Any, b: Any) -> Node:
-    a, b = _condition(a), _condition(b)
-    return a.graph.node(op, a, b)
+    left, right = _condition(a), _condition(b)
+    return left.graph.node(op, left, right)
 
 
 def where(condition: Any, a: Any, b: Any) -> Node:
     """``a`` where ``condition``, else ``b``."""
-    condition = _condition(condition)
-    graph = condition.graph
-    if condition.op == "not":
-        condition, a, b = condition.args[0], b, a
-    a, b = (number(lift(graph, v)) for v in (a, b))
+    chosen = _condition(condition)
+    graph = chosen.graph
+    if chosen.op == "not":
+        chosen, a, b = chosen.args[0], b, a
+    yes, no = (number(lift(graph, v)) for v in (a, b))
     # Inner choices by the same condition are known.
-    a = a.args[1] if a.op == "where" and a.args[0] is condition else a
-    b = b.args[2] if b.op == "where" and b.args[0] is condition else b
-    return a if a is b else graph.node("where", condition, a, b)
+    yes = yes.args[1] if yes.op == "where" and yes.args[0] is chosen else yes
+    no = no.args[2] if no.op == "where" and no.args[0] is chosen else no
+    return yes if yes is no else graph.node("where", chosen, yes, no)
 
 
 def _clamp(x: Node, min: Any = None, max: Any = None) -> Node:
     low, high = min, max
     if low is None and high is None:
-        raise Untraceable(f"{user_line()}: clamp needs min or max")
+        raise TraceError(f"{user_line()}: clamp needs min or max")
     graph = _graph((x, low, high))
     x = number(lift(graph, x))
     args = [x] + [lift(graph, bound) for bound in (low, high) if bound is not None]
@@ -281,8 +347,9 @@ def _power(base: Any, exponent: Any) -> Node:
         return ELEMENTWISE[exponents[exponent]](base)  # type: ignore[no-any-return]
     if isinstance(exponent, int) and 2 < exponent < 9 and isinstance(base, Node):
         return graph.node("power", number(base), value=exponent)
-    raise Untraceable(
-        f"{user_line()}: a power is compiled for the exponents -1, 0.5 and 1 to 8, got {exponent}; write torch.exp(b * torch.log(a))"
+    raise TraceError(
+        f"{user_line()}: a power is compiled for the exponents -1, 0.5 and 1 to 8, got {exponent}; write "
+        "torch.exp(b * torch.log(a))"
     )
 
 
@@ -290,7 +357,7 @@ def _convert(x: Node, *args: Any, **kwargs: Any) -> Node:
     """``.to``, ``.float`` and the like: a value keeps its dtype, a condition becomes 1 or 0."""
     wanted = [a for a in (*args, *kwargs.values()) if isinstance(a, torch.dtype)]
     if any(not d.is_floating_point for d in wanted):
-        raise Untraceable(f"{user_line()}: values of a step are floating point, got {wanted[0]}")
+        raise TraceError(f"{user_line()}: values of a step are floating point, got {wanted[0]}")
     return number(x)
 
 
@@ -302,8 +369,6 @@ def _function(name: str) -> Callable[..., Node]:
     """One of :mod:`snnfast.compiler.functions`, which PyTorch and the kernel round alike."""
 
     def call(x: Node) -> Node:
-        from . import functions
-
         return getattr(functions, name)(number(x))  # type: ignore[no-any-return]
 
     return call
@@ -390,22 +455,6 @@ _PUBLIC = (
         "relu",
         "sigmoid",
         "tanh",
-        "sin",
-        "cos",
     ),
-    *("where", "minimum", "maximum", "clamp", "floor", "ceil", "round", "detach"),
+    *("sin", "cos", "where", "minimum", "maximum", "clamp", "floor", "ceil", "round", "detach"),
 )
-
-for _name, _op in {"add": "add", "sub": "sub", "mul": "mul", "truediv": "div"}.items():
-    setattr(Node, f"__{_name}__", lambda a, b, op=_op: _call(op, a, b))
-    setattr(Node, f"__r{_name}__", lambda a, b, op=_op: _call(op, b, a))
-for _op in ("lt", "le", "gt", "ge"):
-    setattr(Node, f"__{_op}__", lambda a, b, op=_op: _compare(op, a, b))
-for _op in ("and", "or"):
-    setattr(Node, f"__{_op}__", lambda a, b, op=_op: _logical(op, a, b))
-    setattr(Node, f"__r{_op}__", lambda a, b, op=_op: _logical(op, a, b))
-Node.__neg__ = lambda a: _call("neg", a)  # type: ignore[attr-defined]
-Node.__pos__ = lambda a: a  # type: ignore[attr-defined]
-Node.__abs__ = lambda a: _call("abs", a)  # type: ignore[attr-defined]
-Node.__invert__ = _not  # type: ignore[attr-defined]
-Node.__pow__ = _power  # type: ignore[attr-defined]

@@ -1,7 +1,7 @@
 """exp, log, sin, cos, sigmoid and tanh by arithmetic alone, so that PyTorch and generated kernels round alike.
 
-Each takes a tensor in float32 or float64, or a traced value (:class:`snnfast.compiler.expression.Node`); the accuracy is
-4 units in the last place. PyTorch's own functions round otherwise from one processor to the next.
+Each takes a tensor in float32 or float64, or a traced value (:class:`snnfast.compiler.expression.Node`); the error is
+at most 4 units in the last place. PyTorch's own functions round otherwise from one processor to the next.
 """
 
 from __future__ import annotations

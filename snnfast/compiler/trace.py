@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .expression import NEURON, NUMBER, Graph, Node, Untraceable, lift, number, user_line
+from .expression import NEURON, NUMBER, Graph, Node, TraceError, lift, number, user_line
 
 __all__ = ["Step", "trace", "traced_functions"]
 
@@ -69,7 +69,7 @@ def _apply_traced(function: Any, *arguments: Any) -> Node:
     else:
         result = function.forward(custom, *arguments)
     if not isinstance(result, Node):
-        raise Untraceable(
+        raise TraceError(
             f"{user_line()}: {function.__name__} must return one value, got {type(result).__name__}"
         )
     inputs = [a for a in arguments if isinstance(a, Node)]
@@ -106,11 +106,11 @@ def traced_functions() -> Iterator[None]:
         return plain.__get__(None, cls)(*arguments, **named)
 
     with _patching:
-        torch.autograd.Function.apply = classmethod(apply)  # type: ignore[assignment]
+        setattr(torch.autograd.Function, "apply", classmethod(apply))  # noqa: B010
         try:
             yield
         finally:
-            torch.autograd.Function.apply = plain
+            setattr(torch.autograd.Function, "apply", plain)  # noqa: B010
 
 
 @contextmanager
@@ -146,14 +146,16 @@ def trace(
 
     Args:
         step: the step function.
-        inputs, states: how many there are.
-        numbers, tensors: names of the parameters that are numbers, and tensors.
+        inputs: how many inputs it has.
+        states: how many states it has.
+        numbers: names of the parameters that are numbers.
+        tensors: names of the parameters that are tensors.
         dtype: that of the state.
         frame: makes ``fire`` from the parameters' leaves.
         own: names of the parameters that the step takes; the others are those of the frame.
 
     Raises:
-        Untraceable: with the line of the step.
+        TraceError: with the line of the step.
     """
     graph = Graph(dtype)
     xs = [graph.leaf("input", k) for k in range(inputs)]
@@ -168,7 +170,7 @@ def trace(
     results = list(returned) if isinstance(returned, tuple) else [returned]
     for place, value in enumerate(results):
         if not isinstance(value, (Node, int, float)):
-            raise Untraceable(
+            raise TraceError(
                 f"{step.__name__}: result {place} of the step must be a value of the step, got {type(value).__name__}"
             )
     results = [number(lift(graph, value)) for value in results]

@@ -24,7 +24,7 @@ from .event_files import Recording, read_gestures, read_heidelberg, read_nmnist
 
 __all__ = ["EventFrames", "dvs128_gesture", "heidelberg", "nmnist"]
 
-VERSION = 2  # of the cache; a change of what frames are, or of its files, makes it another
+VERSION = 3  # of the cache; a change of what frames are, or of its files, makes it another
 LEAST_DT = 1e-6  # of a step; recordings count microseconds
 UNITS, NMNIST_SIDE, GESTURE_SIDE = 700, 34, 128
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
@@ -34,8 +34,8 @@ class EventFrames(NamedTuple):
     """Samples of events, counted a time step.
 
     Attributes:
-        frames: ``[N, T, ...]``, uint8 counts up to 255, or bool. With a cache they stay in its file, and only what is
-            used is read.
+        frames: ``[N, T, ...]``, uint8 counts up to 255, or bool. With a cache they stay in its file, which is mapped
+            into memory.
         labels: int64 ``[N]``.
         lengths: int64 ``[N]``, steps of each sample up to its last event, at least 1; for ``lengths=`` of readouts and
             losses.
@@ -90,15 +90,17 @@ def heidelberg(
         num_steps: steps; later events are left out.
         pool: how many neighbouring units are counted together; divides 700.
         dtype: torch.uint8 for counts, torch.bool for whether there was an event.
-        cache: folder that keeps the frames between programs. Other settings, a file of the data set that has changed,
-            or files in the cache that are cut off make them anew. None: nothing is written.
+        cache: folder that keeps the frames between programs, with a checksum for each sample, which is checked when
+            they are opened (at some 2 GB a second, once the file is in memory). Other settings, a file of the data set
+            that has changed, or damaged files in the cache make them anew. None: nothing is written.
 
     Returns:
         Frames ``[N, num_steps, 700 / pool]``.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type or range, or a file of another kind.
-        FileNotFoundError: it is not there. ImportError: without h5py.
+        FileNotFoundError: it is not there. ImportError: without h5py. MemoryError: for more steps than fit.
+        OSError: the cache cannot be written.
 
     Source: Cramer et al., The Heidelberg spiking data sets, IEEE TNNLS (2020).
     """
@@ -251,7 +253,7 @@ def _frames(
     }
     if cache is None:
         room = io.BytesIO()
-        table = _count(recordings(), size, dt, kind, room)
+        table = _count(name, recordings(), size, dt, kind, room)
         frames = np.frombuffer(room.getbuffer(), kind)
         return _tensors(frames.reshape(len(table[0]), *size), table)
     folder = Path(cache).expanduser()
@@ -264,7 +266,7 @@ def _frames(
         pass  # there is nothing, or it is damaged
     with replacing(counted) as new:
         with new.open("wb") as stream:
-            table = _count(recordings(), size, dt, kind, stream)
+            table = _count(name, recordings(), size, dt, kind, stream)
         frames = _mapped(new, (table.shape[1], *size), kind)
     with replacing(tabled) as new, new.open("wb") as stream:
         np.save(stream, table, allow_pickle=False)
@@ -277,12 +279,21 @@ def _frames(
 def _held(counted: Path, tabled: Path, size: tuple[int, ...], kind: npt.DTypeLike) -> EventFrames:
     """What the cache's files hold; ValueError if they do not fit each other."""
     table = np.load(tabled, allow_pickle=False)
-    if table.ndim != 2 or len(table) != 2 or table.dtype != np.int64:
-        raise ValueError(f"{tabled} must hold labels and lengths")
+    if table.ndim != 2 or len(table) != 3 or table.dtype != np.int64:
+        raise ValueError(f"{tabled} must hold labels, lengths and checksums")
     shape = (table.shape[1], *size)
     if counted.stat().st_size != np.prod(shape, dtype=np.int64):
         raise ValueError(f"{counted} must hold frames {list(shape)}")
-    return _tensors(_mapped(counted, shape, kind), table)
+    frames = _mapped(counted, shape, kind)
+    for sample, (label, length, expected) in zip(frames, table.T.tolist()):
+        if _checksum(sample, label, length) != expected:
+            raise ValueError(f"{counted} must hold what was written, a sample has changed")
+    return _tensors(frames, table)
+
+
+def _checksum(frames: npt.NDArray[Any], label: int, length: int) -> int:
+    """Of a sample, with its label and length."""
+    return zlib.crc32(frames.data, zlib.crc32(f"{label} {length}".encode()))
 
 
 def _mapped(file: Path, shape: tuple[int, ...], kind: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -291,27 +302,41 @@ def _mapped(file: Path, shape: tuple[int, ...], kind: npt.DTypeLike) -> npt.NDAr
 
 
 def _count(
+    name: str,
     recordings: Iterable[Recording],
     size: tuple[int, ...],
     dt: float,
     kind: npt.DTypeLike,
     room: IO[bytes],
 ) -> npt.NDArray[np.int64]:
-    """Writes the frames of all recordings, a byte a cell, and gives their labels and lengths ``[2, N]``."""
+    """Write the frames of all recordings, a byte a cell; returns their labels, lengths and checksums ``[3, N]``."""
     num_steps, cells = size[0], int(np.prod(size[1:]))
     width = round(1000 * dt, 9)  # microseconds: 1000 * 16.1 is more than 16100
-    labels, lengths = [], []
+    rows: list[tuple[int, int, int]] = []
     for r in recordings:
         steps = np.floor(r.times / width)  # may be more than an integer holds
         inside = steps < num_steps
         steps = steps[inside].astype(np.int64)
         places = steps * cells + r.addresses[inside]
-        counts = np.bincount(places, minlength=num_steps * cells)
-        room.write(np.minimum(counts, 255).astype(kind).tobytes())
-        labels.append(r.label)
-        lengths.append(int(steps.max()) + 1 if steps.size else 1)
-    return np.array([labels, lengths], np.int64)
+        try:
+            counts = np.bincount(places, minlength=num_steps * cells)
+            frames = np.minimum(counts, 255).astype(kind)
+            room.write(frames.data)
+        except (
+            MemoryError,
+            OverflowError,
+            ValueError,
+        ):  # NumPy's words depend on how much too large it is
+            raise MemoryError(
+                f"{name}: num_steps={num_steps} steps of {cells} cells, {9 * num_steps * cells / 1e9:.3g} GB while a "
+                f"recording is counted and {num_steps * cells / 1e9:.3g} GB kept of each, do not fit into memory; give "
+                "fewer steps, or cache="
+            ) from None
+        length = int(steps.max()) + 1 if steps.size else 1
+        rows.append((r.label, length, _checksum(frames, r.label, length)))
+    return np.array(rows, np.int64).reshape(-1, 3).T
 
 
 def _tensors(frames: npt.NDArray[Any], table: npt.NDArray[np.int64]) -> EventFrames:
-    return EventFrames(torch.from_numpy(frames), *torch.from_numpy(table))
+    labels, lengths, _ = torch.from_numpy(np.ascontiguousarray(table))
+    return EventFrames(torch.from_numpy(frames), labels, lengths)

@@ -25,7 +25,11 @@ READOUTS: dict[type[nn.Module], tuple[str, str]] = {
     Rate: ("${k}[n] += x; ${y}[n] = ${k}[n] / (float)(steps + 1);", "0.0f"),
     Max: ("${y}[n] = ${k}[n] = x > ${k}[n] ? x : ${k}[n];", "-INFINITY"),
     Last: ("${y}[n] = x;", ""),
-    FirstSpike: ("${k}[n] *= 1.0f - x; ${y}[n] += ${k}[n];", "1.0f"),
+    # Of a membrane above 1 it is 0, as several spikes are.
+    FirstSpike: (
+        "const float more = x - 1.0f; ${k}[n] *= 1.0f - (x - (more > 0.0f ? more : 0.0f)); ${y}[n] += ${k}[n];",
+        "1.0f",
+    ),
 }
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from torch import nn
 
 from snnfast import check
+from snnfast.atomic import replacing
 from snnfast.nn import Delay, Recurrent, SpikeLinear, reset
 from snnfast.nn.state import Stateful
 from snnfast.table import markdown
@@ -96,8 +97,8 @@ def export_c(
     row by row, column by column, channel by channel (the order of :class:`snnfast.nn.SpikeLinear` and
     :class:`snnfast.nn.SpikeConv2d` with ``method="events"``; ``net`` made of these is that network itself). PyTorch's
     own products sum in another order: with them ``net`` is the same but for rounding, which can move a spike. Batch
-    normalisation directly after a product is folded into it. The mean of a membrane over time, by ``Rate``, is the
-    same but for rounding.
+    normalisation directly after a product is folded into it. ``Rate``, ``Count`` and ``FirstSpike`` of a membrane are
+    the same but for rounding; of spikes they are equal.
 
     Args:
         net: layers of ``torch.nn`` (Linear, Conv2d, AvgPool2d, MaxPool2d, AdaptiveAvgPool2d, Flatten, BatchNorm,
@@ -245,7 +246,9 @@ def _write(
     files = {"snn.h": HEADER, "snn.c": NETWORK}
     made.folder.mkdir(parents=True, exist_ok=True)
     for name, template in files.items():
-        (made.folder / name).write_text(Template(template.lstrip("\n")).substitute(words))
+        with replacing(made.folder / name) as new:
+            new.write_text(Template(template.lstrip("\n")).substitute(words))
     for name, text in {"main.c": MAIN, "Makefile": MAKEFILE}.items():
         if not (made.folder / name).exists():  # one that is there may be yours
-            (made.folder / name).write_text(text.lstrip("\n"))
+            with replacing(made.folder / name) as new:
+                new.write_text(text.lstrip("\n"))

@@ -13,7 +13,7 @@ from snnfast.nn import Recurrent
 from snnfast.nn.spiking import Spiking
 
 from .layers import Offset, Scale
-from .scheme import Steps
+from .scheme import Steps, delays_of, numbers
 
 __all__ = ["Cycle", "cycles_of", "recurrent"]
 
@@ -47,15 +47,19 @@ def cycles_of(
         ValueError: for a cycle of anything else, by name.
     """
     found = {}
-    for members in _strongly_connected(sources):
-        for name in [n for n in passes if n in members]:
-            _contract(name, sources)
+    fed: dict[str, list[str]] = {name: [] for name in sources}
+    for name, given in sources.items():
+        for source in dict.fromkeys(given):
+            fed[source].append(name)
+    passing = set(passes)
+    for members in _strongly_connected(sources, fed):
+        for name in sorted(members & passing):
+            _contract(name, sources, fed)
             members.discard(name)
         of = {kind: [n for n in members if kinds[n] in names] for kind, names in _PARTS.items()}
         neurons, products, delays = of["neuron"], of["product"], of["delay"]
         cycle = Cycle(*(next(iter(names), None) for names in of.values()))  # type: ignore[arg-type]
         way = [name for name in (cycle.neuron, cycle.delay, cycle.product) if name is not None]
-        fed = {name: [n for n in sources if name in sources[n]] for name in way}
         closed = len(way) == len(members) and len(neurons) == 1 and len(products + delays) <= 2
         around = list(zip(way, [*way[1:], way[0]]))
         if (
@@ -94,9 +98,10 @@ def recurrent(neuron: nn.Module, cycle: Cycle, nodes: Mapping[str, Any], steps: 
             f"from_nir: {name} must have a weight of as many rows and columns as {cycle.neuron} has neurons, got "
             f"{list(weight.shape)}"
         )
-    bias = getattr(nodes.get(name), "bias", None)
-    if bias is not None and np.any(bias):
-        parts.insert(0, Offset(torch.as_tensor(np.array(bias, np.float32)).expand(size)))
+    if hasattr(nodes[name], "bias"):
+        bias = numbers(name, nodes[name], "bias").astype(np.float32)
+        if bias.any():
+            parts.insert(0, Offset(torch.from_numpy(bias).expand(size)))
     for part in parts:
         if isinstance(part, Scale):
             weight = part.scale.expand(size)[:, None] * weight
@@ -106,19 +111,21 @@ def recurrent(neuron: nn.Module, cycle: Cycle, nodes: Mapping[str, Any], steps: 
 
 def _weight(cycle: Cycle, nodes: Mapping[str, Any]) -> Tensor:
     """From neuron ``j`` to neuron ``i`` at ``[i, j]``; what is no matrix is its diagonal."""
-    neurons = np.ones_like(nodes[cycle.neuron].v_threshold, np.float32).ravel()
+    threshold = numbers(cycle.neuron, nodes[cycle.neuron], "v_threshold")
+    neurons = np.ones_like(threshold, np.float32).ravel()
     if cycle.product is None:
         return torch.diag(torch.from_numpy(neurons))
     node = nodes[cycle.product]
     if type(node).__name__ == "Scale":
-        return torch.diag(torch.from_numpy(np.ravel(neurons * np.float32(node.scale))))
-    return torch.from_numpy(np.array(node.weight, np.float32))
+        scale = numbers(cycle.product, node, "scale").astype(np.float32)
+        return torch.diag(torch.from_numpy(np.ravel(neurons * scale)))
+    return torch.from_numpy(numbers(cycle.product, node, "weight").astype(np.float32))
 
 
 def _delay(cycle: Cycle, nodes: Mapping[str, Any], size: int, steps: Steps) -> Tensor | None:
     if cycle.delay is None:
         return None
-    each = np.asarray(nodes[cycle.delay].delay, np.float64) / steps.dt
+    each = delays_of(cycle.delay, nodes[cycle.delay]) / steps.dt
     if each.size not in (1, size):
         raise ValueError(
             f"from_nir: {cycle.delay} must have {size} delays, one for each neuron of {cycle.neuron}, got {each.size}"
@@ -126,33 +133,55 @@ def _delay(cycle: Cycle, nodes: Mapping[str, Any], size: int, steps: Steps) -> T
     return torch.from_numpy(np.broadcast_to(each.ravel(), (size,)).astype(np.float32))
 
 
-def _contract(name: str, sources: dict[str, list[str]]) -> None:
+def _contract(name: str, sources: dict[str, list[str]], fed: dict[str, list[str]]) -> None:
     """Whoever ``name`` leads to gets what leads to ``name``."""
-    before = sources.pop(name)
-    for node, given in sources.items():
-        if name in given:
-            sources[node] = [s for one in given for s in (before if one == name else [one])]
+    before, after = sources.pop(name), fed.pop(name)
+    for node in after:
+        if node != name:
+            sources[node] = [s for one in sources[node] for s in (before if one == name else [one])]
+    for source in dict.fromkeys(before):
+        if source != name:
+            fed[source] = list(dict.fromkeys([*fed[source], *after]))
+            fed[source].remove(name)
 
 
-def _strongly_connected(sources: Mapping[str, Sequence[str]]) -> list[set[str]]:
-    """Nodes that reach each other, and those that feed themselves."""
+def _strongly_connected(
+    sources: Mapping[str, Sequence[str]], fed: Mapping[str, Sequence[str]]
+) -> list[set[str]]:
+    """Nodes that reach each other, and those that feed themselves; in linear time, by Kosaraju's algorithm.
 
-    def reached(start: str) -> set[str]:
-        found: set[str] = set()
-        left = list(sources[start])
-        while left:
-            name = left.pop()
-            if name not in found:
-                found.add(name)
-                left += sources[name]
-        return found
-
-    behind = {name: reached(name) for name in sources}
-    cyclic = [name for name in sources if name in behind[name]]
+    Args:
+        sources: what leads to each node.
+        fed: what each node leads to.
+    """
+    order: list[str] = []  # by when the search is done with a node
+    seen: set[str] = set()
+    for start in sources:
+        if start in seen:
+            continue
+        seen.add(start)
+        path = [(start, iter(sources[start]))]
+        while path:
+            name, left = path[-1]
+            following = next((n for n in left if n not in seen), None)
+            if following is None:
+                order.append(name)
+                path.pop()
+            else:
+                seen.add(following)
+                path.append((following, iter(sources[following])))
     groups: list[set[str]] = []
-    for name in cyclic:
-        if not any(name in group for group in groups):
-            groups.append(
-                {other for other in cyclic if name in behind[other] and other in behind[name]}
-            )
+    grouped: set[str] = set()
+    for start in reversed(order):
+        if start in grouped:
+            continue
+        group, waiting = {start}, [start]
+        grouped.add(start)
+        while waiting:
+            new = [n for n in fed[waiting.pop()] if n not in grouped]
+            group.update(new)
+            grouped.update(new)
+            waiting += new
+        if len(group) > 1 or start in sources[start]:
+            groups.append(group)
     return groups

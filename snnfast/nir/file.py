@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import nn
+
+from snnfast.atomic import replacing
 
 from .export import to_nir
 from .layers import Graph
@@ -29,13 +32,58 @@ def write(
         OSError: the file cannot be written.
     """
     graph = to_nir(net, input_shape, dt=dt, scheme=scheme)
-    package("nir.write").write(str(path), graph)
+    try:
+        with replacing(Path(path)) as new:
+            package("nir.write").write(str(new), graph)
+    except OSError as error:  # h5py's may name no file
+        words = " ".join(str(error).split())
+        raise OSError(f"nir.write: {path} cannot be written: {words}") from error
 
 
 def read(path: str | Path, *, dt: float | None = None, scheme: str | None = None) -> Graph:
     """The network in the NIR file ``path``; other arguments and errors are those of :func:`snnfast.nir.from_nir`.
 
     Raises:
-        OSError: the file cannot be read.
+        OSError: the file cannot be opened.
+        ValueError: it is damaged, or no NIR file; names the path and the node.
     """
-    return from_nir(package("nir.read").read(str(path), type_check=False), dt=dt, scheme=scheme)
+    nir = package("nir.read")
+    try:
+        graph = nir.read(str(path), type_check=False)
+    except Exception as error:  # nir raises whatever comes first
+        if (
+            isinstance(error, OSError) and error.errno is not None
+        ):  # HDF5's own errors have no number
+            raise
+        node = _unreadable(nir, path)
+        raise ValueError(
+            f"nir.read: {path} is damaged, or no NIR file: {node}{type(error).__name__}: {error}"
+        ) from error
+    try:
+        return from_nir(graph, dt=dt, scheme=scheme)
+    except ValueError as error:
+        raise ValueError(f"nir.read: {path}: {error}") from error
+
+
+def _unreadable(nir: Any, path: str | Path) -> str:
+    """The first node that cannot be read, for an error message; empty if none can."""
+    import h5py  # nir needs it
+
+    def first(group: Any, prefix: str) -> str:
+        for name in group:
+            whole = f"{prefix}{name}"
+            try:
+                inner = group[name].get("nodes")
+                found = "" if inner is None else first(inner, f"{whole}.")
+                if found:
+                    return found
+                nir.dict2NIRNode(nir.serialization.hdf2dict(group[name]))
+            except Exception:
+                return f"the node {whole}: "
+        return ""
+
+    try:
+        with h5py.File(path, "r") as file:
+            return first(file["node"]["nodes"], "")
+    except Exception:
+        return ""

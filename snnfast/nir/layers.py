@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -135,14 +136,25 @@ def sorted_by_need(sources: Mapping[str, Sequence[str]]) -> list[str]:
     Raises:
         ValueError: if they feed each other in a cycle.
     """
+    missing = {name: sum(s != "" for s in given) for name, given in sources.items()}
+    fed = defaultdict(list)
+    for name, given in sources.items():
+        for source in given:
+            fed[source].append(name)
+    place = {name: i for i, name in enumerate(sources)}
     done: list[str] = []
-    left = list(sources)
-    while left:
-        ready = [n for n in left if all(s == "" or s in done for s in sources[n])]
-        if not ready:
-            raise ValueError(f"the nodes {', '.join(left)} feed each other in a cycle")
+    ready = [name for name in sources if not missing[name]]
+    while ready:
         done += ready
-        left = [n for n in left if n not in ready]
+        freed = []
+        for name in ready:
+            for after in fed[name]:
+                missing[after] -= 1
+                if not missing[after]:
+                    freed.append(after)
+        ready = sorted(freed, key=place.__getitem__)
+    if left := [name for name in sources if missing[name]]:
+        raise ValueError(f"the nodes {', '.join(left)} feed each other in a cycle")
     return done
 
 

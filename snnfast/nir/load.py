@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import numpy as np
@@ -13,7 +15,7 @@ from snnfast.nn import IF, LI, LIF, CubaLIF, Delay, Time
 from .cycles import cycles_of, recurrent
 from .layers import CubaLI, Graph, Scale, SumPool2d, Threshold, sorted_by_need
 from .package import package
-from .scheme import Steps, checked
+from .scheme import Steps, checked, delays_of, numbers
 
 __all__ = ["from_nir"]
 
@@ -29,6 +31,9 @@ def from_nir(graph: Any, *, dt: float | None = None, scheme: str | None = None) 
     through a Linear, an Affine or a Scale are :class:`snnfast.nn.Recurrent`: spikes come back one step later, and by a
     Delay in the cycle besides.
 
+    If the graph's Input states a shape, every node is checked against the samples that it gets: their number must be
+    that of its neurons.
+
     Args:
         graph: with one input and one output.
         dt: seconds a step; None takes what :func:`to_nir` has kept. Graphs of other tools do not say it; of those whose
@@ -37,13 +42,17 @@ def from_nir(graph: Any, *, dt: float | None = None, scheme: str | None = None) 
 
     Raises:
         ImportError: without the package ``nir``.
-        TypeError, ValueError: without ``dt`` or ``scheme``, for several inputs or outputs, and for a node or a cycle
-            that there is no equal for, by name.
+        TypeError, ValueError: without ``dt`` or ``scheme``, for several inputs or outputs, for a node or a cycle
+            that there is no equal for, and for a node with a missing or impossible field, by name.
     """
     nir = package("from_nir")
     if not isinstance(graph, nir.NIRGraph):
         raise TypeError(f"from_nir: graph must be a NIRGraph, got {type(graph).__name__}")
     kept = graph.metadata if isinstance(graph.metadata, dict) else {}
+    if not isinstance(kept.get("dt"), (float, int, np.number, type(None))):
+        raise ValueError(
+            f"from_nir: the dt that the graph keeps must be a number, got {kept['dt']!r}"
+        )
     dt = kept.get("dt") if dt is None else dt
     scheme = _text(kept.get("scheme")) if scheme is None else scheme
     for name, value in (("dt", dt), ("scheme", scheme)):
@@ -52,7 +61,10 @@ def from_nir(graph: Any, *, dt: float | None = None, scheme: str | None = None) 
                 f"from_nir: the graph does not say its {name}, and NIR has no default; give {name}="
             )
     steps = checked("from_nir", float(dt) if isinstance(dt, np.generic) else dt, scheme)
-    nodes, sources = _taken_apart(graph)
+    try:
+        nodes, sources = _taken_apart(graph)
+    except RecursionError:
+        raise ValueError("from_nir: the graph has graphs in graphs without end") from None
     ends = {
         kind: [n for n, node in nodes.items() if _kind(node) == kind]
         for kind in ("Input", "Output")
@@ -73,6 +85,8 @@ def from_nir(graph: Any, *, dt: float | None = None, scheme: str | None = None) 
     except ValueError as error:
         raise ValueError(f"from_nir: {error}") from None
     dimensions = {entry: _dimensions_of_input(nodes[entry])}
+    with _named(f"{entry}, an Input, cannot be read"):
+        samples = {entry: _sample_of_input(nodes[entry])}
     modules: dict[str, nn.Module] = {}
     for name in order:
         if name == entry:
@@ -81,10 +95,54 @@ def from_nir(graph: Any, *, dt: float | None = None, scheme: str | None = None) 
         if not sources[name]:
             raise ValueError(f"from_nir: nothing leads to {name}")
         before = dimensions[sources[name][0]]
-        modules[name], dimensions[name] = _Load(name, nodes[name], steps, before).module()
-        if name in cycles:
-            modules[name] = recurrent(modules[name], cycles[name], nodes, steps)
+        x = _sum_of_samples(name, [samples[source] for source in sources[name]])
+        with _named(f"{name}, a {kinds[name]}, cannot be read"):
+            loaded = _Load(
+                name, nodes[name], steps, before, None if x is None else tuple(x.shape[2:])
+            )
+            modules[name], dimensions[name] = loaded.module()
+            if name in cycles:
+                modules[name] = recurrent(modules[name], cycles[name], nodes, steps)
+        samples[name] = None
+        if x is not None:
+            with (
+                _named(f"{name}, a {kinds[name]}, does not take samples {list(x.shape[2:])}"),
+                torch.no_grad(),
+            ):
+                samples[name] = modules[name](x)
     return Graph(modules, {n: [""] if n == entry else sources[n] for n in order}, end)
+
+
+@contextmanager
+def _named(what: str) -> Iterator[None]:
+    """Turn an error about a node into a ValueError that names it; it may be anything if a field is missing or odd."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, ValueError) and str(error).startswith("from_nir: "):
+            raise
+        raise ValueError(f"from_nir: {what}: {type(error).__name__}: {error}") from error
+
+
+def _sample_of_input(node: Any) -> Tensor | None:
+    """Zeros ``[1, 1, ...]`` of the shape of an Input; None if it does not say one."""
+    shape = np.asarray((node.input_type or {}).get("input"))
+    if shape.ndim > 1 or not np.issubdtype(shape.dtype, np.integer) or (shape < 1).any():
+        return None
+    # Whatever the defaults of dtype and device: the graph is of float32, on the CPU. Expanded, it takes no memory.
+    zero = torch.zeros((), dtype=torch.float32, device="cpu")
+    return zero.expand(1, 1, *shape.ravel().tolist())
+
+
+def _sum_of_samples(name: str, given: list[Tensor | None]) -> Tensor | None:
+    """The sum of what leads to ``name``: zeros, for their shape alone."""
+    known = [x for x in given if x is not None]
+    for x in known[1:]:
+        if x.shape != known[0].shape:
+            raise ValueError(
+                f"from_nir: {name} gets samples {list(known[0].shape[2:])} and {list(x.shape[2:])}, which have no sum"
+            )
+    return known[0] if len(known) == len(given) else None
 
 
 def _taken_apart(graph: Any, prefix: str = "") -> tuple[dict[str, Any], dict[str, list[str]]]:
@@ -111,7 +169,10 @@ def _taken_apart(graph: Any, prefix: str = "") -> tuple[dict[str, Any], dict[str
             inner[names[0]] = _PassOn()
         nodes |= inner
         sources |= of_inner
-    for a, b in graph.edges:
+    for edge in graph.edges:
+        if len(edge) != 2:
+            raise ValueError(f"from_nir: an edge must name two nodes, got {edge!r}")
+        a, b = edge
         for name in (str(a), str(b)):
             if name not in enter:
                 raise ValueError(f"from_nir: the edge from {a} to {b} names no node {prefix}{name}")
@@ -135,8 +196,11 @@ def _dimensions_of_input(node: Any) -> int:
 class _Load:
     """One node as a module."""
 
-    def __init__(self, name: str, node: Any, steps: Steps, dimensions: int) -> None:
+    def __init__(
+        self, name: str, node: Any, steps: Steps, dimensions: int, sample: tuple[int, ...] | None
+    ) -> None:
         self.name, self.node, self.steps, self.dimensions = name, node, steps, dimensions
+        self.sample = sample
         self.exact = {
             key.removeprefix("snnfast_"): value
             for key, value in (getattr(node, "metadata", None) or {}).items()
@@ -206,10 +270,11 @@ class _Load:
         return Scale(self._tensor("scale"))
 
     def _threshold(self) -> nn.Module:
-        return Threshold(self._constant(self.node.threshold))
+        return Threshold(self._constant(self._each("threshold")))
 
     def _delay(self) -> nn.Module:
-        steps = np.asarray(self.node.delay, dtype=np.float64) / self.steps.dt
+        steps = delays_of(self.name, self.node) / self.steps.dt
+        self._check_neurons("delay", steps)
         if steps.ndim == 0:
             raise ValueError(
                 f"from_nir: {self.name} has one delay for any number of channels; give it one for each"
@@ -227,28 +292,28 @@ class _Load:
     # Neurons.
 
     def _i(self) -> nn.Module:
-        return self._scaled(LI(decay=1.0, decay_input=False), self._gain(self.node.r))
+        return self._scaled(LI(decay=1.0, decay_input=False), self._gain())
 
     def _if(self) -> nn.Module:
-        return self._scaled(IF(**self._firing()), self._gain(self.node.r))
+        return self._scaled(IF(**self._firing()), self._gain())
 
     def _li(self) -> nn.Module:
-        leak, scale = self._leak(self.node.tau)
+        leak, scale = self._leak("tau")
         return self._scaled(LI(**leak), scale)
 
     def _lif(self) -> nn.Module:
-        leak, scale = self._leak(self.node.tau)
+        leak, scale = self._leak("tau")
         return self._scaled(LIF(**leak, **self._firing()), scale)
 
     def _cubali(self) -> nn.Module:
-        leak, scale = self._leak(self.node.tau_mem)
+        leak, scale = self._leak("tau_mem")
         scaled = bool(self.exact.get("scaled_syn", True))
         decay, w_in = self._current(scaled)
         made = CubaLI(LI(decay=decay, decay_input=scaled), LI(**leak))
         return self._scaled(made, self._both(w_in, scale))
 
     def _cubalif(self) -> nn.Module:
-        leak, scale = self._leak(self.node.tau_mem)
+        leak, scale = self._leak("tau_mem")
         decay, w_in = self._current(False)
         made = CubaLIF(decay_syn=decay, **leak, **self._firing())
         return self._scaled(made, self._both(w_in, scale))
@@ -262,15 +327,15 @@ class _Load:
             return module
         return nn.Sequential(Scale(self._shaped(torch.as_tensor(scale).float())), module)
 
-    def _gain(self, r: Any) -> Any:
+    def _gain(self) -> Any:
         """``r dt``, the input's factor without leak; None for 1."""
-        gain = np.asarray(r, dtype=np.float64) * self.steps.dt
+        gain = self._each("r") * self.steps.dt
         return None if np.allclose(gain, 1, rtol=1e-6, atol=0) else gain
 
-    def _leak(self, tau: Any) -> tuple[dict[str, Any], Any]:
+    def _leak(self, tau: str) -> tuple[dict[str, Any], Any]:
         """Decay, its input's scale and rest of a neuron; and what else scales its input."""
         left = self._decay(tau, "decay")
-        r = np.asarray(self.node.r, dtype=np.float64)
+        r = self._each("r")
         decay_input, scale = True, cast(Any, r)
         if np.allclose(r * (1 - left), 1, rtol=1e-5, atol=0) and not self.exact.get(
             "decay_input", False
@@ -281,20 +346,20 @@ class _Load:
         leak = {
             "decay": self._constant(left),
             "decay_input": decay_input,
-            "v_rest": self._constant(self.node.v_leak),
+            "v_rest": self._constant(self._each("v_leak")),
         }
         return leak, scale
 
     def _current(self, scaled: bool) -> tuple[Any, Any]:
         """Decay of a current, and what scales its input."""
-        left = self._decay(self.node.tau_syn, "decay_syn")
-        w_in = np.asarray(self.node.w_in, dtype=np.float64)
+        left = self._decay("tau_syn", "decay_syn")
+        w_in = self._each("w_in")
         gain = w_in if scaled else w_in * (1 - left)
         none = np.allclose(gain, 1, rtol=1e-5 if self.exact else 1e-6, atol=0)
         return self._constant(left), None if none else gain
 
-    def _decay(self, tau: Any, key: str) -> Any:
-        left = self.steps.decay(f"from_nir: {self.name}", tau)
+    def _decay(self, tau: str, key: str) -> Any:
+        left = self.steps.decay(f"from_nir: {self.name}", self._each(tau))
         kept = self.exact.get(key)
         if kept is None:
             return left
@@ -306,18 +371,36 @@ class _Load:
         return kept if same else left
 
     def _firing(self) -> dict[str, Any]:
-        made = {n: self._constant(getattr(self.node, n)) for n in ("v_threshold", "v_reset")}
+        made = {n: self._constant(self._each(n)) for n in ("v_threshold", "v_reset")}
         return made | {"strict": bool(self.exact.get("strict", True))}
 
-    def _constant(self, value: Any) -> float | Tensor:
+    def _each(self, field: str) -> Any:
+        """A field that has one value, or one for each neuron or channel, in float64."""
+        array = numbers(self.name, self.node, field)
+        self._check_neurons(field, array)
+        return array
+
+    def _check_neurons(self, field: str, array: Any) -> None:
+        """Values must be as many as the samples have elements or channels."""
+        shape = self.sample
+        if shape is None or array.size == 1 or array.shape in (shape, shape[:1]):
+            return
+        raise ValueError(
+            f"from_nir: {self.name}, a {_kind(self.node)}, gets samples {list(shape)}, but has {field} of "
+            f"{list(array.shape)}"
+        )
+
+    def _constant(self, array: Any) -> float | Tensor:
         """A number where all neurons have the same, else a tensor that broadcasts to a sample."""
-        array = np.asarray(value, dtype=np.float64)
+        array = np.asarray(array, dtype=np.float64)
         if array.size and (array == array.flat[0]).all():
             return float(array.flat[0])
         return self._shaped(torch.from_numpy(array.astype(np.float32)))
 
     def _tensor(self, name: str) -> Tensor:
-        array = np.array(getattr(self.node, name), dtype=np.float32)
+        if name == "scale":
+            self._each(name)
+        array = numbers(self.name, self.node, name).astype(np.float32)
         return self._shaped(torch.from_numpy(array)) if name == "scale" else torch.from_numpy(array)
 
     def _shaped(self, value: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from snnfast import check
 
-__all__ = ["SCHEMES", "Steps", "checked"]
+__all__ = ["SCHEMES", "Steps", "checked", "delays_of", "numbers"]
 
 SCHEMES = ("euler", "exponential")
 Array = npt.NDArray[np.float64]
@@ -28,6 +28,36 @@ def checked(function: str, dt: object, scheme: object) -> Steps:
     if scheme not in SCHEMES:
         raise ValueError(f"{function}: scheme must be one of {', '.join(SCHEMES)}, got {scheme!r}")
     return Steps(dt, str(scheme))
+
+
+def numbers(name: str, node: Any, field: str) -> Array:
+    """The array in a field of the node ``name``, in float64.
+
+    Raises:
+        ValueError: with the name of the node, if the field is missing, or holds no real numbers.
+    """
+    value = np.asarray(getattr(node, field, None))
+    if value.dtype.kind not in "biuf":  # a complex number would lose its imaginary part
+        what = "nothing" if value.dtype == object else f"{list(value.shape)} of {value.dtype}"
+        raise ValueError(
+            f"from_nir: {name}, a {type(node).__name__}, must have real numbers as its {field}, got {what}"
+        )
+    return value.astype(np.float64)
+
+
+def delays_of(name: str, node: Any) -> Array:
+    """The delays of the node ``name`` in seconds.
+
+    Raises:
+        ValueError: as for :func:`numbers`, and for delays below 0 or without end.
+    """
+    seconds = numbers(name, node, "delay")
+    bad = seconds[~((seconds >= 0) & np.isfinite(seconds))]
+    if bad.size:
+        raise ValueError(
+            f"from_nir: {name}: delays must be finite and at least 0 s, got {bad[0]:g}"
+        )
+    return seconds
 
 
 class Steps:

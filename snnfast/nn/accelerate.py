@@ -11,7 +11,7 @@ from torch import nn
 
 from snnfast import check
 
-from .hooks import hooked
+from .hooks import hooked, refuse_own_forward
 from .order import order
 from .pooled import Pooled, PooledSequential, pools
 from .replacing.norse import Lift
@@ -56,6 +56,7 @@ def accelerate(net: nn.Module) -> nn.Module:
 
     Raises:
         TypeError: if ``net`` is not a module.
+        ValueError: for a layer whose ``forward`` was set on the instance, by name.
 
     Example:
         >>> net = nn.Sequential(Time(nn.Conv2d(1, 8, 3)), LIF(), Time(nn.MaxPool2d(2), nn.Conv2d(8, 8, 3)), LIF())
@@ -64,6 +65,7 @@ def accelerate(net: nn.Module) -> nn.Module:
         <All keys matched successfully>
     """
     check.module("accelerate", "net", net)
+    refuse_own_forward("accelerate", net)
     fast = copy.deepcopy(net, without_graphs(net))
     in_time(fast, training=True)
     folded = {
@@ -94,7 +96,7 @@ def _pool(net: nn.Module) -> None:
         if type(module) is nn.Sequential and any(pools(*pair) for pair in pairwise(module)):
             module.__class__ = PooledSequential
     inside = {pair for m in net.modules() if type(m) is PooledSequential for pair in pairwise(m)}
-    before, uses, notes = order(net)
+    before, uses, _, notes = order(net)
     if notes:
         return  # only what forward is known to do
     stays = {
@@ -117,7 +119,9 @@ def _pool(net: nn.Module) -> None:
             and pool not in stays
         ):
             (place,), (behind,) = places[neuron], places[pool]
-            above = net.get_submodule(behind.rpartition(".")[0])
+            above = net.get_submodule(behind)  # a MultiStep has the name of its layer
+            if above is pool:
+                above = net.get_submodule(behind.rpartition(".")[0])
             if (neuron, above) in inside and above.layer is pool:
                 continue
             _put(net, place, Pooled(neuron, pool))

@@ -7,12 +7,12 @@ import warnings
 from collections import Counter
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from snnfast import check
 
-from .hooks import hooked
+from .hooks import hooked, refuse_own_forward
 from .order import order
 from .patch_conv2d import PatchConv2d
 from .spike_conv2d import SpikeConv2d
@@ -46,7 +46,7 @@ def fuse(net: nn.Module) -> nn.Module:
 
     A normalisation that cannot be folded stays, with a warning that names it and says why: it does not directly follow
     a product of the same number of channels, one of the two is used twice or has hooks, other layers read the product,
-    too, or it has no running statistics.
+    too, ``forward`` itself reads a weight of one of the two (a tied decoder), or it has no running statistics.
 
     Args:
         net: the network; it is not changed.
@@ -56,18 +56,19 @@ def fuse(net: nn.Module) -> nn.Module:
 
     Raises:
         TypeError: if ``net`` is not a module.
-        ValueError: if it has no batch normalisation.
+        ValueError: if it has no batch normalisation, or a layer whose ``forward`` was set on the instance.
     """
     check.module("fuse", "net", net)
+    refuse_own_forward("fuse", net)
     names = {module: name for name, module in net.named_modules()}
     norms: list[Any] = [module for module in names if isinstance(module, tuple(_PRODUCTS))]
     if not norms:
         raise ValueError("fuse: net has no batch normalisation")
-    before, uses, notes = order(net)
+    before, uses, read, notes = order(net)
     memo, guessed = without_graphs(net), False
     for norm in norms:
         product: Any = before.get(norm)
-        reason = _refused(norm, product, uses)
+        reason = _refused(norm, product, uses, read)
         if reason:
             warnings.warn(
                 f"fuse: {names[norm]}, a {type(norm).__name__}, stays: {reason}{notes}",
@@ -100,7 +101,7 @@ def _takes_rows(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
 _takes_rows.counts_steps = True  # type: ignore[attr-defined]
 
 
-def _refused(norm: Any, product: Any, uses: Counter[nn.Module]) -> str:
+def _refused(norm: Any, product: Any, uses: Counter[nn.Module], read: set[Tensor]) -> str:
     """Why ``norm`` cannot be folded into ``product``; empty if it can."""
     if type(norm) not in _PRODUCTS:
         return f"it is {type(norm).__module__}'s, not torch.nn's"
@@ -113,6 +114,12 @@ def _refused(norm: Any, product: Any, uses: Counter[nn.Module]) -> str:
         return "it has no running statistics"
     if uses[norm] != 1 or uses[product] != 1:
         return "it, or the product before it, is used more than once"
+    if any(
+        tensor in read
+        for layer in (norm, product)
+        for tensor in (*layer.parameters(), *layer.buffers())
+    ):
+        return "forward itself reads a weight of it, or of the product before it"
     if any(hooked(module) for module in (norm, product)):
         return "it, or the product before it, has hooks"
     return ""

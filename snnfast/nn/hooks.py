@@ -1,4 +1,4 @@
-"""Hooks of PyTorch on a module: whether there are any, and whether they want to see every step."""
+"""Hooks of PyTorch on a module, and a ``forward`` set on an instance."""
 
 from __future__ import annotations
 
@@ -6,11 +6,21 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import nn
 
 from .state import Memo
 
-__all__ = ["HOOKS", "counts_steps", "hooked", "hooks", "sees_every_step", "take_hooks"]
+__all__ = [
+    "HOOKS",
+    "counts_steps",
+    "has_own_forward",
+    "hooked",
+    "hooks",
+    "refuse_own_forward",
+    "sees_every_step",
+    "take_hooks",
+]
 
 # The attributes in which a module keeps its hooks,
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -41,6 +51,25 @@ def counts_steps(hook: Any) -> bool:
 def sees_every_step(module: nn.Module) -> bool:
     """Whether ``module`` has hooks that expect to see every step."""
     return not all(map(counts_steps, hooks(module)))
+
+
+def has_own_forward(module: nn.Module) -> bool:
+    """Return whether ``forward`` was set on the instance, as adapters and profilers do; TorchScript always does."""
+    return "forward" in vars(module) and not isinstance(module, torch.jit.ScriptModule)
+
+
+def refuse_own_forward(function: str, net: nn.Module) -> None:
+    """Refuse modules whose ``forward`` was set on the instance: in a copy it would call the layers of ``net``.
+
+    Raises:
+        ValueError: with the name of the module; ``function`` is the caller.
+    """
+    for name, module in net.named_modules():
+        if has_own_forward(module):
+            raise ValueError(
+                f"{function}: {name or 'net'}, a {type(module).__name__}, has a forward of its own, set on the "
+                "instance, which the copy would lose or take from net; remove it, and set it on the copy"
+            )
 
 
 def take_hooks(made: nn.Module, original: nn.Module, memo: Memo) -> nn.Module:

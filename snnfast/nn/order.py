@@ -6,9 +6,10 @@ import copy
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
+from operator import attrgetter
 from typing import NamedTuple
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from .hooks import HOOKS, hooked
 from .pooled import PooledSequential
@@ -25,11 +26,13 @@ class Order(NamedTuple):
     Attributes:
         before: the layer whose result each layer is given, if nothing else sees it.
         uses: how often each runs.
+        read: parameters and buffers of which ``forward`` itself reads the values.
         notes: a remark for those who are told that a layer stays; empty where ``torch.fx`` follows ``forward``.
     """
 
     before: dict[nn.Module, nn.Module | None]
     uses: Counter[nn.Module]
+    read: set[Tensor]
     notes: str
 
 
@@ -53,9 +56,12 @@ def order(net: nn.Module) -> Order:
         before |= {after: first for chain in chains for first, after in pairwise(chain)}
         uses.update(module for _, module in net.named_modules(remove_duplicate=False))
         notes = f" (torch.fx cannot follow forward: {type(error).__name__}: {error})"
-        return Order(before, uses, notes)
+        return Order(before, uses, set(), notes)
     last: dict[fx.Node, tuple[nn.Module, str]] = {}
+    read: set[Tensor] = set()
     for node in graph.nodes:
+        if node.op == "get_attr" and not all(map(_asks_for_its_form, node.users)):
+            read.add(attrgetter(str(node.target))(traced))
         if node.op != "call_module":
             continue
         chain = list(_layers(net.get_submodule(str(node.target))))
@@ -67,7 +73,12 @@ def order(net: nn.Module) -> Order:
             first = None if _seen_leaving(net, name, str(node.target)) else layer
         before |= zip(chain, (first, *chain))
         last[node] = chain[-1], str(node.target)
-    return Order(before, uses, "")
+    return Order(before, uses, read, "")
+
+
+def _asks_for_its_form(node: fx.Node) -> bool:
+    """Whether ``node`` is ``tensor.dtype`` and the like."""
+    return node.target is getattr and node.args[1] in ("device", "dtype", "ndim", "shape")
 
 
 def _seen_leaving(net: nn.Module, name: str, target: str) -> bool:

@@ -95,7 +95,8 @@ class Neuron(OwnNeuron):
                 "constants",
             ):
                 raise TypeError(
-                    f"neuron {self.name}: {name} is an attribute of every module; call this parameter or state otherwise"
+                    f"neuron {self.name}: {name} is an attribute of every module; call this parameter or state "
+                    "otherwise"
                 )
         firing = [
             name for name in Spiking.constants if name not in ("v_threshold", *self.parameters)
@@ -122,16 +123,17 @@ def neuron(
     """Makes an op, its reference in plain PyTorch, and a layer from the equation of one time step.
 
     On the CPU the step is traced, differentiated and compiled when it is first called for a dtype, a reset, a surrogate
-    and a choice of parameters that are tensors; the kernels are kept in ``~/.cache/snnfast``. Where there is no compiler,
-    and on other devices, it runs in plain PyTorch, with one warning that says why.
+    and a choice of parameters that are tensors; the kernels are cached in ``~/.cache/snnfast``. Without a compiler, and
+    on other devices, it runs in plain PyTorch, with one warning that says why.
 
     Args:
         step: ``step(fire, x, v, *, parameter=default) -> (s, v)``. By position ``fire``, inputs and states, by keyword
             parameters with numbers as defaults; returns its outputs, then its states. All values are tensors of one
             element a neuron. It may use PyTorch's elementwise functions; see the page "Your own neuron".
-            ``fire(h, threshold)`` returns spikes ``s``, ``h`` (refractory neurons: the membrane before), and the membrane
-            after the reset: ``v_reset``, or ``h - s * threshold`` with ``v_reset=None``; ``fire(h, threshold, subtract)``
-            takes off another value. States start at 0, the first one at the parameter ``v_rest``, if the step has one.
+            ``fire(h, threshold)`` returns spikes ``s``, ``h`` (of refractory neurons the membrane before), and the
+            membrane after the reset: ``v_reset``, or ``h - s * threshold`` with ``v_reset=None``;
+            ``fire(h, threshold, subtract)`` subtracts another value. States start at 0, the first one at the parameter
+            ``v_rest``, if the step has one.
         inputs: how many inputs the step has; the other arguments by position are states.
         compile: False runs plain PyTorch always, whatever the step does.
 
@@ -143,7 +145,7 @@ def neuron(
 
     Raises:
         TypeError, ValueError: for a step that is not such a function.
-        Untraceable: when it is first called, with the line of the step that cannot be compiled, and what can.
+        TraceError: when it is first called, with the line of the step that cannot be compiled, and what can.
 
     Example:
         >>> @snnfast.neuron

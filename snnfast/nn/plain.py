@@ -13,7 +13,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from snnfast import check
 
-from .hooks import counts_steps
+from .hooks import counts_steps, has_own_forward
 from .state import without_graphs
 
 __all__ = ["plain_copy", "refuse_hooks", "takes_one"]
@@ -78,7 +78,7 @@ def refuse_hooks(function: str, net: nn.Module) -> None:
         for attached in (module._forward_hooks, module._forward_pre_hooks):
             for key in [k for k, hook in attached.items() if counts_steps(hook)]:
                 del attached[key]
-        if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
+        if module._forward_hooks or module._forward_pre_hooks or has_own_forward(module):
             what = f"{name or 'net'}, a {type(module).__name__},"
             raise ValueError(
                 f"{function}: {what} has a forward hook or a forward of its own, which would be lost; remove it"

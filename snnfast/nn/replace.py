@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from snnfast import check
 
-from .hooks import hooked, take_hooks
+from .hooks import hooked, refuse_own_forward, take_hooks
 from .replacing import LIBRARIES, Library
 from .replacing.compare import agree
 from .replacing.loops import without_loop
@@ -68,10 +68,12 @@ def replace(
 
     Raises:
         TypeError: if ``net`` is not a module, or ``verify`` is neither a tensor nor a sequence of tensors and tuples.
-        ValueError: for a neuron or a setting that cannot be mapped exactly, with its name and the reason; for a
-            network without neurons; and with ``verify`` if the networks differ, with the first layer and step.
+        ValueError: for a neuron or a setting that cannot be mapped exactly, with its name and the reason; for a layer
+            whose ``forward`` was set on the instance; for a network without neurons; and with ``verify`` if the
+            networks differ, with the first layer and step.
     """
     check.module("replace", "net", net)
+    refuse_own_forward("replace", net)
     inputs = _calls(verify)
     if check.flag("replace", "sequences", sequences) and len(inputs) > 1:
         raise ValueError(
@@ -131,9 +133,9 @@ def _warn_of_resets(net: nn.Module) -> None:
     """Warns where a ``forward`` calls ``snntorch.utils.reset``, which passes over the neurons of the copy."""
     found = []
     for module in net.modules():
-        code = getattr(type(module).forward, "__code__", None)
-        names = getattr(code, "co_names", ())
-        known = getattr(type(module).forward, "__globals__", {})
+        forward = getattr(type(module), "forward", None)  # TorchScript's classes have none
+        names = getattr(getattr(forward, "__code__", None), "co_names", ())
+        known = getattr(forward, "__globals__", {})
         for value in (known.get(name) for name in names):
             place = getattr(value, "__module__", getattr(value, "__name__", ""))
             of_utils = place == "snntorch.utils" or (place == "snntorch" and "utils" in names)

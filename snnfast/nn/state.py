@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, ClassVar, TypeAlias
@@ -271,8 +272,20 @@ def without_graphs(net: nn.Module) -> Memo:
                 look(part)
 
     for module in net.modules():
-        look(module.__dict__)
+        if isinstance(module, torch.jit.ScriptModule):
+            if id(module) not in memo:
+                _copy_script(module, memo)
+        else:
+            look(module.__dict__)
     return memo
+
+
+def _copy_script(module: nn.Module, memo: Memo) -> None:
+    """Copy TorchScript into ``memo``: deepcopy makes clones whose gradients go on into the parameters of ``module``."""
+    made = copy.deepcopy(module)
+    for old, new in zip(module.parameters(), made.parameters()):
+        new.detach_().requires_grad_(old.requires_grad)
+    memo.update(zip(map(id, module.modules()), made.modules()))
 
 
 def _stateful(function: str, net: Any) -> Iterator[Any]:

@@ -35,7 +35,8 @@ def present(
 ) -> tuple[Tensor, Tensor]:
     """Counts and spikes, of the kernel or of the reference."""
     kernels = backend.library(op, call.w)
-    if kernels is None:
+    # Without neurons the kernels have nothing to do; the traces of the inputs still change.
+    if kernels is None or call.w.shape[-2] == 0:
         return equation(call)
     outputs: tuple[Tensor, Tensor] = getattr(kernels, op)(*flatten(call))
     adapts = call.theta_plus != 0 or call.theta_decay != 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools as tools
 import inspect
 import re
 import threading
@@ -111,10 +112,54 @@ class _Functions(TorchFunctionMode):
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         name = getattr(function, "__name__", "")
-        if name in functions.__all__ and len(args) == 1 and not kwargs:
+        known = name in functions.__all__ and len(args) == 1 and not kwargs
+        if known and not isinstance(args[0], _Number):
             with torch._C.DisableTorchFunction():
                 return getattr(functions, name)(args[0])
         return function(*args, **(kwargs or {}))
+
+
+class _Number(float):
+    """A parameter that is a number, which PyTorch's functions take: ``torch.exp(-1 / tau)`` is a number again."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or not callable(function := getattr(torch, name, None)):
+            raise AttributeError(name)
+        return tools.partial(function, self)
+
+    @classmethod
+    def __torch_function__(
+        cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        named = kwargs or {}
+        if any(isinstance(a, Tensor) for a in (*args, *named.values())):
+            plain = [float(a) if isinstance(a, cls) else a for a in args]
+            return function(
+                *plain, **{k: float(a) if isinstance(a, cls) else a for k, a in named.items()}
+            )
+        wide = [
+            torch.tensor(float(a), dtype=torch.float64) if type(a) in (cls, float) else a
+            for a in args
+        ]
+        wide = [torch.tensor(a) if isinstance(a, bool) else a for a in wide]
+        return cls(_Functions().__torch_function__(function, types, wide, named))
+
+
+def _computes(name: str) -> Callable[..., Any]:
+    plain = getattr(float, name)
+
+    def compute(*values: Any) -> Any:
+        found = plain(*values)
+        return _Number(found) if isinstance(found, float) else found
+
+    return compute
+
+
+for _name in ("add", "sub", "mul", "truediv", "pow"):
+    setattr(_Number, f"__{_name}__", _computes(f"__{_name}__"))
+    setattr(_Number, f"__r{_name}__", _computes(f"__r{_name}__"))
+for _name in ("neg", "abs"):
+    setattr(_Number, f"__{_name}__", _computes(f"__{_name}__"))
 
 
 class OwnNeuron:
@@ -130,11 +175,8 @@ class OwnNeuron:
     def __init__(self, step: Callable[..., Any], *, inputs: int, compile: bool) -> None:
         self.step, self.name, self.compile = step, step.__name__, compile
         self.__doc__ = step.__doc__
-        self.__name__, self.__qualname__, self.__module__ = (
-            step.__name__,
-            step.__qualname__,
-            step.__module__,
-        )
+        self.__name__, self.__qualname__ = step.__name__, step.__qualname__
+        self.__module__ = step.__module__
         self._read_signature(check.whole(f"neuron {self.name}", "inputs", inputs))
         self.outputs, self.fires = self._try_out()
         self._variants: dict[Variant, Kernel] = {}
@@ -157,8 +199,9 @@ class OwnNeuron:
             raise TypeError(f"{op}: *args and **kwargs have no names; {expected}")
         if len(by_place) < inputs + 2:
             raise TypeError(
-                f"{op}: the step must take fire, {inputs} input{'s' * (inputs > 1)} and at least one state by position, got "
-                f"{len(by_place)} arguments; {expected}. Without a state it is a function of PyTorch, which needs no neuron"
+                f"{op}: the step must take fire, {inputs} input{'s' * (inputs > 1)} and at least one state by "
+                f"position, got {len(by_place)} arguments; {expected}. Without a state it is a function of PyTorch, "
+                "which needs no neuron"
             )
         names = [p.name for p in by_place[1:]]
         self.inputs, self.states = tuple(names[:inputs]), tuple(names[inputs:])
@@ -188,7 +231,10 @@ class OwnNeuron:
 
         with torch.no_grad():
             returned = self.step(
-                fire, *[zero] * len(self.inputs), *[zero] * len(self.states), **self.parameters
+                fire,
+                *[zero] * len(self.inputs),
+                *[zero] * len(self.states),
+                **self._own(self.parameters),
             )
         results = returned if isinstance(returned, tuple) else (returned,)
         outputs = len(results) - len(self.states)
@@ -209,39 +255,29 @@ class OwnNeuron:
         return outputs, bool(spikes)
 
     def _signature(self) -> inspect.Signature:
-        kind, hint = inspect.Parameter, "float | Tensor"
-        parameters = [
-            kind(name, kind.POSITIONAL_OR_KEYWORD, annotation="Tensor") for name in self.inputs
-        ]
-        parameters += [
-            kind(name, kind.POSITIONAL_OR_KEYWORD, default=None, annotation="Tensor | None")
-            for name in self.states
-        ]
-        defaults = {
-            **self.parameters,
-            **{k: v for k, v in FIRING.items() if k not in self.parameters},
-        }
-        parameters += [
-            kind(name, kind.KEYWORD_ONLY, default=value) for name, value in defaults.items()
-        ]
-        del hint
+        by_place, by_name = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+        parameters = [inspect.Parameter(name, by_place) for name in self.inputs]
+        parameters += [inspect.Parameter(name, by_place, default=None) for name in self.states]
+        defaults = self.parameters | {k: v for k, v in FIRING.items() if k not in self.parameters}
+        parameters += [inspect.Parameter(n, by_name, default=v) for n, v in defaults.items()]
         return inspect.Signature(parameters)
 
     def __repr__(self) -> str:
         return f"<neuron {self.__module__}.{self.__qualname__}{self.__signature__}>"
 
     def __reduce__(self) -> Any:
-        return _by_path, (self.__module__, self.__qualname__)
+        return self.__qualname__  # pickled by import path; a copy is the neuron itself
 
     # ---- calls
 
     def __call__(self, *arguments: Any, **keywords: Any) -> tuple[Any, ...]:
-        """Outputs, states and, with ``return_v_seq``, the first state after every step; see the page "Your own neuron"."""
+        """Outputs, states and, with ``return_v_seq``, the first state after every step."""
         return self._run(self._bind(arguments, keywords))
 
     def reference(self, *arguments: Any, **keywords: Any) -> tuple[Any, ...]:
         """The same in plain PyTorch, one step after the other."""
-        return self._answer(call := self._bind(arguments, keywords), *self._reference(call))
+        call = self._bind(arguments, keywords)
+        return self._answer(call, *self._reference(call))
 
     def recurrent(
         self,
@@ -255,8 +291,8 @@ class OwnNeuron:
         """The neurons with recurrent connections: :func:`snnfast.ops.recurrent`, which says what the arguments are."""
         if len(self.inputs) > 1 or self.outputs > 1 or not self.fires:
             raise ValueError(
-                f"{self.name}: recurrent connections need neurons with one input and one output, its spikes; these have "
-                f"{len(self.inputs)} and {self.outputs}"
+                f"{self.name}: recurrent connections need neurons with one input and one output, its spikes; these "
+                f"have {len(self.inputs)} and {self.outputs}"
             )
         call = self._bind((x,), arguments)
         connections(self.name, x, weight, past, delay)
@@ -266,10 +302,8 @@ class OwnNeuron:
             return self._answer(call, found[:1], found[1:-1], found[-1])
         if len(x) == 0:
             return self._answer(call, *self._reference(call))
-        frame, own = (
-            self._frame(call.variant, call.parameters, call.surrogate),
-            self._own(call.parameters),
-        )
+        frame = self._frame(call.variant, call.parameters, call.surrogate)
+        own = self._own(call.parameters)
 
         def step(value: Tensor, states: list[Any]) -> tuple[Tensor, list[Any]]:
             outputs, after = whole_step(self.step, frame, [value], states, own)
@@ -285,7 +319,8 @@ class OwnNeuron:
         places = (*self.inputs, *self.states)
         if len(arguments) > len(places):
             raise TypeError(
-                f"{op}: takes {', '.join(places)} by position, and parameters by keyword; got {len(arguments)} arguments"
+                f"{op}: takes {', '.join(places)} by position, and parameters by keyword; got {len(arguments)} "
+                "arguments"
             )
         given: dict[str, Any] = dict(zip(places, arguments))
         for name, value in keywords.items():
@@ -309,20 +344,14 @@ class OwnNeuron:
         states = [given.get(name) for name in self.states]
         for name, value in zip(self.states, states):
             check.state(op, name, value, x)
-        firing = FIRING | {k: v for k, v in given.items() if k in FIRING}
-        parameters: dict[str, Any] = {
-            name: check.parameter(op, name, given.get(name, default), x)
-            for name, default in self.parameters.items()
-            if name != "v_reset" or given.get(name, default) is not None
-        }
-        v_reset = (
-            parameters.get("v_reset", firing["v_reset"])
-            if "v_reset" not in given
-            else given["v_reset"]
-        )
+        firing = FIRING | self.parameters | given
+        v_reset = firing["v_reset"]
         hard = v_reset is not None
-        if hard and self.fires:
-            parameters["v_reset"] = check.parameter(op, "v_reset", v_reset, x)
+        parameters: dict[str, Any] = {
+            name: check.parameter(op, name, firing[name], x)
+            for name in (*self.parameters, "v_reset")
+            if name != "v_reset" or (hard and (self.fires or name in self.parameters))
+        }
         surrogate = resolve(firing["surrogate"])
         strict = check.flag(op, "strict", firing["strict"])
         detach = check.flag(op, "detach_reset", firing["detach_reset"])
@@ -383,7 +412,8 @@ class OwnNeuron:
         )
 
     def _own(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        return {name: parameters.get(name) for name in self.parameters}
+        own = {name: parameters.get(name) for name in self.parameters}
+        return {k: _Number(v) if isinstance(v, float) else v for k, v in own.items()}
 
     def _rest(self, call: Call) -> list[Tensor]:
         """The states before the first step: given, or at rest."""
@@ -434,7 +464,8 @@ class OwnNeuron:
             known = self._variants.get(variant)
             if known is not None and backend.forced() is None:
                 return known
-        return _kernel_for(self._place, tuple(variant), x)
+        kernel: Kernel | None = _kernel_for(self._place, tuple(variant), x)
+        return kernel
 
     def _choose(self, variant: Variant, x: Tensor) -> Kernel | None:
         if not self.compile:
@@ -499,7 +530,10 @@ class OwnNeuron:
             path = library(self.name, source)
             kernel = Kernel(path.stem, numbers, variant.tensors, rows)
             assert backend.extension is not None, "the CPU's backend was chosen"
-            backend.extension.load_own_kernel(kernel.name, str(path))
+            try:
+                backend.extension.load_own_kernel(kernel.name, str(path))
+            except RuntimeError as error:
+                raise CompileError(f"what was compiled cannot be loaded: {error}") from None
             KERNELS[kernel.name] = kernel
             self._variants[variant] = kernel
             return kernel
@@ -584,7 +618,7 @@ _NEURONS: list[OwnNeuron] = []
 
 
 # torch.compile cannot look into a compiler: it keeps the kernel that it is told.
-@torch.compiler.assume_constant_result  # type: ignore[misc, untyped-decorator]
+@torch.compiler.assume_constant_result
 def _kernel_for(place: int, variant: tuple[Any, ...], x: Tensor) -> Kernel | None:
     return _NEURONS[place]._choose(Variant(*variant), x)
 
@@ -827,7 +861,7 @@ def _gradients(
 
 
 def _numbers_outside(step: Callable[..., Any]) -> list[Callable[[], Any]]:
-    """Readers of numbers that the step takes from outside, which a kernel holds: a kernel is compiled for their values."""
+    """Readers of numbers that the step takes from outside: a kernel is compiled for their values."""
     found: list[Callable[[], Any]] = []
     function = inspect.unwrap(step)
     space = function.__globals__
@@ -841,16 +875,6 @@ def _numbers_outside(step: Callable[..., Any]) -> list[Callable[[], Any]]:
             continue
         if isinstance(value, (bool, int, float)):
             found.append(lambda cell=cell: cell.cell_contents)  # type: ignore[misc]
-    return found
-
-
-def _by_path(module: str, name: str) -> Any:
-    """A neuron by where it is defined, as pickle finds it."""
-    from importlib import import_module
-
-    found: Any = import_module(module)
-    for part in name.split("."):
-        found = getattr(found, part)
     return found
 
 
@@ -956,7 +980,7 @@ def register(namespace: str) -> None:
         ]
 
     def keep(ctx: Any, inputs: tuple[Any, ...], output: Sequence[Tensor]) -> None:
-        kernel, xs, states, numbers, parameters, outputs, v_seq, every = inputs
+        kernel, xs, states, numbers, parameters, outputs, v_seq, _every = inputs
         ctx.arguments = kernel, (len(xs), len(states), len(parameters)), numbers, outputs, v_seq
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(output[-1], *xs, *states, *parameters)
@@ -970,7 +994,7 @@ def register(namespace: str) -> None:
     torch.library.register_autograd(forward, differentiate, setup_context=keep)
 
     def keep_recurrent(ctx: Any, inputs: tuple[Any, ...], output: Sequence[Tensor]) -> None:
-        kernel, x, states, numbers, parameters, v_seq, weight, past, delay, every = inputs
+        kernel, x, states, numbers, parameters, v_seq, weight, past, delay, _every = inputs
         counts = len(states), len(parameters), past is not None, delay is not None
         ctx.arguments = kernel, counts, numbers, v_seq
         ctx.set_materialize_grads(False)

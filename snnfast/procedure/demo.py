@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from snnfast import backend, procedure, visual
+from snnfast.atomic import replacing
 from snnfast.conversion import conversion_report
 from snnfast.nn import LIF
 from snnfast.procedure import conversion
@@ -58,7 +59,8 @@ def run(
     how: dict[str, Any] = {"device": device, "progress": progress}
     rows = [*(shown(demo, out, seed, **how) for demo in DEMOS), converted(out, seed, **how)]
     summary = f"{table(rows)}\n\n{speed(device)}"
-    (out / "summary.md").write_text(f"{summary}\n")
+    with replacing(out / "summary.md") as new:
+        new.write_text(f"{summary}\n")
     for line in summary.splitlines():
         echo(line)
     echo(f"\nFigures and this table: {out.resolve()}")

@@ -7,13 +7,13 @@ from torch import Tensor
 from snnfast.calls import eif as calls
 
 from .exp import exp_saturating
-from .neuron import Fire, gain, neuron, over_time
+from .neuron import Fire, divided, gain, neuron, over_time
 
 
 @neuron(calls.eif)
 def eif(call: calls.EifCall) -> tuple[Tensor, ...]:
     def step(fire: Fire, x: Tensor, v: Tensor) -> tuple[Tensor, ...]:
-        upstroke = call.delta_t * exp_saturating((v - call.theta_rh) / call.delta_t)
+        upstroke = call.delta_t * exp_saturating(divided(v - call.theta_rh, call.delta_t))
         pull = (1.0 - call.decay) * (upstroke - (v - call.v_rest))
         s, _, v = fire(v + pull + gain(call) * x, call.v_threshold)
         return s, v

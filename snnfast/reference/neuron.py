@@ -81,7 +81,7 @@ def fire(
         h = torch.where(silent, held, h)
     if silent is not None and not (type(call.max_spikes) is float and call.max_spikes == 1):
         # which multiple of the threshold h is nearest to: a spike comes or goes there
-        multiple = (h / threshold).detach().round()
+        multiple = divided(h, threshold).detach().round()
         multiple = torch.where(multiple > 1, multiple.clamp(max=call.max_spikes), 1.0)
         threshold, before = multiple * threshold, multiple - 1
     u = h - threshold
@@ -99,6 +99,13 @@ def fire(
         v: Tensor = differentiable(_HardReset)(h, s_reset, call.v_reset)
         return s, h, v
     return s, h, h - s_reset * (call.v_threshold if subtract is None else subtract)
+
+
+def divided(x: Tensor, by: float | Tensor) -> Tensor:
+    """``x / by``, rounded once on every device: on CUDA PyTorch multiplies by the reciprocal of a number."""
+    if not isinstance(by, Tensor) and not x.is_cpu:
+        by = torch.full((), by, dtype=x.dtype, device=x.device)
+    return x / by
 
 
 def gain(call: Any) -> float | Tensor:

@@ -29,7 +29,8 @@ def whole_step(
         step: the step function, ``step(fire, *inputs, *states, **parameters) -> (*outputs, *states)``.
         call: ``hard_reset``, ``v_reset``, ``strict``, ``surrogate``, ``detach_reset``, ``refractory`` (None: none) and
             ``max_spikes``.
-        inputs, states: the values of this step; the refractory steps that are left are the last state, if there are any.
+        inputs: the inputs of this step.
+        states: the states before it; of refractory neurons the last one counts the steps that are left.
         parameters: what the step takes by keyword.
     """
     carried = list(states)
@@ -67,7 +68,9 @@ def over_time(
     """Outputs ``[T, ...]`` and the states after the last step, and the first state after every step.
 
     Args:
-        step, call, parameters: as for :func:`whole_step`.
+        step: as for :func:`whole_step`.
+        call: as there.
+        parameters: as there.
         inputs: ``[T, ...]``, in the dtype of the states.
         states: before the first step.
         functions: a mode that computes exp and the like as kernels do.

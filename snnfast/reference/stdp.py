@@ -52,6 +52,7 @@ def normalize(w: Tensor, rows: Tensor, norm: float, rule: Rule | Constants) -> N
     """
     for j in map(tuple, rows.nonzero().tolist()):
         values = w[j].double()
-        total = values.abs().cumsum(0)[-1].item() if values.numel() else 0.0  # one after the other
+        # One after the other: on the CPU, since CUDA adds parts of it first.
+        total = values.abs().cpu().cumsum(0)[-1].item() if values.numel() else 0.0
         if total > 0:
             w[j] = (values * (norm / total)).to(w.dtype).clamp(rule.w_min, rule.w_max)

@@ -206,6 +206,23 @@ def test_while_another_process_compiles(cache, fake, tmp_path):
     assert list(cache.iterdir()) == [path]
 
 
+def test_a_library_that_another_process_has_just_finished(fake, monkeypatch):
+    calls = fake()
+    path = build.library("klif", "source")
+    content, lock = path.read_bytes(), build.holding
+    path.unlink()
+
+    @contextmanager
+    def just_free(name):
+        with lock(name):
+            path.write_bytes(content)
+            yield
+
+    monkeypatch.setattr(build, "holding", just_free)
+    assert build.library("klif", "source") == path
+    assert len(calls()) == 1
+
+
 def test_a_second_thread_waits(fake, tmp_path):
     calls, found = fake(WAIT.format(tmp_path)), []
     threads = [

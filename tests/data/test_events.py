@@ -110,6 +110,17 @@ def test_nmnist_by_hand(tmp_path):
     assert data.nmnist(tmp_path, train=False).labels.tolist() == [7]
 
 
+def test_an_event_exactly_at_the_end_of_the_last_step_is_left_out(tmp_path):
+    write_nmnist(
+        tmp_path / "Train/3/1.bin", [(1, 2, 1, 299_999), (1, 2, 1, 300_000), (4, 4, 0, 300_001)]
+    )
+    found = data.nmnist(tmp_path)
+    assert found.frames.shape == (1, 30, 2, 34, 34)
+    assert found.frames.nonzero().tolist() == [[0, 29, 1, 2, 1]]
+    assert found.frames.sum() == 1
+    assert found.lengths.tolist() == [30]
+
+
 def test_gestures_by_hand(tmp_path):
     polarity = [(127, 4, 1, 1_000_000, 1), (0, 0, 0, 1_030_000, 1), (9, 9, 1, 1_030_000, 0)]
     packets = [
@@ -196,7 +207,7 @@ def test_a_damaged_cache_is_made_anew_and_never_unpickled(spoken, tmp_path, name
         array = {
             "pickle": np.array([Trap()]),
             "other": np.zeros((3, 5), np.int64),
-            "dtype": want.labels.new_zeros(2, len(want.labels)).double().numpy(),
+            "dtype": want.labels.new_zeros(3, len(want.labels)).double().numpy(),
         }.get(damage)
         with file.open("wb") as stream:
             if array is None:
@@ -208,6 +219,36 @@ def test_a_damaged_cache_is_made_anew_and_never_unpickled(spoken, tmp_path, name
         torch.testing.assert_close(tuple(found), tuple(want), rtol=0, atol=0)
         assert file.read_bytes() == whole
     assert "unpickled" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", [".bin", ".npy"])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.bool])
+def test_a_flipped_bit_in_the_cache_is_noticed(spoken, tmp_path, name, dtype):
+    """In frames, labels, lengths and checksums: the set is made anew."""
+    want = data.heidelberg(spoken, num_steps=4, dtype=dtype, cache=tmp_path)
+    want = [t.clone() for t in want]  # frames are mapped from the file
+    (file,) = tmp_path.glob(f"heidelberg-shd-*{name}")
+    whole = file.read_bytes()
+    places = range(0, len(whole), 701) if name == ".bin" else range(128, len(whole), 7)
+    for place in places:
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % (8 if dtype == torch.uint8 or name == ".npy" else 1)
+        file.write_bytes(damaged)
+        found = data.heidelberg(spoken, num_steps=4, dtype=dtype, cache=tmp_path)
+        torch.testing.assert_close(list(found), want, rtol=0, atol=0)
+        assert file.read_bytes() == whole
+
+
+@pytest.mark.parametrize("num_steps", [10**12, 10**16, 2**62])
+@pytest.mark.parametrize("cached", [False, True])
+def test_more_steps_than_fit_into_memory_are_a_clear_error(spoken, tmp_path, num_steps, cached):
+    cache = tmp_path / "cache" if cached else None
+    with pytest.raises(
+        MemoryError,
+        match=rf"^heidelberg: num_steps={num_steps} steps of 700 cells, .* give fewer steps",
+    ):
+        data.heidelberg(spoken, num_steps=num_steps, cache=cache)
+    assert not cached or not list(cache.iterdir())
 
 
 def test_the_cache_keeps_its_set_until_another_is_whole(spoken, tmp_path, monkeypatch):

@@ -1,9 +1,8 @@
 // Kernels that use what the emulator has to get right: barriers, shared memory, shuffles, ballots, atomics, grids whose
-// blocks wait for each other, clusters. And the plan of launches of teams.
-#include "cuda/bp_stdp_network_memory.cuh"
+// blocks wait for each other, clusters.
 #include "cuda/cluster_tally.cuh"
-#include "cuda/diehl_cook_memory.cuh"
 #include "cuda/launch.h"
+#include "cuda/teams.cuh"
 #include "cuda/tiles.cuh"
 #include "cuda/error.cu"
 #include <cstdint>
@@ -180,16 +179,6 @@ __global__ void mistaken_kernel(Mistake mistake) {
   *in_block(memory, (blockIdx.x + 1) % gridDim.x) = 1;
   meet();
 }
-// Blocks of a plan that a device runs at the same time, where a thread takes 128 registers.
-static int64_t resident_on(int64_t multiprocessors, int64_t most_shared, const snnfast::Teams& p) {
-  const int64_t blocks = snnfast::min(65536 / (p.threads * 128), (most_shared + 1024) / (p.dynamic_shared() + 1024));
-  return multiprocessors * blocks / p.blocks * p.blocks;
-}
-static void tell_plan(const snnfast::Teams& p, int64_t* plan) {
-  const int64_t found[] = {p.threads, p.blocks, p.teams, p.networks, p.shared, p.weights, p.cluster, p.dynamic_shared()};
-  memcpy(plan, found, sizeof found);
-}
-
 extern "C" {
 int st_told(int blocks, int64_t steps, int64_t lag, int64_t* totals, int64_t* notes) {
   const size_t bytes = 8 * (snnfast::ClusterTally::words(lag, blocks) + snnfast::tally_places(lag) * blocks);
@@ -205,42 +194,19 @@ int st_mistaken(int mistake) {
   }
   return 0;
 }
-// The plan of a float32 network of Diehl and Cook for a device of so many multiprocessors.
-void st_plan(int64_t N, int64_t I, int64_t networks, int64_t images, int learns, int64_t multiprocessors, int64_t most_shared, int clusters, int64_t* plan) {
-  using namespace snnfast;
-  DiehlCook a{};
-  a.networks = networks, a.N = N, a.x.I = I, a.x.T = 250, a.x.P = images, a.x.form = PresentationForm::rates, a.learns = learns;
-  a.theta_decay = 1, a.one_winner = true;
-  const TeamSizes sizes{1024, 512, 256};
-  const auto resident = [&](const Teams& p) { return resident_on(multiprocessors, most_shared, p); };
-  const auto lay_out = [&](Teams& p) {
-    Arena team(nullptr), block(nullptr);
-    DiehlCookMemory<float>(a, p, team, block);
-    p.team_bytes = team.used(), p.block_bytes = block.used();
-  };
-  Teams bare{sizes.threads(N), 1, 1, 1, false, false, false, 0, 0}, p;
-  divide(resident(bare), networks, N, a.in_order() ? 1 : images, bare.threads, p);
-  choose_memory(networks, N, a.in_order(), most_shared, clusters, sizes, lay_out, resident, p);
-  tell_plan(p, plan);
-}
-// That of a float32 network of BP-STDP.
-void st_parts(int64_t I, int64_t hidden, int64_t O, int64_t networks, int64_t batch, int64_t span, int learns, int64_t multiprocessors, int64_t most_shared,
-              int clusters, int64_t* plan) {
-  using namespace snnfast;
-  BpStdpNetwork a{};
-  a.networks = networks, a.x.I = I, a.x.T = 50, a.x.P = 1000, a.x.form = PresentationForm::rates, a.learns = learns;
-  a.batch = batch, a.span = span, a.layers = 2, a.layer[0].I = I, a.layer[0].O = a.layer[1].I = hidden, a.layer[1].O = O;
-  const auto resident = [&](const Teams& p) { return resident_on(multiprocessors, most_shared, p); };
-  const int64_t wanted = threads_wanted(a), threads = TeamSizes{kAlone, kAlone, kSharedThreads}.threads(wanted);
-  Teams p, bare{threads, 1, 1, 1, false, false, false, 0, 0};
-  divide(resident(bare), networks, wanted, 1, threads, p);
-  choose_blocks<float>(a, most_shared, clusters, resident, p);
-  tell_plan(p, plan);
-}
 int st_clusters() {
   snnfast::TeamDevice on;
   on.ask(snnfast::TeamKernels<int>{bodiless_kernel, bodiless_kernel});
   return on.clusters;
+}
+// Blocks of clusters of 2 that are resident; -1 if an error is left for the next launch.
+int64_t st_resident_clusters() {
+  snnfast::TeamDevice on;
+  on.ask(snnfast::TeamKernels<int>{bodiless_kernel, bodiless_kernel});
+  int64_t blocks = -1;
+  const snnfast::Teams pairs{32, 2, 1, 1, true, true, true, 0, 0};
+  const cudaError_t error = snnfast::resident_blocks(bodiless_kernel, on, pairs, blocks);
+  return error == cudaSuccess && cudaPeekAtLastError() == cudaSuccess ? blocks : -1;
 }
 int st_rotate(int* x, int* y, int blocks, int64_t steps, int64_t lag, uint64_t* words, int64_t* totals) {
   snnfast::launch_cooperative(blocks, 32, 0, nullptr, rotate_kernel, x, y, blocks * 32, steps, lag, (snnfast::TallyWord*)words, totals);

@@ -41,6 +41,14 @@ def test_the_three_scripts_of_stdp_follow_each_other(tmp_path):
     assert (tmp_path / "receptive_fields.png").exists()
 
 
+def test_own_neurons_are_timed(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["own_neurons.py", "--num-steps", "2"])
+    runpy.run_path(str(EXAMPLES / "own_neurons.py"), run_name="__main__")
+    shown = capsys.readouterr().out
+    for name in ("klif", "glif", "two_compartments", "resonator", "gated"):
+        assert re.search(rf"\b{name}: kernel +[\d.]+ ms, loop +[\d.]+ ms", shown)
+
+
 @pytest.mark.parametrize("procedure", ["act_based", "spikenorm"])
 def test_a_network_is_trained_and_converted(procedure, tmp_path, monkeypatch, capsys):
     """In this process: a new one would need longer to import than the scripts to run."""

@@ -152,6 +152,51 @@ def test_every_run_of_special_values_is_that_of_the_reference(kernels, op, varia
     torch.testing.assert_close(got[:, finite], want[:, finite], rtol=1e-5, atol=1e-5)
 
 
+# Of states, and of parameters. What is huge times what is huge is infinite in the reference, too.
+SPECIAL_STATES = (*SPECIAL, 0.99, 100.0)
+SPECIAL_DECAYS = (0.0, 0.5, 1.0, 0.9, 1e-40)
+SPECIAL_PARAMETERS = {
+    "v_threshold": (0.5, 1.0, 2.0, -1.0, 1e-40, INF, 1e30),
+    "v_reset": (0.0, 0.5, -1.0, 1e-40, 1e30, -3e38),
+    "v_rest": (0.0, 0.5, 1e-40, -1e30),
+    "delta_t": (0.002, 1.0, 1e-3, 0.5, 100.0, 1e-30, -1.0),
+}
+
+
+@each("op", lambda op: [op])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("v_reset", [0.0, None])
+def test_no_gradient_is_nan_that_the_reference_has_as_a_number(kernels, op, dtype, v_reset):
+    """Of every tensor that a neuron takes, where all of the reference's are finite: 0 times infinity is nowhere."""
+    if v_reset is None and not op.accepts("v_reset"):
+        pytest.skip("never fires")
+    generator = torch.Generator().manual_seed(0)
+    neurons = 3000
+
+    def drawn(values, *shape):
+        chosen = torch.randint(len(values), shape, generator=generator)
+        return torch.tensor(values, dtype=dtype)[chosen].to(kernels.device)
+
+    arguments = {"x": drawn(SPECIAL_STATES, 3, neurons)}
+    arguments |= {name: drawn(SPECIAL_STATES, neurons) for name in op.states}
+    arguments |= {name: drawn(SPECIAL_DECAYS, neurons) for name in op.decays}
+    for name in op.params:
+        if name != "v_reset" or v_reset is not None:
+            arguments[name] = drawn(
+                SPECIAL_PARAMETERS.get(name, (0.0, 1.0, -1.0, 0.5, 1e-40, 1e30, 3e38)), neurons
+            )
+    if v_reset is None:
+        arguments["v_reset"] = None
+    want, got = gradients(op.reference, arguments), gradients(op, arguments)
+    finite = torch.stack(
+        [g.isfinite().view(-1, neurons).all(0) for g in want.values() if g is not None]
+    ).all(0)
+    assert finite.sum() > 50
+    for name, grad in got.items():
+        if grad is not None:
+            assert not grad.view(-1, neurons)[:, finite].isnan().any(), name
+
+
 @each("op", firing)
 def test_spikes_are_0_or_1_and_nothing_else(backend, op):
     runs = torch.tensor(list(itertools.product(SPECIAL, repeat=3))).T.contiguous()

@@ -259,3 +259,50 @@ def test_errors():
         fuse(3)
     with pytest.raises(ValueError, match="fuse: net has no batch normalisation"):
         fuse(nn.Linear(2, 2))
+
+
+class TiedDecoder(nn.Module):
+    """``forward`` itself reads a weight or statistic beside the layer that has it."""
+
+    def __init__(self, read):
+        super().__init__()
+        self.encoder, self.norm, self.read = nn.Linear(3, 4), nn.BatchNorm1d(4), read
+
+    def forward(self, x):
+        return self.read(self, self.norm(self.encoder(x.to(self.encoder.weight.dtype))))
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda net, h: nn.functional.linear(h, net.encoder.weight.T),
+        lambda net, h: h @ net.encoder.weight,
+        lambda net, h: h - net.encoder.bias,
+        lambda net, h: h * net.norm.weight,
+        lambda net, h: h - net.norm.running_mean,
+    ],
+)
+def test_a_weight_that_forward_reads_itself_is_not_folded(read):
+    net = trained(TiedDecoder(read))
+    x = torch.randn(6, 3).double()
+    with pytest.warns(
+        UserWarning, match="norm, a BatchNorm1d, stays: forward itself reads a weight of it"
+    ):
+        fused = fuse(net)
+    assert isinstance(fused.norm, nn.BatchNorm1d)
+    torch.testing.assert_close(fused(x), net(x), rtol=0, atol=0)
+
+
+def test_a_decoder_with_the_same_parameter_keeps_it():
+    """A layer that shares the weight has its own copy; asking for the dtype reads no weight."""
+    decoder = nn.Linear(4, 4)
+    tied = TiedDecoder(lambda net, h: net.decoder(h))
+    tied.encoder, tied.decoder = nn.Linear(4, 4), decoder
+    decoder.weight = tied.encoder.weight
+    tied = trained(tied)
+    x = torch.randn(6, 4).double()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fused = fuse(tied)
+    assert isinstance(fused.norm, nn.Identity)
+    torch.testing.assert_close(fused(x), tied(x))

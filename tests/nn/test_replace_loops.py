@@ -161,6 +161,14 @@ def test_the_copy_gives_what_the_loop_gives_in_one_call_a_layer(name):
     # Each call starts at rest, also of a copy, and of one that is accelerated.
     accelerated = sn.accelerate(fast)
     assert list(accelerated.state_dict()) == keys
+    # Optimizers group parameters by their names.
+    for one in (loop, fast, accelerated):
+        for once in (True, False):
+            names = [[n for n, _ in m.named_parameters(remove_duplicate=once)] for m in (one, net)]
+            assert names[0] == names[1]
+        assert {n for n, _ in one.named_buffers()} == {n for n, _ in loop.named_buffers()}
+        for part, parameter in one.named_parameters():
+            assert one.get_parameter(part) is parameter
     file = io.BytesIO()
     torch.save(accelerated, file)
     loaded = torch.load(io.BytesIO(file.getvalue()), weights_only=False)

@@ -4,7 +4,7 @@ import functools
 
 import pytest
 import torch
-from backends import PRESENT, force
+from backends import MEETING, PRESENT, force
 from diehl_cook_cases import (
     DYNAMICS,
     ROUNDED,
@@ -72,11 +72,12 @@ def test_kernels_equal_reference(name, rule, dynamics, dtype):
     assert_equals_reference(name, rule, dynamics, dtype, sizes)
 
 
-@pytest.mark.parametrize("name", PRESENT)
+@pytest.mark.parametrize(("name", "clusters"), MEETING)
 @pytest.mark.parametrize("dynamics", DYNAMICS)
 @pytest.mark.parametrize("sizes", [(1100, 12), (2100, 9)], ids=str)
-def test_more_neurons_than_a_block_of_cuda_takes(name, dynamics, sizes):
-    """Blocks of a grid wait for each other; in the larger one a thread has several neurons."""
+def test_more_neurons_than_a_block_of_cuda_takes(name, clusters, dynamics, sizes, monkeypatch):
+    """Blocks wait for each other; in the larger one a thread has several neurons."""
+    monkeypatch.setenv("SNNFAST_CLUSTERS", clusters)
     rule = "pre and post" if sizes[0] == 1100 else "triplet"
     # Else one neuron spikes and no other.
     weak = {"inhibition": 0.5} if "one winner" in dynamics else {}

@@ -3,7 +3,7 @@
 import diehl_cook_cases
 import pytest
 import torch
-from backends import PRESENT, force
+from backends import MEETING, PRESENT, force
 from diehl_cook_cases import ROUNDED, WAYS, assert_same, emulate, moved
 from diehl_cook_conductance_cases import dense, sample
 from interpreter import python
@@ -98,10 +98,11 @@ def test_every_input_fires_in_every_step(name):
     assert_equals_reference(name, (x, w, theta), "triplet", tau=4.0, rest=1.0, delays=3)
 
 
-@pytest.mark.parametrize("name", PRESENT)
+@pytest.mark.parametrize(("name", "clusters"), MEETING)
 @pytest.mark.parametrize("sizes", [(600, 12), (1100, 9)], ids=str)
-def test_more_neurons_than_a_block_of_cuda_takes(name, sizes):
-    """Blocks of a grid wait for each other; in the larger one a thread has several neurons."""
+def test_more_neurons_than_a_block_of_cuda_takes(name, clusters, sizes, monkeypatch):
+    """Blocks wait for each other; in the larger one a thread has several neurons."""
+    monkeypatch.setenv("SNNFAST_CLUSTERS", clusters)
     w, theta, x = sample(sizes, count=2, steps=14)
     rule = "triplet" if sizes[0] == 600 else "pair"
     assert_equals_reference(name, (x, w, theta), rule, **MANY)

@@ -144,3 +144,25 @@ def test_the_membrane_returns_below_the_rheobase_and_runs_away_far_above_it(back
     spikes, last = ops.eif(x, v, tau=5.0, delta_t=0.5, theta_rh=1.5, v_threshold=1e3)
     assert spikes.sum(0).tolist() == [0, 1]
     assert abs(last[0].item()) < 0.1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_sharp_spike_has_a_gradient_of_its_sharpness(kernels, dtype):
+    """The exponential times its argument may be infinite where no gradient comes."""
+    tensors = {"x": [[0.5]], "v": [0.99], "delta_t": [0.002]}
+    if dtype == torch.float64:
+        tensors |= {"v": [1.3], "delta_t": [0.0005]}  # at most e^708
+    grads = []
+    for function in (ops.eif, EIF.reference):
+        given = {
+            k: torch.tensor(v, dtype=dtype, device=kernels.device).requires_grad_()
+            for k, v in tensors.items()
+        }
+        spikes = function(**given)[0]
+        grads.append(
+            torch.autograd.grad(spikes.sum(), list(given.values()), materialize_grads=True)
+        )
+        assert spikes.item() == 1
+    for a, b in zip(*grads):
+        assert b.isfinite().all()
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-30)

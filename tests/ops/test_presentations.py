@@ -1,10 +1,14 @@
 """Presentations, whatever op they are given to: no inputs, wrong events, sizes beyond what memory holds."""
 
+import sys
+
+import interpreter
 import pytest
 import torch
 from backends import PRESENT, force
+from samples import assert_equal
 
-from snnfast import ops
+from snnfast import ops, plasticity, reference
 from snnfast.ops import Events, Rates
 
 OPS = ("diehl_cook_", "diehl_cook_conductance_")
@@ -96,3 +100,40 @@ def test_unchecked_events_reach_nothing_else(kernels, name, wrong):
     what = "offsets must ascend" if "offset" in wrong else "inputs must ascend within a step"
     with pytest.raises(RuntimeError, match=f"{name}: {what}"):
         present(name, x, 5, validate=False)
+
+
+@pytest.mark.parametrize("networks", [(), (2,)])
+@pytest.mark.parametrize("name", OPS)
+def test_without_neurons_the_traces_of_the_inputs_change(backend, name, networks):
+    spikes = torch.rand(2, 20, 5, device=backend.device) < 0.3
+    results = []
+    for of in (ops, reference):
+        w = torch.zeros(*networks, 0, 5, device=backend.device)
+        dtype = torch.float64 if name == "diehl_cook_conductance_" else torch.float32
+        theta = torch.zeros(*networks, 0, dtype=dtype, device=backend.device)
+        rule = plasticity.pair(1e-3, 1e-3, trace="nearest")
+        results.append(getattr(of, name)(spikes, w, theta, rule=rule, return_state=True))
+    got, want = results
+    assert got.counts.shape == (*networks, 2, 0)
+    assert want.state.trace_pre.any()
+    assert_equal(list(got.state), list(want.state))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited as on Linux")
+@pytest.mark.parametrize("name", OPS)
+def test_an_error_inside_the_operator_says_what_happened(name):
+    """It comes from a thread, across PyTorch's stable ABI: memory for 2 10^9 steps."""
+    code = (
+        "import resource, torch\n"
+        "from snnfast import ops\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))\n"
+        "x = ops.Rates(torch.rand(3, 1), 2 * 10**9, torch.arange(3))\n"
+        f"dtype = torch.float64 if 'conductance' in {name!r} else torch.float32\n"
+        "try:\n"
+        f"    ops.{name}(x, torch.rand(4, 1), torch.zeros(4, dtype=dtype))\n"
+        "except RuntimeError as error:\n"
+        "    print(str(error).splitlines()[0])\n"
+    )
+    found = interpreter.python(code)
+    assert "no memory for a tensor of shape [" in found.stdout
+    assert "parallel_for" not in found.stdout

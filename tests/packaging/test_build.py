@@ -104,7 +104,7 @@ def configured(tmp_path, prepare, **environment):
         **build_environment(tmp_path, ("cmake", "ninja", "g++")),
         "CUDACXX": str(tmp_path / "nvcc"),
     }
-    (tmp_path / "nvcc").write_text("")
+    (tmp_path / "nvcc").write_text("#!/bin/sh\n")
     (tmp_path / "nvcc").chmod(0o755)
     question = (
         BUILD % "inplace = True"
@@ -127,7 +127,7 @@ command.tree()
     return result.stdout.splitlines()
 
 
-NO_CARD = "module.cards = lambda: None\n"
+NO_CARD = "module.cards = lambda: []\n"
 WITHOUT = "module.torch_for_cuda = lambda: False\n"
 
 
@@ -141,7 +141,11 @@ def test_cuda_kernels_are_left_out_where_nothing_could_run_them(tmp_path, asked)
 
 @pytest.mark.parametrize(
     ("cards", "archs"),
-    [("7.5\n9.0\n9.0", "75-real;90"), ("NVIDIA-SMI has failed", "80-real;90-real;100")],
+    [
+        ("8.6\n9.0\n9.0", "86-real;90"),
+        ("7.5\n8.6", "86"),
+        ("NVIDIA-SMI has failed", "80-real;90-real;100;120-real"),
+    ],
 )
 def test_architectures_are_those_of_the_cards(tmp_path, cards, archs):
     smi = tmp_path / "nvidia-smi"
@@ -149,6 +153,48 @@ def test_architectures_are_those_of_the_cards(tmp_path, cards, archs):
     smi.chmod(0o755)
     words = configured(tmp_path, "module.torch_for_cuda = lambda: True\n")
     assert f"-DSNNFAST_CUDA_ARCHS={archs}" in words
+
+
+def test_a_card_that_is_too_old_leaves_the_cpu(tmp_path):
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text("#!/bin/sh\necho 7.5\n")
+    smi.chmod(0o755)
+    words = configured(tmp_path, "")
+    assert "-DSNNFAST_CUDA=0" in words
+    (said,) = [line for line in words if line.startswith("snnfast: no CUDA kernels are built")]
+    assert said.endswith(
+        "architecture 7.5+PTX: the CUDA kernels need compute capability 8.0 or later"
+    )
+    env = build_environment(tmp_path, ("cmake", "ninja", "g++"))
+    question = BUILD % "inplace = True" + "module.nvcc = lambda: 'nvcc'\ncommand.tree()"
+    smi.write_text("#!/bin/sh\necho 7.5\n")
+    refused = ask(question, SNNFAST_CUDA="1", TORCH_CUDA_ARCH_LIST="7.0 7.5", **env)
+    assert refused.returncode == 1
+    assert (
+        "need compute capability 8.0 or later, and TORCH_CUDA_ARCH_LIST has none" in refused.stderr
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "archs"),
+    [
+        ("7.0 7.5 8.0 8.6 9.0+PTX", "80-real;86-real;90"),
+        ("8.0;10.0+PTX;12.0", "80-real;90"),  # PTX of the newest, once
+        ("8.8", "86"),
+    ],
+)
+def test_architectures_that_the_compiler_does_not_know_get_ptx_of_an_older_one(
+    tmp_path, asked, archs
+):
+    compiler = tmp_path / "nvcc"
+    compiler.write_text(
+        "#!/bin/sh\nprintf 'compute_75\\ncompute_80\\ncompute_86\\ncompute_90\\n'\n"
+    )
+    compiler.chmod(0o755)
+    result = ask(f"print(module.cuda_archs({asked!r}, {str(compiler)!r}))")
+    *said, found = result.stdout.splitlines()
+    assert found == archs
+    assert len(said) == 2 or asked == "8.8"
 
 
 @pytest.mark.parametrize(

@@ -16,24 +16,31 @@ OLD = "the NVIDIA driver is for CUDA 12.4, but snnfast was built with CUDA 13.0:
 
 @pytest.fixture(autouse=True)
 def fresh_driver():
-    """What is kept of the driver is that of this test, and of no later one."""
-    backend._driver_problem.cache_clear()
+    """What is kept of driver and card is that of this test, and of no later one."""
+    forget()
     yield
+    forget()
+
+
+def forget():
     backend._driver_problem.cache_clear()
+    backend._card_problem.cache_clear()
 
 
 @pytest.fixture
 def machine(monkeypatch):
     """A machine with a GPU or without, and a build with kernels for it or without."""
 
-    def make(gpu=True, kernels=True, driver_problem=""):
+    def make(gpu=True, kernels=True, driver_problem="", capability=(9, 0), archs="90"):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: int(gpu))
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "A card")
         extension = SimpleNamespace(
-            with_cuda=kernels, cuda_driver_problem=lambda: driver_problem, cuda_archs="90"
+            with_cuda=kernels, cuda_driver_problem=lambda: driver_problem, cuda_archs=archs
         )
         monkeypatch.setattr(backend, "extension", extension)
-        backend._driver_problem.cache_clear()
+        forget()
 
     return make
 
@@ -44,6 +51,10 @@ def machine(monkeypatch):
         ({"gpu": False}, "sees no GPU"),
         ({"kernels": False}, "built without CUDA kernels"),
         ({"driver_problem": OLD}, OLD),
+        (
+            {"capability": (7, 5)},
+            "A card has compute capability 7.5, and the CUDA kernels need 8.0",
+        ),
     ],
 )
 def test_without_a_gpu_that_runs_kernels_it_is_the_cpu(machine, there, why):
@@ -114,3 +125,28 @@ def test_kernels_do_not_run_on_a_driver_that_is_too_old(machine):
     assert str(caught.value) == f"lif: backend 'cuda' was asked for, but {OLD}"
     machine()
     assert backend.choose("lif", x)[0] == "cuda"
+
+
+@pytest.mark.parametrize(
+    ("capability", "archs", "runs"),
+    [
+        ((8, 6), "80-real;90", True),  # machine code of a major version
+        ((8, 0), "86-real", False),
+        ((9, 0), "80-real", False),
+        ((12, 0), "90-real;100", True),  # PTX
+        ((12, 1), "80-real;120-real", True),
+        ((11, 0), "80-real;90-real;100-real;120", False),
+        ((10, 0), "90a-real", False),
+        ((9, 0), "90a-real", True),
+        ((10, 3), "100f-real", True),
+        ((7, 5), "80-real;90", False),
+    ],
+)
+def test_a_card_that_no_code_is_for_falls_back_and_says_so(machine, capability, archs, runs):
+    machine(capability=capability, archs=archs)
+    x = SimpleNamespace(device=torch.device("cuda", 1), is_cpu=False)
+    found, why = backend.choose("lif", x)
+    assert found == ("cuda" if runs else "reference")
+    assert runs or "A card has compute capability {}.{}".format(*capability) in why
+    if not runs and capability[0] >= 8:
+        assert f"rebuild it with TORCH_CUDA_ARCH_LIST={capability[0]}.{capability[1]}" in why

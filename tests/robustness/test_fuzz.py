@@ -102,3 +102,60 @@ def kinds(cases, what=""):
     """Target and op of what the first cases of seed 0 find."""
     findings = [fuzz.run_case(0, case, ("ops",)) for case in range(cases)]
     return {":".join(f.split(":")[:2]) for f in findings if f and what in f}
+
+
+def targeted(target, cases, seed=5):
+    """Findings of the first cases of one target."""
+    return [f for case in range(cases) if (f := fuzz.run_case(seed, case, (target,)))]
+
+
+@pytest.mark.parametrize("target", ["float64", "transforms", "lengths", "nir", "libraries"])
+def test_a_target_finds_nothing_in_what_there_is(target):
+    assert not targeted(target, 12)
+
+
+def test_a_neuron_unlike_its_equation_is_found(monkeypatch):
+    """In float32, where the reference is as wrong: the gain of a time constant that is a tensor."""
+    real = ops.lif
+
+    def lif(x, *args, **kwargs):
+        return real(x * 1.01, *args, **kwargs)
+
+    monkeypatch.setattr(ops, "lif", lif)
+    found = targeted("float64", 150)
+    assert found
+    assert all(f.startswith("float64: lif in torch.float") for f in found)
+
+
+def test_a_wrong_gradient_of_a_delay_is_found(monkeypatch):
+    real = ops.delay
+    monkeypatch.setattr(
+        ops, "delay", lambda x, d, past: real(x, d.detach() + (d - d.detach()) * 1.1, past)
+    )
+    found = targeted("float64", 60)
+    assert found
+    assert all("delay in torch.float" in f and "gradient of d" in f for f in found)
+
+
+def test_a_tied_weight_that_is_folded_is_found(monkeypatch):
+    from snnfast.nn import order
+
+    monkeypatch.setattr(order, "_asks_for_its_form", lambda node: True)
+    assert any("fuse" in f for f in targeted("transforms", 150))
+
+
+def test_a_forward_that_is_dropped_is_found(monkeypatch):
+    from snnfast.nn import accelerate, fuse
+
+    for module in (sys.modules[fuse.__module__], sys.modules[accelerate.__module__]):
+        monkeypatch.setattr(module, "refuse_own_forward", lambda function, net: None)
+    assert any("a forward of its own was taken" in f for f in targeted("transforms", 60))
+
+
+def test_padding_that_leaks_is_found(monkeypatch):
+    from snnfast.nn import readout
+
+    monkeypatch.setattr(
+        readout, "_kept", lambda op, x, lengths: torch.ones_like(x[..., :1], dtype=torch.bool)
+    )
+    assert any("with padding" in f for f in targeted("lengths", 40))

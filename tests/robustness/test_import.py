@@ -1,13 +1,16 @@
 """Import where something is missing, and what it costs. Each in an interpreter of its own."""
 
 import os
+import re
 import shutil
+import sys
 from pathlib import Path
 
 import interpreter
 import pytest
 from backends import PRESENT
 
+ROOT = Path(__file__).parents[2]
 WITHOUT_EXTENSION = "import sys; sys.modules['snnfast._C'] = None\n"
 
 
@@ -109,3 +112,48 @@ def test_a_wrong_variable_of_the_environment_is_told(variable, message):
     result = python("import snnfast", **{variable: "neon"})
     assert result.returncode == 0, result.stderr
     assert f"BackendWarning: {message}" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        (
+            "SNNFAST_CPU_CACH_MB",
+            "64",
+            "SNNFAST_CPU_CACH_MB is not read; is SNNFAST_CPU_CACHE_MB meant?",
+        ),
+        ("SNNFAST_BACKENDS", "cpu", "SNNFAST_BACKENDS is not read; is SNNFAST_BACKEND meant?"),
+        ("SNNFAST_CLUSTER", "0", "SNNFAST_CLUSTER is not read; is SNNFAST_CLUSTERS meant?"),
+        ("SNNFAST_CLUSTERS", "x", "SNNFAST_CLUSTERS must be 0 or 1, got 'x'; it counts as 1"),
+        (
+            "SNNFAST_CPU_CACHE_MB",
+            "999999999999",
+            "SNNFAST_CPU_CACHE_MB must be at most the machine's memory of ",
+        ),
+        (
+            "SNNFAST_CPU_CACHE_MB",
+            "9" * 5000,
+            "SNNFAST_CPU_CACHE_MB must be at most the machine's memory of ",
+        ),
+        (
+            "SNNFAST_CPU_CACHE_MB",
+            "\u0664",
+            "SNNFAST_CPU_CACHE_MB must be a whole number of MiB, at least 0, got",
+        ),
+    ],
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="the cache is for Linux")
+def test_a_misspelt_or_huge_variable_is_told(variable, value, message):
+    result = python("import snnfast", **{variable: value})
+    assert result.returncode == 0, result.stderr
+    assert f"BackendWarning: {message}" in result.stderr
+
+
+def test_no_variable_of_the_documentation_is_taken_for_a_misspelt_one():
+    names = set(re.findall("`(SNNFAST_[A-Z_]+)`", (ROOT / "docs" / "build.md").read_text()))
+    assert len(names) > 15
+    result = python(
+        "import snnfast", **dict.fromkeys(names - {"SNNFAST_BACKEND", "SNNFAST_CPU_ISA"}, "1")
+    )
+    assert result.returncode == 0, result.stderr
+    assert "Warning" not in result.stderr, result.stderr

@@ -19,19 +19,26 @@ LAYERS = {
     """,
     "signatures, checks, calls": """
         calls.autocast calls.call calls.networks calls.presentations calls.poisson calls.neuron calls.spikeprop
-        calls.pool2d calls.spike_conv2d calls.spike_count calls.spike_linear calls.delay calls.diehl_cook calls.stdp
+        calls.batch_norm calls.pool2d calls.spike_conv2d calls.spike_count calls.spike_linear calls.delay
+        calls.diehl_cook calls.stdp
         calls.lif calls.qif calls.<neuron> calls.recurrent calls.diehl_cook_conductance calls.bp_stdp
         calls.bp_stdp_network calls
     """,
     "equations": """
-        reference reference.exp reference.poisson reference.neuron reference.spikeprop
+        reference reference.batch_norm reference.exp reference.poisson reference.neuron reference.spikeprop
         reference.networks reference.stdp reference.presentations reference.<neuron>
         reference.bp_stdp reference.diehl_cook_conductance reference.diehl_cook
         reference.recurrent reference.pool2d
         reference.spike_conv2d reference.spike_count reference.spike_linear reference.delay reference.bp_stdp_network
+        reference.own_neuron
+    """,
+    "from a step function to a kernel": """
+        compiler.functions compiler.expression compiler.evaluate compiler.trace compiler.derivative compiler.plan
+        compiler.emit
     """,
     "kernels, or the reference": """
-        ops.autograd ops.in_place ops.layout ops.repeat ops.pool2d ops.neuron ops.poisson ops.spikeprop ops.stdp
+        ops.autograd ops.in_place ops.layout ops.repeat ops.batch_norm ops.pool2d ops.neuron ops.own_neuron
+        ops.poisson ops.spikeprop ops.stdp
         ops.bp_stdp ops.delay ops.diehl_cook ops.spike_conv2d ops.spike_count ops.spike_linear
         ops.bp_stdp_network
         ops.diehl_cook_conductance ops
@@ -43,7 +50,7 @@ LAYERS = {
         nn.spiking nn.delaying nn.delay data.sequences data.event_files data.events data.folder data.own
         data.iris_loader data.loading data loss
         testing nn.spikeprop
-        nn.<neuron> nn.recurrent encoder.poisson encoder.bernoulli encoder.manual encoder
+        nn.<neuron> nn.own_neuron nn.recurrent encoder.poisson encoder.bernoulli encoder.manual encoder
         learning.stdp learning.bp_stdp learning.spikeprop learning nn.presets
         nn.replacing.port nn.replacing.spikingjelly nn.replacing.snntorch_functions
         nn.replacing.snntorch_neuron nn.replacing.snntorch nn.replacing.norse
@@ -56,7 +63,8 @@ LAYERS = {
         monitoring.operations monitoring.activity monitoring.counts monitoring.tally monitoring.watch monitoring
     """,
     "networks without Python": """
-        export.source export.plan export.exact export.products export.pooling export.neurons export.recurrent
+        export.source export.plan export.exact export.products export.pooling export.own_neuron export.neurons
+        export.recurrent
         export.readout export.program export.write export.step export
     """,
     "networks of other tools": """

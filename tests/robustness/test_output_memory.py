@@ -63,6 +63,16 @@ def test_limit_of_the_environment_is_in_mib(text, limit):
     assert int(subprocess.check_output([sys.executable, "-c", ask], env=env)) == limit
 
 
+@pytest.mark.parametrize("text", ["99999999999", "9" * 30])
+def test_the_limit_is_at_most_the_memory_of_the_machine(text):
+    if not memory.statistics().limit:
+        pytest.skip("no cache on this platform")
+    ask = "from snnfast import memory; print(memory.statistics().limit)"
+    env = os.environ | {"SNNFAST_CPU_CACHE_MB": text, "PYTHONWARNINGS": "ignore"}
+    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE") >> 20 << 20
+    assert int(subprocess.check_output([sys.executable, "-c", ask], env=env)) == whole
+
+
 def test_negative_limit_is_refused():
     with pytest.raises(ValueError, match="set_limit: size must be at least 0, got -1"):
         memory.set_limit(-1)

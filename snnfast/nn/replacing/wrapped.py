@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -18,7 +19,10 @@ __all__ = ["MultiStep", "in_time"]
 
 
 class MultiStep(Time):
-    """:class:`snnfast.nn.Time` for a layer in SpikingJelly's step mode ``"m"``, with the keys of that layer.
+    """:class:`snnfast.nn.Time` for a layer in SpikingJelly's step mode ``"m"``, with the names of that layer.
+
+    Its keys in a state dict, its parameters in ``named_parameters()`` and its modules in ``named_modules()`` have the
+    names that they have without it, so that optimizers may group them by name.
 
     An input without a gradient on the CPU is compared over the steps: where it is the same at all of them, as images
     after ``repeat(T, 1, 1, 1, 1)``, the layer runs once.
@@ -39,6 +43,18 @@ class MultiStep(Time):
             result: Tensor = self.layer(x)
             return result
         return super().forward(x[:1].expand(x.shape) if _is_repeated(x) else x)
+
+    def named_modules(
+        self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Module]]:
+        """Itself and the layer under one name, and what is in the layer."""
+        memo = set() if memo is None else memo
+        if self in memo:
+            return
+        if remove_duplicate:
+            memo.add(self)
+        yield prefix, self
+        yield from self.layer.named_modules(memo, prefix, remove_duplicate)
 
     def __getattr__(self, name: str) -> Any:
         # The layer's weights and settings, by which forward may ask for them.

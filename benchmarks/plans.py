@@ -1,0 +1,227 @@
+"""How learning networks are launched on GPUs that are not here: blocks, how they meet, their shared memory.
+
+The operators plan for each of :data:`CARDS` by emulation (``csrc/cuda_emulation/occupancy.h``), with the registers and
+the shared memory of each kernel that nvcc reports. ``results/team-kernels.json`` keeps that report; ``--keep`` compiles
+anew.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from benchmarks import bp_stdp_network, diehl_cook, diehl_cook_conductance, resources
+
+KEPT = Path(__file__).parent / "results/team-kernels.json"
+SOURCES = ("diehl_cook", "diehl_cook_conductance", "bp_stdp_network")
+KIB = 1024
+TOGETHER = 400  # neurons: of larger networks not so many fit into a GPU's memory at once
+
+
+class Card(NamedTuple):
+    """A GPU, as csrc/cuda_emulation/occupancy.h has it, and the architecture whose machine code runs on it."""
+
+    multiprocessors: int
+    warps: int  # of a multiprocessor
+    blocks: int
+    shared: int
+    block_shared: int
+    clusters: int
+    arch: str
+
+
+# NVIDIA's CUDA C++ Programming Guide, technical specifications of compute capabilities 8.0, 9.0 and 8.9.
+CARDS = {
+    "A100": Card(108, 64, 32, 164 * KIB, 163 * KIB, 0, "sm_80"),
+    "H100": Card(132, 64, 32, 228 * KIB, 227 * KIB, 1, "sm_90"),
+    "L4": Card(58, 48, 24, 100 * KIB, 99 * KIB, 0, "sm_80"),
+    "RTX 4090": Card(128, 48, 24, 100 * KIB, 99 * KIB, 0, "sm_80"),
+}
+
+
+class Launch(NamedTuple):
+    """One launch.
+
+    Attributes:
+        way: how blocks meet: ``blocks`` do not, ``grid`` is a cooperative launch, ``cluster``.
+        meeting: blocks of a team, which meet.
+        teams: as many at the same time.
+        threads: of a block.
+        shared: bytes of dynamic shared memory of a block.
+    """
+
+    way: str
+    meeting: int
+    teams: int
+    threads: int
+    shared: int
+
+
+def measure() -> dict[str, Any]:
+    """What nvcc reports of the kernels: registers of a thread, bytes of static shared memory, by architecture and name.
+
+    Raises:
+        RuntimeError: without nvcc, or if it refuses a source.
+    """
+    compiler = resources.nvcc()
+    if compiler is None:
+        raise RuntimeError("nvcc was not found: put it on PATH or set CUDA_HOME")
+    found: dict[str, Any] = {}
+    for arch in sorted({card.arch for card in CARDS.values()}):
+        for source in SOURCES:
+            path = resources.CSRC / f"cuda/{source}.cu"
+            kernels = resources.compile_kernels(compiler, arch, path)
+            found.setdefault(arch, {}).update(
+                {k.name: [k.registers, k.shared_bytes] for k in kernels}
+            )
+    return found
+
+
+def keep(found: dict[str, Any]) -> None:
+    KEPT.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+
+
+@functools.cache
+def places() -> dict[str, int]:
+    """Where the emulated kernels stand in their library, by name."""
+    import snnfast
+
+    (library,) = Path(snnfast.__file__).parent.glob("_cuda_emulation*")
+    listed = subprocess.run(["nm", str(library)], capture_output=True, text=True, check=True)
+    rows = [line.split() for line in listed.stdout.splitlines() if "_kernel" in line]
+    rows = [row for row in rows if len(row) == 3 and row[1] in "tTwW"]
+    return dict(
+        zip(resources.demangle([row[2] for row in rows]), [int(row[0], 16) for row in rows])
+    )
+
+
+@contextmanager
+def planned_for(card: Card) -> Iterator[Callable[[], list[Launch]]]:
+    """Inside, emulated launches are planned for a card and noted, and not run; gives what reads them."""
+    from snnfast import backend, testing
+
+    if not testing.load_cuda_emulation():
+        raise RuntimeError("the emulated CUDA is not built: pip install -e . builds it")
+    kernels = json.loads(KEPT.read_text())[card.arch]
+    with tempfile.TemporaryDirectory() as folder:
+        device, trace = Path(folder) / "device", Path(folder) / "trace"
+        lines = [" ".join(map(str, card[:-1]))]
+        lines += [
+            f"{places()[name]} {r} {s}" for name, (r, s) in kernels.items() if name in places()
+        ]
+        device.write_text("\n".join(lines) + "\n")
+        variables = {"SNNFAST_EMULATION_DEVICE": str(device), "SNNFAST_EMULATION_TRACE": str(trace)}
+        before = {name: os.environ.get(name) for name in variables}
+        os.environ |= variables
+        try:
+            with backend.use("cuda_emulation"):
+                yield lambda: [launch(line) for line in trace.read_text().splitlines()]
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
+
+
+def launch(line: str) -> Launch:
+    way, *numbers = line.split()
+    meeting, x, y, z, threads, shared = map(int, numbers)
+    return Launch(way, meeting, x * y * z // meeting, threads, shared)
+
+
+def plan(card: Card, call: Callable[[], object]) -> Launch:
+    """The last launch of an operator: what comes before arranges its arguments."""
+    with planned_for(card) as noted:
+        call()
+        return noted()[-1]
+
+
+def cases() -> dict[str, Callable[[], object]]:
+    """What the benchmarks launch: images in order, which a network learns, or 128 at once; 128 that change nothing."""
+    found: dict[str, Callable[[], object]] = {}
+    for module, frozen in (
+        (diehl_cook, {"rule": None, "theta_plus": 0.0, "norm": None}),
+        (
+            diehl_cook_conductance,
+            {"rule": None, "theta_plus": 0.0, "tau_theta": None, "norm": None},
+        ),
+    ):
+        stem = module.__name__.rpartition(".")[2]
+        for steps, inputs, outputs in module.SHAPES:
+            name = f"{stem} {inputs}x{outputs}"
+            learn = functools.partial(present, module, steps, inputs, outputs)
+            found[name] = learn
+            if module is diehl_cook and outputs <= TOGETHER:
+                found[f"{name}, 128 networks"] = functools.partial(learn, networks=128)
+            found[f"{name}, without learning"] = functools.partial(learn, images=128, **frozen)
+    for steps, batch, *sizes in bp_stdp_network.SHAPES:
+        name = f"bp_stdp_network {'-'.join(map(str, sizes))}, batch {batch}"
+        layers = functools.partial(learn_layers, steps, batch, sizes)
+        found[name] = layers
+        found[f"{name}, 128 networks"] = functools.partial(layers, networks=128)
+    return found
+
+
+def present(
+    module: Any,
+    steps: int,
+    inputs: int,
+    outputs: int,
+    images: int = 2,
+    networks: int = 0,
+    **changes: object,
+) -> None:
+    many = (networks,) if networks else ()
+    kind = torch.float32 if module is diehl_cook else torch.float64
+    w, theta = torch.zeros(*many, inputs, outputs).mT, torch.zeros(*many, outputs, dtype=kind)
+    hz = torch.zeros(images, inputs)
+    module.learn(diehl_cook.Network(w, theta, hz), diehl_cook.rates(hz, 0, steps), **changes)
+
+
+def learn_layers(steps: int, batch: int, sizes: Sequence[int], networks: int = 0) -> None:
+    from snnfast import ops
+
+    many = (networks,) if networks else ()
+    weights = [torch.zeros(*many, o, i) for i, o in itertools.pairwise(sizes)]
+    x = torch.zeros(steps, 2 * batch, sizes[0], dtype=torch.uint8)
+    labels = torch.zeros(2 * batch, dtype=torch.int64)
+    desired = torch.zeros(steps, 2 * batch, dtype=torch.bool)
+    update = "step" if batch == 1 else "sequence"
+    ops.bp_stdp_network_(
+        weights,
+        x,
+        labels,
+        desired,
+        thresholds=[0.9] * len(weights),
+        epsilon=bp_stdp_network.EPSILON,
+        update=update,
+        batch=batch,
+        validate=False,
+    )
+
+
+def table() -> Iterator[list[str]]:
+    """Names of columns, then a line for each case: ``teams x blocks x threads`` and KiB of shared memory, by card."""
+    yield ["launch", *CARDS]
+    for name, call in cases().items():
+        yield [name, *(words(plan(card, call)) for card in CARDS.values())]
+
+
+def words(found: Launch) -> str:
+    way = {
+        "blocks": "",
+        "grid": f"grid of {found.meeting}, ",
+        "cluster": f"cluster of {found.meeting}, ",
+    }
+    return f"{found.teams} × {way[found.way]}{found.threads} threads, {found.shared / KIB:.0f} KiB"

@@ -1,0 +1,263 @@
+"""Cases of the fuzzer for what changes networks (``fuse``, ``accelerate``, ``replace``), and for padded sequences."""
+
+from __future__ import annotations
+
+import copy
+import types
+import warnings
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from snnfast import loss, nn
+from snnfast.nn import Time
+from snnfast.nn.state import without_graphs
+
+from .draw import Draw, Finding, same
+
+
+class Tied(torch.nn.Module):
+    """An encoder and what follows it; ``forward`` may read the encoder's weight itself."""
+
+    def __init__(self, d: Draw, channels: int) -> None:
+        super().__init__()
+        self.encoder = torch.nn.Linear(channels, 4, bias=d.chance(0.5))
+        self.norm = torch.nn.BatchNorm1d(4)
+        self.decoder = torch.nn.Linear(4, channels, bias=False)
+        self.way = d.choice(("own", "read", "shared", "both"))
+        if self.way in ("shared", "both"):
+            self.decoder.weight = torch.nn.Parameter(self.encoder.weight.detach().T.contiguous())
+        if self.way == "both":  # one parameter in two layers
+            self.decoder = torch.nn.Linear(4, 4, bias=False)
+            self.encoder = torch.nn.Linear(channels, 4)
+            self.last = torch.nn.Linear(channels, 4, bias=False)
+            self.last.weight = self.encoder.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[N, C]`` -> ``[N, C or 4]``."""
+        h = torch.relu(self.norm(self.encoder(x)))
+        if self.way == "read":
+            return functional.linear(h, self.encoder.weight.T)
+        if self.way == "both":
+            return self.decoder(h) + self.last(x)
+        return self.decoder(h)  # type: ignore[no-any-return]
+
+
+def body(d: Draw) -> torch.nn.Module:
+    """Layers without time for ``[N, 3, 6, 6]``."""
+    layers: list[torch.nn.Module] = []
+    for _ in range(d.randrange(1, 3)):
+        layers += [torch.nn.Conv2d(3, 3, 3, padding=1, bias=d.chance(0.6))]
+        layers += [torch.nn.BatchNorm2d(3, affine=d.chance(0.7))] if d.chance(0.7) else []
+        layers += [torch.nn.ReLU(inplace=True)] if d.chance(0.3) else []
+    layers += [d.choice((torch.nn.MaxPool2d(2), torch.nn.AvgPool2d(2)))] if d.chance(0.5) else []
+    return torch.nn.Sequential(*layers)
+
+
+def spiking(d: Draw) -> tuple[torch.nn.Module, Tensor]:
+    """A network ``[T, B, 3, 6, 6]``, perhaps with tied weights; and its input."""
+    if d.chance(0.3):  # where torch.fx follows forward to the weight
+        tied = torch.nn.Sequential(Tied(d, 5), torch.nn.ReLU())
+        return with_statistics(d, tied), torch.rand(7, 5).double()
+    neuron = d.choice((nn.LIF, nn.IF, nn.ParametricLIF))
+    first = body(d)
+    size = first(torch.zeros(1, 3, 6, 6)).flatten(1).shape[1]
+    layers: list[torch.nn.Module] = [Time(*first) if d.chance(0.5) else Time(first), neuron()]
+    if d.chance(0.5):
+        layers += [Time(torch.nn.Conv2d(3, 3, 1)), neuron()]
+        layers += [Time(torch.nn.MaxPool2d(1))] if d.chance(0.4) else []
+    layers += [torch.nn.Flatten(2), Time(Tied(d, size)), neuron(), nn.Rate()]
+    x = torch.rand(d.choice((1, 5)), 2, 3, 6, 6).double() * 2
+    return with_statistics(d, torch.nn.Sequential(*layers)), x
+
+
+def with_statistics(d: Draw, net: torch.nn.Module) -> torch.nn.Module:
+    """``net`` in float64 with running statistics that are not those of a new network."""
+    torch.manual_seed(d.getrandbits(30))
+    for module in net.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            torch.nn.init.normal_(module.running_mean, 0, 0.3)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
+    return net.double()
+
+
+def attach(d: Draw, net: torch.nn.Module) -> str:
+    """Gives a layer a hook or a forward of its own; returns which."""
+    modules = [m for m in net.modules() if m is not net]
+    module = d.choice(modules)
+    kind = d.choice(("hook", "pre hook", "forward", "script", "none", "none", "none"))
+    if kind == "hook":
+        module.register_forward_hook(
+            lambda m, given, out: out * 1.25 if isinstance(out, Tensor) else None
+        )
+    elif kind == "pre hook":
+        module.register_forward_pre_hook(lambda m, given: tuple(g * 0.75 for g in given))
+    elif kind == "forward":
+        whole = module.forward
+        module.forward = (  # type: ignore[method-assign]
+            types.MethodType(lambda m, *given: whole(*given) * 1.25, module)
+            if d.chance(0.5)
+            else lambda *given: whole(*given) * 1.25
+        )
+    elif kind == "script":
+        places = [
+            (m, n)
+            for m in net.modules()
+            for n, c in m.named_children()
+            if type(c) is torch.nn.Linear
+        ]
+        parent, name = d.choice(places)
+        setattr(parent, name, torch.jit.script(getattr(parent, name)))
+    return kind
+
+
+def call(net: torch.nn.Module, x: Tensor) -> Any:
+    nn.reset(net)
+    return net(x)
+
+
+def try_transform(d: Draw) -> None:
+    """``fuse`` and ``accelerate``: results and gradients are those of the network, which stays as it is."""
+    net, x = spiking(d)
+    kind = attach(d, net)
+    function = d.choice((nn.fuse, nn.accelerate))
+    what = f"{function.__name__} with {kind}"
+    training = function is nn.accelerate and d.chance(0.5)
+    net.train(training)
+    source = {k: v.clone() for k, v in net.state_dict().items()}
+    # PyTorch's own copy of TorchScript passes its gradients on to the original.
+    twin = net if kind == "forward" else copy.deepcopy(net, without_graphs(net))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            made = function(net)
+    except ValueError as error:
+        if kind == "forward" and "has a forward of its own" in str(error):
+            return
+        if function is nn.fuse and "has no batch normalisation" in str(error):
+            return
+        raise Finding(f"{what}: {error}") from error
+    if kind == "forward":
+        raise Finding(f"{what}: a forward of its own was taken")
+    if list(made.state_dict()) != list(source) and function is nn.accelerate:
+        raise Finding(f"{what}: other keys")
+    found = [call(m, x) for m in (made, twin)]
+    same(found[0], found[1], what, 1e-9, 1e-9)
+    if training:
+        for out in found:
+            out.square().sum().backward()
+        for (name, a), (_, b) in zip(made.named_parameters(), twin.named_parameters(), strict=True):
+            same(a.grad, b.grad, f"{what}: gradient of {name}", 1e-7, 1e-9)
+        if any(p.grad is not None for p in net.parameters()):
+            raise Finding(f"{what}: gradients in the source network")
+    else:
+        same(dict(net.state_dict()), source, f"{what}: the source network")
+
+
+def library_neuron(d: Draw) -> tuple[str, Any, Any]:
+    """A neuron of an installed library, how it is called over ``[T, B, C]``, and how it is reset."""
+    names = [n for n in ("spikingjelly", "norse", "sinabs") if find_spec(n)]
+    name = d.choice(names) if names else ""
+    if name == "spikingjelly":
+        neuron = import_module("spikingjelly.activation_based.neuron")
+        functional_ = import_module("spikingjelly.activation_based.functional")
+        settings = {
+            "v_threshold": d.uniform(0.4, 1.2),
+            "v_reset": d.choice((0.0, None, -0.2)),
+            "step_mode": "m",
+        }
+        settings |= {"detach_reset": d.chance(0.5)}
+        kind = d.choice(("IFNode", "LIFNode", "ParametricLIFNode"))
+        if kind != "IFNode":
+            tau = "tau" if kind == "LIFNode" else "init_tau"
+            settings |= {tau: d.choice((1.5, 2.0, 20.0, 1000.0)), "decay_input": d.chance(0.5)}
+        return name, getattr(neuron, kind)(**settings), functional_.reset_net
+    if name == "norse":
+        module = import_module("norse.torch")
+        made = d.choice((module.LIF, module.LI, module.LIFRecurrent))
+        return name, made(5, 5) if made is module.LIFRecurrent else made(), lambda net: None
+    if name == "sinabs":
+        layers = import_module("sinabs.layers")
+        kind = d.choice(("LIF", "IAF", "ExpLeak", "ALIF"))
+        settings = {} if kind == "IAF" else {"tau_mem": d.choice((2.0, 20.0, 300.0))}
+        if kind == "ALIF":
+            settings |= {"tau_adapt": d.choice((5.0, 100.0))}
+        return name, getattr(layers, kind)(**settings), lambda net: net.reset_states()
+    return "", None, None
+
+
+def try_library(d: Draw) -> None:
+    """``replace`` of neurons of SpikingJelly, Norse and Sinabs, if installed: spikes and gradients of the library."""
+    name, neuron, reset = library_neuron(d)
+    if not name:
+        return
+    what = f"replace of {name}'s {type(neuron).__name__}"
+    steps, batch = d.choice((1, 7, 30)), d.choice((1, 3))
+    time_first = name != "sinabs"
+    neuron = neuron.double()
+    x = torch.rand(
+        (steps, batch, 5) if time_first else (batch, steps, 5), dtype=torch.float64
+    ) * d.choice((0.5, 2.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ours = nn.replace(neuron)
+    found = []
+    for layer, clear in ((neuron, reset), (ours, nn.reset)):
+        clear(layer)
+        leaf = x.clone().requires_grad_()
+        out = layer(leaf)
+        out = out[0] if isinstance(out, tuple) else out
+        out.double().square().sum().backward() if out.requires_grad else None
+        found.append((out.detach(), leaf.grad))
+    (theirs, want), (own, got) = found
+    different = float((theirs != own).double().mean()) if theirs.dtype == own.dtype else 1.0
+    if ((theirs == 0) | (theirs == 1)).all() and 0 < different < 0.02:
+        return  # a membrane within rounding of its threshold
+    same(own.double(), theirs.double(), what, 1e-5, 1e-5)
+    if want is not None and got is not None:
+        same(got, want, f"{what}: gradient of x", 1e-4, 1e-4 * max(1.0, float(want.abs().max())))
+
+
+def try_lengths(d: Draw) -> None:
+    """Readouts, ``Time`` and losses with lengths: padding of NaN changes nothing, and gets no gradient."""
+    steps, batch, features = d.choice((1, 4, 12)), d.choice((1, 3)), 5
+    lengths = torch.tensor([d.randint(1, steps) for _ in range(batch)])
+    inside = torch.arange(steps)[:, None] < lengths
+    x = torch.rand(steps, batch, features, dtype=torch.float64)
+    clean = torch.where(inside[..., None], x, 0.0)
+    dirty = torch.where(inside[..., None], x, d.choice((float("nan"), float("inf"), 1e300)))
+    linear = torch.nn.Linear(features, features).double()
+    labels = torch.randint(0, features, (batch,))
+    which: dict[str, Any] = {
+        **{n: getattr(nn, n)() for n in ("Rate", "Count", "Last", "Max", "FirstSpike")},
+        "Time": Time(linear),
+        "Time with a norm": Time(linear, torch.nn.BatchNorm1d(features).double()),
+    }
+    name = d.choice(sorted(which))
+    layer = which[name]
+    if "norm" in name and int(lengths.sum()) < 2:
+        return
+    found = []
+    for given in (clean, dirty):
+        leaf = given.clone().requires_grad_()
+        again = copy.deepcopy(layer)
+        out = again(leaf, lengths)
+        out.square().sum().backward()
+        found.append(
+            (out.detach(), leaf.grad, *(p.grad for p in again.parameters()), *again.buffers())
+        )
+    same(found[1], found[0], f"{name} with padding")
+    for b in range(batch):  # each sample as if alone
+        if "norm" in name:
+            break
+        n = int(lengths[b])
+        alone = layer(x[:n, b : b + 1])
+        got = found[0][0][:n, b : b + 1] if name == "Time" else found[0][0][b : b + 1]
+        same(got, alone.detach(), f"{name} with lengths, against a sample alone", 1e-12, 1e-12)
+    for kind in ("ce_rate", "ce_count", "ce_membrane", "ce_time"):
+        values = [getattr(loss, kind)(given, labels, lengths) for given in (clean, dirty)]
+        same(values[1], values[0], f"{kind} with padding")

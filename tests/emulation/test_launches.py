@@ -1,0 +1,144 @@
+"""Which way the launchers take: emulated launches as the emulation notes them."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from snnfast import backend, ops, testing
+
+ROOT = Path(__file__).parents[2]
+WIDE, NARROW = 128, 64  # threads of a block whose threads have several neurons, or one
+
+pytestmark = pytest.mark.skipif(
+    not testing.load_cuda_emulation(), reason="the emulated CUDA is not built"
+)
+
+
+@pytest.fixture
+def launched(tmp_path, monkeypatch):
+    """Runs a call by emulation; gives blocks and threads of each launch."""
+
+    def run(call):
+        trace = tmp_path / "trace"
+        trace.unlink(missing_ok=True)
+        monkeypatch.setenv("SNNFAST_EMULATION_TRACE", str(trace))
+        with backend.use("cuda_emulation"):
+            call()
+        rows = [line.split() for line in trace.read_text().splitlines()]
+        return [(int(x) * int(y) * int(z), int(threads)) for _, _, x, y, z, threads, _ in rows]
+
+    return run
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("reduce", [torch.sum, torch.mean])
+def test_the_gradient_of_a_sum_takes_the_kernel_of_many_neurons(launched, dtype, reduce):
+    x = (2 * torch.rand(5, 1024, dtype=torch.float64)).to(dtype)
+    found = []
+
+    def gradient(total):
+        leaf = x.clone().requires_grad_()
+        spikes, _, v_seq = ops.lif(leaf, return_v_seq=True)
+        found.append(torch.autograd.grad(total(spikes.float()) + total(v_seq), leaf)[0])
+
+    weight = 1.0 if reduce is torch.sum else 1 / x.numel()
+    sums = launched(lambda: gradient(reduce))
+    dense = launched(lambda: gradient(lambda y: (y * torch.full_like(y, weight)).sum()))
+    assert sums == dense
+    assert {threads for _, threads in sums} == {WIDE}
+    torch.testing.assert_close(found[0], found[1], rtol=1e-6, atol=0)
+
+
+def test_one_value_a_step_is_read_by_a_thread_a_neuron(launched):
+    """Of which no row is made, and the result is the same."""
+    x, weights = torch.rand(5, 1024), torch.rand(5, 1)
+    found = []
+
+    def gradient(expanded):
+        leaf = x.clone().requires_grad_()
+        spikes = ops.lif(leaf)[0]
+        given = weights.expand_as(x) if expanded else weights.repeat(1, 1024)
+        found.append(torch.autograd.grad(spikes, leaf, given)[0])
+
+    assert launched(lambda: gradient(True))[-1][1] == NARROW
+    assert launched(lambda: gradient(False))[-1][1] == WIDE
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "together"),
+    [((), 4), ((1,), 4), ((16, 1, 1), 4), ((2, 16, 8, 1), 4), ((8, 8), 1), ((2, 16, 8, 8), 1)],
+)
+def test_neighbours_that_share_a_delay_share_a_thread(launched, shape, together):
+    x = torch.rand(6, 2, 16, 8, 8)
+    d = 3 * torch.rand(shape)
+
+    def run():
+        leaf, delay = x.clone().requires_grad_(), d.clone().requires_grad_()
+        torch.autograd.grad(ops.delay(leaf, delay), (leaf, delay), torch.rand_like(x))
+
+    neurons = x[0].numel()
+    assert launched(run) == [(neurons // together // 128, 128)] * 2
+
+
+@pytest.mark.parametrize("sigma", [0.0, 1.0, 3.2])  # 2, 4 and 9 taps
+@pytest.mark.parametrize("shape", [(), (16, 1, 1), (16, 8, 8)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+def test_delays_of_a_window_have_the_bits_of_the_cpu(shape, sigma, dtype):
+    """Wide and narrow, with steps before the first; and gradients of several groups of steps."""
+    generator = torch.Generator().manual_seed(0)
+    kind = torch.float64 if dtype == torch.float64 else torch.float32
+
+    def drawn(*shape, dtype=dtype):
+        return torch.rand(shape, generator=generator, dtype=torch.float64).to(dtype)
+
+    for steps in (3, 37, 70):
+        given = drawn(steps, 16, 8, 8), 45 * drawn(*shape, dtype=kind), drawn(7, 16, 8, 8)
+        weights = drawn(steps, 16, 8, 8)
+
+        def run(given=given, weights=weights):
+            leaves = [t.clone().requires_grad_() for t in given]
+            y = ops.delay(*leaves, sigma=sigma)
+            return y.detach(), *torch.autograd.grad(y, leaves, weights)
+
+        want = run()
+        with backend.use("cuda_emulation"):
+            got = run()
+        for a, b in zip(got[:2], want[:2]):
+            torch.testing.assert_close(a, b, rtol=0, atol=0)
+        for a, b in zip(got[2:], want[2:]):
+            torch.testing.assert_close(
+                a, b, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-4
+            )
+
+
+def test_recurrent_layers_of_several_sizes_do_not_lower_each_others_memory():
+    """Two threads of the host may launch one kernel with different sizes; what it is allowed is always the most."""
+    with backend.use("cuda_emulation"):
+        for neurons in (60, 20, 60):
+            x = torch.rand(4, 2, neurons).requires_grad_()
+            weight = torch.rand(neurons, neurons).requires_grad_()
+            ops.recurrent(x, weight)[0].sum().backward()
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc")
+def test_only_the_first_warp_fences_before_the_barrier_of_a_cluster(tmp_path):
+    source, out = tmp_path / "tally.cu", tmp_path / "tally.ptx"
+    source.write_text(
+        '#include "cuda/cluster_tally.cuh"\n'
+        "namespace snnfast {\n"
+        "__global__ void steps(int64_t count) {\n"
+        "  SNNFAST_DYN_SHARED(TallyWord, words);\n"
+        "  ClusterTally tally(words, 1, blockIdx.x, gridDim.x);\n"
+        "  for (int64_t s = 0; s < count; s++) tally.tell(s, s);\n"
+        "}\n"
+        "}\n"
+    )
+    flags = ["-arch=sm_90", "-std=c++17", f"-I{ROOT}/csrc", "-ptx", "-o", str(out)]
+    subprocess.run(["nvcc", *flags, str(source)], check=True)
+    text = out.read_text()
+    # The compiler may write the loop twice; each time a thread takes one of both.
+    assert text.count("barrier.cluster.arrive.relaxed") == text.count("arrive.release") > 0

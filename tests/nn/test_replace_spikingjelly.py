@@ -143,10 +143,19 @@ def test_gated_lif_is_refused_where_its_gates_would_be_passed_over(tmp_path):
         ours(torch.zeros(3, 1, 1))
     with pytest.raises(ValueError, match="its input has gates"):
         sn.Recurrent(ours, 1)(torch.zeros(2, 1, 1))
+    single = sn.replace(GatedLIFNode(1, **gates, conduct=[0.0]))
+    net = nn.Sequential(sn.Time(nn.Conv2d(1, 1, 1)), single)
     with pytest.raises(ValueError, match="has no equal in C"):
-        single = sn.replace(GatedLIFNode(1, **gates, conduct=[0.0]))
-        net = nn.Sequential(sn.Time(nn.Conv2d(1, 1, 1)), single)
         snnfast.export_c(net, tmp_path, input_shape=(1, 2, 2))
+
+
+def test_neurons_from_step_functions_are_pooled_behind_their_kernel():
+    net = sn.replace(nn.Sequential(KLIFNode(), sn.Time(nn.MaxPool2d(2))))
+    x = torch.rand(5, 2, 3, 4, 4)
+    expected = net(x)
+    sn.reset(net)
+    assert expected.any()
+    assert torch.equal(sn.accelerate(net)(x), expected)
 
 
 @named("MultiLevelSpikeCount", "spikingjelly.activation_based.surrogate")

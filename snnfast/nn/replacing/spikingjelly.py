@@ -17,6 +17,7 @@ from ..cuba import CubaLIF
 from ..eif import EIF
 from ..izhikevich import Izhikevich
 from ..lif import IF, LIF, ParametricLIF
+from ..own_neuron import OwnLayer
 from ..qif import QIF
 from ..spiking import Spiking
 from ..state import Stateful
@@ -137,7 +138,8 @@ class BaseNode(_Begun, Spiking):
     @property
     def calls_once(self) -> bool:
         """Whether a call takes a sequence, and is one call of the op that gives spikes alone."""
-        return self.step_mode == "m" and not self.store_v_seq
+        own = isinstance(self, OwnLayer)  # whose kernels pool no spikes
+        return self.step_mode == "m" and not self.store_v_seq and not own
 
     def _given(self, x: Tensor) -> dict[str, Any]:
         self._start(x)

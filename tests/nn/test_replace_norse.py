@@ -116,7 +116,7 @@ def test_a_cell_gives_the_same_spikes_states_and_gradients(name):
     agrees(CELLS[name](), step_by_step, inputs(30, 4, 6, **X))
 
 
-@pytest.mark.filterwarnings("ignore:cuba runs in plain")
+@pytest.mark.filterwarnings("ignore:cuba runs in plain", "ignore:lif_ex runs in plain")
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_layer_gives_the_same_spikes_states_and_gradients(name):
     torch.manual_seed(0)

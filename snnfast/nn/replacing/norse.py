@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -447,20 +446,20 @@ class _Equation(_Neuron):
     state_type: ClassVar[type[Any]]  # a named tuple
     holds: ClassVar[type[Any] | None] = None  # by which that and ``rho`` are held
     # names of the step's parameters -> those of Norse; rates are per second there
-    constants: ClassVar[dict[str, str]] = {"v_rest": "v_leak", "v_reset": "v_reset"}
+    settings: ClassVar[dict[str, str]] = {"v_rest": "v_leak", "v_reset": "v_reset"}
     rates: ClassVar[dict[str, str]] = {}
 
     def scan(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         states = self._flat(state, x)
-        run = functools.partial(self._run, **self._equation(x))
+        equation = self._equation(x)
         if not self.record_states:
-            spikes, states, v_seq = run(x, states)
+            spikes, states, v_seq = self._run(x, states, equation)
             self._show([v_seq])
             return spikes, self._state_of(states)
         # Of all steps the op gives the membranes alone.
         rows = []
         for now in x:
-            spikes, states, _ = run(now.unsqueeze(0), states)
+            spikes, states, _ = self._run(now.unsqueeze(0), states, equation)
             rows.append((spikes[0], *states))
         spikes, *every = (torch.stack(column) for column in zip(*rows))
         self._show([every[self.state_type._fields.index("v")]])
@@ -487,7 +486,7 @@ class _Equation(_Neuron):
 
     def _equation(self, x: Tensor) -> dict[str, Any]:
         """The arguments of the op."""
-        own = {name: as_number(getattr(self.inner, key), x) for name, key in self.constants.items()}
+        own = {name: as_number(getattr(self.inner, key), x) for name, key in self.settings.items()}
         rates = {
             name: as_number(getattr(self.inner, key), x) * self.dt
             for name, key in self.rates.items()
@@ -498,7 +497,7 @@ class _Equation(_Neuron):
         return own | rates | firing
 
     def _run(
-        self, x: Tensor, states: list[Tensor], **arguments: Any
+        self, x: Tensor, states: list[Tensor], arguments: dict[str, Any]
     ) -> tuple[Tensor, list[Tensor], Tensor]:
         """Spikes, the last states, and the membranes."""
         spikes, *after, v_seq = self.neuron(x, *states, **arguments, return_v_seq=True)
@@ -514,7 +513,7 @@ class _RecurrentEquation(_Recurrent, _Equation):
         return super().scan(functional.linear(x, self.input_weights), state)
 
     def _run(
-        self, x: Tensor, states: list[Tensor], **arguments: Any
+        self, x: Tensor, states: list[Tensor], arguments: dict[str, Any]
     ) -> tuple[Tensor, list[Tensor], Tensor]:
         z, *others = states
         weight = self._weight(x)
@@ -529,45 +528,49 @@ class _RecurrentEquation(_Recurrent, _Equation):
 class LIFEx(_Equation):
     """Norse's ``LIFEx`` and ``LIFExCell``."""
 
-    neuron, state_type = equations.lif_ex, CurrentState
-    constants: ClassVar = {**_Equation.constants, "delta_t": "delta_T"}
-    rates: ClassVar = {"rate": "tau_mem_inv", "rate_syn": "tau_syn_inv"}
+    neuron = equations.lif_ex
+    state_type: ClassVar[type[Any]] = CurrentState
+    settings: ClassVar[dict[str, str]] = {**_Equation.settings, "delta_t": "delta_T"}
+    rates: ClassVar[dict[str, str]] = {"rate": "tau_mem_inv", "rate_syn": "tau_syn_inv"}
 
 
 class LIFExRecurrent(_RecurrentEquation, LIFEx):
     """Norse's ``LIFExRecurrent`` and ``LIFExRecurrentCell``."""
 
-    state_type = RecurrentState
+    state_type: ClassVar[type[Any]] = RecurrentState
 
 
 class LIFAdEx(_Equation):
     """Norse's ``LIFAdEx`` and ``LIFAdExCell``."""
 
-    neuron, state_type = equations.lif_adex, AdaptiveCurrentState
-    constants: ClassVar = {
-        **LIFEx.constants,
+    neuron = equations.lif_adex
+    state_type: ClassVar[type[Any]] = AdaptiveCurrentState
+    settings: ClassVar[dict[str, str]] = {
+        **LIFEx.settings,
         **{"coupling": "adaptation_current", "jump": "adaptation_spike"},
     }
-    rates: ClassVar = {**LIFEx.rates, "rate_ada": "tau_ada_inv"}
+    rates: ClassVar[dict[str, str]] = {**LIFEx.rates, "rate_ada": "tau_ada_inv"}
 
 
 class LIFAdExRecurrent(_RecurrentEquation, LIFAdEx):
     """Norse's ``LIFAdExRecurrent`` and ``LIFAdExRecurrentCell``."""
 
-    state_type = RecurrentAdaptiveCurrentState
+    state_type: ClassVar[type[Any]] = RecurrentAdaptiveCurrentState
 
 
 class LIFRefrac(_Equation):
     """Norse's ``LIFRefracCell``."""
 
-    neuron, state_type, holds = equations.lif_refrac, CurrentState, RefractoryState
-    rates: ClassVar = LIFEx.rates
+    neuron, holds = equations.lif_refrac, RefractoryState
+    state_type: ClassVar[type[Any]] = CurrentState
+    rates: ClassVar[dict[str, str]] = LIFEx.rates
 
 
 class LIFRefracRecurrent(_RecurrentEquation, LIFRefrac):
     """Norse's ``LIFRefracRecurrent`` and ``LIFRefracRecurrentCell``."""
 
-    state_type, detach_reset = RecurrentState, True
+    state_type: ClassVar[type[Any]] = RecurrentState
+    detach_reset = True
 
 
 class LIFAdExRefrac(LIFAdEx):
@@ -579,19 +582,20 @@ class LIFAdExRefrac(LIFAdEx):
 class LIFAdExRefracRecurrent(_RecurrentEquation, LIFAdExRefrac):
     """Norse's ``LIFAdExRefracRecurrent`` and ``LIFAdExRefracRecurrentCell``."""
 
-    state_type = RecurrentAdaptiveCurrentState
+    state_type: ClassVar[type[Any]] = RecurrentAdaptiveCurrentState
 
 
 class Izhikevich(_Equation):
     """Norse's ``Izhikevich`` and ``IzhikevichCell``, which begin with the state of their ``spiking_method``."""
 
     names = (*_Equation.names, "spiking_method")
-    neuron, state_type = equations.izhikevich2003, RecoveryState
-    constants: ClassVar = {
+    neuron = equations.izhikevich2003
+    state_type: ClassVar[type[Any]] = RecoveryState
+    settings: ClassVar[dict[str, str]] = {
         "v_reset": "c",
         **{name: name for name in ("a", "b", "d", "sq", "mn", "bias")},
     }
-    rates: ClassVar = {"rate": "tau_inv"}
+    rates: ClassVar[dict[str, str]] = {"rate": "tau_inv"}
     spiking_method: Any
 
     def _begin(self, name: str) -> Any:
@@ -602,7 +606,7 @@ class IzhikevichRecurrent(_RecurrentEquation, Izhikevich):
     """Norse's ``IzhikevichRecurrent`` and ``IzhikevichRecurrentCell``."""
 
     names = (*_RecurrentEquation.names, "spiking_method")
-    state_type = RecurrentRecoveryState
+    state_type: ClassVar[type[Any]] = RecurrentRecoveryState
 
 
 # Layers that give an image the same result whatever else is in the batch, with the dimensions of an image.

@@ -231,7 +231,7 @@ class IzhikevichNode(_Nonlinear, Izhikevich):
 # ---- neurons from step functions
 
 
-class KLIFNode(_Resting, equations.klif.layer):
+class KLIFNode(_Resting, equations.klif.layer):  # type: ignore[name-defined, misc]
     """SpikingJelly's ``KLIFNode``, with its parameter ``k``."""
 
     def __init__(self, where: str, node: Any, memo: Memo) -> None:
@@ -245,7 +245,7 @@ class KLIFNode(_Resting, equations.klif.layer):
         return settings | {"scaled": float(node.scale_reset)}
 
 
-class ComplementaryLIFNode(_Resting, equations.clif.layer):
+class ComplementaryLIFNode(_Resting, equations.clif.layer):  # type: ignore[name-defined, misc]
     """SpikingJelly's ``ComplementaryLIFNode``."""
 
     def __init__(self, where: str, node: Any, memo: Memo) -> None:
@@ -260,7 +260,7 @@ class ComplementaryLIFNode(_Resting, equations.clif.layer):
         return {"tau": float(node.tau)} | super()._settings(where, node)
 
 
-class ILIFNode(_Resting, equations.ilif.layer):
+class ILIFNode(_Resting, equations.ilif.layer):  # type: ignore[name-defined, misc]
     """SpikingJelly's ``ILIFNode``: it gives numbers of spikes."""
 
     @property
@@ -279,7 +279,7 @@ class ILIFNode(_Resting, equations.ilif.layer):
         return super()._settings(where, node) | own
 
 
-class RAFNode(_Resting, equations.raf.layer):
+class RAFNode(_Resting, equations.raf.layer):  # type: ignore[name-defined, misc]
     """SpikingJelly's ``RAFNode``."""
 
     def _settings(self, where: str, node: Any) -> dict[str, Any]:
@@ -287,7 +287,7 @@ class RAFNode(_Resting, equations.raf.layer):
         return turn | super()._settings(where, node)
 
 
-class TernaryIFNode(_Resting, equations.ternary.layer):
+class TernaryIFNode(_Resting, equations.ternary.layer):  # type: ignore[name-defined, misc]
     """SpikingJelly's ``TernaryIFNode``: spikes of 1 and -1."""
 
     def _settings(self, where: str, node: Any) -> dict[str, Any]:
@@ -303,7 +303,7 @@ class TernaryLIFNode(TernaryIFNode):
         return charge | super()._settings(where, node)
 
 
-class GatedLIFNode(_Begun, equations.glif.layer):
+class GatedLIFNode(_Begun, equations.glif.layer):  # type: ignore[name-defined, misc]
     """SpikingJelly's ``GatedLIFNode``, with its gates: logits of numbers in (0, 1), of the layer or of each channel.
 
     It takes ``[T, B, C, H, W]`` of the ``T`` that it was made for: the gate ``conduct`` has a value for each step. A

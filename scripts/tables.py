@@ -409,7 +409,7 @@ def generated(name: str) -> str:
     import torch
 
     op = getattr(own_neurons, name)
-    source = op.source(op._bind((torch.zeros(1, 1),), {}).variant)[0]
+    source = op.source(op.bind((torch.zeros(1, 1),), {}).variant)[0]
     text = source[source.index("struct") : source.index("}  // namespace")].rstrip()
     return "```cpp\n" + "\n".join(map(str.rstrip, text.splitlines())) + "\n```"
 

@@ -180,24 +180,6 @@ def trace(
     return Step(graph, xs, before, of_numbers, of_tensors, results[:at], results[at:], names)
 
 
-def numbers_outside(step: Callable[..., Any]) -> list[Callable[[], Any]]:
-    """Readers of numbers that the step takes from outside: a kernel is compiled for their values."""
-    found: list[Callable[[], Any]] = []
-    function = inspect.unwrap(step)
-    space = function.__globals__
-    for name in function.__code__.co_names:
-        if isinstance(space.get(name), (bool, int, float)):
-            found.append(lambda name=name: space.get(name))  # type: ignore[misc]
-    for cell in function.__closure__ or ():
-        try:
-            value = cell.cell_contents
-        except ValueError:  # not yet assigned
-            continue
-        if isinstance(value, (bool, int, float)):
-            found.append(lambda cell=cell: cell.cell_contents)  # type: ignore[misc]
-    return found
-
-
 class TracedSurrogate:
     """A surrogate of the package whose width is an argument of the kernel."""
 
@@ -205,7 +187,7 @@ class TracedSurrogate:
         self.name, self.alpha = name, alpha
 
     def derivative(self, u: Any) -> Any:
-        return DERIVATIVES[self.name](u, self.alpha)
+        return DERIVATIVES[self.name](u, self.alpha)  # type: ignore[arg-type]
 
     def __call__(self, u: Any) -> Any:
         return spike(u, self)

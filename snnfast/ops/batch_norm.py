@@ -51,9 +51,11 @@ def batch_norm(op: str, call: BatchNormCall) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def has_kernel(x: Tensor) -> bool:
-    """Whether there is a kernel for such an input."""
+    """Whether there is a kernel for such an input, and the backend lets it run."""
     return (
-        not traced()
+        backend.extension is not None
+        and backend.forced() != "reference"
+        and not traced()
         and x.is_cpu
         and x.dtype in _DTYPES
         and x.dim() in (2, *_LAYOUTS)

@@ -11,7 +11,17 @@ from typing import Annotated
 import torch
 import typer
 
-from benchmarks import budget, machine, machine_code, neurons, plans, report, resources, zoo
+from benchmarks import (
+    accuracy,
+    budget,
+    machine,
+    machine_code,
+    neurons,
+    plans,
+    report,
+    resources,
+    zoo,
+)
 from benchmarks.timing import Task, measure, measure_isolated, require_kernels
 
 app = typer.Typer(
@@ -101,6 +111,7 @@ def add_command(benchmark: str) -> None:
 for name in (
     *neurons.stems(),
     "batch_norm",
+    "norm_lif",
     "checkpoints",
     "layer",
     "conv",
@@ -147,6 +158,16 @@ def print_zoo(
             lines.append(zoo.line(name, model, repeats, "cpu" if cpu_time else "wall"))
             typer.echo("  ".join(lines[-1]), err=True)
     typer.echo(report.table(zoo.HEADER, lines))
+
+
+@app.command("accuracy", help=accuracy.__doc__)
+def print_accuracy(
+    page: Annotated[Path | None, typer.Option(help="Write the table into this page.")] = None,
+) -> None:
+    found = accuracy.lines()
+    typer.echo(report.table(accuracy.HEADER, found))
+    if page is not None:
+        accuracy.write(page, found)
 
 
 @app.command("machine_code", help=machine_code.__doc__)

@@ -1,7 +1,7 @@
-"""Batch normalisation and LIF neurons in one pass, ``x [T, B, C, H, W]``, beside the two layers one after the other.
+"""Batch normalisation, ``N x C x H x W``: ``ops.batch_norm`` of channels-last images, beside PyTorch's.
 
-``layers`` is ``Time(nn.BatchNorm2d), LIF``, and ``lif`` the neurons without a normalisation. Training is forward and
-backward with the statistics of the batch, evaluation forward with the running ones.
+``pytorch`` normalises the same images, ``contiguous`` contiguous ones. In training by the statistics of the batch, in
+evaluation by given ones; gradients are those of images, weight and bias.
 """
 
 from __future__ import annotations
@@ -10,62 +10,51 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional
 
 from benchmarks import neurons
 from benchmarks.timing import Prepared, Task
 
-SHAPES = ((4, 32, 64, 28, 28), (16, 8, 64, 28, 28), (4, 32, 64, 16, 16), (16, 32, 64, 8, 8))
-QUICK_SHAPES = ((2, 3, 4, 5, 5),)
+SHAPES = ((512, 32, 28, 28), (128, 64, 28, 28), (512, 64, 8, 8), (128, 512, 4, 4))
+QUICK_SHAPES = ((2, 8, 4, 4),)
 FLOOR = "clone"
-BASELINES = ("layers", "lif")
-FORMATS = {"channels-last": torch.channels_last, "contiguous": torch.contiguous_format}
+BASELINES = ("pytorch", "contiguous")
 
 
 def prepare(task: Task) -> Prepared:
-    from snnfast.nn import LIF, NormLIF, Time
+    import snnfast
 
-    generator = torch.Generator(task.device).manual_seed(0)
+    def ours(x: Tensor, weight: Tensor, bias: Tensor, *given: Tensor) -> Tensor:
+        return snnfast.ops.batch_norm(x, weight, bias, *given)[0]
+
+    def pytorch(x: Tensor, weight: Tensor, bias: Tensor, *given: Tensor) -> Tensor:
+        statistics = given or (None, None)
+        return functional.batch_norm(x, *statistics, weight, bias, training=not given)
+
     like = {"device": task.device, "dtype": task.torch_dtype}
-    images = 1 + torch.randn(task.shape, generator=generator, **like).flatten(0, 1)
-    names = [f"{name}, {fmt}" for fmt in FORMATS for name in ("training", "evaluation")]
-    if task.implementation == FLOOR:
-        return Prepared(dict.fromkeys(names, images.clone), {})
-
-    norm, neuron = nn.BatchNorm2d(task.shape[2]), LIF(tau=2.0)
-    made: dict[str, Callable[[], nn.Module]] = {
-        neurons.OURS: lambda: NormLIF(norm, neuron),
-        "layers": lambda: nn.Sequential(Time(norm), neuron),
-        "lif": lambda: neuron,
+    generator = torch.Generator(task.device).manual_seed(0)
+    x = 1 + torch.randn(task.shape, generator=generator, **like)
+    if task.implementation != "contiguous":
+        x = x.contiguous(memory_format=torch.channels_last)
+    settings: dict[str, tuple[Tensor, ...]] = {
+        "training": (),
+        "evaluation": (torch.ones(task.shape[1], **like), torch.ones(task.shape[1], **like)),
     }
-    net = neurons.chosen(task.implementation, made)().to(task.device)
+    if task.implementation == FLOOR:
+        names = (f"{name} {part}" for name in settings for part in ("forward", "gradient"))
+        return Prepared(dict.fromkeys(names, x.clone), {})
+    made = {neurons.OURS: ours, "pytorch": pytorch, "contiguous": pytorch}
+    run = neurons.chosen(task.implementation, made)
+    leaves = [x, *(torch.ones(task.shape[1], **like) for _ in range(2))]
     passes: dict[str, Callable[[], object]] = {}
-    for name, layout in FORMATS.items():
-        x = images.contiguous(memory_format=layout).view(task.shape).requires_grad_()
-        passes[f"training, {name}"] = partial(train, net, x, torch.randn_like(x))
-        passes[f"evaluation, {name}"] = partial(evaluate, net, x)
-    return Prepared(passes, {"spikes a step": net(x).mean().item(), "MB kept": kept(net, x)})
-
-
-def train(net: nn.Module, x: Tensor, grad: Tensor) -> tuple[Tensor, ...]:
-    net.train()
-    return torch.autograd.grad(net(x), (x, *net.parameters()), grad)
-
-
-@torch.no_grad()
-def evaluate(net: nn.Module, x: Tensor) -> Tensor:
-    return net.eval()(x)  # type: ignore[no-any-return]
-
-
-def kept(net: nn.Module, x: Tensor) -> float:
-    """MB that a forward pass in training keeps for the backward pass, ``x`` included."""
-    storages = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    net.train()
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        net(x)
-    return sum(storages.values()) / 1e6
+    for name, given in settings.items():
+        passes[f"{name} forward"] = torch.no_grad()(partial(run, *leaves, *given))
+    leaves = [leaf.detach().requires_grad_() for leaf in leaves]
+    for name, given in settings.items():
+        y = run(*leaves, *given)
+        grad = torch.randn_like(y)
+        passes[f"{name} gradient"] = partial(
+            torch.autograd.grad, y, leaves, grad, retain_graph=True
+        )
+    return Prepared(passes, {})

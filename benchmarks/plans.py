@@ -141,11 +141,10 @@ def launch(line: str) -> Launch:
 
 
 def plan(card: Card, call: Callable[[], object]) -> Launch:
-    """The launch of an operator that launches once."""
+    """The last launch of an operator: what comes before arranges its arguments."""
     with planned_for(card) as noted:
         call()
-        (found,) = noted()
-    return found
+        return noted()[-1]
 
 
 def cases() -> dict[str, Callable[[], object]]:

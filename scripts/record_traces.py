@@ -151,6 +151,87 @@ def spikingjelly_nonlinear(node: str, **own: tuple[float, ...]) -> Neuron:
     return Neuron(settings, lambda *args: run_spikingjelly(node, *args), lambda _: (0.0, 0.0, 0.0))
 
 
+def spikingjelly_steps(node: str, settings: list[Settings]) -> Neuron:
+    """A neuron that is given its input step by step: not all of them store their membranes."""
+
+    def run(settings: Settings, x: Tensor, v0: Tensor) -> tuple[Tensor, Tensor]:
+        from spikingjelly.activation_based import neuron, surrogate
+
+        given = dict(settings)
+        k = given.pop("k", None)
+        if "surrogate_function" in given:
+            given["surrogate_function"] = getattr(surrogate, given["surrogate_function"])()
+        if "max_spike_count" in given:
+            count, window = given.pop("max_spike_count"), given.pop("grad_window")
+            given["surrogate_function"] = surrogate.MultiLevelSpikeCount(count, grad_window=window)
+        neurons = getattr(neuron, node)(**given).to(DTYPE)
+        if k is not None:
+            torch.nn.init.constant_(neurons.k, k)
+        neurons.v = v0
+        rows = [(neurons(now), neurons.v) for now in x]
+        spikes, v_seq = (torch.stack(column) for column in zip(*rows))
+        return spikes, v_seq
+
+    return Neuron(settings, run, lambda _: (0.0, 0.0, 0.0))
+
+
+def spikingjelly_gated() -> Neuron:
+    """``GatedLIFNode`` gives its membrane after all steps alone: each comes from a node of fewer steps."""
+    gates = {"alpha": 0.3, "beta": -0.4, "gamma": 0.5, "tau": -1.0, "v_threshold": 0.2}
+    gates |= {"linear_decay": -2.0, "v_subreset": 0.1}
+    conduct = [0.1 * t - 0.5 for t in range(T)]
+
+    def run(settings: Settings, x: Tensor, v0: Tensor) -> tuple[Tensor, Tensor]:
+        from spikingjelly.activation_based import neuron
+
+        v_seq = []
+        for steps in range(1, T + 1):
+            node = neuron.GatedLIFNode(T=steps).to(DTYPE)
+            values = settings | {"conduct": settings["conduct"][:steps]}
+            node.load_state_dict({n: torch.tensor(v, dtype=DTYPE) for n, v in values.items()})
+            node.v = v0.view(B, N, 1, 1)
+            spikes = node(x[:steps].view(steps, B, N, 1, 1))
+            v_seq.append(node.v.view(B, N))
+        return spikes.view(T, B, N), torch.stack(v_seq)
+
+    return Neuron([{**gates, "conduct": conduct}], run, lambda _: (0.0, 0.0, 0.0))
+
+
+def norse_cell(name: str, parameters: Callable[..., Any], settings: list[Settings]) -> Neuron:
+    """A cell of Norse whose states are 0 at first, but for the membrane."""
+
+    def at(state: Any, v0: Tensor) -> Any:
+        values = {
+            n: at(s, v0) if isinstance(s, tuple) else v0 if n == "v" else torch.zeros_like(v0)
+            for n, s in state._asdict().items()
+        }
+        return type(state)(**values)
+
+    def run(settings: Settings, x: Tensor, v0: Tensor) -> tuple[Tensor, Tensor]:
+        import norse.torch as norse
+
+        values = {n: torch.tensor(v, dtype=DTYPE) for n, v in settings.items()}
+        cell = getattr(norse, name)(parameters(norse, **values))
+        state, rows = at(cell(x[0])[1], v0), []
+        for now in x:
+            spikes, state = cell(now, state)
+            inner = next((s for s in state if isinstance(s, tuple)), state)
+            rows.append((spikes, inner.v))
+        spikes, v_seq = (torch.stack(column) for column in zip(*rows))
+        return spikes, v_seq
+
+    return Neuron(settings, run, lambda _: (0.0, 0.0, 0.0), x_max=6.0)
+
+
+def norse_refractory(name: str) -> Callable[..., Any]:
+    def make(norse: Any, *, rho_reset: Tensor, **own: Tensor) -> Any:
+        if name == "LIFRefrac":
+            return norse.LIFRefracParameters(norse.LIFParameters(**own), rho_reset)
+        return norse.LIFAdExRefracParameters(norse.LIFAdExParameters(**own), rho_reset)
+
+    return make
+
+
 def snntorch_leaky(strong: bool) -> Neuron:
     def run(settings: Settings, x: Tensor, v0: Tensor) -> tuple[Tensor, Tensor]:
         import snntorch
@@ -231,6 +312,12 @@ def sinabs_lif() -> Neuron:
     return Neuron(settings, run, charge)
 
 
+# Rates that are not given are float32 in Norse.
+CURRENT = {"tau_mem_inv": 100.0, "tau_syn_inv": 200.0, "v_leak": 0.1, "v_th": 0.9, "v_reset": -0.2}
+ADAPTIVE = {
+    **{**CURRENT, "delta_T": 0.4},
+    **{"adaptation_spike": 0.3, "adaptation_current": 5.0, "tau_ada_inv": 30.0},
+}
 NEURONS = {
     "spikingjelly_lif": spikingjelly_lif("LIFNode", "tau"),
     "spikingjelly_plif": spikingjelly_lif("ParametricLIFNode", "init_tau"),
@@ -244,6 +331,56 @@ NEURONS = {
     "spikingjelly_eif": spikingjelly_nonlinear("EIFNode", delta_T=(1.0, 0.3), theta_rh=(0.8,)),
     "spikingjelly_izhikevich": spikingjelly_nonlinear(
         "IzhikevichNode", tau_w=(2.0, 4.0), a=(0.5,), b=(0.25,)
+    ),
+    "spikingjelly_klif": spikingjelly_steps(
+        "KLIFNode",
+        product(
+            **{"tau": (3.0,), "k": (1.25,), "scale_reset": (False, True)},
+            **{"decay_input": (True, False), "v_reset": (-0.25, None)},
+            **{"surrogate_function": ("Sigmoid",), "detach_reset": (False, True)},
+        ),
+    ),
+    "spikingjelly_clif": spikingjelly_steps(
+        "ComplementaryLIFNode", product(tau=(2.0, 3.0), surrogate_function=("ATan",))
+    ),
+    "spikingjelly_ilif": spikingjelly_steps(
+        "ILIFNode",
+        product(
+            **{"tau": (2.0,), "v_threshold": (0.7,), "detach_reset": (False, True)},
+            **{"max_spike_count": (2,), "grad_window": ((-0.5, 2.5),)},
+        ),
+    ),
+    "spikingjelly_raf": spikingjelly_steps(
+        "RAFNode",
+        product(
+            **{"b": (-0.1,), "omega": (0.7,), "v_reset": (0.0, -0.25, None)},
+            **{"surrogate_function": ("Sigmoid",), "detach_reset": (False, True)},
+        ),
+    ),
+    "spikingjelly_ternary": spikingjelly_steps(
+        "TernaryLIFNode",
+        product(
+            **{"tau": (3.0,), "decay_input": (False,), "v_threshold": (0.45,)},
+            **{"v_reset": (-0.25, None)},
+            **{"surrogate_function": ("Sigmoid",), "detach_reset": (False, True)},
+        ),
+    ),
+    "spikingjelly_gated": spikingjelly_gated(),
+    "norse_lif_ex": norse_cell(
+        "LIFExCell",
+        lambda norse, **own: norse.LIFExParameters(**own),
+        [{**CURRENT, "delta_T": 0.4}],
+    ),
+    "norse_lif_adex": norse_cell(
+        "LIFAdExCell", lambda norse, **own: norse.LIFAdExParameters(**own), [ADAPTIVE]
+    ),
+    "norse_lif_refrac": norse_cell(
+        "LIFRefracCell",
+        norse_refractory("LIFRefrac"),
+        [{**CURRENT, "rho_reset": 2.0}],
+    ),
+    "norse_lif_adex_refrac": norse_cell(
+        "LIFAdExRefracCell", norse_refractory("LIFAdExRefrac"), [{**ADAPTIVE, "rho_reset": 2.0}]
     ),
 }
 

@@ -32,14 +32,10 @@ if TYPE_CHECKING:
 __all__ = ["BackendError", "BackendWarning", "explain", "use"]
 
 OPS: set[str] = set()  # the names of all ops
-CPU_ONLY = ("pool2d", "spike_conv2d", "spike_linear")  # ops whose kernels are for the CPU alone
-VARIABLES = (
-    "BACKEND",
-    "CACHE_DIR",
-    "CLUSTERS",
-    "CPU_CACHE_MB",
-    "CPU_ISA",
-)  # of the environment, after SNNFAST_
+# Ops whose kernels are for the CPU alone.
+CPU_ONLY = ("batch_norm", "pool2d", "spike_conv2d", "spike_linear")
+# Variables of the environment, after SNNFAST_.
+VARIABLES = ("BACKEND", "CACHE_DIR", "CLUSTERS", "CPU_CACHE_MB", "CPU_ISA")
 BACKENDS = ("cpu", "cuda", "reference", "cuda_emulation")
 
 

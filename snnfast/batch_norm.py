@@ -1,4 +1,4 @@
-"""Batch normalisation over a batch of which each of several processes has a share: :func:`over_all_processes`."""
+"""Running statistics of batch normalisation, and it over a batch of which each of several processes has a share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,25 @@ from torch.nn import functional
 
 from snnfast import check
 
-__all__ = ["over_all_processes"]
+__all__ = ["OverAllProcesses", "keep_statistics", "over_all_processes"]
+
+
+@torch.no_grad()
+def keep_statistics(norm: Any, mean: Tensor, var: Tensor, n: float | Tensor) -> None:
+    """Update the running statistics of a layer that trains, if it has some, as PyTorch's layers do.
+
+    Args:
+        norm: ``nn.BatchNorm1d``, ``2d`` or ``3d``.
+        mean: of the batch, ``[C]``, in float64.
+        var: the same, biased.
+        n: number of values a channel.
+    """
+    if not norm.training or norm.running_mean is None:
+        return
+    norm.num_batches_tracked.add_(1)
+    weight = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+    for running, new in ((norm.running_mean, mean), (norm.running_var, var * (n / (n - 1)))):
+        running.copy_(running.to(new.dtype) * (1 - weight) + new * weight)
 
 
 @contextmanager
@@ -42,27 +60,21 @@ def over_all_processes(model: nn.Module) -> Iterator[None]:
             module.__class__ = kind
 
 
-class _OverAll(nn.modules.batchnorm._BatchNorm):
+class OverAllProcesses(nn.modules.batchnorm._BatchNorm):
+    """A batch normalisation inside :func:`over_all_processes`."""
+
     def forward(self, x: Tensor) -> Tensor:
+        """``x`` ``[B, C, ...]`` -> the same shape."""
         if not (self.training or self.running_mean is None):
             return super().forward(x)
         self._check_input_dim(x)  # type: ignore[no-untyped-call]
         y, mean, var, n = _Normalize.apply(x, self.weight, self.bias, self.eps)  # type: ignore[no-untyped-call]
-        if self.training and self.running_mean is not None:
-            self._keep(mean, var * (n / (n - 1)))
+        keep_statistics(self, mean, var, n)
         return y  # type: ignore[no-any-return]
-
-    @torch.no_grad()
-    def _keep(self, mean: Tensor, var: Tensor) -> None:
-        seen: Any = self.num_batches_tracked
-        seen.add_(1)
-        weight = 1 / float(seen) if self.momentum is None else self.momentum
-        for kept, new in ((self.running_mean, mean), (self.running_var, var)):
-            kept.mul_(1 - weight).add_(new, alpha=weight)  # type: ignore[union-attr]
 
 
 _KINDS: dict[type[nn.Module], type[nn.Module]] = {
-    kind: type(kind.__name__, (_OverAll, kind), {})
+    kind: type(kind.__name__, (OverAllProcesses, kind), {})
     for kind in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 }
 

@@ -177,6 +177,12 @@ def test_quick_pool2d_runs(benchmarks):
 
 def test_quick_batch_norm_runs(benchmarks):
     output = benchmarks("batch_norm", "--quick")
+    names = ("clone", "snnfast", "pytorch", "contiguous", "evaluation gradient")
+    assert all(name in output for name in names)
+
+
+def test_quick_norm_lif_runs(benchmarks):
+    output = benchmarks("norm_lif", "--quick")
     assert all(name in output for name in ("snnfast", "layers", "evaluation, channels-last"))
 
 

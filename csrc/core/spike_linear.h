@@ -25,7 +25,9 @@ struct SpikeLists {
 };
 
 // result[n, o] = bias[o] + the sum over the events e of n, in their order, of values[e] source[index of e, o].
+// In blocks: the sum of each list by itself, then their sum, whose error does not grow with the events of a list.
 struct SpikeSums {
+  bool in_blocks;
   int64_t N, K, O;
   int64_t chunk, chunks;
   const int64_t* starts;

@@ -78,8 +78,8 @@ struct Registers {
   static constexpr int value = n;
 };
 
-// Sums of V registers of a block, for the results [n0, n1) in chunk c. Those before are `from`, every `from_stride`. R results are
-// summed side by side: one alone waits for each of its additions.
+// Sums of V registers of a block, for the results [n0, n1) in chunk c. Those before are `from`, every `from_stride`: this chunk's go
+// on from there, or in blocks are added to them. R results are summed side by side: one alone waits for each of its additions.
 template <class C, int V, int R, bool kScaled>
 void sum_rows(const SpikeSums& a, int64_t c, int64_t n0, int64_t n1, const C* table, int64_t stride, const C* from, int64_t from_stride, C* to,
               int64_t to_stride) {
@@ -91,13 +91,14 @@ void sum_rows(const SpikeSums& a, int64_t c, int64_t n0, int64_t n1, const C* ta
     SNNFAST_UNROLL
     for (int v = 0; v < V; v++) sum[v] += kScaled ? value * vector_at(row + v * kLanes) : vector_at(row + v * kLanes);
   };
+  const bool apart = a.in_blocks && c > 0;
   int64_t n = n0;
   for (; n + R <= n1; n += R, from += R * from_stride, to += R * to_stride) {
     Vector sum[R][V];
     int64_t e[R], end[R], common = INT64_MAX;
     SNNFAST_UNROLL
     for (int r = 0; r < R; r++) {
-      for (int v = 0; v < V; v++) sum[r][v] = vector_at(from + r * from_stride + v * kLanes);
+      for (int v = 0; v < V; v++) sum[r][v] = apart ? Vector{} : vector_at(from + r * from_stride + v * kLanes);
       e[r] = a.starts[(n + r) * a.chunks + c], end[r] = a.starts[(n + r) * a.chunks + c + 1];
       common = min(end[r] - e[r], common);
     }
@@ -108,7 +109,7 @@ void sum_rows(const SpikeSums& a, int64_t c, int64_t n0, int64_t n1, const C* ta
     SNNFAST_UNROLL
     for (int r = 0; r < R; r++) {
       for (; e[r] < end[r]; e[r]++) add(sum[r], e[r]);
-      for (int v = 0; v < V; v++) vector_at(to + r * to_stride + v * kLanes) = sum[r][v];
+      for (int v = 0; v < V; v++) vector_at(to + r * to_stride + v * kLanes) = apart ? vector_at(from + r * from_stride + v * kLanes) + sum[r][v] : sum[r][v];
     }
   }
   if constexpr (R > 1) sum_rows<C, V, 1, kScaled>(a, c, n, n1, table, stride, from, from_stride, to, to_stride);

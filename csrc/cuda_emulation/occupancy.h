@@ -8,6 +8,7 @@
 #include <fstream>
 #include <initializer_list>
 #include <map>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 
@@ -45,22 +46,22 @@ struct Device {
   }
 };
 
-// Null: the small one.
+// Null: the small one. No thread_local variable keeps it, since poison_statics() overwrites those.
 inline const Device* device() {
-  static thread_local std::string read;
-  static thread_local Device found;
   const char* path = std::getenv("SNNFAST_EMULATION_DEVICE");
   if (!path) return nullptr;
-  if (read == path) return &found;
+  static std::mutex one_by_one;
+  static std::map<std::string, Device> devices;
+  const std::lock_guard<std::mutex> lock(one_by_one);
+  if (const auto known = devices.find(path); known != devices.end()) return &known->second;
   std::ifstream file(path);
-  found = {};
+  Device found{};
   file >> found.multiprocessors >> found.warps >> found.blocks >> found.shared >> found.block_shared >> found.clusters;
   if (!file) throw std::runtime_error(std::string("emulation: cannot read SNNFAST_EMULATION_DEVICE: ") + path);
   uintptr_t place;
   KernelUse use;
   while (file >> place >> use.registers >> use.static_shared) found.kernels[place] = use;
-  read = path;
-  return &found;
+  return &(devices[path] = found);
 }
 
 }  // namespace emulation

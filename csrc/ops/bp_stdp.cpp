@@ -28,9 +28,7 @@ SNNFAST_ARGUMENTS(Arguments, SNNFAST_BP_STDP_ARGUMENTS)
 constexpr const char* kOp = "bp_stdp_";
 
 void run_on_cpu(const BpStdp& a) {
-  const auto parallel = [](int64_t n, int64_t work, const auto& kernel) {
-    parallel_for(n, std::max<int64_t>(65536 / std::max<int64_t>(work, 1), 1), kernel);
-  };
+  const auto parallel = [](int64_t n, int64_t work, const auto& kernel) { parallel_for(n, std::max<int64_t>(65536 / std::max<int64_t>(work, 1), 1), kernel); };
   for (int64_t t0 = 0; t0 < a.T; t0 += a.span) {
     const int64_t t1 = std::min(t0 + a.span, a.T), steps = t1 - t0;
     parallel(a.B, steps * a.I * (a.passed ? 4 + a.O : 4), [&](int64_t begin, int64_t end) { cpu::bp_stdp_windows()(a, t0, t1, begin, end); });

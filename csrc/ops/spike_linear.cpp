@@ -209,6 +209,7 @@ std::tuple<Tensor, Tensor, Tensor> spike_linear_backward(const Arguments& argume
   SpikeBits spikes = bits_of(layer, bits);
   spikes.x = scaled ? kept.const_data_ptr() : nullptr;
   SpikeSums a{};
+  a.in_blocks = true;
   a.source = grad.const_data_ptr();
   a.source_row = layer.outputs, a.source_column = 1;
   a.result = grad_weight.mutable_data_ptr();

@@ -40,7 +40,7 @@ QUICK = {
     "spikeprop": ("--dataset", "xor", "--epochs", "1"),
     "bp-stdp": ("--dataset", "xor", "--epochs", "1"),
     "stbp": ("--hidden", "4", "--epochs", "1", "--steps", "1", "--batch-size", "500"),
-    "stdp": ("--neurons", "4", "--epochs", "1", "--time-interval", "5"),
+    "stdp": ("--neurons", "4", "--epochs", "1", "--duration", "5"),
     "diehl2015": ("--network", "dense", "--epochs", "1", "--batch-size", "500"),
     "sequence": (
         *("--task", "copy", "--steps", "12", "--samples", "64", "--hidden", "4", "--epochs", "1"),
@@ -222,7 +222,7 @@ def try_nir(d: Draw) -> None:
                 np.ones(3) * 1j,
                 np.ones(3),
                 -np.ones(3),
-                np.array("LIF"),
+                np.array(b"LIF"),
                 np.array([b"a", b"b", b"c"]),
             )
             with h5py.File(path, "r+") as file:

@@ -244,19 +244,27 @@ def linear(d: Draw, name: str) -> dict[str, Any]:
     return kwargs
 
 
-def pooled(d: Draw) -> dict[str, Any]:
-    """Images, channels-last or not, and windows that fit or not."""
+def images(d: Draw) -> Tensor:
+    """Images, channels-last or not."""
     dtype = d.choice((torch.float32, torch.float32, torch.float64, *HALF))
     sizes = d.choice((0, 1, 3)), d.choice((1, 3, 8)), d.choice((2, 5, 9)), d.choice((1, 2, 4, 19))
     x = d.tensor(sizes, dtype, -2, 2)
-    if d.chance(0.3):  # of few values, which tie
-        x = x.round()
-    window = d.choice((1, 2, 3, (2, 1), [1, 2]))
-    return {
-        "x": x.permute(0, 3, 1, 2) if d.chance(0.7) else x,
-        "kernel": window,
-        "method": d.choice(("max", "average")),
-    }
+    return x.permute(0, 3, 1, 2) if d.chance(0.7) else x
+
+
+def pooled(d: Draw) -> dict[str, Any]:
+    """Windows that fit or not, of images that may have few values, which tie."""
+    x = images(d)
+    window, method = d.choice((1, 2, 3, (2, 1), [1, 2])), d.choice(("max", "average"))
+    return {"x": x.round() if d.chance(0.3) else x, "kernel": window, "method": method}
+
+
+def normalised(d: Draw) -> dict[str, Any]:
+    """With or without parameters and, unless a channel has few values, statistics."""
+    x = images(d)
+    given = x.numel() < 9 * x.shape[1] or d.chance(0.4)
+    names = [*(("weight", "bias") * d.chance(0.7)), *(("mean", "var") * given)]
+    return {"x": x, **{name: d.plain(x.shape[1], dtype=x.dtype) for name in names}}
 
 
 NEURONS = (
@@ -265,7 +273,7 @@ NEURONS = (
 )
 LINEAR = ("spike_linear", "spike_conv2d")
 SILENT = ("lif", "iaf", "cuba", "alif", "adlif")
-DIFFERENTIABLE = (*NEURONS[:-1], *LINEAR, "delay", "pool2d", "recurrent", "spikeprop")
+DIFFERENTIABLE = (*NEURONS[:-1], *LINEAR, "batch_norm", "delay", "pool2d", "recurrent", "spikeprop")
 LEARNING = ("stdp_", "bp_stdp_", "bp_stdp_network_", "diehl_cook_", "diehl_cook_conductance_")
 ARGUMENTS: dict[str, Callable[[Draw], dict[str, Any]]] = {
     **{name: partial(neuron, name=name) for name in NEURONS},
@@ -275,6 +283,7 @@ ARGUMENTS: dict[str, Callable[[Draw], dict[str, Any]]] = {
     **{name: partial(diehl_cook, name=name) for name in LEARNING[-2:]},
     "delay": delayed,
     "recurrent": recurrent,
+    "batch_norm": normalised,
     "pool2d": pooled,
     "poisson": poisson,
     "spikeprop": spikeprop,
@@ -308,7 +317,7 @@ def try_op(d: Draw) -> None:
         if isinstance(t, Tensor)
         and t.is_floating_point()
         and t.layout == torch.strided
-        and k not in ("theta", "p", "pre", "post", "error", "count")
+        and k not in ("theta", "p", "pre", "post", "error", "count", "mean", "var")
     ]
     if name in DIFFERENTIABLE and d.chance(0.5):
         for t in wants:
@@ -353,7 +362,9 @@ def try_op(d: Draw) -> None:
 
 def tolerance(name: str, kwargs: dict[str, Any]) -> float:
     """How far a result may be from the reference's."""
-    if name in LINEAR or kwargs.get("method") == "average":  # sums in another order
+    if (
+        name in (*LINEAR, "batch_norm") or kwargs.get("method") == "average"
+    ):  # sums in another order
         of = kwargs["weight" if name in LINEAR else "x"]
         return {torch.float64: 1e-12, torch.float32: 1e-4}.get(of.dtype, 2.0**-6)
     if name == "spikeprop":  # docs/ops/spikeprop.md

@@ -169,7 +169,7 @@ MISTAKES = (
     (
         "adlif: gain without a derivative",
         "csrc/core/adlif.h",
-        "charged[kW] - c[kGainSlope] * drive(s, m, c)",
+        "charged[kW] - grad_w * drive(s, m, c) * c[kGainSlope]",
         "charged[kW]",
     ),
     (
@@ -218,7 +218,7 @@ MISTAKES = (
     ("qif: one way of two", "csrc/core/qif.h", " + grad_product * over_rest;", ";"),
     ("qif: pull without its rate", "csrc/core/qif.h", "v + c[kRate] * (c", "v + (c"),
     ("eif: no upstroke in the gradient", "csrc/core/eif.h", "grad_pull * (e - C(1))", "-grad_pull"),
-    ("eif: sharpness without its argument", "csrc/core/eif.h", "(e - z * e)", "e"),
+    ("eif: sharpness without its argument", "csrc/core/eif.h", "grad_e - grad_e * z", "grad_e"),
     ("eif: upward exponential", "csrc/core/eif.h", "z < C(0) ? small : C(1) / small", "small"),
     (
         "izhikevich: w of the membrane after the reset",

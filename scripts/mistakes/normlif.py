@@ -64,15 +64,15 @@ MISTAKES = (
     (
         "NormLIF: gradient of the variance dropped",
         "snnfast/nn/normlif.py",
-        "factor = -g * scale * rstd.square() / n",
-        "factor = 0 * g",
+        "slope = -g * scale * rstd.square() / n",
+        "slope = 0 * g",
         LAYER,
     ),
     (
         "NormLIF: gradient of the mean dropped",
         "snnfast/nn/normlif.py",
-        "summand = -scale * grad_shift / n - factor * mean",
-        "summand = -factor * mean",
+        "summand = -scale * grad_shift / n",
+        "summand = 0 * grad_shift",
         LAYER,
     ),
     (
@@ -84,7 +84,7 @@ MISTAKES = (
     ),
     (
         "NormLIF: batches are not counted",
-        "snnfast/nn/normlif.py",
+        "snnfast/batch_norm.py",
         "norm.num_batches_tracked.add_(1)",
         "pass",
         LAYER,

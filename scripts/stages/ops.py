@@ -98,6 +98,7 @@ def examples(device: str, steps: int = 12, neurons: int = 96) -> dict[str, Examp
                 ops.recurrent, (x[..., :few], 0.1 * drawn(few, few, device=device)), True
             ),
             "spike_linear": Example(ops.spike_linear, (pre.to(w.dtype), w), True),
+            "batch_norm": Example(lambda x: ops.batch_norm(x)[0], (images,), True),
             "pool2d": Example(lambda x: ops.pool2d(x, 2), (images,), True),
             "spike_conv2d": Example(ops.spike_conv2d, (images, kernels), True),
         }
@@ -157,6 +158,7 @@ def networks(
         min(0.3, 12 / i) * drawn(*many, o, i, device=device, seed=3)
         for i, o in ((inputs, neurons), (inputs, hidden), (hidden, 10))
     )
+    batch = 3 if delay is None else 1  # of one the memory fits a cluster
     more: dict[str, Any] = (
         {} if delay is None else {"inhibition_delay": delay, "one_winner": not delay}
     )
@@ -173,7 +175,9 @@ def networks(
 
     def layers(first: Tensor, last: Tensor) -> object:
         spikes = presented.transpose(0, 1).bool()
-        return ops.bp_stdp_network_([first, last], spikes, labels, desired, thresholds=[0.9, 1.0])
+        return ops.bp_stdp_network_(
+            [first, last], spikes, labels, desired, thresholds=[0.9, 1.0], batch=batch
+        )
 
     return {
         "diehl_cook_": Example(current, (w, theta), False),

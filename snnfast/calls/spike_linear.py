@@ -38,10 +38,11 @@ def spike_linear(
         dL/dweight[o, i] = sum over all ... of x[..., i] dL/dy[..., o]
 
     By events, ``y`` and the gradient of ``weight`` are sums over the ``x`` that are not 0, in their order, in float64
-    for float64 and else in float32, and are the same for any number of rows and threads. An ``x`` of 0 then adds
-    nothing, even if its weight is infinite or NaN. The gradient of ``x`` is a dense matrix product, or for up to 16
-    outputs in float32 and float64 a sum in the order of ``o``. Second derivatives raise an error. For the backward pass
-    one bit of each ``x`` is kept if all are 0 or 1, else ``x`` itself.
+    for float64 and else in float32, and are the same for any number of threads; that of ``weight`` is summed in blocks
+    of at most 1024 rows. An ``x`` of 0 then adds nothing, even if its weight is infinite or NaN. The gradient of ``x``
+    is a dense matrix product, or for up to 16 outputs in float32 and float64 a sum in the order of ``o``. Second
+    derivatives raise an error. For the backward pass one bit of each ``x`` is kept if all are 0 or 1, else ``x``
+    itself.
 
     On CUDA it is PyTorch's dense product. Under ``torch.autocast`` all arguments are cast as for ``linear``.
 

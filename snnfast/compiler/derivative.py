@@ -61,29 +61,28 @@ def _sum(a: Node | None, b: Node) -> Node:
 def _clamp(n: Node, grad: Node) -> list[Node]:
     x, *bounds = n.args
     has_low, has_high = n.value
-    inside: Any = None
-    result = []
-    for bound, is_low in zip(bounds, [True] * has_low + [False] * has_high):
-        within = x >= bound if is_low else x <= bound
-        inside = within if inside is None else inside & within
-        if bound.level:  # a number has no gradient
-            result.append(where(within, 0.0, grad))
-        else:
-            result.append(n.graph.constant(0))
-    return [where(inside, grad, 0.0), *result]
+    low, high = bounds[0], bounds[-1]
+    inside: Any = (
+        (x >= low) & (x <= high) if has_low and has_high else x >= low if has_low else x <= high
+    )
+    result = [where(inside, grad, 0.0)]
+    if has_low:
+        result.append(where((x < low) & (low < high) if has_high else x < low, grad, 0.0))
+    if has_high:
+        result.append(where((x > high) | (high < low) if has_low else x > high, grad, 0.0))
+    return result
 
 
-def _extremum(n: Node, grad: Node, wins: Node) -> list[Node]:
+def _extremum(n: Node, grad: Node, loses: Node, wins: Node) -> list[Node]:
     a, b = n.args
-    half = _product(grad, n.graph.constant(0.5))
-    even = a == b
-    return [where(even, half, where(wins, grad, 0.0)), where(even, half, where(wins, 0.0, grad))]
+    even = where(a == b, _product(grad, n.graph.constant(0.5)), grad)  # both, of NaN
+    return [where(loses, 0.0, even), where(wins, 0.0, even)]
 
 
 def _quotient(n: Node, grad: Node) -> list[Node]:
     b = n.args[1]
-    share = grad / b
-    return [share, _negative(share * n) if b.level else n.graph.constant(0)]
+    # In PyTorch's order, which decides what overflows.
+    return [grad / b, _negative(grad * (n / b)) if b.level else n.graph.constant(0)]
 
 
 RULES: dict[str, Callable[[Node, Node], list[Node]]] = {
@@ -97,8 +96,8 @@ RULES: dict[str, Callable[[Node, Node], list[Node]]] = {
     "sqrt": lambda n, g: [g / (n + n)],
     "power": lambda n, g: [g * (n.value * n.args[0] ** (n.value - 1))],
     "clamp": _clamp,
-    "maximum": lambda n, g: _extremum(n, g, n.args[0] > n.args[1]),
-    "minimum": lambda n, g: _extremum(n, g, n.args[0] < n.args[1]),
+    "maximum": lambda n, g: _extremum(n, g, n.args[0] < n.args[1], n.args[0] > n.args[1]),
+    "minimum": lambda n, g: _extremum(n, g, n.args[0] > n.args[1], n.args[0] < n.args[1]),
     "where": lambda n, g: [n.graph.constant(0), where(n.args[0], g, 0.0), where(n.args[0], 0.0, g)],
 }
 FLAT = ("constant", "detach", "sign", "floor", "ceil", "round", "trunc", *COMPARISONS, *LOGICAL)

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from snnfast.surrogate import DERIVATIVES, spike
+
 from .expression import NEURON, NUMBER, Graph, Node, TraceError, lift, number, user_line
 
 __all__ = ["Step", "trace", "traced_functions"]
@@ -176,3 +178,37 @@ def trace(
     results = [number(lift(graph, value)) for value in results]
     at = len(results) - states
     return Step(graph, xs, before, of_numbers, of_tensors, results[:at], results[at:], names)
+
+
+def numbers_outside(step: Callable[..., Any]) -> list[Callable[[], Any]]:
+    """Readers of numbers that the step takes from outside: a kernel is compiled for their values."""
+    found: list[Callable[[], Any]] = []
+    function = inspect.unwrap(step)
+    space = function.__globals__
+    for name in function.__code__.co_names:
+        if isinstance(space.get(name), (bool, int, float)):
+            found.append(lambda name=name: space.get(name))  # type: ignore[misc]
+    for cell in function.__closure__ or ():
+        try:
+            value = cell.cell_contents
+        except ValueError:  # not yet assigned
+            continue
+        if isinstance(value, (bool, int, float)):
+            found.append(lambda cell=cell: cell.cell_contents)  # type: ignore[misc]
+    return found
+
+
+class TracedSurrogate:
+    """A surrogate of the package whose width is an argument of the kernel."""
+
+    def __init__(self, name: str, alpha: Node) -> None:
+        self.name, self.alpha = name, alpha
+
+    def derivative(self, u: Any) -> Any:
+        return DERIVATIVES[self.name](u, self.alpha)
+
+    def __call__(self, u: Any) -> Any:
+        return spike(u, self)
+
+    def __repr__(self) -> str:
+        return self.name

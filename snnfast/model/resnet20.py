@@ -11,6 +11,8 @@ from snnfast.check import number, sizes, whole
 from snnfast.conversion import SpikingNetwork
 from snnfast.conversion.stream import Encoder
 
+MOST_BLOCKS = 10_000
+
 
 class Block(nn.Module):
     """Two convolutions and a shortcut that meet before a ReLU, the only place where signals add up."""
@@ -48,7 +50,7 @@ class ResNet20(nn.Module):
 
     Args:
         width: channels of the first group.
-        blocks: residual blocks a group.
+        blocks: residual blocks a group, at most 10,000.
         input_shape: channels, height and width of an image.
         num_classes: outputs.
         dropout: probability of dropout inside a block.
@@ -75,7 +77,8 @@ class ResNet20(nn.Module):
         name = type(self).__name__
         self.input_shape = sizes(name, "input_shape", input_shape, 3)
         whole(name, "width", width)
-        whole(name, "blocks", blocks)
+        if whole(name, "blocks", blocks) > MOST_BLOCKS:  # each is made, which would not end
+            raise ValueError(f"{name}: blocks must be at most {MOST_BLOCKS}, got {blocks}")
         whole(name, "num_classes", num_classes)
         number(name, "dropout", dropout)
         stem: list[nn.Module] = []

@@ -85,7 +85,8 @@ def from_nir(graph: Any, *, dt: float | None = None, scheme: str | None = None) 
     except ValueError as error:
         raise ValueError(f"from_nir: {error}") from None
     dimensions = {entry: _dimensions_of_input(nodes[entry])}
-    samples = {entry: _sample_of_input(nodes[entry])}
+    with _named(f"{entry}, an Input, cannot be read"):
+        samples = {entry: _sample_of_input(nodes[entry])}
     modules: dict[str, nn.Module] = {}
     for name in order:
         if name == entry:
@@ -128,7 +129,9 @@ def _sample_of_input(node: Any) -> Tensor | None:
     shape = np.asarray((node.input_type or {}).get("input"))
     if shape.ndim > 1 or not np.issubdtype(shape.dtype, np.integer) or (shape < 1).any():
         return None
-    return torch.zeros(1, 1, *shape.ravel().tolist())
+    # Whatever the defaults of dtype and device: the graph is of float32, on the CPU. Expanded, it takes no memory.
+    zero = torch.zeros((), dtype=torch.float32, device="cpu")
+    return zero.expand(1, 1, *shape.ravel().tolist())
 
 
 def _sum_of_samples(name: str, given: list[Tensor | None]) -> Tensor | None:

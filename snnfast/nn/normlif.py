@@ -11,13 +11,15 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from snnfast import ops
+from snnfast.batch_norm import keep_statistics
 from snnfast.check import kind, state_dtype
-from snnfast.ops.autograd import traced
+from snnfast.ops.autograd import below_autograd, traced
+from snnfast.ops.batch_norm import has_kernel
 
 from .hooks import hooked
 from .lif import LIF, ParametricLIF
 from .spiking import Spiking
-from .time import Time
+from .time import Time, takes
 
 __all__ = ["NormLIF"]
 
@@ -81,9 +83,8 @@ class NormLIF(nn.Sequential):
         if not _together(time, neuron, x):
             return neuron(time(x))
         given = neuron._given(x)
-        scale, shift = (
-            value.view(-1, *(1,) * (x.dim() - 3)) for value in _scale_and_shift(time.layer, x)
-        )
+        x, *values = _scale_and_shift(time.layer, x)
+        scale, shift = (value.view(-1, *(1,) * (x.dim() - 3)) for value in values)
         return neuron._finish(*ops.normlif(x, scale=scale, shift=shift, **given))
 
     def step(self, x: Tensor) -> Any:
@@ -99,83 +100,129 @@ def _together(time: Any, neuron: Any, x: Any) -> bool:
         return False
     if type(norm) not in _DIMENSIONS or x.dim() - 1 not in _DIMENSIONS[type(norm)]:
         return False
-    own = (*norm.parameters(), norm.running_mean, norm.running_var)
     return (
         time.fast
         and type(neuron).forward is Spiking.forward
         and neuron.refractory == 0
         and neuron.max_spikes == 1
         and not any(map(hooked, (time, norm, neuron)))
-        and x.is_floating_point()
-        and all(p is None or state_dtype(p.dtype) == state_dtype(x.dtype) for p in own)
+        and takes(norm, x)
         and x.shape[2] == norm.num_features
         and x.numel() > x.shape[2]  # PyTorch refuses to normalise a single value
         and not (len(x) > 1 and x.stride(0) == 0)
     )
 
 
-def _scale_and_shift(norm: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The normalisation of ``x`` ``[T, B, C, ...]``, in training by its own statistics, as scale and shift ``[C]``."""
+def _scale_and_shift(norm: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``x`` ``[T, B, C, ...]``, and its normalisation, in training by its own statistics, as scale, shift ``[C]``."""
     given = norm.weight, norm.bias
     weight, bias = (None if p is None else p.to(state_dtype(p.dtype)) for p in given)
     if not norm.training and norm.running_mean is not None:
-        return _affine(weight, bias, norm.running_mean, _rstd(norm.running_var, norm.eps))
-    running, momentum = (None, None), 0.0
-    if norm.training and norm.running_mean is not None:
-        norm.num_batches_tracked.add_(1)
-        seen = norm.num_batches_tracked
-        momentum = 1 / float(seen) if norm.momentum is None else norm.momentum
-        running = norm.running_mean, norm.running_var
-    return _OfBatch.apply(x.flatten(0, 1), weight, bias, *running, momentum, norm.eps)  # type: ignore[no-untyped-call,no-any-return]
-
-
-def _rstd(var: Tensor, eps: float) -> Tensor:
-    return 1 / (var + eps).sqrt()
+        return x, *_affine(weight, bias, norm.running_mean, norm.running_var, norm.eps)
+    # A look at the weights: a GPU would have to be waited for.
+    by_grad = x.is_cpu and (weight is None or bool((weight != 0).all()))
+    run: Any = _ByGradient if by_grad else _OfBatch
+    x, scale, shift, mean, var = run.apply(x, weight, bias, norm.eps)
+    keep_statistics(norm, mean, var, x.numel() // x.shape[2])
+    return x, scale, shift
 
 
 def _affine(
-    weight: Tensor | None, bias: Tensor | None, mean: Tensor, rstd: Tensor
+    weight: Tensor | None, bias: Tensor | None, mean: Tensor, var: Tensor, eps: float
 ) -> tuple[Tensor, Tensor]:
+    rstd = 1 / (var + eps).sqrt()
     scale = rstd if weight is None else weight * rstd
     shift = -mean * scale if bias is None else bias - mean * scale
     return scale, shift
 
 
-class _OfBatch(torch.autograd.Function):
-    """Scale and shift of a normalisation by the mean ``m`` and the variance ``q`` of ``x`` ``[N, C, ...]`` itself.
+def _forward(
+    ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, ...]:
+    """``x`` ``[T, B, C, ...]``, scale and shift of a normalisation by its own mean and variance; these, in float64."""
+    images, state = x.flatten(0, 1), state_dtype(x.dtype)
+    if has_kernel(images):
+        mean, var = below_autograd(torch.ops.snnfast.batch_norm_statistics, images)
+    else:
+        if x.is_cpu:  # channels-last PyTorch adds less precisely
+            images = images.contiguous()
+        found = torch.batch_norm_update_stats(images, None, None, 0.0)
+        mean, var = (value.double() for value in found)
+    scale, shift = (value.to(state) for value in _affine(weight, bias, mean, var, eps))
+    ctx.save_for_backward(x, weight, mean, var)
+    ctx.eps = eps
+    ctx.set_materialize_grads(False)
+    return x, scale, shift, mean, var
 
-    With ``g = dL/dscale - m dL/dshift`` and ``n`` values a channel ``dL/dq = -g weight / (2 sqrt(q + eps)^3)``,
-    ``dL/dm = -scale dL/dshift`` and ``dL/dx = dL/dm / n + 2 (x - m) dL/dq / n``, which is again a scaled and shifted x.
+
+class _ByGradient(torch.autograd.Function):
+    """All gradients from that of the ``x`` that is given on, ``scale g``, with the sums of a batch normalisation.
+
+    The neurons then need none of scale and shift, whose sums over ``x`` that is far from 0 would lose digits. No weight
+    may be 0.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor | None,
-        bias: Tensor | None,
-        running_mean: Tensor | None,
-        running_var: Tensor | None,
-        momentum: float,
-        eps: float,
-    ) -> tuple[Tensor, Tensor]:
-        mean, var = torch.batch_norm_update_stats(x, running_mean, running_var, momentum)
-        state = state_dtype(x.dtype)
-        mean, rstd = mean.to(state), _rstd(var.to(state), eps)
-        ctx.save_for_backward(x, weight, mean, rstd)
-        return _affine(weight, bias, mean, rstd)
+    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, ...]:
+        outputs = _forward(ctx, *arguments)
+        ctx.mark_non_differentiable(*outputs[1:])
+        return outputs
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_scale: Tensor, grad_shift: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, mean, rstd = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            return (None,) * 4
+        x, weight, mean, var = ctx.saved_tensors
+        images, more = x.flatten(0, 1), grad.flatten(0, 1)
+        std = (var + ctx.eps).sqrt()  # with this as the weights of the normalisation its scale is 1
+        if has_kernel(images):
+            arguments = (images, std, std, mean, var, ctx.eps, True, more, True, True, True)
+            grad_x, sum_z, total = torch.ops.snnfast.batch_norm_backward(*arguments)
+        else:
+            one, m, rstd = (v.to(state_dtype(x.dtype)) for v in (std, mean, 1 / std))
+            grad_x, sum_z, total = torch.ops.aten.native_batch_norm_backward(
+                *(more.contiguous(), images.contiguous(), one, None, None, m, rstd),
+                *(True, ctx.eps, [True] * 3),
+            )
+        grad_x = grad_x.view(x.shape)
+        if weight is None:
+            return grad_x, None, None, None
+        scale = weight / std
+        return grad_x, (sum_z / scale).to(weight.dtype), (total / scale).to(weight.dtype), None
+
+
+class _OfBatch(torch.autograd.Function):
+    """The gradients from those of scale and shift, for any weights.
+
+    With ``g = dL/dscale - m dL/dshift`` and ``n`` values a channel ``dL/dq = -g weight / (2 sqrt(q + eps)^3)``,
+    ``dL/dm = -scale dL/dshift``, and to the gradient of the ``x`` that is given on comes
+    ``dL/dm / n + 2 (x - m) dL/dq / n``.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, ...]:
+        outputs = _forward(ctx, *arguments)
+        ctx.mark_non_differentiable(*outputs[3:])
+        return outputs
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, grad: Tensor | None, grad_scale: Tensor | None, grad_shift: Tensor | None, *_: Any
+    ) -> tuple[Tensor | None, ...]:
+        if grad is None or grad_scale is None or grad_shift is None:
+            return (None,) * 4
+        x, weight, mean, var = ctx.saved_tensors
+        rstd = 1 / (var + ctx.eps).sqrt()
         g = grad_scale - mean * grad_shift
         scale = rstd if weight is None else weight * rstd
-        n = x.numel() // x.shape[1]
-        factor = -g * scale * rstd.square() / n
-        summand = -scale * grad_shift / n - factor * mean
-        zero, one = torch.zeros_like(mean), torch.ones_like(mean)
-        # factor x + summand, in one pass in any memory format
-        grad_x = functional.batch_norm(x, zero, one, factor, summand, eps=0.0)
-        affine = (None, None) if weight is None else (g * rstd, grad_shift)
-        return grad_x, *affine, *(None,) * 4
+        n = x.numel() // x.shape[2]
+        slope = -g * scale * rstd.square() / n
+        summand = -scale * grad_shift / n
+        # slope (x - mean) + summand, in one pass in any memory format
+        one = torch.ones_like(mean)
+        m, one, slope, summand = (v.to(grad_shift.dtype) for v in (mean, one, slope, summand))
+        grad_x = functional.batch_norm(x.flatten(0, 1), m, one, slope, summand, eps=0.0)
+        affine = (None, None) if weight is None else ((g * rstd).to(weight.dtype), grad_shift)
+        return grad_x.view(x.shape) + grad, *affine, None

@@ -16,10 +16,13 @@ from torch import Tensor
 from snnfast import check
 from snnfast.surrogate import SurrogateLike, fast_sigmoid
 
+from . import equations
 from .eif import EIF
 from .izhikevich import Izhikevich
 from .lif import IF, LIF
+from .own_neuron import OwnLayer
 from .qif import QIF
+from .replacing import norse
 from .spiking import Spiking
 
 __all__ = ["like"]
@@ -48,8 +51,19 @@ def like(neuron: str, **arguments: Any) -> Spiking:
       subtracts the threshold after the decay of the next step; the layer subtracts ``threshold / beta`` before it. Its
       state ``v`` is then snnTorch's membrane after the reset plus ``v_rest = threshold / beta - threshold``; what
       ``return_v_seq`` returns is snnTorch's membrane, before a delayed reset.
+    - ``"spikingjelly.KLIFNode"`` (tau=2.0, decay_input=True, scale_reset=False, k=1.0, v_threshold=1.0, v_reset=0.0,
+      detach_reset=False, surrogate="sigmoid"), ``"spikingjelly.ComplementaryLIFNode"`` (tau=2.0, v_threshold=1.0,
+      surrogate="rectangle"), ``"spikingjelly.ILIFNode"`` (tau=4/3, v_threshold=1.0, max_spike_count=4,
+      grad_window=None, detach_reset=False), ``"spikingjelly.RAFNode"`` (b=-0.2, omega=1.0, dt=1.0, v_threshold=1.0, v_reset=0.0,
+      detach_reset=False, surrogate="sigmoid"), ``"spikingjelly.TernaryIFNode"`` and ``"spikingjelly.TernaryLIFNode"``
+      (tau=2.0 and decay_input=True of the second, v_threshold=1.0, v_reset=0.0, detach_reset=False,
+      surrogate="sigmoid") come from step functions, :mod:`snnfast.nn.equations`; ``k`` may be an ``nn.Parameter``.
+      RAFNode's membrane starts at 0, SpikingJelly's at ``v_reset``.
     - ``"norse.LIFBoxCell"`` (tau_mem_inv=100.0 in 1/s, v_leak=0.0, v_th=1.0, v_reset=0.0, dt=0.001 in s,
       surrogate=fast_sigmoid(1)) spikes only above threshold, with ``decay = 1 - dt tau_mem_inv``.
+    - ``"norse.LIFExCell"``, ``"norse.LIFAdExCell"``, ``"norse.LIFRefracCell"``, ``"norse.LIFAdExRefracCell"`` and
+      ``"norse.IzhikevichCell"`` (their parameters by name, dt=0.001 in s, surrogate=fast_sigmoid(1)) come from step
+      functions, too; the last one starts at ``v = u = 0`` instead of the state of a spiking behaviour.
 
     Example:
         >>> snnfast.nn.like("snntorch.Leaky", beta=0.5)
@@ -85,10 +99,7 @@ def _spikingjelly(layer: Callable[..., Spiking], **own: Any) -> Callable[..., Sp
             chosen["delta_t"] = chosen.pop("delta_T")
         return layer(**chosen)
 
-    names = [
-        inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=v) for n, v in defaults.items()
-    ]
-    make.__signature__ = inspect.Signature(names)  # type: ignore[attr-defined]
+    make.__signature__ = _keywords(defaults)  # type: ignore[attr-defined]
     return make
 
 
@@ -171,6 +182,72 @@ def _norse_lif_box(
     )
 
 
+def _klif(
+    *, tau: float, decay_input: bool, scale_reset: bool, v_reset: float | None, **others: Any
+) -> OwnLayer:
+    own = equations.charge(tau, decay_input) | equations.reset(v_reset)
+    return equations.klif.layer(**own, scaled=float(scale_reset), **others)
+
+
+def _ilif(
+    tau: float = 4 / 3,
+    v_threshold: float | Tensor = 1.0,
+    max_spike_count: int = 4,
+    grad_window: tuple[float, float] | None = None,
+    **others: Any,
+) -> OwnLayer:
+    most = check.whole("spikingjelly.ILIFNode", "max_spike_count", max_spike_count)
+    low, high = (0.0, float(most)) if grad_window is None else grad_window
+    count = equations.SpikeCount(most, low, high)
+    own = {"decay": 1 - 1 / tau, "v_threshold": v_threshold, "v_reset": None, "surrogate": count}
+    return equations.ilif.layer(**own, **others)
+
+
+def _raf(*, b: float, omega: float, dt: float, **others: Any) -> OwnLayer:
+    return equations.raf.layer(**equations.turn(b, omega, dt), **others)
+
+
+def _ternary(
+    *, tau: float | None = None, decay_input: bool = False, v_reset: float | None, **others: Any
+) -> OwnLayer:
+    own = {} if tau is None else equations.charge(tau, decay_input)
+    return equations.ternary.layer(**own, **equations.reset(v_reset), **others)
+
+
+def _norse(kind: Any, **defaults: float) -> Callable[..., Spiking]:
+    """Norse's neuron of a class in ``replacing``, which has the names of its parameters."""
+    defaults = {**defaults, "dt": 0.001}
+    keys = {**kind.constants, "v_threshold": "v_th"}
+    keys |= {} if kind.holds is None else {"rho_reset": "rho_reset"}
+
+    def make(**arguments: Any) -> OwnLayer:
+        chosen = defaults | {k: v for k, v in arguments.items() if k in defaults}
+        firing = {k: v for k, v in arguments.items() if k not in defaults}
+        own = {name: chosen[key] for name, key in keys.items()}
+        own |= {name: chosen[key] * chosen["dt"] for name, key in kind.rates.items()}
+        return kind.neuron.layer(**{"surrogate": fast_sigmoid(1.0), **own, **firing}, strict=True)  # type: ignore[no-any-return]
+
+    others = {"surrogate": fast_sigmoid(1.0), "stateful": False, "return_v_seq": False}
+    make.__signature__ = _keywords(defaults | others)  # type: ignore[attr-defined]
+    return make
+
+
+def _keywords(defaults: dict[str, Any]) -> inspect.Signature:
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Signature([inspect.Parameter(n, kind, default=v) for n, v in defaults.items()])
+
+
+_CURRENT = {"tau_syn_inv": 200.0, "tau_mem_inv": 100.0, "v_leak": 0.0, "v_th": 1.0, "v_reset": 0.0}
+_ADAPTIVE = {
+    **_CURRENT,
+    **{"adaptation_current": 4.0, "adaptation_spike": 0.02, "delta_T": 0.5, "tau_ada_inv": 2.0},
+}
+_COUNTS = {"detach_reset": False, "stateful": False, "return_v_seq": False}
+_ilif.__signature__ = _keywords(  # type: ignore[attr-defined]
+    {"tau": 4 / 3, "v_threshold": 1.0, "max_spike_count": 4, "grad_window": None} | _COUNTS
+)
+
+
 _PRESETS: dict[str, Callable[..., Spiking]] = {
     "spikingjelly.LIFNode": _spikingjelly(LIF, tau=2.0, decay_input=True),
     "spikingjelly.IFNode": _spikingjelly(IF),
@@ -181,6 +258,25 @@ _PRESETS: dict[str, Callable[..., Spiking]] = {
     "spikingjelly.IzhikevichNode": _spikingjelly(
         Izhikevich, tau=2.0, v_c=0.8, a0=1.0, v_rest=-0.1, tau_w=2.0, a=0.0, b=0.0
     ),
+    "spikingjelly.KLIFNode": _spikingjelly(
+        _klif, tau=2.0, decay_input=True, scale_reset=False, k=1.0
+    ),
+    "spikingjelly.ComplementaryLIFNode": _spikingjelly(
+        equations.clif.layer, tau=2.0, v_reset=None, surrogate="rectangle"
+    ),
+    "spikingjelly.ILIFNode": _ilif,
+    "spikingjelly.RAFNode": _spikingjelly(_raf, b=-0.2, omega=1.0, dt=1.0),
+    "spikingjelly.TernaryIFNode": _spikingjelly(_ternary),
+    "spikingjelly.TernaryLIFNode": _spikingjelly(_ternary, tau=2.0, decay_input=True),
     "snntorch.Leaky": _snntorch_leaky,
     "norse.LIFBoxCell": _norse_lif_box,
+    "norse.LIFExCell": _norse(norse.LIFEx, **_CURRENT, delta_T=0.5),
+    "norse.LIFAdExCell": _norse(norse.LIFAdEx, **_ADAPTIVE),
+    "norse.LIFRefracCell": _norse(norse.LIFRefrac, **_CURRENT, rho_reset=5.0),
+    "norse.LIFAdExRefracCell": _norse(norse.LIFAdExRefrac, **_ADAPTIVE, rho_reset=5.0),
+    "norse.IzhikevichCell": _norse(
+        norse.Izhikevich,
+        **{"a": 0.02, "b": 0.2, "c": -65.0, "d": 6.0, "sq": 0.04, "mn": 5.0, "bias": 140.0},
+        **{"v_th": 30.0, "tau_inv": 250.0},
+    ),
 }

@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
-from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from snnfast import check, ops
+from snnfast.batch_norm import OverAllProcesses, keep_statistics
 from snnfast.ops.autograd import traced
+from snnfast.ops.batch_norm import has_kernel
 from snnfast.ops.repeat import once, repeat
 from snnfast.ops.spike_conv2d import laid_out, layout_for
 
@@ -48,7 +50,7 @@ class Time(nn.Module):
     convolution the neurons read its channels-last output in place. Batch normalisation takes its
     statistics over batch and steps; dropout draws a new mask at every step.
 
-    Three things make it faster. They change results by rounding only, and the masks of dropout, which are drawn in the
+    Four things make it faster. They change results by rounding only, and the masks of dropout, which are drawn in the
     order of memory:
 
     - An input that is the same at every step, ``images.expand(T, *images.shape)``, is computed once, up to the first
@@ -56,8 +58,11 @@ class Time(nn.Module):
       time. Its gradient, and that of the input, has the mean over the steps at every step; on the CPU the neurons after
       this layer compute it themselves.
     - From the first ``nn.Conv2d`` on, in float32 or bfloat16 on the CPU, images are channels-last, as after
-      ``net.to(memory_format=torch.channels_last)``: PyTorch's pooling and normalisation are several times as fast. A
-      convolution with more than twice as many weights as its input has values takes contiguous images instead.
+      ``net.to(memory_format=torch.channels_last)``: PyTorch's pooling is several times as fast. A convolution with more
+      than twice as many weights as its input has values takes contiguous images instead, and so do layers that ``Time``
+      does not know and that contain a batch normalisation.
+    - There, ``nn.BatchNorm2d`` and ``nn.BatchNorm3d`` are :func:`snnfast.ops.batch_norm`, which has no second
+      derivative: channels-last PyTorch's sums have errors of 1e-5 to 1e-4.
     - There, ``nn.MaxPool2d`` and ``nn.AvgPool2d`` whose windows lie side by side are :func:`snnfast.ops.pool2d`, which
       has no second derivative.
 
@@ -66,7 +71,7 @@ class Time(nn.Module):
 
     Args:
         layers: one layer, or several that run one after the other inside one folding.
-        fast: do these three things; False runs the layers on all ``T B`` images without them.
+        fast: do these things; False runs the layers on all ``T B`` images without them.
 
     Raises:
         ValueError: if a layer needs time itself (an snnfast neuron), if ``x`` has fewer than two
@@ -175,8 +180,11 @@ def _run(layer: nn.Module, y: Tensor, steps: int) -> Tensor:
     elif type(layer) is nn.GroupNorm and torch.is_grad_enabled() and not y.requires_grad:
         # The backward pass of PyTorch's, for its weights alone, ends the process for channels-last images.
         y = laid_out(y, torch.contiguous_format)
-    if steps > 1 and type(layer) in _NORMS:
+    by_op = type(layer) in _NORMS and (steps > 1 or (has_kernel(y) and not hooked(layer)))
+    if by_op and _normalizes(layer, y):
         return _normalize(layer, y, steps)
+    if type(layer) not in EACH and y.is_cpu and y.dim() == 4 and _holds_norm(layer):
+        y = laid_out(y, torch.contiguous_format)
     if found := window(layer, y):
         height, width, average = found
         return ops.pool2d(y, (height, width), method="average" if average else "max")
@@ -265,28 +273,43 @@ def _two(value: Any) -> tuple[int, int]:
     return first, second
 
 
-def _normalize(layer: nn.Module, y: Tensor, steps: int) -> Tensor:
+def _normalizes(norm: Any, y: Tensor) -> bool:
+    """Whether :func:`snnfast.ops.batch_norm` does for ``y`` what ``norm`` does."""
+    return (
+        y.dim() > 1
+        and y.shape[1] == norm.num_features
+        and y.numel() > y.shape[1]
+        and takes(norm, y)
+    )
+
+
+def _normalize(norm: Any, y: Tensor, steps: int) -> Tensor:
     """Batch normalisation of what is the same at ``steps`` steps.
 
     Mean and variance of a batch are those of its repetitions, but for Bessel's correction of ``running_var``.
     """
-    norm: Any = layer
-    if not (norm.training and norm.running_var is not None):
-        return norm(y)  # type: ignore[no-any-return]
     norm._check_input_dim(y)
-    norm.num_batches_tracked.add_(1)
-    weight = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
-    before = norm.running_var
-    after = before.clone()  # autograd keeps it
-    result = functional.batch_norm(
-        y, norm.running_mean, after, norm.weight, norm.bias, True, weight, norm.eps
-    )
-    n = y.numel() // y.shape[1]
-    correction = steps * (n - 1) / (steps * n - 1)
-    with torch.no_grad():
-        kept = before * (1 - weight)
-        before.copy_(kept + (after - kept) * correction)
+    of_batch = norm.training or norm.running_mean is None
+    given = () if of_batch else (norm.running_mean, norm.running_var)
+    result, mean, var = ops.batch_norm(y, norm.weight, norm.bias, *given, eps=norm.eps)
+    keep_statistics(norm, mean, var, steps * y.numel() // y.shape[1])
     return result
+
+
+def takes(norm: Any, y: Tensor) -> bool:
+    """Whether parameters and statistics of a normalisation have dtypes and devices that its op takes beside ``y``."""
+    values = (*norm.parameters(), norm.running_mean, norm.running_var)
+    dtypes = (y.dtype, check.state_dtype(y.dtype))
+    return y.is_floating_point() and all(
+        p is None or (p.dtype in dtypes and p.device == y.device) for p in values
+    )
+
+
+def _holds_norm(layer: nn.Module) -> bool:
+    """Whether PyTorch's batch normalisation runs inside, which adds with little precision channels-last on the CPU."""
+    return any(
+        isinstance(m, _BatchNorm) and not isinstance(m, OverAllProcesses) for m in layer.modules()
+    )
 
 
 def _single(y: Tensor) -> Tensor:

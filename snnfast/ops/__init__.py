@@ -26,6 +26,7 @@ from snnfast.reference.qif import qif as _qif
 from snnfast.reference.recurrent import recurrent as _recurrent
 
 from . import neuron as _neuron
+from .batch_norm import batch_norm
 from .bp_stdp import bp_stdp_
 from .bp_stdp_network import bp_stdp_network_
 from .delay import delay
@@ -50,6 +51,7 @@ __all__ = [
     "StdpState",
     "adlif",
     "alif",
+    "batch_norm",
     "bp_stdp_",
     "bp_stdp_network_",
     "cuba",

@@ -11,6 +11,7 @@ from snnfast.compiler.evaluate import evaluate
 from snnfast.compiler.expression import TraceError, plain
 from snnfast.compiler.plan import make_plan, minimum_cut
 from snnfast.compiler.trace import trace
+from snnfast.ops.own_neuron import _Functions
 
 
 def traced(step, *, inputs=1, states=1, numbers=(), tensors=("p",)):
@@ -107,6 +108,35 @@ def test_gradients_of_random_steps_are_those_of_autograd(instructions, seed):
     for node, right in zip((*plan.grad_inputs, *plan.grad_states, *plan.grad_tensors), expected):
         got = evaluate(node, known).expand(20)
         torch.testing.assert_close(got, right, rtol=1e-11, atol=1e-11, equal_nan=True)
+
+
+SPECIAL = [0.0, -0.0, 1.0, -2.0, 1e-320, 1e-200, 1e200, -1e308, torch.inf, -torch.inf, torch.nan]
+
+
+@given(programs(), st.integers(0, 2**16))
+def test_no_gradient_is_nan_that_autograd_has_not(instructions, seed):
+    def step(fire, x, v, *, p):
+        return run(instructions, (x, v, p))
+
+    plan = make_plan(traced(step))
+    generator = torch.Generator().manual_seed(seed)
+    picks = torch.randint(len(SPECIAL), (3, 60), generator=generator)
+    values = list(torch.tensor(SPECIAL, dtype=torch.float64)[picks])
+    grads = list(torch.randn(2, 60, generator=generator, dtype=torch.float64))
+    real = [t.clone().requires_grad_() for t in values]
+    with _Functions():
+        results = run(instructions, real)
+    expected = torch.autograd.grad(results, real, grads, allow_unused=True, materialize_grads=True)
+    found = plan.step
+    leaves = {
+        found.inputs[0].id: values[0],
+        found.states[0].id: values[1],
+        found.tensors["p"].id: values[2],
+    }
+    leaves |= {plan.grad_outputs[0].id: grads[0], plan.grad_after[0].id: grads[1]}
+    for node, right in zip((*plan.grad_inputs, *plan.grad_states, *plan.grad_tensors), expected):
+        got = evaluate(node, leaves).expand(60)
+        assert not (got.isnan() & ~right.isnan()).any()
 
 
 def below(roots, known):

@@ -8,6 +8,7 @@ from torch.nn import functional as F  # noqa: N812
 
 import snnfast
 from snnfast.conversion import QCFS, SpikingNetwork, fine_tune, quantise
+from snnfast.model import ResNet20
 from snnfast.nn import LIF
 
 
@@ -440,3 +441,11 @@ def test_sparse_images_are_refused():
     model = nn.Sequential(nn.Flatten(), nn.Linear(128, 4), nn.ReLU(), nn.Linear(4, 2))
     with pytest.raises(TypeError, match="images must be dense"):
         snnfast.convert(model, [torch.rand(4, 128).to_sparse()], method="max")
+
+
+def test_blocks_without_end_are_refused():
+    """Each is made before anything runs."""
+    with pytest.raises(
+        ValueError, match=r"^ResNet20: blocks must be at most 10000, got 35184372088832$"
+    ):
+        ResNet20(blocks=2**45)

@@ -133,6 +133,17 @@ def test_every_neuron_equals_the_two_layers(neuron, layout, T, passes):
     assert len(passes) == 2
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_weights_of_zero_learn(layout, passes):
+    """As those of the last normalisation of a residual block: their gradient is not in that of the input."""
+    one, two = both(nn.BatchNorm2d(CHANNELS), sn.LIF(2.0))
+    with torch.no_grad():
+        for net in (one, two):
+            net[0].layer.weight[:2] = 0.0
+    assert_alike(one, two, sequence(5, layout=layout))
+    assert len(passes) == 2
+
+
 def test_on_every_backend(kernels, passes):
     one, two = both(nn.BatchNorm2d(CHANNELS), NEURONS["soft"]())
     x = sequence(20).to(kernels.device)

@@ -15,6 +15,15 @@ TRACES = {
     "snntorch_leaky": "snntorch.Leaky",
     "snntorch_leaky_strong_input": "snntorch.Leaky",
     "norse_lif_box": "norse.LIFBoxCell",
+    "spikingjelly_klif": "spikingjelly.KLIFNode",
+    "spikingjelly_clif": "spikingjelly.ComplementaryLIFNode",
+    "spikingjelly_ilif": "spikingjelly.ILIFNode",
+    "spikingjelly_raf": "spikingjelly.RAFNode",
+    "spikingjelly_ternary": "spikingjelly.TernaryLIFNode",
+    "norse_lif_ex": "norse.LIFExCell",
+    "norse_lif_adex": "norse.LIFAdExCell",
+    "norse_lif_refrac": "norse.LIFRefracCell",
+    "norse_lif_adex_refrac": "norse.LIFAdExRefracCell",
 }
 
 

@@ -403,6 +403,15 @@ def test_layers_and_ops_are_pickled_by_import_path():
     assert type(again) is klif.layer
     assert again.k == 2.0
     assert type(copy.deepcopy(layer)) is klif.layer
+    assert copy.deepcopy(klif) is klif
+
+    @snnfast.neuron
+    def local(fire, x, v):
+        return fire(v + x, 1.0)[::2]
+
+    assert copy.deepcopy(local) is local
+    with pytest.raises((pickle.PicklingError, AttributeError), match="local"):
+        pickle.dumps(local)
 
 
 def test_it_is_a_citizen():

@@ -1,5 +1,7 @@
 """Gradients of linear maps of spikes, and what is kept for them."""
 
+import math
+
 import pytest
 import torch
 from cases import check_each
@@ -32,12 +34,18 @@ def test_gradients_equal_the_reference(backend, method, unit):
 @pytest.mark.parametrize(
     ("rows", "n_in", "n_out"), [(5, 70, 40), (2100, 5, 3), (1030, 20, 70), (1100, 1100, 3)]
 )
-def test_weights_gradient_is_summed_row_by_row(rows, n_in, n_out, dtype, unit):
+def test_weights_gradient_is_summed_row_by_row_in_blocks(rows, n_in, n_out, dtype, unit):
     x, weight, bias = case(((rows, n_in), n_out), dtype, unit=unit)
     grad = uniform(rows, n_out, seed=4, dtype=dtype)
     sums = torch.zeros(n_out, n_in, dtype=F64 if dtype == F64 else torch.float32)
-    for x_row, grad_row in zip(x.to(sums.dtype), grad.to(sums.dtype)):
-        sums += grad_row[:, None] * x_row
+    block = math.ceil(math.ceil(rows / math.ceil(rows / 1024)) / 64) * 64
+    for k in range(0, rows, block):
+        part = torch.zeros_like(sums)
+        for x_row, grad_row in zip(
+            x[k : k + block].to(sums.dtype), grad[k : k + block].to(sums.dtype)
+        ):
+            part += grad_row[:, None] * x_row
+        sums += part
     got = gradients(ops.spike_linear, x, weight, bias, grad, method="events")
     assert_equal([got[1]], [sums.to(dtype)])
 
@@ -52,6 +60,18 @@ def test_inputs_gradient_of_few_outputs_is_summed_output_by_output(rows, n_in, n
         want += grad_o[:, None] * row
     for given in (weight, weight.t().contiguous().t()):
         assert_equal([gradients(ops.spike_linear, x, given, bias, grad)[0]], [want])
+
+
+def test_weights_gradient_of_many_rows_is_as_exact_as_pytorch_s():
+    """One sum over all rows was 6 to 9 times less exact."""
+    rows = 300_000
+    generator = torch.Generator().manual_seed(0)
+    x = (torch.rand(rows, 8, generator=generator) < 0.3).float()
+    weight, grad = torch.randn(16, 8), torch.rand(rows, 16, generator=generator)
+    want, bias = grad.double().t() @ x.double(), torch.zeros(16)
+    _, here = gradients(ops.spike_linear, x, weight, bias, grad, method="events")[:2]
+    _, there = gradients(torch.nn.functional.linear, x, weight, bias, grad)[:2]
+    assert (here - want).abs().max() <= 3 * (there - want).abs().max()
 
 
 def test_gradients_agree_with_finite_differences():

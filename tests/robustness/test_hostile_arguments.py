@@ -66,6 +66,7 @@ FIELDS = {"neurons": 4, "minimum": [0.0], "maximum": [1.0]}
 GOOD = {
     **{op: {"x": X} for op in NEURONS},
     **{name: {} for name in nn.__all__ if hasattr(getattr(nn, name), "op")},
+    "batch_norm": {"x": torch.zeros(2, 3, 4, 4)},
     "pool2d": {"x": torch.zeros(2, 3, 4, 4), "kernel": 2},
     "spike_conv2d": {"x": torch.zeros(2, 3, 4, 4), "weight": torch.ones(2, 3, 3, 3)},
     "delay": {"x": X, "d": 1.5},

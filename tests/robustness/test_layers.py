@@ -19,12 +19,13 @@ LAYERS = {
     """,
     "signatures, checks, calls": """
         calls.autocast calls.call calls.networks calls.presentations calls.poisson calls.neuron calls.spikeprop
-        calls.pool2d calls.spike_conv2d calls.spike_count calls.spike_linear calls.delay calls.diehl_cook calls.stdp
+        calls.batch_norm calls.pool2d calls.spike_conv2d calls.spike_count calls.spike_linear calls.delay
+        calls.diehl_cook calls.stdp
         calls.lif calls.qif calls.<neuron> calls.recurrent calls.diehl_cook_conductance calls.bp_stdp
         calls.bp_stdp_network calls
     """,
     "equations": """
-        reference reference.exp reference.poisson reference.neuron reference.spikeprop
+        reference reference.batch_norm reference.exp reference.poisson reference.neuron reference.spikeprop
         reference.networks reference.stdp reference.presentations reference.<neuron>
         reference.bp_stdp reference.diehl_cook_conductance reference.diehl_cook
         reference.recurrent reference.pool2d
@@ -36,7 +37,7 @@ LAYERS = {
         compiler.emit
     """,
     "kernels, or the reference": """
-        ops.autograd ops.in_place ops.layout ops.repeat ops.pool2d ops.neuron ops.own_neuron
+        ops.autograd ops.in_place ops.layout ops.repeat ops.batch_norm ops.pool2d ops.neuron ops.own_neuron
         ops.poisson ops.spikeprop ops.stdp
         ops.bp_stdp ops.delay ops.diehl_cook ops.spike_conv2d ops.spike_count ops.spike_linear
         ops.bp_stdp_network

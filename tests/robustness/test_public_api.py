@@ -50,12 +50,12 @@ NAMES = {
     "snnfast.ops": (
         "DiehlCookConductanceResult DiehlCookConductanceState DiehlCookResult DiehlCookState "
         "Events Rates StdpState BpStdpNetworkResult "
-        "adlif alif bp_stdp_ bp_stdp_network_ cuba cubali delay diehl_cook_ diehl_cook_conductance_ eif "
+        "adlif alif batch_norm bp_stdp_ bp_stdp_network_ cuba cubali delay diehl_cook_ diehl_cook_conductance_ eif "
         "iaf izhikevich li lif normlif poisson pool2d qif recurrent spike_conv2d spike_count spike_linear spikeprop "
         "stdp_"
     ),
     "snnfast.reference": (
-        "adlif alif bp_stdp_ bp_stdp_network_ cuba cubali delay diehl_cook_ diehl_cook_conductance_ eif "
+        "adlif alif batch_norm bp_stdp_ bp_stdp_network_ cuba cubali delay diehl_cook_ diehl_cook_conductance_ eif "
         "iaf izhikevich li lif normlif poisson pool2d qif recurrent spike_conv2d spike_count spike_linear spikeprop "
         "stdp_"
     ),
@@ -98,6 +98,7 @@ SIGNATURES = {
         "w_exc_inh=10.4, w_inh_exc=17.0, theta_plus=0.05, tau_theta=10000000.0, "
         "return_spikes=False, return_state=False, validate=True"
     ),
+    "batch_norm": "x, weight=None, bias=None, mean=None, var=None, *, eps=1e-05",
     "pool2d": "x, kernel, *, method='max'",
     "spike_conv2d": "x, weight, bias=None, *, stride=1, padding=0, method='auto'",
     "delay": "x, d, past=None, *, sigma=0.0",

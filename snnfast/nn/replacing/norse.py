@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import functools
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,8 @@ from torch.nn import functional
 
 from snnfast import check, ops, surrogate
 
+from .. import equations
+from ..own_neuron import Neuron
 from ..patch_conv2d import PatchConv2d
 from ..spike_conv2d import SpikeConv2d
 from ..spike_linear import SpikeLinear
@@ -72,6 +75,52 @@ class RecurrentAdaptiveState(NamedTuple):
     b: Tensor
 
 
+class AdaptiveCurrentState(NamedTuple):
+    """The state of a neuron with an adaptation current ``a``."""
+
+    v: Tensor
+    i: Tensor
+    a: Tensor
+
+
+class RecurrentAdaptiveCurrentState(NamedTuple):
+    """The state of a neuron whose spikes ``z`` come back, with an adaptation current ``a``."""
+
+    z: Tensor
+    v: Tensor
+    i: Tensor
+    a: Tensor
+
+
+class RecoveryState(NamedTuple):
+    """The state of a neuron with a recovery variable ``u``."""
+
+    v: Tensor
+    u: Tensor
+
+
+class RecurrentRecoveryState(NamedTuple):
+    """The state of a neuron whose spikes ``z`` come back, with a recovery variable ``u``."""
+
+    z: Tensor
+    v: Tensor
+    u: Tensor
+
+
+class RefractoryState(NamedTuple):
+    """The state of a neuron that is silent while ``rho`` is above 0."""
+
+    lif: Any
+    rho: Tensor
+
+
+class RefractoryAdaptiveState(NamedTuple):
+    """The state of a neuron with an adaptation current that is silent while ``rho`` is above 0."""
+
+    lif_adex: Any
+    rho: Tensor
+
+
 class Threshold:
     """Norse's spike function of a method that the kernels do not know; the reference runs it."""
 
@@ -110,11 +159,13 @@ class _Neuron(Looping, ABC):
         super().__init__(original, memo, self.names)
         self.record_states = bool(getattr(original, "record_states", False))
         self.time_dim = None if type(original).__name__.endswith("Cell") else 0
-        method = getattr(self.p, "method", "super")
+        # The parameters of a refractory neuron hold those of the neuron.
+        self.inner = getattr(self.p, "lif", getattr(self.p, "lif_adex", self.p))
+        method = getattr(self.inner, "method", "super")
         if method == "logistic":
             refuse(where, "its method 'logistic' draws spikes at random")
         # Norse's cells ignore their alpha for the default surrogate.
-        own = getattr(self.p, "alpha", None)
+        own = getattr(self.inner, "alpha", None)
         self.spike_function = (
             surrogate.fast_sigmoid(1.0) if method == "super" else Threshold(method, own)
         )
@@ -258,6 +309,20 @@ class LI(_Synaptic):
         return v_seq, CurrentState(v, decay_syn * i)
 
 
+class LILinear(LI):
+    """Norse's ``LILinearCell``, with its weights."""
+
+    names = (*LI.names, "input_size", "hidden_size", "input_weights")
+    input_weights: Tensor
+
+    def scan(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        return super().scan(functional.linear(x, self.input_weights), state)
+
+    def products(self, x: Tensor, spikes: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """That of the input."""
+        yield "input_weights", self.input_weights, x
+
+
 class _Recurrent(_Neuron, ABC):
     """A neuron with Norse's weights from input and from its own spikes."""
 
@@ -372,6 +437,174 @@ class LSNNRecurrent(_Recurrent):
         return every[0].to(x.dtype), RecurrentAdaptiveState(*last)
 
 
+# ---- neurons from step functions
+
+
+class _Equation(_Neuron):
+    """A neuron from a step function, whose first states are the membrane ``v`` and the current ``i``."""
+
+    neuron: ClassVar[Neuron]
+    state_type: ClassVar[type[Any]]  # a named tuple
+    holds: ClassVar[type[Any] | None] = None  # by which that and ``rho`` are held
+    # names of the step's parameters -> those of Norse; rates are per second there
+    constants: ClassVar[dict[str, str]] = {"v_rest": "v_leak", "v_reset": "v_reset"}
+    rates: ClassVar[dict[str, str]] = {}
+
+    def scan(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        states = self._flat(state, x)
+        run = functools.partial(self._run, **self._equation(x))
+        if not self.record_states:
+            spikes, states, v_seq = run(x, states)
+            self._show([v_seq])
+            return spikes, self._state_of(states)
+        # Of all steps the op gives the membranes alone.
+        rows = []
+        for now in x:
+            spikes, states, _ = run(now.unsqueeze(0), states)
+            rows.append((spikes[0], *states))
+        spikes, *every = (torch.stack(column) for column in zip(*rows))
+        self._show([every[self.state_type._fields.index("v")]])
+        return spikes, self._state_of(every)
+
+    def _flat(self, state: Any, x: Tensor) -> list[Tensor]:
+        """The states before the first step, in their order."""
+        names = self.state_type._fields
+        if state is None:
+            values = [self._begin(name) for name in names] + [0.0] * (self.holds is not None)
+        else:
+            values = [*state] if self.holds is None else [*state[0], state.rho]
+        return [self._state(value, x) for value in values]
+
+    def _begin(self, name: str) -> Any:
+        """What a state is at rest."""
+        return _at_rest(self.inner.v_leak) if name == "v" else 0.0
+
+    def _state_of(self, states: list[Tensor]) -> Any:
+        if self.holds is None:
+            return self.state_type(*states)
+        *inner, rho = states
+        return self.holds(self.state_type(*inner), rho)
+
+    def _equation(self, x: Tensor) -> dict[str, Any]:
+        """The arguments of the op."""
+        own = {name: as_number(getattr(self.inner, key), x) for name, key in self.constants.items()}
+        rates = {
+            name: as_number(getattr(self.inner, key), x) * self.dt
+            for name, key in self.rates.items()
+        }
+        if self.holds is not None:
+            own["rho_reset"] = as_number(self.p.rho_reset, x)
+        firing = fires_above(self.spike_function, as_number(self.inner.v_th, x))
+        return own | rates | firing
+
+    def _run(
+        self, x: Tensor, states: list[Tensor], **arguments: Any
+    ) -> tuple[Tensor, list[Tensor], Tensor]:
+        """Spikes, the last states, and the membranes."""
+        spikes, *after, v_seq = self.neuron(x, *states, **arguments, return_v_seq=True)
+        return spikes, after, v_seq
+
+
+class _RecurrentEquation(_Recurrent, _Equation):
+    """The same with Norse's weights; its spikes are its first state."""
+
+    detach_reset: ClassVar[bool] = False
+
+    def scan(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        return super().scan(functional.linear(x, self.input_weights), state)
+
+    def _run(
+        self, x: Tensor, states: list[Tensor], **arguments: Any
+    ) -> tuple[Tensor, list[Tensor], Tensor]:
+        z, *others = states
+        weight = self._weight(x)
+        wide = x.to(weight.dtype)
+        given = dict(zip(self.neuron.states, others)) | arguments
+        spikes, *after, v_seq = self.neuron.recurrent(
+            wide, weight, z.unsqueeze(0), **given, detach_reset=self.detach_reset, return_v_seq=True
+        )
+        return spikes.to(x.dtype), [spikes[-1], *after], v_seq
+
+
+class LIFEx(_Equation):
+    """Norse's ``LIFEx`` and ``LIFExCell``."""
+
+    neuron, state_type = equations.lif_ex, CurrentState
+    constants: ClassVar = {**_Equation.constants, "delta_t": "delta_T"}
+    rates: ClassVar = {"rate": "tau_mem_inv", "rate_syn": "tau_syn_inv"}
+
+
+class LIFExRecurrent(_RecurrentEquation, LIFEx):
+    """Norse's ``LIFExRecurrent`` and ``LIFExRecurrentCell``."""
+
+    state_type = RecurrentState
+
+
+class LIFAdEx(_Equation):
+    """Norse's ``LIFAdEx`` and ``LIFAdExCell``."""
+
+    neuron, state_type = equations.lif_adex, AdaptiveCurrentState
+    constants: ClassVar = {
+        **LIFEx.constants,
+        **{"coupling": "adaptation_current", "jump": "adaptation_spike"},
+    }
+    rates: ClassVar = {**LIFEx.rates, "rate_ada": "tau_ada_inv"}
+
+
+class LIFAdExRecurrent(_RecurrentEquation, LIFAdEx):
+    """Norse's ``LIFAdExRecurrent`` and ``LIFAdExRecurrentCell``."""
+
+    state_type = RecurrentAdaptiveCurrentState
+
+
+class LIFRefrac(_Equation):
+    """Norse's ``LIFRefracCell``."""
+
+    neuron, state_type, holds = equations.lif_refrac, CurrentState, RefractoryState
+    rates: ClassVar = LIFEx.rates
+
+
+class LIFRefracRecurrent(_RecurrentEquation, LIFRefrac):
+    """Norse's ``LIFRefracRecurrent`` and ``LIFRefracRecurrentCell``."""
+
+    state_type, detach_reset = RecurrentState, True
+
+
+class LIFAdExRefrac(LIFAdEx):
+    """Norse's ``LIFAdExRefracCell``."""
+
+    neuron, holds = equations.lif_adex_refrac, RefractoryAdaptiveState
+
+
+class LIFAdExRefracRecurrent(_RecurrentEquation, LIFAdExRefrac):
+    """Norse's ``LIFAdExRefracRecurrent`` and ``LIFAdExRefracRecurrentCell``."""
+
+    state_type = RecurrentAdaptiveCurrentState
+
+
+class Izhikevich(_Equation):
+    """Norse's ``Izhikevich`` and ``IzhikevichCell``, which begin with the state of their ``spiking_method``."""
+
+    names = (*_Equation.names, "spiking_method")
+    neuron, state_type = equations.izhikevich2003, RecoveryState
+    constants: ClassVar = {
+        "v_reset": "c",
+        **{name: name for name in ("a", "b", "d", "sq", "mn", "bias")},
+    }
+    rates: ClassVar = {"rate": "tau_inv"}
+    spiking_method: Any
+
+    def _begin(self, name: str) -> Any:
+        return 0.0 if name == "z" else _at_rest(getattr(self.spiking_method.s, name))
+
+
+class IzhikevichRecurrent(_RecurrentEquation, Izhikevich):
+    """Norse's ``IzhikevichRecurrent`` and ``IzhikevichRecurrentCell``."""
+
+    names = (*_RecurrentEquation.names, "spiking_method")
+    state_type = RecurrentRecoveryState
+
+
 # Layers that give an image the same result whatever else is in the batch, with the dimensions of an image.
 _SAMPLE_DIMS: dict[type[nn.Module], int] = {
     nn.Linear: 1,
@@ -429,18 +662,40 @@ _NEURONS: dict[str, Callable[[str, Any, Memo], nn.Module]] = {
     "LIF": LIF,
     "LICell": LI,
     "LI": LI,
+    "LILinearCell": LILinear,
     "LIFRecurrentCell": LIFRecurrent,
     "LIFRecurrent": LIFRecurrent,
     "LSNNCell": LSNN,
     "LSNN": LSNN,
     "LSNNRecurrentCell": LSNNRecurrent,
     "LSNNRecurrent": LSNNRecurrent,
+    "IzhikevichCell": Izhikevich,
+    "Izhikevich": Izhikevich,
+    "IzhikevichRecurrentCell": IzhikevichRecurrent,
+    "IzhikevichRecurrent": IzhikevichRecurrent,
+    "LIFExCell": LIFEx,
+    "LIFEx": LIFEx,
+    "LIFExRecurrentCell": LIFExRecurrent,
+    "LIFExRecurrent": LIFExRecurrent,
+    "LIFAdExCell": LIFAdEx,
+    "LIFAdEx": LIFAdEx,
+    "LIFAdExRecurrentCell": LIFAdExRecurrent,
+    "LIFAdExRecurrent": LIFAdExRecurrent,
+    "LIFRefracCell": LIFRefrac,
+    "LIFRefracRecurrentCell": LIFRefracRecurrent,
+    "LIFRefracRecurrent": LIFRefracRecurrent,
+    "LIFAdExRefracCell": LIFAdExRefrac,
+    "LIFAdExRefracRecurrentCell": LIFAdExRefracRecurrent,
+    "LIFAdExRefracRecurrent": LIFAdExRefracRecurrent,
 }
 NORSE = Library(
     name="norse",
     neurons=_NEURONS | {"Lift": _lift},
-    refused={},
-    bases=frozenset(
-        {"SNN", "SNNCell", "SNNRecurrent", "SNNRecurrentCell", "LILinearCell", "CobaLIFCell"}
-    ),
+    refused={
+        "LIFMCRecurrentCell": "its membranes drive each other by a matrix, in the same step",
+        "LIFMCRefracRecurrentCell": "its membranes drive each other by a matrix, in the same step",
+        "CobaLIFCell": "its spikes come back as two conductances, and the kernel takes one input",
+        "LIFCorrelation": "it returns correlations of spikes for each weight",
+    },
+    bases=frozenset({"SNN", "SNNCell", "SNNRecurrent", "SNNRecurrentCell"}),
 )

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from snnfast import check, surrogate
-from snnfast.backend import BackendWarning
+from snnfast import check, ops, surrogate
 from snnfast.surrogate import Surrogate
 
+from .. import equations
 from ..cuba import CubaLIF
 from ..eif import EIF
 from ..izhikevich import Izhikevich
@@ -21,7 +20,7 @@ from ..lif import IF, LIF, ParametricLIF
 from ..qif import QIF
 from ..spiking import Spiking
 from ..state import Stateful
-from .port import Library, Memo, Port, Replaced, refuse
+from .port import Library, Memo, Replaced, refuse
 
 __all__ = ["SPIKINGJELLY"]
 
@@ -158,6 +157,18 @@ class LIFNode(BaseNode, LIF):
         return own | super()._settings(where, node)
 
 
+class SimpleIFNode(IFNode):
+    """SpikingJelly's ``SimpleIFNode``."""
+
+
+class SimpleLIFNode(LIFNode):
+    """SpikingJelly's ``SimpleLIFNode``."""
+
+
+class HalfThresholdIFNode(IFNode):
+    """SpikingJelly's ``HalfThresholdIFNode``, which begins at half the threshold."""
+
+
 class ParametricLIFNode(BaseNode, ParametricLIF):
     """SpikingJelly's ``ParametricLIFNode``, with its parameter ``w``."""
 
@@ -170,11 +181,10 @@ class ParametricLIFNode(BaseNode, ParametricLIF):
 
 
 class _Resting(BaseNode):
-    """A neuron whose op begins at ``v_rest``, and which itself begins at ``v_reset``, or 0 with a soft reset."""
+    """A neuron whose op begins at ``v_rest`` or 0, and which itself begins at ``v_reset``, or 0 with a soft reset."""
 
     def _at_rest(self, name: str) -> float:
-        v_rest: Any = self.v_rest
-        return v_rest if name == "v" else 0.0
+        return getattr(self, "v_rest", 0.0) if name == "v" else 0.0
 
 
 class CUBALIFNode(_Resting, CubaLIF):
@@ -216,65 +226,181 @@ class IzhikevichNode(_Nonlinear, Izhikevich):
     own = ("tau", "v_c", "a0", "v_rest", "tau_w", "a", "b")
 
 
-class KLIFNode(_Begun, Port):
-    """SpikingJelly's ``KLIFNode``: a LIF whose membrane is ``relu(k h)`` before it is compared with the threshold.
+# ---- neurons from step functions
 
-    ::
 
-        f[t] = relu(k h[t]),  s[t] = f[t] >= v_threshold
-        v[t] = (1 - s[t]) f[t] + s[t] v_reset,  or  f[t] - s[t] v_threshold
-
-    with ``h`` of :class:`snnfast.nn.LIF`; with ``scale_reset`` ``f`` and ``v_threshold`` are divided by ``k`` in the
-    second line (Jiang and Zhang 2023, arXiv:2302.09238). No kernel has the ReLU, so it runs in plain PyTorch, with a
-    warning.
-    """
-
-    states = ("v",)
-    tau: float
-    k: Tensor
-    decay_input: bool
-    scale_reset: bool
-    v_threshold: float
-    detach_reset: bool
+class KLIFNode(_Resting, equations.klif.layer):
+    """SpikingJelly's ``KLIFNode``, with its parameter ``k``."""
 
     def __init__(self, where: str, node: Any, memo: Memo) -> None:
-        names = ("k", "tau", "decay_input", "scale_reset", "v_threshold", "v_reset", "detach_reset")
-        super().__init__(node, memo, (*names, "step_mode", "store_v_seq"))
-        self.spike_function = _surrogate(where, node.surrogate_function)
+        super().__init__(where, node, memo)
+        self.k = copy.deepcopy(node.k, memo)
+
+    def _settings(self, where: str, node: Any) -> dict[str, Any]:
+        settings = super()._settings(where, node)
+        settings |= equations.charge(float(node.tau), bool(node.decay_input))
+        settings |= equations.reset(settings["v_reset"])
+        return settings | {"scaled": float(node.scale_reset)}
+
+
+class ComplementaryLIFNode(_Resting, equations.clif.layer):
+    """SpikingJelly's ``ComplementaryLIFNode``."""
+
+    def __init__(self, where: str, node: Any, memo: Memo) -> None:
+        if node.store_state_seqs:
+            refuse(
+                where,
+                "store_state_seqs=True keeps both states of every step; store_v_seq=True keeps v",
+            )
+        super().__init__(where, node, memo)
+
+    def _settings(self, where: str, node: Any) -> dict[str, Any]:
+        return {"tau": float(node.tau)} | super()._settings(where, node)
+
+
+class ILIFNode(_Resting, equations.ilif.layer):
+    """SpikingJelly's ``ILIFNode``: it gives numbers of spikes."""
+
+    @property
+    def most(self) -> float:
+        """How many times a neuron may fire in a step."""
+        return self.surrogate.most  # type: ignore[no-any-return, union-attr]
+
+    def _settings(self, where: str, node: Any) -> dict[str, Any]:
+        count = node.surrogate_function
+        if type(count).__name__ != "MultiLevelSpikeCount" or not count.spiking:
+            refuse(where, "its surrogate_function is not a spiking MultiLevelSpikeCount")
+        spikes = equations.SpikeCount(
+            int(count.max_spike_count), float(count.grad_min), float(count.grad_max)
+        )
+        own = {"decay": 1 - 1 / float(node.tau), "surrogate": spikes}
+        return super()._settings(where, node) | own
+
+
+class RAFNode(_Resting, equations.raf.layer):
+    """SpikingJelly's ``RAFNode``."""
+
+    def _settings(self, where: str, node: Any) -> dict[str, Any]:
+        turn = equations.turn(float(node.b), float(node.omega), float(node.dt))
+        return turn | super()._settings(where, node)
+
+
+class TernaryIFNode(_Resting, equations.ternary.layer):
+    """SpikingJelly's ``TernaryIFNode``: spikes of 1 and -1."""
+
+    def _settings(self, where: str, node: Any) -> dict[str, Any]:
+        settings = super()._settings(where, node)
+        return settings | equations.reset(settings["v_reset"])
+
+
+class TernaryLIFNode(TernaryIFNode):
+    """SpikingJelly's ``TernaryLIFNode``: spikes of 1 and -1."""
+
+    def _settings(self, where: str, node: Any) -> dict[str, Any]:
+        charge = equations.charge(float(node.tau), bool(node.decay_input))
+        return charge | super()._settings(where, node)
+
+
+class GatedLIFNode(_Begun, equations.glif.layer):
+    """SpikingJelly's ``GatedLIFNode``, with its gates: logits of numbers in (0, 1), of the layer or of each channel.
+
+    It takes ``[T, B, C, H, W]`` of the ``T`` that it was made for: the gate ``conduct`` has a value for each step. A
+    call begins without the reset of a spike at the end of the last one, as SpikingJelly's does.
+    """
+
+    def __init__(self, where: str, node: Any, memo: Memo) -> None:
+        function = _surrogate(where, node.surrogate_function)
+        super().__init__(surrogate=function, v_reset=None, stateful=True)  # type: ignore[call-arg]
+        self.T = int(node.T)
+        for name in node._parameters:
+            setattr(self, name, copy.deepcopy(node._parameters[name], memo))
         self._take_states(node)
+        self.step_mode = "m"
+        self.train(node.training)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Input ``[T, B, ...]``, or in step mode ``"s"`` ``[B, ...]``, -> spikes of the same shape."""
-        warnings.warn(
-            "KLIFNode runs in plain PyTorch, which is slow: no kernel has its ReLU",
-            BackendWarning,
-            stacklevel=2,
-        )
-        one = self.step_mode == "s"
-        x = x.unsqueeze(0) if one else x
-        rest = self._at_rest("v")
-        self._start(x)
-        (v,) = self._load_states(x)
-        if v is None:
-            v = x.new_full(x.shape[1:], rest, dtype=check.state_dtype(x.dtype))
-        spikes, membranes = [], []
-        for now in x:
-            h = (
-                v + (now - (v - rest)) / self.tau
-                if self.decay_input
-                else v - (v - rest) / self.tau + now
+        """Input ``[T, B, C, H, W]`` -> spikes of the same shape."""
+        if x.dim() != 5 or len(x) != self.T:
+            raise ValueError(
+                f"GatedLIFNode: x must have shape [{self.T}, B, C, H, W], got {list(x.shape)}"
             )
-            f, scale = torch.relu(self.k * h), self.k if self.scale_reset else 1.0
-            s = self.spike_function(f - self.v_threshold)
-            fired = s.detach() if self.detach_reset else s
-            f, taken = f / scale, fired * (self.v_threshold / scale)
-            v = f - taken if self.v_reset is None else (1.0 - fired) * f + fired * self.v_reset
-            spikes.append(s.to(x.dtype))
-            membranes.append(v)
-        self._store_states(v)
+        self.return_v_seq = self.store_v_seq
+        share = 1 - self._gate("beta", x) * (1 - self._gate("conduct", x))
+        result = super().forward((x * share).to(x.dtype))
         if self.store_v_seq:
-            self._keep_membranes(torch.stack(membranes))
-        return spikes[0] if one else torch.stack(spikes)
+            result, self.v_seq = result
+        return result  # type: ignore[no-any-return]
+
+    def _shown(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("T", *self._parameters, "surrogate")}
+
+    def _gate(self, name: str, x: Tensor) -> Tensor:
+        """A gate that broadcasts to ``x.shape[1:]``; ``conduct`` to ``x``."""
+        logits: Tensor = getattr(self, name).to(check.state_dtype(x.dtype))
+        gate = torch.sigmoid(logits)
+        if name == "conduct":
+            return gate.view(self.T, 1, -1, 1, 1)
+        return gate if gate.dim() == 0 else gate.view(-1, 1, 1)
+
+    def _arguments(self, x: Tensor) -> dict[str, Any]:
+        a, c, tau, linear, subreset = (
+            self._gate(name, x) for name in ("alpha", "gamma", "tau", "linear_decay", "v_subreset")
+        )
+        decay = 1 - a * (1 - tau)
+        arguments: dict[str, Any] = super()._arguments(x)
+        return arguments | {
+            "decay": decay,
+            "leak": (1 - a) * linear,
+            "part": decay * c,
+            "subtract": (1 - c) * subreset,
+            "v_threshold": self._gate("v_threshold", x),
+        }
+
+    def _given(self, x: Tensor) -> dict[str, Any]:
+        self._start(x)
+        given: dict[str, Any] = super()._given(x)
+        return given | {"s": None}
+
+
+def _largest(v_seq: Tensor) -> Tensor:
+    return v_seq.gather(0, v_seq.abs().argmax(0, keepdim=True)).squeeze(0)
+
+
+# Any other decode gives the list, in SpikingJelly, too.
+_DECODED: dict[str | None, Callable[[Tensor], Tensor]] = {
+    "max-mem": lambda v_seq: v_seq.max(0).values,
+    "max-abs-mem": _largest,
+    "mean-mem": lambda v_seq: v_seq.mean(0),
+}
+
+
+class _NonSpiking(nn.Module, Replaced):
+    """SpikingJelly's neurons that give their membranes: a list of them, or one that ``decode`` makes of all."""
+
+    fires, time_dim = False, None
+    decode: str | None
+
+    def __init__(self, where: str, node: Any, memo: Memo) -> None:
+        super().__init__()
+        self.decode = node.decode
+        tau = getattr(node, "tau", None)
+        self.leak: dict[str, Any] = (
+            {"decay": 1.0, "decay_input": False} if tau is None else {"tau": float(tau)}
+        )
+        self.train(node.training)
+
+    def forward(self, x: Tensor) -> Any:
+        """Input ``[T, ...]`` -> membranes of all steps, a list, or with ``decode`` ``[...]``."""
+        v_seq: Tensor = ops.li(x, **self.leak)[0]
+        return _DECODED.get(self.decode, list)(v_seq)
+
+
+class NonSpikingIFNode(_NonSpiking):
+    """SpikingJelly's ``NonSpikingIFNode``."""
+
+
+class NonSpikingLIFNode(_NonSpiking):
+    """SpikingJelly's ``NonSpikingLIFNode``."""
 
 
 # By the name of the class, what snnfast.surrogate has for its alpha; None: nothing for this one.
@@ -300,19 +426,44 @@ def _surrogate(where: str, function: Any) -> Surrogate | Callable[[Tensor], Tens
     return function if known is None else known
 
 
+REFUSED = {
+    **dict.fromkeys(
+        ("PSN", "MaskedPSN", "SlidingPSN"),
+        "a step of it sees other steps by a matrix, and a neuron here sees the step before",
+    ),
+    **dict.fromkeys(
+        ("OTTTLIFNode", "SLTTLIFNode", "DSRIFNode", "DSRLIFNode"),
+        "it has a gradient of its own, which is not that of its steps",
+    ),
+    **dict.fromkeys(("MPBNBaseNode", "MPBNLIFNode"), "batch normalisation changes its membrane"),
+    **dict.fromkeys(
+        ("NoisyCUBALIFNode", "NoisyILCCUBALIFNode", "NoisyNonSpikingIFNode"),
+        "it draws noise for its membrane",
+    ),
+    **dict.fromkeys(
+        ("ILCIFNode", "ILCLIFNode", "ILCCUBALIFNode"),
+        "its neurons drive each other by weights of its own",
+    ),
+    "STBIFNode": "it bounds the sum of all that it has fired, for inference alone",
+    **dict.fromkeys(
+        ("FewSpikeNode", "HGNode", "OutlierAwareThresholdNode"), "it reads a table of codes"
+    ),
+    "LIAFNode": "it gives what a function of yours makes of the membrane",
+    "FlexSN": "its equation is a function of yours: make a neuron of it by snnfast.neuron",
+}
+
 SPIKINGJELLY = Library(
     name="spikingjelly",
     neurons={
         kind.__name__: kind
         for kind in (
-            *(IFNode, LIFNode, ParametricLIFNode, KLIFNode, CUBALIFNode),
-            *(QIFNode, EIFNode, IzhikevichNode),
+            *(IFNode, LIFNode, ParametricLIFNode, CUBALIFNode, QIFNode, EIFNode, IzhikevichNode),
+            *(KLIFNode, ComplementaryLIFNode, ILIFNode, RAFNode, GatedLIFNode),
+            *(TernaryIFNode, TernaryLIFNode, SimpleIFNode, SimpleLIFNode, HalfThresholdIFNode),
+            *(NonSpikingIFNode, NonSpikingLIFNode),
         )
     },
-    refused=dict.fromkeys(
-        ("NonSpikingIFNode", "NonSpikingLIFNode"),
-        "it returns a list of membranes, or one that is decoded; snnfast.nn.LI and a readout do that",
-    ),
+    refused=REFUSED,
     bases=frozenset(),
     package="neuron",
 )

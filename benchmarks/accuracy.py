@@ -1,0 +1,293 @@
+"""Errors of layers that run otherwise than PyTorch's: in float32, against PyTorch in float64.
+
+Beside them are the errors of PyTorch's own layers in float32, with contiguous images. An error is the norm of the
+differences by the norm of the values: of results, gradients of the input and of every parameter, and running
+statistics the worst of each. ``docs/accuracy.md`` has the table; ``tests/nn/test_accuracy.py`` holds the limit.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.machine import describe
+
+LIMIT = 3  # times PyTorch's error
+FLOOR = 1.5e-7  # an error that is rounding: a bit of float32
+PARTS = ("result", "gradients", "statistics")
+HEADER = (
+    *("layer", "input", "result here", "PyTorch", "gradients here", "PyTorch"),
+    *("statistics here", "PyTorch"),
+)
+INPUTS = {"0 to 1": 0.0, "10 to 11": 10.0}
+
+
+class Case(NamedTuple):
+    """A network, and how it is made of PyTorch's layers."""
+
+    ours: Callable[[nn.Module], nn.Module]
+    plain: nn.Module
+    x: Tensor  # in float64
+    train: bool = True
+    gradients: tuple[str, ...] = ()  # those that both have; all if empty
+
+
+def cases() -> Iterator[tuple[str, str, Callable[[], Case]]]:
+    """Name, name of the input, and the case."""
+    for name, layers in _images().items():
+        for kind, offset in INPUTS.items():
+            for train in (True, False) if name.endswith(" BatchNorm2d)") else (True,):
+                title = name if train else f"{name}, evaluation"
+                yield title, kind, lambda o=offset, m=layers, t=train: _in_time(m(), _drawn(o), t)
+    for kind, offset in INPUTS.items():
+        yield "Time(Conv2d, BatchNorm2d), repeated steps", kind, lambda o=offset: _repeated(o)
+        yield "Time(Linear, BatchNorm1d)", kind, lambda o=offset: _rows(o)
+        yield "fuse(Time(Conv2d, BatchNorm2d))", kind, lambda o=offset: _fused(o)
+        for train in (True, False):
+            for layout in ("channels-last", "contiguous"):
+                title = f"NormLIF, {layout}" if train else f"NormLIF, {layout}, evaluation"
+                yield title, kind, lambda o=offset, k=layout, t=train: _normlif(o, k, t)
+    yield "SpikeLinear", "spikes", _spike_linear
+    yield "accelerate(Time(Conv2d, BatchNorm2d, ...))", "spikes", _accelerated
+    yield "Pooled(LIF, AvgPool2d)", "eighths", _pooled
+    yield "replace(Linear, IFNode)", "eighths", _replaced
+
+
+def _images() -> dict[str, Callable[[], list[nn.Module]]]:
+    def conv(bias: bool) -> nn.Module:
+        return nn.Conv2d(8, 16, 3, bias=bias)
+
+    makers: dict[str, Callable[[], nn.Module]] = {
+        "BatchNorm2d": lambda: nn.BatchNorm2d(16),
+        "BatchNorm2d, momentum None": lambda: nn.BatchNorm2d(16, momentum=None, affine=False),
+        "SyncBatchNorm": lambda: nn.SyncBatchNorm(16),
+        "module with a BatchNorm2d": lambda: _Block(nn.BatchNorm2d(16)),
+        "GroupNorm": lambda: nn.GroupNorm(4, 16),
+        "InstanceNorm2d": lambda: nn.InstanceNorm2d(16, affine=True),
+        "AvgPool2d": lambda: nn.AvgPool2d(2),
+        "AvgPool2d of overlapping windows": lambda: nn.AvgPool2d(3, 2),
+        "AdaptiveAvgPool2d": lambda: nn.AdaptiveAvgPool2d(1),
+        "Upsample": lambda: nn.Upsample(scale_factor=2, mode="bilinear"),
+    }
+    return {
+        # before a normalisation a bias has no gradient
+        f"Time(Conv2d, {name})": lambda m=make, b="Norm" not in name: [conv(b), m()]  # type: ignore[misc]
+        for name, make in makers.items()
+    }
+
+
+class _Block(nn.Module):
+    """A module that :class:`snnfast.nn.Time` does not know."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)  # type: ignore[no-any-return]
+
+
+def _drawn(offset: float, *size: int) -> Tensor:
+    return offset + torch.rand(size or (4, 16, 8, 20, 20), dtype=torch.float64)
+
+
+def _time(layers: list[nn.Module], fast: bool) -> nn.Module:
+    from snnfast.nn import Time
+
+    return Time(*layers, fast=fast)
+
+
+def _set_fast(net: nn.Module) -> nn.Module:
+    for module in net.modules():
+        if hasattr(module, "folds_time"):
+            module.fast = True  # type: ignore[assignment]
+    return net
+
+
+def _in_time(layers: list[nn.Module], x: Tensor, train: bool = True) -> Case:
+    return Case(_set_fast, _time(layers, False), x, train)
+
+
+def _repeated(offset: float) -> Case:
+    case = _in_time(
+        [nn.Conv2d(8, 16, 3, bias=False), nn.BatchNorm2d(16)], _drawn(offset, 1, 32, 8, 20, 20)
+    )
+    return case._replace(x=case.x.expand(4, *case.x.shape[1:]))
+
+
+def _rows(offset: float) -> Case:
+    layers = [nn.Linear(16, 64, bias=False), nn.BatchNorm1d(64)]
+    return _in_time(layers, _drawn(offset, 16, 512, 16))
+
+
+def _fused(offset: float) -> Case:
+    from snnfast.nn import fuse
+
+    def ours(net: nn.Module) -> nn.Module:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _set_fast(fuse(nn.Sequential(net)))[0]  # type: ignore[index]
+
+    plain = _time([nn.Conv2d(8, 16, 3), nn.BatchNorm2d(16)], False)
+    return Case(ours, plain, _drawn(offset), False, ("x",))
+
+
+def _normlif(offset: float, layout: str, train: bool) -> Case:
+    """Membranes that never fire: a spike more or less in float32 is no error."""
+    from snnfast.nn import LIF, NormLIF
+
+    def ours(net: nn.Module) -> nn.Module:
+        return NormLIF(*_set_fast(net))  # type: ignore[misc]
+
+    neuron = LIF(2.0, v_threshold=1e6, return_v_seq=True)
+    plain = nn.Sequential(_time([nn.BatchNorm2d(8)], False), neuron)
+    x = _drawn(offset)
+    if layout == "channels-last":
+        x = x.movedim(2, -1).contiguous().movedim(-1, 2)
+    return Case(ours, plain, x, train)
+
+
+def _spikes(*size: int) -> Tensor:
+    return (torch.rand(size) < 0.1).double()
+
+
+def _spike_linear() -> Case:
+    from snnfast.nn import SpikeLinear
+
+    def ours(net: nn.Module) -> nn.Module:
+        linear: Any = net
+        linear.__class__, linear.method = SpikeLinear, "events"
+        return net
+
+    return Case(ours, nn.Linear(16, 24), _spikes(200_000, 16))
+
+
+def _accelerated() -> Case:
+    from snnfast.nn import accelerate
+
+    layers = [nn.Conv2d(8, 16, 3, bias=False), nn.BatchNorm2d(16), nn.AvgPool2d(2)]
+    layers += [nn.Flatten(), nn.Linear(16 * 9 * 9, 10)]
+    plain = _time(layers, False)
+    return Case(lambda net: accelerate(_set_fast(net)), plain, _spikes(4, 16, 8, 20, 20))
+
+
+def _eighths(*size: int) -> Tensor:
+    """Membranes of these are exact: float32 and float64 have the same spikes."""
+    return torch.randint(-4, 16, size).double() / 8
+
+
+def _pooled() -> Case:
+    from snnfast.nn import LIF, Pooled
+
+    plain = nn.Sequential(LIF(2.0), _time([nn.AvgPool2d(2)], False))
+    x = _eighths(4, 8, 8, 12, 12).movedim(2, -1).contiguous().movedim(-1, 2)
+    return Case(lambda net: Pooled(*net), plain, x)  # type: ignore[misc]
+
+
+class _IF(nn.Module):
+    """SpikingJelly's ``IFNode`` in plain PyTorch, of all steps, with the gradient of its sigmoid."""
+
+    step_mode, v_threshold, v_reset, detach_reset = "m", 1.0, 0.0, False
+    surrogate_function = type(
+        "Sigmoid", (), {"__module__": "spikingjelly", "alpha": 4.0, "spiking": True}
+    )()
+
+    def forward(self, x: Tensor) -> Tensor:
+        v, spikes = torch.zeros_like(x[0]), []
+        for x_t in x:
+            h = v + x_t
+            soft = torch.sigmoid(4.0 * (h - 1.0))
+            spikes.append((h >= 1.0).to(h) - soft.detach() + soft)
+            v = h * (1 - spikes[-1])
+        return torch.stack(spikes)
+
+
+_IF.__module__, _IF.__name__ = "spikingjelly.activation_based.neuron", "IFNode"
+
+
+def _replaced() -> Case:
+    from snnfast.nn import replace
+
+    linear = nn.Linear(16, 32)
+    with torch.no_grad():
+        for p in linear.parameters():
+            p.copy_((p * 32).round() / 8)
+    return Case(lambda net: replace(net), nn.Sequential(linear, _IF()), _eighths(6, 64, 16))
+
+
+def errors(case: Case) -> dict[str, dict[str, tuple[float, float]]]:
+    """The errors here and of PyTorch, by part and name."""
+    plain = case.plain.train(case.train)
+    with torch.no_grad():
+        for name, parameter in plain.named_parameters():
+            if parameter.dim() == 1 and "weight" in name:
+                parameter.uniform_(0.5, 1.5)
+        if not case.train:
+            plain.train()(case.x.float())
+            plain.eval()
+    exact = _values(copy.deepcopy(plain).double(), case.x, case.gradients)
+    with_ours = case.ours(copy.deepcopy(plain)).train(case.train)
+    repeated = case.x.stride(0) == 0
+    images = case.x[:1].float().expand(case.x.shape) if repeated else case.x.float()
+    given = images if repeated else images.contiguous()
+    found = (_values(net, x, case.gradients) for net, x in ((with_ours, images), (plain, given)))
+    here, there = found
+    return {
+        part: {
+            name: (_error(value, exact[part][name]), _error(there[part][name], exact[part][name]))
+            for name, value in here[part].items()
+        }
+        for part in PARTS
+    }
+
+
+def _values(net: nn.Module, x: Tensor, wanted: tuple[str, ...]) -> dict[str, dict[str, Tensor]]:
+    """Results, gradients and statistics, by name."""
+    repeated = x.stride(0) == 0
+    leaf = (x[:1] if repeated else x).detach().requires_grad_()
+    y = net(leaf.expand(x.shape) if repeated else leaf)
+    result = y[1] if isinstance(y, tuple) else y
+    grad = torch.rand(result.shape, generator=torch.Generator().manual_seed(1)) - 0.4
+    parameters = dict(net.named_parameters())
+    grads = torch.autograd.grad(result, [leaf, *parameters.values()], grad.to(result.dtype))
+    names = ["x", *parameters]
+    of_norms = {n: b for n, b in net.named_buffers() if "running" in n}
+    return {
+        "result": {"y": result.detach()},
+        "gradients": {n: g for n, g in zip(names, grads) if n in (wanted or names)},
+        "statistics": of_norms,
+    }
+
+
+def _error(value: Tensor, wanted: Tensor) -> float:
+    return ((value.double() - wanted).norm() / wanted.norm().clamp_min(1e-30)).item()
+
+
+def lines() -> list[tuple[str, ...]]:
+    """Rows of a table with this header: the worst errors of every case."""
+    found = []
+    for name, kind, make in cases():
+        torch.manual_seed(0)
+        cells = []
+        for pairs in errors(make()).values():
+            worst = [max(pair) for pair in zip(*pairs.values())] or [None, None]
+            cells += ["–" if e is None else f"{e:.1e}" if e else "0" for e in worst]
+        found.append((name, kind, *cells))
+    return found
+
+
+def write(page: Path, found: list[tuple[str, ...]]) -> None:
+    """The table between the two marks of a page in Markdown, with the machine."""
+    machine = describe("cpu")
+    rows = [HEADER, ("---",) * len(HEADER), *found]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    where = f"{machine['cpu']} ({machine['isa']}), PyTorch {machine['torch']}"
+    before, begin, rest = page.read_text().partition("<!-- measured: begin -->\n")
+    _, end, after = rest.partition("<!-- measured: end -->")
+    page.write_text(f"{before}{begin}{table}\n\nOn an {where}.\n{end}{after}")

@@ -123,7 +123,7 @@ def _local_names(code: CodeType, names: dict[int, str]) -> Iterator[None]:
     def profile(frame: Any, event: str, argument: Any) -> None:
         if event == "return" and frame.f_code is code:
             for name, value in frame.f_locals.items():
-                if isinstance(value, Node):
+                if isinstance(value, Node) and not name.startswith("_"):
                     names.setdefault(value.id, name)
 
     sys.setprofile(profile)

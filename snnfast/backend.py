@@ -267,7 +267,8 @@ def explain(module_or_op: nn.Module | str | Any, *tensors: Tensor) -> str:
     """Says which kernel runs and why, for an op or a module with the given input tensors.
 
     Args:
-        module_or_op: a module with layers of :mod:`snnfast.nn`, an op, or the name of one.
+        module_or_op: a module with layers of :mod:`snnfast.nn`, an op, one of :func:`snnfast.neuron`, too, or the name
+            of an op of the package.
         tensors: the input; the first one decides.
 
     Raises:
@@ -283,18 +284,21 @@ def explain(module_or_op: nn.Module | str | Any, *tensors: Tensor) -> str:
         layers = dict(module_or_op.named_modules())
         # The neurons of a recurrent layer run in its op.
         inside = [m.neuron for m in layers.values() if getattr(type(m), "op", "") == "recurrent"]
-        rows = [
-            (f"{name or type(module).__name__}: {op}", op, getattr(module, "surrogate", None))
-            for name, module in layers.items()
-            if (op := getattr(type(module), "op", "")) in OPS and module not in inside
-        ]
+        rows: list[tuple[str, Any, object]] = []
+        for name, module in layers.items():
+            own, op = _own_neuron(module), getattr(type(module), "op", "")
+            surrogate = getattr(module, "surrogate", getattr(module, "spike_function", None))
+            if module not in inside and (own or op in OPS):
+                label = own.name if own and op not in OPS else op
+                rows.append((f"{name or type(module).__name__}: {label}", own or op, surrogate))
         if not rows:
             return f"{type(module_or_op).__name__} contains no snnfast layer"
     else:
         op = module_or_op if isinstance(module_or_op, str) else module_or_op.__name__
-        if op not in OPS:
+        own = None if isinstance(module_or_op, str) else _own_neuron(module_or_op)
+        if own is None and op not in OPS:
             raise ValueError(f"explain: op must be one of {', '.join(sorted(OPS))}, got {op!r}")
-        rows = [(op, op, None)]
+        rows = [(op, own or op, None)]
     if not tensors:
         raise ValueError("explain: give the input tensors, so that device and dtype are known")
     return "\n".join(
@@ -302,7 +306,23 @@ def explain(module_or_op: nn.Module | str | Any, *tensors: Tensor) -> str:
     )
 
 
-def _describe(op: str, x: Tensor, surrogate: object) -> str:
+def _own_neuron(module: Any) -> Any:
+    """The neuron from a step function that ``module`` is, or whose layer or recurrent layer; None if it is another."""
+    from .ops.own_neuron import OwnNeuron
+
+    for neuron in (
+        module,
+        inner := getattr(module, "neuron", None),
+        getattr(inner, "neuron", None),
+    ):
+        if isinstance(neuron, OwnNeuron):
+            return neuron
+    return None
+
+
+def _describe(op: Any, x: Tensor, surrogate: object) -> str:
+    if not isinstance(op, str):
+        return op.explain(x, surrogate)  # type: ignore[no-any-return]
     backend, why = choose(op, x, surrogate)
     if op in CPU_ONLY and backend in ("cuda", "cuda_emulation"):
         return f"PyTorch's kernels, dense: {why}"

@@ -79,8 +79,7 @@ def call_of(layer: Stateful, shape: tuple[int, ...]) -> Any:
     """
     if getattr(layer, "op", None) not in BODIES:  # what replace made of other libraries' has none
         raise ValueError("has no equal in C")
-    for name, value in getattr(layer, "resets", {}).items():
-        raise ValueError(f"starts with {name}={value:g}, and neurons in C start at v_rest")
+    check_start(layer)
     if getattr(layer, "return_v_seq", False):
         raise ValueError("returns membranes, too; set return_v_seq=False")
     x = torch.zeros(1, 1, *shape)
@@ -94,9 +93,20 @@ def call_of(layer: Stateful, shape: tuple[int, ...]) -> Any:
     return call
 
 
+def check_start(layer: Stateful) -> None:
+    """Refuse a layer whose states begin elsewhere than those of its op.
+
+    Raises:
+        ValueError: with the name of the state.
+    """
+    for name, value in getattr(layer, "resets", {}).items():
+        raise ValueError(f"starts with {name}={value:g}, and neurons in C start at v_rest")
+
+
 def neuron(source: Source, id: str, layer: Stateful, x: Value, y: Value) -> None:
     """All neurons of a layer, from the currents ``x`` to the spikes, or membranes, ``y``."""
-    if isinstance(layer, OwnLayer):
+    if isinstance(layer, OwnLayer) and layer.op == OwnLayer.op:
+        check_start(layer)
         return own_neuron(source, id, layer, x, y)
     call, op, size = call_of(layer, x.shape), layer.op, x.size
     symplectic = getattr(call, "symplectic", False)

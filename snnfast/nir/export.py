@@ -14,6 +14,7 @@ from snnfast import check
 from snnfast.export.plan import NORMS, LayerNode, at_rest, fold, layers_of
 from snnfast.nn import IF, LI, LIF, CubaLI, CubaLIF, Delay, ParametricLIF, Recurrent, Time
 from snnfast.nn.spiking import leak
+from snnfast.ops.own_neuron import OwnNeuron
 
 from .layers import CubaLI as TwoLI
 from .layers import Graph, Offset, Scale, SumPool2d, Threshold
@@ -117,8 +118,10 @@ class _Export:
     def _made(self, node: LayerNode) -> Any:
         make = next((f for kind, f in _KINDS.items() if isinstance(node.module, kind)), None)
         if make is None:
+            own = getattr(node.module, "neuron", None)
+            step = ", whose equation is a step function" if isinstance(own, OwnNeuron) else ""
             raise ValueError(
-                f"to_nir: NIR has no equal for {node.name}, a {type(node.module).__name__}"
+                f"to_nir: NIR has no equal for {node.name}, a {type(node.module).__name__}{step}"
             )
         return make(self, node.name, node.module, node.before)
 
@@ -127,9 +130,10 @@ class _Export:
     ) -> tuple[str, ...]:
         """Neurons, and a cycle through a Linear, with a Delay before it where spikes take more than one step."""
         if not isinstance(layer.neuron, tuple(_KINDS)) or len(node.after) != 1:
-            what = (
-                f"a {type(layer).__name__} of {type(layer.neuron).__name__} for {list(node.after)}"
-            )
+            own = getattr(layer.neuron, "neuron", None)
+            step = ", whose equation is a step function," if isinstance(own, OwnNeuron) else ""
+            kind = f"{type(layer).__name__} of {type(layer.neuron).__name__}"
+            what = f"a {kind}{step} for {list(node.after)}"
             raise ValueError(f"to_nir: NIR has no equal for {node.name}, {what}")
         neuron = self._add(node.name, self._made(node._replace(module=layer.neuron)), sources)
         way = neuron

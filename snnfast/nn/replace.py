@@ -39,12 +39,15 @@ def replace(
     classes: no library is imported.
 
     ============ ===================================================================================================
-    SpikingJelly ``IFNode``, ``LIFNode``, ``ParametricLIFNode``, ``KLIFNode`` (in plain PyTorch), ``CUBALIFNode``,
-                 ``QIFNode``, ``EIFNode``, ``IzhikevichNode``, in step modes ``"s"`` and ``"m"``, with
-                 ``store_v_seq``; containers and ``layer.*`` stay
+    SpikingJelly ``IFNode``, ``LIFNode``, ``ParametricLIFNode``, ``CUBALIFNode``, ``QIFNode``, ``EIFNode``,
+                 ``IzhikevichNode``, ``KLIFNode``, ``ComplementaryLIFNode``, ``ILIFNode``, ``RAFNode``,
+                 ``GatedLIFNode``, ``TernaryIFNode``, ``TernaryLIFNode``, ``SimpleIFNode``, ``SimpleLIFNode``,
+                 ``HalfThresholdIFNode``, in step modes ``"s"`` and ``"m"``, with ``store_v_seq``;
+                 ``NonSpikingIFNode``, ``NonSpikingLIFNode``; containers and ``layer.*`` stay
     snnTorch     ``Leaky``, ``Lapicque``, ``Synaptic``, ``RLeaky``, ``RSynaptic``, ``Alpha``
-    Norse        ``LIFBoxCell``, ``LIBoxCell``, and ``LIF``, ``LI``, ``IAF``, ``LSNN``, ``LIFRecurrent``,
-                 ``LSNNRecurrent`` with their cells; ``Lift`` without its loop
+    Norse        ``LIFBoxCell``, ``LIBoxCell``, ``LILinearCell``, and ``LIF``, ``LI``, ``IAF``, ``LSNN``, ``LIFEx``,
+                 ``LIFAdEx``, ``LIFRefrac``, ``LIFAdExRefrac``, ``Izhikevich`` with their cells, also the recurrent
+                 ones; ``Lift`` without its loop
     Sinabs       ``LIF``, ``IAF``, ``ExpLeak``, ``ALIF``, ``LIFRecurrent``, ``IAFRecurrent``, squeezed or not
     ============ ===================================================================================================
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from snnfast import backend, check
 from snnfast.calls.recurrent import connections
 from snnfast.compiler import emit
-from snnfast.compiler.build import CompileError, library
+from snnfast.compiler.build import CompileError, command, library
 from snnfast.compiler.eager import KernelFunctions
 from snnfast.compiler.expression import Node, TraceError
 from snnfast.compiler.plan import make_plan
@@ -28,6 +29,8 @@ from .layout import dense_order, inverse, parameter_run, permute_neurons
 from .own_kernels import KERNELS, Kernel
 
 __all__ = ["OwnNeuron"]
+
+CPU_ALONE = "a neuron from a step function has kernels for the CPU alone"
 
 
 class Frame(NamedTuple):
@@ -184,7 +187,7 @@ class OwnNeuron(StepFunction):
                     ) from error
                 why = str(error)
         elif which != "reference":
-            why = "a neuron from a step function has kernels for the CPU alone"
+            why = CPU_ALONE
             if backend.forced() == which:
                 raise backend.BackendError(
                     f"{self.name}: backend {which!r} was asked for, but {why}"
@@ -192,6 +195,29 @@ class OwnNeuron(StepFunction):
         if backend.forced() != "reference" and not torch.onnx.is_in_onnx_export():
             backend._warn_once(f"{self.name} runs in plain PyTorch, which is slow: {why}")
         return None
+
+    def explain(self, x: Tensor, surrogate: Any = None) -> str:
+        """Which kernel runs for an input like ``x``, and why: a line of :func:`snnfast.backend.explain`."""
+        if not self.compile:
+            return "plain PyTorch reference: it was made with compile=False"
+        which, why = backend.choose(self.name, x)
+        if which == "cpu":
+            try:
+                command(Path("kernel.so"))
+                self.plan(self._plainest(x, surrogate))
+            except (CompileError, TraceError) as error:
+                which, why = "reference", str(error)
+            else:
+                isa = "" if backend.extension is None else backend.extension.cpu_isa()
+                return f"CPU kernel compiled from its step ({isa}): {why}"
+        if which != "reference":
+            why = CPU_ALONE
+        return f"plain PyTorch reference: {why}"
+
+    def _plainest(self, x: Tensor, surrogate: Any) -> Variant:
+        """The variant of a call with numbers alone; tensors are traced alike."""
+        zero = x.new_zeros((1, 1))
+        return self.bind([zero] * len(self.inputs), {"surrogate": surrogate or "atan"}).variant
 
     def _compiled(self, variant: Variant) -> Kernel:
         with self._lock:

@@ -10,6 +10,7 @@ from torch import nn
 
 import snnfast
 from snnfast import nir as sn
+from snnfast import nn as sn_nn
 from snnfast.model import SequenceNetwork
 from snnfast.nn import (
     ALIF,
@@ -157,3 +158,30 @@ def test_an_old_package_is_named(monkeypatch):
         ImportError, match=r"^from_nir: needs nir 1\.0\.8 or later, got 1\.0\.4: pip"
     ):
         sn.from_nir(nir.NIRGraph({}, [], type_check=False))
+
+
+@pytest.mark.parametrize(
+    ("layer", "error"),
+    [
+        (
+            lambda: sn_nn.like("spikingjelly.KLIFNode"),
+            "^to_nir: NIR has no equal for block.lif, a Klif, whose equation is a step function$",
+        ),
+        (
+            lambda: sn_nn.Recurrent(sn_nn.like("spikingjelly.KLIFNode"), 3),
+            "NIR has no equal for block.lif, a Recurrent of Klif, whose equation is a step function, ",
+        ),
+    ],
+)
+def test_a_neuron_from_a_step_function_has_no_equal(layer, error):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.block = nn.Module()
+            self.block.fc, self.block.lif = Time(nn.Linear(3, 3)), layer()
+
+        def forward(self, x):
+            return self.block.lif(self.block.fc(x))
+
+    with pytest.raises(ValueError, match=error):
+        sn.to_nir(Net(), (3,), dt=1e-3, scheme="euler")

@@ -195,12 +195,12 @@ def test_surrogates_of_the_user_are_kept(monkeypatch):
 
 
 def test_neurons_without_an_equal_are_refused_by_name():
-    @named("NonSpikingLIFNode")
-    class NonSpikingLIFNode(Node):
+    @named("LIAFNode")
+    class LIAFNode(Node):
         pass
 
-    @named("PSN", "spikingjelly.activation_based.neuron.psn")
-    class PSN(Node):
+    @named("ActivationAwareIFNode", "spikingjelly.activation_based.neuron.activation_aware")
+    class ActivationAwareIFNode(Node):
         pass
 
     class Mine(LIFNode):
@@ -208,8 +208,8 @@ def test_neurons_without_an_equal_are_refused_by_name():
 
     start = r"^replace: 1, a {} of spikingjelly, cannot be mapped exactly: {}"
     for node, reason in (
-        (NonSpikingLIFNode(), "it returns a list of membranes"),
-        (PSN(), "there are equals for IFNode, LIFNode"),
+        (LIAFNode(), "it gives what a function of yours"),
+        (ActivationAwareIFNode(), "there are equals for IFNode, LIFNode"),
         (Mine(), "it inherits from LIFNode"),
     ):
         with pytest.raises(ValueError, match=start.format(type(node).__name__, reason)):

@@ -17,14 +17,19 @@ def step_by_step(cell, x):
     for now in x:
         out, state = cell(now, state)
         outputs.append(out)
-    return [torch.stack(outputs), *state]
+    return [torch.stack(outputs), *flat(state)]
+
+
+def flat(state):
+    """All tensors of a state, which may hold another."""
+    return [t for s in state for t in (flat(s) if isinstance(s, tuple) else [s])]
 
 
 def in_two_parts(layer, x):
     """Two sequences, the second from the state after the first."""
     first, state = layer(x[:15])
     second, state = layer(x[15:], state)
-    return [torch.cat([first, second]), *state]
+    return [torch.cat([first, second]), *flat(state)]
 
 
 def lsnn():
@@ -40,7 +45,35 @@ def each():
     )
 
 
+def adaptive():
+    return norse.LIFAdExParameters(
+        **{"v_leak": torch.tensor(0.1), "v_reset": torch.tensor(-0.2), "v_th": torch.tensor(0.9)},
+        **{"delta_T": torch.tensor(0.4), "adaptation_spike": torch.tensor(0.3)},
+        tau_ada_inv=torch.tensor(30.0),
+    )
+
+
+def refractory():
+    return norse.LIFRefracParameters(
+        each()._replace(tau_mem_inv=torch.tensor(90.0)), torch.tensor(3.0)
+    )
+
+
+def adaptive_refractory():
+    return norse.LIFAdExRefracParameters(adaptive(), torch.tensor(3.0))
+
+
 CELLS = {
+    "LIFExCell": lambda: norse.LIFExCell(),
+    "LIFExRecurrentCell": lambda: norse.LIFExRecurrentCell(6, 5),
+    "LIFAdExCell": lambda: norse.LIFAdExCell(adaptive()),
+    "LIFAdExRecurrentCell": lambda: norse.LIFAdExRecurrentCell(6, 5, adaptive(), autapses=True),
+    "LIFRefracCell": lambda: norse.LIFRefracCell(refractory()),
+    "LIFRefracRecurrentCell": lambda: norse.LIFRefracRecurrentCell(6, 5, refractory()),
+    "LIFAdExRefracCell": lambda: norse.LIFAdExRefracCell(adaptive_refractory()),
+    "LIFAdExRefracRecurrentCell": lambda: norse.LIFAdExRefracRecurrentCell(
+        6, 5, adaptive_refractory()
+    ),
     "LIFBoxCell": lambda: norse.LIFBoxCell(),
     "LIFBoxCell subtract": lambda: norse.LIFBoxCell(
         lif_box.LIFBoxParameters(reset_method=reset.reset_subtract)
@@ -55,6 +88,14 @@ CELLS = {
     "LSNNRecurrentCell autapses": lambda: norse.LSNNRecurrentCell(6, 5, lsnn(), autapses=True),
 }
 LAYERS = {
+    "LIFEx": lambda: norse.LIFEx(),
+    "LIFEx erfc": lambda: norse.LIFEx(
+        norse.LIFExParameters(method="heavi_erfc", alpha=torch.tensor(2.0))
+    ),
+    "LIFAdEx": lambda: norse.LIFAdEx(adaptive()),
+    "LIFAdExRecurrent": lambda: norse.LIFAdExRecurrent(6, 5, adaptive()),
+    "LIFRefracRecurrent": lambda: norse.LIFRefracRecurrent(6, 5, refractory()),
+    "LIFAdExRefracRecurrent": lambda: norse.LIFAdExRefracRecurrent(6, 5, adaptive_refractory()),
     "LIF": lambda: norse.LIF(),
     "LIF of each its own": lambda: norse.LIF(each(), dt=0.002),
     "LIF erfc": lambda: norse.LIF(
@@ -82,10 +123,25 @@ def test_a_layer_gives_the_same_spikes_states_and_gradients(name):
     agrees(LAYERS[name](), in_two_parts, inputs(30, 4, 6, **X))
 
 
-@pytest.mark.parametrize("name", ["LI", "LICell", "LIBoxCell"])
+@pytest.mark.parametrize("recurrent", [False, True])
+@pytest.mark.parametrize("name", ["IzhikevichCell", "Izhikevich"])
+def test_izhikevich_begins_with_its_behaviour(name, recurrent):
+    torch.manual_seed(0)
+    sizes = (6, 5) if recurrent else ()
+    name = name.replace("vich", "vichRecurrent") if recurrent else name
+    layer = getattr(norse, name)(*sizes, norse.tonic_spiking).double()
+    if recurrent:
+        layer.input_weights.data.abs_().mul_(3)
+    run = step_by_step if name.endswith("Cell") else in_two_parts
+    x = inputs(30, 4, 6, low=0.0, high=60.0, dtype=torch.float64)
+    agrees(layer, run, x)
+
+
+@pytest.mark.parametrize("name", ["LI", "LICell", "LIBoxCell", "LILinearCell"])
 def test_a_readout_gives_the_same_membranes(name):
     run = step_by_step if name.endswith("Cell") else in_two_parts
-    agrees(getattr(norse, name)(), run, inputs(30, 4, 6, **X), fires=False)
+    sizes = (6, 5) if "Linear" in name else ()
+    agrees(getattr(norse, name)(*sizes), run, inputs(30, 4, 6, **X), fires=False)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +162,13 @@ def test_a_learned_leak_or_threshold_learns_nothing_from_where_states_begin(name
         same(ours, theirs)
 
 
-@pytest.mark.parametrize("name", ["LIF", "LI", "LIFRecurrent", "LSNN", "LSNNRecurrent", "IAF"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("LIF", "LI", "LIFRecurrent", "LSNN", "LSNNRecurrent", "IAF", "LIFEx", "LIFAdEx"),
+        *("LIFAdExRecurrent", "LIFRefracRecurrent"),
+    ],
+)
 def test_recorded_states_are_those_of_every_step(name):
     torch.manual_seed(0)
     sizes = (6, 5) if name.endswith("Recurrent") else ()
@@ -120,7 +182,7 @@ def test_recorded_states_are_those_of_every_step(name):
     (a, theirs), (b, ours) = layer(x), sn.replace(layer)(x)
     same(b, a)
     assert ours._fields == theirs._fields
-    for mine, other in zip(ours, theirs):
+    for mine, other in zip(flat(ours), flat(theirs), strict=True):
         same(mine, other)
 
 
@@ -200,13 +262,17 @@ def test_a_loop_over_the_steps_is_taken_apart(cell):
     ("make", "error"),
     [
         (
-            lambda: norse.LIFEx(),
-            r"^replace: net, a LIFEx of norse, cannot be .*: there are equals for LIFBoxCell",
+            lambda: norse.LIFMCRecurrentCell(3, 3),
+            r"^replace: net, a LIFMCRecurrentCell of norse, cannot be .*: its membranes drive each other",
         ),
+        (lambda: norse.CobaLIFCell(3, 3), "two conductances"),
         (lambda: norse.LIF(norse.LIFParameters(method="adjoint")), "adjoint"),
         (lambda: norse.LIF(norse.LIFParameters(method="logistic")), "at random"),
         (lambda: norse.LSNN(norse.LSNNParameters(beta=torch.tensor(0.0))), "beta must not be 0"),
-        (lambda: norse.Lift(norse.LIFExCell()), "it lifts a LIFExCell, which keeps a state"),
+        (
+            lambda: norse.Lift(norse.LIFMCRecurrentCell(3, 3)),
+            "it lifts a LIFMCRecurrentCell, which keeps a state",
+        ),
     ],
 )
 def test_what_has_no_equal_is_refused(make, error):

@@ -89,9 +89,9 @@ class KLIFNode(Node):
     def __init__(self, **settings):
         super().__init__(**settings)
         self.k = nn.Parameter(torch.tensor(2.0))
+        self.scale_reset = settings.get("scale_reset", False)
 
 
-@pytest.mark.filterwarnings("ignore:KLIFNode runs in plain")
 @pytest.mark.parametrize(
     ("settings", "spikes", "v_seq"),
     [
@@ -107,6 +107,100 @@ def test_klif_by_hand(settings, spikes, v_seq):
     x = torch.tensor([1.0, 0.8, -3.0, 0.6]).view(4, 1, 1)
     assert ours(x).flatten().tolist() == spikes
     torch.testing.assert_close(ours.v_seq.flatten(), torch.tensor(v_seq))
+
+
+@named("GatedLIFNode")
+class GatedLIFNode(nn.Module):
+    def __init__(self, steps, **gates):
+        super().__init__()
+        self.T, self.v, self.surrogate_function = steps, 0.0, Sigmoid(4.0)
+        for name, value in gates.items():
+            setattr(self, name, nn.Parameter(torch.tensor(value, dtype=torch.float64)))
+
+
+def test_gated_lif_reproduces_its_recorded_trace():
+    trace = recorded("spikingjelly_gated")
+    (case,) = trace["cases"]
+    x, v0, weights = (t.view(*t.shape, 1, 1).requires_grad_() for t in inputs_of(trace))
+    node = GatedLIFNode(len(x), **case["settings"])
+    node.store_v_seq = True
+    ours = sn.replace(node)
+    assert list(ours.state_dict()) == list(node.state_dict())
+    ours.store_v_seq, ours.v = True, v0
+    spikes = ours(x)
+    assert spikes.flatten(2).long().tolist() == case["spikes"]
+    grads = torch.autograd.grad((weights * spikes).sum(), (x, v0))
+    for name, got in zip(("v_seq", "grad_x", "grad_v0"), (ours.v_seq, *grads)):
+        wanted = torch.tensor(case[name], dtype=torch.float64)
+        torch.testing.assert_close(got.view(wanted.shape), wanted, rtol=0, atol=1e-12)
+
+
+def test_gated_lif_is_refused_where_its_gates_would_be_passed_over(tmp_path):
+    gates = {n: 0.0 for n in ("alpha", "beta", "gamma", "tau", "v_threshold", "linear_decay")}
+    gates["v_subreset"] = 0.0
+    ours = sn.replace(GatedLIFNode(2, **gates, conduct=[0.0, 0.0]))
+    with pytest.raises(ValueError, match=r"x must have shape \[2, B, C, H, W\], got \[3, 1, 1\]"):
+        ours(torch.zeros(3, 1, 1))
+    with pytest.raises(ValueError, match="its input has gates"):
+        sn.Recurrent(ours, 1)(torch.zeros(2, 1, 1))
+    single = sn.replace(GatedLIFNode(1, **gates, conduct=[0.0]))
+    net = nn.Sequential(sn.Time(nn.Conv2d(1, 1, 1)), single)
+    with pytest.raises(ValueError, match="has no equal in C"):
+        snnfast.export_c(net, tmp_path, input_shape=(1, 2, 2))
+
+
+def test_neurons_from_step_functions_are_pooled_behind_their_kernel():
+    net = sn.replace(nn.Sequential(KLIFNode(), sn.Time(nn.MaxPool2d(2))))
+    x = torch.rand(5, 2, 3, 4, 4)
+    expected = net(x)
+    sn.reset(net)
+    assert expected.any()
+    assert torch.equal(sn.accelerate(net)(x), expected)
+
+
+@named("MultiLevelSpikeCount", "spikingjelly.activation_based.surrogate")
+class MultiLevelSpikeCount:
+    max_spike_count, grad_min, grad_max, spiking = 3, 0.0, 3.0, True
+
+
+@named("ILIFNode")
+class ILIFNode(Node):
+    pass
+
+
+def test_a_network_of_step_functions_is_watched_and_explained():
+    node = ILIFNode(v_reset=None, surrogate_function=MultiLevelSpikeCount())
+    klif, x = KLIFNode(), torch.tensor([2.6, 0.0, 0.4]).view(3, 1, 1)
+    net = sn.replace(nn.Sequential(node, nn.Identity(), klif))
+    with snnfast.monitor(net) as watching:
+        # h = 2.6 gives 3 and leaves -0.4; -0.2; -0.1 + 0.4
+        assert net[0](x).flatten().tolist() == [3, 0, 0]
+        net(x)
+    rows = {row.place: row for row in watching.activity().neurons}
+    assert rows["0"].kind == "ILIFNode"
+    assert rows["0"].spikes == 3
+    assert rows["2"].kind == "KLIFNode"
+    lines = snnfast.backend.explain(net, x).splitlines()
+    assert [line.partition(": ")[0] for line in lines] == ["0", "2"]
+    assert "ilif" in lines[0]
+    assert "klif: CPU kernel compiled from its step" in lines[1] or "no C++ compiler" in lines[1]
+    assert list(net.state_dict()) == ["2.k"]
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("PSN", "sees other steps by a matrix"),
+        ("OTTTLIFNode", "gradient of its own"),
+        ("MPBNLIFNode", "batch normalisation"),
+        ("LIAFNode", "a function of yours"),
+        ("FlexSN", "snnfast.neuron"),
+        ("ActivationAwareIFNode", "there are equals for"),
+    ],
+)
+def test_what_is_refused_says_why(name, why):
+    with pytest.raises(ValueError, match=f"net, a {name} of spikingjelly, cannot be .*{why}"):
+        sn.replace(named(name)(type(name, (Node,), {}))())
 
 
 @named("CUBALIFNode")
@@ -220,24 +314,69 @@ class TestTheLibraryItself:
             ("EIFNode", {"delta_T": 0.5, "v_reset": -0.3}),
             ("KLIFNode", {"tau": 3.0, "scale_reset": True, "v_reset": -0.2}),
             ("KLIFNode", {"decay_input": False, "v_reset": None, "detach_reset": True}),
+            ("KLIFNode", {"scale_reset": True, "v_reset": None}),
+            ("ComplementaryLIFNode", {"tau": 3.0, "v_threshold": 0.7}),
+            ("ILIFNode", {"tau": 2.0, "v_threshold": 0.7, "detach_reset": True}),
+            ("RAFNode", {"v_reset": -0.3, "omega": 0.5}),
+            ("RAFNode", {"v_reset": None, "b": -0.1}),
+            ("TernaryIFNode", {"v_reset": None}),
+            ("TernaryLIFNode", {"tau": 3.0, "v_reset": -0.2}),
+            ("SimpleIFNode", {"v_reset": -0.2}),
+            ("SimpleLIFNode", {"tau": 3.0, "decay_input": True}),
+            ("HalfThresholdIFNode", {"v_threshold": 1.5}),
             ("CUBALIFNode", {"c_decay": 0.3, "v_reset": -0.2}),
             ("IzhikevichNode", {"tau_w": 4.0, "a": 0.5, "b": 0.25, "v_reset": -0.2, "w_rest": 0.3}),
         ],
     )
     @pytest.mark.parametrize("step_mode", ["m", "s"])
-    @pytest.mark.filterwarnings("ignore:KLIFNode runs in plain")
     def test_a_neuron(self, name, settings, step_mode):
         node = getattr(self.neuron, name)(**settings)
-        node.step_mode, node.store_v_seq = step_mode, True
+        node.step_mode = step_mode
+        stores = not name.startswith(("Simple", "Complementary"))
+        node.store_v_seq = stores
         if name == "KLIFNode":
             nn.init.constant_(node.k, 1.3)
 
         def run(module, x):
             module.reset()
             spikes = torch.stack([module(now) for now in x]) if step_mode == "s" else module(x)
-            return spikes, module.v_seq
+            return spikes, module.v_seq if stores else module.v
 
-        agrees(node, run, inputs(30, 4, 6, high=4.0))
+        high = 1.5 if name == "RAFNode" else 4.0
+        low = -4.0 if name.startswith("Ternary") else -0.3
+        agrees(node, run, inputs(30, 4, 6, low=low, high=high))
+
+    @pytest.mark.parametrize("channels", [None, 3])
+    def test_gated_lif(self, channels):
+        node = self.neuron.GatedLIFNode(T=12, inplane=channels)
+        torch.manual_seed(1)
+        with torch.no_grad():
+            for gate in node.parameters():
+                gate.add_(torch.randn_like(gate) * 0.5)
+
+        def run(module, x):
+            module.reset()
+            return torch.cat([module(x[:12]), module(x[12:])]), module.v
+
+        agrees(node, run, inputs(24, 2, 3, 4, 5, high=2.0))
+
+    @pytest.mark.parametrize("decode", [None, "last-mem", "max-mem", "max-abs-mem", "mean-mem"])
+    @pytest.mark.parametrize("name", ["NonSpikingIFNode", "NonSpikingLIFNode"])
+    def test_a_neuron_that_gives_its_membranes(self, name, decode):
+        def run(module, x):
+            membranes = module(x)
+            return [torch.stack(membranes) if isinstance(membranes, list) else membranes]
+
+        node, x = getattr(self.neuron, name)(decode=decode), inputs(9, 3, 4, low=-1.0)
+        agrees(node, run, x, fires=False)
+        sn.replace(nn.Sequential(node), verify=x)
+
+    @pytest.mark.filterwarnings("ignore:klif runs in plain")
+    def test_a_surrogate_that_cannot_be_compiled_is_kept(self):
+        node = self.neuron.KLIFNode(
+            step_mode="m", surrogate_function=self.surrogate.PiecewiseExp(2.0)
+        )
+        agrees(node, lambda m, x: (m.reset(), m(x))[1:], inputs(20, 4, 6, high=4.0))
 
     @pytest.mark.parametrize(
         ("name", "alpha", "kernel"),

@@ -523,3 +523,42 @@ def test_another_process_finds_the_kernel_in_the_cache():
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=folder
     )
     assert done.returncode == 0, done.stderr
+
+
+@needs_kernels
+def test_a_surrogate_that_cannot_be_compiled_runs_in_pytorch_and_warns():
+    def in_place(u):
+        return (u >= 0).to(u) + u.sub_(u.detach())
+
+    x = torch.rand(5, 3)
+    with pytest.warns(
+        snnfast.backend.BackendWarning, match="klif runs in plain PyTorch, .*sub_ can"
+    ):
+        spikes, _ = klif(x, surrogate=in_place)
+    assert torch.equal(spikes, klif(x)[0])
+    with (
+        snnfast.backend.use("cpu"),
+        pytest.raises(
+            snnfast.backend.BackendError, match=r"'cpu' was asked for, but .*sub_ cannot"
+        ),
+    ):
+        klif(x, surrogate=in_place)
+
+
+def test_explain_says_what_runs():
+    @snnfast.neuron(compile=False)
+    def plain(fire, x, v):
+        s, _, v = fire(v + x, 1.0)
+        return s, v
+
+    explain, x = snnfast.backend.explain, torch.rand(5, 3)
+    layers = klif.layer(), snnfast.nn.Recurrent(klif.layer(), 3), plain.layer()
+    with snnfast.backend.use("reference"):
+        lines = explain(nn.Sequential(*layers), x).splitlines()
+    asked = "plain PyTorch reference: SNNFAST_BACKEND or snnfast.backend.use asks for it"
+    compiled = "plain PyTorch reference: it was made with compile=False"
+    assert lines == [f"0: klif: {asked}", f"1: recurrent: {asked}", f"2: plain: {compiled}"]
+    assert explain(klif, torch.rand(2, device="meta")).endswith("no kernels for device meta")
+    if snnfast.backend.extension is not None:
+        isa = snnfast.backend.extension.cpu_isa()
+        assert explain(klif, x) == f"klif: CPU kernel compiled from its step ({isa}): x is on cpu"

@@ -17,6 +17,7 @@ from ..cuba import CubaLIF
 from ..eif import EIF
 from ..izhikevich import Izhikevich
 from ..lif import IF, LIF, ParametricLIF
+from ..own_neuron import OwnLayer
 from ..qif import QIF
 from ..spiking import Spiking
 from ..state import Stateful
@@ -137,7 +138,8 @@ class BaseNode(_Begun, Spiking):
     @property
     def calls_once(self) -> bool:
         """Whether a call takes a sequence, and is one call of the op that gives spikes alone."""
-        return self.step_mode == "m" and not self.store_v_seq
+        own = isinstance(self, OwnLayer)  # whose kernels pool no spikes
+        return self.step_mode == "m" and not self.store_v_seq and not own
 
     def _given(self, x: Tensor) -> dict[str, Any]:
         self._start(x)
@@ -308,6 +310,8 @@ class GatedLIFNode(_Begun, equations.glif.layer):
     call begins without the reset of a spike at the end of the last one, as SpikingJelly's does.
     """
 
+    op = "gated_lif"  # the input is scaled before the step, and the op does not know of it
+
     def __init__(self, where: str, node: Any, memo: Memo) -> None:
         function = _surrogate(where, node.surrogate_function)
         super().__init__(surrogate=function, v_reset=None, stateful=True)  # type: ignore[call-arg]
@@ -330,6 +334,11 @@ class GatedLIFNode(_Begun, equations.glif.layer):
         if self.store_v_seq:
             result, self.v_seq = result
         return result  # type: ignore[no-any-return]
+
+    @property
+    def recurrent(self) -> Callable[..., Any]:
+        """None: spikes that come back would have to pass the gates of the input."""
+        raise ValueError("GatedLIFNode: its input has gates; recurrent connections have none")
 
     def _shown(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("T", *self._parameters, "surrogate")}

@@ -367,39 +367,22 @@ def own_neurons() -> str:
     file = File("own-neuron")
     (shape,) = {tuple(row["shape"]) for row in file.rows}
     columns = {
-        "plain_loop": "loop",
-        "compiled_loop": "`torch.compile` of the loop",
+        "plain_loop": "loop over `x[t]`",
+        "tuned_loop": "loop over `x.unbind()`",
         "spikingjelly": "SpikingJelly's FlexSN",
         "jax": "XLA",
     }
-    measured = {row["implementation"]: row["facts"] for row in file.rows}
     lines = []
     for name in ("klif", "two_compartments", "resonator"):
         ours = file.row(shape, "snnfast", name)
-
-        def beside(other: str, name: str = name) -> str:
-            if name not in {r["name"] for r in file.rows if r["implementation"] == other}:
-                return ""
-            compiled = measured[other].get(f"s {name}, compiled")
-            compiling = f", compiled in {duration(compiled)}" if compiled else ""
-            return file.ratio(shape, (other, name), ("snnfast", name)) + compiling
-
-        first, cached = (ours["facts"][f"s {name}, {when}"] for when in ("first call", "cached"))
+        others = (file.ratio(shape, (other, name), ("snnfast", name)) for other in columns)
+        calls = (ours["facts"][f"s {name}, {when}"] for when in ("first call", "cached"))
         lines.append(
-            (
-                f"`{name}`",
-                duration(ours["minimum_seconds"]),
-                *map(beside, columns),
-                duration(first),
-                duration(cached),
-            )
+            (f"`{name}`", duration(ours["minimum_seconds"]), *others, *map(duration, calls))
         )
     head = ("neuron", "snnfast", *columns.values(), "first call", "from the cache")
-    return (
-        table(head, lines)
-        + f"\n\n`x` is {size(shape)}; LIF takes {duration(file.seconds(shape, 'lif', 'lif'))}."
-        + (" " + file.footer.strip())
-    )
+    lif = duration(file.seconds(shape, "lif", "lif"))
+    return f"{table(head, lines)}{file.footer} `x` is {size(shape)}; LIF takes {lif}."
 
 
 def generated(name: str) -> str:
@@ -409,7 +392,7 @@ def generated(name: str) -> str:
     import torch
 
     op = getattr(own_neurons, name)
-    source = op.source(op._bind((torch.zeros(1, 1),), {}).variant)[0]
+    source = op.source(op.bind((torch.zeros(1, 1),), {}).variant)[0]
     text = source[source.index("struct") : source.index("}  // namespace")].rstrip()
     return "```cpp\n" + "\n".join(map(str.rstrip, text.splitlines())) + "\n```"
 

@@ -62,7 +62,7 @@ def _straight_through(u: Tensor, alpha: float) -> Tensor:
 
 
 # In the order of csrc/core/surrogate.h; the position is the kernel's number for it.
-_DERIVATIVES: dict[str, Callable[[Tensor, float], Tensor]] = {
+DERIVATIVES: dict[str, Callable[[Tensor, float], Tensor]] = {
     "atan": _atan,
     "sigmoid": _sigmoid,
     "fast_sigmoid": _fast_sigmoid,
@@ -71,7 +71,7 @@ _DERIVATIVES: dict[str, Callable[[Tensor, float], Tensor]] = {
     "gaussian": _gaussian,
     "straight_through": _straight_through,
 }
-_NUMBERS = {name: number for number, name in enumerate(_DERIVATIVES)}
+_NUMBERS = {name: number for number, name in enumerate(DERIVATIVES)}
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Surrogate:
 
     def derivative(self, u: Tensor) -> Tensor:
         """``ds/du`` at ``u``, in plain PyTorch."""
-        return _DERIVATIVES[self.name](u, self.alpha)
+        return DERIVATIVES[self.name](u, self.alpha)
 
     def __call__(self, u: Tensor) -> Tensor:
         """Spikes ``u >= 0`` in ``u``'s dtype, with the surrogate's gradient."""
@@ -111,8 +111,8 @@ class Surrogate:
 
 
 def _is_known(name: str) -> None:
-    if name not in _DERIVATIVES:
-        raise ValueError(f"surrogate: name must be one of {', '.join(_DERIVATIVES)}, got {name!r}")
+    if name not in DERIVATIVES:
+        raise ValueError(f"surrogate: name must be one of {', '.join(DERIVATIVES)}, got {name!r}")
 
 
 def spike(u: Tensor, surrogate: Any) -> Tensor:
@@ -213,7 +213,7 @@ _DEFAULTS = {
 
 def numbered(number: int, alpha: float) -> Surrogate:
     """The surrogate that the kernels know by ``number``."""
-    return Surrogate(list(_DERIVATIVES)[number], alpha)
+    return Surrogate(list(DERIVATIVES)[number], alpha)
 
 
 SurrogateLike = str | Surrogate | Callable[[Tensor], Tensor]

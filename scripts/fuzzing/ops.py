@@ -246,17 +246,16 @@ def linear(d: Draw, name: str) -> dict[str, Any]:
 
 def images(d: Draw) -> Tensor:
     """Images, channels-last or not."""
-    dtype = d.choice((torch.float32, torch.float32, torch.float64, *HALF))
     sizes = d.choice((0, 1, 3)), d.choice((1, 3, 8)), d.choice((2, 5, 9)), d.choice((1, 2, 4, 19))
-    x = d.tensor(sizes, dtype, -2, 2)
+    x = d.tensor(sizes, d.choice((torch.float32, torch.float32, torch.float64, *HALF)), -2, 2)
     return x.permute(0, 3, 1, 2) if d.chance(0.7) else x
 
 
 def pooled(d: Draw) -> dict[str, Any]:
     """Windows that fit or not, of images that may have few values, which tie."""
-    x = images(d)
-    window, method = d.choice((1, 2, 3, (2, 1), [1, 2])), d.choice(("max", "average"))
-    return {"x": x.round() if d.chance(0.3) else x, "kernel": window, "method": method}
+    x, window = images(d), d.choice((1, 2, 3, (2, 1), [1, 2]))
+    x, method = x.round() if d.chance(0.3) else x, d.choice(("max", "average"))
+    return {"x": x, "kernel": window, "method": method}
 
 
 def normalised(d: Draw) -> dict[str, Any]:
@@ -362,9 +361,8 @@ def try_op(d: Draw) -> None:
 
 def tolerance(name: str, kwargs: dict[str, Any]) -> float:
     """How far a result may be from the reference's."""
-    if (
-        name in (*LINEAR, "batch_norm") or kwargs.get("method") == "average"
-    ):  # sums in another order
+    # sums in another order
+    if name in (*LINEAR, "batch_norm") or kwargs.get("method") == "average":
         of = kwargs["weight" if name in LINEAR else "x"]
         return {torch.float64: 1e-12, torch.float32: 1e-4}.get(of.dtype, 2.0**-6)
     if name == "spikeprop":  # docs/ops/spikeprop.md

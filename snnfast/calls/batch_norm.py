@@ -45,8 +45,8 @@ def batch_norm(
 
     The kernels are for the CPU, for channels-last ``x`` in float32, bfloat16 or float64, and for ``[B, C]`` from 2**18
     values on. Their sums are in float64 over blocks of 16 rows, in the same order for any number of threads. In all
-    other cases (contiguous images, float16, CUDA, ``torch.compile``, ``torch.vmap``) it is PyTorch's, on contiguous
-    ``x`` on the CPU, where its sums are in float64, too.
+    other cases (contiguous images, float16, CUDA, ``torch.compile``, ``torch.vmap``) it is PyTorch's, on the CPU of
+    contiguous ``x``: for images its sums are then in float64, too.
 
     Args:
         x: ``[B, C, ...]``, float32, float64, bfloat16 or float16.

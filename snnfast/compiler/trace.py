@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from snnfast.surrogate import DERIVATIVES, spike
+
 from .expression import NEURON, NUMBER, Graph, Node, TraceError, lift, number, user_line
 
 __all__ = ["Step", "trace", "traced_functions"]
@@ -121,7 +123,7 @@ def _local_names(code: CodeType, names: dict[int, str]) -> Iterator[None]:
     def profile(frame: Any, event: str, argument: Any) -> None:
         if event == "return" and frame.f_code is code:
             for name, value in frame.f_locals.items():
-                if isinstance(value, Node):
+                if isinstance(value, Node) and not name.startswith("_"):
                     names.setdefault(value.id, name)
 
     sys.setprofile(profile)
@@ -176,3 +178,19 @@ def trace(
     results = [number(lift(graph, value)) for value in results]
     at = len(results) - states
     return Step(graph, xs, before, of_numbers, of_tensors, results[:at], results[at:], names)
+
+
+class TracedSurrogate:
+    """A surrogate of the package whose width is an argument of the kernel."""
+
+    def __init__(self, name: str, alpha: Node) -> None:
+        self.name, self.alpha = name, alpha
+
+    def derivative(self, u: Any) -> Any:
+        return DERIVATIVES[self.name](u, self.alpha)  # type: ignore[arg-type]
+
+    def __call__(self, u: Any) -> Any:
+        return spike(u, self)
+
+    def __repr__(self) -> str:
+        return self.name

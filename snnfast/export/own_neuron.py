@@ -95,7 +95,7 @@ def own_neuron(source: Source, id: str, layer: OwnLayer, x: Value, y: Value) -> 
     if layer.return_v_seq:
         raise ValueError("returns membranes, too; set return_v_seq=False")
     sample = torch.zeros(1, 1, *x.shape)
-    call = neuron._bind((sample,), layer._arguments(sample))
+    call = neuron.bind((sample,), layer._arguments(sample))
     plan, states = neuron.plan(call.variant)
     leaves = {
         node.id: torch.tensor(call.parameters[name], dtype=torch.float64)

@@ -7,11 +7,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from snnfast.compiler.eager import KernelFunctions
 from snnfast.compiler.evaluate import evaluate
 from snnfast.compiler.expression import TraceError, plain
 from snnfast.compiler.plan import make_plan, minimum_cut
 from snnfast.compiler.trace import trace
-from snnfast.ops.own_neuron import _Functions
 
 
 def traced(step, *, inputs=1, states=1, numbers=(), tensors=("p",)):
@@ -124,7 +124,7 @@ def test_no_gradient_is_nan_that_autograd_has_not(instructions, seed):
     values = list(torch.tensor(SPECIAL, dtype=torch.float64)[picks])
     grads = list(torch.randn(2, 60, generator=generator, dtype=torch.float64))
     real = [t.clone().requires_grad_() for t in values]
-    with _Functions():
+    with KernelFunctions():
         results = run(instructions, real)
     expected = torch.autograd.grad(results, real, grads, allow_unused=True, materialize_grads=True)
     found = plan.step

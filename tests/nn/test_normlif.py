@@ -144,6 +144,13 @@ def test_weights_of_zero_learn(layout, passes):
     assert len(passes) == 2
 
 
+def test_the_reference_runs_without_kernels():
+    one, two = both(nn.BatchNorm2d(CHANNELS), sn.LIF(2.0))
+    with torch.profiler.profile() as profile, force("reference"):
+        assert_alike(one, two, sequence(5, layout=torch.channels_last))
+    assert not any(event.name.startswith("snnfast::") for event in profile.events())
+
+
 def test_on_every_backend(kernels, passes):
     one, two = both(nn.BatchNorm2d(CHANNELS), NEURONS["soft"]())
     x = sequence(20).to(kernels.device)

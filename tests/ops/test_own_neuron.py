@@ -16,7 +16,7 @@ from torch import nn
 import snnfast
 from snnfast.compiler.build import CompileError
 from snnfast.compiler.expression import TraceError
-from snnfast.ops import own_neuron
+from snnfast.ops import own_kernels, own_neuron
 
 needs_kernels = pytest.mark.skipif(
     snnfast.backend.extension is None, reason="the extension is not built"
@@ -473,7 +473,7 @@ def test_opcheck():
         for v, k in klif._variants.items()
         if v.tensors == ("k",) and not v.double and not v.recurrent
     )
-    kernel = own_neuron.KERNELS[name]
+    kernel = own_kernels.KERNELS[name]
     numbers = [0.5 + n for n in range(len(kernel.numbers))]
     x, k = torch.rand(40, 6, requires_grad=True), torch.rand(6, requires_grad=True)
     for every in (0, 32):
@@ -494,7 +494,7 @@ def test_raw_calls_are_checked():
         for v, k in klif._variants.items()
         if not v.tensors and not v.double and not v.recurrent
     )
-    numbers = [1.0] * len(own_neuron.KERNELS[name].numbers)
+    numbers = [1.0] * len(own_kernels.KERNELS[name].numbers)
     for broken, error in (
         ((name, [torch.rand(3, 2)], [], numbers[1:], [], 1, False, 0), "parameters, got"),
         ((name, [torch.rand(3, 2).double()], [], numbers, [], 1, False, 0), "is for float32"),

@@ -33,11 +33,12 @@ LAYERS = {
         reference.own_neuron
     """,
     "from a step function to a kernel": """
-        compiler.functions compiler.expression compiler.evaluate compiler.trace compiler.derivative compiler.plan
-        compiler.emit
+        compiler.functions compiler.eager compiler.signature compiler.expression compiler.evaluate compiler.trace
+        compiler.derivative compiler.plan compiler.emit
     """,
     "kernels, or the reference": """
-        ops.autograd ops.in_place ops.layout ops.repeat ops.batch_norm ops.pool2d ops.neuron ops.own_neuron
+        ops.autograd ops.in_place ops.layout ops.repeat ops.batch_norm ops.pool2d ops.neuron ops.own_kernels
+        ops.own_neuron
         ops.poisson ops.spikeprop ops.stdp
         ops.bp_stdp ops.delay ops.diehl_cook ops.spike_conv2d ops.spike_count ops.spike_linear
         ops.bp_stdp_network

@@ -1,0 +1,72 @@
+"""A step in plain PyTorch with the bits of its kernel: functions, and parameters that are numbers."""
+
+from __future__ import annotations
+
+import functools as tools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from . import functions
+
+__all__ = ["KernelFunctions", "Number"]
+
+
+class KernelFunctions(TorchFunctionMode):
+    """Computes exp and the like as the kernels do."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        name = getattr(function, "__name__", "")
+        known = name in functions.__all__ and len(args) == 1 and not kwargs
+        if known and not isinstance(args[0], Number):
+            with torch._C.DisableTorchFunction():
+                return getattr(functions, name)(args[0])
+        return function(*args, **(kwargs or {}))
+
+
+class Number(float):
+    """A parameter that is a number, which PyTorch's functions take: ``torch.exp(-1 / tau)`` is a number again."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or not callable(function := getattr(torch, name, None)):
+            raise AttributeError(name)
+        return tools.partial(function, self)
+
+    @classmethod
+    def __torch_function__(
+        cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        named = kwargs or {}
+        if any(isinstance(a, Tensor) for a in (*args, *named.values())):
+            plain = [float(a) if isinstance(a, cls) else a for a in args]
+            return function(
+                *plain, **{k: float(a) if isinstance(a, cls) else a for k, a in named.items()}
+            )
+        wide = [
+            torch.tensor(float(a), dtype=torch.float64) if type(a) in (cls, float) else a
+            for a in args
+        ]
+        wide = [torch.tensor(a) if isinstance(a, bool) else a for a in wide]
+        return cls(KernelFunctions().__torch_function__(function, types, wide, named))
+
+
+def _computes(name: str) -> Callable[..., Any]:
+    plain = getattr(float, name)
+
+    def compute(*values: Any) -> Any:
+        found = plain(*values)
+        return Number(found) if isinstance(found, float) else found
+
+    return compute
+
+
+for _name in ("add", "sub", "mul", "truediv", "pow"):
+    setattr(Number, f"__{_name}__", _computes(f"__{_name}__"))
+    setattr(Number, f"__r{_name}__", _computes(f"__r{_name}__"))
+for _name in ("neg", "abs"):
+    setattr(Number, f"__{_name}__", _computes(f"__{_name}__"))

@@ -51,7 +51,7 @@ LAYERS = {
         nn.spiking nn.delaying nn.delay data.sequences data.event_files data.events data.folder data.own
         data.iris_loader data.loading data loss
         testing nn.spikeprop
-        nn.<neuron> nn.own_neuron nn.recurrent encoder.poisson encoder.bernoulli encoder.manual encoder
+        nn.<neuron> nn.own_neuron nn.equations nn.recurrent encoder.poisson encoder.bernoulli encoder.manual encoder
         learning.stdp learning.bp_stdp learning.spikeprop learning nn.presets
         nn.replacing.port nn.replacing.spikingjelly nn.replacing.snntorch_functions
         nn.replacing.snntorch_neuron nn.replacing.snntorch nn.replacing.norse

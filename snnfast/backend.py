@@ -307,17 +307,10 @@ def explain(module_or_op: nn.Module | str | Any, *tensors: Tensor) -> str:
 
 
 def _own_neuron(module: Any) -> Any:
-    """The neuron from a step function that ``module`` is, or whose layer or recurrent layer; None if it is another."""
-    from .ops.own_neuron import OwnNeuron
-
-    for neuron in (
-        module,
-        inner := getattr(module, "neuron", None),
-        getattr(inner, "neuron", None),
-    ):
-        if isinstance(neuron, OwnNeuron):
-            return neuron
-    return None
+    """The neuron from a step function that ``module`` is, or its layer, or a recurrent layer of it; else None."""
+    inner = getattr(module, "neuron", None)
+    found = (module, inner, getattr(inner, "neuron", None))
+    return next((n for n in found if callable(getattr(n, "explain", None))), None)
 
 
 def _describe(op: Any, x: Tensor, surrogate: object) -> str:

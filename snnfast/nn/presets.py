@@ -22,7 +22,7 @@ from .izhikevich import Izhikevich
 from .lif import IF, LIF
 from .own_neuron import OwnLayer
 from .qif import QIF
-from .replacing import norse
+from .replacing import norse_equations as norse
 from .spiking import Spiking
 
 __all__ = ["like"]

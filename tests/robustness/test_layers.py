@@ -52,11 +52,14 @@ LAYERS = {
         data.iris_loader data.loading data loss
         testing nn.spikeprop
         nn.<neuron> nn.own_neuron nn.equations nn.recurrent encoder.poisson encoder.bernoulli encoder.manual encoder
-        learning.stdp learning.bp_stdp learning.spikeprop learning nn.presets
-        nn.replacing.port nn.replacing.spikingjelly nn.replacing.snntorch_functions
+        learning.stdp learning.bp_stdp learning.spikeprop learning
+        nn.replacing.port nn.replacing.spikingjelly_neurons nn.replacing.spikingjelly_equations
+        nn.replacing.spikingjelly nn.replacing.snntorch_functions nn.replacing.norse_neurons
+        nn.replacing.norse_equations
         nn.replacing.snntorch_neuron nn.replacing.snntorch nn.replacing.norse
         nn.replacing.sinabs_functions nn.replacing.sinabs
-        nn.replacing nn.replacing.compare nn.replacing.sequences nn.replacing.wrapped nn.pooled nn.tracer nn.plain
+        nn.replacing nn.presets nn.replacing.compare nn.replacing.sequences
+        nn.replacing.wrapped nn.pooled nn.tracer nn.plain
         nn.replacing.unrolling nn.replacing.traces nn.replacing.known nn.replacing.steps
         nn.replacing.loops nn.order nn.replace nn.fuse nn.accelerate nn
     """,

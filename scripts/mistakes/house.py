@@ -207,8 +207,8 @@ MISTAKES = (
     (
         "reference: no spike with soft reset",
         "snnfast/reference/neuron.py",
-        "return s, h, h - s_reset * call.v_threshold",
-        "return s * 0, h, h - s_reset * call.v_threshold",
+        "return s, h, h - s_reset * (",
+        "return s * 0, h, h - s_reset * (",
     ),
     (
         "reference: reset gradient's sign",

@@ -131,7 +131,7 @@ class SpikeCount:
 # ---- Norse. Rates are dt / tau. Its neurons keep the current after its decay.
 
 
-def _refractory(fire: Any, s: Any, v: Any, after: Any, rho: Any, rho_reset: Any) -> Any:
+def _refractory(fire: Any, s: Any, v: Any, after: Any, rho: Any, rho_reset: Any) -> tuple[Any, ...]:
     """Spikes, membrane and counter: the membrane is held while ``rho`` is above 0, with the surrogate's gradient."""
     held, _, _ = fire(rho, 0.0)
     s = (1 - held) * s

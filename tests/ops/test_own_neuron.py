@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from equations import gated, glif, klif, plain_lif, resonator, two_compartments
+from samples import assert_equal
 from torch import nn
 
 import snnfast
@@ -71,7 +72,7 @@ def compare(op, inputs, tolerance=1e-12, **arguments):
     assert len(kernel) == len(reference)
     for got, right in zip(kernel, reference):
         assert got.dtype == right.dtype
-        assert torch.equal(got, right)
+        assert_equal(got, right)
     for got, right in zip(grads, expected):
         torch.testing.assert_close(got, right, rtol=tolerance, atol=tolerance)
     return kernel
@@ -117,7 +118,7 @@ def test_float32_over_many_blocks_and_channels_last():
     compare(klif, [x], 1e-4)
     last = x.flatten(0, 1).to(memory_format=torch.channels_last).unflatten(0, (37, 4))
     spikes, _ = klif(last, k=1.2)
-    assert torch.equal(spikes, klif(x, k=1.2)[0])
+    assert_equal(spikes, klif(x, k=1.2)[0])
     assert spikes.stride() == last.stride()
 
 
@@ -135,8 +136,8 @@ def test_is_the_packages_own_neuron():
     x = draw(50, 4, 9)
     spikes, v = plain_lif(x, decay=0.75, v_reset=None)
     expected, expected_v = snnfast.ops.lif(x, decay=0.75, v_reset=None)
-    assert torch.equal(spikes, expected)
-    assert torch.equal(v, expected_v)
+    assert_equal(spikes, expected)
+    assert_equal(v, expected_v)
 
 
 @needs_kernels
@@ -165,7 +166,7 @@ def test_recurrent_kernels_equal_the_reference(delay):
 def test_recurrent_lif_is_the_packages():
     x, weight = draw(40, 3, 7), draw(7, 7, seed=3)
     got = plain_lif.recurrent(x, weight, decay=0.6)
-    assert torch.equal(got[0], snnfast.ops.recurrent(x, weight, decay=0.6)[0])
+    assert_equal(got[0], snnfast.ops.recurrent(x, weight, decay=0.6)[0])
 
 
 def test_a_run_worked_by_hand():
@@ -199,7 +200,7 @@ def test_glif_is_that_of_spikingjelly():
     x = draw(12, 3, 4, 5, 5, scale=1.5).requires_grad_()
     spikes = glif(x, g=layer.conduct[0].sigmoid().view(-1, 1, 1), **own)[0]
     expected = layer(x)
-    assert torch.equal(spikes, expected)
+    assert_equal(spikes, expected)
     leaves = [x, layer.tau, layer.gamma, layer.v_subreset]
     weights = draw(*x.shape, seed=9)
     grads = [
@@ -366,7 +367,7 @@ def test_a_layer_is_the_op_with_learned_parameters():
     layer = klif.layer(k=nn.Parameter(torch.full((5, 1, 1), 1.5)), decay=0.75, v_reset=None)
     x = torch.rand(6, 2, 5, 4, 4)
     spikes = layer(x)
-    assert torch.equal(spikes, klif(x, k=layer.k, decay=0.75, v_reset=None)[0])
+    assert_equal(spikes, klif(x, k=layer.k, decay=0.75, v_reset=None)[0])
     spikes.sum().backward()
     assert layer.k.grad.shape == (5, 1, 1)
     assert layer.k.grad.abs().sum() > 0
@@ -379,20 +380,20 @@ def test_a_stateful_layer_goes_on_and_is_saved():
     layer = two_compartments.layer(stateful=True, refractory=1)
     x = torch.rand(8, 3, 4)
     whole = two_compartments(x, refractory=1)[0]
-    assert torch.equal(torch.cat([layer(x[:5]), layer(x[5:])]), whole)
+    assert_equal(torch.cat([layer(x[:5]), layer(x[5:])]), whole)
     again = two_compartments.layer(stateful=True, refractory=1)
     again.load_state_dict(layer.state_dict())
-    assert torch.equal(again(x), layer(x))
+    assert_equal(again(x), layer(x))
     snnfast.nn.reset(layer)
     assert layer.d is None
-    assert torch.equal(layer(x), whole)
+    assert_equal(layer(x), whole)
 
 
 def test_a_layer_of_several_inputs_and_outputs():
     layer = gated.layer(decay=0.8)
     x, gate = torch.rand(8, 3, 4), torch.rand(8, 3, 4)
     spikes, carried = layer(x, gate)
-    assert torch.equal(spikes, gated(x, gate, decay=0.8)[0])
+    assert_equal(spikes, gated(x, gate, decay=0.8)[0])
     assert carried.shape == x.shape
 
 
@@ -429,7 +430,7 @@ def test_it_is_a_citizen():
     assert "Klif" in str(watching.activity())
     assert net[1].k.grad is not None
     checkpointed = torch.utils.checkpoint.checkpoint(net[1], net[0](x), use_reentrant=False)
-    assert torch.equal(checkpointed, net[1](net[0](x)))
+    assert_equal(checkpointed, net[1](net[0](x)))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert net[1](net[0](x)).dtype == torch.bfloat16
 
@@ -440,11 +441,11 @@ def test_vmap_gives_what_a_call_a_sample_gives():
     got = torch.vmap(lambda x, k: klif(x, k=k)[0])(xs, k)
     (grad,) = torch.autograd.grad(got.square().sum(), xs)
     expected = torch.stack([klif(x, k=k)[0] for x, k in zip(xs, k)])
-    assert torch.equal(got, expected)
+    assert_equal(got, expected)
     torch.testing.assert_close(grad, torch.autograd.grad(expected.square().sum(), xs)[0])
     weight = torch.rand(5, 6, 6)
     got = torch.vmap(lambda x, w: klif.recurrent(x, w)[0])(xs, weight)
-    assert torch.equal(got, torch.stack([klif.recurrent(x, w)[0] for x, w in zip(xs, weight)]))
+    assert_equal(got, torch.stack([klif.recurrent(x, w)[0] for x, w in zip(xs, weight)]))
 
 
 @needs_kernels
@@ -455,13 +456,13 @@ def test_torch_compile_and_export_hold_the_kernel(recurrent):
     x = torch.rand(40, 3, 6)
     expected = layer(x)
     compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)(x)
-    assert torch.equal(compiled, expected)
+    assert_equal(compiled, expected)
     parameters = list(layer.parameters())
     grads = [torch.autograd.grad(y.square().sum(), parameters) for y in (compiled, expected)]
     for got, right in zip(*grads):
         torch.testing.assert_close(got, right)
     program = torch.export.export(layer, (x,), strict=False)
-    assert torch.equal(program.module()(x), expected)
+    assert_equal(program.module()(x), expected)
     assert any("snnfast.own_" in str(node.target) for node in program.graph.nodes)
 
 
@@ -535,7 +536,7 @@ def test_a_surrogate_that_cannot_be_compiled_runs_in_pytorch_and_warns():
         snnfast.backend.BackendWarning, match="klif runs in plain PyTorch, .*sub_ can"
     ):
         spikes, _ = klif(x, surrogate=in_place)
-    assert torch.equal(spikes, klif(x)[0])
+    assert_equal(spikes, klif(x)[0])
     with (
         snnfast.backend.use("cpu"),
         pytest.raises(

@@ -145,8 +145,8 @@ def neuron(
 
     Raises:
         TypeError, ValueError: for a step that is not such a function.
-        TypeError: a ``TraceError``, when it is first called, with the line of the step that cannot be compiled, and what
-            can.
+        TypeError: a ``TraceError`` when it is first called, with the line of the step that cannot be compiled, and
+            what can.
 
     Example:
         >>> @snnfast.neuron

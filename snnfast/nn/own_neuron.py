@@ -145,12 +145,7 @@ def neuron(
 
     Raises:
         TypeError, ValueError: for a step that is not such a function.
-    <<<<<<< HEAD
         TypeError: a ``TraceError`` at the first call, with the line of the step that cannot be compiled.
-    =======
-        TypeError: a ``TraceError`` when it is first called, with the line of the step that cannot be compiled, and
-            what can.
-    >>>>>>> 3ef764087a34803640df2cb94cbff7a259eb249f
 
     Example:
         >>> @snnfast.neuron

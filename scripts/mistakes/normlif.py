@@ -52,8 +52,8 @@ MISTAKES = (
     (
         "numbers with tensors: the last parameters are shared, too",
         "csrc/core/neuron.h",
-        "return Uniform && k < count - Neuron::kEach;",
-        "return Uniform && k < count;",
+        "return Uniform && k < Neuron::kParams - Neuron::kEach;",
+        "return Uniform && k < Neuron::kParams;",
     ),
     (
         "cuda: numbers with tensors read as those of the first neuron",

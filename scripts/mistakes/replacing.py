@@ -125,7 +125,7 @@ MISTAKES = (
     ),
     (
         "replace: a membrane that is a number begins at rest",
-        "snnfast/nn/replacing/spikingjelly.py",
+        "snnfast/nn/replacing/spikingjelly_neurons.py",
         "begin[name] = float(found)",
         "pass",
     ),
@@ -157,7 +157,7 @@ MISTAKES = (
     ),
     (
         "replace: Norse's current is kept before its decay",
-        "snnfast/nn/replacing/norse.py",
+        "snnfast/nn/replacing/norse_neurons.py",
         "return spikes, CurrentState(v, decay_syn * i)",
         "return spikes, CurrentState(v, i)",
     ),
@@ -175,7 +175,7 @@ MISTAKES = (
     ),
     (
         "replace: what two layers share is copied twice",
-        "snnfast/nn/replacing/spikingjelly.py",
+        "snnfast/nn/replacing/spikingjelly_neurons.py",
         "self.w = copy.deepcopy(node.w, memo)",
         "self.w = copy.deepcopy(node.w)",
     ),
@@ -193,9 +193,9 @@ MISTAKES = (
     ),
     (
         "replace: KLIF's membrane passes no ReLU",
-        "snnfast/nn/replacing/spikingjelly.py",
-        "torch.relu(self.k * h)",
-        "(self.k * h)",
+        "snnfast/nn/equations.py",
+        "f = torch.relu(k * (v_rest",
+        "f = (k * (v_rest",
     ),
     (
         "replace: snnTorch's neurons without a delayed reset are reset twice",

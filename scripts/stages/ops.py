@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -19,6 +20,12 @@ LARGE = {"steps": 100, "neurons": 1 << 17}
 def drawn(*shape: int, device: str, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(shape, generator=generator).to(device)
+
+
+@functools.lru_cache(maxsize=16)  # while a graph is captured nothing can be drawn
+def cotangent(shape: tuple[int, ...], device: str, dtype: torch.dtype, seed: int) -> Tensor:
+    """What a loss gives an output of this shape for its gradient."""
+    return drawn(*shape, device=device, seed=seed).to(dtype) - 0.25
 
 
 def tensors(result: object) -> list[Tensor]:
@@ -52,7 +59,7 @@ class Example(NamedTuple):
             weights = [
                 torch.ones((), device=y.device).to(y.dtype).expand_as(y)
                 if self.summed
-                else drawn(*y.shape, device=str(y.device), seed=20 + k).to(y.dtype) - 0.25
+                else cotangent(tuple(y.shape), str(y.device), y.dtype, 20 + k)
                 for k, y in enumerate(wanted)
             ]
             found += torch.autograd.grad(wanted, inputs, weights)

@@ -16,7 +16,11 @@ __all__ = ["KernelFunctions", "Number"]
 
 
 class KernelFunctions(TorchFunctionMode):
-    """Computes exp and the like as the kernels do."""
+    """Computes exp and the like as the kernels do, and chooses between numbers in ``dtype``, that of the states."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
 
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -26,6 +30,11 @@ class KernelFunctions(TorchFunctionMode):
         if known and not isinstance(args[0], Number):
             with torch._C.DisableTorchFunction():
                 return getattr(functions, name)(args[0])
+        if name == "where" and len(args) == 3 and not any(isinstance(a, Tensor) for a in args[1:]):
+            # PyTorch would choose in its default dtype
+            condition, *numbers = args
+            args = (condition, *(torch.tensor(float(a), dtype=self.dtype) for a in numbers))
+            args = (condition, *(a.to(condition.device) for a in args[1:]))
         return function(*args, **(kwargs or {}))
 
 
@@ -42,17 +51,28 @@ class Number(float):
         cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         named = kwargs or {}
-        if any(isinstance(a, Tensor) for a in (*args, *named.values())):
-            plain = [float(a) if isinstance(a, cls) else a for a in args]
-            return function(
-                *plain, **{k: float(a) if isinstance(a, cls) else a for k, a in named.items()}
-            )
+        like = next(
+            (
+                a
+                for a in (*args, *named.values())
+                if isinstance(a, Tensor) and a.is_floating_point()
+            ),
+            None,
+        )
+        if like is not None:
+
+            def beside(value: Any) -> Any:
+                return like.new_tensor(float(value)) if isinstance(value, cls) else value
+
+            return function(*map(beside, args), **{k: beside(a) for k, a in named.items()})
+        if any(isinstance(a, Tensor) for a in args):  # a condition: the mode chooses
+            return function(*(float(a) if isinstance(a, cls) else a for a in args), **named)
         wide = [
             torch.tensor(float(a), dtype=torch.float64) if type(a) in (cls, float) else a
             for a in args
         ]
         wide = [torch.tensor(a) if isinstance(a, bool) else a for a in wide]
-        return cls(KernelFunctions().__torch_function__(function, types, wide, named))
+        return cls(KernelFunctions(torch.float64).__torch_function__(function, types, wide, named))
 
 
 def _computes(name: str) -> Callable[..., Any]:

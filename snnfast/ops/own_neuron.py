@@ -102,8 +102,9 @@ class OwnNeuron(StepFunction):
             outputs, after = whole_step(self.step, frame, [value], states, own)
             return outputs[0].to(value.dtype), after
 
-        with KernelFunctions():
-            wide = x.to(check.state_dtype(x.dtype))
+        dtype = check.state_dtype(x.dtype)
+        with KernelFunctions(dtype):
+            wide = x.to(dtype)
             spikes, states, v_seq = fed_back(step, wide, self._rest(call), weight, past, delay)
         return self._answer(call, [spikes.to(x.dtype)], states, v_seq)
 
@@ -145,7 +146,7 @@ class OwnNeuron(StepFunction):
             [value.to(dtype) for value in call.inputs],
             self._rest(call),
             self.named(call.parameters),
-            KernelFunctions(),
+            KernelFunctions(dtype),
         )
         return [value.to(x.dtype) for value in outputs], states, v_seq
 
@@ -320,10 +321,13 @@ class OwnNeuron(StepFunction):
 _NEURONS: list[OwnNeuron] = []
 
 
-# torch.compile cannot look into a compiler: it keeps the kernel that it is told.
-@torch.compiler.assume_constant_result
 def _kernel_for(place: int, variant: tuple[Any, ...], x: Tensor) -> Kernel | None:
     return _NEURONS[place]._choose(Variant(*variant), x)
+
+
+# torch.compile cannot look into a compiler, and keeps the kernel: this is what torch.compiler.assume_constant_result
+# does, which takes a second to import.
+setattr(_kernel_for, "_dynamo_marked_constant", True)  # noqa: B010
 
 
 def _camel(name: str) -> str:

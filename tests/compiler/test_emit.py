@@ -4,8 +4,8 @@ import random
 
 import pytest
 import torch
+from random_steps import BINARY, UNARY, run
 from samples import assert_equal
-from test_trace import BINARY, UNARY, run
 
 import snnfast
 
@@ -31,8 +31,8 @@ def test_random_steps_have_the_bits_and_gradients_of_pytorch(seed):
 
     def step(fire, x, v, *, p=0.5, k=0.25):
         found, after = run(drawn, (x, v, p, k * x))
-        s, _h, reset = fire(torch.tanh(found), 0.2)
-        return s, torch.sin(reset + after * 0.1)
+        s, _h, reset = fire(torch.tanh(found) + 0.1 * x, 0.2)
+        return s, torch.sin(reset + after * 0.1 + p * v)
 
     step.__name__ = f"random_{seed}"
     op = snnfast.neuron(step)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from random_steps import BINARY, UNARY, run
 
 from snnfast.compiler.eager import KernelFunctions
 from snnfast.compiler.evaluate import evaluate
@@ -27,39 +28,6 @@ def traced(step, *, inputs=1, states=1, numbers=(), tensors=("p",)):
     )
 
 
-UNARY = [
-    *(
-        torch.neg,
-        torch.abs,
-        torch.relu,
-        torch.sigmoid,
-        torch.tanh,
-        torch.sin,
-        torch.cos,
-        torch.sign,
-        torch.floor,
-    ),
-    *(torch.square, lambda a: torch.exp(a.clamp(max=3)), lambda a: torch.log(a.abs() + 0.5)),
-    *(lambda a: torch.sqrt(a * a + 0.1), lambda a: a.clamp(-0.5, 0.75), lambda a: a**3),
-    *(lambda a: a + (torch.round(a) - a).detach(), lambda a: a.detach() * a),
-]
-BINARY = [
-    *(
-        torch.add,
-        torch.sub,
-        torch.mul,
-        torch.minimum,
-        torch.maximum,
-        lambda a, b: a / (b * b + 0.5),
-    ),
-    *(
-        lambda a, b: torch.where(a > b, a * 0.5, b),
-        lambda a, b: torch.where((a > 0) & ~(b >= 0.3), b, a),
-    ),
-    *(lambda a, b: 1.5 - a * 0.25 + (a < b) * b, lambda a, b: torch.clamp(a, min=b)),
-]
-
-
 @st.composite
 def programs(draw):
     """Instructions of a step: each appends a value to the list that starts with x, v and p."""
@@ -71,13 +39,6 @@ def programs(draw):
             operands = [draw(st.integers(0, k + 2)), draw(st.integers(0, k + 2))]
             instructions.append((draw(st.sampled_from(BINARY)), operands))
     return instructions
-
-
-def run(instructions, values):
-    values = list(values)
-    for function, operands in instructions:
-        values.append(function(*(values[k] for k in operands)))
-    return values[-1], values[-2] * 0.5 + values[3 if len(values) > 3 else 0]
 
 
 @given(programs(), st.integers(0, 2**16))
@@ -124,7 +85,7 @@ def test_no_gradient_is_nan_that_autograd_has_not(instructions, seed):
     values = list(torch.tensor(SPECIAL, dtype=torch.float64)[picks])
     grads = list(torch.randn(2, 60, generator=generator, dtype=torch.float64))
     real = [t.clone().requires_grad_() for t in values]
-    with KernelFunctions():
+    with KernelFunctions(torch.float64):
         results = run(instructions, real)
     expected = torch.autograd.grad(results, real, grads, allow_unused=True, materialize_grads=True)
     found = plan.step

@@ -112,6 +112,20 @@ def test_kernels_equal_the_reference(op, arguments):
     assert op is readout or 0.01 < outputs[0].clamp(max=1).mean() < 0.99
 
 
+@snnfast.neuron
+def chooses(fire, x, v, *, low=0.1, high=0.7):
+    """Numbers alone on both sides of a choice, and in functions that PyTorch gives tensors only."""
+    h = v * torch.where(x > 0, low, high) + torch.minimum(x, high) * torch.where(v > 0.1, 0.3, 0.9)
+    s, _, v = fire(h, torch.maximum(low, h * 0.1))
+    return s, v
+
+
+@needs_kernels
+def test_numbers_are_chosen_in_the_dtype_of_the_states():
+    compare(chooses, [draw(30, 3, 7)], low=0.15)
+    compare(chooses, [draw(30)], high=0.6)
+
+
 @needs_kernels
 def test_float32_over_many_blocks_and_channels_last():
     x = draw(37, 4, 6, 20, 20, dtype=torch.float32).to(memory_format=torch.contiguous_format)

@@ -26,7 +26,23 @@ true false union unsigned void template typename using namespace operator privat
 inline delete typedef register extern explicit virtual friend export mutable concept requires and or not xor asm wchar_t
 min max absolute sign_of larger smaller truncated x c C state tape grad grad_params grad_output params n
 """
-RESERVED = set(_WORDS.split())
+RESERVED = {*_WORDS.split(), *CALLS.values()}
+# Names in a struct besides those of its coefficients; variables that look like these get other names.
+MEMBERS = {
+    *(
+        "kStates",
+        "kParams",
+        "kSettings",
+        "kStrict",
+        "kCoefficients",
+        "kTape",
+        "kLeft",
+        "kSpare",
+        "kEach",
+        "kMore",
+    ),
+    *("kEachCoefficients", "kWhole", "kMoves", "kSeldom"),
+}
 
 
 def camel(name: str) -> str:
@@ -108,7 +124,8 @@ class _Struct:
         }
         self.names |= {node.id: f"{states[k]}_before" for k, node in enumerate(step.states)}
         self.names |= {node.id: f"grad_{states[k]}" for k, node in enumerate(plan.grad_after)}
-        taken = {"kCoefficients"}
+        taken = MEMBERS | {f"k{camel(row)}Row" for row in self.rows}
+        taken |= {f"kOf{camel(p)}" for p in (*self.numbers, *self.tensors)}
         for node in (*plan.numbers, *plan.neuron):
             named = node.op in ("number", "tensor")
             wanted = "k" + (
@@ -161,7 +178,8 @@ class _Struct:
 
         def name_of(node: Node) -> str:
             wanted = self.names.get(node.id, "")
-            if not wanted.isidentifier() or not wanted.isascii() or wanted in taken:
+            free = wanted.isidentifier() and wanted.isascii() and wanted not in taken
+            if not free or re.match("k[A-Z]|_", wanted):
                 wanted = f"t{node.id}"
             taken.add(wanted)
             return wanted

@@ -126,6 +126,22 @@ def test_numbers_are_chosen_in_the_dtype_of_the_states():
     compare(chooses, [draw(30)], high=0.6)
 
 
+@snnfast.neuron
+def named(fire, x, v, each, *, tape=0.5, left=0.2, of_left=0.3, states=0.4, v_threshold=1.0):
+    """Names that mean something in C++, or in the code around."""
+    auto = tape * v + left * x
+    times, absolute = auto * of_left, auto + 1
+    kLeft = absolute * states + times * absolute
+    _private = kLeft + each
+    s, _, v = fire(_private, v_threshold)
+    return s, v, left * each + s
+
+
+@needs_kernels
+def test_any_name_may_stand_in_a_step():
+    compare(named, [draw(30, 3, 7)], tape=draw(7).sigmoid())
+
+
 @needs_kernels
 def test_float32_over_many_blocks_and_channels_last():
     x = draw(37, 4, 6, 20, 20, dtype=torch.float32).to(memory_format=torch.contiguous_format)

@@ -8,7 +8,9 @@
 #define SNNFAST_UNROLL _Pragma("unroll")
 #else
 #define SNNFAST_HD inline __attribute__((always_inline))
-#define SNNFAST_UNROLL _Pragma("GCC unroll 64")
+#ifndef SNNFAST_UNROLL
+#define SNNFAST_UNROLL _Pragma("GCC unroll 16")
+#endif
 #define SNNFAST_SIMD _Pragma("GCC ivdep")
 #endif
 

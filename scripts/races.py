@@ -76,7 +76,7 @@ SPARE: dict[tuple[str, int], str] = {
     **{("cuda/spikeprop_events.cuh", k): "two votes in turn: one is enough" for k in (8, 9)},
 }
 MEETS = re.compile(
-    r"\b(?:__(?:syncthreads|syncwarp|threadfence)(?:_or|_and|_count)?|cluster_(?:arrive(?:_relaxed)?|wait))\("
+    r"\b(?:__(?:syncthreads|syncwarp|threadfence)(?:_or|_and|_count)?|cluster_(?:arrive|wait))\("
 )
 # Shared memory that a block may have, and whether teams may be clusters.
 DEVICES = (("232448", "1"), ("13000", "1"), ("0", "0"))

@@ -8,9 +8,7 @@
 #define SNNFAST_UNROLL _Pragma("unroll")
 #else
 #define SNNFAST_HD inline __attribute__((always_inline))
-#ifndef SNNFAST_UNROLL
-#define SNNFAST_UNROLL _Pragma("GCC unroll 16")
-#endif
+#define SNNFAST_UNROLL _Pragma("GCC unroll 64")
 #define SNNFAST_SIMD _Pragma("GCC ivdep")
 #endif
 

@@ -65,8 +65,7 @@ def library_source(
     name: str, plan: Plan, states: list[str], *, double: bool, recurrent: bool
 ) -> str:
     """The source of the shared library with a neuron's kernels for the CPU, for spikes that come back to it or not."""
-    return f"""#define SNNFAST_UNROLL _Pragma("GCC unroll 64")  // it may have many coefficients
-#include "core/functions.h"
+    return f"""#include "core/functions.h"
 #include "core/neuron.h"
 
 namespace snnfast {{

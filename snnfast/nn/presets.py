@@ -57,7 +57,7 @@ def like(neuron: str, **arguments: Any) -> Spiking:
       grad_window=None, detach_reset=False), ``"spikingjelly.RAFNode"`` (b=-0.2, omega=1.0, dt=1.0, v_threshold=1.0,
       v_reset=0.0, detach_reset=False, surrogate="sigmoid"), ``"spikingjelly.TernaryIFNode"`` and
       ``"spikingjelly.TernaryLIFNode"`` (tau=2.0 and decay_input=True of the second, v_threshold=1.0, v_reset=0.0,
-      detach_reset=False, surrogate="sigmoid") come from step functions, :mod:`snnfast.nn.equations`; ``k`` may be an
+      detach_reset=False, surrogate="sigmoid") come from step functions, ``snnfast.nn.equations``; ``k`` may be an
       ``nn.Parameter``.
       RAFNode's membrane starts at 0, SpikingJelly's at ``v_reset``.
     - ``"norse.LIFBoxCell"`` (tau_mem_inv=100.0 in 1/s, v_leak=0.0, v_th=1.0, v_reset=0.0, dt=0.001 in s,

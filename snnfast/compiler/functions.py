@@ -12,13 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snnfast.reference import exp as reference
+from snnfast.reference.exp import exp_nonpositive, exp_saturating
 
 __all__ = ["cos", "exp", "log", "sigmoid", "sin", "tanh"]
-
-
-def _exp_nonpositive(x: Any) -> Any:
-    return reference.exp_nonpositive(x) if isinstance(x, Tensor) else x.exp_nonpositive()
 
 
 def _mantissa_and_exponent(x: Any) -> tuple[Any, Any]:
@@ -39,20 +35,6 @@ def _polynomial(x: Any, coefficients: list[float]) -> Any:
 
 def _double(x: Any) -> bool:
     return x.dtype == torch.float64  # type: ignore[no-any-return]
-
-
-class _Exp(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Any) -> Any:
-        small = _exp_nonpositive(torch.where(x < 0, x, -x))
-        result = torch.where(x < 0, small, 1 / small)
-        ctx.save_for_backward(result)
-        return result
-
-    @staticmethod
-    def backward(ctx: Any, grad: Any) -> Any:
-        (result,) = ctx.saved_tensors
-        return grad * result
 
 
 class _Log(torch.autograd.Function):
@@ -137,7 +119,7 @@ class _Cos(torch.autograd.Function):
 class _Sigmoid(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Any) -> Any:
-        e = _exp_nonpositive(-torch.abs(x))
+        e = exp_nonpositive(-torch.abs(x))
         result = torch.where(x < 0, e, 1.0) / (1 + e)
         ctx.save_for_backward(result)
         return result
@@ -155,7 +137,7 @@ class _Tanh(torch.autograd.Function):
         # exp(u) - 1, which would cancel near 0
         degree = 13 if _double(x) else 7
         near = u * _polynomial(u, [1 / math.factorial(k) for k in reversed(range(1, degree + 1))])
-        less = torch.where(u > -0.34, near, _exp_nonpositive(u) - 1)
+        less = torch.where(u > -0.34, near, exp_nonpositive(u) - 1)
         size = -less / (2 + less)
         result = torch.where(x < 0, -size, size)
         ctx.save_for_backward(result)
@@ -169,7 +151,7 @@ class _Tanh(torch.autograd.Function):
 
 def exp(x: Any) -> Any:
     """``exp(x)``, at most ``e^87`` in float32 and ``e^708`` in float64, and at least their reciprocals."""
-    return _Exp.apply(x)  # type: ignore[no-untyped-call]
+    return exp_saturating(x)
 
 
 def log(x: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a kernel computes when: coefficients, the step, what it saves for the backward pass, and the gradients."""
+"""Plan of a kernel: coefficients, the step, the tape that it saves for the backward pass, and the gradients."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ __all__ = ["ALPHA", "MOST", "PERIOD", "Call", "StepFunction", "Variant"]
 
 MOST_ROWS, MOST_PARAMETERS = 16, 48  # csrc/core/own_neuron.h
 
-# What every neuron takes by keyword besides the parameters of its step.
+# Arguments of every neuron besides the parameters of its step, with their defaults.
 FIRING: dict[str, Any] = {
     **{"v_reset": 0.0, "strict": False, "refractory": 0, "r": None, "max_spikes": 1},
     **{"surrogate": "atan", "detach_reset": False, "return_state": True, "return_v_seq": False},
@@ -28,7 +28,7 @@ ALPHA, PERIOD, MOST = "surrogate_alpha", "refractory_steps", "most_spikes"
 
 
 class Variant(NamedTuple):
-    """What one kernel is compiled for; parameters that are numbers are its arguments."""
+    """Choices that a kernel is compiled for; parameters that are numbers are its arguments."""
 
     recurrent: bool
     double: bool

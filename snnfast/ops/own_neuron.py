@@ -34,7 +34,7 @@ CPU_ALONE = "a neuron from a step function has kernels for the CPU alone"
 
 
 class Frame(NamedTuple):
-    """What :func:`snnfast.reference.own_neuron.whole_step` needs of a call."""
+    """Fields of a call that :func:`snnfast.reference.own_neuron.whole_step` reads."""
 
     v_reset: Any
     strict: bool

@@ -25,7 +25,12 @@ _DEGREE = {torch.float32: 7, torch.float64: 13}  # of the Taylor polynomial
 
 
 def exp_nonpositive(x: Tensor) -> Tensor:
-    """``exp(x)`` for ``x <= 0`` in float32 or float64, to 2 units in the last place; PyTorch's own rounds otherwise."""
+    """``exp(x)`` for ``x <= 0`` in float32 or float64, to 2 units in the last place; PyTorch's own rounds otherwise.
+
+    A value that is traced (``snnfast.compiler``) takes it for one operation, which the kernels have.
+    """
+    if not isinstance(x, Tensor):
+        return x.exp_nonpositive()
     log2e, magic, ln2_high, ln2_low, low, shift, one = _REDUCTION[x.dtype]
     x = x.clamp(min=low)
     shifted = x * log2e + magic

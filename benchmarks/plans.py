@@ -68,7 +68,7 @@ class Launch(NamedTuple):
 
 
 def measure() -> dict[str, Any]:
-    """What nvcc reports of the kernels: registers of a thread, bytes of static shared memory, by architecture and name.
+    """Report of nvcc on the kernels: registers of a thread, bytes of static shared memory, by architecture and name.
 
     Raises:
         RuntimeError: without nvcc, or if it refuses a source.
@@ -148,7 +148,7 @@ def plan(card: Card, call: Callable[[], object]) -> Launch:
 
 
 def cases() -> dict[str, Callable[[], object]]:
-    """What the benchmarks launch: images in order, which a network learns, or 128 at once; 128 that change nothing."""
+    """Launches of the benchmarks: images in order, which a network learns, or 128 at once; 128 that change nothing."""
     found: dict[str, Callable[[], object]] = {}
     for module, frozen in (
         (diehl_cook, {"rule": None, "theta_plus": 0.0, "norm": None}),

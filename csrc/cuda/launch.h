@@ -52,7 +52,7 @@ __device__ __forceinline__ int64_t divided(int64_t a, int64_t b) {
   return (a | b) >> 32 ? a / b : static_cast<int64_t>(static_cast<uint32_t>(a) / static_cast<uint32_t>(b));
 }
 
-// What a block of a kernel may have in shared memory beside what is declared in it. The kernel is allowed all of it, whatever a
+// Dynamic shared memory that a block of a kernel may have. The kernel is allowed all of it, whatever a
 // launch takes: two threads of the host may launch it with different sizes.
 template <class Kernel>
 cudaError_t allow_shared(Kernel kernel, int device, int64_t& room) {

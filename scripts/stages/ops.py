@@ -24,7 +24,7 @@ def drawn(*shape: int, device: str, seed: int = 0) -> Tensor:
 
 @functools.lru_cache(maxsize=16)  # while a graph is captured nothing can be drawn
 def cotangent(shape: tuple[int, ...], device: str, dtype: torch.dtype, seed: int) -> Tensor:
-    """What a loss gives an output of this shape for its gradient."""
+    """Random gradient of an output of this shape, as from a loss."""
     return drawn(*shape, device=device, seed=seed).to(dtype) - 0.25
 
 

@@ -35,7 +35,7 @@ __all__ = [
 
 
 def charge(tau: float, decay_input: bool) -> dict[str, float]:
-    """What is left of a membrane after a step, and what comes in of the input."""
+    """Decay of the membrane in a step, and gain of the input."""
     return {"decay": 1 - 1 / tau, "gain": 1 / tau if decay_input else 1.0}
 
 
@@ -46,7 +46,7 @@ def reset(v_reset: float | None) -> dict[str, Any]:
 
 
 def turn(b: float, omega: float, dt: float) -> dict[str, float]:
-    """What a step makes of the state of a resonator."""
+    """State of a resonator after a step."""
     left = math.exp(b * dt)
     return {"cosine": left * math.cos(omega * dt), "sine": left * math.sin(omega * dt)}
 

@@ -81,7 +81,7 @@ class OwnLayer(Spiking):
 
 
 class Neuron(OwnNeuron):
-    """What :func:`neuron` makes of a step function: an op with ``reference`` and ``layer``."""
+    """Result of :func:`neuron`: an op with ``reference`` and ``layer``."""
 
     @functools.cached_property
     def layer(self) -> type[OwnLayer]:

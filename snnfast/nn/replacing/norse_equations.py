@@ -69,7 +69,7 @@ class _Equation(_Neuron):
         return [self._state(value, x) for value in values]
 
     def _begin(self, name: str) -> Any:
-        """What a state is at rest."""
+        """Value of a state at rest."""
         return _at_rest(self.inner.v_leak) if name == "v" else 0.0
 
     def _state_of(self, states: list[Tensor]) -> Any:

@@ -74,5 +74,21 @@ SNNFAST_HD double exp_nonpositive(double x) {
   return p * bit_cast<double>((bit_cast<uint64_t>(shifted) + 1023u) << 52);
 }
 
+// exp(x / by), at most what exp_nonpositive has an inverse of: e^87 in float. `per` is 1 / by.
+template <class C>
+SNNFAST_HD C exp_quotient(C x, C by, [[maybe_unused]] C per) {
+  const C z = x / by, small = exp_nonpositive(z < C(0) ? z : -z);
+  return z < C(0) ? small : C(1) / small;
+}
+#if defined(__CUDACC__) || defined(SNNFAST_CUDA_EMULATION)
+// The same bits, for a |by| from 2^-77 to 2^126, without a division: the guess's remainder is exact where exp(z) is not 1. Where the guess
+// is infinite z is NaN, which fminf takes for 87.
+SNNFAST_HD float exp_quotient(float x, float by, float per) {
+  const float guess = x * per;
+  const float z = fmaf(fmaf(guess, -by, x), per, guess), small = exp_within(-fminf(fabsf(z), 87.f));
+  return guess < 0.f ? small : reciprocal(small);
+}
+#endif
+
 }  // namespace
 }  // namespace snnfast

@@ -1,52 +1,34 @@
-// The frame around a neuron's maths: what the scans over time (csrc/cpu, csrc/cuda) are given, and one step forward and
-// backward, the same on every device. The maths itself is a struct a neuron (alif.h is the example), which holds all that
-// the scans do not know:
+// The frame around a neuron's maths: what the scans over time (csrc/cpu, csrc/cuda) are given. The maths itself is a struct that
+// snnfast/compiler makes of the neuron's equation: of ours when the package is built (snnfast/compiler/neurons.py), of a user's while a
+// program runs. It holds all that the scans do not know:
 //
 //   enum { ..., kStates }        states; the first is the membrane
 //   enum { ..., kParams }        parameters in the order of the operator's arguments: numbers, or tensors with gradients
-//   enum { ..., kCoefficients }  what the maths needs of a neuron's parameters, computed once; kLeast among them, which the frame sets
 //   enum { ..., kSettings }      numbers and flags that are the same for all neurons and have no gradient
+//   enum { ..., kCoefficients }  what a step needs of a neuron's parameters, computed once; kLeast, if there is one, is set here
+//   kEach, kEachCoefficients     how many of the last parameters may be tensors where Uniform, and how many of the last coefficients
+//                                depend on them
+//   kTape<Uniform>               how many numbers of a step `step_backward` reads
+//   kMoves                       the threshold is no coefficient
+//   kTakesSlope                  `step_backward` is given the surrogate's slope at `margin`; else the surrogate is part of it
+//   kReads                       there is a kernel for a readout, which never fires: Reset::none
+//   kMore                        it has more inputs and outputs than one (MoreRows)
+//   kGeneric                      one kernel serves numbers and tensors and all surrogates: slower, and quick to build
+//   kPrefetch                    CUDA kernels load inputs a group of steps ahead
 //   settings                     these from the operator's arguments
-//   kMoves                       the threshold changes with the charged states
-//   kTape                        how many numbers of a step the functions *_backward read: of the charged states, from the first on, and
-//   kLeft                        so many, the last of them, that charge leaves for charge_backward
-//   kSpare                       so many of the charged states, the last of them, that they read for the gradients of parameters alone
-//   kEach                        how many of the last parameters, and of the last coefficients, may be tensors in the kernel for numbers, too
-//   kSeldom                      one kernel serves numbers and tensors and all surrogates: slower, and quick to build
 //   coefficients                 coefficients of one neuron from its parameters
 //   rest, rest_backward          the states of a neuron without input
-//   charge, charge_backward      the states when the input has come, before a spike; returns dL/dx; reads `x` and `before` for the
-//                                gradients of parameters alone, unless kSeldom
-//   threshold, threshold_backward  at which membrane it fires, of the charged states
-//   silent                       whether it cannot fire now, of the charged states
-//   spikes                       how many spikes those are: the bool itself, or a number of type C
-//   fire, fire_backward          what so many spikes do to every state; returns dL/d(spikes)
+//   step                         states before -> after, in place; saves `tape`; returns its first output, the spikes
+//   margin                       how far the membrane was above the threshold
+//   step_backward                in `grad`, dL/d(states after) -> dL/d(states before); adds to `grad_params`; returns dL/dx. `attached`:
+//                                0 where no gradient goes through the spike into the reset
 //
-// The functions *_backward find in `grad` dL/d(states after) and leave dL/d(states before); they add to `grad_params`.
-//
-// A generated neuron (snnfast/compiler) is a whole step instead, for one reset and one surrogate, and has kWhole = true:
-//
-//   kEachCoefficients            how many of the last coefficients depend on the last kEach parameters
-//   kMore                        whether it has more inputs and outputs than one (MoreRows)
-//   kTape                        how many numbers `step` saves in `tape` for `step_backward`
-//   coefficients, rest, rest_backward   as above
-//   step                         states before -> after, in place; returns its first output
-//   step_backward                in `grad`, dL/d(states after) -> dL/d(states before); adds to `grad_params`; returns dL/dx
+// The last three are for one way to reset, and for parameters that are numbers but for the last kEach (Uniform), or any.
 #pragma once
 #include <cstdint>
 #include <type_traits>
 
 #include "bit_cast.h"
-
-// What the operator of every neuron takes after what is its own; types are those of ops/arguments.h.
-#define SNNFAST_FIRING_ARGUMENTS(FIELD) \
-  FIELD(bool, hard_reset)               \
-  FIELD(bool, fires)                    \
-  FIELD(bool, strict)                   \
-  FIELD(SurrogateChoice, surrogate)     \
-  FIELD(bool, detach_reset)             \
-  FIELD(bool, return_state)             \
-  FIELD(bool, return_v_seq)
 
 namespace snnfast {
 
@@ -122,27 +104,12 @@ struct NeuronBackward : NeuronScan<Neuron> {
   void* grad_param[Neuron::kParams];     // [N] or null: per neuron, summed over time
 };
 
-constexpr int64_t kNeuronBlock = 256;  // neurons that a CPU takes through all steps at a time; one tape of 32 steps in float is 32 KiB
-// Rows of that tape a step, at most: what the backward pass reads of the charged states, x, and the states before the step.
+constexpr int64_t kNeuronBlock = 256;  // neurons that a CPU takes through all steps at a time
+// Rows of the tape of a step, at most.
 template <class Neuron>
-constexpr int64_t kNeuronTapeRows = Neuron::kTape + 1 + Neuron::kStates;
+constexpr int64_t kNeuronTapeRows = Neuron::template kTape<true> > Neuron::template kTape<false> ? Neuron::template kTape<true> : Neuron::template kTape<false>;
 
 namespace {
-
-// Whether a neuron is generated as a whole step.
-template <class Neuron, class = void>
-constexpr bool kWhole = false;
-template <class Neuron>
-constexpr bool kWhole<Neuron, std::enable_if_t<Neuron::kWhole>> = true;
-
-// Whether a neuron has more inputs and outputs than one.
-template <class Neuron>
-constexpr bool has_more() {
-  if constexpr (kWhole<Neuron>)
-    return Neuron::kMore;
-  else
-    return false;
-}
 
 template <class C>
 SNNFAST_HD C param_of_neuron(const Param& p, int64_t n) {
@@ -157,16 +124,7 @@ SNNFAST_HD constexpr bool shared_parameter(int k) {
 // Whether a coefficient is.
 template <class Neuron, bool Uniform>
 SNNFAST_HD constexpr bool shared_coefficient(int k) {
-  if constexpr (kWhole<Neuron>)
-    return Uniform && k < Neuron::kCoefficients - Neuron::kEachCoefficients;
-  else
-    return Uniform && k < Neuron::kCoefficients - Neuron::kEach;
-}
-
-// The gain of the input that goes with a decay: 1 - decay where the input is scaled, else 1.
-template <class C>
-SNNFAST_HD C input_gain(C decay, const Param& p, bool decay_input) {
-  return !decay_input ? C(1) : p.data ? C(1) - decay : static_cast<C>(1. - p.value);
+  return Uniform && k < Neuron::kCoefficients - Neuron::kEachCoefficients;
 }
 
 // Whether kLeast is the least membrane that fires, so that to compare with it is all that a step does; else it is the least margin
@@ -197,19 +155,14 @@ SNNFAST_HD C least_membrane(C threshold, C margin) {
   return least - threshold >= margin || least != least ? least : next_above(least);
 }
 
-template <class Neuron, class C>
-SNNFAST_HD void neuron_settings(const NeuronScan<Neuron>& a, C* settings) {
-  SNNFAST_UNROLL
-  for (int k = 0; k < Neuron::kSettings; k++) settings[k] = static_cast<C>(a.settings[k]);
-}
-
 // The coefficients that go with a neuron's parameters.
 template <class Neuron, class C>
 SNNFAST_HD void neuron_coefficients(const NeuronScan<Neuron>& a, const C* params, C* c) {
   Neuron::coefficients(params, a, c);
-  if constexpr (!kWhole<Neuron>) c[Neuron::kLeast] = least_margin<C>(a.settings[Neuron::kStrict] != 0);
-  if constexpr (!kWhole<Neuron> && kByMembrane<Neuron>)
-    c[Neuron::kLeast] = least_membrane(Neuron::threshold(static_cast<const C*>(nullptr), c), c[Neuron::kLeast]);
+  if constexpr (Neuron::kTakesSlope) {
+    c[Neuron::kLeast] = least_margin<C>(a.settings[Neuron::kOfStrict] != 0);
+    if constexpr (kByMembrane<Neuron>) c[Neuron::kLeast] = least_membrane(Neuron::threshold(c), c[Neuron::kLeast]);
+  }
 }
 
 // The coefficients of neuron n.
@@ -219,67 +172,6 @@ SNNFAST_HD void neuron_coefficients(const NeuronScan<Neuron>& a, int64_t n, C* c
   SNNFAST_UNROLL
   for (int k = 0; k < Neuron::kParams; k++) params[k] = param_of_neuron<C>(a.param[k], n);
   neuron_coefficients(a, params, c);
-}
-
-// s x, where s says whether there is a spike, or how many.
-template <class C>
-SNNFAST_HD C times(bool s, C x) {
-  return s ? x : C(0);
-}
-template <class C>
-SNNFAST_HD C times(C s, C x) {
-  return s != C(0) ? s * x : C(0);
-}
-
-// How far the charged membrane is above the threshold: where the surrogate's slope is taken.
-template <class Neuron, class C>
-SNNFAST_HD C neuron_margin(const C* charged, const C* c) {
-  return charged[0] - Neuron::threshold(charged, c);
-}
-
-template <class Neuron, class C>
-SNNFAST_HD auto neuron_spikes(const C* charged, const C* c) {
-  return Neuron::spikes((kByMembrane<Neuron> ? charged[0] : neuron_margin<Neuron>(charged, c)) >= c[Neuron::kLeast], charged, c);
-}
-
-// One step: states before -> after. `charged` gets the kTape numbers that the backward pass reads. Returns its spikes.
-template <class Neuron, Reset R, class C>
-SNNFAST_HD C neuron_step(C x, const C* c, C* state, C* charged) {
-  if constexpr (kWhole<Neuron>) {
-    return Neuron::step(x, c, state, charged);
-  } else {
-    constexpr int kCharged = Neuron::kTape - Neuron::kLeft;
-    Neuron::charge(x, c, state, charged + kCharged);
-    SNNFAST_UNROLL
-    for (int k = 0; k < kCharged; k++) charged[k] = state[k];
-    if constexpr (R == Reset::none) {
-      return C(0);
-    } else {
-      const auto spikes = neuron_spikes<Neuron>(state, c);
-      Neuron::template fire<R>(spikes, c, state);
-      return times(spikes, C(1));
-    }
-  }
-}
-
-// The gradient of one step. Flags (settings, attached: whether the gradient goes through the spike into the reset) are numbers
-// that are 0 or not: a loop over neurons with a bool as a condition is not vectorised. grad: dL/d(states after) on entry,
-// dL/d(states before) on return. Adds to grad_params; returns dL/dx.
-template <class Neuron, Reset R, class C>
-SNNFAST_HD C neuron_step_backward(C x, const C* before, const C* charged, const C* c, const C* settings, C grad_spike, C slope, C attached, C* grad,
-                                  C* grad_params) {
-  if constexpr (kWhole<Neuron>) {
-    return Neuron::step_backward(charged, c, grad_spike, grad, grad_params);
-  } else {
-    if constexpr (R != Reset::none) {
-      const auto spikes = neuron_spikes<Neuron>(charged, c);
-      const C grad_spikes = grad_spike + Neuron::template fire_backward<R>(spikes, charged, c, attached, grad, grad_params);
-      const C grad_margin = Neuron::silent(charged) ? C(0) : grad_spikes * slope;
-      grad[0] += grad_margin;
-      Neuron::threshold_backward(charged, c, -grad_margin, grad, grad_params);
-    }
-    return Neuron::charge_backward(x, before, charged + Neuron::kTape - Neuron::kLeft, c, settings, grad, grad_params);
-  }
 }
 
 }  // namespace

@@ -9,7 +9,7 @@ namespace snnfast {
 struct OwnNeuron {
   enum { kStates = kMostStates };
   enum { kParams = 48 };
-  enum { kStrict, kSettings };
+  enum { kSettings = 1 };
   static constexpr int kEach = 0;
 };
 

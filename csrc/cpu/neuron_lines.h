@@ -21,7 +21,7 @@ template <class Neuron>
 constexpr bool kOwnForNumbers = false;
 #else
 template <class Neuron>
-constexpr bool kOwnForNumbers = !Neuron::kSeldom;
+constexpr bool kOwnForNumbers = !Neuron::kGeneric;
 #endif
 template <class C, bool Uniform>
 constexpr bool kOwnForSurrogates = Uniform && sizeof(C) == sizeof(float);
@@ -62,7 +62,7 @@ struct Coefficients {
   inline __attribute__((always_inline)) void of(int64_t i, const C* shared, C* c) const {
     SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kCoefficients; k++) {
-      const bool one = shared_coefficient<Neuron, Uniform>(k), least = !kWhole<Neuron> && !kByMembrane<Neuron> && k == 0;
+      const bool one = shared_coefficient<Neuron, Uniform>(k), least = Neuron::kTakesSlope && !kByMembrane<Neuron> && k == 0;
       c[k] = one || least ? shared[k] : values[k][one ? 0 : i];
     }
   }
@@ -106,34 +106,20 @@ inline auto from(C (*rows)[Width], int64_t i) {
   return reinterpret_cast<C(*)[Width]>(reinterpret_cast<C*>(rows) + i);
 }
 
-// What the backward pass needs of one step, as rows of a block: the charged states and, where its maths reads them, x and
-// the states before the step.
-template <class Neuron, bool Uniform>
-struct Tape {
-  static constexpr bool kBefore = !Uniform && !kWhole<Neuron>, kInput = !kWhole<Neuron> && (kBefore || Neuron::kEach > 0);
-  enum : int { kX = Neuron::kTape, kState = kX + kInput, kRows = kState + kBefore * Neuron::kStates };
-  static_assert(kRows <= kNeuronTapeRows<Neuron>);
-};
 // One step of a line of neurons, from neuron i of the block on. out: the tape's rows of this step.
 template <class Neuron, class C, Reset R, bool Uniform, Record Out, int64_t Width, int64_t TapeWidth>
 inline __attribute__((always_inline)) void step_line(const C* x, C (*states)[Width], C (*out)[TapeWidth], C* spikes,
                                                      const Coefficients<Neuron, C, Uniform>& coefficients, const C* shared, int64_t i) {
-  using Rows = Tape<Neuron, Uniform>;
   SNNFAST_LINE_SIMD
   for (int64_t l = 0; l < kLine<C>; l++) {
-    C c[Neuron::kCoefficients], state[Neuron::kStates], charged[Neuron::kTape];
+    C c[Neuron::kCoefficients], state[Neuron::kStates], tape[Neuron::template kTape<Uniform>] = {};
     coefficients.of(i + l, shared, c);
     SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kStates; k++) state[k] = states[k][l];
-    if constexpr (Out == Record::tape && Rows::kInput) out[Rows::kX][l] = x[l];
-    if constexpr (Out == Record::tape && Rows::kBefore) {
-      SNNFAST_UNROLL
-      for (int k = 0; k < Neuron::kStates; k++) out[Rows::kState + k][l] = state[k];
-    }
-    spikes[l] = neuron_step<Neuron, R>(x[l], c, state, charged);
+    spikes[l] = Neuron::template step<R, Uniform>(x[l], c, state, tape);
     if constexpr (Out == Record::tape) {
       SNNFAST_UNROLL
-      for (int k = 0; k < Neuron::kTape; k++) out[k][l] = charged[k];
+      for (int k = 0; k < Neuron::template kTape<Uniform>; k++) out[k][l] = tape[k];
     }
     SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kStates; k++) states[k][l] = state[k];
@@ -143,14 +129,13 @@ inline __attribute__((always_inline)) void step_line(const C* x, C (*states)[Wid
 // What the gradients of all lines need.
 template <class Neuron, class C, bool Uniform>
 struct LineConstants {
-  C alpha, settings[Neuron::kSettings], shared[Neuron::kCoefficients];
+  C alpha, shared[Neuron::kCoefficients];
   // As a line: GCC would compile the loop once more for 0, and its result would no longer stay in a register.
   alignas(64) C attached[kLine<C>];
 
   inline __attribute__((always_inline)) LineConstants(const NeuronBackward<Neuron>& a, const Coefficients<Neuron, C, Uniform>& coefficients)
       : alpha(static_cast<C>(a.alpha)) {
     for (C& one : attached) one = a.detach_reset ? C(0) : C(1);
-    neuron_settings(a, settings);
     coefficients.of(0, shared);
   }
 };
@@ -161,25 +146,23 @@ template <class Neuron, class C, Reset R, Surrogate S, bool Uniform, int64_t Wid
 inline __attribute__((always_inline)) void line_backward(const C (*tape)[TapeWidth], const C* grad_spikes, const C* grad_v, const C* slopes, C (*grad)[Width],
                                                          C* grad_x, C (*grad_params)[ParamsWidth], const Coefficients<Neuron, C, Uniform>& coefficients,
                                                          const LineConstants<Neuron, C, Uniform>& constants, int64_t i) {
-  using Rows = Tape<Neuron, Uniform>;
   SNNFAST_LINE_SIMD
   for (int64_t l = 0; l < kLine<C>; l++) {
-    C c[Neuron::kCoefficients], charged[Neuron::kTape], before[Neuron::kStates], g[Neuron::kStates], gp[Neuron::kParams];
+    C c[Neuron::kCoefficients], read[Neuron::template kTape<Uniform>], g[Neuron::kStates], gp[Neuron::kParams];
     coefficients.of(i + l, constants.shared, c);
     SNNFAST_UNROLL
-    for (int k = 0; k < Neuron::kTape; k++) charged[k] = tape[k][l];
-    const C x = Rows::kInput ? tape[Rows::kInput ? Rows::kX : 0][l] : C(0);
+    for (int k = 0; k < Neuron::template kTape<Uniform>; k++) read[k] = tape[k][l];
     SNNFAST_UNROLL
-    for (int k = 0; k < Neuron::kStates; k++) before[k] = Rows::kBefore ? tape[Rows::kBefore ? Rows::kState + k : 0][l] : C(0), g[k] = grad[k][l];
+    for (int k = 0; k < Neuron::kStates; k++) g[k] = grad[k][l];
     SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kParams; k++) gp[k] = shared_parameter<Neuron, Uniform>(k) ? C(0) : grad_params[k][l];
     g[0] += grad_v[l];
     C slope = C(0);
     if constexpr (S == Surrogate::count)
       slope = slopes[l];
-    else if constexpr (R != Reset::none && !kWhole<Neuron>)
-      slope = surrogate_derivative<S, C>(neuron_margin<Neuron>(charged, c), constants.alpha);
-    grad_x[l] = neuron_step_backward<Neuron, R>(x, before, charged, c, constants.settings, grad_spikes[l], slope, constants.attached[l], g, gp);
+    else if constexpr (R != Reset::none && Neuron::kTakesSlope)
+      slope = surrogate_derivative<S, C>(Neuron::template margin<R, Uniform>(read, c), constants.alpha);
+    grad_x[l] = Neuron::template step_backward<R, Uniform>(read, c, grad_spikes[l], slope, constants.attached[l], g, gp);
     SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kStates; k++) grad[k][l] = g[k];
     SNNFAST_UNROLL

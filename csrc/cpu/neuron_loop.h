@@ -32,7 +32,7 @@ inline void step(const C* x, C (*states)[kBlock], C (*out)[kBlock], const Coeffi
 // More inputs of a step, into their places among the states.
 template <class Neuron, class C>
 inline void read_more(const NeuronScan<Neuron>& a, int64_t t, int64_t n0, int64_t m, C (*state)[kBlock]) {
-  if constexpr (has_more<Neuron>()) {
+  if constexpr (Neuron::kMore) {
     for (int k = 0; k < Neuron::kStates; k++) {
       const Rows& rows = a.more->inputs[k];
       if (!rows.data) continue;
@@ -74,7 +74,7 @@ void forward_block(const NeuronForward<Neuron>& a, int64_t n0, int64_t m, RowsAh
       if (spikes == spike_buffer) flush_row(a.spikes, a.x.dtype, offset, m, streaming, spike_buffer);
     }
     if (a.v_seq) copy(static_cast<C*>(a.v_seq) + t * a.N + n0, state[0], m);
-    if constexpr (has_more<Neuron>())
+    if constexpr (Neuron::kMore)
       for (int k = 0; k < Neuron::kStates; k++)
         if (a.more->outputs[k]) copy(static_cast<C*>(a.more->outputs[k]) + t * a.N + n0, state[k], m);
   }
@@ -83,15 +83,15 @@ void forward_block(const NeuronForward<Neuron>& a, int64_t n0, int64_t m, RowsAh
 }
 
 // Where the surrogate's slope is taken.
-template <class Neuron, class C, bool Uniform>
+template <class Neuron, class C, Reset R, bool Uniform>
 void margins(const C (*tape)[kBlock], const Coefficients<Neuron, C, Uniform>& coefficients, C* out, int64_t m) {
   SNNFAST_SIMD
   for (int64_t i = 0; i < m; i++) {
-    C c[Neuron::kCoefficients], charged[Neuron::kTape];
+    C c[Neuron::kCoefficients], read[Neuron::template kTape<Uniform>];
     coefficients.of(i, c);
     SNNFAST_UNROLL
-    for (int k = 0; k < Neuron::kTape; k++) charged[k] = tape[k][i];
-    out[i] = neuron_margin<Neuron>(charged, c);
+    for (int k = 0; k < Neuron::template kTape<Uniform>; k++) read[k] = tape[k][i];
+    out[i] = Neuron::template margin<R, Uniform>(read, c);
   }
 }
 
@@ -104,7 +104,7 @@ __attribute__((noinline)) void step_backward(const C (*tape)[kBlock], const C* g
   constexpr bool given = S == Surrogate::count;
   alignas(64) C slope_row[given ? kBlock : 1];
   if constexpr (given) {
-    margins(tape, coefficients, slope_row, m);
+    margins<Neuron, C, R, Uniform>(tape, coefficients, slope_row, m);
     SNNFAST_ISA::slopes(a.surrogate, slope_row, constants.alpha, m);
   }
   for (int64_t i = 0; i < m; i += kLine<C>) {
@@ -124,7 +124,7 @@ struct BlockGradients {
 };
 
 template <class Neuron, class C, bool Uniform>
-using TapeRows = C (*)[Tape<Neuron, Uniform>::kRows][kBlock];  // of every step of a segment
+using TapeRows = C (*)[Neuron::template kTape<Uniform>][kBlock];  // of every step of a segment
 
 // Backward through the steps [t0, t0 + steps) of a block, whose tape is filled. Alone in knowing the surrogate: the rest of a
 // block is not compiled for each.
@@ -149,13 +149,13 @@ __attribute__((noinline)) void segment_backward(const NeuronBackward<Neuron>& a,
     else
       prefetch_row(a.x, (a.T - 1) / K * K + kAhead - 1 - j, n0 + m, next_block);
     grad_ahead.fetch();
-    if constexpr (has_more<Neuron>())
+    if constexpr (Neuron::kMore)
       for (int k = 0; k < Neuron::kStates; k++)
         if (a.more->grad_outputs[k].data) add_row(grad.states[k], read_row<C>(a.more->grad_outputs[k], t, n0, m, v_buffer), m);
     C* grad_x = output_row<C>(a.grad_x, a.x.dtype, offset, lines != m || a.x_repeats, out_buffer);
     step_backward<Neuron, C, R, S, Uniform>(tape[j], grad_spikes, grad_v, grad.states, grad_x, reinterpret_cast<C(*)[kBlock]>(&grad.params[0][0]), coefficients,
                                             a, lines, writes_past(grad_x, streaming && grad_x != out_buffer));
-    if constexpr (has_more<Neuron>())
+    if constexpr (Neuron::kMore)
       for (int k = 0; k < Neuron::kStates; k++)
         if (a.more->inputs[k].data) {
           if (a.more->grad_inputs[k]) flush_row(a.more->grad_inputs[k], a.x.dtype, offset, m, false, grad.states[k]);
@@ -209,7 +209,7 @@ void backward_block(const NeuronBackward<Neuron>& a, SegmentBackward<Neuron, C, 
   if (a.x_repeats) write_mean(a, grad.x, n0, m);
   for (int k = 0; k < Neuron::kStates; k++)
     if (a.grad_state_in[k]) copy(static_cast<C*>(a.grad_state_in[k]) + n0, grad.states[k], m);
-  if constexpr (!Uniform || (kWhole<Neuron> && Neuron::kEach > 0)) {
+  if constexpr (!kAlike<Neuron, Uniform>) {
     for (int k = 0; k < Neuron::kStates; k++)
       for (int64_t i = 0; i < (a.state_in[k] ? 0 : m); i++) {
         C gp[Neuron::kParams];
@@ -245,7 +245,7 @@ void forward_as(const NeuronForward<Neuron>& a, int64_t begin, int64_t end) {
     case Reset::hard: return forward_blocks<Neuron, C, Reset::hard>(a, begin, end);
     case Reset::soft: return forward_blocks<Neuron, C, Reset::soft>(a, begin, end);
     case Reset::none:
-      if constexpr (!Neuron::kSeldom) forward_blocks<Neuron, C, Reset::none>(a, begin, end);
+      if constexpr (Neuron::kReads) forward_blocks<Neuron, C, Reset::none>(a, begin, end);
   }
 }
 
@@ -256,7 +256,7 @@ void forward(const NeuronForward<Neuron>& a, int64_t begin, int64_t end) {
 
 template <class Neuron, class C, Reset R, bool Uniform>
 SegmentBackward<Neuron, C, Uniform> segment_of(int32_t surrogate) {
-  if constexpr (R == Reset::none || kWhole<Neuron>) {
+  if constexpr (R == Reset::none || !Neuron::kTakesSlope) {
     return &segment_backward<Neuron, C, R, Surrogate::straight_through, Uniform>;
   } else if constexpr (!kOwnForSurrogates<C, Uniform>) {
     return &segment_backward<Neuron, C, R, Surrogate::count, Uniform>;
@@ -292,7 +292,7 @@ void backward_as(const NeuronBackward<Neuron>& a, int64_t begin, int64_t end, vo
     case Reset::hard: return backward_blocks<Neuron, C, Reset::hard>(a, begin, end, scratch);
     case Reset::soft: return backward_blocks<Neuron, C, Reset::soft>(a, begin, end, scratch);
     case Reset::none:
-      if constexpr (!Neuron::kSeldom) backward_blocks<Neuron, C, Reset::none>(a, begin, end, scratch);
+      if constexpr (Neuron::kReads) backward_blocks<Neuron, C, Reset::none>(a, begin, end, scratch);
   }
 }
 

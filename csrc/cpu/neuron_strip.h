@@ -10,7 +10,7 @@ namespace snnfast::cpu {
 namespace {
 
 template <class Neuron, class C>
-constexpr bool kInStrips = kOwnForNumbers<Neuron> && kOwnForSurrogates<C, true> && kAlike<Neuron, true> && !has_more<Neuron>();
+constexpr bool kInStrips = kOwnForNumbers<Neuron> && kOwnForSurrogates<C, true> && kAlike<Neuron, true> && !Neuron::kMore;
 
 // Side by side, since each waits for its own last step; with AVX-512 they take 8 of 32 registers a state.
 constexpr int kStripLines = 8;
@@ -57,7 +57,7 @@ struct KeptStates {
 };
 
 template <class Neuron, class C>
-using StripTape = C (*)[Neuron::kTape][kStrip<C>];  // of every step of a segment
+using StripTape = C (*)[Neuron::template kTape<true>][kStrip<C>];  // of every step of a segment
 
 // A strip's rows of a sequence, in C.
 template <class C>
@@ -188,7 +188,7 @@ struct StripWork {
         v_buffer(buffer + min(a.T, a.checkpoint_every) * kStrip<C>),
         x_ahead(a.x, a.T, a.checkpoint_every, begin, end, kStrip<C>, Order::forward, beyond_caches<C>(a.T, a.N_all)),
         grad_ahead(a.grad_spikes, a.T, a.checkpoint_every, begin, end, kStrip<C>, Order::backward, beyond_caches<C>(a.T, a.N_all)) {
-    static_assert(sizeof(C) * kStrip<C> * (Neuron::kTape + 2) <= sizeof(double) * kNeuronTapeRows<Neuron> * kNeuronBlock);  // neuron_tape_bytes
+    static_assert(sizeof(C) * kStrip<C> * (Neuron::template kTape<true> + 2) <= sizeof(double) * kNeuronTapeRows<Neuron> * kNeuronBlock);  // neuron_tape_bytes
     C c[Neuron::kCoefficients];
     coefficients.of(0, c);
     for (int k = 0; k < Neuron::kStates; k++) rest[k] = Neuron::rest(k, c);
@@ -215,7 +215,7 @@ template <class Neuron, class C, Reset R>
 void strip_segment(const NeuronBackward<Neuron>& a, const StripPart& part, StripWork<Neuron, C>& work) {
   const bool in_place = part.m == kStrip<C> && a.x.dtype == native<C>() && !a.x_repeats, streaming = streams<C>(a.T, a.N_all);
   const int64_t offset = part.t0 * a.N_all + part.n0;
-  const StripRows<const C> x = strip_rows<C>(a.x, part, work.tape[0][0], Neuron::kTape * kStrip<C>);
+  const StripRows<const C> x = strip_rows<C>(a.x, part, work.tape[0][0], Neuron::template kTape<true> * kStrip<C>);
   record_strip<Neuron, C, R>(x, part.steps, work.coefficients, work.state, work.tape, work.x_ahead);
   StripGradients<C> rows{{kZeros<C>, 0}, {kZeros<C>, 0}, {work.buffer, kStrip<C>}, false};
   if (a.grad_spikes.data) rows.spikes = strip_rows<C>(a.grad_spikes, part, work.buffer, kStrip<C>);
@@ -247,8 +247,8 @@ void backward_strip(const NeuronBackward<Neuron>& a, int64_t n0, int64_t m, Stri
 
 template <class Neuron, class C, Reset R>
 void backward_strips(const NeuronBackward<Neuron>& a, int64_t begin, int64_t end, void* scratch) {
-  StripBackward<Neuron, C> run = &strip_backward < Neuron, C, kWhole<Neuron> ? R : Reset::none, Surrogate::straight_through > ;
-  if constexpr (R != Reset::none && !kWhole<Neuron>)
+  StripBackward<Neuron, C> run = &strip_backward<Neuron, C, R, Surrogate::straight_through>;
+  if constexpr (R != Reset::none && Neuron::kTakesSlope)
     run = with_surrogate(a.surrogate, [](auto known) -> StripBackward<Neuron, C> { return &strip_backward<Neuron, C, R, decltype(known)::value>; });
   StripWork<Neuron, C> work(a, run, begin, end, scratch);
   for (int64_t n0 = begin; n0 < end; n0 += kStrip<C>) backward_strip<Neuron, C, R>(a, n0, min(end - n0, kStrip<C>), work);

@@ -73,26 +73,20 @@ void recurrent_initial_state(const void* scan, const C (*coefficients)[kBlock], 
   load_initial_state(*static_cast<const NeuronScan<Neuron>*>(scan), coefficients_in<Neuron>(coefficients), n0, m, states);
 }
 
-// Rows of the tape: the charged states, the input, the states before. Without Taped none are written.
+// Without Taped nothing is written to the tape.
 template <class Neuron, class C, Reset R, bool Taped>
 void recurrent_step(const C* x, C (*states)[kBlock], C* spikes, C (*tape)[kBlock], const C (*given)[kBlock], int64_t m) {
-  using Rows = Tape<Neuron, false>;
   const auto& coefficients = coefficients_in<Neuron>(given);
   SNNFAST_SIMD
   for (int64_t i = 0; i < m; i++) {
-    C c[Neuron::kCoefficients], state[Neuron::kStates], charged[Neuron::kTape];
+    C c[Neuron::kCoefficients], state[Neuron::kStates], written[Neuron::template kTape<false>] = {};
     coefficients.of(i, c);
     SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kStates; k++) state[k] = states[k][i];
-    if constexpr (Taped && Rows::kBefore) {
-      tape[Rows::kX][i] = x[i];
-      SNNFAST_UNROLL
-      for (int k = 0; k < Neuron::kStates; k++) tape[Rows::kState + k][i] = state[k];
-    }
-    spikes[i] = neuron_step<Neuron, R>(x[i], c, state, charged);
+    spikes[i] = Neuron::template step<R, false>(x[i], c, state, written);
     if constexpr (Taped) {
       SNNFAST_UNROLL
-      for (int k = 0; k < Neuron::kTape; k++) tape[k][i] = charged[k];
+      for (int k = 0; k < Neuron::template kTape<false>; k++) tape[k][i] = written[k];
     }
     SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kStates; k++) states[k][i] = state[k];
@@ -103,26 +97,24 @@ void recurrent_step(const C* x, C (*states)[kBlock], C* spikes, C (*tape)[kBlock
 template <class Neuron, class C, Reset R>
 void recurrent_step_backward(const void* scan, const C (*tape)[kBlock], const C* grad_spikes, const C* grad_v, const C* slope, C (*grad)[kBlock], C* grad_x,
                              C (*grad_params)[kBlock], const C (*given)[kBlock], int64_t m) {
-  using Rows = Tape<Neuron, false>;
   const auto& coefficients = coefficients_in<Neuron>(given);
-  C attached = C(1), settings[Neuron::kSettings];
-  if constexpr (!kWhole<Neuron>) {
+  C attached = C(1);
+  if constexpr (Neuron::kTakesSlope) {
     const auto& a = static_cast<const NeuronBackward<Neuron>&>(*static_cast<const NeuronScan<Neuron>*>(scan));
     attached = a.detach_reset ? C(0) : C(1);
-    neuron_settings(a, settings);
   }
   SNNFAST_SIMD
   for (int64_t i = 0; i < m; i++) {
-    C c[Neuron::kCoefficients], charged[Neuron::kTape], before[Neuron::kStates], g[Neuron::kStates], gp[Neuron::kParams];
+    C c[Neuron::kCoefficients], read[Neuron::template kTape<false>], g[Neuron::kStates], gp[Neuron::kParams];
     coefficients.of(i, c);
     SNNFAST_UNROLL
-    for (int k = 0; k < Neuron::kTape; k++) charged[k] = tape[k][i];
+    for (int k = 0; k < Neuron::template kTape<false>; k++) read[k] = tape[k][i];
     SNNFAST_UNROLL
-    for (int k = 0; k < Neuron::kStates; k++) before[k] = Rows::kBefore ? tape[Rows::kBefore ? Rows::kState + k : 0][i] : C(0), g[k] = grad[k][i];
+    for (int k = 0; k < Neuron::kStates; k++) g[k] = grad[k][i];
     SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kParams; k++) gp[k] = grad_params[k][i];
     g[0] += grad_v[i];
-    grad_x[i] = neuron_step_backward<Neuron, R>(tape[Rows::kBefore ? Rows::kX : 0][i], before, charged, c, settings, grad_spikes[i], slope[i], attached, g, gp);
+    grad_x[i] = Neuron::template step_backward<R, false>(read, c, grad_spikes[i], slope[i], attached, g, gp);
     SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kStates; k++) grad[k][i] = g[k];
     SNNFAST_UNROLL
@@ -130,9 +122,9 @@ void recurrent_step_backward(const void* scan, const C (*tape)[kBlock], const C*
   }
 }
 
-template <class Neuron, class C>
+template <class Neuron, class C, Reset R>
 void recurrent_margins(const C (*tape)[kBlock], const C (*coefficients)[kBlock], C* out, int64_t m) {
-  margins(tape, coefficients_in<Neuron>(coefficients), out, m);
+  margins<Neuron, C, R, false>(tape, coefficients_in<Neuron>(coefficients), out, m);
 }
 
 template <class Neuron, class C>
@@ -180,7 +172,7 @@ void recurrent_forward(const RecurrentForward<Neuron>& a, int64_t begin, int64_t
 template <class Neuron, class C>
 void recurrent_backward_as(const NeuronBackward<Neuron>& a, const SNNFAST_ISA::RecurrentBackwardScan& scan, int64_t begin, int64_t end, void* scratch) {
   auto neuron = recurrent_neuron<Neuron, C, true>(a);
-  neuron.margins = &recurrent_margins<Neuron, C>;
+  neuron.margins = a.reset == Reset::hard ? &recurrent_margins<Neuron, C, Reset::hard> : &recurrent_margins<Neuron, C, Reset::soft>;
   neuron.step_backward = a.reset == Reset::hard ? &recurrent_step_backward<Neuron, C, Reset::hard> : &recurrent_step_backward<Neuron, C, Reset::soft>;
   neuron.rest_backward = &recurrent_rest_backward<Neuron, C>;
   SNNFAST_ISA::recurrent_parts(scan, neuron, begin, end, static_cast<char*>(scratch));

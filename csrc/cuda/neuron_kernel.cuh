@@ -44,14 +44,12 @@ __device__ __forceinline__ void load_initial_state(const NeuronScan<Neuron>& a, 
   }
 }
 
-// What the backward pass keeps of each step in shared memory. With numbers for parameters that is what its maths then reads; else the
-// states before the step, from which all of that follows with x.
+// What the backward pass keeps of each step in shared memory: the tape, where parameters are numbers; else the states before the step,
+// from which the tape follows with x.
 template <class Neuron, bool Uniform>
 struct Kept {
-  static constexpr bool kCharged = kAlike<Neuron, Uniform>;
-  static constexpr int kRows = kCharged ? Neuron::kTape - Neuron::kSpare : Neuron::kStates;
-  // Where a row stands among the kTape numbers of a step.
-  static __device__ __forceinline__ constexpr int of(int row) { return row < kRows - Neuron::kLeft ? row : row + Neuron::kSpare; }
+  static constexpr bool kTape = kAlike<Neuron, Uniform>;
+  static constexpr int kRows = kTape ? Neuron::template kTape<Uniform> : Neuron::kStates;
 };
 
 // One step of V neurons; spikes as 0 and 1; `kept` gets the rows of Kept.
@@ -60,17 +58,17 @@ __device__ __forceinline__ void step(const C* x, const Lanes<Neuron, C, V, Unifo
   using Kept = Kept<Neuron, Uniform>;
 #pragma unroll
   for (int i = 0; i < V; i++) {
-    C s[Neuron::kStates], charged[Neuron::kTape];
+    C s[Neuron::kStates], tape[Neuron::template kTape<Uniform>] = {};
 #pragma unroll
     for (int k = 0; k < Neuron::kStates; k++) s[k] = state[k][i];
-    if constexpr (!Kept::kCharged) {
+    if constexpr (!Kept::kTape) {
 #pragma unroll
       for (int k = 0; k < Neuron::kStates; k++) kept[k][i] = s[k];
     }
-    spikes[i] = neuron_step<Neuron, R>(x[i], lanes.of(i), s, charged);
-    if constexpr (Kept::kCharged) {
+    spikes[i] = Neuron::template step<R, Uniform>(x[i], lanes.of(i), s, tape);
+    if constexpr (Kept::kTape) {
 #pragma unroll
-      for (int k = 0; k < Kept::kRows; k++) kept[k][i] = charged[Kept::of(k)];
+      for (int k = 0; k < Kept::kRows; k++) kept[k][i] = tape[k];
     }
 #pragma unroll
     for (int k = 0; k < Neuron::kStates; k++) state[k][i] = s[k];
@@ -81,8 +79,8 @@ template <class Neuron, class C, class T, Reset R, int V, bool Uniform, bool Nar
 __global__ void __launch_bounds__(kThreads<Narrow>, 1) neuron_forward_kernel(const NeuronForward<Neuron> a) {
   const int64_t n = (static_cast<int64_t>(blockIdx.x) * kThreads<Narrow> + threadIdx.x) * V;
   SNNFAST_DYN_SHARED(char, shared);
-  // A step that leaves something is a long one, in which ptxas would load each row next to its use.
-  Sequence<T, V, Narrow, Neuron::kLeft != 0> rows(a.x, a.T, n, a.N, shared);
+  // In a long step ptxas would load each row next to its use.
+  Sequence<T, V, Narrow, Neuron::kPrefetch> rows(a.x, a.T, n, a.N, shared);
   if (n >= a.N) return;
   const Lanes<Neuron, C, V, Uniform> lanes(a, n);
   C state[Neuron::kStates][V];
@@ -139,7 +137,7 @@ __device__ __forceinline__ void derivatives(int32_t surrogate, const C* u, C alp
 // Whether a thread takes the surrogate's derivatives of all steps under way at once: one choice of the surrogate for them, and no step
 // waits for another's. Of few neurons, whose time that is; of many it would cost more registers than it gains.
 template <class Neuron, Reset R, int V, bool Uniform>
-constexpr bool kSlopesAhead = V == 1 && R != Reset::none && Kept<Neuron, Uniform>::kCharged;
+constexpr bool kSlopesAhead = V == 1 && R != Reset::none && Kept<Neuron, Uniform>::kTape;
 
 // Gradient of one step of V neurons. kept: the rows of Kept; slope: the surrogate's derivatives if kSlopesAhead; grad: dL/d(states
 // after), becomes dL/d(states before).
@@ -147,27 +145,21 @@ template <class Neuron, class C, Reset R, int V, bool Uniform, Surrogate S>
 __device__ __forceinline__ void step_backward(const NeuronBackward<Neuron>& a, const Lanes<Neuron, C, V, Uniform>& lanes, const C* x, const C (*kept)[V],
                                               C* slope, const C* grad_spikes, const C* grad_v, C (*grad)[V], C (*grad_params)[V], C* grad_x) {
   using Kept = Kept<Neuron, Uniform>;
-  C charged[V][Neuron::kTape] = {}, before[V][Neuron::kStates];
+  constexpr int kTape = Neuron::template kTape<Uniform>;
+  C tape[V][kTape] = {};
 #pragma unroll
   for (int i = 0; i < V; i++) {
+    if constexpr (Kept::kTape) {
 #pragma unroll
-    for (int k = 0; k < Neuron::kStates; k++) before[i][k] = Kept::kCharged ? C(0) : kept[Kept::kCharged ? 0 : k][i];
-    if constexpr (Kept::kCharged) {
-#pragma unroll
-      for (int k = 0; k < Kept::kRows; k++) charged[i][Kept::of(k)] = kept[k][i];
+      for (int k = 0; k < kTape; k++) tape[i][k] = kept[k][i];
     } else {
       C s[Neuron::kStates];
 #pragma unroll
-      for (int k = 0; k < Neuron::kStates; k++) s[k] = before[i][k];
-      constexpr int kCharged = Neuron::kTape - Neuron::kLeft;
-      Neuron::charge(x[i], lanes.of(i), s, charged[i] + kCharged);
-#pragma unroll
-      for (int k = 0; k < kCharged; k++) charged[i][k] = s[k];
+      for (int k = 0; k < Neuron::kStates; k++) s[k] = kept[k][i];
+      Neuron::template step<R, Uniform>(x[i], lanes.of(i), s, tape[i]);
     }
-    if constexpr (!kSlopesAhead<Neuron, R, V, Uniform>) slope[i] = neuron_margin<Neuron>(charged[i], lanes.of(i));
+    if constexpr (!kSlopesAhead<Neuron, R, V, Uniform>) slope[i] = Neuron::template margin<R, Uniform>(tape[i], lanes.of(i));
   }
-  C settings[Neuron::kSettings];
-  neuron_settings(a, settings);
   const C attached = a.detach_reset ? C(0) : C(1);
   if constexpr (R != Reset::none && !kSlopesAhead<Neuron, R, V, Uniform>) derivatives<S, C, V>(a.surrogate, slope, static_cast<C>(a.alpha), slope);
 #pragma unroll
@@ -178,7 +170,7 @@ __device__ __forceinline__ void step_backward(const NeuronBackward<Neuron>& a, c
 #pragma unroll
     for (int k = 0; k < Neuron::kParams; k++) gp[k] = shared_parameter<Neuron, Uniform>(k) ? C(0) : grad_params[k][i];
     g[0] += grad_v[i];
-    grad_x[i] = neuron_step_backward<Neuron, R>(x[i], before[i], charged[i], lanes.of(i), settings, grad_spikes[i], slope[i], attached, g, gp);
+    grad_x[i] = Neuron::template step_backward<R, Uniform>(tape[i], lanes.of(i), grad_spikes[i], slope[i], attached, g, gp);
 #pragma unroll
     for (int k = 0; k < Neuron::kStates; k++) grad[k][i] = g[k];
 #pragma unroll
@@ -249,7 +241,7 @@ __global__ void __launch_bounds__(kThreads<Narrow>, 1) neuron_backward_kernel(co
     }
     auto x_rows = all_x.from(tile, begin, 0);
     auto grad_rows = all_grads.from(tile, begin, steps);
-    constexpr bool kTwice = !Narrow && Neuron::kLeft != 0;  // as in the forward pass
+    constexpr bool kTwice = !Narrow && Neuron::kPrefetch;  // as in the forward pass
     Pack<T, V> ahead[kTwice ? kUnroll<Narrow> : 1];
     if (kTwice && steps >= kUnroll<Narrow>) {
 #pragma unroll
@@ -282,7 +274,7 @@ __global__ void __launch_bounds__(kThreads<Narrow>, 1) neuron_backward_kernel(co
       Pack<T, V> rows[kSteps] = {};  // bits of zeros are 0
       Pack<G, V> grads[kSteps];
       Pack<C, V> of_v[kSteps] = {};
-      if constexpr (!Kept::kCharged) {
+      if constexpr (!Kept::kTape) {
         x_rows.skip(-kSteps);
 #pragma unroll
         for (int u = 0; u < kSteps; u++) rows[u] = x_rows.load(u);
@@ -300,10 +292,10 @@ __global__ void __launch_bounds__(kThreads<Narrow>, 1) neuron_backward_kernel(co
       if constexpr (kSlopesAhead<Neuron, R, V, Uniform>) {
 #pragma unroll
         for (int u = 0; u < kSteps; u++) {
-          C charged[Neuron::kTape] = {};
+          C tape[Kept::kRows];
 #pragma unroll
-          for (int k = 0; k < Kept::kRows; k++) charged[Kept::of(k)] = column(j + u, k).at[0];
-          slopes[u][0] = neuron_margin<Neuron>(charged, lanes.of(0));
+          for (int k = 0; k < Kept::kRows; k++) tape[k] = column(j + u, k).at[0];
+          slopes[u][0] = Neuron::template margin<R, Uniform>(tape, lanes.of(0));
         }
         derivatives<S, C, kSteps>(a.surrogate, slopes[0], static_cast<C>(a.alpha), slopes[0]);
       }

@@ -11,7 +11,7 @@ constexpr int kShared = 48 * 1024;  // bytes that a block may have without askin
 // memory holds.
 template <class Neuron, class T, bool Uniform>
 constexpr int wide(int rows = 0) {
-  if (Neuron::kSeldom) return 1;
+  if (Neuron::kGeneric) return 1;
   int numbers = static_cast<int>(16 / sizeof(T)) / Neuron::kStates;
   while (numbers > 1 && 16 * rows * kThreads<false> * static_cast<int>(sizeof(T)) * numbers > kShared) numbers /= 2;
   return kAlike<Neuron, Uniform> || numbers < 2 ? numbers : numbers / 2;  // parameters and their gradients take a register a neuron each
@@ -64,18 +64,18 @@ int launch_backward(const NeuronBackward<Neuron>& a, cudaStream_t stream) {
 // Overloads on what is launched, so that the choice of template arguments is written once.
 template <class Neuron, class C, class T, Reset R>
 int launch_scan(const NeuronForward<Neuron>& a, cudaStream_t stream) {
-  return !Neuron::kSeldom && a.uniform() ? launch_forward<Neuron, C, T, R, !Neuron::kSeldom>(a, stream) : launch_forward<Neuron, C, T, R, false>(a, stream);
+  return !Neuron::kGeneric && a.uniform() ? launch_forward<Neuron, C, T, R, !Neuron::kGeneric>(a, stream) : launch_forward<Neuron, C, T, R, false>(a, stream);
 }
 template <class Neuron, class C, class T, Reset R, bool Uniform>
 int launch_backward(const NeuronBackward<Neuron>& a, cudaStream_t stream) {
-  constexpr bool kOwn = !Neuron::kSeldom && R != Reset::none;
+  constexpr bool kOwn = !Neuron::kGeneric && R != Reset::none;
   return kOwn && a.surrogate == static_cast<int32_t>(Surrogate::atan)
              ? launch_backward<Neuron, C, T, R, Uniform, kOwn ? Surrogate::atan : Surrogate::count>(a, stream)
              : launch_backward<Neuron, C, T, R, Uniform, Surrogate::count>(a, stream);
 }
 template <class Neuron, class C, class T, Reset R>
 int launch_scan(const NeuronBackward<Neuron>& a, cudaStream_t stream) {
-  return !Neuron::kSeldom && a.uniform() ? launch_backward<Neuron, C, T, R, !Neuron::kSeldom>(a, stream) : launch_backward<Neuron, C, T, R, false>(a, stream);
+  return !Neuron::kGeneric && a.uniform() ? launch_backward<Neuron, C, T, R, !Neuron::kGeneric>(a, stream) : launch_backward<Neuron, C, T, R, false>(a, stream);
 }
 
 template <class Neuron, class C, class T, class Scan>
@@ -84,10 +84,10 @@ int launch_as(const Scan& a, cudaStream_t stream) {
     case Reset::hard: return launch_scan<Neuron, C, T, Reset::hard>(a, stream);
     case Reset::soft: return launch_scan<Neuron, C, T, Reset::soft>(a, stream);
     default:
-      if constexpr (Neuron::kSeldom)
-        return cudaErrorInvalidValue;
-      else
+      if constexpr (Neuron::kReads)
         return launch_scan<Neuron, C, T, Reset::none>(a, stream);
+      else
+        return cudaErrorInvalidValue;
   }
 }
 

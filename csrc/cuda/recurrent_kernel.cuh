@@ -89,7 +89,7 @@ __global__ void __launch_bounds__(kRecurrentThreads, 1) recurrent_forward_kernel
     const int32_t count = events.list(H, [&](int64_t i) { return kOne ? last : arriving<T, C>(spikes, r, a.T, t, first + i); });
     for (int64_t i = threadIdx.x; i < H; i += blockDim.x) {
       const int64_t n = first + i;
-      C x, s[Neuron::kStates], charged[Neuron::kTape];
+      C x, s[Neuron::kStates], tape[Neuron::template kTape<false>];
       widen(kOne ? now : Reader<T, 1>(a.x, t, n).load(0), &x);
       if constexpr (!kOne) neuron_coefficients<Neuron, C, 1>(a, n, &c);
 #pragma unroll
@@ -97,7 +97,7 @@ __global__ void __launch_bounds__(kRecurrentThreads, 1) recurrent_forward_kernel
       if (a.checkpoints_out && t > 0 && t % a.checkpoint_every == 0)
 #pragma unroll
         for (int k = 0; k < Neuron::kStates; k++) store<C, 1>(a.checkpoints_out, ((t / a.checkpoint_every - 1) * Neuron::kStates + k) * a.N + n, &s[k]);
-      const C spike = neuron_step<Neuron, R>(events.add(x, rows, width, i, count), c, s, charged);
+      const C spike = Neuron::template step<R, false>(events.add(x, rows, width, i, count), c, s, tape);
       store<T, 1>(a.spikes, t * a.N + n, &spike);
       last = load_as<C>(Store<T>::from(spike));
       if (a.v_seq) store<C, 1>(a.v_seq, t * a.N + n, &s[0]);
@@ -115,7 +115,7 @@ template <class Neuron, class C, class T, Reset R, bool kOne>
 __global__ void __launch_bounds__(kRecurrentThreads, 1) recurrent_backward_kernel(const RecurrentBackward<Neuron> a, bool staged) {
   SNNFAST_DYN_SHARED(C, memory);
   enum { kGrad = Neuron::kStates, kGradParam = kGrad + Neuron::kStates, kReturned = kGradParam + Neuron::kParams, kGradDelay, kOwn };
-  enum { kTapeX = Neuron::kTape, kTapeState };
+  constexpr int kTape = Neuron::template kTape<false>;
   const Recurrence& r = a.recurrence;
   const int64_t H = r.H, width = padded(H), first = blockIdx.x * H, K = a.checkpoint_every;
   C* current = room_of_block<kOne>(r, staged, memory);  // dL/d(input of this step) of all neurons
@@ -126,8 +126,7 @@ __global__ void __launch_bounds__(kRecurrentThreads, 1) recurrent_backward_kerne
   const Mine<kOne, T> mine(H, first);
   Column<C, kOwn, kOne> own{{}, columns, a.N};
   const auto tape = [&](int64_t j, int k, int64_t n) -> C& { return columns[(kOwn + j * kNeuronTapeRows<Neuron> + k) * a.N + n]; };
-  C c[Neuron::kCoefficients], settings[Neuron::kSettings];
-  neuron_settings(a, settings);
+  C c[Neuron::kCoefficients];
   const C attached = a.detach_reset ? C(0) : C(1);
 
   // dL/d(what arrives at step t), which is 0 outside the steps; all in memory with delays.
@@ -174,16 +173,15 @@ __global__ void __launch_bounds__(kRecurrentThreads, 1) recurrent_backward_kerne
       const int32_t count = events.list(H, [&](int64_t i) { return kOne ? here : arriving<T, C>(a.spikes, r, a.T, t, first + i); });
       for (int64_t i = threadIdx.x; i < H; i += blockDim.x) {
         const int64_t n = first + i;
-        C x, s[Neuron::kStates], charged[Neuron::kTape];
+        C x, s[Neuron::kStates], written[kTape] = {};
         widen(kOne ? now : Reader<T, 1>(a.x, t, n).load(0), &x);
         x = events.add(x, to_post, width, i, count);
         if constexpr (!kOne) neuron_coefficients<Neuron, C, 1>(a, n, &c);
-        tape(j, kTapeX, n) = x;
 #pragma unroll
-        for (int k = 0; k < Neuron::kStates; k++) tape(j, kTapeState + k, n) = s[k] = own.get(k, n);
-        neuron_step<Neuron, R>(x, c, s, charged);
+        for (int k = 0; k < Neuron::kStates; k++) s[k] = own.get(k, n);
+        Neuron::template step<R, false>(x, c, s, written);
 #pragma unroll
-        for (int k = 0; k < Neuron::kTape; k++) tape(j, k, n) = charged[k];
+        for (int k = 0; k < kTape; k++) tape(j, k, n) = written[k];
 #pragma unroll
         for (int k = 0; k < Neuron::kStates; k++) own.set(k, n, s[k]);
       }
@@ -193,20 +191,20 @@ __global__ void __launch_bounds__(kRecurrentThreads, 1) recurrent_backward_kerne
       for (int64_t i = threadIdx.x; i < H; i += blockDim.x) {
         const int64_t n = first + i;
         if constexpr (!kOne) neuron_coefficients<Neuron, C, 1>(a, n, &c);
-        C charged[Neuron::kTape], before[Neuron::kStates], g[Neuron::kStates], gp[Neuron::kParams], grad_spike = C(0), grad_v = C(0);
+        C read[kTape], g[Neuron::kStates], gp[Neuron::kParams], grad_spike = C(0), grad_v = C(0);
 #pragma unroll
-        for (int k = 0; k < Neuron::kTape; k++) charged[k] = tape(j, k, n);
+        for (int k = 0; k < kTape; k++) read[k] = tape(j, k, n);
 #pragma unroll
-        for (int k = 0; k < Neuron::kStates; k++) before[k] = tape(j, kTapeState + k, n), g[k] = own.get(kGrad + k, n);
+        for (int k = 0; k < Neuron::kStates; k++) g[k] = own.get(kGrad + k, n);
 #pragma unroll
         for (int k = 0; k < Neuron::kParams; k++) gp[k] = own.get(kGradParam + k, n);
         if (a.grad_spikes.data) widen(Reader<T, 1>(a.grad_spikes, t, n).load(0), &grad_spike);
         if (a.grad_v_seq.data) widen(Reader<C, 1>(a.grad_v_seq, t, n).load(0), &grad_v);
         grad_spike += through(t, n);
         g[0] += grad_v;
-        C slope = neuron_margin<Neuron>(charged, c);
+        C slope = Neuron::template margin<R, false>(read, c);
         derivatives<Surrogate::count, C, 1>(a.surrogate, &slope, static_cast<C>(a.alpha), &slope);
-        const C grad_x = neuron_step_backward<Neuron, R>(tape(j, kTapeX, n), before, charged, c, settings, grad_spike, slope, attached, g, gp);
+        const C grad_x = Neuron::template step_backward<R, false>(read, c, grad_spike, slope, attached, g, gp);
         store<T, 1>(a.grad_x, t * a.N + n, &grad_x);
         static_cast<C*>(a.grad_current)[t * a.N + n] = current[i] = grad_x;
 #pragma unroll

@@ -89,6 +89,10 @@ template <class Neuron, class Arguments, class Kernels, class Device, size_t... 
 struct NeuronOperators<Neuron, Arguments, Kernels, Device, std::index_sequence<S...>, std::index_sequence<P...>> {
   static Reset reset(const Arguments& a) { return !a.fires ? Reset::none : a.hard_reset ? Reset::hard : Reset::soft; }
 
+  static void check_reset(const Arguments& a, const NeuronTensors& tensors) {
+    SNNFAST_CHECK(a.fires || Neuron::kReads, tensors.op(), ": fires must be true, got false");
+  }
+
   using Forward = std::tuple<Tensor, Each<Tensor, S>..., Tensor, Tensor>;
   using Backward = std::tuple<Tensor, Each<Tensor, S>..., Each<Tensor, P>...>;
 
@@ -120,6 +124,7 @@ struct NeuronOperators<Neuron, Arguments, Kernels, Device, std::index_sequence<S
   static Forward forward_tensors(const Arguments& arguments, bool spikes_wanted, int64_t checkpoint_every, NeuronTensors& tensors, const Device& device,
                                  NeuronForward<Neuron>& a) {
     const Tensor& x = arguments.x;
+    check_reset(arguments, tensors);
     static_cast<NeuronScan<Neuron>&>(a) = neuron_scan<Neuron>(arguments, reset(arguments), tensors);
     const auto output = [&](bool wanted, const std::vector<int64_t>& shape, ScalarType type) {
       return wanted ? device.allocate(x, shape, type) : tensors.nothing();
@@ -147,6 +152,7 @@ struct NeuronOperators<Neuron, Arguments, Kernels, Device, std::index_sequence<S
     SNNFAST_CHECK(arguments.surrogate.number >= 0 && arguments.surrogate.number < static_cast<int64_t>(Surrogate::count), op,
                   ": surrogate must be a number from 0 to ", static_cast<int64_t>(Surrogate::count) - 1, ", got ", arguments.surrogate.number);
     SNNFAST_CHECK(checkpoint_every >= 1, op, ": checkpoint_every must be at least 1, got ", checkpoint_every);
+    check_reset(arguments, tensors);
     static_cast<NeuronScan<Neuron>&>(a) = neuron_scan<Neuron>(arguments, reset(arguments), tensors);
     a.checkpoints = tensors.checkpoints(checkpoints, checkpoint_count(a.T, checkpoint_every), Neuron::kStates);
     a.checkpoint_every = checkpoint_every;

@@ -2,47 +2,48 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import struct as struct_module
+import textwrap
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
+from .derivative import computed
 from .expression import COMPARISONS, NUMBER, STEP, Node, plain
 from .plan import Plan
+from .trace import Step
 
-__all__ = ["c99_step", "library_source", "struct"]
+__all__ = ["Layout", "Variant", "c99_step", "library_source", "struct"]
+
+# Numbers that all neurons share, and parameters: those of a user's neuron, each known to be a number or a tensor, and
+# those of ours, which may be either.
+LEAVES = ("setting", "number", "tensor", "parameter")
 
 INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "and": "&", "or": "|", **COMPARISONS}
 CALLS = {
     **{"abs": "absolute", "sqrt": "square_root", "floor": "floor_of", "ceil": "ceil_of"},
     **{"round": "nearest_even", "trunc": "truncated", "sign": "sign_of", "maximum": "larger"},
     **{"minimum": "smaller", "exp_nonpositive": "exp_nonpositive", "mantissa": "mantissa_of"},
-    **{"exponent": "exponent_of"},
+    **{"exponent": "exponent_of", "exp_quotient": "exp_quotient"},
 }
 # Words that a variable of the source may not take: C++'s, and the names that the code around it has.
 _WORDS = """
 auto bool case char const default do double enum float goto int long new short signed sizeof static struct switch this
 true false union unsigned void template typename using namespace operator private public protected volatile throw catch
 inline delete typedef register extern explicit virtual friend export mutable concept requires and or not xor asm wchar_t
-min max absolute sign_of larger smaller truncated x c C state tape grad grad_params grad_output params n
+min max absolute sign_of larger smaller truncated x c C state tape grad grad_params grad_output params n slope
+attached R Uniform fires
 """
 RESERVED = {*_WORDS.split(), *CALLS.values()}
 # Names in a struct besides those of its coefficients; variables that look like these get other names.
-MEMBERS = {
-    *(
-        "kStates",
-        "kParams",
-        "kSettings",
-        "kStrict",
-        "kCoefficients",
-        "kTape",
-        "kLeft",
-        "kSpare",
-        "kEach",
-        "kMore",
-    ),
-    *("kEachCoefficients", "kWhole", "kMoves", "kSeldom"),
-}
+MEMBERS = set(
+    """
+    kStates kParams kSettings kLeast kCoefficients kTape kEach kEachCoefficients kMore kMoves kGeneric kReads kPrefetch
+    kTakesSlope
+    """.split()
+)
 
 
 def camel(name: str) -> str:
@@ -50,15 +51,56 @@ def camel(name: str) -> str:
     return "".join(part[:1].upper() + part[1:] for part in name.split("_"))
 
 
-def struct(name: str, plan: Plan, states: list[str]) -> str:
-    """The struct of a neuron for one reset, one surrogate, and parameters that are known to be numbers or tensors.
+class Variant(NamedTuple):
+    """A plan, and when it is that of a struct's functions.
 
-    Args:
-        name: of the struct.
-        plan: what it computes.
-        states: names of the states, the first of which starts at the parameter ``v_rest``, if there is one.
+    Attributes:
+        plan: what they compute.
+        reset: a value of ``Reset``, or "" if there is one plan for all.
+        uniform: whether parameters are numbers, but for the last of them.
     """
-    return _Struct(name, plan, states).text()
+
+    plan: Plan
+    reset: str = ""
+    uniform: bool = True
+
+    @property
+    def condition(self) -> str:
+        """The same in C++, of the template arguments ``R`` and ``Uniform``."""
+        return f"R == Reset::{self.reset} && {'' if self.uniform else '!'}Uniform"
+
+
+class Layout(NamedTuple):
+    """What a struct has in which order.
+
+    Attributes:
+        states: names of the states, the first of which starts at the parameter ``v_rest``, if there is one.
+        params: names of the parameters.
+        per_neuron: how many of the last of them may be tensors where the others are numbers.
+        settings: names of what is the same for all neurons and has no gradient.
+        flags: constants of the struct by name.
+    """
+
+    states: list[str]
+    params: list[str]
+    per_neuron: int
+    settings: list[str]
+    flags: dict[str, bool]
+
+
+def struct(name: str, variants: list[Variant], layout: Layout) -> str:
+    """The struct of a neuron of ``csrc/core/neuron.h``."""
+    return _Struct(name, variants, layout, variants[0].plan.step).text()
+
+
+def own_struct(name: str, plan: Plan, states: list[str]) -> str:
+    """The same of one plan, for parameters that are known to be numbers or tensors."""
+    step = plan.step
+    flags = {"kMoves": True, "kGeneric": False, "kReads": False, "kPrefetch": False}
+    flags["kTakesSlope"] = False
+    params = [*step.numbers, *step.tensors]
+    layout = Layout(states, params, len(step.tensors), ["strict"], flags)
+    return struct(name, [Variant(plan)], layout)
 
 
 def library_source(
@@ -70,7 +112,7 @@ def library_source(
 
 namespace snnfast {{
 
-{struct(name, plan, states)}
+{own_struct(name, plan, states)}
 }}  // namespace snnfast
 
 #include "cpu/own_{"recurrent" if recurrent else "neuron"}.h"
@@ -80,22 +122,27 @@ SNNFAST_OWN_{"RECURRENT" if recurrent else "NEURON"}({name}, {"double" if double
 
 
 def c99_step(
-    plan: Plan, states: list[str], coefficients: dict[int, str], places: dict[str, str]
+    step: Step,
+    states: list[str],
+    coefficient: Callable[[Node], str],
+    places: dict[str, str],
+    strict: bool = False,
 ) -> list[str]:
     """Statements of C99 that take one neuron through one step.
 
     Args:
-        plan: what it computes; one input and one output.
+        step: what it computes; one input and one output.
         states: names of the states.
-        coefficients: the text of each coefficient by the id of its node.
+        coefficient: gives the text of a coefficient.
         places: what the input ``x``, the output ``y`` and each state are called.
+        strict: whether it fires above its threshold alone.
     """
-    printer = _C99("", plan, states)
-    printer.texts = coefficients
-    known = {plan.step.inputs[0].id: places["x"]}
-    known |= {node.id: places[name] for name, node in zip(states, plan.step.states)}
-    outputs = {places[name]: node for name, node in zip(states, plan.step.after)}
-    return printer.function(known, outputs | {places["y"]: plan.step.outputs[0]})
+    printer = _C99("", [], Layout(states, [], 0, [], {}), step)
+    printer.of_node, printer.strict = functools.cache(coefficient), strict
+    known = {step.inputs[0].id: places["x"]}
+    known |= {node.id: places[name] for name, node in zip(states, step.states)}
+    outputs = {places[name]: node for name, node in zip(states, step.after)}
+    return printer.function(known, outputs | {places["y"]: step.outputs[0]})
 
 
 class _Struct:
@@ -106,28 +153,33 @@ class _Struct:
         """A number that stands in the step."""
         return f"C({literal(value)})"
 
-    def __init__(self, name: str, plan: Plan, states: list[str]) -> None:
-        self.name, self.plan = name, plan
-        step = plan.step
+    def __init__(self, name: str, variants: list[Variant], layout: Layout, step: Step) -> None:
+        self.name, self.variants, self.layout = name, variants, layout
         more_inputs = [f"input_{k}" for k in range(1, len(step.inputs))]
         more_outputs = [f"output_{k}" for k in range(1, len(step.outputs))]
-        self.rows = [*states, *more_inputs, *more_outputs]
-        self.first_input = len(states) - 1  # the row of input k is k further
-        self.first_output = len(states) + len(more_inputs) - 1
-        self.numbers, self.tensors = list(step.numbers), list(step.tensors)
-        self.coefficients: dict[int, str] = {}
+        self.has_more = bool(more_inputs or more_outputs)
+        self.rows = [*layout.states, *more_inputs, *more_outputs]
+        self.first_input = len(layout.states) - 1  # the row of input k is k further
+        self.first_output = len(layout.states) + len(more_inputs) - 1
         # Variables of the source, and what is read before it is overwritten.
-        self.names = {
-            plain(node).id: step.names[node.id]
-            for node in step.graph.nodes
-            if node.id in step.names
-        }
-        self.names |= {node.id: f"{states[k]}_before" for k, node in enumerate(step.states)}
-        self.names |= {node.id: f"grad_{states[k]}" for k, node in enumerate(plan.grad_after)}
+        self.names: dict[int, str] = {}
+        found: dict[int, Node] = {}
+        for one in [v.plan.step for v in variants] or [step]:
+            named = {plain(n).id: one.names[n.id] for n in one.graph.nodes if n.id in one.names}
+            self.names = named | self.names
+            self.names |= {n.id: f"{layout.states[k]}_before" for k, n in enumerate(one.states)}
+        for plan in [v.plan for v in variants]:
+            self.names |= {n.id: f"grad_{s}" for n, s in zip(plan.grad_after, layout.states)}
+            found |= {node.id: node for node in (*plan.numbers, *plan.neuron)}
+        last = set(layout.params[len(layout.params) - layout.per_neuron :])
+        by_neuron = {key for key, node in found.items() if last & set(_parameters(node))}
+        self.per_neuron = len(by_neuron)
+        self.order = [found[k] for k in sorted(found, key=lambda k: (k in by_neuron, k))]
         taken = MEMBERS | {f"k{camel(row)}Row" for row in self.rows}
-        taken |= {f"kOf{camel(p)}" for p in (*self.numbers, *self.tensors)}
-        for node in (*plan.numbers, *plan.neuron):
-            named = node.op in ("number", "tensor")
+        taken |= {f"kOf{camel(p)}" for p in (*layout.params, *layout.settings)}
+        self.coefficients: dict[int, str] = {}
+        for node in self.order:
+            named = node.op in LEAVES
             wanted = "k" + (
                 camel(node.value) if named else camel(self.names.get(node.id, "")) or "Derived"
             )
@@ -142,7 +194,9 @@ class _Struct:
     def number(self, node: Node) -> str:
         """An expression in numbers, in double, as Python rounds it."""
         node = plain(node)
-        if node.op == "number":
+        if node.op == "setting":
+            return f"a.settings[kOf{camel(node.value)}]"
+        if node.op in LEAVES:
             return f"a.param[kOf{camel(node.value)}].value"
         return formula(node, [self.number(a) for a in node.args], literal)
 
@@ -154,9 +208,15 @@ class _Struct:
         if node.level == NUMBER:
             text = self.number(node)
             return text if node.is_condition else f"static_cast<C>({strip(text)})"
-        if node.op == "tensor":
+        if node.op in LEAVES:
             return f"params[kOf{camel(node.value)}]"
-        return formula(node, [self.neuron(a) for a in node.args], self.constant)
+        text = formula(node, [self.neuron(a) for a in node.args], self.constant)
+        given = [n for n in _leaves(node) if n.op != "setting"]
+        if node.op == "where" or any(n.op != "parameter" for n in given):
+            return text
+        # Of numbers alone it is computed in double.
+        known = " || ".join(f"a.param[kOf{camel(n.value)}].data" for n in given)
+        return f"({known} ? {text} : static_cast<C>({strip(self.number(node))}))"
 
     def function(self, known: dict[int, str], outputs: dict[str, Node]) -> list[str]:
         """Statements that compute ``outputs``, by where they are written, from nodes whose text is ``known``.
@@ -166,7 +226,7 @@ class _Struct:
         order = self.needed(known, outputs.values())
         uses: dict[int, int] = {}
         for node in order:
-            for arg in map(plain, node.args):
+            for arg in self.operands(node):
                 uses[arg.id] = uses.get(arg.id, 0) + (
                     2 if node.op in ("relu", "power", "clamp") else 1
                 )
@@ -177,8 +237,9 @@ class _Struct:
         taken = set(RESERVED)
 
         def name_of(node: Node) -> str:
-            wanted = self.names.get(node.id, "")
+            wanted = "fires" if node.op == "fires" else self.names.get(node.id, "")
             free = wanted.isidentifier() and wanted.isascii() and wanted not in taken
+            free = free or (node.op == "fires" and "fires" not in texts.values())
             if not free or re.match("k[A-Z]|_", wanted):
                 wanted = f"t{node.id}"
             taken.add(wanted)
@@ -188,7 +249,12 @@ class _Struct:
             text = self.known(node, known)
             is_read = node.op in ("state", "grad_state") and text in outputs  # before it is written
             if not text:
-                text = formula(node, [texts[plain(a).id] for a in node.args], self.constant)
+                args = [texts[a.id] for a in self.operands(node)]
+                text = (
+                    self.fires(*args)
+                    if node.op == "fires"
+                    else formula(node, args, self.constant)
+                )
             if is_read or (
                 node.id not in known
                 and self.is_computed(node)
@@ -214,7 +280,7 @@ class _Struct:
             if node.id not in found:
                 found[node.id] = node
                 if not self.known(node, known):
-                    stack += map(plain, node.args)
+                    stack += self.operands(node)
         return [found[key] for key in sorted(found)]
 
     def known(self, node: Node, known: dict[int, str]) -> str:
@@ -228,103 +294,164 @@ class _Struct:
         return f"c[{self.coefficients[node.id]}]"
 
     @staticmethod
+    def operands(node: Node) -> list[Node]:
+        """What a node is computed from."""
+        return list(map(plain, node.args))
+
+    @staticmethod
     def is_coefficient(node: Node) -> bool:
         return node.level < STEP and not node.is_condition and node.op != "constant"
 
     def is_computed(self, node: Node) -> bool:
         return node.op != "constant" and not self.is_coefficient(node)
 
+    def fires(self, h: str, threshold: str) -> str:
+        """Whether the membrane is at its threshold; of one that stays, the least membrane that is there is known."""
+        return f"((kByMembrane<{self.name}> ? {h} : {h} - {threshold}) >= c[kLeast])"
+
     # ---- the struct
 
-    def text(self) -> str:
-        plan, step = self.plan, self.plan.step
-        states = [f"k{camel(row)}Row" for row in self.rows]
-        params = [f"kOf{camel(p)}" for p in (*self.numbers, *self.tensors)]
-        coefficients = [self.coefficients[n.id] for n in (*plan.numbers, *plan.neuron)]
-        setup = [
-            f"c[{self.coefficients[n.id]}] = static_cast<C>({strip(self.number(n))});"
-            for n in plan.numbers
-        ]
-        setup += [f"c[{self.coefficients[n.id]}] = {strip(self.neuron(n))};" for n in plan.neuron]
-        inputs = {step.inputs[0].id: "x"} | {
-            step.inputs[k].id: f"state[{states[self.first_input + k]}]"
-            for k in range(1, len(step.inputs))
-        }
-        before = {node.id: f"state[{states[k]}]" for k, node in enumerate(step.states)}
-        outputs = {
-            f"state[{states[self.first_output + k]}]": step.outputs[k]
-            for k in range(1, len(step.outputs))
-        }
-        after = {f"state[{states[k]}]": node for k, node in enumerate(step.after)}
-        tape = {f"tape[{k}]": node for k, node in enumerate(plan.tape)}
-        forward = self.function(
-            inputs | before, tape | after | outputs | {"return": step.outputs[0]}
-        )
-        known = {node.id: f"tape[{k}]" for k, node in enumerate(plan.tape)}
-        known |= {plan.grad_outputs[0].id: "grad_output"}
-        known |= {
-            plan.grad_outputs[k].id: f"grad[{states[self.first_output + k]}]"
-            for k in range(1, len(step.outputs))
-        }
-        known |= {node.id: f"grad[{states[k]}]" for k, node in enumerate(plan.grad_after)}
-        grads = {f"grad[{states[k]}]": node for k, node in enumerate(plan.grad_states)}
-        grads |= {
-            f"grad[{states[self.first_input + k]}]": plan.grad_inputs[k]
-            for k in range(1, len(step.inputs))
-        }
-        zero = step.graph.constant(0)
-        grads |= {
-            f"grad[{states[self.first_output + k]}]": zero for k in range(1, len(step.outputs))
-        }
+    def rows_of(self, array: str, nodes: Iterable[Node], first: int = 0) -> dict[str, Node]:
+        """Nodes by the place of their rows, from row ``first`` on."""
+        names = self.rows[first:]
+        return {f"{array}[k{camel(name)}Row]": node for name, node in zip(names, nodes)}
+
+    def forward(self, plan: Plan) -> list[str]:
+        step = plan.step
+        given = self.rows_of("state", step.states)
+        given |= self.rows_of("state", step.inputs[1:], self.first_input + 1)
+        known = {step.inputs[0].id: "x"} | {node.id: place for place, node in given.items()}
+        outputs = {f"tape[{k}]": node for k, node in enumerate(plan.tape)}
+        outputs |= self.rows_of("state", step.after)
+        outputs |= self.rows_of("state", step.outputs[1:], self.first_output + 1)
+        return self.function(known, outputs | {"return": step.outputs[0]})
+
+    def of_tape(self, plan: Plan) -> dict[int, str]:
+        return {node.id: f"tape[{k}]" for k, node in enumerate(plan.tape)}
+
+    def backward(self, plan: Plan) -> list[str]:
+        step = plan.step
+        given = self.rows_of("grad", plan.grad_after)
+        given |= self.rows_of("grad", plan.grad_outputs[1:], self.first_output + 1)
+        known = self.of_tape(plan) | {plan.grad_outputs[0].id: "grad_output"}
+        known |= {node.id: place for place, node in given.items()}
+        known |= {n.id: n.value for n in step.graph.nodes if n.op == "given"}
+        grads = self.rows_of("grad", plan.grad_states)
+        grads |= self.rows_of("grad", plan.grad_inputs[1:], self.first_input + 1)
+        zeros = [step.graph.constant(0)] * (len(step.outputs) - 1)
+        grads |= self.rows_of("grad", zeros, self.first_output + 1)
         of_params = {
-            f"grad_params[kOf{camel(p)}]": g for p, g in zip(self.tensors, plan.grad_tensors)
+            f"grad_params[kOf{camel(p)}]": g
+            for p, g in zip(step.tensors, plan.grad_tensors)
+            if not (g.op == "constant" and g.value == 0)
         }
+        lines = self.function(known, of_params | grads | {"return": plan.grad_inputs[0]})
         # Sums are written as the old value plus what the step adds.
-        backward = self.function(known, of_params | grads | {"return": plan.grad_inputs[0]})
-        backward = [re.sub(r"^(grad_params\[\w+\]) =", r"\1 +=", line) for line in backward]
-        rest = "v_rest" in (*self.numbers, *self.tensors)
-        rest_value = "C(0)"
-        if rest:
-            at = "c[kVRest]" if "kVRest" in coefficients else None
-            rest_value = f"state == 0 ? {at} : C(0)" if at else rest_value
+        return [re.sub(r"^(grad_params\[\w+\]) =", r"\1 +=", line) for line in lines]
+
+    def margin(self, plan: Plan) -> list[str]:
+        if plan.margin is None:
+            return ["return C(0);"]
+        return self.function(self.of_tape(plan), {"return": plan.margin})
+
+    def body(self, lines: Callable[[Plan], list[str]]) -> str:
+        """A function's statements, those of each variant under its condition."""
+        if len(self.variants) == 1:
+            return indent(lines(self.variants[0].plan))
+        alike: dict[str, list[str]] = {}
+        for variant in self.variants:
+            alike.setdefault(indent(lines(variant.plan)), []).append(variant.condition)
+        branches = [
+            f"if constexpr ({' || '.join(f'({c})' for c in conditions) if conditions[1:] else conditions[0]}) "
+            f"{{\n{textwrap.indent(text, '  ')}\n    }}"
+            for text, conditions in alike.items()
+        ]
+        return "    " + " else ".join(branches)
+
+    def tape_rows(self, uniform: bool) -> int:
+        of = [v.plan for v in self.variants if v.uniform == uniform] or [self.variants[0].plan]
+        return max(1, *(len(plan.tape) for plan in of))
+
+    def text(self) -> str:
+        layout, flags = self.layout, self.layout.flags
+        takes_slope = flags["kTakesSlope"]
+        states = [f"k{camel(row)}Row" for row in self.rows]
+        params = [f"kOf{camel(p)}" for p in layout.params]
+        settings = [f"kOf{camel(s)}" for s in layout.settings]
+        coefficients = [self.coefficients[node.id] for node in self.order]
+        setup = [f"c[{self.coefficients[n.id]}] = {strip(self.neuron(n))};" for n in self.order]
+        at_rest = "kVRest" in coefficients
+        rest_value = "state == 0 ? c[kVRest] : C(0)" if at_rest else "C(0)"
+        learned = {p for v in self.variants for p in v.plan.step.tensors}
+        of_rest = (
+            "if (state == 0) grad_params[kOfVRest] += grad;" if "v_rest" in learned else ""
+        )
+        constants = "\n".join(
+            f"  static constexpr bool {name} = {str(value).lower()};"
+            for name, value in (flags | {"kMore": self.has_more}).items()
+        )
+        threshold = f"""
+  template <class C>
+  static SNNFAST_HD C threshold(const C* c) {{
+    return c[kVThreshold];
+  }}""" if takes_slope and not flags["kMoves"] else ""
+        every = "template <Reset R, bool Uniform, class C>"
         return f"""struct {self.name} {{
   enum {{ {", ".join([*states, "kStates"])} }};
   enum {{ {", ".join([*params, "kParams"])} }};
-  enum {{ kStrict, kSettings }};
-  enum {{ {", ".join([*coefficients, "kCoefficients"])} }};
-  static constexpr int kTape = {max(len(plan.tape), 1)}, kLeft = 0, kSpare = 0, kEach = {len(self.tensors)};
-  static constexpr int kEachCoefficients = {len(plan.neuron)};
-  static constexpr bool kWhole = true, kMore = {str(len(step.inputs) + len(step.outputs) > 2).lower()};
-  static constexpr bool kMoves = true, kSeldom = false;
+  enum {{ {", ".join([*settings, "kSettings"])} }};
+  enum {{ {", ".join([*["kLeast"] * takes_slope, *coefficients, "kCoefficients"])} }};
+  static constexpr int kEach = {layout.per_neuron}, kEachCoefficients = {self.per_neuron};
+  template <bool Uniform>
+  static constexpr int kTape = Uniform ? {self.tape_rows(True)} : {self.tape_rows(False)};
+{constants}
 
   template <class C, class Scan>
-  static SNNFAST_HD void coefficients(const C* params, const Scan& a, C* c) {{
+  static SNNFAST_HD void coefficients([[maybe_unused]] const C* params, [[maybe_unused]] const Scan& a, C* c) {{
 {indent(setup)}
   }}
   template <class C>
-  static SNNFAST_HD C rest(int state, const C* c) {{
+  static SNNFAST_HD C rest([[maybe_unused]] int state, [[maybe_unused]] const C* c) {{
     return {rest_value};
   }}
   template <class C>
-  static SNNFAST_HD void rest_backward(int state, C grad, C* grad_params) {{
-    {"if (state == 0) grad_params[kOfVRest] += grad;" if "v_rest" in self.tensors else ""}
-  }}
+  static SNNFAST_HD void rest_backward([[maybe_unused]] int state, [[maybe_unused]] C grad, [[maybe_unused]] C* grad_params) {{
+    {of_rest}
+  }}{threshold}
 
-  template <class C>
-  static SNNFAST_HD C step(C x, const C* c, C* state, C* tape) {{
-{indent(forward)}
+  {every}
+  static SNNFAST_HD C step([[maybe_unused]] C x, [[maybe_unused]] const C* c, C* state, [[maybe_unused]] C* tape) {{
+{self.body(self.forward)}
   }}
-  template <class C>
-  static SNNFAST_HD C step_backward(const C* tape, const C* c, C grad_output, C* grad, C* grad_params) {{
-{indent(backward)}
+  {every}
+  static SNNFAST_HD C margin([[maybe_unused]] const C* tape, [[maybe_unused]] const C* c) {{
+{self.body(self.margin)}
+  }}
+  {every}
+  static SNNFAST_HD C step_backward([[maybe_unused]] const C* tape, [[maybe_unused]] const C* c, [[maybe_unused]] C grad_output,
+                                    [[maybe_unused]] C slope, [[maybe_unused]] C attached, C* grad, [[maybe_unused]] C* grad_params) {{
+{self.body(self.backward)}
   }}
 }};
 """
 
 
+def _leaves(node: Node) -> list[Node]:
+    """The leaves of an expression without values of a step, but for constants."""
+    return [n for n in computed([node]) if n.op in LEAVES]
+
+
+def _parameters(node: Node) -> list[str]:
+    return [n.value for n in _leaves(node) if n.op != "setting"]
+
+
 class _C99(_Struct):
     kinds = ("float", "int")
-    texts: dict[int, str]
+    of_node: Callable[[Node], str]
+    strict: bool
+
+    def fires(self, h: str, threshold: str) -> str:
+        return f"({h} - {threshold} >= 1.17549435e-38f)" if self.strict else f"({h} >= {threshold})"
 
     @staticmethod
     def constant(value: float) -> str:
@@ -336,7 +463,11 @@ class _C99(_Struct):
         return text if single >= 0 else f"({text})"
 
     def coefficient(self, node: Node) -> str:
-        return self.texts[node.id]
+        return self.of_node(node)
+
+    @staticmethod
+    def operands(node: Node) -> list[Node]:
+        return list(map(plain, node.args[: 2 if node.op == "exp_quotient" else None]))
 
 
 def formula(node: Node, args: list[str], constant: Callable[[float], str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snnfast.reference.exp import exp_nonpositive
+from snnfast.reference.exp import exp_nonpositive, exp_quotient
 
 from .expression import NUMBER, Node, plain
 
@@ -23,6 +23,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     **{op: getattr(torch, op) for op in ("lt", "le", "gt", "ge", "eq", "ne")},
     **{op: getattr(torch, f"logical_{op}") for op in ("and", "or", "not")},
     "exp_nonpositive": exp_nonpositive,
+    "exp_quotient": lambda x, by, reciprocal: exp_quotient(x, by),
     "mantissa": lambda x: torch.frexp(x)[0],
     "exponent": lambda x: torch.frexp(x)[1].to(x.dtype),
 }

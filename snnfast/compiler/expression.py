@@ -72,7 +72,7 @@ class Node:
         self.graph, self.op, self.args, self.value = graph, op, args, value
         self.id = len(graph.nodes)
         self.level: int = max((a.level for a in args), default=NUMBER) if level is None else level
-        self.is_condition = op in COMPARISONS or op in LOGICAL
+        self.is_condition = op in COMPARISONS or op in LOGICAL or op == "fires"
 
     # A tensor of one element a neuron, as far as the code of a step can tell.
     shape = torch.Size(())
@@ -275,9 +275,13 @@ def _call(op: str, *args: Any) -> Node:
 
 def plain(node: Node) -> Node:
     """The node that computes the same value; ``detach`` and calls of autograd functions only change gradients."""
-    while node.op in ("custom", "detach"):
-        node = node.args[0]
+    while node.op in ("custom", "detach") or _same_either_way(node):
+        node = node.args[-1 if node.op == "where" else 0]
     return node
+
+
+def _same_either_way(node: Node) -> bool:
+    return node.op == "where" and plain(node.args[1]) is plain(node.args[2])
 
 
 def _is_one_or_zero(node: Node) -> bool:
@@ -365,6 +369,17 @@ def _same(x: Node, *args: Any, **kwargs: Any) -> Node:
     return number(x)
 
 
+def _choose(flag: Node, a: Value, b: Value) -> Node:
+    """``choose`` of :mod:`snnfast.reference.neuron`."""
+    return where(flag, a, b)
+
+
+def _exp_quotient(x: Node, by: Value) -> Node:
+    """``exp_quotient`` of :mod:`snnfast.reference.exp`, which may use the reciprocal of its divisor."""
+    by = lift(x.graph, by)
+    return x.graph.node("exp_quotient", x, by, 1.0 / by)
+
+
 def _function(name: str) -> Callable[..., Node]:
     """One of :mod:`snnfast.compiler.functions`, which PyTorch and the kernel round alike."""
 
@@ -437,7 +452,9 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "ones_like": lambda x: _full_like(x, 1.0),
     "zeros_like": lambda x: _full_like(x, 0.0),
     "full_like": _full_like,
-    # of functions.py
+    # of snnfast/reference and functions.py
+    "choose": _choose,
+    "exp_quotient": _exp_quotient,
     "exp_nonpositive": _unary("exp_nonpositive"),
     "mantissa": _unary("mantissa"),
     "exponent": _unary("exponent"),

@@ -11,8 +11,8 @@ from .trace import Step
 
 __all__ = ["Plan", "make_plan"]
 
-# What the backward pass does not compute again.
-EXPENSIVE = {"div", "sqrt", "exp_nonpositive", "mantissa", "exponent"}
+# What the backward pass does not compute again; neither does it the membrane at which a surrogate's slope is taken.
+EXPENSIVE = {"div", "sqrt", "exp_nonpositive", "exp_quotient", "mantissa", "exponent"}
 LARGE = 1 << 20
 
 
@@ -21,6 +21,7 @@ class Plan(NamedTuple):
 
     Attributes:
         step: the traced step.
+        margin: where the surrogate's slope is taken, if that is given to the backward pass.
         numbers: coefficients that all neurons share, computed from parameters that are numbers.
         neuron: coefficients of each neuron, computed from parameters that are tensors.
         tape: values of a step that the backward pass reads.
@@ -30,6 +31,7 @@ class Plan(NamedTuple):
     """
 
     step: Step
+    margin: Node | None
     numbers: list[Node]
     neuron: list[Node]
     tape: list[Node]
@@ -40,24 +42,31 @@ class Plan(NamedTuple):
     grad_tensors: list[Node]
 
 
-def make_plan(step: Step) -> Plan:
-    """Differentiates a step and decides what it saves for its backward pass."""
+def make_plan(step: Step, margin: Node | None = None) -> Plan:
+    """Differentiates a step and decides what it saves for its backward pass.
+
+    Args:
+        step: a traced step.
+        margin: where its surrogate's slope is taken, if that is given to its backward pass (leaf ``given``).
+    """
     graph = step.graph
     grad_outputs = [graph.leaf("grad_output", k) for k in range(len(step.outputs))]
     grad_after = [graph.leaf("grad_state", k) for k in range(len(step.after))]
     leaves = [*step.inputs, *step.states, *step.tensors.values()]
     given = [*zip(step.outputs, grad_outputs), *zip(step.after, grad_after)]
-    found = gradients(given, graph, leaves)
+    found = gradients(given, graph, leaves, step.names)
     at = len(step.inputs), len(step.inputs) + len(step.states)
-    tape = _tape([*step.outputs, *step.after], found)
+    margins = [] if margin is None else [margin]
+    tape = _tape([*step.outputs, *step.after], found, margins)
     rest = [
         p["v_rest"] for p in (step.numbers, step.tensors) if "v_rest" in p
     ]  # where the first state starts
-    coefficients = _coefficients([*step.outputs, *step.after, *found, *tape, *rest])
+    shared = _coefficients([*step.outputs, *step.after, *found, *tape, *rest, *margins])
     return Plan(
         step,
-        [c for c in coefficients if c.level == NUMBER],
-        [c for c in coefficients if c.level == NEURON],
+        margin,
+        [c for c in shared if c.level == NUMBER],
+        [c for c in shared if c.level == NEURON],
         tape,
         grad_outputs,
         grad_after,
@@ -70,19 +79,22 @@ def make_plan(step: Step) -> Plan:
 def _coefficients(roots: list[Node]) -> list[Node]:
     """The largest expressions without values of a step; constants stand in the code."""
     found: dict[int, Node] = {}
-    for node in computed(roots):
+    seen: set[int] = set()
+    stack = [plain(root) for root in roots]
+    while stack:
+        node = stack.pop()
+        if node.id in seen:
+            continue
+        seen.add(node.id)
         if node.level == STEP or node.is_condition:
-            found |= {a.id: a for a in map(plain, node.args)}
-    found |= {root.id: root for root in map(plain, roots)}
-    return [
-        found[key]
-        for key in sorted(found)
-        if found[key].level < STEP and not found[key].is_condition and found[key].op != "constant"
-    ]
+            stack += map(plain, node.args)
+        elif node.op != "constant":
+            found[node.id] = node
+    return [found[key] for key in sorted(found)]
 
 
-def _tape(forward: list[Node], backward: list[Node]) -> list[Node]:
-    """The fewest values of a step from which its gradients follow, without what is expensive being computed twice.
+def _tape(forward: list[Node], backward: list[Node], margins: list[Node]) -> list[Node]:
+    """The fewest values of a step from which gradients and margins follow, nothing expensive being computed twice.
 
     A minimum cut between inputs and states on one side, and on the other side all values of the step that expressions
     with gradients read.
@@ -92,15 +104,18 @@ def _tape(forward: list[Node], backward: list[Node]) -> list[Node]:
     read: dict[int, Node] = {}
     for node in nodes:
         operands = list(map(plain, node.args))
-        if node.op.startswith("grad_") or any(a.id in with_grad for a in operands):
+        given = node.op == "given" or node.op.startswith("grad_")
+        if given or any(a.id in with_grad for a in operands):
             with_grad.add(node.id)
             read |= {a.id: a for a in operands if a.level == STEP and a.id not in with_grad}
     read |= {r.id: r for r in map(plain, backward) if r.level == STEP and r.id not in with_grad}
+    read |= {m.id: m for m in map(plain, margins)}
+    membranes = {plain(m.args[0]).id for m in margins}
     in_forward = {node.id for node in computed(forward)}
     nodes = [node for node in computed(read.values()) if node.level == STEP]
     expensive = {n.id for n in nodes if n.op in EXPENSIVE and n.id in in_forward}
     return minimum_cut(
-        nodes, sources={n.id for n in nodes if not n.args} | expensive, sinks=set(read)
+        nodes, sources={n.id for n in nodes if not n.args} | expensive | membranes, sinks=set(read)
     )
 
 

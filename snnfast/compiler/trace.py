@@ -143,6 +143,7 @@ def trace(
     dtype: torch.dtype,
     frame: Callable[[dict[str, Node]], Callable[..., Any]],
     own: Sequence[str],
+    graph: Graph | None = None,
 ) -> Step:
     """Runs ``step(fire, *inputs, *states, **parameters)`` on leaves of a new graph.
 
@@ -155,11 +156,12 @@ def trace(
         dtype: that of the state.
         frame: makes ``fire`` from the parameters' leaves.
         own: names of the parameters that the step takes; the others are those of the frame.
+        graph: that of another trace, whose nodes are shared.
 
     Raises:
         TraceError: with the line of the step.
     """
-    graph = Graph(dtype)
+    graph = graph or Graph(dtype)
     xs = [graph.leaf("input", k) for k in range(inputs)]
     before = [graph.leaf("state", k) for k in range(states)]
     of_numbers = {name: graph.leaf("number", name, NUMBER) for name in numbers}

@@ -1,136 +1,155 @@
-"""Neurons: one step of each, in the order of operations of :mod:`snnfast.reference`."""
+"""Neurons in C: one step of each, from the equation that its kernels come from."""
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from string import Template
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from snnfast.calls.neuron import NEURONS
+from snnfast.compiler.emit import c99_step
+from snnfast.compiler.evaluate import evaluate
+from snnfast.compiler.neurons import step_of
+from snnfast.compiler.expression import Node
+from snnfast.compiler.trace import Step
 from snnfast.nn.own_neuron import OwnLayer
 from snnfast.nn.state import Stateful
 
-from .own_neuron import own_neuron
 from .source import Source, Value, each, literal
 
-__all__ = ["call_of", "neuron"]
+__all__ = ["neuron"]
 
 STEP = """
 static void $id(void) {
   for (int n = 0; n < $size; n++) {
-    float x = ${x}[n];
+    const float x = ${x}[n];
     $body
   }
 }
 """
 
-LIF = ("const float h = $held$v_rest + $decay * ($v[n] - $v_rest) + $gain * x;",)
-RESET = {
-    True: "$v[n] = s != 0.0f ? $v_reset : h;",
-    False: "$v[n] = s != 0.0f ? h - $v_threshold : h;",
+# What C99 lacks; csrc/core/functions.h has the same.
+FUNCTIONS = {
+    "absolute": "static float absolute(float x) { return x < 0.0f ? -x : x; }",
+    "sign_of": "static float sign_of(float x) { return x > 0.0f ? 1.0f : x < 0.0f ? -1.0f : 0.0f; }",
+    "larger": "static float larger(float a, float b) { return a >= b || a != a ? a : b; }",
+    "smaller": "static float smaller(float a, float b) { return a <= b || a != a ? a : b; }",
+    "truncated": """static float truncated(float x) {
+  return x > -8388608.0f && x < 8388608.0f ? (float)(int)x : x;
+}""",
+    "floor_of": """static float floor_of(float x) {
+  const float whole = truncated(x);
+  return whole > x ? whole - 1.0f : whole;
+}""",
+    "ceil_of": "static float ceil_of(float x) { return -floor_of(-x); }",
+    "nearest_even": """static float nearest_even(float x) {
+  const float size = absolute(x), whole = size < 8388608.0f ? (size + 8388608.0f) - 8388608.0f : size;
+  return x < 0.0f ? -whole : whole;
+}""",
+    "bits_of": """#include <string.h>
+static uint32_t bits_of(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  return bits;
+}""",
+    "of_bits": """static float of_bits(uint32_t bits) {
+  float x;
+  memcpy(&x, &bits, sizeof x);
+  return x;
+}""",
+    "exp_nonpositive": """static float exp_nonpositive(float x) {
+  x = x < -87.0f ? -87.0f : x;
+  const float shifted = x * 1.44269504f + 12582912.0f, n = shifted - 12582912.0f;
+  const float r = (x - n * 0.693145752f) - n * 1.42860677e-6f;
+  float p = 1.98412698e-4f;
+  p = p * r + 1.38888889e-3f;
+  p = p * r + 8.33333333e-3f;
+  p = p * r + 4.16666667e-2f;
+  p = p * r + 1.66666667e-1f;
+  p = p * r + 0.5f;
+  p = p * r + 1.0f;
+  p = p * r + 1.0f;
+  return p * of_bits((bits_of(shifted) << 23) + ((uint32_t)127 << 23));
+}""",
+    "exp_quotient": """static float exp_quotient(float x, float by) {
+  const float z = x / by, small = exp_nonpositive(z < 0.0f ? z : -z);
+  return z < 0.0f ? small : 1.0f / small;
+}""",
+    "mantissa_of": "static float mantissa_of(float x) { return of_bits((bits_of(x) & 0x807fffffu) | 0x3f000000u); }",
+    "exponent_of": "static float exponent_of(float x) { return (float)((int)(bits_of(x) >> 23 & 0xffu) - 126); }",
 }
-FIRE = ("const float s = $awake h $above $v_threshold ? 1.0f : 0.0f;", "$reset", "${y}[n] = s;")
-READ = ("$v[n] = h;", "${y}[n] = h;")
-
-# What a neuron does before and after, by its op; `h` is the membrane before a spike, `s` the spike.
-BODIES: dict[str, tuple[str, ...]] = {
-    "lif": (*LIF, *FIRE),
-    "iaf": (*LIF, *FIRE),
-    "li": (*LIF, *READ),
-    "cuba": ("x = $i[n] = $decay_syn * $i[n] + x;", *LIF, *FIRE),
-    "cubali": ("x = $i[n] = $decay_syn * $i[n] + x;", *LIF, *READ),
-    "alif": (
-        *LIF,
-        "const float s = $awake h $above $v_threshold + $beta * $a_state[n] ? 1.0f : 0.0f;",
-        *FIRE[1:],
-        "$a_state[n] = $decay_adapt * $a_state[n] + s;",
-    ),
-    "adlif": (
-        "x = x - $w[n];",
-        *LIF,
-        *FIRE,
-        "$w[n] = $decay_w * $w[n] + $gain_w * ($a * ($m - $v_rest) + $b * s);",
-    ),
+NEEDS = {
+    "floor_of": ("truncated",),
+    "ceil_of": ("truncated", "floor_of"),
+    "nearest_even": ("absolute",),
+    "exp_nonpositive": ("bits_of", "of_bits"),
+    "exp_quotient": ("bits_of", "of_bits", "exp_nonpositive"),
+    "mantissa_of": ("bits_of", "of_bits"),
+    "exponent_of": ("bits_of",),
 }
-# Silent for so many steps after a spike.
-SILENCE = "$r[n] = s != 0.0f ? $refractory : $r[n] > 1.0f ? $r[n] - 1.0f : 0.0f;"
-# The states besides the membrane, by what the body calls them.
-STATES = {"cuba": ("i",), "cubali": ("i",), "alif": ("a_state",), "adlif": ("w",)}
-PARAMETERS = {
-    "cuba": ("decay_syn",),
-    "cubali": ("decay_syn",),
-    "alif": ("beta", "decay_adapt"),
-    "adlif": ("decay_w", "a", "b"),
-}
-SHARED = ("decay", "v_threshold", "v_reset", "v_rest")
-# Fields of a call that say nothing of the spikes, or that the bodies know.
-KNOWN = frozenset(
-    {"x", "v", "i", "w", "a", "decay_input", "hard_reset", "fires", "surrogate", "detach_reset"}
-    | {"strict", "return_state", "return_v_seq", "symplectic", "q", "r", "refractory"}
-)
 
 
-def call_of(layer: Stateful, shape: tuple[int, ...]) -> Any:
-    """What ``layer`` asks of its op, for samples of ``shape``.
+class _Neuron(NamedTuple):
+    """What a layer computes: its step, names of the states, values of parameters, and whether it fires above alone."""
 
-    Raises:
-        ValueError: for a neuron that has no C.
-    """
-    if getattr(layer, "op", None) not in BODIES:  # what replace made of other libraries' has none
-        raise ValueError("has no equal in C")
-    check_start(layer)
-    if getattr(layer, "return_v_seq", False):
-        raise ValueError("returns membranes, too; set return_v_seq=False")
-    x = torch.zeros(1, 1, *shape)
-    call = NEURONS[layer.op](x, **layer._arguments(x))
-    known = {*KNOWN, *SHARED, *PARAMETERS.get(layer.op, ())}
-    for field, value in call._asdict().items():
-        off = value is None or (not isinstance(value, Tensor) and value in (0, False))
-        off = off or (field, value) == ("max_spikes", 1)
-        if field not in known and not off:
-            raise ValueError(f"has {field}={value}, which has no equal in C")
-    return call
-
-
-def check_start(layer: Stateful) -> None:
-    """Refuse a layer whose states begin elsewhere than those of its op.
-
-    Raises:
-        ValueError: with the name of the state.
-    """
-    for name, value in getattr(layer, "resets", {}).items():
-        raise ValueError(f"starts with {name}={value:g}, and neurons in C start at v_rest")
+    step: Step
+    states: list[str]
+    parameters: dict[str, Any]
+    strict: bool
 
 
 def neuron(source: Source, id: str, layer: Stateful, x: Value, y: Value) -> None:
-    """All neurons of a layer, from the currents ``x`` to the spikes, or membranes, ``y``."""
+    """All neurons of a layer, from the currents ``x`` to the spikes, or membranes, ``y``.
+
+    Raises:
+        ValueError: for neurons of several inputs or outputs, and for what C99 lacks.
+    """
+    for name, value in getattr(layer, "resets", {}).items():
+        raise ValueError(f"starts with {name}={value:g}, and neurons in C start at v_rest")
+    if getattr(layer, "return_v_seq", False):
+        raise ValueError("returns membranes, too; set return_v_seq=False")
+    step, states, parameters, strict = _read(layer, torch.zeros(1, 1, *x.shape))
+    leaves = {
+        node.id: torch.tensor(parameters[name], dtype=torch.float64)
+        for name, node in step.numbers.items()
+    } | {node.id: parameters[name].detach().float() for name, node in step.tensors.items()}
+
+    def coefficient(node: Node) -> str:
+        named = f"{id}_{node.value if node.op in ('number', 'tensor') else f'c{node.id}'}"
+        value = evaluate(node, leaves)
+        return each(source, named, value if value.dim() else float(value), x.shape)
+
+    rest = each(source, f"{id}_rest", parameters.get("v_rest", 0.0), x.shape)
+    at_rest = [rest, *[literal(0.0)] * (len(states) - 1)]
+    places = {
+        name: f"{source.kept(f'{id}_{name}_state', x.size, start)}[n]"
+        for name, start in zip(states, at_rest)
+    }
+    lines = c99_step(step, states, coefficient, places | {"x": "x", "y": f"{y.array}[n]"}, strict)
+    for name in dict.fromkeys(re.findall(r"\b[a-z_]+(?=\()", " ".join(lines))):
+        if name not in FUNCTIONS:
+            raise ValueError(f"uses {name}, which C99 has in a library alone")
+        for needed in (*NEEDS.get(name, ()), name):
+            source.helper(FUNCTIONS[needed])
+    text = Template(STEP).substitute(id=id, size=x.size, x=x.array, body="\n    ".join(lines))
+    source.function(text.replace("$", "$$"), id=id)
+
+
+def _read(layer: Stateful, x: Tensor) -> _Neuron:
     if isinstance(layer, OwnLayer) and layer.op == OwnLayer.op:
-        check_start(layer)
-        return own_neuron(source, id, layer, x, y)
-    call, op, size = call_of(layer, x.shape), layer.op, x.size
-    symplectic = getattr(call, "symplectic", False)
-    values = {name: getattr(call, name) for name in (*SHARED, *PARAMETERS.get(op, ()))}
-    values["gain"] = _gain(call.decay, 1.0) if call.decay_input else 1.0
-    if op == "adlif":
-        values["gain_w"] = _gain(call.decay_w, call.q) if symplectic else 1.0
-    text = {name: each(source, f"{id}_{name}", value, x.shape) for name, value in values.items()}
-    text |= {"v": source.kept(f"{id}_v", size, text["v_rest"])}
-    text |= {name: source.kept(f"{id}_{name}", size) for name in STATES.get(op, ())}
-    text["above"] = ">" if call.strict else ">="
-    text["m"] = f"{text['v']}[n]" if symplectic else "h"
-    words: dict[str, object] = {**text, "x": x.array, "y": y.array, "id": id, "size": size}
-    refractory = getattr(call, "refractory", 0)
-    held, awake, lines = "", "", BODIES[op]
-    if refractory:
-        words |= {"r": source.kept(f"{id}_r", size), "refractory": literal(refractory)}
-        held, awake = "$r[n] > 0.0f ? $v[n] : ", "$r[n] <= 0.0f &&"
-        lines = (*lines, SILENCE)
-    body = "\n    ".join(lines).replace("$reset", RESET[call.hard_reset])
-    body = body.replace("$awake ", f"{awake} " if awake else "").replace("$held", held)
-    source.function(STEP.replace("$body", body), **words)
-
-
-def _gain(decay: float | Tensor, factor: float) -> float | Tensor:
-    """``(1 - decay) factor``, rounded as the kernels do: of a number in float64, of a tensor in float32."""
-    return (1.0 - decay) * factor
+        own = layer.neuron
+        if len(own.inputs) > 1 or own.outputs > 1:
+            raise ValueError(
+                f"has {len(own.inputs)} inputs and {own.outputs} outputs; in C a neuron has one of each"
+            )
+        bound = own.bind((x,), layer._arguments(x))
+        step, states = own.traced(bound.variant)
+        return _Neuron(step, states, bound.parameters, False)
+    if getattr(layer, "op", None) not in NEURONS:  # what replace made of other libraries' has none
+        raise ValueError("has no equal in C")
+    call = NEURONS[layer.op](x, **layer._arguments(x))
+    step, states = step_of(call)
+    return _Neuron(step, states, call._asdict(), call.strict)

@@ -17,10 +17,10 @@ from snnfast.compiler import emit
 from snnfast.compiler.build import CompileError, command, library
 from snnfast.compiler.eager import KernelFunctions
 from snnfast.compiler.expression import Node, TraceError
-from snnfast.compiler.plan import make_plan
+from snnfast.compiler.plan import Plan, make_plan
 from snnfast.compiler.signature import ALPHA, MOST, PERIOD, Call, StepFunction, Variant
-from snnfast.compiler.trace import TracedSurrogate, trace
-from snnfast.reference.own_neuron import over_time, whole_step
+from snnfast.compiler.trace import Step, TracedSurrogate, trace
+from snnfast.reference.neuron import over_time, whole_step
 from snnfast.reference.recurrent import fed_back
 
 from . import own_kernels
@@ -34,7 +34,7 @@ CPU_ALONE = "a neuron from a step function has kernels for the CPU alone"
 
 
 class Frame(NamedTuple):
-    """Fields of a call that :func:`snnfast.reference.own_neuron.whole_step` reads."""
+    """Fields of a call that :func:`snnfast.reference.neuron.whole_step` reads."""
 
     v_reset: Any
     strict: bool
@@ -44,7 +44,6 @@ class Frame(NamedTuple):
     refractory: Any
     max_spikes: Any
     fires: bool = True
-    v_threshold: None = None
 
 
 class OwnNeuron(StepFunction):
@@ -140,7 +139,7 @@ class OwnNeuron(StepFunction):
             empty = torch.empty(x.shape, dtype=dtype, device=x.device)
             return [torch.empty_like(x) for _ in range(self.outputs)], self._rest(call), empty
         frame = self._frame(call.variant, call.parameters, call.surrogate)
-        outputs, states, v_seq = over_time(
+        rows, states, v_seq = over_time(
             self.step,
             frame,
             [value.to(dtype) for value in call.inputs],
@@ -148,7 +147,8 @@ class OwnNeuron(StepFunction):
             self.named(call.parameters),
             KernelFunctions(dtype),
         )
-        return [value.to(x.dtype) for value in outputs], states, v_seq
+        outputs = [torch.stack(list(column)).to(x.dtype) for column in zip(*rows)]
+        return outputs, states, torch.stack(v_seq)
 
     def _answer(self, call: Call, outputs: Any, states: Any, v_seq: Any) -> tuple[Any, ...]:
         states = states if call.return_state else [None] * len(states)
@@ -250,8 +250,13 @@ class OwnNeuron(StepFunction):
         )
         return source, tuple(plan.step.numbers), len(states) + len(self.inputs) + self.outputs - 2
 
-    def plan(self, variant: Variant) -> tuple[Any, list[str]]:
+    def plan(self, variant: Variant) -> tuple[Plan, list[str]]:
         """What the kernel for ``variant`` computes, and the names of its states."""
+        found, states = self.traced(variant)
+        return make_plan(found), states
+
+    def traced(self, variant: Variant) -> tuple[Step, list[str]]:
+        """One step of ``variant``, and the names of its states."""
         hidden = [
             name for name, is_there in (("v_reset", variant.hard_reset and self.fires),) if is_there
         ]
@@ -284,7 +289,7 @@ class OwnNeuron(StepFunction):
             frame=lambda leaves: leaves,  # type: ignore[arg-type, return-value]
             own=own,
         )
-        return make_plan(found), states
+        return found, states
 
     def _scan(self, kernel: Kernel, call: Call) -> tuple[list[Tensor], list[Tensor], Tensor]:
         x = call.inputs[0]

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import Any
 
 from snnfast.calls import adlif as calls
 
-from .neuron import Fire, gain, neuron, over_time
+from .neuron import Fire, choose, neuron
 
 
 @neuron(calls.adlif)
-def adlif(call: calls.AdlifCall) -> tuple[Tensor, ...]:
-    gain_w = (1.0 - call.decay_w) * call.q if call.symplectic else 1.0
-
-    def step(fire: Fire, x: Tensor, v: Tensor, w: Tensor) -> tuple[Tensor, ...]:
-        h = call.v_rest + call.decay * (v - call.v_rest) + gain(call) * (x - w)
-        s, h, v = fire(h, call.v_threshold)
-        m = v if call.symplectic else h
-        return s, v, call.decay_w * w + gain_w * (call.a * (m - call.v_rest) + call.b * s)
-
-    return over_time(call, step, call.v, call.w)
+def adlif(
+    fire: Fire,
+    x: Any,
+    v: Any,
+    w: Any,
+    *,
+    decay: Any,
+    v_threshold: Any,
+    v_rest: Any,
+    decay_w: Any,
+    a: Any,
+    b: Any,
+    symplectic: Any,
+    q: Any,
+    decay_input: Any,
+) -> Any:
+    gain = choose(decay_input, 1.0 - decay, 1.0)
+    gain_w = choose(symplectic, (1.0 - decay_w) * q, 1.0)
+    h = v_rest + decay * (v - v_rest) + gain * (x - w)
+    s, h, v = fire(h, v_threshold)
+    m = choose(symplectic, v, h)
+    return s, v, decay_w * w + gain_w * (a * (m - v_rest) + b * s)

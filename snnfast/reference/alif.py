@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import Any
 
 from snnfast.calls import alif as calls
 
-from .neuron import Fire, gain, neuron, over_time
+from .neuron import Fire, choose, neuron
 
 
 @neuron(calls.alif)
-def alif(call: calls.AlifCall) -> tuple[Tensor, ...]:
-    def step(fire: Fire, x: Tensor, v: Tensor, a: Tensor) -> tuple[Tensor, ...]:
-        h = call.v_rest + call.decay * (v - call.v_rest) + gain(call) * x
-        s, _, v = fire(h, call.v_threshold + call.beta * a)
-        return s, v, call.decay_adapt * a + s
-
-    return over_time(call, step, call.v, call.a)
+def alif(
+    fire: Fire,
+    x: Any,
+    v: Any,
+    a: Any,
+    *,
+    decay: Any,
+    v_threshold: Any,
+    v_rest: Any,
+    beta: Any,
+    decay_adapt: Any,
+    decay_input: Any,
+) -> Any:
+    gain = choose(decay_input, 1.0 - decay, 1.0)
+    h = v_rest + decay * (v - v_rest) + gain * x
+    s, _, v = fire(h, v_threshold + beta * a, v_threshold)
+    return s, v, decay_adapt * a + s

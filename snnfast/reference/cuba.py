@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import Any
 
 from snnfast.calls import cuba as calls
 
-from .neuron import Fire, gain, neuron, over_time
+from .neuron import Fire, choose, neuron
 
 
-@neuron(calls.cuba)
-def cuba(call: calls.CubaCall) -> tuple[Tensor, ...]:
-    def step(fire: Fire, x: Tensor, v: Tensor, i: Tensor) -> tuple[Tensor, ...]:
-        i = call.decay_syn * i + x
-        h = call.v_rest + call.decay * (v - call.v_rest) + gain(call) * i
-        s, _, v = fire(h, call.v_threshold)
-        return s, v, i
+def step(
+    fire: Fire,
+    x: Any,
+    v: Any,
+    i: Any,
+    *,
+    decay: Any,
+    v_threshold: Any,
+    v_rest: Any,
+    decay_syn: Any,
+    decay_input: Any,
+) -> Any:
+    gain = choose(decay_input, 1.0 - decay, 1.0)
+    i = decay_syn * i + x
+    h = v_rest + decay * (v - v_rest) + gain * i
+    s, _, v = fire(h, v_threshold)
+    return s, v, i
 
-    return over_time(call, step, call.v, call.i)
 
-
-cubali = neuron(calls.cubali)(cuba.equation)  # type: ignore[attr-defined]
+cuba = neuron(calls.cuba)(step)
+cubali = neuron(calls.cubali)(step)

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import Any
 
 from snnfast.calls import eif as calls
 
-from .exp import exp_saturating
-from .neuron import Fire, divided, gain, neuron, over_time
+from .exp import exp_upstroke
+from .neuron import Fire, choose, neuron
 
 
-@neuron(calls.eif)
-def eif(call: calls.EifCall) -> tuple[Tensor, ...]:
-    def step(fire: Fire, x: Tensor, v: Tensor) -> tuple[Tensor, ...]:
-        upstroke = call.delta_t * exp_saturating(divided(v - call.theta_rh, call.delta_t))
-        pull = (1.0 - call.decay) * (upstroke - (v - call.v_rest))
-        s, _, v = fire(v + pull + gain(call) * x, call.v_threshold)
-        return s, v
-
-    return over_time(call, step, call.v)
+@neuron(calls.eif, prefetch=True)
+def eif(
+    fire: Fire,
+    x: Any,
+    v: Any,
+    *,
+    decay: Any,
+    v_threshold: Any,
+    v_rest: Any,
+    delta_t: Any,
+    theta_rh: Any,
+    decay_input: Any,
+) -> Any:
+    gain = choose(decay_input, 1.0 - decay, 1.0)
+    pull = (1.0 - decay) * (exp_upstroke(v - theta_rh, delta_t) - (v - v_rest))
+    s, _, v = fire(v + pull + gain * x, v_threshold)
+    return s, v

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from snnfast.surrogate import differentiable
+
 _REDUCTION = {
     # log2(e), 1.5 * 2**(mantissa bits - 1), ln(2) in two parts, smallest argument, bits to shift, exponent of 1
     torch.float32: (1.44269504, 12582912.0, 0.693145752, 1.42860677e-6, -87.0, 23, 127),
@@ -42,6 +44,52 @@ def exp_nonpositive(x: Tensor) -> Tensor:
         p = p * r + 1 / math.factorial(k)
     integer = torch.int32 if x.dtype == torch.float32 else torch.int64
     return p * ((shifted.view(integer) + one) << shift).view(x.dtype)
+
+
+def exp_quotient(x: Tensor, by: float | Tensor) -> Tensor:
+    """``exp(x / by)``, at most ``e^87`` in float32, ``e^708`` in float64; without a gradient.
+
+    Kernels on a GPU do without the division (``csrc/core/exp.h``), so a value that is traced takes it for one operation.
+    """
+    if not isinstance(x, Tensor):
+        return x.exp_quotient(by)
+    z = divided(x, by)
+    small = exp_nonpositive(torch.where(z < 0, z, -z))
+    return torch.where(z < 0, small, 1 / small)
+
+
+class _Upstroke(torch.autograd.Function):
+    """``delta exp(x / delta)``: its derivative is ``exp(x / delta)``, without a quotient by ``delta``."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, delta: float | Tensor) -> Tensor:
+        is_tensor = not isinstance(delta, (int, float))  # a tensor, or a value that is traced
+        ctx.save_for_backward(x, *(delta,) * is_tensor)
+        ctx.delta = None if is_tensor else delta
+        return delta * exp_quotient(x, delta)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None]:
+        x, *given = ctx.saved_tensors
+        delta = given[0] if given else ctx.delta
+        grad_e = grad * exp_quotient(x, delta)
+        if not given:
+            return grad_e, None
+        # not grad (e - e x / delta), which may be infinite where grad is 0
+        return grad_e, (grad_e - grad_e * divided(x, delta)).sum_to_size(delta.shape)
+
+
+def exp_upstroke(x: Tensor, delta: float | Tensor) -> Tensor:
+    """``delta exp(x / delta)``, with the exponential of :func:`exp_quotient`."""
+    result: Tensor = differentiable(_Upstroke)(x, delta)
+    return result
+
+
+def divided(x: Tensor, by: float | Tensor) -> Tensor:
+    """``x / by``, rounded once on every device: on CUDA PyTorch multiplies by the reciprocal of a number."""
+    if not isinstance(by, Tensor) and not x.is_cpu:
+        by = torch.full((), by, dtype=x.dtype, device=x.device)
+    return x / by
 
 
 class _Exp(torch.autograd.Function):

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import Any
 
 from snnfast.calls import lif as calls
 
-from .neuron import Fire, gain, neuron, over_time
+from .neuron import Fire, choose, neuron
 
 
-@neuron(calls.lif)
-def lif(call: calls.LifCall) -> tuple[Tensor, ...]:
-    def step(fire: Fire, x: Tensor, v: Tensor) -> tuple[Tensor, ...]:
-        h = call.v_rest + call.decay * (v - call.v_rest) + gain(call) * x
-        s, _, v = fire(h, call.v_threshold)
-        return s, v
+def step(
+    fire: Fire, x: Any, v: Any, *, decay: Any, v_threshold: Any, v_rest: Any, decay_input: Any
+) -> Any:
+    gain = choose(decay_input, 1.0 - decay, 1.0)
+    h = v_rest + decay * (v - v_rest) + gain * x
+    s, _, v = fire(h, v_threshold)
+    return s, v
 
-    return over_time(call, step, call.v)
 
-
-iaf = neuron(calls.iaf)(lif.equation)  # type: ignore[attr-defined]
-li = neuron(calls.li)(lif.equation)  # type: ignore[attr-defined]
+lif = neuron(calls.lif)(step)
+iaf = neuron(calls.iaf)(step)
+li = neuron(calls.li)(step)

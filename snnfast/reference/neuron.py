@@ -1,40 +1,63 @@
-"""What the references of all neurons share: the loop over time, the spike and the reset."""
+"""What the references of all neurons share: the spike and the reset, and the loop over time around a step."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import Any, ParamSpec, get_type_hints
+import inspect
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple, ParamSpec, get_type_hints
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from snnfast import check
-from snnfast.calls.call import equation
+from snnfast.calls.call import equation, fields_of_kind
 from snnfast.calls.neuron import answer, may_be_refractory, refractory_of
 from snnfast.surrogate import differentiable, resolve
 
+from .exp import divided
+
 P = ParamSpec("P")
 
-# fire(h, threshold) of :func:`over_time`.
+# ``fire(h, threshold)`` that a step is given: spikes, the membrane before the reset, and after it.
 Fire = Callable[..., tuple[Tensor, Tensor, Tensor]]
+Step = Callable[..., tuple[Tensor, ...]]
+
+
+class Equation(NamedTuple):
+    """The step of a neuron of the package, and what its kernels are told besides.
+
+    Attributes:
+        step: ``step(fire, x, *states, **parameters) -> (spikes, *states)``; parameters are fields of the call.
+        per_neuron: parameters that may be tensors in the fast kernel for numbers, too.
+        reads: whether an op of it never fires.
+        prefetch: whether CUDA kernels load inputs a group of steps ahead: of long steps.
+    """
+
+    step: Step
+    per_neuron: tuple[str, ...] = ()
+    prefetch: bool = False
+    reads: bool = False
+
 
 # The equation of every neuron by the type of its call.
-EQUATIONS: dict[Any, Callable[[Any], tuple[Tensor, ...]]] = {}
+EQUATIONS: dict[Any, Equation] = {}
 
 
 def neuron(
-    check: Callable[P, Any],
-) -> Callable[[Callable[[Any], tuple[Tensor, ...]]], Callable[P, tuple[Tensor, ...]]]:
-    """Makes an equation that gives spikes, states and membranes the public op of ``snnfast.reference``."""
-    publish = equation(check, answer)
+    check: Callable[P, Any], *, per_neuron: tuple[str, ...] = (), prefetch: bool = False
+) -> Callable[[Step], Callable[P, tuple[Tensor, ...]]]:
+    """Makes a step the public op of ``snnfast.reference`` whose arguments ``check`` checks."""
 
-    def enter(function: Callable[[Any], tuple[Tensor, ...]]) -> Callable[P, tuple[Tensor, ...]]:
+    def enter(step: Step) -> Callable[P, tuple[Tensor, ...]]:
         call = get_type_hints(check)["return"]
-        EQUATIONS[call] = function
+        reads = "surrogate" not in inspect.signature(check).parameters
+        reads = reads or (call in EQUATIONS and EQUATIONS[call].reads)
+        EQUATIONS[call] = of_step = Equation(step, per_neuron, prefetch, reads)
         if may_be_refractory(check):
-            EQUATIONS[refractory_of(call)] = function
-        return publish(function)
+            EQUATIONS[refractory_of(call)] = of_step._replace(reads=False)
+        return equation(check, answer)(scan)
 
     return enter
 
@@ -54,10 +77,13 @@ class _HardReset(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         h, s, *given = ctx.saved_tensors
         v_reset = given[0] if given else ctx.v_reset
+        # grad (1 - s) and grad s, also where grad is infinite or NaN and does not count
+        of_h = torch.where(s == 1, 0.0, torch.where(s == 0, grad, grad * (1 - s)))
+        of_reset = torch.where(s == 0, 0.0, torch.where(s == 1, grad, grad * s)) if given else None
         return (
-            grad * (1 - s),
+            of_h,
             grad * (v_reset - h),
-            (grad * s).sum_to_size(v_reset.shape) if given else None,
+            None if of_reset is None else of_reset.sum_to_size(v_reset.shape),
         )
 
 
@@ -65,18 +91,18 @@ def fire(
     call: Any,
     h: Tensor,
     threshold: float | Tensor,
+    subtract: float | Tensor,
     held: Tensor,
     silent: Tensor | None,
-    subtract: float | Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Spikes where ``h >= threshold`` (strictly above, if the call says so), ``h``, and the membrane after the reset.
 
     Where the neuron is ``silent`` it does not fire and ``h`` is ``held``, the membrane before. None: no neuron ever is,
-    and none fires several times in a step. A soft reset takes off ``subtract``, or ``v_threshold`` of the call.
+    and none fires several times in a step. A soft reset takes off ``subtract``.
     """
     if not call.fires:
-        return h.new_empty(0), h, h
-    before: float | Tensor = 0.0
+        return torch.zeros_like(h), h, h
+    before: Tensor | None = None
     if silent is not None:
         h = torch.where(silent, held, h)
     if silent is not None and not (type(call.max_spikes) is float and call.max_spikes == 1):
@@ -93,56 +119,125 @@ def fire(
     if call.strict:  # as the kernels have it where denormal numbers are flushed
         s = torch.where(u < torch.finfo(u.dtype).tiny, s - s.detach(), s)
     if silent is not None:
-        s = torch.where(silent, 0.0, before + s)
-    s_reset = s.detach() if call.detach_reset else s
+        s = torch.where(silent, 0.0, s if before is None else before + s)
+    s_reset = choose(call.detach_reset, s.detach(), s)
     if call.hard_reset:
         v: Tensor = differentiable(_HardReset)(h, s_reset, call.v_reset)
         return s, h, v
-    return s, h, h - s_reset * (call.v_threshold if subtract is None else subtract)
+    return s, h, h - s_reset * subtract
 
 
-def divided(x: Tensor, by: float | Tensor) -> Tensor:
-    """``x / by``, rounded once on every device: on CUDA PyTorch multiplies by the reciprocal of a number."""
-    if not isinstance(by, Tensor) and not x.is_cpu:
-        by = torch.full((), by, dtype=x.dtype, device=x.device)
-    return x / by
+def choose(flag: bool, yes: Any, no: Any) -> Any:
+    """``yes if flag else no``, also of a flag that a kernel is given when it runs."""
+    if has_torch_function_unary(flag):
+        return handle_torch_function(choose, (flag,), flag, yes, no)
+    return yes if flag else no
 
 
-def gain(call: Any) -> float | Tensor:
-    """What the input is multiplied by."""
-    return 1.0 - call.decay if call.decay_input else 1.0
+def whole_step(
+    step: Callable[..., Any],
+    call: Any,
+    inputs: Sequence[Any],
+    states: Sequence[Any],
+    parameters: dict[str, Any],
+) -> tuple[list[Any], list[Any]]:
+    """One step, with refractory period and reset: outputs, and the states after it.
+
+    Tensors and traced values (:mod:`snnfast.compiler`) go through the same lines.
+
+    Args:
+        step: the step function, ``step(fire, *inputs, *states, **parameters) -> (*outputs, *states)``.
+        call: ``hard_reset``, ``v_reset``, ``strict``, ``surrogate``, ``detach_reset``, ``fires`` and, of neurons that
+            may be silent or fire several times in a step, ``refractory`` (None: never silent) and ``max_spikes``.
+        inputs: the inputs of this step.
+        states: the states before it; of refractory neurons the last one counts the steps that are left.
+        parameters: what the step takes by keyword.
+    """
+    carried = list(states)
+    period = getattr(call, "refractory", None)
+    r = carried.pop().detach() if period is not None else None
+    most = getattr(call, "max_spikes", 1.0)
+    silent = None
+    if r is not None or not (type(most) is float and most == 1):
+        silent = (torch.zeros_like(carried[0]) if r is None else r) > 0
+    fired: list[Any] = []
+
+    def fire_and_reset(h: Any, threshold: Any, subtract: Any = None) -> tuple[Any, Any, Any]:
+        subtract = threshold if subtract is None else subtract
+        spikes, h, v = fire(call, h, threshold, subtract, carried[0], silent)
+        fired.append(spikes)
+        return spikes, h, v
+
+    returned = step(fire_and_reset, *inputs, *carried, **parameters)
+    results = list(returned) if isinstance(returned, tuple) else [returned]
+    at = len(results) - len(carried)
+    outputs, after = results[:at], results[at:]
+    if r is not None:
+        left = torch.where(r > 1, r - 1, 0.0)  # NaN is no silence
+        period = float(period) if isinstance(period, int) else period
+        after.append(torch.where(fired[-1].detach() == 0, left, period))
+    return outputs, after
 
 
 def over_time(
-    call: Any, step: Callable[..., tuple[Tensor, ...]], *states: Tensor | None
-) -> tuple[Tensor, ...]:
-    """Spikes, last states and membranes of ``step(fire, x[t], *states) -> spikes, *states`` at every time step.
+    step: Callable[..., Any],
+    call: Any,
+    inputs: Sequence[Tensor],
+    states: Sequence[Tensor],
+    parameters: dict[str, Any],
+    functions: AbstractContextManager[Any] | None = None,
+) -> tuple[list[list[Tensor]], list[Tensor], list[Tensor]]:
+    """Outputs of every step, the states after the last step, and the first state after every step.
 
-    ``fire(h, threshold)`` gives a step its spikes, ``h`` as it is if the neuron is not silent, and the membrane after
-    the reset. Without a value the membrane, the first state, starts at ``v_rest``, and the others at 0.
+    Args:
+        step: as for :func:`whole_step`.
+        call: as there.
+        inputs: ``[T, ...]``, in the dtype of the states.
+        states: before the first step.
+        parameters: as there.
+        functions: a mode that computes exp and the like as kernels do.
     """
-    x = call.x
-    dtype = check.state_dtype(x.dtype)
+    rows: list[list[Tensor]] = []
+    now: list[Tensor] = list(states)
+    first: list[Tensor] = []
+    with functions or nullcontext():
+        for values in zip(*inputs):
+            outputs, now = whole_step(step, call, values, now, parameters)
+            rows.append([_full(value, values[0]) for value in outputs])
+            now = [_full(value, values[0]) for value in now]
+            first.append(now[0])
+    return rows, now, first
+
+
+def _full(value: Any, like: Tensor) -> Tensor:
+    """A result of a step, which may be a number or a condition, for every neuron."""
+    if not isinstance(value, Tensor):
+        return torch.full_like(like, value)
+    return value.to(like.dtype).expand(like.shape)
+
+
+def scan(call: Any) -> tuple[Tensor, ...]:
+    """Spikes, last states and membranes of a call of a neuron of the package.
+
+    States that are not given are 0 before the first step, and the membrane ``v_rest``.
+    """
+    step = EQUATIONS[type(call)].step
+    x, dtype = call.x, check.state_dtype(call.x.dtype)
     zeros = torch.zeros(x.shape[1:], dtype=dtype, device=x.device)
-    v, *others = states
-    now = (
-        zeros + call.v_rest if v is None else v,
-        *(zeros.clone() if s is None else s for s in others),
-    )
-    refractory = "refractory" in call._fields
-    r = call.r if refractory and call.r is not None else zeros
-    spikes, v_seq = [], []
-    for x_t in x.to(dtype):
-        silent = r > 0 if refractory else None
-        s, *now = step(functools.partial(fire, call, held=now[0], silent=silent), x_t, *now)  # type: ignore[assignment]
-        if refractory:
-            r = torch.where(r > 1, r - 1, 0.0)  # NaN is no silence
-            r = torch.where(s.detach() == 0, r, float(call.refractory))
-        spikes.append(s.to(x.dtype))
-        v_seq.append(now[0])
-    last = (*now, r) if refractory else tuple(now)
-    return _stack(spikes, x, x.dtype), *last, _stack(v_seq, x, dtype)
+    given = [getattr(call, name) for name in fields_of_kind(type(call), Tensor | None)]
+    at_rest = [zeros + call.v_rest, *(zeros.clone() for _ in given[1:])]
+    states = [rest if state is None else state for state, rest in zip(given, at_rest)]
+    parameters = {name: getattr(call, name) for name in parameters_of(step)}
+    rows, states, v_seq = over_time(step, call, [x.to(dtype)], states, parameters)
+    spikes = [row[0].to(x.dtype) for row in rows]
+    return _stacked(spikes, x, x.dtype), *states, _stacked(v_seq, x, dtype)
 
 
-def _stack(rows: list[Tensor], x: Tensor, dtype: torch.dtype) -> Tensor:
+def parameters_of(step: Step) -> tuple[str, ...]:
+    """What a step takes by keyword."""
+    given = inspect.signature(step).parameters.values()
+    return tuple(p.name for p in given if p.kind == p.KEYWORD_ONLY)
+
+
+def _stacked(rows: list[Tensor], x: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.stack(rows) if rows else torch.empty(x.shape, dtype=dtype, device=x.device)

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import Any
 
 from snnfast.calls import normlif as calls
 
-from .neuron import Fire, gain, neuron, over_time
+from .neuron import Fire, choose, neuron
 
 
-@neuron(calls.normlif)
-def normlif(call: calls.NormlifCall) -> tuple[Tensor, ...]:
-    def step(fire: Fire, x: Tensor, v: Tensor) -> tuple[Tensor, ...]:
-        y = call.scale * x + call.shift
-        h = call.v_rest + call.decay * (v - call.v_rest) + gain(call) * y
-        s, _, v = fire(h, call.v_threshold)
-        return s, v
-
-    return over_time(call, step, call.v)
+@neuron(calls.normlif, per_neuron=("scale", "shift"))
+def normlif(
+    fire: Fire,
+    x: Any,
+    v: Any,
+    *,
+    decay: Any,
+    v_threshold: Any,
+    v_rest: Any,
+    scale: Any,
+    shift: Any,
+    decay_input: Any,
+) -> Any:
+    gain = choose(decay_input, 1.0 - decay, 1.0)
+    y = scale * x + shift
+    h = v_rest + decay * (v - v_rest) + gain * y
+    s, _, v = fire(h, v_threshold)
+    return s, v

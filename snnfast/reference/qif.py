@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import Any
 
 from snnfast.calls import qif as calls
 
-from .neuron import Fire, gain, neuron, over_time
+from .neuron import Fire, choose, neuron
 
 
-@neuron(calls.qif)
-def qif(call: calls.QifCall) -> tuple[Tensor, ...]:
-    def step(fire: Fire, x: Tensor, v: Tensor) -> tuple[Tensor, ...]:
-        pull = call.a0 * ((v - call.v_rest) * (v - call.v_c))
-        h = v + (1.0 - call.decay) * pull + gain(call) * x
-        s, _, v = fire(h, call.v_threshold)
-        return s, v
-
-    return over_time(call, step, call.v)
+@neuron(calls.qif, prefetch=True)
+def qif(
+    fire: Fire,
+    x: Any,
+    v: Any,
+    *,
+    decay: Any,
+    v_threshold: Any,
+    v_rest: Any,
+    a0: Any,
+    v_c: Any,
+    decay_input: Any,
+) -> Any:
+    gain = choose(decay_input, 1.0 - decay, 1.0)
+    pull = a0 * ((v - v_rest) * (v - v_c))
+    h = v + (1.0 - decay) * pull + gain * x
+    s, _, v = fire(h, v_threshold)
+    return s, v

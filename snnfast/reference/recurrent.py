@@ -13,19 +13,18 @@ from snnfast.calls import recurrent as calls
 from snnfast.calls.call import equation, fields_of_kind
 from snnfast.calls.neuron import answer
 
-from .neuron import EQUATIONS
+from .neuron import scan
 
 
 @equation(calls.recurrent, answer)
 def recurrent(call: Any) -> tuple[Tensor, ...]:
     neuron, dtype = calls.neuron_of(call), check.state_dtype(call.x.dtype)
-    whole = EQUATIONS[type(neuron)]
     if len(call.x) == 0:
-        return whole(neuron)
+        return scan(neuron)
     names = fields_of_kind(type(neuron), Tensor | None)
 
     def step(x: Tensor, states: list[Tensor | None]) -> tuple[Tensor, list[Tensor | None]]:
-        s, *states, _ = whole(neuron._replace(x=x[None], **dict(zip(names, states))))  # type: ignore[assignment]
+        s, *states, _ = scan(neuron._replace(x=x[None], **dict(zip(names, states))))  # type: ignore[assignment]
         return s[0], states
 
     states = [getattr(neuron, name) for name in names]

@@ -139,6 +139,14 @@ NETWORKS = {
         FEATURES,
     ),
     "LI": (lambda: behind(sn.LI(5.0, v_rest=0.2)), FEATURES),
+    "EIF": (lambda: behind(sn.EIF(4.0, delta_t=each(8) + 0.5)), FEATURES),
+    "QIF": (lambda: behind(sn.QIF(4.0, v_reset=-0.1)), FEATURES),
+    "Izhikevich": (lambda: behind(sn.Izhikevich(4.0, b=0.3)), FEATURES),
+    "several spikes": (lambda: behind(LIF(max_spikes=None, v_reset=None, decay_input=False)), FEATURES),
+    "several, silent": (
+        lambda: behind(sn.CubaLIF(max_spikes=2, v_reset=None, refractory=2, decay_input=False)),
+        FEATURES,
+    ),
     "CubaLI": (lambda: behind(sn.CubaLI(5.0, 2.0, v_rest=each(8))), FEATURES),
     "RLIF": (lambda: behind(learned(sn.RLIF, tau=2.0, self_connections=False)), FEATURES),
     "Recurrent": (
@@ -427,12 +435,10 @@ def converted():
 @pytest.mark.parametrize(
     ("net", "error"),
     [
-        (nn.Sequential(LIF(), sn.EIF()), r"^export_c: 1, a EIF, has no equal in C"),
         (nn.Sequential(Time(nn.ReLU())), r"^export_c: 0\.layer, a ReLU, has no equal in C"),
         (nn.Sequential(Time(nn.BatchNorm1d(3))), r"^export_c: 0\.layer, a BatchNorm1d, normalises what"),
         (nn.Sequential(LIF(return_v_seq=True)), r"^export_c: 0, a LIF, returns more than one tensor"),
         (nn.Sequential(LIF(v_threshold=torch.tensor([1.0, torch.inf, 1.0]))), r"^export_c: 0, a LIF, .*finite"),
-        (nn.Sequential(LIF(max_spikes=3, v_reset=None)), r"^export_c: 0, a LIF, has max_spikes=3"),
         (Twice(), r"^export_c: lif runs twice"),
         (Viewed(), r"^export_c: iadd in forward changes in place what is read again by another name"),
         (hooked(pre=False), r"^export_c: 1, a LIF, has a forward hook"),
@@ -445,7 +451,7 @@ def converted():
         ),
         (nn.Sequential(Functional()), r"^export_c: relu in 0 is no layer"),
         (Branching(), r"^export_c: Branching cannot be traced by torch\.fx: symbolically traced variables"),
-        (nn.Sequential(sn.Recurrent(sn.EIF(), 3)), r"^export_c: 0, a Recurrent, holds a EIF that has no equal in C"),
+        (nn.Sequential(sn.Recurrent(sn.LIF(return_v_seq=True), 3)), r"^export_c: 0, a Recurrent, .*more than one tensor"),
         (3, r"^export_c: net must be a module, got int"),
     ],
 )  # fmt: skip

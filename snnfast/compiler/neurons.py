@@ -1,0 +1,213 @@
+"""The package's own neurons: a header in C++ for each, from its equation in :mod:`snnfast.reference`.
+
+The build calls :func:`write` and compiles what it writes: nothing generated is committed, so nothing can differ.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple, get_type_hints
+
+import torch
+from torch import Tensor
+
+from snnfast import reference
+from snnfast.calls.call import Parameter, fields_of_kind
+from snnfast.calls.neuron import may_be_refractory, refractory_of
+from snnfast.reference.neuron import EQUATIONS, parameters_of, whole_step
+from snnfast.surrogate import SurrogateLike
+
+from .emit import Layout, Variant, camel, struct
+from .expression import NEURON, NUMBER, Graph, Node, where
+from .plan import make_plan
+from .trace import Step, trace
+
+__all__ = ["STEMS", "header", "step_of", "write"]
+
+RESETS = ("hard", "soft", "none")
+TYPES: dict[Any, str] = {
+    Tensor: "Tensor",
+    Tensor | None: "State",
+    Parameter: "Parameter",
+    bool: "bool",
+    int: "int64_t",
+    float: "double",
+    SurrogateLike: "SurrogateChoice",
+}
+
+
+def _calls() -> dict[str, Any]:
+    """The type of call of every kernel by its stem; those of refractory neurons are kernels of their own."""
+    found: dict[str, Any] = {}
+    for name in ("lif", "cuba", "alif", "adlif", "qif", "eif", "izhikevich", "normlif"):
+        check = getattr(reference, name).check
+        call = get_type_hints(check)["return"]
+        found[name] = call
+        if may_be_refractory(check):
+            found[f"refractory_{name}"] = refractory_of(call)
+    return found
+
+
+STEMS = _calls()
+
+
+class _Spike:
+    """The surrogate of a kernel, whose slope is an argument of its backward pass."""
+
+    def __init__(self, slope: Node) -> None:
+        self.slope = slope
+        self.margin: Node | None = None
+        self.places = [0]
+
+    def __call__(self, u: Node) -> Node:
+        self.margin = u
+        graph = u.graph
+        spikes = where(graph.node("fires", *u.args), 1.0, 0.0)
+        return graph.node("custom", spikes, u, value=self)
+
+    def backward(self, grad: Node) -> Node:
+        return grad * self.slope
+
+    def __repr__(self) -> str:
+        return "spike"
+
+
+class _Call(NamedTuple):
+    """Fields of a call that :func:`snnfast.reference.neuron.whole_step` reads."""
+
+    v_reset: Node
+    hard_reset: bool
+    fires: bool
+    surrogate: Any
+    detach_reset: Node
+    refractory: Any
+    max_spikes: Any
+    strict: bool = False  # that is in the number with which the margin is compared
+
+
+def step_of(call: Any) -> tuple[Step, list[str]]:
+    """One step of the neurons of a call, for its own flags, and the names of the states; a readout gives membranes."""
+    graph, leaves = Graph(torch.float32), {}
+    for name in fields_of_kind(type(call), Parameter):
+        is_tensor = isinstance(getattr(call, name), Tensor)
+        kind = ("tensor", name, NEURON) if is_tensor else ("number", name, NUMBER)
+        leaves[name] = graph.leaf(*kind)
+    reset = "none" if not call.fires else "hard" if call.hard_reset else "soft"
+    step, _ = _traced(type(call), reset, graph, leaves, call._asdict())
+    numbers = {name: leaf for name, leaf in leaves.items() if leaf.op == "number"}
+    tensors = {name: leaf for name, leaf in leaves.items() if leaf.op == "tensor"}
+    states = list(fields_of_kind(type(call), Tensor | None))
+    outputs = step.outputs if call.fires else step.after[:1]
+    return step._replace(numbers=numbers, tensors=tensors, outputs=outputs), states
+
+
+def _traced(
+    call: Any, reset: str, graph: Graph, leaves: dict[str, Node], settings: dict[str, Any]
+) -> tuple[Step, Node | None]:
+    """One step of a neuron, and where the surrogate's slope is taken.
+
+    Args:
+        call: the type of its call.
+        reset: how it resets, of ``RESETS``.
+        graph: that of all its steps.
+        leaves: its parameters by name.
+        settings: flags and numbers that are no parameters, or leaves for them.
+    """
+    step, spike = EQUATIONS[call].step, _Spike(graph.leaf("given", "slope"))
+    period, most = settings.get("refractory"), settings.get("max_spikes", 1.0)
+    frame = _Call(
+        leaves["v_reset"],
+        reset == "hard",
+        reset != "none",
+        spike,
+        graph.leaf("given", "attached") == 0,  # type: ignore[arg-type]
+        period,
+        most if reset == "soft" else 1.0,
+    )
+    given = {name: (settings | leaves)[name] for name in parameters_of(step)}
+
+    def whole(_: Any, x: Node, *values: Node) -> tuple[Any, ...]:
+        outputs, after = whole_step(step, frame, [x], values, given)
+        return (*outputs, *after)
+
+    whole.__name__ = call.__name__
+    whole.__wrapped__ = step  # type: ignore[attr-defined]
+    found = trace(
+        whole,
+        inputs=1,
+        states=len(fields_of_kind(call, Tensor | None)),
+        numbers=[],
+        tensors=[],
+        dtype=graph.dtype,
+        frame=lambda leaves: leaves,  # type: ignore[arg-type, return-value]
+        own=[],
+        graph=graph,
+    )
+    return found, spike.margin
+
+
+def header(stem: str) -> str:
+    """The header of a neuron: the list of its operator's arguments, and the struct of ``csrc/core/neuron.h``."""
+    call = STEMS[stem]
+    equation, hints, graph = EQUATIONS[call], get_type_hints(call), Graph(torch.float32)
+    seldom = stem.startswith("refractory_")
+    params = list(fields_of_kind(call, Parameter))
+    leaves = {name: graph.leaf("parameter", name, NEURON) for name in params}
+    given = {
+        name: graph.leaf("setting", name, NUMBER)
+        for name in call._fields
+        if hints[name] in (bool, int, float)
+    }
+    flags_and_numbers = {n: leaf != 0 if hints[n] is bool else leaf for n, leaf in given.items()}
+    per_neuron = len(equation.per_neuron)
+    assert tuple(params[len(params) - per_neuron :]) == equation.per_neuron
+    variants, moves = [], False
+    for reset in RESETS[: 3 if equation.reads else 2]:
+        found, margin = _traced(call, reset, graph, leaves, flags_and_numbers)
+        for uniform in (False,) if seldom else (True, False):
+            wanted = equation.per_neuron if uniform else params
+            tensors = {name: leaves[name] for name in wanted}
+            plan = make_plan(found._replace(tensors=tensors), margin)
+            variants.append(Variant(plan, reset, uniform))
+        moves |= margin is not None and margin.args[1].op != "parameter"
+    of_step = {*parameters_of(equation.step), *(("refractory", "max_spikes") if seldom else ())}
+    settings = ["strict", *(f for f in call._fields if f in of_step and f not in params)]
+    flags = {"kMoves": moves, "kGeneric": seldom, "kReads": equation.reads}
+    flags |= {"kPrefetch": equation.prefetch, "kTakesSlope": True}
+    states = list(fields_of_kind(call, Tensor | None))
+    text = struct(camel(stem), variants, Layout(states, params, per_neuron, settings, flags))
+    fields = " \\\n".join(f"  FIELD({TYPES[hints[name]]}, {name})" for name in call._fields)
+    out = "\n".join(
+        f"    out[kOf{camel(name)}] = static_cast<double>(a.{name});" for name in settings
+    )
+    setter = f"""
+  template <class Arguments>
+  static void settings(const Arguments& a, double* out) {{
+{out}
+  }}
+}};
+"""
+    return f"""// Made from the equation of {stem.removeprefix("refractory_")} in snnfast/reference by snnfast/compiler/neurons.py.
+#pragma once
+#include "core/functions.h"
+#include "core/neuron.h"
+
+#define SNNFAST_{stem.upper()}_ARGUMENTS(FIELD) \\
+{fields}
+
+namespace snnfast {{
+
+{text.removesuffix("};" + chr(10)).rstrip()}
+{setter}
+}}  // namespace snnfast
+"""
+
+
+def write(folder: str) -> list[str]:
+    """Writes all headers, and gives their stems; one that is as it was is left alone, and nothing compiled again."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for stem in STEMS:
+        path, text = Path(folder, f"{stem}.h"), header(stem)
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+    return list(STEMS)

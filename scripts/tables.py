@@ -330,7 +330,7 @@ def ported() -> str:
 
 def kept(verdict: dict[str, Any]) -> str:
     """A ratio and its limit."""
-    missed = ", **missed**" if verdict["kept"] is False else ""
+    missed = ", **missed**" if verdict.get("kept") is False else ""
     return f"{short(verdict['value'])} ({goal(verdict)}){missed}"
 
 
@@ -339,7 +339,7 @@ def goals(stem: str) -> str:
     lines = [
         (size(v["shape"]), v["pass"], v["ratio"], short(v["value"]), goal(v), reached)
         for v in File(stem).verdicts
-        if (reached := {True: "reached", False: "**not reached**"}.get(v["kept"]))
+        if (reached := {True: "reached", False: "**not reached**"}.get(v.get("kept")))
     ]
     return table(("x", "pass", "ratio", "measured", "goal", ""), lines)
 
@@ -355,7 +355,7 @@ def missed_speed() -> str:
     for path in sorted((ROOT / "benchmarks/results").glob(f"*{end}")):
         file = File(stem := path.name.removesuffix(end))
         for v in file.verdicts:
-            if v["kept"] is False:
+            if v.get("kept") is False:
                 op = re.sub("-(xeon|zen5)$", "", stem)
                 what = f"{op}, {size(v['shape'])}, {v['pass']}, {file.processor}"
                 found.append(f"- {what}: {v['ratio']} {short(v['value'])}, goal {goal(v)}.")

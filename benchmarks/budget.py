@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks import compact
+
 KEPT = Path(__file__).parent / "results/machine-code.json"
 ITEM = {"float32": 4, "bfloat16": 2}
 LATENCY = 7e-7  # seconds until a load from memory is there, under load
@@ -117,7 +119,7 @@ def kept() -> list[Code]:
 
 def keep(compiler: str, arch: str, found: Iterable[Code]) -> None:
     document = {"nvcc": compiler, "arch": arch, "kernels": [code._asdict() for code in found]}
-    KEPT.write_text(json.dumps(document, indent=1) + "\n")
+    compact.write(KEPT, document)
 
 
 def worse(before: dict[str, Any], found: list[Code]) -> list[str]:

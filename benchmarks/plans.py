@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from benchmarks import bp_stdp_network, diehl_cook, diehl_cook_conductance, resources
+from benchmarks import bp_stdp_network, compact, diehl_cook, diehl_cook_conductance, resources
 
 KEPT = Path(__file__).parent / "results/team-kernels.json"
 SOURCES = ("diehl_cook", "diehl_cook_conductance", "bp_stdp_network")
@@ -88,7 +88,7 @@ def measure() -> dict[str, Any]:
 
 
 def keep(found: dict[str, Any]) -> None:
-    KEPT.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+    compact.write(KEPT, {arch: dict(sorted(kernels.items())) for arch, kernels in found.items()})
 
 
 @functools.cache

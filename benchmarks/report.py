@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine, neurons
+from benchmarks import compact, machine, neurons
 from benchmarks.timing import Measurement, Task
 
 
@@ -163,8 +162,7 @@ def write_json(
         "verdicts": judged,
         "skipped": skipped,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(document, indent=1) + "\n")
+    compact.write(path, document)
 
 
 def plot(path: Path, found: list[Row], title: str) -> None:

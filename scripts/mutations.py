@@ -1,17 +1,23 @@
-"""Plants known mistakes in a copy of the sources, one at a time, and checks that the tests notice each.
+r"""Plants known mistakes in a copy of the sources, one at a time, and checks that the tests notice each.
 
     python scripts/mutations.py            all of them (some 15 minutes: most need the kernels compiled)
     python scripts/mutations.py --python   only those in Python (2 minutes)
     python scripts/mutations.py decay      those whose name contains "decay"
 
 A mistake that survives means that a test is missing. Nothing in this checkout is changed.
+
+Those of scripts/mistakes/STEM.txt take a line each:
+
+    tests tests/ops/test_lif.py -k "by_hand"     arguments of pytest: one of these tests must fail
+    in csrc/core/lif.h                           the file, for the lines below
+    decay dropped :: decay * v => v              name, what stands there (\n ends a line), what it becomes
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import runpy
+import shlex
 import shutil
 import subprocess
 import sys
@@ -37,11 +43,20 @@ class Mutation:
 def planted() -> tuple[Mutation, ...]:
     """The mistakes of scripts/mistakes."""
     found = []
-    for path in sorted((ROOT / "scripts" / "mistakes").glob("*.py")):
-        listed = runpy.run_path(str(path))
-        for name, where, old, new, *tests in listed["MISTAKES"]:
-            chosen = tests[0] if tests else listed["TESTS"]
-            found.append(Mutation(f"{path.stem}: {name}", where, old, new, chosen))
+    for file in sorted((ROOT / "scripts" / "mistakes").glob("*.txt")):
+        path, tests = "", ()
+        for line in file.read_text().splitlines():
+            word, _, rest = line.partition(" ")
+            if " :: " in line:
+                name, change = line.split(" :: ")
+                old, new = (part.replace("\\n", "\n") for part in f"{change} ".split(" => "))
+                found.append(Mutation(f"{file.stem}: {name}", path, old, new[:-1], tests))
+            elif word == "in":
+                path = rest
+            elif word == "tests":
+                tests = tuple(shlex.split(rest))
+            else:
+                raise ValueError(f"{file}: tests, in, or NAME :: OLD => NEW, but got {line!r}")
     return tuple(found)
 
 

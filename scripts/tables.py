@@ -22,14 +22,15 @@ BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n)(?:.*?\n)??(<!-- end -->)", re.
 
 PROCEDURES = json.loads((ROOT / "docs/results.json").read_text())
 ENTRIES = [(procedure, row) for procedure in PROCEDURES for row in procedure["rows"]]
+GUIDES = {"sequences": "sequence"}  # pages of procedures that have not the name of their note
 PAGES = [
     "README.md",
     "docs/results.md",
     "docs/benchmarks.md",
-    *(f"docs/measurements/{procedure['page']}.md" for procedure in PROCEDURES),
-    "docs/measurements/machine_code.md",
-    "docs/measurements/speed_neurons.md",
-    "docs/measurements/speed_networks.md",
+    *(f"benchmarks/notes/{procedure['page']}.md" for procedure in PROCEDURES),
+    "benchmarks/notes/machine_code.md",
+    "benchmarks/notes/speed_neurons.md",
+    "benchmarks/notes/speed_networks.md",
     "docs/own_neuron.md",
     *(f"docs/ops/{op}.md" for op in ("adlif", "alif", "delay", "recurrent")),
 ]
@@ -67,7 +68,7 @@ def results() -> str:
     lines = [
         (
             str(number),
-            f"[{procedure['title']}](measurements/{procedure['page']}.md)",
+            f"[{procedure['title']}]({GUIDES.get(procedure['page'], procedure['page'])}.md)",
             *cells(row, "data", "network", "ours", "paper", "seeds", "time", "processor"),
         )
         for number, (procedure, row) in enumerate(ENTRIES, 1)
@@ -217,7 +218,6 @@ def speed() -> str:
     def add(
         stem: str,
         label: str,
-        page: str,
         shape: Sequence[int],
         ours: str,
         *others: tuple[str, str, str],
@@ -228,31 +228,30 @@ def speed() -> str:
             f"{title} {file.ratio(shape, (name, row), mine)}" for title, name, row in others
         )
         time = duration(file.seconds(shape, *mine))
-        lines.append((f"[{label}](measurements/{page}.md)", time, beside, file.processor))
+        lines.append((label, time, beside, file.processor))
 
     for shape in LIF_SHAPES:
         row = "forward+backward"
         others = [("tuned loop", "tuned_loop", row), ("SpikingJelly", "spikingjelly", row)]
-        add("lif", f"LIF {size(shape)}, forward and backward", "speed_neurons", shape, row, *others)
+        add("lif", f"LIF {size(shape)}, forward and backward", shape, row, *others)
     row = "training step"
     for label, shape, peer in NETWORKS:
         other = (PEERS[peer], peer, row)
-        add("network", f"training step of {label}", "speed_networks", shape, row, other)
+        add("network", f"training step of {label}", shape, row, other)
     label, shape = "training step of SpikeLinear 1600×1024×1024, 5 % spikes", (1600, 1024, 1024)
     other = ("three dense products", "products", "products")
-    add("spike-linear", label, "speed_networks", shape, "5 %", other)
+    add("spike-linear", label, shape, "5 %", other)
     others = [("snnTorch", "snntorch", "step"), ("PyTorch here", "pytorch", "step")]
     label = "a step of 784-256-10 as C, one sample, 13 % spikes"
-    add("export-c", label, "speed_networks", (784, 256, 10), "step", *others)
+    add("export-c", label, (784, 256, 10), "step", *others)
     for count in (100, 400, 1600, 6400):
         stem = "diehl-cook-6400" if count == 6400 else "diehl-cook"
         other = ("BindsNET", "bindsnet", "presentation")
         label = f"an image to 784-{count} neurons that learn by STDP, 250 steps"
-        add(stem, label, "speed_diehl_cook", (250, 784, count), "presentation", other)
+        add(stem, label, (250, 784, count), "presentation", other)
     add(
         "spikeprop",
         "SpikeProp 785-400, times and gradient, a sample",
-        "speed_spikeprop",
         (64, 785, 1, 400),
         "forward+backward",
         ("matrix products on a grid", "matrix_products", "forward+backward"),
@@ -260,7 +259,6 @@ def speed() -> str:
     add(
         "bp-stdp-network",
         "BP-STDP 784-500-10, an image",
-        "speed_bp_stdp",
         (50, 100, 784, 500, 10),
         "fit",
         ("dense products alone", "products", "products"),
@@ -272,7 +270,7 @@ def speed() -> str:
     ):
         others = [("SpikingJelly", "spikingjelly", row), ("the ANN's forward", "ann", "ann")]
         label = f"a step of {label}, converted, batch 100"
-        add("conversion", label, "speed_conversion", shape, row, *others)
+        add("conversion", label, shape, row, *others)
     return table(("what", "snnfast", "beside", "processor"), lines)
 
 
@@ -330,7 +328,7 @@ def ported() -> str:
 
 def kept(verdict: dict[str, Any]) -> str:
     """A ratio and its limit."""
-    missed = ", **missed**" if verdict["kept"] is False else ""
+    missed = ", **missed**" if verdict.get("kept") is False else ""
     return f"{short(verdict['value'])} ({goal(verdict)}){missed}"
 
 
@@ -339,7 +337,7 @@ def goals(stem: str) -> str:
     lines = [
         (size(v["shape"]), v["pass"], v["ratio"], short(v["value"]), goal(v), reached)
         for v in File(stem).verdicts
-        if (reached := {True: "reached", False: "**not reached**"}.get(v["kept"]))
+        if (reached := {True: "reached", False: "**not reached**"}.get(v.get("kept")))
     ]
     return table(("x", "pass", "ratio", "measured", "goal", ""), lines)
 
@@ -355,7 +353,7 @@ def missed_speed() -> str:
     for path in sorted((ROOT / "benchmarks/results").glob(f"*{end}")):
         file = File(stem := path.name.removesuffix(end))
         for v in file.verdicts:
-            if v["kept"] is False:
+            if v.get("kept") is False:
                 op = re.sub("-(xeon|zen5)$", "", stem)
                 what = f"{op}, {size(v['shape'])}, {v['pass']}, {file.processor}"
                 found.append(f"- {what}: {v['ratio']} {short(v['value'])}, goal {goal(v)}.")

@@ -36,7 +36,7 @@ def test_quick_run_writes_json(benchmarks, name, dtype, tmp_path):
     measured = {row["implementation"] for row in document["rows"]}
     assert {"snnfast", "reference_loop"} < measured
     assert all(row["minimum_seconds"] > 0 for row in document["rows"])
-    facts = [row["facts"] for row in document["rows"] if row["facts"]]
+    facts = [row["facts"] for row in document["rows"] if "facts" in row]
     if dtype != "bfloat16":  # where the loop rounds its membrane and snnfast does not
         assert all(fact == pytest.approx(facts[0]) for fact in facts)
 
@@ -201,7 +201,7 @@ def test_quick_recurrent_runs_with_the_spikes_of_the_loops(benchmarks, tmp_path)
     output = benchmarks("recurrent", "--quick", "--dtype", "float64", "--json", str(file))
     assert all(name in output for name in ("clone", "snnfast", "adlif", "delays"))
     rows = json.loads(file.read_text())["rows"]
-    rates = {r["implementation"]: r["facts"].get("rate") for r in rows}
+    rates = {r["implementation"]: r.get("facts", {}).get("rate") for r in rows}
     assert rates["plain_loop"] == rates["tuned_loop"] == rates["snnfast"]
 
 
@@ -212,7 +212,7 @@ def test_quick_own_neuron_runs_with_the_spikes_of_the_loops(benchmarks, tmp_path
     )
     assert all(name in output for name in ("klif", "two_compartments", "resonator", "lif"))
     rows = json.loads(file.read_text())["rows"]
-    rates = {r["implementation"]: r["facts"].get("spikes a step, klif") for r in rows}
+    rates = {r["implementation"]: r.get("facts", {}).get("spikes a step, klif") for r in rows}
     assert rates["plain_loop"] == rates["tuned_loop"] == rates["snnfast"]
 
 

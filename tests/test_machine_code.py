@@ -177,7 +177,7 @@ def test_a_launch_takes_the_kernel_of_most_neurons_a_thread_that_fills_the_gpu()
 
 
 def test_which_neurons_cannot_reach_their_share_of_the_bandwidth():
-    """The goals of docs/measurements/machine_code.md, by arithmetic: bounds, which no other may miss."""
+    """The goals of benchmarks/notes/machine_code.md, by arithmetic: bounds, which no other may miss."""
     _, *missed = budget.misses(budget.kept())
     assert missed == [["izhikevich", "backward", "bfloat16", "[16, 2^22]", "57 %", "60 %"]]
 

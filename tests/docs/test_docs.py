@@ -15,7 +15,8 @@ import snnfast
 from snnfast import cli
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("csrc/*.md")])
+FOLDERS = ("*.md", "docs/**/*.md", "csrc/*.md", "benchmarks/notes/*.md")
+PAGES = sorted(page for pages in FOLDERS for page in ROOT.glob(pages))
 WITH_CODE = [p for p in PAGES if "```python\n" in p.read_text()]
 COMMANDS = ("pip install . && snnfast demo", 'pip install -e ".[test]" && pytest -n auto')
 

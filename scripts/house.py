@@ -1,0 +1,139 @@
+"""What the house looks like in numbers: its size, its imports, its prose, and how long .ci/run took.
+
+python scripts/house.py            a table
+python scripts/house.py --list     and the places behind each number that is to be 0
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "snnfast"
+SECONDS = ROOT / "build/ci-seconds.txt"  # .ci/run leaves it
+CPP = {".h", ".cpp", ".cu", ".cuh", ".in"}
+BINARY = {".json", ".npz", ".png", ".svg", ".ico"}
+
+
+def files() -> list[Path]:
+    """All that git knows, and what is to be added to it."""
+    words = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [path for name in names.splitlines() if (path := ROOT / name).is_file()]
+
+
+def lines_by_room(paths: list[Path]) -> Counter[str]:
+    """Lines of each folder of the repository, those of the package by theirs; without JSON and pictures."""
+    rooms: Counter[str] = Counter()
+    for path in paths:
+        if path.suffix not in BINARY:
+            first, *rest = path.relative_to(ROOT).parts
+            inside = first == "snnfast" and len(rest) > 1
+            room = f"snnfast/{rest[0]}" if inside else first if rest else "top level"
+            rooms[room] += len(path.read_text(errors="replace").splitlines())
+    return rooms
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its name."""
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imported(name: str, path: Path, known: dict[str, Path]) -> Iterator[str]:
+    """The modules that ``name`` imports: at its top, for types, and in functions."""
+    here = name.split(".")
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            targets = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            keep = len(here) + (path.name == "__init__.py") - node.level
+            base = here[:keep] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            targets = [f"{module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for target in targets:
+            parts = target.split(".")
+            ends = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
+            yield from [n for n in ends if n in known and n not in (name, "snnfast")][:1]
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Modules that import one another, over others or at once."""
+    reached = {}
+    for start in graph:
+        seen, todo = set(), [start]
+        while todo:
+            new = graph[todo.pop()] - seen
+            seen |= new
+            todo += new
+        reached[start] = seen
+    found = {frozenset(b for b in reached[a] if a in reached[b]) for a in graph if a in reached[a]}
+    return sorted(sorted(circle) for circle in found)
+
+
+def riddles(paths: list[Path]) -> list[str]:
+    """Docstrings that begin with a relative clause."""
+    found = []
+    for path in (path for path in paths if path.suffix == ".py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+                text = ast.get_docstring(node) or ""
+                if re.match(r"(What|That of|Those of)\b", text):
+                    found.append(f"{path.relative_to(ROOT)}: {text.splitlines()[0]}")
+    return found
+
+
+def long_lines(paths: list[Path], suffixes: set[str], limit: int) -> list[str]:
+    return [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in paths
+        if path.suffix in suffixes
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if len(line) > limit
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--list", action="store_true", help="the places, too")
+    places = parser.parse_args().list
+    paths = files()
+    rooms = lines_by_room(paths)
+    for room, lines in sorted(rooms.items()):
+        print(f"{lines:8,}  {room}")
+    package = sum(lines for room, lines in rooms.items() if room.startswith("snnfast"))
+    print(f"{package:8,}  lines of the package\n{rooms.total():8,}  lines in all, without JSON\n")
+
+    known = modules()
+    top = [path for path in PACKAGE.glob("*.py") if not path.stem.startswith("__")]
+    print(f"{len(top):8,}  modules at the top level of snnfast")
+    graph = {name: set(imported(name, path, known)) for name, path in known.items()}
+    found = {
+        "circles of imports, those for types counted": [", ".join(c) for c in circles(graph)],
+        'docstrings that begin with "What", "That of" or "Those of"': riddles(paths),
+        "C++ lines over 120 columns": long_lines(paths, CPP, 120),
+        "Markdown lines over 150 columns": long_lines(paths, {".md"}, 150),
+    }
+    for name, where in found.items():
+        print(f"{len(where):8,}  {name}")
+        for place in where if places else ():
+            print(f"{'':10}{place}")
+    if SECONDS.exists():
+        print(f"\n{SECONDS.read_text().rstrip()}")
+
+
+if __name__ == "__main__":
+    main()

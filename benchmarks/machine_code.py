@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 from benchmarks import budget, neurons, resources
 from benchmarks.budget import Code
+from snnfast.compiler.neurons import write
 
 ARCH = "sm_90"
 WAIT = re.compile(r"DEPBAR\.LE SB0, (0x\w+)")  # for all but so many groups of copies
@@ -65,8 +66,9 @@ def codes(compiler: str, disassembler: str, stem: str, folder: Path) -> list[Cod
         for element in ELEMENTS
     ]
     source, cubin = folder / f"{stem}.cu", folder / f"{stem}.cubin"
+    write(str(folder / "core"))
     source.write_text(SOURCE.format(stem=stem, neuron=neuron, calls=" + ".join(calls)))
-    flags = [f"-arch={ARCH}", "-std=c++17", "-O3", "--fmad=false", "-I", str(resources.CSRC)]
+    flags = [f"-arch={ARCH}", "-std=c++17", "-O3", "--fmad=false", f"-I{resources.CSRC}", f"-I{folder}"]
     done = subprocess.run(
         [compiler, "--resource-usage", "-cubin", *flags, "-o", str(cubin), str(source)],
         capture_output=True,

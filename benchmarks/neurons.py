@@ -63,14 +63,10 @@ def lif(name: str) -> Callable[[Tensor], Tensor]:
 
 
 def stems() -> list[str]:
-    """The neurons whose kernels run through the scan over time: each is a file of maths with a list of arguments."""
-    core = Path(__file__).resolve().parents[1] / "csrc/core"
-    return sorted(
-        header.stem
-        for header in core.glob("*.h")
-        if f"SNNFAST_{header.stem.upper()}_ARGUMENTS" in (text := header.read_text())
-        and "SNNFAST_FIRING_ARGUMENTS(FIELD)" in text
-    )
+    """The neurons of the package, whose kernels run through the scan over time."""
+    from snnfast.compiler.neurons import STEMS
+
+    return sorted(stem for stem in STEMS if not stem.startswith("refractory_"))
 
 
 def module_of(benchmark: str) -> ModuleType:

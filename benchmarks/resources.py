@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import neurons
+from snnfast.compiler.neurons import write
 
 CSRC = Path(__file__).resolve().parents[1] / "csrc"
 
@@ -82,6 +83,7 @@ def parse(source: str, log: str) -> list[Kernel]:
 
 def sources(made: Path) -> list[Path]:
     """The CUDA sources; those of neurons are made in the folder ``made``, as CMakeLists.txt makes them."""
+    write(str(made / "core"))
     for template, prefix in (("neuron", ""), ("recurrent_neuron", "recurrent_")):
         text = (CSRC / f"cuda/{template}.cu.in").read_text()
         for stem in neurons.stems():
@@ -96,7 +98,7 @@ def compile_kernels(compiler: str, arch: str, source: Path) -> list[Kernel]:
     Raises:
         RuntimeError: with nvcc's message if it does not compile.
     """
-    flags = [f"-arch={arch}", "-std=c++17", "-O3", "--fmad=false", "-I", str(CSRC)]
+    flags = [f"-arch={arch}", "-std=c++17", "-O3", "--fmad=false", f"-I{CSRC}", f"-I{source.parent}"]
     done = subprocess.run(
         [compiler, "--resource-usage", *flags, "-c", str(source), "-o", os.devnull],
         capture_output=True,

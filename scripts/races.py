@@ -30,6 +30,7 @@ from pathlib import Path
 import torch
 
 from snnfast import backend, ops, plasticity
+from snnfast.compiler.neurons import write
 
 ROOT = Path(__file__).resolve().parents[1]
 FOUND = 66  # exit code of ThreadSanitizer
@@ -90,6 +91,7 @@ def build(folder: Path) -> Path:
     pytorch = Path(torch.__file__).parent
     sources = folder / "csrc"
     shutil.copytree(ROOT / "csrc", sources, dirs_exist_ok=True)
+    write(str(sources / "core"))
     for file, constants in SMALL.items():
         text = (sources / file).read_text()
         for name, value in constants.items():

@@ -407,29 +407,29 @@ class _Struct:
 {constants}
 
   template <class C, class Scan>
-  static SNNFAST_HD void coefficients([[maybe_unused]] const C* params, [[maybe_unused]] const Scan& a, C* c) {{
+  static SNNFAST_HD void coefficients(const C* params, const Scan& a, C* c) {{
 {indent(setup)}
   }}
   template <class C>
-  static SNNFAST_HD C rest([[maybe_unused]] int state, [[maybe_unused]] const C* c) {{
+  static SNNFAST_HD C rest(int state, const C* c) {{
     return {rest_value};
   }}
   template <class C>
-  static SNNFAST_HD void rest_backward([[maybe_unused]] int state, [[maybe_unused]] C grad, [[maybe_unused]] C* grad_params) {{
+  static SNNFAST_HD void rest_backward(int state, C grad, C* grad_params) {{
     {of_rest}
   }}{threshold}
 
   {every}
-  static SNNFAST_HD C step([[maybe_unused]] C x, [[maybe_unused]] const C* c, C* state, [[maybe_unused]] C* tape) {{
+  static SNNFAST_HD C step(C x, const C* c, C* state, C* tape) {{
 {self.body(self.forward)}
   }}
   {every}
-  static SNNFAST_HD C margin([[maybe_unused]] const C* tape, [[maybe_unused]] const C* c) {{
+  static SNNFAST_HD C margin(const C* tape, const C* c) {{
 {self.body(self.margin)}
   }}
   {every}
-  static SNNFAST_HD C step_backward([[maybe_unused]] const C* tape, [[maybe_unused]] const C* c, [[maybe_unused]] C grad_output,
-                                    [[maybe_unused]] C slope, [[maybe_unused]] C attached, C* grad, [[maybe_unused]] C* grad_params) {{
+  static SNNFAST_HD C step_backward(const C* tape, const C* c, C grad_output,
+                                    C slope, C attached, C* grad, C* grad_params) {{
 {self.body(self.backward)}
   }}
 }};

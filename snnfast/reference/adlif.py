@@ -17,17 +17,15 @@ def adlif(
     w: Any,
     *,
     decay: Any,
+    gain: Any,
     v_threshold: Any,
     v_rest: Any,
     decay_w: Any,
+    gain_w: Any,
     a: Any,
     b: Any,
     symplectic: Any,
-    q: Any,
-    decay_input: Any,
 ) -> Any:
-    gain = choose(decay_input, 1.0 - decay, 1.0)
-    gain_w = choose(symplectic, (1.0 - decay_w) * q, 1.0)
     h = v_rest + decay * (v - v_rest) + gain * (x - w)
     s, h, v = fire(h, v_threshold)
     m = choose(symplectic, v, h)

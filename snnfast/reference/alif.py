@@ -6,7 +6,7 @@ from typing import Any
 
 from snnfast.calls import alif as calls
 
-from .neuron import Fire, choose, neuron
+from .neuron import Fire, neuron
 
 
 @neuron(calls.alif)
@@ -17,13 +17,12 @@ def alif(
     a: Any,
     *,
     decay: Any,
+    gain: Any,
     v_threshold: Any,
     v_rest: Any,
     beta: Any,
     decay_adapt: Any,
-    decay_input: Any,
 ) -> Any:
-    gain = choose(decay_input, 1.0 - decay, 1.0)
     h = v_rest + decay * (v - v_rest) + gain * x
     s, _, v = fire(h, v_threshold + beta * a, v_threshold)
     return s, v, decay_adapt * a + s

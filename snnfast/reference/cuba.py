@@ -6,7 +6,7 @@ from typing import Any
 
 from snnfast.calls import cuba as calls
 
-from .neuron import Fire, choose, neuron
+from .neuron import Fire, neuron
 
 
 def step(
@@ -16,12 +16,11 @@ def step(
     i: Any,
     *,
     decay: Any,
+    gain: Any,
     v_threshold: Any,
     v_rest: Any,
     decay_syn: Any,
-    decay_input: Any,
 ) -> Any:
-    gain = choose(decay_input, 1.0 - decay, 1.0)
     i = decay_syn * i + x
     h = v_rest + decay * (v - v_rest) + gain * i
     s, _, v = fire(h, v_threshold)

@@ -6,13 +6,12 @@ from typing import Any
 
 from snnfast.calls import lif as calls
 
-from .neuron import Fire, choose, neuron
+from .neuron import Fire, neuron
 
 
 def step(
-    fire: Fire, x: Any, v: Any, *, decay: Any, v_threshold: Any, v_rest: Any, decay_input: Any
+    fire: Fire, x: Any, v: Any, *, decay: Any, gain: Any, v_threshold: Any, v_rest: Any
 ) -> Any:
-    gain = choose(decay_input, 1.0 - decay, 1.0)
     h = v_rest + decay * (v - v_rest) + gain * x
     s, _, v = fire(h, v_threshold)
     return s, v

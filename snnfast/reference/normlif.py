@@ -6,7 +6,7 @@ from typing import Any
 
 from snnfast.calls import normlif as calls
 
-from .neuron import Fire, choose, neuron
+from .neuron import Fire, neuron
 
 
 @neuron(calls.normlif, per_neuron=("scale", "shift"))
@@ -16,13 +16,12 @@ def normlif(
     v: Any,
     *,
     decay: Any,
+    gain: Any,
     v_threshold: Any,
     v_rest: Any,
     scale: Any,
     shift: Any,
-    decay_input: Any,
 ) -> Any:
-    gain = choose(decay_input, 1.0 - decay, 1.0)
     y = scale * x + shift
     h = v_rest + decay * (v - v_rest) + gain * y
     s, _, v = fire(h, v_threshold)

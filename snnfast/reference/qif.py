@@ -6,7 +6,7 @@ from typing import Any
 
 from snnfast.calls import qif as calls
 
-from .neuron import Fire, choose, neuron
+from .neuron import Fire, neuron
 
 
 @neuron(calls.qif, prefetch=True)
@@ -15,15 +15,14 @@ def qif(
     x: Any,
     v: Any,
     *,
-    decay: Any,
+    rate: Any,
+    gain: Any,
     v_threshold: Any,
     v_rest: Any,
     a0: Any,
     v_c: Any,
-    decay_input: Any,
 ) -> Any:
-    gain = choose(decay_input, 1.0 - decay, 1.0)
     pull = a0 * ((v - v_rest) * (v - v_c))
-    h = v + (1.0 - decay) * pull + gain * x
+    h = v + rate * pull + gain * x
     s, _, v = fire(h, v_threshold)
     return s, v

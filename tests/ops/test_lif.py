@@ -42,6 +42,16 @@ SCALED = {
         "decay": -3.18359375,
     },
 }
+# The same from tau = 2, of which decay and gain are made: dL/dtau = dL/ddecay / tau^2, with the part that the gain has.
+TAU = {
+    "inputs": {"x": [1.5, 1.5, 0.5], "v": 0.0, "tau": 2.0, "v_threshold": 1.0},
+    "options": {},
+    "outputs": SCALED["outputs"],
+    "gradients": {
+        **{name: SCALED["gradients"][name] for name in ("x", "v", "v_threshold")},
+        "tau": -3.18359375 / 4,
+    },
+}
 # No gradient through the reset: dv/dh = 1 - s, so dL/dh = 8 = 4 + 4;  2 = 2 + 0;  2 = 1 + 2/2.
 DETACHED = {
     "inputs": HARD["inputs"],
@@ -107,6 +117,7 @@ LIF = Op(
     worked={
         "hard": HARD,
         "scaled": SCALED,
+        "time_constant": TAU,
         "detached": DETACHED,
         "soft": SOFT,
         "resting": RESTING,

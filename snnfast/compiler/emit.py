@@ -395,6 +395,7 @@ class _Struct:
   static SNNFAST_HD C threshold(const C* c) {{
     return c[kVThreshold];
   }}""" if takes_slope and not flags["kMoves"] else ""
+        scan = " a" if any("a." in line for line in setup) else ""
         every = "template <Reset R, bool Uniform, class C>"
         return f"""struct {self.name} {{
   enum {{ {", ".join([*states, "kStates"])} }};
@@ -407,7 +408,7 @@ class _Struct:
 {constants}
 
   template <class C, class Scan>
-  static SNNFAST_HD void coefficients(const C* params, const Scan& a, C* c) {{
+  static SNNFAST_HD void coefficients(const C* params, const Scan&{scan}, C* c) {{
 {indent(setup)}
   }}
   template <class C>

@@ -31,21 +31,21 @@ def test_lengths_reach_every_layer_that_takes_them(training):
     net, other = network().train(training), network().train(training)
     first, lif, own, linear, norm, (last, li, read) = other
     h = norm(linear(lif(first(X, LENGTHS)), LENGTHS), LENGTHS)
-    assert torch.equal(net(X, LENGTHS), read(li(last(h, LENGTHS)), LENGTHS))
+    torch.testing.assert_close(net(X, LENGTHS), read(li(last(h, LENGTHS)), LENGTHS), rtol=0, atol=0)
     assert net[2].seen is LENGTHS
     assert own is not None
     padded = X.clone()
     padded[3:, 1] = 7.0
-    assert torch.equal(net.eval()(X, LENGTHS), net(padded, LENGTHS))
+    torch.testing.assert_close(net.eval()(X, LENGTHS), net(padded, LENGTHS), rtol=0, atol=0)
 
 
 def test_without_lengths_it_is_nn_sequential():
     net = network().eval()
     plain = nn.Sequential(*net)
-    assert torch.equal(net(X), plain(X))
+    torch.testing.assert_close(net(X), plain(X), rtol=0, atol=0)
     assert list(net.state_dict()) == list(plain.state_dict())
     compiled = torch.compile(net, backend="eager", fullgraph=True)
-    assert torch.equal(compiled(X), net(X))
+    torch.testing.assert_close(compiled(X), net(X), rtol=0, atol=0)
 
 
 def test_it_is_exported_as_nn_sequential(tmp_path):

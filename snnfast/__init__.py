@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .info import build_info
     from .monitoring.watch import monitor
     from .nn.own_neuron import neuron
+    from .procedure import load
 
 __all__ = [
     "backend",
@@ -48,6 +49,7 @@ __all__ = [
     "export",
     "export_c",
     "learning",
+    "load",
     "loss",
     "memory",
     "model",
@@ -79,6 +81,7 @@ _HOMES = {
     "conversion_report": "conversion",
     "convert": "conversion",
     "export_c": "export",
+    "load": "procedure",
     "monitor": "monitoring",
     "neuron": "nn.own_neuron",
 }

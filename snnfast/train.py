@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +19,8 @@ from tqdm import tqdm
 
 from snnfast import check
 from snnfast.checkpoint import CheckpointError, read_checkpoint, same_settings, write_checkpoint
-from snnfast.processes import Processes
+from snnfast.nn.calibration import calibrate_, firing_layers, rates
+from snnfast.processes import Processes, put_back
 from snnfast.score import (
     EVALUATED,
     Loss,
@@ -36,6 +38,12 @@ __all__ = ["Run", "Score", "evaluate", "fit", "largest"]
 
 Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
 
+# Steps in a row with a gradient that is not finite, after which a run stops.
+MOST_SKIPPED = 10
+# Rates of a layer at the beginning, outside of which fit calibrates it.
+DEAD, SATURATED = 0.01, 0.9
+MINUTE = 60.0  # between two lines of progress off a terminal, in seconds
+
 
 @dataclass
 class Run:
@@ -52,7 +60,9 @@ class Run:
         images: images presented in the current epoch.
         order: the order of the images in that epoch; None before it has begun.
         seconds: time spent on that epoch, without saving and drawing.
+        skipped: steps of that epoch whose gradient was not finite, and which changed nothing.
         history: one dictionary an epoch; see :func:`fit`.
+        data: what samples look like and the names of their classes, for :func:`snnfast.load`.
     """
 
     model: nn.Module
@@ -65,10 +75,12 @@ class Run:
     images: int = 0
     order: Tensor | None = None
     seconds: float = 0.0
+    skipped: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
+    data: Mapping[str, Any] = field(default_factory=dict)
 
     # What a checkpoint takes by its value, and by its state_dict.
-    _plain = ("epoch", "images", "order", "seconds", "history")
+    _plain = ("epoch", "images", "order", "seconds", "skipped", "history")
     _stateful = ("model", "optimizer", "scheduler", "score")
 
     def save(self, path: Path) -> None:
@@ -77,6 +89,7 @@ class Run:
         content = {
             "kind": self.kind,
             "settings": dict(self.settings),
+            "data": dict(self.data),
             **{name: getattr(self, name) for name in self._plain},
             **{name: None if part is None else part.state_dict() for name, part in parts.items()},
             "rng": torch.get_rng_state(),
@@ -102,6 +115,7 @@ class Run:
             if torch.cuda.is_available() and checkpoint["rng_cuda"]:
                 # As many as there are now: a run may go on with fewer GPUs.
                 torch.cuda.set_rng_state_all(checkpoint["rng_cuda"][: torch.cuda.device_count()])
+            checkpoint.setdefault("skipped", 0)  # which earlier versions did not have
             for name in self._plain:
                 setattr(self, name, checkpoint[name])
         except CheckpointError:
@@ -122,6 +136,7 @@ def fit(
     mix: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
     precision: torch.dtype = torch.float32,
     clip: float | None = None,
+    calibrate: float | None = 0.1,
     recalibrate: Callable[[Tensor], Tensor] | None = None,
     step: Step | None = None,
     order: Callable[[int], Tensor] | None = None,
@@ -141,7 +156,8 @@ def fit(
 
     ``run.history`` gains one dictionary an epoch: what ``run.score`` counted over its training batches, while the
     weights change (``loss`` and ``accuracy``), ``held_out_loss`` and ``held_out_accuracy``, ``seconds``, and the
-    optimizer's ``lr``; accuracies in [0, 1].
+    optimizer's ``lr``; accuracies in [0, 1]. A step whose gradient is not finite changes nothing and is not counted;
+    how many there were is ``skipped``, if there were any. After 10 in a row the run stops with what to try.
 
     With ``processes`` each computes its share of every batch; gradients, counts and the statistics of batch
     normalisation are gathered from all. Random numbers are those of one process, of which each uses its share: order,
@@ -165,6 +181,10 @@ def fit(
         precision: ``torch.bfloat16`` runs convolutions and products under autocast.
         clip: the largest norm of the gradient over all parameters; a larger gradient is scaled down to it. None: no
             limit.
+        calibrate: before the first step of a run, if a spiking layer fires at less than 0.01 or more than 0.9 of the
+            steps for the first batch, scale the weights so that all layers fire at this rate, by
+            :func:`snnfast.nn.calibrate_`; a line says so. None: leave the weights as they are. Rules with a ``step`` of
+            their own, and networks that it refuses, are left as they are.
         recalibrate: from the training images ``[B, ...]`` of a batch to what the model is scored on. Given, batch
             normalisation gets its means and variances anew after the last epoch, over all training images without
             ``augment``. None: they stay those of the last batches, as they were augmented.
@@ -181,13 +201,14 @@ def fit(
 
     Raises:
         TypeError, ValueError: for a negative number of epochs, a batch size below 1, no training images, another number
-            of labels or in an order, another precision, ``recalibrate`` without batch normalisation, or a loss that is
-            not finite.
+            of labels or in an order, another precision, ``recalibrate`` without batch normalisation, or gradients or
+            a loss that are not finite.
         RuntimeError: in an epoch in which processes have drawn different random numbers where all draw the same.
     """
     epochs = check.whole("fit", "epochs", epochs, 0)
     batch_size = check.whole("fit", "batch_size", batch_size)
     clip = None if clip is None else check.positive("fit", "clip", clip)
+    calibrate = None if calibrate is None else check.positive("fit", "calibrate", calibrate)
     if precision not in (torch.float32, torch.bfloat16):
         raise ValueError(
             f"fit: precision must be torch.float32 or torch.bfloat16, got {check.shown(precision)}"
@@ -222,7 +243,13 @@ def fit(
             progress = False
             run.score.start()  # the first one has what was counted before
         processes.same_random_numbers()
+    in_a_row = 0  # of skipped steps
     with _deterministic_convolutions():
+        if calibrate is not None and step is None and epochs > 0 and _untouched(run):
+            # Evenly spaced: the samples may be sorted by class.
+            chosen = torch.linspace(0, n - 1, min(batch_size, n)).long()
+            images, _ = next(batches(run.model, train, batch_size, chosen))
+            _calibrate(run.model, images, augment, calibrate, echo)
         while run.epoch < epochs:
             title = f"epoch {run.epoch + 1}/{epochs}"
             rate = {} if run.optimizer is None else {"lr": run.optimizer.param_groups[0]["lr"]}
@@ -239,9 +266,16 @@ def fit(
                 ):
                     images = images if augment is None else augment(images)
                     images, targets = (images, labels) if mix is None else mix(images, labels)
-                    outputs, value = learn(images, targets)
-                    mine = labels if processes is None else labels[processes.share(len(labels))]
-                    run.score.add(outputs, mine, value)
+                    try:
+                        outputs, value = learn(images, targets)
+                    except _NotFiniteError as error:
+                        in_a_row, run.skipped = in_a_row + 1, run.skipped + 1
+                        if in_a_row == MOST_SKIPPED:
+                            raise ValueError(_not_finite(error, in_a_row, title)) from None
+                    else:
+                        in_a_row = 0
+                        share = slice(None) if processes is None else processes.share(len(labels))
+                        run.score.add(outputs, labels[share], value)
                     run.images += len(labels)
                     if bar.update(len(labels)):
                         bar.set_postfix_str(str(run.score), refresh=False)
@@ -265,7 +299,8 @@ def fit(
                     )
             row = run.score.row()
             if not row.get("loss", 0.0) < float("inf"):
-                raise ValueError(f"fit: the loss became {row['loss']} in {title}")
+                raise ValueError(f"fit: the loss became {row['loss']} in {title}{WAYS_OUT}")
+            row |= {"skipped": run.skipped} if run.skipped else {}
             if run.scheduler is not None:
                 run.scheduler.step()
             if recalibrate is not None and run.epoch + 1 == epochs:
@@ -284,6 +319,7 @@ def fit(
             row |= {"seconds": run.seconds + time.perf_counter() - clock, **rate}
             run.history.append(row)
             run.epoch, run.images, run.order, run.seconds = run.epoch + 1, 0, None, 0.0
+            run.skipped = 0
             if checkpoint is not None:
                 run.save(checkpoint)
             if echo is not None:
@@ -305,8 +341,13 @@ def _gradient_step(
         raise ValueError("fit: give run an optimizer and fit a loss, or give fit a step")
 
     def follow() -> None:
+        # A norm of the gradient that is not finite would make all weights NaN, clipped or not.
+        parameters = [p for p in model.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if not norm.isfinite():
+            raise _NotFiniteError(f"the norm of the gradient is {norm.item():g}")
         if clip is not None:
-            nn.utils.clip_grad_norm_(model.parameters(), clip)
+            nn.utils.clip_grads_with_norm_(parameters, clip, norm)
         optimizer.step()
 
     def step(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -338,6 +379,50 @@ def _gradient_step(
     return share_of_step
 
 
+class _NotFiniteError(Exception):
+    """A step whose gradient is not finite: the weights are what they were."""
+
+
+WAYS_OUT = (
+    "; try a lower learning rate, clip= (--clip) for the norm of the gradient, smaller recurrent weights (a spectral "
+    "radius below 1), or fewer steps"
+)
+
+
+def _not_finite(error: Exception, steps: int, title: str) -> str:
+    return f"fit: {error} in {steps} steps in a row, in {title}; none of them changed the weights{WAYS_OUT}"
+
+
+def _untouched(run: Run) -> bool:
+    """Whether no step of the run has been made."""
+    return run.epoch == 0 and run.images == 0 and not (run.optimizer and run.optimizer.state)
+
+
+def _calibrate(
+    model: nn.Module,
+    images: Tensor,
+    augment: Callable[[Tensor], Tensor] | None,
+    rate: float,
+    echo: Callable[[str], object] | None,
+) -> None:
+    """Calibrate a network that has a silent or a saturated layer, and say so."""
+    if not firing_layers(model):
+        return
+    with put_back(images.device):
+        images = images if augment is None else augment(images)
+    try:
+        before = rates(model, images)
+        dead = {name: r for name, r in before.items() if not DEAD <= r <= SATURATED}
+        if not dead:
+            return
+        calibrate_(model, images, rate)
+    except (TypeError, ValueError):  # compiled, or a loop over steps: the layers themselves warn
+        return
+    if echo is not None:
+        shown = ", ".join(f"{name} at {r:.3g}" for name, r in dead.items())
+        echo(f"fires at the beginning: {shown} of the steps; weights scaled to a rate of {rate:g}")
+
+
 def _recalibrate(
     model: nn.Module, train: Part, ready: Callable[[Tensor], Tensor], precision: torch.dtype
 ) -> None:
@@ -348,20 +433,53 @@ def _recalibrate(
 
 
 def progress_bar(title: str, images: int, *, done: int = 0, progress: bool | None = None) -> Any:
-    """A bar over so many images, some of them done; with ``progress=None`` only if standard error is a terminal.
+    """A bar over so many images, some of them done.
+
+    With ``progress=None`` it is a bar if standard error is a terminal, else a line a minute.
 
     It is shown once it has lasted a moment: short epochs would flicker.
     """
+    if progress is None and not sys.stderr.isatty():
+        return _Lines(title, images, done)
     return tqdm(
         total=images,
         initial=done,
         desc=title,
         unit="img",
-        disable=None if progress is None else not progress,
+        disable=progress is False,
         delay=0.2,
         leave=False,
         dynamic_ncols=True,
     )
+
+
+class _Lines:
+    """Progress off a terminal: a line a minute to standard error; by the calls of tqdm."""
+
+    def __init__(self, title: str, images: int, done: int) -> None:
+        self.title, self.images, self.done = title, images, done
+        self.said, self.due = time.perf_counter(), False
+
+    def __enter__(self) -> _Lines:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def update(self, images: int = 1) -> bool:
+        """Count; True if a line is due, which waits for its text until the next update."""
+        if self.due:
+            self.set_postfix_str("")
+        self.done += images
+        self.due = time.perf_counter() - self.said >= MINUTE
+        return self.due
+
+    def set_postfix_str(self, text: str, refresh: bool = True) -> None:
+        """Write the line if it is due."""
+        if self.due:
+            shown = f", {text}" if text else ""
+            tqdm.write(f"{self.title}: {self.done}/{self.images}{shown}", file=sys.stderr)
+            self.said, self.due = time.perf_counter(), False
 
 
 @contextmanager
@@ -381,4 +499,6 @@ def describe(row: Mapping[str, float]) -> str:
     names = {"accuracy": "training", "held_out_accuracy": "held out"}
     shown = [f"loss {row['loss']:.4f}"] if "loss" in row else []
     shown += [f"{name} {100 * row[key]:.2f} %" for key, name in names.items() if key in row]
+    if "skipped" in row:
+        shown.append(f"{row['skipped']} steps skipped, gradient not finite")
     return ", ".join([*shown, f"{row['seconds']:.1f} s"])

@@ -29,8 +29,13 @@ for procedure in PROCEDURES:
     train.command(procedure.name)(procedures.training(procedure))
 assign = typer.Typer(help="Label neurons that learned without labels.", no_args_is_help=True)
 app.add_typer(assign, name="assign")
-infer = typer.Typer(help="Score a trained network on held-out images.", no_args_is_help=True)
+infer = typer.Typer(
+    cls=procedures.RunOrProcedure,
+    help="Classify images by the network of a run: snnfast infer RUN IMAGES...; or score a run of stdp.",
+    no_args_is_help=True,
+)
 app.add_typer(infer, name="infer")
+infer.command(procedures.RUN)(procedures.classify)
 named = ("dataset", "neurons")
 assign.command("stdp")(command(stdp.Settings, procedures.assign, only=named))
 infer.command("stdp")(command(stdp.Settings, procedures.infer, only=named))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from snnfast.checkpoint import same_settings
 from snnfast.cli.options import (
@@ -18,14 +19,16 @@ from snnfast.cli.options import (
     chosen_device,
     command,
     needs_root,
+    plain_errors,
     swept,
     tell_interruption,
 )
-from snnfast.procedure import conversion, stdp
+from snnfast.procedure import conversion, load, stdp
 from snnfast.procedure import diehl_cook2015_readout as readout
 from snnfast.procedure.folder import locked
 from snnfast.procedure.repeats import RESULTS, unfinished
 from snnfast.procedure.run import CHECKPOINT, Procedure
+from snnfast.procedure.trained import PREDICTIONS, predict
 from snnfast.processes import together
 
 Out = Annotated[
@@ -164,6 +167,39 @@ def infer(
         result = readout.infer(settings, run, loaded, labels, folder)
         stdp.keep(result)
     typer.echo(result.summary())
+
+
+RUN = "run"
+
+
+class RunOrProcedure(TyperGroup):
+    """Commands of which the first argument may also be the folder of a run."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command ``run`` where the first argument is no command."""
+        if args and args[0] not in self.commands:
+            args = [RUN, *args]
+        return super().resolve_command(ctx, args)
+
+
+def classify(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.", **{**PATH, "metavar": "RUN"})],
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Image files of the size that the run was trained with, or files .npz, .npy, .pt with images.",
+            **{**PATH, "metavar": "IMAGES..."},
+        ),
+    ],
+    device: Device = "auto",
+) -> None:
+    """Print the class of every image by the network of a run, and keep them in RUN/predictions.csv."""
+    with plain_errors():
+        net = load(run, device=chosen_device(device))
+        rows = predict(net, images)
+    for source, name in rows:
+        typer.echo(f"{source}  {name}")
+    typer.echo(f"{len(rows)} predictions in {run / PREDICTIONS}", err=True)
 
 
 def _trained(given: dict[str, Any], out: Path | None) -> Path:

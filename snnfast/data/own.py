@@ -25,6 +25,14 @@ __all__ = ["is_own", "label_of", "own_images"]
 
 Part = tuple[Tensor, Tensor]
 _FILES = (".npz", ".pt")
+_NAMES = {
+    "iris": ("setosa", "versicolor", "virginica"),
+    "cancer": ("benign", "malignant"),
+    "cifar10": (
+        *("airplane", "automobile", "bird", "cat", "deer"),
+        *("dog", "frog", "horse", "ship", "truck"),
+    ),
+}
 _PARTS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
@@ -43,6 +51,21 @@ def is_own(source: object) -> bool:
 def label_of(source: str) -> str:
     """``source`` as a part of a file name."""
     return Path(source).stem.replace(":", "-") if is_own(source) else source
+
+
+def class_names(source: str, classes: int) -> list[str]:
+    """The names of the classes of a data set, by label; the labels themselves where nothing names them.
+
+    Of own data these are the folders, sorted, or the array ``classes`` of a file.
+    """
+    path = Path(source).expanduser()
+    found: list[str] = list(_NAMES.get(source, ()))
+    if is_own(source) and (path / "train").is_dir():
+        found = sorted(entry.name for entry in (path / "train").iterdir() if entry.is_dir())
+    elif path.suffix in _FILES and path.is_file():
+        content = _npz(path) if path.suffix == ".npz" else _pt(path)
+        found = [str(name) for name in content.get("classes", ())]
+    return found if len(found) == classes else list(map(str, range(classes)))
 
 
 def own_images(

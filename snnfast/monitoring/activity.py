@@ -10,6 +10,8 @@ from snnfast.table import markdown
 
 __all__ = ["Activity", "NeuronActivity", "ProductActivity"]
 
+# Share of the neurons of a layer that never fire, or of the steps at which the others fire, from which it is reported.
+_ALL = 0.95
 _OPERATIONS = ("accumulates", "multiply_accumulates", "dense", "energy")  # of a product
 
 
@@ -115,6 +117,22 @@ class Activity:
             head = "product at|kind|accumulates|multiply-accumulates|dense|energy"
             parts.append(markdown(head.split("|"), products))
         return "\n\n".join(parts)
+
+    def troubles(self) -> list[str]:
+        """A line for every layer of neurons that is silent or saturated, and so passes on next to nothing."""
+        lines = []
+        for n in self.neurons:
+            name = f"{n.place} ({n.kind}, {n.neurons} neurons)"
+            if n.silent >= _ALL:
+                lines.append(
+                    f"{name} is silent: {100 * n.silent:.0f} % of its neurons never fired for {self.samples} samples"
+                )
+            elif n.rate >= _ALL * (1 - n.silent):  # not of NaN
+                lines.append(
+                    f"{name} is saturated: its neurons fired at every step, {100 * n.silent:.0f} % of them never, for "
+                    f"{self.samples} samples"
+                )
+        return lines
 
     def scalars(self) -> dict[str, float]:
         """The numbers by name, ``LAYER/rate`` and others, for ``SummaryWriter.add_scalar``."""

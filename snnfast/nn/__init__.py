@@ -3,6 +3,7 @@
 from .accelerate import accelerate
 from .adlif import AdLIF
 from .alif import ALIF
+from .calibration import calibrate_
 from .cuba import CubaLI, CubaLIF
 from .delay import Delay
 from .eif import EIF
@@ -17,6 +18,7 @@ from .qif import QIF
 from .readout import Count, FirstSpike, Last, Max, Rate, within
 from .recurrent import RLIF, Recurrent
 from .replace import replace
+from .sequential import Sequential
 from .spike_conv2d import SpikeConv2d
 from .spike_linear import SpikeLinear
 from .spikeprop import SpikeProp, calibrate
@@ -46,12 +48,14 @@ __all__ = [
     "Pooled",
     "Rate",
     "Recurrent",
+    "Sequential",
     "SpikeConv2d",
     "SpikeLinear",
     "SpikeProp",
     "Time",
     "accelerate",
     "calibrate",
+    "calibrate_",
     "detach",
     "fuse",
     "like",

@@ -108,7 +108,7 @@ class AdLIF(Spiking):
             detach_reset=published.detach_reset if _of_form(detach_reset) else detach_reset,  # type: ignore[arg-type]
             **firing,
         )
-        self.form, self.bounds = form, bounds
+        self.form, self.bounds, self.channels = form, bounds, channels
         self.q = check.number("AdLIF", "q", q)
         self.ranges: dict[str, Range] = {}
         for name, given in (("tau", tau), ("tau_w", tau_w), ("a", a), ("b", b)):

@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 
 from .hooks import HOOKS, hooked
 from .pooled import PooledSequential
+from .sequential import Sequential
 from .state import without_graphs
 from .time import Time
 from .tracer import Tracer
@@ -90,7 +91,7 @@ def _seen_leaving(net: nn.Module, name: str, target: str) -> bool:
     return False
 
 
-_CHAINS = (nn.Sequential, PooledSequential)
+_CHAINS = (nn.Sequential, PooledSequential, Sequential)
 
 
 def _layers(module: nn.Module) -> Iterator[nn.Module]:

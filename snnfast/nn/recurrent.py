@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from snnfast import check
 
+from .adlif import AdLIF
 from .delaying import Delaying
 from .lif import LIF
 from .spiking import Spiking, show
@@ -72,6 +74,12 @@ class Recurrent(Delaying):
                 f"{layer}: neuron must have return_v_seq=False: its membranes are not those of its op, which runs here"
             )
         features = check.whole(layer, "features", features)
+        if features > 1 and isinstance(neuron, AdLIF) and neuron.channels is None:
+            warnings.warn(
+                f"{layer}: AdLIF() learns one tau, tau_w, a and b for all {features} neurons; AdLIF({features}) learns "
+                "them for each neuron, as the papers do; AdLIF(1) is one for all",
+                stacklevel=2,
+            )
         given = {"weight": (weight, (features, features)), "delay": (delay, (features,))}
         for name, (value, shape) in given.items():
             if value is None:

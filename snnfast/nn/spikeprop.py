@@ -187,6 +187,9 @@ class SpikeProp(nn.Module):
 def calibrate(layer: SpikeProp, t: Tensor, mean_time: float, *, steps: int = 40) -> Tensor:
     """Scales the weights of each neuron so that its mean firing time over ``t`` is ``mean_time``.
 
+    The same as ``calibrate_(layer, t, mean_time=mean_time)`` (:func:`snnfast.nn.calibrate_`), which also sets the
+    firing rates of networks with steps.
+
     A larger gain raises the whole potential, so the neuron fires earlier in every sample: the gain is found by
     bisection, for all neurons at once. A silent neuron counts with the time ``layer.t_max``. This replaces the tuning
     of initial weights, which decides whether SpikeProp learns at all. Calibrate deep networks layer by layer, each on
@@ -207,7 +210,10 @@ def calibrate(layer: SpikeProp, t: Tensor, mean_time: float, *, steps: int = 40)
             they were.
     """
     if not isinstance(layer, SpikeProp):
-        raise TypeError(f"calibrate: layer must be a SpikeProp, got {type(layer).__name__}")
+        raise TypeError(
+            f"calibrate: layer must be a SpikeProp, got {type(layer).__name__}; firing rates of a network are set by "
+            "snnfast.nn.calibrate_(net, x, rate=0.1)"
+        )
     target = check.number("calibrate", "mean_time", mean_time)
     if not 0 < target < layer.t_max:
         raise ValueError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any, TypedDict
 
@@ -18,6 +19,9 @@ from snnfast.surrogate import SurrogateLike, resolve
 from .state import Stateful
 
 __all__ = ["Firing", "Spiking"]
+
+# Calls and steps in training, without a change, after which a layer counts as silent or saturated.
+_CALLS, _STEPS = 4, 100
 
 
 class Firing(TypedDict, total=False):
@@ -62,6 +66,10 @@ class Spiking(Stateful):
         "detach_reset",
         "return_v_seq",
     )
+
+    # Calls in training so far, their steps, and what all neurons did in them: 0 never fired, 1 fired at every step;
+    # None: the layer is no longer watched.
+    watched: tuple[int, int, int] | None = (0, 0, -1)
 
     def __init_subclass__(cls) -> None:
         # help() and editors show what a layer takes with **firing, too.
@@ -170,7 +178,37 @@ class Spiking(Stateful):
     def _finish(self, spikes: Tensor, *states_and_v_seq: Tensor | None) -> Any:
         n = len(self.states)
         self._store_states(*states_and_v_seq[:n])
+        if not torch.compiler.is_compiling() and self.training and self.watched is not None:
+            self._watch(spikes)
         return (spikes, *states_and_v_seq[n:]) if self.return_v_seq else spikes
+
+    def _watch(self, spikes: Tensor) -> None:
+        """Warn once if the neurons fire never, or always, over the first calls in training.
+
+        A call with spikes and without ends this, so a layer that works pays for its first call alone.
+        """
+        x = spikes.detach()
+        if not check.looks(True, x.device) or torch._C._is_tracing() or x.numel() == 0:
+            return
+        calls, steps, before = self.watched or (0, 0, -1)
+        value = int(bool(x.any()))
+        if (value and not x.all()) or before not in (-1, value):
+            self.watched = None
+            return
+        calls, steps = calls + 1, steps + len(x)
+        self.watched = (calls, steps, value)
+        if calls < _CALLS or steps < _STEPS:
+            return
+        self.watched = None
+        gain = "decay_input=False, " if getattr(self, "decay_input", False) else ""
+        what, threshold = ("fired at every step", "higher") if value else ("never fired", "lower")
+        warnings.warn(
+            f"{type(self).__name__}({self.extra_repr()}), x [T, B, {', '.join(map(str, x.shape[2:]))}]: its neurons "
+            f"have {what} in the first {calls} calls of training ({steps} steps), so the layers before it learn little "
+            f"or nothing. Ways out: {gain}snnfast.nn.calibrate_(net, x), batch normalisation before it, a {threshold} "
+            "v_threshold; see the page 'Nothing fires'",
+            stacklevel=4,
+        )
 
     def extra_repr(self) -> str:
         """The constants; tensors by their shape."""

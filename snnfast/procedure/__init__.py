@@ -5,6 +5,10 @@ write; see :class:`Procedure`. :func:`convert` makes a spiking network of a trai
 ``snnfast convert`` are the same as commands.
 """
 
+from pathlib import Path
+
+import torch
+
 from .ann import AnnOfDiehl2015, AnnOfSengupta2019
 from .bohte2002 import Spikeprop
 from .conversion import ConversionResult, convert
@@ -14,6 +18,7 @@ from .run import Procedure
 from .sequence import Sequence
 from .spiking_vgg import SpikingVgg
 from .tavanaei_maida2017 import BpStdp
+from .trained import Trained, load_run
 from .wu2018 import Stbp
 
 stbp = Stbp()
@@ -26,13 +31,34 @@ sequence = Sequence()
 spiking_vgg = SpikingVgg()
 PROCEDURES = (stbp, stdp, spikeprop, bp_stdp, diehl2015, vgg16, spiking_vgg, sequence)
 
+
+def load(folder: str | Path, *, device: torch.device | str = "cpu") -> Trained:
+    """The trained network of a run of ``snnfast train`` or of :mod:`snnfast.procedure`, with classes and preprocessing.
+
+    Args:
+        folder: of the run, with its ``checkpoint.pt``.
+        device: where the network goes.
+
+    Example:
+        >>> net = snnfast.load("runs/stbp-digits")
+        >>> net(images)                                      # labels [N]
+
+    Raises:
+        FileNotFoundError, snnfast.checkpoint.CheckpointError: there is no checkpoint, it is damaged, of something else,
+            or of a version that did not keep what its samples look like.
+    """
+    return load_run(PROCEDURES, folder, device)
+
+
 __all__ = [
     "ConversionResult",
     "Procedure",
     "Result",
+    "Trained",
     "bp_stdp",
     "convert",
     "diehl2015",
+    "load",
     "sequence",
     "spikeprop",
     "spiking_vgg",

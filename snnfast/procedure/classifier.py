@@ -86,6 +86,14 @@ class Classifier(Procedure[C]):
 
     load = staticmethod(images.load)
 
+    def ready(self, settings: C, x: Tensor) -> Tensor:
+        """Normalised, where the data set is."""
+        return (
+            images.normalize(settings.dataset, 255 * x)
+            if settings.dataset in images.NORMALIZATION
+            else x
+        )
+
     def optimizer(self, settings: C, model: nn.Module) -> torch.optim.Optimizer:
         """Adam, or SGD."""
         parameters, decay = model.parameters(), settings.weight_decay

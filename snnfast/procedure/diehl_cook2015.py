@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from snnfast import ops
 from snnfast.data.own import label_of
@@ -104,6 +104,7 @@ class Stdp(Together[StdpSettings]):
     """Spike-timing-dependent plasticity (Diehl and Cook 2015): trains, labels the neurons, scores."""
 
     name, title, Settings = "stdp", "STDP", StdpSettings
+    own_preset = "mnist"
     work = "plasticity"
     figures_within_epochs = True
 
@@ -169,6 +170,12 @@ class Stdp(Together[StdpSettings]):
         result = readout.infer(settings, run, data, labels, out, progress=progress)
         self.keep(result)
         return result
+
+    def answers(self, settings: StdpSettings, model: nn.Module, x: Tensor, folder: Path) -> Tensor:
+        """The mean vote of the neurons, by the labels in ``folder``."""
+        assigned = readout.assignment(folder, x.device)
+        counts = readout.responses(cast(DiehlAndCook2015, model), x, settings.seed, "infer", False)
+        return predict(counts, assigned, vote="mean")
 
     def at_once(self, settings: StdpSettings, device: torch.device | str) -> int:
         """As many as find room side by side; one where images are presented again."""

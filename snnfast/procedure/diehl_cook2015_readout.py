@@ -77,6 +77,21 @@ def assign(
     return Labels(assigned, len(pixels))
 
 
+def assignment(folder: Path, device: torch.device) -> Assignment:
+    """The classes of the neurons in ``folder``.
+
+    Raises:
+        FileNotFoundError, snnfast.checkpoint.CheckpointError: no labels there, or damaged ones.
+    """
+    path = folder / LABELS
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there are no labels {path}: assign them first (snnfast assign stdp)"
+        )
+    content = read_checkpoint(path, KIND)
+    return Assignment(*(content[name].to(device) for name in ("labels", "rates")))
+
+
 def stored(settings: StdpSettings, run: Run, data: Data, folder: Path) -> Labels:
     """The labels in ``folder``.
 

@@ -131,6 +131,13 @@ def _is_image_folder(root: Path) -> bool:
     return any((root.expanduser() / part).is_dir() for part in ("train", "test"))
 
 
+def pixels_of(images: Tensor) -> Tensor:
+    """Bytes as float32, of images ``[N, C, H, W]`` scaled to [0, 1]; floating point as float32."""
+    if images.dtype == torch.uint8 and images.dim() == 4:
+        return images.to(torch.float32).div_(255)
+    return images.to(torch.float32)
+
+
 def normalize(dataset: str, images: Tensor) -> Tensor:
     """8-bit images of a set in NORMALIZATION as floats, mean 0 and deviation 1 a colour; others as they are."""
     if dataset not in NORMALIZATION:

@@ -62,6 +62,9 @@ class Result:
             lines += ["", self.activity.table(), ""]
         if self.out is not None:
             lines.append(f"{self.out}: {', '.join(files(self.out))}")
+            lines.append(
+                f"use it: snnfast infer {self.out} IMAGES; in Python snnfast.load({str(self.out)!r})"
+            )
         return "\n".join(lines)
 
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from inspect import getfullargspec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from snnfast.checkpoint import CheckpointError, load_weights, read_checkpoint, same_settings
-from snnfast.data.own import label_of
+from snnfast.data.own import class_names, label_of
 from snnfast.devices import Work
 from snnfast.monitoring import Monitor
+from snnfast.nn import SpikeProp
+from snnfast.nn.calibration import firing_layers
 from snnfast.procedure import repeats
 from snnfast.procedure.figures import Draw, Figures
 from snnfast.procedure.folder import locked, write_json
@@ -34,6 +36,12 @@ if TYPE_CHECKING:
 CHECKPOINT, RESULT = "checkpoint.pt", "result.json"
 SAVE_EVERY = 30.0  # seconds, within an epoch
 WATCHED = 500  # samples held out that a monitor sees
+LOOKED_AT = 100  # of these, for silent and saturated layers at the end of every run
+# Images of each class of MNIST: of the training part, and of both parts.
+MNIST = (
+    (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949),
+    (6903, 7877, 6990, 7141, 6824, 6313, 6876, 7293, 6825, 6958),
+)
 S = TypeVar("S", bound=Settings)
 
 
@@ -44,6 +52,7 @@ class Data:
     train: Part
     held_out: Part
     split: str = "test"
+    raw: tuple[int, ...] = ()  # shape of a sample before it was made ready, where that changes it
 
     @property
     def device(self) -> torch.device:
@@ -65,6 +74,8 @@ class Procedure(ABC, Generic[S]):
     name: ClassVar[str]  # of commands, folders and errors
     title: ClassVar[str]  # of figures
     figures_within_epochs: ClassVar[bool] = False
+    revival: ClassVar[str] = "snnfast.nn.calibrate_"  # what to try with a silent or saturated layer
+    own_preset: ClassVar[str] = ""  # that own data take; none: neutral settings
     work: ClassVar[Work] = "batches"  # for which --device auto takes the faster device
     Settings: type[S]
 
@@ -171,6 +182,45 @@ class Procedure(ABC, Generic[S]):
             self.score(settings, run, few)
         return watching
 
+    def announce(self, settings: S, data: Data, echo: Callable[[str], object] | None) -> None:
+        """Say which preset a run took, and whether images that are called MNIST's are others."""
+        if echo is None:
+            return
+        values = {f.name: getattr(settings, f.name) for f in fields(settings)}
+        chosen = self.chosen(settings.dataset, values)
+        shown = ", ".join(f"{name} {_shown(values[name])}" for name in chosen)
+        preset = f"preset of {settings.dataset}"
+        if self.is_own(settings):
+            what = f"preset of {self.own_preset}" if self.own_preset else "neutral settings"
+            preset = f"{what} for data of your own"
+        echo(f"{self.name}: {preset}{shown and f': {shown}'}")
+        if settings.dataset == "mnist":
+            labels = torch.cat([part[1].flatten().cpu() for part in (data.train, data.held_out)])
+            if tuple(labels.bincount().tolist()) not in MNIST:
+                echo(
+                    "these images are not those of MNIST, for which the settings are tuned, augmentation included; for "
+                    "neutral settings give them as data of your own: --dataset FILE.npz, or the name of their set in "
+                    "torchvision"
+                )
+
+    def is_own(self, settings: S) -> bool:
+        """Whether the data set is a user's own, for which there is no published setting."""
+        choices = self.Settings.__dataclass_fields__["dataset"].metadata["choices"]
+        return bool(choices) and settings.dataset not in choices
+
+    def troubles(self, settings: S, run: Run, data: Data) -> list[str]:
+        """A line for every silent or saturated layer of a trained network, with what to try."""
+        watched = type(self).watch is not Procedure.watch
+        model = run.model
+        if not watched and not firing_layers(model) and not _fires_once(model):
+            return []
+        samples, labels = data.held_out
+        chosen = torch.linspace(0, len(labels) - 1, min(LOOKED_AT, len(labels))).long()
+        part = samples[chosen.to(samples.device)], labels[chosen.to(labels.device)]
+        few = replace(data, held_out=part)
+        lines = self.watch(settings, run, few).activity().troubles()
+        return [f"{line}; try {self.revival} (docs: Nothing fires)" for line in lines]
+
     def folder(self, settings: S) -> str:
         """Name of the folder of results, if the command is given none."""
         return f"{self.name}-{label_of(settings.dataset)}"
@@ -233,10 +283,12 @@ class Procedure(ABC, Generic[S]):
         said: dict[str, Any] = {"progress": progress, "echo": echo, "processes": processes}
         group = processes or Alone()
         start = partial(self._start, settings, root, download, device, group, weights=weights)
+        first = echo if group.rank == 0 and not resume else None
         if out is None:
             if resume:
                 raise ValueError(f"{self.name}: resume needs out, the folder of the run, got None")
             run, data = start()
+            self.announce(settings, data, first)
             self.fit(settings, run, data, **said)
             result = self.result(settings, run, data, progress=progress)
             return self._watched(result, data) if monitor else result
@@ -257,6 +309,7 @@ class Procedure(ABC, Generic[S]):
             figures = Figures(out, self.figures(settings, run, data))
             if not resume:
                 run.save(checkpoint)
+            self.announce(settings, data, first)
             said |= {"checkpoint": checkpoint, "save_every": SAVE_EVERY}
             if self.figures_within_epochs:
                 said["after_batch"] = figures.update
@@ -286,15 +339,30 @@ class Procedure(ABC, Generic[S]):
         if download and first:
             group.wait()
         run = self.prepare(settings, data)
+        run.data = {
+            "shape": list(data.train[0].shape[1:]),
+            "raw": list(data.raw or data.train[0].shape[1:]),
+            "classes": class_names(settings.dataset, data.classes),
+        }
         if checkpoint is not None:
             run.load(checkpoint)
         elif weights is not None:
             load_weights(run.model, Path(weights).expanduser())
         return run, data
 
+    def ready(self, settings: S, x: Tensor) -> Tensor:
+        """What the network takes, of samples ``[N, ...]`` as :func:`snnfast.data.own.own_images` gives them."""
+        return x
+
+    def answers(self, settings: S, model: nn.Module, x: Tensor, folder: Path) -> Tensor:
+        """The labels ``[N]`` that a trained network gives samples that are ready."""
+        return self.decide(settings)(model(x))
+
     def fit(self, settings: S, run: Run, data: Data, **options: Any) -> Run:
         """Trains ``run`` to its end; ``options`` as in :func:`snnfast.train.fit`."""
-        own = {"held_out": data.held_out, **self.learning(settings, run, data)}
+        # Published settings are kept to the bit.
+        own = {"held_out": data.held_out, "calibrate": 0.1 if self.is_own(settings) else None}
+        own |= self.learning(settings, run, data)
         return fit(run, data.train, epochs=settings.epochs, **{**own, **options})
 
     def result(
@@ -309,6 +377,7 @@ class Procedure(ABC, Generic[S]):
         """Scores a finished run on what is held out, and keeps the numbers in ``out``."""
         accuracy = self.score(settings, run, data)
         measured, remarks = self.measured(settings, run, data)
+        remarks = [*remarks, *self.troubles(settings, run, data)]
         result = Result(settings, run, data.split, accuracy, measured, remarks, out)
         self.keep(result)
         return result
@@ -436,3 +505,11 @@ class Procedure(ABC, Generic[S]):
             return None
         series = {name: [row[key] for row in run.history] for name, key in names.items()}
         return visual.curves(series, title=f"{self.title}, {label_of(settings.dataset)}")
+
+
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _fires_once(model: nn.Module) -> bool:
+    return any(isinstance(m, SpikeProp) for m in model.modules())

@@ -44,7 +44,9 @@ def load(
     if settings.dataset == "xor":
         patterns = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
         whole = patterns, torch.tensor([0, 1, 1, 0])
-        return Data(whole, whole)
+        return Data(whole, whole, raw=(2,))
+
+    raw: list[int] = []
 
     def named(split: str) -> Part:
         if settings.dataset not in CLASSES:
@@ -53,14 +55,16 @@ def load(
                 whole, labels = (torch.cat(parts) for parts in both)
                 return whole, labels
             pixels, labels = images.part(settings.dataset, split, root, download, unit=True)
+            raw[:] = pixels.shape[1:]
             return pixels.flatten(1), labels
         part = data.load(settings.dataset, root, split=split, download=download)
         values, labels = data.as_tensors(part)
+        raw[:] = values.shape[1:]
         return values.flatten(1), labels
 
     if settings.folds is None:
         train, held_out = map(named, settings.splits)
-        return Data(train, held_out, settings.held_out)
+        return Data(train, held_out, settings.held_out, tuple(raw))
     values, labels = named("all")
     fold = data.stratified_folds(labels, settings.folds, seed=settings.split_seed)
     kept = fold != settings.fold
@@ -70,7 +74,7 @@ def load(
         inner = data.stratified_folds(labels, 5, seed=settings.split_seed) == 0
         held_out = values[inner], labels[inner]
         values, labels = values[~inner], labels[~inner]
-    return Data((values, labels), held_out, settings.held_out)
+    return Data((values, labels), held_out, settings.held_out, tuple(raw))
 
 
 def moved(x: Tensor, shift: int, *, empty: float = 0.0) -> Tensor:

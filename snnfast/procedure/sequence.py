@@ -14,6 +14,7 @@ from torch.nn import functional as F  # noqa: N812
 from snnfast.data.sequences import TASKS, Task, binary_adding, copy_memory, delayed_xor
 from snnfast.data.splits import permutation
 from snnfast.model.sequence import NEURONS, READOUTS, SequenceNetwork
+from snnfast.nn import calibrate_
 from snnfast.procedure import images
 from snnfast.procedure.run import Data, Procedure
 from snnfast.procedure.settings import SOURCES, Settings, option
@@ -24,6 +25,7 @@ MADE = {"adding": binary_adding, "xor": delayed_xor, "copy": copy_memory}
 IMAGES = {"smnist": Task(28, 10), "psmnist": Task(1, 10)}
 SEEDS = {"train": 1, "validation": 2, "test": 3}  # of the samples that are made
 HELD_OUT = 2000
+CALIBRATED = 256  # sequences for which the rates are set
 SURROGATES = ("atan", "fast_sigmoid", "gaussian", "rectangle", "sigmoid", "triangle")
 
 
@@ -56,8 +58,11 @@ class SequenceSettings(Settings):
     tau: float = option(20.0, "Time constant of lif and alif, in steps.", least=1)
     tau_out: float = option(5.0, "Time constant of the readout, in steps.", least=1)
     surrogate: str = option("fast_sigmoid", "Surrogate gradient of the spikes.", choices=SURROGATES)
-    gain: float = option(
-        20.0, "Factor on the initial input weights of every layer of neurons.", above=0
+    gain: float | None = option(
+        None,
+        "Factor on the initial input weights of every layer of neurons; default: so that each layer fires at a tenth "
+        "of the steps.",
+        above=0,
     )
     epochs: int = option(50, "Epochs; also the length of the learning rate's cosine.", least=0)
     batch_size: int = option(64, "Sequences in each step.", least=1)
@@ -79,10 +84,11 @@ class Sequence(Procedure[SequenceSettings]):
     """Recurrent spiking networks on sequences, by backpropagation through time."""
 
     name, title, Settings = "sequence", "Sequences", SequenceSettings
+    revival = "another --gain (none: calibrated), or a lower --lr"
 
     def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings of docs/results.md; for own sequences those of MNIST by rows."""
-        chosen = dict(CHOSEN.get(dataset, CHOSEN["smnist"]))
+        """The settings of docs/results.md; for own sequences neutral ones."""
+        chosen = dict(CHOSEN.get(dataset, OWN))
         if not changes.get("recurrent", True):
             chosen.pop("max_delay", None)
         return chosen
@@ -96,6 +102,7 @@ class Sequence(Procedure[SequenceSettings]):
         device: torch.device | str = "cpu",
     ) -> Data:
         """Sequences ``[N, T, in_features]`` and labels: made by seeds that no other part has, or images, or own."""
+        raw: tuple[int, ...] = ()
         if settings.dataset in MADE:
             make, num_steps = MADE[settings.dataset], settings.num_steps
             parts = (
@@ -104,19 +111,24 @@ class Sequence(Procedure[SequenceSettings]):
             )
         else:
             of = "mnist" if settings.dataset in IMAGES else settings.dataset
-            opened = (
+            opened = [
                 images.part(of, split, root, download, frames=True) for split in settings.splits
-            )
+            ]
+            raw = tuple(opened[0][0].shape[1:])
             parts = ((rows(settings.dataset, x), labels) for x, labels in opened)
         train, held_out = ((x.to(device), labels.to(device)) for x, labels in parts)
-        return Data(train, held_out, settings.held_out)
+        return Data(train, held_out, settings.held_out, raw)
+
+    def ready(self, settings: SequenceSettings, x: Tensor) -> Tensor:
+        """Images as rows, frames as they are; generated sequences are ready."""
+        return x if settings.dataset in MADE else rows(settings.dataset, x)
 
     def model(self, settings: SequenceSettings, data: Data) -> SequenceNetwork:
         """The network at its beginning."""
         known = {**TASKS, **IMAGES}.get(settings.dataset)
         own = Task(data.train[0].shape[2], images.classes(settings.dataset, data))
         task = own if known is None else known
-        names = (
+        names: tuple[str, ...] = (
             "neuron",
             "recurrent",
             "spikes_adapt",
@@ -125,15 +137,20 @@ class Sequence(Procedure[SequenceSettings]):
             "tau",
             "tau_out",
             "surrogate",
-            "gain",
         )
-        return SequenceNetwork(
+        network = SequenceNetwork(
             task.in_features,
             settings.hidden,
             task.classes,
             outputs=task.outputs,
+            gain=settings.gain or 1.0,
             **{name: getattr(settings, name) for name in names},
         ).to(data.device)
+        if settings.gain is None:
+            # Evenly spaced: the samples may be sorted by class.
+            x = data.train[0]
+            calibrate_(network, x[torch.linspace(0, len(x) - 1, min(CALIBRATED, len(x))).long()])
+        return network
 
     def optimizer(self, settings: SequenceSettings, model: nn.Module) -> torch.optim.Optimizer:
         """Adam."""
@@ -150,6 +167,7 @@ class Sequence(Procedure[SequenceSettings]):
             "batch_size": settings.batch_size,
             "loss": cross_entropy,
             "clip": settings.clip,
+            "calibrate": None,  # model has done it, or the gain is chosen
         }
 
     def measured(
@@ -170,7 +188,7 @@ class Sequence(Procedure[SequenceSettings]):
 
 
 CHOSEN: dict[str, dict[str, Any]] = {
-    "adding": {"epochs": 64},
+    "adding": {"epochs": 64, "gain": 20.0},
     "xor": {"samples": 10000, "hidden": (64,), "epochs": 15, "gain": 60.0},
     "copy": {"hidden": (128,), "gain": 60.0, "max_delay": 100.0, "tau_out": 1.0, "epochs": 30},
     "smnist": {"hidden": (128,), "readout": "mean", "epochs": 20, "gain": 5.0},
@@ -183,6 +201,8 @@ CHOSEN: dict[str, dict[str, Any]] = {
         "gain": 40.0,
     },
 }
+
+OWN: dict[str, Any] = {"hidden": (128,), "readout": "mean", "epochs": 20}
 
 
 def rows(dataset: str, x: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ class SpikingVgg(Classifier[SpikingVggSettings]):
     """A spiking VGG with batch norm, trained directly (STBP)."""
 
     name, title, Settings = "spiking-vgg", "Spiking VGG", SpikingVggSettings
+    revival = "a lower --lr"
 
     def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
         """One cycle of SGD for CIFAR-10; Adam and fewer channels for others."""

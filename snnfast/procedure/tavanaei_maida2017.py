@@ -93,6 +93,8 @@ class BpStdp(Together[BpStdpSettings]):
     """BP-STDP (Tavanaei and Maida 2019)."""
 
     name, title, Settings = "bp-stdp", "BP-STDP", BpStdpSettings
+    own_preset = "digits"
+    revival = "another --scale or --std, or a lower --lr"
     work = "plasticity"
 
     def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,21 +129,23 @@ class BpStdp(Together[BpStdpSettings]):
         every pattern is scored several times, since its spikes are random.
         """
         parts = samples.load(settings, root, download=download)
-        largest = parts.train[0].max()
+        scale = partial(_scaled, settings, parts.train[0].max())
 
         def part(values: Part) -> Part:
             x, labels = values
-            if settings.dataset == "iris":
-                x = (x / largest).clamp(max=1)
-            elif settings.dataset == "xor":
-                x = 0.2 + 0.8 * x
-            return x.to(device), labels.to(device)
+            return scale(x).to(device), labels.to(device)
 
         train, held_out = part(parts.train), part(parts.held_out)
         if settings.dataset == "xor":
             x, labels = held_out
             held_out = x.repeat(XOR_PRESENTATIONS, 1), labels.repeat(XOR_PRESENTATIONS)
-        return Data(train, held_out, parts.split)
+        return Data(train, held_out, parts.split, parts.raw)
+
+    def ready(self, settings: BpStdpSettings, x: Tensor) -> Tensor:
+        """Intensities; those of Iris are divided by the largest value of the training part."""
+        iris = settings.dataset == "iris"
+        largest = samples.load(settings).train[0].max() if iris else torch.ones(())
+        return _scaled(settings, largest, x.flatten(1))
 
     def model(
         self, settings: BpStdpSettings, data: Data, every: Sequence[BpStdpSettings] | None = None
@@ -293,6 +297,13 @@ class Spiking(nn.Module):
             update=settings.update,  # type: ignore[arg-type]
             batch=settings.batch_size,
         ).spikes
+
+
+def _scaled(settings: BpStdpSettings, largest: Tensor, x: Tensor) -> Tensor:
+    """Features ``[N, F]`` as intensities."""
+    if settings.dataset == "iris":
+        return (x / largest.to(x)).clamp(max=1)
+    return 0.2 + 0.8 * x if settings.dataset == "xor" else x
 
 
 def most_spikes(spikes: Tensor) -> Tensor:

@@ -45,9 +45,10 @@ def test_runs_that_train_together_show_their_bars_as_asked(
     monkeypatch.setattr(
         snnfast.train, "tqdm", lambda **how: asked.append(how["disable"]) or tqdm(disable=True)
     )
+    monkeypatch.setattr(snnfast.train.sys.stderr, "isatty", lambda: True, raising=False)
     settings = procedure.preset("digits", **SMALL[procedure.name], epochs=1)
     procedure.repeat(settings, (3, 5), tmp_path, progress=progress)
-    assert set(asked) == {None if progress is None else not progress}
+    assert set(asked) == {progress is False}
 
 
 def test_what_is_wrong_with_a_call_is_told():

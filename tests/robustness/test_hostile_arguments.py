@@ -102,6 +102,11 @@ GOOD = {
     "SpikeLinear": {"in_features": 4, "out_features": 3},
     "SpikeProp": {"in_features": 2, "out_features": 3, "delays": 2},
     "calibrate": {"layer": None, "t": T, "mean_time": 9.0},
+    "calibrate_": {
+        "net": torch.nn.Sequential(nn.Time(torch.nn.Linear(4, 3)), nn.LIF()),
+        "x": torch.rand(5, 2, 4, generator=torch.Generator().manual_seed(0)),
+    },
+    "Sequential": {},
     "detach": {"net": nn.LIF()},
     "reset": {"net": nn.LIF()},
     "fuse": {"net": torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.BatchNorm1d(4))},

@@ -45,13 +45,14 @@ LAYERS = {
         ops.diehl_cook_conductance ops
     """,
     "modules and rules; data; training": """
-        learning.labels data.idx data.splits nn.readout encoder.latency encoder.regular
-        encoder.labels nn.state score train data.vision data.bundled encoder.population
+        learning.labels data.idx data.splits nn.readout nn.sequential encoder.latency encoder.regular
+        encoder.labels nn.state score data.vision data.bundled encoder.population
         nn.spike_conv2d nn.patch_conv2d nn.spike_linear nn.hooks nn.time nn.keys
         nn.spiking nn.delaying nn.delay data.sequences data.event_files data.events data.folder data.own
         data.iris_loader data.loading data loss
         testing nn.spikeprop
-        nn.<neuron> nn.own_neuron nn.equations nn.recurrent encoder.poisson encoder.bernoulli encoder.manual encoder
+        nn.<neuron> nn.own_neuron nn.equations nn.recurrent nn.calibration
+        encoder.poisson encoder.bernoulli encoder.manual encoder
         learning.stdp learning.bp_stdp learning.spikeprop learning
         nn.replacing.port nn.replacing.spikingjelly_neurons nn.replacing.spikingjelly_equations
         nn.replacing.spikingjelly nn.replacing.snntorch_functions nn.replacing.norse_neurons
@@ -61,7 +62,7 @@ LAYERS = {
         nn.replacing nn.presets nn.replacing.compare nn.replacing.sequences
         nn.replacing.wrapped nn.pooled nn.tracer nn.plain
         nn.replacing.unrolling nn.replacing.traces nn.replacing.known nn.replacing.steps
-        nn.replacing.loops nn.order nn.replace nn.fuse nn.accelerate nn
+        nn.replacing.loops nn.order nn.replace nn.fuse nn.accelerate nn train
     """,
     "what a network does while it runs": """
         monitoring.operations monitoring.activity monitoring.counts monitoring.tally monitoring.watch monitoring
@@ -96,7 +97,7 @@ LAYERS = {
         procedure.tavanaei_maida2017_networks procedure.tavanaei_maida2017
         procedure.classifier procedure.ann procedure.spiking_vgg procedure.diehl_cook2015_readout
         procedure.bohte2002_figures procedure.diehl_cook2015_networks
-        procedure.conversion procedure.diehl_cook2015 procedure.bohte2002 procedure
+        procedure.conversion procedure.diehl_cook2015 procedure.bohte2002 procedure.trained procedure
         procedure.demo
     """,
     "the command": """

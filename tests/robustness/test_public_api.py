@@ -12,8 +12,8 @@ import snnfast
 
 NAMES = {
     "snnfast": (
-        "backend build_info checkpoint conversion conversion_report convert data encoder export export_c learning loss "
-        "memory model monitor monitoring neuron nir nn ops optimizer plasticity procedure processes reference "
+        "backend build_info checkpoint conversion conversion_report convert data encoder export export_c learning load "
+        "loss memory model monitor monitoring neuron nir nn ops optimizer plasticity procedure processes reference "
         "surrogate testing threshold train visual visualizer"
     ),
     "snnfast.checkpoint": "CheckpointError",
@@ -26,7 +26,8 @@ NAMES = {
     "snnfast.monitoring": "Activity Monitor NeuronActivity ProductActivity Tally monitor",
     "snnfast.nir": "CubaLI Graph Offset Scale SumPool2d Threshold from_nir read to_nir write",
     "snnfast.procedure": (
-        "ConversionResult Procedure Result bp_stdp convert diehl2015 sequence spikeprop spiking_vgg stbp stdp vgg16"
+        "ConversionResult Procedure Result Trained bp_stdp convert diehl2015 load sequence spikeprop spiking_vgg stbp "
+        "stdp vgg16"
     ),
     "snnfast.threshold": "activation_based spikenorm",
     "snnfast.encoder": (

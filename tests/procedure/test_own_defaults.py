@@ -1,0 +1,132 @@
+"""Own data reach 95 % with the settings that they get by default; a run says which settings, and names dead layers."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from snnfast import procedure
+from snnfast.monitoring import Activity, NeuronActivity
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+QUIET = {"progress": False, "echo": None}
+
+
+@pytest.fixture
+def bars(tmp_path):
+    """120 images of a bar that lies or stands."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(120) % 2
+    images = rng.random((120, 1, 16, 16), dtype=np.float32) * 0.4
+    images[labels == 0, :, 4:8] += 0.5
+    images[labels == 1, :, :, 4:8] += 0.5
+    np.savez(tmp_path / "bars.npz", images=images, labels=labels)
+    return str(tmp_path / "bars.npz")
+
+
+@pytest.fixture
+def sounds(tmp_path):
+    """Spikes of 70 channels as SHD has them: activity that moves up from five places, and background."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(200) % 5
+    frames = (rng.random((200, 40, 1, 1, 70)) < 0.01).astype(np.float32)
+    for sample, label in zip(frames, labels):
+        for t in range(40):
+            unit = (label * 14 + t // 3) % 67
+            sample[t, 0, 0, unit : unit + 3] += rng.random(3) < 0.5
+    np.savez(tmp_path / "sounds.npz", images=frames, labels=labels)
+    return str(tmp_path / "sounds.npz")
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_own_images(bars, seed):
+    result = procedure.stbp(bars, seed=seed, epochs=4, **QUIET)
+    assert result.accuracy >= 0.95
+    assert result.settings.batch_norm
+    assert result.settings.shift == 0
+    assert not any("Nothing fires" in line for line in result.remarks)
+
+
+def test_own_images_without_batch_norm(bars):
+    said = []
+    result = procedure.stbp(bars, epochs=4, batch_norm=False, progress=False, echo=said.append)
+    assert result.accuracy >= 0.95
+    assert any("weights scaled to a rate of 0.1" in line for line in said)
+
+
+def test_own_sequences(sounds):
+    result = procedure.sequence(sounds, **QUIET)
+    assert result.accuracy >= 0.95
+    assert 0.03 < result.measured["rates"][0] < 0.3
+
+
+def test_own_data_of_spikeprop_have_no_noise_of_the_digits(bars):
+    settings = procedure.spikeprop.preset(bars)
+    assert settings.jitter == 0
+    assert settings.shift == 0
+    assert procedure.spikeprop.preset("digits").jitter == 2.0
+
+
+def test_a_run_says_which_settings_it_took(bars):
+    said = []
+    procedure.stbp(bars, epochs=0, progress=False, echo=said.append)
+    assert said[0].startswith(
+        "stbp: neutral settings for data of your own: num_steps 8, encoding direct"
+    )
+    said.clear()
+    procedure.sequence("xor", num_steps=12, samples=8, epochs=0, progress=False, echo=said.append)
+    assert said == ["sequence: preset of xor: samples 8, hidden 64, epochs 0, gain 60.0"]
+
+
+def test_images_in_the_layout_of_mnist_that_are_others_are_told(tmp_path):
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for part, n in (("train", 60), ("t10k", 30)):
+        images, labels = (
+            rng.integers(0, 256, (n, 28, 28), np.uint8),
+            (np.arange(n) % 10).astype(np.uint8),
+        )
+        for name, array in (("images-idx3", images), ("labels-idx1", labels)):
+            head = bytes([0, 0, 8, array.ndim]) + b"".join(
+                s.to_bytes(4, "big") for s in array.shape
+            )
+            (raw / f"{part}-{name}-ubyte").write_bytes(head + array.tobytes())
+    pytest.importorskip("torchvision")
+    said = []
+    procedure.stbp("mnist", root=tmp_path, epochs=0, progress=False, echo=said.append)
+    assert said[0].startswith("stbp: preset of mnist: ")
+    assert "shift 1.0" in said[0]
+    assert "these images are not those of MNIST" in said[1]
+
+
+def test_a_run_that_ends_with_a_silent_layer_names_it(bars, tmp_path):
+    class Dead(type(procedure.stbp)):
+        def learning(self, settings, run, data):
+            with torch.no_grad():
+                run.model.layers[2].layer.bias.fill_(-1e3)
+            return super().learning(settings, run, data)
+
+    result = Dead().train(
+        procedure.stbp.preset(bars, epochs=0, batch_norm=False), tmp_path / "out", **QUIET
+    )
+    (line,) = [line for line in result.remarks if "layers.3" in line]
+    assert line.startswith("layers.3.0 (LIF, ") or line.startswith("layers.3 (LIF, ")
+    assert "is silent: 100 % of its neurons never fired for 20 samples; try --batch-norm" in line
+    assert line in result.summary()
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["accuracy"] == 0.5
+
+
+def test_silent_and_saturated_layers():
+    def layer(rate, silent):
+        return NeuronActivity("1", "LIF", 10, 0.0, rate, silent, 0.0)
+
+    def lines(*layers):
+        return Activity(layers, (), 7, 0.0, 0.0).troubles()
+
+    assert lines(layer(0.2, 0.1), layer(0.01, 0.9), layer(float("nan"), 0.5)) == []
+    assert lines(layer(0.0, 1.0)) == [
+        "1 (LIF, 10 neurons) is silent: 100 % of its neurons never fired for 7 samples"
+    ]
+    assert "fired at every step, 50 % of them never, for 7 samples" in lines(layer(0.5, 0.5))[0]

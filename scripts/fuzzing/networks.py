@@ -176,6 +176,25 @@ def try_model(d: Draw) -> None:
     same(dict(model.state_dict()), kept, f"{name}: weights after an error ({problem})")
 
 
+def same_but_for_ties(network: Any, images: Tensor, got: Tensor) -> None:
+    """Raises a finding unless scores of the kernels are those of the reference.
+
+    They add in another order. A threshold of Spike-Norm is the largest current itself, which the other order may round
+    to less: one of the two fires. A change of the thresholds by some roundings makes the reference fire likewise.
+    """
+    with backend.use("reference"):
+        try:
+            same(network(images, 7), got, "SpikingNetwork: unlike the reference", 1e-6, 1e-6)
+        except Finding:
+            for roundings in (-4, 4):
+                moved = copy.deepcopy(network)
+                factor = 1 + roundings * torch.finfo(images.dtype).eps
+                moved.update_threshold([factor * threshold for threshold in network.thresholds])
+                if torch.allclose(moved(images, 7), got, 1e-5, 1e-5):
+                    return
+            raise
+
+
 def try_convert(d: Draw) -> None:
     """A ReLU network: its converted one holds the same numbers, is saved and loaded, and the model stays."""
     channels, layers, size, two = d.choice((1, 3)), [], 8, d.chance(0.7)
@@ -266,6 +285,5 @@ def try_convert(d: Draw) -> None:
     if problem:
         return
     same(network(images, 7, chunk=2), got, "SpikingNetwork: in chunks")
-    with backend.use("reference"):
-        same(network(images, 7), got, "SpikingNetwork: unlike the reference", 1e-6, 1e-6)
+    same_but_for_ties(network, images, got)
     same(loaded_again(network)(images, 7), got, "SpikingNetwork: saved and loaded")

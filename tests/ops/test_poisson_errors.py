@@ -38,6 +38,11 @@ from snnfast import ops
             ValueError,
             "p must lie in [0, 1], got values from inf to inf",
         ),
+        (  # also without steps, of which no spikes would be
+            {"p": torch.zeros(1).expand(2**62 + 2**18), "num_steps": 0},
+            ValueError,
+            f"p is too large: a tensor of shape [{2**62 + 2**18}] has more than 2**56 elements",
+        ),
         ({"num_steps": -1}, ValueError, "num_steps must be at least 0, got -1"),
         ({"num_steps": 2.0}, TypeError, "num_steps must be an integer, got float"),
         ({"num_steps": True}, TypeError, "num_steps must be an integer, got bool"),

@@ -1,5 +1,6 @@
 """The fuzzer finds nothing in what there is, and finds faults of every kind that are put back."""
 
+import copy
 import os
 import signal
 import sys
@@ -15,6 +16,8 @@ if sys.platform != "linux":
     pytest.skip("the fuzzer forks and limits memory as Linux does", allow_module_level=True)
 sys.path.insert(0, str(ROOT / "scripts"))
 import fuzz  # noqa: E402
+from fuzzing import networks  # noqa: E402
+from fuzzing.draw import Finding  # noqa: E402
 
 from snnfast import ops  # noqa: E402
 from snnfast.ops import diehl_cook as cook  # noqa: E402
@@ -159,3 +162,29 @@ def test_padding_that_leaks_is_found(monkeypatch):
         readout, "_kept", lambda op, x, lengths: torch.ones_like(x[..., :1], dtype=torch.bool)
     )
     assert any("with padding" in f for f in targeted("lengths", 40))
+
+
+def test_a_tie_of_two_orders_of_a_sum_is_no_finding():
+    """A membrane at the threshold fires or not as its sum rounds; one a thousandth off must not differ."""
+    network = networks.snnfast.convert(
+        torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.ReLU(), torch.nn.Linear(1, 1)).eval(),
+        [torch.rand(4, 2)],
+        progress=False,
+        reset="hard",
+        initial_membrane=0.0,
+    )
+    images = torch.tensor([[0.5, 0.25]])
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            parameter.fill_(1.0 if name.endswith("weight") else 0.0)
+    for above, good in ((2**-23, True), (1e-3, False)):
+        network.update_threshold([0.75])
+        other = copy.deepcopy(network)
+        other.update_threshold([0.75 * (1 + above)])  # what the sum of the kernels falls short of
+        got = other(images, 7)
+        assert not torch.allclose(got, network(images, 7), 1e-3)
+        if good:
+            networks.same_but_for_ties(network, images, got)
+        else:
+            with pytest.raises(Finding, match="unlike the reference"):
+                networks.same_but_for_ties(network, images, got)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -196,26 +196,37 @@ def parameter(
     return value
 
 
-def decay(
-    op: str, name: str, tau: object, decay: object, default_tau: float, x: Tensor
-) -> float | Tensor:
-    """The decay per step from ``tau`` (steps, ``decay = 1 - 1/tau``) or from ``decay``; not from both."""
+class Leak(NamedTuple):
+    """What is left of a state after a step, and ``known``, what goes: None where only ``decay`` was given."""
+
+    decay: float | Tensor
+    known: float | Tensor | None = None
+
+    @property
+    def rate(self) -> float | Tensor:
+        """What goes in a step, ``1/tau``. In float32 ``1 - decay`` has few digits if ``tau`` is large."""
+        return 1.0 - self.decay if self.known is None else self.known
+
+
+def leak(op: str, name: str, tau: object, decay: object, default_tau: float, x: Tensor) -> Leak:
+    """The leak of ``tau`` (steps, ``decay = 1 - 1/tau``) or of ``decay``; not of both."""
     if tau is None:
         if decay is None:
-            return 1.0 - 1.0 / default_tau
+            return Leak(1.0 - 1.0 / default_tau, 1.0 / default_tau)
         if type(decay) is float and 0.0 <= decay <= 1.0:
-            return decay
+            return Leak(decay)
         result = parameter(op, name, decay, x)
         if not isinstance(result, Tensor) and not 0 <= result <= 1:
             raise ValueError(f"{op}: {name} must lie in [0, 1], got {result}")
-        return result
+        return Leak(result)
     tau_name = name.replace("decay", "tau")
     if decay is not None:
         raise ValueError(f"{op}: give {tau_name} or {name}, not both")
     time_constant = parameter(op, tau_name, tau, x)
     if not isinstance(time_constant, Tensor) and not time_constant >= 1:
         raise ValueError(f"{op}: {tau_name} must be at least 1 step, got {time_constant}")
-    return 1.0 - 1.0 / time_constant
+    rate = 1.0 / time_constant
+    return Leak(1.0 - rate, rate)
 
 
 def positive(op: str, name: str, value: object) -> float:

@@ -36,8 +36,16 @@ def _atan(u: Tensor, alpha: float) -> Tensor:
     return 0.5 * alpha / (1 + (math.pi / 2 * alpha * u).square())
 
 
+def _exp(x: Any) -> Tensor:
+    """``exp(x)`` of ``x <= 0``; of a traced value that of kernels, and 0 where theirs goes down no more."""
+    if isinstance(x, Tensor):
+        return torch.exp(x)
+    low = -708.0 if x.dtype == torch.float64 else -87.0
+    return torch.where(x < low, 0.0, x.exp_nonpositive())
+
+
 def _sigmoid(u: Tensor, alpha: float) -> Tensor:
-    e = torch.exp(-alpha * u.abs())
+    e = _exp(-alpha * u.abs())
     return alpha * e / (1 + e).square()
 
 
@@ -54,7 +62,7 @@ def _triangle(u: Tensor, alpha: float) -> Tensor:
 
 
 def _gaussian(u: Tensor, alpha: float) -> Tensor:
-    return alpha / math.sqrt(math.pi) * torch.exp(-(alpha * u).square())
+    return alpha / math.sqrt(math.pi) * _exp(-(alpha * u).square())
 
 
 def _straight_through(u: Tensor, alpha: float) -> Tensor:

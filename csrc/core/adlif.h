@@ -1,6 +1,6 @@
 // Adaptive LIF with two coupled states: the neuron of leaky.h with the input x - w; the adaptation current w follows the membrane
-// and grows by a spike, w = decay_w w + k (a (m - v_rest) + b s). Bittar and Garner, Frontiers in Neuroscience 16 (2022): m is the
-// membrane before the reset, k = 1. Baronig et al., Nature Communications 16 (2025), symplectic: after it, k = (1 - decay_w) q.
+// and grows by a spike, w = decay_w w + gain_w (a (m - v_rest) + b s). Bittar and Garner, Frontiers in Neuroscience 16 (2022): m is the
+// membrane before the reset. Baronig et al., Nature Communications 16 (2025), symplectic: after it.
 #pragma once
 #include "leaky.h"
 
@@ -9,15 +9,15 @@
   FIELD(State, v)                      \
   FIELD(State, w)                      \
   FIELD(Parameter, decay)              \
+  FIELD(Parameter, gain)               \
   FIELD(Parameter, v_threshold)        \
   FIELD(Parameter, v_reset)            \
   FIELD(Parameter, v_rest)             \
   FIELD(Parameter, decay_w)            \
+  FIELD(Parameter, gain_w)             \
   FIELD(Parameter, a)                  \
   FIELD(Parameter, b)                  \
   FIELD(bool, symplectic)              \
-  FIELD(double, q)                     \
-  FIELD(bool, decay_input)             \
   SNNFAST_FIRING_ARGUMENTS(FIELD)
 #define SNNFAST_ADLIF_REFRACTORY  // the build makes it with a refractory period, too (refractory.h)
 
@@ -25,27 +25,22 @@ namespace snnfast {
 
 struct Adlif : Leaky {
   enum { kW = Leaky::kStates, kStates };
-  enum { kDecayW = Leaky::kParams, kA, kB, kParams };
-  enum { kSymplectic = Leaky::kSettings, kQ, kSettings };
-  enum { kLeakW = Leaky::kCoefficients, kGainW, kGainSlope, kOfMembrane, kOfSpike, kAfterReset, kCoefficients };  // gain slope: -dk/d(decay_w)
+  enum { kDecayW = Leaky::kParams, kGainW, kA, kB, kParams };
+  enum { kSymplectic = Leaky::kSettings, kSettings };
+  enum { kLeakW = Leaky::kCoefficients, kOfDrive, kOfMembrane, kOfSpike, kAfterReset, kCoefficients };
   static constexpr int kTape = 2, kSpare = 1;
 
   template <class Arguments>
   static void settings(const Arguments& a, double* out) {
     Leaky::settings(a, out);
     out[kSymplectic] = a.symplectic;
-    out[kQ] = a.q;
   }
 
   template <class C, class Scan>
   static SNNFAST_HD void coefficients(const C* params, const Scan& a, C* c) {
     Leaky::coefficients(params, a, c);
-    const Param& decay = a.param[kDecayW];
     c[kLeakW] = params[kDecayW];
-    c[kGainW] = a.settings[kSymplectic] == 0 ? C(1)
-                : decay.data                 ? (C(1) - params[kDecayW]) * static_cast<C>(a.settings[kQ])
-                                             : static_cast<C>((1. - decay.value) * a.settings[kQ]);
-    c[kGainSlope] = a.settings[kSymplectic] == 0 ? C(0) : static_cast<C>(a.settings[kQ]);
+    c[kOfDrive] = params[kGainW];
     c[kOfMembrane] = params[kA];
     c[kOfSpike] = params[kB];
     c[kAfterReset] = static_cast<C>(a.settings[kSymplectic]);
@@ -72,15 +67,16 @@ struct Adlif : Leaky {
   static SNNFAST_HD void fire(Spikes s, const C* c, C* state) {
     const C h = state[kV];
     Leaky::fire<R>(s, c, state);
-    state[kW] = c[kLeakW] * state[kW] + c[kGainW] * drive(s, c[kAfterReset] != C(0) ? state[kV] : h, c);
+    state[kW] = c[kLeakW] * state[kW] + c[kOfDrive] * drive(s, c[kAfterReset] != C(0) ? state[kV] : h, c);
   }
   template <Reset R, class Spikes, class C>
   static SNNFAST_HD C fire_backward(Spikes s, const C* charged, const C* c, C attached, C* grad, C* grad_params) {
-    const C grad_w = grad[kW], grad_drive = grad_w * c[kGainW], grad_m = grad_drive * c[kOfMembrane];
+    const C grad_w = grad[kW], grad_drive = grad_w * c[kOfDrive], grad_m = grad_drive * c[kOfMembrane];
     C after[] = {charged[kV]};
     Leaky::fire<R>(s, c, after);
     const C m = c[kAfterReset] != C(0) ? after[kV] : charged[kV];
-    grad_params[kDecayW] += grad_w * charged[kW] - grad_w * drive(s, m, c) * c[kGainSlope];  // the drive times q may be infinite
+    grad_params[kDecayW] += grad_w * charged[kW];
+    grad_params[kGainW] += grad_w * drive(s, m, c);
     grad_params[kA] += grad_drive * (m - c[kRest]);
     grad_params[kB] += times(s, grad_drive);
     grad_params[kVRest] -= grad_m;

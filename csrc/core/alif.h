@@ -8,12 +8,12 @@
   FIELD(State, v)                     \
   FIELD(State, a)                     \
   FIELD(Parameter, decay)             \
+  FIELD(Parameter, gain)              \
   FIELD(Parameter, v_threshold)       \
   FIELD(Parameter, v_reset)           \
   FIELD(Parameter, v_rest)            \
   FIELD(Parameter, beta)              \
   FIELD(Parameter, decay_adapt)       \
-  FIELD(bool, decay_input)            \
   SNNFAST_FIRING_ARGUMENTS(FIELD)
 #define SNNFAST_ALIF_REFRACTORY  // the build makes it with a refractory period, too (refractory.h)
 

@@ -7,11 +7,11 @@
   FIELD(State, v)                     \
   FIELD(State, i)                     \
   FIELD(Parameter, decay)             \
+  FIELD(Parameter, gain)              \
   FIELD(Parameter, v_threshold)       \
   FIELD(Parameter, v_reset)           \
   FIELD(Parameter, v_rest)            \
   FIELD(Parameter, decay_syn)         \
-  FIELD(bool, decay_input)            \
   SNNFAST_FIRING_ARGUMENTS(FIELD)
 #define SNNFAST_CUBA_REFRACTORY  // the build makes it with a refractory period, too (refractory.h)
 

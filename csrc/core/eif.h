@@ -1,5 +1,5 @@
-// Exponential integrate and fire: h = v + (1 - decay) (delta_t exp((v - theta_rh) / delta_t) - (v - v_rest)) + gain x, then spike and
-// reset as in leaky.h. Gerstner et al., Neuronal Dynamics, section 5.2; the discretisation is SpikingJelly's.
+// Exponential integrate and fire: h = v + rate (delta_t exp((v - theta_rh) / delta_t) - (v - v_rest)) + gain x, then spike and reset
+// as in leaky.h. Gerstner et al., Neuronal Dynamics, section 5.2; the discretisation is SpikingJelly's.
 #pragma once
 #include <cmath>
 
@@ -9,26 +9,25 @@
 #define SNNFAST_EIF_ARGUMENTS(FIELD) \
   FIELD(Tensor, x)                   \
   FIELD(State, v)                    \
-  FIELD(Parameter, decay)            \
+  FIELD(Parameter, rate)             \
+  FIELD(Parameter, gain)             \
   FIELD(Parameter, v_threshold)      \
   FIELD(Parameter, v_reset)          \
   FIELD(Parameter, v_rest)           \
   FIELD(Parameter, delta_t)          \
   FIELD(Parameter, theta_rh)         \
-  FIELD(bool, decay_input)           \
   SNNFAST_FIRING_ARGUMENTS(FIELD)
 
 namespace snnfast {
 
 struct Eif : Leaky {
-  enum { kDeltaT = Leaky::kParams, kThetaRh, kParams };
-  enum { kRate = Leaky::kCoefficients, kSharpness, kPerSharpness, kRheobase, kCoefficients };
+  enum { kRate = Leaky::kDecay, kDeltaT = Leaky::kParams, kThetaRh, kParams };  // the rate stands where leaky.h has the decay
+  enum { kPull = Leaky::kLeak, kSharpness = Leaky::kCoefficients, kPerSharpness, kRheobase, kCoefficients };
   static constexpr int kTape = 2, kLeft = 1;  // the exponential
 
   template <class C, class Scan>
   static SNNFAST_HD void coefficients(const C* params, const Scan& a, C* c) {
     Leaky::coefficients(params, a, c);
-    c[kRate] = input_gain(params[kDecay], a.param[kDecay], true);
     c[kSharpness] = params[kDeltaT];
     c[kPerSharpness] = C(1) / params[kDeltaT];
     c[kRheobase] = params[kThetaRh];
@@ -53,18 +52,19 @@ struct Eif : Leaky {
   template <class C>
   static SNNFAST_HD void charge(C x, const C* c, C* state, C* left) {
     const C v = state[kV], upstroke = c[kSharpness] * (left[0] = exponential(v - c[kRheobase], c));
-    state[kV] = v + c[kRate] * (upstroke - (v - c[kRest])) + c[kGain] * x;
+    state[kV] = v + c[kPull] * (upstroke - (v - c[kRest])) + c[kOfInput] * x;
   }
   template <class C>
-  static SNNFAST_HD C charge_backward(C x, const C* before, const C* left, const C* c, const C* settings, C* grad, C* grad_params) {
-    const C grad_h = grad[kV], grad_pull = grad_h * c[kRate], over_rest = before[kV] - c[kRest];
+  static SNNFAST_HD C charge_backward(C x, const C* before, const C* left, const C* c, const C*, C* grad, C* grad_params) {
+    const C grad_h = grad[kV], grad_pull = grad_h * c[kPull], over_rest = before[kV] - c[kRest];
     const C over = before[kV] - c[kRheobase], z = over / c[kSharpness], e = left[0], grad_e = grad_pull * e;
-    grad_params[kDecay] -= grad_h * (c[kSharpness] * e - over_rest) + (settings[kDecayInput] != C(0) ? grad_h * x : C(0));
+    grad_params[kRate] += grad_h * (c[kSharpness] * e - over_rest);
+    grad_params[kGain] += grad_h * x;
     grad_params[kVRest] += grad_pull;
     grad_params[kDeltaT] += grad_e - grad_e * z;  // not grad_pull * (e - e * z): e * z may be infinite where grad_pull is 0
     grad_params[kThetaRh] -= grad_e;
     grad[kV] = grad_h + grad_pull * (e - C(1));
-    return grad_h * c[kGain];
+    return grad_h * c[kOfInput];
   }
 };
 

@@ -8,22 +8,21 @@ namespace snnfast {
 // Neurons that extend it begin with its states, parameters, settings and coefficients.
 struct Leaky {
   enum { kV, kStates };
-  enum { kDecay, kVThreshold, kVReset, kVRest, kParams };
-  enum { kDecayInput, kStrict, kSettings };  // gain = 1 - decay, else 1; fires above the threshold, not at it
-  enum { kLeast, kLeak, kGain, kThreshold, kResetTo, kRest, kCoefficients };
+  enum { kDecay, kGain, kVThreshold, kVReset, kVRest, kParams };
+  enum { kStrict, kSettings };  // fires above the threshold, not at it
+  enum { kLeast, kLeak, kOfInput, kThreshold, kResetTo, kRest, kCoefficients };
   static constexpr int kTape = 1, kLeft = 0, kSpare = 0, kEach = 0;
   static constexpr bool kMoves = false, kSeldom = false;
 
   template <class Arguments>
   static void settings(const Arguments& a, double* out) {
-    out[kDecayInput] = a.decay_input;
     out[kStrict] = a.strict;
   }
 
   template <class C, class Scan>
-  static SNNFAST_HD void coefficients(const C* params, const Scan& a, C* c) {
+  static SNNFAST_HD void coefficients(const C* params, const Scan&, C* c) {
     c[kLeak] = params[kDecay];
-    c[kGain] = input_gain(params[kDecay], a.param[kDecay], a.settings[kDecayInput] != 0);
+    c[kOfInput] = params[kGain];
     c[kThreshold] = params[kVThreshold];
     c[kResetTo] = params[kVReset];
     c[kRest] = params[kVRest];
@@ -40,15 +39,16 @@ struct Leaky {
 
   template <class C>
   static SNNFAST_HD void charge(C x, const C* c, C* state, C*) {
-    state[kV] = c[kRest] + c[kLeak] * (state[kV] - c[kRest]) + c[kGain] * x;
+    state[kV] = c[kRest] + c[kLeak] * (state[kV] - c[kRest]) + c[kOfInput] * x;
   }
   template <class C>
-  static SNNFAST_HD C charge_backward(C x, const C* before, const C*, const C* c, const C* settings, C* grad, C* grad_params) {
+  static SNNFAST_HD C charge_backward(C x, const C* before, const C*, const C* c, const C*, C* grad, C* grad_params) {
     const C grad_h = grad[kV];
-    grad_params[kDecay] += grad_h * (before[kV] - c[kRest]) - (settings[kDecayInput] != C(0) ? grad_h * x : C(0));
+    grad_params[kDecay] += grad_h * (before[kV] - c[kRest]);
+    grad_params[kGain] += grad_h * x;
     grad_params[kVRest] += grad_h - grad_h * c[kLeak];
     grad[kV] = grad_h * c[kLeak];
-    return grad_h * c[kGain];
+    return grad_h * c[kOfInput];
   }
 
   template <class C>

@@ -6,10 +6,10 @@
   FIELD(Tensor, x)                   \
   FIELD(State, v)                    \
   FIELD(Parameter, decay)            \
+  FIELD(Parameter, gain)             \
   FIELD(Parameter, v_threshold)      \
   FIELD(Parameter, v_reset)          \
   FIELD(Parameter, v_rest)           \
-  FIELD(bool, decay_input)           \
   SNNFAST_FIRING_ARGUMENTS(FIELD)
 #define SNNFAST_LIF_REFRACTORY  // the build makes it with a refractory period, too (refractory.h)
 

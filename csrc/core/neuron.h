@@ -163,12 +163,6 @@ SNNFAST_HD constexpr bool shared_coefficient(int k) {
     return Uniform && k < Neuron::kCoefficients - Neuron::kEach;
 }
 
-// The gain of the input that goes with a decay: 1 - decay where the input is scaled, else 1.
-template <class C>
-SNNFAST_HD C input_gain(C decay, const Param& p, bool decay_input) {
-  return !decay_input ? C(1) : p.data ? C(1) - decay : static_cast<C>(1. - p.value);
-}
-
 // Whether kLeast is the least membrane that fires, so that to compare with it is all that a step does; else it is the least margin
 // above the threshold. On a GPU the subtraction costs less than the register for one number more.
 #if defined(__CUDACC__) || defined(SNNFAST_CUDA_EMULATION)

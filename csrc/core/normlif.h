@@ -7,12 +7,12 @@
   FIELD(Tensor, x)                       \
   FIELD(State, v)                        \
   FIELD(Parameter, decay)                \
+  FIELD(Parameter, gain)                 \
   FIELD(Parameter, v_threshold)          \
   FIELD(Parameter, v_reset)              \
   FIELD(Parameter, v_rest)               \
   FIELD(Parameter, scale)                \
   FIELD(Parameter, shift)                \
-  FIELD(bool, decay_input)               \
   SNNFAST_FIRING_ARGUMENTS(FIELD)
 
 namespace snnfast {

@@ -11,6 +11,12 @@ enum class Surrogate : int32_t { atan, sigmoid, fast_sigmoid, rectangle, triangl
 
 namespace {
 
+// exp(x) for x <= 0, and 0 where exp_nonpositive goes down no more.
+template <class C>
+SNNFAST_HD C exp_vanishing(C x) {
+  return x < (sizeof(C) == 8 ? C(-708) : C(-87)) ? C(0) : exp_nonpositive(x);
+}
+
 template <Surrogate S, class C>
 SNNFAST_HD C surrogate_derivative(C u, C alpha) {
   const C magnitude = u < 0 ? -u : u;
@@ -18,7 +24,7 @@ SNNFAST_HD C surrogate_derivative(C u, C alpha) {
     const C q = C(1.5707963267948966) * alpha * u;
     return C(0.5) * alpha / (C(1) + q * q);
   } else if constexpr (S == Surrogate::sigmoid) {
-    const C e = exp_nonpositive(-alpha * magnitude);
+    const C e = exp_vanishing(-alpha * magnitude);
     return alpha * e / ((C(1) + e) * (C(1) + e));
   } else if constexpr (S == Surrogate::fast_sigmoid) {
     const C q = C(1) + alpha * magnitude;
@@ -31,7 +37,7 @@ SNNFAST_HD C surrogate_derivative(C u, C alpha) {
     return q < 0 ? C(0) : q;
   } else if constexpr (S == Surrogate::gaussian) {
     const C q = alpha * u;
-    return alpha * C(0.5641895835477563) * exp_nonpositive(-q * q);  // 1 / sqrt(pi)
+    return alpha * C(0.5641895835477563) * exp_vanishing(-q * q);  // 1 / sqrt(pi)
   } else {
     return C(1);
   }

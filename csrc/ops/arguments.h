@@ -1,6 +1,6 @@
 // The arguments of an operator, written once. A list
 //
-//   #define SNNFAST_LIF_ARGUMENTS(FIELD) FIELD(Tensor, x) FIELD(State, v) FIELD(Parameter, decay) FIELD(bool, decay_input)
+//   #define SNNFAST_LIF_ARGUMENTS(FIELD) FIELD(Tensor, x) FIELD(State, v) FIELD(Parameter, decay) FIELD(bool, hard_reset)
 //   SNNFAST_ARGUMENTS(LifArguments, SNNFAST_LIF_ARGUMENTS)
 //
 // makes a struct with these fields, whose schema and whose boxed function follow from their types. A field may be such a

@@ -23,15 +23,15 @@ class AdlifCall(NamedTuple):
     v: Tensor | None
     w: Tensor | None
     decay: Parameter
+    gain: Parameter
     v_threshold: Parameter
     v_reset: Parameter
     v_rest: Parameter
     decay_w: Parameter
+    gain_w: Parameter
     a: Parameter
     b: Parameter
     symplectic: bool
-    q: float
-    decay_input: bool
     hard_reset: bool
     fires: bool
     strict: bool
@@ -76,10 +76,10 @@ def adlif(
         s[t] = 1 if h[t] >= v_threshold else 0
         v[t] = v_reset where s[t] = 1, else h[t]      hard reset (v_reset given)
         v[t] = h[t] - s[t] v_threshold                soft reset (v_reset None)
-        w[t] = decay_w w[t-1] + (1 - decay_w) q (a (v[t] - v_rest) + b s[t])     form="baronig2025"
+        w[t] = decay_w w[t-1] + q/tau_w (a (v[t] - v_rest) + b s[t])               form="baronig2025"
         w[t] = decay_w w[t-1] + a (h[t] - v_rest) + b s[t]                       form="bittar2022"
 
-    with ``decay = 1 - 1/tau``, ``gain = 1 - decay`` if ``decay_input`` else 1, and ``decay_w = 1 - 1/tau_w``. The
+    with ``decay = 1 - 1/tau``, ``gain = 1/tau`` if ``decay_input`` else 1, and ``decay_w = 1 - 1/tau_w``. The
     papers have ``decay = exp(-1/tau)``: give that as ``decay``.
 
     ``"baronig2025"`` is the symplectic form (Baronig et al., Advancing spatio-temporal processing through adaptation
@@ -98,7 +98,7 @@ def adlif(
         a: strength with which the membrane drives ``w``.
         b: strength with which a spike drives ``w``.
         q: factor on both in ``"baronig2025"``; ``"bittar2022"`` has none.
-        decay_input: scale the input and ``w`` by ``1 - decay``.
+        decay_input: scale the input and ``w`` by ``1/tau``.
         detach_reset: no gradient through the spike into the reset of the membrane; that into ``w`` by ``b`` stays.
         return_state: return the last membrane and adaptation; without it they are None.
 
@@ -110,15 +110,17 @@ def adlif(
     check.state(op, "v", v, x)
     check.state(op, "w", w, x)
     check.choice(op, "form", form, FORMS)
+    leak = check.leak(op, "decay_w", tau_w, decay_w, 100.0, x)
+    symplectic, factor = form == "baronig2025", check.number(op, "q", q)
     call = AdlifCall(
         x=x,
         v=v,
         w=w,
-        decay_w=check.decay(op, "decay_w", tau_w, decay_w, 100.0, x),
+        decay_w=leak.decay,
+        gain_w=leak.rate * factor if symplectic else 1.0,
         a=check.parameter(op, "a", a, x),
         b=check.parameter(op, "b", b, x),
-        symplectic=form == "baronig2025",
-        q=check.number(op, "q", q),
+        symplectic=symplectic,
         **membrane(op, x, tau, decay, decay_input, v_threshold, v_reset, v_rest),
         **spiking(op, strict, surrogate, detach_reset, return_state, return_v_seq),
     )

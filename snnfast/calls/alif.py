@@ -21,12 +21,12 @@ class AlifCall(NamedTuple):
     v: Tensor | None
     a: Tensor | None
     decay: Parameter
+    gain: Parameter
     v_threshold: Parameter
     v_reset: Parameter
     v_rest: Parameter
     beta: Parameter
     decay_adapt: Parameter
-    decay_input: bool
     hard_reset: bool
     fires: bool
     strict: bool
@@ -71,7 +71,7 @@ def alif(
         v[t] = h[t] - s[t] v_threshold                soft reset (v_reset None), by v_threshold and not by A
         a[t] = decay_adapt a[t-1] + s[t]
 
-    with ``decay = 1 - 1/tau``, ``gain = 1 - decay`` if ``decay_input`` else 1, and ``decay_adapt = 1 - 1/tau_adapt``
+    with ``decay = 1 - 1/tau``, ``gain = 1/tau`` if ``decay_input`` else 1, and ``decay_adapt = 1 - 1/tau_adapt``
     (Bellec et al., A solution to the learning dilemma for recurrent networks of spiking neurons, Nature
     Communications 11, 2020, whose ``a`` at step t is ``a[t-1]`` here). Gradients flow to ``x``, ``v``, ``a`` and every
     parameter that is a tensor, also through ``a`` from spike to spike. Refractory periods and several spikes in a step
@@ -99,7 +99,7 @@ def alif(
         v=v,
         a=a,
         beta=check.parameter(op, "beta", beta, x),
-        decay_adapt=check.decay(op, "decay_adapt", tau_adapt, decay_adapt, 100.0, x),
+        decay_adapt=check.leak(op, "decay_adapt", tau_adapt, decay_adapt, 100.0, x).decay,
         **membrane(op, x, tau, decay, decay_input, v_threshold, v_reset, v_rest),
         **spiking(op, strict, surrogate, detach_reset, return_state, return_v_seq),
     )

@@ -21,11 +21,11 @@ class CubaCall(NamedTuple):
     v: Tensor | None
     i: Tensor | None
     decay: Parameter
+    gain: Parameter
     v_threshold: Parameter
     v_reset: Parameter
     v_rest: Parameter
     decay_syn: Parameter
-    decay_input: bool
     hard_reset: bool
     fires: bool
     strict: bool
@@ -73,7 +73,7 @@ def cuba(
         i: synaptic current before the first step, ``x.shape[1:]``; 0 if None.
         tau_syn: synaptic time constant in steps, at least 1; 2.0 if neither ``tau_syn`` nor ``decay_syn`` is given.
         decay_syn: ``1 - 1/tau_syn`` instead of ``tau_syn``, in [0, 1].
-        decay_input: scale the current by ``1 - decay``.
+        decay_input: scale the current by ``1/tau``.
         return_state: return the last membrane and current; without it they are None.
 
     Returns:
@@ -87,7 +87,7 @@ def cuba(
         x=x,
         v=v,
         i=i,
-        decay_syn=check.decay(op, "decay_syn", tau_syn, decay_syn, 2.0, x),
+        decay_syn=check.leak(op, "decay_syn", tau_syn, decay_syn, 2.0, x).decay,
         **membrane(op, x, tau, decay, decay_input, v_threshold, v_reset, v_rest),
         **spiking(op, strict, surrogate, detach_reset, return_state, return_v_seq),
     )
@@ -129,6 +129,6 @@ def cubali(
         x=x,
         v=v,
         i=i,
-        decay_syn=check.decay(op, "decay_syn", tau_syn, decay_syn, 2.0, x),
+        decay_syn=check.leak(op, "decay_syn", tau_syn, decay_syn, 2.0, x).decay,
         **reading(op, x, tau, decay, decay_input, v_rest),
     )

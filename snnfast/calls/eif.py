@@ -19,13 +19,13 @@ class EifCall(NamedTuple):
 
     x: Tensor
     v: Tensor | None
-    decay: Parameter
+    rate: Parameter
+    gain: Parameter
     v_threshold: Parameter
     v_reset: Parameter
     v_rest: Parameter
     delta_t: Parameter
     theta_rh: Parameter
-    decay_input: bool
     hard_reset: bool
     fires: bool
     strict: bool
@@ -58,9 +58,9 @@ def eif(
 
     For every neuron and ``t = 0 ... T-1``::
 
-        h[t] = v[t-1] + (1 - decay) (delta_t exp((v[t-1] - theta_rh) / delta_t) - (v[t-1] - v_rest)) + gain x[t]
+        h[t] = v[t-1] + 1/tau (delta_t exp((v[t-1] - theta_rh) / delta_t) - (v[t-1] - v_rest)) + gain x[t]
 
-    with ``decay = 1 - 1/tau`` and ``gain = 1 - decay`` if ``decay_input`` else 1, then spike and reset as in
+    with ``decay = 1 - 1/tau`` and ``gain = 1/tau`` if ``decay_input`` else 1, then spike and reset as in
     :func:`snnfast.ops.lif` (Gerstner et al., Neuronal Dynamics, section 5.2; the discretisation is that of
     SpikingJelly's ``EIFNode``, whose defaults ``v_reset=-0.1, v_rest=0.0`` are :func:`snnfast.nn.like`'s). The
     exponential is within 3 units in the last place, the same on every device, and grows no more from an exponent of 87
@@ -83,6 +83,6 @@ def eif(
         v=v,
         delta_t=check.parameter(op, "delta_t", delta_t, x, check.not_zero),
         theta_rh=check.parameter(op, "theta_rh", theta_rh, x),
-        **membrane(op, x, tau, decay, decay_input, v_threshold, v_reset, v_rest),
+        **membrane(op, x, tau, decay, decay_input, v_threshold, v_reset, v_rest, pulls=True),
         **spiking(op, strict, surrogate, detach_reset, return_state, return_v_seq),
     )

@@ -20,16 +20,17 @@ class IzhikevichCall(NamedTuple):
     x: Tensor
     v: Tensor | None
     w: Tensor | None
-    decay: Parameter
+    rate: Parameter
+    gain: Parameter
     v_threshold: Parameter
     v_reset: Parameter
     v_rest: Parameter
     a0: Parameter
     v_c: Parameter
     decay_w: Parameter
+    rate_w: Parameter
     a: Parameter
     b: Parameter
-    decay_input: bool
     hard_reset: bool
     fires: bool
     strict: bool
@@ -67,11 +68,11 @@ def izhikevich(
 
     For every neuron and ``t = 0 ... T-1``::
 
-        h[t] = v[t-1] + (1 - decay) a0 (v[t-1] - v_rest) (v[t-1] - v_c) + gain (x[t] - w[t-1])
+        h[t] = v[t-1] + 1/tau a0 (v[t-1] - v_rest) (v[t-1] - v_c) + gain (x[t] - w[t-1])
         s[t], v[t] = spike and reset of lif
-        w[t] = decay_w w[t-1] + (1 - decay_w) a (h[t] - v_rest) + b s[t]
+        w[t] = decay_w w[t-1] + 1/tau_w a (h[t] - v_rest) + b s[t]
 
-    with ``decay = 1 - 1/tau``, ``gain = 1 - decay`` if ``decay_input`` else 1, and ``decay_w = 1 - 1/tau_w``
+    with ``decay = 1 - 1/tau``, ``gain = 1/tau`` if ``decay_input`` else 1, and ``decay_w = 1 - 1/tau_w``
     (Izhikevich, Simple model of spiking neurons, IEEE Transactions on Neural Networks 14, 2003; the discretisation is
     that of SpikingJelly's ``IzhikevichNode``). Gradients flow to ``x``, ``v``, ``w`` and every parameter that is a
     tensor, also through ``w`` from step to step.
@@ -92,15 +93,17 @@ def izhikevich(
     check.sequence(op, x)
     check.state(op, "v", v, x)
     check.state(op, "w", w, x)
+    leak = check.leak(op, "decay_w", tau_w, decay_w, 10.0, x)
     return IzhikevichCall(
         x=x,
         v=v,
         w=w,
         a0=check.parameter(op, "a0", a0, x, check.at_least_zero),
         v_c=check.parameter(op, "v_c", v_c, x),
-        decay_w=check.decay(op, "decay_w", tau_w, decay_w, 10.0, x),
+        decay_w=leak.decay,
+        rate_w=leak.rate,
         a=check.parameter(op, "a", a, x),
         b=check.parameter(op, "b", b, x),
-        **membrane(op, x, tau, decay, decay_input, v_threshold, v_reset, v_rest),
+        **membrane(op, x, tau, decay, decay_input, v_threshold, v_reset, v_rest, pulls=True),
         **spiking(op, strict, surrogate, detach_reset, return_state, return_v_seq),
     )

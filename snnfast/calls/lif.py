@@ -19,10 +19,10 @@ class LifCall(NamedTuple):
     x: Tensor
     v: Tensor | None
     decay: Parameter
+    gain: Parameter
     v_threshold: Parameter
     v_reset: Parameter
     v_rest: Parameter
-    decay_input: bool
     hard_reset: bool
     fires: bool
     strict: bool
@@ -61,8 +61,9 @@ def lif(
         v[t] = v_reset where s[t] = 1, else h[t]      hard reset (v_reset given)
         v[t] = h[t] - s[t] v_threshold                soft reset (v_reset None)
 
-    with ``decay = 1 - 1/tau`` and ``gain = 1 - decay`` if ``decay_input`` else 1 (Gerstner et al., Neuronal Dynamics,
-    section 1.3; the discretisation and the names are SpikingJelly's). Gradients flow to ``x``, ``v`` and every
+    with ``decay = 1 - 1/tau`` and ``gain = 1/tau`` if ``decay_input`` else 1; where ``decay`` is given, ``1/tau`` is
+    ``1 - decay`` (Gerstner et al., Neuronal Dynamics, section 1.3; the discretisation and the names are
+    SpikingJelly's). Gradients flow to ``x``, ``v`` and every
     parameter that is a tensor, by backpropagation through time with ``ds/dh`` replaced by the surrogate.
 
     With ``refractory=n`` a neuron does not fire for ``n`` steps after a spike: ``h[t] = v[t-1]``, whatever the input,
@@ -79,7 +80,7 @@ def lif(
             other parameter of the neuron is a number, or a tensor that broadcasts to ``x.shape[1:]`` (one per channel:
             ``[C, 1, 1]``), in the dtype of ``v``.
         decay: ``1 - 1/tau``, in [0, 1], instead of ``tau``.
-        decay_input: scale the input by ``1 - decay``.
+        decay_input: scale the input by ``1/tau``.
         v_threshold: threshold.
         v_reset: membrane after a spike; None subtracts ``v_threshold`` instead.
         v_rest: value to which the membrane decays; ``v_reset``, or 0 with soft reset, if None.

@@ -84,16 +84,31 @@ def membrane(
     v_threshold: object,
     v_reset: object,
     v_rest: object,
+    pulls: bool = False,
 ) -> dict[str, Any]:
-    """The fields of a membrane that leaks and is reset; without ``v_rest`` it rests at ``v_reset``, or at 0."""
+    """The fields of a membrane that leaks and is reset; without ``v_rest`` it rests at ``v_reset``, or at 0.
+
+    With ``pulls`` the rate stands for the decay.
+    """
     reset = 0.0 if v_reset is None else check.parameter(op, "v_reset", v_reset, x)
     return {
-        "decay": check.decay(op, "decay", tau, decay, 2.0, x),
-        "decay_input": check.flag(op, "decay_input", decay_input),
+        **_leak(op, x, tau, decay, decay_input, pulls),
         "v_threshold": check.parameter(op, "v_threshold", v_threshold, x),
         "v_reset": reset,
         "v_rest": reset if v_rest is None else check.parameter(op, "v_rest", v_rest, x),
         "hard_reset": v_reset is not None,
+    }
+
+
+def _leak(
+    op: str, x: Tensor, tau: object, decay: object, decay_input: object, pulls: bool = False
+) -> dict[str, Any]:
+    leak = check.leak(op, "decay", tau, decay, 2.0, x)
+    scaled = check.flag(op, "decay_input", decay_input)
+    rate = leak.rate if scaled or pulls else 1.0
+    return {
+        **({"rate": rate} if pulls else {"decay": leak.decay}),
+        "gain": rate if scaled else 1.0,
     }
 
 
@@ -121,8 +136,7 @@ def reading(
 ) -> dict[str, Any]:
     """The fields of a readout: a membrane that never fires, given after every step."""
     return {
-        "decay": check.decay(op, "decay", tau, decay, 2.0, x),
-        "decay_input": check.flag(op, "decay_input", decay_input),
+        **_leak(op, x, tau, decay, decay_input),
         "v_threshold": 1.0,
         "v_reset": 0.0,
         "v_rest": check.parameter(op, "v_rest", v_rest, x),

@@ -20,12 +20,12 @@ class NormlifCall(NamedTuple):
     x: Tensor
     v: Tensor | None
     decay: Parameter
+    gain: Parameter
     v_threshold: Parameter
     v_reset: Parameter
     v_rest: Parameter
     scale: Parameter
     shift: Parameter
-    decay_input: bool
     hard_reset: bool
     fires: bool
     strict: bool
@@ -64,7 +64,7 @@ def normlif(
         v[t] = v_reset where s[t] = 1, else h[t]      hard reset (v_reset given)
         v[t] = h[t] - s[t] v_threshold                soft reset (v_reset None)
 
-    with ``decay = 1 - 1/tau`` and ``gain = 1 - decay`` if ``decay_input`` else 1. With one scale and one shift for each
+    with ``decay = 1 - 1/tau`` and ``gain = 1/tau`` if ``decay_input`` else 1. With one scale and one shift for each
     channel ``y`` is a batch normalisation (Ioffe and Szegedy, Batch Normalization, ICML 2015) that is never written to
     memory; :class:`snnfast.nn.NormLIF` computes them. Gradients flow to ``x``, ``v`` and every parameter that is a
     tensor.

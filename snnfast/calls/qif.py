@@ -19,13 +19,13 @@ class QifCall(NamedTuple):
 
     x: Tensor
     v: Tensor | None
-    decay: Parameter
+    rate: Parameter
+    gain: Parameter
     v_threshold: Parameter
     v_reset: Parameter
     v_rest: Parameter
     a0: Parameter
     v_c: Parameter
-    decay_input: bool
     hard_reset: bool
     fires: bool
     strict: bool
@@ -58,9 +58,9 @@ def qif(
 
     For every neuron and ``t = 0 ... T-1``::
 
-        h[t] = v[t-1] + (1 - decay) a0 (v[t-1] - v_rest) (v[t-1] - v_c) + gain x[t]
+        h[t] = v[t-1] + 1/tau a0 (v[t-1] - v_rest) (v[t-1] - v_c) + gain x[t]
 
-    with ``decay = 1 - 1/tau`` and ``gain = 1 - decay`` if ``decay_input`` else 1, then spike and reset as in
+    with ``decay = 1 - 1/tau`` and ``gain = 1/tau`` if ``decay_input`` else 1, then spike and reset as in
     :func:`snnfast.ops.lif`. Below ``v_c`` the membrane returns to ``v_rest``, above it runs away to a spike (Gerstner
     et al., Neuronal Dynamics, section 5.3; the discretisation is that of SpikingJelly's ``QIFNode``, whose defaults
     ``v_reset=-0.1, v_rest=0.0`` are :func:`snnfast.nn.like`'s). Gradients flow to ``x``, ``v`` and every parameter that
@@ -83,6 +83,6 @@ def qif(
         v=v,
         a0=check.parameter(op, "a0", a0, x, check.at_least_zero),
         v_c=check.parameter(op, "v_c", v_c, x),
-        **membrane(op, x, tau, decay, decay_input, v_threshold, v_reset, v_rest),
+        **membrane(op, x, tau, decay, decay_input, v_threshold, v_reset, v_rest, pulls=True),
         **spiking(op, strict, surrogate, detach_reset, return_state, return_v_seq),
     )

@@ -61,13 +61,13 @@ PARAMETERS = {
     "cuba": ("decay_syn",),
     "cubali": ("decay_syn",),
     "alif": ("beta", "decay_adapt"),
-    "adlif": ("decay_w", "a", "b"),
+    "adlif": ("decay_w", "gain_w", "a", "b"),
 }
-SHARED = ("decay", "v_threshold", "v_reset", "v_rest")
+SHARED = ("decay", "gain", "v_threshold", "v_reset", "v_rest")
 # Fields of a call that say nothing of the spikes, or that the bodies know.
 KNOWN = frozenset(
-    {"x", "v", "i", "w", "a", "decay_input", "hard_reset", "fires", "surrogate", "detach_reset"}
-    | {"strict", "return_state", "return_v_seq", "symplectic", "q", "r", "refractory"}
+    {"x", "v", "i", "w", "a", "hard_reset", "fires", "surrogate", "detach_reset"}
+    | {"strict", "return_state", "return_v_seq", "symplectic", "r", "refractory"}
 )
 
 
@@ -111,9 +111,6 @@ def neuron(source: Source, id: str, layer: Stateful, x: Value, y: Value) -> None
     call, op, size = call_of(layer, x.shape), layer.op, x.size
     symplectic = getattr(call, "symplectic", False)
     values = {name: getattr(call, name) for name in (*SHARED, *PARAMETERS.get(op, ()))}
-    values["gain"] = _gain(call.decay, 1.0) if call.decay_input else 1.0
-    if op == "adlif":
-        values["gain_w"] = _gain(call.decay_w, call.q) if symplectic else 1.0
     text = {name: each(source, f"{id}_{name}", value, x.shape) for name, value in values.items()}
     text |= {"v": source.kept(f"{id}_v", size, text["v_rest"])}
     text |= {name: source.kept(f"{id}_{name}", size) for name in STATES.get(op, ())}
@@ -129,8 +126,3 @@ def neuron(source: Source, id: str, layer: Stateful, x: Value, y: Value) -> None
     body = "\n    ".join(lines).replace("$reset", RESET[call.hard_reset])
     body = body.replace("$awake ", f"{awake} " if awake else "").replace("$held", held)
     source.function(STEP.replace("$body", body), **words)
-
-
-def _gain(decay: float | Tensor, factor: float) -> float | Tensor:
-    """``(1 - decay) factor``, rounded as the kernels do: of a number in float64, of a tensor in float32."""
-    return (1.0 - decay) * factor

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -233,25 +233,25 @@ class _Export:
         )
 
     def _lif(self, name: str, layer: Any, shape: tuple[int, ...]) -> Any:
-        decay = _decay(layer, shape)
-        if (_values(decay) == 1).all() and not layer.decay_input and layer.v_rest in (None, 0.0):
+        given = _leak(layer, shape)
+        if (given.rate == 0).all() and not layer.decay_input and layer.v_rest in (None, 0.0):
             return self._iaf(name, layer, shape)
-        leak, metadata = self._leak(name, layer, decay, shape)
+        leak, metadata = self._leak(name, layer, given, shape)
         firing = self._firing(name, layer, shape)
         metadata |= {"strict": layer.strict}
         return self.nir.LIF(**leak, **firing, metadata=_exact(metadata))
 
     def _li(self, name: str, layer: Any, shape: tuple[int, ...]) -> Any:
-        decay = _decay(layer, shape)
+        given = _leak(layer, shape)
         at_zero = not isinstance(layer.v_rest, Tensor) and layer.v_rest == 0
-        if (_values(decay) == 1).all() and not layer.decay_input and at_zero:
+        if (given.rate == 0).all() and not layer.decay_input and at_zero:
             return self.nir.I(r=_filled(1 / self.steps.dt, shape))
-        leak, metadata = self._leak(name, layer, decay, shape)
+        leak, metadata = self._leak(name, layer, given, shape)
         return self.nir.LI(**leak, metadata=_exact(metadata))
 
     def _cuba_lif(self, name: str, layer: CubaLIF, shape: tuple[int, ...]) -> Any:
-        decay, syn = _decay(layer, shape), _decay(layer, shape, "_syn")
-        leak, metadata = self._leak(name, layer, decay, shape)
+        syn = _leak(layer, shape, "_syn")
+        leak, metadata = self._leak(name, layer, _leak(layer, shape), shape)
         current, of_current = self._current(name, syn, shape, scaled=False)
         firing = self._firing(name, layer, shape)
         metadata |= of_current | {"strict": layer.strict}
@@ -259,50 +259,49 @@ class _Export:
         return self.nir.CubaLIF(**leak, **current, **firing, metadata=_exact(metadata))
 
     def _cuba_li(self, name: str, layer: CubaLI, shape: tuple[int, ...]) -> Any:
-        decay, syn = _decay(layer, shape), _decay(layer, shape, "_syn")
-        return self._filtered(name, layer, decay, syn, shape, scaled=False)
+        syn = _leak(layer, shape, "_syn")
+        return self._filtered(name, layer, syn, shape, scaled=False)
 
     def _two_li(self, name: str, layer: TwoLI, shape: tuple[int, ...]) -> Any:
         synapse: Any = layer[0]
-        membrane, syn = layer[1], _decay(synapse, shape)
-        decay = _decay(membrane, shape)
-        return self._filtered(name, membrane, decay, syn, shape, scaled=synapse.decay_input)
+        syn = _leak(synapse, shape)
+        return self._filtered(name, layer[1], syn, shape, scaled=synapse.decay_input)
 
     def _filtered(
-        self, name: str, membrane: Any, decay: Any, syn: Any, shape: tuple[int, ...], scaled: bool
+        self, name: str, membrane: Any, syn: _Leak, shape: tuple[int, ...], scaled: bool
     ) -> Any:
-        leak, metadata = self._leak(name, membrane, decay, shape)
+        leak, metadata = self._leak(name, membrane, _leak(membrane, shape), shape)
         current, of_current = self._current(name, syn, shape, scaled=scaled)
         leak["tau_mem"] = leak.pop("tau")
         return self.nir.CubaLI(**leak, **current, metadata=_exact(metadata | of_current))
 
     def _leak(
-        self, name: str, layer: Any, decay: Any, shape: tuple[int, ...]
+        self, name: str, layer: Any, given: _Leak, shape: tuple[int, ...]
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """``tau``, ``r`` and ``v_leak``, and the decay as it is."""
-        left = _values(decay)
+        """``tau``, ``r`` and ``v_leak``, and the leak as it was given."""
+        rate = given.rate
         rest = layer.v_rest
         if rest is None:
             rest = getattr(layer, "v_reset", 0.0)
-        if not layer.decay_input and (left >= 1).any():
+        if not layer.decay_input and (rate <= 0).any():
             raise ValueError(
                 f"to_nir: {name} mixes neurons with and without leak; NIR has no equal"
             )
-        r = 1.0 if layer.decay_input else 1 / (1 - left)
-        fields = {"tau": self.steps.tau(f"to_nir: {name}", left), "r": r, "v_leak": rest}
+        r = 1.0 if layer.decay_input else 1 / rate
+        fields = {"tau": self.steps.tau(f"to_nir: {name}", rate), "r": r, "v_leak": rest}
         filled = {n: _filled(v, shape) for n, v in fields.items()}
-        return filled, {"decay": left, "decay_input": layer.decay_input}
+        return filled, {given.name: given.value, "decay_input": layer.decay_input}
 
     def _current(
-        self, name: str, decay: Any, shape: tuple[int, ...], *, scaled: bool
+        self, name: str, given: _Leak, shape: tuple[int, ...], *, scaled: bool
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        left = _values(decay)
-        if (left >= 1).any():
+        rate = given.rate
+        if (rate <= 0).any():
             raise ValueError(f"to_nir: {name} has a current without leak; NIR has no equal")
-        w_in = 1.0 if scaled else 1 / (1 - left)
-        fields = {"tau_syn": self.steps.tau(f"to_nir: {name}", left), "w_in": w_in}
+        w_in = 1.0 if scaled else 1 / rate
+        fields = {"tau_syn": self.steps.tau(f"to_nir: {name}", rate), "w_in": w_in}
         filled = {n: _filled(v, shape) for n, v in fields.items()}
-        return filled, {"decay_syn": left, "scaled_syn": scaled}
+        return filled, {f"{given.name}_syn": given.value, "scaled_syn": scaled}
 
     def _firing(self, name: str, layer: Any, shape: tuple[int, ...]) -> dict[str, Any]:
         if layer.v_reset is None:
@@ -340,15 +339,26 @@ _KINDS: dict[type[nn.Module], Callable[..., Any]] = {
 }
 
 
-def _decay(layer: Any, shape: tuple[int, ...], suffix: str = "") -> Any:
-    """What is left of a layer after a step, a number or a tensor that broadcasts to ``shape``."""
+class _Leak(NamedTuple):
+    """How a layer was told what leaks in a step: by ``tau`` or ``decay``, with this value."""
+
+    name: str
+    value: Any
+
+    @property
+    def rate(self) -> Any:
+        return 1 / self.value if self.name == "tau" else 1 - self.value
+
+
+def _leak(layer: Any, shape: tuple[int, ...], suffix: str = "") -> _Leak:
+    """What was given to ``layer``, in numbers of float64 that broadcast to ``shape``."""
     w = layer._parameters.get(f"w{suffix}")
     if w is not None:
-        # As the layer computes it, in float32.
-        decay = torch.sigmoid(-w.detach())
-        return decay.view(()) if decay.numel() == 1 else decay.view(-1, *(1,) * (len(shape) - 1))
+        tau = 1 / torch.sigmoid(w.detach())  # as the layer computes it, in float32
+        tau = tau.view(()) if tau.numel() == 1 else tau.view(-1, *(1,) * (len(shape) - 1))
+        return _Leak("tau", _values(tau))
     ((name, value),) = leak(layer, suffix).items()
-    return value if name.startswith("decay") else 1 - 1 / value
+    return _Leak(name.removesuffix(suffix), _values(value))
 
 
 def _values(value: Any) -> Any:

@@ -308,14 +308,15 @@ class _Load:
     def _cubali(self) -> nn.Module:
         leak, scale = self._leak("tau_mem")
         scaled = bool(self.exact.get("scaled_syn", True))
-        decay, w_in = self._current(scaled)
-        made = CubaLI(LI(decay=decay, decay_input=scaled), LI(**leak))
+        syn, w_in = self._current(scaled)
+        made = CubaLI(LI(**syn, decay_input=scaled), LI(**leak))
         return self._scaled(made, self._both(w_in, scale))
 
     def _cubalif(self) -> nn.Module:
         leak, scale = self._leak("tau_mem")
-        decay, w_in = self._current(False)
-        made = CubaLIF(decay_syn=decay, **leak, **self._firing())
+        syn, w_in = self._current(False)
+        syn = {f"{name}_syn": value for name, value in syn.items()}
+        made = CubaLIF(**syn, **leak, **self._firing())
         return self._scaled(made, self._both(w_in, scale))
 
     def _both(self, a: Any, b: Any) -> Any:
@@ -333,42 +334,46 @@ class _Load:
         return None if np.allclose(gain, 1, rtol=1e-6, atol=0) else gain
 
     def _leak(self, tau: str) -> tuple[dict[str, Any], Any]:
-        """Decay, its input's scale and rest of a neuron; and what else scales its input."""
-        left = self._decay(tau, "decay")
+        """Leak, its input's scale and rest of a neuron; and what else scales its input."""
+        given, rate = self._given(tau)
         r = self._each("r")
         decay_input, scale = True, cast(Any, r)
-        if np.allclose(r * (1 - left), 1, rtol=1e-5, atol=0) and not self.exact.get(
-            "decay_input", False
-        ):
+        if np.allclose(r * rate, 1, rtol=1e-5, atol=0) and not self.exact.get("decay_input", False):
             decay_input, scale = False, None
         elif np.all(r == 1):
             scale = None
         leak = {
-            "decay": self._constant(left),
+            **given,
             "decay_input": decay_input,
             "v_rest": self._constant(self._each("v_leak")),
         }
         return leak, scale
 
-    def _current(self, scaled: bool) -> tuple[Any, Any]:
-        """Decay of a current, and what scales its input."""
-        left = self._decay("tau_syn", "decay_syn")
+    def _current(self, scaled: bool) -> tuple[dict[str, Any], Any]:
+        """Leak of a current, and what scales its input."""
+        given, rate = self._given("tau_syn", "_syn")
         w_in = self._each("w_in")
-        gain = w_in if scaled else w_in * (1 - left)
+        gain = w_in if scaled else w_in * rate
         none = np.allclose(gain, 1, rtol=1e-5 if self.exact else 1e-6, atol=0)
-        return self._constant(left), None if none else gain
+        return given, None if none else gain
 
-    def _decay(self, tau: str, key: str) -> Any:
-        left = self.steps.decay(f"from_nir: {self.name}", self._each(tau))
-        kept = self.exact.get(key)
-        if kept is None:
-            return left
-        kept = np.asarray(kept, dtype=np.float64)
-        # Whoever has changed the time constant since meant it.
-        same = np.broadcast_shapes(kept.shape, left.shape) == left.shape and np.allclose(
-            kept, left, rtol=1e-6, atol=1e-6
-        )
-        return kept if same else left
+    def _given(self, field: str, suffix: str = "") -> tuple[dict[str, Any], Any]:
+        """What leaks in a step as an argument, ``tau`` or ``decay``, and what goes."""
+        rate = self.steps.rate(f"from_nir: {self.name}", self._each(field))
+        for name in ("tau", "decay"):
+            kept = self.exact.get(name + suffix)
+            if kept is None:
+                continue
+            kept = np.asarray(kept, dtype=np.float64)
+            # Whoever has changed the time constant since meant it.
+            one, other = (kept * rate, 1.0) if name == "tau" else (1 - kept, rate)
+            if np.broadcast_shapes(kept.shape, rate.shape) == rate.shape and np.allclose(
+                one, other, rtol=1e-6, atol=0
+            ):
+                return {name: self._constant(kept)}, rate
+        if (rate == 0).any():
+            return {"decay": self._constant(1 - rate)}, rate
+        return {"tau": self._constant(1 / rate)}, rate
 
     def _firing(self) -> dict[str, Any]:
         made = {n: self._constant(self._each(n)) for n in ("v_threshold", "v_reset")}

@@ -66,29 +66,29 @@ class Steps:
     def __init__(self, dt: float, scheme: str) -> None:
         self.dt, self.scheme = dt, scheme
 
-    def tau(self, where: str, decay: Any) -> Array:
-        """Seconds, from what is left after a step."""
-        left = np.asarray(decay, dtype=np.float64)
-        if (left >= 1).any():
+    def tau(self, where: str, rate: Any) -> Array:
+        """Seconds, from what goes in a step, 1 less the decay."""
+        gone = np.asarray(rate, dtype=np.float64)
+        if (gone <= 0).any():
             raise ValueError(f"{where}: a decay of 1 has no time constant; use IF")
         if self.scheme == "euler":
-            return np.asarray(self.dt / (1 - left))
-        if (left <= 0).any():
+            return np.asarray(self.dt / gone)
+        if (gone >= 1).any():
             raise ValueError(
                 f"{where}: a decay of 0 has no time constant with scheme='exponential'; use 'euler'"
             )
-        return np.asarray(-self.dt / np.log(left))
+        return np.asarray(-self.dt / np.log1p(-gone))
 
-    def decay(self, where: str, tau: Any) -> Array:
-        """What is left after a step, from seconds."""
+    def rate(self, where: str, tau: Any) -> Array:
+        """What goes in a step, from seconds."""
         seconds = np.asarray(tau, dtype=np.float64)
         if not (seconds > 0).all():
             raise ValueError(f"{where}: time constants must be above 0 s, got {seconds.min():g}")
         if self.scheme == "exponential":
-            return np.asarray(np.exp(-self.dt / seconds))
+            return np.asarray(-np.expm1(-self.dt / seconds))
         if (seconds < self.dt * (1 - 1e-6)).any():
             raise ValueError(
                 f"{where}: a time constant of {seconds.min():g} s is shorter than dt = {self.dt:g} s; give a smaller "
                 "dt, or scheme='exponential'"
             )
-        return np.asarray(np.maximum(1 - self.dt / seconds, 0.0))
+        return np.asarray(np.minimum(self.dt / seconds, 1.0))

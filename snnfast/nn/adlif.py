@@ -41,10 +41,10 @@ class AdLIF(Spiking):
 
     For every neuron and ``t = 0 ... T-1``::
 
-        h[t] = decay v[t-1] + (1 - decay) (x[t] - w[t-1])
+        h[t] = decay v[t-1] + 1/tau (x[t] - w[t-1])
         s[t] = 1 if h[t] >= v_threshold else 0
         v[t] = v_reset where s[t] = 1, else h[t]      hard reset;  h[t] - s[t] v_threshold  with v_reset None
-        w[t] = decay_w w[t-1] + (1 - decay_w) q (a v[t] + b s[t])     form="baronig2025"
+        w[t] = decay_w w[t-1] + q/tau_w (a v[t] + b s[t])               form="baronig2025"
         w[t] = decay_w w[t-1] + a h[t] + b s[t]                       form="bittar2022"
 
     with ``decay = exp(-1/tau)`` and ``decay_w = exp(-1/tau_w)``, by :func:`snnfast.ops.adlif`, which names the papers.

@@ -34,7 +34,7 @@ class ALIF(Spiking):
         tau_adapt: time constant of the adaptation in steps, at least 1; 100.0 if neither it nor ``decay_adapt`` is
             given.
         decay_adapt: ``1 - 1/tau_adapt`` instead of ``tau_adapt``.
-        decay_input: scale the input by ``1 - decay``.
+        decay_input: scale the input by ``1/tau``.
         v_rest: value to which the membrane decays; ``v_reset``, or 0 with soft reset, if None.
         firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``v_reset``, ``strict``,
             ``refractory``, ``max_spikes``, ``surrogate``, ``detach_reset``, ``stateful``, ``return_v_seq``.

@@ -9,7 +9,7 @@ from typing_extensions import Unpack
 
 from snnfast import check, ops
 
-from .spiking import Firing, Spiking, add_decay, leak, learned_decay, learned_tau, show
+from .spiking import Firing, Spiking, add_decay, leak, learned_tau, show, time_constant
 from .state import Stateful
 
 __all__ = ["CubaLI", "CubaLIF"]
@@ -36,7 +36,7 @@ class CubaLIF(Spiking):
             ``tau`` and ``tau_syn``, which must be numbers above 1.
         channels: with ``learnable``, learn one of each decay for every channel of ``x`` ``[T, B, C, ...]``; None
             learns one for the layer.
-        decay_input: scale the current by ``1 - decay``.
+        decay_input: scale the current by ``1/tau``.
         v_rest: value to which the membrane decays; ``v_reset``, or 0 with soft reset, if None.
         firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``v_reset``, ``strict``,
             ``refractory``, ``max_spikes``, ``surrogate``, ``detach_reset``, ``stateful``, ``return_v_seq``.
@@ -85,8 +85,8 @@ class CubaLIF(Spiking):
     def _arguments(self, x: Tensor) -> dict[str, Any]:
         arguments = super()._arguments(x)
         if self.learnable:
-            arguments["decay"] = learned_decay(self, "w", x)
-            arguments["decay_syn"] = learned_decay(self, "w_syn", x)
+            arguments["tau"] = time_constant(self, "w", x)
+            arguments["tau_syn"] = time_constant(self, "w_syn", x)
         return arguments
 
     def _shown(self) -> dict[str, Any]:

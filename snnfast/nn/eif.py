@@ -19,7 +19,7 @@ class EIF(Spiking):
 
     For every neuron and ``t = 0 ... T-1``::
 
-        h[t] = v[t-1] + (1 - decay) (delta_t exp((v[t-1] - theta_rh) / delta_t) - (v[t-1] - v_rest)) + gain x[t]
+        h[t] = v[t-1] + 1/tau (delta_t exp((v[t-1] - theta_rh) / delta_t) - (v[t-1] - v_rest)) + gain x[t]
 
     then spike and reset as in :class:`snnfast.nn.LIF`, by :func:`snnfast.ops.eif`, which names the source.
 
@@ -29,7 +29,7 @@ class EIF(Spiking):
             broadcast to ``x.shape[1:]``: kept as buffers, or learned if they are an ``nn.Parameter``.
         delta_t: sharpness of the upstroke, not 0.
         theta_rh: rheobase threshold, at which the upstroke begins.
-        decay_input: scale the input by ``1 - decay``.
+        decay_input: scale the input by ``1/tau``.
         v_rest: the resting potential; ``v_reset``, or 0 with soft reset, if None.
         firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``v_reset``, ``strict``,
             ``surrogate``, ``detach_reset``, ``stateful``, ``return_v_seq``.

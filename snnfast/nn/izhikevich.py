@@ -19,8 +19,8 @@ class Izhikevich(Spiking):
 
     For every neuron and ``t = 0 ... T-1``::
 
-        h[t] = v[t-1] + (1 - decay) a0 (v[t-1] - v_rest) (v[t-1] - v_c) + gain (x[t] - w[t-1])
-        w[t] = decay_w w[t-1] + (1 - decay_w) a (h[t] - v_rest) + b s[t]
+        h[t] = v[t-1] + 1/tau a0 (v[t-1] - v_rest) (v[t-1] - v_c) + gain (x[t] - w[t-1])
+        w[t] = decay_w w[t-1] + 1/tau_w a (h[t] - v_rest) + b s[t]
 
     then spike and reset as in :class:`snnfast.nn.LIF`, by :func:`snnfast.ops.izhikevich`, which names the source.
 
@@ -34,7 +34,7 @@ class Izhikevich(Spiking):
         decay_w: ``1 - 1/tau_w`` instead of ``tau_w``.
         a: strength with which the membrane drives ``w``.
         b: increase of ``w`` by a spike.
-        decay_input: scale the input by ``1 - decay``.
+        decay_input: scale the input by ``1/tau``.
         v_rest: the resting potential; ``v_reset``, or 0 with soft reset, if None.
         firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``v_reset``, ``strict``,
             ``surrogate``, ``detach_reset``, ``stateful``, ``return_v_seq``.

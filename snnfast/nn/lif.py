@@ -15,11 +15,11 @@ from .spiking import (
     Spiking,
     add_decay,
     leak,
-    learned_decay,
     learned_tau,
     one_or_each,
     per_channel,
     show,
+    time_constant,
 )
 from .state import Stateful
 
@@ -55,7 +55,7 @@ class LIF(Spiking):
         v[t] = v_reset where s[t] = 1, else h[t]      hard reset (v_reset a number)
         v[t] = h[t] - s[t] v_threshold                soft reset (v_reset None)
 
-    with ``decay = 1 - 1/tau`` and ``gain = 1 - decay`` if ``decay_input`` else 1 (Gerstner et al.,
+    with ``decay = 1 - 1/tau`` and ``gain = 1/tau`` if ``decay_input`` else 1 (Gerstner et al.,
     Neuronal Dynamics, section 1.3), by :func:`snnfast.ops.lif`.
 
     Args:
@@ -63,7 +63,7 @@ class LIF(Spiking):
         decay: factor of the membrane in a step, in [0, 1], instead of ``tau``. Both may
             be tensors that broadcast to ``x.shape[1:]`` (one per channel: ``[C, 1, 1]``): kept as
             buffers, or learned if they are an ``nn.Parameter``.
-        decay_input: scale the input by ``1 - decay``.
+        decay_input: scale the input by ``1/tau``.
         v_rest: value to which the membrane decays; ``v_reset``, or 0 with soft reset, if None.
         firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``v_reset``, ``strict``,
             ``refractory``, ``max_spikes``, ``surrogate``, ``detach_reset``, ``stateful``, ``return_v_seq``.
@@ -104,7 +104,7 @@ class ParametricLIF(Spiking):
         channels: how many time constants to learn, one for each of the ``C`` channels of ``x``
             ``[T, B, C, ...]``; None learns a single one for the layer.
         learnable_threshold: learn ``v_threshold`` too, with the shape of ``w``, from the number given.
-        decay_input: scale the input by ``1 - decay``.
+        decay_input: scale the input by ``1/tau``.
         v_rest: value to which the membrane decays; ``v_reset``, or 0 with soft reset, if None.
         firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``v_reset``, ``strict``,
             ``refractory``, ``max_spikes``, ``surrogate``, ``detach_reset``, ``stateful``, ``return_v_seq``.
@@ -148,7 +148,7 @@ class ParametricLIF(Spiking):
 
     def _arguments(self, x: Tensor) -> dict[str, Any]:
         arguments = super()._arguments(x)
-        arguments["decay"] = learned_decay(self, "w", x)
+        arguments["tau"] = time_constant(self, "w", x)
         if self.learnable_threshold:
             threshold = arguments["v_threshold"]
             arguments["v_threshold"] = per_channel(self, "v_threshold", threshold, x)

@@ -19,7 +19,7 @@ class QIF(Spiking):
 
     For every neuron and ``t = 0 ... T-1``::
 
-        h[t] = v[t-1] + (1 - decay) a0 (v[t-1] - v_rest) (v[t-1] - v_c) + gain x[t]
+        h[t] = v[t-1] + 1/tau a0 (v[t-1] - v_rest) (v[t-1] - v_c) + gain x[t]
 
     then spike and reset as in :class:`snnfast.nn.LIF`, by :func:`snnfast.ops.qif`, which names the source.
 
@@ -29,7 +29,7 @@ class QIF(Spiking):
             broadcast to ``x.shape[1:]``: kept as buffers, or learned if they are an ``nn.Parameter``.
         a0: curvature, at least 0.
         v_c: the critical voltage; above it the membrane grows until the neuron fires.
-        decay_input: scale the input by ``1 - decay``.
+        decay_input: scale the input by ``1/tau``.
         v_rest: the resting potential; ``v_reset``, or 0 with soft reset, if None.
         firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``v_reset``, ``strict``,
             ``surrogate``, ``detach_reset``, ``stateful``, ``return_v_seq``.

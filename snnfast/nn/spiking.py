@@ -239,7 +239,7 @@ def add_decay(
             raise ValueError(f"{name}: give tau{suffix} or decay{suffix}, not both")
     else:
         # The tensor is what tensors would have to fit; there are none.
-        check.decay(name, f"decay{suffix}", tau, decay, default, torch.empty(0))
+        check.leak(name, f"decay{suffix}", tau, decay, default, torch.empty(0))
     tau = default if tau is None and decay is None else tau
     taken = f"tau{suffix}" if decay is None else f"decay{suffix}"
     layer.constants += (taken,)
@@ -275,9 +275,9 @@ def learned_tau(layer: str, name: str, tau: object, channels: int | None) -> nn.
     return nn.Parameter(one_or_each(layer, -math.log(number - 1), channels))
 
 
-def learned_decay(layer: Stateful, name: str, x: Tensor) -> Tensor:
-    """``1 - sigmoid(w)`` as the op takes it for ``x``."""
-    return per_channel(layer, name, torch.sigmoid(-layer._constant(name, x)), x)
+def time_constant(layer: Stateful, name: str, x: Tensor) -> Tensor:
+    """``1 / sigmoid(w)`` as the op takes it for ``x``."""
+    return per_channel(layer, name, 1 / torch.sigmoid(layer._constant(name, x)), x)
 
 
 def per_channel(layer: Stateful, name: str, value: Tensor, x: Tensor) -> Tensor:

@@ -6,13 +6,13 @@ from torch import Tensor
 
 from snnfast.calls import alif as calls
 
-from .neuron import Fire, gain, neuron, over_time
+from .neuron import Fire, neuron, over_time
 
 
 @neuron(calls.alif)
 def alif(call: calls.AlifCall) -> tuple[Tensor, ...]:
     def step(fire: Fire, x: Tensor, v: Tensor, a: Tensor) -> tuple[Tensor, ...]:
-        h = call.v_rest + call.decay * (v - call.v_rest) + gain(call) * x
+        h = call.v_rest + call.decay * (v - call.v_rest) + call.gain * x
         s, _, v = fire(h, call.v_threshold + call.beta * a)
         return s, v, call.decay_adapt * a + s
 

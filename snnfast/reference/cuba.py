@@ -6,14 +6,14 @@ from torch import Tensor
 
 from snnfast.calls import cuba as calls
 
-from .neuron import Fire, gain, neuron, over_time
+from .neuron import Fire, neuron, over_time
 
 
 @neuron(calls.cuba)
 def cuba(call: calls.CubaCall) -> tuple[Tensor, ...]:
     def step(fire: Fire, x: Tensor, v: Tensor, i: Tensor) -> tuple[Tensor, ...]:
         i = call.decay_syn * i + x
-        h = call.v_rest + call.decay * (v - call.v_rest) + gain(call) * i
+        h = call.v_rest + call.decay * (v - call.v_rest) + call.gain * i
         s, _, v = fire(h, call.v_threshold)
         return s, v, i
 

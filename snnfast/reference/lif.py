@@ -6,13 +6,13 @@ from torch import Tensor
 
 from snnfast.calls import lif as calls
 
-from .neuron import Fire, gain, neuron, over_time
+from .neuron import Fire, neuron, over_time
 
 
 @neuron(calls.lif)
 def lif(call: calls.LifCall) -> tuple[Tensor, ...]:
     def step(fire: Fire, x: Tensor, v: Tensor) -> tuple[Tensor, ...]:
-        h = call.v_rest + call.decay * (v - call.v_rest) + gain(call) * x
+        h = call.v_rest + call.decay * (v - call.v_rest) + call.gain * x
         s, _, v = fire(h, call.v_threshold)
         return s, v
 

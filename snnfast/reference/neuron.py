@@ -108,11 +108,6 @@ def divided(x: Tensor, by: float | Tensor) -> Tensor:
     return x / by
 
 
-def gain(call: Any) -> float | Tensor:
-    """What the input is multiplied by."""
-    return 1.0 - call.decay if call.decay_input else 1.0
-
-
 def over_time(
     call: Any, step: Callable[..., tuple[Tensor, ...]], *states: Tensor | None
 ) -> tuple[Tensor, ...]:

@@ -6,14 +6,14 @@ from torch import Tensor
 
 from snnfast.calls import normlif as calls
 
-from .neuron import Fire, gain, neuron, over_time
+from .neuron import Fire, neuron, over_time
 
 
 @neuron(calls.normlif)
 def normlif(call: calls.NormlifCall) -> tuple[Tensor, ...]:
     def step(fire: Fire, x: Tensor, v: Tensor) -> tuple[Tensor, ...]:
         y = call.scale * x + call.shift
-        h = call.v_rest + call.decay * (v - call.v_rest) + gain(call) * y
+        h = call.v_rest + call.decay * (v - call.v_rest) + call.gain * y
         s, _, v = fire(h, call.v_threshold)
         return s, v
 

@@ -6,14 +6,14 @@ from torch import Tensor
 
 from snnfast.calls import qif as calls
 
-from .neuron import Fire, gain, neuron, over_time
+from .neuron import Fire, neuron, over_time
 
 
 @neuron(calls.qif)
 def qif(call: calls.QifCall) -> tuple[Tensor, ...]:
     def step(fire: Fire, x: Tensor, v: Tensor) -> tuple[Tensor, ...]:
         pull = call.a0 * ((v - call.v_rest) * (v - call.v_c))
-        h = v + (1.0 - call.decay) * pull + gain(call) * x
+        h = v + call.rate * pull + call.gain * x
         s, _, v = fire(h, call.v_threshold)
         return s, v
 

@@ -192,6 +192,20 @@ def test_a_time_constant_that_was_set_anew_is_written():
     same(sn.from_nir(graph)(x), layer(x))
 
 
+@pytest.mark.parametrize("scheme", ["euler", "exponential"])
+def test_slow_neurons_of_other_tools_take_in_all_digits(scheme):
+    """Time constants of 1e4 and 1e6 steps, one a neuron, so in float32: at rest a membrane takes in ``x / tau``."""
+    tau = torch.tensor([1e4, 1e6])
+    graph = sn.to_nir(LI(tau), (2,), dt=1e-3, scheme=scheme)
+    (node,) = (n for n in graph.nodes.values() if isinstance(n, nir.LI))
+    want = 1 / tau.double()
+    seconds = -1e-3 / np.log1p(-want.numpy()) if scheme == "exponential" else 1e-3 / want.numpy()
+    np.testing.assert_allclose(node.tau, seconds, rtol=1e-6)
+    node.metadata = {}
+    got = sn.from_nir(graph)(torch.ones(1, 1, 2))[0, 0]
+    torch.testing.assert_close(got.double(), want, rtol=1e-6, atol=0)
+
+
 # Steps with an input, of the single neuron of the NIR paper (Pedersen et al. 2024, figure 2): 1,000 steps of 0.1 ms.
 INPUT = [
     *(60, 220, 270, 310, 320, 350, 370, 400, 410, 430, 440, 450, 460, 470, 480, 490, 500, 510, 520),

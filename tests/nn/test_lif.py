@@ -1,3 +1,4 @@
+import copy
 import functools
 
 import pytest
@@ -448,3 +449,31 @@ def test_arguments_of_other_libraries_are_named(layer):
     message = f"^{layer.__name__}: there is no argument 'threshold'; snnfast.nn.like takes other"
     with pytest.raises(TypeError, match=message):
         layer(threshold=1.0)
+
+
+SLOW = {
+    "lif": lambda tau: sn.LIF(torch.full((3,), tau), return_v_seq=True),
+    "lif learned": lambda tau: sn.LIF(nn.Parameter(torch.full((3,), tau)), return_v_seq=True),
+    "plif": lambda tau: sn.ParametricLIF(tau, return_v_seq=True),
+    "cuba": lambda tau: sn.CubaLIF(tau, learnable=True, return_v_seq=True),
+    "qif": lambda tau: sn.QIF(torch.full((3,), tau), return_v_seq=True),
+    "li": lambda tau: sn.LI(torch.full((3,), tau)),
+}
+
+
+@pytest.mark.parametrize("tau", [1e4, 1e6])
+@pytest.mark.parametrize("name", SLOW)
+def test_slow_neurons_take_in_their_input_with_all_its_digits(name, tau):
+    """Also with a learned time constant: membranes and gradients are those of float64."""
+    layer = SLOW[name](tau)
+    wide = copy.deepcopy(layer).double()
+    x = torch.linspace(0.5, 1.0, 18).view(6, 1, 3)
+
+    def found(layer, x):
+        v = layer(x.requires_grad_())
+        v = v[-1] if isinstance(v, tuple) else v
+        grads = torch.autograd.grad(v.sum(), [x, *layer.parameters()])
+        return [v.detach(), *grads]
+
+    for got, want in zip(found(layer, x), found(wide, x.double().detach()), strict=True):
+        assert ((got.double() - want) / want).abs().max() < 1e-6

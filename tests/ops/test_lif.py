@@ -42,6 +42,16 @@ SCALED = {
         "decay": -3.18359375,
     },
 }
+# The same from tau = 2, of which decay and gain are made: dL/dtau = dL/ddecay / tau^2, with the part that the gain has.
+TAU = {
+    "inputs": {"x": [1.5, 1.5, 0.5], "v": 0.0, "tau": 2.0, "v_threshold": 1.0},
+    "options": {},
+    "outputs": SCALED["outputs"],
+    "gradients": {
+        **{name: SCALED["gradients"][name] for name in ("x", "v", "v_threshold")},
+        "tau": -3.18359375 / 4,
+    },
+}
 # No gradient through the reset: dv/dh = 1 - s, so dL/dh = 8 = 4 + 4;  2 = 2 + 0;  2 = 1 + 2/2.
 DETACHED = {
     "inputs": HARD["inputs"],
@@ -107,6 +117,7 @@ LIF = Op(
     worked={
         "hard": HARD,
         "scaled": SCALED,
+        "time_constant": TAU,
         "detached": DETACHED,
         "soft": SOFT,
         "resting": RESTING,
@@ -162,7 +173,7 @@ def test_reference_follows_the_equations(v_reset, v_rest, decay_input, tau):
     x = Sample(LIF, "plain", (50, 3), torch.float64).arguments()["x"]
     v = torch.tensor([0.1, 0.2, -0.3]).double()
     decay = 1 - 1 / tau
-    gain = 1 - decay if decay_input else 1.0
+    gain = 1 / tau if decay_input else 1.0
     rest = v_rest if v_rest is not None else v_reset or 0.0
     options = {"tau": tau, "decay_input": decay_input, "v_threshold": 0.8}
     options |= {"v_reset": v_reset, "v_rest": v_rest, "return_v_seq": True}

@@ -4,7 +4,8 @@ import re
 
 import pytest
 import torch
-from samples import PRIMITIVES, SURROGATES
+from equations import plain_lif
+from samples import PRIMITIVES, SURROGATES, assert_all
 
 from snnfast import backend, ops, surrogate
 
@@ -46,6 +47,24 @@ def test_calling_a_surrogate_gives_spikes_with_its_gradient(name):
     assert spikes.tolist() == [0, 0, 1, 1, 1]
     (grad,) = torch.autograd.grad(spikes.sum(), u)
     torch.testing.assert_close(grad, chosen.derivative(u.detach()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", ["sigmoid", "gaussian"])
+def test_slopes_of_kernels_vanish_far_from_the_threshold(kernels, name, dtype):
+    """Where the exponential is denormal it is 0, as in PyTorch; up to there the slopes are the same."""
+    near, far = (80.0, 104.0) if dtype == torch.float32 else (700.0, 746.0)
+    exponents = torch.tensor([0.0, 1.0, near, far, 2 * far, 1e30], dtype=dtype)
+    u = exponents if name == "sigmoid" else exponents.sqrt()
+    x = torch.cat([-u, u])[None].to(kernels.device).requires_grad_()
+    chosen = surrogate.Surrogate(name, 1.0)
+    want = chosen.derivative(x.detach())
+    assert (want == 0).sum() == 6
+    for op in (ops.lif, plain_lif):  # the second is compiled, on a CPU
+        spikes = op(x, decay=0.0, v_threshold=0.0, surrogate=chosen)[0]
+        (grad,) = torch.autograd.grad(spikes.sum(), x)
+        assert_all(grad[want == 0], 0.0)
+        torch.testing.assert_close(grad, want, rtol=1e-5, atol=0)
 
 
 def test_a_surrogate_under_torch_func_is_itself():

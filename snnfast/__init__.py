@@ -6,6 +6,7 @@ from importlib.metadata import version as _version
 from typing import TYPE_CHECKING
 
 from . import backend, nn, ops, plasticity, reference, surrogate
+from . import check as _check
 
 if TYPE_CHECKING:
     from . import (
@@ -91,11 +92,15 @@ if not TYPE_CHECKING:
     def __getattr__(name):
         """Loads a module when it is first asked for, since some of them load much."""
         if name not in __all__:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            inside = name in nn.__all__ and f"; did you mean 'snnfast.nn.{name}'?"
+            hint = (
+                inside or _check.near(name, __all__) or _check.near(name, nn.__all__, "snnfast.nn.")
+            )
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
         module = _import_module(f"{__name__}.{_HOMES.get(name, name)}")
         value = getattr(module, name) if name in _HOMES else module
         globals()[name] = value
         return value
 
     def __dir__():
-        return sorted({*globals(), *__all__})
+        return sorted([*__all__, "__version__"])

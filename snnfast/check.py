@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
@@ -43,6 +44,15 @@ def looks(validate: object, device: torch.device) -> bool:
     return bool(validate) and not is_recorded(device) and device.type != "meta"
 
 
+def near(name: object, known: Iterable[str], prefix: str = "") -> str:
+    """Return a question for the name among ``known`` that is most like ``name``, or "" if none is like it."""
+    names = {one.casefold(): one for one in known}
+    found = (
+        difflib.get_close_matches(str(name).casefold(), names, 1) if isinstance(name, str) else []
+    )
+    return f"; did you mean {prefix + names[found[0]]!r}?" if found else ""
+
+
 def tensor(op: str, name: str, value: object) -> None:
     """A tensor."""
     if not isinstance(value, Tensor):
@@ -61,7 +71,11 @@ def dtype(op: str, name: str, value: torch.dtype, allowed: Sequence[torch.dtype]
     """One of the ``allowed`` dtypes, as that of the tensor ``name``."""
     if value not in allowed:
         wanted = "dtype" if len(allowed) == 1 else "one of the dtypes"
-        raise TypeError(f"{op}: {name} must have {wanted} {dtype_names(allowed)}, got {value}")
+        discrete = torch.float32 in allowed and not (value.is_floating_point or value.is_complex)
+        way_out = f"; give {name}.float()" if discrete else ""
+        raise TypeError(
+            f"{op}: {name} must have {wanted} {dtype_names(allowed)}, got {value}{way_out}"
+        )
 
 
 def shape(op: str, name: str, value: object, *allowed: Sequence[int | str]) -> None:

@@ -382,3 +382,7 @@ def _times(function: str, t: Tensor) -> None:
 def _tensors(function: str, **arguments: object) -> None:
     for name, value in arguments.items():
         check.tensor(function, name, value)
+
+
+def __dir__() -> list[str]:
+    return __all__

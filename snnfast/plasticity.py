@@ -428,3 +428,7 @@ def reward_modulated(rule: Rule, tau_eligibility: float = 100.0) -> Rule:
             f"reward_modulated: rule must be a rule of snnfast.plasticity, got {type(rule).__name__}"
         )
     return replace(rule, tau_eligibility=tau_eligibility)
+
+
+def __dir__() -> list[str]:
+    return __all__

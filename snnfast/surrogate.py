@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from snnfast import check
+
 __all__ = [
     "Surrogate",
     "atan",
@@ -120,7 +122,9 @@ class Surrogate:
 
 def _is_known(name: str) -> None:
     if name not in DERIVATIVES:
-        raise ValueError(f"surrogate: name must be one of {', '.join(DERIVATIVES)}, got {name!r}")
+        raise ValueError(
+            f"surrogate: name must be one of {', '.join(DERIVATIVES)}, got {name!r}{check.near(name, DERIVATIVES)}"
+        )
 
 
 def spike(u: Tensor, surrogate: Any) -> Tensor:
@@ -252,3 +256,7 @@ def resolve(surrogate: SurrogateLike) -> Surrogate | Callable[[Tensor], Tensor]:
         "surrogate: expected a name, a snnfast.surrogate.Surrogate or a callable u -> spikes, "
         f"got {type(surrogate).__name__}"
     )
+
+
+def __dir__() -> list[str]:
+    return __all__

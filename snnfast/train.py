@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from snnfast import check
 from snnfast.checkpoint import CheckpointError, read_checkpoint, same_settings, write_checkpoint
-from snnfast.nn.calibration import calibrate_, firing_layers, rates
+from snnfast.nn.calibration import calibrate_, firing_layers, look_for_time, rates
 from snnfast.processes import Processes, put_back
 from snnfast.score import (
     EVALUATED,
@@ -234,6 +234,7 @@ def fit(
         )
     if recalibrate is not None and not any(isinstance(m, _BatchNorm) for m in run.model.modules()):
         raise ValueError("fit: recalibrate needs batch normalisation, the model has none")
+    look_for_time("fit", run.model)
     learn = _gradient_step(run, loss, precision, clip, processes) if step is None else step
     writes = processes is None or processes.rank == 0
     if processes is not None:

@@ -1,6 +1,10 @@
 """Settings with which every procedure takes a second or less, by the name of the procedure."""
 
 SMALL = {
+    "stbp": {"num_steps": 2, "batch_size": 200},
+    "spikeprop": {"hidden": (4,), "terminals": 3},
+    "diehl2015": {"batch_size": 500},
+    "vgg16": {"batch_size": 500},
     "stdp": {"neurons": 4, "duration": 20.0},
     "spiking-vgg": {"num_steps": 2, "width": 0.1},
     "sequence": {"num_steps": 12, "samples": 64, "hidden": (12,)},

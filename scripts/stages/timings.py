@@ -83,7 +83,7 @@ def networks(job: Job) -> Parts:
     """Training steps of networks that fill a GPU, beside the same with ReLU, without neurons, and SpikingJelly's."""
     from benchmarks import network, neurons
 
-    sizes = network.QUICK_LARGE[:2] if job.rehearse else tuple(network.LARGE)
+    sizes = network.QUICK_LARGE[:1] if job.rehearse else tuple(network.LARGE)
     others = () if job.rehearse else ("spikingjelly",)
     found = {}
     for shape in sizes:

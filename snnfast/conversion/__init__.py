@@ -24,3 +24,7 @@ __all__ = [
     "thresholds_from_activations",
     "thresholds_from_currents",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

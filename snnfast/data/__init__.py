@@ -43,3 +43,7 @@ __all__ = [
     "stratified_folds",
     "torchvision_dataset",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -19,3 +19,7 @@ __all__ = [
     "desired_times",
     "label_encoder",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

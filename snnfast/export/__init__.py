@@ -8,3 +8,7 @@ from .step import Step
 from .write import CExport, Loss, export_c
 
 __all__ = ["CExport", "Layer", "Loss", "Step", "export_c"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -6,3 +6,7 @@ from .spikeprop import SpikePropDescent
 from .stdp import STDP
 
 __all__ = ["STDP", "Assignment", "BpStdp", "SpikePropDescent", "assign_labels", "predict"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -26,3 +26,7 @@ __all__ = [
     "TravanaeiAndMaida2017",
     "Wu2018",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

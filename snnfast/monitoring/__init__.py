@@ -5,3 +5,7 @@ from .tally import Tally
 from .watch import Monitor, monitor
 
 __all__ = ["Activity", "Monitor", "NeuronActivity", "ProductActivity", "Tally", "monitor"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,5 +1,9 @@
 """Layers: thin modules over :mod:`snnfast.ops`, for sequences ``[T, B, ...]``, time first, or for spike times."""
 
+from typing import TYPE_CHECKING
+
+from snnfast import check as _check
+
 from .accelerate import accelerate
 from .adlif import AdLIF
 from .alif import ALIF
@@ -13,6 +17,7 @@ from .lif import IF, LI, LIF, ParametricLIF
 from .normlif import NormLIF
 from .patch_conv2d import PatchConv2d
 from .pooled import Pooled
+from .presets import NAMES as _OTHER_LIBRARIES
 from .presets import like
 from .qif import QIF
 from .readout import Count, FirstSpike, Last, Max, Rate, within
@@ -63,3 +68,15 @@ __all__ = [
     "reset",
     "within",
 ]
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        """Names the nearest layer, of a neuron of another library the call that makes it."""
+        other = [preset for preset in _OTHER_LIBRARIES if preset.endswith(f".{name}")]
+        hint = f"; snnfast.nn.like({other[0]!r}) makes it" if other else _check.near(name, __all__)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
+
+    def __dir__():
+        return __all__

@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, NamedTuple, overload
 
 import torch
@@ -17,9 +18,13 @@ from torch.nn.modules.conv import _ConvNd
 from snnfast import check
 from snnfast.processes import put_back
 
+from .recurrent import Recurrent
+from .replacing.port import Replaced
+from .sequential import Sequential
 from .spikeprop import SpikeProp, calibrate
 from .spiking import Spiking
 from .state import Stateful
+from .time import refuse_without_time
 
 __all__ = ["calibrate_", "firing_layers", "rates"]
 
@@ -76,7 +81,8 @@ def calibrate_(
 
     Raises:
         TypeError, ValueError: for arguments of wrong type or range, a network without spiking layers, one that
-            ``torch.compile`` made, and one that calls a spiking layer several times (a loop over steps).
+            ``torch.compile`` made, one that calls a spiking layer several times (a loop over steps), and one with a
+            convolution or normalisation next to neurons outside of ``Time``.
     """
     check.module("calibrate_", "net", net)
     if isinstance(net, SpikeProp):
@@ -131,6 +137,17 @@ def firing_layers(net: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
+def look_for_time(function: str, net: nn.Module) -> None:
+    """Refuse layers outside of ``Time`` that stand next to neurons in an ``nn.Sequential``."""
+    for path, module in net.named_modules():
+        if type(module) not in (nn.Sequential, Sequential):
+            continue
+        for (one, first), (two, second) in pairwise(module.named_children()):
+            for key, layer, other in ((one, first, second), (two, second, first)):
+                if isinstance(other, (Spiking, Recurrent)) and not isinstance(other, Replaced):
+                    refuse_without_time(function, f"{path}.{key}" if path else key, layer)
+
+
 class _Pass:
     """One run of a network with hooks that set the input of every spiking layer, and find the weights before it.
 
@@ -145,6 +162,7 @@ class _Pass:
                     f"calibrate_: {name or 'net'} is compiled, and hooks do not see what it does; give the network "
                     "from before torch.compile"
                 )
+        look_for_time("calibrate_", net)
         self.net, self.target = net, target
         self.layers = firing_layers(net)
         if not self.layers:

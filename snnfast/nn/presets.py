@@ -74,7 +74,9 @@ def like(neuron: str, **arguments: Any) -> Spiking:
         TypeError: for an argument that the neuron does not have.
     """
     if neuron not in _PRESETS:
-        raise ValueError(f"like: neuron must be one of {', '.join(_PRESETS)}, got {neuron!r}")
+        raise ValueError(
+            f"like: neuron must be one of {', '.join(_PRESETS)}, got {neuron!r}{check.near(neuron, _PRESETS)}"
+        )
     takes = inspect.signature(_PRESETS[neuron])
     try:
         takes.bind(**arguments)
@@ -281,3 +283,4 @@ _PRESETS: dict[str, Callable[..., Spiking]] = {
         **{"v_th": 30.0, "tau_inv": 250.0},
     ),
 }
+NAMES = tuple(_PRESETS)

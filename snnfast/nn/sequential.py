@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .time import refuse_without_time
+
 __all__ = ["Sequential"]
 
 
@@ -24,6 +26,7 @@ class Sequential(nn.Sequential):
 
     Raises:
         TypeError: with ``lengths``, for an ``nn.Sequential`` of PyTorch inside, which would keep them from its layers.
+        ValueError: for a convolution, pooling or batch normalisation outside of ``Time``.
     """
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Any:
@@ -34,6 +37,7 @@ class Sequential(nn.Sequential):
             lengths: steps of each sample, integers ``[B]`` from 1 to ``T``; all if None.
         """
         for index, layer in enumerate(self):
+            refuse_without_time("Sequential", f"layer {index}", layer, x)
             if lengths is None:
                 x = layer(x)
             elif _takes_lengths(type(layer)):  # type: ignore[arg-type]

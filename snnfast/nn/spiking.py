@@ -22,6 +22,8 @@ __all__ = ["Firing", "Spiking"]
 
 # Calls and steps in training, without a change, after which a layer counts as silent or saturated.
 _CALLS, _STEPS = 4, 100
+# Whole numbers from here on are taken for the size that layers of other libraries want.
+_LIKE_A_SIZE = 64
 
 
 class Firing(TypedDict, total=False):
@@ -234,6 +236,12 @@ def add_decay(
 ) -> None:
     """Gives ``layer`` the constants ``tau`` and ``decay``, of which one is given; of numbers both can be read."""
     name = type(layer).__name__
+    if isinstance(tau, int) and tau >= _LIKE_A_SIZE:
+        warnings.warn(
+            f"{name}({tau}): tau{suffix} is a time constant of {tau} steps, not a number of neurons; a layer takes any "
+            f"number of them, [T, B, ...]. If you mean the time constant, write {tau}.0",
+            stacklevel=3,
+        )
     if isinstance(tau, Tensor) or isinstance(decay, Tensor):
         if tau is not None and decay is not None:
             raise ValueError(f"{name}: give tau{suffix} or decay{suffix}, not both")

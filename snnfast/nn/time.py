@@ -24,7 +24,7 @@ from .spike_conv2d import SpikeConv2d
 from .spike_linear import SpikeLinear
 from .state import Stateful
 
-__all__ = ["Time"]
+__all__ = ["Time", "refuse_without_time"]
 
 _CONVS = (nn.Conv2d, PatchConv2d, SpikeConv2d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -158,6 +158,38 @@ class Time(nn.Module):
         return "" if self.fast else "fast=False"
 
 
+# Dimensions of an image or a row with its batch, of layers that would take steps for a batch, or a batch for channels.
+_DIMENSIONS: dict[type[nn.Module], int] = {
+    **dict.fromkeys((nn.Conv1d, nn.MaxPool1d, nn.AvgPool1d), 3),
+    **dict.fromkeys((*_CONVS, *_POOLS, nn.BatchNorm2d, nn.AdaptiveAvgPool2d), 4),
+    **dict.fromkeys((nn.Conv3d, nn.BatchNorm3d), 5),
+    nn.BatchNorm1d: 2,
+}
+
+
+def refuse_without_time(
+    function: str, name: str, layer: nn.Module, x: Tensor | None = None
+) -> None:
+    """Refuse a convolution, pooling or batch normalisation outside :class:`Time` that is given a sequence.
+
+    Args:
+        function: the caller, for the error.
+        name: where the layer stands.
+        layer: any layer; others than those are let through.
+        x: its input; None: a sequence.
+
+    Raises:
+        ValueError: that says how to write it.
+    """
+    wanted = _DIMENSIONS.get(type(layer))
+    if wanted is not None and (x is None or x.dim() == wanted + 1):
+        kind = type(layer).__name__
+        raise ValueError(
+            f"{function}: {name}, a {kind}, stands outside Time and does not know the steps of [T, B, ...]; write "
+            f"Time(nn.{kind}(...)), or Time(nn.Linear(...), nn.{kind}(...)) for several layers"
+        )
+
+
 def _taken(x: Tensor, kept: Tensor) -> Tensor:
     """The images of ``x`` ``[T, B, ...]`` where ``kept`` ``[T, B]``; on the CPU channels-last, as layers want them."""
     if x.dim() == 5 and x.is_cpu:
@@ -196,7 +228,9 @@ def _refused(layer: nn.Module, x: Tensor, y: Tensor, error: Exception) -> str:
     weight, device = next(layer.parameters(), y), y.device.type
     cast = device in ("cpu", "cuda") and torch.is_autocast_enabled(device)
     if y.dtype != weight.dtype and not cast:
-        wanted = f"x is {y.dtype}, the weights are {weight.dtype}"
+        wanted = f"x is {y.dtype}, the weights are {weight.dtype}; give x.to({weight.dtype})"
+        if weight.dtype == torch.float32:
+            wanted = f"x is {y.dtype}, the weights are {weight.dtype}; give x.float()"
     else:
         wanted = (
             "x must have shape [T, B, ...], time first: of one image for all steps give x.expand(T, *x.shape), of a "

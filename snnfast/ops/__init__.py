@@ -107,3 +107,7 @@ if backend.extension is not None:
             "snnfast: the compiled extension is older or newer than the Python files around it. Build it anew with "
             f"'pip install -e .' in the source folder ({error})"
         ) from error
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -66,3 +66,7 @@ __all__ = [
     "stdp",
     "vgg16",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -28,3 +28,7 @@ __all__ = [
     "spike_times",
     "traces",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

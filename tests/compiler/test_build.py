@@ -184,7 +184,7 @@ def wait_for(path):
         time.sleep(0.01)
 
 
-def test_while_another_process_compiles(cache, fake, tmp_path):
+def test_while_another_process_compiles(as_shipped, cache, fake, tmp_path):
     calls = fake(WAIT.format(tmp_path))
     code = (
         "import types; from snnfast import backend; from snnfast.compiler import build\n"

@@ -40,8 +40,9 @@ def test_commands_of_the_pages_have_options_that_exist():
     whole = r"^ *snnfast (convert [^\n`#|]*)"
     lines = re.findall(f"{inline}|{whole}", "\n".join(pages), re.M)
     assert len(lines) > 50
+    whole = typer.main.get_command(cli.app)
     for line in lines:
-        words, command = shlex.split("".join(line)), typer.main.get_command(cli.app)
+        words, command = shlex.split("".join(line)), whole
         while hasattr(command, "commands"):
             command = command.commands[words.pop(0)]
         command.make_context("", words)

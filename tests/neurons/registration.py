@@ -6,7 +6,6 @@ import torch.autograd.forward_ad as forward_ad
 from backends import PRESENT
 from cases import check_each
 from samples import (
-    SCANNED,
     Sample,
     assert_equal,
     cotangents,
@@ -49,8 +48,8 @@ def calls(sample, grad=True, device="cpu"):
 
 
 def opchecked(op, kernels):
-    """All of the CPU kernels of a few neurons, one sample of the others: what PyTorch sees is made alike for all."""
-    if kernels.name != "cpu" or op.name not in SCANNED:
+    """All of the CPU kernels of ``lif``, one sample of the others: what PyTorch sees is made alike for all."""
+    if kernels.name != "cpu" or op.name != "lif":
         return few(op, torch.float32, rich(op))
     return [
         *few(op, torch.float32, "plain", "all_tensors"),

@@ -113,7 +113,8 @@ def test_a_layer_that_refuses_the_shape_is_named_with_the_shape_wanted():
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.bool, torch.float16, torch.float64])
 def test_a_layer_that_refuses_the_dtype_says_so(dtype):
     with pytest.raises(
-        RuntimeError, match=rf"Linear does not .* x is {dtype}, the weights are torch.float32$"
+        RuntimeError,
+        match=rf"Linear does not .* x is {dtype}, the weights are torch.float32; give x.float\(\)$",
     ):
         sn.Time(nn.Linear(7, 2))(torch.ones(5, 3, 7, dtype=dtype))
     with pytest.raises(TypeError, match=r"^Time: x must be a tensor, got ndarray"):

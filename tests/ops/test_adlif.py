@@ -138,14 +138,14 @@ ADLIF = Op(
 NEURONS = (ADLIF,)
 
 
-def equations(x, v, w, decay, gain, decay_w, a, b, q, threshold, v_reset, v_rest):
+def equations(x, v, w, decay, gain, decay_w, tau_w, a, b, q, threshold, v_reset, v_rest):
     """``q`` None: Bittar and Garner."""
     spikes, v_seq = [], []
     for x_t in x:
         h = v_rest + decay * (v - v_rest) + gain * (x_t - w)
         s = float(h >= threshold)
         v = h if not s else h - threshold if v_reset is None else v_reset
-        m, k = (h, 1.0) if q is None else (v, (1 - decay_w) * q)
+        m, k = (h, 1.0) if q is None else (v, 1 / tau_w * q)
         w = decay_w * w + k * (a * (m - v_rest) + b * s)
         spikes.append(s)
         v_seq.append(v)
@@ -161,7 +161,7 @@ def test_reference_follows_the_equations(v_reset, v_rest, decay_input, q):
     x = Sample(ADLIF, "plain", (50, 3), torch.float64).arguments()["x"]
     v, w = torch.tensor([0.1, 0.2, -0.3]).double(), torch.tensor([0.3, 0.0, -0.2]).double()
     decay, decay_w = 1 - 1 / 2.7, 1 - 1 / 6.3
-    gain = 1 - decay if decay_input else 1.0
+    gain = 1 / 2.7 if decay_input else 1.0
     rest = v_rest if v_rest is not None else v_reset or 0.0
     options = {"tau": 2.7, "tau_w": 6.3, "a": 0.3, "b": 0.4, "decay_input": decay_input}
     options |= {"v_threshold": 0.8, "v_reset": v_reset, "v_rest": v_rest, "return_v_seq": True}
@@ -169,7 +169,20 @@ def test_reference_follows_the_equations(v_reset, v_rest, decay_input, q):
     spikes, last, adaptation, v_seq = ADLIF.reference(x=x, v=v, w=w, **options)
     assert 0 < spikes.mean() < 1
     for n in range(3):
-        of_neuron = v[n].item(), w[n].item(), decay, gain, decay_w, 0.3, 0.4, q, 0.8, v_reset, rest
+        of_neuron = (
+            v[n].item(),
+            w[n].item(),
+            decay,
+            gain,
+            decay_w,
+            6.3,
+            0.3,
+            0.4,
+            q,
+            0.8,
+            v_reset,
+            rest,
+        )
         want = equations(x[:, n].tolist(), *of_neuron)
         assert (spikes[:, n].tolist(), v_seq[:, n].tolist(), adaptation[n].item()) == want
     assert_equal(last, v_seq[-1])

@@ -135,7 +135,7 @@ def test_reference_follows_the_equations(v_reset, v_rest, decay_input, beta):
     x = Sample(ALIF, "plain", (50, 3), torch.float64).arguments()["x"]
     v, a = torch.tensor([0.1, 0.2, -0.3]).double(), torch.tensor([0.3, 0.0, 1.0]).double()
     decay, decay_adapt = 1 - 1 / 2.7, 1 - 1 / 6.3
-    gain = 1 - decay if decay_input else 1.0
+    gain = 1 / 2.7 if decay_input else 1.0
     rest = v_rest if v_rest is not None else v_reset or 0.0
     options = {"tau": 2.7, "tau_adapt": 6.3, "beta": beta, "decay_input": decay_input}
     options |= {"v_threshold": 0.8, "v_reset": v_reset, "v_rest": v_rest, "return_v_seq": True}

@@ -90,11 +90,11 @@ EIF = Op(
 NEURONS = (EIF,)
 
 
-def equations(x, v, decay, gain, delta_t, theta_rh, threshold, v_reset, v_rest):
+def equations(x, v, rate, gain, delta_t, theta_rh, threshold, v_reset, v_rest):
     spikes, v_seq = [], []
     for x_t in x:
         upstroke = delta_t * math.exp((v - theta_rh) / delta_t)
-        h = v + (1 - decay) * (upstroke - (v - v_rest)) + gain * x_t
+        h = v + rate * (upstroke - (v - v_rest)) + gain * x_t
         s = float(h >= threshold)
         v = h if not s else h - threshold if v_reset is None else v_reset
         spikes.append(s)
@@ -109,8 +109,8 @@ def test_reference_follows_the_equations(v_reset, v_rest, decay_input):
     """Written out for one neuron, one step at a time, in Python floats."""
     x = Sample(EIF, "plain", (50, 3), torch.float64).arguments()["x"] * 0.6
     v = torch.tensor([0.1, 0.2, -0.3]).double()
-    decay = 1 - 1 / 2.7
-    gain = 1 - decay if decay_input else 1.0
+    rate = 1 / 2.7
+    gain = rate if decay_input else 1.0
     rest = v_rest if v_rest is not None else v_reset or 0.0
     own = {"delta_t": 0.5, "theta_rh": 1.5}
     options = {"tau": 2.7, "decay_input": decay_input, "v_threshold": 0.8, "v_reset": v_reset}
@@ -118,7 +118,7 @@ def test_reference_follows_the_equations(v_reset, v_rest, decay_input):
     spikes, last, v_seq = EIF.reference(x=x, v=v, **options)
     assert 0 < spikes.mean() < 1
     for n in range(3):
-        given = v[n].item(), decay, gain, 0.5, 1.5
+        given = v[n].item(), rate, gain, 0.5, 1.5
         want = equations(x[:, n].tolist(), *given, 0.8, v_reset, rest)
         assert spikes[:, n].tolist() == want[0]
         torch.testing.assert_close(

@@ -110,13 +110,13 @@ IZHIKEVICH = Op(
 NEURONS = (IZHIKEVICH,)
 
 
-def equations(x, v, w, decay, gain, a0, v_c, decay_w, a, b, threshold, v_reset, v_rest):
+def equations(x, v, w, rate, gain, a0, v_c, decay_w, rate_w, a, b, threshold, v_reset, v_rest):
     spikes, v_seq = [], []
     for x_t in x:
-        h = v + (1 - decay) * (a0 * ((v - v_rest) * (v - v_c))) + gain * (x_t - w)
+        h = v + rate * (a0 * ((v - v_rest) * (v - v_c))) + gain * (x_t - w)
         s = float(h >= threshold)
         v = h if not s else h - threshold if v_reset is None else v_reset
-        w = decay_w * w + (1 - decay_w) * (a * (h - v_rest)) + b * s
+        w = decay_w * w + rate_w * (a * (h - v_rest)) + b * s
         spikes.append(s)
         v_seq.append(v)
     return spikes, v_seq, w
@@ -130,8 +130,8 @@ def test_reference_follows_the_equations(v_reset, v_rest, decay_input):
     x = Sample(IZHIKEVICH, "plain", (50, 3), torch.float64).arguments()["x"] * 0.6
     v = torch.tensor([0.1, 0.2, -0.3]).double()
     w = torch.tensor([0.3, 0.0, -0.2]).double()
-    decay = 1 - 1 / 2.7
-    gain = 1 - decay if decay_input else 1.0
+    rate = 1 / 2.7
+    gain = rate if decay_input else 1.0
     rest = v_rest if v_rest is not None else v_reset or 0.0
     own = {"a0": 0.2, "v_c": 0.7, "tau_w": 3.1, "a": 0.3, "b": 0.2}
     options = {"tau": 2.7, "decay_input": decay_input, "v_threshold": 0.8, "v_reset": v_reset}
@@ -139,7 +139,7 @@ def test_reference_follows_the_equations(v_reset, v_rest, decay_input):
     spikes, last, recovery, v_seq = IZHIKEVICH.reference(x=x, v=v, w=w, **options)
     assert 0 < spikes.mean() < 1
     for n in range(3):
-        given = v[n].item(), w[n].item(), decay, gain, 0.2, 0.7, 1 - 1 / 3.1, 0.3, 0.2
+        given = v[n].item(), w[n].item(), rate, gain, 0.2, 0.7, 1 - 1 / 3.1, 1 / 3.1, 0.3, 0.2
         want = equations(x[:, n].tolist(), *given, 0.8, v_reset, rest)
         assert (spikes[:, n].tolist(), v_seq[:, n].tolist(), recovery[n].item()) == want
     assert_equal(last, v_seq[-1])

@@ -173,7 +173,7 @@ def test_reference_follows_the_equations(v_reset, v_rest, decay_input, tau):
     x = Sample(LIF, "plain", (50, 3), torch.float64).arguments()["x"]
     v = torch.tensor([0.1, 0.2, -0.3]).double()
     decay = 1 - 1 / tau
-    gain = 1 - decay if decay_input else 1.0
+    gain = 1 / tau if decay_input else 1.0
     rest = v_rest if v_rest is not None else v_reset or 0.0
     options = {"tau": tau, "decay_input": decay_input, "v_threshold": 0.8}
     options |= {"v_reset": v_reset, "v_rest": v_rest, "return_v_seq": True}

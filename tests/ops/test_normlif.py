@@ -120,7 +120,7 @@ def test_reference_follows_the_equations(v_reset, v_rest, decay_input):
     x = Sample(NORMLIF, "plain", (50, 3), torch.float64).arguments()["x"]
     v = torch.tensor([0.1, 0.2, -0.3]).double()
     decay = 1 - 1 / 2.7
-    gain = 1 - decay if decay_input else 1.0
+    gain = 1 / 2.7 if decay_input else 1.0
     rest = v_rest if v_rest is not None else v_reset or 0.0
     options = {"tau": 2.7, "decay_input": decay_input, "v_threshold": 0.8, "scale": 1.3}
     options |= {"shift": -0.2, "v_reset": v_reset, "v_rest": v_rest, "return_v_seq": True}

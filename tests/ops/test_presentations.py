@@ -18,6 +18,7 @@ def present(name, x, inputs, device="cpu", neurons=70, **arguments):
     theta = torch.float64 if name == "diehl_cook_conductance_" else torch.float32
     w = torch.full((neurons, inputs), 8.0, device=device)
     theta = torch.full((neurons,), 20.0, dtype=theta, device=device)  # above rest
+    arguments |= {"rest": 0.0} if name == "diehl_cook_conductance_" else {}
     return getattr(ops, name)(x, w, theta, return_spikes=True, **arguments)
 
 
@@ -112,7 +113,8 @@ def test_without_neurons_the_traces_of_the_inputs_change(backend, name, networks
         dtype = torch.float64 if name == "diehl_cook_conductance_" else torch.float32
         theta = torch.zeros(*networks, 0, dtype=dtype, device=backend.device)
         rule = plasticity.pair(1e-3, 1e-3, trace="nearest")
-        results.append(getattr(of, name)(spikes, w, theta, rule=rule, return_state=True))
+        rest = {"rest": 0.0} if name == "diehl_cook_conductance_" else {}
+        results.append(getattr(of, name)(spikes, w, theta, rule=rule, return_state=True, **rest))
     got, want = results
     assert got.counts.shape == (*networks, 2, 0)
     assert want.state.trace_pre.any()

@@ -88,10 +88,10 @@ QIF = Op(
 NEURONS = (QIF,)
 
 
-def equations(x, v, decay, gain, a0, v_c, threshold, v_reset, v_rest):
+def equations(x, v, rate, gain, a0, v_c, threshold, v_reset, v_rest):
     spikes, v_seq = [], []
     for x_t in x:
-        h = v + (1 - decay) * (a0 * ((v - v_rest) * (v - v_c))) + gain * x_t
+        h = v + rate * (a0 * ((v - v_rest) * (v - v_c))) + gain * x_t
         s = float(h >= threshold)
         v = h if not s else h - threshold if v_reset is None else v_reset
         spikes.append(s)
@@ -106,8 +106,8 @@ def test_reference_follows_the_equations(v_reset, v_rest, decay_input):
     """Written out for one neuron, one step at a time, in Python floats."""
     x = Sample(QIF, "plain", (50, 3), torch.float64).arguments()["x"] * 0.6
     v = torch.tensor([0.1, 0.2, -0.3]).double()
-    decay = 1 - 1 / 2.7
-    gain = 1 - decay if decay_input else 1.0
+    rate = 1 / 2.7
+    gain = rate if decay_input else 1.0
     rest = v_rest if v_rest is not None else v_reset or 0.0
     own = {"a0": 0.2, "v_c": 0.7}
     options = {"tau": 2.7, "decay_input": decay_input, "v_threshold": 0.8, "v_reset": v_reset}
@@ -115,7 +115,7 @@ def test_reference_follows_the_equations(v_reset, v_rest, decay_input):
     spikes, last, v_seq = QIF.reference(x=x, v=v, **options)
     assert 0 < spikes.mean() < 1
     for n in range(3):
-        given = v[n].item(), decay, gain, 0.2, 0.7
+        given = v[n].item(), rate, gain, 0.2, 0.7
         want = equations(x[:, n].tolist(), *given, 0.8, v_reset, rest)
         assert (spikes[:, n].tolist(), v_seq[:, n].tolist()) == want
     assert_equal(last, v_seq[-1])

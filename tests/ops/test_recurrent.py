@@ -38,7 +38,8 @@ def agree(op, arguments, exact=True):
 
 @each_op
 def test_every_variant_equals_the_reference(kernels, op):
-    for variant in op.variants:
+    """Of neurons but ``lif`` a third: a variant is theirs without weights, too, and all are tested there."""
+    for variant in list(op.variants)[:: 1 if op is LIF else 3]:
         agree(op, case(op, variant, (9, 2, 3), device=kernels.device), kernels.exact)
 
 
@@ -207,7 +208,9 @@ def test_gradient_of_the_soft_recursion_is_that_of_finite_differences(op, v_rese
         return reference.recurrent(neuron=op.name, **given)
 
     inputs = [arguments[k].requires_grad_() for k in names]
-    assert torch.autograd.gradcheck(function, inputs, eps=1e-6, atol=1e-7, rtol=1e-6)
+    assert torch.autograd.gradcheck(
+        function, inputs, eps=1e-6, atol=1e-7, rtol=1e-6, fast_mode=True
+    )
 
 
 @needs_kernels

@@ -33,6 +33,7 @@ def loss(a, dt=None, weigh_u=0.0, **more):
 
 
 @pytest.mark.filterwarnings(SILENT)
+@pytest.mark.parametrize("backend", ["reference"], indirect=True)  # with which the kernels agree
 @pytest.mark.parametrize(
     ("name", "weigh_u"),
     [

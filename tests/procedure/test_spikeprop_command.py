@@ -40,7 +40,7 @@ def test_a_network_without_spikes_says_so(tmp_path):
 
 
 def test_images_are_moved(tmp_path):
-    call("--dataset", "digits", "--hidden", 4, "--shift", 1, "--epochs", 1, "--out", tmp_path)
+    call("--dataset", "digits", "--hidden", 4, "--shift", 1, "--epochs", 0, "--out", tmp_path)
     assert read_checkpoint(tmp_path / "checkpoint.pt")["settings"]["shift"] == 1
 
 

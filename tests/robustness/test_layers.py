@@ -45,16 +45,16 @@ LAYERS = {
         ops.diehl_cook_conductance ops
     """,
     "modules and rules; data; training": """
-        learning.labels data.idx data.splits nn.readout nn.sequential encoder.latency encoder.regular
+        learning.labels data.idx data.splits nn.readout encoder.latency encoder.regular
         encoder.labels nn.state score data.vision data.bundled encoder.population
-        nn.spike_conv2d nn.patch_conv2d nn.spike_linear nn.hooks nn.time nn.keys
+        nn.spike_conv2d nn.patch_conv2d nn.spike_linear nn.hooks nn.time nn.sequential nn.keys
         nn.spiking nn.delaying nn.delay data.sequences data.event_files data.events data.folder data.own
         data.iris_loader data.loading data loss
         testing nn.spikeprop
-        nn.<neuron> nn.own_neuron nn.equations nn.recurrent nn.calibration
+        nn.<neuron> nn.own_neuron nn.equations nn.recurrent
         encoder.poisson encoder.bernoulli encoder.manual encoder
         learning.stdp learning.bp_stdp learning.spikeprop learning
-        nn.replacing.port nn.replacing.spikingjelly_neurons nn.replacing.spikingjelly_equations
+        nn.replacing.port nn.calibration nn.replacing.spikingjelly_neurons nn.replacing.spikingjelly_equations
         nn.replacing.spikingjelly nn.replacing.snntorch_functions nn.replacing.norse_neurons
         nn.replacing.norse_equations
         nn.replacing.snntorch_neuron nn.replacing.snntorch nn.replacing.norse

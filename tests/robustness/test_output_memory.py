@@ -4,12 +4,11 @@ import concurrent.futures
 import gc
 import os
 import re
-import subprocess
-import sys
 
 import pytest
 import torch
 from backends import PRESENT
+from interpreter import python
 from samples import assert_equal
 
 from snnfast import memory, ops
@@ -59,8 +58,7 @@ def test_limit_of_the_environment_is_in_mib(text, limit):
     if not memory.statistics().limit:
         pytest.skip("no cache on this platform")
     ask = "from snnfast import memory; print(memory.statistics().limit)"
-    env = os.environ | {"SNNFAST_CPU_CACHE_MB": text}
-    assert int(subprocess.check_output([sys.executable, "-c", ask], env=env)) == limit
+    assert int(python(ask, SNNFAST_CPU_CACHE_MB=text).stdout) == limit
 
 
 @pytest.mark.parametrize("text", ["99999999999", "9" * 30])
@@ -68,9 +66,8 @@ def test_the_limit_is_at_most_the_memory_of_the_machine(text):
     if not memory.statistics().limit:
         pytest.skip("no cache on this platform")
     ask = "from snnfast import memory; print(memory.statistics().limit)"
-    env = os.environ | {"SNNFAST_CPU_CACHE_MB": text, "PYTHONWARNINGS": "ignore"}
     whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE") >> 20 << 20
-    assert int(subprocess.check_output([sys.executable, "-c", ask], env=env)) == whole
+    assert int(python(ask, SNNFAST_CPU_CACHE_MB=text).stdout) == whole
 
 
 def test_negative_limit_is_refused():

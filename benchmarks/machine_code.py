@@ -68,7 +68,14 @@ def codes(compiler: str, disassembler: str, stem: str, folder: Path) -> list[Cod
     source, cubin = folder / f"{stem}.cu", folder / f"{stem}.cubin"
     write(str(folder / "core"))
     source.write_text(SOURCE.format(stem=stem, neuron=neuron, calls=" + ".join(calls)))
-    flags = [f"-arch={ARCH}", "-std=c++17", "-O3", "--fmad=false", f"-I{resources.CSRC}", f"-I{folder}"]
+    flags = [
+        f"-arch={ARCH}",
+        "-std=c++17",
+        "-O3",
+        "--fmad=false",
+        f"-I{resources.CSRC}",
+        f"-I{folder}",
+    ]
     done = subprocess.run(
         [compiler, "--resource-usage", "-cubin", *flags, "-o", str(cubin), str(source)],
         capture_output=True,

@@ -98,7 +98,14 @@ def compile_kernels(compiler: str, arch: str, source: Path) -> list[Kernel]:
     Raises:
         RuntimeError: with nvcc's message if it does not compile.
     """
-    flags = [f"-arch={arch}", "-std=c++17", "-O3", "--fmad=false", f"-I{CSRC}", f"-I{source.parent}"]
+    flags = [
+        f"-arch={arch}",
+        "-std=c++17",
+        "-O3",
+        "--fmad=false",
+        f"-I{CSRC}",
+        f"-I{source.parent}",
+    ]
     done = subprocess.run(
         [compiler, "--resource-usage", *flags, "-c", str(source), "-o", os.devnull],
         capture_output=True,

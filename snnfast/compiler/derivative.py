@@ -100,14 +100,25 @@ RULES: dict[str, Callable[[Node, Node], list[Node]]] = {
     "minimum": lambda n, g: _extremum(n, g, n.args[0] > n.args[1], n.args[0] < n.args[1]),
     "where": lambda n, g: [n.graph.constant(0), where(n.args[0], g, 0.0), where(n.args[0], 0.0, g)],
 }
-FLAT = ("constant", "detach", "fires", "sign", "floor", "ceil", "round", "trunc", *COMPARISONS, *LOGICAL)
+FLAT = (
+    "constant",
+    "detach",
+    "fires",
+    "sign",
+    "floor",
+    "ceil",
+    "round",
+    "trunc",
+    *COMPARISONS,
+    *LOGICAL,
+)
 
 
 def gradients(
     outputs: Iterable[tuple[Node, Node]],
     graph: Graph,
     leaves: Iterable[Node],
-    names: dict[int, str] | None = None,
+    names: dict[int, str],
 ) -> list[Node]:
     """Gradients of the leaves, from ``outputs``: each node with its own gradient; 0 where nothing flows.
 
@@ -132,9 +143,10 @@ def gradients(
         for arg, grad in zip(node.args, _local(node, found[node.id])):
             if reaches[arg.id] and not _zero(grad):
                 found[arg.id] = _sum(found.get(arg.id), grad)
-    for node in nodes if names else ():
-        if node.id in found and node.id in names and found[node.id].args:
-            names.setdefault(found[node.id].id, f"grad_{names[node.id]}")
+    for node in nodes:
+        made = found.get(node.id)
+        if made is not None and made.args and node.id in names:
+            names.setdefault(made.id, f"grad_{names[node.id]}")
     return [found.get(leaf.id, graph.constant(0)) for leaf in leaves]
 
 

@@ -38,12 +38,11 @@ attached R Uniform fires
 """
 RESERVED = {*_WORDS.split(), *CALLS.values()}
 # Names in a struct besides those of its coefficients; variables that look like these get other names.
-MEMBERS = set(
-    """
-    kStates kParams kSettings kLeast kCoefficients kTape kEach kEachCoefficients kMore kMoves kGeneric kReads kPrefetch
-    kTakesSlope
-    """.split()
-)
+_MEMBERS = """
+kStates kParams kSettings kLeast kCoefficients kTape kEach kEachCoefficients kMore kMoves kGeneric kReads kPrefetch
+kTakesSlope
+"""
+MEMBERS = {*_MEMBERS.split()}
 
 
 def camel(name: str) -> str:
@@ -165,8 +164,8 @@ class _Struct:
         self.names: dict[int, str] = {}
         found: dict[int, Node] = {}
         for one in [v.plan.step for v in variants] or [step]:
-            named = {plain(n).id: one.names[n.id] for n in one.graph.nodes if n.id in one.names}
-            self.names = named | self.names
+            given = {plain(n).id: one.names[n.id] for n in one.graph.nodes if n.id in one.names}
+            self.names = given | self.names
             self.names |= {n.id: f"{layout.states[k]}_before" for k, n in enumerate(one.states)}
         for plan in [v.plan for v in variants]:
             self.names |= {n.id: f"grad_{s}" for n, s in zip(plan.grad_after, layout.states)}
@@ -251,9 +250,7 @@ class _Struct:
             if not text:
                 args = [texts[a.id] for a in self.operands(node)]
                 text = (
-                    self.fires(*args)
-                    if node.op == "fires"
-                    else formula(node, args, self.constant)
+                    self.fires(*args) if node.op == "fires" else formula(node, args, self.constant)
                 )
             if is_read or (
                 node.id not in known
@@ -374,7 +371,7 @@ class _Struct:
 
     def text(self) -> str:
         layout, flags = self.layout, self.layout.flags
-        takes_slope = flags["kTakesSlope"]
+        takes_slope, margin = flags["kTakesSlope"], self.variants[0].plan.margin
         states = [f"k{camel(row)}Row" for row in self.rows]
         params = [f"kOf{camel(p)}" for p in layout.params]
         settings = [f"kOf{camel(s)}" for s in layout.settings]
@@ -383,18 +380,20 @@ class _Struct:
         at_rest = "kVRest" in coefficients
         rest_value = "state == 0 ? c[kVRest] : C(0)" if at_rest else "C(0)"
         learned = {p for v in self.variants for p in v.plan.step.tensors}
-        of_rest = (
-            "if (state == 0) grad_params[kOfVRest] += grad;" if "v_rest" in learned else ""
-        )
+        of_rest = "if (state == 0) grad_params[kOfVRest] += grad;" if "v_rest" in learned else ""
         constants = "\n".join(
             f"  static constexpr bool {name} = {str(value).lower()};"
             for name, value in (flags | {"kMore": self.has_more}).items()
         )
-        threshold = f"""
+        threshold = (
+            f"""
   template <class C>
   static SNNFAST_HD C threshold(const C* c) {{
-    return c[kVThreshold];
-  }}""" if takes_slope and not flags["kMoves"] else ""
+    return {self.coefficient(plain(margin.args[1]))};
+  }}"""
+            if margin is not None and not flags["kMoves"]
+            else ""
+        )
         scan = " a" if any("a." in line for line in setup) else ""
         every = "template <Reset R, bool Uniform, class C>"
         return f"""struct {self.name} {{

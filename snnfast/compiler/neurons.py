@@ -120,7 +120,7 @@ def _traced(
         reset == "hard",
         reset != "none",
         spike,
-        graph.leaf("given", "attached") == 0,  # type: ignore[arg-type]
+        graph.leaf("given", "attached") == 0,
         period,
         most if reset == "soft" else 1.0,
     )
@@ -187,7 +187,8 @@ def header(stem: str) -> str:
   }}
 }};
 """
-    return f"""// Made from the equation of {stem.removeprefix("refractory_")} in snnfast/reference by snnfast/compiler/neurons.py.
+    neuron = stem.removeprefix("refractory_")
+    return f"""// Made from the equation of {neuron} in snnfast/reference by snnfast/compiler/neurons.py.
 #pragma once
 #include "core/functions.h"
 #include "core/neuron.h"

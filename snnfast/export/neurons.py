@@ -12,8 +12,8 @@ from torch import Tensor
 from snnfast.calls.neuron import NEURONS
 from snnfast.compiler.emit import c99_step
 from snnfast.compiler.evaluate import evaluate
-from snnfast.compiler.neurons import step_of
 from snnfast.compiler.expression import Node
+from snnfast.compiler.neurons import step_of
 from snnfast.compiler.trace import Step
 from snnfast.nn.own_neuron import OwnLayer
 from snnfast.nn.state import Stateful

@@ -49,7 +49,7 @@ def exp_nonpositive(x: Tensor) -> Tensor:
 def exp_quotient(x: Tensor, by: float | Tensor) -> Tensor:
     """``exp(x / by)``, at most ``e^87`` in float32, ``e^708`` in float64; without a gradient.
 
-    Kernels on a GPU do without the division (``csrc/core/exp.h``), so a value that is traced takes it for one operation.
+    Kernels on a GPU do without the division (``csrc/core/exp.h``), so a traced value takes it for one operation.
     """
     if not isinstance(x, Tensor):
         return x.exp_quotient(by)

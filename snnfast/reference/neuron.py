@@ -172,7 +172,7 @@ def whole_step(
     results = list(returned) if isinstance(returned, tuple) else [returned]
     at = len(results) - len(carried)
     outputs, after = results[:at], results[at:]
-    if r is not None:
+    if r is not None and period is not None:
         left = torch.where(r > 1, r - 1, 0.0)  # NaN is no silence
         period = float(period) if isinstance(period, int) else period
         after.append(torch.where(fired[-1].detach() == 0, left, period))

@@ -451,7 +451,7 @@ def converted():
         ),
         (nn.Sequential(Functional()), r"^export_c: relu in 0 is no layer"),
         (Branching(), r"^export_c: Branching cannot be traced by torch\.fx: symbolically traced variables"),
-        (nn.Sequential(sn.Recurrent(sn.LIF(return_v_seq=True), 3)), r"^export_c: 0, a Recurrent, .*more than one tensor"),
+        (nn.Sequential(sn.Recurrent(LIF(return_v_seq=True), 3)), r"^export_c: 0, a Recurrent, .*more than one tensor"),
         (3, r"^export_c: net must be a module, got int"),
     ],
 )  # fmt: skip

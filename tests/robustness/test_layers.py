@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from snnfast.compiler import neurons
+
 PACKAGE = Path(__file__).parents[2] / "snnfast"
 
 # From the ground up, and within a layer in this order: a module imports modules before it, and none after it, so there
-# can be no circle. A new module wants its place here; <neuron> stands for each other neuron of csrc/core.
+# can be no circle. A new module wants its place here; <neuron> stands for each other neuron.
 # docs/architecture.md draws the layers.
 LAYERS = {
     "what everything stands on": """
@@ -30,11 +32,10 @@ LAYERS = {
         reference.bp_stdp reference.diehl_cook_conductance reference.diehl_cook
         reference.recurrent reference.pool2d
         reference.spike_conv2d reference.spike_count reference.spike_linear reference.delay reference.bp_stdp_network
-        reference.own_neuron
     """,
     "from a step function to a kernel": """
         compiler.functions compiler.eager compiler.signature compiler.expression compiler.evaluate compiler.trace
-        compiler.derivative compiler.plan compiler.emit
+        compiler.derivative compiler.plan compiler.emit compiler.neurons
     """,
     "kernels, or the reference": """
         ops.autograd ops.in_place ops.layout ops.repeat ops.batch_norm ops.pool2d ops.neuron ops.own_kernels
@@ -68,7 +69,7 @@ LAYERS = {
         monitoring.operations monitoring.activity monitoring.counts monitoring.tally monitoring.watch monitoring
     """,
     "networks without Python": """
-        export.source export.plan export.exact export.products export.pooling export.own_neuron export.neurons
+        export.source export.plan export.exact export.products export.pooling export.neurons
         export.recurrent
         export.readout export.program export.write export.step export
     """,
@@ -104,11 +105,7 @@ LAYERS = {
         cli.options cli.procedures cli __main__
     """,
 }
-NEURONS = sorted(
-    path.stem
-    for path in (PACKAGE.parent / "csrc/core").glob("*.h")
-    if "  SNNFAST_FIRING_ARGUMENTS(FIELD)" in path.read_text()
-)
+NEURONS = sorted(name for name in neurons.STEMS if not name.startswith("refractory_"))
 ORDER = list(
     dict.fromkeys(
         name.replace("<neuron>", neuron)

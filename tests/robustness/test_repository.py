@@ -9,14 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from snnfast.compiler import neurons
+
 ROOT = Path(__file__).parents[2]
 # csrc/ops/*.cpp that are no op; own_neuron runs kernels that are compiled while a program runs
 BESIDE_OPS = {"check", "device", "neuron", "output_memory", "own_neuron"}
-NEURONS = sorted(
-    p.stem
-    for p in (ROOT / "csrc/core").glob("*.h")
-    if re.search(r"SNNFAST_FIRING_ARGUMENTS\(FIELD\)$", p.read_text(), re.MULTILINE)
-)
+NEURONS = sorted(name for name in neurons.STEMS if not name.startswith("refractory_"))
 STEMS = sorted(
     NEURONS + [p.stem for p in (ROOT / "csrc/ops").glob("*.cpp") if p.stem not in BESIDE_OPS]
 )
@@ -49,7 +47,7 @@ def built(ops):
 @pytest.mark.parametrize(
     "place",
     [
-        "csrc/core/{}.h",
+        "csrc/core/{}.h|csrc/core/neuron.h",
         "csrc/ops/{}.cpp|csrc/ops/neuron.cpp.in",
         "csrc/cpu/{}.cpp|csrc/cpu/neuron.cpp.in",
         "csrc/cuda/{}.cu|csrc/cuda/neuron.cu.in",

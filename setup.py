@@ -3,13 +3,14 @@
 SNNFAST_CUDA=auto|0|1      CUDA kernels: where nvcc and a use for them are found (default), never, or fail without nvcc
 TORCH_CUDA_ARCH_LIST       e.g. "8.0;9.0+PTX"; default: the cards in this machine, or 8.0;9.0;10.0+PTX;12.0 if there are none
 SNNFAST_EMULATION=0|1      also build the CUDA kernels for the CPU, for tests; default 1 for an editable install, else 0
-SNNFAST_BEST_ISA=isa       the best instruction set to build CPU kernels for: base, avx2 or avx512 (default)
+SNNFAST_BEST_ISA=isa       the best instruction set to build CPU kernels for: base, avx2 or avx512; default: this processor's
 SNNFAST_SANITIZE=list      sanitizers, e.g. address,undefined (tests)
 SNNFAST_WERROR=1           warnings are errors
 MAX_JOBS=n                 parallel compilations
 """
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -112,6 +113,14 @@ def choice(name: str, default: str, *others: str) -> str:
     return value
 
 
+def best_isa(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """What this processor has, unless SNNFAST_BEST_ISA says otherwise, as it does for wheels for any processor."""
+    known = platform.machine() == "x86_64" and cpuinfo.exists()
+    flags = set(re.findall(r"\w+", cpuinfo.read_text())) if known else {"avx512vl"}
+    best = "avx512" if "avx512vl" in flags else "avx2" if "avx2" in flags else "base"
+    return choice("SNNFAST_BEST_ISA", best, *({"base", "avx2", "avx512"} - {best}))
+
+
 def switch(name: str, default: bool) -> bool:
     return choice(name, str(int(default)), str(int(not default))) == "1"
 
@@ -205,7 +214,7 @@ class CMakeBuild(build_ext):
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-DSNNFAST_EMULATION={'ON' if self.emulation else 'OFF'}",
             f"-DSNNFAST_WERROR={'ON' if switch('SNNFAST_WERROR', False) else 'OFF'}",
-            f"-DSNNFAST_BEST_ISA={choice('SNNFAST_BEST_ISA', 'avx512', 'avx2', 'base')}",
+            f"-DSNNFAST_BEST_ISA={best_isa()}",
             f"-DSNNFAST_SANITIZE={sanitize}",
             f"-DCMAKE_BUILD_TYPE={'Debug' if self.debug else 'Release'}",
         ]

@@ -218,6 +218,22 @@ def test_a_switch_with_another_value_is_an_error(tmp_path, name):
     assert re.fullmatch(rf"snnfast: {name} must be .*, got 'yes'\n", result.stderr)
 
 
+@pytest.mark.parametrize(
+    ("flags", "chosen", "best"),
+    [
+        ("fpu sse2", "", "base"),
+        ("fpu sse2 avx avx2 fma", "", "avx2"),
+        ("fpu avx2 avx512f avx512vl", "", "avx512"),
+        ("fpu sse2 avx avx2 fma", "avx512", "avx512"),
+    ],
+)
+def test_kernels_are_built_for_this_processor(tmp_path, flags, chosen, best):
+    (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags : {flags}\n")
+    path = f"module.Path({str(tmp_path / 'cpuinfo')!r})"
+    code = f"module.platform.machine = lambda: 'x86_64'\nprint(module.best_isa({path}))"
+    assert ask(code, SNNFAST_BEST_ISA=chosen).stdout.strip() == best
+
+
 @pytest.mark.parametrize("archs", ["90", "9.0+PTX2", "sm_90", "8.0;all"])
 def test_bad_arch_list_is_an_error(archs):
     result = ask(f"module.cuda_archs({archs!r})")

@@ -1,4 +1,4 @@
-"""``scripts/races.py``: what can be known of it without the build under ThreadSanitizer. CI runs a share of it a commit."""
+"""``scripts/races.py``: what can be known of it without the build under ThreadSanitizer. CI runs a share of it."""
 
 import re
 from pathlib import Path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -27,9 +28,9 @@ class Recorded(NamedTuple):
 
 
 def from_times(
-    t: Any,
-    unit: Any,
-    sample: Any = None,
+    t: Tensor | Sequence[float],
+    unit: Tensor | Sequence[int],
+    sample: Tensor | Sequence[int] | None = None,
     *,
     neurons: int,
     num_steps: int | None = None,

@@ -96,5 +96,17 @@ def test_completion_shows_public_names(name):
     assert set(dir(module)) - {"__version__"} == set(module.__all__)
 
 
+@pytest.mark.parametrize("threshold", [20.0, 2e4, float("inf")])
+def test_a_threshold_whose_shift_would_round_the_membrane_is_refused(threshold):
+    with pytest.raises(ValueError, match=r"snntorch\.Leaky: threshold"):
+        like("snntorch.Leaky", beta=0.9, threshold=threshold)
+    like(
+        "snntorch.Leaky",
+        beta=0.9,
+        threshold=threshold if threshold < 100 else 20.0,
+        reset_mechanism="zero",
+    )
+
+
 def test_learned_time_constants_take_sizes_as_before():
     assert ParametricLIF(20.0).tau.item() == pytest.approx(20.0)

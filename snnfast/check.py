@@ -237,10 +237,12 @@ def leak(op: str, name: str, tau: object, decay: object, default_tau: float, x: 
     if decay is not None:
         raise ValueError(f"{op}: give {tau_name} or {name}, not both")
     time_constant = parameter(op, tau_name, tau, x)
-    if not isinstance(time_constant, Tensor) and not time_constant >= 1:
+    if isinstance(time_constant, Tensor):
+        rate = time_constant.reciprocal()  # a number over a tensor takes two operations
+        return Leak(torch.rsub(rate, 1.0), rate)
+    if not time_constant >= 1:
         raise ValueError(f"{op}: {tau_name} must be at least 1 step, got {time_constant}")
-    rate = 1.0 / time_constant
-    return Leak(1.0 - rate, rate)
+    return Leak(1.0 - 1.0 / time_constant, 1.0 / time_constant)
 
 
 def positive(op: str, name: str, value: object) -> float:

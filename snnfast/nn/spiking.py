@@ -285,7 +285,7 @@ def learned_tau(layer: str, name: str, tau: object, channels: int | None) -> nn.
 
 def time_constant(layer: Stateful, name: str, x: Tensor) -> Tensor:
     """``1 / sigmoid(w)`` as the op takes it for ``x``."""
-    return per_channel(layer, name, 1 / torch.sigmoid(layer._constant(name, x)), x)
+    return per_channel(layer, name, torch.sigmoid(layer._constant(name, x)).reciprocal(), x)
 
 
 def per_channel(layer: Stateful, name: str, value: Tensor, x: Tensor) -> Tensor:

@@ -236,9 +236,9 @@ def add_decay(
 ) -> None:
     """Gives ``layer`` the constants ``tau`` and ``decay``, of which one is given; of numbers both can be read."""
     name = type(layer).__name__
-    if isinstance(tau, int) and tau >= _LIKE_A_SIZE:
+    if not suffix and isinstance(tau, int) and _LIKE_A_SIZE <= tau < 10**6:
         warnings.warn(
-            f"{name}({tau}): tau{suffix} is a time constant of {tau} steps, not a number of neurons; a layer takes any "
+            f"{name}({tau}): tau is a time constant of {tau} steps, not a number of neurons; a layer takes any "
             f"number of them, [T, B, ...]. If you mean the time constant, write {tau}.0",
             stacklevel=3,
         )

@@ -3,6 +3,7 @@
     python scripts/races.py                 builds, runs every kernel whose threads meet, plants every missing barrier
     python scripts/races.py --folder DIR    keeps the build in DIR, for the next time
     python scripts/races.py --only NAME     plants only in files with this in their names
+    python scripts/races.py --share 4       plants every fourth one, others after the next commit
 
 Barriers, those of clusters, __syncwarp and fences are all that orders two threads (csrc/cuda_emulation/cuda_runtime.h).
 Blocks are made small, since ThreadSanitizer remembers few accesses to a word. Kernels that choose where their memory
@@ -136,6 +137,21 @@ def meetings(sources: Path) -> Iterator[tuple[str, int, int]]:
         here = [number for number, line in lines if MEETS.search(line.partition("//")[0])]
         if calls_of(name):
             yield from ((name, k, number) for k, number in enumerate(here, 1))
+
+
+def commits() -> int:
+    """How many led to this one; 0 without git."""
+    words = ["git", "-C", str(ROOT), "rev-list", "--count", "HEAD"]
+    try:
+        return int(subprocess.run(words, capture_output=True, text=True).stdout or 0)
+    except OSError:
+        return 0
+
+
+def planted(sources: Path, only: str = "", share: int = 1) -> list[tuple[str, int, int]]:
+    """Those of :func:`meetings` that are planted; of a share others at each commit."""
+    found = [meeting for meeting in meetings(sources) if only in meeting[0]]
+    return found[commits() % share :: share]
 
 
 # ---- the calls, in a process that ThreadSanitizer has been loaded into
@@ -273,7 +289,7 @@ def calls_of(file: str) -> tuple[Callable[[], None], ...]:
     return next((calls for start, calls in CALLS.items() if file.startswith(start)), ())
 
 
-def inside(library: Path, only: str) -> int:
+def inside(library: Path, only: str, share: int) -> int:
     """All kernels as they are, then with each barrier missing; each in a process that ends with its first report."""
     torch.set_num_threads(1)
     torch.ops.load_library(library)
@@ -301,9 +317,7 @@ def inside(library: Path, only: str) -> int:
         print(f"{call.__name__}: {'A RACE' if found else 'clean'}", flush=True)
     if failures:
         return 1
-    for file, k, line in meetings(library.parent / "csrc"):
-        if only not in file:
-            continue
+    for file, k, line in planted(library.parent / "csrc", only, share):
         found = reported(calls_of(file), file.encode(), line, False)
         spare = SPARE.get((file, k))
         bad = found == (spare is not None)
@@ -319,10 +333,11 @@ def main() -> int:
     )
     parser.add_argument("--folder", type=Path, help="of the build; one that is removed if left out")
     parser.add_argument("--only", default="", help="plants in files with this in their names")
+    parser.add_argument("--share", type=int, default=1, help="plants one of so many")
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.inside:
-        return inside(chosen.inside, chosen.only)
+        return inside(chosen.inside, chosen.only, chosen.share)
     with tempfile.TemporaryDirectory() as removed:
         folder = (chosen.folder or Path(removed)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
@@ -338,6 +353,7 @@ def main() -> int:
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
         }
         words = [sys.executable, __file__, "--inside", str(library), "--only", chosen.only]
+        words += ["--share", str(chosen.share)]
         return subprocess.run(words, env=environment).returncode
 
 

@@ -71,11 +71,7 @@ def dtype(op: str, name: str, value: torch.dtype, allowed: Sequence[torch.dtype]
     """One of the ``allowed`` dtypes, as that of the tensor ``name``."""
     if value not in allowed:
         wanted = "dtype" if len(allowed) == 1 else "one of the dtypes"
-        discrete = torch.float32 in allowed and not (value.is_floating_point or value.is_complex)
-        way_out = f"; give {name}.float()" if discrete else ""
-        raise TypeError(
-            f"{op}: {name} must have {wanted} {dtype_names(allowed)}, got {value}{way_out}"
-        )
+        raise TypeError(f"{op}: {name} must have {wanted} {dtype_names(allowed)}, got {value}")
 
 
 def shape(op: str, name: str, value: object, *allowed: Sequence[int | str]) -> None:
@@ -137,7 +133,11 @@ def generator(op: str, value: object) -> None:
 def sequence(op: str, x: Tensor) -> None:
     """``x`` must be a floating-point tensor ``[T, ...]``."""
     tensor(op, "x", x)
-    dtype(op, "x", x.dtype, FLOATING)
+    if x.dtype not in FLOATING:
+        way_out = "" if x.is_complex() else "; give x.float()"
+        raise TypeError(
+            f"{op}: x must have one of the dtypes {dtype_names(FLOATING)}, got {x.dtype}{way_out}"
+        )
     if x.dim() == 0:
         raise ValueError(f"{op}: x must have shape [T, ...], got a tensor without dimensions")
     elements(op, "x", x.shape)
@@ -237,10 +237,12 @@ def leak(op: str, name: str, tau: object, decay: object, default_tau: float, x: 
     if decay is not None:
         raise ValueError(f"{op}: give {tau_name} or {name}, not both")
     time_constant = parameter(op, tau_name, tau, x)
-    if not isinstance(time_constant, Tensor) and not time_constant >= 1:
+    if isinstance(time_constant, Tensor):
+        rate = time_constant.reciprocal()  # a number over a tensor takes two operations
+        return Leak(torch.rsub(rate, 1.0), rate)
+    if not time_constant >= 1:
         raise ValueError(f"{op}: {tau_name} must be at least 1 step, got {time_constant}")
-    rate = 1.0 / time_constant
-    return Leak(1.0 - rate, rate)
+    return Leak(1.0 - 1.0 / time_constant, 1.0 / time_constant)
 
 
 def positive(op: str, name: str, value: object) -> float:

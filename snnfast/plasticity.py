@@ -17,6 +17,7 @@ trace of the synapse, and a reward turns the trace into a change of weight.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Literal, NamedTuple
 
@@ -27,7 +28,9 @@ from snnfast import check
 
 __all__ = [
     "Constants",
+    "OwnRule",
     "Rule",
+    "Synapses",
     "exponential",
     "pair",
     "power_law",
@@ -123,7 +126,7 @@ class Rule:
 
     Attributes:
         kind: the formula: ``additive`` (exponent ``mu`` 0), ``linear`` (1), ``power``, ``exponential`` or ``triplet``.
-        lr_pre: rate of the depression at a presynaptic spike.
+        lr_pre: rate of the depression at a presynaptic spike; negative rates turn a rule around (anti-Hebbian).
         lr_post: rate of the potentiation at a postsynaptic spike.
         lr_pre_triplet, lr_post_triplet: the triplet rule's rates of terms with the second trace.
         x_tar: the presynaptic trace at which a postsynaptic spike leaves the weight as it is.
@@ -167,7 +170,7 @@ class Rule:
             check.number("plasticity", field.name, value)
             if value <= 0 and field.name.startswith("tau"):
                 raise ValueError(f"plasticity: {field.name} must be positive, got {value:g} ms")
-            if value < 0 and field.name.startswith(("lr", "mu", "beta")):
+            if value < 0 and field.name.startswith(("mu", "beta")):
                 raise ValueError(f"plasticity: {field.name} must be at least 0, got {value:g}")
         if not self.w_min < self.w_max:
             raise ValueError(
@@ -428,6 +431,124 @@ def reward_modulated(rule: Rule, tau_eligibility: float = 100.0) -> Rule:
             f"reward_modulated: rule must be a rule of snnfast.plasticity, got {type(rule).__name__}"
         )
     return replace(rule, tau_eligibility=tau_eligibility)
+
+
+class Synapses(NamedTuple):
+    """What a rule of your own sees in a step; the tensors broadcast to ``[B, N_post, N_pre]``.
+
+    Attributes:
+        w: weights before the step ``[N_post, N_pre]``.
+        s_pre: presynaptic spikes, 0 or 1, ``[B, 1, N_pre]``.
+        s_post: postsynaptic spikes, 0 or 1, ``[B, N_post, 1]``.
+        x_pre: presynaptic traces after decay and spike, ``[B, 1, N_pre]``.
+        x_post: postsynaptic traces after decay and spike, ``[B, N_post, 1]``.
+        reward: reward of the step ``[B, 1, 1]``; 0 where none is given.
+    """
+
+    w: Tensor
+    s_pre: Tensor
+    s_post: Tensor
+    x_pre: Tensor
+    x_post: Tensor
+    reward: Tensor
+
+
+@dataclass(frozen=True)
+class OwnRule:
+    """A rule of your own, as a function of spikes and traces, for :class:`snnfast.learning.STDP`; in plain PyTorch.
+
+    Example, a rule of which the depression grows with the weight, and potentiation with the square of the trace::
+
+        >>> def change(s):
+        ...     return 0.01 * s.s_post * s.x_pre**2 - 0.02 * s.s_pre * s.x_post * s.w
+        >>> learner = snnfast.learning.STDP(linear, plasticity.OwnRule(change, tau_pre=15.0))
+
+    Attributes:
+        change: from :class:`Synapses` to the change of every weight in a step, which broadcasts to
+            ``[B, N_post, N_pre]``; changes of the batch are summed or averaged, and weights clamped to their bounds.
+        tau_pre, tau_post: time constants of the traces, ms.
+        trace: ``nearest``: a spike sets the trace to 1; ``all``: it adds 1.
+        w_min, w_max: bounds of the weights.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type or range.
+    """
+
+    change: Callable[[Synapses], Tensor]
+    tau_pre: float = 20.0
+    tau_post: float = 20.0
+    trace: Trace = "nearest"
+    w_min: float = 0.0
+    w_max: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not callable(self.change):
+            raise TypeError(f"OwnRule: change must be a function, got {type(self.change).__name__}")
+        # The other fields are those of the rules of this module.
+        names = ("tau_pre", "tau_post", "trace", "w_min", "w_max")
+        Rule("additive", **{name: getattr(self, name) for name in names})
+
+    @torch.no_grad()
+    def run(
+        self,
+        w: Tensor,
+        pre: Tensor,
+        post: Tensor,
+        traces: tuple[Tensor, Tensor] | None,
+        *,
+        dt: float,
+        reward: Tensor,
+        mean: bool,
+        each_step: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Change ``w`` in place over a sequence.
+
+        Args:
+            w: weights ``[N_post, N_pre]``.
+            pre: spikes ``[T, B, N_pre]``.
+            post: spikes ``[T, B, N_post]``.
+            traces: of earlier spikes, ``[B, N_pre]`` and ``[B, N_post]``; None: there were none.
+            dt: length of a step, ms.
+            reward: ``[T, B]``.
+            mean: average the changes over the batch instead of summing them.
+            each_step: change the weights after each step, not after the last.
+
+        Returns:
+            the traces after the last step.
+        """
+        same = Rule("additive", tau_pre=self.tau_pre, tau_post=self.tau_post, trace=self.trace)
+        constants = same.constants(dt)
+        before, after = pre != 0, post != 0
+        x_pre, x_post = traces or (
+            torch.zeros_like(before[0], dtype=w.dtype),
+            torch.zeros_like(after[0], dtype=w.dtype),
+        )
+        total = torch.zeros_like(w)
+        for t in range(len(pre)):
+            x_pre = constants.trace(x_pre * constants.decay_pre, before[t])
+            x_post = constants.trace(x_post * constants.decay_post, after[t])
+            seen = Synapses(
+                w.clone(),
+                *(before[t].to(w).unsqueeze(1), after[t].to(w).unsqueeze(2)),
+                *(x_pre.unsqueeze(1), x_post.unsqueeze(2), reward[t].view(-1, 1, 1)),
+            )
+            change = self.change(seen)
+            if not isinstance(change, Tensor):
+                raise TypeError(
+                    f"OwnRule: change must return a tensor, got {type(change).__name__}"
+                )
+            shape = (len(x_pre), *w.shape)
+            try:
+                change = change.expand(shape)
+            except RuntimeError:
+                raise ValueError(
+                    f"OwnRule: change must return a tensor that broadcasts to {list(shape)}, got {list(change.shape)}"
+                ) from None
+            total += change.mean(0) if mean else change.sum(0)
+            if each_step or t == len(pre) - 1:
+                w.copy_((w + total).clamp(self.w_min, self.w_max))
+                total.zero_()
+        return x_pre, x_post
 
 
 def __dir__() -> list[str]:

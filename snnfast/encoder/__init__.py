@@ -6,6 +6,7 @@ from .latency import LatencyEncoder
 from .manual import Population, Simple
 from .poisson import PoissonEncoder
 from .population import PopulationEncoder
+from .recorded import Recorded, from_times, to_times
 from .regular import RegularEncoder
 
 __all__ = [
@@ -14,10 +15,13 @@ __all__ = [
     "PoissonEncoder",
     "Population",
     "PopulationEncoder",
+    "Recorded",
     "RegularEncoder",
     "Simple",
     "desired_times",
+    "from_times",
     "label_encoder",
+    "to_times",
 ]
 
 

@@ -1,4 +1,4 @@
-"""Spike-timing-dependent plasticity of a linear layer."""
+"""Spike-timing-dependent plasticity of a linear layer or a convolution."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from snnfast import check, ops
 from snnfast.calls.stdp import Reduction, Update
 from snnfast.ops import StdpState
-from snnfast.plasticity import Rule
+from snnfast.plasticity import OwnRule, Rule
 
 
 class STDP:
-    """Lets the weights of a linear layer learn from the spikes on both of its sides.
+    """Lets the weights of a linear layer or a convolution learn from the spikes on both of its sides.
 
     The rule and how a batch counts are those of :func:`snnfast.ops.stdp_`: all samples see the same weights, and their
     changes are summed or averaged. Traces go on from call to call until :meth:`reset`; the bias does not learn, and
@@ -29,11 +30,17 @@ class STDP:
         >>> learner.run(pre, post)                                   # or, once and for all:
         >>> handle = learner.listen(neurons)                         # every forward pass in training mode learns
 
+    Of an ``nn.Conv2d`` every place of its kernel is a sample: the spikes below the kernel are presynaptic, those of the
+    place postsynaptic, and all places change the same weights. ``norm`` is then for the weights of an output channel.
+
+    A rule of your own is a :class:`snnfast.plasticity.OwnRule`, in plain PyTorch.
+
     A reward that depends on what the neurons did comes after their spikes: with a reward-modulated rule, passes build
     up eligibility, and :meth:`reward` turns it into weight.
 
     Args:
-        linear: the layer; its weights must lie within the bounds of ``rule``.
+        linear: an ``nn.Linear``, or an ``nn.Conv2d`` without groups whose padding is zeros; its weights must lie within
+            the bounds of ``rule``, which those that PyTorch draws do not: some are negative.
         rule: from :mod:`snnfast.plasticity`.
         dt: length of a step, ms.
         reduction: ``"sum"`` or ``"mean"`` over the batch.
@@ -48,25 +55,40 @@ class STDP:
         TypeError, ValueError: for arguments of wrong type or range, now or by the first call.
     """
 
-    state: StdpState | None
+    state: StdpState | tuple[Tensor, Tensor] | None
 
     def __init__(
         self,
-        linear: nn.Linear,
-        rule: Rule,
+        linear: nn.Linear | nn.Conv2d,
+        rule: Rule | OwnRule,
         *,
         dt: float = 1.0,
         reduction: Reduction = "sum",
         update: Update = "step",
         norm: float | None = None,
     ) -> None:
-        if not isinstance(linear, nn.Linear):
-            raise TypeError(f"STDP: linear must be an nn.Linear, got {check.kind(linear)}")
-        if not isinstance(rule, Rule):
+        if not isinstance(linear, (nn.Linear, nn.Conv2d)):
+            raise TypeError(
+                f"STDP: linear must be an nn.Linear or nn.Conv2d, got {check.kind(linear)}"
+            )
+        if isinstance(linear, nn.Conv2d) and (
+            linear.groups != 1 or linear.padding_mode != "zeros" or isinstance(linear.padding, str)
+        ):
+            raise ValueError(
+                "STDP: a convolution must have groups=1 and numbers of zeros as padding, got "
+                f"groups={linear.groups}, padding={linear.padding}, {linear.padding_mode}"
+            )
+        if not isinstance(rule, (Rule, OwnRule)):
             raise TypeError(
                 f"STDP: rule must be a rule of snnfast.plasticity, got {type(rule).__name__}"
             )
-        check.in_range("STDP", "linear.weight", linear.weight.detach(), rule.w_min, rule.w_max)
+        try:
+            check.in_range("STDP", "linear.weight", linear.weight.detach(), rule.w_min, rule.w_max)
+        except ValueError as error:
+            raise ValueError(
+                f"{error}; draw them there, nn.init.uniform_(linear.weight, {rule.w_min:g}, {rule.w_max:g}), or give "
+                "the rule other bounds, w_min=-1"
+            ) from None
         self.linear = linear
         self.rule = rule
         self.dt = dt
@@ -84,17 +106,36 @@ class STDP:
 
         ``reward`` is a number, ``[T]`` or ``[T, B]``, for a reward-modulated rule only, where None means 0.
         """
-        if reward is None and self.rule.tau_eligibility is not None:
+        if isinstance(self.linear, nn.Conv2d):
+            pre, post, reward = self._places(self.linear, pre, post, reward)
+        self._learn(pre, post, reward)
+
+    def _learn(self, pre: Tensor, post: Tensor, reward: float | Tensor | None = None) -> None:
+        """Change the weights by spikes of a dense layer."""
+        weight = self.linear.weight
+        w = weight if weight.dim() == 2 else weight.detach().reshape(len(weight), -1)
+        if isinstance(self.rule, OwnRule):
+            self._learn_own(self.rule, w.detach(), pre, post, reward)
+        else:
+            self._learn_by_op(self.rule, w, pre, post, reward)
+        if w.data_ptr() != weight.data_ptr():  # a kernel that is channels-last
+            with torch.no_grad():
+                weight.copy_(w.view_as(weight))
+
+    def _learn_by_op(
+        self, rule: Rule, w: Tensor, pre: Tensor, post: Tensor, reward: float | Tensor | None
+    ) -> None:
+        if reward is None and rule.tau_eligibility is not None:
             reward = 0.0
         if isinstance(reward, Tensor):
             check.finite("STDP", "reward", reward)
         self.state = ops.stdp_(
-            self.linear.weight,
+            w,
             pre,
             post,
-            rule=self.rule,
+            rule=rule,
             dt=self.dt,
-            state=self.state,
+            state=self.state,  # type: ignore[arg-type]
             reward=reward,
             reduction=self.reduction,
             update=self.update,
@@ -102,12 +143,53 @@ class STDP:
             validate=False,
         )
 
+    def _places(
+        self, conv: nn.Conv2d, pre: Tensor, post: Tensor, reward: float | Tensor | None
+    ) -> tuple[Tensor, Tensor, float | Tensor | None]:
+        """The places of a convolution as samples: spikes ``[T, B L, C K K]`` and ``[T, B L, O]``."""
+        check.shape("STDP", "pre", pre, ("T", "B", conv.in_channels, "H", "W"))
+        steps, batch = pre.shape[:2]
+        how: Any = (conv.kernel_size, conv.dilation, conv.padding, conv.stride)
+        patches = functional.unfold(
+            pre.flatten(0, 1).to(conv.weight.dtype), *how
+        )  # [T B, C K K, L]
+        wanted = (steps, batch, conv.out_channels)
+        if post.dim() != 5 or post.shape[:3] != wanted or post[0, 0, 0].numel() != patches.shape[2]:
+            raise ValueError(
+                f"STDP: post must be the spikes behind the convolution, [{steps}, {batch}, {conv.out_channels}, H, W] "
+                f"with {patches.shape[2]} places, got {list(post.shape)}"
+            )
+        places = patches.shape[2]
+        if isinstance(reward, Tensor) and reward.dim() == 2:
+            reward = reward.repeat_interleave(places, 1)
+        before = patches.transpose(1, 2).reshape(steps, batch * places, -1)
+        return before, post.flatten(3).transpose(2, 3).reshape(steps, batch * places, -1), reward
+
+    def _learn_own(
+        self, rule: OwnRule, w: Tensor, pre: Tensor, post: Tensor, reward: float | Tensor | None
+    ) -> None:
+        check.spikes("STDP", "pre", pre, ("T", "B", w.shape[1]), w)
+        check.spikes("STDP", "post", post, (*pre.shape[:2], w.shape[0]), w)
+        value = torch.as_tensor(0.0 if reward is None else reward).to(w)
+        value = value[:, None] if value.dim() == 1 else value
+        self.state = rule.run(
+            *(w, pre, post, self.state),  # type: ignore[arg-type]
+            dt=self.dt,
+            reward=value.expand(pre.shape[:2]),
+            mean=self.reduction == "mean",
+            each_step=self.update == "step",
+        )
+        if self.norm is not None:
+            total = w.abs().sum(1, keepdim=True)
+            w.copy_((w * (self.norm / total.clamp(min=1e-30))).clamp(rule.w_min, rule.w_max))
+
     def step(self, pre: Tensor, post: Tensor, reward: float | Tensor | None = None) -> None:
         """One step of :meth:`run`: ``pre`` ``[B, in_features]``, ``post`` ``[B, out_features]``, ``reward`` ``[B]``."""
+        dims, shape = (2, "[B, N]") if isinstance(self.linear, nn.Linear) else (4, "[B, C, H, W]")
         for name, value in (("pre", pre), ("post", post)):
-            if value.dim() != 2:
+            if value.dim() != dims:
                 raise ValueError(
-                    f"STDP: {name} of one step must have shape [B, N], got {list(value.shape)}"
+                    f"STDP: {name} of one step must have shape {shape}, got {list(value.shape)}"
                 )
         if isinstance(reward, Tensor) and reward.dim() == 1:
             reward = reward[None]
@@ -118,11 +200,16 @@ class STDP:
 
         With ``norm`` the weights have been scaled before, by the last call, and are scaled again.
         """
-        if self.state is None or self.state.eligibility is None:
+        if (
+            not isinstance(self.state, StdpState)
+            or self.state.eligibility is None
+            or isinstance(self.rule, OwnRule)
+        ):
             raise ValueError(
                 "STDP: reward needs eligibility: a reward-modulated rule, and spikes since the last reset"
             )
-        eligibility, w = self.state.eligibility, self.linear.weight.detach()
+        eligibility, weight = self.state.eligibility, self.linear.weight.detach()
+        w = weight.reshape(len(weight), -1)
         if not isinstance(reward, Tensor):
             reward = w.new_full((), check.number("STDP", "reward", reward))
         batch = len(eligibility)
@@ -136,9 +223,10 @@ class STDP:
         change = torch.einsum("b,bji->ji", reward.to(w).expand(batch), eligibility)
         scale = 1 / max(batch, 1) if self.reduction == "mean" else 1.0
         w.add_(change, alpha=scale).clamp_(self.rule.w_min, self.rule.w_max)
+        weight.copy_(w.view_as(weight))
         if self.norm is not None:  # which a call of no steps scales to, too
             n_post, n_pre = w.shape
-            self.run(w.new_zeros((0, batch, n_pre)), w.new_zeros((0, batch, n_post)))
+            self._learn(w.new_zeros((0, batch, n_pre)), w.new_zeros((0, batch, n_post)))
 
     def listen(self, neurons: nn.Module) -> Listening:
         """Learns in every forward pass of ``neurons`` in training mode, from the last input of ``linear``.
@@ -177,6 +265,6 @@ class Listening:
         if module.training and self._heard is not None:
             pre, post = self._heard, output[0] if isinstance(output, tuple) else output
             self._heard = None
-            if pre.dim() == 2 and len(pre) == math.prod(post.shape[:2]):
+            if pre.dim() in (2, 4) and len(pre) == math.prod(post.shape[:2]):
                 pre = pre.unflatten(0, post.shape[:2])  # Time folds it
             self._learner.run(pre, post)

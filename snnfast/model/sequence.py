@@ -42,7 +42,7 @@ class SequenceNetwork(nn.Module):
         tau_out: membrane time constant of the readout in steps.
         surrogate: surrogate gradient of the spikes, as in :class:`snnfast.nn.spiking.Spiking`.
         gain: how many times as large as those of :class:`torch.nn.Linear` the weights before each layer of neurons are
-            drawn.
+            drawn; :func:`snnfast.nn.calibrate_` sets them from a batch instead.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type or range; by ``forward`` for sequences of another shape.

@@ -23,6 +23,7 @@ from .lif import IF, LIF
 from .own_neuron import OwnLayer
 from .qif import QIF
 from .replacing import norse_equations as norse
+from .replacing.snntorch_neuron import MOST_SHIFT
 from .spiking import Spiking
 
 __all__ = ["like"]
@@ -127,6 +128,12 @@ def _snntorch_leaky(
         if not 0 < beta <= 1:
             raise ValueError(f"snntorch.Leaky: beta must lie in (0, 1], got {beta}")
         fires_at = threshold / beta
+        if not abs(fires_at) <= MOST_SHIFT:
+            raise ValueError(
+                f"like: snntorch.Leaky: threshold / beta must be at most {MOST_SHIFT:g} with a reset by subtraction, "
+                f"got {fires_at:g}: the layer shifts its membrane by as much, and would round it by more than 1e-6; "
+                "for a readout that never fires take snnfast.nn.LI(decay=beta, decay_input=False)"
+            )
     made = _DelayedReset if reset_delay else LIF
     return made(
         decay=beta,

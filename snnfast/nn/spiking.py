@@ -236,9 +236,9 @@ def add_decay(
 ) -> None:
     """Gives ``layer`` the constants ``tau`` and ``decay``, of which one is given; of numbers both can be read."""
     name = type(layer).__name__
-    if isinstance(tau, int) and tau >= _LIKE_A_SIZE:
+    if not suffix and isinstance(tau, int) and _LIKE_A_SIZE <= tau < 10**6:
         warnings.warn(
-            f"{name}({tau}): tau{suffix} is a time constant of {tau} steps, not a number of neurons; a layer takes any "
+            f"{name}({tau}): tau is a time constant of {tau} steps, not a number of neurons; a layer takes any "
             f"number of them, [T, B, ...]. If you mean the time constant, write {tau}.0",
             stacklevel=3,
         )
@@ -285,7 +285,7 @@ def learned_tau(layer: str, name: str, tau: object, channels: int | None) -> nn.
 
 def time_constant(layer: Stateful, name: str, x: Tensor) -> Tensor:
     """``1 / sigmoid(w)`` as the op takes it for ``x``."""
-    return per_channel(layer, name, 1 / torch.sigmoid(layer._constant(name, x)), x)
+    return per_channel(layer, name, torch.sigmoid(layer._constant(name, x)).reciprocal(), x)
 
 
 def per_channel(layer: Stateful, name: str, value: Tensor, x: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 TWO_STEPS = {
     "bpstdp.py": ["--epochs", "1", "--max-steps", "2"],
     "export_c.py": ["--epochs", "1", "--max-steps", "2"],
+    "first_hour.py": [],
     "fsdp.py": ["--epochs", "1", "--max-steps", "2"],
     "lightning_module.py": ["--epochs", "1", "--max-steps", "2"],
     "monitor.py": ["--epochs", "1", "--max-steps", "2"],

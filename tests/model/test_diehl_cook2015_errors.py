@@ -23,7 +23,7 @@ from snnfast.model import DiehlAndCook2015
         ),
         ({"preset": 3}, TypeError, "preset must be a name or Settings, got int"),
         ({"rule": "hebb"}, ValueError, "rule must be one of pair, .*triplet, got 'hebb'"),
-        ({"lr": -1.0}, ValueError, "lr_post must be at least 0, got -1"),
+        ({"lr": float("inf")}, ValueError, "lr_post must be finite, got inf"),
         ({"tau_pre": -1.0}, ValueError, "tau_pre must be positive"),
         ({"norm": 0.0}, ValueError, "norm must be positive, got 0"),
         ({"w_init": 1.5}, ValueError, "w_init must be at most w_max, 1, got 1.5"),

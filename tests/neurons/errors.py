@@ -72,7 +72,8 @@ def mistakes(op):
             f"x-{dtype}",
             {"x": lambda x, dtype=dtype: torch.zeros(4, 2, 3, device=x.device).to(dtype)},
             TypeError,
-            f"x must have one of the dtypes float32, float64, bfloat16, float16, got {dtype}",
+            f"x must have one of the dtypes float32, float64, bfloat16, float16, got {dtype}"
+            + ("" if dtype.is_complex else "; give x.float()"),
         )
     mistake(
         "x-0d",

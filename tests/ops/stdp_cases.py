@@ -6,6 +6,7 @@ from snnfast import ops, plasticity
 
 PLAIN = {
     "pair": plasticity.pair(0.01, 0.02, tau_pre=10, tau_post=30),
+    "anti-Hebbian": plasticity.pair(-0.01, -0.02, w_min=-1.0),
     "pair, all spikes": plasticity.pair(0.01, 0.02, trace="all"),
     "soft bounds": plasticity.soft_bounds(0.02, 0.03, w_min=-0.5, w_max=1.5),
     "power law": plasticity.power_law(0.05, x_tar=0.3),

@@ -159,7 +159,7 @@ def test_errors(name, change, error, message):
         ({"beta": -1.0}, "beta must be at least 0, got -1"),
         ({"mu": -0.5}, "mu must be at least 0, got -0.5"),
         ({"lr_pre": math.nan}, "lr_pre must be finite, got nan"),
-        ({"lr_post": -1.0}, "lr_post must be at least 0, got -1"),
+        ({"lr_post": math.inf}, "lr_post must be finite, got inf"),
         ({"w_min": 1.0}, "w_min must be below w_max, got 1 and 1"),
         ({"trace": "some"}, "trace must be nearest or all, got 'some'"),
         (

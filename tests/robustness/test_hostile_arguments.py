@@ -121,6 +121,8 @@ GOOD = {
     "RegularEncoder": {},
     "Simple": {},
     "desired_times": {"samples": 2, "beta": 250.0, "num_steps": 5},
+    "from_times": {"t": [0.5, 2.0], "unit": [0, 1], "neurons": 3},
+    "to_times": {"spikes": torch.ones(3, 2, 4)},
     "label_encoder": {"label": 1, "beta": 250.0, "num_classes": 3, "num_steps": 5},
     "bp_stdp_error": {"r": spikes(5, 3), "z": spikes(5, 3), "label": 1},
     "bp_stdp_loss": {"r": spikes(5, 3), "z": spikes(5, 3), "label": 1},

@@ -47,7 +47,7 @@ LAYERS = {
     """,
     "modules and rules; data; training": """
         learning.labels data.idx data.splits nn.readout encoder.latency encoder.regular
-        encoder.labels nn.state score data.vision data.bundled encoder.population
+        encoder.labels nn.state score data.vision data.bundled encoder.population encoder.recorded
         nn.spike_conv2d nn.patch_conv2d nn.spike_linear nn.hooks nn.time nn.sequential nn.keys
         nn.spiking nn.delaying nn.delay data.sequences data.event_files data.events data.folder data.own
         data.iris_loader data.loading data loss

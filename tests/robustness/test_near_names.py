@@ -8,7 +8,19 @@ import torch
 from torch import nn
 
 import snnfast
-from snnfast.nn import LI, LIF, CubaLIF, ParametricLIF, Rate, SpikeConv2d, Time, calibrate_, like
+from snnfast.nn import (
+    LI,
+    LIF,
+    AdLIF,
+    CubaLIF,
+    ParametricLIF,
+    Rate,
+    Recurrent,
+    SpikeConv2d,
+    Time,
+    calibrate_,
+    like,
+)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +106,28 @@ def test_layers_outside_of_time(layer, shape):
 def test_completion_shows_public_names(name):
     module = importlib.import_module(f"snnfast{name}")
     assert set(dir(module)) - {"__version__"} == set(module.__all__)
+
+
+@pytest.mark.parametrize("threshold", [20.0, 2e4, float("inf")])
+def test_a_threshold_whose_shift_would_round_the_membrane_is_refused(threshold):
+    with pytest.raises(ValueError, match=r"snntorch\.Leaky: threshold"):
+        like("snntorch.Leaky", beta=0.9, threshold=threshold)
+    like(
+        "snntorch.Leaky",
+        beta=0.9,
+        threshold=threshold if threshold < 100 else 20.0,
+        reset_mechanism="zero",
+    )
+
+
+def test_one_time_constant_for_a_recurrent_layer_warns():
+    with pytest.warns(UserWarning, match=r"AdLIF\(8\) learns them for each neuron") as caught:
+        Recurrent(AdLIF(), 8)
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for neuron in (AdLIF(8), AdLIF(1), LIF()):
+            Recurrent(neuron, 8)
 
 
 def test_learned_time_constants_take_sizes_as_before():

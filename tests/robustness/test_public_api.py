@@ -32,7 +32,7 @@ NAMES = {
     "snnfast.threshold": "activation_based spikenorm",
     "snnfast.encoder": (
         "BernoulliEncoder LatencyEncoder PoissonEncoder PopulationEncoder RegularEncoder "
-        "desired_times label_encoder Population Simple"
+        "desired_times from_times label_encoder to_times Population Recorded Simple"
     ),
     "snnfast.learning": "STDP Assignment BpStdp SpikePropDescent assign_labels predict",
     "snnfast.model": (
@@ -46,7 +46,7 @@ NAMES = {
     ),
     "snnfast.visualizer": "plot",
     "snnfast.plasticity": (
-        "Constants Rule exponential pair power_law pre_post reward_modulated soft_bounds triplet"
+        "Constants OwnRule Rule Synapses exponential pair power_law pre_post reward_modulated soft_bounds triplet"
     ),
     "snnfast.ops": (
         "DiehlCookConductanceResult DiehlCookConductanceState DiehlCookResult DiehlCookState "

@@ -1,4 +1,4 @@
-"""``scripts/races.py``: what can be known of it without the build under ThreadSanitizer. CI runs it whole."""
+"""``scripts/races.py``: what can be known of it without the build under ThreadSanitizer. CI runs a share of it."""
 
 import re
 from pathlib import Path
@@ -28,6 +28,15 @@ def test_every_barrier_of_a_kernel_is_planted(races):
             assert len(calls) <= 1, (file.name, number)
             found |= {(f"cuda/{file.name}", number) for _ in calls}
     assert there == found
+
+
+def test_shares_of_consecutive_commits_are_the_whole(races, monkeypatch):
+    every, shares = races.planted(ROOT / "csrc"), []
+    for count in range(1000, 1004):
+        monkeypatch.setattr(races, "commits", lambda count=count: count)
+        shares += races.planted(ROOT / "csrc", share=4)
+    assert sorted(shares) == sorted(every)
+    assert races.planted(ROOT / "csrc", only="stdp.cu") != every
 
 
 def test_what_may_be_missing_is_there(races):

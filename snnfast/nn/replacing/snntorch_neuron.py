@@ -21,6 +21,8 @@ __all__ = ["Neuron"]
 
 # A reset by subtraction divides by beta; one that is learned stays above this.
 LEAST_BETA = 1e-3
+# Of ``threshold / beta``, by which the kernels' membrane is shifted: beyond, rounding in float32 would cost over 1e-6.
+MOST_SHIFT = 16.0
 _SHARED = ("beta", "threshold", "graded_spikes_factor", "reset_mechanism_val")
 
 
@@ -79,6 +81,13 @@ class Neuron(Steps):
                 return "its threshold learns from steps in which it cannot fire"
         if bool((self._left() < self.least).any()):
             return f"a step leaves less than {LEAST_BETA} of its membrane"
+        if self.mechanism == "subtract":
+            shift = float((threshold / self._left()).detach().abs().max())
+            if not shift <= MOST_SHIFT:
+                return (
+                    f"threshold / beta is {shift:g}, and a kernel, which shifts the membrane by as much, would round "
+                    "it by more than 1e-6; for a readout that never fires take reset_mechanism='none'"
+                )
         return ""
 
     def _left(self) -> Tensor:

@@ -11,9 +11,8 @@ from typing import Any, NamedTuple, get_type_hints
 import torch
 from torch import Tensor
 
-from snnfast import reference
 from snnfast.calls.call import Parameter, fields_of_kind
-from snnfast.calls.neuron import may_be_refractory, refractory_of
+from snnfast.calls.neuron import NEURONS, may_be_refractory, refractory_of
 from snnfast.reference.neuron import EQUATIONS, parameters_of, whole_step
 from snnfast.surrogate import SurrogateLike
 
@@ -39,12 +38,11 @@ TYPES: dict[Any, str] = {
 def _calls() -> dict[str, Any]:
     """The type of call of every kernel by its stem; those of refractory neurons are kernels of their own."""
     found: dict[str, Any] = {}
-    for name in ("lif", "cuba", "alif", "adlif", "qif", "eif", "izhikevich", "normlif"):
-        check = getattr(reference, name).check
-        call = get_type_hints(check)["return"]
-        found[name] = call
+    for check in NEURONS.values():
+        stem, call = check.__module__.rpartition(".")[2], get_type_hints(check)["return"]
+        found[stem] = call
         if may_be_refractory(check):
-            found[f"refractory_{name}"] = refractory_of(call)
+            found[f"refractory_{stem}"] = refractory_of(call)
     return found
 
 

@@ -84,7 +84,7 @@ def test_options_become_settings(tmp_path):
         (["--rule", "hebb"], "rule must be one of pair,"),
         (["--neurons", "0"], "neurons must be at least 1"),
         (["--epochs", "-1"], "epochs must be at least 0"),
-        (["--lr", "-1"], "must be at least 0, got -1"),
+        (["--lr", "nan"], "must be finite, got nan"),
         (["--intensity", "nan"], "intensity must be finite"),
         (["--intensity", "1500"], "intensity must be at most a spike a step, 1000 Hz, got 1500"),
         (["--norm", "3"], "norm, the mean weight of an input, must lie between w_min and w_max"),

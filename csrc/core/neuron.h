@@ -13,7 +13,7 @@
 //   kTakesSlope                  `step_backward` is given the surrogate's slope at `margin`; else the surrogate is part of it
 //   kReads                       there is a kernel for a readout, which never fires: Reset::none
 //   kMore                        it has more inputs and outputs than one (MoreRows)
-//   kGeneric                      one kernel serves numbers and tensors and all surrogates: slower, and quick to build
+//   kGeneric                     one kernel serves numbers and tensors and all surrogates: slower, and quick to build
 //   kPrefetch                    CUDA kernels load inputs a group of steps ahead
 //   settings                     these from the operator's arguments
 //   coefficients                 coefficients of one neuron from its parameters

@@ -34,7 +34,7 @@ auto bool case char const default do double enum float goto int long new short s
 true false union unsigned void template typename using namespace operator private public protected volatile throw catch
 inline delete typedef register extern explicit virtual friend export mutable concept requires and or not xor asm wchar_t
 min max absolute sign_of larger smaller truncated x c C state tape grad grad_params grad_output params n slope
-attached R Uniform fires
+attached R Uniform
 """
 RESERVED = {*_WORDS.split(), *CALLS.values()}
 # Names in a struct besides those of its coefficients; variables that look like these get other names.
@@ -65,7 +65,7 @@ class Variant(NamedTuple):
 
     @property
     def condition(self) -> str:
-        """The same in C++, of the template arguments ``R`` and ``Uniform``."""
+        """When, in C++, of the template arguments ``R`` and ``Uniform``."""
         return f"R == Reset::{self.reset} && {'' if self.uniform else '!'}Uniform"
 
 
@@ -238,7 +238,6 @@ class _Struct:
         def name_of(node: Node) -> str:
             wanted = "fires" if node.op == "fires" else self.names.get(node.id, "")
             free = wanted.isidentifier() and wanted.isascii() and wanted not in taken
-            free = free or (node.op == "fires" and "fires" not in texts.values())
             if not free or re.match("k[A-Z]|_", wanted):
                 wanted = f"t{node.id}"
             taken.add(wanted)

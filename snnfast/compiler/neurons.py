@@ -148,7 +148,7 @@ def header(stem: str) -> str:
     """The header of a neuron: the list of its operator's arguments, and the struct of ``csrc/core/neuron.h``."""
     call = STEMS[stem]
     equation, hints, graph = EQUATIONS[call], get_type_hints(call), Graph(torch.float32)
-    seldom = stem.startswith("refractory_")
+    generic = stem.startswith("refractory_")
     params = list(fields_of_kind(call, Parameter))
     leaves = {name: graph.leaf("parameter", name, NEURON) for name in params}
     given = {
@@ -162,15 +162,15 @@ def header(stem: str) -> str:
     variants, moves = [], False
     for reset in RESETS[: 3 if equation.reads else 2]:
         found, margin = _traced(call, reset, graph, leaves, flags_and_numbers)
-        for uniform in (False,) if seldom else (True, False):
+        for uniform in (False,) if generic else (True, False):
             wanted = equation.per_neuron if uniform else params
             tensors = {name: leaves[name] for name in wanted}
             plan = make_plan(found._replace(tensors=tensors), margin)
             variants.append(Variant(plan, reset, uniform))
         moves |= margin is not None and margin.args[1].op != "parameter"
-    of_step = {*parameters_of(equation.step), *(("refractory", "max_spikes") if seldom else ())}
+    of_step = {*parameters_of(equation.step), *(("refractory", "max_spikes") if generic else ())}
     settings = ["strict", *(f for f in call._fields if f in of_step and f not in params)]
-    flags = {"kMoves": moves, "kGeneric": seldom, "kReads": equation.reads}
+    flags = {"kMoves": moves, "kGeneric": generic, "kReads": equation.reads}
     flags |= {"kPrefetch": equation.prefetch, "kTakesSlope": True}
     states = list(fields_of_kind(call, Tensor | None))
     text = struct(camel(stem), variants, Layout(states, params, per_neuron, settings, flags))

@@ -114,7 +114,7 @@ def choice(name: str, default: str, *others: str) -> str:
 
 
 def best_isa(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """What this processor has, unless SNNFAST_BEST_ISA says otherwise, as it does for wheels for any processor."""
+    """Return SNNFAST_BEST_ISA, which wheels for any processor set, or the best instruction set of this processor."""
     known = platform.machine() == "x86_64" and cpuinfo.exists()
     flags = set(re.findall(r"\w+", cpuinfo.read_text())) if known else {"avx512vl"}
     best = "avx512" if "avx512vl" in flags else "avx2" if "avx2" in flags else "base"

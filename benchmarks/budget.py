@@ -1,4 +1,4 @@
-"""What the hot kernels cost by their machine code (``results/machine-code.json``), and what follows for a GPU.
+"""Cost of the hot kernels by their machine code (``results/machine-code.json``), and the bounds that follow for a GPU.
 
 :func:`seconds` is a bound by arithmetic, not a prediction and no measurement: a kernel takes at least the time in which
 the card's memory moves its bytes, in which its schedulers issue its instructions, one a cycle, and in which one warp

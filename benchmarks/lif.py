@@ -23,7 +23,7 @@ TENSORS_MOVED = {FORWARD: 2, TRAINING: 5, BACKWARD: 3, "copy": 2}
 
 
 class Limit(NamedTuple):
-    """What snnfast promises with one thread."""
+    """Limits that snnfast promises to keep with one thread."""
 
     shape: tuple[int, ...]
     name: str

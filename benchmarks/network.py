@@ -294,7 +294,7 @@ def ported(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor], list[nn.M
 
 
 def over_time(task: Task, net: nn.Module, x: Tensor) -> Tensor:
-    """What the network gives for :func:`inputs`."""
+    """Return the output of the network for ``x``, made by :func:`inputs`."""
     if not EVERY[task.shape].constant:
         return net(x)
     x = x.expand(task.shape[0], *x.shape)

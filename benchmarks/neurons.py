@@ -1,4 +1,4 @@
-"""What is measured: snnfast's neuron and the same neuron elsewhere, by name."""
+"""Implementations to measure, by name: snnfast's neuron and the same neuron elsewhere."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def stems() -> list[str]:
 
 
 def module_of(benchmark: str) -> ModuleType:
-    """What measures ``benchmark``: its own file, or that of all neurons."""
+    """Return the module that measures ``benchmark``: its own, or the one that all neurons share."""
     own = (Path(__file__).parent / f"{benchmark}.py").exists()
     return importlib.import_module(f"benchmarks.{benchmark if own else 'neuron'}")
 

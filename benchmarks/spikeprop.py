@@ -37,7 +37,7 @@ Op = Callable[..., Any]
 
 
 class Must(NamedTuple):
-    """What snnfast promises; ``scale`` takes seconds a sample to ``unit``."""
+    """Limit that snnfast promises to keep; ``scale`` converts seconds a sample to ``unit``."""
 
     shape: tuple[int, ...]
     name: str

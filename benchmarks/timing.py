@@ -45,7 +45,7 @@ class Task:
 
 
 class Prepared(NamedTuple):
-    """What a benchmark hands to the timer: the passes by name, and facts that must agree.
+    """Input of the timer from a benchmark: the passes by name, and facts that must agree.
 
     A pass that does its work several times, or a part of it, is timed for all of it once: ``times`` says how many times
     it does it. ``bytes_moved`` is what a
@@ -81,7 +81,7 @@ class Measurement:
 
 
 def once(run: Callable[[], object], task: Task) -> Callable[[], float]:
-    """What runs once and says how many seconds that took.
+    """Return a function that runs ``run`` once and returns the seconds that it took.
 
     On a GPU between two events, its cache flushed before. It first waits a while, so that Python has put all launches
     of a short run into the queue when the first event passes.

@@ -57,7 +57,7 @@ def target_of(d: Draw, only: tuple[str, ...]) -> str:
 
 
 def run_case(seed: int, case: int, only: tuple[str, ...]) -> str:
-    """What the case found; empty for a good one."""
+    """Run a case and return what it found; empty for a good one."""
     d = Draw(f"{seed}:{case}")
     target = target_of(d, only)
     try:
@@ -102,7 +102,7 @@ class Worker:
         self.pipe.send(case)
 
     def answer(self) -> str:
-        """What the case found, once the pipe can be read."""
+        """Return what the case found; to be called once the pipe can be read."""
         try:
             found: str = self.pipe.recv()
             return found

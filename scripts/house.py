@@ -1,4 +1,4 @@
-"""What the house looks like in numbers: its size, its imports, its prose, and how long .ci/run took.
+"""Figures of the repository: its size, its imports, its prose, and how long .ci/run took.
 
 python scripts/house.py            a table
 python scripts/house.py --list     and the places behind each number that is to be 0

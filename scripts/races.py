@@ -149,7 +149,7 @@ def commits() -> int:
 
 
 def planted(sources: Path, only: str = "", share: int = 1) -> list[tuple[str, int, int]]:
-    """Those of :func:`meetings` that are planted; of a share others at each commit."""
+    """Return the :func:`meetings` to plant as missing: every ``share``-th, others at each commit."""
     found = [meeting for meeting in meetings(sources) if only in meeting[0]]
     return found[commits() % share :: share]
 

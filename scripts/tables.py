@@ -58,7 +58,7 @@ def commands(rows: Iterable[dict[str, Any]]) -> str:
 
 
 def cells(row: dict[str, Any], *names: str) -> list[str]:
-    """What a row has under these names; our accuracy is bold."""
+    """Return the cells of a row under these names; our accuracy is bold."""
     return [f"**{row[name]}**" if name == "ours" else str(row.get(name) or "") for name in names]
 
 
@@ -104,7 +104,7 @@ def short_results() -> str:
 
 # ---- speed
 class File:
-    """What ``python -m benchmarks ... --json`` wrote."""
+    """Results written by ``python -m benchmarks ... --json``."""
 
     def __init__(self, stem: str) -> None:
         content = json.loads((ROOT / f"benchmarks/results/{stem}-cpu-1-thread.json").read_text())
@@ -396,7 +396,7 @@ def generated(name: str) -> str:
 
 
 def machine_code(name: str, *neurons: str) -> str:
-    """What benchmarks.budget says of the kernels that are kept."""
+    """Return the table ``name`` of benchmarks.budget for the kernels in ``results/machine-code.json``."""
     sys.path.append(str(ROOT))
     from benchmarks import budget
 

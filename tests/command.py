@@ -6,7 +6,7 @@ from snnfast import cli
 
 
 def call(*arguments, code=0):
-    """What the command writes with these arguments; it must end with ``code``."""
+    """Run the command with these arguments, check that it exits with ``code``, and return its output."""
     result = CliRunner().invoke(cli.app, [str(a) for a in arguments])
     assert result.exit_code == code, result.output + repr(result.exception)
     return result.output

@@ -65,7 +65,7 @@ def is_capturing():
 
 
 class OnCuda(torch.Tensor):
-    """What a GPU would hold. C++ sees the device ``meta``, which computes nothing."""
+    """Stand-in for a tensor on a GPU. C++ sees the device ``meta``, which computes nothing."""
 
     held: torch.Tensor
 
@@ -101,14 +101,17 @@ OnCuda.__name__ = "Tensor"  # as messages call it
 
 
 class Mode(TorchDispatchMode):
-    """What makes tensors on ``cuda``, and what computes with them."""
+    """Dispatch mode that makes tensors on ``cuda`` and computes with them."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         return run(func, args, kwargs or {})
 
 
 class Names(TorchFunctionMode):
-    """What sees no mode: names of a device without its number, for which PyTorch asks a driver, and calls into C++."""
+    """Function mode for what a dispatch mode does not see.
+
+    These are device names without a number, for which PyTorch asks a driver, and calls into C++.
+    """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         args, kwargs = tree_map(numbered, (args, kwargs or {}))

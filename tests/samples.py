@@ -311,7 +311,7 @@ def require_grad(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def cotangents(outputs: tuple[Tensor | None, ...], seed: int = 0) -> list[Tensor | None]:
-    """What to weigh the outputs with for a gradient: normal numbers, the same each time."""
+    """Return weights of the outputs for a gradient: normal numbers, the same each time."""
     generator = torch.Generator().manual_seed(seed)
     return [
         None

@@ -1,4 +1,4 @@
-"""What augmentation does to images and labels in training."""
+"""Augmentation of images and labels in training."""
 
 import math
 

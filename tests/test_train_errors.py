@@ -1,4 +1,4 @@
-"""What training refuses: checkpoints of other runs, files that are none, arguments and settings."""
+"""Errors of training: checkpoints of other runs, files that are not checkpoints, arguments and settings."""
 
 import pytest
 import torch

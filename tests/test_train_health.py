@@ -1,4 +1,4 @@
-"""What fit does about networks that cannot learn: silent layers, gradients that are not finite, no word for minutes."""
+"""Health of training with ``fit``: networks that never fire, gradients that are not finite, progress off a terminal."""
 
 import pytest
 import torch

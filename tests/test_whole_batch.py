@@ -1,4 +1,4 @@
-"""What processes draw for a batch of which each has a share is what one draws for the whole."""
+"""Processes that share a batch draw the random numbers that one process draws for the whole batch."""
 
 import pytest
 import torch

@@ -17,7 +17,7 @@ HUGE = (2**45, 2**62 + 2**18)  # the memory of no machine; no number of bytes
 
 
 class Finding(Exception):  # noqa: N818
-    """What a case should not have done."""
+    """Raised for behaviour that a case should not show."""
 
 
 class Draw(random.Random):

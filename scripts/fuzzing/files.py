@@ -244,7 +244,7 @@ def try_nir(d: Draw) -> None:
 
 
 def value_of(d: Draw, depth: int = 0) -> Any:
-    """What a checkpoint may hold."""
+    """Draw a random value that a checkpoint may hold."""
     kind = d.randrange(6 if depth < 3 else 4)
     if kind == 0:
         dtype = d.choice((torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.bool))
@@ -256,7 +256,7 @@ def value_of(d: Draw, depth: int = 0) -> Any:
 
 
 def try_checkpoint(d: Draw) -> None:
-    """What was written is read; of a damaged file nothing is, or the same."""
+    """Check that a written file is read back, and that a damaged one is refused or gives the same content."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "checkpoint.pt"
         content = {"kind": "fuzz", "model": value_of(d), "more": value_of(d)}

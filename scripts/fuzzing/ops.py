@@ -381,7 +381,7 @@ def tolerance_in_place(name: str, kwargs: dict[str, Any]) -> float:
 
 
 def gradients(name: str, got: Any, want: Any, mine: Any, there: Any) -> None:
-    """Those of a kernel against those of the reference."""
+    """Compare the gradients of a kernel with those of the reference."""
     found = []
     for outputs, arguments in ((got, mine), (want, there)):
         leaves = [t for t in tensors_in(arguments) if t.requires_grad]

@@ -66,7 +66,7 @@ class Job:
 
     @property
     def device(self) -> str:
-        """What PyTorch calls the device that is tried."""
+        """PyTorch's name for the device under test: ``cpu`` in a rehearsal, else ``cuda``."""
         return "cpu" if self.rehearse else "cuda"
 
     @property
@@ -215,7 +215,7 @@ class Job:
 
 
 def results(folder: Path) -> dict[str, Any]:
-    """What the stages found so far."""
+    """Return the results of the stages so far."""
     file = folder / RESULTS
     return json.loads(file.read_text()) if file.exists() else {}
 

@@ -24,7 +24,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def results(stages: Stages, stage: str) -> list[dict[str, Any]]:
-    """What the parts of a stage measured."""
+    """Return the results of the finished parts of a stage."""
     parts = stages.get(stage, {}).get("parts", {}).values()
     return [part["result"] for part in parts if part["state"] == "done"]
 

@@ -148,7 +148,7 @@ def drawn_anew(device: str) -> dict[str, Any]:
 
 
 def captured(run: Callable[[], list[Tensor]]) -> list[Tensor]:
-    """What a CUDA graph leaves when it is replayed."""
+    """Capture ``run`` in a CUDA graph, replay it and return the tensors that it wrote."""
     graph, got = graph_of(run)
     for tensor in got:
         tensor.zero_()

@@ -90,7 +90,7 @@ class Series(nn.Module):
 
 
 class Written(nn.Module):
-    """What ``forward`` does with a convolution and two linear layers."""
+    """Network of a convolution and two linear layers, with the function ``forward`` between the linear layers."""
 
     def __init__(self, forward, **parts):
         super().__init__()

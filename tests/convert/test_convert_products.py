@@ -47,7 +47,7 @@ def test_nothing_keeps_a_sequence_where_only_counts_are_read(monkeypatch):
 
 @pytest.mark.parametrize("unit_spikes", [False, True])
 def test_products_leave_silent_inputs_out_where_few_spike(monkeypatch, unit_spikes):
-    """What is skipped is 0: the same spikes as with dense products, but for rounding."""
+    """Skipped products are 0: the spikes are those of dense products, but for rounding."""
     from snnfast.conversion import shortcuts
 
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""What cannot be converted is named with its place; wrong input is told before anything happens."""
+"""Errors of conversion: they name what cannot be converted and its place, and come before anything happens."""
 
 import pytest
 import torch

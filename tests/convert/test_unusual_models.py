@@ -332,7 +332,7 @@ def test_per_channel_thresholds_before_a_pool_over_the_channels():
 
 
 def test_a_layer_that_only_looks_like_a_flatten():
-    """What it is called says nothing of what it does."""
+    """The name of a layer does not decide its role: the module named ``flatten`` pools."""
 
     class Last(nn.Module):
         def __init__(self):

@@ -87,7 +87,7 @@ def test_weights_that_forward_works_out(weight):
     ],
 )
 def test_weights_that_change_from_run_to_run_are_refused_once(weight, name):
-    """What reads them is not to blame."""
+    """The error names the function that changes the weights, and none that reads them."""
     model = Written(lambda m, h: F.linear(h, weight(m.same.weight).cos()), same=nn.Linear(16, 16))
     with pytest.raises(ValueError, match=f"{name} in forward: .* no weights can be") as error:
         SpikingNetwork(model)

@@ -32,7 +32,7 @@ def public():
 
 
 def named(reference, value):
-    """What ``:func:`reference``` in the docstring of ``value`` means."""
+    """Return the object to which ``:func:`reference``` in the docstring of ``value`` refers."""
     path = reference.rpartition("<")[2].strip("~<>`")
     module = getattr(value, "check", value).__module__  # of an op, where its docstring stands
     homes = [module, value.__module__, module.rpartition(".")[0], ""]

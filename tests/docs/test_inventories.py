@@ -1,4 +1,4 @@
-"""What links from the API reference to PyTorch, NumPy, Matplotlib and Python say: names that these have."""
+"""Inventories for links of the API reference: their names exist in PyTorch, NumPy, Matplotlib and Python."""
 
 import importlib
 import re

@@ -74,7 +74,7 @@ def test_where_memory_lies_and_how_blocks_meet(case):
 
 @pytest.mark.parametrize("clusters", [True, False])
 def test_examples_for_a_gpu_meet_in_clusters_and_in_grids(monkeypatch, clusters):
-    """Those of scripts/stages that run on an H100, which would not notice a missing barrier without."""
+    """Without clusters and grids the examples of scripts/stages would not notice a missing barrier on an H100."""
     monkeypatch.syspath_prepend(ROOT / "scripts")
     monkeypatch.setenv("SNNFAST_CLUSTERS", str(int(clusters)))
     from stages.ops import meeting

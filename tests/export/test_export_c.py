@@ -211,7 +211,7 @@ def test_the_program_gives_every_bit_of_the_network(name, tmp_path):
 
 
 class Strided(nn.Sequential):
-    """What has no sums by events of its own, and what is folded."""
+    """Layers whose sums have no event-driven form, and batch normalisations that are folded."""
 
     def __init__(self):
         norms = [nn.BatchNorm2d(6), nn.BatchNorm1d(5)]

@@ -1,4 +1,4 @@
-"""What the network of Diehl and Cook 2015 refuses, by name and without a change."""
+"""Errors of the network of Diehl and Cook 2015: they name the argument and change nothing."""
 
 import copy
 

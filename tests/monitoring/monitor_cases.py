@@ -1,4 +1,4 @@
-"""What tests of monitors count and compare with."""
+"""Counts and comparisons for the tests of monitors."""
 
 import copy
 

@@ -44,7 +44,7 @@ def half(value, k, neurons):
 
 
 def joined(values, neurons):
-    """What two halves give: side by side, or the sum where they share what it is the gradient of."""
+    """Join the values of two halves: side by side, or as a sum if they are gradients of a shared argument."""
     if values[0] is None:
         return None
     of_neurons = values[0].shape[-1:] == (neurons // HALVES,)

@@ -45,7 +45,7 @@ def test_used_memory_shows_nowhere(op, fresh_cache):
 
 
 def test_repeated_calls_keep_no_memory(op):
-    """What a call allocates is gone when its results are."""
+    """The memory of a call is freed with its results."""
     arguments = Sample(op, rich(op), (20, 20_000), torch.float32).arguments()
     for _ in range(3):
         gradients(op, arguments)

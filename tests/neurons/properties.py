@@ -1,4 +1,4 @@
-"""What must hold for any shape, dtype and parameter."""
+"""Properties that hold for any shape, dtype and parameter."""
 
 import inspect
 

@@ -25,7 +25,7 @@ nir = pytest.importorskip("nir")
 
 
 class Parts(nn.Module):
-    """What the networks that are refused hold."""
+    """Layers of the networks that are refused."""
 
     def __init__(self):
         super().__init__()

@@ -19,7 +19,7 @@ def kinds(net):
 
 
 def run(net, x):
-    """What ``net`` gives for ``x``, and the gradients of ``x`` and all parameters."""
+    """Return the output of ``net`` for ``x``, and the gradients of ``x`` and all parameters."""
     x = x.clone().requires_grad_()
     y = net(x)
     weights = torch.arange(y.numel(), dtype=y.dtype).sin().view(y.shape)

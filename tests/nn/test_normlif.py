@@ -222,7 +222,7 @@ def test_worked_by_hand():
 
 
 def apart(**change):
-    """What does not run in one pass."""
+    """Return a network that does not run in one pass, and its input."""
     net, x = sn.NormLIF(nn.BatchNorm2d(CHANNELS), sn.LIF(2.0, **change)).double(), sequence()
     return net, x
 

@@ -127,7 +127,7 @@ def made(name):
 
 
 def results(net, x):
-    """What it returns, and the gradients of ``x`` and the parameters."""
+    """Return the outputs of ``net`` for ``x``, and the gradients of ``x`` and the parameters."""
     x = x.clone().requires_grad_()
     out = net(x)
     outputs = list(

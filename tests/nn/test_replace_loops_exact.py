@@ -1,4 +1,4 @@
-"""What ``replace(sequences=True)`` cannot follow exactly is refused, and never frozen or left out."""
+"""``replace(sequences=True)`` refuses what it cannot follow exactly, and never freezes or omits it."""
 
 import copy
 import random

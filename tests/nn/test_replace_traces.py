@@ -1,4 +1,4 @@
-"""What replaces neurons of snnTorch, Norse and Sinabs, against traces recorded from them, without these libraries."""
+"""Replaced neurons of snnTorch, Norse and Sinabs, against traces recorded from them, without these libraries."""
 
 from collections import namedtuple
 

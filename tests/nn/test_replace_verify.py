@@ -40,7 +40,7 @@ IFNode.__module__ = "spikingjelly.activation_based.neuron"
 
 
 class Net(nn.Module):
-    """What it returns is changed by ``change`` in the network, and not in its copy."""
+    """Network whose rate is ``change`` of its spikes and its neuron, so that it may differ from that of its copy."""
 
     def __init__(self, change=lambda x: x):
         super().__init__()

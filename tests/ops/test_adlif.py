@@ -200,7 +200,7 @@ def test_without_a_and_b_it_is_lif(arguments):
 
 
 def test_forms_differ_in_the_membrane_of_a_spike(backend):
-    """That of Bittar and Garner takes in the membrane before the reset, that of Baronig et al. the one after it."""
+    """Bittar and Garner use the membrane before the reset, Baronig et al. the membrane after it."""
     x = torch.tensor([3.0], device=backend.device)
     options = {
         "decay_input": False,

@@ -30,7 +30,7 @@ def parameters(channels, dtype=torch.float64):
 
 
 def outputs(run, x, weight=None, bias=None, *given, **keywords):
-    """What ``run`` gives, and gradients."""
+    """Return the results of ``run``, and the gradients of its tensors."""
     leaves = [t.detach().requires_grad_() for t in (x, weight, bias) if t is not None]
     padding = [None] * (3 - len(leaves))
     y, mean, var = run(*leaves, *padding, *given, **keywords)

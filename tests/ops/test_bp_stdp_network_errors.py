@@ -1,4 +1,4 @@
-"""What a network trained by BP-STDP refuses, and that its kernels are safe."""
+"""Errors of a network trained by BP-STDP, and safety of its kernels."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What ``snnfast/check.py`` says."""
+"""Error messages of ``snnfast/check.py``."""
 
 import inspect
 import re

@@ -10,7 +10,7 @@ from snnfast.ops import DiehlCookConductanceState, Events, Rates
 
 
 def arguments(**changes):
-    """Those of a valid call of 2 presentations, 3 steps, 5 inputs, 4 neurons, changed."""
+    """Return the arguments of a valid call of 2 presentations, 3 steps, 5 inputs and 4 neurons, with ``changes``."""
     given = {
         "x": torch.ones(2, 3, 5),
         "w": torch.full((4, 5), 0.5),

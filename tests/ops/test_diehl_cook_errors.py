@@ -1,4 +1,4 @@
-"""What the network of Diehl and Cook refuses, by the name of the argument and without a change."""
+"""Errors of the network of Diehl and Cook: they name the argument and change nothing."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from snnfast.ops import DiehlCookState, Events, Rates
 
 
 def arguments(**changes):
-    """Those of a valid call of 2 presentations, 3 steps, 5 inputs, 4 neurons, changed."""
+    """Return the arguments of a valid call of 2 presentations, 3 steps, 5 inputs and 4 neurons, with ``changes``."""
     given = {
         "x": torch.ones(2, 3, 5),
         "w": torch.full((4, 5), 0.5),

@@ -33,7 +33,7 @@ def sample(name, networks, neurons=6, inputs=9, count=2, steps=12):
 
 
 def forms(x):
-    """What the networks are given: seeds, rates, spikes and events of their own, and the same for all."""
+    """Return inputs of every form by name: seeds, rates, spikes and events of each network, and shared by all."""
     networks, count = x.seeds.shape
     p = x.hz / 1000
     spikes = torch.stack(
@@ -55,7 +55,7 @@ def forms(x):
 
 
 def of_network(x, k):
-    """What network ``k`` is given."""
+    """Return the input of network ``k``."""
 
     def part(value, dim):
         return value if value.dim() == dim else value[k]

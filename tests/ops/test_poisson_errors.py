@@ -1,4 +1,4 @@
-"""What ``poisson`` and its kernels refuse."""
+"""Errors of ``poisson`` and its kernels."""
 
 import math
 

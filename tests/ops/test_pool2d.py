@@ -31,7 +31,7 @@ def images(size, dtype=torch.float64, spikes=False, seed=0):
 
 
 def outputs(run, x, *arguments, **keywords):
-    """What ``run`` gives, and its gradient."""
+    """Return the output of ``run``, and the gradient of ``x``."""
     x = x.detach().requires_grad_()
     y = run(x, *arguments, **keywords)
     grad = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=y.dtype)

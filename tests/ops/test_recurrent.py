@@ -74,7 +74,7 @@ def test_delays_and_spikes_of_before_equal_the_reference(kernels, op):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 @pytest.mark.parametrize(("T", "longest"), [(150, 40.0), (101, 3.0), (70, 400.0)])
 def test_delays_longer_and_shorter_than_a_segment_equal_the_reference(kernels, T, longest, dtype):
-    """What arrives in the backward pass is found for as many steps at a time as the longest delay has."""
+    """The backward pass recomputes the arriving spikes for as many steps at a time as the longest delay has."""
     arguments = case(LIF, shape=(T, 5, 4), dtype=dtype, past=3, delay="real", device=kernels.device)
     arguments["delay"] *= longest / arguments["delay"].abs().max()
     agree(LIF, arguments, kernels.exact)
@@ -180,7 +180,7 @@ def test_emulated_cuda_gives_the_bits_of_the_cpu(delay):
 
 @pytest.mark.parametrize("P", [0, 3])
 def test_its_delay_is_that_of_the_op_delay(backend, P):
-    """What arrives is the spikes of the step before, delayed; in numbers whose sums are exact."""
+    """The spikes of the step before arrive, delayed; the sums of these numbers are exact."""
     generator = torch.Generator().manual_seed(1)
     weight = torch.randint(-8, 9, (6, 6), generator=generator).double() / 16
     d = torch.randint(0, 12, (6,), generator=generator).double() / 4

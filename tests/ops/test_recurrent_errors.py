@@ -1,4 +1,4 @@
-"""What ``recurrent`` and its kernels refuse."""
+"""Errors of ``recurrent`` and its kernels."""
 
 import pytest
 import torch

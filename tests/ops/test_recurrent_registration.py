@@ -1,4 +1,4 @@
-"""What PyTorch knows of ``recurrent``: schemas, ``opcheck``, ``vmap``, compilation, export."""
+"""Registration of ``recurrent`` with PyTorch: schemas, ``opcheck``, ``vmap``, compilation, export."""
 
 import pytest
 import torch

@@ -14,7 +14,7 @@ pytestmark = needs_kernels
 
 
 def outputs(run, x, weight, bias, padding, **more):
-    """What ``run`` gives, and its gradients."""
+    """Return the output of ``run``, and the gradients of its tensors."""
     leaves = [t.clone().requires_grad_() for t in (x, weight, bias)]
     y = run(*leaves, padding=padding, **more)
     grad = torch.randn(y.shape, generator=torch.Generator().manual_seed(2), dtype=y.dtype)

@@ -1,4 +1,4 @@
-"""What ``spike_conv2d`` and its kernels refuse."""
+"""Errors of ``spike_conv2d`` and its kernels."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What ``spike_linear`` and its kernels refuse."""
+"""Errors of ``spike_linear`` and its kernels."""
 
 import pytest
 import torch

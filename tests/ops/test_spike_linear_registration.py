@@ -1,4 +1,4 @@
-"""What PyTorch knows of ``spike_linear``: ``opcheck``, ``vmap``, compilation, export, autocast."""
+"""Registration of ``spike_linear`` with PyTorch: ``opcheck``, ``vmap``, compilation, export, autocast."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What ``spikeprop`` refuses, and when it warns."""
+"""Errors and warnings of ``spikeprop``."""
 
 import math
 import warnings

@@ -1,4 +1,4 @@
-"""What PyTorch knows of the kernels of ``spikeprop``: compiled, exported, under ``vmap``, and called as they are."""
+"""Registration of the kernels of ``spikeprop`` with PyTorch: compilation, export, ``vmap``, direct calls."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What ``stdp``, its rules and its kernels refuse."""
+"""Errors of ``stdp``, its rules and its kernels."""
 
 import math
 

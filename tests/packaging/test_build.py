@@ -99,7 +99,7 @@ def test_cuda_1_without_nvcc_is_an_error(tmp_path):
 
 
 def configured(tmp_path, prepare, **environment):
-    """What a build prints, and the words that it gives to CMake, which is not run."""
+    """Return the lines that a build prints, with the arguments for CMake, which is not run."""
     env = {
         **build_environment(tmp_path, ("cmake", "ninja", "g++")),
         "CUDACXX": str(tmp_path / "nvcc"),

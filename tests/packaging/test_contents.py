@@ -1,4 +1,4 @@
-"""What a wheel and a source archive hold, and what the extension asks of the system."""
+"""Contents of a wheel and a source archive, and symbols and libraries that the extension needs."""
 
 import ast
 import importlib.metadata

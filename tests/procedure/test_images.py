@@ -1,4 +1,4 @@
-"""What procedures make of images: bytes in memory, changed and normalised by the batch."""
+"""Images of procedures: bytes in memory, augmented and normalised by the batch."""
 
 import pytest
 import torch

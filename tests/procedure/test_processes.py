@@ -49,7 +49,7 @@ def images(tmp_path):
 
 
 def two(commands, folder):
-    """What the first process says."""
+    """Run ``commands`` in two processes and return the output of each."""
     both = {"WORLD_SIZE": "2", "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     processes = [
         Interpreter(COMMANDS, folder / "store", *commands, RANK=rank, LOCAL_RANK=rank, **both)

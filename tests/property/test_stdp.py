@@ -1,4 +1,4 @@
-"""What must hold of plasticity for any spikes, weights and rule."""
+"""Properties of plasticity that hold for any spikes, weights and rule."""
 
 import torch
 from hypothesis import given

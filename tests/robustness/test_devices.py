@@ -1,4 +1,4 @@
-"""What ``--device auto`` takes, and what a driver that is too old is called, on machines that are not there."""
+"""Choice of ``--device auto``, and the error of a driver that is too old, on simulated machines."""
 
 from types import SimpleNamespace
 
@@ -16,7 +16,7 @@ OLD = "the NVIDIA driver is for CUDA 12.4, but snnfast was built with CUDA 13.0:
 
 @pytest.fixture(autouse=True)
 def fresh_driver():
-    """What is kept of driver and card is that of this test, and of no later one."""
+    """Clear the cached facts about driver and card before and after a test."""
     forget()
     yield
     forget()

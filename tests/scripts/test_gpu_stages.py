@@ -1,4 +1,4 @@
-"""What each stage of ``scripts/gpu.py`` does, as far as it can be known without a GPU."""
+"""Stages of ``scripts/gpu.py``, as far as they can be tested without a GPU."""
 
 import os
 import subprocess

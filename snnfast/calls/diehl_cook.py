@@ -112,7 +112,7 @@ class DiehlCookCall(NamedTuple):
         return self._replace(**part_of_network(self, k, NUMBERS))
 
     def answer(self, outputs: tuple[Tensor, Tensor]) -> DiehlCookResult:
-        """What the op returns, from counts and spikes as a kernel or the reference gives them."""
+        """Return the op's result, made from the counts and spikes of a kernel or the reference."""
         counts, spikes = outputs
         state = DiehlCookState(*self.state) if self.return_state else None
         return DiehlCookResult(counts, spikes if self.return_spikes else None, state)
@@ -380,7 +380,7 @@ def rules_of(op: str, w: Tensor, rule: object) -> Sequence[Rule]:
 
 
 def part_of_network(call: Any, k: int, names: Sequence[str]) -> dict[str, Any]:
-    """What in a call of K networks belongs to network ``k``, by field; ``names`` are those that ``numbers`` are of."""
+    """Return the fields of network ``k`` in a call of K networks; ``names``: the fields that ``numbers`` holds."""
     own = {} if call.numbers is None else {name: getattr(call, name) for name in names}
     each = iter(call.numbers[k].tolist() if own else ())
     return {

@@ -152,7 +152,7 @@ class DiehlCookConductanceCall(NamedTuple):
         return self._replace(**part_of_network(self, k, NUMBERS), delays=delays)
 
     def answer(self, outputs: tuple[Tensor, Tensor]) -> DiehlCookConductanceResult:
-        """What the op returns, from counts and spikes as a kernel or the reference gives them."""
+        """Return the op's result, made from the counts and spikes of a kernel or the reference."""
         counts, spikes = outputs
         state = DiehlCookConductanceState(*self.state) if self.return_state else None
         return DiehlCookConductanceResult(counts, spikes if self.return_spikes else None, state)

@@ -12,7 +12,7 @@ from .call import fields_of_kind
 
 
 def own(value: Tensor | None, dim: int, k: int) -> Tensor | None:
-    """What network ``k`` is given: its part of ``value``, or all of it if that has ``dim`` dimensions."""
+    """Return the part of ``value`` for network ``k``, or all of ``value`` if it has ``dim`` dimensions (shared)."""
     return value if value is None or value.dim() == dim else value[k]
 
 

@@ -1,22 +1,22 @@
-"""What the calls of all neurons share.
+"""Fields, checks and results shared by the calls of all neurons.
 
 A neuron's call has its input ``x`` ``[T, ...]``, its states (fields ``Tensor | None``), its parameters (fields
-:data:`snnfast.calls.call.Parameter`), what is its own, and:
+:data:`snnfast.calls.call.Parameter`), fields of its own, and:
 
 ``hard_reset``
-    a spike takes the membrane to ``v_reset``; else ``v_threshold`` is taken off it, and ``v_reset`` is unused.
+    a spike resets the membrane to ``v_reset``; else it subtracts ``v_threshold``, and ``v_reset`` is unused.
 ``fires``
     False for a readout that never fires.
 ``strict``
     fires above the threshold only, not at it.
 ``surrogate``, ``detach_reset``
-    the gradient of the spike, resolved, and whether it leaves the reset out.
+    the surrogate gradient of the spike, resolved; whether no gradient passes through the spike into the reset.
 ``return_state``, ``return_v_seq``
-    whether to give the states after the last step, and the membrane after every step.
+    whether to return the states after the last step, and the membrane after every step.
 
-The call of a neuron that may be silent after a spike, or fire several times in a step, is another
-(:func:`refractory_of`). It has besides the state ``r``, the steps of silence that are left, and ``refractory`` and
-``max_spikes``.
+A neuron that is refractory after a spike, or may fire several times in a step, has another call type
+(:func:`refractory_of`), with an additional state ``r``, the number of refractory steps that are left, and the fields
+``refractory`` and ``max_spikes``.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ def silenced(op: str, call: C, r: Any, refractory: Any, max_spikes: Any) -> C:
 
 
 def answer(call: Any, outputs: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
-    """What a neuron's op returns, from spikes, states and membranes as a kernel or the reference gives them."""
+    """Return the result of a neuron's op, made from the spikes, states and membranes of a kernel or the reference."""
     spikes, *states, v_seq = outputs
     if getattr(call, "refractory", None) == 0:  # r is 0, too
         states.pop()

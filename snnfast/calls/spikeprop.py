@@ -208,7 +208,7 @@ def look_at_silence(call: SpikePropCall, learns: bool) -> None:
 
 
 def result(call: SpikePropCall, t_out: Tensor, u_max: Tensor, slope: Tensor) -> Any:
-    """What the op returns."""
+    """Return the spike times, followed by ``u_max`` and ``slope`` where the call asks for them."""
     asked: tuple[Tensor, ...] = (t_out,)
     if call.return_u_max:
         asked += (u_max,)

@@ -51,10 +51,10 @@ def camel(name: str) -> str:
 
 
 class Variant(NamedTuple):
-    """A plan, and when it is that of a struct's functions.
+    """A plan, and the condition under which a struct's functions follow it.
 
     Attributes:
-        plan: what they compute.
+        plan: the computation of the functions.
         reset: a value of ``Reset``, or "" if there is one plan for all.
         uniform: whether parameters are numbers, but for the last of them.
     """
@@ -65,18 +65,18 @@ class Variant(NamedTuple):
 
     @property
     def condition(self) -> str:
-        """When, in C++, of the template arguments ``R`` and ``Uniform``."""
+        """The condition in C++, on the template arguments ``R`` and ``Uniform``."""
         return f"R == Reset::{self.reset} && {'' if self.uniform else '!'}Uniform"
 
 
 class Layout(NamedTuple):
-    """What a struct has in which order.
+    """Members of a struct, in order.
 
     Attributes:
         states: names of the states, the first of which starts at the parameter ``v_rest``, if there is one.
         params: names of the parameters.
-        per_neuron: how many of the last of them may be tensors where the others are numbers.
-        settings: names of what is the same for all neurons and has no gradient.
+        per_neuron: number of parameters, the last ones, that may be tensors where the others are numbers.
+        settings: names of the arguments that are the same for all neurons and have no gradient.
         flags: constants of the struct by name.
     """
 
@@ -93,7 +93,7 @@ def struct(name: str, variants: list[Variant], layout: Layout) -> str:
 
 
 def own_struct(name: str, plan: Plan, states: list[str]) -> str:
-    """The same of one plan, for parameters that are known to be numbers or tensors."""
+    """The struct of a neuron with one plan, for parameters that are known to be numbers or tensors."""
     step = plan.step
     flags = {"kMoves": True, "kGeneric": False, "kReads": False, "kPrefetch": False}
     flags["kTakesSlope"] = False
@@ -291,7 +291,7 @@ class _Struct:
 
     @staticmethod
     def operands(node: Node) -> list[Node]:
-        """What a node is computed from."""
+        """Return the nodes that a node is computed from."""
         return list(map(plain, node.args))
 
     @staticmethod

@@ -105,7 +105,7 @@ class Analog(nn.Module):
         return values
 
     def call(self, node: Node) -> Run:
-        """What runs ``node``: a function of a look-up of values by name."""
+        """Return a function that computes ``node``; its argument looks values up by name."""
         if node.op == "get_attr":
             parent, _, name = node.target.rpartition(".")
             owner = self.get_submodule(parent)

@@ -1,4 +1,4 @@
-"""What a node of a traced network becomes in a spiking one, or why it cannot."""
+"""Kinds of the nodes of a traced network in the spiking one, and reasons why a node cannot be converted."""
 
 from __future__ import annotations
 
@@ -136,14 +136,14 @@ REASONS = {
 def kind_of(
     node: fx.Node, layer: nn.Module | None, kinds: Mapping[fx.Node, str]
 ) -> tuple[str, str]:
-    """What ``node`` becomes, see :class:`Node`, and why it cannot be converted, empty where it can.
+    """Return the kind of ``node``, see :class:`Node`, and why it cannot be converted, empty where it can.
 
-    What cannot be converted is of no kind, unless it reads no signal: then it is "static", as its readers should know.
+    A node that cannot be converted has no kind, unless it reads no signal: then it is "static", for its readers.
 
     Args:
         node: its arguments in their places, not by name.
-        layer: the module that it calls, if it does.
-        kinds: of the nodes before.
+        layer: the module that it calls, if any.
+        kinds: kinds of the nodes before it.
     """
     if node.op in ("placeholder", "get_attr"):
         return ("input" if node.op == "placeholder" else "static"), ""

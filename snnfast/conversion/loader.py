@@ -1,4 +1,4 @@
-"""What loaders give: batches of images, or of images and labels."""
+"""Batches of data loaders: images, or images and labels."""
 
 from __future__ import annotations
 

@@ -310,7 +310,7 @@ class SpikingNetwork(Analog, Telling):
         self._fitted = images.shape[1:]
 
     def extra_repr(self) -> str:
-        """What the layers do not show."""
+        """Return the settings that the layers do not show."""
         return f"encoding={self.encoding!r}, unit_spikes={self.unit_spikes}, spiking_output={self.spiking_output}"
 
 

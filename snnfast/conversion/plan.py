@@ -1,4 +1,4 @@
-"""What of a traced network runs when: once, at every step, for all steps of a chunk, or on means."""
+"""Execution plan of a traced network: what runs once, at every step, for all steps of a chunk, or on means."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from .analog import Node
 
 
 class Plan:
-    """What runs when: worked out once from the nodes, by their names.
+    """Execution plan of a traced network, computed once from its nodes; refers to nodes by name.
 
     Attributes:
         nodes: by name, in the order in which they run.
-        input, result: the nodes that are given the images, and give the scores.
+        input, result: the nodes that take the images, and return the scores.
         neurons: the spiking nodes in the order in which they run.
-        once: nodes that no neuron comes before, with constant input; they run once.
-        stored: what is worked out for all steps of a chunk, in order: neurons, max pools, and the products they read.
+        once: nodes with no neuron upstream, with constant input; they run once.
+        stored: nodes computed for all steps of a chunk, in order: neurons, max pools, and the products they read.
         recipe: by name of a stored node that is no neuron and no pool, the nodes to run for it at every step.
         reads: by name of a stored node, the stored nodes, and the input, that it reads in a chunk.
-        tail: nodes that no neuron comes after; they run on means over time.
+        tail: nodes with no neuron downstream; they run on means over time.
         counted: stored nodes, and the input, that the tail reads.
-        unread: neurons whose spikes nobody reads, only their counts.
+        unread: neurons of which only the spike counts are read.
         absorbed: by name of neurons whose spikes only products read, through pools at most, the least dimensions of the
             activations that keep channels apart in these pools. The products' weights can take over the thresholds.
         absorbing: by name of such a product the neurons.
         flattened: the products among them that a Flatten comes before.
-        hidden: nodes whose values only such neurons read: no function of the model sees how they lie in memory.
+        hidden: nodes whose values only such neurons read: no function of the model sees their memory layout.
         constant_input: the input is the same at every step.
         unit_spikes: a spike counts 1, not its threshold.
         counts_spikes: the result is a number of spikes, not a mean.

@@ -69,7 +69,7 @@ class ProductReport:
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """What :func:`conversion_report` found.
+    """Result of :func:`conversion_report`.
 
     Attributes:
         layers: one entry a layer of neurons.
@@ -78,7 +78,7 @@ class ConversionReport:
         accuracy: the spiking network's after each of these, in [0, 1]; without labels the fraction of images to which
             it gives the ReLU network's class.
         ann_accuracy: the ReLU network's; 1 without labels.
-        images: their number.
+        images: number of images.
         labelled: whether there were labels.
     """
 

@@ -17,7 +17,7 @@ SPARSE_WEIGHTS = 1 << 18
 
 
 def shortcut_of(layer: nn.Module | None, *, is_sparse: bool) -> Callable[[Tensor], Tensor] | None:
-    """What gives the results of ``layer`` faster, but for rounding, if anything does.
+    """Return a faster function with the results of ``layer``, except for rounding; None if there is none.
 
     Args:
         layer: a layer, whose weights are not changed while the result is in use.

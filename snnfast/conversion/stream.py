@@ -260,7 +260,7 @@ class Stream:
         self.steps += steps
 
     def _sequence(self, name: str, values: dict[str, Tensor], steps: int) -> Tensor:
-        """What a stored node reads, ``[steps, B, ...]``."""
+        """Return the input of a stored node at all steps, ``[steps, B, ...]``."""
         source = self.plan.nodes[name].source
         if source in values:
             return values[source]

@@ -203,7 +203,7 @@ class _Conversion:
                 self.graph.erase_node(node)
 
     def _write_out_of_place(self) -> None:
-        """What a ReLU or an addition changes in place is what later nodes read."""
+        """Replace in-place ReLUs and additions by out-of-place ones, whose results later nodes read."""
         nodes = list(self.graph.nodes)
         order = {node: i for i, node in enumerate(nodes)}
         sizes: dict[fx.Node, str] = {}

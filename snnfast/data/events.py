@@ -277,7 +277,7 @@ def _frames(
 
 
 def _held(counted: Path, tabled: Path, size: tuple[int, ...], kind: npt.DTypeLike) -> EventFrames:
-    """What the cache's files hold; ValueError if they do not fit each other."""
+    """Return the contents of the cache's files; raise ValueError if they do not fit each other."""
     table = np.load(tabled, allow_pickle=False)
     if table.ndim != 2 or len(table) != 3 or table.dtype != np.int64:
         raise ValueError(f"{tabled} must hold labels, lengths and checksums")

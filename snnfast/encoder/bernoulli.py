@@ -90,5 +90,5 @@ class BernoulliEncoder(nn.Module):
         return x / self.scale
 
     def extra_repr(self) -> str:
-        """What ``print`` shows."""
+        """Return the settings that ``print`` shows."""
         return f"num_steps={self.num_steps}, scale={self.scale:g}, dtype={self.dtype}"

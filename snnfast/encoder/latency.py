@@ -61,7 +61,7 @@ class LatencyEncoder(nn.Module):
         return t if self.threshold is None else t.masked_fill(x <= self.threshold, torch.inf)
 
     def extra_repr(self) -> str:
-        """What ``print`` shows."""
+        """Return the settings that ``print`` shows."""
         return f"t_max={self.t_max:g}, threshold={self.threshold}, dt={self.dt}"
 
 

@@ -78,5 +78,5 @@ class PoissonEncoder(nn.Module):
         )
 
     def extra_repr(self) -> str:
-        """What ``print`` shows."""
+        """Return the settings that ``print`` shows."""
         return f"duration={self.duration:g}, dt={self.dt:g}, dtype={self.dtype}"

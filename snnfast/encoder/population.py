@@ -115,7 +115,7 @@ class PopulationEncoder(nn.Module):
         return t.masked_fill(t >= self.silent_from, torch.inf).to(x.dtype)
 
     def extra_repr(self) -> str:
-        """What ``print`` shows."""
+        """Return the settings that ``print`` shows."""
         return (
             f"neurons={self.neurons}, features={len(self.center)}, t_max={self.t_max:g}, "
             f"silent_from={self.silent_from:g}, dt={self.dt}, beta={self.beta:g}"

@@ -83,7 +83,7 @@ class RegularEncoder(nn.Module):
         return spikes
 
     def extra_repr(self) -> str:
-        """What ``print`` shows."""
+        """Return the settings that ``print`` shows."""
         return f"num_steps={self.num_steps}, scale={self.scale:g}, dtype={self.dtype}"
 
 

@@ -25,7 +25,7 @@ class Quantised(NamedTuple):
     Attributes:
         weight: ``scale q``.
         largest: the largest change of a weight.
-        relative: the root of the sum of squared changes, beside that of squared weights.
+        relative: norm of the changes, divided by the norm of the weights.
     """
 
     q: Tensor

@@ -93,7 +93,7 @@ NEEDS = {
 
 
 class _Neuron(NamedTuple):
-    """What a layer computes: its step, names of the states, values of parameters, and whether it fires above alone."""
+    """A layer's step, names of its states, values of its parameters, and whether it fires above the threshold only."""
 
     step: Step
     states: list[str]

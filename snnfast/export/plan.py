@@ -156,7 +156,7 @@ class _Walk:
         self.values[node] = total
 
     def end(self, given: Any) -> None:
-        """What the network returns."""
+        """Check that the network returns one tensor, the output of its last layer."""
         one = isinstance(given, fx.Node) and bool(self.nodes)
         if not one or self._read(given).place != len(self.nodes) - 1:
             raise ValueError("net must return one tensor, what its last layer gives")

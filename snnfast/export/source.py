@@ -14,7 +14,7 @@ __all__ = ["Layer", "Source", "Value", "each", "literal"]
 
 
 class Value(NamedTuple):
-    """What a layer gives: an array in C, and the shape of a sample as PyTorch has it. Images lie ``[H, W, C]`` in C."""
+    """Output of a layer: an array in C, and the shape of a sample in PyTorch. In C, images are ``[H, W, C]``."""
 
     array: str
     shape: tuple[int, ...]

@@ -39,12 +39,12 @@ static void $id(void) {
 
 
 class Loss(NamedTuple):
-    """What rounding to 8 bits changed in a layer's weights.
+    """Rounding error of a layer's weights in 8 bits.
 
     Attributes:
-        layer: its name.
+        layer: name of the layer.
         largest: the largest change of a weight.
-        relative: the root of the sum of squared changes, beside that of squared weights.
+        relative: norm of the changes, divided by the norm of the weights.
     """
 
     layer: str
@@ -53,13 +53,13 @@ class Loss(NamedTuple):
 
 
 class CExport(NamedTuple):
-    """What :func:`export_c` has written.
+    """Result of :func:`export_c`.
 
     Attributes:
         folder: where the files are.
-        network: the network in PyTorch that gives the bits of the program.
-        layers: of the program, with their bytes.
-        losses: of weights in 8 bits; empty in float32.
+        network: the network in PyTorch whose results equal the program's bit for bit.
+        layers: layers of the program, with their bytes.
+        losses: rounding errors of weights in 8 bits; empty in float32.
     """
 
     folder: Path

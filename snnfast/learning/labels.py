@@ -14,7 +14,7 @@ UNASSIGNED = -1
 
 
 class Assignment(NamedTuple):
-    """What N neurons stand for.
+    """Classes assigned to N neurons.
 
     Attributes:
         labels: the class to whose images a neuron responded most, int64 ``[N]``; -1 for a neuron that never spiked.

@@ -332,7 +332,10 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
         return present(stimuli)
 
     def _versions(self) -> tuple[object, ...] | None:
-        """What tells whether weights that were looked at have changed since; presentations leave them within bounds."""
+        """Return the versions of weights and thresholds, to see changes since validation; None for inference tensors.
+
+        Presentations keep the weights within bounds, so that the versions after one stand for valid weights, too.
+        """
         w, theta = self.xe.w, self.exc.theta
         if w.is_inference() or theta.is_inference():
             return None
@@ -425,7 +428,7 @@ class DiehlAndCook2015(nn.Module, StdpCalls):
         return torch.cat(counts, -2), torch.cat(labels).to(counts[0].device)
 
     def extra_repr(self) -> str:
-        """What the parts do not show."""
+        """Return the settings that the parts do not show."""
         return f"rule={self.rule}" + (
             "" if self.networks is None else f", networks={self.networks}"
         )

@@ -73,7 +73,7 @@ class Input(nn.Module):
         return torch.zeros(self._shape, dtype=dtype, device=self._now.device)
 
     def extra_repr(self) -> str:
-        """What ``print`` shows."""
+        """Return the settings that ``print`` shows."""
         return str(self.neurons)
 
 
@@ -124,7 +124,7 @@ class Excitatory(nn.Module):
         return torch.zeros_like(self.theta) if state is None else state.trace_post
 
     def extra_repr(self) -> str:
-        """What ``print`` shows."""
+        """Return the settings that ``print`` shows."""
         return str(self.neurons)
 
 
@@ -175,6 +175,6 @@ class Synapses(nn.Module):
         normalize_each(w, rows, norms, [one.rule for one in every])
 
     def extra_repr(self) -> str:
-        """What ``print`` shows."""
+        """Return the settings that ``print`` shows."""
         neurons, inputs = self.w.shape[-2:]
         return f"{inputs}, {neurons}"

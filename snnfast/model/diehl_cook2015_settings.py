@@ -67,7 +67,7 @@ class ConductanceBased:
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides how the network behaves and learns.
+    """Settings of the network: its dynamics, and how it learns.
 
     Attributes:
         rule: how the weights learn.
@@ -255,7 +255,7 @@ def preset(
 
 @dataclass(frozen=True)
 class DatasetSettings:
-    """What depends on the images: their shape, images a training presents, changes to presets, and more to "tuned"."""
+    """Settings of a data set: image shape, images presented in training, changes to presets, more to "tuned"."""
 
     shape: tuple[int, int, int]
     presentations: int

@@ -1,4 +1,4 @@
-"""What is presented to :class:`snnfast.model.DiehlAndCook2015`, from the shapes and dtypes that it takes."""
+"""Stimuli for :class:`snnfast.model.DiehlAndCook2015`, made from the shapes and dtypes that it accepts."""
 
 from __future__ import annotations
 

@@ -33,12 +33,12 @@ def seeds_of(name: str, networks: object, seeds: object) -> Sequence[int] | None
 
 
 def own(value: Setting, k: int) -> float:
-    """That of network ``k``."""
+    """Return the setting of network ``k``."""
     return value[k] if isinstance(value, Sequence) else value
 
 
 def one_or_each(values: list[V]) -> V | list[V]:
-    """What all networks have, or what each has where they differ."""
+    """Return the value that all networks share, or the list of their values where they differ."""
     return values if any(value != values[0] for value in values) else values[0]
 
 
@@ -70,13 +70,13 @@ class Draws:
         return made
 
     def __call__(self, draw: Callable[[int], Tensor]) -> Tensor:
-        """What :meth:`each` draws, with a dimension of the networks before the others if there are several."""
+        """Return the draws of :meth:`each`, stacked along a first dimension of networks if there are several."""
         made = self.each(draw)
         return made[0] if self._seeds is None else torch.stack(made)
 
     @contextmanager
     def put_back(self) -> Iterator[None]:
-        """What is drawn inside counts for nothing: the next numbers are those that came next before."""
+        """Restore the random-number states of networks with seeds on exit."""
         states = list(self._states)
         try:
             yield

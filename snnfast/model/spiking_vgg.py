@@ -96,5 +96,5 @@ class SpikingVGG(nn.Module):
         return currents.mean(0)
 
     def extra_repr(self) -> str:
-        """What the layers do not show."""
+        """Return the settings that the layers do not show."""
         return f"num_steps={self.num_steps}"

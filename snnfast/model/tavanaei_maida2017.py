@@ -126,7 +126,7 @@ class TavanaeiAndMaida2017(nn.Module):
         return cls(**{**preset(dataset, hidden), **changes})
 
     def extra_repr(self) -> str:
-        """What the layers do not show."""
+        """Return the settings that the layers do not show."""
         return "" if self.networks is None else f"networks={self.networks}"
 
     @property
@@ -388,7 +388,7 @@ class TavanaeiAndMaida2017(nn.Module):
     def _inputs(
         self, batches: list[Batch], encoder: nn.Module, beta: float
     ) -> tuple[Tensor | Rates, Tensor, Tensor]:
-        """What the op takes: spikes or their rates, labels, desired times; several batches, one after the other."""
+        """Return the op's inputs: spikes or their rates, labels, desired times; several batches are concatenated."""
         device, classes = self.weights[0].device, self.weights[-1].shape[-2]
         labels = torch.cat([batch.labels for batch in batches])
         check.in_range(NAME, "labels", labels, 0, classes - 1)

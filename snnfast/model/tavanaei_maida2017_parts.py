@@ -64,17 +64,17 @@ class Layer(nn.Module):
         )
 
     def extra_repr(self) -> str:
-        """What ``print`` shows."""
+        """Return the settings that ``print`` shows."""
         out_features, in_features = self.weight.shape[-2:]
         every = self.threshold if isinstance(self.threshold, list) else [self.threshold]
         return f"{in_features}, {out_features}, threshold={', '.join(f'{one:g}' for one in every)}"
 
 
 class Trained(NamedTuple):
-    """What a pass over the data gave, while the weights changed.
+    """Statistics of a training pass over the data, taken while the weights change.
 
     Attributes:
-        samples: how many samples were presented.
+        samples: number of samples presented.
         accuracy: share of right answers, in [0, 1]; NaN without samples. Of K networks float64 ``[K]``.
         loss: :func:`snnfast.loss.bp_stdp_loss`, mean over samples; NaN without samples. Of K networks float64 ``[K]``.
     """
@@ -121,7 +121,7 @@ class Totals:
         self._loss += losses * len(labels)
 
     def result(self) -> Trained:
-        """What was counted."""
+        """Return the statistics of the samples counted so far."""
         n = self.samples or float("nan")
         if self._right.dim():
             return Trained(self.samples, self._right.double() / n, self._loss / n)

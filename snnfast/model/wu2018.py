@@ -155,7 +155,7 @@ class Wu2018(nn.Module):
         return spikes if spikes.dtype == torch.float64 else spikes.float()
 
     def extra_repr(self) -> str:
-        """What the layers do not show."""
+        """Return the settings that the layers do not show."""
         return f"num_steps={self.num_steps}, encoding={self.encoding!r}"
 
 

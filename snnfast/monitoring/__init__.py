@@ -1,4 +1,4 @@
-"""What a network does while it runs: spikes, membranes, synaptic operations, energy, layer by layer."""
+"""Activity of a running network, layer by layer: spikes, membrane potentials, synaptic operations, energy."""
 
 from .activity import Activity, NeuronActivity, ProductActivity
 from .tally import Tally

@@ -61,12 +61,12 @@ class ProductActivity:
 
 @dataclass(frozen=True)
 class Activity:
-    """What a network did.
+    """Activity of a network: its spikes and synaptic operations.
 
     Attributes:
         neurons: one entry a layer of neurons.
         products: one entry a Linear, convolution or recurrent weight.
-        samples: how many it saw.
+        samples: number of samples it processed.
         energy_ac: joules of an accumulate.
         energy_mac: joules of a multiply-accumulate.
     """

@@ -1,4 +1,4 @@
-"""What a monitor adds up, as tensors that stay where the network is: reading one would make a GPU wait."""
+"""Counters of a monitor: tensors that stay on the network's device, since reading one waits for the GPU."""
 
 from __future__ import annotations
 

@@ -50,12 +50,12 @@ def active_inputs(product: nn.Module, x: Tensor) -> Tensor:
 
 
 def arriving(spikes: Tensor, delays: Tensor | None, past: Tensor | None) -> Tensor:
-    """What comes back to recurrent neurons in a call, at all its steps but the first of all.
+    """Return the spikes that arrive at recurrent neurons in a call; without ``past``, from its second step on.
 
     Args:
-        spikes: those of the call, ``[T, ..., H]``.
-        delays: ``[H]``, beyond the step that all take, as in :func:`snnfast.ops.recurrent`.
-        past: the spikes before it, ``[P, ..., H]``, in a layer that remembers them; None: there were none.
+        spikes: spikes of the call, ``[T, ..., H]``.
+        delays: ``[H]``, in addition to the step that all spikes take, as in :func:`snnfast.ops.recurrent`.
+        past: spikes before the call, ``[P, ..., H]``, in a layer that keeps them; None: there were none.
     """
     sent = spikes if past is None else torch.cat([past.to(spikes), spikes])
     first = max(len(sent) - len(spikes), 1)

@@ -1,4 +1,4 @@
-"""What has been counted of a network, and what is made of it: :class:`Tally`."""
+"""Counts of a network's activity, and the results computed from them: :class:`Tally`."""
 
 from __future__ import annotations
 

@@ -62,12 +62,12 @@ def monitor(
 
 
 class Monitor(Tally):
-    """What :func:`monitor` makes, with the same arguments; on from the beginning.
+    """Monitor of a network, as :func:`monitor` returns it, with the same arguments; starts switched on.
 
     Attributes:
         spikes: by layer of neurons the spikes of the first sample of the last call, ``[T, neurons]``.
         membranes: by layer the membranes after every step, ``[T, n]``, with ``membranes=n``.
-        samples: how many went through the network.
+        samples: number of samples that went through the network.
     """
 
     def __init__(

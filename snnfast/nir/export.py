@@ -340,7 +340,7 @@ _KINDS: dict[type[nn.Module], Callable[..., Any]] = {
 
 
 class _Leak(NamedTuple):
-    """How a layer was told what leaks in a step: by ``tau`` or ``decay``, with this value."""
+    """Leak of a layer: the name of the argument that sets it, ``tau`` or ``decay``, and its value."""
 
     name: str
     value: Any
@@ -351,7 +351,7 @@ class _Leak(NamedTuple):
 
 
 def _leak(layer: Any, shape: tuple[int, ...], suffix: str = "") -> _Leak:
-    """What was given to ``layer``, in numbers of float64 that broadcast to ``shape``."""
+    """Return the leak of ``layer``, in float64 values that broadcast to ``shape``."""
     w = layer._parameters.get(f"w{suffix}")
     if w is not None:
         tau = 1 / torch.sigmoid(w.detach())  # as the layer computes it, in float32
@@ -368,7 +368,7 @@ def _values(value: Any) -> Any:
 
 
 def _exact(metadata: dict[str, Any]) -> dict[str, Any]:
-    """What NIR's fields, in float32, cannot hold."""
+    """Return metadata for values that NIR's float32 fields cannot hold exactly."""
     # HDF5 compresses no number: those go as they are, not as arrays.
     plain = {
         n: v.item() if np.ndim(v) == 0 and hasattr(v, "item") else v for n, v in metadata.items()

@@ -358,7 +358,7 @@ class _Load:
         return given, None if none else gain
 
     def _given(self, field: str, suffix: str = "") -> tuple[dict[str, Any], Any]:
-        """What leaks in a step as an argument, ``tau`` or ``decay``, and what goes."""
+        """Return the leak as an argument, ``tau`` or ``decay``, and the leak rate per step."""
         rate = self.steps.rate(f"from_nir: {self.name}", self._each(field))
         for name in ("tau", "decay"):
             kept = self.exact.get(name + suffix)

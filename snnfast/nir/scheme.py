@@ -80,7 +80,7 @@ class Steps:
         return np.asarray(-self.dt / np.log1p(-gone))
 
     def rate(self, where: str, tau: Any) -> Array:
-        """What goes in a step, from seconds."""
+        """Return the leak rate per step for time constants in seconds."""
         seconds = np.asarray(tau, dtype=np.float64)
         if not (seconds > 0).all():
             raise ValueError(f"{where}: time constants must be above 0 s, got {seconds.min():g}")

@@ -20,7 +20,7 @@ BOUNDS = ("clamp", "sigmoid")
 
 
 class Published(NamedTuple):
-    """What a paper learns, within which ranges, and how its neurons are reset."""
+    """Ranges of the parameters that a paper learns, and the reset of its neurons."""
 
     tau: Range
     tau_w: Range

@@ -1,4 +1,4 @@
-"""What the layers with delays share: what is under way between two calls, and delays that are learned."""
+"""Base of the layers with delays: inputs in transit between two calls, and learned delays."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["Delaying"]
 
 
 class Delaying(Stateful):
-    """Base of the layers whose state is what has not arrived yet.
+    """Base of the layers whose state is the input that has not arrived yet.
 
     Attributes:
-        past: what is under way, ``[P, *x.shape[1:]]``, the latest step last; None at rest.
+        past: input in transit, ``[P, *x.shape[1:]]``, the latest step last; None at rest.
         max_delay: the longest delay that is learned, in steps.
         d: the parameter that learns delays, one a channel.
     """

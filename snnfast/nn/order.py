@@ -22,13 +22,13 @@ __all__ = ["Order", "order"]
 
 
 class Order(NamedTuple):
-    """What is known of the order.
+    """Order in which a network calls its layers, as far as it is known.
 
     Attributes:
-        before: the layer whose result each layer is given, if nothing else sees it.
-        uses: how often each runs.
-        read: parameters and buffers of which ``forward`` itself reads the values.
-        notes: a remark for those who are told that a layer stays; empty where ``torch.fx`` follows ``forward``.
+        before: the layer whose output each layer takes, if nothing else reads that output.
+        uses: number of calls of each layer.
+        read: parameters and buffers whose values ``forward`` itself reads.
+        notes: remark to add to the message that a layer stays; empty where ``torch.fx`` traces ``forward``.
     """
 
     before: dict[nn.Module, nn.Module | None]

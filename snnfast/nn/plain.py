@@ -66,7 +66,7 @@ def plain_copy(net: nn.Module) -> nn.Module:
 
 
 def _untie(module: nn.Module, name: str) -> None:
-    """What follows writes into the parameter, which other modules may share."""
+    """Replace the parameter by a copy: the next step writes into it, and other modules may share it."""
     value = module.get_parameter(name)
     module._parameters[name] = nn.Parameter(value.detach().clone(), value.requires_grad)
 

@@ -202,7 +202,7 @@ class Recurrent(Delaying):
         self.neuron.detach()
 
     def extra_repr(self) -> str:
-        """What is its own; tensors by their shape."""
+        """Return the layer's own settings; tensors by their shape."""
         own: dict[str, Any] = {"features": self.features}
         own |= {} if self.self_connections else {"self_connections": False}
         own |= {"max_delay": self.max_delay} if self.max_delay else {}

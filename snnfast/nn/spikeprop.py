@@ -174,7 +174,7 @@ class SpikeProp(nn.Module):
         return torch.einsum("tbik,oik->tbo", response, w)
 
     def extra_repr(self) -> str:
-        """What ``print`` shows."""
+        """Return the settings that ``print`` shows."""
         tau = "learned" if isinstance(self.tau, nn.Parameter) else f"{float(self.tau):g}"
         learned = ", learn_delays=True" if self.delays.requires_grad else ""
         return (

@@ -1,4 +1,4 @@
-"""What the layers of integrators share: threshold, reset, surrogate; fixed and learned decays."""
+"""Base of the integrator layers: threshold, reset, surrogate; fixed and learned decays."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Firing(TypedDict, total=False):
 
 
 class Spiking(Stateful):
-    """What the spiking layers share: threshold, reset and surrogate.
+    """Base of the spiking layers: threshold, reset and surrogate.
 
     Every parameter of a neuron is a number, a tensor that broadcasts to ``x.shape[1:]`` (kept as a buffer) or an
     ``nn.Parameter`` of such a shape (learned).

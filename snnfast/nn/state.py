@@ -168,7 +168,7 @@ class Stateful(nn.Module):
         return value.to(check.state_dtype(x.dtype)) if isinstance(value, Tensor) else value
 
     def _arguments(self, x: Tensor) -> dict[str, Any]:
-        """What the op takes besides ``x`` and the states."""
+        """Return the op's arguments besides ``x`` and the states."""
         return {name: self._constant(name, x) for name in self.constants}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Stateful:
@@ -318,7 +318,7 @@ def _is_left_by_inference_mode(state: Tensor) -> bool:
 
 @cache
 def _kept_by(node: Any) -> tuple[str, ...]:
-    """What a node of autograd keeps, and gives until it is freed: of Python's functions, and of PyTorch's own."""
+    """Return names of the saved tensors of an autograd node's type, readable until the node is freed."""
     return tuple(n for n in dir(node) if n == "_raw_saved_tensors" or n.startswith("_saved_"))
 
 

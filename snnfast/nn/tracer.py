@@ -59,7 +59,7 @@ class Tracer(fx.Tracer):
 
 
 def place(node: fx.Node) -> str:
-    """What ``node`` calls, and the module whose ``forward`` calls it, as a reader of the network would say it."""
+    """Name the function that ``node`` calls and the module whose ``forward`` calls it, for messages to users."""
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     where = stack[-1][0] if stack else ""
     return f"{getattr(node.target, '__name__', node.target)} in {where or 'forward'}"

@@ -85,7 +85,7 @@ def agree(
 
 
 def _hint(net: nn.Module) -> str:
-    """What makes two runs of a network differ, whatever its neurons do."""
+    """Return a hint at layers that make two runs of a network differ, whatever its neurons do; empty without any."""
     norms = nn.modules.batchnorm._BatchNorm
     found = [m for m in net.modules() if m.training and isinstance(m, (norms, *DROPOUTS))]
     kinds = sorted({type(module).__name__ for module in found})
@@ -180,7 +180,7 @@ def _near(layer: Any, theirs: list[Tensor], ours: list[Tensor]) -> Tensor | None
 
 
 def _compare_outputs(call: int, expected: Returned, returned: Returned, samples: _Samples) -> None:
-    """What a call of the networks returns."""
+    """Compare the outputs of the networks in a call; raise ValueError where they differ."""
     start = f"replace: outputs differ in call {call}: "
     if expected.keys() != returned.keys():
         raise ValueError(
@@ -233,7 +233,7 @@ def _close(a: Tensor, b: Tensor) -> Tensor:
 def _run(
     net: nn.Module, names: list[str], inputs: Sequence[Arguments]
 ) -> tuple[dict[str, list[list[Tensor]]], list[Returned]]:
-    """What layers return, by name and call, and what the network returns in each call; ``net`` stays as it is."""
+    """Return the outputs of layers, by name and call, and of the network, by call; ``net`` stays unchanged."""
     net = _copied(net, names)
     for module in net.modules():
         for name in ("reset", "reset_mem", "reset_states"):

@@ -1,4 +1,4 @@
-"""What may stand in a loop over the steps: functions and layers that do to all steps what they do to one."""
+"""Functions and layers allowed in a loop over time steps: they treat all steps at once as they treat one."""
 
 from __future__ import annotations
 

@@ -309,7 +309,7 @@ class LILinear(LI):
         return super().scan(functional.linear(x, self.input_weights), state)
 
     def products(self, x: Tensor, spikes: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """That of the input."""
+        """Yield the product of the input weights."""
         yield "input_weights", self.input_weights, x
 
 
@@ -335,7 +335,7 @@ class _Recurrent(_Neuron, ABC):
         return torch.where(diagonal, weight.detach(), weight)
 
     def products(self, x: Tensor, spikes: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """Those of the input, and of spikes, which come back with the next step, also of the next call."""
+        """Yield the products of the input and recurrent weights; spikes arrive at the next step, also across calls."""
         yield "input_weights", self.input_weights, x
         yield "recurrent_weights", self.recurrent_weights, spikes
 

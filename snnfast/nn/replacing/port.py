@@ -1,4 +1,4 @@
-"""What the layers have in common that stand for neurons of another library: :class:`Port`."""
+"""Base of the layers that replace neurons of another library: :class:`Port`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Library(NamedTuple):
 
 
 class Replaced:
-    """What a layer that stands for a neuron of another library shows to those who look on.
+    """Interface of a layer that replaces another library's neuron, for code that observes it, such as a monitor.
 
     Attributes:
         fires: whether it returns spikes, or spikes first; else it returns membranes.
@@ -64,19 +64,19 @@ class Replaced:
 
     @property
     def most(self) -> float:
-        """How many times a neuron may fire in a step."""
+        """Largest number of spikes of a neuron in a step."""
         return 1
 
     def time_first(self, t: Tensor) -> Tensor:
-        """What a call takes or returns as ``[T, B, ...]``."""
+        """Return ``t``, an input or output of a call, as ``[T, B, ...]``."""
         return t.unsqueeze(0) if self.time_dim is None else t.movedim(self.time_dim, 0)
 
     def products(self, x: Tensor, spikes: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """The products that its kernel has inside, as name, weight ``[O, I]`` and what is multiplied ``[..., I]``.
+        """Yield the products inside its kernel, as name, weight ``[O, I]`` and multiplied tensor ``[..., I]``.
 
         Args:
-            x: what it was given, ``[T, B, ...]``.
-            spikes: what it fired, likewise.
+            x: its input, ``[T, B, ...]``.
+            spikes: its output spikes, likewise.
         """
         return iter(())
 

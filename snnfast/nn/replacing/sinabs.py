@@ -91,7 +91,7 @@ class _Neuron(Functions, Port, ABC):
         return out.flatten(0, 1) if self.squeezed else out
 
     def time_first(self, t: Tensor) -> Tensor:
-        """What a call takes or returns as ``[T, B, ...]``."""
+        """Return ``t``, an input or output of a call, as ``[T, B, ...]``."""
         if self.squeezed:
             both: Tensor = t.unflatten(0, (self.batch_size, self.num_timesteps))
             return both.transpose(0, 1)
@@ -246,7 +246,7 @@ class LIF(_Neuron):
         return [torch.stack(all_spikes), *last, torch.stack(v_seq)]
 
     def _back(self, spikes: Tensor, scale: Any) -> Tensor | float:
-        """What comes back with the next step, by ``scale``."""
+        """Return the recurrent input of the next step, times ``scale``; 0 without recurrent connections."""
         return 0.0
 
     def _run(self, x: Tensor, v: Tensor | None, arguments: dict[str, Any]) -> Any:
@@ -277,7 +277,7 @@ class LIFRecurrent(LIF):
         return layers[0]
 
     def products(self, x: Tensor, spikes: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """That of spikes, which come back within a call."""
+        """Yield the product of the recurrent weights; spikes arrive within the same call only."""
         yield "rec_connect", self._linear().weight, spikes[:-1].flatten(2)
 
     def _back(self, spikes: Tensor, scale: Any) -> Tensor:

@@ -33,7 +33,7 @@ class SpikeFunction:
 
 
 class Functions:
-    """What Sinabs' functions of a layer are to an op. They and the threshold may be set, or loaded, at any time.
+    """Sinabs' functions of a layer as arguments of an op. They and the threshold may be set or loaded at any time.
 
     Attributes:
         at_rest: the name of the threshold without adaptation.
@@ -53,7 +53,7 @@ class Functions:
 
     @property
     def most(self) -> float:
-        """How many times a neuron may fire in a step."""
+        """Largest number of spikes of a neuron in a step."""
         return _spikes_a_step(type(self).__name__, self.spike_fn)
 
     @property

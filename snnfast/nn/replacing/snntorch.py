@@ -89,7 +89,7 @@ class Synaptic(Neuron):
         return spikes, self._last(last), membrane
 
     def charge(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """``alpha syn + x``, and ``beta mem`` and that."""
+        """``alpha syn + x``, and ``beta mem`` plus that current."""
         syn, mem = states
         syn = self._decay("alpha", x) * syn + x
         return syn, self._decay("beta", x) * mem + syn
@@ -164,7 +164,7 @@ class _Recurrent(Neuron):
         )
 
     def _back(self, spk: Tensor) -> Tensor:
-        """What comes back of the spikes of the step before."""
+        """Return the recurrent input from the spikes of the previous step."""
         if isinstance(self.recurrent, nn.Linear) or not self.is_matrix:
             back: Tensor = self.recurrent(spk)
             return back
@@ -188,7 +188,7 @@ class _Recurrent(Neuron):
         return weight.to(check.state_dtype(x.dtype)), x if bias is None else x + bias
 
     def products(self, x: Tensor, spikes: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """That of spikes, which come back with the next step, also of the next call."""
+        """Yield the product of the recurrent weights; spikes arrive at the next step, also across calls."""
         called = self.why and isinstance(self.recurrent, nn.Linear)  # and so it is seen
         if self.is_matrix and not called:
             yield "recurrent", self._weight(spikes)[0], spikes
@@ -212,7 +212,7 @@ class RLeaky(_Recurrent):
         return spikes, self._sent(spikes), membrane
 
     def charge(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """That of :class:`Leaky`, and what comes back."""
+        """``beta mem + x`` plus the recurrent input."""
         spk, mem = states
         return (self._decay("beta", x) * mem + x + self._back(spk),)
 
@@ -242,7 +242,7 @@ class RSynaptic(_Recurrent):
         return spikes, self._sent(spikes), self._last(last), membrane
 
     def charge(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """That of :class:`Synaptic`, and what comes back, in its current."""
+        """``alpha syn + x`` plus the recurrent input, and ``beta mem`` plus that current."""
         spk, syn, mem = states
         syn = self._decay("alpha", x) * syn + x + self._back(spk)
         return syn, self._decay("beta", x) * mem + syn

@@ -165,7 +165,7 @@ _SURROGATES: dict[str, Callable[[float], Surrogate]] = {
 
 
 def surrogate_of(original: Any) -> Surrogate | Callable[[Tensor], Tensor]:
-    """What the kernels know by name; any other function as it is, which the reference runs."""
+    """Return the surrogate that the kernels know by name; any other function unchanged, for the reference to run."""
     function: Callable[[Tensor], Tensor] = original.spike_grad
     made_by = getattr(function, "__qualname__", "").partition(".")[0]
     cells: Any = getattr(function, "__closure__", None) or ()

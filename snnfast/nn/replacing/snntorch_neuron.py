@@ -1,4 +1,4 @@
-"""What snnTorch's neurons have in common, on the ops of this package, by the calls of snnTorch: :class:`Neuron`."""
+"""Base of snnTorch's neurons on the ops of this package, with snnTorch's call signatures: :class:`Neuron`."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Neuron(Steps):
         return ""
 
     def _left(self) -> Tensor:
-        """What is left of the membrane after a step."""
+        """Return the decay factor of the membrane per step."""
         return self.beta
 
     def reset_mem(self) -> Any:

@@ -36,7 +36,7 @@ _SURROGATES: dict[str, Callable[[float], Surrogate | None]] = {
 
 
 def _surrogate(where: str, function: Any) -> Surrogate | Callable[[Tensor], Tensor]:
-    """What the kernels know by name; any other function as it is, which the reference runs."""
+    """Return the surrogate that the kernels know by name; any other function unchanged, for the reference to run."""
     if isinstance(function, torch.nn.Module) and function.state_dict():
         refuse(where, "its surrogate_function has parameters or buffers")
     kind = type(function)
@@ -73,7 +73,7 @@ class _Begun(Replaced, Stateful):
                     begin[name] = float(found)
 
     def _at_rest(self, name: str) -> float:
-        """What the layer makes of a state that is None."""
+        """Return the resting value of a state, which replaces None."""
         return 0.0 if name != "v" or self.v_reset is None else self.v_reset
 
     def _start(self, x: Tensor) -> None:
@@ -123,7 +123,7 @@ class _Begun(Replaced, Stateful):
 
 
 class BaseNode(_Begun, Spiking):
-    """What these layers have besides those of this package: step modes, ``store_v_seq``, and where membranes start.
+    """Base that adds to this package's layers: step modes, ``store_v_seq`` and initial membrane potentials.
 
     Attributes:
         step_mode: ``"m"``, a call takes all steps ``[T, B, ...]``, or ``"s"``, it takes one, ``[B, ...]``.

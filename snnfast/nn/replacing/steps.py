@@ -1,4 +1,4 @@
-"""What the steps of an unrolled loop have in common, as layers that take all steps: :class:`Loop`."""
+"""Conversion of an unrolled loop over time steps into layers that take all steps: :class:`Loop`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class _WithoutLoop(fx.GraphModule):
 
 
 class Loop:
-    """An unrolled graph, of which ``made`` is made; the layers of ``net`` are changed."""
+    """Unrolled graph, from which the graph ``made`` is built; the layers of ``net`` are changed."""
 
     def __init__(self, net: nn.Module, trace: Unrolling, by_input: bool) -> None:
         self.net, self.traced, self.graph = net, trace.root, trace.graph
@@ -110,7 +110,7 @@ class Loop:
                 node.target = f"{owner}.layer.{last}"
 
     def module(self) -> nn.Module:
-        """What takes all steps, with the keys, the parameters and the plain attributes of the network."""
+        """Return the module that takes all steps, with the network's keys, parameters and plain attributes."""
         made = _WithoutLoop(self.net, self.made, type(self.net).__name__)
         made.take(vars(self.net))
         return made.train(self.net.training)
@@ -161,7 +161,7 @@ class Loop:
     # ---- values that no step changes, and what forward returns
 
     def static(self, node: Node) -> Node:
-        """What no step changes."""
+        """Return the node in ``made`` of a value that no step changes."""
         if node not in self.known:
             if node in self.changing:
                 self.refuse(node, "a value of one step is used for all of them")
@@ -174,7 +174,7 @@ class Loop:
         return self.known[node]
 
     def final(self, node: Node) -> Node:
-        """What comes of the last step, or of all of them."""
+        """Return the node in ``made`` of a value of the last step, or of all steps together."""
         if node not in self.changing:
             return self.static(node)
         if node in self.known:
@@ -212,7 +212,7 @@ class Loop:
         return found
 
     def _terms(self, node: Node) -> Nodes:
-        """Those of a sum over the steps, that begins with 0 or with the first; nothing if it is none."""
+        """Return the terms of a sum over the steps, which starts with 0 or with the first; empty for other nodes."""
         terms: list[Node] = []
         value: Any = node
         while isinstance(value, fx.Node) and value.target in ADDITIONS and len(terms) < self.steps:

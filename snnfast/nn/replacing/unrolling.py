@@ -170,7 +170,7 @@ def _leaf(function: F) -> F:
 
 @_leaf
 def every_step(x: Tensor, steps: int) -> Tensor:
-    """What is the same at every step."""
+    """Expand a value that is the same at every step to ``[steps, ...]``."""
     return x.expand(steps, *x.shape)
 
 

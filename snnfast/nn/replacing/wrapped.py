@@ -99,7 +99,7 @@ def in_time(net: nn.Module, *, training: bool) -> None:
 
 
 def _in_time(child: nn.Module, training: bool) -> nn.Module:
-    """What stands for ``child``: often it itself."""
+    """Return the replacement of ``child``; often ``child`` itself."""
     kind: Any = type(child)
     if kind.__module__.partition(".")[0] != "spikingjelly":
         return child

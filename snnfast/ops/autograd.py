@@ -1,4 +1,4 @@
-"""What the ops share of autograd."""
+"""Autograd helpers shared by the ops."""
 
 from __future__ import annotations
 

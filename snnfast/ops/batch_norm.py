@@ -37,7 +37,7 @@ _MANY = 2**18
 
 @public_op(reference)
 def batch_norm(op: str, call: BatchNormCall) -> tuple[Tensor, Tensor, Tensor]:
-    """What the call asks for."""
+    """Compute the normalisation by a kernel, PyTorch or the reference."""
     kernels = backend.library(op, call.x)
     if kernels is None:
         return reference.equation(call)  # type: ignore[attr-defined,no-any-return]

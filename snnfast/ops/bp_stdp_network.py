@@ -19,7 +19,7 @@ from .in_place import buffer, changed
 
 @public_op(reference)
 def bp_stdp_network_(op: str, call: BpStdpNetworkCall) -> BpStdpNetworkResult:
-    """What the network answers."""
+    """Run the network by a kernel or the reference; with labels, the weights change in place."""
     kernels = backend.library(op, call.weights[0])
     if kernels is None:
         return reference.equation(call)  # type: ignore[attr-defined,no-any-return]

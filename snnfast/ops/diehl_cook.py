@@ -18,7 +18,7 @@ from .in_place import raise_versions
 
 @public_op(reference)
 def diehl_cook_(op: str, call: DiehlCookCall) -> DiehlCookResult:
-    """What the presentations gave; weights and thresholds have changed."""
+    """Run the presentations; weights and thresholds change in place."""
     return call.answer(present(op, call, reference.equation))  # type: ignore[attr-defined]
 
 

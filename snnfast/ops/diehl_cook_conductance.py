@@ -14,7 +14,7 @@ from .diehl_cook import present, register_network
 
 @public_op(reference)
 def diehl_cook_conductance_(op: str, call: DiehlCookConductanceCall) -> DiehlCookConductanceResult:
-    """What the presentations gave; weights and thresholds have changed."""
+    """Run the presentations; weights and thresholds change in place."""
     return call.answer(present(op, call, reference.equation))  # type: ignore[attr-defined]
 
 

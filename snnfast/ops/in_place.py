@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def buffer(tensor: Tensor) -> Tensor:
-    """What a kernel is given to change: ``tensor`` itself where it is contiguous, else a copy."""
+    """Return the tensor that a kernel changes in place: ``tensor`` itself where it is contiguous, else a copy."""
     if not tensor.numel():  # called contiguous whatever its strides are
         return tensor.new_empty(tensor.shape)
     return tensor.detach().contiguous()

@@ -57,18 +57,18 @@ R = TypeVar("R")
 
 
 class _Kind:
-    """What a neuron's call is made of, looked up once.
+    """Structure of a neuron's call type, looked up once.
 
     Attributes:
-        call: its type.
-        stem: of its kernels' names, which ends with the last part of the name of the module that defines the call.
+        call: the call type.
+        stem: common part of its kernels' names; ends with the name of the module that defines the call.
         states, params: the names of its states and parameters.
-        more: the names of its other tensors, if its neurons feed each other; such kernels are given their spikes back.
-        at: where a field stands among the plain arguments; of a parameter, its tensor.
-        parameters: where those of the parameters stand.
+        more: the names of its other tensors, if the neurons are recurrent: their backward kernels also take the spikes.
+        at: position of a field among the plain arguments; of a parameter, that of its tensor.
+        parameters: positions of the parameters' tensors.
         gradient: which output of the backward kernel is the gradient of the plain argument at a place.
-        pooled: whether the kernels pool the spikes. They take the window besides, give no membranes but the places of
-            maxima, and are given these back.
+        pooled: whether the kernels pool the spikes. Such kernels also take the window. Instead of membranes they
+            return the argmax indices, which the backward kernel takes.
     """
 
     def __init__(self, call: Any, *, pooled: bool = False) -> None:
@@ -134,10 +134,10 @@ def neuron(reference: Callable[P, R]) -> Callable[P, R]:
 
 
 def pooled(op: str, call: Any, window: Window) -> Any:
-    """What the op of ``call``, with images ``x`` ``[T, B, C, H, W]``, gives with its spikes pooled, in one pass.
+    """Run the op of ``call``, with images ``x`` ``[T, B, C, H, W]``, and pool its spikes, in one pass.
 
-    Or None where only neuron and pooling one after the other can: the kernels want images as those of
-    :func:`snnfast.ops.pool2d` do, and parameters that are the same for all images.
+    Return None where neuron and pooling have to run one after the other: the kernels need images that the kernels of
+    :func:`snnfast.ops.pool2d` accept, and parameters that are the same for all images.
     """
     x, kind = call.x, _POOLED[type(call)]
     params = (getattr(call, name) for name in kind.params)

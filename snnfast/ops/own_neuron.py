@@ -251,7 +251,7 @@ class OwnNeuron(StepFunction):
         return source, tuple(plan.step.numbers), len(states) + len(self.inputs) + self.outputs - 2
 
     def plan(self, variant: Variant) -> tuple[Plan, list[str]]:
-        """What the kernel for ``variant`` computes, and the names of its states."""
+        """Return the plan of the kernel for ``variant``, and the names of its states."""
         found, states = self.traced(variant)
         return make_plan(found), states
 

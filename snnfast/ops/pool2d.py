@@ -24,7 +24,7 @@ _PLACES = 256
 
 @public_op(reference)
 def pool2d(op: str, call: Pool2dCall) -> Tensor:
-    """What the call asks for."""
+    """Compute the pooling by a kernel, PyTorch or the reference."""
     kernels = backend.library(op, call.x)
     if kernels is None:
         return reference.equation(call)  # type: ignore[attr-defined,no-any-return]

@@ -29,7 +29,7 @@ LARGE_WEIGHTS = 2  # times as many as pixels; kLargeWeights in csrc/ops/spike_co
 
 @public_op(reference)
 def spike_conv2d(op: str, call: SpikeConv2dCall) -> Tensor:
-    """What the call asks for."""
+    """Compute the convolution by a kernel, PyTorch or the reference."""
     kernels = backend.library(op, call.x)
     if kernels is None and not torch.compiler.is_exporting():
         return reference.equation(call)  # type: ignore[attr-defined,no-any-return]

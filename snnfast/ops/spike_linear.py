@@ -37,7 +37,7 @@ _OTHERS = 1
 
 @public_op(reference)
 def spike_linear(op: str, call: SpikeLinearCall) -> Tensor:
-    """What the call asks for."""
+    """Compute the product by a kernel, PyTorch or the reference."""
     kernels = backend.library(op, call.x)
     x, weight, bias, method = call
     if kernels is None and not torch.compiler.is_exporting():

@@ -54,7 +54,7 @@ Pull = Callable[[Tensor, bool], tuple[Tensor | None, Tensor]]
 
 @public_op(reference)
 def spikeprop(op: str, call: SpikePropCall) -> Any:
-    """What the call asks for."""
+    """Compute the spike times by a kernel or the reference."""
     kernels = backend.library(op, call.t_in)
     if kernels is None:
         return answer(call, reference.equation(call))  # type: ignore[attr-defined]

@@ -24,7 +24,7 @@ NETWORKS = ("cnn", "dense", "vgg", "vgg16", "resnet20")
 
 @dataclass(frozen=True, kw_only=True)
 class AnnSettings(ClassifierSettings):
-    """What decides the course of a run, and its result."""
+    """Settings of a run that trains an ANN to be converted."""
 
     name = "ann"
 

@@ -31,7 +31,7 @@ LOSSES = ("cross-entropy", "squared-error")
 
 @dataclass(frozen=True, kw_only=True)
 class SpikepropSettings(FoldedSettings):
-    """What decides the course of a run, and its result. Times in milliseconds."""
+    """Settings of a run of SpikeProp. Times in milliseconds."""
 
     name = "spikeprop"
 
@@ -302,9 +302,9 @@ def objective(settings: SpikepropSettings) -> Loss:
 
 
 def augmentation(settings: SpikepropSettings) -> Callable[[Tensor], Tensor] | None:
-    """What changes the input times ``[B, I]`` of a batch in training; None for nothing.
+    """Return the function that augments the input times ``[B, I]`` of a training batch; None without augmentation.
 
-    Drawn on the CPU, so that every device sees the same.
+    Random numbers are drawn on the CPU, so that every device sees the same.
     """
     if not (settings.shift or settings.jitter):
         return None

@@ -1,4 +1,4 @@
-"""What a run of SpikeProp looks like: loss, spike times before and after, potentials of the outputs."""
+"""Figures of a SpikeProp run: loss, spike times before and after training, potentials of the outputs."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from snnfast.train import Run
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierSettings(images.Augmented):
-    """What such procedures have in common."""
+    """Settings shared by the procedures that train image classifiers by gradient."""
 
     dataset: str = option(
         "digits",

@@ -40,7 +40,7 @@ ANN = Ann()
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(Options):
-    """What decides a conversion, and its result; see :func:`snnfast.convert`."""
+    """Settings of a conversion; see :func:`snnfast.convert`."""
 
     name = "convert"
 
@@ -351,7 +351,7 @@ def _batches(
     settings: Settings,
     progress: bool | None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """What is left to score, each batch with its own seed, so that a resumed run sees the same input spikes."""
+    """Yield the batches left to score, each with its own seed, so that a resumed run sees the same input spikes."""
     images, labels = held_out if settings.images is None else spread(held_out, settings.images)
     size = settings.batch_size
     with progress_bar("score", len(images), done=comparison.images, progress=progress) as bar:

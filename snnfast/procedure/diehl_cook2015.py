@@ -40,7 +40,7 @@ RECENT_IMAGES = 10_000  # about so many images decide on the labels of the runni
 
 @dataclass(frozen=True, kw_only=True)
 class StdpSettings(Settings):
-    """What decides the course of a run, and its result. Where the network's settings are None, its preset has them."""
+    """Settings of a run of STDP. Settings of the network that are None are taken from its preset."""
 
     name = "stdp"
 
@@ -235,11 +235,11 @@ class Stdp(Together[StdpSettings]):
 
 
 class Responses(Score):
-    """What neurons answer while they learn.
+    """Responses of the neurons while they learn.
 
     Attributes:
         sums: spikes of every neuron by class of the recent images ``[N, C]``.
-        seen: how many these images were ``[C]``.
+        seen: number of these images by class ``[C]``.
         calls: one dictionary a call: ``accuracy`` (by the labels that the images before it suggest; none in the first),
             ``spikes`` an image, ``silent`` (part of the images without a spike).
     """
@@ -283,7 +283,7 @@ class Responses(Score):
         return {name: sum(values) / len(values) for name, values in columns.items() if values}
 
     def state_dict(self) -> dict[str, Any]:
-        """What was counted."""
+        """Return the counts."""
         names = ("images", "sums", "seen", "calls")
         return {"before": self._before, **{name: getattr(self, name) for name in names}}
 

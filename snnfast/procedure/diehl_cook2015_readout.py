@@ -1,4 +1,4 @@
-"""What neurons trained by STDP stand for, and how well they tell images apart."""
+"""Class labels of neurons trained by STDP, and their accuracy on images."""
 
 from __future__ import annotations
 

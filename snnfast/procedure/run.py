@@ -1,4 +1,4 @@
-"""What all procedures do the same way: load, train, score, keep, resume, draw, repeat."""
+"""Base of all procedures: load, train, score, save, resume, draw, repeat."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Procedure(ABC, Generic[S]):
 
     @abstractmethod
     def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """What the preset of a data set has other than the defaults, if ``changes`` are made to it."""
+        """Return a data set's preset where it differs from the defaults; ``changes`` are made to it afterwards."""
 
     @abstractmethod
     def load(
@@ -140,7 +140,7 @@ class Procedure(ABC, Generic[S]):
         """The network at its beginning, on the device of the data."""
 
     def optimizer(self, settings: S, model: nn.Module) -> torch.optim.Optimizer | None:
-        """What follows the gradients; None for a rule that changes weights itself."""
+        """Return the optimizer; None for a rule that changes weights itself."""
         return None
 
     def scheduler(
@@ -154,7 +154,7 @@ class Procedure(ABC, Generic[S]):
         return largest
 
     def counts(self, settings: S, data: Data) -> Score:
-        """What counts right answers over an epoch."""
+        """Return the score that counts right answers over an epoch."""
         return Score(self.decide(settings))
 
     @abstractmethod
@@ -162,7 +162,7 @@ class Procedure(ABC, Generic[S]):
         """Arguments of :func:`snnfast.train.fit`: ``batch_size``, ``loss``, ``step``, ``augment`` and others."""
 
     def figures(self, settings: S, run: Run, data: Data) -> dict[str, Draw]:
-        """What is drawn while a run goes on, by the name of its file."""
+        """Return the functions that draw figures during a run, by file name."""
         return {"curves": partial(self.curves, settings)}
 
     def score(self, settings: S, run: Run, data: Data) -> float:
@@ -351,7 +351,7 @@ class Procedure(ABC, Generic[S]):
         return run, data
 
     def ready(self, settings: S, x: Tensor) -> Tensor:
-        """What the network takes, of samples ``[N, ...]`` as :func:`snnfast.data.own.own_images` gives them."""
+        """Return the network's input for samples ``[N, ...]``, as :func:`snnfast.data.own.own_images` returns them."""
         return x
 
     def answers(self, settings: S, model: nn.Module, x: Tensor, folder: Path) -> Tensor:

@@ -31,7 +31,7 @@ SURROGATES = ("atan", "fast_sigmoid", "gaussian", "rectangle", "sigmoid", "trian
 
 @dataclass(frozen=True, kw_only=True)
 class SequenceSettings(Settings):
-    """What decides the course of a run, and its result."""
+    """Settings of a run on sequences."""
 
     name = "sequence"
 

@@ -144,12 +144,12 @@ class Options:
 
 
 class Kind(NamedTuple):
-    """What a field holds.
+    """Type of a field of settings.
 
     Attributes:
         item: the type of its value, or of those in its tuple.
         optional: whether it may be None.
-        several: whether it is a tuple.
+        several: whether the field is a tuple.
         length: how many values the tuple must have; None for any number, and for no tuple.
     """
 
@@ -160,7 +160,7 @@ class Kind(NamedTuple):
 
 
 def kind_of(settings: type[Options], name: str) -> Kind:
-    """What a field holds, by its annotation."""
+    """Return the kind of a field, from its annotation."""
     annotation = typing.get_type_hints(settings)[name]
     optional = isinstance(annotation, types.UnionType)
     if optional:
@@ -173,7 +173,7 @@ def kind_of(settings: type[Options], name: str) -> Kind:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(Options):
-    """What decides the course of a run, and its result: what all procedures have."""
+    """Settings that all procedures share. They determine the course of a run, and its result."""
 
     dataset: str = option("digits", "Data set.")
     epochs: int = option(20, "Passes over the training data.", least=0)

@@ -18,7 +18,7 @@ from snnfast.procedure.settings import option
 
 @dataclass(frozen=True, kw_only=True)
 class SpikingVggSettings(ClassifierSettings):
-    """What decides the course of a run, and its result."""
+    """Settings of a run of the spiking VGG."""
 
     name = "spiking_vgg"
 

@@ -41,7 +41,7 @@ XOR_PRESENTATIONS = 25  # of each pattern, to score it
 
 @dataclass(frozen=True, kw_only=True)
 class BpStdpSettings(FoldedSettings):
-    """What decides the course of a run, and its result. Steps are of 1 ms."""
+    """Settings of a run of BP-STDP. A step is 1 ms."""
 
     name = "bp-stdp"
 

@@ -86,12 +86,12 @@ def alike(settings: BpStdpSettings) -> BpStdpSettings:
 
 
 def uncut(settings: BpStdpSettings) -> BpStdpSettings:
-    """The settings without what says how the data are cut."""
+    """The settings without those of the split of the data."""
     return replace(settings, fold=0, split_seed=0)
 
 
 def _stacked(drawn: Sequence[Drawn]) -> Drawn:
-    """What was drawn for each network with the dimension of the networks before all others."""
+    """Stack the inputs drawn for each network along a first dimension of networks."""
     spikes, labels, desired = zip(*drawn)
     first = spikes[0]
     if isinstance(first, Rates):

@@ -56,7 +56,7 @@ class Trained:
     device: torch.device
 
     def preprocess(self, samples: Any) -> Tensor:
-        """What the network takes, made of samples as the run was trained with.
+        """Convert samples of the kind that the run was trained with into the network's input.
 
         Args:
             samples: images ``[N, C, H, W]`` or ``[N, H, W]``, bytes or floating point as in training, frames
@@ -165,7 +165,7 @@ def load_run(
 
 
 def predict(net: Trained, sources: Sequence[str | Path]) -> list[tuple[str, str]]:
-    """What ``net`` says of image files and of the arrays in files, as (source, class); kept in ``predictions.csv``.
+    """Classify image files and arrays in files; return (source, class) pairs, also saved in ``predictions.csv``.
 
     Args:
         net: a trained network.

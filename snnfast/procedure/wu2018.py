@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class StbpSettings(images.Augmented):
-    """What decides the course of a run, and its result."""
+    """Settings of a run of STBP."""
 
     name = "stbp"
 

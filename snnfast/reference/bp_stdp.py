@@ -29,7 +29,7 @@ def bp_stdp_(call: calls.BpStdpCall) -> Tensor | None:
 
 
 class Change(NamedTuple):
-    """What one sample changes in one step: the outer product of ``factor`` ``[O]`` and ``counts`` ``[I]``."""
+    """Weight change of one sample in one step: the outer product of ``factor`` ``[O]`` and ``counts`` ``[I]``."""
 
     factor: Tensor
     counts: Tensor

@@ -21,7 +21,7 @@ def diehl_cook_(call: DiehlCookCall) -> tuple[Tensor, Tensor]:
 
 
 def present(call: DiehlCookCall) -> tuple[Tensor, Tensor]:
-    """The same of one network."""
+    """Run P presentations of one network; return spike counts and spikes."""
     P, (neurons, sources) = call.x.shape[0], call.w.shape
     spikes = call.w.new_zeros((P, call.steps, neurons), dtype=torch.bool)
     rest = at_rest(call.w, call.inhibition_delay)

@@ -27,7 +27,7 @@ def diehl_cook_conductance_(call: DiehlCookConductanceCall) -> tuple[Tensor, Ten
 
 
 def present(call: DiehlCookConductanceCall) -> tuple[Tensor, Tensor]:
-    """The same of one network."""
+    """Run P presentations of one network; return spike counts and spikes."""
     P, (neurons, sources) = call.x.shape[0], call.w.shape
     every = torch.ones(neurons, dtype=torch.bool, device=call.w.device)
     spikes = call.w.new_zeros((P, call.steps, neurons), dtype=torch.bool)

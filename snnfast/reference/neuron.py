@@ -1,4 +1,4 @@
-"""What the references of all neurons share: the spike and the reset, and the loop over time around a step."""
+"""Shared parts of the neuron references: the spike, the reset, and the loop of a step over time."""
 
 from __future__ import annotations
 
@@ -234,7 +234,7 @@ def scan(call: Any) -> tuple[Tensor, ...]:
 
 
 def parameters_of(step: Step) -> tuple[str, ...]:
-    """What a step takes by keyword."""
+    """Return the names of a step's keyword-only arguments."""
     given = inspect.signature(step).parameters.values()
     return tuple(p.name for p in given if p.kind == p.KEYWORD_ONLY)
 

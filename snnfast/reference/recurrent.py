@@ -58,7 +58,7 @@ def fed_back(
 
 
 def _arriving(spikes: list[Tensor], delay: Tensor | None, most: int, x: Tensor) -> Tensor:
-    """What arrives at the step after ``spikes``; before them there were none."""
+    """Return the spikes that arrive at the step after ``spikes``; there were none before them."""
     none = torch.zeros_like(x)
     if delay is None:
         return spikes[-1] if spikes else none

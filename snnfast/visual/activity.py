@@ -1,4 +1,4 @@
-"""What neurons do over time: spikes and membrane potentials."""
+"""Figures of neural activity over time: spikes and membrane potentials."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What neurons have learned: their input weights as images."""
+"""Figures of learned input weights, as images."""
 
 from __future__ import annotations
 

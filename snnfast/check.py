@@ -211,14 +211,14 @@ def parameter(
 
 
 class Leak(NamedTuple):
-    """What is left of a state after a step, and ``known``, what goes: None where only ``decay`` was given."""
+    """Decay factor of a state per step, and ``known``, its leak rate; None if only ``decay`` was given."""
 
     decay: float | Tensor
     known: float | Tensor | None = None
 
     @property
     def rate(self) -> float | Tensor:
-        """What goes in a step, ``1/tau``. In float32 ``1 - decay`` has few digits if ``tau`` is large."""
+        """Leak rate per step, ``1/tau``. In float32 ``1 - decay`` has few significant digits if ``tau`` is large."""
         return 1.0 - self.decay if self.known is None else self.known
 
 
@@ -327,7 +327,7 @@ def shown(value: object) -> str:
 
 
 def kind(value: object) -> str:
-    """What a value of a wrong type is, as errors show it; a class where an object is wanted often lacks its ``()``."""
+    """Describe a value of a wrong type for an error message. A class in place of an object often lacks its ``()``."""
     if isinstance(value, type):
         return f"the class {value.__name__}, not an instance of it"
     return type(value).__name__

@@ -25,7 +25,7 @@ class _FirstOrder(torch.autograd.Function):
 
 
 def refusal(op: str, why: str) -> RuntimeError:
-    """What is raised for a second derivative of ``op``."""
+    """Return the exception to raise for a second derivative of ``op``."""
     return RuntimeError(f"{op}: a second derivative was asked for, but {why}")
 
 

@@ -1,4 +1,4 @@
-"""What this installation of snnfast consists of, and what it will run."""
+"""Build information: the components of this installation of snnfast, and the kernels it will run."""
 
 from __future__ import annotations
 

@@ -370,7 +370,7 @@ def _sequence(function: str, name: str, x: Tensor, labels: Tensor, lengths: Tens
 
 
 def _lengths(function: str, x: Tensor, lengths: Tensor | None) -> None:
-    """What the readout checks, too, in the name of the loss."""
+    """Check ``lengths`` as the readout does, with the name of the loss in errors."""
     if lengths is not None:
         steps_within(function, x, lengths)
 

@@ -20,9 +20,9 @@ class Statistics(NamedTuple):
     """Bytes of the memory for large CPU outputs.
 
     Attributes:
-        limit: the most that is kept free.
-        cached: what is free now.
-        in_use: what live tensors hold.
+        limit: largest size of the free memory that the cache keeps.
+        cached: free memory in the cache.
+        in_use: memory of live tensors.
     """
 
     limit: int
@@ -31,7 +31,7 @@ class Statistics(NamedTuple):
 
 
 def statistics() -> Statistics:
-    """What the cache holds now; zeros without the compiled extension."""
+    """Return the current statistics of the cache; zeros without the compiled extension."""
     return Statistics(*(backend.extension.output_memory() if backend.extension else (0, 0, 0)))
 
 

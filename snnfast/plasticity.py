@@ -434,7 +434,7 @@ def reward_modulated(rule: Rule, tau_eligibility: float = 100.0) -> Rule:
 
 
 class Synapses(NamedTuple):
-    """What a rule of your own sees in a step; the tensors broadcast to ``[B, N_post, N_pre]``.
+    """Arguments of a custom plasticity rule in a step; the tensors broadcast to ``[B, N_post, N_pre]``.
 
     Attributes:
         w: weights before the step ``[N_post, N_pre]``.

@@ -43,7 +43,7 @@ class Processes:
         return found
 
     def gather(self, value: T) -> list[T]:
-        """What every process has, plain values, in the order of their numbers."""
+        """Return the ``value`` of every process, plain values, in the order of the ranks."""
         every: list[Any] = [None] * self.size
         distributed.all_gather_object(every, value)
         return every
@@ -73,11 +73,11 @@ class Alone:
     rank, size = 0, 1
 
     def gather(self, value: T) -> list[T]:
-        """What the only process has."""
+        """Return the ``value`` of the only process."""
         return [value]
 
     def wait(self) -> None:
-        """For nobody."""
+        """No-op: there is no other process."""
 
 
 def random_state(device: torch.device) -> list[Tensor]:
@@ -87,14 +87,14 @@ def random_state(device: torch.device) -> list[Tensor]:
 
 
 def set_random_state(device: torch.device, states: list[Tensor]) -> None:
-    """Goes back to what :func:`random_state` found."""
+    """Restore the states that :func:`random_state` returned."""
     torch.set_rng_state(states[0])
     if device.type == "cuda":
         torch.cuda.set_rng_state(states[1], device)
 
 
 def put_back(device: torch.device) -> AbstractContextManager[None]:
-    """What is drawn inside counts for nothing: the next random numbers are those that came next before."""
+    """Return a context that restores the random-number state of the CPU and of ``device`` on exit."""
     return torch.random.fork_rng([] if device.type == "cpu" else [device])
 
 

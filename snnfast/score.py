@@ -75,11 +75,11 @@ class Score:
         return int(self._correct) / self.images if self.images else float("nan")
 
     def row(self) -> dict[str, float]:
-        """What the history of a run keeps of an epoch."""
+        """Return the row of an epoch in the history of a run."""
         return {"loss": self.loss, "accuracy": self.accuracy}
 
     def state_dict(self) -> dict[str, Any]:
-        """What was counted, as plain values and tensors."""
+        """Return the counts, as plain values and tensors."""
         return {"images": self.images, "loss": self._loss, "correct": self._correct}
 
     def gather(self, processes: Processes) -> None:

@@ -21,7 +21,7 @@ _DROPOUTS = (
 
 
 class _Share:
-    """What this process has of the batch that is computed now."""
+    """Share of this process in the current batch, and the random-number states for it."""
 
     def __init__(self, processes: Processes, total: int, first: int) -> None:
         self.rows, self.total = processes.share(total), total
@@ -33,7 +33,7 @@ class _Share:
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """What is drawn inside is this process's own, but in :meth:`drawing`."""
+        """Draw this process's own random numbers inside, except in :meth:`drawing`."""
         try:
             torch.manual_seed(int(torch.randint(2**62, ())) + self.own_seed)
             yield
@@ -42,7 +42,7 @@ class _Share:
 
     @contextmanager
     def drawing(self) -> Iterator[None]:
-        """What is drawn inside is what one process would draw."""
+        """Draw inside the random numbers that a single process would draw for the whole batch."""
         # Activation checkpoints bring own numbers back to where they were, and want what was drawn there once more.
         torch.rand(())
         own = random_state(self.device)

@@ -87,6 +87,28 @@ class _HardReset(torch.autograd.Function):
         )
 
 
+class _SoftReset(torch.autograd.Function):
+    """``v = h - s amount``, also where there is no spike and the amount is infinite; differentiable in all three."""
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, s: Tensor, amount: float | Tensor) -> Tensor:
+        is_tensor = not isinstance(amount, (int, float))  # a tensor, or a value that is traced
+        ctx.save_for_backward(s, *(amount,) * is_tensor)
+        ctx.amount = None if is_tensor else amount
+        return torch.where(s == 0, h, torch.where(s == 1, h - amount, h - s * amount))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        s, *given = ctx.saved_tensors
+        amount = given[0] if given else ctx.amount
+        of_amount = torch.where(s == 0, 0.0, torch.where(s == 1, grad, grad * s)) if given else None
+        return (
+            grad,
+            -(grad * amount),
+            None if of_amount is None else -of_amount.sum_to_size(amount.shape),
+        )
+
+
 def fire(
     call: Any,
     h: Tensor,
@@ -122,9 +144,8 @@ def fire(
         s = torch.where(silent, 0.0, s if before is None else before + s)
     s_reset = choose(call.detach_reset, s.detach(), s)
     if call.hard_reset:
-        v: Tensor = differentiable(_HardReset)(h, s_reset, call.v_reset)
-        return s, h, v
-    return s, h, h - s_reset * subtract
+        return s, h, differentiable(_HardReset)(h, s_reset, call.v_reset)
+    return s, h, differentiable(_SoftReset)(h, s_reset, subtract)
 
 
 def choose(flag: bool, yes: Any, no: Any) -> Any:

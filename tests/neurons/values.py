@@ -106,6 +106,18 @@ def test_infinite_threshold_of_a_neuron_silences_it(backend, op):
     assert grads["x"].isfinite().all()
 
 
+@each("op", lambda op: [] if op.runs_away else firing(op))
+def test_a_soft_reset_by_an_infinite_threshold_leaves_the_membrane(backend, op):
+    thresholds = (torch.tensor(value, device=backend.device) for value in (INF, 1e30))
+    found = [
+        run(op, [0.5, 2.0, -1.0], backend.device, v_reset=None, v_threshold=threshold)
+        for threshold in thresholds
+    ]
+    assert found[0][0] == found[1][0] == [0, 0, 0]
+    assert found[0][1].isfinite().all()
+    assert_equal(found[0][1], found[1][1])
+
+
 @each("op", lambda op: [op] if op.exact else [])
 def test_denormals_are_kept(backend, op):
     tiny = torch.tensor(1e-40).item()

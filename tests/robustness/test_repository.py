@@ -182,6 +182,14 @@ def test_planted_mistakes_are_of_this_source():
         assert all((ROOT / path).exists() for path in paths), m.name
 
 
+def test_no_docstring_begins_with_a_relative_clause():
+    """Its first line is an imperative or a noun phrase, not "What ...", "That of ..." or "Those of ..."."""
+    tracked()  # skips the test outside a git checkout
+    house = runpy.run_path(str(ROOT / "scripts/house.py"))
+    found = house["riddles"](house["files"]())
+    assert not found, "\n".join(found)
+
+
 def test_cuda_sources_are_the_same_for_every_architecture():
     """So that CI compiles them for one; in 8.0, the oldest, nothing of a newer one can be used by accident.
 

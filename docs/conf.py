@@ -80,7 +80,7 @@ INVENTORIES = {
 intersphinx_mapping = {name: (url, f"inventories/{name}.txt") for name, url in INVENTORIES.items()}
 nitpicky = True  # a reference that leads nowhere is an error
 nitpick_ignore_regex = [
-    ("py:class", r"\w+\.Annotated"),
+    ("py:class", r"\w+\.(Annotated|OrderedDict)"),
     ("py:(class|obj)", r"\w+"),  # a type that only annotations name
     ("py:(class|obj)", r"snnfast\.\w+\.\w+\.\w+"),  # a base that is not public
 ]

@@ -351,7 +351,7 @@ class Procedure(ABC, Generic[S]):
         return run, data
 
     def ready(self, settings: S, x: Tensor) -> Tensor:
-        """Return the network's input for samples ``[N, ...]``, as :func:`snnfast.data.own.own_images` returns them."""
+        """Return the network's input for samples ``[N, ...]``, as own data has them."""
         return x
 
     def answers(self, settings: S, model: nn.Module, x: Tensor, folder: Path) -> Tensor:

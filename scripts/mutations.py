@@ -6,7 +6,7 @@ r"""Plants known mistakes in a copy of the sources, one at a time, and checks th
 
 A mistake that survives means that a test is missing. Nothing in this checkout is changed.
 
-Those of scripts/mistakes/STEM.txt take a line each:
+Mistakes of scripts/mistakes/STEM.txt take a line each:
 
     tests tests/ops/test_lif.py -k "by_hand"     arguments of pytest: one of these tests must fail
     in csrc/core/lif.h                           the file, for the lines below

@@ -44,8 +44,8 @@ __device__ __forceinline__ void load_initial_state(const NeuronScan<Neuron>& a, 
   }
 }
 
-// What the backward pass keeps of each step in shared memory: the tape, where parameters are numbers; else the states before the step,
-// from which the tape follows with x.
+// Rows of each step that the backward pass keeps in shared memory: the tape, where parameters are numbers; else the states before the
+// step, from which the tape follows with x.
 template <class Neuron, bool Uniform>
 struct Kept {
   static constexpr bool kTape = kAlike<Neuron, Uniform>;

@@ -158,7 +158,11 @@ def header(stem: str) -> str:
     }
     flags_and_numbers = {n: leaf != 0 if hints[n] is bool else leaf for n, leaf in given.items()}
     per_neuron = len(equation.per_neuron)
-    assert tuple(params[len(params) - per_neuron :]) == equation.per_neuron
+    if tuple(params[len(params) - per_neuron :]) != equation.per_neuron:
+        raise ValueError(
+            f"{stem}: per_neuron must name the last parameters of {call.__name__}, {', '.join(params)}; got "
+            f"{', '.join(equation.per_neuron)}"
+        )
     variants, moves = [], False
     for reset in RESETS[: 3 if equation.reads else 2]:
         found, margin = _traced(call, reset, graph, leaves, flags_and_numbers)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -72,3 +73,12 @@ class Draws:
         """Return the draws of :meth:`each`, stacked along a first dimension of networks if there are several."""
         made = self.each(draw)
         return made[0] if self._seeds is None else torch.stack(made)
+
+    @contextmanager
+    def put_back(self) -> Iterator[None]:
+        """Restore the random-number states of networks with seeds on exit."""
+        states = list(self._states)
+        try:
+            yield
+        finally:
+            self._states = states
